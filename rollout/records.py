@@ -1,0 +1,56 @@
+"""What sampling makes: one frozen record per answer."""
+
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+FinishReason = Literal["stop", "length", "aborted"]
+
+
+@dataclass(frozen=True)
+class SampleRequest:
+    """One answer to sample.
+
+    Attributes:
+        prompt_id: names the prompt within the run.
+        group_id: answers to one prompt within one step share it.
+        sample_index: which answer of the group this is.
+        seed: of this answer's random numbers; with the policy version it decides the answer.
+        prompt: the text that the policy sees, chat template applied.
+        prompt_ids: the same as token ids, int32 [P], never empty.
+    """
+
+    prompt_id: str
+    group_id: str
+    sample_index: int
+    seed: int
+    prompt: str
+    prompt_ids: NDArray[np.int32]
+
+
+@dataclass(frozen=True)
+class Rollout:
+    """One sampled answer.
+
+    Attributes:
+        request: what was asked for.
+        finish_reason: "stop" (the answer ends in EOS, which is its last token), "length" (cut at the limit, no EOS)
+            or "aborted" (partial).
+        response: the answer as text, without special tokens.
+        token_ids: int32 [T], the tokens after the prompt, EOS included when there is one.
+        logprobs: float32 [T], log-probability of each token under the sampler's policy at the sampling temperature.
+        versions: int32 [T], the policy version that made each token.
+        action_mask: bool [T], False on text that the policy did not write.
+        worker: who sampled it.
+    """
+
+    request: SampleRequest
+    finish_reason: FinishReason
+    response: str
+    token_ids: NDArray[np.int32]
+    logprobs: NDArray[np.float32]
+    versions: NDArray[np.int32]
+    action_mask: NDArray[np.bool_]
+    worker: str
