@@ -124,7 +124,6 @@ class Ppo(Optimizer):
     """Policy versions that a token may be behind the learner's when it is trained on."""
     overlap: bool = False
     """Sample the next step's batch while learning from this one; needs `max_staleness` of at least 1."""
-    save_every: PositiveInt = 10
     keep_checkpoints: PositiveInt = 2
 
     @property

@@ -72,6 +72,7 @@ class ToyWorld(Section):
     """Size of the generated world that the embedded default is about."""
 
     num_cars: PositiveInt = 12
+    num_texts: PositiveInt = 6000
     num_demonstrations: PositiveInt = 1500
     num_pairs: PositiveInt = 3000
     num_heldout_pairs: PositiveInt = 500

@@ -1,8 +1,16 @@
 """What a stage reports while it runs: one record a step, to a file, to TensorBoard and to whoever watches."""
 
-from collections.abc import Mapping
+import json
+import math
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Protocol
+from pathlib import Path
+from typing import IO, Any, Protocol, Self
+
+METRICS_FILE = "metrics.jsonl"
+TENSORBOARD_FOLDER = "tensorboard"
 
 
 @dataclass(frozen=True)
@@ -35,3 +43,120 @@ class Listener(Protocol):
         """A sentence for a person: rows skipped, a bound passed, what is being waited for."""
 
     def stage_ended(self, stage: str, summary: Mapping[str, object]) -> None: ...
+
+
+class Phases:
+    """Seconds per phase of one step: `with phases.phase("sample"): ...`, then `take()` at the step's end."""
+
+    def __init__(self) -> None:
+        self._seconds: dict[str, float] = {}
+
+    @contextmanager
+    def phase(self, name: str) -> Iterator[None]:
+        """Add the block's wall-clock seconds to `name`, also when the block raises."""
+        began = time.perf_counter()
+        try:
+            yield
+        finally:
+            self._seconds[name] = self._seconds.get(name, 0.0) + time.perf_counter() - began
+
+    def take(self) -> dict[str, float]:
+        """The seconds since the last `take`, and start anew."""
+        seconds, self._seconds = self._seconds, {}
+        return seconds
+
+
+class MetricsLog:
+    """Appends each step to `metrics.jsonl` and TensorBoard, then tells the listener.
+
+    A line is on its way to the disk before `append` returns; values that are not finite are written as null.
+    """
+
+    def __init__(self, folder: Path, listener: Listener) -> None:
+        from tensorboard.summary.writer.event_file_writer import EventFileWriter
+
+        folder.mkdir(parents=True, exist_ok=True)
+        self._path = folder / METRICS_FILE
+        self._listener = listener
+        _rewrite(self._path, _whole_lines(self._path))
+        self._file: IO[str] = self._path.open("a", encoding="utf-8")
+        self._events = EventFileWriter(str(folder / TENSORBOARD_FOLDER))
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def append(self, record: StepRecord) -> None:
+        now = time.time()
+        content = {
+            "stage": record.stage,
+            "step": record.step,
+            "num_steps": record.num_steps,
+            "metrics": finite(record.metrics),
+            "seconds": finite(record.seconds),
+            "time": round(now, 3),
+        }
+        self._file.write(json.dumps(content, allow_nan=False) + "\n")
+        self._file.flush()
+        self._events.add_event(_event(record, now))
+        self._listener.stepped(record)
+
+    def truncate_after(self, step: int) -> None:
+        """Drop the steps past `step`, as resuming from its checkpoint does; they are about to be made again."""
+        from tensorboard.compat.proto.event_pb2 import Event, SessionLog
+
+        self._file.close()
+        _rewrite(self._path, [line for line in _whole_lines(self._path) if json.loads(line)["step"] <= step])
+        self._file = self._path.open("a", encoding="utf-8")
+        # TensorBoard hides the events of an older file from this step on.
+        restart = SessionLog(status=SessionLog.START)
+        self._events.add_event(Event(wall_time=time.time(), step=step + 1, file_version="brain.Event:2"))
+        self._events.add_event(Event(wall_time=time.time(), step=step + 1, session_log=restart))
+
+    def close(self) -> None:
+        self._file.close()
+        self._events.close()
+
+
+def read_metrics(folder: Path) -> list[StepRecord]:
+    """The steps in `folder`'s metrics file, null read as NaN; a torn last line is left out. None without a file."""
+    records = []
+    for line in _whole_lines(folder / METRICS_FILE):
+        content = json.loads(line)
+        metrics, seconds = (
+            {name: math.nan if value is None else value for name, value in content[part].items()}
+            for part in ("metrics", "seconds")
+        )
+        records.append(StepRecord(content["stage"], content["step"], content["num_steps"], metrics, seconds))
+    return records
+
+
+def finite(values: Mapping[str, float]) -> dict[str, float | None]:
+    """The values with None for what JSON has no number for."""
+    return {name: float(value) if math.isfinite(value) else None for name, value in values.items()}
+
+
+def _whole_lines(path: Path) -> list[str]:
+    """A process killed while it writes leaves a last line without an end: that step is not on record."""
+    if not path.exists():
+        return []
+    return [line for line in path.read_text(encoding="utf-8").splitlines(keepends=True) if line.endswith("\n")]
+
+
+def _rewrite(path: Path, lines: list[str]) -> None:
+    """Replace the file at once, so that a reader sees the old lines or the new ones."""
+    partial = path.with_suffix(".partial")
+    partial.write_text("".join(lines), encoding="utf-8")
+    partial.replace(path)
+
+
+def _event(record: StepRecord, now: float) -> Any:
+    from tensorboard.compat.proto.event_pb2 import Event
+    from tensorboard.compat.proto.summary_pb2 import Summary
+
+    values = dict(record.metrics)
+    values |= {f"seconds/{phase}": value for phase, value in record.seconds.items()}
+    points = [Summary.Value(tag=f"{record.stage}/{tag}", simple_value=value) for tag, value in values.items()]
+    return Event(wall_time=now, step=record.step, summary=Summary(value=points))

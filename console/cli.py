@@ -1,0 +1,228 @@
+"""The command line. Reads its arguments without importing torch; a user's mistake is one message and exit status 2."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from configs.errors import UserError
+
+if TYPE_CHECKING:
+    from cluster.launch import RunResult
+    from trainers.metrics import Listener
+
+OK, FAILED, MISTAKE, INTERRUPTED = 0, 1, 2, 130
+RUNS = Path("runs")
+QUIET = {
+    "HF_HUB_DISABLE_PROGRESS_BARS": "1",
+    "HF_HUB_DISABLE_TELEMETRY": "1",
+    "TRANSFORMERS_VERBOSITY": "error",
+    "TRANSFORMERS_NO_ADVISORY_WARNINGS": "1",
+    "TOKENIZERS_PARALLELISM": "false",
+    "VLLM_NO_USAGE_STATS": "1",
+    "RAY_USAGE_STATS_ENABLED": "0",
+}
+OVERRIDES = "settings to change, such as ppo.num_steps=20 policy.model=/path/to/model"
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command and give its exit status: 0, 1 for a run that failed, 2 for a mistake, 130 when interrupted."""
+    arguments = _parse(argv)
+    for name, value in QUIET.items():
+        os.environ.setdefault(name, value)
+    from trainers.errors import RunFailed
+
+    command: Callable[[argparse.Namespace], int] = arguments.command
+    try:
+        return command(arguments)
+    except UserError as error:
+        print("\n".join(f"plumbob: {line}" for line in str(error).splitlines()), file=sys.stderr)
+        return MISTAKE
+    except RunFailed as error:
+        print(f"plumbob: the run failed: {error}", file=sys.stderr)
+        return FAILED
+    except KeyboardInterrupt:
+        print("plumbob: interrupted", file=sys.stderr)
+        return INTERRUPTED
+
+
+def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
+    """Parse; settings may stand after an option too, where argparse has closed its list of them."""
+    parser = _parser()
+    arguments, rest = parser.parse_known_args(argv)
+    if rest and ("overrides" not in arguments or any(item.startswith("-") for item in rest)):
+        parser.error(f"unrecognized arguments: {' '.join(rest)}")
+    if rest:
+        arguments.overrides = [*arguments.overrides, *rest]
+    return arguments
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="plumbob",
+        description="Aligns language models: pre-training, fine-tuning, reward modelling, PPO and DPO.",
+        epilog="CONFIG is a preset's name, such as toy, or a YAML file. `plumbob run toy` needs nothing else.",
+    )
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+
+    def add(name: str, command: Callable[[argparse.Namespace], int], about: str) -> argparse.ArgumentParser:
+        added = commands.add_parser(name, help=about, description=about)
+        added.set_defaults(command=command)
+        return added
+
+    def add_config(added: argparse.ArgumentParser) -> None:
+        added.add_argument("config", metavar="CONFIG", help="a preset's name or a YAML file")
+        added.add_argument("overrides", metavar="a.b=c", nargs="*", help=OVERRIDES)
+
+    run = add("run", _run, "run the stages that CONFIG describes")
+    add_config(run)
+    resume = add("resume", _resume, "go on with a run that was stopped")
+    resume.add_argument("run", metavar="RUN", help="the run's folder, or its name below runs/")
+    evaluate = add("eval", _evaluate, "measure a reward model on pairs, or a policy on prompts")
+    evaluate.add_argument("overrides", metavar="[CONFIG] a.b=c", nargs="*", help=OVERRIDES)
+    plan = add("plan", _plan, "say what a run will need, and start nothing")
+    add_config(plan)
+    report = add("report", _report, "write a run's report.html anew")
+    report.add_argument("run", metavar="RUN", help="the run's folder, or its name below runs/")
+    doctor = add("doctor", _doctor, "check the machine and the installed packages")
+    for added in (run, resume, evaluate, plan, doctor):
+        added.add_argument("--json", action="store_true", help="print JSON for scripts, one object a line")
+    return parser
+
+
+# ------------------------------------------------------------------------------------------------------------ commands
+
+
+def _run(arguments: argparse.Namespace) -> int:
+    from configs.load import load_run
+
+    config = load_run(arguments.config, arguments.overrides)
+    folder = Path(config.storage.path) / config.name
+    from cluster.launch import run
+
+    return _watched(folder, arguments.json, lambda listener: run(config, listener))
+
+
+def _resume(arguments: argparse.Namespace) -> int:
+    folder = find_run(arguments.run)
+    from cluster.launch import resume
+
+    return _watched(folder, arguments.json, lambda listener: resume(folder, listener))
+
+
+def _watched(folder: Path, as_json: bool, start: Callable[[Listener], RunResult]) -> int:
+    """Run with a listener, then write the report and print the result; an interrupted run says how to go on."""
+    from configs.load import RESOLVED_FILE
+    from console.live import choose_listener, print_json, print_summary
+    from console.report import write_report
+
+    try:
+        with choose_listener(as_json, sys.stdout) as listener:
+            result = start(listener)
+    except KeyboardInterrupt:
+        if not (folder / RESOLVED_FILE).is_file():
+            raise
+        print(f"plumbob: interrupted; go on from the last checkpoint with: plumbob resume {folder}", file=sys.stderr)
+        return INTERRUPTED
+    report = write_report(result.folder)
+    if as_json:
+        ended = {"event": "run_ended", "folder": str(result.folder), "report": str(report), "summary": result.summary}
+        print_json(ended, sys.stdout)
+    else:
+        print_summary(result.summary, sys.stdout)
+        print(f"report: {report}")
+    return OK
+
+
+def _evaluate(arguments: argparse.Namespace) -> int:
+    from configs.load import load_eval, load_run
+    from configs.schema import EvalRun
+
+    config, *overrides = arguments.overrides or [""]
+    run = load_eval(arguments.overrides) if not config or "=" in config else load_run(config, overrides)
+    if not isinstance(run, EvalRun):
+        raise UserError(f"{config}: kind is {run.kind}, expected eval; start that with: plumbob run {config}")
+    from cluster.launch import evaluate
+    from console.live import aligned, choose_listener, print_json
+
+    # The result alone goes to stdout, so that it can be read by a script; progress goes beside it.
+    with choose_listener(False, sys.stderr) as listener:
+        result = evaluate(run, listener)
+    if arguments.json:
+        print_json(result, sys.stdout)
+    else:
+        print("\n".join(aligned(_flat(result))))
+    return OK
+
+
+def _flat(values: Mapping[str, Any], prefix: str = "") -> list[list[str]]:
+    from console.figures import number
+
+    rows = []
+    for name, value in values.items():
+        if isinstance(value, Mapping):
+            rows += _flat(value, f"{prefix}{name}.")
+        elif isinstance(value, list | tuple):
+            rows.append([f"{prefix}{name}", ", ".join(number(item) or str(item) for item in value)])
+        else:
+            rows.append([f"{prefix}{name}", number(value) or str(value)])
+    return rows
+
+
+def _plan(arguments: argparse.Namespace) -> int:
+    from configs.load import load_run
+
+    config = load_run(arguments.config, arguments.overrides)
+    from cluster.launch import plan
+    from console.live import print_json
+
+    made = plan(config)
+    if arguments.json:
+        print_json(made.as_dict(), sys.stdout)
+    else:
+        print("\n".join(made.lines()))
+    return OK if made.fits else FAILED
+
+
+def _report(arguments: argparse.Namespace) -> int:
+    from console.report import write_report
+
+    print(write_report(find_run(arguments.run)))
+    return OK
+
+
+def _doctor(arguments: argparse.Namespace) -> int:
+    from dataclasses import asdict
+
+    from console.doctor import examine, line
+    from console.live import print_json
+
+    checks = examine()
+    ok = all(check.ok for check in checks)
+    if arguments.json:
+        print_json({"ok": ok, "checks": [asdict(check) for check in checks]}, sys.stdout)
+    else:
+        print("\n".join(line(check) for check in checks))
+    return OK if ok else FAILED
+
+
+def find_run(run: str) -> Path:
+    """The folder that RUN means: a folder that holds a run, or a run's name below `runs/`."""
+    from configs.load import RESOLVED_FILE
+    from configs.mistakes import nearest
+
+    for folder in (Path(run), RUNS / run):
+        if (folder / RESOLVED_FILE).is_file():
+            return folder
+    known = sorted(path.parent.name for path in RUNS.glob(f"*/{RESOLVED_FILE}"))
+    close = nearest(run, known)
+    hint = f"did you mean {close}?" if close else f"runs here: {', '.join(known) or 'none'}"
+    raise UserError(f"{run}: there is no run in this folder nor in {RUNS / run}; {hint}")
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,46 @@
+"""What a tokenizer and a context window must have before a run starts."""
+
+from typing import Protocol
+
+from configs.errors import UserError
+
+
+class SpecialTokens(Protocol):
+    """What is asked of a transformers tokenizer."""
+
+    eos_token: str | None
+    pad_token: str | None
+
+
+def check_tokenizer(tokenizer: SpecialTokens, source: str) -> None:
+    """Refuse a causal model's tokenizer without an EOS or a pad token; `source` says where it came from."""
+    if tokenizer.eos_token is None:
+        raise UserError(
+            f"{source}: the tokenizer has no EOS token, so an answer could not say where it ends. "
+            'Set "eos_token" in its tokenizer_config.json to the token that the model was trained to end with'
+        )
+    if tokenizer.pad_token is None:
+        raise UserError(
+            f"{source}: the tokenizer has no pad token, which batches of unequal length need. "
+            f'Set "pad_token" in its tokenizer_config.json; "{tokenizer.eos_token}" (its EOS) will do, '
+            "because padding is masked. In Python: tokenizer.pad_token = tokenizer.eos_token; "
+            "tokenizer.save_pretrained(FOLDER)"
+        )
+
+
+def check_context(
+    longest_prompt: int, max_new_tokens: int, max_positions: int, answer_key: str = "rollout.max_tokens"
+) -> None:
+    """Refuse prompts that leave no room for an answer. Lengths in tokens; `answer_key` names the answer's setting."""
+    if longest_prompt + max_new_tokens <= max_positions:
+        return
+    room = max_positions - max_new_tokens
+    mend = (
+        f"lower data.max_prompt_tokens to {room}, which drops longer prompts, or lower {answer_key}"
+        if room > 0
+        else f"lower {answer_key}"
+    )
+    raise UserError(
+        f"the longest prompt has {longest_prompt} tokens and an answer up to {answer_key}={max_new_tokens}, together "
+        f"{longest_prompt + max_new_tokens}; the model has {max_positions} positions: {mend}"
+    )

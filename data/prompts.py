@@ -1,0 +1,101 @@
+"""Prompts: their names, their chat template, their token ids, and a cursor that gives each one once an epoch."""
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from jinja2 import TemplateError
+from numpy.typing import NDArray
+
+from configs.errors import UserError
+from data.fields import Message, Render, RowError
+from data.order import endless_order
+from data.records import Prompt
+from data.tokens import Encoded, Tokenizer, TooLong, encode_prompt_ids, keep_fitting
+
+
+@dataclass(frozen=True)
+class EncodedPrompt:
+    """A prompt as the sampler takes it. `ids` int32 [P], never empty."""
+
+    prompt_id: str
+    text: str
+    ids: NDArray[np.int32]
+
+
+def prompt_id_of(text: str) -> str:
+    """Stable name of a prompt: 16 hex digits of the SHA-256 of its text."""
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def make_prompt(text: str) -> Prompt:
+    return Prompt(prompt_id_of(text), text)
+
+
+def chat_renderer(tokenizer: Tokenizer) -> Render:
+    """Chat messages -> prompt text by the tokenizer's chat template, opened for the assistant's answer.
+
+    The function raises UserError when the tokenizer has no template, RowError when the template refuses the messages.
+    """
+
+    def render(messages: list[Message]) -> str:
+        if tokenizer.chat_template is None:
+            raise UserError(
+                "the file has chat messages, but the model's tokenizer has no chat template to write them with. "
+                "Give the prompt as text, or add a chat_template to the tokenizer's folder"
+            )
+        try:
+            return str(tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True))
+        except TemplateError as error:
+            raise RowError(f"the tokenizer's chat template refuses the messages: {error}") from error
+
+    return render
+
+
+def encode_prompts(tokenizer: Tokenizer, prompts: Sequence[Prompt], max_prompt_tokens: int) -> Encoded[EncodedPrompt]:
+    """Every prompt of at most `max_prompt_tokens`. UserError if there is none."""
+    all_ids = encode_prompt_ids(tokenizer, [prompt.text for prompt in prompts])
+    encoded = [
+        EncodedPrompt(prompt.prompt_id, prompt.text, ids)
+        if len(ids) <= max_prompt_tokens
+        else TooLong("prompt", len(ids))
+        for prompt, ids in zip(prompts, all_ids, strict=True)
+    ]
+    return keep_fitting(encoded, "prompts", max_prompt_tokens)
+
+
+class PromptCursor:
+    """Gives prompts in a seeded order, each one once an epoch.
+
+    Epochs follow one another without a gap: a batch that an epoch's rest does not fill goes on with the next epoch's
+    order, and may then hold a prompt twice, once for each epoch.
+    """
+
+    def __init__(self, prompts: Sequence[EncodedPrompt], seed: int) -> None:
+        if not prompts:
+            raise ValueError("a cursor needs at least one prompt, given 0")
+        self._prompts = tuple(prompts)
+        self._seed = seed
+        self._position = 0
+        names = "\n".join([str(seed), *(prompt.prompt_id for prompt in prompts)])
+        self._fingerprint = hashlib.sha256(names.encode()).hexdigest()
+
+    def next(self, count: int) -> list[EncodedPrompt]:
+        indices = endless_order(len(self._prompts), self._position, count, self._seed)
+        self._position += count
+        return [self._prompts[index] for index in indices]
+
+    def state(self) -> dict[str, int | str]:
+        """What JSON can carry: how many prompts were given, and of which prompts and seed."""
+        return {"position": self._position, "fingerprint": self._fingerprint}
+
+    def load_state(self, state: Mapping[str, Any]) -> None:
+        """Go on where that state was taken. UserError when it belongs to other prompts or another seed."""
+        if state["fingerprint"] != self._fingerprint:
+            raise UserError(
+                f"the prompts are not those that the run began with ({len(self._prompts)} prompts now): "
+                "a run is resumed on the same file, limits, tokenizer and seed. Put them back, or start a new run"
+            )
+        self._position = int(state["position"])

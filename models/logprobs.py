@@ -1,0 +1,78 @@
+"""Log-probabilities and entropies of tokens from a causal model's logits: pure tensors."""
+
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.autograd.function import once_differentiable
+
+
+def token_logprobs(logits: Tensor, input_ids: Tensor, temperature: float) -> Tensor:
+    """log pi(input_ids[:, t] | input_ids[:, :t]) [B, T] float32; column 0, which nothing predicts, is 0.
+
+    The softmax is taken in float32, of the logits divided by the temperature, one row at a time: beside the logits no
+    second [B, T, V] tensor is made going forward, and only the logits' own gradient going back.
+
+    Args:
+        logits: [B, T, V]; column t predicts token t + 1, so the last column is not used.
+        input_ids: int64 [B, T].
+        temperature: above 0.
+    """
+    _check_temperature(temperature)
+    if logits.shape[:2] != input_ids.shape:
+        raise ValueError(f"logits are for {tuple(logits.shape[:2])} tokens, input_ids for {tuple(input_ids.shape)}")
+    predicted: Tensor = _TokenLogprobs.apply(logits, input_ids, temperature)
+    return predicted
+
+
+def sequence_logprobs(logprobs: Tensor, mask: Tensor) -> Tensor:
+    """Summed log-probability of the masked tokens of each row: [B, T] and bool [B, T] -> [B]."""
+    return torch.where(mask, logprobs, 0.0).sum(dim=1)
+
+
+@torch.no_grad()
+def token_entropies(logits: Tensor, temperature: float) -> Tensor:
+    """Entropy in nats of the distribution that each token was drawn from, [B, T] float32; column 0 is 0.
+
+    A statistic, without a gradient. `logits` [B, T, V] as in `token_logprobs`.
+    """
+    _check_temperature(temperature)
+    entropies = torch.zeros(logits.shape[:2], dtype=torch.float32, device=logits.device)
+    for row in range(logits.shape[0]):
+        entropies[row, 1:] = torch.special.entr(_probabilities(logits[row, :-1], temperature)).sum(dim=-1)
+    return entropies
+
+
+def _check_temperature(temperature: float) -> None:
+    if not temperature > 0:
+        raise ValueError(f"temperature must be above 0, not {temperature}")
+
+
+def _probabilities(logits: Tensor, temperature: float) -> Tensor:
+    return torch.softmax(logits.float() / temperature, dim=-1)
+
+
+class _TokenLogprobs(torch.autograd.Function):
+    """d log p(y) / d logits = (onehot(y) - p) / temperature, with p computed again in the backward."""
+
+    @staticmethod
+    def forward(ctx: Any, logits: Tensor, input_ids: Tensor, temperature: float) -> Tensor:
+        ctx.save_for_backward(logits, input_ids)
+        ctx.temperature = temperature
+        logprobs = torch.zeros(input_ids.shape, dtype=torch.float32, device=logits.device)
+        for row in range(logits.shape[0]):
+            log_softmax = torch.log_softmax(logits[row, :-1].float() / temperature, dim=-1)
+            logprobs[row, 1:] = log_softmax.gather(-1, input_ids[row, 1:, None]).squeeze(-1)
+        return logprobs
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None, None]:
+        logits, input_ids = ctx.saved_tensors
+        grad_logits = torch.zeros_like(logits)
+        for row in range(logits.shape[0]):
+            token_grad = grad[row, 1:, None] / ctx.temperature
+            row_grad = _probabilities(logits[row, :-1], ctx.temperature).mul_(-token_grad)
+            row_grad.scatter_add_(-1, input_ids[row, 1:, None], token_grad)
+            grad_logits[row, :-1] = row_grad
+        return grad_logits, None, None

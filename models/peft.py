@@ -1,0 +1,86 @@
+"""Every fine-tuning method, named once: how adapters are put on a base and read back."""
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from peft import LoraConfig, PeftConfig, PeftModel, get_peft_model
+from peft.tuners.tuners_utils import BaseTunerLayer
+from peft.utils import get_peft_model_state_dict, set_peft_model_state_dict
+from torch import Tensor, nn
+
+from configs.sections import LoraTuning
+from models.adapters import load_adapter
+
+
+def lora_config(tuning: LoraTuning, base: str) -> LoraConfig:
+    targets = tuning.targets if isinstance(tuning.targets, str) else list(tuning.targets)
+    return LoraConfig(
+        r=tuning.rank,
+        lora_alpha=tuning.alpha,
+        lora_dropout=tuning.dropout,
+        target_modules=targets,
+        task_type="CAUSAL_LM",
+        base_model_name_or_path=base,
+    )
+
+
+def add_adapters(base: nn.Module, config: PeftConfig, names: tuple[str, ...]) -> PeftModel:
+    """Put one freshly initialised adapter per name on `base`; the base's own parameters are frozen."""
+    model = get_peft_model(base, config, adapter_name=names[0])
+    for name in names[1:]:
+        model.add_adapter(name, config)
+    return model
+
+
+def config_of(folder: Path) -> PeftConfig:
+    return PeftConfig.from_pretrained(str(folder))
+
+
+def copy_into(model: PeftModel, folder: Path, names: tuple[str, ...]) -> None:
+    """Give the named adapters the weights that lie in an adapter folder.
+
+    Raises:
+        ValueError: the folder's tensors do not fit the adapters.
+    """
+    saved = dict(load_adapter(folder).tensors)
+    for name in names:
+        result = set_peft_model_state_dict(model, dict(saved), adapter_name=name)
+        missing = [key for key in result.missing_keys if f".{name}." in key]
+        if missing or result.unexpected_keys:
+            raise ValueError(
+                f"{folder}: does not fit the model: missing {missing}, unexpected {result.unexpected_keys}"
+            )
+
+
+def activate(model: nn.Module, adapter: str | None) -> None:
+    """Route every tuned layer through one adapter, or through none.
+
+    Sets the layers' own switches and nothing else: PEFT's `set_adapter` would also turn off `requires_grad` on the
+    adapter that it leaves, which an optimizer that holds several adapters must not see.
+    """
+    for layer in tuned_layers(model):
+        layer._disable_adapters = adapter is None
+        if adapter is not None:
+            layer._active_adapter = [adapter]
+
+
+def tuned_layers(model: nn.Module) -> list[BaseTunerLayer]:
+    return [module for module in model.modules() if isinstance(module, BaseTunerLayer)]
+
+
+def is_adapter_parameter(name: str, adapter: str) -> bool:
+    return f".{adapter}." in name
+
+
+def adapter_tensors(model: PeftModel, adapter: str, full: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """The adapter under PEFT's saved names, from `full`: parameter name -> whole tensor (not a ZeRO shard)."""
+    return dict(get_peft_model_state_dict(model, state_dict=dict(full), adapter_name=adapter))
+
+
+def saved_config(model: PeftModel, adapter: str, base: str) -> dict[str, Any]:
+    """The content of `adapter_config.json`, as PEFT writes it for inference."""
+    config = model.peft_config[adapter].to_dict()
+    config |= {"base_model_name_or_path": base, "inference_mode": True}
+    return json.loads(json.dumps(config, default=lambda value: sorted(value) if isinstance(value, set) else str(value)))

@@ -1,0 +1,86 @@
+"""Policy models from what a stage begins with: which adapters stand on the base, and which role each plays."""
+
+from collections.abc import Mapping
+
+import torch
+from torch import nn
+
+from configs.errors import UserError
+from configs.sections import Dtype, LoraTuning
+from models.adapters import load_adapter
+from models.peft import add_adapters, config_of, copy_into, is_adapter_parameter, lora_config
+from models.policy import PolicyModel, Role, new_value_head
+from models.source import ModelSource, load_causal_lm
+
+KEY = "policy.model"
+
+
+def full_policy(source: ModelSource, dtype: Dtype, trust_remote_code: bool) -> PolicyModel:
+    """A model whose every weight is the policy.
+
+    Raises:
+        UserError: the source is an adapter, whose base would have to be merged with it first.
+    """
+    if source.adapter is not None:
+        raise UserError(
+            f"{KEY}={source.adapter}: is an adapter, and training all weights needs a full model; merge it into its "
+            f"base first (peft's merge_and_unload), or set policy.tuning.kind=lora to go on training the adapter"
+        )
+    return PolicyModel(load_causal_lm(source, KEY, dtype, trust_remote_code), {"policy": None})
+
+
+def adapted_policy(
+    source: ModelSource, tuning: LoraTuning, dtype: Dtype, trust_remote_code: bool, roles: tuple[Role, ...], seed: int
+) -> PolicyModel:
+    """One frozen base in several roles.
+
+    From a full model, the policy is a new adapter, which changes nothing before the first update, and the reference is
+    the base with adapters off. From an adapter, the policy begins as its copy and the reference is a frozen copy beside
+    it; rank, scale and targets are then that adapter's. The critic is an adapter of its own with a linear head.
+    """
+    base = load_causal_lm(source, KEY, dtype, trust_remote_code)
+    hidden_size = base.config.get_text_config().hidden_size
+    named: dict[Role, str | None] = {role: role for role in roles}
+    if source.adapter is None and "reference" in named:
+        named["reference"] = None
+    config = lora_config(tuning, source.base) if source.adapter is None else config_of(source.adapter)
+    torch.manual_seed(seed)
+    model = add_adapters(base, config, tuple(name for name in named.values() if name is not None))
+    if source.adapter is not None:
+        copy_into(model, source.adapter, tuple(role for role in ("policy", "reference") if role in named))
+    head = new_value_head(hidden_size, torch.Generator().manual_seed(seed)) if "value" in named else None
+    policy = PolicyModel(model, named, head)
+    learnt = {name for group in trainable_groups(policy).values() for name in group}
+    for name, parameter in policy.named_parameters():
+        parameter.requires_grad_(name in learnt)
+    return policy
+
+
+def frozen_reference(source: ModelSource, dtype: Dtype, trust_remote_code: bool) -> PolicyModel:
+    """A model that only answers as the reference: a full model, or a base with one adapter on it."""
+    base = load_causal_lm(source, KEY, dtype, trust_remote_code)
+    if source.adapter is None:
+        return PolicyModel(base, {"reference": None}).requires_grad_(False)
+    model = add_adapters(base, config_of(source.adapter), ("reference",))
+    copy_into(model, source.adapter, ("reference",))
+    return PolicyModel(model, {"reference": "reference"}).requires_grad_(False)
+
+
+def trainable_groups(policy: PolicyModel) -> dict[str, Mapping[str, nn.Parameter]]:
+    """Role -> name -> parameter, for the roles that learn: the policy, and the critic with its head."""
+    if policy.adapters.get("policy") is None:
+        return {"policy": dict(policy.named_parameters())}
+    groups: dict[str, Mapping[str, nn.Parameter]] = {}
+    for role in ("policy", "value"):
+        if role in policy.adapters:
+            groups[role] = {
+                name: parameter
+                for name, parameter in policy.named_parameters()
+                if is_adapter_parameter(name, role) or (role == "value" and name.startswith("value_head."))
+            }
+    return groups
+
+
+def served_rank(source: ModelSource, tuning: LoraTuning) -> int:
+    """The LoRA rank that a sampler must hold for a policy trained from `source`."""
+    return tuning.rank if source.adapter is None else int(load_adapter(source.adapter).config["r"])

@@ -1,0 +1,123 @@
+"""Where a model comes from: a Hugging Face folder, a PEFT adapter folder on its base, or a hub name."""
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
+from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
+
+from configs.errors import UserError
+from models.adapters import CONFIG_FILE
+
+DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
+
+
+@dataclass(frozen=True)
+class ModelSource:
+    """A base model, and the adapter on it when `model` named an adapter folder.
+
+    Attributes:
+        base: folder or hub name of the full model.
+        adapter: the adapter's folder, or None.
+    """
+
+    base: str
+    adapter: Path | None
+
+    @property
+    def tokenizer_folder(self) -> str:
+        """An adapter's folder may carry the tokenizer that it was trained with; otherwise the base's is used."""
+        if self.adapter is not None and (self.adapter / "tokenizer_config.json").exists():
+            return str(self.adapter)
+        return self.base
+
+
+def resolve_model(model: str, key: str) -> ModelSource:
+    """Find out what `model` is; `key` is the setting to name in an error.
+
+    Raises:
+        UserError: the folder is missing, or holds neither a model nor an adapter.
+    """
+    folder = Path(model).expanduser()
+    if not folder.is_dir():
+        looks_like_a_path = folder.is_absolute() or model.startswith((".", "~")) or model.count("/") > 1
+        if looks_like_a_path:
+            raise UserError(f"{key}={model}: no such folder")
+        return ModelSource(model, None)
+    if (folder / CONFIG_FILE).exists():
+        base = json.loads((folder / CONFIG_FILE).read_text()).get("base_model_name_or_path")
+        if not base:
+            raise UserError(
+                f"{folder / CONFIG_FILE}: base_model_name_or_path is missing; write the base model's folder there"
+            )
+        return ModelSource(resolve_model(base, f"base_model_name_or_path of {folder}").base, folder)
+    if (folder / "config.json").exists():
+        return ModelSource(str(folder), None)
+    raise UserError(f"{key}={model}: the folder has neither config.json (a model) nor {CONFIG_FILE} (a PEFT adapter)")
+
+
+def load_config(source: ModelSource, key: str, trust_remote_code: bool) -> Any:
+    try:
+        return AutoConfig.from_pretrained(source.base, trust_remote_code=trust_remote_code)
+    except (OSError, ValueError) as error:
+        raise UserError(f"{key}={source.base}: cannot be read as a model: {first_line(error)}") from error
+
+
+def context_tokens(source: ModelSource, key: str, trust_remote_code: bool) -> int:
+    """Positions that the model has for a prompt and its answer together."""
+    return int(load_config(source, key, trust_remote_code).get_text_config().max_position_embeddings)
+
+
+def check_causal_lm(config: Any, key: str, source: ModelSource) -> None:
+    """Raises UserError when the model does not predict next tokens."""
+    architectures = config.architectures or []
+    causal_by_type = not architectures and config.model_type in MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
+    if not causal_by_type and not any("CausalLM" in name or "LMHead" in name for name in architectures):
+        raise UserError(
+            f"{key}={source.base}: {', '.join(architectures) or config.model_type} is not a causal language model; "
+            f"give one whose architecture is ...ForCausalLM"
+        )
+
+
+def load_tokenizer(source: ModelSource, key: str, trust_remote_code: bool) -> Any:
+    """The tokenizer of a policy.
+
+    Raises:
+        UserError: there is none, or it has no EOS or no pad token.
+    """
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(source.tokenizer_folder, trust_remote_code=trust_remote_code)
+    except (OSError, ValueError) as error:
+        raise UserError(f"{key}={source.tokenizer_folder}: no tokenizer can be loaded: {first_line(error)}") from error
+    for role in ("eos", "pad"):
+        if getattr(tokenizer, f"{role}_token_id") is None:
+            raise UserError(
+                f"{key}={source.tokenizer_folder}: the tokenizer has no {role} token; set one with "
+                f'tokenizer.{role}_token = "..." and tokenizer.save_pretrained(FOLDER), then point {key} there'
+            )
+    return tokenizer
+
+
+def load_causal_lm(
+    source: ModelSource, key: str, dtype: Literal["float32", "bfloat16"], trust_remote_code: bool
+) -> Any:
+    """The base model, without its adapter. Only safetensors are read.
+
+    Raises:
+        UserError: it cannot be loaded, or is no causal language model.
+    """
+    config = load_config(source, key, trust_remote_code)
+    check_causal_lm(config, key, source)
+    try:
+        return AutoModelForCausalLM.from_pretrained(
+            source.base, dtype=DTYPES[dtype], trust_remote_code=trust_remote_code, use_safetensors=True
+        )
+    except (OSError, ValueError) as error:
+        raise UserError(f"{key}={source.base}: the weights cannot be loaded: {first_line(error)}") from error
+
+
+def first_line(error: BaseException) -> str:
+    return str(error).strip().split("\n")[0]

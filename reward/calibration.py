@@ -1,0 +1,76 @@
+"""The calibration that is stored with a reward model: what makes its scores mean 0 and variance 1."""
+
+import json
+import math
+import statistics
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from transformers.utils import cached_file
+
+from configs.errors import UserError
+
+CALIBRATION_FILE = "calibration.json"
+
+
+@dataclass(frozen=True)
+class Calibration:
+    """What makes scores mean 0 and variance 1 under the answers that it was measured on.
+
+    Attributes:
+        mean, std: of the raw scores; `std` is divided by their number, and above 0.
+        num_samples: answers measured.
+        under: whose answers they were, for people.
+    """
+
+    mean: float
+    std: float
+    num_samples: int
+    under: str
+
+
+def calibrate(raw_scores: Sequence[float], under: str) -> Calibration:
+    """Raises UserError when the scores are all equal: such a model tells no answer from another."""
+    if not raw_scores:
+        raise UserError(f"no answers to calibrate the reward model on ({under})")
+    mean, std = statistics.fmean(raw_scores), statistics.pstdev(raw_scores)
+    # Below this the spread is float32 rounding, not a preference.
+    if not std > 1e-6 * max(abs(mean), 1.0):
+        raise UserError(
+            f"the reward model scores all {len(raw_scores)} answers ({under}) with {mean:.6g}: it cannot be "
+            f"calibrated; calibrate on at least two different answers, or train the model longer or on more pairs"
+        )
+    return Calibration(mean, std, len(raw_scores), under)
+
+
+def save_calibration(calibration: Calibration, folder: Path) -> None:
+    """Write the calibration into a reward model's folder, whole or not at all."""
+    unfinished = folder / f"{CALIBRATION_FILE}.tmp"
+    unfinished.write_text(json.dumps(asdict(calibration), indent=2) + "\n")
+    unfinished.replace(folder / CALIBRATION_FILE)
+
+
+def load_calibration(name: str) -> Calibration:
+    """The calibration stored with a reward model, a folder or a hub name.
+
+    Raises:
+        UserError: there is none, or it cannot be used.
+    """
+    try:
+        path = Path(cached_file(name, CALIBRATION_FILE))
+    except OSError as error:
+        raise UserError(
+            f"reward.model={name}: there is no {CALIBRATION_FILE} beside the model; a reward run writes it, "
+            f"or set reward.normalize=false to use raw scores"
+        ) from error
+    try:
+        content = json.loads(path.read_text())
+        calibration = Calibration(
+            float(content["mean"]), float(content["std"]), int(content["num_samples"]), str(content["under"])
+        )
+    except (ValueError, KeyError, TypeError) as error:
+        raise UserError(f"{path}: expected mean, std, num_samples and under: {error!r}") from error
+    if not (math.isfinite(calibration.mean) and math.isfinite(calibration.std) and calibration.std > 0):
+        raise UserError(f"{path}: mean must be finite and std above 0, found {calibration.mean} and {calibration.std}")
+    return calibration

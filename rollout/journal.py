@@ -1,0 +1,154 @@
+"""The journal of a run: every answer that was trained on, token by token, in one Parquet file a step."""
+
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, get_args
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+from numpy.typing import NDArray
+
+from configs.errors import UserError
+from rollout.records import FinishReason
+
+_SCHEMA = pa.schema(
+    [
+        ("step", pa.int32()),
+        ("prompt_id", pa.string()),
+        ("group_id", pa.string()),
+        ("sample_index", pa.int32()),
+        ("seed", pa.int64()),
+        ("prompt", pa.string()),
+        ("response", pa.string()),
+        ("prompt_ids", pa.list_(pa.int32())),
+        ("token_ids", pa.list_(pa.int32())),
+        ("logprobs", pa.list_(pa.float32())),
+        ("ref_logprobs", pa.list_(pa.float32())),
+        ("values", pa.list_(pa.float32())),
+        ("rewards", pa.map_(pa.string(), pa.float64())),
+        ("score", pa.float64()),
+        ("versions", pa.list_(pa.int32())),
+        ("action_mask", pa.list_(pa.bool_())),
+        ("finish_reason", pa.string()),
+        ("worker", pa.string()),
+    ]
+)
+_ARRAYS: Mapping[str, Any] = {
+    "prompt_ids": np.int32,
+    "token_ids": np.int32,
+    "logprobs": np.float32,
+    "ref_logprobs": np.float32,
+    "values": np.float32,
+    "versions": np.int32,
+    "action_mask": np.bool_,
+}
+
+
+@dataclass(frozen=True)
+class JournalRow:
+    """One answer with what became of it.
+
+    Attributes:
+        prompt_id, group_id, sample_index, seed, prompt, prompt_ids: as in `rollout.records.SampleRequest`.
+        response, token_ids, logprobs, versions, action_mask, finish_reason, worker: as in `rollout.records.Rollout`.
+        ref_logprobs: float32 [T], of the reference policy.
+        values: float32 [T], of the critic; empty when there is none.
+        rewards: part -> its reward.
+        score: the sum of the parts by their weights, which is what was trained on.
+    """
+
+    prompt_id: str
+    group_id: str
+    sample_index: int
+    seed: int
+    prompt: str
+    response: str
+    prompt_ids: NDArray[np.int32]
+    token_ids: NDArray[np.int32]
+    logprobs: NDArray[np.float32]
+    ref_logprobs: NDArray[np.float32]
+    values: NDArray[np.float32]
+    rewards: Mapping[str, float]
+    score: float
+    versions: NDArray[np.int32]
+    action_mask: NDArray[np.bool_]
+    finish_reason: FinishReason
+    worker: str
+
+    def __post_init__(self) -> None:
+        num_tokens = len(self.token_ids)
+        for name in ("logprobs", "ref_logprobs", "versions", "action_mask", "values"):
+            length = len(getattr(self, name))
+            if length != num_tokens and not (name == "values" and length == 0):
+                raise ValueError(f"{self.prompt_id}: {name} has {length} entries for an answer of {num_tokens} tokens")
+        if self.finish_reason not in get_args(FinishReason):
+            raise ValueError(
+                f"{self.prompt_id}: finish_reason {self.finish_reason!r} is none of {get_args(FinishReason)}"
+            )
+
+
+def step_file(folder: Path, step: int) -> Path:
+    return folder / f"step-{step:06d}.parquet"
+
+
+def write_step(folder: Path, step: int, rows: Sequence[JournalRow]) -> Path:
+    """Write one step's file, which appears whole or not at all; one that is there already is replaced."""
+    folder.mkdir(parents=True, exist_ok=True)
+    path = step_file(folder, step)
+    columns = [pa.array([_cell(row, step, column.name) for row in rows], column.type) for column in _SCHEMA]
+    unfinished = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        pq.write_table(pa.Table.from_arrays(columns, schema=_SCHEMA), unfinished, compression="zstd")
+        with unfinished.open("rb") as file:
+            os.fsync(file.fileno())
+        unfinished.replace(path)
+    finally:
+        unfinished.unlink(missing_ok=True)
+    return path
+
+
+def read_step(path: Path) -> list[JournalRow]:
+    """The rows of one file, in the order in which they were written."""
+    return [_row(cells) for cells in read_table(path).to_pylist()]
+
+
+def read_journal(folder: Path) -> Iterator[tuple[int, JournalRow]]:
+    """(step, row) of all steps in order, one file in memory at a time."""
+    for path in sorted(folder.glob("step-*.parquet")):
+        for cells in read_table(path).to_pylist():
+            yield cells["step"], _row(cells)
+
+
+def read_table(path: Path) -> pa.Table:
+    """One file as an Arrow table.
+
+    Raises:
+        UserError: the file is not a journal.
+    """
+    try:
+        table = pq.ParquetFile(path).read()
+    except (pa.ArrowInvalid, OSError) as error:
+        raise UserError(f"{path}: cannot be read as Parquet: {error}") from error
+    if table.schema.names != _SCHEMA.names:
+        different = sorted(set(table.schema.names) ^ set(_SCHEMA.names))
+        raise UserError(f"{path}: is not a journal of rollouts; its columns differ in {different}")
+    return table
+
+
+def _cell(row: JournalRow, step: int, column: str) -> Any:
+    match column:
+        case "step":
+            return step
+        case "rewards":
+            return list(row.rewards.items())
+        case _:
+            return getattr(row, column)
+
+
+def _row(cells: Mapping[str, Any]) -> JournalRow:
+    arrays: dict[str, Any] = {name: np.asarray(cells[name], dtype) for name, dtype in _ARRAYS.items()}
+    others = {name: value for name, value in cells.items() if name not in arrays and name not in ("step", "rewards")}
+    return JournalRow(**others, **arrays, rewards=dict(cells["rewards"]))

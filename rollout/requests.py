@@ -1,0 +1,46 @@
+"""From prompts to requests, and what a loop asks of all rollout workers together."""
+
+import hashlib
+from collections.abc import Sequence
+from typing import Protocol
+
+from data.prompts import EncodedPrompt
+from models.adapters import Adapter
+from rollout.records import Rollout, SampleRequest
+
+
+class Samplers(Protocol):
+    """All rollout workers as one."""
+
+    def sample(self, requests: Sequence[SampleRequest]) -> list[Rollout]:
+        """One answer to each request, in their order, under the version that was loaded last."""
+
+    def load(self, adapter: Adapter) -> None:
+        """Give every worker this version; returns when each has proven it. Raises PublishError."""
+
+
+def sample_requests(
+    prompts: Sequence[EncodedPrompt], samples_per_prompt: int, step: int, seed: int
+) -> list[SampleRequest]:
+    """`samples_per_prompt` requests for each prompt, in order; every answer has a seed of its own."""
+    requests = []
+    for place, prompt in enumerate(prompts):
+        group_id = f"{step}-{place}"
+        for index in range(samples_per_prompt):
+            requests.append(
+                SampleRequest(
+                    prompt_id=prompt.prompt_id,
+                    group_id=group_id,
+                    sample_index=index,
+                    seed=answer_seed(seed, group_id, index),
+                    prompt=prompt.text,
+                    prompt_ids=prompt.ids,
+                )
+            )
+    return requests
+
+
+def answer_seed(seed: int, group_id: str, sample_index: int) -> int:
+    """A seed below 2^31 that these three decide."""
+    digest = hashlib.sha256(f"{seed}/{group_id}/{sample_index}".encode()).digest()
+    return int.from_bytes(digest[:4], "big") >> 1

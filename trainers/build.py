@@ -1,0 +1,128 @@
+"""From a run's settings to its learner on one rank: the model, what of it is trained, and the objective."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, assert_never
+
+import torch
+from torch import nn
+
+from configs.schema import DpoRun, EvalRun, PpoRun, PretrainEncoderRun, PretrainRun, RewardRun, SftRun
+from configs.sections import FullTuning, LoraTuning, Optimizer
+from models.encoder import MaskedWordModel, load_masked_lm
+from models.policy import PolicyModel, Role
+from models.roles import adapted_policy, frozen_reference, full_policy, trainable_groups
+from models.source import ModelSource, load_tokenizer, resolve_model
+from reward.bert import new_reward_model
+from trainers.artifact import Artifact, FullModel, NoArtifact, PolicyAdapter
+from trainers.dpo import dpo_passes
+from trainers.engine import Engine, ForwardOnly, ParameterGroup, Rank
+from trainers.learner import Learner, Pass
+from trainers.ppo_objective import ppo_passes
+from trainers.pretrain import MASKED_WORD_PASSES
+from trainers.reward import PAIR_PASSES, RewardModule
+from trainers.tokens import NEXT_TOKEN_PASSES
+
+LearnerRun = PretrainRun | PretrainEncoderRun | SftRun | RewardRun | DpoRun | PpoRun | EvalRun
+"""The kinds of run that have learners; an evaluation's only answer as the baseline."""
+
+
+def build_learner(run: LearnerRun, rank: Rank) -> Learner:
+    """Load, adapt and shard the model of a run. Collective: every rank of the group calls it.
+
+    Raises:
+        UserError: the model cannot be used as the run asks.
+    """
+    settings = run.learner
+    if isinstance(run, EvalRun):
+        assert run.policy is not None, "only a policy has a baseline"
+        baseline = frozen_reference(baseline_of(run), run.policy.dtype, run.policy.trust_remote_code)
+        return Learner(baseline, (), ForwardOnly(baseline), NoArtifact(), rank, settings)
+    torch.manual_seed(run.seed)
+    module, passes, artifact, optimizer, rates = _parts(run)
+    if settings.gradient_checkpointing and isinstance(module, PolicyModel):
+        module.causal_lm.gradient_checkpointing_enable({"use_reentrant": False})
+    groups = [
+        ParameterGroup(name, parameters, rates.get(name, optimizer.learning_rate))
+        for name, parameters in _groups(module).items()
+    ]
+    engine = Engine(module, groups, optimizer, settings.zero_stage, rank)
+    return Learner(module, passes, engine, artifact, rank, settings)
+
+
+def baseline_of(run: EvalRun) -> ModelSource:
+    """What an evaluated policy is compared with: what was asked for, or else the policy's own base."""
+    assert run.policy is not None, "only a policy has a baseline"
+    if run.policy.baseline is not None:
+        return resolve_model(run.policy.baseline, "policy.baseline")
+    return ModelSource(resolve_model(run.policy.model, "policy.model").base, None)
+
+
+Parts = tuple[nn.Module, Sequence[Pass[Any]], Artifact, Optimizer, Mapping[str, float]]
+"""The module, its passes, how it is written, the optimizer, and learning rates that differ from the optimizer's."""
+
+
+def _parts(run: PretrainRun | PretrainEncoderRun | SftRun | RewardRun | DpoRun | PpoRun) -> Parts:
+    module: nn.Module
+    artifact: Artifact
+    match run:
+        case PretrainRun():
+            assert isinstance(run.policy.model, str), "a new model is built before its learners start"
+            module, artifact = _full(run.policy.model, run.policy.dtype, run.policy.trust_remote_code)
+            return module, NEXT_TOKEN_PASSES, artifact, run.pretrain, {}
+        case PretrainEncoderRun():
+            assert isinstance(run.reward.model, str), "a new encoder is built before its learners start"
+            encoder, tokenizer = load_masked_lm(run.reward.model)
+            module = MaskedWordModel(encoder)
+            return module, MASKED_WORD_PASSES, FullModel(encoder, "encoder.", tokenizer), run.pretrain, {}
+        case RewardRun():
+            assert isinstance(run.reward.model, str), "a new encoder is built before its learners start"
+            new = new_reward_model(run.reward.model)
+            reward = RewardModule(new.model, "token_type_ids" in new.tokenizer.model_input_names)
+            return reward, PAIR_PASSES, FullModel(new.model, "classifier.", new.tokenizer), run.bradley_terry, {}
+        case SftRun():
+            match run.policy.tuning:
+                case FullTuning():
+                    module, artifact = _full(run.policy.model, run.policy.dtype, run.policy.trust_remote_code)
+                case LoraTuning():
+                    module, artifact = _adapted(run, run.policy.tuning, ("policy",))
+                case _:
+                    assert_never(run.policy.tuning)
+            return module, NEXT_TOKEN_PASSES, artifact, run.sft, {}
+        case DpoRun():
+            module, artifact = _adapted(run, run.policy.tuning, ("policy", "reference"))
+            return module, dpo_passes(run.dpo.beta), artifact, run.dpo, {}
+        case PpoRun():
+            module, artifact = _adapted(run, run.policy.tuning, ("policy", "reference", "value"))
+            passes = ppo_passes(run.ppo, run.rollout.temperature)
+            return module, passes, artifact, run.ppo, {"value": run.ppo.value_learning_rate}
+        case _:
+            assert_never(run)
+
+
+def _full(model: str, dtype: Any, trust_remote_code: bool) -> tuple[PolicyModel, FullModel]:
+    source = resolve_model(model, "policy.model")
+    module = full_policy(source, dtype, trust_remote_code)
+    tokenizer = load_tokenizer(source, "policy.model", trust_remote_code)
+    return module, FullModel(module.causal_lm, "causal_lm.", tokenizer)
+
+
+def _adapted(
+    run: SftRun | DpoRun | PpoRun, tuning: LoraTuning, roles: tuple[Role, ...]
+) -> tuple[PolicyModel, PolicyAdapter]:
+    policy = run.policy
+    source = resolve_model(policy.model, "policy.model")
+    module = adapted_policy(source, tuning, policy.dtype, policy.trust_remote_code, roles, run.seed)
+    tokenizer = load_tokenizer(source, "policy.model", policy.trust_remote_code)
+    return module, PolicyAdapter(module.causal_lm, "causal_lm.", absolute(source.base), tokenizer)
+
+
+def _groups(module: nn.Module) -> Mapping[str, Mapping[str, nn.Parameter]]:
+    if isinstance(module, PolicyModel):
+        return trainable_groups(module)
+    return {"model": dict(module.named_parameters())}
+
+
+def absolute(base: str) -> str:
+    """A folder by its absolute path, a hub name as it is."""
+    return str(Path(base).resolve()) if Path(base).is_dir() else base

@@ -1,0 +1,134 @@
+"""Direct preference optimisation: the policy learns from pairs, without a reward model or sampling."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from configs.schema import DpoRun
+from data.holdout import hold_out
+from data.prompts import chat_renderer
+from data.readers import read_pairs
+from data.tokens import PairBatch, TokenBatch, TokenSequence, collate, encode_pairs
+from models.logprobs import sequence_logprobs
+from models.source import load_tokenizer, resolve_model
+from trainers.learner import Learners, LossSum, Pass
+from trainers.losses import dpo_loss
+from trainers.metrics import MetricsLog
+from trainers.offline import OfflineStage, heldout_means, run_epochs
+from trainers.tokens import num_tokens
+
+EncodedPair = tuple[TokenSequence, TokenSequence]
+
+
+@dataclass(frozen=True)
+class DpoInput:
+    """Encoded pairs (chosen, rejected), and sentences about rows that were left out."""
+
+    train: tuple[EncodedPair, ...]
+    heldout: tuple[EncodedPair, ...]
+    pad_id: int
+    notes: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class DpoBatch:
+    """Pairs with the reference's log-probability of each whole answer, float32 [B]."""
+
+    pairs: PairBatch
+    ref_chosen: NDArray[np.float32]
+    ref_rejected: NDArray[np.float32]
+
+    @property
+    def num_rows(self) -> int:
+        return self.pairs.num_rows
+
+    def rows(self, index: NDArray[np.int64], /) -> "DpoBatch":
+        return DpoBatch(self.pairs.rows(index), self.ref_chosen[index], self.ref_rejected[index])
+
+
+def answer_logprobs(forward: Any, batch: TokenBatch) -> Tensor:
+    """log pi(answer | prompt) [B]: summed over the answer's tokens, EOS included."""
+    answer_mask = torch.from_numpy(batch.loss_mask)
+    logprobs = forward(torch.from_numpy(batch.input_ids), torch.from_numpy(batch.attention_mask), answer_mask, 1.0)
+    return sequence_logprobs(logprobs, answer_mask.to(logprobs.device))
+
+
+def pair_logprobs(forward: Any, pairs: PairBatch) -> Tensor:
+    """log pi of chosen and rejected, [B, 2], in one forward."""
+    both = stack(pairs)
+    return answer_logprobs(forward, both).reshape(2, pairs.num_rows).T
+
+
+def stack(pairs: PairBatch) -> TokenBatch:
+    """Chosen rows, then rejected rows, as one batch padded to the wider of the two."""
+    width = max(pairs.chosen.input_ids.shape[1], pairs.rejected.input_ids.shape[1])
+
+    def joined(name: str) -> Any:
+        sides = (getattr(pairs.chosen, name), getattr(pairs.rejected, name))
+        return np.concatenate([np.pad(side, ((0, 0), (0, width - side.shape[1]))) for side in sides])
+
+    return TokenBatch(joined("input_ids"), joined("attention_mask"), joined("loss_mask"))
+
+
+def dpo_passes(beta: float) -> tuple[Pass[DpoBatch], ...]:
+    def loss_sum(forward: Any, batch: DpoBatch) -> LossSum:
+        logprobs = pair_logprobs(forward, batch.pairs)
+        ref_chosen, ref_rejected = (torch.from_numpy(x).to(logprobs) for x in (batch.ref_chosen, batch.ref_rejected))
+        result = dpo_loss(logprobs[:, 0], logprobs[:, 1], ref_chosen, ref_rejected, beta)
+        statistics = {
+            "loss": result.loss.detach(),
+            "accuracy": result.num_correct,
+            "margin": result.chosen_rewards - result.rejected_rewards,
+            "chosen_reward": result.chosen_rewards,
+        }
+        return LossSum(result.loss, statistics)
+
+    return (Pass("policy", loss_sum, lambda batch: float(batch.num_rows)),)
+
+
+def prepare_dpo(run: DpoRun) -> DpoInput:
+    """Read, check, split and encode. Raises UserError; starts and writes nothing."""
+    policy, data = run.policy, run.data
+    tokenizer = load_tokenizer(resolve_model(policy.model, "policy.model"), "policy.model", policy.trust_remote_code)
+    render = chat_renderer(tokenizer)
+    split = hold_out(
+        lambda path: read_pairs(path, data, render),
+        data.pairs,
+        data.heldout_pairs,
+        lambda pair: pair.prompt,
+        data,
+        run.seed,
+    )
+    train = encode_pairs(tokenizer, split.train, data)
+    heldout = encode_pairs(tokenizer, split.heldout, data)
+    return DpoInput(train.records, heldout.records, tokenizer.pad_token_id, split.notes + train.notes + heldout.notes)
+
+
+def run_dpo(run: DpoRun, data: DpoInput, learners: Learners, folder: Path, log: MetricsLog) -> dict[str, float]:
+    """Train and write `policy/`. Returns the summary's figures."""
+
+    def batch_of(records: tuple[EncodedPair, ...], index: NDArray[np.int64]) -> DpoBatch:
+        sides = [[records[i][side] for i in index] for side in (0, 1)]
+        pairs = PairBatch(collate(sides[0], data.pad_id), collate(sides[1], data.pad_id))
+        reference = learners.compute(pairs, "reference", pair_logprobs)
+        return DpoBatch(pairs, reference[:, 0], reference[:, 1])
+
+    stage = OfflineStage(
+        "dpo",
+        run.dpo,
+        run.seed,
+        len(data.train),
+        lambda index, step: batch_of(data.train, index),
+        lambda batch: num_tokens(batch.pairs.chosen) + num_tokens(batch.pairs.rejected),
+    )
+    run_epochs(stage, learners, folder, log)
+    learners.export(folder / "policy")
+    heldout = heldout_means(
+        learners, len(data.heldout), lambda index: batch_of(data.heldout, index), lambda batch: float(batch.num_rows)
+    )
+    return heldout | {"num_records": len(data.train)}

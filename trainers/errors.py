@@ -1,0 +1,21 @@
+"""What ends a run on its way, with status 1: not a person's mistake in the settings, but something that went wrong."""
+
+
+class RunFailed(RuntimeError):  # noqa: N818
+    """The run cannot go on. The message says what happened and where."""
+
+
+class NotFinite(RunFailed):
+    """A score, a log-probability, a value or a loss is NaN or infinite.
+
+    Attributes:
+        rows: which rows of the batch caused it, 0-based; empty when it is not known.
+    """
+
+    def __init__(self, message: str, rows: tuple[int, ...] = ()) -> None:
+        super().__init__(message)
+        self.rows = rows
+
+
+class StaleRollouts(RunFailed):
+    """Tokens are older than the learner may train on."""

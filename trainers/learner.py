@@ -1,0 +1,281 @@
+"""One learner rank: optimizer steps over its share of a batch, whatever the objective."""
+
+import math
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Generic, NamedTuple, Protocol, Self, TypeVar
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from configs.sections import Learner as LearnerSettings
+from models.adapters import Adapter
+from models.policy import PolicyModel, Role
+from trainers.artifact import Artifact
+from trainers.engine import Engine, ForwardOnly, Rank
+from trainers.errors import NotFinite
+
+STATE_FILE = "learner.safetensors"
+
+
+class Batch(Protocol):
+    """Rows that can be dealt out: every rank is given the whole batch and takes its own."""
+
+    @property
+    def num_rows(self) -> int: ...
+
+    def rows(self, index: NDArray[np.int64], /) -> Self: ...
+
+
+B = TypeVar("B", bound=Batch)
+
+
+class LossSum(NamedTuple):
+    """A loss and its statistics, as sums over the rows given: the learner divides by the count of the whole batch."""
+
+    loss: Tensor
+    statistics: Mapping[str, Tensor]
+
+
+@dataclass(frozen=True)
+class Pass(Generic[B]):
+    """One forward and its own backward.
+
+    Attributes:
+        role: who acts; None for a model that has no roles.
+        loss_sum: (forward of the model, rows) -> sums over those rows.
+        count: whole batch -> what the sums are divided by, such as its answer tokens or its pairs.
+    """
+
+    role: Role | None
+    loss_sum: Callable[[Any, B], LossSum]
+    count: Callable[[B], float]
+
+
+@dataclass(frozen=True)
+class UpdatePlan:
+    """How one call of `update` cuts its batch.
+
+    Attributes:
+        minibatch_size: rows of one optimizer step, over all ranks; divides the batch and is divided by the ranks.
+        num_epochs: passes over the batch, each in an order of its own.
+        learning_rate_scale: the schedule's factor at this step.
+        seed: of the orders and of dropout; the same on every rank.
+    """
+
+    minibatch_size: int
+    num_epochs: int
+    learning_rate_scale: float
+    seed: int
+
+
+@dataclass(frozen=True)
+class UpdateResult:
+    """What one rank saw of an update.
+
+    Attributes:
+        shares: name -> this rank's share of the mean over the batch: summed over ranks it is the mean.
+        gradient_norms: group -> norm before clipping, averaged over optimizer steps; the same on every rank.
+        num_optimizer_steps: how many were taken.
+    """
+
+    shares: Mapping[str, float]
+    gradient_norms: Mapping[str, float]
+    num_optimizer_steps: int
+
+
+class Learner:
+    """A model, its objective's passes and its engine on one rank."""
+
+    def __init__(
+        self,
+        model: torch.nn.Module,
+        passes: Sequence[Pass[Any]],
+        engine: Engine | ForwardOnly,
+        artifact: Artifact,
+        rank: Rank,
+        settings: LearnerSettings,
+    ) -> None:
+        self.model, self.passes, self.engine, self.artifact = model, tuple(passes), engine, artifact
+        self.rank, self.settings = rank, settings
+
+    # -------------------------------------------------------------------------------------------------------- training
+
+    def update(self, batch: Batch, plan: UpdatePlan) -> UpdateResult:
+        """Train on every row of `batch` once per epoch, in minibatches of one optimizer step each. Collective.
+
+        Raises:
+            NotFinite: a loss or a gradient is not finite. No optimizer step was taken with it.
+            ValueError: the batch cannot be cut as planned.
+        """
+        if batch.num_rows % plan.minibatch_size or plan.minibatch_size % self.rank.world_size:
+            raise ValueError(
+                f"{batch.num_rows} rows, minibatches of {plan.minibatch_size} and {self.rank.world_size} ranks: "
+                f"each must divide the one before it"
+            )
+        torch.manual_seed(plan.seed * self.rank.world_size + self.rank.index)
+        self.model.train()
+        order = np.random.default_rng(plan.seed)
+        shares: dict[str, list[float]] = {}
+        norms: dict[str, list[float]] = {}
+        for _ in range(plan.num_epochs):
+            shuffled = order.permutation(batch.num_rows)
+            for index in shuffled.reshape(-1, plan.minibatch_size):
+                for name, share in self._accumulate(batch.rows(index), index).items():
+                    shares.setdefault(name, []).append(share)
+                for name, norm in self._step(plan.learning_rate_scale).items():
+                    norms.setdefault(name, []).append(norm)
+        num_steps = plan.num_epochs * (batch.num_rows // plan.minibatch_size)
+        return UpdateResult(
+            {name: sum(values) / num_steps for name, values in shares.items()},
+            {name: sum(values) / num_steps for name, values in norms.items()},
+            num_steps,
+        )
+
+    def evaluate(self, batch: Batch) -> dict[str, float]:
+        """This rank's share of each statistic's mean over the batch, without gradients."""
+        counts = [max(p.count(batch), 1.0) for p in self.passes]
+        shares: dict[str, float] = {}
+        self.model.eval()
+        mine = self.rows_of_rank(batch.num_rows)
+        num_real = len(range(self.rank.index, batch.num_rows, self.rank.world_size))
+        with torch.no_grad():
+            for number, index in enumerate(self.micro_batches(mine)):
+                real = index[: max(num_real - number * self.settings.micro_batch_size, 0)]
+                for p, count in zip(self.passes, counts, strict=True):
+                    with self._acting(p.role):
+                        sums = p.loss_sum(self.forward, batch.rows(real if len(real) else index))
+                    add_shares(shares, sums, count if len(real) else math.inf)
+        return shares
+
+    def _accumulate(self, minibatch: Batch, names: NDArray[np.int64]) -> dict[str, float]:
+        """Backward every pass of every micro-batch of this rank's rows. `names`: each row's place in the batch."""
+        counts = [max(p.count(minibatch), 1.0) for p in self.passes]
+        shares: dict[str, float] = {}
+        micro_batches = list(self.micro_batches(self.rows_of_rank(minibatch.num_rows)))
+        for number, index in enumerate(micro_batches):
+            rows = minibatch.rows(index)
+            for p, count in zip(self.passes, counts, strict=True):
+                is_last = number == len(micro_batches) - 1 and p is self.passes[-1]
+                with self._acting(p.role):
+                    sums = p.loss_sum(self.forward, rows)
+                    if not torch.isfinite(sums.loss):
+                        caused_by = tuple(int(names[i]) for i in index)
+                        raise NotFinite(f"the {p.role or 'model'}'s loss is {float(sums.loss)}", caused_by)
+                    self._trained().backward(sums.loss / count, is_last)
+                add_shares(shares, sums, count)
+        return shares
+
+    def _step(self, learning_rate_scale: float) -> dict[str, float]:
+        norms = self._trained().step(learning_rate_scale)
+        return {f"{name}_grad_norm": norm for name, norm in norms.items()}
+
+    # ---------------------------------------------------------------------------------------------------------- forward
+
+    def forward(self, *inputs: Any) -> Tensor:
+        with torch.autocast(self.engine.device.type, torch.bfloat16, enabled=self.settings.autocast):
+            return self.engine.forward(*(x.to(self.engine.device) if isinstance(x, Tensor) else x for x in inputs))
+
+    def compute(self, batch: B, role: Role, function: Callable[[Any, B], Tensor]) -> NDArray[np.float32]:
+        """`function` of this rank's rows [n, ...], in one role, without gradients and without dropout. Collective."""
+        self.model.eval()
+        results = []
+        with torch.no_grad(), self._acting(role):
+            for index in self.micro_batches(self.rows_of_rank(batch.num_rows)):
+                results.append(function(self.forward, batch.rows(index)).float().cpu())
+        return torch.cat(results).numpy()
+
+    # ------------------------------------------------------------------------------------------------- state and result
+
+    def adapter(self, version: int) -> Adapter:
+        """The policy's adapter as it is now. Collective."""
+        return self.artifact.adapter(self._trained().full_parameters(), version)
+
+    def save(self, folder: Path) -> None:
+        """Write weights, moments and step by parameter name; rank 0 writes, all must call."""
+        tensors = self._trained().state()
+        if self.rank.index == 0:
+            save_file(tensors, folder / STATE_FILE)
+
+    def load(self, folder: Path) -> None:
+        """Take over what `save` wrote, under any ZeRO stage and number of ranks. Collective."""
+        self._trained().load_state(load_file(folder / STATE_FILE))
+
+    def export(self, folder: Path) -> None:
+        """Write the result for plain transformers and PEFT; rank 0 writes, all must call."""
+        parameters = self._trained().full_parameters()
+        if self.rank.index == 0:
+            self.artifact.export(parameters, folder)
+
+    def _trained(self) -> Engine:
+        assert isinstance(self.engine, Engine), "this model only answers"
+        return self.engine
+
+    def _acting(self, role: Role | None) -> AbstractContextManager[None]:
+        if role is None:
+            return nullcontext()
+        assert isinstance(self.model, PolicyModel), "only a policy model has roles"
+        return self.model.role(role)
+
+    # ------------------------------------------------------------------------------------------------------------- rows
+
+    def rows_of_rank(self, num_rows: int) -> NDArray[np.int64]:
+        """Rows rank, rank + world, ...: as many on every rank, the last one repeated where they do not divide.
+
+        Every rank must make the same number of forwards: under ZeRO-3 each gathers the weights from all of them.
+        """
+        share = -(-num_rows // self.rank.world_size)
+        return np.minimum(np.arange(share) * self.rank.world_size + self.rank.index, num_rows - 1)
+
+    def micro_batches(self, index: NDArray[np.int64]) -> Iterator[NDArray[np.int64]]:
+        for start in range(0, len(index), self.settings.micro_batch_size):
+            yield index[start : start + self.settings.micro_batch_size]
+
+
+def add_shares(shares: dict[str, float], sums: LossSum, count: float) -> None:
+    for name, value in sums.statistics.items():
+        shares[name] = shares.get(name, 0.0) + float(value) / count
+
+
+def join_rows(parts: Sequence[NDArray[np.float32]], num_rows: int) -> NDArray[np.float32]:
+    """Put the ranks' rows back in the batch's order: the inverse of `Learner.rows_of_rank`."""
+    stacked = np.stack(parts, axis=1)
+    return stacked.reshape(-1, *stacked.shape[2:])[:num_rows]
+
+
+class Learners(Protocol):
+    """All ranks as one: what a stage's loop works with."""
+
+    def update(self, batch: Any, plan: UpdatePlan) -> dict[str, float]:
+        """Train on a batch; returns means over it and gradient norms."""
+
+    def evaluate(self, batch: Any) -> dict[str, float]:
+        """Means of the objective's statistics over a batch, without training."""
+
+    def compute(self, batch: Any, role: Role, function: Callable[[Any, Any], Tensor]) -> NDArray[np.float32]:
+        """`function` of every row, in the batch's order. The function is one of a module's own."""
+
+    def adapter(self, version: int) -> Adapter:
+        """The policy's adapter as it is now, named as that version."""
+
+    def save(self, folder: Path) -> None:
+        """Write what `load` needs into an existing folder."""
+
+    def load(self, folder: Path) -> None: ...
+
+    def export(self, folder: Path) -> None:
+        """Write the result: an adapter folder or a full model, with what loads it."""
+
+
+def merge_results(results: Sequence[UpdateResult]) -> dict[str, float]:
+    """The ranks' shares summed to means, beside the gradient norms, which are the same on every rank."""
+    shares: dict[str, float] = {}
+    for result in results:
+        for name, share in result.shares.items():
+            shares[name] = shares.get(name, 0.0) + share
+    return shares | dict(results[0].gradient_norms)

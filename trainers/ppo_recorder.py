@@ -1,0 +1,100 @@
+"""What a step of PPO leaves behind: a line of metrics, a file of the journal, and a word when something is off."""
+
+from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import asdict
+from pathlib import Path
+
+from configs.schema import Ppo
+from reward.scorer import Score
+from rollout.journal import JournalRow, write_step
+from rollout.records import Rollout
+from trainers.experience import Evaluated, ExperienceStats
+from trainers.metrics import Listener, MetricsLog, Phases, StepRecord
+
+
+class PpoRecorder:
+    """Keeps the figures of a run of PPO.
+
+    Args:
+        folder: the stage's; the journal goes to `rollouts/` below it.
+    """
+
+    def __init__(self, ppo: Ppo, folder: Path, log: MetricsLog, listener: Listener) -> None:
+        self._ppo, self._folder, self._log, self._listener = ppo, folder, log, listener
+        self._phases = Phases()
+        self._metrics: dict[str, float] = {}
+        self._num_tokens = 0
+        self.max_sampler_gap = 0.0
+        self.max_kl = 0.0
+        self.last_kl = 0.0
+
+    def phase(self, name: str) -> AbstractContextManager[None]:
+        """Count the block's seconds under this name."""
+        return self._phases.phase(name)
+
+    def learnt(
+        self,
+        rollouts: Sequence[Rollout],
+        scores: Sequence[Score],
+        evaluated: Evaluated,
+        stats: ExperienceStats,
+        step: int,
+        metrics: Mapping[str, float],
+    ) -> None:
+        """Note one update, of 1-based `step`: the journal is written now, the metrics at the step's end."""
+        write_step(self._folder / "rollouts", step, journal_rows(rollouts, scores, evaluated))
+        named = {"score_mean": "reward", "score_std": "reward_std", "kl_mean": "kl"}
+        self._metrics = {named.get(name, name): float(value) for name, value in asdict(stats).items()} | dict(metrics)
+        self._num_tokens = stats.num_tokens
+        self.last_kl = stats.kl_mean
+        self.max_kl = max(self.max_kl, stats.kl_mean)
+        self.max_sampler_gap = max(self.max_sampler_gap, stats.sampler_gap_max)
+        if stats.kl_mean > self._ppo.kl_bound:
+            self._say(f"step {step}: KL {stats.kl_mean:.2f} is above ppo.kl_bound={self._ppo.kl_bound}")
+        if stats.sampler_gap_mean > self._ppo.sampler_gap_bound:
+            self._say(
+                f"step {step}: sampler and learner disagree by {stats.sampler_gap_mean:.3g} nats a token on average, "
+                f"above ppo.sampler_gap_bound={self._ppo.sampler_gap_bound}"
+            )
+        if stats.num_empty:
+            self._say(f"step {step}: {stats.num_empty} answers are empty and carry no signal")
+
+    def end_step(self, step: int) -> None:
+        seconds = self._phases.take()
+        tokens_per_s = {"tokens_per_s": self._num_tokens / sum(seconds.values())}
+        self._log.append(StepRecord("ppo", step, self._ppo.num_steps, self._metrics | tokens_per_s, seconds))
+
+    def _say(self, message: str) -> None:
+        self._listener.said("ppo", message)
+
+
+def journal_rows(rollouts: Sequence[Rollout], scores: Sequence[Score], evaluated: Evaluated) -> list[JournalRow]:
+    """One row an answer, its per-token figures cut out of the padded batch."""
+    rows = []
+    for place, (rollout, score) in enumerate(zip(rollouts, scores, strict=True)):
+        request = rollout.request
+        start = len(request.prompt_ids)
+        answer = (place, slice(start, start + len(rollout.token_ids)))
+        rows.append(
+            JournalRow(
+                prompt_id=request.prompt_id,
+                group_id=request.group_id,
+                sample_index=request.sample_index,
+                seed=request.seed,
+                prompt=request.prompt,
+                response=rollout.response,
+                prompt_ids=request.prompt_ids,
+                token_ids=rollout.token_ids,
+                logprobs=rollout.logprobs,
+                ref_logprobs=evaluated.ref_logprobs[answer].numpy(),
+                values=evaluated.values[answer].numpy(),
+                rewards=dict(score.parts),
+                score=score.total,
+                versions=rollout.versions,
+                action_mask=rollout.action_mask,
+                finish_reason=rollout.finish_reason,
+                worker=rollout.worker,
+            )
+        )
+    return rows

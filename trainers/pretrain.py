@@ -1,0 +1,139 @@
+"""Self-supervised training on text: next tokens for a causal model, masked words for an encoder."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from configs.schema import PretrainEncoderRun, PretrainRun
+from configs.sections import TextData
+from data.holdout import Split, hold_out
+from data.readers import read_texts
+from data.tokens import IGNORED_LABEL, TokenBatch, TokenSequence, collate, mask_tokens, pack_texts
+from trainers.learner import Learners, LossSum, Pass
+from trainers.losses import masked_lm_loss
+from trainers.metrics import MetricsLog
+from trainers.offline import OfflineStage, heldout_means, run_epochs
+from trainers.tokens import num_predicted_tokens, num_tokens
+
+
+@dataclass(frozen=True)
+class PretrainInput:
+    """Packed text, and sentences about what was left out.
+
+    Attributes:
+        special_ids: tokens that are never masked (encoders).
+        mask_id: what masked words become; -1 for a causal model.
+    """
+
+    train: tuple[TokenSequence, ...]
+    heldout: tuple[TokenSequence, ...]
+    pad_id: int
+    special_ids: tuple[int, ...]
+    mask_id: int
+    vocab_size: int
+    notes: tuple[str, ...]
+
+
+def read_corpus(data: TextData, seed: int) -> Split[str]:
+    """Training and held-out documents. Raises UserError."""
+    return hold_out(lambda path: read_texts(path, data), data.text, data.heldout_text, lambda text: text, data, seed)
+
+
+def encode_corpus(corpus: Split[str], tokenizer: Any, block_tokens: int) -> PretrainInput:
+    is_encoder = tokenizer.mask_token_id is not None
+    return PretrainInput(
+        train=tuple(pack_texts(tokenizer, corpus.train, block_tokens)),
+        heldout=tuple(pack_texts(tokenizer, corpus.heldout, block_tokens)) if corpus.heldout else (),
+        pad_id=tokenizer.pad_token_id,
+        special_ids=tuple(tokenizer.all_special_ids),
+        mask_id=tokenizer.mask_token_id if is_encoder else -1,
+        vocab_size=len(tokenizer),
+        notes=corpus.notes,
+    )
+
+
+def run_pretrain(
+    run: PretrainRun, data: PretrainInput, learners: Learners, folder: Path, log: MetricsLog
+) -> dict[str, float]:
+    """Train a causal model on next tokens and write `policy/`. Returns the summary's figures."""
+
+    def batch_of(index: NDArray[np.int64], step: int) -> TokenBatch:
+        return collate([data.train[i] for i in index], data.pad_id)
+
+    stage = OfflineStage("pretrain", run.pretrain, run.seed, len(data.train), batch_of, num_tokens)
+    run_epochs(stage, learners, folder, log)
+    learners.export(folder / "policy")
+    return heldout_means(
+        learners,
+        len(data.heldout),
+        lambda index: collate([data.heldout[i] for i in index], data.pad_id),
+        num_predicted_tokens,
+    )
+
+
+HELDOUT_MASKS = 2**31
+"""Stands where the step does in the seed of the masks, for held-out text."""
+
+# ------------------------------------------------------------------------------------------------------- masked words
+
+
+@dataclass(frozen=True)
+class MaskedBatch:
+    """Text with words hidden. `labels` int64 [B, T]: the true id where one is to be guessed, else IGNORED_LABEL."""
+
+    tokens: TokenBatch
+    labels: NDArray[np.int64]
+
+    @property
+    def num_rows(self) -> int:
+        return self.tokens.num_rows
+
+    def rows(self, index: NDArray[np.int64], /) -> "MaskedBatch":
+        return MaskedBatch(self.tokens.rows(index), self.labels[index])
+
+
+def masked_word_loss(forward: Any, batch: MaskedBatch) -> LossSum:
+    logits = forward(torch.from_numpy(batch.tokens.input_ids), torch.from_numpy(batch.tokens.attention_mask))
+    labels = torch.from_numpy(batch.labels).to(logits.device)
+    guessed = labels != IGNORED_LABEL
+    loss = masked_lm_loss(logits, labels, guessed).loss
+    correct = (logits.detach().argmax(dim=-1) == labels) & guessed
+    return LossSum(loss, {"loss": loss.detach(), "accuracy": correct.sum()})
+
+
+def num_masked(batch: MaskedBatch) -> float:
+    return float((batch.labels != IGNORED_LABEL).sum())
+
+
+MASKED_WORD_PASSES = (Pass(None, masked_word_loss, num_masked),)
+
+
+def run_pretrain_encoder(
+    run: PretrainEncoderRun, data: PretrainInput, learners: Learners, folder: Path, log: MetricsLog
+) -> dict[str, float]:
+    """Train an encoder on masked words and write `encoder/`. Returns the summary's figures."""
+
+    def masked(sequences: tuple[TokenSequence, ...], index: NDArray[np.int64], seed: list[int]) -> MaskedBatch:
+        batch = collate([sequences[i] for i in index], data.pad_id)
+        rng = np.random.default_rng(seed)
+        return MaskedBatch(
+            *mask_tokens(batch, data.special_ids, data.mask_id, data.vocab_size, run.pretrain.mask_fraction, rng)
+        )
+
+    stage = OfflineStage(
+        "pretrain-encoder",
+        run.pretrain,
+        run.seed,
+        len(data.train),
+        lambda index, step: masked(data.train, index, [run.seed, step]),
+        lambda batch: num_tokens(batch.tokens),
+    )
+    run_epochs(stage, learners, folder, log)
+    learners.export(folder / "encoder")
+    return heldout_means(
+        learners, len(data.heldout), lambda index: masked(data.heldout, index, [run.seed, HELDOUT_MASKS]), num_masked
+    )

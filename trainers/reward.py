@@ -1,0 +1,136 @@
+"""The reward model: an encoder with one output, trained on preference pairs and then calibrated."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import nn
+
+from configs.schema import RewardRun
+from data.fields import Render
+from data.holdout import hold_out
+from data.readers import read_pairs
+from data.records import PreferencePair
+from reward.bert import EncodedPair, encode_pairs, pad_pairs
+from trainers.learner import Learners, LossSum, Pass
+from trainers.losses import bradley_terry_loss
+from trainers.metrics import MetricsLog
+from trainers.offline import OfflineStage, heldout_means, run_epochs
+
+INPUT_NAMES = ("input_ids", "attention_mask", "token_type_ids")
+
+
+@dataclass(frozen=True)
+class RewardInput:
+    """Preference pairs as text, and sentences about rows that were left out."""
+
+    train: tuple[PreferencePair, ...]
+    heldout: tuple[PreferencePair, ...]
+    notes: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class RewardBatch:
+    """Chosen and rejected answers side by side: int64 [B, 2, T], padded on the right."""
+
+    input_ids: NDArray[np.int64]
+    attention_mask: NDArray[np.int64]
+    token_type_ids: NDArray[np.int64]
+
+    @property
+    def num_rows(self) -> int:
+        return len(self.input_ids)
+
+    def rows(self, index: NDArray[np.int64], /) -> "RewardBatch":
+        width = max(int(self.attention_mask[index].sum(axis=-1).max()), 1)
+        return RewardBatch(*(getattr(self, name)[index, :, :width] for name in INPUT_NAMES))
+
+
+class RewardModule(nn.Module):
+    """The classifier as a function of positional tensors [B, T] -> rewards float32 [B]."""
+
+    def __init__(self, classifier: Any, takes_types: bool) -> None:
+        super().__init__()
+        self.classifier = classifier
+        self._takes_types = takes_types
+
+    def forward(
+        self, input_ids: torch.Tensor, attention_mask: torch.Tensor, token_type_ids: torch.Tensor
+    ) -> torch.Tensor:
+        types = {"token_type_ids": token_type_ids} if self._takes_types else {}
+        rewards: torch.Tensor = self.classifier(input_ids=input_ids, attention_mask=attention_mask, **types).logits
+        return rewards.squeeze(-1).float()
+
+
+def pair_loss(forward: Any, batch: RewardBatch) -> LossSum:
+    """-log sigmoid(r(chosen) - r(rejected)), both in one forward."""
+    tensors = (torch.from_numpy(getattr(batch, name)).flatten(0, 1) for name in INPUT_NAMES)
+    rewards = forward(*tensors).reshape(batch.num_rows, 2)
+    result = bradley_terry_loss(rewards[:, 0], rewards[:, 1])
+    statistics = {
+        "loss": result.loss.detach(),
+        "accuracy": result.num_correct,
+        "margin": result.chosen_rewards - result.rejected_rewards,
+    }
+    return LossSum(result.loss, statistics)
+
+
+def num_pairs(batch: RewardBatch) -> float:
+    return float(batch.num_rows)
+
+
+PAIR_PASSES = (Pass(None, pair_loss, num_pairs),)
+
+
+def prepare_reward(run: RewardRun, render: Render) -> RewardInput:
+    """Read, check and split. Raises UserError; starts and writes nothing."""
+    data = run.data
+    split = hold_out(
+        lambda path: read_pairs(path, data, render),
+        data.pairs,
+        data.heldout_pairs,
+        lambda pair: pair.prompt,
+        data,
+        run.seed,
+    )
+    return RewardInput(split.train, split.heldout, split.notes)
+
+
+def collate_pairs(tokenizer: Any, pairs: Sequence[tuple[EncodedPair, EncodedPair]]) -> RewardBatch:
+    flat = pad_pairs(tokenizer, [side for pair in pairs for side in pair])
+    arrays = {name: tensor.numpy().reshape(len(pairs), 2, -1) for name, tensor in flat.items()}
+    types = arrays.get("token_type_ids", np.zeros_like(arrays["input_ids"]))
+    return RewardBatch(arrays["input_ids"], arrays["attention_mask"], types)
+
+
+def run_reward(
+    run: RewardRun, data: RewardInput, tokenizer: Any, learners: Learners, folder: Path, log: MetricsLog
+) -> dict[str, float]:
+    """Train and write `reward_model/`, not yet calibrated. Returns the summary's figures."""
+
+    def encoded(pairs: Sequence[PreferencePair]) -> list[tuple[EncodedPair, EncodedPair]]:
+        sides = [
+            encode_pairs(tokenizer, [(pair.prompt, getattr(pair, side)) for pair in pairs], run.reward.max_tokens)
+            for side in ("chosen", "rejected")
+        ]
+        return list(zip(*sides, strict=True))
+
+    train, heldout = encoded(data.train), encoded(data.heldout)
+    stage = OfflineStage(
+        "reward",
+        run.bradley_terry,
+        run.seed,
+        len(train),
+        lambda index, step: collate_pairs(tokenizer, [train[i] for i in index]),
+        lambda batch: int(batch.attention_mask.sum()),
+    )
+    run_epochs(stage, learners, folder, log)
+    learners.export(folder / "reward_model")
+    means = heldout_means(
+        learners, len(heldout), lambda index: collate_pairs(tokenizer, [heldout[i] for i in index]), num_pairs
+    )
+    return means | {"num_records": len(train)}
