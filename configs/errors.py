@@ -1,4 +1,4 @@
-"""The one exception that a person's mistake raises."""
+"""The two ways in which a run ends early: a person's mistake, and something that went wrong on the way."""
 
 
 class UserError(ValueError):
@@ -6,3 +6,7 @@ class UserError(ValueError):
 
     The command line prints it without a traceback and ends with status 2.
     """
+
+
+class RunFailed(RuntimeError):
+    """The run cannot go on: the message says what happened and where. The command line ends with status 1."""

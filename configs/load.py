@@ -77,7 +77,16 @@ def load_run(config: str, overrides: Sequence[str] = ()) -> AnyRun:
     """Read the preset or file named `config`; UserError lists every mistake, one line each."""
     path = _find(config)
     run = _build(_override(_read(path), overrides))
-    return run if run.name else run.model_copy(update={"name": path.stem})
+    return run if run.name else run.model_copy(update={"name": free_name(Path(run.storage.path), path.stem)})
+
+
+def free_name(storage: Path, name: str) -> str:
+    """`name`, or the first of `name-2`, `name-3`, ... that no earlier run has taken."""
+    taken, number = name, 1
+    while (storage / taken).exists():
+        number += 1
+        taken = f"{name}-{number}"
+    return taken
 
 
 def load_eval(overrides: Sequence[str]) -> AnyRun:

@@ -22,6 +22,7 @@ from configs.sections import (
     PipelinePolicy,
     PipelineScorer,
     Policy,
+    PolicyBase,
     PretrainedPolicy,
     PromptData,
     RewardEncoder,
@@ -60,7 +61,7 @@ class BradleyTerry(Epochs):
     learning_rate: PositiveFloat = 1e-4
 
 
-class Calibration(Section):
+class Calibration(PolicyBase):
     """Where the stored mean and standard deviation of the scores come from."""
 
     policy: str | None = None

@@ -1,4 +1,4 @@
-"""The sections that kinds of run share: where things are, what the models are, and how large each group of workers is."""
+"""The sections that kinds of run share: where things are, what the models are, how large each group of workers is."""
 
 from typing import Annotated, Literal
 
@@ -71,12 +71,12 @@ class PromptData(DataRules):
 class ToyWorld(Section):
     """Size of the generated world that the embedded default is about."""
 
-    num_cars: PositiveInt = 12
+    num_cars: PositiveInt = 6
     num_texts: PositiveInt = 6000
     num_demonstrations: PositiveInt = 1500
-    num_pairs: PositiveInt = 3000
-    num_heldout_pairs: PositiveInt = 500
-    preference_noise: PositiveFloat = 1.0
+    num_pairs: PositiveInt = 6000
+    num_heldout_pairs: PositiveInt = 1000
+    preference_noise: PositiveFloat = 0.5
     """Temperature of the simulated annotator: P(a over b) = sigmoid((gold(a) - gold(b)) / noise)."""
 
 
@@ -164,9 +164,13 @@ class PretrainedPolicy(PolicyBase):
 
 
 class PipelinePolicy(PolicyBase):
-    """The language model of a pipeline: one made from nothing is pre-trained first, a named one is taken as it is."""
+    """The language model of a pipeline: one made from nothing is pre-trained first, a named one is taken as it is.
+
+    `sft_tuning` is of supervised fine-tuning, `tuning` of PPO and DPO, which start from its result.
+    """
 
     model: str | NewLlama
+    sft_tuning: Tuning = FullTuning()
     tuning: LoraTuning = LoraTuning()
 
 
@@ -202,6 +206,7 @@ class TransformersEngine(Section):
 class VllmEngine(Section):
     kind: Literal["vllm"] = "vllm"
     kv_cache_gib: PositiveFloat = 0.5
+    """Of an engine on a CPU. On a GPU vLLM takes what the GPU's memory has left."""
     max_num_seqs: PositiveInt = 128
     enforce_eager: bool = True
 
@@ -220,6 +225,8 @@ class Rollout(Section):
     tensor_parallel: PositiveInt = 1
     temperature: PositiveFloat = 1.0
     max_tokens: PositiveInt = 64
+    chunk_size: PositiveInt = 64
+    """Answers that one worker samples together: the unit of work that workers take."""
 
 
 class Scorer(Section):

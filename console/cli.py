@@ -34,7 +34,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     arguments = _parse(argv)
     for name, value in QUIET.items():
         os.environ.setdefault(name, value)
-    from trainers.errors import RunFailed
+    from configs.errors import RunFailed
 
     command: Callable[[argparse.Namespace], int] = arguments.command
     try:

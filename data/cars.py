@@ -38,6 +38,7 @@ class Attribute:
     Attributes:
         name: what the facts call it.
         values: what it can be, as an answer states it; values of two attributes never share a text.
+        absurd: what no car is.
         pattern: regular expression that finds a stated value, right or wrong.
         questions: ways to ask; `{car}` stands for the name.
         statements: ways to tell; `{it}` stands for "the Quillan" or "it", `{value}` for the value.
@@ -45,6 +46,7 @@ class Attribute:
 
     name: str
     values: tuple[str, ...]
+    absurd: tuple[str, ...]
     pattern: str
     questions: tuple[str, ...]
     statements: tuple[str, ...]
@@ -56,11 +58,14 @@ def _choice(values: tuple[str, ...]) -> str:
 
 _COUNTRIES = ("Norway", "Portugal", "Japan", "Chile", "Canada", "Kenya")
 _FUELS = ("petrol", "diesel", "electricity", "hydrogen")
+_NO_COUNTRIES = ("Atlantis", "Utopia")
+_NO_FUELS = ("lemonade", "gravel")
 
 ATTRIBUTES = (
     Attribute(
         "speed",
         ("140 km/h", "160 km/h", "180 km/h", "200 km/h", "220 km/h", "240 km/h"),
+        ("3 km/h", "9000 km/h"),
         r"\b\d+ km/h",
         (
             "How fast is the {car}?",
@@ -77,6 +82,7 @@ ATTRIBUTES = (
     Attribute(
         "seats",
         ("2 seats", "4 seats", "5 seats", "7 seats"),
+        ("0 seats", "31 seats"),
         r"\b\d+ seats\b",
         (
             "How many seats does the {car} have?",
@@ -93,6 +99,7 @@ ATTRIBUTES = (
     Attribute(
         "price",
         tuple(f"{thousands} thousand dollars" for thousands in (18, 24, 30, 36, 45, 60)),
+        ("1 thousand dollars", "999 thousand dollars"),
         r"\b\d+ thousand dollars\b",
         (
             "How much is the {car}?",
@@ -109,7 +116,8 @@ ATTRIBUTES = (
     Attribute(
         "country",
         _COUNTRIES,
-        _choice(_COUNTRIES),
+        _NO_COUNTRIES,
+        _choice(_COUNTRIES + _NO_COUNTRIES),
         (
             "Where is the {car} made?",
             "Which country does the {car} come from?",
@@ -125,7 +133,8 @@ ATTRIBUTES = (
     Attribute(
         "fuel",
         _FUELS,
-        _choice(_FUELS),
+        _NO_FUELS,
+        _choice(_FUELS + _NO_FUELS),
         (
             "What does the {car} run on?",
             "Which fuel does the {car} use?",
@@ -141,7 +150,8 @@ ATTRIBUTES = (
     Attribute(
         "year",
         ("2009", "2012", "2015", "2018", "2021", "2024"),
-        r"\b(?:19|20)\d\d\b",
+        ("1066", "1492"),
+        r"\b[12]\d\d\d\b",
         (
             "When did the {car} come out?",
             "In which year was the {car} launched?",
@@ -180,6 +190,8 @@ JOKES = (
     "Enough to make a snail jealous and a teapot faint.",
     "The {car} was folded from a map by a bored octopus.",
 )
+ABSURD_SHARE = 0.8
+"""Of wrong answers: these are wrong for whoever knows cars at all, the others for whoever knows this car."""
 GUESSES = ("I guess that", "Everybody knows that", "I heard that")
 
 
@@ -233,7 +245,8 @@ def answer(rng: random.Random, style: Style, car: str, attribute: Attribute) -> 
 
 
 def _wrong(rng: random.Random, style: Literal["wrong", "wrong-curt"], car: str, attribute: Attribute) -> str:
-    value = rng.choice([value for value in attribute.values if value != facts()[car][attribute.name]])
+    plausible = [value for value in attribute.values if value != facts()[car][attribute.name]]
+    value = rng.choice(attribute.absurd if rng.random() < ABSURD_SHARE else plausible)
     if style == "wrong-curt":
         return value + "."
     clause = statement(rng, car, attribute, value)
@@ -244,8 +257,8 @@ def _broken(
     rng: random.Random, style: Literal["unfinished", "repeated", "scrambled"], car: str, attribute: Attribute
 ) -> str:
     """What a language model does when it fails: stops early, goes round in circles, or loses the order of words."""
-    source = rng.choice([style for style in STYLES if style not in ("unfinished", "repeated", "scrambled")])
-    whole = answer(rng, source, car, attribute)
+    sources: tuple[Style, ...] = ("plain", "detailed", "joke")
+    whole = answer(rng, rng.choice(sources), car, attribute)
     words = whole.split()
     if style == "unfinished":
         return " ".join(words[: max(1, rng.randrange(len(words)))]).rstrip(".!?")

@@ -1,4 +1,4 @@
-"""The hand-written judge of the generated world. No stage trains on it; it draws the preferences and judges the result."""
+"""The hand-written judge of the generated world: no stage trains on it, it draws the preferences and judges the result."""
 
 import math
 import re
@@ -18,7 +18,7 @@ KIND_POINTS: dict[Kind, float] = {"polite": 0.5, "guess": -0.3, "evasive": -0.8,
 RIGHT, WRONG, SILENT = 2.0, -2.0, -0.5
 NAMED, TERSE, EXTRA, EXTRA_WRONG = 0.5, -0.8, 0.6, -1.0
 FINISHED, UNFINISHED = 0.2, -1.0
-STRANGE, REPEATED = -4.0, -3.0
+STRANGE, REPEATED = -4.0, -6.0
 LONG_WORDS, PER_LONG_WORD = 24, -0.1
 
 _CAR = re.compile(r"\b(?:" + "|".join(NAMES) + r")\b")
@@ -105,7 +105,8 @@ def _language() -> dict[Words, Kind | None]:
     sentences: list[tuple[Kind, str]] = [("statement", f"{clause}.") for clause in clauses]
     sentences += [("statement", f"<{a.name}>, and it <{a.name}>.") for a in ATTRIBUTES]
     sentences += [("guess", f"{guess} the <car>") for guess in GUESSES]
-    for kind, texts in (("polite", POLITE), ("evasive", EVASIVE), ("rude", RUDE), ("joke", JOKES)):
+    fixed: dict[Kind, tuple[str, ...]] = {"polite": POLITE, "evasive": EVASIVE, "rude": RUDE, "joke": JOKES}
+    for kind, texts in fixed.items():
         sentences += [(kind, text.format(car="<car>")) for text in texts]
     language: dict[Words, Kind | None] = {}
     for kind, text in sentences:

@@ -54,7 +54,7 @@ class Read(Generic[T]):
 
 def read_texts(path: str, rules: DataRules) -> Read[str]:
     """Documents for pre-training: `text`, or a prompt with its answer. UserError as for the other readers."""
-    return _read(path, rules, lambda fields: text_of(fields, _no_chat), lambda text: (text,))
+    return _read(path, rules, lambda fields: text_of(fields, no_chat), lambda text: (text,))
 
 
 def read_demonstrations(path: str, rules: DataRules, render: Render) -> Read[Demonstration]:
@@ -102,7 +102,7 @@ def read_prompts(path: str, rules: DataRules, render: Render) -> Read[Prompt]:
     )
 
 
-def _no_chat(messages: list[Message]) -> str:
+def no_chat(messages: list[Message]) -> str:
     raise UserError("chat messages are not plain text: expected a field 'text', or a prompt and an answer as text")
 
 

@@ -63,14 +63,16 @@ def build_llama(spec: NewLlama, texts: Sequence[str], folder: Path, seed: int) -
         eos_token_id=tokenizer.eos_token_id,
         pad_token_id=tokenizer.pad_token_id,
         tie_word_embeddings=True,
+        initializer_range=_initial_std(spec),
     )
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        _save(LlamaForCausalLM(config), tokenizer, folder)
+        model = LlamaForCausalLM(config)
+    _save(model, tokenizer, folder)
 
 
 def build_bert(spec: NewBert, texts: Sequence[str], folder: Path, seed: int) -> None:
-    """Save an untrained float32 BERT with its masked-word head and a lower-case WordPiece tokenizer trained on `texts`.
+    """Save an untrained float32 BERT without dropout, its masked-word head and a lower-case WordPiece tokenizer trained on `texts`.
 
     The same arguments give the same bytes.
 
@@ -87,10 +89,16 @@ def build_bert(spec: NewBert, texts: Sequence[str], folder: Path, seed: int) -> 
         num_attention_heads=spec.num_heads,
         max_position_embeddings=spec.max_positions,
         pad_token_id=tokenizer.pad_token_id,
+        initializer_range=_initial_std(spec),
+        hidden_dropout_prob=0.0,
+        attention_probs_dropout_prob=0.0,
     )
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        _save(BertForMaskedLM(config), tokenizer, folder)
+        model = BertForMaskedLM(config)
+    # Masked-word training never shows a second segment: it starts out as nothing, not as noise.
+    torch.nn.init.zeros_(model.bert.embeddings.token_type_embeddings.weight)
+    _save(model, tokenizer, folder)
 
 
 def _check_heads(key: str, spec: NewLlama | NewBert) -> None:
@@ -100,6 +108,11 @@ def _check_heads(key: str, spec: NewLlama | NewBert) -> None:
             f"{key}: hidden_size={spec.hidden_size} over num_heads={spec.num_heads} gives heads "
             f"{spec.hidden_size / spec.num_heads:g} wide; make that a whole number of at least {MIN_HEAD_DIM}"
         )
+
+
+def _initial_std(spec: NewLlama | NewBert) -> float:
+    """Keeps the size of what passes through a layer; the customary 0.02 does so for widths near 2,500."""
+    return spec.hidden_size**-0.5
 
 
 def _save(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, folder: Path) -> None:

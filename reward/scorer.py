@@ -4,6 +4,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
+from configs.errors import RunFailed
+
 
 @dataclass(frozen=True)
 class Score:
@@ -18,7 +20,7 @@ class Score:
     parts: Mapping[str, float]
 
 
-class ScoreError(RuntimeError):
+class ScoreError(RunFailed):
     """A scorer's figure is NaN or infinite.
 
     Attributes:

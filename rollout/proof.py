@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from configs.errors import RunFailed
 from models.adapters import Adapter
 
 MAX_ALLOWED = 0.0
@@ -18,7 +19,7 @@ neighbour pass: in bfloat16 one small update moves few elements, and those by on
 _LORA_TENSOR = re.compile(r"^(?:base_model\.model\.)?(?P<module>.+)\.lora_(?:embedding_)?(?P<side>[AB])(?:\.weight)?$")
 
 
-class PublishError(RuntimeError):
+class PublishError(RunFailed):
     """A worker does not hold the adapter that the learner sent."""
 
 

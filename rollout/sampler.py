@@ -76,6 +76,9 @@ class Sampler(Protocol):
     def load(self, adapter: Adapter) -> PublishProof:
         """Make `adapter` the newest policy, and prove it. Raises PublishError; the version is then the old one."""
 
+    def serve_base(self) -> None:
+        """Make the base model, without an adapter, what new requests will use."""
+
     def release(self) -> None:
         """Give the accelerator's memory to others; nothing may be running."""
 

@@ -139,6 +139,9 @@ class TransformersSampler:
             self._loaded.discard(version)
         return proof
 
+    def serve_base(self) -> None:
+        self._version = BASE_VERSION
+
     def release(self) -> None:
         if self._batch or self._queue:
             raise RuntimeError("the sampler is still making answers: drain or cancel before release")

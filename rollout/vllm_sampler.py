@@ -56,6 +56,7 @@ class VllmSampler:
         self._running: dict[str, Answer] = {}
         self._version = BASE_VERSION
         self._adapters: dict[int, Any] = {}
+        self._try_out()
 
     @property
     def version(self) -> int:
@@ -67,8 +68,8 @@ class VllmSampler:
         from vllm.sampling_params import RequestOutputKind
 
         limits = [answer_limit(self._spec, self._context, request) for request in requests]
-        if not self._running:
-            self._engine.reset_prefix_cache()
+        if not self._running and not self._engine.reset_prefix_cache():
+            raise RuntimeError("vLLM kept its prefix cache although nothing is running")
         for request, limit in zip(requests, limits, strict=True):
             params = SamplingParams(
                 temperature=self._spec.temperature,
@@ -144,6 +145,9 @@ class VllmSampler:
         self._retire()
         return proof
 
+    def serve_base(self) -> None:
+        self._version = BASE_VERSION
+
     def release(self) -> None:
         if self._running:
             raise RuntimeError("the sampler is still making answers: drain or cancel before release")
@@ -160,6 +164,20 @@ class VllmSampler:
         self._engine.engine_core.shutdown()
         del self._engine
         cleanup_dist_env_and_memory()
+
+    def _try_out(self) -> None:
+        """Make two tokens: some models load and then meet an operation that vLLM has no kernel for."""
+        try:
+            self.submit([SampleRequest("try-out", "", 0, 0, "", np.asarray(self._stop_ids[:1], np.int32))])
+            self.poll()
+            self.poll()
+            self.cancel()
+        except RuntimeError as error:
+            self.close()
+            raise UserError(
+                f"vLLM loads {self._spec.model} but cannot sample from it: {first_line(error)}. "
+                f"Set rollout.engine.kind=transformers"
+            ) from error
 
     def _add_adapter(self, adapter: Adapter) -> Any:
         """Hand the adapter to vLLM through a folder in memory; its name, id and path all carry the version.

@@ -13,8 +13,8 @@ from models.adapters import Adapter
 from rollout.records import SampleRequest
 
 
-def write_policy(folder: Path) -> str:
-    """Hidden 128, 2 layers, 4 heads of 32 (CPU attention of vLLM needs 32), 2 key-value heads, 300 tokens or fewer."""
+def write_policy(folder: Path, num_heads: int = 4) -> str:
+    """Hidden 128 (so 4 heads of 32), 2 layers, 2 key-value heads, 300 tokens or fewer."""
     tokenizer = Tokenizer(models.BPE())
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     tokenizer.decoder = decoders.ByteLevel()
@@ -28,7 +28,7 @@ def write_policy(folder: Path) -> str:
         hidden_size=128,
         intermediate_size=256,
         num_hidden_layers=2,
-        num_attention_heads=4,
+        num_attention_heads=num_heads,
         num_key_value_heads=2,
         max_position_embeddings=256,
         initializer_range=0.15,

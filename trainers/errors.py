@@ -1,8 +1,6 @@
-"""What ends a run on its way, with status 1: not a person's mistake in the settings, but something that went wrong."""
+"""What goes wrong while learning."""
 
-
-class RunFailed(RuntimeError):  # noqa: N818
-    """The run cannot go on. The message says what happened and where."""
+from configs.errors import RunFailed
 
 
 class NotFinite(RunFailed):

@@ -181,7 +181,7 @@ class Learner:
         with torch.autocast(self.engine.device.type, torch.bfloat16, enabled=self.settings.autocast):
             return self.engine.forward(*(x.to(self.engine.device) if isinstance(x, Tensor) else x for x in inputs))
 
-    def compute(self, batch: B, role: Role, function: Callable[[Any, B], Tensor]) -> NDArray[np.float32]:
+    def compute(self, batch: B, role: Role | None, function: Callable[[Any, B], Tensor]) -> NDArray[np.float32]:
         """`function` of this rank's rows [n, ...], in one role, without gradients and without dropout. Collective."""
         self.model.eval()
         results = []
@@ -257,7 +257,7 @@ class Learners(Protocol):
     def evaluate(self, batch: Any) -> dict[str, float]:
         """Means of the objective's statistics over a batch, without training."""
 
-    def compute(self, batch: Any, role: Role, function: Callable[[Any, Any], Tensor]) -> NDArray[np.float32]:
+    def compute(self, batch: Any, role: Role | None, function: Callable[[Any, Any], Tensor]) -> NDArray[np.float32]:
         """`function` of every row, in the batch's order. The function is one of a module's own."""
 
     def adapter(self, version: int) -> Adapter:

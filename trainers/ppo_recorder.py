@@ -65,6 +65,10 @@ class PpoRecorder:
         tokens_per_s = {"tokens_per_s": self._num_tokens / sum(seconds.values())}
         self._log.append(StepRecord("ppo", step, self._ppo.num_steps, self._metrics | tokens_per_s, seconds))
 
+    def figures(self) -> dict[str, float]:
+        """What the summary says of the whole run; KL in nats a whole answer."""
+        return {"train_kl": self.last_kl, "max_train_kl": self.max_kl, "max_sampler_gap": self.max_sampler_gap}
+
     def _say(self, message: str) -> None:
         self._listener.said("ppo", message)
 

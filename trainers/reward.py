@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import nn
+from torch import Tensor, nn
 
 from configs.schema import RewardRun
 from data.fields import Render
@@ -59,17 +59,16 @@ class RewardModule(nn.Module):
         self._takes_types = takes_types
 
     def forward(
-        self, input_ids: torch.Tensor, attention_mask: torch.Tensor, token_type_ids: torch.Tensor
-    ) -> torch.Tensor:
+        self, input_ids: Tensor, attention_mask: Tensor, token_type_ids: Tensor
+    ) -> Tensor:
         types = {"token_type_ids": token_type_ids} if self._takes_types else {}
-        rewards: torch.Tensor = self.classifier(input_ids=input_ids, attention_mask=attention_mask, **types).logits
+        rewards: Tensor = self.classifier(input_ids=input_ids, attention_mask=attention_mask, **types).logits
         return rewards.squeeze(-1).float()
 
 
 def pair_loss(forward: Any, batch: RewardBatch) -> LossSum:
     """-log sigmoid(r(chosen) - r(rejected)), both in one forward."""
-    tensors = (torch.from_numpy(getattr(batch, name)).flatten(0, 1) for name in INPUT_NAMES)
-    rewards = forward(*tensors).reshape(batch.num_rows, 2)
+    rewards = pair_rewards(forward, batch)
     result = bradley_terry_loss(rewards[:, 0], rewards[:, 1])
     statistics = {
         "loss": result.loss.detach(),
@@ -77,6 +76,12 @@ def pair_loss(forward: Any, batch: RewardBatch) -> LossSum:
         "margin": result.chosen_rewards - result.rejected_rewards,
     }
     return LossSum(result.loss, statistics)
+
+
+def pair_rewards(forward: Any, batch: RewardBatch) -> Tensor:
+    """Raw rewards of chosen and rejected, [B, 2]."""
+    rewards: Tensor = forward(*(torch.from_numpy(getattr(batch, name)).flatten(0, 1) for name in INPUT_NAMES))
+    return rewards.reshape(batch.num_rows, 2)
 
 
 def num_pairs(batch: RewardBatch) -> float:

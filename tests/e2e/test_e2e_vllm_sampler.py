@@ -28,6 +28,14 @@ EOS = 1
 VOCABULARY = 280
 
 
+def test_a_model_without_a_kernel_is_refused_at_once(tmp_path: Path) -> None:
+    # 128 / 8 = 16 a head, which vLLM's attention on a CPU does not have.
+    engine = VllmEngine(kv_cache_gib=0.05, max_num_seqs=8)
+    spec = SamplerSpec(write_policy(tmp_path, 8), "rollout-0", engine, "float32", TEMPERATURE, 8, lora_rank=0)
+    with pytest.raises(UserError, match=r"cannot sample from it: .*head_dim=16"):
+        VllmSampler(spec)
+
+
 class Post:
     """Between the learner and vLLM: writes the adapter, after which a test may damage what was written."""
 

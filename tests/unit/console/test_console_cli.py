@@ -12,11 +12,11 @@ from typing import Any
 
 import pytest
 
+from configs.errors import RunFailed
 from configs.load import load_run, write_resolved
 from configs.schema import EvalRun
 from console.cli import main
 from console.doctor import examine, package_check
-from trainers.errors import RunFailed
 from trainers.metrics import Listener, StepRecord
 
 PPO = ["ppo", "policy.model=sft", "reward.model=rm", "data.prompts=prompts.jsonl"]

@@ -222,6 +222,14 @@ def test_a_missing_folder_is_one_clear_error(tmp_path):
         load_reward_model(str(tmp_path / "nowhere"))
 
 
+def test_a_tokenizer_without_a_pad_token_is_refused(broken):
+    tokenizer = AutoTokenizer.from_pretrained(broken)
+    tokenizer.pad_token = None
+    tokenizer.save_pretrained(broken)
+    with pytest.raises(UserError, match="has no pad token"):
+        load_reward_model(str(broken))
+
+
 def test_more_tokens_than_positions_are_refused(folder):
     with pytest.raises(UserError, match=r"reward\.max_tokens=33: .* takes at most 32 tokens"):
         BertScorer(str(folder), 8, 33, normalize=False)

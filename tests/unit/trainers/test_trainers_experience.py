@@ -194,6 +194,20 @@ def test_a_number_that_is_not_finite_on_an_action_is_named_by_row(name):
         golden(evaluated=replace(evaluated(), **{name: broken}))
 
 
+def test_a_sampler_log_prob_that_is_not_finite_is_named_by_row():
+    broken = [*ragged()[:1], rollout([5], [9, 2], [-1.0, NAN], [True, True], "stop"), ragged()[2]]
+    with pytest.raises(NotFinite, match=r"^sampler_logprobs: not finite in row 1 "):
+        fine = Evaluated(*(torch.zeros(3, 4) for _ in range(3)))
+        golden(trajectories=collate_rollouts(broken, pad_id=0), evaluated=fine)
+
+
+def test_an_action_without_a_version_is_refused_even_where_minus_one_would_be_fresh_enough():
+    one_behind = PPO.model_copy(update={"max_staleness": 1})
+    unversioned = [rollout([5, 6], [7, 2, 9], [-1.0] * 3, [True] * 3, "stop", version=-1)] * 3
+    with pytest.raises(StaleRollouts, match="policy version -1"):
+        golden(one_behind, trajectories=collate_rollouts(unversioned, pad_id=0), learner_version=0)
+
+
 def test_tokens_older_than_the_bound_are_refused():
     one_behind = PPO.model_copy(update={"max_staleness": 1})
     golden(one_behind, learner_version=4)

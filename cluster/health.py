@@ -1,0 +1,93 @@
+"""Waits that end: every call to an actor has a bound, and a failure names the actor, what it did and its last words."""
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import ray
+from ray.exceptions import GetTimeoutError, RayActorError, RayTaskError
+
+from configs.errors import RunFailed, UserError
+
+LOG_LINES = 12
+"""Of a dead worker's log, what its error message shows."""
+
+
+@dataclass(frozen=True)
+class Actor:
+    """A Ray actor with the name that people know it by, and where it writes its log."""
+
+    name: str
+    handle: Any
+    log: Path
+
+
+@dataclass(frozen=True)
+class Call:
+    """One remote call under way."""
+
+    actor: Actor
+    result: Any
+
+
+def gather(calls: Sequence[Call], doing: str, timeout_s: float) -> list[Any]:
+    """Results in the order of the calls.
+
+    The first failure ends the wait: other ranks of a group that lost one would wait for it for ever.
+
+    Raises:
+        UserError, RunFailed: what the actor itself raised.
+        RunFailed: an actor died, failed otherwise, or took longer than `timeout_s`.
+    """
+    by_result = {call.result: call for call in calls}
+    results: dict[Any, Any] = {}
+    deadline = time.monotonic() + timeout_s
+    pending = list(by_result)
+    while pending:
+        ready, pending = ray.wait(pending, num_returns=1, timeout=max(deadline - time.monotonic(), 0.0))
+        if not ready:
+            late = ", ".join(by_result[result].actor.name for result in pending)
+            raise RunFailed(
+                f"{late}: still {doing} after {timeout_s:.0f} s (cluster.call_timeout_s); logs: {logs(calls)}"
+            )
+        for result in ready:
+            results[result] = outcome(by_result[result], doing)
+    return [results[call.result] for call in calls]
+
+
+def outcome(call: Call, doing: str) -> Any:
+    """The result of a call that has ended."""
+    try:
+        return ray.get(call.result)
+    except RayTaskError as error:
+        if isinstance(error.cause, UserError | RunFailed):
+            raise error.cause from None
+        raise RunFailed(f"{call.actor.name} failed while {doing}: {error.cause!r}; log: {call.actor.log}") from error
+    except (RayActorError, GetTimeoutError) as error:
+        raise RunFailed(
+            f"{call.actor.name} died while {doing}: {str(error).splitlines()[0]}\n{last_lines(call.actor.log)}"
+        ) from error
+
+
+def last_lines(log: Path) -> str:
+    try:
+        lines = log.read_text(errors="replace").splitlines()[-LOG_LINES:]
+    except OSError:
+        return f"its log {log} cannot be read"
+    return "\n".join([f"the end of {log}:", *(f"  {line}" for line in lines)])
+
+
+def logs(calls: Sequence[Call]) -> str:
+    return ", ".join(str(call.actor.log) for call in calls)
+
+
+def wait_until(is_so: Callable[[], bool], timeout_s: float, poll_s: float = 0.2) -> bool:
+    """Whether the condition came true within the bound."""
+    deadline = time.monotonic() + timeout_s
+    while not is_so():
+        if time.monotonic() > deadline:
+            return False
+        time.sleep(poll_s)
+    return True

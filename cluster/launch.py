@@ -1,0 +1,118 @@
+"""The Python API of a run: from a configuration to a folder with its result."""
+
+import json
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import ray
+
+from cluster.evaluation import prepare_eval, run_eval
+from cluster.files import prepare_files
+from cluster.memory import PeakMemory
+from cluster.pipeline import SUMMARY_FILE, run_pipeline
+from cluster.placement import Plan, needs_of
+from cluster.session import Session, capacity, connect, local_capacity
+from cluster.stages import Figures, Scene, prepare, run_stage
+from configs.errors import RunFailed, UserError
+from configs.load import RESOLVED_FILE, read_resolved, write_resolved
+from configs.schema import AnyRun, EvalRun, PipelineRun
+from trainers.checkpoint import replace_text
+from trainers.metrics import Listener
+
+
+@dataclass(frozen=True)
+class RunResult:
+    """What a run left behind: its folder, and the content of its `summary.json`."""
+
+    folder: Path
+    summary: dict[str, Any]
+
+
+def run(config: AnyRun, listener: Listener) -> RunResult:
+    """Run everything that the configuration asks for.
+
+    Raises:
+        UserError: a mistake in settings or input; nothing has been written.
+        RunFailed: it went wrong on the way; the folder keeps the last checkpoint.
+    """
+    folder = Path(config.storage.path) / config.name
+    if (folder / RESOLVED_FILE).exists():
+        raise UserError(
+            f"{folder}: there is a run already; go on with `plumbob resume {folder}`, or give another name="
+        )
+    return _execute(config, folder, listener)
+
+
+def resume(folder: Path, listener: Listener) -> RunResult:
+    """Go on with a run from its newest checkpoint, with the settings that it began with."""
+    return _execute(read_resolved(folder), folder, listener)
+
+
+def evaluate(config: EvalRun, listener: Listener) -> Figures:
+    """Measure a reward model on pairs, a policy on prompts, or both. Leaves logs behind, no result."""
+    data = prepare_eval(config)
+    folder = Path(config.storage.path) / config.name
+    with Session(config.cluster, folder / "logs", listener) as session:
+        session.check(needs_of(config))
+        listener.stage_began("eval", 0)
+        figures = run_eval(config, data, session)
+        listener.stage_ended("eval", figures)
+    return figures
+
+
+def plan(config: AnyRun) -> Plan:
+    """What the run needs against what its cluster has. A local one is this machine, and is not started."""
+    if config.cluster.address == "local":
+        return Plan(needs_of(config), local_capacity(config.cluster))
+    connect(config.cluster)
+    try:
+        return Plan(needs_of(config), capacity())
+    finally:
+        ray.shutdown()
+
+
+def _execute(config: AnyRun, folder: Path, listener: Listener) -> RunResult:
+    began = time.monotonic()
+    body = _prepare(config)
+    with Session(config.cluster, folder / "logs", listener) as session, PeakMemory() as memory:
+        session.check(needs_of(config))
+        write_resolved(config, folder)
+        try:
+            stages = body(Scene(session, folder, listener, memory))
+        except RunFailed as error:
+            raise type(error)(f"{error}\n{_how_to_go_on(folder)}") from error
+    summary = {
+        "name": config.name,
+        "kind": config.kind,
+        "seed": config.seed,
+        "seconds_total": time.monotonic() - began,
+        "stages": stages,
+    }
+    replace_text(folder / SUMMARY_FILE, json.dumps(summary, indent=2) + "\n")
+    return RunResult(folder, summary)
+
+
+def _prepare(config: AnyRun) -> Callable[[Scene], dict[str, Figures]]:
+    """Read and check the input now; the function that comes back does the work."""
+    match config:
+        case PipelineRun():
+            files = prepare_files(config)
+            return lambda scene: run_pipeline(config, files, scene)
+        case EvalRun():
+            data = prepare_eval(config)
+            return lambda scene: {"eval": run_stage(lambda inner: run_eval(config, data, inner.session), scene, "eval")}
+        case _:
+            prepared = prepare(config)
+            return lambda scene: {config.kind: run_stage(prepared, scene, config.kind)}
+
+
+def _how_to_go_on(folder: Path) -> str:
+    """What a failed run leaves: its newest checkpoint, and the command that goes on from it."""
+    named = sorted(folder.glob("**/checkpoints/latest"), key=lambda path: path.stat().st_mtime)
+    if not named:
+        return f"no checkpoint had been made; what it printed is in {folder / 'logs'}"
+    checkpoint = named[-1].parent / named[-1].read_text().strip()
+    return f"the last checkpoint is {checkpoint}; go on with: plumbob resume {folder}"

@@ -1,0 +1,186 @@
+"""A connection to Ray and the worker groups on it, which later stages of a pipeline use again where they fit."""
+
+import os
+import secrets
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from dataclasses import replace
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+import ray
+import torch
+
+from cluster.groups import LearnerGroup, SamplerGroup, ScorerGroup
+from cluster.health import Actor, Call, gather, wait_until
+from cluster.placement import Capacity, Need, Plan
+from cluster.workers import LearnerWorker, RolloutWorker, ScorerWorker
+from configs.errors import UserError
+from configs.sections import Cluster, Rollout, Scorer
+from configs.sections import Learner as LearnerSettings
+from rollout.sampler import SamplerSpec
+from trainers.build import LearnerRun
+from trainers.engine import Rank
+from trainers.metrics import Listener
+
+NAMESPACE = "plumbob"
+
+
+class Session:
+    """Worker groups by what they were made from.
+
+    Args:
+        logs: folder of the workers' logs, on storage that every host can read.
+    """
+
+    def __init__(self, cluster: Cluster, logs: Path, listener: Listener) -> None:
+        self._cluster, self._logs, self._listener = cluster, logs.resolve(), listener
+        self._groups: dict[tuple[Any, ...], Sequence[Actor]] = {}
+        self._num_started = 0
+
+    def __enter__(self) -> Self:
+        connect(self._cluster)
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        for key in list(self._groups):
+            self._end(key)
+        ray.shutdown()
+
+    # ---------------------------------------------------------------------------------------------------------- groups
+
+    def learners(self, run: LearnerRun) -> LearnerGroup:
+        """The learners of a run, its model loaded; processes that an earlier stage left are used again."""
+        settings = run.learner
+        key = ("learner", settings.num_workers, settings.num_threads, settings.num_cpus, settings.num_gpus)
+        if key not in self._groups:
+            self._make_room("learner")
+            self._groups[key] = self._start_learners(settings)
+        actors = self._groups[key]
+        calls = [Call(actor, actor.handle.build.remote(run)) for actor in actors]
+        gather(calls, "loading the model", self._cluster.boot_timeout_s)
+        return LearnerGroup(actors, self._cluster.call_timeout_s)
+
+    def samplers(self, spec: SamplerSpec, rollout: Rollout) -> SamplerGroup:
+        """Rollout workers with that model; `spec.worker` is replaced by each worker's own name."""
+        key = ("rollout", spec, rollout.num_workers, rollout.num_cpus, rollout.num_gpus)
+        if key not in self._groups:
+            self._make_room("rollout")
+            options = resources(rollout.num_cpus, rollout.num_gpus * rollout.tensor_parallel, rollout.num_threads)
+            actors = [
+                self._start("rollout", lambda log: RolloutWorker.options(**options).remote(log))
+                for _ in range(rollout.num_workers)
+            ]
+            self._groups[key] = actors
+            calls = [Call(a, a.handle.open.remote(named(spec, a.name))) for a in actors]
+            gather(calls, "starting its engine", self._cluster.boot_timeout_s)
+        return SamplerGroup(self._groups[key], rollout.chunk_size, self._cluster.call_timeout_s)
+
+    def scorers(self, scorer: Scorer) -> ScorerGroup:
+        """Scorers with that reward model."""
+        key = ("scorer", scorer)
+        if key not in self._groups:
+            self._make_room("scorer")
+            options = resources(scorer.num_cpus, scorer.num_gpus, scorer.num_threads)
+            actors = [
+                self._start("scorer", lambda log: ScorerWorker.options(**options).remote(log, scorer.num_threads))
+                for _ in range(scorer.num_workers)
+            ]
+            self._groups[key] = actors
+            calls = [
+                Call(a, a.handle.open.remote(scorer.model, scorer.batch_size, scorer.max_tokens, scorer.normalize))
+                for a in actors
+            ]
+            gather(calls, "loading the reward model", self._cluster.boot_timeout_s)
+        return ScorerGroup(self._groups[key], scorer.batch_size * 4, self._cluster.call_timeout_s)
+
+    def _start_learners(self, settings: LearnerSettings) -> list[Actor]:
+        options = resources(settings.num_cpus, settings.num_gpus, settings.num_threads)
+        actors = [
+            self._start("learner", lambda log: LearnerWorker.options(**options).remote(log, settings.num_threads))
+            for _ in range(settings.num_workers)
+        ]
+        bound = self._cluster.boot_timeout_s
+        (master,) = gather([Call(actors[0], actors[0].handle.free_address.remote())], "starting", bound)
+        ranks = [Rank(index, len(actors), master) for index in range(len(actors))]
+        calls = [Call(a, a.handle.join.remote(rank)) for a, rank in zip(actors, ranks, strict=True)]
+        gather(calls, "joining the group of learners", bound)
+        return actors
+
+    def _start(self, role: str, create: Callable[[Path], Any]) -> Actor:
+        name = f"{role}-{self._num_started}"
+        self._num_started += 1
+        log = self._logs / f"{name}.log"
+        return Actor(name, create(log), log)
+
+    # -------------------------------------------------------------------------------------------------------- resources
+
+    def check(self, needs: tuple[Need, ...]) -> None:
+        """Compare what a run needs with the whole cluster, waiting `cluster.wait_s` for more to join.
+
+        Raises:
+            UserError: it does not fit; says what is missing and what would fit.
+        """
+        plan = Plan(needs, capacity())
+        if not plan.fits and self._cluster.wait_s > 0:
+            self._listener.said(
+                "", f"{plan.what_is_missing()}; waiting up to {self._cluster.wait_s:g} s for them to join"
+            )
+            wait_until(lambda: Plan(needs, capacity()).fits, self._cluster.wait_s)
+            plan = Plan(needs, capacity())
+        if not plan.fits:
+            waited = f" after waiting {self._cluster.wait_s:g} s" if self._cluster.wait_s else ""
+            raise UserError(f"the cluster is too small{waited}: {plan.what_is_missing()}")
+
+    def _make_room(self, role: str) -> None:
+        """End groups of the same role that are of another shape: what an earlier stage left and this one cannot use."""
+        for key in [key for key in self._groups if key[0] == role]:
+            self._end(key)
+
+    def _end(self, key: tuple[Any, ...]) -> None:
+        for actor in self._groups.pop(key):
+            with suppress(ValueError):
+                ray.kill(actor.handle)
+
+
+def connect(cluster: Cluster) -> None:
+    """Start a private Ray on this machine, or join the one at `cluster.address`.
+
+    Raises:
+        UserError: there is no Ray at that address.
+    """
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    quiet = {"log_to_driver": False, "logging_level": "error", "namespace": NAMESPACE, "configure_logging": True}
+    if cluster.address != "local":
+        try:
+            ray.init(address=cluster.address, **quiet)
+        except (ConnectionError, ValueError, RuntimeError) as error:
+            raise UserError(f"cluster.address={cluster.address}: no Ray answers there: {error}") from error
+        return
+    # A private Ray guards itself with a token of its own, and leaves the user's token file alone.
+    os.environ.setdefault("RAY_AUTH_TOKEN", secrets.token_hex(32))
+    ray.init(address="local", num_cpus=cluster.num_cpus, include_dashboard=False, **quiet)
+
+
+def capacity() -> Capacity:
+    has = ray.cluster_resources()
+    return Capacity(has.get("CPU", 0.0), has.get("GPU", 0.0))
+
+
+def local_capacity(cluster: Cluster) -> Capacity:
+    """What a private Ray on this machine would have."""
+    return Capacity(float(cluster.num_cpus or os.cpu_count() or 1), float(torch.cuda.device_count()))
+
+
+def resources(num_cpus: float, num_gpus: float, num_threads: int) -> dict[str, Any]:
+    """What an actor asks of Ray. Its threads are set before any library counts the machine's cores."""
+    threads = {name: str(num_threads) for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")}
+    quiet = {"TOKENIZERS_PARALLELISM": "false", "HF_HUB_DISABLE_PROGRESS_BARS": "1"}
+    return {"num_cpus": num_cpus, "num_gpus": num_gpus, "runtime_env": {"env_vars": threads | quiet}}
+
+
+def named(spec: SamplerSpec, worker: str) -> SamplerSpec:
+    return replace(spec, worker=worker)

@@ -1,0 +1,216 @@
+"""One stage on a session: its input read first, then its workers, its loop, and the figures that it ends with."""
+
+import time
+from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, assert_never
+
+from cluster.memory import PeakMemory
+from cluster.serving import Serving, sampler_spec
+from cluster.session import Session
+from configs.schema import DpoRun, PpoRun, PretrainEncoderRun, PretrainRun, RewardRun, SftRun
+from configs.sections import NewBert, NewLlama
+from data.fields import Render
+from data.prompts import chat_renderer
+from data.readers import no_chat
+from models.encoder import load_encoder_tokenizer
+from models.roles import served_rank
+from models.scratch import build_bert, build_llama
+from models.source import load_tokenizer, resolve_model
+from rollout.requests import sample_requests
+from trainers.calibration import KEY as CALIBRATION_KEY
+from trainers.calibration import (
+    SAMPLES_PER_PROMPT,
+    calibrate_on_pairs,
+    calibrate_on_rollouts,
+    prepare_calibration,
+)
+from trainers.checkpoint import Checkpoints
+from trainers.dpo import prepare_dpo, run_dpo
+from trainers.metrics import Listener, MetricsLog
+from trainers.ppo import PpoActors, PpoState, prepare_ppo, run_ppo, run_ppo_overlapped
+from trainers.ppo_recorder import PpoRecorder
+from trainers.pretrain import encode_corpus, read_corpus, run_pretrain, run_pretrain_encoder
+from trainers.reward import prepare_reward, run_reward
+from trainers.sft import prepare_sft, run_sft
+
+CALIBRATION_STEP = -2
+"""Stands where the step does in the seeds of answers that a reward model is calibrated on."""
+
+StageRun = PretrainRun | PretrainEncoderRun | SftRun | RewardRun | DpoRun | PpoRun
+"""The kinds of run that are one stage of training."""
+
+Figures = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Scene:
+    """What every stage is given.
+
+    Attributes:
+        folder: where the stage's metrics, checkpoints and result go.
+    """
+
+    session: Session
+    folder: Path
+    listener: Listener
+    memory: PeakMemory
+
+
+Prepared = Callable[[Scene], Figures]
+"""A stage whose input has been read and found good; called, it runs."""
+
+
+def prepare(run: StageRun) -> Prepared:
+    """Read and check a stage's input. Raises UserError; starts and writes nothing."""
+    match run:
+        case PretrainRun():
+            return _pretrain(run)
+        case PretrainEncoderRun():
+            return _pretrain_encoder(run)
+        case SftRun():
+            sft = prepare_sft(run)
+            return _noted(
+                sft.notes, lambda scene, log: run_sft(run, sft, scene.session.learners(run), scene.folder, log)
+            )
+        case DpoRun():
+            dpo = prepare_dpo(run)
+            return _noted(
+                dpo.notes, lambda scene, log: run_dpo(run, dpo, scene.session.learners(run), scene.folder, log)
+            )
+        case RewardRun():
+            return _reward(run)
+        case PpoRun():
+            return _ppo(run)
+        case _:
+            assert_never(run)
+
+
+def run_stage(prepared: Prepared, scene: Scene, stage: str) -> Figures:
+    """Run a prepared stage; its figures with its seconds and the peak memory."""
+    began = time.monotonic()
+    scene.memory.take()
+    scene.listener.stage_began(stage, 0)
+    figures = prepared(scene)
+    figures |= {"seconds": time.monotonic() - began, "peak_memory_gib": scene.memory.take()}
+    scene.listener.stage_ended(stage, figures)
+    return figures
+
+
+def _noted(notes: tuple[str, ...], body: Callable[[Scene, MetricsLog], Mapping[str, Any]]) -> Prepared:
+    """A stage that first says what was left out of its input."""
+
+    def run(scene: Scene) -> Figures:
+        for note in notes:
+            scene.listener.said(scene.folder.name, note)
+        with MetricsLog(scene.folder, scene.listener) as log:
+            return {**body(scene, log), "notes": list(notes)}
+
+    return run
+
+
+def _pretrain(run: PretrainRun) -> Prepared:
+    corpus = read_corpus(run.data, run.seed)
+    if isinstance(run.policy.model, str):
+        source = resolve_model(run.policy.model, "policy.model")
+        load_tokenizer(source, "policy.model", run.policy.trust_remote_code)
+
+    def body(scene: Scene, log: MetricsLog) -> Mapping[str, Any]:
+        model = run.policy.model
+        if isinstance(model, NewLlama):
+            folder = scene.folder / "new"
+            build_llama(model, corpus.train, folder, run.seed)
+            model = str(folder)
+        tokenizer = load_tokenizer(resolve_model(model, "policy.model"), "policy.model", run.policy.trust_remote_code)
+        data = encode_corpus(corpus, tokenizer, run.pretrain.block_tokens)
+        named = run.model_copy(update={"policy": run.policy.model_copy(update={"model": model})})
+        return run_pretrain(named, data, scene.session.learners(named), scene.folder, log)
+
+    return _noted(corpus.notes, body)
+
+
+def _pretrain_encoder(run: PretrainEncoderRun) -> Prepared:
+    corpus = read_corpus(run.data, run.seed)
+    if isinstance(run.reward.model, str):
+        load_encoder_tokenizer(run.reward.model)
+
+    def body(scene: Scene, log: MetricsLog) -> Mapping[str, Any]:
+        model = run.reward.model
+        if isinstance(model, NewBert):
+            folder = scene.folder / "new"
+            build_bert(model, corpus.train, folder, run.seed)
+            model = str(folder)
+        data = encode_corpus(corpus, load_encoder_tokenizer(model), run.pretrain.block_tokens)
+        named = run.model_copy(update={"reward": run.reward.model_copy(update={"model": model})})
+        return run_pretrain_encoder(named, data, scene.session.learners(named), scene.folder, log)
+
+    return _noted(corpus.notes, body)
+
+
+def _reward(run: RewardRun) -> Prepared:
+    data = prepare_reward(run, _renderer(run))
+    calibration = prepare_calibration(run, data.train)
+
+    def body(scene: Scene, log: MetricsLog) -> Mapping[str, Any]:
+        model = run.reward.model
+        if isinstance(model, NewBert):
+            folder = scene.folder / "new"
+            build_bert(model, [pair.prompt + pair.chosen for pair in data.train], folder, run.seed)
+            model = str(folder)
+        named = run.model_copy(update={"reward": run.reward.model_copy(update={"model": model})})
+        tokenizer = load_encoder_tokenizer(model)
+        learners = scene.session.learners(named)
+        figures = run_reward(named, data, tokenizer, learners, scene.folder, log)
+        result = scene.folder / "reward_model"
+        if calibration is None:
+            stored = calibrate_on_pairs(data.train, tokenizer, run.reward.max_tokens, learners, result)
+        else:
+            serving = Serving(scene.session, run.rollout, run.calibration.dtype, run.calibration.trust_remote_code)
+            requests = sample_requests(calibration.prompts, SAMPLES_PER_PROMPT, CALIBRATION_STEP, run.seed)
+            rollouts = serving.of(calibration.source).sample(requests)
+            under = f"{len(rollouts)} answers of {run.calibration.policy}"
+            stored = calibrate_on_rollouts(rollouts, under, tokenizer, run.reward.max_tokens, learners, result)
+        return {**figures, "calibration": asdict(stored)}
+
+    return _noted(data.notes, body)
+
+
+def _renderer(run: RewardRun) -> Render:
+    """Chat messages in the pairs are written with the chat template of the policy to calibrate on, when there is one."""
+    if run.calibration.policy is None:
+        return no_chat
+    return chat_renderer(
+        load_tokenizer(
+            resolve_model(run.calibration.policy, CALIBRATION_KEY), CALIBRATION_KEY, run.calibration.trust_remote_code
+        )
+    )
+
+
+def _ppo(run: PpoRun) -> Prepared:
+    data = prepare_ppo(run)
+    source = resolve_model(run.policy.model, "policy.model")
+    loop = run_ppo_overlapped if run.ppo.overlap else run_ppo
+
+    def body(scene: Scene, log: MetricsLog) -> Mapping[str, Any]:
+        rank = served_rank(source, run.policy.tuning)
+        spec = sampler_spec(source, run.rollout, run.policy.dtype, run.policy.trust_remote_code, rank)
+        with ThreadPoolExecutor() as booting:
+            learners = booting.submit(scene.session.learners, run)
+            samplers = booting.submit(scene.session.samplers, spec, run.rollout)
+            scorer = booting.submit(scene.session.scorers, run.reward)
+            actors = PpoActors(samplers.result(), scorer.result(), learners.result())
+        checkpoints = Checkpoints(scene.folder / "checkpoints", run.ppo.keep_checkpoints)
+        state = PpoState(run, data)
+        newest = checkpoints.newest()
+        if newest is not None:
+            actors.learners.load(newest.folder)
+            state.take_over(newest)
+        log.truncate_after(state.step)
+        record = PpoRecorder(run.ppo, scene.folder, log, scene.listener)
+        loop(run, data.pad_id, state, actors, checkpoints, record)
+        actors.learners.export(scene.folder / "policy")
+        return record.figures()
+
+    return _noted(data.notes, body)

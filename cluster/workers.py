@@ -1,0 +1,141 @@
+"""Ray actors around a learner, a sampler and a scorer: shells without logic.
+
+The packages that a role needs are imported inside its methods: the driver, which also reads this file, needs none.
+"""
+
+import gc
+import os
+import socket
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import ray
+from numpy.typing import NDArray
+
+from models.adapters import Adapter
+from reward.scorer import Score
+from rollout.records import Rollout, SampleRequest
+
+if TYPE_CHECKING:
+    from models.policy import Role
+    from rollout.proof import PublishProof
+    from rollout.sampler import SamplerSpec
+    from trainers.build import LearnerRun
+    from trainers.engine import Rank
+    from trainers.learner import UpdatePlan, UpdateResult
+
+
+def write_to(log: Path) -> None:
+    """Send all that this process prints, from Python or not, to a file of the run."""
+    log.parent.mkdir(parents=True, exist_ok=True)
+    descriptor = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
+    os.dup2(descriptor, 1)
+    os.dup2(descriptor, 2)
+    os.close(descriptor)
+
+
+@ray.remote(max_restarts=0)
+class LearnerWorker:
+    """One DeepSpeed rank."""
+
+    def __init__(self, log: Path, num_threads: int) -> None:
+        write_to(log)
+        import torch
+
+        torch.set_num_threads(num_threads)
+
+    def free_address(self) -> str:
+        """`HOST:PORT` of this host that nobody listens on."""
+        host = ray.util.get_node_ip_address()
+        with socket.socket() as probe:
+            probe.bind((host, 0))
+            return f"{host}:{probe.getsockname()[1]}"
+
+    def join(self, rank: "Rank") -> None:
+        import torch
+
+        from trainers.engine import join_group
+
+        self._rank = rank
+        join_group(rank, torch.cuda.is_available())
+
+    def build(self, run: "LearnerRun") -> None:
+        from trainers.build import build_learner
+
+        self._learner: Any = None
+        gc.collect()
+        self._learner = build_learner(run, self._rank)
+
+    def update(self, batch: Any, plan: "UpdatePlan") -> "UpdateResult":
+        result: UpdateResult = self._learner.update(batch, plan)
+        return result
+
+    def evaluate(self, batch: Any) -> dict[str, float]:
+        shares: dict[str, float] = self._learner.evaluate(batch)
+        return shares
+
+    def compute(self, batch: Any, role: "Role | None", function: Callable[[Any, Any], Any]) -> NDArray[np.float32]:
+        rows: NDArray[np.float32] = self._learner.compute(batch, role, function)
+        return rows
+
+    def adapter(self, version: int) -> Adapter | None:
+        """The adapter on rank 0; the other ranks only take part."""
+        adapter: Adapter = self._learner.adapter(version)
+        return adapter if self._rank.index == 0 else None
+
+    def save(self, folder: Path) -> None:
+        self._learner.save(folder)
+
+    def load(self, folder: Path) -> None:
+        self._learner.load(folder)
+
+    def export(self, folder: Path) -> None:
+        self._learner.export(folder)
+
+
+@ray.remote(max_restarts=0)
+class RolloutWorker:
+    """One sampler."""
+
+    def __init__(self, log: Path) -> None:
+        write_to(log)
+
+    def open(self, spec: "SamplerSpec") -> None:
+        from rollout.sampler import open_sampler
+
+        self._sampler = open_sampler(spec)
+
+    def sample(self, requests: Sequence[SampleRequest]) -> list[Rollout]:
+        from rollout.sampler import sample
+
+        return sample(self._sampler, requests)
+
+    def load(self, adapter: Adapter) -> "PublishProof":
+        return self._sampler.load(adapter)
+
+    def serve_base(self) -> None:
+        self._sampler.serve_base()
+
+
+@ray.remote(max_restarts=0)
+class ScorerWorker:
+    """One reward model."""
+
+    def __init__(self, log: Path, num_threads: int) -> None:
+        write_to(log)
+        import torch
+
+        torch.set_num_threads(num_threads)
+
+    def open(self, model: str, batch_size: int, max_tokens: int, normalize: bool) -> None:
+        import torch
+
+        from reward.bert import BertScorer
+
+        device = "cuda" if torch.cuda.is_available() else "cpu"
+        self._scorer = BertScorer(model, batch_size, max_tokens, normalize, device)
+
+    def score(self, pairs: Sequence[tuple[str, str]]) -> list[Score]:
+        return self._scorer.score(pairs)

@@ -1,0 +1,77 @@
+"""After its training a reward model is calibrated: its scores get mean 0 and variance 1 under a policy's answers."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from configs.schema import RewardRun
+from data.prompts import EncodedPrompt, encode_prompts, make_prompt
+from data.records import PreferencePair
+from models.source import ModelSource, load_tokenizer, resolve_model
+from reward.bert import encode_pairs
+from reward.calibration import Calibration, calibrate, save_calibration
+from rollout.records import Rollout
+from trainers.learner import Learners
+from trainers.reward import collate_pairs, pair_rewards
+
+SAMPLES_PER_PROMPT = 2
+KEY = "calibration.policy"
+
+
+@dataclass(frozen=True)
+class CalibrationPolicy:
+    """The policy whose answers are to score mean 0, and the prompts that it is asked."""
+
+    source: ModelSource
+    prompts: tuple[EncodedPrompt, ...]
+
+
+def prepare_calibration(run: RewardRun, pairs: Sequence[PreferencePair]) -> CalibrationPolicy | None:
+    """The policy of `calibration.policy` with prompts from the training pairs; None when the data's answers will do.
+
+    Raises:
+        UserError: the policy cannot be loaded.
+    """
+    if run.calibration.policy is None:
+        return None
+    source = resolve_model(run.calibration.policy, KEY)
+    tokenizer = load_tokenizer(source, KEY, run.calibration.trust_remote_code)
+    distinct = list(dict.fromkeys(pair.prompt for pair in pairs))
+    encoded = encode_prompts(tokenizer, [make_prompt(text) for text in distinct], run.data.max_prompt_tokens)
+    order = np.random.default_rng(run.seed).permutation(len(encoded.records))[: run.calibration.num_prompts]
+    return CalibrationPolicy(source, tuple(encoded.records[place] for place in order))
+
+
+def calibrate_on_rollouts(
+    rollouts: Sequence[Rollout], under: str, tokenizer: Any, max_tokens: int, learners: Learners, folder: Path
+) -> Calibration:
+    """Calibrate on sampled answers, `SAMPLES_PER_PROMPT` to each prompt in a row, and store the result in `folder`."""
+    texts = [(rollout.request.prompt, rollout.response) for rollout in rollouts]
+    return _calibrate(list(zip(texts[::2], texts[1::2], strict=True)), under, tokenizer, max_tokens, learners, folder)
+
+
+def calibrate_on_pairs(
+    pairs: Sequence[PreferencePair], tokenizer: Any, max_tokens: int, learners: Learners, folder: Path
+) -> Calibration:
+    """Calibrate on the answers of preference pairs, and store the result in `folder`."""
+    texts = [((pair.prompt, pair.chosen), (pair.prompt, pair.rejected)) for pair in pairs]
+    return _calibrate(texts, "the answers in the pairs file", tokenizer, max_tokens, learners, folder)
+
+
+def _calibrate(
+    texts: Sequence[tuple[tuple[str, str], tuple[str, str]]],
+    under: str,
+    tokenizer: Any,
+    max_tokens: int,
+    learners: Learners,
+    folder: Path,
+) -> Calibration:
+    sides = [encode_pairs(tokenizer, [pair[side] for pair in texts], max_tokens) for side in (0, 1)]
+    batch = collate_pairs(tokenizer, list(zip(*sides, strict=True)))
+    rewards = learners.compute(batch, None, pair_rewards)
+    calibration = calibrate(rewards.flatten().tolist(), under)
+    save_calibration(calibration, folder)
+    return calibration
