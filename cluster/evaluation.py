@@ -13,6 +13,7 @@ from cluster.serving import Serving
 from cluster.session import Session
 from configs.schema import EvalRun
 from data.checks import check_context
+from data.fields import Render
 from data.prompts import EncodedPrompt, chat_renderer, encode_prompts
 from data.readers import no_chat, read_pairs, read_prompts
 from data.records import PreferencePair
@@ -63,7 +64,7 @@ class Measured:
 
 def prepare_eval(run: EvalRun) -> EvalInput:
     """Read and check pairs and prompts. Raises UserError; starts and writes nothing."""
-    render = no_chat
+    render: Render = no_chat
     prompts: tuple[EncodedPrompt, ...] = ()
     pairs: tuple[PreferencePair, ...] = ()
     notes: tuple[str, ...] = ()

@@ -124,7 +124,7 @@ def hand_out(
     doing: str,
     timeout_s: float,
 ) -> list[Any]:
-    """Results of all items in their order. Chunks are taken by whoever is free, so a slow worker delays only its own."""
+    """Results of all items in order. Chunks are taken by whoever is free, so a slow worker delays only its own."""
     waiting = deque((start, items[start : start + chunk_size]) for start in range(0, len(items), chunk_size))
     idle = deque(actors)
     running: dict[Any, tuple[int, Call]] = {}

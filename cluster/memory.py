@@ -1,7 +1,6 @@
 """Peak memory of a run on this host: the summed PSS of the driver and every process below it."""
 
 import threading
-from types import TracebackType
 from typing import Self
 
 import psutil
@@ -26,9 +25,7 @@ class PeakMemory:
         self._thread.start()
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self._stop.set()
         self._thread.join()
 

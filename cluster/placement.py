@@ -64,8 +64,8 @@ class Plan:
 
     def lines(self) -> list[str]:
         rows = [
-            f"{need.role:<8} {need.count} x {need.num_cpus:g} CPUs, {need.num_gpus:g} GPUs ({need.setting}={need.count})"
-            for need in self.needs
+            f"{n.role:<8} {n.count} x {n.num_cpus:g} CPUs, {n.num_gpus:g} GPUs ({n.setting}={n.count})"
+            for n in self.needs
         ]
         rows.append(
             f"together {self.num_cpus:g} CPUs, {self.num_gpus:g} GPUs; "
@@ -90,7 +90,7 @@ class Plan:
         return f"{sentence}; this would fit: {' '.join(f'{need.setting}={need.count}' for need in nearest)}"
 
     def nearest_fit(self) -> tuple[Need, ...] | None:
-        """The same roles with fewer workers, taken one at a time from the largest group; None if one of each is too many."""
+        """The same roles with fewer workers, taken from the largest group first; None if one of each is too many."""
         needs = list(self.needs)
         while not Plan(tuple(needs), self.capacity).fits:
             largest = max(range(len(needs)), key=lambda place: needs[place].count)

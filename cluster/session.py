@@ -6,7 +6,6 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
-from types import TracebackType
 from typing import Any, Self
 
 import ray
@@ -43,9 +42,7 @@ class Session:
         connect(self._cluster)
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         for key in list(self._groups):
             self._end(key)
         ray.shutdown()
@@ -71,7 +68,7 @@ class Session:
             self._make_room("rollout")
             options = resources(rollout.num_cpus, rollout.num_gpus * rollout.tensor_parallel, rollout.num_threads)
             actors = [
-                self._start("rollout", lambda log: RolloutWorker.options(**options).remote(log))
+                self._start("rollout", lambda log: start_actor(RolloutWorker, options, log))
                 for _ in range(rollout.num_workers)
             ]
             self._groups[key] = actors
@@ -86,7 +83,7 @@ class Session:
             self._make_room("scorer")
             options = resources(scorer.num_cpus, scorer.num_gpus, scorer.num_threads)
             actors = [
-                self._start("scorer", lambda log: ScorerWorker.options(**options).remote(log, scorer.num_threads))
+                self._start("scorer", lambda log: start_actor(ScorerWorker, options, log, scorer.num_threads))
                 for _ in range(scorer.num_workers)
             ]
             self._groups[key] = actors
@@ -100,7 +97,7 @@ class Session:
     def _start_learners(self, settings: LearnerSettings) -> list[Actor]:
         options = resources(settings.num_cpus, settings.num_gpus, settings.num_threads)
         actors = [
-            self._start("learner", lambda log: LearnerWorker.options(**options).remote(log, settings.num_threads))
+            self._start("learner", lambda log: start_actor(LearnerWorker, options, log, settings.num_threads))
             for _ in range(settings.num_workers)
         ]
         bound = self._cluster.boot_timeout_s
@@ -163,6 +160,11 @@ def connect(cluster: Cluster) -> None:
     # A private Ray guards itself with a token of its own, and leaves the user's token file alone.
     os.environ.setdefault("RAY_AUTH_TOKEN", secrets.token_hex(32))
     ray.init(address="local", num_cpus=cluster.num_cpus, include_dashboard=False, **quiet)
+
+
+def start_actor(worker: type, options: dict[str, Any], *arguments: Any) -> Any:
+    """An actor around a plain class of `cluster.workers`; a dead one is never restarted behind our back."""
+    return ray.remote(max_restarts=0, **options)(worker).remote(*arguments)
 
 
 def capacity() -> Capacity:

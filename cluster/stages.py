@@ -178,14 +178,12 @@ def _reward(run: RewardRun) -> Prepared:
 
 
 def _renderer(run: RewardRun) -> Render:
-    """Chat messages in the pairs are written with the chat template of the policy to calibrate on, when there is one."""
-    if run.calibration.policy is None:
+    """Chat messages in the pairs are written with the chat template of the policy to calibrate on, if there is one."""
+    calibration = run.calibration
+    if calibration.policy is None:
         return no_chat
-    return chat_renderer(
-        load_tokenizer(
-            resolve_model(run.calibration.policy, CALIBRATION_KEY), CALIBRATION_KEY, run.calibration.trust_remote_code
-        )
-    )
+    source = resolve_model(calibration.policy, CALIBRATION_KEY)
+    return chat_renderer(load_tokenizer(source, CALIBRATION_KEY, calibration.trust_remote_code))
 
 
 def _ppo(run: PpoRun) -> Prepared:

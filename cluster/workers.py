@@ -36,7 +36,6 @@ def write_to(log: Path) -> None:
     os.close(descriptor)
 
 
-@ray.remote(max_restarts=0)
 class LearnerWorker:
     """One DeepSpeed rank."""
 
@@ -95,7 +94,6 @@ class LearnerWorker:
         self._learner.export(folder)
 
 
-@ray.remote(max_restarts=0)
 class RolloutWorker:
     """One sampler."""
 
@@ -119,7 +117,6 @@ class RolloutWorker:
         self._sampler.serve_base()
 
 
-@ray.remote(max_restarts=0)
 class ScorerWorker:
     """One reward model."""
 

@@ -8,5 +8,5 @@ class UserError(ValueError):
     """
 
 
-class RunFailed(RuntimeError):
+class RunFailed(RuntimeError):  # noqa: N818 - a run fails, it is not an error of the caller
     """The run cannot go on: the message says what happened and where. The command line ends with status 1."""

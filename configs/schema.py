@@ -1,4 +1,4 @@
-"""One frozen model per kind of run. What several settings must satisfy together is checked here, before anything starts.
+"""One frozen model per kind of run; what several settings must satisfy together is checked before anything starts.
 
 Imports no torch: the command line reads a configuration in well under a second.
 """
@@ -96,7 +96,7 @@ KlPenalty = Annotated[FixedKl | AdaptiveKl, Field(discriminator="kind")]
 
 
 class Ppo(Optimizer):
-    """Proximal policy optimisation (Schulman et al. 2017, arXiv 1707.06347) with a per-token KL penalty in the reward."""
+    """Proximal policy optimisation (Schulman et al. 2017, arXiv 1707.06347), a per-token KL penalty in the reward."""
 
     learning_rate: PositiveFloat = 5e-4
     value_learning_rate: PositiveFloat = 1e-3
@@ -250,7 +250,8 @@ class EvalRun(Run):
     def _check(self) -> Self:
         if self.data.pairs is None and self.data.prompts is None:
             raise ValueError(
-                "nothing to measure: give data.pairs=FILE for a reward model, or data.prompts=FILE and policy.model=FOLDER for a policy"
+                "nothing to measure: give data.pairs=FILE for a reward model, "
+                "or data.prompts=FILE and policy.model=FOLDER for a policy"
             )
         if self.data.prompts is not None and self.policy is None:
             raise ValueError("data.prompts measures a policy: give policy.model=FOLDER too")
@@ -281,7 +282,7 @@ class PipelineRun(Run):
     def _check(self) -> Self:
         if (self.data.toy is None) == (self.data.pairs is None):
             raise ValueError(
-                "a pipeline is about either a generated world (data.toy) or preference pairs (data.pairs=FILE): give one"
+                "a pipeline is about a generated world (data.toy) or preference pairs (data.pairs=FILE): give one"
             )
         stages = {
             "pretrain": self.pretrain,

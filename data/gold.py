@@ -1,4 +1,4 @@
-"""The hand-written judge of the generated world: no stage trains on it, it draws the preferences and judges the result."""
+"""The hand-written judge of the generated world: it draws the preferences, and no stage trains on it."""
 
 import math
 import re

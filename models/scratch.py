@@ -72,9 +72,9 @@ def build_llama(spec: NewLlama, texts: Sequence[str], folder: Path, seed: int) -
 
 
 def build_bert(spec: NewBert, texts: Sequence[str], folder: Path, seed: int) -> None:
-    """Save an untrained float32 BERT without dropout, its masked-word head and a lower-case WordPiece tokenizer trained on `texts`.
+    """Save an untrained float32 BERT with its masked-word head and a WordPiece tokenizer trained on `texts`.
 
-    The same arguments give the same bytes.
+    The tokenizer is lower-case, the model has no dropout. The same arguments give the same bytes.
 
     Raises:
         UserError: the sizes do not fit together.

@@ -58,9 +58,7 @@ class RewardModule(nn.Module):
         self.classifier = classifier
         self._takes_types = takes_types
 
-    def forward(
-        self, input_ids: Tensor, attention_mask: Tensor, token_type_ids: Tensor
-    ) -> Tensor:
+    def forward(self, input_ids: Tensor, attention_mask: Tensor, token_type_ids: Tensor) -> Tensor:
         types = {"token_type_ids": token_type_ids} if self._takes_types else {}
         rewards: Tensor = self.classifier(input_ids=input_ids, attention_mask=attention_mask, **types).logits
         return rewards.squeeze(-1).float()
