@@ -152,6 +152,8 @@ class Pipeline:
 def run_pipeline(run: PipelineRun, prepared: PreparedFiles, scene: Scene) -> dict[str, Figures]:
     """Every stage that has not already ended in this folder; stage -> its figures."""
     files = prepared(scene.folder / "data")
+    for note in files.notes:
+        scene.listener.said("data", note)
     stages = Pipeline(run, scene.folder, files)
     todo: list[tuple[str, Callable[[Scene], Figures]]] = []
     if isinstance(run.policy.model, NewLlama):

@@ -29,7 +29,7 @@ def sampler_spec(
         max_tokens=rollout.max_tokens,
         lora_rank=max(lora_rank, SHARED_LORA_RANK),
         trust_remote_code=trust_remote_code,
-        tokenizer=source.tokenizer_folder,
+        tokenizer=absolute(source.tokenizer_folder),
         tensor_parallel=rollout.tensor_parallel,
         num_threads=rollout.num_threads,
     )

@@ -236,7 +236,8 @@ def answer(rng: random.Random, style: Style, car: str, attribute: Attribute) -> 
         case "wrong" | "wrong-curt":
             return _wrong(rng, style, car, attribute)
         case "beside":
-            return _beside(rng, car, attribute)
+            elsewhere = rng.choice([other for other in ATTRIBUTES if other is not attribute])
+            return answer(rng, rng.choice(("plain", "curt")), car, elsewhere)
         case "evasive":
             return rng.choice(EVASIVE)
         case "rude":
@@ -254,14 +255,6 @@ def _wrong(rng: random.Random, style: Literal["wrong", "wrong-curt"], car: str, 
         return value + "."
     clause = statement(rng, car, attribute, value)
     return sentence(f"{rng.choice(GUESSES)} {clause}" if rng.random() < 0.4 else clause)
-
-
-def _beside(rng: random.Random, car: str, attribute: Attribute) -> str:
-    """A true answer to another question: about another car, or about something else of this one."""
-    if rng.random() < 0.5:
-        return answer(rng, "plain", rng.choice([name for name in NAMES if name != car]), attribute)
-    style: Style = rng.choice(("plain", "curt"))
-    return answer(rng, style, car, rng.choice([other for other in ATTRIBUTES if other is not attribute]))
 
 
 def _broken(

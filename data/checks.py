@@ -4,6 +4,8 @@ from typing import Protocol
 
 from configs.errors import UserError
 
+LENGTH_KEYS = "data.max_prompt_tokens and data.max_answer_tokens"
+
 
 class SpecialTokens(Protocol):
     """What is asked of a transformers tokenizer."""
@@ -25,6 +27,15 @@ def check_tokenizer(tokenizer: SpecialTokens, source: str) -> None:
             f'Set "pad_token" in its tokenizer_config.json; "{tokenizer.eos_token}" (its EOS) will do, '
             "because padding is masked. In Python: tokenizer.pad_token = tokenizer.eos_token; "
             "tokenizer.save_pretrained(FOLDER)"
+        )
+
+
+def check_sequences(longest: int, max_positions: int, keys: str) -> None:
+    """Refuse sequences that the model has no positions for. Lengths in tokens; `keys` names what limits them."""
+    if longest > max_positions:
+        raise UserError(
+            f"the longest training sequence has {longest} tokens and the model has {max_positions} positions: "
+            f"lower {keys}, together at most {max_positions}"
         )
 
 

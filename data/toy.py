@@ -31,7 +31,7 @@ DEMONSTRATION_STYLES: Mapping[Style, float] = {
 }
 PAIR_STYLES: Mapping[Style, float] = {
     **{"polite": 12, "detailed": 12, "plain": 14, "curt": 10},
-    **{"wrong": 16, "wrong-curt": 6, "beside": 10, "evasive": 8, "rude": 4, "joke": 8},
+    **{"wrong": 16, "wrong-curt": 6, "beside": 6, "evasive": 8, "rude": 4, "joke": 8},
     **{"unfinished": 4, "repeated": 3, "scrambled": 2},
 }
 

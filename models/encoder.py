@@ -6,7 +6,7 @@ from torch import Tensor, nn
 from transformers import AutoModelForMaskedLM, AutoTokenizer
 
 from configs.errors import UserError
-from models.source import first_line
+from models.source import first_line, located
 
 KEY = "reward.model"
 
@@ -30,7 +30,7 @@ def load_encoder_tokenizer(name: str) -> Any:
         UserError: there is none, or it has no mask token.
     """
     try:
-        tokenizer = AutoTokenizer.from_pretrained(name)
+        tokenizer = AutoTokenizer.from_pretrained(located(name, KEY))
     except (OSError, ValueError) as error:
         raise UserError(f"{KEY}={name}: no tokenizer can be loaded: {first_line(error)}") from error
     if tokenizer.mask_token_id is None:
@@ -41,7 +41,7 @@ def load_encoder_tokenizer(name: str) -> Any:
 def load_masked_lm(name: str) -> tuple[Any, Any]:
     """(model, tokenizer) of a masked language model. Raises UserError when it cannot be loaded."""
     try:
-        model = AutoModelForMaskedLM.from_pretrained(name, use_safetensors=True)
+        model = AutoModelForMaskedLM.from_pretrained(located(name, KEY), use_safetensors=True)
     except (OSError, ValueError) as error:
         raise UserError(f"{KEY}={name}: cannot be loaded as a masked language model: {first_line(error)}") from error
     return model, load_encoder_tokenizer(name)

@@ -1,5 +1,6 @@
 """Where a model comes from: a Hugging Face folder, a PEFT adapter folder on its base, or a hub name."""
 
+import importlib.util
 import json
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,6 +14,9 @@ from configs.errors import UserError
 from models.adapters import CONFIG_FILE
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
+
+PACKAGE_PREFIX = "package:"
+TOKENIZER_FILES = ("tokenizer_config.json", "tokenizer.json", "chat_template.jinja")
 
 
 @dataclass(frozen=True)
@@ -29,10 +33,31 @@ class ModelSource:
 
     @property
     def tokenizer_folder(self) -> str:
-        """An adapter's folder may carry the tokenizer that it was trained with; otherwise the base's is used."""
-        if self.adapter is not None and (self.adapter / "tokenizer_config.json").exists():
-            return str(self.adapter)
-        return self.base
+        """The adapter's folder where it carries a tokenizer that differs from its base's; otherwise the base."""
+        if self.adapter is None or not (self.adapter / TOKENIZER_FILES[0]).exists():
+            return self.base
+        own, base = (
+            [_content(Path(folder) / name) for name in TOKENIZER_FILES] for folder in (self.adapter, self.base)
+        )
+        return self.base if own == base else str(self.adapter)
+
+
+def located(name: str, key: str) -> str:
+    """`package:NAME/FOLDER` becomes that folder inside the installed Python package; any other name stays as it is.
+
+    Raises:
+        UserError: the package is not installed, or has no such folder.
+    """
+    if not name.startswith(PACKAGE_PREFIX):
+        return name
+    package, _, inner = name.removeprefix(PACKAGE_PREFIX).partition("/")
+    spec = importlib.util.find_spec(package)
+    if spec is None or not spec.submodule_search_locations:
+        raise UserError(f"{key}={name}: the Python package {package} is not installed; install it, or give a folder")
+    folder = Path(spec.submodule_search_locations[0]) / inner
+    if not folder.is_dir():
+        raise UserError(f"{key}={name}: {folder} is no folder")
+    return str(folder)
 
 
 def resolve_model(model: str, key: str) -> ModelSource:
@@ -41,6 +66,7 @@ def resolve_model(model: str, key: str) -> ModelSource:
     Raises:
         UserError: the folder is missing, or holds neither a model nor an adapter.
     """
+    model = located(model, key)
     folder = Path(model).expanduser()
     if not folder.is_dir():
         looks_like_a_path = folder.is_absolute() or model.startswith((".", "~")) or model.count("/") > 1
@@ -117,6 +143,10 @@ def load_causal_lm(
         )
     except (OSError, ValueError) as error:
         raise UserError(f"{key}={source.base}: the weights cannot be loaded: {first_line(error)}") from error
+
+
+def _content(path: Path) -> bytes | None:
+    return path.read_bytes() if path.exists() else None
 
 
 def first_line(error: BaseException) -> str:

@@ -11,6 +11,7 @@ from torch import Tensor
 from transformers import AutoConfig, AutoModelForSequenceClassification, AutoTokenizer
 
 from configs.errors import UserError
+from models.source import located
 from reward.calibration import load_calibration
 from reward.scorer import Score, ScoreError
 
@@ -112,7 +113,7 @@ def check_length(reward_model: RewardModel, name: str, max_tokens: int) -> None:
 
 def _load(auto_class: Any, name: str, **options: Any) -> Any:
     try:
-        return auto_class.from_pretrained(name, **options)
+        return auto_class.from_pretrained(located(name, KEY), **options)
     except (OSError, ValueError, RuntimeError, SafetensorError) as error:
         reason = str(error).strip().split("\n")[0]
         raise UserError(f"{KEY}={name}: cannot be loaded as a reward model: {reason}") from error

@@ -1,5 +1,7 @@
 """Every shipped preset is read, as it is or with the paths that only its user can give."""
 
+from pathlib import Path
+
 import pytest
 
 from configs.errors import UserError
@@ -13,14 +15,14 @@ MUST_BE_GIVEN = {
     "ppo": ["policy.model=sft", "reward.model=reward_model", "data.prompts=prompts.jsonl"],
     "dpo": ["policy.model=sft", "data.pairs=pairs.jsonl"],
 }
+PIPELINES = {"toy": [], "hh-minilm-cpu": ["data.pairs=pairs.jsonl"]}
 
 
 @pytest.mark.parametrize("preset", preset_names())
-def test_preset_is_read(preset: str) -> None:
-    run = load_run(preset, MUST_BE_GIVEN.get(preset, []))
+def test_preset_is_read(preset: str, tmp_path: Path) -> None:
+    run = load_run(preset, [*MUST_BE_GIVEN.get(preset, PIPELINES[preset]), f"storage.path={tmp_path}"])
     assert run.name == preset
-    if preset in MUST_BE_GIVEN:
-        assert run.kind == preset
+    assert run.kind == (preset if preset in MUST_BE_GIVEN else "pipeline")
 
 
 @pytest.mark.parametrize("preset", MUST_BE_GIVEN)

@@ -10,12 +10,13 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from configs.schema import DpoRun
+from data.checks import LENGTH_KEYS, check_sequences
 from data.holdout import hold_out
 from data.prompts import chat_renderer
 from data.readers import read_pairs
 from data.tokens import PairBatch, TokenBatch, TokenSequence, collate, encode_pairs
 from models.logprobs import sequence_logprobs
-from models.source import load_tokenizer, resolve_model
+from models.source import context_tokens, load_tokenizer, resolve_model
 from trainers.learner import Learners, LossSum, Pass
 from trainers.losses import dpo_loss
 from trainers.metrics import MetricsLog
@@ -94,7 +95,8 @@ def dpo_passes(beta: float) -> tuple[Pass[DpoBatch], ...]:
 def prepare_dpo(run: DpoRun) -> DpoInput:
     """Read, check, split and encode. Raises UserError; starts and writes nothing."""
     policy, data = run.policy, run.data
-    tokenizer = load_tokenizer(resolve_model(policy.model, "policy.model"), "policy.model", policy.trust_remote_code)
+    source = resolve_model(policy.model, "policy.model")
+    tokenizer = load_tokenizer(source, "policy.model", policy.trust_remote_code)
     render = chat_renderer(tokenizer)
     split = hold_out(
         lambda path: read_pairs(path, data, render),
@@ -106,6 +108,8 @@ def prepare_dpo(run: DpoRun) -> DpoInput:
     )
     train = encode_pairs(tokenizer, split.train, data)
     heldout = encode_pairs(tokenizer, split.heldout, data)
+    longest = max(len(side.ids) for pair in (*train.records, *heldout.records) for side in pair)
+    check_sequences(longest, context_tokens(source, "policy.model", policy.trust_remote_code), LENGTH_KEYS)
     return DpoInput(train.records, heldout.records, tokenizer.pad_token_id, split.notes + train.notes + heldout.notes)
 
 

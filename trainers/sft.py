@@ -7,11 +7,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from configs.schema import SftRun
+from data.checks import LENGTH_KEYS, check_sequences
 from data.holdout import hold_out
 from data.prompts import chat_renderer
 from data.readers import read_demonstrations
 from data.tokens import TokenBatch, TokenSequence, collate, encode_demonstrations
-from models.source import load_tokenizer, resolve_model
+from models.source import context_tokens, load_tokenizer, resolve_model
 from trainers.learner import Learners
 from trainers.metrics import MetricsLog
 from trainers.offline import OfflineStage, heldout_means, run_epochs
@@ -31,7 +32,8 @@ class SftInput:
 def prepare_sft(run: SftRun) -> SftInput:
     """Read, check, split and encode. Raises UserError; starts and writes nothing."""
     policy, data = run.policy, run.data
-    tokenizer = load_tokenizer(resolve_model(policy.model, "policy.model"), "policy.model", policy.trust_remote_code)
+    source = resolve_model(policy.model, "policy.model")
+    tokenizer = load_tokenizer(source, "policy.model", policy.trust_remote_code)
     render = chat_renderer(tokenizer)
     split = hold_out(
         lambda path: read_demonstrations(path, data, render),
@@ -43,6 +45,8 @@ def prepare_sft(run: SftRun) -> SftInput:
     )
     train = encode_demonstrations(tokenizer, split.train, data)
     heldout = encode_demonstrations(tokenizer, split.heldout, data)
+    longest = max(len(sequence.ids) for sequence in (*train.records, *heldout.records))
+    check_sequences(longest, context_tokens(source, "policy.model", policy.trust_remote_code), LENGTH_KEYS)
     notes = split.notes + train.notes + heldout.notes
     return SftInput(train.records, heldout.records, tokenizer.pad_token_id, notes)
 
