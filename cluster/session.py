@@ -5,6 +5,7 @@ import secrets
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import replace
+from itertools import count
 from pathlib import Path
 from typing import Any, Self
 
@@ -36,7 +37,7 @@ class Session:
     def __init__(self, cluster: Cluster, logs: Path, listener: Listener) -> None:
         self._cluster, self._logs, self._listener = cluster, logs.resolve(), listener
         self._groups: dict[tuple[Any, ...], Sequence[Actor]] = {}
-        self._num_started = 0
+        self._numbers = count()
 
     def __enter__(self) -> Self:
         connect(self._cluster)
@@ -108,8 +109,7 @@ class Session:
         return actors
 
     def _start(self, role: str, create: Callable[[Path], Any]) -> Actor:
-        name = f"{role}-{self._num_started}"
-        self._num_started += 1
+        name = f"{role}-{next(self._numbers)}"
         log = self._logs / f"{name}.log"
         return Actor(name, create(log), log)
 

@@ -29,9 +29,9 @@ from trainers.calibration import (
 )
 from trainers.checkpoint import Checkpoints
 from trainers.dpo import prepare_dpo, run_dpo
-from trainers.metrics import Listener, MetricsLog
+from trainers.metrics import Listener, MetricsLog, read_metrics
 from trainers.ppo import PpoActors, PpoState, prepare_ppo, run_ppo, run_ppo_overlapped
-from trainers.ppo_recorder import PpoRecorder
+from trainers.ppo_recorder import PpoRecorder, ppo_figures
 from trainers.pretrain import encode_corpus, read_corpus, run_pretrain, run_pretrain_encoder
 from trainers.reward import prepare_reward, run_reward
 from trainers.sft import prepare_sft, run_sft
@@ -209,6 +209,6 @@ def _ppo(run: PpoRun) -> Prepared:
         record = PpoRecorder(run.ppo, scene.folder, log, scene.listener)
         loop(run, data.pad_id, state, actors, checkpoints, record)
         actors.learners.export(scene.folder / "policy")
-        return record.figures()
+        return ppo_figures(read_metrics(scene.folder))
 
     return _noted(data.notes, body)

@@ -20,7 +20,7 @@ PIPELINES = {"toy": [], "hh-minilm-cpu": ["data.pairs=pairs.jsonl"]}
 
 @pytest.mark.parametrize("preset", preset_names())
 def test_preset_is_read(preset: str, tmp_path: Path) -> None:
-    run = load_run(preset, [*MUST_BE_GIVEN.get(preset, PIPELINES[preset]), f"storage.path={tmp_path}"])
+    run = load_run(preset, [*(MUST_BE_GIVEN | PIPELINES)[preset], f"storage.path={tmp_path}"])
     assert run.name == preset
     assert run.kind == (preset if preset in MUST_BE_GIVEN else "pipeline")
 

@@ -25,9 +25,6 @@ class PpoRecorder:
         self._phases = Phases()
         self._metrics: dict[str, float] = {}
         self._num_tokens = 0
-        self.max_sampler_gap = 0.0
-        self.max_kl = 0.0
-        self.last_kl = 0.0
 
     def phase(self, name: str) -> AbstractContextManager[None]:
         """Count the block's seconds under this name."""
@@ -47,9 +44,6 @@ class PpoRecorder:
         named = {"score_mean": "reward", "score_std": "reward_std", "kl_mean": "kl"}
         self._metrics = {named.get(name, name): float(value) for name, value in asdict(stats).items()} | dict(metrics)
         self._num_tokens = stats.num_tokens
-        self.last_kl = stats.kl_mean
-        self.max_kl = max(self.max_kl, stats.kl_mean)
-        self.max_sampler_gap = max(self.max_sampler_gap, stats.sampler_gap_max)
         if stats.kl_mean > self._ppo.kl_bound:
             self._say(f"step {step}: KL {stats.kl_mean:.2f} is above ppo.kl_bound={self._ppo.kl_bound}")
         if stats.sampler_gap_mean > self._ppo.sampler_gap_bound:
@@ -65,12 +59,17 @@ class PpoRecorder:
         tokens_per_s = {"tokens_per_s": self._num_tokens / sum(seconds.values())}
         self._log.append(StepRecord("ppo", step, self._ppo.num_steps, self._metrics | tokens_per_s, seconds))
 
-    def figures(self) -> dict[str, float]:
-        """What the summary says of the whole run; KL in nats a whole answer."""
-        return {"train_kl": self.last_kl, "max_train_kl": self.max_kl, "max_sampler_gap": self.max_sampler_gap}
-
     def _say(self, message: str) -> None:
         self._listener.said("ppo", message)
+
+
+def ppo_figures(records: Sequence[StepRecord]) -> dict[str, float]:
+    """What the summary says of a whole run, whatever interrupted it; KL in nats a whole answer."""
+    return {
+        "train_kl": records[-1].metrics["kl"],
+        "max_train_kl": max(record.metrics["kl"] for record in records),
+        "max_sampler_gap": max(record.metrics["sampler_gap_max"] for record in records),
+    }
 
 
 def journal_rows(rollouts: Sequence[Rollout], scores: Sequence[Score], evaluated: Evaluated) -> list[JournalRow]:
