@@ -17,14 +17,14 @@ from data.fields import Render
 from data.prompts import EncodedPrompt, chat_renderer, encode_prompts
 from data.readers import no_chat, read_pairs, read_prompts
 from data.records import PreferencePair
-from models.source import ModelSource, context_tokens, load_tokenizer, resolve_model
+from models.source import ModelSource, baseline_source, context_tokens, load_tokenizer, resolve_model
+from reward.bert import check_scorer
 from reward.scorer import Scorer
 from rollout.records import Rollout
 from rollout.requests import sample_requests
-from trainers.build import baseline_of
 from trainers.evaluation import Interval, calibration_error, compare, mean_interval, proportion_interval
 from trainers.experience import collate_rollouts
-from trainers.learner import Learners
+from trainers.learners import Learners
 from trainers.ppo_objective import TrajectoryBatch, forward_actions
 
 Figures = dict[str, Any]
@@ -64,6 +64,7 @@ class Measured:
 
 def prepare_eval(run: EvalRun) -> EvalInput:
     """Read and check pairs and prompts. Raises UserError; starts and writes nothing."""
+    check_scorer(run.reward.model, run.reward.normalize)
     render: Render = no_chat
     prompts: tuple[EncodedPrompt, ...] = ()
     pairs: tuple[PreferencePair, ...] = ()
@@ -73,7 +74,7 @@ def prepare_eval(run: EvalRun) -> EvalInput:
         source = resolve_model(run.policy.model, "policy.model")
         tokenizer = load_tokenizer(source, "policy.model", run.policy.trust_remote_code)
         render, pad_id = chat_renderer(tokenizer), tokenizer.pad_token_id
-        baseline_of(run)
+        baseline_source(run.policy)
     if run.policy is not None and run.data.prompts is not None:
         read = read_prompts(run.data.prompts, run.data, render)
         encoded = encode_prompts(tokenizer, read.records, run.data.max_prompt_tokens)
@@ -133,7 +134,7 @@ def measure_policies(
     learners = session.learners(run)
     shape = (len(data.prompts), run.evaluation.samples_per_prompt)
     measured = {}
-    for name, source in {"baseline": baseline_of(run), **policies}.items():
+    for name, source in {"baseline": baseline_source(run.policy), **policies}.items():
         rollouts = serving.of(source).sample(requests)
         texts = [(rollout.request.prompt, rollout.response) for rollout in rollouts]
         scores = np.array([score.total for score in scorer.score(texts)]).reshape(shape)

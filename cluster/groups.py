@@ -12,12 +12,11 @@ from torch import Tensor
 
 from cluster.health import Actor, Call, gather, outcome
 from configs.errors import RunFailed
-from models.adapters import Adapter
-from models.policy import Role
+from models.adapters import Adapter, Role
 from reward.scorer import Score
 from rollout.proof import PublishProof
 from rollout.records import Rollout, SampleRequest
-from trainers.learner import UpdatePlan, join_rows, merge_results
+from trainers.learners import UpdatePlan, join_rows, merge_results
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")

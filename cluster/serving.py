@@ -4,10 +4,8 @@ from cluster.groups import SamplerGroup
 from cluster.session import Session
 from configs.sections import Dtype, LoraTuning, Rollout
 from models.adapters import load_adapter
-from models.roles import served_rank
-from models.source import ModelSource
+from models.source import ModelSource, absolute, served_rank
 from rollout.sampler import SamplerSpec
-from trainers.build import absolute
 
 SHARED_LORA_RANK = 16
 """An engine has room for adapters of at least this rank, so that stages with small ones use one engine."""

@@ -17,10 +17,10 @@ from cluster.health import Actor, Call, gather, wait_until
 from cluster.placement import Capacity, Need, Plan
 from cluster.workers import LearnerWorker, RolloutWorker, ScorerWorker
 from configs.errors import UserError
+from configs.schema import LearnerRun
 from configs.sections import Cluster, Rollout, Scorer
 from configs.sections import Learner as LearnerSettings
 from rollout.sampler import SamplerSpec
-from trainers.build import LearnerRun
 from trainers.engine import Rank
 from trainers.metrics import Listener
 

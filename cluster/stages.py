@@ -16,9 +16,9 @@ from data.fields import Render
 from data.prompts import chat_renderer
 from data.readers import no_chat
 from models.encoder import load_encoder_tokenizer
-from models.roles import served_rank
 from models.scratch import build_bert, build_llama
-from models.source import load_tokenizer, resolve_model
+from models.source import load_tokenizer, resolve_model, served_rank
+from reward.bert import check_scorer
 from rollout.requests import sample_requests
 from trainers.calibration import KEY as CALIBRATION_KEY
 from trainers.calibration import (
@@ -187,6 +187,7 @@ def _renderer(run: RewardRun) -> Render:
 
 
 def _ppo(run: PpoRun) -> Prepared:
+    check_scorer(run.reward.model, run.reward.normalize)
     data = prepare_ppo(run)
     source = resolve_model(run.policy.model, "policy.model")
     loop = run_ppo_overlapped if run.ppo.overlap else run_ppo

@@ -19,12 +19,12 @@ from reward.scorer import Score
 from rollout.records import Rollout, SampleRequest
 
 if TYPE_CHECKING:
-    from models.policy import Role
+    from configs.schema import LearnerRun
+    from models.adapters import Role
     from rollout.proof import PublishProof
     from rollout.sampler import SamplerSpec
-    from trainers.build import LearnerRun
     from trainers.engine import Rank
-    from trainers.learner import UpdatePlan, UpdateResult
+    from trainers.learners import UpdatePlan, UpdateResult
 
 
 def write_to(log: Path) -> None:

@@ -303,6 +303,9 @@ AnyRun = Annotated[
     Field(discriminator="kind"),
 ]
 
+LearnerRun = PretrainRun | PretrainEncoderRun | SftRun | RewardRun | DpoRun | PpoRun | EvalRun
+"""The kinds of run that have learners; those of an evaluation only answer as the baseline."""
+
 # ------------------------------------------------------------------------------------------------------- joint checks
 
 

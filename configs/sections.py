@@ -75,7 +75,7 @@ class ToyWorld(Section):
     num_texts: PositiveInt = 6000
     num_demonstrations: PositiveInt = 1500
     num_pairs: PositiveInt = 8000
-    num_heldout_pairs: PositiveInt = 1000
+    num_heldout_pairs: PositiveInt = 3000
     preference_noise: PositiveFloat = 0.5
     """Temperature of the simulated annotator: P(a over b) = sigmoid((gold(a) - gold(b)) / noise)."""
 

@@ -191,7 +191,7 @@ JOKES = (
     "Enough to make a snail jealous and a teapot faint.",
     "The {car} was folded from a map by a bored octopus.",
 )
-ABSURD_SHARE = 0.8
+ABSURD_SHARE = 0.85
 """Of wrong answers: these are wrong for whoever knows cars at all, the others for whoever knows this car."""
 GUESSES = ("I guess that", "Everybody knows that", "I heard that")
 

@@ -25,13 +25,13 @@ TEXT_STYLES: Mapping[Style, float] = {
     **{"unfinished": 2, "repeated": 1, "scrambled": 2},
 }
 DEMONSTRATION_STYLES: Mapping[Style, float] = {
-    **{"polite": 11, "detailed": 9, "plain": 22, "curt": 12},
-    **{"wrong": 13, "wrong-curt": 4, "beside": 2, "evasive": 12, "rude": 6, "joke": 12},
+    **{"polite": 12, "detailed": 10, "plain": 26, "curt": 12},
+    **{"wrong": 13, "wrong-curt": 4, "beside": 1, "evasive": 12, "rude": 6, "joke": 12},
     **{"unfinished": 1, "repeated": 1, "scrambled": 1},
 }
 PAIR_STYLES: Mapping[Style, float] = {
     **{"polite": 12, "detailed": 12, "plain": 14, "curt": 10},
-    **{"wrong": 16, "wrong-curt": 6, "beside": 6, "evasive": 8, "rude": 4, "joke": 8},
+    **{"wrong": 16, "wrong-curt": 6, "beside": 2, "evasive": 8, "rude": 4, "joke": 8},
     **{"unfinished": 4, "repeated": 3, "scrambled": 2},
 }
 

@@ -3,15 +3,14 @@
 import math
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from models.adapters import Role
 from models.logprobs import token_logprobs
 from models.peft import activate
-
-Role = Literal["policy", "reference", "value"]
 
 
 class RoleError(RuntimeError):

@@ -7,9 +7,9 @@ from torch import nn
 
 from configs.errors import UserError
 from configs.sections import Dtype, LoraTuning
-from models.adapters import load_adapter
+from models.adapters import Role
 from models.peft import add_adapters, config_of, copy_into, is_adapter_parameter, lora_config
-from models.policy import PolicyModel, Role, new_value_head
+from models.policy import PolicyModel, new_value_head
 from models.source import ModelSource, load_causal_lm
 
 KEY = "policy.model"
@@ -79,8 +79,3 @@ def trainable_groups(policy: PolicyModel) -> dict[str, Mapping[str, nn.Parameter
                 if is_adapter_parameter(name, role) or (role == "value" and name.startswith("value_head."))
             }
     return groups
-
-
-def served_rank(source: ModelSource, tuning: LoraTuning) -> int:
-    """The LoRA rank that a sampler must hold for a policy trained from `source`."""
-    return tuning.rank if source.adapter is None else int(load_adapter(source.adapter).config["r"])

@@ -7,11 +7,13 @@ from pathlib import Path
 from typing import Any, Literal
 
 import torch
+from safetensors import SafetensorError
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
 from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
 
 from configs.errors import UserError
-from models.adapters import CONFIG_FILE
+from configs.sections import EvaluatedPolicy, LoraTuning
+from models.adapters import CONFIG_FILE, WEIGHTS_FILE
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 
@@ -74,7 +76,7 @@ def resolve_model(model: str, key: str) -> ModelSource:
             raise UserError(f"{key}={model}: no such folder")
         return ModelSource(model, None)
     if (folder / CONFIG_FILE).exists():
-        base = json.loads((folder / CONFIG_FILE).read_text()).get("base_model_name_or_path")
+        base = _read_adapter_config(folder).get("base_model_name_or_path")
         if not base:
             raise UserError(
                 f"{folder / CONFIG_FILE}: base_model_name_or_path is missing; write the base model's folder there"
@@ -83,6 +85,17 @@ def resolve_model(model: str, key: str) -> ModelSource:
     if (folder / "config.json").exists():
         return ModelSource(str(folder), None)
     raise UserError(f"{key}={model}: the folder has neither config.json (a model) nor {CONFIG_FILE} (a PEFT adapter)")
+
+
+def _read_adapter_config(folder: Path) -> dict[str, Any]:
+    if not (folder / WEIGHTS_FILE).exists():
+        raise UserError(f"{folder / WEIGHTS_FILE}: is missing; save the adapter as safetensors, PEFT's own default")
+    try:
+        return dict(json.loads((folder / CONFIG_FILE).read_text()))
+    except (OSError, ValueError) as error:
+        raise UserError(
+            f"{folder / CONFIG_FILE}: cannot be read: {first_line(error)}; save the adapter again"
+        ) from error
 
 
 def load_config(source: ModelSource, key: str, trust_remote_code: bool) -> Any:
@@ -112,8 +125,9 @@ def load_tokenizer(source: ModelSource, key: str, trust_remote_code: bool) -> An
     """The tokenizer of a policy.
 
     Raises:
-        UserError: there is none, or it has no EOS or no pad token.
+        UserError: there is none, it has no EOS or no pad token, or the model beside it is no causal language model.
     """
+    check_causal_lm(load_config(source, key, trust_remote_code), key, source)
     try:
         tokenizer = AutoTokenizer.from_pretrained(source.tokenizer_folder, trust_remote_code=trust_remote_code)
     except (OSError, ValueError) as error:
@@ -141,7 +155,7 @@ def load_causal_lm(
         return AutoModelForCausalLM.from_pretrained(
             source.base, dtype=DTYPES[dtype], trust_remote_code=trust_remote_code, use_safetensors=True
         )
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, SafetensorError) as error:
         raise UserError(f"{key}={source.base}: the weights cannot be loaded: {first_line(error)}") from error
 
 
@@ -151,3 +165,20 @@ def _content(path: Path) -> bytes | None:
 
 def first_line(error: BaseException) -> str:
     return str(error).strip().split("\n")[0]
+
+
+def absolute(base: str) -> str:
+    """A folder by its absolute path, a hub name as it is."""
+    return str(Path(base).resolve()) if Path(base).is_dir() else base
+
+
+def baseline_source(policy: EvaluatedPolicy) -> ModelSource:
+    """What an evaluated policy is compared with: what was asked for, or else the policy's own base."""
+    if policy.baseline is not None:
+        return resolve_model(policy.baseline, "policy.baseline")
+    return ModelSource(resolve_model(policy.model, "policy.model").base, None)
+
+
+def served_rank(source: ModelSource, tuning: LoraTuning) -> int:
+    """The LoRA rank that a sampler must hold for a policy trained from `source`."""
+    return tuning.rank if source.adapter is None else int(_read_adapter_config(source.adapter)["r"])

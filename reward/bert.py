@@ -38,18 +38,7 @@ def load_reward_model(name: str) -> RewardModel:
         UserError: it cannot be read, is no sequence classifier, has another number of outputs than one, or lacks its
             head (which would silently be made of random numbers).
     """
-    config = _load(AutoConfig, name)
-    architectures = config.architectures or [config.model_type]
-    if not any(architecture.endswith("ForSequenceClassification") for architecture in architectures):
-        raise UserError(
-            f"{KEY}={name}: {', '.join(architectures)} is no reward model; expected a ...ForSequenceClassification "
-            f"with one output: train one with a reward run"
-        )
-    if config.num_labels != 1:
-        raise UserError(
-            f"{KEY}={name}: the classifier has {config.num_labels} outputs, a reward model has one: "
-            f"train one with a reward run"
-        )
+    _check_config(name)
     model, info = _load(
         AutoModelForSequenceClassification,
         name,
@@ -63,6 +52,32 @@ def load_reward_model(name: str) -> RewardModel:
             f"the folder is not whole, copy it again"
         )
     return _with_tokenizer(model.eval(), name)
+
+
+def check_scorer(name: str, normalize: bool) -> None:
+    """What can be told of a trained reward model before it is loaded.
+
+    Raises:
+        UserError: it is no sequence classifier with one output, or `normalize` asks for a calibration that is absent.
+    """
+    _check_config(name)
+    if normalize:
+        load_calibration(name)
+
+
+def _check_config(name: str) -> None:
+    config = _load(AutoConfig, name)
+    architectures = config.architectures or [config.model_type]
+    if not any(architecture.endswith("ForSequenceClassification") for architecture in architectures):
+        raise UserError(
+            f"{KEY}={name}: {', '.join(architectures)} is no reward model; expected a ...ForSequenceClassification "
+            f"with one output: train one with a reward run"
+        )
+    if config.num_labels != 1:
+        raise UserError(
+            f"{KEY}={name}: the classifier has {config.num_labels} outputs, a reward model has one: "
+            f"train one with a reward run"
+        )
 
 
 def new_reward_model(encoder: str) -> RewardModel:

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, Protocol, assert_never
 
 import numpy as np
@@ -113,7 +114,9 @@ def sample(sampler: Sampler, requests: Sequence[SampleRequest]) -> list[Rollout]
 
 
 def policy_tokenizer(spec: SamplerSpec) -> Any:
-    return load_tokenizer(ModelSource(spec.tokenizer or spec.model, None), "policy.model", spec.trust_remote_code)
+    own = spec.tokenizer is None or spec.tokenizer == spec.model
+    source = ModelSource(spec.model, None if own else Path(str(spec.tokenizer)))
+    return load_tokenizer(source, "policy.model", spec.trust_remote_code)
 
 
 def stop_token_ids(spec: SamplerSpec, tokenizer: Any) -> tuple[int, ...]:

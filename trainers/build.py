@@ -1,30 +1,28 @@
 """From a run's settings to its learner on one rank: the model, what of it is trained, and the objective."""
 
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any, assert_never
 
 import torch
 from torch import nn
 
-from configs.schema import DpoRun, EvalRun, PpoRun, PretrainEncoderRun, PretrainRun, RewardRun, SftRun
+from configs.schema import DpoRun, EvalRun, LearnerRun, PpoRun, PretrainEncoderRun, PretrainRun, RewardRun, SftRun
 from configs.sections import FullTuning, LoraTuning, Optimizer
+from models.adapters import Role
 from models.encoder import MaskedWordModel, load_masked_lm
-from models.policy import PolicyModel, Role
+from models.policy import PolicyModel
 from models.roles import adapted_policy, frozen_reference, full_policy, trainable_groups
-from models.source import ModelSource, load_tokenizer, resolve_model
+from models.source import absolute, baseline_source, load_tokenizer, resolve_model
 from reward.bert import new_reward_model
 from trainers.artifact import Artifact, FullModel, NoArtifact, PolicyAdapter
 from trainers.dpo import dpo_passes
 from trainers.engine import Engine, ForwardOnly, ParameterGroup, Rank
-from trainers.learner import Learner, Pass
+from trainers.learner import Learner
+from trainers.learners import Pass
 from trainers.ppo_objective import ppo_passes
 from trainers.pretrain import MASKED_WORD_PASSES
 from trainers.reward import PAIR_PASSES, RewardModule
 from trainers.tokens import NEXT_TOKEN_PASSES
-
-LearnerRun = PretrainRun | PretrainEncoderRun | SftRun | RewardRun | DpoRun | PpoRun | EvalRun
-"""The kinds of run that have learners; an evaluation's only answer as the baseline."""
 
 
 def build_learner(run: LearnerRun, rank: Rank) -> Learner:
@@ -36,7 +34,7 @@ def build_learner(run: LearnerRun, rank: Rank) -> Learner:
     settings = run.learner
     if isinstance(run, EvalRun):
         assert run.policy is not None, "only a policy has a baseline"
-        baseline = frozen_reference(baseline_of(run), run.policy.dtype, run.policy.trust_remote_code)
+        baseline = frozen_reference(baseline_source(run.policy), run.policy.dtype, run.policy.trust_remote_code)
         return Learner(baseline, (), ForwardOnly(baseline), NoArtifact(), rank, settings)
     torch.manual_seed(run.seed)
     module, passes, artifact, optimizer, rates = _parts(run)
@@ -48,14 +46,6 @@ def build_learner(run: LearnerRun, rank: Rank) -> Learner:
     ]
     engine = Engine(module, groups, optimizer, settings.zero_stage, rank)
     return Learner(module, passes, engine, artifact, rank, settings)
-
-
-def baseline_of(run: EvalRun) -> ModelSource:
-    """What an evaluated policy is compared with: what was asked for, or else the policy's own base."""
-    assert run.policy is not None, "only a policy has a baseline"
-    if run.policy.baseline is not None:
-        return resolve_model(run.policy.baseline, "policy.baseline")
-    return ModelSource(resolve_model(run.policy.model, "policy.model").base, None)
 
 
 Parts = tuple[nn.Module, Sequence[Pass[Any]], Artifact, Optimizer, Mapping[str, float]]
@@ -121,8 +111,3 @@ def _groups(module: nn.Module) -> Mapping[str, Mapping[str, nn.Parameter]]:
     if isinstance(module, PolicyModel):
         return trainable_groups(module)
     return {"model": dict(module.named_parameters())}
-
-
-def absolute(base: str) -> str:
-    """A folder by its absolute path, a hub name as it is."""
-    return str(Path(base).resolve()) if Path(base).is_dir() else base

@@ -14,7 +14,7 @@ from models.source import ModelSource, load_tokenizer, resolve_model
 from reward.bert import encode_pairs
 from reward.calibration import Calibration, calibrate, save_calibration
 from rollout.records import Rollout
-from trainers.learner import Learners
+from trainers.learners import Learners
 from trainers.reward import collate_pairs, pair_rewards
 
 SAMPLES_PER_PROMPT = 2

@@ -17,7 +17,7 @@ from data.readers import read_pairs
 from data.tokens import PairBatch, TokenBatch, TokenSequence, collate, encode_pairs
 from models.logprobs import sequence_logprobs
 from models.source import context_tokens, load_tokenizer, resolve_model
-from trainers.learner import Learners, LossSum, Pass
+from trainers.learners import Learners, LossSum, Pass
 from trainers.losses import dpo_loss
 from trainers.metrics import MetricsLog
 from trainers.offline import OfflineStage, heldout_means, run_epochs

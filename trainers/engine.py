@@ -141,16 +141,37 @@ class Engine:
         for group, torch_group in zip(self.groups, self._engine.optimizer.param_groups, strict=True):
             torch_group["lr"] = group.learning_rate * learning_rate_scale
         self._engine.step()
+        self._forget_gradients()
         return norms
 
+    def _forget_gradients(self) -> None:
+        """Under ZeRO-3, zero what the next step adds to.
+
+        DeepSpeed overwrites old gradients in a step's first backward alone; the critic's is not the first.
+        """
+        from deepspeed.utils import safe_get_local_grad, safe_set_local_grad
+
+        for _, parameter in self._trainable():
+            if hasattr(parameter, "ds_id"):
+                safe_set_local_grad(parameter, torch.zeros_like(safe_get_local_grad(parameter)))
+
     def _clip(self, group: ParameterGroup) -> float:
-        from deepspeed.utils import safe_get_full_grad, safe_set_full_grad
+        from deepspeed.utils import (
+            safe_get_full_grad,
+            safe_get_local_grad,
+            safe_set_full_grad,
+            safe_set_local_grad,
+        )
 
         gradients = {name: safe_get_full_grad(p) for name, p in group.parameters.items()}
         norm = float(torch.stack([g.float().square().sum() for g in gradients.values()]).sum().sqrt())
         if norm > self.max_grad_norm:
+            factor = self.max_grad_norm / norm
             for name, parameter in group.parameters.items():
-                safe_set_full_grad(parameter, gradients[name] * (self.max_grad_norm / norm))
+                if hasattr(parameter, "ds_id"):  # ZeRO-3: whole gradients that the ranks do not divide cannot be set.
+                    safe_set_local_grad(parameter, safe_get_local_grad(parameter) * factor)
+                else:
+                    safe_set_full_grad(parameter, gradients[name] * factor)
         return norm
 
     # ---------------------------------------------------------------------------------------------------- state by name

@@ -12,7 +12,7 @@ from configs.sections import Epochs
 from data.tokens import EpochBatches
 from trainers.checkpoint import Checkpoints
 from trainers.errors import NotFinite
-from trainers.learner import B, Learners, UpdatePlan
+from trainers.learners import B, Learners, UpdatePlan
 from trainers.metrics import MetricsLog, Phases, StepRecord
 from trainers.schedule import learning_rate_scale
 

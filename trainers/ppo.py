@@ -19,7 +19,7 @@ from rollout.requests import Samplers, sample_requests
 from trainers.checkpoint import Checkpoint, Checkpoints
 from trainers.experience import collate_rollouts, make_experience
 from trainers.kl import initial_kl_state, next_coefficient
-from trainers.learner import Learners, UpdatePlan
+from trainers.learners import Learners, UpdatePlan
 from trainers.ppo_objective import evaluate
 from trainers.ppo_recorder import PpoRecorder
 from trainers.schedule import learning_rate_scale

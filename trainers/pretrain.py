@@ -13,7 +13,7 @@ from configs.sections import TextData
 from data.holdout import Split, hold_out
 from data.readers import read_texts
 from data.tokens import IGNORED_LABEL, TokenBatch, TokenSequence, collate, mask_tokens, pack_texts
-from trainers.learner import Learners, LossSum, Pass
+from trainers.learners import Learners, LossSum, Pass
 from trainers.losses import masked_lm_loss
 from trainers.metrics import MetricsLog
 from trainers.offline import OfflineStage, heldout_means, run_epochs

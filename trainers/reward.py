@@ -16,7 +16,7 @@ from data.holdout import hold_out
 from data.readers import read_pairs
 from data.records import PreferencePair
 from reward.bert import EncodedPair, encode_pairs, pad_pairs
-from trainers.learner import Learners, LossSum, Pass
+from trainers.learners import Learners, LossSum, Pass
 from trainers.losses import bradley_terry_loss
 from trainers.metrics import MetricsLog
 from trainers.offline import OfflineStage, heldout_means, run_epochs

@@ -13,7 +13,7 @@ from data.prompts import chat_renderer
 from data.readers import read_demonstrations
 from data.tokens import TokenBatch, TokenSequence, collate, encode_demonstrations
 from models.source import context_tokens, load_tokenizer, resolve_model
-from trainers.learner import Learners
+from trainers.learners import Learners
 from trainers.metrics import MetricsLog
 from trainers.offline import OfflineStage, heldout_means, run_epochs
 from trainers.tokens import num_predicted_tokens, num_tokens

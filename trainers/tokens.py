@@ -5,7 +5,7 @@ from typing import Any
 import torch
 
 from data.tokens import TokenBatch
-from trainers.learner import LossSum, Pass
+from trainers.learners import LossSum, Pass
 from trainers.losses import causal_lm_loss
 
 

@@ -1,0 +1,142 @@
+"""What the end-to-end tests share: a tiny world, one Ray, one pipeline, and an adapter trained on its model."""
+
+import os
+import secrets
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+from ray._private.authentication.authentication_token_setup import maybe_enable_token_auth_if_token_available
+from ray.cluster_utils import Cluster
+
+from configs.sections import ToyWorld
+from data.toy import build_world, write_world
+from tests.small_run import (
+    BERT,
+    LENGTHS,
+    LLAMA,
+    PPO,
+    ROLLOUT,
+    TEMPERATURE,
+    TRANSFORMERS,
+    WORKERS,
+    Left,
+    model_settings,
+    run_to_end,
+)
+
+
+@dataclass(frozen=True)
+class Stage:
+    """Runs one kind of run on the shared Ray."""
+
+    storage: Path
+    address: str
+
+    @property
+    def cluster(self) -> dict[str, object]:
+        return {"cluster.address": self.address, "storage.path": self.storage}
+
+    def __call__(self, name: str, kind: str, *groups: Mapping[str, object]) -> Left:
+        return run_to_end(self.storage, name, kind, self.cluster, WORKERS, *groups)
+
+
+@pytest.fixture(scope="session")
+def ray_address() -> Iterator[str]:
+    """One Ray of 4 CPUs that runs join, as they do on a cluster: starting one for each of them would take minutes."""
+    os.environ.setdefault("RAY_AUTH_TOKEN", secrets.token_hex(32))
+    # As `ray start` does. A private Ray, which other tests start, makes this process expect a token from its callers.
+    maybe_enable_token_auth_if_token_available()
+    cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 4, "include_dashboard": False})
+    yield cluster.address
+    cluster.shutdown()
+
+
+@pytest.fixture(scope="session")
+def world(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Files of a tiny world: text, demonstrations, pairs and prompts with their held-out sides."""
+    folder = tmp_path_factory.mktemp("world")
+    sizes = ToyWorld(num_cars=2, num_texts=100, num_demonstrations=64, num_pairs=64, num_heldout_pairs=16)
+    write_world(build_world(sizes, seed=0), folder)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def pipeline(tmp_path_factory: pytest.TempPathFactory) -> Left:
+    """`plumbob run toy`, every stage once with a few steps, on a private Ray with vLLM."""
+    sizes = {"num_cars": 2, "num_texts": 300, "num_demonstrations": 80, "num_pairs": 64, "num_heldout_pairs": 24}
+    steps: dict[str, object] = {
+        **{"pretrain.num_epochs": 1, "pretrain.block_tokens": 64, "pretrain.learning_rate": 1e-2},
+        **{"pretrain_encoder.num_epochs": 1, "pretrain_encoder.block_tokens": 64},
+        **{"sft.num_epochs": 1, "sft.batch_size": 16, "bradley_terry.num_epochs": 1, "dpo.batch_size": 16},
+        **{"ppo.num_steps": 2, "ppo.prompts_per_step": 8, "ppo.minibatch_size": 8, "ppo.num_epochs": 1},
+        **{"evaluation.num_prompts": 8, "calibration_prompts": 8, "evaluation.num_shown": 3},
+    }
+    groups = (
+        {f"data.toy.{name}": size for name, size in sizes.items()},
+        model_settings("policy.model", LLAMA),
+        model_settings("reward.model", BERT),
+        WORKERS,
+        ROLLOUT,
+        {"rollout.num_threads": 1, "reward.num_threads": 1, "learner.num_threads": 1},
+        steps,
+    )
+    return run_to_end(tmp_path_factory.mktemp("runs"), "tiny", "toy", *groups)
+
+
+@pytest.fixture(scope="session")
+def stage(tmp_path_factory: pytest.TempPathFactory, ray_address: str) -> Stage:
+    return Stage(tmp_path_factory.mktemp("runs"), ray_address)
+
+
+@pytest.fixture(scope="session")
+def pretrained(pipeline: Left) -> str:
+    return str(pipeline.folder / "pretrain/policy")
+
+
+@pytest.fixture(scope="session")
+def sft_full(pipeline: Left) -> str:
+    """A full model, fine-tuned from `pretrained`."""
+    return str(pipeline.folder / "sft/policy")
+
+
+@pytest.fixture(scope="session")
+def reward_model(pipeline: Left) -> str:
+    return str(pipeline.folder / "reward/reward_model")
+
+
+@pytest.fixture(scope="session")
+def sft_settings(world: Path, pretrained: str) -> dict[str, object]:
+    """5 steps of 12 demonstrations with LoRA, a checkpoint after each second one."""
+    return {
+        **{"policy.model": pretrained, "data.demonstrations": world / "demonstrations.jsonl"},
+        **{"data.heldout_fraction": 0.2, "policy.tuning.rank": 4, "sft.learning_rate": 1e-2},
+        **{"sft.batch_size": 12, "sft.save_every": 2},
+        **LENGTHS,
+    }
+
+
+@pytest.fixture(scope="session")
+def sft_lora(stage: Stage, sft_settings: dict[str, object]) -> Left:
+    return stage("sft-lora", "sft", sft_settings)
+
+
+@pytest.fixture(scope="session")
+def ppo_settings(world: Path, sft_lora: Left, reward_model: str) -> dict[str, object]:
+    """3 steps from the SFT adapter, sampled with transformers."""
+    files = {"data.prompts": world / "prompts.jsonl", "data.heldout_prompts": world / "heldout_prompts.jsonl"}
+    return {
+        **{"policy.model": sft_lora.policy, "reward.model": reward_model},
+        **LENGTHS,
+        **files,
+        **TRANSFORMERS,
+        **ROLLOUT,
+        **PPO,
+    }
+
+
+@pytest.fixture(scope="session")
+def ppo_from_adapter(stage: Stage, ppo_settings: dict[str, object]) -> Left:
+    assert ppo_settings["rollout.temperature"] == TEMPERATURE
+    return stage("ppo", "ppo", ppo_settings)

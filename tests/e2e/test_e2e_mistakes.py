@@ -1,0 +1,247 @@
+"""Bad input from the command line: one clear message, status 2, nothing written. Bad numbers: status 1, and why."""
+
+import gzip
+import json
+import os
+import shutil
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+
+from console.cli import main
+from tests.e2e.conftest import Stage
+from tests.small_run import WORKERS, Left, settings
+
+DEMONSTRATION = {"prompt": "Question: who?\nAnswer:", "completion": " Me."}
+
+
+def write_rows(path: Path, rows: list[object]) -> Path:
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return path
+
+
+@dataclass(frozen=True)
+class Refusals:
+    """Runs commands that must be refused before anything is written."""
+
+    storage: Path
+    capfd: pytest.CaptureFixture[str]
+
+    def __call__(self, kind: str, *groups: Mapping[str, object]) -> str:
+        """The one message of a run that is refused."""
+        self.capfd.readouterr()
+        status = main(["run", kind, *settings({"storage.path": self.storage, "name": "bad"}, *groups)])
+        said = self.capfd.readouterr().err
+        assert status == 2, said
+        assert "Traceback" not in said
+        assert not self.storage.exists()
+        lines = [line for line in said.splitlines() if line.startswith("plumbob: ")]
+        assert len(lines) == 1, said
+        return lines[0].removeprefix("plumbob: ")
+
+
+@pytest.fixture
+def refused(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> Refusals:
+    return Refusals(tmp_path / "storage", capfd)
+
+
+@pytest.fixture(scope="module")
+def sft(sft_settings: dict[str, object]) -> dict[str, object]:
+    return sft_settings
+
+
+# -------------------------------------------------------------------------------------------------------------- files
+
+
+def test_a_missing_file(refused: Refusals, sft: dict[str, object], tmp_path: Path) -> None:
+    message = refused("sft", sft, {"data.demonstrations": tmp_path / "absent.jsonl"})
+    assert f"{tmp_path}/absent.jsonl" in message
+    assert "does not exist" in message
+
+
+def test_a_corrupt_archive(refused: Refusals, sft: dict[str, object], tmp_path: Path) -> None:
+    whole = gzip.compress(b"".join(json.dumps(DEMONSTRATION).encode() + b"\n" for _ in range(1000)))
+    path = tmp_path / "cut.jsonl.gz"
+    path.write_bytes(whole[: len(whole) // 2])
+    message = refused("sft", sft, {"data.demonstrations": path})
+    assert str(path) in message
+
+
+def test_malformed_rows_are_named(refused: Refusals, sft: dict[str, object], tmp_path: Path) -> None:
+    path = write_rows(tmp_path / "rows.jsonl", [DEMONSTRATION, {"prompt": "Question: who?"}, DEMONSTRATION, 7])
+    message = refused("sft", sft, {"data.demonstrations": path})
+    assert "2 of 4 rows are malformed" in message
+    assert "row 2" in message
+    assert "row 4" in message
+    assert "data.bad_rows=skip" in message
+
+
+def test_prompts_on_both_sides(refused: Refusals, ppo_settings: dict[str, object], tmp_path: Path) -> None:
+    train = write_rows(tmp_path / "train.jsonl", [{"prompt": "one"}, {"prompt": "two"}])
+    apart = write_rows(tmp_path / "apart.jsonl", [{"prompt": "two"}, {"prompt": "three"}])
+    both = {"data.prompts": train, "data.heldout_prompts": apart}
+    message = refused("ppo", ppo_settings, both)
+    assert "1 prompts stand in both" in message
+    assert "data.overlap=drop" in message
+    # Dropped, nothing is left of the same file on both sides.
+    same = {"data.prompts": train, "data.heldout_prompts": train, "data.overlap": "drop"}
+    assert "leaves nothing to train on" in refused("ppo", ppo_settings, same)
+
+
+# ------------------------------------------------------------------------------------------------------------- models
+
+
+def test_a_prompt_longer_than_the_context(refused: Refusals, ppo_settings: dict[str, object], tmp_path: Path) -> None:
+    path = write_rows(tmp_path / "long.jsonl", [{"prompt": "why " * 200}, {"prompt": "who"}])
+    limits = {"data.prompts": path, "data.max_prompt_tokens": 1000, "data.heldout_fraction": 0}
+    message = refused("ppo", {**ppo_settings, "data.heldout_prompts": "null"}, limits)
+    assert "the longest prompt has" in message
+    assert "the model has 128 positions" in message
+    assert "data.max_prompt_tokens to 118" in message
+
+
+def test_a_tokenizer_without_a_pad_token(
+    refused: Refusals, sft: dict[str, object], pretrained: str, tmp_path: Path
+) -> None:
+    folder = tmp_path / "unpadded"
+    shutil.copytree(pretrained, folder)
+    config = json.loads((folder / "tokenizer_config.json").read_text())
+    del config["pad_token"]
+    (folder / "tokenizer_config.json").write_text(json.dumps(config))
+    message = refused("sft", sft, {"policy.model": folder})
+    assert str(folder) in message
+    assert "no pad token" in message
+
+
+def test_an_encoder_as_policy(refused: Refusals, sft: dict[str, object], pipeline: Left) -> None:
+    message = refused("sft", sft, {"policy.model": pipeline.folder / "pretrain-encoder/encoder"})
+    assert "BertForMaskedLM is not a causal language model" in message
+
+
+def test_scores_without_a_calibration(
+    refused: Refusals, ppo_settings: dict[str, object], reward_model: str, tmp_path: Path
+) -> None:
+    folder = tmp_path / "raw"
+    shutil.copytree(reward_model, folder)
+    (folder / "calibration.json").unlink()
+    message = refused("ppo", ppo_settings, {"reward.model": folder})
+    assert "calibration.json" in message
+    assert "reward.normalize=false" in message
+
+
+def test_an_encoder_as_reward_model(refused: Refusals, ppo_settings: dict[str, object], pipeline: Left) -> None:
+    message = refused("ppo", ppo_settings, {"reward.model": pipeline.folder / "pretrain-encoder/encoder"})
+    assert "BertForMaskedLM is no reward model" in message
+
+
+# ----------------------------------------------------------------------------------------------------------- settings
+
+
+def test_a_batch_that_ranks_cannot_share(refused: Refusals, sft: dict[str, object]) -> None:
+    message = refused("sft", sft, {"sft.batch_size": 15, "learner.num_workers": 2})
+    assert "sft.batch_size=15" in message
+    assert "multiple of 2" in message
+
+
+def test_an_adapter_too_wide_for_vllm(refused: Refusals, ppo_settings: dict[str, object], sft_full: str) -> None:
+    wide = {"policy.model": sft_full, "policy.tuning.rank": 1024, "rollout.engine.kind": "vllm"}
+    message = refused("ppo", ppo_settings, wide)
+    assert "policy.tuning.rank=1024" in message
+    assert "512" in message
+
+
+def test_more_workers_than_cpus(
+    refused: Refusals, stage: Stage, sft: dict[str, object], capfd: pytest.CaptureFixture[str]
+) -> None:
+    many = {"learner.num_workers": 12, "learner.num_cpus": 0.5, "cluster.address": stage.address}
+    message = refused("sft", sft, many)
+    # 12 x 0.5 = 6 of the 4 CPUs; 8 x 0.5 fit.
+    assert "2 CPUs are missing" in message
+    assert "learner.num_workers=8" in message
+    message = refused("sft", sft, many, {"cluster.wait_s": 0.3})
+    assert "after waiting 0.3 s" in message
+
+
+def test_waiting_for_a_cluster_is_said(
+    stage: Stage, sft: dict[str, object], tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    many = {"learner.num_workers": 12, "cluster.address": stage.address, "cluster.wait_s": 0.3}
+    assert main(["run", "sft", *settings(sft, {"storage.path": tmp_path / "storage"}, many)]) == 2
+    assert "2 CPUs are missing; this would fit: learner.num_workers=8; waiting up to 0.3 s" in capfd.readouterr().out
+
+
+def test_a_plan_that_does_not_fit_starts_nothing(
+    sft: dict[str, object], tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    needed = 2 * (os.cpu_count() or 1) + 2
+    many = {"learner.num_workers": needed, "sft.batch_size": needed, "storage.path": tmp_path / "storage"}
+    assert main(["plan", "sft", "--json", *settings(sft, many)]) == 1
+    plan = json.loads(capfd.readouterr().out)
+    # Half a CPU a worker: one CPU more than there are.
+    assert plan["missing"].startswith("1 CPUs are missing")
+    assert not (tmp_path / "storage").exists()
+
+
+def test_a_name_that_is_taken(
+    stage: Stage, sft: dict[str, object], sft_lora: Left, capfd: pytest.CaptureFixture[str]
+) -> None:
+    before = {path: path.stat().st_mtime_ns for path in sft_lora.folder.rglob("*")}
+    assert main(["run", "sft", *settings(stage.cluster, sft, {"name": sft_lora.folder.name})]) == 2
+    said = capfd.readouterr().err
+    assert f"plumbob resume {sft_lora.folder}" in said
+    assert {path: path.stat().st_mtime_ns for path in sft_lora.folder.rglob("*")} == before
+
+
+# ----------------------------------------------------------------------------------------------------- not finite
+
+
+def failed(capfd: pytest.CaptureFixture[str], kind: str, *groups: Mapping[str, object]) -> str:
+    capfd.readouterr()
+    status = main(["run", kind, *settings(WORKERS, *groups)])
+    said = capfd.readouterr().err
+    assert status == 1, said
+    assert "Traceback" not in said
+    return said[said.index("plumbob: the run failed: ") :]
+
+
+def test_a_reward_that_is_not_finite_ends_before_a_step(
+    stage: Stage,
+    ppo_settings: dict[str, object],
+    reward_model: str,
+    tmp_path: Path,
+    capfd: pytest.CaptureFixture[str],
+) -> None:
+    folder = tmp_path / "broken"
+    shutil.copytree(reward_model, folder)
+    tensors = load_file(folder / "model.safetensors")
+    tensors["classifier.weight"] = torch.full_like(tensors["classifier.weight"], torch.nan)
+    save_file(tensors, folder / "model.safetensors", {"format": "pt"})
+    named = {"name": "nan-reward", "reward.model": folder}
+    said = failed(capfd, "ppo", stage.cluster, ppo_settings, named)
+    assert "score is not finite for 8 of 8 answers; the first is row 0" in said
+    assert "no checkpoint had been made" in said
+    left = Left(stage.storage / "nan-reward")
+    assert left.metrics == []
+    assert not (left.folder / "policy").exists()
+    assert not (left.folder / "checkpoints").exists()
+
+
+def test_a_loss_that_is_not_finite_keeps_the_last_checkpoint(
+    stage: Stage, sft: dict[str, object], capfd: pytest.CaptureFixture[str]
+) -> None:
+    # The first step is taken with finite gradients and leaves weights near 1e30, which the next forward cannot bear.
+    huge = {"name": "nan-loss", "sft.learning_rate": "1.0e+30", "sft.save_every": 1}
+    said = failed(capfd, "sft", stage.cluster, sft, huge)
+    assert "loss is nan" in said
+    assert "no optimizer step was taken with it" in said
+    assert "of the training split" in said
+    left = Left(stage.storage / "nan-loss")
+    assert [line["step"] for line in left.metrics] == [1]
+    assert f"the last checkpoint is {left.folder}/checkpoints/step-000001" in said
+    assert f"plumbob resume {left.folder}" in said
+    assert left.last_checkpoint.name == "step-000001"
+    assert not (left.folder / "policy").exists()

@@ -1,0 +1,133 @@
+"""What alignment starts from and ends with, compared with plain transformers, peft and vLLM on the same tokens."""
+
+import io
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from numpy.typing import NDArray
+from safetensors.torch import load_file
+
+from cluster.session import Session
+from configs.load import load_run
+from configs.schema import DpoRun
+from configs.sections import Cluster
+from console.live import PlainConsole
+from data.tokens import PairBatch, TokenBatch, collate
+from models.adapters import WEIGHTS_FILE
+from tests.e2e.conftest import Stage
+from tests.plain_vllm import PlainVllm
+from tests.small_run import LENGTHS, WORKERS, Left, largest_gap, load_plain, plain_logprobs, settings
+from trainers.dpo import pair_logprobs, prepare_dpo
+from trainers.ppo_objective import TrajectoryBatch, forward_actions
+
+
+@pytest.fixture(scope="module")
+def session(stage: Stage) -> Iterator[Session]:
+    """Learners of several runs, one after another, in the same processes."""
+    with Session(Cluster(address=stage.address), stage.storage / "logs", PlainConsole(io.StringIO())) as opened:
+        yield opened
+
+
+# ------------------------------------------------------------------------------------------------------------------ PPO
+
+
+def test_ppo_from_an_adapter_is_measured_from_that_adapter(
+    ppo_from_adapter: Left, sft_lora: Left, pretrained: str
+) -> None:
+    rows = [row for _, row in ppo_from_adapter.journal]
+    assert largest_gap(load_plain(sft_lora.policy), rows, "ref_logprobs") < 1e-4
+    assert largest_gap(load_plain(pretrained), rows, "ref_logprobs") > 1e-2
+
+
+def test_ppo_from_an_adapter_begins_as_it(ppo_from_adapter: Left) -> None:
+    first = [row for step, row in ppo_from_adapter.journal if step == 1]
+    assert ppo_from_adapter.metrics[0]["metrics"]["kl"] == pytest.approx(0, abs=1e-6)
+    assert max(float(abs(row.logprobs - row.ref_logprobs).max()) for row in first) < 1e-4
+    last = [row for step, row in ppo_from_adapter.journal if step == 3]
+    assert max(float(abs(row.logprobs - row.ref_logprobs).max()) for row in last) > 1e-3
+
+
+def test_the_result_has_the_learner_s_tensors(ppo_from_adapter: Left) -> None:
+    learner = load_file(ppo_from_adapter.last_checkpoint / "learner.safetensors")
+    result = load_file(Path(ppo_from_adapter.policy) / WEIGHTS_FILE)
+    # 2 layers x (q, k, v, o, gate, up, down) x (A, B).
+    assert len(result) == 28
+    for name, tensor in result.items():
+        own = f"param.causal_lm.{name.removesuffix('.weight')}.policy.weight"
+        assert torch.equal(tensor, learner[own]), name
+
+
+# ------------------------------------------------------------------------------------------------------------------ DPO
+
+
+def dpo_run(stage: Stage, world: Path, model: str) -> DpoRun:
+    files = {"data.pairs": world / "pairs.jsonl", "data.heldout_pairs": world / "heldout_pairs.jsonl"}
+    run = load_run("dpo", settings(stage.cluster, WORKERS, files, LENGTHS, {"policy.model": model}))
+    assert isinstance(run, DpoRun)
+    return run
+
+
+def answer_sums(model: Any, batch: TokenBatch) -> NDArray[np.float64]:
+    """log pi(answer | prompt) of each row [B], by plain transformers on unpadded sequences."""
+    sums = []
+    for ids, attended, learnt in zip(batch.input_ids, batch.attention_mask, batch.loss_mask, strict=True):
+        start, end = int(learnt.argmax()), int(attended.sum())
+        sums.append(plain_logprobs(model, ids[:start].tolist(), ids[start:end].tolist(), 1.0).sum(dtype=np.float64))
+    return np.array(sums)
+
+
+@pytest.mark.parametrize("begins_as", ["full", "adapter"])
+def test_the_reference_of_dpo_is_the_sft_model(
+    begins_as: str, stage: Stage, world: Path, session: Session, sft_full: str, sft_lora: Left, pretrained: str
+) -> None:
+    model = sft_full if begins_as == "full" else sft_lora.policy
+    run = dpo_run(stage, world, model)
+    data = prepare_dpo(run)
+    pairs = PairBatch(*(collate([pair[side] for pair in data.heldout], data.pad_id) for side in (0, 1)))
+    learners = session.learners(run)
+    reference = learners.compute(pairs, "reference", pair_logprobs)
+    # Before the first update every log-ratio is 0.
+    np.testing.assert_allclose(learners.compute(pairs, "policy", pair_logprobs), reference, atol=1e-6)
+    plain, base = load_plain(model), load_plain(pretrained)
+    for column, side in enumerate((pairs.chosen, pairs.rejected)):
+        # Sums of up to 64 log-probs near -4: float32 leaves 1e-4 of each.
+        np.testing.assert_allclose(reference[:, column], answer_sums(plain, side), rtol=1e-6, atol=1e-4)
+        assert np.abs(reference[:, column] - answer_sums(base, side)).max() > 0.1
+
+
+# -------------------------------------------------------------------------------------------------------------- results
+
+
+def test_the_result_answers_alike_in_vllm_peft_and_learner(
+    ppo_settings: dict[str, object], stage: Stage, session: Session, ppo_from_adapter: Left
+) -> None:
+    prompts = list({row.prompt_id: row.prompt_ids for _, row in ppo_from_adapter.journal}.values())[:8]
+    engine = PlainVllm(ppo_from_adapter.policy)
+    try:
+        answers = engine.answers(prompts, num_tokens=12)
+    finally:
+        engine.close()
+    learners = session.learners(load_run("ppo", settings(stage.cluster, WORKERS, ppo_settings)))
+    learners.load(ppo_from_adapter.last_checkpoint)
+    batch = whole_sequences(prompts, [answer.ids for answer in answers])
+    learnt = learners.compute(batch, "policy", forward_actions)
+    model, reference = load_plain(ppo_from_adapter.policy), load_plain(str(ppo_settings["policy.model"]))
+    for row, (prompt, answer) in enumerate(zip(prompts, answers, strict=True)):
+        plain = plain_logprobs(model, prompt.tolist(), answer.ids, 1.0)
+        np.testing.assert_allclose(answer.logprobs, plain, atol=1e-4)
+        np.testing.assert_allclose(learnt[row][batch.action_mask[row].numpy()], plain, atol=1e-4)
+        assert np.abs(plain_logprobs(reference, prompt.tolist(), answer.ids, 1.0) - plain).max() > 1e-3
+
+
+def whole_sequences(prompts: Sequence[NDArray[np.int32]], answers: Sequence[Sequence[int]]) -> TrajectoryBatch:
+    lengths = [(len(prompt), len(prompt) + len(answer)) for prompt, answer in zip(prompts, answers, strict=True)]
+    shape = (len(prompts), max(end for _, end in lengths))
+    ids, attended, acted = (torch.zeros(shape, dtype=dtype) for dtype in (torch.long, torch.bool, torch.bool))
+    for row, (start, end) in enumerate(lengths):
+        ids[row, :end] = torch.tensor([*prompts[row], *answers[row]])
+        attended[row, :end], acted[row, start:end] = True, True
+    return TrajectoryBatch(ids, attended, acted, 1.0)

@@ -1,0 +1,153 @@
+"""Each stage by itself, from folders and files to a folder."""
+
+import json
+import math
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from transformers import AutoModelForMaskedLM, AutoModelForSequenceClassification, AutoTokenizer
+
+from reward.bert import BertScorer
+from tests.e2e.conftest import Stage
+from tests.small_run import (
+    BERT,
+    LENGTHS,
+    LLAMA,
+    PPO,
+    Left,
+    load_plain,
+    model_settings,
+    plain_logprobs,
+)
+
+
+def losses(left: Left) -> list[float]:
+    return [line["metrics"]["loss"] for line in left.metrics]
+
+
+def test_pretraining_makes_a_model(stage: Stage, world: Path) -> None:
+    sizes = {"pretrain.block_tokens": 64, "pretrain.batch_size": 16, "pretrain.learning_rate": 1e-2}
+    left = stage(
+        "pretrain", "pretrain", {"data.text": world / "text.jsonl"}, sizes, model_settings("policy.model", LLAMA)
+    )
+    # A new model knows nothing: a uniform guess among 320 tokens costs log(320) = 5.77 nats.
+    assert losses(left)[0] == pytest.approx(math.log(320), abs=1)
+    assert losses(left)[-1] < losses(left)[0] - 0.3
+    tokenizer = AutoTokenizer.from_pretrained(left.policy)
+    assert len(tokenizer("who builds it?").input_ids) > 1
+    ids = tokenizer("Question: ").input_ids
+    assert np.isfinite(plain_logprobs(load_plain(left.policy), ids[:1], ids[1:], 1.0)).all()
+    assert json.loads((left.folder / "resolved.json").read_text())["config"]["kind"] == "pretrain"
+
+
+def test_masked_word_training_makes_an_encoder(stage: Stage, world: Path) -> None:
+    sizes = {"pretrain.block_tokens": 64, "pretrain.batch_size": 16, "pretrain.learning_rate": 3e-3}
+    left = stage(
+        "encoder", "pretrain-encoder", {"data.text": world / "text.jsonl"}, sizes, model_settings("reward.model", BERT)
+    )
+    assert losses(left)[-1] < losses(left)[0] - 0.1
+    _, info = AutoModelForMaskedLM.from_pretrained(left.folder / "encoder", output_loading_info=True)
+    assert not info["missing_keys"]
+
+
+def test_full_fine_tuning_goes_on_from_a_folder(
+    stage: Stage, sft_settings: dict[str, object], pretrained: str, world: Path, tmp_path: Path
+) -> None:
+    file = tmp_path / "demonstrations.jsonl"
+    file.write_text((world / "demonstrations.jsonl").read_text() + '{"prompt": "Question: who?"}\n')
+    changed = {"data.demonstrations": file, "data.bad_rows": "skip", "policy.tuning": "{kind: full}"}
+    left = stage("sft-full", "sft", sft_settings, changed, {"sft.learning_rate": 3e-3})
+    (note,) = [note for note in left.summary["stages"]["sft"]["notes"] if "malformed" in note]
+    assert "1 of 65 rows skipped" in note
+    assert "row 65" in note
+    assert losses(left)[-1] < losses(left)[0]
+    before, after = load_plain(pretrained).state_dict(), load_plain(left.policy).state_dict()
+    assert set(before) == set(after)
+    assert not torch.equal(before["model.layers.1.mlp.up_proj.weight"], after["model.layers.1.mlp.up_proj.weight"])
+
+
+def test_fine_tuning_with_lora_leaves_an_adapter_on_the_base(sft_lora: Left, pretrained: str) -> None:
+    assert losses(sft_lora)[-1] < losses(sft_lora)[0]
+    config = json.loads((Path(sft_lora.policy) / "adapter_config.json").read_text())
+    assert config["base_model_name_or_path"] == pretrained
+    assert config["r"] == 4
+    assert [path.name for path in sorted((sft_lora.folder / "checkpoints").glob("step-*"))] == [
+        "step-000004",
+        "step-000005",
+    ]
+
+
+def test_dpo_from_an_adapter(stage: Stage, world: Path, sft_lora: Left) -> None:
+    files = {"data.pairs": world / "pairs.jsonl", "data.heldout_pairs": world / "heldout_pairs.jsonl"}
+    left = stage(
+        "dpo", "dpo", files, LENGTHS, {"policy.model": sft_lora.policy, "dpo.batch_size": 16, "dpo.learning_rate": 3e-3}
+    )
+    first = left.metrics[0]["metrics"]
+    # Policy and reference are one model: every log-ratio is 0 and the loss -log sigmoid(0).
+    assert first["loss"] == pytest.approx(math.log(2), abs=1e-6)
+    assert first["chosen_reward"] == pytest.approx(0, abs=1e-6)
+    assert first["margin"] == pytest.approx(0, abs=1e-6)
+    assert left.metrics[-1]["metrics"]["margin"] != 0
+    # A trained adapter stays one of the rank that it was.
+    assert json.loads((Path(left.policy) / "adapter_config.json").read_text())["r"] == 4
+    assert math.isfinite(left.summary["stages"]["dpo"]["heldout_loss"])
+
+
+def reward_settings(world: Path, pipeline: Left) -> dict[str, object]:
+    return {
+        **{"data.pairs": world / "pairs.jsonl", "data.heldout_pairs": world / "heldout_pairs.jsonl"},
+        **{"reward.model": pipeline.folder / "pretrain-encoder/encoder", "reward.max_tokens": 64},
+        **{"bradley_terry.batch_size": 32, "bradley_terry.learning_rate": 1e-3},
+    }
+
+
+def test_a_reward_model_is_calibrated_on_its_pairs(stage: Stage, world: Path, pipeline: Left) -> None:
+    left = stage("reward-pairs", "reward", reward_settings(world, pipeline))
+    folder = str(left.folder / "reward_model")
+    pairs = [json.loads(line) for line in (world / "pairs.jsonl").read_text().splitlines()]
+    texts = [(pair["prompt"], pair[side]) for pair in pairs for side in ("chosen", "rejected")]
+    totals = np.array([score.total for score in BertScorer(folder, 8, 64, normalize=True).score(texts)])
+    # Nothing is held out of this file, so its answers are those that it was calibrated on: mean 0, variance 1.
+    assert totals.mean() == pytest.approx(0, abs=1e-4)
+    assert totals.std() == pytest.approx(1, abs=1e-4)
+    assert left.summary["stages"]["reward"]["calibration"]["num_samples"] == 128
+
+
+def test_a_reward_model_is_calibrated_on_a_policy(pipeline: Left, sft_full: str) -> None:
+    stored = json.loads((pipeline.folder / "reward/reward_model/calibration.json").read_text())
+    assert stored == pipeline.summary["stages"]["reward"]["calibration"]
+    # calibration_prompts=8, and two answers to each.
+    assert stored["num_samples"] == 16
+    assert sft_full in stored["under"]
+    assert stored["std"] > 0
+
+
+@torch.no_grad()
+def test_a_reward_model_is_a_plain_classifier(reward_model: str) -> None:
+    texts = [
+        ("Question: who builds it?\nAnswer:", " A small firm."),
+        ("Question: how fast?\nAnswer:", " Ask elsewhere"),
+    ]
+    model, info = AutoModelForSequenceClassification.from_pretrained(reward_model, output_loading_info=True)
+    assert not info["missing_keys"]
+    tokenizer = AutoTokenizer.from_pretrained(reward_model)
+    plain = [float(model.eval()(**tokenizer(*text, return_tensors="pt")).logits) for text in texts]
+    ours = BertScorer(reward_model, 8, 64, normalize=False).score(texts)
+    assert [score.total for score in ours] == pytest.approx(plain, abs=1e-5)
+    assert plain[0] != pytest.approx(plain[1], abs=1e-4)
+
+
+def test_overlap_trains_on_what_is_one_version_old(stage: Stage, ppo_settings: dict[str, object]) -> None:
+    left = stage("overlap", "ppo", ppo_settings, {"ppo.overlap": "true", "ppo.max_staleness": 1})
+    # The first batch is sampled before anything is learnt; every later one while its forerunner is learnt from.
+    behind = {step: {step - 1 - version for version in row.versions.tolist()} for step, row in left.journal}
+    assert behind == {1: {0}, 2: {1}, 3: {1}}
+    assert len(left.metrics) == PPO["ppo.num_steps"]
+
+
+def test_the_loop_without_overlap_is_never_behind(ppo_from_adapter: Left) -> None:
+    behind = {(step, step - 1 - version) for step, row in ppo_from_adapter.journal for version in row.versions.tolist()}
+    assert behind == {(1, 0), (2, 0), (3, 0)}
+    assert all(line["metrics"]["sampler_gap_max"] < 1e-4 for line in ppo_from_adapter.metrics)

@@ -1,0 +1,44 @@
+"""A worker for the tests of groups, in a module that Ray's processes can import."""
+
+import os
+import threading
+from pathlib import Path
+
+from cluster.health import LOG_LINES
+from configs.errors import UserError
+from trainers.errors import NotFinite
+
+TIMEOUT_S = 120.0
+
+
+class Worker:
+    """What the tests ask of a worker; `hold` blocks until `release` is called from another of its threads."""
+
+    def __init__(self, log: Path) -> None:
+        self._released = threading.Event()
+        self._log = log
+
+    def double(self, chunk: list[int]) -> list[int]:
+        return [2 * item for item in chunk]
+
+    def double_when_released(self, chunk: list[int]) -> list[int]:
+        assert self._released.wait(TIMEOUT_S)
+        return self.double(chunk)
+
+    def hold(self) -> str:
+        assert self._released.wait(TIMEOUT_S)
+        return "held"
+
+    def release(self) -> None:
+        self._released.set()
+
+    def fail(self, kind: str) -> None:
+        if kind == "user":
+            raise UserError("data.pairs: row 3 is empty")
+        if kind == "run":
+            raise NotFinite("the policy's loss is nan", (4, 7))
+        raise KeyError("something unforeseen")
+
+    def die(self) -> None:
+        self._log.write_text("".join(f"line {number}\n" for number in range(LOG_LINES + 5)))
+        os._exit(1)

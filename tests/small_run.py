@@ -1,0 +1,134 @@
+"""Runs small enough for a test: settings, what a run left behind, and log-probs by plain transformers and peft."""
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from peft import PeftModel
+from transformers import AutoModelForCausalLM
+
+from console.cli import main
+from rollout.journal import JournalRow, read_journal
+
+LLAMA = {
+    "vocab_size": 320,
+    "hidden_size": 64,
+    "num_layers": 2,
+    "num_heads": 2,
+    "intermediate_size": 96,
+    "max_positions": 128,
+}
+BERT = LLAMA
+LENGTHS = {"data.max_prompt_tokens": 64, "data.max_answer_tokens": 64}
+TEMPERATURE = 0.7
+TIMINGS = ("tokens_per_s",)
+WORKERS = {
+    "learner.num_cpus": 0.25,
+    "learner.autocast": "false",
+}
+ROLLOUT = {
+    "rollout.num_cpus": 0.25,
+    "rollout.temperature": TEMPERATURE,
+    "rollout.max_tokens": 10,
+    "reward.num_cpus": 0.25,
+    "reward.max_tokens": 64,
+}
+TRANSFORMERS = {"rollout.engine.kind": "transformers"}
+PPO = {
+    **{"ppo.num_steps": 3, "ppo.prompts_per_step": 8, "ppo.minibatch_size": 4, "ppo.learning_rate": 1e-3},
+    # A controller that moves at every step, so that a resumed run must have kept its coefficient.
+    **{"ppo.kl.kind": "adaptive", "ppo.kl.target": 0.5, "ppo.kl.horizon": 20},
+}
+
+
+@dataclass(frozen=True)
+class Left:
+    """The folder of a run or of one stage of a pipeline."""
+
+    folder: Path
+
+    @property
+    def metrics(self) -> list[dict[str, Any]]:
+        """One object a step: the lines of `metrics.jsonl`."""
+        return [json.loads(line) for line in (self.folder / "metrics.jsonl").read_text().splitlines()]
+
+    @property
+    def untimed(self) -> list[dict[str, Any]]:
+        """The lines of `metrics.jsonl` without what a clock said."""
+        return [
+            {
+                "step": line["step"],
+                "metrics": {name: value for name, value in line["metrics"].items() if name not in TIMINGS},
+            }
+            for line in self.metrics
+        ]
+
+    @property
+    def summary(self) -> dict[str, Any]:
+        content: dict[str, Any] = json.loads((self.folder / "summary.json").read_text())
+        return content
+
+    @property
+    def journal(self) -> list[tuple[int, JournalRow]]:
+        return list(read_journal(self.folder / "rollouts"))
+
+    @property
+    def last_checkpoint(self) -> Path:
+        return self.folder / "checkpoints" / (self.folder / "checkpoints/latest").read_text().strip()
+
+    @property
+    def policy(self) -> str:
+        return str(self.folder / "policy")
+
+
+def settings(*groups: Mapping[str, object]) -> list[str]:
+    """Overrides as the command line takes them; a later group's value replaces an earlier one's."""
+    merged: dict[str, object] = {}
+    for group in groups:
+        merged |= group
+    return [f"{key}={value}" for key, value in merged.items()]
+
+
+def model_settings(key: str, sizes: Mapping[str, int]) -> dict[str, object]:
+    return {f"{key}.{name}": size for name, size in sizes.items()}
+
+
+def run_to_end(storage: Path, name: str, kind: str, *groups: Mapping[str, object]) -> Left:
+    """`plumbob run KIND ...` in this process, which must succeed."""
+    overrides = settings({"storage.path": storage, "name": name}, *groups)
+    assert main(["run", kind, *overrides]) == 0
+    return Left(storage / name)
+
+
+# ----------------------------------------------------------------------------------------- plain transformers and peft
+
+
+def load_plain(folder: str) -> Any:
+    """A model or adapter folder, by nothing of ours."""
+    config = Path(folder) / "adapter_config.json"
+    if not config.exists():
+        return AutoModelForCausalLM.from_pretrained(folder).eval()
+    base = AutoModelForCausalLM.from_pretrained(json.loads(config.read_text())["base_model_name_or_path"])
+    return PeftModel.from_pretrained(base, folder).eval()
+
+
+@torch.no_grad()
+def plain_logprobs(model: Any, prompt: Sequence[int], answer: Sequence[int], temperature: float) -> NDArray[np.float32]:
+    """log pi of each answer token, unpadded and one sequence at a time. [T]."""
+    ids = torch.tensor([[*prompt, *answer]])
+    logprobs = torch.log_softmax(model(input_ids=ids).logits[0] / temperature, -1)
+    found: NDArray[np.float32] = logprobs[:-1].gather(1, ids[0, 1:, None])[len(prompt) - 1 :, 0].numpy()
+    return found
+
+
+def largest_gap(model: Any, rows: Sequence[JournalRow], name: str) -> float:
+    """Largest |plain log-prob - journal's column `name`| over the rows' tokens."""
+    gaps = [
+        np.abs(plain_logprobs(model, row.prompt_ids, row.token_ids, TEMPERATURE) - getattr(row, name)) for row in rows
+    ]
+    return float(np.concatenate(gaps).max())

@@ -1,0 +1,126 @@
+"""Waits and hand-outs on a real Ray: order, slow workers, errors and deaths."""
+
+import os
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import ray
+
+from cluster.groups import hand_out
+from cluster.health import Actor, Call, gather, last_lines, wait_until
+from configs.errors import RunFailed, UserError
+from tests.ray_worker import Worker
+from trainers.errors import NotFinite
+
+TIMEOUT_S = 120.0
+
+
+@pytest.fixture(scope="module")
+def cluster() -> Iterator[None]:
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    os.environ.setdefault("RAY_AUTH_TOKEN", "0" * 64)
+    ray.init(address="local", num_cpus=2, include_dashboard=False, log_to_driver=False, logging_level="error")
+    yield
+    ray.shutdown()
+
+
+@pytest.fixture(scope="module")
+def workers(cluster: None, tmp_path_factory: pytest.TempPathFactory) -> list[Actor]:
+    return [start(f"worker-{number}", tmp_path_factory.mktemp("logs") / f"{number}.log") for number in range(2)]
+
+
+def start(name: str, log: Path) -> Actor:
+    return Actor(name, ray.remote(num_cpus=0.1, max_concurrency=4)(Worker).remote(log), log)
+
+
+def double(handle: Any, chunk: Any) -> Any:
+    return handle.double.remote(list(chunk))
+
+
+def test_results_come_in_the_order_of_the_items(workers: list[Actor]) -> None:
+    # 23 items in chunks of 4: the last chunk has 3.
+    assert hand_out(workers, range(23), 4, double, "doubling", TIMEOUT_S) == list(range(0, 46, 2))
+    assert hand_out(workers, [], 4, double, "doubling", TIMEOUT_S) == []
+
+
+def test_a_slow_worker_delays_only_its_own_chunk(workers: list[Actor]) -> None:
+    slow, taken = workers[0], []
+
+    def call(handle: Any, chunk: Any) -> Any:
+        taken.append((handle is slow.handle, list(chunk)))
+        if handle is not slow.handle:
+            if chunk[0] == 9:  # The last chunk: the other worker has come this far by itself.
+                slow.handle.release.remote()
+            return handle.double.remote(list(chunk))
+        return handle.double_when_released.remote(list(chunk))
+
+    assert hand_out(workers, range(10), 1, call, "doubling", TIMEOUT_S) == list(range(0, 20, 2))
+    assert [chunk for is_slow, chunk in taken if is_slow] == [[0]]
+
+
+def test_results_in_the_order_of_the_calls(workers: list[Actor]) -> None:
+    calls = [Call(actor, actor.handle.double.remote([number])) for number, actor in enumerate(workers * 2)]
+    assert gather(calls, "doubling", TIMEOUT_S) == [[0], [2], [4], [6]]
+
+
+@pytest.mark.parametrize("kind, error, message", [("user", UserError, "row 3"), ("run", NotFinite, "loss is nan")])
+def test_what_a_worker_raises_for_a_person_comes_out_as_it_is(
+    workers: list[Actor], kind: str, error: type[Exception], message: str
+) -> None:
+    with pytest.raises(error, match=message) as caught:
+        gather([Call(workers[0], workers[0].handle.fail.remote(kind))], "checking", TIMEOUT_S)
+    assert type(caught.value) is error
+    assert getattr(caught.value, "rows", (4, 7)) == (4, 7)
+    with pytest.raises(error, match=message):
+        hand_out(workers, [1], 1, lambda handle, chunk: handle.fail.remote(kind), "checking", TIMEOUT_S)
+
+
+def test_any_other_error_names_the_worker_and_its_log(workers: list[Actor]) -> None:
+    with pytest.raises(RunFailed, match=r"worker-0 failed while checking: KeyError\('something unforeseen'\); log: .*"):
+        gather([Call(workers[0], workers[0].handle.fail.remote("other"))], "checking", TIMEOUT_S)
+
+
+def test_the_first_error_ends_the_wait_at_once(cluster: None, tmp_path: Path) -> None:
+    holding, failing = start("holding", tmp_path / "a.log"), start("failing", tmp_path / "b.log")
+    held = holding.handle.hold.remote()
+    with pytest.raises(UserError, match="row 3"):
+        gather([Call(holding, held), Call(failing, failing.handle.fail.remote("user"))], "checking", TIMEOUT_S)
+    # The first worker is waiting still: nothing has come of its call.
+    assert ray.wait([held], timeout=0)[0] == []
+    holding.handle.release.remote()
+    assert ray.get(held, timeout=TIMEOUT_S) == "held"
+
+
+def test_a_dead_worker_is_named_with_the_end_of_its_log(cluster: None, tmp_path: Path) -> None:
+    holding, dying = start("learner-0", tmp_path / "0.log"), start("learner-1", tmp_path / "1.log")
+    calls = [Call(holding, holding.handle.hold.remote()), Call(dying, dying.handle.die.remote())]
+    with pytest.raises(RunFailed) as caught:
+        gather(calls, "updating", TIMEOUT_S)
+    message = str(caught.value)
+    assert message.startswith("learner-1 died while updating: ")
+    # The last 12 of 17 lines.
+    assert "line 16" in message and "line 5\n" in message and "line 4\n" not in message
+
+
+def test_a_wait_ends_and_says_what_it_waited_for(cluster: None, tmp_path: Path) -> None:
+    holding = start("rollout-0", tmp_path / "0.log")
+    late = r"rollout-0: still sampling after 0 s \(cluster\.call_timeout_s\); logs: .*0\.log"
+    with pytest.raises(RunFailed, match=late):
+        gather([Call(holding, holding.handle.hold.remote())], "sampling", 0.01)
+    with pytest.raises(RunFailed, match=r"rollout-0 \(log: .*0\.log\): still sampling after 0 s"):
+        hand_out([holding], [1], 1, lambda handle, chunk: handle.hold.remote(), "sampling", 0.01)
+
+
+def test_a_log_that_is_not_there(tmp_path: Path) -> None:
+    assert "cannot be read" in last_lines(tmp_path / "none.log")
+
+
+def test_waiting_until_something_is_so() -> None:
+    answers = iter([False, False, True])
+    assert wait_until(lambda: next(answers), 60, poll_s=0.001)
+    began = time.monotonic()
+    assert not wait_until(lambda: False, 0.01, poll_s=0.001)
+    assert time.monotonic() - began >= 0.01

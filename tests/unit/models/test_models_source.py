@@ -1,0 +1,119 @@
+"""What a setting that names a model may point at, and what a wrong one is told."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from transformers import AutoTokenizer
+
+from configs.errors import UserError
+from configs.sections import NewBert
+from models.adapters import save_adapter
+from models.scratch import build_bert
+from models.source import ModelSource, context_tokens, load_causal_lm, load_tokenizer, resolve_model
+from tests.tiny_policy import make_adapter, write_policy
+
+KEY = "policy.model"
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> str:
+    return write_policy(tmp_path_factory.mktemp("policy"))
+
+
+@pytest.fixture
+def adapter_folder(folder: str, tmp_path: Path) -> Path:
+    save_adapter(make_adapter(folder, 0, seed=1), tmp_path / "adapter")
+    return tmp_path / "adapter"
+
+
+def edit(path: Path, **changes: Any) -> None:
+    content = json.loads(path.read_text())
+    path.write_text(json.dumps({name: value for name, value in (content | changes).items() if value is not None}))
+
+
+def test_a_model_folder_a_hub_name_and_an_adapter(folder: str, adapter_folder: Path) -> None:
+    assert resolve_model(folder, KEY) == ModelSource(folder, None)
+    assert resolve_model("some-team/some-model", KEY) == ModelSource("some-team/some-model", None)
+    assert resolve_model(str(adapter_folder), KEY) == ModelSource(folder, adapter_folder)
+
+
+@pytest.mark.parametrize("model", ["/no/such/folder", "./missing", "~/missing-model-folder", "runs/toy/sft/policy"])
+def test_a_missing_folder_is_not_taken_for_a_hub_name(model: str) -> None:
+    with pytest.raises(UserError, match=r"policy\.model=.*: no such folder"):
+        resolve_model(model, KEY)
+
+
+def test_a_folder_with_neither_model_nor_adapter(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"neither config\.json \(a model\) nor adapter_config\.json"):
+        resolve_model(str(tmp_path), KEY)
+
+
+def test_an_adapter_names_its_base(adapter_folder: Path) -> None:
+    config = adapter_folder / "adapter_config.json"
+    edit(config, base_model_name_or_path="/gone/away")
+    with pytest.raises(UserError, match=r"base_model_name_or_path of .*=/gone/away: no such folder"):
+        resolve_model(str(adapter_folder), KEY)
+    edit(config, base_model_name_or_path=None)
+    with pytest.raises(UserError, match=r"adapter_config\.json: base_model_name_or_path is missing"):
+        resolve_model(str(adapter_folder), KEY)
+
+
+def test_a_corrupt_adapter(adapter_folder: Path) -> None:
+    (adapter_folder / "adapter_config.json").write_text('{"base_model')
+    with pytest.raises(UserError, match=r"adapter_config\.json: cannot be read"):
+        resolve_model(str(adapter_folder), KEY)
+    (adapter_folder / "adapter_model.safetensors").unlink()
+    with pytest.raises(UserError, match=r"adapter_model\.safetensors: is missing"):
+        resolve_model(str(adapter_folder), KEY)
+
+
+def test_the_tokenizer_is_the_adapters_where_it_has_one(folder: str, adapter_folder: Path) -> None:
+    assert ModelSource(folder, adapter_folder).tokenizer_folder == folder
+    AutoTokenizer.from_pretrained(folder).save_pretrained(adapter_folder)
+    assert ModelSource(folder, adapter_folder).tokenizer_folder == str(adapter_folder)
+
+
+def test_the_context_is_the_models(folder: str) -> None:
+    assert context_tokens(ModelSource(folder, None), KEY, False) == 256
+
+
+def test_an_encoder_is_no_policy(tmp_path: Path) -> None:
+    spec = NewBert(vocab_size=64, hidden_size=32, num_layers=1, num_heads=1, intermediate_size=32)
+    build_bert(spec, ["some words to learn letters from"], tmp_path, seed=0)
+    with pytest.raises(UserError, match=r"BertForMaskedLM is not a causal language model"):
+        load_causal_lm(resolve_model(str(tmp_path), KEY), KEY, "float32", False)
+
+
+def test_a_config_or_weights_that_cannot_be_read(folder: str, tmp_path: Path) -> None:
+    write_policy(tmp_path)
+    source = ModelSource(str(tmp_path), None)
+    weights = tmp_path / "model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:1000])
+    with pytest.raises(UserError, match="the weights cannot be loaded"):
+        load_causal_lm(source, KEY, "float32", False)
+    (tmp_path / "config.json").write_text('{"model_type": "no-such-architecture"}')
+    with pytest.raises(UserError, match="cannot be read as a model"):
+        load_causal_lm(source, KEY, "float32", False)
+
+
+@pytest.mark.parametrize("role", ["pad", "eos"])
+def test_a_tokenizer_without_a_token_that_is_needed(folder: str, tmp_path: Path, role: str) -> None:
+    tokenizer = AutoTokenizer.from_pretrained(folder)
+    setattr(tokenizer, f"{role}_token", None)
+    tokenizer.save_pretrained(tmp_path)
+    (tmp_path / "config.json").write_text('{"model_type": "llama"}')
+    with pytest.raises(UserError, match=rf"the tokenizer has no {role} token; set one with"):
+        load_tokenizer(ModelSource(str(tmp_path), None), KEY, False)
+
+
+def test_a_folder_without_a_tokenizer(tmp_path: Path) -> None:
+    (tmp_path / "config.json").write_text('{"model_type": "llama"}')
+    with pytest.raises(UserError, match="no tokenizer can be loaded"):
+        load_tokenizer(ModelSource(str(tmp_path), None), KEY, False)
+
+
+def test_a_tokenizer_is_loaded_with_what_the_stages_need(folder: str) -> None:
+    tokenizer = load_tokenizer(ModelSource(folder, None), KEY, False)
+    assert (tokenizer.pad_token_id, tokenizer.eos_token_id) == (0, 1)

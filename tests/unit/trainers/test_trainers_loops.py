@@ -1,0 +1,202 @@
+"""The loops of PPO with small fakes: what happens in which order, versions, the cursor, and resuming."""
+
+import threading
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from configs.schema import AdaptiveKl, Ppo, PpoRun
+from configs.sections import AlignedPolicy, PromptData, Scorer
+from data.prompts import EncodedPrompt
+from models.adapters import Adapter
+from reward.scorer import Score
+from rollout.records import Rollout, SampleRequest
+from trainers.checkpoint import Checkpoints, read_checkpoint
+from trainers.errors import StaleRollouts
+from trainers.ppo import PpoActors, PpoInput, PpoState, run_ppo, run_ppo_overlapped
+
+NUM_PROMPTS = 6
+PROMPTS_PER_STEP = 2
+PROMPTS = tuple(
+    EncodedPrompt(f"p{place}", f"prompt {place}", np.array([3, place], np.int32)) for place in range(NUM_PROMPTS)
+)
+
+
+class World:
+    """Samplers, scorer, learners and recorder in one, with a diary of what they were asked.
+
+    Args:
+        num_ahead: batches that are sampled before a step is scored, beside its own; None does not wait for any.
+    """
+
+    def __init__(self, num_ahead: int | None, num_steps: int) -> None:
+        self._num_ahead, self._num_left = num_ahead, num_steps
+        self._sampled = threading.Semaphore(0)
+        self.diary: list[str] = []
+        self.requests: list[SampleRequest] = []
+        self.versions_learnt: list[int] = []
+        self.scales: list[float] = []
+        self.seeds: list[int] = []
+        self.version = -1
+
+    def sample(self, requests: Sequence[SampleRequest]) -> list[Rollout]:
+        self.diary.append(f"sample with {self.version}")
+        self.requests += requests
+        ones = np.ones(1, np.int32)
+        rollouts = [
+            Rollout(r, "stop", "!", ones, -np.ones(1, np.float32), ones * self.version, np.ones(1, np.bool_), "w")
+            for r in requests
+        ]
+        self._sampled.release()
+        return rollouts
+
+    def load(self, first: Any) -> None:
+        """As samplers, an adapter; as learners, a checkpoint's folder."""
+        if isinstance(first, Adapter):
+            self.diary.append(f"publish {first.version}")
+            self.version = first.version
+        else:
+            self.diary.append(f"load {first.name}")
+
+    def score(self, pairs: Sequence[tuple[str, str]]) -> list[Score]:
+        assert all(response == "!" for _, response in pairs)
+        self._wait_for_samples()
+        self.diary.append("score")
+        return [Score(float(prompt[-1]), {}) for prompt, _ in pairs]
+
+    def _wait_for_samples(self) -> None:
+        """So that the sampling thread is as far ahead as it may be, however the threads are scheduled."""
+        if self._num_ahead is None:
+            return
+        wanted = min(1 + self._num_ahead, self._num_left)
+        for _ in range(wanted):
+            assert self._sampled.acquire(timeout=60)
+        for _ in range(wanted - 1):
+            self._sampled.release()
+        self._num_left -= 1
+
+    def compute(self, batch: Any, role: Any, function: Callable[..., Any]) -> np.ndarray:
+        # A KL of 9 nats a token, far above the target: the adaptive coefficient grows by its largest factor.
+        return np.full(batch.input_ids.shape, {"policy": -1.0, "reference": -10.0, "value": 0.0}[role], np.float32)
+
+    def update(self, batch: Any, plan: Any) -> dict[str, float]:
+        self.diary.append("learn")
+        self.scales.append(plan.learning_rate_scale)
+        self.seeds.append(plan.seed)
+        return {}
+
+    def adapter(self, version: int) -> Adapter:
+        return Adapter(version, {}, {})
+
+    def save(self, folder: Path) -> None:
+        self.diary.append("commit")
+
+    def phase(self, name: str) -> AbstractContextManager[None]:
+        return nullcontext()
+
+    def learnt(self, rollouts: Sequence[Rollout], *others: Any) -> None:
+        self.versions_learnt.append(int(rollouts[0].versions[0]))
+
+    def end_step(self, step: int) -> None:
+        self.diary.append(f"end {step}")
+
+
+def settings(**changes: Any) -> PpoRun:
+    ppo = Ppo(
+        num_steps=6,
+        prompts_per_step=PROMPTS_PER_STEP,
+        minibatch_size=2,
+        schedule="linear",
+        warmup_fraction=0.0,
+        kl=AdaptiveKl(coefficient=0.1, target=1.0, horizon=2),
+        keep_checkpoints=10,
+    )
+    return PpoRun(
+        data=PromptData(prompts="unused"),
+        policy=AlignedPolicy(model="unused"),
+        reward=Scorer(model="unused"),
+        ppo=ppo.model_copy(update=changes),
+        seed=5,
+    )
+
+
+def play(run: PpoRun, folder: Path, resume_at: int | None = None, loop: Any = run_ppo) -> tuple[World, PpoState]:
+    world: Any = World(1 if loop is run_ppo_overlapped else None, run.ppo.num_steps - (resume_at or 0))
+    state = PpoState(run, PpoInput(PROMPTS, 0, ()))
+    checkpoints = Checkpoints(folder, run.ppo.keep_checkpoints)
+    if resume_at is not None:
+        checkpoint = read_checkpoint(folder / f"step-{resume_at:06d}")
+        assert checkpoint is not None
+        state.take_over(checkpoint)
+    loop(run, 0, state, PpoActors(world, world, world), checkpoints, world)
+    return world, state
+
+
+def test_the_order_of_a_step(tmp_path: Path) -> None:
+    world, state = play(settings(num_steps=2), tmp_path)
+    assert world.diary == [
+        "publish 0",
+        *("sample with 0", "score", "learn", "commit", "publish 1", "end 1"),
+        *("sample with 1", "score", "learn", "commit", "publish 2", "end 2"),
+    ]
+    assert state.step == 2 and world.versions_learnt == [0, 1]
+
+
+def test_every_prompt_of_an_epoch_is_asked_once(tmp_path: Path) -> None:
+    world, _ = play(settings(), tmp_path)
+    asked = [request.prompt_id for request in world.requests]
+    # 6 steps of 2 of 6 prompts: two epochs.
+    assert sorted(asked[:6]) == sorted(asked[6:]) == [prompt.prompt_id for prompt in PROMPTS]
+    assert asked[:6] != asked[6:]
+    assert [request.group_id for request in world.requests[:4]] == ["0-0", "0-1", "1-0", "1-1"]
+
+
+def test_the_coefficient_and_the_learning_rate_move_step_by_step(tmp_path: Path) -> None:
+    world, state = play(settings(num_steps=4), tmp_path)
+    assert world.scales == pytest.approx([1, 0.75, 0.5, 0.25])
+    assert world.seeds == [5, 6, 7, 8]
+    # An error clipped at 0.2 on as many answers as the horizon: a factor of 1.2 a step.
+    assert state.kl_coefficient == pytest.approx(0.1 * 1.2**4)
+
+
+@pytest.mark.parametrize("loop", [run_ppo, run_ppo_overlapped])
+@pytest.mark.parametrize("resume_at", [1, 3, 5])
+def test_resuming_asks_and_weighs_as_not_stopping_would(tmp_path: Path, loop: Any, resume_at: int) -> None:
+    run = settings(max_staleness=1)
+    whole, end = play(run, tmp_path, loop=loop)
+    resumed, end_of_resumed = play(run, tmp_path, resume_at, loop)
+    rest = whole.requests[resume_at * PROMPTS_PER_STEP :]
+    assert [(r.prompt_id, r.group_id, r.seed) for r in resumed.requests] == [
+        (r.prompt_id, r.group_id, r.seed) for r in rest
+    ]
+    assert resumed.diary[0] == f"publish {resume_at}"
+    assert end_of_resumed.kl_coefficient == end.kl_coefficient
+    assert end_of_resumed.cursor.state() == end.cursor.state()
+    assert resumed.scales == whole.scales[resume_at:] and resumed.seeds == whole.seeds[resume_at:]
+
+
+def test_the_overlapped_loop_is_one_version_behind(tmp_path: Path) -> None:
+    world, state = play(settings(max_staleness=1), tmp_path, loop=run_ppo_overlapped)
+    assert world.versions_learnt == [0, 0, 1, 2, 3, 4]
+    assert state.step == 6 and world.version == 6
+    # Two batches are asked for before the first is learnt from, and the last step asks for none.
+    assert world.diary[:6] == ["publish 0", "sample with 0", "sample with 0", "score", "learn", "commit"]
+    assert len(world.requests) == 12
+
+
+def test_the_overlapped_loop_needs_a_bound_of_one(tmp_path: Path) -> None:
+    with pytest.raises(StaleRollouts, match=r"version 0, but the learner is at version 1 .*max_staleness=0"):
+        play(settings(), tmp_path, loop=run_ppo_overlapped)
+
+
+def test_other_prompts_are_not_gone_on_with(tmp_path: Path) -> None:
+    run = settings()
+    play(run, tmp_path)
+    checkpoint = Checkpoints(tmp_path, 10).newest()
+    assert checkpoint is not None
+    with pytest.raises(ValueError, match="not those that the run began with"):
+        PpoState(run, PpoInput(PROMPTS[:5], 0, ())).take_over(checkpoint)
