@@ -273,3 +273,5 @@ class Engine:
         partition.data.copy_(mine)
         if moment is None:
             parameter.ds_tensor.data.narrow(0, 0, size).copy_(mine)
+            if parameter.numel() == value.numel():  # A small one stays gathered: the next forward reads it as it is.
+                parameter.data.copy_(value)

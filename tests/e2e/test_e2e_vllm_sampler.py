@@ -85,11 +85,6 @@ def served(opened: Served) -> Iterator[Served]:
     opened.sampler.cancel()
 
 
-def only_float32(served: Served) -> None:
-    if served.spec.dtype != "float32":
-        pytest.skip("the bound is for float32")
-
-
 def expected_logprobs(served: Served, adapter: Adapter, folder: Path, rollouts: Sequence[Rollout]) -> list[NDArray]:
     """Plain transformers and peft on prompt and answer, at the sampling temperature."""
     save_adapter(adapter, folder)
@@ -110,14 +105,16 @@ def largest_gap(served: Served, adapter: Adapter, folder: Path, rollouts: Sequen
 
 
 def test_logprobs_equal_those_of_transformers(served: Served, tmp_path: Path) -> None:
-    only_float32(served)
     adapter = served.fresh()
     served.sampler.load(adapter)
     rollouts = sample(served.sampler, make_requests(32, VOCABULARY))
     assert sum(len(rollout.token_ids) for rollout in rollouts) > 500
-    assert largest_gap(served, adapter, tmp_path, rollouts) < 1e-4
-    # The adapter matters: under another one the gap is far above the bound.
-    assert largest_gap(served, make_adapter(served.folder, 0, seed=99), tmp_path / "other", rollouts) > 0.1
+    gap = largest_gap(served, adapter, tmp_path, rollouts)
+    other = largest_gap(served, make_adapter(served.folder, 0, seed=99), tmp_path / "other", rollouts)
+    if served.spec.dtype == "float32":
+        assert gap < 1e-4
+    # The adapter matters, also where bfloat16 leaves a gap to the float32 of the other side.
+    assert other > max(0.1, 5 * gap), (gap, other)
 
 
 def test_a_chunk_repeats_to_the_byte(served: Served) -> None:
