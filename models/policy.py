@@ -37,7 +37,7 @@ class PolicyModel(nn.Module):
         self.value_head = value_head
         self.adapters = dict(adapters)
         self._role: Role | None = None
-        self._graph_is_alive = False
+        self._num_live_graphs = 0
 
     @contextmanager
     def role(self, role: Role) -> Iterator[None]:
@@ -50,10 +50,10 @@ class PolicyModel(nn.Module):
         if self._role is not None:
             raise RoleError(f"role {role!r} was asked for inside role {self._role!r}: end that one first")
         activate(self.causal_lm, self.adapters[role])
-        self._role, self._graph_is_alive = role, False
+        self._role, self._num_live_graphs = role, 0
         try:
             yield
-            if self._graph_is_alive:
+            if self._num_live_graphs:
                 raise RoleError(f"role {role!r} ended before the backward of its forward: call backward inside it")
         finally:
             self._role = None
@@ -77,12 +77,12 @@ class PolicyModel(nn.Module):
             outputs = self._logprobs(ids, attended, asked, temperature)
         outputs = nn.functional.pad(torch.where(asked, outputs, 0.0), (0, input_ids.shape[1] - width))
         if outputs.requires_grad:
-            self._graph_is_alive = True
+            self._num_live_graphs += 1
             outputs.register_hook(self._backward_began)
         return outputs
 
     def _backward_began(self, _: Tensor) -> None:
-        self._graph_is_alive = False
+        self._num_live_graphs -= 1
 
     def _logprobs(self, input_ids: Tensor, attention_mask: Tensor, action_mask: Tensor, temperature: float) -> Tensor:
         # Columns before the first action need no vocabulary projection: in a chat that is most of them.
