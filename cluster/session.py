@@ -52,12 +52,7 @@ class Session:
 
     def learners(self, run: LearnerRun) -> LearnerGroup:
         """The learners of a run, its model loaded; processes that an earlier stage left are used again."""
-        settings = run.learner
-        key = ("learner", settings.num_workers, settings.num_threads, settings.num_cpus, settings.num_gpus)
-        if key not in self._groups:
-            self._make_room("learner")
-            self._groups[key] = self._start_learners(settings)
-        actors = self._groups[key]
+        actors = self._learner_actors(run.learner)
         calls = [Call(actor, actor.handle.build.remote(run)) for actor in actors]
         gather(calls, "loading the model", self._cluster.boot_timeout_s)
         return LearnerGroup(actors, self._cluster.call_timeout_s)
@@ -94,6 +89,19 @@ class Session:
             ]
             gather(calls, "loading the reward model", self._cluster.boot_timeout_s)
         return ScorerGroup(self._groups[key], scorer.batch_size * 4, self._cluster.call_timeout_s)
+
+    def in_learner(self, settings: LearnerSettings, function: Callable[..., None], *arguments: Any) -> None:
+        """Run a function in rank 0's process, such as one that makes a model: the driver loads no model package."""
+        first = self._learner_actors(settings)[0]
+        call = Call(first, first.handle.apply.remote(function, arguments))
+        gather([call], f"running {function.__name__}", self._cluster.call_timeout_s)
+
+    def _learner_actors(self, settings: LearnerSettings) -> Sequence[Actor]:
+        key = ("learner", settings.num_workers, settings.num_threads, settings.num_cpus, settings.num_gpus)
+        if key not in self._groups:
+            self._make_room("learner")
+            self._groups[key] = self._start_learners(settings)
+        return self._groups[key]
 
     def _start_learners(self, settings: LearnerSettings) -> list[Actor]:
         options = resources(settings.num_cpus, settings.num_gpus, settings.num_threads)

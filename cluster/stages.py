@@ -1,7 +1,7 @@
 """One stage on a session: its input read first, then its workers, its loop, and the figures that it ends with."""
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -16,7 +16,6 @@ from data.fields import Render
 from data.prompts import chat_renderer
 from data.readers import no_chat
 from models.encoder import load_encoder_tokenizer
-from models.scratch import build_bert, build_llama
 from models.source import load_tokenizer, resolve_model, served_rank
 from reward.bert import check_scorer
 from rollout.requests import sample_requests
@@ -121,7 +120,7 @@ def _pretrain(run: PretrainRun) -> Prepared:
         model = run.policy.model
         if isinstance(model, NewLlama):
             folder = scene.folder / "new"
-            build_llama(model, corpus.train, folder, run.seed)
+            scene.session.in_learner(run.learner, make_llama, model, corpus.train, folder, run.seed)
             model = str(folder)
         tokenizer = load_tokenizer(resolve_model(model, "policy.model"), "policy.model", run.policy.trust_remote_code)
         data = encode_corpus(corpus, tokenizer, run.pretrain.block_tokens)
@@ -140,7 +139,7 @@ def _pretrain_encoder(run: PretrainEncoderRun) -> Prepared:
         model = run.reward.model
         if isinstance(model, NewBert):
             folder = scene.folder / "new"
-            build_bert(model, corpus.train, folder, run.seed)
+            scene.session.in_learner(run.learner, make_bert, model, corpus.train, folder, run.seed)
             model = str(folder)
         data = encode_corpus(corpus, load_encoder_tokenizer(model), run.pretrain.block_tokens)
         named = run.model_copy(update={"reward": run.reward.model_copy(update={"model": model})})
@@ -157,7 +156,8 @@ def _reward(run: RewardRun) -> Prepared:
         model = run.reward.model
         if isinstance(model, NewBert):
             folder = scene.folder / "new"
-            build_bert(model, [pair.prompt + pair.chosen for pair in data.train], folder, run.seed)
+            texts = [pair.prompt + pair.chosen for pair in data.train]
+            scene.session.in_learner(run.learner, make_bert, model, texts, folder, run.seed)
             model = str(folder)
         named = run.model_copy(update={"reward": run.reward.model_copy(update={"model": model})})
         tokenizer = load_encoder_tokenizer(model)
@@ -213,3 +213,15 @@ def _ppo(run: PpoRun) -> Prepared:
         return ppo_figures(read_metrics(scene.folder))
 
     return _noted(data.notes, body)
+
+
+def make_llama(spec: NewLlama, texts: Sequence[str], folder: Path, seed: int) -> None:
+    from models.scratch import build_llama
+
+    build_llama(spec, texts, folder, seed)
+
+
+def make_bert(spec: NewBert, texts: Sequence[str], folder: Path, seed: int) -> None:
+    from models.scratch import build_bert
+
+    build_bert(spec, texts, folder, seed)

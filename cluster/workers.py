@@ -60,6 +60,10 @@ class LearnerWorker:
         self._rank = rank
         join_group(rank, torch.cuda.is_available())
 
+    def apply(self, function: Callable[..., None], arguments: Sequence[Any]) -> None:
+        """Run a function where the packages of a learner are loaded anyway."""
+        function(*arguments)
+
     def build(self, run: "LearnerRun") -> None:
         from trainers.build import build_learner
 

@@ -106,10 +106,8 @@ def load_config(source: ModelSource, key: str, trust_remote_code: bool) -> Any:
 
 
 def context_tokens(source: ModelSource, key: str, trust_remote_code: bool) -> int:
-    """Positions that a causal model has for a prompt and its answer together. UserError when it is no causal model."""
-    config = load_config(source, key, trust_remote_code)
-    check_causal_lm(config, key, source)
-    return int(config.get_text_config().max_position_embeddings)
+    """Positions that the model has for a prompt and its answer together."""
+    return int(load_config(source, key, trust_remote_code).get_text_config().max_position_embeddings)
 
 
 def check_causal_lm(config: Any, key: str, source: ModelSource) -> None:

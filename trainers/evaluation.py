@@ -74,7 +74,7 @@ def calibration_error(margins: NDArray[np.float64], num_bins: int = 10) -> float
     In equal bins of predicted probability: the mean |predicted - observed|, weighted by the bin's share
     (Naeini et al. 2015). Both orders are counted, since which answer stands first means nothing.
     """
-    both = 1 / (1 + np.exp(-np.concatenate([margins, -margins])))
+    both = np.exp(-np.logaddexp(0.0, -np.concatenate([margins, -margins])))  # sigmoid, without overflow
     observed = np.concatenate([np.ones(len(margins)), np.zeros(len(margins))])
     bins = np.minimum((both * num_bins).astype(int), num_bins - 1)
     error = 0.0
