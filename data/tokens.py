@@ -80,6 +80,12 @@ class TokenBatch:
     def num_rows(self) -> int:
         return len(self.input_ids)
 
+    @property
+    def lengths(self) -> NDArray[np.int64]:
+        """Real tokens of each row, [B]."""
+        lengths: NDArray[np.int64] = self.attention_mask.sum(axis=1)
+        return lengths
+
     def rows(self, indices: NDArray[np.integer]) -> "TokenBatch":
         """Those rows, in that order, as wide as the whole batch."""
         return TokenBatch(self.input_ids[indices], self.attention_mask[indices], self.loss_mask[indices])
@@ -95,6 +101,11 @@ class PairBatch:
     @property
     def num_rows(self) -> int:
         return self.chosen.num_rows
+
+    @property
+    def lengths(self) -> NDArray[np.int64]:
+        """Real tokens of each pair's longer side, [B]."""
+        return np.maximum(self.chosen.lengths, self.rejected.lengths)
 
     def rows(self, indices: NDArray[np.integer]) -> "PairBatch":
         return PairBatch(self.chosen.rows(indices), self.rejected.rows(indices))

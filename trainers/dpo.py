@@ -48,6 +48,10 @@ class DpoBatch:
     def num_rows(self) -> int:
         return self.pairs.num_rows
 
+    @property
+    def lengths(self) -> NDArray[np.int64]:
+        return self.pairs.lengths
+
     def rows(self, index: NDArray[np.int64], /) -> "DpoBatch":
         return DpoBatch(self.pairs.rows(index), self.ref_chosen[index], self.ref_rejected[index])
 

@@ -89,6 +89,10 @@ class Experience:
     def num_rows(self) -> int:
         return len(self.input_ids)
 
+    @property
+    def lengths(self) -> NDArray[np.int64]:
+        return self.attention_mask.sum(dim=1).numpy()
+
     def rows(self, index: NDArray[np.int64], /) -> "Experience":
         """The rows at `index` [b], cut on the right to the longest of them."""
         width = max(int(self.attention_mask[index].sum(dim=1).max()), 1)

@@ -1,7 +1,7 @@
 """One learner rank: optimizer steps over its share of a batch, whatever the objective."""
 
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any
@@ -77,10 +77,10 @@ class Learner:
         shares: dict[str, float] = {}
         self.model.eval()
         mine = self.rows_of_rank(batch.num_rows)
-        num_real = len(range(self.rank.index, batch.num_rows, self.rank.world_size))
         with torch.no_grad():
-            for number, index in enumerate(self.micro_batches(mine)):
-                real = index[: max(num_real - number * self.settings.micro_batch_size, 0)]
+            for places in self.portions(batch.lengths[mine]):
+                index = mine[places]
+                real = index[index % self.rank.world_size == self.rank.index]  # Without a repeated last row.
                 for p, count in zip(self.passes, counts, strict=True):
                     with self._acting(p.role):
                         sums = p.loss_sum(self.forward, batch.rows(real if len(real) else index))
@@ -91,11 +91,13 @@ class Learner:
         """Backward every pass of every micro-batch of this rank's rows. `names`: each row's place in the batch."""
         counts = [max(p.count(minibatch), 1.0) for p in self.passes]
         shares: dict[str, float] = {}
-        micro_batches = list(self.micro_batches(self.rows_of_rank(minibatch.num_rows)))
-        for number, index in enumerate(micro_batches):
+        mine = self.rows_of_rank(minibatch.num_rows)
+        portions = self.portions(minibatch.lengths[mine])
+        for places in portions:
+            index = mine[places]
             rows = minibatch.rows(index)
             for p, count in zip(self.passes, counts, strict=True):
-                is_last = number == len(micro_batches) - 1 and p is self.passes[-1]
+                is_last = places is portions[-1] and p is self.passes[-1]
                 with self._acting(p.role):
                     sums = p.loss_sum(self.forward, rows)
                     if not torch.isfinite(sums.loss):
@@ -118,11 +120,13 @@ class Learner:
     def compute(self, batch: B, role: Role | None, function: Callable[[Any, B], Tensor]) -> NDArray[np.float32]:
         """`function` of this rank's rows [n, ...], in one role, without gradients and without dropout. Collective."""
         self.model.eval()
-        results = []
+        mine = self.rows_of_rank(batch.num_rows)
+        portions = self.portions(batch.lengths[mine])
         with torch.no_grad(), self._acting(role):
-            for index in self.micro_batches(self.rows_of_rank(batch.num_rows)):
-                results.append(function(self.forward, batch.rows(index)).float().cpu())
-        return torch.cat(results).numpy()
+            parts = [function(self.forward, batch.rows(mine[places])).float().cpu().numpy() for places in portions]
+        result = np.empty((len(mine), *parts[0].shape[1:]), dtype=np.float32)
+        result[np.concatenate(portions)] = np.concatenate(parts)
+        return result
 
     # ------------------------------------------------------------------------------------------------- state and result
 
@@ -166,6 +170,11 @@ class Learner:
         share = -(-num_rows // self.rank.world_size)
         return np.minimum(np.arange(share) * self.rank.world_size + self.rank.index, num_rows - 1)
 
-    def micro_batches(self, index: NDArray[np.int64]) -> Iterator[NDArray[np.int64]]:
-        for start in range(0, len(index), self.settings.micro_batch_size):
-            yield index[start : start + self.settings.micro_batch_size]
+    def portions(self, lengths: NDArray[np.int64]) -> list[NDArray[np.int64]]:
+        """Places of the rows of each micro-batch: rows of like length together, so that little of it is padding.
+
+        The longest come first, so that memory peaks at once.
+        """
+        by_length = np.argsort(-lengths, kind="stable")
+        size = self.settings.micro_batch_size
+        return [by_length[start : start + size] for start in range(0, len(by_length), size)]

@@ -18,6 +18,10 @@ class Batch(Protocol):
     @property
     def num_rows(self) -> int: ...
 
+    @property
+    def lengths(self) -> NDArray[np.int64]:
+        """Tokens of each row, padding left out, [num_rows]: rows of like length are put together."""
+
     def rows(self, index: NDArray[np.int64], /) -> Self: ...
 
 

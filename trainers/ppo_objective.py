@@ -3,7 +3,9 @@
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from configs.schema import Ppo
@@ -59,6 +61,10 @@ class TrajectoryBatch:
     @property
     def num_rows(self) -> int:
         return len(self.input_ids)
+
+    @property
+    def lengths(self) -> NDArray[np.int64]:
+        return self.attention_mask.sum(dim=1).numpy()
 
     def rows(self, index: Any, /) -> "TrajectoryBatch":
         return TrajectoryBatch(

@@ -92,6 +92,10 @@ class MaskedBatch:
     def num_rows(self) -> int:
         return self.tokens.num_rows
 
+    @property
+    def lengths(self) -> NDArray[np.int64]:
+        return self.tokens.lengths
+
     def rows(self, index: NDArray[np.int64], /) -> "MaskedBatch":
         return MaskedBatch(self.tokens.rows(index), self.labels[index])
 

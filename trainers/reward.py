@@ -45,6 +45,11 @@ class RewardBatch:
     def num_rows(self) -> int:
         return len(self.input_ids)
 
+    @property
+    def lengths(self) -> NDArray[np.int64]:
+        lengths: NDArray[np.int64] = self.attention_mask.sum(axis=-1).max(axis=1)
+        return lengths
+
     def rows(self, index: NDArray[np.int64], /) -> "RewardBatch":
         width = max(int(self.attention_mask[index].sum(axis=-1).max()), 1)
         return RewardBatch(*(getattr(self, name)[index, :, :width] for name in INPUT_NAMES))
