@@ -1,5 +1,5 @@
 # Everything here sets itself up: a machine needs Python 3.11, pip, make and a C compiler.
-PYTHON ?= python3.11
+PYTHON ?= $(shell command -v python3.11 || command -v python3)
 UV_VERSION := 0.13.9
 BIN := .venv/bin
 

@@ -12,10 +12,11 @@ from numpy.typing import NDArray
 from cluster.serving import Serving
 from cluster.session import Session
 from configs.schema import EvalRun
+from configs.sections import Scorer as ScorerSettings
 from data.checks import check_context
 from data.fields import Render
-from data.prompts import EncodedPrompt, chat_renderer, encode_prompts
-from data.readers import no_chat, read_pairs, read_prompts
+from data.prompts import EncodedPrompt, chat_renderer, encode_prompts, plain_dialogue
+from data.readers import read_pairs, read_prompts
 from data.records import PreferencePair
 from models.source import ModelSource, baseline_source, context_tokens, load_tokenizer, resolve_model
 from reward.bert import check_scorer
@@ -64,8 +65,8 @@ class Measured:
 
 def prepare_eval(run: EvalRun) -> EvalInput:
     """Read and check pairs and prompts. Raises UserError; starts and writes nothing."""
-    check_scorer(run.reward.model, run.reward.normalize)
-    render: Render = no_chat
+    check_scorer(run.reward.model, _scorer(run).normalize)
+    render: Render = plain_dialogue
     prompts: tuple[EncodedPrompt, ...] = ()
     pairs: tuple[PreferencePair, ...] = ()
     notes: tuple[str, ...] = ()
@@ -93,7 +94,7 @@ def prepare_eval(run: EvalRun) -> EvalInput:
 
 def run_eval(run: EvalRun, data: EvalInput, session: Session) -> Figures:
     """The figures of `plumbob eval`."""
-    scorer = session.scorers(run.reward)
+    scorer = session.scorers(_scorer(run))
     figures: Figures = {"notes": list(data.notes)} if data.notes else {}
     if data.pairs:
         figures |= measure_reward_model(scorer, data.pairs)
@@ -102,6 +103,11 @@ def run_eval(run: EvalRun, data: EvalInput, session: Session) -> Figures:
         measured = measure_policies(run, data, session, scorer, {"policy": source}, None)
         figures |= policy_figures(measured["policy"], measured["baseline"])
     return figures
+
+
+def _scorer(run: EvalRun) -> ScorerSettings:
+    """The run's scorer; pairs alone are compared by raw scores, which need no calibration."""
+    return run.reward if run.policy is not None else run.reward.model_copy(update={"normalize": False})
 
 
 def measure_reward_model(scorer: Scorer, pairs: Sequence[PreferencePair]) -> Figures:
@@ -155,26 +161,31 @@ def kl_from_baseline(
     return difference.sum(axis=1, dtype=np.float64)
 
 
-def policy_figures(policy: Measured, baseline: Measured) -> Figures:
-    """A policy's figures, those against the baseline with their 95% intervals; the judge's where there is one."""
-    tokens = [len(rollout.token_ids) for rollout in policy.rollouts]
-    reward = compare(policy.scores, baseline.scores)
+def answer_figures(policy: Measured) -> Figures:
+    """What a policy's answers are by themselves, whatever they are compared with."""
     figures: Figures = {
         "reward": float(policy.scores.mean()),
+        "answer_tokens": float(np.mean([len(rollout.token_ids) for rollout in policy.rollouts])),
+        "missing_eos_share": float(np.mean([rollout.finish_reason != "stop" for rollout in policy.rollouts])),
+    }
+    return figures if policy.gold is None else figures | {"gold_score": float(policy.gold.mean())}
+
+
+def policy_figures(policy: Measured, baseline: Measured) -> Figures:
+    """A policy's figures, those against the baseline with their 95% intervals; the judge's where there is one."""
+    reward = compare(policy.scores, baseline.scores)
+    figures = answer_figures(policy) | {
         "reward_gain": reward.gain.mean,
         "reward_gain_ci95": reward.gain.ci95,
         "win_rate": reward.win_rate.mean,
         "win_rate_ci95": reward.win_rate.ci95,
         "kl": _mean(policy.kl).mean,
         "kl_ci95": _mean(policy.kl).ci95,
-        "answer_tokens": float(np.mean(tokens)),
-        "missing_eos_share": float(np.mean([rollout.finish_reason != "stop" for rollout in policy.rollouts])),
         "num_prompts": len(policy.scores),
     }
     if policy.gold is not None and baseline.gold is not None:
         gold = compare(policy.gold, baseline.gold)
         figures |= {
-            "gold_score": float(policy.gold.mean()),
             "gold_gain": gold.gain.mean,
             "gold_gain_ci95": gold.gain.ci95,
             "win_rate": gold.win_rate.mean,

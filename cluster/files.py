@@ -8,15 +8,18 @@ from pathlib import Path
 from cluster.evaluation import Judge
 from configs.errors import UserError
 from configs.schema import PipelineRun
+from configs.sections import DataRules, NewBert, NewLlama
+from data.checks import check_limits
 from data.fields import Render
 from data.gold import gold_score
 from data.holdout import Split, hold_out
-from data.prompts import chat_renderer, make_prompt
-from data.readers import no_chat, read_demonstrations, read_pairs, read_prompts
+from data.prompts import chat_renderer, make_prompt, plain_dialogue
+from data.readers import read_demonstrations, read_pairs, read_prompts, read_texts
 from data.records import Demonstration, PreferencePair, Prompt
 from data.splits import check_overlap
 from data.toy import build_world, noise_ceiling, write_world
-from models.source import load_tokenizer, resolve_model
+from models.source import context_tokens, load_tokenizer, resolve_model
+from trainers.reward import check_encoder
 
 
 @dataclass(frozen=True)
@@ -46,7 +49,34 @@ PreparedFiles = Callable[[Path], Files]
 
 def prepare_files(run: PipelineRun) -> PreparedFiles:
     """Generate the world, or read and split the user's files. Raises UserError; writes nothing."""
+    check_models(run)
     return _toy_files(run) if run.data.toy is not None else _real_files(run)
+
+
+def check_models(run: PipelineRun) -> None:
+    """What later stages would refuse: models that cannot be read, and lengths that the models have no positions for.
+
+    Raises:
+        UserError: names the settings that do not go together.
+    """
+    data, model = run.data, run.policy.model
+    if isinstance(model, NewLlama):
+        positions, name = model.max_positions, "policy.model.max_positions"
+        check_limits({"pretrain.block_tokens": run.pretrain.block_tokens}, positions, name)
+    else:
+        source = resolve_model(model, "policy.model")
+        load_tokenizer(source, "policy.model", run.policy.trust_remote_code)
+        positions = context_tokens(source, "policy.model", run.policy.trust_remote_code)
+        name = f"policy.model={model}"
+    for key, tokens in (
+        ("rollout.max_tokens", run.rollout.max_tokens),
+        ("data.max_answer_tokens", data.max_answer_tokens),
+    ):
+        check_limits({"data.max_prompt_tokens": data.max_prompt_tokens, key: tokens}, positions, name)
+    if isinstance(run.reward.model, NewBert):
+        block = {"pretrain_encoder.block_tokens": run.pretrain_encoder.block_tokens}
+        check_limits(block, run.reward.model.max_positions, "reward.model.max_positions")
+    check_encoder(run.reward)
 
 
 def _toy_files(run: PipelineRun) -> PreparedFiles:
@@ -55,7 +85,7 @@ def _toy_files(run: PipelineRun) -> PreparedFiles:
 
     def write(folder: Path) -> Files:
         write_world(world, folder)
-        return _files(folder, str(folder / "text.jsonl"), gold_score, noise_ceiling(world.heldout_pairs), ())
+        return _files(folder, gold_score, noise_ceiling(world.heldout_pairs), ())
 
     return write
 
@@ -74,9 +104,10 @@ def _real_files(run: PipelineRun) -> PreparedFiles:
     )
     if not pairs.heldout:
         raise UserError("nothing is held out: give data.heldout_pairs=FILE, or data.heldout_fraction above 0")
-    prompts = _prompts(run, pairs, render)
+    pairs, prompts = _apart(pairs, _prompts(run, pairs, render), data)
     demonstrations = _demonstrations(run, pairs, prompts, render)
-    notes = tuple(dict.fromkeys(pairs.notes + prompts.notes + demonstrations.notes))
+    text = _text(run, demonstrations, render)
+    notes = tuple(dict.fromkeys(pairs.notes + prompts.notes + demonstrations.notes + text.notes))
 
     def write(folder: Path) -> Files:
         folder.mkdir(parents=True, exist_ok=True)
@@ -89,11 +120,8 @@ def _real_files(run: PipelineRun) -> PreparedFiles:
         write_jsonl(folder / "heldout_prompts.jsonl", ({"prompt": prompt.text} for prompt in prompts.heldout))
         shown = ({"prompt": d.prompt, "completion": d.answer} for d in demonstrations.train)
         write_jsonl(folder / "demonstrations.jsonl", shown)
-        text = data.text
-        if text is None:
-            text = str(folder / "text.jsonl")
-            write_jsonl(folder / "text.jsonl", ({"text": d.prompt + d.answer} for d in demonstrations.train))
-        return _files(folder, text, None, None, notes)
+        write_jsonl(folder / "text.jsonl", ({"text": document} for document in text.train))
+        return _files(folder, None, None, notes)
 
     return write
 
@@ -101,7 +129,7 @@ def _real_files(run: PipelineRun) -> PreparedFiles:
 def _prompts(run: PipelineRun, pairs: Split[PreferencePair], render: Render) -> Split[Prompt]:
     """The user's prompts, less a held-out share; or those of the pairs, on the side where the pair stands."""
     if run.data.prompts is not None:
-        return hold_out(
+        prompts = hold_out(
             lambda path: read_prompts(path, run.data, render),
             run.data.prompts,
             None,
@@ -109,11 +137,35 @@ def _prompts(run: PipelineRun, pairs: Split[PreferencePair], render: Render) -> 
             run.data,
             run.seed,
         )
+        if not prompts.heldout:
+            raise UserError(
+                f"{run.data.prompts}: no prompt is held out to evaluate on: set data.heldout_fraction above 0 and "
+                f"give at least two prompts, or leave data.prompts out, which takes those of the pairs"
+            )
+        return prompts
     train, heldout = (
         tuple(make_prompt(text) for text in dict.fromkeys(pair.prompt for pair in side))
         for side in (pairs.train, pairs.heldout)
     )
     return Split(train, heldout, ())
+
+
+def _apart(
+    pairs: Split[PreferencePair], prompts: Split[Prompt], rules: DataRules
+) -> tuple[Split[PreferencePair], Split[Prompt]]:
+    """The same splits, neither of which trains on a prompt that the other holds out."""
+    asked = [PreferencePair(prompt.text, "", "") for prompt in prompts.heldout]
+    judged = [make_prompt(pair.prompt) for pair in pairs.heldout]
+    kept_pairs, pairs_note = check_overlap(
+        pairs.train, asked, lambda pair: pair.prompt, rules, "data.pairs and the prompts held out of data.prompts"
+    )
+    kept_prompts, prompts_note = check_overlap(
+        prompts.train, judged, lambda prompt: prompt.text, rules, "data.prompts and the held-out pairs"
+    )
+    return (
+        Split(tuple(kept_pairs), pairs.heldout, pairs.notes + _noted(pairs_note)),
+        Split(tuple(kept_prompts), prompts.heldout, prompts.notes + _noted(prompts_note)),
+    )
 
 
 def _demonstrations(
@@ -123,23 +175,36 @@ def _demonstrations(
     if run.data.demonstrations is None:
         return Split(tuple(Demonstration(pair.prompt, pair.chosen) for pair in pairs.train), (), ())
     read = read_demonstrations(run.data.demonstrations, run.data, render)
-    heldout = [Demonstration(prompt.text, "") for prompt in prompts.heldout]
+    asked = dict.fromkeys([prompt.text for prompt in prompts.heldout] + [pair.prompt for pair in pairs.heldout])
+    heldout = [Demonstration(prompt, "") for prompt in asked]
     kept, note = check_overlap(
         read.records, heldout, lambda d: d.prompt, run.data, "data.demonstrations and the held-out prompts"
     )
-    return Split(tuple(kept), (), read.notes + ((note,) if note else ()))
+    return Split(tuple(kept), (), read.notes + _noted(note))
+
+
+def _text(run: PipelineRun, demonstrations: Split[Demonstration], render: Render) -> Split[str]:
+    """The user's documents, or the demonstrations as text; none is held out here."""
+    if run.data.text is None:
+        return Split(tuple(shown.prompt + shown.answer for shown in demonstrations.train), (), ())
+    read = read_texts(run.data.text, run.data, render)
+    return Split(read.records, (), read.notes)
+
+
+def _noted(note: str | None) -> tuple[str, ...]:
+    return () if note is None else (note,)
 
 
 def _renderer(run: PipelineRun) -> Render:
     if not isinstance(run.policy.model, str):
-        return no_chat
+        return plain_dialogue
     source = resolve_model(run.policy.model, "policy.model")
     return chat_renderer(load_tokenizer(source, "policy.model", run.policy.trust_remote_code))
 
 
-def _files(folder: Path, text: str, judge: Judge | None, ceiling: float | None, notes: tuple[str, ...]) -> Files:
+def _files(folder: Path, judge: Judge | None, ceiling: float | None, notes: tuple[str, ...]) -> Files:
     return Files(
-        text=text,
+        text=str(folder / "text.jsonl"),
         demonstrations=str(folder / "demonstrations.jsonl"),
         pairs=str(folder / "pairs.jsonl"),
         heldout_pairs=str(folder / "heldout_pairs.jsonl"),

@@ -10,12 +10,13 @@ import ray
 from numpy.typing import NDArray
 from torch import Tensor
 
-from cluster.health import Actor, Call, gather, outcome
+from cluster.health import CALL_TIMEOUT, Actor, Call, gather, outcome
 from configs.errors import RunFailed
 from models.adapters import Adapter, Role
-from reward.scorer import Score
+from reward.scorer import Score, ScoreError
 from rollout.proof import PublishProof
 from rollout.records import Rollout, SampleRequest
+from trainers.experience import NUM_NAMED
 from trainers.learners import UpdatePlan, join_rows, merge_results
 
 Item = TypeVar("Item")
@@ -123,7 +124,12 @@ def hand_out(
     doing: str,
     timeout_s: float,
 ) -> list[Any]:
-    """Results of all items in order. Chunks are taken by whoever is free, so a slow worker delays only its own."""
+    """Results of all items in order. Chunks are taken by whoever is free, so a slow worker delays only its own.
+
+    Raises:
+        ScoreError: a chunk's, its rows counted over all items.
+        UserError, RunFailed: as in `cluster.health.gather`.
+    """
     waiting = deque((start, items[start : start + chunk_size]) for start in range(0, len(items), chunk_size))
     idle = deque(actors)
     running: dict[Any, tuple[int, Call]] = {}
@@ -137,8 +143,13 @@ def hand_out(
         ready, _ = ray.wait(list(running), num_returns=1, timeout=timeout_s)
         if not ready:
             late = ", ".join(f"{call.actor.name} (log: {call.actor.log})" for _, call in running.values())
-            raise RunFailed(f"{late}: still {doing} after {timeout_s:.0f} s (cluster.call_timeout_s)")
+            raise RunFailed(f"{late}: still {doing} after {timeout_s:.0f} s ({CALL_TIMEOUT})")
         start, ended = running.pop(ready[0])
-        done[start] = outcome(ended, doing)
+        try:
+            done[start] = outcome(ended, doing)
+        except ScoreError as error:
+            rows = tuple(start + row for row in error.rows)
+            where = f"row {', '.join(map(str, rows[:NUM_NAMED]))} of the batch of {len(items)}"
+            raise ScoreError(f"{error} ({where})", rows) from error
         idle.append(ended.actor)
     return [result for start in sorted(done) for result in done[start]]

@@ -1,15 +1,22 @@
 """Waits that end: every call to an actor has a bound, and a failure names the actor, what it did and its last words."""
 
+import re
 import time
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import ray
-from ray.exceptions import GetTimeoutError, RayActorError, RayTaskError
+from ray.exceptions import RayError, RayTaskError
 
 from configs.errors import RunFailed, UserError
+
+CALL_TIMEOUT = "cluster.call_timeout_s"
+BOOT_TIMEOUT = "cluster.boot_timeout_s"
+
+ANSI = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")
 
 LOG_LINES = 12
 """Of a dead worker's log, what its error message shows."""
@@ -32,10 +39,13 @@ class Call:
     result: Any
 
 
-def gather(calls: Sequence[Call], doing: str, timeout_s: float) -> list[Any]:
+def gather(calls: Sequence[Call], doing: str, timeout_s: float, setting: str = CALL_TIMEOUT) -> list[Any]:
     """Results in the order of the calls.
 
     The first failure ends the wait: other ranks of a group that lost one would wait for it for ever.
+
+    Args:
+        setting: the key that says `timeout_s`.
 
     Raises:
         UserError, RunFailed: what the actor itself raised.
@@ -49,9 +59,7 @@ def gather(calls: Sequence[Call], doing: str, timeout_s: float) -> list[Any]:
         ready, pending = ray.wait(pending, num_returns=1, timeout=max(deadline - time.monotonic(), 0.0))
         if not ready:
             late = ", ".join(by_result[result].actor.name for result in pending)
-            raise RunFailed(
-                f"{late}: still {doing} after {timeout_s:.0f} s (cluster.call_timeout_s); logs: {logs(calls)}"
-            )
+            raise RunFailed(f"{late}: still {doing} after {timeout_s:.0f} s ({setting}); logs: {logs(calls)}")
         for result in ready:
             results[result] = outcome(by_result[result], doing)
     return [results[call.result] for call in calls]
@@ -65,18 +73,30 @@ def outcome(call: Call, doing: str) -> Any:
         if isinstance(error.cause, UserError | RunFailed):
             raise error.cause from None
         raise RunFailed(f"{call.actor.name} failed while {doing}: {error.cause!r}; log: {call.actor.log}") from error
-    except (RayActorError, GetTimeoutError) as error:
-        raise RunFailed(
-            f"{call.actor.name} died while {doing}: {str(error).splitlines()[0]}\n{last_lines(call.actor.log)}"
-        ) from error
+    except RayError as error:
+        why = next(iter(plain(str(error)).splitlines()), type(error).__name__)
+        raise RunFailed(f"{call.actor.name} died while {doing}: {why}\n{last_lines(call.actor.log)}") from error
+
+
+def settle(results: Sequence[Any], timeout_s: float) -> None:
+    """Wait a while for calls whose results nobody needs, whether they succeed or not."""
+    ended, _ = ray.wait(list(results), num_returns=len(results), timeout=timeout_s)
+    for result in ended:
+        with suppress(RayError):  # Ray would print one that nobody has seen.
+            ray.get(result)
 
 
 def last_lines(log: Path) -> str:
     try:
-        lines = log.read_text(errors="replace").splitlines()[-LOG_LINES:]
+        lines = plain(log.read_text(errors="replace")).splitlines()[-LOG_LINES:]
     except OSError:
         return f"its log {log} cannot be read"
     return "\n".join([f"the end of {log}:", *(f"  {line}" for line in lines)])
+
+
+def plain(text: str) -> str:
+    """Without the terminal's colours, which Ray and vLLM write into files and messages too."""
+    return ANSI.sub("", text).strip()
 
 
 def logs(calls: Sequence[Call]) -> str:

@@ -5,7 +5,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import ray
 
@@ -18,9 +18,17 @@ from cluster.session import Session, capacity, connect, local_capacity
 from cluster.stages import Figures, Scene, prepare, run_stage
 from configs.errors import RunFailed, UserError
 from configs.load import RESOLVED_FILE, read_resolved, write_resolved
-from configs.schema import AnyRun, EvalRun, PipelineRun
+from configs.schema import AnyRun, EvalRun, PipelineRun, Run
+from models.source import absolute
+from reward.scorer import ScoreError
 from trainers.checkpoint import replace_text
+from trainers.errors import NotFinite
 from trainers.metrics import Listener
+
+C = TypeVar("C", bound=Run)
+
+MODEL_KEYS = {"policy": ("model", "baseline"), "reward": ("model",), "calibration": ("policy",)}
+"""Section -> its keys that name models."""
 
 
 @dataclass(frozen=True)
@@ -38,7 +46,7 @@ def run(config: AnyRun, listener: Listener) -> RunResult:
         UserError: a mistake in settings or input; nothing has been written.
         RunFailed: it went wrong on the way; the folder keeps the last checkpoint.
     """
-    folder = Path(config.storage.path) / config.name
+    folder = Path(config.storage.path).expanduser() / config.name
     if (folder / RESOLVED_FILE).exists():
         raise UserError(
             f"{folder}: there is a run already; go on with `plumbob resume {folder}`, or give another name="
@@ -48,13 +56,15 @@ def run(config: AnyRun, listener: Listener) -> RunResult:
 
 def resume(folder: Path, listener: Listener) -> RunResult:
     """Go on with a run from its newest checkpoint, with the settings that it began with."""
+    folder = folder.expanduser()
     return _execute(read_resolved(folder), folder, listener)
 
 
 def evaluate(config: EvalRun, listener: Listener) -> Figures:
     """Measure a reward model on pairs, a policy on prompts, or both. Leaves logs behind, no result."""
+    config = with_absolute_models(config)
     data = prepare_eval(config)
-    folder = Path(config.storage.path) / config.name
+    folder = Path(config.storage.path).expanduser() / config.name
     with Session(config.cluster, folder / "logs", listener) as session:
         session.check(needs_of(config))
         listener.stage_began("eval", 0)
@@ -76,14 +86,15 @@ def plan(config: AnyRun) -> Plan:
 
 def _execute(config: AnyRun, folder: Path, listener: Listener) -> RunResult:
     began = time.monotonic()
+    config = with_absolute_models(config)
     body = _prepare(config)
     with Session(config.cluster, folder / "logs", listener) as session, PeakMemory() as memory:
         session.check(needs_of(config))
         write_resolved(config, folder)
         try:
-            stages = body(Scene(session, folder, listener, memory))
+            stages = body(Scene(session, folder.resolve(), listener, memory))
         except RunFailed as error:
-            raise type(error)(f"{error}\n{_how_to_go_on(folder)}") from error
+            raise type(error)(f"{error}\n{how_to_go_on(folder, error)}") from error
     summary = {
         "name": config.name,
         "kind": config.kind,
@@ -93,6 +104,18 @@ def _execute(config: AnyRun, folder: Path, listener: Listener) -> RunResult:
     }
     replace_text(folder / SUMMARY_FILE, json.dumps(summary, indent=2) + "\n")
     return RunResult(folder, summary)
+
+
+def with_absolute_models(config: C) -> C:
+    """Folders of models by their absolute paths: a worker may be another host's, with a working folder of its own."""
+    changed: dict[str, Any] = {}
+    for name, section in config:
+        if name in MODEL_KEYS and section is not None:
+            models = {
+                key: absolute(model) for key, model in section if key in MODEL_KEYS[name] and isinstance(model, str)
+            }
+            changed[name] = section.model_copy(update=models)
+    return config.model_copy(update=changed)
 
 
 def _prepare(config: AnyRun) -> Callable[[Scene], dict[str, Figures]]:
@@ -109,10 +132,15 @@ def _prepare(config: AnyRun) -> Callable[[Scene], dict[str, Figures]]:
             return lambda scene: {config.kind: run_stage(prepared, scene, config.kind)}
 
 
-def _how_to_go_on(folder: Path) -> str:
-    """What a failed run leaves: its newest checkpoint, and the command that goes on from it."""
+def how_to_go_on(folder: Path, error: RunFailed) -> str:
+    """What a failed run leaves: its newest checkpoint, and what goes on from it, where going on can help."""
     named = sorted(folder.glob("**/checkpoints/latest"), key=lambda path: path.stat().st_mtime)
     if not named:
         return f"no checkpoint had been made; what it printed is in {folder / 'logs'}"
     checkpoint = named[-1].parent / named[-1].read_text().strip()
+    if isinstance(error, NotFinite | ScoreError):
+        return (
+            f"the last checkpoint is {checkpoint}; resuming would do the same again: begin a new run with a lower "
+            f"learning_rate, or without the data that is named"
+        )
     return f"the last checkpoint is {checkpoint}; go on with: plumbob resume {folder}"

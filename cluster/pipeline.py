@@ -5,7 +5,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from cluster.evaluation import Figures, measure_policies, policy_figures, prepare_eval, write_samples
+from cluster.evaluation import Figures, answer_figures, measure_policies, policy_figures, prepare_eval, write_samples
 from cluster.files import Files, PreparedFiles
 from cluster.stages import Scene, prepare, run_stage
 from configs.schema import (
@@ -167,7 +167,8 @@ def run_pipeline(run: PipelineRun, prepared: PreparedFiles, scene: Scene) -> dic
         ("dpo", lambda inner: prepare(stages.dpo())(inner)),
         ("eval", lambda inner: _evaluate(stages.evaluation(), files, scene, inner)),
     ]
-    figures = {name: _once(name, body, scene) for name, body in todo}
+    figures: dict[str, Figures] = {"data": {"notes": list(files.notes)}} if files.notes else {}
+    figures |= {name: _once(name, body, scene) for name, body in todo}
     if files.noise_ceiling is not None:
         figures["reward"]["noise_ceiling"] = files.noise_ceiling
     policies = figures["eval"].pop("policies")
@@ -192,6 +193,8 @@ def _evaluate(run: EvalRun, files: Files, outer: Scene, inner: Scene) -> Figures
     assert run.policy is not None
     assert run.policy.baseline is not None
     data = prepare_eval(run)
+    for note in data.notes:
+        inner.listener.said("eval", note)
     scorer = inner.session.scorers(run.reward)
     policies = {name: resolve_model(str(outer.folder / name / "policy"), name) for name in ("ppo", "dpo")}
     measured = measure_policies(run, data, inner.session, scorer, policies, files.judge)
@@ -201,10 +204,9 @@ def _evaluate(run: EvalRun, files: Files, outer: Scene, inner: Scene) -> Figures
         {"sft": baseline} | {name: measured[name] for name in policies},
         run.evaluation.num_shown,
     )
-    sft: Figures = {"reward": float(baseline.scores.mean())}
-    if baseline.gold is not None:
-        sft["gold_score"] = float(baseline.gold.mean())
     return {
         "num_prompts": len(data.prompts),
-        "policies": {"sft": sft} | {name: policy_figures(measured[name], baseline) for name in policies},
+        "notes": list(data.notes),
+        "policies": {"sft": answer_figures(baseline)}
+        | {name: policy_figures(measured[name], baseline) for name in policies},
     }

@@ -13,7 +13,7 @@ import ray
 import torch
 
 from cluster.groups import LearnerGroup, SamplerGroup, ScorerGroup
-from cluster.health import Actor, Call, gather, wait_until
+from cluster.health import BOOT_TIMEOUT, Actor, Call, gather, settle, wait_until
 from cluster.placement import Capacity, Need, Plan
 from cluster.workers import LearnerWorker, RolloutWorker, ScorerWorker
 from configs.errors import UserError
@@ -25,6 +25,9 @@ from trainers.engine import Rank
 from trainers.metrics import Listener
 
 NAMESPACE = "plumbob"
+
+CLOSE_S = 5.0
+"""How long rollout workers have to end their engines; one that is busy or dead is killed all the same."""
 
 
 class Session:
@@ -54,7 +57,7 @@ class Session:
         """The learners of a run, its model loaded; processes that an earlier stage left are used again."""
         actors = self._learner_actors(run.learner)
         calls = [Call(actor, actor.handle.build.remote(run)) for actor in actors]
-        gather(calls, "loading the model", self._cluster.boot_timeout_s)
+        gather(calls, "loading the model", self._cluster.boot_timeout_s, BOOT_TIMEOUT)
         return LearnerGroup(actors, self._cluster.call_timeout_s)
 
     def samplers(self, spec: SamplerSpec, rollout: Rollout) -> SamplerGroup:
@@ -69,7 +72,7 @@ class Session:
             ]
             self._groups[key] = actors
             calls = [Call(a, a.handle.open.remote(named(spec, a.name))) for a in actors]
-            gather(calls, "starting its engine", self._cluster.boot_timeout_s)
+            gather(calls, "starting its engine", self._cluster.boot_timeout_s, BOOT_TIMEOUT)
         return SamplerGroup(self._groups[key], rollout.chunk_size, self._cluster.call_timeout_s)
 
     def scorers(self, scorer: Scorer) -> ScorerGroup:
@@ -87,7 +90,7 @@ class Session:
                 Call(a, a.handle.open.remote(scorer.model, scorer.batch_size, scorer.max_tokens, scorer.normalize))
                 for a in actors
             ]
-            gather(calls, "loading the reward model", self._cluster.boot_timeout_s)
+            gather(calls, "loading the reward model", self._cluster.boot_timeout_s, BOOT_TIMEOUT)
         return ScorerGroup(self._groups[key], scorer.batch_size * 4, self._cluster.call_timeout_s)
 
     def in_learner(self, settings: LearnerSettings, function: Callable[..., None], *arguments: Any) -> None:
@@ -110,10 +113,10 @@ class Session:
             for _ in range(settings.num_workers)
         ]
         bound = self._cluster.boot_timeout_s
-        (master,) = gather([Call(actors[0], actors[0].handle.free_address.remote())], "starting", bound)
+        (master,) = gather([Call(actors[0], actors[0].handle.free_address.remote())], "starting", bound, BOOT_TIMEOUT)
         ranks = [Rank(index, len(actors), master) for index in range(len(actors))]
         calls = [Call(a, a.handle.join.remote(rank)) for a, rank in zip(actors, ranks, strict=True)]
-        gather(calls, "joining the group of learners", bound)
+        gather(calls, "joining the group of learners", bound, BOOT_TIMEOUT)
         return actors
 
     def _start(self, role: str, create: Callable[[Path], Any]) -> Actor:
@@ -142,11 +145,15 @@ class Session:
 
     def _make_room(self, role: str) -> None:
         """End groups of the same role that are of another shape: what an earlier stage left and this one cannot use."""
-        for key in [key for key in self._groups if key[0] == role]:
+        # A copy: the groups of other roles are started by threads beside this one.
+        for key in [key for key in list(self._groups) if key[0] == role]:
             self._end(key)
 
     def _end(self, key: tuple[Any, ...]) -> None:
-        for actor in self._groups.pop(key):
+        actors = self._groups.pop(key)
+        if key[0] == "rollout":  # An engine has processes of its own, which outlive the death of the one that has them.
+            settle([actor.handle.close.remote() for actor in actors], CLOSE_S)
+        for actor in actors:
             with suppress(ValueError):
                 ray.kill(actor.handle)
 

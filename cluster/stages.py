@@ -13,8 +13,7 @@ from cluster.session import Session
 from configs.schema import DpoRun, PpoRun, PretrainEncoderRun, PretrainRun, RewardRun, SftRun
 from configs.sections import NewBert, NewLlama
 from data.fields import Render
-from data.prompts import chat_renderer
-from data.readers import no_chat
+from data.prompts import chat_renderer, plain_dialogue
 from models.encoder import load_encoder_tokenizer
 from models.source import load_tokenizer, resolve_model, served_rank
 from reward.bert import check_scorer
@@ -105,13 +104,17 @@ def _noted(notes: tuple[str, ...], body: Callable[[Scene, MetricsLog], Mapping[s
         for note in notes:
             scene.listener.said(scene.folder.name, note)
         with MetricsLog(scene.folder, scene.listener) as log:
-            return {**body(scene, log), "notes": list(notes)}
+            figures = body(scene, log)
+        found = figures.get("notes", [])
+        for note in found:
+            scene.listener.said(scene.folder.name, note)
+        return {**figures, "notes": [*notes, *found]}
 
     return run
 
 
 def _pretrain(run: PretrainRun) -> Prepared:
-    corpus = read_corpus(run.data, run.seed)
+    corpus = read_corpus(run)
     if isinstance(run.policy.model, str):
         source = resolve_model(run.policy.model, "policy.model")
         load_tokenizer(source, "policy.model", run.policy.trust_remote_code)
@@ -131,7 +134,7 @@ def _pretrain(run: PretrainRun) -> Prepared:
 
 
 def _pretrain_encoder(run: PretrainEncoderRun) -> Prepared:
-    corpus = read_corpus(run.data, run.seed)
+    corpus = read_corpus(run)
     if isinstance(run.reward.model, str):
         load_encoder_tokenizer(run.reward.model)
 
@@ -151,6 +154,7 @@ def _pretrain_encoder(run: PretrainEncoderRun) -> Prepared:
 def _reward(run: RewardRun) -> Prepared:
     data = prepare_reward(run, _renderer(run))
     calibration = prepare_calibration(run, data.train)
+    notes = data.notes if calibration is None else data.notes + calibration.notes
 
     def body(scene: Scene, log: MetricsLog) -> Mapping[str, Any]:
         model = run.reward.model
@@ -174,14 +178,14 @@ def _reward(run: RewardRun) -> Prepared:
             stored = calibrate_on_rollouts(rollouts, under, tokenizer, run.reward.max_tokens, learners, result)
         return {**figures, "calibration": asdict(stored)}
 
-    return _noted(data.notes, body)
+    return _noted(notes, body)
 
 
 def _renderer(run: RewardRun) -> Render:
-    """Chat messages in the pairs are written with the chat template of the policy to calibrate on, if there is one."""
+    """Chat messages in the pairs are written with the template of the policy to calibrate on, or else plainly."""
     calibration = run.calibration
     if calibration.policy is None:
-        return no_chat
+        return plain_dialogue
     source = resolve_model(calibration.policy, CALIBRATION_KEY)
     return chat_renderer(load_tokenizer(source, CALIBRATION_KEY, calibration.trust_remote_code))
 

@@ -120,6 +120,9 @@ class RolloutWorker:
     def serve_base(self) -> None:
         self._sampler.serve_base()
 
+    def close(self) -> None:
+        self._sampler.close()
+
 
 class ScorerWorker:
     """One reward model."""

@@ -207,6 +207,8 @@ class VllmEngine(Section):
     kind: Literal["vllm"] = "vllm"
     kv_cache_gib: PositiveFloat = 0.5
     """Of an engine on a CPU. On a GPU vLLM takes what the GPU's memory has left."""
+    gpu_memory_fraction: Annotated[float, Field(gt=0, le=1)] = 0.9
+    """Of one GPU's memory, what the engine takes; less where roles share a GPU. On a CPU `kv_cache_gib` counts."""
     max_num_seqs: PositiveInt = 128
     enforce_eager: bool = True
 

@@ -63,6 +63,7 @@ _COLUMNS: tuple[tuple[str, Callable[[Stage], str]], ...] = (
     ("gold gain 95%", lambda stage: interval(stage.get("gold_gain_ci95"), number)),
     ("reward", lambda stage: number(stage.get("reward"))),
     ("win rate", _win_rate),
+    ("answer tokens", lambda stage: number(stage.get("answer_tokens"))),
     ("KL", lambda stage: number(stage.get("kl"))),
     ("sampler gap", lambda stage: number(stage.get("max_sampler_gap"))),
     ("time", lambda stage: duration(stage.get("seconds"))),
@@ -77,8 +78,9 @@ def stage_figures(stage: Stage) -> dict[str, str]:
 
 
 def summary_table(summary: Mapping[str, Any]) -> list[list[str]]:
-    """A heading and one row per stage; a column that no stage has is left out."""
-    rows = {name: stage_figures(stage) for name, stage in summary.get("stages", {}).items()}
+    """A heading and one row per stage; a column that no stage has, and a stage without figures, are left out."""
+    stages = {name: stage_figures(stage) for name, stage in summary.get("stages", {}).items()}
+    rows = {name: row for name, row in stages.items() if row}
     titles = [title for title, _ in _COLUMNS if any(title in row for row in rows.values())]
     return [["stage", *titles], *([name, *(row.get(title, "") for title in titles)] for name, row in rows.items())]
 

@@ -56,7 +56,7 @@ def write_report(run_dir: Path) -> Path:
         _summary_section(summary),
         _samples_section(_read_samples(run_dir / SAMPLES_FILE)),
         *[_stage_section(records) for records in stages],
-        _notes_section(summary.get("notes", [])),
+        _notes_section(summary.get("stages", {})),
         _settings_section(resolved),
     ]
     page = (
@@ -173,8 +173,9 @@ def _phases(records: Sequence[StepRecord]) -> str:
     return f'<h3>Seconds per phase</h3><div class="bar">{bars}</div><p class="dim">{escape(" · ".join(words))}</p>'
 
 
-def _notes_section(notes: Sequence[object]) -> str:
-    items = "".join(f"<li>{escape(str(note))}</li>" for note in notes)
+def _notes_section(stages: Mapping[str, Mapping[str, Any]]) -> str:
+    notes = [f"{name}: {note}" for name, stage in stages.items() for note in stage.get("notes", [])]
+    items = "".join(f"<li>{escape(note)}</li>" for note in notes)
     return f"<h2>Notes</h2><ul>{items}</ul>" if items else ""
 
 

@@ -1,5 +1,6 @@
 """What a tokenizer and a context window must have before a run starts."""
 
+from collections.abc import Mapping
 from typing import Protocol
 
 from configs.errors import UserError
@@ -37,6 +38,20 @@ def check_sequences(longest: int, max_positions: int, keys: str) -> None:
             f"the longest training sequence has {longest} tokens and the model has {max_positions} positions: "
             f"lower {keys}, together at most {max_positions}"
         )
+
+
+def check_limits(limits: Mapping[str, int], max_positions: int, model: str) -> None:
+    """Refuse settings that together ask for more positions than the model has.
+
+    Args:
+        limits: dotted keys -> tokens.
+        model: the setting that names it or its size, for people.
+    """
+    total = sum(limits.values())
+    if total > max_positions:
+        asked = " + ".join(f"{key}={tokens}" for key, tokens in limits.items())
+        together = f"{asked} = {total} tokens" if len(limits) > 1 else f"{asked} tokens"
+        raise UserError(f"{together} do not fit the {max_positions} positions of {model}: lower them to fit")
 
 
 def check_context(

@@ -10,10 +10,12 @@ from jinja2 import TemplateError
 from numpy.typing import NDArray
 
 from configs.errors import UserError
-from data.fields import Message, Render, RowError
+from data.fields import ASSISTANT_TURN, HUMAN_TURN, Message, Render, RowError
 from data.order import endless_order
 from data.records import Prompt
 from data.tokens import Encoded, Tokenizer, TooLong, encode_prompt_ids, keep_fitting
+
+TURNS = {"user": HUMAN_TURN, "assistant": ASSISTANT_TURN}
 
 
 @dataclass(frozen=True)
@@ -52,6 +54,15 @@ def chat_renderer(tokenizer: Tokenizer) -> Render:
             raise RowError(f"the tokenizer's chat template refuses the messages: {error}") from error
 
     return render
+
+
+def plain_dialogue(messages: list[Message]) -> str:
+    """Chat messages -> prompt text where no tokenizer with a chat template is at hand: a transcript as in hh-rlhf.
+
+    "\\n\\nHuman: Hi\\n\\nAssistant:", opened for the assistant's answer; other roles stand under their own name.
+    """
+    turns = [(TURNS.get(message["role"], f"\n\n{message['role'].capitalize()}:"), message) for message in messages]
+    return "".join(f"{turn} {message['content']}" for turn, message in turns) + ASSISTANT_TURN
 
 
 def encode_prompts(tokenizer: Tokenizer, prompts: Sequence[Prompt], max_prompt_tokens: int) -> Encoded[EncodedPrompt]:

@@ -52,9 +52,13 @@ class Read(Generic[T]):
     notes: tuple[str, ...]
 
 
-def read_texts(path: str, rules: DataRules) -> Read[str]:
+def no_chat(messages: list[Message]) -> str:
+    raise UserError("chat messages are not plain text: expected a field 'text', or a prompt and an answer as text")
+
+
+def read_texts(path: str, rules: DataRules, render: Render = no_chat) -> Read[str]:
     """Documents for pre-training: `text`, or a prompt with its answer. UserError as for the other readers."""
-    return _read(path, rules, lambda fields: text_of(fields, no_chat), lambda text: (text,))
+    return _read(path, rules, lambda fields: text_of(fields, render), lambda text: (text,))
 
 
 def read_demonstrations(path: str, rules: DataRules, render: Render) -> Read[Demonstration]:
@@ -100,10 +104,6 @@ def read_prompts(path: str, rules: DataRules, render: Render) -> Read[Prompt]:
         is_repeated,
         "dropped, because their prompt stands in an earlier row",
     )
-
-
-def no_chat(messages: list[Message]) -> str:
-    raise UserError("chat messages are not plain text: expected a field 'text', or a prompt and an answer as text")
 
 
 @dataclass

@@ -139,32 +139,26 @@ def encode_prompt_ids(tokenizer: Tokenizer, prompts: Sequence[str]) -> list[NDAr
     ]
 
 
-def encode_answer(
-    tokenizer: Tokenizer, prompt: str, answer: str, max_prompt_tokens: int, max_answer_tokens: int
-) -> TokenSequence | TooLong:
-    """Prompt, answer and EOS; the loss is on the answer and the EOS, which counts as one of the answer's tokens."""
-    prompt_ids, answer_ids = encode_prompt_ids(tokenizer, [prompt])[0], _answer_ids(tokenizer, [answer])[0]
-    fitted = _joined(prompt_ids, [answer_ids], max_prompt_tokens, max_answer_tokens)
-    return fitted if isinstance(fitted, TooLong) else fitted[0]
-
-
 def encode_demonstrations(
-    tokenizer: Tokenizer, records: Sequence[Demonstration], rules: DataRules
+    tokenizer: Tokenizer, records: Sequence[Demonstration], rules: DataRules, required: bool = True
 ) -> Encoded[TokenSequence]:
-    """Every demonstration that fits `rules.max_prompt_tokens` and `rules.max_answer_tokens`. UserError if none does."""
+    """Prompt, answer and EOS of every demonstration that fits the rules' limits; the loss is on answer and EOS.
+
+    The EOS counts as one of the answer's tokens. UserError if `required` and none fits.
+    """
     prompts = encode_prompt_ids(tokenizer, [record.prompt for record in records])
     answers = _answer_ids(tokenizer, [record.answer for record in records])
     encoded: list[TokenSequence | TooLong] = []
     for prompt, answer in zip(prompts, answers, strict=True):
         fitted = _joined(prompt, [answer], rules.max_prompt_tokens, rules.max_answer_tokens)
         encoded.append(fitted if isinstance(fitted, TooLong) else fitted[0])
-    return keep_fitting(encoded, "demonstrations", rules.max_prompt_tokens, rules.max_answer_tokens)
+    return keep_fitting(encoded, "demonstrations", rules.max_prompt_tokens, rules.max_answer_tokens, required)
 
 
 def encode_pairs(
-    tokenizer: Tokenizer, records: Sequence[PreferencePair], rules: DataRules
+    tokenizer: Tokenizer, records: Sequence[PreferencePair], rules: DataRules, required: bool = True
 ) -> Encoded[tuple[TokenSequence, TokenSequence]]:
-    """(chosen, rejected) of every pair of which both fit. UserError if none does."""
+    """(chosen, rejected) of every pair of which both fit. UserError if `required` and none does."""
     prompts = encode_prompt_ids(tokenizer, [record.prompt for record in records])
     chosen = _answer_ids(tokenizer, [record.chosen for record in records])
     rejected = _answer_ids(tokenizer, [record.rejected for record in records])
@@ -172,13 +166,17 @@ def encode_pairs(
     for prompt, good, bad in zip(prompts, chosen, rejected, strict=True):
         fitted = _joined(prompt, [good, bad], rules.max_prompt_tokens, rules.max_answer_tokens)
         encoded.append(fitted if isinstance(fitted, TooLong) else (fitted[0], fitted[1]))
-    return keep_fitting(encoded, "pairs", rules.max_prompt_tokens, rules.max_answer_tokens)
+    return keep_fitting(encoded, "pairs", rules.max_prompt_tokens, rules.max_answer_tokens, required)
 
 
 def keep_fitting(
-    encoded: Sequence[T | TooLong], what: str, max_prompt_tokens: int, max_answer_tokens: int | None = None
+    encoded: Sequence[T | TooLong],
+    what: str,
+    max_prompt_tokens: int,
+    max_answer_tokens: int | None = None,
+    required: bool = True,
 ) -> Encoded[T]:
-    """Leave out what is too long, and say how many and against which limit. UserError when nothing is left."""
+    """Leave out what is too long, and say how many against which limit. UserError if `required` and nothing is left."""
     long = [item for item in encoded if isinstance(item, TooLong)]
     limits = {
         "prompt": f"their prompt is longer than data.max_prompt_tokens={max_prompt_tokens}",
@@ -191,7 +189,7 @@ def keep_fitting(
         if found
     )
     records = tuple(item for item in encoded if not isinstance(item, TooLong))
-    if not records:
+    if required and not records:
         raise UserError(f"no {what} are left to use: raise the limit or give shorter ones. {' '.join(notes)}".rstrip())
     return Encoded(records, len(encoded), len(lengths["prompt"]), len(lengths["answer"]), notes)
 

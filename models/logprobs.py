@@ -1,4 +1,4 @@
-"""Log-probabilities and entropies of tokens from a causal model's logits: pure tensors."""
+"""Log-probabilities of tokens from a causal model's logits: pure tensors."""
 
 from typing import Any
 
@@ -18,7 +18,8 @@ def token_logprobs(logits: Tensor, input_ids: Tensor, temperature: float) -> Ten
         input_ids: int64 [B, T].
         temperature: above 0.
     """
-    _check_temperature(temperature)
+    if not temperature > 0:
+        raise ValueError(f"temperature must be above 0, not {temperature}")
     if logits.shape[:2] != input_ids.shape:
         raise ValueError(f"logits are for {tuple(logits.shape[:2])} tokens, input_ids for {tuple(input_ids.shape)}")
     predicted: Tensor = _TokenLogprobs.apply(logits, input_ids, temperature)
@@ -28,24 +29,6 @@ def token_logprobs(logits: Tensor, input_ids: Tensor, temperature: float) -> Ten
 def sequence_logprobs(logprobs: Tensor, mask: Tensor) -> Tensor:
     """Summed log-probability of the masked tokens of each row: [B, T] and bool [B, T] -> [B]."""
     return torch.where(mask, logprobs, 0.0).sum(dim=1)
-
-
-@torch.no_grad()
-def token_entropies(logits: Tensor, temperature: float) -> Tensor:
-    """Entropy in nats of the distribution that each token was drawn from, [B, T] float32; column 0 is 0.
-
-    A statistic, without a gradient. `logits` [B, T, V] as in `token_logprobs`.
-    """
-    _check_temperature(temperature)
-    entropies = torch.zeros(logits.shape[:2], dtype=torch.float32, device=logits.device)
-    for row in range(logits.shape[0]):
-        entropies[row, 1:] = torch.special.entr(_probabilities(logits[row, :-1], temperature)).sum(dim=-1)
-    return entropies
-
-
-def _check_temperature(temperature: float) -> None:
-    if not temperature > 0:
-        raise ValueError(f"temperature must be above 0, not {temperature}")
 
 
 def _probabilities(logits: Tensor, temperature: float) -> Tensor:

@@ -1,7 +1,9 @@
 """Every fine-tuning method, named once: how adapters are put on a base and read back."""
 
 import json
+import re
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +28,11 @@ def lora_config(tuning: LoraTuning, base: str) -> LoraConfig:
     )
 
 
+def without_dropout(config: PeftConfig) -> PeftConfig:
+    assert isinstance(config, LoraConfig), "every adapter here is a LoRA"
+    return replace(config, lora_dropout=0.0)
+
+
 def add_adapters(base: nn.Module, config: PeftConfig, names: tuple[str, ...]) -> PeftModel:
     """Put one freshly initialised adapter per name on `base`; the base's own parameters are frozen."""
     model = get_peft_model(base, config, adapter_name=names[0])
@@ -47,7 +54,7 @@ def copy_into(model: PeftModel, folder: Path, names: tuple[str, ...]) -> None:
     saved = dict(load_adapter(folder).tensors)
     for name in names:
         result = set_peft_model_state_dict(model, dict(saved), adapter_name=name)
-        missing = [key for key in result.missing_keys if f".{name}." in key]
+        missing = [key for key in result.missing_keys if is_adapter_parameter(key, name)]
         if missing or result.unexpected_keys:
             raise ValueError(
                 f"{folder}: does not fit the model: missing {missing}, unexpected {result.unexpected_keys}"
@@ -71,7 +78,8 @@ def tuned_layers(model: nn.Module) -> list[BaseTunerLayer]:
 
 
 def is_adapter_parameter(name: str, adapter: str) -> bool:
-    return f".{adapter}." in name
+    """Whether PEFT made the parameter for this adapter; a module of the base may have the adapter's name."""
+    return re.search(rf"\.(lora_\w+|modules_to_save)\.{re.escape(adapter)}(\.|$)", name) is not None
 
 
 def adapter_tensors(model: PeftModel, adapter: str, full: Mapping[str, Tensor]) -> dict[str, Tensor]:

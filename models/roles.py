@@ -8,7 +8,7 @@ from torch import nn
 from configs.errors import UserError
 from configs.sections import Dtype, LoraTuning
 from models.adapters import Role
-from models.peft import add_adapters, config_of, copy_into, is_adapter_parameter, lora_config
+from models.peft import add_adapters, config_of, copy_into, is_adapter_parameter, lora_config, without_dropout
 from models.policy import PolicyModel, new_value_head
 from models.source import ModelSource, load_causal_lm
 
@@ -37,13 +37,27 @@ def adapted_policy(
     From a full model, the policy is a new adapter, which changes nothing before the first update, and the reference is
     the base with adapters off. From an adapter, the policy begins as its copy and the reference is a frozen copy beside
     it; rank, scale and targets are then that adapter's. The critic is an adapter of its own with a linear head.
+
+    A policy with a reference has no dropout, neither the base's nor the adapters': the log-probs that an update is
+    compared with are made without, and would differ from it before it began.
+
+    Raises:
+        UserError: the model cannot be loaded, or `tuning` asks for dropout beside a reference.
     """
-    base = load_causal_lm(source, KEY, dtype, trust_remote_code)
+    has_reference = "reference" in roles
+    if has_reference and tuning.dropout:
+        raise UserError(
+            f"policy.tuning.dropout={tuning.dropout:g}: PPO and DPO compare the policy with log-probs made without "
+            f"dropout; set policy.tuning.dropout=0"
+        )
+    base = load_causal_lm(source, KEY, dtype, trust_remote_code, with_dropout=not has_reference)
     hidden_size = base.config.get_text_config().hidden_size
     named: dict[Role, str | None] = {role: role for role in roles}
-    if source.adapter is None and "reference" in named:
+    if source.adapter is None and has_reference:
         named["reference"] = None
     config = lora_config(tuning, source.base) if source.adapter is None else config_of(source.adapter)
+    if has_reference:
+        config = without_dropout(config)
     torch.manual_seed(seed)
     model = add_adapters(base, config, tuple(name for name in named.values() if name is not None))
     if source.adapter is not None:

@@ -4,7 +4,7 @@ import importlib.util
 import json
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from safetensors import SafetensorError
@@ -12,10 +12,13 @@ from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
 from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
 
 from configs.errors import UserError
-from configs.sections import EvaluatedPolicy, LoraTuning
+from configs.sections import Dtype, EvaluatedPolicy, LoraTuning, SamplerEngine, VllmEngine
 from models.adapters import CONFIG_FILE, WEIGHTS_FILE
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
+
+CONTEXT_NAMES = ("max_position_embeddings", "n_positions", "max_sequence_length", "max_seq_len", "seq_length", "n_ctx")
+"""What model configs call the number of positions."""
 
 PACKAGE_PREFIX = "package:"
 TOKENIZER_FILES = ("tokenizer_config.json", "tokenizer.json", "chat_template.jinja")
@@ -66,7 +69,7 @@ def resolve_model(model: str, key: str) -> ModelSource:
     """Find out what `model` is; `key` is the setting to name in an error.
 
     Raises:
-        UserError: the folder is missing, or holds neither a model nor an adapter.
+        UserError: the folder is missing, holds neither a model nor an adapter, or an adapter that is no LoRA.
     """
     model = located(model, key)
     folder = Path(model).expanduser()
@@ -76,7 +79,13 @@ def resolve_model(model: str, key: str) -> ModelSource:
             raise UserError(f"{key}={model}: no such folder")
         return ModelSource(model, None)
     if (folder / CONFIG_FILE).exists():
-        base = _read_adapter_config(folder).get("base_model_name_or_path")
+        config = _read_adapter_config(folder)
+        if config.get("peft_type") != "LORA" or not isinstance(config.get("r"), int):
+            raise UserError(
+                f"{key}={model}: is an adapter of peft_type {config.get('peft_type')}, and only LORA can be gone on "
+                f"with; merge it into its base first (peft's merge_and_unload) and give the result"
+            )
+        base = config.get("base_model_name_or_path")
         if not base:
             raise UserError(
                 f"{folder / CONFIG_FILE}: base_model_name_or_path is missing; write the base model's folder there"
@@ -106,8 +115,19 @@ def load_config(source: ModelSource, key: str, trust_remote_code: bool) -> Any:
 
 
 def context_tokens(source: ModelSource, key: str, trust_remote_code: bool) -> int:
-    """Positions that the model has for a prompt and its answer together."""
-    return int(load_config(source, key, trust_remote_code).get_text_config().max_position_embeddings)
+    """Positions that the model has for a prompt and its answer together.
+
+    Raises:
+        UserError: its config does not say.
+    """
+    config = load_config(source, key, trust_remote_code).get_text_config()
+    found = next((value for name in CONTEXT_NAMES if isinstance(value := getattr(config, name, None), int)), None)
+    if found is None:
+        raise UserError(
+            f"{key}={source.base}: its config.json does not say how many positions the model has; write "
+            f'"max_position_embeddings": N into it'
+        )
+    return found
 
 
 def check_causal_lm(config: Any, key: str, source: ModelSource) -> None:
@@ -142,18 +162,30 @@ def load_tokenizer(source: ModelSource, key: str, trust_remote_code: bool) -> An
 
 
 def load_causal_lm(
-    source: ModelSource, key: str, dtype: Literal["float32", "bfloat16"], trust_remote_code: bool
+    source: ModelSource, key: str, dtype: Dtype, trust_remote_code: bool, with_dropout: bool = True
 ) -> Any:
     """The base model, without its adapter. Only safetensors are read.
+
+    Args:
+        with_dropout: False switches off, in training too, what dropout its config asks for.
 
     Raises:
         UserError: it cannot be loaded, or is no causal language model.
     """
     config = load_config(source, key, trust_remote_code)
     check_causal_lm(config, key, source)
+    if not with_dropout:
+        for part in (config, config.get_text_config()):
+            rates = [name for name, value in vars(part).items() if "drop" in name and isinstance(value, float)]
+            for name in rates:
+                setattr(part, name, 0.0)
     try:
         return AutoModelForCausalLM.from_pretrained(
-            source.base, dtype=DTYPES[dtype], trust_remote_code=trust_remote_code, use_safetensors=True
+            source.base,
+            config=config,
+            dtype=DTYPES[dtype],
+            trust_remote_code=trust_remote_code,
+            use_safetensors=True,
         )
     except (OSError, ValueError, SafetensorError) as error:
         raise UserError(f"{key}={source.base}: the weights cannot be loaded: {first_line(error)}") from error
@@ -169,7 +201,8 @@ def first_line(error: BaseException) -> str:
 
 def absolute(base: str) -> str:
     """A folder by its absolute path, a hub name as it is."""
-    return str(Path(base).resolve()) if Path(base).is_dir() else base
+    folder = Path(base).expanduser()
+    return str(folder.resolve()) if folder.is_dir() else base
 
 
 def baseline_source(policy: EvaluatedPolicy) -> ModelSource:
@@ -177,6 +210,22 @@ def baseline_source(policy: EvaluatedPolicy) -> ModelSource:
     if policy.baseline is not None:
         return resolve_model(policy.baseline, "policy.baseline")
     return ModelSource(resolve_model(policy.model, "policy.model").base, None)
+
+
+def check_servable(source: ModelSource, key: str, engine: SamplerEngine) -> None:
+    """Raises UserError when the adapter has more parts than can be switched by role and loaded by the sampler."""
+    if source.adapter is None:
+        return
+    config = _read_adapter_config(source.adapter)
+    refused = ("modules_to_save", "use_dora", "lora_bias") if isinstance(engine, VllmEngine) else ("modules_to_save",)
+    extras = [name for name in refused if config.get(name)]
+    if config.get("bias", "none") != "none":
+        extras.append("bias")
+    if extras:
+        raise UserError(
+            f"{key}={source.adapter}: the adapter was trained with {', '.join(extras)}, which cannot be served; merge "
+            f"it into its base first (peft's merge_and_unload) and give the result"
+        )
 
 
 def served_rank(source: ModelSource, tuning: LoraTuning) -> int:

@@ -250,8 +250,8 @@ class BertScorer:
         if broken:
             prompt, response = pairs[broken[0]]
             raise ScoreError(
-                f"the reward model's score is not finite for {len(broken)} of {len(raw)} answers; the first is row "
-                f"{broken[0]}: {response[:80]!r} to ...{prompt[-80:]!r}",
+                f"the reward model's score is not finite for {len(broken)} answers; the first is {response[:80]!r} to "
+                f"...{prompt[-80:]!r}",
                 broken,
             )
         return raw

@@ -14,7 +14,7 @@ from configs.errors import UserError
 from models.adapters import Adapter
 from models.peft import activate
 from models.serving import put_adapter, read_adapter, take_adapter_off
-from models.source import ModelSource, load_causal_lm
+from models.source import ModelSource, context_tokens, load_causal_lm
 from rollout.proof import PublishError, PublishProof, judge, max_difference
 from rollout.records import Rollout, SampleRequest
 from rollout.sampler import BASE_VERSION, Answer, SamplerSpec, answer_limit, policy_tokenizer, stop_token_ids
@@ -49,11 +49,12 @@ class TransformersSampler:
         torch.set_num_threads(spec.num_threads)
         self._spec = spec
         self._device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-        model = load_causal_lm(ModelSource(spec.model, None), "policy.model", spec.dtype, spec.trust_remote_code)
+        source = ModelSource(spec.model, None)
+        model = load_causal_lm(source, "policy.model", spec.dtype, spec.trust_remote_code)
         self._model: Any = model.to(self._device).eval()
         self._tokenizer = policy_tokenizer(spec)
         self._stop_ids = stop_token_ids(spec, self._tokenizer)
-        self._context = spec.max_model_len or int(model.config.max_position_embeddings)
+        self._context = spec.max_model_len or context_tokens(source, "policy.model", spec.trust_remote_code)
         self._queue: deque[Answer] = deque()
         self._batch: _Batch | None = None
         self._version = BASE_VERSION

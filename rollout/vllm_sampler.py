@@ -242,7 +242,7 @@ def _boot(spec: SamplerSpec, settings: VllmEngine) -> Any:
         # A prompt in chunks rewinds the request's generator, which a CPU generator cannot.
         arguments |= {"enable_chunked_prefill": False, "kv_cache_memory_bytes": int(settings.kv_cache_gib * 2**30)}
     else:
-        arguments |= {"enable_sleep_mode": True}
+        arguments |= {"enable_sleep_mode": True, "gpu_memory_utilization": settings.gpu_memory_fraction}
     try:
         return LLMEngine.from_engine_args(EngineArgs(**arguments))
     except (ValueError, NotImplementedError) as error:

@@ -154,7 +154,6 @@ def ragged_experience(return_scale: float = 1.0) -> Experience:
         attention_mask=attention,
         action_mask=actions,
         old_logprobs=torch.where(actions, -3.7, 0.0),
-        ref_logprobs=torch.where(actions, -3.7, 0.0),
         values=draw(),
         advantages=draw(),
         returns=draw() * return_scale,

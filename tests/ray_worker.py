@@ -6,6 +6,7 @@ from pathlib import Path
 
 from cluster.health import LOG_LINES
 from configs.errors import UserError
+from reward.scorer import ScoreError
 from trainers.errors import NotFinite
 
 TIMEOUT_S = 120.0
@@ -38,6 +39,13 @@ class Worker:
         if kind == "run":
             raise NotFinite("the policy's loss is nan", (4, 7))
         raise KeyError("something unforeseen")
+
+    def score(self, chunk: list[float]) -> list[float]:
+        """As a reward model of these numbers, which refuses those below 0."""
+        broken = tuple(row for row, number in enumerate(chunk) if number < 0)
+        if broken:
+            raise ScoreError("a score is not finite", broken)
+        return chunk
 
     def die(self) -> None:
         self._log.write_text("".join(f"line {number}\n" for number in range(LOG_LINES + 5)))

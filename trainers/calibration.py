@@ -23,10 +23,11 @@ KEY = "calibration.policy"
 
 @dataclass(frozen=True)
 class CalibrationPolicy:
-    """The policy whose answers are to score mean 0, and the prompts that it is asked."""
+    """The policy whose answers are to score mean 0, the prompts that it is asked, and notes about those left out."""
 
     source: ModelSource
     prompts: tuple[EncodedPrompt, ...]
+    notes: tuple[str, ...]
 
 
 def prepare_calibration(run: RewardRun, pairs: Sequence[PreferencePair]) -> CalibrationPolicy | None:
@@ -42,7 +43,8 @@ def prepare_calibration(run: RewardRun, pairs: Sequence[PreferencePair]) -> Cali
     distinct = list(dict.fromkeys(pair.prompt for pair in pairs))
     encoded = encode_prompts(tokenizer, [make_prompt(text) for text in distinct], run.data.max_prompt_tokens)
     order = np.random.default_rng(run.seed).permutation(len(encoded.records))[: run.calibration.num_prompts]
-    return CalibrationPolicy(source, tuple(encoded.records[place] for place in order))
+    notes = tuple(f"calibration: {note}" for note in encoded.notes)
+    return CalibrationPolicy(source, tuple(encoded.records[place] for place in order), notes)
 
 
 def calibrate_on_rollouts(

@@ -111,7 +111,7 @@ def prepare_dpo(run: DpoRun) -> DpoInput:
         run.seed,
     )
     train = encode_pairs(tokenizer, split.train, data)
-    heldout = encode_pairs(tokenizer, split.heldout, data)
+    heldout = encode_pairs(tokenizer, split.heldout, data, required=False)
     longest = max(len(side.ids) for pair in (*train.records, *heldout.records) for side in pair)
     check_sequences(longest, context_tokens(source, "policy.model", policy.trust_remote_code), LENGTH_KEYS)
     return DpoInput(train.records, heldout.records, tokenizer.pad_token_id, split.notes + train.notes + heldout.notes)

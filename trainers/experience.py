@@ -79,7 +79,6 @@ class Experience:
     attention_mask: Tensor
     action_mask: Tensor
     old_logprobs: Tensor
-    ref_logprobs: Tensor
     values: Tensor
     advantages: Tensor
     returns: Tensor
@@ -197,9 +196,8 @@ def make_experience(
     ref_logprobs = torch.where(mask, evaluated.ref_logprobs.float(), 0.0)
     values = torch.where(mask, evaluated.values.float(), 0.0)
 
-    rewards = token_rewards(
-        kl_estimate(logprobs, ref_logprobs, "k1"), final_rewards(scores, trajectories, ppo), mask, kl_coefficient
-    )
+    kl = kl_estimate(logprobs, ref_logprobs, "k1")
+    rewards = token_rewards(kl, final_rewards(scores, trajectories, ppo), mask, kl_coefficient)
     advantages, returns = gae(rewards, values, mask, ppo.gamma, ppo.gae_lambda)
     weights = mask.float()
     if ppo.importance_cap is not None:
@@ -209,13 +207,12 @@ def make_experience(
         attention_mask=trajectories.attention_mask,
         action_mask=mask,
         old_logprobs=logprobs,
-        ref_logprobs=ref_logprobs,
         values=values,
         advantages=whiten(advantages, mask) if ppo.whiten_advantages else advantages,
         returns=returns,
         importance_weights=weights,
     )
-    return experience, _stats(trajectories, scores, experience, rewards, ppo.importance_cap)
+    return experience, _stats(trajectories, scores, experience, kl, rewards, ppo.importance_cap)
 
 
 def final_rewards(scores: Tensor, trajectories: Trajectories, ppo: Ppo) -> Tensor:
@@ -272,12 +269,16 @@ def _rows(flags: Tensor) -> str:
 
 
 def _stats(
-    trajectories: Trajectories, scores: Tensor, experience: Experience, rewards: Tensor, importance_cap: float | None
+    trajectories: Trajectories,
+    scores: Tensor,
+    experience: Experience,
+    kl: Tensor,
+    rewards: Tensor,
+    importance_cap: float | None,
 ) -> ExperienceStats:
     mask = experience.action_mask
     answered = mask.any(dim=1)
     gap = torch.where(mask, experience.old_logprobs - trajectories.sampler_logprobs, 0.0).abs()
-    kl = kl_estimate(experience.old_logprobs, experience.ref_logprobs, "k1").sum(dim=1)
     truncated = torch.zeros_like(mask) if importance_cap is None else experience.importance_weights >= importance_cap
     spread = masked_variance(experience.returns, mask).item()
     error = masked_variance(experience.returns - experience.values, mask).item()
@@ -287,7 +288,7 @@ def _stats(
         num_tokens=int(mask.sum()),
         score_mean=masked_mean(scores, answered).item(),
         score_std=masked_variance(scores.float(), answered).sqrt().item(),
-        kl_mean=masked_mean(kl, answered).item(),
+        kl_mean=masked_mean(kl.sum(dim=1), answered).item(),
         return_mean=masked_mean(rewards.sum(dim=1), answered).item(),
         missing_eos_share=masked_mean(~trajectories.ends_with_eos, answered).item(),
         answer_tokens_mean=masked_mean(mask.sum(dim=1), answered).item(),

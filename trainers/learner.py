@@ -68,7 +68,6 @@ class Learner:
         return UpdateResult(
             {name: sum(values) / num_steps for name, values in shares.items()},
             {name: sum(values) / num_steps for name, values in norms.items()},
-            num_steps,
         )
 
     def evaluate(self, batch: Batch) -> dict[str, float]:
@@ -114,16 +113,26 @@ class Learner:
     # ---------------------------------------------------------------------------------------------------------- forward
 
     def forward(self, *inputs: Any) -> Tensor:
+        """The forward that is trained: in `autocast` where the settings say so."""
         with torch.autocast(self.engine.device.type, torch.bfloat16, enabled=self.settings.autocast):
-            return self.engine.forward(*(x.to(self.engine.device) if isinstance(x, Tensor) else x for x in inputs))
+            return self.plain_forward(*inputs)
+
+    def plain_forward(self, *inputs: Any) -> Tensor:
+        """The forward in the weights' own precision: as whoever loads the result makes it."""
+        return self.engine.forward(*(x.to(self.engine.device) if isinstance(x, Tensor) else x for x in inputs))
 
     def compute(self, batch: B, role: Role | None, function: Callable[[Any, B], Tensor]) -> NDArray[np.float32]:
-        """`function` of this rank's rows [n, ...], in one role, without gradients and without dropout. Collective."""
+        """`function` of this rank's rows [n, ...], in one role, without gradients and without dropout. Collective.
+
+        What an update will be compared with is in the update's precision. What is compared with answers from elsewhere
+        is not: a reward model's calibration (no role), and the baseline of an evaluation (nothing is trained).
+        """
+        forward = self.forward if role is not None and self.passes else self.plain_forward
         self.model.eval()
         mine = self.rows_of_rank(batch.num_rows)
         portions = self.portions(batch.lengths[mine])
         with torch.no_grad(), self._acting(role):
-            parts = [function(self.forward, batch.rows(mine[places])).float().cpu().numpy() for places in portions]
+            parts = [function(forward, batch.rows(mine[places])).float().cpu().numpy() for places in portions]
         result = np.empty((len(mine), *parts[0].shape[1:]), dtype=np.float32)
         result[np.concatenate(portions)] = np.concatenate(parts)
         return result

@@ -74,12 +74,10 @@ class UpdateResult:
     Attributes:
         shares: name -> this rank's share of the mean over the batch: summed over ranks it is the mean.
         gradient_norms: group -> norm before clipping, averaged over optimizer steps; the same on every rank.
-        num_optimizer_steps: how many were taken.
     """
 
     shares: Mapping[str, float]
     gradient_norms: Mapping[str, float]
-    num_optimizer_steps: int
 
 
 def add_shares(shares: dict[str, float], sums: LossSum, count: float) -> None:

@@ -19,13 +19,11 @@ class PolicyLoss(NamedTuple):
 
     loss: the clipped surrogate, to be minimised.
     num_clipped: tokens whose ratio is clipped, so that they push no further.
-    num_dual_clipped: tokens with a negative advantage held at `dual_clip`.
     kl: KL(pi_old || pi), the k3 estimate: how far the update has moved.
     """
 
     loss: Tensor
     num_clipped: Tensor
-    num_dual_clipped: Tensor
     kl: Tensor
 
 
@@ -52,17 +50,13 @@ def ppo_policy_loss(
     plain = ratio * advantages
     clipped = ratio.clamp(1 - clip_range, 1 + clip_range) * advantages
     surrogate = torch.minimum(plain, clipped)
-    is_dual_clipped = torch.zeros_like(action_mask)
     if dual_clip is not None:
-        floor = dual_clip * advantages
-        is_dual_clipped = (advantages < 0) & (surrogate < floor)
-        surrogate = torch.where(is_dual_clipped, floor, surrogate)
+        surrogate = torch.where(advantages < 0, torch.maximum(surrogate, dual_clip * advantages), surrogate)
     if importance_weights is not None:
         surrogate = surrogate * torch.where(action_mask, importance_weights, 0.0)
     return PolicyLoss(
         loss=-surrogate.sum(),
         num_clipped=(clipped < plain).sum().detach(),
-        num_dual_clipped=is_dual_clipped.sum(),
         kl=kl_estimate(torch.zeros_like(log_ratio), log_ratio.detach(), "k3").sum(),
     )
 

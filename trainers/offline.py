@@ -59,13 +59,14 @@ def run_epochs(stage: OfflineStage[Any], learners: Learners, folder: Path, log: 
         scale = learning_rate_scale(stage.settings, step, num_steps)
         with phases.phase("learn"):
             metrics = update_naming_records(learners, batch, UpdatePlan(len(index), 1, scale, stage.seed + step), index)
-        if (step + 1) % stage.settings.save_every == 0 or step + 1 == num_steps:
-            with phases.phase("save"):
-                checkpoints.commit(step + 1, learners.save, {})
         seconds = phases.take()
         metrics["learning_rate"] = scale * stage.settings.learning_rate
         metrics["tokens_per_s"] = stage.tokens_of(batch) / sum(seconds.values())
         log.append(StepRecord(stage.name, step + 1, num_steps, metrics, seconds))
+        # After the line: resuming drops lines past its checkpoint, and could not bring back one that is missing.
+        if (step + 1) % stage.settings.save_every == 0 or step + 1 == num_steps:
+            with phases.phase("save"):  # Counted in the next step's line.
+                checkpoints.commit(step + 1, learners.save, {})
 
 
 def resume_learners(checkpoints: Checkpoints, learners: Learners) -> int:

@@ -1,7 +1,8 @@
 """Proximal policy optimisation: sample, score, learn, publish."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,12 +13,13 @@ from data.checks import check_context
 from data.holdout import hold_out
 from data.prompts import EncodedPrompt, PromptCursor, chat_renderer, encode_prompts
 from data.readers import read_prompts
-from models.source import context_tokens, load_tokenizer, resolve_model
+from models.source import check_servable, context_tokens, load_tokenizer, resolve_model
 from reward.scorer import Score, Scorer
 from rollout.records import Rollout, SampleRequest
 from rollout.requests import Samplers, sample_requests
 from trainers.checkpoint import Checkpoint, Checkpoints
-from trainers.experience import collate_rollouts, make_experience
+from trainers.errors import NotFinite
+from trainers.experience import NUM_NAMED, collate_rollouts, make_experience
 from trainers.kl import initial_kl_state, next_coefficient
 from trainers.learners import Learners, UpdatePlan
 from trainers.ppo_objective import evaluate
@@ -38,6 +40,7 @@ def prepare_ppo(run: PpoRun) -> PpoInput:
     """Read, check and encode the prompts. Raises UserError; starts and writes nothing."""
     policy, data = run.policy, run.data
     source = resolve_model(policy.model, "policy.model")
+    check_servable(source, "policy.model", run.rollout.engine)
     tokenizer = load_tokenizer(source, "policy.model", policy.trust_remote_code)
     render = chat_renderer(tokenizer)
     split = hold_out(
@@ -103,7 +106,6 @@ def run_ppo(
         with record.phase("commit"):  # Before anyone sees the new version.
             checkpoints.commit(state.step, actors.learners.save, state.as_dict())
         publish(actors, state, record)
-        record.end_step(state.step)
 
 
 def run_ppo_overlapped(
@@ -125,7 +127,6 @@ def run_ppo_overlapped(
             with record.phase("commit"):
                 checkpoints.commit(state.step, actors.learners.save, state.as_dict() | {"cursor": resumed_from})
             publish(actors, state, record)
-            record.end_step(state.step)
 
 
 def score(scorer: Scorer, rollouts: Sequence[Rollout]) -> list[Score]:
@@ -147,15 +148,30 @@ def learn(
     with record.phase("evaluate"):
         evaluated = evaluate(learners, trajectories, run.rollout.temperature)
     totals = torch.tensor([score.total for score in scores])
-    experience, stats = make_experience(trajectories, totals, evaluated, ppo, state.kl_coefficient, state.step)
     scale = learning_rate_scale(ppo, state.step, ppo.num_steps)
     plan = UpdatePlan(ppo.minibatch_size, ppo.num_epochs, scale, run.seed + state.step)
-    with record.phase("learn"):
-        metrics = learners.update(experience, plan)
+    with naming_prompts(rollouts):
+        experience, stats = make_experience(trajectories, totals, evaluated, ppo, state.kl_coefficient, state.step)
+        with record.phase("learn"):
+            metrics = learners.update(experience, plan)
     metrics["kl_coefficient"] = state.kl_coefficient
     state.step += 1
     record.learnt(rollouts, scores, evaluated, stats, state.step, metrics)
     state.kl_coefficient = next_coefficient(ppo.kl, state.kl_coefficient, stats.kl_mean, stats.num_answers)
+
+
+@contextmanager
+def naming_prompts(rollouts: Sequence[Rollout]) -> Iterator[None]:
+    """An error about rows of the batch also says which prompts they answer."""
+    try:
+        yield
+    except NotFinite as error:
+        if not error.rows:
+            raise
+        named = [f"{row} (prompt {rollouts[row].request.prompt_id})" for row in error.rows[:NUM_NAMED]]
+        more = len(error.rows) - len(named)
+        rows = ", ".join(named) + (f" and {more} more" if more else "")
+        raise NotFinite(f"{error}; no optimizer step was taken with it; the rows are {rows}", error.rows) from error
 
 
 def publish(actors: PpoActors, state: PpoState, record: PpoRecorder) -> None:

@@ -23,8 +23,6 @@ class PpoRecorder:
     def __init__(self, ppo: Ppo, folder: Path, log: MetricsLog, listener: Listener) -> None:
         self._ppo, self._folder, self._log, self._listener = ppo, folder, log, listener
         self._phases = Phases()
-        self._metrics: dict[str, float] = {}
-        self._num_tokens = 0
 
     def phase(self, name: str) -> AbstractContextManager[None]:
         """Count the block's seconds under this name."""
@@ -39,11 +37,18 @@ class PpoRecorder:
         step: int,
         metrics: Mapping[str, float],
     ) -> None:
-        """Note one update, of 1-based `step`: the journal is written now, the metrics at the step's end."""
+        """Write down one update, of 1-based `step`: its file of the journal and its line of metrics.
+
+        The line comes before the step's checkpoint, so that no death leaves a checkpoint whose step has no line;
+        resuming drops the lines past its checkpoint. The seconds are those since the line before, so committing and
+        publishing a version are counted in the step that samples from it.
+        """
         write_step(self._folder / "rollouts", step, journal_rows(rollouts, scores, evaluated))
         named = {"score_mean": "reward", "score_std": "reward_std", "kl_mean": "kl"}
-        self._metrics = {named.get(name, name): float(value) for name, value in asdict(stats).items()} | dict(metrics)
-        self._num_tokens = stats.num_tokens
+        figures = {named.get(name, name): float(value) for name, value in asdict(stats).items()} | dict(metrics)
+        seconds = self._phases.take()
+        figures["tokens_per_s"] = stats.num_tokens / sum(seconds.values())
+        self._log.append(StepRecord("ppo", step, self._ppo.num_steps, figures, seconds))
         if stats.kl_mean > self._ppo.kl_bound:
             self._say(f"step {step}: KL {stats.kl_mean:.2f} is above ppo.kl_bound={self._ppo.kl_bound}")
         if stats.sampler_gap_mean > self._ppo.sampler_gap_bound:
@@ -53,11 +58,6 @@ class PpoRecorder:
             )
         if stats.num_empty:
             self._say(f"step {step}: {stats.num_empty} answers are empty and carry no signal")
-
-    def end_step(self, step: int) -> None:
-        seconds = self._phases.take()
-        tokens_per_s = {"tokens_per_s": self._num_tokens / sum(seconds.values())}
-        self._log.append(StepRecord("ppo", step, self._ppo.num_steps, self._metrics | tokens_per_s, seconds))
 
     def _say(self, message: str) -> None:
         self._listener.said("ppo", message)

@@ -9,10 +9,12 @@ import torch
 from numpy.typing import NDArray
 
 from configs.schema import PretrainEncoderRun, PretrainRun
-from configs.sections import TextData
+from configs.sections import PretrainedPolicy, RewardEncoder
+from data.checks import check_limits
 from data.holdout import Split, hold_out
 from data.readers import read_texts
 from data.tokens import IGNORED_LABEL, TokenBatch, TokenSequence, collate, mask_tokens, pack_texts
+from models.source import context_tokens, resolve_model
 from trainers.learners import Learners, LossSum, Pass
 from trainers.losses import masked_lm_loss
 from trainers.metrics import MetricsLog
@@ -38,9 +40,23 @@ class PretrainInput:
     notes: tuple[str, ...]
 
 
-def read_corpus(data: TextData, seed: int) -> Split[str]:
-    """Training and held-out documents. Raises UserError."""
-    return hold_out(lambda path: read_texts(path, data), data.text, data.heldout_text, lambda text: text, data, seed)
+def read_corpus(run: PretrainRun | PretrainEncoderRun) -> Split[str]:
+    """Training and held-out documents. Raises UserError, also for blocks that the model has no positions for."""
+    check_limits({"pretrain.block_tokens": run.pretrain.block_tokens}, *_positions(run))
+    data = run.data
+    return hold_out(
+        lambda path: read_texts(path, data), data.text, data.heldout_text, lambda text: text, data, run.seed
+    )
+
+
+def _positions(run: PretrainRun | PretrainEncoderRun) -> tuple[int, str]:
+    """The model's positions, and what names them."""
+    section: PretrainedPolicy | RewardEncoder = run.policy if isinstance(run, PretrainRun) else run.reward
+    key = "policy.model" if isinstance(run, PretrainRun) else "reward.model"
+    if not isinstance(section.model, str):
+        return section.model.max_positions, f"{key}.max_positions"
+    trusted = isinstance(section, PretrainedPolicy) and section.trust_remote_code
+    return context_tokens(resolve_model(section.model, key), key, trusted), f"{key}={section.model}"
 
 
 def encode_corpus(corpus: Split[str], tokenizer: Any, block_tokens: int) -> PretrainInput:

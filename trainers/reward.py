@@ -9,13 +9,19 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
+from transformers import AutoModelForSequenceClassification
 
+from configs.errors import UserError
 from configs.schema import RewardRun
+from configs.sections import NewBert, PipelineScorer, RewardEncoder
+from data.checks import check_limits
 from data.fields import Render
 from data.holdout import hold_out
 from data.readers import read_pairs
 from data.records import PreferencePair
-from reward.bert import EncodedPair, encode_pairs, pad_pairs
+from models.encoder import load_encoder_tokenizer
+from models.source import load_config, resolve_model
+from reward.bert import KEY, EncodedPair, RewardModel, check_length, encode_pairs, pad_pairs
 from trainers.learners import Learners, LossSum, Pass
 from trainers.losses import bradley_terry_loss
 from trainers.metrics import MetricsLog
@@ -96,6 +102,7 @@ PAIR_PASSES = (Pass(None, pair_loss, num_pairs),)
 
 def prepare_reward(run: RewardRun, render: Render) -> RewardInput:
     """Read, check and split. Raises UserError; starts and writes nothing."""
+    check_encoder(run.reward)
     data = run.data
     split = hold_out(
         lambda path: read_pairs(path, data, render),
@@ -108,6 +115,26 @@ def prepare_reward(run: RewardRun, render: Render) -> RewardInput:
     return RewardInput(split.train, split.heldout, split.notes)
 
 
+def check_encoder(settings: RewardEncoder | PipelineScorer) -> None:
+    """What can be told of an encoder before it is made or its weights are read.
+
+    Raises:
+        UserError: its configuration or tokenizer cannot be loaded, it is no encoder that can carry a classification
+            head, or it has no positions for `reward.max_tokens`.
+    """
+    name = settings.model
+    if isinstance(name, NewBert):
+        check_limits({"reward.max_tokens": settings.max_tokens}, name.max_positions, "reward.model.max_positions")
+        return
+    config = load_config(resolve_model(name, KEY), KEY, trust_remote_code=False)
+    try:
+        with torch.device("meta"):
+            model = AutoModelForSequenceClassification.from_config(config)
+    except ValueError as error:
+        raise UserError(f"{KEY}={name}: {config.model_type} cannot become a reward model; give a BERT") from error
+    check_length(RewardModel(model, load_encoder_tokenizer(name)), name, settings.max_tokens)
+
+
 def collate_pairs(tokenizer: Any, pairs: Sequence[tuple[EncodedPair, EncodedPair]]) -> RewardBatch:
     flat = pad_pairs(tokenizer, [side for pair in pairs for side in pair])
     arrays = {name: tensor.numpy().reshape(len(pairs), 2, -1) for name, tensor in flat.items()}
@@ -115,19 +142,32 @@ def collate_pairs(tokenizer: Any, pairs: Sequence[tuple[EncodedPair, EncodedPair
     return RewardBatch(arrays["input_ids"], arrays["attention_mask"], types)
 
 
+def encode_sides(
+    tokenizer: Any, pairs: Sequence[PreferencePair], max_tokens: int
+) -> list[tuple[EncodedPair, EncodedPair]]:
+    """(chosen, rejected) of every pair, each with its prompt, cut to `max_tokens`."""
+    sides = [
+        encode_pairs(tokenizer, [(pair.prompt, getattr(pair, side)) for pair in pairs], max_tokens)
+        for side in ("chosen", "rejected")
+    ]
+    return list(zip(*sides, strict=True))
+
+
+def count_cut(tokenizer: Any, pairs: Sequence[PreferencePair], max_tokens: int) -> int:
+    """How many pairs have a side of more than `max_tokens`: one that fills a limit of one token more."""
+    return sum(
+        max(len(chosen.input_ids), len(rejected.input_ids)) > max_tokens
+        for chosen, rejected in encode_sides(tokenizer, pairs, max_tokens + 1)
+    )
+
+
 def run_reward(
     run: RewardRun, data: RewardInput, tokenizer: Any, learners: Learners, folder: Path, log: MetricsLog
-) -> dict[str, float]:
+) -> dict[str, Any]:
     """Train and write `reward_model/`, not yet calibrated. Returns the summary's figures."""
-
-    def encoded(pairs: Sequence[PreferencePair]) -> list[tuple[EncodedPair, EncodedPair]]:
-        sides = [
-            encode_pairs(tokenizer, [(pair.prompt, getattr(pair, side)) for pair in pairs], run.reward.max_tokens)
-            for side in ("chosen", "rejected")
-        ]
-        return list(zip(*sides, strict=True))
-
-    train, heldout = encoded(data.train), encoded(data.heldout)
+    max_tokens = run.reward.max_tokens
+    train, heldout = (encode_sides(tokenizer, side, max_tokens) for side in (data.train, data.heldout))
+    num_cut = count_cut(tokenizer, (*data.train, *data.heldout), max_tokens)
     stage = OfflineStage(
         "reward",
         run.bradley_terry,
@@ -141,4 +181,11 @@ def run_reward(
     means = heldout_means(
         learners, len(heldout), lambda index: collate_pairs(tokenizer, [heldout[i] for i in index]), num_pairs
     )
-    return means | {"num_records": len(train)}
+    figures = means | {"num_records": len(train), "num_cut_pairs": num_cut}
+    if not num_cut:
+        return figures
+    note = (
+        f"{num_cut} of {len(train) + len(heldout)} pairs are longer than reward.max_tokens={max_tokens}: "
+        f"their prompts lost their beginning, or answers that do not fit even alone their end."
+    )
+    return figures | {"notes": [note]}

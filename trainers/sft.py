@@ -44,7 +44,7 @@ def prepare_sft(run: SftRun) -> SftInput:
         run.seed,
     )
     train = encode_demonstrations(tokenizer, split.train, data)
-    heldout = encode_demonstrations(tokenizer, split.heldout, data)
+    heldout = encode_demonstrations(tokenizer, split.heldout, data, required=False)
     longest = max(len(sequence.ids) for sequence in (*train.records, *heldout.records))
     check_sequences(longest, context_tokens(source, "policy.model", policy.trust_remote_code), LENGTH_KEYS)
     notes = split.notes + train.notes + heldout.notes

@@ -8,10 +8,12 @@ from typing import Any
 
 import pytest
 import ray
+from ray.exceptions import OutOfMemoryError, RayError, WorkerCrashedError
 
 from cluster.groups import hand_out
-from cluster.health import Actor, Call, gather, last_lines, wait_until
+from cluster.health import BOOT_TIMEOUT, Actor, Call, gather, last_lines, outcome, settle, wait_until
 from configs.errors import RunFailed, UserError
+from reward.scorer import ScoreError
 from tests.ray_worker import Worker
 from trainers.errors import NotFinite
 
@@ -78,6 +80,14 @@ def test_what_a_worker_raises_for_a_person_comes_out_as_it_is(
         hand_out(workers, [1], 1, lambda handle, chunk: handle.fail.remote(kind), "checking", TIMEOUT_S)
 
 
+def test_a_scorers_rows_are_those_of_the_whole_batch(workers: list[Actor]) -> None:
+    # The second chunk of 4 is rows 4 to 7; its second and fourth are broken.
+    numbers = [0, 1, 2, 3, 4, -1, 6, -1, 8]
+    with pytest.raises(ScoreError, match=r"not finite \(row 5, 7 of the batch of 9\)") as caught:
+        hand_out(workers, numbers, 4, lambda handle, chunk: handle.score.remote(list(chunk)), "scoring", TIMEOUT_S)
+    assert caught.value.rows == (5, 7)
+
+
 def test_any_other_error_names_the_worker_and_its_log(workers: list[Actor]) -> None:
     with pytest.raises(RunFailed, match=r"worker-0 failed while checking: KeyError\('something unforeseen'\); log: .*"):
         gather([Call(workers[0], workers[0].handle.fail.remote("other"))], "checking", TIMEOUT_S)
@@ -112,6 +122,36 @@ def test_a_wait_ends_and_says_what_it_waited_for(cluster: None, tmp_path: Path) 
         gather([Call(holding, holding.handle.hold.remote())], "sampling", 0.01)
     with pytest.raises(RunFailed, match=r"rollout-0 \(log: .*0\.log\): still sampling after 0 s"):
         hand_out([holding], [1], 1, lambda handle, chunk: handle.hold.remote(), "sampling", 0.01)
+
+
+def test_a_wait_for_a_start_names_its_own_bound(cluster: None, tmp_path: Path) -> None:
+    holding = start("learner-0", tmp_path / "0.log")
+    with pytest.raises(RunFailed, match=r"still starting after 0 s \(cluster\.boot_timeout_s\)"):
+        gather([Call(holding, holding.handle.hold.remote())], "starting", 0.01, BOOT_TIMEOUT)
+
+
+@pytest.mark.parametrize("error", [WorkerCrashedError(), OutOfMemoryError("\x1b[36mtoo little memory\x1b[0m")])
+def test_whatever_ray_says_of_a_worker_ends_the_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: RayError
+) -> None:
+    log = tmp_path / "0.log"
+    log.write_text("\x1b[1;31mlast words\x1b[0m\n")
+
+    def fail(_: Any) -> None:
+        raise error
+
+    monkeypatch.setattr(ray, "get", fail)
+    with pytest.raises(RunFailed, match=r"learner-0 died while updating: .*\n.*\n  last words") as caught:
+        outcome(Call(Actor("learner-0", None, log), None), "updating")
+    assert "\x1b" not in str(caught.value)
+
+
+def test_settling_takes_failures_and_ends(cluster: None, tmp_path: Path) -> None:
+    worker = start("rollout-0", tmp_path / "0.log")
+    settle([worker.handle.double.remote([1]), worker.handle.fail.remote("other")], TIMEOUT_S)
+    held = worker.handle.hold.remote()
+    settle([held], 0.01)
+    assert ray.wait([held], timeout=0)[0] == []
 
 
 def test_a_log_that_is_not_there(tmp_path: Path) -> None:

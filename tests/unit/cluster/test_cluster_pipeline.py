@@ -1,16 +1,23 @@
 """How the stages of a pipeline hand over: each one's settings name the folders of those before it."""
 
+import json
+from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
+import numpy as np
 import pytest
 
 from cluster import pipeline
+from cluster.evaluation import EvalInput, Measured
 from cluster.files import Files
 from cluster.pipeline import Pipeline, handover, run_pipeline
 from cluster.stages import Scene
 from configs.schema import PipelineRun
 from configs.sections import NewBert, NewLlama, PipelineData, PipelinePolicy, PipelineScorer
+from data.prompts import EncodedPrompt
+from rollout.records import Rollout, SampleRequest
 
 FILES = Files("text", "shown", "pairs", "heldout_pairs", "asked", "heldout_asked", None, 0.9, ())
 FOLDER = Path("/runs/mine")
@@ -95,3 +102,58 @@ def test_only_a_new_model_is_pre_trained_and_an_ended_stage_is_not_run_again(
     ran.clear()
     assert run_pipeline(settings(policy, encoder), lambda folder: FILES, scene) == figures
     assert ran == ["reward"]
+
+
+class Said:
+    """A listener that keeps what it is told."""
+
+    def __init__(self) -> None:
+        self.notes: list[tuple[str, str]] = []
+
+    def said(self, stage: str, note: str) -> None:
+        self.notes.append((stage, note))
+
+
+def test_notes_about_the_files_are_kept_with_the_figures(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(pipeline, "run_stage", lambda body, scene, name: {"policies": {}} if name == "eval" else {})
+    said: Any = Said()
+    nothing: Any = None
+    files = replace(FILES, notes=("3 rows skipped",))
+    figures = run_pipeline(
+        settings("team/llama", "team/bert"), lambda folder: files, Scene(nothing, tmp_path, said, nothing)
+    )
+    assert list(figures) == ["data", "sft", "reward", "ppo", "dpo", "eval"]
+    assert figures["data"] == {"notes": ["3 rows skipped"]}
+    assert said.notes == [("data", "3 rows skipped")]
+
+
+def measured(score: float, num_tokens: int, finish_reason: Any) -> Measured:
+    """The same answer to two prompts."""
+    ids = np.zeros(num_tokens, dtype=np.int32)
+    request = SampleRequest("id", "group", 0, 0, "Who?", ids)
+    logprobs, written = np.zeros(num_tokens, dtype=np.float32), np.ones(num_tokens, dtype=np.bool_)
+    rollout = Rollout(request, finish_reason, "Me.", ids, logprobs, ids, written, "worker")
+    scores = np.full((2, 1), score)
+    return Measured((rollout, rollout), scores, scores / 2, np.zeros((2, 1)))
+
+
+def test_the_baseline_gets_every_figure_that_is_no_comparison(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    found = {"baseline": measured(1.0, 7, "length"), "ppo": measured(3.0, 5, "stop"), "dpo": measured(2.0, 4, "stop")}
+    prompt = EncodedPrompt("id", "Who?", np.zeros(1, dtype=np.int32))
+    note = "1 of 2 prompts dropped"
+    monkeypatch.setattr(pipeline, "prepare_eval", lambda run: EvalInput((), (prompt, prompt), 0, (note,)))
+    monkeypatch.setattr(pipeline, "measure_policies", lambda *_: found)
+    monkeypatch.setattr(pipeline, "resolve_model", lambda *_: None)
+    session: Any = SimpleNamespace(scorers=lambda settings: None)
+    said: Any = Said()
+    nothing: Any = None
+    scene = Scene(session, tmp_path, said, nothing)
+    run = Pipeline(settings("team/llama", "team/bert"), tmp_path, FILES).evaluation()
+    figures = pipeline._evaluate(run, FILES, scene, scene)
+    own = {"reward": 1.0, "answer_tokens": 7.0, "missing_eos_share": 1.0, "gold_score": 0.5}
+    assert figures["policies"]["sft"] == own
+    assert (figures["policies"]["ppo"]["answer_tokens"], figures["policies"]["ppo"]["missing_eos_share"]) == (5.0, 0.0)
+    assert set(figures["policies"]["dpo"]) > set(own)
+    assert figures["notes"] == [note] and said.notes == [("eval", note)]
+    sample, _ = [json.loads(line) for line in (tmp_path / "samples.jsonl").read_text().splitlines()]
+    assert list(sample["answers"]) == ["sft", "ppo", "dpo"]

@@ -53,11 +53,17 @@ def fake_run(folder: Path) -> Path:
     config = {"name": "toy", "kind": "pipeline", "seed": 3}
     (folder / "resolved.json").write_text(json.dumps({"config": config, "packages": {"torch": "2.13"}}))
     stages = {
-        "pretrain": {"seconds": 40.0},
-        "sft": {"gold_score": 0.125, "seconds": 12.0},
+        "data": {"notes": ["12 rows skipped: <empty>"]},
+        "pretrain": {"seconds": 40.0, "notes": []},
+        "sft": {
+            "gold_score": 0.125,
+            "answer_tokens": 17.5,
+            "seconds": 12.0,
+            "notes": ["1 of 9 demonstrations dropped."],
+        },
         "ppo": {"gold_score": 0.55, "win_rate": 0.71, "win_rate_ci95": [0.66, 0.76], "kl": 3.25},
     }
-    summary = {"name": "toy", "seconds_total": 301.0, "stages": stages, "notes": ["12 rows skipped: <empty>"]}
+    summary = {"name": "toy", "seconds_total": 301.0, "stages": stages}
     (folder / "summary.json").write_text(json.dumps(summary))
     for stage in ("ppo", "pretrain"):
         (folder / stage).mkdir()
@@ -75,8 +81,11 @@ def test_the_report_shows_what_the_run_left(tmp_path: Path) -> None:
     path = write_report(fake_run(tmp_path / "toy"))
     assert path == tmp_path / "toy" / "report.html"
     page = Page(path.read_text(encoding="utf-8"))
-    for text in ("pipeline run · seed 3 · 5 min 01 s in all", "71.0% [66.0%, 76.0%]", "12 rows skipped: <empty>"):
+    for text in ("pipeline run · seed 3 · 5 min 01 s in all", "71.0% [66.0%, 76.0%]"):
         assert text in page.texts
+    for text in ("data: 12 rows skipped: <empty>", "sft: 1 of 9 demonstrations dropped.", "answer tokens", "17.500"):
+        assert text in page.texts
+    assert "data" not in page.texts  # It has no row of figures.
     for text in ("SFT", "reward -1.250", "PPO", "gold 0.900", "learn 6.0 s (100%)", "4 of 8 steps"):
         assert text in page.texts
     assert page.tags.count("svg") == 2

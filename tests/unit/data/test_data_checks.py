@@ -3,7 +3,7 @@ from tokenizers import Tokenizer, models
 from transformers import PreTrainedTokenizerFast
 
 from configs.errors import UserError
-from data.checks import check_context, check_tokenizer
+from data.checks import check_context, check_limits, check_tokenizer
 
 
 def bare(**names: str) -> PreTrainedTokenizerFast:
@@ -24,3 +24,11 @@ def test_prompt_and_answer_must_fit_the_context() -> None:
         check_context(longest_prompt=193, max_new_tokens=64, max_positions=256)
     with pytest.raises(UserError, match=r"positions: lower data\.max_answer_tokens$"):
         check_context(longest_prompt=1, max_new_tokens=256, max_positions=256, answer_key="data.max_answer_tokens")
+
+
+def test_settings_must_fit_together() -> None:
+    check_limits({"a.x": 60, "b.y": 40}, 100, "c.z")
+    with pytest.raises(UserError, match=r"a\.x=60 \+ b\.y=41 = 101 tokens do not fit the 100 positions of c\.z"):
+        check_limits({"a.x": 60, "b.y": 41}, 100, "c.z")
+    with pytest.raises(UserError, match=r"^a\.x=101 tokens do not fit"):
+        check_limits({"a.x": 101}, 100, "c.z")

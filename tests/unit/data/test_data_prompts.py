@@ -9,7 +9,7 @@ from transformers import PreTrainedTokenizerFast
 
 from configs.errors import UserError
 from data.fields import RowError
-from data.prompts import EncodedPrompt, PromptCursor, chat_renderer, encode_prompts, make_prompt
+from data.prompts import EncodedPrompt, PromptCursor, chat_renderer, encode_prompts, make_prompt, plain_dialogue
 
 CHAT_TEMPLATE = (
     "{% for m in messages %}{% if m.role == 'critic' %}{{ raise_exception('no critics') }}{% endif %}"
@@ -90,3 +90,10 @@ def test_messages_go_through_the_chat_template(tokenizer: PreTrainedTokenizerFas
     assert chat_renderer(chat)(messages) == "<user>Hi<assistant>"
     with pytest.raises(RowError, match="refuses the messages: no critics"):
         chat_renderer(chat)([{"role": "critic", "content": "Hi"}])
+
+
+def test_without_a_tokenizer_messages_become_a_plain_transcript() -> None:
+    messages = [("system", "Be brief."), ("user", "Hi"), ("assistant", "Hello!"), ("user", "Who are you?")]
+    assert plain_dialogue([{"role": role, "content": content} for role, content in messages]) == (
+        "\n\nSystem: Be brief.\n\nHuman: Hi\n\nAssistant: Hello!\n\nHuman: Who are you?\n\nAssistant:"
+    )

@@ -3,7 +3,7 @@ import math
 import pytest
 import torch
 
-from models.logprobs import sequence_logprobs, token_entropies, token_logprobs
+from models.logprobs import sequence_logprobs, token_logprobs
 
 LN3 = math.log(3)
 
@@ -74,11 +74,3 @@ def test_sequence_log_probs_sum_the_mask_only():
     logprobs = torch.tensor([[float("nan"), -1.0, -2.0], [-4.0, float("nan"), float("nan")]])
     mask = torch.tensor([[False, True, True], [False, False, False]])
     assert sequence_logprobs(logprobs, mask).tolist() == [-3.0, 0.0]
-
-
-def test_entropies_by_hand():
-    # (1/2, 1/2): ln 2. (1/4, 3/4): ln 4 - (3/4) ln 3. A certain token: 0, not NaN.
-    logits = torch.tensor([[[0.0, 0.0], [0.0, LN3], [0.0, 1e6], [0.0, 0.0]]])
-    expected = [0.0, math.log(2), math.log(4) - 0.75 * LN3, 0.0]
-    assert token_entropies(logits, 1.0)[0].tolist() == pytest.approx(expected, abs=1e-6)
-    assert token_entropies(logits * 2, 2.0)[0].tolist() == pytest.approx(expected, abs=1e-6)

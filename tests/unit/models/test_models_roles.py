@@ -1,17 +1,19 @@
 """What a stage begins with: the reference, the policy as its equal, and what is trained."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
-from peft import PeftModel
+from peft import LoraConfig, PeftModel
 from torch import Tensor
-from transformers import AutoModelForCausalLM
+from transformers import AutoModelForCausalLM, GPT2Config, GPT2LMHeadModel
 
 from configs.errors import UserError
 from configs.sections import LoraTuning
 from models.adapters import Role, load_adapter, save_adapter
+from models.peft import add_adapters, is_adapter_parameter
 from models.policy import PolicyModel
 from models.roles import adapted_policy, frozen_reference, full_policy, trainable_groups
 from models.source import ModelSource, served_rank
@@ -143,3 +145,67 @@ def test_an_adapter_folder_reads_back_as_written(folder: str, tmp_path: Path) ->
     assert found.version == 3 and dict(found.config) == dict(adapter.config)
     assert found.tensors.keys() == adapter.tensors.keys()
     assert all(torch.equal(found.tensors[name], tensor) for name, tensor in adapter.tensors.items())
+
+
+@pytest.fixture(scope="module")
+def dropping(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """A GPT-2 that drops half of everything while it learns."""
+    path = tmp_path_factory.mktemp("gpt2")
+    rates = {"resid_pdrop": 0.5, "embd_pdrop": 0.5, "attn_pdrop": 0.5}
+    torch.manual_seed(0)
+    GPT2LMHeadModel(
+        GPT2Config(vocab_size=300, n_positions=16, n_embd=32, n_layer=2, n_head=2, **rates)
+    ).save_pretrained(path)
+    return str(path)
+
+
+@pytest.mark.parametrize("roles", [("policy", "reference"), ROLES])
+@pytest.mark.filterwarnings("ignore:fan_in_fan_out")
+def test_the_first_ratio_is_one_on_a_base_with_dropout(dropping: str, roles: tuple[Role, ...]) -> None:
+    model = build(ModelSource(dropping, None), roles)
+    old = answer(model, "policy")
+    model.train()
+    with model.role("policy"):
+        learning = model(IDS, MASK, ACTIONS, 0.8)
+        learning.sum().backward()
+    # PPO's ratio is exp(learning - old); DPO's margin is a difference of such differences.
+    assert torch.equal((learning - old).exp(), torch.ones_like(old))
+    assert torch.equal(learning, answer(model, "reference"))
+
+
+@pytest.mark.filterwarnings("ignore:fan_in_fan_out")
+def test_without_a_reference_the_bases_dropout_stays(dropping: str) -> None:
+    model = build(ModelSource(dropping, None), ("policy",))
+    old = answer(model, "policy")
+    model.train()
+    with model.role("policy"), torch.no_grad():
+        assert not torch.equal(model(IDS, MASK, ACTIONS, 0.8), old)
+
+
+def test_an_adapters_dropout_is_off_beside_a_reference(folder: str, tmp_path: Path) -> None:
+    adapter = make_adapter(folder, 0, seed=5)
+    save_adapter(replace(adapter, config={**adapter.config, "lora_dropout": 0.5}), tmp_path)
+    model = build(ModelSource(folder, tmp_path))
+    old = answer(model, "policy")
+    model.train()
+    with model.role("policy"), torch.no_grad():
+        assert torch.equal(model(IDS, MASK, ACTIONS, 0.8), old)
+    with pytest.raises(UserError, match=r"policy\.tuning\.dropout=0\.1: .* set policy\.tuning\.dropout=0"):
+        adapted_policy(ModelSource(folder, None), LoraTuning(dropout=0.1), "float32", False, ROLES, 0)
+
+
+class Named(torch.nn.Module):
+    """A base whose layer has the name of a role."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.value = torch.nn.Linear(3, 3)
+
+
+def test_a_module_of_the_base_may_have_a_roles_name() -> None:
+    adapters = add_adapters(Named(), LoraConfig(r=2, target_modules=["value"]), ("policy", "value"))
+    groups = trainable_groups(PolicyModel(adapters, {"policy": "policy", "value": "value"}))
+    ends = {name: sorted(".".join(p.split(".")[-3:]) for p in group) for name, group in groups.items()}
+    assert ends == {role: [f"lora_A.{role}.weight", f"lora_B.{role}.weight"] for role in ("policy", "value")}
+    assert not is_adapter_parameter("model.value.base_layer.weight", "value")
+    assert is_adapter_parameter("embed.lora_embedding_A.value", "value")

@@ -8,10 +8,10 @@ import pytest
 from transformers import AutoTokenizer
 
 from configs.errors import UserError
-from configs.sections import NewBert
+from configs.sections import NewBert, TransformersEngine, VllmEngine
 from models.adapters import save_adapter
 from models.scratch import build_bert
-from models.source import ModelSource, context_tokens, load_causal_lm, load_tokenizer, resolve_model
+from models.source import ModelSource, check_servable, context_tokens, load_causal_lm, load_tokenizer, resolve_model
 from tests.tiny_policy import make_adapter, write_policy
 
 KEY = "policy.model"
@@ -77,6 +77,36 @@ def test_the_tokenizer_is_the_adapters_where_it_has_one(folder: str, adapter_fol
 
 def test_the_context_is_the_models(folder: str) -> None:
     assert context_tokens(ModelSource(folder, None), KEY, False) == 256
+
+
+def test_the_context_has_other_names_too(folder: str, tmp_path: Path) -> None:
+    config = tmp_path / "config.json"
+    config.write_text('{"model_type": "bloom", "seq_length": 77}')
+    source = ModelSource(str(tmp_path), None)
+    assert context_tokens(source, KEY, False) == 77
+    config.write_text('{"model_type": "bloom"}')
+    with pytest.raises(UserError, match=r"does not say how many positions .*max_position_embeddings"):
+        context_tokens(source, KEY, False)
+
+
+@pytest.mark.parametrize("change", [{"peft_type": "PREFIX_TUNING"}, {"r": None}])
+def test_an_adapter_that_is_no_lora(adapter_folder: Path, change: dict[str, Any]) -> None:
+    edit(adapter_folder / "adapter_config.json", **change)
+    with pytest.raises(UserError, match=r"policy\.model=.*peft_type (PREFIX_TUNING|LORA), .*merge_and_unload"):
+        resolve_model(str(adapter_folder), KEY)
+
+
+@pytest.mark.parametrize(
+    "change", [{"use_dora": True}, {"modules_to_save": ["lm_head"]}, {"bias": "all"}, {"lora_bias": True}]
+)
+def test_an_adapter_with_more_than_a_and_b_cannot_be_served(adapter_folder: Path, change: dict[str, Any]) -> None:
+    source = resolve_model(str(adapter_folder), KEY)
+    check_servable(source, KEY, VllmEngine())
+    edit(adapter_folder / "adapter_config.json", **change)
+    with pytest.raises(UserError, match=rf"trained with {next(iter(change))}, which cannot be served"):
+        check_servable(source, KEY, VllmEngine())
+    if "use_dora" in change:
+        check_servable(source, KEY, TransformersEngine())
 
 
 def test_an_encoder_is_no_policy(tmp_path: Path) -> None:

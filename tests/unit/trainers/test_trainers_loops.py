@@ -16,14 +16,20 @@ from models.adapters import Adapter
 from reward.scorer import Score
 from rollout.records import Rollout, SampleRequest
 from trainers.checkpoint import Checkpoints, read_checkpoint
-from trainers.errors import StaleRollouts
+from trainers.errors import NotFinite, StaleRollouts
+from trainers.metrics import MetricsLog, StepRecord, read_metrics
 from trainers.ppo import PpoActors, PpoInput, PpoState, run_ppo, run_ppo_overlapped
+from trainers.ppo_recorder import PpoRecorder, ppo_figures
 
 NUM_PROMPTS = 6
 PROMPTS_PER_STEP = 2
 PROMPTS = tuple(
     EncodedPrompt(f"p{place}", f"prompt {place}", np.array([3, place], np.int32)) for place in range(NUM_PROMPTS)
 )
+
+
+class DriverDeathError(Exception):
+    """Stands for the driver's death."""
 
 
 class World:
@@ -42,6 +48,8 @@ class World:
         self.scales: list[float] = []
         self.seeds: list[int] = []
         self.version = -1
+        self.dies_in = ""
+        self.broken_rows: tuple[int, ...] = ()
 
     def sample(self, requests: Sequence[SampleRequest]) -> list[Rollout]:
         self.diary.append(f"sample with {self.version}")
@@ -58,6 +66,8 @@ class World:
         """As samplers, an adapter; as learners, a checkpoint's folder."""
         if isinstance(first, Adapter):
             self.diary.append(f"publish {first.version}")
+            if self.dies_in == "publish" and first.version == 2:
+                raise DriverDeathError
             self.version = first.version
         else:
             self.diary.append(f"load {first.name}")
@@ -85,6 +95,8 @@ class World:
 
     def update(self, batch: Any, plan: Any) -> dict[str, float]:
         self.diary.append("learn")
+        if self.broken_rows:
+            raise NotFinite("the policy's loss is nan", self.broken_rows)
         self.scales.append(plan.learning_rate_scale)
         self.seeds.append(plan.seed)
         return {}
@@ -94,15 +106,19 @@ class World:
 
     def save(self, folder: Path) -> None:
         self.diary.append("commit")
+        if self.dies_in == "commit" and self.version == 1:
+            raise DriverDeathError
 
     def phase(self, name: str) -> AbstractContextManager[None]:
         return nullcontext()
 
     def learnt(self, rollouts: Sequence[Rollout], *others: Any) -> None:
         self.versions_learnt.append(int(rollouts[0].versions[0]))
+        self.diary.append("line")
 
-    def end_step(self, step: int) -> None:
-        self.diary.append(f"end {step}")
+    def stepped(self, record: StepRecord) -> None: ...
+
+    def said(self, stage: str, message: str) -> None: ...
 
 
 def settings(**changes: Any) -> PpoRun:
@@ -140,8 +156,8 @@ def test_the_order_of_a_step(tmp_path: Path) -> None:
     world, state = play(settings(num_steps=2), tmp_path)
     assert world.diary == [
         "publish 0",
-        *("sample with 0", "score", "learn", "commit", "publish 1", "end 1"),
-        *("sample with 1", "score", "learn", "commit", "publish 2", "end 2"),
+        *("sample with 0", "score", "learn", "line", "commit", "publish 1"),
+        *("sample with 1", "score", "learn", "line", "commit", "publish 2"),
     ]
     assert state.step == 2 and world.versions_learnt == [0, 1]
 
@@ -184,7 +200,7 @@ def test_the_overlapped_loop_is_one_version_behind(tmp_path: Path) -> None:
     assert world.versions_learnt == [0, 0, 1, 2, 3, 4]
     assert state.step == 6 and world.version == 6
     # Two batches are asked for before the first is learnt from, and the last step asks for none.
-    assert world.diary[:6] == ["publish 0", "sample with 0", "sample with 0", "score", "learn", "commit"]
+    assert world.diary[:6] == ["publish 0", "sample with 0", "sample with 0", "score", "learn", "line"]
     assert len(world.requests) == 12
 
 
@@ -200,3 +216,51 @@ def test_other_prompts_are_not_gone_on_with(tmp_path: Path) -> None:
     assert checkpoint is not None
     with pytest.raises(ValueError, match="not those that the run began with"):
         PpoState(run, PpoInput(PROMPTS[:5], 0, ())).take_over(checkpoint)
+
+
+def recorded(run: PpoRun, folder: Path, dies_in: str = "") -> World:
+    """From the newest checkpoint on, with a real recorder and log; the death is in the second step."""
+    world: Any = World(None, run.ppo.num_steps)
+    world.dies_in = dies_in
+    state = PpoState(run, PpoInput(PROMPTS, 0, ()))
+    checkpoints = Checkpoints(folder / "checkpoints", 2)
+    newest = checkpoints.newest()
+    if newest is not None:
+        state.take_over(newest)
+    with MetricsLog(folder, world) as log:
+        log.truncate_after(state.step)
+        record = PpoRecorder(run.ppo, folder, log, world)
+        run_ppo(run, 0, state, PpoActors(world, world, world), checkpoints, record)
+    return world
+
+
+@pytest.mark.parametrize("dies_in, num_learnt_again", [("commit", 2), ("publish", 1)])
+def test_a_death_around_the_commit_costs_no_line(tmp_path: Path, dies_in: str, num_learnt_again: int) -> None:
+    run = settings(num_steps=3)
+    with pytest.raises(DriverDeathError):
+        recorded(run, tmp_path, dies_in)
+    # In the commit of step 2, the newest checkpoint is of step 1; after it, of step 2, whose line is not made again.
+    assert [line.step for line in read_metrics(tmp_path)] == [1, 2]
+    resumed = recorded(run, tmp_path)
+    assert resumed.diary.count("learn") == num_learnt_again
+    assert [line.step for line in read_metrics(tmp_path)] == [1, 2, 3]
+
+
+def test_a_death_after_the_last_commit_leaves_the_figures(tmp_path: Path) -> None:
+    run = settings(num_steps=2)
+    with pytest.raises(DriverDeathError):
+        recorded(run, tmp_path, "publish")
+    recorded(run, tmp_path)
+    # A KL of 9 nats a token, one token an answer.
+    assert ppo_figures(read_metrics(tmp_path))["train_kl"] == pytest.approx(9.0)
+
+
+def test_a_loss_that_is_not_finite_names_the_prompts_of_its_rows(tmp_path: Path) -> None:
+    run = settings(num_steps=1)
+    world: Any = World(None, 1)
+    world.broken_rows = (1,)
+    state = PpoState(run, PpoInput(PROMPTS, 0, ()))
+    with pytest.raises(NotFinite, match=r"loss is nan; .*the rows are 1 \(prompt p\d\)") as caught:
+        run_ppo(run, 0, state, PpoActors(world, world, world), Checkpoints(tmp_path, 2), world)
+    assert caught.value.rows == (1,)
+    assert f"prompt {world.requests[1].prompt_id})" in str(caught.value)

@@ -20,12 +20,12 @@ class Watcher:
 class FakeLearners:
     """Notes what it is asked; fails at one update when told to."""
 
-    def __init__(self, fails_at: int | None = None) -> None:
+    def __init__(self, fails_at: int | None = None, dies_in_save: int | None = None) -> None:
         self.batches: list[list[int]] = []
         self.plans: list[UpdatePlan] = []
         self.saved: list[str] = []
         self.loaded: list[str] = []
-        self._fails_at = fails_at
+        self._fails_at, self._dies_in_save = fails_at, dies_in_save
 
     def update(self, batch: Any, plan: UpdatePlan) -> dict[str, float]:
         if len(self.batches) == self._fails_at:
@@ -39,6 +39,8 @@ class FakeLearners:
 
     def save(self, folder: Path) -> None:
         self.saved.append(folder.name)
+        if len(self.saved) == self._dies_in_save:
+            raise KeyboardInterrupt
 
     def load(self, folder: Path) -> None:
         self.loaded.append(folder.name)
@@ -82,6 +84,17 @@ def test_a_failure_names_the_records_and_resuming_goes_on_from_the_checkpoint(tm
     assert second.batches == whole.batches[2:]
     assert [plan.seed for plan in second.plans] == [plan.seed for plan in whole.plans[2:]]
     assert [s.step for s in read_metrics(tmp_path / "stopped")] == [1, 2, 3, 4, 5]
+
+
+def test_a_death_in_a_commit_costs_no_line(tmp_path: Path) -> None:
+    with pytest.raises(KeyboardInterrupt):
+        play(tmp_path, FakeLearners(dies_in_save=2))
+    # The second checkpoint is of step 4, the one that stands of step 2.
+    assert [s.step for s in read_metrics(tmp_path)] == [1, 2, 3, 4]
+    resumed = FakeLearners()
+    play(tmp_path, resumed)
+    assert resumed.loaded == ["step-000002"]
+    assert [s.step for s in read_metrics(tmp_path)] == [1, 2, 3, 4, 5]
 
 
 def test_held_out_means_weigh_by_what_they_are_means_of() -> None:
