@@ -101,7 +101,11 @@ def run_eval(run: EvalRun, data: EvalInput, session: Session) -> Figures:
     if run.policy is not None:
         source = resolve_model(run.policy.model, "policy.model")
         measured = measure_policies(run, data, session, scorer, {"policy": source}, None)
+        if run.policy.baseline is None and source.adapter is None:
+            # A full model has no base of its own to be compared with.
+            return figures | answer_figures(measured["policy"]) | {"baseline": None}
         figures |= policy_figures(measured["policy"], measured["baseline"])
+        figures["baseline"] = run.policy.baseline or source.base
     return figures
 
 

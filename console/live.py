@@ -189,7 +189,8 @@ def print_summary(summary: Mapping[str, Any], stream: TextIO) -> None:
     lines = aligned(summary_table(summary))
     if stream.isatty() and max(map(len, lines)) > shutil.get_terminal_size().columns:
         stages = {name: stage_figures(stage) for name, stage in summary.get("stages", {}).items()}
-        lines = [f"{name}: {', '.join(' '.join(pair) for pair in figures.items())}" for name, figures in stages.items()]
+        shown = {name: figures for name, figures in stages.items() if figures}
+        lines = [f"{name}: {', '.join(' '.join(pair) for pair in figures.items())}" for name, figures in shown.items()]
     if "seconds_total" in summary:
         lines.append(f"{summary.get('name', 'run')}: {duration(summary['seconds_total'])} in all")
     print("\n".join(lines), file=stream, flush=True)
