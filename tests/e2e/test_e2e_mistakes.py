@@ -222,7 +222,8 @@ def test_a_reward_that_is_not_finite_ends_before_a_step(
     save_file(tensors, folder / "model.safetensors", {"format": "pt"})
     named = {"name": "nan-reward", "reward.model": folder}
     said = failed(capfd, "ppo", stage.cluster, ppo_settings, named)
-    assert "score is not finite for 8 of 8 answers; the first is row 0" in said
+    assert "score is not finite for 8 answers" in said
+    assert "row 0, 1, 2, 3, 4, 5, 6, 7 of the batch of 8" in said
     assert "no checkpoint had been made" in said
     left = Left(stage.storage / "nan-reward")
     assert left.metrics == []
@@ -242,6 +243,6 @@ def test_a_loss_that_is_not_finite_keeps_the_last_checkpoint(
     left = Left(stage.storage / "nan-loss")
     assert [line["step"] for line in left.metrics] == [1]
     assert f"the last checkpoint is {left.folder}/checkpoints/step-000001" in said
-    assert f"plumbob resume {left.folder}" in said
+    assert "resuming would do the same again" in said
     assert left.last_checkpoint.name == "step-000001"
     assert not (left.folder / "policy").exists()
