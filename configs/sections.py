@@ -2,7 +2,7 @@
 
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, PositiveFloat, PositiveInt
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, PositiveFloat, PositiveInt
 
 Fraction = Annotated[float, Field(ge=0, lt=1)]
 Dtype = Literal["float32", "bfloat16"]
@@ -138,6 +138,18 @@ class LoraTuning(Section):
 Tuning = Annotated[FullTuning | LoraTuning, Field(discriminator="kind")]
 
 
+def refuse_dropout(tuning: LoraTuning) -> LoraTuning:
+    if tuning.dropout:
+        raise ValueError(
+            f"policy.tuning.dropout={tuning.dropout:g}: PPO and DPO compare the policy with log-probs made without "
+            f"dropout; set policy.tuning.dropout=0"
+        )
+    return tuning
+
+
+AlignmentTuning = Annotated[LoraTuning, AfterValidator(refuse_dropout)]
+
+
 class PolicyBase(Section):
     trust_remote_code: bool = False
     dtype: Dtype = "float32"
@@ -154,7 +166,7 @@ class AlignedPolicy(PolicyBase):
     """The language model of an alignment stage, which trains a LoRA adapter on a frozen base."""
 
     model: str
-    tuning: LoraTuning = LoraTuning()
+    tuning: AlignmentTuning = LoraTuning()
 
 
 class PretrainedPolicy(PolicyBase):
@@ -171,7 +183,7 @@ class PipelinePolicy(PolicyBase):
 
     model: str | NewLlama
     sft_tuning: Tuning = FullTuning()
-    tuning: LoraTuning = LoraTuning()
+    tuning: AlignmentTuning = LoraTuning()
 
 
 class EvaluatedPolicy(PolicyBase):

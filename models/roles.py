@@ -42,14 +42,9 @@ def adapted_policy(
     compared with are made without, and would differ from it before it began.
 
     Raises:
-        UserError: the model cannot be loaded, or `tuning` asks for dropout beside a reference.
+        UserError: the model cannot be loaded.
     """
     has_reference = "reference" in roles
-    if has_reference and tuning.dropout:
-        raise UserError(
-            f"policy.tuning.dropout={tuning.dropout:g}: PPO and DPO compare the policy with log-probs made without "
-            f"dropout; set policy.tuning.dropout=0"
-        )
     base = load_causal_lm(source, KEY, dtype, trust_remote_code, with_dropout=not has_reference)
     hidden_size = base.config.get_text_config().hidden_size
     named: dict[Role, str | None] = {role: role for role in roles}

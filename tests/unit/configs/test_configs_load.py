@@ -140,6 +140,7 @@ def test_all_mistakes_are_reported_with_the_line_of_the_file(tmp_path: Path) -> 
         (["ppo.prompts_per_step=40"], "= 40 samples cannot be cut into minibatches of ppo.minibatch_size=32"),
         (["ppo.overlap=true", "ppo.max_staleness=0"], "set ppo.max_staleness=1 or ppo.overlap=false"),
         (["policy.tuning.rank=600"], "vLLM serves LoRA up to rank 512"),
+        (["policy.tuning.dropout=0.1"], "set policy.tuning.dropout=0"),
     ],
 )
 def test_settings_that_do_not_fit_together(overrides: list[str], message: str) -> None:
