@@ -11,8 +11,8 @@ from numpy.typing import NDArray
 
 from cluster.serving import Serving
 from cluster.session import Session
+from configs.roles import Scorer as ScorerSettings
 from configs.schema import EvalRun
-from configs.sections import Scorer as ScorerSettings
 from data.checks import check_context
 from data.fields import Render
 from data.prompts import EncodedPrompt, chat_renderer, encode_prompts, plain_dialogue

@@ -7,8 +7,9 @@ from pathlib import Path
 
 from cluster.evaluation import Judge
 from configs.errors import UserError
+from configs.inputs import Splitting
+from configs.models import NewBert, NewLlama
 from configs.schema import PipelineRun
-from configs.sections import DataRules, NewBert, NewLlama
 from data.checks import check_limits
 from data.fields import Render
 from data.gold import gold_score
@@ -151,7 +152,7 @@ def _prompts(run: PipelineRun, pairs: Split[PreferencePair], render: Render) -> 
 
 
 def _apart(
-    pairs: Split[PreferencePair], prompts: Split[Prompt], rules: DataRules
+    pairs: Split[PreferencePair], prompts: Split[Prompt], rules: Splitting
 ) -> tuple[Split[PreferencePair], Split[Prompt]]:
     """The same splits, neither of which trains on a prompt that the other holds out."""
     asked = [PreferencePair(prompt.text, "", "") for prompt in prompts.heldout]

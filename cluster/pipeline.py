@@ -8,33 +8,11 @@ from pathlib import Path
 from cluster.evaluation import Figures, answer_figures, measure_policies, policy_figures, prepare_eval, write_samples
 from cluster.files import Files, PreparedFiles
 from cluster.stages import Scene, prepare, run_stage
-from configs.schema import (
-    Calibration,
-    DpoRun,
-    EvalRun,
-    PipelineRun,
-    PpoRun,
-    PretrainEncoderRun,
-    PretrainRun,
-    RewardRun,
-    SftRun,
-)
-from configs.sections import (
-    AlignedPolicy,
-    DataRules,
-    DemonstrationData,
-    EvalData,
-    EvaluatedPolicy,
-    NewBert,
-    NewLlama,
-    PairData,
-    Policy,
-    PretrainedPolicy,
-    PromptData,
-    RewardEncoder,
-    Scorer,
-    TextData,
-)
+from configs.inputs import DemonstrationData, EvalData, JudgedPairData, PromptData, TextData, TokenizedPairData
+from configs.models import AlignedPolicy, EvaluatedPolicy, NewBert, NewLlama, Policy, PretrainedPolicy
+from configs.roles import Encoder, LearnerRanks, RewardEncoder, Scorer
+from configs.schema import DpoRun, EvalRun, PipelineRun, PpoRun, PretrainEncoderRun, PretrainRun, RewardRun, SftRun
+from configs.stages import Calibration
 from models.source import resolve_model
 from trainers.checkpoint import replace_text
 
@@ -70,17 +48,20 @@ class Pipeline:
 
     def __init__(self, run: PipelineRun, folder: Path, files: Files) -> None:
         self._run, self._files, self._folders = run, files, handover(run, folder)
-        self._common = {"seed": run.seed, "storage": run.storage, "cluster": run.cluster, "learner": run.learner}
+        self._shared = {"seed": run.seed, "storage": run.storage, "cluster": run.cluster}
+        self._common = self._shared | {"learner": run.learner}
         # The files are the pipeline's own by now: read, checked, mapped and split.
-        kept = ("heldout_fraction", "max_prompt_tokens", "max_answer_tokens")
-        self._rules = DataRules(**{name: getattr(run.data, name) for name in kept}).model_dump()
+        self._split = {"heldout_fraction": run.data.heldout_fraction}
+        self._prompt = {"max_prompt_tokens": run.data.max_prompt_tokens}
+        self._lengths = self._prompt | {"max_answer_tokens": run.data.max_answer_tokens}
+        self._pairs = {"pairs": files.pairs, "heldout_pairs": files.heldout_pairs}
         self._base = {"dtype": run.policy.dtype, "trust_remote_code": run.policy.trust_remote_code}
 
     def pretrain(self) -> PretrainRun:
         return PretrainRun(
             name="pretrain",
             **self._common,
-            data=TextData(text=self._files.text, **self._rules),
+            data=TextData(text=self._files.text, **self._split),
             policy=PretrainedPolicy(model=self._run.policy.model, **self._base),
             pretrain=self._run.pretrain,
         )
@@ -89,8 +70,8 @@ class Pipeline:
         return PretrainEncoderRun(
             name="pretrain-encoder",
             **self._common,
-            data=TextData(text=self._files.text, **self._rules),
-            reward=RewardEncoder(model=self._run.reward.model, max_tokens=self._run.reward.max_tokens),
+            data=TextData(text=self._files.text, **self._split),
+            reward=Encoder(model=self._run.reward.model),
             pretrain=self._run.pretrain_encoder,
         )
 
@@ -98,7 +79,7 @@ class Pipeline:
         return SftRun(
             name="sft",
             **self._common,
-            data=DemonstrationData(demonstrations=self._files.demonstrations, **self._rules),
+            data=DemonstrationData(demonstrations=self._files.demonstrations, **self._split, **self._lengths),
             policy=Policy(model=self._folders.pretrained, tuning=self._run.policy.sft_tuning, **self._base),
             sft=self._run.sft,
         )
@@ -107,7 +88,7 @@ class Pipeline:
         return RewardRun(
             name="reward",
             **self._common,
-            data=PairData(pairs=self._files.pairs, heldout_pairs=self._files.heldout_pairs, **self._rules),
+            data=JudgedPairData(**self._pairs, **self._prompt),
             reward=RewardEncoder(model=self._folders.encoder, max_tokens=self._run.reward.max_tokens),
             calibration=Calibration(policy=self._folders.sft, num_prompts=self._run.calibration_prompts, **self._base),
             rollout=self._run.rollout,
@@ -118,7 +99,7 @@ class Pipeline:
         return PpoRun(
             name="ppo",
             **self._common,
-            data=PromptData(prompts=self._files.prompts, heldout_prompts=self._files.heldout_prompts, **self._rules),
+            data=PromptData(prompts=self._files.prompts, heldout_prompts=self._files.heldout_prompts, **self._prompt),
             policy=AlignedPolicy(model=self._folders.sft, tuning=self._run.policy.tuning, **self._base),
             reward=self._scorer(),
             rollout=self._run.rollout,
@@ -129,7 +110,7 @@ class Pipeline:
         return DpoRun(
             name="dpo",
             **self._common,
-            data=PairData(pairs=self._files.pairs, heldout_pairs=self._files.heldout_pairs, **self._rules),
+            data=TokenizedPairData(**self._pairs, **self._lengths),
             policy=AlignedPolicy(model=self._folders.sft, tuning=self._run.policy.tuning, **self._base),
             dpo=self._run.dpo,
         )
@@ -137,8 +118,9 @@ class Pipeline:
     def evaluation(self) -> EvalRun:
         return EvalRun(
             name="eval",
-            **self._common,
-            data=EvalData(prompts=self._files.heldout_prompts, **self._rules),
+            **self._shared,
+            learner=LearnerRanks(**self._run.learner.model_dump(include=set(LearnerRanks.model_fields))),
+            data=EvalData(prompts=self._files.heldout_prompts, **self._prompt),
             policy=EvaluatedPolicy(model=self._folders.ppo, baseline=self._folders.sft, **self._base),
             reward=self._scorer(),
             rollout=self._run.rollout,

@@ -3,6 +3,7 @@
 from dataclasses import asdict, dataclass
 from typing import Any, assert_never
 
+from configs.roles import LearnerRanks, Rollout, Scorer
 from configs.schema import (
     AnyRun,
     DpoRun,
@@ -14,7 +15,6 @@ from configs.schema import (
     RewardRun,
     SftRun,
 )
-from configs.sections import Learner, Rollout, Scorer
 
 
 @dataclass(frozen=True)
@@ -130,7 +130,7 @@ def needs_of(run: AnyRun) -> tuple[Need, ...]:
             assert_never(run)
 
 
-def learners(learner: Learner) -> Need:
+def learners(learner: LearnerRanks) -> Need:
     return Need("learner", "learner.num_workers", learner.num_workers, learner.num_cpus, learner.num_gpus)
 
 

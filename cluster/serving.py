@@ -2,7 +2,9 @@
 
 from cluster.groups import SamplerGroup
 from cluster.session import Session
-from configs.sections import Dtype, LoraTuning, Rollout
+from configs.models import LoraTuning
+from configs.roles import Rollout
+from configs.section import Dtype
 from models.adapters import load_adapter
 from models.source import ModelSource, absolute, served_rank
 from rollout.sampler import SamplerSpec

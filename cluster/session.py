@@ -17,9 +17,8 @@ from cluster.health import BOOT_TIMEOUT, Actor, Call, gather, settle, wait_until
 from cluster.placement import Capacity, Need, Plan
 from cluster.workers import LearnerWorker, RolloutWorker, ScorerWorker
 from configs.errors import UserError
+from configs.roles import Cluster, LearnerRanks, Rollout, Scorer
 from configs.schema import LearnerRun
-from configs.sections import Cluster, Rollout, Scorer
-from configs.sections import Learner as LearnerSettings
 from rollout.sampler import SamplerSpec
 from trainers.engine import Rank
 from trainers.metrics import Listener
@@ -93,20 +92,20 @@ class Session:
             gather(calls, "loading the reward model", self._cluster.boot_timeout_s, BOOT_TIMEOUT)
         return ScorerGroup(self._groups[key], scorer.batch_size * 4, self._cluster.call_timeout_s)
 
-    def in_learner(self, settings: LearnerSettings, function: Callable[..., None], *arguments: Any) -> None:
+    def in_learner(self, settings: LearnerRanks, function: Callable[..., None], *arguments: Any) -> None:
         """Run a function in rank 0's process, such as one that makes a model: the driver loads no model package."""
         first = self._learner_actors(settings)[0]
         call = Call(first, first.handle.apply.remote(function, arguments))
         gather([call], f"running {function.__name__}", self._cluster.call_timeout_s)
 
-    def _learner_actors(self, settings: LearnerSettings) -> Sequence[Actor]:
+    def _learner_actors(self, settings: LearnerRanks) -> Sequence[Actor]:
         key = ("learner", settings.num_workers, settings.num_threads, settings.num_cpus, settings.num_gpus)
         if key not in self._groups:
             self._make_room("learner")
             self._groups[key] = self._start_learners(settings)
         return self._groups[key]
 
-    def _start_learners(self, settings: LearnerSettings) -> list[Actor]:
+    def _start_learners(self, settings: LearnerRanks) -> list[Actor]:
         options = resources(settings.num_cpus, settings.num_gpus, settings.num_threads)
         actors = [
             self._start("learner", lambda log: start_actor(LearnerWorker, options, log, settings.num_threads))

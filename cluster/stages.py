@@ -10,8 +10,8 @@ from typing import Any, assert_never
 from cluster.memory import PeakMemory
 from cluster.serving import Serving, sampler_spec
 from cluster.session import Session
+from configs.models import NewBert, NewLlama
 from configs.schema import DpoRun, PpoRun, PretrainEncoderRun, PretrainRun, RewardRun, SftRun
-from configs.sections import NewBert, NewLlama
 from data.fields import Render
 from data.prompts import chat_renderer, plain_dialogue
 from models.encoder import load_encoder_tokenizer

@@ -9,7 +9,7 @@ from typing import Annotated, Any, Union, get_args, get_origin
 
 from pydantic import ValidationError
 
-from configs.sections import Section
+from configs.section import Section
 
 _EXPECTED = {
     "int_type": "a whole number",

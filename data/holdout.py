@@ -4,7 +4,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Generic, TypeVar
 
-from configs.sections import DataRules
+from configs.inputs import Splitting
 from data.readers import Read
 from data.splits import check_overlap, split_by_prompt
 
@@ -25,7 +25,7 @@ def hold_out(
     path: str,
     heldout_path: str | None,
     key: Callable[[T], str],
-    rules: DataRules,
+    rules: Splitting,
     seed: int,
 ) -> Split[T]:
     """Read `path`, and hold out the records of `heldout_path`, or a share of the prompts where there is none.

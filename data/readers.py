@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Generic, TypeVar
 
 from configs.errors import UserError
-from configs.sections import DataRules
+from configs.inputs import Reading
 from data.fields import (
     Fields,
     Message,
@@ -56,12 +56,12 @@ def no_chat(messages: list[Message]) -> str:
     raise UserError("chat messages are not plain text: expected a field 'text', or a prompt and an answer as text")
 
 
-def read_texts(path: str, rules: DataRules, render: Render = no_chat) -> Read[str]:
+def read_texts(path: str, rules: Reading, render: Render = no_chat) -> Read[str]:
     """Documents for pre-training: `text`, or a prompt with its answer. UserError as for the other readers."""
     return _read(path, rules, lambda fields: text_of(fields, render), lambda text: (text,))
 
 
-def read_demonstrations(path: str, rules: DataRules, render: Render) -> Read[Demonstration]:
+def read_demonstrations(path: str, rules: Reading, render: Render) -> Read[Demonstration]:
     """Prompts with an answer to imitate.
 
     UserError when a file is missing, empty or damaged, when rows are malformed and `rules.bad_rows` is "refuse", when
@@ -75,7 +75,7 @@ def read_demonstrations(path: str, rules: DataRules, render: Render) -> Read[Dem
     )
 
 
-def read_pairs(path: str, rules: DataRules, render: Render) -> Read[PreferencePair]:
+def read_pairs(path: str, rules: Reading, render: Render) -> Read[PreferencePair]:
     """Preference pairs; a pair of two equal answers prefers nothing and is dropped. UserError as above."""
     return _read(
         path,
@@ -87,7 +87,7 @@ def read_pairs(path: str, rules: DataRules, render: Render) -> Read[PreferencePa
     )
 
 
-def read_prompts(path: str, rules: DataRules, render: Render) -> Read[Prompt]:
+def read_prompts(path: str, rules: Reading, render: Render) -> Read[Prompt]:
     """Prompts, each once, of a file of prompts or of any file above. UserError as above."""
     seen: set[str] = set()
 
@@ -117,7 +117,7 @@ class _Rows:
 
 def _read(
     path: str,
-    rules: DataRules,
+    rules: Reading,
     parse: Callable[[Fields], T],
     texts: Callable[[T], tuple[str, ...]],
     is_duplicate: Callable[[T], bool] = lambda _: False,
@@ -164,7 +164,7 @@ def _read(
     )
 
 
-def _parse(row: Row, rules: DataRules, parse: Callable[[Fields], T]) -> T:
+def _parse(row: Row, rules: Reading, parse: Callable[[Fields], T]) -> T:
     if row.fault:
         raise RowError(row.fault)
     return parse(rename(row.fields, rules.columns))

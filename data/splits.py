@@ -5,7 +5,7 @@ from collections.abc import Callable, Sequence
 from typing import TypeVar
 
 from configs.errors import UserError
-from configs.sections import DataRules
+from configs.inputs import Splitting
 from data.fields import shown
 
 T = TypeVar("T")
@@ -27,7 +27,7 @@ def split_by_prompt(
 
 
 def check_overlap(
-    train: Sequence[T], heldout: Sequence[T], key: Callable[[T], str], rules: DataRules, what: str
+    train: Sequence[T], heldout: Sequence[T], key: Callable[[T], str], rules: Splitting, what: str
 ) -> tuple[list[T], str | None]:
     """Training records whose prompt is not held out too, and a note if some were dropped for that.
 

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from configs.errors import UserError
-from configs.sections import DataRules
+from configs.inputs import Lengths
 from data.order import endless_order
 from data.records import Demonstration, PreferencePair
 
@@ -140,7 +140,7 @@ def encode_prompt_ids(tokenizer: Tokenizer, prompts: Sequence[str]) -> list[NDAr
 
 
 def encode_demonstrations(
-    tokenizer: Tokenizer, records: Sequence[Demonstration], rules: DataRules, required: bool = True
+    tokenizer: Tokenizer, records: Sequence[Demonstration], rules: Lengths, required: bool = True
 ) -> Encoded[TokenSequence]:
     """Prompt, answer and EOS of every demonstration that fits the rules' limits; the loss is on answer and EOS.
 
@@ -156,7 +156,7 @@ def encode_demonstrations(
 
 
 def encode_pairs(
-    tokenizer: Tokenizer, records: Sequence[PreferencePair], rules: DataRules, required: bool = True
+    tokenizer: Tokenizer, records: Sequence[PreferencePair], rules: Lengths, required: bool = True
 ) -> Encoded[tuple[TokenSequence, TokenSequence]]:
     """(chosen, rejected) of every pair of which both fit. UserError if `required` and none does."""
     prompts = encode_prompt_ids(tokenizer, [record.prompt for record in records])

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from configs.errors import UserError
-from configs.sections import ToyWorld
+from configs.inputs import ToyWorld
 from data.cars import ATTRIBUTES, GREETINGS, NAMES, Attribute, Style, answer, facts, sentence, statement
 from data.gold import gold_score
 from data.records import Demonstration, PreferencePair

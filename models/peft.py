@@ -12,7 +12,7 @@ from peft.tuners.tuners_utils import BaseTunerLayer
 from peft.utils import get_peft_model_state_dict, set_peft_model_state_dict
 from torch import Tensor, nn
 
-from configs.sections import LoraTuning
+from configs.models import LoraTuning
 from models.adapters import load_adapter
 
 

@@ -6,7 +6,8 @@ import torch
 from torch import nn
 
 from configs.errors import UserError
-from configs.sections import Dtype, LoraTuning
+from configs.models import LoraTuning
+from configs.section import Dtype
 from models.adapters import Role
 from models.peft import add_adapters, config_of, copy_into, is_adapter_parameter, lora_config, without_dropout
 from models.policy import PolicyModel, new_value_head

@@ -18,7 +18,7 @@ from transformers import (
 )
 
 from configs.errors import UserError
-from configs.sections import NewBert, NewLlama
+from configs.models import NewBert, NewLlama
 
 EOS = "<|endoftext|>"
 PAD = "<|pad|>"

@@ -12,7 +12,9 @@ from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
 from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
 
 from configs.errors import UserError
-from configs.sections import Dtype, EvaluatedPolicy, LoraTuning, SamplerEngine, VllmEngine
+from configs.models import EvaluatedPolicy, LoraTuning
+from configs.roles import SamplerEngine, VllmEngine
+from configs.section import Dtype
 from models.adapters import CONFIG_FILE, WEIGHTS_FILE
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}

@@ -9,7 +9,8 @@ import numpy as np
 from transformers import GenerationConfig
 
 from configs.errors import UserError
-from configs.sections import Dtype, SamplerEngine, TransformersEngine, VllmEngine
+from configs.roles import SamplerEngine, TransformersEngine, VllmEngine
+from configs.section import Dtype
 from models.adapters import Adapter
 from models.source import ModelSource, load_tokenizer
 from rollout.proof import PublishProof

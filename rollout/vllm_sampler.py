@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from configs.errors import UserError
-from configs.sections import VllmEngine
+from configs.roles import VllmEngine
 from models.adapters import Adapter, save_adapter
 from models.source import DTYPES, ModelSource, check_causal_lm, first_line, load_config
 from rollout.proof import PublishError, PublishProof, judge, served_tensors

@@ -14,9 +14,9 @@ import numpy as np
 import torch
 from transformers import LlamaConfig, LlamaForCausalLM
 
-from configs.schema import Ppo
-from configs.sections import Learner as LearnerSettings
-from configs.sections import LoraTuning
+from configs.models import LoraTuning
+from configs.roles import Learner as LearnerSettings
+from configs.stages import Ppo
 from models.adapters import Role
 from models.policy import PolicyModel
 from models.roles import adapted_policy, trainable_groups

@@ -6,8 +6,9 @@ from typing import Any, assert_never
 import torch
 from torch import nn
 
+from configs.models import FullTuning, LoraTuning
 from configs.schema import DpoRun, EvalRun, LearnerRun, PpoRun, PretrainEncoderRun, PretrainRun, RewardRun, SftRun
-from configs.sections import FullTuning, LoraTuning, Optimizer
+from configs.stages import Optimizer
 from models.adapters import Role
 from models.encoder import MaskedWordModel, load_masked_lm
 from models.policy import PolicyModel
@@ -31,21 +32,20 @@ def build_learner(run: LearnerRun, rank: Rank) -> Learner:
     Raises:
         UserError: the model cannot be used as the run asks.
     """
-    settings = run.learner
     if isinstance(run, EvalRun):
         assert run.policy is not None, "only a policy has a baseline"
         baseline = frozen_reference(baseline_source(run.policy), run.policy.dtype, run.policy.trust_remote_code)
-        return Learner(baseline, (), ForwardOnly(baseline), NoArtifact(), rank, settings)
+        return Learner(baseline, (), ForwardOnly(baseline), NoArtifact(), rank, run.learner)
     torch.manual_seed(run.seed)
     module, passes, artifact, optimizer, rates = _parts(run)
-    if settings.gradient_checkpointing and isinstance(module, PolicyModel):
-        module.causal_lm.gradient_checkpointing_enable({"use_reentrant": False})
+    if run.learner.gradient_checkpointing:
+        _checkpoint_gradients(module)
     groups = [
         ParameterGroup(name, parameters, rates.get(name, optimizer.learning_rate))
         for name, parameters in _groups(module).items()
     ]
-    engine = Engine(module, groups, optimizer, settings.zero_stage, rank)
-    return Learner(module, passes, engine, artifact, rank, settings)
+    engine = Engine(module, groups, optimizer, run.learner.zero_stage, rank)
+    return Learner(module, passes, engine, artifact, rank, run.learner)
 
 
 Parts = tuple[nn.Module, Sequence[Pass[Any]], Artifact, Optimizer, Mapping[str, float]]
@@ -105,6 +105,13 @@ def _adapted(
     module = adapted_policy(source, tuning, policy.dtype, policy.trust_remote_code, roles, run.seed)
     tokenizer = load_tokenizer(source, "policy.model", policy.trust_remote_code)
     return module, PolicyAdapter(module.causal_lm, "causal_lm.", absolute(source.base), tokenizer)
+
+
+def _checkpoint_gradients(module: nn.Module) -> None:
+    """Whichever Hugging Face model it is around."""
+    for model in module.children():
+        if enable := getattr(model, "gradient_checkpointing_enable", None):
+            enable({"use_reentrant": False})
 
 
 def _groups(module: nn.Module) -> Mapping[str, Mapping[str, nn.Parameter]]:

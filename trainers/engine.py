@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from configs.sections import Optimizer
+from configs.stages import Optimizer
 from trainers.errors import NotFinite
 
 MOMENTS = ("exp_avg", "exp_avg_sq")

@@ -13,7 +13,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from configs.schema import Ppo
+from configs.stages import Ppo
 from rollout.records import Rollout
 from trainers.advantages import gae, masked_mean, masked_variance, whiten
 from trainers.errors import NotFinite, StaleRollouts

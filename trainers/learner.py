@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from configs.sections import Learner as LearnerSettings
+from configs.roles import LearnerRanks
 from models.adapters import Adapter, Role
 from models.policy import PolicyModel
 from trainers.artifact import Artifact
@@ -33,7 +33,7 @@ class Learner:
         engine: Engine | ForwardOnly,
         artifact: Artifact,
         rank: Rank,
-        settings: LearnerSettings,
+        settings: LearnerRanks,
     ) -> None:
         self.model, self.passes, self.engine, self.artifact = model, tuple(passes), engine, artifact
         self.rank, self.settings = rank, settings

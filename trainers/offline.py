@@ -8,7 +8,7 @@ from typing import Any, Generic
 import numpy as np
 from numpy.typing import NDArray
 
-from configs.sections import Epochs
+from configs.stages import Epochs
 from data.tokens import EpochBatches
 from trainers.checkpoint import Checkpoints
 from trainers.errors import NotFinite

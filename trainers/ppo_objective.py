@@ -8,7 +8,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from configs.schema import Ppo
+from configs.stages import Ppo
 from trainers.experience import Evaluated, Experience, Trajectories
 from trainers.learners import Learners, LossSum, Pass
 from trainers.losses import ppo_policy_loss, value_loss

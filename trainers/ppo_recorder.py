@@ -5,7 +5,7 @@ from contextlib import AbstractContextManager
 from dataclasses import asdict
 from pathlib import Path
 
-from configs.schema import Ppo
+from configs.stages import Ppo
 from reward.scorer import Score
 from rollout.journal import JournalRow, write_step
 from rollout.records import Rollout

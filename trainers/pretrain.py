@@ -8,8 +8,9 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from configs.models import PretrainedPolicy
+from configs.roles import Encoder
 from configs.schema import PretrainEncoderRun, PretrainRun
-from configs.sections import PretrainedPolicy, RewardEncoder
 from data.checks import check_limits
 from data.holdout import Split, hold_out
 from data.readers import read_texts
@@ -51,7 +52,7 @@ def read_corpus(run: PretrainRun | PretrainEncoderRun) -> Split[str]:
 
 def _positions(run: PretrainRun | PretrainEncoderRun) -> tuple[int, str]:
     """The model's positions, and what names them."""
-    section: PretrainedPolicy | RewardEncoder = run.policy if isinstance(run, PretrainRun) else run.reward
+    section: PretrainedPolicy | Encoder = run.policy if isinstance(run, PretrainRun) else run.reward
     key = "policy.model" if isinstance(run, PretrainRun) else "reward.model"
     if not isinstance(section.model, str):
         return section.model.max_positions, f"{key}.max_positions"

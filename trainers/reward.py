@@ -12,8 +12,9 @@ from torch import Tensor, nn
 from transformers import AutoModelForSequenceClassification
 
 from configs.errors import UserError
+from configs.models import NewBert
+from configs.roles import PipelineScorer, RewardEncoder
 from configs.schema import RewardRun
-from configs.sections import NewBert, PipelineScorer, RewardEncoder
 from data.checks import check_limits
 from data.fields import Render
 from data.holdout import hold_out

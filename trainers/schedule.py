@@ -3,7 +3,7 @@
 import math
 from typing import assert_never
 
-from configs.sections import Optimizer
+from configs.stages import Optimizer
 
 
 def learning_rate_scale(optimizer: Optimizer, step: int, num_steps: int) -> float:

@@ -10,7 +10,7 @@ import pytest
 from ray._private.authentication.authentication_token_setup import maybe_enable_token_auth_if_token_available
 from ray.cluster_utils import Cluster
 
-from configs.sections import ToyWorld
+from configs.inputs import ToyWorld
 from data.toy import build_world, write_world
 from tests.small_run import (
     BERT,

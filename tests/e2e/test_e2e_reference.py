@@ -13,8 +13,8 @@ from safetensors.torch import load_file
 
 from cluster.session import Session
 from configs.load import load_run
+from configs.roles import Cluster
 from configs.schema import DpoRun
-from configs.sections import Cluster
 from console.live import PlainConsole
 from data.tokens import PairBatch, TokenBatch, collate
 from models.adapters import WEIGHTS_FILE

@@ -15,7 +15,7 @@ from safetensors.torch import load_file, save_file
 from transformers import AutoModelForCausalLM
 
 from configs.errors import UserError
-from configs.sections import VllmEngine
+from configs.roles import VllmEngine
 from models.adapters import CONFIG_FILE, WEIGHTS_FILE, Adapter, save_adapter
 from rollout.proof import PublishError
 from rollout.records import Rollout

@@ -8,8 +8,10 @@ import pytest
 
 from cluster.evaluation import EvalInput, prepare_eval, run_eval
 from configs.errors import UserError
+from configs.inputs import EvalData
+from configs.models import EvaluatedPolicy, NewBert
+from configs.roles import Scorer
 from configs.schema import EvalRun
-from configs.sections import EvalData, EvaluatedPolicy, NewBert, Scorer
 from data.records import PreferencePair
 from models.scratch import build_bert
 from reward.bert import new_reward_model

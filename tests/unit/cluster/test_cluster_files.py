@@ -9,8 +9,10 @@ import pytest
 
 from cluster.files import Files, prepare_files
 from configs.errors import UserError
+from configs.inputs import PipelineData
+from configs.models import NewBert, NewLlama, PipelinePolicy
+from configs.roles import PipelineScorer
 from configs.schema import PipelineRun
-from configs.sections import NewBert, NewLlama, PipelineData, PipelinePolicy, PipelineScorer
 from models.scratch import build_bert
 
 NUM_PROMPTS = 20

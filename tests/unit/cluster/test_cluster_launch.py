@@ -6,8 +6,10 @@ import pytest
 
 from cluster.launch import how_to_go_on, with_absolute_models
 from configs.errors import RunFailed
+from configs.inputs import EvalData, TextData
+from configs.models import EvaluatedPolicy, NewLlama, PretrainedPolicy
+from configs.roles import Scorer
 from configs.schema import EvalRun, PretrainRun
-from configs.sections import EvalData, EvaluatedPolicy, NewLlama, PretrainedPolicy, Scorer, TextData
 from reward.scorer import ScoreError
 from trainers.errors import NotFinite
 

@@ -1,19 +1,11 @@
 """The plan of a run: arithmetic, what is missing, and what would fit."""
 
 from cluster.placement import Capacity, Need, Plan, needs_of
-from configs.schema import Calibration, EvalRun, PpoRun, RewardRun, SftRun
-from configs.sections import (
-    AlignedPolicy,
-    DemonstrationData,
-    EvalData,
-    Learner,
-    PairData,
-    Policy,
-    PromptData,
-    RewardEncoder,
-    Rollout,
-    Scorer,
-)
+from configs.inputs import DemonstrationData, EvalData, JudgedPairData, PromptData
+from configs.models import AlignedPolicy, Policy
+from configs.roles import Learner, RewardEncoder, Rollout, Scorer
+from configs.schema import EvalRun, PpoRun, RewardRun, SftRun
+from configs.stages import Calibration
 
 
 def need(role: str, count: int, cpus: float, gpus: float = 0.0) -> Need:
@@ -67,7 +59,7 @@ def test_who_is_needed_at_a_runs_widest_moment() -> None:
     )
     sft = SftRun(data=DemonstrationData(demonstrations="f"), policy=Policy(model="m"), learner=learner)
     assert [n.role for n in needs_of(sft)] == ["learner"]
-    reward = RewardRun(data=PairData(pairs="f"), reward=RewardEncoder(model="m"))
+    reward = RewardRun(data=JudgedPairData(pairs="f"), reward=RewardEncoder(model="m"))
     assert [n.role for n in needs_of(reward)] == ["learner"]
     sampled = reward.model_copy(update={"calibration": Calibration(policy="m")})
     assert [n.role for n in needs_of(sampled)] == ["learner", "rollout"]

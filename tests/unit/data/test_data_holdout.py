@@ -1,7 +1,7 @@
 import pytest
 
 from configs.errors import UserError
-from configs.sections import DataRules
+from configs.inputs import Splitting
 from data.holdout import hold_out
 from data.readers import Read
 from data.records import Prompt
@@ -15,7 +15,7 @@ def read(path: str) -> Read[Prompt]:
 
 
 def split(heldout: str | None, **rules: object):  # type: ignore[no-untyped-def]
-    return hold_out(read, "train", heldout, lambda prompt: prompt.text, DataRules(**rules), seed=0)  # type: ignore
+    return hold_out(read, "train", heldout, lambda prompt: prompt.text, Splitting(**rules), seed=0)  # type: ignore
 
 
 def test_a_share_is_held_out_where_no_file_is_given() -> None:

@@ -7,14 +7,14 @@ import pyarrow.parquet as pq
 import pytest
 
 from configs.errors import UserError
-from configs.sections import DataRules
+from configs.inputs import Reading
 from data.fields import Message
 from data.prompts import prompt_id_of
 from data.readers import Read, read_demonstrations, read_pairs, read_prompts, read_texts
 from data.records import Demonstration, PreferencePair
 
-REFUSE = DataRules()
-SKIP = DataRules(bad_rows="skip")
+REFUSE = Reading()
+SKIP = Reading(bad_rows="skip")
 
 USER = {"role": "user", "content": "Hi"}
 GOOD = {"role": "assistant", "content": "Hello!"}
@@ -122,18 +122,18 @@ def test_the_prompt_id_is_the_beginning_of_the_sha256_of_the_text() -> None:
 
 def test_a_column_mapping_renames_and_hides_the_old_name(tmp_path: Path) -> None:
     path = save(tmp_path, {"instruction": "p", "chosen": "worse", "rejected": "better"})
-    rules = DataRules(columns={"prompt": "instruction", "chosen": "rejected", "rejected": "chosen"})
+    rules = Reading(columns={"prompt": "instruction", "chosen": "rejected", "rejected": "chosen"})
     assert read_pairs(path, rules, render).records == (PreferencePair("p", "better", "worse"),)
     # `prompt` is mapped away to `text`, so the row no longer counts as a prompt with an answer.
-    assert read_texts(save(tmp_path, {"prompt": "p"}), DataRules(columns={"text": "prompt"})).records == ("p",)
+    assert read_texts(save(tmp_path, {"prompt": "p"}), Reading(columns={"text": "prompt"})).records == ("p",)
 
 
 def test_a_wrong_column_mapping_is_refused(tmp_path: Path) -> None:
     path = save(tmp_path, {"instruction": "p", "completion": "c"})
     with pytest.raises(UserError, match=r"data\.columns: 'promt' is not a field name.*Did you mean 'prompt'"):
-        read_demonstrations(path, DataRules(columns={"promt": "instruction"}), render)
+        read_demonstrations(path, Reading(columns={"promt": "instruction"}), render)
     with pytest.raises(UserError, match=r"row 1: expected the column 'inst' \(data.columns.prompt\), found the fields"):
-        read_demonstrations(path, DataRules(columns={"prompt": "inst"}), render)
+        read_demonstrations(path, Reading(columns={"prompt": "inst"}), render)
 
 
 @pytest.mark.parametrize(

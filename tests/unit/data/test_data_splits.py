@@ -3,7 +3,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from configs.errors import UserError
-from configs.sections import DataRules
+from configs.inputs import Splitting
 from data.records import PreferencePair
 from data.splits import check_overlap, split_by_prompt
 
@@ -49,13 +49,13 @@ def test_overlap_is_refused_or_dropped_from_training() -> None:
     what = "data.pairs and data.heldout_pairs"
     found = r"data\.pairs and data\.heldout_pairs: 2 prompts stand in both, in 3 of 4 training records, such as 'x'"
     with pytest.raises(UserError, match=found + r".*data\.overlap=drop"):
-        check_overlap(train, heldout, prompt_of, DataRules(), what)
-    kept, note = check_overlap(train, heldout, prompt_of, DataRules(overlap="drop"), what)
+        check_overlap(train, heldout, prompt_of, Splitting(), what)
+    kept, note = check_overlap(train, heldout, prompt_of, Splitting(overlap="drop"), what)
     assert kept == [pair("z")]
     assert note is not None and "2 prompts stand in both" in note and "dropped from training" in note
     with pytest.raises(UserError, match="leaves nothing to train on"):
-        check_overlap(train[:2], heldout, prompt_of, DataRules(overlap="drop"), what)
+        check_overlap(train[:2], heldout, prompt_of, Splitting(overlap="drop"), what)
 
 
 def test_sides_without_a_common_prompt_pass_without_a_note() -> None:
-    assert check_overlap([pair("x")], [pair("y")], prompt_of, DataRules(), "both") == ([pair("x")], None)
+    assert check_overlap([pair("x")], [pair("y")], prompt_of, Splitting(), "both") == ([pair("x")], None)

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from configs.errors import UserError
-from configs.sections import ToyWorld
+from configs.inputs import ToyWorld
 from data.cars import ATTRIBUTES, NAMES, STYLES, answer, facts
 from data.gold import MAX_GOLD, gold_score
 from data.records import PreferencePair

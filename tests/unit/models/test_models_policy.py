@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from transformers import AutoModelForCausalLM
 
-from configs.sections import LoraTuning
+from configs.models import LoraTuning
 from models.adapters import Role
 from models.peft import activate
 from models.policy import PolicyModel, RoleError, new_value_head

@@ -11,7 +11,7 @@ from torch import Tensor
 from transformers import AutoModelForCausalLM, GPT2Config, GPT2LMHeadModel
 
 from configs.errors import UserError
-from configs.sections import LoraTuning
+from configs.models import LoraTuning
 from models.adapters import Role, load_adapter, save_adapter
 from models.peft import add_adapters, is_adapter_parameter
 from models.policy import PolicyModel

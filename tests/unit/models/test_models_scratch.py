@@ -9,7 +9,8 @@ import torch
 from transformers import AutoModelForCausalLM, AutoModelForMaskedLM, AutoModelForSequenceClassification, AutoTokenizer
 
 from configs.errors import UserError
-from configs.sections import NewBert, NewLlama, ToyWorld
+from configs.inputs import ToyWorld
+from configs.models import NewBert, NewLlama
 from data.toy import build_world
 from models.scratch import build_bert, build_llama
 

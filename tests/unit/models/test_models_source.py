@@ -8,7 +8,8 @@ import pytest
 from transformers import AutoTokenizer
 
 from configs.errors import UserError
-from configs.sections import NewBert, TransformersEngine, VllmEngine
+from configs.models import NewBert
+from configs.roles import TransformersEngine, VllmEngine
 from models.adapters import save_adapter
 from models.scratch import build_bert
 from models.source import ModelSource, check_servable, context_tokens, load_causal_lm, load_tokenizer, resolve_model

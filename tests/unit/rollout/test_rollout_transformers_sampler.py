@@ -9,7 +9,7 @@ import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer, GenerationConfig
 
 from configs.errors import UserError
-from configs.sections import TransformersEngine
+from configs.roles import TransformersEngine
 from models import serving
 from models.adapters import Adapter
 from rollout import transformers_sampler

@@ -8,7 +8,7 @@ import torch
 from peft import PeftModel
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from configs.sections import LoraTuning
+from configs.models import LoraTuning
 from models.policy import PolicyModel
 from models.roles import adapted_policy, full_policy, trainable_groups
 from models.source import ModelSource

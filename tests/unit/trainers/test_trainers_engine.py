@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from safetensors.torch import load_file, save_file
 
-from configs.schema import Ppo
+from configs.stages import Ppo
 from tests.ranks import IN_TWO, PPO, WHOLE, Case, Ranks, numpy_state, padded, ragged_experience, tiny_learner
 from trainers.errors import NotFinite
 from trainers.learner import STATE_FILE

@@ -8,7 +8,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from configs.schema import Ppo
+from configs.stages import Ppo
 from rollout.records import Rollout, SampleRequest
 from trainers.errors import NotFinite, StaleRollouts
 from trainers.experience import Evaluated, Trajectories, collate_rollouts, make_experience

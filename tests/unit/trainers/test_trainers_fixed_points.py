@@ -14,7 +14,8 @@ import numpy as np
 import pytest
 import torch
 
-from configs.schema import FixedKl, Ppo, PpoRun
+from configs.schema import PpoRun
+from configs.stages import FixedKl, Ppo
 from data.tokens import PairBatch, TokenSequence, collate
 from reward.scorer import Score
 from rollout.records import Rollout, SampleRequest

@@ -9,8 +9,11 @@ from typing import Any
 import numpy as np
 import pytest
 
-from configs.schema import AdaptiveKl, Ppo, PpoRun
-from configs.sections import AlignedPolicy, PromptData, Scorer
+from configs.inputs import PromptData
+from configs.models import AlignedPolicy
+from configs.roles import Scorer
+from configs.schema import PpoRun
+from configs.stages import AdaptiveKl, Ppo
 from data.prompts import EncodedPrompt
 from models.adapters import Adapter
 from reward.scorer import Score

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from configs.sections import Epochs
+from configs.stages import Epochs
 from trainers.errors import NotFinite
 from trainers.learners import UpdatePlan
 from trainers.metrics import MetricsLog, StepRecord, read_metrics

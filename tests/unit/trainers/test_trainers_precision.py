@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from configs.sections import Learner as LearnerSettings
+from configs.roles import Learner as LearnerSettings
 from models.adapters import Role
 from models.policy import PolicyModel
 from trainers.artifact import NoArtifact

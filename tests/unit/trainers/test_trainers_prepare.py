@@ -8,18 +8,11 @@ from typing import Any
 import pytest
 
 from configs.errors import UserError
-from configs.schema import Calibration, DpoRun, Pretrain, PretrainEncoderRun, PretrainRun, RewardRun, SftRun
-from configs.sections import (
-    AlignedPolicy,
-    DemonstrationData,
-    NewBert,
-    NewLlama,
-    PairData,
-    Policy,
-    PretrainedPolicy,
-    RewardEncoder,
-    TextData,
-)
+from configs.inputs import DemonstrationData, PairData, TextData
+from configs.models import AlignedPolicy, NewBert, NewLlama, Policy, PretrainedPolicy
+from configs.roles import RewardEncoder
+from configs.schema import DpoRun, PretrainEncoderRun, PretrainRun, RewardRun, SftRun
+from configs.stages import Calibration, Pretrain
 from data.records import PreferencePair
 from models.encoder import load_encoder_tokenizer
 from models.scratch import build_bert

@@ -1,6 +1,6 @@
 import pytest
 
-from configs.sections import Optimizer
+from configs.stages import Optimizer
 from trainers.schedule import learning_rate_scale
 
 

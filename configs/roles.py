@@ -1,0 +1,107 @@
+"""Where a run is, and how large each group of its workers is."""
+
+from typing import Annotated, Literal
+
+from pydantic import Field, PositiveFloat, PositiveInt
+
+from configs.models import NewBert
+from configs.section import Section
+
+
+class Storage(Section):
+    path: str = "runs"
+    """Folder of all runs. On a cluster, the one place that every host can read."""
+
+
+class Cluster(Section):
+    address: str = "local"
+    """`local` starts a private Ray on this machine; `auto` or `HOST:PORT` joins a running one."""
+    num_cpus: PositiveInt | None = None
+    """CPUs of a local Ray; None takes all of the machine's."""
+    wait_s: Annotated[float, Field(ge=0)] = 0.0
+    """How long to wait for resources that the cluster does not have yet."""
+    boot_timeout_s: PositiveFloat = 600.0
+    call_timeout_s: PositiveFloat = 1800.0
+
+
+class LearnerRanks(Section):
+    """Processes that hold the policy as a learner does: all that log-probs take."""
+
+    num_workers: PositiveInt = 1
+    num_threads: PositiveInt = 1
+    num_cpus: PositiveFloat = 0.5
+    """What each rank asks of Ray; its threads are set apart, by `num_threads`."""
+    num_gpus: Annotated[float, Field(ge=0)] = 0.0
+    micro_batch_size: PositiveInt = 16
+    """Sequences in one forward and backward, on each rank. Changes memory and speed, never the result."""
+    autocast: bool = False
+    """bfloat16 autocast for the matrix products of float32 weights."""
+
+
+class Learner(LearnerRanks):
+    """The group of DeepSpeed ranks."""
+
+    zero_stage: Literal[0, 1, 2, 3] = 2
+    gradient_checkpointing: bool = False
+
+
+class TransformersEngine(Section):
+    kind: Literal["transformers"] = "transformers"
+
+
+class VllmEngine(Section):
+    kind: Literal["vllm"] = "vllm"
+    kv_cache_gib: PositiveFloat = 0.5
+    """Of an engine on a CPU. On a GPU vLLM takes what the GPU's memory has left."""
+    gpu_memory_fraction: Annotated[float, Field(gt=0, le=1)] = 0.9
+    """Of one GPU's memory, what the engine takes; less where roles share a GPU. On a CPU `kv_cache_gib` counts."""
+    max_num_seqs: PositiveInt = 128
+    enforce_eager: bool = True
+
+
+SamplerEngine = Annotated[VllmEngine | TransformersEngine, Field(discriminator="kind")]
+
+
+class Rollout(Section):
+    """The group of rollout workers and how they sample."""
+
+    engine: SamplerEngine = VllmEngine()
+    num_workers: PositiveInt = 1
+    num_threads: PositiveInt = 1
+    num_cpus: PositiveFloat = 0.5
+    num_gpus: Annotated[float, Field(ge=0)] = 0.0
+    tensor_parallel: PositiveInt = 1
+    temperature: PositiveFloat = 1.0
+    max_tokens: PositiveInt = 64
+    chunk_size: PositiveInt = 64
+    """Answers that one worker samples together: the unit of work that workers take."""
+
+
+class Scorer(Section):
+    """The group of reward scorers. `model` is a sequence-classification folder with one output."""
+
+    model: str
+    num_workers: PositiveInt = 1
+    num_threads: PositiveInt = 1
+    num_cpus: PositiveFloat = 0.5
+    num_gpus: Annotated[float, Field(ge=0)] = 0.0
+    batch_size: PositiveInt = 32
+    max_tokens: PositiveInt = 256
+    normalize: bool = True
+    """Use the calibration stored with the model: mean 0 and variance 1 under the policy that it was calibrated on."""
+
+
+class PipelineScorer(Scorer):
+    """In a pipeline, `model` is the encoder that becomes the reward model: made new, a folder or a hub name."""
+
+    model: str | NewBert  # type: ignore[assignment]
+
+
+class Encoder(Section):
+    """The BERT of a stage that trains it: made new, a folder or a hub name."""
+
+    model: str | NewBert
+
+
+class RewardEncoder(Encoder):
+    max_tokens: PositiveInt = 256
