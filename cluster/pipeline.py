@@ -92,7 +92,7 @@ class Pipeline:
             reward=RewardEncoder(model=self._folders.encoder, max_tokens=self._run.reward.max_tokens),
             calibration=Calibration(policy=self._folders.sft, num_prompts=self._run.calibration_prompts, **self._base),
             rollout=self._run.rollout,
-            bradley_terry=self._run.bradley_terry,
+            reward_training=self._run.reward_training,
         )
 
     def ppo(self) -> PpoRun:

@@ -17,6 +17,7 @@ from configs.inputs import (
     TokenizedPairData,
 )
 from configs.models import AlignedPolicy, EvaluatedPolicy, LoraTuning, PipelinePolicy, Policy, PretrainedPolicy
+from configs.objectives import GROUPED
 from configs.roles import (
     Cluster,
     Encoder,
@@ -30,7 +31,7 @@ from configs.roles import (
     VllmEngine,
 )
 from configs.section import Section
-from configs.stages import BradleyTerry, Calibration, Dpo, Evaluation, Ppo, Pretrain, PretrainEncoder, Sft
+from configs.stages import Calibration, Dpo, Evaluation, Ppo, Pretrain, PretrainEncoder, RewardTraining, Sft
 
 VLLM_MAX_LORA_RANK = 512
 
@@ -91,11 +92,11 @@ class RewardRun(Run):
     calibration: Calibration = Calibration()
     rollout: Rollout = Rollout()
     learner: Learner = Learner()
-    bradley_terry: BradleyTerry = BradleyTerry()
+    reward_training: RewardTraining = RewardTraining()
 
     @model_validator(mode="after")
     def _check(self) -> Self:
-        check_divides("bradley_terry.batch_size", self.bradley_terry.batch_size, self.learner)
+        check_divides("reward_training.batch_size", self.reward_training.batch_size, self.learner)
         return self
 
 
@@ -165,7 +166,7 @@ class PipelineRun(Run):
     pretrain: Pretrain = Pretrain()
     pretrain_encoder: PretrainEncoder = PretrainEncoder()
     sft: Sft = Sft()
-    bradley_terry: BradleyTerry = BradleyTerry()
+    reward_training: RewardTraining = RewardTraining()
     ppo: Ppo = Ppo()
     dpo: Dpo = Dpo()
     calibration_prompts: PositiveInt = 128
@@ -181,7 +182,7 @@ class PipelineRun(Run):
             "pretrain": self.pretrain,
             "pretrain_encoder": self.pretrain_encoder,
             "sft": self.sft,
-            "bradley_terry": self.bradley_terry,
+            "reward_training": self.reward_training,
             "dpo": self.dpo,
         }
         for stage, settings in stages.items():
@@ -214,6 +215,16 @@ def check_ppo(ppo: Ppo, learner: Learner) -> None:
         raise ValueError(
             f"ppo.prompts_per_step x ppo.samples_per_prompt = {ppo.samples_per_step} samples cannot be cut into "
             f"minibatches of ppo.minibatch_size={ppo.minibatch_size}: make it a divisor of {ppo.samples_per_step}"
+        )
+    if ppo.samples_per_prompt < 2 and isinstance(ppo.estimator, GROUPED):
+        raise ValueError(
+            f"ppo.estimator.kind={ppo.estimator.kind} compares the answers to one prompt, but "
+            f"ppo.samples_per_prompt={ppo.samples_per_prompt}: set it to at least 2, better 4 to 16"
+        )
+    if ppo.dynamic_sampling is not None and ppo.samples_per_prompt < 2:
+        raise ValueError(
+            f"ppo.dynamic_sampling looks for prompts whose answers differ in reward, but "
+            f"ppo.samples_per_prompt={ppo.samples_per_prompt}: set it to at least 2"
         )
     if ppo.overlap and ppo.max_staleness < 1:
         raise ValueError(

@@ -2,9 +2,23 @@
 
 from typing import Annotated, Literal
 
-from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt
+from pydantic import Field, NonNegativeInt, PositiveFloat, PositiveInt
 
 from configs.models import PolicyBase
+from configs.objectives import (
+    BradleyTerry,
+    DpoLoss,
+    DynamicSampling,
+    Estimator,
+    FixedKl,
+    Gae,
+    Importance,
+    KlPenalty,
+    PreferenceLoss,
+    RewardObjective,
+    Shaping,
+    TruncatedImportance,
+)
 from configs.section import Fraction, Section
 
 
@@ -50,10 +64,11 @@ class Sft(Epochs):
     learning_rate: PositiveFloat = 5e-4
 
 
-class BradleyTerry(Epochs):
-    """Reward model on preference pairs: -log sigmoid(r(chosen) - r(rejected))."""
+class RewardTraining(Epochs):
+    """An encoder with one output learns how good an answer is."""
 
     learning_rate: PositiveFloat = 1e-4
+    objective: RewardObjective = BradleyTerry()
 
 
 class Calibration(PolicyBase):
@@ -65,55 +80,33 @@ class Calibration(PolicyBase):
 
 
 class Dpo(Epochs):
-    """Direct preference optimisation (Rafailov et al. 2023, arXiv 2305.18290)."""
+    """A policy learns from preference pairs, without a reward model or sampling."""
 
     learning_rate: PositiveFloat = 5e-4
-    beta: PositiveFloat = 0.1
-
-
-class FixedKl(Section):
-    kind: Literal["fixed"] = "fixed"
-    coefficient: NonNegativeFloat = 0.05
-
-
-class AdaptiveKl(Section):
-    """Proportional controller on the measured KL (Ziegler et al. 2019, arXiv 1909.08593, section 2.2)."""
-
-    kind: Literal["adaptive"] = "adaptive"
-    coefficient: PositiveFloat = 0.05
-    target: PositiveFloat = 4.0
-    """Mean KL of a whole answer from the reference, in nats."""
-    horizon: PositiveInt = 1000
-    """Samples over which the coefficient may change by a factor e at most at an error of 100%."""
-
-
-KlPenalty = Annotated[FixedKl | AdaptiveKl, Field(discriminator="kind")]
+    loss: PreferenceLoss = DpoLoss()
 
 
 class Ppo(Optimizer):
-    """Proximal policy optimisation (Schulman et al. 2017, arXiv 1707.06347), a per-token KL penalty in the reward."""
+    """The clipped surrogate of PPO (Schulman et al. 2017, arXiv 1707.06347) on sampled answers."""
 
     learning_rate: PositiveFloat = 5e-4
-    value_learning_rate: PositiveFloat = 1e-3
     num_steps: PositiveInt = 50
     prompts_per_step: PositiveInt = 32
     samples_per_prompt: PositiveInt = 1
     num_epochs: PositiveInt = 1
     minibatch_size: PositiveInt = 32
     """Samples in one optimizer step, over all ranks."""
-    gamma: Annotated[float, Field(gt=0, le=1)] = 1.0
-    gae_lambda: Annotated[float, Field(ge=0, le=1)] = 0.95
+    estimator: Estimator = Gae()
+    loss_mean: Literal["token", "answer"] = "token"
+    """`token`: every token of the optimizer step weighs the same; `answer`: every answer does, whatever its length."""
     clip_range: PositiveFloat = 0.2
     dual_clip: Annotated[float, Field(gt=1)] | None = None
-    value_clip_range: PositiveFloat | None = 0.2
-    whiten_advantages: bool = True
     kl: KlPenalty = FixedKl()
     kl_bound: PositiveFloat = 20.0
     """Mean KL of a whole answer, in nats, above which the run says so."""
-    missing_eos_penalty: NonNegativeFloat = 1.0
-    reward_clip: PositiveFloat | None = 5.0
-    importance_cap: PositiveFloat | None = 2.0
-    """Truncation of pi_learner / pi_sampler, per token; None trains without the correction."""
+    shaping: Shaping = Shaping()
+    importance: Importance = TruncatedImportance()
+    dynamic_sampling: DynamicSampling | None = None
     sampler_gap_bound: PositiveFloat = 0.05
     """Largest mean |log pi_learner - log pi_sampler| that is not reported as a fault."""
     max_staleness: NonNegativeInt = 0

@@ -69,7 +69,7 @@ def _parts(run: PretrainRun | PretrainEncoderRun | SftRun | RewardRun | DpoRun |
             assert isinstance(run.reward.model, str), "a new encoder is built before its learners start"
             new = new_reward_model(run.reward.model)
             reward = RewardModule(new.model, "token_type_ids" in new.tokenizer.model_input_names)
-            return reward, PAIR_PASSES, FullModel(new.model, "classifier.", new.tokenizer), run.bradley_terry, {}
+            return reward, PAIR_PASSES, FullModel(new.model, "classifier.", new.tokenizer), run.reward_training, {}
         case SftRun():
             match run.policy.tuning:
                 case FullTuning():
@@ -81,11 +81,11 @@ def _parts(run: PretrainRun | PretrainEncoderRun | SftRun | RewardRun | DpoRun |
             return module, NEXT_TOKEN_PASSES, artifact, run.sft, {}
         case DpoRun():
             module, artifact = _adapted(run, run.policy.tuning, ("policy", "reference"))
-            return module, dpo_passes(run.dpo.beta), artifact, run.dpo, {}
+            return module, dpo_passes(run.dpo.loss.beta), artifact, run.dpo, {}
         case PpoRun():
             module, artifact = _adapted(run, run.policy.tuning, ("policy", "reference", "value"))
             passes = ppo_passes(run.ppo, run.rollout.temperature)
-            return module, passes, artifact, run.ppo, {"value": run.ppo.value_learning_rate}
+            return module, passes, artifact, run.ppo, {"value": run.ppo.estimator.value_learning_rate}
         case _:
             assert_never(run)
 

@@ -13,6 +13,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from configs.objectives import Gae, TruncatedImportance
 from configs.stages import Ppo
 from rollout.records import Rollout
 from trainers.advantages import gae, masked_mean, masked_variance, whiten
@@ -70,7 +71,7 @@ class Experience:
         action_mask: bool.
         old_logprobs: of the learner's policy as the update begins.
         values: of the critic as the update begins.
-        advantages: whitened over the whole batch where `ppo.whiten_advantages` says so.
+        advantages: whitened over the whole batch where `ppo.estimator.whiten` says so.
         returns: what the critic is to predict.
         importance_weights: truncated pi_learner / pi_sampler; 1 on every action where the correction is off.
     """
@@ -186,6 +187,7 @@ def make_experience(
         StaleRollouts: a token is older than `ppo.max_staleness` versions, or newer than the learner.
         NotFinite: a score, or a number at an action token, is NaN or infinite.
     """
+    assert isinstance(ppo.estimator, Gae)
     mask = trajectories.action_mask
     check_fresh(trajectories, learner_version, ppo.max_staleness)
     _check_finite("scores", scores)
@@ -198,29 +200,30 @@ def make_experience(
 
     kl = kl_estimate(logprobs, ref_logprobs, "k1")
     rewards = token_rewards(kl, final_rewards(scores, trajectories, ppo), mask, kl_coefficient)
-    advantages, returns = gae(rewards, values, mask, ppo.gamma, ppo.gae_lambda)
+    advantages, returns = gae(rewards, values, mask, ppo.estimator.gamma, ppo.estimator.lam)
     weights = mask.float()
-    if ppo.importance_cap is not None:
-        weights = truncated_importance_weights(logprobs, trajectories.sampler_logprobs, mask, ppo.importance_cap)
+    cap = ppo.importance.cap if isinstance(ppo.importance, TruncatedImportance) else None
+    if cap is not None:
+        weights = truncated_importance_weights(logprobs, trajectories.sampler_logprobs, mask, cap)
     experience = Experience(
         input_ids=trajectories.input_ids,
         attention_mask=trajectories.attention_mask,
         action_mask=mask,
         old_logprobs=logprobs,
         values=values,
-        advantages=whiten(advantages, mask) if ppo.whiten_advantages else advantages,
+        advantages=whiten(advantages, mask) if ppo.estimator.whiten else advantages,
         returns=returns,
         importance_weights=weights,
     )
-    return experience, _stats(trajectories, scores, experience, kl, rewards, ppo.importance_cap)
+    return experience, _stats(trajectories, scores, experience, kl, rewards, cap)
 
 
 def final_rewards(scores: Tensor, trajectories: Trajectories, ppo: Ppo) -> Tensor:
     """What each whole answer earns, float32 [B]: the clipped score, less a penalty where the answer was cut."""
     scores = scores.float()
-    if ppo.reward_clip is not None:
-        scores = scores.clamp(-ppo.reward_clip, ppo.reward_clip)
-    return scores - ppo.missing_eos_penalty * (~trajectories.ends_with_eos).float()
+    if ppo.shaping.clip is not None:
+        scores = scores.clamp(-ppo.shaping.clip, ppo.shaping.clip)
+    return scores - ppo.shaping.missing_eos_penalty * (~trajectories.ends_with_eos).float()
 
 
 def token_rewards(kl: Tensor, final: Tensor, action_mask: Tensor, kl_coefficient: float) -> Tensor:

@@ -5,7 +5,7 @@ from typing import Literal, assert_never
 import torch
 from torch import Tensor
 
-from configs.stages import AdaptiveKl, FixedKl
+from configs.objectives import AdaptiveKl, FixedKl
 
 KlKind = Literal["k1", "k2", "k3"]
 

@@ -8,6 +8,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from configs.objectives import Gae
 from configs.stages import Ppo
 from trainers.experience import Evaluated, Experience, Trajectories
 from trainers.learners import Learners, LossSum, Pass
@@ -16,6 +17,8 @@ from trainers.losses import ppo_policy_loss, value_loss
 
 def ppo_passes(ppo: Ppo, temperature: float) -> tuple[Pass[Experience], ...]:
     """The clipped policy loss and the clipped value loss, each a mean over all action tokens of the optimizer step."""
+    assert isinstance(ppo.estimator, Gae)
+    value_clip_range = ppo.estimator.value_clip_range
 
     def policy_loss_sum(forward: Any, batch: Experience) -> LossSum:
         logprobs = forward(batch.input_ids, batch.attention_mask, batch.action_mask, temperature)
@@ -30,7 +33,7 @@ def ppo_passes(ppo: Ppo, temperature: float) -> tuple[Pass[Experience], ...]:
     def value_loss_sum(forward: Any, batch: Experience) -> LossSum:
         values = forward(batch.input_ids, batch.attention_mask, batch.action_mask, temperature)
         old, returns, mask = (x.to(values.device) for x in (batch.values, batch.returns, batch.action_mask))
-        result = value_loss(values, old, returns, mask, ppo.value_clip_range)
+        result = value_loss(values, old, returns, mask, value_clip_range)
         return LossSum(result.loss, {"value_loss": result.loss.detach(), "value_clipped_share": result.num_clipped})
 
     def num_actions(batch: Experience) -> float:

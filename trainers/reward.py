@@ -171,7 +171,7 @@ def run_reward(
     num_cut = count_cut(tokenizer, (*data.train, *data.heldout), max_tokens)
     stage = OfflineStage(
         "reward",
-        run.bradley_terry,
+        run.reward_training,
         run.seed,
         len(train),
         lambda index, step: collate_pairs(tokenizer, [train[i] for i in index]),

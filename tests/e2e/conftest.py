@@ -69,7 +69,7 @@ def pipeline(tmp_path_factory: pytest.TempPathFactory) -> Left:
     steps: dict[str, object] = {
         **{"pretrain.num_epochs": 1, "pretrain.block_tokens": 64, "pretrain.learning_rate": 1e-2},
         **{"pretrain_encoder.num_epochs": 1, "pretrain_encoder.block_tokens": 64},
-        **{"sft.num_epochs": 1, "sft.batch_size": 16, "bradley_terry.num_epochs": 1, "dpo.batch_size": 16},
+        **{"sft.num_epochs": 1, "sft.batch_size": 16, "reward_training.num_epochs": 1, "dpo.batch_size": 16},
         **{"ppo.num_steps": 2, "ppo.prompts_per_step": 8, "ppo.minibatch_size": 8, "ppo.num_epochs": 1},
         **{"evaluation.num_prompts": 8, "calibration_prompts": 8, "evaluation.num_shown": 3},
     }

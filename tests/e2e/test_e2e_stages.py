@@ -99,7 +99,7 @@ def reward_settings(world: Path, pipeline: Left) -> dict[str, object]:
     return {
         **{"data.pairs": world / "pairs.jsonl", "data.heldout_pairs": world / "heldout_pairs.jsonl"},
         **{"reward.model": pipeline.folder / "pretrain-encoder/encoder", "reward.max_tokens": 64},
-        **{"bradley_terry.batch_size": 32, "bradley_terry.learning_rate": 1e-3},
+        **{"reward_training.batch_size": 32, "reward_training.learning_rate": 1e-3},
     }
 
 

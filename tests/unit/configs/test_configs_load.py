@@ -8,9 +8,9 @@ import pytest
 from configs.errors import UserError
 from configs.load import load_eval, load_run, read_resolved, write_resolved
 from configs.models import NewLlama
+from configs.objectives import AdaptiveKl, FixedKl
 from configs.roles import TransformersEngine, VllmEngine
 from configs.schema import EvalRun, PpoRun, PretrainRun
-from configs.stages import AdaptiveKl, FixedKl
 
 PPO = ["policy.model=sft", "reward.model=rm", "data.prompts=prompts.jsonl"]
 

@@ -14,8 +14,9 @@ import numpy as np
 import pytest
 import torch
 
+from configs.objectives import FixedKl, Gae, Shaping
 from configs.schema import PpoRun
-from configs.stages import FixedKl, Ppo
+from configs.stages import Ppo
 from data.tokens import PairBatch, TokenSequence, collate
 from reward.scorer import Score
 from rollout.records import Rollout, SampleRequest
@@ -106,15 +107,13 @@ def draw(learner: Learner, num: int, version: int, random: np.random.Generator) 
 def ppo_settings(num_steps: int, num_samples: int) -> Ppo:
     return Ppo(
         learning_rate=3e-3,
-        value_learning_rate=3e-3,
         schedule="linear",
         num_steps=num_steps,
         prompts_per_step=num_samples,
         minibatch_size=num_samples // 2,
         kl=FixedKl(coefficient=BETA),
-        value_clip_range=None,
-        missing_eos_penalty=0.0,
-        reward_clip=None,
+        estimator=Gae(value_learning_rate=3e-3, value_clip_range=None),
+        shaping=Shaping(clip=None, missing_eos_penalty=0.0),
     )
 
 

@@ -3,7 +3,7 @@ import math
 import pytest
 import torch
 
-from configs.stages import AdaptiveKl, FixedKl
+from configs.objectives import AdaptiveKl, FixedKl
 from trainers.kl import initial_kl_state, kl_estimate, next_coefficient
 
 

@@ -11,9 +11,10 @@ import pytest
 
 from configs.inputs import PromptData
 from configs.models import AlignedPolicy
+from configs.objectives import AdaptiveKl
 from configs.roles import Scorer
 from configs.schema import PpoRun
-from configs.stages import AdaptiveKl, Ppo
+from configs.stages import Ppo
 from data.prompts import EncodedPrompt
 from models.adapters import Adapter
 from reward.scorer import Score
