@@ -16,17 +16,18 @@ from configs.schema import EvalRun
 from data.checks import check_context
 from data.fields import Render
 from data.prompts import EncodedPrompt, chat_renderer, encode_prompts, plain_dialogue
-from data.readers import read_pairs, read_prompts
-from data.records import PreferencePair
+from data.readers import read_judged_pairs, read_prompts
+from data.records import Ranking
 from models.source import ModelSource, baseline_source, context_tokens, load_tokenizer, resolve_model
-from reward.bert import check_scorer
+from reward.ensemble import check_scorers
 from reward.scorer import Scorer
 from rollout.records import Rollout
 from rollout.requests import sample_requests
 from trainers.evaluation import Interval, calibration_error, compare, mean_interval, proportion_interval
-from trainers.experience import collate_rollouts
+from trainers.judgements import agreement_figures, annotator_figures
 from trainers.learners import Learners
 from trainers.ppo_objective import TrajectoryBatch, forward_actions
+from trainers.trajectories import collate_rollouts
 
 Figures = dict[str, Any]
 Judge = Callable[[str, str], float]
@@ -40,7 +41,7 @@ EVALUATION_STEP = -1
 class EvalInput:
     """Pairs for the reward model, encoded prompts for the policy; either may be empty."""
 
-    pairs: tuple[PreferencePair, ...]
+    pairs: tuple[Ranking, ...]
     prompts: tuple[EncodedPrompt, ...]
     pad_id: int
     notes: tuple[str, ...]
@@ -65,10 +66,10 @@ class Measured:
 
 def prepare_eval(run: EvalRun) -> EvalInput:
     """Read and check pairs and prompts. Raises UserError; starts and writes nothing."""
-    check_scorer(run.reward.model, _scorer(run).normalize)
+    check_scorers(_scorer(run))
     render: Render = plain_dialogue
     prompts: tuple[EncodedPrompt, ...] = ()
-    pairs: tuple[PreferencePair, ...] = ()
+    pairs: tuple[Ranking, ...] = ()
     notes: tuple[str, ...] = ()
     pad_id = 0
     if run.policy is not None:
@@ -87,7 +88,7 @@ def prepare_eval(run: EvalRun) -> EvalInput:
         )
         notes += read.notes + encoded.notes
     if run.data.pairs is not None:
-        read_of_pairs = read_pairs(run.data.pairs, run.data, render)
+        read_of_pairs = read_judged_pairs(run.data.pairs, run.data, render, use_margin=False)
         pairs, notes = read_of_pairs.records, notes + read_of_pairs.notes
     return EvalInput(pairs, prompts, pad_id, notes)
 
@@ -110,23 +111,35 @@ def run_eval(run: EvalRun, data: EvalInput, session: Session) -> Figures:
 
 
 def _scorer(run: EvalRun) -> ScorerSettings:
-    """The run's scorer; pairs alone are compared by raw scores, which need no calibration."""
-    return run.reward if run.policy is not None else run.reward.model_copy(update={"normalize": False})
+    """The run's scorer; pairs alone are compared by one model's raw scores, which need no calibration."""
+    if run.policy is not None or run.reward.ensemble:
+        return run.reward
+    return run.reward.model_copy(update={"normalize": False})
 
 
-def measure_reward_model(scorer: Scorer, pairs: Sequence[PreferencePair]) -> Figures:
-    """Accuracy on pairs with its interval, and how well sigmoid(margin) tells the probability of being preferred."""
-    chosen = [score.parts["raw"] for score in scorer.score([(pair.prompt, pair.chosen) for pair in pairs])]
-    rejected = [score.parts["raw"] for score in scorer.score([(pair.prompt, pair.rejected) for pair in pairs])]
-    margins = np.asarray(chosen) - np.asarray(rejected)
+def measure_reward_model(scorer: Scorer, pairs: Sequence[Ranking]) -> Figures:
+    """Accuracy on pairs with its interval, and how well sigmoid(margin) tells the probability of being preferred.
+
+    An ensemble is measured by its total, which is no logit: of its margins no probability can be told.
+    """
+    chosen, rejected = (scorer.score([(pair.prompt, pair.answers[place]) for pair in pairs]) for place in (0, 1))
+    is_raw = "raw" in chosen[0].parts
+    margins = np.array(
+        [
+            good.parts["raw"] - bad.parts["raw"] if is_raw else good.total - bad.total
+            for good, bad in zip(chosen, rejected, strict=True)
+        ]
+    )
     accuracy = proportion_interval(float(((np.sign(margins) + 1) / 2).sum()), len(margins))
-    return {
+    figures: Figures = {
         "accuracy": accuracy.mean,
         "accuracy_ci95": accuracy.ci95,
         "num_pairs": len(pairs),
-        "calibration_error": calibration_error(margins),
         "mean_margin": float(margins.mean()),
     }
+    if is_raw:
+        figures["calibration_error"] = calibration_error(margins)
+    return figures | annotator_figures(pairs, list(margins[:, None])) | agreement_figures(pairs)
 
 
 def measure_policies(

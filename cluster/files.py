@@ -20,6 +20,8 @@ from data.records import Demonstration, PreferencePair, Prompt
 from data.splits import check_overlap
 from data.toy import build_world, noise_ceiling, write_world
 from models.source import context_tokens, load_tokenizer, resolve_model
+from reward.bert import check_scorer
+from reward.ensemble import ENSEMBLE_KEY
 from trainers.reward import check_encoder
 
 
@@ -78,6 +80,8 @@ def check_models(run: PipelineRun) -> None:
         block = {"pretrain_encoder.block_tokens": run.pretrain_encoder.block_tokens}
         check_limits(block, run.reward.model.max_positions, "reward.model.max_positions")
     check_encoder(run.reward)
+    for member in run.reward.ensemble:
+        check_scorer(member, run.reward.normalize, ENSEMBLE_KEY)
 
 
 def _toy_files(run: PipelineRun) -> PreparedFiles:

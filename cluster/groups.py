@@ -16,7 +16,7 @@ from models.adapters import Adapter, Role
 from reward.scorer import Score, ScoreError
 from rollout.proof import PublishProof
 from rollout.records import Rollout, SampleRequest
-from trainers.experience import NUM_NAMED
+from trainers.errors import NUM_NAMED
 from trainers.learners import UpdatePlan, join_rows, merge_results
 
 Item = TypeVar("Item")

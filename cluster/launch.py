@@ -27,7 +27,12 @@ from trainers.metrics import Listener
 
 C = TypeVar("C", bound=Run)
 
-MODEL_KEYS = {"policy": ("model", "baseline"), "reward": ("model",), "calibration": ("policy",)}
+MODEL_KEYS = {
+    "policy": ("model", "baseline"),
+    "reward": ("model", "ensemble"),
+    "judge": ("model", "ensemble"),
+    "calibration": ("policy",),
+}
 """Section -> its keys that name models."""
 
 
@@ -111,11 +116,20 @@ def with_absolute_models(config: C) -> C:
     changed: dict[str, Any] = {}
     for name, section in config:
         if name in MODEL_KEYS and section is not None:
-            models = {
-                key: absolute(model) for key, model in section if key in MODEL_KEYS[name] and isinstance(model, str)
-            }
+            models = {key: _absolute(value) for key, value in section if key in MODEL_KEYS[name]}
             changed[name] = section.model_copy(update=models)
     return config.model_copy(update=changed)
+
+
+def _absolute(value: Any) -> Any:
+    """Names of models made absolute, one or several; a model that is to be made new stays as it is."""
+    match value:
+        case str():
+            return absolute(value)
+        case tuple():
+            return tuple(map(absolute, value))
+        case _:
+            return value
 
 
 def _prepare(config: AnyRun) -> Callable[[Scene], dict[str, Figures]]:

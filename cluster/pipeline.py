@@ -8,7 +8,7 @@ from pathlib import Path
 from cluster.evaluation import Figures, answer_figures, measure_policies, policy_figures, prepare_eval, write_samples
 from cluster.files import Files, PreparedFiles
 from cluster.stages import Scene, prepare, run_stage
-from configs.inputs import DemonstrationData, EvalData, JudgedPairData, PromptData, TextData, TokenizedPairData
+from configs.inputs import DemonstrationData, EvalData, JudgementData, PromptData, TextData, TokenizedPairData
 from configs.models import AlignedPolicy, EvaluatedPolicy, NewBert, NewLlama, Policy, PretrainedPolicy
 from configs.roles import Encoder, LearnerRanks, RewardEncoder, Scorer
 from configs.schema import DpoRun, EvalRun, PipelineRun, PpoRun, PretrainEncoderRun, PretrainRun, RewardRun, SftRun
@@ -88,7 +88,7 @@ class Pipeline:
         return RewardRun(
             name="reward",
             **self._common,
-            data=JudgedPairData(**self._pairs, **self._prompt),
+            data=JudgementData(**self._pairs, **self._prompt),
             reward=RewardEncoder(model=self._folders.encoder, max_tokens=self._run.reward.max_tokens),
             calibration=Calibration(policy=self._folders.sft, num_prompts=self._run.calibration_prompts, **self._base),
             rollout=self._run.rollout,
@@ -145,7 +145,7 @@ def run_pipeline(run: PipelineRun, prepared: PreparedFiles, scene: Scene) -> dic
     todo += [
         ("sft", lambda inner: prepare(stages.sft())(inner)),
         ("reward", lambda inner: prepare(stages.reward())(inner)),
-        ("ppo", lambda inner: prepare(stages.ppo())(inner)),
+        ("ppo", lambda inner: prepare(stages.ppo(), files.judge)(inner)),
         ("dpo", lambda inner: prepare(stages.dpo())(inner)),
         ("eval", lambda inner: _evaluate(stages.evaluation(), files, scene, inner)),
     ]

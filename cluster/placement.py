@@ -1,13 +1,14 @@
 """What a run needs against what the cluster has: a pure plan, said before anything starts."""
 
 from dataclasses import asdict, dataclass
-from typing import Any, assert_never
+from typing import Any, Literal, assert_never
 
 from configs.roles import LearnerRanks, Rollout, Scorer
 from configs.schema import (
     AnyRun,
     DpoRun,
     EvalRun,
+    KtoRun,
     PipelineRun,
     PpoRun,
     PretrainEncoderRun,
@@ -112,7 +113,7 @@ class Plan:
 def needs_of(run: AnyRun) -> tuple[Need, ...]:
     """The groups that a run has at the same time, at its widest."""
     match run:
-        case PretrainRun() | PretrainEncoderRun() | SftRun() | DpoRun():
+        case PretrainRun() | PretrainEncoderRun() | SftRun() | DpoRun() | KtoRun():
             return (learners(run.learner),)
         case RewardRun():
             return (
@@ -120,7 +121,10 @@ def needs_of(run: AnyRun) -> tuple[Need, ...]:
                 if run.calibration.policy is None
                 else (learners(run.learner), rollouts(run.rollout))
             )
-        case PpoRun() | PipelineRun():
+        case PpoRun():
+            judges = () if run.judge is None else (scorers(run.judge, "judge"),)
+            return (learners(run.learner), rollouts(run.rollout), scorers(run.reward), *judges)
+        case PipelineRun():
             return (learners(run.learner), rollouts(run.rollout), scorers(run.reward))
         case EvalRun():
             if run.policy is None:
@@ -139,5 +143,6 @@ def rollouts(rollout: Rollout) -> Need:
     return Need("rollout", "rollout.num_workers", rollout.num_workers, rollout.num_cpus, gpus)
 
 
-def scorers(scorer: Scorer) -> Need:
-    return Need("scorer", "reward.num_workers", scorer.num_workers, scorer.num_cpus, scorer.num_gpus)
+def scorers(scorer: Scorer, section: Literal["reward", "judge"] = "reward") -> Need:
+    role = "scorer" if section == "reward" else "judge"
+    return Need(role, f"{section}.num_workers", scorer.num_workers, scorer.num_cpus, scorer.num_gpus)

@@ -7,7 +7,7 @@ from contextlib import suppress
 from dataclasses import replace
 from itertools import count
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, Literal, Self
 
 import ray
 import torch
@@ -74,21 +74,18 @@ class Session:
             gather(calls, "starting its engine", self._cluster.boot_timeout_s, BOOT_TIMEOUT)
         return SamplerGroup(self._groups[key], rollout.chunk_size, self._cluster.call_timeout_s)
 
-    def scorers(self, scorer: Scorer) -> ScorerGroup:
+    def scorers(self, scorer: Scorer, role: Literal["scorer", "judge"] = "scorer") -> ScorerGroup:
         """Scorers with that reward model."""
-        key = ("scorer", scorer)
+        key = (role, scorer)
         if key not in self._groups:
-            self._make_room("scorer")
+            self._make_room(role)
             options = resources(scorer.num_cpus, scorer.num_gpus, scorer.num_threads)
             actors = [
-                self._start("scorer", lambda log: start_actor(ScorerWorker, options, log, scorer.num_threads))
+                self._start(role, lambda log: start_actor(ScorerWorker, options, log, scorer.num_threads))
                 for _ in range(scorer.num_workers)
             ]
             self._groups[key] = actors
-            calls = [
-                Call(a, a.handle.open.remote(scorer.model, scorer.batch_size, scorer.max_tokens, scorer.normalize))
-                for a in actors
-            ]
+            calls = [Call(a, a.handle.open.remote(scorer)) for a in actors]
             gather(calls, "loading the reward model", self._cluster.boot_timeout_s, BOOT_TIMEOUT)
         return ScorerGroup(self._groups[key], scorer.batch_size * 4, self._cluster.call_timeout_s)
 

@@ -11,23 +11,27 @@ from cluster.memory import PeakMemory
 from cluster.serving import Serving, sampler_spec
 from cluster.session import Session
 from configs.models import NewBert, NewLlama
-from configs.schema import DpoRun, PpoRun, PretrainEncoderRun, PretrainRun, RewardRun, SftRun
+from configs.schema import DpoRun, KtoRun, PpoRun, PretrainEncoderRun, PretrainRun, RewardRun, SftRun
 from data.fields import Render
 from data.prompts import chat_renderer, plain_dialogue
 from models.encoder import load_encoder_tokenizer
 from models.source import load_tokenizer, resolve_model, served_rank
-from reward.bert import check_scorer
+from reward.ensemble import check_scorers
+from reward.judged import JudgedScorer, RuleScorer
+from reward.scorer import Scorer
 from rollout.requests import sample_requests
 from trainers.calibration import KEY as CALIBRATION_KEY
 from trainers.calibration import (
     SAMPLES_PER_PROMPT,
-    calibrate_on_pairs,
+    calibrate_on_records,
     calibrate_on_rollouts,
     prepare_calibration,
 )
 from trainers.checkpoint import Checkpoints
 from trainers.dpo import prepare_dpo, run_dpo
+from trainers.kto import prepare_kto, run_kto
 from trainers.metrics import Listener, MetricsLog, read_metrics
+from trainers.monitors import monitor_figures
 from trainers.ppo import PpoActors, PpoState, prepare_ppo, run_ppo, run_ppo_overlapped
 from trainers.ppo_recorder import PpoRecorder, ppo_figures
 from trainers.pretrain import encode_corpus, read_corpus, run_pretrain, run_pretrain_encoder
@@ -37,7 +41,7 @@ from trainers.sft import prepare_sft, run_sft
 CALIBRATION_STEP = -2
 """Stands where the step does in the seeds of answers that a reward model is calibrated on."""
 
-StageRun = PretrainRun | PretrainEncoderRun | SftRun | RewardRun | DpoRun | PpoRun
+StageRun = PretrainRun | PretrainEncoderRun | SftRun | RewardRun | DpoRun | KtoRun | PpoRun
 """The kinds of run that are one stage of training."""
 
 Figures = dict[str, Any]
@@ -57,12 +61,18 @@ class Scene:
     memory: PeakMemory
 
 
+Rule = Callable[[str, str], float]
+"""(prompt, answer) -> how good the answer is."""
+
 Prepared = Callable[[Scene], Figures]
 """A stage whose input has been read and found good; called, it runs."""
 
 
-def prepare(run: StageRun) -> Prepared:
-    """Read and check a stage's input. Raises UserError; starts and writes nothing."""
+def prepare(run: StageRun, rule: Rule | None = None) -> Prepared:
+    """Read and check a stage's input. Raises UserError; starts and writes nothing.
+
+    `rule` judges the answers of a run of PPO a second time, where the run names no reward model that does.
+    """
     match run:
         case PretrainRun():
             return _pretrain(run)
@@ -78,10 +88,15 @@ def prepare(run: StageRun) -> Prepared:
             return _noted(
                 dpo.notes, lambda scene, log: run_dpo(run, dpo, scene.session.learners(run), scene.folder, log)
             )
+        case KtoRun():
+            kto = prepare_kto(run)
+            return _noted(
+                kto.notes, lambda scene, log: run_kto(run, kto, scene.session.learners(run), scene.folder, log)
+            )
         case RewardRun():
             return _reward(run)
         case PpoRun():
-            return _ppo(run)
+            return _ppo(run, rule)
         case _:
             assert_never(run)
 
@@ -160,7 +175,7 @@ def _reward(run: RewardRun) -> Prepared:
         model = run.reward.model
         if isinstance(model, NewBert):
             folder = scene.folder / "new"
-            texts = [pair.prompt + pair.chosen for pair in data.train]
+            texts = [record.prompt + record.answers[0] for record in data.train]
             scene.session.in_learner(run.learner, make_bert, model, texts, folder, run.seed)
             model = str(folder)
         named = run.model_copy(update={"reward": run.reward.model_copy(update={"model": model})})
@@ -169,7 +184,8 @@ def _reward(run: RewardRun) -> Prepared:
         figures = run_reward(named, data, tokenizer, learners, scene.folder, log)
         result = scene.folder / "reward_model"
         if calibration is None:
-            stored = calibrate_on_pairs(data.train, tokenizer, run.reward.max_tokens, learners, result)
+            under = f"the answers in the {run.data.kind} file"
+            stored = calibrate_on_records(data.train, under, tokenizer, run.reward.max_tokens, learners, result)
         else:
             serving = Serving(scene.session, run.rollout, run.calibration.dtype, run.calibration.trust_remote_code)
             requests = sample_requests(calibration.prompts, SAMPLES_PER_PROMPT, CALIBRATION_STEP, run.seed)
@@ -182,7 +198,7 @@ def _reward(run: RewardRun) -> Prepared:
 
 
 def _renderer(run: RewardRun) -> Render:
-    """Chat messages in the pairs are written with the template of the policy to calibrate on, or else plainly."""
+    """Chat messages in the data are written with the template of the policy to calibrate on, or else plainly."""
     calibration = run.calibration
     if calibration.policy is None:
         return plain_dialogue
@@ -190,8 +206,10 @@ def _renderer(run: RewardRun) -> Render:
     return chat_renderer(load_tokenizer(source, CALIBRATION_KEY, calibration.trust_remote_code))
 
 
-def _ppo(run: PpoRun) -> Prepared:
-    check_scorer(run.reward.model, run.reward.normalize)
+def _ppo(run: PpoRun, rule: Rule | None) -> Prepared:
+    check_scorers(run.reward)
+    if run.judge is not None:
+        check_scorers(run.judge, "judge")
     data = prepare_ppo(run)
     source = resolve_model(run.policy.model, "policy.model")
     loop = run_ppo_overlapped if run.ppo.overlap else run_ppo
@@ -202,7 +220,7 @@ def _ppo(run: PpoRun) -> Prepared:
         with ThreadPoolExecutor() as booting:
             learners = booting.submit(scene.session.learners, run)
             samplers = booting.submit(scene.session.samplers, spec, run.rollout)
-            scorer = booting.submit(scene.session.scorers, run.reward)
+            scorer = booting.submit(_judged, scene.session, run, rule)
             actors = PpoActors(samplers.result(), scorer.result(), learners.result())
         checkpoints = Checkpoints(scene.folder / "checkpoints", run.ppo.keep_checkpoints)
         state = PpoState(run, data)
@@ -210,13 +228,27 @@ def _ppo(run: PpoRun) -> Prepared:
         if newest is not None:
             actors.learners.load(newest.folder)
             state.take_over(newest)
+        elif data.retained is not None:
+            state.retained = data.retained.nats_per_token(actors.learners)
         log.truncate_after(state.step)
         record = PpoRecorder(run.ppo, scene.folder, log, scene.listener)
         loop(run, data.pad_id, state, actors, checkpoints, record)
         actors.learners.export(scene.folder / "policy")
-        return ppo_figures(read_metrics(scene.folder))
+        records = read_metrics(scene.folder)
+        figures = ppo_figures(records) | monitor_figures([record.metrics for record in records], run.ppo)
+        if data.retained is None or state.retained is None:
+            return figures
+        return data.retained.added_to(figures, state.retained, actors.learners)
 
     return _noted(data.notes, body)
+
+
+def _judged(session: Session, run: PpoRun, rule: Rule | None) -> Scorer:
+    """The run's scorer, with its second judge where there is one."""
+    scorer = session.scorers(run.reward)
+    if run.judge is not None:
+        return JudgedScorer(scorer, session.scorers(run.judge, "judge"))
+    return scorer if rule is None else JudgedScorer(scorer, RuleScorer(rule))
 
 
 def make_llama(spec: NewLlama, texts: Sequence[str], folder: Path, seed: int) -> None:

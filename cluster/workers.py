@@ -19,6 +19,7 @@ from reward.scorer import Score
 from rollout.records import Rollout, SampleRequest
 
 if TYPE_CHECKING:
+    from configs.roles import Scorer as ScorerSettings
     from configs.schema import LearnerRun
     from models.adapters import Role
     from rollout.proof import PublishProof
@@ -125,7 +126,7 @@ class RolloutWorker:
 
 
 class ScorerWorker:
-    """One reward model."""
+    """One reward model, or an ensemble of them."""
 
     def __init__(self, log: Path, num_threads: int) -> None:
         write_to(log)
@@ -133,13 +134,12 @@ class ScorerWorker:
 
         torch.set_num_threads(num_threads)
 
-    def open(self, model: str, batch_size: int, max_tokens: int, normalize: bool) -> None:
+    def open(self, settings: "ScorerSettings") -> None:
         import torch
 
-        from reward.bert import BertScorer
+        from reward.ensemble import open_scorer
 
-        device = "cuda" if torch.cuda.is_available() else "cpu"
-        self._scorer = BertScorer(model, batch_size, max_tokens, normalize, device)
+        self._scorer = open_scorer(settings, "cuda" if torch.cuda.is_available() else "cpu")
 
     def score(self, pairs: Sequence[tuple[str, str]]) -> list[Score]:
         return self._scorer.score(pairs)

@@ -1,8 +1,8 @@
 """Which files a run reads, how their records are read, split and cut."""
 
-from typing import Literal
+from typing import Literal, Self
 
-from pydantic import Field, PositiveFloat, PositiveInt
+from pydantic import Field, PositiveFloat, PositiveInt, model_validator
 
 from configs.section import Fraction, Section
 
@@ -37,6 +37,29 @@ class TextData(Splitting, Reading):
     heldout_text: str | None = None
 
 
+class TextBlocks(Reading):
+    """Running text beside a stage's own data, cut into sequences of the model's tokens."""
+
+    text: str
+    block_tokens: PositiveInt = 128
+
+
+class Retention(TextBlocks):
+    """What the policy must not forget: how likely it finds this text is measured before and after the stage."""
+
+    max_blocks: PositiveInt = 256
+    """Blocks that are measured, spread evenly over the text."""
+    max_rise: PositiveFloat | None = None
+    """Nats a token that the text may become less likely by before the run says so."""
+
+
+class Replay(TextBlocks):
+    """Text that the policy goes on learning: one block beside each record of an optimizer step."""
+
+    coefficient: PositiveFloat = 1.0
+    """Of its mean loss a token, beside the stage's own loss."""
+
+
 class DemonstrationData(Lengths, Splitting, Reading):
     demonstrations: str
     heldout_demonstrations: str | None = None
@@ -47,15 +70,51 @@ class PairData(Splitting, Reading):
     heldout_pairs: str | None = None
 
 
-class JudgedPairData(PromptLength, PairData):
-    """Pairs for a reward model, whose own limit is of prompt and answer together: `reward.max_tokens`.
+class JudgementData(PromptLength, Splitting, Reading):
+    """What a reward model learns from; its own limit is of prompt and answer together: `reward.max_tokens`.
 
     `max_prompt_tokens` is of the prompts that a policy answers for the calibration.
     """
 
+    pairs: str | None = None
+    heldout_pairs: str | None = None
+    rankings: str | None = None
+    heldout_rankings: str | None = None
+    scores: str | None = None
+    heldout_scores: str | None = None
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        files = {"pairs": self.pairs, "rankings": self.rankings, "scores": self.scores}
+        given = [name for name, path in files.items() if path is not None]
+        if len(given) != 1:
+            found = " and ".join(f"data.{name}" for name in given) or "none of them"
+            raise ValueError(
+                "a reward model learns from one of data.pairs=FILE (the better and the worse of two answers), "
+                "data.rankings=FILE (several answers, best first) and data.scores=FILE (a score for each answer): "
+                f"found {found}"
+            )
+        heldout = {"pairs": self.heldout_pairs, "rankings": self.heldout_rankings, "scores": self.heldout_scores}
+        for name, path in heldout.items():
+            if path is not None and name != given[0]:
+                raise ValueError(f"data.heldout_{name} does not go with data.{given[0]}: give data.heldout_{given[0]}")
+        return self
+
+    @property
+    def kind(self) -> Literal["pairs", "rankings", "scores"]:
+        """Which of them is given."""
+        return "pairs" if self.pairs is not None else "rankings" if self.rankings is not None else "scores"
+
 
 class TokenizedPairData(Lengths, PairData):
     """Pairs for a policy."""
+
+
+class LabelledData(Lengths, Splitting, Reading):
+    """Answers that are each labelled good or bad."""
+
+    labelled: str
+    heldout_labelled: str | None = None
 
 
 class PromptData(PromptLength, Splitting, Reading):

@@ -49,8 +49,8 @@ Tuning = Annotated[FullTuning | LoraTuning, Field(discriminator="kind")]
 def refuse_dropout(tuning: LoraTuning) -> LoraTuning:
     if tuning.dropout:
         raise ValueError(
-            f"policy.tuning.dropout={tuning.dropout:g}: PPO and DPO compare the policy with log-probs made without "
-            f"dropout; set policy.tuning.dropout=0"
+            f"policy.tuning.dropout={tuning.dropout:g}: PPO, DPO and KTO compare the policy with log-probs made "
+            f"without dropout; set policy.tuning.dropout=0"
         )
     return tuning
 

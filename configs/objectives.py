@@ -82,8 +82,8 @@ class KlPlace(Section):
             )
         if self.place == "reward" and self.estimate != "k1":
             raise ValueError(
-                f"ppo.kl.place=reward with ppo.kl.estimate={self.estimate}: as a reward it pushes towards a policy that "
-                f"is not the KL-regularised optimum, or away from any; set ppo.kl.estimate=k1, or ppo.kl.place=loss"
+                f"ppo.kl.place=reward with ppo.kl.estimate={self.estimate}: as a reward it leads to a policy that is "
+                f"not the KL-regularised optimum, or to none; set ppo.kl.estimate=k1, or ppo.kl.place=loss"
             )
         return self
 

@@ -1,8 +1,8 @@
 """Where a run is, and how large each group of its workers is."""
 
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
 
-from pydantic import Field, PositiveFloat, PositiveInt
+from pydantic import Field, NonNegativeFloat, PositiveFloat, PositiveInt, model_validator
 
 from configs.models import NewBert
 from configs.section import Section
@@ -81,6 +81,9 @@ class Scorer(Section):
     """The group of reward scorers. `model` is a sequence-classification folder with one output."""
 
     model: str
+    ensemble: tuple[str, ...] = ()
+    """Further reward models: the score is the mean of all, less `uncertainty_penalty` times how far they disagree."""
+    uncertainty_penalty: NonNegativeFloat = 0.0
     num_workers: PositiveInt = 1
     num_threads: PositiveInt = 1
     num_cpus: PositiveFloat = 0.5
@@ -89,6 +92,20 @@ class Scorer(Section):
     max_tokens: PositiveInt = 256
     normalize: bool = True
     """Use the calibration stored with the model: mean 0 and variance 1 under the policy that it was calibrated on."""
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        if self.uncertainty_penalty and not self.ensemble:
+            raise ValueError(
+                f"reward.uncertainty_penalty={self.uncertainty_penalty:g} is for reward models that disagree, and "
+                f"there is one: give more as reward.ensemble=[FOLDER, ...]"
+            )
+        if self.ensemble and not self.normalize:
+            raise ValueError(
+                "reward.ensemble with reward.normalize=false: raw scores of different models have different units and "
+                "no mean; set reward.normalize=true"
+            )
+        return self
 
 
 class PipelineScorer(Scorer):

@@ -10,14 +10,17 @@ from pydantic import Field, NonNegativeInt, PositiveInt, model_validator
 from configs.inputs import (
     DemonstrationData,
     EvalData,
-    JudgedPairData,
+    JudgementData,
+    LabelledData,
     PipelineData,
     PromptData,
+    Replay,
+    Retention,
     TextData,
     TokenizedPairData,
 )
 from configs.models import AlignedPolicy, EvaluatedPolicy, LoraTuning, PipelinePolicy, Policy, PretrainedPolicy
-from configs.objectives import GROUPED
+from configs.objectives import GROUPED, BradleyTerry, RewardObjective
 from configs.roles import (
     Cluster,
     Encoder,
@@ -31,7 +34,7 @@ from configs.roles import (
     VllmEngine,
 )
 from configs.section import Section
-from configs.stages import Calibration, Dpo, Evaluation, Ppo, Pretrain, PretrainEncoder, RewardTraining, Sft
+from configs.stages import Calibration, Dpo, Evaluation, Kto, Ppo, Pretrain, PretrainEncoder, RewardTraining, Sft
 
 VLLM_MAX_LORA_RANK = 512
 
@@ -78,6 +81,8 @@ class SftRun(Run):
     policy: Policy
     learner: Learner = Learner()
     sft: Sft = Sft()
+    retention: Retention | None = None
+    replay: Replay | None = None
 
     @model_validator(mode="after")
     def _check(self) -> Self:
@@ -87,7 +92,7 @@ class SftRun(Run):
 
 class RewardRun(Run):
     kind: Literal["reward"] = "reward"
-    data: JudgedPairData
+    data: JudgementData
     reward: RewardEncoder
     calibration: Calibration = Calibration()
     rollout: Rollout = Rollout()
@@ -97,6 +102,7 @@ class RewardRun(Run):
     @model_validator(mode="after")
     def _check(self) -> Self:
         check_divides("reward_training.batch_size", self.reward_training.batch_size, self.learner)
+        check_judgements(self.data.kind, self.reward_training.objective)
         return self
 
 
@@ -106,10 +112,25 @@ class DpoRun(Run):
     policy: AlignedPolicy
     learner: Learner = Learner()
     dpo: Dpo = Dpo()
+    retention: Retention | None = None
 
     @model_validator(mode="after")
     def _check(self) -> Self:
         check_divides("dpo.batch_size", self.dpo.batch_size, self.learner)
+        return self
+
+
+class KtoRun(Run):
+    kind: Literal["kto"] = "kto"
+    data: LabelledData
+    policy: AlignedPolicy
+    learner: Learner = Learner()
+    kto: Kto = Kto()
+    retention: Retention | None = None
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        check_divides("kto.batch_size", self.kto.batch_size, self.learner)
         return self
 
 
@@ -118,9 +139,13 @@ class PpoRun(Run):
     data: PromptData
     policy: AlignedPolicy
     reward: Scorer
+    judge: Scorer | None = None
+    """A second reward model, which nothing learns from: over-optimisation shows as its score falls."""
     rollout: Rollout = Rollout()
     learner: Learner = Learner()
     ppo: Ppo = Ppo()
+    retention: Retention | None = None
+    replay: Replay | None = None
 
     @model_validator(mode="after")
     def _check(self) -> Self:
@@ -187,17 +212,23 @@ class PipelineRun(Run):
         }
         for stage, settings in stages.items():
             check_divides(f"{stage}.batch_size", settings.batch_size, self.learner)
+        check_judgements("pairs", self.reward_training.objective)
+        if isinstance(self.reward_training.objective, BradleyTerry) and self.reward_training.objective.use_margin:
+            raise ValueError(
+                "reward_training.objective.use_margin=true: the pairs of a pipeline carry no margin; "
+                "set it to false, or train the reward model in a reward run of its own"
+            )
         check_ppo(self.ppo, self.learner)
         check_served(self.policy.tuning, self.rollout)
         return self
 
 
 AnyRun = Annotated[
-    PretrainRun | PretrainEncoderRun | SftRun | RewardRun | DpoRun | PpoRun | EvalRun | PipelineRun,
+    PretrainRun | PretrainEncoderRun | SftRun | RewardRun | DpoRun | KtoRun | PpoRun | EvalRun | PipelineRun,
     Field(discriminator="kind"),
 ]
 
-LearnerRun = PretrainRun | PretrainEncoderRun | SftRun | RewardRun | DpoRun | PpoRun | EvalRun
+LearnerRun = PretrainRun | PretrainEncoderRun | SftRun | RewardRun | DpoRun | KtoRun | PpoRun | EvalRun
 """The kinds of run that have learners; those of an evaluation only answer as the baseline."""
 
 
@@ -206,6 +237,15 @@ def check_divides(key: str, batch_size: int, learner: Learner) -> None:
         raise ValueError(
             f"{key}={batch_size} cannot be shared equally by learner.num_workers={learner.num_workers}: "
             f"make it a multiple of {learner.num_workers}"
+        )
+
+
+def check_judgements(kind: Literal["pairs", "rankings", "scores"], objective: RewardObjective) -> None:
+    fitting = {"pairs": "bradley-terry", "rankings": "plackett-luce", "scores": "regression"}[kind]
+    if objective.kind != fitting:
+        raise ValueError(
+            f"reward_training.objective.kind={objective.kind} does not learn from data.{kind}: "
+            f"set reward_training.objective.kind={fitting}"
         )
 
 

@@ -1,10 +1,11 @@
 """The settings of each stage: how it optimises, and what."""
 
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
 
-from pydantic import Field, NonNegativeInt, PositiveFloat, PositiveInt
+from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt, model_validator
 
 from configs.models import PolicyBase
+from configs.monitors import Monitors
 from configs.objectives import (
     BradleyTerry,
     DpoLoss,
@@ -32,6 +33,15 @@ class Optimizer(Section):
     max_grad_norm: PositiveFloat = 1.0
 
 
+class EarlyStopping(Section):
+    """Stop once the held-out loss no longer falls; the best step's state is the result, and its checkpoint stays."""
+
+    patience: PositiveInt = 3
+    """Measurements in a row without an improvement."""
+    min_delta: NonNegativeFloat = 0.0
+    """A fall of the held-out loss of no more than this is no improvement."""
+
+
 class Epochs(Optimizer):
     """An offline stage: passes over a fixed set of records."""
 
@@ -41,6 +51,18 @@ class Epochs(Optimizer):
     save_every: PositiveInt = 200
     """Optimizer steps between checkpoints; the last step is always saved."""
     keep_checkpoints: PositiveInt = 2
+    evaluate_every: PositiveInt | None = None
+    """Optimizer steps between measurements on the held-out records; None measures after the last step only."""
+    early_stopping: EarlyStopping | None = None
+
+    @model_validator(mode="after")
+    def _check_stopping(self) -> Self:
+        if self.early_stopping is not None and self.evaluate_every is None:
+            raise ValueError(
+                "early_stopping looks at the held-out loss on the way, but evaluate_every is not set: "
+                "set it to a number of optimizer steps, such as 20"
+            )
+        return self
 
 
 class Pretrain(Epochs):
@@ -86,6 +108,17 @@ class Dpo(Epochs):
     loss: PreferenceLoss = DpoLoss()
 
 
+class Kto(Epochs):
+    """A policy learns from single answers labelled good or bad (Ethayarajh et al. 2024, arXiv 2402.01306)."""
+
+    learning_rate: PositiveFloat = 5e-4
+    batch_size: Annotated[int, Field(ge=2)] = 32
+    """Records in one optimizer step, over all ranks; the KL is estimated from prompts with another record's answer."""
+    beta: PositiveFloat = 0.1
+    desirable_weight: PositiveFloat = 1.0
+    undesirable_weight: PositiveFloat = 1.0
+
+
 class Ppo(Optimizer):
     """The clipped surrogate of PPO (Schulman et al. 2017, arXiv 1707.06347) on sampled answers."""
 
@@ -102,8 +135,7 @@ class Ppo(Optimizer):
     clip_range: PositiveFloat = 0.2
     dual_clip: Annotated[float, Field(gt=1)] | None = None
     kl: KlPenalty = FixedKl()
-    kl_bound: PositiveFloat = 20.0
-    """Mean KL of a whole answer, in nats, above which the run says so."""
+    monitors: Monitors = Monitors()
     shaping: Shaping = Shaping()
     importance: Importance = TruncatedImportance()
     dynamic_sampling: DynamicSampling | None = None
@@ -118,6 +150,11 @@ class Ppo(Optimizer):
     @property
     def samples_per_step(self) -> int:
         return self.prompts_per_step * self.samples_per_prompt
+
+    @property
+    def updates_per_step(self) -> int:
+        """Optimizer steps."""
+        return self.num_epochs * (self.samples_per_step // self.minibatch_size)
 
 
 class Evaluation(Section):

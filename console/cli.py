@@ -89,7 +89,11 @@ def _parser() -> argparse.ArgumentParser:
     report = add("report", _report, "write a run's report.html anew")
     report.add_argument("run", metavar="RUN", help="the run's folder, or its name below runs/")
     doctor = add("doctor", _doctor, "check the machine and the installed packages")
-    for added in (run, resume, evaluate, plan, doctor):
+    verify = add("verify", _verify, "train where the best policy is known, and say how near the trainers come")
+    verify.add_argument("words", metavar="WORD", nargs="*", help="only rows with one of these in them, such as GRPO")
+    verify.add_argument("--seeds", type=int, default=3, help="instances of each row (3)")
+    verify.add_argument("--jobs", type=int, default=os.cpu_count() or 1, help="processes at once (one for each core)")
+    for added in (run, resume, evaluate, plan, doctor, verify):
         added.add_argument("--json", action="store_true", help="print JSON for scripts, one object a line")
     return parser
 
@@ -208,6 +212,27 @@ def _doctor(arguments: argparse.Namespace) -> int:
     else:
         print("\n".join(line(check) for check in checks))
     return OK if ok else FAILED
+
+
+def _verify(arguments: argparse.Namespace) -> int:
+    from console.live import aligned, print_json
+    from console.verify.table import chosen, line, measured
+
+    places = chosen(arguments.words)
+    if not places:
+        raise UserError(f"no row has {' or '.join(arguments.words)} in it; `plumbob verify` runs them all")
+    if min(arguments.seeds, arguments.jobs) < 1:
+        raise UserError("--seeds and --jobs: expected 1 or more")
+    results = []
+    for result in measured(places, arguments.seeds, arguments.jobs):
+        results.append(result)
+        if arguments.json:
+            print_json(result.as_dict(), sys.stdout)
+        else:
+            print("  ".join(line(result)), file=sys.stderr)
+    if not arguments.json:
+        print("\n".join(aligned([line(result) for result in sorted(results, key=lambda result: result.place)])))
+    return OK if all(result.holds for result in results) else FAILED
 
 
 def find_run(run: str) -> Path:

@@ -175,6 +175,11 @@ def _phases(records: Sequence[StepRecord]) -> str:
 
 def _notes_section(stages: Mapping[str, Mapping[str, Any]]) -> str:
     notes = [f"{name}: {note}" for name, stage in stages.items() for note in stage.get("notes", [])]
+    notes += [
+        f"{name}, step {alarm['step']}: {alarm['message']}"
+        for name, stage in stages.items()
+        for alarm in stage.get("monitors", [])
+    ]
     items = "".join(f"<li>{escape(note)}</li>" for note in notes)
     return f"<h2>Notes</h2><ul>{items}</ul>" if items else ""
 

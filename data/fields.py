@@ -9,18 +9,20 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from configs.errors import UserError
-from data.records import Demonstration, PreferencePair
+from data.records import Demonstration, LabelledAnswer, PreferencePair
 
 Message = dict[str, Any]
 Render = Callable[[list[Message]], str]
 """Chat messages -> the text of the prompt, opened for the assistant's answer."""
 Fields = Mapping[str, Any]
 
-NAMES = ("prompt", "question", "chosen", "rejected", "completion", "answer", "messages", "text")
+NAMES = ("prompt", "question", "chosen", "rejected", "completion", "answer", "label", "messages", "text")
+JUDGEMENT_NAMES = ("answers", "ranks", "scores", "score", "margin", "annotator")
 HUMAN_TURN = "\n\nHuman:"
 ASSISTANT_TURN = "\n\nAssistant:"
 PAIR_FORMS = "prompt + chosen + rejected, or chosen + rejected as whole dialogues"
 DEMONSTRATION_FORMS = "prompt + completion, question + answer, messages, or a preference pair"
+LABELLED_FORMS = "prompt + completion + label, or messages + label"
 PROMPT_FORMS = "prompt, question, messages, chosen + rejected as whole dialogues, or text"
 TEXT_FORMS = "text, or a prompt with its answer"
 
@@ -31,11 +33,12 @@ class RowError(ValueError):
 
 def check_columns(columns: Mapping[str, str]) -> None:
     """Refuse a column mapping to a name that no reader knows."""
+    known = NAMES + JUDGEMENT_NAMES
     for name in columns:
-        if name not in NAMES:
-            near = difflib.get_close_matches(name, NAMES, n=1)
+        if name not in known:
+            near = difflib.get_close_matches(name, known, n=1)
             hint = f" Did you mean '{near[0]}'?" if near else ""
-            raise UserError(f"data.columns: '{name}' is not a field name. Expected one of {', '.join(NAMES)}.{hint}")
+            raise UserError(f"data.columns: '{name}' is not a field name. Expected one of {', '.join(known)}.{hint}")
 
 
 def rename(fields: Fields, columns: Mapping[str, str]) -> dict[str, Any]:
@@ -87,6 +90,16 @@ def demonstration_of(fields: Fields, render: Render) -> Demonstration:
     _need(fields, ("chosen", "rejected"), DEMONSTRATION_FORMS)
     pair = pair_of(fields, render)
     return Demonstration(pair.prompt, pair.chosen)
+
+
+def labelled_of(fields: Fields, render: Render) -> LabelledAnswer:
+    """A prompt with its answer, as in a demonstration, and `label`: whether the answer is good."""
+    _need(fields, ("label",), LABELLED_FORMS)
+    label = fields["label"]
+    if not isinstance(label, bool):
+        raise RowError(f"'label': expected true or false, found {shown(label)}")
+    demonstration = demonstration_of(fields, render)
+    return LabelledAnswer(demonstration.prompt, demonstration.answer, label)
 
 
 def prompt_of(fields: Fields, render: Render) -> str:

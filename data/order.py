@@ -1,5 +1,7 @@
 """The seeded order in which records are used: every one once an epoch, each place found by its number alone."""
 
+from collections.abc import Iterator
+from dataclasses import dataclass
 from functools import lru_cache
 
 import numpy as np
@@ -22,3 +24,30 @@ def endless_order(num_records: int, start: int, count: int, seed: int) -> NDArra
     offset = start - first * num_records
     row = np.concatenate([epoch_order(num_records, epoch, seed) for epoch in range(first, last + 1)])
     return row[offset : offset + count]
+
+
+@dataclass(frozen=True)
+class EpochBatches:
+    """Batches of record indices over a number of epochs, each found by its step alone.
+
+    The epochs follow one another without a gap, so a batch may hold the end of one and the beginning of the next. Every
+    batch has exactly `batch_size` indices; the last one is completed from the order of one more epoch.
+    """
+
+    num_records: int
+    batch_size: int
+    num_epochs: int
+    seed: int
+
+    @property
+    def num_batches(self) -> int:
+        return -(-self.num_records * self.num_epochs // self.batch_size)
+
+    def batch_at(self, step: int) -> NDArray[np.int64]:
+        """The indices of step 0, 1, ..., num_batches - 1. int64 [batch_size]."""
+        if not 0 <= step < self.num_batches:
+            raise IndexError(f"step {step} is outside the {self.num_batches} steps of {self.num_epochs} epochs")
+        return endless_order(self.num_records, step * self.batch_size, self.batch_size, self.seed)
+
+    def __iter__(self) -> Iterator[NDArray[np.int64]]:
+        return map(self.batch_at, range(self.num_batches))

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from jinja2 import TemplateError
+from jinja2 import Template, TemplateError
 from numpy.typing import NDArray
 
 from configs.errors import UserError
@@ -16,6 +16,18 @@ from data.records import Prompt
 from data.tokens import Encoded, Tokenizer, TooLong, encode_prompt_ids, keep_fitting
 
 TURNS = {"user": HUMAN_TURN, "assistant": ASSISTANT_TURN}
+PLAIN_CHAT_TEMPLATE = (
+    f"{{% set turns = {TURNS} %}}"
+    "{% for message in messages %}"
+    "{{ turns.get(message['role'], '\\n\\n' ~ message['role'] | capitalize ~ ':') }} {{ message['content'] }}"
+    "{% if loop.last and message['role'] == 'assistant' and not add_generation_prompt %}{{ eos_token }}{% endif %}"
+    "{% endfor %}"
+    "{% if add_generation_prompt %}{{ turns['assistant'] }}{% endif %}"
+)
+"""A transcript as in hh-rlhf, in the form that tokenizers keep.
+
+"\\n\\nHuman: Hi\\n\\nAssistant:", opened for the assistant's answer; other roles stand under their own name.
+"""
 
 
 @dataclass(frozen=True)
@@ -57,12 +69,8 @@ def chat_renderer(tokenizer: Tokenizer) -> Render:
 
 
 def plain_dialogue(messages: list[Message]) -> str:
-    """Chat messages -> prompt text where no tokenizer with a chat template is at hand: a transcript as in hh-rlhf.
-
-    "\\n\\nHuman: Hi\\n\\nAssistant:", opened for the assistant's answer; other roles stand under their own name.
-    """
-    turns = [(TURNS.get(message["role"], f"\n\n{message['role'].capitalize()}:"), message) for message in messages]
-    return "".join(f"{turn} {message['content']}" for turn, message in turns) + ASSISTANT_TURN
+    """Chat messages -> prompt text where no tokenizer with a chat template is at hand: `PLAIN_CHAT_TEMPLATE`."""
+    return Template(PLAIN_CHAT_TEMPLATE).render(messages=messages, add_generation_prompt=True)
 
 
 def encode_prompts(tokenizer: Tokenizer, prompts: Sequence[Prompt], max_prompt_tokens: int) -> Encoded[EncodedPrompt]:

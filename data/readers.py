@@ -1,7 +1,8 @@
-"""Files into records: demonstrations, preference pairs, prompts and texts.
+"""Files into records: demonstrations, preference pairs, labelled answers, prompts and texts.
 
 Rows that are malformed are refused or, by `data.bad_rows=skip`, skipped; rows with nothing in them are dropped. Both
-are counted, and said in `notes`. The field names that are recognised are those of `data.fields`.
+are counted, and said in `notes`. The field names that are recognised are those of `data.fields` and, of what a reward
+model learns from, `data.judgements`.
 """
 
 from collections.abc import Callable
@@ -18,14 +19,16 @@ from data.fields import (
     RowError,
     check_columns,
     demonstration_of,
+    labelled_of,
     pair_of,
     prompt_of,
     rename,
     text_of,
 )
 from data.files import Row, iterate_rows
+from data.judgements import judged_pair_of, ranking_of, scored_answer_of
 from data.prompts import make_prompt
-from data.records import Demonstration, PreferencePair, Prompt
+from data.records import Demonstration, LabelledAnswer, PreferencePair, Prompt, Ranking, ScoredAnswer
 
 T = TypeVar("T")
 NUM_EXAMPLES = 3
@@ -85,6 +88,42 @@ def read_pairs(path: str, rules: Reading, render: Render) -> Read[PreferencePair
         lambda record: record.chosen == record.rejected,
         "dropped, because chosen and rejected are the same answer",
     )
+
+
+def read_judged_pairs(path: str, rules: Reading, render: Render, use_margin: bool) -> Read[Ranking]:
+    """Preference pairs with who judged them, and with their margin if `use_margin`. UserError as above."""
+    return _read_rankings(path, rules, lambda fields: judged_pair_of(fields, render, use_margin))
+
+
+def read_rankings(path: str, rules: Reading, render: Render) -> Read[Ranking]:
+    """Rankings of two answers or more, without ties. UserError as above."""
+    return _read_rankings(path, rules, lambda fields: ranking_of(fields, render))
+
+
+def _read_rankings(path: str, rules: Reading, parse: Callable[[Fields], Ranking]) -> Read[Ranking]:
+    return _read(
+        path,
+        rules,
+        parse,
+        lambda record: (record.prompt, *record.answers),
+        lambda record: len(set(record.answers)) < len(record.answers),
+        "dropped, because two of their answers are the same",
+    )
+
+
+def read_scored_answers(path: str, rules: Reading, render: Render) -> Read[ScoredAnswer]:
+    """Answers with an absolute score each. UserError as above."""
+    return _read(
+        path,
+        rules,
+        lambda fields: scored_answer_of(fields, render),
+        lambda record: (record.prompt, record.answer),
+    )
+
+
+def read_labelled(path: str, rules: Reading, render: Render) -> Read[LabelledAnswer]:
+    """Answers that are each labelled good or bad. UserError as above."""
+    return _read(path, rules, lambda fields: labelled_of(fields, render), lambda record: (record.prompt, record.answer))
 
 
 def read_prompts(path: str, rules: Reading, render: Render) -> Read[Prompt]:

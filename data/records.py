@@ -31,3 +31,41 @@ class PreferencePair:
     prompt: str
     chosen: str
     rejected: str
+
+
+@dataclass(frozen=True)
+class Ranking:
+    """Answers to one prompt in a person's order.
+
+    Attributes:
+        answers: the best first; two of them are a preference pair.
+        margin: by how much the first of a pair is better; 0 where that is not asked.
+        annotator: who judged; None where the data does not say.
+    """
+
+    prompt: str
+    answers: tuple[str, ...]
+    margin: float = 0.0
+    annotator: str | None = None
+
+
+@dataclass(frozen=True)
+class ScoredAnswer:
+    """An answer with a person's absolute score, such as 1 to 5 stars; higher is better."""
+
+    prompt: str
+    answer: str
+    score: float
+
+    @property
+    def answers(self) -> tuple[str, ...]:
+        return (self.answer,)
+
+
+@dataclass(frozen=True)
+class LabelledAnswer:
+    """An answer that a person found good (`desirable`) or bad, by itself."""
+
+    prompt: str
+    answer: str
+    desirable: bool

@@ -4,7 +4,7 @@ A prompt and its answer are tokenised apart and then joined: the sampler is give
 sees the same boundary.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Generic, Literal, Protocol, TypeVar
 
@@ -13,8 +13,7 @@ from numpy.typing import NDArray
 
 from configs.errors import UserError
 from configs.inputs import Lengths
-from data.order import endless_order
-from data.records import Demonstration, PreferencePair
+from data.records import Demonstration, LabelledAnswer, PreferencePair
 
 T = TypeVar("T")
 IGNORED_LABEL = -100
@@ -146,12 +145,8 @@ def encode_demonstrations(
 
     The EOS counts as one of the answer's tokens. UserError if `required` and none fits.
     """
-    prompts = encode_prompt_ids(tokenizer, [record.prompt for record in records])
-    answers = _answer_ids(tokenizer, [record.answer for record in records])
-    encoded: list[TokenSequence | TooLong] = []
-    for prompt, answer in zip(prompts, answers, strict=True):
-        fitted = _joined(prompt, [answer], rules.max_prompt_tokens, rules.max_answer_tokens)
-        encoded.append(fitted if isinstance(fitted, TooLong) else fitted[0])
+    fitted = _fit(tokenizer, [(record.prompt, (record.answer,)) for record in records], rules)
+    encoded = [item if isinstance(item, TooLong) else item[0] for item in fitted]
     return keep_fitting(encoded, "demonstrations", rules.max_prompt_tokens, rules.max_answer_tokens, required)
 
 
@@ -159,14 +154,21 @@ def encode_pairs(
     tokenizer: Tokenizer, records: Sequence[PreferencePair], rules: Lengths, required: bool = True
 ) -> Encoded[tuple[TokenSequence, TokenSequence]]:
     """(chosen, rejected) of every pair of which both fit. UserError if `required` and none does."""
-    prompts = encode_prompt_ids(tokenizer, [record.prompt for record in records])
-    chosen = _answer_ids(tokenizer, [record.chosen for record in records])
-    rejected = _answer_ids(tokenizer, [record.rejected for record in records])
-    encoded: list[tuple[TokenSequence, TokenSequence] | TooLong] = []
-    for prompt, good, bad in zip(prompts, chosen, rejected, strict=True):
-        fitted = _joined(prompt, [good, bad], rules.max_prompt_tokens, rules.max_answer_tokens)
-        encoded.append(fitted if isinstance(fitted, TooLong) else (fitted[0], fitted[1]))
+    fitted = _fit(tokenizer, [(record.prompt, (record.chosen, record.rejected)) for record in records], rules)
+    encoded = [item if isinstance(item, TooLong) else (item[0], item[1]) for item in fitted]
     return keep_fitting(encoded, "pairs", rules.max_prompt_tokens, rules.max_answer_tokens, required)
+
+
+def encode_labelled(
+    tokenizer: Tokenizer, records: Sequence[LabelledAnswer], rules: Lengths, required: bool = True
+) -> Encoded[tuple[TokenSequence, bool]]:
+    """Every answer that fits, as a demonstration's, and whether it is good. UserError if `required` and none fits."""
+    fitted = _fit(tokenizer, [(record.prompt, (record.answer,)) for record in records], rules)
+    encoded = [
+        item if isinstance(item, TooLong) else (item[0], record.desirable)
+        for item, record in zip(fitted, records, strict=True)
+    ]
+    return keep_fitting(encoded, "labelled answers", rules.max_prompt_tokens, rules.max_answer_tokens, required)
 
 
 def keep_fitting(
@@ -240,38 +242,24 @@ def mask_tokens(
     return replace(batch, input_ids=changed), np.where(is_chosen, ids, IGNORED_LABEL)
 
 
-@dataclass(frozen=True)
-class EpochBatches:
-    """Batches of record indices over a number of epochs, each found by its step alone.
-
-    The epochs follow one another without a gap, so a batch may hold the end of one and the beginning of the next. Every
-    batch has exactly `batch_size` indices; the last one is completed from the order of one more epoch.
-    """
-
-    num_records: int
-    batch_size: int
-    num_epochs: int
-    seed: int
-
-    @property
-    def num_batches(self) -> int:
-        return -(-self.num_records * self.num_epochs // self.batch_size)
-
-    def batch_at(self, step: int) -> NDArray[np.int64]:
-        """The indices of step 0, 1, ..., num_batches - 1. int64 [batch_size]."""
-        if not 0 <= step < self.num_batches:
-            raise IndexError(f"step {step} is outside the {self.num_batches} steps of {self.num_epochs} epochs")
-        return endless_order(self.num_records, step * self.batch_size, self.batch_size, self.seed)
-
-    def __iter__(self) -> Iterator[NDArray[np.int64]]:
-        return map(self.batch_at, range(self.num_batches))
-
-
 def _plain_ids(tokenizer: Tokenizer, texts: Sequence[str]) -> list[NDArray[np.int32]]:
     if not texts:
         return []
     encoded = tokenizer(list(texts), add_special_tokens=False, verbose=False)["input_ids"]
     return [np.asarray(ids, dtype=np.int32) for ids in encoded]
+
+
+def _fit(
+    tokenizer: Tokenizer, records: Sequence[tuple[str, tuple[str, ...]]], rules: Lengths
+) -> list[list[TokenSequence] | TooLong]:
+    """Each prompt with each of its answers and an EOS, or what of it does not fit; every record has as many answers."""
+    prompts = encode_prompt_ids(tokenizer, [prompt for prompt, _ in records])
+    columns = zip(*(answers for _, answers in records), strict=True)
+    answers = zip(*(_answer_ids(tokenizer, column) for column in columns), strict=True)
+    return [
+        _joined(prompt, list(own), rules.max_prompt_tokens, rules.max_answer_tokens)
+        for prompt, own in zip(prompts, answers, strict=True)
+    ]
 
 
 def _answer_ids(tokenizer: Tokenizer, answers: Sequence[str]) -> list[NDArray[np.int32]]:

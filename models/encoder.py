@@ -3,10 +3,10 @@
 from typing import Any
 
 from torch import Tensor, nn
-from transformers import AutoModelForMaskedLM, AutoTokenizer
+from transformers import AutoModelForMaskedLM
 
 from configs.errors import UserError
-from models.source import first_line, located
+from models.source import first_line, located, open_tokenizer
 
 KEY = "reward.model"
 
@@ -29,10 +29,7 @@ def load_encoder_tokenizer(name: str) -> Any:
     Raises:
         UserError: there is none, or it has no mask token.
     """
-    try:
-        tokenizer = AutoTokenizer.from_pretrained(located(name, KEY))
-    except (OSError, ValueError) as error:
-        raise UserError(f"{KEY}={name}: no tokenizer can be loaded: {first_line(error)}") from error
+    tokenizer = open_tokenizer(located(name, KEY), KEY)
     if tokenizer.mask_token_id is None:
         raise UserError(f"{KEY}={name}: the tokenizer has no mask token, so no masked words can be learnt; give a BERT")
     return tokenizer

@@ -19,25 +19,20 @@ from transformers import (
 
 from configs.errors import UserError
 from configs.models import NewBert, NewLlama
+from data.prompts import PLAIN_CHAT_TEMPLATE
 
 EOS = "<|endoftext|>"
 PAD = "<|pad|>"
 BERT_SPECIALS = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
 MIN_HEAD_DIM = 32
 """vLLM's CPU attention serves heads of 32 and more."""
-CHAT_TEMPLATE = (
-    "{% for message in messages %}"
-    "{% if message['role'] == 'assistant' %}Answer: {{ message['content'] }}{{ eos_token }}"
-    "{% else %}Question: {{ message['content'] }}\n{% endif %}"
-    "{% endfor %}"
-    "{% if add_generation_prompt %}Answer:{% endif %}"
-)
 
 
 def build_llama(spec: NewLlama, texts: Sequence[str], folder: Path, seed: int) -> None:
     """Save an untrained float32 Llama and a byte-level BPE tokenizer trained on `texts` into `folder`.
 
-    The tokenizer has an EOS and another token for padding, and puts nothing before the text. The same arguments give
+    The tokenizer has an EOS and another token for padding, and puts nothing before the text. Its chat template writes
+    what chat messages are in text that was read before there was a tokenizer. The same arguments give
     the same bytes. Input and output embeddings are one matrix.
 
     Raises:
@@ -138,7 +133,7 @@ def _bpe_tokenizer(spec: NewLlama, texts: Sequence[str]) -> PreTrainedTokenizerF
         model_max_length=spec.max_positions,
         clean_up_tokenization_spaces=False,
     )
-    fast.chat_template = CHAT_TEMPLATE
+    fast.chat_template = PLAIN_CHAT_TEMPLATE
     return fast
 
 

@@ -8,8 +8,9 @@ from typing import Any
 
 import torch
 from safetensors import SafetensorError
-from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
-from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
+from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForMaskedLM, AutoTokenizer
+from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES, MODEL_FOR_MASKED_LM_MAPPING_NAMES
+from transformers.utils.hub import cached_file
 
 from configs.errors import UserError
 from configs.models import EvaluatedPolicy, LoraTuning
@@ -22,7 +23,16 @@ DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 CONTEXT_NAMES = ("max_position_embeddings", "n_positions", "max_sequence_length", "max_seq_len", "seq_length", "n_ctx")
 """What model configs call the number of positions."""
 
+UNSERVED_BY_VLLM = (
+    *("use_dora", "lora_bias", "alora_invocation_tokens", "layer_replication", "use_bdlora", "use_qalora"),
+    "target_parameters",
+)
+"""Settings of PEFT's adapters that change what an adapter computes, and that vLLM 0.32 does not follow
+(the last: only for stacked experts, whose layout cannot be read back)."""
+
 PACKAGE_PREFIX = "package:"
+CONVERTED_VOCABULARIES = ("tokenizer.model", "tiktoken.model", "tekken.json")
+"""Where a tokenizer of another library keeps its vocabulary: transformers converts these for every kind of model."""
 TOKENIZER_FILES = ("tokenizer_config.json", "tokenizer.json", "chat_template.jinja")
 
 
@@ -124,12 +134,22 @@ def context_tokens(source: ModelSource, key: str, trust_remote_code: bool) -> in
     """
     config = load_config(source, key, trust_remote_code).get_text_config()
     found = next((value for name in CONTEXT_NAMES if isinstance(value := getattr(config, name, None), int)), None)
+    if found is not None and config.model_type in MODEL_FOR_MASKED_LM_MAPPING_NAMES:
+        with torch.device("meta"):
+            return found - num_reserved_positions(AutoModelForMaskedLM.from_config(config))
     if found is None:
         raise UserError(
             f"{key}={source.base}: its config.json does not say how many positions the model has; write "
             f'"max_position_embeddings": N into it'
         )
     return found
+
+
+def num_reserved_positions(model: Any) -> int:
+    """Rows of a position table that no token of a text has: RoBERTa and its kin count from after the padding's."""
+    table = getattr(getattr(model.base_model, "embeddings", None), "position_embeddings", None)
+    padding_index = getattr(table, "padding_idx", None)
+    return 0 if padding_index is None else padding_index + 1
 
 
 def check_causal_lm(config: Any, key: str, source: ModelSource) -> None:
@@ -150,10 +170,7 @@ def load_tokenizer(source: ModelSource, key: str, trust_remote_code: bool) -> An
         UserError: there is none, it has no EOS or no pad token, or the model beside it is no causal language model.
     """
     check_causal_lm(load_config(source, key, trust_remote_code), key, source)
-    try:
-        tokenizer = AutoTokenizer.from_pretrained(source.tokenizer_folder, trust_remote_code=trust_remote_code)
-    except (OSError, ValueError) as error:
-        raise UserError(f"{key}={source.tokenizer_folder}: no tokenizer can be loaded: {first_line(error)}") from error
+    tokenizer = open_tokenizer(source.tokenizer_folder, key, trust_remote_code)
     for role in ("eos", "pad"):
         if getattr(tokenizer, f"{role}_token_id") is None:
             raise UserError(
@@ -161,6 +178,33 @@ def load_tokenizer(source: ModelSource, key: str, trust_remote_code: bool) -> An
                 f'tokenizer.{role}_token = "..." and tokenizer.save_pretrained(FOLDER), then point {key} there'
             )
     return tokenizer
+
+
+def open_tokenizer(name: str, key: str, trust_remote_code: bool = False) -> Any:
+    """The tokenizer of a folder or hub name.
+
+    Raises:
+        UserError: there is none. transformers then makes up one of the model's kind, with a vocabulary of its own.
+    """
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(name, trust_remote_code=trust_remote_code)
+    except (OSError, ValueError) as error:
+        raise UserError(f"{key}={name}: no tokenizer can be loaded: {first_line(error)}") from error
+    files = sorted(set(tokenizer.vocab_files_names.values()))
+    if files and not any(_has_file(name, file) for file in (*files, *CONVERTED_VOCABULARIES)):
+        raise UserError(
+            f"{key}={name}: no tokenizer can be loaded: there is none of {', '.join(files)}; save the model's own "
+            f"there, with tokenizer.save_pretrained(FOLDER)"
+        )
+    return tokenizer
+
+
+def _has_file(name: str, file: str) -> bool:
+    try:
+        cached_file(name, file)
+    except OSError:
+        return False
+    return True
 
 
 def load_causal_lm(
@@ -219,7 +263,7 @@ def check_servable(source: ModelSource, key: str, engine: SamplerEngine) -> None
     if source.adapter is None:
         return
     config = _read_adapter_config(source.adapter)
-    refused = ("modules_to_save", "use_dora", "lora_bias") if isinstance(engine, VllmEngine) else ("modules_to_save",)
+    refused = ("modules_to_save", *(UNSERVED_BY_VLLM if isinstance(engine, VllmEngine) else ()))
     extras = [name for name in refused if config.get(name)]
     if config.get("bias", "none") != "none":
         extras.append("bias")

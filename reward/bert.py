@@ -8,10 +8,10 @@ from typing import Any
 import torch
 from safetensors import SafetensorError
 from torch import Tensor
-from transformers import AutoConfig, AutoModelForSequenceClassification, AutoTokenizer
+from transformers import AutoConfig, AutoModelForSequenceClassification
 
 from configs.errors import UserError
-from models.source import located
+from models.source import located, num_reserved_positions, open_tokenizer
 from reward.calibration import load_calibration
 from reward.scorer import Score, ScoreError
 
@@ -31,51 +31,57 @@ class RewardModel:
     tokenizer: Any
 
 
-def load_reward_model(name: str) -> RewardModel:
+def load_reward_model(name: str, key: str = KEY) -> RewardModel:
     """A trained reward model, from a Hugging Face folder or a hub name, in evaluation mode.
+
+    Args:
+        key: the setting that named it.
 
     Raises:
         UserError: it cannot be read, is no sequence classifier, has another number of outputs than one, or lacks its
             head (which would silently be made of random numbers).
     """
-    _check_config(name)
+    _check_config(name, key)
     model, info = _load(
         AutoModelForSequenceClassification,
         name,
+        key,
         dtype=torch.float32,
         use_safetensors=True,
         output_loading_info=True,
     )
     if info["missing_keys"]:
         raise UserError(
-            f"{KEY}={name}: the weights lack {', '.join(sorted(info['missing_keys']))}: "
+            f"{key}={name}: the weights lack {', '.join(sorted(info['missing_keys']))}: "
             f"the folder is not whole, copy it again"
         )
-    return _with_tokenizer(model.eval(), name)
+    return _with_tokenizer(model.eval(), name, key)
 
 
-def check_scorer(name: str, normalize: bool) -> None:
+def check_scorer(name: str, normalize: bool, key: str = KEY) -> None:
     """What can be told of a trained reward model before it is loaded.
 
     Raises:
-        UserError: it is no sequence classifier with one output, or `normalize` asks for a calibration that is absent.
+        UserError: it is no sequence classifier with one output, it has no tokenizer, or `normalize` asks for a
+            calibration that is absent.
     """
-    _check_config(name)
+    _check_config(name, key)
+    _load_tokenizer(name, key)
     if normalize:
-        load_calibration(name)
+        load_calibration(name, key)
 
 
-def _check_config(name: str) -> None:
-    config = _load(AutoConfig, name)
+def _check_config(name: str, key: str) -> None:
+    config = _load(AutoConfig, name, key)
     architectures = config.architectures or [config.model_type]
     if not any(architecture.endswith("ForSequenceClassification") for architecture in architectures):
         raise UserError(
-            f"{KEY}={name}: {', '.join(architectures)} is no reward model; expected a ...ForSequenceClassification "
+            f"{key}={name}: {', '.join(architectures)} is no reward model; expected a ...ForSequenceClassification "
             f"with one output: train one with a reward run"
         )
     if config.num_labels != 1:
         raise UserError(
-            f"{KEY}={name}: the classifier has {config.num_labels} outputs, a reward model has one: "
+            f"{key}={name}: the classifier has {config.num_labels} outputs, a reward model has one: "
             f"train one with a reward run"
         )
 
@@ -94,12 +100,13 @@ def new_reward_model(encoder: str) -> RewardModel:
     model = _load(
         AutoModelForSequenceClassification,
         encoder,
+        KEY,
         num_labels=1,
         dtype=torch.float32,
         use_safetensors=True,
         ignore_mismatched_sizes=True,
     )
-    return _with_tokenizer(model, encoder)
+    return _with_tokenizer(model, encoder, KEY)
 
 
 def rewards_of(model: Any, inputs: Mapping[str, Tensor]) -> Tensor:
@@ -108,17 +115,14 @@ def rewards_of(model: Any, inputs: Mapping[str, Tensor]) -> Tensor:
     return rewards.squeeze(-1).float()
 
 
-def check_length(reward_model: RewardModel, name: str, max_tokens: int) -> None:
+def check_length(reward_model: RewardModel, name: str, max_tokens: int, key: str = KEY) -> None:
     """Raises UserError when the model has no positions for `max_tokens`, or those leave no room for text."""
     limit = getattr(reward_model.model.config, "max_position_embeddings", None)
     if limit is not None:
-        table = getattr(getattr(reward_model.model.base_model, "embeddings", None), "position_embeddings", None)
-        padding_index = getattr(table, "padding_idx", None)
-        # RoBERTa and its kin count positions from the one after the padding token's.
-        limit -= 0 if padding_index is None else padding_index + 1
+        limit -= num_reserved_positions(reward_model.model)
         if max_tokens > limit:
             raise UserError(
-                f"reward.max_tokens={max_tokens}: {KEY}={name} takes at most {limit} tokens; "
+                f"reward.max_tokens={max_tokens}: {key}={name} takes at most {limit} tokens; "
                 f"set reward.max_tokens={limit}"
             )
     num_special = reward_model.tokenizer.num_special_tokens_to_add(pair=True)
@@ -126,28 +130,33 @@ def check_length(reward_model: RewardModel, name: str, max_tokens: int) -> None:
         raise UserError(f"reward.max_tokens={max_tokens}: {num_special} of them are special tokens; give more")
 
 
-def _load(auto_class: Any, name: str, **options: Any) -> Any:
+def _load(auto_class: Any, name: str, key: str, **options: Any) -> Any:
     try:
-        return auto_class.from_pretrained(located(name, KEY), **options)
+        return auto_class.from_pretrained(located(name, key), **options)
     except (OSError, ValueError, RuntimeError, SafetensorError) as error:
         reason = str(error).strip().split("\n")[0]
-        raise UserError(f"{KEY}={name}: cannot be loaded as a reward model: {reason}") from error
+        raise UserError(f"{key}={name}: cannot be loaded as a reward model: {reason}") from error
 
 
-def _with_tokenizer(model: Any, name: str) -> RewardModel:
-    tokenizer = _load(AutoTokenizer, name)
-    if not tokenizer.is_fast:
-        raise UserError(
-            f"{KEY}={name}: the tokenizer has no tokenizer.json, which a reward model needs; save one there"
-        )
-    if tokenizer.pad_token_id is None:
-        raise UserError(
-            f'{KEY}={name}: the tokenizer has no pad token; set one with tokenizer.pad_token = "..." and '
-            f"tokenizer.save_pretrained(FOLDER)"
-        )
+def _with_tokenizer(model: Any, name: str, key: str) -> RewardModel:
+    tokenizer = _load_tokenizer(name, key)
     if model.config.pad_token_id is None:
         model.config.pad_token_id = tokenizer.pad_token_id
     return RewardModel(model, tokenizer)
+
+
+def _load_tokenizer(name: str, key: str) -> Any:
+    tokenizer = open_tokenizer(located(name, key), key)
+    if not tokenizer.is_fast:
+        raise UserError(
+            f"{key}={name}: the tokenizer has no tokenizer.json, which a reward model needs; save one there"
+        )
+    if tokenizer.pad_token_id is None:
+        raise UserError(
+            f'{key}={name}: the tokenizer has no pad token; set one with tokenizer.pad_token = "..." and '
+            f"tokenizer.save_pretrained(FOLDER)"
+        )
+    return tokenizer
 
 
 # ---------------------------------------------------------------------------------------------------------- the text
@@ -210,15 +219,18 @@ class BertScorer:
         batch_size: answers in one forward. Changes memory and speed, never a score.
         max_tokens: of prompt and response together, the reward model's own tokens.
         normalize: apply the stored calibration.
+        key: the setting that names the model, for error messages.
 
     Raises:
         UserError: the model cannot be used, or `normalize` asks for a calibration that is not there.
     """
 
-    def __init__(self, name: str, batch_size: int, max_tokens: int, normalize: bool, device: str = "cpu") -> None:
-        self.calibration = load_calibration(name) if normalize else None
-        reward_model = load_reward_model(name)
-        check_length(reward_model, name, max_tokens)
+    def __init__(
+        self, name: str, batch_size: int, max_tokens: int, normalize: bool, device: str = "cpu", key: str = KEY
+    ) -> None:
+        self.calibration = load_calibration(name, key) if normalize else None
+        reward_model = load_reward_model(name, key)
+        check_length(reward_model, name, max_tokens, key)
         self._model = reward_model.model.to(device)
         self._tokenizer = reward_model.tokenizer
         self._batch_size = batch_size

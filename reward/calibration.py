@@ -51,8 +51,8 @@ def save_calibration(calibration: Calibration, folder: Path) -> None:
     unfinished.replace(folder / CALIBRATION_FILE)
 
 
-def load_calibration(name: str) -> Calibration:
-    """The calibration stored with a reward model, a folder or a hub name.
+def load_calibration(name: str, key: str = "reward.model") -> Calibration:
+    """The calibration stored with a reward model, a folder or a hub name that the setting `key` gave.
 
     Raises:
         UserError: there is none, or it cannot be used.
@@ -61,8 +61,8 @@ def load_calibration(name: str) -> Calibration:
         path = Path(cached_file(name, CALIBRATION_FILE))
     except OSError as error:
         raise UserError(
-            f"reward.model={name}: there is no {CALIBRATION_FILE} beside the model; a reward run writes it, "
-            f"or set reward.normalize=false to use raw scores"
+            f"{key}={name}: there is no {CALIBRATION_FILE} beside the model; a reward run writes it, "
+            f"or set reward.normalize=false to use one model's raw scores"
         ) from error
     try:
         content = json.loads(path.read_text())

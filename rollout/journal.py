@@ -1,4 +1,4 @@
-"""The journal of a run: every answer that was trained on, token by token, in one Parquet file a step."""
+"""The journal of a run: every answer that was sampled to train on, token by token, in one Parquet file a step."""
 
 import os
 from collections.abc import Iterator, Mapping, Sequence
@@ -30,6 +30,7 @@ _SCHEMA = pa.schema(
         ("values", pa.list_(pa.float32())),
         ("rewards", pa.map_(pa.string(), pa.float64())),
         ("score", pa.float64()),
+        ("dropped", pa.bool_()),
         ("versions", pa.list_(pa.int32())),
         ("action_mask", pa.list_(pa.bool_())),
         ("finish_reason", pa.string()),
@@ -54,10 +55,11 @@ class JournalRow:
     Attributes:
         prompt_id, group_id, sample_index, seed, prompt, prompt_ids: as in `rollout.records.SampleRequest`.
         response, token_ids, logprobs, versions, action_mask, finish_reason, worker: as in `rollout.records.Rollout`.
-        ref_logprobs: float32 [T], of the reference policy.
+        ref_logprobs: float32 [T], of the reference policy; empty where the answer was dropped.
         values: float32 [T], of the critic; empty when there is none.
         rewards: part -> its reward.
         score: the sum of the parts by their weights, which is what was trained on.
+        dropped: left out by dynamic sampling: the rewards of its group are all the same.
     """
 
     prompt_id: str
@@ -73,6 +75,7 @@ class JournalRow:
     values: NDArray[np.float32]
     rewards: Mapping[str, float]
     score: float
+    dropped: bool
     versions: NDArray[np.int32]
     action_mask: NDArray[np.bool_]
     finish_reason: FinishReason
@@ -82,7 +85,8 @@ class JournalRow:
         num_tokens = len(self.token_ids)
         for name in ("logprobs", "ref_logprobs", "versions", "action_mask", "values"):
             length = len(getattr(self, name))
-            if length != num_tokens and not (name == "values" and length == 0):
+            may_be_empty = name == "values" or (name == "ref_logprobs" and self.dropped)
+            if length != num_tokens and not (may_be_empty and length == 0):
                 raise ValueError(f"{self.prompt_id}: {name} has {length} entries for an answer of {num_tokens} tokens")
         if self.finish_reason not in get_args(FinishReason):
             raise ValueError(

@@ -20,11 +20,15 @@ class Samplers(Protocol):
 
 
 def sample_requests(
-    prompts: Sequence[EncodedPrompt], samples_per_prompt: int, step: int, seed: int
+    prompts: Sequence[EncodedPrompt], samples_per_prompt: int, step: int, seed: int, first_place: int = 0
 ) -> list[SampleRequest]:
-    """`samples_per_prompt` requests for each prompt, in order; every answer has a seed of its own."""
+    """`samples_per_prompt` requests for each prompt, in order; every answer has a seed of its own.
+
+    Args:
+        first_place: of the first prompt in its step; the prompts that were asked before in the same step come first.
+    """
     requests = []
-    for place, prompt in enumerate(prompts):
+    for place, prompt in enumerate(prompts, first_place):
         group_id = f"{step}-{place}"
         for index in range(samples_per_prompt):
             requests.append(

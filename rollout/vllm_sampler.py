@@ -20,6 +20,7 @@ from rollout.proof import PublishError, PublishProof, judge, served_tensors
 from rollout.readback import compare_slot
 from rollout.records import FinishReason, Rollout, SampleRequest
 from rollout.sampler import BASE_VERSION, Answer, SamplerSpec, answer_limit, policy_tokenizer, stop_token_ids
+from rollout.vllm_settings import engine_arguments, environment, heart_of
 
 NUM_SLOTS = 4
 """Adapter versions that the engine holds at once: the newest, and older ones whose answers are still being made."""
@@ -211,56 +212,23 @@ class VllmSampler:
 
 
 def _boot(spec: SamplerSpec, settings: VllmEngine) -> Any:
-    _set_environment(spec, settings)
+    os.environ |= environment(spec, settings)
+    # Whole GiB only, and it would override the setting.
+    os.environ.pop("VLLM_CPU_KVCACHE_SPACE", None)
     from vllm.engine.arg_utils import EngineArgs
     from vllm.v1.engine.llm_engine import LLMEngine
 
     # vLLM's CPU worker replaces torch's function by one that only warns.
     set_num_threads = torch.set_num_threads
     set_num_threads(spec.num_threads)
-    arguments: dict[str, Any] = {
-        "model": spec.model,
-        "trust_remote_code": spec.trust_remote_code,
-        "dtype": spec.dtype,
-        "max_model_len": spec.max_model_len,
-        "max_num_seqs": settings.max_num_seqs,
-        "enforce_eager": settings.enforce_eager,
-        "tensor_parallel_size": spec.tensor_parallel,
-        "distributed_executor_backend": "uni" if spec.tensor_parallel == 1 else "mp",
-        # Without it log-probs ignore the temperature.
-        "logprobs_mode": "processed_logprobs",
-        # The model's own generation config would add top-p, top-k and penalties that the learner does not apply.
-        "generation_config": "vllm",
-        "skip_tokenizer_init": True,
-        "disable_log_stats": True,
-        "enable_prefix_caching": True,
-    }
-    if spec.lora_rank:
-        arguments |= {"enable_lora": True, "max_lora_rank": _accepted_rank(spec.lora_rank)}
-        arguments |= {"max_loras": NUM_SLOTS, "max_cpu_loras": NUM_SLOTS}
-    if _is_cpu():
-        # A prompt in chunks rewinds the request's generator, which a CPU generator cannot.
-        arguments |= {"enable_chunked_prefill": False, "kv_cache_memory_bytes": int(settings.kv_cache_gib * 2**30)}
-    else:
-        arguments |= {"enable_sleep_mode": True, "gpu_memory_utilization": settings.gpu_memory_fraction}
+    max_lora_rank = _accepted_rank(spec.lora_rank) if spec.lora_rank else 0
+    arguments = engine_arguments(spec, settings, max_lora_rank, NUM_SLOTS, _is_cpu())
     try:
         return LLMEngine.from_engine_args(EngineArgs(**arguments))
     except (ValueError, NotImplementedError) as error:
-        raise UserError(f"vLLM cannot serve {spec.model} as asked: {_reason(error)}") from error
+        raise UserError(f"vLLM cannot serve {spec.model} as asked: {heart_of(error)}") from error
     finally:
         torch.set_num_threads = set_num_threads
-
-
-def _set_environment(spec: SamplerSpec, settings: VllmEngine) -> None:
-    """What vLLM reads when it is imported and when its engine starts."""
-    os.environ["VLLM_ENABLE_V1_MULTIPROCESSING"] = "0"
-    os.environ["VLLM_NO_USAGE_STATS"] = "1"
-    os.environ["OMP_NUM_THREADS"] = str(spec.num_threads)
-    os.environ.setdefault("VLLM_LOGGING_LEVEL", "WARNING")
-    # Whole GiB only, and it would override the setting.
-    os.environ.pop("VLLM_CPU_KVCACHE_SPACE", None)
-    if settings.enforce_eager:
-        os.environ["TORCHDYNAMO_DISABLE"] = "1"
 
 
 def _is_cpu() -> bool:
@@ -280,12 +248,6 @@ def _accepted_rank(rank: int) -> int:
             f"lower it or set rollout.engine.kind=transformers"
         )
     return int(min(accepted))
-
-
-def _reason(error: Exception) -> str:
-    """The sentence that says what is wrong: pydantic puts a heading before it."""
-    lines = [line.strip() for line in str(error).split("\n") if line.strip()]
-    return next((line for line in lines if line.startswith("Value error, ")), lines[0] if lines else repr(error))
 
 
 def _largest(per_rank: Sequence[Mapping[str, float]]) -> dict[str, float]:

@@ -6,7 +6,7 @@ import socket
 import warnings
 from collections.abc import Callable
 from concurrent.futures import FIRST_EXCEPTION, ProcessPoolExecutor, wait
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +15,7 @@ import torch
 from transformers import LlamaConfig, LlamaForCausalLM
 
 from configs.models import LoraTuning
+from configs.objectives import Gae
 from configs.roles import Learner as LearnerSettings
 from configs.stages import Ppo
 from models.adapters import Role
@@ -23,7 +24,7 @@ from models.roles import adapted_policy, trainable_groups
 from models.source import ModelSource
 from trainers.artifact import NoArtifact
 from trainers.engine import Engine, ParameterGroup, Rank, join_group
-from trainers.experience import Experience
+from trainers.experience import CriticTargets, Experience, LossKl, loss_weights
 from trainers.learner import Learner
 from trainers.learners import Pass, UpdatePlan
 from trainers.ppo_objective import ppo_passes
@@ -114,17 +115,24 @@ class Case:
     lora_rank: int = 3
 
 
-PPO = Ppo(learning_rate=1e-3, value_learning_rate=3e-3, clip_range=0.5, value_clip_range=None, max_grad_norm=1.0)
+PPO = Ppo(
+    learning_rate=1e-3,
+    clip_range=0.5,
+    max_grad_norm=1.0,
+    estimator=Gae(value_learning_rate=3e-3, value_clip_range=None),
+)
 
 
 def tiny_learner(case: Case, ppo: Ppo = PPO, passes: tuple[Pass[Any], ...] | None = None) -> Learner:
-    """A policy, its reference and a critic on one base, on this process's rank."""
+    """A policy, its reference and, where the estimator has one, a critic on one base, on this process's rank."""
     tuning = LoraTuning(rank=case.lora_rank, alpha=2.0 * case.lora_rank)
-    model = adapted_policy(ModelSource(str(case.folder), None), tuning, "float32", False, ROLES, case.seed)
+    critic = ppo.estimator if isinstance(ppo.estimator, Gae) else None
+    roles = ROLES if critic else ROLES[:2]
+    model = adapted_policy(ModelSource(str(case.folder), None), tuning, "float32", False, roles, case.seed)
     _randomise(model, case)
     if case.gradient_checkpointing:
         model.causal_lm.gradient_checkpointing_enable({"use_reentrant": False})
-    rates = {"policy": ppo.learning_rate, "value": ppo.value_learning_rate}
+    rates = {"policy": ppo.learning_rate} | ({"value": critic.value_learning_rate} if critic else {})
     groups = [ParameterGroup(name, group, rates[name]) for name, group in trainable_groups(model).items()]
     engine = Engine(model, groups, ppo, case.zero_stage, _rank)
     settings = LearnerSettings(micro_batch_size=case.micro_batch_size, zero_stage=case.zero_stage)
@@ -140,7 +148,7 @@ def _randomise(model: PolicyModel, case: Case) -> None:
                     parameter.normal_(0.0, case.adapter_std, generator=generator)
 
 
-def ragged_experience(return_scale: float = 1.0) -> Experience:
+def ragged_experience(ppo: Ppo = PPO, return_scale: float = 1.0) -> Experience:
     """Eight answers of 1 to 6 tokens after prompts of 2 to 4, every number drawn from a fixed seed."""
     generator = torch.Generator().manual_seed(7)
     prompts = torch.tensor([2, 3, 4, 2, 4, 3, 2, 2])
@@ -149,26 +157,34 @@ def ragged_experience(return_scale: float = 1.0) -> Experience:
     attention = columns < lengths[:, None]
     actions = attention & (columns >= prompts[:, None])
     draw = lambda: torch.where(actions, torch.randn(8, 10, generator=generator), 0.0)  # noqa: E731
+    input_ids = torch.randint(1, 40, (8, 10), generator=generator) * attention
+    advantages, critic = draw(), CriticTargets(values=draw(), returns=draw() * return_scale)
     return Experience(
-        input_ids=torch.randint(1, 40, (8, 10), generator=generator) * attention,
+        input_ids=input_ids,
         attention_mask=attention,
         action_mask=actions,
         old_logprobs=torch.where(actions, -3.7, 0.0),
-        values=draw(),
-        advantages=draw(),
-        returns=draw() * return_scale,
+        advantages=advantages,
+        loss_weights=loss_weights(actions, ppo.loss_mean),
         importance_weights=actions.float(),
+        critic=critic if isinstance(ppo.estimator, Gae) else None,
+        kl=LossKl(draw() - 3.7 * actions, ppo.kl.coefficient) if ppo.kl.place == "loss" else None,
     )
 
 
 def padded(experience: Experience, num_columns: int) -> Experience:
     """The same with more padding, whose every number is one that would be noticed."""
-    wider = {
-        field.name: torch.nn.functional.pad(getattr(experience, field.name), (0, num_columns), value=value)
-        for field in fields(experience)
-        for value in [0 if field.name.endswith("mask") else 5]
-    }
-    return replace(experience, **wider)
+
+    def wider(tensors: dict[str, Any]) -> dict[str, Any]:
+        return {
+            name: torch.nn.functional.pad(tensor, (0, num_columns), value=0 if name.endswith("mask") else 5)
+            for name, tensor in tensors.items()
+            if isinstance(tensor, torch.Tensor)
+        }
+
+    critic = experience.critic and replace(experience.critic, **wider(vars(experience.critic)))
+    kl = experience.kl and replace(experience.kl, **wider(vars(experience.kl)))
+    return replace(experience, **wider(vars(experience)), critic=critic, kl=kl)
 
 
 WHOLE = UpdatePlan(minibatch_size=8, num_epochs=1, learning_rate_scale=1.0, seed=0)

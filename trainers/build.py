@@ -7,7 +7,18 @@ import torch
 from torch import nn
 
 from configs.models import FullTuning, LoraTuning
-from configs.schema import DpoRun, EvalRun, LearnerRun, PpoRun, PretrainEncoderRun, PretrainRun, RewardRun, SftRun
+from configs.objectives import Gae
+from configs.schema import (
+    DpoRun,
+    EvalRun,
+    KtoRun,
+    LearnerRun,
+    PpoRun,
+    PretrainEncoderRun,
+    PretrainRun,
+    RewardRun,
+    SftRun,
+)
 from configs.stages import Optimizer
 from models.adapters import Role
 from models.encoder import MaskedWordModel, load_masked_lm
@@ -16,13 +27,16 @@ from models.roles import adapted_policy, frozen_reference, full_policy, trainabl
 from models.source import absolute, baseline_source, load_tokenizer, resolve_model
 from reward.bert import new_reward_model
 from trainers.artifact import Artifact, FullModel, NoArtifact, PolicyAdapter
-from trainers.dpo import dpo_passes
+from trainers.dpo import dpo_passes, roles_of
 from trainers.engine import Engine, ForwardOnly, ParameterGroup, Rank
+from trainers.kto import kto_passes
 from trainers.learner import Learner
 from trainers.learners import Pass
 from trainers.ppo_objective import ppo_passes
 from trainers.pretrain import MASKED_WORD_PASSES
-from trainers.reward import PAIR_PASSES, RewardModule
+from trainers.replay import replay_passes
+from trainers.reward import reward_passes
+from trainers.reward_batch import RewardModule
 from trainers.tokens import NEXT_TOKEN_PASSES
 
 
@@ -52,7 +66,7 @@ Parts = tuple[nn.Module, Sequence[Pass[Any]], Artifact, Optimizer, Mapping[str, 
 """The module, its passes, how it is written, the optimizer, and learning rates that differ from the optimizer's."""
 
 
-def _parts(run: PretrainRun | PretrainEncoderRun | SftRun | RewardRun | DpoRun | PpoRun) -> Parts:
+def _parts(run: PretrainRun | PretrainEncoderRun | SftRun | RewardRun | DpoRun | KtoRun | PpoRun) -> Parts:
     module: nn.Module
     artifact: Artifact
     match run:
@@ -69,7 +83,8 @@ def _parts(run: PretrainRun | PretrainEncoderRun | SftRun | RewardRun | DpoRun |
             assert isinstance(run.reward.model, str), "a new encoder is built before its learners start"
             new = new_reward_model(run.reward.model)
             reward = RewardModule(new.model, "token_type_ids" in new.tokenizer.model_input_names)
-            return reward, PAIR_PASSES, FullModel(new.model, "classifier.", new.tokenizer), run.reward_training, {}
+            artifact = FullModel(new.model, "classifier.", new.tokenizer)
+            return reward, reward_passes(run.reward_training.objective), artifact, run.reward_training, {}
         case SftRun():
             match run.policy.tuning:
                 case FullTuning():
@@ -78,14 +93,20 @@ def _parts(run: PretrainRun | PretrainEncoderRun | SftRun | RewardRun | DpoRun |
                     module, artifact = _adapted(run, run.policy.tuning, ("policy",))
                 case _:
                     assert_never(run.policy.tuning)
-            return module, NEXT_TOKEN_PASSES, artifact, run.sft, {}
+            return module, replay_passes(NEXT_TOKEN_PASSES, run.replay), artifact, run.sft, {}
         case DpoRun():
+            module, artifact = _adapted(run, run.policy.tuning, roles_of(run.dpo.loss))
+            return module, dpo_passes(run.dpo.loss), artifact, run.dpo, {}
+        case KtoRun():
             module, artifact = _adapted(run, run.policy.tuning, ("policy", "reference"))
-            return module, dpo_passes(run.dpo.loss.beta), artifact, run.dpo, {}
+            return module, kto_passes(run.kto), artifact, run.kto, {}
         case PpoRun():
-            module, artifact = _adapted(run, run.policy.tuning, ("policy", "reference", "value"))
-            passes = ppo_passes(run.ppo, run.rollout.temperature)
-            return module, passes, artifact, run.ppo, {"value": run.ppo.estimator.value_learning_rate}
+            critic = run.ppo.estimator if isinstance(run.ppo.estimator, Gae) else None
+            roles: tuple[Role, ...] = ("policy", "reference", "value") if critic else ("policy", "reference")
+            module, artifact = _adapted(run, run.policy.tuning, roles)
+            rates = {"value": critic.value_learning_rate} if critic else {}
+            passes = replay_passes(ppo_passes(run.ppo, run.rollout.temperature), run.replay)
+            return module, passes, artifact, run.ppo, rates
         case _:
             assert_never(run)
 
@@ -98,7 +119,7 @@ def _full(model: str, dtype: Any, trust_remote_code: bool) -> tuple[PolicyModel,
 
 
 def _adapted(
-    run: SftRun | DpoRun | PpoRun, tuning: LoraTuning, roles: tuple[Role, ...]
+    run: SftRun | DpoRun | KtoRun | PpoRun, tuning: LoraTuning, roles: tuple[Role, ...]
 ) -> tuple[PolicyModel, PolicyAdapter]:
     policy = run.policy
     source = resolve_model(policy.model, "policy.model")

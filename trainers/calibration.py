@@ -9,13 +9,12 @@ import numpy as np
 
 from configs.schema import RewardRun
 from data.prompts import EncodedPrompt, encode_prompts, make_prompt
-from data.records import PreferencePair
 from models.source import ModelSource, load_tokenizer, resolve_model
 from reward.bert import encode_pairs
 from reward.calibration import Calibration, calibrate, save_calibration
 from rollout.records import Rollout
 from trainers.learners import Learners
-from trainers.reward import collate_pairs, pair_rewards
+from trainers.reward_batch import Judged, answer_rewards, collate_answers
 
 SAMPLES_PER_PROMPT = 2
 KEY = "calibration.policy"
@@ -30,8 +29,8 @@ class CalibrationPolicy:
     notes: tuple[str, ...]
 
 
-def prepare_calibration(run: RewardRun, pairs: Sequence[PreferencePair]) -> CalibrationPolicy | None:
-    """The policy of `calibration.policy` with prompts from the training pairs; None when the data's answers will do.
+def prepare_calibration(run: RewardRun, records: Sequence[Judged]) -> CalibrationPolicy | None:
+    """The policy of `calibration.policy` with prompts from the training records; None when the data's answers will do.
 
     Raises:
         UserError: the policy cannot be loaded.
@@ -40,7 +39,7 @@ def prepare_calibration(run: RewardRun, pairs: Sequence[PreferencePair]) -> Cali
         return None
     source = resolve_model(run.calibration.policy, KEY)
     tokenizer = load_tokenizer(source, KEY, run.calibration.trust_remote_code)
-    distinct = list(dict.fromkeys(pair.prompt for pair in pairs))
+    distinct = list(dict.fromkeys(record.prompt for record in records))
     encoded = encode_prompts(tokenizer, [make_prompt(text) for text in distinct], run.data.max_prompt_tokens)
     order = np.random.default_rng(run.seed).permutation(len(encoded.records))[: run.calibration.num_prompts]
     notes = tuple(f"calibration: {note}" for note in encoded.notes)
@@ -55,25 +54,26 @@ def calibrate_on_rollouts(
     return _calibrate(list(zip(texts[::2], texts[1::2], strict=True)), under, tokenizer, max_tokens, learners, folder)
 
 
-def calibrate_on_pairs(
-    pairs: Sequence[PreferencePair], tokenizer: Any, max_tokens: int, learners: Learners, folder: Path
+def calibrate_on_records(
+    records: Sequence[Judged], under: str, tokenizer: Any, max_tokens: int, learners: Learners, folder: Path
 ) -> Calibration:
-    """Calibrate on the answers of preference pairs, and store the result in `folder`."""
-    texts = [((pair.prompt, pair.chosen), (pair.prompt, pair.rejected)) for pair in pairs]
-    return _calibrate(texts, "the answers in the pairs file", tokenizer, max_tokens, learners, folder)
+    """Calibrate on all answers of the records, and store the result in `folder`."""
+    texts = [tuple((record.prompt, answer) for answer in record.answers) for record in records]
+    return _calibrate(texts, under, tokenizer, max_tokens, learners, folder)
 
 
 def _calibrate(
-    texts: Sequence[tuple[tuple[str, str], tuple[str, str]]],
+    texts: Sequence[tuple[tuple[str, str], ...]],
     under: str,
     tokenizer: Any,
     max_tokens: int,
     learners: Learners,
     folder: Path,
 ) -> Calibration:
-    sides = [encode_pairs(tokenizer, [pair[side] for pair in texts], max_tokens) for side in (0, 1)]
-    batch = collate_pairs(tokenizer, list(zip(*sides, strict=True)))
-    rewards = learners.compute(batch, None, pair_rewards)
-    calibration = calibrate(rewards.flatten().tolist(), under)
+    """Rows of (prompt, answer) texts, a row to each prompt."""
+    encoded = iter(encode_pairs(tokenizer, [text for row in texts for text in row], max_tokens))
+    batch = collate_answers(tokenizer, [tuple(next(encoded) for _ in row) for row in texts])
+    rewards = learners.compute(batch, None, answer_rewards)[batch.answer_mask]
+    calibration = calibrate(rewards.tolist(), under)
     save_calibration(calibration, folder)
     return calibration

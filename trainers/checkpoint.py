@@ -8,6 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from configs.errors import RunFailed
+
 STATE_FILE = "state.json"
 LATEST_FILE = "latest"
 
@@ -28,17 +30,20 @@ class Checkpoint:
 
 
 class Checkpoints:
-    """The checkpoints of one stage, below `folder`; the newest `keep` stay."""
+    """The checkpoints of one stage, below `folder`; the newest `keep` stay, and one that a commit protects."""
 
     def __init__(self, folder: Path, keep: int) -> None:
         self.folder, self.keep = folder, keep
 
-    def commit(self, step: int, write: Callable[[Path], None], state: Mapping[str, Any]) -> Path:
+    def commit(
+        self, step: int, write: Callable[[Path], None], state: Mapping[str, Any], protected: int | None = None
+    ) -> Path:
         """Make the checkpoint of `step`: `write` fills a folder that nobody sees before it is complete.
 
         `latest` moves after the folder stands under its own name, so a death at any point leaves a whole one named.
+        The checkpoint of step `protected` stays however old it is, until a later commit protects another.
         """
-        name = f"step-{step:06d}"
+        name = folder_name(step)
         staging, final = self.folder / f".{name}.partial", self.folder / name
         shutil.rmtree(staging, ignore_errors=True)
         staging.mkdir(parents=True)
@@ -52,8 +57,16 @@ class Checkpoints:
         staging.rename(final)
         flush(self.folder)
         replace_text(self.folder / LATEST_FILE, name + "\n")
-        self._prune()
+        self._prune(protected)
         return final
+
+    def at(self, step: int) -> Checkpoint:
+        """The checkpoint of that step, which an earlier commit made. RunFailed when it is not whole any more."""
+        folder = self.folder / folder_name(step)
+        checkpoint = read_checkpoint(folder)
+        if checkpoint is None:
+            raise RunFailed(f"{folder}: this checkpoint is missing or damaged, and it holds the result")
+        return checkpoint
 
     def newest(self) -> Checkpoint | None:
         """The newest whole checkpoint, or None. One with a missing or short file is passed over."""
@@ -66,9 +79,14 @@ class Checkpoints:
     def _folders(self) -> list[Path]:
         return sorted(path for path in self.folder.glob("step-*") if path.is_dir())
 
-    def _prune(self) -> None:
+    def _prune(self, protected: int | None) -> None:
         for folder in self._folders()[: -self.keep]:
-            shutil.rmtree(folder)
+            if protected is None or folder.name != folder_name(protected):
+                shutil.rmtree(folder)
+
+
+def folder_name(step: int) -> str:
+    return f"step-{step:06d}"
 
 
 def read_checkpoint(folder: Path) -> Checkpoint | None:

@@ -1,4 +1,4 @@
-"""Direct preference optimisation: the policy learns from pairs, without a reward model or sampling."""
+"""Learning from preference pairs without a reward model or sampling: DPO and its family."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,18 +9,22 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from configs.objectives import REFERENCE_FREE, PreferenceLoss
 from configs.schema import DpoRun
 from data.checks import LENGTH_KEYS, check_sequences
 from data.holdout import hold_out
 from data.prompts import chat_renderer
 from data.readers import read_pairs
 from data.tokens import PairBatch, TokenBatch, TokenSequence, collate, encode_pairs
+from models.adapters import Role
 from models.logprobs import sequence_logprobs
 from models.source import context_tokens, load_tokenizer, resolve_model
 from trainers.learners import Learners, LossSum, Pass
-from trainers.losses import dpo_loss
 from trainers.metrics import MetricsLog
-from trainers.offline import OfflineStage, heldout_means, run_epochs
+from trainers.offline import Heldout, OfflineStage, check_heldout, run_epochs
+from trainers.preferences import preference_loss
+from trainers.retention import RetainedText, prepare_retention
+from trainers.texts import notes_of
 from trainers.tokens import num_tokens
 
 EncodedPair = tuple[TokenSequence, TokenSequence]
@@ -34,11 +38,12 @@ class DpoInput:
     heldout: tuple[EncodedPair, ...]
     pad_id: int
     notes: tuple[str, ...]
+    retained: RetainedText | None = None
 
 
 @dataclass(frozen=True)
 class DpoBatch:
-    """Pairs with the reference's log-probability of each whole answer, float32 [B]."""
+    """Pairs with the reference's log-probability of each whole answer, float32 [B]; 0 for a loss that reads none."""
 
     pairs: PairBatch
     ref_chosen: NDArray[np.float32]
@@ -51,6 +56,11 @@ class DpoBatch:
     @property
     def lengths(self) -> NDArray[np.int64]:
         return self.pairs.lengths
+
+    @property
+    def answer_lengths(self) -> NDArray[np.int64]:
+        """Tokens of chosen and rejected, EOS included, [B, 2]."""
+        return np.stack([side.loss_mask.sum(axis=1) for side in (self.pairs.chosen, self.pairs.rejected)], axis=1)
 
     def rows(self, index: NDArray[np.int64], /) -> "DpoBatch":
         return DpoBatch(self.pairs.rows(index), self.ref_chosen[index], self.ref_rejected[index])
@@ -80,20 +90,27 @@ def stack(pairs: PairBatch) -> TokenBatch:
     return TokenBatch(joined("input_ids"), joined("attention_mask"), joined("loss_mask"))
 
 
-def dpo_passes(beta: float) -> tuple[Pass[DpoBatch], ...]:
+def dpo_passes(loss: PreferenceLoss) -> tuple[Pass[DpoBatch], ...]:
     def loss_sum(forward: Any, batch: DpoBatch) -> LossSum:
         logprobs = pair_logprobs(forward, batch.pairs)
-        ref_chosen, ref_rejected = (torch.from_numpy(x).to(logprobs) for x in (batch.ref_chosen, batch.ref_rejected))
-        result = dpo_loss(logprobs[:, 0], logprobs[:, 1], ref_chosen, ref_rejected, beta)
-        statistics = {
-            "loss": result.loss.detach(),
-            "accuracy": result.num_correct,
-            "margin": result.chosen_rewards - result.rejected_rewards,
-            "chosen_reward": result.chosen_rewards,
-        }
-        return LossSum(result.loss, statistics)
+        reference = torch.from_numpy(np.stack([batch.ref_chosen, batch.ref_rejected], axis=1)).to(logprobs)
+        result = preference_loss(loss, logprobs, reference, torch.from_numpy(batch.answer_lengths).to(logprobs))
+        return LossSum(result.loss, result.statistics)
 
     return (Pass("policy", loss_sum, lambda batch: float(batch.num_rows)),)
+
+
+def roles_of(loss: PreferenceLoss) -> tuple[Role, ...]:
+    return ("policy",) if isinstance(loss, REFERENCE_FREE) else ("policy", "reference")
+
+
+def with_reference(pairs: PairBatch, loss: PreferenceLoss, learners: Learners) -> DpoBatch:
+    """The pairs with what the loss compares the policy with; without a forward where it needs no reference."""
+    if isinstance(loss, REFERENCE_FREE):
+        reference = np.zeros((pairs.num_rows, 2), dtype=np.float32)
+    else:
+        reference = learners.compute(pairs, "reference", pair_logprobs)
+    return DpoBatch(pairs, reference[:, 0], reference[:, 1])
 
 
 def prepare_dpo(run: DpoRun) -> DpoInput:
@@ -113,19 +130,25 @@ def prepare_dpo(run: DpoRun) -> DpoInput:
     train = encode_pairs(tokenizer, split.train, data)
     heldout = encode_pairs(tokenizer, split.heldout, data, required=False)
     longest = max(len(side.ids) for pair in (*train.records, *heldout.records) for side in pair)
-    check_sequences(longest, context_tokens(source, "policy.model", policy.trust_remote_code), LENGTH_KEYS)
-    return DpoInput(train.records, heldout.records, tokenizer.pad_token_id, split.notes + train.notes + heldout.notes)
+    num_positions = context_tokens(source, "policy.model", policy.trust_remote_code)
+    check_sequences(longest, num_positions, LENGTH_KEYS)
+    check_heldout("dpo", run.dpo, len(heldout.records))
+    retained = prepare_retention(run.retention, tokenizer, num_positions)
+    notes = split.notes + train.notes + heldout.notes + notes_of(retained)
+    return DpoInput(train.records, heldout.records, tokenizer.pad_token_id, notes, retained)
 
 
-def run_dpo(run: DpoRun, data: DpoInput, learners: Learners, folder: Path, log: MetricsLog) -> dict[str, float]:
+def run_dpo(run: DpoRun, data: DpoInput, learners: Learners, folder: Path, log: MetricsLog) -> dict[str, Any]:
     """Train and write `policy/`. Returns the summary's figures."""
 
     def batch_of(records: tuple[EncodedPair, ...], index: NDArray[np.int64]) -> DpoBatch:
         sides = [[records[i][side] for i in index] for side in (0, 1)]
         pairs = PairBatch(collate(sides[0], data.pad_id), collate(sides[1], data.pad_id))
-        reference = learners.compute(pairs, "reference", pair_logprobs)
-        return DpoBatch(pairs, reference[:, 0], reference[:, 1])
+        return with_reference(pairs, run.dpo.loss, learners)
 
+    heldout = Heldout(
+        len(data.heldout), lambda index: batch_of(data.heldout, index), lambda batch: float(batch.num_rows)
+    )
     stage = OfflineStage(
         "dpo",
         run.dpo,
@@ -133,10 +156,9 @@ def run_dpo(run: DpoRun, data: DpoInput, learners: Learners, folder: Path, log: 
         len(data.train),
         lambda index, step: batch_of(data.train, index),
         lambda batch: num_tokens(batch.pairs.chosen) + num_tokens(batch.pairs.rejected),
+        heldout,
+        data.retained,
     )
-    run_epochs(stage, learners, folder, log)
+    figures = run_epochs(stage, learners, folder, log)
     learners.export(folder / "policy")
-    heldout = heldout_means(
-        learners, len(data.heldout), lambda index: batch_of(data.heldout, index), lambda batch: float(batch.num_rows)
-    )
-    return heldout | {"num_records": len(data.train)}
+    return figures | {"num_records": len(data.train)}

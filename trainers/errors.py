@@ -2,6 +2,9 @@
 
 from configs.errors import RunFailed
 
+NUM_NAMED = 8
+"""Rows that an error names at most."""
+
 
 class NotFinite(RunFailed):
     """A score, a log-probability, a value or a loss is NaN or infinite.

@@ -5,7 +5,7 @@ micro-batches nor on how many learners there are. Token tensors are [B, T]; wher
 Statistics carry no gradient.
 """
 
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import torch
 from torch import Tensor
@@ -15,15 +15,15 @@ from trainers.kl import MAX_LOG_RATIO, kl_estimate
 
 
 class PolicyLoss(NamedTuple):
-    """Attributes: all scalars, sums over the action tokens.
+    """Attributes: all scalars, sums over the action tokens by their loss weights.
 
     loss: the clipped surrogate, to be minimised.
-    num_clipped: tokens whose ratio is clipped, so that they push no further.
+    clipped: 1 for each token whose ratio is clipped, so that it pushes no further.
     kl: KL(pi_old || pi), the k3 estimate: how far the update has moved.
     """
 
     loss: Tensor
-    num_clipped: Tensor
+    clipped: Tensor
     kl: Tensor
 
 
@@ -32,57 +32,91 @@ def ppo_policy_loss(
     old_logprobs: Tensor,
     advantages: Tensor,
     action_mask: Tensor,
+    loss_weights: Tensor,
+    importance_weights: Tensor,
     clip_range: float,
-    dual_clip: float | None = None,
-    importance_weights: Tensor | None = None,
+    dual_clip: float | None,
 ) -> PolicyLoss:
-    """-w min(rho A, clip(rho, 1 - c, 1 + c) A), rho = pi / pi_old (Schulman et al. 2017, arXiv 1707.06347, equation 7).
+    """-w i min(rho A, clip(rho, 1 - c, 1 + c) A), rho = pi / pi_old (Schulman et al. 2017, 1707.06347, equation 7).
 
     Args:
         logprobs: of the sampled tokens under the policy being trained; the only tensor with a gradient.
         old_logprobs: the same as the update began.
+        loss_weights: w, what each token weighs in the mean.
+        importance_weights: i, the correction for tokens that another policy sampled.
         dual_clip: where A < 0, the surrogate is at least dual_clip * A (Ye et al. 2020, arXiv 1912.09729).
-        importance_weights: w, the correction for tokens that another policy sampled; None is 1.
     """
     log_ratio = torch.where(action_mask, logprobs - old_logprobs, 0.0)
     ratio = log_ratio.clamp(-MAX_LOG_RATIO, MAX_LOG_RATIO).exp()
-    advantages = torch.where(action_mask, advantages, 0.0)
+    advantages, weights, importance = (
+        torch.where(action_mask, x, 0.0) for x in (advantages, loss_weights, importance_weights)
+    )
     plain = ratio * advantages
     clipped = ratio.clamp(1 - clip_range, 1 + clip_range) * advantages
     surrogate = torch.minimum(plain, clipped)
     if dual_clip is not None:
         surrogate = torch.where(advantages < 0, torch.maximum(surrogate, dual_clip * advantages), surrogate)
-    if importance_weights is not None:
-        surrogate = surrogate * torch.where(action_mask, importance_weights, 0.0)
+    update_kl = kl_estimate(torch.zeros_like(log_ratio), log_ratio.detach(), "k3")
     return PolicyLoss(
-        loss=-surrogate.sum(),
-        num_clipped=(clipped < plain).sum().detach(),
-        kl=kl_estimate(torch.zeros_like(log_ratio), log_ratio.detach(), "k3").sum(),
+        loss=-(weights * importance * surrogate).sum(),
+        clipped=(weights * (clipped < plain)).sum().detach(),
+        kl=(weights * update_kl).sum(),
     )
 
 
+def kl_loss(
+    logprobs: Tensor,
+    ref_logprobs: Tensor,
+    action_mask: Tensor,
+    loss_weights: Tensor,
+    importance_weights: Tensor,
+    kind: Literal["k2", "k3"],
+) -> Tensor:
+    """w i k(log pi - log pi_ref), summed: KL from the reference paid for in the loss (Shao et al. 2024, 2402.03300).
+
+    With u = log pi - log pi_ref the gradient at a token's log-prob is w i u for k2 and w i (1 - exp(-u)) for k3: it
+    pays for this token's divergence and leaves out that of the tokens that follow from it.
+
+    Args:
+        logprobs: of the sampled tokens under the policy being trained; the only tensor with a gradient.
+        loss_weights, importance_weights: w and i, those of the policy's loss.
+    """
+    logprobs, ref_logprobs, weights, importance = (
+        torch.where(action_mask, x, 0.0) for x in (logprobs, ref_logprobs, loss_weights, importance_weights)
+    )
+    return (weights * importance * kl_estimate(logprobs, ref_logprobs, kind)).sum()
+
+
 class ValueLoss(NamedTuple):
-    """Attributes: scalars, sums over the action tokens.
+    """Attributes: scalars, sums over the action tokens by their loss weights.
 
     loss: half the squared error.
-    num_clipped: tokens whose clipped error is the larger one, so that they push no further.
+    clipped: 1 for each token whose clipped error is the larger one, so that it pushes no further.
     """
 
     loss: Tensor
-    num_clipped: Tensor
+    clipped: Tensor
 
 
 def value_loss(
-    values: Tensor, old_values: Tensor, returns: Tensor, action_mask: Tensor, clip_range: float | None
+    values: Tensor,
+    old_values: Tensor,
+    returns: Tensor,
+    action_mask: Tensor,
+    loss_weights: Tensor,
+    clip_range: float | None,
 ) -> ValueLoss:
-    """0.5 max((V - R)^2, (clip(V, V_old - c, V_old + c) - R)^2); the plain square where `clip_range` is None."""
-    values, old_values, returns = (torch.where(action_mask, x, 0.0) for x in (values, old_values, returns))
+    """0.5 w max((V - R)^2, (clip(V, V_old - c, V_old + c) - R)^2); the plain square where `clip_range` is None."""
+    values, old_values, returns, weights = (
+        torch.where(action_mask, x, 0.0) for x in (values, old_values, returns, loss_weights)
+    )
     plain = (values - returns).square()
     if clip_range is None:
-        return ValueLoss(0.5 * plain.sum(), torch.zeros_like(action_mask).sum())
+        return ValueLoss(0.5 * (weights * plain).sum(), torch.zeros_like(weights).sum())
     moved = old_values + (values - old_values).clamp(-clip_range, clip_range)
     clipped = (moved - returns).square()
-    return ValueLoss(0.5 * torch.maximum(plain, clipped).sum(), (clipped > plain).sum().detach())
+    worse = torch.maximum(plain, clipped)
+    return ValueLoss(0.5 * (weights * worse).sum(), (weights * (clipped > plain)).sum().detach())
 
 
 class TokenLoss(NamedTuple):
@@ -100,51 +134,3 @@ def causal_lm_loss(logprobs: Tensor, mask: Tensor) -> TokenLoss:
 def masked_lm_loss(logits: Tensor, labels: Tensor, mask: Tensor) -> TokenLoss:
     """Cross-entropy of the words to be guessed: logits [B, T, V] at their own columns, labels int64 [B, T]."""
     return TokenLoss(F.cross_entropy(logits[mask].float(), labels[mask], reduction="sum"), mask.sum())
-
-
-class PairLoss(NamedTuple):
-    """Attributes: scalars, sums over the pairs.
-
-    loss: negative log-likelihood of the preferences.
-    num_correct: pairs whose chosen answer has the higher reward; a tie counts one half.
-    chosen_rewards, rejected_rewards: the rewards, implicit ones in DPO.
-    """
-
-    loss: Tensor
-    num_correct: Tensor
-    chosen_rewards: Tensor
-    rejected_rewards: Tensor
-
-
-def bradley_terry_loss(chosen_rewards: Tensor, rejected_rewards: Tensor) -> PairLoss:
-    """-log sigmoid(r(chosen) - r(rejected)) (Bradley and Terry 1952); rewards [B] of the same prompts' answers."""
-    margins = (chosen_rewards - rejected_rewards).float()
-    return PairLoss(
-        loss=-F.logsigmoid(margins).sum(),
-        num_correct=((margins.detach().sign() + 1) / 2).sum(),
-        chosen_rewards=chosen_rewards.detach().float().sum(),
-        rejected_rewards=rejected_rewards.detach().float().sum(),
-    )
-
-
-def dpo_loss(
-    policy_chosen: Tensor, policy_rejected: Tensor, ref_chosen: Tensor, ref_rejected: Tensor, beta: float
-) -> PairLoss:
-    """Bradley-Terry on implicit rewards beta log(pi / pi_ref) (Rafailov et al. 2023, arXiv 2305.18290, equation 7).
-
-    Args:
-        policy_chosen: log-probability of each whole answer, summed over its tokens, [B]; so are the other three.
-    """
-    return bradley_terry_loss(beta * (policy_chosen - ref_chosen), beta * (policy_rejected - ref_rejected))
-
-
-def truncated_importance_weights(
-    learner_logprobs: Tensor, sampler_logprobs: Tensor, mask: Tensor, cap: float
-) -> Tensor:
-    """min(pi_learner / pi_sampler, cap) per token, 0 elsewhere (truncated importance sampling, Ionides 2008).
-
-    Corrects the update for a sampler whose arithmetic, or whose version, differs from the learner's. No gradient.
-    """
-    log_ratio = torch.where(mask, learner_logprobs - sampler_logprobs, 0.0).detach()
-    weights = log_ratio.clamp(-MAX_LOG_RATIO, MAX_LOG_RATIO).exp().clamp(max=cap)
-    return torch.where(mask, weights, 0.0)

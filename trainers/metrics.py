@@ -60,6 +60,10 @@ class Phases:
         finally:
             self._seconds[name] = self._seconds.get(name, 0.0) + time.perf_counter() - began
 
+    def total(self) -> float:
+        """All seconds counted since the last `take`."""
+        return sum(self._seconds.values())
+
     def take(self) -> dict[str, float]:
         """The seconds since the last `take`, and start anew."""
         seconds, self._seconds = self._seconds, {}

@@ -1,39 +1,48 @@
 """Proximal policy optimisation: sample, score, learn, publish."""
 
 from collections.abc import Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 
+from configs.objectives import Gae
 from configs.schema import PpoRun
 from data.checks import check_context
 from data.holdout import hold_out
 from data.prompts import EncodedPrompt, PromptCursor, chat_renderer, encode_prompts
 from data.readers import read_prompts
 from models.source import check_servable, context_tokens, load_tokenizer, resolve_model
-from reward.scorer import Score, Scorer
-from rollout.records import Rollout, SampleRequest
-from rollout.requests import Samplers, sample_requests
+from models.targets import check_targets
+from reward.scorer import Scorer
+from rollout.records import Rollout
+from rollout.requests import Samplers
 from trainers.checkpoint import Checkpoint, Checkpoints
-from trainers.errors import NotFinite
-from trainers.experience import NUM_NAMED, collate_rollouts, make_experience
+from trainers.collect import Answers, collect
+from trainers.errors import NUM_NAMED, NotFinite
+from trainers.experience import make_experience
 from trainers.kl import initial_kl_state, next_coefficient
 from trainers.learners import Learners, UpdatePlan
 from trainers.ppo_objective import evaluate
 from trainers.ppo_recorder import PpoRecorder
+from trainers.replay import beside, prepare_replay
+from trainers.retention import RetainedText, prepare_retention
 from trainers.schedule import learning_rate_scale
+from trainers.texts import PackedText, notes_of
+from trainers.trajectories import collate_rollouts
 
 
 @dataclass(frozen=True)
 class PpoInput:
-    """Encoded prompts, and sentences about rows that were left out."""
+    """Encoded prompts, sentences about rows that were left out, and text that is measured or learnt beside them."""
 
     train: tuple[EncodedPrompt, ...]
     pad_id: int
     notes: tuple[str, ...]
+    retained: RetainedText | None = None
+    replayed: PackedText | None = None
 
 
 def prepare_ppo(run: PpoRun) -> PpoInput:
@@ -41,6 +50,7 @@ def prepare_ppo(run: PpoRun) -> PpoInput:
     policy, data = run.policy, run.data
     source = resolve_model(policy.model, "policy.model")
     check_servable(source, "policy.model", run.rollout.engine)
+    check_targets(source, policy.tuning, "policy.model", policy.trust_remote_code, run.rollout.engine)
     tokenizer = load_tokenizer(source, "policy.model", policy.trust_remote_code)
     render = chat_renderer(tokenizer)
     split = hold_out(
@@ -53,8 +63,12 @@ def prepare_ppo(run: PpoRun) -> PpoInput:
     )
     train = encode_prompts(tokenizer, split.train, data.max_prompt_tokens)
     longest = max(len(prompt.ids) for prompt in train.records)
-    check_context(longest, run.rollout.max_tokens, context_tokens(source, "policy.model", policy.trust_remote_code))
-    return PpoInput(train.records, tokenizer.pad_token_id, split.notes + train.notes)
+    num_positions = context_tokens(source, "policy.model", policy.trust_remote_code)
+    check_context(longest, run.rollout.max_tokens, num_positions)
+    retained = prepare_retention(run.retention, tokenizer, num_positions)
+    replayed = prepare_replay(run.replay, tokenizer, num_positions)
+    notes = split.notes + train.notes + notes_of(retained, replayed)
+    return PpoInput(train.records, tokenizer.pad_token_id, notes, retained, replayed)
 
 
 # ----------------------------------------------------------------------------------------------------------- the loop
@@ -67,19 +81,24 @@ class PpoState:
         step: steps done, which is also the policy's version.
         kl_coefficient: beta of the next step.
         cursor: where in the prompts the next batch begins.
+        replayed: text that is learnt beside each batch, found by the step alone.
+        retained: nats a token of the text that must not be forgotten, before the first step; None measures none.
     """
 
     def __init__(self, run: PpoRun, data: PpoInput) -> None:
         self.step = 0
         self.kl_coefficient = initial_kl_state(run.ppo.kl)
         self.cursor = PromptCursor(data.train, run.seed)
+        self.replayed = data.replayed
+        self.retained: float | None = None
 
     def as_dict(self) -> dict[str, Any]:
-        return {"kl_coefficient": self.kl_coefficient, "cursor": self.cursor.state()}
+        return {"kl_coefficient": self.kl_coefficient, "cursor": self.cursor.state(), "retained": self.retained}
 
     def take_over(self, checkpoint: Checkpoint) -> None:
         self.step, self.kl_coefficient = checkpoint.step, checkpoint.state["kl_coefficient"]
         self.cursor.load_state(checkpoint.state["cursor"])
+        self.retained = checkpoint.state["retained"]
 
 
 @dataclass(frozen=True)
@@ -96,13 +115,9 @@ def run_ppo(
 ) -> None:
     """Sample, score, learn, commit, publish: every answer is learnt from by the version that sampled it."""
     publish(actors, state, record)
-    while state.step < run.ppo.num_steps:
-        requests = next_requests(run, state, state.step)
-        with record.phase("sample"):
-            rollouts = actors.samplers.sample(requests)
-        with record.phase("score"):
-            scores = score(actors.scorer, rollouts)
-        learn(run, pad_id, rollouts, scores, state, actors.learners, record)
+    while state.step < run.ppo.num_steps and not record.is_stopped:
+        answers = collect(run, state.cursor, state.step, actors.samplers, actors.scorer, record.phase)
+        learn(run, pad_id, answers, state, actors.learners, record)
         with record.phase("commit"):  # Before anyone sees the new version.
             checkpoints.commit(state.step, actors.learners.save, state.as_dict())
         publish(actors, state, record)
@@ -111,53 +126,51 @@ def run_ppo(
 def run_ppo_overlapped(
     run: PpoRun, pad_id: int, state: PpoState, actors: PpoActors, checkpoints: Checkpoints, record: PpoRecorder
 ) -> None:
-    """The same, with the next step's answers sampled while this step's are learnt from: one version behind."""
+    """The same, with the next step's answers sampled and scored while this step's are learnt from: one version behind.
+
+    The seconds of "sample" are those that learning waited.
+    """
     publish(actors, state, record)
     with ThreadPoolExecutor(max_workers=1) as ahead:
-        sampling = ahead.submit(actors.samplers.sample, next_requests(run, state, state.step))
-        while state.step < run.ppo.num_steps:
+
+        def begin(step: int) -> Future[Answers]:
+            return ahead.submit(collect, run, state.cursor, step, actors.samplers, actors.scorer, untimed)
+
+        sampling = begin(state.step)
+        while state.step < run.ppo.num_steps and not record.is_stopped:
             with record.phase("sample"):
-                rollouts = sampling.result()
+                answers = sampling.result()
             resumed_from = state.cursor.state()  # A resumed run samples the batch in flight again.
             if state.step + 1 < run.ppo.num_steps:
-                sampling = ahead.submit(actors.samplers.sample, next_requests(run, state, state.step + 1))
-            with record.phase("score"):
-                scores = score(actors.scorer, rollouts)
-            learn(run, pad_id, rollouts, scores, state, actors.learners, record)
+                sampling = begin(state.step + 1)
+            learn(run, pad_id, answers, state, actors.learners, record)
             with record.phase("commit"):
                 checkpoints.commit(state.step, actors.learners.save, state.as_dict() | {"cursor": resumed_from})
             publish(actors, state, record)
 
 
-def score(scorer: Scorer, rollouts: Sequence[Rollout]) -> list[Score]:
-    return scorer.score([(rollout.request.prompt, rollout.response) for rollout in rollouts])
-
-
-def learn(
-    run: PpoRun,
-    pad_id: int,
-    rollouts: Sequence[Rollout],
-    scores: Sequence[Score],
-    state: PpoState,
-    learners: Learners,
-    record: PpoRecorder,
-) -> None:
+def learn(run: PpoRun, pad_id: int, answers: Answers, state: PpoState, learners: Learners, record: PpoRecorder) -> None:
     """From answers and their scores to the next policy version and the next KL coefficient."""
     ppo = run.ppo
-    trajectories = collate_rollouts(rollouts, pad_id)
+    trajectories = collate_rollouts(answers.rollouts, pad_id)
     with record.phase("evaluate"):
-        evaluated = evaluate(learners, trajectories, run.rollout.temperature)
-    totals = torch.tensor([score.total for score in scores])
+        evaluated = evaluate(learners, trajectories, run.rollout.temperature, isinstance(ppo.estimator, Gae))
+    totals = torch.tensor([score.total for score in answers.scores])
     scale = learning_rate_scale(ppo, state.step, ppo.num_steps)
     plan = UpdatePlan(ppo.minibatch_size, ppo.num_epochs, scale, run.seed + state.step)
-    with naming_prompts(rollouts):
+    with naming_prompts(answers.rollouts):
         experience, stats = make_experience(trajectories, totals, evaluated, ppo, state.kl_coefficient, state.step)
         with record.phase("learn"):
-            metrics = learners.update(experience, plan)
-    metrics["kl_coefficient"] = state.kl_coefficient
+            metrics = learners.update(beside(state.replayed, experience, state.step, run.seed), plan)
+    metrics |= {"kl_coefficient": state.kl_coefficient, "learning_rate": scale * ppo.learning_rate}
     state.step += 1
-    record.learnt(rollouts, scores, evaluated, stats, state.step, metrics)
+    record.learnt(answers, evaluated, stats, state.step, metrics)
     state.kl_coefficient = next_coefficient(ppo.kl, state.kl_coefficient, stats.kl_mean, stats.num_answers)
+
+
+def untimed(_: str) -> AbstractContextManager[None]:
+    """A phase whose seconds are not counted."""
+    return nullcontext()
 
 
 @contextmanager
@@ -177,8 +190,3 @@ def naming_prompts(rollouts: Sequence[Rollout]) -> Iterator[None]:
 def publish(actors: PpoActors, state: PpoState, record: PpoRecorder) -> None:
     with record.phase("publish"):
         actors.samplers.load(actors.learners.adapter(state.step))
-
-
-def next_requests(run: PpoRun, state: PpoState, step: int) -> list[SampleRequest]:
-    prompts = state.cursor.next(run.ppo.prompts_per_step)
-    return sample_requests(prompts, run.ppo.samples_per_prompt, step, run.seed)

@@ -1,6 +1,7 @@
-"""The objective of PPO: the clipped policy loss and the clipped value loss, and the forwards before an update."""
+"""The objective of a step: the clipped policy loss, the critic's where there is one, and the forwards before it."""
 
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -10,45 +11,68 @@ from torch import Tensor
 
 from configs.objectives import Gae
 from configs.stages import Ppo
-from trainers.experience import Evaluated, Experience, Trajectories
+from trainers.experience import Evaluated, Experience
 from trainers.learners import Learners, LossSum, Pass
-from trainers.losses import ppo_policy_loss, value_loss
+from trainers.losses import kl_loss, ppo_policy_loss, value_loss
+from trainers.trajectories import Trajectories
 
 
 def ppo_passes(ppo: Ppo, temperature: float) -> tuple[Pass[Experience], ...]:
-    """The clipped policy loss and the clipped value loss, each a mean over all action tokens of the optimizer step."""
-    assert isinstance(ppo.estimator, Gae)
-    value_clip_range = ppo.estimator.value_clip_range
+    """The policy's loss and, where the estimator has a critic, its own; weighted means over the optimizer step."""
+    policy: Pass[Experience] = Pass("policy", partial(policy_loss_sum, ppo, temperature), total_weight)
+    match ppo.estimator:
+        case Gae():
+            critic = partial(value_loss_sum, ppo.estimator.value_clip_range, temperature)
+            return (policy, Pass("value", critic, total_weight))
+        case _:
+            return (policy,)
 
-    def policy_loss_sum(forward: Any, batch: Experience) -> LossSum:
-        logprobs = forward(batch.input_ids, batch.attention_mask, batch.action_mask, temperature)
-        old, advantages, mask, weights = (
-            x.to(logprobs.device)
-            for x in (batch.old_logprobs, batch.advantages, batch.action_mask, batch.importance_weights)
+
+def policy_loss_sum(ppo: Ppo, temperature: float, forward: Any, batch: Experience) -> LossSum:
+    """The clipped surrogate, and beta times the KL penalty where it is in the loss."""
+    logprobs = forward(batch.input_ids, batch.attention_mask, batch.action_mask, temperature)
+    old, advantages, mask, weights, importance = (
+        x.to(logprobs.device)
+        for x in (
+            batch.old_logprobs,
+            batch.advantages,
+            batch.action_mask,
+            batch.loss_weights,
+            batch.importance_weights,
         )
-        result = ppo_policy_loss(logprobs, old, advantages, mask, ppo.clip_range, ppo.dual_clip, weights)
-        statistics = {"policy_loss": result.loss.detach(), "clipped_share": result.num_clipped, "update_kl": result.kl}
+    )
+    result = ppo_policy_loss(logprobs, old, advantages, mask, weights, importance, ppo.clip_range, ppo.dual_clip)
+    statistics = {"policy_loss": result.loss.detach(), "clipped_share": result.clipped, "update_kl": result.kl}
+    if batch.kl is None:
         return LossSum(result.loss, statistics)
-
-    def value_loss_sum(forward: Any, batch: Experience) -> LossSum:
-        values = forward(batch.input_ids, batch.attention_mask, batch.action_mask, temperature)
-        old, returns, mask = (x.to(values.device) for x in (batch.values, batch.returns, batch.action_mask))
-        result = value_loss(values, old, returns, mask, value_clip_range)
-        return LossSum(result.loss, {"value_loss": result.loss.detach(), "value_clipped_share": result.num_clipped})
-
-    def num_actions(batch: Experience) -> float:
-        return float(batch.action_mask.sum())
-
-    return (Pass("policy", policy_loss_sum, num_actions), Pass("value", value_loss_sum, num_actions))
+    assert ppo.kl.estimate != "k1", "its gradient is zero in expectation"
+    reference = batch.kl.ref_logprobs.to(logprobs.device)
+    penalty = kl_loss(logprobs, reference, mask, weights, importance, ppo.kl.estimate)
+    return LossSum(result.loss + batch.kl.coefficient * penalty, statistics | {"kl_loss": penalty.detach()})
 
 
-def evaluate(learners: Learners, trajectories: Trajectories, temperature: float) -> Evaluated:
+def value_loss_sum(clip_range: float | None, temperature: float, forward: Any, batch: Experience) -> LossSum:
+    assert batch.critic is not None, "a critic learns from its own targets"
+    values = forward(batch.input_ids, batch.attention_mask, batch.action_mask, temperature)
+    old, returns, mask, weights = (
+        x.to(values.device) for x in (batch.critic.values, batch.critic.returns, batch.action_mask, batch.loss_weights)
+    )
+    result = value_loss(values, old, returns, mask, weights, clip_range)
+    return LossSum(result.loss, {"value_loss": result.loss.detach(), "value_clipped_share": result.clipped})
+
+
+def total_weight(batch: Experience) -> float:
+    """What the sums over a batch are divided by: its action tokens, or its answers."""
+    return float(batch.loss_weights.double().sum())
+
+
+def evaluate(learners: Learners, trajectories: Trajectories, temperature: float, has_critic: bool) -> Evaluated:
     """The learner's own log-probs, the reference's, and the critic's values of sampled tokens, before the update."""
     batch = TrajectoryBatch(trajectories.input_ids, trajectories.attention_mask, trajectories.action_mask, temperature)
     return Evaluated(
         logprobs=torch.from_numpy(learners.compute(batch, "policy", forward_actions)),
         ref_logprobs=torch.from_numpy(learners.compute(batch, "reference", forward_actions)),
-        values=torch.from_numpy(learners.compute(batch, "value", forward_actions)),
+        values=torch.from_numpy(learners.compute(batch, "value", forward_actions)) if has_critic else None,
     )
 
 

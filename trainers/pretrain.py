@@ -1,5 +1,6 @@
 """Self-supervised training on text: next tokens for a causal model, masked words for an encoder."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,7 +20,7 @@ from models.source import context_tokens, resolve_model
 from trainers.learners import Learners, LossSum, Pass
 from trainers.losses import masked_lm_loss
 from trainers.metrics import MetricsLog
-from trainers.offline import OfflineStage, heldout_means, run_epochs
+from trainers.offline import Heldout, OfflineStage, check_heldout, run_epochs
 from trainers.tokens import num_predicted_tokens, num_tokens
 
 
@@ -45,9 +46,11 @@ def read_corpus(run: PretrainRun | PretrainEncoderRun) -> Split[str]:
     """Training and held-out documents. Raises UserError, also for blocks that the model has no positions for."""
     check_limits({"pretrain.block_tokens": run.pretrain.block_tokens}, *_positions(run))
     data = run.data
-    return hold_out(
+    corpus = hold_out(
         lambda path: read_texts(path, data), data.text, data.heldout_text, lambda text: text, data, run.seed
     )
+    check_heldout("pretrain", run.pretrain, len(corpus.heldout))
+    return corpus
 
 
 def _positions(run: PretrainRun | PretrainEncoderRun) -> tuple[int, str]:
@@ -75,21 +78,25 @@ def encode_corpus(corpus: Split[str], tokenizer: Any, block_tokens: int) -> Pret
 
 def run_pretrain(
     run: PretrainRun, data: PretrainInput, learners: Learners, folder: Path, log: MetricsLog
-) -> dict[str, float]:
+) -> dict[str, Any]:
     """Train a causal model on next tokens and write `policy/`. Returns the summary's figures."""
 
-    def batch_of(index: NDArray[np.int64], step: int) -> TokenBatch:
-        return collate([data.train[i] for i in index], data.pad_id)
+    def batch_of(blocks: Sequence[TokenSequence], index: NDArray[np.int64]) -> TokenBatch:
+        return collate([blocks[i] for i in index], data.pad_id)
 
-    stage = OfflineStage("pretrain", run.pretrain, run.seed, len(data.train), batch_of, num_tokens)
-    run_epochs(stage, learners, folder, log)
-    learners.export(folder / "policy")
-    return heldout_means(
-        learners,
-        len(data.heldout),
-        lambda index: collate([data.heldout[i] for i in index], data.pad_id),
-        num_predicted_tokens,
+    heldout = Heldout(len(data.heldout), lambda index: batch_of(data.heldout, index), num_predicted_tokens)
+    stage = OfflineStage(
+        "pretrain",
+        run.pretrain,
+        run.seed,
+        len(data.train),
+        lambda index, step: batch_of(data.train, index),
+        num_tokens,
+        heldout,
     )
+    figures = run_epochs(stage, learners, folder, log)
+    learners.export(folder / "policy")
+    return figures
 
 
 HELDOUT_MASKS = 2**31
@@ -135,7 +142,7 @@ MASKED_WORD_PASSES = (Pass(None, masked_word_loss, num_masked),)
 
 def run_pretrain_encoder(
     run: PretrainEncoderRun, data: PretrainInput, learners: Learners, folder: Path, log: MetricsLog
-) -> dict[str, float]:
+) -> dict[str, Any]:
     """Train an encoder on masked words and write `encoder/`. Returns the summary's figures."""
 
     def masked(sequences: tuple[TokenSequence, ...], index: NDArray[np.int64], seed: list[int]) -> MaskedBatch:
@@ -152,9 +159,8 @@ def run_pretrain_encoder(
         len(data.train),
         lambda index, step: masked(data.train, index, [run.seed, step]),
         lambda batch: num_tokens(batch.tokens),
+        Heldout(len(data.heldout), lambda index: masked(data.heldout, index, [run.seed, HELDOUT_MASKS]), num_masked),
     )
-    run_epochs(stage, learners, folder, log)
+    figures = run_epochs(stage, learners, folder, log)
     learners.export(folder / "encoder")
-    return heldout_means(
-        learners, len(data.heldout), lambda index: masked(data.heldout, index, [run.seed, HELDOUT_MASKS]), num_masked
-    )
+    return figures

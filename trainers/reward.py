@@ -1,119 +1,119 @@
-"""The reward model: an encoder with one output, trained on preference pairs and then calibrated."""
+"""The reward model: an encoder with one output, trained on people's judgements and then calibrated."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, assert_never
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor, nn
+from torch import Tensor
 from transformers import AutoModelForSequenceClassification
 
 from configs.errors import UserError
 from configs.models import NewBert
+from configs.objectives import BradleyTerry, PlackettLuce, Regression, RewardObjective
 from configs.roles import PipelineScorer, RewardEncoder
 from configs.schema import RewardRun
 from data.checks import check_limits
 from data.fields import Render
 from data.holdout import hold_out
-from data.readers import read_pairs
-from data.records import PreferencePair
+from data.readers import Read, read_judged_pairs, read_rankings, read_scored_answers
+from data.records import Ranking
 from models.encoder import load_encoder_tokenizer
 from models.source import load_config, resolve_model
-from reward.bert import KEY, EncodedPair, RewardModel, check_length, encode_pairs, pad_pairs
+from reward.bert import KEY, EncodedPair, RewardModel, check_length
+from trainers.evaluation import calibration_error
+from trainers.judgements import (
+    Figures,
+    agreement_figures,
+    annotator_figures,
+    explained_variance,
+    pair_margins,
+)
 from trainers.learners import Learners, LossSum, Pass
-from trainers.losses import bradley_terry_loss
 from trainers.metrics import MetricsLog
-from trainers.offline import OfflineStage, heldout_means, run_epochs
-
-INPUT_NAMES = ("input_ids", "attention_mask", "token_type_ids")
+from trainers.offline import HELDOUT_ROWS, Heldout, OfflineStage, check_heldout, run_epochs
+from trainers.reward_batch import (
+    Judged,
+    RewardBatch,
+    answer_rewards,
+    collate_answers,
+    encode_answers,
+    target_of,
+)
+from trainers.reward_losses import bradley_terry_loss, ordered_pairs, plackett_luce_loss, regression_loss
 
 
 @dataclass(frozen=True)
 class RewardInput:
-    """Preference pairs as text, and sentences about rows that were left out."""
+    """Judgements as text, and sentences about rows that were left out."""
 
-    train: tuple[PreferencePair, ...]
-    heldout: tuple[PreferencePair, ...]
+    train: tuple[Judged, ...]
+    heldout: tuple[Judged, ...]
     notes: tuple[str, ...]
 
 
-@dataclass(frozen=True)
-class RewardBatch:
-    """Chosen and rejected answers side by side: int64 [B, 2, T], padded on the right."""
-
-    input_ids: NDArray[np.int64]
-    attention_mask: NDArray[np.int64]
-    token_type_ids: NDArray[np.int64]
-
-    @property
-    def num_rows(self) -> int:
-        return len(self.input_ids)
-
-    @property
-    def lengths(self) -> NDArray[np.int64]:
-        lengths: NDArray[np.int64] = self.attention_mask.sum(axis=-1).max(axis=1)
-        return lengths
-
-    def rows(self, index: NDArray[np.int64], /) -> "RewardBatch":
-        width = max(int(self.attention_mask[index].sum(axis=-1).max()), 1)
-        return RewardBatch(*(getattr(self, name)[index, :, :width] for name in INPUT_NAMES))
+# ----------------------------------------------------------------------------------------------------------- the loss
 
 
-class RewardModule(nn.Module):
-    """The classifier as a function of positional tensors [B, T] -> rewards float32 [B]."""
-
-    def __init__(self, classifier: Any, takes_types: bool) -> None:
-        super().__init__()
-        self.classifier = classifier
-        self._takes_types = takes_types
-
-    def forward(self, input_ids: Tensor, attention_mask: Tensor, token_type_ids: Tensor) -> Tensor:
-        types = {"token_type_ids": token_type_ids} if self._takes_types else {}
-        rewards: Tensor = self.classifier(input_ids=input_ids, attention_mask=attention_mask, **types).logits
-        return rewards.squeeze(-1).float()
+def reward_passes(objective: RewardObjective) -> tuple[Pass[RewardBatch], ...]:
+    return (Pass(None, partial(batch_loss, objective), num_rows),)
 
 
-def pair_loss(forward: Any, batch: RewardBatch) -> LossSum:
-    """-log sigmoid(r(chosen) - r(rejected)), both in one forward."""
-    rewards = pair_rewards(forward, batch)
-    result = bradley_terry_loss(rewards[:, 0], rewards[:, 1])
-    statistics = {
-        "loss": result.loss.detach(),
-        "accuracy": result.num_correct,
-        "margin": result.chosen_rewards - result.rejected_rewards,
-    }
-    return LossSum(result.loss, statistics)
+def batch_loss(objective: RewardObjective, forward: Any, batch: RewardBatch) -> LossSum:
+    """The objective of all rows, their answers in one forward."""
+    rewards = answer_rewards(forward, batch)
+    mask, targets = (torch.from_numpy(array).to(rewards.device) for array in (batch.answer_mask, batch.targets))
+    return loss_of_rewards(objective, rewards, mask, targets)
 
 
-def pair_rewards(forward: Any, batch: RewardBatch) -> Tensor:
-    """Raw rewards of chosen and rejected, [B, 2]."""
-    rewards: Tensor = forward(*(torch.from_numpy(getattr(batch, name)).flatten(0, 1) for name in INPUT_NAMES))
-    return rewards.reshape(batch.num_rows, 2)
+def loss_of_rewards(objective: RewardObjective, rewards: Tensor, answer_mask: Tensor, targets: Tensor) -> LossSum:
+    """The objective and its statistics, from rewards [B, K] with their mask, and the targets [B] of the records."""
+    match objective:
+        case BradleyTerry(flip_rate=flip_rate):
+            loss = bradley_terry_loss(rewards[:, 0], rewards[:, 1], targets, flip_rate)
+        case PlackettLuce():
+            loss = plackett_luce_loss(rewards, answer_mask)
+        case Regression():
+            loss = regression_loss(rewards[:, 0], targets)
+            error = (rewards[:, 0].detach() - targets).abs().sum()
+            return LossSum(loss, {"loss": loss.detach(), "absolute_error": error})
+        case _:
+            assert_never(objective)
+    return LossSum(loss, {"loss": loss.detach(), **ordered_pairs(rewards, answer_mask)._asdict()})
 
 
-def num_pairs(batch: RewardBatch) -> float:
+def num_rows(batch: RewardBatch) -> float:
     return float(batch.num_rows)
 
 
-PAIR_PASSES = (Pass(None, pair_loss, num_pairs),)
+# ---------------------------------------------------------------------------------------------------------- the input
 
 
 def prepare_reward(run: RewardRun, render: Render) -> RewardInput:
     """Read, check and split. Raises UserError; starts and writes nothing."""
     check_encoder(run.reward)
-    data = run.data
-    split = hold_out(
-        lambda path: read_pairs(path, data, render),
-        data.pairs,
-        data.heldout_pairs,
-        lambda pair: pair.prompt,
-        data,
-        run.seed,
-    )
+    kind = run.data.kind
+    path, heldout_path = getattr(run.data, kind), getattr(run.data, f"heldout_{kind}")
+    split = hold_out(_reader(run, render), path, heldout_path, lambda record: record.prompt, run.data, run.seed)
+    check_heldout("reward_training", run.reward_training, len(split.heldout))
     return RewardInput(split.train, split.heldout, split.notes)
+
+
+def _reader(run: RewardRun, render: Render) -> Callable[[str], Read[Any]]:
+    data, objective = run.data, run.reward_training.objective
+    match objective:
+        case BradleyTerry(use_margin=use_margin):
+            return lambda path: read_judged_pairs(path, data, render, use_margin)
+        case PlackettLuce():
+            return lambda path: read_rankings(path, data, render)
+        case Regression():
+            return lambda path: read_scored_answers(path, data, render)
+        case _:
+            assert_never(objective)
 
 
 def check_encoder(settings: RewardEncoder | PipelineScorer) -> None:
@@ -136,57 +136,80 @@ def check_encoder(settings: RewardEncoder | PipelineScorer) -> None:
     check_length(RewardModel(model, load_encoder_tokenizer(name)), name, settings.max_tokens)
 
 
-def collate_pairs(tokenizer: Any, pairs: Sequence[tuple[EncodedPair, EncodedPair]]) -> RewardBatch:
-    flat = pad_pairs(tokenizer, [side for pair in pairs for side in pair])
-    arrays = {name: tensor.numpy().reshape(len(pairs), 2, -1) for name, tensor in flat.items()}
-    types = arrays.get("token_type_ids", np.zeros_like(arrays["input_ids"]))
-    return RewardBatch(arrays["input_ids"], arrays["attention_mask"], types)
+def count_cut(tokenizer: Any, records: Sequence[Judged], max_tokens: int) -> int:
+    """How many records have an answer of more than `max_tokens`: one that fills a limit of one token more."""
+    encoded = encode_answers(tokenizer, records, max_tokens + 1)
+    return sum(max(len(answer.input_ids) for answer in answers) > max_tokens for answers in encoded)
 
 
-def encode_sides(
-    tokenizer: Any, pairs: Sequence[PreferencePair], max_tokens: int
-) -> list[tuple[EncodedPair, EncodedPair]]:
-    """(chosen, rejected) of every pair, each with its prompt, cut to `max_tokens`."""
-    sides = [
-        encode_pairs(tokenizer, [(pair.prompt, getattr(pair, side)) for pair in pairs], max_tokens)
-        for side in ("chosen", "rejected")
-    ]
-    return list(zip(*sides, strict=True))
+# -------------------------------------------------------------------------------------------------------- the training
 
 
-def count_cut(tokenizer: Any, pairs: Sequence[PreferencePair], max_tokens: int) -> int:
-    """How many pairs have a side of more than `max_tokens`: one that fills a limit of one token more."""
-    return sum(
-        max(len(chosen.input_ids), len(rejected.input_ids)) > max_tokens
-        for chosen, rejected in encode_sides(tokenizer, pairs, max_tokens + 1)
-    )
+@dataclass(frozen=True)
+class _Encoded:
+    """Records beside their answers' tokens."""
+
+    records: Sequence[Judged]
+    answers: Sequence[tuple[EncodedPair, ...]]
+
+    def batch(self, tokenizer: Any, index: NDArray[np.int64]) -> RewardBatch:
+        targets = [target_of(self.records[place]) for place in index]
+        return collate_answers(tokenizer, [self.answers[place] for place in index], targets)
 
 
 def run_reward(
     run: RewardRun, data: RewardInput, tokenizer: Any, learners: Learners, folder: Path, log: MetricsLog
-) -> dict[str, Any]:
+) -> Figures:
     """Train and write `reward_model/`, not yet calibrated. Returns the summary's figures."""
     max_tokens = run.reward.max_tokens
-    train, heldout = (encode_sides(tokenizer, side, max_tokens) for side in (data.train, data.heldout))
+    train, heldout = (
+        _Encoded(side, encode_answers(tokenizer, side, max_tokens)) for side in (data.train, data.heldout)
+    )
     num_cut = count_cut(tokenizer, (*data.train, *data.heldout), max_tokens)
     stage = OfflineStage(
         "reward",
         run.reward_training,
         run.seed,
-        len(train),
-        lambda index, step: collate_pairs(tokenizer, [train[i] for i in index]),
+        len(data.train),
+        lambda index, step: train.batch(tokenizer, index),
         lambda batch: int(batch.attention_mask.sum()),
+        Heldout(len(data.heldout), lambda index: heldout.batch(tokenizer, index), num_rows),
     )
-    run_epochs(stage, learners, folder, log)
+    figures = run_epochs(stage, learners, folder, log)
     learners.export(folder / "reward_model")
-    means = heldout_means(
-        learners, len(heldout), lambda index: collate_pairs(tokenizer, [heldout[i] for i in index]), num_pairs
-    )
-    figures = means | {"num_records": len(train), "num_cut_pairs": num_cut}
+    if data.heldout:
+        rewards = heldout_rewards(stage.heldout, learners)
+        figures |= judgement_figures(run.reward_training.objective, data.heldout, rewards)
+    figures |= agreement_figures([record for record in (*data.train, *data.heldout) if isinstance(record, Ranking)])
+    figures |= {"num_records": len(data.train), f"num_cut_{run.data.kind}": num_cut}
     if not num_cut:
         return figures
+    what = {"pairs": "pairs", "rankings": "rankings", "scores": "scored answers"}[run.data.kind]
     note = (
-        f"{num_cut} of {len(train) + len(heldout)} pairs are longer than reward.max_tokens={max_tokens}: "
+        f"{num_cut} of {len(data.train) + len(data.heldout)} {what} are longer than reward.max_tokens={max_tokens}: "
         f"their prompts lost their beginning, or answers that do not fit even alone their end."
     )
-    return figures | {"notes": [note]}
+    return figures | {"notes": [*figures.get("notes", []), note]}
+
+
+def heldout_rewards(heldout: Heldout[RewardBatch], learners: Learners) -> list[NDArray[np.float32]]:
+    """Each record's rewards, in the precision in which the model will score."""
+    rewards: list[NDArray[np.float32]] = []
+    for start in range(0, heldout.num_records, HELDOUT_ROWS):
+        batch = heldout.batch_of(np.arange(start, min(start + HELDOUT_ROWS, heldout.num_records)))
+        grid = learners.compute(batch, None, answer_rewards)
+        rewards += [row[mask] for row, mask in zip(grid, batch.answer_mask, strict=True)]
+    return rewards
+
+
+def judgement_figures(
+    objective: RewardObjective, records: Sequence[Judged], rewards: Sequence[NDArray[np.float32]]
+) -> Figures:
+    """What the means of the objective's statistics do not tell of held-out records, given each one's rewards."""
+    if isinstance(objective, Regression):
+        scores = np.array([target_of(record) for record in records])
+        return {"heldout_explained_variance": explained_variance(np.concatenate(rewards), scores)}
+    margins = [pair_margins(row) for row in rewards]
+    rankings = [record for record in records if isinstance(record, Ranking)]
+    error = calibration_error(np.concatenate(margins))
+    return {"heldout_calibration_error": error} | annotator_figures(rankings, margins)

@@ -1,7 +1,9 @@
 """Supervised fine-tuning: imitate demonstrations, with the loss on the answer's tokens only."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,17 +17,22 @@ from data.tokens import TokenBatch, TokenSequence, collate, encode_demonstration
 from models.source import context_tokens, load_tokenizer, resolve_model
 from trainers.learners import Learners
 from trainers.metrics import MetricsLog
-from trainers.offline import OfflineStage, heldout_means, run_epochs
+from trainers.offline import Heldout, OfflineStage, check_heldout, run_epochs
+from trainers.replay import WithReplay, beside, prepare_replay
+from trainers.retention import RetainedText, prepare_retention
+from trainers.texts import PackedText, notes_of
 from trainers.tokens import num_predicted_tokens, num_tokens
 
 
 @dataclass(frozen=True)
 class SftInput:
-    """Encoded demonstrations, and sentences about rows that were left out."""
+    """Encoded demonstrations, text that is measured or learnt beside them, and sentences about what was left out."""
 
     train: tuple[TokenSequence, ...]
     heldout: tuple[TokenSequence, ...]
     pad_id: int
+    retained: RetainedText | None
+    replayed: PackedText | None
     notes: tuple[str, ...]
 
 
@@ -46,24 +53,36 @@ def prepare_sft(run: SftRun) -> SftInput:
     train = encode_demonstrations(tokenizer, split.train, data)
     heldout = encode_demonstrations(tokenizer, split.heldout, data, required=False)
     longest = max(len(sequence.ids) for sequence in (*train.records, *heldout.records))
-    check_sequences(longest, context_tokens(source, "policy.model", policy.trust_remote_code), LENGTH_KEYS)
-    notes = split.notes + train.notes + heldout.notes
-    return SftInput(train.records, heldout.records, tokenizer.pad_token_id, notes)
+    num_positions = context_tokens(source, "policy.model", policy.trust_remote_code)
+    check_sequences(longest, num_positions, LENGTH_KEYS)
+    check_heldout("sft", run.sft, len(heldout.records))
+    retained = prepare_retention(run.retention, tokenizer, num_positions)
+    replayed = prepare_replay(run.replay, tokenizer, num_positions)
+    notes = split.notes + train.notes + heldout.notes + notes_of(retained, replayed)
+    return SftInput(train.records, heldout.records, tokenizer.pad_token_id, retained, replayed, notes)
 
 
-def run_sft(run: SftRun, data: SftInput, learners: Learners, folder: Path, log: MetricsLog) -> dict[str, float]:
+def run_sft(run: SftRun, data: SftInput, learners: Learners, folder: Path, log: MetricsLog) -> dict[str, Any]:
     """Train and write `policy/`. Returns the summary's figures."""
 
-    def batch_of(index: NDArray[np.int64], step: int) -> TokenBatch:
-        return collate([data.train[i] for i in index], data.pad_id)
+    def batch_of(records: Sequence[TokenSequence], index: NDArray[np.int64]) -> TokenBatch:
+        return collate([records[i] for i in index], data.pad_id)
 
-    stage = OfflineStage("sft", run.sft, run.seed, len(data.train), batch_of, num_tokens)
-    run_epochs(stage, learners, folder, log)
-    learners.export(folder / "policy")
-    heldout = heldout_means(
-        learners,
-        len(data.heldout),
-        lambda index: collate([data.heldout[i] for i in index], data.pad_id),
-        num_predicted_tokens,
+    stage: OfflineStage[Any] = OfflineStage(
+        "sft",
+        run.sft,
+        run.seed,
+        len(data.train),
+        lambda index, step: beside(data.replayed, batch_of(data.train, index), step, run.seed),
+        num_tokens_of,
+        Heldout(len(data.heldout), lambda index: batch_of(data.heldout, index), num_predicted_tokens),
+        data.retained,
     )
-    return heldout | {"num_records": len(data.train)}
+    figures = run_epochs(stage, learners, folder, log)
+    learners.export(folder / "policy")
+    return figures | {"num_records": len(data.train)}
+
+
+def num_tokens_of(batch: TokenBatch | WithReplay[TokenBatch]) -> int:
+    """All that are learnt from, the replayed ones too."""
+    return num_tokens(batch.batch) + num_tokens(batch.replayed) if isinstance(batch, WithReplay) else num_tokens(batch)

@@ -128,7 +128,7 @@ def ppo_settings(world: Path, sft_lora: Left, reward_model: str) -> dict[str, ob
     files = {"data.prompts": world / "prompts.jsonl", "data.heldout_prompts": world / "heldout_prompts.jsonl"}
     return {
         **{"policy.model": sft_lora.policy, "reward.model": reward_model},
-        **LENGTHS,
+        "data.max_prompt_tokens": LENGTHS["data.max_prompt_tokens"],
         **files,
         **TRANSFORMERS,
         **ROLLOUT,

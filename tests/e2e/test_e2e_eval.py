@@ -1,15 +1,37 @@
 """`plumbob eval --json`: figures of a reward model and of a policy, and nothing else on stdout."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
+from numpy.typing import NDArray
 
+from cluster.evaluation import EVALUATION_STEP, prepare_eval
+from cluster.serving import sampler_spec
+from configs.load import load_eval
+from configs.schema import EvalRun
 from console.cli import main
+from models.adapters import load_adapter, save_adapter
+from models.source import resolve_model
 from reward.bert import BertScorer
+from rollout.records import Rollout
+from rollout.requests import sample_requests
+from rollout.sampler import sample
+from rollout.transformers_sampler import TransformersSampler
 from tests.e2e.conftest import Stage
-from tests.small_run import ROLLOUT, TRANSFORMERS, WORKERS, Left, settings
+from tests.small_run import (
+    ROLLOUT,
+    TEMPERATURE,
+    TRANSFORMERS,
+    WORKERS,
+    Left,
+    load_plain,
+    plain_logprobs,
+    settings,
+)
 
 
 def evaluated(capfd: pytest.CaptureFixture[str], *overrides: str) -> dict[str, Any]:
@@ -37,14 +59,74 @@ def test_a_reward_model_on_pairs(
     assert figures["mean_margin"] == pytest.approx(mean_margin, abs=1e-5)
 
 
-def test_a_policy_against_a_baseline(
-    capfd: pytest.CaptureFixture[str], stage: Stage, world: Path, reward_model: str, sft_lora: Left
-) -> None:
-    policy = {"policy.model": sft_lora.policy, "policy.baseline": sft_lora.policy}
+@pytest.fixture
+def policy_settings(stage: Stage, world: Path, reward_model: str) -> list[str]:
+    """6 prompts, an answer to each, sampled with transformers and a seed of its own."""
     asked = {"data.prompts": world / "heldout_prompts.jsonl", "evaluation.num_prompts": 6}
     reward = {"reward.model": reward_model}
-    overrides = settings(stage.cluster, WORKERS, {"name": "eval-policy"}, TRANSFORMERS, ROLLOUT, policy, asked, reward)
-    figures = evaluated(capfd, *overrides)
+    return settings(stage.cluster, WORKERS, {"name": "eval-policy"}, TRANSFORMERS, ROLLOUT, asked, reward)
+
+
+@pytest.fixture(scope="module")
+def tilted(sft_lora: Left, tmp_path_factory: pytest.TempPathFactory) -> str:
+    """The SFT adapter with its effect made eight times as large: another policy, by hand."""
+    folder = tmp_path_factory.mktemp("tilted")
+    adapter = load_adapter(Path(sft_lora.policy))
+    tensors = {name: tensor * (8 if ".lora_B." in name else 1) for name, tensor in adapter.tensors.items()}
+    save_adapter(replace(adapter, tensors=tensors), folder)
+    return str(folder)
+
+
+def answered(common: list[str], policy: str, reward_model: str) -> tuple[list[Rollout], NDArray[np.float64]]:
+    """The answers that a policy gives in an evaluation, sampled here, and their scores."""
+    run = load_eval([*common, f"policy.model={policy}"])
+    assert isinstance(run, EvalRun)
+    source = resolve_model(policy, "policy.model")
+    sampler = TransformersSampler(sampler_spec(source, run.rollout, "float32", False, 16))
+    assert source.adapter is not None
+    sampler.load(load_adapter(source.adapter))
+    rollouts = sample(sampler, sample_requests(prepare_eval(run).prompts, 1, EVALUATION_STEP, run.seed))
+    scorer = BertScorer(reward_model, 8, 64, normalize=True)
+    return rollouts, np.array([s.total for s in scorer.score([(r.request.prompt, r.response) for r in rollouts])])
+
+
+def mean_kl(policy: str, baseline: str, rollouts: list[Rollout]) -> float:
+    """log pi - log pi_baseline of whole answers, both by plain transformers and peft."""
+    models = [load_plain(folder) for folder in (policy, baseline)]
+    sums = [
+        [plain_logprobs(model, r.request.prompt_ids, r.token_ids, TEMPERATURE).sum() for r in rollouts]
+        for model in models
+    ]
+    return float(np.mean(np.subtract(*sums)))
+
+
+def test_a_policy_against_a_baseline_and_the_other_way_round(
+    capfd: pytest.CaptureFixture[str], policy_settings: list[str], reward_model: str, sft_lora: Left, tilted: str
+) -> None:
+    sides = (tilted, sft_lora.policy)
+    (ours, our_scores), (theirs, their_scores) = (answered(policy_settings, side, reward_model) for side in sides)
+    wins = float(((np.sign(our_scores - their_scores) + 1) / 2).mean())
+    # Otherwise a wrong sign would not show.
+    assert abs(wins - 0.5) > 0.1 and abs(our_scores.mean() - their_scores.mean()) > 0.01
+    there, back = (
+        evaluated(capfd, *policy_settings, f"policy.model={policy}", f"policy.baseline={baseline}")
+        for policy, baseline in (sides, sides[::-1])
+    )
+    assert there["baseline"] == sft_lora.policy
+    assert there["reward"] == pytest.approx(our_scores.mean(), abs=1e-4)
+    assert back["reward"] == pytest.approx(their_scores.mean(), abs=1e-4)
+    assert there["reward_gain"] == pytest.approx((our_scores - their_scores).mean(), abs=1e-4)
+    assert there["win_rate"] == pytest.approx(wins)
+    assert back["reward_gain"] == pytest.approx(-there["reward_gain"], abs=1e-4)
+    assert back["win_rate"] == pytest.approx(1 - there["win_rate"])
+    # From each side it is measured with that side's own answers, so both are positive.
+    assert there["kl"] == pytest.approx(mean_kl(*sides, ours), abs=1e-3) and there["kl"] > 0.1
+    assert back["kl"] == pytest.approx(mean_kl(*sides[::-1], theirs), abs=1e-3) and back["kl"] > 0.1
+
+
+def test_a_policy_against_itself(capfd: pytest.CaptureFixture[str], policy_settings: list[str], sft_lora: Left) -> None:
+    both = (f"policy.model={sft_lora.policy}", f"policy.baseline={sft_lora.policy}")
+    figures = evaluated(capfd, *policy_settings, *both)
     assert figures["num_prompts"] == 6
     # The same policy with the same seeds gives the same answers: all ties, each half a win, no gain and no KL.
     assert figures["win_rate"] == 0.5
@@ -52,3 +134,25 @@ def test_a_policy_against_a_baseline(
     assert figures["reward_gain"] == 0
     assert figures["kl"] == pytest.approx(0, abs=1e-3)
     assert -10 < figures["reward"] < 10
+
+
+def test_an_adapter_is_compared_with_its_base_by_default(
+    capfd: pytest.CaptureFixture[str], policy_settings: list[str], reward_model: str, tilted: str, pretrained: str
+) -> None:
+    figures = evaluated(capfd, *policy_settings, f"policy.model={tilted}")
+    rollouts, scores = answered(policy_settings, tilted, reward_model)
+    assert figures["baseline"] == pretrained
+    assert figures["kl"] == pytest.approx(mean_kl(tilted, pretrained, rollouts), abs=1e-3)
+    assert figures["reward"] == pytest.approx(scores.mean(), abs=1e-4)
+    assert {"reward_gain", "win_rate"} <= set(figures)
+
+
+def test_a_full_model_is_compared_with_nothing_by_default(
+    capfd: pytest.CaptureFixture[str], policy_settings: list[str], sft_full: str
+) -> None:
+    figures = evaluated(capfd, *policy_settings, f"policy.model={sft_full}")
+    assert figures["baseline"] is None
+    assert -10 < figures["reward"] < 10
+    assert 1 <= figures["answer_tokens"] <= 10
+    assert 0 <= figures["missing_eos_share"] <= 1
+    assert not {"reward_gain", "win_rate", "kl"} & set(figures)

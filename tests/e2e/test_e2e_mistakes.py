@@ -138,6 +138,14 @@ def test_an_encoder_as_reward_model(refused: Refusals, ppo_settings: dict[str, o
     assert "BertForMaskedLM is no reward model" in message
 
 
+def test_targets_that_the_model_does_not_have(
+    refused: Refusals, ppo_settings: dict[str, object], sft_full: str
+) -> None:
+    wrong = {"policy.model": sft_full, "policy.tuning.targets": "[q_proj, query]", "rollout.engine.kind": "vllm"}
+    message = refused("ppo", ppo_settings, wrong)
+    assert message.startswith(f"policy.tuning.targets: query is no module in {sft_full}; choose among down_proj, ")
+
+
 # ----------------------------------------------------------------------------------------------------------- settings
 
 

@@ -7,8 +7,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import load_file
 from transformers import AutoModelForMaskedLM, AutoModelForSequenceClassification, AutoTokenizer
 
+from console.cli import main
 from reward.bert import BertScorer
 from tests.e2e.conftest import Stage
 from tests.small_run import (
@@ -20,6 +22,7 @@ from tests.small_run import (
     load_plain,
     model_settings,
     plain_logprobs,
+    settings,
 )
 
 
@@ -79,6 +82,34 @@ def test_fine_tuning_with_lora_leaves_an_adapter_on_the_base(sft_lora: Left, pre
     ]
 
 
+def block_settings(world: Path) -> dict[str, object]:
+    return {"text": world / "text.jsonl", "block_tokens": 64}
+
+
+def test_early_stopping_leaves_the_best_step(stage: Stage, sft_settings: dict[str, object], world: Path) -> None:
+    # Nothing falls by 10 nats a token: the first of the 5 steps stays the best, and two measurements later it is over.
+    stopping = {"sft.evaluate_every": 1, "sft.early_stopping": "{patience: 2, min_delta: 10}"}
+    text = {f"{name}.{key}": value for name in ("retention", "replay") for key, value in block_settings(world).items()}
+    left = stage("sft-stopped", "sft", sft_settings, stopping, text)
+    summary = left.summary["stages"]["sft"]
+    assert (summary["best_step"], summary["stopped_at_step"]) == (1, 3)
+    assert any("stopped early after step 3 of 5" in note for note in summary["notes"])
+    heldout = [line["metrics"]["heldout_loss"] for line in left.metrics]
+    assert len(heldout) == 3
+    assert summary["heldout_loss"] == heldout[0] != heldout[2]
+    retained = summary["retention"]
+    assert retained["rise"] == pytest.approx(retained["after"] - retained["before"])
+    # Both texts are the same, so what the first step replays costs about what was measured before it.
+    assert left.metrics[0]["metrics"]["replay_loss"] == pytest.approx(retained["before"], rel=0.2)
+    exported = load_file(Path(left.policy) / "adapter_model.safetensors")
+    kept = load_file(left.folder / "checkpoints/step-000001/learner.safetensors")
+    last = load_file(left.last_checkpoint / "learner.safetensors")
+    for name, tensor in exported.items():
+        inside = f"param.causal_lm.{name.removesuffix('.weight')}.policy.weight"
+        assert torch.equal(tensor, kept[inside])
+        assert not torch.equal(tensor, last[inside])
+
+
 def test_dpo_from_an_adapter(stage: Stage, world: Path, sft_lora: Left) -> None:
     files = {"data.pairs": world / "pairs.jsonl", "data.heldout_pairs": world / "heldout_pairs.jsonl"}
     left = stage(
@@ -101,6 +132,72 @@ def reward_settings(world: Path, pipeline: Left) -> dict[str, object]:
         **{"reward.model": pipeline.folder / "pretrain-encoder/encoder", "reward.max_tokens": 64},
         **{"reward_training.batch_size": 32, "reward_training.learning_rate": 1e-3},
     }
+
+
+TELLING = ("it is good and right", "it is fair", "it is bad and wrong")
+"""Answers from best to worst, which a few steps tell apart."""
+
+
+def write_judgements(folder: Path) -> dict[str, Path]:
+    """Rankings of three or two answers by two annotators, scores of single ones, and pairs, on the same 40 prompts."""
+    rows: dict[str, list[dict[str, object]]] = {"rankings": [], "scores": [], "pairs": []}
+    for number in range(40):
+        prompt = {"prompt": f"Question {number}: how is it?"}
+        better, worse = TELLING[number % 2], TELLING[number % 2 + 1]
+        ranking = {"answers": [*reversed(TELLING)], "ranks": [3, 2, 1]} if number % 4 else {"answers": [better, worse]}
+        rows["rankings"].append({**prompt, **ranking, "annotator": "ann" if number % 3 else "bob"})
+        rows["scores"].append({**prompt, "response": TELLING[number % 3], "rating": 5 - 2 * (number % 3)})
+        rows["pairs"].append({**prompt, "chosen": better, "rejected": worse, "annotator": "ann"})
+    for name, lines in rows.items():
+        (folder / f"{name}.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    return {name: folder / f"{name}.jsonl" for name in rows}
+
+
+def test_reward_models_of_rankings_and_of_scores_and_their_ensemble(
+    stage: Stage, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    files = write_judgements(tmp_path)
+    sizes = {"reward.max_tokens": 64, "data.heldout_fraction": 0.25, "reward_training.batch_size": 10}
+    training = {"reward_training.learning_rate": 5e-3, "reward_training.num_epochs": 4}
+    folders = []
+    for name, objective in (("rankings", "plackett-luce"), ("scores", "regression")):
+        given = {f"data.{name}": files[name], "reward_training.objective.kind": objective}
+        left = stage(f"reward-{name}", "reward", given, sizes, training, model_settings("reward.model", BERT))
+        folders.append(left.folder / "reward_model")
+        assert losses(left)[-1] < losses(left)[0]
+        figures = left.summary["stages"]["reward"]
+        assert (figures["num_records"], figures[f"num_cut_{name}"]) == (30, 0)
+        assert math.isfinite(figures["heldout_loss"])
+        if name == "rankings":
+            assert figures["heldout_accuracy"] > 0.5
+            assert 0 <= figures["heldout_calibration_error"] <= 1
+            # Ten held-out records, of three pairs or of one.
+            assert 10 <= sum(found["num_pairs"] for found in figures["annotators"].values()) <= 30
+            assert set(figures["annotators"]) <= {"ann", "bob"}
+        else:
+            assert figures["heldout_explained_variance"] < 1
+            assert "heldout_accuracy" not in figures
+            assert "in the scores file" in figures["calibration"]["under"]
+            assert figures["calibration"]["num_samples"] == 30
+    reward = {
+        **{"reward.model": folders[0], "reward.ensemble": f"[{folders[1]}]"},
+        **{"reward.uncertainty_penalty": 0.5, "reward.max_tokens": 64},
+    }
+    asked = settings(stage.cluster, {"name": "eval-ensemble", "data.pairs": files["pairs"]}, reward)
+    capfd.readouterr()
+    assert main(["eval", "--json", *asked]) == 0
+    figures = json.loads(capfd.readouterr().out)
+    members = [BertScorer(str(folder), 8, 64, normalize=True) for folder in folders]
+    pairs = [json.loads(line) for line in files["pairs"].read_text().splitlines()]
+    margins = []
+    for pair in pairs:
+        better, worse = (
+            np.array([member.score([(pair["prompt"], pair[side])])[0].total for member in members])
+            for side in ("chosen", "rejected")
+        )
+        margins.append(better.mean() - 0.5 * better.std() - worse.mean() + 0.5 * worse.std())
+    assert figures["mean_margin"] == pytest.approx(np.mean(margins), abs=1e-4)
+    assert figures["annotators"] == {"ann": {"accuracy": figures["accuracy"], "num_pairs": 40}}
 
 
 def test_a_reward_model_is_calibrated_on_its_pairs(stage: Stage, world: Path, pipeline: Left) -> None:
@@ -145,6 +242,20 @@ def test_overlap_trains_on_what_is_one_version_old(stage: Stage, ppo_settings: d
     behind = {step: {step - 1 - version for version in row.versions.tolist()} for step, row in left.journal}
     assert behind == {1: {0}, 2: {1}, 3: {1}}
     assert len(left.metrics) == PPO["ppo.num_steps"]
+
+
+def test_ppo_is_watched(stage: Stage, ppo_settings: dict[str, object], reward_model: str, world: Path) -> None:
+    judge = {"judge.model": reward_model, "judge.max_tokens": 64, "judge.num_cpus": 0.25}
+    text = {f"{name}.{key}": value for name in ("retention", "replay") for key, value in block_settings(world).items()}
+    left = stage("watched", "ppo", ppo_settings, judge, text, {"ppo.num_steps": 2})
+    for line in left.metrics:
+        # The judge is the reward model itself.
+        assert line["metrics"]["judge_reward"] == pytest.approx(line["metrics"]["reward"], abs=1e-5)
+        assert 0 < line["metrics"]["entropy"] < math.log(320)
+    summary = left.summary["stages"]["ppo"]
+    assert left.metrics[0]["metrics"]["replay_loss"] == pytest.approx(summary["retention"]["before"], rel=0.2)
+    assert summary["retention"]["rise"] != 0
+    assert summary["monitors"] == []
 
 
 def test_the_loop_without_overlap_is_never_behind(ppo_from_adapter: Left) -> None:

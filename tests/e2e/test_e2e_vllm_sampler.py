@@ -186,6 +186,33 @@ def test_a_correct_adapter_is_proven(served: Served) -> None:
     assert served.sampler.load(adapter).num_tensors == 28
 
 
+def on_embeddings(folder: str, version: int) -> Adapter:
+    """An adapter on the tokens' embeddings and on the output's, rank 4."""
+    whole = make_adapter(folder, version, seed=version)
+    rows = AutoModelForCausalLM.from_pretrained(folder).config.vocab_size
+    shapes = {
+        "model.embed_tokens.lora_embedding_A": (4, rows),
+        "model.embed_tokens.lora_embedding_B": (128, 4),
+        "lm_head.lora_A.weight": (4, 128),
+        "lm_head.lora_B.weight": (rows, 4),
+    }
+    generator = torch.Generator().manual_seed(version)
+    tensors = {
+        f"base_model.model.{name}": torch.randn(shape, generator=generator) * 0.05 for name, shape in shapes.items()
+    }
+    return replace(whole, config={**whole.config, "target_modules": ["embed_tokens", "lm_head"]}, tensors=tensors)
+
+
+def test_an_adapter_on_embeddings_is_served(served: Served, tmp_path: Path) -> None:
+    adapter = on_embeddings(served.folder, served.fresh().version)
+    assert served.sampler.load(adapter).num_tensors == 4
+    if served.spec.dtype == "float32":
+        rollouts = sample(served.sampler, make_requests(8, VOCABULARY))
+        assert largest_gap(served, adapter, tmp_path / "own", rollouts) < 1e-4
+        plain = largest_gap(served, make_adapter(served.folder, 0, seed=99), tmp_path / "other", rollouts)
+        assert plain > 0.1
+
+
 def change_one_element(folder: Path) -> None:
     tensors = load_file(folder / WEIGHTS_FILE)
     value = tensors["base_model.model.model.layers.1.mlp.up_proj.lora_B.weight"][17]

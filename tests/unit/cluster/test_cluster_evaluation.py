@@ -12,7 +12,7 @@ from configs.inputs import EvalData
 from configs.models import EvaluatedPolicy, NewBert
 from configs.roles import Scorer
 from configs.schema import EvalRun
-from data.records import PreferencePair
+from data.records import Ranking
 from models.scratch import build_bert
 from reward.bert import new_reward_model
 from reward.scorer import Score
@@ -56,6 +56,36 @@ def test_pairs_alone_need_no_calibration(tmp_path: Path, uncalibrated: str) -> N
     assert (figures["accuracy"], figures["mean_margin"]) == (1.0, 2.0)
 
 
+def test_pairs_of_several_annotators(tmp_path: Path, uncalibrated: str) -> None:
+    texts = {"prompt": "Q", "chosen": "long", "rejected": "no"}
+    turned = {"prompt": "Q", "chosen": "no", "rejected": "long"}
+    rows = [{**texts, "annotator": "ann"}, {**turned, "annotator": "bob"}, {**texts, "annotator": "cay"}]
+    file = tmp_path / "pairs.jsonl"
+    file.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    session: Any = FakeSession()
+    run = EvalRun(data=EvalData(pairs=str(file)), reward=Scorer(model=uncalibrated))
+    figures = run_eval(run, prepare_eval(run), session)
+    # The longer answer scores higher: as ann and cay say, who agree with each other and not with bob.
+    assert {name: found["accuracy"] for name, found in figures["annotators"].items()} == {"ann": 1, "bob": 0, "cay": 1}
+    assert figures["annotator_agreement"] == {"agreement": 1 / 3, "num_compared": 3}
+
+
+def test_an_ensemble_is_measured_by_its_total(tmp_path: Path, uncalibrated: str) -> None:
+    class Ensemble(FakeSession):
+        def score(self, texts: list[tuple[str, str]]) -> list[Score]:
+            return [Score(2.0 * len(answer), {"model-0": 9.0, "model-1": 9.0, "std": 0.0}) for _, answer in texts]
+
+    pairs = write(tmp_path / "pairs.jsonl", {"prompt": "Q", "chosen": "long", "rejected": "no"})
+    run = EvalRun(data=EvalData(pairs=pairs), reward=Scorer(model=uncalibrated, ensemble=(uncalibrated,)))
+    with pytest.raises(UserError, match=r"calibration\.json"):
+        prepare_eval(run)
+    session: Any = Ensemble()
+    figures = run_eval(run, EvalInput((Ranking("Q", ("long", "no")),), (), 0, ()), session)
+    assert session.settings.normalize is True
+    assert (figures["accuracy"], figures["mean_margin"]) == (1.0, 4.0)
+    assert "calibration_error" not in figures
+
+
 def test_a_policy_s_scores_need_one(tmp_path: Path, uncalibrated: str) -> None:
     asked = write(tmp_path / "prompts.jsonl", {"prompt": "Q"})
     policy = EvaluatedPolicy(model=write_policy(tmp_path / "policy"))
@@ -70,4 +100,4 @@ def test_chat_pairs_without_a_policy_become_a_plain_transcript(tmp_path: Path, u
     turns = {name: [{"role": role, "content": name}] for name, role in (("prompt", "user"), ("chosen", "assistant"))}
     chats = write(tmp_path / "chats.jsonl", {**turns, "rejected": [{"role": "assistant", "content": "no"}]})
     data = prepare_eval(EvalRun(data=EvalData(pairs=chats), reward=Scorer(model=uncalibrated)))
-    assert data == EvalInput((PreferencePair("\n\nHuman: prompt\n\nAssistant:", "chosen", "no"),), (), 0, ())
+    assert data == EvalInput((Ranking("\n\nHuman: prompt\n\nAssistant:", ("chosen", "no")),), (), 0, ())

@@ -6,10 +6,10 @@ import pytest
 
 from cluster.launch import how_to_go_on, with_absolute_models
 from configs.errors import RunFailed
-from configs.inputs import EvalData, TextData
-from configs.models import EvaluatedPolicy, NewLlama, PretrainedPolicy
+from configs.inputs import EvalData, PromptData, TextData
+from configs.models import AlignedPolicy, EvaluatedPolicy, NewLlama, PretrainedPolicy
 from configs.roles import Scorer
-from configs.schema import EvalRun, PretrainRun
+from configs.schema import EvalRun, PpoRun, PretrainRun
 from reward.scorer import ScoreError
 from trainers.errors import NotFinite
 
@@ -21,15 +21,24 @@ def test_folders_of_models_become_absolute_and_hub_names_stay(tmp_path: Path, mo
     run = EvalRun(
         data=EvalData(prompts="policy"),
         policy=EvaluatedPolicy(model="./policy", baseline="team/base"),
-        reward=Scorer(model="scorer"),
+        reward=Scorer(model="scorer", ensemble=("./policy", "team/other")),
     )
     found = with_absolute_models(run)
     assert found.policy is not None
     assert (found.policy.model, found.policy.baseline) == (str(tmp_path / "policy"), "team/base")
     assert found.reward.model == str(tmp_path / "scorer")
+    assert found.reward.ensemble == (str(tmp_path / "policy"), "team/other")
     assert found.data == run.data  # Read by this process, in whose folder it is.
     new = PretrainRun(data=TextData(text="t"), policy=PretrainedPolicy(model=NewLlama()))
     assert with_absolute_models(new) == new
+    ppo = PpoRun(
+        data=PromptData(prompts="p"),
+        policy=AlignedPolicy(model="policy"),
+        reward=Scorer(model="scorer"),
+        judge=Scorer(model="./scorer"),
+    )
+    judge = with_absolute_models(ppo).judge
+    assert judge is not None and judge.model == str(tmp_path / "scorer")
 
 
 def test_a_failed_run_is_told_to_resume_only_where_that_can_help(tmp_path: Path) -> None:

@@ -1,7 +1,7 @@
 """The plan of a run: arithmetic, what is missing, and what would fit."""
 
 from cluster.placement import Capacity, Need, Plan, needs_of
-from configs.inputs import DemonstrationData, EvalData, JudgedPairData, PromptData
+from configs.inputs import DemonstrationData, EvalData, JudgementData, PromptData
 from configs.models import AlignedPolicy, Policy
 from configs.roles import Learner, RewardEncoder, Rollout, Scorer
 from configs.schema import EvalRun, PpoRun, RewardRun, SftRun
@@ -57,9 +57,11 @@ def test_who_is_needed_at_a_runs_widest_moment() -> None:
         Need("rollout", "rollout.num_workers", 4, 0.5, 2.0),  # One GPU for each of the two that share the model.
         Need("scorer", "reward.num_workers", 3, 0.25, 0.0),
     )
+    judged = ppo.model_copy(update={"judge": Scorer(model="other", num_workers=2, num_cpus=0.75)})
+    assert needs_of(judged) == (*needs_of(ppo), Need("judge", "judge.num_workers", 2, 0.75, 0.0))
     sft = SftRun(data=DemonstrationData(demonstrations="f"), policy=Policy(model="m"), learner=learner)
     assert [n.role for n in needs_of(sft)] == ["learner"]
-    reward = RewardRun(data=JudgedPairData(pairs="f"), reward=RewardEncoder(model="m"))
+    reward = RewardRun(data=JudgementData(pairs="f"), reward=RewardEncoder(model="m"))
     assert [n.role for n in needs_of(reward)] == ["learner"]
     sampled = reward.model_copy(update={"calibration": Calibration(policy="m")})
     assert [n.role for n in needs_of(sampled)] == ["learner", "rollout"]

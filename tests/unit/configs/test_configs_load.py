@@ -8,7 +8,7 @@ import pytest
 from configs.errors import UserError
 from configs.load import load_eval, load_run, read_resolved, write_resolved
 from configs.models import NewLlama
-from configs.objectives import AdaptiveKl, FixedKl
+from configs.objectives import AdaptiveKl, FixedKl, Rloo
 from configs.roles import TransformersEngine, VllmEngine
 from configs.schema import EvalRun, PpoRun, PretrainRun
 
@@ -32,9 +32,9 @@ def ppo(*overrides: str) -> PpoRun:
 
 def test_overrides_replace_settings_with_their_yaml_value() -> None:
     run = ppo(
-        "ppo.num_steps=7", "ppo.dual_clip=3", "ppo.reward_clip=null", "ppo.learning_rate=1e-4", "ppo.overlap=false"
+        "ppo.num_steps=7", "ppo.dual_clip=3", "ppo.shaping.clip=null", "ppo.learning_rate=1e-4", "ppo.overlap=false"
     )
-    assert (run.ppo.num_steps, run.ppo.dual_clip, run.ppo.reward_clip) == (7, 3.0, None)
+    assert (run.ppo.num_steps, run.ppo.dual_clip, run.ppo.shaping.clip) == (7, 3.0, None)
     assert (run.ppo.learning_rate, run.ppo.overlap) == (1e-4, False)
 
 
@@ -58,6 +58,7 @@ def test_a_group_without_kind_has_the_default_kind(tmp_path: Path) -> None:
 def test_another_kind_starts_its_group_anew() -> None:
     # The preset gives kl.kind=adaptive with target 4.0, and a vLLM engine with kv_cache_gib: neither fits the new kind.
     assert ppo("ppo.kl.coefficient=0.2", "ppo.kl.kind=fixed").ppo.kl == FixedKl(coefficient=0.2)
+    assert ppo("ppo.estimator.kind=rloo", "ppo.samples_per_prompt=4").ppo.estimator == Rloo()
     assert ppo("rollout.engine.kind=transformers").rollout.engine == TransformersEngine()
     assert ppo("ppo.kl.coefficient=0.2").ppo.kl == AdaptiveKl(coefficient=0.2, target=4.0)
     assert ppo("rollout.engine.max_num_seqs=3").rollout.engine == VllmEngine(kv_cache_gib=1.0, max_num_seqs=3)
@@ -120,7 +121,7 @@ def test_a_key_of_another_kind_is_told_apart_from_a_misspelt_one() -> None:
 
 def test_all_mistakes_are_reported_with_the_line_of_the_file(tmp_path: Path) -> None:
     file = tmp_path / "run.yaml"
-    file.write_text("kind: dpo\ndata:\n  pair: a.jsonl\ndpo:\n  beta: much\n  batchsize: 4\n")
+    file.write_text("kind: dpo\ndata:\n  pair: a.jsonl\ndpo:\n  loss:\n    beta: much\n  batchsize: 4\n")
     assert sorted(mistakes(str(file), "seed=-1")) == sorted(
         [
             f"{file}, line 3: data.pair: unknown key; did you mean data.pairs?",
@@ -128,8 +129,8 @@ def test_all_mistakes_are_reported_with_the_line_of_the_file(tmp_path: Path) -> 
             "give it as data.pairs=... on the command line or as data.pairs in the file",
             f"{file}: policy.model: missing key; "
             "give it as policy.model=... on the command line or as policy.model in the file",
-            f"{file}, line 5: dpo.beta: expected a number, found the text 'much'",
-            f"{file}, line 6: dpo.batchsize: unknown key; did you mean dpo.batch_size?",
+            f"{file}, line 6: dpo.loss.beta: expected a number, found the text 'much'",
+            f"{file}, line 7: dpo.batchsize: unknown key; did you mean dpo.batch_size?",
             "command line: seed: expected a number that is at least 0, found -1",
         ]
     )
@@ -141,6 +142,10 @@ def test_all_mistakes_are_reported_with_the_line_of_the_file(tmp_path: Path) -> 
         (["learner.num_workers=3"], "ppo.minibatch_size=32 cannot be shared equally by learner.num_workers=3"),
         (["ppo.prompts_per_step=40"], "= 40 samples cannot be cut into minibatches of ppo.minibatch_size=32"),
         (["ppo.overlap=true", "ppo.max_staleness=0"], "set ppo.max_staleness=1 or ppo.overlap=false"),
+        (["ppo.kl.place=loss"], "ppo.kl.estimate=k1: its gradient is zero in expectation"),
+        (["ppo.kl.estimate=k2"], "ppo.kl.place=reward with ppo.kl.estimate=k2: as a reward it "),
+        (["ppo.estimator.kind=rloo"], "ppo.estimator.kind=rloo compares the answers to one prompt"),
+        (["ppo.dynamic_sampling.max_rounds=2"], "looks for prompts whose answers differ in reward"),
         (["policy.tuning.rank=600"], "vLLM serves LoRA up to rank 512"),
         (["policy.tuning.dropout=0.1"], "set policy.tuning.dropout=0"),
     ],
@@ -193,7 +198,7 @@ def test_the_resolved_copy_gives_back_the_same_run(tmp_path: Path) -> None:
     write_resolved(run, tmp_path / "run")
     assert read_resolved(tmp_path / "run") == run
     content = json.loads((tmp_path / "run" / "resolved.json").read_text())
-    assert content["config"]["ppo"]["gae_lambda"] == 0.95
+    assert content["config"]["ppo"]["estimator"]["lam"] == 0.95
     assert {"torch", "ray", "peft"} <= content["packages"].keys()
     assert content["machine"]["num_cpus"] >= 1
     assert [file.name for file in (tmp_path / "run").iterdir()] == ["resolved.json"]

@@ -61,7 +61,10 @@ def fake_run(folder: Path) -> Path:
             "seconds": 12.0,
             "notes": ["1 of 9 demonstrations dropped."],
         },
-        "ppo": {"gold_score": 0.55, "win_rate": 0.71, "win_rate_ci95": [0.66, 0.76], "kl": 3.25},
+        "ppo": {
+            **{"gold_score": 0.55, "win_rate": 0.71, "win_rate_ci95": [0.66, 0.76], "kl": 3.25},
+            "monitors": [{"name": "kl", "step": 7, "message": "KL 9.00 is above 5"}],
+        },
     }
     summary = {"name": "toy", "seconds_total": 301.0, "stages": stages}
     (folder / "summary.json").write_text(json.dumps(summary))
@@ -83,7 +86,13 @@ def test_the_report_shows_what_the_run_left(tmp_path: Path) -> None:
     page = Page(path.read_text(encoding="utf-8"))
     for text in ("pipeline run · seed 3 · 5 min 01 s in all", "71.0% [66.0%, 76.0%]"):
         assert text in page.texts
-    for text in ("data: 12 rows skipped: <empty>", "sft: 1 of 9 demonstrations dropped.", "answer tokens", "17.500"):
+    for text in (
+        "data: 12 rows skipped: <empty>",
+        "sft: 1 of 9 demonstrations dropped.",
+        "ppo, step 7: KL 9.00 is above 5",
+        "answer tokens",
+        "17.500",
+    ):
         assert text in page.texts
     assert "data" not in page.texts  # It has no row of figures.
     for text in ("SFT", "reward -1.250", "PPO", "gold 0.900", "learn 6.0 s (100%)", "4 of 8 steps"):

@@ -10,8 +10,8 @@ from configs.errors import UserError
 from configs.inputs import Reading
 from data.fields import Message
 from data.prompts import prompt_id_of
-from data.readers import Read, read_demonstrations, read_pairs, read_prompts, read_texts
-from data.records import Demonstration, PreferencePair
+from data.readers import Read, read_demonstrations, read_labelled, read_pairs, read_prompts, read_texts
+from data.records import Demonstration, LabelledAnswer, PreferencePair
 
 REFUSE = Reading()
 SKIP = Reading(bad_rows="skip")
@@ -98,6 +98,48 @@ def test_dialogues_that_are_no_pair_are_malformed(tmp_path: Path, chosen: str, r
 )
 def test_demonstrations_of_every_form(tmp_path: Path, row: dict[str, Any], expected: Demonstration) -> None:
     assert read_demonstrations(save(tmp_path, row), REFUSE, render).records == (expected,)
+
+
+@pytest.mark.parametrize(
+    ("row", "expected"),
+    [
+        ({"prompt": "p", "completion": "c", "label": True}, LabelledAnswer("p", "c", True)),
+        ({"question": "q?", "answer": "a", "label": False}, LabelledAnswer("q?", "a", False)),
+        ({"prompt": [USER], "completion": [BAD], "label": False}, LabelledAnswer("[user:Hi]", "Go away.", False)),
+        ({"messages": [USER, GOOD], "label": True}, LabelledAnswer("[user:Hi]", "Hello!", True)),
+    ],
+)
+def test_labelled_answers_of_every_form(tmp_path: Path, row: dict[str, Any], expected: LabelledAnswer) -> None:
+    path = save(tmp_path, row)
+    assert read_labelled(path, REFUSE, render).records == (expected,)
+    assert [prompt.text for prompt in read_prompts(path, REFUSE, render).records] == [expected.prompt]
+
+
+@pytest.mark.parametrize(
+    ("row", "why"),
+    [
+        ({"prompt": "p", "completion": "c"}, r"'label' is missing or null: expected prompt \+ completion \+ label"),
+        ({"prompt": "p", "completion": "c", "label": 1}, "'label': expected true or false, found 1"),
+        ({"prompt": "p", "completion": "c", "label": "good"}, "'label': expected true or false, found 'good'"),
+        ({"prompt": "p", "label": True}, "expected prompt"),
+    ],
+)
+def test_answers_without_a_label_are_malformed(tmp_path: Path, row: dict[str, Any], why: str) -> None:
+    path = save(
+        tmp_path,
+        {"prompt": "p", "completion": "c", "label": True},
+        row,
+        {"prompt": "", "completion": "c", "label": False},
+    )
+    with pytest.raises(UserError, match=rf"1 of 3 rows is malformed. row 2: .*{why}"):
+        read_labelled(path, REFUSE, render)
+    assert counts(read_labelled(path, SKIP, render)) == (1, 3, 1, 1, 0)
+
+
+def test_a_label_of_another_name_is_mapped(tmp_path: Path) -> None:
+    rules = Reading(columns={"label": "thumbs_up"})
+    path = save(tmp_path, {"prompt": "p", "completion": "c", "thumbs_up": False})
+    assert read_labelled(path, rules, render).records == (LabelledAnswer("p", "c", False),)
 
 
 @pytest.mark.parametrize(

@@ -11,6 +11,7 @@ from transformers import AutoModelForCausalLM, AutoModelForMaskedLM, AutoModelFo
 from configs.errors import UserError
 from configs.inputs import ToyWorld
 from configs.models import NewBert, NewLlama
+from data.prompts import chat_renderer, plain_dialogue
 from data.toy import build_world
 from models.scratch import build_bert, build_llama
 
@@ -45,14 +46,20 @@ def test_llama_loads_and_decodes_what_it_encodes(tmp_path: Path) -> None:
     assert model.num_parameters() == len(tokenizer) * 64 + 2 * (4 * 64 * 64 + 3 * 64 * 96 + 2 * 64) + 64
 
 
-def test_chat_template_gives_the_worlds_form(tmp_path: Path) -> None:
+def test_chat_template_gives_the_text_that_the_model_learnt_from(tmp_path: Path) -> None:
+    """A chat file is written plainly where the policy is made from it, and by the template where it is used again."""
     build_llama(LLAMA, TEXTS, tmp_path, seed=0)
     tokenizer = AutoTokenizer.from_pretrained(tmp_path)
-    question = {"role": "user", "content": "How fast?"}
-    prompt = tokenizer.apply_chat_template([question], tokenize=False, add_generation_prompt=True)
-    assert prompt == "Question: How fast?\nAnswer:"
-    turns = [question, {"role": "assistant", "content": "Very."}]
-    assert tokenizer.apply_chat_template(turns, tokenize=False) == prompt + " Very.<|endoftext|>"
+    turns = [("system", "Be brief."), ("user", "How {{ fast }}?\n"), ("assistant", " Very."), ("user", "Say more.")]
+    messages = [{"role": role, "content": content} for role, content in turns]
+    expected = (
+        "\n\nSystem: Be brief.\n\nHuman: How {{ fast }}?\n\n\nAssistant:  Very.\n\nHuman: Say more.\n\nAssistant:"
+    )
+    assert chat_renderer(tokenizer)(messages) == plain_dialogue(messages) == expected
+    # A whole dialogue ends as an answer does.
+    assert tokenizer.apply_chat_template(messages[1:3], tokenize=False) == (
+        "\n\nHuman: How {{ fast }}?\n\n\nAssistant:  Very.<|endoftext|>"
+    )
 
 
 def test_bert_loads_as_both_of_its_uses(tmp_path: Path) -> None:

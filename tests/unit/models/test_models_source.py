@@ -5,7 +5,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from transformers import AutoTokenizer
+import torch
+from transformers import AutoModelForMaskedLM, AutoTokenizer, BertConfig, MPNetConfig, RobertaConfig
 
 from configs.errors import UserError
 from configs.models import NewBert
@@ -90,6 +91,21 @@ def test_the_context_has_other_names_too(folder: str, tmp_path: Path) -> None:
         context_tokens(source, KEY, False)
 
 
+TINY = {"hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 16, "vocab_size": 9}
+
+
+@pytest.mark.parametrize(("config", "positions"), [(RobertaConfig, 20 - 2), (MPNetConfig, 20 - 2), (BertConfig, 20)])
+def test_encoders_that_keep_positions_for_padding(config: Any, positions: int, tmp_path: Path) -> None:
+    """RoBERTa's first token has position 2: one more than the padding token's id, which is 1."""
+    made = config(max_position_embeddings=20, pad_token_id=1, **TINY)
+    made.save_pretrained(tmp_path)
+    assert context_tokens(ModelSource(str(tmp_path), None), KEY, False) == positions
+    model = AutoModelForMaskedLM.from_config(made).eval()
+    model(input_ids=torch.full((1, positions), 5))
+    with pytest.raises((IndexError, RuntimeError)):
+        model(input_ids=torch.full((1, positions + 1), 5))
+
+
 @pytest.mark.parametrize("change", [{"peft_type": "PREFIX_TUNING"}, {"r": None}])
 def test_an_adapter_that_is_no_lora(adapter_folder: Path, change: dict[str, Any]) -> None:
     edit(adapter_folder / "adapter_config.json", **change)
@@ -98,7 +114,11 @@ def test_an_adapter_that_is_no_lora(adapter_folder: Path, change: dict[str, Any]
 
 
 @pytest.mark.parametrize(
-    "change", [{"use_dora": True}, {"modules_to_save": ["lm_head"]}, {"bias": "all"}, {"lora_bias": True}]
+    "change",
+    [
+        *({"use_dora": True}, {"use_qalora": True}, {"lora_bias": True}, {"target_parameters": ["experts.down_proj"]}),
+        *({"modules_to_save": ["lm_head"]}, {"bias": "all"}),
+    ],
 )
 def test_an_adapter_with_more_than_a_and_b_cannot_be_served(adapter_folder: Path, change: dict[str, Any]) -> None:
     source = resolve_model(str(adapter_folder), KEY)
@@ -106,7 +126,7 @@ def test_an_adapter_with_more_than_a_and_b_cannot_be_served(adapter_folder: Path
     edit(adapter_folder / "adapter_config.json", **change)
     with pytest.raises(UserError, match=rf"trained with {next(iter(change))}, which cannot be served"):
         check_servable(source, KEY, VllmEngine())
-    if "use_dora" in change:
+    if not {"modules_to_save", "bias"} & set(change):
         check_servable(source, KEY, TransformersEngine())
 
 
@@ -142,6 +162,14 @@ def test_a_tokenizer_without_a_token_that_is_needed(folder: str, tmp_path: Path,
 def test_a_folder_without_a_tokenizer(tmp_path: Path) -> None:
     (tmp_path / "config.json").write_text('{"model_type": "llama"}')
     with pytest.raises(UserError, match="no tokenizer can be loaded"):
+        load_tokenizer(ModelSource(str(tmp_path), None), KEY, False)
+
+
+def test_a_tokenizer_is_not_made_up(tmp_path: Path) -> None:
+    """transformers makes a Qwen2 tokenizer of one token, with an EOS and a pad token, out of nothing."""
+    (tmp_path / "config.json").write_text('{"model_type": "qwen2", "architectures": ["Qwen2ForCausalLM"]}')
+    assert len(AutoTokenizer.from_pretrained(tmp_path)) == 1
+    with pytest.raises(UserError, match=r"there is none of merges\.txt, tokenizer\.json, vocab\.json; save"):
         load_tokenizer(ModelSource(str(tmp_path), None), KEY, False)
 
 

@@ -24,6 +24,7 @@ from reward.bert import (
     EncodedPair,
     RewardModel,
     check_length,
+    check_scorer,
     encode_pairs,
     load_reward_model,
     new_reward_model,
@@ -220,6 +221,14 @@ def test_files_that_cannot_be_read_are_one_clear_error(broken, spoil):
 def test_a_missing_folder_is_one_clear_error(tmp_path):
     with pytest.raises(UserError, match=r"reward\.model=.*nowhere: cannot be loaded"):
         load_reward_model(str(tmp_path / "nowhere"))
+
+
+def test_a_folder_without_a_tokenizer_is_refused(broken):
+    for name in ("tokenizer.json", "tokenizer_config.json"):
+        (broken / name).unlink()
+    for use in (load_reward_model, new_reward_model, lambda name: check_scorer(name, normalize=False)):
+        with pytest.raises(UserError, match=r"reward\.model=.*there is none of tokenizer\.json, vocab\.txt"):
+            use(str(broken))
 
 
 def test_a_tokenizer_without_a_pad_token_is_refused(broken):

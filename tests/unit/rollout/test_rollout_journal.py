@@ -26,6 +26,7 @@ ROW = JournalRow(
     values=np.array([0.5, 0.75], np.float32),
     rewards={"model": 1.25, "length": -0.1},
     score=1.15,
+    dropped=False,
     versions=np.array([3, 4], np.int32),
     action_mask=np.array([True, False]),
     finish_reason="stop",
@@ -51,11 +52,13 @@ def test_rows_come_back_as_they_were(tmp_path: Path) -> None:
         ROW, token_ids=empty, versions=empty, logprobs=floats, ref_logprobs=floats, values=floats,
         action_mask=np.array([], np.bool_), finish_reason="aborted", response="",
     )  # fmt: skip
-    path = write_step(tmp_path / "rollouts", 12, [ROW, without_critic, aborted])
+    left_out = replace(ROW, dropped=True, ref_logprobs=floats, values=floats)
+    wrote = [ROW, without_critic, aborted, left_out]
+    path = write_step(tmp_path / "rollouts", 12, wrote)
     assert path == tmp_path / "rollouts" / "step-000012.parquet"
     read = read_step(path)
-    for wrote, got in zip([ROW, without_critic, aborted], read, strict=True):
-        assert_equal_rows(wrote, got)
+    for expected, got in zip(wrote, read, strict=True):
+        assert_equal_rows(expected, got)
 
 
 def test_other_tools_read_it(tmp_path: Path) -> None:

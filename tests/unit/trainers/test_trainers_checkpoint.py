@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 
+from configs.errors import RunFailed
 from trainers.checkpoint import LATEST_FILE, STATE_FILE, Checkpoints, read_checkpoint, replace_text
 
 
@@ -35,6 +36,17 @@ def test_the_newest_stay_and_latest_names_the_last(tmp_path: Path) -> None:
         checkpoints.commit(step, write(str(step)), {})
     assert names(tmp_path) == [LATEST_FILE, "step-000002", "step-000010"]
     assert (tmp_path / LATEST_FILE).read_text() == "step-000010\n"
+
+
+def test_the_protected_one_stays_until_another_is(tmp_path: Path) -> None:
+    checkpoints = Checkpoints(tmp_path, keep=1)
+    for step, protected in ((1, 1), (2, 1), (3, 1), (4, 4), (5, 4)):
+        checkpoints.commit(step, write(str(step)), {}, protected)
+        assert names(tmp_path)[1:] == [f"step-{kept:06d}" for kept in sorted({protected, step})]
+    assert (checkpoints.at(4).folder / "weights.bin").read_text() == "4"
+    (tmp_path / "step-000004/weights.bin").unlink()
+    with pytest.raises(RunFailed, match="step-000004: this checkpoint is missing or damaged"):
+        checkpoints.at(4)
 
 
 def test_a_write_that_raises_leaves_the_old_one(tmp_path: Path) -> None:

@@ -23,7 +23,7 @@ def updated(case: Case, plan: UpdatePlan, num_padding: int = 0, ppo: Ppo = PPO, 
     """One update from a fresh learner: its result, the state before and the state after."""
     learner = tiny_learner(case, ppo)
     before = numpy_state(learner)
-    result = learner.update(padded(ragged_experience(scale), num_padding), plan)
+    result = learner.update(padded(ragged_experience(ppo, scale), num_padding), plan)
     return result, before, numpy_state(learner)
 
 
@@ -204,7 +204,8 @@ def broken_update(case: Case, kind: str) -> tuple[str, tuple[int, ...], bool]:
     before = numpy_state(learner)
     batch = ragged_experience()
     if kind == "loss":
-        batch.returns[5, 4] = float("nan")
+        assert batch.critic is not None
+        batch.critic.returns[5, 4] = float("nan")
     else:
         learner.passes = (Pass("policy", infinite_slope, learner.passes[0].count), learner.passes[1])
     with pytest.raises(NotFinite) as caught:

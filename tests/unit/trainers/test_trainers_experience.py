@@ -8,19 +8,34 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from configs.objectives import (
+    DrGrpo,
+    FixedKl,
+    Gae,
+    Grpo,
+    MaskedImportance,
+    ReinforcePlusPlus,
+    ReinforcePlusPlusBaseline,
+    Rloo,
+    Shaping,
+    TruncatedImportance,
+)
 from configs.stages import Ppo
 from rollout.records import Rollout, SampleRequest
 from trainers.errors import NotFinite, StaleRollouts
-from trainers.experience import Evaluated, Trajectories, collate_rollouts, make_experience
+from trainers.experience import Evaluated, loss_weights, make_experience
+from trainers.trajectories import Trajectories, collate_rollouts
 
 NAN = float("nan")
 PPO = Ppo(
-    gamma=0.5, gae_lambda=0.5, whiten_advantages=False, reward_clip=5.0, missing_eos_penalty=1.0, importance_cap=2.0
+    estimator=Gae(gamma=0.5, lam=0.5, whiten=False),
+    shaping=Shaping(clip=5.0, missing_eos_penalty=1.0),
+    importance=TruncatedImportance(cap=2.0),
 )
 
 
-def rollout(prompt_ids, token_ids, logprobs, action_mask, finish_reason, version=3) -> Rollout:
-    request = SampleRequest("p", "g", 0, 0, "text", np.array(prompt_ids, dtype=np.int32))
+def rollout(prompt_ids, token_ids, logprobs, action_mask, finish_reason, version=3, group_id="g") -> Rollout:
+    request = SampleRequest("p", group_id, 0, 0, "text", np.array(prompt_ids, dtype=np.int32))
     return Rollout(
         request,
         finish_reason,
@@ -38,7 +53,7 @@ def ragged() -> list[Rollout]:
     return [
         rollout([5, 6], [7, 2], [-1.0, -1.0], [True, True], "stop"),
         rollout([5], [9, 3, 4, 9], [-1.5, NAN, NAN, -2.0], [True, False, False, True], "length"),
-        rollout([5, 6, 7], [], [], [], "length"),
+        rollout([5, 6, 7], [], [], [], "length", group_id="h"),
     ]
 
 
@@ -71,6 +86,7 @@ def test_collated_tensors():
     assert found.sampler_logprobs.tolist() == [[0, 0, -1, -1, 0], [0, -1.5, 0, 0, -2], [0] * 5]
     assert found.versions.tolist() == [[-1, -1, 3, 3, -1], [-1, 3, -1, -1, 3], [-1] * 5]
     assert found.ends_with_eos.tolist() == [True, False, False]
+    assert found.groups.tolist() == [0, 0, 1]
     dtypes = [getattr(found, name).dtype for name in ("input_ids", "sampler_logprobs", "versions", "action_mask")]
     assert dtypes == [torch.int64, torch.float32, torch.int32, torch.bool]
 
@@ -103,13 +119,17 @@ def test_every_tensor_by_hand():
     experience, _ = golden()
     close = {
         "old_logprobs": [[0, 0, -1, -0.5, 0], [0, -2, 0, 0, -1], [0] * 5],
-        "values": [[0, 0, 0.5, 0.25, 0], [0, 1, 0, 0, -0.5], [0] * 5],
         "advantages": [[0, 0, 0.26875, 2.775, 0], [0, -0.075, 0, 0, 4.3], [0] * 5],
-        "returns": [[0, 0, 0.76875, 3.025, 0], [0, 0.925, 0, 0, 3.8], [0] * 5],
+        "loss_weights": [[0, 0, 1, 1, 0], [0, 1, 0, 0, 1], [0] * 5],
         "importance_weights": [[0, 0, 1, math.exp(0.5), 0], [0, math.exp(-0.5), 0, 0, 2], [0] * 5],
     }
     for name, expected in close.items():
         torch.testing.assert_close(getattr(experience, name), torch.tensor(expected, dtype=torch.float32), msg=name)
+    values = torch.tensor([[0, 0, 0.5, 0.25, 0], [0, 1, 0, 0, -0.5], [0] * 5])
+    returns = torch.tensor([[0, 0, 0.76875, 3.025, 0], [0, 0.925, 0, 0, 3.8], [0] * 5])
+    torch.testing.assert_close(experience.critic.values, values)
+    torch.testing.assert_close(experience.critic.returns, returns)
+    assert experience.kl is None
     trajectories = collate_rollouts(ragged(), pad_id=0)
     for name in ("input_ids", "attention_mask", "action_mask"):
         assert torch.equal(getattr(experience, name), getattr(trajectories, name))
@@ -126,7 +146,7 @@ def test_every_statistic_by_hand():
     assert stats.answer_tokens_mean == pytest.approx(2.0)
     assert stats.sampler_gap_mean == pytest.approx((0 + 0.5 + 0.5 + 1) / 4)
     assert stats.sampler_gap_max == pytest.approx(1.0)
-    assert stats.truncated_share == pytest.approx(0.25)
+    assert stats.importance_cut_share == pytest.approx(0.25)
     # Return - value is the advantage: its variance against the returns'.
     explained = 1 - np.var([0.26875, 2.775, -0.075, 4.3]) / np.var([0.76875, 3.025, 0.925, 3.8])
     assert stats.explained_variance == pytest.approx(explained, rel=1e-5)
@@ -134,27 +154,66 @@ def test_every_statistic_by_hand():
 
 def test_whitening_touches_the_advantages_and_nothing_else():
     plain, _ = golden()
-    white, _ = golden(PPO.model_copy(update={"whiten_advantages": True}))
+    white, _ = golden(PPO.model_copy(update={"estimator": Gae(gamma=0.5, lam=0.5)}))
     found = white.advantages[white.action_mask]
     assert found.mean().item() == pytest.approx(0, abs=1e-6)
     assert found.square().mean().item() == pytest.approx(1, rel=1e-5)
     raw = np.array([0.26875, 2.775, -0.075, 4.3])
     assert found.tolist() == pytest.approx(list((raw - raw.mean()) / raw.std()), rel=1e-5)
-    assert torch.equal(white.returns, plain.returns)
+    assert torch.equal(white.critic.returns, plain.critic.returns)
     assert white.advantages[~white.action_mask].abs().sum() == 0
 
 
-def test_without_correction_every_action_weighs_one():
-    experience, stats = golden(PPO.model_copy(update={"importance_cap": None}))
-    assert torch.equal(experience.importance_weights, experience.action_mask.float())
-    assert stats.truncated_share == 0.0
+def test_masked_importance_counts_the_masked_tokens():
+    # Ratios 1, 1.65, 0.61 and 2.7: only the first is within [0.9, 1.1].
+    experience, stats = golden(PPO.model_copy(update={"importance": MaskedImportance(low=0.9, high=1.1)}))
+    assert experience.importance_weights.sum().item() == 1.0
+    assert stats.importance_cut_share == pytest.approx(0.75)
 
 
-def test_without_clipping_the_whole_score_arrives():
-    # Row 1's last token: -0.2 + 7 - 1 = 5.8, which is also its return; row 0's EOS token carries no penalty.
-    experience, _ = golden(PPO.model_copy(update={"reward_clip": None}))
-    assert experience.returns[1, 4].item() == pytest.approx(5.8)
-    assert experience.returns[0, 3].item() == pytest.approx(3.025)
+def test_the_shaped_reward_arrives():
+    # Row 1's last token: -0.2 + 0.5 x 7 - 1 = 2.3, which is also its return; row 0's EOS token: 0.025 + 1.5.
+    shaping = Shaping(scale=0.5, clip=None, missing_eos_penalty=1.0)
+    experience, stats = golden(PPO.model_copy(update={"shaping": shaping}))
+    assert experience.critic.returns[1, 4].item() == pytest.approx(2.3)
+    assert experience.critic.returns[0, 3].item() == pytest.approx(1.525)
+    assert stats.score_mean == pytest.approx(5.0)
+
+
+@pytest.mark.parametrize("beta", [0.1, 0.7])
+def test_without_a_critic_the_kl_is_summed_into_the_return_before_the_baseline(beta):
+    # Whole returns: row 0: 3 - beta (0.5 - 0.25); row 1: 4 - beta (-1 + 2). RLOO: each less the other.
+    ppo = PPO.model_copy(update={"estimator": Rloo()})
+    experience, stats = golden(ppo, evaluated=replace(evaluated(), values=None), kl_coefficient=beta)
+    difference = 4 - beta - (3 - 0.25 * beta)
+    expected = [[0, 0, -difference, -difference, 0], [0, difference, 0, 0, difference], [0] * 5]
+    torch.testing.assert_close(experience.advantages, torch.tensor(expected))
+    assert experience.critic is None
+    assert stats.explained_variance is None
+    assert stats.return_mean == pytest.approx((7 - 1.25 * beta) / 2)
+
+
+def test_kl_in_the_loss_leaves_the_reward_alone():
+    ppo = PPO.model_copy(update={"estimator": Rloo(), "kl": FixedKl(place="loss", estimate="k3")})
+    experience, stats = golden(ppo, evaluated=replace(evaluated(), values=None), kl_coefficient=0.3)
+    expected = torch.tensor([[0, 0, -1.0, -1, 0], [0, 1, 0, 0, 1], [0] * 5])
+    torch.testing.assert_close(experience.advantages, expected)
+    assert experience.kl.coefficient == 0.3
+    reference = torch.tensor([[0, 0, -1.5, -0.25, 0], [0, -1, 0, 0, -3], [0] * 5])
+    torch.testing.assert_close(experience.kl.ref_logprobs, reference)
+    assert stats.kl_mean == pytest.approx((0.25 + 1.0) / 2)  # Measured all the same.
+    part = experience.rows(np.array([0]))
+    assert part.kl.coefficient == 0.3
+    assert part.kl.ref_logprobs.tolist() == [[0, 0, -1.5, -0.25]]
+
+
+def test_loss_weights_of_ragged_answers():
+    # Answers of 2, 1 and 0 tokens: the mean over tokens divides by 3, the mean over answers by 2.
+    mask = torch.tensor([[False, True, True], [True, False, False], [False, False, False]])
+    by_token, by_answer = loss_weights(mask, "token"), loss_weights(mask, "answer")
+    assert by_token.tolist() == [[0, 1, 1], [1, 0, 0], [0, 0, 0]]
+    assert by_answer.tolist() == [[0, 0.5, 0.5], [1, 0, 0], [0, 0, 0]]
+    assert (by_token.sum().item(), by_answer.sum().item()) == (3, 2)
 
 
 def test_a_policy_that_equals_the_reference_pays_no_kl():
@@ -228,7 +287,8 @@ def test_rows_are_cut_to_the_longest_of_them():
     part = experience.rows(np.array([2, 0]))
     assert part.num_rows == 2
     assert part.input_ids.tolist() == [[5, 6, 7, 0], [5, 6, 7, 2]]
-    assert part.returns[1].tolist() == pytest.approx([0, 0, 0.76875, 3.025])
+    assert part.critic.returns[1].tolist() == pytest.approx([0, 0, 0.76875, 3.025])
+    assert part.critic.values[1].tolist() == [0, 0, 0.5, 0.25]
     assert torch.equal(experience.rows(np.arange(3)).advantages, experience.advantages)
 
 
@@ -246,6 +306,7 @@ def random_batch(draw, num_rows: int, width: int) -> tuple[Trajectories, torch.T
         torch.where(action_mask, numbers(), 0.0),
         torch.where(action_mask, 3, -1).int(),
         torch.rand(num_rows, generator=generator) < 0.5,
+        torch.randint(0, 2, (num_rows,), generator=generator),
     )
     return trajectories, torch.randn(num_rows, generator=generator), Evaluated(numbers(), numbers(), numbers())
 
@@ -254,13 +315,17 @@ def permuted(record, order):
     return type(record)(*(tensor[order] for tensor in vars(record).values()))
 
 
-@settings(max_examples=40, deadline=None)
+ESTIMATORS = [Gae(gamma=0.9), ReinforcePlusPlus(gamma=0.9), ReinforcePlusPlusBaseline(), Rloo(), Grpo(), DrGrpo()]
+
+
+@pytest.mark.parametrize("estimator", ESTIMATORS, ids=lambda estimator: estimator.kind)
+@settings(max_examples=15, deadline=None)
 @given(st.data())
-def test_order_of_rows_and_amount_of_padding_change_nothing(data):
-    num_rows, width, padding = data.draw(st.integers(1, 5)), data.draw(st.integers(2, 8)), data.draw(st.integers(0, 3))
+def test_order_of_rows_and_amount_of_padding_change_nothing(estimator, data):
+    num_rows, width, padding = data.draw(st.integers(1, 6)), data.draw(st.integers(2, 8)), data.draw(st.integers(0, 3))
     trajectories, scores, forward = random_batch(data.draw, num_rows, width)
     order = torch.tensor(data.draw(st.permutations(range(num_rows))))
-    ppo = Ppo(gamma=0.9)
+    ppo = Ppo(estimator=estimator, loss_mean=data.draw(st.sampled_from(["token", "answer"])))
 
     def padded(tensor: torch.Tensor, fill: float) -> torch.Tensor:
         return tensor if tensor.dim() == 1 else torch.nn.functional.pad(tensor, (0, padding), value=fill)
@@ -271,8 +336,16 @@ def test_order_of_rows_and_amount_of_padding_change_nothing(data):
     wide_result, wide_stats = make_experience(
         permuted(wide, order), scores[order], permuted(wide_forward, order), ppo, 0.1, 3
     )
-    for name, expected in vars(permuted(narrow_result, order)).items():
-        torch.testing.assert_close(getattr(wide_result, name)[:, :width], expected, rtol=1e-4, atol=1e-5, msg=name)
-        assert getattr(wide_result, name)[:, width:].abs().sum() == 0 if expected.is_floating_point() else True
+    for name, expected in tensors(narrow_result).items():
+        found = tensors(wide_result)[name]
+        torch.testing.assert_close(found[:, :width], expected[order], rtol=1e-4, atol=1e-5, msg=name)
+        assert found[:, width:].abs().sum() == 0 if expected.is_floating_point() else True
     for name, expected in vars(narrow_stats).items():
-        assert getattr(wide_stats, name) == pytest.approx(expected, rel=1e-4, abs=1e-5), name
+        found = getattr(wide_stats, name)
+        assert found is expected is None or found == pytest.approx(expected, rel=1e-4, abs=1e-5), name
+
+
+def tensors(experience):
+    """Every tensor [B, T] of an experience by name."""
+    named = vars(experience) | (vars(experience.critic) if experience.critic else {})
+    return {name: value for name, value in named.items() if isinstance(value, torch.Tensor)}

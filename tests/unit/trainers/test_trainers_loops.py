@@ -11,19 +11,25 @@ import pytest
 
 from configs.inputs import PromptData
 from configs.models import AlignedPolicy
-from configs.objectives import AdaptiveKl
+from configs.monitors import KlMonitor, Monitors
+from configs.objectives import AdaptiveKl, DynamicSampling, Rloo
 from configs.roles import Scorer
 from configs.schema import PpoRun
 from configs.stages import Ppo
 from data.prompts import EncodedPrompt
+from data.tokens import TokenSequence
 from models.adapters import Adapter
 from reward.scorer import Score
+from rollout.journal import read_step
 from rollout.records import Rollout, SampleRequest
 from trainers.checkpoint import Checkpoints, read_checkpoint
+from trainers.collect import Answers
 from trainers.errors import NotFinite, StaleRollouts
 from trainers.metrics import MetricsLog, StepRecord, read_metrics
+from trainers.monitors import monitor_figures
 from trainers.ppo import PpoActors, PpoInput, PpoState, run_ppo, run_ppo_overlapped
 from trainers.ppo_recorder import PpoRecorder, ppo_figures
+from trainers.texts import PackedText
 
 NUM_PROMPTS = 6
 PROMPTS_PER_STEP = 2
@@ -40,31 +46,34 @@ class World:
     """Samplers, scorer, learners and recorder in one, with a diary of what they were asked.
 
     Args:
-        num_ahead: batches that are sampled before a step is scored, beside its own; None does not wait for any.
+        num_ahead: batches that are sampled and scored before a step is learnt from, beside its own; None does not wait
+            for any.
     """
 
     def __init__(self, num_ahead: int | None, num_steps: int) -> None:
         self._num_ahead, self._num_left = num_ahead, num_steps
-        self._sampled = threading.Semaphore(0)
+        self._scored = threading.Semaphore(0)
         self.diary: list[str] = []
         self.requests: list[SampleRequest] = []
         self.versions_learnt: list[int] = []
+        self.answers_learnt: list[Answers] = []
+        self.roles: set[str] = set()
         self.scales: list[float] = []
         self.seeds: list[int] = []
+        self.batches: list[Any] = []
         self.version = -1
         self.dies_in = ""
         self.broken_rows: tuple[int, ...] = ()
+        self.is_stopped = False
 
     def sample(self, requests: Sequence[SampleRequest]) -> list[Rollout]:
         self.diary.append(f"sample with {self.version}")
         self.requests += requests
         ones = np.ones(1, np.int32)
-        rollouts = [
-            Rollout(r, "stop", "!", ones, -np.ones(1, np.float32), ones * self.version, np.ones(1, np.bool_), "w")
+        return [
+            Rollout(r, "stop", str(r.sample_index), ones, -np.ones(1, np.float32), ones * self.version, ones > 0, "w")
             for r in requests
         ]
-        self._sampled.release()
-        return rollouts
 
     def load(self, first: Any) -> None:
         """As samplers, an adapter; as learners, a checkpoint's folder."""
@@ -77,23 +86,31 @@ class World:
             self.diary.append(f"load {first.name}")
 
     def score(self, pairs: Sequence[tuple[str, str]]) -> list[Score]:
-        assert all(response == "!" for _, response in pairs)
-        self._wait_for_samples()
+        """The answers to prompts of an even number differ in reward, those to the others do not."""
         self.diary.append("score")
-        return [Score(float(prompt[-1]), {}) for prompt, _ in pairs]
+        numbers = [int(prompt[-1]) for prompt, _ in pairs]
+        scores = [
+            Score(float(number + (int(response) if number % 2 == 0 else 0)), {})
+            for number, (_, response) in zip(numbers, pairs, strict=True)
+        ]
+        self._scored.release()
+        return scores
 
-    def _wait_for_samples(self) -> None:
+    def _wait_for_scores(self) -> None:
         """So that the sampling thread is as far ahead as it may be, however the threads are scheduled."""
         if self._num_ahead is None:
             return
         wanted = min(1 + self._num_ahead, self._num_left)
         for _ in range(wanted):
-            assert self._sampled.acquire(timeout=60)
+            assert self._scored.acquire(timeout=60)
         for _ in range(wanted - 1):
-            self._sampled.release()
+            self._scored.release()
         self._num_left -= 1
 
     def compute(self, batch: Any, role: Any, function: Callable[..., Any]) -> np.ndarray:
+        if role == "policy":
+            self._wait_for_scores()
+        self.roles.add(role)
         # A KL of 9 nats a token, far above the target: the adaptive coefficient grows by its largest factor.
         return np.full(batch.input_ids.shape, {"policy": -1.0, "reference": -10.0, "value": 0.0}[role], np.float32)
 
@@ -101,6 +118,7 @@ class World:
         self.diary.append("learn")
         if self.broken_rows:
             raise NotFinite("the policy's loss is nan", self.broken_rows)
+        self.batches.append(batch)
         self.scales.append(plan.learning_rate_scale)
         self.seeds.append(plan.seed)
         return {}
@@ -116,8 +134,9 @@ class World:
     def phase(self, name: str) -> AbstractContextManager[None]:
         return nullcontext()
 
-    def learnt(self, rollouts: Sequence[Rollout], *others: Any) -> None:
-        self.versions_learnt.append(int(rollouts[0].versions[0]))
+    def learnt(self, answers: Answers, *others: Any) -> None:
+        self.versions_learnt.append(int(answers.rollouts[0].versions[0]))
+        self.answers_learnt.append(answers)
         self.diary.append("line")
 
     def stepped(self, record: StepRecord) -> None: ...
@@ -145,7 +164,8 @@ def settings(**changes: Any) -> PpoRun:
 
 
 def play(run: PpoRun, folder: Path, resume_at: int | None = None, loop: Any = run_ppo) -> tuple[World, PpoState]:
-    world: Any = World(1 if loop is run_ppo_overlapped else None, run.ppo.num_steps - (resume_at or 0))
+    is_in_order = loop is run_ppo_overlapped and run.ppo.dynamic_sampling is None
+    world: Any = World(1 if is_in_order else None, run.ppo.num_steps - (resume_at or 0))
     state = PpoState(run, PpoInput(PROMPTS, 0, ()))
     checkpoints = Checkpoints(folder, run.ppo.keep_checkpoints)
     if resume_at is not None:
@@ -183,13 +203,19 @@ def test_the_coefficient_and_the_learning_rate_move_step_by_step(tmp_path: Path)
     assert state.kl_coefficient == pytest.approx(0.1 * 1.2**4)
 
 
+DYNAMIC = {"dynamic_sampling": DynamicSampling(max_rounds=3), "samples_per_prompt": 2}
+
+
 @pytest.mark.parametrize("loop", [run_ppo, run_ppo_overlapped])
 @pytest.mark.parametrize("resume_at", [1, 3, 5])
-def test_resuming_asks_and_weighs_as_not_stopping_would(tmp_path: Path, loop: Any, resume_at: int) -> None:
-    run = settings(max_staleness=1)
+@pytest.mark.parametrize("changes", [{}, DYNAMIC], ids=["once", "in rounds"])
+def test_resuming_asks_and_weighs_as_not_stopping_would(
+    tmp_path: Path, loop: Any, resume_at: int, changes: dict[str, Any]
+) -> None:
+    run = settings(max_staleness=1, **changes)
     whole, end = play(run, tmp_path, loop=loop)
     resumed, end_of_resumed = play(run, tmp_path, resume_at, loop)
-    rest = whole.requests[resume_at * PROMPTS_PER_STEP :]
+    rest = [request for request in whole.requests if int(request.group_id.split("-")[0]) >= resume_at]
     assert [(r.prompt_id, r.group_id, r.seed) for r in resumed.requests] == [
         (r.prompt_id, r.group_id, r.seed) for r in rest
     ]
@@ -199,12 +225,20 @@ def test_resuming_asks_and_weighs_as_not_stopping_would(tmp_path: Path, loop: An
     assert resumed.scales == whole.scales[resume_at:] and resumed.seeds == whole.seeds[resume_at:]
 
 
+def test_without_a_critic_no_one_is_asked_for_values(tmp_path: Path) -> None:
+    world, _ = play(settings(num_steps=1), tmp_path / "gae")
+    assert world.roles == {"policy", "reference", "value"}
+    world, _ = play(settings(num_steps=1, samples_per_prompt=2, estimator=Rloo()), tmp_path / "rloo")
+    assert world.roles == {"policy", "reference"}
+
+
 def test_the_overlapped_loop_is_one_version_behind(tmp_path: Path) -> None:
     world, state = play(settings(max_staleness=1), tmp_path, loop=run_ppo_overlapped)
     assert world.versions_learnt == [0, 0, 1, 2, 3, 4]
     assert state.step == 6 and world.version == 6
     # Two batches are asked for before the first is learnt from, and the last step asks for none.
-    assert world.diary[:6] == ["publish 0", "sample with 0", "sample with 0", "score", "learn", "line"]
+    asked = ["sample with 0", "score"]
+    assert world.diary[:7] == ["publish 0", *asked, *asked, "learn", "line"]
     assert len(world.requests) == 12
 
 
@@ -222,7 +256,7 @@ def test_other_prompts_are_not_gone_on_with(tmp_path: Path) -> None:
         PpoState(run, PpoInput(PROMPTS[:5], 0, ())).take_over(checkpoint)
 
 
-def recorded(run: PpoRun, folder: Path, dies_in: str = "") -> World:
+def recorded(run: PpoRun, folder: Path, dies_in: str = "", loop: Any = run_ppo) -> World:
     """From the newest checkpoint on, with a real recorder and log; the death is in the second step."""
     world: Any = World(None, run.ppo.num_steps)
     world.dies_in = dies_in
@@ -234,7 +268,7 @@ def recorded(run: PpoRun, folder: Path, dies_in: str = "") -> World:
     with MetricsLog(folder, world) as log:
         log.truncate_after(state.step)
         record = PpoRecorder(run.ppo, folder, log, world)
-        run_ppo(run, 0, state, PpoActors(world, world, world), checkpoints, record)
+        loop(run, 0, state, PpoActors(world, world, world), checkpoints, record)
     return world
 
 
@@ -250,6 +284,35 @@ def test_a_death_around_the_commit_costs_no_line(tmp_path: Path, dies_in: str, n
     assert [line.step for line in read_metrics(tmp_path)] == [1, 2, 3]
 
 
+@pytest.mark.parametrize("loop", [run_ppo, run_ppo_overlapped])
+def test_a_monitor_ends_the_run_after_the_commit(tmp_path: Path, loop: Any) -> None:
+    # A KL of 9 nats an answer at every step, so the first is the last.
+    monitors = Monitors(kl=KlMonitor(bound=5.0, action="stop"))
+    run = settings(num_steps=4, monitors=monitors, max_staleness=1)
+    for num_learnt in (1, 0):  # Run, and resumed before the result was written.
+        world = recorded(run, tmp_path, loop=loop)
+        assert world.diary.count("learn") == world.diary.count("commit") == num_learnt
+        assert world.version == 1
+    (line,) = read_metrics(tmp_path)
+    assert line.metrics["alarm_kl"] == 1.0
+    assert monitor_figures([line.metrics], run.ppo)["stopped_at_step"] == 1
+
+
+def test_text_is_learnt_beside_each_batch_and_what_was_known_survives_a_resume(tmp_path: Path) -> None:
+    block = TokenSequence(np.arange(3, dtype=np.int32), np.ones(3, np.bool_))
+    data = PpoInput(PROMPTS, 0, (), replayed=PackedText((block,), 0, ()))
+    run = settings(num_steps=2)
+    world: Any = World(None, 2)
+    state = PpoState(run, data)
+    state.retained = 1.5
+    run_ppo(run, 0, state, PpoActors(world, world, world), Checkpoints(tmp_path, 2), world)
+    assert [batch.replayed.input_ids.tolist() for batch in world.batches] == [[[0, 1, 2]] * 2] * 2
+    resumed, newest = PpoState(run, data), Checkpoints(tmp_path, 2).newest()
+    assert newest is not None
+    resumed.take_over(newest)
+    assert resumed.retained == 1.5
+
+
 def test_a_death_after_the_last_commit_leaves_the_figures(tmp_path: Path) -> None:
     run = settings(num_steps=2)
     with pytest.raises(DriverDeathError):
@@ -257,6 +320,23 @@ def test_a_death_after_the_last_commit_leaves_the_figures(tmp_path: Path) -> Non
     recorded(run, tmp_path)
     # A KL of 9 nats a token, one token an answer.
     assert ppo_figures(read_metrics(tmp_path))["train_kl"] == pytest.approx(9.0)
+
+
+def test_what_a_line_says_of_the_critic_and_of_dynamic_sampling(tmp_path: Path) -> None:
+    recorded(settings(num_steps=1), tmp_path / "gae")
+    (plain,) = read_metrics(tmp_path / "gae")
+    assert "explained_variance" in plain.metrics and "num_rounds" not in plain.metrics
+    world = recorded(settings(num_steps=3, estimator=Rloo(), **DYNAMIC), tmp_path / "rloo")
+    lines = read_metrics(tmp_path / "rloo")
+    assert all("explained_variance" not in line.metrics for line in lines)
+    # Half of the prompts teach, so some are dropped: all that were asked and not learnt from.
+    num_dropped = len(world.requests) // 2 - 6
+    assert num_dropped > 0
+    assert sum(line.metrics["num_dropped_groups"] for line in lines) == num_dropped
+    for line in lines:
+        rows = read_step(tmp_path / "rloo" / "rollouts" / f"step-{line.step:06d}.parquet")
+        assert [row.dropped for row in rows] == [False] * 4 + [True] * int(2 * line.metrics["num_dropped_groups"])
+        assert all(len(row.ref_logprobs) == (0 if row.dropped else 1) for row in rows)
 
 
 def test_a_loss_that_is_not_finite_names_the_prompts_of_its_rows(tmp_path: Path) -> None:

@@ -5,15 +5,16 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from configs.errors import UserError
-from configs.inputs import DemonstrationData, PairData, TextData
+from configs.inputs import DemonstrationData, JudgementData, TextData, TokenizedPairData
 from configs.models import AlignedPolicy, NewBert, NewLlama, Policy, PretrainedPolicy
 from configs.roles import RewardEncoder
 from configs.schema import DpoRun, PretrainEncoderRun, PretrainRun, RewardRun, SftRun
-from configs.stages import Calibration, Pretrain
-from data.records import PreferencePair
+from configs.stages import Calibration, Pretrain, PretrainEncoder
+from data.records import Ranking
 from models.encoder import load_encoder_tokenizer
 from models.scratch import build_bert
 from tests.tiny_policy import write_policy
@@ -77,8 +78,8 @@ def test_sft_runs_when_every_held_out_answer_is_too_long(tmp_path: Path, policy:
 def test_dpo_runs_with_nothing_held_out(tmp_path: Path, policy: str) -> None:
     train, heldout = pairs(tmp_path, "a.jsonl", "b"), pairs(tmp_path, "b.jsonl", LONG)
     for data in (
-        PairData(pairs=train, heldout_fraction=0, **SHORT),
-        PairData(pairs=train, heldout_pairs=heldout, **SHORT),
+        TokenizedPairData(pairs=train, heldout_fraction=0, **SHORT),
+        TokenizedPairData(pairs=train, heldout_pairs=heldout, **SHORT),
     ):
         prepared = prepare_dpo(DpoRun(data=data, policy=AlignedPolicy(model=policy)))
         assert (len(prepared.train), prepared.heldout) == (1, ())
@@ -95,7 +96,7 @@ def test_blocks_that_the_model_has_no_positions_for(tmp_path: Path, policy: str,
 
     def masked(model: Any, block_tokens: int) -> PretrainEncoderRun:
         return PretrainEncoderRun(
-            data=data, reward=RewardEncoder(model=model), pretrain=Pretrain(block_tokens=block_tokens)
+            data=data, reward=RewardEncoder(model=model), pretrain=PretrainEncoder(block_tokens=block_tokens)
         )
 
     for make, model, positions, named in (
@@ -113,7 +114,7 @@ def test_blocks_that_the_model_has_no_positions_for(tmp_path: Path, policy: str,
 
 def test_an_encoder_is_looked_at_before_it_is_trained(tmp_path: Path, encoder: str, policy: str) -> None:
     def run(model: Any, max_tokens: int) -> RewardRun:
-        data = PairData(pairs=pairs(tmp_path, "a.jsonl", "b"), heldout_fraction=0)
+        data = JudgementData(pairs=pairs(tmp_path, "a.jsonl", "b"), heldout_fraction=0)
         return RewardRun(data=data, reward=RewardEncoder(model=model, max_tokens=max_tokens))
 
     assert len(prepare_reward(run(encoder, 40), str).train) == 1
@@ -126,7 +127,7 @@ def test_an_encoder_is_looked_at_before_it_is_trained(tmp_path: Path, encoder: s
 
 
 # "a b" with "c" is CLS a b SEP c SEP: 6 tokens; with "c d" 7.
-PAIR = PreferencePair("a b", "c", "c d")
+PAIR = Ranking("a b", ("c", "c d"))
 
 
 @pytest.mark.parametrize(("max_tokens", "num_cut"), [(8, 0), (7, 0), (6, 1), (5, 1)])
@@ -140,6 +141,9 @@ class FakeLearners:
 
     def evaluate(self, batch: Any) -> dict[str, float]:
         return {"loss": 1.0}
+
+    def compute(self, batch: Any, role: Any, function: Any) -> Any:
+        return np.zeros(batch.answer_mask.shape, np.float32)
 
     def save(self, folder: Path) -> None: ...
 
@@ -155,8 +159,8 @@ class FakeLog:
 @pytest.mark.parametrize(("max_tokens", "notes"), [(7, 0), (6, 1)])
 def test_a_reward_run_says_how_many_pairs_it_cut(tmp_path: Path, encoder: str, max_tokens: int, notes: int) -> None:
     reward = RewardEncoder(model=encoder, max_tokens=max_tokens)
-    run = RewardRun(data=PairData(pairs="read"), reward=reward)
-    data = RewardInput((PAIR, PreferencePair("a", "b", "c")), (PAIR,), ())
+    run = RewardRun(data=JudgementData(pairs="read"), reward=reward)
+    data = RewardInput((PAIR, Ranking("a", ("b", "c"))), (PAIR,), ())
     learners: Any = FakeLearners()
     log: Any = FakeLog()
     figures = run_reward(run, data, load_encoder_tokenizer(encoder), learners, tmp_path, log)
@@ -166,11 +170,11 @@ def test_a_reward_run_says_how_many_pairs_it_cut(tmp_path: Path, encoder: str, m
 
 def test_prompts_too_long_to_calibrate_on_are_said(encoder: str, policy: str) -> None:
     run = RewardRun(
-        data=PairData(pairs="read", max_prompt_tokens=10),
+        data=JudgementData(pairs="read", max_prompt_tokens=10),
         reward=RewardEncoder(model=encoder),
         calibration=Calibration(policy=policy),
     )
-    found = prepare_calibration(run, [PreferencePair("a", "b", "c"), PreferencePair(LONG, "b", "c")])
+    found = prepare_calibration(run, [Ranking("a", ("b", "c")), Ranking(LONG, ("b", "c"))])
     assert found is not None and [prompt.text for prompt in found.prompts] == ["a"]
     (note,) = found.notes
     assert note.startswith("calibration: 1 of 2 prompts dropped")

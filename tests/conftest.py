@@ -1,4 +1,4 @@
-"""Learner ranks that the tests of this folder share: starting one takes seconds."""
+"""Learner ranks that tests share: starting one takes seconds."""
 
 from collections.abc import Iterator
 from pathlib import Path

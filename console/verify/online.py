@@ -1,0 +1,103 @@
+"""Online rows: the real experience, objective and update, on answers drawn exactly from the policy as it is."""
+
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from configs.schema import PpoRun
+from console.verify.local import OneRank, open_learner
+from console.verify.tree import EOS, Array
+from console.verify.world import World, every_answer
+from data.prompts import EncodedPrompt
+from reward.scorer import Score
+from rollout.records import Rollout, SampleRequest
+from trainers.collect import Answers
+from trainers.learners import Learners
+from trainers.ppo import PpoInput, PpoState, learn
+from trainers.ppo_objective import forward_actions
+
+
+class Silent:
+    """Keeps no record of a step."""
+
+    def phase(self, _: str) -> AbstractContextManager[None]:
+        return nullcontext()
+
+    def learnt(self, *_: Any) -> None:
+        return None
+
+
+@dataclass(frozen=True, eq=False)
+class Draws:
+    """Draws answers and says what they earn.
+
+    Attributes:
+        rewards: r(x, y), [P, K].
+        group_size: answers to one prompt that are compared with one another.
+    """
+
+    world: World
+    rewards: Array
+    group_size: int
+
+    def answers(self, learners: Learners, num_samples: int, version: int, seed: int) -> Answers:
+        """`num_samples` answers, as many to each prompt, with the policy's own log-probs; groups stand together.
+
+        Raises:
+            ValueError: they cannot be shared equally by the prompts' groups.
+        """
+        num_prompts, num_answers = self.rewards.shape
+        num_groups, rest = divmod(num_samples, num_prompts * self.group_size)
+        if rest:
+            raise ValueError(f"{num_samples} answers are no whole groups of {self.group_size} to {num_prompts} prompts")
+        tokens = learners.compute(every_answer(self.world), "policy", forward_actions)
+        mass = np.exp(tokens.sum(axis=1, dtype=np.float64)).reshape(num_prompts, num_answers)
+        random = np.random.default_rng((seed, version))
+        rollouts, scores = [], []
+        for prompt in range(num_prompts):
+            shares = mass[prompt] / mass[prompt].sum()
+            for place, answer in enumerate(random.choice(num_answers, num_groups * self.group_size, p=shares)):
+                group, index = divmod(place, self.group_size)
+                request = self.request(prompt, f"{version}-{prompt}-{group}", index)
+                rollouts.append(self.rollout(request, int(answer), tokens[prompt * num_answers + answer], version))
+                scores.append(Score(float(self.rewards[prompt, answer]), {}))
+        return Answers(tuple(rollouts), tuple(scores), (), 1, 0)
+
+    def request(self, prompt: int, group: str, index: int) -> SampleRequest:
+        ids = np.array(self.world.prompts[prompt], np.int32)
+        return SampleRequest(str(prompt), group, index, 0, self.world.prompt_text(prompt), ids)
+
+    def rollout(self, request: SampleRequest, answer: int, logprobs: Any, version: int) -> Rollout:
+        """The answer as a sampler gives it; `logprobs` are those of its whole row."""
+        ids = self.world.tree.answers[answer]
+        start = len(request.prompt_ids)
+        return Rollout(
+            request=request,
+            finish_reason="stop" if ids[-1] == EOS else "length",
+            response=self.world.answer_text(answer),
+            token_ids=np.array(ids, np.int32),
+            logprobs=logprobs[start : start + len(ids)],
+            versions=np.full(len(ids), version, np.int32),
+            action_mask=np.ones(len(ids), np.bool_),
+            worker="exact",
+        )
+
+
+def train_online(run: PpoRun, world: World, rewards: Array) -> OneRank:
+    """Train to the last step of `run`; the learner holds the policy that was reached."""
+    learners = open_learner(run)
+    state = PpoState(run, PpoInput(encoded_prompts(world), EOS, ()))
+    draws = Draws(world, rewards, run.ppo.samples_per_prompt)
+    record: Any = Silent()
+    while state.step < run.ppo.num_steps:
+        answers = draws.answers(learners, run.ppo.samples_per_step, state.step, run.seed)
+        learn(run, EOS, answers, state, learners, record)
+    return learners
+
+
+def encoded_prompts(world: World) -> tuple[EncodedPrompt, ...]:
+    texts = [world.prompt_text(prompt) for prompt in range(len(world.prompts))]
+    ids = [np.array(prompt, np.int32) for prompt in world.prompts]
+    return tuple(EncodedPrompt(str(place), text, own) for place, (text, own) in enumerate(zip(texts, ids, strict=True)))

@@ -1,0 +1,107 @@
+"""How far maximum likelihood on sampled preferences may lie from the truth: Fisher information, in float64.
+
+`wins` [K, K]: how often answer i was preferred to j. Scores [K] are known up to a constant, so that an information
+matrix has rank K - 1 and annihilates constants. Bradley-Terry's maximum likelihood is
+`pair_scores(wins, logistic())`, and DPO's is `dpo_optimum(reference, wins, beta)`.
+"""
+
+import itertools
+import math
+
+import numpy as np
+from numpy.typing import NDArray
+
+from console.verify.optima_offline import logistic, minimise, pair_loss
+from console.verify.tree import Array
+
+Rankings = NDArray[np.int64]
+
+
+def bradley_terry_information(wins: Array, scores: Array) -> Array:
+    """Fisher information of Bradley-Terry scores, [K, K]: the Laplacian of n_ij p_ij (1 - p_ij), n_ij = both orders."""
+    return wins.sum() * pair_loss(wins, scores, logistic())[2]
+
+
+def fisher_error(scores: Array, truth: Array, information: Array) -> float:
+    """d' I d, d = scores - truth: for maximum likelihood about chi-squared with K - 1 degrees of freedom."""
+    difference = scores - truth
+    return float(difference @ information @ difference)
+
+
+def expected_total_variation(policy: Array, information: Array, beta: float) -> float:
+    """Expected total variation of pi_ref exp(h / beta) from its value at the true h, when h has sampling error.
+
+    To first order d pi = (diag(pi) - pi pi') d h / beta with covariance of h = the pseudo-inverse of the information;
+    E|x| = sqrt(2 / pi) sd for a normal x.
+
+    Args:
+        policy: log-probs at the true scores, [K].
+    """
+    probs = np.exp(policy)
+    by_scores = (np.diag(probs) - np.outer(probs, probs)) / beta
+    covariance = by_scores @ np.linalg.pinv(information, rcond=1e-10, hermitian=True) @ by_scores.T
+    return float(0.5 * math.sqrt(2 / math.pi) * np.sqrt(np.diag(covariance)).sum())
+
+
+def all_rankings(num_answers: int, size: int) -> Rankings:
+    """Every ranking, best first, of every set of `size` of the answers, [N, size]."""
+    return np.array(list(itertools.permutations(range(num_answers), size)), dtype=np.int64)
+
+
+def plackett_luce_logprobs(scores: Array, rankings: Rankings) -> Array:
+    """log of prod_t exp(h_t) / sum_{s >= t} exp(h_s) (Luce 1959; Plackett 1975) of each ranking among its own, [N]."""
+    ranked = scores[rankings]
+    stages = range(rankings.shape[1])
+    return np.sum([ranked[:, t] - np.logaddexp.reduce(ranked[:, t:], axis=1) for t in stages], axis=0)
+
+
+def plackett_luce_loss(rankings: Rankings, counts: Array, scores: Array) -> tuple[float, Array, Array]:
+    """Negative log-likelihood, its gradient [K] and Hessian [K, K]; the Hessian is also the observed information.
+
+    Args:
+        rankings: answers' indices, best first, [N, size].
+        counts: how often each ranking was given, [N].
+    """
+    size = rankings.shape[1]
+    gradient, hessian = np.zeros(len(scores)), np.zeros((len(scores), len(scores)))
+    np.subtract.at(gradient, rankings, counts[:, None])
+    for stage in range(size):
+        left = rankings[:, stage:]
+        ranked = scores[left]
+        probs = np.exp(ranked - np.logaddexp.reduce(ranked, axis=1)[:, None])
+        np.add.at(gradient, left, counts[:, None] * probs)
+        np.add.at(hessian, (left, left), counts[:, None] * probs)
+        np.subtract.at(
+            hessian,
+            (left[:, :, None], left[:, None, :]),
+            counts[:, None, None] * probs[:, :, None] * probs[:, None, :],
+        )
+    return -float(counts @ plackett_luce_logprobs(scores, rankings)), gradient, hessian
+
+
+def plackett_luce_scores(rankings: Rankings, counts: Array, num_answers: int) -> Array:
+    """Maximum-likelihood scores of mean 0, [K]. Where no finite ones exist, ArithmeticError or ValueError."""
+    scores = minimise(lambda at: plackett_luce_loss(rankings, counts / counts.sum(), at), np.zeros(num_answers))
+    return scores - scores.mean()
+
+
+def chi_squared_point(degrees: int, probability: float = 0.999) -> float:
+    """x such that a chi-squared variable of so many degrees is below x with this probability, within 1e-9."""
+    low, high = 0.0, degrees + 20 * math.sqrt(2.0 * degrees) + 50
+    while high - low > 1e-10 * high:
+        middle = (low + high) / 2
+        low, high = (middle, high) if lower_gamma(degrees / 2, middle / 2) < probability else (low, middle)
+    return (low + high) / 2
+
+
+def lower_gamma(a: float, x: float) -> float:
+    """Regularised lower incomplete gamma function by its series x^a e^-x sum x^n / Gamma(a + n + 1) (DLMF 8.11.4)."""
+    if x <= 0:
+        return 0.0
+    term = total = 1.0
+    n = 0
+    while term > 1e-17 * total:
+        n += 1
+        term *= x / (a + n)
+        total += term
+    return total * math.exp(a * math.log(x) - x - math.lgamma(a + 1))

@@ -1,0 +1,81 @@
+"""Runs the rows over several instances at once, and prints what came out as a table."""
+
+import multiprocessing
+import os
+import tempfile
+import time
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from console.verify.problem import Check
+from console.verify.rows import ROWS, Row
+from console.verify.whole import WholeRow
+
+NUM_SEEDS = 3
+ALL_ROWS: tuple[Row, ...] = (*ROWS, WholeRow())
+
+
+@dataclass(frozen=True)
+class Result:
+    """One row on one instance. `place`: of the row in the table."""
+
+    place: int
+    row: str
+    setting: str
+    seed: int
+    checks: tuple[Check, ...]
+    seconds: float
+
+    @property
+    def holds(self) -> bool:
+        return all(check.holds for check in self.checks)
+
+    def as_dict(self) -> dict[str, Any]:
+        checks = [check._asdict() | {"holds": check.holds} for check in self.checks]
+        return asdict(self) | {"checks": checks, "holds": self.holds}
+
+
+def chosen(words: Sequence[str]) -> list[int]:
+    """Places of the rows that have one of the words in their name or setting; all of them without a word."""
+    texts = [f"{row.name} {row.setting}".lower() for row in ALL_ROWS]
+    return [place for place, text in enumerate(texts) if not words or any(word.lower() in text for word in words)]
+
+
+def measured(places: Sequence[int], num_seeds: int, num_workers: int) -> Iterator[Result]:
+    """Every row on every instance, as they end; each in one of `num_workers` processes of one thread.
+
+    The row through the whole pipeline is measured once and alone, when the others are done: it starts processes of its
+    own.
+    """
+    whole = [place for place in places if isinstance(ALL_ROWS[place], WholeRow)]
+    tasks = [(place, seed) for place in places if place not in whole for seed in range(num_seeds)]
+    context = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(num_workers, context, prepare_worker) as pool:
+        for ended in as_completed([pool.submit(measure, *task) for task in reversed(tasks)]):
+            yield ended.result()
+    with ProcessPoolExecutor(1, context, prepare_worker) as pool:
+        for place in whole:
+            yield pool.submit(measure, place, 0).result()
+
+
+def prepare_worker() -> None:
+    """One thread, no GPU: before torch is imported in this process."""
+    os.environ |= {"OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
+
+
+def measure(place: int, seed: int) -> Result:
+    row = ALL_ROWS[place]
+    began = time.monotonic()
+    with tempfile.TemporaryDirectory(prefix="plumbob-verify-") as folder:
+        checks = row.measure(seed, Path(folder))
+    return Result(place, row.name, row.setting, seed, checks, time.monotonic() - began)
+
+
+def line(result: Result) -> list[str]:
+    """The cells of a result: what it is, and each check with its bound."""
+    checks = ", ".join(f"{c.quantity} {c.value:.4f} (at most {c.bound:g})" for c in result.checks)
+    verdict = "ok" if result.holds else "FAILED"
+    return [result.row, result.setting, f"seed {result.seed}", checks, f"{result.seconds:.0f} s", verdict]

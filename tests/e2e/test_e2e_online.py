@@ -1,0 +1,35 @@
+"""The online objectives without a critic, through the whole loop."""
+
+from collections import defaultdict
+
+from tests.e2e.conftest import Stage
+from tests.small_run import PPO
+
+NO_CRITIC = {
+    "ppo.estimator.kind": "grpo",
+    "ppo.samples_per_prompt": 2,
+    "ppo.loss_mean": "answer",
+    "ppo.kl.place": "loss",
+    "ppo.kl.estimate": "k3",
+    "ppo.dynamic_sampling.max_rounds": 2,
+}
+
+
+def test_grpo_with_kl_in_the_loss_and_dynamic_sampling(stage: Stage, ppo_settings: dict[str, object]) -> None:
+    left = stage("grpo", "ppo", ppo_settings, NO_CRITIC)
+    lines = [line["metrics"] for line in left.metrics]
+    assert len(lines) == PPO["ppo.num_steps"]
+    for metrics in lines:
+        assert {"policy_loss", "kl_loss", "num_rounds"} <= metrics.keys()
+        assert not {"value_loss", "value_grad_norm", "explained_variance"} & metrics.keys()
+        assert metrics["sampler_gap_max"] < 1e-4
+    assert lines[0]["kl"] == 0.0  # The policy begins as the reference.
+    used, dropped = defaultdict(set), defaultdict(set)
+    for step, row in left.journal:
+        (dropped if row.dropped else used)[step, row.group_id].add(row.score)
+        assert len(row.values) == 0
+        assert len(row.ref_logprobs) == (0 if row.dropped else len(row.token_ids))
+    num_groups = int(str(PPO["ppo.prompts_per_step"]))
+    assert len(used) == len(lines) * num_groups and not used.keys() & dropped.keys()
+    assert len(dropped) == sum(metrics["num_dropped_groups"] for metrics in lines)
+    assert any(len(scores) > 1 for scores in used.values())

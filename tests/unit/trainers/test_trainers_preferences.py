@@ -1,0 +1,282 @@
+"""Losses of preference pairs: values and gradients by hand, and what a batch's gradient may not depend on."""
+
+import math
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from configs.load import load_run
+from configs.objectives import (
+    ConservativeDpoLoss,
+    DpoLoss,
+    HingeLoss,
+    IpoLoss,
+    OrpoLoss,
+    PreferenceLoss,
+    RobustDpoLoss,
+    SimpoLoss,
+)
+from data.tokens import PairBatch, TokenSequence, collate
+from tests.ranks import Case, Ranks, numpy_state, this_rank, tiny_learner
+from tests.tiny_policy import write_policy
+from trainers.build import build_learner
+from trainers.dpo import DpoBatch, dpo_passes, pair_logprobs, with_reference
+from trainers.learners import UpdatePlan, merge_results
+from trainers.preferences import conservative_dpo, dpo, hinge, log_odds, preference_loss, robust_dpo
+
+# Two pairs, chosen and rejected: u = log(pi / pi_ref) is 2 and -1, then -1 and 1, so the margins of u are 3 and -2.
+LOGPROBS = [[-6.0, -9.0], [-4.0, -2.0]]
+REFERENCE = [[-8.0, -8.0], [-3.0, -3.0]]
+NUM_TOKENS = [[3, 9], [4, 1]]
+# So that a token's mean log-prob is -2 and -1, then -1 and -2.
+EVERY = [
+    DpoLoss(beta=0.5),
+    ConservativeDpoLoss(beta=0.5, flip_rate=0.1),
+    RobustDpoLoss(beta=0.5, flip_rate=0.1),
+    IpoLoss(tau=0.25),
+    IpoLoss(tau=0.25, per_token=True),
+    HingeLoss(beta=0.5),
+    OrpoLoss(weight=0.5),
+    SimpoLoss(beta=2.0, margin=1.0),
+]
+
+
+def computed(loss: PreferenceLoss) -> tuple[float, list[float], dict[str, float]]:
+    """Loss, gradient of the four log-probs in order, statistics."""
+    logprobs = torch.tensor(LOGPROBS, requires_grad=True)
+    found = preference_loss(loss, logprobs, torch.tensor(REFERENCE), torch.tensor(NUM_TOKENS))
+    found.loss.backward()
+    assert logprobs.grad is not None and not any(value.requires_grad for value in found.statistics.values())
+    return found.loss.item(), logprobs.grad.flatten().tolist(), {k: v.item() for k, v in found.statistics.items()}
+
+
+def check(loss: PreferenceLoss, value: float, gradient: list[float], statistics: dict[str, float]) -> None:
+    found = computed(loss)
+    assert found[0] == pytest.approx(value, abs=2e-6)
+    assert found[1] == pytest.approx(gradient, abs=2e-6)
+    assert found[2] == pytest.approx({"loss": value, **statistics}, abs=2e-6)
+
+
+# Rewards beta u = 1 and -0.5, then -0.5 and 0.5: margins h = 1.5 and -1, of which one is right.
+BY_LOG_RATIO = {"accuracy": 1.0, "margin": 0.5, "chosen_reward": 0.5, "rejected_reward": 0.0}
+
+
+def test_dpo_by_hand() -> None:
+    # ln(1 + e^-1.5) + ln(1 + e) = 0.201413 + 1.313262; d/dh = -sigmoid(-h) = -0.182426 and -0.731059, times beta.
+    check(DpoLoss(beta=0.5), 1.514675, [-0.091213, 0.091213, -0.365529, 0.365529], BY_LOG_RATIO)
+
+
+def test_conservative_dpo_by_hand() -> None:
+    # With L(-h) = L(h) + h, (1 - e) L(h) + e L(-h) = L(h) + 0.1 h: 0.351413 + 1.213262; the slope is 0.1 higher.
+    gradient = [-0.041213, 0.041213, -0.315529, 0.315529]
+    check(ConservativeDpoLoss(beta=0.5, flip_rate=0.1), 1.564675, gradient, BY_LOG_RATIO)
+
+
+def test_robust_dpo_by_hand() -> None:
+    # ((1 - e) L(h) - e L(-h)) / (1 - 2e) = L(h) - 0.125 h: 0.013913 + 1.438262; the slope is 0.125 lower.
+    gradient = [-0.153713, 0.153713, -0.428029, 0.428029]
+    check(RobustDpoLoss(beta=0.5, flip_rate=0.1), 1.452175, gradient, BY_LOG_RATIO)
+
+
+def test_ipo_by_hand() -> None:
+    # The target is 1 / (2 tau) = 2: (3 - 2)^2 + (-2 - 2)^2, slopes 2 and -8. Rewards tau u.
+    statistics = {"accuracy": 1.0, "margin": 0.25, "chosen_reward": 0.25, "rejected_reward": 0.0}
+    check(IpoLoss(tau=0.25), 17.0, [2.0, -2.0, -8.0, 8.0], statistics)
+
+
+def test_ipo_per_token_by_hand() -> None:
+    # Means of u: 2/3 + 1/9 = 7/9 and -1/4 - 1 = -5/4. (7/9 - 2)^2 + (-5/4 - 2)^2 = 1.493827 + 10.5625.
+    # Slopes -22/9 and -6.5, each over the answer's 3, 9, 4 and 1 tokens. Rewards tau u / |y|.
+    gradient = [-22 / 27, 22 / 81, -1.625, 6.5]
+    rewards = {"margin": 0.25 * (7 / 9 - 5 / 4), "chosen_reward": 0.25 * (2 / 3 - 1 / 4)}
+    rewards["rejected_reward"] = 0.25 * (1 - 1 / 9)
+    check(IpoLoss(tau=0.25, per_token=True), 12.056327, gradient, {"accuracy": 1.0, **rewards})
+
+
+def test_hinge_by_hand() -> None:
+    # Margin 1.5 is past 1 and pushes no further; margin -1 costs 2.
+    check(HingeLoss(beta=0.5), 2.0, [0.0, 0.0, -0.5, 0.5], BY_LOG_RATIO)
+
+
+def test_orpo_by_hand() -> None:
+    # Odds of e^-1 and e^-2: 0.581977 and 0.156518, whose quotient is 1 + e. Log odds -0.541325 and -1.854587.
+    # Row 0: 2 + 0.5 ln(2 + e) = 2.775722; row 1: 1 + 0.5 ln(1 + 1 / (1 + e)) = 1.119092.
+    # d log odds / dm = 1 / (1 - p) = 1.156518 (p = e^-2), 1.581977 (p = e^-1); sigmoid(-h) = 0.788058 and 0.211942.
+    # Row 0: -(1 + 0.5 x 0.788058 x 1.156518) / 3 and 0.5 x 0.788058 x 1.581977 / 9;
+    # row 1: -(1 + 0.5 x 0.211942 x 1.581977) / 4 and 0.5 x 0.211942 x 1.156518 / 1.
+    gradient = [-0.485234, 0.069260, -0.291911, 0.122557]
+    log_odds_sum = -0.541325 - 1.854587
+    statistics = {"accuracy": 1.0, "margin": 0.0, "chosen_reward": log_odds_sum, "rejected_reward": log_odds_sum}
+    check(OrpoLoss(weight=0.5), 3.894814, gradient, {**statistics, "nll": 3.0})
+
+
+def test_simpo_by_hand() -> None:
+    # Rewards 2 m: -4 and -2, then -2 and -4; margins -2 and 2, less gamma: -3 and 1.
+    # ln(1 + e^3) + ln(1 + e^-1) = 3.048587 + 0.313262; slopes -sigmoid(3) and -sigmoid(-1), times beta / |y|.
+    gradient = [-0.952574 * 2 / 3, 0.952574 * 2 / 9, -0.268941 * 2 / 4, 0.268941 * 2]
+    statistics = {"accuracy": 1.0, "margin": 0.0, "chosen_reward": -6.0, "rejected_reward": -6.0}
+    check(SimpoLoss(beta=2.0, margin=1.0), 3.361849, gradient, statistics)
+
+
+# --------------------------------------------------------------------------------------------- what the papers promise
+
+
+@pytest.mark.parametrize("loss", EVERY[:6], ids=lambda loss: loss.kind)
+def test_before_the_first_update_every_margin_is_a_tie(loss: PreferenceLoss) -> None:
+    logprobs = torch.tensor(LOGPROBS)
+    found = preference_loss(loss, logprobs, logprobs, torch.tensor(NUM_TOKENS)).statistics
+    assert (float(found["margin"]), float(found["accuracy"])) == (0.0, 1.0)
+    # ln 2 a pair for those on a sigmoid, whatever the noise; 1 / (2 tau)^2 = 4 for IPO; 1 for hinge.
+    expected = {"ipo": 8.0, "hinge": 2.0}.get(loss.kind, 2 * math.log(2))
+    assert float(found["loss"]) == pytest.approx(expected, rel=1e-6)
+
+
+def test_robust_dpo_is_the_loss_of_the_true_labels_on_average() -> None:
+    margins = torch.tensor([-3.0, -0.2, 0.0, 0.7, 4.0], dtype=torch.float64)
+    flipped = 0.7 * robust_dpo(margins, 0.3) + 0.3 * robust_dpo(-margins, 0.3)
+    torch.testing.assert_close(flipped, dpo(margins))
+
+
+def test_conservative_dpo_is_least_where_the_preference_has_the_label_s_probability() -> None:
+    margin = torch.tensor([math.log(0.8 / 0.2)], dtype=torch.float64, requires_grad=True)
+    conservative_dpo(margin, 0.2).sum().backward()
+    assert margin.grad is not None and margin.grad.item() == pytest.approx(0.0, abs=1e-12)
+
+
+@pytest.mark.parametrize("loss", EVERY, ids=lambda loss: f"{loss.kind}-{getattr(loss, 'per_token', '')}")
+def test_hopeless_pairs_and_certain_answers_are_finite(loss: PreferenceLoss) -> None:
+    # A pair that is wrong by far, one that is right by far, answers of probability 1, and answers without a token.
+    logprobs = torch.tensor([[-2000.0, -1.0], [-1.0, -2000.0], [0.0, 0.0], [0.0, -5.0]], requires_grad=True)
+    tokens = torch.tensor([[4, 4], [4, 4], [3, 3], [0, 2]])
+    found = preference_loss(loss, logprobs, torch.zeros(4, 2), tokens)
+    found.loss.backward()
+    assert torch.isfinite(found.loss) and logprobs.grad is not None and torch.isfinite(logprobs.grad).all()
+    assert all(torch.isfinite(value) for value in found.statistics.values())
+
+
+def test_log_odds_keep_their_digits() -> None:
+    # log(p / (1 - p)) in float64, where float32's 1 - p has lost its digits: p = 1 - 1e-4, 1/2 and 1e-20.
+    probabilities = np.array([1 - 1e-4, 0.5, 1e-20])
+    found = log_odds(torch.tensor(np.log(probabilities), dtype=torch.float32))
+    expected = np.log(probabilities) - np.log1p(-probabilities)
+    np.testing.assert_allclose(found.numpy(), expected, rtol=2e-5, atol=1e-6)
+
+
+def test_hinge_is_flat_past_its_margin() -> None:
+    assert hinge(torch.tensor([0.0, 0.75, 1.0, 5.0])).tolist() == [1.0, 0.25, 0.0, 0.0]
+
+
+# ----------------------------------------------------------------------------------- what a gradient must not depend on
+
+
+def sequence(prompt: int, answer: int, random: np.random.Generator) -> TokenSequence:
+    ids = random.integers(1, 40, prompt + answer).astype(np.int32)
+    return TokenSequence(ids, np.arange(prompt + answer) >= prompt)
+
+
+def ragged_pairs(lengths: list[tuple[int, int, int]], seed: int = 3) -> PairBatch:
+    """(prompt, chosen, rejected) tokens of each pair; ids from 1 to 39."""
+    random = np.random.default_rng(seed)
+    chosen, rejected = zip(*((sequence(p, c, random), sequence(p, r, random)) for p, c, r in lengths), strict=True)
+    return PairBatch(collate(chosen, pad_id=0), collate(rejected, pad_id=0))
+
+
+def gradient_of(loss: PreferenceLoss, batches: list[DpoBatch]) -> tuple[float, torch.Tensor]:
+    """Summed over the batches, of a model that gives each token a log-prob by its id and its column."""
+    generator = torch.Generator().manual_seed(1)
+    table = -torch.rand(40, generator=generator, dtype=torch.float64) * 3 - 0.01
+    table.requires_grad_()
+
+    def forward(ids: Any, attended: Any, asked: Any, temperature: float) -> torch.Tensor:
+        assert temperature == 1.0
+        return torch.where(asked, table[ids] * (1 + 0.1 * torch.arange(ids.shape[1])), 0.0)
+
+    (only,) = dpo_passes(loss)
+    total = torch.stack([only.loss_sum(forward, batch).loss for batch in batches]).sum()
+    total.backward()
+    assert table.grad is not None
+    return total.item(), table.grad
+
+
+LENGTHS = st.lists(st.tuples(st.integers(1, 4), st.integers(1, 6), st.integers(1, 6)), min_size=2, max_size=7)
+
+
+@settings(max_examples=40, deadline=None)
+@given(st.sampled_from(EVERY), LENGTHS, st.data())
+def test_order_and_cut_of_the_rows_change_nothing(
+    loss: PreferenceLoss, lengths: list[tuple[int, int, int]], data: st.DataObject
+) -> None:
+    pairs = ragged_pairs(lengths)
+    reference = np.random.default_rng(0).normal(-4, 1, (2, len(lengths))).astype(np.float32)
+    batch = DpoBatch(pairs, reference[0], reference[1])
+    order = np.array(data.draw(st.permutations(range(len(lengths)))))
+    cut = data.draw(st.integers(1, len(lengths) - 1))
+    value, gradient = gradient_of(loss, [batch])
+    found, other = gradient_of(loss, [batch.rows(order[:cut]), batch.rows(order[cut:])])
+    assert found == pytest.approx(value, rel=1e-9)
+    torch.testing.assert_close(other, gradient, rtol=1e-9, atol=1e-9)
+
+
+# ---------------------------------------------------------------------------------------------------------- on learners
+
+PAIRS = [(2, 6, 3), (3, 1, 5), (4, 3, 3), (2, 2, 7), (4, 6, 1), (3, 5, 2), (2, 1, 1), (2, 4, 6)]
+PLAN = UpdatePlan(minibatch_size=8, num_epochs=1, learning_rate_scale=1.0, seed=0)
+
+
+def updated(case: Case, loss: PreferenceLoss, reference: np.ndarray | None) -> tuple[Any, dict[str, np.ndarray]]:
+    learner = tiny_learner(case, passes=dpo_passes(loss))
+    learners: Any = learner
+    if reference is None:  # Without a reference nothing is computed, by one rank or by several.
+        batch = with_reference(ragged_pairs(PAIRS), loss, learners)
+    else:
+        batch = DpoBatch(ragged_pairs(PAIRS), reference[:, 0], reference[:, 1])
+    return learner.update(batch, PLAN), numpy_state(learner)
+
+
+def reference_logprobs(case: Case) -> np.ndarray:
+    return tiny_learner(case, passes=dpo_passes(DpoLoss())).compute(ragged_pairs(PAIRS), "reference", pair_logprobs)
+
+
+@pytest.mark.parametrize("loss", [DpoLoss(beta=0.5), SimpoLoss()], ids=["dpo", "simpo"])
+def test_ranks_and_micro_batches_change_nothing(
+    one_rank: Ranks, two_ranks: Ranks, llama: Path, loss: PreferenceLoss
+) -> None:
+    reference = one_rank.run(reference_logprobs, Case(llama))[0] if isinstance(loss, DpoLoss) else None
+    result, expected = one_rank.run(updated, Case(llama), loss, reference)[0]
+    metrics = merge_results([result])
+    assert metrics["policy_grad_norm"] > 1e-3
+    for ranks, zero_stage, micro_batch_size in ((one_rank, 0, 3), (two_ranks, 2, 2), (two_ranks, 3, 1)):
+        case = Case(llama, zero_stage=zero_stage, micro_batch_size=micro_batch_size)
+        found = ranks.run(updated, case, loss, reference)
+        merged = merge_results([result for result, _ in found])
+        assert merged == pytest.approx(metrics, rel=1e-4, abs=1e-6)
+        for name, tensor in expected.items():
+            # As for PPO: 2e-5 of the largest moment, and of a parameter 2% of a step of 1e-3.
+            bound = 2e-5 if name.startswith("param.") else 2e-5 * float(np.abs(tensor).max())
+            assert np.abs(found[0][1][name] - tensor).max() <= bound, name
+
+
+def test_a_reference_free_loss_asks_for_no_reference() -> None:
+    pairs = ragged_pairs(PAIRS)
+    nobody: Any = None
+    batch = with_reference(pairs, OrpoLoss(), nobody)
+    assert not batch.ref_chosen.any() and not batch.ref_rejected.any() and batch.num_rows == len(PAIRS)
+    assert batch.answer_lengths.tolist() == [[chosen, rejected] for _, chosen, rejected in PAIRS]
+
+
+def adapters_of(run: Any) -> dict[str, str | None]:
+    model: Any = build_learner(run, this_rank()).model
+    return dict(model.adapters)
+
+
+def test_a_reference_free_loss_builds_none(one_rank: Ranks, tmp_path: Path) -> None:
+    folder = write_policy(tmp_path)
+    policy = {"policy": "policy"}
+    for kind, expected in (("dpo", policy | {"reference": None}), ("simpo", policy), ("orpo", policy)):
+        run = load_run("dpo", [f"policy.model={folder}", "data.pairs=none", f"dpo.loss.kind={kind}"])
+        assert one_rank.run(adapters_of, run) == [expected]

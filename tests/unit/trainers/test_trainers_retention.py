@@ -1,0 +1,72 @@
+"""The likelihood of text before and after a stage, by figures made by hand."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from numpy.typing import NDArray
+from transformers import AutoTokenizer
+
+from configs.errors import UserError
+from configs.inputs import Retention
+from data.tokens import TokenBatch, TokenSequence
+from tests.tiny_policy import write_policy
+from trainers.retention import RetainedText, prepare_retention
+from trainers.texts import PackedText
+
+
+def tenths(input_ids: torch.Tensor, attention_mask: torch.Tensor, mask: torch.Tensor, temperature: float) -> Any:
+    """As log-probs: minus a tenth of each token's id, where asked."""
+    return torch.where(mask, -input_ids / 10, 0.0)
+
+
+class FakeLearners:
+    def compute(self, batch: TokenBatch, role: str, function: Callable[[Any, Any], Any]) -> NDArray[np.float32]:
+        assert role == "policy"
+        found: NDArray[np.float32] = function(tenths, batch).numpy()
+        return found
+
+
+def retained(max_rise: float | None, num_blocks: int = 1) -> RetainedText:
+    rows = [[3, 4, 5], [9, 7]] * num_blocks
+    blocks = tuple(TokenSequence(np.array(row, np.int32), np.ones(len(row), np.bool_)) for row in rows)
+    return RetainedText(Retention(text="old.txt", max_rise=max_rise), PackedText(blocks, 0, ()))
+
+
+def test_nats_per_token_are_of_the_predicted_tokens() -> None:
+    # 4, 5 and 7 are predicted, each after a first token: (0.4 + 0.5 + 0.7) / 3, in one call or, with 600 blocks, three.
+    learners: Any = FakeLearners()
+    assert retained(None).nats_per_token(learners) == pytest.approx(1.6 / 3)
+    assert retained(None, 300).nats_per_token(learners) == pytest.approx(1.6 / 3)
+
+
+def test_a_rise_past_its_limit_is_said() -> None:
+    figures = retained(0.2).figures(1.0, 1.25)
+    assert figures["retention"] == {"before": 1.0, "after": 1.25, "rise": 0.25}
+    (note,) = figures["notes"]
+    assert "a rise of 0.250 above retention.max_rise=0.2" in note and "old.txt" in note
+    assert retained(0.25).figures(1.0, 1.25)["notes"] == []
+    assert retained(None).figures(1.0, 9.0)["notes"] == []
+
+
+def test_the_blocks_that_are_measured_are_spread_over_the_text(tmp_path: Path) -> None:
+    tokenizer = AutoTokenizer.from_pretrained(write_policy(tmp_path / "policy"))
+    file = tmp_path / "old.txt"
+    file.write_text("\n".join("abcdefghij"))
+
+    def kept(max_blocks: int) -> list[str]:
+        settings = Retention(text=str(file), block_tokens=2, max_blocks=max_blocks)
+        found = prepare_retention(settings, tokenizer, 256)
+        assert found is not None
+        return [tokenizer.decode(block.ids[0]) for block in found.text.blocks]
+
+    # Each letter and its EOS are a block of two tokens.
+    assert kept(10) == kept(99) == list("abcdefghij")
+    # Of ten, places 0, 10 / 4 = 2, 20 / 4 = 5 and 30 / 4 = 7.
+    assert kept(4) == ["a", "c", "f", "h"]
+    assert prepare_retention(None, tokenizer, 256) is None
+    with pytest.raises(UserError, match=r"retention\.block_tokens=300 tokens do not fit the 256 positions"):
+        prepare_retention(Retention(text=str(file), block_tokens=300), tokenizer, 256)

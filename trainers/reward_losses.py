@@ -1,0 +1,68 @@
+"""What a reward model learns by, each a SUM over rows: the caller divides by the rows of the whole optimizer step."""
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+
+def bradley_terry_loss(
+    chosen_rewards: Tensor, rejected_rewards: Tensor, margins: Tensor | None = None, flip_rate: float = 0.0
+) -> Tensor:
+    """-(1 - e) log sigmoid(d - m) - e log sigmoid(-d - m), d = r(chosen) - r(rejected) (Bradley and Terry 1952).
+
+    With e = 0 and m = 0 it is the negative log-likelihood of the preferences. The second term is the first for the pair
+    turned round, as it should stand where the label is wrong.
+
+    Args:
+        chosen_rewards: [B]; so are the next two.
+        margins: m, at least 0: by how much the better answer is to win (Touvron et al. 2023, arXiv 2307.09288,
+            equation 2); None is 0.
+        flip_rate: e, the share of labels that are taken to be wrong.
+    """
+    differences = (chosen_rewards - rejected_rewards).float()
+    margins = torch.zeros_like(differences) if margins is None else margins
+    loss = -(1 - flip_rate) * F.logsigmoid(differences - margins).sum()
+    return loss - flip_rate * F.logsigmoid(-differences - margins).sum() if flip_rate else loss
+
+
+def plackett_luce_loss(rewards: Tensor, answer_mask: Tensor) -> Tensor:
+    """-sum_k log(exp r_k / sum_{j >= k} exp r_j): the best is taken first, then the best of the rest (Plackett 1975).
+
+    Of two answers it is Bradley-Terry's.
+
+    Args:
+        rewards: [B, K], the best answer's first; where `answer_mask` is False nothing is read.
+    """
+    rewards = torch.where(answer_mask, rewards.float(), 0.0)
+    places = torch.arange(rewards.shape[1], device=rewards.device)
+    # An absent answer is left with itself, so that no sum is over nothing, whose gradient is not a number.
+    is_rest = (places >= places[:, None]) & answer_mask[:, None, :] | (places == places[:, None])
+    rest = rewards[:, None, :].expand(-1, len(places), -1).masked_fill(~is_rest, -torch.inf).logsumexp(dim=-1)
+    return torch.where(answer_mask, rest - rewards, 0.0).sum()
+
+
+def regression_loss(rewards: Tensor, scores: Tensor) -> Tensor:
+    """(r - s)^2 / 2 of each answer's reward r and absolute score s, both [B]: least squares."""
+    return 0.5 * (rewards.float() - scores).square().sum()
+
+
+class OrderedPairs(NamedTuple):
+    """Attributes: scalars, sums over rows of a row's mean over its pairs of a better and a worse answer.
+
+    accuracy: whether the better one has the higher reward; a tie counts one half.
+    margin: how much higher its reward is.
+    """
+
+    accuracy: Tensor
+    margin: Tensor
+
+
+def ordered_pairs(rewards: Tensor, answer_mask: Tensor) -> OrderedPairs:
+    """Rewards [B, K] with the best answer's first; a row with fewer than two answers counts 0. No gradient."""
+    rewards = torch.where(answer_mask, rewards.detach().float(), 0.0)
+    is_pair = (answer_mask[:, :, None] & answer_mask[:, None, :]).triu(diagonal=1)
+    differences = rewards[:, :, None] - rewards[:, None, :]
+    weights = is_pair / is_pair.sum(dim=(1, 2), keepdim=True).clamp(min=1)
+    return OrderedPairs(((differences.sign() + 1) / 2 * weights).sum(), (differences * weights).sum())
