@@ -19,6 +19,7 @@ from data.prompts import EncodedPrompt, chat_renderer, encode_prompts, plain_dia
 from data.readers import read_judged_pairs, read_prompts
 from data.records import Ranking
 from models.source import ModelSource, baseline_source, context_tokens, load_tokenizer, resolve_model
+from models.targets import check_served
 from reward.ensemble import check_scorers
 from reward.scorer import Scorer
 from rollout.records import Rollout
@@ -76,7 +77,9 @@ def prepare_eval(run: EvalRun) -> EvalInput:
         source = resolve_model(run.policy.model, "policy.model")
         tokenizer = load_tokenizer(source, "policy.model", run.policy.trust_remote_code)
         render, pad_id = chat_renderer(tokenizer), tokenizer.pad_token_id
-        baseline_source(run.policy)
+        engine, trusted = run.rollout.engine, run.policy.trust_remote_code
+        check_served(source, "policy.model", trusted, engine)
+        check_served(baseline_source(run.policy), "policy.baseline", trusted, engine)
     if run.policy is not None and run.data.prompts is not None:
         read = read_prompts(run.data.prompts, run.data, render)
         encoded = encode_prompts(tokenizer, read.records, run.data.max_prompt_tokens)

@@ -20,6 +20,7 @@ from data.records import Demonstration, PreferencePair, Prompt
 from data.splits import check_overlap
 from data.toy import build_world, noise_ceiling, write_world
 from models.source import context_tokens, load_tokenizer, resolve_model
+from models.targets import check_targets
 from reward.bert import check_scorer
 from reward.ensemble import ENSEMBLE_KEY
 from trainers.reward import check_encoder
@@ -69,6 +70,7 @@ def check_models(run: PipelineRun) -> None:
     else:
         source = resolve_model(model, "policy.model")
         load_tokenizer(source, "policy.model", run.policy.trust_remote_code)
+        check_targets(source, run.policy.tuning, "policy.model", run.policy.trust_remote_code, run.rollout.engine)
         positions = context_tokens(source, "policy.model", run.policy.trust_remote_code)
         name = f"policy.model={model}"
     for key, tokens in (

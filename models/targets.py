@@ -14,7 +14,7 @@ from configs.errors import UserError
 from configs.models import LoraTuning
 from configs.roles import SamplerEngine, VllmEngine
 from models.adapters import WEIGHTS_FILE
-from models.source import ModelSource, load_config
+from models.source import ModelSource, check_servable, load_config
 
 SETTING = "policy.tuning.targets"
 ALL_LINEAR = "all-linear"
@@ -71,6 +71,13 @@ def check_targets(
         if reason is not None:
             instead = "; or set rollout.engine.kind=transformers" if names and isinstance(engine, VllmEngine) else ""
             raise UserError(f"{where}: {target} {reason} in {source.base}; {mend}{instead}")
+
+
+def check_served(source: ModelSource, key: str, trust_remote_code: bool, engine: SamplerEngine) -> None:
+    """Look at a policy that is sampled as it is. Raises UserError when it is an adapter that the engine cannot load."""
+    check_servable(source, key, engine)
+    if source.adapter is not None:
+        check_targets(source, LoraTuning(), key, trust_remote_code, engine)
 
 
 def _unusable(model: Any, engine: SamplerEngine | None) -> Mapping[str, str]:

@@ -10,6 +10,7 @@ import numpy as np
 from configs.schema import RewardRun
 from data.prompts import EncodedPrompt, encode_prompts, make_prompt
 from models.source import ModelSource, load_tokenizer, resolve_model
+from models.targets import check_served
 from reward.bert import encode_pairs
 from reward.calibration import Calibration, calibrate, save_calibration
 from rollout.records import Rollout
@@ -39,6 +40,7 @@ def prepare_calibration(run: RewardRun, records: Sequence[Judged]) -> Calibratio
         return None
     source = resolve_model(run.calibration.policy, KEY)
     tokenizer = load_tokenizer(source, KEY, run.calibration.trust_remote_code)
+    check_served(source, KEY, run.calibration.trust_remote_code, run.rollout.engine)
     distinct = list(dict.fromkeys(record.prompt for record in records))
     encoded = encode_prompts(tokenizer, [make_prompt(text) for text in distinct], run.data.max_prompt_tokens)
     order = np.random.default_rng(run.seed).permutation(len(encoded.records))[: run.calibration.num_prompts]

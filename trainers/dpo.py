@@ -19,6 +19,7 @@ from data.tokens import PairBatch, TokenBatch, TokenSequence, collate, encode_pa
 from models.adapters import Role
 from models.logprobs import sequence_logprobs
 from models.source import context_tokens, load_tokenizer, resolve_model
+from models.targets import check_targets
 from trainers.learners import Learners, LossSum, Pass
 from trainers.metrics import MetricsLog
 from trainers.offline import Heldout, OfflineStage, check_heldout, run_epochs
@@ -118,6 +119,7 @@ def prepare_dpo(run: DpoRun) -> DpoInput:
     policy, data = run.policy, run.data
     source = resolve_model(policy.model, "policy.model")
     tokenizer = load_tokenizer(source, "policy.model", policy.trust_remote_code)
+    check_targets(source, policy.tuning, "policy.model", policy.trust_remote_code)
     render = chat_renderer(tokenizer)
     split = hold_out(
         lambda path: read_pairs(path, data, render),

@@ -18,6 +18,7 @@ from data.prompts import chat_renderer
 from data.readers import read_labelled
 from data.tokens import TokenBatch, TokenSequence, collate, encode_labelled
 from models.source import context_tokens, load_tokenizer, resolve_model
+from models.targets import check_targets
 from trainers.dpo import answer_logprobs
 from trainers.learners import Learners, LossSum, Pass
 from trainers.metrics import MetricsLog
@@ -143,6 +144,7 @@ def prepare_kto(run: KtoRun) -> KtoInput:
     policy, data = run.policy, run.data
     source = resolve_model(policy.model, "policy.model")
     tokenizer = load_tokenizer(source, "policy.model", policy.trust_remote_code)
+    check_targets(source, policy.tuning, "policy.model", policy.trust_remote_code)
     render = chat_renderer(tokenizer)
     split = hold_out(
         lambda path: read_labelled(path, data, render),

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from configs.models import LoraTuning
 from configs.schema import SftRun
 from data.checks import LENGTH_KEYS, check_sequences
 from data.holdout import hold_out
@@ -15,6 +16,7 @@ from data.prompts import chat_renderer
 from data.readers import read_demonstrations
 from data.tokens import TokenBatch, TokenSequence, collate, encode_demonstrations
 from models.source import context_tokens, load_tokenizer, resolve_model
+from models.targets import check_targets
 from trainers.learners import Learners
 from trainers.metrics import MetricsLog
 from trainers.offline import Heldout, OfflineStage, check_heldout, run_epochs
@@ -41,6 +43,8 @@ def prepare_sft(run: SftRun) -> SftInput:
     policy, data = run.policy, run.data
     source = resolve_model(policy.model, "policy.model")
     tokenizer = load_tokenizer(source, "policy.model", policy.trust_remote_code)
+    if isinstance(policy.tuning, LoraTuning):
+        check_targets(source, policy.tuning, "policy.model", policy.trust_remote_code)
     render = chat_renderer(tokenizer)
     split = hold_out(
         lambda path: read_demonstrations(path, data, render),

@@ -11,11 +11,10 @@ from pathlib import Path
 from typing import Any
 
 from console.verify.problem import Check
-from console.verify.rows import ROWS, Row
+from console.verify.rows import ALL_ROWS
 from console.verify.whole import WholeRow
 
 NUM_SEEDS = 3
-ALL_ROWS: tuple[Row, ...] = (*ROWS, WholeRow())
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,184 @@
+"""Online rows of the table: an estimator, where KL is paid for, and where the policy must end."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+
+from configs.objectives import (
+    DrGrpo,
+    Estimator,
+    FixedKl,
+    Gae,
+    Grpo,
+    ReinforcePlusPlus,
+    ReinforcePlusPlusBaseline,
+    Rloo,
+)
+from configs.stages import Ppo
+from console.verify.fit import fitted_distance
+from console.verify.local import OneRank, open_learner
+from console.verify.online import train_online
+from console.verify.optima import kl_in_loss_optimum
+from console.verify.optima_groups import group_baseline_optimum, grpo_optimum
+from console.verify.problem import CRITIC, DISTANCE, FITTED, GAP, UNSHAPED, Check, Problem, Size, make_problem
+from console.verify.tree import Array, Instance, gap_ratio, soft_values, total_variation
+from console.verify.world import answer_logprobs, state_values
+
+
+@dataclass(frozen=True)
+class FitRow:
+    """The model can be the target at all."""
+
+    name: str = "the model itself"
+    setting: str = "exact cross-entropy to pi*"
+    size: Size = field(default_factory=Size)
+
+    def measure(self, seed: int, folder: Path) -> tuple[Check, ...]:
+        problem = make_problem(self.size, seed, folder)
+        run = problem.ppo_run(Ppo(learning_rate=5e-3, schedule="linear", num_steps=500))
+        problem_instance = problem.instance(open_learner(run))
+        begun = total_variation(problem_instance.reference, problem_instance.optimum).min()
+        left = fitted_distance(run, problem.world, problem_instance.optimum)
+        # The negative: the reference must be far from the target, or reaching it would say nothing.
+        return Check("TV", left, FITTED), Check("-TV of the reference", -float(begun), -0.3)
+
+
+@dataclass(frozen=True)
+class OnlineRow:
+    """Answers sampled from the policy, their reward and KL, one update after another.
+
+    Attributes:
+        target: where the expected update is zero, log-probs [P, K].
+        group_size: answers to a prompt in one step that belong together.
+    """
+
+    name: str
+    setting: str
+    estimator: Estimator
+    target: Callable[[Instance], Array]
+    kl: FixedKl | None = None
+    size: Size = field(default_factory=Size)
+    group_size: int = 1
+    num_samples: int = 1020
+    num_steps: int = 300
+    num_minibatches: int = 1
+    learning_rate: float = 3e-3
+
+    def measure(self, seed: int, folder: Path) -> tuple[Check, ...]:
+        problem = make_problem(self.size, seed, folder)
+        learners = train_online(problem.ppo_run(self.settings()), problem.world, problem.rewards)
+        instance = problem.instance(learners)
+        policy, target = answer_logprobs(problem.world, learners.compute, "policy"), self.target(instance)
+        checks = [Check("TV", float(total_variation(policy, target).max()), DISTANCE)]
+        if self.kl is None:
+            checks.append(Check("gap", gap_ratio(policy, target, instance.reference), GAP))
+        if isinstance(self.estimator, Gae):
+            checks.append(Check("critic", critic_error(problem, instance, learners), CRITIC))
+        return tuple(checks)
+
+    def settings(self) -> Ppo:
+        return Ppo(
+            learning_rate=self.learning_rate,
+            schedule="linear",
+            num_steps=self.num_steps,
+            prompts_per_step=self.num_samples // self.group_size,
+            samples_per_prompt=self.group_size,
+            minibatch_size=self.num_samples // self.num_minibatches,
+            estimator=self.estimator,
+            kl=self.kl or FixedKl(coefficient=self.size.beta),
+            shaping=UNSHAPED,
+        )
+
+
+def critic_error(problem: Problem, instance: Instance, learners: OneRank) -> float:
+    """RMS of V - V* over V*'s standard deviation, each state weighted as often as pi* passes it."""
+    best = soft_values(instance)
+    passed = instance.tree.collect(np.exp(instance.optimum)[..., None] * instance.tree.mask).sum(-1)
+    weights = passed / passed.sum()
+    spread = (weights * (best - (weights * best).sum()) ** 2).sum()
+    error = (weights * (state_values(problem.world, learners.compute) - best) ** 2).sum()
+    return float(np.sqrt(error / spread))
+
+
+# ------------------------------------------------------------------------------------------------------------- the rows
+
+IN_REWARD = "k1 in the reward, 40 answers"
+ONE_TOKEN = Size(vocab_size=5, depth=1)
+WIDE = Size(vocab_size=5, depth=1, beta=2.0)
+GROUP = 34
+SMALL_GROUP = 8
+
+
+def k_in_loss(size: Size, estimate: str) -> FixedKl:
+    return FixedKl(coefficient=size.beta, place="loss", estimate=estimate)
+
+
+def best(instance: Instance) -> Array:
+    return instance.optimum
+
+
+CRITIC_FREE_ROWS = (
+    OnlineRow("RLOO", IN_REWARD, Rloo(), best, group_size=GROUP),
+    OnlineRow("REINFORCE++", IN_REWARD, ReinforcePlusPlus(), best),
+    OnlineRow("REINFORCE++ with group baseline", IN_REWARD, ReinforcePlusPlusBaseline(), best, group_size=GROUP),
+    OnlineRow("GRPO", IN_REWARD, Grpo(), best, group_size=GROUP),
+    OnlineRow("Dr. GRPO", IN_REWARD, DrGrpo(), best, group_size=GROUP),
+)
+PPO_ROW = OnlineRow(
+    "PPO", f"lambda 0.95, {IN_REWARD}", Gae(value_learning_rate=5e-3, value_clip_range=None), best, num_minibatches=2
+)
+LOSS_ROWS = (
+    OnlineRow(
+        "RLOO",
+        "k2 in the loss, 40 answers",
+        Rloo(),
+        lambda instance: kl_in_loss_optimum(instance, "k2"),
+        k_in_loss(Size(), "k2"),
+        group_size=GROUP,
+    ),
+    OnlineRow(
+        "Dr. GRPO",
+        "k2 in the loss, groups of 4",
+        DrGrpo(),
+        lambda instance: kl_in_loss_optimum(instance, "k2", scale=3 / 4),
+        k_in_loss(Size(), "k2"),
+        group_size=4,
+        num_samples=1020,
+    ),
+    OnlineRow(
+        "GRPO",
+        "k3 in the loss, one token, groups of 8",
+        Grpo(),
+        lambda instance: grpo_optimum(instance, "k3", SMALL_GROUP, 1, Grpo().std_eps),
+        k_in_loss(ONE_TOKEN, "k3"),
+        ONE_TOKEN,
+        group_size=SMALL_GROUP,
+        num_samples=1008,
+    ),
+    OnlineRow(
+        "GRPO",
+        "k2 in the loss, beta 2, one token, groups of 8",
+        Grpo(),
+        lambda instance: grpo_optimum(instance, "k2", SMALL_GROUP, 1, Grpo().std_eps),
+        k_in_loss(WIDE, "k2"),
+        WIDE,
+        group_size=SMALL_GROUP,
+        num_samples=1008,
+    ),
+    OnlineRow(
+        "REINFORCE++ with group baseline",
+        "k2 in the loss, beta 2, one token",
+        ReinforcePlusPlusBaseline(),
+        lambda instance: group_baseline_optimum(instance, SMALL_GROUP),
+        k_in_loss(WIDE, "k2"),
+        WIDE,
+        group_size=SMALL_GROUP,
+        num_samples=1008,
+    ),
+)
+SLOW_ROW = OnlineRow(
+    "RLOO", "k1 in the reward, 400 answers", Rloo(), best, size=Size(vocab_size=8), group_size=GROUP, num_steps=400
+)
+ONLINE_ROWS = (FitRow(), PPO_ROW, *CRITIC_FREE_ROWS, *LOSS_ROWS, SLOW_ROW)
