@@ -8,7 +8,7 @@ from pathlib import Path
 from cluster.evaluation import Judge
 from configs.errors import UserError
 from configs.inputs import Splitting
-from configs.models import NewBert, NewLlama
+from configs.models import FullTuning, LoraTuning, NewBert, NewLlama
 from configs.schema import PipelineRun
 from data.checks import check_limits
 from data.fields import Render
@@ -19,8 +19,9 @@ from data.readers import read_demonstrations, read_pairs, read_prompts, read_tex
 from data.records import Demonstration, PreferencePair, Prompt
 from data.splits import check_overlap
 from data.toy import build_world, noise_ceiling, write_world
-from models.source import context_tokens, load_tokenizer, resolve_model
-from models.targets import check_targets
+from models.scratch import check_sizes
+from models.source import ModelSource, check_full, context_tokens, load_tokenizer, resolve_model
+from models.targets import check_new_targets, check_served, check_targets
 from reward.bert import check_scorer
 from reward.ensemble import ENSEMBLE_KEY
 from trainers.reward import check_encoder
@@ -47,6 +48,8 @@ class Files:
     notes: tuple[str, ...]
 
 
+NEW_POSITIONS = "policy.model.max_positions"
+
 PreparedFiles = Callable[[Path], Files]
 """Input that has been read and found good; called with a folder, it is written there."""
 
@@ -63,16 +66,8 @@ def check_models(run: PipelineRun) -> None:
     Raises:
         UserError: names the settings that do not go together.
     """
-    data, model = run.data, run.policy.model
-    if isinstance(model, NewLlama):
-        positions, name = model.max_positions, "policy.model.max_positions"
-        check_limits({"pretrain.block_tokens": run.pretrain.block_tokens}, positions, name)
-    else:
-        source = resolve_model(model, "policy.model")
-        load_tokenizer(source, "policy.model", run.policy.trust_remote_code)
-        check_targets(source, run.policy.tuning, "policy.model", run.policy.trust_remote_code, run.rollout.engine)
-        positions = context_tokens(source, "policy.model", run.policy.trust_remote_code)
-        name = f"policy.model={model}"
+    data = run.data
+    positions, name = _check_policy(run)
     for key, tokens in (
         ("rollout.max_tokens", run.rollout.max_tokens),
         ("data.max_answer_tokens", data.max_answer_tokens),
@@ -83,7 +78,32 @@ def check_models(run: PipelineRun) -> None:
         check_limits(block, run.reward.model.max_positions, "reward.model.max_positions")
     check_encoder(run.reward)
     for member in run.reward.ensemble:
-        check_scorer(member, run.reward.normalize, ENSEMBLE_KEY)
+        check_scorer(member, run.reward.normalize, run.reward.max_tokens, ENSEMBLE_KEY)
+
+
+def _check_policy(run: PipelineRun) -> tuple[int, str]:
+    """Positions of the policy, and what names them."""
+    policy, engine = run.policy, run.rollout.engine
+    tunings = {
+        f"policy.{name}.targets": tuning
+        for name, tuning in (("sft_tuning", policy.sft_tuning), ("tuning", policy.tuning))
+        if isinstance(tuning, LoraTuning)
+    }
+    if isinstance(policy.model, NewLlama):
+        check_sizes(policy.model)
+        for setting, tuning in tunings.items():
+            check_new_targets(policy.model, tuning, engine, setting)
+        check_limits({"pretrain.block_tokens": run.pretrain.block_tokens}, policy.model.max_positions, NEW_POSITIONS)
+        return policy.model.max_positions, NEW_POSITIONS
+    key, trusted = "policy.model", policy.trust_remote_code
+    source = resolve_model(policy.model, key)
+    load_tokenizer(source, key, trusted)
+    check_served(source, key, trusted, engine)
+    if isinstance(policy.sft_tuning, FullTuning):
+        check_full(source, key, "policy.sft_tuning")
+    for setting, tuning in tunings.items():
+        check_targets(ModelSource(source.base, None), tuning, key, trusted, engine, setting)
+    return context_tokens(source, key, trusted), f"{key}={policy.model}"
 
 
 def _toy_files(run: PipelineRun) -> PreparedFiles:

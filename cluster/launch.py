@@ -11,10 +11,11 @@ import ray
 
 from cluster.evaluation import prepare_eval, run_eval
 from cluster.files import prepare_files
+from cluster.folder import check_writable, nothing_left
 from cluster.memory import PeakMemory
 from cluster.pipeline import SUMMARY_FILE, run_pipeline
 from cluster.placement import Plan, needs_of
-from cluster.session import Session, capacity, connect, local_capacity
+from cluster.session import Session, capacity, check_local, connect, local_capacity
 from cluster.stages import Figures, Scene, prepare, run_stage
 from configs.errors import RunFailed, UserError
 from configs.load import RESOLVED_FILE, read_resolved, write_resolved
@@ -35,6 +36,17 @@ MODEL_KEYS = {
 }
 """Section -> its keys that name models."""
 
+FILE_KEYS = {
+    "data": tuple(
+        f"{side}{name}"
+        for name in ("text", "demonstrations", "pairs", "rankings", "scores", "labelled", "prompts")
+        for side in ("", "heldout_")
+    ),
+    "retention": ("text",),
+    "replay": ("text",),
+}
+"""Section -> its keys that name files."""
+
 
 @dataclass(frozen=True)
 class RunResult:
@@ -51,7 +63,7 @@ def run(config: AnyRun, listener: Listener) -> RunResult:
         UserError: a mistake in settings or input; nothing has been written.
         RunFailed: it went wrong on the way; the folder keeps the last checkpoint.
     """
-    folder = Path(config.storage.path).expanduser() / config.name
+    folder = writable_folder(config)
     if (folder / RESOLVED_FILE).exists():
         raise UserError(
             f"{folder}: there is a run already; go on with `plumbob resume {folder}`, or give another name="
@@ -67,9 +79,10 @@ def resume(folder: Path, listener: Listener) -> RunResult:
 
 def evaluate(config: EvalRun, listener: Listener) -> Figures:
     """Measure a reward model on pairs, a policy on prompts, or both. Leaves logs behind, no result."""
-    config = with_absolute_models(config)
+    folder = writable_folder(config)
+    config = with_absolute_paths(config)
     data = prepare_eval(config)
-    folder = Path(config.storage.path).expanduser() / config.name
+    check_local(config.cluster, needs_of(config))
     with Session(config.cluster, folder / "logs", listener) as session:
         session.check(needs_of(config))
         listener.stage_began("eval", 0)
@@ -79,7 +92,13 @@ def evaluate(config: EvalRun, listener: Listener) -> Figures:
 
 
 def plan(config: AnyRun) -> Plan:
-    """What the run needs against what its cluster has. A local one is this machine, and is not started."""
+    """What the run needs against what its cluster has. A local one is this machine, and is not started.
+
+    Raises:
+        UserError: the run would be refused whatever the cluster has.
+    """
+    writable_folder(config)
+    _prepare(with_absolute_paths(config))
     if config.cluster.address == "local":
         return Plan(needs_of(config), local_capacity(config.cluster))
     connect(config.cluster)
@@ -89,11 +108,23 @@ def plan(config: AnyRun) -> Plan:
         ray.shutdown()
 
 
+def writable_folder(config: Run) -> Path:
+    """Where a run goes. Raises UserError when that cannot be written."""
+    folder = Path(config.storage.path).expanduser() / config.name
+    check_writable(folder)
+    return folder
+
+
 def _execute(config: AnyRun, folder: Path, listener: Listener) -> RunResult:
     began = time.monotonic()
-    config = with_absolute_models(config)
+    config = with_absolute_paths(config)
     body = _prepare(config)
-    with Session(config.cluster, folder / "logs", listener) as session, PeakMemory() as memory:
+    check_local(config.cluster, needs_of(config))
+    with (
+        nothing_left(folder),
+        Session(config.cluster, folder / "logs", listener) as session,
+        PeakMemory() as memory,
+    ):
         session.check(needs_of(config))
         write_resolved(config, folder)
         try:
@@ -111,13 +142,17 @@ def _execute(config: AnyRun, folder: Path, listener: Listener) -> RunResult:
     return RunResult(folder, summary)
 
 
-def with_absolute_models(config: C) -> C:
-    """Folders of models by their absolute paths: a worker may be another host's, with a working folder of its own."""
+def with_absolute_paths(config: C) -> C:
+    """Folders of models and files of data by their absolute paths.
+
+    A worker may be another host's, with a working folder of its own, and a run may be resumed from another folder.
+    """
     changed: dict[str, Any] = {}
     for name, section in config:
-        if name in MODEL_KEYS and section is not None:
-            models = {key: _absolute(value) for key, value in section if key in MODEL_KEYS[name]}
-            changed[name] = section.model_copy(update=models)
+        if section is not None and (name in MODEL_KEYS or name in FILE_KEYS):
+            models = {key: _absolute(value) for key, value in section if key in MODEL_KEYS.get(name, ())}
+            files = {key: _absolute_file(value) for key, value in section if key in FILE_KEYS.get(name, ())}
+            changed[name] = section.model_copy(update=models | files)
     return config.model_copy(update=changed)
 
 
@@ -130,6 +165,11 @@ def _absolute(value: Any) -> Any:
             return tuple(map(absolute, value))
         case _:
             return value
+
+
+def _absolute_file(value: str | None) -> str | None:
+    """A file, folder or pattern of files, whether it is there or not."""
+    return None if value is None else str(Path(value).expanduser().absolute())
 
 
 def _prepare(config: AnyRun) -> Callable[[Scene], dict[str, Figures]]:

@@ -2,12 +2,14 @@
 
 import os
 import secrets
+import socket
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from itertools import count
 from pathlib import Path
 from typing import Any, Literal, Self
+from urllib.parse import urlsplit
 
 import ray
 import torch
@@ -24,6 +26,9 @@ from trainers.engine import Rank
 from trainers.metrics import Listener
 
 NAMESPACE = "plumbob"
+
+PROBE_S = 5.0
+"""How long a Ray's port has to answer."""
 
 CLOSE_S = 5.0
 """How long rollout workers have to end their engines; one that is busy or dead is killed all the same."""
@@ -123,21 +128,20 @@ class Session:
     # -------------------------------------------------------------------------------------------------------- resources
 
     def check(self, needs: tuple[Need, ...]) -> None:
-        """Compare what a run needs with the whole cluster, waiting `cluster.wait_s` for more to join.
+        """Compare what a run needs with the whole cluster, waiting `cluster.wait_s` for more to join one that runs.
 
         Raises:
             UserError: it does not fit; says what is missing and what would fit.
         """
         plan = Plan(needs, capacity())
-        if not plan.fits and self._cluster.wait_s > 0:
+        waits = self._cluster.wait_s > 0 and self._cluster.address != "local"
+        if not plan.fits and waits:
             self._listener.said(
-                "", f"{plan.what_is_missing()}; waiting up to {self._cluster.wait_s:g} s for them to join"
+                "cluster", f"{plan.what_is_missing()}; waiting up to {self._cluster.wait_s:g} s for them to join"
             )
             wait_until(lambda: Plan(needs, capacity()).fits, self._cluster.wait_s)
             plan = Plan(needs, capacity())
-        if not plan.fits:
-            waited = f" after waiting {self._cluster.wait_s:g} s" if self._cluster.wait_s else ""
-            raise UserError(f"the cluster is too small{waited}: {plan.what_is_missing()}")
+        refuse_unfit(plan, f" after waiting {self._cluster.wait_s:g} s" if waits else "")
 
     def _make_room(self, role: str) -> None:
         """End groups of the same role that are of another shape: what an earlier stage left and this one cannot use."""
@@ -163,6 +167,8 @@ def connect(cluster: Cluster) -> None:
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     quiet = {"log_to_driver": False, "logging_level": "error", "namespace": NAMESPACE, "configure_logging": True}
     if cluster.address != "local":
+        if cluster.address != "auto":
+            _probe(cluster.address)
         try:
             ray.init(address=cluster.address, **quiet)
         except (ConnectionError, ValueError, RuntimeError) as error:
@@ -173,6 +179,24 @@ def connect(cluster: Cluster) -> None:
     ray.init(address="local", num_cpus=cluster.num_cpus, include_dashboard=False, **quiet)
 
 
+def _probe(address: str) -> None:
+    """Raises UserError when nothing listens there: Ray itself would try for most of a minute, and print every try."""
+    try:
+        parts = urlsplit(f"//{address.removeprefix('ray://')}")
+        host, port = parts.hostname, parts.port
+    except ValueError:
+        host, port = None, None
+    if not host or not port:
+        raise UserError(f"cluster.address={address}: expected local, auto or HOST:PORT")
+    try:
+        socket.create_connection((host, port), PROBE_S).close()
+    except OSError as error:
+        raise UserError(
+            f"cluster.address={address}: nothing answers there: {error}; give the address that `ray start --head` "
+            f"printed, or local"
+        ) from error
+
+
 def start_actor(worker: type, options: dict[str, Any], *arguments: Any) -> Any:
     """An actor around a plain class of `cluster.workers`; a dead one is never restarted behind our back."""
     return ray.remote(max_restarts=0, **options)(worker).remote(*arguments)
@@ -181,6 +205,17 @@ def start_actor(worker: type, options: dict[str, Any], *arguments: Any) -> Any:
 def capacity() -> Capacity:
     has = ray.cluster_resources()
     return Capacity(has.get("CPU", 0.0), has.get("GPU", 0.0))
+
+
+def check_local(cluster: Cluster, needs: tuple[Need, ...]) -> None:
+    """A private Ray is as large as this machine, known before it starts. Raises UserError when that is too small."""
+    if cluster.address == "local":
+        refuse_unfit(Plan(needs, local_capacity(cluster)), "")
+
+
+def refuse_unfit(plan: Plan, waited: str) -> None:
+    if not plan.fits:
+        raise UserError(f"the cluster is too small{waited}: {plan.what_is_missing()}")
 
 
 def local_capacity(cluster: Cluster) -> Capacity:

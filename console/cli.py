@@ -20,6 +20,7 @@ RUNS = Path("runs")
 QUIET = {
     "HF_HUB_DISABLE_PROGRESS_BARS": "1",
     "HF_HUB_DISABLE_TELEMETRY": "1",
+    "HF_HUB_VERBOSITY": "error",
     "TRANSFORMERS_VERBOSITY": "error",
     "TRANSFORMERS_NO_ADVISORY_WARNINGS": "1",
     "TOKENIZERS_PARALLELISM": "false",
@@ -64,7 +65,7 @@ def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="plumbob",
-        description="Aligns language models: pre-training, fine-tuning, reward modelling, PPO and DPO.",
+        description="Aligns language models: pre-training, fine-tuning, reward models, PPO, GRPO, DPO, KTO and more.",
         epilog="CONFIG is a preset's name, such as toy, or a YAML file. `plumbob run toy` needs nothing else.",
     )
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
@@ -93,7 +94,7 @@ def _parser() -> argparse.ArgumentParser:
     verify.add_argument("words", metavar="WORD", nargs="*", help="only rows with one of these in them, such as GRPO")
     verify.add_argument("--seeds", type=int, default=3, help="instances of each row (3)")
     verify.add_argument("--jobs", type=int, default=os.cpu_count() or 1, help="processes at once (one for each core)")
-    for added in (run, resume, evaluate, plan, doctor, verify):
+    for added in (run, resume, evaluate, plan, report, doctor, verify):
         added.add_argument("--json", action="store_true", help="print JSON for scripts, one object a line")
     return parser
 
@@ -195,7 +196,13 @@ def _plan(arguments: argparse.Namespace) -> int:
 def _report(arguments: argparse.Namespace) -> int:
     from console.report import write_report
 
-    print(write_report(find_run(arguments.run)))
+    path = write_report(find_run(arguments.run))
+    if arguments.json:
+        from console.live import print_json
+
+        print_json({"report": str(path)}, sys.stdout)
+    else:
+        print(path)
     return OK
 
 

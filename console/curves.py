@@ -7,7 +7,10 @@ from collections.abc import Sequence
 
 from trainers.metrics import StepRecord
 
-FIRST = ("reward", "loss", "kl", "accuracy", "policy_loss", "value_loss", "entropy", "response_tokens", "sampler_gap")
+FIRST = (
+    *("reward", "loss", "kl", "accuracy", "policy_loss", "value_loss", "entropy", "answer_tokens_mean"),
+    "sampler_gap_max",
+)
 MAX_POINTS = 300
 NUM_COLUMNS = 3
 INK = "#010203"  # stands for the page's own text colour, which a picture drawn beforehand cannot know

@@ -5,13 +5,12 @@ from collections.abc import Mapping
 import torch
 from torch import nn
 
-from configs.errors import UserError
 from configs.models import LoraTuning
 from configs.section import Dtype
 from models.adapters import Role
 from models.peft import add_adapters, config_of, copy_into, is_adapter_parameter, lora_config, without_dropout
 from models.policy import PolicyModel, new_value_head
-from models.source import ModelSource, load_causal_lm
+from models.source import ModelSource, check_full, load_causal_lm
 
 KEY = "policy.model"
 
@@ -22,11 +21,7 @@ def full_policy(source: ModelSource, dtype: Dtype, trust_remote_code: bool) -> P
     Raises:
         UserError: the source is an adapter, whose base would have to be merged with it first.
     """
-    if source.adapter is not None:
-        raise UserError(
-            f"{KEY}={source.adapter}: is an adapter, and training all weights needs a full model; merge it into its "
-            f"base first (peft's merge_and_unload), or set policy.tuning.kind=lora to go on training the adapter"
-        )
+    check_full(source, KEY)
     return PolicyModel(load_causal_lm(source, KEY, dtype, trust_remote_code), {"policy": None})
 
 

@@ -38,16 +38,19 @@ def build_llama(spec: NewLlama, texts: Sequence[str], folder: Path, seed: int) -
     Raises:
         UserError: the sizes do not fit together.
     """
-    _check_heads("policy.model", spec)
-    smallest = len(pre_tokenizers.ByteLevel.alphabet()) + len((EOS, PAD))
-    if spec.vocab_size < smallest:
-        raise UserError(
-            f"policy.model.vocab_size={spec.vocab_size}: a byte-level vocabulary needs at least {smallest} "
-            f"(256 bytes, an EOS and a padding token); make it larger"
-        )
+    check_sizes(spec)
     tokenizer = _bpe_tokenizer(spec, texts)
-    config = LlamaConfig(
-        vocab_size=len(tokenizer),
+    config = llama_config(spec, len(tokenizer), tokenizer.eos_token_id, tokenizer.pad_token_id)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        model = LlamaForCausalLM(config)
+    _save(model, tokenizer, folder)
+
+
+def llama_config(spec: NewLlama, vocab_size: int, eos_token_id: int, pad_token_id: int) -> LlamaConfig:
+    """The architecture that is made; a tokenizer trained on little text has fewer tokens than `spec.vocab_size`."""
+    return LlamaConfig(
+        vocab_size=vocab_size,
         hidden_size=spec.hidden_size,
         intermediate_size=spec.intermediate_size,
         num_hidden_layers=spec.num_layers,
@@ -55,15 +58,11 @@ def build_llama(spec: NewLlama, texts: Sequence[str], folder: Path, seed: int) -
         num_key_value_heads=spec.num_heads,
         max_position_embeddings=spec.max_positions,
         bos_token_id=None,
-        eos_token_id=tokenizer.eos_token_id,
-        pad_token_id=tokenizer.pad_token_id,
+        eos_token_id=eos_token_id,
+        pad_token_id=pad_token_id,
         tie_word_embeddings=True,
         initializer_range=_initial_std(spec),
     )
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
-        model = LlamaForCausalLM(config)
-    _save(model, tokenizer, folder)
 
 
 def build_bert(spec: NewBert, texts: Sequence[str], folder: Path, seed: int) -> None:
@@ -74,7 +73,7 @@ def build_bert(spec: NewBert, texts: Sequence[str], folder: Path, seed: int) -> 
     Raises:
         UserError: the sizes do not fit together.
     """
-    _check_heads("reward.model", spec)
+    check_sizes(spec)
     tokenizer = _wordpiece_tokenizer(spec, texts)
     config = BertConfig(
         vocab_size=len(tokenizer),
@@ -96,12 +95,20 @@ def build_bert(spec: NewBert, texts: Sequence[str], folder: Path, seed: int) -> 
     _save(model, tokenizer, folder)
 
 
-def _check_heads(key: str, spec: NewLlama | NewBert) -> None:
+def check_sizes(spec: NewLlama | NewBert) -> None:
+    """Raises UserError when the sizes do not fit together."""
+    key = "policy.model" if isinstance(spec, NewLlama) else "reward.model"
     width, rest = divmod(spec.hidden_size, spec.num_heads)
     if rest or width < MIN_HEAD_DIM:
         raise UserError(
             f"{key}: hidden_size={spec.hidden_size} over num_heads={spec.num_heads} gives heads "
             f"{spec.hidden_size / spec.num_heads:g} wide; make that a whole number of at least {MIN_HEAD_DIM}"
+        )
+    smallest = len(pre_tokenizers.ByteLevel.alphabet()) + len((EOS, PAD))
+    if isinstance(spec, NewLlama) and spec.vocab_size < smallest:
+        raise UserError(
+            f"policy.model.vocab_size={spec.vocab_size}: a byte-level vocabulary needs at least {smallest} "
+            f"(256 bytes, an EOS and a padding token); make it larger"
         )
 
 

@@ -17,6 +17,7 @@ from configs.models import EvaluatedPolicy, LoraTuning
 from configs.roles import SamplerEngine, VllmEngine
 from configs.section import Dtype
 from models.adapters import CONFIG_FILE, WEIGHTS_FILE
+from models.weights import check_file, check_weights
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 
@@ -81,7 +82,8 @@ def resolve_model(model: str, key: str) -> ModelSource:
     """Find out what `model` is; `key` is the setting to name in an error.
 
     Raises:
-        UserError: the folder is missing, holds neither a model nor an adapter, or an adapter that is no LoRA.
+        UserError: the folder is missing, holds neither a model nor an adapter, an adapter that is no LoRA, or weights
+            that are not whole.
     """
     model = located(model, key)
     folder = Path(model).expanduser()
@@ -102,8 +104,10 @@ def resolve_model(model: str, key: str) -> ModelSource:
             raise UserError(
                 f"{folder / CONFIG_FILE}: base_model_name_or_path is missing; write the base model's folder there"
             )
+        check_file(folder / WEIGHTS_FILE, key)
         return ModelSource(resolve_model(base, f"base_model_name_or_path of {folder}").base, folder)
     if (folder / "config.json").exists():
+        check_weights(folder, key)
         return ModelSource(str(folder), None)
     raise UserError(f"{key}={model}: the folder has neither config.json (a model) nor {CONFIG_FILE} (a PEFT adapter)")
 
@@ -123,7 +127,10 @@ def load_config(source: ModelSource, key: str, trust_remote_code: bool) -> Any:
     try:
         return AutoConfig.from_pretrained(source.base, trust_remote_code=trust_remote_code)
     except (OSError, ValueError) as error:
-        raise UserError(f"{key}={source.base}: cannot be read as a model: {first_line(error)}") from error
+        reason = f"{key}={source.base}: cannot be read as a model: {first_line(error).removesuffix('.')}"
+        if not Path(source.base).is_dir():
+            reason += "; give a folder, or a name on the hub where this machine reaches it"
+        raise UserError(reason) from error
 
 
 def context_tokens(source: ModelSource, key: str, trust_remote_code: bool) -> int:
@@ -160,6 +167,15 @@ def check_causal_lm(config: Any, key: str, source: ModelSource) -> None:
         raise UserError(
             f"{key}={source.base}: {', '.join(architectures) or config.model_type} is not a causal language model; "
             f"give one whose architecture is ...ForCausalLM"
+        )
+
+
+def check_full(source: ModelSource, key: str, setting: str = "policy.tuning") -> None:
+    """Raises UserError when the source is an adapter, whose base would have to be merged with it first."""
+    if source.adapter is not None:
+        raise UserError(
+            f"{key}={source.adapter}: is an adapter, and training all weights needs a full model; merge it into its "
+            f"base first (peft's merge_and_unload), or set {setting}.kind=lora to go on training the adapter"
         )
 
 

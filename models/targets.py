@@ -1,19 +1,20 @@
 """What LoRA is put on: the modules that a setting or an adapter names, and whether the sampler can serve them."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
 from safetensors import safe_open
 from torch import nn
-from transformers import AutoModelForCausalLM
+from transformers import AutoModelForCausalLM, LlamaForCausalLM
 from transformers.pytorch_utils import Conv1D
 
 from configs.errors import UserError
-from configs.models import LoraTuning
+from configs.models import LoraTuning, NewLlama
 from configs.roles import SamplerEngine, VllmEngine
 from models.adapters import WEIGHTS_FILE
+from models.scratch import llama_config
 from models.source import ModelSource, check_servable, load_config
 
 SETTING = "policy.tuning.targets"
@@ -35,7 +36,12 @@ layers inside the model it serves for every architecture that takes LoRA at all.
 
 
 def check_targets(
-    source: ModelSource, tuning: LoraTuning, key: str, trust_remote_code: bool, engine: SamplerEngine | None = None
+    source: ModelSource,
+    tuning: LoraTuning,
+    key: str,
+    trust_remote_code: bool,
+    engine: SamplerEngine | None = None,
+    setting: str = SETTING,
 ) -> None:
     """Look at what LoRA is, or is to be, put on, with the model's modules made from its config, without weights.
 
@@ -45,6 +51,7 @@ def check_targets(
     Args:
         key: the setting that names the model, for the error.
         engine: of the sampler that will load the adapter; None when none will.
+        setting: the one that names the targets.
 
     Raises:
         UserError: a module is not there, cannot take LoRA, or cannot be served with it.
@@ -54,23 +61,53 @@ def check_targets(
     config = load_config(source, key, trust_remote_code)
     with torch.device("meta"):
         model = AutoModelForCausalLM.from_config(config, trust_remote_code=trust_remote_code)
-    modules = dict(model.named_modules())
-    unusable = _unusable(model, engine)
-    possible = ", ".join(sorted({name.rpartition(".")[2] for name in modules if name and name not in unusable}))
     if source.adapter is None:
-        found = {target: [name for name in modules if f".{name}".endswith(f".{target}")] for target in tuning.targets}
-        where, mend = SETTING, f"choose among {possible}, or set {SETTING}={ALL_LINEAR}"
-    else:
-        found = {name: [name] if name in modules else [] for name in _adapted(source.adapter, engine)}
-        where = f"{key}={source.adapter}"
-        mend = f"an adapter on {source.base} may hold {possible}"
-        if not isinstance(engine, VllmEngine):  # PEFT itself says what it cannot load.
-            unusable = {}
+        _check_named(model, tuning.targets, source.base, engine, setting)
+        return
+    modules = dict(model.named_modules())
+    found = {name: [name] if name in modules else [] for name in _adapted(source.adapter, engine)}
+    # PEFT itself says what it cannot load.
+    unusable = _unusable(model, engine) if isinstance(engine, VllmEngine) else {}
+    mend = f"an adapter on {source.base} may hold {_possible(model, _unusable(model, engine))}"
+    _refuse(found, unusable, f"{key}={source.adapter}", source.base, mend, engine)
+
+
+def check_new_targets(spec: NewLlama, tuning: LoraTuning, engine: SamplerEngine, setting: str) -> None:
+    """As `check_targets`, for a model that is yet to be made."""
+    if tuning.targets == ALL_LINEAR:
+        return
+    with torch.device("meta"):
+        model = LlamaForCausalLM(llama_config(spec, spec.vocab_size, eos_token_id=0, pad_token_id=1))
+    _check_named(model, tuning.targets, "the new policy.model", engine, setting)
+
+
+def _check_named(model: Any, targets: Sequence[str], base: str, engine: SamplerEngine | None, setting: str) -> None:
+    names = [name for name, _ in model.named_modules()]
+    unusable = _unusable(model, engine)
+    found = {target: [name for name in names if f".{name}".endswith(f".{target}")] for target in targets}
+    mend = f"choose among {_possible(model, unusable)}, or set {setting}={ALL_LINEAR}"
+    _refuse(found, unusable, setting, base, mend, engine)
+
+
+def _possible(model: Any, unusable: Mapping[str, str]) -> str:
+    kinds = {name.rpartition(".")[2] for name, _ in model.named_modules() if name and name not in unusable}
+    return ", ".join(sorted(kinds))
+
+
+def _refuse(
+    found: Mapping[str, list[str]],
+    unusable: Mapping[str, str],
+    where: str,
+    base: str,
+    mend: str,
+    engine: SamplerEngine | None,
+) -> None:
+    """Raises UserError for the first target that is on no module, or on one that is unusable."""
     for target, names in found.items():
         reason = _reason(names, unusable)
         if reason is not None:
             instead = "; or set rollout.engine.kind=transformers" if names and isinstance(engine, VllmEngine) else ""
-            raise UserError(f"{where}: {target} {reason} in {source.base}; {mend}{instead}")
+            raise UserError(f"{where}: {target} {reason} in {base}; {mend}{instead}")
 
 
 def check_served(source: ModelSource, key: str, trust_remote_code: bool, engine: SamplerEngine) -> None:

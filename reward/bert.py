@@ -3,6 +3,7 @@
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -12,6 +13,7 @@ from transformers import AutoConfig, AutoModelForSequenceClassification
 
 from configs.errors import UserError
 from models.source import located, num_reserved_positions, open_tokenizer
+from models.weights import check_weights
 from reward.calibration import load_calibration
 from reward.scorer import Score, ScoreError
 
@@ -58,20 +60,25 @@ def load_reward_model(name: str, key: str = KEY) -> RewardModel:
     return _with_tokenizer(model.eval(), name, key)
 
 
-def check_scorer(name: str, normalize: bool, key: str = KEY) -> None:
+def check_scorer(name: str, normalize: bool, max_tokens: int, key: str = KEY) -> None:
     """What can be told of a trained reward model before it is loaded.
 
     Raises:
-        UserError: it is no sequence classifier with one output, it has no tokenizer, or `normalize` asks for a
-            calibration that is absent.
+        UserError: it is no sequence classifier with one output, its weights are not whole, it has no tokenizer, it has
+            no positions for `max_tokens`, or `normalize` asks for a calibration that is absent.
     """
-    _check_config(name, key)
-    _load_tokenizer(name, key)
+    config = _check_config(name, key)
+    folder = Path(located(name, key))
+    if folder.is_dir():
+        check_weights(folder, key)
+    with torch.device("meta"):
+        model = AutoModelForSequenceClassification.from_config(config)
+    check_length(RewardModel(model, _load_tokenizer(name, key)), name, max_tokens, key)
     if normalize:
         load_calibration(name, key)
 
 
-def _check_config(name: str, key: str) -> None:
+def _check_config(name: str, key: str) -> Any:
     config = _load(AutoConfig, name, key)
     architectures = config.architectures or [config.model_type]
     if not any(architecture.endswith("ForSequenceClassification") for architecture in architectures):
@@ -84,6 +91,7 @@ def _check_config(name: str, key: str) -> None:
             f"{key}={name}: the classifier has {config.num_labels} outputs, a reward model has one: "
             f"train one with a reward run"
         )
+    return config
 
 
 def new_reward_model(encoder: str) -> RewardModel:
@@ -117,17 +125,15 @@ def rewards_of(model: Any, inputs: Mapping[str, Tensor]) -> Tensor:
 
 def check_length(reward_model: RewardModel, name: str, max_tokens: int, key: str = KEY) -> None:
     """Raises UserError when the model has no positions for `max_tokens`, or those leave no room for text."""
+    setting = f"{key.partition('.')[0]}.max_tokens"
     limit = getattr(reward_model.model.config, "max_position_embeddings", None)
     if limit is not None:
         limit -= num_reserved_positions(reward_model.model)
         if max_tokens > limit:
-            raise UserError(
-                f"reward.max_tokens={max_tokens}: {key}={name} takes at most {limit} tokens; "
-                f"set reward.max_tokens={limit}"
-            )
+            raise UserError(f"{setting}={max_tokens}: {key}={name} takes at most {limit} tokens; set {setting}={limit}")
     num_special = reward_model.tokenizer.num_special_tokens_to_add(pair=True)
     if max_tokens <= num_special:
-        raise UserError(f"reward.max_tokens={max_tokens}: {num_special} of them are special tokens; give more")
+        raise UserError(f"{setting}={max_tokens}: {num_special} of them are special tokens; give more")
 
 
 def _load(auto_class: Any, name: str, key: str, **options: Any) -> Any:
@@ -135,7 +141,8 @@ def _load(auto_class: Any, name: str, key: str, **options: Any) -> Any:
         return auto_class.from_pretrained(located(name, key), **options)
     except (OSError, ValueError, RuntimeError, SafetensorError) as error:
         reason = str(error).strip().split("\n")[0]
-        raise UserError(f"{key}={name}: cannot be loaded as a reward model: {reason}") from error
+        instead = "" if Path(name).is_dir() else "; give a folder, or a name on the hub where this machine reaches it"
+        raise UserError(f"{key}={name}: cannot be loaded as a reward model: {reason}{instead}") from error
 
 
 def _with_tokenizer(model: Any, name: str, key: str) -> RewardModel:

@@ -40,10 +40,10 @@ def check_scorers(settings: ScorerSettings, section: str = "reward") -> None:
     `section` is the one that the settings are.
 
     Raises:
-        UserError: one of them is no reward model, or `reward.normalize` asks it for a calibration that is absent.
+        UserError: as `check_scorer`, for the first that cannot be used.
     """
     for name, key in named_models(settings):
-        check_scorer(name, settings.normalize, key.replace("reward.", f"{section}.", 1))
+        check_scorer(name, settings.normalize, settings.max_tokens, key.replace("reward.", f"{section}.", 1))
 
 
 def open_scorer(settings: ScorerSettings, device: str) -> Scorer:

@@ -16,7 +16,8 @@ from data.checks import check_limits
 from data.holdout import Split, hold_out
 from data.readers import read_texts
 from data.tokens import IGNORED_LABEL, TokenBatch, TokenSequence, collate, mask_tokens, pack_texts
-from models.source import context_tokens, resolve_model
+from models.scratch import check_sizes
+from models.source import check_full, context_tokens, resolve_model
 from trainers.learners import Learners, LossSum, Pass
 from trainers.losses import masked_lm_loss
 from trainers.metrics import MetricsLog
@@ -58,9 +59,12 @@ def _positions(run: PretrainRun | PretrainEncoderRun) -> tuple[int, str]:
     section: PretrainedPolicy | Encoder = run.policy if isinstance(run, PretrainRun) else run.reward
     key = "policy.model" if isinstance(run, PretrainRun) else "reward.model"
     if not isinstance(section.model, str):
+        check_sizes(section.model)
         return section.model.max_positions, f"{key}.max_positions"
     trusted = isinstance(section, PretrainedPolicy) and section.trust_remote_code
-    return context_tokens(resolve_model(section.model, key), key, trusted), f"{key}={section.model}"
+    source = resolve_model(section.model, key)
+    check_full(source, key)
+    return context_tokens(source, key, trusted), f"{key}={section.model}"
 
 
 def encode_corpus(corpus: Split[str], tokenizer: Any, block_tokens: int) -> PretrainInput:

@@ -23,6 +23,7 @@ from data.holdout import hold_out
 from data.readers import Read, read_judged_pairs, read_rankings, read_scored_answers
 from data.records import Ranking
 from models.encoder import load_encoder_tokenizer
+from models.scratch import check_sizes
 from models.source import load_config, resolve_model
 from reward.bert import KEY, EncodedPair, RewardModel, check_length
 from trainers.evaluation import calibration_error
@@ -125,6 +126,7 @@ def check_encoder(settings: RewardEncoder | PipelineScorer) -> None:
     """
     name = settings.model
     if isinstance(name, NewBert):
+        check_sizes(name)
         check_limits({"reward.max_tokens": settings.max_tokens}, name.max_positions, "reward.model.max_positions")
         return
     config = load_config(resolve_model(name, KEY), KEY, trust_remote_code=False)

@@ -15,7 +15,7 @@ from data.holdout import hold_out
 from data.prompts import chat_renderer
 from data.readers import read_demonstrations
 from data.tokens import TokenBatch, TokenSequence, collate, encode_demonstrations
-from models.source import context_tokens, load_tokenizer, resolve_model
+from models.source import check_full, context_tokens, load_tokenizer, resolve_model
 from models.targets import check_targets
 from trainers.learners import Learners
 from trainers.metrics import MetricsLog
@@ -45,6 +45,8 @@ def prepare_sft(run: SftRun) -> SftInput:
     tokenizer = load_tokenizer(source, "policy.model", policy.trust_remote_code)
     if isinstance(policy.tuning, LoraTuning):
         check_targets(source, policy.tuning, "policy.model", policy.trust_remote_code)
+    else:
+        check_full(source, "policy.model")
     render = chat_renderer(tokenizer)
     split = hold_out(
         lambda path: read_demonstrations(path, data, render),

@@ -5,7 +5,7 @@ of a few percent in beta, gamma, temperature, mask or weights shows in full, whe
 nearly the right one.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
@@ -60,11 +60,16 @@ def trainer_gradient(run: PpoRun, world: World, learners: OneRank, answers: Answ
 
     The weights stay: the step's learning rate is 0. `run` must not clip gradients.
     """
-    before = _first_moments(learners)
     state = PpoState(run, PpoInput(encoded_prompts(world), EOS, ()))
     state.step = int(answers.rollouts[0].versions[0])
     record: Any = Silent()
-    learn(run, EOS, answers, state, learners, record)
+    return gradient_of(learners, lambda: learn(run, EOS, answers, state, learners, record))
+
+
+def gradient_of(learners: OneRank, one_step: Callable[[], object]) -> dict[str, Tensor]:
+    """Gradient of the policy's parameters in one optimizer step, read from what it does to Adam's first moment."""
+    before = _first_moments(learners)
+    one_step()
     after = _first_moments(learners)
     return {name: (after[name] - BETA1 * before[name]) / (1 - BETA1) for name in after}
 

@@ -3,34 +3,80 @@
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 
 from configs.objectives import (
     ConservativeDpoLoss,
     DpoLoss,
+    HingeLoss,
     IpoLoss,
     OrpoLoss,
     PreferenceLoss,
     RobustDpoLoss,
     SimpoLoss,
 )
-from configs.stages import Dpo
+from configs.stages import Dpo, Kto
+from console.verify.gradients import pulled_back, relative_error
 from console.verify.local import open_learner
-from console.verify.offline import exact_counts, train_offline
+from console.verify.offline import drawn_counts, exact_counts, train_labelled, train_pairs
+from console.verify.offline_gradients import NO_CLIP, NO_RATE, kto_enumerated_gradient, kto_step_gradient
+from console.verify.optima_counts import bradley_terry_information, expected_total_variation
 from console.verify.optima_offline import (
     averaged_ipo_optimum,
     dpo_optimum,
     exact_wins,
     flipped,
+    hinge_loss,
+    hinge_optimum,
     ipo_optimum,
     orpo_optimum,
     robust_wins,
     simpo_optimum,
 )
 from console.verify.problem import DISTANCE, Check, Problem, Size, make_problem
-from console.verify.tree import Array, total_variation
-from console.verify.world import Compute, answer_logprobs
+from console.verify.tree import Array, tilted, total_variation
+from console.verify.world import answer_logprobs
+
+Target = Callable[[Array, Array, Array], Array]
+
+BETA = 0.4
+"""Of the model's initial weights: with 0.2, as online, pairs take several times as many steps."""
+LEARNING_RATE = 5e-3
+SAMPLING_FACTOR = 2.0
+"""Of the expected total variation of maximum likelihood: what chance may do to the largest of three prompts."""
+EXCESS = 0.01
+"""Share of the way from the reference's loss to the least one that may be left."""
+GRADIENT = 1e-3
+NUM_LABELS = 8
+
+
+@dataclass(frozen=True)
+class PairPlan:
+    """How many records of pairs there are, and how they are cut into steps.
+
+    Attributes:
+        copies: records of each unordered pair: a probability is rounded to one in so many.
+        rounds_per_step: of the tournament of all answers: how often each answer is compared in a step.
+    """
+
+    size: Size
+    copies: int
+    rounds_per_step: int
+
+    @property
+    def batch_size(self) -> int:
+        return self.rounds_per_step * self.size.num_prompts * (len(self.size.world.tree.answers) // 2)
+
+
+LARGE = PairPlan(Size(), copies=64, rounds_per_step=8)
+"""40 answers to each of 3 prompts."""
+SMALL = PairPlan(Size(depth=2), copies=96, rounds_per_step=4)
+"""13 answers to each of 3 prompts."""
+HINGE = PairPlan(SMALL.size, copies=192, rounds_per_step=8)
+"""Its slope jumps, so that noise is felt more."""
 
 
 @dataclass(frozen=True)
@@ -45,38 +91,133 @@ class OfflineRow:
     name: str
     setting: str
     loss: PreferenceLoss
-    target: Callable[[Array, Array, Array], Array]
+    target: Target
     flip_rate: float = 0.0
+    plan: PairPlan = SMALL
+
+    def measure(self, seed: int, folder: Path) -> tuple[Check, ...]:
+        problem = make_problem(self.plan.size, seed, folder)
+        wins = np.stack([flipped(exact_wins(rewards), self.flip_rate) for rewards in problem.rewards])
+        reached = trained(problem, self.loss, exact_counts(wins, self.plan.copies), self.plan, folder)
+        return (Check("TV", distance(problem, reached, self.target, wins), DISTANCE),)
+
+
+@dataclass(frozen=True)
+class SampledRow:
+    """DPO on drawn labels: it must reach their maximum likelihood, which lies as far from pi* as counts let it."""
+
+    name: str = "DPO"
+    setting: str = f"{SMALL.copies} drawn labels a pair"
+    plan: PairPlan = SMALL
+
+    def measure(self, seed: int, folder: Path) -> tuple[Check, ...]:
+        problem = make_problem(self.plan.size, seed, folder)
+        wins = np.stack([exact_wins(rewards) for rewards in problem.rewards])
+        counts = drawn_counts(wins, seed, self.plan.copies)
+        reached = trained(problem, DpoLoss(beta=BETA), counts, self.plan, folder)
+        ratios = [
+            float(total_variation(dpo_optimum(reference, drawn, BETA), tilted(reference, rewards, BETA)))
+            / expected_total_variation(
+                tilted(reference, rewards, BETA), bradley_terry_information(self.plan.copies * exact, rewards), BETA
+            )
+            for reference, drawn, exact, rewards in zip(
+                reached.reference, counts.astype(np.float64), wins, problem.rewards, strict=True
+            )
+        ]
+        return (
+            Check("TV", distance(problem, reached, dpo_target, counts.astype(np.float64)), DISTANCE),
+            Check("maximum likelihood from pi*, of its expected TV", max(ratios), SAMPLING_FACTOR),
+        )
+
+
+@dataclass(frozen=True)
+class HingeRow:
+    """Hinge: its least loss may be reached by many policies, so that the loss is what is compared."""
+
+    name: str = "hinge"
+    setting: str = "exact pairs"
+    plan: PairPlan = HINGE
+
+    def measure(self, seed: int, folder: Path) -> tuple[Check, ...]:
+        problem = make_problem(self.plan.size, seed, folder)
+        counts = exact_counts(np.stack([exact_wins(rewards) for rewards in problem.rewards]), self.plan.copies)
+        reached = trained(problem, HingeLoss(beta=BETA), counts, self.plan, folder)
+        excess = []
+        for own, log_ratios in zip(counts.astype(np.float64), reached.policy - reached.reference, strict=True):
+            least = hinge_optimum(own).loss
+            excess.append((hinge_loss(own, BETA * log_ratios) - least) / (hinge_loss(own, 0 * log_ratios) - least))
+        return (Check("excess loss, of the reference's", max(excess), EXCESS),)
+
+
+@dataclass(frozen=True)
+class KtoRow:
+    """KTO has no optimum here: good answers must gain, and its gradient be the paper's once the policy has moved."""
+
+    name: str = "KTO"
+    setting: str = f"answers of positive reward are good, {NUM_LABELS} labels each"
     size: Size = field(default_factory=Size)
-    num_epochs: int = 3
-    learning_rate: float = 3e-3
 
     def measure(self, seed: int, folder: Path) -> tuple[Check, ...]:
         problem = make_problem(self.size, seed, folder)
-        wins = np.stack([flipped(exact_wins(rewards), self.flip_rate) for rewards in problem.rewards])
-        dpo = Dpo(
-            learning_rate=self.learning_rate,
-            schedule="linear",
-            num_epochs=self.num_epochs,
-            batch_size=512,
-            loss=self.loss,
+        desirable = NUM_LABELS * (problem.rewards > 0)
+        run = problem.kto_run(Kto(learning_rate=3e-3, num_epochs=30, batch_size=120, beta=BETA))
+        learners = open_learner(run)
+        train_labelled(run, problem.world, desirable, NUM_LABELS, learners, folder / "kto")
+        learners.save(folder)
+        policy, reference = (
+            np.exp(answer_logprobs(problem.world, learners.compute, role)) for role in ("policy", "reference")
         )
-        learners = train_offline(problem.dpo_run(dpo), problem.world, exact_counts(wins), folder)
-        policy = answer_logprobs(problem.world, learners.compute, "policy")
-        reference = answer_logprobs(problem.world, open_reference(problem), "policy")
-        lengths = problem.world.tree.num_tokens
-        targets = np.stack([self.target(ref, own, lengths) for ref, own in zip(reference, wins, strict=True)])
-        return (Check("TV", float(total_variation(policy, targets).max()), DISTANCE),)
+        is_bad = problem.rewards <= 0
+        left = (policy * is_bad).sum(1) / (reference * is_bad).sum(1)
+        still = Kto(learning_rate=NO_RATE, max_grad_norm=NO_CLIP, batch_size=NUM_LABELS * is_bad.size, beta=BETA)
+        one_step = problem.kto_run(still)
+        others = open_learner(one_step)
+        others.load(folder)
+        expected = kto_enumerated_gradient(one_step, problem.world, desirable, NUM_LABELS, learners)
+        found = kto_step_gradient(one_step, problem.world, desirable, NUM_LABELS, others, folder / "one")
+        error = relative_error(found, pulled_back(problem.world, learners, expected))
+        return Check("bad answers, of what they were", float(left.max()), 0.5), Check("gradient", error, GRADIENT)
 
 
-def open_reference(problem: Problem) -> Compute:
-    """Asks the policy as it began, which a loss without a reference does not keep."""
-    return open_learner(problem.dpo_run(Dpo())).compute
+class Reached(NamedTuple):
+    """Attributes: log-probs [P, K] of the policy that was reached, and of the one that it began as."""
+
+    policy: Array
+    reference: Array
 
 
-BETA = 0.4
+def trained(problem: Problem, loss: PreferenceLoss, counts: NDArray[np.int64], plan: PairPlan, folder: Path) -> Reached:
+    run = problem.dpo_run(
+        Dpo(
+            learning_rate=LEARNING_RATE,
+            schedule="linear",
+            batch_size=plan.batch_size,
+            loss=loss,
+            save_every=int(counts.sum()),
+        )
+    )
+    learners = open_learner(run)
+    reference = answer_logprobs(problem.world, learners.compute, "policy")
+    train_pairs(run, problem.world, counts, learners, folder / "dpo")
+    return Reached(answer_logprobs(problem.world, learners.compute, "policy"), reference)
+
+
+def distance(problem: Problem, reached: Reached, target: Target, wins: Array) -> float:
+    """Largest total variation of the policy from its target, over prompts."""
+    lengths = problem.world.tree.num_tokens
+    targets = np.stack([target(ref, own, lengths) for ref, own in zip(reached.reference, wins, strict=True)])
+    return float(total_variation(reached.policy, targets).max())
+
+
+def dpo_target(reference: Array, wins: Array, _: Array) -> Array:
+    return dpo_optimum(reference, wins, BETA)
+
+
 OFFLINE_ROWS = (
-    OfflineRow("DPO", "exact pairs", DpoLoss(beta=BETA), lambda ref, wins, _: dpo_optimum(ref, wins, BETA)),
+    OfflineRow("DPO", "exact pairs", DpoLoss(beta=BETA), dpo_target, plan=LARGE),
+    SampledRow(),
+    HingeRow(),
+    KtoRow(),
     OfflineRow(
         "conservative DPO",
         "exact pairs, flip rate 0.1",

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from configs.schema import PpoRun
 from console.verify.local import OneRank, open_learner
@@ -57,8 +58,7 @@ class Draws:
         random = np.random.default_rng((seed, version))
         rollouts, scores = [], []
         for prompt in range(num_prompts):
-            shares = mass[prompt] / mass[prompt].sum()
-            for place, answer in enumerate(random.choice(num_answers, num_groups * self.group_size, p=shares)):
+            for place, answer in enumerate(systematic(mass[prompt], num_groups * self.group_size, random)):
                 group, index = divmod(place, self.group_size)
                 request = self.request(prompt, f"{version}-{prompt}-{group}", index)
                 rollouts.append(self.rollout(request, int(answer), tokens[prompt * num_answers + answer], version))
@@ -83,6 +83,17 @@ class Draws:
             action_mask=np.ones(len(ids), np.bool_),
             worker="exact",
         )
+
+
+def systematic(mass: Array, num_draws: int, random: np.random.Generator) -> NDArray[np.int64]:
+    """Draws in proportion to `mass` [K], each as often as its share says to within one, in random order.
+
+    Systematic sampling (Madow 1949): each draw by itself has the right distribution, and a step's noise is far below
+    that of independent draws, so that fewer steps show where the expected update goes.
+    """
+    shares = np.cumsum(mass) / mass.sum()
+    points = (random.random() + np.arange(num_draws)) / num_draws
+    return random.permutation(np.minimum(np.searchsorted(shares, points, side="right"), len(mass) - 1))
 
 
 def train_online(run: PpoRun, world: World, rewards: Array) -> OneRank:

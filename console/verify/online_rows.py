@@ -61,7 +61,7 @@ class OnlineRow:
     kl: FixedKl | None = None
     size: Size = field(default_factory=Size)
     group_size: int = 1
-    num_samples: int = 1020
+    num_samples: int = 510
     num_steps: int = 300
     num_minibatches: int = 1
     learning_rate: float = 3e-3
@@ -86,6 +86,7 @@ class OnlineRow:
             prompts_per_step=self.num_samples // self.group_size,
             samples_per_prompt=self.group_size,
             minibatch_size=self.num_samples // self.num_minibatches,
+            max_grad_norm=MAX_GRAD_NORM,
             estimator=self.estimator,
             kl=self.kl or FixedKl(coefficient=self.size.beta),
             shaping=UNSHAPED,
@@ -104,6 +105,8 @@ def critic_error(problem: Problem, instance: Instance, learners: OneRank) -> flo
 
 # ------------------------------------------------------------------------------------------------------------- the rows
 
+MAX_GRAD_NORM = 0.02
+"""Near the size of the last gradients: Adam remembers the first ones for a thousand steps, and would hardly move."""
 IN_REWARD = "k1 in the reward, 40 answers"
 ONE_TOKEN = Size(vocab_size=5, depth=1)
 WIDE = Size(vocab_size=5, depth=1, beta=2.0)
@@ -123,11 +126,16 @@ CRITIC_FREE_ROWS = (
     OnlineRow("RLOO", IN_REWARD, Rloo(), best, group_size=GROUP),
     OnlineRow("REINFORCE++", IN_REWARD, ReinforcePlusPlus(), best),
     OnlineRow("REINFORCE++ with group baseline", IN_REWARD, ReinforcePlusPlusBaseline(), best, group_size=GROUP),
-    OnlineRow("GRPO", IN_REWARD, Grpo(), best, group_size=GROUP),
+    OnlineRow("GRPO", f"groups of 170, {IN_REWARD}", Grpo(), best, group_size=170),
     OnlineRow("Dr. GRPO", IN_REWARD, DrGrpo(), best, group_size=GROUP),
 )
 PPO_ROW = OnlineRow(
-    "PPO", f"lambda 0.95, {IN_REWARD}", Gae(value_learning_rate=5e-3, value_clip_range=None), best, num_minibatches=2
+    "PPO",
+    f"lambda 0.95, {IN_REWARD}",
+    Gae(value_learning_rate=1e-2, value_clip_range=None),
+    best,
+    num_minibatches=2,
+    num_steps=400,
 )
 LOSS_ROWS = (
     OnlineRow(
@@ -137,6 +145,8 @@ LOSS_ROWS = (
         lambda instance: kl_in_loss_optimum(instance, "k2"),
         k_in_loss(Size(), "k2"),
         group_size=GROUP,
+        num_steps=400,
+        learning_rate=5e-3,
     ),
     OnlineRow(
         "Dr. GRPO",
@@ -145,7 +155,9 @@ LOSS_ROWS = (
         lambda instance: kl_in_loss_optimum(instance, "k2", scale=3 / 4),
         k_in_loss(Size(), "k2"),
         group_size=4,
-        num_samples=1020,
+        num_steps=400,
+        learning_rate=5e-3,
+        num_samples=504,
     ),
     OnlineRow(
         "GRPO",
@@ -155,7 +167,7 @@ LOSS_ROWS = (
         k_in_loss(ONE_TOKEN, "k3"),
         ONE_TOKEN,
         group_size=SMALL_GROUP,
-        num_samples=1008,
+        num_samples=504,
     ),
     OnlineRow(
         "GRPO",
@@ -165,7 +177,7 @@ LOSS_ROWS = (
         k_in_loss(WIDE, "k2"),
         WIDE,
         group_size=SMALL_GROUP,
-        num_samples=1008,
+        num_samples=504,
     ),
     OnlineRow(
         "REINFORCE++ with group baseline",
@@ -175,7 +187,7 @@ LOSS_ROWS = (
         k_in_loss(WIDE, "k2"),
         WIDE,
         group_size=SMALL_GROUP,
-        num_samples=1008,
+        num_samples=504,
     ),
 )
 SLOW_ROW = OnlineRow(

@@ -4,18 +4,18 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
-from configs.inputs import PromptData, TokenizedPairData
+from configs.inputs import LabelledData, PromptData, TokenizedPairData
 from configs.models import AlignedPolicy, LoraTuning
 from configs.objectives import Shaping
 from configs.roles import Learner, Scorer
-from configs.schema import DpoRun, PpoRun
-from configs.stages import Dpo, Ppo
+from configs.schema import DpoRun, KtoRun, PpoRun
+from configs.stages import Dpo, Kto, Ppo
 from console.verify.local import OneRank
 from console.verify.tree import AnswerTree, Array, Instance, seeded_rewards
 from console.verify.world import World, answer_logprobs, write_model
 
 LORA_RANK = 32
-SPREAD = 0.2
+SPREAD = 0.1
 """Of the model's initial weights: a reference that is far from uniform."""
 UNREAD = "-"
 """Stands for files and models that a verification does not read."""
@@ -96,6 +96,15 @@ class Problem:
             policy=self.policy,
             learner=Learner(zero_stage=0, micro_batch_size=1024),
             dpo=dpo,
+        )
+
+    def kto_run(self, kto: Kto) -> KtoRun:
+        return KtoRun(
+            seed=self.seed,
+            data=LabelledData(labelled=UNREAD),
+            policy=self.policy,
+            learner=Learner(zero_stage=0, micro_batch_size=1024),
+            kto=kto,
         )
 
     def instance(self, learners: OneRank) -> Instance:

@@ -6,6 +6,7 @@ from typing import Protocol
 from console.verify.offline_rows import OFFLINE_ROWS
 from console.verify.online_rows import ONLINE_ROWS
 from console.verify.problem import Check
+from console.verify.reward_rows import REWARD_ROWS
 from console.verify.whole import WholeRow
 
 
@@ -23,4 +24,4 @@ class Row(Protocol):
         """Train on the instance of `seed` in an empty folder, and measure what came out."""
 
 
-ALL_ROWS: tuple[Row, ...] = (*ONLINE_ROWS, *OFFLINE_ROWS, WholeRow())
+ALL_ROWS: tuple[Row, ...] = (*ONLINE_ROWS, *OFFLINE_ROWS, *REWARD_ROWS, WholeRow())

@@ -69,6 +69,7 @@ def test_a_corrupt_archive(refused: Refusals, sft: dict[str, object], tmp_path: 
     path.write_bytes(whole[: len(whole) // 2])
     message = refused("sft", sft, {"data.demonstrations": path})
     assert str(path) in message
+    assert "damaged" in message
 
 
 def test_malformed_rows_are_named(refused: Refusals, sft: dict[str, object], tmp_path: Path) -> None:
@@ -136,6 +137,45 @@ def test_scores_without_a_calibration(
 def test_an_encoder_as_reward_model(refused: Refusals, ppo_settings: dict[str, object], pipeline: Left) -> None:
     message = refused("ppo", ppo_settings, {"reward.model": pipeline.folder / "pretrain-encoder/encoder"})
     assert "BertForMaskedLM is no reward model" in message
+
+
+def test_corrupt_weights(
+    refused: Refusals, sft: dict[str, object], ppo_settings: dict[str, object], reward_model: str, tmp_path: Path
+) -> None:
+    def cut(folder: object, file: str) -> Path:
+        copy = tmp_path / f"{file}-of-{Path(str(folder)).parent.name}"
+        shutil.copytree(str(folder), copy)
+        (copy / file).write_bytes(b"cut")
+        return copy
+
+    full = cut(sft["policy.model"], "model.safetensors")
+    adapter = cut(ppo_settings["policy.model"], "adapter_model.safetensors")
+    scorer = cut(reward_model, "model.safetensors")
+    for kind, group, named in (
+        ("sft", sft, {"policy.model": full}),
+        ("ppo", ppo_settings, {"policy.model": adapter}),
+        ("ppo", ppo_settings, {"reward.model": scorer}),
+        ("ppo", ppo_settings, {"judge.model": scorer}),
+    ):
+        ((key, folder),) = named.items()
+        assert refused(kind, group, named).startswith(f"{key}={folder}: ")
+
+
+def test_more_tokens_than_the_reward_model_has_positions(refused: Refusals, ppo_settings: dict[str, object]) -> None:
+    message = refused("ppo", ppo_settings, {"reward.max_tokens": 129})
+    assert "takes at most 128 tokens; set reward.max_tokens=128" in message
+
+
+def test_what_only_a_worker_can_see_leaves_the_name_free(
+    refused: Refusals, stage: Stage, ppo_settings: dict[str, object], reward_model: str, tmp_path: Path
+) -> None:
+    folder = tmp_path / "headless"
+    shutil.copytree(reward_model, folder)
+    tensors = load_file(folder / "model.safetensors")
+    del tensors["classifier.weight"]
+    save_file(tensors, folder / "model.safetensors", {"format": "pt"})
+    named = {"reward.model": folder, "cluster.address": stage.address}
+    assert "the weights lack classifier.weight" in refused("ppo", WORKERS, ppo_settings, named)
 
 
 def test_targets_that_the_model_does_not_have(

@@ -24,7 +24,7 @@ def uncalibrated(tmp_path_factory: pytest.TempPathFactory) -> str:
     """A reward model without a calibration, as any tool may have trained it."""
     encoder, folder = tmp_path_factory.mktemp("encoder"), tmp_path_factory.mktemp("raw")
     sizes = {"hidden_size": 32, "num_heads": 1, "num_layers": 1, "intermediate_size": 32, "vocab_size": 60}
-    build_bert(NewBert(max_positions=64, **sizes), ["good bad"], encoder, seed=0)
+    build_bert(NewBert(max_positions=256, **sizes), ["good bad"], encoder, seed=0)
     made = new_reward_model(str(encoder))
     made.model.save_pretrained(folder)
     made.tokenizer.save_pretrained(folder)

@@ -7,13 +7,15 @@ from typing import Any
 
 import pytest
 
-from cluster.files import Files, prepare_files
+from cluster.files import Files, check_models, prepare_files
 from configs.errors import UserError
 from configs.inputs import PipelineData
-from configs.models import NewBert, NewLlama, PipelinePolicy
+from configs.models import LoraTuning, NewBert, NewLlama, PipelinePolicy
 from configs.roles import PipelineScorer
 from configs.schema import PipelineRun
+from models.adapters import save_adapter
 from models.scratch import build_bert
+from tests.tiny_policy import make_adapter, write_policy
 
 NUM_PROMPTS = 20
 
@@ -200,3 +202,42 @@ def test_a_named_encoder_is_looked_at_first(tmp_path: Path, pairs: str) -> None:
     (folder / "config.json").write_text("{")
     with pytest.raises(UserError, match=r"reward\.model=.*bert: cannot be read as a model"):
         prepare_files(named(str(folder), 40))
+
+
+@pytest.mark.parametrize("setting", ["tuning", "sft_tuning"])
+def test_targets_are_looked_up_in_a_model_that_is_yet_to_be_made(pairs: str, setting: str) -> None:
+    def run(*targets: str) -> PipelineRun:
+        policy = PipelinePolicy(model=NewLlama(max_positions=1024), **{setting: LoraTuning(targets=targets)})
+        return settings(pairs=pairs).model_copy(update={"policy": policy})
+
+    check_models(run("q_proj", "embed_tokens"))
+    with pytest.raises(UserError) as refused:
+        check_models(run("q_proj", "nope"))
+    assert str(refused.value) == (
+        f"policy.{setting}.targets: nope is no module in the new policy.model; choose among down_proj, embed_tokens, "
+        f"gate_proj, k_proj, lm_head, o_proj, q_proj, up_proj, v_proj, or set policy.{setting}.targets=all-linear"
+    )
+
+
+def test_a_named_policy_is_looked_at_first(tmp_path: Path, pairs: str) -> None:
+    def check(model: Path | str, **policy: Any) -> None:
+        short = PipelineData(pairs=pairs, max_prompt_tokens=8, max_answer_tokens=8)
+        named = {"policy": PipelinePolicy(model=str(model), **policy), "data": short}
+        check_models(settings(pairs=pairs).model_copy(update=named))
+
+    base = write_policy(tmp_path / "base")
+    check(base)
+    with pytest.raises(UserError, match=r"policy\.sft_tuning\.targets: nope is no module in .*base"):
+        check(base, sft_tuning=LoraTuning(targets=("nope",)))
+    adapter = tmp_path / "adapter"
+    save_adapter(make_adapter(base, 0, seed=1), adapter)
+    check(adapter, sft_tuning=LoraTuning())
+    with pytest.raises(UserError, match=r"adapter: is an adapter, .*or set policy\.sft_tuning\.kind=lora"):
+        check(adapter)
+    config = json.loads((adapter / "adapter_config.json").read_text())
+    (adapter / "adapter_config.json").write_text(json.dumps(config | {"use_dora": True}))
+    with pytest.raises(UserError, match="trained with use_dora, which cannot be served"):
+        check(adapter, sft_tuning=LoraTuning())
+    (tmp_path / "base" / "model.safetensors").write_bytes(b"cut")
+    with pytest.raises(UserError, match=r"policy\.model=.*base: model\.safetensors is damaged"):
+        check(base)

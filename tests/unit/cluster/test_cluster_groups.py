@@ -8,13 +8,15 @@ from typing import Any
 
 import pytest
 import ray
+import torch
 from ray.exceptions import OutOfMemoryError, RayError, WorkerCrashedError
 
-from cluster.groups import hand_out
+from cluster.groups import SamplerGroup, hand_out
 from cluster.health import BOOT_TIMEOUT, Actor, Call, gather, last_lines, outcome, settle, wait_until
 from configs.errors import RunFailed, UserError
+from models.adapters import Adapter
 from reward.scorer import ScoreError
-from tests.ray_worker import Worker
+from tests.ray_worker import Prover, Worker
 from trainers.errors import NotFinite
 
 TIMEOUT_S = 120.0
@@ -164,3 +166,23 @@ def test_waiting_until_something_is_so() -> None:
     began = time.monotonic()
     assert not wait_until(lambda: False, 0.01, poll_s=0.001)
     assert time.monotonic() - began >= 0.01
+
+
+@pytest.mark.parametrize(
+    ("wrong", "message"),
+    [
+        ({"version_off": -1}, "rollout-1 proved 2 tensors of version 6, 2 of version 7 were sent"),
+        ({"tensors_off": -1}, "rollout-1 proved 1 tensors of version 7, 2 of version 7 were sent"),
+    ],
+)
+def test_one_worker_that_loaded_something_else_ends_the_run(
+    cluster: None, tmp_path: Path, wrong: dict[str, int], message: str
+) -> None:
+    adapter = Adapter(7, {}, {"a": torch.zeros(1), "b": torch.zeros(1)})
+    good, bad = (
+        Actor(name, ray.remote(num_cpus=0.1)(Prover).remote(name, **lie), tmp_path / f"{name}.log")
+        for name, lie in (("rollout-0", {}), ("rollout-1", wrong))
+    )
+    SamplerGroup([good, good], 4, TIMEOUT_S).load(adapter)
+    with pytest.raises(RunFailed, match=message):
+        SamplerGroup([good, bad], 4, TIMEOUT_S).load(adapter)

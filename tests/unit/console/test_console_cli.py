@@ -1,6 +1,8 @@
 """The command line: exit statuses, messages without a traceback, JSON for scripts, a quick --help."""
 
 import json
+import logging
+import os
 import subprocess
 import sys
 import time
@@ -130,6 +132,28 @@ def test_a_run_ends_with_its_table_and_its_report(
         "report: runs/ppo/report.html",
     ]
     assert Path("runs/ppo/report.html").is_file()
+
+
+def test_a_report_is_written_anew(launched: Callable[..., None], capsys: pytest.CaptureFixture[str]) -> None:
+    launched(run=finish)
+    assert main(["run", *PPO]) == 0
+    capsys.readouterr()
+    written = Path("runs/ppo/report.html")
+    for given, printed in (([], f"{written}\n"), (["--json"], f'{{"report": "{written}"}}\n')):
+        written.unlink()
+        assert main(["report", "ppo", *given]) == 0
+        assert capsys.readouterr().out == printed and written.is_file()
+
+
+def test_the_hubs_own_lines_are_kept_from_the_user() -> None:
+    """It warns of each of its tries to reach a name."""
+    code = (
+        "from console.cli import main\nmain(['report', 'none'])\n"
+        "import huggingface_hub\nprint(huggingface_hub.logging.get_verbosity())"
+    )
+    environment = {name: value for name, value in os.environ.items() if name != "HF_HUB_VERBOSITY"}
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, env=environment)
+    assert done.stdout == f"{logging.ERROR}\n"
 
 
 @pytest.mark.parametrize("place", [1, 2, 5])

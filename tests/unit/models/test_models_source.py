@@ -1,9 +1,11 @@
 """What a setting that names a model may point at, and what a wrong one is told."""
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
+import huggingface_hub
 import pytest
 import torch
 from transformers import AutoModelForMaskedLM, AutoTokenizer, BertConfig, MPNetConfig, RobertaConfig
@@ -69,6 +71,29 @@ def test_a_corrupt_adapter(adapter_folder: Path) -> None:
     (adapter_folder / "adapter_model.safetensors").unlink()
     with pytest.raises(UserError, match=r"adapter_model\.safetensors: is missing"):
         resolve_model(str(adapter_folder), KEY)
+
+
+def test_a_hub_name_that_cannot_be_reached(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", True)
+    wanted = r"policy\.model=no-team/none: cannot be read as a model: .*; give a folder, or a name on the hub"
+    with pytest.raises(UserError, match=wanted):
+        load_tokenizer(resolve_model("no-team/none", KEY), KEY, False)
+
+
+def test_weights_that_are_not_whole(folder: str, adapter_folder: Path, tmp_path: Path) -> None:
+    weights = adapter_folder / "adapter_model.safetensors"
+    whole = weights.read_bytes()
+    weights.write_bytes(b"cut")
+    with pytest.raises(UserError, match=r"policy\.model=.*adapter: adapter_model\.safetensors is damaged"):
+        resolve_model(str(adapter_folder), KEY)
+    weights.write_bytes(whole)
+    base = tmp_path / "base"
+    shutil.copytree(folder, base)
+    (base / "model.safetensors").write_bytes(b"cut")
+    edit(adapter_folder / "adapter_config.json", base_model_name_or_path=str(base))
+    for model in (base, adapter_folder):
+        with pytest.raises(UserError, match=rf"{base}: model\.safetensors is damaged"):
+            resolve_model(str(model), KEY)
 
 
 def test_the_tokenizer_is_the_adapters_where_it_has_one(folder: str, adapter_folder: Path) -> None:

@@ -226,7 +226,7 @@ def test_a_missing_folder_is_one_clear_error(tmp_path):
 def test_a_folder_without_a_tokenizer_is_refused(broken):
     for name in ("tokenizer.json", "tokenizer_config.json"):
         (broken / name).unlink()
-    for use in (load_reward_model, new_reward_model, lambda name: check_scorer(name, normalize=False)):
+    for use in (load_reward_model, new_reward_model, lambda name: check_scorer(name, False, 32)):
         with pytest.raises(UserError, match=r"reward\.model=.*there is none of tokenizer\.json, vocab\.txt"):
             use(str(broken))
 

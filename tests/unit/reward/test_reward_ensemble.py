@@ -77,3 +77,14 @@ def test_a_member_that_cannot_be_used_is_named(new_model: Callable[[int], Path],
             check_scorers(settings)
         with pytest.raises(UserError, match=f"reward.ensemble={bad}: "):
             open_scorer(settings, "cpu")
+
+
+def test_models_are_looked_at_without_their_weights(new_model: Callable[[int], Path]) -> None:
+    folder = new_model(0)
+    settings = ScorerSettings(model=str(folder), max_tokens=32, normalize=False)
+    check_scorers(settings)
+    with pytest.raises(UserError, match=r"judge\.max_tokens=33: judge\.model=.* 32 tokens; set judge\.max_tokens=32"):
+        check_scorers(settings.model_copy(update={"max_tokens": 33}), "judge")
+    (folder / "model.safetensors").write_bytes(b"cut")
+    with pytest.raises(UserError, match=rf"judge\.model={folder}: model\.safetensors is damaged"):
+        check_scorers(settings, "judge")

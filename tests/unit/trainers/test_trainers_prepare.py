@@ -10,14 +10,15 @@ import pytest
 
 from configs.errors import UserError
 from configs.inputs import DemonstrationData, JudgementData, TextData, TokenizedPairData
-from configs.models import AlignedPolicy, NewBert, NewLlama, Policy, PretrainedPolicy
+from configs.models import AlignedPolicy, FullTuning, LoraTuning, NewBert, NewLlama, Policy, PretrainedPolicy
 from configs.roles import RewardEncoder
 from configs.schema import DpoRun, PretrainEncoderRun, PretrainRun, RewardRun, SftRun
 from configs.stages import Calibration, Pretrain, PretrainEncoder
 from data.records import Ranking
+from models.adapters import save_adapter
 from models.encoder import load_encoder_tokenizer
 from models.scratch import build_bert
-from tests.tiny_policy import write_policy
+from tests.tiny_policy import make_adapter, write_policy
 from trainers.calibration import prepare_calibration
 from trainers.dpo import prepare_dpo
 from trainers.pretrain import read_corpus
@@ -110,6 +111,23 @@ def test_blocks_that_the_model_has_no_positions_for(tmp_path: Path, policy: str,
             UserError, match=rf"pretrain\.block_tokens={positions + 1} .* {positions} positions of {named}"
         ):
             read_corpus(make(model, positions + 1))
+
+
+def test_all_weights_of_an_adapter_cannot_be_trained(tmp_path: Path, policy: str) -> None:
+    save_adapter(make_adapter(policy, 0, seed=1), tmp_path / "adapter")
+    adapter, wanted = str(tmp_path / "adapter"), r"policy\.model=.*adapter: is an adapter, and training all weights"
+    data = DemonstrationData(demonstrations=shown(tmp_path, "a.jsonl", "b"), heldout_fraction=0)
+    prepare_sft(SftRun(data=data, policy=Policy(model=adapter, tuning=LoraTuning())))
+    with pytest.raises(UserError, match=wanted):
+        prepare_sft(SftRun(data=data, policy=Policy(model=adapter, tuning=FullTuning())))
+    with pytest.raises(UserError, match=wanted):
+        read_corpus(PretrainRun(data=TextData(text="none"), policy=PretrainedPolicy(model=adapter)))
+
+
+@pytest.mark.parametrize("model", [NewLlama(num_heads=3), NewLlama(vocab_size=257)])
+def test_sizes_that_no_model_can_have_are_told_before_the_text_is_read(model: NewLlama) -> None:
+    with pytest.raises(UserError, match=r"gives heads 42\.6667 wide|vocab_size=257: .* at least 258"):
+        read_corpus(PretrainRun(data=TextData(text="none"), policy=PretrainedPolicy(model=model)))
 
 
 def test_an_encoder_is_looked_at_before_it_is_trained(tmp_path: Path, encoder: str, policy: str) -> None:

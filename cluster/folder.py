@@ -1,0 +1,52 @@
+"""The folder of a run: that it can be written at all, and that a mistake leaves nothing behind in it."""
+
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+from configs.errors import UserError
+
+COMPUTED = ("**/metrics.jsonl", "**/checkpoints/latest", "**/rollouts/*.parquet")
+"""What stands in a run's folder, not empty, once something has been computed."""
+
+
+def check_writable(folder: Path) -> None:
+    """Raises UserError when the folder can neither be written nor be made. Leaves nothing behind."""
+    try:
+        nearest = next(path for path in (folder, *folder.absolute().parents) if path.exists())
+        with tempfile.TemporaryFile(dir=nearest):
+            return
+    except OSError as error:
+        reason = error.strerror or error
+        raise UserError(
+            f"storage.path: {folder} cannot be written: {reason}; set storage.path to a folder that can be"
+        ) from error
+
+
+@contextmanager
+def nothing_left(folder: Path) -> Iterator[None]:
+    """A UserError from inside, before anything was computed, removes what was written there meanwhile.
+
+    So a run that only a worker could refuse leaves its name free, as one that was refused at once.
+    """
+    before = {path for path in (folder, *folder.absolute().parents) if path.exists()} | set(folder.rglob("*"))
+    try:
+        yield
+    except UserError:
+        if not any(path.stat().st_size for pattern in COMPUTED for path in folder.glob(pattern)):
+            _remove_except(before, folder)
+        raise
+
+
+def _remove_except(before: set[Path], folder: Path) -> None:
+    """Files first, then the folders that are empty by then, from the innermost out."""
+    inside = sorted(folder.rglob("*"), key=lambda path: len(path.parts), reverse=True)
+    for path in (*inside, folder, *folder.absolute().parents):
+        if path in before:
+            continue
+        if path.is_dir() and not path.is_symlink():
+            with suppress(OSError):  # Something of an earlier call's, or of somebody else's, is in it.
+                path.rmdir()
+        else:
+            path.unlink(missing_ok=True)

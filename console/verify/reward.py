@@ -1,0 +1,103 @@
+"""Reward rows: the real loop of the reward model, a tiny BERT that reads the answers' text."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from configs.inputs import JudgementData
+from configs.models import NewBert
+from configs.objectives import RewardObjective
+from configs.roles import Learner, RewardEncoder
+from configs.schema import RewardRun
+from configs.stages import RewardTraining
+from console.verify.local import open_learner
+from console.verify.offline import evenly_ordered
+from console.verify.optima_counts import Rankings
+from console.verify.problem import UNREAD
+from console.verify.tree import Array
+from console.verify.unwatched import Unwatched
+from console.verify.world import World
+from data.records import Ranking, ScoredAnswer
+from models.encoder import load_encoder_tokenizer
+from models.scratch import build_bert
+from trainers.metrics import MetricsLog
+from trainers.reward import RewardInput, run_reward
+from trainers.reward_batch import Judged, answer_rewards, collate_answers, encode_answers
+
+MAX_TOKENS = 16
+
+
+@dataclass(frozen=True)
+class RewardSettings:
+    """How a reward model is trained on records: at `learning_rate`, which falls to 0."""
+
+    objective: RewardObjective
+    batch_size: int
+    num_epochs: int = 1
+    learning_rate: float = 1e-3
+
+
+def trained_rewards(
+    world: World, settings: RewardSettings, records: Sequence[Judged], seed: int, folder: Path
+) -> Array:
+    """What a BERT trained on the records says of every answer, [P, K], less its mean for each prompt."""
+    encoder = folder / "encoder"
+    if not encoder.exists():
+        texts = [world.prompt_text(p) + " " + world.answer_text(k) for p, k in world.pairs]
+        build_bert(NewBert(vocab_size=64, hidden_size=64, num_heads=2, max_positions=MAX_TOKENS), texts, encoder, seed)
+    run = reward_run(settings, encoder, seed)
+    learners, tokenizer = open_learner(run), load_encoder_tokenizer(str(encoder))
+    stage = folder / settings.objective.kind
+    with MetricsLog(stage, Unwatched()) as log:
+        run_reward(run, RewardInput(tuple(records), (), ()), tokenizer, learners, stage, log)
+    answers = [Ranking(world.prompt_text(p), (world.answer_text(k),)) for p, k in world.pairs]
+    batch = collate_answers(tokenizer, encode_answers(tokenizer, answers, MAX_TOKENS))
+    rewards = learners.compute(batch, None, answer_rewards).astype(np.float64).reshape(len(world.prompts), -1)
+    centred: Array = rewards - rewards.mean(-1, keepdims=True)
+    return centred
+
+
+def reward_run(settings: RewardSettings, encoder: Path, seed: int) -> RewardRun:
+    return RewardRun(
+        seed=seed,
+        data=JudgementData.model_validate({settings_file(settings.objective): UNREAD}),
+        reward=RewardEncoder(model=str(encoder), max_tokens=MAX_TOKENS),
+        learner=Learner(zero_stage=0, micro_batch_size=1024),
+        reward_training=RewardTraining(
+            learning_rate=settings.learning_rate,
+            schedule="linear",
+            num_epochs=settings.num_epochs,
+            batch_size=settings.batch_size,
+            save_every=10**6,
+            objective=settings.objective,
+        ),
+    )
+
+
+def settings_file(objective: RewardObjective) -> str:
+    return {"bradley-terry": "pairs", "plackett-luce": "rankings", "regression": "scores"}[objective.kind]
+
+
+def pair_records(world: World, counts: NDArray[np.int64]) -> list[Ranking]:
+    """`counts` [P, K, K] of pairs, evenly mixed."""
+    return [ranking(world, p, (chosen, rejected)) for p, chosen, rejected in evenly_ordered(counts)]
+
+
+def ranking_records(world: World, rankings: Rankings, counts: NDArray[np.int64]) -> list[Ranking]:
+    """Each of `rankings` [N, size] as often as `counts` [P, N] says."""
+    return [
+        ranking(world, p, tuple(rankings[place].tolist()))
+        for p, place in np.argwhere(counts > 0)
+        for _ in range(counts[p, place])
+    ]
+
+
+def ranking(world: World, prompt: int, answers: tuple[int, ...]) -> Ranking:
+    return Ranking(world.prompt_text(prompt), tuple(world.answer_text(answer) for answer in answers))
+
+
+def scored_records(world: World, rewards: Array) -> list[ScoredAnswer]:
+    return [ScoredAnswer(world.prompt_text(p), world.answer_text(k), float(rewards[p, k])) for p, k in world.pairs]

@@ -1,0 +1,170 @@
+"""Reward rows of the table: what judgements say of the answers, and the rewards that explain them best."""
+
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from configs.objectives import BradleyTerry, PlackettLuce, Regression
+from console.verify.offline import drawn_counts, exact_counts, laid_out
+from console.verify.optima_counts import (
+    Rankings,
+    all_rankings,
+    bradley_terry_information,
+    chi_squared_point,
+    fisher_error,
+    plackett_luce_logprobs,
+    plackett_luce_loss,
+    plackett_luce_scores,
+)
+from console.verify.optima_offline import exact_wins, logistic, pair_scores
+from console.verify.problem import Check, Size
+from console.verify.reward import RewardSettings, pair_records, ranking_records, scored_records, trained_rewards
+from console.verify.tree import Array, seeded_rewards
+
+SIZE = Size(depth=2)
+"""13 answers to each of 3 prompts."""
+ERROR = 0.05
+"""Of differences of rewards."""
+FITTED = 0.01
+SAME = 1e-4
+COPIES = 64
+"""Labels of each pair."""
+DRAWS = 8
+"""Rankings of each three answers."""
+PAIRS = RewardSettings(BradleyTerry(), batch_size=72)
+RANKINGS = RewardSettings(PlackettLuce(), batch_size=132, num_epochs=10)
+SCORES = RewardSettings(Regression(), batch_size=39, num_epochs=300)
+
+
+@dataclass(frozen=True)
+class RewardFitRow:
+    """The BERT can say the rewards at all."""
+
+    name: str = "the reward model itself"
+    setting: str = "regression on the rewards"
+    size: Size = field(default_factory=lambda: SIZE)
+
+    def measure(self, seed: int, folder: Path) -> tuple[Check, ...]:
+        world, rewards = self.size.world, rewards_of(self.size, seed)
+        reached = trained_rewards(world, SCORES, scored_records(world, rewards), seed, folder)
+        return (Check("error of differences", relative_error(reached, rewards), FITTED),)
+
+
+@dataclass(frozen=True)
+class BradleyTerryRow:
+    """Bradley-Terry on every pair in both orders, as often as its probability says."""
+
+    name: str = "Bradley-Terry"
+    setting: str = "exact pairs, 13 answers"
+    size: Size = field(default_factory=lambda: SIZE)
+
+    def measure(self, seed: int, folder: Path) -> tuple[Check, ...]:
+        world, rewards = self.size.world, rewards_of(self.size, seed)
+        records = pair_records(world, exact_counts(wins_of(rewards), COPIES))
+        reached = trained_rewards(world, PAIRS, laid_out(records, seed), seed, folder)
+        return (Check("error of differences", relative_error(reached, rewards), ERROR),)
+
+
+@dataclass(frozen=True)
+class SampledPairsRow:
+    """Bradley-Terry on drawn labels: their maximum likelihood, no further from the truth than chance takes it."""
+
+    name: str = "Bradley-Terry"
+    setting: str = f"{COPIES} drawn labels a pair"
+    size: Size = field(default_factory=lambda: SIZE)
+
+    def measure(self, seed: int, folder: Path) -> tuple[Check, ...]:
+        world, rewards = self.size.world, rewards_of(self.size, seed)
+        counts = drawn_counts(wins_of(rewards), seed, COPIES)
+        reached = trained_rewards(world, PAIRS, laid_out(pair_records(world, counts), seed), seed, folder)
+        drawn = counts.astype(np.float64)
+        likeliest = np.stack([pair_scores(own, logistic()) for own in drawn])
+        errors = [
+            fisher_error(found, truth, bradley_terry_information(COPIES * wins, truth))
+            for found, truth, wins in zip(reached, rewards, wins_of(rewards), strict=True)
+        ]
+        return sampled_checks(reached, likeliest, errors)
+
+
+@dataclass(frozen=True)
+class RankingsRow:
+    """Plackett-Luce on drawn rankings of three answers."""
+
+    name: str = "Plackett-Luce"
+    setting: str = f"{DRAWS} drawn rankings of each 3 of 13 answers"
+    size: Size = field(default_factory=lambda: SIZE)
+
+    def measure(self, seed: int, folder: Path) -> tuple[Check, ...]:
+        world, rewards = self.size.world, rewards_of(self.size, seed)
+        rankings = all_rankings(rewards.shape[1], 3)
+        counts = drawn_rankings(rankings, rewards, seed)
+        reached = trained_rewards(world, RANKINGS, ranking_records(world, rankings, counts), seed, folder)
+        drawn = counts.astype(np.float64)
+        likeliest = np.stack([plackett_luce_scores(rankings, own, rewards.shape[1]) for own in drawn])
+        errors = [
+            fisher_error(found, truth, plackett_luce_loss(rankings, own, truth)[2])
+            for found, truth, own in zip(reached, rewards, drawn, strict=True)
+        ]
+        return sampled_checks(reached, likeliest, errors)
+
+
+@dataclass(frozen=True)
+class TwoRankedRow:
+    """A ranking of two answers is a pair: the same records make the same reward model."""
+
+    name: str = "Plackett-Luce"
+    setting: str = "2 answers, against Bradley-Terry"
+    size: Size = field(default_factory=lambda: SIZE)
+
+    def measure(self, seed: int, folder: Path) -> tuple[Check, ...]:
+        world, rewards = self.size.world, rewards_of(self.size, seed)
+        records = pair_records(world, exact_counts(wins_of(rewards), 2))
+        by_pairs, by_rankings = (
+            trained_rewards(world, RewardSettings(objective, batch_size=36), records, seed, folder)
+            for objective in (BradleyTerry(), PlackettLuce())
+        )
+        return (Check("largest difference", float(np.abs(by_pairs - by_rankings).max()), SAME),)
+
+
+REWARD_ROWS = (RewardFitRow(), BradleyTerryRow(), SampledPairsRow(), RankingsRow(), TwoRankedRow())
+
+
+def rewards_of(size: Size, seed: int) -> Array:
+    """Uniform in [-1, 1], less their mean for each prompt, [P, K]."""
+    rewards = seeded_rewards(size.world.tree, size.num_prompts, seed)
+    centred: Array = rewards - rewards.mean(-1, keepdims=True)
+    return centred
+
+
+def wins_of(rewards: Array) -> Array:
+    return np.stack([exact_wins(own) for own in rewards])
+
+
+def relative_error(found: Array, expected: Array) -> float:
+    """RMS error of the differences of two answers' rewards, of those differences' RMS; the largest over prompts.
+
+    Over all pairs that is the same ratio for the rewards themselves, each less its mean, [P, K].
+    """
+    return float((np.linalg.norm(found - expected, axis=-1) / np.linalg.norm(expected, axis=-1)).max())
+
+
+def sampled_checks(reached: Array, likeliest: Array, errors: list[float]) -> tuple[Check, ...]:
+    return (
+        Check("error of differences", relative_error(reached, likeliest), ERROR),
+        Check("Fisher-weighted error", max(errors), chi_squared_point(reached.shape[1] - 1)),
+    )
+
+
+def drawn_rankings(rankings: Rankings, rewards: Array, seed: int) -> NDArray[np.int64]:
+    """How often each ranking is drawn, [P, N], with `DRAWS` of every three answers."""
+    random = np.random.default_rng(seed)
+    _, group = np.unique(np.sort(rankings, axis=1), axis=0, return_inverse=True)
+    counts = np.zeros((len(rewards), len(rankings)), dtype=np.int64)
+    for own, scores in zip(counts, rewards, strict=True):
+        probabilities = np.exp(plackett_luce_logprobs(scores, rankings))
+        for place in range(group.max() + 1):
+            among = np.flatnonzero(group.ravel() == place)
+            own[among] = random.multinomial(DRAWS, probabilities[among])
+    return counts

@@ -1,0 +1,94 @@
+"""What is told before a Ray is started or joined: that it will be too small, or that nobody answers."""
+
+import os
+import socket
+from pathlib import Path
+
+import pytest
+import ray
+
+from cluster import session
+from cluster.launch import run
+from cluster.placement import Capacity, Need
+from cluster.session import Session, check_local, connect
+from configs.errors import UserError
+from configs.inputs import DemonstrationData
+from configs.models import Policy
+from configs.roles import Cluster, Learner, Storage
+from configs.schema import SftRun
+from configs.stages import Sft
+from tests.tiny_policy import write_policy
+from trainers.metrics import StepRecord
+
+NEEDS = (Need("learner", "learner.num_workers", 3, 1.0, 0.0),)
+
+
+class Watching:
+    """A listener that keeps what it is told."""
+
+    def __init__(self) -> None:
+        self.notes: list[tuple[str, str]] = []
+
+    def said(self, stage: str, message: str) -> None:
+        self.notes.append((stage, message))
+
+    def stage_began(self, stage: str, num_steps: int) -> None: ...
+
+    def stepped(self, record: StepRecord) -> None: ...
+
+    def stage_ended(self, stage: str, summary: object) -> None: ...
+
+
+def test_a_private_ray_that_would_be_too_small() -> None:
+    check_local(Cluster(num_cpus=3), NEEDS)
+    # 3 workers of one CPU each; nobody can join a private Ray, so there is nothing to wait for.
+    with pytest.raises(UserError) as refused:
+        check_local(Cluster(num_cpus=2, wait_s=600), NEEDS)
+    assert str(refused.value) == ("the cluster is too small: 1 CPUs are missing; this would fit: learner.num_workers=2")
+    check_local(Cluster(address="10.0.0.1:6379", num_cpus=2), NEEDS)  # Known when it has been joined.
+
+
+def test_a_run_that_is_too_large_starts_no_ray(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    rows = tmp_path / "rows.jsonl"
+    rows.write_text('{"prompt": "who?", "completion": "me"}\n')
+    monkeypatch.setattr(ray, "init", lambda **_: pytest.fail("Ray was started"))
+    too_many = 2 * (os.cpu_count() or 1) + 2  # Of half a CPU each.
+    asked = SftRun(
+        data=DemonstrationData(demonstrations=str(rows), heldout_fraction=0),
+        policy=Policy(model=write_policy(tmp_path / "policy")),
+        learner=Learner(num_workers=too_many),
+        sft=Sft(batch_size=too_many),
+        storage=Storage(path=str(tmp_path / "runs")),
+    ).model_copy(update={"name": "large"})
+    with pytest.raises(UserError, match="1 CPUs are missing"):
+        run(asked, Watching())
+    assert not (tmp_path / "runs").exists()
+    # A place that cannot be written is told before the input is read.
+    rows.unlink()
+    with pytest.raises(UserError, match=r"storage\.path: .*policy/config\.json.* cannot be written: Not a directory"):
+        run(asked.model_copy(update={"storage": Storage(path=str(tmp_path / "policy/config.json"))}), Watching())
+
+
+def test_waiting_for_a_cluster_to_grow_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    sizes = iter([2.0, 2.0, 3.0, 3.0])
+    monkeypatch.setattr(session, "capacity", lambda: Capacity(next(sizes), 0.0))
+    watching = Watching()
+    Session(Cluster(address="auto", wait_s=60), tmp_path, watching).check(NEEDS)
+    ((stage, message),) = watching.notes
+    assert stage == "cluster" and message.startswith("1 CPUs are missing") and "waiting up to 60 s" in message
+
+
+def test_an_address_where_nothing_answers(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ray, "init", lambda **_: pytest.fail("Ray was asked"))
+    with socket.socket() as taken:  # Bound and never listening: its port refuses, and is nobody else's meanwhile.
+        taken.bind(("127.0.0.1", 0))
+        address = f"127.0.0.1:{taken.getsockname()[1]}"
+        for given in (address, f"ray://{address}"):
+            with pytest.raises(UserError, match=rf"cluster\.address={given}: nothing answers there: .*refused; give"):
+                connect(Cluster(address=given))
+
+
+@pytest.mark.parametrize("address", ["head", "head:", "head:port", "head:99999", ":6379", "http://head:6379"])
+def test_an_address_that_is_none(address: str) -> None:
+    with pytest.raises(UserError, match=rf"cluster\.address={address}: expected local, auto or HOST:PORT"):
+        connect(Cluster(address=address))
