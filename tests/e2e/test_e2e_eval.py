@@ -124,18 +124,6 @@ def test_a_policy_against_a_baseline_and_the_other_way_round(
     assert back["kl"] == pytest.approx(mean_kl(*sides[::-1], theirs), abs=1e-3) and back["kl"] > 0.1
 
 
-def test_a_policy_against_itself(capfd: pytest.CaptureFixture[str], policy_settings: list[str], sft_lora: Left) -> None:
-    both = (f"policy.model={sft_lora.policy}", f"policy.baseline={sft_lora.policy}")
-    figures = evaluated(capfd, *policy_settings, *both)
-    assert figures["num_prompts"] == 6
-    # The same policy with the same seeds gives the same answers: all ties, each half a win, no gain and no KL.
-    assert figures["win_rate"] == 0.5
-    assert figures["win_rate_ci95"] == [0.5, 0.5]
-    assert figures["reward_gain"] == 0
-    assert figures["kl"] == pytest.approx(0, abs=1e-3)
-    assert -10 < figures["reward"] < 10
-
-
 def test_an_adapter_is_compared_with_its_base_by_default(
     capfd: pytest.CaptureFixture[str], policy_settings: list[str], reward_model: str, tilted: str, pretrained: str
 ) -> None:

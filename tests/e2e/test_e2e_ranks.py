@@ -45,11 +45,12 @@ def test_two_ranks_prefer_what_one_prefers(stage: Stage, world: Path, sft_lora: 
     one = stage("dpo-one-rank", "dpo", settings)
     # 8 pairs a rank, 3 in a micro-batch.
     two = stage("dpo-two-ranks", "dpo", settings, TWO | {"learner.zero_stage": 2, "learner.micro_batch_size": 3})
-    assert len(two.untimed) == len(one.untimed) == 4
+    ours, theirs = two.untimed, one.untimed
+    assert len(ours) == len(theirs) == 4
     # Before the first update every margin is 0 but for rounding, and which answer is ahead is chance.
-    assert 0 < one.untimed[0]["metrics"].pop("accuracy") + two.untimed[0]["metrics"].pop("accuracy") < 2
-    for ours, theirs in zip(two.untimed, one.untimed, strict=True):
-        check_same(ours, theirs)
+    assert 0 < ours[0]["metrics"].pop("accuracy") + theirs[0]["metrics"].pop("accuracy") < 2
+    for line, other in zip(ours, theirs, strict=True):
+        check_same(line, other)
     # The two have learnt something to agree on.
     assert abs(one.untimed[-1]["metrics"]["margin"]) > 1e-2
     heldout = [left.summary["stages"]["dpo"]["heldout_loss"] for left in (two, one)]
