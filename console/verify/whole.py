@@ -43,7 +43,7 @@ class WholeRow:
         reward_model = make_reward_model(problem.world, seed, folder / "reward_model")
         settings = self.settings(problem, reward_model, folder)
         result = run(settings, Unwatched())
-        trained = problem.policy.model_copy(update={"model": str(result.folder / "ppo/policy")})
+        trained = problem.policy.model_copy(update={"model": str(result.folder / "policy")})
         learners = open_learner(settings.model_copy(update={"policy": trained}))
         reference = answer_logprobs(problem.world, open_learner(settings).compute, "reference")
         rewards = scored(problem.world, reward_model)
