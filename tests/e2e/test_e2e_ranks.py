@@ -48,7 +48,7 @@ def test_two_ranks_prefer_what_one_prefers(stage: Stage, world: Path, sft_lora: 
     ours, theirs = two.untimed, one.untimed
     assert len(ours) == len(theirs) == 4
     # Before the first update every margin is 0 but for rounding, and which answer is ahead is chance.
-    assert 0 < ours[0]["metrics"].pop("accuracy") + theirs[0]["metrics"].pop("accuracy") < 2
+    del ours[0]["metrics"]["accuracy"], theirs[0]["metrics"]["accuracy"]
     for line, other in zip(ours, theirs, strict=True):
         check_same(line, other)
     # The two have learnt something to agree on.
