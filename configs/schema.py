@@ -34,7 +34,18 @@ from configs.roles import (
     VllmEngine,
 )
 from configs.section import Section
-from configs.stages import Calibration, Dpo, Evaluation, Kto, Ppo, Pretrain, PretrainEncoder, RewardTraining, Sft
+from configs.stages import (
+    Calibration,
+    Dpo,
+    Epochs,
+    Evaluation,
+    Kto,
+    Ppo,
+    Pretrain,
+    PretrainEncoder,
+    RewardTraining,
+    Sft,
+)
 
 VLLM_MAX_LORA_RANK = 512
 
@@ -49,92 +60,73 @@ class Run(Section):
     cluster: Cluster = Cluster()
 
 
-class PretrainRun(Run):
+class TrainingRun(Run):
+    """A run with learners that are trained: they share every optimizer step equally."""
+
+    learner: Learner = Learner()
+
+    @model_validator(mode="after")
+    def _check_shares(self) -> Self:
+        for name, settings in self:
+            if isinstance(settings, Epochs):
+                check_divides(f"{name}.batch_size", settings.batch_size, self.learner)
+        return self
+
+
+class PretrainRun(TrainingRun):
     kind: Literal["pretrain"] = "pretrain"
     data: TextData
     policy: PretrainedPolicy
-    learner: Learner = Learner()
     pretrain: Pretrain = Pretrain()
 
-    @model_validator(mode="after")
-    def _check(self) -> Self:
-        check_divides("pretrain.batch_size", self.pretrain.batch_size, self.learner)
-        return self
 
-
-class PretrainEncoderRun(Run):
+class PretrainEncoderRun(TrainingRun):
     kind: Literal["pretrain-encoder"] = "pretrain-encoder"
     data: TextData
     reward: Encoder
-    learner: Learner = Learner()
     pretrain: PretrainEncoder = PretrainEncoder()
 
-    @model_validator(mode="after")
-    def _check(self) -> Self:
-        check_divides("pretrain.batch_size", self.pretrain.batch_size, self.learner)
-        return self
 
-
-class SftRun(Run):
+class SftRun(TrainingRun):
     kind: Literal["sft"] = "sft"
     data: DemonstrationData
     policy: Policy
-    learner: Learner = Learner()
     sft: Sft = Sft()
     retention: Retention | None = None
     replay: Replay | None = None
 
-    @model_validator(mode="after")
-    def _check(self) -> Self:
-        check_divides("sft.batch_size", self.sft.batch_size, self.learner)
-        return self
 
-
-class RewardRun(Run):
+class RewardRun(TrainingRun):
     kind: Literal["reward"] = "reward"
     data: JudgementData
     reward: RewardEncoder
     calibration: Calibration = Calibration()
     rollout: Rollout = Rollout()
-    learner: Learner = Learner()
     reward_training: RewardTraining = RewardTraining()
 
     @model_validator(mode="after")
     def _check(self) -> Self:
-        check_divides("reward_training.batch_size", self.reward_training.batch_size, self.learner)
         check_judgements(self.data.kind, self.reward_training.objective)
         return self
 
 
-class DpoRun(Run):
+class DpoRun(TrainingRun):
     kind: Literal["dpo"] = "dpo"
     data: TokenizedPairData
     policy: AlignedPolicy
-    learner: Learner = Learner()
     dpo: Dpo = Dpo()
     retention: Retention | None = None
 
-    @model_validator(mode="after")
-    def _check(self) -> Self:
-        check_divides("dpo.batch_size", self.dpo.batch_size, self.learner)
-        return self
 
-
-class KtoRun(Run):
+class KtoRun(TrainingRun):
     kind: Literal["kto"] = "kto"
     data: LabelledData
     policy: AlignedPolicy
-    learner: Learner = Learner()
     kto: Kto = Kto()
     retention: Retention | None = None
 
-    @model_validator(mode="after")
-    def _check(self) -> Self:
-        check_divides("kto.batch_size", self.kto.batch_size, self.learner)
-        return self
 
-
-class PpoRun(Run):
+class PpoRun(TrainingRun):
     kind: Literal["ppo"] = "ppo"
     data: PromptData
     policy: AlignedPolicy
@@ -142,7 +134,6 @@ class PpoRun(Run):
     judge: Scorer | None = None
     """A second reward model, which nothing learns from: over-optimisation shows as its score falls."""
     rollout: Rollout = Rollout()
-    learner: Learner = Learner()
     ppo: Ppo = Ppo()
     retention: Retention | None = None
     replay: Replay | None = None
@@ -179,7 +170,7 @@ class EvalRun(Run):
         return self
 
 
-class PipelineRun(Run):
+class PipelineRun(TrainingRun):
     """Every stage in order, each handing its folder to the next."""
 
     kind: Literal["pipeline"] = "pipeline"
@@ -187,7 +178,6 @@ class PipelineRun(Run):
     policy: PipelinePolicy
     reward: PipelineScorer
     rollout: Rollout = Rollout()
-    learner: Learner = Learner()
     pretrain: Pretrain = Pretrain()
     pretrain_encoder: PretrainEncoder = PretrainEncoder()
     sft: Sft = Sft()
@@ -203,15 +193,6 @@ class PipelineRun(Run):
             raise ValueError(
                 "a pipeline is about a generated world (data.toy) or preference pairs (data.pairs=FILE): give one"
             )
-        stages = {
-            "pretrain": self.pretrain,
-            "pretrain_encoder": self.pretrain_encoder,
-            "sft": self.sft,
-            "reward_training": self.reward_training,
-            "dpo": self.dpo,
-        }
-        for stage, settings in stages.items():
-            check_divides(f"{stage}.batch_size", settings.batch_size, self.learner)
         check_judgements("pairs", self.reward_training.objective)
         if isinstance(self.reward_training.objective, BradleyTerry) and self.reward_training.objective.use_margin:
             raise ValueError(

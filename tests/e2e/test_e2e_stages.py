@@ -175,8 +175,7 @@ def test_reward_models_of_rankings_and_of_scores_and_their_ensemble(
             assert 10 <= sum(found["num_pairs"] for found in figures["annotators"].values()) <= 30
             assert set(figures["annotators"]) <= {"ann", "bob"}
         else:
-            assert figures["heldout_explained_variance"] < 1
-            assert "heldout_accuracy" not in figures
+            assert "heldout_explained_variance" in figures and "heldout_accuracy" not in figures
             assert "in the scores file" in figures["calibration"]["under"]
             assert figures["calibration"]["num_samples"] == 30
     reward = {

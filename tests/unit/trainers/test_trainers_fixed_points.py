@@ -28,6 +28,7 @@ from configs.objectives import (
 )
 from configs.schema import PpoRun
 from configs.stages import Ppo
+from console.verify.local import OneRank
 from data.tokens import PairBatch, TokenSequence, collate
 from reward.scorer import Score
 from rollout.records import Rollout, SampleRequest
@@ -35,7 +36,7 @@ from tests.ranks import Case, Ranks, tiny_learner, write_tiny_llama
 from trainers.collect import Answers
 from trainers.dpo import DpoBatch, dpo_passes, pair_logprobs
 from trainers.learner import Learner
-from trainers.learners import UpdatePlan, merge_results
+from trainers.learners import UpdatePlan
 from trainers.ppo import learn
 from trainers.ppo_objective import TrajectoryBatch, forward_actions, ppo_passes
 from trainers.schedule import learning_rate_scale
@@ -47,17 +48,6 @@ WEIGHTS = np.array([2, 4, 1, 2, 1, 1, 1, 4, 2, 2, 1, 1, 4])
 BETA = 0.5
 GROUP_SIZE = 32
 """Answers that are compared with one another: large, because GRPO divides by the standard deviation of so many."""
-
-
-class OneLearner:
-    """A single rank as `trainers.learner.Learners`."""
-
-    def __init__(self, learner: Learner) -> None:
-        self.learner = learner
-        self.compute = learner.compute
-
-    def update(self, batch: Any, plan: UpdatePlan) -> dict[str, float]:
-        return merge_results([self.learner.update(batch, plan)])
 
 
 def enumerated() -> TrajectoryBatch:
@@ -141,7 +131,7 @@ def run_ppo_to_its_end(
     assert set(vars(run)) <= set(PpoRun.model_fields)
     state: Any = SimpleNamespace(step=0, kl_coefficient=BETA, replayed=None)
     record: Any = SimpleNamespace(phase=lambda name: nullcontext(), learnt=lambda *_: None)
-    learners: Any = OneLearner(learner)
+    learners: Any = OneRank(learner)
     random = np.random.default_rng(0)
     while state.step < num_steps:
         learn(run, EOS, draw(learner, num_samples, state.step, random), state, learners, record)
