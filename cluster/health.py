@@ -11,6 +11,7 @@ from typing import Any
 import ray
 from ray.exceptions import RayError, RayTaskError
 
+from cluster.restarts import WorkerFailed, WorkerLost
 from configs.errors import RunFailed, UserError
 
 CALL_TIMEOUT = "cluster.call_timeout_s"
@@ -49,7 +50,8 @@ def gather(calls: Sequence[Call], doing: str, timeout_s: float, setting: str = C
 
     Raises:
         UserError, RunFailed: what the actor itself raised.
-        RunFailed: an actor died, failed otherwise, or took longer than `timeout_s`.
+        WorkerLost: an actor died, or took longer than `timeout_s`.
+        WorkerFailed: it failed otherwise.
     """
     by_result = {call.result: call for call in calls}
     results: dict[Any, Any] = {}
@@ -59,23 +61,23 @@ def gather(calls: Sequence[Call], doing: str, timeout_s: float, setting: str = C
         ready, pending = ray.wait(pending, num_returns=1, timeout=max(deadline - time.monotonic(), 0.0))
         if not ready:
             late = ", ".join(by_result[result].actor.name for result in pending)
-            raise RunFailed(f"{late}: still {doing} after {timeout_s:.0f} s ({setting}); logs: {logs(calls)}")
+            raise WorkerLost(f"{late}: still {doing} after {timeout_s:.0f} s ({setting}); logs: {logs(calls)}")
         for result in ready:
             results[result] = outcome(by_result[result], doing)
     return [results[call.result] for call in calls]
 
 
 def outcome(call: Call, doing: str) -> Any:
-    """The result of a call that has ended."""
+    """The result of a call that has ended; raises as `gather` does."""
     try:
         return ray.get(call.result)
     except RayTaskError as error:
         if isinstance(error.cause, UserError | RunFailed):
             raise error.cause from None
-        raise RunFailed(f"{call.actor.name} failed while {doing}: {error.cause!r}; log: {call.actor.log}") from error
+        raise WorkerFailed(f"{call.actor.name} failed while {doing}: {error.cause!r}; log: {call.actor.log}") from error
     except RayError as error:
         why = next(iter(plain(str(error)).splitlines()), type(error).__name__)
-        raise RunFailed(f"{call.actor.name} died while {doing}: {why}\n{last_lines(call.actor.log)}") from error
+        raise WorkerLost(f"{call.actor.name} died while {doing}: {why}\n{last_lines(call.actor.log)}") from error
 
 
 def settle(results: Sequence[Any], timeout_s: float) -> None:

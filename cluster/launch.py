@@ -9,13 +9,17 @@ from typing import Any, TypeVar
 
 import ray
 
+from cluster.connect import connect
 from cluster.evaluation import prepare_eval, run_eval
 from cluster.files import prepare_files
 from cluster.folder import check_writable, nothing_left
 from cluster.memory import PeakMemory
+from cluster.needs import needs_of
 from cluster.pipeline import SUMMARY_FILE, run_pipeline
-from cluster.placement import Plan, needs_of
-from cluster.session import Session, capacity, check_local, connect, local_capacity
+from cluster.placement import Plan
+from cluster.placement import plan as plan_on
+from cluster.seats import hosts, this_machine
+from cluster.session import Session, check_local
 from cluster.stages import Figures, Scene, prepare, run_stage
 from configs.errors import RunFailed, UserError
 from configs.load import RESOLVED_FILE, read_resolved, write_resolved
@@ -100,10 +104,10 @@ def plan(config: AnyRun) -> Plan:
     writable_folder(config)
     _prepare(with_absolute_paths(config))
     if config.cluster.address == "local":
-        return Plan(needs_of(config), local_capacity(config.cluster))
+        return plan_on(needs_of(config), this_machine(config.cluster))
     connect(config.cluster)
     try:
-        return Plan(needs_of(config), capacity())
+        return plan_on(needs_of(config), hosts(free=True))
     finally:
         ray.shutdown()
 

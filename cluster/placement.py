@@ -1,148 +1,182 @@
-"""What a run needs against what the cluster has: a pure plan, said before anything starts."""
+"""Which worker runs on which host: a pure plan from what a run needs and what the hosts have, said before it starts."""
 
-from dataclasses import asdict, dataclass
-from typing import Any, Literal, assert_never
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from typing import Any, NamedTuple, Self
 
-from configs.roles import LearnerRanks, Rollout, Scorer
-from configs.schema import (
-    AnyRun,
-    DpoRun,
-    EvalRun,
-    KtoRun,
-    PipelineRun,
-    PpoRun,
-    PretrainEncoderRun,
-    PretrainRun,
-    RewardRun,
-    SftRun,
-)
+from cluster.needs import Need
+
+TOLERANCE = 1e-4
+"""Ray counts resources in ten thousandths."""
+
+
+class Amount(NamedTuple):
+    """What a worker asks for, or a host has."""
+
+    cpus: float
+    gpus: float
+    gib: float
+
+    def plus(self, other: Self, times: float = 1.0) -> "Amount":
+        return Amount(*(own + times * its for own, its in zip(self, other, strict=True)))
+
+    def holds(self, other: Self) -> bool:
+        return all(own + TOLERANCE >= its for own, its in zip(self, other, strict=True))
+
+    def __str__(self) -> str:
+        return f"{self.cpus:g} CPUs, {self.gpus:g} GPUs, {self.gib:.3g} GiB"
 
 
 @dataclass(frozen=True)
-class Need:
-    """A group of workers.
+class Host:
+    """One machine of the cluster.
 
     Attributes:
-        role: "learner", "rollout" or "scorer".
-        setting: the key that says how many.
-        count: workers.
-        num_cpus, num_gpus: what each asks of Ray.
+        node_id: what Ray calls it.
+        free: what it has and nobody has taken.
     """
 
-    role: str
-    setting: str
-    count: int
-    num_cpus: float
-    num_gpus: float
-
-
-@dataclass(frozen=True)
-class Capacity:
-    """What a cluster has in all."""
-
-    num_cpus: float
-    num_gpus: float
+    address: str
+    node_id: str
+    free: Amount
 
 
 @dataclass(frozen=True)
 class Plan:
-    """What runs side by side at the run's widest moment, and whether the cluster holds it."""
+    """What runs side by side at the run's widest moment, and where.
+
+    Attributes:
+        hosts: with what they have before anything of the plan is placed.
+        seats: for each need the host of each worker; None when they do not fit together.
+    """
 
     needs: tuple[Need, ...]
-    capacity: Capacity
-
-    @property
-    def num_cpus(self) -> float:
-        return sum(need.count * need.num_cpus for need in self.needs)
-
-    @property
-    def num_gpus(self) -> float:
-        return sum(need.count * need.num_gpus for need in self.needs)
+    hosts: tuple[Host, ...]
+    seats: tuple[tuple[Host, ...], ...] | None
 
     @property
     def fits(self) -> bool:
-        return self.num_cpus <= self.capacity.num_cpus and self.num_gpus <= self.capacity.num_gpus
+        return self.seats is not None
+
+    @property
+    def needed(self) -> Amount:
+        return total(self.needs)
 
     def lines(self) -> list[str]:
-        rows = [
-            f"{n.role:<8} {n.count} x {n.num_cpus:g} CPUs, {n.num_gpus:g} GPUs ({n.setting}={n.count})"
-            for n in self.needs
-        ]
-        rows.append(
-            f"together {self.num_cpus:g} CPUs, {self.num_gpus:g} GPUs; "
-            f"the cluster has {self.capacity.num_cpus:g} CPUs, {self.capacity.num_gpus:g} GPUs"
-        )
-        return [*rows, "it fits" if self.fits else self.what_is_missing()]
+        rows = []
+        for place, need in enumerate(self.needs):
+            where = "" if self.seats is None else f" on {hosts_in_words(self.seats[place])}"
+            rows.append(f"{need.role:<8} {need.count} x {amount(need)} ({need.setting}={need.count}){where}")
+        rows += [f"host     {host.address} has {host.free} free" for host in self.hosts]
+        return [*rows, f"together {self.needed}", "it fits" if self.fits else self.what_is_missing()]
 
     def what_is_missing(self) -> str:
         """One sentence: what lacks, and the nearest counts that would fit."""
+        there = Amount(*map(sum, zip(Amount(0, 0, 0), *(host.free for host in self.hosts), strict=True)))
         lacking = [
-            f"{needed - there:g} {what}"
-            for what, needed, there in (
-                ("CPUs", self.num_cpus, self.capacity.num_cpus),
-                ("GPUs", self.num_gpus, self.capacity.num_gpus),
-            )
-            if needed > there
+            f"{needed - has:.3g} {unit}"
+            for needed, has, unit in zip(self.needed, there, ("CPUs", "GPUs", "GiB"), strict=True)
+            if needed > has + TOLERANCE
         ]
-        sentence = f"{' and '.join(lacking)} are missing"
-        nearest = self.nearest_fit()
+        sentence = f"{' and '.join(lacking)} are missing" if lacking else self._what_has_no_room()
+        nearest = nearest_fit(self.needs, self.hosts)
         if nearest is None:
-            return f"{sentence}, and one worker of each role does not fit either: lower *.num_cpus or *.num_gpus"
+            lower = "lower *.num_cpus, *.num_gpus or *.memory_gib"
+            return f"{sentence}, and one worker of each role does not fit either: {lower}"
         return f"{sentence}; this would fit: {' '.join(f'{need.setting}={need.count}' for need in nearest)}"
 
-    def nearest_fit(self) -> tuple[Need, ...] | None:
-        """The same roles with fewer workers, taken from the largest group first; None if one of each is too many."""
-        needs = list(self.needs)
-        while not Plan(tuple(needs), self.capacity).fits:
-            largest = max(range(len(needs)), key=lambda place: needs[place].count)
-            if needs[largest].count == 1:
-                return None
-            fewer = asdict(needs[largest]) | {"count": needs[largest].count - 1}
-            needs[largest] = Need(**fewer)
-        return tuple(needs)
+    def _what_has_no_room(self) -> str:
+        """Of needs whose sum is there: the workers are too large for what is left on any one host."""
+        largest = max(self.needs, key=amount)
+        roomiest = max(self.hosts, key=lambda host: host.free)
+        return (
+            f"the workers do not fit on single hosts: one of role {largest.role} needs {amount(largest)}, and the "
+            f"roomiest host, {roomiest.address}, has {roomiest.free}"
+        )
 
     def as_dict(self) -> dict[str, Any]:
+        seats = self.seats or ((),) * len(self.needs)
         return {
-            "needs": [asdict(need) for need in self.needs],
-            "capacity": asdict(self.capacity),
+            "needs": [
+                asdict(need) | {"hosts": [host.address for host in hosts]}
+                for need, hosts in zip(self.needs, seats, strict=True)
+            ],
+            "hosts": [{"address": host.address, "free": host.free._asdict()} for host in self.hosts],
             "fits": self.fits,
             "missing": None if self.fits else self.what_is_missing(),
         }
 
 
-def needs_of(run: AnyRun) -> tuple[Need, ...]:
-    """The groups that a run has at the same time, at its widest."""
-    match run:
-        case PretrainRun() | PretrainEncoderRun() | SftRun() | DpoRun() | KtoRun():
-            return (learners(run.learner),)
-        case RewardRun():
-            return (
-                (learners(run.learner),)
-                if run.calibration.policy is None
-                else (learners(run.learner), rollouts(run.rollout))
-            )
-        case PpoRun():
-            judges = () if run.judge is None else (scorers(run.judge, "judge"),)
-            return (learners(run.learner), rollouts(run.rollout), scorers(run.reward), *judges)
-        case PipelineRun():
-            return (learners(run.learner), rollouts(run.rollout), scorers(run.reward))
-        case EvalRun():
-            if run.policy is None:
-                return (scorers(run.reward),)
-            return (learners(run.learner), rollouts(run.rollout), scorers(run.reward))
-        case _:
-            assert_never(run)
+def plan(needs: Sequence[Need], hosts: Sequence[Host]) -> Plan:
+    """Seats for all workers, spread or packed as each role asks; where that does not fit, as tightly as possible."""
+    seats = _arranged(needs, hosts, tightly=False) or _arranged(needs, hosts, tightly=True)
+    return Plan(tuple(needs), tuple(hosts), seats)
 
 
-def learners(learner: LearnerRanks) -> Need:
-    return Need("learner", "learner.num_workers", learner.num_workers, learner.num_cpus, learner.num_gpus)
+def choose(need: Need, hosts: Sequence[Host], seated: Mapping[str, int], tightly: bool = False) -> Host | None:
+    """The host of the next worker, None where none has room.
+
+    Args:
+        seated: node id -> workers of this group that are there already.
+        tightly: take the host with the least room, whatever the role asks.
+    """
+    able = [host for host in hosts if host.free.holds(amount(need))]
+    if not able:
+        return None
+    if tightly:
+        return min(able, key=lambda host: (host.free.gpus, host.free.cpus, host.free.gib))
+    away = 1 if need.spread else -1
+    return min(able, key=lambda host: (away * seated.get(host.node_id, 0), [-free for free in _gpus_first(host.free)]))
 
 
-def rollouts(rollout: Rollout) -> Need:
-    gpus = rollout.num_gpus * rollout.tensor_parallel
-    return Need("rollout", "rollout.num_workers", rollout.num_workers, rollout.num_cpus, gpus)
+def nearest_fit(needs: Sequence[Need], hosts: Sequence[Host]) -> tuple[Need, ...] | None:
+    """The same roles with fewer workers, taken from the largest group first; None if one of each is too many."""
+    fewer = list(needs)
+    while not plan(fewer, hosts).fits:
+        largest = max(range(len(fewer)), key=lambda place: fewer[place].count)
+        if fewer[largest].count == 1:
+            return None
+        fewer[largest] = replace(fewer[largest], count=fewer[largest].count - 1)
+    return tuple(fewer)
 
 
-def scorers(scorer: Scorer, section: Literal["reward", "judge"] = "reward") -> Need:
-    role = "scorer" if section == "reward" else "judge"
-    return Need(role, f"{section}.num_workers", scorer.num_workers, scorer.num_cpus, scorer.num_gpus)
+def amount(need: Need) -> Amount:
+    """Of one worker."""
+    return Amount(need.num_cpus, need.num_gpus, need.memory_gib)
+
+
+def total(needs: Sequence[Need]) -> Amount:
+    whole = Amount(0, 0, 0)
+    for need in needs:
+        whole = whole.plus(amount(need), need.count)
+    return whole
+
+
+def hosts_in_words(hosts: Sequence[Host]) -> str:
+    """`10.0.0.1, 10.0.0.2 (3)`: the number of workers where there are several."""
+    counts = Counter(host.address for host in hosts)
+    return ", ".join(address if count == 1 else f"{address} ({count})" for address, count in counts.items())
+
+
+def _arranged(needs: Sequence[Need], hosts: Sequence[Host], tightly: bool) -> tuple[tuple[Host, ...], ...] | None:
+    """The largest workers are seated first; of equal ones those of the earlier need."""
+    left = {host.node_id: host for host in hosts}
+    named = dict(left)
+    seats: dict[int, tuple[Host, ...]] = {}
+    for place in sorted(range(len(needs)), key=lambda place: [-size for size in _gpus_first(amount(needs[place]))]):
+        seated: Counter[str] = Counter()
+        chosen = []
+        for _ in range(needs[place].count):
+            host = choose(needs[place], list(left.values()), seated, tightly)
+            if host is None:
+                return None
+            left[host.node_id] = replace(host, free=host.free.plus(amount(needs[place]), -1.0))
+            seated[host.node_id] += 1
+            chosen.append(named[host.node_id])
+        seats[place] = tuple(chosen)
+    return tuple(seats[place] for place in range(len(needs)))
+
+
+def _gpus_first(size: Amount) -> tuple[float, float, float]:
+    return size.gpus, size.cpus, size.gib

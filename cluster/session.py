@@ -1,41 +1,58 @@
-"""A connection to Ray and the worker groups on it, which later stages of a pipeline use again where they fit."""
+"""A connection to Ray and the worker groups on it, which later stages and runs use again where they fit."""
 
-import os
-import secrets
-import socket
+import time
+from collections import Counter
 from collections.abc import Callable, Sequence
-from contextlib import suppress
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from itertools import count
 from pathlib import Path
 from typing import Any, Literal, Self
-from urllib.parse import urlsplit
 
 import ray
-import torch
 
-from cluster.groups import LearnerGroup, SamplerGroup, ScorerGroup
-from cluster.health import BOOT_TIMEOUT, Actor, Call, gather, settle, wait_until
-from cluster.placement import Capacity, Need, Plan
+from cluster.connect import connect
+from cluster.groups import LearnerGroup, SamplerGroup, ScorerGroup, gather_ranks
+from cluster.health import BOOT_TIMEOUT, Actor, Call, settle, wait_until
+from cluster.needs import Need, Role, learners, rollouts, scorers
+from cluster.placement import Plan, plan
+from cluster.pool import Member, Pool, Preparation, Surroundings
+from cluster.restarts import LearnersLost, Restarts, WorkerLost
+from cluster.seats import Seat, Seating, hosts, options, this_machine
 from cluster.workers import LearnerWorker, RolloutWorker, ScorerWorker
-from configs.errors import UserError
-from configs.roles import Cluster, LearnerRanks, Rollout, Scorer
+from configs.errors import RunFailed, UserError
+from configs.roles import Cluster, LearnerRanks, Rollout, Scorer, Workers
 from configs.schema import LearnerRun
 from rollout.sampler import SamplerSpec
 from trainers.engine import Rank
 from trainers.metrics import Listener
 
-NAMESPACE = "plumbob"
-
-PROBE_S = 5.0
-"""How long a Ray's port has to answer."""
-
 CLOSE_S = 5.0
-"""How long rollout workers have to end their engines; one that is busy or dead is killed all the same."""
+"""How long a rollout worker has to end its engine; one that is busy is killed all the same."""
+
+POLL_S = 0.5
+
+
+@dataclass
+class Staffed:
+    """A pool with what it was made for, and the model that it has open."""
+
+    pool: Pool
+    need: Need
+    num_threads: int
+    model: Any = None
+
+
+@dataclass(frozen=True)
+class Ranks:
+    """The learner processes, and what they were made for."""
+
+    settings: tuple[Need, int]
+    actors: tuple[Actor, ...]
+    seats: tuple[Seat, ...]
 
 
 class Session:
-    """Worker groups by what they were made from.
+    """The workers of a run, or of several runs one after the other.
 
     Args:
         logs: folder of the workers' logs, on storage that every host can read.
@@ -43,16 +60,20 @@ class Session:
 
     def __init__(self, cluster: Cluster, logs: Path, listener: Listener) -> None:
         self._cluster, self._logs, self._listener = cluster, logs.resolve(), listener
-        self._groups: dict[tuple[Any, ...], Sequence[Actor]] = {}
+        self._pools: dict[Role, Staffed] = {}
+        self._ranks: Ranks | None = None
         self._numbers = count()
+        self._seating = Seating()
+        self._restarts = Restarts(cluster.max_restarts)
 
     def __enter__(self) -> Self:
         connect(self._cluster)
         return self
 
     def __exit__(self, *_: object) -> None:
-        for key in list(self._groups):
-            self._end(key)
+        for role in list(self._pools):
+            self._pools.pop(role).pool.close()
+        self._end_learners()
         ray.shutdown()
 
     # ---------------------------------------------------------------------------------------------------------- groups
@@ -61,71 +82,137 @@ class Session:
         """The learners of a run, its model loaded; processes that an earlier stage left are used again."""
         actors = self._learner_actors(run.learner)
         calls = [Call(actor, actor.handle.build.remote(run)) for actor in actors]
-        gather(calls, "loading the model", self._cluster.boot_timeout_s, BOOT_TIMEOUT)
-        return LearnerGroup(actors, self._cluster.call_timeout_s)
+        gather_ranks(calls, "loading the model", self._cluster.boot_timeout_s, BOOT_TIMEOUT)
+        return LearnerGroup(actors, self._cluster.call_timeout_s, self.attend)
 
     def samplers(self, spec: SamplerSpec, rollout: Rollout) -> SamplerGroup:
         """Rollout workers with that model; `spec.worker` is replaced by each worker's own name."""
-        key = ("rollout", spec, rollout.num_workers, rollout.num_cpus, rollout.num_gpus)
-        if key not in self._groups:
-            self._make_room("rollout")
-            options = resources(rollout.num_cpus, rollout.num_gpus * rollout.tensor_parallel, rollout.num_threads)
-            actors = [
-                self._start("rollout", lambda log: start_actor(RolloutWorker, options, log))
-                for _ in range(rollout.num_workers)
-            ]
-            self._groups[key] = actors
-            calls = [Call(a, a.handle.open.remote(named(spec, a.name))) for a in actors]
-            gather(calls, "starting its engine", self._cluster.boot_timeout_s, BOOT_TIMEOUT)
-        return SamplerGroup(self._groups[key], rollout.chunk_size, self._cluster.call_timeout_s)
+        pool = self._opened(
+            rollouts(rollout),
+            rollout,
+            RolloutWorker,
+            spec,
+            Preparation(
+                lambda actor: actor.handle.open.remote(replace(spec, worker=actor.name)), "starting its engine"
+            ),
+        )
+        return SamplerGroup(pool, rollout.chunk_size)
 
-    def scorers(self, scorer: Scorer, role: Literal["scorer", "judge"] = "scorer") -> ScorerGroup:
+    def scorers(self, scorer: Scorer, section: Literal["reward", "judge"] = "reward") -> ScorerGroup:
         """Scorers with that reward model."""
-        key = (role, scorer)
-        if key not in self._groups:
-            self._make_room(role)
-            options = resources(scorer.num_cpus, scorer.num_gpus, scorer.num_threads)
-            actors = [
-                self._start(role, lambda log: start_actor(ScorerWorker, options, log, scorer.num_threads))
-                for _ in range(scorer.num_workers)
-            ]
-            self._groups[key] = actors
-            calls = [Call(a, a.handle.open.remote(scorer)) for a in actors]
-            gather(calls, "loading the reward model", self._cluster.boot_timeout_s, BOOT_TIMEOUT)
-        return ScorerGroup(self._groups[key], scorer.batch_size * 4, self._cluster.call_timeout_s)
+        opening = Preparation(lambda actor: actor.handle.open.remote(scorer), "loading the reward model")
+        pool = self._opened(scorers(scorer, section), scorer, ScorerWorker, scorer, opening)
+        return ScorerGroup(pool, scorer.batch_size * 4)
 
     def in_learner(self, settings: LearnerRanks, function: Callable[..., None], *arguments: Any) -> None:
         """Run a function in rank 0's process, such as one that makes a model: the driver loads no model package."""
         first = self._learner_actors(settings)[0]
         call = Call(first, first.handle.apply.remote(function, arguments))
-        gather([call], f"running {function.__name__}", self._cluster.call_timeout_s)
+        gather_ranks([call], f"running {function.__name__}", self._cluster.call_timeout_s)
+
+    def replace_learners(self, lost: LearnersLost) -> None:
+        """End what is left of a group that lost a rank; the next use starts another. RunFailed past the budget."""
+        self._end_learners()
+        self._restarts.spend(lost, self._listener)
+
+    # ----------------------------------------------------------------------------------------------------------- pools
+
+    def _opened(self, need: Need, workers: Workers, kind: type, model: Any, opening: Preparation) -> Pool:
+        """The pool of that role with that model: one that is there is used again where its workers are of that size."""
+        staffed = self._pools.get(need.role)
+        same_size = staffed is not None and (replace(staffed.need, count=need.count), staffed.num_threads) == (
+            need,
+            workers.num_threads,
+        )
+        if staffed is not None and not same_size:
+            self._pools.pop(need.role).pool.close()
+        if staffed is None or not same_size:
+            staffed = Staffed(self._new_pool(need, workers.num_threads, kind), need, workers.num_threads)
+            self._pools[need.role] = staffed
+        if need.count != staffed.need.count:
+            staffed.need, staffed.pool.size = need, need.count
+        if model != staffed.model:
+            staffed.pool.open(opening)
+            staffed.model = model
+        return staffed.pool
+
+    def _new_pool(self, need: Need, num_threads: int, kind: type) -> Pool:
+        seated: Counter[str] = Counter()
+
+        def hire() -> Member | None:
+            seat = self._seating.take_one(need, seated)
+            if seat is None:
+                return None
+            seated[seat.host.node_id] += 1
+            return Member(self._start(need, seat, kind, num_threads), seat)
+
+        def dismiss(member: Member, is_lost: bool) -> None:
+            seated[member.seat.host.node_id] -= 1
+            if not is_lost:  # An engine has processes of its own, which outlive the death of the one that has them.
+                settle([member.actor.handle.close.remote()], CLOSE_S)
+            self._seating.give_up(member.actor.handle, member.seat)
+
+        def said(message: str) -> None:
+            self._listener.said("cluster", message)
+
+        around = Surroundings(hire, dismiss, self._lost, self.attend, said)
+        return Pool(need.role, need.count, around, self._cluster.boot_timeout_s, self._cluster.call_timeout_s)
+
+    def _lost(self, lost: WorkerLost) -> None:
+        self._restarts.spend(lost, self._listener)
+
+    # -------------------------------------------------------------------------------------------------------- learners
 
     def _learner_actors(self, settings: LearnerRanks) -> Sequence[Actor]:
-        key = ("learner", settings.num_workers, settings.num_threads, settings.num_cpus, settings.num_gpus)
-        if key not in self._groups:
-            self._make_room("learner")
-            self._groups[key] = self._start_learners(settings)
-        return self._groups[key]
+        wanted = (learners(settings), settings.num_threads)
+        if self._ranks is not None and self._ranks.settings != wanted:
+            self._end_learners()
+        if self._ranks is None:
+            self._start_learners(*wanted)
+        assert self._ranks is not None
+        return self._ranks.actors
 
-    def _start_learners(self, settings: LearnerRanks) -> list[Actor]:
-        options = resources(settings.num_cpus, settings.num_gpus, settings.num_threads)
-        actors = [
-            self._start("learner", lambda log: start_actor(LearnerWorker, options, log, settings.num_threads))
-            for _ in range(settings.num_workers)
-        ]
+    def _start_learners(self, need: Need, num_threads: int) -> None:
+        seats = self._seats_for(need)
+        actors = tuple(self._start(need, seat, LearnerWorker, num_threads) for seat in seats)
+        self._ranks = Ranks((need, num_threads), actors, tuple(seats))
         bound = self._cluster.boot_timeout_s
-        (master,) = gather([Call(actors[0], actors[0].handle.free_address.remote())], "starting", bound, BOOT_TIMEOUT)
+        first = Call(actors[0], actors[0].handle.free_address.remote())
+        (master,) = gather_ranks([first], "starting", bound, BOOT_TIMEOUT)
         ranks = [Rank(index, len(actors), master) for index in range(len(actors))]
         calls = [Call(a, a.handle.join.remote(rank)) for a, rank in zip(actors, ranks, strict=True)]
-        gather(calls, "joining the group of learners", bound, BOOT_TIMEOUT)
-        return actors
+        gather_ranks(calls, "joining the group of learners", bound, BOOT_TIMEOUT)
 
-    def _start(self, role: str, create: Callable[[Path], Any]) -> Actor:
-        name = f"{role}-{next(self._numbers)}"
+    def _seats_for(self, need: Need) -> list[Seat]:
+        """Of all ranks. What others hold, or a lost group has not given back yet, is waited for."""
+        seats, bound = self._seating.take_all(need), self._cluster.boot_timeout_s
+        if not seats:
+            self._listener.said("cluster", f"waiting up to {bound:g} s for room for {need.count} learner workers")
+        deadline = time.monotonic() + bound
+        while not seats and time.monotonic() < deadline:
+            time.sleep(POLL_S)
+            seats = self._seating.take_all(need)
+        if not seats:
+            missing = plan([need], hosts(free=True)).what_is_missing()
+            raise RunFailed(f"no room for the learners after {bound:g} s ({BOOT_TIMEOUT}): {missing}")
+        return seats
+
+    def _end_learners(self) -> None:
+        if self._ranks is not None:
+            for actor, seat in zip(self._ranks.actors, self._ranks.seats, strict=True):
+                self._seating.give_up(actor.handle, seat)
+            self._ranks = None
+
+    # ------------------------------------------------------------------------------------------------------- resources
+
+    def _start(self, need: Need, seat: Seat, kind: type, num_threads: int) -> Actor:
+        name = f"{need.role}-{next(self._numbers)}"
         log = self._logs / f"{name}.log"
-        return Actor(name, create(log), log)
+        handle = ray.remote(**options(need, seat, num_threads))(kind).remote(log, num_threads)
+        return Actor(name, handle, log)
 
-    # -------------------------------------------------------------------------------------------------------- resources
+    def attend(self) -> None:
+        """Called now and then while workers are waited for."""
 
     def check(self, needs: tuple[Need, ...]) -> None:
         """Compare what a run needs with the whole cluster, waiting `cluster.wait_s` for more to join one that runs.
@@ -133,107 +220,23 @@ class Session:
         Raises:
             UserError: it does not fit; says what is missing and what would fit.
         """
-        plan = Plan(needs, capacity())
+        found = plan(needs, hosts(free=True))
         waits = self._cluster.wait_s > 0 and self._cluster.address != "local"
-        if not plan.fits and waits:
+        if not found.fits and waits:
             self._listener.said(
-                "cluster", f"{plan.what_is_missing()}; waiting up to {self._cluster.wait_s:g} s for them to join"
+                "cluster", f"{found.what_is_missing()}; waiting up to {self._cluster.wait_s:g} s for them to join"
             )
-            wait_until(lambda: Plan(needs, capacity()).fits, self._cluster.wait_s)
-            plan = Plan(needs, capacity())
-        refuse_unfit(plan, f" after waiting {self._cluster.wait_s:g} s" if waits else "")
-
-    def _make_room(self, role: str) -> None:
-        """End groups of the same role that are of another shape: what an earlier stage left and this one cannot use."""
-        # A copy: the groups of other roles are started by threads beside this one.
-        for key in [key for key in list(self._groups) if key[0] == role]:
-            self._end(key)
-
-    def _end(self, key: tuple[Any, ...]) -> None:
-        actors = self._groups.pop(key)
-        if key[0] == "rollout":  # An engine has processes of its own, which outlive the death of the one that has them.
-            settle([actor.handle.close.remote() for actor in actors], CLOSE_S)
-        for actor in actors:
-            with suppress(ValueError):
-                ray.kill(actor.handle)
-
-
-def connect(cluster: Cluster) -> None:
-    """Start a private Ray on this machine, or join the one at `cluster.address`.
-
-    Raises:
-        UserError: there is no Ray at that address.
-    """
-    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
-    quiet = {"log_to_driver": False, "logging_level": "error", "namespace": NAMESPACE, "configure_logging": True}
-    if cluster.address != "local":
-        if cluster.address != "auto":
-            _probe(cluster.address)
-        try:
-            ray.init(address=cluster.address, **quiet)
-        except (ConnectionError, ValueError, RuntimeError) as error:
-            raise UserError(f"cluster.address={cluster.address}: no Ray answers there: {error}") from error
-        return
-    # A private Ray guards itself with a token of its own, and leaves the user's token file alone.
-    os.environ.setdefault("RAY_AUTH_TOKEN", secrets.token_hex(32))
-    ray.init(address="local", num_cpus=cluster.num_cpus, include_dashboard=False, **quiet)
-
-
-def _probe(address: str) -> None:
-    """Raises UserError when nothing listens there: Ray itself would try for most of a minute, and print every try."""
-    try:
-        parts = urlsplit(f"//{address.removeprefix('ray://')}")
-        host, port = parts.hostname, parts.port
-    except ValueError:
-        host, port = None, None
-    if not host or not port:
-        raise UserError(f"cluster.address={address}: expected local, auto or HOST:PORT")
-    try:
-        socket.create_connection((host, port), PROBE_S).close()
-    except OSError as error:
-        raise UserError(
-            f"cluster.address={address}: nothing answers there: {error}; give the address that `ray start --head` "
-            f"printed, or local"
-        ) from error
-
-
-def start_actor(worker: type, options: dict[str, Any], *arguments: Any) -> Any:
-    """An actor around a plain class of `cluster.workers`; a dead one is never restarted behind our back."""
-    return ray.remote(max_restarts=0, **options)(worker).remote(*arguments)
-
-
-def capacity() -> Capacity:
-    has = ray.cluster_resources()
-    return Capacity(has.get("CPU", 0.0), has.get("GPU", 0.0))
+            wait_until(lambda: plan(needs, hosts(free=True)).fits, self._cluster.wait_s)
+            found = plan(needs, hosts(free=True))
+        refuse_unfit(found, f" after waiting {self._cluster.wait_s:g} s" if waits else "")
 
 
 def check_local(cluster: Cluster, needs: tuple[Need, ...]) -> None:
     """A private Ray is as large as this machine, known before it starts. Raises UserError when that is too small."""
     if cluster.address == "local":
-        refuse_unfit(Plan(needs, local_capacity(cluster)), "")
+        refuse_unfit(plan(needs, this_machine(cluster)), "")
 
 
-def refuse_unfit(plan: Plan, waited: str) -> None:
-    if not plan.fits:
-        raise UserError(f"the cluster is too small{waited}: {plan.what_is_missing()}")
-
-
-def local_capacity(cluster: Cluster) -> Capacity:
-    """What a private Ray on this machine would have."""
-    return Capacity(float(cluster.num_cpus or os.cpu_count() or 1), float(torch.cuda.device_count()))
-
-
-def resources(num_cpus: float, num_gpus: float, num_threads: int) -> dict[str, Any]:
-    """What an actor asks of Ray. Its threads are set before any library counts the machine's cores.
-
-    A thread that waits spins for some microseconds and then gives its core away: roles share cores, where the library's
-    default would hold the others up, and threads that sleep at once are slower than one alone.
-    """
-    threads = {name: str(num_threads) for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")}
-    threads["GOMP_SPINCOUNT"] = "20000"
-    quiet = {"TOKENIZERS_PARALLELISM": "false", "HF_HUB_DISABLE_PROGRESS_BARS": "1"}
-    return {"num_cpus": num_cpus, "num_gpus": num_gpus, "runtime_env": {"env_vars": threads | quiet}}
-
-
-def named(spec: SamplerSpec, worker: str) -> SamplerSpec:
-    return replace(spec, worker=worker)
+def refuse_unfit(found: Plan, waited: str) -> None:
+    if not found.fits:
+        raise UserError(f"the cluster is too small{waited}: {found.what_is_missing()}")

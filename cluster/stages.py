@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, assert_never
 
 from cluster.memory import PeakMemory
+from cluster.restarts import LearnersLost
 from cluster.serving import Serving, sampler_spec
 from cluster.session import Session
 from configs.models import NewBert, NewLlama
@@ -32,7 +33,7 @@ from trainers.dpo import prepare_dpo, run_dpo
 from trainers.kto import prepare_kto, run_kto
 from trainers.metrics import Listener, MetricsLog, read_metrics
 from trainers.monitors import monitor_figures
-from trainers.ppo import PpoActors, PpoState, prepare_ppo, run_ppo, run_ppo_overlapped
+from trainers.ppo import PpoActors, PpoState, prepare_ppo, run_ppo, run_ppo_asynchronous
 from trainers.ppo_recorder import PpoRecorder, ppo_figures
 from trainers.pretrain import encode_corpus, read_corpus, run_pretrain, run_pretrain_encoder
 from trainers.reward import prepare_reward, run_reward
@@ -106,10 +107,19 @@ def run_stage(prepared: Prepared, scene: Scene, stage: str) -> Figures:
     began = time.monotonic()
     scene.memory.take()
     scene.listener.stage_began(stage, 0)
-    figures = prepared(scene)
+    figures = _in_spite_of_losses(prepared, scene)
     figures |= {"seconds": time.monotonic() - began, "peak_memory_gib": scene.memory.take()}
     scene.listener.stage_ended(stage, figures)
     return figures
+
+
+def _in_spite_of_losses(prepared: Prepared, scene: Scene) -> Figures:
+    """A stage that lost its learners goes on from its newest checkpoint, as a resumed run does; other workers stay."""
+    while True:
+        try:
+            return prepared(scene)
+        except LearnersLost as lost:
+            scene.session.replace_learners(lost)
 
 
 def _noted(notes: tuple[str, ...], body: Callable[[Scene, MetricsLog], Mapping[str, Any]]) -> Prepared:
@@ -212,7 +222,7 @@ def _ppo(run: PpoRun, rule: Rule | None) -> Prepared:
         check_scorers(run.judge, "judge")
     data = prepare_ppo(run)
     source = resolve_model(run.policy.model, "policy.model")
-    loop = run_ppo_overlapped if run.ppo.overlap else run_ppo
+    loop = run_ppo_asynchronous if run.ppo.max_staleness else run_ppo
 
     def body(scene: Scene, log: MetricsLog) -> Mapping[str, Any]:
         rank = served_rank(source, run.policy.tuning)

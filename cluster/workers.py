@@ -102,12 +102,15 @@ class LearnerWorker:
 class RolloutWorker:
     """One sampler."""
 
-    def __init__(self, log: Path) -> None:
+    def __init__(self, log: Path, num_threads: int) -> None:
         write_to(log)
+        self._sampler: Any = None
 
     def open(self, spec: "SamplerSpec") -> None:
+        """Another model in the place of one that is open."""
         from rollout.sampler import open_sampler
 
+        self.close()
         self._sampler = open_sampler(spec)
 
     def sample(self, requests: Sequence[SampleRequest]) -> list[Rollout]:
@@ -122,7 +125,9 @@ class RolloutWorker:
         self._sampler.serve_base()
 
     def close(self) -> None:
-        self._sampler.close()
+        if self._sampler is not None:
+            self._sampler.close()
+            self._sampler = None
 
 
 class ScorerWorker:
@@ -143,3 +148,5 @@ class ScorerWorker:
 
     def score(self, pairs: Sequence[tuple[str, str]]) -> list[Score]:
         return self._scorer.score(pairs)
+
+    def close(self) -> None: ...

@@ -2,7 +2,7 @@
 
 from typing import Annotated, Literal, Self
 
-from pydantic import Field, NonNegativeFloat, PositiveFloat, PositiveInt, model_validator
+from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt, model_validator
 
 from configs.models import NewBert
 from configs.section import Section
@@ -22,16 +22,28 @@ class Cluster(Section):
     """How long to wait for resources that the cluster does not have yet."""
     boot_timeout_s: PositiveFloat = 600.0
     call_timeout_s: PositiveFloat = 1800.0
+    max_restarts: NonNegativeInt = 5
+    """Workers that may be lost and started again between one step and the next; one more ends the run."""
 
 
-class LearnerRanks(Section):
-    """Processes that hold the policy as a learner does: all that log-probs take."""
+class Workers(Section):
+    """A group of processes of one role, and what each asks of its host."""
 
     num_workers: PositiveInt = 1
     num_threads: PositiveInt = 1
     num_cpus: PositiveFloat = 0.5
-    """What each rank asks of Ray; its threads are set apart, by `num_threads`."""
-    num_gpus: Annotated[float, Field(ge=0)] = 0.0
+    """What each asks of Ray; its threads are set apart, by `num_threads`."""
+    num_gpus: NonNegativeFloat = 0.0
+    memory_gib: NonNegativeFloat = 1.0
+    """Main memory. Nothing enforces it: it keeps workers off hosts that are too small."""
+    placement: Literal["pack", "spread"] = "spread"
+    """On as few hosts as possible, or over as many as there are."""
+
+
+class LearnerRanks(Workers):
+    """Processes that hold the policy as a learner does: all that log-probs take."""
+
+    placement: Literal["pack", "spread"] = "pack"
     micro_batch_size: PositiveInt = 16
     """Sequences in one forward and backward, on each rank. Changes memory and speed, never the result."""
     autocast: bool = False
@@ -62,14 +74,10 @@ class VllmEngine(Section):
 SamplerEngine = Annotated[VllmEngine | TransformersEngine, Field(discriminator="kind")]
 
 
-class Rollout(Section):
+class Rollout(Workers):
     """The group of rollout workers and how they sample."""
 
     engine: SamplerEngine = VllmEngine()
-    num_workers: PositiveInt = 1
-    num_threads: PositiveInt = 1
-    num_cpus: PositiveFloat = 0.5
-    num_gpus: Annotated[float, Field(ge=0)] = 0.0
     tensor_parallel: PositiveInt = 1
     temperature: PositiveFloat = 1.0
     max_tokens: PositiveInt = 64
@@ -77,17 +85,13 @@ class Rollout(Section):
     """Answers that one worker samples together: the unit of work that workers take."""
 
 
-class Scorer(Section):
+class Scorer(Workers):
     """The group of reward scorers. `model` is a sequence-classification folder with one output."""
 
     model: str
     ensemble: tuple[str, ...] = ()
     """Further reward models: the score is the mean of all, less `uncertainty_penalty` times how far they disagree."""
     uncertainty_penalty: NonNegativeFloat = 0.0
-    num_workers: PositiveInt = 1
-    num_threads: PositiveInt = 1
-    num_cpus: PositiveFloat = 0.5
-    num_gpus: Annotated[float, Field(ge=0)] = 0.0
     batch_size: PositiveInt = 32
     max_tokens: PositiveInt = 256
     normalize: bool = True

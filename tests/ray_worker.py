@@ -57,8 +57,8 @@ class Worker:
 class Prover:
     """A rollout worker that proves another version, or another number of tensors, than it was sent, by so many."""
 
-    def __init__(self, name: str, version_off: int = 0, tensors_off: int = 0) -> None:
-        self._name, self._version_off, self._tensors_off = name, version_off, tensors_off
+    def __init__(self, log: Path, version_off: int = 0, tensors_off: int = 0) -> None:
+        self._name, self._version_off, self._tensors_off = log.stem, version_off, tensors_off
 
     def load(self, adapter: Adapter) -> PublishProof:
         version, num_tensors = adapter.version + self._version_off, len(adapter.tensors) + self._tensors_off

@@ -1,68 +1,91 @@
-"""The plan of a run: arithmetic, what is missing, and what would fit."""
+"""The plan of a run: who goes where, what is missing, and what would fit."""
 
-from cluster.placement import Capacity, Need, Plan, needs_of
-from configs.inputs import DemonstrationData, EvalData, JudgementData, PromptData
-from configs.models import AlignedPolicy, Policy
-from configs.roles import Learner, RewardEncoder, Rollout, Scorer
-from configs.schema import EvalRun, PpoRun, RewardRun, SftRun
-from configs.stages import Calibration
+from cluster.needs import Need
+from cluster.placement import Amount, Host, Plan, choose, plan
 
 
-def need(role: str, count: int, cpus: float, gpus: float = 0.0) -> Need:
-    return Need(role, f"{role}.num_workers", count, cpus, gpus)
+def need(role: str, count: int, cpus: float, gpus: float = 0.0, gib: float = 0.0, spread: bool = True) -> Need:
+    return Need(role, f"{role}.num_workers", count, cpus, gpus, gib, spread)  # type: ignore[arg-type]
 
 
-def test_the_sum_of_what_runs_side_by_side() -> None:
-    plan = Plan((need("learner", 2, 1.5, 1), need("rollout", 3, 0.5, 2)), Capacity(4.5, 8))
-    # 2 x 1.5 + 3 x 0.5 = 4.5 CPUs; 2 x 1 + 3 x 2 = 8 GPUs: exactly what there is.
-    assert (plan.num_cpus, plan.num_gpus, plan.fits) == (4.5, 8, True)
-    assert plan.lines() == [
-        "learner  2 x 1.5 CPUs, 1 GPUs (learner.num_workers=2)",
-        "rollout  3 x 0.5 CPUs, 2 GPUs (rollout.num_workers=3)",
-        "together 4.5 CPUs, 8 GPUs; the cluster has 4.5 CPUs, 8 GPUs",
+def hosts(*free: tuple[float, float, float]) -> tuple[Host, ...]:
+    return tuple(Host(f"10.0.0.{place}", f"n{place}", Amount(*has)) for place, has in enumerate(free, 1))
+
+
+def addresses(made: Plan) -> list[str]:
+    """`10.0.0.1` is "1"; one string a need."""
+    assert made.seats is not None
+    return ["".join(host.address[-1] for host in seats) for seats in made.seats]
+
+
+def test_a_plan_says_who_goes_where() -> None:
+    made = plan((need("learner", 2, 1.5, 1, 4, spread=False), need("rollout", 3, 0.5, 2, 1)), hosts((4.5, 8, 11)))
+    # 2 x 1.5 + 3 x 0.5 = 4.5 CPUs; 2 x 1 + 3 x 2 = 8 GPUs; 2 x 4 + 3 x 1 = 11 GiB: exactly what there is.
+    assert made.fits and made.needed == (4.5, 8, 11)
+    assert made.lines() == [
+        "learner  2 x 1.5 CPUs, 1 GPUs, 4 GiB (learner.num_workers=2) on 10.0.0.1 (2)",
+        "rollout  3 x 0.5 CPUs, 2 GPUs, 1 GiB (rollout.num_workers=3) on 10.0.0.1 (3)",
+        "host     10.0.0.1 has 4.5 CPUs, 8 GPUs, 11 GiB free",
+        "together 4.5 CPUs, 8 GPUs, 11 GiB",
         "it fits",
     ]
-    assert plan.as_dict()["missing"] is None
-    assert not Plan(plan.needs, Capacity(4.4, 8)).fits
-    assert not Plan(plan.needs, Capacity(4.5, 7)).fits
+    assert made.as_dict()["missing"] is None
+    assert made.as_dict()["needs"][0]["hosts"] == ["10.0.0.1", "10.0.0.1"]
+    for lacking in ((4.4, 8, 11), (4.5, 7, 11), (4.5, 8, 10.9)):
+        assert not plan(made.needs, hosts(lacking)).fits
+
+
+def test_groups_are_spread_or_packed_as_they_ask() -> None:
+    three = hosts((4, 0, 8), (4, 0, 8), (4, 0, 8))
+    spread, packed = need("rollout", 4, 1), need("learner", 4, 1, spread=False)
+    # The fourth begins the second round. All four of a packed group share one host.
+    assert addresses(plan([spread], three)) == ["1231"]
+    assert addresses(plan([packed], three)) == ["1111"]
+    # The packed ones fill the first host, which the first need of the same size takes; the others go where room is.
+    assert addresses(plan([packed, spread], three)) == ["1111", "2323"]
+
+
+def test_larger_workers_are_seated_first_and_tightly_where_nothing_else_fits() -> None:
+    # Two of 1 CPU spread over both hosts would leave no host for the one of 4.
+    assert addresses(plan([need("scorer", 2, 1), need("learner", 1, 4)], hosts((4, 0, 1), (4, 0, 1)))) == ["22", "1"]
+    # Of equal size, on hosts of 3 and 2: the pair of 1.5 would be spread, and the one of 1 GiB then fits nowhere.
+    large, small = need("rollout", 2, 1.5, gib=1), need("scorer", 1, 1.5, gib=3)
+    assert addresses(plan([large, small], hosts((3, 0, 3), (1.5, 0, 3)))) == ["11", "2"]
+
+
+def test_the_next_worker_goes_where_the_fewest_of_its_group_are() -> None:
+    three = hosts((1, 0, 8), (4, 0, 8), (2, 0, 8))
+    one = need("rollout", 1, 1)
+    chosen = choose(one, three, {"n2": 1})
+    assert chosen is not None and chosen.node_id == "n3"  # The roomier of those without one.
+    assert choose(need("rollout", 1, 5), three, {}) is None
 
 
 def test_the_nearest_fit_takes_from_the_largest_group_first() -> None:
-    plan = Plan((need("learner", 2, 1), need("rollout", 5, 1), need("scorer", 1, 0.5)), Capacity(4.5, 0))
+    three = (need("learner", 2, 1), need("rollout", 5, 1), need("scorer", 1, 0.5))
     # 7.5 CPUs: rollout 5 -> 4 -> 3 -> 2 gives 4.5.
-    assert plan.what_is_missing() == (
+    assert plan(three, hosts((4.5, 0, 0))).what_is_missing() == (
         "3 CPUs are missing; this would fit: learner.num_workers=2 rollout.num_workers=2 scorer.num_workers=1"
     )
     # One less: both groups have 2, the first gives way.
-    nearest = Plan(plan.needs, Capacity(3.5, 0)).nearest_fit()
-    assert nearest is not None and [n.count for n in nearest] == [1, 2, 1]
+    assert "learner.num_workers=1 rollout.num_workers=2" in plan(three, hosts((3.5, 0, 0))).what_is_missing()
 
 
-def test_both_kinds_may_lack_and_one_of_each_may_be_too_many() -> None:
-    plan = Plan((need("learner", 1, 2, 1), need("rollout", 1, 1, 1)), Capacity(2, 0))
-    assert plan.nearest_fit() is None
-    assert plan.what_is_missing() == (
-        "1 CPUs and 2 GPUs are missing, and one worker of each role does not fit either: lower *.num_cpus or *.num_gpus"
+def test_several_kinds_may_lack_and_one_of_each_may_be_too_many() -> None:
+    made = plan((need("learner", 1, 2, 1, 3), need("rollout", 1, 1, 1)), hosts((2, 0, 2)))
+    assert made.what_is_missing() == (
+        "1 CPUs and 2 GPUs and 1 GiB are missing, and one worker of each role does not fit either: "
+        "lower *.num_cpus, *.num_gpus or *.memory_gib"
     )
-    assert plan.lines()[-1] == plan.what_is_missing() == plan.as_dict()["missing"]
+    assert made.lines()[-1] == made.what_is_missing() == made.as_dict()["missing"]
 
 
-def test_who_is_needed_at_a_runs_widest_moment() -> None:
-    learner, scorer = Learner(num_workers=2, num_cpus=1.0), Scorer(model="m", num_workers=3, num_cpus=0.25)
-    rollout = Rollout(num_workers=4, num_gpus=1.0, tensor_parallel=2)
-    policy = AlignedPolicy(model="m")
-    ppo = PpoRun(data=PromptData(prompts="f"), policy=policy, reward=scorer, rollout=rollout, learner=learner)
-    assert needs_of(ppo) == (
-        Need("learner", "learner.num_workers", 2, 1.0, 0.0),
-        Need("rollout", "rollout.num_workers", 4, 0.5, 2.0),  # One GPU for each of the two that share the model.
-        Need("scorer", "reward.num_workers", 3, 0.25, 0.0),
+def test_a_worker_that_is_larger_than_every_host() -> None:
+    # 8 GPUs in all, none of the hosts has more than 4.
+    made = plan([need("rollout", 1, 1, 8)], hosts((8, 4, 8), (9, 4, 8)))
+    assert made.what_is_missing().startswith(
+        "the workers do not fit on single hosts: one of role rollout needs 1 CPUs, 8 GPUs, 0 GiB, and the roomiest "
+        "host, 10.0.0.2, has 9 CPUs, 4 GPUs, 8 GiB"
     )
-    judged = ppo.model_copy(update={"judge": Scorer(model="other", num_workers=2, num_cpus=0.75)})
-    assert needs_of(judged) == (*needs_of(ppo), Need("judge", "judge.num_workers", 2, 0.75, 0.0))
-    sft = SftRun(data=DemonstrationData(demonstrations="f"), policy=Policy(model="m"), learner=learner)
-    assert [n.role for n in needs_of(sft)] == ["learner"]
-    reward = RewardRun(data=JudgementData(pairs="f"), reward=RewardEncoder(model="m"))
-    assert [n.role for n in needs_of(reward)] == ["learner"]
-    sampled = reward.model_copy(update={"calibration": Calibration(policy="m")})
-    assert [n.role for n in needs_of(sampled)] == ["learner", "rollout"]
-    assert [n.role for n in needs_of(EvalRun(data=EvalData(pairs="f"), reward=scorer))] == ["scorer"]
+    made = plan([need("rollout", 2, 3)], hosts((4, 0, 0), (2, 0, 0)))
+    assert made.what_is_missing().endswith("; this would fit: rollout.num_workers=1")

@@ -8,9 +8,11 @@ import pytest
 import ray
 
 from cluster import session
+from cluster.connect import connect
 from cluster.launch import run
-from cluster.placement import Capacity, Need
-from cluster.session import Session, check_local, connect
+from cluster.needs import Need
+from cluster.placement import Amount, Host
+from cluster.session import Session, check_local
 from configs.errors import UserError
 from configs.inputs import DemonstrationData
 from configs.models import Policy
@@ -18,25 +20,9 @@ from configs.roles import Cluster, Learner, Storage
 from configs.schema import SftRun
 from configs.stages import Sft
 from tests.tiny_policy import write_policy
-from trainers.metrics import StepRecord
+from tests.watching import Watching
 
-NEEDS = (Need("learner", "learner.num_workers", 3, 1.0, 0.0),)
-
-
-class Watching:
-    """A listener that keeps what it is told."""
-
-    def __init__(self) -> None:
-        self.notes: list[tuple[str, str]] = []
-
-    def said(self, stage: str, message: str) -> None:
-        self.notes.append((stage, message))
-
-    def stage_began(self, stage: str, num_steps: int) -> None: ...
-
-    def stepped(self, record: StepRecord) -> None: ...
-
-    def stage_ended(self, stage: str, summary: object) -> None: ...
+NEEDS = (Need("learner", "learner.num_workers", 3, 1.0, 0.0, 0.0, spread=False),)
 
 
 def test_a_private_ray_that_would_be_too_small() -> None:
@@ -71,7 +57,7 @@ def test_a_run_that_is_too_large_starts_no_ray(tmp_path: Path, monkeypatch: pyte
 
 def test_waiting_for_a_cluster_to_grow_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     sizes = iter([2.0, 2.0, 3.0, 3.0])
-    monkeypatch.setattr(session, "capacity", lambda: Capacity(next(sizes), 0.0))
+    monkeypatch.setattr(session, "hosts", lambda free: (Host("10.0.0.1", "n1", Amount(next(sizes), 0.0, 8.0)),))
     watching = Watching()
     Session(Cluster(address="auto", wait_s=60), tmp_path, watching).check(NEEDS)
     ((stage, message),) = watching.notes

@@ -1,4 +1,4 @@
-"""Waits and hand-outs on a real Ray: order, slow workers, errors and deaths."""
+"""Waits on a real Ray: order, errors and deaths."""
 
 import os
 import time
@@ -8,15 +8,12 @@ from typing import Any
 
 import pytest
 import ray
-import torch
 from ray.exceptions import OutOfMemoryError, RayError, WorkerCrashedError
 
-from cluster.groups import SamplerGroup, hand_out
 from cluster.health import BOOT_TIMEOUT, Actor, Call, gather, last_lines, outcome, settle, wait_until
+from cluster.restarts import WorkerFailed, WorkerLost
 from configs.errors import RunFailed, UserError
-from models.adapters import Adapter
-from reward.scorer import ScoreError
-from tests.ray_worker import Prover, Worker
+from tests.ray_worker import Worker
 from trainers.errors import NotFinite
 
 TIMEOUT_S = 120.0
@@ -40,31 +37,6 @@ def start(name: str, log: Path) -> Actor:
     return Actor(name, ray.remote(num_cpus=0.1, max_concurrency=4)(Worker).remote(log), log)
 
 
-def double(handle: Any, chunk: Any) -> Any:
-    return handle.double.remote(list(chunk))
-
-
-def test_results_come_in_the_order_of_the_items(workers: list[Actor]) -> None:
-    # 23 items in chunks of 4: the last chunk has 3.
-    assert hand_out(workers, range(23), 4, double, "doubling", TIMEOUT_S) == list(range(0, 46, 2))
-    assert hand_out(workers, [], 4, double, "doubling", TIMEOUT_S) == []
-
-
-def test_a_slow_worker_delays_only_its_own_chunk(workers: list[Actor]) -> None:
-    slow, taken = workers[0], []
-
-    def call(handle: Any, chunk: Any) -> Any:
-        taken.append((handle is slow.handle, list(chunk)))
-        if handle is not slow.handle:
-            if chunk[0] == 9:  # The last chunk: the other worker has come this far by itself.
-                slow.handle.release.remote()
-            return handle.double.remote(list(chunk))
-        return handle.double_when_released.remote(list(chunk))
-
-    assert hand_out(workers, range(10), 1, call, "doubling", TIMEOUT_S) == list(range(0, 20, 2))
-    assert [chunk for is_slow, chunk in taken if is_slow] == [[0]]
-
-
 def test_results_in_the_order_of_the_calls(workers: list[Actor]) -> None:
     calls = [Call(actor, actor.handle.double.remote([number])) for number, actor in enumerate(workers * 2)]
     assert gather(calls, "doubling", TIMEOUT_S) == [[0], [2], [4], [6]]
@@ -78,20 +50,12 @@ def test_what_a_worker_raises_for_a_person_comes_out_as_it_is(
         gather([Call(workers[0], workers[0].handle.fail.remote(kind))], "checking", TIMEOUT_S)
     assert type(caught.value) is error
     assert getattr(caught.value, "rows", (4, 7)) == (4, 7)
-    with pytest.raises(error, match=message):
-        hand_out(workers, [1], 1, lambda handle, chunk: handle.fail.remote(kind), "checking", TIMEOUT_S)
-
-
-def test_a_scorers_rows_are_those_of_the_whole_batch(workers: list[Actor]) -> None:
-    # The second chunk of 4 is rows 4 to 7; its second and fourth are broken.
-    numbers = [0, 1, 2, 3, 4, -1, 6, -1, 8]
-    with pytest.raises(ScoreError, match=r"not finite \(row 5, 7 of the batch of 9\)") as caught:
-        hand_out(workers, numbers, 4, lambda handle, chunk: handle.score.remote(list(chunk)), "scoring", TIMEOUT_S)
-    assert caught.value.rows == (5, 7)
 
 
 def test_any_other_error_names_the_worker_and_its_log(workers: list[Actor]) -> None:
-    with pytest.raises(RunFailed, match=r"worker-0 failed while checking: KeyError\('something unforeseen'\); log: .*"):
+    with pytest.raises(
+        WorkerFailed, match=r"worker-0 failed while checking: KeyError\('something unforeseen'\); log: .*"
+    ):
         gather([Call(workers[0], workers[0].handle.fail.remote("other"))], "checking", TIMEOUT_S)
 
 
@@ -109,7 +73,7 @@ def test_the_first_error_ends_the_wait_at_once(cluster: None, tmp_path: Path) ->
 def test_a_dead_worker_is_named_with_the_end_of_its_log(cluster: None, tmp_path: Path) -> None:
     holding, dying = start("learner-0", tmp_path / "0.log"), start("learner-1", tmp_path / "1.log")
     calls = [Call(holding, holding.handle.hold.remote()), Call(dying, dying.handle.die.remote())]
-    with pytest.raises(RunFailed) as caught:
+    with pytest.raises(WorkerLost) as caught:
         gather(calls, "updating", TIMEOUT_S)
     message = str(caught.value)
     assert message.startswith("learner-1 died while updating: ")
@@ -120,10 +84,8 @@ def test_a_dead_worker_is_named_with_the_end_of_its_log(cluster: None, tmp_path:
 def test_a_wait_ends_and_says_what_it_waited_for(cluster: None, tmp_path: Path) -> None:
     holding = start("rollout-0", tmp_path / "0.log")
     late = r"rollout-0: still sampling after 0 s \(cluster\.call_timeout_s\); logs: .*0\.log"
-    with pytest.raises(RunFailed, match=late):
+    with pytest.raises(WorkerLost, match=late):
         gather([Call(holding, holding.handle.hold.remote())], "sampling", 0.01)
-    with pytest.raises(RunFailed, match=r"rollout-0 \(log: .*0\.log\): still sampling after 0 s"):
-        hand_out([holding], [1], 1, lambda handle, chunk: handle.hold.remote(), "sampling", 0.01)
 
 
 def test_a_wait_for_a_start_names_its_own_bound(cluster: None, tmp_path: Path) -> None:
@@ -143,7 +105,7 @@ def test_whatever_ray_says_of_a_worker_ends_the_run(
         raise error
 
     monkeypatch.setattr(ray, "get", fail)
-    with pytest.raises(RunFailed, match=r"learner-0 died while updating: .*\n.*\n  last words") as caught:
+    with pytest.raises(WorkerLost, match=r"learner-0 died while updating: .*\n.*\n  last words") as caught:
         outcome(Call(Actor("learner-0", None, log), None), "updating")
     assert "\x1b" not in str(caught.value)
 
@@ -166,23 +128,3 @@ def test_waiting_until_something_is_so() -> None:
     began = time.monotonic()
     assert not wait_until(lambda: False, 0.01, poll_s=0.001)
     assert time.monotonic() - began >= 0.01
-
-
-@pytest.mark.parametrize(
-    ("wrong", "message"),
-    [
-        ({"version_off": -1}, "rollout-1 proved 2 tensors of version 6, 2 of version 7 were sent"),
-        ({"tensors_off": -1}, "rollout-1 proved 1 tensors of version 7, 2 of version 7 were sent"),
-    ],
-)
-def test_one_worker_that_loaded_something_else_ends_the_run(
-    cluster: None, tmp_path: Path, wrong: dict[str, int], message: str
-) -> None:
-    adapter = Adapter(7, {}, {"a": torch.zeros(1), "b": torch.zeros(1)})
-    good, bad = (
-        Actor(name, ray.remote(num_cpus=0.1)(Prover).remote(name, **lie), tmp_path / f"{name}.log")
-        for name, lie in (("rollout-0", {}), ("rollout-1", wrong))
-    )
-    SamplerGroup([good, good], 4, TIMEOUT_S).load(adapter)
-    with pytest.raises(RunFailed, match=message):
-        SamplerGroup([good, bad], 4, TIMEOUT_S).load(adapter)

@@ -1,0 +1,119 @@
+"""Joining a Ray, or starting a private one on this machine."""
+
+import os
+import secrets
+import socket
+from urllib.parse import urlsplit
+
+import grpc  # type: ignore[import-untyped]
+import ray
+from ray._private.grpc_utils import init_grpc_channel
+from ray._private.ray_constants import GLOBAL_GRPC_OPTIONS
+from ray._private.services import canonicalize_bootstrap_address_or_die
+from ray._raylet import AuthenticationTokenLoader, Config  # type: ignore[attr-defined]
+from ray.core.generated.gcs_service_pb2 import CheckAliveReply, CheckAliveRequest
+from ray.exceptions import AuthenticationError, RayError
+
+from configs.errors import UserError
+from configs.roles import Cluster
+
+NAMESPACE = "plumbob"
+
+PROBE_S = 5.0
+"""How long a Ray has to answer."""
+
+CHECK_ALIVE = "/ray.rpc.NodeInfoGcsService/CheckAlive"
+
+HOW_TO_GIVE_A_TOKEN = (
+    "set RAY_AUTH_TOKEN to what `ray get-auth-token` prints on the head, or RAY_AUTH_TOKEN_PATH to a file that holds it"
+)
+
+
+def connect(cluster: Cluster) -> None:
+    """Start a private Ray on this machine, or join the one at `cluster.address`.
+
+    Raises:
+        UserError: there is no Ray at that address, it is of another version, or it does not take our token.
+    """
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    quiet = {"log_to_driver": False, "logging_level": "error", "namespace": NAMESPACE, "configure_logging": True}
+    if cluster.address == "local":
+        # A private Ray guards itself with a token of its own, and leaves the user's token file alone.
+        os.environ.setdefault("RAY_AUTH_TOKEN", secrets.token_hex(32))
+        ray.init(address="local", num_cpus=cluster.num_cpus, include_dashboard=False, **quiet)
+        return
+    try:
+        has_token = _use_token()
+        _probe(cluster.address, has_token)
+        ray.init(address=cluster.address, **quiet)
+    except AuthenticationError as error:
+        raise UserError(f"cluster.address={cluster.address}: no token can be read: {_first_line(error)}") from error
+    except (ConnectionError, ValueError, RuntimeError, RayError) as error:
+        raise UserError(f"cluster.address={cluster.address}: this Ray cannot be joined: {error}") from error
+
+
+def _use_token() -> bool:
+    """Send the token that the environment or the user has, which Ray does by itself for `auto` alone.
+
+    Returns whether there is one.
+    """
+    has_token: bool = AuthenticationTokenLoader.instance().has_token(ignore_auth_mode=True)
+    if has_token and "RAY_AUTH_MODE" not in os.environ:
+        os.environ["RAY_AUTH_MODE"] = "token"
+        Config.initialize("")
+    return has_token
+
+
+def _probe(address: str, has_token: bool) -> None:
+    """Ask once whether a Ray is there that takes us: Ray itself would try for most of a minute, and print every try.
+
+    Raises:
+        UserError: it is not.
+    """
+    found = canonicalize_bootstrap_address_or_die(address) if address == "auto" else address
+    host, port = _host_and_port(found, address)
+    try:
+        socket.create_connection((host, port), PROBE_S).close()
+    except OSError as error:
+        raise UserError(
+            f"cluster.address={address}: nothing answers there: {error}; give the address that `ray start --head` "
+            f"printed, or local"
+        ) from error
+    if not found.startswith("ray://"):
+        _check_ray(f"{host}:{port}", address, has_token)
+
+
+def _host_and_port(found: str, address: str) -> tuple[str, int]:
+    try:
+        parts = urlsplit(f"//{found.removeprefix('ray://')}")
+        host, port = parts.hostname, parts.port
+    except ValueError:
+        host, port = None, None
+    if not host or not port:
+        raise UserError(f"cluster.address={address}: expected local, auto or HOST:PORT")
+    return host, port
+
+
+def _check_ray(host_and_port: str, address: str, has_token: bool) -> None:
+    """What listens there is a Ray of our version that takes our token, or UserError."""
+    with init_grpc_channel(host_and_port, GLOBAL_GRPC_OPTIONS) as channel:
+        ask = channel.unary_unary(CHECK_ALIVE, CheckAliveRequest.SerializeToString, CheckAliveReply.FromString)
+        try:
+            version = ask(CheckAliveRequest(), timeout=PROBE_S).ray_version
+        except grpc.RpcError as error:
+            if error.code() is grpc.StatusCode.UNAUTHENTICATED:
+                refused = "does not take the token that it was given" if has_token else "asks for a token"
+                raise UserError(f"cluster.address={address}: the Ray there {refused}; {HOW_TO_GIVE_A_TOKEN}") from error
+            raise UserError(
+                f"cluster.address={address}: what answers there is no Ray: {error.code().name}; give the address that "
+                f"`ray start --head` printed, or local"
+            ) from error
+    if version != ray.__version__:
+        raise UserError(
+            f"cluster.address={address}: the Ray there is version {version}, and the one here is {ray.__version__}; "
+            f"install the same on both"
+        )
+
+
+def _first_line(error: Exception) -> str:
+    return str(error).partition(". ")[0]

@@ -1,0 +1,317 @@
+"""Interchangeable workers of one role, which come, go and are replaced while work goes on."""
+
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import ray
+
+from cluster.health import BOOT_TIMEOUT, CALL_TIMEOUT, Actor, Call, outcome
+from cluster.restarts import WorkerLost
+from cluster.seats import Seat, living_nodes
+from configs.errors import RunFailed
+from reward.scorer import ScoreError
+from trainers.errors import NUM_NAMED
+
+TICK_S = 1.0
+"""How long a wait for workers goes on before the pool looks around again."""
+
+
+@dataclass(frozen=True, eq=False)
+class Preparation:
+    """What every member does before it takes work: open a model, load a version.
+
+    Attributes:
+        call: starts it on an actor, without waiting.
+        check: of what came of it; raises when that is wrong.
+    """
+
+    call: Callable[[Actor], Any]
+    doing: str
+    check: Callable[[Any], None] = lambda _: None
+
+
+@dataclass(frozen=True, eq=False)
+class Job:
+    """Items to work on, in chunks that are the same whoever takes them."""
+
+    items: Sequence[Any]
+    chunk_size: int
+    call: Callable[[Actor, Sequence[Any]], Any]
+    doing: str
+    todo: deque[int]
+    done: dict[int, list[Any]] = field(default_factory=dict)
+
+    @property
+    def is_done(self) -> bool:
+        return len(self.done) * self.chunk_size >= len(self.items)
+
+    def chunk(self, start: int) -> Sequence[Any]:
+        return self.items[start : start + self.chunk_size]
+
+    def results(self) -> list[Any]:
+        """In the order of the items."""
+        return [result for start in sorted(self.done) for result in self.done[start]]
+
+
+@dataclass(frozen=True)
+class Task:
+    """One call under way: a preparation, or the chunk of a job that begins at `start`."""
+
+    result: Any
+    what: Preparation | Job
+    start: int
+    began: float
+
+
+@dataclass(eq=False)
+class Member:
+    """A worker of the pool. It has at most one call under way."""
+
+    actor: Actor
+    seat: Seat
+    task: Task | None = None
+    opened: Preparation | None = None
+    loaded: Preparation | None = None
+    num_items: int = 0
+    is_leaving: bool = False
+
+
+@dataclass(frozen=True)
+class Surroundings:
+    """What a pool asks of the session that it belongs to.
+
+    Attributes:
+        hire: a new actor on a free seat; None when no host has room.
+        dismiss: ends an actor and frees its seat; whether it was lost.
+        lost: called for each worker that is lost; raises RunFailed when there were too many.
+        attend: called while work is waited for, and before it.
+        said: tells whoever watches.
+    """
+
+    hire: Callable[[], Member | None]
+    dismiss: Callable[[Member, bool], None]
+    lost: Callable[[WorkerLost], None]
+    attend: Callable[[], None]
+    said: Callable[[str], None]
+
+
+class Pool:
+    """Members take chunks of a job when they are free: a slow, late or lost one delays nothing but its own share.
+
+    A member that is lost is replaced, and its chunk is handed out again, whole. A new member opens the model and loads
+    the newest version beside the running work. One thread at a time works; `size` and `load` may be set by others.
+
+    Args:
+        boot_timeout_s, call_timeout_s: bounds of an opening, and of any other call.
+    """
+
+    def __init__(
+        self, role: str, size: int, around: Surroundings, boot_timeout_s: float, call_timeout_s: float
+    ) -> None:
+        self.role, self.size = role, size
+        self._around = around
+        self._boot_timeout_s, self._call_timeout_s = boot_timeout_s, call_timeout_s
+        self._members: list[Member] = []
+        self._opening: Preparation | None = None
+        self._loading: Preparation | None = None
+        self._turn = threading.Lock()
+        self._short_since: float | None = None
+        self._looked_at = -TICK_S
+
+    # ------------------------------------------------------------------------------------------------------- from above
+
+    def open(self, opening: Preparation) -> None:
+        """Give all members another model; returns when the first has it."""
+        self._loading = None
+        self._opening = opening
+        with self._turn:
+            self._until_one_is_ready()
+
+    def load(self, loading: Preparation) -> None:
+        """What every member loads before its next chunk; returns when the first has, or while another thread works."""
+        self._loading = loading
+        if self._turn.acquire(blocking=False):
+            try:
+                self._until_one_is_ready()
+            finally:
+                self._turn.release()
+
+    def work(
+        self, items: Sequence[Any], chunk_size: int, call: Callable[[Actor, Sequence[Any]], Any], doing: str
+    ) -> list[Any]:
+        """Results of all items, in order.
+
+        Raises:
+            ScoreError: a chunk's, its rows counted over all items.
+            UserError, RunFailed: what a worker raised.
+            RunFailed: too many were lost, or there was no room for one within the bound.
+        """
+        job = Job(items, chunk_size, call, doing, deque(range(0, len(items), chunk_size)))
+        with self._turn:
+            while not job.is_done:
+                self._tend(job)
+                for member, task in self._ended():
+                    self._take(member, task, job)
+        return job.results()
+
+    def status(self) -> list[dict[str, Any]]:
+        """One row a worker, for people."""
+        return [
+            {
+                "worker": member.actor.name,
+                "host": member.seat.host.address,
+                "state": self._state(member),
+                f"{'answers' if self.role == 'rollout' else 'scores'}": member.num_items,
+            }
+            for member in list(self._members)
+        ]
+
+    def close(self) -> None:
+        for member in list(self._members):
+            self._dismiss(member, is_lost=False)
+
+    # ---------------------------------------------------------------------------------------------------------- members
+
+    def _until_one_is_ready(self) -> None:
+        while not any(self._is_ready(member) for member in self._members):
+            self._tend(None)
+            for member, task in self._ended():
+                self._take(member, task, None)
+
+    def _is_ready(self, member: Member) -> bool:
+        return self._unprepared(member) is None and not member.is_leaving
+
+    def _unprepared(self, member: Member) -> Preparation | None:
+        """What the member has to do before it may take work."""
+        if self._opening is not member.opened:
+            return self._opening
+        return self._loading if self._loading is not member.loaded else None
+
+    def _state(self, member: Member) -> str:
+        if member.is_leaving:
+            return "leaving"
+        if member.task is None:
+            return "idle"
+        return member.task.what.doing
+
+    def _tend(self, job: Job | None) -> None:
+        """Look around: who is lost, who is missing or too many; give the free ones something to do."""
+        if time.monotonic() - self._looked_at > TICK_S:
+            self._around.attend()
+            self._drop_the_lost(job)
+            self._looked_at = time.monotonic()
+        self._fill()
+        for member in list(self._members):
+            if member.task is not None:
+                continue
+            if member.is_leaving:
+                self._dismiss(member, is_lost=False)
+                continue
+            wanted = self._unprepared(member)
+            if wanted is not None:
+                member.task = Task(wanted.call(member.actor), wanted, 0, time.monotonic())
+            elif job is not None and job.todo:
+                start = job.todo.popleft()
+                member.task = Task(job.call(member.actor, job.chunk(start)), job, start, time.monotonic())
+
+    def _fill(self) -> None:
+        staying = [member for member in self._members if not member.is_leaving]
+        for member in staying[self.size :]:
+            member.is_leaving = True
+        for _ in range(self.size - len(staying)):
+            hired = self._around.hire()
+            if hired is None:
+                self._wait_for_room()
+                return
+            self._members.append(hired)
+        self._short_since = None
+
+    def _wait_for_room(self) -> None:
+        """Work goes on with those that are there; without any the wait has a bound."""
+        now = time.monotonic()
+        if self._short_since is None:
+            self._short_since = now
+            self._around.said(f"no host has room for another {self.role} worker; going on with {len(self._members)}")
+        if not self._members and now - self._short_since > self._boot_timeout_s:
+            raise RunFailed(
+                f"no host had room for a {self.role} worker for {self._boot_timeout_s:.0f} s ({BOOT_TIMEOUT}), and "
+                f"none is left"
+            )
+
+    def _drop_the_lost(self, job: Job | None) -> None:
+        """Members on hosts that are gone, and those that have been at one call for too long."""
+        alive, now = living_nodes(), time.monotonic()
+        for member in list(self._members):
+            task = member.task
+            if member.seat.host.node_id not in alive:
+                self._lose(member, WorkerLost(f"{member.actor.name}: its host {member.seat.host.address} is gone"), job)
+            elif task is not None:
+                bound, setting = self._bound(task)
+                if now - task.began > bound:
+                    late = f"{member.actor.name}: still {task.what.doing} after {bound:.0f} s ({setting})"
+                    self._lose(member, WorkerLost(f"{late}; log: {member.actor.log}"), job)
+
+    def _bound(self, task: Task) -> tuple[float, str]:
+        if task.what is self._opening:
+            return self._boot_timeout_s, BOOT_TIMEOUT
+        return self._call_timeout_s, CALL_TIMEOUT
+
+    def _lose(self, member: Member, lost: WorkerLost, job: Job | None) -> None:
+        task = member.task
+        self._dismiss(member, is_lost=True)
+        if task is not None and task.what is job and job is not None:
+            job.todo.appendleft(task.start)
+        if not member.is_leaving:
+            self._around.lost(lost)
+
+    def _dismiss(self, member: Member, is_lost: bool) -> None:
+        self._members.remove(member)
+        self._around.dismiss(member, is_lost)
+
+    # ------------------------------------------------------------------------------------------------------------ calls
+
+    def _ended(self) -> Iterator[tuple[Member, Task]]:
+        """Calls that have ended, within a tick."""
+        by_result = {member.task.result: member for member in self._members if member.task is not None}
+        if not by_result:
+            time.sleep(TICK_S if not self._members else 0.0)
+            return
+        ready, _ = ray.wait(list(by_result), num_returns=1, timeout=TICK_S)
+        for result in ready:
+            member = by_result[result]
+            task, member.task = member.task, None
+            assert task is not None
+            yield member, task
+
+    def _take(self, member: Member, task: Task, job: Job | None) -> None:
+        """Note what came of a call. What an earlier job, which failed, left under way is forgotten."""
+        try:
+            value = outcome(Call(member.actor, task.result), task.what.doing)
+        except WorkerLost as lost:
+            member.task = task
+            self._lose(member, lost, job)
+            return
+        except ScoreError as error:
+            if job is None or task.what is not job:
+                return
+            raise counted_over(error, task.start, len(job.items)) from error
+        if isinstance(task.what, Preparation):
+            task.what.check(value)
+            if task.what is self._opening:
+                member.opened, member.loaded = task.what, None
+            else:
+                member.loaded = task.what
+        elif task.what is job:
+            job.done[task.start] = value
+            member.num_items += len(value)
+
+
+def counted_over(error: ScoreError, start: int, num_items: int) -> ScoreError:
+    """A chunk's error, its rows counted over all items."""
+    rows = tuple(start + row for row in error.rows)
+    where = f"row {', '.join(map(str, rows[:NUM_NAMED]))} of the batch of {num_items}"
+    return ScoreError(f"{error} ({where})", rows)

@@ -1,0 +1,139 @@
+"""Hosts as Ray sees them, and places on them that Ray keeps for a worker."""
+
+import os
+import threading
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from typing import Any
+
+import ray
+import torch
+from ray._private.ray_constants import DEFAULT_OBJECT_STORE_MEMORY_PROPORTION
+from ray._private.state import available_resources_per_node
+from ray._private.utils import estimate_available_memory
+from ray.util.placement_group import PlacementGroup, placement_group, remove_placement_group
+from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
+
+from cluster.needs import Need
+from cluster.placement import Amount, Host, amount, choose, plan
+from configs.roles import Cluster
+
+GIB = 2**30
+NODE_LABEL = "ray.io/node-id"
+"""Ray puts this label on every node by itself."""
+
+
+PLACED_S = 10.0
+"""How long Ray has to reserve what it reported as free; after that somebody else has it."""
+
+
+@dataclass(frozen=True)
+class Seat:
+    """A bundle of a placement group on a host that the plan chose."""
+
+    host: Host
+    size: Amount
+    group: PlacementGroup
+    bundle: int
+
+
+class Seating:
+    """The seats that a session holds. Several threads may ask for some at once."""
+
+    def __init__(self) -> None:
+        self._held: list[Seat] = []
+        self._turn = threading.Lock()
+
+    def take_one(self, need: Need, seated: Mapping[str, int]) -> Seat | None:
+        """A seat for one worker of a group of which `seated` are on each node already; None when no host has room."""
+        with self._turn:
+            host = choose(need, self._free(), seated)
+            return None if host is None else next(iter(self._reserve(need, [host])), None)
+
+    def take_all(self, need: Need) -> list[Seat]:
+        """Seats for workers that come and go together; none when they do not all fit."""
+        with self._turn:
+            seats = plan([need], self._free()).seats
+            return [] if seats is None else self._reserve(need, seats[0])
+
+    def give_up(self, handle: Any, seat: Seat) -> None:
+        """End an actor and free its seat; one that is dead already is none the worse."""
+        with suppress(ValueError):
+            ray.kill(handle)
+        remove_placement_group(seat.group)
+        self._held.remove(seat)
+
+    def _free(self) -> list[Host]:
+        """What Ray's report, which is a moment old, and our own seats leave."""
+        free = []
+        for host in hosts(free=True):
+            total = next(whole.free for whole in hosts(free=False) if whole.node_id == host.node_id)
+            for seat in self._held:
+                if seat.host.node_id == host.node_id:
+                    total = total.plus(seat.size, -1.0)
+            free.append(replace(host, free=Amount(*map(min, zip(total, host.free, strict=True)))))
+        return free
+
+    def _reserve(self, need: Need, on: Sequence[Host]) -> list[Seat]:
+        bundle = {"CPU": need.num_cpus, "GPU": need.num_gpus, "memory": int(need.memory_gib * GIB)}
+        asked = {name: size for name, size in bundle.items() if size}
+        labels = [{NODE_LABEL: host.node_id} for host in on]
+        group = placement_group([asked for _ in on], strategy="PACK", bundle_label_selector=labels)
+        if not group.wait(PLACED_S):
+            remove_placement_group(group)
+            return []
+        seats = [Seat(host, amount(need), group, place) for place, host in enumerate(on)]
+        self._held += seats
+        return seats
+
+
+def hosts(free: bool) -> tuple[Host, ...]:
+    """The living hosts of the cluster that was joined, by address: all that they have, or what nobody has taken."""
+    left = available_resources_per_node()
+    nodes = [node for node in ray.nodes() if node["Alive"] and node["NodeID"] in left]
+    found = [
+        Host(
+            node["NodeManagerAddress"],
+            node["NodeID"],
+            _amount(left[node["NodeID"]] if free else node["Resources"]),
+        )
+        for node in nodes
+    ]
+    return tuple(sorted(found, key=lambda host: (host.address, host.node_id)))
+
+
+def living_nodes() -> set[str]:
+    """Ids of the nodes that Ray takes for alive."""
+    return {node["NodeID"] for node in ray.nodes() if node["Alive"]}
+
+
+def this_machine(cluster: Cluster) -> tuple[Host, ...]:
+    """What a private Ray on this machine would have."""
+    gib = estimate_available_memory() * (1 - DEFAULT_OBJECT_STORE_MEMORY_PROPORTION) / GIB
+    cpus = float(cluster.num_cpus or os.cpu_count() or 1)
+    return (Host("this machine", "", Amount(cpus, float(torch.cuda.device_count()), gib)),)
+
+
+def options(need: Need, seat: Seat, num_threads: int) -> dict[str, Any]:
+    """What an actor on that seat asks of Ray. Its threads are set before any library counts the machine's cores.
+
+    A thread that waits spins for some microseconds and then gives its core away: roles share cores, where the library's
+    default would hold the others up, and threads that sleep at once are slower than one alone.
+    """
+    threads = {name: str(num_threads) for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")}
+    threads["GOMP_SPINCOUNT"] = "20000"
+    quiet = {"TOKENIZERS_PARALLELISM": "false", "HF_HUB_DISABLE_PROGRESS_BARS": "1"}
+    return {
+        "num_cpus": need.num_cpus,
+        "num_gpus": need.num_gpus,
+        "memory": int(need.memory_gib * GIB) or None,
+        "scheduling_strategy": PlacementGroupSchedulingStrategy(seat.group, seat.bundle),
+        "runtime_env": {"env_vars": threads | quiet},
+        # A dead one is never restarted behind our back.
+        "max_restarts": 0,
+    }
+
+
+def _amount(resources: dict[str, float]) -> Amount:
+    return Amount(resources.get("CPU", 0.0), resources.get("GPU", 0.0), resources.get("memory", 0.0) / GIB)

@@ -1,0 +1,240 @@
+"""A pool of real Ray actors: order, slow workers, deaths, coming and going."""
+
+import os
+import threading
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import ray
+import torch
+
+from cluster.groups import SamplerGroup
+from cluster.health import Actor, wait_until
+from cluster.needs import Need
+from cluster.pool import Member, Pool, Preparation, Surroundings
+from cluster.restarts import Restarts, WorkerLost
+from cluster.seats import Seating, hosts, options
+from configs.errors import RunFailed, UserError
+from models.adapters import Adapter
+from reward.scorer import ScoreError
+from tests.ray_worker import Prover, Worker
+from tests.watching import Watching
+
+TIMEOUT_S = 120.0
+NEED = Need("rollout", "rollout.num_workers", 1, 0.25, 0.0, 0.0, spread=True)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def cluster() -> Iterator[None]:
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    os.environ.setdefault("RAY_AUTH_TOKEN", "0" * 64)
+    ray.init(address="local", num_cpus=1, include_dashboard=False, log_to_driver=False, logging_level="error")
+    yield
+    ray.shutdown()
+
+
+class Crew:
+    """A pool of four seats at most, with what it told."""
+
+    def __init__(self, size: int, folder: Path, max_restarts: int = 2, kind: type = Worker, **lies: int) -> None:
+        self.hired: list[Member] = []
+        self.watching = Watching()
+        self._seating, self._folder, self._kind, self._lies = Seating(), folder, kind, lies
+        restarts = Restarts(max_restarts)
+        around = Surroundings(
+            self._hire,
+            lambda member, is_lost: self._seating.give_up(member.actor.handle, member.seat),
+            lambda lost: restarts.spend(lost, self.watching),
+            lambda: None,
+            lambda message: self.watching.said("cluster", message),
+        )
+        self.pool = Pool("rollout", size, around, TIMEOUT_S, TIMEOUT_S)
+
+    def _hire(self) -> Member | None:
+        seat = self._seating.take_one(NEED, {})
+        if seat is None:
+            return None
+        name = f"rollout-{len(self.hired)}"
+        log = self._folder / f"{name}.log"
+        handle = ray.remote(max_concurrency=4, **options(NEED, seat, 1))(self._kind).remote(log, **self._lies)
+        self.hired.append(Member(Actor(name, handle, log), seat))
+        return self.hired[-1]
+
+
+@pytest.fixture
+def crew(tmp_path: Path) -> Iterator[Callable[..., Crew]]:
+    made: list[Crew] = []
+
+    def make(size: int, **settings: Any) -> Crew:
+        # What the test before held is free again.
+        assert made or wait_until(lambda: sum(host.free.cpus for host in hosts(free=True)) == 1.0, TIMEOUT_S)
+        made.append(Crew(size, tmp_path, **settings))
+        return made[-1]
+
+    yield make
+    for each in made:
+        each.pool.close()
+
+
+def double(actor: Actor, chunk: Any) -> Any:
+    return actor.handle.double.remote(list(chunk))
+
+
+def test_results_come_in_the_order_of_the_items(crew: Callable[..., Crew]) -> None:
+    pool = crew(2).pool
+    # 23 items in chunks of 4: the last chunk has 3.
+    assert pool.work(range(23), 4, double, "doubling") == list(range(0, 46, 2))
+    assert pool.work([], 4, double, "doubling") == []
+    assert sum(row["answers"] for row in pool.status()) == 23
+
+
+def test_a_slow_worker_delays_only_its_own_chunk(crew: Callable[..., Crew]) -> None:
+    two, taken = crew(2), []
+
+    def call(actor: Actor, chunk: Any) -> Any:
+        slow = two.hired[0].actor
+        taken.append((actor is slow, list(chunk)))
+        if actor is not slow:
+            if chunk[0] == 9:  # The last chunk: the other worker has come this far by itself.
+                slow.handle.release.remote()
+            return double(actor, chunk)
+        return actor.handle.double_when_released.remote(list(chunk))
+
+    assert two.pool.work(range(10), 1, call, "doubling") == list(range(0, 20, 2))
+    assert [chunk for is_slow, chunk in taken if is_slow] == [[0]]
+
+
+def test_a_dead_workers_chunk_is_done_by_another(crew: Callable[..., Crew]) -> None:
+    two = crew(2)
+    done: list[tuple[str, int]] = []
+
+    def call(actor: Actor, chunk: Any) -> Any:
+        done.append((actor.name, chunk[0]))
+        return actor.handle.die.remote() if len(done) == 1 else double(actor, chunk)
+
+    assert two.pool.work(range(6), 1, call, "doubling") == [0, 2, 4, 6, 8, 10]
+    # Chunk 0 was handed out twice, the others once each; nobody who died came back.
+    assert sorted(chunk for _, chunk in done) == [0, 0, 1, 2, 3, 4, 5]
+    assert [name for name, _ in done].count("rollout-0") == 1
+    ((stage, message),) = two.watching.notes
+    assert stage == "cluster" and message.startswith("rollout-0 died while doubling: ")
+    assert message.endswith("it is replaced (1 of 2 since the last step)")
+    two.pool.work([1], 1, double, "doubling")
+    assert len(two.pool.status()) == 2
+
+
+def test_too_many_deaths_end_the_run_with_the_last_words(crew: Callable[..., Crew]) -> None:
+    one = crew(1, max_restarts=1)
+    with pytest.raises(RunFailed) as caught:
+        one.pool.work(range(3), 1, lambda actor, chunk: actor.handle.die.remote(), "doubling")
+    message = str(caught.value)
+    assert message.startswith("rollout-1 died while doubling: ") and "line 16" in message
+    assert message.endswith("that is worker number 2 to be lost since the last step, and cluster.max_restarts=1")
+
+
+def test_a_death_while_a_version_is_loaded(crew: Callable[..., Crew]) -> None:
+    two = crew(2)
+    calls: list[str] = []
+
+    def load(actor: Actor) -> Any:
+        calls.append(actor.name)
+        return actor.handle.die.remote() if len(calls) == 1 else actor.handle.double.remote([1])
+
+    two.pool.load(Preparation(load, "loading version 1"))
+    assert two.pool.work(range(8), 1, double, "doubling") == list(range(0, 16, 2))
+    # Everybody that worked had loaded the version before, the replacement too.
+    working = {row["worker"] for row in two.pool.status() if row["answers"]}
+    assert working and working <= set(calls[1:])
+
+
+def test_a_version_is_loaded_while_others_work(crew: Callable[..., Crew]) -> None:
+    one = crew(1)
+    order: list[str] = []
+
+    def load(actor: Actor) -> Any:
+        order.append("load")
+        return actor.handle.double.remote([1])
+
+    def call(actor: Actor, chunk: Any) -> Any:
+        order.append(f"chunk {chunk[0]}")
+        return actor.handle.double_when_released.remote(list(chunk)) if chunk[0] == 0 else double(actor, chunk)
+
+    working = threading.Thread(target=one.pool.work, args=(range(2), 1, call, "doubling"))
+    working.start()
+    assert wait_until(lambda: order == ["chunk 0"], TIMEOUT_S)
+    one.pool.load(Preparation(load, "loading version 1"))  # Returns, although the only worker is busy.
+    ray.get(one.hired[0].actor.handle.release.remote(), timeout=TIMEOUT_S)
+    working.join(TIMEOUT_S)
+    assert order == ["chunk 0", "load", "chunk 1"]
+
+
+def test_a_pool_grows_and_shrinks_between_jobs(crew: Callable[..., Crew]) -> None:
+    some = crew(1)
+    some.pool.work(range(2), 1, double, "doubling")
+    some.pool.size = 3
+    some.pool.work(range(2), 1, double, "doubling")
+    assert [row["worker"] for row in some.pool.status()] == ["rollout-0", "rollout-1", "rollout-2"]
+    some.pool.size = 1
+    some.pool.work(range(9), 1, double, "doubling")
+    assert [row["worker"] for row in some.pool.status()] == ["rollout-0"]
+
+
+def test_more_than_there_is_room_for_go_on_with_those_that_fit(crew: Callable[..., Crew]) -> None:
+    many = crew(6)  # Of a quarter of a CPU each, and there is one.
+    assert many.pool.work(range(9), 1, double, "doubling") == list(range(0, 18, 2))
+    assert len(many.pool.status()) == 4
+    assert many.watching.notes == [("cluster", "no host has room for another rollout worker; going on with 4")]
+
+
+def test_what_a_worker_raises_for_a_person_comes_out_as_it_is(crew: Callable[..., Crew]) -> None:
+    pool = crew(1).pool
+    with pytest.raises(UserError, match="row 3"):
+        pool.work([1], 1, lambda actor, chunk: actor.handle.fail.remote("user"), "checking")
+    with pytest.raises(UserError, match="row 3"):
+        pool.open(Preparation(lambda actor: actor.handle.fail.remote("user"), "opening"))
+
+
+def test_a_scorers_rows_are_those_of_the_whole_batch(crew: Callable[..., Crew]) -> None:
+    # The second chunk of 4 is rows 4 to 7; its second and fourth are broken.
+    numbers = [0, 1, 2, 3, 4, -1, 6, -1, 8]
+    with pytest.raises(ScoreError, match=r"not finite \(row 5, 7 of the batch of 9\)") as caught:
+        crew(1).pool.work(numbers, 4, lambda actor, chunk: actor.handle.score.remote(list(chunk)), "scoring")
+    assert caught.value.rows == (5, 7)
+
+
+def test_a_worker_that_answers_too_late_is_lost(crew: Callable[..., Crew], monkeypatch: pytest.MonkeyPatch) -> None:
+    one = crew(1, max_restarts=0)
+    one.pool.work([1], 1, double, "doubling")
+    monkeypatch.setattr(one.pool, "_call_timeout_s", 0.01)
+    late = r"rollout-0: still sampling after 0 s \(cluster\.call_timeout_s\); log: .*rollout-0\.log"
+    with pytest.raises(RunFailed, match=late):
+        one.pool.work([1], 1, lambda actor, chunk: actor.handle.hold.remote(), "sampling")
+
+
+def test_what_a_worker_lost_says_is_short() -> None:
+    watching, restarts = Watching(), Restarts(1)
+    restarts.spend(WorkerLost("scorer-0 died\nits last words"), watching)
+    assert watching.notes == [("cluster", "scorer-0 died; it is replaced (1 of 1 since the last step)")]
+    restarts.stepped()
+    restarts.spend(WorkerLost("scorer-1 died"), watching)
+    with pytest.raises(RunFailed, match=r"^scorer-2 died\nthat is worker number 2"):
+        restarts.spend(WorkerLost("scorer-2 died"), watching)
+    assert restarts.total == 3
+
+
+@pytest.mark.parametrize(
+    ("wrong", "message"),
+    [
+        ({"version_off": -1}, "rollout-0 proved 2 tensors of version 6, 2 of version 7 were sent"),
+        ({"tensors_off": -1}, "rollout-0 proved 1 tensors of version 7, 2 of version 7 were sent"),
+    ],
+)
+def test_one_worker_that_loaded_something_else_ends_the_run(
+    crew: Callable[..., Crew], wrong: dict[str, int], message: str
+) -> None:
+    adapter = Adapter(7, {}, {"a": torch.zeros(1), "b": torch.zeros(1)})
+    SamplerGroup(crew(1, kind=Prover).pool, 4).load(adapter)
+    with pytest.raises(RunFailed, match=message):
+        SamplerGroup(crew(1, kind=Prover, **wrong).pool, 4).load(adapter)
