@@ -3,13 +3,16 @@
 import os
 import secrets
 import socket
+from collections.abc import Iterator
+from contextlib import contextmanager
 from urllib.parse import urlsplit
 
 import grpc  # type: ignore[import-untyped]
 import ray
+from ray._private.authentication.authentication_utils import is_token_auth_enabled
 from ray._private.grpc_utils import init_grpc_channel
 from ray._private.ray_constants import GLOBAL_GRPC_OPTIONS
-from ray._private.services import canonicalize_bootstrap_address_or_die
+from ray._private.services import canonicalize_bootstrap_address_or_die, find_node_ids
 from ray._raylet import AuthenticationTokenLoader, Config  # type: ignore[attr-defined]
 from ray.core.generated.gcs_service_pb2 import CheckAliveReply, CheckAliveRequest
 from ray.exceptions import AuthenticationError, RayError
@@ -46,22 +49,34 @@ def connect(cluster: Cluster) -> None:
         has_token = _use_token()
         _probe(cluster.address, has_token)
         ray.init(address=cluster.address, **quiet)
+    except UserError:
+        raise
     except AuthenticationError as error:
         raise UserError(f"cluster.address={cluster.address}: no token can be read: {_first_line(error)}") from error
     except (ConnectionError, ValueError, RuntimeError, RayError) as error:
         raise UserError(f"cluster.address={cluster.address}: this Ray cannot be joined: {error}") from error
 
 
+@contextmanager
+def joined(address: str) -> Iterator[None]:
+    """Join a Ray for a moment."""
+    connect(Cluster(address=address))
+    try:
+        yield
+    finally:
+        ray.shutdown()
+
+
 def _use_token() -> bool:
     """Send the token that the environment or the user has, which Ray does by itself for `auto` alone.
 
-    Returns whether there is one.
+    Returns whether one is sent.
     """
     has_token: bool = AuthenticationTokenLoader.instance().has_token(ignore_auth_mode=True)
     if has_token and "RAY_AUTH_MODE" not in os.environ:
         os.environ["RAY_AUTH_MODE"] = "token"
         Config.initialize("")
-    return has_token
+    return has_token and is_token_auth_enabled()
 
 
 def _probe(address: str, has_token: bool) -> None:
@@ -95,23 +110,29 @@ def _host_and_port(found: str, address: str) -> tuple[str, int]:
 
 
 def _check_ray(host_and_port: str, address: str, has_token: bool) -> None:
-    """What listens there is a Ray of our version that takes our token, or UserError."""
+    """What listens there is a Ray of our version that takes our token and has this machine as a host, or UserError."""
+    here = [bytes.fromhex(node_id) for node_id in find_node_ids()]
     with init_grpc_channel(host_and_port, GLOBAL_GRPC_OPTIONS) as channel:
         ask = channel.unary_unary(CHECK_ALIVE, CheckAliveRequest.SerializeToString, CheckAliveReply.FromString)
         try:
-            version = ask(CheckAliveRequest(), timeout=PROBE_S).ray_version
+            reply = ask(CheckAliveRequest(node_ids=here), timeout=PROBE_S)
         except grpc.RpcError as error:
             if error.code() is grpc.StatusCode.UNAUTHENTICATED:
                 refused = "does not take the token that it was given" if has_token else "asks for a token"
                 raise UserError(f"cluster.address={address}: the Ray there {refused}; {HOW_TO_GIVE_A_TOKEN}") from error
             raise UserError(
-                f"cluster.address={address}: what answers there is no Ray: {error.code().name}; give the address that "
+                f"cluster.address={address}: what listens there does not answer as a Ray does: {error.code().name}; give the address that "
                 f"`ray start --head` printed, or local"
             ) from error
-    if version != ray.__version__:
+    if reply.ray_version != ray.__version__:
         raise UserError(
-            f"cluster.address={address}: the Ray there is version {version}, and the one here is {ray.__version__}; "
-            f"install the same on both"
+            f"cluster.address={address}: the Ray there is version {reply.ray_version}, and the one here is "
+            f"{ray.__version__}; install the same on both"
+        )
+    if not any(reply.raylet_alive):
+        raise UserError(
+            f"cluster.address={address}: this machine is no host of the Ray there; run `ray start "
+            f"--address={host_and_port}` on it first, or send the run to the head with `plumbob submit`"
         )
 
 

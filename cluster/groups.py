@@ -21,13 +21,17 @@ from trainers.learners import UpdatePlan, join_rows, merge_results
 
 
 class LearnerGroup:
-    """All ranks as one: satisfies `trainers.learner.Learners`. What loses one raises LearnersLost."""
+    """All ranks as one: satisfies `trainers.learner.Learners`. What loses one raises LearnersLost.
 
-    def __init__(self, actors: Sequence[Actor], timeout_s: float, attend: Callable[[], None]) -> None:
-        self.actors, self._timeout_s, self._attend = tuple(actors), timeout_s, attend
+    Args:
+        before_update: called before each; what it raises goes through.
+    """
+
+    def __init__(self, actors: Sequence[Actor], timeout_s: float, before_update: Callable[[], None]) -> None:
+        self.actors, self._timeout_s, self._before_update = tuple(actors), timeout_s, before_update
 
     def update(self, batch: Any, plan: UpdatePlan) -> dict[str, float]:
-        self._attend()
+        self._before_update()
         shared = ray.put(batch)
         return merge_results(self._all("updating", lambda handle: handle.update.remote(shared, plan)))
 
@@ -67,12 +71,16 @@ class SamplerGroup:
     """All rollout workers as one: satisfies `rollout.requests.Samplers`.
 
     A version may be loaded by one thread while another samples: each worker takes it before its next chunk.
+
+    Args:
+        before_sampling: called before each batch; what it raises goes through.
     """
 
-    def __init__(self, pool: Pool, chunk_size: int) -> None:
-        self._pool, self._chunk_size = pool, chunk_size
+    def __init__(self, pool: Pool, chunk_size: int, before_sampling: Callable[[], None]) -> None:
+        self._pool, self._chunk_size, self._before_sampling = pool, chunk_size, before_sampling
 
     def sample(self, requests: Sequence[SampleRequest]) -> list[Rollout]:
+        self._before_sampling()
         return self._pool.work(
             requests, self._chunk_size, lambda actor, chunk: actor.handle.sample.remote(chunk), "sampling"
         )

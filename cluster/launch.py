@@ -3,6 +3,7 @@
 import json
 import time
 from collections.abc import Callable
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
@@ -60,8 +61,11 @@ class RunResult:
     summary: dict[str, Any]
 
 
-def run(config: AnyRun, listener: Listener) -> RunResult:
+def run(config: AnyRun, listener: Listener, session: Session | None = None) -> RunResult:
     """Run everything that the configuration asks for.
+
+    Args:
+        session: one that is open, whose workers are used again; None opens one for this run.
 
     Raises:
         UserError: a mistake in settings or input; nothing has been written.
@@ -72,25 +76,26 @@ def run(config: AnyRun, listener: Listener) -> RunResult:
         raise UserError(
             f"{folder}: there is a run already; go on with `plumbob resume {folder}`, or give another name="
         )
-    return _execute(config, folder, listener)
+    return _execute(config, folder, listener, session)
 
 
-def resume(folder: Path, listener: Listener) -> RunResult:
+def resume(folder: Path, listener: Listener, session: Session | None = None) -> RunResult:
     """Go on with a run from its newest checkpoint, with the settings that it began with."""
     folder = folder.expanduser()
-    return _execute(read_resolved(folder), folder, listener)
+    return _execute(read_resolved(folder), folder, listener, session)
 
 
-def evaluate(config: EvalRun, listener: Listener) -> Figures:
+def evaluate(config: EvalRun, listener: Listener, session: Session | None = None) -> Figures:
     """Measure a reward model on pairs, a policy on prompts, or both. Leaves logs behind, no result."""
     folder = writable_folder(config)
     config = with_absolute_paths(config)
     data = prepare_eval(config)
     check_local(config.cluster, needs_of(config))
-    with Session(config.cluster, folder / "logs", listener) as session:
-        session.check(needs_of(config))
+    own = Session(config.cluster, folder / "logs", listener)
+    with own if session is None else nullcontext(session) as opened:
+        opened.check(needs_of(config))
         listener.stage_began("eval", 0)
-        figures = run_eval(config, data, session)
+        figures = run_eval(config, data, opened)
         listener.stage_ended("eval", figures)
     return figures
 
@@ -119,20 +124,21 @@ def writable_folder(config: Run) -> Path:
     return folder
 
 
-def _execute(config: AnyRun, folder: Path, listener: Listener) -> RunResult:
+def _execute(config: AnyRun, folder: Path, listener: Listener, session: Session | None) -> RunResult:
     began = time.monotonic()
     config = with_absolute_paths(config)
     body = _prepare(config)
     check_local(config.cluster, needs_of(config))
+    own = Session(config.cluster, folder / "logs", listener)
     with (
         nothing_left(folder),
-        Session(config.cluster, folder / "logs", listener) as session,
+        own if session is None else nullcontext(session) as opened,
+        opened.running(config.name, needs_of(config), folder, listener) as watched,
         PeakMemory() as memory,
     ):
-        session.check(needs_of(config))
         write_resolved(config, folder)
         try:
-            stages = body(Scene(session, folder.resolve(), listener, memory))
+            stages = body(Scene(opened, folder.resolve(), watched, memory))
         except RunFailed as error:
             raise type(error)(f"{error}\n{how_to_go_on(folder, error)}") from error
     summary = {

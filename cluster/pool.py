@@ -87,14 +87,15 @@ class Surroundings:
     Attributes:
         hire: a new actor on a free seat; None when no host has room.
         dismiss: ends an actor and frees its seat; whether it was lost.
-        lost: called for each worker that is lost; raises RunFailed when there were too many.
+        lost: called for each worker that is lost, with the number of items that go to another; raises RunFailed when
+            there were too many.
         attend: called while work is waited for, and before it.
         said: tells whoever watches.
     """
 
     hire: Callable[[], Member | None]
     dismiss: Callable[[Member, bool], None]
-    lost: Callable[[WorkerLost], None]
+    lost: Callable[[WorkerLost, int], None]
     attend: Callable[[], None]
     said: Callable[[str], None]
 
@@ -120,6 +121,7 @@ class Pool:
         self._loading: Preparation | None = None
         self._turn = threading.Lock()
         self._short_since: float | None = None
+        self._is_closed = False
         self._looked_at = -TICK_S
 
     # ------------------------------------------------------------------------------------------------------- from above
@@ -171,6 +173,8 @@ class Pool:
         ]
 
     def close(self) -> None:
+        """End all members; a thread that works with them fails."""
+        self._is_closed = True
         for member in list(self._members):
             self._dismiss(member, is_lost=False)
 
@@ -200,6 +204,8 @@ class Pool:
 
     def _tend(self, job: Job | None) -> None:
         """Look around: who is lost, who is missing or too many; give the free ones something to do."""
+        if self._is_closed:
+            raise RunFailed(f"the {self.role} workers were ended while they were at work")
         if time.monotonic() - self._looked_at > TICK_S:
             self._around.attend()
             self._drop_the_lost(job)
@@ -263,10 +269,11 @@ class Pool:
     def _lose(self, member: Member, lost: WorkerLost, job: Job | None) -> None:
         task = member.task
         self._dismiss(member, is_lost=True)
+        num_items = 0
         if task is not None and task.what is job and job is not None:
             job.todo.appendleft(task.start)
-        if not member.is_leaving:
-            self._around.lost(lost)
+            num_items = len(job.chunk(task.start))
+        self._around.lost(lost, num_items)
 
     def _dismiss(self, member: Member, is_lost: bool) -> None:
         self._members.remove(member)

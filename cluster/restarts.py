@@ -1,7 +1,8 @@
 """Workers that were lost, and how many may be."""
 
+from collections.abc import Callable
+
 from configs.errors import RunFailed
-from trainers.metrics import Listener
 
 
 class WorkerLost(RunFailed):
@@ -27,7 +28,7 @@ class Restarts:
         self.total = 0
         self._limit, self._since_step = limit, 0
 
-    def spend(self, lost: WorkerLost, listener: Listener) -> None:
+    def spend(self, lost: WorkerLost, said: Callable[[str], None]) -> None:
         """Say that another worker is started in the place of a lost one.
 
         Raises:
@@ -41,7 +42,7 @@ class Restarts:
                 f"cluster.max_restarts={self._limit}"
             ) from lost
         reason = str(lost).splitlines()[0]
-        listener.said("cluster", f"{reason}; it is replaced ({self._since_step} of {self._limit} since the last step)")
+        said(f"{reason}; it is replaced ({self._since_step} of {self._limit} since the last step)")
 
     def stepped(self) -> None:
         """A step has ended: what it cost is forgotten."""

@@ -64,6 +64,17 @@ class Seating:
         remove_placement_group(seat.group)
         self._held.remove(seat)
 
+    def open_to_us(self) -> tuple[Host, ...]:
+        """What is free, and what we hold."""
+        with self._turn:
+            found = self._free()
+            for seat in self._held:
+                found = [
+                    replace(host, free=host.free.plus(seat.size)) if host.node_id == seat.host.node_id else host
+                    for host in found
+                ]
+            return tuple(found)
+
     def _free(self) -> list[Host]:
         """What Ray's report, which is a moment old, and our own seats leave."""
         free = []

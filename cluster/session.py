@@ -1,9 +1,9 @@
-"""A connection to Ray and the worker groups on it, which later stages and runs use again where they fit."""
+"""A connection to Ray and the workers on it, which later stages and runs use again where they fit."""
 
-import time
 from collections import Counter
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, replace
 from itertools import count
 from pathlib import Path
 from typing import Any, Literal, Self
@@ -11,25 +11,27 @@ from typing import Any, Literal, Self
 import ray
 
 from cluster.connect import connect
+from cluster.control import Steering
 from cluster.groups import LearnerGroup, SamplerGroup, ScorerGroup, gather_ranks
 from cluster.health import BOOT_TIMEOUT, Actor, Call, settle, wait_until
-from cluster.needs import Need, Role, learners, rollouts, scorers
+from cluster.needs import Need, Role, rollouts, scorers
 from cluster.placement import Plan, plan
 from cluster.pool import Member, Pool, Preparation, Surroundings
+from cluster.ranks import Ranks
 from cluster.restarts import LearnersLost, Restarts, WorkerLost
-from cluster.seats import Seat, Seating, hosts, options, this_machine
-from cluster.workers import LearnerWorker, RolloutWorker, ScorerWorker
-from configs.errors import RunFailed, UserError
+from cluster.seats import Seat, Seating, options, this_machine
+from cluster.watched import STATUS_FILE, Scaling, Watched
+from cluster.whereabouts import Whereabouts
+from cluster.workers import RolloutWorker, ScorerWorker
+from configs.errors import RunStopped, UserError
 from configs.roles import Cluster, LearnerRanks, Rollout, Scorer, Workers
-from configs.schema import LearnerRun
+from configs.schema import LearnerRun, PpoRun
 from rollout.sampler import SamplerSpec
-from trainers.engine import Rank
-from trainers.metrics import Listener
+from trainers.ledger import Ledger
+from trainers.metrics import Listener, StepRecord
 
 CLOSE_S = 5.0
 """How long a rollout worker has to end its engine; one that is busy is killed all the same."""
-
-POLL_S = 0.5
 
 
 @dataclass
@@ -42,29 +44,28 @@ class Staffed:
     model: Any = None
 
 
-@dataclass(frozen=True)
-class Ranks:
-    """The learner processes, and what they were made for."""
-
-    settings: tuple[Need, int]
-    actors: tuple[Actor, ...]
-    seats: tuple[Seat, ...]
-
-
 class Session:
     """The workers of a run, or of several runs one after the other.
 
     Args:
         logs: folder of the workers' logs, on storage that every host can read.
+
+    Attributes:
+        ledger: what became of every answer of the stage that samples now.
     """
 
     def __init__(self, cluster: Cluster, logs: Path, listener: Listener) -> None:
         self._cluster, self._logs, self._listener = cluster, logs.resolve(), listener
         self._pools: dict[Role, Staffed] = {}
-        self._ranks: Ranks | None = None
         self._numbers = count()
         self._seating = Seating()
+        self._ranks = Ranks(self._seating, self._start, cluster.boot_timeout_s, self._said)
         self._restarts = Restarts(cluster.max_restarts)
+        self._steering: Steering | None = None
+        self._watched: Watched | None = None
+        self._scaling: Scaling | None = None
+        self._is_stopping = False
+        self.ledger: Ledger | None = None
 
     def __enter__(self) -> Self:
         connect(self._cluster)
@@ -73,30 +74,89 @@ class Session:
     def __exit__(self, *_: object) -> None:
         for role in list(self._pools):
             self._pools.pop(role).pool.close()
-        self._end_learners()
+        self._ranks.end()
         ray.shutdown()
+
+    # ---------------------------------------------------------------------------------------------------------- one run
+
+    @contextmanager
+    def running(self, name: str, needs: tuple[Need, ...], folder: Path, listener: Listener) -> Iterator[Watched]:
+        """A run that may be watched and steered from elsewhere while it lasts; gives the listener that it tells.
+
+        Raises:
+            UserError: it does not fit, or a run of that name is running on the cluster.
+        """
+        self._listener = listener
+        self.check(needs)
+        self._steering, self._restarts = Steering(name), Restarts(self._cluster.max_restarts)
+        self._watched = Watched(listener, folder / STATUS_FILE, self._details, self._stepped)
+        self._is_stopping = False
+        try:
+            with Whereabouts(folder, name, self._cluster):
+                yield self._watched
+        finally:
+            self._steering.close()
+            self._steering = self._watched = self._scaling = self.ledger = None
+            self._listener = listener
+
+    def attend(self) -> None:
+        """Tell those who watch from elsewhere where the run stands, and do what they want. Never waits."""
+        if self._steering is None or self._watched is None:
+            return
+        wanted = self._steering.exchange(self._watched.status)
+        self._is_stopping = wanted.stop
+        rollout = self._pools.get("rollout")
+        if wanted.num_rollout_workers is not None and rollout is not None:
+            rollout.pool.size = wanted.num_rollout_workers
+
+    def may_go_on(self) -> None:
+        """Called where little would be lost. Raises RunStopped when somebody wants the run to stop."""
+        self.attend()
+        if self._is_stopping:
+            raise RunStopped("the run was asked to stop")
+
+    def _stepped(self, record: StepRecord) -> None:
+        self._restarts.stepped()
+        rollout = self._pools.get("rollout")
+        if self._scaling is not None and rollout is not None:
+            size = self._scaling.after(record, rollout.pool.size)
+            if size != rollout.pool.size:
+                self._said(f"rollout.autoscale: {rollout.pool.size} rollout workers become {size}")
+                rollout.pool.size = size
+
+    def _details(self) -> dict[str, Any]:
+        workers = {role: staffed.pool.status() for role, staffed in self._pools.items()}
+        rollout = self._pools.get("rollout")
+        return {
+            "workers": {"learner": self._ranks.status(), **workers},
+            "rollout": None if rollout is None else asdict(rollout.need) | {"count": rollout.pool.size},
+            "workers_lost": self._restarts.total,
+            "answers": None if self.ledger is None else self.ledger.as_dict(),
+        }
+
+    def _said(self, message: str) -> None:
+        (self._watched or self._listener).said("cluster", message)
 
     # ---------------------------------------------------------------------------------------------------------- groups
 
     def learners(self, run: LearnerRun) -> LearnerGroup:
         """The learners of a run, its model loaded; processes that an earlier stage left are used again."""
-        actors = self._learner_actors(run.learner)
+        actors = self._ranks.of(run.learner)
         calls = [Call(actor, actor.handle.build.remote(run)) for actor in actors]
         gather_ranks(calls, "loading the model", self._cluster.boot_timeout_s, BOOT_TIMEOUT)
-        return LearnerGroup(actors, self._cluster.call_timeout_s, self.attend)
+        # A run that samples stops before it does that again: what it has sampled is learnt from first.
+        before_update = self.attend if isinstance(run, PpoRun) else self.may_go_on
+        return LearnerGroup(actors, self._cluster.call_timeout_s, before_update)
 
     def samplers(self, spec: SamplerSpec, rollout: Rollout) -> SamplerGroup:
         """Rollout workers with that model; `spec.worker` is replaced by each worker's own name."""
-        pool = self._opened(
-            rollouts(rollout),
-            rollout,
-            RolloutWorker,
-            spec,
-            Preparation(
-                lambda actor: actor.handle.open.remote(replace(spec, worker=actor.name)), "starting its engine"
-            ),
+        opening = Preparation(
+            lambda actor: actor.handle.open.remote(replace(spec, worker=actor.name)), "starting its engine"
         )
-        return SamplerGroup(pool, rollout.chunk_size)
+        pool = self._opened(rollouts(rollout), rollout, RolloutWorker, spec, opening)
+        if rollout.autoscale is not None and self._scaling is None:
+            self._scaling = Scaling(rollout.autoscale)
+        return SamplerGroup(pool, rollout.chunk_size, self.may_go_on)
 
     def scorers(self, scorer: Scorer, section: Literal["reward", "judge"] = "reward") -> ScorerGroup:
         """Scorers with that reward model."""
@@ -106,27 +166,24 @@ class Session:
 
     def in_learner(self, settings: LearnerRanks, function: Callable[..., None], *arguments: Any) -> None:
         """Run a function in rank 0's process, such as one that makes a model: the driver loads no model package."""
-        first = self._learner_actors(settings)[0]
+        first = self._ranks.of(settings)[0]
         call = Call(first, first.handle.apply.remote(function, arguments))
         gather_ranks([call], f"running {function.__name__}", self._cluster.call_timeout_s)
 
     def replace_learners(self, lost: LearnersLost) -> None:
         """End what is left of a group that lost a rank; the next use starts another. RunFailed past the budget."""
-        self._end_learners()
-        self._restarts.spend(lost, self._listener)
+        self._ranks.end()
+        self._restarts.spend(lost, self._said)
 
     # ----------------------------------------------------------------------------------------------------------- pools
 
     def _opened(self, need: Need, workers: Workers, kind: type, model: Any, opening: Preparation) -> Pool:
         """The pool of that role with that model: one that is there is used again where its workers are of that size."""
         staffed = self._pools.get(need.role)
-        same_size = staffed is not None and (replace(staffed.need, count=need.count), staffed.num_threads) == (
-            need,
-            workers.num_threads,
-        )
-        if staffed is not None and not same_size:
+        if staffed is not None and not _same_size(staffed, need, workers):
             self._pools.pop(need.role).pool.close()
-        if staffed is None or not same_size:
+            staffed = None
+        if staffed is None:
             staffed = Staffed(self._new_pool(need, workers.num_threads, kind), need, workers.num_threads)
             self._pools[need.role] = staffed
         if need.count != staffed.need.count:
@@ -152,58 +209,13 @@ class Session:
                 settle([member.actor.handle.close.remote()], CLOSE_S)
             self._seating.give_up(member.actor.handle, member.seat)
 
-        def said(message: str) -> None:
-            self._listener.said("cluster", message)
+        def lost(worker: WorkerLost, num_items: int) -> None:
+            if need.role == "rollout" and self.ledger is not None:
+                self.ledger.reissued(num_items)
+            self._restarts.spend(worker, self._said)
 
-        around = Surroundings(hire, dismiss, self._lost, self.attend, said)
+        around = Surroundings(hire, dismiss, lost, self.attend, self._said)
         return Pool(need.role, need.count, around, self._cluster.boot_timeout_s, self._cluster.call_timeout_s)
-
-    def _lost(self, lost: WorkerLost) -> None:
-        self._restarts.spend(lost, self._listener)
-
-    # -------------------------------------------------------------------------------------------------------- learners
-
-    def _learner_actors(self, settings: LearnerRanks) -> Sequence[Actor]:
-        wanted = (learners(settings), settings.num_threads)
-        if self._ranks is not None and self._ranks.settings != wanted:
-            self._end_learners()
-        if self._ranks is None:
-            self._start_learners(*wanted)
-        assert self._ranks is not None
-        return self._ranks.actors
-
-    def _start_learners(self, need: Need, num_threads: int) -> None:
-        seats = self._seats_for(need)
-        actors = tuple(self._start(need, seat, LearnerWorker, num_threads) for seat in seats)
-        self._ranks = Ranks((need, num_threads), actors, tuple(seats))
-        bound = self._cluster.boot_timeout_s
-        first = Call(actors[0], actors[0].handle.free_address.remote())
-        (master,) = gather_ranks([first], "starting", bound, BOOT_TIMEOUT)
-        ranks = [Rank(index, len(actors), master) for index in range(len(actors))]
-        calls = [Call(a, a.handle.join.remote(rank)) for a, rank in zip(actors, ranks, strict=True)]
-        gather_ranks(calls, "joining the group of learners", bound, BOOT_TIMEOUT)
-
-    def _seats_for(self, need: Need) -> list[Seat]:
-        """Of all ranks. What others hold, or a lost group has not given back yet, is waited for."""
-        seats, bound = self._seating.take_all(need), self._cluster.boot_timeout_s
-        if not seats:
-            self._listener.said("cluster", f"waiting up to {bound:g} s for room for {need.count} learner workers")
-        deadline = time.monotonic() + bound
-        while not seats and time.monotonic() < deadline:
-            time.sleep(POLL_S)
-            seats = self._seating.take_all(need)
-        if not seats:
-            missing = plan([need], hosts(free=True)).what_is_missing()
-            raise RunFailed(f"no room for the learners after {bound:g} s ({BOOT_TIMEOUT}): {missing}")
-        return seats
-
-    def _end_learners(self) -> None:
-        if self._ranks is not None:
-            for actor, seat in zip(self._ranks.actors, self._ranks.seats, strict=True):
-                self._seating.give_up(actor.handle, seat)
-            self._ranks = None
-
-    # ------------------------------------------------------------------------------------------------------- resources
 
     def _start(self, need: Need, seat: Seat, kind: type, num_threads: int) -> Actor:
         name = f"{need.role}-{next(self._numbers)}"
@@ -211,24 +223,34 @@ class Session:
         handle = ray.remote(**options(need, seat, num_threads))(kind).remote(log, num_threads)
         return Actor(name, handle, log)
 
-    def attend(self) -> None:
-        """Called now and then while workers are waited for."""
+    # ------------------------------------------------------------------------------------------------------- resources
 
     def check(self, needs: tuple[Need, ...]) -> None:
         """Compare what a run needs with the whole cluster, waiting `cluster.wait_s` for more to join one that runs.
 
+        Workers that an earlier run left are used again; those of other roles are ended where they are in the way.
+
         Raises:
             UserError: it does not fit; says what is missing and what would fit.
         """
-        found = plan(needs, hosts(free=True))
+
+        def found() -> Plan:
+            return plan(needs, self._seating.open_to_us())
+
         waits = self._cluster.wait_s > 0 and self._cluster.address != "local"
-        if not found.fits and waits:
-            self._listener.said(
-                "cluster", f"{found.what_is_missing()}; waiting up to {self._cluster.wait_s:g} s for them to join"
-            )
-            wait_until(lambda: plan(needs, hosts(free=True)).fits, self._cluster.wait_s)
-            found = plan(needs, hosts(free=True))
-        refuse_unfit(found, f" after waiting {self._cluster.wait_s:g} s" if waits else "")
+        if waits and not found().fits:
+            missing = found().what_is_missing()
+            self._said(f"{missing}; waiting up to {self._cluster.wait_s:g} s for them to join")
+            wait_until(lambda: found().fits, self._cluster.wait_s)
+        refuse_unfit(found(), f" after waiting {self._cluster.wait_s:g} s" if waits else "")
+        unused = {role: staffed.need for role, staffed in self._pools.items() if role not in [n.role for n in needs]}
+        if not plan((*needs, *unused.values()), self._seating.open_to_us()).fits:
+            for role in unused:
+                self._pools.pop(role).pool.close()
+
+
+def _same_size(staffed: Staffed, need: Need, workers: Workers) -> bool:
+    return (replace(staffed.need, count=need.count), staffed.num_threads) == (need, workers.num_threads)
 
 
 def check_local(cluster: Cluster, needs: tuple[Need, ...]) -> None:

@@ -234,6 +234,7 @@ def _ppo(run: PpoRun, rule: Rule | None) -> Prepared:
             actors = PpoActors(samplers.result(), scorer.result(), learners.result())
         checkpoints = Checkpoints(scene.folder / "checkpoints", run.ppo.keep_checkpoints)
         state = PpoState(run, data)
+        scene.session.ledger = state.ledger
         newest = checkpoints.newest()
         if newest is not None:
             actors.learners.load(newest.folder)

@@ -10,3 +10,7 @@ class UserError(ValueError):
 
 class RunFailed(RuntimeError):  # noqa: N818 - a run fails, it is not an error of the caller
     """The run cannot go on: the message says what happened and where. The command line ends with status 1."""
+
+
+class RunStopped(RunFailed):
+    """Somebody asked the run to stop; it can be resumed."""

@@ -74,6 +74,25 @@ class VllmEngine(Section):
 SamplerEngine = Annotated[VllmEngine | TransformersEngine, Field(discriminator="kind")]
 
 
+class Autoscale(Section):
+    """The number of rollout workers follows who waits for whom: the learner for answers, or the samplers for leave."""
+
+    min_workers: PositiveInt = 1
+    max_workers: PositiveInt
+    margin: Annotated[float, Field(gt=0, lt=1)] = 0.2
+    """Share of a step's time by which one side waits longer than the other before the number changes."""
+    patience: PositiveInt = 3
+    """Steps in a row for which it does."""
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        if self.min_workers > self.max_workers:
+            raise ValueError(
+                f"rollout.autoscale: min_workers={self.min_workers} is above max_workers={self.max_workers}"
+            )
+        return self
+
+
 class Rollout(Workers):
     """The group of rollout workers and how they sample."""
 
@@ -83,6 +102,8 @@ class Rollout(Workers):
     max_tokens: PositiveInt = 64
     chunk_size: PositiveInt = 64
     """Answers that one worker samples together: the unit of work that workers take."""
+    autoscale: Autoscale | None = None
+    """None keeps `num_workers`, which people may change while the run goes on."""
 
 
 class Scorer(Workers):

@@ -20,7 +20,7 @@ from configs.inputs import (
     TokenizedPairData,
 )
 from configs.models import AlignedPolicy, EvaluatedPolicy, LoraTuning, PipelinePolicy, Policy, PretrainedPolicy
-from configs.objectives import GROUPED, BradleyTerry, RewardObjective
+from configs.objectives import GROUPED, BradleyTerry, NoImportance, RewardObjective
 from configs.roles import (
     Cluster,
     Encoder,
@@ -247,10 +247,10 @@ def check_ppo(ppo: Ppo, learner: Learner) -> None:
             f"ppo.dynamic_sampling looks for prompts whose answers differ in reward, but "
             f"ppo.samples_per_prompt={ppo.samples_per_prompt}: set it to at least 2"
         )
-    if ppo.overlap and ppo.max_staleness < 1:
+    if ppo.max_staleness and isinstance(ppo.importance, NoImportance):
         raise ValueError(
-            "ppo.overlap=true trains on tokens that are one version old, but ppo.max_staleness=0 forbids that: "
-            "set ppo.max_staleness=1 or ppo.overlap=false"
+            f"ppo.max_staleness={ppo.max_staleness} trains on tokens of older policies, but ppo.importance.kind=none "
+            "counts them as the learner's own: set ppo.importance.kind=truncated or masked, or ppo.max_staleness=0"
         )
 
 

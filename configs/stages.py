@@ -142,9 +142,10 @@ class Ppo(Optimizer):
     sampler_gap_bound: PositiveFloat = 0.05
     """Largest mean |log pi_learner - log pi_sampler| that is not reported as a fault."""
     max_staleness: NonNegativeInt = 0
-    """Policy versions that a token may be behind the learner's when it is trained on."""
-    overlap: bool = False
-    """Sample the next step's batch while learning from this one; needs `max_staleness` of at least 1."""
+    """Policy versions that a token may be behind the learner's when it is trained on.
+
+    Above 0 sampling goes on beside learning, as many steps ahead of it; 0 samples and learns by turns.
+    """
     keep_checkpoints: PositiveInt = 2
 
     @property

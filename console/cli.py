@@ -35,7 +35,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     arguments = _parse(argv)
     for name, value in QUIET.items():
         os.environ.setdefault(name, value)
-    from configs.errors import RunFailed
+    from configs.errors import RunFailed, RunStopped
 
     command: Callable[[argparse.Namespace], int] = arguments.command
     try:
@@ -43,6 +43,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     except UserError as error:
         print("\n".join(f"plumbob: {line}" for line in str(error).splitlines()), file=sys.stderr)
         return MISTAKE
+    except RunStopped as error:
+        print(f"plumbob: {error}", file=sys.stderr)
+        return INTERRUPTED
     except RunFailed as error:
         print(f"plumbob: the run failed: {error}", file=sys.stderr)
         return FAILED
@@ -87,6 +90,25 @@ def _parser() -> argparse.ArgumentParser:
     evaluate.add_argument("overrides", metavar="[CONFIG] a.b=c", nargs="*", help=OVERRIDES)
     plan = add("plan", _plan, "say what a run will need, and start nothing")
     add_config(plan)
+    submit = add("submit", _submit, "send a run to a Ray cluster, or write what KubeRay or Slurm starts it with")
+    add_config(submit)
+    where = submit.add_mutually_exclusive_group(required=True)
+    where.add_argument("--address", metavar="URL", help="the dashboard of the cluster's head, such as http://HEAD:8265")
+    where.add_argument("--render", choices=("kuberay", "slurm"), help="print a KubeRay manifest or a Slurm script")
+    submit.add_argument("--no-wait", action="store_true", help="do not follow what the run prints")
+    submit.add_argument("--with-source", action="store_true", help="send Plumbob itself too: the hosts lack it")
+    submit.add_argument("--image", help="kuberay: the container image, with Plumbob in it")
+    submit.add_argument("--claim", metavar="NAME", help="kuberay: the PersistentVolumeClaim for storage.path")
+    submit.add_argument("--hosts", type=int, metavar="N", help="slurm: equal hosts to spread the workers over (1)")
+    status = add("status", _steering("status"), "say where a run stands: its step, its workers, its answers")
+    scale = add("scale", _steering("scale"), "change the number of rollout workers of a run that goes on")
+    scale.add_argument("--rollout-workers", type=int, metavar="N", required=True, help="how many there shall be")
+    stop = add("stop", _steering("stop"), "ask a run to stop; it can be resumed")
+    for added in (status, scale, stop):
+        added.add_argument(
+            "run", metavar="RUN", help="the run's folder, its name below runs/, or its name at --address"
+        )
+        added.add_argument("--address", metavar="HOST:PORT", help="the Ray that the run goes on on, as cluster.address")
     report = add("report", _report, "write a run's report.html anew")
     report.add_argument("run", metavar="RUN", help="the run's folder, or its name below runs/")
     doctor = add("doctor", _doctor, "check the machine and the installed packages")
@@ -94,7 +116,7 @@ def _parser() -> argparse.ArgumentParser:
     verify.add_argument("words", metavar="WORD", nargs="*", help="only rows with one of these in them, such as GRPO")
     verify.add_argument("--seeds", type=int, default=3, help="instances of each row (3)")
     verify.add_argument("--jobs", type=int, default=os.cpu_count() or 1, help="processes at once (one for each core)")
-    for added in (run, resume, evaluate, plan, report, doctor, verify):
+    for added in (run, resume, evaluate, plan, submit, status, report, doctor, verify):
         added.add_argument("--json", action="store_true", help="print JSON for scripts, one object a line")
     return parser
 
@@ -191,6 +213,22 @@ def _plan(arguments: argparse.Namespace) -> int:
     else:
         print("\n".join(made.lines()))
     return OK if made.fits else FAILED
+
+
+def _submit(arguments: argparse.Namespace) -> int:
+    from console.submitting import submit
+
+    return submit(arguments)
+
+
+def _steering(name: str) -> Callable[[argparse.Namespace], int]:
+    def command(arguments: argparse.Namespace) -> int:
+        from console import steering
+
+        asked: Callable[[argparse.Namespace], int] = getattr(steering, name)
+        return asked(arguments)
+
+    return command
 
 
 def _report(arguments: argparse.Namespace) -> int:

@@ -4,7 +4,7 @@ import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any, Literal, get_args
 
 import numpy as np
 import pyarrow as pa
@@ -14,9 +14,13 @@ from numpy.typing import NDArray
 from configs.errors import UserError
 from rollout.records import FinishReason
 
+DropReason = Literal["flat"]
+"""Why an answer was not trained on. "flat": the rewards of its group are all the same (dynamic sampling)."""
+
 _SCHEMA = pa.schema(
     [
         ("step", pa.int32()),
+        ("position", pa.int64()),
         ("prompt_id", pa.string()),
         ("group_id", pa.string()),
         ("sample_index", pa.int32()),
@@ -30,7 +34,7 @@ _SCHEMA = pa.schema(
         ("values", pa.list_(pa.float32())),
         ("rewards", pa.map_(pa.string(), pa.float64())),
         ("score", pa.float64()),
-        ("dropped", pa.bool_()),
+        ("dropped", pa.string()),
         ("versions", pa.list_(pa.int32())),
         ("action_mask", pa.list_(pa.bool_())),
         ("finish_reason", pa.string()),
@@ -53,15 +57,17 @@ class JournalRow:
     """One answer with what became of it.
 
     Attributes:
+        position: how many prompts the run had asked for before this one; divided by their number, its epoch.
         prompt_id, group_id, sample_index, seed, prompt, prompt_ids: as in `rollout.records.SampleRequest`.
         response, token_ids, logprobs, versions, action_mask, finish_reason, worker: as in `rollout.records.Rollout`.
         ref_logprobs: float32 [T], of the reference policy; empty where the answer was dropped.
         values: float32 [T], of the critic; empty when there is none.
         rewards: part -> its reward.
         score: the sum of the parts by their weights, which is what was trained on.
-        dropped: left out by dynamic sampling: the rewards of its group are all the same.
+        dropped: why it was not trained on; None where it was.
     """
 
+    position: int
     prompt_id: str
     group_id: str
     sample_index: int
@@ -75,7 +81,7 @@ class JournalRow:
     values: NDArray[np.float32]
     rewards: Mapping[str, float]
     score: float
-    dropped: bool
+    dropped: DropReason | None
     versions: NDArray[np.int32]
     action_mask: NDArray[np.bool_]
     finish_reason: FinishReason
@@ -85,13 +91,15 @@ class JournalRow:
         num_tokens = len(self.token_ids)
         for name in ("logprobs", "ref_logprobs", "versions", "action_mask", "values"):
             length = len(getattr(self, name))
-            may_be_empty = name == "values" or (name == "ref_logprobs" and self.dropped)
+            may_be_empty = name == "values" or (name == "ref_logprobs" and self.dropped is not None)
             if length != num_tokens and not (may_be_empty and length == 0):
                 raise ValueError(f"{self.prompt_id}: {name} has {length} entries for an answer of {num_tokens} tokens")
         if self.finish_reason not in get_args(FinishReason):
             raise ValueError(
                 f"{self.prompt_id}: finish_reason {self.finish_reason!r} is none of {get_args(FinishReason)}"
             )
+        if self.dropped is not None and self.dropped not in get_args(DropReason):
+            raise ValueError(f"{self.prompt_id}: dropped {self.dropped!r} is none of {get_args(DropReason)}")
 
 
 def step_file(folder: Path, step: int) -> Path:

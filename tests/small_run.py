@@ -1,5 +1,6 @@
 """Runs small enough for a test: settings, what a run left behind, and log-probs by plain transformers and peft."""
 
+import io
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -12,7 +13,13 @@ from numpy.typing import NDArray
 from peft import PeftModel
 from transformers import AutoModelForCausalLM
 
+from cluster.launch import evaluate, run
+from cluster.session import Session
+from configs.load import load_eval, load_run
+from configs.roles import Cluster
+from configs.schema import EvalRun
 from console.cli import main
+from console.live import PlainConsole
 from rollout.journal import JournalRow, read_journal
 
 LLAMA = {
@@ -26,7 +33,7 @@ LLAMA = {
 BERT = LLAMA
 LENGTHS = {"data.max_prompt_tokens": 64, "data.max_answer_tokens": 64}
 TEMPERATURE = 0.7
-TIMINGS = ("tokens_per_s",)
+TIMINGS = ("tokens_per_s", "sampler_idle_s")
 WORKERS = {
     "learner.num_cpus": 0.25,
     "learner.autocast": "false",
@@ -103,6 +110,48 @@ def run_to_end(storage: Path, name: str, kind: str, *groups: Mapping[str, object
     overrides = settings({"storage.path": storage, "name": name}, *groups)
     assert main(["run", kind, *overrides]) == 0
     return Left(storage / name)
+
+
+class Stages:
+    """Runs and evaluations on one Ray. Their workers stay for the next, as starting some takes seconds.
+
+    Args:
+        address: of the Ray.
+    """
+
+    def __init__(self, storage: Path, address: str) -> None:
+        self.storage, self.address = storage, address
+        self._session: Session | None = None
+        self._listener = PlainConsole(io.StringIO())
+
+    @property
+    def cluster(self) -> dict[str, object]:
+        return {"cluster.address": self.address, "storage.path": self.storage}
+
+    @property
+    def session(self) -> Session:
+        if self._session is None:
+            self._session = Session(Cluster(address=self.address), self.storage / "logs", self._listener)
+            self._session.__enter__()
+        return self._session
+
+    def __call__(self, name: str, kind: str, *groups: Mapping[str, object]) -> Left:
+        """As `plumbob run KIND ...`, which must succeed."""
+        config = load_run(kind, settings(self.cluster, {"name": name}, WORKERS, *groups))
+        return Left(run(config, self._listener, self.session).folder)
+
+    def evaluate(self, *overrides: str) -> dict[str, Any]:
+        """As `plumbob eval --json`."""
+        config = load_eval(overrides)
+        assert isinstance(config, EvalRun)
+        figures: dict[str, Any] = json.loads(json.dumps(evaluate(config, self._listener, self.session)))
+        return figures
+
+    def close(self) -> None:
+        """End the workers and leave the Ray: for what connects by itself in this process."""
+        if self._session is not None:
+            self._session.__exit__()
+            self._session = None
 
 
 # ----------------------------------------------------------------------------------------- plain transformers and peft

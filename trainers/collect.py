@@ -1,8 +1,9 @@
 """A step's answers with their scores: sampled once, or in rounds until enough groups have something to teach."""
 
-from collections.abc import Callable, Sequence
+import time
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import chain
 
 import torch
@@ -11,9 +12,10 @@ from configs.objectives import Shaping
 from configs.schema import PpoRun
 from data.prompts import PromptCursor
 from reward.scorer import Score, Scorer
-from rollout.records import Rollout
+from rollout.records import Rollout, SampleRequest
 from rollout.requests import Samplers, sample_requests
 from trainers.advantages import has_spread
+from trainers.ledger import Ledger
 from trainers.shaping import shaped_rewards
 from trainers.trajectories import group_numbers
 
@@ -33,6 +35,9 @@ class Answers:
         dropped: answers of groups that were left out, because their rewards are all the same.
         num_rounds: how often was sampled.
         num_flat: groups that are learnt from although their rewards are all the same; counted by dynamic sampling.
+        positions: group -> how many prompts the run had asked for before its own; empty for answers that no cursor's
+            prompts were given for.
+        sampler_idle_s: seconds since the step before for which the samplers had nothing to do.
     """
 
     rollouts: tuple[Rollout, ...]
@@ -40,46 +45,76 @@ class Answers:
     dropped: tuple[Scored, ...]
     num_rounds: int
     num_flat: int
+    positions: Mapping[str, int] = field(default_factory=dict)
+    sampler_idle_s: float = 0.0
 
 
-def collect(run: PpoRun, cursor: PromptCursor, step: int, samplers: Samplers, scorer: Scorer, phase: Phase) -> Answers:
-    """Sample and score the step's prompts; with dynamic sampling, other prompts in the place of groups without spread.
+class Collector:
+    """Samples and scores the prompts of one step after another.
 
-    Each round asks for as many prompts as groups are missing, so that none with spread is thrown away. The step, the
-    place in it and the run's seed decide every answer's seed, whatever round it is made in.
+    Args:
+        cursor: where the next step's prompts begin; `collect` moves it on.
+        phase: is told when sampling and scoring begin and end.
     """
-    ppo = run.ppo
-    kept: list[Sequence[Scored]] = []
-    flat: list[Sequence[Scored]] = []
-    num_rounds = 0
-    while len(kept) < ppo.prompts_per_step:
-        prompts = cursor.next(ppo.prompts_per_step - len(kept))
-        requests = sample_requests(prompts, ppo.samples_per_prompt, step, run.seed, len(kept) + len(flat))
-        with phase("sample"):
-            rollouts = samplers.sample(requests)
-        with phase("score"):
-            scores = score(scorer, rollouts)
-        num_rounds += 1
-        for start in range(0, len(rollouts), ppo.samples_per_prompt):
-            rows = slice(start, start + ppo.samples_per_prompt)
-            group = list(zip(rollouts[rows], scores[rows], strict=True))
-            teaches = ppo.dynamic_sampling is None or rewards_differ(group, ppo.shaping)
-            (kept if teaches else flat).append(group)
-        if ppo.dynamic_sampling is None or num_rounds == ppo.dynamic_sampling.max_rounds:
-            break
-    num_flat = ppo.prompts_per_step - len(kept)
-    used = list(chain.from_iterable(kept + flat[:num_flat]))
-    return Answers(
-        rollouts=tuple(rollout for rollout, _ in used),
-        scores=tuple(own for _, own in used),
-        dropped=tuple(chain.from_iterable(flat[num_flat:])),
-        num_rounds=num_rounds,
-        num_flat=num_flat,
-    )
 
+    def __init__(
+        self, run: PpoRun, cursor: PromptCursor, samplers: Samplers, scorer: Scorer, ledger: Ledger, phase: Phase
+    ) -> None:
+        self._run, self._cursor, self._phase = run, cursor, phase
+        self._samplers, self._scorer, self._ledger = samplers, scorer, ledger
+        self._idle_since = time.monotonic()
+        self._idle_s = 0.0
 
-def score(scorer: Scorer, rollouts: Sequence[Rollout]) -> list[Score]:
-    return scorer.score([(rollout.request.prompt, rollout.response) for rollout in rollouts])
+    def collect(self, step: int) -> Answers:
+        """Sample and score the step's prompts; with dynamic sampling, others in the place of groups without spread.
+
+        Each round asks for as many prompts as groups are missing, so that none with spread is thrown away. The step,
+        the place in it and the run's seed decide every answer's seed, whatever round it is made in.
+        """
+        ppo = self._run.ppo
+        kept: list[Sequence[Scored]] = []
+        flat: list[Sequence[Scored]] = []
+        positions: dict[str, int] = {}
+        num_rounds, self._idle_s = 0, 0.0
+        while len(kept) < ppo.prompts_per_step:
+            first = int(self._cursor.state()["position"])
+            prompts = self._cursor.next(ppo.prompts_per_step - len(kept))
+            requests = sample_requests(
+                prompts, ppo.samples_per_prompt, step, self._run.seed, first_place=len(kept) + len(flat)
+            )
+            scored = self._scored(requests)
+            num_rounds += 1
+            for place in range(len(prompts)):
+                group = scored[place * ppo.samples_per_prompt : (place + 1) * ppo.samples_per_prompt]
+                positions[group[0][0].request.group_id] = first + place
+                teaches = ppo.dynamic_sampling is None or rewards_differ(group, ppo.shaping)
+                (kept if teaches else flat).append(group)
+            if ppo.dynamic_sampling is None or num_rounds == ppo.dynamic_sampling.max_rounds:
+                break
+        num_flat = ppo.prompts_per_step - len(kept)
+        used = list(chain.from_iterable(kept + flat[:num_flat]))
+        return Answers(
+            rollouts=tuple(rollout for rollout, _ in used),
+            scores=tuple(own for _, own in used),
+            dropped=tuple(chain.from_iterable(flat[num_flat:])),
+            num_rounds=num_rounds,
+            num_flat=num_flat,
+            positions=positions,
+            sampler_idle_s=self._idle_s,
+        )
+
+    def _scored(self, requests: Sequence[SampleRequest]) -> list[Scored]:
+        """One answer to each request, with its score."""
+        with self._phase("sample"):
+            self._ledger.issued(requests)
+            self._idle_s += time.monotonic() - self._idle_since
+            rollouts = self._samplers.sample(requests)
+            self._idle_since = time.monotonic()
+            self._ledger.finished(rollouts)
+        with self._phase("score"):
+            scores = self._scorer.score([(rollout.request.prompt, rollout.response) for rollout in rollouts])
+            self._ledger.scored(rollouts)
+        return list(zip(rollouts, scores, strict=True))
 
 
 def rewards_differ(group: Sequence[Scored], shaping: Shaping) -> bool:

@@ -1,8 +1,7 @@
 """Proximal policy optimisation: sample, score, learn, publish."""
 
 from collections.abc import Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -19,12 +18,14 @@ from models.targets import check_targets
 from reward.scorer import Scorer
 from rollout.records import Rollout
 from rollout.requests import Samplers
+from trainers.ahead import SamplingAhead
 from trainers.checkpoint import Checkpoint, Checkpoints
-from trainers.collect import Answers, collect
+from trainers.collect import Answers, Collector
 from trainers.errors import NUM_NAMED, NotFinite
 from trainers.experience import make_experience
 from trainers.kl import initial_kl_state, next_coefficient
 from trainers.learners import Learners, UpdatePlan
+from trainers.ledger import Ledger
 from trainers.ppo_objective import evaluate
 from trainers.ppo_recorder import PpoRecorder
 from trainers.replay import beside, prepare_replay
@@ -80,7 +81,8 @@ class PpoState:
     Attributes:
         step: steps done, which is also the policy's version.
         kl_coefficient: beta of the next step.
-        cursor: where in the prompts the next batch begins.
+        cursor: where in the prompts the next step begins; steps that are sampled ahead do not move it.
+        ledger: what became of every answer.
         replayed: text that is learnt beside each batch, found by the step alone.
         retained: nats a token of the text that must not be forgotten, before the first step; None measures none.
     """
@@ -89,15 +91,22 @@ class PpoState:
         self.step = 0
         self.kl_coefficient = initial_kl_state(run.ppo.kl)
         self.cursor = PromptCursor(data.train, run.seed)
+        self.ledger = Ledger()
         self.replayed = data.replayed
         self.retained: float | None = None
 
     def as_dict(self) -> dict[str, Any]:
-        return {"kl_coefficient": self.kl_coefficient, "cursor": self.cursor.state(), "retained": self.retained}
+        return {
+            "kl_coefficient": self.kl_coefficient,
+            "cursor": self.cursor.state(),
+            "ledger": self.ledger.settled(),
+            "retained": self.retained,
+        }
 
     def take_over(self, checkpoint: Checkpoint) -> None:
         self.step, self.kl_coefficient = checkpoint.step, checkpoint.state["kl_coefficient"]
         self.cursor.load_state(checkpoint.state["cursor"])
+        self.ledger.load_state(checkpoint.state["ledger"])
         self.retained = checkpoint.state["retained"]
 
 
@@ -115,37 +124,31 @@ def run_ppo(
 ) -> None:
     """Sample, score, learn, commit, publish: every answer is learnt from by the version that sampled it."""
     publish(actors, state, record)
+    collector = Collector(run, state.cursor, actors.samplers, actors.scorer, state.ledger, record.phase)
     while state.step < run.ppo.num_steps and not record.is_stopped:
-        answers = collect(run, state.cursor, state.step, actors.samplers, actors.scorer, record.phase)
+        answers = collector.collect(state.step)
         learn(run, pad_id, answers, state, actors.learners, record)
-        with record.phase("commit"):  # Before anyone sees the new version.
-            checkpoints.commit(state.step, actors.learners.save, state.as_dict())
+        commit(answers, state, actors, checkpoints, record)
         publish(actors, state, record)
 
 
-def run_ppo_overlapped(
+def run_ppo_asynchronous(
     run: PpoRun, pad_id: int, state: PpoState, actors: PpoActors, checkpoints: Checkpoints, record: PpoRecorder
 ) -> None:
-    """The same, with the next step's answers sampled and scored while this step's are learnt from: one version behind.
+    """The same, with sampling and scoring in a thread beside learning, at most `ppo.max_staleness` versions ahead.
 
-    The seconds of "sample" are those that learning waited.
+    The answers of step n, which version n learns from, may be sampled from version n - max_staleness on; a version
+    that is published meanwhile makes what is left of them. The seconds of "sample" are those that learning waited.
     """
     publish(actors, state, record)
-    with ThreadPoolExecutor(max_workers=1) as ahead:
-
-        def begin(step: int) -> Future[Answers]:
-            return ahead.submit(collect, run, state.cursor, step, actors.samplers, actors.scorer, untimed)
-
-        sampling = begin(state.step)
+    with SamplingAhead(run, state.step, state.cursor, actors.samplers, actors.scorer, state.ledger) as ahead:
         while state.step < run.ppo.num_steps and not record.is_stopped:
+            ahead.allow(min(state.step + run.ppo.max_staleness, run.ppo.num_steps - 1))
             with record.phase("sample"):
-                answers = sampling.result()
-            resumed_from = state.cursor.state()  # A resumed run samples the batch in flight again.
-            if state.step + 1 < run.ppo.num_steps:
-                sampling = begin(state.step + 1)
+                answers, next_prompts = ahead.take()
             learn(run, pad_id, answers, state, actors.learners, record)
-            with record.phase("commit"):
-                checkpoints.commit(state.step, actors.learners.save, state.as_dict() | {"cursor": resumed_from})
+            state.cursor.load_state(next_prompts)  # A resumed run samples the steps in flight again.
+            commit(answers, state, actors, checkpoints, record)
             publish(actors, state, record)
 
 
@@ -168,11 +171,6 @@ def learn(run: PpoRun, pad_id: int, answers: Answers, state: PpoState, learners:
     state.kl_coefficient = next_coefficient(ppo.kl, state.kl_coefficient, stats.kl_mean, stats.num_answers)
 
 
-def untimed(_: str) -> AbstractContextManager[None]:
-    """A phase whose seconds are not counted."""
-    return nullcontext()
-
-
 @contextmanager
 def naming_prompts(rollouts: Sequence[Rollout]) -> Iterator[None]:
     """An error about rows of the batch also says which prompts they answer."""
@@ -187,6 +185,15 @@ def naming_prompts(rollouts: Sequence[Rollout]) -> Iterator[None]:
         raise NotFinite(f"{error}; no optimizer step was taken with it; the rows are {rows}", error.rows) from error
 
 
+def commit(answers: Answers, state: PpoState, actors: PpoActors, checkpoints: Checkpoints, record: PpoRecorder) -> None:
+    """Account for what was learnt from and keep what was learnt, before anyone sees the new version."""
+    state.ledger.trained(answers.rollouts)
+    state.ledger.dropped([rollout for rollout, _ in answers.dropped], "flat")
+    with record.phase("commit"):
+        checkpoints.commit(state.step, actors.learners.save, state.as_dict())
+
+
 def publish(actors: PpoActors, state: PpoState, record: PpoRecorder) -> None:
     with record.phase("publish"):
         actors.samplers.load(actors.learners.adapter(state.step))
+    state.ledger.published(state.step)

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from configs.stages import Ppo
 from reward.judged import JUDGE_PART
-from rollout.journal import JournalRow, write_step
+from rollout.journal import DropReason, JournalRow, write_step
 from rollout.records import Rollout
 from trainers.collect import Answers, Scored
 from trainers.experience import Evaluated, ExperienceStats
@@ -61,7 +61,8 @@ class PpoRecorder:
         named = {"score_mean": "reward", "score_std": "reward_std", "kl_mean": "kl"}
         known = {named.get(name, name): value for name, value in asdict(stats).items() if value is not None}
         figures = {name: float(value) for name, value in known.items()} | dict(metrics) | self._rounds(answers)
-        figures |= watched_figures(answers, evaluated)
+        figures |= watched_figures(answers, evaluated) | staleness_figures(answers.rollouts, step - 1)
+        figures["sampler_idle_s"] = answers.sampler_idle_s
         seconds = self._phases.take()
         figures["tokens_per_s"] = stats.num_tokens / sum(seconds.values())
         self._steps.append(figures)
@@ -69,9 +70,10 @@ class PpoRecorder:
         self._log.append(StepRecord("ppo", step, self._ppo.num_steps, figures, seconds))
         for alarm in new_alarms(self._steps, self._ppo):
             self._say(f"step {step}: {alarm.message}")
-        if stats.sampler_gap_mean > self._ppo.sampler_gap_bound:
+        gap = fresh_gap(answers.rollouts, evaluated, step - 1)
+        if gap > self._ppo.sampler_gap_bound:
             self._say(
-                f"step {step}: sampler and learner disagree by {stats.sampler_gap_mean:.3g} nats a token on average, "
+                f"step {step}: sampler and learner disagree by {gap:.3g} nats a token on average, "
                 f"above ppo.sampler_gap_bound={self._ppo.sampler_gap_bound}"
             )
         if stats.num_empty:
@@ -117,6 +119,25 @@ def watched_figures(answers: Answers, evaluated: Evaluated) -> dict[str, float]:
     return figures | ({"judge_reward": sum(judged) / len(judged)} if judged else {})
 
 
+def staleness_figures(rollouts: Sequence[Rollout], version: int) -> dict[str, float]:
+    """How many versions the tokens are behind `version`, which learnt from them: their mean, and the most."""
+    behind = version - np.concatenate([rollout.versions[rollout.action_mask] for rollout in rollouts])
+    return {"staleness_mean": float(behind.mean(dtype=np.float64)), "staleness_max": float(behind.max(initial=0))}
+
+
+def fresh_gap(rollouts: Sequence[Rollout], evaluated: Evaluated, version: int) -> float:
+    """Mean |log pi_learner - log pi_sampler| in nats over the tokens that `version` itself made; 0 without any.
+
+    Both are of one policy there, and ought to agree; older tokens differ by what was learnt since.
+    """
+    gaps = [
+        np.abs(answer_of(rollout, own.numpy()) - rollout.logprobs)[rollout.action_mask & (rollout.versions == version)]
+        for rollout, own in zip(rollouts, evaluated.logprobs, strict=True)
+    ]
+    found = np.concatenate(gaps)
+    return float(found.mean(dtype=np.float64)) if len(found) else 0.0
+
+
 def ppo_figures(records: Sequence[StepRecord]) -> dict[str, float]:
     """What the summary says of a whole run, whatever interrupted it; KL in nats a whole answer."""
     return {
@@ -129,13 +150,14 @@ def ppo_figures(records: Sequence[StepRecord]) -> dict[str, float]:
 def journal_rows(answers: Answers, evaluated: Evaluated) -> list[JournalRow]:
     """One row an answer, its per-token figures cut out of the padded batch; then those of the groups left out."""
     rows = []
+    positions = answers.positions
     for place, scored in enumerate(zip(answers.rollouts, answers.scores, strict=True)):
         request = scored[0].request
         start = len(request.prompt_ids)
         answer = (place, slice(start, start + len(scored[0].token_ids)))
         values = NO_FIGURES if evaluated.values is None else evaluated.values[answer].numpy()
-        rows.append(_journal_row(scored, evaluated.ref_logprobs[answer].numpy(), values, dropped=False))
-    return rows + [_journal_row(scored, NO_FIGURES, NO_FIGURES, dropped=True) for scored in answers.dropped]
+        rows.append(_journal_row(scored, positions, evaluated.ref_logprobs[answer].numpy(), values, None))
+    return rows + [_journal_row(scored, positions, NO_FIGURES, NO_FIGURES, "flat") for scored in answers.dropped]
 
 
 def answer_of(rollout: Rollout, row: NDArray[np.float32]) -> NDArray[np.float32]:
@@ -145,11 +167,16 @@ def answer_of(rollout: Rollout, row: NDArray[np.float32]) -> NDArray[np.float32]
 
 
 def _journal_row(
-    scored: Scored, ref_logprobs: NDArray[np.float32], values: NDArray[np.float32], dropped: bool
+    scored: Scored,
+    positions: Mapping[str, int],
+    ref_logprobs: NDArray[np.float32],
+    values: NDArray[np.float32],
+    dropped: DropReason | None,
 ) -> JournalRow:
     rollout, score = scored
     request = rollout.request
     return JournalRow(
+        position=positions[request.group_id],
         prompt_id=request.prompt_id,
         group_id=request.group_id,
         sample_index=request.sample_index,

@@ -2,8 +2,7 @@
 
 import os
 import secrets
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -22,27 +21,13 @@ from tests.small_run import (
     TRANSFORMERS,
     WORKERS,
     Left,
+    Stages,
     model_settings,
     run_to_end,
 )
 
 
-@dataclass(frozen=True)
-class Stage:
-    """Runs one kind of run on the shared Ray."""
-
-    storage: Path
-    address: str
-
-    @property
-    def cluster(self) -> dict[str, object]:
-        return {"cluster.address": self.address, "storage.path": self.storage}
-
-    def __call__(self, name: str, kind: str, *groups: Mapping[str, object]) -> Left:
-        return run_to_end(self.storage, name, kind, self.cluster, WORKERS, *groups)
-
-
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def ray_address() -> Iterator[str]:
     """One Ray of 4 CPUs that runs join, as they do on a cluster: starting one for each of them would take minutes."""
     os.environ.setdefault("RAY_AUTH_TOKEN", secrets.token_hex(32))
@@ -53,7 +38,7 @@ def ray_address() -> Iterator[str]:
     cluster.shutdown()
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def world(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Files of a tiny world: text, demonstrations, pairs and prompts with their held-out sides."""
     folder = tmp_path_factory.mktemp("world")
@@ -62,9 +47,10 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-@pytest.fixture(scope="session")
-def pipeline(tmp_path_factory: pytest.TempPathFactory) -> Left:
+@pytest.fixture(scope="package")
+def pipeline(tmp_path_factory: pytest.TempPathFactory, stage: Stages) -> Left:
     """`plumbob run toy`, every stage once with a few steps, on a private Ray with vLLM."""
+    stage.close()
     sizes = {"num_cars": 2, "num_texts": 300, "num_demonstrations": 80, "num_pairs": 64, "num_heldout_pairs": 24}
     steps: dict[str, object] = {
         **{"pretrain.num_epochs": 1, "pretrain.block_tokens": 64, "pretrain.learning_rate": 1e-2},
@@ -85,28 +71,30 @@ def pipeline(tmp_path_factory: pytest.TempPathFactory) -> Left:
     return run_to_end(tmp_path_factory.mktemp("runs"), "tiny", "toy", *groups)
 
 
-@pytest.fixture(scope="session")
-def stage(tmp_path_factory: pytest.TempPathFactory, ray_address: str) -> Stage:
-    return Stage(tmp_path_factory.mktemp("runs"), ray_address)
+@pytest.fixture(scope="package")
+def stage(tmp_path_factory: pytest.TempPathFactory, ray_address: str) -> Iterator[Stages]:
+    stages = Stages(tmp_path_factory.mktemp("runs"), ray_address)
+    yield stages
+    stages.close()
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def pretrained(pipeline: Left) -> str:
     return str(pipeline.folder / "pretrain/policy")
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def sft_full(pipeline: Left) -> str:
     """A full model, fine-tuned from `pretrained`."""
     return str(pipeline.folder / "sft/policy")
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def reward_model(pipeline: Left) -> str:
     return str(pipeline.folder / "reward/reward_model")
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def sft_settings(world: Path, pretrained: str) -> dict[str, object]:
     """5 steps of 12 demonstrations with LoRA, a checkpoint after each second one."""
     return {
@@ -117,12 +105,12 @@ def sft_settings(world: Path, pretrained: str) -> dict[str, object]:
     }
 
 
-@pytest.fixture(scope="session")
-def sft_lora(stage: Stage, sft_settings: dict[str, object]) -> Left:
+@pytest.fixture(scope="package")
+def sft_lora(stage: Stages, sft_settings: dict[str, object]) -> Left:
     return stage("sft-lora", "sft", sft_settings)
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def ppo_settings(world: Path, sft_lora: Left, reward_model: str) -> dict[str, object]:
     """3 steps from the SFT adapter, sampled with transformers."""
     files = {"data.prompts": world / "prompts.jsonl", "data.heldout_prompts": world / "heldout_prompts.jsonl"}
@@ -136,7 +124,7 @@ def ppo_settings(world: Path, sft_lora: Left, reward_model: str) -> dict[str, ob
     }
 
 
-@pytest.fixture(scope="session")
-def ppo_from_adapter(stage: Stage, ppo_settings: dict[str, object]) -> Left:
+@pytest.fixture(scope="package")
+def ppo_from_adapter(stage: Stages, ppo_settings: dict[str, object]) -> Left:
     assert ppo_settings["rollout.temperature"] == TEMPERATURE
     return stage("ppo", "ppo", ppo_settings)

@@ -3,7 +3,6 @@
 import json
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
@@ -21,32 +20,28 @@ from rollout.records import Rollout
 from rollout.requests import sample_requests
 from rollout.sampler import sample
 from rollout.transformers_sampler import TransformersSampler
-from tests.e2e.conftest import Stage
 from tests.small_run import (
     ROLLOUT,
     TEMPERATURE,
     TRANSFORMERS,
     WORKERS,
     Left,
+    Stages,
     load_plain,
     plain_logprobs,
     settings,
 )
 
 
-def evaluated(capfd: pytest.CaptureFixture[str], *overrides: str) -> dict[str, Any]:
-    capfd.readouterr()
-    assert main(["eval", "--json", *overrides]) == 0
-    content: dict[str, Any] = json.loads(capfd.readouterr().out)
-    return content
-
-
 def test_a_reward_model_on_pairs(
-    capfd: pytest.CaptureFixture[str], stage: Stage, world: Path, reward_model: str
+    capfd: pytest.CaptureFixture[str], stage: Stages, world: Path, reward_model: str
 ) -> None:
     path = world / "heldout_pairs.jsonl"
     reward = {"reward.model": reward_model, "reward.max_tokens": 64, "data.pairs": path}
-    figures = evaluated(capfd, *settings(stage.cluster, {"name": "eval-pairs"}, reward))
+    stage.close()
+    capfd.readouterr()
+    assert main(["eval", "--json", *settings(stage.cluster, {"name": "eval-pairs"}, reward)]) == 0
+    figures = json.loads(capfd.readouterr().out)
     pairs = [json.loads(line) for line in path.read_text().splitlines()]
     scorer = BertScorer(reward_model, 8, 64, normalize=False)
     chosen, rejected = (scorer.raw_scores([(p["prompt"], p[side]) for p in pairs]) for side in ("chosen", "rejected"))
@@ -60,7 +55,7 @@ def test_a_reward_model_on_pairs(
 
 
 @pytest.fixture
-def policy_settings(stage: Stage, world: Path, reward_model: str) -> list[str]:
+def policy_settings(stage: Stages, world: Path, reward_model: str) -> list[str]:
     """6 prompts, an answer to each, sampled with transformers and a seed of its own."""
     asked = {"data.prompts": world / "heldout_prompts.jsonl", "evaluation.num_prompts": 6}
     reward = {"reward.model": reward_model}
@@ -101,7 +96,7 @@ def mean_kl(policy: str, baseline: str, rollouts: list[Rollout]) -> float:
 
 
 def test_a_policy_against_a_baseline_and_the_other_way_round(
-    capfd: pytest.CaptureFixture[str], policy_settings: list[str], reward_model: str, sft_lora: Left, tilted: str
+    stage: Stages, policy_settings: list[str], reward_model: str, sft_lora: Left, tilted: str
 ) -> None:
     sides = (tilted, sft_lora.policy)
     (ours, our_scores), (theirs, their_scores) = (answered(policy_settings, side, reward_model) for side in sides)
@@ -109,7 +104,7 @@ def test_a_policy_against_a_baseline_and_the_other_way_round(
     # Otherwise a wrong sign would not show.
     assert abs(wins - 0.5) > 0.1 and abs(our_scores.mean() - their_scores.mean()) > 0.01
     there, back = (
-        evaluated(capfd, *policy_settings, f"policy.model={policy}", f"policy.baseline={baseline}")
+        stage.evaluate(*policy_settings, f"policy.model={policy}", f"policy.baseline={baseline}")
         for policy, baseline in (sides, sides[::-1])
     )
     assert there["baseline"] == sft_lora.policy
@@ -125,9 +120,9 @@ def test_a_policy_against_a_baseline_and_the_other_way_round(
 
 
 def test_an_adapter_is_compared_with_its_base_by_default(
-    capfd: pytest.CaptureFixture[str], policy_settings: list[str], reward_model: str, tilted: str, pretrained: str
+    stage: Stages, policy_settings: list[str], reward_model: str, tilted: str, pretrained: str
 ) -> None:
-    figures = evaluated(capfd, *policy_settings, f"policy.model={tilted}")
+    figures = stage.evaluate(*policy_settings, f"policy.model={tilted}")
     rollouts, scores = answered(policy_settings, tilted, reward_model)
     assert figures["baseline"] == pretrained
     assert figures["kl"] == pytest.approx(mean_kl(tilted, pretrained, rollouts), abs=1e-3)
@@ -136,9 +131,9 @@ def test_an_adapter_is_compared_with_its_base_by_default(
 
 
 def test_a_full_model_is_compared_with_nothing_by_default(
-    capfd: pytest.CaptureFixture[str], policy_settings: list[str], sft_full: str
+    stage: Stages, policy_settings: list[str], sft_full: str
 ) -> None:
-    figures = evaluated(capfd, *policy_settings, f"policy.model={sft_full}")
+    figures = stage.evaluate(*policy_settings, f"policy.model={sft_full}")
     assert figures["baseline"] is None
     assert -10 < figures["reward"] < 10
     assert 1 <= figures["answer_tokens"] <= 10

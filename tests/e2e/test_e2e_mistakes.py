@@ -13,8 +13,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from console.cli import main
-from tests.e2e.conftest import Stage
-from tests.small_run import WORKERS, Left, settings
+from tests.small_run import WORKERS, Left, Stages, settings
 
 DEMONSTRATION = {"prompt": "Question: who?\nAnswer:", "completion": " Me."}
 
@@ -47,6 +46,12 @@ class Refusals:
 @pytest.fixture
 def refused(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> Refusals:
     return Refusals(tmp_path / "storage", capfd)
+
+
+@pytest.fixture(autouse=True)
+def alone(stage: Stages, sft_lora: Left, ppo_settings: dict[str, object]) -> None:
+    """The commands connect by themselves."""
+    stage.close()
 
 
 @pytest.fixture(scope="module")
@@ -167,7 +172,7 @@ def test_more_tokens_than_the_reward_model_has_positions(refused: Refusals, ppo_
 
 
 def test_what_only_a_worker_can_see_leaves_the_name_free(
-    refused: Refusals, stage: Stage, ppo_settings: dict[str, object], reward_model: str, tmp_path: Path
+    refused: Refusals, stage: Stages, ppo_settings: dict[str, object], reward_model: str, tmp_path: Path
 ) -> None:
     folder = tmp_path / "headless"
     shutil.copytree(reward_model, folder)
@@ -203,9 +208,14 @@ def test_an_adapter_too_wide_for_vllm(refused: Refusals, ppo_settings: dict[str,
 
 
 def test_more_workers_than_cpus(
-    refused: Refusals, stage: Stage, sft: dict[str, object], capfd: pytest.CaptureFixture[str]
+    refused: Refusals, stage: Stages, sft: dict[str, object], capfd: pytest.CaptureFixture[str]
 ) -> None:
-    many = {"learner.num_workers": 12, "learner.num_cpus": 0.5, "cluster.address": stage.address}
+    many = {
+        "learner.num_workers": 12,
+        "learner.num_cpus": 0.5,
+        "learner.memory_gib": 0,
+        "cluster.address": stage.address,
+    }
     message = refused("sft", sft, many)
     # 12 x 0.5 = 6 of the 4 CPUs; 8 x 0.5 fit.
     assert "2 CPUs are missing" in message
@@ -215,10 +225,11 @@ def test_more_workers_than_cpus(
 
 
 def test_waiting_for_a_cluster_is_said(
-    stage: Stage, sft: dict[str, object], tmp_path: Path, capfd: pytest.CaptureFixture[str]
+    stage: Stages, sft: dict[str, object], tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    many = {"learner.num_workers": 12, "cluster.address": stage.address, "cluster.wait_s": 0.3}
-    assert main(["run", "sft", *settings(sft, {"storage.path": tmp_path / "storage"}, many)]) == 2
+    many = {"learner.num_workers": 12, "learner.memory_gib": 0}
+    waiting = {"cluster.address": stage.address, "cluster.wait_s": 0.3, "storage.path": tmp_path / "storage"}
+    assert main(["run", "sft", *settings(sft, many, waiting)]) == 2
     assert "2 CPUs are missing; this would fit: learner.num_workers=8; waiting up to 0.3 s" in capfd.readouterr().out
 
 
@@ -226,7 +237,12 @@ def test_a_plan_that_does_not_fit_starts_nothing(
     sft: dict[str, object], tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
     needed = 2 * (os.cpu_count() or 1) + 2
-    many = {"learner.num_workers": needed, "sft.batch_size": needed, "storage.path": tmp_path / "storage"}
+    many = {
+        "learner.num_workers": needed,
+        "learner.memory_gib": 0,
+        "sft.batch_size": needed,
+        "storage.path": tmp_path / "storage",
+    }
     assert main(["plan", "sft", "--json", *settings(sft, many)]) == 1
     plan = json.loads(capfd.readouterr().out)
     # Half a CPU a worker: one CPU more than there are.
@@ -235,7 +251,7 @@ def test_a_plan_that_does_not_fit_starts_nothing(
 
 
 def test_a_name_that_is_taken(
-    stage: Stage, sft: dict[str, object], sft_lora: Left, capfd: pytest.CaptureFixture[str]
+    stage: Stages, sft: dict[str, object], sft_lora: Left, capfd: pytest.CaptureFixture[str]
 ) -> None:
     before = {path: path.stat().st_mtime_ns for path in sft_lora.folder.rglob("*")}
     assert main(["run", "sft", *settings(stage.cluster, sft, {"name": sft_lora.folder.name})]) == 2
@@ -257,7 +273,7 @@ def failed(capfd: pytest.CaptureFixture[str], kind: str, *groups: Mapping[str, o
 
 
 def test_a_reward_that_is_not_finite_ends_before_a_step(
-    stage: Stage,
+    stage: Stages,
     ppo_settings: dict[str, object],
     reward_model: str,
     tmp_path: Path,
@@ -280,7 +296,7 @@ def test_a_reward_that_is_not_finite_ends_before_a_step(
 
 
 def test_a_loss_that_is_not_finite_keeps_the_last_checkpoint(
-    stage: Stage, sft: dict[str, object], capfd: pytest.CaptureFixture[str]
+    stage: Stages, sft: dict[str, object], capfd: pytest.CaptureFixture[str]
 ) -> None:
     # The first step is taken with finite gradients and leaves weights near 1e30, which the next forward cannot bear.
     huge = {"name": "nan-loss", "sft.learning_rate": "1.0e+30", "sft.save_every": 1}

@@ -2,8 +2,7 @@
 
 from collections import defaultdict
 
-from tests.e2e.conftest import Stage
-from tests.small_run import PPO
+from tests.small_run import PPO, Stages
 
 NO_CRITIC = {
     "ppo.estimator.kind": "grpo",
@@ -16,7 +15,7 @@ NO_CRITIC = {
 TWO_WORKERS = {"rollout.num_workers": 2, "rollout.chunk_size": 4}
 
 
-def test_grpo_with_kl_in_the_loss_and_dynamic_sampling(stage: Stage, ppo_settings: dict[str, object]) -> None:
+def test_grpo_with_kl_in_the_loss_and_dynamic_sampling(stage: Stages, ppo_settings: dict[str, object]) -> None:
     left = stage("grpo", "ppo", ppo_settings, NO_CRITIC, TWO_WORKERS)
     lines = [line["metrics"] for line in left.metrics]
     assert len(lines) == PPO["ppo.num_steps"]

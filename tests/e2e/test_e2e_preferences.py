@@ -9,8 +9,7 @@ import pytest
 from numpy.typing import NDArray
 from transformers import AutoTokenizer
 
-from tests.e2e.conftest import Stage
-from tests.small_run import LENGTHS, Left, load_plain, plain_logprobs
+from tests.small_run import LENGTHS, Left, Stages, load_plain, plain_logprobs
 
 
 def answer_logprobs(folder: str, rows: Sequence[Mapping[str, str]], *sides: str) -> list[NDArray[np.float32]]:
@@ -31,7 +30,7 @@ def read_rows(path: Path) -> list[dict[str, str]]:
     return [json.loads(line) for line in path.read_text().splitlines()]
 
 
-def test_orpo_needs_no_reference(stage: Stage, world: Path, pretrained: str) -> None:
+def test_orpo_needs_no_reference(stage: Stages, world: Path, pretrained: str) -> None:
     files = {"data.pairs": world / "pairs.jsonl", "data.heldout_pairs": world / "heldout_pairs.jsonl"}
     chosen = {"policy.model": pretrained, "dpo.loss.kind": "orpo", "dpo.batch_size": 32, "dpo.learning_rate": 1e-2}
     left = stage("orpo", "dpo", files, LENGTHS, chosen)
@@ -44,7 +43,7 @@ def test_orpo_needs_no_reference(stage: Stage, world: Path, pretrained: str) -> 
     assert left.summary["stages"]["dpo"]["heldout_nll"] == pytest.approx(float(np.mean(nlls)), rel=1e-4)
 
 
-def test_kto_from_an_adapter(stage: Stage, world: Path, sft_lora: Left, tmp_path: Path) -> None:
+def test_kto_from_an_adapter(stage: Stages, world: Path, sft_lora: Left, tmp_path: Path) -> None:
     sides = ("chosen", "rejected")
     for name in ("pairs", "heldout_pairs"):
         rows = [

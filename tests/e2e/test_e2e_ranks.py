@@ -7,8 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from tests.e2e.conftest import Stage
-from tests.small_run import LENGTHS, Left
+from tests.small_run import LENGTHS, Left, Stages
 
 TWO = {"learner.num_workers": 2}
 
@@ -20,7 +19,7 @@ def check_same(ours: Mapping[str, object], theirs: Mapping[str, object]) -> None
 
 @pytest.mark.parametrize("zero_stage", [2, 3])
 def test_two_ranks_learn_what_one_learns(
-    stage: Stage, sft_settings: dict[str, object], sft_lora: Left, zero_stage: int
+    stage: Stages, sft_settings: dict[str, object], sft_lora: Left, zero_stage: int
 ) -> None:
     two = stage(
         f"sft-zero{zero_stage}",
@@ -36,7 +35,7 @@ def test_two_ranks_learn_what_one_learns(
     assert heldout[0] == pytest.approx(heldout[1], rel=1e-3)
 
 
-def test_two_ranks_prefer_what_one_prefers(stage: Stage, world: Path, sft_lora: Left) -> None:
+def test_two_ranks_prefer_what_one_prefers(stage: Stages, world: Path, sft_lora: Left) -> None:
     settings = {
         **{"data.pairs": world / "pairs.jsonl", "data.heldout_pairs": world / "heldout_pairs.jsonl"},
         **{"policy.model": sft_lora.policy, "dpo.batch_size": 16, "dpo.learning_rate": 3e-3},
@@ -58,7 +57,7 @@ def test_two_ranks_prefer_what_one_prefers(stage: Stage, world: Path, sft_lora: 
 
 
 def test_two_ranks_reinforce_what_one_reinforces(
-    stage: Stage, ppo_settings: dict[str, object], ppo_from_adapter: Left
+    stage: Stages, ppo_settings: dict[str, object], ppo_from_adapter: Left
 ) -> None:
     """The first step, to float32 rounding, on which rests what later steps sample."""
     two = stage("ppo-two-ranks", "ppo", ppo_settings, TWO | {"learner.zero_stage": 3, "learner.micro_batch_size": 3})

@@ -1,7 +1,6 @@
 """What alignment starts from and ends with, compared with plain transformers, peft and vLLM on the same tokens."""
 
-import io
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,23 +12,18 @@ from safetensors.torch import load_file
 
 from cluster.session import Session
 from configs.load import load_run
-from configs.roles import Cluster
 from configs.schema import DpoRun
-from console.live import PlainConsole
 from data.tokens import PairBatch, TokenBatch, collate
 from models.adapters import WEIGHTS_FILE
-from tests.e2e.conftest import Stage
 from tests.plain_vllm import PlainVllm
-from tests.small_run import LENGTHS, WORKERS, Left, largest_gap, load_plain, plain_logprobs, settings
+from tests.small_run import LENGTHS, WORKERS, Left, Stages, largest_gap, load_plain, plain_logprobs, settings
 from trainers.dpo import pair_logprobs, prepare_dpo
 from trainers.ppo_objective import TrajectoryBatch, forward_actions
 
 
-@pytest.fixture(scope="module")
-def session(stage: Stage) -> Iterator[Session]:
-    """Learners of several runs, one after another, in the same processes."""
-    with Session(Cluster(address=stage.address), stage.storage / "logs", PlainConsole(io.StringIO())) as opened:
-        yield opened
+@pytest.fixture
+def session(stage: Stages) -> Session:
+    return stage.session
 
 
 # ------------------------------------------------------------------------------------------------------------------ PPO
@@ -64,7 +58,7 @@ def test_the_result_has_the_learner_s_tensors(ppo_from_adapter: Left) -> None:
 # ------------------------------------------------------------------------------------------------------------------ DPO
 
 
-def dpo_run(stage: Stage, world: Path, model: str) -> DpoRun:
+def dpo_run(stage: Stages, world: Path, model: str) -> DpoRun:
     files = {"data.pairs": world / "pairs.jsonl", "data.heldout_pairs": world / "heldout_pairs.jsonl"}
     run = load_run("dpo", settings(stage.cluster, WORKERS, files, LENGTHS, {"policy.model": model}))
     assert isinstance(run, DpoRun)
@@ -82,7 +76,7 @@ def answer_sums(model: Any, batch: TokenBatch) -> NDArray[np.float64]:
 
 @pytest.mark.parametrize("begins_as", ["full", "adapter"])
 def test_the_reference_of_dpo_is_the_sft_model(
-    begins_as: str, stage: Stage, world: Path, session: Session, sft_full: str, sft_lora: Left, pretrained: str
+    begins_as: str, stage: Stages, world: Path, session: Session, sft_full: str, sft_lora: Left, pretrained: str
 ) -> None:
     model = sft_full if begins_as == "full" else sft_lora.policy
     run = dpo_run(stage, world, model)
@@ -103,7 +97,7 @@ def test_the_reference_of_dpo_is_the_sft_model(
 
 
 def test_the_result_answers_alike_in_vllm_peft_and_learner(
-    ppo_settings: dict[str, object], stage: Stage, session: Session, ppo_from_adapter: Left
+    ppo_settings: dict[str, object], stage: Stages, session: Session, ppo_from_adapter: Left
 ) -> None:
     prompts = list({row.prompt_id: row.prompt_ids for _, row in ppo_from_adapter.journal}.values())[:8]
     engine = PlainVllm(ppo_from_adapter.policy)

@@ -11,8 +11,7 @@ import pytest
 
 from console.cli import main
 from models.adapters import WEIGHTS_FILE
-from tests.e2e.conftest import Stage
-from tests.small_run import WORKERS, Left, settings
+from tests.small_run import WORKERS, Left, Stages, settings
 
 BOUND_S = 240
 
@@ -26,7 +25,7 @@ class Killed:
 
 
 @pytest.fixture(scope="module")
-def killed(stage: Stage, ppo_settings: dict[str, object], sft_settings: dict[str, object], sft_lora: Left) -> Killed:
+def killed(stage: Stages, ppo_settings: dict[str, object], sft_settings: dict[str, object], sft_lora: Left) -> Killed:
     def start(last_step: int, kind: str, *groups: Mapping[str, object]) -> subprocess.Popen[bytes]:
         overrides = settings(stage.cluster, WORKERS, {"name": f"{kind}-killed"}, *groups)
         command = [sys.executable, "-m", "tests.die_at_step", str(last_step), kind, *overrides]
@@ -65,13 +64,15 @@ def test_a_killed_run_has_no_result_and_a_whole_checkpoint(killed: Killed) -> No
         assert not (left.folder / "summary.json").exists()
 
 
-def test_a_resumed_sft_ends_with_the_same_bytes(killed: Killed, sft_lora: Left) -> None:
+def test_a_resumed_sft_ends_with_the_same_bytes(stage: Stages, killed: Killed, sft_lora: Left) -> None:
+    stage.close()
     assert main(["resume", str(killed.sft.folder)]) == 0
     same_result(killed.sft, sft_lora)
     assert killed.sft.summary["stages"]["sft"]["heldout_loss"] == sft_lora.summary["stages"]["sft"]["heldout_loss"]
 
 
-def test_a_resumed_ppo_ends_with_the_same_bytes(killed: Killed, ppo_from_adapter: Left) -> None:
+def test_a_resumed_ppo_ends_with_the_same_bytes(stage: Stages, killed: Killed, ppo_from_adapter: Left) -> None:
+    stage.close()
     coefficients = [line["metrics"]["kl_coefficient"] for line in ppo_from_adapter.metrics]
     assert len(set(coefficients)) == 3
     assert main(["resume", str(killed.ppo.folder)]) == 0

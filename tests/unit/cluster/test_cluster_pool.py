@@ -42,15 +42,23 @@ class Crew:
         self.hired: list[Member] = []
         self.watching = Watching()
         self._seating, self._folder, self._kind, self._lies = Seating(), folder, kind, lies
-        restarts = Restarts(max_restarts)
+        self.reissued: list[int] = []
+        self._restarts = Restarts(max_restarts)
         around = Surroundings(
             self._hire,
             lambda member, is_lost: self._seating.give_up(member.actor.handle, member.seat),
-            lambda lost: restarts.spend(lost, self.watching),
+            self._lost,
             lambda: None,
-            lambda message: self.watching.said("cluster", message),
+            self._said,
         )
         self.pool = Pool("rollout", size, around, TIMEOUT_S, TIMEOUT_S)
+
+    def _said(self, message: str) -> None:
+        self.watching.said("cluster", message)
+
+    def _lost(self, lost: WorkerLost, num_items: int) -> None:
+        self.reissued.append(num_items)
+        self._restarts.spend(lost, self._said)
 
     def _hire(self) -> Member | None:
         seat = self._seating.take_one(NEED, {})
@@ -121,6 +129,7 @@ def test_a_dead_workers_chunk_is_done_by_another(crew: Callable[..., Crew]) -> N
     ((stage, message),) = two.watching.notes
     assert stage == "cluster" and message.startswith("rollout-0 died while doubling: ")
     assert message.endswith("it is replaced (1 of 2 since the last step)")
+    assert two.reissued == [1]
     two.pool.work([1], 1, double, "doubling")
     assert len(two.pool.status()) == 2
 
@@ -181,6 +190,22 @@ def test_a_pool_grows_and_shrinks_between_jobs(crew: Callable[..., Crew]) -> Non
     assert [row["worker"] for row in some.pool.status()] == ["rollout-0"]
 
 
+def test_a_pool_that_is_closed_lets_no_thread_wait(crew: Callable[..., Crew]) -> None:
+    one, ended = crew(1), []
+
+    def work() -> None:
+        with pytest.raises(RunFailed, match="the rollout workers were ended while they were at work"):
+            one.pool.work([1], 1, lambda actor, chunk: actor.handle.hold.remote(), "sampling")
+        ended.append(True)
+
+    working = threading.Thread(target=work)
+    working.start()
+    assert wait_until(lambda: any(row["state"] == "sampling" for row in one.pool.status()), TIMEOUT_S)
+    one.pool.close()
+    working.join(TIMEOUT_S)
+    assert ended == [True] and len(one.hired) == 1
+
+
 def test_more_than_there_is_room_for_go_on_with_those_that_fit(crew: Callable[..., Crew]) -> None:
     many = crew(6)  # Of a quarter of a CPU each, and there is one.
     assert many.pool.work(range(9), 1, double, "doubling") == list(range(0, 18, 2))
@@ -214,13 +239,14 @@ def test_a_worker_that_answers_too_late_is_lost(crew: Callable[..., Crew], monke
 
 
 def test_what_a_worker_lost_says_is_short() -> None:
-    watching, restarts = Watching(), Restarts(1)
-    restarts.spend(WorkerLost("scorer-0 died\nits last words"), watching)
-    assert watching.notes == [("cluster", "scorer-0 died; it is replaced (1 of 1 since the last step)")]
+    said: list[str] = []
+    restarts = Restarts(1)
+    restarts.spend(WorkerLost("scorer-0 died\nits last words"), said.append)
+    assert said == ["scorer-0 died; it is replaced (1 of 1 since the last step)"]
     restarts.stepped()
-    restarts.spend(WorkerLost("scorer-1 died"), watching)
+    restarts.spend(WorkerLost("scorer-1 died"), said.append)
     with pytest.raises(RunFailed, match=r"^scorer-2 died\nthat is worker number 2"):
-        restarts.spend(WorkerLost("scorer-2 died"), watching)
+        restarts.spend(WorkerLost("scorer-2 died"), said.append)
     assert restarts.total == 3
 
 
@@ -235,6 +261,6 @@ def test_one_worker_that_loaded_something_else_ends_the_run(
     crew: Callable[..., Crew], wrong: dict[str, int], message: str
 ) -> None:
     adapter = Adapter(7, {}, {"a": torch.zeros(1), "b": torch.zeros(1)})
-    SamplerGroup(crew(1, kind=Prover).pool, 4).load(adapter)
+    SamplerGroup(crew(1, kind=Prover).pool, 4, lambda: None).load(adapter)
     with pytest.raises(RunFailed, match=message):
-        SamplerGroup(crew(1, kind=Prover, **wrong).pool, 4).load(adapter)
+        SamplerGroup(crew(1, kind=Prover, **wrong).pool, 4, lambda: None).load(adapter)

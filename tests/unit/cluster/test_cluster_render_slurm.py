@@ -115,8 +115,13 @@ def test_the_command_prints_it(capsys: pytest.CaptureFixture[str]) -> None:
     assert main([*command, "storage.path=/shared/runs", "--hosts", "2"]) == 0
     printed = capsys.readouterr().out
     assert options(printed)["nodes"] == "=2" and "wait_s: 300" in printed
-    assert main([*command, "storage.path=runs"]) == 2
-    assert capsys.readouterr().err.startswith("plumbob: storage.path=runs: ")
+    for wrong, message in (
+        (["storage.path=runs"], "storage.path=runs: "),
+        (["storage.path=/r", "--hosts", "0"], "--hosts 0: expected 1 to 3"),
+        (["storage.path=/r", "--image", "i"], "--image is for --render kuberay only"),
+    ):
+        assert main([*command, *wrong]) == 2
+        assert capsys.readouterr().err.startswith(f"plumbob: {message}")
 
 
 # ------------------------------------------------------------------------------------------------------- run by bash
@@ -137,7 +142,7 @@ elif program == "srun":
     os.execvp(arguments[start], arguments[start:])
 elif program == "plumbob":
     hosts, deadline = int(os.environ["SLURM_JOB_NUM_NODES"]), time.monotonic() + 60
-    while open(os.environ["KEPT"]).read().count('"ray"') < min(hosts, 2) and time.monotonic() < deadline:
+    while open(os.environ["KEPT"]).read().count('"program": "ray"') < min(hosts, 2) and time.monotonic() < deadline:
         time.sleep(0.01)
     sys.exit(int(os.environ["EXIT"]))
 elif "--head" in arguments:

@@ -7,11 +7,11 @@ from pathlib import Path
 import pytest
 import ray
 
-from cluster import session
 from cluster.connect import connect
 from cluster.launch import run
 from cluster.needs import Need
 from cluster.placement import Amount, Host
+from cluster.seats import Seating
 from cluster.session import Session, check_local
 from configs.errors import UserError
 from configs.inputs import DemonstrationData
@@ -57,7 +57,8 @@ def test_a_run_that_is_too_large_starts_no_ray(tmp_path: Path, monkeypatch: pyte
 
 def test_waiting_for_a_cluster_to_grow_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     sizes = iter([2.0, 2.0, 3.0, 3.0])
-    monkeypatch.setattr(session, "hosts", lambda free: (Host("10.0.0.1", "n1", Amount(next(sizes), 0.0, 8.0)),))
+    grown = lambda _: (Host("10.0.0.1", "n1", Amount(next(sizes), 0.0, 8.0)),)  # noqa: E731
+    monkeypatch.setattr(Seating, "open_to_us", grown)
     watching = Watching()
     Session(Cluster(address="auto", wait_s=60), tmp_path, watching).check(NEEDS)
     ((stage, message),) = watching.notes

@@ -32,10 +32,11 @@ def ppo(*overrides: str) -> PpoRun:
 
 def test_overrides_replace_settings_with_their_yaml_value() -> None:
     run = ppo(
-        "ppo.num_steps=7", "ppo.dual_clip=3", "ppo.shaping.clip=null", "ppo.learning_rate=1e-4", "ppo.overlap=false"
+        *("ppo.num_steps=7", "ppo.dual_clip=3", "ppo.shaping.clip=null", "ppo.learning_rate=1e-4"),
+        "learner.gradient_checkpointing=true",
     )
     assert (run.ppo.num_steps, run.ppo.dual_clip, run.ppo.shaping.clip) == (7, 3.0, None)
-    assert (run.ppo.learning_rate, run.ppo.overlap) == (1e-4, False)
+    assert (run.ppo.learning_rate, run.learner.gradient_checkpointing) == (1e-4, True)
 
 
 def test_the_name_is_the_preset_or_the_file_unless_given(tmp_path: Path) -> None:
@@ -97,7 +98,10 @@ def test_eval_needs_no_preset() -> None:
         ("ppo.num_steps=0", "ppo.num_steps: expected a number greater than 0, found 0"),
         ("ppo.num_steps=null", "ppo.num_steps: expected a whole number, found null"),
         ("ppo.learning_rate=.inf", "ppo.learning_rate: expected a finite number, found inf"),
-        ("ppo.overlap=maybe", "ppo.overlap: expected true or false, found the text 'maybe'"),
+        (
+            "learner.gradient_checkpointing=maybe",
+            "gradient_checkpointing: expected true or false, found the text 'maybe'",
+        ),
         ("learner.zero_stage=7", "learner.zero_stage: expected one of 0, 1, 2 or 3, found 7"),
         ("learner=3", "learner: expected a group of settings, found 3"),
         ("policy.model=5", "policy.model: expected text, found 5"),
@@ -141,7 +145,7 @@ def test_all_mistakes_are_reported_with_the_line_of_the_file(tmp_path: Path) -> 
     [
         (["learner.num_workers=3"], "ppo.minibatch_size=32 cannot be shared equally by learner.num_workers=3"),
         (["ppo.prompts_per_step=40"], "= 40 samples cannot be cut into minibatches of ppo.minibatch_size=32"),
-        (["ppo.overlap=true", "ppo.max_staleness=0"], "set ppo.max_staleness=1 or ppo.overlap=false"),
+        (["ppo.max_staleness=2", "ppo.importance.kind=none"], "ppo.max_staleness=2 trains on tokens of older policies"),
         (["ppo.kl.place=loss"], "ppo.kl.estimate=k1: its gradient is zero in expectation"),
         (["ppo.kl.estimate=k2"], "ppo.kl.place=reward with ppo.kl.estimate=k2: as a reward it "),
         (["ppo.estimator.kind=rloo"], "ppo.estimator.kind=rloo compares the answers to one prompt"),

@@ -86,7 +86,7 @@ def test_help_is_quick_and_imports_nothing_heavy() -> None:
         (["run", "bad.yaml"], "bad.yaml, line 2, column 5: this is not valid YAML"),
         (["plan", *PPO, "ppo.minibatch_size=5"], "cannot be cut into minibatches of ppo.minibatch_size=5"),
         (["run", *PPO, "learner.num_workers=3"], "cannot be shared equally by learner.num_workers=3"),
-        (["run", *PPO, "ppo.overlap=true"], "set ppo.max_staleness=1 or ppo.overlap=false"),
+        (["run", *PPO, "ppo.max_staleness=1", "ppo.importance.kind=none"], "importance.kind=truncated or masked"),
         (["plan", "--json", *PPO, "policy.tuning.rank=1024"], "vLLM serves LoRA up to rank 512"),
         (["eval", "reward.model=rm"], "nothing to measure: give data.pairs=FILE"),
         (["eval", *PPO], "ppo: kind is ppo, expected eval; start that with: plumbob run ppo"),

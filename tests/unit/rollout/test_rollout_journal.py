@@ -13,6 +13,7 @@ from rollout import journal
 from rollout.journal import JournalRow, read_journal, read_step, write_step
 
 ROW = JournalRow(
+    position=2**33,
     prompt_id="p1",
     group_id="g1",
     sample_index=2,
@@ -26,7 +27,7 @@ ROW = JournalRow(
     values=np.array([0.5, 0.75], np.float32),
     rewards={"model": 1.25, "length": -0.1},
     score=1.15,
-    dropped=False,
+    dropped=None,
     versions=np.array([3, 4], np.int32),
     action_mask=np.array([True, False]),
     finish_reason="stop",
@@ -52,7 +53,7 @@ def test_rows_come_back_as_they_were(tmp_path: Path) -> None:
         ROW, token_ids=empty, versions=empty, logprobs=floats, ref_logprobs=floats, values=floats,
         action_mask=np.array([], np.bool_), finish_reason="aborted", response="",
     )  # fmt: skip
-    left_out = replace(ROW, dropped=True, ref_logprobs=floats, values=floats)
+    left_out = replace(ROW, dropped="flat", ref_logprobs=floats, values=floats)
     wrote = [ROW, without_critic, aborted, left_out]
     path = write_step(tmp_path / "rollouts", 12, wrote)
     assert path == tmp_path / "rollouts" / "step-000012.parquet"
@@ -93,6 +94,11 @@ def test_a_write_that_fails_leaves_the_old_file(tmp_path: Path, monkeypatch: pyt
 def test_unequal_lengths_are_refused() -> None:
     with pytest.raises(ValueError, match="p1: versions has 1 entries for an answer of 2 tokens"):
         replace(ROW, versions=np.array([3], np.int32))
+
+
+def test_an_unknown_reason_to_drop_is_refused() -> None:
+    with pytest.raises(ValueError, match="p1: dropped 'bored' is none of"):
+        replace(ROW, dropped="bored")  # type: ignore[arg-type]
 
 
 def test_a_broken_file_is_named(tmp_path: Path) -> None:

@@ -1,7 +1,8 @@
 """Dynamic sampling with small fakes: which prompts are asked, which groups are learnt from, which are dropped."""
 
-from collections.abc import Sequence
-from contextlib import nullcontext
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, nullcontext
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -17,7 +18,8 @@ from data.prompts import EncodedPrompt, PromptCursor
 from reward.scorer import Score
 from rollout.records import Rollout, SampleRequest
 from rollout.requests import answer_seed
-from trainers.collect import Answers, collect, rewards_differ
+from trainers.collect import Answers, Collector, rewards_differ
+from trainers.ledger import Ledger
 
 PROMPTS = tuple(EncodedPrompt(f"p{place}", f"p{place}", np.array([3, place], np.int32)) for place in range(8))
 SEED = 5
@@ -49,19 +51,22 @@ def order() -> list[str]:
     return [prompt.prompt_id for prompt in PromptCursor(PROMPTS, SEED).next(len(PROMPTS))]
 
 
-def collected(teaching: Sequence[int], dynamic: DynamicSampling | None) -> tuple[Fake, PromptCursor, Answers]:
-    """Two groups of two; `teaching`: places in the cursor's order."""
-    ppo = Ppo(prompts_per_step=2, samples_per_prompt=2, minibatch_size=4, dynamic_sampling=dynamic)
-    run = PpoRun(
+def ppo_run(dynamic: DynamicSampling | None) -> PpoRun:
+    return PpoRun(
         data=PromptData(prompts="unused"),
         policy=AlignedPolicy(model="unused"),
         reward=Scorer(model="unused"),
-        ppo=ppo,
+        ppo=Ppo(prompts_per_step=2, samples_per_prompt=2, minibatch_size=4, dynamic_sampling=dynamic),
         seed=SEED,
     )
+
+
+def collected(teaching: Sequence[int], dynamic: DynamicSampling | None) -> tuple[Fake, PromptCursor, Answers]:
+    """Two groups of two; `teaching`: places in the cursor's order."""
+    run = ppo_run(dynamic)
     fake: Any = Fake([order()[place] for place in teaching])
     cursor = PromptCursor(PROMPTS, SEED)
-    return fake, cursor, collect(run, cursor, 4, fake, fake, lambda name: nullcontext())
+    return fake, cursor, Collector(run, cursor, fake, fake, Ledger(), lambda name: nullcontext()).collect(4)
 
 
 def places(rollouts: Sequence[Rollout]) -> list[int]:
@@ -77,6 +82,7 @@ def test_groups_without_spread_are_replaced_by_other_prompts() -> None:
     assert [score.total for score in found.scores] == [0, 1, 0, 1]
     assert [score.total for _, score in found.dropped] == [2, 2, 2, 2]
     assert (found.num_rounds, found.num_flat) == (3, 0)
+    assert found.positions == {"4-0": 0, "4-1": 1, "4-2": 2, "4-3": 3}
     assert cursor.state()["position"] == 4
 
 
@@ -106,6 +112,34 @@ def test_one_round_is_enough_when_all_teach() -> None:
 def test_without_dynamic_sampling_nothing_is_dropped() -> None:
     _, _, found = collected([], None)
     assert (places(found.rollouts), found.dropped, found.num_rounds, found.num_flat) == ([0, 0, 1, 1], (), 1, 0)
+
+
+def test_samplers_are_idle_while_answers_are_scored_and_learnt_from(monkeypatch: pytest.MonkeyPatch) -> None:
+    now = 100.0
+    monkeypatch.setattr("trainers.collect.time", SimpleNamespace(monotonic=lambda: now))
+
+    @contextmanager
+    def phase(name: str) -> Iterator[None]:
+        nonlocal now
+        yield
+        now += {"sample": 0, "score": 3}[name]
+
+    class Slow(Fake):
+        def sample(self, requests: Sequence[SampleRequest]) -> list[Rollout]:
+            nonlocal now
+            now += 10
+            return super().sample(requests)
+
+    fake: Any = Slow(order()[:3])
+    run = ppo_run(DynamicSampling(max_rounds=3))
+    collector = Collector(run, PromptCursor(PROMPTS, SEED), fake, fake, Ledger(), phase)
+    now += 1
+    # Prompts 0 and 1 teach; then 2 does, but neither 3 nor those that are asked in its place.
+    assert collector.collect(0).sampler_idle_s == 1
+    now += 5
+    found = collector.collect(1)
+    # Scoring before, learning, and the scoring between the rounds; not the seconds of sampling.
+    assert found.num_rounds == 3 and found.sampler_idle_s == 3 + 5 + 3 + 3
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,47 @@
+"""How many rollout workers a run should have, from who waited for whom."""
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+from configs.roles import Autoscale
+from trainers.metrics import StepRecord
+
+WAITING = ("sample", "score")
+"""Phases in which the learner waits for answers and their scores."""
+
+
+class Idle(NamedTuple):
+    """Shares of one step's time, 0 to 1."""
+
+    learner: float
+    sampler: float
+
+
+def idle_of(record: StepRecord) -> Idle | None:
+    """Who waited in a step of PPO; None for a step of another stage."""
+    total = sum(record.seconds.values())
+    if "sampler_idle_s" not in record.metrics or total <= 0:
+        return None
+    learner = sum(record.seconds.get(phase, 0.0) for phase in WAITING)
+    return Idle(min(learner / total, 1.0), min(record.metrics["sampler_idle_s"] / total, 1.0))
+
+
+def desired_workers(size: int, steps: Sequence[Idle], settings: Autoscale) -> int:
+    """One more where the learner waited longer than the samplers, by `margin` of the time, `patience` steps in a row.
+
+    One fewer where it was the other way round. Between the two both wait as little as they can: by turns each waits
+    while the other works, and a worker more helps as long as sampling takes the larger part.
+
+    Args:
+        size: workers wanted now.
+        steps: those since the number last changed, the newest last.
+    """
+    low, high = settings.min_workers, settings.max_workers
+    recent = steps[-settings.patience :]
+    if len(recent) == settings.patience:
+        leads = [idle.learner - idle.sampler for idle in recent]
+        if min(leads) > settings.margin:
+            size += 1
+        elif max(leads) < -settings.margin:
+            size -= 1
+    return max(low, min(size, high))

@@ -1,0 +1,75 @@
+"""The learner processes: started together, ended together."""
+
+import time
+from collections.abc import Callable
+from typing import Any
+
+from cluster.groups import gather_ranks
+from cluster.health import BOOT_TIMEOUT, Actor, Call
+from cluster.needs import Need, learners
+from cluster.placement import plan
+from cluster.seats import Seat, Seating, hosts
+from cluster.workers import LearnerWorker
+from configs.errors import RunFailed
+from configs.roles import LearnerRanks
+from trainers.engine import Rank
+
+POLL_S = 0.5
+
+Start = Callable[[Need, Seat, type, int], Actor]
+"""(need, seat, kind, number of threads) -> the actor that is started there."""
+
+
+class Ranks:
+    """The ranks of one world, used by one stage after another as long as they are of the size that it asks for."""
+
+    def __init__(self, seating: Seating, start: Start, boot_timeout_s: float, said: Callable[[str], None]) -> None:
+        self._seating, self._start = seating, start
+        self._boot_timeout_s, self._said = boot_timeout_s, said
+        self._settings: tuple[Need, int] | None = None
+        self._seats: list[Seat] = []
+        self.actors: tuple[Actor, ...] = ()
+
+    def of(self, settings: LearnerRanks) -> tuple[Actor, ...]:
+        """The ranks that these settings ask for, rank 0 first."""
+        wanted = (learners(settings), settings.num_threads)
+        if self._settings != wanted:
+            self.end()
+            self._start_all(*wanted)
+            self._settings = wanted
+        return self.actors
+
+    def end(self) -> None:
+        for actor, seat in zip(self.actors, self._seats, strict=True):
+            self._seating.give_up(actor.handle, seat)
+        self.actors, self._seats, self._settings = (), [], None
+
+    def status(self) -> list[dict[str, Any]]:
+        """One row a rank, for people."""
+        return [
+            {"worker": actor.name, "host": seat.host.address}
+            for actor, seat in zip(self.actors, self._seats, strict=True)
+        ]
+
+    def _start_all(self, need: Need, num_threads: int) -> None:
+        self._seats = self._seats_for(need)
+        self.actors = actors = tuple(self._start(need, seat, LearnerWorker, num_threads) for seat in self._seats)
+        first = Call(actors[0], actors[0].handle.free_address.remote())
+        (master,) = gather_ranks([first], "starting", self._boot_timeout_s, BOOT_TIMEOUT)
+        ranks = [Rank(index, len(actors), master) for index in range(len(actors))]
+        calls = [Call(a, a.handle.join.remote(rank)) for a, rank in zip(actors, ranks, strict=True)]
+        gather_ranks(calls, "joining the group of learners", self._boot_timeout_s, BOOT_TIMEOUT)
+
+    def _seats_for(self, need: Need) -> list[Seat]:
+        """Of all ranks. What others hold, or a lost group has not given back yet, is waited for."""
+        seats, bound = self._seating.take_all(need), self._boot_timeout_s
+        if not seats:
+            self._said(f"waiting up to {bound:g} s for room for {need.count} learner workers")
+        deadline = time.monotonic() + bound
+        while not seats and time.monotonic() < deadline:
+            time.sleep(POLL_S)
+            seats = self._seating.take_all(need)
+        if not seats:
+            missing = plan([need], hosts(free=True)).what_is_missing()
+            raise RunFailed(f"no room for the learners after {bound:g} s ({BOOT_TIMEOUT}): {missing}")
+        return seats

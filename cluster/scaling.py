@@ -1,0 +1,36 @@
+"""Whether a run may have as many rollout workers as somebody wants."""
+
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any
+
+from cluster.needs import Need
+from cluster.placement import plan
+from cluster.seats import hosts
+from configs.errors import UserError
+
+
+def check_scale(status: Mapping[str, Any], num_workers: int) -> int:
+    """How many the run has now.
+
+    Args:
+        status: of the run, on the cluster that was joined.
+
+    Raises:
+        UserError: fewer than one, more than there is room for, or the run has no rollout workers.
+    """
+    if num_workers < 1:
+        raise UserError(f"--rollout-workers {num_workers}: expected 1 or more; `plumbob stop` ends a run")
+    rollout = status.get("rollout")
+    if rollout is None:
+        raise UserError("this run has no rollout workers now: they are started by the stages that sample")
+    need = Need(**rollout)
+    more = num_workers - need.count
+    if more > 0:
+        found = plan([replace(need, count=more)], hosts(free=True))
+        if not found.fits:
+            raise UserError(
+                f"--rollout-workers {num_workers}: there are {need.count} now, and for {more} more "
+                f"{found.what_is_missing()} besides them"
+            )
+    return need.count

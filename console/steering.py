@@ -1,0 +1,145 @@
+"""`plumbob status`, `scale` and `stop`: look at a run that goes on, and change it, from another terminal or host."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import sys
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any
+
+from configs.errors import UserError
+from console.figures import duration, number
+from console.live import aligned, print_json
+
+OK = 0
+NUM_VERSIONS = 8
+"""The newest, which are shown to a person."""
+
+LEDGER_COLUMNS = ("issued", "finished", "scored", "trained")
+
+
+def status(arguments: argparse.Namespace) -> int:
+    """Where the run stands, from the run itself, or else from what it wrote down last."""
+    from cluster.control import ask
+
+    try:
+        with reached(arguments) as control:
+            found, is_running = ask(control, "status"), True
+    except UserError:
+        written = last_written(arguments.run)
+        if written is None:
+            raise
+        found, is_running = written, False
+    if arguments.json:
+        print_json({"running": is_running, **found}, sys.stdout)
+    else:
+        print("\n".join(lines(found, is_running)))
+    return OK
+
+
+def scale(arguments: argparse.Namespace) -> int:
+    """Change the number of rollout workers of a run that is going on."""
+    from cluster.control import ask
+    from cluster.scaling import check_scale
+
+    with reached(arguments) as control:
+        now = check_scale(ask(control, "status"), arguments.rollout_workers)
+        ask(control, "scale", arguments.rollout_workers)
+    print(f"rollout workers: {now} become {arguments.rollout_workers}; who leaves finishes its answers first")
+    return OK
+
+
+def stop(arguments: argparse.Namespace) -> int:
+    """Ask a run to stop where little is lost."""
+    from cluster.control import ask
+
+    with reached(arguments) as control:
+        ask(control, "stop")
+    print(f"{arguments.run} stops before it samples or learns again; go on later with: plumbob resume {arguments.run}")
+    return OK
+
+
+@contextmanager
+def reached(arguments: argparse.Namespace) -> Iterator[Any]:
+    """The run's control actor: of a name on the cluster at --address, or of the run in a folder.
+
+    Raises:
+        UserError: nothing of that name goes on.
+    """
+    from cluster.connect import joined
+    from cluster.control import find
+
+    if arguments.address is not None:
+        address, name = arguments.address, arguments.run
+    else:
+        address, name = from_folder(arguments.run)
+    with joined(address):
+        yield find(name)
+
+
+def from_folder(run: str) -> tuple[str, str]:
+    """Address and name of the run that goes on in a folder; a private Ray's token is made ours."""
+    from cluster.whereabouts import read_whereabouts
+    from console.cli import find_run
+
+    folder = find_run(run)
+    reach = read_whereabouts(folder)
+    if reach is None:
+        raise UserError(
+            f"{folder}: this run is not going on; `plumbob resume {folder}` goes on with it. A run that goes on on a "
+            f"cluster is reached by its name and --address HOST:PORT"
+        )
+    if reach.token is not None:
+        os.environ["RAY_AUTH_TOKEN"] = reach.token
+    return reach.address, reach.name
+
+
+def last_written(run: str) -> dict[str, Any] | None:
+    """The status that the run wrote down last, where its folder can be read."""
+    from cluster.watched import STATUS_FILE
+    from console.cli import find_run
+
+    try:
+        path = find_run(run) / STATUS_FILE
+        found: dict[str, Any] = json.loads(path.read_text())
+    except (UserError, FileNotFoundError):
+        return None
+    return found
+
+
+def lines(found: Mapping[str, Any], is_running: bool) -> list[str]:
+    """What a person reads."""
+    age = duration(max(time.time() - found.get("time", time.time()), 0.0))
+    state = "running" if is_running else f"not running; last heard of {age} ago"
+    stage = f"{found['stage']}: step {found['step']} of {found['num_steps']}" if "stage" in found else "no stage yet"
+    rows = [f"{state}; {stage}"]
+    if found.get("seconds"):
+        phases = ", ".join(f"{phase} {number(seconds)}" for phase, seconds in found["seconds"].items())
+        rows.append(f"seconds of the last step: {phases}")
+    if found.get("last_message"):
+        rows.append(f"last message: {found['last_message']}")
+    rows.append(f"workers lost so far: {found.get('workers_lost', 0)}")
+    return rows + _worker_table(found.get("workers", {})) + _ledger_table(found.get("answers"))
+
+
+def _worker_table(workers: Mapping[str, list[Mapping[str, Any]]]) -> list[str]:
+    rows = [["worker", "host", "state", "done"]]
+    for group in workers.values():
+        for worker in group:
+            done = worker.get("answers", worker.get("scores", ""))
+            rows.append([worker["worker"], worker["host"], worker.get("state", ""), str(done)])
+    return ["", *aligned(rows)] if len(rows) > 1 else []
+
+
+def _ledger_table(answers: Mapping[str, Any] | None) -> list[str]:
+    if not answers:
+        return []
+    rows = [["version", *LEDGER_COLUMNS, "dropped"]]
+    for version, counts in list(answers["versions"].items())[-NUM_VERSIONS:]:
+        dropped = ", ".join(f"{count} {reason}" for reason, count in counts["dropped"].items())
+        rows.append([version, *(str(counts[name]) for name in LEDGER_COLUMNS), dropped or "0"])
+    return ["", "answers by the policy version that they were issued under", *aligned(rows)]

@@ -1,0 +1,123 @@
+"""A run that is sent to a real head of Ray, which asks for a token."""
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+import cluster.submit
+from cluster.health import wait_until
+from cluster.submit import Jobs
+from configs.errors import UserError
+from configs.load import load_run, write_resolved
+from console.cli import main
+from tests.tiny_policy import write_policy
+
+TOKEN = "b" * 64
+SFT = ["sft", "policy.model=/models/base", "data.demonstrations=/data/d.jsonl"]
+OTHERS = ("RAY_ADDRESS", "RAY_API_SERVER_ADDRESS", "RAY_AUTH_MODE", "RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH")
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+@contextmanager
+def environment(token: str | None) -> Iterator[None]:
+    """Of a command with this token, with no cluster and no home of whoever runs the tests."""
+    loader = cluster.submit.AuthenticationTokenLoader.instance()
+    with pytest.MonkeyPatch.context() as patch, tempfile.TemporaryDirectory() as home:
+        for name in OTHERS:
+            patch.delenv(name, raising=False)
+        patch.setenv("HOME", home)
+        if token is not None:
+            patch.setenv("RAY_AUTH_TOKEN", token)
+        loader.reset_cache()  # It keeps the token that it has read first, where a command reads one.
+        yield
+    loader.reset_cache()
+
+
+@pytest.fixture(scope="module")
+def head() -> Iterator[str]:
+    """A Ray with a dashboard that asks for TOKEN, in a folder, a home and on ports of its own."""
+    # A short path: Ray makes sockets in it, whose names have an end.
+    with tempfile.TemporaryDirectory(prefix="plumbob-", dir="/tmp") as folder:
+        programs = Path(sys.executable).parent
+        own = {
+            "PATH": f"{programs}{os.pathsep}{os.environ['PATH']}",
+            "HOME": folder,
+            "RAY_AUTH_MODE": "token",
+            "RAY_AUTH_TOKEN": TOKEN,
+            "RAY_USAGE_STATS_ENABLED": "0",
+        }
+        port = free_port()
+        ports = {"port": 0, "ray-client-server-port": free_port(), "dashboard-agent-listen-port": 0}
+        options = {**ports, "dashboard-port": port, "temp-dir": folder, "num-cpus": 1, "node-ip-address": "127.0.0.1"}
+        command = [
+            programs / "ray",
+            "start",
+            "--head",
+            "--block",
+            *(f"--{key}={value}" for key, value in options.items()),
+        ]
+        with (Path(folder) / "log").open("wb") as log:
+            ray_start = subprocess.Popen(command, env=own, stdout=log, stderr=log, start_new_session=True)
+        try:
+            address = f"http://127.0.0.1:{port}"
+            assert wait_until(lambda: ray_start.poll() is not None or answers(address), 120.0)
+            assert ray_start.poll() is None, (Path(folder) / "log").read_text()
+            yield address
+        finally:
+            ray_start.send_signal(signal.SIGTERM)  # It ends all that it started.
+            ray_start.wait(60)
+
+
+def answers(address: str) -> bool:
+    with environment(TOKEN):
+        try:
+            Jobs(address)
+        except UserError:
+            return False
+    return True
+
+
+@pytest.mark.parametrize(("token", "message"), [(None, "asks for a token"), ("wrong", "refuses this token")])
+def test_a_missing_or_wrong_token(head: str, token: str | None, message: str) -> None:
+    with environment(token), pytest.raises(UserError) as refused:
+        Jobs(head)
+    expected = f"{head}: the cluster {message}; set RAY_AUTH_TOKEN to the one that its hosts were started with"
+    assert str(refused.value) == expected
+
+
+def test_a_run_that_is_refused_on_the_cluster(head: str, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    """It joins the head's Ray with the token of its hosts, is told that it does not fit, and that is told here."""
+    rows = tmp_path / "rows.jsonl"
+    rows.write_text('{"prompt": "who?", "completion": "me"}\n')
+    given = [f"policy.model={write_policy(tmp_path / 'policy')}", f"data.demonstrations={rows}", "sft.batch_size=1"]
+    command = ["submit", "sft", *given, "data.heldout_fraction=0", f"storage.path={tmp_path / 'runs'}", "name=sent"]
+    with environment(TOKEN):
+        status = main([*command, "learner.num_cpus=3", "--with-source", "--address", head])
+    said = capfd.readouterr().out
+    assert status == 2, said
+    # The head has one CPU.
+    assert "plumbob: the cluster is too small: 2 CPUs are missing" in said
+    assert "Traceback" not in said
+    assert not (tmp_path / "runs").exists()
+
+
+def test_a_name_that_is_taken_on_the_cluster(head: str, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    write_resolved(load_run("sft", SFT[1:]), tmp_path / "sent")
+    with environment(TOKEN):
+        status = main(["submit", *SFT, f"storage.path={tmp_path}", "name=sent", "--address", head])
+    said = capfd.readouterr().out
+    assert status == 2, said
+    assert f"plumbob: {tmp_path / 'sent'}: there is a run already" in said
