@@ -21,6 +21,7 @@ from configs.schema import EvalRun
 from console.cli import main
 from console.live import PlainConsole
 from rollout.journal import JournalRow, read_journal
+from trainers.metrics import Listener
 
 LLAMA = {
     "vocab_size": 320,
@@ -135,10 +136,10 @@ class Stages:
             self._session.__enter__()
         return self._session
 
-    def __call__(self, name: str, kind: str, *groups: Mapping[str, object]) -> Left:
+    def __call__(self, name: str, kind: str, *groups: Mapping[str, object], listener: Listener | None = None) -> Left:
         """As `plumbob run KIND ...`, which must succeed."""
         config = load_run(kind, settings(self.cluster, {"name": name}, WORKERS, *groups))
-        return Left(run(config, self._listener, self.session).folder)
+        return Left(run(config, listener or self._listener, self.session).folder)
 
     def evaluate(self, *overrides: str) -> dict[str, Any]:
         """As `plumbob eval --json`."""

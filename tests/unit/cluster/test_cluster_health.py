@@ -1,8 +1,6 @@
 """Waits on a real Ray: order, errors and deaths."""
 
-import os
 import time
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -20,16 +18,7 @@ TIMEOUT_S = 120.0
 
 
 @pytest.fixture(scope="module")
-def cluster() -> Iterator[None]:
-    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
-    os.environ.setdefault("RAY_AUTH_TOKEN", "0" * 64)
-    ray.init(address="local", num_cpus=2, include_dashboard=False, log_to_driver=False, logging_level="error")
-    yield
-    ray.shutdown()
-
-
-@pytest.fixture(scope="module")
-def workers(cluster: None, tmp_path_factory: pytest.TempPathFactory) -> list[Actor]:
+def workers(one_cpu: None, tmp_path_factory: pytest.TempPathFactory) -> list[Actor]:
     return [start(f"worker-{number}", tmp_path_factory.mktemp("logs") / f"{number}.log") for number in range(2)]
 
 
@@ -59,7 +48,7 @@ def test_any_other_error_names_the_worker_and_its_log(workers: list[Actor]) -> N
         gather([Call(workers[0], workers[0].handle.fail.remote("other"))], "checking", TIMEOUT_S)
 
 
-def test_the_first_error_ends_the_wait_at_once(cluster: None, tmp_path: Path) -> None:
+def test_the_first_error_ends_the_wait_at_once(one_cpu: None, tmp_path: Path) -> None:
     holding, failing = start("holding", tmp_path / "a.log"), start("failing", tmp_path / "b.log")
     held = holding.handle.hold.remote()
     with pytest.raises(UserError, match="row 3"):
@@ -70,7 +59,7 @@ def test_the_first_error_ends_the_wait_at_once(cluster: None, tmp_path: Path) ->
     assert ray.get(held, timeout=TIMEOUT_S) == "held"
 
 
-def test_a_dead_worker_is_named_with_the_end_of_its_log(cluster: None, tmp_path: Path) -> None:
+def test_a_dead_worker_is_named_with_the_end_of_its_log(one_cpu: None, tmp_path: Path) -> None:
     holding, dying = start("learner-0", tmp_path / "0.log"), start("learner-1", tmp_path / "1.log")
     calls = [Call(holding, holding.handle.hold.remote()), Call(dying, dying.handle.die.remote())]
     with pytest.raises(WorkerLost) as caught:
@@ -81,14 +70,14 @@ def test_a_dead_worker_is_named_with_the_end_of_its_log(cluster: None, tmp_path:
     assert "line 16" in message and "line 5\n" in message and "line 4\n" not in message
 
 
-def test_a_wait_ends_and_says_what_it_waited_for(cluster: None, tmp_path: Path) -> None:
+def test_a_wait_ends_and_says_what_it_waited_for(one_cpu: None, tmp_path: Path) -> None:
     holding = start("rollout-0", tmp_path / "0.log")
     late = r"rollout-0: still sampling after 0 s \(cluster\.call_timeout_s\); logs: .*0\.log"
     with pytest.raises(WorkerLost, match=late):
         gather([Call(holding, holding.handle.hold.remote())], "sampling", 0.01)
 
 
-def test_a_wait_for_a_start_names_its_own_bound(cluster: None, tmp_path: Path) -> None:
+def test_a_wait_for_a_start_names_its_own_bound(one_cpu: None, tmp_path: Path) -> None:
     holding = start("learner-0", tmp_path / "0.log")
     with pytest.raises(RunFailed, match=r"still starting after 0 s \(cluster\.boot_timeout_s\)"):
         gather([Call(holding, holding.handle.hold.remote())], "starting", 0.01, BOOT_TIMEOUT)
@@ -110,7 +99,7 @@ def test_whatever_ray_says_of_a_worker_ends_the_run(
     assert "\x1b" not in str(caught.value)
 
 
-def test_settling_takes_failures_and_ends(cluster: None, tmp_path: Path) -> None:
+def test_settling_takes_failures_and_ends(one_cpu: None, tmp_path: Path) -> None:
     worker = start("rollout-0", tmp_path / "0.log")
     settle([worker.handle.double.remote([1]), worker.handle.fail.remote("other")], TIMEOUT_S)
     held = worker.handle.hold.remote()

@@ -1,6 +1,5 @@
 """A pool of real Ray actors: order, slow workers, deaths, coming and going."""
 
-import os
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -22,17 +21,10 @@ from reward.scorer import ScoreError
 from tests.ray_worker import Prover, Worker
 from tests.watching import Watching
 
+pytestmark = pytest.mark.usefixtures("one_cpu")
+
 TIMEOUT_S = 120.0
 NEED = Need("rollout", "rollout.num_workers", 1, 0.25, 0.0, 0.0, spread=True)
-
-
-@pytest.fixture(scope="module", autouse=True)
-def cluster() -> Iterator[None]:
-    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
-    os.environ.setdefault("RAY_AUTH_TOKEN", "0" * 64)
-    ray.init(address="local", num_cpus=1, include_dashboard=False, log_to_driver=False, logging_level="error")
-    yield
-    ray.shutdown()
 
 
 class Crew:
