@@ -11,9 +11,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import psutil
 import ray
 from numpy.typing import NDArray
 
+from configs.errors import RunFailed
 from models.adapters import Adapter
 from reward.scorer import Score
 from rollout.records import Rollout, SampleRequest
@@ -35,6 +37,14 @@ def write_to(log: Path) -> None:
     os.dup2(descriptor, 1)
     os.dup2(descriptor, 2)
     os.close(descriptor)
+
+
+def interface_of(address: str) -> str:
+    """The network interface of this host that has the address."""
+    for name, addresses in psutil.net_if_addrs().items():
+        if address in (each.address for each in addresses):
+            return name
+    raise RunFailed(f"this host has no network interface with the address {address}, by which Ray knows it")
 
 
 class LearnerWorker:
@@ -59,6 +69,10 @@ class LearnerWorker:
         from trainers.engine import join_group
 
         self._rank = rank
+        interface = interface_of(ray.util.get_node_ip_address())
+        # Else the libraries look the host's name up, which need not lead to the network that the hosts share.
+        for name in ("GLOO_SOCKET_IFNAME", "NCCL_SOCKET_IFNAME"):
+            os.environ.setdefault(name, interface)
         join_group(rank, torch.cuda.is_available())
 
     def apply(self, function: Callable[..., None], arguments: Sequence[Any]) -> None:
