@@ -54,7 +54,7 @@ def connect(cluster: Cluster) -> None:
     except AuthenticationError as error:
         raise UserError(f"cluster.address={cluster.address}: no token can be read: {_first_line(error)}") from error
     except (ConnectionError, ValueError, RuntimeError, RayError) as error:
-        raise UserError(f"cluster.address={cluster.address}: this Ray cannot be joined: {error}") from error
+        raise UserError(f"cluster.address={cluster.address}: cannot be joined: {error}") from error
 
 
 @contextmanager
@@ -121,8 +121,8 @@ def _check_ray(host_and_port: str, address: str, has_token: bool) -> None:
                 refused = "does not take the token that it was given" if has_token else "asks for a token"
                 raise UserError(f"cluster.address={address}: the Ray there {refused}; {HOW_TO_GIVE_A_TOKEN}") from error
             raise UserError(
-                f"cluster.address={address}: what listens there does not answer as a Ray does: {error.code().name}; give the address that "
-                f"`ray start --head` printed, or local"
+                f"cluster.address={address}: what listens there does not answer as a Ray does: {error.code().name}; "
+                f"give the address that `ray start --head` printed, or local"
             ) from error
     if reply.ray_version != ray.__version__:
         raise UserError(
