@@ -17,7 +17,7 @@ from cluster.launch import evaluate, run
 from cluster.session import Session
 from configs.load import load_eval, load_run
 from configs.roles import Cluster
-from configs.schema import EvalRun
+from configs.schema import AnyRun, EvalRun
 from console.cli import main
 from console.live import PlainConsole
 from rollout.journal import JournalRow, read_journal
@@ -138,8 +138,11 @@ class Stages:
 
     def __call__(self, name: str, kind: str, *groups: Mapping[str, object], listener: Listener | None = None) -> Left:
         """As `plumbob run KIND ...`, which must succeed."""
-        config = load_run(kind, settings(self.cluster, {"name": name}, WORKERS, *groups))
-        return Left(run(config, listener or self._listener, self.session).folder)
+        return self.run(name, load_run(kind, settings(self.cluster, WORKERS, *groups)), listener)
+
+    def run(self, name: str, config: AnyRun, listener: Listener | None = None) -> Left:
+        """A run that is configured already, but for its name."""
+        return Left(run(config.model_copy(update={"name": name}), listener or self._listener, self.session).folder)
 
     def evaluate(self, *overrides: str) -> dict[str, Any]:
         """As `plumbob eval --json`."""

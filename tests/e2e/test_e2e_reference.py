@@ -1,6 +1,6 @@
 """What alignment starts from and ends with, compared with plain transformers, peft and vLLM on the same tokens."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +12,7 @@ from safetensors.torch import load_file
 
 from cluster.session import Session
 from configs.load import load_run
-from configs.schema import DpoRun
+from configs.schema import DpoRun, PpoRun
 from data.tokens import PairBatch, TokenBatch, collate
 from models.adapters import WEIGHTS_FILE
 from tests.plain_vllm import PlainVllm
@@ -58,9 +58,9 @@ def test_the_result_has_the_learner_s_tensors(ppo_from_adapter: Left) -> None:
 # ------------------------------------------------------------------------------------------------------------------ DPO
 
 
-def dpo_run(stage: Stages, world: Path, model: str) -> DpoRun:
+def dpo_run(stage: Stages, world: Path, model: str, *groups: Mapping[str, object]) -> DpoRun:
     files = {"data.pairs": world / "pairs.jsonl", "data.heldout_pairs": world / "heldout_pairs.jsonl"}
-    run = load_run("dpo", settings(stage.cluster, WORKERS, files, LENGTHS, {"policy.model": model}))
+    run = load_run("dpo", settings(stage.cluster, WORKERS, files, LENGTHS, {"policy.model": model}, *groups))
     assert isinstance(run, DpoRun)
     return run
 
@@ -96,20 +96,35 @@ def test_the_reference_of_dpo_is_the_sft_model(
 # -------------------------------------------------------------------------------------------------------------- results
 
 
+@pytest.mark.parametrize("kind", ["ppo", "dpo"])
 def test_the_result_answers_alike_in_vllm_peft_and_learner(
-    ppo_settings: dict[str, object], stage: Stages, session: Session, ppo_from_adapter: Left
+    kind: str,
+    request: pytest.FixtureRequest,
+    stage: Stages,
+    session: Session,
+    world: Path,
+    ppo_from_adapter: Left,
+    sft_full: str,
 ) -> None:
+    """PPO that began as an adapter, whose base is below the SFT model; DPO that began as a full model."""
+    if kind == "ppo":
+        left = ppo_from_adapter
+        run = load_run("ppo", settings(stage.cluster, WORKERS, request.getfixturevalue("ppo_settings")))
+    else:
+        run = dpo_run(stage, world, sft_full, {"dpo.learning_rate": 3e-3, "dpo.batch_size": 16})
+        left = stage.run("dpo-from-full", run)
+    assert isinstance(run, PpoRun | DpoRun)
     prompts = list({row.prompt_id: row.prompt_ids for _, row in ppo_from_adapter.journal}.values())[:8]
-    engine = PlainVllm(ppo_from_adapter.policy)
+    engine = PlainVllm(left.policy)
     try:
         answers = engine.answers(prompts, num_tokens=12)
     finally:
         engine.close()
-    learners = session.learners(load_run("ppo", settings(stage.cluster, WORKERS, ppo_settings)))
-    learners.load(ppo_from_adapter.last_checkpoint)
+    learners = session.learners(run)
+    learners.load(left.last_checkpoint)
     batch = whole_sequences(prompts, [answer.ids for answer in answers])
     learnt = learners.compute(batch, "policy", forward_actions)
-    model, reference = load_plain(ppo_from_adapter.policy), load_plain(str(ppo_settings["policy.model"]))
+    model, reference = load_plain(left.policy), load_plain(str(run.policy.model))
     for row, (prompt, answer) in enumerate(zip(prompts, answers, strict=True)):
         plain = plain_logprobs(model, prompt.tolist(), answer.ids, 1.0)
         np.testing.assert_allclose(answer.logprobs, plain, atol=1e-4)
