@@ -17,9 +17,14 @@ REFRESH_S = 1.0
 
 
 class Wanted(NamedTuple):
-    """What people have asked of a run since it began; None where nothing was."""
+    """What people have asked of a run since it began; None where nothing was.
+
+    Attributes:
+        leaving: ids of nodes that will be taken away.
+    """
 
     num_rollout_workers: int | None = None
+    leaving: frozenset[str] = frozenset()
     stop: bool = False
 
 
@@ -39,6 +44,9 @@ class Control:
 
     def scale(self, num_rollout_workers: int) -> None:
         self._wanted = self._wanted._replace(num_rollout_workers=num_rollout_workers)
+
+    def leave(self, nodes: frozenset[str]) -> None:
+        self._wanted = self._wanted._replace(leaving=self._wanted.leaving | nodes)
 
     def stop(self) -> None:
         self._wanted = self._wanted._replace(stop=True)

@@ -10,13 +10,15 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from cluster.health import CALL_TIMEOUT, Actor, Call, gather
-from cluster.pool import Pool, Preparation
+from cluster.jobs import Preparation
+from cluster.pool import Pool
 from cluster.restarts import LearnersLost, WorkerFailed, WorkerLost
 from configs.errors import RunFailed
 from models.adapters import Adapter, Role
 from reward.scorer import Score
 from rollout.proof import PublishProof
 from rollout.records import Rollout, SampleRequest
+from rollout.requests import continuation
 from trainers.learners import UpdatePlan, join_rows, merge_results
 
 
@@ -70,7 +72,8 @@ class LearnerGroup:
 class SamplerGroup:
     """All rollout workers as one: satisfies `rollout.requests.Samplers`.
 
-    A version may be loaded by one thread while another samples: each worker takes it before its next chunk.
+    A version may be loaded by one thread while another samples: each worker takes it before its next chunk. Workers
+    that sample in slices hand partial answers back, and whoever is free goes on with them.
 
     Args:
         before_sampling: called before each batch; what it raises goes through.
@@ -82,7 +85,7 @@ class SamplerGroup:
     def sample(self, requests: Sequence[SampleRequest]) -> list[Rollout]:
         self._before_sampling()
         return self._pool.work(
-            requests, self._chunk_size, lambda actor, chunk: actor.handle.sample.remote(chunk), "sampling"
+            requests, self._chunk_size, lambda actor, chunk: actor.handle.sample.remote(chunk), "sampling", continuation
         )
 
     def load(self, adapter: Adapter) -> None:

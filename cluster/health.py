@@ -9,10 +9,11 @@ from pathlib import Path
 from typing import Any
 
 import ray
-from ray.exceptions import RayError, RayTaskError
+from ray.exceptions import RayActorError, RayError, RayTaskError
 
 from cluster.restarts import WorkerFailed, WorkerLost
 from configs.errors import RunFailed, UserError
+from trainers.storage import StorageFailed, storage_reason
 
 CALL_TIMEOUT = "cluster.call_timeout_s"
 BOOT_TIMEOUT = "cluster.boot_timeout_s"
@@ -50,6 +51,7 @@ def gather(calls: Sequence[Call], doing: str, timeout_s: float, setting: str = C
 
     Raises:
         UserError, RunFailed: what the actor itself raised.
+        StorageFailed: the disk that it wrote to is full or broken.
         WorkerLost: an actor died, or took longer than `timeout_s`.
         WorkerFailed: it failed otherwise.
     """
@@ -74,10 +76,22 @@ def outcome(call: Call, doing: str) -> Any:
     except RayTaskError as error:
         if isinstance(error.cause, UserError | RunFailed):
             raise error.cause from None
+        reason = storage_reason(error.cause)
+        if reason is not None:
+            raise StorageFailed(f"{call.actor.name} failed while {doing}: {reason}") from error
         raise WorkerFailed(f"{call.actor.name} failed while {doing}: {error.cause!r}; log: {call.actor.log}") from error
+    except RayActorError as error:
+        if error.actor_init_failed:
+            reason = plain(str(error)).splitlines()[-1]
+            raise WorkerFailed(f"{call.actor.name} failed as it began: {reason}; log: {call.actor.log}") from error
+        raise WorkerLost(_death(call, doing, error)) from error
     except RayError as error:
-        why = next(iter(plain(str(error)).splitlines()), type(error).__name__)
-        raise WorkerLost(f"{call.actor.name} died while {doing}: {why}\n{last_lines(call.actor.log)}") from error
+        raise WorkerLost(_death(call, doing, error)) from error
+
+
+def _death(call: Call, doing: str, error: RayError) -> str:
+    why = next(iter(plain(str(error)).splitlines()), type(error).__name__)
+    return f"{call.actor.name} died while {doing}: {why}\n{last_lines(call.actor.log)}"
 
 
 def settle(results: Sequence[Any], timeout_s: float) -> None:

@@ -1,9 +1,10 @@
 """The Python API of a run: from a configuration to a folder with its result."""
 
 import json
+import shutil
 import time
-from collections.abc import Callable
-from contextlib import nullcontext
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
@@ -27,9 +28,10 @@ from configs.load import RESOLVED_FILE, read_resolved, write_resolved
 from configs.schema import AnyRun, EvalRun, PipelineRun, Run
 from models.source import absolute
 from reward.scorer import ScoreError
-from trainers.checkpoint import replace_text
+from trainers.checkpoint import Checkpoints, replace_text
 from trainers.errors import NotFinite
 from trainers.metrics import Listener
+from trainers.storage import StorageFailed, storage_reason
 
 C = TypeVar("C", bound=Run)
 
@@ -79,10 +81,20 @@ def run(config: AnyRun, listener: Listener, session: Session | None = None) -> R
     return _execute(config, folder, listener, session)
 
 
-def resume(folder: Path, listener: Listener, session: Session | None = None) -> RunResult:
-    """Go on with a run from its newest checkpoint, with the settings that it began with."""
+def resume(
+    folder: Path, listener: Listener, session: Session | None = None, overrides: Sequence[str] = ()
+) -> RunResult:
+    """Go on with a run from its newest whole checkpoint, with the settings that it had.
+
+    Args:
+        overrides: `a.b=c` of settings that do not change what is computed (`configs.changes`); they stay changed.
+
+    Raises:
+        UserError: a mistake in the overrides, the settings or the input.
+        RunFailed: as `run`; or checkpoints were made and none is whole.
+    """
     folder = folder.expanduser()
-    return _execute(read_resolved(folder), folder, listener, session)
+    return _execute(read_resolved(folder, overrides), folder, listener, session)
 
 
 def evaluate(config: EvalRun, listener: Listener, session: Session | None = None) -> Figures:
@@ -131,16 +143,14 @@ def _execute(config: AnyRun, folder: Path, listener: Listener, session: Session 
     check_local(config.cluster, needs_of(config))
     own = Session(config.cluster, folder / "logs", listener)
     with (
+        telling_how_to_go_on(folder),
         nothing_left(folder),
         own if session is None else nullcontext(session) as opened,
         opened.running(config.name, needs_of(config), folder, listener) as watched,
         PeakMemory() as memory,
     ):
         write_resolved(config, folder)
-        try:
-            stages = body(Scene(opened, folder.resolve(), watched, memory))
-        except RunFailed as error:
-            raise type(error)(f"{error}\n{how_to_go_on(folder, error)}") from error
+        stages = body(Scene(opened, folder.resolve(), watched, memory))
     summary = {
         "name": config.name,
         "kind": config.kind,
@@ -148,7 +158,8 @@ def _execute(config: AnyRun, folder: Path, listener: Listener, session: Session 
         "seconds_total": time.monotonic() - began,
         "stages": stages,
     }
-    replace_text(folder / SUMMARY_FILE, json.dumps(summary, indent=2) + "\n")
+    with telling_how_to_go_on(folder):
+        replace_text(folder / SUMMARY_FILE, json.dumps(summary, indent=2) + "\n")
     return RunResult(folder, summary)
 
 
@@ -196,15 +207,48 @@ def _prepare(config: AnyRun) -> Callable[[Scene], dict[str, Figures]]:
             return lambda scene: {config.kind: run_stage(prepared, scene, config.kind)}
 
 
+@contextmanager
+def telling_how_to_go_on(folder: Path) -> Iterator[None]:
+    """A failure says what it leaves; an error of the disk becomes one, and says how much room there is."""
+    try:
+        yield
+    except RunFailed as error:
+        room = f"; {free_space(folder)}" if isinstance(error, StorageFailed) else ""
+        raise type(error)(f"{error}{room}\n{how_to_go_on(folder, error)}") from error
+    except Exception as error:
+        reason = storage_reason(error)
+        if reason is None:
+            raise
+        failed = StorageFailed(f"{reason}; {free_space(folder)}")
+        raise StorageFailed(f"{failed}\n{how_to_go_on(folder, failed)}") from error
+
+
+def free_space(folder: Path) -> str:
+    """Of the file system that the folder is on, or would be."""
+    nearest = next(path for path in (folder, *folder.absolute().parents) if path.exists())
+    return f"{shutil.disk_usage(nearest).free / 2**20:,.1f} MiB are free in {folder}"
+
+
 def how_to_go_on(folder: Path, error: RunFailed) -> str:
-    """What a failed run leaves: its newest checkpoint, and what goes on from it, where going on can help."""
+    """What a failed run leaves: its last good checkpoint, and what goes on from it, where going on can help."""
     named = sorted(folder.glob("**/checkpoints/latest"), key=lambda path: path.stat().st_mtime)
+    logs = f"what it printed is in {folder / 'logs'}"
     if not named:
-        return f"no checkpoint had been made; what it printed is in {folder / 'logs'}"
-    checkpoint = named[-1].parent / named[-1].read_text().strip()
-    if isinstance(error, NotFinite | ScoreError):
-        return (
-            f"the last checkpoint is {checkpoint}; resuming would do the same again: begin a new run with a lower "
-            f"learning_rate, or without the data that is named"
-        )
-    return f"the last checkpoint is {checkpoint}; go on with: plumbob resume {folder}"
+        return f"no checkpoint had been made; {logs}"
+    try:
+        checkpoint = Checkpoints(named[-1].parent, 1).newest(lambda _: None)
+    except RunFailed:
+        checkpoint = None
+    if checkpoint is None:
+        return f"no checkpoint in {named[-1].parent} is whole; {logs}"
+    last = f"the last good checkpoint is {checkpoint.folder}"
+    match error:
+        case NotFinite() | ScoreError():
+            return (
+                f"{last}; resuming would do the same again: begin a new run with a lower learning_rate, or without the "
+                f"data that is named"
+            )
+        case StorageFailed():
+            return f"{last}; when the disk can be written again, go on with: plumbob resume {folder}"
+        case _:
+            return f"{last}; go on with: plumbob resume {folder}"

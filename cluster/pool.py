@@ -2,69 +2,21 @@
 
 import threading
 import time
-from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import ray
 
 from cluster.health import BOOT_TIMEOUT, CALL_TIMEOUT, Actor, Call, outcome
+from cluster.jobs import Job, Preparation, Task
 from cluster.restarts import WorkerLost
 from cluster.seats import Seat, living_nodes
 from configs.errors import RunFailed
 from reward.scorer import ScoreError
-from trainers.errors import NUM_NAMED
 
 TICK_S = 1.0
 """How long a wait for workers goes on before the pool looks around again."""
-
-
-@dataclass(frozen=True, eq=False)
-class Preparation:
-    """What every member does before it takes work: open a model, load a version.
-
-    Attributes:
-        call: starts it on an actor, without waiting.
-        check: of what came of it; raises when that is wrong.
-    """
-
-    call: Callable[[Actor], Any]
-    doing: str
-    check: Callable[[Any], None] = lambda _: None
-
-
-@dataclass(frozen=True, eq=False)
-class Job:
-    """Items to work on, in chunks that are the same whoever takes them."""
-
-    items: Sequence[Any]
-    chunk_size: int
-    call: Callable[[Actor, Sequence[Any]], Any]
-    doing: str
-    todo: deque[int]
-    done: dict[int, list[Any]] = field(default_factory=dict)
-
-    @property
-    def is_done(self) -> bool:
-        return len(self.done) * self.chunk_size >= len(self.items)
-
-    def chunk(self, start: int) -> Sequence[Any]:
-        return self.items[start : start + self.chunk_size]
-
-    def results(self) -> list[Any]:
-        """In the order of the items."""
-        return [result for start in sorted(self.done) for result in self.done[start]]
-
-
-@dataclass(frozen=True)
-class Task:
-    """One call under way: a preparation, or the chunk of a job that begins at `start`."""
-
-    result: Any
-    what: Preparation | Job
-    start: int
-    began: float
 
 
 @dataclass(eq=False)
@@ -87,24 +39,27 @@ class Surroundings:
     Attributes:
         hire: a new actor on a free seat; None when no host has room.
         dismiss: ends an actor and frees its seat; whether it was lost.
-        lost: called for each worker that is lost, with the number of items that go to another; raises RunFailed when
+        lost: called for each member that is lost, with the number of items that go to another; raises RunFailed when
             there were too many.
         attend: called while work is waited for, and before it.
         said: tells whoever watches.
+        is_to_leave: whether the member's host will be taken away.
     """
 
     hire: Callable[[], Member | None]
     dismiss: Callable[[Member, bool], None]
-    lost: Callable[[WorkerLost, int], None]
+    lost: Callable[[Member, WorkerLost, int], None]
     attend: Callable[[], None]
     said: Callable[[str], None]
+    is_to_leave: Callable[[Member], bool]
 
 
 class Pool:
     """Members take chunks of a job when they are free: a slow, late or lost one delays nothing but its own share.
 
-    A member that is lost is replaced, and its chunk is handed out again, whole. A new member opens the model and loads
-    the newest version beside the running work. One thread at a time works; `size` and `load` may be set by others.
+    A member that is lost is replaced, and its chunk is handed out again as it was. One whose host will be taken away
+    ends what it is at and is replaced elsewhere. A new member opens the model and loads the newest version beside the
+    running work. One thread at a time works; `size` and `load` may be set by others.
 
     Args:
         boot_timeout_s, call_timeout_s: bounds of an opening, and of any other call.
@@ -143,16 +98,21 @@ class Pool:
                 self._turn.release()
 
     def work(
-        self, items: Sequence[Any], chunk_size: int, call: Callable[[Actor, Sequence[Any]], Any], doing: str
+        self,
+        items: Sequence[Any],
+        chunk_size: int,
+        call: Callable[[Actor, Sequence[Any]], Any],
+        doing: str,
+        rest: Callable[[Any], Any | None] = lambda _: None,
     ) -> list[Any]:
-        """Results of all items, in order.
+        """Results of all items, in order; the arguments are those of `Job`.
 
         Raises:
             ScoreError: a chunk's, its rows counted over all items.
             UserError, RunFailed: what a worker raised.
             RunFailed: too many were lost, or there was no room for one within the bound.
         """
-        job = Job(items, chunk_size, call, doing, deque(range(0, len(items), chunk_size)))
+        job = Job(items, chunk_size, call, doing, rest)
         with self._turn:
             while not job.is_done:
                 self._tend(job)
@@ -204,8 +164,7 @@ class Pool:
 
     def _tend(self, job: Job | None) -> None:
         """Look around: who is lost, who is missing or too many; give the free ones something to do."""
-        if self._is_closed:
-            raise RunFailed(f"the {self.role} workers were ended while they were at work")
+        self._check_open()
         if time.monotonic() - self._looked_at > TICK_S:
             self._around.attend()
             self._drop_the_lost(job)
@@ -219,12 +178,17 @@ class Pool:
                 continue
             wanted = self._unprepared(member)
             if wanted is not None:
-                member.task = Task(wanted.call(member.actor), wanted, 0, time.monotonic())
-            elif job is not None and job.todo:
-                start = job.todo.popleft()
-                member.task = Task(job.call(member.actor, job.chunk(start)), job, start, time.monotonic())
+                member.task = Task(wanted.call(member.actor), wanted, (), time.monotonic())
+            elif job is not None and (chunk := job.take()) is not None:
+                member.task = Task(job.call(member.actor, job.items(chunk)), job, chunk, time.monotonic())
+
+    def _check_open(self) -> None:
+        if self._is_closed:
+            raise RunFailed(f"the {self.role} workers were ended while they were at work")
 
     def _fill(self) -> None:
+        for member in self._members:
+            member.is_leaving |= self._around.is_to_leave(member)
         staying = [member for member in self._members if not member.is_leaving]
         for member in staying[self.size :]:
             member.is_leaving = True
@@ -267,13 +231,14 @@ class Pool:
         return self._call_timeout_s, CALL_TIMEOUT
 
     def _lose(self, member: Member, lost: WorkerLost, job: Job | None) -> None:
+        self._check_open()  # Closing it ends the members that are at work.
         task = member.task
         self._dismiss(member, is_lost=True)
         num_items = 0
         if task is not None and task.what is job and job is not None:
-            job.todo.appendleft(task.start)
-            num_items = len(job.chunk(task.start))
-        self._around.lost(lost, num_items)
+            job.give_back(task.chunk)
+            num_items = len(task.chunk)
+        self._around.lost(member, lost, num_items)
 
     def _dismiss(self, member: Member, is_lost: bool) -> None:
         self._members.remove(member)
@@ -305,7 +270,7 @@ class Pool:
         except ScoreError as error:
             if job is None or task.what is not job:
                 return
-            raise counted_over(error, task.start, len(job.items)) from error
+            raise job.counted_over_all(error, task.chunk) from error
         if isinstance(task.what, Preparation):
             task.what.check(value)
             if task.what is self._opening:
@@ -313,12 +278,4 @@ class Pool:
             else:
                 member.loaded = task.what
         elif task.what is job:
-            job.done[task.start] = value
-            member.num_items += len(value)
-
-
-def counted_over(error: ScoreError, start: int, num_items: int) -> ScoreError:
-    """A chunk's error, its rows counted over all items."""
-    rows = tuple(start + row for row in error.rows)
-    where = f"row {', '.join(map(str, rows[:NUM_NAMED]))} of the batch of {num_items}"
-    return ScoreError(f"{error} ({where})", rows)
+            member.num_items += job.note(task.chunk, value)

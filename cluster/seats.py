@@ -2,7 +2,7 @@
 
 import os
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import Any
@@ -10,13 +10,14 @@ from typing import Any
 import ray
 import torch
 from ray._private.ray_constants import DEFAULT_OBJECT_STORE_MEMORY_PROPORTION
-from ray._private.state import available_resources_per_node
+from ray._private.state import available_resources_per_node, state
 from ray._private.utils import estimate_available_memory
 from ray.util.placement_group import PlacementGroup, placement_group, remove_placement_group
 from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
 
 from cluster.needs import Need
 from cluster.placement import Amount, Host, amount, choose, plan
+from configs.errors import UserError
 from configs.roles import Cluster
 
 GIB = 2**30
@@ -39,16 +40,22 @@ class Seat:
 
 
 class Seating:
-    """The seats that a session holds. Several threads may ask for some at once."""
+    """The seats that a session holds. Several threads may ask for some at once.
+
+    Attributes:
+        leaving: ids of nodes that will be taken away; `take_one` takes no seat there.
+    """
 
     def __init__(self) -> None:
+        self.leaving: frozenset[str] = frozenset()
         self._held: list[Seat] = []
         self._turn = threading.Lock()
 
     def take_one(self, need: Need, seated: Mapping[str, int]) -> Seat | None:
         """A seat for one worker of a group of which `seated` are on each node already; None when no host has room."""
         with self._turn:
-            host = choose(need, self._free(), seated)
+            staying = [host for host in self._free() if host.node_id not in self.leaving]
+            host = choose(need, staying, seated)
             return None if host is None else next(iter(self._reserve(need, [host])), None)
 
     def take_all(self, need: Need) -> list[Seat]:
@@ -117,6 +124,32 @@ def hosts(free: bool) -> tuple[Host, ...]:
 def living_nodes() -> set[str]:
     """Ids of the nodes that Ray takes for alive."""
     return {node["NodeID"] for node in ray.nodes() if node["Alive"]}
+
+
+def draining_nodes() -> frozenset[str]:
+    """Ids of the nodes that Ray was asked to drain: by its autoscaler, a spot notice, or `ray drain-node`."""
+    return frozenset(state.get_draining_nodes())
+
+
+def addresses(node_ids: Collection[str]) -> list[str]:
+    """Of nodes, dead or alive."""
+    return sorted({node["NodeManagerAddress"] for node in ray.nodes() if node["NodeID"] in node_ids})
+
+
+def nodes_on(host: str) -> frozenset[str]:
+    """Ids of the living nodes on the host of that address or name.
+
+    Raises:
+        UserError: there is no such host in the cluster that was joined, or no other.
+    """
+    alive = [node for node in ray.nodes() if node["Alive"]]
+    found = {node["NodeID"] for node in alive if host in (node["NodeManagerAddress"], node["NodeManagerHostname"])}
+    if not found:
+        known = sorted({f"{node['NodeManagerAddress']} ({node['NodeManagerHostname']})" for node in alive})
+        raise UserError(f"{host}: no host of this cluster; it has {', '.join(known)}")
+    if len(found) == len(alive):
+        raise UserError(f"{host}: it is the only host of this cluster; `plumbob stop` ends a run")
+    return frozenset(found)
 
 
 def this_machine(cluster: Cluster) -> tuple[Host, ...]:

@@ -14,12 +14,14 @@ from cluster.connect import connect
 from cluster.control import Steering
 from cluster.groups import LearnerGroup, SamplerGroup, ScorerGroup, gather_ranks
 from cluster.health import BOOT_TIMEOUT, Actor, Call, settle, wait_until
+from cluster.jobs import Preparation
 from cluster.needs import Need, Role, rollouts, scorers
+from cluster.packages import installed
 from cluster.placement import Plan, plan
-from cluster.pool import Member, Pool, Preparation, Surroundings
+from cluster.pool import Member, Pool, Surroundings
 from cluster.ranks import Ranks
 from cluster.restarts import LearnersLost, Restarts, WorkerLost
-from cluster.seats import Seat, Seating, options, this_machine
+from cluster.seats import Seat, Seating, addresses, draining_nodes, options, this_machine
 from cluster.watched import STATUS_FILE, Scaling, Watched
 from cluster.whereabouts import Whereabouts
 from cluster.workers import RolloutWorker, ScorerWorker
@@ -105,9 +107,18 @@ class Session:
             return
         wanted = self._steering.exchange(self._watched.status)
         self._is_stopping = wanted.stop
+        self._vacate(wanted.leaving | draining_nodes())
         rollout = self._pools.get("rollout")
         if wanted.num_rollout_workers is not None and rollout is not None:
             rollout.pool.size = wanted.num_rollout_workers
+
+    def _vacate(self, leaving: frozenset[str]) -> None:
+        """Let workers of pools leave these nodes. One that came back has another id."""
+        new = leaving - self._seating.leaving
+        if new:
+            self._seating.leaving |= new
+            where = ", ".join(addresses(new))
+            self._said(f"{where} will be taken away: workers there end what they are at, others start elsewhere")
 
     def may_go_on(self) -> None:
         """Called where little would be lost. Raises RunStopped when somebody wants the run to stop."""
@@ -209,18 +220,24 @@ class Session:
                 settle([member.actor.handle.close.remote()], CLOSE_S)
             self._seating.give_up(member.actor.handle, member.seat)
 
-        def lost(worker: WorkerLost, num_items: int) -> None:
+        def is_to_leave(member: Member) -> bool:
+            return member.seat.host.node_id in self._seating.leaving
+
+        def lost(member: Member, worker: WorkerLost, num_items: int) -> None:
             if need.role == "rollout" and self.ledger is not None:
                 self.ledger.reissued(num_items)
-            self._restarts.spend(worker, self._said)
+            if is_to_leave(member):
+                self._said(f"{str(worker).splitlines()[0]}; its host was to be taken away")
+            else:
+                self._restarts.spend(worker, self._said)
 
-        around = Surroundings(hire, dismiss, lost, self.attend, self._said)
+        around = Surroundings(hire, dismiss, lost, self.attend, self._said, is_to_leave)
         return Pool(need.role, need.count, around, self._cluster.boot_timeout_s, self._cluster.call_timeout_s)
 
     def _start(self, need: Need, seat: Seat, kind: type, num_threads: int) -> Actor:
         name = f"{need.role}-{next(self._numbers)}"
         log = self._logs / f"{name}.log"
-        handle = ray.remote(**options(need, seat, num_threads))(kind).remote(log, num_threads)
+        handle = ray.remote(**options(need, seat, num_threads))(kind).remote(log, num_threads, installed())
         return Actor(name, handle, log)
 
     # ------------------------------------------------------------------------------------------------------- resources

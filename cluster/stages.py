@@ -235,7 +235,7 @@ def _ppo(run: PpoRun, rule: Rule | None) -> Prepared:
         checkpoints = Checkpoints(scene.folder / "checkpoints", run.ppo.keep_checkpoints)
         state = PpoState(run, data)
         scene.session.ledger = state.ledger
-        newest = checkpoints.newest()
+        newest = checkpoints.newest(lambda message: scene.listener.said(run.kind, message))
         if newest is not None:
             actors.learners.load(newest.folder)
             state.take_over(newest)

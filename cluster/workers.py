@@ -6,7 +6,7 @@ The packages that a role needs are imported inside its methods: the driver, whic
 import gc
 import os
 import socket
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,6 +15,7 @@ import psutil
 import ray
 from numpy.typing import NDArray
 
+from cluster.packages import check_packages, installed
 from configs.errors import RunFailed
 from models.adapters import Adapter
 from reward.scorer import Score
@@ -47,11 +48,27 @@ def interface_of(address: str) -> str:
     raise RunFailed(f"this host has no network interface with the address {address}, by which Ray knows it")
 
 
-class LearnerWorker:
+class Worker:
+    """What all have in common: a log, and that they have to have the driver's packages.
+
+    Args:
+        packages: the driver's, as `cluster.packages.installed` gives them.
+    """
+
+    def __init__(self, log: Path, packages: Mapping[str, str]) -> None:
+        write_to(log)
+        self._name, self._packages = log.stem, packages
+
+    def _check_packages(self) -> None:
+        """Called before anything is opened, not when the actor starts: there Ray would make a death of the error."""
+        check_packages(self._name, ray.util.get_node_ip_address(), installed(), self._packages)
+
+
+class LearnerWorker(Worker):
     """One DeepSpeed rank."""
 
-    def __init__(self, log: Path, num_threads: int) -> None:
-        write_to(log)
+    def __init__(self, log: Path, num_threads: int, packages: Mapping[str, str]) -> None:
+        super().__init__(log, packages)
         import torch
 
         torch.set_num_threads(num_threads)
@@ -64,6 +81,7 @@ class LearnerWorker:
             return f"{host}:{probe.getsockname()[1]}"
 
     def join(self, rank: "Rank") -> None:
+        self._check_packages()
         import torch
 
         from trainers.engine import join_group
@@ -113,15 +131,16 @@ class LearnerWorker:
         self._learner.export(folder)
 
 
-class RolloutWorker:
+class RolloutWorker(Worker):
     """One sampler."""
 
-    def __init__(self, log: Path, num_threads: int) -> None:
-        write_to(log)
+    def __init__(self, log: Path, num_threads: int, packages: Mapping[str, str]) -> None:
+        super().__init__(log, packages)
         self._sampler: Any = None
 
     def open(self, spec: "SamplerSpec") -> None:
         """Another model in the place of one that is open."""
+        self._check_packages()
         from rollout.sampler import open_sampler
 
         self.close()
@@ -144,16 +163,17 @@ class RolloutWorker:
             self._sampler = None
 
 
-class ScorerWorker:
+class ScorerWorker(Worker):
     """One reward model, or an ensemble of them."""
 
-    def __init__(self, log: Path, num_threads: int) -> None:
-        write_to(log)
+    def __init__(self, log: Path, num_threads: int, packages: Mapping[str, str]) -> None:
+        super().__init__(log, packages)
         import torch
 
         torch.set_num_threads(num_threads)
 
     def open(self, settings: "ScorerSettings") -> None:
+        self._check_packages()
         import torch
 
         from reward.ensemble import open_scorer

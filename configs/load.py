@@ -7,7 +7,8 @@ import os
 import platform
 import re
 import subprocess
-from collections.abc import Sequence
+import time
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, get_args
@@ -15,6 +16,7 @@ from typing import Any, get_args
 import psutil
 import yaml
 
+from configs.changes import changes, check_changes
 from configs.errors import UserError
 from configs.mistakes import Mistake, complete, describe, find_mistakes, nearest
 from configs.schema import AnyRun, Run
@@ -205,26 +207,35 @@ def _line(mistake: Mistake, source: Source) -> str:
 
 
 def write_resolved(run: AnyRun, folder: Path) -> None:
-    """Write `resolved.json`: the whole configuration, the versions of the packages, the machine and the git commit."""
-    content = {
-        "config": run.model_dump(mode="json"),
-        "packages": _versions(),
-        "machine": {
-            "platform": platform.platform(),
-            "python": platform.python_version(),
-            "num_cpus": os.cpu_count(),
-            "memory_gib": round(psutil.virtual_memory().total / 2**30, 2),
-        },
-        "git_commit": _git_commit(),
-    }
+    """Write `resolved.json`: the whole configuration, the versions of the packages, the machine and the git commit.
+
+    Where a run goes on, those that it began with stay, and an entry of `resumed` says what they are now, which
+    settings have changed, from what and to what.
+    """
+    config, surroundings = run.model_dump(mode="json"), _surroundings()
+    path = folder / RESOLVED_FILE
+    if path.exists():
+        content = json.loads(path.read_text())
+        changed = changes(content["config"], config)
+        resumed = {"time": time.strftime("%Y-%m-%dT%H:%M:%S%z"), "changed": changed, **surroundings}
+        content |= {"config": config, "resumed": [*content.get("resumed", []), resumed]}
+    else:
+        content = {"config": config, **surroundings}
     folder.mkdir(parents=True, exist_ok=True)
     partial = folder / f"{RESOLVED_FILE}.partial"
-    partial.write_text(json.dumps(content, indent=2) + "\n")
-    partial.replace(folder / RESOLVED_FILE)
+    try:
+        partial.write_text(json.dumps(content, indent=2) + "\n")
+        partial.replace(path)
+    finally:
+        partial.unlink(missing_ok=True)
 
 
-def read_resolved(folder: Path) -> AnyRun:
-    """The configuration of a run that has begun; UserError when the folder holds none."""
+def read_resolved(folder: Path, overrides: Sequence[str] = ()) -> AnyRun:
+    """The configuration of a run that has begun, with what may change when it goes on in another's place.
+
+    Raises:
+        UserError: the folder holds none, an override is a mistake, or it would change what the run computes.
+    """
     path = folder / RESOLVED_FILE
     try:
         content = json.loads(path.read_text())
@@ -235,17 +246,35 @@ def read_resolved(folder: Path) -> AnyRun:
         raise UserError(f"{path}: expected the settings of a run as JSON: {error}") from error
     if not isinstance(config, dict):
         raise UserError(f"{path}: expected the settings of a run below `config`, found {describe(config)}")
-    return _build(Source(str(path), config))
+    began = Source(str(path), config)
+    run = _build(_override(began, overrides))
+    if overrides:
+        check_changes(changes(_build(began).model_dump(mode="json"), run.model_dump(mode="json")))
+    return run
 
 
-def _versions() -> dict[str, str]:
-    versions = {}
-    for package in PACKAGES:
+def _surroundings() -> dict[str, Any]:
+    return {
+        "packages": versions(PACKAGES),
+        "machine": {
+            "platform": platform.platform(),
+            "python": platform.python_version(),
+            "num_cpus": os.cpu_count(),
+            "memory_gib": round(psutil.virtual_memory().total / 2**30, 2),
+        },
+        "git_commit": _git_commit(),
+    }
+
+
+def versions(packages: Iterable[str]) -> dict[str, str]:
+    """Package -> its version, of those that are installed; imports none of them."""
+    found = {}
+    for package in packages:
         try:
-            versions[package] = importlib.metadata.version(package)
+            found[package] = importlib.metadata.version(package)
         except importlib.metadata.PackageNotFoundError:
             continue
-    return versions
+    return found
 
 
 def _git_commit() -> str | None:

@@ -5,11 +5,11 @@ from __future__ import annotations
 import argparse
 import os
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from configs.errors import UserError
+from configs.errors import RunFailed, RunStopped, UserError
 
 if TYPE_CHECKING:
     from cluster.launch import RunResult
@@ -28,6 +28,7 @@ QUIET = {
     "RAY_USAGE_STATS_ENABLED": "0",
 }
 OVERRIDES = "settings to change, such as ppo.num_steps=20 policy.model=/path/to/model"
+RESUME_OVERRIDES = "settings to change that do not change what is computed, such as rollout.num_workers=4"
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -35,8 +36,6 @@ def main(argv: Sequence[str] | None = None) -> int:
     arguments = _parse(argv)
     for name, value in QUIET.items():
         os.environ.setdefault(name, value)
-    from configs.errors import RunFailed, RunStopped
-
     command: Callable[[argparse.Namespace], int] = arguments.command
     try:
         return command(arguments)
@@ -86,6 +85,7 @@ def _parser() -> argparse.ArgumentParser:
     add_config(run)
     resume = add("resume", _resume, "go on with a run that was stopped")
     resume.add_argument("run", metavar="RUN", help="the run's folder, or its name below runs/")
+    resume.add_argument("overrides", metavar="a.b=c", nargs="*", help=RESUME_OVERRIDES)
     evaluate = add("eval", _evaluate, "measure a reward model on pairs, or a policy on prompts")
     evaluate.add_argument("overrides", metavar="[CONFIG] a.b=c", nargs="*", help=OVERRIDES)
     plan = add("plan", _plan, "say what a run will need, and start nothing")
@@ -102,12 +102,12 @@ def _parser() -> argparse.ArgumentParser:
     submit.add_argument("--hosts", type=int, metavar="N", help="slurm: equal hosts to spread the workers over (1)")
     status = add("status", _steering("status"), "say where a run stands: its step, its workers, its answers")
     scale = add("scale", _steering("scale"), "change the number of rollout workers of a run that goes on")
-    scale.add_argument("--rollout-workers", type=int, metavar="N", required=True, help="how many there shall be")
+    who = scale.add_mutually_exclusive_group(required=True)
+    who.add_argument("--rollout-workers", type=int, metavar="N", help="how many there shall be")
+    who.add_argument("--leave", metavar="HOST", help="of a host that will be taken away: its workers leave it in order")
     stop = add("stop", _steering("stop"), "ask a run to stop; it can be resumed")
     for added in (status, scale, stop):
-        added.add_argument(
-            "run", metavar="RUN", help="the run's folder, its name below runs/, or its name at --address"
-        )
+        added.add_argument("run", metavar="RUN", help="the run's folder, its name below runs/, or that at --address")
         added.add_argument("--address", metavar="HOST:PORT", help="the Ray that the run goes on on, as cluster.address")
     report = add("report", _report, "write a run's report.html anew")
     report.add_argument("run", metavar="RUN", help="the run's folder, or its name below runs/")
@@ -138,7 +138,7 @@ def _resume(arguments: argparse.Namespace) -> int:
     folder = find_run(arguments.run)
     from cluster.launch import resume
 
-    return _watched(folder, arguments.json, lambda listener: resume(folder, listener))
+    return _watched(folder, arguments.json, lambda listener: resume(folder, listener, overrides=arguments.overrides))
 
 
 def _watched(folder: Path, as_json: bool, start: Callable[[Listener], RunResult]) -> int:
@@ -155,7 +155,13 @@ def _watched(folder: Path, as_json: bool, start: Callable[[Listener], RunResult]
             raise
         print(f"plumbob: interrupted; go on from the last checkpoint with: plumbob resume {folder}", file=sys.stderr)
         return INTERRUPTED
-    report = write_report(result.folder)
+    try:
+        report = write_report(result.folder)
+    except OSError as error:
+        raise RunFailed(
+            f"all stages ended well, but the report cannot be written: {error}; write it later with: "
+            f"plumbob report {result.folder}"
+        ) from error
     if as_json:
         ended = {"event": "run_ended", "folder": str(result.folder), "report": str(report), "summary": result.summary}
         print_json(ended, sys.stdout)
@@ -166,38 +172,9 @@ def _watched(folder: Path, as_json: bool, start: Callable[[Listener], RunResult]
 
 
 def _evaluate(arguments: argparse.Namespace) -> int:
-    from configs.load import load_eval, load_run
-    from configs.schema import EvalRun
+    from console.evaluating import evaluate
 
-    config, *overrides = arguments.overrides or [""]
-    run = load_eval(arguments.overrides) if not config or "=" in config else load_run(config, overrides)
-    if not isinstance(run, EvalRun):
-        raise UserError(f"{config}: kind is {run.kind}, expected eval; start that with: plumbob run {config}")
-    from cluster.launch import evaluate
-    from console.live import aligned, choose_listener, print_json
-
-    # The result alone goes to stdout, so that it can be read by a script; progress goes beside it.
-    with choose_listener(False, sys.stderr) as listener:
-        result = evaluate(run, listener)
-    if arguments.json:
-        print_json(result, sys.stdout)
-    else:
-        print("\n".join(aligned(_flat(result))))
-    return OK
-
-
-def _flat(values: Mapping[str, Any], prefix: str = "") -> list[list[str]]:
-    from console.figures import number
-
-    rows = []
-    for name, value in values.items():
-        if isinstance(value, Mapping):
-            rows += _flat(value, f"{prefix}{name}.")
-        elif isinstance(value, list | tuple):
-            rows.append([f"{prefix}{name}", ", ".join(number(item) or str(item) for item in value)])
-        else:
-            rows.append([f"{prefix}{name}", number(value) or str(value)])
-    return rows
+    return evaluate(arguments)
 
 
 def _plan(arguments: argparse.Namespace) -> int:

@@ -42,11 +42,19 @@ def status(arguments: argparse.Namespace) -> int:
 
 
 def scale(arguments: argparse.Namespace) -> int:
-    """Change the number of rollout workers of a run that is going on."""
+    """Change the number of rollout workers of a run that is going on, or let those leave that are on a host."""
     from cluster.control import ask
     from cluster.scaling import check_scale
+    from cluster.seats import nodes_on
 
     with reached(arguments) as control:
+        if arguments.leave is not None:
+            ask(control, "leave", nodes_on(arguments.leave))
+            print(
+                f"{arguments.leave}: rollout workers and scorers there end what they are at and leave, and others "
+                f"start where there is room; learners stay until the host goes"
+            )
+            return OK
         now = check_scale(ask(control, "status"), arguments.rollout_workers)
         ask(control, "scale", arguments.rollout_workers)
     print(f"rollout workers: {now} become {arguments.rollout_workers}; who leaves finishes its answers first")

@@ -6,7 +6,25 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-FinishReason = Literal["stop", "length", "aborted"]
+FinishReason = Literal["stop", "length", "partial"]
+
+
+@dataclass(frozen=True)
+class Started:
+    """The tokens of an answer that were sampled before.
+
+    Attributes:
+        token_ids: int32 [S], none of them EOS.
+        logprobs: float32 [S], as in `Rollout`.
+        versions: int32 [S], the policy version that made each token.
+    """
+
+    token_ids: NDArray[np.int32]
+    logprobs: NDArray[np.float32]
+    versions: NDArray[np.int32]
+
+
+NOT_STARTED = Started(np.zeros(0, np.int32), np.zeros(0, np.float32), np.zeros(0, np.int32))
 
 
 @dataclass(frozen=True)
@@ -20,6 +38,7 @@ class SampleRequest:
         seed: of this answer's random numbers; with the policy version it decides the answer.
         prompt: the text that the policy sees, chat template applied.
         prompt_ids: the same as token ids, int32 [P], never empty.
+        started: what there is of the answer, which is to be continued.
     """
 
     prompt_id: str
@@ -28,6 +47,7 @@ class SampleRequest:
     seed: int
     prompt: str
     prompt_ids: NDArray[np.int32]
+    started: Started = NOT_STARTED
 
 
 @dataclass(frozen=True)
@@ -35,15 +55,15 @@ class Rollout:
     """One sampled answer.
 
     Attributes:
-        request: what was asked for.
+        request: what was asked for first, without what was started.
         finish_reason: "stop" (the answer ends in EOS, which is its last token), "length" (cut at the limit, no EOS)
-            or "aborted" (partial).
+            or "partial" (to be continued, or given up).
         response: the answer as text, without special tokens.
         token_ids: int32 [T], the tokens after the prompt, EOS included when there is one.
         logprobs: float32 [T], log-probability of each token under the sampler's policy at the sampling temperature.
         versions: int32 [T], the policy version that made each token.
         action_mask: bool [T], False on text that the policy did not write.
-        worker: who sampled it.
+        worker: who sampled it, of several the last.
     """
 
     request: SampleRequest

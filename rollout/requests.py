@@ -2,18 +2,19 @@
 
 import hashlib
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Protocol
 
 from data.prompts import EncodedPrompt
 from models.adapters import Adapter
-from rollout.records import Rollout, SampleRequest
+from rollout.records import Rollout, SampleRequest, Started
 
 
 class Samplers(Protocol):
     """All rollout workers as one."""
 
     def sample(self, requests: Sequence[SampleRequest]) -> list[Rollout]:
-        """One answer to each request, in their order, under the version that was loaded last."""
+        """One whole answer to each request, in their order; each token is of the version that its worker had then."""
 
     def load(self, adapter: Adapter) -> None:
         """Give every worker this version; returns when each has proven it. Raises PublishError."""
@@ -44,7 +45,24 @@ def sample_requests(
     return requests
 
 
+def continuation(rollout: Rollout) -> SampleRequest | None:
+    """What asks for the rest of a partial answer; None for one that is finished."""
+    if rollout.finish_reason != "partial":
+        return None
+    return replace(rollout.request, started=Started(rollout.token_ids, rollout.logprobs, rollout.versions))
+
+
+def slice_seed(request: SampleRequest) -> int:
+    """Of the tokens that are sampled from here on: a continuation must not use the noise of the first slice again."""
+    num_started = len(request.started.token_ids)
+    return request.seed if num_started == 0 else _seed_of(f"{request.seed}/{num_started}")
+
+
 def answer_seed(seed: int, group_id: str, sample_index: int) -> int:
     """A seed below 2^31 that these three decide."""
-    digest = hashlib.sha256(f"{seed}/{group_id}/{sample_index}".encode()).digest()
+    return _seed_of(f"{seed}/{group_id}/{sample_index}")
+
+
+def _seed_of(name: str) -> int:
+    digest = hashlib.sha256(name.encode()).digest()
     return int.from_bytes(digest[:4], "big") >> 1

@@ -1,11 +1,12 @@
 """What samples answers: the Sampler protocol, what a sampler is made from, and what all samplers share."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Protocol, assert_never
 
 import numpy as np
+from numpy.typing import NDArray
 from transformers import GenerationConfig
 
 from configs.errors import UserError
@@ -14,7 +15,8 @@ from configs.section import Dtype
 from models.adapters import Adapter
 from models.source import ModelSource, load_tokenizer
 from rollout.proof import PublishProof
-from rollout.records import FinishReason, Rollout, SampleRequest
+from rollout.records import NOT_STARTED, FinishReason, Rollout, SampleRequest
+from rollout.requests import slice_seed
 
 BASE_VERSION = -1
 """The version of tokens that the base model made, before any adapter was loaded."""
@@ -37,6 +39,8 @@ class SamplerSpec:
         tensor_parallel: GPUs that share the model.
         num_threads: CPU threads of this process.
         max_model_len: tokens in prompt and answer together; None takes what the model allows.
+        slice_tokens: an answer that has made so many since it was submitted, and is not finished, comes back partial;
+            None makes answers whole.
     """
 
     model: str
@@ -51,6 +55,7 @@ class SamplerSpec:
     tensor_parallel: int = 1
     num_threads: int = 1
     max_model_len: int | None = None
+    slice_tokens: int | None = None
 
 
 class Sampler(Protocol):
@@ -67,10 +72,10 @@ class Sampler(Protocol):
         """Take requests in. Raises UserError when a prompt leaves no room for an answer."""
 
     def poll(self) -> list[Rollout]:
-        """Make one token of progress on what is running; returns the answers that it finished."""
+        """Make one token of progress on what is running; returns the answers, whole or partial, that it ended."""
 
     def cancel(self) -> list[Rollout]:
-        """Stop everything; returns what there is of each unfinished answer, with finish reason "aborted"."""
+        """Stop everything; returns what there is of each unfinished answer, with finish reason "partial"."""
 
     def drain(self) -> list[Rollout]:
         """Poll until nothing is running."""
@@ -135,8 +140,52 @@ def stop_token_ids(spec: SamplerSpec, tokenizer: Any) -> tuple[int, ...]:
     return tuple(sorted(ids))
 
 
-def answer_limit(spec: SamplerSpec, context: int, request: SampleRequest) -> int:
-    """How many tokens the answer may have.
+@dataclass
+class Answer:
+    """An answer that is being made, from its beginning or from what was started.
+
+    Attributes:
+        version: of the policy that makes the tokens from here on.
+        max_tokens: of the whole answer.
+        num_tokens: how many are made before it is handed back.
+        token_ids, logprobs: of those that were made since.
+    """
+
+    request: SampleRequest
+    version: int
+    max_tokens: int
+    num_tokens: int
+    token_ids: list[int] = field(default_factory=list)
+    logprobs: list[float] = field(default_factory=list)
+
+    @property
+    def context_ids(self) -> NDArray[np.int32]:
+        """Int32 [P + S]: what the policy reads before it writes."""
+        return np.concatenate([self.request.prompt_ids, self.request.started.token_ids])
+
+    @property
+    def seed(self) -> int:
+        return slice_seed(self.request)
+
+    def finish(self, reason: FinishReason, worker: str, tokenizer: Any) -> Rollout:
+        """With what was started; where a slice ends before the answer may, "length" becomes "partial"."""
+        started = self.request.started
+        token_ids = np.concatenate([started.token_ids, np.asarray(self.token_ids, np.int32)])
+        versions = np.full(len(self.token_ids), self.version, np.int32)
+        return Rollout(
+            request=replace(self.request, started=NOT_STARTED),
+            finish_reason="partial" if reason == "length" and len(token_ids) < self.max_tokens else reason,
+            response=tokenizer.decode(token_ids.tolist(), skip_special_tokens=True, clean_up_tokenization_spaces=False),
+            token_ids=token_ids,
+            logprobs=np.concatenate([started.logprobs, np.asarray(self.logprobs, np.float32)]),
+            versions=np.concatenate([started.versions, versions]),
+            action_mask=np.ones(len(token_ids), np.bool_),
+            worker=worker,
+        )
+
+
+def begin_answer(spec: SamplerSpec, context: int, version: int, request: SampleRequest) -> Answer:
+    """An answer of which nothing has been made yet but what was started.
 
     Raises:
         UserError: the prompt fills the context.
@@ -147,27 +196,8 @@ def answer_limit(spec: SamplerSpec, context: int, request: SampleRequest) -> int
             f"prompt {request.prompt_id} has {len(request.prompt_ids)} tokens and the context of {spec.model} is "
             f"{context}: no room for an answer; lower data.max_prompt_tokens to {context - spec.max_tokens} or less"
         )
-    return min(room, spec.max_tokens)
-
-
-@dataclass
-class Answer:
-    """An answer that is being made."""
-
-    request: SampleRequest
-    version: int
-    max_tokens: int
-    token_ids: list[int] = field(default_factory=list)
-    logprobs: list[float] = field(default_factory=list)
-
-    def finish(self, reason: FinishReason, worker: str, tokenizer: Any) -> Rollout:
-        return Rollout(
-            request=self.request,
-            finish_reason=reason,
-            response=tokenizer.decode(self.token_ids, skip_special_tokens=True, clean_up_tokenization_spaces=False),
-            token_ids=np.asarray(self.token_ids, np.int32),
-            logprobs=np.asarray(self.logprobs, np.float32),
-            versions=np.full(len(self.token_ids), self.version, np.int32),
-            action_mask=np.ones(len(self.token_ids), np.bool_),
-            worker=worker,
-        )
+    max_tokens = min(room, spec.max_tokens)
+    left = max_tokens - len(request.started.token_ids)
+    if left < 1:
+        raise ValueError(f"the answer to prompt {request.prompt_id} has {max_tokens} tokens, which is its limit")
+    return Answer(request, version, max_tokens, left if spec.slice_tokens is None else min(left, spec.slice_tokens))

@@ -17,7 +17,7 @@ from models.serving import put_adapter, read_adapter, take_adapter_off
 from models.source import ModelSource, context_tokens, load_causal_lm
 from rollout.proof import PublishError, PublishProof, judge, max_difference
 from rollout.records import Rollout, SampleRequest
-from rollout.sampler import BASE_VERSION, Answer, SamplerSpec, answer_limit, policy_tokenizer, stop_token_ids
+from rollout.sampler import BASE_VERSION, Answer, SamplerSpec, begin_answer, policy_tokenizer, stop_token_ids
 
 BATCH_ROWS = 64
 """Answers that are made at once."""
@@ -65,10 +65,7 @@ class TransformersSampler:
         return self._version
 
     def submit(self, requests: Sequence[SampleRequest]) -> None:
-        limits = [answer_limit(self._spec, self._context, request) for request in requests]
-        self._queue.extend(
-            Answer(request, self._version, limit) for request, limit in zip(requests, limits, strict=True)
-        )
+        self._queue.extend([begin_answer(self._spec, self._context, self._version, request) for request in requests])
 
     @torch.inference_mode()
     def poll(self) -> list[Rollout]:
@@ -107,7 +104,7 @@ class TransformersSampler:
         answers = [*running, *self._queue]
         self._batch = None
         self._queue.clear()
-        return [answer.finish("aborted", self._spec.worker, self._tokenizer) for answer in answers]
+        return [answer.finish("partial", self._spec.worker, self._tokenizer) for answer in answers]
 
     def drain(self) -> list[Rollout]:
         rollouts: list[Rollout] = []
@@ -160,14 +157,14 @@ class TransformersSampler:
         answers: list[Answer] = []
         while self._queue and self._queue[0].version == version and len(answers) < BATCH_ROWS:
             answers.append(self._queue.popleft())
-        longest = max(len(answer.request.prompt_ids) for answer in answers)
+        contexts = [answer.context_ids for answer in answers]
+        longest = max(map(len, contexts))
         inputs = torch.full((len(answers), longest), self._tokenizer.pad_token_id, dtype=torch.long)
         mask = torch.zeros((len(answers), longest), dtype=torch.bool)
-        for row, answer in enumerate(answers):
-            ids = torch.from_numpy(answer.request.prompt_ids.astype(np.int64))
-            inputs[row, longest - len(ids) :] = ids
+        for row, ids in enumerate(contexts):
+            inputs[row, longest - len(ids) :] = torch.from_numpy(ids.astype(np.int64))
             mask[row, longest - len(ids) :] = True
-        generators = [torch.Generator().manual_seed(answer.request.seed) for answer in answers]
+        generators = [torch.Generator().manual_seed(answer.seed) for answer in answers]
         return _Batch(answers, generators, inputs.to(self._device), mask.to(self._device), set(range(len(answers))))
 
     def _extend(self, row: int, token: int, logprob: float) -> Rollout | None:
@@ -176,7 +173,7 @@ class TransformersSampler:
         answer.token_ids.append(token)
         answer.logprobs.append(logprob)
         stopped = token in self._stop_ids
-        if not stopped and len(answer.token_ids) < answer.max_tokens:
+        if not stopped and len(answer.token_ids) < answer.num_tokens:
             return None
         self._batch.unfinished.discard(row)
         return answer.finish("stop" if stopped else "length", self._spec.worker, self._tokenizer)

@@ -19,7 +19,7 @@ from models.source import DTYPES, ModelSource, check_causal_lm, first_line, load
 from rollout.proof import PublishError, PublishProof, judge, served_tensors
 from rollout.readback import compare_slot
 from rollout.records import FinishReason, Rollout, SampleRequest
-from rollout.sampler import BASE_VERSION, Answer, SamplerSpec, answer_limit, policy_tokenizer, stop_token_ids
+from rollout.sampler import BASE_VERSION, Answer, SamplerSpec, begin_answer, policy_tokenizer, stop_token_ids
 from rollout.vllm_settings import engine_arguments, environment, heart_of
 
 NUM_SLOTS = 4
@@ -31,8 +31,9 @@ _FINISH_REASONS: Mapping[str, FinishReason] = {"stop": "stop", "length": "length
 class VllmSampler:
     """Samples with vLLM, batching continuously.
 
-    A chunk of requests that is submitted whole to an idle sampler repeats to the byte: the prefix cache is emptied
-    before it, and its requests enter the engine in order.
+    A chunk of whole answers that is submitted to an idle sampler repeats to the byte: the prefix cache is emptied
+    before it, and its requests enter the engine in order. With `slice_tokens` the cache stays while the policy does, so
+    that a continuation need not read again what was read here; vLLM keys it by the adapter's name and path.
 
     Args:
         spec: what to make.
@@ -57,6 +58,7 @@ class VllmSampler:
         self._running: dict[str, Answer] = {}
         self._version = BASE_VERSION
         self._adapters: dict[int, Any] = {}
+        self._is_cache_old = False
         self._try_out()
 
     @property
@@ -68,14 +70,16 @@ class VllmSampler:
         from vllm.inputs import TokensPrompt
         from vllm.sampling_params import RequestOutputKind
 
-        limits = [answer_limit(self._spec, self._context, request) for request in requests]
-        if not self._running and not self._engine.reset_prefix_cache():
-            raise RuntimeError("vLLM kept its prefix cache although nothing is running")
-        for request, limit in zip(requests, limits, strict=True):
+        answers = [begin_answer(self._spec, self._context, self._version, request) for request in requests]
+        if not self._running and (self._spec.slice_tokens is None or self._is_cache_old):
+            if not self._engine.reset_prefix_cache():
+                raise RuntimeError("vLLM kept its prefix cache although nothing is running")
+            self._is_cache_old = False
+        for answer in answers:
             params = SamplingParams(
                 temperature=self._spec.temperature,
-                max_tokens=limit,
-                seed=request.seed,
+                max_tokens=answer.num_tokens,
+                seed=answer.seed,
                 logprobs=0,
                 detokenize=False,
                 # All EOS ids are named, because vLLM's own choice depends on the tokenizer, which it does not load.
@@ -84,8 +88,8 @@ class VllmSampler:
                 output_kind=RequestOutputKind.DELTA,
             )
             name = next(self._names)
-            self._running[name] = Answer(request, self._version, limit)
-            prompt = TokensPrompt(prompt_token_ids=request.prompt_ids.tolist())
+            self._running[name] = answer
+            prompt = TokensPrompt(prompt_token_ids=answer.context_ids.tolist())
             self._engine.add_request(name, prompt, params, lora_request=self._adapters.get(self._version))
 
     def poll(self) -> list[Rollout]:
@@ -113,7 +117,7 @@ class VllmSampler:
     def cancel(self) -> list[Rollout]:
         self._engine.abort_request(list(self._running))
         answers, self._running = list(self._running.values()), {}
-        return [answer.finish("aborted", self._spec.worker, self._tokenizer) for answer in answers]
+        return [answer.finish("partial", self._spec.worker, self._tokenizer) for answer in answers]
 
     def drain(self) -> list[Rollout]:
         rollouts: list[Rollout] = []
@@ -143,11 +147,13 @@ class VllmSampler:
             raise
         self._adapters[adapter.version] = request
         self._version = adapter.version
+        self._is_cache_old = True
         self._retire()
         return proof
 
     def serve_base(self) -> None:
         self._version = BASE_VERSION
+        self._is_cache_old = True
 
     def release(self) -> None:
         if self._running:

@@ -164,9 +164,7 @@ def play(run: PpoRun, folder: Path, resume_at: int | None = None, loop: Any = ru
     state = PpoState(run, PpoInput(PROMPTS, 0, ()))
     checkpoints = Checkpoints(folder, run.ppo.keep_checkpoints)
     if resume_at is not None:
-        checkpoint = read_checkpoint(folder / f"step-{resume_at:06d}")
-        assert checkpoint is not None
-        state.take_over(checkpoint)
+        state.take_over(read_checkpoint(folder / f"step-{resume_at:06d}"))
     loop(run, 0, state, PpoActors(world, world, world), checkpoints, world)
     return world, state
 
@@ -177,7 +175,7 @@ def recorded(run: PpoRun, folder: Path, dies_in: str = "", loop: Any = run_ppo) 
     world.dies_in = dies_in
     state = PpoState(run, PpoInput(PROMPTS, 0, ()))
     checkpoints = Checkpoints(folder / "checkpoints", 2)
-    newest = checkpoints.newest()
+    newest = checkpoints.newest(lambda message: world.said("ppo", message))
     if newest is not None:
         state.take_over(newest)
     with MetricsLog(folder, world) as log:

@@ -1,17 +1,21 @@
-"""Checkpoints that are either whole or absent: written beside, flushed, then renamed."""
+"""Checkpoints that are either whole or absent: written beside, flushed, then renamed, with a digest of each file."""
 
+import hashlib
 import json
 import os
 import shutil
 from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from configs.errors import RunFailed
+from trainers.storage import naming
 
 STATE_FILE = "state.json"
 LATEST_FILE = "latest"
+DIGEST = "blake2b"
 
 
 @dataclass(frozen=True)
@@ -29,6 +33,10 @@ class Checkpoint:
     state: Mapping[str, Any]
 
 
+class DamagedError(Exception):
+    """A checkpoint is not as it was written; the message names its folder, the file and what is wrong with it."""
+
+
 class Checkpoints:
     """The checkpoints of one stage, below `folder`; the newest `keep` stay, and one that a commit protects."""
 
@@ -37,50 +45,70 @@ class Checkpoints:
 
     def commit(
         self, step: int, write: Callable[[Path], None], state: Mapping[str, Any], protected: int | None = None
-    ) -> Path:
+    ) -> Checkpoint:
         """Make the checkpoint of `step`: `write` fills a folder that nobody sees before it is complete.
 
-        `latest` moves after the folder stands under its own name, so a death at any point leaves a whole one named.
-        The checkpoint of step `protected` stays however old it is, until a later commit protects another.
+        `latest` moves after the folder stands under its own name, so a death at any point leaves a whole one named; an
+        error leaves nothing of the new one. The checkpoint of step `protected` stays however old it is, until a later
+        commit protects another.
         """
         name = folder_name(step)
         staging, final = self.folder / f".{name}.partial", self.folder / name
         shutil.rmtree(staging, ignore_errors=True)
-        staging.mkdir(parents=True)
-        write(staging)
-        sizes = {path.name: path.stat().st_size for path in staging.iterdir()}
-        content = {"step": step, "files": sizes, "state": dict(state)}
-        (staging / STATE_FILE).write_text(json.dumps(content, indent=2) + "\n")
-        for path in staging.iterdir():
-            flush(path)
-        shutil.rmtree(final, ignore_errors=True)
-        staging.rename(final)
+        try:
+            with naming(final):
+                staging.mkdir(parents=True)
+                write(staging)
+                seal(staging, step, state)
+                shutil.rmtree(final, ignore_errors=True)
+                staging.rename(final)
+        except BaseException:
+            shutil.rmtree(staging, ignore_errors=True)
+            raise
         flush(self.folder)
         replace_text(self.folder / LATEST_FILE, name + "\n")
-        self._prune(protected)
-        return final
+        self._prune(step, protected)
+        return Checkpoint(final, step, dict(state))
 
     def at(self, step: int) -> Checkpoint:
         """The checkpoint of that step, which an earlier commit made. RunFailed when it is not whole any more."""
-        folder = self.folder / folder_name(step)
-        checkpoint = read_checkpoint(folder)
-        if checkpoint is None:
-            raise RunFailed(f"{folder}: this checkpoint is missing or damaged, and it holds the result")
-        return checkpoint
+        try:
+            return read_checkpoint(self.folder / folder_name(step))
+        except DamagedError as error:
+            raise RunFailed(f"{error}; it holds the result") from error
 
-    def newest(self) -> Checkpoint | None:
-        """The newest whole checkpoint, or None. One with a missing or short file is passed over."""
+    def newest(self, said: Callable[[str], None]) -> Checkpoint | None:
+        """The newest whole checkpoint; None when none has been made.
+
+        Args:
+            said: told of each newer one that is passed over, with what is wrong with it.
+
+        Raises:
+            RunFailed: some were made, and none is whole.
+        """
+        damaged: list[str] = []
         for folder in reversed(self._folders()):
-            checkpoint = read_checkpoint(folder)
-            if checkpoint is not None:
-                return checkpoint
+            try:
+                found = read_checkpoint(folder)
+            except DamagedError as error:
+                damaged.append(str(error))
+                continue
+            for message in damaged:
+                said(f"{message}; going back to {found.folder.name}")
+            return found
+        if damaged:
+            message = "\n".join(damaged)
+            raise RunFailed(f"{message}\nno checkpoint is whole; to begin this stage anew, delete {self.folder}")
         return None
 
     def _folders(self) -> list[Path]:
         return sorted(path for path in self.folder.glob("step-*") if path.is_dir())
 
-    def _prune(self, protected: int | None) -> None:
-        for folder in self._folders()[: -self.keep]:
+    def _prune(self, step: int, protected: int | None) -> None:
+        """Those past `step` were passed over as damaged, and are of steps that are made again."""
+        newer = [folder for folder in self._folders() if folder.name > folder_name(step)]
+        older = [folder for folder in self._folders() if folder not in newer][: -self.keep]
+        for folder in (*newer, *older):
             if protected is None or folder.name != folder_name(protected):
                 shutil.rmtree(folder)
 
@@ -89,22 +117,72 @@ def folder_name(step: int) -> str:
     return f"step-{step:06d}"
 
 
-def read_checkpoint(folder: Path) -> Checkpoint | None:
+def seal(folder: Path, step: int, state: Mapping[str, Any]) -> None:
+    """Flush the files that are in the folder, and add `state.json`, by which they are known."""
+    paths = sorted(folder.iterdir())
+    with ThreadPoolExecutor(1) as digesting:  # While the disk is at work.
+        digests = digesting.map(digest_of, paths)
+        for path in paths:
+            flush(path)
+        files = {
+            path.name: {"size": path.stat().st_size, DIGEST: digest}
+            for path, digest in zip(paths, digests, strict=True)
+        }
+    content = {"step": step, "files": files, "state": dict(state)}
+    (folder / STATE_FILE).write_text(json.dumps({**content, DIGEST: digest_of_content(content)}, indent=2) + "\n")
+    flush(folder / STATE_FILE)
+    flush(folder)
+
+
+def read_checkpoint(folder: Path) -> Checkpoint:
+    """The checkpoint in the folder, every file compared with what was written. Raises DamagedError."""
     try:
         content = json.loads((folder / STATE_FILE).read_text())
-        if any((folder / name).stat().st_size != size for name, size in content["files"].items()):
-            return None
-    except (OSError, ValueError):
-        return None
+        is_own = content.pop(DIGEST) == digest_of_content(content)
+    except OSError as error:
+        raise DamagedError(f"{folder} is damaged: {STATE_FILE}: {error.strerror}") from error
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise DamagedError(f"{folder} is damaged: {STATE_FILE} is not whole") from error
+    if not is_own:
+        raise DamagedError(f"{folder} is damaged: {STATE_FILE} is not what was written")
+    for name, written in content["files"].items():
+        wrong = what_is_wrong(folder / name, written)
+        if wrong is not None:
+            raise DamagedError(f"{folder} is damaged: {name}{wrong}")
     return Checkpoint(folder, content["step"], content["state"])
+
+
+def what_is_wrong(path: Path, written: Mapping[str, Any]) -> str | None:
+    """How a file differs from what was written, to follow its name; None when it does not."""
+    try:
+        size = path.stat().st_size
+        if size != written["size"]:
+            return f" has {size} bytes, {written['size']} were written"
+        return None if digest_of(path) == written[DIGEST] else f" is not what was written, by its {DIGEST}"
+    except OSError as error:
+        return f": {error.strerror}"
+
+
+def digest_of(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, DIGEST).hexdigest()
+
+
+def digest_of_content(content: Mapping[str, Any]) -> str:
+    """The same of what was written and of what is read: JSON keeps the order of keys, and every float exactly."""
+    return hashlib.new(DIGEST, json.dumps(content).encode()).hexdigest()
 
 
 def replace_text(path: Path, text: str) -> None:
     """Write a small file so that a reader sees the old text or the new, never a part."""
     partial = path.with_name(f".{path.name}.partial")
-    partial.write_text(text)
-    flush(partial)
-    partial.replace(path)
+    try:
+        with naming(path):
+            partial.write_text(text)
+            flush(partial)
+            partial.replace(path)
+    finally:
+        partial.unlink(missing_ok=True)
 
 
 def flush(path: Path) -> None:

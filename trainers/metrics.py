@@ -2,6 +2,8 @@
 
 import json
 import math
+import os
+import socket
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -9,8 +11,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any, Protocol, Self
 
+from trainers.storage import naming
+
 METRICS_FILE = "metrics.jsonl"
 TENSORBOARD_FOLDER = "tensorboard"
+EVENTS_VERSION = "brain.Event:2"
 
 
 @dataclass(frozen=True)
@@ -77,14 +82,12 @@ class MetricsLog:
     """
 
     def __init__(self, folder: Path, listener: Listener) -> None:
-        from tensorboard.summary.writer.event_file_writer import EventFileWriter
-
         folder.mkdir(parents=True, exist_ok=True)
         self._path = folder / METRICS_FILE
         self._listener = listener
         _rewrite(self._path, _whole_lines(self._path))
         self._file: IO[str] = self._path.open("a", encoding="utf-8")
-        self._events = EventFileWriter(str(folder / TENSORBOARD_FOLDER))
+        self._events = _Events(folder / TENSORBOARD_FOLDER)
 
     def __enter__(self) -> Self:
         return self
@@ -102,10 +105,15 @@ class MetricsLog:
             "seconds": finite(record.seconds),
             "time": round(now, 3),
         }
-        self._file.write(json.dumps(content, allow_nan=False) + "\n")
-        self._file.flush()
-        self._events.add_event(_event(record, now))
+        with naming(self._path):
+            self._file.write(json.dumps(content, allow_nan=False) + "\n")
+            self._file.flush()
+        self._events.add(_event(record, now))
         self._listener.stepped(record)
+
+    def said(self, stage: str, message: str) -> None:
+        """Tell the listener a sentence."""
+        self._listener.said(stage, message)
 
     def truncate_after(self, step: int) -> None:
         """Drop the steps past `step`, as resuming from its checkpoint does; they are about to be made again."""
@@ -116,12 +124,42 @@ class MetricsLog:
         self._file = self._path.open("a", encoding="utf-8")
         # TensorBoard hides the events of an older file from this step on.
         restart = SessionLog(status=SessionLog.START)
-        self._events.add_event(Event(wall_time=time.time(), step=step + 1, file_version="brain.Event:2"))
-        self._events.add_event(Event(wall_time=time.time(), step=step + 1, session_log=restart))
+        self._events.add(Event(wall_time=time.time(), step=step + 1, file_version=EVENTS_VERSION))
+        self._events.add(Event(wall_time=time.time(), step=step + 1, session_log=restart))
 
     def close(self) -> None:
-        self._file.close()
-        self._events.close()
+        try:
+            with naming(self._path):  # A write that failed is tried again.
+                self._file.close()
+        finally:
+            self._events.close()
+
+
+class _Events:
+    """TensorBoard's file of events, each on its way to the disk before `add` returns.
+
+    TensorBoard's own writer does that in a thread, whose errors come a step late and with a traceback.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        from tensorboard.compat.proto.event_pb2 import Event
+        from tensorboard.summary.writer.record_writer import RecordWriter
+
+        folder.mkdir(exist_ok=True)
+        now, number = time.time(), len(list(folder.iterdir()))
+        self._path = folder / f"events.out.tfevents.{now:010.0f}.{socket.gethostname()}.{os.getpid()}.{number}"
+        self._file = self._path.open("wb")
+        self._records = RecordWriter(self._file)
+        self.add(Event(wall_time=now, file_version=EVENTS_VERSION))
+
+    def add(self, event: Any) -> None:
+        with naming(self._path):
+            self._records.write(event.SerializeToString())
+            self._file.flush()
+
+    def close(self) -> None:
+        with naming(self._path):
+            self._file.close()
 
 
 def read_metrics(folder: Path) -> list[StepRecord]:
@@ -152,8 +190,12 @@ def _whole_lines(path: Path) -> list[str]:
 def _rewrite(path: Path, lines: list[str]) -> None:
     """Replace the file at once, so that a reader sees the old lines or the new ones."""
     partial = path.with_suffix(".partial")
-    partial.write_text("".join(lines), encoding="utf-8")
-    partial.replace(path)
+    try:
+        with naming(path):
+            partial.write_text("".join(lines), encoding="utf-8")
+            partial.replace(path)
+    finally:
+        partial.unlink(missing_ok=True)
 
 
 def _event(record: StepRecord, now: float) -> Any:

@@ -93,7 +93,7 @@ def run_epochs(stage: OfflineStage[Any], learners: Learners, folder: Path, log: 
     """
     stopping, num_steps = stage.settings.early_stopping, stage.batches.num_batches
     checkpoints = Checkpoints(folder / "checkpoints", stage.settings.keep_checkpoints)
-    newest = resume_learners(checkpoints, learners)
+    last = newest = resume_learners(checkpoints, learners, lambda message: log.said(stage.name, message))
     first_step, best = (0, None) if newest is None else (newest.step, best_of(newest))
     known = measure_before(stage.retained, learners, newest)
     log.truncate_after(first_step)
@@ -110,8 +110,7 @@ def run_epochs(stage: OfflineStage[Any], learners: Learners, folder: Path, log: 
         if stage.is_saved(step) or is_turning_point(best, step, stopping):
             with phases.phase("save"):  # Counted in the next step's line.
                 state = known | {"heldout": heldout, "best": None if best is None else asdict(best)}
-                checkpoints.commit(step, learners.save, state, None if best is None else best.step)
-    last = checkpoints.newest()
+                last = checkpoints.commit(step, learners.save, state, None if best is None else best.step)
     assert last is not None, "the last step is always saved"
     figures = end_at_best(checkpoints, learners, last, num_steps)
     return figures if stage.retained is None else stage.retained.added_to(figures, known["retained"], learners)
@@ -131,9 +130,9 @@ def train_step(stage: OfflineStage[Any], learners: Learners, step: int, phases: 
     return metrics
 
 
-def resume_learners(checkpoints: Checkpoints, learners: Learners) -> Checkpoint | None:
-    """Give the learners the newest checkpoint, if there is one."""
-    checkpoint = checkpoints.newest()
+def resume_learners(checkpoints: Checkpoints, learners: Learners, said: Callable[[str], None]) -> Checkpoint | None:
+    """Give the learners the newest whole checkpoint, if there is one; `said` hears which were passed over."""
+    checkpoint = checkpoints.newest(said)
     if checkpoint is not None:
         learners.load(checkpoint.folder)
     return checkpoint

@@ -11,12 +11,13 @@ from numpy.typing import NDArray
 
 from configs.stages import Ppo
 from reward.judged import JUDGE_PART
-from rollout.journal import DropReason, JournalRow, write_step
+from rollout.journal import DropReason, JournalRow, step_file, write_step
 from rollout.records import Rollout
 from trainers.collect import Answers, Scored
 from trainers.experience import Evaluated, ExperienceStats
 from trainers.metrics import Listener, MetricsLog, Phases, StepRecord, read_metrics
 from trainers.monitors import alarms, has_stopped, new_alarms
+from trainers.storage import naming
 
 NO_FIGURES = np.empty(0, np.float32)
 
@@ -57,7 +58,9 @@ class PpoRecorder:
         resuming drops the lines past its checkpoint. The seconds are those since the line before, so committing and
         publishing a version are counted in the step that samples from it.
         """
-        write_step(self._folder / "rollouts", step, journal_rows(answers, evaluated))
+        journal = self._folder / "rollouts"
+        with naming(step_file(journal, step)):
+            write_step(journal, step, journal_rows(answers, evaluated))
         named = {"score_mean": "reward", "score_std": "reward_std", "kl_mean": "kl"}
         known = {named.get(name, name): value for name, value in asdict(stats).items() if value is not None}
         figures = {name: float(value) for name, value in known.items()} | dict(metrics) | self._rounds(answers)

@@ -38,7 +38,7 @@ def collate_rollouts(rollouts: Sequence[Rollout], pad_id: int) -> Trajectories:
     """Whole sequences side by side, padded on the right with `pad_id`, in the order given.
 
     Raises:
-        ValueError: there are none, one is partial (aborted), or its arrays differ in length.
+        ValueError: there are none, one is partial, or its arrays differ in length.
     """
     if not rollouts:
         raise ValueError("no rollouts to collate")
@@ -102,7 +102,7 @@ def _check_rollout(row: int, rollout: Rollout) -> None:
     name = f"rollout {row} (prompt {rollout.request.prompt_id})"
     if len(lengths) > 1:
         raise ValueError(f"{name}: token_ids, logprobs, versions and action_mask differ in length: {sorted(lengths)}")
-    if rollout.finish_reason == "aborted":
+    if rollout.finish_reason == "partial":
         raise ValueError(f"{name} is partial: finish it before training on it")
     if not len(rollout.request.prompt_ids):
         raise ValueError(f"{name} has an empty prompt: nothing would predict its first token")

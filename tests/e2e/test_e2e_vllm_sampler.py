@@ -171,7 +171,7 @@ def test_cancel_gives_the_partial_answers(served: Served) -> None:
         assert served.sampler.poll() == []
     partial = served.sampler.cancel()
     # A step makes one token of each answer.
-    assert [(r.finish_reason, len(r.token_ids), len(r.logprobs)) for r in partial] == [("aborted", 4, 4)] * 3
+    assert [(r.finish_reason, len(r.token_ids), len(r.logprobs)) for r in partial] == [("partial", 4, 4)] * 3
     assert served.sampler.drain() == []
     assert len(sample(served.sampler, make_requests(2, VOCABULARY))) == 2
 

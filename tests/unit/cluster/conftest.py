@@ -1,10 +1,16 @@
-"""One Ray for the tests of this folder."""
+"""One Ray for the tests of this folder, and pools on it."""
 
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
 
 import pytest
 import ray
+
+from cluster.health import wait_until
+from cluster.seats import hosts
+from tests.crew import TIMEOUT_S, Crew
 
 
 @pytest.fixture(scope="package")
@@ -15,3 +21,18 @@ def one_cpu() -> Iterator[None]:
     ray.init(address="local", num_cpus=1, include_dashboard=False, log_to_driver=False, logging_level="error")
     yield
     ray.shutdown()
+
+
+@pytest.fixture
+def crew(one_cpu: None, tmp_path: Path) -> Iterator[Callable[..., Crew]]:
+    made: list[Crew] = []
+
+    def make(size: int, **settings: Any) -> Crew:
+        # What the test before held is free again.
+        assert made or wait_until(lambda: sum(host.free.cpus for host in hosts(free=True)) == 1.0, TIMEOUT_S)
+        made.append(Crew(size, tmp_path, **settings))
+        return made[-1]
+
+    yield make
+    for each in made:
+        each.pool.close()

@@ -11,6 +11,7 @@ import ray
 from cluster.control import Steering, Wanted, ask, find
 from cluster.health import wait_until
 from cluster.scaling import check_scale
+from cluster.seats import nodes_on
 from cluster.whereabouts import CLUSTER_FILE, Whereabouts, read_whereabouts
 from configs.errors import UserError
 from configs.roles import Cluster
@@ -42,6 +43,9 @@ def test_a_run_is_watched_and_steered_by_its_name() -> None:
         ask(control, "scale", 3)
         assert heard(steering, lambda wanted: wanted.num_rollout_workers == 3 and not wanted.stop)
         assert ask(control, "status") == {"step": 7}
+        for nodes in ({"n1"}, {"n2", "n3"}):
+            ask(control, "leave", frozenset(nodes))
+        assert heard(steering, lambda wanted: wanted.leaving == {"n1", "n2", "n3"})
         ask(control, "stop")
         assert heard(steering, lambda wanted: wanted.stop)
     finally:
@@ -85,6 +89,19 @@ def test_what_a_run_may_be_scaled_to() -> None:
         check_scale({"rollout": ROLLOUT}, 0)
     with pytest.raises(UserError, match="this run has no rollout workers now"):
         check_scale({"rollout": None}, 2)
+
+
+def test_which_hosts_can_be_left() -> None:
+    (node,) = ray.nodes()
+    address, name = node["NodeManagerAddress"], node["NodeManagerHostname"]
+    with pytest.raises(UserError) as unknown:
+        nodes_on("10.9.9.9")
+    assert str(unknown.value) == f"10.9.9.9: no host of this cluster; it has {address} ({name})"
+    for host in (address, name):
+        with pytest.raises(
+            UserError, match=rf"^{host}: it is the only host of this cluster; `plumbob stop` ends a run"
+        ):
+            nodes_on(host)
 
 
 def test_a_folder_says_how_to_reach_its_run_while_it_goes_on(tmp_path: Path) -> None:

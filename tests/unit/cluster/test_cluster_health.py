@@ -9,10 +9,13 @@ import ray
 from ray.exceptions import OutOfMemoryError, RayError, WorkerCrashedError
 
 from cluster.health import BOOT_TIMEOUT, Actor, Call, gather, last_lines, outcome, settle, wait_until
+from cluster.packages import installed
 from cluster.restarts import WorkerFailed, WorkerLost
+from cluster.workers import RolloutWorker
 from configs.errors import RunFailed, UserError
-from tests.ray_worker import Worker
+from tests.ray_worker import Prover, Worker
 from trainers.errors import NotFinite
+from trainers.storage import StorageFailed
 
 TIMEOUT_S = 120.0
 
@@ -46,6 +49,25 @@ def test_any_other_error_names_the_worker_and_its_log(workers: list[Actor]) -> N
         WorkerFailed, match=r"worker-0 failed while checking: KeyError\('something unforeseen'\); log: .*"
     ):
         gather([Call(workers[0], workers[0].handle.fail.remote("other"))], "checking", TIMEOUT_S)
+
+
+def test_a_full_disk_is_told_as_such(workers: list[Actor]) -> None:
+    with pytest.raises(StorageFailed) as failed:
+        gather([Call(workers[0], workers[0].handle.fail.remote("disk"))], "saving", TIMEOUT_S)
+    assert str(failed.value) == "worker-0 failed while saving: No space left on device"
+
+
+def test_a_worker_with_other_packages_opens_nothing(one_cpu: None, tmp_path: Path) -> None:
+    log = tmp_path / "rollout-3.log"
+    handle = ray.remote(num_cpus=0.1)(RolloutWorker).remote(log, 1, installed() | {"transformers": "5.0.0"})
+    with pytest.raises(UserError, match=r"worker rollout-3 on [0-9.]+ has transformers .*, the driver has .* 5\.0\.0"):
+        gather([Call(Actor("rollout-3", handle, log), handle.open.remote(None))], "starting its engine", TIMEOUT_S)
+
+
+def test_a_worker_that_cannot_begin_is_not_taken_for_a_lost_one(one_cpu: None, tmp_path: Path) -> None:
+    actor = Actor("rollout-0", ray.remote(num_cpus=0.1)(Prover).remote("no path"), tmp_path / "0.log")
+    with pytest.raises(WorkerFailed, match=r"rollout-0 failed as it began: AttributeError: .*; log: .*0\.log"):
+        gather([Call(actor, actor.handle.load.remote(None))], "loading", TIMEOUT_S)
 
 
 def test_the_first_error_ends_the_wait_at_once(one_cpu: None, tmp_path: Path) -> None:

@@ -1,12 +1,16 @@
 """What a run is given before it starts, and what a failed one is told."""
 
+import errno
+import re
 from pathlib import Path
 
 import pytest
+import ray
 
-from cluster.launch import how_to_go_on, plan, with_absolute_paths
+from cluster.launch import how_to_go_on, plan, resume, telling_how_to_go_on, with_absolute_paths
 from configs.errors import RunFailed, UserError
 from configs.inputs import EvalData, PipelineData, PromptData, Replay, Retention, TextData, ToyWorld
+from configs.load import write_resolved
 from configs.models import (
     AlignedPolicy,
     EvaluatedPolicy,
@@ -19,7 +23,10 @@ from configs.models import (
 from configs.roles import PipelineScorer, Scorer, Storage
 from configs.schema import EvalRun, PipelineRun, PpoRun, PretrainRun
 from reward.scorer import ScoreError
+from tests.watching import Watching
+from trainers.checkpoint import Checkpoints
 from trainers.errors import NotFinite
+from trainers.storage import StorageFailed
 
 
 def test_folders_of_models_and_files_become_absolute_and_hub_names_stay(
@@ -65,7 +72,7 @@ def test_a_plan_refuses_what_the_run_would() -> None:
         reward=PipelineScorer(model=NewBert()),
     )
     # One worker of each role, of half a CPU each.
-    assert plan(run).num_cpus == 1.5
+    assert plan(run).needed.cpus == 1.5
     wrong = PipelinePolicy(model=NewLlama(max_positions=1024), tuning=LoraTuning(targets=("nope",)))
     with pytest.raises(UserError, match=r"policy\.tuning\.targets: nope is no module in the new policy\.model"):
         plan(run.model_copy(update={"policy": wrong}))
@@ -73,11 +80,53 @@ def test_a_plan_refuses_what_the_run_would() -> None:
         plan(run.model_copy(update={"storage": Storage(path="/proc/runs")}))
 
 
+def checkpointed(folder: Path, *steps: int) -> Path:
+    """A run's folder with checkpoints of these steps."""
+    for step in steps:
+        Checkpoints(folder / "checkpoints", 9).commit(step, lambda inner: (inner / "w").touch(), {})
+    return folder
+
+
 def test_a_failed_run_is_told_to_resume_only_where_that_can_help(tmp_path: Path) -> None:
     assert "no checkpoint had been made" in how_to_go_on(tmp_path, RunFailed("a worker died"))
-    (tmp_path / "checkpoints").mkdir()
-    (tmp_path / "checkpoints" / "latest").write_text("step-000003\n")
-    assert how_to_go_on(tmp_path, RunFailed("a worker died")).endswith(f"go on with: plumbob resume {tmp_path}")
+    checkpointed(tmp_path, 2, 3)
+    last = f"the last good checkpoint is {tmp_path / 'checkpoints/step-000003'}; "
+    assert how_to_go_on(tmp_path, RunFailed("a worker died")) == f"{last}go on with: plumbob resume {tmp_path}"
     for error in (NotFinite("the policy's loss is nan"), ScoreError("a score is not finite")):
         advice = how_to_go_on(tmp_path, error)
         assert "step-000003" in advice and "lower learning_rate" in advice and "plumbob resume" not in advice
+    # `latest` names one that is damaged by now.
+    (tmp_path / "checkpoints/step-000003/w").write_text("other")
+    assert "step-000002; go on" in how_to_go_on(tmp_path, RunFailed("a worker died"))
+    (tmp_path / "checkpoints/step-000002/w").unlink()
+    assert f"no checkpoint in {tmp_path / 'checkpoints'} is whole" in how_to_go_on(tmp_path, RunFailed("it died"))
+
+
+def test_a_full_disk_ends_a_run_with_one_message(tmp_path: Path) -> None:
+    checkpointed(tmp_path, 4)
+    for error in (
+        OSError(errno.ENOSPC, "full", "metrics.jsonl"),
+        StorageFailed("metrics.jsonl: No space left on device"),
+    ):
+        with pytest.raises(StorageFailed) as failed, telling_how_to_go_on(tmp_path):
+            raise error
+        what, what_next = str(failed.value).splitlines()
+        assert re.fullmatch(rf"metrics\.jsonl: No space left on device; [0-9,]+\.\d MiB are free in {tmp_path}", what)
+        assert what_next == (
+            f"the last good checkpoint is {tmp_path / 'checkpoints/step-000004'}; when the disk can be written again, "
+            f"go on with: plumbob resume {tmp_path}"
+        )
+    with pytest.raises(ConnectionResetError), telling_how_to_go_on(tmp_path):
+        raise ConnectionResetError(errno.ECONNRESET, "reset")
+
+
+def test_a_resume_that_would_change_the_result_starts_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ray, "init", lambda **_: pytest.fail("Ray was started"))
+    run = PpoRun(
+        data=PromptData(prompts="p"), policy=AlignedPolicy(model="policy"), reward=Scorer(model="scorer"), name="mine"
+    )
+    write_resolved(run, tmp_path)
+    before = (tmp_path / "resolved.json").read_text()
+    with pytest.raises(UserError, match=r"^ppo\.clip_range: cannot change when a run goes on"):
+        resume(tmp_path, Watching(), overrides=["ppo.clip_range=0.1"])
+    assert (tmp_path / "resolved.json").read_text() == before

@@ -1,8 +1,7 @@
 """A pool of real Ray actors: order, slow workers, deaths, coming and going."""
 
 import threading
-from collections.abc import Callable, Iterator
-from pathlib import Path
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -11,71 +10,13 @@ import torch
 
 from cluster.groups import SamplerGroup
 from cluster.health import Actor, wait_until
-from cluster.needs import Need
-from cluster.pool import Member, Pool, Preparation, Surroundings
+from cluster.jobs import Preparation
 from cluster.restarts import Restarts, WorkerLost
-from cluster.seats import Seating, hosts, options
 from configs.errors import RunFailed, UserError
 from models.adapters import Adapter
 from reward.scorer import ScoreError
-from tests.ray_worker import Prover, Worker
-from tests.watching import Watching
-
-pytestmark = pytest.mark.usefixtures("one_cpu")
-
-TIMEOUT_S = 120.0
-NEED = Need("rollout", "rollout.num_workers", 1, 0.25, 0.0, 0.0, spread=True)
-
-
-class Crew:
-    """A pool of four seats at most, with what it told."""
-
-    def __init__(self, size: int, folder: Path, max_restarts: int = 2, kind: type = Worker, **lies: int) -> None:
-        self.hired: list[Member] = []
-        self.watching = Watching()
-        self._seating, self._folder, self._kind, self._lies = Seating(), folder, kind, lies
-        self.reissued: list[int] = []
-        self._restarts = Restarts(max_restarts)
-        around = Surroundings(
-            self._hire,
-            lambda member, is_lost: self._seating.give_up(member.actor.handle, member.seat),
-            self._lost,
-            lambda: None,
-            self._said,
-        )
-        self.pool = Pool("rollout", size, around, TIMEOUT_S, TIMEOUT_S)
-
-    def _said(self, message: str) -> None:
-        self.watching.said("cluster", message)
-
-    def _lost(self, lost: WorkerLost, num_items: int) -> None:
-        self.reissued.append(num_items)
-        self._restarts.spend(lost, self._said)
-
-    def _hire(self) -> Member | None:
-        seat = self._seating.take_one(NEED, {})
-        if seat is None:
-            return None
-        name = f"rollout-{len(self.hired)}"
-        log = self._folder / f"{name}.log"
-        handle = ray.remote(max_concurrency=4, **options(NEED, seat, 1))(self._kind).remote(log, **self._lies)
-        self.hired.append(Member(Actor(name, handle, log), seat))
-        return self.hired[-1]
-
-
-@pytest.fixture
-def crew(tmp_path: Path) -> Iterator[Callable[..., Crew]]:
-    made: list[Crew] = []
-
-    def make(size: int, **settings: Any) -> Crew:
-        # What the test before held is free again.
-        assert made or wait_until(lambda: sum(host.free.cpus for host in hosts(free=True)) == 1.0, TIMEOUT_S)
-        made.append(Crew(size, tmp_path, **settings))
-        return made[-1]
-
-    yield make
-    for each in made:
-        each.pool.close()
+from tests.crew import TIMEOUT_S, Crew
+from tests.ray_worker import Prover
 
 
 def double(actor: Actor, chunk: Any) -> Any:

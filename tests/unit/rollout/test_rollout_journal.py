@@ -49,12 +49,12 @@ def test_rows_come_back_as_they_were(tmp_path: Path) -> None:
     without_critic = replace(ROW, prompt_id="p2", values=np.array([], np.float32), rewards={"rule": 0.0})
     empty = np.array([], np.int32)
     floats = np.array([], np.float32)
-    aborted = replace(
+    partial = replace(
         ROW, token_ids=empty, versions=empty, logprobs=floats, ref_logprobs=floats, values=floats,
-        action_mask=np.array([], np.bool_), finish_reason="aborted", response="",
+        action_mask=np.array([], np.bool_), finish_reason="partial", response="",
     )  # fmt: skip
     left_out = replace(ROW, dropped="flat", ref_logprobs=floats, values=floats)
-    wrote = [ROW, without_critic, aborted, left_out]
+    wrote = [ROW, without_critic, partial, left_out]
     path = write_step(tmp_path / "rollouts", 12, wrote)
     assert path == tmp_path / "rollouts" / "step-000012.parquet"
     read = read_step(path)

@@ -1,18 +1,24 @@
-"""Checkpoints are whole or absent, and `latest` names a whole one."""
+"""Checkpoints are whole or absent, `latest` names a whole one, and a damaged one is passed over aloud."""
 
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from configs.errors import RunFailed
-from trainers.checkpoint import LATEST_FILE, STATE_FILE, Checkpoints, read_checkpoint, replace_text
+from trainers.checkpoint import LATEST_FILE, STATE_FILE, Checkpoint, Checkpoints, replace_text
 
 
-def write(text: str):  # type: ignore[no-untyped-def]
+def write(text: str) -> Callable[[Path], None]:
     def into(folder: Path) -> None:
         (folder / "weights.bin").write_text(text)
 
     return into
+
+
+def whole(checkpoints: Checkpoints) -> Checkpoint | None:
+    """The newest, which is not damaged."""
+    return checkpoints.newest(pytest.fail)
 
 
 def names(folder: Path) -> list[str]:
@@ -21,12 +27,14 @@ def names(folder: Path) -> list[str]:
 
 def test_what_is_committed_comes_back(tmp_path: Path) -> None:
     checkpoints = Checkpoints(tmp_path, keep=2)
-    assert checkpoints.newest() is None
-    folder = checkpoints.commit(3, write("three"), {"cursor": {"position": 7}, "kl_coefficient": 0.1})
-    found = checkpoints.newest()
+    assert whole(checkpoints) is None
+    state = {"cursor": {"position": 7}, "kl_coefficient": 0.1, "issued": {2: 5, 10: 1}}
+    folder = checkpoints.commit(3, write("three"), state).folder
+    found = whole(checkpoints)
     assert found is not None
     assert (found.folder, found.step) == (folder, 3)
-    assert found.state == {"cursor": {"position": 7}, "kl_coefficient": 0.1}
+    # JSON has no keys but text.
+    assert found.state == {"cursor": {"position": 7}, "kl_coefficient": 0.1, "issued": {"2": 5, "10": 1}}
     assert (folder / "weights.bin").read_text() == "three"
 
 
@@ -45,7 +53,9 @@ def test_the_protected_one_stays_until_another_is(tmp_path: Path) -> None:
         assert names(tmp_path)[1:] == [f"step-{kept:06d}" for kept in sorted({protected, step})]
     assert (checkpoints.at(4).folder / "weights.bin").read_text() == "4"
     (tmp_path / "step-000004/weights.bin").unlink()
-    with pytest.raises(RunFailed, match="step-000004: this checkpoint is missing or damaged"):
+    with pytest.raises(
+        RunFailed, match=r"step-000004 is damaged: weights\.bin: No such file or directory; it holds the result"
+    ):
         checkpoints.at(4)
 
 
@@ -59,39 +69,77 @@ def test_a_write_that_raises_leaves_the_old_one(tmp_path: Path) -> None:
 
     with pytest.raises(OSError, match="no space"):
         checkpoints.commit(2, torn, {})
-    found = checkpoints.newest()
+    found = whole(checkpoints)
     assert found is not None and found.step == 1
+    assert names(tmp_path) == [LATEST_FILE, "step-000001"]
     assert (tmp_path / LATEST_FILE).read_text() == "step-000001\n"
-    # What the failed attempt left does not get into the next.
+    # What a death left does not get into the next.
+    (tmp_path / ".step-000002.partial").mkdir()
+    (tmp_path / ".step-000002.partial/weights.bin").write_text("half")
     checkpoints.commit(2, lambda folder: (folder / "other").touch(), {})
     assert names(tmp_path / "step-000002") == ["other", STATE_FILE]
     assert names(tmp_path) == [LATEST_FILE, "step-000002"]
 
 
-@pytest.mark.parametrize("damage", ["short file", "no file", "no state", "half a state"])
-def test_a_torn_folder_is_passed_over(tmp_path: Path, damage: str) -> None:
+DAMAGES: dict[str, tuple[Callable[[Path], object], str]] = {
+    "short file": (lambda torn: (torn / "weights.bin").write_text("t"), "weights.bin has 1 bytes, 3 were written"),
+    "changed file": (
+        lambda torn: (torn / "weights.bin").write_text("twp"),
+        "weights.bin is not what was written, by its blake2b",
+    ),
+    "no file": (lambda torn: (torn / "weights.bin").unlink(), "weights.bin: No such file or directory"),
+    "no state": (lambda torn: (torn / STATE_FILE).unlink(), "state.json: No such file or directory"),
+    "half a state": (
+        lambda torn: (torn / STATE_FILE).write_text((torn / STATE_FILE).read_text()[:20]),
+        "state.json is not whole",
+    ),
+    "changed state": (
+        lambda torn: (torn / STATE_FILE).write_text((torn / STATE_FILE).read_text().replace("0.25", "0.75")),
+        "state.json is not what was written",
+    ),
+    "another state": (lambda torn: (torn / STATE_FILE).write_text('{"step": 2}'), "state.json is not whole"),
+}
+
+
+@pytest.mark.parametrize("damage", DAMAGES)
+def test_a_damaged_one_is_passed_over_and_said(tmp_path: Path, damage: str) -> None:
     checkpoints = Checkpoints(tmp_path, keep=3)
     checkpoints.commit(1, write("one"), {})
-    torn = checkpoints.commit(2, write("two"), {})
-    match damage:
-        case "short file":
-            (torn / "weights.bin").write_text("t")
-        case "no file":
-            (torn / "weights.bin").unlink()
-        case "no state":
-            (torn / STATE_FILE).unlink()
-        case _:
-            (torn / STATE_FILE).write_text((torn / STATE_FILE).read_text()[:20])
-    assert read_checkpoint(torn) is None
-    found = checkpoints.newest()
+    torn = checkpoints.commit(2, write("two"), {"kl_coefficient": 0.25}).folder
+    spoil, reason = DAMAGES[damage]
+    spoil(torn)
+    heard: list[str] = []
+    found = checkpoints.newest(heard.append)
     assert found is not None and found.step == 1
+    assert heard == [f"{torn} is damaged: {reason}; going back to step-000001"]
+
+
+def test_none_that_is_whole_is_no_new_beginning(tmp_path: Path) -> None:
+    """What the lines of metrics and the journal tell must not be thrown away unasked."""
+    checkpoints = Checkpoints(tmp_path, keep=2)
+    for step in (1, 2):
+        (checkpoints.commit(step, write("some"), {}).folder / "weights.bin").unlink()
+    with pytest.raises(RunFailed) as failed:
+        checkpoints.newest(pytest.fail)
+    assert "step-000002 is damaged" in str(failed.value) and "step-000001 is damaged" in str(failed.value)
+    assert str(failed.value).endswith(f"no checkpoint is whole; to begin this stage anew, delete {tmp_path}")
+
+
+def test_damaged_ones_take_no_whole_ones_place(tmp_path: Path) -> None:
+    checkpoints = Checkpoints(tmp_path, keep=2)
+    for step in (10, 20):
+        checkpoints.commit(step, write(str(step)), {})
+    (tmp_path / "step-000020/weights.bin").unlink()
+    # Gone back to step 10; the next commit comes before the damaged one's step.
+    checkpoints.commit(15, write("15"), {})
+    assert names(tmp_path) == [LATEST_FILE, "step-000010", "step-000015"]
 
 
 def test_a_step_made_again_replaces_the_old_one(tmp_path: Path) -> None:
     checkpoints = Checkpoints(tmp_path, keep=2)
     checkpoints.commit(1, write("first"), {"try": 1})
-    folder = checkpoints.commit(1, write("second"), {"try": 2})
-    found = checkpoints.newest()
+    folder = checkpoints.commit(1, write("second"), {"try": 2}).folder
+    found = whole(checkpoints)
     assert found is not None and found.state == {"try": 2} and (folder / "weights.bin").read_text() == "second"
 
 

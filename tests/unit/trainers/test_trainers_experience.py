@@ -101,7 +101,7 @@ def test_what_cannot_be_collated():
     with pytest.raises(ValueError, match="no rollouts"):
         collate_rollouts([], pad_id=0)
     with pytest.raises(ValueError, match=r"rollout 1 .*partial"):
-        collate_rollouts([whole, replace(whole, finish_reason="aborted")], pad_id=0)
+        collate_rollouts([whole, replace(whole, finish_reason="partial")], pad_id=0)
     with pytest.raises(ValueError, match=r"differ in length: \[1, 2\]"):
         collate_rollouts([replace(whole, logprobs=whole.logprobs[:1])], pad_id=0)
     with pytest.raises(ValueError, match="empty prompt"):

@@ -79,7 +79,7 @@ def test_without_a_critic_no_one_is_asked_for_values(tmp_path: Path) -> None:
 def test_other_prompts_are_not_gone_on_with(tmp_path: Path) -> None:
     run = settings()
     play(run, tmp_path)
-    checkpoint = Checkpoints(tmp_path, 10).newest()
+    checkpoint = Checkpoints(tmp_path, 10).newest(pytest.fail)
     assert checkpoint is not None
     with pytest.raises(ValueError, match="not those that the run began with"):
         PpoState(run, PpoInput(PROMPTS[:5], 0, ())).take_over(checkpoint)
@@ -120,7 +120,7 @@ def test_text_is_learnt_beside_each_batch_and_what_was_known_survives_a_resume(t
     state.retained = 1.5
     run_ppo(run, 0, state, PpoActors(world, world, world), Checkpoints(tmp_path, 2), world)
     assert [batch.replayed.input_ids.tolist() for batch in world.batches] == [[[0, 1, 2]] * 2] * 2
-    resumed, newest = PpoState(run, data), Checkpoints(tmp_path, 2).newest()
+    resumed, newest = PpoState(run, data), Checkpoints(tmp_path, 2).newest(pytest.fail)
     assert newest is not None
     resumed.take_over(newest)
     assert resumed.retained == 1.5

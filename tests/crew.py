@@ -1,0 +1,62 @@
+"""A pool of real Ray actors on a Ray of one CPU, with what it told."""
+
+from pathlib import Path
+from typing import Any
+
+import ray
+
+from cluster.health import Actor
+from cluster.needs import Need
+from cluster.pool import Member, Pool, Surroundings
+from cluster.restarts import Restarts, WorkerLost
+from cluster.seats import Seating, options
+from tests.ray_worker import Worker
+from tests.watching import Watching
+
+TIMEOUT_S = 120.0
+NEED = Need("rollout", "rollout.num_workers", 1, 0.25, 0.0, 0.0, spread=True)
+
+
+class Crew:
+    """A pool of four seats at most, with what it told.
+
+    Args:
+        kind: of the actors, which are given their log and `settings`.
+
+    Attributes:
+        leaving: names of members whose hosts will be taken away.
+    """
+
+    def __init__(self, size: int, folder: Path, max_restarts: int = 2, kind: type = Worker, **settings: Any) -> None:
+        self.hired: list[Member] = []
+        self.watching = Watching()
+        self._seating, self._folder, self._kind, self._settings = Seating(), folder, kind, settings
+        self.reissued: list[int] = []
+        self.leaving: set[str] = set()
+        self._restarts = Restarts(max_restarts)
+        around = Surroundings(
+            self._hire,
+            lambda member, is_lost: self._seating.give_up(member.actor.handle, member.seat),
+            self._lost,
+            lambda: None,
+            self._said,
+            lambda member: member.actor.name in self.leaving,
+        )
+        self.pool = Pool("rollout", size, around, TIMEOUT_S, TIMEOUT_S)
+
+    def _said(self, message: str) -> None:
+        self.watching.said("cluster", message)
+
+    def _lost(self, member: Member, lost: WorkerLost, num_items: int) -> None:
+        self.reissued.append(num_items)
+        self._restarts.spend(lost, self._said)
+
+    def _hire(self) -> Member | None:
+        seat = self._seating.take_one(NEED, {})
+        if seat is None:
+            return None
+        name = f"rollout-{len(self.hired)}"
+        log = self._folder / f"{name}.log"
+        handle = ray.remote(max_concurrency=4, **options(NEED, seat, 1))(self._kind).remote(log, **self._settings)
+        self.hired.append(Member(Actor(name, handle, log), seat))
+        return self.hired[-1]

@@ -1,0 +1,93 @@
+"""Hosts that will be taken away, on a Ray of three nodes: people say so, or Ray's own notice does."""
+
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+from ray._raylet import GcsClient
+from ray.cluster_utils import Cluster as RayCluster
+from ray.core.generated.autoscaler_pb2 import DrainNodeReason
+
+from cluster.groups import SamplerGroup
+from cluster.health import wait_until
+from cluster.needs import Need
+from cluster.pool import Pool
+from cluster.seats import nodes_on
+from cluster.session import Session
+from configs.roles import Cluster
+from rollout.records import SampleRequest
+from tests.slicer import Hired
+from tests.small_run import Stages
+from tests.watching import Watching
+
+BOUND_S = 120.0
+NEED = Need("rollout", "rollout.num_workers", 3, 0.25, 0.0, 0.0, spread=True)
+
+
+@pytest.fixture
+def three(stage: Stages) -> Iterator[RayCluster]:
+    """A head and two others, each with an address of its own."""
+    stage.close()
+    cluster = RayCluster(initialize_head=True, head_node_args={"num_cpus": 1, "include_dashboard": False})
+    for last in (2, 3):
+        cluster.add_node(num_cpus=1, node_ip_address=f"127.0.0.{last}")
+    cluster.wait_for_nodes()
+    yield cluster
+    cluster.shutdown()
+
+
+def test_workers_leave_hosts_that_will_be_taken_away(three: RayCluster, tmp_path: Path) -> None:
+    watching = Watching()
+    requests = [SampleRequest(f"p{n}", f"g{n}", 0, n, "", np.array([3], np.int32)) for n in range(3)]
+    with (
+        Session(Cluster(address=three.address), tmp_path, watching) as session,
+        session.running("leaving", (), tmp_path, watching),
+    ):
+        pool = session._new_pool(NEED, 1, Hired)
+        samplers = SamplerGroup(pool, 1, session.may_go_on)
+
+        def at_work() -> set[str]:
+            """Hosts of the workers that take part in sampling three answers."""
+            assert [len(rollout.token_ids) for rollout in samplers.sample(requests)] == [5, 5, 5]
+            return {row["host"] for row in pool.status() if row["answers"]}
+
+        head = three.head_node.node_ip_address
+        assert wait_until(lambda: at_work() == {head, "127.0.0.2", "127.0.0.3"}, BOUND_S)
+        asked = [sys.executable, "-m", "console.cli", "scale", "leaving", "--leave", "127.0.0.2"]
+        said = subprocess.run([*asked, "--address", three.address], capture_output=True, text=True, timeout=BOUND_S)
+        assert said.stdout.startswith("127.0.0.2: rollout workers and scorers there end what they are at"), said.stderr
+        assert wait_until(lambda: at_work() == {head, "127.0.0.3"}, BOUND_S)
+
+        # Ray's own notice; the host goes before its workers have ended what they are at.
+        last = next(row["worker"] for row in pool.status() if row["host"] == "127.0.0.3")
+        (tmp_path / f"{last}.hold").touch()
+        sampling = threading.Thread(target=at_work)
+        sampling.start()
+        assert wait_until(lambda: state_of(pool, last) == "sampling", BOUND_S)
+        drain(three, *nodes_on("127.0.0.3"))
+        assert wait_until(lambda: state_of(pool, last) == "leaving", BOUND_S)
+        three.remove_node(next(node for node in three.worker_nodes if node.node_ip_address == "127.0.0.3"), False)
+        sampling.join(BOUND_S)
+        assert at_work() == {head} and session._restarts.total == 0
+        pool.close()
+    told = [message for _, message in watching.notes]
+    rule = "will be taken away: workers there end what they are at, others start elsewhere"
+    assert told[:2] == [f"127.0.0.2 {rule}", f"127.0.0.3 {rule}"]
+    assert told[2:] and all(message.endswith("; its host was to be taken away") for message in told[2:])
+
+
+def state_of(pool: Pool, worker: str) -> str:
+    return str(next(row["state"] for row in pool.status() if row["worker"] == worker))
+
+
+def drain(cluster: RayCluster, node_id: str) -> None:
+    """As Ray's autoscaler does when a spot machine is about to go."""
+    deadline_ms = int((time.time() + 10 * BOUND_S) * 1000)
+    reason = DrainNodeReason.Value("DRAIN_NODE_REASON_PREEMPTION")
+    accepted, why = GcsClient(address=cluster.address).drain_node(node_id, reason, "spot", deadline_ms)
+    assert accepted, why
