@@ -22,7 +22,18 @@ from console.verify.local import OneRank, open_learner
 from console.verify.online import train_online
 from console.verify.optima import kl_in_loss_optimum
 from console.verify.optima_groups import group_baseline_optimum, grpo_optimum
-from console.verify.problem import CRITIC, DISTANCE, FITTED, GAP, UNSHAPED, Check, Problem, Size, make_problem
+from console.verify.problem import (
+    CRITIC,
+    DISTANCE,
+    FITTED,
+    GAP,
+    MAX_GRAD_NORM,
+    UNSHAPED,
+    Check,
+    Problem,
+    Size,
+    make_problem,
+)
 from console.verify.tree import Array, Instance, gap_ratio, soft_values, total_variation
 from console.verify.world import answer_logprobs, state_values
 
@@ -105,8 +116,6 @@ def critic_error(problem: Problem, instance: Instance, learners: OneRank) -> flo
 
 # ------------------------------------------------------------------------------------------------------------- the rows
 
-MAX_GRAD_NORM = 0.02
-"""Near the size of the last gradients: Adam remembers the first ones for a thousand steps, and would hardly move."""
 IN_REWARD = "k1 in the reward, 40 answers"
 ONE_TOKEN = Size(vocab_size=5, depth=1)
 WIDE = Size(vocab_size=5, depth=1, beta=2.0)
@@ -132,10 +141,9 @@ CRITIC_FREE_ROWS = (
 PPO_ROW = OnlineRow(
     "PPO",
     f"lambda 0.95, {IN_REWARD}",
-    Gae(value_learning_rate=1e-2, value_clip_range=None),
+    Gae(value_learning_rate=3e-3, value_clip_range=None),
     best,
     num_minibatches=2,
-    num_steps=400,
 )
 LOSS_ROWS = (
     OnlineRow(

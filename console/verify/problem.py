@@ -29,6 +29,8 @@ FITTED = 0.005
 CRITIC = 0.10
 """Root mean square error of the critic, as a share of the spread of V*."""
 UNSHAPED = Shaping(clip=None, missing_eos_penalty=0.0)
+MAX_GRAD_NORM = 0.02
+"""Near the size of the last gradients: Adam remembers the first ones for a thousand steps, and would hardly move."""
 
 
 class Check(NamedTuple):

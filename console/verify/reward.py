@@ -1,5 +1,6 @@
 """Reward rows: the real loop of the reward model, a tiny BERT that reads the answers' text."""
 
+import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -28,6 +29,8 @@ from trainers.reward import RewardInput, run_reward
 from trainers.reward_batch import Judged, answer_rewards, collate_answers, encode_answers
 
 MAX_TOKENS = 16
+BALANCE = 0.1
+"""How much the answers' heights weigh against how long a ranking is due."""
 
 
 @dataclass(frozen=True)
@@ -87,12 +90,56 @@ def pair_records(world: World, counts: NDArray[np.int64]) -> list[Ranking]:
 
 
 def ranking_records(world: World, rankings: Rankings, counts: NDArray[np.int64]) -> list[Ranking]:
-    """Each of `rankings` [N, size] as often as `counts` [P, N] says."""
-    return [
-        ranking(world, p, tuple(rankings[place].tolist()))
-        for p, place in np.argwhere(counts > 0)
-        for _ in range(counts[p, place])
-    ]
+    """Each of `rankings` [N, size] as often as `counts` [P, N] says, evenly mixed."""
+    return [ranking(world, p, tuple(rankings[place].tolist())) for p, place in evenly_ranked(rankings, counts)]
+
+
+def evenly_ranked(rankings: Rankings, counts: NDArray[np.int64]) -> list[tuple[int, int]]:
+    """The drawn rankings (prompt, place in `rankings`), so that any stretch of them is nearly like the whole.
+
+    As `offline.evenly_ordered`: every answer is ranked equally often in any stretch, every ranking has stood nearly as
+    often as its share, and of those that are due the one comes whose answers have stood too high or too low.
+
+    Args:
+        counts: [P, N]; every set of answers is ranked equally often.
+    """
+    size, num_answers = rankings.shape[1], int(rankings.max()) + 1
+    heights = np.zeros((len(rankings), num_answers))
+    np.put_along_axis(heights, rankings, (size - 1) / 2 - np.arange(size)[None, :], axis=1)
+    sets: dict[tuple[int, ...], list[int]] = {}
+    for place, members in enumerate(np.sort(rankings, axis=1).tolist()):
+        sets.setdefault(tuple(members), []).append(place)
+    num_copies = int(counts[0].sum()) // len(sets)
+    left, owed = counts.copy(), np.zeros((len(counts), num_answers))
+    due = np.random.default_rng(0).random(counts.shape)  # Else the likely ones of all sets would come first.
+    ordered = []
+    for _ in range(num_copies):
+        for members, p in itertools.product(turning_sets(num_answers, size), range(len(counts))):
+            places = np.array(sets[members])
+            shares = counts[p, places] / num_copies
+            due[p, places] += shares
+            owed[p] += shares @ heights[places]
+            misses = np.square(owed[p] - heights[places]).sum(1)
+            wanted = np.where(left[p, places] > 0, due[p, places] - BALANCE * misses, -np.inf)
+            place = int(places[wanted.argmax()])
+            owed[p] -= heights[place]
+            due[p, place] -= 1
+            left[p, place] -= 1
+            ordered.append((p, place))
+    return ordered
+
+
+def turning_sets(num_answers: int, size: int) -> list[tuple[int, ...]]:
+    """Every set of `size` answers once, each followed by those that counting on from it gives: 0 1 3, 1 2 4, ...
+
+    Where `size` and `num_answers` have no common divisor, each answer stands equally often in any such turn.
+    """
+    turns = (
+        tuple(sorted((member + shift) % num_answers for member in base))
+        for base in itertools.combinations(range(num_answers), size)
+        for shift in range(num_answers)
+    )
+    return list(dict.fromkeys(turns))
 
 
 def ranking(world: World, prompt: int, answers: tuple[int, ...]) -> Ranking:

@@ -31,10 +31,10 @@ FITTED = 0.01
 SAME = 1e-4
 COPIES = 64
 """Labels of each pair."""
-DRAWS = 8
+DRAWS = 32
 """Rankings of each three answers."""
 PAIRS = RewardSettings(BradleyTerry(), batch_size=72)
-RANKINGS = RewardSettings(PlackettLuce(), batch_size=132, num_epochs=10)
+RANKINGS = RewardSettings(PlackettLuce(), batch_size=78)
 SCORES = RewardSettings(Regression(), batch_size=39, num_epochs=300)
 
 
@@ -100,7 +100,8 @@ class RankingsRow:
         world, rewards = self.size.world, rewards_of(self.size, seed)
         rankings = all_rankings(rewards.shape[1], 3)
         counts = drawn_rankings(rankings, rewards, seed)
-        reached = trained_rewards(world, RANKINGS, ranking_records(world, rankings, counts), seed, folder)
+        records = laid_out(ranking_records(world, rankings, counts), seed)
+        reached = trained_rewards(world, RANKINGS, records, seed, folder)
         drawn = counts.astype(np.float64)
         likeliest = np.stack([plackett_luce_scores(rankings, own, rewards.shape[1]) for own in drawn])
         errors = [

@@ -1,7 +1,6 @@
 """Runs the rows over several instances at once, and prints what came out as a table."""
 
 import multiprocessing
-import os
 import tempfile
 import time
 from collections.abc import Iterator, Sequence
@@ -13,6 +12,7 @@ from typing import Any
 from console.verify.problem import Check
 from console.verify.rows import ALL_ROWS
 from console.verify.whole import WholeRow
+from console.verify.worker import prepare_worker
 
 NUM_SEEDS = 3
 
@@ -58,11 +58,6 @@ def measured(places: Sequence[int], num_seeds: int, num_workers: int) -> Iterato
     with ProcessPoolExecutor(1, context, prepare_worker) as pool:
         for place in whole:
             yield pool.submit(measure, place, 0).result()
-
-
-def prepare_worker() -> None:
-    """One thread, no GPU: before torch is imported in this process."""
-    os.environ |= {"OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
 
 
 def measure(place: int, seed: int) -> Result:

@@ -16,7 +16,7 @@ from configs.roles import Cluster, Learner, Rollout, Scorer, Storage
 from configs.schema import PpoRun
 from configs.stages import Ppo
 from console.verify.local import open_learner
-from console.verify.problem import DISTANCE, GAP, UNSHAPED, Check, Problem, Size, make_problem
+from console.verify.problem import DISTANCE, GAP, MAX_GRAD_NORM, UNSHAPED, Check, Problem, Size, make_problem
 from console.verify.tree import Array, Instance, gap_ratio, total_variation
 from console.verify.unwatched import Unwatched
 from console.verify.world import World, answer_logprobs
@@ -76,6 +76,7 @@ class WholeRow:
                 prompts_per_step=30,
                 samples_per_prompt=34,
                 minibatch_size=1020,
+                max_grad_norm=MAX_GRAD_NORM,
                 estimator=Rloo(),
                 kl=FixedKl(coefficient=self.size.beta),
                 shaping=UNSHAPED,

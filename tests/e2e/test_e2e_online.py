@@ -1,6 +1,9 @@
 """The online objectives without a critic, through the whole loop."""
 
-from collections import defaultdict
+import math
+from collections import Counter, defaultdict
+
+import pytest
 
 from tests.small_run import PPO, Stages
 
@@ -38,3 +41,18 @@ def test_grpo_with_kl_in_the_loss_and_dynamic_sampling(stage: Stages, ppo_settin
     assert any(len(scores) > 1 for scores in used.values())
     # Four chunks or more in each step, of which each free worker takes one.
     assert {len(names) for names in workers.values()} == {2}
+
+
+@pytest.mark.parametrize(("preset", "group_size"), [("rloo", 4), ("dr-grpo", 8), ("reinforce-plus-plus", 1)])
+def test_presets_without_a_critic_take_a_step(
+    preset: str, group_size: int, stage: Stages, ppo_settings: dict[str, object]
+) -> None:
+    """With all their own settings of the objective, at a smaller size."""
+    given = {key: value for key, value in ppo_settings.items() if not key.startswith("ppo.")}
+    sizes = {"ppo.num_steps": 1, "ppo.prompts_per_step": 8, "ppo.minibatch_size": 8}
+    left = stage(f"preset-{preset}", preset, given, sizes)
+    (line,) = left.metrics
+    assert line["metrics"]["policy_grad_norm"] > 0
+    assert all(math.isfinite(value) for value in line["metrics"].values())
+    groups = Counter(row.group_id for _, row in left.journal)
+    assert len(groups) == 8 and set(groups.values()) == {group_size}

@@ -1,5 +1,6 @@
 """The real reward model against the rewards that explain its judgements best. About 15 s on one core."""
 
+import itertools
 from pathlib import Path
 
 import numpy as np
@@ -7,6 +8,7 @@ import pytest
 
 from console.verify.optima_counts import all_rankings
 from console.verify.problem import Check
+from console.verify.reward import evenly_ranked, turning_sets
 from console.verify.reward_rows import BradleyTerryRow, RewardFitRow, TwoRankedRow, drawn_rankings, relative_error
 from tests.ranks import Ranks
 
@@ -33,8 +35,32 @@ def test_the_error_is_that_of_differences_over_their_spread() -> None:
 
 def test_every_three_answers_are_ranked_equally_often_and_the_best_first_most() -> None:
     rankings = all_rankings(4, 3)
-    counts = drawn_rankings(rankings, np.array([[9.0, 0.0, 0.0, 0.0]]), seed=0)
-    # 4 sets of 3 answers, 8 rankings of each.
-    assert counts.sum() == 32
-    # Answer 0 stands in 3 of the sets, and wins with exp(9) to 2: always, in 24 draws.
-    assert counts[0, rankings[:, 0] == 0].sum() == 24
+    counts = drawn_rankings(rankings, np.array([[12.0, 0.0, 0.0, 0.0]]), seed=0)
+    # 4 sets of 3 answers, 32 rankings of each.
+    assert counts.sum() == 128
+    # Answer 0 stands in 3 of the sets, and wins with exp(12) to 2: always, in 96 draws.
+    assert counts[0, rankings[:, 0] == 0].sum() == 96
+
+
+def test_turning_sets_hold_every_answer_equally_often() -> None:
+    # 0 1 2 turned: 1 2 3, 2 3 4, 3 4 0, 4 0 1. Then 0 1 3 and so on: 10 sets of 3 out of 5.
+    sets = turning_sets(5, 3)
+    assert sets[:6] == [(0, 1, 2), (1, 2, 3), (2, 3, 4), (0, 3, 4), (0, 1, 4), (0, 1, 3)]
+    assert sorted(sets) == list(itertools.combinations(range(5), 3))
+    assert all(sorted(sum(sets[i : i + 5], ())) == sorted([0, 1, 2, 3, 4] * 3) for i in (0, 5))
+
+
+def test_rankings_are_those_drawn_and_every_stretch_is_like_the_whole() -> None:
+    rankings = all_rankings(7, 3)
+    counts = drawn_rankings(rankings, np.random.default_rng(0).uniform(-1, 1, size=(2, 7)), seed=1)
+    order = np.array(evenly_ranked(rankings, counts))
+    found = np.zeros_like(counts)
+    np.add.at(found, tuple(order.T), 1)
+    assert (found == counts).all()
+    # 32 copies of 35 sets for 2 prompts. An answer is last in about a third of the 15 sets that it stands in: after a
+    # quarter of the copies, 120 of its rankings, independent draws would be off by sqrt(120 x 2 / 9) = 5 in the mean.
+    quarter = order[: len(order) // 4]
+    for p in range(2):
+        last = np.bincount(rankings[quarter[quarter[:, 0] == p, 1], 2], minlength=7)
+        expected = np.bincount(rankings[:, 2], weights=counts[p], minlength=7) / 4
+        assert np.abs(last - expected).max() < 4 and np.sqrt(np.square(last - expected).mean()) < 2
