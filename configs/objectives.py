@@ -215,8 +215,16 @@ class SimpoLoss(Section):
     margin: NonNegativeFloat = 1.0
 
 
+class SppoLoss(Section):
+    """A target for each answer's own log-ratio (self-play preference optimisation, Wu et al. 2024, 2405.00675)."""
+
+    kind: Literal["sppo"] = "sppo"
+    beta: PositiveFloat = 0.1
+    """1 / eta of the paper: the targets are 1 / (2 beta) and -1 / (2 beta)."""
+
+
 PreferenceLoss = Annotated[
-    DpoLoss | ConservativeDpoLoss | RobustDpoLoss | IpoLoss | HingeLoss | OrpoLoss | SimpoLoss,
+    DpoLoss | ConservativeDpoLoss | RobustDpoLoss | IpoLoss | HingeLoss | OrpoLoss | SimpoLoss | SppoLoss,
     Field(discriminator="kind"),
 ]
 

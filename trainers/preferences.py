@@ -22,6 +22,7 @@ from configs.objectives import (
     PreferenceLoss,
     RobustDpoLoss,
     SimpoLoss,
+    SppoLoss,
 )
 
 MAX_MEAN_LOGPROB = -1e-6
@@ -102,6 +103,9 @@ def preference_rows(
         case SimpoLoss():
             rewards = settings.beta * logprobs / num_tokens
             loss = simpo(margins_of(rewards), settings.margin)
+        case SppoLoss():
+            rewards = settings.beta * log_ratios
+            loss = sppo(log_ratios, settings.beta)
         case _:
             assert_never(settings)
     return PreferenceRows(loss, rewards.detach(), parts)
@@ -173,3 +177,12 @@ def simpo(margins: Tensor, target: float) -> Tensor:
     `gamma_beta_ratio` is gamma / beta.
     """
     return -F.logsigmoid(margins - target)
+
+
+def sppo(log_ratios: Tensor, beta: float) -> Tensor:
+    """(u(chosen) - 1 / (2 beta))^2 + (u(rejected) + 1 / (2 beta))^2, [B, 2] -> [B].
+
+    Wu et al. 2024, arXiv 2405.00675, equation 4.7 with eta = 1 / beta, where the chosen answer wins for certain.
+    """
+    target = 1 / (2 * beta)
+    return (log_ratios[:, 0] - target).square() + (log_ratios[:, 1] + target).square()

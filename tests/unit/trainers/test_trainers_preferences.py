@@ -20,6 +20,7 @@ from configs.objectives import (
     PreferenceLoss,
     RobustDpoLoss,
     SimpoLoss,
+    SppoLoss,
 )
 from data.tokens import PairBatch, TokenSequence, collate
 from tests.ranks import Case, Ranks, numpy_state, this_rank, tiny_learner
@@ -43,6 +44,7 @@ EVERY = [
     HingeLoss(beta=0.5),
     OrpoLoss(weight=0.5),
     SimpoLoss(beta=2.0, margin=1.0),
+    SppoLoss(beta=0.25),
 ]
 
 
@@ -123,6 +125,12 @@ def test_simpo_by_hand() -> None:
     check(SimpoLoss(beta=2.0, margin=1.0), 3.361849, gradient, statistics)
 
 
+def test_sppo_by_hand() -> None:
+    # Targets 2 and -2 for u: (2 - 2)^2 + (-1 + 2)^2 and (-1 - 2)^2 + (1 + 2)^2; slopes 0, 2, -6, 6. Rewards beta u.
+    statistics = {"accuracy": 1.0, "margin": 0.25, "chosen_reward": 0.25, "rejected_reward": 0.0}
+    check(SppoLoss(beta=0.25), 19.0, [0.0, 2.0, -6.0, 6.0], statistics)
+
+
 # --------------------------------------------------------------------------------------------- what the papers promise
 
 
@@ -131,8 +139,8 @@ def test_before_the_first_update_every_margin_is_a_tie(loss: PreferenceLoss) -> 
     logprobs = torch.tensor(LOGPROBS)
     found = preference_loss(loss, logprobs, logprobs, torch.tensor(NUM_TOKENS)).statistics
     assert (float(found["margin"]), float(found["accuracy"])) == (0.0, 1.0)
-    # ln 2 a pair for those on a sigmoid, whatever the noise; 1 / (2 tau)^2 = 4 for IPO; 1 for hinge.
-    expected = {"ipo": 8.0, "hinge": 2.0}.get(loss.kind, 2 * math.log(2))
+    # ln 2 a pair for those on a sigmoid, whatever the noise; 1 / (2 tau)^2 = 4 for IPO and twice for SPPO; 1 for hinge.
+    expected = {"ipo": 8.0, "sppo": 16.0, "hinge": 2.0}.get(loss.kind, 2 * math.log(2))
     assert float(found["loss"]) == pytest.approx(expected, rel=1e-6)
 
 

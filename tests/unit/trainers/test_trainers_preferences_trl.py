@@ -19,6 +19,7 @@ from configs.objectives import (
     PreferenceLoss,
     RobustDpoLoss,
     SimpoLoss,
+    SppoLoss,
 )
 from configs.stages import Kto
 from data.records import LabelledAnswer, PreferencePair
@@ -146,6 +147,7 @@ PAIR_ROWS = [{"prompt": pair.prompt, "chosen": pair.chosen, "rejected": pair.rej
         # Averaged over an answer's tokens, which is not the paper's form.
         (IpoLoss(tau=0.3, per_token=True), {"loss_type": "ipo", "beta": 0.3}),
         (HingeLoss(beta=0.3), {"loss_type": "hinge", "beta": 0.3}),
+        (SppoLoss(beta=0.3), {"loss_type": "sppo_hard", "beta": 0.3}),
     ],
     ids=lambda value: getattr(value, "kind", ""),
 )
