@@ -17,6 +17,7 @@ from configs.objectives import (
     PreferenceLoss,
     RobustDpoLoss,
     SimpoLoss,
+    SppoLoss,
 )
 from configs.stages import Dpo, Kto
 from console.verify.gradients import pulled_back, relative_error
@@ -35,6 +36,7 @@ from console.verify.optima_offline import (
     orpo_optimum,
     robust_wins,
     simpo_optimum,
+    sppo_optimum,
 )
 from console.verify.problem import DISTANCE, Check, Problem, Size, make_problem
 from console.verify.tree import Array, tilted, total_variation
@@ -256,4 +258,5 @@ OFFLINE_ROWS = (
         SimpoLoss(beta=1.0, margin=0.5),
         lambda _, wins, lengths: simpo_optimum(wins, lengths, 1.0, 0.5),
     ),
+    OfflineRow("SPPO", "exact pairs", SppoLoss(beta=BETA), lambda ref, wins, _: sppo_optimum(ref, wins, BETA)),
 )

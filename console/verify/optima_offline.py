@@ -162,6 +162,28 @@ def simpo_optimum(wins: Array, num_tokens: Array, beta: float, margin: float) ->
     return length_tilted(np.zeros(len(scores)), scores, num_tokens)
 
 
+def sppo_optimum(reference: Array, wins: Array, beta: float) -> Array:
+    """SPPO, (u_i - t)^2 + (u_j + t)^2 with t = 1 / (2 beta) (Wu et al. 2024, arXiv 2405.00675).
+
+    Summed over the wins it is n_i (u_i - t (W_i - L_i) / n_i)^2 and a constant, n_i = W_i + L_i of W_i wins and L_i
+    losses: least squares of u, which the normalised policy alone ties together.
+    """
+    met = wins.sum(1) + wins.sum(0)
+    targets = (wins.sum(1) - wins.sum(0)) / met / (2 * beta)
+    weights = met / wins.sum()
+
+    def objective(logits: Array) -> tuple[float, Array, Array]:
+        policy = log_normalised(logits)
+        probs, misses = np.exp(policy), policy - reference - targets
+        by_logits = np.eye(len(probs)) - probs  # d u_i / d logit_j.
+        pushes = 2 * weights * misses
+        bend = pushes.sum() * (np.diag(probs) - np.outer(probs, probs))
+        hessian = by_logits.T @ (2 * weights[:, None] * by_logits) - bend
+        return float(weights @ misses**2), by_logits.T @ pushes, hessian
+
+    return log_normalised(minimise(objective, reference + targets))
+
+
 def length_tilted(reference: Array, scores: Array, num_tokens: Array) -> Array:
     """reference + |y| (score + c), c such that the probabilities sum to 1: Newton on a convex, rising function of c."""
     c = 0.0

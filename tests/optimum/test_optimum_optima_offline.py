@@ -20,6 +20,7 @@ from console.verify.optima_offline import (
     robust_wins,
     simpo_optimum,
     smooth_hinge,
+    sppo_optimum,
     squared,
 )
 from console.verify.tree import AnswerTree, log_normalised, seeded_rewards, tilted, total_variation
@@ -140,6 +141,20 @@ def test_simpo():
 
     assert numeric_gradient(loss, policy) == pytest.approx(np.zeros(40), abs=1e-9)
     assert total_variation(policy, plain) > 0.01
+
+
+def test_sppo():
+    reference, _, wins = setting(4)
+    policy = sppo_optimum(reference, wins, beta=0.3)
+
+    def loss(logits):
+        u = log_normalised(logits) - reference
+        return (wins * ((u[:, None] - 1 / 0.6) ** 2 + (u[None, :] + 1 / 0.6) ** 2)).sum() / wins.sum()
+
+    assert numeric_gradient(loss, policy) == pytest.approx(np.zeros(40), abs=1e-8)
+    assert min(loss(policy + 0.1 * np.random.default_rng(i).normal(size=40)) for i in range(20)) > loss(policy)
+    # Where no answer is better than another nothing moves.
+    assert sppo_optimum(reference, np.full((40, 40), 0.5), beta=0.3) == pytest.approx(reference)
 
 
 def test_hinge_by_hand():
