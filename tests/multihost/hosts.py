@@ -55,8 +55,9 @@ def missing() -> str | None:
     absent = [tool for tool in ("ip", "unshare", "nsenter", "setpriv") if shutil.which(tool) is None]
     if absent:
         return f"several hosts on one machine need the command {absent[0]}"
-    tried = subprocess.run(["unshare", "--net", "--mount", "--pid", "--fork", "true"], capture_output=True, text=True)
-    return f"several hosts on one machine need namespaces: {tried.stderr.strip()}" if tried.returncode else None
+    bridge = ["ip", "link", "add", "name", "bridge", "type", "bridge"]
+    tried = subprocess.run(["unshare", "--net", "--mount", "--pid", "--fork", *bridge], capture_output=True, text=True)
+    return f"several hosts on one machine need namespaces and bridges: {tried.stderr.strip()}" if tried.returncode else None
 
 
 class Host:
