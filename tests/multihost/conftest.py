@@ -8,6 +8,7 @@ from tests.multihost.driver import RayConsole, ray_console
 from tests.multihost.hosts import Hosts, missing
 from tests.multihost.inputs import write_inputs
 
+
 @pytest.fixture(scope="session")
 def cluster_of_three(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Hosts]:
     lacking = missing()

@@ -57,7 +57,8 @@ def missing() -> str | None:
         return f"several hosts on one machine need the command {absent[0]}"
     bridge = ["ip", "link", "add", "name", "bridge", "type", "bridge"]
     tried = subprocess.run(["unshare", "--net", "--mount", "--pid", "--fork", *bridge], capture_output=True, text=True)
-    return f"several hosts on one machine need namespaces and bridges: {tried.stderr.strip()}" if tried.returncode else None
+    reason = tried.stderr.strip()
+    return f"several hosts on one machine need namespaces and bridges: {reason}" if tried.returncode else None
 
 
 class Host:
