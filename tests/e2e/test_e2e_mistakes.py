@@ -306,7 +306,7 @@ def test_a_loss_that_is_not_finite_keeps_the_last_checkpoint(
     assert "of the training split" in said
     left = Left(stage.storage / "nan-loss")
     assert [line["step"] for line in left.metrics] == [1]
-    assert f"the last checkpoint is {left.folder}/checkpoints/step-000001" in said
+    assert f"the last good checkpoint is {left.folder}/checkpoints/step-000001" in said
     assert "resuming would do the same again" in said
     assert left.last_checkpoint.name == "step-000001"
     assert not (left.folder / "policy").exists()

@@ -11,7 +11,6 @@ import torch
 from safetensors.torch import load_file
 from transformers import AutoModelForMaskedLM, AutoModelForSequenceClassification, AutoTokenizer
 
-from console.cli import main
 from reward.bert import BertScorer
 from tests.small_run import (
     BERT,
@@ -154,9 +153,7 @@ def write_judgements(folder: Path) -> dict[str, Path]:
     return {name: folder / f"{name}.jsonl" for name in rows}
 
 
-def test_reward_models_of_rankings_and_of_scores_and_their_ensemble(
-    stage: Stages, tmp_path: Path, capfd: pytest.CaptureFixture[str]
-) -> None:
+def test_reward_models_of_rankings_and_of_scores_and_their_ensemble(stage: Stages, tmp_path: Path) -> None:
     files = write_judgements(tmp_path)
     sizes = {"reward.max_tokens": 64, "data.heldout_fraction": 0.25, "reward_training.batch_size": 10}
     training = {"reward_training.learning_rate": 5e-3, "reward_training.num_epochs": 4}
@@ -184,9 +181,7 @@ def test_reward_models_of_rankings_and_of_scores_and_their_ensemble(
         **{"reward.uncertainty_penalty": 0.5, "reward.max_tokens": 64},
     }
     asked = settings(stage.cluster, {"name": "eval-ensemble", "data.pairs": files["pairs"]}, reward)
-    capfd.readouterr()
-    assert main(["eval", "--json", *asked]) == 0
-    figures = json.loads(capfd.readouterr().out)
+    figures = stage.evaluate(*asked)
     members = [BertScorer(str(folder), 8, 64, normalize=True) for folder in folders]
     pairs = [json.loads(line) for line in files["pairs"].read_text().splitlines()]
     margins = []
