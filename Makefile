@@ -3,13 +3,18 @@ PYTHON ?= $(shell command -v python3.11 || command -v python3)
 UV_VERSION := 0.13.9
 BIN := .venv/bin
 
-.PHONY: demo test lint install gpu-install lock clean
+.PHONY: demo test faults lint install gpu-install lock clean
 
 demo: install
 	$(BIN)/plumbob run toy
 
 test: install
 	$(BIN)/python -m pytest
+
+# Needs root; about an hour (docs/reliability.md). What Ray prints meanwhile goes to runs/faults.log.
+faults: install
+	mkdir -p runs
+	$(BIN)/python -m tests.multihost.faults.campaign 2> runs/faults.log
 
 lint: install
 	$(BIN)/ruff check .

@@ -6,6 +6,7 @@ import argparse
 import os
 import sys
 from collections.abc import Callable, Sequence
+from contextlib import redirect_stdout
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -148,7 +149,8 @@ def _watched(folder: Path, as_json: bool, start: Callable[[Listener], RunResult]
     from console.report import write_report
 
     try:
-        with choose_listener(as_json, sys.stdout) as listener:
+        # Ray prints what befalls workers and hosts to whatever stdout is then.
+        with choose_listener(as_json, sys.stdout) as listener, redirect_stdout(sys.stderr):
             result = start(listener)
     except KeyboardInterrupt:
         if not (folder / RESOLVED_FILE).is_file():
