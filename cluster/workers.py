@@ -16,7 +16,6 @@ import ray
 from numpy.typing import NDArray
 
 from cluster.packages import check_packages, installed
-from configs.errors import RunFailed
 from models.adapters import Adapter
 from reward.scorer import Score
 from rollout.records import Rollout, SampleRequest
@@ -40,12 +39,12 @@ def write_to(log: Path) -> None:
     os.close(descriptor)
 
 
-def interface_of(address: str) -> str:
-    """The network interface of this host that has the address."""
+def interface_of(address: str) -> str | None:
+    """The interface of this host that has the address; None for one that leads to none, as Debian's 127.0.1.1."""
     for name, addresses in psutil.net_if_addrs().items():
         if address in (each.address for each in addresses):
             return name
-    raise RunFailed(f"this host has no network interface with the address {address}, by which Ray knows it")
+    return None
 
 
 class Worker:
@@ -88,9 +87,10 @@ class LearnerWorker(Worker):
 
         self._rank = rank
         interface = interface_of(ray.util.get_node_ip_address())
-        # Else the libraries look the host's name up, which need not lead to the network that the hosts share.
-        for name in ("GLOO_SOCKET_IFNAME", "NCCL_SOCKET_IFNAME"):
-            os.environ.setdefault(name, interface)
+        if interface is not None:
+            # Else the libraries look the host's name up, which need not lead to the network that the hosts share.
+            for name in ("GLOO_SOCKET_IFNAME", "NCCL_SOCKET_IFNAME"):
+                os.environ.setdefault(name, interface)
         join_group(rank, torch.cuda.is_available())
 
     def apply(self, function: Callable[..., None], arguments: Sequence[Any]) -> None:
