@@ -26,7 +26,7 @@ def workers(one_cpu: None, tmp_path_factory: pytest.TempPathFactory) -> list[Act
 
 
 def start(name: str, log: Path) -> Actor:
-    return Actor(name, ray.remote(num_cpus=0.1, max_concurrency=4)(Worker).remote(log), log)
+    return Actor(name, ray.remote(num_cpus=0, max_concurrency=4)(Worker).remote(log), log)
 
 
 def test_results_in_the_order_of_the_calls(workers: list[Actor]) -> None:
@@ -59,13 +59,13 @@ def test_a_full_disk_is_told_as_such(workers: list[Actor]) -> None:
 
 def test_a_worker_with_other_packages_opens_nothing(one_cpu: None, tmp_path: Path) -> None:
     log = tmp_path / "rollout-3.log"
-    handle = ray.remote(num_cpus=0.1)(RolloutWorker).remote(log, 1, installed() | {"transformers": "5.0.0"})
+    handle = ray.remote(num_cpus=0)(RolloutWorker).remote(log, 1, installed() | {"transformers": "5.0.0"})
     with pytest.raises(UserError, match=r"worker rollout-3 on [0-9.]+ has transformers .*, the driver has .* 5\.0\.0"):
         gather([Call(Actor("rollout-3", handle, log), handle.open.remote(None))], "starting its engine", TIMEOUT_S)
 
 
 def test_a_worker_that_cannot_begin_is_not_taken_for_a_lost_one(one_cpu: None, tmp_path: Path) -> None:
-    actor = Actor("rollout-0", ray.remote(num_cpus=0.1)(Prover).remote("no path"), tmp_path / "0.log")
+    actor = Actor("rollout-0", ray.remote(num_cpus=0)(Prover).remote("no path"), tmp_path / "0.log")
     with pytest.raises(WorkerFailed, match=r"rollout-0 failed as it began: AttributeError: .*; log: .*0\.log"):
         gather([Call(actor, actor.handle.load.remote(None))], "loading", TIMEOUT_S)
 

@@ -2,6 +2,7 @@
 
 import os
 import socket
+from itertools import chain, repeat
 from pathlib import Path
 
 import pytest
@@ -56,7 +57,7 @@ def test_a_run_that_is_too_large_starts_no_ray(tmp_path: Path, monkeypatch: pyte
 
 
 def test_waiting_for_a_cluster_to_grow_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    sizes = iter([2.0, 2.0, 3.0, 3.0])
+    sizes = chain([2.0] * 3, repeat(3.0))
     grown = lambda _: (Host("10.0.0.1", "n1", Amount(next(sizes), 0.0, 8.0)),)  # noqa: E731
     monkeypatch.setattr(Seating, "open_to_us", grown)
     watching = Watching()

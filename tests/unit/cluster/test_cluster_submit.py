@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 import ray
 import yaml
+from ray._raylet import Config  # type: ignore[attr-defined]
 
 import cluster.submit
 from cluster.job import CONFIG_FILE
@@ -25,11 +26,17 @@ SFT = ["sft", "policy.model=/models/base", "data.demonstrations=/data/d.jsonl"]
 
 
 @pytest.fixture(autouse=True)
-def no_other_ray(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """No cluster, token or home of whoever runs the tests."""
+def no_other_ray(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[None]:
+    """Nothing of the user's Ray, nor of one that this process joined before, decides what is sent."""
+    monkeypatch.setenv("RAY_AUTH_MODE", "disabled")
+    Config.initialize("")  # Ray reads the mode once.
     for name in ("RAY_ADDRESS", "RAY_API_SERVER_ADDRESS", "RAY_AUTH_MODE", "RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("HOME", str(tmp_path))
+    forget_token()
+    yield
+    monkeypatch.undo()
+    Config.initialize("")
     forget_token()
 
 
