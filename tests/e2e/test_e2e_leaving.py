@@ -66,7 +66,7 @@ def test_workers_leave_hosts_that_will_be_taken_away(three: RayCluster, tmp_path
         # Ray's own notice; the host goes before its workers have ended what they are at.
         last = next(row["worker"] for row in pool.status() if row["host"] == "127.0.0.3")
         (tmp_path / f"{last}.hold").touch()
-        sampling = threading.Thread(target=at_work)
+        sampling = threading.Thread(target=at_work, daemon=True)
         sampling.start()
         assert wait_until(lambda: state_of(pool, last) == "sampling", BOUND_S)
         drain(three, *nodes_on("127.0.0.3"))

@@ -13,7 +13,8 @@ from cluster.packages import installed
 from cluster.restarts import WorkerFailed, WorkerLost
 from cluster.workers import RolloutWorker
 from configs.errors import RunFailed, UserError
-from tests.ray_worker import Prover, Worker
+from tests.ray_prover import Prover
+from tests.ray_worker import Worker
 from trainers.errors import NotFinite
 from trainers.storage import StorageFailed
 

@@ -16,7 +16,7 @@ from configs.errors import RunFailed, UserError
 from models.adapters import Adapter
 from reward.scorer import ScoreError
 from tests.crew import TIMEOUT_S, Crew
-from tests.ray_worker import Prover
+from tests.ray_prover import Prover
 
 
 def double(actor: Actor, chunk: Any) -> Any:
@@ -103,7 +103,7 @@ def test_a_version_is_loaded_while_others_work(crew: Callable[..., Crew]) -> Non
         order.append(f"chunk {chunk[0]}")
         return actor.handle.double_when_released.remote(list(chunk)) if chunk[0] == 0 else double(actor, chunk)
 
-    working = threading.Thread(target=one.pool.work, args=(range(2), 1, call, "doubling"))
+    working = threading.Thread(target=one.pool.work, args=(range(2), 1, call, "doubling"), daemon=True)
     working.start()
     assert wait_until(lambda: order == ["chunk 0"], TIMEOUT_S)
     one.pool.load(Preparation(load, "loading version 1"))  # Returns, although the only worker is busy.
@@ -131,7 +131,7 @@ def test_a_pool_that_is_closed_lets_no_thread_wait(crew: Callable[..., Crew]) ->
             one.pool.work([1], 1, lambda actor, chunk: actor.handle.hold.remote(), "sampling")
         ended.append(True)
 
-    working = threading.Thread(target=work)
+    working = threading.Thread(target=work, daemon=True)
     working.start()
     assert wait_until(lambda: any(row["state"] == "sampling" for row in one.pool.status()), TIMEOUT_S)
     one.pool.close()

@@ -41,7 +41,7 @@ def test_a_version_that_is_published_meanwhile_goes_on_with_what_is_begun(crew: 
     group = group_of(one)
     group.load(Adapter(6, {}, {}))
     found: list[Rollout] = []
-    sampling = threading.Thread(target=lambda: found.extend(group.sample(requests(1))))
+    sampling = threading.Thread(target=lambda: found.extend(group.sample(requests(1))), daemon=True)
     sampling.start()
     handle = one.hired[0].actor.handle
     assert wait_until(lambda: ray.get(handle.num_calls.remote(), timeout=TIMEOUT_S) == 2, TIMEOUT_S)
@@ -55,7 +55,7 @@ def test_a_version_that_is_published_meanwhile_goes_on_with_what_is_begun(crew: 
 def test_workers_on_a_host_that_will_be_taken_away_end_their_slice_and_leave(crew: Callable[..., Crew]) -> None:
     two = crew(2, kind=Slicer, holds_in={"rollout-0": 1})
     found: list[Rollout] = []
-    sampling = threading.Thread(target=lambda: found.extend(group_of(two).sample(requests(4))))
+    sampling = threading.Thread(target=lambda: found.extend(group_of(two).sample(requests(4))), daemon=True)
     sampling.start()
     assert wait_until(lambda: len(two.hired) == 2, TIMEOUT_S)
     leaver = two.hired[0].actor.handle
