@@ -3,7 +3,7 @@ PYTHON ?= $(shell command -v python3.11 || command -v python3)
 UV_VERSION := 0.13.9
 BIN := .venv/bin
 
-.PHONY: demo test faults lint install gpu-install lock clean
+.PHONY: demo test test-cluster faults lint install gpu-install lock clean
 
 demo: install
 	$(BIN)/plumbob run toy
@@ -15,6 +15,9 @@ test: install
 faults: install
 	mkdir -p runs
 	$(BIN)/python -m tests.multihost.faults.campaign 2> runs/faults.log
+
+test-cluster: install
+	$(BIN)/python -m pytest -m cluster
 
 lint: install
 	$(BIN)/ruff check .

@@ -25,6 +25,8 @@ from tests.slicer import Hired
 from tests.small_run import Stages
 from tests.watching import Watching
 
+pytestmark = pytest.mark.cluster
+
 BOUND_S = 120.0
 NEED = Need("rollout", "rollout.num_workers", 3, 0.25, 0.0, 0.0, spread=True)
 

@@ -13,6 +13,8 @@ from models.adapters import WEIGHTS_FILE
 from tests.small_run import Left, Stages
 from trainers.metrics import StepRecord
 
+pytestmark = pytest.mark.cluster
+
 
 class Killing(PlainConsole):
     """Kills the workers of some classes as steps end, and keeps what is said. `when`: step -> classes."""

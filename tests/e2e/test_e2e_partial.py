@@ -2,7 +2,11 @@
 
 import json
 
+import pytest
+
 from tests.small_run import PPO, Left, Stages
+
+pytestmark = pytest.mark.cluster
 
 
 def test_ppo_learns_from_answers_made_in_slices(stage: Stages, ppo_settings: dict[str, object]) -> None:

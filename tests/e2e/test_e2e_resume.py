@@ -115,6 +115,7 @@ def same_ppo(resumed: Left, undisturbed: Left) -> None:
         assert ours.score == theirs.score
 
 
+@pytest.mark.cluster
 def test_a_damaged_checkpoint_and_another_number_of_rollout_workers_change_no_byte(
     stage: Stages, killed: Killed, ppo_from_adapter: Left, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -135,6 +136,7 @@ def test_a_damaged_checkpoint_and_another_number_of_rollout_workers_change_no_by
     assert [entry["changed"] for entry in resolved["resumed"]] == [{"rollout.num_workers": [1, 2]}]
 
 
+@pytest.mark.cluster
 def test_another_number_of_learners_and_zero_stage_go_on_to_rounding(
     stage: Stages, killed: Killed, ppo_from_adapter: Left
 ) -> None:

@@ -231,6 +231,7 @@ def test_a_reward_model_is_a_plain_classifier(reward_model: str) -> None:
     assert plain[0] != pytest.approx(plain[1], abs=1e-4)
 
 
+@pytest.mark.cluster
 def test_the_asynchronous_loop_trains_on_what_is_one_version_old_at_most(
     stage: Stages, ppo_settings: dict[str, object]
 ) -> None:

@@ -12,6 +12,8 @@ from cluster.health import wait_until
 from console.cli import main
 from tests.small_run import WORKERS, Left, Stages, settings
 
+pytestmark = pytest.mark.cluster
+
 BOUND_S = 240.0
 
 

@@ -14,6 +14,8 @@ from rollout.vllm_sampler import VllmSampler
 from tests.slices import in_slices, largest_gaps, pair_statistic, statistic_bound
 from tests.tiny_policy import make_adapter, make_requests, write_policy
 
+pytestmark = pytest.mark.cluster
+
 TEMPERATURE = 0.7
 EOS = 1
 VOCABULARY = 280

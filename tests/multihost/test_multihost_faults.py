@@ -9,6 +9,8 @@ from tests.multihost.faults.catalogue import Setting
 from tests.multihost.faults.kinds import Fault
 from tests.multihost.hosts import missing
 
+pytestmark = pytest.mark.cluster
+
 SLICE = (
     Fault("worker killed", "rollout", "sample"),
     Fault("link cut for long", "learner", "evaluate"),

@@ -14,6 +14,8 @@ from tests.multihost.cables import serving, visit
 from tests.multihost.driver import RayConsole
 from tests.multihost.hosts import NETWORK, PATIENCE_S, SOURCE, Hosts
 
+pytestmark = pytest.mark.cluster
+
 ALL = [f"{NETWORK}.{number}" for number in (1, 2, 3)]
 SEEN_S = PATIENCE_S + 30
 STARTED_S = 20.0

@@ -11,6 +11,8 @@ from tests.multihost.hosts import PLUMBOB, Host, Hosts
 from tests.multihost.namespaces import Command
 from tests.small_run import Left, settings
 
+pytestmark = pytest.mark.cluster
+
 RUN_S = 300.0
 
 ONE_HOST: dict[str, object] = {"learner.num_cpus": 0.25, "rollout.num_cpus": 0.25, "reward.num_cpus": 0.25}

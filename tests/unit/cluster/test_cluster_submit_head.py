@@ -20,6 +20,8 @@ from configs.load import load_run, write_resolved
 from console.cli import main
 from tests.tiny_policy import write_policy
 
+pytestmark = pytest.mark.cluster
+
 TOKEN = "b" * 64
 SFT = ["sft", "policy.model=/models/base", "data.demonstrations=/data/d.jsonl"]
 OTHERS = ("RAY_ADDRESS", "RAY_API_SERVER_ADDRESS", "RAY_AUTH_MODE", "RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH")
