@@ -1,5 +1,6 @@
 """How many rollout workers a run should have, from who waited for whom."""
 
+from collections import deque
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -45,3 +46,22 @@ def desired_workers(size: int, steps: Sequence[Idle], settings: Autoscale) -> in
         elif max(leads) < -settings.margin:
             size -= 1
     return max(low, min(size, high))
+
+
+class Scaling:
+    """Remembers who waited since the number of rollout workers last changed."""
+
+    def __init__(self, settings: Autoscale) -> None:
+        self._settings = settings
+        self._steps: deque[Idle] = deque(maxlen=settings.patience)
+
+    def after(self, record: StepRecord, size: int) -> int:
+        """How many workers there should be after that step."""
+        idle = idle_of(record)
+        if idle is None:
+            return size
+        self._steps.append(idle)
+        wanted = desired_workers(size, tuple(self._steps), self._settings)
+        if wanted != size:
+            self._steps.clear()
+        return wanted

@@ -5,6 +5,7 @@ import secrets
 import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 from urllib.parse import urlsplit
 
 import grpc  # type: ignore[import-untyped]
@@ -17,7 +18,7 @@ from ray._raylet import AuthenticationTokenLoader, Config  # type: ignore[attr-d
 from ray.core.generated.gcs_service_pb2 import CheckAliveReply, CheckAliveRequest
 from ray.exceptions import AuthenticationError, RayError
 
-from configs.errors import UserError
+from configs.errors import NotRunningError, UserError, first_line
 from configs.roles import Cluster
 
 NAMESPACE = "plumbob"
@@ -26,6 +27,16 @@ PROBE_S = 5.0
 """How long a Ray has to answer."""
 
 CHECK_ALIVE = "/ray.rpc.NodeInfoGcsService/CheckAlive"
+
+CLIENT = "ray://"
+"""How the address of a Ray begins that is reached from a machine that is no host of it."""
+
+QUIET: dict[str, Any] = {
+    "log_to_driver": False,
+    "logging_level": "error",
+    "namespace": NAMESPACE,
+    "configure_logging": True,
+}
 
 HOW_TO_GIVE_A_TOKEN = (
     "set RAY_AUTH_TOKEN to what `ray get-auth-token` prints on the head, or RAY_AUTH_TOKEN_PATH to a file that holds it"
@@ -36,35 +47,48 @@ def connect(cluster: Cluster) -> None:
     """Start a private Ray on this machine, or join the one at `cluster.address`.
 
     Raises:
-        UserError: there is no Ray at that address, it is of another version, or it does not take our token.
+        NotRunningError: nothing answers at that address.
+        UserError: what answers is no Ray, one of another version, or does not take our token.
     """
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
-    quiet = {"log_to_driver": False, "logging_level": "error", "namespace": NAMESPACE, "configure_logging": True}
     if cluster.address == "local":
         # A private Ray guards itself with a token of its own, and leaves the user's token file alone.
         os.environ.setdefault("RAY_AUTH_TOKEN", secrets.token_hex(32))
-        ray.init(address="local", num_cpus=cluster.num_cpus, include_dashboard=False, **quiet)
-        return
-    try:
-        has_token = _use_token()
-        _probe(cluster.address, has_token)
-        ray.init(address=cluster.address, **quiet)
-    except UserError:
-        raise
-    except AuthenticationError as error:
-        raise UserError(f"cluster.address={cluster.address}: no token can be read: {_first_line(error)}") from error
-    except (ConnectionError, ValueError, RuntimeError, RayError) as error:
-        raise UserError(f"cluster.address={cluster.address}: cannot be joined: {error}") from error
+        ray.init(address="local", num_cpus=cluster.num_cpus, include_dashboard=False, **QUIET)
+    elif cluster.address.startswith(CLIENT):
+        raise UserError(
+            f"cluster.address={cluster.address}: a run has to be on a host of its Ray; `plumbob submit` sends it there "
+            f"from any machine"
+        )
+    else:
+        _join(cluster.address)
 
 
 @contextmanager
 def joined(address: str) -> Iterator[None]:
-    """Join a Ray for a moment."""
-    connect(Cluster(address=address))
+    """Join a Ray for a moment, to look or to ask for something; through `ray://HEAD:10001` from any machine.
+
+    Raises:
+        NotRunningError, UserError: as `connect`.
+    """
+    _join(address)
     try:
         yield
     finally:
         ray.shutdown()
+
+
+def _join(address: str) -> None:
+    try:
+        has_token = _use_token()
+        _probe(address, has_token)
+        ray.init(address=address, **QUIET)
+    except UserError:
+        raise
+    except AuthenticationError as error:
+        raise UserError(f"cluster.address={address}: no token can be read: {first_line(error)}") from error
+    except (ConnectionError, ValueError, RuntimeError, RayError) as error:
+        raise UserError(f"cluster.address={address}: cannot be joined: {error}") from error
 
 
 def _use_token() -> bool:
@@ -90,17 +114,17 @@ def _probe(address: str, has_token: bool) -> None:
     try:
         socket.create_connection((host, port), PROBE_S).close()
     except OSError as error:
-        raise UserError(
+        raise NotRunningError(
             f"cluster.address={address}: nothing answers there: {error}; give the address that `ray start --head` "
             f"printed, or local"
         ) from error
-    if not found.startswith("ray://"):
+    if not found.startswith(CLIENT):
         _check_ray(f"{host}:{port}", address, has_token)
 
 
 def _host_and_port(found: str, address: str) -> tuple[str, int]:
     try:
-        parts = urlsplit(f"//{found.removeprefix('ray://')}")
+        parts = urlsplit(f"//{found.removeprefix(CLIENT)}")
         host, port = parts.hostname, parts.port
     except ValueError:
         host, port = None, None
@@ -132,9 +156,6 @@ def _check_ray(host_and_port: str, address: str, has_token: bool) -> None:
     if not any(reply.raylet_alive):
         raise UserError(
             f"cluster.address={address}: this machine is no host of the Ray there; run `ray start "
-            f"--address={host_and_port}` on it first, or send the run to the head with `plumbob submit`"
+            f"--address={host_and_port}` on it first, or send a run to the head with `plumbob submit`, and look at one "
+            f"with --address {CLIENT}{host_and_port.rpartition(':')[0]}:10001"
         )
-
-
-def _first_line(error: Exception) -> str:
-    return str(error).partition(". ")[0]

@@ -1,26 +1,27 @@
 """How a run is watched and steered from any machine that reaches its cluster: a small named actor beside its driver."""
 
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from typing import Any, NamedTuple
 
 import ray
-from ray.exceptions import RayError
+from ray.exceptions import RayError, RayTaskError
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from cluster.connect import NAMESPACE
-from configs.errors import RunFailed, UserError
+from configs.errors import NotRunningError, UserError, first_line
 
 ANSWER_S = 20.0
 """How long a run's control actor has to answer a person."""
 
-REFRESH_S = 1.0
-
 
 class Wanted(NamedTuple):
-    """What people have asked of a run since it began; None where nothing was.
+    """What people have asked of a run.
 
     Attributes:
-        leaving: ids of nodes that will be taken away.
+        num_rollout_workers: told once, so that autoscaling goes on from there; None otherwise.
+        leaving: ids of nodes that will be taken away; all since the run began.
+        stop: since the run began.
     """
 
     num_rollout_workers: int | None = None
@@ -29,7 +30,7 @@ class Wanted(NamedTuple):
 
 
 class Control:
-    """Holds what the driver reports and what people want; a Ray actor."""
+    """Holds what the driver reports and what people want, and refuses what cannot be; a Ray actor."""
 
     def __init__(self) -> None:
         self._status: Mapping[str, Any] = {}
@@ -37,16 +38,25 @@ class Control:
 
     def report(self, status: Mapping[str, Any]) -> Wanted:
         self._status = status
-        return self._wanted
+        wanted, self._wanted = self._wanted, self._wanted._replace(num_rollout_workers=None)
+        return wanted
 
     def status(self) -> Mapping[str, Any]:
         return self._status
 
-    def scale(self, num_rollout_workers: int) -> None:
-        self._wanted = self._wanted._replace(num_rollout_workers=num_rollout_workers)
+    def scale(self, num_rollout_workers: int) -> int:
+        """How many there were. Raises UserError."""
+        from cluster.scaling import check_scale
 
-    def leave(self, nodes: frozenset[str]) -> None:
-        self._wanted = self._wanted._replace(leaving=self._wanted.leaving | nodes)
+        before = check_scale(self._status, num_rollout_workers)
+        self._wanted = self._wanted._replace(num_rollout_workers=num_rollout_workers)
+        return before
+
+    def leave(self, host: str) -> None:
+        """That host, by address or name, will be taken away. Raises UserError."""
+        from cluster.seats import nodes_on
+
+        self._wanted = self._wanted._replace(leaving=self._wanted.leaving | nodes_on(host))
 
     def stop(self) -> None:
         self._wanted = self._wanted._replace(stop=True)
@@ -61,7 +71,7 @@ class Steering:
 
     def __init__(self, name: str) -> None:
         here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
-        options = {"name": name, "namespace": NAMESPACE, "num_cpus": 0, "scheduling_strategy": here}
+        options = {"name": name, "namespace": NAMESPACE, "num_cpus": 0, "scheduling_strategy": here, "max_restarts": -1}
         try:
             self._control = ray.remote(Control).options(**options).remote()
         except ValueError as error:
@@ -74,35 +84,43 @@ class Steering:
 
     def exchange(self, status: Callable[[], Mapping[str, Any]]) -> Wanted:
         """What was wanted when the driver last heard; the report that is sent now is answered by a later call."""
+        number = None
         if self._answer is not None:
             ready, _ = ray.wait([self._answer], timeout=0)
             if not ready:
                 return self._wanted
-            try:
-                self._wanted = ray.get(self._answer)
-            except RayError as error:
-                raise RunFailed(f"the run's control actor, on the driver's own host, is gone: {error}") from error
+            with suppress(RayError):  # It died, and is started again; what was wanted goes on being so.
+                heard: Wanted = ray.get(self._answer)
+                number, self._wanted = heard.num_rollout_workers, heard._replace(num_rollout_workers=None)
         self._answer = self._control.report.remote(status())
-        return self._wanted
+        return self._wanted._replace(num_rollout_workers=number)
 
     def close(self) -> None:
         ray.kill(self._control)
 
 
 def find(name: str) -> Any:
-    """The control actor of a run that is running on the cluster that was joined. Raises UserError."""
+    """The control actor of a run that is running on the cluster that was joined. Raises NotRunningError."""
     try:
         return ray.get_actor(name, namespace=NAMESPACE)
     except ValueError as error:
-        running = sorted(each["name"] for each in ray.util.list_named_actors(all_namespaces=True))
-        raise UserError(
+        running = sorted(ray.util.list_named_actors())
+        raise NotRunningError(
             f"{name}: no run of this name is running on this cluster; running: {', '.join(running) or 'none'}"
         ) from error
 
 
-def ask(control: Any, method: str, *arguments: Any) -> Any:
-    """Call a method of a control actor. Raises UserError when it does not answer within the bound."""
+def answer(result: Any) -> Any:
+    """What a control actor answers.
+
+    Raises:
+        UserError: what it refuses with; or it does not answer within the bound.
+    """
     try:
-        return ray.get(getattr(control, method).remote(*arguments), timeout=ANSWER_S)
+        return ray.get(result, timeout=ANSWER_S)
+    except RayTaskError as error:
+        if isinstance(error.cause, UserError):
+            raise error.cause from None
+        raise
     except RayError as error:
-        raise UserError(f"the run does not answer: {str(error).splitlines()[0]}") from error
+        raise UserError(f"the run does not answer: {first_line(error)}") from error

@@ -9,21 +9,20 @@ import ray
 from numpy.typing import NDArray
 from torch import Tensor
 
-from cluster.health import CALL_TIMEOUT, Actor, Call, gather
+from cluster.health import Actor, Call, gather_ranks
 from cluster.jobs import Preparation
 from cluster.pool import Pool
-from cluster.restarts import LearnersLost, WorkerFailed, WorkerLost
 from configs.errors import RunFailed
 from models.adapters import Adapter, Role
 from reward.scorer import Score
 from rollout.proof import PublishProof
 from rollout.records import Rollout, SampleRequest
 from rollout.requests import continuation
-from trainers.learners import UpdatePlan, join_rows, merge_results
+from trainers.learners import UpdatePlan, join_rows, merge_results, summed
 
 
 class LearnerGroup:
-    """All ranks as one: satisfies `trainers.learner.Learners`. What loses one raises LearnersLost.
+    """All ranks as one: satisfies `trainers.learners.Learners`. What loses one raises LearnersLost.
 
     Args:
         before_update: called before each; what it raises goes through.
@@ -39,11 +38,7 @@ class LearnerGroup:
 
     def evaluate(self, batch: Any) -> dict[str, float]:
         shared = ray.put(batch)
-        sums: dict[str, float] = {}
-        for shares in self._all("evaluating", lambda handle: handle.evaluate.remote(shared)):
-            for name, share in shares.items():
-                sums[name] = sums.get(name, 0.0) + share
-        return sums
+        return summed(self._all("evaluating", lambda handle: handle.evaluate.remote(shared)))
 
     def compute(self, batch: Any, role: Role | None, function: Callable[[Any, Any], Tensor]) -> NDArray[np.float32]:
         shared = ray.put(batch)
@@ -118,19 +113,3 @@ class ScorerGroup:
         return self._pool.work(
             pairs, self._chunk_size, lambda actor, chunk: actor.handle.score.remote(chunk), "scoring"
         )
-
-
-def gather_ranks(calls: Sequence[Call], doing: str, timeout_s: float, setting: str = CALL_TIMEOUT) -> list[Any]:
-    """As `cluster.health.gather`, of ranks that work together: the loss of one is the loss of all.
-
-    One that loses its partner in the middle of a collective fails in whatever way its library chooses, often before the
-    partner's death is known.
-    """
-    try:
-        return gather(calls, doing, timeout_s, setting)
-    except WorkerLost as error:
-        raise LearnersLost(str(error)) from error
-    except WorkerFailed as error:
-        if len(calls) == 1:
-            raise
-        raise LearnersLost(str(error)) from error

@@ -11,7 +11,7 @@ from typing import Any
 import ray
 from ray.exceptions import RayActorError, RayError, RayTaskError
 
-from cluster.restarts import WorkerFailed, WorkerLost
+from cluster.restarts import LearnersLost, WorkerFailed, WorkerLost
 from configs.errors import RunFailed, UserError
 from trainers.storage import StorageFailed, storage_reason
 
@@ -67,6 +67,22 @@ def gather(calls: Sequence[Call], doing: str, timeout_s: float, setting: str = C
         for result in ready:
             results[result] = outcome(by_result[result], doing)
     return [results[call.result] for call in calls]
+
+
+def gather_ranks(calls: Sequence[Call], doing: str, timeout_s: float, setting: str = CALL_TIMEOUT) -> list[Any]:
+    """As `gather`, of ranks that work together: the loss of one is the loss of all.
+
+    One that loses its partner in the middle of a collective fails in whatever way its library chooses, often before the
+    partner's death is known.
+    """
+    try:
+        return gather(calls, doing, timeout_s, setting)
+    except WorkerLost as error:
+        raise LearnersLost(str(error)) from error
+    except WorkerFailed as error:
+        if len(calls) == 1:
+            raise
+        raise LearnersLost(str(error)) from error
 
 
 def outcome(call: Call, doing: str) -> Any:

@@ -106,7 +106,7 @@ def evaluate(config: EvalRun, listener: Listener, session: Session | None = None
     own = Session(config.cluster, folder / "logs", listener)
     with own if session is None else nullcontext(session) as opened:
         opened.check(needs_of(config))
-        listener.stage_began("eval", 0)
+        listener.stage_began("eval")
         figures = run_eval(config, data, opened)
         listener.stage_ended("eval", figures)
     return figures

@@ -10,9 +10,9 @@ import ray
 
 from cluster.health import BOOT_TIMEOUT, CALL_TIMEOUT, Actor, Call, outcome
 from cluster.jobs import Job, Preparation, Task
-from cluster.restarts import WorkerLost
+from cluster.restarts import UnfitHost, WorkerLost
 from cluster.seats import Seat, living_nodes
-from configs.errors import RunFailed
+from configs.errors import RunFailed, UserError
 from reward.scorer import ScoreError
 
 TICK_S = 1.0
@@ -38,7 +38,7 @@ class Surroundings:
 
     Attributes:
         hire: a new actor on a free seat; None when no host has room.
-        dismiss: ends an actor and frees its seat; whether it was lost.
+        dismiss: ends actors and frees their seats; whether they were lost.
         lost: called for each member that is lost, with the number of items that go to another; raises RunFailed when
             there were too many.
         attend: called while work is waited for, and before it.
@@ -47,7 +47,7 @@ class Surroundings:
     """
 
     hire: Callable[[], Member | None]
-    dismiss: Callable[[Member, bool], None]
+    dismiss: Callable[[Sequence[Member], bool], None]
     lost: Callable[[Member, WorkerLost, int], None]
     attend: Callable[[], None]
     said: Callable[[str], None]
@@ -114,6 +114,7 @@ class Pool:
         """
         job = Job(items, chunk_size, call, doing, rest)
         with self._turn:
+            self._looked_at = -TICK_S
             while not job.is_done:
                 self._tend(job)
                 for member, task in self._ended():
@@ -135,8 +136,8 @@ class Pool:
     def close(self) -> None:
         """End all members; a thread that works with them fails."""
         self._is_closed = True
-        for member in list(self._members):
-            self._dismiss(member, is_lost=False)
+        members, self._members = self._members, []
+        self._around.dismiss(members, False)
 
     # ---------------------------------------------------------------------------------------------------------- members
 
@@ -156,20 +157,26 @@ class Pool:
         return self._loading if self._loading is not member.loaded else None
 
     def _state(self, member: Member) -> str:
+        task = member.task  # Another thread may end it meanwhile.
         if member.is_leaving:
             return "leaving"
-        if member.task is None:
-            return "idle"
-        return member.task.what.doing
+        return "idle" if task is None else task.what.doing
 
     def _tend(self, job: Job | None) -> None:
-        """Look around: who is lost, who is missing or too many; give the free ones something to do."""
+        """Give the free ones something to do; once a tick look around for who is lost or missing."""
         self._check_open()
-        if time.monotonic() - self._looked_at > TICK_S:
+        looks_around = time.monotonic() - self._looked_at > TICK_S
+        if looks_around:
             self._around.attend()
             self._drop_the_lost(job)
+        self._mark_leaving()
+        self._hand_out(job)
+        if looks_around:
+            self._fill()
+            self._hand_out(job)
             self._looked_at = time.monotonic()
-        self._fill()
+
+    def _hand_out(self, job: Job | None) -> None:
         for member in list(self._members):
             if member.task is not None:
                 continue
@@ -186,13 +193,17 @@ class Pool:
         if self._is_closed:
             raise RunFailed(f"the {self.role} workers were ended while they were at work")
 
-    def _fill(self) -> None:
+    def _mark_leaving(self) -> None:
         for member in self._members:
             member.is_leaving |= self._around.is_to_leave(member)
-        staying = [member for member in self._members if not member.is_leaving]
-        for member in staying[self.size :]:
+        for member in self._staying()[self.size :]:
             member.is_leaving = True
-        for _ in range(self.size - len(staying)):
+
+    def _staying(self) -> list[Member]:
+        return [member for member in self._members if not member.is_leaving]
+
+    def _fill(self) -> None:
+        for _ in range(self.size - len(self._staying())):
             hired = self._around.hire()
             if hired is None:
                 self._wait_for_room()
@@ -232,6 +243,7 @@ class Pool:
 
     def _lose(self, member: Member, lost: WorkerLost, job: Job | None) -> None:
         self._check_open()  # Closing it ends the members that are at work.
+        self._looked_at = -TICK_S
         task = member.task
         self._dismiss(member, is_lost=True)
         num_items = 0
@@ -242,7 +254,7 @@ class Pool:
 
     def _dismiss(self, member: Member, is_lost: bool) -> None:
         self._members.remove(member)
-        self._around.dismiss(member, is_lost)
+        self._around.dismiss([member], is_lost)
 
     # ------------------------------------------------------------------------------------------------------------ calls
 
@@ -267,10 +279,15 @@ class Pool:
             member.task = task
             self._lose(member, lost, job)
             return
-        except ScoreError as error:
-            if job is None or task.what is not job:
+        except (UserError, RunFailed) as error:
+            if isinstance(task.what, Job) and task.what is not job:
                 return
-            raise job.counted_over_all(error, task.chunk) from error
+            if isinstance(error, ScoreError) and job is not None:
+                raise job.counted_over_all(error, task.chunk) from error
+            if task.what is self._opening and any(other.opened is self._opening for other in self._members):
+                self._lose(member, UnfitHost(f"{member.actor.name} on {member.seat.host.address}: {error}"), job)
+                return
+            raise
         if isinstance(task.what, Preparation):
             task.what.check(value)
             if task.what is self._opening:

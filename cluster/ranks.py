@@ -4,8 +4,7 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-from cluster.groups import gather_ranks
-from cluster.health import BOOT_TIMEOUT, Actor, Call
+from cluster.health import BOOT_TIMEOUT, Actor, Call, gather_ranks
 from cluster.needs import Need, learners
 from cluster.placement import plan
 from cluster.seats import Seat, Seating, hosts
@@ -27,8 +26,7 @@ class Ranks:
         self._seating, self._start = seating, start
         self._boot_timeout_s, self._said = boot_timeout_s, said
         self._settings: tuple[Need, int] | None = None
-        self._seats: list[Seat] = []
-        self.actors: tuple[Actor, ...] = ()
+        self._seated: tuple[tuple[Actor, Seat], ...] = ()
 
     def of(self, settings: LearnerRanks) -> tuple[Actor, ...]:
         """The ranks that these settings ask for, rank 0 first."""
@@ -37,23 +35,21 @@ class Ranks:
             self.end()
             self._start_all(*wanted)
             self._settings = wanted
-        return self.actors
+        return tuple(actor for actor, _ in self._seated)
 
     def end(self) -> None:
-        for actor, seat in zip(self.actors, self._seats, strict=True):
+        for actor, seat in self._seated:
             self._seating.give_up(actor.handle, seat)
-        self.actors, self._seats, self._settings = (), [], None
+        self._seated, self._settings = (), None
 
     def status(self) -> list[dict[str, Any]]:
         """One row a rank, for people."""
-        return [
-            {"worker": actor.name, "host": seat.host.address}
-            for actor, seat in zip(self.actors, self._seats, strict=True)
-        ]
+        return [{"worker": actor.name, "host": seat.host.address} for actor, seat in self._seated]
 
     def _start_all(self, need: Need, num_threads: int) -> None:
-        self._seats = self._seats_for(need)
-        self.actors = actors = tuple(self._start(need, seat, LearnerWorker, num_threads) for seat in self._seats)
+        seats = self._seats_for(need)
+        actors = [self._start(need, seat, LearnerWorker, num_threads) for seat in seats]
+        self._seated = tuple(zip(actors, seats, strict=True))
         first = Call(actors[0], actors[0].handle.free_address.remote())
         (master,) = gather_ranks([first], "starting", self._boot_timeout_s, BOOT_TIMEOUT)
         ranks = [Rank(index, len(actors), master) for index in range(len(actors))]
@@ -70,6 +66,7 @@ class Ranks:
             time.sleep(POLL_S)
             seats = self._seating.take_all(need)
         if not seats:
-            missing = plan([need], hosts(free=True)).what_is_missing()
-            raise RunFailed(f"no room for the learners after {bound:g} s ({BOOT_TIMEOUT}): {missing}")
+            found = plan([need], hosts(free=True))
+            why = "Ray did not give what it reports as free" if found.fits else found.what_is_missing()
+            raise RunFailed(f"no room for the learners after {bound:g} s ({BOOT_TIMEOUT}): {why}")
         return seats

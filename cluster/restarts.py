@@ -13,6 +13,10 @@ class WorkerFailed(RunFailed):
     """A worker raised what nobody foresaw. It lives, and would do it again."""
 
 
+class UnfitHost(WorkerLost):
+    """A worker could not begin on its host, where others of its kind could on theirs."""
+
+
 class LearnersLost(WorkerLost):
     """A learner rank was lost, and with it the group: what the others hold has to be read from a checkpoint again."""
 

@@ -14,7 +14,7 @@ def check_scale(status: Mapping[str, Any], num_workers: int) -> int:
     """How many the run has now.
 
     Args:
-        status: of the run, on the cluster that was joined.
+        status: of the run, on the cluster that this process is part of.
 
     Raises:
         UserError: fewer than one, more than there is room for, or the run has no rollout workers.

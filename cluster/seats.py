@@ -2,21 +2,21 @@
 
 import os
 import threading
+from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import Any
 
 import ray
-import torch
 from ray._private.ray_constants import DEFAULT_OBJECT_STORE_MEMORY_PROPORTION
 from ray._private.state import available_resources_per_node, state
 from ray._private.utils import estimate_available_memory
 from ray.util.placement_group import PlacementGroup, placement_group, remove_placement_group
 from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
 
-from cluster.needs import Need
-from cluster.placement import Amount, Host, amount, choose, plan
+from cluster.needs import Need, Role
+from cluster.placement import Amount, Host, Plan, amount, choose, plan
 from configs.errors import UserError
 from configs.roles import Cluster
 
@@ -33,6 +33,7 @@ PLACED_S = 10.0
 class Seat:
     """A bundle of a placement group on a host that the plan chose."""
 
+    role: Role
     host: Host
     size: Amount
     group: PlacementGroup
@@ -42,6 +43,9 @@ class Seat:
 class Seating:
     """The seats that a session holds. Several threads may ask for some at once.
 
+    Roles are seated in any order, one worker at a time. So that a small worker does not take the only host where a
+    large one has room, they go where the plan that was made for all of them has them, as long as there is room.
+
     Attributes:
         leaving: ids of nodes that will be taken away; `take_one` takes no seat there.
     """
@@ -49,27 +53,57 @@ class Seating:
     def __init__(self) -> None:
         self.leaving: frozenset[str] = frozenset()
         self._held: list[Seat] = []
+        self._planned: dict[Role, list[str]] = {}
         self._turn = threading.Lock()
 
-    def take_one(self, need: Need, seated: Mapping[str, int]) -> Seat | None:
-        """A seat for one worker of a group of which `seated` are on each node already; None when no host has room."""
+    def follow(self, found: Plan) -> None:
+        """Seat workers as that plan does, which fits."""
+        assert found.seats is not None
         with self._turn:
-            staying = [host for host in self._free() if host.node_id not in self.leaving]
-            host = choose(need, staying, seated)
+            placed = zip(found.needs, found.seats, strict=True)
+            self._planned = {need.role: [host.node_id for host in seats] for need, seats in placed}
+
+    def take_one(self, need: Need, seated: Mapping[str, int], unfit: Collection[str]) -> Seat | None:
+        """A seat for one worker of a group; None when no host has room.
+
+        Args:
+            seated: node id -> workers of the group that are there already.
+            unfit: ids of nodes to keep away from.
+        """
+        with self._turn:
+            able = [host for host in self._free() if host.node_id not in self.leaving and host.node_id not in unfit]
+            host = next(iter(self._as_planned(need, able, 1)), None) or choose(need, able, seated)
             return None if host is None else next(iter(self._reserve(need, [host])), None)
 
     def take_all(self, need: Need) -> list[Seat]:
         """Seats for workers that come and go together; none when they do not all fit."""
         with self._turn:
-            seats = plan([need], self._free()).seats
-            return [] if seats is None else self._reserve(need, seats[0])
+            free = self._free()
+            planned = self._as_planned(need, free, need.count)
+            seats = planned if len(planned) == need.count else (plan([need], free).seats or ((),))[0]
+            return self._reserve(need, seats) if seats else []
 
     def give_up(self, handle: Any, seat: Seat) -> None:
         """End an actor and free its seat; one that is dead already is none the worse."""
         with suppress(ValueError):
             ray.kill(handle)
         remove_placement_group(seat.group)
-        self._held.remove(seat)
+        with self._turn:
+            self._held.remove(seat)
+
+    def _as_planned(self, need: Need, free: Sequence[Host], count: int) -> list[Host]:
+        """Hosts for up to `count` workers where the plan has some of that role, nobody sits and there is room."""
+        left = {host.node_id: host for host in free}
+        taken = Counter(seat.host.node_id for seat in self._held if seat.role == need.role)
+        found: list[Host] = []
+        for node_id in self._planned.get(need.role, []):
+            host = left.get(node_id)
+            if taken[node_id]:
+                taken[node_id] -= 1
+            elif host is not None and host.free.holds(amount(need)) and len(found) < count:
+                left[node_id] = replace(host, free=host.free.plus(amount(need), -1.0))
+                found.append(host)
+        return found
 
     def open_to_us(self) -> tuple[Host, ...]:
         """What is free, and what we hold."""
@@ -84,14 +118,15 @@ class Seating:
 
     def _free(self) -> list[Host]:
         """What Ray's report, which is a moment old, and our own seats leave."""
-        free = []
-        for host in hosts(free=True):
-            total = next(whole.free for whole in hosts(free=False) if whole.node_id == host.node_id)
-            for seat in self._held:
-                if seat.host.node_id == host.node_id:
-                    total = total.plus(seat.size, -1.0)
-            free.append(replace(host, free=Amount(*map(min, zip(total, host.free, strict=True)))))
-        return free
+        totals = {host.node_id: host.free for host in hosts(free=False)}
+        for seat in self._held:
+            if seat.host.node_id in totals:
+                totals[seat.host.node_id] = totals[seat.host.node_id].plus(seat.size, -1.0)
+        return [
+            replace(host, free=Amount(*map(min, zip(totals[host.node_id], host.free, strict=True))))
+            for host in hosts(free=True)
+            if host.node_id in totals
+        ]
 
     def _reserve(self, need: Need, on: Sequence[Host]) -> list[Seat]:
         bundle = {"CPU": need.num_cpus, "GPU": need.num_gpus, "memory": int(need.memory_gib * GIB)}
@@ -101,7 +136,7 @@ class Seating:
         if not group.wait(PLACED_S):
             remove_placement_group(group)
             return []
-        seats = [Seat(host, amount(need), group, place) for place, host in enumerate(on)]
+        seats = [Seat(need.role, host, amount(need), group, place) for place, host in enumerate(on)]
         self._held += seats
         return seats
 
@@ -154,6 +189,8 @@ def nodes_on(host: str) -> frozenset[str]:
 
 def this_machine(cluster: Cluster) -> tuple[Host, ...]:
     """What a private Ray on this machine would have."""
+    import torch
+
     gib = estimate_available_memory() * (1 - DEFAULT_OBJECT_STORE_MEMORY_PROPORTION) / GIB
     cpus = float(cluster.num_cpus or os.cpu_count() or 1)
     return (Host("this machine", "", Amount(cpus, float(torch.cuda.device_count()), gib)),)

@@ -1,7 +1,8 @@
 """A connection to Ray and the workers on it, which later stages and runs use again where they fit."""
 
+import threading
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from itertools import count
@@ -10,19 +11,20 @@ from typing import Any, Literal, Self
 
 import ray
 
+from cluster.autoscale import Scaling
 from cluster.connect import connect
 from cluster.control import Steering
-from cluster.groups import LearnerGroup, SamplerGroup, ScorerGroup, gather_ranks
-from cluster.health import BOOT_TIMEOUT, Actor, Call, settle, wait_until
+from cluster.groups import LearnerGroup, SamplerGroup, ScorerGroup
+from cluster.health import BOOT_TIMEOUT, Actor, Call, gather_ranks, settle, wait_until
 from cluster.jobs import Preparation
 from cluster.needs import Need, Role, rollouts, scorers
 from cluster.packages import installed
 from cluster.placement import Plan, plan
 from cluster.pool import Member, Pool, Surroundings
 from cluster.ranks import Ranks
-from cluster.restarts import LearnersLost, Restarts, WorkerLost
+from cluster.restarts import LearnersLost, Restarts, UnfitHost, WorkerLost
 from cluster.seats import Seat, Seating, addresses, draining_nodes, options, this_machine
-from cluster.watched import STATUS_FILE, Scaling, Watched
+from cluster.watched import STATUS_FILE, Watched
 from cluster.whereabouts import Whereabouts
 from cluster.workers import RolloutWorker, ScorerWorker
 from configs.errors import RunStopped, UserError
@@ -31,6 +33,9 @@ from configs.schema import LearnerRun, PpoRun
 from rollout.sampler import SamplerSpec
 from trainers.ledger import Ledger
 from trainers.metrics import Listener, StepRecord
+
+BATCHES_PER_CALL = 4
+"""Forwards of a scorer between two looks at who is free."""
 
 CLOSE_S = 5.0
 """How long a rollout worker has to end its engine; one that is busy is killed all the same."""
@@ -64,6 +69,7 @@ class Session:
         self._ranks = Ranks(self._seating, self._start, cluster.boot_timeout_s, self._said)
         self._restarts = Restarts(cluster.max_restarts)
         self._steering: Steering | None = None
+        self._attending = threading.Lock()
         self._watched: Watched | None = None
         self._scaling: Scaling | None = None
         self._is_stopping = False
@@ -99,17 +105,23 @@ class Session:
         finally:
             self._steering.close()
             self._steering = self._watched = self._scaling = self.ledger = None
-            self._listener = listener
 
     def attend(self) -> None:
         """Tell those who watch from elsewhere where the run stands, and do what they want. Never waits."""
+        if self._attending.acquire(blocking=False):  # Otherwise another thread is at it.
+            try:
+                self._attend()
+            finally:
+                self._attending.release()
+
+    def _attend(self) -> None:
         if self._steering is None or self._watched is None:
             return
         wanted = self._steering.exchange(self._watched.status)
         self._is_stopping = wanted.stop
         self._vacate(wanted.leaving | draining_nodes())
         rollout = self._pools.get("rollout")
-        if wanted.num_rollout_workers is not None and rollout is not None:
+        if rollout is not None and wanted.num_rollout_workers is not None:
             rollout.pool.size = wanted.num_rollout_workers
 
     def _vacate(self, leaving: frozenset[str]) -> None:
@@ -136,7 +148,7 @@ class Session:
                 rollout.pool.size = size
 
     def _details(self) -> dict[str, Any]:
-        workers = {role: staffed.pool.status() for role, staffed in self._pools.items()}
+        workers = {role: staffed.pool.status() for role, staffed in self._pools.copy().items()}
         rollout = self._pools.get("rollout")
         return {
             "workers": {"learner": self._ranks.status(), **workers},
@@ -173,7 +185,7 @@ class Session:
         """Scorers with that reward model."""
         opening = Preparation(lambda actor: actor.handle.open.remote(scorer), "loading the reward model")
         pool = self._opened(scorers(scorer, section), scorer, ScorerWorker, scorer, opening)
-        return ScorerGroup(pool, scorer.batch_size * 4)
+        return ScorerGroup(pool, scorer.batch_size * BATCHES_PER_CALL)
 
     def in_learner(self, settings: LearnerRanks, function: Callable[..., None], *arguments: Any) -> None:
         """Run a function in rank 0's process, such as one that makes a model: the driver loads no model package."""
@@ -206,19 +218,21 @@ class Session:
 
     def _new_pool(self, need: Need, num_threads: int, kind: type) -> Pool:
         seated: Counter[str] = Counter()
+        unfit: set[str] = set()
 
         def hire() -> Member | None:
-            seat = self._seating.take_one(need, seated)
+            seat = self._seating.take_one(need, seated, unfit)
             if seat is None:
                 return None
             seated[seat.host.node_id] += 1
             return Member(self._start(need, seat, kind, num_threads), seat)
 
-        def dismiss(member: Member, is_lost: bool) -> None:
-            seated[member.seat.host.node_id] -= 1
+        def dismiss(members: Sequence[Member], is_lost: bool) -> None:
             if not is_lost:  # An engine has processes of its own, which outlive the death of the one that has them.
-                settle([member.actor.handle.close.remote()], CLOSE_S)
-            self._seating.give_up(member.actor.handle, member.seat)
+                settle([member.actor.handle.close.remote() for member in members], CLOSE_S)
+            for member in members:
+                seated[member.seat.host.node_id] -= 1
+                self._seating.give_up(member.actor.handle, member.seat)
 
         def is_to_leave(member: Member) -> bool:
             return member.seat.host.node_id in self._seating.leaving
@@ -226,6 +240,8 @@ class Session:
         def lost(member: Member, worker: WorkerLost, num_items: int) -> None:
             if need.role == "rollout" and self.ledger is not None:
                 self.ledger.reissued(num_items)
+            if isinstance(worker, UnfitHost):
+                unfit.add(member.seat.host.node_id)
             if is_to_leave(member):
                 self._said(f"{str(worker).splitlines()[0]}; its host was to be taken away")
             else:
@@ -259,7 +275,9 @@ class Session:
             missing = found().what_is_missing()
             self._said(f"{missing}; waiting up to {self._cluster.wait_s:g} s for them to join")
             wait_until(lambda: found().fits, self._cluster.wait_s)
-        refuse_unfit(found(), f" after waiting {self._cluster.wait_s:g} s" if waits else "")
+        fitting = found()
+        refuse_unfit(fitting, f" after waiting {self._cluster.wait_s:g} s" if waits else "")
+        self._seating.follow(fitting)
         unused = {role: staffed.need for role, staffed in self._pools.items() if role not in [n.role for n in needs]}
         if not plan((*needs, *unused.values()), self._seating.open_to_us()).fits:
             for role in unused:

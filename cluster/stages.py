@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, assert_never
@@ -106,7 +106,7 @@ def run_stage(prepared: Prepared, scene: Scene, stage: str) -> Figures:
     """Run a prepared stage; its figures with its seconds and the peak memory."""
     began = time.monotonic()
     scene.memory.take()
-    scene.listener.stage_began(stage, 0)
+    scene.listener.stage_began(stage)
     figures = _in_spite_of_losses(prepared, scene)
     figures |= {"seconds": time.monotonic() - began, "peak_memory_gib": scene.memory.take()}
     scene.listener.stage_ended(stage, figures)
@@ -227,11 +227,13 @@ def _ppo(run: PpoRun, rule: Rule | None) -> Prepared:
     def body(scene: Scene, log: MetricsLog) -> Mapping[str, Any]:
         rank = served_rank(source, run.policy.tuning)
         spec = sampler_spec(source, run.rollout, run.policy.dtype, run.policy.trust_remote_code, rank)
-        with ThreadPoolExecutor() as booting:
-            learners = booting.submit(scene.session.learners, run)
-            samplers = booting.submit(scene.session.samplers, spec, run.rollout)
-            scorer = booting.submit(_judged, scene.session, run, rule)
-            actors = PpoActors(samplers.result(), scorer.result(), learners.result())
+        actors = PpoActors(
+            *_side_by_side(
+                lambda: scene.session.samplers(spec, run.rollout),
+                lambda: _judged(scene.session, run, rule),
+                lambda: scene.session.learners(run),
+            )
+        )
         checkpoints = Checkpoints(scene.folder / "checkpoints", run.ppo.keep_checkpoints)
         state = PpoState(run, data)
         scene.session.ledger = state.ledger
@@ -252,6 +254,18 @@ def _ppo(run: PpoRun, rule: Rule | None) -> Prepared:
         return data.retained.added_to(figures, state.retained, actors.learners)
 
     return _noted(data.notes, body)
+
+
+def _side_by_side(*tasks: Callable[[], Any]) -> list[Any]:
+    """Results of all; the first error is raised at once, and what the others are at ends with the session."""
+    threads = ThreadPoolExecutor(len(tasks))
+    try:
+        running = [threads.submit(task) for task in tasks]
+        for ended in as_completed(running):
+            ended.result()
+        return [each.result() for each in running]
+    finally:
+        threads.shutdown(wait=False, cancel_futures=True)
 
 
 def _judged(session: Session, run: PpoRun, rule: Rule | None) -> Scorer:

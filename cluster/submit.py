@@ -18,8 +18,9 @@ from ray._raylet import AuthenticationTokenLoader  # type: ignore[attr-defined]
 from ray.exceptions import AuthenticationError
 from ray.job_submission import JobDetails, JobStatus, JobSubmissionClient
 
+from cluster.connect import HOW_TO_GIVE_A_TOKEN
 from cluster.job import entrypoint, write_job
-from configs.errors import RunFailed, UserError
+from configs.errors import RunFailed, UserError, first_line
 from configs.schema import AnyRun
 
 REQUEST_S = 10.0
@@ -88,7 +89,7 @@ class Jobs:
                 )
             except UNREACHABLE as error:
                 raise RunFailed(
-                    f"{self.address} did not confirm that the job has started: {_first_line(error)}; whether it has: "
+                    f"{self.address} did not confirm that the job has started: {first_line(error)}; whether it has: "
                     f"ray job list --address {self.address}"
                 ) from error
         return job
@@ -139,7 +140,7 @@ def _connect(address: str) -> _Client:
         ) from error
     except UNREACHABLE as error:
         raise UserError(
-            f"--address {address}: what answers there is no Ray dashboard ({_first_line(error)}); Ray's own port, "
+            f"--address {address}: what answers there is no Ray dashboard ({first_line(error)}); Ray's own port, "
             f"mostly 6379, is another one: give the dashboard's, mostly 8265"
         ) from error
     if _release(version) != _release(ray.__version__):
@@ -168,14 +169,12 @@ def _token_headers() -> dict[str, str]:
     try:
         headers: dict[str, str] = loader.get_token_for_http_header(ignore_auth_mode=True)
     except AuthenticationError as error:
-        raise UserError(f"RAY_AUTH_TOKEN_PATH: {_first_line(error)}") from error
+        raise UserError(f"RAY_AUTH_TOKEN_PATH: {first_line(error)}") from error
     return headers
 
 
 def _what_lacks(token: dict[str, str]) -> str:
-    if token:
-        return "the cluster refuses this token; set RAY_AUTH_TOKEN to the one that its hosts were started with"
-    return "the cluster asks for a token; set RAY_AUTH_TOKEN to the one that its hosts were started with"
+    return f"the cluster {'refuses this token' if token else 'asks for a token'}; {HOW_TO_GIVE_A_TOKEN}"
 
 
 @contextmanager
@@ -191,10 +190,6 @@ def _without(names: tuple[str, ...]) -> Iterator[None]:
 def _release(version: str) -> tuple[str, ...]:
     """Major and minor number: Ray's interfaces stay the same within them."""
     return tuple(version.split(".")[:2])
-
-
-def _first_line(error: Exception) -> str:
-    return next(iter(str(error).splitlines()), "") or type(error).__name__
 
 
 class _Following:
@@ -250,5 +245,5 @@ class _Following:
         if time.monotonic() - self._heard > PATIENCE_S:
             raise RunFailed(
                 f"{self._client.get_address()} has not answered for {PATIENCE_S:g} s, and job {self._job} may go on: "
-                f"{_first_line(error)}"
+                f"{first_line(error)}"
             ) from error

@@ -6,8 +6,6 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from cluster.autoscale import Idle, desired_workers, idle_of
-from configs.roles import Autoscale
 from trainers.checkpoint import replace_text
 from trainers.metrics import Listener, StepRecord
 
@@ -38,9 +36,9 @@ class Watched:
         """What JSON can carry; `time` in seconds since 1970."""
         return {"time": time.time(), **self._stage, "last_message": self._last_words, **self._details()}
 
-    def stage_began(self, stage: str, num_steps: int) -> None:
-        self._stage = {"stage": stage, "step": 0, "num_steps": num_steps}
-        self._listener.stage_began(stage, num_steps)
+    def stage_began(self, stage: str) -> None:
+        self._stage = {"stage": stage}
+        self._listener.stage_began(stage)
 
     def stepped(self, record: StepRecord) -> None:
         self._stage = {
@@ -65,22 +63,3 @@ class Watched:
     def write(self) -> None:
         """Keep the status for those who ask when the run is over."""
         replace_text(self._path, json.dumps(self.status(), default=str) + "\n")
-
-
-class Scaling:
-    """Remembers who waited since the number of rollout workers last changed."""
-
-    def __init__(self, settings: Autoscale) -> None:
-        self._settings = settings
-        self._steps: list[Idle] = []
-
-    def after(self, record: StepRecord, size: int) -> int:
-        """How many workers there should be after that step."""
-        idle = idle_of(record)
-        if idle is None:
-            return size
-        self._steps.append(idle)
-        wanted = desired_workers(size, self._steps, self._settings)
-        if wanted != size:
-            self._steps.clear()
-        return wanted

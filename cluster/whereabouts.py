@@ -2,12 +2,14 @@
 
 import json
 import os
+import tempfile
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Self
 
 import ray
 
+from configs.errors import UserError
 from configs.roles import Cluster
 
 CLUSTER_FILE = "cluster.json"
@@ -38,10 +40,10 @@ class Whereabouts:
 
     def __enter__(self) -> Self:
         self._path.parent.mkdir(parents=True, exist_ok=True)
-        self._path.unlink(missing_ok=True)
-        descriptor = os.open(self._path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+        descriptor, beside = tempfile.mkstemp(dir=self._path.parent)  # Only its owner can read it.
         with os.fdopen(descriptor, "w") as file:
             json.dump(asdict(self._reach), file)
+        Path(beside).replace(self._path)
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -49,8 +51,13 @@ class Whereabouts:
 
 
 def read_whereabouts(folder: Path) -> Reach | None:
-    """None when no run is going on there, as far as the folder knows."""
+    """None when no run is going on there, as far as the folder knows. Raises UserError where that cannot be read."""
+    path = folder / CLUSTER_FILE
     try:
-        return Reach(**json.loads((folder / CLUSTER_FILE).read_text()))
+        return Reach(**json.loads(path.read_text()))
     except FileNotFoundError:
         return None
+    except OSError as error:
+        raise UserError(
+            f"{path}: cannot be read: {error.strerror}; only who runs it may; on a cluster give its name and --address"
+        ) from error

@@ -8,22 +8,21 @@ from configs.errors import UserError
 
 WORKERS = ("num_workers", "num_threads", "num_cpus", "num_gpus", "memory_gib", "placement")
 
-CHANGEABLE = (
-    "cluster.*",
-    *(f"{role}.{name}" for role in ("learner", "rollout", "reward", "judge") for name in WORKERS),
-    *("learner.zero_stage", "learner.micro_batch_size", "learner.gradient_checkpointing"),
-    *("rollout.autoscale", "rollout.autoscale.*", "rollout.tensor_parallel"),
-    *("rollout.engine.kv_cache_gib", "rollout.engine.gpu_memory_fraction"),
-    *("rollout.engine.max_num_seqs", "rollout.engine.enforce_eager"),
-    *("*.keep_checkpoints", "*.save_every"),
-)
-"""Patterns of dotted keys. What they change in the result is the rounding of sums, at most."""
+BY_SECTION = {
+    "cluster": ("*",),
+    "learner": (*WORKERS, "zero_stage", "micro_batch_size", "gradient_checkpointing"),
+    "rollout": (*WORKERS, "tensor_parallel", "autoscale", "autoscale.*"),
+    "rollout.engine": ("kv_cache_gib", "gpu_memory_fraction", "max_num_seqs", "enforce_eager"),
+    "reward": WORKERS,
+    "judge": WORKERS,
+    "*": ("keep_checkpoints", "save_every"),
+}
+"""What they change in the result is the rounding of sums, at most."""
 
-WORDS = (
-    f"cluster.*; {', '.join(WORKERS)} of learner, rollout, reward and judge; learner.zero_stage, micro_batch_size, "
-    "gradient_checkpointing; rollout.autoscale, tensor_parallel; rollout.engine.kv_cache_gib, gpu_memory_fraction, "
-    "max_num_seqs, enforce_eager; keep_checkpoints and save_every of any stage"
-)
+CHANGEABLE = tuple(f"{section}.{name}" for section, names in BY_SECTION.items() for name in names)
+"""Patterns of dotted keys."""
+
+WORDS = "; ".join(f"{section}.({', '.join(names)})" for section, names in BY_SECTION.items())
 
 
 def changes(before: Mapping[str, Any], after: Mapping[str, Any]) -> dict[str, list[Any]]:

@@ -1,4 +1,4 @@
-"""The two ways in which a run ends early: a person's mistake, and something that went wrong on the way."""
+"""The ways in which a run ends early: a person's mistake, something that went wrong on the way, and being asked to."""
 
 
 class UserError(ValueError):
@@ -8,9 +8,19 @@ class UserError(ValueError):
     """
 
 
+class NotRunningError(UserError):
+    """No run goes on where one was looked for."""
+
+
 class RunFailed(RuntimeError):  # noqa: N818 - a run fails, it is not an error of the caller
     """The run cannot go on: the message says what happened and where. The command line ends with status 1."""
 
 
 class RunStopped(RunFailed):
     """Somebody asked the run to stop; it can be resumed."""
+
+
+def first_line(error: BaseException) -> str:
+    """Of what it says, without a full stop; of one that says nothing its name."""
+    said = str(error).strip() or type(error).__name__
+    return said.splitlines()[0].rstrip(".")

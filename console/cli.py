@@ -101,12 +101,12 @@ def _parser() -> argparse.ArgumentParser:
     submit.add_argument("--image", help="kuberay: the container image, with Plumbob in it")
     submit.add_argument("--claim", metavar="NAME", help="kuberay: the PersistentVolumeClaim for storage.path")
     submit.add_argument("--hosts", type=int, metavar="N", help="slurm: equal hosts to spread the workers over (1)")
-    status = add("status", _steering("status"), "say where a run stands: its step, its workers, its answers")
-    scale = add("scale", _steering("scale"), "change the number of rollout workers of a run that goes on")
+    status = add("status", _status, "say where a run stands: its step, its workers, its answers")
+    scale = add("scale", _scale, "change the number of rollout workers of a run that goes on")
     who = scale.add_mutually_exclusive_group(required=True)
     who.add_argument("--rollout-workers", type=int, metavar="N", help="how many there shall be")
     who.add_argument("--leave", metavar="HOST", help="of a host that will be taken away: its workers leave it in order")
-    stop = add("stop", _steering("stop"), "ask a run to stop; it can be resumed")
+    stop = add("stop", _stop, "ask a run to stop; it can be resumed")
     for added in (status, scale, stop):
         added.add_argument("run", metavar="RUN", help="the run's folder, its name below runs/, or that at --address")
         added.add_argument("--address", metavar="HOST:PORT", help="the Ray that the run goes on on, as cluster.address")
@@ -200,14 +200,22 @@ def _submit(arguments: argparse.Namespace) -> int:
     return submit(arguments)
 
 
-def _steering(name: str) -> Callable[[argparse.Namespace], int]:
-    def command(arguments: argparse.Namespace) -> int:
-        from console import steering
+def _status(arguments: argparse.Namespace) -> int:
+    from console.steering import status
 
-        asked: Callable[[argparse.Namespace], int] = getattr(steering, name)
-        return asked(arguments)
+    return status(arguments)
 
-    return command
+
+def _scale(arguments: argparse.Namespace) -> int:
+    from console.steering import scale
+
+    return scale(arguments)
+
+
+def _stop(arguments: argparse.Namespace) -> int:
+    from console.steering import stop
+
+    return stop(arguments)
 
 
 def _report(arguments: argparse.Namespace) -> int:
@@ -240,7 +248,7 @@ def _doctor(arguments: argparse.Namespace) -> int:
 
 def _verify(arguments: argparse.Namespace) -> int:
     from console.live import aligned, print_json
-    from console.verify.table import chosen, line, measured
+    from console.verify.table import chosen, line, measured, mistake_lines
 
     places = chosen(arguments.words)
     if not places:
@@ -255,7 +263,8 @@ def _verify(arguments: argparse.Namespace) -> int:
         else:
             print("  ".join(line(result)), file=sys.stderr)
     if not arguments.json:
-        print("\n".join(aligned([line(result) for result in sorted(results, key=lambda result: result.place)])))
+        rows = aligned([line(result) for result in sorted(results, key=lambda result: result.place)])
+        print("\n".join([*rows, *mistake_lines(results)]))
     return OK if all(result.holds for result in results) else FAILED
 
 

@@ -10,10 +10,9 @@ from typing import Any
 from configs.errors import UserError
 from configs.load import load_eval, load_run
 from configs.schema import EvalRun
+from console.cli import OK
 from console.figures import number
 from console.live import aligned, choose_listener, print_json
-
-OK = 0
 
 
 def evaluate(arguments: argparse.Namespace) -> int:

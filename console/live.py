@@ -74,15 +74,13 @@ class LiveConsole:
     def __exit__(self, *_: object) -> None:
         self._progress.stop()
 
-    def stage_began(self, stage: str, num_steps: int) -> None:
+    def stage_began(self, stage: str) -> None:
         self._clocks.start(stage)
-        self._tasks[stage] = self._progress.add_task(
-            stage, total=num_steps or None, position=f"0/{num_steps}" if num_steps else "", figures="", time=""
-        )
+        self._tasks[stage] = self._progress.add_task(stage, total=None, position="", figures="", time="")
 
     def stepped(self, record: StepRecord) -> None:
         self._progress.update(
-            self._task(record.stage, record.num_steps),
+            self._task(record.stage),
             completed=record.step,
             total=record.num_steps,
             position=f"{record.step}/{record.num_steps}",
@@ -94,12 +92,12 @@ class LiveConsole:
         self._progress.console.print(f"{stage}: {message}", markup=False, highlight=False)
 
     def stage_ended(self, stage: str, summary: Mapping[str, object]) -> None:
-        task = self._task(stage, 0)
+        task = self._task(stage)
         self._progress.update(task, total=1, completed=1, time=f"done in {duration(self._clocks.of(stage).elapsed())}")
 
-    def _task(self, stage: str, num_steps: int) -> TaskID:
+    def _task(self, stage: str) -> TaskID:
         if stage not in self._tasks:
-            self.stage_began(stage, num_steps)
+            self.stage_began(stage)
         return self._tasks[stage]
 
 
@@ -117,10 +115,10 @@ class PlainConsole:
     def __exit__(self, *_: object) -> None:
         self._stream.flush()
 
-    def stage_began(self, stage: str, num_steps: int) -> None:
+    def stage_began(self, stage: str) -> None:
         self._clocks.start(stage)
         self._tenths[stage] = 0
-        self._print(f"{stage}: begins" + (f", {num_steps} steps" if num_steps else ""))
+        self._print(f"{stage}: begins")
 
     def stepped(self, record: StepRecord) -> None:
         left = self._clocks.of(record.stage).left(record)
@@ -154,8 +152,8 @@ class JsonConsole:
     def __exit__(self, *_: object) -> None:
         self._stream.flush()
 
-    def stage_began(self, stage: str, num_steps: int) -> None:
-        print_json({"event": "stage_began", "stage": stage, "num_steps": num_steps}, self._stream)
+    def stage_began(self, stage: str) -> None:
+        print_json({"event": "stage_began", "stage": stage}, self._stream)
 
     def stepped(self, record: StepRecord) -> None:
         print_json({"event": "step"} | asdict(record), self._stream)

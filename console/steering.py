@@ -11,11 +11,11 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
-from configs.errors import UserError
+from configs.errors import NotRunningError, UserError
+from console.cli import OK
 from console.figures import duration, number
 from console.live import aligned, print_json
 
-OK = 0
 NUM_VERSIONS = 8
 """The newest, which are shown to a person."""
 
@@ -24,49 +24,47 @@ LEDGER_COLUMNS = ("issued", "finished", "scored", "trained")
 
 def status(arguments: argparse.Namespace) -> int:
     """Where the run stands, from the run itself, or else from what it wrote down last."""
-    from cluster.control import ask
+    from cluster.control import answer
 
+    missed = None
     try:
         with reached(arguments) as control:
-            found, is_running = ask(control, "status"), True
-    except UserError:
+            found = answer(control.status.remote())
+    except NotRunningError as error:
         written = last_written(arguments.run)
         if written is None:
             raise
-        found, is_running = written, False
+        found, missed = written, str(error)
     if arguments.json:
-        print_json({"running": is_running, **found}, sys.stdout)
+        print_json({"running": missed is None, **found}, sys.stdout)
     else:
-        print("\n".join(lines(found, is_running)))
+        print("\n".join(lines(found, missed)))
     return OK
 
 
 def scale(arguments: argparse.Namespace) -> int:
     """Change the number of rollout workers of a run that is going on, or let those leave that are on a host."""
-    from cluster.control import ask
-    from cluster.scaling import check_scale
-    from cluster.seats import nodes_on
+    from cluster.control import answer
 
     with reached(arguments) as control:
         if arguments.leave is not None:
-            ask(control, "leave", nodes_on(arguments.leave))
+            answer(control.leave.remote(arguments.leave))
             print(
                 f"{arguments.leave}: rollout workers and scorers there end what they are at and leave, and others "
                 f"start where there is room; learners stay until the host goes"
             )
             return OK
-        now = check_scale(ask(control, "status"), arguments.rollout_workers)
-        ask(control, "scale", arguments.rollout_workers)
-    print(f"rollout workers: {now} become {arguments.rollout_workers}; who leaves finishes its answers first")
+        before = answer(control.scale.remote(arguments.rollout_workers))
+    print(f"rollout workers: {before} become {arguments.rollout_workers}; who leaves finishes its answers first")
     return OK
 
 
 def stop(arguments: argparse.Namespace) -> int:
     """Ask a run to stop where little is lost."""
-    from cluster.control import ask
+    from cluster.control import answer
 
     with reached(arguments) as control:
-        ask(control, "stop")
+        answer(control.stop.remote())
     print(f"{arguments.run} stops before it samples or learns again; go on later with: plumbob resume {arguments.run}")
     return OK
 
@@ -76,7 +74,8 @@ def reached(arguments: argparse.Namespace) -> Iterator[Any]:
     """The run's control actor: of a name on the cluster at --address, or of the run in a folder.
 
     Raises:
-        UserError: nothing of that name goes on.
+        NotRunningError: nothing of that name goes on.
+        UserError: it cannot be told.
     """
     from cluster.connect import joined
     from cluster.control import find
@@ -97,7 +96,7 @@ def from_folder(run: str) -> tuple[str, str]:
     folder = find_run(run)
     reach = read_whereabouts(folder)
     if reach is None:
-        raise UserError(
+        raise NotRunningError(
             f"{folder}: this run is not going on; `plumbob resume {folder}` goes on with it. A run that goes on on a "
             f"cluster is reached by its name and --address HOST:PORT"
         )
@@ -119,11 +118,12 @@ def last_written(run: str) -> dict[str, Any] | None:
     return found
 
 
-def lines(found: Mapping[str, Any], is_running: bool) -> list[str]:
-    """What a person reads."""
+def lines(found: Mapping[str, Any], missed: str | None) -> list[str]:
+    """What a person reads. `missed`: why only what was written down last is known; None of a run that goes on."""
     age = duration(max(time.time() - found.get("time", time.time()), 0.0))
-    state = "running" if is_running else f"not running; last heard of {age} ago"
-    stage = f"{found['stage']}: step {found['step']} of {found['num_steps']}" if "stage" in found else "no stage yet"
+    state = "running" if missed is None else f"{missed}\nlast heard of {age} ago"
+    step = f"step {found['step']} of {found['num_steps']}" if "step" in found else "no step yet"
+    stage = f"{found['stage']}: {step}" if "stage" in found else "no stage yet"
     rows = [f"{state}; {stage}"]
     if found.get("seconds"):
         phases = ", ".join(f"{phase} {number(seconds)}" for phase, seconds in found["seconds"].items())

@@ -12,7 +12,7 @@ from typing import IO, Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from configs.errors import UserError
+from configs.errors import UserError, first_line
 
 SUFFIXES = (".jsonl", ".json", ".parquet", ".arrow", ".txt")
 ZIPPED = (".jsonl", ".json", ".txt")
@@ -52,7 +52,7 @@ def iterate_rows(path: str) -> Iterator[Row]:
                 yield row
         except (OSError, EOFError, zlib.error, pa.ArrowException, ValueError) as error:
             raise UserError(
-                f"{file}: cannot be read as {_suffix(file)}: {_first_line(error)}. "
+                f"{file}: cannot be read as {_suffix(file)}: {first_line(error)}. "
                 f"The file is damaged or of another kind: make it again or rename it; accepted are {ACCEPTED}"
             ) from error
         if num_rows == 0:
@@ -134,7 +134,7 @@ def _jsonl_rows(file: Path) -> Iterator[Row]:
             try:
                 value = json.loads(line)
             except ValueError as error:  # JSONDecodeError and UnicodeDecodeError
-                yield Row(file.name, number, {}, f"expected one JSON object a line, found {_first_line(error)}")
+                yield Row(file.name, number, {}, f"expected one JSON object a line, found {first_line(error)}")
                 continue
             yield _row(file, number, value)
 
@@ -181,7 +181,3 @@ def _table_rows(file: Path, batches: Iterator[Any]) -> Iterator[Row]:
         for value in batch.to_pylist():
             number += 1
             yield _row(file, number, value)
-
-
-def _first_line(error: BaseException) -> str:
-    return (str(error) or type(error).__name__).splitlines()[0].rstrip(".")

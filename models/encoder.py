@@ -5,8 +5,8 @@ from typing import Any
 from torch import Tensor, nn
 from transformers import AutoModelForMaskedLM
 
-from configs.errors import UserError
-from models.source import first_line, located, open_tokenizer
+from configs.errors import UserError, first_line
+from models.source import located, open_tokenizer
 
 KEY = "reward.model"
 

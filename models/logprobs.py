@@ -6,12 +6,15 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
+PORTION = 2**22
+"""Logits that are taken together, but at least one row's: 16 MiB in float32."""
+
 
 def token_logprobs(logits: Tensor, input_ids: Tensor, temperature: float) -> Tensor:
     """log pi(input_ids[:, t] | input_ids[:, :t]) [B, T] float32; column 0, which nothing predicts, is 0.
 
-    The softmax is taken in float32, of the logits divided by the temperature, one row at a time: beside the logits no
-    second [B, T, V] tensor is made going forward, and only the logits' own gradient going back.
+    The softmax is taken in float32, of the logits divided by the temperature, some rows at a time: beside the logits
+    no second [B, T, V] tensor is made going forward, and only the logits' own gradient going back.
 
     Args:
         logits: [B, T, V]; column t predicts token t + 1, so the last column is not used.
@@ -31,6 +34,12 @@ def sequence_logprobs(logprobs: Tensor, mask: Tensor) -> Tensor:
     return torch.where(mask, logprobs, 0.0).sum(dim=1)
 
 
+def _portions(logits: Tensor) -> list[slice]:
+    """Rows that are taken together."""
+    size = max(1, PORTION // logits[0].numel()) if logits.numel() else 1
+    return [slice(start, start + size) for start in range(0, logits.shape[0], size)]
+
+
 def _probabilities(logits: Tensor, temperature: float) -> Tensor:
     return torch.softmax(logits.float() / temperature, dim=-1)
 
@@ -43,9 +52,9 @@ class _TokenLogprobs(torch.autograd.Function):
         ctx.save_for_backward(logits, input_ids)
         ctx.temperature = temperature
         logprobs = torch.zeros(input_ids.shape, dtype=torch.float32, device=logits.device)
-        for row in range(logits.shape[0]):
-            log_softmax = torch.log_softmax(logits[row, :-1].float() / temperature, dim=-1)
-            logprobs[row, 1:] = log_softmax.gather(-1, input_ids[row, 1:, None]).squeeze(-1)
+        for rows in _portions(logits):
+            log_softmax = torch.log_softmax(logits[rows, :-1].float() / temperature, dim=-1)
+            logprobs[rows, 1:] = log_softmax.gather(-1, input_ids[rows, 1:, None]).squeeze(-1)
         return logprobs
 
     @staticmethod
@@ -53,9 +62,9 @@ class _TokenLogprobs(torch.autograd.Function):
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None, None]:
         logits, input_ids = ctx.saved_tensors
         grad_logits = torch.zeros_like(logits)
-        for row in range(logits.shape[0]):
-            token_grad = grad[row, 1:, None] / ctx.temperature
-            row_grad = _probabilities(logits[row, :-1], ctx.temperature).mul_(-token_grad)
-            row_grad.scatter_add_(-1, input_ids[row, 1:, None], token_grad)
-            grad_logits[row, :-1] = row_grad
+        for rows in _portions(logits):
+            token_grad = grad[rows, 1:, None] / ctx.temperature
+            rows_grad = _probabilities(logits[rows, :-1], ctx.temperature).mul_(-token_grad)
+            rows_grad.scatter_add_(-1, input_ids[rows, 1:, None], token_grad)
+            grad_logits[rows, :-1] = rows_grad
         return grad_logits, None, None

@@ -12,7 +12,7 @@ from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForMaskedLM,
 from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES, MODEL_FOR_MASKED_LM_MAPPING_NAMES
 from transformers.utils.hub import cached_file
 
-from configs.errors import UserError
+from configs.errors import UserError, first_line
 from configs.models import EvaluatedPolicy, LoraTuning
 from configs.roles import SamplerEngine, VllmEngine
 from configs.section import Dtype
@@ -127,7 +127,7 @@ def load_config(source: ModelSource, key: str, trust_remote_code: bool) -> Any:
     try:
         return AutoConfig.from_pretrained(source.base, trust_remote_code=trust_remote_code)
     except (OSError, ValueError) as error:
-        reason = f"{key}={source.base}: cannot be read as a model: {first_line(error).removesuffix('.')}"
+        reason = f"{key}={source.base}: cannot be read as a model: {first_line(error)}"
         if not Path(source.base).is_dir():
             reason += "; give a folder, or a name on the hub where this machine reaches it"
         raise UserError(reason) from error
@@ -255,10 +255,6 @@ def load_causal_lm(
 
 def _content(path: Path) -> bytes | None:
     return path.read_bytes() if path.exists() else None
-
-
-def first_line(error: BaseException) -> str:
-    return str(error).strip().split("\n")[0]
 
 
 def absolute(base: str) -> str:

@@ -17,7 +17,7 @@ class Samplers(Protocol):
         """One whole answer to each request, in their order; each token is of the version that its worker had then."""
 
     def load(self, adapter: Adapter) -> None:
-        """Give every worker this version; returns when each has proven it. Raises PublishError."""
+        """Give every worker this version, to prove before it samples; returns when one has. Raises PublishError."""
 
 
 def sample_requests(

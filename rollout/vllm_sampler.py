@@ -12,10 +12,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from configs.errors import UserError
+from configs.errors import UserError, first_line
 from configs.roles import VllmEngine
 from models.adapters import Adapter, save_adapter
-from models.source import DTYPES, ModelSource, check_causal_lm, first_line, load_config
+from models.source import DTYPES, ModelSource, check_causal_lm, load_config
 from rollout.proof import PublishError, PublishProof, judge, served_tensors
 from rollout.readback import compare_slot
 from rollout.records import FinishReason, Rollout, SampleRequest

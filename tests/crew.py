@@ -1,5 +1,6 @@
 """A pool of real Ray actors on a Ray of one CPU, with what it told."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -36,13 +37,17 @@ class Crew:
         self._restarts = Restarts(max_restarts)
         around = Surroundings(
             self._hire,
-            lambda member, is_lost: self._seating.give_up(member.actor.handle, member.seat),
+            self._dismiss,
             self._lost,
             lambda: None,
             self._said,
             lambda member: member.actor.name in self.leaving,
         )
         self.pool = Pool("rollout", size, around, TIMEOUT_S, TIMEOUT_S)
+
+    def _dismiss(self, members: Sequence[Member], is_lost: bool) -> None:
+        for member in members:
+            self._seating.give_up(member.actor.handle, member.seat)
 
     def _said(self, message: str) -> None:
         self.watching.said("cluster", message)
@@ -52,7 +57,7 @@ class Crew:
         self._restarts.spend(lost, self._said)
 
     def _hire(self) -> Member | None:
-        seat = self._seating.take_one(NEED, {})
+        seat = self._seating.take_one(NEED, {}, ())
         if seat is None:
             return None
         name = f"rollout-{len(self.hired)}"

@@ -1,6 +1,6 @@
 """The loops of PPO with a real learner and a real sampler in one process, which wait for one another as a test says."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from threading import Condition, Lock
@@ -23,10 +23,11 @@ from rollout.records import Rollout, SampleRequest
 from rollout.sampler import SamplerSpec, sample
 from rollout.transformers_sampler import TransformersSampler
 from tests.ranks import this_rank
+from tests.watching import Watching
 from trainers.build import build_learner
 from trainers.checkpoint import Checkpoints
 from trainers.learners import UpdatePlan
-from trainers.metrics import MetricsLog, StepRecord
+from trainers.metrics import MetricsLog
 from trainers.ppo import PpoActors, PpoInput, PpoState, run_ppo, run_ppo_asynchronous
 from trainers.ppo_recorder import PpoRecorder
 
@@ -135,22 +136,6 @@ class Learning(OneRank):
         return super().update(batch, plan)
 
 
-class Heard:
-    """A listener that keeps what was said."""
-
-    def __init__(self) -> None:
-        self.messages: list[str] = []
-
-    def stage_began(self, stage: str, num_steps: int) -> None: ...
-
-    def stepped(self, record: StepRecord) -> None: ...
-
-    def said(self, stage: str, message: str) -> None:
-        self.messages.append(message)
-
-    def stage_ended(self, stage: str, summary: Mapping[str, object]) -> None: ...
-
-
 def small_run(model: str, max_staleness: int) -> PpoRun:
     return PpoRun(
         data=PromptData(prompts="unused"),
@@ -181,9 +166,10 @@ def play(model: str, folder: Path, is_asynchronous: bool, max_staleness: int, pa
     state = PpoState(run, PpoInput(prompts, tokenizer.pad_token_id, ()))
     actors = PpoActors(sampling, RuleScorer(lambda prompt, answer: len(answer) / 10), learning)
     checkpoints = Checkpoints(folder / "checkpoints", 1)
-    heard = Heard()
-    with MetricsLog(folder, heard) as log:
-        record = PpoRecorder(run.ppo, folder, log, heard)
+    watching = Watching()
+    with MetricsLog(folder, watching) as log:
+        record = PpoRecorder(run.ppo, folder, log, watching)
         loop = run_ppo_asynchronous if is_asynchronous else run_ppo
         loop(run, tokenizer.pad_token_id, state, actors, checkpoints, record)
-    return {"begun": sampling.begun, "ledger": state.ledger.as_dict(), "messages": heard.messages}
+    messages = [message for _, message in watching.notes]
+    return {"begun": sampling.begun, "ledger": state.ledger.as_dict(), "messages": messages}

@@ -14,6 +14,7 @@ from models.serving import put_adapter
 from rollout.records import Rollout, SampleRequest
 from rollout.requests import continuation
 from rollout.sampler import Sampler, sample
+from tests.plain_transformers import plain_logprobs
 
 CLASSES = 4
 """Tokens are counted by their id modulo this."""
@@ -50,20 +51,10 @@ def largest_gaps(
         model = put_adapter(base, adapter, "policy").eval()
         gaps[adapter.version] = 0.0
         for rollout in rollouts:
-            expected = answer_logprobs(model, rollout, temperature)
+            expected = plain_logprobs(model, rollout.request.prompt_ids, rollout.token_ids, temperature)
             own = rollout.versions == adapter.version
             gaps[adapter.version] = max(gaps[adapter.version], np.abs(expected - rollout.logprobs)[own].max(initial=0))
     return gaps
-
-
-@torch.no_grad()
-def answer_logprobs(model: torch.nn.Module, rollout: Rollout, temperature: float) -> NDArray[np.float32]:
-    """float32 [T]."""
-    prompt = rollout.request.prompt_ids
-    ids = torch.tensor([*prompt, *rollout.token_ids])
-    logprobs = torch.log_softmax(model(input_ids=ids[None]).logits[0] / temperature, -1)[:-1]
-    chosen: NDArray[np.float32] = logprobs.gather(1, ids[1:, None])[len(prompt) - 1 :, 0].numpy()
-    return chosen
 
 
 def pair_statistic(sampler: Sampler, folder: str, request: SampleRequest, num: int, temperature: float) -> float:

@@ -1,17 +1,11 @@
-"""Runs small enough for a test: settings, what a run left behind, and log-probs by plain transformers and peft."""
+"""Runs small enough for a test: settings, and what a run left behind."""
 
 import io
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
-
-import numpy as np
-import torch
-from numpy.typing import NDArray
-from peft import PeftModel
-from transformers import AutoModelForCausalLM
 
 from cluster.launch import evaluate, run
 from cluster.session import Session
@@ -106,6 +100,12 @@ def model_settings(key: str, sizes: Mapping[str, int]) -> dict[str, object]:
     return {f"{key}.{name}": size for name, size in sizes.items()}
 
 
+def text_settings(world: Path) -> dict[str, object]:
+    """A world's text, to measure what is retained by and to be replayed."""
+    blocks = {"text": world / "text.jsonl", "block_tokens": 64}
+    return {f"{name}.{key}": value for name in ("retention", "replay") for key, value in blocks.items()}
+
+
 def run_to_end(storage: Path, name: str, kind: str, *groups: Mapping[str, object]) -> Left:
     """`plumbob run KIND ...` in this process, which must succeed."""
     overrides = settings({"storage.path": storage, "name": name}, *groups)
@@ -156,32 +156,3 @@ class Stages:
         if self._session is not None:
             self._session.__exit__()
             self._session = None
-
-
-# ----------------------------------------------------------------------------------------- plain transformers and peft
-
-
-def load_plain(folder: str) -> Any:
-    """A model or adapter folder, by nothing of ours."""
-    config = Path(folder) / "adapter_config.json"
-    if not config.exists():
-        return AutoModelForCausalLM.from_pretrained(folder).eval()
-    base = AutoModelForCausalLM.from_pretrained(json.loads(config.read_text())["base_model_name_or_path"])
-    return PeftModel.from_pretrained(base, folder).eval()
-
-
-@torch.no_grad()
-def plain_logprobs(model: Any, prompt: Sequence[int], answer: Sequence[int], temperature: float) -> NDArray[np.float32]:
-    """log pi of each answer token, unpadded and one sequence at a time. [T]."""
-    ids = torch.tensor([[*prompt, *answer]])
-    logprobs = torch.log_softmax(model(input_ids=ids).logits[0] / temperature, -1)
-    found: NDArray[np.float32] = logprobs[:-1].gather(1, ids[0, 1:, None])[len(prompt) - 1 :, 0].numpy()
-    return found
-
-
-def largest_gap(model: Any, rows: Sequence[JournalRow], name: str) -> float:
-    """Largest |plain log-prob - journal's column `name`| over the rows' tokens."""
-    gaps = [
-        np.abs(plain_logprobs(model, row.prompt_ids, row.token_ids, TEMPERATURE) - getattr(row, name)) for row in rows
-    ]
-    return float(np.concatenate(gaps).max())

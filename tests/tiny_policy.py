@@ -12,6 +12,13 @@ from transformers import AutoModelForCausalLM, LlamaConfig, LlamaForCausalLM, Pr
 from models.adapters import Adapter
 from rollout.records import SampleRequest
 
+EOS = 1
+VOCABULARY = 280
+"""Ids below it, but for those of padding and EOS, are tokens that prompts are made of."""
+
+TEMPERATURE = 0.7
+"""What tests sample at: a log-prob that is taken at 1 shows."""
+
 
 def write_policy(folder: Path, num_heads: int = 4) -> str:
     """Hidden 128 (so 4 heads of 32), 2 layers, 2 key-value heads, 300 tokens or fewer."""
@@ -57,10 +64,10 @@ def make_adapter(folder: str, version: int, seed: int, rank: int = 4) -> Adapter
     return Adapter(version, {key: value for key, value in content.items() if _is_plain(value)}, tensors)
 
 
-def make_requests(num: int, vocab_size: int, first_seed: int = 0) -> list[SampleRequest]:
+def make_requests(num: int, first_seed: int = 0) -> list[SampleRequest]:
     """Prompts of 3 to 9 random tokens, one answer each."""
     random = np.random.default_rng(first_seed)
-    prompts = [random.integers(2, vocab_size, size=3 + index % 7).astype(np.int32) for index in range(num)]
+    prompts = [random.integers(EOS + 1, VOCABULARY, size=3 + index % 7).astype(np.int32) for index in range(num)]
     return [
         SampleRequest(f"p{index}", f"g{index}", 0, first_seed + index, "", ids) for index, ids in enumerate(prompts)
     ]

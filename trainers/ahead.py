@@ -45,11 +45,8 @@ class SamplingAhead:
     def take(self) -> tuple[Answers, Mapping[str, Any]]:
         """The next step's answers and the state of the cursor behind its prompts; waits for them.
 
-        Raises what sampling or scoring has raised, be it for a later step.
+        Raises what sampling or scoring has raised, once the steps before it have been taken.
         """
-        for batch in self._begun:
-            if batch.done():
-                batch.result()
         return self._begun.popleft().result()
 
     def _sampled(self, step: int) -> tuple[Answers, Mapping[str, Any]]:

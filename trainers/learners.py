@@ -117,8 +117,13 @@ class Learners(Protocol):
 
 def merge_results(results: Sequence[UpdateResult]) -> dict[str, float]:
     """The ranks' shares summed to means, beside the gradient norms, which are the same on every rank."""
-    shares: dict[str, float] = {}
-    for result in results:
-        for name, share in result.shares.items():
-            shares[name] = shares.get(name, 0.0) + share
-    return shares | dict(results[0].gradient_norms)
+    return summed([result.shares for result in results]) | dict(results[0].gradient_norms)
+
+
+def summed(parts: Sequence[Mapping[str, float]]) -> dict[str, float]:
+    """The ranks' shares of each figure, added up."""
+    sums: dict[str, float] = {}
+    for part in parts:
+        for name, share in part.items():
+            sums[name] = sums.get(name, 0.0) + share
+    return sums

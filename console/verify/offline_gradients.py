@@ -4,16 +4,28 @@ P prompts, K answers, S states, V tokens, as in `console.verify.tree`.
 """
 
 from pathlib import Path
+from typing import assert_never
 
 import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
+from configs.objectives import (
+    ConservativeDpoLoss,
+    DpoLoss,
+    HingeLoss,
+    IpoLoss,
+    OrpoLoss,
+    PreferenceLoss,
+    RobustDpoLoss,
+    SimpoLoss,
+    SppoLoss,
+)
 from configs.schema import DpoRun, KtoRun
 from console.verify.gradients import gradient_of
 from console.verify.local import OneRank
 from console.verify.offline import train_labelled, train_pairs
-from console.verify.optima_offline import kto_gradient, logistic, pair_loss
+from console.verify.optima_offline import flipped, kto_gradient, logistic, orpo_loss, pair_loss, squared
 from console.verify.tree import Array
 from console.verify.world import World, answer_logprobs
 from data.order import EpochBatches
@@ -30,17 +42,45 @@ def dpo_step_gradient(
     return gradient_of(learners, lambda: train_pairs(run, world, counts, learners, folder))
 
 
-def dpo_enumerated_gradient(world: World, counts: NDArray[np.int64], beta: float, learners: OneRank) -> Array:
-    """Of DPO's mean loss over `counts` [P, K, K] by next-token logits, [P, S, V]: z = beta (u_i - u_j)."""
+def dpo_enumerated_gradient(world: World, counts: NDArray[np.int64], loss: PreferenceLoss, learners: OneRank) -> Array:
+    """Of the mean loss over `counts` [P, K, K] by next-token logits, [P, S, V]."""
     policy = answer_logprobs(world, learners.compute, "policy")
-    log_ratios = policy - answer_logprobs(world, learners.compute, "reference")
+    reference = answer_logprobs(world, learners.compute, "reference")
     by_answers = np.stack(
         [
-            own.sum() / counts.sum() * beta * pair_loss(own.astype(np.float64), beta * ratios, logistic())[1]
-            for own, ratios in zip(counts, log_ratios, strict=True)
+            wins.sum() / counts.sum() * pairs_gradient(loss, wins, own, ref, world.tree.num_tokens)
+            for wins, own, ref in zip(counts.astype(np.float64), policy, reference, strict=True)
         ]
     )
     return by_logits(world, policy, by_answers)
+
+
+def pairs_gradient(loss: PreferenceLoss, wins: Array, policy: Array, reference: Array, num_tokens: Array) -> Array:
+    """Of the mean loss over `wins` [K, K] by the answers' log-probs, [K]; papers: `configs.objectives`."""
+    u = policy - reference
+    match loss:
+        case DpoLoss(beta=beta):
+            return beta * pair_loss(wins, beta * u, logistic())[1]
+        case ConservativeDpoLoss(beta=beta, flip_rate=rate):
+            return beta * pair_loss(flipped(wins, rate), beta * u, logistic())[1]
+        case RobustDpoLoss(beta=beta, flip_rate=rate):
+            said, turned = (pair_loss(own, beta * u, logistic())[1] for own in (wins, wins.T))
+            return beta * ((1 - rate) * said - rate * turned) / (1 - 2 * rate)
+        case IpoLoss(tau=tau, per_token=per_token):
+            parts = num_tokens if per_token else np.ones_like(u)
+            return pair_loss(wins, u / parts, squared(0.5 / tau))[1] / parts
+        case HingeLoss(beta=beta):
+            wrong = wins / wins.sum() * (beta * (u[:, None] - u[None, :]) < 1)
+            return beta * (wrong.sum(0) - wrong.sum(1))
+        case OrpoLoss(weight=weight):
+            return orpo_loss(wins, policy, num_tokens, weight)[1]
+        case SimpoLoss(beta=beta, margin=margin):
+            return beta * pair_loss(wins, beta * policy / num_tokens, logistic(margin))[1] / num_tokens
+        case SppoLoss(beta=beta):
+            t = 0.5 / beta
+            return 2 * ((u - t) * wins.sum(1) + (u + t) * wins.sum(0)) / wins.sum()
+        case _:
+            assert_never(loss)
 
 
 def kto_step_gradient(

@@ -1,7 +1,7 @@
 """Offline rows of the table: a preference loss, and the policy of its least value."""
 
-from collections.abc import Callable
-from dataclasses import dataclass, field
+from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
@@ -19,12 +19,13 @@ from configs.objectives import (
     SimpoLoss,
     SppoLoss,
 )
-from configs.stages import Dpo, Kto
-from console.verify.gradients import pulled_back, relative_error
+from configs.stages import Dpo
+from console.verify.kto_row import KtoRow
 from console.verify.local import open_learner
-from console.verify.offline import drawn_counts, exact_counts, train_labelled, train_pairs
-from console.verify.offline_gradients import NO_CLIP, NO_RATE, kto_enumerated_gradient, kto_step_gradient
+from console.verify.mistakes import Moved, moved, untrained
+from console.verify.offline import drawn_counts, exact_counts, train_pairs
 from console.verify.optima_counts import bradley_terry_information, expected_total_variation
+from console.verify.optima_mistaken import PairTarget, dpo_scores, ipo_scores, pair_mistakes, simpo_mistakes
 from console.verify.optima_offline import (
     averaged_ipo_optimum,
     dpo_optimum,
@@ -42,8 +43,6 @@ from console.verify.problem import DISTANCE, Check, Problem, Size, make_problem
 from console.verify.tree import Array, tilted, total_variation
 from console.verify.world import answer_logprobs
 
-Target = Callable[[Array, Array, Array], Array]
-
 BETA = 0.4
 """Of the model's initial weights: with 0.2, as online, pairs take several times as many steps."""
 LEARNING_RATE = 5e-3
@@ -51,8 +50,6 @@ SAMPLING_FACTOR = 2.0
 """Of the expected total variation of maximum likelihood: what chance may do to the largest of three prompts."""
 EXCESS = 0.01
 """Share of the way from the reference's loss to the least one that may be left."""
-GRADIENT = 1e-3
-NUM_LABELS = 8
 
 
 @dataclass(frozen=True)
@@ -86,22 +83,30 @@ class OfflineRow:
     """A preference loss on every pair in both orders, as often as its probability says.
 
     Attributes:
-        target: (reference [K], wins [K, K], tokens of each answer [K]) -> log-probs [K] of the least loss.
+        mistaken: the targets of trainers that make a mistake, by its name.
         flip_rate: of the labels, those recorded the wrong way round.
     """
 
     name: str
     setting: str
     loss: PreferenceLoss
-    target: Target
+    target: PairTarget
+    mistaken: Mapping[str, PairTarget | None]
     flip_rate: float = 0.0
     plan: PairPlan = SMALL
 
     def measure(self, seed: int, folder: Path) -> tuple[Check, ...]:
         problem = make_problem(self.plan.size, seed, folder)
-        wins = np.stack([flipped(exact_wins(rewards), self.flip_rate) for rewards in problem.rewards])
+        wins = self.wins(problem)
         reached = trained(problem, self.loss, exact_counts(wins, self.plan.copies), self.plan, folder)
         return (Check("TV", distance(problem, reached, self.target, wins), DISTANCE),)
+
+    def mistakes(self, seed: int, folder: Path) -> Moved:
+        problem = make_problem(self.plan.size, seed, folder)
+        return moved_pairs(problem, self.wins(problem), self.target, self.mistaken)
+
+    def wins(self, problem: Problem) -> Array:
+        return np.stack([flipped(exact_wins(rewards), self.flip_rate) for rewards in problem.rewards])
 
 
 @dataclass(frozen=True)
@@ -112,9 +117,18 @@ class SampledRow:
     setting: str = f"{SMALL.copies} drawn labels a pair"
     plan: PairPlan = SMALL
 
+    @property
+    def mistaken(self) -> Mapping[str, PairTarget | None]:
+        return pair_mistakes(dpo_scores, BETA)
+
+    def mistakes(self, seed: int, folder: Path) -> Moved:
+        problem = make_problem(self.plan.size, seed, folder)
+        drawn = drawn_counts(wins_of(problem), seed, self.plan.copies).astype(np.float64)
+        return moved_pairs(problem, drawn, dpo_target, self.mistaken)
+
     def measure(self, seed: int, folder: Path) -> tuple[Check, ...]:
         problem = make_problem(self.plan.size, seed, folder)
-        wins = np.stack([exact_wins(rewards) for rewards in problem.rewards])
+        wins = wins_of(problem)
         counts = drawn_counts(wins, seed, self.plan.copies)
         reached = trained(problem, DpoLoss(beta=BETA), counts, self.plan, folder)
         ratios = [
@@ -142,43 +156,13 @@ class HingeRow:
 
     def measure(self, seed: int, folder: Path) -> tuple[Check, ...]:
         problem = make_problem(self.plan.size, seed, folder)
-        counts = exact_counts(np.stack([exact_wins(rewards) for rewards in problem.rewards]), self.plan.copies)
+        counts = exact_counts(wins_of(problem), self.plan.copies)
         reached = trained(problem, HingeLoss(beta=BETA), counts, self.plan, folder)
         excess = []
         for own, log_ratios in zip(counts.astype(np.float64), reached.policy - reached.reference, strict=True):
             least = hinge_optimum(own).loss
             excess.append((hinge_loss(own, BETA * log_ratios) - least) / (hinge_loss(own, 0 * log_ratios) - least))
         return (Check("excess loss, of the reference's", max(excess), EXCESS),)
-
-
-@dataclass(frozen=True)
-class KtoRow:
-    """KTO has no optimum here: good answers must gain, and its gradient be the paper's once the policy has moved."""
-
-    name: str = "KTO"
-    setting: str = f"answers of positive reward are good, {NUM_LABELS} labels each"
-    size: Size = field(default_factory=Size)
-
-    def measure(self, seed: int, folder: Path) -> tuple[Check, ...]:
-        problem = make_problem(self.size, seed, folder)
-        desirable = NUM_LABELS * (problem.rewards > 0)
-        run = problem.kto_run(Kto(learning_rate=3e-3, num_epochs=30, batch_size=120, beta=BETA))
-        learners = open_learner(run)
-        train_labelled(run, problem.world, desirable, NUM_LABELS, learners, folder / "kto")
-        learners.save(folder)
-        policy, reference = (
-            np.exp(answer_logprobs(problem.world, learners.compute, role)) for role in ("policy", "reference")
-        )
-        is_bad = problem.rewards <= 0
-        left = (policy * is_bad).sum(1) / (reference * is_bad).sum(1)
-        still = Kto(learning_rate=NO_RATE, max_grad_norm=NO_CLIP, batch_size=NUM_LABELS * is_bad.size, beta=BETA)
-        one_step = problem.kto_run(still)
-        others = open_learner(one_step)
-        others.load(folder)
-        expected = kto_enumerated_gradient(one_step, problem.world, desirable, NUM_LABELS, learners)
-        found = kto_step_gradient(one_step, problem.world, desirable, NUM_LABELS, others, folder / "one")
-        error = relative_error(found, pulled_back(problem.world, learners, expected))
-        return Check("bad answers, of what they were", float(left.max()), 0.5), Check("gradient", error, GRADIENT)
 
 
 class Reached(NamedTuple):
@@ -204,11 +188,24 @@ def trained(problem: Problem, loss: PreferenceLoss, counts: NDArray[np.int64], p
     return Reached(answer_logprobs(problem.world, learners.compute, "policy"), reference)
 
 
-def distance(problem: Problem, reached: Reached, target: Target, wins: Array) -> float:
+def distance(problem: Problem, reached: Reached, target: PairTarget, wins: Array) -> float:
     """Largest total variation of the policy from its target, over prompts."""
+    return float(total_variation(reached.policy, solved(target, problem, reached.reference, wins)).max())
+
+
+def moved_pairs(problem: Problem, wins: Array, target: PairTarget, mistaken: Mapping[str, PairTarget | None]) -> Moved:
+    reference = untrained(problem).reference
+    return moved(lambda wanted: solved(wanted, problem, reference, wins), target, mistaken)
+
+
+def solved(target: PairTarget, problem: Problem, reference: Array, wins: Array) -> Array:
+    """The target's log-probs for every prompt, [P, K]; `reference` [P, K], `wins` [P, K, K]."""
     lengths = problem.world.tree.num_tokens
-    targets = np.stack([target(ref, own, lengths) for ref, own in zip(reached.reference, wins, strict=True)])
-    return float(total_variation(reached.policy, targets).max())
+    return np.stack([target(own, among, lengths) for own, among in zip(reference, wins, strict=True)])
+
+
+def wins_of(problem: Problem) -> Array:
+    return np.stack([exact_wins(rewards) for rewards in problem.rewards])
 
 
 def dpo_target(reference: Array, wins: Array, _: Array) -> Array:
@@ -216,7 +213,7 @@ def dpo_target(reference: Array, wins: Array, _: Array) -> Array:
 
 
 OFFLINE_ROWS = (
-    OfflineRow("DPO", "exact pairs", DpoLoss(beta=BETA), dpo_target, plan=LARGE),
+    OfflineRow("DPO", "exact pairs", DpoLoss(beta=BETA), dpo_target, pair_mistakes(dpo_scores, BETA), plan=LARGE),
     SampledRow(),
     HingeRow(),
     KtoRow(),
@@ -225,38 +222,63 @@ OFFLINE_ROWS = (
         "exact pairs, flip rate 0.1",
         ConservativeDpoLoss(beta=BETA, flip_rate=0.1),
         lambda ref, wins, _: dpo_optimum(ref, flipped(wins, 0.1), BETA),
+        pair_mistakes(lambda wins, beta: dpo_scores(flipped(wins, 0.1), beta), BETA),
     ),
     OfflineRow(
         "robust DPO",
         "a tenth of the labels flipped",
         RobustDpoLoss(beta=BETA, flip_rate=0.1),
         lambda ref, wins, _: dpo_optimum(ref, robust_wins(wins, 0.1), BETA),
+        pair_mistakes(lambda wins, beta: dpo_scores(robust_wins(wins, 0.1), beta), BETA),
         flip_rate=0.1,
     ),
-    OfflineRow("IPO", "summed log-ratios", IpoLoss(tau=BETA), lambda ref, wins, _: ipo_optimum(ref, wins, BETA)),
+    OfflineRow(
+        "IPO",
+        "summed log-ratios",
+        IpoLoss(tau=BETA),
+        lambda ref, wins, _: ipo_optimum(ref, wins, BETA),
+        pair_mistakes(ipo_scores, BETA),
+    ),
     OfflineRow(
         "IPO",
         "log-ratios averaged over tokens",
         IpoLoss(tau=BETA, per_token=True),
         lambda ref, wins, lengths: averaged_ipo_optimum(ref, wins, BETA, lengths),
+        pair_mistakes(ipo_scores, BETA, per_token=True),
     ),
     OfflineRow(
         "ORPO",
         "weight 1, no reference",
         OrpoLoss(weight=1.0),
         lambda _, wins, lengths: orpo_optimum(wins, lengths, 1.0).policy,
+        {
+            "weight 10% too large": lambda _, wins, lengths: orpo_optimum(wins, lengths, 1.1).policy,
+            "EOS out of the mask": None,
+        },
     ),
     OfflineRow(
         "SimPO",
         "beta 1, margin 0, no reference",
         SimpoLoss(beta=1.0, margin=0.0),
         lambda _, wins, lengths: simpo_optimum(wins, lengths, 1.0, 0.0),
+        simpo_mistakes(0.0),
     ),
     OfflineRow(
         "SimPO",
         "beta 1, margin 0.5, no reference",
         SimpoLoss(beta=1.0, margin=0.5),
         lambda _, wins, lengths: simpo_optimum(wins, lengths, 1.0, 0.5),
+        simpo_mistakes(0.5),
     ),
-    OfflineRow("SPPO", "exact pairs", SppoLoss(beta=BETA), lambda ref, wins, _: sppo_optimum(ref, wins, BETA)),
+    OfflineRow(
+        "SPPO",
+        "exact pairs",
+        SppoLoss(beta=BETA),
+        lambda ref, wins, _: sppo_optimum(ref, wins, BETA),
+        {
+            "beta 10% too large": lambda ref, wins, _: sppo_optimum(ref, wins, 1.1 * BETA),
+            "no reference": lambda ref, wins, _: sppo_optimum(np.zeros_like(ref), wins, BETA),
+            "EOS out of the mask": None,
+        },
+    ),
 )

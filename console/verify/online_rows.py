@@ -1,6 +1,6 @@
 """Online rows of the table: an estimator, where KL is paid for, and where the policy must end."""
 
-from collections.abc import Callable
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -19,9 +19,11 @@ from configs.objectives import (
 from configs.stages import Ppo
 from console.verify.fit import fitted_distance
 from console.verify.local import OneRank, open_learner
+from console.verify.mistakes import Moved, moved, untrained
 from console.verify.online import train_online
-from console.verify.optima import kl_in_loss_optimum
+from console.verify.optima import discounted_optimum, kl_in_loss_optimum
 from console.verify.optima_groups import group_baseline_optimum, grpo_optimum
+from console.verify.optima_mistaken import OnlineTarget, online_mistakes, weighed_returns_optimum
 from console.verify.problem import (
     CRITIC,
     DISTANCE,
@@ -63,12 +65,13 @@ class OnlineRow:
     Attributes:
         target: where the expected update is zero, log-probs [P, K].
         group_size: answers to a prompt in one step that belong together.
+        own_mistakes: targets of mistakes that not every online trainer can make.
     """
 
     name: str
     setting: str
     estimator: Estimator
-    target: Callable[[Instance], Array]
+    target: OnlineTarget
     kl: FixedKl | None = None
     size: Size = field(default_factory=Size)
     group_size: int = 1
@@ -76,6 +79,16 @@ class OnlineRow:
     num_steps: int = 300
     num_minibatches: int = 1
     learning_rate: float = 3e-3
+    own_mistakes: Mapping[str, OnlineTarget | None] = field(default_factory=dict)
+
+    @property
+    def mistaken(self) -> Mapping[str, OnlineTarget | None]:
+        """The targets of trainers that make a mistake, by its name."""
+        return {**online_mistakes(self.target), **self.own_mistakes}
+
+    def mistakes(self, seed: int, folder: Path) -> Moved:
+        instance = untrained(make_problem(self.size, seed, folder))
+        return moved(lambda target: target(instance), self.target, self.mistaken)
 
     def measure(self, seed: int, folder: Path) -> tuple[Check, ...]:
         problem = make_problem(self.size, seed, folder)
@@ -131,12 +144,29 @@ def best(instance: Instance) -> Array:
     return instance.optimum
 
 
+WEIGHED: Mapping[str, OnlineTarget] = {"answers weigh the same": best}
+"""With a baseline of the prompt or the state no advantage is left at pi*, whatever it weighs."""
+DISCOUNTED: Mapping[str, OnlineTarget] = {"gamma 0.95": lambda instance: discounted_optimum(instance, 0.95)}
+
 CRITIC_FREE_ROWS = (
-    OnlineRow("RLOO", IN_REWARD, Rloo(), best, group_size=GROUP),
-    OnlineRow("REINFORCE++", IN_REWARD, ReinforcePlusPlus(), best),
-    OnlineRow("REINFORCE++ with group baseline", IN_REWARD, ReinforcePlusPlusBaseline(), best, group_size=GROUP),
-    OnlineRow("GRPO", f"groups of 170, {IN_REWARD}", Grpo(), best, group_size=170),
-    OnlineRow("Dr. GRPO", IN_REWARD, DrGrpo(), best, group_size=GROUP),
+    OnlineRow("RLOO", IN_REWARD, Rloo(), best, group_size=GROUP, own_mistakes=WEIGHED),
+    OnlineRow(
+        "REINFORCE++",
+        IN_REWARD,
+        ReinforcePlusPlus(),
+        best,
+        own_mistakes={**DISCOUNTED, "answers weigh the same": weighed_returns_optimum},
+    ),
+    OnlineRow(
+        "REINFORCE++ with group baseline",
+        IN_REWARD,
+        ReinforcePlusPlusBaseline(),
+        best,
+        group_size=GROUP,
+        own_mistakes=WEIGHED,
+    ),
+    OnlineRow("GRPO", f"groups of 170, {IN_REWARD}", Grpo(), best, group_size=170, own_mistakes=WEIGHED),
+    OnlineRow("Dr. GRPO", IN_REWARD, DrGrpo(), best, group_size=GROUP, own_mistakes=WEIGHED),
 )
 PPO_ROW = OnlineRow(
     "PPO",
@@ -144,6 +174,7 @@ PPO_ROW = OnlineRow(
     Gae(value_learning_rate=3e-3, value_clip_range=None),
     best,
     num_minibatches=2,
+    own_mistakes={**DISCOUNTED, **WEIGHED},
 )
 LOSS_ROWS = (
     OnlineRow(
@@ -155,6 +186,9 @@ LOSS_ROWS = (
         group_size=GROUP,
         num_steps=400,
         learning_rate=5e-3,
+        own_mistakes={
+            "answers weigh the same": lambda instance: kl_in_loss_optimum(instance, "k2", length_weighted=True)
+        },
     ),
     OnlineRow(
         "Dr. GRPO",
@@ -166,6 +200,9 @@ LOSS_ROWS = (
         num_steps=400,
         learning_rate=5e-3,
         num_samples=504,
+        own_mistakes={
+            "answers weigh the same": lambda instance: kl_in_loss_optimum(instance, "k2", 3 / 4, length_weighted=True)
+        },
     ),
     OnlineRow(
         "GRPO",
@@ -199,6 +236,13 @@ LOSS_ROWS = (
     ),
 )
 SLOW_ROW = OnlineRow(
-    "RLOO", "k1 in the reward, 400 answers", Rloo(), best, size=Size(vocab_size=8), group_size=GROUP, num_steps=400
+    "RLOO",
+    "k1 in the reward, 400 answers",
+    Rloo(),
+    best,
+    size=Size(vocab_size=8),
+    group_size=GROUP,
+    num_steps=400,
+    own_mistakes=WEIGHED,
 )
 ONLINE_ROWS = (FitRow(), PPO_ROW, *CRITIC_FREE_ROWS, *LOSS_ROWS, SLOW_ROW)

@@ -3,8 +3,9 @@
 from pathlib import Path
 from typing import Protocol
 
-from console.verify.offline_rows import OFFLINE_ROWS
-from console.verify.online_rows import ONLINE_ROWS
+from console.verify.mistakes import Moved
+from console.verify.offline_rows import OFFLINE_ROWS, OfflineRow, SampledRow
+from console.verify.online_rows import ONLINE_ROWS, OnlineRow
 from console.verify.problem import Check
 from console.verify.reward_rows import REWARD_ROWS
 from console.verify.whole import WholeRow
@@ -25,3 +26,12 @@ class Row(Protocol):
 
 
 ALL_ROWS: tuple[Row, ...] = (*ONLINE_ROWS, *OFFLINE_ROWS, *REWARD_ROWS, WholeRow())
+
+
+def mistakes(row: Row, seed: int, folder: Path) -> Moved:
+    """What likely mistakes would move the row's target by, without training; none for a row that has no such target."""
+    match row:
+        case OnlineRow() | OfflineRow() | SampledRow() | WholeRow():
+            return row.mistakes(seed, folder)
+        case _:
+            return {}

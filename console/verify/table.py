@@ -3,14 +3,15 @@
 import multiprocessing
 import tempfile
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from console.verify.mistakes import SEEN
 from console.verify.problem import Check
-from console.verify.rows import ALL_ROWS
+from console.verify.rows import ALL_ROWS, mistakes
 from console.verify.whole import WholeRow
 from console.verify.worker import prepare_worker
 
@@ -19,13 +20,19 @@ NUM_SEEDS = 3
 
 @dataclass(frozen=True)
 class Result:
-    """One row on one instance. `place`: of the row in the table."""
+    """One row on one instance.
+
+    Attributes:
+        place: of the row in the table.
+        mistakes: what likely mistakes of the trainer would move the target by; None where that is not solved for.
+    """
 
     place: int
     row: str
     setting: str
     seed: int
     checks: tuple[Check, ...]
+    mistakes: Mapping[str, float | None]
     seconds: float
 
     @property
@@ -65,7 +72,8 @@ def measure(place: int, seed: int) -> Result:
     began = time.monotonic()
     with tempfile.TemporaryDirectory(prefix="plumbob-verify-") as folder:
         checks = row.measure(seed, Path(folder))
-    return Result(place, row.name, row.setting, seed, checks, time.monotonic() - began)
+        moved = mistakes(row, seed, Path(folder) / "mistakes")
+    return Result(place, row.name, row.setting, seed, checks, moved, time.monotonic() - began)
 
 
 def line(result: Result) -> list[str]:
@@ -73,3 +81,26 @@ def line(result: Result) -> list[str]:
     checks = ", ".join(f"{c.quantity} {c.value:.4f} (at most {c.bound:g})" for c in result.checks)
     verdict = "ok" if result.holds else "FAILED"
     return [result.row, result.setting, f"seed {result.seed}", checks, f"{result.seconds:.0f} s", verdict]
+
+
+def mistake_lines(results: Sequence[Result]) -> list[str]:
+    """One line for each row with a target that mistakes would move: by how much, on the instance where it is least."""
+    rows = {result.place: result for result in results if result.mistakes}
+    if not rows:
+        return []
+    lines = [
+        "",
+        "What a likely mistake of the trainer would move the target by: total variation, least over the instances.",
+        f"What moves it by less than {SEEN:.2f}, or is not solved for (-), the gradient tests catch (tests/optimum/).",
+    ]
+    for place, row in sorted(rows.items()):
+        moves = (f"{name} {least(results, place, name)}" for name in row.mistakes)
+        lines.append(f"{row.row}, {row.setting}: {', '.join(moves)}")
+    return lines
+
+
+def least(results: Sequence[Result], place: int, mistake: str) -> str:
+    """The least over a row's instances of what the mistake moves its target by."""
+    found = [result.mistakes[mistake] for result in results if result.place == place]
+    moves = [move for move in found if move is not None]
+    return f"{min(moves):.3f}" if moves else "-"

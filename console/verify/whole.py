@@ -1,7 +1,8 @@
 """One row through all that a run has: Ray, vLLM as the sampler, a BERT as the scorer, journal and checkpoints."""
 
 import json
-from dataclasses import dataclass, field
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +17,9 @@ from configs.roles import Cluster, Learner, Rollout, Scorer, Storage
 from configs.schema import PpoRun
 from configs.stages import Ppo
 from console.verify.local import open_learner
+from console.verify.mistakes import Moved, moved, untrained
+from console.verify.online_rows import WEIGHED, best
+from console.verify.optima_mistaken import OnlineTarget, online_mistakes
 from console.verify.problem import DISTANCE, GAP, MAX_GRAD_NORM, UNSHAPED, Check, Problem, Size, make_problem
 from console.verify.tree import Array, Instance, gap_ratio, total_variation
 from console.verify.unwatched import Unwatched
@@ -54,6 +58,16 @@ class WholeRow:
             Check("gap", gap_ratio(policy, instance.optimum, instance.reference), GAP),
             Check("sampler gap", result.summary["stages"]["ppo"]["max_sampler_gap"], 1e-3),
         )
+
+    @property
+    def mistaken(self) -> Mapping[str, OnlineTarget | None]:
+        return {**online_mistakes(best), **WEIGHED}
+
+    def mistakes(self, seed: int, folder: Path) -> Moved:
+        problem = make_problem(self.size, seed, folder)
+        rewards = scored(problem.world, make_reward_model(problem.world, seed, folder / "reward_model"))
+        instance = untrained(replace(problem, rewards=rewards))
+        return moved(lambda target: target(instance), best, self.mistaken)
 
     def settings(self, problem: Problem, reward_model: Path, folder: Path) -> PpoRun:
         prompts = folder / "prompts.jsonl"

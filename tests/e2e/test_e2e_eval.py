@@ -1,6 +1,8 @@
 """`plumbob eval --json`: figures of a reward model and of a policy, and nothing else on stdout."""
 
 import json
+import math
+from collections import defaultdict
 from dataclasses import replace
 from pathlib import Path
 
@@ -20,17 +22,8 @@ from rollout.records import Rollout
 from rollout.requests import sample_requests
 from rollout.sampler import sample
 from rollout.transformers_sampler import TransformersSampler
-from tests.small_run import (
-    ROLLOUT,
-    TEMPERATURE,
-    TRANSFORMERS,
-    WORKERS,
-    Left,
-    Stages,
-    load_plain,
-    plain_logprobs,
-    settings,
-)
+from tests.plain_transformers import load_plain, plain_logprobs
+from tests.small_run import ROLLOUT, TEMPERATURE, TRANSFORMERS, WORKERS, Left, Stages, settings
 
 
 def test_a_reward_model_on_pairs(
@@ -48,8 +41,17 @@ def test_a_reward_model_on_pairs(
     assert figures["num_pairs"] == len(pairs) == 16
     assert figures["accuracy"] == sum(c > r for c, r in zip(chosen, rejected, strict=True)) / 16
     low, high = figures["accuracy_ci95"]
-    assert 0 <= low < figures["accuracy"] < high <= 1
-    assert 0 <= figures["calibration_error"] <= 1
+    assert low < figures["accuracy"] < high
+    # Wilson's interval ends at the shares that lie 1.96 of their own standard deviations away.
+    for share in (low, high):
+        assert abs(figures["accuracy"] - share) == pytest.approx(1.959964 * math.sqrt(share * (1 - share) / 16))
+    # Both orders of a pair, in ten bins of sigmoid(margin): how far each bin's mean is from what came true.
+    off = defaultdict(float)
+    for margin in np.subtract(chosen, rejected):
+        for sign, came_true in ((1, 1), (-1, 0)):
+            predicted = 1 / (1 + math.exp(-sign * margin))
+            off[int(10 * predicted)] += predicted - came_true
+    assert figures["calibration_error"] == pytest.approx(sum(map(abs, off.values())) / 32, abs=1e-5)
     mean_margin = (sum(chosen) - sum(rejected)) / 16
     assert figures["mean_margin"] == pytest.approx(mean_margin, abs=1e-5)
 
@@ -78,8 +80,8 @@ def answered(common: list[str], policy: str, reward_model: str) -> tuple[list[Ro
     assert isinstance(run, EvalRun)
     source = resolve_model(policy, "policy.model")
     sampler = TransformersSampler(sampler_spec(source, run.rollout, "float32", False, 16))
-    assert source.adapter is not None
-    sampler.load(load_adapter(source.adapter))
+    if source.adapter is not None:
+        sampler.load(load_adapter(source.adapter))
     rollouts = sample(sampler, sample_requests(prepare_eval(run).prompts, 1, EVALUATION_STEP, run.seed))
     scorer = BertScorer(reward_model, 8, 64, normalize=True)
     return rollouts, np.array([s.total for s in scorer.score([(r.request.prompt, r.response) for r in rollouts])])
@@ -131,11 +133,12 @@ def test_an_adapter_is_compared_with_its_base_by_default(
 
 
 def test_a_full_model_is_compared_with_nothing_by_default(
-    stage: Stages, policy_settings: list[str], sft_full: str
+    stage: Stages, policy_settings: list[str], reward_model: str, sft_full: str
 ) -> None:
     figures = stage.evaluate(*policy_settings, f"policy.model={sft_full}")
+    rollouts, scores = answered(policy_settings, sft_full, reward_model)
     assert figures["baseline"] is None
-    assert -10 < figures["reward"] < 10
-    assert 1 <= figures["answer_tokens"] <= 10
-    assert 0 <= figures["missing_eos_share"] <= 1
+    assert figures["reward"] == pytest.approx(scores.mean(), abs=1e-4)
+    assert figures["answer_tokens"] == pytest.approx(np.mean([len(rollout.token_ids) for rollout in rollouts]))
+    assert figures["missing_eos_share"] == np.mean([rollout.finish_reason == "length" for rollout in rollouts])
     assert not {"reward_gain", "win_rate", "kl"} & set(figures)

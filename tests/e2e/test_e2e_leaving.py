@@ -2,9 +2,9 @@
 
 import subprocess
 import sys
-import threading
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -68,13 +68,12 @@ def test_workers_leave_hosts_that_will_be_taken_away(three: RayCluster, tmp_path
         # Ray's own notice; the host goes before its workers have ended what they are at.
         last = next(row["worker"] for row in pool.status() if row["host"] == "127.0.0.3")
         (tmp_path / f"{last}.hold").touch()
-        sampling = threading.Thread(target=at_work, daemon=True)
-        sampling.start()
+        sampling = ThreadPoolExecutor(1).submit(at_work)
         assert wait_until(lambda: state_of(pool, last) == "sampling", BOUND_S)
         drain(three, *nodes_on("127.0.0.3"))
         assert wait_until(lambda: state_of(pool, last) == "leaving", BOUND_S)
         three.remove_node(next(node for node in three.worker_nodes if node.node_ip_address == "127.0.0.3"), False)
-        sampling.join(BOUND_S)
+        sampling.result(BOUND_S)
         assert at_work() == {head} and session._restarts.total == 0
         pool.close()
     told = [message for _, message in watching.notes]

@@ -7,7 +7,8 @@ from pathlib import Path
 import pyarrow.parquet as pq
 import pytest
 
-from tests.small_run import TEMPERATURE, Left, largest_gap, load_plain
+from tests.plain_transformers import largest_gap, load_plain
+from tests.small_run import TEMPERATURE, Left
 
 STAGES = ("pretrain", "pretrain-encoder", "sft", "reward", "ppo", "dpo", "eval")
 
@@ -77,9 +78,9 @@ def test_ppo_starts_at_its_reference_which_is_the_sft_model(pipeline: Left, sft_
     # The sampler's policy and the learner's reference are one model, at a temperature of 0.7.
     assert max(float(abs(row.logprobs - row.ref_logprobs).max()) for row in first) < 1e-4
     rows = [row for _, row in ppo.journal]
-    assert largest_gap(load_plain(sft_full), rows, "ref_logprobs") < 1e-4
+    assert largest_gap(load_plain(sft_full), rows, "ref_logprobs", TEMPERATURE) < 1e-4
     # A reference that is silently the base before fine-tuning would be seen.
-    assert largest_gap(load_plain(pretrained), rows, "ref_logprobs") > 1e-2
+    assert largest_gap(load_plain(pretrained), rows, "ref_logprobs", TEMPERATURE) > 1e-2
 
 
 def test_ppo_moves_away_from_its_reference(pipeline: Left) -> None:

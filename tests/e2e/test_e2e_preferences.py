@@ -9,7 +9,8 @@ import pytest
 from numpy.typing import NDArray
 from transformers import AutoTokenizer
 
-from tests.small_run import LENGTHS, Left, Stages, load_plain, plain_logprobs
+from tests.plain_transformers import load_plain, plain_logprobs
+from tests.small_run import LENGTHS, Left, Stages
 
 
 def answer_logprobs(folder: str, rows: Sequence[Mapping[str, str]], *sides: str) -> list[NDArray[np.float32]]:

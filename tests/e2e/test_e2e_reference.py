@@ -15,8 +15,9 @@ from configs.load import load_run
 from configs.schema import DpoRun, PpoRun
 from data.tokens import PairBatch, TokenBatch, collate
 from models.adapters import WEIGHTS_FILE
+from tests.plain_transformers import largest_gap, load_plain, plain_logprobs
 from tests.plain_vllm import PlainVllm
-from tests.small_run import LENGTHS, WORKERS, Left, Stages, largest_gap, load_plain, plain_logprobs, settings
+from tests.small_run import LENGTHS, TEMPERATURE, WORKERS, Left, Stages, settings
 from trainers.dpo import pair_logprobs, prepare_dpo
 from trainers.ppo_objective import TrajectoryBatch, forward_actions
 
@@ -33,8 +34,8 @@ def test_ppo_from_an_adapter_is_measured_from_that_adapter(
     ppo_from_adapter: Left, sft_lora: Left, pretrained: str
 ) -> None:
     rows = [row for _, row in ppo_from_adapter.journal]
-    assert largest_gap(load_plain(sft_lora.policy), rows, "ref_logprobs") < 1e-4
-    assert largest_gap(load_plain(pretrained), rows, "ref_logprobs") > 1e-2
+    assert largest_gap(load_plain(sft_lora.policy), rows, "ref_logprobs", TEMPERATURE) < 1e-4
+    assert largest_gap(load_plain(pretrained), rows, "ref_logprobs", TEMPERATURE) > 1e-2
 
 
 def test_ppo_from_an_adapter_begins_as_it(ppo_from_adapter: Left) -> None:

@@ -17,6 +17,7 @@ import pytest
 
 from console.cli import main
 from models.adapters import WEIGHTS_FILE
+from tests.folders import names
 from tests.full_disk import fill, small_disk
 from tests.small_run import WORKERS, Left, Stages, settings
 from trainers.learner import STATE_FILE
@@ -77,10 +78,23 @@ def again(killed: Left, name: str, storage: Path | None = None) -> Left:
     return Left(shutil.copytree(killed.folder, (storage or killed.folder.parent) / name))
 
 
-def test_a_resumed_sft_ends_with_the_same_bytes(
+def test_a_resumed_sft_ends_with_the_same_bytes(stage: Stages, killed: Killed, sft_lora: Left) -> None:
+    stage.close()
+    left = again(killed.sft, "sft-resumed")
+    assert main(["resume", str(left.folder)]) == 0
+    same_sft(left, sft_lora)
+
+
+def same_sft(resumed: Left, undisturbed: Left) -> None:
+    same_result(resumed, undisturbed)
+    losses = [left.summary["stages"]["sft"]["heldout_loss"] for left in (resumed, undisturbed)]
+    assert losses[0] == losses[1]
+
+
+@pytest.mark.cluster
+def test_a_disk_that_runs_full_costs_nothing_once_there_is_room(
     stage: Stages, killed: Killed, sft_lora: Left, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """The first resume finds a disk that runs full, the second has room."""
     stage.close()
     with small_disk("16m") as disk:
         left = again(killed.sft, "sft", disk)
@@ -91,11 +105,10 @@ def test_a_resumed_sft_ends_with_the_same_bytes(
         assert printed.startswith("plumbob: the run failed: ") and "Traceback" not in printed
         assert "No space left on device; 0." in printed
         assert f"the last good checkpoint is {left.folder / 'checkpoints/step-000002'}; when" in printed
-        assert sorted(path.name for path in left.last_checkpoint.parent.iterdir()) == ["latest", "step-000002"]
+        assert names(left.last_checkpoint.parent) == ["latest", "step-000002"]
         (disk / "filling").unlink()
         assert main(["resume", str(left.folder)]) == 0
-        same_result(left, sft_lora)
-        assert left.summary["stages"]["sft"]["heldout_loss"] == sft_lora.summary["stages"]["sft"]["heldout_loss"]
+        same_sft(left, sft_lora)
 
 
 def test_a_resumed_ppo_ends_with_the_same_bytes(stage: Stages, killed: Killed, ppo_from_adapter: Left) -> None:

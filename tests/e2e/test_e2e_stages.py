@@ -2,7 +2,6 @@
 
 import json
 import math
-from collections import defaultdict
 from pathlib import Path
 
 import numpy as np
@@ -12,18 +11,8 @@ from safetensors.torch import load_file
 from transformers import AutoModelForMaskedLM, AutoModelForSequenceClassification, AutoTokenizer
 
 from reward.bert import BertScorer
-from tests.small_run import (
-    BERT,
-    LENGTHS,
-    LLAMA,
-    PPO,
-    Left,
-    Stages,
-    load_plain,
-    model_settings,
-    plain_logprobs,
-    settings,
-)
+from tests.plain_transformers import load_plain, plain_logprobs
+from tests.small_run import BERT, LENGTHS, LLAMA, Left, Stages, model_settings, settings, text_settings
 
 
 def losses(left: Left) -> list[float]:
@@ -82,15 +71,10 @@ def test_fine_tuning_with_lora_leaves_an_adapter_on_the_base(sft_lora: Left, pre
     ]
 
 
-def block_settings(world: Path) -> dict[str, object]:
-    return {"text": world / "text.jsonl", "block_tokens": 64}
-
-
 def test_early_stopping_leaves_the_best_step(stage: Stages, sft_settings: dict[str, object], world: Path) -> None:
     # Nothing falls by 10 nats a token: the first of the 5 steps stays the best, and two measurements later it is over.
     stopping = {"sft.evaluate_every": 1, "sft.early_stopping": "{patience: 2, min_delta: 10}"}
-    text = {f"{name}.{key}": value for name in ("retention", "replay") for key, value in block_settings(world).items()}
-    left = stage("sft-stopped", "sft", sft_settings, stopping, text)
+    left = stage("sft-stopped", "sft", sft_settings, stopping, text_settings(world))
     summary = left.summary["stages"]["sft"]
     assert (summary["best_step"], summary["stopped_at_step"]) == (1, 3)
     assert any("stopped early after step 3 of 5" in note for note in summary["notes"])
@@ -229,43 +213,3 @@ def test_a_reward_model_is_a_plain_classifier(reward_model: str) -> None:
     ours = BertScorer(reward_model, 8, 64, normalize=False).score(texts)
     assert [score.total for score in ours] == pytest.approx(plain, abs=1e-5)
     assert plain[0] != pytest.approx(plain[1], abs=1e-4)
-
-
-@pytest.mark.cluster
-def test_the_asynchronous_loop_trains_on_what_is_one_version_old_at_most(
-    stage: Stages, ppo_settings: dict[str, object]
-) -> None:
-    left = stage("asynchronous", "ppo", ppo_settings, {"ppo.max_staleness": 1})
-    behind = defaultdict(set)
-    for step, row in left.journal:
-        behind[step] |= {step - 1 - version for version in row.versions.tolist()}
-    # Which version a later answer gets hangs on which of publishing and sampling is faster.
-    assert behind.pop(1) == {0} and set(behind) == {2, 3} and set.union(*behind.values()) <= {0, 1}
-    for line in left.metrics:
-        assert line["metrics"]["staleness_max"] == max(behind.get(line["step"], {0}))
-    state = json.loads((left.last_checkpoint / "state.json").read_text())["state"]
-    rows = state["ledger"]["versions"].values()
-    num_answers = PPO["ppo.num_steps"] * PPO["ppo.prompts_per_step"]
-    assert all(row["issued"] == row["finished"] == row["scored"] == row["trained"] for row in rows)
-    assert sum(row["trained"] for row in rows) == num_answers == len(left.journal)
-    assert sorted(row.position for _, row in left.journal) == list(range(num_answers))
-
-
-def test_ppo_is_watched(stage: Stages, ppo_settings: dict[str, object], reward_model: str, world: Path) -> None:
-    judge = {"judge.model": reward_model, "judge.max_tokens": 64, "judge.num_cpus": 0.25}
-    text = {f"{name}.{key}": value for name in ("retention", "replay") for key, value in block_settings(world).items()}
-    left = stage("watched", "ppo", ppo_settings, judge, text, {"ppo.num_steps": 2})
-    for line in left.metrics:
-        # The judge is the reward model itself.
-        assert line["metrics"]["judge_reward"] == pytest.approx(line["metrics"]["reward"], abs=1e-5)
-        assert 0 < line["metrics"]["entropy"] < math.log(320)
-    summary = left.summary["stages"]["ppo"]
-    assert left.metrics[0]["metrics"]["replay_loss"] == pytest.approx(summary["retention"]["before"], rel=0.2)
-    assert summary["retention"]["rise"] != 0
-    assert summary["monitors"] == []
-
-
-def test_the_synchronous_loop_is_never_behind(ppo_from_adapter: Left) -> None:
-    behind = {(step, step - 1 - version) for step, row in ppo_from_adapter.journal for version in row.versions.tolist()}
-    assert behind == {(1, 0), (2, 0), (3, 0)}
-    assert all(line["metrics"]["sampler_gap_max"] < 1e-4 for line in ppo_from_adapter.metrics)

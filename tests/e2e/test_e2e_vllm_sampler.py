@@ -9,8 +9,6 @@ import numpy as np
 import psutil
 import pytest
 import torch
-from numpy.typing import NDArray
-from peft import PeftModel
 from safetensors.torch import load_file, save_file
 from transformers import AutoModelForCausalLM
 
@@ -21,11 +19,8 @@ from rollout.proof import PublishError
 from rollout.records import Rollout
 from rollout.sampler import SamplerSpec, sample
 from rollout.vllm_sampler import NUM_SLOTS, VllmSampler
-from tests.tiny_policy import make_adapter, make_requests, write_policy
-
-TEMPERATURE = 0.7
-EOS = 1
-VOCABULARY = 280
+from tests.plain_transformers import load_plain, plain_logprobs
+from tests.tiny_policy import EOS, TEMPERATURE, make_adapter, make_requests, write_policy
 
 
 def test_a_model_without_a_kernel_is_refused_at_once(tmp_path: Path) -> None:
@@ -85,32 +80,23 @@ def served(opened: Served) -> Iterator[Served]:
     opened.sampler.cancel()
 
 
-def expected_logprobs(served: Served, adapter: Adapter, folder: Path, rollouts: Sequence[Rollout]) -> list[NDArray]:
-    """Plain transformers and peft on prompt and answer, at the sampling temperature."""
+def largest_gap(adapter: Adapter, folder: Path, rollouts: Sequence[Rollout]) -> float:
+    """Largest |log-prob - that of plain transformers and peft| of a token."""
     save_adapter(adapter, folder)
-    model = PeftModel.from_pretrained(AutoModelForCausalLM.from_pretrained(served.folder), str(folder)).eval()
-    found = []
-    for rollout in rollouts:
-        ids = torch.tensor([*rollout.request.prompt_ids, *rollout.token_ids])
-        with torch.no_grad():
-            logits = model(input_ids=ids[None]).logits[0] / TEMPERATURE
-        logprobs = torch.log_softmax(logits, -1)[:-1].gather(1, ids[1:, None])[:, 0]
-        found.append(logprobs[len(rollout.request.prompt_ids) - 1 :].numpy())
-    return found
-
-
-def largest_gap(served: Served, adapter: Adapter, folder: Path, rollouts: Sequence[Rollout]) -> float:
-    expected = expected_logprobs(served, adapter, folder, rollouts)
-    return max(float(np.abs(e - r.logprobs).max()) for e, r in zip(expected, rollouts, strict=True))
+    model = load_plain(str(folder))
+    return max(
+        float(np.abs(plain_logprobs(model, r.request.prompt_ids, r.token_ids, TEMPERATURE) - r.logprobs).max())
+        for r in rollouts
+    )
 
 
 def test_logprobs_equal_those_of_transformers(served: Served, tmp_path: Path) -> None:
     adapter = served.fresh()
     served.sampler.load(adapter)
-    rollouts = sample(served.sampler, make_requests(32, VOCABULARY))
+    rollouts = sample(served.sampler, make_requests(32))
     assert sum(len(rollout.token_ids) for rollout in rollouts) > 500
-    gap = largest_gap(served, adapter, tmp_path, rollouts)
-    other = largest_gap(served, make_adapter(served.folder, 0, seed=99), tmp_path / "other", rollouts)
+    gap = largest_gap(adapter, tmp_path, rollouts)
+    other = largest_gap(make_adapter(served.folder, 0, seed=99), tmp_path / "other", rollouts)
     if served.spec.dtype == "float32":
         assert gap < 1e-4
     # The adapter matters, also where bfloat16 leaves a gap to the float32 of the other side.
@@ -119,9 +105,9 @@ def test_logprobs_equal_those_of_transformers(served: Served, tmp_path: Path) ->
 
 def test_a_chunk_repeats_to_the_byte(served: Served) -> None:
     served.sampler.load(served.fresh())
-    requests = make_requests(40, VOCABULARY)
+    requests = make_requests(40)
     first = sample(served.sampler, requests)
-    sample(served.sampler, make_requests(5, VOCABULARY, first_seed=50))
+    sample(served.sampler, make_requests(5, first_seed=50))
     second = sample(served.sampler, requests)
     for left, right in zip(first, second, strict=True):
         np.testing.assert_array_equal(left.token_ids, right.token_ids)
@@ -134,7 +120,7 @@ def test_a_chunk_repeats_to_the_byte(served: Served) -> None:
 
 
 def test_eos_is_the_last_token_of_a_stopped_answer(served: Served) -> None:
-    rollouts = sample(served.sampler, make_requests(64, VOCABULARY))
+    rollouts = sample(served.sampler, make_requests(64))
     stopped = [rollout for rollout in rollouts if rollout.finish_reason == "stop"]
     cut = [rollout for rollout in rollouts if rollout.finish_reason == "length"]
     assert stopped and cut and len(stopped) + len(cut) == 64
@@ -149,7 +135,7 @@ def test_eos_is_the_last_token_of_a_stopped_answer(served: Served) -> None:
 
 def test_requests_in_flight_keep_their_version(served: Served, tmp_path: Path) -> None:
     old, new = served.fresh(), served.fresh()
-    requests = make_requests(12, VOCABULARY)
+    requests = make_requests(12)
     served.sampler.load(old)
     served.sampler.submit(requests[:6])
     done = [rollout for _ in range(5) for rollout in served.sampler.poll()]
@@ -160,20 +146,20 @@ def test_requests_in_flight_keep_their_version(served: Served, tmp_path: Path) -
     assert {r.request.prompt_id for r in by_version[old.version]} == {f"p{index}" for index in range(6)}
     assert {r.request.prompt_id for r in by_version[new.version]} == {f"p{index}" for index in range(6, 12)}
     for adapter, other in ((old, new), (new, old)):
-        own_gap = largest_gap(served, adapter, tmp_path / "own", by_version[adapter.version])
-        assert own_gap < largest_gap(served, other, tmp_path / "other", by_version[adapter.version]) / 5
+        own_gap = largest_gap(adapter, tmp_path / "own", by_version[adapter.version])
+        assert own_gap < largest_gap(other, tmp_path / "other", by_version[adapter.version]) / 5
 
 
 def test_cancel_gives_the_partial_answers(served: Served) -> None:
     served.sampler.load(served.fresh())
-    served.sampler.submit(make_requests(3, VOCABULARY))
+    served.sampler.submit(make_requests(3))
     for _ in range(4):
         assert served.sampler.poll() == []
     partial = served.sampler.cancel()
     # A step makes one token of each answer.
     assert [(r.finish_reason, len(r.token_ids), len(r.logprobs)) for r in partial] == [("partial", 4, 4)] * 3
     assert served.sampler.drain() == []
-    assert len(sample(served.sampler, make_requests(2, VOCABULARY))) == 2
+    assert len(sample(served.sampler, make_requests(2))) == 2
 
 
 def test_a_correct_adapter_is_proven(served: Served) -> None:
@@ -207,9 +193,9 @@ def test_an_adapter_on_embeddings_is_served(served: Served, tmp_path: Path) -> N
     adapter = on_embeddings(served.folder, served.fresh().version)
     assert served.sampler.load(adapter).num_tensors == 4
     if served.spec.dtype == "float32":
-        rollouts = sample(served.sampler, make_requests(8, VOCABULARY))
-        assert largest_gap(served, adapter, tmp_path / "own", rollouts) < 1e-4
-        plain = largest_gap(served, make_adapter(served.folder, 0, seed=99), tmp_path / "other", rollouts)
+        rollouts = sample(served.sampler, make_requests(8))
+        assert largest_gap(adapter, tmp_path / "own", rollouts) < 1e-4
+        plain = largest_gap(make_adapter(served.folder, 0, seed=99), tmp_path / "other", rollouts)
         assert plain > 0.1
 
 
@@ -249,7 +235,7 @@ def test_a_corrupt_adapter_is_caught(served: Served, damage, named: str) -> None
         served.sampler.load(bad)
     # Nothing is sampled under what failed.
     assert served.sampler.version == good.version
-    assert set(sample(served.sampler, make_requests(1, VOCABULARY))[0].versions) == {good.version}
+    assert set(sample(served.sampler, make_requests(1))[0].versions) == {good.version}
     served.post.damage = lambda folder: None
     assert served.sampler.load(bad).version == bad.version
 
@@ -264,7 +250,7 @@ def test_a_stale_adapter_is_caught(served: Served) -> None:
 
 
 def test_no_version_is_pushed_out_while_it_is_used(served: Served) -> None:
-    requests = make_requests(NUM_SLOTS, VOCABULARY)
+    requests = make_requests(NUM_SLOTS)
     for request in requests:
         served.sampler.load(served.fresh())
         served.sampler.submit([request])
@@ -275,7 +261,7 @@ def test_no_version_is_pushed_out_while_it_is_used(served: Served) -> None:
 
 
 def test_what_a_person_did_wrong_is_said(served: Served) -> None:
-    long = replace(make_requests(1, VOCABULARY)[0], prompt_ids=np.full(256, 5, np.int32))
+    long = replace(make_requests(1)[0], prompt_ids=np.full(256, 5, np.int32))
     with pytest.raises(UserError, match=r"prompt p0 has 256 tokens and the context of .* is 256: no room"):
         served.sampler.submit([long])
     with pytest.raises(UserError, match="rank 16 is greater than max_lora_rank 8"):
@@ -289,7 +275,7 @@ def test_what_a_person_did_wrong_is_said(served: Served) -> None:
 
 def test_the_context_cuts_an_answer(served: Served) -> None:
     # 256 - 250 leaves 6 tokens.
-    long = replace(make_requests(1, VOCABULARY)[0], prompt_ids=np.full(250, 5, np.int32))
+    long = replace(make_requests(1)[0], prompt_ids=np.full(250, 5, np.int32))
     (rollout,) = sample(served.sampler, [long])
     assert len(rollout.token_ids) <= 6
     assert rollout.finish_reason == "length" or rollout.token_ids[-1] == EOS

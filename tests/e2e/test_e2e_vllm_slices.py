@@ -12,13 +12,10 @@ from rollout.requests import continuation
 from rollout.sampler import SamplerSpec, sample
 from rollout.vllm_sampler import VllmSampler
 from tests.slices import in_slices, largest_gaps, pair_statistic, statistic_bound
-from tests.tiny_policy import make_adapter, make_requests, write_policy
+from tests.tiny_policy import EOS, TEMPERATURE, VOCABULARY, make_adapter, make_requests, write_policy
 
 pytestmark = pytest.mark.cluster
 
-TEMPERATURE = 0.7
-EOS = 1
-VOCABULARY = 280
 MAX_TOKENS = 40
 SLICE = 16
 LONG = 140
@@ -67,14 +64,14 @@ def long_requests(num: int) -> list[SampleRequest]:
     """No two prompts begin alike, so that one finds nothing of another in the cache."""
     random = np.random.default_rng(5)
     return [
-        replace(request, prompt_ids=random.integers(2, VOCABULARY, size=LONG).astype(np.int32))
-        for request in make_requests(num, VOCABULARY)
+        replace(request, prompt_ids=random.integers(EOS + 1, VOCABULARY, size=LONG).astype(np.int32))
+        for request in make_requests(num)
     ]
 
 
 def test_answers_in_slices(served: Served) -> None:
     adapters = [make_adapter(served.folder, version, seed=version) for version in (1, 2)]
-    rollouts, added = in_slices(served.sampler, make_requests(32, VOCABULARY), adapters)
+    rollouts, added = in_slices(served.sampler, make_requests(32), adapters)
     # 40 tokens are 2 slices of 16 and one of 8; nothing is made that is not kept.
     assert len(added) == 3 and sum(added) == sum(len(rollout.token_ids) for rollout in rollouts)
     for rollout in rollouts:
@@ -115,7 +112,7 @@ def test_answers_in_slices_are_distributed_as_whole_ones(served: Served, monkeyp
     shorter = replace(served.sampler._spec, max_tokens=2, slice_tokens=1)
     monkeypatch.setattr(served.sampler, "_spec", shorter)
     served.sampler.serve_base()
-    (request,) = make_requests(1, VOCABULARY)
+    (request,) = make_requests(1)
     assert pair_statistic(served.sampler, served.folder, request, 2000, TEMPERATURE) < statistic_bound()
     # The test would see a second token that is drawn with the first one's noise.
     monkeypatch.setattr("rollout.sampler.slice_seed", lambda request: request.seed)

@@ -2,25 +2,52 @@
 
 import json
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 from tests.multihost import echo
 from tests.multihost.hosts import PYTHON, Host
 
 ECHO = [str(PYTHON), echo.__file__]
+VISIT_S = 60.0
+
+Times = tuple[float, float]
+"""Seconds there and back, and of a message of some bytes; None stands for a server that cannot be reached."""
 
 
 @contextmanager
 def serving(host: Host) -> Iterator[None]:
     server = host.popen([*ECHO, "serve"], stdout=subprocess.PIPE)
-    assert server.stdout is not None and server.stdout.readline() == "ready\n"
-    yield
-    server.kill()
-    server.communicate()
+    try:
+        assert server.stdout is not None and server.stdout.readline() == "ready\n"
+        yield
+    finally:
+        server.kill()
+        server.communicate()
 
 
-def visit(guest: Host, server: Host, num_bytes: int = 0) -> tuple[float, float] | None:
-    """Seconds there and back, and of a message of so many bytes; None when it cannot be reached."""
-    done = guest.run([*ECHO, "visit", server.address, str(num_bytes)], timeout_s=60)
-    return tuple(json.loads(done.stdout)) if done.returncode == 0 else None
+@contextmanager
+def visitor(guest: Host, server: Host, num_bytes: int = 0) -> Iterator[Callable[[], Times | None]]:
+    """One who sets out when called, once: what starting a process takes is none of the way's."""
+    process = guest.popen(
+        [*ECHO, "visit", server.address, str(num_bytes)],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+    )
+
+    def set_out() -> Times | None:
+        out, _ = process.communicate("go\n", timeout=VISIT_S)
+        return tuple(json.loads(out)) if process.returncode == 0 else None
+
+    try:
+        assert process.stdout is not None and process.stdout.readline() == "ready\n"
+        yield set_out
+    finally:
+        process.kill()
+        process.communicate()
+
+
+def visit(guest: Host, server: Host, num_bytes: int = 0) -> Times | None:
+    with visitor(guest, server, num_bytes) as set_out:
+        return set_out()

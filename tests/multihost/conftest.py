@@ -9,7 +9,7 @@ from tests.multihost.hosts import Hosts, missing
 from tests.multihost.inputs import write_inputs
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def cluster_of_three(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Hosts]:
     lacking = missing()
     if lacking:
@@ -20,7 +20,7 @@ def cluster_of_three(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Hosts
         yield hosts
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def inputs(cluster_of_three: Hosts) -> dict[str, object]:
     return write_inputs(cluster_of_three.shared)
 
@@ -31,7 +31,7 @@ def hosts(cluster_of_three: Hosts) -> Iterator[Hosts]:
     cluster_of_three.put_back()
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def console(cluster_of_three: Hosts) -> Iterator[RayConsole]:
     """A driver on the head."""
     with ray_console(cluster_of_three.head, cluster_of_three.ray_address) as console:

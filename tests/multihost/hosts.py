@@ -23,7 +23,7 @@ from tests.multihost.switch import Switch
 NETWORK = "10.77.0"
 """Of the hosts' addresses, which are on no other network."""
 
-PORT = 6379
+PORT, DASHBOARD_PORT = 6379, 8265
 SOURCE = Path(__file__).parents[2]
 PYTHON = Path(sys.executable)
 PLUMBOB = str(PYTHON.with_name("plumbob"))
@@ -78,6 +78,7 @@ class Host:
         """What commands on the host find set: nothing of the machine's Ray and of its user."""
         inherited = {name: value for name, value in os.environ.items() if not name.startswith(("RAY_", "PYTEST_"))}
         own = {"HOME": HOME, "PYTHONPATH": str(SOURCE), "PYTHONUNBUFFERED": "1", "HF_HUB_OFFLINE": "1"}
+        own["PATH"] = f"{PYTHON.parent}{os.pathsep}{os.environ['PATH']}"
         return inherited | RAY_ENV | {"RAY_AUTH_TOKEN": self._token} | own
 
     def popen(self, command: Sequence[str], env: Mapping[str, str] | None = None, **pipes: Any) -> Command:
@@ -101,7 +102,8 @@ class Host:
 
     def start_ray(self, head: str | None, num_cpus: int, with_dashboard: bool = False) -> None:
         """Begin to start Ray: a head, or a node that joins the head at `HOST:PORT`. `await_ray` waits for it."""
-        place = [f"--address={head}"] if head else ["--head", f"--port={PORT}", f"--include-dashboard={with_dashboard}"]
+        dashboard = [f"--include-dashboard={with_dashboard}", f"--dashboard-host={self.address}"]
+        place = [f"--address={head}"] if head else ["--head", f"--port={PORT}", *dashboard]
         self._start_ray = [
             *(str(PYTHON.with_name("ray")), "start", "--block", "--disable-usage-stats"),
             *(*place, f"--node-ip-address={self.address}", f"--num-cpus={num_cpus}"),
@@ -217,9 +219,13 @@ class Hosts:
     def ray_address(self) -> str:
         return f"{self.head.address}:{PORT}"
 
-    def start_ray(self, num_cpus: int, with_dashboard: bool = False) -> None:
-        """One Ray over all hosts, each with so many CPUs."""
-        self.head.start_ray(None, num_cpus, with_dashboard)
+    @property
+    def dashboard(self) -> str:
+        return f"http://{self.head.address}:{DASHBOARD_PORT}"
+
+    def start_ray(self, num_cpus: int) -> None:
+        """One Ray over all hosts, each with so many CPUs, and its dashboard."""
+        self.head.start_ray(None, num_cpus, with_dashboard=True)
         self.head.await_ray()
         for host in self.all[1:]:
             host.start_ray(self.ray_address, num_cpus)

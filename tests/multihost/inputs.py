@@ -3,11 +3,8 @@
 import json
 from pathlib import Path
 
-import torch
-from transformers import BertForSequenceClassification
-
 from tests.tiny_policy import write_policy
-from tests.unit.reward.test_reward_bert import bert_config, bert_tokenizer
+from tests.tiny_scorer import write_scorer
 
 NUM_PROMPTS = 24
 
@@ -15,10 +12,7 @@ NUM_PROMPTS = 24
 def write_inputs(folder: Path) -> dict[str, object]:
     """A policy, a reward model and prompts in a folder. Returns the settings of a PPO run on them, of two steps."""
     policy = write_policy(folder / "policy")
-    torch.manual_seed(0)
-    reward = folder / "reward"
-    BertForSequenceClassification(bert_config(num_labels=1, initializer_range=0.4)).save_pretrained(reward)
-    bert_tokenizer().save_pretrained(reward)
+    reward = write_scorer(folder / "reward")
     prompts = folder / "prompts.jsonl"
     words = ("car", "door", "engine", "red")
     lines = [{"prompt": f"the {words[number % 4]} {number}"} for number in range(NUM_PROMPTS)]

@@ -1,12 +1,15 @@
-"""A run whose workers are on three hosts gives what it gives on one."""
+"""A run that is sent to three hosts as a job gives what it gives on one."""
 
+import json
 import math
 import subprocess
 from collections import defaultdict
+from collections.abc import Sequence
 
 import pytest
 
 from cluster.health import wait_until
+from cluster.job import CONFIG_FILE
 from tests.multihost.hosts import PLUMBOB, Host, Hosts
 from tests.multihost.namespaces import Command
 from tests.small_run import Left, settings
@@ -14,20 +17,23 @@ from tests.small_run import Left, settings
 pytestmark = pytest.mark.cluster
 
 RUN_S = 300.0
+START_S = 60.0
 
 ONE_HOST: dict[str, object] = {"learner.num_cpus": 0.25, "rollout.num_cpus": 0.25, "reward.num_cpus": 0.25}
 THREE_HOSTS: dict[str, object] = {
-    # Of one CPU each, so that the learners and the rollout worker have one each.
-    **{"learner.num_workers": 2, "learner.num_cpus": 0.75, "rollout.num_cpus": 0.75, "reward.num_cpus": 0.25},
+    # Of one CPU each. The rollout worker needs one to itself: whoever begins first must leave it one.
+    **{"learner.num_workers": 2, "learner.num_cpus": 0.5, "learner.placement": "spread"},
+    **{"rollout.num_cpus": 1, "reward.num_cpus": 0.5},
     # Of 4 answers 2 are a rank's: another cut than the one rank's own.
     "learner.micro_batch_size": 1,
 }
 
 
-def start(host: Host, hosts: Hosts, name: str, *groups: dict[str, object]) -> Command:
-    """`plumbob run ppo` on a host."""
-    command = [PLUMBOB, "run", "ppo", *settings({"storage.path": hosts.shared / "runs", "name": name}, *groups)]
-    return host.popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+def start(hosts: Hosts, command: str, name: str, *groups: dict[str, object], options: Sequence[str] = ()) -> Command:
+    """`plumbob COMMAND ppo` on a machine that is no host of the Ray."""
+    given = settings({"storage.path": hosts.shared / "runs", "name": name}, *groups)
+    whole = [PLUMBOB, command, "ppo", *given, *options]
+    return hosts.spare.popen(whole, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
 
 
 def hosts_of_workers(hosts: Hosts, run: Command) -> dict[str, set[str]]:
@@ -45,21 +51,45 @@ def hosts_of_workers(hosts: Hosts, run: Command) -> dict[str, set[str]]:
     return seen
 
 
-def check_ended_well(run: Command) -> None:
+def said_to_its_end(run: Command) -> str:
     try:
         said = run.communicate(timeout=RUN_S)[0]
     except subprocess.TimeoutExpired:
         run.kill()
         said = run.communicate()[0]
     assert run.returncode == 0, said
+    return said
+
+
+def asked(hosts: Hosts, *arguments: str) -> subprocess.CompletedProcess[str]:
+    """A command about a run, from a machine that is no host of the Ray."""
+    return hosts.spare.run([PLUMBOB, *arguments, "--address", f"ray://{hosts.head.address}:10001"], START_S)
+
+
+def check_steering(hosts: Hosts, name: str) -> None:
+    """That the run, which goes on, can be looked at and steered from there."""
+    assert wait_until(lambda: asked(hosts, "status", name).returncode == 0, RUN_S)
+    assert json.loads(asked(hosts, "status", name, "--json").stdout)["running"]
+    refused = asked(hosts, "scale", name, "--leave", "10.9.9.9")
+    assert refused.returncode == 2
+    assert "10.9.9.9: no host of this cluster; it has 10.77.0.1 (host1), " in refused.stderr
+
+
+def uploaded(head: Host) -> list[str]:
+    """Names of the files that jobs brought to the head."""
+    folder = f"/tmp/ray-{head.name}/session_latest/runtime_resources/working_dir_files"
+    files = ["find", folder, "-type", "f", "-not", "-name", "*.lock", "-printf", "%f\n"]
+    return head.run(files, START_S).stdout.split()
 
 
 def test_learners_on_two_hosts_learn_what_one_learns(hosts: Hosts, inputs: dict[str, object]) -> None:
-    one = start(hosts.spare, hosts, "one", inputs, ONE_HOST)
-    three = start(hosts.head, hosts, "three", inputs, THREE_HOSTS, {"cluster.address": hosts.ray_address})
+    one = start(hosts, "run", "one", inputs, ONE_HOST)
+    three = start(hosts, "submit", "three", inputs, THREE_HOSTS, options=("--address", hosts.dashboard))
+    check_steering(hosts, "three")
     seen = hosts_of_workers(hosts, three)
-    for run in (one, three):
-        check_ended_well(run)
+    said_to_its_end(one)
+    assert "job raysubmit_" in (told := said_to_its_end(three)) and "step 2" in told
+    assert uploaded(hosts.head) == [CONFIG_FILE]
     assert {kind: len(names) for kind, names in seen.items()} == {
         "LearnerWorker": 2,
         "RolloutWorker": 1,

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 import ray
 
+from cluster.connect import QUIET
 from cluster.health import wait_until
 from cluster.seats import hosts
 from tests.crew import TIMEOUT_S, Crew
@@ -18,7 +19,7 @@ def one_cpu() -> Iterator[None]:
     """A private Ray of one CPU in this process."""
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     os.environ.setdefault("RAY_AUTH_TOKEN", "0" * 64)
-    ray.init(address="local", num_cpus=1, include_dashboard=False, log_to_driver=False, logging_level="error")
+    ray.init(address="local", num_cpus=1, include_dashboard=False, **QUIET)
     yield
     ray.shutdown()
 

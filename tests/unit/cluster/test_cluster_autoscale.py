@@ -2,8 +2,7 @@
 
 import pytest
 
-from cluster.autoscale import Idle, desired_workers, idle_of
-from cluster.watched import Scaling
+from cluster.autoscale import Idle, Scaling, desired_workers, idle_of
 from configs.roles import Autoscale
 from trainers.metrics import StepRecord
 

@@ -2,12 +2,13 @@
 
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 
 import pytest
 import yaml
 
-from cluster.job import CONFIG_FILE, as_yaml, entrypoint, for_cluster, source_files, write_job
+from cluster.job import CONFIG_FILE, SOURCE, as_yaml, entrypoint, for_cluster, source_files, write_job
 from configs.errors import UserError
 from configs.load import load_run, preset_names
 
@@ -72,7 +73,7 @@ def test_the_source_is_whole_and_nothing_but_the_source(tmp_path: Path) -> None:
         (root / path).touch()
     found = {path.relative_to(root).as_posix() for path in source_files(root)}
     assert found == {"configs/load.py", "configs/toy.yaml", "console/verify/table.py"}
-    # A folder that holds it runs the program with nothing else of this checkout.
+    # A folder that holds it runs the program.
     job = tmp_path / "job"
     job.mkdir()
     write_job(load_run("sft", SFT), job, with_source=True)
@@ -82,6 +83,11 @@ def test_the_source_is_whole_and_nothing_but_the_source(tmp_path: Path) -> None:
     )
     assert done.stdout.strip() == str(job / "console/cli.py")
     assert {path.name for path in job.rglob("*.yaml")} == {CONFIG_FILE, *(f"{name}.yaml" for name in preset_names())}
+
+
+def test_the_source_is_every_package_of_the_project() -> None:
+    packages = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["setuptools"]["packages"]
+    assert set(SOURCE) == {package.partition(".")[0] for package in packages}
 
 
 def test_the_command_that_the_head_starts() -> None:

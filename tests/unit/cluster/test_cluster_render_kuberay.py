@@ -5,16 +5,14 @@ from typing import Any
 import pytest
 import yaml
 
-from cluster.job import for_cluster
 from cluster.kuberay import ConfigMap, RayJob, as_dict, host_groups, render
-from cluster.needs import Need, needs_of
+from cluster.needs import needs_of
 from cluster.placement import Amount, Host, plan
 from configs.errors import UserError
-from configs.load import load_run
 from configs.schema import AnyRun
 from console.cli import main
+from tests.sent_run import PPO, need, ppo
 
-RUN = ["policy.model=/models/p", "reward.model=/models/r", "data.prompts=/data/p.jsonl", "storage.path=/shared/runs"]
 ONE_LEARNER_TWO_SAMPLERS = ["learner.num_gpus=1", "rollout.num_workers=2", "rollout.num_gpus=1", "rollout.num_cpus=4"]
 
 # Field names as KubeRay's reference of ray.io/v1 and Kubernetes' reference of core/v1 publish them; `...` ends the
@@ -57,10 +55,6 @@ RAY_JOB = {
     },
 }
 CONFIG_MAP = {"apiVersion": ..., "kind": ..., "metadata": {"name": ...}, "data": ...}
-
-
-def ppo(*overrides: str) -> AnyRun:
-    return for_cluster(load_run("ppo", [*RUN, "name=align", *overrides]))
 
 
 def documents(run: AnyRun) -> tuple[dict[str, Any], dict[str, Any]]:
@@ -138,10 +132,6 @@ def test_a_group_of_hosts_for_each_size_of_worker() -> None:
     assert all(g["minReplicas"] == g["replicas"] == g["maxReplicas"] for g in groups)
 
 
-def need(count: int, num_cpus: float, num_gpus: float) -> Need:
-    return Need("learner", "learner.num_workers", count, num_cpus, num_gpus, memory_gib=1.0, spread=False)
-
-
 def test_workers_that_ask_for_fractions_share_pods() -> None:
     # 3 of a third of a CPU fill one; 5 need 2 pods. 3 of 0.4 GPUs: 2 fit on one, so 2 pods; the CPU holds those 2 too.
     assert host_groups([need(5, 1 / 3, 0)]) == {"workers-1": (Amount(1, 0, 3), 2)}
@@ -177,7 +167,7 @@ def test_a_name_that_kubernetes_would_not_take(name: str) -> None:
 
 
 def test_the_command_prints_it(capsys: pytest.CaptureFixture[str]) -> None:
-    command = ["submit", "ppo", *RUN, "name=align", "--render", "kuberay"]
+    command = ["submit", "ppo", *PPO, "storage.path=/shared/runs", "--render", "kuberay"]
     assert main([*command, "--image", "registry/plumbob:1", "--claim", "shared"]) == 0
     settings, job = yaml.safe_load_all(capsys.readouterr().out)
     assert (settings["kind"], job["kind"]) == ("ConfigMap", "RayJob")

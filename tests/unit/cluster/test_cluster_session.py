@@ -8,13 +8,13 @@ from pathlib import Path
 import pytest
 import ray
 
-from cluster.connect import connect
+from cluster.connect import connect, joined
 from cluster.launch import run
 from cluster.needs import Need
 from cluster.placement import Amount, Host
 from cluster.seats import Seating
 from cluster.session import Session, check_local
-from configs.errors import UserError
+from configs.errors import NotRunningError, UserError
 from configs.inputs import DemonstrationData
 from configs.models import Policy
 from configs.roles import Cluster, Learner, Storage
@@ -71,9 +71,23 @@ def test_an_address_where_nothing_answers(monkeypatch: pytest.MonkeyPatch) -> No
     with socket.socket() as taken:  # Bound and never listening: its port refuses, and is nobody else's meanwhile.
         taken.bind(("127.0.0.1", 0))
         address = f"127.0.0.1:{taken.getsockname()[1]}"
-        for given in (address, f"ray://{address}"):
-            with pytest.raises(UserError, match=rf"cluster\.address={given}: nothing answers there: .*refused; give"):
-                connect(Cluster(address=given))
+        with pytest.raises(
+            NotRunningError, match=rf"cluster\.address={address}: nothing answers there: .*refused; give"
+        ):
+            connect(Cluster(address=address))
+        client = f"ray://{address}"
+        with (
+            pytest.raises(NotRunningError, match=rf"cluster\.address={client}: nothing answers there: .*refused; give"),
+            joined(client),
+        ):
+            pass
+
+
+def test_a_run_does_not_go_on_where_only_a_client_reaches_ray() -> None:
+    with pytest.raises(
+        UserError, match=r"cluster\.address=ray://head:10001: a run has to be on a host of its Ray; `plumb"
+    ):
+        connect(Cluster(address="ray://head:10001"))
 
 
 @pytest.mark.parametrize("address", ["head", "head:", "head:port", "head:99999", ":6379", "http://head:6379"])

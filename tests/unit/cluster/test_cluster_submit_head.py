@@ -1,6 +1,7 @@
 """A run that is sent to a real head of Ray, which asks for a token."""
 
 import os
+import re
 import signal
 import socket
 import subprocess
@@ -24,13 +25,22 @@ pytestmark = pytest.mark.cluster
 
 TOKEN = "b" * 64
 SFT = ["sft", "policy.model=/models/base", "data.demonstrations=/data/d.jsonl"]
+PORTS = ("port", "dashboard-port", "dashboard-agent-listen-port")
+"""Ray chooses them where they are 0."""
+
+PRINTED = re.compile(r"RAY_API_SERVER_ADDRESS='(http://[0-9.:]+)'")
+"""In what `ray start` prints: the dashboard's address."""
+
 OTHERS = ("RAY_ADDRESS", "RAY_API_SERVER_ADDRESS", "RAY_AUTH_MODE", "RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH")
 
 
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
+@contextmanager
+def held_port() -> Iterator[int]:
+    """A port that only gRPC can take, as it shares ports: Ray does not choose that of its client's server."""
+    with socket.socket() as holder:
+        holder.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+        holder.bind(("127.0.0.1", 0))
+        yield int(holder.getsockname()[1])
 
 
 @contextmanager
@@ -52,7 +62,7 @@ def environment(token: str | None) -> Iterator[None]:
 def head() -> Iterator[str]:
     """A Ray with a dashboard that asks for TOKEN, in a folder, a home and on ports of its own."""
     # A short path: Ray makes sockets in it, whose names have an end.
-    with tempfile.TemporaryDirectory(prefix="plumbob-", dir="/tmp") as folder:
+    with tempfile.TemporaryDirectory(prefix="plumbob-", dir="/tmp") as folder, held_port() as client_port:
         programs = Path(sys.executable).parent
         own = {
             "PATH": f"{programs}{os.pathsep}{os.environ['PATH']}",
@@ -61,9 +71,8 @@ def head() -> Iterator[str]:
             "RAY_AUTH_TOKEN": TOKEN,
             "RAY_USAGE_STATS_ENABLED": "0",
         }
-        port = free_port()
-        ports = {"port": 0, "ray-client-server-port": free_port(), "dashboard-agent-listen-port": 0}
-        options = {**ports, "dashboard-port": port, "temp-dir": folder, "num-cpus": 1, "node-ip-address": "127.0.0.1"}
+        ports = dict.fromkeys(PORTS, 0) | {"ray-client-server-port": client_port}
+        options = {**ports, "temp-dir": folder, "num-cpus": 1, "node-ip-address": "127.0.0.1"}
         command = [
             programs / "ray",
             "start",
@@ -71,13 +80,15 @@ def head() -> Iterator[str]:
             "--block",
             *(f"--{key}={value}" for key, value in options.items()),
         ]
-        with (Path(folder) / "log").open("wb") as log:
-            ray_start = subprocess.Popen(command, env=own, stdout=log, stderr=log, start_new_session=True)
+        log = Path(folder) / "log"
+        with log.open("wb") as file:
+            ray_start = subprocess.Popen(command, env=own, stdout=file, stderr=file, start_new_session=True)
         try:
-            address = f"http://127.0.0.1:{port}"
-            assert wait_until(lambda: ray_start.poll() is not None or answers(address), 120.0)
-            assert ray_start.poll() is None, (Path(folder) / "log").read_text()
-            yield address
+            wait_until(lambda: ray_start.poll() is not None or bool(PRINTED.search(log.read_text())), 120.0)
+            found = PRINTED.search(log.read_text())
+            assert found is not None, log.read_text()
+            assert wait_until(lambda: answers(found[1]), 60.0)
+            yield found[1]
         finally:
             ray_start.send_signal(signal.SIGTERM)  # It ends all that it started.
             ray_start.wait(60)

@@ -33,10 +33,11 @@ def ppo(*overrides: str) -> PpoRun:
 def test_overrides_replace_settings_with_their_yaml_value() -> None:
     run = ppo(
         *("ppo.num_steps=7", "ppo.dual_clip=3", "ppo.shaping.clip=null", "ppo.learning_rate=1e-4"),
-        "learner.gradient_checkpointing=true",
+        *("learner.gradient_checkpointing=true", "ppo.monitors.kl.action=off"),
     )
     assert (run.ppo.num_steps, run.ppo.dual_clip, run.ppo.shaping.clip) == (7, 3.0, None)
     assert (run.ppo.learning_rate, run.learner.gradient_checkpointing) == (1e-4, True)
+    assert run.ppo.monitors.kl.action == "off"  # Which YAML 1.1 takes for false.
 
 
 def test_the_name_is_the_preset_or_the_file_unless_given(tmp_path: Path) -> None:

@@ -59,7 +59,7 @@ def finish(config: Any, listener: Listener) -> Result:
     folder = Path(config.storage.path) / config.name
     write_resolved(config, folder)
     (folder / "summary.json").write_text(json.dumps(SUMMARY))
-    listener.stage_began("ppo", 1)
+    listener.stage_began("ppo")
     listener.stepped(StepRecord("ppo", 1, 1, {"reward": 0.5}, {}))
     return Result(folder, SUMMARY)
 
@@ -124,7 +124,7 @@ def test_a_run_ends_with_its_table_and_its_report(
     launched(run=finish)
     assert main(["run", *PPO]) == 0
     lines = capsys.readouterr().out.splitlines()
-    assert lines[0] == "ppo: begins, 1 steps"
+    assert lines[0] == "ppo: begins"
     assert lines[-4:] == [
         "stage  reward   time",
         "ppo     0.500  2.0 s",

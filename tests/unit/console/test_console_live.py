@@ -34,13 +34,13 @@ def step(number_: int, num_steps: int = 20, **metrics: float) -> StepRecord:
 def test_a_pipe_gets_a_line_each_tenth_of_the_steps() -> None:
     stream = io.StringIO()
     with PlainConsole(stream) as console:
-        console.stage_began("ppo", 20)
+        console.stage_began("ppo")
         console.said("ppo", "3 rows skipped")
         for number_ in range(1, 21):
             console.stepped(step(number_, reward=0.5, loss=9.0, kl=0.02, tokens_per_s=3456.0))
         console.stage_ended("ppo", {"gold_score": 0.75, "seconds": 3.0})
     begun, said, *steps, ended = stream.getvalue().splitlines()
-    assert (begun, said) == ("ppo: begins, 20 steps", "ppo: 3 rows skipped")
+    assert (begun, said) == ("ppo: begins", "ppo: 3 rows skipped")
     # 20 steps: a tenth is 2 steps, so steps 2, 4, ... 20.
     assert [line.split(",")[0] for line in steps] == [f"ppo: step {number_}/20" for number_ in range(2, 21, 2)]
     assert "step 2/20, reward 0.500, KL 0.020, 3,456 tok/s, " in steps[0]
@@ -54,7 +54,7 @@ def test_time_left_is_from_the_steps_seen_since_the_stage_began(monkeypatch: pyt
     monkeypatch.setattr("console.live.time", SimpleNamespace(monotonic=lambda: next(clock)))
     stream = io.StringIO()
     console = PlainConsole(stream)
-    console.stage_began("ppo", 20)
+    console.stage_began("ppo")
     console.stepped(step(11))
     console.stepped(step(12))
     assert stream.getvalue().splitlines()[-1] == "ppo: step 12/20, 32 s left"
@@ -63,7 +63,7 @@ def test_time_left_is_from_the_steps_seen_since_the_stage_began(monkeypatch: pyt
 def test_json_lines_are_strict_json() -> None:
     stream = io.StringIO()
     with JsonConsole(stream) as console:
-        console.stage_began("ppo", 2)
+        console.stage_began("ppo")
         console.stepped(step(1, 2, reward=math.nan))
         console.said("ppo", "three\nlines")
         console.stage_ended("ppo", {"ci": (0.25, math.inf)})
@@ -81,7 +81,7 @@ def test_the_live_display_fits_the_terminal(width: int, monkeypatch: pytest.Monk
     monkeypatch.setenv("NO_COLOR", "1")
     stream = Terminal()
     with LiveConsole(stream) as console:
-        console.stage_began("ppo", 20)
+        console.stage_began("ppo")
         console.said("ppo", "3 rows of [data] skipped")
         console.stepped(step(5, reward=0.5, kl=0.02, tokens_per_s=3456.0))
         console.stage_ended("ppo", {})

@@ -3,6 +3,7 @@ import math
 import pytest
 import torch
 
+import models.logprobs
 from models.logprobs import sequence_logprobs, token_logprobs
 
 LN3 = math.log(3)
@@ -31,8 +32,10 @@ def test_gradient_by_hand():
     torch.testing.assert_close(logits.grad, torch.tensor([[[-0.5, 0.5], [0.0, 0.0]]]))
 
 
+@pytest.mark.parametrize("portion", [1, 2 * 6 * 11, 2**22])
 @pytest.mark.parametrize("temperature", [0.7, 1.0])
-def test_values_and_gradient_equal_plain_autograd(temperature):
+def test_values_and_gradient_equal_plain_autograd(temperature, portion, monkeypatch):
+    monkeypatch.setattr(models.logprobs, "PORTION", portion)  # One of the 3 rows at a time, two, or all.
     torch.manual_seed(0)
     logits = (5 * torch.randn(3, 6, 11)).requires_grad_()
     ids, weights = torch.randint(11, (3, 6)), torch.randn(3, 6)

@@ -1,6 +1,5 @@
 import math
 import shutil
-import string
 
 import pytest
 import torch
@@ -8,10 +7,8 @@ from safetensors.torch import load_file, save_file
 from transformers import (
     AutoModelForSequenceClassification,
     AutoTokenizer,
-    BertConfig,
     BertForSequenceClassification,
     BertModel,
-    BertTokenizer,
     DistilBertConfig,
     DistilBertForSequenceClassification,
     RobertaConfig,
@@ -33,39 +30,14 @@ from reward.bert import (
 )
 from reward.calibration import Calibration, save_calibration
 from reward.scorer import ScoreError
+from tests.tiny_scorer import CLS, PAD, SEP, A, bert_config, bert_tokenizer, write_scorer
 
-PAD, UNK, CLS, SEP, MASK = range(5)
-A = 5
-"""Id of the word "a"; the other letters follow."""
 PAIRS = [("a b c", "d e"), ("a", "b c d e f g h"), ("", "x"), ("p q r s t u v w", ""), ("a b", "c")]
-
-
-def bert_tokenizer(**options) -> BertTokenizer:
-    words = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *string.ascii_lowercase]
-    return BertTokenizer(vocab={word: index for index, word in enumerate(words)}, **options)
-
-
-def bert_config(**options) -> BertConfig:
-    return BertConfig(
-        vocab_size=31,
-        hidden_size=16,
-        num_hidden_layers=2,
-        num_attention_heads=2,
-        intermediate_size=32,
-        max_position_embeddings=32,
-        pad_token_id=PAD,
-        **options,
-    )
 
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
-    """A reward model whose weights are large enough to spread its scores."""
-    path = tmp_path_factory.mktemp("reward_model")
-    torch.manual_seed(0)
-    BertForSequenceClassification(bert_config(num_labels=1, initializer_range=0.4)).save_pretrained(path)
-    bert_tokenizer().save_pretrained(path)
-    return path
+    return write_scorer(tmp_path_factory.mktemp("reward_model"))
 
 
 @pytest.fixture

@@ -5,8 +5,6 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import pytest
-import torch
-from transformers import BertForSequenceClassification
 
 from configs.errors import UserError
 from configs.roles import Scorer as ScorerSettings
@@ -14,7 +12,7 @@ from reward.bert import BertScorer
 from reward.calibration import Calibration, save_calibration
 from reward.ensemble import EnsembleScorer, check_scorers, open_scorer
 from reward.scorer import Score
-from tests.unit.reward.test_reward_bert import bert_config, bert_tokenizer
+from tests.tiny_scorer import write_scorer
 
 PAIRS = [("a b c", "d e"), ("a", "b c d"), ("", "x")]
 
@@ -42,11 +40,7 @@ def test_disagreement_is_paid_for_by_hand() -> None:
 @pytest.fixture(scope="module")
 def new_model(tmp_path_factory: pytest.TempPathFactory) -> Callable[[int], Path]:
     def make(seed: int) -> Path:
-        folder = tmp_path_factory.mktemp("reward_model")
-        torch.manual_seed(seed)
-        BertForSequenceClassification(bert_config(num_labels=1, initializer_range=0.4)).save_pretrained(folder)
-        bert_tokenizer().save_pretrained(folder)
-        return folder
+        return write_scorer(tmp_path_factory.mktemp("reward_model"), seed)
 
     return make
 

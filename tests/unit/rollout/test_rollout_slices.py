@@ -5,45 +5,25 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from configs.roles import TransformersEngine
 from models.adapters import Adapter
 from rollout.records import SampleRequest, Started
 from rollout.requests import continuation
 from rollout.sampler import Sampler, SamplerSpec, open_sampler, sample
 from tests.slices import in_slices, largest_gaps, pair_statistic, statistic_bound
-from tests.tiny_policy import make_adapter, make_requests, write_policy
+from tests.tiny_policy import EOS, TEMPERATURE, make_requests
 
-TEMPERATURE = 0.7
-EOS = 1
-VOCABULARY = 280
 MAX_TOKENS = 32
 SLICE = 5
 
 
 @pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory) -> str:
-    return write_policy(tmp_path_factory.mktemp("policy"))
-
-
-@pytest.fixture(scope="module")
-def spec(folder: str) -> SamplerSpec:
-    engine = TransformersEngine()
-    return SamplerSpec(folder, "w", engine, "float32", TEMPERATURE, MAX_TOKENS, lora_rank=4, slice_tokens=SLICE)
-
-
-@pytest.fixture
-def sampler(spec: SamplerSpec) -> Sampler:
-    return open_sampler(spec)
-
-
-@pytest.fixture(scope="module")
-def adapters(folder: str) -> list[Adapter]:
-    return [make_adapter(folder, version, seed=version) for version in range(3)]
+def spec(spec: SamplerSpec) -> SamplerSpec:
+    return replace(spec, max_tokens=MAX_TOKENS, slice_tokens=SLICE)
 
 
 def test_a_slice_is_handed_back_and_gone_on_with(sampler: Sampler, adapters: list[Adapter]) -> None:
     sampler.load(adapters[0])
-    requests = make_requests(40, VOCABULARY)
+    requests = make_requests(40)
     first = sample(sampler, requests)
     unfinished = [rollout for rollout in first if rollout.finish_reason == "partial"]
     assert len(unfinished) > 20
@@ -68,7 +48,7 @@ def test_a_slice_is_handed_back_and_gone_on_with(sampler: Sampler, adapters: lis
 
 
 def test_tokens_keep_the_version_that_made_them(sampler: Sampler, folder: str, adapters: list[Adapter]) -> None:
-    rollouts, _ = in_slices(sampler, make_requests(24, VOCABULARY), adapters)
+    rollouts, _ = in_slices(sampler, make_requests(24), adapters)
     for rollout in rollouts:
         # One version a slice; the last stays.
         expected = [min(place // SLICE, 2) for place in range(len(rollout.token_ids))]
@@ -84,7 +64,7 @@ def test_answers_in_slices_are_distributed_as_whole_ones(
     spec: SamplerSpec, folder: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     sampler = open_sampler(replace(spec, max_tokens=2, slice_tokens=1))
-    (request,) = make_requests(1, VOCABULARY)
+    (request,) = make_requests(1)
     assert pair_statistic(sampler, folder, request, 4000, TEMPERATURE) < statistic_bound()
     # The test would see a second token that is drawn with the first one's noise.
     monkeypatch.setattr("rollout.sampler.slice_seed", lambda request: request.seed)
@@ -92,14 +72,14 @@ def test_answers_in_slices_are_distributed_as_whole_ones(
 
 
 def test_the_context_cuts_a_continued_answer(sampler: Sampler) -> None:
-    (request,) = make_requests(1, VOCABULARY)
+    (request,) = make_requests(1)
     # 256 - 248 = 8 tokens: a slice of 5 and one of 3.
     (rollout,), added = in_slices(sampler, [replace(request, prompt_ids=np.full(248, 5, np.int32))])
     assert added == [5, 3] or rollout.token_ids[-1] == EOS
 
 
 def test_what_is_cancelled_can_be_gone_on_with(sampler: Sampler) -> None:
-    requests = make_requests(3, VOCABULARY)
+    requests = make_requests(3)
     sampler.submit(requests)
     sampler.poll()
     sampler.poll()
@@ -112,6 +92,6 @@ def test_what_is_cancelled_can_be_gone_on_with(sampler: Sampler) -> None:
 def test_an_answer_at_its_limit_is_not_gone_on_with(sampler: Sampler) -> None:
     full = np.full(MAX_TOKENS, 5, np.int32)
     started = Started(full, full.astype(np.float32), full)
-    asked: SampleRequest = replace(make_requests(1, VOCABULARY)[0], started=started)
+    asked: SampleRequest = replace(make_requests(1)[0], started=started)
     with pytest.raises(ValueError, match="the answer to prompt p0 has 32 tokens, which is its limit"):
         sampler.submit([asked])

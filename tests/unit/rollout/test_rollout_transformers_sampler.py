@@ -6,41 +6,17 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from transformers import AutoModelForCausalLM, AutoTokenizer, GenerationConfig
+from transformers import AutoTokenizer, GenerationConfig
 
 from configs.errors import UserError
-from configs.roles import TransformersEngine
 from models import serving
 from models.adapters import Adapter
 from rollout import transformers_sampler
 from rollout.proof import PublishError
-from rollout.sampler import BASE_VERSION, Sampler, SamplerSpec, open_sampler, sample, stop_token_ids
+from rollout.sampler import BASE_VERSION, Sampler, SamplerSpec, sample, stop_token_ids
 from rollout.transformers_sampler import TransformersSampler, draw
-from tests.tiny_policy import make_adapter, make_requests, write_policy
-
-TEMPERATURE = 0.7
-EOS = 1
-VOCABULARY = 280
-
-
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory) -> str:
-    return write_policy(tmp_path_factory.mktemp("policy"))
-
-
-@pytest.fixture(scope="module")
-def spec(folder: str) -> SamplerSpec:
-    return SamplerSpec(folder, "rollout-0", TransformersEngine(), "float32", TEMPERATURE, max_tokens=32, lora_rank=4)
-
-
-@pytest.fixture
-def sampler(spec: SamplerSpec) -> Sampler:
-    return open_sampler(spec)
-
-
-@pytest.fixture(scope="module")
-def adapters(folder: str) -> list[Adapter]:
-    return [make_adapter(folder, version, seed=version) for version in range(3)]
+from tests.plain_transformers import load_plain, plain_logprobs
+from tests.tiny_policy import EOS, TEMPERATURE, make_requests
 
 
 def test_draw_inverts_the_cumulative_distribution(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -60,20 +36,17 @@ def test_draw_follows_the_probabilities() -> None:
 
 
 def test_logprobs_are_those_of_the_whole_sequence(sampler: Sampler, folder: str) -> None:
-    rollouts = sample(sampler, make_requests(12, VOCABULARY))
-    model = AutoModelForCausalLM.from_pretrained(folder).eval()
+    rollouts = sample(sampler, make_requests(12))
+    model = load_plain(folder)
     for rollout in rollouts:
-        ids = torch.tensor([*rollout.request.prompt_ids, *rollout.token_ids])
-        with torch.no_grad():
-            logprobs = torch.log_softmax(model(ids[None]).logits[0] / TEMPERATURE, -1)
-        expected = logprobs[:-1].gather(1, ids[1:, None])[len(rollout.request.prompt_ids) - 1 :, 0].numpy()
+        expected = plain_logprobs(model, rollout.request.prompt_ids, rollout.token_ids, TEMPERATURE)
         assert np.abs(expected - rollout.logprobs).max() < 1e-4
         assert set(rollout.versions) == {BASE_VERSION}
         assert rollout.action_mask.all() and len(rollout.action_mask) == len(rollout.token_ids)
 
 
 def test_an_answer_does_not_depend_on_its_neighbours(sampler: Sampler) -> None:
-    requests = make_requests(9, VOCABULARY)
+    requests = make_requests(9)
     together = sample(sampler, requests)
     for request, rollout in zip(requests, together, strict=True):
         (alone,) = sample(sampler, [request])
@@ -85,14 +58,14 @@ def test_an_answer_does_not_depend_on_its_neighbours(sampler: Sampler) -> None:
 
 def test_more_requests_than_a_batch_come_back_in_order(sampler: Sampler, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(transformers_sampler, "BATCH_ROWS", 4)
-    requests = make_requests(10, VOCABULARY)
+    requests = make_requests(10)
     assert [rollout.request.group_id for rollout in sample(sampler, requests)] == [f"g{index}" for index in range(10)]
     with pytest.raises(ValueError, match="same group_id and sample_index"):
         sample(sampler, [requests[0], requests[0]])
 
 
 def test_eos_ends_an_answer_and_stays_in_it(sampler: Sampler) -> None:
-    rollouts = sample(sampler, make_requests(64, VOCABULARY))
+    rollouts = sample(sampler, make_requests(64))
     stopped = [rollout for rollout in rollouts if rollout.finish_reason == "stop"]
     assert 0 < len(stopped) < 64
     for rollout in rollouts:
@@ -113,7 +86,7 @@ def test_only_special_tokens_of_the_generation_config_stop(spec: SamplerSpec, fo
 
 
 def test_requests_keep_the_version_that_they_were_given(sampler: Sampler, adapters: list[Adapter]) -> None:
-    requests = make_requests(3, VOCABULARY)
+    requests = make_requests(3)
     alone = []
     for adapter, request in zip(adapters, requests, strict=True):
         sampler.load(adapter)
@@ -130,7 +103,7 @@ def test_requests_keep_the_version_that_they_were_given(sampler: Sampler, adapte
 
 def test_cancel_gives_partial_and_waiting_answers(sampler: Sampler, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(transformers_sampler, "BATCH_ROWS", 2)
-    sampler.submit(make_requests(3, VOCABULARY))
+    sampler.submit(make_requests(3))
     sampler.poll()
     sampler.poll()
     cancelled = sampler.cancel()
@@ -169,7 +142,7 @@ def test_an_adapter_that_is_not_what_was_sent_is_caught(
 
 
 def test_what_does_not_fit_is_refused(sampler: Sampler, spec: SamplerSpec, adapters: list[Adapter]) -> None:
-    long = replace(make_requests(1, VOCABULARY)[0], prompt_ids=np.full(256, 5, np.int32))
+    long = replace(make_requests(1)[0], prompt_ids=np.full(256, 5, np.int32))
     with pytest.raises(UserError, match=r"prompt p0 has 256 tokens and the context of .* is 256: no room"):
         sampler.submit([long])
     tensors = {name.replace("q_proj", "no_such_proj"): tensor for name, tensor in adapters[0].tensors.items()}
@@ -180,7 +153,7 @@ def test_what_does_not_fit_is_refused(sampler: Sampler, spec: SamplerSpec, adapt
 
 
 def test_the_context_cuts_an_answer(sampler: Sampler) -> None:
-    long = replace(make_requests(1, VOCABULARY)[0], prompt_ids=np.full(250, 5, np.int32))
+    long = replace(make_requests(1)[0], prompt_ids=np.full(250, 5, np.int32))
     (rollout,) = sample(sampler, [long])
     # 256 - 250.
     assert len(rollout.token_ids) == 6 or rollout.token_ids[-1] == EOS

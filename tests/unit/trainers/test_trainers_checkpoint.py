@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from configs.errors import RunFailed
+from tests.folders import names
 from trainers.checkpoint import LATEST_FILE, STATE_FILE, Checkpoint, Checkpoints, replace_text
 
 
@@ -19,10 +20,6 @@ def write(text: str) -> Callable[[Path], None]:
 def whole(checkpoints: Checkpoints) -> Checkpoint | None:
     """The newest, which is not damaged."""
     return checkpoints.newest(pytest.fail)
-
-
-def names(folder: Path) -> list[str]:
-    return sorted(path.name for path in folder.iterdir())
 
 
 def test_what_is_committed_comes_back(tmp_path: Path) -> None:

@@ -11,6 +11,7 @@ import torch
 from safetensors.torch import save_file
 
 from rollout.journal import step_file
+from tests.folders import names
 from tests.full_disk import fill, small_disk
 from tests.ppo_world import World, recorded, settings
 from tests.watching import Watching
@@ -29,10 +30,6 @@ def disk() -> Iterator[Path]:
 
 def weights(num_bytes: int, folder: Path) -> None:
     save_file({"weights": torch.zeros(num_bytes, dtype=torch.uint8)}, folder / "weights.safetensors")
-
-
-def names(folder: Path) -> list[str]:
-    return sorted(path.name for path in folder.iterdir())
 
 
 @pytest.mark.parametrize("is_rust", [True, False])

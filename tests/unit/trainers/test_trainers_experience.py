@@ -1,3 +1,5 @@
+"""What a batch is learnt from: rewards, advantages, weights and statistics by hand, and what is refused."""
+
 import math
 import pickle
 from dataclasses import replace
@@ -5,56 +7,19 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
-from configs.objectives import (
-    DrGrpo,
-    FixedKl,
-    Gae,
-    Grpo,
-    MaskedImportance,
-    ReinforcePlusPlus,
-    ReinforcePlusPlusBaseline,
-    Rloo,
-    Shaping,
-    TruncatedImportance,
-)
+from configs.objectives import FixedKl, Gae, MaskedImportance, Rloo, Shaping, TruncatedImportance
 from configs.stages import Ppo
-from rollout.records import Rollout, SampleRequest
+from tests.ragged import NAN, ragged, rollout
 from trainers.errors import NotFinite, StaleRollouts
 from trainers.experience import Evaluated, loss_weights, make_experience
-from trainers.trajectories import Trajectories, collate_rollouts
+from trainers.trajectories import collate_rollouts
 
-NAN = float("nan")
 PPO = Ppo(
     estimator=Gae(gamma=0.5, lam=0.5, whiten=False),
     shaping=Shaping(clip=5.0, missing_eos_penalty=1.0),
     importance=TruncatedImportance(cap=2.0),
 )
-
-
-def rollout(prompt_ids, token_ids, logprobs, action_mask, finish_reason, version=3, group_id="g") -> Rollout:
-    request = SampleRequest("p", group_id, 0, 0, "text", np.array(prompt_ids, dtype=np.int32))
-    return Rollout(
-        request,
-        finish_reason,
-        "text",
-        np.array(token_ids, dtype=np.int32),
-        np.array(logprobs, dtype=np.float32),
-        np.full(len(token_ids), version, dtype=np.int32),
-        np.array(action_mask, dtype=np.bool_),
-        "worker-0",
-    )
-
-
-def ragged() -> list[Rollout]:
-    """A whole answer that ends in EOS; one that was cut, with a tool's two tokens inside; one without any token."""
-    return [
-        rollout([5, 6], [7, 2], [-1.0, -1.0], [True, True], "stop"),
-        rollout([5], [9, 3, 4, 9], [-1.5, NAN, NAN, -2.0], [True, False, False, True], "length"),
-        rollout([5, 6, 7], [], [], [], "length", group_id="h"),
-    ]
 
 
 def evaluated() -> Evaluated:
@@ -76,36 +41,6 @@ def golden(ppo=PPO, **changes):
         "learner_version": 3,
     } | changes
     return make_experience(**arguments)
-
-
-def test_collated_tensors():
-    found = collate_rollouts(ragged(), pad_id=0)
-    assert found.input_ids.tolist() == [[5, 6, 7, 2, 0], [5, 9, 3, 4, 9], [5, 6, 7, 0, 0]]
-    assert found.attention_mask.int().tolist() == [[1, 1, 1, 1, 0], [1, 1, 1, 1, 1], [1, 1, 1, 0, 0]]
-    assert found.action_mask.int().tolist() == [[0, 0, 1, 1, 0], [0, 1, 0, 0, 1], [0, 0, 0, 0, 0]]
-    assert found.sampler_logprobs.tolist() == [[0, 0, -1, -1, 0], [0, -1.5, 0, 0, -2], [0] * 5]
-    assert found.versions.tolist() == [[-1, -1, 3, 3, -1], [-1, 3, -1, -1, 3], [-1] * 5]
-    assert found.ends_with_eos.tolist() == [True, False, False]
-    assert found.groups.tolist() == [0, 0, 1]
-    dtypes = [getattr(found, name).dtype for name in ("input_ids", "sampler_logprobs", "versions", "action_mask")]
-    assert dtypes == [torch.int64, torch.float32, torch.int32, torch.bool]
-
-
-def test_a_pad_token_that_is_also_eos_does_not_hide_a_real_eos():
-    found = collate_rollouts(ragged(), pad_id=2)
-    assert found.attention_mask[0].tolist() == [True, True, True, True, False]
-
-
-def test_what_cannot_be_collated():
-    whole = ragged()[0]
-    with pytest.raises(ValueError, match="no rollouts"):
-        collate_rollouts([], pad_id=0)
-    with pytest.raises(ValueError, match=r"rollout 1 .*partial"):
-        collate_rollouts([whole, replace(whole, finish_reason="partial")], pad_id=0)
-    with pytest.raises(ValueError, match=r"differ in length: \[1, 2\]"):
-        collate_rollouts([replace(whole, logprobs=whole.logprobs[:1])], pad_id=0)
-    with pytest.raises(ValueError, match="empty prompt"):
-        collate_rollouts([rollout([], [7, 2], [-1.0, -1.0], [True, True], "stop")], pad_id=0)
 
 
 def test_every_tensor_by_hand():
@@ -290,62 +225,3 @@ def test_rows_are_cut_to_the_longest_of_them():
     assert part.critic.returns[1].tolist() == pytest.approx([0, 0, 0.76875, 3.025])
     assert part.critic.values[1].tolist() == [0, 0, 0.5, 0.25]
     assert torch.equal(experience.rows(np.arange(3)).advantages, experience.advantages)
-
-
-def random_batch(draw, num_rows: int, width: int) -> tuple[Trajectories, torch.Tensor, Evaluated]:
-    lengths = torch.tensor([draw(st.integers(1, width)) for _ in range(num_rows)])
-    generator = torch.Generator().manual_seed(draw(st.integers(0, 1000)))
-    attention_mask = torch.arange(width) < lengths[:, None]
-    action_mask = attention_mask & (torch.rand(num_rows, width, generator=generator) < 0.7)
-    action_mask[:, 0] = False
-    numbers = lambda: torch.randn(num_rows, width, generator=generator)  # noqa: E731
-    trajectories = Trajectories(
-        torch.ones(num_rows, width, dtype=torch.long),
-        attention_mask,
-        action_mask,
-        torch.where(action_mask, numbers(), 0.0),
-        torch.where(action_mask, 3, -1).int(),
-        torch.rand(num_rows, generator=generator) < 0.5,
-        torch.randint(0, 2, (num_rows,), generator=generator),
-    )
-    return trajectories, torch.randn(num_rows, generator=generator), Evaluated(numbers(), numbers(), numbers())
-
-
-def permuted(record, order):
-    return type(record)(*(tensor[order] for tensor in vars(record).values()))
-
-
-ESTIMATORS = [Gae(gamma=0.9), ReinforcePlusPlus(gamma=0.9), ReinforcePlusPlusBaseline(), Rloo(), Grpo(), DrGrpo()]
-
-
-@pytest.mark.parametrize("estimator", ESTIMATORS, ids=lambda estimator: estimator.kind)
-@settings(max_examples=15, deadline=None)
-@given(st.data())
-def test_order_of_rows_and_amount_of_padding_change_nothing(estimator, data):
-    num_rows, width, padding = data.draw(st.integers(1, 6)), data.draw(st.integers(2, 8)), data.draw(st.integers(0, 3))
-    trajectories, scores, forward = random_batch(data.draw, num_rows, width)
-    order = torch.tensor(data.draw(st.permutations(range(num_rows))))
-    ppo = Ppo(estimator=estimator, loss_mean=data.draw(st.sampled_from(["token", "answer"])))
-
-    def padded(tensor: torch.Tensor, fill: float) -> torch.Tensor:
-        return tensor if tensor.dim() == 1 else torch.nn.functional.pad(tensor, (0, padding), value=fill)
-
-    wide = Trajectories(*(padded(tensor, 0) for tensor in vars(trajectories).values()))
-    wide_forward = Evaluated(*(padded(tensor, NAN) for tensor in vars(forward).values()))
-    narrow_result, narrow_stats = make_experience(trajectories, scores, forward, ppo, 0.1, 3)
-    wide_result, wide_stats = make_experience(
-        permuted(wide, order), scores[order], permuted(wide_forward, order), ppo, 0.1, 3
-    )
-    for name, expected in tensors(narrow_result).items():
-        found = tensors(wide_result)[name]
-        torch.testing.assert_close(found[:, :width], expected[order], rtol=1e-4, atol=1e-5, msg=name)
-        assert found[:, width:].abs().sum() == 0 if expected.is_floating_point() else True
-    for name, expected in vars(narrow_stats).items():
-        found = getattr(wide_stats, name)
-        assert found is expected is None or found == pytest.approx(expected, rel=1e-4, abs=1e-5), name
-
-
-def tensors(experience):
-    """Every tensor [B, T] of an experience by name."""
-    named = vars(experience) | (vars(experience.critic) if experience.critic else {})
-    return {name: value for name, value in named.items() if isinstance(value, torch.Tensor)}

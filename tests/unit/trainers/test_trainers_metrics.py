@@ -9,6 +9,7 @@ from types import SimpleNamespace
 import pytest
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
+from tests.folders import names
 from trainers.metrics import MetricsLog, Phases, StepRecord, read_metrics
 
 
@@ -16,7 +17,7 @@ class Listening:
     def __init__(self) -> None:
         self.heard: list[StepRecord] = []
 
-    def stage_began(self, stage: str, num_steps: int) -> None: ...
+    def stage_began(self, stage: str) -> None: ...
 
     def stepped(self, record: StepRecord) -> None:
         self.heard.append(record)
@@ -56,7 +57,7 @@ def test_resuming_drops_the_steps_past_the_checkpoint_and_appends_after_it(tmp_p
         assert [past.step for past in read_metrics(tmp_path)] == [1]
         log.append(record(2, loss=0.75))
     assert [(past.step, past.metrics["loss"]) for past in read_metrics(tmp_path)] == [(1, 0.5), (2, 0.75)]
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["metrics.jsonl", "tensorboard"]
+    assert names(tmp_path) == ["metrics.jsonl", "tensorboard"]
 
 
 def test_a_torn_last_line_is_no_step_and_does_not_spoil_the_next(tmp_path: Path) -> None:

@@ -1,0 +1,30 @@
+"""How many rollout workers a run may have, on a real Ray."""
+
+import pytest
+
+from cluster.scaling import check_scale
+from configs.errors import UserError
+
+pytestmark = pytest.mark.usefixtures("one_cpu")
+
+ROLLOUT = {
+    "role": "rollout",
+    "setting": "rollout.num_workers",
+    "count": 2,
+    "num_cpus": 0.5,
+    "num_gpus": 0.0,
+    "memory_gib": 0.0,
+    "spread": True,
+}
+
+
+def test_what_a_run_may_be_scaled_to() -> None:
+    assert check_scale({"rollout": ROLLOUT}, 1) == 2
+    # One CPU is free: room for two of half a CPU more.
+    assert check_scale({"rollout": ROLLOUT}, 4) == 2
+    with pytest.raises(UserError, match=r"--rollout-workers 5: there are 2 now, and for 3 more 0\.5 CPUs are missing"):
+        check_scale({"rollout": ROLLOUT}, 5)
+    with pytest.raises(UserError, match="--rollout-workers 0: expected 1 or more"):
+        check_scale({"rollout": ROLLOUT}, 0)
+    with pytest.raises(UserError, match="this run has no rollout workers now"):
+        check_scale({"rollout": None}, 2)
