@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from cluster.launch import evaluate, run
+from cluster.launch import evaluate, resume, run
 from cluster.session import Session
 from configs.load import load_eval, load_run
 from configs.roles import Cluster
@@ -143,6 +143,10 @@ class Stages:
     def run(self, name: str, config: AnyRun, listener: Listener | None = None) -> Left:
         """A run that is configured already, but for its name."""
         return Left(run(config.model_copy(update={"name": name}), listener or self._listener, self.session).folder)
+
+    def resume(self, left: Left) -> Left:
+        """As `plumbob resume`, which must succeed."""
+        return Left(resume(left.folder, self._listener, self.session).folder)
 
     def evaluate(self, *overrides: str) -> dict[str, Any]:
         """As `plumbob eval --json`."""

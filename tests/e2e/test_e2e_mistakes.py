@@ -11,8 +11,9 @@ from pathlib import Path
 import pytest
 from safetensors.torch import load_file, save_file
 
+from configs.errors import UserError
 from console.cli import main
-from tests.small_run import WORKERS, Left, Stages, settings
+from tests.small_run import Left, Stages, settings
 
 DEMONSTRATION = {"prompt": "Question: who?\nAnswer:", "completion": " Me."}
 
@@ -47,9 +48,9 @@ def refused(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> Refusals:
     return Refusals(tmp_path / "storage", capfd)
 
 
-@pytest.fixture(autouse=True)
-def alone(stage: Stages, sft_lora: Left, ppo_settings: dict[str, object]) -> None:
-    """The commands connect by themselves."""
+@pytest.fixture
+def alone(stage: Stages, sft_lora: Left) -> None:
+    """For a command that connects by itself."""
     stage.close()
 
 
@@ -171,15 +172,16 @@ def test_more_tokens_than_the_reward_model_has_positions(refused: Refusals, ppo_
 
 
 def test_what_only_a_worker_can_see_leaves_the_name_free(
-    refused: Refusals, stage: Stages, ppo_settings: dict[str, object], reward_model: str, tmp_path: Path
+    stage: Stages, ppo_settings: dict[str, object], reward_model: str, tmp_path: Path
 ) -> None:
     folder = tmp_path / "headless"
     shutil.copytree(reward_model, folder)
     tensors = load_file(folder / "model.safetensors")
     del tensors["classifier.weight"]
     save_file(tensors, folder / "model.safetensors", {"format": "pt"})
-    named = {"reward.model": folder, "cluster.address": stage.address}
-    assert "the weights lack classifier.weight" in refused("ppo", WORKERS, ppo_settings, named)
+    with pytest.raises(UserError, match=r"the weights lack classifier\.weight"):
+        stage("headless", "ppo", ppo_settings, {"reward.model": folder})
+    assert not (stage.storage / "headless").exists()
 
 
 def test_targets_that_the_model_does_not_have(
@@ -206,6 +208,7 @@ def test_an_adapter_too_wide_for_vllm(refused: Refusals, ppo_settings: dict[str,
     assert "512" in message
 
 
+@pytest.mark.usefixtures("alone")
 def test_more_workers_than_cpus(
     refused: Refusals, stage: Stages, sft: dict[str, object], capfd: pytest.CaptureFixture[str]
 ) -> None:
@@ -223,6 +226,7 @@ def test_more_workers_than_cpus(
     assert "after waiting 0.3 s" in message
 
 
+@pytest.mark.usefixtures("alone")
 def test_waiting_for_a_cluster_is_said(
     stage: Stages, sft: dict[str, object], tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:

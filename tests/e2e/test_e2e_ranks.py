@@ -17,6 +17,21 @@ def check_same(ours: Mapping[str, object], theirs: Mapping[str, object]) -> None
     assert ours["metrics"] == pytest.approx(theirs["metrics"], rel=1e-3, abs=1e-4), ours["step"]
 
 
+@pytest.fixture(scope="module", autouse=True)
+def dpo_of_one_rank(stage: Stages, dpo_settings: dict[str, object]) -> Left:
+    """Before all others: starting ranks again takes seconds."""
+    return stage("dpo-one-rank", "dpo", dpo_settings)
+
+
+@pytest.fixture(scope="module")
+def dpo_settings(world: Path, sft_lora: Left) -> dict[str, object]:
+    return {
+        **{"data.pairs": world / "pairs.jsonl", "data.heldout_pairs": world / "heldout_pairs.jsonl"},
+        **{"policy.model": sft_lora.policy, "dpo.batch_size": 16, "dpo.learning_rate": 3e-3},
+        **LENGTHS,
+    }
+
+
 @pytest.mark.parametrize("zero_stage", [2, 3])
 def test_two_ranks_learn_what_one_learns(
     stage: Stages, sft_settings: dict[str, object], sft_lora: Left, zero_stage: int
@@ -35,15 +50,12 @@ def test_two_ranks_learn_what_one_learns(
     assert heldout[0] == pytest.approx(heldout[1], rel=1e-3)
 
 
-def test_two_ranks_prefer_what_one_prefers(stage: Stages, world: Path, sft_lora: Left) -> None:
-    settings = {
-        **{"data.pairs": world / "pairs.jsonl", "data.heldout_pairs": world / "heldout_pairs.jsonl"},
-        **{"policy.model": sft_lora.policy, "dpo.batch_size": 16, "dpo.learning_rate": 3e-3},
-        **LENGTHS,
-    }
-    one = stage("dpo-one-rank", "dpo", settings)
+def test_two_ranks_prefer_what_one_prefers(
+    stage: Stages, dpo_settings: dict[str, object], dpo_of_one_rank: Left
+) -> None:
+    one = dpo_of_one_rank
     # 8 pairs a rank, 3 in a micro-batch.
-    two = stage("dpo-two-ranks", "dpo", settings, TWO | {"learner.zero_stage": 2, "learner.micro_batch_size": 3})
+    two = stage("dpo-two-ranks", "dpo", dpo_settings, TWO | {"learner.zero_stage": 2, "learner.micro_batch_size": 3})
     ours, theirs = two.untimed, one.untimed
     assert len(ours) == len(theirs) == 4
     # Before the first update every margin is 0 but for rounding, and which answer is ahead is chance.

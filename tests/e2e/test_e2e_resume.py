@@ -79,10 +79,7 @@ def again(killed: Left, name: str, storage: Path | None = None) -> Left:
 
 
 def test_a_resumed_sft_ends_with_the_same_bytes(stage: Stages, killed: Killed, sft_lora: Left) -> None:
-    stage.close()
-    left = again(killed.sft, "sft-resumed")
-    assert main(["resume", str(left.folder)]) == 0
-    same_sft(left, sft_lora)
+    same_sft(stage.resume(again(killed.sft, "sft-resumed")), sft_lora)
 
 
 def same_sft(resumed: Left, undisturbed: Left) -> None:
@@ -112,12 +109,9 @@ def test_a_disk_that_runs_full_costs_nothing_once_there_is_room(
 
 
 def test_a_resumed_ppo_ends_with_the_same_bytes(stage: Stages, killed: Killed, ppo_from_adapter: Left) -> None:
-    stage.close()
     coefficients = [line["metrics"]["kl_coefficient"] for line in ppo_from_adapter.metrics]
     assert len(set(coefficients)) == 3
-    left = again(killed.ppo, "ppo-resumed")
-    assert main(["resume", str(left.folder)]) == 0
-    same_ppo(left, ppo_from_adapter)
+    same_ppo(stage.resume(again(killed.ppo, "ppo-resumed")), ppo_from_adapter)
 
 
 def same_ppo(resumed: Left, undisturbed: Left) -> None:

@@ -12,6 +12,8 @@ from cluster.placement import plan
 from cluster.seats import Seat, Seating
 from tests.small_run import Stages
 
+pytestmark = pytest.mark.cluster
+
 
 @pytest.fixture
 def large_and_small(stage: Stages) -> Iterator[tuple[str, str]]:
