@@ -10,8 +10,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from cluster.health import Actor, Call, gather_ranks
-from cluster.jobs import Preparation
 from cluster.pool import Pool
+from cluster.work import Preparation
 from configs.errors import RunFailed
 from models.adapters import Adapter, Role
 from reward.scorer import Score

@@ -10,9 +10,9 @@ import yaml
 from pydantic import BaseModel, ConfigDict
 from pydantic.alias_generators import to_camel
 
-from cluster.job import CONFIG_FILE, as_yaml
 from cluster.needs import Need
 from cluster.placement import TOLERANCE, Amount, amount
+from cluster.sent import CONFIG_FILE, as_yaml
 from configs.errors import UserError
 from configs.schema import AnyRun
 
@@ -130,7 +130,7 @@ def render(config: AnyRun, needs: Sequence[Need], image: str, claim: str, ray_ve
     """A ConfigMap with the configuration and the RayJob that runs it, as YAML.
 
     Args:
-        config: as `cluster.job.for_cluster` gives it.
+        config: as `cluster.sent.for_cluster` gives it.
         image: has Plumbob and this version of Ray installed.
         claim: the PersistentVolumeClaim that is mounted at `storage.path` on every pod.
 

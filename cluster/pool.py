@@ -9,9 +9,9 @@ from typing import Any
 import ray
 
 from cluster.health import BOOT_TIMEOUT, CALL_TIMEOUT, Actor, Call, outcome
-from cluster.jobs import Job, Preparation, Task
 from cluster.restarts import UnfitHost, WorkerLost
 from cluster.seats import Seat, living_nodes
+from cluster.work import Job, Preparation, Task
 from configs.errors import RunFailed, UserError
 from reward.scorer import ScoreError
 

@@ -16,7 +16,6 @@ from cluster.connect import connect
 from cluster.control import Steering
 from cluster.groups import LearnerGroup, SamplerGroup, ScorerGroup
 from cluster.health import BOOT_TIMEOUT, Actor, Call, gather_ranks, settle, wait_until
-from cluster.jobs import Preparation
 from cluster.needs import Need, Role, rollouts, scorers
 from cluster.packages import installed
 from cluster.placement import Plan, plan
@@ -26,6 +25,7 @@ from cluster.restarts import LearnersLost, Restarts, UnfitHost, WorkerLost
 from cluster.seats import Seat, Seating, addresses, draining_nodes, options, this_machine
 from cluster.watched import STATUS_FILE, Watched
 from cluster.whereabouts import Whereabouts
+from cluster.work import Preparation
 from cluster.workers import RolloutWorker, ScorerWorker
 from configs.errors import RunStopped, UserError
 from configs.roles import Cluster, LearnerRanks, Rollout, Scorer, Workers

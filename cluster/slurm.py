@@ -6,9 +6,9 @@ import shlex
 from collections.abc import Mapping, Sequence
 from pathlib import PurePosixPath
 
-from cluster.job import as_yaml
 from cluster.needs import Need
 from cluster.placement import TOLERANCE, Amount, Host, plan, total
+from cluster.sent import as_yaml
 from configs.errors import UserError
 from configs.schema import AnyRun
 
@@ -88,7 +88,7 @@ def render(config: AnyRun, needs: Sequence[Need], num_hosts: int) -> str:
     """The script. What is given to `sbatch` beside it replaces its own options.
 
     Args:
-        config: as `cluster.job.for_cluster` gives it.
+        config: as `cluster.sent.for_cluster` gives it.
         num_hosts: equal hosts that the workers are spread over.
 
     Raises:

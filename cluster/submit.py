@@ -19,7 +19,7 @@ from ray.exceptions import AuthenticationError
 from ray.job_submission import JobDetails, JobStatus, JobSubmissionClient
 
 from cluster.connect import HOW_TO_GIVE_A_TOKEN
-from cluster.job import entrypoint, write_job
+from cluster.sent import entrypoint, write_job
 from configs.errors import RunFailed, UserError, first_line
 from configs.schema import AnyRun
 

@@ -35,7 +35,7 @@ def submit(arguments: argparse.Namespace) -> int:
     if arguments.render is not None:
         sys.stdout.write(render(config, arguments))
         return OK
-    from cluster.job import for_cluster
+    from cluster.sent import for_cluster
     from cluster.submit import Jobs
 
     sent = for_cluster(config)
@@ -82,8 +82,8 @@ def render(config: AnyRun, arguments: argparse.Namespace) -> str:
     from importlib.metadata import version
 
     from cluster import kuberay, slurm
-    from cluster.job import JOIN_WAIT_S, for_cluster
     from cluster.needs import needs_of
+    from cluster.sent import JOIN_WAIT_S, for_cluster
 
     sent = for_cluster(config, JOIN_WAIT_S)
     if arguments.render == "slurm":

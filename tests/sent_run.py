@@ -2,8 +2,8 @@
 
 from pathlib import Path
 
-from cluster.job import for_cluster
 from cluster.needs import Need
+from cluster.sent import for_cluster
 from configs.load import load_run
 from configs.schema import AnyRun
 

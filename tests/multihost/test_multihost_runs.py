@@ -9,7 +9,7 @@ from collections.abc import Sequence
 import pytest
 
 from cluster.health import wait_until
-from cluster.job import CONFIG_FILE
+from cluster.sent import CONFIG_FILE
 from tests.multihost.hosts import PLUMBOB, Host, Hosts
 from tests.multihost.namespaces import Command
 from tests.small_run import Left, settings

@@ -10,8 +10,8 @@ import torch
 
 from cluster.groups import SamplerGroup
 from cluster.health import Actor, wait_until
-from cluster.jobs import Preparation
 from cluster.restarts import Restarts, WorkerLost
+from cluster.work import Preparation
 from configs.errors import RunFailed, UserError
 from models.adapters import Adapter
 from reward.scorer import ScoreError

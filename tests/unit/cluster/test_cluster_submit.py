@@ -16,7 +16,7 @@ import yaml
 from ray._raylet import Config  # type: ignore[attr-defined]
 
 import cluster.submit
-from cluster.job import CONFIG_FILE
+from cluster.sent import CONFIG_FILE
 from cluster.submit import Jobs
 from configs.errors import RunFailed, UserError
 from console.cli import main

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from cluster.job import CONFIG_FILE, SOURCE, as_yaml, entrypoint, for_cluster, source_files, write_job
+from cluster.sent import CONFIG_FILE, SOURCE, as_yaml, entrypoint, for_cluster, source_files, write_job
 from configs.errors import UserError
 from configs.load import load_run, preset_names
 

@@ -1,6 +1,6 @@
 """In which chunks items are handed out, taken back and gone on with."""
 
-from cluster.jobs import Job
+from cluster.work import Job
 from reward.scorer import ScoreError
 
 
