@@ -214,14 +214,15 @@ class _Following:
 
     async def _pass_on(self, stream: AsyncIterator[str]) -> None:
         """Write what is new of a stream, which begins with the job's first line, until it ends or nothing answers."""
-        num_seen = 0
+        num_seen, is_over = 0, False
         following = asyncio.ensure_future(anext(stream, None))
         try:
             while True:
                 ended, _ = await asyncio.wait({following}, timeout=CHECK_S)
-                if not ended:  # A link that was cut says nothing, for ever.
-                    if (await self._details()).status.is_terminal():
+                if not ended:  # A link that was cut says nothing, for ever. A job's last words come seconds after it.
+                    if is_over:
                         return
+                    is_over = (await self._details()).status.is_terminal()
                     continue
                 text = following.result()
                 self._heard = time.monotonic()

@@ -24,6 +24,7 @@ class Dashboard:
         handed_over: the request that started the job.
         packages: names of the files in each upload.
         sent: called after each piece of a stream.
+        last_words: of the job, sent when somebody has been told that it has ended.
     """
 
     def __init__(self, streams: tuple[tuple[str, ...], ...] = ((),), version: str = ray.__version__) -> None:
@@ -32,6 +33,8 @@ class Dashboard:
         self.handed_over: dict[str, Any] = {}
         self.packages: list[list[str]] = []
         self.sent: Callable[[], None] = lambda: None
+        self.last_words = ""
+        self._told_the_end = asyncio.Event()
         self.tokens: set[str | None] = set()
         self._num_opened = 0
         self._loop = asyncio.new_event_loop()
@@ -86,6 +89,7 @@ class Dashboard:
         details = {"type": "SUBMISSION", "submission_id": JOB, "entrypoint": "", "message": "what Ray says"}
         if not ended:
             return web.json_response(details | {"status": "RUNNING"})
+        self._told_the_end.set()
         return web.json_response(details | {"status": self.status, "driver_exit_code": self.exit_code})
 
     async def _tail(self, request: web.Request) -> web.WebSocketResponse:
@@ -99,4 +103,7 @@ class Dashboard:
         if self._num_opened < len(self.streams):
             assert request.transport is not None
             request.transport.abort()
+        elif self.last_words:
+            await self._told_the_end.wait()
+            await socket.send_str(self.last_words)
         return socket

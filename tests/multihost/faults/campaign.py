@@ -25,6 +25,9 @@ from tests.multihost.inputs import write_inputs
 from tests.small_run import Left
 
 NUM_HOSTS = 3
+
+FIRST_STEP = 3
+"""That is struck: there are two checkpoints then, of which one may be damaged."""
 DISK = "256m"
 """Of the storage, which some faults fill."""
 
@@ -99,7 +102,7 @@ class Campaign:
 
     def play(self, setting: Setting, faults_per_run: int) -> None:
         """All faults of the setting, over as many runs as that takes, and a run without any."""
-        num_steps = 2 * min(faults_per_run, len(setting.faults)) + 2
+        num_steps = FIRST_STEP + 2 * min(faults_per_run, len(setting.faults))
         undisturbed = self._start(setting, num_steps)
         undisturbed.lead_to_end()
         times = [undisturbed.done[step] for step in range(1, num_steps + 1)]
@@ -130,7 +133,7 @@ class Campaign:
         outcomes: list[Outcome] = []
         try:
             for fault in faults:
-                outcomes.append(self._hit(setting, scene, fault, 2 * len(outcomes) + 2))
+                outcomes.append(self._hit(setting, scene, fault, FIRST_STEP + 2 * len(outcomes)))
             run.lead_to_end()
             check(run.folder, num_steps, setting, undisturbed)
         except (AssertionError, RunEndedError, RuntimeError, ValueError) as error:

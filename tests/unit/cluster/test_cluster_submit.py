@@ -205,6 +205,15 @@ def test_a_stream_that_breaks_is_opened_again_and_no_line_is_lost_or_doubled(
     assert ended.succeeded
 
 
+def test_last_words_that_come_after_the_end_are_passed_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(cluster.submit, "CHECK_S", 1.0)
+    written: list[str] = []
+    with Dashboard(streams=(("one\n",),)) as dashboard:
+        dashboard.last_words = "two\n"
+        assert Jobs(dashboard.address).follow(JOB, written.append).succeeded
+    assert written == ["one\n", "two\n"]
+
+
 def test_a_dashboard_that_is_gone_ends_the_following_in_time(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(cluster.submit, "CHECK_S", 0.05)
     monkeypatch.setattr(cluster.submit, "PATIENCE_S", 0.2)
@@ -215,6 +224,8 @@ def test_a_dashboard_that_is_gone_ends_the_following_in_time(monkeypatch: pytest
 
 
 def test_an_interrupt_leaves_the_job_alone_and_says_how_to_end_it(capfd: pytest.CaptureFixture[str]) -> None:
+    # Python leaves it as it finds it, and what was started in a shell's background finds it ignored.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     with Dashboard(streams=(("sft: begins\n",), ())) as dashboard:
         dashboard.sent = lambda: os.kill(os.getpid(), signal.SIGINT)
         assert submit(dashboard) == 130

@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 
 import cluster.submit
+from cluster.connect import HOW_TO_GIVE_A_TOKEN
 from cluster.health import wait_until
 from cluster.submit import Jobs
 from configs.errors import UserError
@@ -107,8 +108,7 @@ def answers(address: str) -> bool:
 def test_a_missing_or_wrong_token(head: str, token: str | None, message: str) -> None:
     with environment(token), pytest.raises(UserError) as refused:
         Jobs(head)
-    expected = f"{head}: the cluster {message}; set RAY_AUTH_TOKEN to the one that its hosts were started with"
-    assert str(refused.value) == expected
+    assert str(refused.value) == f"{head}: the cluster {message}; {HOW_TO_GIVE_A_TOKEN}"
 
 
 def test_a_run_that_is_refused_on_the_cluster(head: str, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
