@@ -47,8 +47,9 @@ class Control:
     def scale(self, num_rollout_workers: int) -> int:
         """How many there were. Raises UserError."""
         from cluster.scaling import check_scale
+        from cluster.seats import draining_nodes
 
-        before = check_scale(self._status, num_rollout_workers)
+        before = check_scale(self._status, num_rollout_workers, self._wanted.leaving | draining_nodes())
         self._wanted = self._wanted._replace(num_rollout_workers=num_rollout_workers)
         return before
 

@@ -1,6 +1,6 @@
 """Whether a run may have as many rollout workers as somebody wants."""
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -10,11 +10,12 @@ from cluster.seats import hosts
 from configs.errors import UserError
 
 
-def check_scale(status: Mapping[str, Any], num_workers: int) -> int:
+def check_scale(status: Mapping[str, Any], num_workers: int, leaving: Collection[str]) -> int:
     """How many the run has now.
 
     Args:
         status: of the run, on the cluster that this process is part of.
+        leaving: ids of nodes that will be taken away.
 
     Raises:
         UserError: fewer than one, more than there is room for, or the run has no rollout workers.
@@ -27,7 +28,8 @@ def check_scale(status: Mapping[str, Any], num_workers: int) -> int:
     need = Need(**rollout)
     more = num_workers - need.count
     if more > 0:
-        found = plan([replace(need, count=more)], hosts(free=True))
+        staying = [host for host in hosts(free=True) if host.node_id not in leaving]
+        found = plan([replace(need, count=more)], staying)
         if not found.fits:
             raise UserError(
                 f"--rollout-workers {num_workers}: there are {need.count} now, and for {more} more "

@@ -3,6 +3,7 @@
 import pytest
 
 from cluster.scaling import check_scale
+from cluster.seats import living_nodes
 from configs.errors import UserError
 
 pytestmark = pytest.mark.usefixtures("one_cpu")
@@ -19,12 +20,17 @@ ROLLOUT = {
 
 
 def test_what_a_run_may_be_scaled_to() -> None:
-    assert check_scale({"rollout": ROLLOUT}, 1) == 2
+    assert check_scale({"rollout": ROLLOUT}, 1, ()) == 2
     # One CPU is free: room for two of half a CPU more.
-    assert check_scale({"rollout": ROLLOUT}, 4) == 2
+    assert check_scale({"rollout": ROLLOUT}, 4, ()) == 2
     with pytest.raises(UserError, match=r"--rollout-workers 5: there are 2 now, and for 3 more 0\.5 CPUs are missing"):
-        check_scale({"rollout": ROLLOUT}, 5)
+        check_scale({"rollout": ROLLOUT}, 5, ())
     with pytest.raises(UserError, match="--rollout-workers 0: expected 1 or more"):
-        check_scale({"rollout": ROLLOUT}, 0)
+        check_scale({"rollout": ROLLOUT}, 0, ())
     with pytest.raises(UserError, match="this run has no rollout workers now"):
-        check_scale({"rollout": None}, 2)
+        check_scale({"rollout": None}, 2, ())
+
+
+def test_hosts_that_will_be_taken_away_have_no_room() -> None:
+    with pytest.raises(UserError, match=r"--rollout-workers 3: there are 2 now, and for 1 more 0\.5 CPUs are missing"):
+        check_scale({"rollout": ROLLOUT}, 3, living_nodes())
