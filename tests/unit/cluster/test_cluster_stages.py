@@ -1,0 +1,56 @@
+"""Groups of workers that are started beside one another, one of which cannot be."""
+
+from threading import Event
+
+import pytest
+
+import cluster.stages
+from cluster.restarts import LearnersLost
+from cluster.stages import side_by_side
+from configs.errors import UserError
+
+BOUND_S = 60.0
+
+
+def fails(error: Exception) -> None:
+    raise error
+
+
+def test_results_come_in_the_order_of_the_tasks() -> None:
+    second_is_done = Event()
+
+    def first() -> str:
+        assert second_is_done.wait(BOUND_S)
+        return "first"
+
+    def second() -> str:
+        second_is_done.set()
+        return "second"
+
+    assert side_by_side(first, second) == ["first", "second"]
+
+
+def test_a_mistake_waits_no_longer_than_its_bound_for_the_others(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(cluster.stages, "ENDING_S", 0.1)
+    nobody_waits = Event()
+    with pytest.raises(UserError, match="no such model"):
+        side_by_side(lambda: nobody_waits.wait(BOUND_S), lambda: fails(UserError("no such model")))
+    assert not nobody_waits.is_set()
+    nobody_waits.set()
+
+
+def test_lost_learners_wait_for_the_others_with_which_the_stage_begins_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(cluster.stages, "ENDING_S", 0.0)
+    learners_are_lost, others_are_ready = Event(), Event()
+
+    def others() -> None:
+        assert learners_are_lost.wait(BOUND_S)
+        others_are_ready.set()
+
+    def learners() -> None:
+        learners_are_lost.set()
+        raise LearnersLost("rank 0 died")
+
+    with pytest.raises(LearnersLost):
+        side_by_side(others, learners)
+    assert others_are_ready.is_set()
