@@ -10,6 +10,7 @@ from urllib.parse import urlsplit
 
 import grpc  # type: ignore[import-untyped]
 import ray
+from ray._private import auto_init_hook
 from ray._private.authentication.authentication_utils import is_token_auth_enabled
 from ray._private.grpc_utils import init_grpc_channel
 from ray._private.ray_constants import GLOBAL_GRPC_OPTIONS
@@ -50,11 +51,10 @@ def connect(cluster: Cluster) -> None:
         NotRunningError: nothing answers at that address.
         UserError: what answers is no Ray, one of another version, or does not take our token.
     """
-    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     if cluster.address == "local":
         # A private Ray guards itself with a token of its own, and leaves the user's token file alone.
         os.environ.setdefault("RAY_AUTH_TOKEN", secrets.token_hex(32))
-        ray.init(address="local", num_cpus=cluster.num_cpus, include_dashboard=False, **QUIET)
+        _init(address="local", num_cpus=cluster.num_cpus, include_dashboard=False)
     elif cluster.address.startswith(CLIENT):
         raise UserError(
             f"cluster.address={cluster.address}: a run has to be on a host of its Ray; `plumbob submit` sends it there "
@@ -78,11 +78,18 @@ def joined(address: str) -> Iterator[None]:
         ray.shutdown()
 
 
+def _init(**arguments: Any) -> None:
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    # A thread that outlives the connection has to fail: Ray would start another one for it.
+    auto_init_hook.enable_auto_connect = False
+    ray.init(**arguments, **QUIET)
+
+
 def _join(address: str) -> None:
     try:
         has_token = _use_token()
         _probe(address, has_token)
-        ray.init(address=address, **QUIET)
+        _init(address=address)
     except UserError:
         raise
     except AuthenticationError as error:

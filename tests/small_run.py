@@ -7,7 +7,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from cluster.connect import joined
+from cluster.health import wait_until
 from cluster.launch import evaluate, resume, run
+from cluster.seats import hosts
 from cluster.session import Session
 from configs.load import load_eval, load_run
 from configs.roles import Cluster
@@ -28,6 +31,7 @@ LLAMA = {
 BERT = LLAMA
 LENGTHS = {"data.max_prompt_tokens": 64, "data.max_answer_tokens": 64}
 TEMPERATURE = 0.7
+FREED_S = 120.0
 TIMINGS = ("tokens_per_s", "sampler_idle_s")
 WORKERS = {
     "learner.num_cpus": 0.25,
@@ -113,6 +117,11 @@ def run_to_end(storage: Path, name: str, kind: str, *groups: Mapping[str, object
     return Left(storage / name)
 
 
+def are_free() -> bool:
+    """Whether nobody has a CPU of the Ray that was joined: it takes them back in its own time."""
+    return all(left.free.cpus == whole.free.cpus for left, whole in zip(hosts(True), hosts(False), strict=True))
+
+
 class Stages:
     """Runs and evaluations on one Ray. Their workers stay for the next, as starting some takes seconds.
 
@@ -156,7 +165,9 @@ class Stages:
         return figures
 
     def close(self) -> None:
-        """End the workers and leave the Ray: for what connects by itself in this process."""
+        """End the workers and leave the Ray, whose CPUs are all free then: for what connects by itself."""
         if self._session is not None:
             self._session.__exit__()
             self._session = None
+            with joined(self.address):
+                assert wait_until(are_free, FREED_S)

@@ -22,6 +22,8 @@ from tests.full_disk import fill, small_disk
 from tests.small_run import WORKERS, Left, Stages, settings
 from trainers.learner import STATE_FILE
 
+pytestmark = pytest.mark.cluster
+
 BOUND_S = 240
 
 
@@ -88,7 +90,6 @@ def same_sft(resumed: Left, undisturbed: Left) -> None:
     assert losses[0] == losses[1]
 
 
-@pytest.mark.cluster
 def test_a_disk_that_runs_full_costs_nothing_once_there_is_room(
     stage: Stages, killed: Killed, sft_lora: Left, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -122,7 +123,6 @@ def same_ppo(resumed: Left, undisturbed: Left) -> None:
         assert ours.score == theirs.score
 
 
-@pytest.mark.cluster
 def test_a_damaged_checkpoint_and_another_number_of_rollout_workers_change_no_byte(
     stage: Stages, killed: Killed, ppo_from_adapter: Left, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -143,7 +143,6 @@ def test_a_damaged_checkpoint_and_another_number_of_rollout_workers_change_no_by
     assert [entry["changed"] for entry in resolved["resumed"]] == [{"rollout.num_workers": [1, 2]}]
 
 
-@pytest.mark.cluster
 def test_another_number_of_learners_and_zero_stage_go_on_to_rounding(
     stage: Stages, killed: Killed, ppo_from_adapter: Left
 ) -> None:

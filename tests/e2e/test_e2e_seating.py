@@ -6,7 +6,9 @@ from collections.abc import Iterator
 import pytest
 import ray
 from ray.cluster_utils import Cluster
+from ray.exceptions import RaySystemError
 
+from cluster.connect import joined
 from cluster.needs import Need, Role
 from cluster.placement import plan
 from cluster.seats import Seat, Seating
@@ -46,6 +48,16 @@ def seats_of(seating: Seating) -> dict[str, list[Seat | None]]:
         seated.update([] if seat is None else [seat.host.node_id])
         taken["rollout"].append(seat)
     return taken
+
+
+def test_nothing_starts_a_ray_by_itself_once_it_has_been_left(stage: Stages) -> None:
+    """Such as a thread that a failure left behind."""
+    stage.close()
+    with joined(stage.address):
+        assert ray.is_initialized()
+    with pytest.raises(RaySystemError):
+        ray.put(1)
+    assert not ray.is_initialized()
 
 
 def test_small_workers_leave_the_room_that_a_large_one_needs(large_and_small: tuple[str, str]) -> None:

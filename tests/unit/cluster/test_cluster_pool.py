@@ -18,6 +18,8 @@ from reward.scorer import ScoreError
 from tests.crew import TIMEOUT_S, Crew
 from tests.ray_prover import Prover
 
+pytestmark = pytest.mark.cluster
+
 
 def double(actor: Actor, chunk: Any) -> Any:
     return actor.handle.double.remote(list(chunk))

@@ -5,6 +5,7 @@ from collections.abc import Callable
 from typing import Any
 
 import numpy as np
+import pytest
 import ray
 
 from cluster.groups import SamplerGroup
@@ -13,6 +14,8 @@ from models.adapters import Adapter
 from rollout.records import Rollout, SampleRequest
 from tests.crew import TIMEOUT_S, Crew
 from tests.slicer import Slicer
+
+pytestmark = pytest.mark.cluster
 
 
 def requests(num: int) -> list[SampleRequest]:
