@@ -156,6 +156,32 @@ def test_what_a_worker_raises_for_a_person_comes_out_as_it_is(crew: Callable[...
         pool.open(Preparation(lambda actor: actor.handle.fail.remote("user"), "opening"))
 
 
+def test_a_worker_that_cannot_begin_where_others_could_ends_no_run(crew: Callable[..., Crew]) -> None:
+    some = crew(1)
+
+    def begin(actor: Actor) -> Any:
+        return actor.handle.fail.remote("user") if actor.name == "rollout-1" else actor.handle.double.remote([])
+
+    def call(actor: Actor, chunk: Any) -> Any:
+        if actor.name == "rollout-0":
+            return actor.handle.double_when_released.remote(list(chunk))
+        some.hired[0].actor.handle.release.remote()
+        return double(actor, chunk)
+
+    some.pool.open(Preparation(begin, "opening"))
+    some.pool.size = 2
+    assert some.pool.work(range(4), 1, call, "doubling") == [0, 2, 4, 6]
+    assert [member.actor.name for member in some.hired] == ["rollout-0", "rollout-1", "rollout-2"]
+    ((_, said),) = some.watching.notes
+    assert said.startswith("rollout-1 on ") and "data.pairs: row 3 is empty; it is replaced (1 of 2" in said
+
+
+def test_a_worker_that_cannot_begin_before_another_has_ends_the_run(crew: Callable[..., Crew]) -> None:
+    opening = Preparation(lambda actor: actor.handle.fail.remote("user"), "opening")
+    with pytest.raises(UserError, match=r"data\.pairs: row 3 is empty"):
+        crew(2).pool.open(opening)
+
+
 def test_a_scorers_rows_are_those_of_the_whole_batch(crew: Callable[..., Crew]) -> None:
     # The second chunk of 4 is rows 4 to 7; its second and fourth are broken.
     numbers = [0, 1, 2, 3, 4, -1, 6, -1, 8]
