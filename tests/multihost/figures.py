@@ -60,7 +60,7 @@ class Run:
         self.hosts = hosts
         own = {"storage.path": self.folder.parent, "name": name, "cluster.address": hosts.ray_address}
         with on_core(CORES[0]):
-            self._run = hosts.head.popen([PLUMBOB, "run", "ppo", "--json", *settings(*groups, own)])
+            self._run = hosts.head.popen([PLUMBOB, "run", "ppo", *settings(*groups, own)], stdout=subprocess.DEVNULL)
             watch = [str(PYTHON), "-m", "tests.multihost.figures", hosts.ray_address, name]
             self._watch = hosts.head.popen(watch, stdout=subprocess.PIPE)
 
