@@ -58,7 +58,7 @@ class Session:
         logs: folder of the workers' logs, on storage that every host can read.
 
     Attributes:
-        ledger: what became of every answer of the stage that samples now.
+        ledger: what became of every answer of the run's last stage of PPO; None before it.
     """
 
     def __init__(self, cluster: Cluster, logs: Path, listener: Listener) -> None:

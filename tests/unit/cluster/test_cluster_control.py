@@ -52,12 +52,11 @@ def test_what_cannot_be_is_refused(steering: Steering) -> None:
         answer(control.scale.remote(9))
     with pytest.raises(UserError, match=r"10\.9\.9\.9: no host of this cluster"):
         answer(control.leave.remote("10.9.9.9"))
-    assert not heard_anything(steering)
-
-
-def heard_anything(steering: Steering) -> bool:
-    """What a whole report brought back."""
-    return not heard(steering, lambda wanted: wanted == Wanted())
+    # Once a later wish has come, so has what was wished before it.
+    answer(control.stop.remote())
+    told: list[Wanted] = []
+    assert heard(steering, lambda wanted: told.append(wanted) or wanted.stop)
+    assert {(wanted.num_rollout_workers, wanted.leaving) for wanted in told} == {(None, frozenset())}
 
 
 def test_a_run_survives_the_death_of_its_control_actor(steering: Steering) -> None:

@@ -32,11 +32,16 @@ def test_results_come_in_the_order_of_the_tasks() -> None:
 
 def test_a_mistake_waits_no_longer_than_its_bound_for_the_others(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(cluster.stages, "ENDING_S", 0.1)
-    nobody_waits = Event()
+    may_end, has_ended = Event(), Event()
+
+    def other() -> None:
+        may_end.wait(BOUND_S)
+        has_ended.set()
+
     with pytest.raises(UserError, match="no such model"):
-        side_by_side(lambda: nobody_waits.wait(BOUND_S), lambda: fails(UserError("no such model")))
-    assert not nobody_waits.is_set()
-    nobody_waits.set()
+        side_by_side(other, lambda: fails(UserError("no such model")))
+    assert not has_ended.is_set()
+    may_end.set()
 
 
 def test_lost_learners_wait_for_the_others_with_which_the_stage_begins_again(monkeypatch: pytest.MonkeyPatch) -> None:
