@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from models.adapters import Role
 from models.logprobs import token_logprobs
+from models.padding import real_tokens_first
 from models.peft import activate
 
 
@@ -20,8 +21,8 @@ class RoleError(RuntimeError):
 class PolicyModel(nn.Module):
     """One base, whose adapters make it the policy, the reference or the critic.
 
-    Inputs and outputs are [B, T] over whole sequences (prompt, then answer, padded on the right); column t is about
-    token t given the tokens before it, and column 0 is always 0.
+    Inputs and outputs are [B, T] over whole sequences (prompt, then answer, padded on either side); column t is about
+    token t given the tokens before it, and a row's first token has 0.
 
     Args:
         causal_lm: a transformers causal model, its adapters injected.
@@ -64,18 +65,18 @@ class PolicyModel(nn.Module):
         Args:
             input_ids: int64 [B, T].
             attention_mask: bool [B, T], True on real tokens.
-            action_mask: bool [B, T], True on the tokens asked about; never in column 0.
+            action_mask: bool [B, T], True on the tokens asked about; never on a row's first one.
             temperature: what the logits are divided by before the softmax.
         """
         if self._role is None:
             raise RoleError("a forward needs a role: use `with model.role(...)`")
-        width = int(attention_mask.any(dim=0).sum())
-        ids, attended, asked = input_ids[:, :width], attention_mask[:, :width], action_mask[:, :width]
+        columns = real_tokens_first(attention_mask)
+        ids, attended, asked = (x.gather(1, columns) for x in (input_ids, attention_mask, action_mask))
         if self._role == "value":
             outputs = self._values(ids, attended)
         else:
             outputs = self._logprobs(ids, attended, asked, temperature)
-        outputs = nn.functional.pad(torch.where(asked, outputs, 0.0), (0, input_ids.shape[1] - width))
+        outputs = outputs.new_zeros(input_ids.shape).scatter(1, columns, torch.where(asked, outputs, 0.0))
         if outputs.requires_grad:
             self._num_live_graphs += 1
             outputs.register_hook(self._backward_began)

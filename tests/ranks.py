@@ -172,12 +172,16 @@ def ragged_experience(ppo: Ppo = PPO, return_scale: float = 1.0) -> Experience:
     )
 
 
-def padded(experience: Experience, num_columns: int) -> Experience:
-    """The same with more padding, whose every number is one that would be noticed."""
+def padded(experience: Experience, num_columns: int, on_left: bool = False) -> Experience:
+    """The same with more padding, whose every number is one that would be noticed; all of it on one side."""
+    columns = torch.arange(experience.attention_mask.shape[1] + num_columns)
+    shifts = len(columns) - experience.attention_mask.sum(dim=1, keepdim=True) if on_left else torch.tensor([[0]])
 
     def wider(tensors: dict[str, Any]) -> dict[str, Any]:
         return {
-            name: torch.nn.functional.pad(tensor, (0, num_columns), value=0 if name.endswith("mask") else 5)
+            name: torch.nn.functional.pad(tensor, (0, num_columns), value=0 if name.endswith("mask") else 5).gather(
+                1, ((columns - shifts) % len(columns)).expand(len(tensor), -1)
+            )
             for name, tensor in tensors.items()
             if isinstance(tensor, torch.Tensor)
         }

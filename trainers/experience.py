@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from configs.stages import Ppo
+from models.padding import columns_in_use
 from trainers.advantages import estimate, masked_mean, masked_variance
 from trainers.importance import ImportanceWeights, importance_weights
 from trainers.kl import kl_estimate
@@ -87,11 +88,11 @@ class Experience:
         return self.attention_mask.sum(dim=1).numpy()
 
     def rows(self, index: NDArray[np.int64], /) -> "Experience":
-        """The rows at `index` [b], cut on the right to the longest of them."""
-        width = max(int(self.attention_mask[index].sum(dim=1).max()), 1)
+        """The rows at `index` [b], without columns that are padding in all of them."""
+        columns = columns_in_use(self.attention_mask[index])
 
         def cut(x: Tensor) -> Tensor:
-            return x[index, :width]
+            return x[index][:, columns]
 
         return Experience(
             input_ids=cut(self.input_ids),

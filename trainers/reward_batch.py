@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from data.records import Ranking, ScoredAnswer
+from models.padding import real_tokens_first
 from reward.bert import EncodedPair, encode_pairs, pad_pairs
 
 INPUT_NAMES = ("input_ids", "attention_mask", "token_type_ids")
@@ -19,7 +20,7 @@ Judged = Ranking | ScoredAnswer
 
 @dataclass(frozen=True)
 class RewardBatch:
-    """Answers to the same prompts side by side, padded on the right in tokens and in answers.
+    """Answers to the same prompts side by side, padded in tokens and, on the right, in answers.
 
     Attributes:
         input_ids, attention_mask, token_type_ids: int64 [B, K, T].
@@ -43,12 +44,12 @@ class RewardBatch:
         return lengths
 
     def rows(self, index: NDArray[np.int64], /) -> "RewardBatch":
-        """Those rows, cut to their longest answer; K stays, so that the rewards of all rows make one array."""
-        width = max(int(self.attention_mask[index].sum(axis=-1).max()), 1)
+        """Those rows, without columns that are padding alone; K stays, so that all rows' rewards make one array."""
+        columns = self.attention_mask[index].any(axis=(0, 1))
         return RewardBatch(
-            self.input_ids[index, :, :width],
-            self.attention_mask[index, :, :width],
-            self.token_type_ids[index, :, :width],
+            self.input_ids[index][..., columns],
+            self.attention_mask[index][..., columns],
+            self.token_type_ids[index][..., columns],
             self.answer_mask[index],
             self.targets[index],
         )
@@ -63,8 +64,10 @@ class RewardModule(nn.Module):
         self._takes_types = takes_types
 
     def forward(self, input_ids: Tensor, attention_mask: Tensor, token_type_ids: Tensor) -> Tensor:
-        types = {"token_type_ids": token_type_ids} if self._takes_types else {}
-        rewards: Tensor = self.classifier(input_ids=input_ids, attention_mask=attention_mask, **types).logits
+        columns = real_tokens_first(attention_mask)
+        ids, attended, types = (x.gather(1, columns) for x in (input_ids, attention_mask, token_type_ids))
+        named = {"token_type_ids": types} if self._takes_types else {}
+        rewards: Tensor = self.classifier(input_ids=ids, attention_mask=attended, **named).logits
         return rewards.squeeze(-1).float()
 
 

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 import torch
 from torch import Tensor
-from transformers import AutoModelForCausalLM
+from transformers import AutoModelForCausalLM, GPT2Config, GPT2LMHeadModel
 
 from configs.models import LoraTuning
 from models.adapters import Role
@@ -94,6 +94,26 @@ def test_padding_the_rows_beside_and_the_columns_asked_change_nothing(base: Any)
     # The first columns need no vocabulary projection when nobody asks about them: trimmed or not, the same numbers.
     torch.testing.assert_close(torch.where(actions, whole, 0.0), found, rtol=0, atol=1e-5)
     assert (whole[everywhere] != 0).all() and nothing.abs().sum() == 0
+
+
+def tiny_gpt2() -> Any:
+    """Whose positions are learnt and absolute: a shifted row would be another one."""
+    torch.manual_seed(0)
+    config = GPT2Config(vocab_size=300, n_positions=16, n_embd=16, n_layer=1, n_head=2, initializer_range=0.4)
+    return GPT2LMHeadModel(config).eval()
+
+
+@pytest.mark.parametrize("family", ["llama", "gpt2"])
+def test_the_side_of_the_padding_changes_no_bit(base: Any, family: str) -> None:
+    model = PolicyModel(base if family == "llama" else tiny_gpt2(), {"policy": None})
+    on_right = ragged(num_padding=2)
+    lengths = on_right[1].sum(dim=1, keepdim=True)
+    columns = (torch.arange(on_right[0].shape[1]) + lengths) % on_right[0].shape[1]  # Real tokens are the last ones.
+    on_left = [x.gather(1, columns) for x in on_right]
+    assert on_left[1][:, -1].all() and not on_left[1][:, 0].any()
+    with model.role("policy"), torch.no_grad():
+        expected, found = model(*on_right, TEMPERATURE), model(*on_left, TEMPERATURE)
+    assert torch.equal(found, expected.gather(1, columns)) and expected.abs().sum() > 1
 
 
 def test_the_value_of_a_token_is_of_the_state_before_it(base: Any) -> None:

@@ -1,6 +1,7 @@
 """Losses of preference pairs: values and gradients by hand, and what a batch's gradient may not depend on."""
 
 import math
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +25,7 @@ from configs.objectives import (
 )
 from data.tokens import PairBatch, TokenSequence, collate
 from tests.ranks import Case, Ranks, numpy_state, this_rank, tiny_learner
+from tests.sides import pairs_padded_on_the_left
 from tests.tiny_policy import write_policy
 from trainers.build import build_learner
 from trainers.dpo import DpoBatch, dpo_passes, pair_logprobs, with_reference
@@ -236,13 +238,17 @@ PAIRS = [(2, 6, 3), (3, 1, 5), (4, 3, 3), (2, 2, 7), (4, 6, 1), (3, 5, 2), (2, 1
 PLAN = UpdatePlan(minibatch_size=8, num_epochs=1, learning_rate_scale=1.0, seed=0)
 
 
-def updated(case: Case, loss: PreferenceLoss, reference: np.ndarray | None) -> tuple[Any, dict[str, np.ndarray]]:
+def updated(
+    case: Case, loss: PreferenceLoss, reference: np.ndarray | None, on_left: bool = False
+) -> tuple[Any, dict[str, np.ndarray]]:
     learner = tiny_learner(case, passes=dpo_passes(loss))
     learners: Any = learner
     if reference is None:  # Without a reference nothing is computed, by one rank or by several.
         batch = with_reference(ragged_pairs(PAIRS), loss, learners)
     else:
         batch = DpoBatch(ragged_pairs(PAIRS), reference[:, 0], reference[:, 1])
+    if on_left:
+        batch = replace(batch, pairs=pairs_padded_on_the_left(batch.pairs))
     return learner.update(batch, PLAN), numpy_state(learner)
 
 
@@ -251,16 +257,21 @@ def reference_logprobs(case: Case) -> np.ndarray:
 
 
 @pytest.mark.parametrize("loss", [DpoLoss(beta=0.5), SimpoLoss()], ids=["dpo", "simpo"])
-def test_ranks_and_micro_batches_change_nothing(
+def test_ranks_micro_batches_and_the_side_of_padding_change_nothing(
     one_rank: Ranks, two_ranks: Ranks, llama: Path, loss: PreferenceLoss
 ) -> None:
     reference = one_rank.run(reference_logprobs, Case(llama))[0] if isinstance(loss, DpoLoss) else None
     result, expected = one_rank.run(updated, Case(llama), loss, reference)[0]
     metrics = merge_results([result])
     assert metrics["policy_grad_norm"] > 1e-3
-    for ranks, zero_stage, micro_batch_size in ((one_rank, 0, 3), (two_ranks, 2, 2), (two_ranks, 3, 1)):
+    for ranks, zero_stage, micro_batch_size, on_left in (
+        (one_rank, 0, 3, False),
+        (one_rank, 0, 3, True),
+        (two_ranks, 2, 2, True),
+        (two_ranks, 3, 1, False),
+    ):
         case = Case(llama, zero_stage=zero_stage, micro_batch_size=micro_batch_size)
-        found = ranks.run(updated, case, loss, reference)
+        found = ranks.run(updated, case, loss, reference, on_left)
         merged = merge_results([result for result, _ in found])
         assert merged == pytest.approx(metrics, rel=1e-4, abs=1e-6)
         for name, tensor in expected.items():

@@ -28,10 +28,10 @@ OBJECTIVES = {
 Gradient = dict[str, np.ndarray]
 
 
-def gradient(case: Case, ppo: Ppo, order: list[int], num_padding: int) -> Gradient:
+def gradient(case: Case, ppo: Ppo, order: list[int], num_padding: int, on_left: bool = False) -> Gradient:
     """Ten times Adam's first moment after one step: the gradient, whole on every rank, of six of the ragged rows."""
     learner = tiny_learner(case, ppo)
-    batch = padded(ragged_experience(ppo).rows(np.array(order)), num_padding)
+    batch = padded(ragged_experience(ppo).rows(np.array(order)), num_padding, on_left)
     learner.update(batch, PLAN)
     return {name: 10 * value for name, value in numpy_state(learner).items() if name.startswith("exp_avg.")}
 
@@ -65,7 +65,7 @@ def test_the_gradient_is_the_batchs_own(
     ranks = data.draw(st.sampled_from([one_rank, two_ranks, three_ranks]))
     case = Case(llama, zero_stage=data.draw(st.integers(0, 3)), micro_batch_size=data.draw(st.integers(1, NUM_ROWS)))
     order, num_padding = data.draw(st.permutations(range(NUM_ROWS))), data.draw(st.integers(0, 4))
-    for found in ranks.run(gradient, case, OBJECTIVES[name], order, num_padding):
+    for found in ranks.run(gradient, case, OBJECTIVES[name], order, num_padding, data.draw(st.booleans())):
         assert found.keys() == expected[name].keys()
         for parameter, tensor in expected[name].items():
             # float32 sums of some hundred terms in another order: about 1e-6 of the tensor's largest element.

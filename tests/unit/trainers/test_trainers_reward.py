@@ -18,6 +18,7 @@ from configs.stages import RewardTraining
 from data.records import Ranking, ScoredAnswer
 from reward.bert import EncodedPair
 from tests.ranks import Ranks, numpy_state, this_rank
+from tests.sides import judged_padded_on_the_left
 from trainers.artifact import NoArtifact
 from trainers.engine import Engine, ParameterGroup
 from trainers.learner import Learner
@@ -135,18 +136,21 @@ def reward_learner(zero_stage: int, micro_batch_size: int, objective: RewardObje
     return Learner(module, reward_passes(objective), engine, NoArtifact(), this_rank(), learner_settings)
 
 
-def updated(zero_stage: int, micro_batch_size: int, objective: RewardObjective) -> tuple[Any, dict[str, np.ndarray]]:
+def updated(
+    zero_stage: int, micro_batch_size: int, objective: RewardObjective, on_left: bool
+) -> tuple[Any, dict[str, np.ndarray]]:
     learner = reward_learner(zero_stage, micro_batch_size, objective)
-    result = learner.update(batch(objective.kind), UpdatePlan(NUM_ROWS, 1, 1.0, 0))
+    judged = judged_padded_on_the_left(batch(objective.kind)) if on_left else batch(objective.kind)
+    result = learner.update(judged, UpdatePlan(NUM_ROWS, 1, 1.0, 0))
     return result, numpy_state(learner)
 
 
 @pytest.mark.parametrize("objective", OBJECTIVES, ids=lambda objective: objective.kind)
-def test_ranks_and_micro_batches_do_not_change_an_update(
+def test_ranks_micro_batches_and_the_side_of_padding_do_not_change_an_update(
     one_rank: Ranks, two_ranks: Ranks, objective: RewardObjective
 ) -> None:
-    ((result, state),) = one_rank.run(updated, 0, NUM_ROWS, objective)
-    cut = two_ranks.run(updated, 2, 2, objective)
+    ((result, state),) = one_rank.run(updated, 0, NUM_ROWS, objective, False)
+    cut = two_ranks.run(updated, 2, 2, objective, True)
     expected, found = merge_results([result]), merge_results([part for part, _ in cut])
     assert found == pytest.approx(expected, rel=1e-4)
     moments = {name: tensor for name, tensor in state.items() if not name.startswith("param.")}
