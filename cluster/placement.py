@@ -73,6 +73,8 @@ class Plan:
 
     def what_is_missing(self) -> str:
         """One sentence: what lacks, and the nearest counts that would fit."""
+        if not self.hosts:
+            return "there is no host to run on: start Ray on one"
         there = Amount(*map(sum, zip(Amount(0, 0, 0), *(host.free for host in self.hosts), strict=True)))
         lacking = [
             f"{needed - has:.3g} {unit}"

@@ -80,6 +80,12 @@ def test_several_kinds_may_lack_and_one_of_each_may_be_too_many() -> None:
     assert made.lines()[-1] == made.what_is_missing() == made.as_dict()["missing"]
 
 
+def test_no_host_at_all_is_what_is_missing() -> None:
+    # One that asks for nothing has no room either.
+    for cpus in (0, 1):
+        assert plan([need("rollout", 1, cpus)], ()).what_is_missing() == "there is no host to run on: start Ray on one"
+
+
 def test_a_worker_that_is_larger_than_every_host() -> None:
     # 8 GPUs in all, none of the hosts has more than 4.
     made = plan([need("rollout", 1, 1, 8)], hosts((8, 4, 8), (9, 4, 8)))
