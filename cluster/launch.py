@@ -23,6 +23,7 @@ from cluster.placement import plan as plan_on
 from cluster.seats import hosts, this_machine
 from cluster.session import Session, check_local
 from cluster.stages import Figures, Scene, prepare, run_stage
+from cluster.whereabouts import Whereabouts
 from configs.errors import RunFailed, UserError
 from configs.load import RESOLVED_FILE, read_resolved, write_resolved
 from configs.schema import AnyRun, EvalRun, PipelineRun, Run
@@ -150,7 +151,8 @@ def _execute(config: AnyRun, folder: Path, listener: Listener, session: Session 
         PeakMemory() as memory,
     ):
         write_resolved(config, folder)
-        stages = body(Scene(opened, folder.resolve(), watched, memory))
+        with Whereabouts(folder, config.name, opened.cluster):
+            stages = body(Scene(opened, folder.resolve(), watched, memory))
     summary = {
         "name": config.name,
         "kind": config.kind,

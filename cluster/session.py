@@ -24,7 +24,6 @@ from cluster.ranks import Ranks
 from cluster.restarts import LearnersLost, Restarts, UnfitHost, WorkerLost
 from cluster.seats import Seat, Seating, addresses, draining_nodes, options, this_machine
 from cluster.watched import STATUS_FILE, Watched
-from cluster.whereabouts import Whereabouts
 from cluster.work import Preparation
 from cluster.workers import RolloutWorker, ScorerWorker
 from configs.errors import RunStopped, UserError
@@ -58,11 +57,12 @@ class Session:
         logs: folder of the workers' logs, on storage that every host can read.
 
     Attributes:
+        cluster: where they are.
         ledger: what became of every answer of the run's last stage of PPO; None before it.
     """
 
     def __init__(self, cluster: Cluster, logs: Path, listener: Listener) -> None:
-        self._cluster, self._logs, self._listener = cluster, logs.resolve(), listener
+        self.cluster, self._logs, self._listener = cluster, logs.resolve(), listener
         self._pools: dict[Role, Staffed] = {}
         self._numbers = count()
         self._seating = Seating()
@@ -76,7 +76,7 @@ class Session:
         self.ledger: Ledger | None = None
 
     def __enter__(self) -> Self:
-        connect(self._cluster)
+        connect(self.cluster)
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -96,12 +96,11 @@ class Session:
         """
         self._listener = listener
         self.check(needs)
-        self._steering, self._restarts = Steering(name), Restarts(self._cluster.max_restarts)
+        self._steering, self._restarts = Steering(name), Restarts(self.cluster.max_restarts)
         self._watched = Watched(listener, folder / STATUS_FILE, self._details, self._stepped)
         self._is_stopping = False
         try:
-            with Whereabouts(folder, name, self._cluster):
-                yield self._watched
+            yield self._watched
         finally:
             self._steering.close()
             self._steering = self._watched = self._scaling = self.ledger = None
@@ -166,10 +165,10 @@ class Session:
         """The learners of a run, its model loaded; processes that an earlier stage left are used again."""
         actors = self._ranks.of(run.learner)
         calls = [Call(actor, actor.handle.build.remote(run)) for actor in actors]
-        gather_ranks(calls, "loading the model", self._cluster.boot_timeout_s, BOOT_TIMEOUT)
+        gather_ranks(calls, "loading the model", self.cluster.boot_timeout_s, BOOT_TIMEOUT)
         # A run that samples stops before it does that again: what it has sampled is learnt from first.
         before_update = self.attend if isinstance(run, PpoRun) else self.may_go_on
-        return LearnerGroup(actors, self._cluster.call_timeout_s, before_update)
+        return LearnerGroup(actors, self.cluster.call_timeout_s, before_update)
 
     def samplers(self, spec: SamplerSpec, rollout: Rollout) -> SamplerGroup:
         """Rollout workers with that model; `spec.worker` is replaced by each worker's own name."""
@@ -191,7 +190,7 @@ class Session:
         """Run a function in rank 0's process, such as one that makes a model: the driver loads no model package."""
         first = self._ranks.of(settings)[0]
         call = Call(first, first.handle.apply.remote(function, arguments))
-        gather_ranks([call], f"running {function.__name__}", self._cluster.call_timeout_s)
+        gather_ranks([call], f"running {function.__name__}", self.cluster.call_timeout_s)
 
     def replace_learners(self, lost: LearnersLost) -> None:
         """End what is left of a group that lost a rank; the next use starts another. RunFailed past the budget."""
@@ -248,7 +247,7 @@ class Session:
                 self._restarts.spend(worker, self._said)
 
         around = Surroundings(hire, dismiss, lost, self.attend, self._said, is_to_leave)
-        return Pool(need.role, need.count, around, self._cluster.boot_timeout_s, self._cluster.call_timeout_s)
+        return Pool(need.role, need.count, around, self.cluster.boot_timeout_s, self.cluster.call_timeout_s)
 
     def _start(self, need: Need, seat: Seat, kind: type, num_threads: int) -> Actor:
         name = f"{need.role}-{next(self._numbers)}"
@@ -270,13 +269,13 @@ class Session:
         def found() -> Plan:
             return plan(needs, self._seating.open_to_us())
 
-        waits = self._cluster.wait_s > 0 and self._cluster.address != "local"
+        waits = self.cluster.wait_s > 0 and self.cluster.address != "local"
         if waits and not found().fits:
             missing = found().what_is_missing()
-            self._said(f"{missing}; waiting up to {self._cluster.wait_s:g} s for them to join")
-            wait_until(lambda: found().fits, self._cluster.wait_s)
+            self._said(f"{missing}; waiting up to {self.cluster.wait_s:g} s for them to join")
+            wait_until(lambda: found().fits, self.cluster.wait_s)
         fitting = found()
-        refuse_unfit(fitting, f" after waiting {self._cluster.wait_s:g} s" if waits else "")
+        refuse_unfit(fitting, f" after waiting {self.cluster.wait_s:g} s" if waits else "")
         self._seating.follow(fitting)
         unused = {role: staffed.need for role, staffed in self._pools.items() if role not in [n.role for n in needs]}
         if not plan((*needs, *unused.values()), self._seating.open_to_us()).fits:
