@@ -59,8 +59,16 @@ class Standstill(Monitor):
     min_grad_norm: NonNegativeFloat = 1e-9
 
 
+class SamplerGap(Monitor):
+    """Sampler and learner compute different probabilities: other weights, another temperature, a broken kernel."""
+
+    bound: PositiveFloat = 0.05
+    """Mean |log pi_learner - log pi_sampler| in nats over the tokens of the learner's own version."""
+
+
 class Monitors(Section):
     kl: KlMonitor = KlMonitor()
+    sampler_gap: SamplerGap = SamplerGap()
     over_optimisation: OverOptimisation = OverOptimisation()
     collapse: Collapse = Collapse()
     length_gaming: LengthGaming = LengthGaming()

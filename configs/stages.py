@@ -139,8 +139,6 @@ class Ppo(Optimizer):
     shaping: Shaping = Shaping()
     importance: Importance = TruncatedImportance()
     dynamic_sampling: DynamicSampling | None = None
-    sampler_gap_bound: PositiveFloat = 0.05
-    """Largest mean |log pi_learner - log pi_sampler| that is not reported as a fault."""
     max_staleness: NonNegativeInt = 0
     """Policy versions that a token may be behind the learner's when it is trained on.
 

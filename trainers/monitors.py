@@ -12,7 +12,7 @@ from typing import Any, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from configs.monitors import Collapse, KlMonitor, LengthGaming, Monitor, OverOptimisation, Standstill
+from configs.monitors import Collapse, KlMonitor, LengthGaming, Monitor, OverOptimisation, SamplerGap, Standstill
 from configs.stages import Ppo
 
 Steps = Sequence[Mapping[str, float]]
@@ -52,6 +52,7 @@ def alarms(steps: Steps, ppo: Ppo) -> list[Alarm]:
             found.append(Alarm(name, len(steps), message, monitor.action == "stop"))
 
     look("kl", monitors.kl, see_kl)
+    look("sampler_gap", monitors.sampler_gap, see_sampler_gap)
     look("over_optimisation", monitors.over_optimisation, see_over_optimisation)
     look("collapse", monitors.collapse, see_collapse)
     look("length_gaming", monitors.length_gaming, see_length_gaming)
@@ -96,6 +97,16 @@ def monitor_figures(steps: Steps, ppo: Ppo) -> dict[str, Any]:
 def see_kl(steps: Steps, monitor: KlMonitor) -> str | None:
     kl = steps[-1]["kl"]
     return f"KL {kl:.2f} is above ppo.monitors.kl.bound={monitor.bound:g}" if kl > monitor.bound else None
+
+
+def see_sampler_gap(steps: Steps, monitor: SamplerGap) -> str | None:
+    gap = steps[-1]["sampler_gap_fresh"]
+    if gap <= monitor.bound:
+        return None
+    return (
+        f"sampler and learner disagree by {gap:.3g} nats a token on average, above "
+        f"ppo.monitors.sampler_gap.bound={monitor.bound:g}: what is learnt from was sampled from another policy"
+    )
 
 
 def see_over_optimisation(steps: Steps, monitor: OverOptimisation) -> str | None:

@@ -65,6 +65,7 @@ class PpoRecorder:
         known = {named.get(name, name): value for name, value in asdict(stats).items() if value is not None}
         figures = {name: float(value) for name, value in known.items()} | dict(metrics) | self._rounds(answers)
         figures |= watched_figures(answers, evaluated) | staleness_figures(answers.rollouts, step - 1)
+        figures["sampler_gap_fresh"] = fresh_gap(answers.rollouts, evaluated, step - 1)
         figures["sampler_idle_s"] = answers.sampler_idle_s
         seconds = self._phases.take()
         figures["tokens_per_s"] = stats.num_tokens / sum(seconds.values())
@@ -73,12 +74,6 @@ class PpoRecorder:
         self._log.append(StepRecord("ppo", step, self._ppo.num_steps, figures, seconds))
         for alarm in new_alarms(self._steps, self._ppo):
             self._say(f"step {step}: {alarm.message}")
-        gap = fresh_gap(answers.rollouts, evaluated, step - 1)
-        if gap > self._ppo.sampler_gap_bound:
-            self._say(
-                f"step {step}: sampler and learner disagree by {gap:.3g} nats a token on average, "
-                f"above ppo.sampler_gap_bound={self._ppo.sampler_gap_bound}"
-            )
         if stats.num_empty:
             self._say(f"step {step}: {stats.num_empty} answers are empty and carry no signal")
         if answers.num_flat:

@@ -7,7 +7,16 @@ import numpy as np
 import pytest
 import torch
 
-from configs.monitors import Collapse, KlMonitor, LengthGaming, Monitor, Monitors, OverOptimisation, Standstill
+from configs.monitors import (
+    Collapse,
+    KlMonitor,
+    LengthGaming,
+    Monitor,
+    Monitors,
+    OverOptimisation,
+    SamplerGap,
+    Standstill,
+)
 from configs.stages import Ppo
 from reward.judged import JUDGE_PART
 from reward.scorer import Score
@@ -19,7 +28,13 @@ from trainers.ppo_recorder import watched_figures
 
 QUIET = {
     **{"kl": 1.0, "reward": 0.0, "judge_reward": 0.0, "entropy": 2.0, "repeated_share": 0.1},
-    **{"answer_tokens_mean": 10.0, "learning_rate": 1e-3, "policy_grad_norm": 0.5, "update_kl": 1e-4},
+    **{
+        "sampler_gap_fresh": 1e-6,
+        "answer_tokens_mean": 10.0,
+        "learning_rate": 1e-3,
+        "policy_grad_norm": 0.5,
+        "update_kl": 1e-4,
+    },
 }
 
 
@@ -52,6 +67,17 @@ def test_the_slope_and_its_standard_error_are_those_of_least_squares() -> None:
 def test_nothing_shows_where_nothing_is_wrong() -> None:
     assert names(steps(50), settings()) == []
     assert alarms([], settings()) == []
+
+
+def test_a_sampler_of_another_policy_is_told_and_may_end_the_run() -> None:
+    # 0.05 is allowed, by default.
+    found = steps(4, sampler_gap_fresh=[0.01, 0.05, 0.051, 0.01])
+    assert names(found, settings()) == [("sampler_gap", 3)]
+    (alarm,) = alarms(found[:3], settings())
+    assert "disagree by 0.051 nats a token" in alarm.message
+    stopping = settings(sampler_gap=SamplerGap(action="stop"))
+    assert has_stopped(found[:3], stopping) and not has_stopped(found[:2], stopping)
+    assert names(found, settings(sampler_gap=SamplerGap(action="off"))) == []
 
 
 def test_kl_says_so_once_for_each_episode() -> None:
