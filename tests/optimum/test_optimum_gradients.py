@@ -1,24 +1,23 @@
-"""The trainer's gradient is the enumerated one, and each likely mistake, planted, is far from it."""
+"""In each online row the trainer's gradient is the enumerated one, and each mistake listed there is far from it."""
 
 from collections.abc import Callable
 from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 from unittest import mock
 
 import pytest
 
 from configs.objectives import (
+    GROUPED,
     DrGrpo,
-    Estimator,
     FixedKl,
     Gae,
     Grpo,
     ReinforcePlusPlus,
     ReinforcePlusPlusBaseline,
     Rloo,
-    Shaping,
 )
 from configs.schema import PpoRun
 from configs.stages import Ppo
@@ -32,7 +31,8 @@ from console.verify.gradients import (
 )
 from console.verify.local import open_learner
 from console.verify.online import train_online
-from console.verify.problem import Problem, Size, make_problem
+from console.verify.online_rows import CRITIC_FREE_ROWS, LOSS_ROWS, PPO_ROW, OnlineRow, k_in_loss
+from console.verify.problem import UNSHAPED, Problem, Size, make_problem
 from console.verify.tree import EOS
 from console.verify.world import answer_logprobs
 from tests.ranks import Ranks
@@ -42,32 +42,16 @@ from trainers.trajectories import Trajectories, collate_rollouts
 
 HONEST = 1e-3
 PLANTED = 0.02
-NUM_ANSWERS = 500
+NUM_ANSWERS = 100
 """To each prompt."""
 STEPS = 8
 """Updates before the gradient is taken, so that the policy is not the reference."""
 
-IN_REWARD = FixedKl(coefficient=0.4)
-IN_LOSS = FixedKl(coefficient=0.4, place="loss", estimate="k3")
+ROWS = (PPO_ROW, *CRITIC_FREE_ROWS, *LOSS_ROWS)
+"""Those of 400 answers and of the whole pipeline are RLOO as the second, which `test_optimum_mistakes.py` holds."""
 
-
-def run_of(problem: Problem, estimator: Estimator, kl: FixedKl, **settings: Any) -> PpoRun:
-    num_prompts = problem.size.num_prompts
-    samples = 1 if isinstance(estimator, Gae | ReinforcePlusPlus) else NUM_ANSWERS
-    ppo = Ppo(
-        learning_rate=3e-3,
-        schedule="linear",
-        warmup_fraction=0.0,
-        num_steps=STEPS,  # At the last of which, where the gradient is taken, the learning rate is 0.
-        prompts_per_step=num_prompts * NUM_ANSWERS // samples,
-        samples_per_prompt=samples,
-        minibatch_size=num_prompts * NUM_ANSWERS,
-        max_grad_norm=1e9,
-        estimator=estimator,
-        kl=kl,
-        shaping=Shaping(clip=None, missing_eos_penalty=0.0),
-    )
-    return problem.ppo_run(ppo.model_copy(update=settings))
+IN_REWARD = FixedKl(coefficient=Size().beta)
+K2_IN_LOSS, K3_IN_LOSS = k_in_loss(Size(), "k2"), k_in_loss(Size(), "k3")
 
 
 @dataclass(frozen=True)
@@ -78,12 +62,25 @@ class Mistake:
     replaced: tuple[str, Callable[..., Any]] | None = None
 
 
-def with_ppo(**changes: Any) -> Callable[[PpoRun], PpoRun]:
-    return lambda run: run.model_copy(update={"ppo": run.ppo.model_copy(update=changes)})
+def with_ppo(run: PpoRun, **changes: Any) -> PpoRun:
+    return run.model_copy(update={"ppo": run.ppo.model_copy(update=changes)})
+
+
+def stronger(run: PpoRun) -> PpoRun:
+    kl = run.ppo.kl
+    return with_ppo(run, kl=kl.model_copy(update={"coefficient": 1.1 * kl.coefficient}))
+
+
+def discounted(run: PpoRun) -> PpoRun:
+    return with_ppo(run, estimator=run.ppo.estimator.model_copy(update={"gamma": 0.95}))
 
 
 def hotter(run: PpoRun) -> PpoRun:
     return run.model_copy(update={"rollout": run.rollout.model_copy(update={"temperature": 1.1})})
+
+
+def weighed(run: PpoRun) -> PpoRun:
+    return with_ppo(run, loss_mean="answer")
 
 
 def wrong_reference(*arguments: Any) -> Evaluated:
@@ -99,57 +96,81 @@ def without_eos(*arguments: Any) -> Trajectories:
 
 
 MISTAKES = {
-    "beta 10% too large": Mistake(with_ppo(kl=FixedKl(coefficient=0.44))),
-    "gamma 0.95": Mistake(with_ppo(estimator=ReinforcePlusPlus(gamma=0.95))),
+    "beta 10% too large": Mistake(stronger),
+    "gamma 0.95": Mistake(discounted),
     "temperature 1.1": Mistake(hotter),
     "the wrong reference": Mistake(replaced=("evaluate", wrong_reference)),
     "EOS out of the mask": Mistake(replaced=("collate_rollouts", without_eos)),
-    "answers weigh the same": Mistake(with_ppo(loss_mean="answer")),
+    "answers weigh the same": Mistake(weighed),
 }
 
 
-def error_of(folder: Path, estimator: Estimator, kl: FixedKl, settings: dict[str, Any], mistake: str | None) -> float:
-    """Relative error of the gradient of a trainer that makes a mistake, or none."""
-    problem = make_problem(Size(), 0, folder)
-    run = run_of(problem, estimator, kl, **settings)
+class Errors(NamedTuple):
+    """Relative errors of one step's gradient: the honest trainer's, and by name those of trainers with a mistake."""
+
+    honest: float
+    planted: dict[str, float]
+
+
+def run_of(problem: Problem, ppo: Ppo) -> PpoRun:
+    """A few updates by `ppo`; all answers to a prompt are one group where the estimator compares them."""
+    num_samples = problem.size.num_prompts * NUM_ANSWERS
+    samples = NUM_ANSWERS if isinstance(ppo.estimator, GROUPED) else 1
+    changes = {
+        "learning_rate": 3e-3,
+        "schedule": "linear",
+        "warmup_fraction": 0.0,
+        "num_steps": STEPS,  # At the last of which, where the gradient is taken, the learning rate is 0.
+        "prompts_per_step": num_samples // samples,
+        "samples_per_prompt": samples,
+        "minibatch_size": num_samples,
+        "max_grad_norm": 1e9,
+        "shaping": UNSHAPED,
+    }
+    return problem.ppo_run(ppo.model_copy(update=changes))
+
+
+def errors_of(folder: Path, size: Size, ppo: Ppo, mistakes: tuple[str, ...]) -> Errors:
+    """At one policy and on one listed step, for the honest trainer and for each of `mistakes`."""
+    problem = make_problem(size, 0, folder)
+    run = run_of(problem, ppo)
     learners = train_online(run, problem.world, problem.rewards)
-    instance = problem.instance(learners)
-    counts = listed_counts(answer_logprobs(problem.world, learners.compute, "policy"), NUM_ANSWERS)
-    expected = enumerated_gradient(run, instance, problem.world, learners, counts.astype(float))
-    answers = listed_step(problem.world, problem.rewards, counts, learners, STEPS)
-    planted = MISTAKES[mistake] if mistake else Mistake()
-    mistaken = planted.settings(run)
-    others = open_learner(mistaken)
     learners.save(folder)
-    others.load(folder)
-    with mock.patch(f"trainers.ppo.{planted.replaced[0]}", planted.replaced[1]) if planted.replaced else nullcontext():
-        found = trainer_gradient(mistaken, problem.world, others, answers)
-    return relative_error(found, pulled_back(problem.world, learners, expected))
+    counts = listed_counts(answer_logprobs(problem.world, learners.compute, "policy"), NUM_ANSWERS)
+    by_logits = enumerated_gradient(run, problem.instance(learners), problem.world, learners, counts.astype(float))
+    expected = pulled_back(problem.world, learners, by_logits)
+    answers = listed_step(problem.world, problem.rewards, counts, learners, STEPS)
+
+    def error_with(mistake: Mistake) -> float:
+        mistaken, replaced = mistake.settings(run), mistake.replaced
+        others = open_learner(mistaken)
+        others.load(folder)
+        with mock.patch(f"trainers.ppo.{replaced[0]}", replaced[1]) if replaced else nullcontext():
+            return relative_error(trainer_gradient(mistaken, problem.world, others, answers), expected)
+
+    return Errors(error_with(Mistake()), {name: error_with(MISTAKES[name]) for name in mistakes})
+
+
+@pytest.mark.parametrize("row", ROWS, ids=lambda row: f"{row.name}, {row.setting}")
+def test_each_row_has_the_enumerated_gradient_and_no_mistake_that_it_lists_has(
+    one_rank: Ranks, tmp_path: Path, row: OnlineRow
+) -> None:
+    errors = one_rank.run(errors_of, tmp_path, row.size, row.settings(), tuple(row.mistaken))[0]
+    assert errors.honest < HONEST
+    assert min(errors.planted.values()) > PLANTED, errors.planted
 
 
 @pytest.mark.parametrize(
-    "estimator, kl, settings",
+    "ppo",
     [
-        (Gae(value_learning_rate=3e-3), IN_REWARD, {}),
-        (Gae(gamma=0.9, lam=0.5, whiten=True), IN_REWARD, {}),
-        (ReinforcePlusPlus(), IN_REWARD, {}),
-        (ReinforcePlusPlus(gamma=0.9), IN_REWARD, {}),
-        (ReinforcePlusPlusBaseline(), IN_REWARD, {}),
-        (Rloo(), IN_REWARD, {}),
-        (Grpo(), IN_REWARD, {}),
-        (DrGrpo(), IN_REWARD, {}),
-        (Rloo(), IN_LOSS, {}),
-        (Grpo(), IN_LOSS, {"loss_mean": "answer"}),
-        (DrGrpo(), FixedKl(coefficient=0.4, place="loss", estimate="k2"), {"loss_mean": "answer"}),
+        Ppo(estimator=Gae(gamma=0.9, lam=0.5, whiten=True), kl=IN_REWARD),
+        Ppo(estimator=ReinforcePlusPlus(gamma=0.9), kl=IN_REWARD),
+        Ppo(estimator=ReinforcePlusPlusBaseline(), kl=K2_IN_LOSS),
+        Ppo(estimator=Rloo(), kl=K3_IN_LOSS),
+        Ppo(estimator=Grpo(), kl=K3_IN_LOSS, loss_mean="answer"),
+        Ppo(estimator=DrGrpo(), kl=K2_IN_LOSS, loss_mean="answer"),
     ],
-    ids=lambda value: getattr(value, "kind", None) or getattr(value, "place", None) or "-".join(value.values()),
+    ids=lambda ppo: f"{ppo.estimator.kind}-{ppo.kl.estimate}-{ppo.loss_mean}",
 )
-def test_the_gradient_is_the_enumerated_one(
-    one_rank: Ranks, tmp_path: Path, estimator: Estimator, kl: FixedKl, settings: dict[str, Any]
-) -> None:
-    assert one_rank.run(error_of, tmp_path, estimator, kl, settings, None)[0] < HONEST
-
-
-@pytest.mark.parametrize("mistake", MISTAKES)
-def test_a_planted_mistake_is_far_from_it(one_rank: Ranks, tmp_path: Path, mistake: str) -> None:
-    assert one_rank.run(error_of, tmp_path, ReinforcePlusPlus(), IN_REWARD, {}, mistake)[0] > PLANTED
+def test_settings_that_no_row_has_lead_to_the_enumerated_gradient(one_rank: Ranks, tmp_path: Path, ppo: Ppo) -> None:
+    assert one_rank.run(errors_of, tmp_path, Size(), ppo, ())[0].honest < HONEST

@@ -10,7 +10,7 @@ import pytest
 
 from console.verify.mistakes import SEEN, moved
 from console.verify.offline_rows import OFFLINE_ROWS, OfflineRow, SampledRow
-from console.verify.online_rows import CRITIC_FREE_ROWS, LOSS_ROWS, OnlineRow
+from console.verify.online_rows import CRITIC_FREE_ROWS, LOSS_ROWS, SLOW_ROW, OnlineRow
 from console.verify.optima import returns_to_go, step_gradient
 from console.verify.optima_mistaken import (
     PairTarget,
@@ -25,7 +25,7 @@ from console.verify.optima_mistaken import (
     weighed_returns_optimum,
 )
 from console.verify.optima_offline import averaged_ipo_optimum, exact_wins, ipo_optimum, simpo_optimum
-from console.verify.problem import Check
+from console.verify.problem import Check, make_problem
 from console.verify.reward_rows import REWARD_ROWS
 from console.verify.rows import ALL_ROWS, mistakes
 from console.verify.table import Result, mistake_lines
@@ -39,7 +39,7 @@ from console.verify.tree import (
     total_variation,
 )
 from console.verify.whole import WholeRow
-from tests.optimum.test_optimum_gradients import MISTAKES as PLANTED_ONLINE
+from tests.optimum.test_optimum_gradients import ROWS as PLANTED_ROWS
 from tests.optimum.test_optimum_offline_gradients import MISTAKES as PLANTED_OFFLINE
 from tests.ranks import Ranks
 
@@ -163,10 +163,20 @@ def test_mistakes_of_other_losses_of_pairs_are_their_own_targets_with_other_sett
 
 
 @pytest.mark.parametrize("row", TARGETED, ids=lambda row: f"{row.name}, {row.setting}")
-def test_each_row_lists_beta_and_nothing_that_no_gradient_test_plants(row: Any) -> None:
-    planted = PLANTED_OFFLINE if isinstance(row, OfflineRow | SampledRow) else PLANTED_ONLINE
+def test_each_row_lists_beta_and_offline_nothing_that_no_gradient_test_plants(row: Any) -> None:
     assert any(name.endswith("10% too large") for name in row.mistaken)
-    assert row.mistaken.keys() <= planted.keys()
+    if isinstance(row, OfflineRow | SampledRow):
+        assert row.mistaken.keys() <= PLANTED_OFFLINE.keys()
+
+
+def test_each_online_row_has_its_mistakes_planted_or_is_rloo_as_the_one_that_has(tmp_path: Path) -> None:
+    planted, whole = CRITIC_FREE_ROWS[0], WholeRow()
+    left_out: list[Any] = [row for row in ALL_ROWS if isinstance(row, OnlineRow | WholeRow) and row not in PLANTED_ROWS]
+    assert planted in PLANTED_ROWS and left_out == [SLOW_ROW, whole]
+    whole_ppo = whole.settings(make_problem(whole.size, 0, tmp_path), tmp_path, tmp_path).ppo
+    for row, ppo in zip(left_out, (SLOW_ROW.settings(), whole_ppo), strict=True):
+        assert (ppo.estimator, ppo.kl, ppo.loss_mean) == (planted.estimator, planted.settings().kl, "token")
+        assert row.mistaken.keys() == planted.mistaken.keys()
 
 
 def test_every_row_but_those_without_a_policy_to_reach_lists_its_mistakes() -> None:
