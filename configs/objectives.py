@@ -205,6 +205,10 @@ class OrpoLoss(Section):
 
     kind: Literal["orpo"] = "orpo"
     weight: PositiveFloat = 0.1
+    """Of the odds, beside a likelihood of weight 1."""
+    likelihood: Literal["answer", "sequence"] = "answer"
+    """The paper's, of the chosen answer and a mean over its tokens; or of its prompt too and a mean over all the step's
+    tokens, which is what the authors' code takes unless told otherwise, and TRL."""
 
 
 class SimpoLoss(Section):

@@ -1,9 +1,10 @@
-"""Answers of different lengths, among them one with a hole and one without any token."""
+"""Answers of different lengths, among them one with a hole and one without any token; pairs of different lengths."""
 
 from collections.abc import Sequence
 
 import numpy as np
 
+from data.tokens import PairBatch, TokenSequence, collate
 from rollout.records import FinishReason, Rollout, SampleRequest
 
 NAN = float("nan")
@@ -38,3 +39,15 @@ def ragged() -> list[Rollout]:
         rollout([5], [9, 3, 4, 9], [-1.5, NAN, NAN, -2.0], [True, False, False, True], "length"),
         rollout([5, 6, 7], [], [], [], "length", group_id="h"),
     ]
+
+
+def sequence(prompt: int, answer: int, random: np.random.Generator) -> TokenSequence:
+    ids = random.integers(1, 40, prompt + answer).astype(np.int32)
+    return TokenSequence(ids, np.arange(prompt + answer) >= prompt)
+
+
+def ragged_pairs(lengths: list[tuple[int, int, int]], seed: int = 3) -> PairBatch:
+    """(prompt, chosen, rejected) tokens of each pair; ids from 1 to 39."""
+    random = np.random.default_rng(seed)
+    chosen, rejected = zip(*((sequence(p, c, random), sequence(p, r, random)) for p, c, r in lengths), strict=True)
+    return PairBatch(collate(chosen, pad_id=0), collate(rejected, pad_id=0))

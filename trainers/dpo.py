@@ -1,15 +1,15 @@
 """Learning from preference pairs without a reward model or sampling: DPO and its family."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from configs.objectives import REFERENCE_FREE, PreferenceLoss
+from configs.objectives import REFERENCE_FREE, OrpoLoss, PreferenceLoss
 from configs.schema import DpoRun
 from data.checks import LENGTH_KEYS, check_sequences
 from data.holdout import hold_out
@@ -44,11 +44,21 @@ class DpoInput:
 
 @dataclass(frozen=True)
 class DpoBatch:
-    """Pairs with the reference's log-probability of each whole answer, float32 [B]; 0 for a loss that reads none."""
+    """The pairs of one optimizer step, or some of them.
+
+    Attributes:
+        pairs: [B].
+        ref_chosen: the reference's log-probability of each whole answer, float32 [B]; 0 for a loss that reads none.
+        ref_rejected: the same.
+        sequence_tokens: of a prompt with its chosen answer, those that something stands before, averaged over the rows
+            of the whole step: the same for every row, so that it depends neither on micro-batches nor on how many
+            learners there are.
+    """
 
     pairs: PairBatch
     ref_chosen: NDArray[np.float32]
     ref_rejected: NDArray[np.float32]
+    sequence_tokens: float
 
     @property
     def num_rows(self) -> int:
@@ -64,7 +74,23 @@ class DpoBatch:
         return np.stack([side.loss_mask.sum(axis=1) for side in (self.pairs.chosen, self.pairs.rejected)], axis=1)
 
     def rows(self, index: NDArray[np.int64], /) -> "DpoBatch":
-        return DpoBatch(self.pairs.rows(index), self.ref_chosen[index], self.ref_rejected[index])
+        return replace(
+            self,
+            pairs=self.pairs.rows(index),
+            ref_chosen=self.ref_chosen[index],
+            ref_rejected=self.ref_rejected[index],
+        )
+
+
+class PairLogprobs(NamedTuple):
+    """Attributes: of each pair.
+
+    answers: log pi of chosen and rejected, given the prompt, [B, 2].
+    prompts: log pi of the prompt before the chosen answer, given its first token, [B]; 0 where it was not asked about.
+    """
+
+    answers: Tensor
+    prompts: Tensor
 
 
 def answer_logprobs(forward: Any, batch: TokenBatch) -> Tensor:
@@ -76,8 +102,24 @@ def answer_logprobs(forward: Any, batch: TokenBatch) -> Tensor:
 
 def pair_logprobs(forward: Any, pairs: PairBatch) -> Tensor:
     """log pi of chosen and rejected, [B, 2], in one forward."""
-    both = stack(pairs)
-    return answer_logprobs(forward, both).reshape(2, pairs.num_rows).T
+    return pair_logprobs_asking(forward, pairs, asks_prompts=False).answers
+
+
+def pair_logprobs_asking(forward: Any, pairs: PairBatch, asks_prompts: bool) -> PairLogprobs:
+    """Answers, and the chosen side's prompts if they are asked about, in one forward."""
+    both, num_rows = stack(pairs), pairs.num_rows
+    attention_mask, answer_mask = torch.from_numpy(both.attention_mask), torch.from_numpy(both.loss_mask)
+    prompt_mask = torch.zeros_like(answer_mask)
+    if asks_prompts:
+        prompt_mask[:num_rows] = (not_first(attention_mask) & ~answer_mask)[:num_rows]
+    logprobs = forward(torch.from_numpy(both.input_ids), attention_mask, answer_mask | prompt_mask, 1.0)
+    answers, prompts = (sequence_logprobs(logprobs, mask.to(logprobs.device)) for mask in (answer_mask, prompt_mask))
+    return PairLogprobs(answers.reshape(2, num_rows).T, prompts[:num_rows])
+
+
+def not_first(attention_mask: Tensor) -> Tensor:
+    """bool [B, T]: the real tokens but each row's first, which nothing predicts; padding may stand on either side."""
+    return attention_mask & (attention_mask.cumsum(dim=1) > 1)
 
 
 def stack(pairs: PairBatch) -> TokenBatch:
@@ -92,10 +134,14 @@ def stack(pairs: PairBatch) -> TokenBatch:
 
 
 def dpo_passes(loss: PreferenceLoss) -> tuple[Pass[DpoBatch], ...]:
+    asks_prompts = isinstance(loss, OrpoLoss) and loss.likelihood == "sequence"
+
     def loss_sum(forward: Any, batch: DpoBatch) -> LossSum:
-        logprobs = pair_logprobs(forward, batch.pairs)
+        logprobs, prompts = pair_logprobs_asking(forward, batch.pairs, asks_prompts)
         reference = torch.from_numpy(np.stack([batch.ref_chosen, batch.ref_rejected], axis=1)).to(logprobs)
-        result = preference_loss(loss, logprobs, reference, torch.from_numpy(batch.answer_lengths).to(logprobs))
+        answer_tokens = torch.from_numpy(batch.answer_lengths).to(logprobs)
+        sequence_means = (logprobs[:, 0] + prompts) / batch.sequence_tokens
+        result = preference_loss(loss, logprobs, reference, answer_tokens, sequence_means)
         return LossSum(result.loss, result.statistics)
 
     return (Pass("policy", loss_sum, lambda batch: float(batch.num_rows)),)
@@ -111,7 +157,12 @@ def with_reference(pairs: PairBatch, loss: PreferenceLoss, learners: Learners) -
         reference = np.zeros((pairs.num_rows, 2), dtype=np.float32)
     else:
         reference = learners.compute(pairs, "reference", pair_logprobs)
-    return DpoBatch(pairs, reference[:, 0], reference[:, 1])
+    return step_batch(pairs, reference)
+
+
+def step_batch(pairs: PairBatch, ref_logprobs: NDArray[np.float32]) -> DpoBatch:
+    """All the pairs of an optimizer step; `ref_logprobs` [B, 2] of chosen and rejected."""
+    return DpoBatch(pairs, ref_logprobs[:, 0], ref_logprobs[:, 1], float((pairs.chosen.lengths - 1).mean()))
 
 
 def prepare_dpo(run: DpoRun) -> DpoInput:

@@ -50,10 +50,10 @@ class PreferenceSums(NamedTuple):
 
 
 def preference_loss(
-    settings: PreferenceLoss, logprobs: Tensor, ref_logprobs: Tensor, num_tokens: Tensor
+    settings: PreferenceLoss, logprobs: Tensor, ref_logprobs: Tensor, num_tokens: Tensor, sequence_means: Tensor
 ) -> PreferenceSums:
     """Sums of `preference_rows`, with what is watched: accuracy, margin and rewards by the loss's own measure."""
-    rows = preference_rows(settings, logprobs, ref_logprobs, num_tokens)
+    rows = preference_rows(settings, logprobs, ref_logprobs, num_tokens, sequence_means)
     margins = margins_of(rows.rewards)
     watched = {
         "loss": rows.loss.detach(),
@@ -67,14 +67,17 @@ def preference_loss(
 
 
 def preference_rows(
-    settings: PreferenceLoss, logprobs: Tensor, ref_logprobs: Tensor, num_tokens: Tensor
+    settings: PreferenceLoss, logprobs: Tensor, ref_logprobs: Tensor, num_tokens: Tensor, sequence_means: Tensor
 ) -> PreferenceRows:
     """The loss and the rewards of each pair.
 
     Args:
-        logprobs: log pi of each whole answer, summed over its tokens, [B, 2]; the only tensor with a gradient.
+        logprobs: log pi of each whole answer, summed over its tokens, [B, 2]; it and `sequence_means` have a gradient.
         ref_logprobs: the same under pi_ref; a reference-free loss does not read it.
         num_tokens: of each answer, [B, 2]; an answer without a token has the mean 0.
+        sequence_means: log pi of prompt and chosen answer, [B], over the tokens that such a sequence of the step has
+            on average: their mean over the step's rows is its mean over tokens. ORPO's likelihood of a sequence alone
+            reads it.
     """
     log_ratios, num_tokens = logprobs - ref_logprobs, num_tokens.clamp(min=1)
     parts: dict[str, Tensor] = {}
@@ -98,8 +101,9 @@ def preference_rows(
         case OrpoLoss():
             means = logprobs / num_tokens
             rewards = log_odds(means)
-            parts = {"nll": -means[:, 0].detach()}
-            loss = orpo(means, settings.weight)
+            likelihood = sequence_means if settings.likelihood == "sequence" else means[:, 0]
+            parts = {"nll": -likelihood.detach()}
+            loss = orpo(means, likelihood, settings.weight)
         case SimpoLoss():
             rewards = settings.beta * logprobs / num_tokens
             loss = simpo(margins_of(rewards), settings.margin)
@@ -152,12 +156,14 @@ def hinge(margins: Tensor) -> Tensor:
     return F.relu(1 - margins)
 
 
-def orpo(mean_logprobs: Tensor, weight: float) -> Tensor:
-    """-m(chosen) - weight log sigmoid(log odds(chosen) - log odds(rejected)), m = log pi / |y|, [B, 2] -> [B].
+def orpo(mean_logprobs: Tensor, likelihood: Tensor, weight: float) -> Tensor:
+    """-l - weight log sigmoid(log odds(chosen) - log odds(rejected)), of m = log pi(y | x) / |y|, [B, 2] -> [B].
 
-    Hong et al. 2024, arXiv 2403.07691, equations 6 and 7.
+    Hong et al. 2024, arXiv 2403.07691, equations 6 and 7. `likelihood` [B] is l: the paper's is m(chosen). The authors'
+    code and TRL take log pi(x, chosen) over the prompt's tokens too, and of a whole batch the mean over its N tokens
+    but each sequence's first: l = log pi(x, chosen) B / N, whose mean over the B rows that is.
     """
-    return weight * dpo(margins_of(log_odds(mean_logprobs))) - mean_logprobs[:, 0]
+    return weight * dpo(margins_of(log_odds(mean_logprobs))) - likelihood
 
 
 def log_odds(mean_logprobs: Tensor) -> Tensor:

@@ -26,7 +26,9 @@ def test_a_loss_is_chosen_by_its_kind() -> None:
     ipo = loaded("dpo", *DPO, "dpo.loss.kind=ipo", "dpo.loss.per_token=true", "dpo.loss.tau=0.2")
     assert isinstance(ipo, DpoRun) and ipo.dpo.loss == IpoLoss(tau=0.2, per_token=True)
     orpo, simpo = (loaded("dpo", *DPO, f"dpo.loss.kind={kind}") for kind in ("orpo", "simpo"))
-    assert isinstance(orpo, DpoRun) and orpo.dpo.loss == OrpoLoss(weight=0.1)
+    assert isinstance(orpo, DpoRun) and orpo.dpo.loss == OrpoLoss(weight=0.1, likelihood="answer")
+    of_sequences = loaded("dpo", *DPO, "dpo.loss.kind=orpo", "dpo.loss.likelihood=sequence")
+    assert isinstance(of_sequences, DpoRun) and of_sequences.dpo.loss == OrpoLoss(likelihood="sequence")
     assert isinstance(simpo, DpoRun) and simpo.dpo.loss == SimpoLoss(beta=2.0, margin=1.0)
     assert isinstance(orpo.dpo.loss, REFERENCE_FREE) and not isinstance(ipo.dpo.loss, REFERENCE_FREE)
 
@@ -36,6 +38,11 @@ def test_a_loss_is_chosen_by_its_kind() -> None:
     [
         (["dpo.loss.kind=kto"], "dpo.loss.kind: expected one of 'dpo', 'conservative-dpo', 'robust-dpo', 'ipo'"),
         (["dpo.loss.kind=orpo", "dpo.loss.beta=0.1"], "not a key of dpo.loss.kind=orpo; it belongs to dpo.loss.kind="),
+        (
+            ["dpo.loss.kind=orpo", "dpo.loss.likelihood=prompt"],
+            "dpo.loss.likelihood: expected one of 'answer' or 'sequence'",
+        ),
+        (["dpo.loss.likelihood=sequence"], "not a key of dpo.loss.kind=dpo; it belongs to dpo.loss.kind=orpo"),
         (["dpo.loss.kind=robust-dpo", "dpo.loss.flip_rate=0.5"], "expected a number less than 0.5, found 0.5"),
         (["dpo.beta=0.1"], "dpo.beta: unknown key; did you mean dpo.loss.beta?"),
     ],

@@ -34,7 +34,7 @@ from reward.scorer import Score
 from rollout.records import Rollout, SampleRequest
 from tests.ranks import Case, Ranks, tiny_learner, write_tiny_llama
 from trainers.collect import Answers
-from trainers.dpo import DpoBatch, dpo_passes, pair_logprobs
+from trainers.dpo import dpo_passes, pair_logprobs, step_batch
 from trainers.learner import Learner
 from trainers.learners import UpdatePlan
 from trainers.ppo import learn
@@ -158,8 +158,7 @@ def run_dpo_to_its_end(case: Case, num_steps: int) -> tuple[float, float, float]
     learner = tiny_learner(case, settings, dpo_passes(DpoLoss(beta=BETA)))
     chosen, rejected = zip(*exact_pairs(), strict=True)
     pairs = PairBatch(collate(sequences(chosen), EOS), collate(sequences(rejected), EOS))
-    reference = learner.compute(pairs, "reference", pair_logprobs)
-    batch = DpoBatch(pairs, reference[:, 0], reference[:, 1])
+    batch = step_batch(pairs, learner.compute(pairs, "reference", pair_logprobs))
     for step in range(num_steps):
         plan = UpdatePlan(batch.num_rows, 1, learning_rate_scale(settings, step, num_steps), 0)
         learner.update(batch, plan)

@@ -1,8 +1,6 @@
 """Losses of preference pairs: values and gradients by hand, and what a batch's gradient may not depend on."""
 
 import math
-from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -11,7 +9,6 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from configs.load import load_run
 from configs.objectives import (
     ConservativeDpoLoss,
     DpoLoss,
@@ -23,13 +20,8 @@ from configs.objectives import (
     SimpoLoss,
     SppoLoss,
 )
-from data.tokens import PairBatch, TokenSequence, collate
-from tests.ranks import Case, Ranks, numpy_state, this_rank, tiny_learner
-from tests.sides import pairs_padded_on_the_left
-from tests.tiny_policy import write_policy
-from trainers.build import build_learner
-from trainers.dpo import DpoBatch, dpo_passes, pair_logprobs, with_reference
-from trainers.learners import UpdatePlan, merge_results
+from tests.ragged import ragged_pairs
+from trainers.dpo import DpoBatch, dpo_passes, step_batch
 from trainers.preferences import conservative_dpo, dpo, hinge, log_odds, preference_loss, robust_dpo
 
 # Two pairs, chosen and rejected: u = log(pi / pi_ref) is 2 and -1, then -1 and 1, so the margins of u are 3 and -2.
@@ -37,6 +29,8 @@ LOGPROBS = [[-6.0, -9.0], [-4.0, -2.0]]
 REFERENCE = [[-8.0, -8.0], [-3.0, -3.0]]
 NUM_TOKENS = [[3, 9], [4, 1]]
 # So that a token's mean log-prob is -2 and -1, then -1 and -2.
+SEQUENCE_MEANS = [-2.5, -1.75]
+"""Of prompt and chosen answer, a token."""
 EVERY = [
     DpoLoss(beta=0.5),
     ConservativeDpoLoss(beta=0.5, flip_rate=0.1),
@@ -45,25 +39,29 @@ EVERY = [
     IpoLoss(tau=0.25, per_token=True),
     HingeLoss(beta=0.5),
     OrpoLoss(weight=0.5),
+    OrpoLoss(weight=0.5, likelihood="sequence"),
     SimpoLoss(beta=2.0, margin=1.0),
     SppoLoss(beta=0.25),
 ]
 
 
-def computed(loss: PreferenceLoss) -> tuple[float, list[float], dict[str, float]]:
-    """Loss, gradient of the four log-probs in order, statistics."""
-    logprobs = torch.tensor(LOGPROBS, requires_grad=True)
-    found = preference_loss(loss, logprobs, torch.tensor(REFERENCE), torch.tensor(NUM_TOKENS))
+def check(
+    loss: PreferenceLoss,
+    value: float,
+    gradient: list[float],
+    statistics: dict[str, float],
+    sequence_gradient: list[float] | None = None,
+) -> None:
+    """`gradient` is of the four log-probs in order, `sequence_gradient` of the sequences' means, where any is read."""
+    logprobs, means = (torch.tensor(values, requires_grad=True) for values in (LOGPROBS, SEQUENCE_MEANS))
+    found = preference_loss(loss, logprobs, torch.tensor(REFERENCE), torch.tensor(NUM_TOKENS), means)
     found.loss.backward()
     assert logprobs.grad is not None and not any(value.requires_grad for value in found.statistics.values())
-    return found.loss.item(), logprobs.grad.flatten().tolist(), {k: v.item() for k, v in found.statistics.items()}
-
-
-def check(loss: PreferenceLoss, value: float, gradient: list[float], statistics: dict[str, float]) -> None:
-    found = computed(loss)
-    assert found[0] == pytest.approx(value, abs=2e-6)
-    assert found[1] == pytest.approx(gradient, abs=2e-6)
-    assert found[2] == pytest.approx({"loss": value, **statistics}, abs=2e-6)
+    assert found.loss.item() == pytest.approx(value, abs=2e-6)
+    assert logprobs.grad.flatten().tolist() == pytest.approx(gradient, abs=2e-6)
+    assert (None if means.grad is None else means.grad.tolist()) == sequence_gradient
+    watched = {name: value.item() for name, value in found.statistics.items()}
+    assert watched == pytest.approx({"loss": value, **statistics}, abs=2e-6)
 
 
 # Rewards beta u = 1 and -0.5, then -0.5 and 0.5: margins h = 1.5 and -1, of which one is right.
@@ -117,6 +115,10 @@ def test_orpo_by_hand() -> None:
     log_odds_sum = -0.541325 - 1.854587
     statistics = {"accuracy": 1.0, "margin": 0.0, "chosen_reward": log_odds_sum, "rejected_reward": log_odds_sum}
     check(OrpoLoss(weight=0.5), 3.894814, gradient, {**statistics, "nll": 3.0})
+    # With the sequences' 2.5 and 1.75 in the place of 2 and 1; what the answers have is the odds' alone.
+    gradient = [gradient[0] + 1 / 3, gradient[1], gradient[2] + 1 / 4, gradient[3]]
+    of_sequences = OrpoLoss(weight=0.5, likelihood="sequence")
+    check(of_sequences, 5.144814, gradient, {**statistics, "nll": 4.25}, sequence_gradient=[-1.0, -1.0])
 
 
 def test_simpo_by_hand() -> None:
@@ -139,7 +141,7 @@ def test_sppo_by_hand() -> None:
 @pytest.mark.parametrize("loss", EVERY[:6], ids=lambda loss: loss.kind)
 def test_before_the_first_update_every_margin_is_a_tie(loss: PreferenceLoss) -> None:
     logprobs = torch.tensor(LOGPROBS)
-    found = preference_loss(loss, logprobs, logprobs, torch.tensor(NUM_TOKENS)).statistics
+    found = preference_loss(loss, logprobs, logprobs, torch.tensor(NUM_TOKENS), torch.tensor(SEQUENCE_MEANS)).statistics
     assert (float(found["margin"]), float(found["accuracy"])) == (0.0, 1.0)
     # ln 2 a pair for those on a sigmoid, whatever the noise; 1 / (2 tau)^2 = 4 for IPO and twice for SPPO; 1 for hinge.
     expected = {"ipo": 8.0, "sppo": 16.0, "hinge": 2.0}.get(loss.kind, 2 * math.log(2))
@@ -158,12 +160,12 @@ def test_conservative_dpo_is_least_where_the_preference_has_the_label_s_probabil
     assert margin.grad is not None and margin.grad.item() == pytest.approx(0.0, abs=1e-12)
 
 
-@pytest.mark.parametrize("loss", EVERY, ids=lambda loss: f"{loss.kind}-{getattr(loss, 'per_token', '')}")
+@pytest.mark.parametrize("loss", EVERY, ids=lambda loss: "-".join(map(str, loss.model_dump().values())))
 def test_hopeless_pairs_and_certain_answers_are_finite(loss: PreferenceLoss) -> None:
     # A pair that is wrong by far, one that is right by far, answers of probability 1, and answers without a token.
     logprobs = torch.tensor([[-2000.0, -1.0], [-1.0, -2000.0], [0.0, 0.0], [0.0, -5.0]], requires_grad=True)
     tokens = torch.tensor([[4, 4], [4, 4], [3, 3], [0, 2]])
-    found = preference_loss(loss, logprobs, torch.zeros(4, 2), tokens)
+    found = preference_loss(loss, logprobs, torch.zeros(4, 2), tokens, logprobs[:, 0] / 4)
     found.loss.backward()
     assert torch.isfinite(found.loss) and logprobs.grad is not None and torch.isfinite(logprobs.grad).all()
     assert all(torch.isfinite(value) for value in found.statistics.values())
@@ -182,18 +184,6 @@ def test_hinge_is_flat_past_its_margin() -> None:
 
 
 # ----------------------------------------------------------------------------------- what a gradient must not depend on
-
-
-def sequence(prompt: int, answer: int, random: np.random.Generator) -> TokenSequence:
-    ids = random.integers(1, 40, prompt + answer).astype(np.int32)
-    return TokenSequence(ids, np.arange(prompt + answer) >= prompt)
-
-
-def ragged_pairs(lengths: list[tuple[int, int, int]], seed: int = 3) -> PairBatch:
-    """(prompt, chosen, rejected) tokens of each pair; ids from 1 to 39."""
-    random = np.random.default_rng(seed)
-    chosen, rejected = zip(*((sequence(p, c, random), sequence(p, r, random)) for p, c, r in lengths), strict=True)
-    return PairBatch(collate(chosen, pad_id=0), collate(rejected, pad_id=0))
 
 
 def gradient_of(loss: PreferenceLoss, batches: list[DpoBatch]) -> tuple[float, torch.Tensor]:
@@ -222,80 +212,10 @@ def test_order_and_cut_of_the_rows_change_nothing(
     loss: PreferenceLoss, lengths: list[tuple[int, int, int]], data: st.DataObject
 ) -> None:
     pairs = ragged_pairs(lengths)
-    reference = np.random.default_rng(0).normal(-4, 1, (2, len(lengths))).astype(np.float32)
-    batch = DpoBatch(pairs, reference[0], reference[1])
+    batch = step_batch(pairs, np.random.default_rng(0).normal(-4, 1, (len(lengths), 2)).astype(np.float32))
     order = np.array(data.draw(st.permutations(range(len(lengths)))))
     cut = data.draw(st.integers(1, len(lengths) - 1))
     value, gradient = gradient_of(loss, [batch])
     found, other = gradient_of(loss, [batch.rows(order[:cut]), batch.rows(order[cut:])])
     assert found == pytest.approx(value, rel=1e-9)
     torch.testing.assert_close(other, gradient, rtol=1e-9, atol=1e-9)
-
-
-# ---------------------------------------------------------------------------------------------------------- on learners
-
-PAIRS = [(2, 6, 3), (3, 1, 5), (4, 3, 3), (2, 2, 7), (4, 6, 1), (3, 5, 2), (2, 1, 1), (2, 4, 6)]
-PLAN = UpdatePlan(minibatch_size=8, num_epochs=1, learning_rate_scale=1.0, seed=0)
-
-
-def updated(
-    case: Case, loss: PreferenceLoss, reference: np.ndarray | None, on_left: bool = False
-) -> tuple[Any, dict[str, np.ndarray]]:
-    learner = tiny_learner(case, passes=dpo_passes(loss))
-    learners: Any = learner
-    if reference is None:  # Without a reference nothing is computed, by one rank or by several.
-        batch = with_reference(ragged_pairs(PAIRS), loss, learners)
-    else:
-        batch = DpoBatch(ragged_pairs(PAIRS), reference[:, 0], reference[:, 1])
-    if on_left:
-        batch = replace(batch, pairs=pairs_padded_on_the_left(batch.pairs))
-    return learner.update(batch, PLAN), numpy_state(learner)
-
-
-def reference_logprobs(case: Case) -> np.ndarray:
-    return tiny_learner(case, passes=dpo_passes(DpoLoss())).compute(ragged_pairs(PAIRS), "reference", pair_logprobs)
-
-
-@pytest.mark.parametrize("loss", [DpoLoss(beta=0.5), SimpoLoss()], ids=["dpo", "simpo"])
-def test_ranks_micro_batches_and_the_side_of_padding_change_nothing(
-    one_rank: Ranks, two_ranks: Ranks, llama: Path, loss: PreferenceLoss
-) -> None:
-    reference = one_rank.run(reference_logprobs, Case(llama))[0] if isinstance(loss, DpoLoss) else None
-    result, expected = one_rank.run(updated, Case(llama), loss, reference)[0]
-    metrics = merge_results([result])
-    assert metrics["policy_grad_norm"] > 1e-3
-    for ranks, zero_stage, micro_batch_size, on_left in (
-        (one_rank, 0, 3, False),
-        (one_rank, 0, 3, True),
-        (two_ranks, 2, 2, True),
-        (two_ranks, 3, 1, False),
-    ):
-        case = Case(llama, zero_stage=zero_stage, micro_batch_size=micro_batch_size)
-        found = ranks.run(updated, case, loss, reference, on_left)
-        merged = merge_results([result for result, _ in found])
-        assert merged == pytest.approx(metrics, rel=1e-4, abs=1e-6)
-        for name, tensor in expected.items():
-            # As for PPO: 2e-5 of the largest moment, and of a parameter 2% of a step of 1e-3.
-            bound = 2e-5 if name.startswith("param.") else 2e-5 * float(np.abs(tensor).max())
-            assert np.abs(found[0][1][name] - tensor).max() <= bound, name
-
-
-def test_a_reference_free_loss_asks_for_no_reference() -> None:
-    pairs = ragged_pairs(PAIRS)
-    nobody: Any = None
-    batch = with_reference(pairs, OrpoLoss(), nobody)
-    assert not batch.ref_chosen.any() and not batch.ref_rejected.any() and batch.num_rows == len(PAIRS)
-    assert batch.answer_lengths.tolist() == [[chosen, rejected] for _, chosen, rejected in PAIRS]
-
-
-def adapters_of(run: Any) -> dict[str, str | None]:
-    model: Any = build_learner(run, this_rank()).model
-    return dict(model.adapters)
-
-
-def test_a_reference_free_loss_builds_none(one_rank: Ranks, tmp_path: Path) -> None:
-    folder = write_policy(tmp_path)
-    policy = {"policy": "policy"}
-    for kind, expected in (("dpo", policy | {"reference": None}), ("simpo", policy), ("orpo", policy)):
-        run = load_run("dpo", [f"policy.model={folder}", "data.pairs=none", f"dpo.loss.kind={kind}"])
-        assert one_rank.run(adapters_of, run) == [expected]

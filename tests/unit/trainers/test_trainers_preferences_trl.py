@@ -26,7 +26,7 @@ from data.records import LabelledAnswer, PreferencePair
 from data.tokens import PairBatch, collate, encode_labelled, encode_pairs
 from models.policy import PolicyModel
 from tests.tiny_policy import write_policy
-from trainers.dpo import DpoBatch, answer_logprobs, dpo_passes, pair_logprobs
+from trainers.dpo import DpoBatch, answer_logprobs, dpo_passes, pair_logprobs, step_batch
 from trainers.kto import KtoBatch, estimated_kl, kto_passes
 from trainers.learners import Pass
 
@@ -128,7 +128,7 @@ def our_pairs(world: World, with_reference: bool) -> DpoBatch:
     pad_id = world.tokenizer.pad_token_id
     pairs = PairBatch(collate(chosen, pad_id), collate(rejected, pad_id))
     reference = Both(world).compute(pairs, "reference", pair_logprobs) if with_reference else np.zeros((4, 2), "f4")
-    return DpoBatch(pairs, reference[:, 0], reference[:, 1])
+    return step_batch(pairs, reference)
 
 
 def check_pairs(loss: PreferenceLoss, world: World, expected: Found, with_reference: bool = True) -> None:
@@ -185,17 +185,24 @@ def test_losses_without_a_reference(
     check_pairs(loss, world, expected, with_reference=False)
 
 
-def test_orpo(world: World, tmp_path: Path) -> None:
+def orpo_trainer(world: World, folder: Path) -> Any:
     orpo = pytest.importorskip("trl.experimental.orpo")
-    trainer = trainer_of(
-        orpo.ORPOTrainer,
-        lambda folder, **arguments: orpo.ORPOConfig(folder, beta=0.3, **arguments),
-        world,
-        PAIR_ROWS,
-        tmp_path,
-    )
-    # Its likelihood term is over prompt and answer, and of all tokens of the batch; the paper's is a mean over an
-    # answer's tokens, which is what its `chosen` is here. The odds are its own.
+
+    def config(folder: str, **arguments: Any) -> Any:
+        return orpo.ORPOConfig(folder, beta=0.3, **arguments)
+
+    return trainer_of(orpo.ORPOTrainer, config, world, PAIR_ROWS, folder)
+
+
+def test_orpo_of_sequences(world: World, tmp_path: Path) -> None:
+    trainer = orpo_trainer(world, tmp_path)
+    expected = gradient_of(trainer.compute_loss(trainer.model, batch_of(trainer)), trainer.model)
+    check_pairs(OrpoLoss(weight=0.3, likelihood="sequence"), world, expected, with_reference=False)
+
+
+def test_orpo_of_answers(world: World, tmp_path: Path) -> None:
+    trainer = orpo_trainer(world, tmp_path)
+    # The paper's likelihood is a mean over an answer's tokens, which is what TRL's `chosen` is. The odds are its own.
     chosen, rejected = trainer.concatenated_forward(trainer.model, batch_of(trainer))[:2]
     odds = trainer.odds_ratio_loss(chosen, rejected)[0]
     check_pairs(OrpoLoss(weight=0.3), world, gradient_of(-(odds + chosen).mean(), trainer.model), with_reference=False)
