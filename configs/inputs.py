@@ -1,6 +1,6 @@
 """Which files a run reads, how their records are read, split and cut."""
 
-from typing import Literal, Self
+from typing import Annotated, Literal, Self
 
 from pydantic import Field, PositiveFloat, PositiveInt, model_validator
 
@@ -45,12 +45,12 @@ class TextBlocks(Reading):
 
 
 class Retention(TextBlocks):
-    """What the policy must not forget: how likely it finds this text is measured before and after the stage."""
+    """What the policy must not forget: its perplexity on this text is measured before and after the stage."""
 
     max_blocks: PositiveInt = 256
     """Blocks that are measured, spread evenly over the text."""
-    max_rise: PositiveFloat | None = None
-    """Nats a token that the text may become less likely by before the run says so."""
+    max_growth: Annotated[float, Field(gt=1)] = 1.2
+    """Perplexity after the stage over that before it: the largest that passes without a note."""
 
 
 class Replay(TextBlocks):

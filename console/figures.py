@@ -51,6 +51,11 @@ def _win_rate(stage: Stage) -> str:
     return f"{percent(stage.get('win_rate'))} {interval(stage.get('win_rate_ci95'), percent)}".strip()
 
 
+def _retention(stage: Stage) -> str:
+    measured = stage.get("retention", {})
+    return " to ".join(number(measured[name]) for name in ("perplexity_before", "perplexity_after") if name in measured)
+
+
 def _gigabytes(stage: Stage) -> str:
     memory = stage.get("peak_memory_gib")
     return f"{memory:.2f} GiB" if isinstance(memory, int | float) else ""
@@ -65,6 +70,7 @@ _COLUMNS: tuple[tuple[str, Callable[[Stage], str]], ...] = (
     ("win rate", _win_rate),
     ("answer tokens", lambda stage: number(stage.get("answer_tokens"))),
     ("KL", lambda stage: number(stage.get("kl"))),
+    ("retained perplexity", _retention),
     ("sampler gap", lambda stage: number(stage.get("max_sampler_gap"))),
     ("time", lambda stage: duration(stage.get("seconds"))),
     ("memory", _gigabytes),

@@ -1,5 +1,6 @@
-"""Forgetting: how much less likely a stage has made text that the policy knew before."""
+"""Forgetting: how much a stage has raised the policy's perplexity on text that it knew before."""
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -39,14 +40,15 @@ class RetainedText:
         return total / num_tokens
 
     def figures(self, before: float, after: float) -> dict[str, Any]:
-        """What the summary says, with a sentence for a person where the limit is passed."""
-        rise, limit = after - before, self.settings.max_rise
-        measured = {"before": before, "after": after, "rise": rise}
-        if limit is None or rise <= limit:
+        """What the summary says of nats a token, with a sentence for a person where the limit is passed."""
+        perplexities = perplexity(before), perplexity(after)
+        growth, limit = perplexity(after - before), self.settings.max_growth
+        measured = {"perplexity_before": perplexities[0], "perplexity_after": perplexities[1], "growth": growth}
+        if growth <= limit:
             return {"retention": measured, "notes": []}
         note = (
-            f"forgetting: {self.settings.text} costs {after:.3f} nats a token after the stage and {before:.3f} before, "
-            f"a rise of {rise:.3f} above retention.max_rise={limit:g}"
+            f"forgetting: the perplexity of {self.settings.text} is {perplexities[1]:,.2f} after the stage and "
+            f"{perplexities[0]:,.2f} before it, {growth:.3f} times as much: above retention.max_growth={limit:g}"
         )
         return {"retention": measured, "notes": [note]}
 
@@ -54,6 +56,14 @@ class RetainedText:
         """A stage's figures, with what has become of the text by its end."""
         found = self.figures(before, self.nats_per_token(learners))
         return {**figures, **found, "notes": figures["notes"] + found["notes"]}
+
+
+def perplexity(nats_per_token: float) -> float:
+    """exp(-mean log p of a token): the number of tokens that a uniform guess as good would choose among."""
+    try:
+        return math.exp(nats_per_token)
+    except OverflowError:  # A policy that has diverged still has its figures.
+        return math.inf
 
 
 def block_logprobs(forward: Any, batch: TokenBatch) -> Tensor:

@@ -82,9 +82,9 @@ def test_early_stopping_leaves_the_best_step(stage: Stages, sft_settings: dict[s
     assert len(heldout) == 3
     assert summary["heldout_loss"] == heldout[0] != heldout[2]
     retained = summary["retention"]
-    assert retained["rise"] == pytest.approx(retained["after"] - retained["before"])
+    assert retained["growth"] == pytest.approx(retained["perplexity_after"] / retained["perplexity_before"])
     # Both texts are the same, so what the first step replays costs about what was measured before it.
-    assert left.metrics[0]["metrics"]["replay_loss"] == pytest.approx(retained["before"], rel=0.2)
+    assert left.metrics[0]["metrics"]["replay_loss"] == pytest.approx(math.log(retained["perplexity_before"]), rel=0.2)
     exported = load_file(Path(left.policy) / "adapter_model.safetensors")
     kept = load_file(left.folder / "checkpoints/step-000001/learner.safetensors")
     last = load_file(left.last_checkpoint / "learner.safetensors")

@@ -110,6 +110,11 @@ def test_the_table_has_a_row_per_stage_and_only_columns_in_use() -> None:
         ["ppo", "", "0.550", "71.0% [66.0%, 76.0%]", "3.250", "1 min 51 s"],
     ]
     assert summary_table({}) == [["stage"]]
+    retention = {"perplexity_before": 12.25, "perplexity_after": 14.7, "growth": 1.2}
+    assert summary_table({"stages": {"sft": {"heldout_loss": 2.5, "retention": retention}}}) == [
+        ["stage", "held-out loss", "retained perplexity"],
+        ["sft", "2.500", "12.250 to 14.700"],
+    ]
 
 
 def test_a_narrow_terminal_gets_a_list_in_place_of_the_table(monkeypatch: pytest.MonkeyPatch) -> None:

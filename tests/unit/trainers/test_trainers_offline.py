@@ -203,14 +203,16 @@ def test_early_stopping_resumes_as_if_nothing_had_happened(tmp_path: Path, dies_
 
 def test_forgetting_is_measured_from_before_the_first_step_to_the_result(tmp_path: Path) -> None:
     block = TokenSequence(np.arange(4, dtype=np.int32), np.ones(4, np.bool_))
-    text = RetainedText(Retention(text="old.txt", max_rise=0.3), PackedText((block,), 0, ()))
-    # Dies in its second save, after which step 2's checkpoint is the newest; the result is step 4, 0.4 above the start.
+    text = RetainedText(Retention(text="old.txt", max_growth=1.3), PackedText((block,), 0, ()))
+    # Dies in its second save, after which step 2's checkpoint is the newest. The result is step 4, where a token costs
+    # 0.4 nats more than at the start: e^0.4 = 1.492.
     with pytest.raises(KeyboardInterrupt):
         play(tmp_path, FakeLearners(dies_in_save=2, heldout=LOSSES), STOPPING, text)
     figures = play(tmp_path, FakeLearners(heldout=LOSSES), STOPPING, text)
-    assert figures["retention"] == pytest.approx({"before": 1.0, "after": 1.4, "rise": 0.4})
+    found = {"perplexity_before": math.exp(1.0), "perplexity_after": math.exp(1.4), "growth": math.exp(0.4)}
+    assert figures["retention"] == pytest.approx(found)
     stopped, forgotten = figures["notes"]
-    assert "stopped early" in stopped and "a rise of 0.400 above retention.max_rise=0.3" in forgotten
+    assert "stopped early" in stopped and "1.492 times as much: above retention.max_growth=1.3" in forgotten
 
 
 def test_a_held_out_loss_that_is_no_number_ends_the_run(tmp_path: Path) -> None:

@@ -1,5 +1,6 @@
-"""The likelihood of text before and after a stage, by figures made by hand."""
+"""The perplexity of text before and after a stage, by figures made by hand."""
 
+import math
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -30,26 +31,40 @@ class FakeLearners:
         return found
 
 
-def retained(max_rise: float | None, num_blocks: int = 1) -> RetainedText:
+def retained(num_blocks: int = 1, **settings: float) -> RetainedText:
     rows = [[3, 4, 5], [9, 7]] * num_blocks
     blocks = tuple(TokenSequence(np.array(row, np.int32), np.ones(len(row), np.bool_)) for row in rows)
-    return RetainedText(Retention(text="old.txt", max_rise=max_rise), PackedText(blocks, 0, ()))
+    return RetainedText(Retention(text="old.txt", **settings), PackedText(blocks, 0, ()))
 
 
 def test_nats_per_token_are_of_the_predicted_tokens() -> None:
     # 4, 5 and 7 are predicted, each after a first token: (0.4 + 0.5 + 0.7) / 3, in one call or, with 600 blocks, three.
     learners: Any = FakeLearners()
-    assert retained(None).nats_per_token(learners) == pytest.approx(1.6 / 3)
-    assert retained(None, 300).nats_per_token(learners) == pytest.approx(1.6 / 3)
+    assert retained().nats_per_token(learners) == pytest.approx(1.6 / 3)
+    assert retained(300).nats_per_token(learners) == pytest.approx(1.6 / 3)
 
 
-def test_a_rise_past_its_limit_is_said() -> None:
-    figures = retained(0.2).figures(1.0, 1.25)
-    assert figures["retention"] == {"before": 1.0, "after": 1.25, "rise": 0.25}
-    (note,) = figures["notes"]
-    assert "a rise of 0.250 above retention.max_rise=0.2" in note and "old.txt" in note
-    assert retained(0.25).figures(1.0, 1.25)["notes"] == []
-    assert retained(None).figures(1.0, 9.0)["notes"] == []
+def test_growth_past_its_limit_is_said() -> None:
+    # ln 20 and ln 25 nats a token are a choice among 20 and among 25 tokens, which is 1.25 times as many.
+    before, after = math.log(20), math.log(25)
+    figures = retained().figures(before, after)
+    assert figures["retention"] == pytest.approx({"perplexity_before": 20, "perplexity_after": 25, "growth": 1.25})
+    assert figures["notes"] == [
+        "forgetting: the perplexity of old.txt is 25.00 after the stage and 20.00 before it, 1.250 times as much: "
+        "above retention.max_growth=1.2"
+    ]
+    assert retained().figures(before, math.log(23.9))["notes"] == []
+    assert retained().figures(after, before)["notes"] == []
+    assert retained(max_growth=1.26).figures(before, after)["notes"] == []
+    with pytest.raises(ValueError, match="greater than 1"):
+        retained(max_growth=1.0)
+
+
+def test_a_policy_that_has_diverged_has_its_figures() -> None:
+    figures = retained().figures(2.0, 1000.0)
+    assert figures["retention"]["perplexity_after"] == figures["retention"]["growth"] == math.inf
+    assert "is inf after the stage and 7.39 before it" in figures["notes"][0]
+    assert retained().figures(2.0, math.nan)["notes"] != []
 
 
 def test_the_blocks_that_are_measured_are_spread_over_the_text(tmp_path: Path) -> None:
