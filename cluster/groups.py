@@ -11,6 +11,7 @@ from torch import Tensor
 
 from cluster.health import Actor, Call, gather_ranks
 from cluster.pool import Pool
+from cluster.restarts import LearnersLost
 from cluster.work import Preparation
 from configs.errors import RunFailed
 from models.adapters import Adapter, Role
@@ -26,10 +27,18 @@ class LearnerGroup:
 
     Args:
         before_update: called before each; what it raises goes through.
+        when_lost: called when a rank has been lost, before that is raised.
     """
 
-    def __init__(self, actors: Sequence[Actor], timeout_s: float, before_update: Callable[[], None]) -> None:
-        self.actors, self._timeout_s, self._before_update = tuple(actors), timeout_s, before_update
+    def __init__(
+        self,
+        actors: Sequence[Actor],
+        timeout_s: float,
+        before_update: Callable[[], None],
+        when_lost: Callable[[], None],
+    ) -> None:
+        self.actors, self._timeout_s = tuple(actors), timeout_s
+        self._before_update, self._when_lost = before_update, when_lost
 
     def update(self, batch: Any, plan: UpdatePlan) -> dict[str, float]:
         self._before_update()
@@ -51,8 +60,8 @@ class LearnerGroup:
         adapter: Adapter = self._all("reading the adapter", lambda handle: handle.adapter.remote(version))[0]
         return adapter
 
-    def save(self, folder: Path) -> None:
-        self._all("saving", lambda handle: handle.save.remote(folder))
+    def save(self, folder: Path) -> tuple[str, ...]:
+        return tuple(name for files in self._all("saving", lambda handle: handle.save.remote(folder)) for name in files)
 
     def load(self, folder: Path) -> None:
         self._all("loading a checkpoint", lambda handle: handle.load.remote(folder))
@@ -61,7 +70,11 @@ class LearnerGroup:
         self._all("writing the result", lambda handle: handle.export.remote(folder))
 
     def _all(self, doing: str, call: Callable[[Any], Any]) -> list[Any]:
-        return gather_ranks([Call(actor, call(actor.handle)) for actor in self.actors], doing, self._timeout_s)
+        try:
+            return gather_ranks([Call(actor, call(actor.handle)) for actor in self.actors], doing, self._timeout_s)
+        except LearnersLost:
+            self._when_lost()
+            raise
 
 
 class SamplerGroup:

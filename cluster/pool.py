@@ -3,63 +3,31 @@
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from itertools import count
 from typing import Any
 
 import ray
 
-from cluster.health import BOOT_TIMEOUT, CALL_TIMEOUT, Actor, Call, outcome
-from cluster.restarts import UnfitHost, WorkerLost
-from cluster.seats import Seat, living_nodes
+from cluster.health import BOOT_TIMEOUT, CALL_TIMEOUT, Actor, Call, last_lines, outcome
+from cluster.members import Member, Surroundings
+from cluster.restarts import UnfitHost, WorkerFailed, WorkerLost
+from cluster.room import Room
+from cluster.seats import living_nodes
 from cluster.work import Job, Preparation, Task
 from configs.errors import RunFailed, UserError
 from reward.scorer import ScoreError
+from trainers.storage import StorageFailed
 
 TICK_S = 1.0
 """How long a wait for workers goes on before the pool looks around again."""
 
 
-@dataclass(eq=False)
-class Member:
-    """A worker of the pool. It has at most one call under way."""
-
-    actor: Actor
-    seat: Seat
-    task: Task | None = None
-    opened: Preparation | None = None
-    loaded: Preparation | None = None
-    num_items: int = 0
-    is_leaving: bool = False
-
-
-@dataclass(frozen=True)
-class Surroundings:
-    """What a pool asks of the session that it belongs to.
-
-    Attributes:
-        hire: a new actor on a free seat; None when no host has room.
-        dismiss: ends actors and frees their seats; whether they were lost.
-        lost: called for each member that is lost, with the number of items that go to another; raises RunFailed when
-            there were too many.
-        attend: called while work is waited for, and before it.
-        said: tells whoever watches.
-        is_to_leave: whether the member's host will be taken away.
-    """
-
-    hire: Callable[[], Member | None]
-    dismiss: Callable[[Sequence[Member], bool], None]
-    lost: Callable[[Member, WorkerLost, int], None]
-    attend: Callable[[], None]
-    said: Callable[[str], None]
-    is_to_leave: Callable[[Member], bool]
-
-
 class Pool:
     """Members take chunks of a job when they are free: a slow, late or lost one delays nothing but its own share.
 
-    A member that is lost is replaced, and its chunk is handed out again as it was. One whose host will be taken away
-    ends what it is at and is replaced elsewhere. A new member opens the model and loads the newest version beside the
-    running work. One thread at a time works; `size` and `load` may be set by others.
+    A member that is lost, or fails at what nobody foresaw, is replaced, and its chunk is handed out again as it was.
+    One whose host will be taken away ends what it is at and is replaced elsewhere. A new member opens the model and
+    loads the newest version beside the running work. One thread at a time works; others may set `size` and `load`.
 
     Args:
         boot_timeout_s, call_timeout_s: bounds of an opening, and of any other call.
@@ -75,7 +43,11 @@ class Pool:
         self._opening: Preparation | None = None
         self._loading: Preparation | None = None
         self._turn = threading.Lock()
-        self._short_since: float | None = None
+        self._roster = threading.Lock()
+        self._room = Room(role, boot_timeout_s, around.said)
+        self._was_opened = False
+        self._failed_openings = 0
+        self._num_abandoned = 0
         self._is_closed = False
         self._looked_at = -TICK_S
 
@@ -84,7 +56,7 @@ class Pool:
     def open(self, opening: Preparation) -> None:
         """Give all members another model; returns when the first has it."""
         self._loading = None
-        self._opening = opening
+        self._opening, self._was_opened, self._failed_openings = opening, False, 0
         with self._turn:
             self._until_one_is_ready()
 
@@ -110,16 +82,22 @@ class Pool:
         Raises:
             ScoreError: a chunk's, its rows counted over all items.
             UserError, RunFailed: what a worker raised.
-            RunFailed: too many were lost, or there was no room for one within the bound.
+            RunFailed: too many were lost, there was no room for one within the bound, or `abandon` was called.
         """
-        job = Job(items, chunk_size, call, doing, rest)
+        job, num_abandoned = Job(items, chunk_size, call, doing, rest), self._num_abandoned
         with self._turn:
             self._looked_at = -TICK_S
             while not job.is_done:
+                if self._num_abandoned > num_abandoned:
+                    raise RunFailed(f"nobody wants what the {self.role} workers are {doing} any more")
                 self._tend(job)
                 for member, task in self._ended():
                     self._take(member, task, job)
         return job.results()
+
+    def abandon(self) -> None:
+        """Let the thread that works, if any, fail within a tick; later work is not concerned."""
+        self._num_abandoned += 1
 
     def status(self) -> list[dict[str, Any]]:
         """One row a worker, for people."""
@@ -135,8 +113,9 @@ class Pool:
 
     def close(self) -> None:
         """End all members; a thread that works with them fails."""
-        self._is_closed = True
-        members, self._members = self._members, []
+        with self._roster:
+            self._is_closed = True
+            members, self._members = self._members, []
         self._around.dismiss(members, False)
 
     # ---------------------------------------------------------------------------------------------------------- members
@@ -177,11 +156,9 @@ class Pool:
             self._looked_at = time.monotonic()
 
     def _hand_out(self, job: Job | None) -> None:
+        self._dismiss([member for member in self._members if member.is_leaving and member.task is None], is_lost=False)
         for member in list(self._members):
             if member.task is not None:
-                continue
-            if member.is_leaving:
-                self._dismiss(member, is_lost=False)
                 continue
             wanted = self._unprepared(member)
             if wanted is not None:
@@ -206,22 +183,21 @@ class Pool:
         for _ in range(self.size - len(self._staying())):
             hired = self._around.hire()
             if hired is None:
-                self._wait_for_room()
+                self._room.lacked(len(self._members))
                 return
-            self._members.append(hired)
-        self._short_since = None
+            self._add(hired)
+        self._room.sufficed()
 
-    def _wait_for_room(self) -> None:
-        """Work goes on with those that are there; without any the wait has a bound."""
-        now = time.monotonic()
-        if self._short_since is None:
-            self._short_since = now
-            self._around.said(f"no host has room for another {self.role} worker; going on with {len(self._members)}")
-        if not self._members and now - self._short_since > self._boot_timeout_s:
-            raise RunFailed(
-                f"no host had room for a {self.role} worker for {self._boot_timeout_s:.0f} s ({BOOT_TIMEOUT}), and "
-                f"none is left"
-            )
+    def _add(self, hired: Member) -> None:
+        """In the lowest place that is free."""
+        with self._roster:
+            if not self._is_closed:
+                taken = {member.place for member in self._members}
+                hired.place = next(place for place in count() if place not in taken)
+                self._members.append(hired)
+                return
+        self._around.dismiss([hired], False)
+        self._check_open()
 
     def _drop_the_lost(self, job: Job | None) -> None:
         """Members on hosts that are gone, and those that have been at one call for too long."""
@@ -229,12 +205,14 @@ class Pool:
         for member in list(self._members):
             task = member.task
             if member.seat.host.node_id not in alive:
-                self._lose(member, WorkerLost(f"{member.actor.name}: its host {member.seat.host.address} is gone"), job)
+                was = "" if task is None else f" while it was {task.what.doing}"
+                gone = f"{member.actor.name}: its host {member.seat.host.address} is gone{was}"
+                self._lose(member, WorkerLost(f"{gone}\n{last_lines(member.actor.log)}"), job)
             elif task is not None:
                 bound, setting = self._bound(task)
                 if now - task.began > bound:
                     late = f"{member.actor.name}: still {task.what.doing} after {bound:.0f} s ({setting})"
-                    self._lose(member, WorkerLost(f"{late}; log: {member.actor.log}"), job)
+                    self._lose(member, WorkerLost(f"{late}\n{last_lines(member.actor.log)}"), job)
 
     def _bound(self, task: Task) -> tuple[float, str]:
         if task.what is self._opening:
@@ -245,16 +223,19 @@ class Pool:
         self._check_open()  # Closing it ends the members that are at work.
         self._looked_at = -TICK_S
         task = member.task
-        self._dismiss(member, is_lost=True)
+        self._dismiss([member], is_lost=True)
         num_items = 0
         if task is not None and task.what is job and job is not None:
             job.give_back(task.chunk)
             num_items = len(task.chunk)
         self._around.lost(member, lost, num_items)
 
-    def _dismiss(self, member: Member, is_lost: bool) -> None:
-        self._members.remove(member)
-        self._around.dismiss([member], is_lost)
+    def _dismiss(self, members: Sequence[Member], is_lost: bool) -> None:
+        with self._roster:
+            there = [member for member in members if member in self._members]  # Not, once the pool has been closed.
+            self._members = [member for member in self._members if member not in there]
+        if there:
+            self._around.dismiss(there, is_lost)
 
     # ------------------------------------------------------------------------------------------------------------ calls
 
@@ -284,15 +265,33 @@ class Pool:
                 return
             if isinstance(error, ScoreError) and job is not None:
                 raise job.counted_over_all(error, task.chunk) from error
-            if task.what is self._opening and any(other.opened is self._opening for other in self._members):
-                self._lose(member, UnfitHost(f"{member.actor.name} on {member.seat.host.address}: {error}"), job)
-                return
-            raise
+            loss = self._another_may_fare_better(member, task, error)
+            if loss is None:
+                raise
+            member.task = task
+            self._lose(member, loss, job)
+            return
         if isinstance(task.what, Preparation):
             task.what.check(value)
             if task.what is self._opening:
                 member.opened, member.loaded = task.what, None
+                self._was_opened, self._failed_openings = True, 0
             else:
                 member.loaded = task.what
         elif task.what is job:
             member.num_items += job.note(task.chunk, value)
+
+    def _another_may_fare_better(self, member: Member, task: Task, error: Exception) -> WorkerLost | None:
+        """What a member raised, as its loss; None where it would be the same on any other.
+
+        A host may be short of memory or disk, or lack what others have. So who cannot begin where others could, and
+        who fails at what nobody foresaw, is replaced; the chunk that two of them fail at ends the run.
+        """
+        if task.what is self._opening:
+            others = any(other.opened is self._opening for other in self._members)
+            self._failed_openings += 1
+            if self._was_opened and (others or self._failed_openings == 1):
+                return UnfitHost(f"{member.actor.name} on {member.seat.host.address}: {error}")
+            return None
+        is_first = isinstance(task.what, Preparation) or task.what.failed(task.chunk) == 1
+        return WorkerLost(str(error)) if is_first and isinstance(error, WorkerFailed | StorageFailed) else None

@@ -1,5 +1,7 @@
 """Workers that were lost, and how many may be."""
 
+import time
+from collections import Counter, defaultdict
 from collections.abc import Callable
 
 from configs.errors import RunFailed
@@ -10,7 +12,7 @@ class WorkerLost(RunFailed):
 
 
 class WorkerFailed(RunFailed):
-    """A worker raised what nobody foresaw. It lives, and would do it again."""
+    """A worker raised what nobody foresaw. It lives; another may fare better."""
 
 
 class UnfitHost(WorkerLost):
@@ -22,7 +24,9 @@ class LearnersLost(WorkerLost):
 
 
 class Restarts:
-    """Counts lost workers against `cluster.max_restarts`, which is what one step may cost.
+    """Counts lost workers against `cluster.max_restarts`: how often one place may be filled again within a step.
+
+    A place is one worker and those that replace it: a host that dies with all its workers costs each of them one.
 
     Attributes:
         total: workers lost since the run began.
@@ -30,24 +34,45 @@ class Restarts:
 
     def __init__(self, limit: int) -> None:
         self.total = 0
-        self._limit, self._since_step = limit, 0
+        self._limit = limit
+        self._since_step: Counter[str] = Counter()
+        self._furthest: dict[str, int] = {}
 
-    def spend(self, lost: WorkerLost, said: Callable[[str], None]) -> None:
+    def spend(self, lost: WorkerLost, place: str, said: Callable[[str], None]) -> None:
         """Say that another worker is started in the place of a lost one.
 
         Raises:
-            RunFailed: too many were lost since the last step.
+            RunFailed: too many were lost there since the last step.
         """
         self.total += 1
-        self._since_step += 1
-        if self._since_step > self._limit:
+        self._since_step[place] += 1
+        count = self._since_step[place]
+        if count > self._limit:
             raise RunFailed(
-                f"{lost}\nthat is worker number {self._since_step} to be lost since the last step, and "
+                f"{lost}\nthat is worker number {count} to be lost in its place since the last step, and "
                 f"cluster.max_restarts={self._limit}"
             ) from lost
         reason = str(lost).splitlines()[0]
-        said(f"{reason}; it is replaced ({self._since_step} of {self._limit} since the last step)")
+        said(f"{reason}; it is replaced ({count} of {self._limit} since the last step)")
 
-    def stepped(self) -> None:
-        """A step has ended: what it cost is forgotten."""
-        self._since_step = 0
+    def stepped(self, stage: str, step: int) -> None:
+        """A step has ended: what it cost is forgotten, unless it was made before and has been made again."""
+        if step > self._furthest.get(stage, -1):
+            self._furthest[stage] = step
+            self._since_step.clear()
+
+
+class UnfitHosts:
+    """Hosts where a worker could not begin, twice within `for_s`: they are left alone until that is over."""
+
+    def __init__(self, for_s: float) -> None:
+        self._for_s = for_s
+        self._failed: dict[str, list[float]] = defaultdict(list)
+
+    def failed(self, node_id: str) -> None:
+        self._failed[node_id].append(time.monotonic())
+
+    def now(self) -> set[str]:
+        """Their nodes' ids."""
+        since = time.monotonic() - self._for_s
+        return {node_id for node_id, times in self._failed.items() if sum(at > since for at in times) > 1}

@@ -14,19 +14,21 @@ import ray
 from cluster.autoscale import Scaling
 from cluster.connect import connect
 from cluster.control import Steering
+from cluster.fit import refuse_unfit
 from cluster.groups import LearnerGroup, SamplerGroup, ScorerGroup
 from cluster.health import BOOT_TIMEOUT, Actor, Call, gather_ranks, settle, wait_until
+from cluster.members import Member, Surroundings
 from cluster.needs import Need, Role, rollouts, scorers
 from cluster.packages import installed
 from cluster.placement import Plan, plan
-from cluster.pool import Member, Pool, Surroundings
+from cluster.pool import Pool
 from cluster.ranks import Ranks
-from cluster.restarts import LearnersLost, Restarts, UnfitHost, WorkerLost
-from cluster.seats import Seat, Seating, addresses, draining_nodes, options, this_machine
+from cluster.restarts import LearnersLost, Restarts, UnfitHost, UnfitHosts, WorkerLost
+from cluster.seats import Seat, Seating, addresses, draining_nodes, options
 from cluster.watched import STATUS_FILE, Watched
 from cluster.work import Preparation
 from cluster.workers import RolloutWorker, ScorerWorker
-from configs.errors import RunStopped, UserError
+from configs.errors import RunStopped
 from configs.roles import Cluster, LearnerRanks, Rollout, Scorer, Workers
 from configs.schema import LearnerRun, PpoRun
 from rollout.sampler import SamplerSpec
@@ -138,7 +140,7 @@ class Session:
             raise RunStopped("the run was asked to stop")
 
     def _stepped(self, record: StepRecord) -> None:
-        self._restarts.stepped()
+        self._restarts.stepped(record.stage, record.step)
         rollout = self._pools.get("rollout")
         if self._scaling is not None and rollout is not None:
             size = self._scaling.after(record, rollout.pool.size)
@@ -168,7 +170,7 @@ class Session:
         gather_ranks(calls, "loading the model", self.cluster.boot_timeout_s, BOOT_TIMEOUT)
         # A run that samples stops before it does that again: what it has sampled is learnt from first.
         before_update = self.attend if isinstance(run, PpoRun) else self.may_go_on
-        return LearnerGroup(actors, self.cluster.call_timeout_s, before_update)
+        return LearnerGroup(actors, self.cluster.call_timeout_s, before_update, self._abandon)
 
     def samplers(self, spec: SamplerSpec, rollout: Rollout) -> SamplerGroup:
         """Rollout workers with that model; `spec.worker` is replaced by each worker's own name."""
@@ -195,7 +197,12 @@ class Session:
     def replace_learners(self, lost: LearnersLost) -> None:
         """End what is left of a group that lost a rank; the next use starts another. RunFailed past the budget."""
         self._ranks.end()
-        self._restarts.spend(lost, self._said)
+        self._restarts.spend(lost, "learners", self._said)
+
+    def _abandon(self) -> None:
+        """What is sampled and scored beside learning is for learners that are lost."""
+        for staffed in self._pools.values():
+            staffed.pool.abandon()
 
     # ----------------------------------------------------------------------------------------------------------- pools
 
@@ -217,10 +224,10 @@ class Session:
 
     def _new_pool(self, need: Need, num_threads: int, kind: type) -> Pool:
         seated: Counter[str] = Counter()
-        unfit: set[str] = set()
+        unfit = UnfitHosts(self.cluster.boot_timeout_s)
 
         def hire() -> Member | None:
-            seat = self._seating.take_one(need, seated, unfit)
+            seat = self._seating.take_one(need, seated, unfit.now())
             if seat is None:
                 return None
             seated[seat.host.node_id] += 1
@@ -239,12 +246,14 @@ class Session:
         def lost(member: Member, worker: WorkerLost, num_items: int) -> None:
             if need.role == "rollout" and self.ledger is not None:
                 self.ledger.reissued(num_items)
-            if isinstance(worker, UnfitHost):
-                unfit.add(member.seat.host.node_id)
+            reason = str(worker).splitlines()[0]
             if is_to_leave(member):
-                self._said(f"{str(worker).splitlines()[0]}; its host was to be taken away")
+                self._said(f"{reason}; its host was to be taken away")
+            elif isinstance(worker, UnfitHost):
+                unfit.failed(member.seat.host.node_id)
+                self._said(f"{reason}; it is tried again, elsewhere after the second time")
             else:
-                self._restarts.spend(worker, self._said)
+                self._restarts.spend(worker, f"{need.role} {member.place}", self._said)
 
         around = Surroundings(hire, dismiss, lost, self.attend, self._said, is_to_leave)
         return Pool(need.role, need.count, around, self.cluster.boot_timeout_s, self.cluster.call_timeout_s)
@@ -285,14 +294,3 @@ class Session:
 
 def _same_size(staffed: Staffed, need: Need, workers: Workers) -> bool:
     return (replace(staffed.need, count=need.count), staffed.num_threads) == (need, workers.num_threads)
-
-
-def check_local(cluster: Cluster, needs: tuple[Need, ...]) -> None:
-    """A private Ray is as large as this machine, known before it starts. Raises UserError when that is too small."""
-    if cluster.address == "local":
-        refuse_unfit(plan(needs, this_machine(cluster)), "")
-
-
-def refuse_unfit(found: Plan, waited: str) -> None:
-    if not found.fits:
-        raise UserError(f"the cluster is too small{waited}: {found.what_is_missing()}")

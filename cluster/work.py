@@ -1,6 +1,6 @@
 """What the members of a pool are given to do."""
 
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -49,6 +49,7 @@ class Job:
         self._todo = deque(tuple(places[start : start + chunk_size]) for start in places[::chunk_size])
         self._unfinished: deque[int] = deque()
         self._done: dict[int, Any] = {}
+        self._failures: Counter[Chunk] = Counter()
 
     @property
     def is_done(self) -> bool:
@@ -64,6 +65,11 @@ class Job:
     def give_back(self, chunk: Chunk) -> None:
         """Take a chunk again whose member was lost, as it was when it was taken."""
         self._todo.appendleft(chunk)
+
+    def failed(self, chunk: Chunk) -> int:
+        """Note that a member failed at a chunk; how often that has happened to it."""
+        self._failures[chunk] += 1
+        return self._failures[chunk]
 
     def items(self, chunk: Chunk) -> list[Any]:
         return [self._items[place] for place in chunk]

@@ -23,7 +23,7 @@ class Cluster(Section):
     boot_timeout_s: PositiveFloat = 600.0
     call_timeout_s: PositiveFloat = 1800.0
     max_restarts: NonNegativeInt = 5
-    """Workers that may be lost and started again between one step and the next; one more ends the run."""
+    """How often a lost worker may be replaced between one step and the next; once more ends the run."""
 
 
 class Workers(Section):

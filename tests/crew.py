@@ -7,9 +7,10 @@ from typing import Any
 import ray
 
 from cluster.health import Actor
+from cluster.members import Member, Surroundings
 from cluster.needs import Need
-from cluster.pool import Member, Pool, Surroundings
-from cluster.restarts import Restarts, WorkerLost
+from cluster.pool import Pool
+from cluster.restarts import Restarts, UnfitHost, WorkerLost
 from cluster.seats import Seating, options
 from tests.ray_worker import Worker
 from tests.watching import Watching
@@ -54,7 +55,10 @@ class Crew:
 
     def _lost(self, member: Member, lost: WorkerLost, num_items: int) -> None:
         self.reissued.append(num_items)
-        self._restarts.spend(lost, self._said)
+        if isinstance(lost, UnfitHost):
+            self._said(str(lost).splitlines()[0])
+        else:
+            self._restarts.spend(lost, f"rollout {member.place}", self._said)
 
     def _hire(self) -> Member | None:
         seat = self._seating.take_one(NEED, {}, ())

@@ -10,7 +10,6 @@ import torch
 
 from cluster.groups import SamplerGroup
 from cluster.health import Actor, wait_until
-from cluster.restarts import Restarts, WorkerLost
 from cluster.work import Preparation
 from configs.errors import RunFailed, UserError
 from models.adapters import Adapter
@@ -75,7 +74,65 @@ def test_too_many_deaths_end_the_run_with_the_last_words(crew: Callable[..., Cre
         one.pool.work(range(3), 1, lambda actor, chunk: actor.handle.die.remote(), "doubling")
     message = str(caught.value)
     assert message.startswith("rollout-1 died while doubling: ") and "line 16" in message
-    assert message.endswith("that is worker number 2 to be lost since the last step, and cluster.max_restarts=1")
+    assert message.endswith(
+        "that is worker number 2 to be lost in its place since the last step, and cluster.max_restarts=1"
+    )
+
+
+def test_many_that_die_at_once_are_each_lost_once(crew: Callable[..., Crew]) -> None:
+    some, done = crew(4, max_restarts=1), []
+
+    def call(actor: Actor, chunk: Any) -> Any:
+        done.append(actor.name)
+        return actor.handle.die.remote() if len(done) <= 4 else double(actor, chunk)
+
+    some.pool.work(range(4), 1, double, "doubling")
+    assert len(some.hired) == 4
+    assert some.pool.work(range(8), 1, call, "doubling") == list(range(0, 16, 2))
+    assert len(set(done[:4])) == 4 and len(some.hired) == 8
+    deaths = [said for _, said in some.watching.notes if " died " in said]
+    assert len(deaths) == 4 and all(said.endswith("(1 of 1 since the last step)") for said in deaths)
+
+
+def test_who_fails_at_what_nobody_foresaw_is_replaced(crew: Callable[..., Crew]) -> None:
+    two, tried = crew(2), []
+
+    def call(actor: Actor, chunk: Any) -> Any:
+        if chunk[0] == 1:
+            tried.append(actor.name)
+        return (
+            actor.handle.fail.remote("other") if tried and len(tried) == 1 and chunk[0] == 1 else double(actor, chunk)
+        )
+
+    assert two.pool.work(range(4), 1, call, "doubling") == [0, 2, 4, 6]
+    ((_, said),) = two.watching.notes
+    assert said.startswith(f"{tried[0]} failed while doubling: KeyError('something unforeseen')")
+    assert len(tried) == 2 and tried[0] != tried[1]
+
+
+def test_a_chunk_that_two_workers_fail_at_ends_the_run(crew: Callable[..., Crew]) -> None:
+    one = crew(1, max_restarts=9)
+    with pytest.raises(RunFailed, match="rollout-1 failed while doubling: KeyError"):
+        one.pool.work(range(2), 1, lambda actor, chunk: actor.handle.fail.remote("other"), "doubling")
+
+
+def test_work_that_nobody_wants_any_more_ends(crew: Callable[..., Crew]) -> None:
+    one, ended = crew(1), []
+
+    def work() -> None:
+        with pytest.raises(RunFailed, match="nobody wants what the rollout workers are sampling any more"):
+            one.pool.work([1], 1, lambda actor, chunk: actor.handle.hold.remote(), "sampling")
+        ended.append(True)
+
+    working = threading.Thread(target=work, daemon=True)
+    working.start()
+    assert wait_until(lambda: any(row["state"] == "sampling" for row in one.pool.status()), TIMEOUT_S)
+    one.pool.abandon()
+    working.join(TIMEOUT_S)
+    assert ended == [True]
+    # What was under way is not taken for an answer of the work that follows.
+    ray.get(one.hired[0].actor.handle.release.remote(), timeout=TIMEOUT_S)
+    assert one.pool.work(range(3), 1, double, "doubling") == [0, 2, 4] and len(one.hired) == 1
 
 
 def test_a_death_while_a_version_is_loaded(crew: Callable[..., Crew]) -> None:
@@ -173,7 +230,27 @@ def test_a_worker_that_cannot_begin_where_others_could_ends_no_run(crew: Callabl
     assert some.pool.work(range(4), 1, call, "doubling") == [0, 2, 4, 6]
     assert [member.actor.name for member in some.hired] == ["rollout-0", "rollout-1", "rollout-2"]
     ((_, said),) = some.watching.notes
-    assert said.startswith("rollout-1 on ") and "data.pairs: row 3 is empty; it is replaced (1 of 2" in said
+    assert said.startswith("rollout-1 on ") and said.endswith("data.pairs: row 3 is empty")
+
+
+@pytest.mark.parametrize("num_failures", [1, 2])
+def test_an_only_worker_s_successor_may_fail_to_begin_once(crew: Callable[..., Crew], num_failures: int) -> None:
+    one = crew(1)
+
+    def begin(actor: Actor) -> Any:
+        fails = 1 <= int(actor.name.removeprefix("rollout-")) <= num_failures
+        return actor.handle.fail.remote("user") if fails else actor.handle.double.remote([])
+
+    def call(actor: Actor, chunk: Any) -> Any:
+        return actor.handle.die.remote() if actor.name == "rollout-0" else double(actor, chunk)
+
+    one.pool.open(Preparation(begin, "opening"))
+    if num_failures == 2:
+        with pytest.raises(UserError, match=r"data\.pairs: row 3 is empty"):
+            one.pool.work(range(3), 1, call, "doubling")
+    else:
+        assert one.pool.work(range(3), 1, call, "doubling") == [0, 2, 4]
+        assert [member.actor.name for member in one.hired] == ["rollout-0", "rollout-1", "rollout-2"]
 
 
 def test_a_worker_that_cannot_begin_before_another_has_ends_the_run(crew: Callable[..., Crew]) -> None:
@@ -194,21 +271,9 @@ def test_a_worker_that_answers_too_late_is_lost(crew: Callable[..., Crew], monke
     one = crew(1, max_restarts=0)
     one.pool.work([1], 1, double, "doubling")
     monkeypatch.setattr(one.pool, "_call_timeout_s", 0.01)
-    late = r"rollout-0: still sampling after 0 s \(cluster\.call_timeout_s\); log: .*rollout-0\.log"
+    late = r"rollout-0: still sampling after 0 s \(cluster\.call_timeout_s\)\n.*rollout-0\.log"
     with pytest.raises(RunFailed, match=late):
         one.pool.work([1], 1, lambda actor, chunk: actor.handle.hold.remote(), "sampling")
-
-
-def test_what_a_worker_lost_says_is_short() -> None:
-    said: list[str] = []
-    restarts = Restarts(1)
-    restarts.spend(WorkerLost("scorer-0 died\nits last words"), said.append)
-    assert said == ["scorer-0 died; it is replaced (1 of 1 since the last step)"]
-    restarts.stepped()
-    restarts.spend(WorkerLost("scorer-1 died"), said.append)
-    with pytest.raises(RunFailed, match=r"^scorer-2 died\nthat is worker number 2"):
-        restarts.spend(WorkerLost("scorer-2 died"), said.append)
-    assert restarts.total == 3
 
 
 @pytest.mark.parametrize(

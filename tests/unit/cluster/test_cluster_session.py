@@ -9,11 +9,12 @@ import pytest
 import ray
 
 from cluster.connect import connect, joined
+from cluster.fit import check_local
 from cluster.launch import run
 from cluster.needs import Need
 from cluster.placement import Amount, Host
 from cluster.seats import Seating
-from cluster.session import Session, check_local
+from cluster.session import Session
 from configs.errors import NotRunningError, UserError
 from configs.inputs import DemonstrationData
 from configs.models import Policy
