@@ -1,7 +1,7 @@
 """How a run is watched and steered from any machine that reaches its cluster: a small named actor beside its driver."""
 
+import time
 from collections.abc import Callable, Mapping
-from contextlib import suppress
 from typing import Any, NamedTuple
 
 import ray
@@ -13,6 +13,9 @@ from configs.errors import NotRunningError, UserError, first_line
 
 ANSWER_S = 20.0
 """How long a run's control actor has to answer a person."""
+
+SILENT_S = 60.0
+"""After this without an answer from it, those who watch the run are told that it cannot be steered."""
 
 
 class Wanted(NamedTuple):
@@ -36,10 +39,12 @@ class Control:
         self._status: Mapping[str, Any] = {}
         self._wanted = Wanted()
 
-    def report(self, status: Mapping[str, Any]) -> Wanted:
+    def report(self, status: Mapping[str, Any], heard: Wanted) -> Wanted:
+        """What is wanted by now. `heard`: what the driver knows of it, which outlives an actor that dies."""
         self._status = status
-        wanted, self._wanted = self._wanted, self._wanted._replace(num_rollout_workers=None)
-        return wanted
+        leaving, stop = self._wanted.leaving | heard.leaving, self._wanted.stop or heard.stop
+        number, self._wanted = self._wanted.num_rollout_workers, Wanted(None, leaving, stop)
+        return self._wanted._replace(num_rollout_workers=number)
 
     def status(self) -> Mapping[str, Any]:
         return self._status
@@ -66,11 +71,14 @@ class Control:
 class Steering:
     """The driver's side: reports where the run stands and hears what is wanted, without ever waiting.
 
+    Args:
+        said: tells whoever watches, once each time that nothing answers any more.
+
     Raises:
         UserError: a run of that name is running on the cluster.
     """
 
-    def __init__(self, name: str) -> None:
+    def __init__(self, name: str, said: Callable[[str], None]) -> None:
         here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
         options = {"name": name, "namespace": NAMESPACE, "num_cpus": 0, "scheduling_strategy": here, "max_restarts": -1}
         try:
@@ -80,8 +88,11 @@ class Steering:
                 f"name={name}: a run of this name is running on this cluster; give another name=, or look at it with: "
                 f"plumbob status {name}"
             ) from error
-        self._answer: Any = None
+        self._said = said
         self._wanted = Wanted()
+        self._answer: Any = None
+        self._silent_since: float | None = None
+        self._is_told = False
 
     def exchange(self, status: Callable[[], Mapping[str, Any]]) -> Wanted:
         """What was wanted when the driver last heard; the report that is sent now is answered by a later call."""
@@ -89,12 +100,24 @@ class Steering:
         if self._answer is not None:
             ready, _ = ray.wait([self._answer], timeout=0)
             if not ready:
+                self._is_silent("no answer yet")
                 return self._wanted
-            with suppress(RayError):  # It died, and is started again; what was wanted goes on being so.
+            try:
                 heard: Wanted = ray.get(self._answer)
+            except RayError as error:  # It died, and is started again where it can be.
+                self._is_silent(first_line(error))
+            else:
                 number, self._wanted = heard.num_rollout_workers, heard._replace(num_rollout_workers=None)
-        self._answer = self._control.report.remote(status())
+                self._silent_since, self._is_told = None, False
+        self._answer = self._control.report.remote(status(), self._wanted)
         return self._wanted._replace(num_rollout_workers=number)
+
+    def _is_silent(self, why: str) -> None:
+        now = time.monotonic()
+        self._silent_since = self._silent_since or now
+        if not self._is_told and now - self._silent_since > SILENT_S:
+            self._is_told = True
+            self._said(f"nobody can watch or steer this run from elsewhere: its control actor is silent: {why}")
 
     def close(self) -> None:
         ray.kill(self._control)

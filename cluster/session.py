@@ -98,7 +98,7 @@ class Session:
         """
         self._listener = listener
         self.check(needs)
-        self._steering, self._restarts = Steering(name), Restarts(self.cluster.max_restarts)
+        self._steering, self._restarts = Steering(name, self._said), Restarts(self.cluster.max_restarts)
         self._watched = Watched(listener, folder / STATUS_FILE, self._details, self._stepped)
         self._is_stopping = False
         try:

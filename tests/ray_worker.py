@@ -4,6 +4,7 @@ import os
 import threading
 from pathlib import Path
 
+from cluster.control import Control
 from cluster.health import LOG_LINES
 from configs.errors import UserError
 from reward.scorer import ScoreError
@@ -53,3 +54,10 @@ class Worker:
     def die(self) -> None:
         self._log.write_text("".join(f"line {number}\n" for number in range(LOG_LINES + 5)))
         os._exit(1)
+
+
+class NeverBegins(Control):
+    """A run's control actor where Ray cannot start one."""
+
+    def __init__(self) -> None:
+        raise OSError("no process can be started")

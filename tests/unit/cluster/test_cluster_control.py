@@ -2,15 +2,19 @@
 
 from collections.abc import Callable, Iterator
 from dataclasses import asdict
+from functools import partial
 from typing import Any
 
 import pytest
 import ray
 
-from cluster.control import Steering, Wanted, answer, find
+import cluster.control
+from cluster.control import Control, Steering, Wanted, answer, find
 from cluster.health import wait_until
 from cluster.needs import Need
+from cluster.seats import living_nodes
 from configs.errors import UserError
+from tests.ray_worker import NeverBegins
 
 pytestmark = pytest.mark.usefixtures("one_cpu")
 
@@ -28,7 +32,7 @@ def heard(steering: Steering, is_so: Callable[[Wanted], bool]) -> bool:
 @pytest.fixture
 def steering() -> Iterator[Steering]:
     """Of a run that has reported."""
-    steering = Steering("one")
+    steering = Steering("one", print)
     assert steering.exchange(lambda: STATUS) == Wanted()
     assert wait_until(lambda: answer(find("one").status.remote()) == STATUS, TIMEOUT_S)
     yield steering
@@ -64,8 +68,43 @@ def test_a_run_survives_the_death_of_its_control_actor(steering: Steering) -> No
     answer(control.stop.remote())
     assert heard(steering, lambda wanted: wanted.stop)
     ray.kill(control, no_restart=False)
-    again = {"step": 8}
-    assert wait_until(lambda: steering.exchange(lambda: again).stop and answers(control) == again, TIMEOUT_S)
+
+    def shows(status: dict[str, int]) -> bool:
+        assert steering.exchange(lambda: status).stop
+        return answers(control) == status
+
+    # When the third report shows, two answers of the new actor have been heard.
+    for step in (8, 9, 10):
+        assert wait_until(partial(shows, {"step": step}), TIMEOUT_S)
+
+
+def test_an_actor_that_is_started_again_knows_what_the_driver_had_heard() -> None:
+    before, again = Control(), Control()
+    before.stop()
+    leaving = frozenset(living_nodes())
+    heard = before.report(STATUS, Wanted(leaving=leaving))
+    assert again.report(STATUS, heard) == Wanted(leaving=leaving, stop=True)
+    # It counts no room on hosts that will be taken away.
+    with pytest.raises(UserError, match=r"--rollout-workers 3: there are 2 now, and for 1 more there is no host"):
+        again.scale(3)
+
+
+def test_an_actor_that_never_starts_is_told_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(cluster.control, "Control", NeverBegins)
+    monkeypatch.setattr(cluster.control, "SILENT_S", 0.0)
+    said: list[str] = []
+    reports: list[object] = []
+
+    def status() -> dict[str, Any]:
+        reports.append(STATUS)
+        return STATUS
+
+    steering = Steering("five", said.append)
+    # A report is sent when the one before has come to nothing.
+    assert wait_until(lambda: steering.exchange(status) == Wanted() and len(reports) > 4, TIMEOUT_S)
+    steering.close()
+    (told,) = said
+    assert told.startswith("nobody can watch or steer this run from elsewhere: its control actor is silent: ")
 
 
 def answers(control: Any) -> Any:
@@ -76,16 +115,16 @@ def answers(control: Any) -> Any:
 
 
 def test_a_name_belongs_to_one_run_at_a_time() -> None:
-    first = Steering("two")
+    first = Steering("two", print)
     with pytest.raises(UserError, match="name=two: a run of this name is running on this cluster"):
-        Steering("two")
+        Steering("two", print)
     with pytest.raises(UserError, match=r"three: no run of this name is running on this cluster; running: .*two"):
         find("three")
     first.close()
 
     def is_free() -> bool:
         try:
-            Steering("two").close()
+            Steering("two", print).close()
         except UserError:
             return False
         return True
@@ -94,7 +133,7 @@ def test_a_name_belongs_to_one_run_at_a_time() -> None:
 
 
 def test_a_run_that_is_gone_does_not_answer() -> None:
-    steering = Steering("four")
+    steering = Steering("four", print)
     control = find("four")
     answer(control.stop.remote())
     steering.close()

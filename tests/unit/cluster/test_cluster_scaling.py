@@ -32,5 +32,5 @@ def test_what_a_run_may_be_scaled_to() -> None:
 
 
 def test_hosts_that_will_be_taken_away_have_no_room() -> None:
-    with pytest.raises(UserError, match=r"--rollout-workers 3: there are 2 now, and for 1 more 0\.5 CPUs are missing"):
+    with pytest.raises(UserError, match=r"--rollout-workers 3: there are 2 now, and for 1 more there is no host"):
         check_scale({"rollout": ROLLOUT}, 3, living_nodes())
