@@ -2,6 +2,7 @@
 
 import os
 import threading
+import time
 from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
 from contextlib import suppress
@@ -26,7 +27,13 @@ NODE_LABEL = "ray.io/node-id"
 
 
 PLACED_S = 10.0
-"""How long Ray has to reserve what it reported as free; after that somebody else has it."""
+"""How long Ray has to reserve what it reported as free for a group; after that somebody else has it."""
+
+ONE_PLACED_S = 2.0
+"""The same for one worker of a pool: the others wait for their next chunk meanwhile."""
+
+AVOIDED_S = 20.0
+"""How long a host is left alone on which Ray did not reserve in time: it may be cut off, and not known to be."""
 
 
 @dataclass(frozen=True)
@@ -54,6 +61,7 @@ class Seating:
         self.leaving: frozenset[str] = frozenset()
         self._held: list[Seat] = []
         self._planned: dict[Role, list[str]] = {}
+        self._avoided: dict[str, float] = {}
         self._turn = threading.Lock()
 
     def follow(self, found: Plan) -> None:
@@ -71,17 +79,26 @@ class Seating:
             unfit: ids of nodes to keep away from.
         """
         with self._turn:
-            able = [host for host in self._free() if host.node_id not in self.leaving and host.node_id not in unfit]
+            now = time.monotonic()
+            out = self.leaving | set(unfit) | {node_id for node_id, until in self._avoided.items() if until > now}
+            able = [host for host in self._free() if host.node_id not in out]
             host = next(iter(self._as_planned(need, able, 1)), None) or choose(need, able, seated)
-            return None if host is None else next(iter(self._reserve(need, [host])), None)
+            if host is None:
+                return None
+            seats = self._reserve(need, [host])
+        placed = self._once_placed(seats, ONE_PLACED_S)
+        if not placed:
+            self._avoided[host.node_id] = time.monotonic() + AVOIDED_S
+        return next(iter(placed), None)
 
     def take_all(self, need: Need) -> list[Seat]:
         """Seats for workers that come and go together; none when they do not all fit."""
         with self._turn:
             free = self._free()
             planned = self._as_planned(need, free, need.count)
-            seats = planned if len(planned) == need.count else (plan([need], free).seats or ((),))[0]
-            return self._reserve(need, seats) if seats else []
+            chosen = planned if len(planned) == need.count else (plan([need], free).seats or ((),))[0]
+            seats = self._reserve(need, chosen) if chosen else []
+        return self._once_placed(seats, PLACED_S)
 
     def give_up(self, handle: Any, seat: Seat) -> None:
         """End an actor and free its seat; one that is dead already is none the worse."""
@@ -129,16 +146,23 @@ class Seating:
         ]
 
     def _reserve(self, need: Need, on: Sequence[Host]) -> list[Seat]:
+        """Asks Ray for these seats, and holds them, so that nobody else of ours takes the same."""
         bundle = {"CPU": need.num_cpus, "GPU": need.num_gpus, "memory": int(need.memory_gib * GIB)}
         asked = {name: size for name, size in bundle.items() if size}
         labels = [{NODE_LABEL: host.node_id} for host in on]
         group = placement_group([asked for _ in on], strategy="PACK", bundle_label_selector=labels)
-        if not group.wait(PLACED_S):
-            remove_placement_group(group)
-            return []
         seats = [Seat(need.role, host, amount(need), group, place) for place, host in enumerate(on)]
         self._held += seats
         return seats
+
+    def _once_placed(self, seats: list[Seat], bound_s: float) -> list[Seat]:
+        """The seats when Ray has reserved them; none when it has not within the bound. Others may ask meanwhile."""
+        if not seats or seats[0].group.wait(bound_s):
+            return seats
+        remove_placement_group(seats[0].group)
+        with self._turn:
+            self._held = [seat for seat in self._held if seat not in seats]
+        return []
 
 
 def hosts(free: bool) -> tuple[Host, ...]:
