@@ -68,9 +68,17 @@ def connect(cluster: Cluster) -> None:
 def joined(address: str) -> Iterator[None]:
     """Join a Ray for a moment, to look or to ask for something; through `ray://HEAD:10001` from any machine.
 
+    In a process that has joined it already, such as a run's own, that stays as it is.
+
     Raises:
-        NotRunningError, UserError: as `connect`.
+        NotRunningError, UserError: as `connect`; or this process is on another Ray.
     """
+    if ray.is_initialized():
+        here = ray.get_runtime_context().gcs_address
+        if address not in ("auto", here):
+            raise UserError(f"cluster.address={address}: this process is on the Ray at {here}; ask from another one")
+        yield
+        return
     _join(address)
     try:
         yield

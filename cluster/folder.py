@@ -1,4 +1,4 @@
-"""The folder of a run: that it can be written at all, and that a mistake leaves nothing behind in it."""
+"""The folder of a run: where it is, that it can be written, and that a mistake leaves nothing behind in it."""
 
 import tempfile
 from collections.abc import Iterator
@@ -6,16 +6,32 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from configs.errors import UserError
+from configs.load import RESOLVED_FILE
+from configs.mistakes import nearest
+
+RUNS = Path("runs")
+"""Where runs are unless `storage.path` says otherwise."""
 
 COMPUTED = ("**/metrics.jsonl", "**/checkpoints/latest", "**/rollouts/*.parquet")
 """What stands in a run's folder, not empty, once something has been computed."""
 
 
+def find_run(run: str | Path) -> Path:
+    """The folder that RUN means: one that holds a run, or a run's name below `runs/`. UserError when it is neither."""
+    for folder in (Path(run), RUNS / run):
+        if (folder / RESOLVED_FILE).is_file():
+            return folder
+    known = sorted(path.parent.name for path in RUNS.glob(f"*/{RESOLVED_FILE}"))
+    close = nearest(str(run), known)
+    hint = f"did you mean {close}?" if close else f"runs here: {', '.join(known) or 'none'}"
+    raise UserError(f"{run}: there is no run in this folder nor in {RUNS / run}; {hint}")
+
+
 def check_writable(folder: Path) -> None:
     """Raises UserError when the folder can neither be written nor be made. Leaves nothing behind."""
     try:
-        nearest = next(path for path in (folder, *folder.absolute().parents) if path.exists())
-        with tempfile.TemporaryFile(dir=nearest):
+        closest = next(path for path in (folder, *folder.absolute().parents) if path.exists())
+        with tempfile.TemporaryFile(dir=closest):
             return
     except OSError as error:
         reason = error.strerror or error

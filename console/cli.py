@@ -17,7 +17,6 @@ if TYPE_CHECKING:
     from trainers.metrics import Listener
 
 OK, FAILED, MISTAKE, INTERRUPTED = 0, 1, 2, 130
-RUNS = Path("runs")
 QUIET = {
     "HF_HUB_DISABLE_PROGRESS_BARS": "1",
     "HF_HUB_DISABLE_TELEMETRY": "1",
@@ -136,6 +135,8 @@ def _run(arguments: argparse.Namespace) -> int:
 
 
 def _resume(arguments: argparse.Namespace) -> int:
+    from cluster.folder import find_run
+
     folder = find_run(arguments.run)
     from cluster.launch import resume
 
@@ -219,6 +220,7 @@ def _stop(arguments: argparse.Namespace) -> int:
 
 
 def _report(arguments: argparse.Namespace) -> int:
+    from cluster.folder import find_run
     from console.report import write_report
 
     path = write_report(find_run(arguments.run))
@@ -266,20 +268,6 @@ def _verify(arguments: argparse.Namespace) -> int:
         rows = aligned([line(result) for result in sorted(results, key=lambda result: result.place)])
         print("\n".join([*rows, *mistake_lines(results)]))
     return OK if all(result.holds for result in results) else FAILED
-
-
-def find_run(run: str) -> Path:
-    """The folder that RUN means: a folder that holds a run, or a run's name below `runs/`."""
-    from configs.load import RESOLVED_FILE
-    from configs.mistakes import nearest
-
-    for folder in (Path(run), RUNS / run):
-        if (folder / RESOLVED_FILE).is_file():
-            return folder
-    known = sorted(path.parent.name for path in RUNS.glob(f"*/{RESOLVED_FILE}"))
-    close = nearest(run, known)
-    hint = f"did you mean {close}?" if close else f"runs here: {', '.join(known) or 'none'}"
-    raise UserError(f"{run}: there is no run in this folder nor in {RUNS / run}; {hint}")
 
 
 if __name__ == "__main__":

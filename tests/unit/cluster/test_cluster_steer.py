@@ -1,0 +1,71 @@
+"""A run that goes on is looked at and changed from Python, on a real Ray."""
+
+from collections.abc import Iterator
+from dataclasses import asdict
+from pathlib import Path
+
+import pytest
+
+from cluster import steer
+from cluster.control import Steering
+from cluster.health import wait_until
+from cluster.needs import Need
+from cluster.watched import STATUS_FILE
+from cluster.whereabouts import Whereabouts
+from configs.errors import NotRunningError, UserError
+from configs.load import RESOLVED_FILE
+from configs.roles import Cluster
+
+pytestmark = pytest.mark.usefixtures("one_cpu")
+
+TIMEOUT_S = 120.0
+STATUS = {"step": 7, "rollout": asdict(Need("rollout", "rollout.num_workers", 2, 0.25, 0.0, 0.0, spread=True))}
+
+
+@pytest.fixture
+def run(tmp_path: Path) -> Path:
+    """Folder of a run that has begun."""
+    (tmp_path / RESOLVED_FILE).touch()
+    return tmp_path
+
+
+@pytest.fixture
+def steering(run: Path) -> Iterator[Steering]:
+    """Of that run, which goes on as `steered` and has reported."""
+    steering = Steering("steered", print)
+    with Whereabouts(run, "steered", Cluster()):
+        steering.exchange(lambda: STATUS)
+        assert wait_until(lambda: steer.status(run) == {"running": True, **STATUS}, TIMEOUT_S)
+        yield steering
+    steering.close()
+
+
+def test_a_run_is_steered_by_its_folder_and_by_its_name(run: Path, steering: Steering) -> None:
+    assert steer.scale(run, 3) == 2
+    assert wait_until(lambda: steering.exchange(lambda: STATUS).num_rollout_workers == 3, TIMEOUT_S)
+    with pytest.raises(UserError, match="--rollout-workers 0: expected 1 or more"):
+        steer.scale(str(run), 0)
+    with pytest.raises(UserError, match=r"10\.9\.9\.9: no host of this cluster"):
+        steer.leave(run, "10.9.9.9")
+    assert steer.status("steered", "auto")["step"] == 7
+    assert not steering.exchange(lambda: STATUS).stop
+    steer.stop("steered", "auto")
+    assert wait_until(lambda: steering.exchange(lambda: STATUS).stop, TIMEOUT_S)
+
+
+def test_a_run_that_is_over_is_known_by_what_it_wrote(run: Path) -> None:
+    with pytest.raises(NotRunningError, match="this run is not going on; `plumbob resume"):
+        steer.status(run)
+    (run / STATUS_FILE).write_text('{"step": 9}\n')
+    found = steer.status(run)
+    assert (found["running"], found["step"]) == (False, 9)
+    assert found["why"].startswith(f"{run}: this run is not going on")
+    with pytest.raises(NotRunningError, match="this run is not going on"):
+        steer.stop(run)
+
+
+def test_a_process_is_on_one_ray_at_a_time() -> None:
+    with pytest.raises(
+        UserError, match=r"cluster\.address=10\.9\.9\.9:6379: this process is on the Ray at .*; ask from"
+    ):
+        steer.stop("steered", "10.9.9.9:6379")
