@@ -25,6 +25,7 @@ from cluster.pool import Pool
 from cluster.ranks import Ranks
 from cluster.restarts import LearnersLost, Restarts, UnfitHost, UnfitHosts, WorkerLost
 from cluster.seats import Seat, Seating, addresses, draining_nodes, options
+from cluster.shared import Mark
 from cluster.watched import STATUS_FILE, Watched
 from cluster.work import Preparation
 from cluster.workers import RolloutWorker, ScorerWorker
@@ -65,6 +66,7 @@ class Session:
 
     def __init__(self, cluster: Cluster, logs: Path, listener: Listener) -> None:
         self.cluster, self._logs, self._listener = cluster, logs.resolve(), listener
+        self._mark = Mark(self._logs)
         self._pools: dict[Role, Staffed] = {}
         self._numbers = count()
         self._seating = Seating()
@@ -86,6 +88,7 @@ class Session:
             self._pools.pop(role).pool.close()
         self._ranks.end()
         ray.shutdown()
+        self._mark.remove()
 
     # ---------------------------------------------------------------------------------------------------------- one run
 
@@ -261,8 +264,8 @@ class Session:
     def _start(self, need: Need, seat: Seat, kind: type, num_threads: int) -> Actor:
         name = f"{need.role}-{next(self._numbers)}"
         log = self._logs / f"{name}.log"
-        handle = ray.remote(**options(need, seat, num_threads))(kind).remote(log, num_threads, installed())
-        return Actor(name, handle, log)
+        start = ray.remote(**options(need, seat, num_threads))(kind).remote
+        return Actor(name, start(log, num_threads, installed(), self._mark.left()), log)
 
     # ------------------------------------------------------------------------------------------------------- resources
 

@@ -6,7 +6,7 @@ The packages that a role needs are imported inside its methods: the driver, whic
 import gc
 import os
 import socket
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,6 +16,7 @@ import ray
 from numpy.typing import NDArray
 
 from cluster.packages import check_packages, installed
+from cluster.shared import check_folders, check_shared
 from models.adapters import Adapter
 from reward.scorer import Score
 from rollout.records import Rollout, SampleRequest
@@ -31,8 +32,7 @@ if TYPE_CHECKING:
 
 
 def write_to(log: Path) -> None:
-    """Send all that this process prints, from Python or not, to a file of the run."""
-    log.parent.mkdir(parents=True, exist_ok=True)
+    """Send all that this process prints, from Python or not, to a file of the run, whose folder is there."""
     descriptor = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
     os.dup2(descriptor, 1)
     os.dup2(descriptor, 2)
@@ -48,26 +48,35 @@ def interface_of(address: str) -> str | None:
 
 
 class Worker:
-    """What all have in common: a log, and that they have to have the driver's packages.
+    """What all have in common: a log, and that their host has the driver's packages, storage and models.
 
     Args:
         packages: the driver's, as `cluster.packages.installed` gives them.
+        mark: the driver's, in the folder of the log (`cluster.shared.Mark`).
     """
 
-    def __init__(self, log: Path, packages: Mapping[str, str]) -> None:
-        write_to(log)
+    def __init__(self, log: Path, packages: Mapping[str, str], mark: Path) -> None:
         self._name, self._packages = log.stem, packages
+        self._storage_error: OSError | None = None
+        try:
+            mark.read_bytes()
+            write_to(log)
+        except OSError as error:
+            self._storage_error = error
 
-    def _check_packages(self) -> None:
+    def _check_host(self, models: Iterable[str | None] = ()) -> None:
         """Called before anything is opened, not when the actor starts: there Ray would make a death of the error."""
-        check_packages(self._name, ray.util.get_node_ip_address(), installed(), self._packages)
+        host = ray.util.get_node_ip_address()
+        check_packages(self._name, host, installed(), self._packages)
+        check_shared(self._name, host, self._storage_error)
+        check_folders(self._name, host, models)
 
 
 class LearnerWorker(Worker):
     """One DeepSpeed rank."""
 
-    def __init__(self, log: Path, num_threads: int, packages: Mapping[str, str]) -> None:
-        super().__init__(log, packages)
+    def __init__(self, log: Path, num_threads: int, packages: Mapping[str, str], mark: Path) -> None:
+        super().__init__(log, packages, mark)
         import torch
 
         torch.set_num_threads(num_threads)
@@ -80,7 +89,7 @@ class LearnerWorker(Worker):
             return f"{host}:{probe.getsockname()[1]}"
 
     def join(self, rank: "Rank") -> None:
-        self._check_packages()
+        self._check_host()
         import torch
 
         from trainers.engine import join_group
@@ -98,8 +107,9 @@ class LearnerWorker(Worker):
         function(*arguments)
 
     def build(self, run: "LearnerRun") -> None:
-        from trainers.build import build_learner
+        from trainers.build import build_learner, models_of
 
+        self._check_host(models_of(run))
         self._learner: Any = None
         gc.collect()
         self._learner = build_learner(run, self._rank)
@@ -121,8 +131,9 @@ class LearnerWorker(Worker):
         adapter: Adapter = self._learner.adapter(version)
         return adapter if self._rank.index == 0 else None
 
-    def save(self, folder: Path) -> None:
-        self._learner.save(folder)
+    def save(self, folder: Path) -> tuple[str, ...]:
+        files: tuple[str, ...] = self._learner.save(folder)
+        return files
 
     def load(self, folder: Path) -> None:
         self._learner.load(folder)
@@ -134,13 +145,13 @@ class LearnerWorker(Worker):
 class RolloutWorker(Worker):
     """One sampler."""
 
-    def __init__(self, log: Path, num_threads: int, packages: Mapping[str, str]) -> None:
-        super().__init__(log, packages)
+    def __init__(self, log: Path, num_threads: int, packages: Mapping[str, str], mark: Path) -> None:
+        super().__init__(log, packages, mark)
         self._sampler: Any = None
 
     def open(self, spec: "SamplerSpec") -> None:
         """Another model in the place of one that is open."""
-        self._check_packages()
+        self._check_host((spec.model, spec.tokenizer))
         from rollout.sampler import open_sampler
 
         self.close()
@@ -166,14 +177,14 @@ class RolloutWorker(Worker):
 class ScorerWorker(Worker):
     """One reward model, or an ensemble of them."""
 
-    def __init__(self, log: Path, num_threads: int, packages: Mapping[str, str]) -> None:
-        super().__init__(log, packages)
+    def __init__(self, log: Path, num_threads: int, packages: Mapping[str, str], mark: Path) -> None:
+        super().__init__(log, packages, mark)
         import torch
 
         torch.set_num_threads(num_threads)
 
     def open(self, settings: "ScorerSettings") -> None:
-        self._check_packages()
+        self._check_host((settings.model, *settings.ensemble))
         import torch
 
         from reward.ensemble import open_scorer

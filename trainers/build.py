@@ -62,6 +62,14 @@ def build_learner(run: LearnerRun, rank: Rank) -> Learner:
     return Learner(module, passes, engine, artifact, rank, run.learner)
 
 
+def models_of(run: LearnerRun) -> tuple[str | None, ...]:
+    """Names of the models that `build_learner` loads, as the run gives them."""
+    if isinstance(run, EvalRun):
+        return () if run.policy is None else (run.policy.model, run.policy.baseline)
+    section = run.reward if isinstance(run, PretrainEncoderRun | RewardRun) else run.policy
+    return (section.model,) if isinstance(section.model, str) else ()
+
+
 Parts = tuple[nn.Module, Sequence[Pass[Any]], Artifact, Optimizer, Mapping[str, float]]
 """The module, its passes, how it is written, the optimizer, and learning rates that differ from the optimizer's."""
 

@@ -9,9 +9,7 @@ import ray
 from ray.exceptions import OutOfMemoryError, RayError, WorkerCrashedError
 
 from cluster.health import BOOT_TIMEOUT, Actor, Call, gather, last_lines, outcome, settle, wait_until
-from cluster.packages import installed
 from cluster.restarts import WorkerFailed, WorkerLost
-from cluster.workers import RolloutWorker
 from configs.errors import RunFailed, UserError
 from tests.ray_prover import Prover
 from tests.ray_worker import Worker
@@ -59,13 +57,6 @@ def test_a_full_disk_is_told_as_such(workers: list[Actor]) -> None:
     with pytest.raises(StorageFailed) as failed:
         gather([Call(workers[0], workers[0].handle.fail.remote("disk"))], "saving", TIMEOUT_S)
     assert str(failed.value) == "worker-0 failed while saving: No space left on device"
-
-
-def test_a_worker_with_other_packages_opens_nothing(one_cpu: None, tmp_path: Path) -> None:
-    log = tmp_path / "rollout-3.log"
-    handle = ray.remote(num_cpus=0)(RolloutWorker).remote(log, 1, installed() | {"transformers": "5.0.0"})
-    with pytest.raises(UserError, match=r"worker rollout-3 on [0-9.]+ has transformers .*, the driver has .* 5\.0\.0"):
-        gather([Call(Actor("rollout-3", handle, log), handle.open.remote(None))], "starting its engine", TIMEOUT_S)
 
 
 def test_a_worker_that_cannot_begin_is_not_taken_for_a_lost_one(one_cpu: None, tmp_path: Path) -> None:

@@ -1,0 +1,102 @@
+"""A worker on a host that lacks what the driver's has opens nothing: packages, the run's storage, the models."""
+
+import multiprocessing
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from cluster.packages import installed
+from cluster.shared import Mark, check_shared
+from cluster.workers import LearnerWorker, RolloutWorker, ScorerWorker
+from configs.errors import UserError
+from configs.inputs import DemonstrationData, EvalData, JudgementData
+from configs.models import EvaluatedPolicy, NewBert, Policy
+from configs.roles import RewardEncoder, Scorer, TransformersEngine
+from configs.schema import EvalRun, RewardRun, SftRun
+from rollout.sampler import SamplerSpec
+from tests.folders import names
+from tests.full_disk import fill, small_disk
+from trainers.build import models_of
+from trainers.engine import Rank
+
+SPEC = SamplerSpec("/gone/base", "rollout-3", TransformersEngine(), "float32", 1.0, 4, 0)
+SFT = SftRun(data=DemonstrationData(demonstrations="/d"), policy=Policy(model="/gone/policy"))
+
+
+def refusals(mark: Path, said: Path) -> None:
+    """What workers of each kind refuse with whose models are not on this host."""
+    asked = ((RolloutWorker, SPEC), (ScorerWorker, Scorer(model="a/b", ensemble=("/gone/c",))), (LearnerWorker, SFT))
+    for kind, what in asked:
+        worker: Any = kind(mark.with_name("worker-1.log"), 1, installed(), mark)
+        with pytest.raises(UserError) as refused:
+            worker.build(what) if kind is LearnerWorker else worker.open(what)
+        with said.open("a") as file:
+            print(refused.value, file=file)
+
+
+def test_other_packages(tmp_path: Path) -> None:
+    worker = RolloutWorker(tmp_path / "rollout-3.log", 1, installed() | {"transformers": "5.0.0"}, tmp_path / "none")
+    with pytest.raises(UserError, match=r"worker rollout-3 on [0-9.]+ has transformers .*, the driver has .* 5\.0\.0"):
+        worker.open(SPEC)
+
+
+@pytest.mark.parametrize("kind", [RolloutWorker, ScorerWorker, LearnerWorker])
+def test_a_host_that_does_not_see_the_drivers_mark(tmp_path: Path, kind: type[Any]) -> None:
+    """Neither one without the folder nor one that has a folder of its own under that path; none is made there."""
+    (tmp_path / "own").mkdir()
+    for logs in (tmp_path / "none" / "logs", tmp_path / "own"):
+        worker = kind(logs / "worker-1.log", 1, installed(), logs / ".driver-00")
+        begin = worker.join if kind is LearnerWorker else worker.open
+        what = {RolloutWorker: SPEC, ScorerWorker: Scorer(model="m"), LearnerWorker: Rank(0, 1, "h:1")}[kind]
+        with pytest.raises(UserError) as refused:
+            begin(what)
+        said = str(refused.value)
+        assert said.startswith("worker worker-1 on ")
+        assert said.endswith(
+            f" cannot use {logs} as the driver does: .driver-00: No such file or directory; set storage.path to a "
+            f"folder on storage that every host can read and write"
+        )
+    assert names(tmp_path) == ["own"] and names(tmp_path / "own") == []
+
+
+def test_models_that_the_host_has_not(tmp_path: Path) -> None:
+    """In a process of its own: what a worker prints goes to its log."""
+    mark, said = Mark(tmp_path).left(), tmp_path / "said"
+    process = multiprocessing.get_context("fork").Process(target=refusals, args=(mark, said))
+    process.start()
+    process.join(60)
+    assert process.exitcode == 0
+    lines = said.read_text().splitlines()
+    assert all(line.startswith("worker worker-1 on ") for line in lines)
+    what = "which the driver's host has: put it where every host can read it"
+    assert [line.partition(" finds ")[2] for line in lines] == [
+        f"no folder /gone/{name}, {what}" for name in ("base", "c", "policy")
+    ]
+
+
+def test_the_models_that_a_learner_loads() -> None:
+    assert models_of(SFT) == ("/gone/policy",)
+    evaluated = EvaluatedPolicy(model="/a", baseline="/b")
+    assert models_of(EvalRun(data=EvalData(prompts="/p"), policy=evaluated, reward=Scorer(model="/c"))) == ("/a", "/b")
+    pairs = JudgementData(pairs="/p")
+    assert models_of(RewardRun(data=pairs, reward=RewardEncoder(model="/encoder"))) == ("/encoder",)
+    assert models_of(RewardRun(data=pairs, reward=RewardEncoder(model=NewBert()))) == ()
+
+
+def test_a_mark_is_the_drivers_own_and_goes_with_it(tmp_path: Path) -> None:
+    first, second = Mark(tmp_path / "logs"), Mark(tmp_path / "logs")
+    assert names(tmp_path) == []  # Nothing is written before it is asked for.
+    assert first.left() == first.left() != second.left()
+    first.remove()
+    assert names(tmp_path / "logs") == [second.left().name]
+
+
+def test_a_full_disk_is_no_mistake_of_the_users() -> None:
+    with small_disk("64k") as disk:
+        mark = Mark(disk).left()
+        fill(disk)
+        with pytest.raises(OSError, match="No space left on device") as full:
+            mark.write_bytes(bytes(100_000))
+        with pytest.raises(OSError, match="No space left on device"):
+            check_shared("rollout-0", "10.0.0.1", full.value)
