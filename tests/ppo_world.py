@@ -120,10 +120,11 @@ class World:
     def adapter(self, version: int) -> Adapter:
         return Adapter(version, {}, {})
 
-    def save(self, folder: Path) -> None:
+    def save(self, folder: Path) -> tuple[str, ...]:
         self.diary.append("commit")
         if self.dies_in == "commit" and self.version == 1:
             raise DriverDeathError
+        return ()
 
     def phase(self, name: str) -> AbstractContextManager[None]:
         return nullcontext()

@@ -3,8 +3,9 @@
 import hashlib
 import json
 import os
+import secrets
 import shutil
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,6 +17,10 @@ from trainers.storage import naming
 STATE_FILE = "state.json"
 LATEST_FILE = "latest"
 DIGEST = "blake2b"
+PARTIAL = ".step-*.partial"
+
+Write = Callable[[Path], Sequence[str]]
+"""Fills a folder; the names of the files that it wrote there, perhaps on another host."""
 
 
 @dataclass(frozen=True)
@@ -43,23 +48,25 @@ class Checkpoints:
     def __init__(self, folder: Path, keep: int) -> None:
         self.folder, self.keep = folder, keep
 
-    def commit(
-        self, step: int, write: Callable[[Path], None], state: Mapping[str, Any], protected: int | None = None
-    ) -> Checkpoint:
+    def commit(self, step: int, write: Write, state: Mapping[str, Any], protected: int | None = None) -> Checkpoint:
         """Make the checkpoint of `step`: `write` fills a folder that nobody sees before it is complete.
 
         `latest` moves after the folder stands under its own name, so a death at any point leaves a whole one named; an
-        error leaves nothing of the new one. The checkpoint of step `protected` stays however old it is, until a later
-        commit protects another.
+        error leaves nothing of the new one. Every attempt has a folder of its own: the writer of an earlier one, on a
+        host that was given up for dead, may still be at it. The checkpoint of step `protected` stays however old it is,
+        until a later commit protects another.
+
+        Raises:
+            RunFailed: a file that was written is not there.
         """
         name = folder_name(step)
-        staging, final = self.folder / f".{name}.partial", self.folder / name
-        shutil.rmtree(staging, ignore_errors=True)
+        staging, final = self.folder / f".{name}.{secrets.token_hex(4)}.partial", self.folder / name
+        for abandoned in self.folder.glob(PARTIAL):
+            shutil.rmtree(abandoned, ignore_errors=True)
         try:
             with naming(final):
                 staging.mkdir(parents=True)
-                write(staging)
-                seal(staging, step, state)
+                seal(staging, step, state, write(staging))
                 shutil.rmtree(final, ignore_errors=True)
                 staging.rename(final)
         except BaseException:
@@ -117,9 +124,18 @@ def folder_name(step: int) -> str:
     return f"step-{step:06d}"
 
 
-def seal(folder: Path, step: int, state: Mapping[str, Any]) -> None:
-    """Flush the files that are in the folder, and add `state.json`, by which they are known."""
-    paths = sorted(folder.iterdir())
+def seal(folder: Path, step: int, state: Mapping[str, Any], names: Sequence[str]) -> None:
+    """Flush the files of these names, and add `state.json`, by which they are known.
+
+    Whoever wrote them says which they are: of what another host wrote, a listing of the folder may show a part.
+
+    Raises:
+        RunFailed: one is not there.
+    """
+    paths = [folder / name for name in sorted(names)]
+    missing = [path.name for path in paths if not path.is_file()]
+    if missing:
+        raise RunFailed(f"{folder}: {', '.join(missing)} was written there and cannot be seen by the driver")
     with ThreadPoolExecutor(1) as digesting:  # While the disk is at work.
         digests = digesting.map(digest_of, paths)
         for path in paths:

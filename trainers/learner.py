@@ -143,11 +143,16 @@ class Learner:
         """The policy's adapter as it is now. Collective."""
         return self.artifact.adapter(self._trained().full_parameters(), version)
 
-    def save(self, folder: Path) -> None:
-        """Write weights, moments and step by parameter name; rank 0 writes, all must call."""
+    def save(self, folder: Path) -> tuple[str, ...]:
+        """Write weights, moments and step by parameter name; rank 0 writes, all must call.
+
+        Returns the names of the files that this rank wrote.
+        """
         tensors = self._trained().state()
-        if self.rank.index == 0:
-            save_file(tensors, folder / STATE_FILE)
+        if self.rank.index:
+            return ()
+        save_file(tensors, folder / STATE_FILE)
+        return (STATE_FILE,)
 
     def load(self, folder: Path) -> None:
         """Take over what `save` wrote, under any ZeRO stage and number of ranks. Collective."""

@@ -106,8 +106,8 @@ class Learners(Protocol):
     def adapter(self, version: int) -> Adapter:
         """The policy's adapter as it is now, named as that version."""
 
-    def save(self, folder: Path) -> None:
-        """Write what `load` needs into an existing folder."""
+    def save(self, folder: Path) -> tuple[str, ...]:
+        """Write what `load` needs into an existing folder. Returns the names of the files."""
 
     def load(self, folder: Path) -> None: ...
 

@@ -38,8 +38,8 @@ class OneRank:
     def adapter(self, version: int) -> Adapter:
         return self.learner.adapter(version)
 
-    def save(self, folder: Path) -> None:
-        self.learner.save(folder)
+    def save(self, folder: Path) -> tuple[str, ...]:
+        return self.learner.save(folder)
 
     def load(self, folder: Path) -> None:
         self.learner.load(folder)

@@ -48,9 +48,10 @@ def phase(recorder: PpoRecorder, name: str) -> Iterator[None]:
     guide.leave(name)
 
 
-def save_and_wait(learners: LearnerGroup, folder: Path) -> None:
-    save(learners, folder)
+def save_and_wait(learners: LearnerGroup, folder: Path) -> tuple[str, ...]:
+    files = save(learners, folder)
     guide.reach("rename")
+    return files
 
 
 if __name__ == "__main__":

@@ -80,10 +80,15 @@ def test_a_plan_refuses_what_the_run_would() -> None:
         plan(run.model_copy(update={"storage": Storage(path="/proc/runs")}))
 
 
+def write_nothing(folder: Path) -> tuple[str, ...]:
+    (folder / "w").touch()
+    return ("w",)
+
+
 def checkpointed(folder: Path, *steps: int) -> Path:
     """A run's folder with checkpoints of these steps."""
     for step in steps:
-        Checkpoints(folder / "checkpoints", 9).commit(step, lambda inner: (inner / "w").touch(), {})
+        Checkpoints(folder / "checkpoints", 9).commit(step, write_nothing, {})
     return folder
 
 

@@ -7,12 +7,13 @@ import pytest
 
 from configs.errors import RunFailed
 from tests.folders import names
-from trainers.checkpoint import LATEST_FILE, STATE_FILE, Checkpoint, Checkpoints, replace_text
+from trainers.checkpoint import LATEST_FILE, STATE_FILE, Checkpoint, Checkpoints, Write, replace_text
 
 
-def write(text: str) -> Callable[[Path], None]:
-    def into(folder: Path) -> None:
+def write(text: str) -> Write:
+    def into(folder: Path) -> tuple[str, ...]:
         (folder / "weights.bin").write_text(text)
+        return ("weights.bin",)
 
     return into
 
@@ -60,7 +61,7 @@ def test_a_write_that_raises_leaves_the_old_one(tmp_path: Path) -> None:
     checkpoints = Checkpoints(tmp_path, keep=1)
     checkpoints.commit(1, write("one"), {})
 
-    def torn(folder: Path) -> None:
+    def torn(folder: Path) -> tuple[str, ...]:
         (folder / "weights.bin").write_text("half")
         raise OSError("no space left on device")
 
@@ -71,11 +72,45 @@ def test_a_write_that_raises_leaves_the_old_one(tmp_path: Path) -> None:
     assert names(tmp_path) == [LATEST_FILE, "step-000001"]
     assert (tmp_path / LATEST_FILE).read_text() == "step-000001\n"
     # What a death left does not get into the next.
-    (tmp_path / ".step-000002.partial").mkdir()
-    (tmp_path / ".step-000002.partial/weights.bin").write_text("half")
-    checkpoints.commit(2, lambda folder: (folder / "other").touch(), {})
-    assert names(tmp_path / "step-000002") == ["other", STATE_FILE]
+    (tmp_path / ".step-000002.0a1b2c3d.partial").mkdir()
+    (tmp_path / ".step-000002.0a1b2c3d.partial/weights.bin").write_text("half")
+    checkpoints.commit(2, write("two"), {})
+    assert (tmp_path / "step-000002/weights.bin").read_text() == "two"
     assert names(tmp_path) == [LATEST_FILE, "step-000002"]
+
+
+def test_what_was_written_and_cannot_be_seen_is_no_checkpoint(tmp_path: Path) -> None:
+    """As where another host wrote it, and this one's listing of the folder is older."""
+    checkpoints = Checkpoints(tmp_path, keep=2)
+    checkpoints.commit(1, write("one"), {})
+    with pytest.raises(RunFailed, match=r"weights\.bin was written there and cannot be seen by the driver"):
+        checkpoints.commit(2, lambda folder: ("weights.bin",), {})
+    found = whole(checkpoints)
+    assert found is not None and found.step == 1
+    assert names(tmp_path) == [LATEST_FILE, "step-000001"]
+
+
+def test_a_writer_that_was_given_up_does_not_write_into_a_later_attempt(tmp_path: Path) -> None:
+    checkpoints, given_up = Checkpoints(tmp_path, keep=2), []
+
+    def lost(folder: Path) -> tuple[str, ...]:
+        given_up.append(folder)
+        raise RunFailed("its host is gone")
+
+    with pytest.raises(RunFailed, match="gone"):
+        checkpoints.commit(1, lost, {})
+
+    def beside_it(folder: Path) -> tuple[str, ...]:
+        files = write("new")(folder)
+        given_up[0].mkdir(exist_ok=True)
+        write("old")(given_up[0])
+        return files
+
+    assert (checkpoints.commit(1, beside_it, {}).folder / "weights.bin").read_text() == "new"
+    assert whole(checkpoints) is not None
+    # What it left goes with the next commit.
+    checkpoints.commit(2, write("two"), {})
+    assert names(tmp_path) == [LATEST_FILE, "step-000001", "step-000002"]
 
 
 DAMAGES: dict[str, tuple[Callable[[Path], object], str]] = {

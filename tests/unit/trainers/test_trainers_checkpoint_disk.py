@@ -28,19 +28,20 @@ def disk() -> Iterator[Path]:
         yield folder
 
 
-def weights(num_bytes: int, folder: Path) -> None:
+def weights(num_bytes: int, folder: Path) -> tuple[str, ...]:
     save_file({"weights": torch.zeros(num_bytes, dtype=torch.uint8)}, folder / "weights.safetensors")
+    return ("weights.safetensors",)
 
 
 @pytest.mark.parametrize("is_rust", [True, False])
 def test_a_checkpoint_that_does_not_fit(disk: Path, is_rust: bool) -> None:
     checkpoints = Checkpoints(disk / "checkpoints", keep=2)
 
-    def write(folder: Path) -> None:
+    def write(folder: Path) -> tuple[str, ...]:
         if is_rust:
-            weights(600_000, folder)
-        else:
-            (folder / "weights.bin").write_bytes(bytes(600_000))
+            return weights(600_000, folder)
+        (folder / "weights.bin").write_bytes(bytes(600_000))
+        return ("weights.bin",)
 
     checkpoints.commit(1, write, {})
     # A second of 600 KB beside the first is more than 1 MiB.
@@ -52,7 +53,7 @@ def test_a_checkpoint_that_does_not_fit(disk: Path, is_rust: bool) -> None:
     found = checkpoints.newest(pytest.fail)
     assert found is not None and found.step == 1
     # With room, the same goes on.
-    Checkpoints(disk / "checkpoints", keep=1).commit(1, lambda folder: None, {})
+    Checkpoints(disk / "checkpoints", keep=1).commit(1, lambda folder: (), {})
     checkpoints.commit(2, write, {})
     assert (disk / "checkpoints" / LATEST_FILE).read_text() == "step-000002\n"
 

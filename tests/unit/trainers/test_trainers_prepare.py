@@ -163,7 +163,8 @@ class FakeLearners:
     def compute(self, batch: Any, role: Any, function: Any) -> Any:
         return np.zeros(batch.answer_mask.shape, np.float32)
 
-    def save(self, folder: Path) -> None: ...
+    def save(self, folder: Path) -> tuple[str, ...]:
+        return ()
 
     def export(self, folder: Path) -> None: ...
 
