@@ -1,8 +1,8 @@
 """How many rollout workers a run should have, from who waited for whom."""
 
 from collections import deque
-from collections.abc import Sequence
-from typing import NamedTuple
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
 
 from configs.roles import Autoscale
 from trainers.metrics import StepRecord
@@ -49,16 +49,28 @@ def desired_workers(size: int, steps: Sequence[Idle], settings: Autoscale) -> in
 
 
 class Scaling:
-    """Remembers who waited since the number of rollout workers last changed."""
+    """Remembers who waited since the number of rollout workers last changed.
+
+    A step in which the learner waited counts when all workers that are wanted have answered: more of them will not come
+    sooner for being wanted sooner.
+    """
 
     def __init__(self, settings: Autoscale) -> None:
+        self.bounds = {"min_workers": settings.min_workers, "max_workers": settings.max_workers}
         self._settings = settings
         self._steps: deque[Idle] = deque(maxlen=settings.patience)
 
-    def after(self, record: StepRecord, size: int) -> int:
-        """How many workers there should be after that step."""
+    def after(self, record: StepRecord, size: int, workers: Sequence[Mapping[str, Any]]) -> int:
+        """How many workers there should be after that step.
+
+        Args:
+            workers: those that there are, as `Pool.status` gives them.
+        """
         idle = idle_of(record)
         if idle is None:
+            return size
+        if idle.learner > idle.sampler and sum(row["answers"] > 0 for row in workers) < size:
+            self._steps.clear()
             return size
         self._steps.append(idle)
         wanted = desired_workers(size, tuple(self._steps), self._settings)

@@ -94,23 +94,37 @@ class Steering:
         self._silent_since: float | None = None
         self._is_told = False
 
-    def exchange(self, status: Callable[[], Mapping[str, Any]]) -> Wanted:
-        """What was wanted when the driver last heard; the report that is sent now is answered by a later call."""
-        number = None
-        if self._answer is not None:
-            ready, _ = ray.wait([self._answer], timeout=0)
-            if not ready:
-                self._is_silent("no answer yet")
-                return self._wanted
-            try:
-                heard: Wanted = ray.get(self._answer)
-            except RayError as error:  # It died, and is started again where it can be.
-                self._is_silent(first_line(error))
-            else:
-                number, self._wanted = heard.num_rollout_workers, heard._replace(num_rollout_workers=None)
-                self._silent_since, self._is_told = None, False
-        self._answer = self._control.report.remote(status(), self._wanted)
-        return self._wanted._replace(num_rollout_workers=number)
+    def exchange(self, status: Callable[[], Mapping[str, Any]], is_scalable: bool) -> Wanted:
+        """What was wanted when the driver last heard; the report that is sent now is answered by a later call.
+
+        Args:
+            is_scalable: there are rollout workers now; until there are, how many they shall be is not told.
+        """
+        if self._answer is None or self._has_heard():
+            self._answer = self._control.report.remote(status(), self._wanted)
+        wanted, untold = self._wanted, self._wanted._replace(num_rollout_workers=None)
+        if not is_scalable:
+            return untold
+        self._wanted = untold
+        return wanted
+
+    def _has_heard(self) -> bool:
+        """Take the answer to the last report; False while there is none."""
+        ready, _ = ray.wait([self._answer], timeout=0)
+        if not ready:
+            self._is_silent("no answer yet")
+            return False
+        try:
+            heard: Wanted = ray.get(self._answer)
+        except RayError as error:  # It died, and is started again where it can be.
+            self._is_silent(first_line(error))
+            return True
+        number = heard.num_rollout_workers
+        self._wanted = heard._replace(
+            num_rollout_workers=self._wanted.num_rollout_workers if number is None else number
+        )
+        self._silent_since, self._is_told = None, False
+        return True
 
     def _is_silent(self, why: str) -> None:
         now = time.monotonic()

@@ -18,13 +18,21 @@ def check_scale(status: Mapping[str, Any], num_workers: int, leaving: Collection
         leaving: ids of nodes that will be taken away.
 
     Raises:
-        UserError: fewer than one, more than there is room for, or the run has no rollout workers.
+        UserError: fewer than one, more than there is room for, what autoscaling would undo, or the run has no rollout
+            workers.
     """
     if num_workers < 1:
         raise UserError(f"--rollout-workers {num_workers}: expected 1 or more; `plumbob stop` ends a run")
     rollout = status.get("rollout")
     if rollout is None:
         raise UserError("this run has no rollout workers now: they are started by the stages that sample")
+    bounds = status.get("autoscale")
+    if bounds is not None and not bounds["min_workers"] <= num_workers <= bounds["max_workers"]:
+        key = "min_workers" if num_workers < bounds["min_workers"] else "max_workers"
+        raise UserError(
+            f"--rollout-workers {num_workers}: the run scales by itself within rollout.autoscale.{key}={bounds[key]}; "
+            f"`plumbob stop` it and go on with `plumbob resume RUN rollout.autoscale.{key}={num_workers}`"
+        )
     need = Need(**rollout)
     more = num_workers - need.count
     if more > 0:

@@ -121,10 +121,10 @@ class Session:
     def _attend(self) -> None:
         if self._steering is None or self._watched is None:
             return
-        wanted = self._steering.exchange(self._watched.status)
+        rollout = self._pools.get("rollout")
+        wanted = self._steering.exchange(self._watched.status, is_scalable=rollout is not None)
         self._is_stopping = wanted.stop
         self._vacate(wanted.leaving | draining_nodes())
-        rollout = self._pools.get("rollout")
         if rollout is not None and wanted.num_rollout_workers is not None:
             rollout.pool.size = wanted.num_rollout_workers
 
@@ -146,7 +146,7 @@ class Session:
         self._restarts.stepped(record.stage, record.step)
         rollout = self._pools.get("rollout")
         if self._scaling is not None and rollout is not None:
-            size = self._scaling.after(record, rollout.pool.size)
+            size = self._scaling.after(record, rollout.pool.size, rollout.pool.status())
             if size != rollout.pool.size:
                 self._said(f"rollout.autoscale: {rollout.pool.size} rollout workers become {size}")
                 rollout.pool.size = size
@@ -157,6 +157,7 @@ class Session:
         return {
             "workers": {"learner": self._ranks.status(), **workers},
             "rollout": None if rollout is None else asdict(rollout.need) | {"count": rollout.pool.size},
+            "autoscale": None if self._scaling is None else self._scaling.bounds,
             "workers_lost": self._restarts.total,
             "answers": None if self.ledger is None else self.ledger.as_dict(),
         }

@@ -1,5 +1,7 @@
 """Who waited for whom, and how many rollout workers that makes."""
 
+from typing import Any
+
 import pytest
 
 from cluster.autoscale import Idle, Scaling, desired_workers, idle_of
@@ -12,6 +14,11 @@ STARVED, FED, BALANCED = Idle(0.7, 0.3), Idle(0.3, 0.7), Idle(0.55, 0.45)
 
 def record(sample: float, score: float, learn: float, sampler_idle: float) -> StepRecord:
     return StepRecord("ppo", 1, 9, {"sampler_idle_s": sampler_idle}, {"sample": sample, "score": score, "learn": learn})
+
+
+def all_of(size: int) -> list[dict[str, Any]]:
+    """Workers that have answered."""
+    return [{"worker": f"rollout-{number}", "answers": 1} for number in range(size)]
 
 
 def test_the_shares_of_a_step() -> None:
@@ -41,5 +48,20 @@ def test_the_number_follows_who_waits(size: int, steps: list[Idle], wanted: int)
 def test_after_a_change_the_steps_are_counted_anew() -> None:
     scaling = Scaling(SETTINGS)
     starved = record(7.0, 0.0, 3.0, 3.0)
+
+    def after(size: int) -> int:
+        return scaling.after(starved, size, all_of(size))
+
     # Two steps of waiting are one worker more; the new number has to prove itself for two more.
-    assert [scaling.after(starved, size) for size in (1, 1, 2, 2, 3)] == [1, 2, 2, 3, 3]
+    assert [after(size) for size in (1, 1, 2, 2, 3)] == [1, 2, 2, 3, 3]
+
+
+def test_while_a_worker_boots_no_other_is_asked_for() -> None:
+    scaling = Scaling(SETTINGS)
+    starved, fed = record(7.0, 0.0, 3.0, 3.0), record(3.0, 0.0, 7.0, 7.0)
+    booting = [*all_of(1), {"worker": "rollout-1", "answers": 0}]
+    # Before it is hired, and while it boots: steps shorter than a boot.
+    assert {scaling.after(starved, 2, workers) for workers in (all_of(1), booting, booting, booting)} == {2}
+    assert [scaling.after(starved, 2, all_of(2)) for _ in range(2)] == [2, 3]
+    # With fewer than are wanted the samplers waited already.
+    assert [scaling.after(fed, 3, booting) for _ in range(2)] == [3, 2]

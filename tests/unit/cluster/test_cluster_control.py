@@ -26,14 +26,14 @@ STATUS = {"step": 7, "rollout": asdict(Need("rollout", "rollout.num_workers", 2,
 
 def heard(steering: Steering, is_so: Callable[[Wanted], bool]) -> bool:
     """Whether the driver comes to hear it, as it reports again and again."""
-    return wait_until(lambda: is_so(steering.exchange(lambda: STATUS)), TIMEOUT_S)
+    return wait_until(lambda: is_so(steering.exchange(lambda: STATUS, True)), TIMEOUT_S)
 
 
 @pytest.fixture
 def steering() -> Iterator[Steering]:
     """Of a run that has reported."""
     steering = Steering("one", print)
-    assert steering.exchange(lambda: STATUS) == Wanted()
+    assert steering.exchange(lambda: STATUS, True) == Wanted()
     assert wait_until(lambda: answer(find("one").status.remote()) == STATUS, TIMEOUT_S)
     yield steering
     steering.close()
@@ -48,6 +48,19 @@ def test_a_run_is_watched_and_steered_by_its_name(steering: Steering) -> None:
     told: list[Wanted] = []
     assert heard(steering, lambda wanted: told.append(wanted) or wanted.stop)
     assert {wanted.num_rollout_workers for wanted in told} == {None}
+
+
+def test_a_number_of_workers_is_kept_until_there_are_some(steering: Steering) -> None:
+    assert answer(find("one").scale.remote(3)) == 2
+    for step in (8, 9):  # The second is sent when the answer to the first has been heard.
+
+        def shows(status: dict[str, Any]) -> bool:
+            assert steering.exchange(lambda: status, False) == Wanted()
+            return answer(find("one").status.remote()) == status
+
+        assert wait_until(partial(shows, STATUS | {"step": step}), TIMEOUT_S)
+    assert steering.exchange(lambda: STATUS, True) == Wanted(num_rollout_workers=3)
+    assert steering.exchange(lambda: STATUS, True) == Wanted()
 
 
 def test_what_cannot_be_is_refused(steering: Steering) -> None:
@@ -70,7 +83,7 @@ def test_a_run_survives_the_death_of_its_control_actor(steering: Steering) -> No
     ray.kill(control, no_restart=False)
 
     def shows(status: dict[str, int]) -> bool:
-        assert steering.exchange(lambda: status).stop
+        assert steering.exchange(lambda: status, True).stop
         return answers(control) == status
 
     # When the third report shows, two answers of the new actor have been heard.
@@ -101,7 +114,7 @@ def test_an_actor_that_never_starts_is_told_once(monkeypatch: pytest.MonkeyPatch
 
     steering = Steering("five", said.append)
     # A report is sent when the one before has come to nothing.
-    assert wait_until(lambda: steering.exchange(status) == Wanted() and len(reports) > 4, TIMEOUT_S)
+    assert wait_until(lambda: steering.exchange(status, True) == Wanted() and len(reports) > 4, TIMEOUT_S)
     steering.close()
     (told,) = said
     assert told.startswith("nobody can watch or steer this run from elsewhere: its control actor is silent: ")

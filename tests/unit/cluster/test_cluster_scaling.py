@@ -34,3 +34,13 @@ def test_what_a_run_may_be_scaled_to() -> None:
 def test_hosts_that_will_be_taken_away_have_no_room() -> None:
     with pytest.raises(UserError, match=r"--rollout-workers 3: there are 2 now, and for 1 more there is no host"):
         check_scale({"rollout": ROLLOUT}, 3, living_nodes())
+
+
+@pytest.mark.parametrize(("number", "setting"), [(1, "min_workers=2"), (4, "max_workers=3")])
+def test_what_autoscaling_would_undo_is_refused(number: int, setting: str) -> None:
+    status = {"rollout": ROLLOUT, "autoscale": {"min_workers": 2, "max_workers": 3}}
+    assert check_scale(status, 3, ()) == 2
+    with pytest.raises(UserError, match=rf"--rollout-workers {number}: the run scales by itself within rollout\.auto"):
+        check_scale(status, number, ())
+    with pytest.raises(UserError, match=rf"rollout\.autoscale\.{setting}; `plumbob stop` it"):
+        check_scale(status, number, ())

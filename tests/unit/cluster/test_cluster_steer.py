@@ -34,7 +34,7 @@ def steering(run: Path) -> Iterator[Steering]:
     """Of that run, which goes on as `steered` and has reported."""
     steering = Steering("steered", print)
     with Whereabouts(run, "steered", Cluster()):
-        steering.exchange(lambda: STATUS)
+        steering.exchange(lambda: STATUS, True)
         assert wait_until(lambda: steer.status(run) == {"running": True, **STATUS}, TIMEOUT_S)
         yield steering
     steering.close()
@@ -42,15 +42,15 @@ def steering(run: Path) -> Iterator[Steering]:
 
 def test_a_run_is_steered_by_its_folder_and_by_its_name(run: Path, steering: Steering) -> None:
     assert steer.scale(run, 3) == 2
-    assert wait_until(lambda: steering.exchange(lambda: STATUS).num_rollout_workers == 3, TIMEOUT_S)
+    assert wait_until(lambda: steering.exchange(lambda: STATUS, True).num_rollout_workers == 3, TIMEOUT_S)
     with pytest.raises(UserError, match="--rollout-workers 0: expected 1 or more"):
         steer.scale(str(run), 0)
     with pytest.raises(UserError, match=r"10\.9\.9\.9: no host of this cluster"):
         steer.leave(run, "10.9.9.9")
     assert steer.status("steered", "auto")["step"] == 7
-    assert not steering.exchange(lambda: STATUS).stop
+    assert not steering.exchange(lambda: STATUS, True).stop
     steer.stop("steered", "auto")
-    assert wait_until(lambda: steering.exchange(lambda: STATUS).stop, TIMEOUT_S)
+    assert wait_until(lambda: steering.exchange(lambda: STATUS, True).stop, TIMEOUT_S)
 
 
 def test_a_run_that_is_over_is_known_by_what_it_wrote(run: Path) -> None:
