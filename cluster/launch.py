@@ -18,6 +18,7 @@ from cluster.fit import check_local
 from cluster.folder import check_writable, nothing_left
 from cluster.memory import PeakMemory
 from cluster.needs import needs_of
+from cluster.owner import owned
 from cluster.pipeline import SUMMARY_FILE, run_pipeline
 from cluster.placement import Plan
 from cluster.placement import plan as plan_on
@@ -76,11 +77,12 @@ def run(config: AnyRun, listener: Listener, session: Session | None = None) -> R
         RunFailed: it went wrong on the way; the folder keeps the last checkpoint.
     """
     folder = writable_folder(config)
-    if (folder / RESOLVED_FILE).exists():
-        raise UserError(
-            f"{folder}: there is a run already; go on with `plumbob resume {folder}`, or give another name="
-        )
-    return _execute(config, folder, listener, session)
+    with _claimed(folder, listener):
+        if (folder / RESOLVED_FILE).exists():
+            raise UserError(
+                f"{folder}: there is a run already; go on with `plumbob resume {folder}`, or give another name="
+            )
+        return _execute(config, folder, listener, session)
 
 
 def resume(
@@ -96,7 +98,9 @@ def resume(
         RunFailed: as `run`; or checkpoints were made and none is whole.
     """
     folder = folder.expanduser()
-    return _execute(read_resolved(folder, overrides), folder, listener, session)
+    config = read_resolved(folder, overrides)
+    with _claimed(folder, listener):
+        return _execute(config, folder, listener, session)
 
 
 def evaluate(config: EvalRun, listener: Listener, session: Session | None = None) -> Figures:
@@ -138,6 +142,17 @@ def writable_folder(config: Run) -> Path:
     return folder
 
 
+@contextmanager
+def _claimed(folder: Path, listener: Listener) -> Iterator[None]:
+    """A run's folder, ours alone: a failure says what it leaves there, and a mistake that is found late nothing."""
+    with (
+        telling_how_to_go_on(folder),
+        owned(folder, lambda message: listener.said("cluster", message)) as is_ours,
+        nothing_left(folder) if is_ours else nullcontext(),
+    ):
+        yield
+
+
 def _execute(config: AnyRun, folder: Path, listener: Listener, session: Session | None) -> RunResult:
     began = time.monotonic()
     config = with_absolute_paths(config)
@@ -145,8 +160,6 @@ def _execute(config: AnyRun, folder: Path, listener: Listener, session: Session 
     check_local(config.cluster, needs_of(config))
     own = Session(config.cluster, folder / "logs", listener)
     with (
-        telling_how_to_go_on(folder),
-        nothing_left(folder),
         own if session is None else nullcontext(session) as opened,
         opened.running(config.name, needs_of(config), folder, listener) as watched,
         PeakMemory() as memory,
@@ -161,8 +174,7 @@ def _execute(config: AnyRun, folder: Path, listener: Listener, session: Session 
         "seconds_total": time.monotonic() - began,
         "stages": stages,
     }
-    with telling_how_to_go_on(folder):
-        replace_text(folder / SUMMARY_FILE, json.dumps(summary, indent=2) + "\n")
+    replace_text(folder / SUMMARY_FILE, json.dumps(summary, indent=2) + "\n")
     return RunResult(folder, summary)
 
 

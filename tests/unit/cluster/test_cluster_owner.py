@@ -1,0 +1,124 @@
+"""A run's folder has one driver; another is refused and touches nothing, and a dead one is in nobody's way."""
+
+import errno
+import fcntl
+import os
+import re
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+import ray
+
+from cluster.launch import resume, run
+from cluster.owner import LOCK_FILE, owned
+from configs.errors import UserError
+from configs.inputs import DemonstrationData
+from configs.load import write_resolved
+from configs.models import Policy
+from configs.roles import Storage
+from configs.schema import SftRun
+from tests.folders import names
+from tests.watching import Watching
+
+HOLDER = """
+import sys
+from pathlib import Path
+from cluster.owner import owned
+with owned(Path(sys.argv[1]), print) as is_ours:
+    print(is_ours, flush=True)
+    sys.stdin.read()
+"""
+
+
+@contextmanager
+def another_driver(folder: Path) -> Iterator["subprocess.Popen[str]"]:
+    """A process that has the run's folder."""
+    holder = subprocess.Popen(
+        [sys.executable, "-c", HOLDER, str(folder)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    )
+    try:
+        assert holder.stdout is not None
+        assert holder.stdout.readline() == "True\n"
+        yield holder
+    finally:
+        holder.kill()
+        holder.communicate(timeout=60)
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    return {str(path): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+@pytest.fixture
+def asked(tmp_path: Path) -> SftRun:
+    """A run whose input is not there: whoever gets as far as reading it is told that."""
+    missing = DemonstrationData(demonstrations=str(tmp_path / "missing.jsonl"))
+    return SftRun(
+        name="mine", data=missing, policy=Policy(model="/missing"), storage=Storage(path=str(tmp_path / "runs"))
+    )
+
+
+def test_a_second_driver_is_refused_and_removes_nothing(
+    tmp_path: Path, asked: SftRun, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(ray, "init", lambda **_: pytest.fail("Ray was started"))
+    folder = tmp_path / "runs" / "mine"
+    with another_driver(folder) as holder:
+        # As the first one is when it has just begun: nothing is computed yet.
+        (folder / "logs").mkdir()
+        (folder / "logs" / "learner-0.log").write_text("loading")
+        said = rf"^{folder}: a driver is at work on this run: process {holder.pid} on \S+ since \S+ \S+; look at it"
+        before = contents(folder)
+        with pytest.raises(UserError, match=said):
+            run(asked, Watching())
+        write_resolved(asked, folder)
+        with pytest.raises(UserError, match=re.escape(f"plumbob status {folder}")):
+            resume(folder, Watching())
+        assert contents(folder) == before | {str(folder / "resolved.json"): (folder / "resolved.json").read_bytes()}
+        holder.send_signal(signal.SIGKILL)
+        holder.wait(60)
+        # What it leaves is in nobody's way.
+        assert LOCK_FILE in names(folder)
+        with pytest.raises(UserError, match=r"policy\.model=/missing: no such folder"):
+            resume(folder, Watching())
+    assert names(folder) == ["logs", "resolved.json"]
+
+
+def test_a_refused_run_leaves_its_name_free(tmp_path: Path, asked: SftRun) -> None:
+    with pytest.raises(UserError, match=r"policy\.model=/missing: no such folder"):
+        run(asked, Watching())
+    assert names(tmp_path) == []
+
+
+def test_a_lock_that_its_owner_took_away_is_none(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The owner leaves between a second one's opening of the file and its locking of it."""
+    flock, path = fcntl.flock, tmp_path / LOCK_FILE
+
+    def owner_leaves_first(lock: int, operation: int) -> None:
+        monkeypatch.setattr(fcntl, "flock", flock)
+        path.unlink()
+        flock(lock, operation)
+
+    monkeypatch.setattr(fcntl, "flock", owner_leaves_first)
+    with owned(tmp_path, pytest.fail) as is_ours:
+        assert is_ours and path.read_text().startswith(f"process {os.getpid()} on ")
+        with pytest.raises(UserError, match="a driver is at work"), owned(tmp_path, pytest.fail):
+            pass
+    assert names(tmp_path) == []
+
+
+def test_a_file_system_without_locks_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def no_locks(*_: object) -> None:
+        raise OSError(errno.ENOLCK, "No locks available")
+
+    monkeypatch.setattr(fcntl, "flock", no_locks)
+    said: list[str] = []
+    with owned(tmp_path, said.append) as is_ours:
+        assert not is_ours
+    assert names(tmp_path) == []
+    assert said == [f"{tmp_path}: this file system keeps no locks, so that a second driver of the run is not noticed"]
