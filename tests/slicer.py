@@ -62,7 +62,7 @@ class Slicer:
 class Hired(Slicer):
     """The same, as a session starts and ends it. It waits while the file beside its log, `.hold`, is there."""
 
-    def __init__(self, log: Path, num_threads: int, packages: dict[str, str]) -> None:
+    def __init__(self, log: Path, num_threads: int, packages: dict[str, str], mark: Path) -> None:
         super().__init__(log)
         self._hold = log.with_suffix(".hold")
 

@@ -1,10 +1,11 @@
-"""Hosts that will be taken away, on a Ray of three nodes: people say so, or Ray's own notice does."""
+"""Hosts that will be taken away, on a Ray of three nodes, as people or Ray's own notice say; and one that joins it."""
 
 import subprocess
 import sys
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -80,6 +81,31 @@ def test_workers_leave_hosts_that_will_be_taken_away(three: RayCluster, tmp_path
     rule = "will be taken away: workers there end what they are at, others start elsewhere"
     assert told[:2] == [f"127.0.0.2 {rule}", f"127.0.0.3 {rule}"]
     assert told[2:] and all(message.endswith("; its host was to be taken away") for message in told[2:])
+
+
+def test_a_worker_there_was_no_room_for_starts_on_a_host_that_joins(three: RayCluster, tmp_path: Path) -> None:
+    watching = Watching()
+    requests = [SampleRequest(f"p{n}", f"g{n}", 0, n, "", np.array([3], np.int32)) for n in range(4)]
+    with (
+        Session(Cluster(address=three.address), tmp_path, watching) as session,
+        session.running("growing", (), tmp_path, watching),
+    ):
+        # Of a whole CPU each: the fourth finds none.
+        pool = session._new_pool(replace(NEED, count=4, num_cpus=1.0), 1, Hired)
+        samplers = SamplerGroup(pool, 1, session.may_go_on)
+
+        def at_work() -> set[str]:
+            samplers.sample(requests)
+            return {row["host"] for row in pool.status() if row["answers"]}
+
+        first = {three.head_node.node_ip_address, "127.0.0.2", "127.0.0.3"}
+        short = ("cluster", "no host has room for another rollout worker; going on with 3")
+        assert wait_until(lambda: at_work() == first and short in watching.notes, BOUND_S)
+        three.add_node(num_cpus=1, node_ip_address="127.0.0.4")
+        assert wait_until(lambda: at_work() == first | {"127.0.0.4"}, BOUND_S)
+        assert [row["host"] for row in pool.status()][3:] == ["127.0.0.4"]
+        assert watching.notes == [short] and session._restarts.total == 0
+        pool.close()
 
 
 def state_of(pool: Pool, worker: str) -> str:
