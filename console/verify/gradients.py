@@ -67,7 +67,7 @@ def trainer_gradient(run: PpoRun, world: World, learners: OneRank, answers: Answ
 
 
 def gradient_of(learners: OneRank, one_step: Callable[[], object]) -> dict[str, Tensor]:
-    """Gradient of the policy's parameters in one optimizer step, read from what it does to Adam's first moment."""
+    """Gradient of the trained parameters in one optimizer step, read from what it does to Adam's first moment."""
     before = _first_moments(learners)
     one_step()
     after = _first_moments(learners)
@@ -78,13 +78,13 @@ def _first_moments(learners: OneRank) -> dict[str, Tensor]:
     engine = learners.learner.engine
     assert isinstance(engine, Engine)
     state = engine.state()
-    return {name: state[f"exp_avg.{name}"].double() for name in _policy_parameters(learners)}
+    return {name: state[f"exp_avg.{name}"].double() for name in trained_parameters(learners)}
 
 
-def _policy_parameters(learners: OneRank) -> Mapping[str, torch.nn.Parameter]:
+def trained_parameters(learners: OneRank) -> Mapping[str, torch.nn.Parameter]:
+    """The policy's, or all of a reward model's."""
     model = learners.learner.model
-    assert isinstance(model, PolicyModel)
-    return trainable_groups(model)["policy"]
+    return trainable_groups(model)["policy"] if isinstance(model, PolicyModel) else dict(model.named_parameters())
 
 
 def pulled_back(world: World, learners: OneRank, logit_gradient: Array) -> dict[str, Tensor]:
@@ -105,7 +105,7 @@ def pulled_back(world: World, learners: OneRank, logit_gradient: Array) -> dict[
         ids[row, : len(sequence)] = torch.tensor(sequence)
         attention[row, : len(sequence)] = True
         action[row, len(sequence) - 1] = True
-    parameters = _policy_parameters(learners)
+    parameters = trained_parameters(learners)
     model = learners.learner.model
     assert isinstance(model, PolicyModel)
     with model.role("policy"):

@@ -1,5 +1,6 @@
 """The row of KTO, which has no optimum inside: its direction and its gradient are what can be measured."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -8,7 +9,8 @@ import numpy as np
 from configs.stages import Kto
 from console.verify.gradients import pulled_back, relative_error
 from console.verify.local import open_learner
-from console.verify.offline import train_labelled
+from console.verify.mistakes import Moved
+from console.verify.offline import Labels, train_labelled
 from console.verify.offline_gradients import NO_CLIP, NO_RATE, kto_enumerated_gradient, kto_step_gradient
 from console.verify.problem import Check, Size, make_problem
 from console.verify.world import answer_logprobs
@@ -16,6 +18,19 @@ from console.verify.world import answer_logprobs
 BETA = 0.4
 GRADIENT = 1e-3
 NUM_LABELS = 8
+KTO_MISTAKES = dict.fromkeys(
+    (
+        "beta 10% too large",
+        "the weight of good answers 10% too large",
+        "z0 left at 0",
+        "z0 of matched pairs",
+        "no reference",
+        "per token instead of summed",
+        "temperature 1.1",
+        "EOS out of the mask",
+    )
+)
+"""Without an optimum there is nothing to solve for: its gradient catches them."""
 
 
 @dataclass(frozen=True)
@@ -26,23 +41,30 @@ class KtoRow:
     setting: str = f"answers of positive reward are good, {NUM_LABELS} labels each"
     size: Size = field(default_factory=Size)
 
+    @property
+    def mistaken(self) -> Mapping[str, None]:
+        return KTO_MISTAKES
+
+    def mistakes(self, seed: int, folder: Path) -> Moved:
+        return self.mistaken
+
     def measure(self, seed: int, folder: Path) -> tuple[Check, ...]:
         problem = make_problem(self.size, seed, folder)
-        desirable = NUM_LABELS * (problem.rewards > 0)
+        is_bad = problem.rewards <= 0
+        labels = Labels(NUM_LABELS * ~is_bad, NUM_LABELS * is_bad)
         run = problem.kto_run(Kto(learning_rate=3e-3, num_epochs=30, batch_size=120, beta=BETA))
         learners = open_learner(run)
-        train_labelled(run, problem.world, desirable, NUM_LABELS, learners, folder / "kto")
+        train_labelled(run, problem.world, labels, learners, folder / "kto")
         learners.save(folder)
         policy, reference = (
             np.exp(answer_logprobs(problem.world, learners.compute, role)) for role in ("policy", "reference")
         )
-        is_bad = problem.rewards <= 0
         left = (policy * is_bad).sum(1) / (reference * is_bad).sum(1)
         still = Kto(learning_rate=NO_RATE, max_grad_norm=NO_CLIP, batch_size=NUM_LABELS * is_bad.size, beta=BETA)
         one_step = problem.kto_run(still)
         others = open_learner(one_step)
         others.load(folder)
-        expected = kto_enumerated_gradient(one_step, problem.world, desirable, NUM_LABELS, learners)
-        found = kto_step_gradient(one_step, problem.world, desirable, NUM_LABELS, others, folder / "one")
+        expected = kto_enumerated_gradient(one_step, problem.world, labels, learners)
+        found = kto_step_gradient(one_step, problem.world, labels, others, folder / "one")
         error = relative_error(found, pulled_back(problem.world, learners, expected))
         return Check("bad answers, of what they were", float(left.max()), 0.5), Check("gradient", error, GRADIENT)

@@ -1,4 +1,4 @@
-"""What likely mistakes of a trainer would move a row's target by: whether total variation can see them."""
+"""What likely mistakes of a trainer would move a row's target by: whether the row can see them."""
 
 from collections.abc import Callable, Mapping
 from typing import TypeVar
@@ -10,20 +10,26 @@ from console.verify.problem import DISTANCE, Problem
 from console.verify.tree import Array, Instance, total_variation
 
 Moved = Mapping[str, float | None]
-"""By mistake: the total variation, largest over prompts, of where it leads from the right target."""
+"""By mistake: how far where it leads is from the right target, in what the row's first check measures."""
 T = TypeVar("T")
 
 SEEN = 2 * DISTANCE
 """What moves a target by at least so much cannot pass for it."""
 
 
+def moves(mistaken: Mapping[str, T | None], measured: Callable[[T], float]) -> Moved:
+    """What `measured` says of each mistaken target; None of what is not solved for."""
+    return {name: None if wrong is None else measured(wrong) for name, wrong in mistaken.items()}
+
+
 def moved(solved: Callable[[T], Array], target: T, mistaken: Mapping[str, T | None]) -> Moved:
-    """How far each mistaken target is from the right one; `solved` gives a target's log-probs [P, K]."""
+    """Total variation of each mistaken target from the right one, the largest over prompts.
+
+    Args:
+        solved: a target -> its log-probs [P, K].
+    """
     right = solved(target)
-    return {
-        name: None if wrong is None else float(total_variation(solved(wrong), right).max())
-        for name, wrong in mistaken.items()
-    }
+    return moves(mistaken, lambda wrong: float(total_variation(solved(wrong), right).max()))
 
 
 def untrained(problem: Problem) -> Instance:

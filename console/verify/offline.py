@@ -3,7 +3,7 @@
 import itertools
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TypeVar
+from typing import NamedTuple, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -91,15 +91,25 @@ def rounds(num_answers: int) -> list[list[tuple[int, int]]]:
     return found
 
 
-def train_labelled(
-    run: KtoRun, world: World, desirable: NDArray[np.int64], num_labels: int, learners: OneRank, folder: Path
-) -> None:
-    """Train KTO on `num_labels` labels of every answer, `desirable` [P, K] of them good."""
+class Labels(NamedTuple):
+    """Attributes: how often each answer is labelled good, and how often bad, [P, K]."""
+
+    desirable: NDArray[np.int64]
+    undesirable: NDArray[np.int64]
+
+    @property
+    def answers(self) -> NDArray[np.int64]:
+        """Place in [P, K] of each record's answer, in the records' order."""
+        return np.repeat(np.arange(self.desirable.size), (self.desirable + self.undesirable).ravel())
+
+
+def train_labelled(run: KtoRun, world: World, labels: Labels, learners: OneRank, folder: Path) -> None:
+    """Train KTO on a record of each label."""
     labelled = tuple(
-        (answer, place < desirable[p, k])
+        (answer, is_good)
         for p, own in enumerate(sequences(world))
         for k, answer in enumerate(own)
-        for place in range(num_labels)
+        for is_good in [True] * labels.desirable[p, k] + [False] * labels.undesirable[p, k]
     )
     with MetricsLog(folder, Unwatched()) as log:
         run_kto(run, KtoInput(labelled, (), EOS, ()), learners, folder, log)

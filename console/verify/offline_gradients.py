@@ -24,7 +24,7 @@ from configs.objectives import (
 from configs.schema import DpoRun, KtoRun
 from console.verify.gradients import gradient_of
 from console.verify.local import OneRank
-from console.verify.offline import train_labelled, train_pairs
+from console.verify.offline import Labels, train_labelled, train_pairs
 from console.verify.optima_offline import flipped, kto_gradient, logistic, orpo_loss, pair_loss, squared
 from console.verify.tree import Array
 from console.verify.world import World, answer_logprobs
@@ -83,29 +83,28 @@ def pairs_gradient(loss: PreferenceLoss, wins: Array, policy: Array, reference: 
             assert_never(loss)
 
 
-def kto_step_gradient(
-    run: KtoRun, world: World, desirable: NDArray[np.int64], num_labels: int, learners: OneRank, folder: Path
-) -> dict[str, Tensor]:
+def kto_step_gradient(run: KtoRun, world: World, labels: Labels, learners: OneRank, folder: Path) -> dict[str, Tensor]:
     """Of the policy's parameters, in one step of the trainer over all the labels; `run` has `NO_RATE`."""
-    return gradient_of(learners, lambda: train_labelled(run, world, desirable, num_labels, learners, folder))
+    return gradient_of(learners, lambda: train_labelled(run, world, labels, learners, folder))
 
 
-def kto_enumerated_gradient(
-    run: KtoRun, world: World, desirable: NDArray[np.int64], num_labels: int, learners: OneRank
-) -> Array:
-    """Of KTO's mean loss over all the labels by next-token logits, [P, S, V].
-
-    z0 is the mean of u of each record's prompt with the next record's answer, in the trainer's order.
-    """
+def kto_enumerated_gradient(run: KtoRun, world: World, labels: Labels, learners: OneRank) -> Array:
+    """Of KTO's mean loss over all the labels by next-token logits, [P, S, V]."""
     policy = answer_logprobs(world, learners.compute, "policy")
     log_ratios = policy - answer_logprobs(world, learners.compute, "reference")
-    num_records = desirable.size * num_labels
-    order = EpochBatches(num_records, num_records, 1, run.seed).batch_at(0) // num_labels
-    prompts, answers = np.divmod(order, desirable.shape[1])
-    reference_point = max(0.0, float(log_ratios[prompts, np.roll(answers, -1)].mean()))
-    good = run.kto.desirable_weight * desirable / num_records
-    bad = run.kto.undesirable_weight * (num_labels - desirable) / num_records
+    num_records = len(labels.answers)
+    good = run.kto.desirable_weight * labels.desirable / num_records
+    bad = run.kto.undesirable_weight * labels.undesirable / num_records
+    reference_point = kto_reference_point(log_ratios, labels, run.seed)
     return by_logits(world, policy, kto_gradient(log_ratios, good, bad, run.kto.beta, reference_point))
+
+
+def kto_reference_point(log_ratios: Array, labels: Labels, seed: int) -> float:
+    """z0: the mean of u [P, K] of each record's prompt with the next record's answer, in the trainer's order."""
+    num_records = len(labels.answers)
+    order = EpochBatches(num_records, num_records, 1, seed).batch_at(0)
+    prompts, answers = np.divmod(labels.answers[order], log_ratios.shape[1])
+    return max(0.0, float(log_ratios[prompts, np.roll(answers, -1)].mean()))
 
 
 def by_logits(world: World, policy: Array, by_answers: Array) -> Array:

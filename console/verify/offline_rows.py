@@ -22,29 +22,39 @@ from configs.objectives import (
 from configs.stages import Dpo
 from console.verify.kto_row import KtoRow
 from console.verify.local import open_learner
-from console.verify.mistakes import Moved, moved, untrained
+from console.verify.mistakes import Moved
 from console.verify.offline import drawn_counts, exact_counts, train_pairs
 from console.verify.optima_counts import bradley_terry_information, expected_total_variation
-from console.verify.optima_mistaken import PairTarget, dpo_scores, ipo_scores, pair_mistakes, simpo_mistakes
+from console.verify.optima_mistaken import (
+    PairTarget,
+    dpo_scores,
+    hinge_scores,
+    ipo_scores,
+    orpo_mistakes,
+    pair_mistakes,
+    simpo_mistakes,
+    sppo_mistakes,
+    tempered_pairs,
+)
 from console.verify.optima_offline import (
     averaged_ipo_optimum,
     dpo_optimum,
     exact_wins,
     flipped,
-    hinge_loss,
-    hinge_optimum,
     ipo_optimum,
     orpo_optimum,
     robust_wins,
     simpo_optimum,
     sppo_optimum,
 )
+from console.verify.pair_targets import excess_hinge_loss, moved_hinge, moved_pairs, solved
 from console.verify.problem import DISTANCE, Check, Problem, Size, make_problem
 from console.verify.tree import Array, tilted, total_variation
 from console.verify.world import answer_logprobs
 
 BETA = 0.4
 """Of the model's initial weights: with 0.2, as online, pairs take several times as many steps."""
+DPO_LOSS, HINGE_LOSS = DpoLoss(beta=BETA), HingeLoss(beta=BETA)
 LEARNING_RATE = 5e-3
 SAMPLING_FACTOR = 2.0
 """Of the expected total variation of maximum likelihood: what chance may do to the largest of three prompts."""
@@ -83,7 +93,7 @@ class OfflineRow:
     """A preference loss on every pair in both orders, as often as its probability says.
 
     Attributes:
-        mistaken: the targets of trainers that make a mistake, by its name.
+        own_mistakes: targets of mistakes that not every loss of pairs knows, or knows alike.
         flip_rate: of the labels, those recorded the wrong way round.
     """
 
@@ -91,9 +101,14 @@ class OfflineRow:
     setting: str
     loss: PreferenceLoss
     target: PairTarget
-    mistaken: Mapping[str, PairTarget | None]
+    own_mistakes: Mapping[str, PairTarget | None]
     flip_rate: float = 0.0
     plan: PairPlan = SMALL
+
+    @property
+    def mistaken(self) -> Mapping[str, PairTarget | None]:
+        """The targets of trainers that make a mistake, by its name."""
+        return {**self.own_mistakes, **tempered_pairs(self.target, self.plan.size.world.tree)}
 
     def measure(self, seed: int, folder: Path) -> tuple[Check, ...]:
         problem = make_problem(self.plan.size, seed, folder)
@@ -115,11 +130,12 @@ class SampledRow:
 
     name: str = "DPO"
     setting: str = f"{SMALL.copies} drawn labels a pair"
+    loss: PreferenceLoss = DPO_LOSS
     plan: PairPlan = SMALL
 
     @property
     def mistaken(self) -> Mapping[str, PairTarget | None]:
-        return pair_mistakes(dpo_scores, BETA)
+        return {**pair_mistakes(dpo_scores, BETA), **tempered_pairs(dpo_target, self.plan.size.world.tree)}
 
     def mistakes(self, seed: int, folder: Path) -> Moved:
         problem = make_problem(self.plan.size, seed, folder)
@@ -130,7 +146,7 @@ class SampledRow:
         problem = make_problem(self.plan.size, seed, folder)
         wins = wins_of(problem)
         counts = drawn_counts(wins, seed, self.plan.copies)
-        reached = trained(problem, DpoLoss(beta=BETA), counts, self.plan, folder)
+        reached = trained(problem, self.loss, counts, self.plan, folder)
         ratios = [
             float(total_variation(dpo_optimum(reference, drawn, BETA), tilted(reference, rewards, BETA)))
             / expected_total_variation(
@@ -152,17 +168,23 @@ class HingeRow:
 
     name: str = "hinge"
     setting: str = "exact pairs"
+    loss: PreferenceLoss = HINGE_LOSS
     plan: PairPlan = HINGE
+
+    @property
+    def mistaken(self) -> Mapping[str, PairTarget | None]:
+        return {**pair_mistakes(hinge_scores, BETA), **tempered_pairs(hinge_target, self.plan.size.world.tree)}
 
     def measure(self, seed: int, folder: Path) -> tuple[Check, ...]:
         problem = make_problem(self.plan.size, seed, folder)
         counts = exact_counts(wins_of(problem), self.plan.copies)
-        reached = trained(problem, HingeLoss(beta=BETA), counts, self.plan, folder)
-        excess = []
-        for own, log_ratios in zip(counts.astype(np.float64), reached.policy - reached.reference, strict=True):
-            least = hinge_optimum(own).loss
-            excess.append((hinge_loss(own, BETA * log_ratios) - least) / (hinge_loss(own, 0 * log_ratios) - least))
-        return (Check("excess loss, of the reference's", max(excess), EXCESS),)
+        reached = trained(problem, self.loss, counts, self.plan, folder)
+        excess = excess_hinge_loss(counts.astype(np.float64), BETA * (reached.policy - reached.reference))
+        return (Check("excess loss, of the reference's", excess, EXCESS),)
+
+    def mistakes(self, seed: int, folder: Path) -> Moved:
+        problem = make_problem(self.plan.size, seed, folder)
+        return moved_hinge(problem, wins_of(problem), BETA, self.mistaken)
 
 
 class Reached(NamedTuple):
@@ -190,18 +212,7 @@ def trained(problem: Problem, loss: PreferenceLoss, counts: NDArray[np.int64], p
 
 def distance(problem: Problem, reached: Reached, target: PairTarget, wins: Array) -> float:
     """Largest total variation of the policy from its target, over prompts."""
-    return float(total_variation(reached.policy, solved(target, problem, reached.reference, wins)).max())
-
-
-def moved_pairs(problem: Problem, wins: Array, target: PairTarget, mistaken: Mapping[str, PairTarget | None]) -> Moved:
-    reference = untrained(problem).reference
-    return moved(lambda wanted: solved(wanted, problem, reference, wins), target, mistaken)
-
-
-def solved(target: PairTarget, problem: Problem, reference: Array, wins: Array) -> Array:
-    """The target's log-probs for every prompt, [P, K]; `reference` [P, K], `wins` [P, K, K]."""
-    lengths = problem.world.tree.num_tokens
-    return np.stack([target(own, among, lengths) for own, among in zip(reference, wins, strict=True)])
+    return float(total_variation(reached.policy, solved(target, problem.world.tree, reached.reference, wins)).max())
 
 
 def wins_of(problem: Problem) -> Array:
@@ -212,8 +223,12 @@ def dpo_target(reference: Array, wins: Array, _: Array) -> Array:
     return dpo_optimum(reference, wins, BETA)
 
 
+def hinge_target(reference: Array, wins: Array, _: Array) -> Array:
+    return tilted(reference, hinge_scores(wins, BETA), 1.0)
+
+
 OFFLINE_ROWS = (
-    OfflineRow("DPO", "exact pairs", DpoLoss(beta=BETA), dpo_target, pair_mistakes(dpo_scores, BETA), plan=LARGE),
+    OfflineRow("DPO", "exact pairs", DPO_LOSS, dpo_target, pair_mistakes(dpo_scores, BETA), plan=LARGE),
     SampledRow(),
     HingeRow(),
     KtoRow(),
@@ -251,10 +266,7 @@ OFFLINE_ROWS = (
         "weight 1, no reference",
         OrpoLoss(weight=1.0),
         lambda _, wins, lengths: orpo_optimum(wins, lengths, 1.0).policy,
-        {
-            "weight 10% too large": lambda _, wins, lengths: orpo_optimum(wins, lengths, 1.1).policy,
-            "EOS out of the mask": None,
-        },
+        orpo_mistakes(1.0),
     ),
     OfflineRow(
         "SimPO",
@@ -275,10 +287,6 @@ OFFLINE_ROWS = (
         "exact pairs",
         SppoLoss(beta=BETA),
         lambda ref, wins, _: sppo_optimum(ref, wins, BETA),
-        {
-            "beta 10% too large": lambda ref, wins, _: sppo_optimum(ref, wins, 1.1 * BETA),
-            "no reference": lambda ref, wins, _: sppo_optimum(np.zeros_like(ref), wins, BETA),
-            "EOS out of the mask": None,
-        },
+        sppo_mistakes(BETA),
     ),
 )

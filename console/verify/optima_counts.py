@@ -7,6 +7,8 @@ matrix has rank K - 1 and annihilates constants. Bradley-Terry's maximum likelih
 
 import itertools
 import math
+from collections.abc import Sequence
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -28,21 +30,6 @@ def fisher_error(scores: Array, truth: Array, information: Array) -> float:
     return float(difference @ information @ difference)
 
 
-def expected_total_variation(policy: Array, information: Array, beta: float) -> float:
-    """Expected total variation of pi_ref exp(h / beta) from its value at the true h, when h has sampling error.
-
-    To first order d pi = (diag(pi) - pi pi') d h / beta with covariance of h = the pseudo-inverse of the information;
-    E|x| = sqrt(2 / pi) sd for a normal x.
-
-    Args:
-        policy: log-probs at the true scores, [K].
-    """
-    probs = np.exp(policy)
-    by_scores = (np.diag(probs) - np.outer(probs, probs)) / beta
-    covariance = by_scores @ np.linalg.pinv(information, rcond=1e-10, hermitian=True) @ by_scores.T
-    return float(0.5 * math.sqrt(2 / math.pi) * np.sqrt(np.diag(covariance)).sum())
-
-
 def all_rankings(num_answers: int, size: int) -> Rankings:
     """Every ranking, best first, of every set of `size` of the answers, [N, size]."""
     return np.array(list(itertools.permutations(range(num_answers), size)), dtype=np.int64)
@@ -55,6 +42,43 @@ def plackett_luce_logprobs(scores: Array, rankings: Rankings) -> Array:
     return np.sum([ranked[:, t] - np.logaddexp.reduce(ranked[:, t:], axis=1) for t in stages], axis=0)
 
 
+class Choice(NamedTuple):
+    """One answer taken among several, as each of N judgements has it.
+
+    Attributes:
+        chosen: its index, [N].
+        among: the indices of all of them, itself too, [N, size].
+    """
+
+    chosen: NDArray[np.int64]
+    among: NDArray[np.int64]
+
+
+def stages(rankings: Rankings) -> list[Choice]:
+    """A ranking as choices: the best first, then the best of those left."""
+    return [Choice(rankings[:, t], rankings[:, t:]) for t in range(rankings.shape[1])]
+
+
+def choices_loss(choices: Sequence[Choice], counts: Array, scores: Array) -> tuple[float, Array, Array]:
+    """Negative log-likelihood of exp(h) / sum exp(h) for each choice (Luce 1959), its gradient [K] and Hessian [K, K].
+
+    Args:
+        counts: how often each judgement was given, [N].
+    """
+    value, gradient, hessian = 0.0, np.zeros(len(scores)), np.zeros((len(scores), len(scores)))
+    for chosen, among in choices:
+        logits = scores[among]
+        sums = np.logaddexp.reduce(logits, axis=1)
+        probs = np.exp(logits - sums[:, None])
+        value += float(counts @ (sums - scores[chosen]))
+        np.subtract.at(gradient, chosen, counts)
+        np.add.at(gradient, among, counts[:, None] * probs)
+        np.add.at(hessian, (among, among), counts[:, None] * probs)
+        pairs = counts[:, None, None] * probs[:, :, None] * probs[:, None, :]
+        np.subtract.at(hessian, (among[:, :, None], among[:, None, :]), pairs)
+    return value, gradient, hessian
+
+
 def plackett_luce_loss(rankings: Rankings, counts: Array, scores: Array) -> tuple[float, Array, Array]:
     """Negative log-likelihood, its gradient [K] and Hessian [K, K]; the Hessian is also the observed information.
 
@@ -62,27 +86,17 @@ def plackett_luce_loss(rankings: Rankings, counts: Array, scores: Array) -> tupl
         rankings: answers' indices, best first, [N, size].
         counts: how often each ranking was given, [N].
     """
-    size = rankings.shape[1]
-    gradient, hessian = np.zeros(len(scores)), np.zeros((len(scores), len(scores)))
-    np.subtract.at(gradient, rankings, counts[:, None])
-    for stage in range(size):
-        left = rankings[:, stage:]
-        ranked = scores[left]
-        probs = np.exp(ranked - np.logaddexp.reduce(ranked, axis=1)[:, None])
-        np.add.at(gradient, left, counts[:, None] * probs)
-        np.add.at(hessian, (left, left), counts[:, None] * probs)
-        np.subtract.at(
-            hessian,
-            (left[:, :, None], left[:, None, :]),
-            counts[:, None, None] * probs[:, :, None] * probs[:, None, :],
-        )
-    return -float(counts @ plackett_luce_logprobs(scores, rankings)), gradient, hessian
+    return choices_loss(stages(rankings), counts, scores)
+
+
+def choices_scores(choices: Sequence[Choice], counts: Array, num_answers: int) -> Array:
+    """Maximum-likelihood scores of mean 0, [K]. Where no finite ones exist, ArithmeticError or ValueError."""
+    scores = minimise(lambda at: choices_loss(choices, counts / counts.sum(), at), np.zeros(num_answers))
+    return scores - scores.mean()
 
 
 def plackett_luce_scores(rankings: Rankings, counts: Array, num_answers: int) -> Array:
-    """Maximum-likelihood scores of mean 0, [K]. Where no finite ones exist, ArithmeticError or ValueError."""
-    scores = minimise(lambda at: plackett_luce_loss(rankings, counts / counts.sum(), at), np.zeros(num_answers))
-    return scores - scores.mean()
+    return choices_scores(stages(rankings), counts, num_answers)
 
 
 def chi_squared_point(degrees: int, probability: float = 0.999) -> float:

@@ -2,7 +2,7 @@
 
 Mistakes have the names by which the gradient tests in `tests/optimum/` plant them. A mistaken target of None is not
 solved for. So it is without EOS in the mask: training may then end at any of many policies, or at the edge, where some
-answers never end.
+answers never end. Of what reward models learn: `console.verify.optima_mistaken_rewards`.
 """
 
 from collections.abc import Callable
@@ -11,8 +11,16 @@ from dataclasses import replace
 import numpy as np
 
 from console.verify.optima import NUM_HALVINGS, balanced, returns_to_go
-from console.verify.optima_offline import length_tilted, logistic, pair_scores, squared
-from console.verify.tree import Array, Instance, log_normalised, tilted
+from console.verify.optima_offline import (
+    hinge_optimum,
+    length_tilted,
+    logistic,
+    orpo_optimum,
+    pair_scores,
+    sppo_optimum,
+    squared,
+)
+from console.verify.tree import AnswerTree, Array, Instance, log_normalised, tilted
 
 OnlineTarget = Callable[[Instance], Array]
 """An instance -> log-probs [P, K]."""
@@ -21,13 +29,15 @@ PairTarget = Callable[[Array, Array, Array], Array]
 
 TOO_LARGE = 1.1
 """Times beta: ten percent too large."""
+HOTTER = 1.1
+"""By which logits are divided, where 1 is meant."""
 
 
 def online_mistakes(target: OnlineTarget) -> dict[str, OnlineTarget | None]:
     """Of mistakes that every online trainer can make; the wrong reference is the policy itself."""
     return {
         "beta 10% too large": stronger(target, TOO_LARGE),
-        "temperature 1.1": tempered(target, 1.1),
+        "temperature 1.1": tempered(target, HOTTER),
         "the wrong reference": greedy,
         "EOS out of the mask": None,
     }
@@ -52,12 +62,15 @@ def tempered(target: OnlineTarget, temperature: float) -> OnlineTarget:
     """
 
     def reached(instance: Instance) -> Array:
-        tree = instance.tree
-        reference = tree.answer_logprobs(log_normalised(instance.reference_policy / temperature))
-        trained = tree.next_token_logprobs(target(replace(instance, reference=reference)))
-        return tree.answer_logprobs(log_normalised(trained * temperature))
+        reference = powered(instance.tree, instance.reference, 1 / temperature)
+        return powered(instance.tree, target(replace(instance, reference=reference)), temperature)
 
     return reached
+
+
+def powered(tree: AnswerTree, policy: Array, power: float) -> Array:
+    """The power of a policy's next-token probabilities, normalised at each token; log-probs [P, K], as `policy`."""
+    return tree.answer_logprobs(log_normalised(tree.next_token_logprobs(policy) * power))
 
 
 def greedy(instance: Instance) -> Array:
@@ -131,11 +144,42 @@ def pair_mistakes(
     return listed | ({"no reference": target(beta, per_token, False)} if has_reference else {})
 
 
+def tempered_pairs(target: PairTarget, tree: AnswerTree) -> dict[str, PairTarget]:
+    """As `tempered`: of every loss of pairs, whose policy and reference a trainer reads at a temperature."""
+
+    def reached(reference: Array, wins: Array, num_tokens: Array) -> Array:
+        trained = target(powered(tree, reference[None], 1 / HOTTER)[0], wins, num_tokens)
+        return powered(tree, trained[None], HOTTER)[0]
+
+    return {"temperature 1.1": reached}
+
+
 def simpo_mistakes(margin: float) -> dict[str, PairTarget | None]:
     def scores(wins: Array, beta: float) -> Array:
         return pair_scores(wins, logistic(margin)) / beta
 
     return pair_mistakes(scores, beta=1.0, per_token=True, has_reference=False)
+
+
+def orpo_mistakes(weight: float) -> dict[str, PairTarget | None]:
+    return {
+        "weight 10% too large": lambda _, wins, num_tokens: orpo_optimum(wins, num_tokens, TOO_LARGE * weight).policy,
+        "summed instead of per token": lambda _, wins, num_tokens: (
+            orpo_optimum(wins, np.ones_like(num_tokens), weight).policy
+        ),
+        "EOS out of the mask": None,
+    }
+
+
+def sppo_mistakes(beta: float) -> dict[str, PairTarget | None]:
+    return {
+        "beta 10% too large": lambda reference, wins, _: sppo_optimum(reference, wins, TOO_LARGE * beta),
+        "per token instead of summed": lambda reference, wins, num_tokens: sppo_optimum(
+            reference, wins, beta, num_tokens
+        ),
+        "no reference": lambda reference, wins, _: sppo_optimum(np.zeros_like(reference), wins, beta),
+        "EOS out of the mask": None,
+    }
 
 
 def dpo_scores(wins: Array, beta: float) -> Array:
@@ -144,3 +188,8 @@ def dpo_scores(wins: Array, beta: float) -> Array:
 
 def ipo_scores(wins: Array, tau: float) -> Array:
     return pair_scores(wins, squared(0.5 / tau))
+
+
+def hinge_scores(wins: Array, beta: float) -> Array:
+    """Of the optimum that is found; there may be others."""
+    return hinge_optimum(wins).scores / beta

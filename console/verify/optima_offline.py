@@ -162,11 +162,11 @@ def simpo_optimum(wins: Array, num_tokens: Array, beta: float, margin: float) ->
     return length_tilted(np.zeros(len(scores)), scores, num_tokens)
 
 
-def sppo_optimum(reference: Array, wins: Array, beta: float) -> Array:
+def sppo_optimum(reference: Array, wins: Array, beta: float, parts: Array | float = 1.0) -> Array:
     """SPPO, (u_i - t)^2 + (u_j + t)^2 with t = 1 / (2 beta) (Wu et al. 2024, arXiv 2405.00675).
 
     Summed over the wins it is n_i (u_i - t (W_i - L_i) / n_i)^2 and a constant, n_i = W_i + L_i of W_i wins and L_i
-    losses: least squares of u, which the normalised policy alone ties together.
+    losses: least squares of u, which the normalised policy alone ties together. `parts` [K] divide u.
     """
     met = wins.sum(1) + wins.sum(0)
     targets = (wins.sum(1) - wins.sum(0)) / met / (2 * beta)
@@ -174,11 +174,11 @@ def sppo_optimum(reference: Array, wins: Array, beta: float) -> Array:
 
     def objective(logits: Array) -> tuple[float, Array, Array]:
         policy = log_normalised(logits)
-        probs, misses = np.exp(policy), policy - reference - targets
+        probs, misses = np.exp(policy), (policy - reference) / parts - targets
         by_logits = np.eye(len(probs)) - probs  # d u_i / d logit_j.
-        pushes = 2 * weights * misses
+        pushes = 2 * weights * misses / parts
         bend = pushes.sum() * (np.diag(probs) - np.outer(probs, probs))
-        hessian = by_logits.T @ (2 * weights[:, None] * by_logits) - bend
+        hessian = by_logits.T @ ((2 * weights / parts**2)[:, None] * by_logits) - bend
         return float(weights @ misses**2), by_logits.T @ pushes, hessian
 
     return log_normalised(minimise(objective, reference + targets))

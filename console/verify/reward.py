@@ -4,6 +4,7 @@ import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,7 +15,7 @@ from configs.objectives import RewardObjective
 from configs.roles import Learner, RewardEncoder
 from configs.schema import RewardRun
 from configs.stages import RewardTraining
-from console.verify.local import open_learner
+from console.verify.local import OneRank, open_learner
 from console.verify.offline import evenly_ordered
 from console.verify.optima_counts import Rankings
 from console.verify.problem import UNREAD
@@ -26,7 +27,7 @@ from models.encoder import load_encoder_tokenizer
 from models.scratch import build_bert
 from trainers.metrics import MetricsLog
 from trainers.reward import RewardInput, run_reward
-from trainers.reward_batch import Judged, answer_rewards, collate_answers, encode_answers
+from trainers.reward_batch import Judged, RewardBatch, answer_rewards, collate_answers, encode_answers
 
 MAX_TOKENS = 16
 BALANCE = 0.1
@@ -47,20 +48,43 @@ def trained_rewards(
     world: World, settings: RewardSettings, records: Sequence[Judged], seed: int, folder: Path
 ) -> Array:
     """What a BERT trained on the records says of every answer, [P, K], less its mean for each prompt."""
+    run = reward_run(settings, new_encoder(world, seed, folder), seed)
+    learners = open_learner(run)
+    train_judged(run, records, learners, folder / settings.objective.kind)
+    rewards = rewards_said(run, world, learners)
+    centred: Array = rewards - rewards.mean(-1, keepdims=True)
+    return centred
+
+
+def new_encoder(world: World, seed: int, folder: Path) -> Path:
+    """A random BERT below `folder`, the same for all that are trained there."""
     encoder = folder / "encoder"
     if not encoder.exists():
         texts = [world.prompt_text(p) + " " + world.answer_text(k) for p, k in world.pairs]
         build_bert(NewBert(vocab_size=64, hidden_size=64, num_heads=2, max_positions=MAX_TOKENS), texts, encoder, seed)
-    run = reward_run(settings, encoder, seed)
-    learners, tokenizer = open_learner(run), load_encoder_tokenizer(str(encoder))
-    stage = folder / settings.objective.kind
-    with MetricsLog(stage, Unwatched()) as log:
-        run_reward(run, RewardInput(tuple(records), (), ()), tokenizer, learners, stage, log)
-    answers = [Ranking(world.prompt_text(p), (world.answer_text(k),)) for p, k in world.pairs]
-    batch = collate_answers(tokenizer, encode_answers(tokenizer, answers, MAX_TOKENS))
-    rewards = learners.compute(batch, None, answer_rewards).astype(np.float64).reshape(len(world.prompts), -1)
-    centred: Array = rewards - rewards.mean(-1, keepdims=True)
-    return centred
+    return encoder
+
+
+def train_judged(run: RewardRun, records: Sequence[Judged], learners: OneRank, folder: Path) -> None:
+    with MetricsLog(folder, Unwatched()) as log:
+        run_reward(run, RewardInput(tuple(records), (), ()), tokenizer_of(run), learners, folder, log)
+
+
+def rewards_said(run: RewardRun, world: World, learners: OneRank) -> Array:
+    """The rewards of every answer as the model has them now, [P, K]."""
+    rewards = learners.compute(every_answer(run, world), None, answer_rewards)
+    return rewards.astype(np.float64).reshape(len(world.prompts), -1)
+
+
+def every_answer(run: RewardRun, world: World) -> RewardBatch:
+    """Every answer as a row of its own, in the order of a table [P, K]."""
+    answers = [ranking(world, p, (k,)) for p, k in world.pairs]
+    tokenizer = tokenizer_of(run)
+    return collate_answers(tokenizer, encode_answers(tokenizer, answers, MAX_TOKENS))
+
+
+def tokenizer_of(run: RewardRun) -> Any:
+    return load_encoder_tokenizer(str(run.reward.model))
 
 
 def reward_run(settings: RewardSettings, encoder: Path, seed: int) -> RewardRun:

@@ -1,5 +1,6 @@
 """Reward rows of the table: what judgements say of the answers, and the rewards that explain them best."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -7,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from configs.objectives import BradleyTerry, PlackettLuce, Regression
+from console.verify.mistakes import Moved, moves
 from console.verify.offline import drawn_counts, exact_counts, laid_out
 from console.verify.optima_counts import (
     Rankings,
@@ -18,7 +20,15 @@ from console.verify.optima_counts import (
     plackett_luce_loss,
     plackett_luce_scores,
 )
-from console.verify.optima_offline import exact_wins, logistic, pair_scores
+from console.verify.optima_mistaken_rewards import (
+    BRADLEY_TERRY_MISTAKES,
+    REGRESSION_MISTAKES,
+    TWO_RANKED_MISTAKES,
+    RewardTarget,
+    bradley_terry_rewards,
+    plackett_luce_mistakes,
+)
+from console.verify.optima_offline import exact_wins
 from console.verify.problem import Check, Size
 from console.verify.reward import RewardSettings, pair_records, ranking_records, scored_records, trained_rewards
 from console.verify.tree import Array, seeded_rewards
@@ -46,6 +56,13 @@ class RewardFitRow:
     setting: str = "regression on the rewards"
     size: Size = field(default_factory=lambda: SIZE)
 
+    @property
+    def mistaken(self) -> Mapping[str, RewardTarget | None]:
+        return REGRESSION_MISTAKES
+
+    def mistakes(self, seed: int, folder: Path) -> Moved:
+        return moved_rewards(rewards_of(self.size, seed), lambda scores: scores, self.mistaken)
+
     def measure(self, seed: int, folder: Path) -> tuple[Check, ...]:
         world, rewards = self.size.world, rewards_of(self.size, seed)
         reached = trained_rewards(world, SCORES, scored_records(world, rewards), seed, folder)
@@ -59,6 +76,13 @@ class BradleyTerryRow:
     name: str = "Bradley-Terry"
     setting: str = "exact pairs, 13 answers"
     size: Size = field(default_factory=lambda: SIZE)
+
+    @property
+    def mistaken(self) -> Mapping[str, RewardTarget | None]:
+        return BRADLEY_TERRY_MISTAKES
+
+    def mistakes(self, seed: int, folder: Path) -> Moved:
+        return moved_rewards(wins_of(rewards_of(self.size, seed)), bradley_terry_rewards, self.mistaken)
 
     def measure(self, seed: int, folder: Path) -> tuple[Check, ...]:
         world, rewards = self.size.world, rewards_of(self.size, seed)
@@ -75,12 +99,20 @@ class SampledPairsRow:
     setting: str = f"{COPIES} drawn labels a pair"
     size: Size = field(default_factory=lambda: SIZE)
 
+    @property
+    def mistaken(self) -> Mapping[str, RewardTarget | None]:
+        return BRADLEY_TERRY_MISTAKES
+
+    def mistakes(self, seed: int, folder: Path) -> Moved:
+        counts = drawn_counts(wins_of(rewards_of(self.size, seed)), seed, COPIES)
+        return moved_rewards(counts.astype(np.float64), bradley_terry_rewards, self.mistaken)
+
     def measure(self, seed: int, folder: Path) -> tuple[Check, ...]:
         world, rewards = self.size.world, rewards_of(self.size, seed)
         counts = drawn_counts(wins_of(rewards), seed, COPIES)
         reached = trained_rewards(world, PAIRS, laid_out(pair_records(world, counts), seed), seed, folder)
         drawn = counts.astype(np.float64)
-        likeliest = np.stack([pair_scores(own, logistic()) for own in drawn])
+        likeliest = np.stack([bradley_terry_rewards(own) for own in drawn])
         errors = [
             fisher_error(found, truth, bradley_terry_information(COPIES * wins, truth))
             for found, truth, wins in zip(reached, rewards, wins_of(rewards), strict=True)
@@ -96,9 +128,24 @@ class RankingsRow:
     setting: str = f"{DRAWS} drawn rankings of each 3 of 13 answers"
     size: Size = field(default_factory=lambda: SIZE)
 
+    @property
+    def rankings(self) -> Rankings:
+        return all_rankings(len(self.size.world.tree.answers), 3)
+
+    @property
+    def mistaken(self) -> Mapping[str, RewardTarget | None]:
+        return plackett_luce_mistakes(self.rankings)
+
+    def mistakes(self, seed: int, folder: Path) -> Moved:
+        rewards = rewards_of(self.size, seed)
+        counts = drawn_rankings(self.rankings, rewards, seed).astype(np.float64)
+        return moved_rewards(
+            counts, lambda own: plackett_luce_scores(self.rankings, own, rewards.shape[1]), self.mistaken
+        )
+
     def measure(self, seed: int, folder: Path) -> tuple[Check, ...]:
         world, rewards = self.size.world, rewards_of(self.size, seed)
-        rankings = all_rankings(rewards.shape[1], 3)
+        rankings = self.rankings
         counts = drawn_rankings(rankings, rewards, seed)
         records = laid_out(ranking_records(world, rankings, counts), seed)
         reached = trained_rewards(world, RANKINGS, records, seed, folder)
@@ -118,6 +165,13 @@ class TwoRankedRow:
     name: str = "Plackett-Luce"
     setting: str = "2 answers, against Bradley-Terry"
     size: Size = field(default_factory=lambda: SIZE)
+
+    @property
+    def mistaken(self) -> Mapping[str, RewardTarget | None]:
+        return TWO_RANKED_MISTAKES
+
+    def mistakes(self, seed: int, folder: Path) -> Moved:
+        return dict.fromkeys(self.mistaken)
 
     def measure(self, seed: int, folder: Path) -> tuple[Check, ...]:
         world, rewards = self.size.world, rewards_of(self.size, seed)
@@ -149,6 +203,16 @@ def relative_error(found: Array, expected: Array) -> float:
     Over all pairs that is the same ratio for the rewards themselves, each less its mean, [P, K].
     """
     return float((np.linalg.norm(found - expected, axis=-1) / np.linalg.norm(expected, axis=-1)).max())
+
+
+def moved_rewards(judged: Array, target: RewardTarget, mistaken: Mapping[str, RewardTarget | None]) -> Moved:
+    """Relative error of the rewards that each mistake leads to; `judged` [P, ...], the judgements of each prompt."""
+
+    def solved(wanted: RewardTarget) -> Array:
+        return np.stack([wanted(own) for own in judged])
+
+    right = solved(target)
+    return moves(mistaken, lambda wrong: relative_error(solved(wrong), right))
 
 
 def sampled_checks(reached: Array, likeliest: Array, errors: list[float]) -> tuple[Check, ...]:

@@ -1,11 +1,12 @@
 """All rows of the table, in its order."""
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Protocol
 
 from console.verify.mistakes import Moved
-from console.verify.offline_rows import OFFLINE_ROWS, OfflineRow, SampledRow
-from console.verify.online_rows import ONLINE_ROWS, OnlineRow
+from console.verify.offline_rows import OFFLINE_ROWS
+from console.verify.online_rows import ONLINE_ROWS, FitRow
 from console.verify.problem import Check
 from console.verify.reward_rows import REWARD_ROWS
 from console.verify.whole import WholeRow
@@ -24,14 +25,17 @@ class Row(Protocol):
     def measure(self, seed: int, folder: Path) -> tuple[Check, ...]:
         """Train on the instance of `seed` in an empty folder, and measure what came out."""
 
+    @property
+    def mistaken(self) -> Mapping[str, object]:
+        """The targets of trainers that make a mistake, by its name; None where that is not solved for."""
 
-ALL_ROWS: tuple[Row, ...] = (*ONLINE_ROWS, *OFFLINE_ROWS, *REWARD_ROWS, WholeRow())
+    def mistakes(self, seed: int, folder: Path) -> Moved:
+        """What these would move the target by, without training, in what the first check measures."""
 
 
-def mistakes(row: Row, seed: int, folder: Path) -> Moved:
-    """What likely mistakes would move the row's target by, without training; none for a row that has no such target."""
-    match row:
-        case OnlineRow() | OfflineRow() | SampledRow() | WholeRow():
-            return row.mistakes(seed, folder)
-        case _:
-            return {}
+ALL_ROWS: tuple[FitRow | Row, ...] = (*ONLINE_ROWS, *OFFLINE_ROWS, *REWARD_ROWS, WholeRow())
+
+
+def mistakes(row: FitRow | Row, seed: int, folder: Path) -> Moved:
+    """As the row's own; none for the model itself, which no trainer's mistake concerns."""
+    return {} if isinstance(row, FitRow) else row.mistakes(seed, folder)

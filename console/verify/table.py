@@ -24,7 +24,8 @@ class Result:
 
     Attributes:
         place: of the row in the table.
-        mistakes: what likely mistakes of the trainer would move the target by; None where that is not solved for.
+        mistakes: what likely mistakes of the trainer would move the target by, in what the first check measures; None
+            where that is not solved for.
     """
 
     place: int
@@ -41,7 +42,7 @@ class Result:
 
     def as_dict(self) -> dict[str, Any]:
         checks = [check._asdict() | {"holds": check.holds} for check in self.checks]
-        return asdict(self) | {"checks": checks, "holds": self.holds}
+        return asdict(self) | {"checks": checks, "holds": self.holds, "mistakes_in": self.checks[0].quantity}
 
 
 def chosen(words: Sequence[str]) -> list[int]:
@@ -84,18 +85,19 @@ def line(result: Result) -> list[str]:
 
 
 def mistake_lines(results: Sequence[Result]) -> list[str]:
-    """One line for each row with a target that mistakes would move: by how much, on the instance where it is least."""
+    """One line for each row that lists mistakes: what they move its target by, on the instance where that is least."""
     rows = {result.place: result for result in results if result.mistakes}
     if not rows:
         return []
     lines = [
         "",
-        "What a likely mistake of the trainer would move the target by: total variation, least over the instances.",
-        f"What moves it by less than {SEEN:.2f}, or is not solved for (-), the gradient tests catch (tests/optimum/).",
+        "What a likely mistake of the trainer would move the target by, in what is named (TV: total variation), least",
+        "over the instances. The gradient tests (tests/optimum/) plant every one, and so catch what moves it by less",
+        f"than {SEEN:.2f} or is not solved for (-).",
     ]
     for place, row in sorted(rows.items()):
         moves = (f"{name} {least(results, place, name)}" for name in row.mistakes)
-        lines.append(f"{row.row}, {row.setting}: {', '.join(moves)}")
+        lines.append(f"{row.row}, {row.setting} ({row.checks[0].quantity}): {', '.join(moves)}")
     return lines
 
 

@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 
 from console.verify.mistakes import SEEN, moved
-from console.verify.offline_rows import OFFLINE_ROWS, OfflineRow, SampledRow
-from console.verify.online_rows import CRITIC_FREE_ROWS, LOSS_ROWS, SLOW_ROW, OnlineRow
+from console.verify.offline_rows import EXCESS, OFFLINE_ROWS, HingeRow
+from console.verify.online_rows import CRITIC_FREE_ROWS, LOSS_ROWS, SLOW_ROW, FitRow, OnlineRow
 from console.verify.optima import returns_to_go, step_gradient
 from console.verify.optima_mistaken import (
     PairTarget,
@@ -19,14 +19,24 @@ from console.verify.optima_mistaken import (
     ipo_scores,
     mean_return,
     online_mistakes,
+    orpo_mistakes,
     pair_mistakes,
     simpo_mistakes,
+    sppo_mistakes,
     tempered,
+    tempered_pairs,
     weighed_returns_optimum,
 )
-from console.verify.optima_offline import averaged_ipo_optimum, exact_wins, ipo_optimum, simpo_optimum
+from console.verify.optima_offline import (
+    averaged_ipo_optimum,
+    dpo_optimum,
+    exact_wins,
+    ipo_optimum,
+    orpo_optimum,
+    simpo_optimum,
+    sppo_optimum,
+)
 from console.verify.problem import Check, make_problem
-from console.verify.reward_rows import REWARD_ROWS
 from console.verify.rows import ALL_ROWS, mistakes
 from console.verify.table import Result, mistake_lines
 from console.verify.tree import (
@@ -40,10 +50,9 @@ from console.verify.tree import (
 )
 from console.verify.whole import WholeRow
 from tests.optimum.test_optimum_gradients import ROWS as PLANTED_ROWS
-from tests.optimum.test_optimum_offline_gradients import MISTAKES as PLANTED_OFFLINE
 from tests.ranks import Ranks
 
-TARGETED = [row for row in ALL_ROWS if isinstance(row, OnlineRow | OfflineRow | SampledRow | WholeRow)]
+LISTING = [row for row in ALL_ROWS if not isinstance(row, FitRow)]
 
 
 def best(instance: Instance) -> Array:
@@ -160,13 +169,32 @@ def test_mistakes_of_other_losses_of_pairs_are_their_own_targets_with_other_sett
     simpo = simpo_mistakes(0.5)
     assert found(simpo, "beta 10% too large") == pytest.approx(simpo_optimum(wins, tree.num_tokens, 1.1, 0.5))
     assert "no reference" not in simpo
+    orpo = orpo_mistakes(1.0)
+    assert found(orpo, "weight 10% too large") == pytest.approx(orpo_optimum(wins, tree.num_tokens, 1.1).policy)
+    # Of summed log-probs: as if every answer were one token.
+    assert found(orpo, "summed instead of per token") == pytest.approx(orpo_optimum(wins, np.ones(13), 1.0).policy)
+    sppo = sppo_mistakes(0.4)
+    assert found(sppo, "beta 10% too large") == pytest.approx(sppo_optimum(reference, wins, 0.44))
+    assert found(sppo, "no reference") == pytest.approx(sppo_optimum(np.zeros(13), wins, 0.4))
+    # Where the slope of ((u_i - t)^2 + (u_j + t)^2, u per token, t = 1.25) is that of the sum of probabilities alone.
+    averaged_sppo = found(sppo, "per token instead of summed")
+    u = (averaged_sppo - reference) / tree.num_tokens
+    slope = ((u - 1.25) * wins.sum(1) + (u + 1.25) * wins.sum(0)) / tree.num_tokens
+    assert slope == pytest.approx(slope.sum() * np.exp(averaged_sppo), abs=1e-9)
 
 
-@pytest.mark.parametrize("row", TARGETED, ids=lambda row: f"{row.name}, {row.setting}")
-def test_each_row_lists_beta_and_offline_nothing_that_no_gradient_test_plants(row: Any) -> None:
+def test_dpo_at_another_temperature_ends_where_online_trainers_do() -> None:
+    instance = longer_answers()
+    wrong = tempered_pairs(lambda ref, wins, _: dpo_optimum(ref, wins, instance.beta), instance.tree)["temperature 1.1"]
+    for reference, rewards, expected in zip(
+        instance.reference, instance.rewards, tempered(best, 1.1)(instance), strict=True
+    ):
+        assert wrong(reference, exact_wins(rewards), instance.tree.num_tokens) == pytest.approx(expected)
+
+
+@pytest.mark.parametrize("row", LISTING, ids=lambda row: f"{row.name}, {row.setting}")
+def test_each_row_but_the_model_itself_lists_what_is_ten_percent_too_large(row: Any) -> None:
     assert any(name.endswith("10% too large") for name in row.mistaken)
-    if isinstance(row, OfflineRow | SampledRow):
-        assert row.mistaken.keys() <= PLANTED_OFFLINE.keys()
 
 
 def test_each_online_row_has_its_mistakes_planted_or_is_rloo_as_the_one_that_has(tmp_path: Path) -> None:
@@ -177,11 +205,6 @@ def test_each_online_row_has_its_mistakes_planted_or_is_rloo_as_the_one_that_has
     for row, ppo in zip(left_out, (SLOW_ROW.settings(), whole_ppo), strict=True):
         assert (ppo.estimator, ppo.kl, ppo.loss_mean) == (planted.estimator, planted.settings().kl, "token")
         assert row.mistaken.keys() == planted.mistaken.keys()
-
-
-def test_every_row_but_those_without_a_policy_to_reach_lists_its_mistakes() -> None:
-    others = {row.name for row in ALL_ROWS if row not in TARGETED and row not in REWARD_ROWS}
-    assert others == {"the model itself", "hinge", "KTO"}
 
 
 MEASURED = (CRITIC_FREE_ROWS[1], LOSS_ROWS[2], OFFLINE_ROWS[0], OFFLINE_ROWS[1], WholeRow())
@@ -201,9 +224,19 @@ def test_a_row_says_what_moves_its_target_without_training(one_rank: Ranks, tmp_
     assert beta is not None and unheld is not None and 0.01 < beta < unheld and unheld > SEEN
 
 
-def test_rows_without_such_a_target_list_none(tmp_path: Path) -> None:
-    assert mistakes(REWARD_ROWS[0], 0, tmp_path) == {}
+def test_the_model_itself_lists_none(tmp_path: Path) -> None:
+    assert mistakes(FitRow(), 0, tmp_path) == {}
     assert list(tmp_path.iterdir()) == []
+
+
+def excess_of_hinge(folder: Path) -> dict[str, float | None]:
+    return dict(mistakes(HingeRow(), 0, folder))
+
+
+def test_mistakes_of_hinge_are_said_by_their_excess_loss(one_rank: Ranks, tmp_path: Path) -> None:
+    # Scores divided by 1.1 are 1/11 of the way back to the reference, and the loss is convex.
+    found = one_rank.run(excess_of_hinge, tmp_path)[0]
+    assert EXCESS < found["beta 10% too large"] <= 1 / 11 + 1e-9
 
 
 def test_the_lines_have_the_least_over_the_instances() -> None:
@@ -211,7 +244,8 @@ def test_the_lines_have_the_least_over_the_instances() -> None:
         return Result(place, f"row {place}", "tiny", seed, (Check("TV", 0.0, 0.05),), moves, 1.0)
 
     results = [result(7, 1, {"beta": 0.04, "EOS": None}), result(2, 0, {}), result(7, 0, {"beta": 0.0321, "EOS": None})]
-    assert mistake_lines(results)[-1] == "row 7, tiny: beta 0.032, EOS -"
-    assert len(mistake_lines(results)) == 4
+    assert mistake_lines(results)[-1] == "row 7, tiny (TV): beta 0.032, EOS -"
+    assert len(mistake_lines(results)) == 5
     assert mistake_lines(results[1:2]) == []
-    assert results[0].as_dict()["mistakes"] == {"beta": 0.04, "EOS": None}
+    said = results[0].as_dict()
+    assert (said["mistakes"], said["mistakes_in"]) == ({"beta": 0.04, "EOS": None}, "TV")

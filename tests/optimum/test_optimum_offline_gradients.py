@@ -1,37 +1,22 @@
 """The gradient of one step of the real runs of pairs and KTO against the enumerated one, and mistakes that it catches.
 
-About 40 s on one core.
+Each offline row's own loss, and every mistake that the row lists. About 15 s on one core.
 """
 
-from collections.abc import Callable
-from contextlib import nullcontext
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
-from unittest import mock
 
 import numpy as np
 import pytest
 from torch import Tensor
 
-from configs.inputs import LabelledData
-from configs.objectives import (
-    ConservativeDpoLoss,
-    DpoLoss,
-    HingeLoss,
-    IpoLoss,
-    OrpoLoss,
-    PreferenceLoss,
-    RobustDpoLoss,
-    SimpoLoss,
-    SppoLoss,
-)
-from configs.roles import Learner
-from configs.schema import KtoRun
+from configs.objectives import IpoLoss, OrpoLoss, PreferenceLoss
 from configs.stages import Dpo, Kto
-from console.verify.gradients import pulled_back, relative_error
-from console.verify.local import OneRank, open_learner
-from console.verify.offline import exact_counts, train_pairs
+from console.verify.gradients import listed_counts, pulled_back, relative_error
+from console.verify.kto_row import KtoRow
+from console.verify.local import open_learner
+from console.verify.offline import Labels, exact_counts, train_labelled, train_pairs
 from console.verify.offline_gradients import (
     NO_CLIP,
     NO_RATE,
@@ -40,24 +25,42 @@ from console.verify.offline_gradients import (
     kto_enumerated_gradient,
     kto_step_gradient,
 )
-from console.verify.optima_offline import exact_wins
-from console.verify.problem import UNREAD, Problem, Size, make_problem
+from console.verify.offline_rows import DPO_LOSS, OFFLINE_ROWS, wins_of
+from console.verify.problem import Size, make_problem
 from console.verify.tree import EOS
+from console.verify.world import answer_logprobs
 from data.tokens import TokenBatch, collate
+from models.policy import PolicyModel
+from tests.optimum.planted import HONEST, PLANTED, Mistake
 from tests.ranks import Ranks
 from trainers.dpo import DpoBatch, with_reference
+from trainers.kto import KtoBatch, Labelled, estimated_kl
 
-HONEST = 1e-3
-PLANTED = 0.02
 SIZE = Size(depth=2)
 """13 answers to each of 3 prompts."""
-BETA = 0.4
-DPO = DpoLoss(beta=BETA)
+PAIR_ROWS = {f"{row.name}, {row.setting}": row for row in OFFLINE_ROWS if not isinstance(row, KtoRow)}
+KTO = Kto(learning_rate=3e-3, num_epochs=3, batch_size=39, beta=0.4, desirable_weight=1.3, undesirable_weight=0.7)
+
+
+def stronger(loss: PreferenceLoss) -> PreferenceLoss:
+    """10%, by what the loss has for it."""
+    match loss:
+        case IpoLoss(tau=tau):
+            return loss.model_copy(update={"tau": 1.1 * tau})
+        case OrpoLoss(weight=weight):
+            return loss.model_copy(update={"weight": 1.1 * weight})
+        case _:
+            return loss.model_copy(update={"beta": 1.1 * loss.beta})
 
 
 def without_reference(*arguments: Any) -> DpoBatch:
     batch = with_reference(*arguments)
     return replace(batch, ref_chosen=np.zeros_like(batch.ref_chosen), ref_rejected=np.zeros_like(batch.ref_rejected))
+
+
+def labels_without_reference(*arguments: Any) -> KtoBatch:
+    batch = KtoBatch(*arguments)
+    return replace(batch, ref_logprobs=np.zeros_like(batch.ref_logprobs))
 
 
 def without_eos(*arguments: Any) -> TokenBatch:
@@ -70,118 +73,115 @@ def per_token(logprobs: Tensor, mask: Tensor) -> Tensor:
     return (logprobs * mask).sum(dim=-1) / mask.sum(dim=-1)
 
 
-@dataclass(frozen=True)
-class Mistake:
-    """A trainer that is wrong: another loss than was asked for, or one of its functions replaced."""
-
-    asked: PreferenceLoss = DPO
-    loss: PreferenceLoss = DPO
-    replaced: tuple[str, Callable[..., Any]] | None = None
+forward_at = PolicyModel.forward
 
 
-MISTAKES = {
-    "beta 10% too large": Mistake(loss=DpoLoss(beta=1.1 * BETA)),
-    "weight 10% too large": Mistake(asked=OrpoLoss(weight=1.0), loss=OrpoLoss(weight=1.1)),
-    "no reference": Mistake(replaced=("with_reference", without_reference)),
-    "EOS out of the mask": Mistake(replaced=("collate", without_eos)),
-    "per token instead of summed": Mistake(replaced=("sequence_logprobs", per_token)),
-    "summed instead of per token": Mistake(asked=IpoLoss(tau=BETA, per_token=True), loss=IpoLoss(tau=BETA)),
+def hotter(model: PolicyModel, ids: Tensor, attention: Tensor, mask: Tensor, _: float) -> Tensor:
+    return forward_at(model, ids, attention, mask, 1.1)
+
+
+def matched(records: list[Labelled], others: list[Labelled], *more: Any) -> float:
+    """z0 of each record's prompt with its own answer."""
+    return estimated_kl(records, records, *more)
+
+
+PER_TOKEN = Mistake(replaced=("trainers.dpo.sequence_logprobs", per_token))
+HOTTER = Mistake(replaced=("models.policy.PolicyModel.forward", hotter))
+PAIR_MISTAKES = {
+    "beta 10% too large": Mistake(stronger),
+    "weight 10% too large": Mistake(stronger),
+    "no reference": Mistake(replaced=("trainers.dpo.with_reference", without_reference)),
+    "per token instead of summed": PER_TOKEN,
+    "summed instead of per token": Mistake(
+        replaced=("trainers.dpo.DpoBatch.answer_lengths", property(lambda batch: np.ones((batch.num_rows, 2))))
+    ),
+    "temperature 1.1": HOTTER,
+    "EOS out of the mask": Mistake(replaced=("trainers.dpo.collate", without_eos)),
 }
-LOSSES = {
-    "DPO": (DPO, DpoLoss(beta=1.1 * BETA)),
-    "conservative DPO": (ConservativeDpoLoss(beta=BETA), ConservativeDpoLoss(beta=1.1 * BETA)),
-    "robust DPO": (RobustDpoLoss(beta=BETA), RobustDpoLoss(beta=1.1 * BETA)),
-    "IPO": (IpoLoss(tau=BETA), IpoLoss(tau=1.1 * BETA)),
-    "IPO per token": (IpoLoss(tau=BETA, per_token=True), IpoLoss(tau=1.1 * BETA, per_token=True)),
-    "hinge": (HingeLoss(beta=BETA), HingeLoss(beta=1.1 * BETA)),
-    "ORPO": (OrpoLoss(weight=1.0), OrpoLoss(weight=1.1)),
-    "SimPO": (SimpoLoss(beta=1.0, margin=0.5), SimpoLoss(beta=1.1, margin=0.5)),
-    "SPPO": (SppoLoss(beta=BETA), SppoLoss(beta=1.1 * BETA)),
+KTO_MISTAKES = {
+    "beta 10% too large": Mistake(lambda kto: kto.model_copy(update={"beta": 1.1 * kto.beta})),
+    "the weight of good answers 10% too large": Mistake(
+        lambda kto: kto.model_copy(update={"desirable_weight": 1.1 * kto.desirable_weight})
+    ),
+    "z0 left at 0": Mistake(replaced=("trainers.kto.estimated_kl", lambda *_: 0.0)),
+    "z0 of matched pairs": Mistake(replaced=("trainers.kto.estimated_kl", matched)),
+    "no reference": Mistake(replaced=("trainers.kto.KtoBatch", labels_without_reference)),
+    "per token instead of summed": PER_TOKEN,
+    "temperature 1.1": HOTTER,
+    "EOS out of the mask": Mistake(replaced=("trainers.kto.collate", without_eos)),
 }
-"""Each with the same, 10% too strong."""
 
 
-def moved_policy(problem: Problem, counts: Any, folder: Path) -> OneRank:
-    """After a few real steps, so that the policy is not the reference."""
-    settings = Dpo(learning_rate=3e-3, loss=DPO, batch_size=int(counts.sum()) // 6)
-    run = problem.dpo_run(settings)
+def pair_errors(folder: Path, name: str) -> tuple[float, dict[str, float]]:
+    """Relative errors of the gradient of a row's loss: of the honest trainer, and of each mistake that the row lists.
+
+    After a few real steps of DPO, so that the policy is not the reference.
+    """
+    row = PAIR_ROWS[name]
+    problem = make_problem(SIZE, 0, folder)
+    counts = exact_counts(wins_of(problem), copies=1)
+    num_pairs = int(counts.sum())
+    run = problem.dpo_run(Dpo(learning_rate=1e-4, loss=DPO_LOSS, batch_size=num_pairs // 3))
     learners = open_learner(run)
     train_pairs(run, problem.world, counts, learners, folder / "before")
     learners.save(folder)
-    return learners
+    expected = pulled_back(problem.world, learners, dpo_enumerated_gradient(problem.world, counts, row.loss, learners))
+
+    def error(mistake: Mistake, step: Path) -> float:
+        loss = mistake.settings(row.loss)
+        run = problem.dpo_run(Dpo(learning_rate=NO_RATE, max_grad_norm=NO_CLIP, loss=loss, batch_size=num_pairs))
+        others = open_learner(run)
+        others.load(folder)
+        with mistake.planted():
+            found = dpo_step_gradient(run, problem.world, counts, others, step)
+        return relative_error(found, expected)
+
+    return error(Mistake(), folder / "honest"), {
+        mistake: error(PAIR_MISTAKES[mistake], folder / mistake) for mistake in row.mistaken
+    }
 
 
-def pairs_error(folder: Path, trainer: Mistake) -> float:
-    """Relative error of the gradient of a trainer on pairs."""
+def kto_errors(folder: Path) -> tuple[float, dict[str, float]]:
+    """As `pair_errors`; the records are answers as the policy draws them, so that z0 is not 0."""
     problem = make_problem(SIZE, 0, folder)
-    counts = exact_counts(np.stack([exact_wins(rewards) for rewards in problem.rewards]), copies=4)
-    learners = moved_policy(problem, counts, folder)
-    expected = pulled_back(
-        problem.world, learners, dpo_enumerated_gradient(problem.world, counts, trainer.asked, learners)
+    run = problem.kto_run(KTO)
+    learners = open_learner(run)
+    is_good = problem.rewards > 0
+    train_labelled(run, problem.world, Labels(2 * is_good, 2 * ~is_good), learners, folder / "before")
+    learners.save(folder)
+    counts = listed_counts(answer_logprobs(problem.world, learners.compute, "policy"), 60)
+    good = np.random.default_rng(0).binomial(counts, 0.5)
+    labels = Labels(good, counts - good)
+    still = KTO.model_copy(
+        update={"learning_rate": NO_RATE, "max_grad_norm": NO_CLIP, "num_epochs": 1, "batch_size": len(labels.answers)}
     )
-    settings = Dpo(learning_rate=NO_RATE, max_grad_norm=NO_CLIP, loss=trainer.loss, batch_size=int(counts.sum()))
-    run = problem.dpo_run(settings)
-    others = open_learner(run)
-    others.load(folder)
-    with mock.patch(f"trainers.dpo.{trainer.replaced[0]}", trainer.replaced[1]) if trainer.replaced else nullcontext():
-        found = dpo_step_gradient(run, problem.world, counts, others, folder / "step")
-    return relative_error(found, expected)
+    expected = pulled_back(
+        problem.world, learners, kto_enumerated_gradient(problem.kto_run(still), problem.world, labels, learners)
+    )
+
+    def error(mistake: Mistake, step: Path) -> float:
+        run = problem.kto_run(mistake.settings(still))
+        others = open_learner(run)
+        others.load(folder)
+        with mistake.planted():
+            found = kto_step_gradient(run, problem.world, labels, others, step)
+        return relative_error(found, expected)
+
+    return error(Mistake(), folder / "honest"), {
+        mistake: error(KTO_MISTAKES[mistake], folder / mistake) for mistake in KtoRow().mistaken
+    }
 
 
-def kto_error(folder: Path, beta: float) -> float:
-    """Relative error of the gradient of a KTO trainer with `beta`, where BETA is right; of 4 labels 0 to 4 are good."""
-    problem = make_problem(SIZE, 0, folder)
-    counts = exact_counts(np.stack([exact_wins(rewards) for rewards in problem.rewards]), copies=4)
-    learners = moved_policy(problem, counts, folder)
-    good = np.random.default_rng(0).integers(5, size=problem.rewards.shape)
-
-    def run_with(beta: float) -> KtoRun:
-        return KtoRun(
-            data=LabelledData(labelled=UNREAD),
-            policy=problem.policy,
-            learner=Learner(zero_stage=0, micro_batch_size=64),
-            kto=Kto(
-                learning_rate=NO_RATE,
-                max_grad_norm=NO_CLIP,
-                batch_size=4 * good.size,
-                beta=beta,
-                desirable_weight=1.3,
-                undesirable_weight=0.7,
-            ),
-        )
-
-    expected = kto_enumerated_gradient(run_with(BETA), problem.world, good, 4, learners)
-    others = open_learner(run_with(beta))
-    others.load(folder)
-    found = kto_step_gradient(run_with(beta), problem.world, good, 4, others, folder / "step")
-    return relative_error(found, pulled_back(problem.world, learners, expected))
+@pytest.mark.parametrize("name", PAIR_ROWS)
+def test_each_loss_of_pairs_has_the_enumerated_gradient_and_mistakes_do_not(
+    one_rank: Ranks, tmp_path: Path, name: str
+) -> None:
+    honest, planted = one_rank.run(pair_errors, tmp_path, name)[0]
+    assert honest < HONEST
+    assert min(planted.values()) > PLANTED, planted
 
 
-def pairs_errors(folder: Path, name: str) -> tuple[float, float]:
-    """Of an honest trainer of one of `LOSSES`, and of one that takes it for the stronger one."""
-    asked, stronger = LOSSES[name]
-    honest = pairs_error(folder / "honest", Mistake(asked, asked))
-    return honest, pairs_error(folder / "stronger", Mistake(asked, stronger))
-
-
-@pytest.mark.parametrize("name", LOSSES)
-def test_the_gradient_of_each_loss_of_pairs_is_the_enumerated_one(one_rank: Ranks, tmp_path: Path, name: str) -> None:
-    honest, stronger = one_rank.run(pairs_errors, tmp_path, name)[0]
-    assert honest < HONEST and stronger > PLANTED
-
-
-def planted_error(folder: Path, mistake: str) -> float:
-    return pairs_error(folder, MISTAKES[mistake])
-
-
-@pytest.mark.parametrize("mistake", MISTAKES)
-def test_a_planted_mistake_is_far_from_it(one_rank: Ranks, tmp_path: Path, mistake: str) -> None:
-    assert one_rank.run(planted_error, tmp_path, mistake)[0] > PLANTED
-
-
-def test_the_gradient_of_kto_is_the_enumerated_one(one_rank: Ranks, tmp_path: Path) -> None:
-    assert one_rank.run(kto_error, tmp_path, BETA)[0] < HONEST
-
-
-def test_kto_with_a_beta_ten_percent_too_large_is_far_from_it(one_rank: Ranks, tmp_path: Path) -> None:
-    assert one_rank.run(kto_error, tmp_path, 1.1 * BETA)[0] > PLANTED
+def test_kto_has_the_enumerated_gradient_and_mistakes_do_not(one_rank: Ranks, tmp_path: Path) -> None:
+    honest, planted = one_rank.run(kto_errors, tmp_path)[0]
+    assert honest < HONEST
+    assert min(planted.values()) > PLANTED, planted

@@ -1,0 +1,97 @@
+"""The gradient of one step of the reward trainer, and the one that the papers' formulas give by enumeration.
+
+P prompts, K answers, N rankings. By the answers' rewards first, then pulled back through the model itself.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from configs.schema import RewardRun
+from console.verify.gradients import gradient_of, trained_parameters
+from console.verify.local import OneRank
+from console.verify.offline_gradients import NO_CLIP, NO_RATE
+from console.verify.optima_counts import Rankings, plackett_luce_loss
+from console.verify.optima_offline import logistic
+from console.verify.reward import every_answer, ranking, train_judged
+from console.verify.tree import Array
+from console.verify.world import World
+from data.records import Ranking
+from trainers.reward_batch import Judged, answer_rewards
+
+
+@dataclass(frozen=True)
+class Ranked:
+    """Rankings as they were given.
+
+    Attributes:
+        rankings: answers' indices, best first, [N, size]; of size 2, pairs.
+        counts: how often each was given for each prompt, [P, N].
+        margins: by how much the first of a pair is said to be better, [P, N].
+    """
+
+    rankings: Rankings
+    counts: NDArray[np.int64]
+    margins: Array
+
+    def records(self, world: World) -> list[Ranking]:
+        return [
+            replace(ranking(world, p, tuple(self.rankings[n].tolist())), margin=float(self.margins[p, n]))
+            for p, n in np.argwhere(self.counts)
+            for _ in range(self.counts[p, n])
+        ]
+
+
+def one_step(run: RewardRun, num_records: int) -> RewardRun:
+    """The run with a single step over all records, whose gradient is read: it is not clipped, and the weights stay."""
+    still = {"learning_rate": NO_RATE, "max_grad_norm": NO_CLIP, "batch_size": num_records}
+    return run.model_copy(update={"reward_training": run.reward_training.model_copy(update=still)})
+
+
+def reward_step_gradient(
+    run: RewardRun, records: Sequence[Judged], learners: OneRank, folder: Path
+) -> dict[str, Tensor]:
+    """Of the model's parameters, in the trainer's step; `run` is a `one_step`."""
+    return gradient_of(learners, lambda: train_judged(run, records, learners, folder))
+
+
+def pulled_back_rewards(run: RewardRun, world: World, learners: OneRank, by_rewards: Array) -> dict[str, Tensor]:
+    """A gradient by the answers' rewards [P, K] as one by the model's parameters."""
+    parameters = trained_parameters(learners)
+    rewards = answer_rewards(learners.learner.model, every_answer(run, world))
+    weighted = (torch.from_numpy(by_rewards.reshape(-1, 1)).to(rewards) * rewards).sum()
+    gradients = torch.autograd.grad(weighted, list(parameters.values()))
+    return {name: gradient.double() for name, gradient in zip(parameters, gradients, strict=True)}
+
+
+def bradley_terry_gradient(pairs: Ranked, flip_rate: float, rewards: Array) -> Array:
+    """Of the mean of -(1 - e) log sigmoid(d - m) - e log sigmoid(-d - m), [P, K], d = r(chosen) - r(rejected).
+
+    Bradley and Terry 1952; m: Touvron et al. 2023, arXiv 2307.09288, equation 2.
+    """
+    gradient = np.zeros_like(rewards)
+    chosen, rejected = pairs.rankings.T
+    for own, counts, margins, said in zip(gradient, pairs.counts, pairs.margins, rewards, strict=True):
+        differences = said[chosen] - said[rejected]
+        right, wrong = logistic()(differences - margins).first, logistic()(-differences - margins).first
+        pushes = counts / pairs.counts.sum() * ((1 - flip_rate) * right - flip_rate * wrong)
+        np.add.at(own, chosen, pushes)
+        np.subtract.at(own, rejected, pushes)
+    return gradient
+
+
+def plackett_luce_gradient(ranked: Ranked, rewards: Array) -> Array:
+    """Of the rankings' mean negative log-likelihood, [P, K] (Plackett 1975)."""
+    shares = ranked.counts / ranked.counts.sum()
+    return np.stack([plackett_luce_loss(ranked.rankings, *own)[1] for own in zip(shares, rewards, strict=True)])
+
+
+def regression_gradient(scores: Array, rewards: Array) -> Array:
+    """Of the mean of (r - s)^2 / 2 over all answers, [P, K]."""
+    gradient: Array = (rewards - scores) / scores.size
+    return gradient
