@@ -20,6 +20,7 @@ from models.adapters import Role
 from models.logprobs import sequence_logprobs
 from models.source import context_tokens, load_tokenizer, resolve_model
 from models.targets import check_targets
+from trainers.inputs import inputs_of
 from trainers.learners import Learners, LossSum, Pass
 from trainers.metrics import MetricsLog
 from trainers.offline import Heldout, OfflineStage, check_heldout, run_epochs
@@ -210,6 +211,7 @@ def run_dpo(run: DpoRun, data: DpoInput, learners: Learners, folder: Path, log: 
         lambda index, step: batch_of(data.train, index),
         lambda batch: num_tokens(batch.pairs.chosen) + num_tokens(batch.pairs.rejected),
         heldout,
+        inputs_of(run.data, "pairs", data.train, data.heldout, data.retained),
         data.retained,
     )
     figures = run_epochs(stage, learners, folder, log)

@@ -20,6 +20,7 @@ from data.tokens import TokenBatch, TokenSequence, collate, encode_labelled
 from models.source import context_tokens, load_tokenizer, resolve_model
 from models.targets import check_targets
 from trainers.dpo import answer_logprobs
+from trainers.inputs import inputs_of
 from trainers.learners import Learners, LossSum, Pass
 from trainers.metrics import MetricsLog
 from trainers.offline import Heldout, OfflineStage, check_heldout, run_epochs
@@ -209,6 +210,7 @@ def run_kto(run: KtoRun, data: KtoInput, learners: Learners, folder: Path, log: 
         train_batch,
         lambda batch: num_tokens(batch.answers),
         Heldout(len(data.heldout), heldout_batch, lambda batch: float(batch.num_rows)),
+        inputs_of(run.data, "labelled", data.train, data.heldout, data.retained),
         data.retained,
     )
     figures = run_epochs(stage, learners, folder, log)

@@ -14,6 +14,7 @@ from configs.stages import Epochs
 from data.order import EpochBatches
 from trainers.checkpoint import Checkpoint, Checkpoints
 from trainers.errors import NotFinite
+from trainers.inputs import Inputs
 from trainers.learners import B, Learners, UpdatePlan
 from trainers.metrics import MetricsLog, Phases, StepRecord
 from trainers.retention import RetainedText
@@ -51,6 +52,7 @@ class OfflineStage(Generic[B]):
         batch_of: indices of records -> a batch; the same indices at the same step give the same batch.
         tokens_of: batch -> how many tokens it has.
         heldout: what is measured on the way and at the end.
+        inputs: what the records are, by which a resumed run knows them again.
         retained: text that is measured before and after; None measures none.
     """
 
@@ -61,6 +63,7 @@ class OfflineStage(Generic[B]):
     batch_of: Callable[[NDArray[np.int64], int], B]
     tokens_of: Callable[[B], int]
     heldout: Heldout[B]
+    inputs: Inputs
     retained: RetainedText | None = None
 
     @property
@@ -94,6 +97,8 @@ def run_epochs(stage: OfflineStage[Any], learners: Learners, folder: Path, log: 
     stopping, num_steps = stage.settings.early_stopping, stage.batches.num_batches
     checkpoints = Checkpoints(folder / "checkpoints", stage.settings.keep_checkpoints)
     last = newest = resume_learners(checkpoints, learners, lambda message: log.said(stage.name, message))
+    if newest is not None:
+        stage.inputs.check(newest.state["inputs"])
     first_step, best = (0, None) if newest is None else (newest.step, best_of(newest))
     known = measure_before(stage.retained, learners, newest)
     log.truncate_after(first_step)
@@ -110,6 +115,7 @@ def run_epochs(stage: OfflineStage[Any], learners: Learners, folder: Path, log: 
         if stage.is_saved(step) or is_turning_point(best, step, stopping):
             with phases.phase("save"):  # Counted in the next step's line.
                 state = known | {"heldout": heldout, "best": None if best is None else asdict(best)}
+                state |= {"inputs": dict(stage.inputs.digests)}
                 last = checkpoints.commit(step, learners.save, state, None if best is None else best.step)
     assert last is not None, "the last step is always saved"
     figures = end_at_best(checkpoints, learners, last, num_steps)

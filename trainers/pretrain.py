@@ -18,6 +18,7 @@ from data.readers import read_texts
 from data.tokens import IGNORED_LABEL, TokenBatch, TokenSequence, collate, mask_tokens, pack_texts
 from models.scratch import check_sizes
 from models.source import check_full, context_tokens, resolve_model
+from trainers.inputs import inputs_of
 from trainers.learners import Learners, LossSum, Pass
 from trainers.losses import masked_lm_loss
 from trainers.metrics import MetricsLog
@@ -97,6 +98,7 @@ def run_pretrain(
         lambda index, step: batch_of(data.train, index),
         num_tokens,
         heldout,
+        inputs_of(run.data, "text", data.train, data.heldout),
     )
     figures = run_epochs(stage, learners, folder, log)
     learners.export(folder / "policy")
@@ -164,6 +166,7 @@ def run_pretrain_encoder(
         lambda index, step: masked(data.train, index, [run.seed, step]),
         lambda batch: num_tokens(batch.tokens),
         Heldout(len(data.heldout), lambda index: masked(data.heldout, index, [run.seed, HELDOUT_MASKS]), num_masked),
+        inputs_of(run.data, "text", data.train, data.heldout),
     )
     figures = run_epochs(stage, learners, folder, log)
     learners.export(folder / "encoder")

@@ -27,6 +27,7 @@ from models.scratch import check_sizes
 from models.source import load_config, resolve_model
 from reward.bert import KEY, EncodedPair, RewardModel, check_length
 from trainers.evaluation import calibration_error
+from trainers.inputs import inputs_of
 from trainers.judgements import (
     Figures,
     agreement_figures,
@@ -176,6 +177,7 @@ def run_reward(
         lambda index, step: train.batch(tokenizer, index),
         lambda batch: int(batch.attention_mask.sum()),
         Heldout(len(data.heldout), lambda index: heldout.batch(tokenizer, index), num_rows),
+        inputs_of(run.data, run.data.kind, data.train, data.heldout),
     )
     figures = run_epochs(stage, learners, folder, log)
     learners.export(folder / "reward_model")

@@ -17,6 +17,7 @@ from data.readers import read_demonstrations
 from data.tokens import TokenBatch, TokenSequence, collate, encode_demonstrations
 from models.source import check_full, context_tokens, load_tokenizer, resolve_model
 from models.targets import check_targets
+from trainers.inputs import inputs_of
 from trainers.learners import Learners
 from trainers.metrics import MetricsLog
 from trainers.offline import Heldout, OfflineStage, check_heldout, run_epochs
@@ -74,6 +75,7 @@ def run_sft(run: SftRun, data: SftInput, learners: Learners, folder: Path, log: 
     def batch_of(records: Sequence[TokenSequence], index: NDArray[np.int64]) -> TokenBatch:
         return collate([records[i] for i in index], data.pad_id)
 
+    replayed = {} if run.replay is None or data.replayed is None else {run.replay.text: data.replayed.blocks}
     stage: OfflineStage[Any] = OfflineStage(
         "sft",
         run.sft,
@@ -82,6 +84,7 @@ def run_sft(run: SftRun, data: SftInput, learners: Learners, folder: Path, log: 
         lambda index, step: beside(data.replayed, batch_of(data.train, index), step, run.seed),
         num_tokens_of,
         Heldout(len(data.heldout), lambda index: batch_of(data.heldout, index), num_predicted_tokens),
+        inputs_of(run.data, "demonstrations", data.train, data.heldout, data.retained, replayed),
         data.retained,
     )
     figures = run_epochs(stage, learners, folder, log)

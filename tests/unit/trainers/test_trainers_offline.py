@@ -14,6 +14,7 @@ from configs.inputs import Retention
 from configs.stages import EarlyStopping, Epochs
 from data.tokens import TokenBatch, TokenSequence
 from trainers.errors import NotFinite
+from trainers.inputs import Inputs
 from trainers.learners import UpdatePlan
 from trainers.metrics import MetricsLog, StepRecord, read_metrics
 from trainers.offline import HELDOUT_ROWS, Heldout, OfflineStage, check_heldout, heldout_means, run_epochs
@@ -70,13 +71,19 @@ class FakeLearners:
 
 SETTINGS = Epochs(learning_rate=0.5, num_epochs=2, batch_size=4, save_every=2, schedule="linear", warmup_fraction=0.0)
 
+SAME = Inputs({"data.demonstrations": "data.demonstrations=d.jsonl"}, {"data.demonstrations": "0123"})
+
 
 def play(
-    folder: Path, learners: FakeLearners, settings: Epochs = SETTINGS, retained: RetainedText | None = None
+    folder: Path,
+    learners: FakeLearners,
+    settings: Epochs = SETTINGS,
+    retained: RetainedText | None = None,
+    inputs: Inputs = SAME,
 ) -> dict[str, Any]:
     """10 records in batches of 4; one record is held out, and its loss is what the fake was given."""
     heldout = Heldout(1, lambda index: index, len)
-    stage = OfflineStage("sft", settings, 3, 10, lambda index, step: index, len, heldout, retained)
+    stage = OfflineStage("sft", settings, 3, 10, lambda index, step: index, len, heldout, inputs, retained)
     with MetricsLog(folder, Watcher()) as log:  # type: ignore[arg-type]
         return run_epochs(stage, learners, folder, log)  # type: ignore[arg-type]
 
@@ -110,6 +117,18 @@ def test_a_failure_names_the_records_and_resuming_goes_on_from_the_checkpoint(tm
     assert second.batches == whole.batches[2:]
     assert [plan.seed for plan in second.plans] == [plan.seed for plan in whole.plans[2:]]
     assert [s.step for s in read_metrics(tmp_path / "stopped")] == [1, 2, 3, 4, 5]
+
+
+def test_a_run_does_not_go_on_with_other_records(tmp_path: Path) -> None:
+    with pytest.raises(NotFinite):
+        play(tmp_path, FakeLearners(fails_at=3))
+    other = Inputs(SAME.files, {"data.demonstrations": "4567"})
+    resumed = FakeLearners()
+    with pytest.raises(
+        UserError, match=r"^data\.demonstrations=d\.jsonl: the records are not those that the run began"
+    ):
+        play(tmp_path, resumed, inputs=other)
+    assert resumed.batches == []
 
 
 def test_a_death_in_a_commit_costs_no_line(tmp_path: Path) -> None:
