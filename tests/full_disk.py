@@ -9,14 +9,16 @@ from pathlib import Path
 
 import pytest
 
+from tests.able import cannot
+
 
 @contextmanager
 def small_disk(size: str) -> Iterator[Path]:
-    """A folder that holds no more than that, such as "1m"; skips the test where none can be mounted."""
+    """A folder that holds no more than that, such as "1m"; where none can be mounted the test cannot be."""
     with tempfile.TemporaryDirectory() as folder:
         command = ["mount", "-t", "tmpfs", "-o", f"size={size}", "tmpfs", folder]
         if os.geteuid() != 0 or subprocess.run(command, capture_output=True).returncode != 0:
-            pytest.skip("mounting a small file system needs root")
+            cannot("mounting a small file system needs root")
         try:
             yield Path(folder)
         finally:

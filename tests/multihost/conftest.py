@@ -4,6 +4,7 @@ from collections.abc import Iterator
 
 import pytest
 
+from tests.able import cannot
 from tests.multihost.driver import RayConsole, ray_console
 from tests.multihost.hosts import Hosts, missing
 from tests.multihost.inputs import write_inputs
@@ -13,7 +14,7 @@ from tests.multihost.inputs import write_inputs
 def cluster_of_three(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Hosts]:
     lacking = missing()
     if lacking:
-        pytest.skip(lacking)
+        cannot(lacking)
     with Hosts(3, tmp_path_factory.mktemp("shared"), tmp_path_factory.mktemp("logs")) as hosts:
         # So few CPUs that workers have to spread.
         hosts.start_ray(num_cpus=1)
@@ -26,9 +27,9 @@ def inputs(cluster_of_three: Hosts) -> dict[str, object]:
 
 
 @pytest.fixture
-def hosts(cluster_of_three: Hosts) -> Iterator[Hosts]:
+def hosts(cluster_of_three: Hosts, console: RayConsole) -> Iterator[Hosts]:
     yield cluster_of_three
-    cluster_of_three.put_back()
+    cluster_of_three.put_back(console.alive)
 
 
 @pytest.fixture(scope="package")

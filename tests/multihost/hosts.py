@@ -9,7 +9,7 @@ import shutil
 import signal
 import subprocess
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any, Self
@@ -119,10 +119,11 @@ class Host:
 
     def await_ray(self) -> None:
         """Raises RuntimeError when Ray does not start; says what it printed."""
-        assert self._ray is not None
-        started = wait_until(lambda: "Ray runtime started." in self.log.read_text() or not self.has_ray, BOOT_S)
-        if not started or not self.has_ray:
+        if not self._is_started_or_over() or not self.has_ray:
             raise RuntimeError(f"no Ray on {self.name}:\n{self.log.read_text()}")
+
+    def _is_started_or_over(self) -> bool:
+        return wait_until(lambda: "Ray runtime started." in self.log.read_text() or not self.has_ray, BOOT_S)
 
     @property
     def has_ray(self) -> bool:
@@ -133,6 +134,12 @@ class Host:
         """Kill the raylet and wait until all of Ray on the host has ended."""
         for pid in self.pids("raylet"):
             self.kill(pid, signal.SIGKILL)
+        self.await_end_of_ray()
+
+    def power_off(self) -> None:
+        """End all that runs on it."""
+        for process in self._namespaces.processes():
+            process.kill()
         self.await_end_of_ray()
 
     def await_end_of_ray(self) -> None:
@@ -166,12 +173,22 @@ class Host:
         """The cable plugged in, and as fast as it was."""
         self._switch.mend(self.name)
 
-    def put_back(self) -> None:
-        """The cable whole and Ray running, if it had one, once a Ray that was declared dead has ended."""
+    def put_back(self, alive: Callable[[], Sequence[str]]) -> None:
+        """The cable whole and Ray running, if it had one, once a Ray that was declared dead has ended.
+
+        Args:
+            alive: addresses of the hosts that the head takes for alive.
+        """
         self.mend()
-        if self._start_ray and not self.has_ray:
+        if not self._start_ray:
+            return
+        self._is_started_or_over()
+        if self.address not in alive() or not self.pids("raylet"):
+            self.await_end_of_ray()
             self.start_raylet()
-            self.await_ray()
+        self.await_ray()
+        if not wait_until(lambda: self.address in alive(), BOOT_S):
+            raise RuntimeError(f"{self.name} has a Ray that is not in the cluster; there are {alive()}")
 
 
 class Hosts:
@@ -232,10 +249,16 @@ class Hosts:
         for host in self.all[1:]:
             host.await_ray()
 
-    def put_back(self) -> None:
-        """Every cable whole and every Ray running."""
+    def start_again(self) -> None:
+        """Every Ray, as they were started, after all have ended."""
         for host in self.all:
-            host.put_back()
+            host.start_raylet()
+            host.await_ray()
+
+    def put_back(self, alive: Callable[[], Sequence[str]]) -> None:
+        """Every cable whole and every Ray running and in the cluster; the argument is that of `Host.put_back`."""
+        for host in self.all:
+            host.put_back(alive)
 
 
 def titled(process: psutil.Process, title: str) -> bool:

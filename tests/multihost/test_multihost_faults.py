@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.able import cannot
 from tests.multihost.faults.campaign import campaign
 from tests.multihost.faults.catalogue import Setting
 from tests.multihost.faults.kinds import Fault
@@ -26,7 +27,7 @@ SLICE = (
 def test_a_run_that_is_struck_again_and_again_ends_as_one_that_is_not(tmp_path: Path) -> None:
     lacking = missing()
     if lacking:
-        pytest.skip(lacking)
+        cannot(lacking)
     with campaign(seed=0, result=tmp_path / "faults.json") as played_on:
         played_on.play(Setting("slice", {}, 0, SLICE), len(SLICE))
     assert played_on.played.failures == []

@@ -101,8 +101,19 @@ def test_a_killed_raylet_takes_its_host_alone(hosts: Hosts, console: RayConsole)
     assert wait_until(lambda: console.alive() == ALL[:2], SEEN_S)
     assert console.visit(far.address) == "ActorDiedError"
     assert console.visit(near.address) == (near.name, 2)
-    hosts.put_back()
-    assert wait_until(lambda: console.alive() == ALL, SEEN_S)
+    hosts.put_back(console.alive)
+    assert console.alive() == ALL
+
+
+def test_what_was_declared_dead_is_put_back(hosts: Hosts, console: RayConsole) -> None:
+    """Its Ray runs on until the cable is mended, and then ends by itself."""
+    far = hosts.all[2]
+    far.cut()
+    assert wait_until(lambda: console.alive() == ALL[:2], SEEN_S)
+    assert far.has_ray
+    hosts.put_back(console.alive)
+    assert console.alive() == ALL
+    assert console.place(far.address) == (far.name, 1)
 
 
 def test_a_killed_worker_dies_alone(hosts: Hosts, console: RayConsole) -> None:
