@@ -39,7 +39,11 @@ class Driver:
 
     def alive(self) -> list[str]:
         """Addresses of the hosts that Ray takes for alive."""
-        return sorted(node["NodeManagerAddress"] for node in ray.nodes() if node["Alive"])
+        return sorted(self.node_ids().values())
+
+    def node_ids(self) -> dict[str, str]:
+        """Of what Ray takes for alive: the id that a host has until its Ray is started again -> address."""
+        return {node["NodeID"]: node["NodeManagerAddress"] for node in ray.nodes() if node["Alive"]}
 
     def place(self, address: str) -> tuple[str, int]:
         """Start a guest on that host. Returns its name and 1."""
@@ -63,6 +67,9 @@ class RayConsole:
 
     def alive(self) -> list[str]:
         return self._call("alive")
+
+    def node_ids(self) -> dict[str, str]:
+        return self._call("node_ids")
 
     def place(self, address: str) -> tuple[str, int]:
         return tuple(self._call("place", address))

@@ -45,7 +45,7 @@ class Driven:
         held: the moment that it waits at.
         last_step: it is led through this step, and waits before the next.
         said: all messages of the run, across its drivers.
-        done: step -> when the version that it made was first out, in seconds of `time.monotonic`.
+        done: step -> when the version that it made was first out, in seconds of which none are those that it was held.
         status: the driver's exit status; None while it runs.
     """
 
@@ -57,6 +57,7 @@ class Driven:
         self.done: dict[int, float] = {}
         self.status: int | None = None
         self._host, self._log = host, log
+        self._held_at, self._held_s = 0.0, 0.0
 
     # --------------------------------------------------------------------------------------------------------- drivers
 
@@ -89,7 +90,7 @@ class Driven:
 
     def kill(self) -> None:
         """Kill the driver, if it runs, and hear all that it said before."""
-        self.held = None
+        self._no_longer_held()
         self._process.send_signal(signal.SIGKILL)
         self.await_end()
 
@@ -105,7 +106,7 @@ class Driven:
 
     def release(self) -> None:
         """Let it go on from where it waits."""
-        self.held = None
+        self._no_longer_held()
         assert self._process.stdin is not None
         print(file=self._process.stdin, flush=True)
 
@@ -144,6 +145,11 @@ class Driven:
         """What is done from that step on counts anew."""
         self.done = {number: when for number, when in self.done.items() if number < step}
 
+    def _no_longer_held(self) -> None:
+        if self.held is not None:
+            self.held = None
+            self._held_s += time.monotonic() - self._held_at
+
     def _is_over(self) -> bool:
         if self.status is not None:
             raise RunEndedError(f"{self.folder.name} ended with status {self.status}:\n{self.last_words}")
@@ -157,11 +163,12 @@ class Driven:
             return False
         match event:
             case None:
-                self.held, self.status = None, self._process.wait()
+                self._no_longer_held()
+                self.status = self._process.wait()
             case {"event": "reached"}:
-                self.held = Moment(event["step"], event["phase"])
+                self.held, self._held_at = Moment(event["step"], event["phase"]), time.monotonic()
             case {"event": "left", "phase": "publish"}:
-                self.done.setdefault(event["step"], time.monotonic())
+                self.done.setdefault(event["step"], time.monotonic() - self._held_s)
             case {"event": "stray"}:
                 raise RunEndedError(f"--json printed: {event['line']}")
             case {"event": "said"}:
