@@ -17,6 +17,9 @@ LOST_WORK = 0.5
 ROLE_KINDS = ("worker killed", "driver killed")
 """Faults by whose recovery a role is measured."""
 
+ASYNCHRONOUS = "asynchronous"
+"""The setting that has rows of its own: others work on there while a role recovers, and steps take another time."""
+
 
 def table(found: dict[str, Any]) -> str:
     """The faults by kind and target, and the share of time that made progress by role."""
@@ -42,15 +45,17 @@ def roles_table(found: dict[str, Any]) -> str:
 
     What the toy loses has all in it; of longer steps the half that is made again comes on top.
     """
-    lost: dict[str, list[float]] = defaultdict(list)
+    lost: dict[tuple[bool, str], list[float]] = defaultdict(list)
     for outcome in found["outcomes"]:
         if outcome["fault"]["kind"] in ROLE_KINDS:
-            lost[outcome["fault"]["target"]].append(max(0.0, outcome["lost_s"]))
-    step_s = median(found["step_s"].values())
+            is_ahead = outcome["run"].startswith(ASYNCHRONOUS)
+            lost[is_ahead, outcome["fault"]["target"]].append(max(0.0, outcome["lost_s"]))
     rows = [
         ["role", "killed", "median s lost", "worst", "share, toy", f"share, {STEP_S:.0f} s a step", "with the worst"]
     ]
-    for role, seconds in sorted(lost.items()):
+    for (is_ahead, target), seconds in sorted(lost.items()):
+        step_s = median(s for setting, s in found["step_s"].items() if (setting == ASYNCHRONOUS) == is_ahead)
+        role = f"{target}, {ASYNCHRONOUS}" if is_ahead else target
         middle, worst = median(seconds), max(seconds)
         shares = [share(step_s, middle, 0.0), share(STEP_S, middle, LOST_WORK), share(STEP_S, worst, LOST_WORK)]
         figures = [f"{middle:.1f}", f"{worst:.1f}", *(f"{value:.2f}" for value in shares)]
