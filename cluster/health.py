@@ -1,5 +1,6 @@
 """Waits that end: every call to an actor has a bound, and a failure names the actor, what it did and its last words."""
 
+import os
 import re
 import time
 from collections.abc import Callable, Sequence
@@ -21,7 +22,16 @@ BOOT_TIMEOUT = "cluster.boot_timeout_s"
 ANSI = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")
 
 LOG_LINES = 12
-"""Of a dead worker's log, what its error message shows."""
+"""Of a worker's log, what an error message shows."""
+
+NUM_LOGS = 2
+"""Of workers that are late together, whose logs are shown."""
+
+LOG_BYTES = 16_384
+"""At the end of a log, where these lines are looked for: it may be long, and so may a line."""
+
+DEATH_KNOWN_S = 2.0
+"""What a failure among ranks waits for the death of another: who loses a partner knows before Ray does."""
 
 
 @dataclass(frozen=True)
@@ -62,8 +72,10 @@ def gather(calls: Sequence[Call], doing: str, timeout_s: float, setting: str = C
     while pending:
         ready, pending = ray.wait(pending, num_returns=1, timeout=max(deadline - time.monotonic(), 0.0))
         if not ready:
-            late = ", ".join(by_result[result].actor.name for result in pending)
-            raise WorkerLost(f"{late}: still {doing} after {timeout_s:.0f} s ({setting}); logs: {logs(calls)}")
+            late = [by_result[result].actor for result in pending]
+            names = ", ".join(actor.name for actor in late)
+            logs = "\n".join(last_lines(actor.log) for actor in late[:NUM_LOGS])
+            raise WorkerLost(f"{names}: still {doing} after {timeout_s:.0f} s ({setting})\n{logs}")
         for result in ready:
             results[result] = outcome(by_result[result], doing)
     return [results[call.result] for call in calls]
@@ -73,7 +85,7 @@ def gather_ranks(calls: Sequence[Call], doing: str, timeout_s: float, setting: s
     """As `gather`, of ranks that work together: the loss of one is the loss of all.
 
     One that loses its partner in the middle of a collective fails in whatever way its library chooses, often before the
-    partner's death is known.
+    partner's death is known: that death is what is told.
     """
     try:
         return gather(calls, doing, timeout_s, setting)
@@ -82,7 +94,25 @@ def gather_ranks(calls: Sequence[Call], doing: str, timeout_s: float, setting: s
     except WorkerFailed as error:
         if len(calls) == 1:
             raise
-        raise LearnersLost(str(error)) from error
+        raise LearnersLost(str(_death_among(calls, doing) or error)) from error
+
+
+def _death_among(calls: Sequence[Call], doing: str) -> WorkerLost | None:
+    """The first death that comes to be known, if one does in a moment."""
+    by_result = {call.result: call for call in calls}
+    deadline = time.monotonic() + DEATH_KNOWN_S
+    pending = list(by_result)
+    while pending:
+        ready, pending = ray.wait(pending, num_returns=1, timeout=max(deadline - time.monotonic(), 0.0))
+        if not ready:
+            return None
+        try:
+            outcome(by_result[ready[0]], doing)
+        except WorkerLost as death:
+            return death
+        except (UserError, RunFailed):
+            continue
+    return None
 
 
 def outcome(call: Call, doing: str) -> Any:
@@ -92,14 +122,16 @@ def outcome(call: Call, doing: str) -> Any:
     except RayTaskError as error:
         if isinstance(error.cause, UserError | RunFailed):
             raise error.cause from None
-        reason = storage_reason(error.cause)
+        reason, last = storage_reason(error.cause), last_lines(call.actor.log)
         if reason is not None:
             raise StorageFailed(f"{call.actor.name} failed while {doing}: {reason}") from error
-        raise WorkerFailed(f"{call.actor.name} failed while {doing}: {error.cause!r}; log: {call.actor.log}") from error
+        raise WorkerFailed(f"{call.actor.name} failed while {doing}: {error.cause!r}\n{last}") from error
     except RayActorError as error:
         if error.actor_init_failed:
             reason = plain(str(error)).splitlines()[-1]
-            raise WorkerFailed(f"{call.actor.name} failed as it began: {reason}; log: {call.actor.log}") from error
+            raise WorkerFailed(
+                f"{call.actor.name} failed as it began: {reason}\n{last_lines(call.actor.log)}"
+            ) from error
         raise WorkerLost(_death(call, doing, error)) from error
     except RayError as error:
         raise WorkerLost(_death(call, doing, error)) from error
@@ -120,19 +152,18 @@ def settle(results: Sequence[Any], timeout_s: float) -> None:
 
 def last_lines(log: Path) -> str:
     try:
-        lines = plain(log.read_text(errors="replace")).splitlines()[-LOG_LINES:]
+        with log.open("rb") as file:
+            file.seek(max(file.seek(0, os.SEEK_END) - LOG_BYTES, 0))
+            end = file.read().decode(errors="replace")
     except OSError:
         return f"its log {log} cannot be read"
+    lines = plain(end).splitlines()[-LOG_LINES:]
     return "\n".join([f"the end of {log}:", *(f"  {line}" for line in lines)])
 
 
 def plain(text: str) -> str:
     """Without the terminal's colours, which Ray and vLLM write into files and messages too."""
     return ANSI.sub("", text).strip()
-
-
-def logs(calls: Sequence[Call]) -> str:
-    return ", ".join(str(call.actor.log) for call in calls)
 
 
 def wait_until(is_so: Callable[[], bool], timeout_s: float, poll_s: float = 0.2) -> bool:

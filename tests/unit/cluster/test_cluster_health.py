@@ -8,8 +8,20 @@ import pytest
 import ray
 from ray.exceptions import OutOfMemoryError, RayError, WorkerCrashedError
 
-from cluster.health import BOOT_TIMEOUT, Actor, Call, gather, last_lines, outcome, settle, wait_until
-from cluster.restarts import WorkerFailed, WorkerLost
+import cluster.health
+from cluster.health import (
+    BOOT_TIMEOUT,
+    LOG_BYTES,
+    Actor,
+    Call,
+    gather,
+    gather_ranks,
+    last_lines,
+    outcome,
+    settle,
+    wait_until,
+)
+from cluster.restarts import LearnersLost, WorkerFailed, WorkerLost
 from configs.errors import RunFailed, UserError
 from tests.ray_prover import Prover
 from tests.ray_worker import Worker
@@ -46,9 +58,10 @@ def test_what_a_worker_raises_for_a_person_comes_out_as_it_is(
     assert getattr(caught.value, "rows", None) == rows
 
 
-def test_any_other_error_names_the_worker_and_its_log(workers: list[Actor]) -> None:
+def test_any_other_error_names_the_worker_with_the_end_of_its_log(workers: list[Actor]) -> None:
+    workers[0].log.write_text("last words\n")
     with pytest.raises(
-        WorkerFailed, match=r"worker-0 failed while checking: KeyError\('something unforeseen'\); log: .*"
+        WorkerFailed, match=r"^worker-0 failed while checking: KeyError\('something unforeseen'\)\n.*\n  last words$"
     ):
         gather([Call(workers[0], workers[0].handle.fail.remote("other"))], "checking", TIMEOUT_S)
 
@@ -61,7 +74,7 @@ def test_a_full_disk_is_told_as_such(workers: list[Actor]) -> None:
 
 def test_a_worker_that_cannot_begin_is_not_taken_for_a_lost_one(one_cpu: None, tmp_path: Path) -> None:
     actor = Actor("rollout-0", ray.remote(num_cpus=0)(Prover).remote("no path"), tmp_path / "0.log")
-    with pytest.raises(WorkerFailed, match=r"rollout-0 failed as it began: AttributeError: .*; log: .*0\.log"):
+    with pytest.raises(WorkerFailed, match=r"rollout-0 failed as it began: AttributeError: .*\n.*0\.log"):
         gather([Call(actor, actor.handle.load.remote(None))], "loading", TIMEOUT_S)
 
 
@@ -87,9 +100,33 @@ def test_a_dead_worker_is_named_with_the_end_of_its_log(one_cpu: None, tmp_path:
     assert "line 16" in message and "line 5\n" in message and "line 4\n" not in message
 
 
+def test_of_ranks_the_death_is_told_that_makes_another_fail(
+    one_cpu: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(cluster.health, "DEATH_KNOWN_S", TIMEOUT_S)
+    failing, dying = start("learner-0", tmp_path / "0.log"), start("learner-1", tmp_path / "1.log")
+    calls = [Call(failing, failing.handle.fail.remote("other")), Call(dying, dying.handle.hold.remote())]
+    ray.wait([calls[0].result], timeout=TIMEOUT_S)
+    dying.handle.die.remote()
+    with pytest.raises(LearnersLost, match=r"^learner-1 died while updating: ") as caught:
+        gather_ranks(calls, "updating", TIMEOUT_S)
+    assert "line 16" in str(caught.value)
+
+
+def test_of_ranks_that_all_live_the_failure_is_told(
+    one_cpu: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(cluster.health, "DEATH_KNOWN_S", 0.01)
+    failing, holding = start("learner-0", tmp_path / "0.log"), start("learner-1", tmp_path / "1.log")
+    calls = [Call(failing, failing.handle.fail.remote("other")), Call(holding, holding.handle.hold.remote())]
+    with pytest.raises(LearnersLost, match=r"^learner-0 failed while updating: KeyError"):
+        gather_ranks(calls, "updating", TIMEOUT_S)
+
+
 def test_a_wait_ends_and_says_what_it_waited_for(one_cpu: None, tmp_path: Path) -> None:
     holding = start("rollout-0", tmp_path / "0.log")
-    late = r"rollout-0: still sampling after 0 s \(cluster\.call_timeout_s\); logs: .*0\.log"
+    holding.log.write_text("last words\n")
+    late = r"^rollout-0: still sampling after 0 s \(cluster\.call_timeout_s\)\nthe end of .*0\.log:\n  last words$"
     with pytest.raises(WorkerLost, match=late):
         gather([Call(holding, holding.handle.hold.remote())], "sampling", 0.01)
 
@@ -122,6 +159,13 @@ def test_settling_takes_failures_and_ends(one_cpu: None, tmp_path: Path) -> None
     held = worker.handle.hold.remote()
     settle([held], 0.01)
     assert ray.wait([held], timeout=0)[0] == []
+
+
+def test_only_the_end_of_a_log_is_read(tmp_path: Path) -> None:
+    log = tmp_path / "0.log"
+    log.write_text("x" * 2**20 + "\nlast words\n")
+    assert len(last_lines(log)) < 2 * LOG_BYTES
+    assert last_lines(log).endswith("\n  last words")
 
 
 def test_a_log_that_is_not_there(tmp_path: Path) -> None:
