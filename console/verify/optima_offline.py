@@ -13,7 +13,7 @@ import numpy as np
 from console.verify.tree import Array, log_normalised, tilted, total_variation
 
 MAX_STEPS = 2000
-TOLERANCE = 1e-13
+TOLERANCE = 1e-12
 
 
 class Slopes(NamedTuple):

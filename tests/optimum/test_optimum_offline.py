@@ -1,18 +1,23 @@
 """How records of pairs are counted, drawn and ordered, and one real DPO run that reaches its optimum. About 20 s."""
 
 import itertools
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from console.verify.offline import drawn_counts, evenly_ordered, exact_counts, laid_out, rounds
-from console.verify.offline_rows import OFFLINE_ROWS, SMALL, OfflineRow
-from console.verify.problem import Check
+from console.verify.offline_rows import OFFLINE_ROWS, OfflineRow, PairPlan
+from console.verify.problem import Check, Size
 from data.order import EpochBatches
 from tests.ranks import Ranks
 
-FAST_ROW = next(row for row in OFFLINE_ROWS if isinstance(row, OfflineRow) and row.plan == SMALL)
+FAST_ROW = replace(
+    next(row for row in OFFLINE_ROWS if isinstance(row, OfflineRow)),
+    plan=PairPlan(Size(depth=2), 96, rounds_per_step=4),
+)
+"""DPO on exact pairs of 13 answers."""
 
 
 def checks_of(folder: Path) -> tuple[Check, ...]:

@@ -8,15 +8,13 @@ from console.verify.optima_counts import (
     all_rankings,
     bradley_terry_information,
     chi_squared_point,
-    expected_total_variation,
     fisher_error,
     lower_gamma,
     plackett_luce_logprobs,
     plackett_luce_loss,
     plackett_luce_scores,
 )
-from console.verify.optima_offline import dpo_optimum, exact_wins, logistic, pair_scores
-from console.verify.tree import log_normalised, tilted, total_variation
+from console.verify.optima_offline import exact_wins, logistic, pair_scores
 
 
 def centred(x):
@@ -51,15 +49,6 @@ def test_fisher_error_of_maximum_likelihood_has_the_mean_of_chi_squared():
     # Mean K - 1 = 5 with a standard error of sqrt(2 * 5 / 400) = 0.16.
     assert np.mean(errors) == pytest.approx(5, abs=0.6)
     assert max(errors) < chi_squared_point(5, 1 - 1e-6)
-
-
-def test_expected_total_variation_is_what_sampled_counts_give():
-    rng, rewards = np.random.default_rng(2), np.random.default_rng(3).uniform(-1, 1, size=8)
-    reference = log_normalised(np.random.default_rng(4).normal(size=8))
-    optimum = tilted(reference, rewards, 0.4)
-    information = bradley_terry_information(400 * exact_wins(rewards), rewards)
-    drawn = [total_variation(dpo_optimum(reference, drawn_wins(rewards, 400, rng), 0.4), optimum) for _ in range(300)]
-    assert np.mean(drawn) == pytest.approx(expected_total_variation(optimum, information, 0.4), rel=0.1)
 
 
 def test_plackett_luce_by_hand():
