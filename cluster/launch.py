@@ -38,6 +38,9 @@ from trainers.storage import StorageFailed, storage_reason
 
 C = TypeVar("C", bound=Run)
 
+RESUME_WAIT_S = 60.0
+"""What a resumed run waits at least for room on its cluster: the workers of a driver that just died still hold some."""
+
 MODEL_KEYS = {
     "policy": ("model", "baseline"),
     "reward": ("model", "ensemble"),
@@ -100,7 +103,7 @@ def resume(
     folder = folder.expanduser()
     config = read_resolved(folder, overrides)
     with _claimed(folder, listener):
-        return _execute(config, folder, listener, session)
+        return _execute(config, folder, listener, session, RESUME_WAIT_S)
 
 
 def evaluate(config: EvalRun, listener: Listener, session: Session | None = None) -> Figures:
@@ -153,12 +156,15 @@ def _claimed(folder: Path, listener: Listener) -> Iterator[None]:
         yield
 
 
-def _execute(config: AnyRun, folder: Path, listener: Listener, session: Session | None) -> RunResult:
+def _execute(
+    config: AnyRun, folder: Path, listener: Listener, session: Session | None, least_wait_s: float = 0.0
+) -> RunResult:
     began = time.monotonic()
     config = with_absolute_paths(config)
     body = _prepare(config)
     check_local(config.cluster, needs_of(config))
-    own = Session(config.cluster, folder / "logs", listener)
+    patient = config.cluster.model_copy(update={"wait_s": max(config.cluster.wait_s, least_wait_s)})
+    own = Session(patient, folder / "logs", listener)
     with (
         own if session is None else nullcontext(session) as opened,
         opened.running(config.name, needs_of(config), folder, listener) as watched,

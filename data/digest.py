@@ -39,7 +39,8 @@ def _feed(digest: hashlib.blake2b, value: Any) -> None:
             for item in value:
                 _feed(digest, item)
         case _ if dataclasses.is_dataclass(value):
-            for name in _fields(type(value)):
+            kind: Any = type(value)
+            for name in _fields(kind):
                 _feed(digest, getattr(value, name))
         case _:
             raise TypeError(f"a record has a {type(value).__name__} in it, which has no digest")
