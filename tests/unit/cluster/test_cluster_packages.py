@@ -1,13 +1,17 @@
 """Versions are compared where both sides have a package, and a difference names the worker, the host and both."""
 
 import importlib.metadata
+import json
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
-from cluster.packages import check_packages, installed
+from cluster.packages import PLACE, SOURCE, check_packages, installed
+from cluster.sent import write_job
 from configs.errors import UserError
+from configs.load import load_run
 
 DRIVER = {"python": "3.11", "plumbob": "0.1.0", "torch": "2.13.0", "transformers": "5.1.0", "vllm": "0.32.0"}
 
@@ -38,6 +42,36 @@ def test_another_version_is_refused(own: dict[str, str], message: str) -> None:
     with pytest.raises(UserError) as refused:
         check_packages("rollout-1", "10.0.0.2", DRIVER | own, DRIVER)
     assert str(refused.value) == message
+
+
+def test_another_commit_of_the_same_version_is_refused(tmp_path: Path) -> None:
+    write_job(load_run("sft", ["policy.model=/m", "data.demonstrations=/d"]), tmp_path, with_source=True)
+
+    def found_there() -> dict[str, str]:
+        """By a process that runs the copy."""
+        code = "import json\nfrom cluster.packages import installed\nprint(json.dumps(installed()))"
+        command = [sys.executable, "-P", "-c", code]
+        env = {"PYTHONPATH": str(tmp_path)}
+        done = subprocess.run(command, cwd=tmp_path, env=env, capture_output=True, text=True, check=True, timeout=60)
+        found: dict[str, str] = json.loads(done.stdout)
+        return found
+
+    began = found_there()
+    check_packages("rollout-0", "10.0.0.2", found_there() | {PLACE: "elsewhere"}, began)
+    with (tmp_path / "console/live.py").open("a") as file:  # Workers do not run it.
+        file.write("\n")
+    check_packages("rollout-0", "10.0.0.2", found_there() | {PLACE: "elsewhere"}, began)
+    with (tmp_path / "trainers/losses.py").open("a") as file:
+        file.write("\n")
+    changed = found_there()
+    with pytest.raises(UserError) as refused:
+        check_packages("rollout-0", "10.0.0.2", changed | {PLACE: "elsewhere"}, began)
+    assert str(refused.value) == (
+        f"worker rollout-0 on 10.0.0.2 has plumbob's source {changed[SOURCE]}, the driver has plumbob's source "
+        f"{began[SOURCE]}: install the same on every host"
+    )
+    # The driver's own files, edited while the worker started.
+    check_packages("rollout-0", "10.0.0.2", changed, began)
 
 
 def test_what_is_installed_is_read_without_importing_it() -> None:

@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 import yaml
 
-from cluster.sent import CONFIG_FILE, SOURCE, as_yaml, entrypoint, for_cluster, source_files, write_job
+from cluster.sent import CONFIG_FILE, as_yaml, entrypoint, for_cluster, write_job
+from cluster.source import SOURCE, source_files
 from configs.errors import UserError
 from configs.load import load_run, preset_names
 
