@@ -30,21 +30,6 @@ def fisher_error(scores: Array, truth: Array, information: Array) -> float:
     return float(difference @ information @ difference)
 
 
-def expected_total_variation(policy: Array, information: Array, beta: float) -> float:
-    """Expected total variation of pi_ref exp(h / beta) from its value at the true h, when h has sampling error.
-
-    To first order d pi = (diag(pi) - pi pi') d h / beta with covariance of h = the pseudo-inverse of the information;
-    E|x| = sqrt(2 / pi) sd for a normal x.
-
-    Args:
-        policy: log-probs at the true scores, [K].
-    """
-    probs = np.exp(policy)
-    by_scores = (np.diag(probs) - np.outer(probs, probs)) / beta
-    covariance = by_scores @ np.linalg.pinv(information, rcond=1e-10, hermitian=True) @ by_scores.T
-    return float(0.5 * math.sqrt(2 / math.pi) * np.sqrt(np.diag(covariance)).sum())
-
-
 def all_rankings(num_answers: int, size: int) -> Rankings:
     """Every ranking, best first, of every set of `size` of the answers, [N, size]."""
     return np.array(list(itertools.permutations(range(num_answers), size)), dtype=np.int64)
