@@ -2,16 +2,16 @@
 
 import time
 from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor, as_completed, wait
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, assert_never
 
+from cluster.beside import side_by_side
 from cluster.memory import PeakMemory
 from cluster.restarts import LearnersLost
 from cluster.serving import Serving, sampler_spec
 from cluster.session import Session
-from configs.errors import RunFailed, UserError
 from configs.models import NewBert, NewLlama
 from configs.schema import DpoRun, KtoRun, PpoRun, PretrainEncoderRun, PretrainRun, RewardRun, SftRun
 from data.fields import Render
@@ -39,9 +39,6 @@ from trainers.ppo_recorder import PpoRecorder, ppo_figures
 from trainers.pretrain import encode_corpus, read_corpus, run_pretrain, run_pretrain_encoder
 from trainers.reward import prepare_reward, run_reward
 from trainers.sft import prepare_sft, run_sft
-
-ENDING_S = 60.0
-"""What a failure waits for workers that are being started beside it."""
 
 CALIBRATION_STEP = -2
 """Stands where the step does in the seeds of answers that a reward model is calibrated on."""
@@ -231,8 +228,10 @@ def _ppo(run: PpoRun, rule: Rule | None) -> Prepared:
     def body(scene: Scene, log: MetricsLog) -> Mapping[str, Any]:
         rank = served_rank(source, run.policy.tuning)
         spec = sampler_spec(source, run.rollout, run.policy.dtype, run.policy.trust_remote_code, rank)
+        say = partial(scene.listener.said, run.kind)
         actors = PpoActors(
             *side_by_side(
+                say,
                 lambda: scene.session.samplers(spec, run.rollout),
                 lambda: _judged(scene.session, run, rule),
                 lambda: scene.session.learners(run),
@@ -241,7 +240,7 @@ def _ppo(run: PpoRun, rule: Rule | None) -> Prepared:
         checkpoints = Checkpoints(scene.folder / "checkpoints", run.ppo.keep_checkpoints)
         state = PpoState(run, data)
         scene.session.ledger = state.ledger
-        newest = checkpoints.newest(lambda message: scene.listener.said(run.kind, message))
+        newest = checkpoints.newest(say)
         if newest is not None:
             actors.learners.load(newest.folder)
             state.take_over(newest)
@@ -258,24 +257,6 @@ def _ppo(run: PpoRun, rule: Rule | None) -> Prepared:
         return data.retained.added_to(figures, state.retained, actors.learners)
 
     return _noted(data.notes, body)
-
-
-def side_by_side(*tasks: Callable[[], Any]) -> list[Any]:
-    """Results of all. The first error is raised when the others have ended too, or soon: they end with the session."""
-    threads = ThreadPoolExecutor(len(tasks))
-    running = [threads.submit(task) for task in tasks]
-    try:
-        for ended in as_completed(running):
-            ended.result()
-        return [each.result() for each in running]
-    except LearnersLost:
-        wait(running)  # The stage begins again with what they start.
-        raise
-    except (UserError, RunFailed):
-        wait(running, ENDING_S)
-        raise
-    finally:
-        threads.shutdown(wait=False, cancel_futures=True)
 
 
 def _judged(session: Session, run: PpoRun, rule: Rule | None) -> Scorer:
