@@ -1,18 +1,21 @@
-"""A run that is sent to three hosts as a job gives what it gives on one."""
+"""A run that is sent to three hosts as a job gives what it gives on one, and can be steered from outside them."""
 
 import json
-import math
 import subprocess
 from collections import defaultdict
 from collections.abc import Sequence
 
+import numpy as np
 import pytest
+from numpy.typing import NDArray
+from safetensors.numpy import load_file
 
 from cluster.health import wait_until
 from cluster.sent import CONFIG_FILE
 from tests.multihost.hosts import PLUMBOB, Host, Hosts
 from tests.multihost.namespaces import Command
 from tests.small_run import Left, settings
+from trainers.learner import STATE_FILE
 
 pytestmark = pytest.mark.cluster
 
@@ -21,12 +24,20 @@ START_S = 60.0
 
 ONE_HOST: dict[str, object] = {"learner.num_cpus": 0.25, "rollout.num_cpus": 0.25, "reward.num_cpus": 0.25}
 THREE_HOSTS: dict[str, object] = {
-    # Of one CPU each. The rollout worker needs one to itself: whoever begins first must leave it one.
+    # Of one CPU each, which no two workers of a role share.
     **{"learner.num_workers": 2, "learner.num_cpus": 0.5, "learner.placement": "spread"},
-    **{"rollout.num_cpus": 1, "reward.num_cpus": 0.5},
+    **{"rollout.num_workers": 2, "rollout.num_cpus": 0.5, "rollout.chunk_size": 4, "reward.num_cpus": 0.5},
     # Of 4 answers 2 are a rank's: another cut than the one rank's own.
     "learner.micro_batch_size": 1,
 }
+STEERED: dict[str, object] = {
+    **{"ppo.num_steps": 100_000, "learner.num_cpus": 0.25, "reward.num_cpus": 0.25},
+    **{"rollout.num_workers": 2, "rollout.num_cpus": 0.5},
+}
+INTERRUPTED = 130
+
+ROUNDING = 2e-5
+"""Of a trained tensor, what sums in another order may come to over two steps."""
 
 
 def start(hosts: Hosts, command: str, name: str, *groups: dict[str, object], options: Sequence[str] = ()) -> Command:
@@ -51,13 +62,13 @@ def hosts_of_workers(hosts: Hosts, run: Command) -> dict[str, set[str]]:
     return seen
 
 
-def said_to_its_end(run: Command) -> str:
+def said_to_its_end(run: Command, status: int = 0) -> str:
     try:
         said = run.communicate(timeout=RUN_S)[0]
     except subprocess.TimeoutExpired:
         run.kill()
         said = run.communicate()[0]
-    assert run.returncode == 0, said
+    assert run.returncode == status, said
     return said
 
 
@@ -66,13 +77,10 @@ def asked(hosts: Hosts, *arguments: str) -> subprocess.CompletedProcess[str]:
     return hosts.spare.run([PLUMBOB, *arguments, "--address", f"ray://{hosts.head.address}:10001"], START_S)
 
 
-def check_steering(hosts: Hosts, name: str) -> None:
-    """That the run, which goes on, can be looked at and steered from there."""
-    assert wait_until(lambda: asked(hosts, "status", name).returncode == 0, RUN_S)
-    assert json.loads(asked(hosts, "status", name, "--json").stdout)["running"]
-    refused = asked(hosts, "scale", name, "--leave", "10.9.9.9")
-    assert refused.returncode == 2
-    assert "10.9.9.9: no host of this cluster; it has 10.77.0.1 (host1), " in refused.stderr
+def hosts_of_rollout_workers(hosts: Hosts, name: str) -> list[str]:
+    """An address for each worker; none before the run has begun."""
+    told = asked(hosts, "status", name, "--json")
+    return [] if told.returncode else [row["host"] for row in json.loads(told.stdout)["workers"].get("rollout", [])]
 
 
 def uploaded(head: Host) -> list[str]:
@@ -82,23 +90,48 @@ def uploaded(head: Host) -> list[str]:
     return head.run(files, START_S).stdout.split()
 
 
+def trained(left: Left) -> dict[str, NDArray[np.float32]]:
+    """What the last checkpoint has of the tensors that are trained."""
+    tensors = load_file(left.last_checkpoint / STATE_FILE)
+    return {name: tensor for name, tensor in tensors.items() if name.startswith("param.")}
+
+
 def test_learners_on_two_hosts_learn_what_one_learns(hosts: Hosts, inputs: dict[str, object]) -> None:
     one = start(hosts, "run", "one", inputs, ONE_HOST)
     three = start(hosts, "submit", "three", inputs, THREE_HOSTS, options=("--address", hosts.dashboard))
-    check_steering(hosts, "three")
     seen = hosts_of_workers(hosts, three)
     said_to_its_end(one)
     assert "job raysubmit_" in (told := said_to_its_end(three)) and "step 2" in told
     assert uploaded(hosts.head) == [CONFIG_FILE]
     assert {kind: len(names) for kind, names in seen.items()} == {
         "LearnerWorker": 2,
-        "RolloutWorker": 1,
+        "RolloutWorker": 2,
         "ScorerWorker": 1,
     }
-    assert seen["LearnerWorker"].isdisjoint(seen["RolloutWorker"])
-    ours, theirs = (Left(hosts.shared / "runs" / name).untimed for name in ("three", "one"))
-    assert len(ours) == len(theirs) == 2
-    assert ours[0]["metrics"] == pytest.approx(theirs[0]["metrics"], rel=1e-3, abs=1e-4)
-    # What the second step samples rests on the rounding of the first; that the policy reached the sampler does not.
-    assert ours[1]["metrics"]["sampler_gap_max"] < 1e-4
-    assert all(math.isfinite(value) for value in ours[1]["metrics"].values())
+    ours, theirs = (Left(hosts.shared / "runs" / name) for name in ("three", "one"))
+    assert len(ours.untimed) == len(theirs.untimed) == 2
+    for line, other in zip(ours.untimed, theirs.untimed, strict=True):
+        assert line["metrics"] == pytest.approx(other["metrics"], rel=1e-3, abs=1e-4)
+        assert line["metrics"]["sampler_gap_max"] < 1e-4
+    ends = trained(ours), trained(theirs)
+    assert set(ends[0]) == set(ends[1])
+    for name, tensor in ends[0].items():
+        np.testing.assert_allclose(tensor, ends[1][name], rtol=0, atol=ROUNDING, err_msg=name)
+        if "lora_B" in name:  # It began at 0.
+            assert np.abs(tensor).max() > 100 * ROUNDING, name
+
+
+def test_a_run_is_steered_from_a_machine_that_is_no_host(hosts: Hosts, inputs: dict[str, object]) -> None:
+    run = start(hosts, "submit", "steered", inputs, STEERED, options=("--address", hosts.dashboard))
+    try:
+        assert wait_until(lambda: len(hosts_of_rollout_workers(hosts, "steered")) == 2, RUN_S)
+        refused = asked(hosts, "scale", "steered", "--leave", "10.9.9.9")
+        assert refused.returncode == 2
+        assert "10.9.9.9: no host of this cluster; it has 10.77.0.1 (host1), " in refused.stderr
+        assert asked(hosts, "scale", "steered", "--rollout-workers", "3").returncode == 0
+        all_three = {host.address for host in hosts.all}
+        assert wait_until(lambda: set(hosts_of_rollout_workers(hosts, "steered")) == all_three, RUN_S)
+    finally:
+        stopped = asked(hosts, "stop", "steered")
+    assert stopped.returncode == 0, stopped.stderr
+    assert "the run was asked to stop" in said_to_its_end(run, INTERRUPTED)
