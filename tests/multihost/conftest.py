@@ -17,7 +17,7 @@ def cluster_of_three(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Hosts
         cannot(lacking)
     with Hosts(3, tmp_path_factory.mktemp("shared"), tmp_path_factory.mktemp("logs")) as hosts:
         # So few CPUs that workers have to spread.
-        hosts.start_ray(num_cpus=1)
+        hosts.start_ray(num_cpus=1, with_dashboard=True)
         yield hosts
 
 

@@ -240,9 +240,9 @@ class Hosts:
     def dashboard(self) -> str:
         return f"http://{self.head.address}:{DASHBOARD_PORT}"
 
-    def start_ray(self, num_cpus: int) -> None:
-        """One Ray over all hosts, each with so many CPUs, and its dashboard."""
-        self.head.start_ray(None, num_cpus, with_dashboard=True)
+    def start_ray(self, num_cpus: int, with_dashboard: bool) -> None:
+        """One Ray over all hosts, each with so many CPUs."""
+        self.head.start_ray(None, num_cpus, with_dashboard)
         self.head.await_ray()
         for host in self.all[1:]:
             host.start_ray(self.ray_address, num_cpus)
