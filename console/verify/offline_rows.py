@@ -270,6 +270,7 @@ OFFLINE_ROWS = (
         OrpoLoss(weight=1.0),
         lambda _, wins, lengths: orpo_optimum(wins, lengths, 1.0).policy,
         orpo_mistakes(1.0),
+        plan=MANY,
     ),
     OfflineRow(
         "SimPO",
