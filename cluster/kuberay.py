@@ -127,7 +127,7 @@ class ConfigMap(_Fields):
 
 
 def render(config: AnyRun, needs: Sequence[Need], image: str, claim: str, ray_version: str) -> str:
-    """A ConfigMap with the configuration and the RayJob that runs it, as YAML.
+    """A ConfigMap with the configuration and the RayJob that runs it, as YAML. One that is made again goes on.
 
     Args:
         config: as `cluster.sent.for_cluster` gives it.
@@ -166,7 +166,7 @@ def render(config: AnyRun, needs: Sequence[Need], image: str, claim: str, ray_ve
     )
     job = RayJob(
         metadata=Metadata(name=config.name),
-        spec=RayJobSpec(entrypoint=f"plumbob run {CONFIG_FOLDER}/{CONFIG_FILE}", ray_cluster_spec=cluster),
+        spec=RayJobSpec(entrypoint=f"plumbob run {CONFIG_FOLDER}/{CONFIG_FILE} --resume", ray_cluster_spec=cluster),
     )
     return yaml.dump_all([as_dict(given), as_dict(job)], Dumper=_Dumper, sort_keys=False, allow_unicode=True)
 

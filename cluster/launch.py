@@ -26,6 +26,7 @@ from cluster.seats import hosts, this_machine
 from cluster.session import Session
 from cluster.stages import Figures, Scene, prepare, run_stage
 from cluster.whereabouts import Whereabouts
+from configs.changes import changes, check_changes
 from configs.errors import RunFailed, UserError
 from configs.load import RESOLVED_FILE, read_resolved, write_resolved
 from configs.schema import AnyRun, EvalRun, PipelineRun, Run
@@ -102,6 +103,21 @@ def resume(
     """
     folder = folder.expanduser()
     config = read_resolved(folder, overrides)
+    with _claimed(folder, listener):
+        return _execute(config, folder, listener, session, RESUME_WAIT_S)
+
+
+def run_or_resume(config: AnyRun, listener: Listener, session: Session | None = None) -> RunResult:
+    """`run`, or `resume` where the run has begun, which it must have done with the same settings.
+
+    For whatever starts a run more than once. Raises as these do; UserError also for a setting that may not change.
+    """
+    folder = writable_folder(config)
+    if not (folder / RESOLVED_FILE).exists():
+        return run(config, listener, session)
+    began = read_resolved(folder)
+    config = with_absolute_paths(config.model_copy(update={"storage": began.storage}))
+    check_changes(changes(began.model_dump(mode="json"), config.model_dump(mode="json")))
     with _claimed(folder, listener):
         return _execute(config, folder, listener, session, RESUME_WAIT_S)
 

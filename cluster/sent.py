@@ -56,7 +56,7 @@ def write_job(config: AnyRun, folder: Path, with_source: bool) -> None:
             shutil.copyfile(file, target)
 
 
-def entrypoint(with_source: bool, as_json: bool) -> str:
+def entrypoint(with_source: bool, resumes: bool, as_json: bool) -> str:
     """The command that Ray starts in the job's working folder on the head."""
     program = "python -m console.cli" if with_source else "plumbob"
-    return f"{program} run {CONFIG_FILE}{' --json' if as_json else ''}"
+    return f"{program} run {CONFIG_FILE}{' --resume' if resumes else ''}{' --json' if as_json else ''}"

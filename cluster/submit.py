@@ -77,13 +77,13 @@ class Jobs:
         self.address = address.rstrip("/")
         self._client = _connect(self.address)
 
-    def submit(self, config: AnyRun, with_source: bool, as_json: bool) -> str:
-        """Start a run on the head; its job's id."""
+    def submit(self, config: AnyRun, with_source: bool, resumes: bool, as_json: bool) -> str:
+        """Start a run on the head, or go on with it if it `resumes` and has begun; its job's id."""
         with tempfile.TemporaryDirectory(prefix="plumbob-") as folder:
             write_job(config, Path(folder), with_source)
             try:
                 job: str = self._client.submit_job(
-                    entrypoint=entrypoint(with_source, as_json),
+                    entrypoint=entrypoint(with_source, resumes, as_json),
                     runtime_env={"working_dir": folder},
                     metadata={"plumbob_run": config.name},
                 )

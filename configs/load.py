@@ -78,10 +78,16 @@ def preset_names() -> list[str]:
     return sorted(path.stem for path in PRESETS.glob("*.yaml"))
 
 
-def load_run(config: str, overrides: Sequence[str] = ()) -> AnyRun:
-    """Read the preset or file named `config`; UserError lists every mistake, one line each."""
+def load_run(config: str, overrides: Sequence[str] = (), resumes: bool = False) -> AnyRun:
+    """Read the preset or file named `config`; UserError lists every mistake, one line each.
+
+    Args:
+        resumes: it may have begun already, so that no free name can be found for it.
+    """
     path = _find(config)
     run = _build(_override(_read(path), overrides))
+    if resumes and not run.name:
+        raise UserError("--resume: expected the name of the run that may have begun: give name=")
     return run if run.name else run.model_copy(update={"name": free_name(Path(run.storage.path), path.stem)})
 
 

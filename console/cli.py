@@ -97,6 +97,8 @@ def _parser() -> argparse.ArgumentParser:
     where.add_argument("--render", choices=("kuberay", "slurm"), help="print a KubeRay manifest or a Slurm script")
     submit.add_argument("--no-wait", action="store_true", help="do not follow what the run prints")
     submit.add_argument("--with-source", action="store_true", help="send Plumbob itself too: the hosts lack it")
+    for added in (run, submit):
+        added.add_argument("--resume", action="store_true", help="go on with the run of that name, if it has begun")
     submit.add_argument("--image", help="kuberay: the container image, with Plumbob in it")
     submit.add_argument("--claim", metavar="NAME", help="kuberay: the PersistentVolumeClaim for storage.path")
     submit.add_argument("--hosts", type=int, metavar="N", help="slurm: equal hosts to spread the workers over (1)")
@@ -127,11 +129,13 @@ def _parser() -> argparse.ArgumentParser:
 def _run(arguments: argparse.Namespace) -> int:
     from configs.load import load_run
 
-    config = load_run(arguments.config, arguments.overrides)
+    config = load_run(arguments.config, arguments.overrides, arguments.resume)
     folder = Path(config.storage.path) / config.name
-    from cluster.launch import run
-
-    return _watched(folder, arguments.json, lambda listener: run(config, listener))
+    if arguments.resume:
+        from cluster.launch import run_or_resume as start
+    else:
+        from cluster.launch import run as start
+    return _watched(folder, arguments.json, lambda listener: start(config, listener))
 
 
 def _resume(arguments: argparse.Namespace) -> int:

@@ -21,6 +21,7 @@ NOT_FOUND = 127
 ONLY_FOR = {
     "no_wait": "--address",
     "with_source": "--address",
+    "resume": "--address",
     "image": "kuberay",
     "claim": "kuberay",
     "hosts": "slurm",
@@ -31,7 +32,7 @@ ONLY_FOR = {
 def submit(arguments: argparse.Namespace) -> int:
     """The command; its exit status is that of the run where it is followed."""
     _check_options(arguments)
-    config = load_run(arguments.config, arguments.overrides)
+    config = load_run(arguments.config, arguments.overrides, arguments.resume)
     if arguments.render is not None:
         sys.stdout.write(render(config, arguments))
         return OK
@@ -40,7 +41,7 @@ def submit(arguments: argparse.Namespace) -> int:
 
     sent = for_cluster(config)
     jobs = Jobs(arguments.address)
-    job = jobs.submit(sent, arguments.with_source, arguments.json)
+    job = jobs.submit(sent, arguments.with_source, arguments.resume, arguments.json)
     tool = f"ray job {{}} --address {jobs.address} {job}"
     if arguments.json:
         print_json({"event": "job_submitted", "job": job, "address": jobs.address, "run": sent.name}, sys.stdout)

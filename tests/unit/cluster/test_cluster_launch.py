@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import ray
 
-from cluster.launch import how_to_go_on, plan, resume, telling_how_to_go_on, with_absolute_paths
+from cluster.launch import how_to_go_on, plan, resume, run, run_or_resume, telling_how_to_go_on, with_absolute_paths
 from configs.errors import RunFailed, UserError
 from configs.inputs import EvalData, PipelineData, PromptData, Replay, Retention, TextData, ToyWorld
 from configs.load import write_resolved
@@ -20,7 +20,7 @@ from configs.models import (
     PipelinePolicy,
     PretrainedPolicy,
 )
-from configs.roles import PipelineScorer, Scorer, Storage
+from configs.roles import PipelineScorer, Rollout, Scorer, Storage
 from configs.schema import EvalRun, PipelineRun, PpoRun, PretrainRun
 from reward.scorer import ScoreError
 from tests.watching import Watching
@@ -123,6 +123,36 @@ def test_a_full_disk_ends_a_run_with_one_message(tmp_path: Path) -> None:
         )
     with pytest.raises(ConnectionResetError), telling_how_to_go_on(tmp_path):
         raise ConnectionResetError(errno.ECONNRESET, "reset")
+
+
+def test_a_run_that_may_have_begun_goes_on_with_the_settings_that_it_had(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(ray, "init", lambda **_: pytest.fail("Ray was started"))
+    monkeypatch.chdir(tmp_path)
+    asked = PpoRun(
+        data=PromptData(prompts="prompts.jsonl"),
+        policy=AlignedPolicy(model="/missing"),
+        reward=Scorer(model="/missing"),
+        name="mine",
+        storage=Storage(path=str(tmp_path)),
+    )
+    # Whoever gets as far as reading the input is told that it is not there.
+    missing = r"^reward\.model=/missing: "
+    with pytest.raises(UserError, match=missing):
+        run_or_resume(asked, Watching())
+    assert not (tmp_path / "mine").exists()
+    write_resolved(with_absolute_paths(asked), tmp_path / "mine")
+    # Another way to write the same, and another number of workers, change nothing that is computed.
+    monkeypatch.chdir(tmp_path.parent)
+    same = asked.model_copy(update={"data": PromptData(prompts=f"{tmp_path.name}/prompts.jsonl")})
+    more = same.model_copy(update={"rollout": Rollout(num_workers=3), "storage": Storage(path=tmp_path.name)})
+    with pytest.raises(UserError, match=missing):
+        run_or_resume(more, Watching())
+    with pytest.raises(UserError, match=r"^rollout\.temperature: cannot change when a run goes on"):
+        run_or_resume(more.model_copy(update={"rollout": Rollout(temperature=0.5)}), Watching())
+    with pytest.raises(UserError, match="there is a run already"):
+        run(same, Watching())
 
 
 def test_a_resume_that_would_change_the_result_starts_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

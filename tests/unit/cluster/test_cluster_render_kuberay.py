@@ -95,7 +95,7 @@ def test_the_job_runs_the_configuration_that_is_mounted_on_the_head() -> None:
     head = cluster["headGroupSpec"]["template"]["spec"]
     assert (job["metadata"]["name"], cluster["rayVersion"]) == ("align", "2.60.0")
     assert cluster["authOptions"] == {"mode": "token"}
-    assert job["spec"]["entrypoint"] == "plumbob run /etc/plumbob/run.yaml"
+    assert job["spec"]["entrypoint"] == "plumbob run /etc/plumbob/run.yaml --resume"
     assert {"name": "config", "mountPath": "/etc/plumbob"} in head["containers"][0]["volumeMounts"]
     assert {"name": "config", "configMap": {"name": settings["metadata"]["name"]}} in head["volumes"]
     assert list(settings["data"]) == ["run.yaml"]

@@ -92,5 +92,7 @@ def test_the_source_is_every_package_of_the_project() -> None:
 
 
 def test_the_command_that_the_head_starts() -> None:
-    assert entrypoint(with_source=False, as_json=False) == "plumbob run run.yaml"
-    assert entrypoint(with_source=True, as_json=True) == "python -m console.cli run run.yaml --json"
+    assert entrypoint(with_source=False, resumes=False, as_json=False) == "plumbob run run.yaml"
+    assert entrypoint(with_source=True, resumes=True, as_json=True) == (
+        "python -m console.cli run run.yaml --resume --json"
+    )

@@ -160,6 +160,18 @@ def test_nobody_waits_where_it_was_not_asked(capfd: pytest.CaptureFixture[str]) 
     assert dashboard.handed_over["entrypoint"] == "plumbob run run.yaml --json"
 
 
+def test_a_run_that_failed_is_gone_on_with_from_outside(capfd: pytest.CaptureFixture[str]) -> None:
+    with Dashboard(streams=(("sft: step 3\n",),)) as dashboard:
+        assert submit(dashboard, "--resume") == 0
+        assert dashboard.packages == [[CONFIG_FILE]]
+        assert dashboard.handed_over["entrypoint"] == "plumbob run run.yaml --resume"
+        nameless = ["submit", *SFT, "storage.path=/shared/runs", "--address", dashboard.address, "--resume"]
+        assert main(nameless) == 2
+    said = capfd.readouterr()
+    assert said.out.endswith("sft: step 3\n")
+    assert said.err == "plumbob: --resume: expected the name of the run that may have begun: give name=\n"
+
+
 def test_a_script_reads_objects_only(capfd: pytest.CaptureFixture[str]) -> None:
     pieces = ("Running entrypoint\n{", '"event": "stage', '_began"}\nplumbob: a mis', "take")
     with Dashboard(streams=(pieces,)) as dashboard:

@@ -16,6 +16,7 @@ import pytest
 import cluster.submit
 from cluster.connect import HOW_TO_GIVE_A_TOKEN
 from cluster.health import wait_until
+from cluster.sent import for_cluster
 from cluster.submit import Jobs
 from configs.errors import UserError
 from configs.load import load_run, write_resolved
@@ -134,3 +135,19 @@ def test_a_name_that_is_taken_on_the_cluster(head: str, tmp_path: Path, capfd: p
     said = capfd.readouterr().out
     assert status == 2, said
     assert f"plumbob: {tmp_path / 'sent'}: there is a run already" in said
+
+
+def test_a_run_goes_on_from_outside_with_the_settings_that_it_had(
+    head: str, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    write_resolved(for_cluster(load_run("sft", [*SFT[1:], f"storage.path={tmp_path}", "name=sent"])), tmp_path / "sent")
+    before = (tmp_path / "sent/resolved.json").read_text()
+    command = ["submit", *SFT, f"storage.path={tmp_path}", "name=sent", "--resume", "--address", head]
+    with environment(TOKEN):
+        statuses = [main([*command, changed]) for changed in ("sft.num_epochs=9", "learner.num_cpus=0.25")]
+    said = capfd.readouterr().out
+    assert statuses == [2, 2], said
+    assert "plumbob: sft.num_epochs: cannot change when a run goes on" in said
+    # It gets as far as a run that is resumed there does: its input is not on the head.
+    assert said.endswith("plumbob: policy.model=/models/base: no such folder\n")
+    assert (tmp_path / "sent/resolved.json").read_text() == before
