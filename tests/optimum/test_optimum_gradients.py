@@ -1,11 +1,8 @@
 """In each online row the trainer's gradient is the enumerated one, and each mistake listed there is far from it."""
 
-from collections.abc import Callable
-from contextlib import nullcontext
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
-from unittest import mock
 
 import pytest
 
@@ -35,13 +32,12 @@ from console.verify.online_rows import CRITIC_FREE_ROWS, LOSS_ROWS, PPO_ROW, Onl
 from console.verify.problem import UNSHAPED, Problem, Size, make_problem
 from console.verify.tree import EOS
 from console.verify.world import answer_logprobs
+from tests.optimum.planted import HONEST, PLANTED, Mistake
 from tests.ranks import Ranks
 from trainers.experience import Evaluated
 from trainers.ppo_objective import evaluate
 from trainers.trajectories import Trajectories, collate_rollouts
 
-HONEST = 1e-3
-PLANTED = 0.02
 NUM_ANSWERS = 100
 """To each prompt."""
 STEPS = 8
@@ -52,14 +48,6 @@ ROWS = (PPO_ROW, *CRITIC_FREE_ROWS, *LOSS_ROWS)
 
 IN_REWARD = FixedKl(coefficient=Size().beta)
 K2_IN_LOSS, K3_IN_LOSS = k_in_loss(Size(), "k2"), k_in_loss(Size(), "k3")
-
-
-@dataclass(frozen=True)
-class Mistake:
-    """A trainer that is wrong: other settings, or one of its functions replaced. `Mistake()` is the honest one."""
-
-    settings: Callable[[PpoRun], PpoRun] = lambda run: run
-    replaced: tuple[str, Callable[..., Any]] | None = None
 
 
 def with_ppo(run: PpoRun, **changes: Any) -> PpoRun:
@@ -99,8 +87,8 @@ MISTAKES = {
     "beta 10% too large": Mistake(stronger),
     "gamma 0.95": Mistake(discounted),
     "temperature 1.1": Mistake(hotter),
-    "the wrong reference": Mistake(replaced=("evaluate", wrong_reference)),
-    "EOS out of the mask": Mistake(replaced=("collate_rollouts", without_eos)),
+    "the wrong reference": Mistake(replaced=("trainers.ppo.evaluate", wrong_reference)),
+    "EOS out of the mask": Mistake(replaced=("trainers.ppo.collate_rollouts", without_eos)),
     "answers weigh the same": Mistake(weighed),
 }
 
@@ -142,11 +130,12 @@ def errors_of(folder: Path, size: Size, ppo: Ppo, mistakes: tuple[str, ...]) -> 
     answers = listed_step(problem.world, problem.rewards, counts, learners, STEPS)
 
     def error_with(mistake: Mistake) -> float:
-        mistaken, replaced = mistake.settings(run), mistake.replaced
+        mistaken = mistake.settings(run)
         others = open_learner(mistaken)
         others.load(folder)
-        with mock.patch(f"trainers.ppo.{replaced[0]}", replaced[1]) if replaced else nullcontext():
-            return relative_error(trainer_gradient(mistaken, problem.world, others, answers), expected)
+        with mistake.planted():
+            found = trainer_gradient(mistaken, problem.world, others, answers)
+        return relative_error(found, expected)
 
     return Errors(error_with(Mistake()), {name: error_with(MISTAKES[name]) for name in mistakes})
 
