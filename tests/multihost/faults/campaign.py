@@ -22,6 +22,7 @@ from tests.multihost.faults.checks import (
     check_equal,
     check_published,
     check_same_policy,
+    check_sampled,
     follow,
 )
 from tests.multihost.faults.driven import Driven, RunEndedError
@@ -47,6 +48,8 @@ SHARES: dict[str, object] = {
     **{"rollout.num_workers": 2, "rollout.num_cpus": 0.2, "reward.num_cpus": 0.2, "learner.num_cpus": 0.2},
     # Two chunks, one for each rollout worker.
     **{"ppo.prompts_per_step": PROMPTS, "ppo.samples_per_prompt": SAMPLES, "rollout.chunk_size": 4},
+    # Of each version that an answer may have been sampled from.
+    "ppo.keep_checkpoints": 3,
     # A dead driver's workers are still ending when it comes back.
     **{"cluster.wait_s": 60, "cluster.boot_timeout_s": 240, "cluster.call_timeout_s": 120},
 }
@@ -174,6 +177,7 @@ def check(run: Driven, step: int, setting: Setting, undisturbed: Undisturbed) ->
     left = Left(run.folder)
     check_complete(left, step * PROMPTS, SAMPLES)
     check_published(left, setting.max_staleness, run.said)
+    check_sampled(left, step)
     if setting.max_staleness == 0:
         check_equal(left, step, undisturbed)
 

@@ -9,6 +9,7 @@ from typing import Any
 
 from models.adapters import WEIGHTS_FILE
 from tests.multihost.faults.driven import Driven
+from tests.multihost.faults.policies import gaps
 from tests.small_run import Left
 from trainers.checkpoint import STATE_FILE, read_checkpoint
 
@@ -61,6 +62,15 @@ def check_published(left: Left, max_staleness: int, said: Sequence[str]) -> None
         assert line["metrics"]["staleness_max"] <= max_staleness, line
         assert line["metrics"]["sampler_gap_fresh"] < LARGEST_GAP, line
     assert not [message for message in said if "sampler and learner disagree" in message], said
+
+
+def check_sampled(left: Left, step: int) -> None:
+    """To the versions that they bear the step's answers are as likely, by plain transformers, as to the sampler.
+
+    Of answers that are older than the learner's version no figure of the run's own says so.
+    """
+    for version, gap in gaps(left, step).items():
+        assert gap < LARGEST_GAP, f"step {step}: {gap:.2g} nats between version {version} and what sampled as it"
 
 
 def check_equal(left: Left, step: int, undisturbed: Undisturbed) -> None:

@@ -1,0 +1,43 @@
+"""Whether answers were sampled from the policies that the run's checkpoints have, by plain transformers."""
+
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import load_file
+from transformers import AutoModelForCausalLM
+
+from tests.plain_transformers import largest_gap
+from tests.small_run import Left
+from trainers.checkpoint import folder_name
+from trainers.learner import STATE_FILE
+
+ADAPTED = re.compile(r"param\.causal_lm\.base_model\.model\.(.*)\.lora_A\.policy\.weight")
+
+
+def policy_of(checkpoint: Path, policy: dict[str, Any]) -> Any:
+    """The base model with the checkpoint's adapter added to its matrices: W + alpha / rank * B A."""
+    tensors = load_file(checkpoint / STATE_FILE)
+    model = AutoModelForCausalLM.from_pretrained(policy["model"]).eval()
+    scale = policy["tuning"]["alpha"] / policy["tuning"]["rank"]
+    names = [(found[0], found[1]) for name in tensors if (found := ADAPTED.fullmatch(name))]
+    assert names, f"no adapter in {checkpoint}"
+    with torch.no_grad():
+        for down, module in names:
+            up = down.replace("lora_A", "lora_B")
+            model.get_submodule(module).weight += scale * (tensors[up] @ tensors[down])
+    return model
+
+
+def gaps(left: Left, step: int) -> dict[int, float]:
+    """Version -> nats between its own log-prob of a token that it sampled for that step and the sampler's, at most."""
+    resolved = json.loads((left.folder / "resolved.json").read_text())["config"]
+    rows = [row for number, row in left.journal if number == step]
+    found = {}
+    for version in sorted({int(version) for row in rows for version in row.versions}):
+        model = policy_of(left.folder / "checkpoints" / folder_name(version), resolved["policy"])
+        own = [row for row in rows if set(row.versions) == {version}]
+        found[version] = largest_gap(model, own, "logprobs", resolved["rollout"]["temperature"])
+    return found
