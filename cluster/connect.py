@@ -73,10 +73,7 @@ def joined(address: str) -> Iterator[None]:
     Raises:
         NotRunningError, UserError: as `connect`; or this process is on another Ray.
     """
-    if ray.is_initialized():
-        here = ray.get_runtime_context().gcs_address
-        if address not in ("auto", here):
-            raise UserError(f"cluster.address={address}: this process is on the Ray at {here}; ask from another one")
+    if ray.is_initialized() and address in ("auto", ray.get_runtime_context().gcs_address):
         yield
         return
     _join(address)
@@ -87,6 +84,12 @@ def joined(address: str) -> Iterator[None]:
 
 
 def _init(**arguments: Any) -> None:
+    """Raises UserError where this process is on a Ray already."""
+    if ray.is_initialized():
+        here = ray.get_runtime_context().gcs_address
+        raise UserError(
+            f"cluster.address={arguments['address']}: this process is on the Ray at {here} already; use another process"
+        )
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     # A thread that outlives the connection has to fail: Ray would start another one for it.
     auto_init_hook.enable_auto_connect = False
