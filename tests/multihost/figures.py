@@ -1,5 +1,7 @@
 """Measures what it costs to publish, to add a worker and to lose one: `python -m tests.multihost.figures`.
 
+Publishing lasts until the last worker has proven the version (`publishing`), adding one until its first answer.
+
 Three hosts with vLLM as the sampler. The second host has the machine's core 0 to itself; the others share core 1, so
 that what goes on there takes nothing from a worker on the second.
 """
@@ -20,12 +22,15 @@ from typing import Any
 from cluster.connect import joined
 from cluster.control import answer, find
 from configs.errors import UserError
+from tests.multihost import publishing
 from tests.multihost.hosts import PLUMBOB, PYTHON, Hosts, missing
 from tests.multihost.inputs import write_inputs
 from tests.small_run import Left, settings
 
 CORES = (1, 0, 1)
 """Of each host's Ray."""
+NUM_CPUS = (1, 2, 2)
+"""As each host's Ray counts them: a large worker has room on the second and third alone."""
 
 POLL_S = 0.2
 BOOT_S = 300.0
@@ -35,17 +40,18 @@ MAX_WORKERS = 4
 NUM_STEPS = 12
 """With each number of workers."""
 
-NUM_KILLS = 3
-CALM_S = 20.0
+NUM_KILLS = 2
+CALM_S = 15.0
 """How long the others' throughput is measured before a worker is killed."""
 
 SHARES: dict[str, object] = {
     **{"rollout.engine.kind": "vllm", "rollout.num_cpus": 0.5, "reward.num_cpus": 0.25, "learner.num_cpus": 0.25},
     **{"ppo.num_steps": 100_000, "cluster.call_timeout_s": 600, "cluster.wait_s": 60},
+    "rollout.chunk_size": 2,  # Of a step's 8 answers: something to do for every worker.
 }
 ONE_LONG_STEP: dict[str, object] = {
-    # One worker a host.
-    **{"rollout.num_workers": 2, "rollout.num_cpus": 0.75, "rollout.max_tokens": 32, "rollout.chunk_size": 16},
+    # One worker on the second host and one on the third.
+    **{"rollout.num_workers": 2, "rollout.num_cpus": 1.5, "rollout.max_tokens": 32, "rollout.chunk_size": 16},
     **{"ppo.prompts_per_step": 24, "ppo.samples_per_prompt": 8000, "ppo.minibatch_size": 192_000},
 }
 
@@ -53,27 +59,29 @@ Status = Mapping[str, Any]
 
 
 class Run:
-    """`plumbob run ppo` on the head, and what it says of itself several times a second."""
+    """A run of PPO on the head, and what it says of itself several times a second."""
 
     def __init__(self, hosts: Hosts, name: str, *groups: Mapping[str, object]) -> None:
         self.folder = hosts.shared / "runs" / name
         self.hosts = hosts
         own = {"storage.path": self.folder.parent, "name": name, "cluster.address": hosts.ray_address}
         with on_core(CORES[0]):
-            self._run = hosts.head.popen([PLUMBOB, "run", "ppo", *settings(*groups, own)], stdout=subprocess.DEVNULL)
+            run = [str(PYTHON), "-m", publishing.__name__, "run", "ppo", *settings(*groups, own)]
+            self._run = hosts.head.popen(run, stdout=subprocess.DEVNULL)
             watch = [str(PYTHON), "-m", "tests.multihost.figures", hosts.ray_address, name]
             self._watch = hosts.head.popen(watch, stdout=subprocess.PIPE)
 
     def until(self, is_so: Callable[[Status], bool]) -> Status:
-        """The first status of which the condition holds."""
+        """The first status of which the condition holds; the status of a run that has not begun is empty."""
         assert self._watch.stdout is not None
         deadline = time.monotonic() + BOOT_S
         for line in self._watch.stdout:
             status = json.loads(line)
             if is_so(status):
                 return status
+            assert self._run.poll() is None, f"the run has ended with status {self._run.returncode}"
             assert time.monotonic() < deadline, f"waited {BOOT_S:g} s; the last status: {status}"
-        raise AssertionError("the run has ended")
+        raise AssertionError("whoever watched the run has ended")
 
     def end(self) -> None:
         for process in (self._watch, self._run):
@@ -133,7 +141,7 @@ def losing(hosts: Hosts, inputs: Mapping[str, object]) -> Iterator[dict[str, Any
     for _ in range(NUM_KILLS):
         begun = run.until(lambda status: working(status) == 2)
         ends = begun["time"] + CALM_S
-        calm = run.until(lambda status, ends=ends: status["time"] >= ends)
+        calm = run.until(lambda status, ends=ends: status.get("time", 0.0) >= ends)
         rows = {row["host"]: row["worker"] for row in calm["workers"]["rollout"]}
         stayer, lost = rows[near.address], rows[far.address]
         for pid in far.pids("ray::RolloutWorker"):
@@ -154,11 +162,13 @@ def rate(worker: str, first: Status, last: Status) -> float:
 
 
 def watch(address: str, name: str) -> None:
-    """On the head: print the run's status again and again."""
+    """On the head: print the run's status again and again; an empty one where it does not answer."""
     with joined(address):
         while True:
-            with suppress(UserError):  # It has not begun.
-                print(json.dumps(answer(find(name).status.remote()), default=str), flush=True)
+            status: Status = {}
+            with suppress(UserError):  # It has not begun, or it has gone.
+                status = answer(find(name).status.remote())
+            print(json.dumps(status, default=str), flush=True)
             time.sleep(POLL_S)
 
 
@@ -170,9 +180,9 @@ def main() -> int:
     with ExitStack() as made:
         shared, logs = (Path(made.enter_context(tempfile.TemporaryDirectory())) for _ in range(2))
         hosts = made.enter_context(Hosts(len(CORES), shared, logs))
-        for host, core in zip(hosts.all, CORES, strict=True):
+        for host, core, num_cpus in zip(hosts.all, CORES, NUM_CPUS, strict=True):
             with on_core(core):
-                host.start_ray(None if host is hosts.head else hosts.ray_address, num_cpus=1)
+                host.start_ray(None if host is hosts.head else hosts.ray_address, num_cpus)
             host.await_ray()
         inputs = write_inputs(shared)
         for measured in (growing, losing):

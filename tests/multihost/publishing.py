@@ -1,0 +1,29 @@
+"""`plumbob` that samples when every rollout worker has the new version: `python -m tests.multihost.publishing COMMAND`.
+
+So the seconds that a run counts for publishing end with the last worker's proof. In `plumbob` they end with the first:
+who has the version begins to sample, whoever else is still at it.
+"""
+
+import sys
+
+from cluster.groups import SamplerGroup
+from console.cli import main
+from models.adapters import Adapter
+
+load = SamplerGroup.load
+
+
+def load_everywhere(samplers: SamplerGroup, adapter: Adapter) -> None:
+    """Workers that are still booting take part in a later publish."""
+    load(samplers, adapter)
+    pool = samplers._pool
+    with pool._turn:
+        while any(member.opened is pool._opening and not pool._is_ready(member) for member in pool._members):
+            pool._tend(None)
+            for member, task in pool._ended():
+                pool._take(member, task, None)
+
+
+if __name__ == "__main__":
+    SamplerGroup.load = load_everywhere  # type: ignore[method-assign]
+    sys.exit(main(sys.argv[1:]))
