@@ -1,4 +1,4 @@
-"""Real DeepSpeed on one and two ranks: what an update may not depend on, clipping, and checkpoints."""
+"""Real DeepSpeed on one to three ranks: what an update may not depend on, clipping, and checkpoints."""
 
 import os
 from dataclasses import replace
@@ -17,13 +17,18 @@ from trainers.learners import LossSum, Pass, UpdatePlan, merge_results
 
 State = dict[str, np.ndarray]
 STAGES = (0, 1, 2, 3)
+SIX_TWICE = UpdatePlan(minibatch_size=6, num_epochs=2, learning_rate_scale=1.0, seed=0)
+"""Six of the rows, so that two ranks and three have as many each, in two optimizer steps."""
 
 
-def updated(case: Case, plan: UpdatePlan, num_padding: int = 0, ppo: Ppo = PPO, scale: float = 1.0) -> tuple[Any, ...]:
+def updated(
+    case: Case, plan: UpdatePlan, num_padding: int = 0, ppo: Ppo = PPO, scale: float = 1.0, num_rows: int = 8
+) -> tuple[Any, ...]:
     """One update from a fresh learner: its result, the state before and the state after."""
     learner = tiny_learner(case, ppo)
     before = numpy_state(learner)
-    result = learner.update(padded(ragged_experience(ppo, scale), num_padding), plan)
+    batch = ragged_experience(ppo, scale).rows(np.arange(num_rows))
+    result = learner.update(padded(batch, num_padding), plan)
     return result, before, numpy_state(learner)
 
 
@@ -72,18 +77,25 @@ def test_gradient_checkpointing_changes_nothing(one_rank: Ranks, llama: Path, ex
 
 
 @pytest.fixture(scope="module")
-def expected_in_two(one_rank: Ranks, llama: Path) -> tuple[dict[str, float], State, State]:
-    return run(one_rank, Case(llama), IN_TWO)
+def expected_of_six(one_rank: Ranks, llama: Path) -> tuple[dict[str, float], State, State]:
+    return run(one_rank, Case(llama), SIX_TWICE, 0, PPO, 1.0, 6)
 
 
 @pytest.mark.parametrize("zero_stage", STAGES)
-@pytest.mark.parametrize("num_ranks", [1, 2])
+@pytest.mark.parametrize("num_ranks", [1, 2, 3])
 def test_ranks_and_zero_stages_change_nothing(
-    one_rank: Ranks, two_ranks: Ranks, llama: Path, expected_in_two: Any, num_ranks: int, zero_stage: int
+    one_rank: Ranks,
+    two_ranks: Ranks,
+    three_ranks: Ranks,
+    llama: Path,
+    expected_of_six: Any,
+    num_ranks: int,
+    zero_stage: int,
 ) -> None:
     # Two optimizer steps: what a stage keeps of the first one's gradients would show in the second.
-    ranks = {1: one_rank, 2: two_ranks}[num_ranks]
-    check_same(run(ranks, Case(llama, zero_stage=zero_stage, micro_batch_size=1), IN_TWO), expected_in_two)
+    ranks = {1: one_rank, 2: two_ranks, 3: three_ranks}[num_ranks]
+    case = Case(llama, zero_stage=zero_stage, micro_batch_size=1)
+    check_same(run(ranks, case, SIX_TWICE, 0, PPO, 1.0, 6), expected_of_six)
 
 
 def test_a_mean_of_micro_batches_would_have_been_noticed(one_rank: Ranks, llama: Path, expected: Any) -> None:

@@ -1,6 +1,5 @@
 """What an update's gradient may not depend on: micro-batches, padding, order of rows, ranks and ZeRO stage."""
 
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -34,13 +33,6 @@ def gradient(case: Case, ppo: Ppo, order: list[int], num_padding: int, on_left: 
     batch = padded(ragged_experience(ppo).rows(np.array(order)), num_padding, on_left)
     learner.update(batch, PLAN)
     return {name: 10 * value for name, value in numpy_state(learner).items() if name.startswith("exp_avg.")}
-
-
-@pytest.fixture(scope="module")
-def three_ranks(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Ranks]:
-    ranks = Ranks(3, tmp_path_factory.mktemp("extensions"))
-    yield ranks
-    ranks.close()
 
 
 @pytest.fixture(scope="module")
