@@ -56,15 +56,13 @@ class KtoRow:
         learners = open_learner(run)
         train_labelled(run, problem.world, labels, learners, folder / "kto")
         learners.save(folder)
-        policy, reference = (
-            np.exp(answer_logprobs(problem.world, learners.compute, role)) for role in ("policy", "reference")
-        )
-        left = (policy * is_bad).sum(1) / (reference * is_bad).sum(1)
+        policy, reference = answer_logprobs(problem.world, learners.compute, "policy"), problem.instance().reference
+        left = (np.exp(policy) * is_bad).sum(1) / (np.exp(reference) * is_bad).sum(1)
         still = Kto(learning_rate=NO_RATE, max_grad_norm=NO_CLIP, batch_size=NUM_LABELS * is_bad.size, beta=BETA)
         one_step = problem.kto_run(still)
         others = open_learner(one_step)
         others.load(folder)
-        expected = kto_enumerated_gradient(one_step, problem.world, labels, learners)
+        expected = kto_enumerated_gradient(one_step, problem.world, labels, learners, reference)
         found = kto_step_gradient(one_step, problem.world, labels, others, folder / "one")
         error = relative_error(found, pulled_back(problem.world, learners, expected))
         return Check("bad answers, of what they were", float(left.max()), 0.5), Check("gradient", error, GRADIENT)

@@ -3,11 +3,8 @@
 from collections.abc import Callable, Mapping
 from typing import TypeVar
 
-from configs.objectives import ReinforcePlusPlus
-from configs.stages import Ppo
-from console.verify.local import open_learner
-from console.verify.problem import DISTANCE, Problem
-from console.verify.tree import Array, Instance, total_variation
+from console.verify.problem import DISTANCE
+from console.verify.tree import Array, total_variation
 
 Moved = Mapping[str, float | None]
 """By mistake: how far where it leads is from the right target, in what the row's first check measures."""
@@ -30,8 +27,3 @@ def moved(solved: Callable[[T], Array], target: T, mistaken: Mapping[str, T | No
     """
     right = solved(target)
     return moves(mistaken, lambda wrong: float(total_variation(solved(wrong), right).max()))
-
-
-def untrained(problem: Problem) -> Instance:
-    """The instance, with the exact probabilities of the model as it begins, which is the reference."""
-    return problem.instance(open_learner(problem.ppo_run(Ppo(estimator=ReinforcePlusPlus()))))

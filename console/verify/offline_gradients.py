@@ -42,10 +42,11 @@ def dpo_step_gradient(
     return gradient_of(learners, lambda: train_pairs(run, world, counts, learners, folder))
 
 
-def dpo_enumerated_gradient(world: World, counts: NDArray[np.int64], loss: PreferenceLoss, learners: OneRank) -> Array:
-    """Of the mean loss over `counts` [P, K, K] by next-token logits, [P, S, V]."""
+def dpo_enumerated_gradient(
+    world: World, counts: NDArray[np.int64], loss: PreferenceLoss, learners: OneRank, reference: Array
+) -> Array:
+    """Of the mean loss over `counts` [P, K, K] by next-token logits, [P, S, V]; `reference`: log pi_ref [P, K]."""
     policy = answer_logprobs(world, learners.compute, "policy")
-    reference = answer_logprobs(world, learners.compute, "reference")
     by_answers = np.stack(
         [
             wins.sum() / counts.sum() * pairs_gradient(loss, wins, own, ref, world.tree.num_tokens)
@@ -88,10 +89,10 @@ def kto_step_gradient(run: KtoRun, world: World, labels: Labels, learners: OneRa
     return gradient_of(learners, lambda: train_labelled(run, world, labels, learners, folder))
 
 
-def kto_enumerated_gradient(run: KtoRun, world: World, labels: Labels, learners: OneRank) -> Array:
+def kto_enumerated_gradient(run: KtoRun, world: World, labels: Labels, learners: OneRank, reference: Array) -> Array:
     """Of KTO's mean loss over all the labels by next-token logits, [P, S, V]."""
     policy = answer_logprobs(world, learners.compute, "policy")
-    log_ratios = policy - answer_logprobs(world, learners.compute, "reference")
+    log_ratios = policy - reference
     num_records = len(labels.answers)
     good = run.kto.desirable_weight * labels.desirable / num_records
     bad = run.kto.undesirable_weight * labels.undesirable / num_records

@@ -228,6 +228,8 @@ def hinge_target(reference: Array, wins: Array, _: Array) -> Array:
     return tilted(reference, hinge_scores(wins, BETA), 1.0)
 
 
+NO_FLIP_RATE: Mapping[str, PairTarget | None] = {"flip rate left out": dpo_target}
+"""Plain DPO, of the labels as they are."""
 OFFLINE_ROWS = (
     OfflineRow("DPO", "exact pairs", DPO_LOSS, dpo_target, pair_mistakes(dpo_scores, BETA), plan=MANY),
     SampledRow(),
@@ -238,7 +240,7 @@ OFFLINE_ROWS = (
         "exact pairs, flip rate 0.1",
         ConservativeDpoLoss(beta=BETA, flip_rate=0.1),
         lambda ref, wins, _: dpo_optimum(ref, flipped(wins, 0.1), BETA),
-        pair_mistakes(lambda wins, beta: dpo_scores(flipped(wins, 0.1), beta), BETA),
+        pair_mistakes(lambda wins, beta: dpo_scores(flipped(wins, 0.1), beta), BETA) | NO_FLIP_RATE,
         plan=MANY,
     ),
     OfflineRow(
@@ -246,7 +248,7 @@ OFFLINE_ROWS = (
         "a tenth of the labels flipped",
         RobustDpoLoss(beta=BETA, flip_rate=0.1),
         lambda ref, wins, _: dpo_optimum(ref, robust_wins(wins, 0.1), BETA),
-        pair_mistakes(lambda wins, beta: dpo_scores(robust_wins(wins, 0.1), beta), BETA),
+        pair_mistakes(lambda wins, beta: dpo_scores(robust_wins(wins, 0.1), beta), BETA) | NO_FLIP_RATE,
         flip_rate=0.1,
         plan=MANY,
     ),

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from console.verify.mistakes import Moved, moved, moves, untrained
+from console.verify.mistakes import Moved, moved, moves
 from console.verify.optima_mistaken import PairTarget
 from console.verify.optima_offline import hinge_loss, hinge_optimum
 from console.verify.problem import Problem
@@ -17,13 +17,13 @@ def solved(target: PairTarget, tree: AnswerTree, reference: Array, wins: Array) 
 
 
 def moved_pairs(problem: Problem, wins: Array, target: PairTarget, mistaken: Mapping[str, PairTarget | None]) -> Moved:
-    reference = untrained(problem).reference
+    reference = problem.instance().reference
     return moved(lambda wanted: solved(wanted, problem.world.tree, reference, wins), target, mistaken)
 
 
 def moved_hinge(problem: Problem, wins: Array, beta: float, mistaken: Mapping[str, PairTarget | None]) -> Moved:
     """Hinge has more than one target, so that a mistake is said by the excess loss of where it may end."""
-    reference = untrained(problem).reference
+    reference = problem.instance().reference
 
     def excess(wrong: PairTarget) -> float:
         return excess_hinge_loss(wins, beta * (solved(wrong, problem.world.tree, reference, wins) - reference))

@@ -6,11 +6,11 @@ from typing import NamedTuple
 
 from configs.inputs import LabelledData, PromptData, TokenizedPairData
 from configs.models import AlignedPolicy, LoraTuning
-from configs.objectives import Shaping
+from configs.objectives import ReinforcePlusPlus, Shaping
 from configs.roles import Learner, Scorer
 from configs.schema import DpoRun, KtoRun, PpoRun
 from configs.stages import Dpo, Kto, Ppo
-from console.verify.local import OneRank
+from console.verify.local import open_learner
 from console.verify.tree import AnswerTree, Array, Instance, seeded_rewards
 from console.verify.world import World, answer_logprobs, write_model
 
@@ -109,9 +109,10 @@ class Problem:
             kto=kto,
         )
 
-    def instance(self, learners: OneRank) -> Instance:
-        """With the reference's exact probabilities, as the learner's own reference gives them."""
-        reference = answer_logprobs(self.world, learners.compute, "reference")
+    def instance(self) -> Instance:
+        """With the reference's exact probabilities: those of the model as it begins, which no training has touched."""
+        begun = open_learner(self.ppo_run(Ppo(estimator=ReinforcePlusPlus())))
+        reference = answer_logprobs(self.world, begun.compute, "policy")
         return Instance(self.world.tree, self.world.prompts, reference, self.rewards, self.size.beta)
 
 

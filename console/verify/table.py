@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from console.verify.mistakes import SEEN
+from console.verify.online_rows import FitRow
 from console.verify.problem import Check
 from console.verify.rows import ALL_ROWS, mistakes
 from console.verify.whole import WholeRow
@@ -54,14 +55,15 @@ def chosen(words: Sequence[str]) -> list[int]:
 def measured(places: Sequence[int], num_seeds: int, num_workers: int) -> Iterator[Result]:
     """Every row on every instance, as they end; each in one of `num_workers` processes of one thread.
 
-    The row through the whole pipeline is measured once and alone, when the others are done: it starts processes of its
-    own.
+    Whether the model can be the target comes first. The row through the whole pipeline is measured once and alone, when
+    the others are done: it starts processes of its own.
     """
     whole = [place for place in places if isinstance(ALL_ROWS[place], WholeRow)]
-    tasks = [(place, seed) for place in places if place not in whole for seed in range(num_seeds)]
+    tasks = [(place, seed) for place in reversed(places) if place not in whole for seed in range(num_seeds)]
+    tasks.sort(key=lambda task: not isinstance(ALL_ROWS[task[0]], FitRow))  # Without them no other means anything.
     context = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(num_workers, context, prepare_worker) as pool:
-        for ended in as_completed([pool.submit(measure, *task) for task in reversed(tasks)]):
+        for ended in as_completed([pool.submit(measure, *task) for task in tasks]):
             yield ended.result()
     with ProcessPoolExecutor(1, context, prepare_worker) as pool:
         for place in whole:

@@ -17,7 +17,7 @@ from configs.roles import Cluster, Learner, Rollout, Scorer, Storage
 from configs.schema import PpoRun
 from configs.stages import Ppo
 from console.verify.local import open_learner
-from console.verify.mistakes import Moved, moved, untrained
+from console.verify.mistakes import Moved, moved
 from console.verify.online_rows import WEIGHED, best
 from console.verify.optima_mistaken import OnlineTarget, online_mistakes
 from console.verify.problem import DISTANCE, GAP, MAX_GRAD_NORM, UNSHAPED, Check, Problem, Size, make_problem
@@ -66,7 +66,7 @@ class WholeRow:
     def mistakes(self, seed: int, folder: Path) -> Moved:
         problem = make_problem(self.size, seed, folder)
         rewards = scored(problem.world, make_reward_model(problem.world, seed, folder / "reward_model"))
-        instance = untrained(replace(problem, rewards=rewards))
+        instance = replace(problem, rewards=rewards).instance()
         return moved(lambda target: target(instance), best, self.mistaken)
 
     def settings(self, problem: Problem, reward_model: Path, folder: Path) -> PpoRun:

@@ -14,6 +14,7 @@ from transformers import AutoModelForCausalLM
 
 from configs.errors import UserError
 from configs.roles import VllmEngine
+from configs.stages import Ppo
 from models.adapters import CONFIG_FILE, WEIGHTS_FILE, Adapter, save_adapter
 from rollout.proof import PublishError
 from rollout.records import Rollout
@@ -21,6 +22,7 @@ from rollout.sampler import SamplerSpec, sample
 from rollout.vllm_sampler import NUM_SLOTS, VllmSampler
 from tests.plain_transformers import load_plain, plain_logprobs
 from tests.tiny_policy import EOS, TEMPERATURE, make_adapter, make_requests, write_policy
+from trainers.monitors import alarms
 
 
 def test_a_model_without_a_kernel_is_refused_at_once(tmp_path: Path) -> None:
@@ -101,6 +103,24 @@ def test_logprobs_equal_those_of_transformers(served: Served, tmp_path: Path) ->
         assert gap < 1e-4
     # The adapter matters, also where bfloat16 leaves a gap to the float32 of the other side.
     assert other > max(0.1, 5 * gap), (gap, other)
+
+
+def test_a_sampler_at_another_temperature_than_the_learner_s_is_told(served: Served, tmp_path: Path) -> None:
+    adapter = served.fresh()
+    served.sampler.load(adapter)
+    rollouts = sample(served.sampler, make_requests(32))
+    save_adapter(adapter, tmp_path)
+    learner = load_plain(str(tmp_path))
+
+    def told(temperature: float) -> list[str]:
+        gaps = [
+            np.abs(plain_logprobs(learner, r.request.prompt_ids, r.token_ids, temperature) - r.logprobs)
+            for r in rollouts
+        ]
+        step = {"kl": 0.0, "sampler_gap_fresh": float(np.concatenate(gaps).mean())}
+        return [alarm.name for alarm in alarms([step], Ppo())]
+
+    assert told(TEMPERATURE) == [] and told(1.1 * TEMPERATURE) == ["sampler_gap"]
 
 
 def test_a_chunk_repeats_to_the_byte(served: Served) -> None:

@@ -1,5 +1,6 @@
 """In each online row the trainer's gradient is the enumerated one, and each mistake listed there is far from it."""
 
+from contextlib import AbstractContextManager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -32,6 +33,8 @@ from console.verify.online_rows import CRITIC_FREE_ROWS, LOSS_ROWS, PPO_ROW, Onl
 from console.verify.problem import UNSHAPED, Problem, Size, make_problem
 from console.verify.tree import EOS
 from console.verify.world import answer_logprobs
+from models.adapters import Role
+from models.policy import PolicyModel
 from tests.optimum.planted import HONEST, PLANTED, Mistake
 from tests.ranks import Ranks
 from trainers.experience import Evaluated
@@ -71,6 +74,18 @@ def weighed(run: PpoRun) -> PpoRun:
     return with_ppo(run, loss_mean="answer")
 
 
+def counted(run: PpoRun) -> PpoRun:
+    return with_ppo(run, loss_mean="token")
+
+
+role_of = PolicyModel.role
+
+
+def role_of_policy(model: PolicyModel, role: Role) -> AbstractContextManager[None]:
+    """A reference that is trained along."""
+    return role_of(model, "policy" if role == "reference" else role)
+
+
 def wrong_reference(*arguments: Any) -> Evaluated:
     """The policy as its own reference: as if no KL were measured from where it began."""
     evaluated = evaluate(*arguments)
@@ -90,6 +105,8 @@ MISTAKES = {
     "the wrong reference": Mistake(replaced=("trainers.ppo.evaluate", wrong_reference)),
     "EOS out of the mask": Mistake(replaced=("trainers.ppo.collate_rollouts", without_eos)),
     "answers weigh the same": Mistake(weighed),
+    "tokens weigh the same": Mistake(counted),
+    "the policy in the reference's role": Mistake(replaced=("models.policy.PolicyModel.role", role_of_policy)),
 }
 
 
@@ -125,7 +142,7 @@ def errors_of(folder: Path, size: Size, ppo: Ppo, mistakes: tuple[str, ...]) -> 
     learners = train_online(run, problem.world, problem.rewards)
     learners.save(folder)
     counts = listed_counts(answer_logprobs(problem.world, learners.compute, "policy"), NUM_ANSWERS)
-    by_logits = enumerated_gradient(run, problem.instance(learners), problem.world, learners, counts.astype(float))
+    by_logits = enumerated_gradient(run, problem.instance(), problem.world, learners, counts.astype(float))
     expected = pulled_back(problem.world, learners, by_logits)
     answers = listed_step(problem.world, problem.rewards, counts, learners, STEPS)
 
@@ -149,15 +166,25 @@ def test_each_row_has_the_enumerated_gradient_and_no_mistake_that_it_lists_has(
     assert min(errors.planted.values()) > PLANTED, errors.planted
 
 
+@pytest.mark.parametrize("kl", [IN_REWARD, K2_IN_LOSS], ids=["reward", "loss"])
+def test_a_reference_that_is_trained_along_is_far_from_it(one_rank: Ranks, tmp_path: Path, kl: FixedKl) -> None:
+    # What is enumerated takes the reference from the model as it begins, not from the trainer that may be wrong.
+    mistake = "the policy in the reference's role"
+    errors = one_rank.run(errors_of, tmp_path, Size(depth=2), Ppo(estimator=Rloo(), kl=kl), (mistake,))[0]
+    assert errors.honest < HONEST and errors.planted[mistake] > PLANTED
+
+
 @pytest.mark.parametrize(
     "ppo",
     [
         Ppo(estimator=Gae(gamma=0.9, lam=0.5, whiten=True), kl=IN_REWARD),
         Ppo(estimator=ReinforcePlusPlus(gamma=0.9), kl=IN_REWARD),
+        Ppo(estimator=Gae(), kl=K2_IN_LOSS),
+        Ppo(estimator=ReinforcePlusPlus(), kl=K3_IN_LOSS),
+        Ppo(estimator=DrGrpo(), kl=K2_IN_LOSS),
         Ppo(estimator=ReinforcePlusPlusBaseline(), kl=K2_IN_LOSS),
         Ppo(estimator=Rloo(), kl=K3_IN_LOSS),
         Ppo(estimator=Grpo(), kl=K3_IN_LOSS, loss_mean="answer"),
-        Ppo(estimator=DrGrpo(), kl=K2_IN_LOSS, loss_mean="answer"),
     ],
     ids=lambda ppo: f"{ppo.estimator.kind}-{ppo.kl.estimate}-{ppo.loss_mean}",
 )

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from torch import Tensor
 
-from configs.objectives import IpoLoss, OrpoLoss, PreferenceLoss
+from configs.objectives import DpoLoss, IpoLoss, OrpoLoss, PreferenceLoss
 from configs.stages import Dpo, Kto
 from console.verify.gradients import listed_counts, pulled_back, relative_error
 from console.verify.kto_row import KtoRow
@@ -97,6 +97,8 @@ PAIR_MISTAKES = {
     ),
     "temperature 1.1": HOTTER,
     "EOS out of the mask": Mistake(replaced=("trainers.dpo.collate", without_eos)),
+    "flip rate left out": Mistake(lambda loss: DpoLoss(beta=loss.beta)),
+    "margin left out": Mistake(lambda loss: loss.model_copy(update={"margin": 0.0})),
 }
 KTO_MISTAKES = {
     "beta 10% too large": Mistake(lambda kto: kto.model_copy(update={"beta": 1.1 * kto.beta})),
@@ -125,7 +127,9 @@ def pair_errors(folder: Path, name: str) -> tuple[float, dict[str, float]]:
     learners = open_learner(run)
     train_pairs(run, problem.world, counts, learners, folder / "before")
     learners.save(folder)
-    expected = pulled_back(problem.world, learners, dpo_enumerated_gradient(problem.world, counts, row.loss, learners))
+    reference = problem.instance().reference
+    by_logits = dpo_enumerated_gradient(problem.world, counts, row.loss, learners, reference)
+    expected = pulled_back(problem.world, learners, by_logits)
 
     def error(mistake: Mistake, step: Path) -> float:
         loss = mistake.settings(row.loss)
@@ -155,9 +159,9 @@ def kto_errors(folder: Path) -> tuple[float, dict[str, float]]:
     still = KTO.model_copy(
         update={"learning_rate": NO_RATE, "max_grad_norm": NO_CLIP, "num_epochs": 1, "batch_size": len(labels.answers)}
     )
-    expected = pulled_back(
-        problem.world, learners, kto_enumerated_gradient(problem.kto_run(still), problem.world, labels, learners)
-    )
+    reference = problem.instance().reference
+    by_logits = kto_enumerated_gradient(problem.kto_run(still), problem.world, labels, learners, reference)
+    expected = pulled_back(problem.world, learners, by_logits)
 
     def error(mistake: Mistake, step: Path) -> float:
         run = problem.kto_run(mistake.settings(still))
