@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from console.verify.mistakes import SEEN, moved
-from console.verify.offline_rows import EXCESS, OFFLINE_ROWS, HingeRow
+from console.verify.offline_rows import BETA, EXCESS, OFFLINE_ROWS, HingeRow
 from console.verify.online_rows import CRITIC_FREE_ROWS, LOSS_ROWS, SLOW_ROW, FitRow, OnlineRow
 from console.verify.optima import returns_to_go, step_gradient
 from console.verify.optima_mistaken import (
@@ -31,6 +31,7 @@ from console.verify.optima_offline import (
     averaged_ipo_optimum,
     dpo_optimum,
     exact_wins,
+    flipped,
     ipo_optimum,
     orpo_optimum,
     simpo_optimum,
@@ -168,7 +169,8 @@ def test_mistakes_of_other_losses_of_pairs_are_their_own_targets_with_other_sett
     assert found(averaged, "summed instead of per token") == pytest.approx(ipo_optimum(reference, wins, 0.4))
     simpo = simpo_mistakes(0.5)
     assert found(simpo, "beta 10% too large") == pytest.approx(simpo_optimum(wins, tree.num_tokens, 1.1, 0.5))
-    assert "no reference" not in simpo
+    assert "no reference" not in simpo and "margin left out" not in simpo_mistakes(0.0)
+    assert found(simpo, "margin left out") == pytest.approx(simpo_optimum(wins, tree.num_tokens, 1.0, 0.0))
     orpo = orpo_mistakes(1.0)
     assert found(orpo, "weight 10% too large") == pytest.approx(orpo_optimum(wins, tree.num_tokens, 1.1).policy)
     # Of summed log-probs: as if every answer were one token.
@@ -181,6 +183,17 @@ def test_mistakes_of_other_losses_of_pairs_are_their_own_targets_with_other_sett
     u = (averaged_sppo - reference) / tree.num_tokens
     slope = ((u - 1.25) * wins.sum(1) + (u + 1.25) * wins.sum(0)) / tree.num_tokens
     assert slope == pytest.approx(slope.sum() * np.exp(averaged_sppo), abs=1e-9)
+
+
+def test_without_its_flip_rate_a_loss_is_dpo_of_the_labels_as_they_are() -> None:
+    tree = AnswerTree(4, 2)
+    wins, reference = flipped(exact_wins(seeded_rewards(tree, 1, 0)[0]), 0.1), np.zeros(13)
+    listing = {row.name: row for row in OFFLINE_ROWS if "flip rate left out" in row.mistaken}
+    assert listing.keys() == {"conservative DPO", "robust DPO"}
+    for row in listing.values():
+        wrong = row.mistaken["flip rate left out"]
+        assert wrong is not None
+        assert wrong(reference, wins, tree.num_tokens) == pytest.approx(dpo_optimum(reference, wins, BETA))
 
 
 def test_dpo_at_another_temperature_ends_where_online_trainers_do() -> None:
