@@ -228,7 +228,7 @@ def hinge_target(reference: Array, wins: Array, _: Array) -> Array:
     return tilted(reference, hinge_scores(wins, BETA), 1.0)
 
 
-NO_FLIP_RATE: Mapping[str, PairTarget | None] = {"flip rate left out": dpo_target}
+NO_FLIP_RATE: dict[str, PairTarget | None] = {"flip rate left out": dpo_target}
 """Plain DPO, of the labels as they are."""
 OFFLINE_ROWS = (
     OfflineRow("DPO", "exact pairs", DPO_LOSS, dpo_target, pair_mistakes(dpo_scores, BETA), plan=MANY),
