@@ -166,6 +166,9 @@ class DpoLoss(Section):
 
     kind: Literal["dpo"] = "dpo"
     beta: PositiveFloat = 0.1
+    per_token: bool = False
+    """Mean log-ratio of an answer's tokens instead of their sum: length-normalised DPO (Lambert et al. 2024, Tulu 3,
+    arXiv 2411.15124, section 5)."""
 
 
 class ConservativeDpoLoss(Section):
@@ -254,7 +257,7 @@ class PlackettLuce(Section):
 
 
 class Regression(Section):
-    """Half the squared error from an absolute score."""
+    """Half the squared error from an absolute score (HelpSteer2, Wang et al. 2024, arXiv 2406.08673)."""
 
     kind: Literal["regression"] = "regression"
 

@@ -83,7 +83,7 @@ def preference_rows(
     parts: dict[str, Tensor] = {}
     match settings:
         case DpoLoss():
-            rewards = settings.beta * log_ratios
+            rewards = settings.beta * (log_ratios / num_tokens if settings.per_token else log_ratios)
             loss = dpo(margins_of(rewards))
         case ConservativeDpoLoss():
             rewards = settings.beta * log_ratios
@@ -121,7 +121,10 @@ def margins_of(rewards: Tensor) -> Tensor:
 
 
 def dpo(margins: Tensor) -> Tensor:
-    """-log sigmoid(h), h the margin of the rewards beta u (Rafailov et al. 2023, arXiv 2305.18290, equation 7)."""
+    """-log sigmoid(h), h the margin of the rewards beta u (Rafailov et al. 2023, arXiv 2305.18290, equation 7).
+
+    Length-normalised, of beta u / |y| (Lambert et al. 2024, Tulu 3, arXiv 2411.15124, section 5).
+    """
     return -F.logsigmoid(margins)
 
 

@@ -60,8 +60,9 @@ def pairs_gradient(loss: PreferenceLoss, wins: Array, policy: Array, reference: 
     """Of the mean loss over `wins` [K, K] by the answers' log-probs, [K]; papers: `configs.objectives`."""
     u = policy - reference
     match loss:
-        case DpoLoss(beta=beta):
-            return beta * pair_loss(wins, beta * u, logistic())[1]
+        case DpoLoss(beta=beta, per_token=per_token):
+            parts = num_tokens if per_token else np.ones_like(u)
+            return beta * pair_loss(wins, beta * u / parts, logistic())[1] / parts
         case ConservativeDpoLoss(beta=beta, flip_rate=rate):
             return beta * pair_loss(flipped(wins, rate), beta * u, logistic())[1]
         case RobustDpoLoss(beta=beta, flip_rate=rate):

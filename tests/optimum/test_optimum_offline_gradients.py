@@ -1,6 +1,6 @@
 """The gradient of one step of the real runs of pairs and KTO against the enumerated one, and mistakes that it catches.
 
-Each offline row's own loss, and every mistake that the row lists. About 15 s on one core.
+Each offline row's own loss and length-normalised DPO, and every mistake that they list. About 15 s on one core.
 """
 
 from dataclasses import replace
@@ -25,7 +25,9 @@ from console.verify.offline_gradients import (
     kto_enumerated_gradient,
     kto_step_gradient,
 )
-from console.verify.offline_rows import DPO_LOSS, OFFLINE_ROWS, wins_of
+from console.verify.offline_rows import BETA, DPO_LOSS, OFFLINE_ROWS, OfflineRow, wins_of
+from console.verify.optima_mistaken import dpo_scores, pair_mistakes
+from console.verify.optima_offline import length_tilted
 from console.verify.problem import Size, make_problem
 from console.verify.tree import EOS
 from console.verify.world import answer_logprobs
@@ -38,7 +40,15 @@ from trainers.kto import KtoBatch, Labelled, estimated_kl
 
 SIZE = Size(depth=2)
 """13 answers to each of 3 prompts."""
-PAIR_ROWS = {f"{row.name}, {row.setting}": row for row in OFFLINE_ROWS if not isinstance(row, KtoRow)}
+PER_TOKEN_DPO = OfflineRow(
+    "DPO",
+    "log-ratios averaged over tokens",
+    DpoLoss(beta=BETA, per_token=True),
+    lambda reference, wins, num_tokens: length_tilted(reference, dpo_scores(wins, BETA), num_tokens),
+    pair_mistakes(dpo_scores, BETA, per_token=True),
+)
+"""Not in the table: its gradient alone is compared."""
+PAIR_ROWS = {f"{row.name}, {row.setting}": row for row in (*OFFLINE_ROWS, PER_TOKEN_DPO) if not isinstance(row, KtoRow)}
 KTO = Kto(learning_rate=3e-3, num_epochs=3, batch_size=39, beta=0.4, desirable_weight=1.3, undesirable_weight=0.7)
 
 

@@ -33,6 +33,7 @@ SEQUENCE_MEANS = [-2.5, -1.75]
 """Of prompt and chosen answer, a token."""
 EVERY = [
     DpoLoss(beta=0.5),
+    DpoLoss(beta=0.5, per_token=True),
     ConservativeDpoLoss(beta=0.5, flip_rate=0.1),
     RobustDpoLoss(beta=0.5, flip_rate=0.1),
     IpoLoss(tau=0.25),
@@ -71,6 +72,14 @@ BY_LOG_RATIO = {"accuracy": 1.0, "margin": 0.5, "chosen_reward": 0.5, "rejected_
 def test_dpo_by_hand() -> None:
     # ln(1 + e^-1.5) + ln(1 + e) = 0.201413 + 1.313262; d/dh = -sigmoid(-h) = -0.182426 and -0.731059, times beta.
     check(DpoLoss(beta=0.5), 1.514675, [-0.091213, 0.091213, -0.365529, 0.365529], BY_LOG_RATIO)
+
+
+def test_dpo_per_token_by_hand() -> None:
+    # Means of u: 2/3 and -1/9, then -1/4 and 1. Margins h = 7/18 and -5/8: ln(1 + e^(-7/18)) + ln(1 + e^(5/8)) =
+    # 0.517489 + 1.053700; sigmoid(-h) = 0.403985 and 0.651355, times beta, over the answer's 3, 9, 4 and 1 tokens.
+    gradient = [-0.403985 / 6, 0.403985 / 18, -0.651355 / 8, 0.651355 / 2]
+    rewards = {"margin": 7 / 18 - 5 / 8, "chosen_reward": 1 / 3 - 1 / 8, "rejected_reward": 1 / 2 - 1 / 18}
+    check(DpoLoss(beta=0.5, per_token=True), 1.571190, gradient, {"accuracy": 1.0, **rewards})
 
 
 def test_conservative_dpo_by_hand() -> None:
@@ -138,7 +147,7 @@ def test_sppo_by_hand() -> None:
 # --------------------------------------------------------------------------------------------- what the papers promise
 
 
-@pytest.mark.parametrize("loss", EVERY[:6], ids=lambda loss: loss.kind)
+@pytest.mark.parametrize("loss", EVERY[:7], ids=lambda loss: loss.kind)
 def test_before_the_first_update_every_margin_is_a_tie(loss: PreferenceLoss) -> None:
     logprobs = torch.tensor(LOGPROBS)
     found = preference_loss(loss, logprobs, logprobs, torch.tensor(NUM_TOKENS), torch.tensor(SEQUENCE_MEANS)).statistics

@@ -143,6 +143,7 @@ PAIR_ROWS = [{"prompt": pair.prompt, "chosen": pair.chosen, "rejected": pair.rej
     ("loss", "settings"),
     [
         (DpoLoss(beta=0.3), {"loss_type": "sigmoid", "beta": 0.3}),
+        (DpoLoss(beta=0.3, per_token=True), {"loss_type": "sigmoid_norm", "beta": 0.3}),
         (RobustDpoLoss(beta=0.3, flip_rate=0.2), {"loss_type": "robust", "beta": 0.3, "label_smoothing": 0.2}),
         # Averaged over an answer's tokens, which is not the paper's form.
         (IpoLoss(tau=0.3, per_token=True), {"loss_type": "ipo", "beta": 0.3}),
