@@ -106,7 +106,10 @@ def value_loss(
     loss_weights: Tensor,
     clip_range: float | None,
 ) -> ValueLoss:
-    """0.5 w max((V - R)^2, (clip(V, V_old - c, V_old + c) - R)^2); the plain square where `clip_range` is None."""
+    """0.5 w max((V - R)^2, (clip(V, V_old - c, V_old + c) - R)^2); the plain square where `clip_range` is None.
+
+    PPO's first code clips so, not its paper (Engstrom et al. 2020, "Implementation matters", arXiv 2005.12729).
+    """
     values, old_values, returns, weights = (
         torch.where(action_mask, x, 0.0) for x in (values, old_values, returns, loss_weights)
     )

@@ -44,7 +44,10 @@ def plackett_luce_loss(rewards: Tensor, answer_mask: Tensor) -> Tensor:
 
 
 def regression_loss(rewards: Tensor, scores: Tensor) -> Tensor:
-    """(r - s)^2 / 2 of each answer's reward r and absolute score s, both [B]: least squares."""
+    """(r - s)^2 / 2 of each answer's reward r and absolute score s, both [B]: least squares.
+
+    As reward models learn attributes' scores in HelpSteer2 (Wang et al. 2024, arXiv 2406.08673).
+    """
     return 0.5 * (rewards.float() - scores).square().sum()
 
 
