@@ -137,6 +137,7 @@ def critic_error(problem: Problem, instance: Instance, learners: OneRank) -> flo
 # ------------------------------------------------------------------------------------------------------------- the rows
 
 IN_REWARD = "k1 in the reward, 40 answers"
+SHORT = Size(depth=2)
 ONE_TOKEN = Size(vocab_size=5, depth=1)
 WIDE = Size(vocab_size=5, depth=1, beta=2.0)
 GROUP = 34
@@ -222,6 +223,20 @@ LOSS_ROWS = (
     ),
     OnlineRow(
         "GRPO",
+        "k3 in the loss, 13 answers, groups of 4, answers weigh the same",
+        Grpo(),
+        lambda instance: grpo_optimum(instance, "k3", 4, 1, Grpo().std_eps, length_weighted=True),
+        k_in_loss(SHORT, "k3"),
+        SHORT,
+        group_size=4,
+        num_samples=504,
+        loss_mean="answer",
+        own_mistakes={
+            "tokens weigh the same": lambda instance: grpo_optimum(instance, "k3", 4, 1, Grpo().std_eps),
+        },
+    ),
+    OnlineRow(
+        "GRPO",
         "k2 in the loss, beta 2, one token, groups of 8",
         Grpo(),
         lambda instance: grpo_optimum(instance, "k2", SMALL_GROUP, 1, Grpo().std_eps),
@@ -254,7 +269,7 @@ SLOW_ROW = OnlineRow(
 FIT_ROWS = (
     FitRow(),
     FitRow(setting="exact cross-entropy to pi*, 400 answers", size=Size(vocab_size=8)),
-    FitRow(setting="exact cross-entropy to pi*, 13 answers", size=Size(depth=2)),
+    FitRow(setting="exact cross-entropy to pi*, 13 answers", size=SHORT),
     FitRow(setting="exact cross-entropy to pi*, one token", size=ONE_TOKEN),
     FitRow(setting="exact cross-entropy to pi*, one token, beta 2", size=WIDE, is_far=False),
 )

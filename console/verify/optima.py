@@ -50,12 +50,12 @@ def kl_in_loss_optimum(problem: Instance, kind: KlInLoss, scale: float = 1.0, le
     tree = problem.tree
     if not length_weighted:
         weights = np.ones(len(tree.answers))
-        return tree.answer_logprobs(_balance_tree(problem, kind, scale * problem.rewards, weights))
+        return tree.answer_logprobs(balanced_tree(problem, kind, scale * problem.rewards, weights))
     weights = 1 / tree.num_tokens
 
     def answer_logprobs(baseline: Array) -> Array:
         gains = scale * (problem.rewards - baseline[:, None]) * weights
-        return tree.answer_logprobs(_balance_tree(problem, kind, gains, weights))
+        return tree.answer_logprobs(balanced_tree(problem, kind, gains, weights))
 
     low, high = problem.rewards.min(-1), problem.rewards.max(-1)
     for _ in range(NUM_HALVINGS):
@@ -65,7 +65,7 @@ def kl_in_loss_optimum(problem: Instance, kind: KlInLoss, scale: float = 1.0, le
     return answer_logprobs((low + high) / 2)
 
 
-def _balance_tree(problem: Instance, kind: KlInLoss, gains: Array, weights: Array) -> Array:
+def balanced_tree(problem: Instance, kind: KlInLoss, gains: Array, weights: Array) -> Array:
     """log pi [P, S, V] where every state balances the expected gain of the answers behind a token with their weight.
 
     Args:

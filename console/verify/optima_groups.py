@@ -9,8 +9,8 @@ import math
 
 import numpy as np
 
-from console.verify.optima import NUM_HALVINGS, KlInLoss, balanced, kl_in_loss_optimum, kl_slope
-from console.verify.tree import Array, Instance
+from console.verify.optima import NUM_HALVINGS, KlInLoss, balanced_tree, kl_in_loss_optimum, kl_slope, step_gradient
+from console.verify.tree import Array, Instance, log_normalised
 
 MAX_GROUPS = 1_000_000
 TOLERANCE = 1e-12
@@ -36,7 +36,7 @@ def group_advantages(policy: Array, rewards: Array, group_size: int, ddof: int, 
     The other G - 1 answers are drawn from the policy. A group of identical rewards has A = 0.
 
     Args:
-        policy: log-probs of one-token answers of one prompt, [K].
+        policy: log-probs of the answers to one prompt, [K].
         ddof: 0 where the variance is divided by G, 1 where by G - 1.
         eps: added to the standard deviation.
     """
@@ -53,48 +53,57 @@ def group_advantages(policy: Array, rewards: Array, group_size: int, ddof: int, 
     return advantages
 
 
-def grpo_optimum(problem: Instance, kind: KlInLoss, group_size: int, ddof: int, eps: float) -> Array:
-    """Fixed point of GRPO with the KL in the loss, for one-token answers, [P, K].
-
-    E[A | a] - beta g(u) is one number for every answer, g = u (k2) or 1 - exp(-u) (k3), E[A | a] itself following the
-    policy. Damped iteration from the reference, so that of several roots it is the one that training meets first.
-    """
-    if problem.tree.depth != 1:
-        raise ValueError(f"groups are listed for answers of one token, not of up to {problem.tree.depth}")
-    return np.stack(
-        [
-            _grpo_optimum(reference, rewards, problem.beta, kind, group_size, ddof, eps)
-            for reference, rewards in zip(problem.reference, problem.rewards, strict=True)
-        ]
-    )
-
-
-def _grpo_optimum(
-    reference: Array, rewards: Array, beta: float, kind: KlInLoss, group_size: int, ddof: int, eps: float
+def grpo_optimum(
+    problem: Instance, kind: KlInLoss, group_size: int, ddof: int, eps: float, length_weighted: bool = False
 ) -> Array:
-    policy, weights = reference, np.full((1, len(rewards)), beta)
+    """Fixed point of GRPO with beta KL per token in the loss, log-probs [P, K].
+
+    As `kl_in_loss_optimum`, with E[A | answer] for the reward, which itself follows the policy: for one token
+    E[A | a] - beta g(u) is one number for every answer, g = u (k2) or 1 - exp(-u) (k3). Damped iteration from the
+    reference, so that of several roots it is the one that training meets first.
+
+    Args:
+        length_weighted: each answer's tokens weigh 1/|y| instead of 1.
+    """
+    tree = problem.tree
+    weights = 1 / tree.num_tokens if length_weighted else np.ones(len(tree.answers))
+    policy = problem.reference
     for _ in range(2000):
-        advantages = group_advantages(policy, rewards, group_size, ddof, eps)
-        target = balanced(reference[None], advantages[None], weights, kind)[0]
+        gains = weights * _advantages(problem, policy, group_size, ddof, eps)
+        target = tree.answer_logprobs(balanced_tree(problem, kind, gains, weights))
         if np.abs(target - policy).max() < TOLERANCE:
             return target
-        policy = policy + 0.3 * (target - policy)
-        policy = policy - np.log(np.exp(policy).sum())
+        policy = log_normalised(policy + 0.3 * (target - policy))
     raise ArithmeticError("GRPO's fixed point was not reached: beta is so small that the policy collapses")
 
 
-def grpo_gradient(problem: Instance, policy: Array, kind: KlInLoss, group_size: int, ddof: int, eps: float) -> Array:
-    """Expected gradient of GRPO's loss for one-token answers by the logits, mean over prompts, [P, 1, V].
+def grpo_gradient(
+    problem: Instance,
+    policy: Array,
+    kind: KlInLoss,
+    group_size: int,
+    ddof: int,
+    eps: float,
+    length_weighted: bool = False,
+) -> Array:
+    """Expected gradient of GRPO's loss by the logits, [P, S, V].
 
     Args:
-        policy: log pi, [P, 1, V].
+        policy: log pi, [P, S, V].
     """
     tree = problem.tree
     answers = tree.answer_logprobs(policy)
-    pairs = zip(answers, problem.rewards, strict=True)
-    advantages = np.stack([group_advantages(logprobs, r, group_size, ddof, eps) for logprobs, r in pairs])
-    pushes = advantages - problem.beta * kl_slope(answers - problem.reference, kind)
-    return -tree.logit_gradient(policy, (np.exp(answers) * pushes)[..., None]) / len(answers)
+    advantages = _advantages(problem, answers, group_size, ddof, eps)
+    slopes = kl_slope(tree.along(policy - problem.reference_policy), kind)
+    return step_gradient(
+        problem, policy, advantages[..., None] - problem.beta * slopes, np.exp(answers), length_weighted
+    )
+
+
+def _advantages(problem: Instance, policy: Array, group_size: int, ddof: int, eps: float) -> Array:
+    """E[A | answer], [P, K]; `policy`: log-probs of the answers, [P, K]."""
+    pairs = zip(policy, problem.rewards, strict=True)
+    return np.stack([group_advantages(logprobs, rewards, group_size, ddof, eps) for logprobs, rewards in pairs])
 
 
 def group_baseline_optimum(problem: Instance, group_size: int) -> Array:

@@ -114,9 +114,26 @@ def test_k3_with_binary_rewards_has_a_scalar_root():
     assert optimum[1] / optimum[3] == pytest.approx(np.exp(problem.reference[0, 1] - problem.reference[0, 3]))
 
 
-def test_grpo_refuses_longer_answers():
-    with pytest.raises(ValueError, match="one token"):
-        grpo_optimum(instance(depth=2), "k3", 4, 0, 0.0)
+@pytest.mark.parametrize("length_weighted", [False, True])
+def test_grpo_with_longer_answers_is_a_zero_of_its_expected_gradient(length_weighted):
+    problem = instance(num_prompts=2, depth=2)
+    optimum = grpo_optimum(problem, "k3", 3, 1, 1e-4, length_weighted)
+    policy = problem.tree.next_token_logprobs(optimum)
+    gradient = grpo_gradient(problem, policy, "k3", 3, 1, 1e-4, length_weighted)
+    assert gradient == pytest.approx(np.zeros_like(gradient), abs=1e-11)
+    # The same at the reference by drawing every ordered group of 3 out of 13 answers.
+    tree, at = problem.tree, problem.reference_policy
+    probs, lengths = np.exp(problem.reference[0]), problem.tree.num_tokens
+    pushes = np.zeros(13)
+    for group in itertools.product(range(13), repeat=3):
+        rewards = problem.rewards[0, list(group)]
+        if len(set(rewards)) > 1:
+            weight = probs[list(group)].prod() / 3 * (rewards - rewards.mean()) / (rewards.std(ddof=1) + 1e-4)
+            np.add.at(pushes, list(group), weight)
+    mean = 1 / lengths if length_weighted else np.ones(13) / (np.exp(problem.reference) * lengths).sum() * 2
+    drawn = -tree.logit_gradient(at, np.stack([(pushes * mean)[:, None] * tree.mask] * 2))[0] / 2
+    found = grpo_gradient(problem, at, "k3", 3, 1, 1e-4, length_weighted)[0]
+    assert found == pytest.approx(drawn, abs=1e-14) and np.abs(drawn).max() > 0.01
 
 
 def test_group_baseline_with_one_token_is_the_closed_form():
