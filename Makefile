@@ -3,7 +3,7 @@ PYTHON ?= $(shell command -v python3.11 || command -v python3)
 UV_VERSION := 0.13.9
 BIN := .venv/bin
 
-.PHONY: demo test test-cluster faults lint install gpu-install lock clean
+.PHONY: demo test test-hosts test-cluster faults lint install gpu-install lock clean
 
 demo: install
 	$(BIN)/plumbob run toy
@@ -18,6 +18,10 @@ faults: install
 
 test-cluster: install
 	$(BIN)/python -m pytest -m cluster
+
+# Of those the ones on several hosts, but for the power cut, which takes minutes.
+test-hosts: install
+	$(BIN)/python -m pytest -m cluster tests/multihost --ignore=tests/multihost/test_multihost_power.py
 
 lint: install
 	$(BIN)/ruff check .

@@ -9,6 +9,8 @@ import pytest
 
 from tests.small_run import LENGTHS, Left, Stages
 
+pytestmark = pytest.mark.cluster
+
 TWO = {"learner.num_workers": 2}
 
 
