@@ -259,7 +259,7 @@ SLOW_ROW = OnlineRow(
 )
 FIT_ROWS = (
     FitRow(),
-    FitRow(setting="exact cross-entropy to pi*, 400 answers", size=Size(vocab_size=8), num_steps=200),
+    FitRow(setting="exact cross-entropy to pi*, 400 answers", size=Size(vocab_size=8), num_steps=350),
     FitRow(setting="exact cross-entropy to pi*, 13 answers", size=SHORT),
     FitRow(setting="exact cross-entropy to pi*, one token", size=ONE_TOKEN, is_far=False),
 )
