@@ -293,5 +293,7 @@ class Pool:
             if self._was_opened and (others or self._failed_openings == 1):
                 return UnfitHost(f"{member.actor.name} on {member.seat.host.address}: {error}")
             return None
+        if not isinstance(error, WorkerFailed | StorageFailed):
+            return None
         is_first = isinstance(task.what, Preparation) or task.what.failed(task.chunk) == 1
-        return WorkerLost(str(error)) if is_first and isinstance(error, WorkerFailed | StorageFailed) else None
+        return WorkerLost(str(error)) if is_first else None

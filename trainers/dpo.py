@@ -27,7 +27,7 @@ from trainers.offline import Heldout, OfflineStage, check_heldout, run_epochs
 from trainers.preferences import preference_loss
 from trainers.retention import RetainedText, prepare_retention
 from trainers.texts import notes_of
-from trainers.tokens import num_tokens
+from trainers.tokens import not_first, num_tokens
 
 EncodedPair = tuple[TokenSequence, TokenSequence]
 
@@ -116,11 +116,6 @@ def pair_logprobs_asking(forward: Any, pairs: PairBatch, asks_prompts: bool) -> 
     logprobs = forward(torch.from_numpy(both.input_ids), attention_mask, answer_mask | prompt_mask, 1.0)
     answers, prompts = (sequence_logprobs(logprobs, mask.to(logprobs.device)) for mask in (answer_mask, prompt_mask))
     return PairLogprobs(answers.reshape(2, num_rows).T, prompts[:num_rows])
-
-
-def not_first(attention_mask: Tensor) -> Tensor:
-    """bool [B, T]: the real tokens but each row's first, which nothing predicts; padding may stand on either side."""
-    return attention_mask & (attention_mask.cumsum(dim=1) > 1)
 
 
 def stack(pairs: PairBatch) -> TokenBatch:

@@ -11,7 +11,7 @@ from trainers.losses import causal_lm_loss
 
 
 def next_token_loss(forward: Any, batch: TokenBatch) -> LossSum:
-    """-log p(token | tokens before it), summed over the loss mask; column 0, which nothing predicts, has no loss."""
+    """-log p(token | tokens before it), summed over the loss mask; a row's first token, unpredicted, has no loss."""
     loss_mask = predicted_mask(batch)
     logprobs = forward(torch.from_numpy(batch.input_ids), torch.from_numpy(batch.attention_mask), loss_mask, 1.0)
     loss = causal_lm_loss(logprobs, loss_mask.to(logprobs.device)).loss
@@ -19,14 +19,17 @@ def next_token_loss(forward: Any, batch: TokenBatch) -> LossSum:
 
 
 def predicted_mask(batch: TokenBatch) -> Tensor:
-    """bool [B, T]: the loss mask without column 0."""
-    loss_mask = torch.from_numpy(batch.loss_mask).clone()
-    loss_mask[:, 0] = False
-    return loss_mask
+    """bool [B, T]: the loss mask without each row's first token."""
+    return torch.from_numpy(batch.loss_mask) & not_first(torch.from_numpy(batch.attention_mask))
+
+
+def not_first(attention_mask: Tensor) -> Tensor:
+    """bool [B, T]: the real tokens but each row's first, which nothing predicts; padding may stand on either side."""
+    return attention_mask & (attention_mask.cumsum(dim=1) > 1)
 
 
 def num_predicted_tokens(batch: TokenBatch) -> float:
-    return float(batch.loss_mask[:, 1:].sum())
+    return float(predicted_mask(batch).sum())
 
 
 def num_tokens(batch: TokenBatch) -> int:

@@ -3,8 +3,9 @@
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
@@ -44,21 +45,30 @@ def three(stage: Stages) -> Iterator[RayCluster]:
     cluster.shutdown()
 
 
-def test_workers_leave_hosts_that_will_be_taken_away(three: RayCluster, tmp_path: Path) -> None:
-    watching = Watching()
-    requests = [SampleRequest(f"p{n}", f"g{n}", 0, n, "", np.array([3], np.int32)) for n in range(3)]
+@contextmanager
+def sampling_on(
+    cluster: RayCluster, run: str, folder: Path, watching: Watching, need: Need
+) -> Iterator[tuple[Session, Pool, Callable[[], set[str]]]]:
+    """Workers of `run`, and what samples as many answers as they are and says on which hosts they were made."""
     with (
-        Session(Cluster(address=three.address), tmp_path, watching) as session,
-        session.running("leaving", (), tmp_path, watching),
+        Session(Cluster(address=cluster.address), folder, watching) as session,
+        session.running(run, (), folder, watching),
     ):
-        pool = session._new_pool(NEED, 1, Hired)
+        pool = session._new_pool(need, 1, Hired)
         samplers = SamplerGroup(pool, 1, session.may_go_on)
+        requests = [SampleRequest(f"p{n}", f"g{n}", 0, n, "", np.array([3], np.int32)) for n in range(need.count)]
 
         def at_work() -> set[str]:
-            """Hosts of the workers that take part in sampling three answers."""
-            assert [len(rollout.token_ids) for rollout in samplers.sample(requests)] == [5, 5, 5]
+            assert [len(rollout.token_ids) for rollout in samplers.sample(requests)] == [5] * need.count
             return {row["host"] for row in pool.status() if row["answers"]}
 
+        yield session, pool, at_work
+        pool.close()
+
+
+def test_workers_leave_hosts_that_will_be_taken_away(three: RayCluster, tmp_path: Path) -> None:
+    watching = Watching()
+    with sampling_on(three, "leaving", tmp_path, watching, NEED) as (session, pool, at_work):
         head = three.head_node.node_ip_address
         assert wait_until(lambda: at_work() == {head, "127.0.0.2", "127.0.0.3"}, BOUND_S)
         asked = [sys.executable, "-m", "console.cli", "scale", "leaving", "--leave", "127.0.0.2"]
@@ -76,7 +86,6 @@ def test_workers_leave_hosts_that_will_be_taken_away(three: RayCluster, tmp_path
         three.remove_node(next(node for node in three.worker_nodes if node.node_ip_address == "127.0.0.3"), False)
         sampling.result(BOUND_S)
         assert at_work() == {head} and session._restarts.total == 0
-        pool.close()
     told = [message for _, message in watching.notes]
     rule = "will be taken away: workers there end what they are at, others start elsewhere"
     assert told[:2] == [f"127.0.0.2 {rule}", f"127.0.0.3 {rule}"]
@@ -85,19 +94,9 @@ def test_workers_leave_hosts_that_will_be_taken_away(three: RayCluster, tmp_path
 
 def test_a_worker_there_was_no_room_for_starts_on_a_host_that_joins(three: RayCluster, tmp_path: Path) -> None:
     watching = Watching()
-    requests = [SampleRequest(f"p{n}", f"g{n}", 0, n, "", np.array([3], np.int32)) for n in range(4)]
-    with (
-        Session(Cluster(address=three.address), tmp_path, watching) as session,
-        session.running("growing", (), tmp_path, watching),
-    ):
-        # Of a whole CPU each: the fourth finds none.
-        pool = session._new_pool(replace(NEED, count=4, num_cpus=1.0), 1, Hired)
-        samplers = SamplerGroup(pool, 1, session.may_go_on)
-
-        def at_work() -> set[str]:
-            samplers.sample(requests)
-            return {row["host"] for row in pool.status() if row["answers"]}
-
+    # Of a whole CPU each: the fourth finds none.
+    need = replace(NEED, count=4, num_cpus=1.0)
+    with sampling_on(three, "growing", tmp_path, watching, need) as (session, pool, at_work):
         first = {three.head_node.node_ip_address, "127.0.0.2", "127.0.0.3"}
         short = ("cluster", "no host has room for another rollout worker; going on with 3")
         assert wait_until(lambda: at_work() == first and short in watching.notes, BOUND_S)
@@ -105,7 +104,6 @@ def test_a_worker_there_was_no_room_for_starts_on_a_host_that_joins(three: RayCl
         assert wait_until(lambda: at_work() == first | {"127.0.0.4"}, BOUND_S)
         assert [row["host"] for row in pool.status()][3:] == ["127.0.0.4"]
         assert watching.notes == [short] and session._restarts.total == 0
-        pool.close()
 
 
 def state_of(pool: Pool, worker: str) -> str:

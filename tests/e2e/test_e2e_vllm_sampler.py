@@ -9,6 +9,7 @@ import numpy as np
 import psutil
 import pytest
 import torch
+from numpy.typing import NDArray
 from safetensors.torch import load_file, save_file
 from transformers import AutoModelForCausalLM
 
@@ -82,14 +83,18 @@ def served(opened: Served) -> Iterator[Served]:
     opened.sampler.cancel()
 
 
-def largest_gap(adapter: Adapter, folder: Path, rollouts: Sequence[Rollout]) -> float:
-    """Largest |log-prob - that of plain transformers and peft| of a token."""
+def gaps(
+    adapter: Adapter, folder: Path, rollouts: Sequence[Rollout], temperature: float = TEMPERATURE
+) -> NDArray[np.float32]:
+    """|log-prob - that of plain transformers and peft| of every token."""
     save_adapter(adapter, folder)
     model = load_plain(str(folder))
-    return max(
-        float(np.abs(plain_logprobs(model, r.request.prompt_ids, r.token_ids, TEMPERATURE) - r.logprobs).max())
-        for r in rollouts
-    )
+    plain = (plain_logprobs(model, r.request.prompt_ids, r.token_ids, temperature) for r in rollouts)
+    return np.concatenate([np.abs(logprobs - r.logprobs) for logprobs, r in zip(plain, rollouts, strict=True)])
+
+
+def largest_gap(adapter: Adapter, folder: Path, rollouts: Sequence[Rollout]) -> float:
+    return float(gaps(adapter, folder, rollouts).max())
 
 
 def test_logprobs_equal_those_of_transformers(served: Served, tmp_path: Path) -> None:
@@ -109,15 +114,9 @@ def test_a_sampler_at_another_temperature_than_the_learner_s_is_told(served: Ser
     adapter = served.fresh()
     served.sampler.load(adapter)
     rollouts = sample(served.sampler, make_requests(32))
-    save_adapter(adapter, tmp_path)
-    learner = load_plain(str(tmp_path))
 
     def told(temperature: float) -> list[str]:
-        gaps = [
-            np.abs(plain_logprobs(learner, r.request.prompt_ids, r.token_ids, temperature) - r.logprobs)
-            for r in rollouts
-        ]
-        step = {"kl": 0.0, "sampler_gap_fresh": float(np.concatenate(gaps).mean())}
+        step = {"kl": 0.0, "sampler_gap_fresh": float(gaps(adapter, tmp_path, rollouts, temperature).mean())}
         return [alarm.name for alarm in alarms([step], Ppo())]
 
     assert told(TEMPERATURE) == [] and told(1.1 * TEMPERATURE) == ["sampler_gap"]

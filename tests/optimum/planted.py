@@ -1,9 +1,10 @@
 """Mistakes as tests plant them in a trainer, and how far its gradient may then be from the enumerated one."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
-from typing import Any
+from pathlib import Path
+from typing import Any, NamedTuple
 from unittest import mock
 
 HONEST = 1e-3
@@ -24,3 +25,21 @@ class Mistake:
 
     def planted(self) -> AbstractContextManager[object]:
         return mock.patch(*self.replaced) if self.replaced else nullcontext()
+
+
+class Errors(NamedTuple):
+    """Relative errors of one step's gradient: the honest trainer's, and by name those of trainers with a mistake."""
+
+    honest: float
+    planted: dict[str, float]
+
+    def check(self) -> None:
+        assert self.honest < HONEST
+        assert all(error > PLANTED for error in self.planted.values()), self.planted
+
+
+def errors_with(
+    error: Callable[[Mistake, Path], float], mistakes: Mapping[str, Mistake], names: Iterable[str], folder: Path
+) -> Errors:
+    """`error` of the honest trainer and of each named mistake, each in a folder of its own within `folder`."""
+    return Errors(error(Mistake(), folder / "honest"), {name: error(mistakes[name], folder / name) for name in names})

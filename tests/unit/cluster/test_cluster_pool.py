@@ -116,20 +116,27 @@ def test_a_chunk_that_two_workers_fail_at_ends_the_run(crew: Callable[..., Crew]
         one.pool.work(range(2), 1, lambda actor, chunk: actor.handle.fail.remote("other"), "doubling")
 
 
-def test_work_that_nobody_wants_any_more_ends(crew: Callable[..., Crew]) -> None:
-    one, ended = crew(1), []
+def said_at_work(one: Crew, end: Callable[[], None]) -> str:
+    """What ends a thread that waits for the sampling of a worker that never answers, once `end` is called."""
+    told: list[str] = []
 
     def work() -> None:
-        with pytest.raises(RunFailed, match="nobody wants what the rollout workers are sampling any more"):
+        with pytest.raises(RunFailed) as failed:
             one.pool.work([1], 1, lambda actor, chunk: actor.handle.hold.remote(), "sampling")
-        ended.append(True)
+        told.append(str(failed.value))
 
     working = threading.Thread(target=work, daemon=True)
     working.start()
     assert wait_until(lambda: any(row["state"] == "sampling" for row in one.pool.status()), TIMEOUT_S)
-    one.pool.abandon()
+    end()
     working.join(TIMEOUT_S)
-    assert ended == [True]
+    (said,) = told
+    return said
+
+
+def test_work_that_nobody_wants_any_more_ends(crew: Callable[..., Crew]) -> None:
+    one = crew(1)
+    assert "nobody wants what the rollout workers are sampling any more" in said_at_work(one, one.pool.abandon)
     # What was under way is not taken for an answer of the work that follows.
     ray.get(one.hired[0].actor.handle.release.remote(), timeout=TIMEOUT_S)
     assert one.pool.work(range(3), 1, double, "doubling") == [0, 2, 4] and len(one.hired) == 1
@@ -183,19 +190,9 @@ def test_a_pool_grows_and_shrinks_between_jobs(crew: Callable[..., Crew]) -> Non
 
 
 def test_a_pool_that_is_closed_lets_no_thread_wait(crew: Callable[..., Crew]) -> None:
-    one, ended = crew(1), []
-
-    def work() -> None:
-        with pytest.raises(RunFailed, match="the rollout workers were ended while they were at work"):
-            one.pool.work([1], 1, lambda actor, chunk: actor.handle.hold.remote(), "sampling")
-        ended.append(True)
-
-    working = threading.Thread(target=work, daemon=True)
-    working.start()
-    assert wait_until(lambda: any(row["state"] == "sampling" for row in one.pool.status()), TIMEOUT_S)
-    one.pool.close()
-    working.join(TIMEOUT_S)
-    assert ended == [True] and len(one.hired) == 1
+    one = crew(1)
+    assert "the rollout workers were ended while they were at work" in said_at_work(one, one.pool.close)
+    assert len(one.hired) == 1
 
 
 def test_more_than_there_is_room_for_go_on_with_those_that_fit(crew: Callable[..., Crew]) -> None:

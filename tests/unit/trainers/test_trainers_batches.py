@@ -8,7 +8,7 @@ import torch
 
 from configs.objectives import DpoLoss, OrpoLoss
 from data.tokens import PairBatch, TokenSequence, collate
-from tests.sides import pairs_padded_on_the_left
+from tests.sides import padded_on_the_left, pairs_padded_on_the_left
 from trainers.dpo import dpo_passes, pair_logprobs, stack, step_batch
 from trainers.tokens import next_token_loss, num_predicted_tokens, num_tokens
 
@@ -98,8 +98,10 @@ def test_a_prompt_is_asked_about_where_its_likelihood_is_learnt(likelihood: Any,
 
 
 def test_the_next_token_loss_leaves_out_what_nothing_predicts() -> None:
-    batch = collate([sequence([], [3, 4]), sequence([5], [6, 7])], pad_id=0)
-    # Column 0 of row 0 is to be learnt, and nothing stands before it: 0.4 + 0.6 + 0.7, over 3 tokens.
-    assert float(next_token_loss(tenths, batch).loss) == pytest.approx(1.7)
-    assert (num_predicted_tokens(batch), num_tokens(batch)) == (3.0, 5)
-    assert batch.loss_mask[0].tolist() == [True, True, False]
+    right = collate([sequence([], [3, 4]), sequence([5], [6, 7])], pad_id=0)
+    left = padded_on_the_left(right)
+    # The 3 of row 0 is to be learnt, and nothing stands before it: 0.4 + 0.6 + 0.7, over 3 tokens.
+    for batch in (right, left):
+        assert float(next_token_loss(tenths, batch).loss) == pytest.approx(1.7)
+        assert (num_predicted_tokens(batch), num_tokens(batch)) == (3.0, 5)
+    assert (right.loss_mask[0].tolist(), left.loss_mask[0].tolist()) == ([True, True, False], [False, True, True])
