@@ -276,14 +276,6 @@ OFFLINE_ROWS = (
     ),
     OfflineRow(
         "SimPO",
-        "beta 1, margin 0, no reference",
-        SimpoLoss(beta=1.0, margin=0.0),
-        lambda _, wins, lengths: simpo_optimum(wins, lengths, 1.0, 0.0),
-        simpo_mistakes(0.0),
-        plan=MANY,
-    ),
-    OfflineRow(
-        "SimPO",
         "beta 1, margin 0.5, no reference",
         SimpoLoss(beta=1.0, margin=0.5),
         lambda _, wins, lengths: simpo_optimum(wins, lengths, 1.0, 0.5),

@@ -159,10 +159,10 @@ def simpo_mistakes(margin: float) -> dict[str, PairTarget | None]:
     def scores(wins: Array, beta: float) -> Array:
         return pair_scores(wins, logistic(margin)) / beta
 
-    listed = pair_mistakes(scores, beta=1.0, per_token=True, has_reference=False)
-    if not margin:
-        return listed
-    return listed | {"margin left out": lambda _, wins, num_tokens: simpo_optimum(wins, num_tokens, 1.0, 0.0)}
+    return {
+        **pair_mistakes(scores, beta=1.0, per_token=True, has_reference=False),
+        "margin left out": lambda _, wins, num_tokens: simpo_optimum(wins, num_tokens, 1.0, 0.0),
+    }
 
 
 def orpo_mistakes(weight: float) -> dict[str, PairTarget | None]:
