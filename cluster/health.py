@@ -115,6 +115,11 @@ def _death_among(calls: Sequence[Call], doing: str) -> WorkerLost | None:
     return None
 
 
+def has_ended(result: Any) -> bool:
+    """Whether a call has a result by now, on whatever host, or has failed."""
+    return bool(ray.wait([result], timeout=0, fetch_local=False)[0])
+
+
 def outcome(call: Call, doing: str) -> Any:
     """The result of a call that has ended; raises as `gather` does."""
     try:

@@ -1,9 +1,10 @@
 """The members of a pool: workers with what they are at, and what a pool asks of the session around it."""
 
-from collections.abc import Callable, Sequence
+import time
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 
-from cluster.health import Actor
+from cluster.health import Actor, has_ended, last_lines
 from cluster.restarts import WorkerLost
 from cluster.seats import Seat
 from cluster.work import Preparation, Task
@@ -48,3 +49,23 @@ class Surroundings:
     attend: Callable[[], None]
     said: Callable[[str], None]
     is_to_leave: Callable[[Member], bool]
+
+
+def loss_of(member: Member, alive: Collection[str], bound_s: float, setting: str) -> WorkerLost | None:
+    """What a member is lost by whose host is gone, or that has been at one call for too long; None where neither is so.
+
+    A call that has ended is never too late: between two jobs nobody looks at the members.
+
+    Args:
+        alive: ids of the living nodes.
+        bound_s, setting: of the call that it is at, and the key that says so.
+    """
+    task, name = member.task, member.actor.name
+    if member.seat.host.node_id not in alive:
+        was = "" if task is None else f" while it was {task.what.doing}"
+        reason = f"{name}: its host {member.seat.host.address} is gone{was}"
+    elif task is not None and time.monotonic() - task.began > bound_s and not has_ended(task.result):
+        reason = f"{name}: still {task.what.doing} after {bound_s:.0f} s ({setting})"
+    else:
+        return None
+    return WorkerLost(f"{reason}\n{last_lines(member.actor.log)}")

@@ -8,8 +8,8 @@ from typing import Any
 
 import ray
 
-from cluster.health import BOOT_TIMEOUT, CALL_TIMEOUT, Actor, Call, last_lines, outcome
-from cluster.members import Member, Surroundings
+from cluster.health import BOOT_TIMEOUT, CALL_TIMEOUT, Actor, Call, outcome
+from cluster.members import Member, Surroundings, loss_of
 from cluster.restarts import UnfitHost, WorkerFailed, WorkerLost
 from cluster.room import Room
 from cluster.seats import living_nodes
@@ -200,22 +200,14 @@ class Pool:
         self._check_open()
 
     def _drop_the_lost(self, job: Job | None) -> None:
-        """Members on hosts that are gone, and those that have been at one call for too long."""
-        alive, now = living_nodes(), time.monotonic()
+        alive = living_nodes()
         for member in list(self._members):
-            task = member.task
-            if member.seat.host.node_id not in alive:
-                was = "" if task is None else f" while it was {task.what.doing}"
-                gone = f"{member.actor.name}: its host {member.seat.host.address} is gone{was}"
-                self._lose(member, WorkerLost(f"{gone}\n{last_lines(member.actor.log)}"), job)
-            elif task is not None:
-                bound, setting = self._bound(task)
-                if now - task.began > bound:
-                    late = f"{member.actor.name}: still {task.what.doing} after {bound:.0f} s ({setting})"
-                    self._lose(member, WorkerLost(f"{late}\n{last_lines(member.actor.log)}"), job)
+            lost = loss_of(member, alive, *self._bound(member.task))
+            if lost is not None:
+                self._lose(member, lost, job)
 
-    def _bound(self, task: Task) -> tuple[float, str]:
-        if task.what is self._opening:
+    def _bound(self, task: Task | None) -> tuple[float, str]:
+        if task is not None and task.what is self._opening:
             return self._boot_timeout_s, BOOT_TIMEOUT
         return self._call_timeout_s, CALL_TIMEOUT
 

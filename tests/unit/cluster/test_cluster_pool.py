@@ -1,4 +1,4 @@
-"""A pool of real Ray actors: order, slow workers, deaths, coming and going."""
+"""A pool of real Ray actors: order, slow workers, coming and going."""
 
 import threading
 from collections.abc import Callable
@@ -48,74 +48,6 @@ def test_a_slow_worker_delays_only_its_own_chunk(crew: Callable[..., Crew]) -> N
     assert [chunk for is_slow, chunk in taken if is_slow] == [[0]]
 
 
-def test_a_dead_workers_chunk_is_done_by_another(crew: Callable[..., Crew]) -> None:
-    two = crew(2)
-    done: list[tuple[str, int]] = []
-
-    def call(actor: Actor, chunk: Any) -> Any:
-        done.append((actor.name, chunk[0]))
-        return actor.handle.die.remote() if len(done) == 1 else double(actor, chunk)
-
-    assert two.pool.work(range(6), 1, call, "doubling") == [0, 2, 4, 6, 8, 10]
-    # Chunk 0 was handed out twice, the others once each; nobody who died came back.
-    assert sorted(chunk for _, chunk in done) == [0, 0, 1, 2, 3, 4, 5]
-    assert [name for name, _ in done].count("rollout-0") == 1
-    ((stage, message),) = two.watching.notes
-    assert stage == "cluster" and message.startswith("rollout-0 died while doubling: ")
-    assert message.endswith("it is replaced (1 of 2 since the last step)")
-    assert two.reissued == [1]
-    two.pool.work([1], 1, double, "doubling")
-    assert len(two.pool.status()) == 2
-
-
-def test_too_many_deaths_end_the_run_with_the_last_words(crew: Callable[..., Crew]) -> None:
-    one = crew(1, max_restarts=1)
-    with pytest.raises(RunFailed) as caught:
-        one.pool.work(range(3), 1, lambda actor, chunk: actor.handle.die.remote(), "doubling")
-    message = str(caught.value)
-    assert message.startswith("rollout-1 died while doubling: ") and "line 16" in message
-    assert message.endswith(
-        "that is worker number 2 to be lost in its place since the last step, and cluster.max_restarts=1"
-    )
-
-
-def test_many_that_die_at_once_are_each_lost_once(crew: Callable[..., Crew]) -> None:
-    some, done = crew(4, max_restarts=1), []
-
-    def call(actor: Actor, chunk: Any) -> Any:
-        done.append(actor.name)
-        return actor.handle.die.remote() if len(done) <= 4 else double(actor, chunk)
-
-    some.pool.work(range(4), 1, double, "doubling")
-    assert len(some.hired) == 4
-    assert some.pool.work(range(8), 1, call, "doubling") == list(range(0, 16, 2))
-    assert len(set(done[:4])) == 4 and len(some.hired) == 8
-    deaths = [said for _, said in some.watching.notes if " died " in said]
-    assert len(deaths) == 4 and all(said.endswith("(1 of 1 since the last step)") for said in deaths)
-
-
-def test_who_fails_at_what_nobody_foresaw_is_replaced(crew: Callable[..., Crew]) -> None:
-    two, tried = crew(2), []
-
-    def call(actor: Actor, chunk: Any) -> Any:
-        if chunk[0] == 1:
-            tried.append(actor.name)
-        return (
-            actor.handle.fail.remote("other") if tried and len(tried) == 1 and chunk[0] == 1 else double(actor, chunk)
-        )
-
-    assert two.pool.work(range(4), 1, call, "doubling") == [0, 2, 4, 6]
-    ((_, said),) = two.watching.notes
-    assert said.startswith(f"{tried[0]} failed while doubling: KeyError('something unforeseen')")
-    assert len(tried) == 2 and tried[0] != tried[1]
-
-
-def test_a_chunk_that_two_workers_fail_at_ends_the_run(crew: Callable[..., Crew]) -> None:
-    one = crew(1, max_restarts=9)
-    with pytest.raises(RunFailed, match="rollout-1 failed while doubling: KeyError"):
-        one.pool.work(range(2), 1, lambda actor, chunk: actor.handle.fail.remote("other"), "doubling")
-
-
 def said_at_work(one: Crew, end: Callable[[], None]) -> str:
     """What ends a thread that waits for the sampling of a worker that never answers, once `end` is called."""
     told: list[str] = []
@@ -140,21 +72,6 @@ def test_work_that_nobody_wants_any_more_ends(crew: Callable[..., Crew]) -> None
     # What was under way is not taken for an answer of the work that follows.
     ray.get(one.hired[0].actor.handle.release.remote(), timeout=TIMEOUT_S)
     assert one.pool.work(range(3), 1, double, "doubling") == [0, 2, 4] and len(one.hired) == 1
-
-
-def test_a_death_while_a_version_is_loaded(crew: Callable[..., Crew]) -> None:
-    two = crew(2)
-    calls: list[str] = []
-
-    def load(actor: Actor) -> Any:
-        calls.append(actor.name)
-        return actor.handle.die.remote() if len(calls) == 1 else actor.handle.double.remote([1])
-
-    two.pool.load(Preparation(load, "loading version 1"))
-    assert two.pool.work(range(8), 1, double, "doubling") == list(range(0, 16, 2))
-    # Everybody that worked had loaded the version before, the replacement too.
-    working = {row["worker"] for row in two.pool.status() if row["answers"]}
-    assert working and working <= set(calls[1:])
 
 
 def test_a_version_is_loaded_while_others_work(crew: Callable[..., Crew]) -> None:
@@ -262,15 +179,6 @@ def test_a_scorers_rows_are_those_of_the_whole_batch(crew: Callable[..., Crew]) 
     with pytest.raises(ScoreError, match=r"not finite \(row 5, 7 of the batch of 9\)") as caught:
         crew(1).pool.work(numbers, 4, lambda actor, chunk: actor.handle.score.remote(list(chunk)), "scoring")
     assert caught.value.rows == (5, 7)
-
-
-def test_a_worker_that_answers_too_late_is_lost(crew: Callable[..., Crew], monkeypatch: pytest.MonkeyPatch) -> None:
-    one = crew(1, max_restarts=0)
-    one.pool.work([1], 1, double, "doubling")
-    monkeypatch.setattr(one.pool, "_call_timeout_s", 0.01)
-    late = r"rollout-0: still sampling after 0 s \(cluster\.call_timeout_s\)\n.*rollout-0\.log"
-    with pytest.raises(RunFailed, match=late):
-        one.pool.work([1], 1, lambda actor, chunk: actor.handle.hold.remote(), "sampling")
 
 
 @pytest.mark.parametrize(
