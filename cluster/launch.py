@@ -27,15 +27,16 @@ from cluster.session import Session
 from cluster.stages import Figures, Scene, prepare, run_stage
 from cluster.whereabouts import Whereabouts
 from configs.changes import changes, check_changes
+from configs.disk import flush
 from configs.errors import RunFailed, UserError
 from configs.load import RESOLVED_FILE, read_resolved, write_resolved
 from configs.schema import AnyRun, EvalRun, PipelineRun, Run
 from models.source import absolute
 from reward.scorer import ScoreError
-from trainers.checkpoint import Checkpoints, replace_text
+from trainers.checkpoint import Checkpoints
 from trainers.errors import NotFinite
 from trainers.metrics import Listener
-from trainers.storage import StorageFailed, storage_reason
+from trainers.storage import StorageFailed, replace_text, storage_reason
 
 C = TypeVar("C", bound=Run)
 
@@ -187,6 +188,8 @@ def _execute(
         PeakMemory() as memory,
     ):
         write_resolved(config, folder)
+        (folder / SUMMARY_FILE).unlink(missing_ok=True)  # A run that had ended is at work on its result again.
+        flush(folder)
         with Whereabouts(folder, config.name, opened.cluster):
             stages = body(Scene(opened, folder.resolve(), watched, memory))
     summary = {

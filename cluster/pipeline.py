@@ -14,7 +14,7 @@ from configs.roles import Encoder, LearnerRanks, RewardEncoder, Scorer
 from configs.schema import DpoRun, EvalRun, PipelineRun, PpoRun, PretrainEncoderRun, PretrainRun, RewardRun, SftRun
 from configs.stages import Calibration
 from models.source import resolve_model
-from trainers.checkpoint import replace_text
+from trainers.storage import replace_text
 
 SUMMARY_FILE = "summary.json"
 

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from transformers.utils import cached_file
 
+from configs.disk import write_whole
 from configs.errors import UserError
 
 CALIBRATION_FILE = "calibration.json"
@@ -46,9 +47,7 @@ def calibrate(raw_scores: Sequence[float], under: str) -> Calibration:
 
 def save_calibration(calibration: Calibration, folder: Path) -> None:
     """Write the calibration into a reward model's folder, whole or not at all."""
-    unfinished = folder / f"{CALIBRATION_FILE}.tmp"
-    unfinished.write_text(json.dumps(asdict(calibration), indent=2) + "\n")
-    unfinished.replace(folder / CALIBRATION_FILE)
+    write_whole(folder / CALIBRATION_FILE, json.dumps(asdict(calibration), indent=2) + "\n")
 
 
 def load_calibration(name: str, key: str = "reward.model") -> Calibration:

@@ -2,8 +2,6 @@
 
 import hashlib
 import json
-import os
-import secrets
 import shutil
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -11,13 +9,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from configs.disk import discard, flush, replaced
 from configs.errors import RunFailed
-from trainers.storage import naming
+from trainers.storage import naming, replace_text
 
 STATE_FILE = "state.json"
 LATEST_FILE = "latest"
 DIGEST = "blake2b"
-PARTIAL = ".step-*.partial"
 
 Write = Callable[[Path], Sequence[str]]
 """Fills a folder; the names of the files that it wrote there, perhaps on another host."""
@@ -60,19 +58,10 @@ class Checkpoints:
             RunFailed: a file that was written is not there.
         """
         name = folder_name(step)
-        staging, final = self.folder / f".{name}.{secrets.token_hex(4)}.partial", self.folder / name
-        for abandoned in self.folder.glob(PARTIAL):
-            shutil.rmtree(abandoned, ignore_errors=True)
-        try:
-            with naming(final):
-                staging.mkdir(parents=True)
-                seal(staging, step, state, write(staging))
-                shutil.rmtree(final, ignore_errors=True)
-                staging.rename(final)
-        except BaseException:
-            shutil.rmtree(staging, ignore_errors=True)
-            raise
-        flush(self.folder)
+        final = self.folder / name
+        discard(self.folder, "step-*")
+        with naming(final), replaced(final) as staging:
+            seal(staging, step, state, write(staging))
         replace_text(self.folder / LATEST_FILE, name + "\n")
         self._prune(step, protected)
         return Checkpoint(final, step, dict(state))
@@ -187,23 +176,3 @@ def digest_of(path: Path) -> str:
 def digest_of_content(content: Mapping[str, Any]) -> str:
     """The same of what was written and of what is read: JSON keeps the order of keys, and every float exactly."""
     return hashlib.new(DIGEST, json.dumps(content).encode()).hexdigest()
-
-
-def replace_text(path: Path, text: str) -> None:
-    """Write a small file so that a reader sees the old text or the new, never a part."""
-    partial = path.with_name(f".{path.name}.partial")
-    try:
-        with naming(path):
-            partial.write_text(text)
-            flush(partial)
-            partial.replace(path)
-    finally:
-        partial.unlink(missing_ok=True)
-
-
-def flush(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
+from configs.disk import flush_all, replaced
 from configs.roles import LearnerRanks
 from models.adapters import Adapter, Role
 from models.policy import PolicyModel
@@ -19,6 +20,7 @@ from trainers.artifact import Artifact
 from trainers.engine import Engine, ForwardOnly, Rank
 from trainers.errors import NotFinite
 from trainers.learners import B, Batch, Pass, UpdatePlan, UpdateResult, add_shares
+from trainers.storage import naming
 
 STATE_FILE = "learner.safetensors"
 
@@ -159,10 +161,12 @@ class Learner:
         self._trained().load_state(load_file(folder / STATE_FILE))
 
     def export(self, folder: Path) -> None:
-        """Write the result for plain transformers and PEFT; rank 0 writes, all must call."""
+        """Write the result for plain transformers and PEFT, whole or not at all; rank 0 writes, all must call."""
         parameters = self._trained().full_parameters()
         if self.rank.index == 0:
-            self.artifact.export(parameters, folder)
+            with naming(folder), replaced(folder) as partial:
+                self.artifact.export(parameters, partial)
+                flush_all(partial)
 
     def _trained(self) -> Engine:
         assert isinstance(self.engine, Engine), "this model only answers"

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from configs.disk import write_whole
 from configs.errors import RunFailed
 
 BROKEN = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.EROFS})
@@ -43,3 +44,9 @@ def naming(path: Path) -> Iterator[None]:
         if error.filename is not None or error.errno not in BROKEN:
             raise
         raise OSError(error.errno, os.strerror(error.errno), str(path)) from error
+
+
+def replace_text(path: Path, text: str) -> None:
+    """Write a small file whole or not at all, on the disk; an error of the disk names it."""
+    with naming(path):
+        write_whole(path, text)

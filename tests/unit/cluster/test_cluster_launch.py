@@ -2,12 +2,17 @@
 
 import errno
 import re
+from contextlib import nullcontext
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any, NoReturn
 
 import pytest
 import ray
 
+from cluster import launch
 from cluster.launch import how_to_go_on, plan, resume, run, run_or_resume, telling_how_to_go_on, with_absolute_paths
+from cluster.stages import Scene
 from configs.errors import RunFailed, UserError
 from configs.inputs import EvalData, PipelineData, PromptData, Replay, Retention, TextData, ToyWorld
 from configs.load import write_resolved
@@ -23,6 +28,7 @@ from configs.models import (
 from configs.roles import PipelineScorer, Rollout, Scorer, Storage
 from configs.schema import EvalRun, PipelineRun, PpoRun, PretrainRun
 from reward.scorer import ScoreError
+from tests.folders import names
 from tests.watching import Watching
 from trainers.checkpoint import Checkpoints
 from trainers.errors import NotFinite
@@ -165,3 +171,23 @@ def test_a_resume_that_would_change_the_result_starts_nothing(tmp_path: Path, mo
     with pytest.raises(UserError, match=r"^ppo\.clip_range: cannot change when a run goes on"):
         resume(tmp_path, Watching(), overrides=["ppo.clip_range=0.1"])
     assert (tmp_path / "resolved.json").read_text() == before
+
+
+def test_an_ended_run_that_is_at_work_again_has_not_ended(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its result is being replaced: the summary would say of a part that it is whole."""
+    asked = PretrainRun(
+        data=TextData(text="/t"), policy=PretrainedPolicy(model=NewLlama()), name="mine", storage=Storage(path="/runs")
+    )
+    write_resolved(asked, tmp_path)
+    (tmp_path / "summary.json").write_text("{}\n")
+
+    def dies(scene: Scene) -> NoReturn:
+        assert names(tmp_path) == ["driver.lock", "resolved.json"]
+        raise RunFailed("a worker died")
+
+    opened: Any = SimpleNamespace(running=lambda *_: nullcontext(), cluster=asked.cluster)
+    monkeypatch.setattr(launch, "_prepare", lambda config: dies)
+    monkeypatch.setattr(launch, "Whereabouts", lambda *_: nullcontext())
+    with pytest.raises(RunFailed, match="a worker died"):
+        resume(tmp_path, Watching(), opened)
+    assert names(tmp_path) == ["resolved.json"]

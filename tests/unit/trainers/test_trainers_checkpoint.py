@@ -7,7 +7,8 @@ import pytest
 
 from configs.errors import RunFailed
 from tests.folders import names
-from trainers.checkpoint import LATEST_FILE, STATE_FILE, Checkpoint, Checkpoints, Write, replace_text
+from trainers.checkpoint import LATEST_FILE, STATE_FILE, Checkpoint, Checkpoints, Write
+from trainers.storage import replace_text
 
 
 def write(text: str) -> Write:
