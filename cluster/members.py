@@ -41,6 +41,7 @@ class Surroundings:
         attend: called while work is waited for, and before it.
         said: tells whoever watches.
         is_to_leave: whether the member's host will be taken away.
+        max_restarts: how many members one chunk may cost; one more ends the run.
     """
 
     hire: Callable[[], Member | None]
@@ -49,6 +50,7 @@ class Surroundings:
     attend: Callable[[], None]
     said: Callable[[str], None]
     is_to_leave: Callable[[Member], bool]
+    max_restarts: int
 
 
 def loss_of(member: Member, alive: Collection[str], bound_s: float, setting: str) -> WorkerLost | None:

@@ -25,7 +25,8 @@ TICK_S = 1.0
 class Pool:
     """Members take chunks of a job when they are free: a slow, late or lost one delays nothing but its own share.
 
-    A member that is lost, or fails at what nobody foresaw, is replaced, and its chunk is handed out again as it was.
+    A member that is lost, or fails at what nobody foresaw, is replaced, and its chunk is handed out again as it was;
+    one that costs too many members ends the run.
     One whose host will be taken away ends what it is at and is replaced elsewhere. A new member opens the model and
     loads the newest version beside the running work. One thread at a time works; others may set `size` and `load`.
 
@@ -218,6 +219,8 @@ class Pool:
         self._dismiss([member], is_lost=True)
         num_items = 0
         if task is not None and task.what is job and job is not None:
+            if not self._around.is_to_leave(member) and member.seat.host.node_id in living_nodes():
+                job.cost(task.chunk, lost, self._around.max_restarts)
             job.give_back(task.chunk)
             num_items = len(task.chunk)
         self._around.lost(member, lost, num_items)

@@ -259,7 +259,7 @@ class Session:
             else:
                 self._restarts.spend(worker, f"{need.role} {member.place}", self._said)
 
-        around = Surroundings(hire, dismiss, lost, self.attend, self._said, is_to_leave)
+        around = Surroundings(hire, dismiss, lost, self.attend, self._said, is_to_leave, self.cluster.max_restarts)
         return Pool(need.role, need.count, around, self.cluster.boot_timeout_s, self.cluster.call_timeout_s)
 
     def _start(self, need: Need, seat: Seat, kind: type, num_threads: int) -> Actor:

@@ -6,6 +6,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from cluster.health import Actor
+from cluster.restarts import WorkerLost
+from configs.errors import RunFailed
 from reward.scorer import ScoreError
 from trainers.errors import NUM_NAMED
 
@@ -50,6 +52,7 @@ class Job:
         self._unfinished: deque[int] = deque()
         self._done: dict[int, Any] = {}
         self._failures: Counter[Chunk] = Counter()
+        self._losses: Counter[Chunk] = Counter()
 
     @property
     def is_done(self) -> bool:
@@ -71,12 +74,23 @@ class Job:
         self._failures[chunk] += 1
         return self._failures[chunk]
 
+    def cost(self, chunk: Chunk, lost: WorkerLost, limit: int) -> None:
+        """Note that a chunk may be why a member was lost; RunFailed past the limit since it last went on."""
+        self._losses[chunk] += 1
+        count = self._losses[chunk]
+        if count > limit:
+            raise RunFailed(
+                f"{lost}\nthat is worker number {count} to be lost while it was {self.doing} the same {len(chunk)} "
+                f"items, and cluster.max_restarts={limit}"
+            ) from lost
+
     def items(self, chunk: Chunk) -> list[Any]:
         return [self._items[place] for place in chunk]
 
     def note(self, chunk: Chunk, values: Sequence[Any]) -> int:
         """Take the values of a chunk; how many of them are final."""
         num_done = len(self._done)
+        self._losses.pop(chunk, None)
         for place, value in zip(chunk, values, strict=True):
             rest = self._rest(value)
             if rest is None:

@@ -43,6 +43,7 @@ class Crew:
             lambda: None,
             self._said,
             lambda member: member.actor.name in self.leaving,
+            max_restarts,
         )
         self.pool = Pool("rollout", size, around, TIMEOUT_S, TIMEOUT_S)
 
@@ -55,7 +56,7 @@ class Crew:
 
     def _lost(self, member: Member, lost: WorkerLost, num_items: int) -> None:
         self.reissued.append(num_items)
-        if isinstance(lost, UnfitHost):
+        if isinstance(lost, UnfitHost) or member.actor.name in self.leaving:
             self._said(str(lost).splitlines()[0])
         else:
             self._restarts.spend(lost, f"rollout {member.place}", self._said)

@@ -38,15 +38,60 @@ def test_a_dead_workers_chunk_is_done_by_another(crew: Callable[..., Crew]) -> N
     assert len(two.pool.status()) == 2
 
 
-def test_too_many_deaths_end_the_run_with_the_last_words(crew: Callable[..., Crew]) -> None:
-    one = crew(1, max_restarts=1)
+def test_too_many_deaths_in_one_place_end_the_run_with_the_last_words(crew: Callable[..., Crew]) -> None:
+    one, died = crew(1, max_restarts=1), set[int]()
+
+    def call(actor: Actor, chunk: Any) -> Any:  # Each chunk kills one.
+        if chunk[0] in died:
+            return double(actor, chunk)
+        died.add(chunk[0])
+        return actor.handle.die.remote()
+
     with pytest.raises(RunFailed) as caught:
-        one.pool.work(range(3), 1, lambda actor, chunk: actor.handle.die.remote(), "doubling")
+        one.pool.work(range(3), 1, call, "doubling")
     message = str(caught.value)
     assert message.startswith("rollout-1 died while doubling: ") and "line 16" in message
     assert message.endswith(
         "that is worker number 2 to be lost in its place since the last step, and cluster.max_restarts=1"
     )
+
+
+@pytest.mark.parametrize("is_late", [False, True])
+def test_a_chunk_that_costs_worker_after_worker_ends_the_run(
+    crew: Callable[..., Crew], monkeypatch: pytest.MonkeyPatch, is_late: bool
+) -> None:
+    four = crew(4, max_restarts=1)
+    four.pool.work(range(4), 1, double, "doubling")
+    assert len(four.hired) == 4
+    if is_late:
+        monkeypatch.setattr(four.pool, "_call_timeout_s", 0.01)
+
+    def call(actor: Actor, chunk: Any) -> Any:
+        return actor.handle.hold.remote() if is_late else actor.handle.die.remote()
+
+    with pytest.raises(RunFailed) as caught:
+        four.pool.work(range(2), 2, call, "doubling")
+    message = str(caught.value)
+    # The second loss is one too many, and the first in its place: three of four were idle.
+    assert message.startswith("rollout-1: still doubling after" if is_late else "rollout-1 died while doubling: ")
+    assert message.endswith(
+        "that is worker number 2 to be lost while it was doubling the same 2 items, and cluster.max_restarts=1"
+    )
+    assert four.reissued == [2]
+
+
+def test_a_chunk_is_not_blamed_for_workers_whose_hosts_are_taken_away(crew: Callable[..., Crew]) -> None:
+    one, taken = crew(1, max_restarts=1), []
+
+    def call(actor: Actor, chunk: Any) -> Any:
+        taken.append(actor.name)
+        if len(taken) > 3:
+            return double(actor, chunk)
+        one.leaving.add(actor.name)
+        return actor.handle.die.remote()
+
+    assert one.pool.work(range(1), 1, call, "doubling") == [0]
+    assert len(taken) == 4
 
 
 def test_many_that_die_at_once_are_each_lost_once(crew: Callable[..., Crew]) -> None:

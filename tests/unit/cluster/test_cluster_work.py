@@ -1,6 +1,10 @@
 """In which chunks items are handed out, taken back and gone on with."""
 
+import pytest
+
+from cluster.restarts import WorkerLost
 from cluster.work import Job
+from configs.errors import RunFailed
 from reward.scorer import ScoreError
 
 
@@ -35,6 +39,19 @@ def test_a_lost_chunk_is_handed_out_again_with_what_was_there_when_it_was_taken(
     assert job.take() == (0, 1)
     job.give_back((0, 1))
     assert job.take() == (0, 1) and job.items((0, 1)) == [2, 2]
+
+
+def test_a_chunk_that_went_on_is_forgiven_what_it_cost() -> None:
+    job, lost = countdown([3, 3, 1], 2), WorkerLost("rollout-0 died")
+    assert (job.take(), job.take()) == ((0, 1), (2,))
+    for chunk in ((0, 1), (2,)):
+        job.cost(chunk, lost, 1)
+    job.note((0, 1), [2, 2])
+    job.cost((0, 1), lost, 1)
+    with pytest.raises(
+        RunFailed, match=r"^rollout-0 died\nthat is worker number 2 to be lost while it was counting the"
+    ):
+        job.cost((2,), lost, 1)
 
 
 def test_rows_of_an_error_are_those_of_all_items() -> None:
