@@ -10,7 +10,10 @@ from pathlib import Path
 
 
 def write_whole(path: Path, text: str) -> None:
-    """Write a small file so that a reader, after a power loss too, sees the old text or the new, never a part."""
+    """Write a small file so that a reader, after a power loss too, sees the old text or the new, never a part.
+
+    Which of the two that is only a `flush` of its folder settles.
+    """
     partial = path.with_name(f".{path.name}.partial")
     try:
         partial.write_text(text, encoding="utf-8")
@@ -18,7 +21,6 @@ def write_whole(path: Path, text: str) -> None:
         partial.replace(path)
     finally:
         partial.unlink(missing_ok=True)
-    flush(path.parent)
 
 
 @contextmanager

@@ -17,6 +17,7 @@ import psutil
 import yaml
 
 from configs.changes import changes, check_changes
+from configs.disk import write_whole
 from configs.errors import UserError
 from configs.mistakes import Mistake, complete, describe, find_mistakes, nearest
 from configs.schema import AnyRun, Run
@@ -231,12 +232,7 @@ def write_resolved(run: AnyRun, folder: Path) -> None:
     else:
         content = {"config": config, **surroundings}
     folder.mkdir(parents=True, exist_ok=True)
-    partial = folder / f"{RESOLVED_FILE}.partial"
-    try:
-        partial.write_text(json.dumps(content, indent=2) + "\n")
-        partial.replace(path)
-    finally:
-        partial.unlink(missing_ok=True)
+    write_whole(path, json.dumps(content, indent=2) + "\n")
 
 
 def read_resolved(folder: Path, overrides: Sequence[str] = ()) -> AnyRun:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from transformers.utils import cached_file
 
-from configs.disk import write_whole
+from configs.disk import flush, write_whole
 from configs.errors import UserError
 
 CALIBRATION_FILE = "calibration.json"
@@ -48,6 +48,7 @@ def calibrate(raw_scores: Sequence[float], under: str) -> Calibration:
 def save_calibration(calibration: Calibration, folder: Path) -> None:
     """Write the calibration into a reward model's folder, whole or not at all."""
     write_whole(folder / CALIBRATION_FILE, json.dumps(asdict(calibration), indent=2) + "\n")
+    flush(folder)
 
 
 def load_calibration(name: str, key: str = "reward.model") -> Calibration:

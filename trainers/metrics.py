@@ -11,7 +11,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any, Protocol, Self
 
-from trainers.storage import naming
+from configs.disk import flush
+from trainers.storage import naming, replace_text
 
 METRICS_FILE = "metrics.jsonl"
 TENSORBOARD_FOLDER = "tensorboard"
@@ -78,7 +79,8 @@ class Phases:
 class MetricsLog:
     """Appends each step to `metrics.jsonl` and TensorBoard, then tells the listener.
 
-    A line is on its way to the disk before `append` returns; values that are not finite are written as null.
+    A line is on the disk before `append` returns: a checkpoint that is made after it has it, whatever happens. Values
+    that are not finite are written as null.
     """
 
     def __init__(self, folder: Path, listener: Listener) -> None:
@@ -108,6 +110,7 @@ class MetricsLog:
         with naming(self._path):
             self._file.write(json.dumps(content, allow_nan=False) + "\n")
             self._file.flush()
+            os.fsync(self._file.fileno())
         self._events.add(_event(record, now))
         self._listener.stepped(record)
 
@@ -136,7 +139,7 @@ class MetricsLog:
 
 
 class _Events:
-    """TensorBoard's file of events, each on its way to the disk before `add` returns.
+    """TensorBoard's file of events, each the system's to write before `add` returns.
 
     TensorBoard's own writer does that in a thread, whose errors come a step late and with a traceback.
     """
@@ -188,14 +191,9 @@ def _whole_lines(path: Path) -> list[str]:
 
 
 def _rewrite(path: Path, lines: list[str]) -> None:
-    """Replace the file at once, so that a reader sees the old lines or the new ones."""
-    partial = path.with_suffix(".partial")
-    try:
-        with naming(path):
-            partial.write_text("".join(lines), encoding="utf-8")
-            partial.replace(path)
-    finally:
-        partial.unlink(missing_ok=True)
+    """Replace the file at once, and for good: no power loss may bring back one that nothing is appended to any more."""
+    replace_text(path, "".join(lines))
+    flush(path.parent)
 
 
 def _event(record: StepRecord, now: float) -> Any:

@@ -9,6 +9,11 @@ from typing import Any, NoReturn
 import pytest
 
 from configs.disk import flush_all, replaced, write_whole
+from configs.inputs import EvalData
+from configs.load import write_resolved
+from configs.roles import Scorer
+from configs.schema import EvalRun
+from tests.disk_calls import record_disk_calls
 from tests.folders import names
 
 FILES = ("a/config.json", "model.bin", "tokenizer.json")
@@ -118,45 +123,27 @@ def test_a_writer_that_is_overtaken_at_the_end_puts_the_old_one_back(
     assert names(tmp_path) == ["policy"] and contents(folder) == dict.fromkeys(FILES, "old")
 
 
-@pytest.fixture
-def calls(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, str]]:
-    """(call, name of the file) of each flush and each renaming of a file, in order."""
-    made: list[tuple[str, str]] = []
-    fsync, replace = os.fsync, os.replace
-
-    def flushed(descriptor: int) -> None:
-        made.append(("fsync", Path(f"/proc/self/fd/{descriptor}").readlink().name))
-        fsync(descriptor)
-
-    def replaces(source: Path, target: Path) -> None:
-        made.append(("replace", Path(target).name))
-        replace(source, target)
-
-    monkeypatch.setattr(os, "fsync", flushed)
-    monkeypatch.setattr(os, "replace", replaces)
-    return made
-
-
-def test_a_small_file_is_flushed_before_it_gets_its_name(tmp_path: Path, calls: list[tuple[str, str]]) -> None:
-    path = tmp_path / "latest"
+def test_a_small_file_is_flushed_before_it_gets_its_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    calls, path = record_disk_calls(monkeypatch), tmp_path / "latest"
     write_whole(path, "old\n")
     write_whole(path, "new\n")
     assert names(tmp_path) == ["latest"] and path.read_text() == "new\n"
-    assert calls == [("fsync", ".latest.partial"), ("replace", "latest"), ("fsync", tmp_path.name)] * 2
+    assert calls == [("fsync", ".latest.partial"), ("replace", "latest")] * 2
 
 
-def test_a_folder_is_flushed_before_it_gets_its_name(
-    tmp_path: Path, calls: list[tuple[str, str]], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    rename = os.rename
-
-    def renames(source: Path, target: Path) -> None:
-        calls.append(("rename", Path(target).name))
-        rename(source, target)
-
-    monkeypatch.setattr(os, "rename", renames)
+def test_a_folder_is_flushed_before_it_gets_its_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    calls = record_disk_calls(monkeypatch)
     export(tmp_path / "policy", "new")
     *before, named, last = calls
-    flushed = {"a", "config.json", "model.bin", "tokenizer.json"}
-    assert flushed < {name for call, name in before if call == "fsync"}
+    assert {"a", "config.json", "model.bin", "tokenizer.json"} < {name for call, name in before if call == "fsync"}
     assert (named, last) == (("rename", "policy"), ("fsync", tmp_path.name))
+
+
+def test_the_settings_of_a_run_are_flushed_before_they_replace_those_it_had(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run, calls = EvalRun(data=EvalData(pairs="/p"), reward=Scorer(model="/m")), record_disk_calls(monkeypatch)
+    write_resolved(run, tmp_path)
+    write_resolved(run, tmp_path)
+    assert calls == [("fsync", ".resolved.json.partial"), ("replace", "resolved.json")] * 2
+    assert names(tmp_path) == ["resolved.json"]

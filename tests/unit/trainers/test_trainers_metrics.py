@@ -9,6 +9,7 @@ from types import SimpleNamespace
 import pytest
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
+from tests.disk_calls import record_disk_calls
 from tests.folders import names
 from trainers.metrics import MetricsLog, Phases, StepRecord, read_metrics
 
@@ -39,6 +40,26 @@ def test_each_step_is_a_line_on_disk_before_append_returns(tmp_path: Path) -> No
     assert line.pop("time") > 1.7e9
     assert line == {"stage": "dpo", "step": 1, "num_steps": 4, "metrics": {"loss": 0.5}, "seconds": {"learn": 0.25}}
     assert listener.heard == [record(1)] == read_metrics(tmp_path)
+
+
+def test_a_line_is_flushed_and_the_file_before_it_replaces_another(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    calls, replaced = (
+        record_disk_calls(monkeypatch),
+        [
+            ("fsync", ".metrics.jsonl.partial"),
+            ("replace", "metrics.jsonl"),
+            ("fsync", tmp_path.name),
+        ],
+    )
+    with MetricsLog(tmp_path, Listening()) as log:
+        assert calls == replaced
+        log.append(record(1))
+        assert calls == [*replaced, ("fsync", "metrics.jsonl")]
+        calls.clear()
+        log.truncate_after(0)
+        assert calls == replaced
 
 
 def test_a_number_that_json_has_not_is_null_in_the_file_and_nan_when_read(tmp_path: Path) -> None:
