@@ -25,12 +25,17 @@ def owned(folder: Path, said: Callable[[str], None]) -> Iterator[bool]:
     Gives whether it is. Where the file system keeps no locks that cannot be known, which is said.
 
     Raises:
-        UserError: another driver has it.
+        UserError: another driver has it, or it may not be written.
     """
     made = [path for path in (folder, *folder.absolute().parents) if not path.exists()]
     lock = None
     try:
         folder.mkdir(parents=True, exist_ok=True)
+        if not os.access(folder, os.W_OK):
+            raise UserError(
+                f"{folder}: this folder may not be written: go on with its run as the user who began it, or with a "
+                f"copy of it that you may write"
+            )
         lock = _lock(folder / LOCK_FILE)
         if lock is None:
             said(f"{folder}: this file system keeps no locks, so that a second driver of the run is not noticed")
@@ -47,7 +52,7 @@ def owned(folder: Path, said: Callable[[str], None]) -> Iterator[bool]:
 def _lock(path: Path) -> int | None:
     """The file, open and locked, with our name in it; None where there are no locks."""
     while True:
-        lock = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
+        lock = _open(path)
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
             if _is_there(path, lock):
@@ -56,17 +61,29 @@ def _lock(path: Path) -> int | None:
                 os.write(lock, f"process {os.getpid()} on {socket.gethostname()} since {since}\n".encode())
                 return lock
         except OSError as error:
+            owner = os.pread(lock, 1000, 0).decode().strip()  # The owner may have taken the path away by now.
             os.close(lock)
             if error.errno in LOCKLESS:
                 path.unlink(missing_ok=True)
                 return None
             if isinstance(error, BlockingIOError):
                 raise UserError(
-                    f"{path.parent}: a driver is at work on this run: {path.read_text().strip()}; look at it with: "
+                    f"{path.parent}: a driver is at work on this run: {owner}; look at it with: "
                     f"plumbob status {path.parent}"
                 ) from error
             raise
         os.close(lock)
+
+
+def _open(path: Path) -> int:
+    """The file, made if need be. Raises UserError where it is another user's, who alone may write it."""
+    try:
+        return os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
+    except PermissionError as error:
+        raise UserError(
+            f"{path}: {error.strerror}: it is another user's; where no driver of theirs is at work on the run any "
+            f"more, on the host that it names, delete the file"
+        ) from error
 
 
 def _is_there(path: Path, lock: int) -> bool:

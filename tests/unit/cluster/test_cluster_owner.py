@@ -2,12 +2,14 @@
 
 import errno
 import fcntl
+import multiprocessing
 import os
 import re
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
+import tempfile
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -22,6 +24,7 @@ from configs.load import write_resolved
 from configs.models import Policy
 from configs.roles import Storage
 from configs.schema import SftRun
+from tests.able import cannot
 from tests.folders import names
 from tests.watching import Watching
 
@@ -110,6 +113,59 @@ def test_a_lock_that_its_owner_took_away_is_none(tmp_path: Path, monkeypatch: py
         with pytest.raises(UserError, match="a driver is at work"), owned(tmp_path, pytest.fail):
             pass
     assert names(tmp_path) == []
+
+
+def test_an_owner_that_leaves_while_it_is_asked_who_it_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    flock, path = fcntl.flock, tmp_path / LOCK_FILE
+
+    def refused_and_gone(lock: int, operation: int) -> None:
+        try:
+            flock(lock, operation)
+        finally:
+            path.unlink()
+
+    with owned(tmp_path, pytest.fail):
+        monkeypatch.setattr(fcntl, "flock", refused_and_gone)
+        said = rf"a driver is at work on this run: process {os.getpid()} on"
+        with pytest.raises(UserError, match=said), owned(tmp_path, pytest.fail):
+            pass
+
+
+def as_nobody(act: Callable[[], object], said: Path) -> None:
+    """In a process of its own, as a user who owns nothing: what it is refused with."""
+    os.setuid(65534)
+    with pytest.raises(UserError) as refused:
+        act()
+    said.write_text(str(refused.value))
+
+
+@pytest.mark.parametrize("is_shared", [True, False])
+def test_another_users_folder_is_refused_with_what_to_do(asked: SftRun, is_shared: bool) -> None:
+    """One that may only be read, and one that may be written but has a lock file that may not be."""
+    if os.geteuid() != 0:
+        cannot("acting as another user needs root")
+    with tempfile.TemporaryDirectory() as outer:
+        folder, said = Path(outer) / "mine", Path(outer) / "said"
+        write_resolved(asked, folder)
+        said.touch()
+        for path, mode in ((Path(outer), 0o755), (folder, 0o777 if is_shared else 0o755), (said, 0o666)):
+            path.chmod(mode)
+        if is_shared:
+            (folder / LOCK_FILE).write_text("process 7 on elsewhere")
+            (folder / LOCK_FILE).chmod(0o644)
+        before = contents(folder)
+        act = lambda: resume(folder, Watching())  # noqa: E731
+        process = multiprocessing.get_context("fork").Process(target=as_nobody, args=(act, said))
+        process.start()
+        process.join(60)
+        assert process.exitcode == 0
+        assert contents(folder) == before
+        begins, ends = (
+            (f"{folder / LOCK_FILE}: Permission denied: it is another user's; ", " delete the file")
+            if is_shared
+            else (f"{folder}: this folder may not be written: ", " or with a copy of it that you may write")
+        )
+        assert said.read_text().startswith(begins) and said.read_text().endswith(ends)
 
 
 def test_a_file_system_without_locks_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
