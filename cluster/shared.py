@@ -1,11 +1,13 @@
 """The storage that all hosts of a run share: the driver leaves a mark there, and every worker looks for it."""
 
+import json
 import secrets
 import threading
 from collections.abc import Iterable
 from pathlib import Path
 
-from configs.errors import UserError
+from configs.errors import UserError, first_line
+from models.adapters import CONFIG_FILE
 from trainers.storage import storage_reason
 
 
@@ -52,14 +54,29 @@ def check_shared(worker: str, host: str, error: OSError | None) -> None:
 
 
 def check_folders(worker: str, host: str, models: Iterable[str | None]) -> None:
-    """Models by absolute path were folders on the driver's host; a name of the hub is not looked up.
+    """Models by absolute path, and what adapters are on, can be read as on the driver's host; hub names are not tried.
 
     Raises:
-        UserError: one is not there.
+        UserError: one cannot.
+        OSError: the disk is broken.
     """
     for model in models:
-        if model is not None and Path(model).is_absolute() and not Path(model).is_dir():
+        if model is None or not Path(model).is_absolute():
+            continue
+        try:
+            base = _base_of(Path(model))
+        except (OSError, ValueError) as error:
+            if storage_reason(error):
+                raise
             raise UserError(
-                f"worker {worker} on {host} finds no folder {model}, which the driver's host has: put it where every "
-                f"host can read it"
-            )
+                f"worker {worker} on {host} cannot read the model {model}, which the driver's host has: "
+                f"{first_line(error)}; put it where every host can read it"
+            ) from error
+        check_folders(worker, host, (base,))
+
+
+def _base_of(folder: Path) -> str | None:
+    """What the adapter in a folder is on, None for a model. Lists the folder and reads the file that says which."""
+    is_adapter = CONFIG_FILE in {path.name for path in folder.iterdir()}
+    text = (folder / (CONFIG_FILE if is_adapter else "config.json")).read_text()
+    return json.loads(text).get("base_model_name_or_path") if is_adapter else None

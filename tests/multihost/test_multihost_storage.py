@@ -48,5 +48,5 @@ def test_a_model_that_only_the_drivers_host_has(hosts: Hosts, inputs: dict[str, 
     hosts.head.run(["cp", "-r", str(inputs["policy.model"]), str(model)], START_S)
     storage = hosts.shared / "runs"
     said = refused(hosts.head, inputs, {"policy.model": model, "storage.path": storage, "name": "lacking"})
-    assert f"finds no folder {model}, which the driver's host has: put it where every host can read it" in said
+    assert f"cannot read the model {model}, which the driver's host has: [Errno 2] No such file or directory" in said
     assert not (storage / "lacking").exists()

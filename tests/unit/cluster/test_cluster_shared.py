@@ -1,20 +1,26 @@
 """A worker on a host that lacks what the driver's has opens nothing: packages, the run's storage, the models."""
 
+import json
 import multiprocessing
+import os
+import tempfile
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from cluster.packages import installed
-from cluster.shared import Mark, check_shared
+from cluster.shared import Mark, check_folders, check_shared
 from cluster.workers import LearnerWorker, RolloutWorker, ScorerWorker
 from configs.errors import UserError
 from configs.inputs import DemonstrationData, EvalData, JudgementData
 from configs.models import EvaluatedPolicy, NewBert, Policy
 from configs.roles import RewardEncoder, Scorer, TransformersEngine
 from configs.schema import EvalRun, RewardRun, SftRun
+from models.adapters import CONFIG_FILE
 from rollout.sampler import SamplerSpec
+from tests.able import cannot
 from tests.folders import names
 from tests.full_disk import fill, small_disk
 from trainers.build import models_of
@@ -69,10 +75,58 @@ def test_models_that_the_host_has_not(tmp_path: Path) -> None:
     assert process.exitcode == 0
     lines = said.read_text().splitlines()
     assert all(line.startswith("worker worker-1 on ") for line in lines)
-    what = "which the driver's host has: put it where every host can read it"
-    assert [line.partition(" finds ")[2] for line in lines] == [
-        f"no folder /gone/{name}, {what}" for name in ("base", "c", "policy")
+    what = "which the driver's host has: [Errno 2] No such file or directory"
+    assert [line.partition(" cannot read the model ")[2] for line in lines] == [
+        f"/gone/{name}, {what}: '/gone/{name}'; put it where every host can read it" for name in ("base", "c", "policy")
     ]
+
+
+def write_model(folder: Path, name: str = "config.json", base: Path | None = None) -> Path:
+    folder.mkdir()
+    (folder / name).write_text(json.dumps({"base_model_name_or_path": None if base is None else str(base)}))
+    return folder
+
+
+def as_nobody(models: Sequence[Path], said: Path) -> None:
+    """In a process of its own, as a user who owns nothing: which of the models a worker is refused with, and why."""
+    os.setuid(65534)
+    with said.open("a") as file:
+        for model in models:
+            try:
+                check_folders("learner-0", "10.0.0.7", (None, "team/hub", str(model)))
+            except UserError as error:
+                print(error, file=file)
+
+
+def test_models_that_the_host_has_and_cannot_read() -> None:
+    if os.geteuid() != 0:
+        cannot("acting as another user needs root")
+    with tempfile.TemporaryDirectory() as made:
+        outer, said = Path(made), Path(made) / "said"
+        readable, unlisted = write_model(outer / "readable"), write_model(outer / "unlisted")
+        unread, empty = write_model(outer / "unread"), outer / "empty"
+        empty.mkdir()  # As where a file system is not mounted.
+        good = write_model(outer / "good", CONFIG_FILE, readable)
+        on_unread = write_model(outer / "adapter", CONFIG_FILE, unread)
+        said.touch()
+        for path, mode in ((outer, 0o755), (said, 0o666), (unlisted, 0o711), (unread / "config.json", 0o600)):
+            path.chmod(mode)
+        models = (readable, good, unlisted, unread, on_unread, empty)
+        process = multiprocessing.get_context("fork").Process(target=as_nobody, args=(models, said))
+        process.start()
+        process.join(60)
+        assert process.exitcode == 0
+        denied, missing = "[Errno 13] Permission denied", "[Errno 2] No such file or directory"
+        assert said.read_text().splitlines() == [
+            f"worker learner-0 on 10.0.0.7 cannot read the model {model}, which the driver's host has: {reason}: "
+            f"'{path}'; put it where every host can read it"
+            for model, reason, path in (
+                (unlisted, denied, unlisted),
+                (unread, denied, unread / "config.json"),
+                (unread, denied, unread / "config.json"),
+                (empty, missing, empty / "config.json"),
+            )
+        ]
 
 
 def test_the_models_that_a_learner_loads() -> None:
