@@ -15,6 +15,9 @@ from trainers.engine import Rank
 
 POLL_S = 0.5
 
+CHOOSY_S = 5.0
+"""How long room is looked for on hosts that stay, before any host will do: Ray's report is a moment old."""
+
 Start = Callable[[Need, Seat, type, int], Actor]
 """(need, seat, kind, number of threads) -> the actor that is started there."""
 
@@ -58,13 +61,13 @@ class Ranks:
 
     def _seats_for(self, need: Need) -> list[Seat]:
         """Of all ranks. What others hold, or a lost group has not given back yet, is waited for."""
-        seats, bound = self._seating.take_all(need), self._boot_timeout_s
+        began, bound = time.monotonic(), self._boot_timeout_s
+        seats = self._seating.take_all(need)
         if not seats:
             self._said(f"waiting up to {bound:g} s for room for {need.count} learner workers")
-        deadline = time.monotonic() + bound
-        while not seats and time.monotonic() < deadline:
+        while not seats and time.monotonic() - began < bound:
             time.sleep(POLL_S)
-            seats = self._seating.take_all(need)
+            seats = self._seating.take_all(need, anywhere=time.monotonic() - began > CHOOSY_S)
         if not seats:
             found = plan([need], hosts(free=True))
             why = "Ray did not give what it reports as free" if found.fits else found.what_is_missing()

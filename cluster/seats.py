@@ -54,7 +54,7 @@ class Seating:
     large one has room, they go where the plan that was made for all of them has them, as long as there is room.
 
     Attributes:
-        leaving: ids of nodes that will be taken away; `take_one` takes no seat there.
+        leaving: ids of nodes that will be taken away; `take_one` takes no seat there, `take_all` only if it must.
     """
 
     def __init__(self) -> None:
@@ -79,24 +79,25 @@ class Seating:
             unfit: ids of nodes to keep away from.
         """
         with self._turn:
-            now = time.monotonic()
-            out = self.leaving | set(unfit) | {node_id for node_id, until in self._avoided.items() if until > now}
+            out = self.leaving | set(unfit) | self._avoided_now()
             able = [host for host in self._free() if host.node_id not in out]
             host = next(iter(self._as_planned(need, able, 1)), None) or choose(need, able, seated)
             if host is None:
                 return None
             seats = self._reserve(need, [host])
-        placed = self._once_placed(seats, ONE_PLACED_S)
-        if not placed:
-            self._avoided[host.node_id] = time.monotonic() + AVOIDED_S
-        return next(iter(placed), None)
+        return next(iter(self._once_placed(seats, ONE_PLACED_S)), None)
 
-    def take_all(self, need: Need) -> list[Seat]:
-        """Seats for workers that come and go together; none when they do not all fit."""
+    def take_all(self, need: Need, anywhere: bool = False) -> list[Seat]:
+        """Seats for workers that come and go together; none when they do not all fit.
+
+        Args:
+            anywhere: if they fit nowhere else, on hosts too that will be taken away or did not answer.
+        """
         with self._turn:
-            free = self._free()
-            planned = self._as_planned(need, free, need.count)
-            chosen = planned if len(planned) == need.count else (plan([need], free).seats or ((),))[0]
+            free, chosen = self._free(), list[Host]()
+            doubtful = self.leaving | self._avoided_now()
+            for out in (doubtful, self.leaving, frozenset[str]()) if anywhere else (doubtful,):
+                chosen = chosen or self._for_all(need, [host for host in free if host.node_id not in out])
             seats = self._reserve(need, chosen) if chosen else []
         return self._once_placed(seats, PLACED_S)
 
@@ -107,6 +108,13 @@ class Seating:
         remove_placement_group(seat.group)
         with self._turn:
             self._held.remove(seat)
+
+    def _for_all(self, need: Need, free: Sequence[Host]) -> list[Host]:
+        planned = self._as_planned(need, free, need.count)
+        return planned if len(planned) == need.count else list((plan([need], free).seats or ((),))[0])
+
+    def _avoided_now(self) -> set[str]:
+        return {node_id for node_id, until in self._avoided.items() if until > time.monotonic()}
 
     def _as_planned(self, need: Need, free: Sequence[Host], count: int) -> list[Host]:
         """Hosts for up to `count` workers where the plan has some of that role, nobody sits and there is room."""
@@ -156,12 +164,16 @@ class Seating:
         return seats
 
     def _once_placed(self, seats: list[Seat], bound_s: float) -> list[Seat]:
-        """The seats when Ray has reserved them; none when it has not within the bound. Others may ask meanwhile."""
+        """The seats when Ray has reserved them; none when it has not within the bound. Others may ask meanwhile.
+
+        Of several hosts nobody knows which one did not answer: all are avoided for a while.
+        """
         if not seats or seats[0].group.wait(bound_s):
             return seats
         remove_placement_group(seats[0].group)
         with self._turn:
             self._held = [seat for seat in self._held if seat not in seats]
+            self._avoided |= {seat.host.node_id: time.monotonic() + AVOIDED_S for seat in seats}
         return []
 
 

@@ -14,13 +14,13 @@ import ray
 from cluster.autoscale import Scaling
 from cluster.connect import connect
 from cluster.control import Steering
-from cluster.fit import refuse_unfit
+from cluster.fit import fitting_plan
 from cluster.groups import LearnerGroup, SamplerGroup, ScorerGroup
-from cluster.health import BOOT_TIMEOUT, Actor, Call, gather_ranks, settle, wait_until
+from cluster.health import BOOT_TIMEOUT, Actor, Call, gather_ranks, settle
 from cluster.members import Member, Surroundings
 from cluster.needs import Need, Role, rollouts, scorers
 from cluster.packages import installed
-from cluster.placement import Plan, plan
+from cluster.placement import plan
 from cluster.pool import Pool
 from cluster.ranks import Ranks
 from cluster.restarts import LearnersLost, Restarts, UnfitHost, UnfitHosts, WorkerLost
@@ -169,6 +169,7 @@ class Session:
 
     def learners(self, run: LearnerRun) -> LearnerGroup:
         """The learners of a run, its model loaded; processes that an earlier stage left are used again."""
+        self.attend()  # A host may be known by now to be taken away.
         actors = self._ranks.of(run.learner)
         calls = [Call(actor, actor.handle.build.remote(run)) for actor in actors]
         gather_ranks(calls, "loading the model", self.cluster.boot_timeout_s, BOOT_TIMEOUT)
@@ -279,16 +280,7 @@ class Session:
             UserError: it does not fit; says what is missing and what would fit.
         """
 
-        def found() -> Plan:
-            return plan(needs, self._seating.open_to_us())
-
-        waits = self.cluster.wait_s > 0 and self.cluster.address != "local"
-        if waits and not found().fits:
-            missing = found().what_is_missing()
-            self._said(f"{missing}; waiting up to {self.cluster.wait_s:g} s for them to join")
-            wait_until(lambda: found().fits, self.cluster.wait_s)
-        fitting = found()
-        refuse_unfit(fitting, f" after waiting {self.cluster.wait_s:g} s" if waits else "")
+        fitting = fitting_plan(lambda: plan(needs, self._seating.open_to_us()), self.cluster, self._said)
         self._seating.follow(fitting)
         unused = {role: staffed.need for role, staffed in self._pools.items() if role not in [n.role for n in needs]}
         if not plan((*needs, *unused.values()), self._seating.open_to_us()).fits:

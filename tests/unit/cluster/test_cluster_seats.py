@@ -1,15 +1,18 @@
 """The hosts of a real Ray."""
 
+from collections.abc import Iterator
 from itertools import chain
 
 import pytest
 import ray
 
 from cluster import seats
-from cluster.placement import Amount, Host
-from cluster.seats import Seating, hosts, nodes_on
+from cluster.health import wait_until
+from cluster.needs import Need
+from cluster.placement import Amount, Host, Plan
+from cluster.seats import Seat, Seating, hosts, living_nodes, nodes_on
 from configs.errors import UserError
-from tests.crew import NEED
+from tests.crew import NEED, TIMEOUT_S
 
 pytestmark = pytest.mark.usefixtures("one_cpu")
 
@@ -27,16 +30,61 @@ def test_which_hosts_can_be_left() -> None:
             nodes_on(host)
 
 
-def test_a_host_that_does_not_answer_is_left_alone_for_a_while(monkeypatch: pytest.MonkeyPatch) -> None:
-    # Roomier than the real one, so that it is chosen first; Ray can place nothing there.
-    ghost = Host("10.9.9.9", "f" * 56, Amount(8.0, 0.0, 64.0))
-    seating = Seating()
+GHOST = Host("10.9.9.9", "f" * 56, Amount(8.0, 0.0, 64.0))
+"""Roomier than the real one, so that it is chosen first; Ray can place nothing there."""
+
+LEARNERS = Need("learner", "learner.num_workers", 2, 0.25, 0.0, 0.0, spread=False)
+
+
+@pytest.fixture
+def haunted(monkeypatch: pytest.MonkeyPatch) -> Iterator[pytest.MonkeyPatch]:
     with monkeypatch.context() as patched:
-        patched.setattr(seats, "ONE_PLACED_S", 0.2)
-        patched.setattr(seats, "hosts", lambda free: tuple(chain(hosts(free), [ghost])))
-        assert seating.take_one(NEED, {}, ()) is None
-        patched.setattr(seats, "ONE_PLACED_S", 60.0)
-        seat = seating.take_one(NEED, {}, ())
-        assert seat is not None and seat.host.address != ghost.address
-        assert len(seating._held) == 1
+        patched.setattr(seats, "hosts", lambda free: tuple(chain(hosts(free), [GHOST])))
+        yield patched
+
+
+def test_a_host_that_does_not_answer_is_left_alone_for_a_while(haunted: pytest.MonkeyPatch) -> None:
+    seating = Seating()
+    haunted.setattr(seats, "ONE_PLACED_S", 0.2)
+    assert seating.take_one(NEED, {}, ()) is None
+    haunted.setattr(seats, "ONE_PLACED_S", 60.0)
+    seat = seating.take_one(NEED, {}, ())
+    assert seat is not None and seat.host.address != GHOST.address
+    assert len(seating._held) == 1
     ray.util.remove_placement_group(seat.group)
+
+
+def test_learners_leave_a_host_alone_that_does_not_answer(haunted: pytest.MonkeyPatch) -> None:
+    seating = Seating()
+    haunted.setattr(seats, "PLACED_S", 0.2)
+    assert seating.take_all(LEARNERS) == []
+    haunted.setattr(seats, "PLACED_S", 60.0)
+    assert hosts_of(seating) == here()
+
+
+@pytest.mark.usefixtures("haunted")
+def test_learners_are_seated_on_hosts_that_stay() -> None:
+    seating = Seating()
+    seating.follow(Plan((LEARNERS,), (GHOST,), ((GHOST, GHOST),)))
+    seating.leaving = frozenset({GHOST.node_id})
+    assert hosts_of(seating) == here()
+
+
+def test_learners_are_seated_on_hosts_that_will_be_taken_away_if_they_must() -> None:
+    seating = Seating()
+    seating.leaving = frozenset(living_nodes())
+    assert seating.take_all(LEARNERS) == []
+    assert hosts_of(seating, anywhere=True) == here()
+
+
+def here() -> set[str]:
+    return {node["NodeManagerAddress"] for node in ray.nodes()}
+
+
+def hosts_of(seating: Seating, anywhere: bool = False) -> set[str]:
+    """Where the learners come to be seated; their seats are given up."""
+    taken: list[Seat] = []
+    # What the test before held is free after a moment.
+    assert wait_until(lambda: bool(taken.extend(seating.take_all(LEARNERS, anywhere)) or taken), TIMEOUT_S)
+    ray.util.remove_placement_group(taken[0].group)
+    return {seat.host.address for seat in taken}
