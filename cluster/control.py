@@ -18,6 +18,10 @@ SILENT_S = 60.0
 """After this without an answer from it, those who watch the run are told that it cannot be steered."""
 
 
+POLL_S = 0.5
+"""Between two tries to take a name."""
+
+
 class Wanted(NamedTuple):
     """What people have asked of a run.
 
@@ -73,21 +77,14 @@ class Steering:
 
     Args:
         said: tells whoever watches, once each time that nothing answers any more.
+        wait_s: how long another may keep the name: a driver whose host died has it until Ray gives that up.
 
     Raises:
         UserError: a run of that name is running on the cluster.
     """
 
-    def __init__(self, name: str, said: Callable[[str], None]) -> None:
-        here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
-        options = {"name": name, "namespace": NAMESPACE, "num_cpus": 0, "scheduling_strategy": here, "max_restarts": -1}
-        try:
-            self._control = ray.remote(Control).options(**options).remote()
-        except ValueError as error:
-            raise UserError(
-                f"name={name}: a run of this name is running on this cluster; give another name=, or look at it with: "
-                f"plumbob status {name}"
-            ) from error
+    def __init__(self, name: str, said: Callable[[str], None], wait_s: float = 0.0) -> None:
+        self._control = _control_of(name, said, wait_s)
         self._said = said
         self._wanted = Wanted()
         self._answer: Any = None
@@ -135,6 +132,36 @@ class Steering:
 
     def close(self) -> None:
         ray.kill(self._control)
+
+
+def _control_of(name: str, said: Callable[[str], None], wait_s: float) -> Any:
+    """A control actor of that name, which another may keep so long. Raises UserError when it does."""
+    began, control = time.monotonic(), _begun(name)
+    if control is None and wait_s > 0:
+        said(
+            f"waiting up to {wait_s:g} s for the name {name}: on this cluster a driver that died still has it, or "
+            f"another run"
+        )
+    while control is None and time.monotonic() - began < wait_s:
+        time.sleep(POLL_S)
+        control = _begun(name)
+    if control is None:
+        waited = f" after waiting {wait_s:g} s" if wait_s > 0 else ""
+        raise UserError(
+            f"name={name}: a run of this name is running on this cluster{waited}; give another name=, or look at it "
+            f"with: plumbob status {name}"
+        )
+    return control
+
+
+def _begun(name: str) -> Any | None:
+    """A control actor of that name on this host; None while another run has it."""
+    here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
+    options = {"name": name, "namespace": NAMESPACE, "num_cpus": 0, "scheduling_strategy": here, "max_restarts": -1}
+    try:
+        return ray.remote(Control).options(**options).remote()
+    except ValueError:
+        return None
 
 
 def find(name: str) -> Any:

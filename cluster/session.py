@@ -30,6 +30,7 @@ from cluster.watched import STATUS_FILE, Watched
 from cluster.work import Preparation
 from cluster.workers import RolloutWorker, ScorerWorker
 from configs.errors import RunStopped
+from configs.load import RESOLVED_FILE
 from configs.roles import Cluster, LearnerRanks, Rollout, Scorer, Workers
 from configs.schema import LearnerRun, PpoRun
 from rollout.sampler import SamplerSpec
@@ -97,11 +98,14 @@ class Session:
         """A run that may be watched and steered from elsewhere while it lasts; gives the listener that it tells.
 
         Raises:
-            UserError: it does not fit, or a run of that name is running on the cluster.
+            UserError: it does not fit, or a run of that name is running on the cluster; for one that has begun before
+                after `cluster.wait_s`.
         """
         self._listener = listener
         self.check(needs)
-        self._steering, self._restarts = Steering(name, self._said), Restarts(self.cluster.max_restarts)
+        has_begun = (folder / RESOLVED_FILE).exists()  # Who goes on with a run cannot choose another name.
+        self._steering = Steering(name, self._said, self.cluster.wait_s if has_begun else 0.0)
+        self._restarts = Restarts(self.cluster.max_restarts)
         self._watched = Watched(listener, folder / STATUS_FILE, self._details, self._stepped)
         self._is_stopping = False
         try:

@@ -145,6 +145,28 @@ def test_a_name_belongs_to_one_run_at_a_time() -> None:
     assert wait_until(is_free, TIMEOUT_S)
 
 
+def test_a_name_is_waited_for_that_a_driver_that_died_still_has() -> None:
+    first, said = Steering("six", print), list[str]()
+
+    def say(message: str) -> None:
+        said.append(message)
+        first.close()
+
+    Steering("six", say, TIMEOUT_S).close()
+    (told,) = said
+    assert told.startswith("waiting up to 120 s for the name six: on this cluster a driver that died still has it")
+
+
+def test_a_name_that_stays_another_runs_is_refused_when_the_wait_is_over() -> None:
+    first, said = Steering("seven", print), list[str]()
+    with pytest.raises(
+        UserError, match=r"name=seven: a run of this name is running .* after waiting 0\.1 s; give another"
+    ):
+        Steering("seven", said.append, 0.1)
+    assert len(said) == 1
+    first.close()
+
+
 def test_a_run_that_is_gone_does_not_answer() -> None:
     steering = Steering("four", print)
     control = find("four")

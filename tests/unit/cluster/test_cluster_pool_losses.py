@@ -158,7 +158,7 @@ def test_a_worker_that_answers_too_late_is_lost(crew: Callable[..., Crew], monke
 def test_a_call_that_ended_while_nobody_looked_is_not_late(
     crew: Callable[..., Crew], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    two, calls = crew(2), []
+    two, calls = crew(2), list[Any]()
 
     def begin(actor: Actor) -> Any:
         calls.append(actor.handle.hold.remote() if calls else actor.handle.double.remote([]))

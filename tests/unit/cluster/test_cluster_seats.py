@@ -84,7 +84,11 @@ def here() -> set[str]:
 def hosts_of(seating: Seating, anywhere: bool = False) -> set[str]:
     """Where the learners come to be seated; their seats are given up."""
     taken: list[Seat] = []
-    # What the test before held is free after a moment.
-    assert wait_until(lambda: bool(taken.extend(seating.take_all(LEARNERS, anywhere)) or taken), TIMEOUT_S)
+
+    def is_seated() -> bool:  # What the test before held is free after a moment.
+        taken.extend(seating.take_all(LEARNERS, anywhere))
+        return bool(taken)
+
+    assert wait_until(is_seated, TIMEOUT_S)
     ray.util.remove_placement_group(taken[0].group)
     return {seat.host.address for seat in taken}

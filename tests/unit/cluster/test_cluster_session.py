@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 import ray
 
+import cluster.session
 from cluster.connect import connect, joined
 from cluster.fit import check_local
 from cluster.launch import run
@@ -17,6 +18,7 @@ from cluster.seats import Seating
 from cluster.session import Session
 from configs.errors import NotRunningError, UserError
 from configs.inputs import DemonstrationData
+from configs.load import RESOLVED_FILE
 from configs.models import Policy
 from configs.roles import Cluster, Learner, Storage
 from configs.schema import SftRun
@@ -65,6 +67,26 @@ def test_waiting_for_a_cluster_to_grow_is_said(tmp_path: Path, monkeypatch: pyte
     Session(Cluster(address="auto", wait_s=60), tmp_path, watching).check(NEEDS)
     ((stage, message),) = watching.notes
     assert stage == "cluster" and message.startswith("1 CPUs are missing") and "waiting up to 60 s" in message
+
+
+@pytest.mark.parametrize(("has_begun", "wait_s"), [(False, 0.0), (True, 60.0)])
+def test_only_who_goes_on_with_a_run_waits_for_its_name(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, has_begun: bool, wait_s: float
+) -> None:
+    asked: list[tuple[str, float]] = []
+
+    def refuse(name: str, said: object, wait_s: float) -> None:
+        asked.append((name, wait_s))
+        raise UserError("a run of this name is running")
+
+    monkeypatch.setattr(cluster.session, "Steering", refuse)
+    monkeypatch.setattr(Session, "check", lambda self, needs: None)
+    if has_begun:
+        (tmp_path / RESOLVED_FILE).touch()
+    session = Session(Cluster(address="auto", wait_s=60), tmp_path / "logs", Watching())
+    with pytest.raises(UserError), session.running("one", (), tmp_path, Watching()):
+        pass
+    assert asked == [("one", wait_s)]
 
 
 def test_an_address_where_nothing_answers(monkeypatch: pytest.MonkeyPatch) -> None:
