@@ -101,7 +101,7 @@ class AdaptiveKl(KlPlace):
     target: PositiveFloat = 4.0
     """Mean KL of a whole answer from the reference, in nats."""
     horizon: PositiveInt = 1000
-    """Samples over which the coefficient may change by a factor e at most at an error of 100%."""
+    """Samples over which the coefficient changes by the factor 1 + clip(KL / target - 1, -0.2, 0.2)."""
 
 
 KlPenalty = Annotated[FixedKl | AdaptiveKl, Field(discriminator="kind")]
@@ -150,8 +150,9 @@ class Shaping(Section):
 
 
 class DynamicSampling(Section):
-    """Groups whose rewards are all the same teach nothing; other prompts are sampled in their place (arXiv 2503.14476).
+    """Groups of equal rewards teach nothing but the KL's; other prompts are sampled in their place (arXiv 2503.14476).
 
+    The paper has no KL. With one, prompts whose answers are all rewarded alike are no longer held to the reference.
     After `max_rounds` rounds of sampling the step is filled up with such groups all the same.
     """
 
@@ -241,11 +242,11 @@ REFERENCE_FREE = OrpoLoss | SimpoLoss
 
 
 class BradleyTerry(Section):
-    """-log sigmoid(r(chosen) - r(rejected)) (Bradley and Terry 1952)."""
+    """-log((1 - e) sigmoid(d) + e sigmoid(-d)), d = r(chosen) - r(rejected) (Bradley and Terry 1952)."""
 
     kind: Literal["bradley-terry"] = "bradley-terry"
     flip_rate: Annotated[float, Field(ge=0, lt=0.5)] = 0.0
-    """Share of the labels that are taken to be wrong: the target is 1 - flip_rate instead of 1."""
+    """e, the share of labels that are wrong (Christiano et al. 2017, arXiv 1706.03741, section 2.2.3: 0.05)."""
     use_margin: bool = False
     """Take off the pair's `margin` (Touvron et al. 2023, arXiv 2307.09288, equation 2)."""
 

@@ -1,5 +1,6 @@
 """What a reward model learns by, each a SUM over rows: the caller divides by the rows of the whole optimizer step."""
 
+import math
 from typing import NamedTuple
 
 import torch
@@ -10,21 +11,25 @@ from torch.nn import functional as F
 def bradley_terry_loss(
     chosen_rewards: Tensor, rejected_rewards: Tensor, margins: Tensor | None = None, flip_rate: float = 0.0
 ) -> Tensor:
-    """-(1 - e) log sigmoid(d - m) - e log sigmoid(-d - m), d = r(chosen) - r(rejected) (Bradley and Terry 1952).
+    """-log((1 - e) sigmoid(d - m) + e sigmoid(-d - m)), d = r(chosen) - r(rejected) (Bradley and Terry 1952).
 
-    With e = 0 and m = 0 it is the negative log-likelihood of the preferences. The second term is the first for the pair
-    turned round, as it should stand where the label is wrong.
+    The negative log-likelihood of labels of which a share e is wrong: at any e its expected minimum has the differences
+    of who judges rightly. Christiano et al. 2017 (arXiv 1706.03741, section 2.2.3) take e = 0.05. The second sigmoid is
+    the first for the pair turned round, as it should stand where the label is wrong.
 
     Args:
         chosen_rewards: [B]; so are the next two.
         margins: m, at least 0: by how much the better answer is to win (Touvron et al. 2023, arXiv 2307.09288,
             equation 2); None is 0.
-        flip_rate: e, the share of labels that are taken to be wrong.
+        flip_rate: e, below 0.5.
     """
     differences = (chosen_rewards - rejected_rewards).float()
     margins = torch.zeros_like(differences) if margins is None else margins
-    loss = -(1 - flip_rate) * F.logsigmoid(differences - margins).sum()
-    return loss - flip_rate * F.logsigmoid(-differences - margins).sum() if flip_rate else loss
+    right = F.logsigmoid(differences - margins)
+    if not flip_rate:
+        return -right.sum()
+    wrong = F.logsigmoid(-differences - margins)
+    return -torch.logaddexp(math.log(1 - flip_rate) + right, math.log(flip_rate) + wrong).sum()
 
 
 def plackett_luce_loss(rewards: Tensor, answer_mask: Tensor) -> Tensor:

@@ -21,10 +21,15 @@ def bradley_terry_rewards(wins: Array) -> Array:
 
 BRADLEY_TERRY_MISTAKES: dict[str, RewardTarget | None] = {
     "rewards 10% too large": lambda wins: bradley_terry_rewards(wins) / TOO_LARGE,
-    "flip rate 0.1": lambda wins: bradley_terry_rewards(flipped(wins, 0.1)),
     "margin 0.5": lambda wins: pair_scores(wins, logistic(0.5)),
 }
 """Rewards that are too large in the loss are learnt too small."""
+FLIP_RATE = 0.1
+FLIPPED_MISTAKES: dict[str, RewardTarget | None] = {
+    "rewards 10% too large": BRADLEY_TERRY_MISTAKES["rewards 10% too large"],
+    "flip rate left out": lambda wins: bradley_terry_rewards(flipped(wins, FLIP_RATE)),
+}
+"""Of labels of which a share is wrong, by the wins of those that are not; a margin has no target here."""
 REGRESSION_MISTAKES: dict[str, RewardTarget | None] = {
     "rewards 10% too large": lambda scores: scores / TOO_LARGE,
     "absolute instead of squared errors": lambda scores: scores,

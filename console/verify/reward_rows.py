@@ -1,7 +1,7 @@
 """Reward rows of the table: what judgements say of the answers, and the rewards that explain them best."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -22,13 +22,15 @@ from console.verify.optima_counts import (
 )
 from console.verify.optima_mistaken_rewards import (
     BRADLEY_TERRY_MISTAKES,
+    FLIP_RATE,
+    FLIPPED_MISTAKES,
     REGRESSION_MISTAKES,
     TWO_RANKED_MISTAKES,
     RewardTarget,
     bradley_terry_rewards,
     plackett_luce_mistakes,
 )
-from console.verify.optima_offline import exact_wins
+from console.verify.optima_offline import exact_wins, flipped
 from console.verify.problem import Check, Size
 from console.verify.reward import RewardSettings, pair_records, ranking_records, scored_records, trained_rewards
 from console.verify.tree import Array, seeded_rewards
@@ -71,24 +73,31 @@ class RewardFitRow:
 
 @dataclass(frozen=True)
 class BradleyTerryRow:
-    """Bradley-Terry on every pair in both orders, as often as its probability says."""
+    """Bradley-Terry on every pair in both orders, as often as its probability says, of which a share is flipped."""
 
+    setting: str
+    flip_rate: float
+    mistaken: Mapping[str, RewardTarget | None]
     name: str = "Bradley-Terry"
-    setting: str = "exact pairs, 13 answers"
     size: Size = field(default_factory=lambda: SIZE)
 
     @property
-    def mistaken(self) -> Mapping[str, RewardTarget | None]:
-        return BRADLEY_TERRY_MISTAKES
+    def settings(self) -> RewardSettings:
+        return replace(PAIRS, objective=BradleyTerry(flip_rate=self.flip_rate))
 
     def mistakes(self, seed: int, folder: Path) -> Moved:
         return moved_rewards(wins_of(rewards_of(self.size, seed)), bradley_terry_rewards, self.mistaken)
 
     def measure(self, seed: int, folder: Path) -> tuple[Check, ...]:
         world, rewards = self.size.world, rewards_of(self.size, seed)
-        records = pair_records(world, exact_counts(wins_of(rewards), COPIES))
-        reached = trained_rewards(world, PAIRS, laid_out(records, seed), seed, folder)
+        wins = np.stack([flipped(own, self.flip_rate) for own in wins_of(rewards)])
+        records = pair_records(world, exact_counts(wins, COPIES))
+        reached = trained_rewards(world, self.settings, laid_out(records, seed), seed, folder)
         return (Check("error of differences", relative_error(reached, rewards), ERROR),)
+
+
+EXACT_PAIRS = BradleyTerryRow("exact pairs, 13 answers", 0.0, BRADLEY_TERRY_MISTAKES)
+FLIPPED_PAIRS = BradleyTerryRow("a tenth of the labels flipped", FLIP_RATE, FLIPPED_MISTAKES)
 
 
 @dataclass(frozen=True)
@@ -183,7 +192,7 @@ class TwoRankedRow:
         return (Check("largest difference", float(np.abs(by_pairs - by_rankings).max()), SAME),)
 
 
-REWARD_ROWS = (RewardFitRow(), BradleyTerryRow(), SampledPairsRow(), RankingsRow(), TwoRankedRow())
+REWARD_ROWS = (RewardFitRow(), EXACT_PAIRS, FLIPPED_PAIRS, SampledPairsRow(), RankingsRow(), TwoRankedRow())
 
 
 def rewards_of(size: Size, seed: int) -> Array:

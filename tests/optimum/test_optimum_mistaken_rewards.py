@@ -8,7 +8,12 @@ import numpy as np
 import pytest
 
 from console.verify.optima_counts import all_rankings
-from console.verify.optima_mistaken_rewards import BRADLEY_TERRY_MISTAKES, RewardTarget, plackett_luce_mistakes
+from console.verify.optima_mistaken_rewards import (
+    BRADLEY_TERRY_MISTAKES,
+    FLIPPED_MISTAKES,
+    RewardTarget,
+    plackett_luce_mistakes,
+)
 from console.verify.reward_rows import REWARD_ROWS, TwoRankedRow
 from console.verify.rows import mistakes
 from console.verify.tree import Array
@@ -20,15 +25,17 @@ def solved(wrong: RewardTarget | None, judged: Array) -> Array:
 
 
 def test_mistakes_of_bradley_terry_by_hand() -> None:
-    # 3 wins of 4, so that exp of the difference is 3. Taken to be flipped at 0.1, 0.75 wins are 0.9 x 0.75 + 0.1 x 0.25
-    # = 0.7. With margin m, x the exp: 3 sigmoid(m - d) = sigmoid(m + d), a = exp(-m): a x^2 - 2 x - 3 a = 0.
+    # 3 wins of 4, so that exp of the difference is 3. With margin m, x the exp: 3 sigmoid(m - d) = sigmoid(m + d),
+    # a = exp(-m): a x^2 - 2 x - 3 a = 0. Where 0.1 of the labels is flipped, 0.75 wins show as 0.9 x 0.75 + 0.1 x 0.25.
     wins, a = np.array([[0.0, 3.0], [1.0, 0.0]]), math.exp(-0.5)
     expected = {
         "rewards 10% too large": 3 ** (1 / 1.1),
-        "flip rate 0.1": 0.7 / 0.3,
         "margin 0.5": (1 + math.sqrt(1 + 3 * a**2)) / a,
+        "flip rate left out": 0.7 / 0.3,
     }
-    for name, wrong in BRADLEY_TERRY_MISTAKES.items():
+    listed = BRADLEY_TERRY_MISTAKES | FLIPPED_MISTAKES
+    assert listed.keys() == expected.keys()
+    for name, wrong in listed.items():
         assert solved(wrong, wins) == pytest.approx(np.log(expected[name]) * np.array([0.5, -0.5])), name
 
 

@@ -9,7 +9,15 @@ import pytest
 from console.verify.optima_counts import all_rankings
 from console.verify.problem import Check
 from console.verify.reward import evenly_ranked, turning_sets
-from console.verify.reward_rows import BradleyTerryRow, RewardFitRow, TwoRankedRow, drawn_rankings, relative_error
+from console.verify.reward_rows import (
+    EXACT_PAIRS,
+    FLIPPED_PAIRS,
+    BradleyTerryRow,
+    RewardFitRow,
+    TwoRankedRow,
+    drawn_rankings,
+    relative_error,
+)
 from tests.ranks import Ranks
 
 
@@ -17,7 +25,9 @@ def checks_of(row: RewardFitRow | BradleyTerryRow | TwoRankedRow, folder: Path) 
     return row.measure(0, folder)
 
 
-@pytest.mark.parametrize("row", [RewardFitRow(), BradleyTerryRow(), TwoRankedRow()], ids=lambda row: type(row).__name__)
+@pytest.mark.parametrize(
+    "row", [RewardFitRow(), EXACT_PAIRS, FLIPPED_PAIRS, TwoRankedRow()], ids=lambda row: row.setting
+)
 def test_the_reward_model_reaches_its_target(
     one_rank: Ranks, tmp_path: Path, row: RewardFitRow | BradleyTerryRow | TwoRankedRow
 ) -> None:

@@ -40,18 +40,28 @@ def test_a_margin_is_taken_off_the_difference() -> None:
 
 
 def test_flipped_labels_by_hand() -> None:
-    # A quarter of the labels is wrong. d = ln 3 has sigmoid 3/4 = 1 - 1/4: the loss is at its lowest, no gradient.
-    # d = 0 has sigmoid 1/2: gradient 1/2 - 3/4.
+    # A quarter of the labels is wrong: s is said with p = 1/4 + s/2 of s = sigmoid(d), slope s (1 - s) / 2 / p.
+    # d = ln 3: s = 3/4, p = 5/8. d = 0: s = p = 1/2.
     chosen = leaf(math.log(3), 0.0)
     loss = bradley_terry_loss(chosen, torch.zeros(2), flip_rate=0.25)
     loss.backward()
-    entropy = 0.75 * math.log(4 / 3) + 0.25 * math.log(4)
-    assert loss.item() == pytest.approx(entropy + math.log(2))
-    assert gradient(chosen) == pytest.approx([0.0, -0.25], abs=1e-7)
+    assert loss.item() == pytest.approx(math.log(8 / 5) + math.log(2))
+    assert gradient(chosen) == pytest.approx([-0.15, -0.25])
+
+
+def test_labels_that_are_flipped_as_often_as_is_said_teach_the_true_difference() -> None:
+    # Of 8 labels 6 would be so at d = ln 3; a quarter flipped, 5 are. Then d = ln 3 has no slope, and the loss that
+    # takes all labels for right has: 8 x 3/4 - 5.
+    for flip_rate, slope in ((0.25, 0.0), (0.0, 1.0)):
+        better = leaf(math.log(3))
+        worse = torch.zeros(1)
+        said, turned = (bradley_terry_loss(*pair, flip_rate=flip_rate) for pair in ((better, worse), (worse, better)))
+        (5 * said + 3 * turned).backward()
+        assert gradient(better) == pytest.approx([slope], abs=1e-6)
 
 
 def test_a_flipped_pair_has_its_margin_the_other_way_round() -> None:
-    # d = 0, m = ln 3: both sigmoid(d - m) and sigmoid(-d - m) are 1/4. Gradient: -3/4 (3/4) + 1/4 (3/4).
+    # d = 0, m = ln 3: both sigmoid(d - m) and sigmoid(-d - m) are 1/4, their slopes 3/16. Gradient: (1/4 - 3/4) 3/16 4.
     chosen = leaf(0.0)
     loss = bradley_terry_loss(chosen, torch.zeros(1), torch.tensor([math.log(3)]), 0.25)
     loss.backward()
@@ -59,13 +69,13 @@ def test_a_flipped_pair_has_its_margin_the_other_way_round() -> None:
     assert gradient(chosen) == pytest.approx([-0.375])
 
 
-@pytest.mark.parametrize(("flip_rate", "loss", "slope"), [(0.0, 1003.0, -1.0), (0.25, 752.25, -0.75)])
+@pytest.mark.parametrize(("flip_rate", "loss", "slope"), [(0.0, 1003.0, -1.0), (0.25, math.log(4), 0.0)])
 def test_a_hopeless_pair_is_finite(flip_rate: float, loss: float, slope: float) -> None:
-    # d = -1000, m = 3: the order given costs 1003, the other one nothing; 3/4 of 1003 is 752.25.
+    # d = -1000, m = 3: the order given costs 1003; a label that may be wrong is, at 1 in 4, whatever d.
     chosen = leaf(-500.0)
     found = bradley_terry_loss(chosen, torch.tensor([500.0]), torch.tensor([3.0]), flip_rate)
     found.backward()
-    assert (found.item(), gradient(chosen)) == (loss, [slope])
+    assert found.item() == pytest.approx(loss) and gradient(chosen) == [slope]
 
 
 def test_plackett_luce_by_hand() -> None:
