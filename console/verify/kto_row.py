@@ -8,10 +8,10 @@ import numpy as np
 
 from configs.stages import Kto
 from console.verify.gradients import pulled_back, relative_error
+from console.verify.kto_gradients import NO_CLIP, NO_RATE, kto_enumerated_gradient, kto_step_gradient
 from console.verify.local import open_learner
 from console.verify.mistakes import Moved
 from console.verify.offline import Labels, train_labelled
-from console.verify.offline_gradients import NO_CLIP, NO_RATE, kto_enumerated_gradient, kto_step_gradient
 from console.verify.problem import Check, Size, make_problem
 from console.verify.world import answer_logprobs
 

@@ -53,7 +53,7 @@ class FitRow:
     setting: str = "exact cross-entropy to pi*, 40 answers"
     size: Size = field(default_factory=Size)
     is_far: bool = True
-    num_steps: int = 500
+    num_steps: int = 350
 
     def measure(self, seed: int, folder: Path) -> tuple[Check, ...]:
         problem = make_problem(self.size, seed, folder)
@@ -158,7 +158,7 @@ WEIGHED: Mapping[str, OnlineTarget] = {"answers weigh the same": best}
 DISCOUNTED: Mapping[str, OnlineTarget] = {"gamma 0.95": lambda instance: discounted_optimum(instance, 0.95)}
 
 CRITIC_FREE_ROWS = (
-    OnlineRow("RLOO", IN_REWARD, Rloo(), best, group_size=GROUP, own_mistakes=WEIGHED),
+    OnlineRow("RLOO", IN_REWARD, Rloo(), best, group_size=GROUP, num_steps=240, own_mistakes=WEIGHED),
     OnlineRow(
         "REINFORCE++",
         IN_REWARD,
@@ -172,16 +172,18 @@ CRITIC_FREE_ROWS = (
         ReinforcePlusPlusBaseline(),
         best,
         group_size=GROUP,
+        num_steps=240,
         own_mistakes=WEIGHED,
     ),
     OnlineRow("GRPO", f"groups of 170, {IN_REWARD}", Grpo(), best, group_size=170, own_mistakes=WEIGHED),
-    OnlineRow("Dr. GRPO", IN_REWARD, DrGrpo(), best, group_size=GROUP, own_mistakes=WEIGHED),
+    OnlineRow("Dr. GRPO", IN_REWARD, DrGrpo(), best, group_size=GROUP, num_steps=240, own_mistakes=WEIGHED),
 )
 PPO_ROW = OnlineRow(
     "PPO",
     f"lambda 0.95, two updates a step, {IN_REWARD}",
     Gae(value_learning_rate=3e-3, value_clip_range=None),
     best,
+    num_steps=200,
     num_minibatches=2,
     own_mistakes={**DISCOUNTED, **WEIGHED},
 )
@@ -221,6 +223,7 @@ LOSS_ROWS = (
         ONE_TOKEN,
         group_size=SMALL_GROUP,
         num_samples=504,
+        num_steps=200,
     ),
     OnlineRow(
         "GRPO",
@@ -245,6 +248,7 @@ LOSS_ROWS = (
         WIDE,
         group_size=SMALL_GROUP,
         num_samples=504,
+        num_steps=200,
     ),
 )
 SLOW_ROW = OnlineRow(
@@ -259,8 +263,8 @@ SLOW_ROW = OnlineRow(
 )
 FIT_ROWS = (
     FitRow(),
-    FitRow(setting="exact cross-entropy to pi*, 400 answers", size=Size(vocab_size=8), num_steps=350),
-    FitRow(setting="exact cross-entropy to pi*, 13 answers", size=SHORT),
-    FitRow(setting="exact cross-entropy to pi*, one token", size=ONE_TOKEN, is_far=False),
+    FitRow(setting="exact cross-entropy to pi*, 400 answers", size=Size(vocab_size=8)),
+    FitRow(setting="exact cross-entropy to pi*, 13 answers", size=SHORT, num_steps=150),
+    FitRow(setting="exact cross-entropy to pi*, one token", size=ONE_TOKEN, is_far=False, num_steps=150),
 )
 ONLINE_ROWS = (*FIT_ROWS, PPO_ROW, *CRITIC_FREE_ROWS, *LOSS_ROWS, SLOW_ROW)

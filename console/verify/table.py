@@ -55,19 +55,22 @@ def chosen(words: Sequence[str]) -> list[int]:
 def measured(places: Sequence[int], num_seeds: int, num_workers: int) -> Iterator[Result]:
     """Every row on every instance, as they end; each in one of `num_workers` processes of one thread.
 
-    Whether the model can be the target comes first. The row through the whole pipeline is measured once and alone, when
-    the others are done: it starts processes of its own.
+    Whether the model can be the target comes first. The row through the whole pipeline, which starts processes of its
+    own, is measured once, beside the others.
     """
     whole = [place for place in places if isinstance(ALL_ROWS[place], WholeRow)]
     tasks = [(place, seed) for place in reversed(places) if place not in whole for seed in range(num_seeds)]
     tasks.sort(key=lambda task: not isinstance(ALL_ROWS[task[0]], FitRow))  # Without them no other means anything.
     context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(num_workers, context, prepare_worker) as pool:
-        for ended in as_completed([pool.submit(measure, *task) for task in tasks]):
+    with (
+        ProcessPoolExecutor(1, context, prepare_worker) as beside,
+        ProcessPoolExecutor(num_workers, context, prepare_worker) as pool,
+    ):
+        futures = [beside.submit(measure, place, 0) for place in whole] + [
+            pool.submit(measure, *task) for task in tasks
+        ]
+        for ended in as_completed(futures):
             yield ended.result()
-    with ProcessPoolExecutor(1, context, prepare_worker) as pool:
-        for place in whole:
-            yield pool.submit(measure, place, 0).result()
 
 
 def measure(place: int, seed: int) -> Result:

@@ -40,7 +40,7 @@ class WholeRow:
     name: str = "RLOO, the whole pipeline"
     setting: str = "Ray, vLLM, BERT scorer, 40 answers"
     size: Size = field(default_factory=Size)
-    num_steps: int = 150
+    num_steps: int = 120
 
     def measure(self, seed: int, folder: Path) -> tuple[Check, ...]:
         problem = make_problem(self.size, seed, folder)

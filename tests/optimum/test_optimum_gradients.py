@@ -19,14 +19,7 @@ from configs.objectives import (
 )
 from configs.schema import PpoRun
 from configs.stages import Ppo
-from console.verify.gradients import (
-    enumerated_gradient,
-    listed_counts,
-    listed_step,
-    pulled_back,
-    relative_error,
-    trainer_gradient,
-)
+from console.verify.gradients import pulled_back, relative_error
 from console.verify.local import open_learner
 from console.verify.online import train_online
 from console.verify.online_rows import CRITIC_FREE_ROWS, LOSS_ROWS, PPO_ROW, OnlineRow, k_in_loss
@@ -35,6 +28,7 @@ from console.verify.tree import EOS
 from console.verify.world import answer_logprobs
 from models.adapters import Role
 from models.policy import PolicyModel
+from tests.optimum.online_gradients import enumerated_gradient, listed_counts, listed_step, trainer_gradient
 from tests.optimum.planted import HONEST, Errors, Mistake, errors_with
 from tests.ranks import Ranks
 from trainers.experience import Evaluated

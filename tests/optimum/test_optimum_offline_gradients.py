@@ -13,18 +13,11 @@ from torch import Tensor
 
 from configs.objectives import DpoLoss, IpoLoss, OrpoLoss, PreferenceLoss
 from configs.stages import Dpo, Kto
-from console.verify.gradients import listed_counts, pulled_back, relative_error
+from console.verify.gradients import pulled_back, relative_error
+from console.verify.kto_gradients import NO_CLIP, NO_RATE, kto_enumerated_gradient, kto_step_gradient
 from console.verify.kto_row import KtoRow
 from console.verify.local import open_learner
 from console.verify.offline import Labels, exact_counts, train_labelled, train_pairs
-from console.verify.offline_gradients import (
-    NO_CLIP,
-    NO_RATE,
-    dpo_enumerated_gradient,
-    dpo_step_gradient,
-    kto_enumerated_gradient,
-    kto_step_gradient,
-)
 from console.verify.offline_rows import BETA, DPO_LOSS, OFFLINE_ROWS, OfflineRow, wins_of
 from console.verify.optima_mistaken import dpo_scores, pair_mistakes
 from console.verify.optima_offline import length_tilted
@@ -33,6 +26,8 @@ from console.verify.tree import EOS
 from console.verify.world import answer_logprobs
 from data.tokens import TokenBatch, collate
 from models.policy import PolicyModel
+from tests.optimum.online_gradients import listed_counts
+from tests.optimum.pair_gradients import dpo_enumerated_gradient, dpo_step_gradient
 from tests.optimum.planted import Errors, Mistake, errors_with
 from tests.ranks import Ranks
 from trainers.dpo import DpoBatch, with_reference

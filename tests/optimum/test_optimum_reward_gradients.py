@@ -19,15 +19,6 @@ from console.verify.gradients import relative_error
 from console.verify.local import open_learner
 from console.verify.optima_counts import all_rankings
 from console.verify.reward import RewardSettings, new_encoder, reward_run, rewards_said, scored_records, train_judged
-from console.verify.reward_gradients import (
-    Ranked,
-    bradley_terry_gradient,
-    one_step,
-    plackett_luce_gradient,
-    pulled_back_rewards,
-    regression_gradient,
-    reward_step_gradient,
-)
 from console.verify.reward_rows import (
     PAIRS,
     RANKINGS,
@@ -43,6 +34,15 @@ from console.verify.reward_rows import (
 )
 from console.verify.tree import Array
 from tests.optimum.planted import Errors, Mistake, errors_with
+from tests.optimum.reward_gradients import (
+    Ranked,
+    bradley_terry_gradient,
+    one_step,
+    plackett_luce_gradient,
+    pulled_back_rewards,
+    regression_gradient,
+    reward_step_gradient,
+)
 from tests.ranks import Ranks
 from trainers.reward_batch import Judged, answer_rewards
 
@@ -65,7 +65,6 @@ def absolute(rewards: Tensor, scores: Tensor) -> Tensor:
 
 MISTAKES = {
     "rewards 10% too large": Mistake(replaced=("trainers.reward.answer_rewards", larger)),
-    "flip rate 0.1": Mistake(lambda asked: asked.model_copy(update={"flip_rate": 0.1})),
     "flip rate left out": Mistake(lambda asked: asked.model_copy(update={"flip_rate": 0.0})),
     "margin 0.5": Mistake(replaced=("trainers.reward.target_of", lambda _: 0.5)),
     "margin left out": Mistake(replaced=("trainers.reward.target_of", lambda _: 0.0)),
@@ -102,7 +101,11 @@ def case_of(name: str) -> Case:
         case RewardFitRow():
             records, gradient = scored_records(SIZE.world, scores), partial(regression_gradient, scores)
             return Case(SCORES.objective, records, gradient, tuple(row.mistaken))
-        case BradleyTerryRow() | SampledPairsRow():
+        case BradleyTerryRow():
+            pairs = drawn(scores, 2)
+            gradient = partial(bradley_terry_gradient, pairs, row.flip_rate)
+            return Case(row.settings.objective, pairs.records(SIZE.world), gradient, tuple(row.mistaken))
+        case SampledPairsRow():
             pairs = drawn(scores, 2)
             gradient = partial(bradley_terry_gradient, pairs, 0.0)
             return Case(PAIRS.objective, pairs.records(SIZE.world), gradient, tuple(row.mistaken))

@@ -14,10 +14,9 @@ from torch import Tensor
 
 from configs.schema import RewardRun
 from console.verify.gradients import gradient_of, trained_parameters
+from console.verify.kto_gradients import NO_CLIP, NO_RATE
 from console.verify.local import OneRank
-from console.verify.offline_gradients import NO_CLIP, NO_RATE
 from console.verify.optima_counts import Rankings, plackett_luce_loss
-from console.verify.optima_offline import logistic
 from console.verify.reward import every_answer, ranking, train_judged
 from console.verify.tree import Array
 from console.verify.world import World
@@ -70,16 +69,18 @@ def pulled_back_rewards(run: RewardRun, world: World, learners: OneRank, by_rewa
 
 
 def bradley_terry_gradient(pairs: Ranked, flip_rate: float, rewards: Array) -> Array:
-    """Of the mean of -(1 - e) log sigmoid(d - m) - e log sigmoid(-d - m), [P, K], d = r(chosen) - r(rejected).
+    """Of the mean of -log((1 - e) sigmoid(d - m) + e sigmoid(-d - m)), [P, K], d = r(chosen) - r(rejected).
 
-    Bradley and Terry 1952; m: Touvron et al. 2023, arXiv 2307.09288, equation 2.
+    Bradley and Terry 1952; e: Christiano et al. 2017, arXiv 1706.03741, section 2.2.3; m: Touvron et al. 2023, arXiv
+    2307.09288, equation 2.
     """
     gradient = np.zeros_like(rewards)
     chosen, rejected = pairs.rankings.T
     for own, counts, margins, said in zip(gradient, pairs.counts, pairs.margins, rewards, strict=True):
         differences = said[chosen] - said[rejected]
-        right, wrong = logistic()(differences - margins).first, logistic()(-differences - margins).first
-        pushes = counts / pairs.counts.sum() * ((1 - flip_rate) * right - flip_rate * wrong)
+        right, wrong = (1 / (1 + np.exp(margins - order)) for order in (differences, -differences))
+        slopes = (1 - flip_rate) * right * (1 - right) - flip_rate * wrong * (1 - wrong)
+        pushes = -counts / pairs.counts.sum() * slopes / ((1 - flip_rate) * right + flip_rate * wrong)
         np.add.at(own, chosen, pushes)
         np.subtract.at(own, rejected, pushes)
     return gradient

@@ -1,4 +1,4 @@
-"""The gradient of one step of the offline trainers, and the one that the papers' formulas give by enumeration.
+"""The gradient of one step of the trainer of pairs, and the one that the papers' formulas give by enumeration.
 
 P prompts, K answers, S states, V tokens, as in `console.verify.tree`.
 """
@@ -21,18 +21,13 @@ from configs.objectives import (
     SimpoLoss,
     SppoLoss,
 )
-from configs.schema import DpoRun, KtoRun
-from console.verify.gradients import gradient_of
+from configs.schema import DpoRun
+from console.verify.gradients import by_logits, gradient_of
 from console.verify.local import OneRank
-from console.verify.offline import Labels, train_labelled, train_pairs
-from console.verify.optima_offline import flipped, kto_gradient, logistic, orpo_loss, pair_loss, squared
+from console.verify.offline import train_pairs
+from console.verify.optima_offline import flipped, logistic, orpo_loss, pair_loss, squared
 from console.verify.tree import Array
 from console.verify.world import World, answer_logprobs
-from data.order import EpochBatches
-
-NO_RATE = 1e-12
-"""Learning rate of a step whose gradient is read: the weights stay. Such a run clips no gradients."""
-NO_CLIP = 1e9
 
 
 def dpo_step_gradient(
@@ -83,33 +78,3 @@ def pairs_gradient(loss: PreferenceLoss, wins: Array, policy: Array, reference: 
             return 2 * ((u - t) * wins.sum(1) + (u + t) * wins.sum(0)) / wins.sum()
         case _:
             assert_never(loss)
-
-
-def kto_step_gradient(run: KtoRun, world: World, labels: Labels, learners: OneRank, folder: Path) -> dict[str, Tensor]:
-    """Of the policy's parameters, in one step of the trainer over all the labels; `run` has `NO_RATE`."""
-    return gradient_of(learners, lambda: train_labelled(run, world, labels, learners, folder))
-
-
-def kto_enumerated_gradient(run: KtoRun, world: World, labels: Labels, learners: OneRank, reference: Array) -> Array:
-    """Of KTO's mean loss over all the labels by next-token logits, [P, S, V]."""
-    policy = answer_logprobs(world, learners.compute, "policy")
-    log_ratios = policy - reference
-    num_records = len(labels.answers)
-    good = run.kto.desirable_weight * labels.desirable / num_records
-    bad = run.kto.undesirable_weight * labels.undesirable / num_records
-    reference_point = kto_reference_point(log_ratios, labels, run.seed)
-    return by_logits(world, policy, kto_gradient(log_ratios, good, bad, run.kto.beta, reference_point))
-
-
-def kto_reference_point(log_ratios: Array, labels: Labels, seed: int) -> float:
-    """z0: the mean of u [P, K] of each record's prompt with the next record's answer, in the trainer's order."""
-    num_records = len(labels.answers)
-    order = EpochBatches(num_records, num_records, 1, seed).batch_at(0)
-    prompts, answers = np.divmod(labels.answers[order], log_ratios.shape[1])
-    return max(0.0, float(log_ratios[prompts, np.roll(answers, -1)].mean()))
-
-
-def by_logits(world: World, policy: Array, by_answers: Array) -> Array:
-    """A gradient by answers' log-probs [P, K] as one by next-token logits, [P, S, V]; `policy`: log pi(y | x)."""
-    tree = world.tree
-    return tree.logit_gradient(tree.next_token_logprobs(policy), by_answers[..., None])

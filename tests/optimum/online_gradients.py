@@ -1,0 +1,74 @@
+"""One step's gradient of the online trainer against the enumerated one: catches what total variation is too coarse for.
+
+The step lists every answer as often as its probability says, so that the two agree but for float32. A trainer's error
+of a few percent in beta, gamma, temperature, mask or weights shows in full, where the policy that it leads to may be
+nearly the right one.
+"""
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from torch import Tensor
+
+from configs.objectives import Gae
+from configs.schema import PpoRun
+from console.verify.gradients import gradient_of
+from console.verify.local import OneRank
+from console.verify.online import Draws, Silent, encoded_prompts
+from console.verify.optima import kl_slope, step_gradient
+from console.verify.tree import EOS, Array, Instance
+from console.verify.world import World, answer_logprobs, every_answer, state_values
+from reward.scorer import Score
+from tests.optimum.advantages_by_counts import advantages_of
+from trainers.collect import Answers
+from trainers.ppo import PpoInput, PpoState, learn
+from trainers.ppo_objective import forward_actions
+
+
+def listed_counts(policy: Array, num_answers: int) -> NDArray[np.int64]:
+    """How often each answer stands in a step of `num_answers` to each prompt, in proportion to exp(policy) [P, K]."""
+    shares = num_answers * np.exp(policy)
+    counts = np.floor(shares).astype(np.int64)
+    for row, share in zip(counts, shares, strict=True):
+        missing = num_answers - row.sum()
+        row[np.argsort(row - share)[:missing]] += 1
+    return counts
+
+
+def listed_step(world: World, rewards: Array, counts: NDArray[np.int64], learners: OneRank, version: int) -> Answers:
+    """Every answer as often as `counts` [P, K] says; those to one prompt are one group."""
+    draws = Draws(world, rewards, int(counts[0].sum()))
+    tokens = learners.compute(every_answer(world), "policy", forward_actions)
+    rollouts, scores = [], []
+    for row, (prompt, answer) in enumerate(world.pairs):
+        for index in range(counts[prompt, answer]):
+            rollouts.append(draws.rollout(draws.request(prompt, str(prompt), index), answer, tokens[row], version))
+            scores.append(Score(float(rewards[prompt, answer]), {}))
+    return Answers(tuple(rollouts), tuple(scores), (), 1, 0)
+
+
+def trainer_gradient(run: PpoRun, world: World, learners: OneRank, answers: Answers) -> dict[str, Tensor]:
+    """Gradient of the policy's parameters in one step of the trainer, read from what it does to Adam's first moment.
+
+    The weights stay: the step's learning rate is 0. `run` must not clip gradients.
+    """
+    state = PpoState(run, PpoInput(encoded_prompts(world), EOS, ()))
+    state.step = int(answers.rollouts[0].versions[0])
+    record: Any = Silent()
+    return gradient_of(learners, lambda: learn(run, EOS, answers, state, learners, record))
+
+
+def enumerated_gradient(run: PpoRun, instance: Instance, world: World, learners: OneRank, counts: Array) -> Array:
+    """Gradient of the step's loss by next-token logits, [P, S, V], from the papers' formulas."""
+    tree, ppo = instance.tree, run.ppo
+    policy = tree.next_token_logprobs(answer_logprobs(world, learners.compute, "policy"))
+    in_loss = ppo.kl.place == "loss"
+    rewarded = Instance(tree, instance.prompts, instance.reference, instance.rewards, 0.0 if in_loss else instance.beta)
+    has_critic = isinstance(ppo.estimator, Gae)
+    values = state_values(world, learners.compute) if has_critic else np.zeros((len(world.prompts), len(tree.states)))
+    pushes = advantages_of(ppo.estimator, rewarded, policy, counts, values)
+    if in_loss:
+        assert ppo.kl.estimate != "k1"
+        pushes = pushes - instance.beta * kl_slope(tree.along(policy - instance.reference_policy), ppo.kl.estimate)
+    return step_gradient(instance, policy, pushes, counts, ppo.loss_mean == "answer")
