@@ -1,5 +1,6 @@
 """KL divergence from the reference: per-token estimates, and the controller of its coefficient."""
 
+import math
 from typing import Literal, assert_never
 
 import torch
@@ -30,7 +31,9 @@ def kl_estimate(logprobs: Tensor, ref_logprobs: Tensor, kind: KlKind) -> Tensor:
         case "k2":
             return log_ratio.square() / 2
         case "k3":
-            return torch.expm1((-log_ratio).clamp(-MAX_LOG_RATIO, MAX_LOG_RATIO)) + log_ratio
+            # Behind the bound a straight line goes on, so that the gradient keeps its sign.
+            beyond = torch.relu(-log_ratio - MAX_LOG_RATIO)
+            return torch.expm1((-log_ratio).clamp(max=MAX_LOG_RATIO)) + math.exp(MAX_LOG_RATIO) * beyond + log_ratio
         case _:
             assert_never(kind)
 

@@ -74,8 +74,8 @@ def kl_loss(
 ) -> Tensor:
     """w i k(log pi - log pi_ref), summed: KL from the reference paid for in the loss (Shao et al. 2024, 2402.03300).
 
-    With u = log pi - log pi_ref the gradient at a token's log-prob is w i u for k2 and w i (1 - exp(-u)) for k3: it
-    pays for this token's divergence and leaves out that of the tokens that follow from it.
+    With u = log pi - log pi_ref the gradient at a token's log-prob is w i u for k2 and w i (1 - exp(-u)) for k3,
+    with exp(20) at most: it pays for this token's divergence and leaves out that of the tokens that follow from it.
 
     Args:
         logprobs: of the sampled tokens under the policy being trained; the only tensor with a gradient.
@@ -130,10 +130,15 @@ class TokenLoss(NamedTuple):
 
 
 def causal_lm_loss(logprobs: Tensor, mask: Tensor) -> TokenLoss:
-    """Negative log-likelihood of the masked tokens, from their log-probs [B, T]."""
+    """-sum_t log p(token_t | tokens before it), from the log-probs [B, T] of the masked tokens (Bengio et al. 2003)."""
     return TokenLoss(-torch.where(mask, logprobs, 0.0).sum(), mask.sum())
 
 
 def masked_lm_loss(logits: Tensor, labels: Tensor, mask: Tensor) -> TokenLoss:
-    """Cross-entropy of the words to be guessed: logits [B, T, V] at their own columns, labels int64 [B, T]."""
+    """-sum_t log p(word_t | the text with it hidden), the words to be guessed (BERT, Devlin et al. 2019, 1810.04805).
+
+    Args:
+        logits: [B, T, V], of each word at its own column.
+        labels: int64 [B, T]; read where `mask` is set.
+    """
     return TokenLoss(F.cross_entropy(logits[mask].float(), labels[mask], reduction="sum"), mask.sum())

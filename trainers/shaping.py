@@ -9,6 +9,8 @@ from configs.objectives import Shaping
 def shaped_rewards(scores: Tensor, ends_with_eos: Tensor, num_tokens: Tensor, shaping: Shaping) -> Tensor:
     """clip(scale s, -c, c) - e [no EOS] - l max(0, |y| - free): what each whole answer earns, float32 [B].
 
+    Scale and clip: Zheng et al. 2023 (arXiv 2307.04964); no EOS: Huang et al. 2024 (arXiv 2403.17031), the EOS trick.
+
     Args:
         scores: s, the scorer's totals, [B].
         ends_with_eos: bool [B], False where the answer was cut at its length limit.

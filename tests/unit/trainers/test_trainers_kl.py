@@ -30,9 +30,20 @@ def test_equal_policies_have_zero_kl_exactly(kind):
     assert kl_estimate(logprobs, logprobs.clone(), kind).tolist() == [0.0, 0.0]
 
 
-def test_k3_stays_finite_when_the_reference_is_far_more_likely():
-    # exp(200) overflows float32; the log-ratio is held at 20 before exp.
-    assert torch.isfinite(kl_estimate(torch.tensor([-200.0]), torch.tensor([0.0]), "k3")).all()
+def test_k3_has_its_gradient_to_the_last_digits():
+    # 1 - exp(-u) = 1 - 2 at u = -ln 2.
+    logprobs = torch.tensor([math.log(0.25)], requires_grad=True)
+    kl_estimate(logprobs, torch.tensor([math.log(0.5)]), "k3").backward()
+    assert logprobs.grad is not None and logprobs.grad.item() == pytest.approx(-1.0, rel=1e-6)
+
+
+def test_k3_goes_on_as_a_straight_line_when_the_reference_is_far_more_likely():
+    # exp(200) overflows float32. At u = -20 the slope is 1 - e^20, and stays so: e^20 - 1 - 20 + 180 (e^20 - 1).
+    logprobs = torch.tensor([-200.0], requires_grad=True)
+    found = kl_estimate(logprobs, torch.tensor([0.0]), "k3")
+    found.backward()
+    assert found.item() == pytest.approx(181 * math.exp(20) - 201, rel=1e-6)
+    assert logprobs.grad is not None and logprobs.grad.item() == pytest.approx(1 - math.exp(20), rel=1e-6)
 
 
 def test_a_fixed_coefficient_stays():
