@@ -13,7 +13,16 @@ from cluster.restarts import LearnersLost
 from cluster.serving import Serving, sampler_spec
 from cluster.session import Session
 from configs.models import NewBert, NewLlama
-from configs.schema import DpoRun, KtoRun, PpoRun, PretrainEncoderRun, PretrainRun, RewardRun, SftRun
+from configs.schema import (
+    DpoRun,
+    KtoRun,
+    PpoRun,
+    PretrainEncoderRun,
+    PretrainRun,
+    RewardRun,
+    SftRun,
+    check_judged,
+)
 from data.fields import Render
 from data.prompts import chat_renderer, plain_dialogue
 from models.encoder import load_encoder_tokenizer
@@ -63,6 +72,7 @@ class Scene:
     memory: PeakMemory
 
 
+UNJUDGED = "over-optimisation is not watched: there is no judge.model, a reward model that nothing learns from"
 Rule = Callable[[str, str], float]
 """(prompt, answer) -> how good the answer is."""
 
@@ -218,6 +228,8 @@ def _renderer(run: RewardRun) -> Render:
 
 
 def _ppo(run: PpoRun, rule: Rule | None) -> Prepared:
+    has_judge = run.judge is not None or rule is not None
+    check_judged(run.ppo, has_judge)
     check_scorers(run.reward)
     if run.judge is not None:
         check_scorers(run.judge, "judge")
@@ -256,7 +268,7 @@ def _ppo(run: PpoRun, rule: Rule | None) -> Prepared:
             return figures
         return data.retained.added_to(figures, state.retained, actors.learners)
 
-    return _noted(data.notes, body)
+    return _noted(data.notes if has_judge else (*data.notes, UNJUDGED), body)
 
 
 def _judged(session: Session, run: PpoRun, rule: Rule | None) -> Scorer:

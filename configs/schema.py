@@ -7,6 +7,7 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Field, NonNegativeInt, PositiveInt, model_validator
 
+from configs.errors import UserError
 from configs.inputs import (
     DemonstrationData,
     EvalData,
@@ -200,6 +201,7 @@ class PipelineRun(TrainingRun):
                 "set it to false, or train the reward model in a reward run of its own"
             )
         check_ppo(self.ppo, self.learner)
+        check_judged(self.ppo, self.data.toy is not None)
         check_served(self.policy.tuning, self.rollout)
         return self
 
@@ -251,6 +253,14 @@ def check_ppo(ppo: Ppo, learner: Learner) -> None:
         raise ValueError(
             f"ppo.max_staleness={ppo.max_staleness} trains on tokens of older policies, but ppo.importance.kind=none "
             "counts them as the learner's own: set ppo.importance.kind=truncated or masked, or ppo.max_staleness=0"
+        )
+
+
+def check_judged(ppo: Ppo, has_judge: bool) -> None:
+    if ppo.monitors.over_optimisation.action == "stop" and not has_judge:
+        raise UserError(
+            "ppo.monitors.over_optimisation.action=stop, but nothing judges the answers a second time: give a run of "
+            "ppo a judge.model, a reward model that nothing learns from, or set the action to warn"
         )
 
 

@@ -48,6 +48,7 @@ class World:
         self._num_ahead, self._num_left = num_ahead, num_steps
         self._scored = threading.Semaphore(0)
         self.diary: list[str] = []
+        self.messages: list[str] = []
         self.requests: list[SampleRequest] = []
         self.versions_learnt: list[int] = []
         self.answers_learnt: list[Answers] = []
@@ -136,7 +137,8 @@ class World:
 
     def stepped(self, record: StepRecord) -> None: ...
 
-    def said(self, stage: str, message: str) -> None: ...
+    def said(self, stage: str, message: str) -> None:
+        self.messages.append(message)
 
 
 def settings(**changes: Any) -> PpoRun:

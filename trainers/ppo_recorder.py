@@ -79,7 +79,7 @@ class PpoRecorder:
         if answers.num_flat:
             self._say(
                 f"step {step}: after {answers.num_rounds} rounds, {answers.num_flat} of {self._ppo.prompts_per_step} "
-                f"prompts still have answers of one and the same reward, and carry no signal"
+                f"prompts still have answers of one and the same reward, and carry no signal but the KL's"
             )
 
     def _rounds(self, answers: Answers) -> dict[str, float]:

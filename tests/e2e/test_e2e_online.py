@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from cluster.stages import UNJUDGED
 from tests.small_run import PPO, Left, Stages, text_settings
 
 NO_CRITIC = {
@@ -46,6 +47,7 @@ def test_grpo_with_kl_in_the_loss_and_dynamic_sampling(stage: Stages, ppo_settin
         (dropped if row.dropped else used)[step, row.group_id].add(row.score)
         assert len(row.values) == 0
         assert len(row.ref_logprobs) == (0 if row.dropped else len(row.token_ids))
+    assert UNJUDGED in left.summary["stages"]["ppo"]["notes"]
     num_groups = int(str(PPO["ppo.prompts_per_step"]))
     assert len(used) == len(lines) * num_groups and not used.keys() & dropped.keys()
     assert len(dropped) == sum(metrics["num_dropped_groups"] for metrics in lines)
@@ -97,7 +99,14 @@ def test_the_asynchronous_loop_trains_on_what_is_one_version_old_at_most(
 
 def test_ppo_is_watched(stage: Stages, ppo_settings: dict[str, object], reward_model: str, world: Path) -> None:
     judge = {"judge.model": reward_model, "judge.max_tokens": 64, "judge.num_cpus": 0.25}
-    left = stage("watched", "ppo", ppo_settings, judge, text_settings(world), {"ppo.num_steps": 2})
+    left = stage(
+        "watched",
+        "ppo",
+        ppo_settings,
+        judge,
+        text_settings(world),
+        {"ppo.num_steps": 2, "ppo.monitors.sampler_gap.bound": 1e-12},
+    )
     for line in left.metrics:
         # The judge is the reward model itself.
         assert line["metrics"]["judge_reward"] == pytest.approx(line["metrics"]["reward"], abs=1e-5)
@@ -106,4 +115,8 @@ def test_ppo_is_watched(stage: Stages, ppo_settings: dict[str, object], reward_m
     before = math.log(summary["retention"]["perplexity_before"])
     assert left.metrics[0]["metrics"]["replay_loss"] == pytest.approx(before, rel=0.2)
     assert summary["retention"]["growth"] != 1
-    assert summary["monitors"] == []
+    assert UNJUDGED not in summary["notes"]
+    # vLLM and the learner never agree to the last bit.
+    (alarm,) = summary["monitors"]
+    assert (alarm["name"], alarm["step"]) == ("sampler_gap", 1)
+    assert "above ppo.monitors.sampler_gap.bound=1e-12: " in alarm["message"]

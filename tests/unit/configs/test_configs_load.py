@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from cluster.stages import prepare
 from configs.errors import UserError
 from configs.load import load_eval, load_run, read_resolved, write_resolved
 from configs.models import NewLlama
@@ -158,6 +159,15 @@ def test_all_mistakes_are_reported_with_the_line_of_the_file(tmp_path: Path) -> 
 def test_settings_that_do_not_fit_together(overrides: list[str], message: str) -> None:
     (line,) = mistakes("ppo", *PPO, *overrides)
     assert message in line
+
+
+def test_a_monitor_that_is_to_stop_a_run_needs_something_to_watch() -> None:
+    stop = "ppo.monitors.over_optimisation.action=stop"
+    (line,) = mistakes("hh-minilm-cpu", "data.pairs=pairs.jsonl", stop)
+    assert "nothing judges the answers a second time: give a run of ppo a judge.model" in line
+    assert load_run("toy", [stop])  # Its rule judges.
+    with pytest.raises(UserError, match="nothing judges the answers a second time"):
+        prepare(ppo(stop))
 
 
 def test_eval_of_nothing_is_refused() -> None:

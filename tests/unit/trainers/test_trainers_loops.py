@@ -106,6 +106,7 @@ def test_a_monitor_ends_the_run_after_the_commit(tmp_path: Path, loop: Any) -> N
         world = recorded(run, tmp_path, loop=loop)
         assert world.diary.count("learn") == world.diary.count("commit") == num_learnt
         assert world.version == 1
+        assert world.messages == ["step 1: KL 9.00 is above ppo.monitors.kl.bound=5"] * num_learnt
     (line,) = read_metrics(tmp_path)
     assert line.metrics["alarm_kl"] == 1.0
     assert monitor_figures([line.metrics], run.ppo)["stopped_at_step"] == 1
