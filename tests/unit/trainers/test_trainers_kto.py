@@ -1,6 +1,8 @@
 """KTO: values and gradients by hand, its estimate of the KL, and what a gradient may not depend on."""
 
 import json
+from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,8 +17,9 @@ from configs.inputs import LabelledData
 from configs.models import AlignedPolicy
 from configs.schema import KtoRun
 from configs.stages import Kto
-from data.tokens import TokenSequence, collate
+from data.tokens import TokenBatch, TokenSequence, collate
 from tests.ranks import Case, Ranks, numpy_state, tiny_learner
+from tests.sides import padded_on_the_left
 from tests.tiny_policy import write_policy
 from trainers.kto import KtoBatch, balance_notes, estimated_kl, kto_passes, kto_rows, mismatched, prepare_kto
 from trainers.learners import UpdatePlan, join_rows, merge_results
@@ -52,16 +55,27 @@ def test_kto_of_hopeless_answers_is_finite() -> None:
     assert logprobs.grad is not None and logprobs.grad.tolist() == [0.0, 0.0]
 
 
+def test_kto_of_an_empty_answer() -> None:
+    # u = 0 whatever the policy, z0 = 1: 2 sigmoid(0.5 (1 - 0)) = 2 x 0.622459; slope -2 x 0.5 x 0.622459 x 0.377541 at
+    # a log-prob that is a sum over no tokens.
+    empty = torch.zeros(1, requires_grad=True)
+    found = kto_rows(empty, torch.zeros(1), torch.tensor([True]), 1.0, SETTINGS)
+    found.loss.sum().backward()
+    assert found.loss.item() == pytest.approx(1.244919, abs=2e-6)
+    assert empty.grad is not None and empty.grad.item() == pytest.approx(-0.235004, abs=2e-6)
+
+
 def tenths(input_ids: Any, attention_mask: Any, mask: Any, temperature: float) -> torch.Tensor:
     """As log-probs: minus a tenth of each token's id, where asked."""
     assert temperature == 1.0
     return torch.where(mask, -input_ids / 10, 0.0)
 
 
-def test_the_pass_of_ragged_answers_by_hand() -> None:
+@pytest.mark.parametrize("side", [lambda answers: answers, padded_on_the_left], ids=["right", "left"])
+def test_the_pass_of_ragged_answers_by_hand(side: Callable[[TokenBatch], TokenBatch]) -> None:
     # Log-probs -1.5 and -0.2 of answers of 3 tokens and 1, references -2.5 and -0.2: u = 1 and 0, z0 = 1.
     # beta (u - z0) = 0 (a tie: half right) and -0.5, which agrees with "bad".
-    answers = collate([sequence([5], [6, 7, 2]), sequence([8, 9], [2])], pad_id=0)
+    answers = side(collate([sequence([5], [6, 7, 2]), sequence([8, 9], [2])], pad_id=0))
     batch = KtoBatch(answers, np.array([True, False]), np.array([-2.5, -0.2], np.float32), 1.0)
     (only,) = kto_passes(SETTINGS)
     found = only.loss_sum(tenths, batch)
@@ -184,17 +198,19 @@ def updated(case: Case, batch: KtoBatch) -> tuple[Any, dict[str, np.ndarray]]:
     return result, numpy_state(learner)
 
 
-def test_ranks_and_micro_batches_change_neither_the_kl_nor_the_update(
+def test_ranks_micro_batches_and_the_side_of_padding_change_neither_the_kl_nor_the_update(
     one_rank: Ranks, two_ranks: Ranks, llama: Path
 ) -> None:
     batch = ragged(EIGHT)
     rows = [TokenSequence(ids[real], mask[real]) for ids, real, mask in zip(*whole(batch), strict=True)]
     records = list(zip(rows, batch.desirable.tolist(), strict=True))
     found = []
-    for ranks, case in ((one_rank, Case(llama)), (two_ranks, Case(llama, zero_stage=2, micro_batch_size=1))):
+    on_left = replace(batch, answers=padded_on_the_left(batch.answers))
+    split = Case(llama, zero_stage=2, micro_batch_size=1)
+    for ranks, case, own in ((one_rank, Case(llama), batch), (two_ranks, split, on_left)):
         learners: Any = FromRanks(ranks, case)
         kl = estimated_kl(records, records[1:] + records[:1], 0, learners)
-        results = ranks.run(updated, case, batch)
+        results = ranks.run(updated, case, own)
         found.append((kl, merge_results([result for result, _ in results]), results[0][1]))
     assert found[0][0] > 0.01, "an estimate that is cut at 0 proves nothing"
     assert found[1][0] == pytest.approx(found[0][0], rel=1e-5)

@@ -180,6 +180,33 @@ def test_hopeless_pairs_and_certain_answers_are_finite(loss: PreferenceLoss) -> 
     assert all(torch.isfinite(value) for value in found.statistics.values())
 
 
+@pytest.mark.parametrize(
+    ("loss", "value", "gradient"),
+    [
+        # h = 0.5 (0 + 2) = 1: ln(1 + e^-1), and -sigmoid(-1) times beta.
+        (DpoLoss(beta=0.5), 0.313262, [-0.134471, 0.134471]),
+        # Means of u 0 and -1: h = 0.5; over an answer of no token as over one of one.
+        (DpoLoss(beta=0.5, per_token=True), 0.474077, [-0.188770, 0.094385]),
+        # (2 - 2)^2: nothing to push.
+        (IpoLoss(tau=0.25), 0.0, [0.0, 0.0]),
+        # Rewards 0 and 2 x -1.5, less a margin of 1: ln(1 + e^-2), slope -sigmoid(-2) times beta and times beta / 2.
+        (SimpoLoss(beta=2.0, margin=1.0), 0.126928, [-0.238406, 0.119203]),
+        # Targets 2 and -2: (0 - 2)^2 + (-2 + 2)^2.
+        (SppoLoss(beta=0.25), 4.0, [-4.0, 0.0]),
+    ],
+    ids=["dpo", "dpo-per-token", "ipo", "simpo", "sppo"],
+)
+def test_an_empty_answer_by_hand(loss: PreferenceLoss, value: float, gradient: list[float]) -> None:
+    # Chosen: no token, so that its log-prob is 0 under both. Rejected: two tokens, -3 under the policy, -1 under the
+    # reference: u = 0 and -2.
+    logprobs = torch.tensor([[0.0, -3.0]], requires_grad=True)
+    reference, tokens = torch.tensor([[0.0, -1.0]]), torch.tensor([[0, 2]])
+    found = preference_loss(loss, logprobs, reference, tokens, torch.tensor([-1.0]))
+    found.loss.backward()
+    assert found.loss.item() == pytest.approx(value, abs=2e-6)
+    assert logprobs.grad is not None and logprobs.grad.flatten().tolist() == pytest.approx(gradient, abs=2e-6)
+
+
 def test_log_odds_keep_their_digits() -> None:
     # log(p / (1 - p)) in float64, where float32's 1 - p has lost its digits: p = 1 - 1e-4, 1/2 and 1e-20.
     probabilities = np.array([1 - 1e-4, 0.5, 1e-20])
