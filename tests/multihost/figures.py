@@ -41,7 +41,7 @@ NUM_STEPS = 12
 """With each number of workers."""
 
 NUM_KILLS = 2
-CALM_S = 15.0
+CALM_S = 30.0
 """How long the others' throughput is measured before a worker is killed."""
 
 SHARES: dict[str, object] = {
@@ -51,7 +51,7 @@ SHARES: dict[str, object] = {
 }
 ONE_LONG_STEP: dict[str, object] = {
     # One worker on the second host and one on the third.
-    **{"rollout.num_workers": 2, "rollout.num_cpus": 1.5, "rollout.max_tokens": 32, "rollout.chunk_size": 16},
+    **{"rollout.num_workers": 2, "rollout.num_cpus": 1.5, "rollout.max_tokens": 32, "rollout.chunk_size": 64},
     **{"ppo.prompts_per_step": 24, "ppo.samples_per_prompt": 8000, "ppo.minibatch_size": 192_000},
 }
 
