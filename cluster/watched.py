@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from trainers.checkpoint import replace_text
+from trainers.storage import replace_text
 from trainers.metrics import Listener, StepRecord
 
 STATUS_FILE = "status.json"
