@@ -76,10 +76,13 @@ class BradleyTerryRow:
     """Bradley-Terry on every pair in both orders, as often as its probability says, of which a share is flipped."""
 
     setting: str
-    flip_rate: float
-    mistaken: Mapping[str, RewardTarget | None]
+    flip_rate: float = 0.0
     name: str = "Bradley-Terry"
     size: Size = field(default_factory=lambda: SIZE)
+
+    @property
+    def mistaken(self) -> Mapping[str, RewardTarget | None]:
+        return FLIPPED_MISTAKES if self.flip_rate else BRADLEY_TERRY_MISTAKES
 
     @property
     def settings(self) -> RewardSettings:
@@ -96,8 +99,8 @@ class BradleyTerryRow:
         return (Check("error of differences", relative_error(reached, rewards), ERROR),)
 
 
-EXACT_PAIRS = BradleyTerryRow("exact pairs, 13 answers", 0.0, BRADLEY_TERRY_MISTAKES)
-FLIPPED_PAIRS = BradleyTerryRow("a tenth of the labels flipped", FLIP_RATE, FLIPPED_MISTAKES)
+EXACT_PAIRS = BradleyTerryRow("exact pairs, 13 answers")
+FLIPPED_PAIRS = BradleyTerryRow("a tenth of the labels flipped", FLIP_RATE)
 
 
 @dataclass(frozen=True)
