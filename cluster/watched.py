@@ -6,8 +6,8 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from trainers.storage import replace_text
 from trainers.metrics import Listener, StepRecord
+from trainers.storage import replace_text
 
 STATUS_FILE = "status.json"
 
