@@ -19,10 +19,10 @@ faults: install
 test-cluster: install
 	$(BIN)/python -m pytest -m cluster
 
-# Of those the ones on several hosts, but for the end of all of them at once, which takes minutes; and of pools and resumes.
+# Of those the ones on several hosts, but for the end of all of them at once, which takes minutes; and those of pools.
 test-hosts: install
 	$(BIN)/python -m pytest -m cluster tests/multihost --ignore=tests/multihost/test_multihost_power.py \
-	tests/unit/cluster tests/e2e/test_e2e_resume.py
+	$(wildcard tests/unit/cluster/test_cluster_pool*.py)
 
 lint: install
 	$(BIN)/ruff check .
