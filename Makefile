@@ -19,10 +19,10 @@ faults: install
 test-cluster: install
 	$(BIN)/python -m pytest -m cluster
 
-# Of those the ones on several hosts, but for the end of all of them at once, which takes minutes; and those of pools.
+# Of those the ones on several hosts, but for the end of all of them at once, which takes minutes; and those of pools and ranks.
 test-hosts: install
 	$(BIN)/python -m pytest -m cluster tests/multihost --ignore=tests/multihost/test_multihost_power.py \
-	$(wildcard tests/unit/cluster/test_cluster_pool*.py)
+	$(wildcard tests/unit/cluster/test_cluster_pool*.py) tests/unit/cluster/test_cluster_ranks.py
 
 lint: install
 	$(BIN)/ruff check .

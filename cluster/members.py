@@ -3,6 +3,7 @@
 import time
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from cluster.health import Actor, has_ended, last_lines
 from cluster.restarts import WorkerLost
@@ -27,6 +28,12 @@ class Member:
     loaded: Preparation | None = None
     num_items: int = 0
     is_leaving: bool = False
+
+    def row(self, items: str) -> dict[str, Any]:
+        """For people; with what `num_items` counts."""
+        task = self.task  # Another thread may end it meanwhile.
+        state = "leaving" if self.is_leaving else "idle" if task is None else task.what.doing
+        return {"worker": self.actor.name, "host": self.seat.host.address, "state": state, items: self.num_items}
 
 
 @dataclass(frozen=True)

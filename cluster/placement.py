@@ -1,5 +1,6 @@
 """Which worker runs on which host: a pure plan from what a run needs and what the hosts have, said before it starts."""
 
+from bisect import bisect_left
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
@@ -141,6 +142,35 @@ def nearest_fit(needs: Sequence[Need], hosts: Sequence[Host]) -> tuple[Need, ...
             return None
         fewer[largest] = replace(fewer[largest], count=fewer[largest].count - 1)
     return tuple(fewer)
+
+
+def who_makes_room(need: Need, hosts: Sequence[Host], seats: Sequence[tuple[str, Amount]]) -> list[int] | None:
+    """Which of these seats have to be given up, so that a group finds room; those that come first go first.
+
+    Args:
+        hosts: with what is free on them.
+        seats: (node id, what its worker holds) of those that may go.
+
+    Returns:
+        Their places, none of which could stay; None where all together would not do.
+    """
+
+    def fits(going: Sequence[int]) -> bool:
+        left = {host.node_id: host for host in hosts}
+        for node_id, held in (seats[place] for place in going):
+            if node_id in left:
+                left[node_id] = replace(left[node_id], free=left[node_id].free.plus(held))
+        return plan([need], list(left.values())).fits
+
+    enough = bisect_left(range(len(seats) + 1), True, key=lambda count: fits(range(count)))
+    if enough > len(seats):
+        return None
+    going = list(range(enough))
+    for place in reversed(range(enough)):
+        others = [other for other in going if other != place]
+        if fits(others):
+            going = others
+    return going
 
 
 def amount(need: Need) -> Amount:

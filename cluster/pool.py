@@ -100,17 +100,23 @@ class Pool:
         """Let the thread that works, if any, fail within a tick; later work is not concerned."""
         self._num_abandoned += 1
 
+    @property
+    def members(self) -> tuple[Member, ...]:
+        """The oldest first."""
+        return tuple(self._members)
+
+    def let_go(self, member: Member) -> None:
+        """Do without one from now on. It ends what it is at, unless nobody works with the pool."""
+        member.is_leaving = True
+        if self._turn.acquire(blocking=False):
+            try:
+                self._dismiss([member], is_lost=False)
+            finally:
+                self._turn.release()
+
     def status(self) -> list[dict[str, Any]]:
         """One row a worker, for people."""
-        return [
-            {
-                "worker": member.actor.name,
-                "host": member.seat.host.address,
-                "state": self._state(member),
-                f"{'answers' if self.role == 'rollout' else 'scores'}": member.num_items,
-            }
-            for member in list(self._members)
-        ]
+        return [member.row("answers" if self.role == "rollout" else "scores") for member in self.members]
 
     def close(self) -> None:
         """End all members; a thread that works with them fails."""
@@ -136,12 +142,6 @@ class Pool:
             return self._opening
         return self._loading if self._loading is not member.loaded else None
 
-    def _state(self, member: Member) -> str:
-        task = member.task  # Another thread may end it meanwhile.
-        if member.is_leaving:
-            return "leaving"
-        return "idle" if task is None else task.what.doing
-
     def _tend(self, job: Job | None) -> None:
         """Give the free ones something to do; once a tick look around for who is lost or missing."""
         self._check_open()
@@ -158,7 +158,7 @@ class Pool:
 
     def _hand_out(self, job: Job | None) -> None:
         self._dismiss([member for member in self._members if member.is_leaving and member.task is None], is_lost=False)
-        for member in list(self._members):
+        for member in self.members:
             if member.task is not None:
                 continue
             wanted = self._unprepared(member)
@@ -202,7 +202,7 @@ class Pool:
 
     def _drop_the_lost(self, job: Job | None) -> None:
         alive = living_nodes()
-        for member in list(self._members):
+        for member in self.members:
             lost = loss_of(member, alive, *self._bound(member.task))
             if lost is not None:
                 self._lose(member, lost, job)

@@ -7,7 +7,7 @@ from typing import Any
 from cluster.health import BOOT_TIMEOUT, Actor, Call, gather_ranks
 from cluster.needs import Need, learners
 from cluster.placement import plan
-from cluster.seats import Seat, Seating, hosts
+from cluster.seats import Seat, Seating, end_actor, hosts
 from cluster.workers import LearnerWorker
 from configs.errors import RunFailed
 from configs.roles import LearnerRanks
@@ -15,61 +15,108 @@ from trainers.engine import Rank
 
 POLL_S = 0.5
 
-CHOOSY_S = 5.0
-"""How long room is looked for on hosts that stay, before any host will do: Ray's report is a moment old."""
+PATIENCE_S = 5.0
+"""How long free room is waited for, Ray's report being a moment old, before others are asked to make some.
+
+As long again, and any host will do, also one that will be taken away.
+"""
 
 Start = Callable[[Need, Seat, type, int], Actor]
 """(need, seat, kind, number of threads) -> the actor that is started there."""
 
 
 class Ranks:
-    """The ranks of one world, used by one stage after another as long as they are of the size that it asks for."""
+    """The ranks of one world, used by one stage after another as long as they are of the size that it asks for.
 
-    def __init__(self, seating: Seating, start: Start, boot_timeout_s: float, said: Callable[[str], None]) -> None:
-        self._seating, self._start = seating, start
+    Args:
+        make_room: lets others go who sit where a need could be met.
+    """
+
+    def __init__(
+        self,
+        seating: Seating,
+        start: Start,
+        make_room: Callable[[Need], None],
+        boot_timeout_s: float,
+        said: Callable[[str], None],
+    ) -> None:
+        self._seating, self._start, self._make_room = seating, start, make_room
         self._boot_timeout_s, self._said = boot_timeout_s, said
         self._settings: tuple[Need, int] | None = None
-        self._seated: tuple[tuple[Actor, Seat], ...] = ()
+        self._seats: tuple[Seat, ...] = ()
+        self._actors: tuple[Actor, ...] = ()
 
     def of(self, settings: LearnerRanks) -> tuple[Actor, ...]:
         """The ranks that these settings ask for, rank 0 first."""
         wanted = (learners(settings), settings.num_threads)
         if self._settings != wanted:
             self.end()
+        if not self._actors:
+            self._settings = None
             self._start_all(*wanted)
             self._settings = wanted
-        return tuple(actor for actor, _ in self._seated)
+        return self._actors
+
+    def lost(self) -> None:
+        """End what is left of a group that lost a rank.
+
+        The next one has its seats, on which others may wait, if it had begun there and all its hosts answer.
+        """
+        if self._settings is None or not self._seating.may_stay(self._seats):
+            self.end()
+            return
+        self._end_actors()
 
     def end(self) -> None:
-        for actor, seat in self._seated:
-            self._seating.give_up(actor.handle, seat)
-        self._seated, self._settings = (), None
+        self._end_actors()
+        for seat in self._seats:
+            self._seating.free(seat)
+        self._seats, self._settings = (), None
 
     def status(self) -> list[dict[str, Any]]:
         """One row a rank, for people."""
-        return [{"worker": actor.name, "host": seat.host.address} for actor, seat in self._seated]
+        placed = zip(self._actors, self._seats, strict=False)  # None has a worker between a loss and the next start.
+        return [{"worker": actor.name, "host": seat.host.address} for actor, seat in placed]
+
+    def _end_actors(self) -> None:
+        for actor in self._actors:
+            end_actor(actor.handle)
+        self._actors = ()
 
     def _start_all(self, need: Need, num_threads: int) -> None:
-        seats = self._seats_for(need)
-        actors = [self._start(need, seat, LearnerWorker, num_threads) for seat in seats]
-        self._seated = tuple(zip(actors, seats, strict=True))
+        self._seats = self._seats or self._seats_for(need)
+        self._actors = tuple(self._start(need, seat, LearnerWorker, num_threads) for seat in self._seats)
+        actors = self._actors
         first = Call(actors[0], actors[0].handle.free_address.remote())
         (master,) = gather_ranks([first], "starting", self._boot_timeout_s, BOOT_TIMEOUT)
         ranks = [Rank(index, len(actors), master) for index in range(len(actors))]
         calls = [Call(a, a.handle.join.remote(rank)) for a, rank in zip(actors, ranks, strict=True)]
         gather_ranks(calls, "joining the group of learners", self._boot_timeout_s, BOOT_TIMEOUT)
 
-    def _seats_for(self, need: Need) -> list[Seat]:
+    def _seats_for(self, need: Need) -> tuple[Seat, ...]:
         """Of all ranks. What others hold, or a lost group has not given back yet, is waited for."""
-        began, bound = time.monotonic(), self._boot_timeout_s
         seats = self._seating.take_all(need)
         if not seats:
-            self._said(f"waiting up to {bound:g} s for room for {need.count} learner workers")
-        while not seats and time.monotonic() - began < bound:
-            time.sleep(POLL_S)
-            seats = self._seating.take_all(need, anywhere=time.monotonic() - began > CHOOSY_S)
+            self._said(f"waiting up to {self._boot_timeout_s:g} s for room for {need.count} learner workers")
+            seats = self._once_there_is_room(need)
         if not seats:
             found = plan([need], hosts(free=True))
             why = "Ray did not give what it reports as free" if found.fits else found.what_is_missing()
-            raise RunFailed(f"no room for the learners after {bound:g} s ({BOOT_TIMEOUT}): {why}")
-        return seats
+            raise RunFailed(f"no room for the learners after {self._boot_timeout_s:g} s ({BOOT_TIMEOUT}): {why}")
+        return tuple(seats)
+
+    def _once_there_is_room(self, need: Need) -> list[Seat]:
+        """No seats after the bound."""
+        began = asked = time.monotonic()
+        try:
+            while time.monotonic() - began < self._boot_timeout_s:
+                time.sleep(POLL_S)
+                if time.monotonic() - asked > PATIENCE_S:
+                    asked, self._seating.is_for_all = time.monotonic(), False
+                    self._make_room(need)
+                seats = self._seating.take_all(need, anywhere=time.monotonic() - began > 2 * PATIENCE_S)
+                if seats:
+                    return seats
+        finally:
+            self._seating.is_for_all = True
+        return []

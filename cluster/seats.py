@@ -55,10 +55,12 @@ class Seating:
 
     Attributes:
         leaving: ids of nodes that will be taken away; `take_one` takes no seat there, `take_all` only if it must.
+        is_for_all: false while a group waits for room that is being made for it; `take_one` takes no seat then.
     """
 
     def __init__(self) -> None:
         self.leaving: frozenset[str] = frozenset()
+        self.is_for_all = True
         self._held: list[Seat] = []
         self._planned: dict[Role, list[str]] = {}
         self._avoided: dict[str, float] = {}
@@ -79,6 +81,8 @@ class Seating:
             unfit: ids of nodes to keep away from.
         """
         with self._turn:
+            if not self.is_for_all:
+                return None
             out = self.leaving | set(unfit) | self._avoided_now()
             able = [host for host in self._free() if host.node_id not in out]
             host = next(iter(self._as_planned(need, able, 1)), None) or choose(need, able, seated)
@@ -101,13 +105,29 @@ class Seating:
             seats = self._reserve(need, chosen) if chosen else []
         return self._once_placed(seats, PLACED_S)
 
-    def give_up(self, handle: Any, seat: Seat) -> None:
-        """End an actor and free its seat; one that is dead already is none the worse."""
-        with suppress(ValueError):
-            ray.kill(handle)
+    def may_stay(self, seats: Sequence[Seat]) -> bool:
+        """Whether others can start on these seats at once: all their hosts are there, stay, and answer."""
+        nodes = {seat.host.node_id: seat.host.address for seat in seats}
+        if self.leaving.intersection(nodes) or not living_nodes().issuperset(nodes):
+            return False
+        # Ray gives every node this resource; nobody asks for much of it.
+        asked = [{f"node:{address}": 0.001} for address in nodes.values()]
+        group = placement_group(asked, bundle_label_selector=[{NODE_LABEL: node_id} for node_id in nodes])
+        try:
+            return bool(group.wait(ONE_PLACED_S))
+        finally:
+            remove_placement_group(group)
+
+    def free(self, seat: Seat) -> None:
+        """Of an actor that has been ended."""
         remove_placement_group(seat.group)
         with self._turn:
             self._held.remove(seat)
+
+    def give_up(self, handle: Any, seat: Seat) -> None:
+        """End an actor and free its seat."""
+        end_actor(handle)
+        self.free(seat)
 
     def _for_all(self, need: Need, free: Sequence[Host]) -> list[Host]:
         planned = self._as_planned(need, free, need.count)
@@ -133,13 +153,13 @@ class Seating:
     def open_to_us(self) -> tuple[Host, ...]:
         """What is free, and what we hold."""
         with self._turn:
-            found = self._free()
-            for seat in self._held:
-                found = [
-                    replace(host, free=host.free.plus(seat.size)) if host.node_id == seat.host.node_id else host
-                    for host in found
-                ]
-            return tuple(found)
+            return tuple(_with(self._free(), self._held))
+
+    def room(self, going: Sequence[Seat]) -> tuple[Host, ...]:
+        """What is free on hosts that stay and answer, and these seats there."""
+        with self._turn:
+            out = self.leaving | self._avoided_now()
+            return tuple(_with([host for host in self._free() if host.node_id not in out], going))
 
     def _free(self) -> list[Host]:
         """What Ray's report, which is a moment old, and our own seats leave."""
@@ -175,6 +195,12 @@ class Seating:
             self._held = [seat for seat in self._held if seat not in seats]
             self._avoided |= {seat.host.node_id: time.monotonic() + AVOIDED_S for seat in seats}
         return []
+
+
+def end_actor(handle: Any) -> None:
+    """Kill it; one that is dead already is none the worse."""
+    with suppress(ValueError):
+        ray.kill(handle)
 
 
 def hosts(free: bool) -> tuple[Host, ...]:
@@ -250,6 +276,16 @@ def options(need: Need, seat: Seat, num_threads: int) -> dict[str, Any]:
         # A dead one is never restarted behind our back.
         "max_restarts": 0,
     }
+
+
+def _with(free: Sequence[Host], seats: Sequence[Seat]) -> list[Host]:
+    """These hosts, with what the seats hold there."""
+    left = {host.node_id: host for host in free}
+    for seat in seats:
+        host = left.get(seat.host.node_id)
+        if host is not None:
+            left[host.node_id] = replace(host, free=host.free.plus(seat.size))
+    return list(left.values())
 
 
 def _amount(resources: dict[str, float]) -> Amount:

@@ -1,10 +1,9 @@
 """A connection to Ray and the workers on it, which later stages and runs use again where they fit."""
 
 import threading
-from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, replace
 from itertools import count
 from pathlib import Path
 from typing import Any, Literal, Self
@@ -16,14 +15,13 @@ from cluster.connect import connect
 from cluster.control import Steering
 from cluster.fit import fitting_plan
 from cluster.groups import LearnerGroup, SamplerGroup, ScorerGroup
-from cluster.health import BOOT_TIMEOUT, Actor, Call, gather_ranks, settle
-from cluster.members import Member, Surroundings
+from cluster.health import BOOT_TIMEOUT, Actor, Call, gather_ranks
 from cluster.needs import Need, Role, rollouts, scorers
 from cluster.packages import installed
 from cluster.placement import plan
-from cluster.pool import Pool
+from cluster.pools import Pools
 from cluster.ranks import Ranks
-from cluster.restarts import LearnersLost, Restarts, UnfitHost, UnfitHosts, WorkerLost
+from cluster.restarts import LearnersLost, Restarts, WorkerLost
 from cluster.seats import Seat, Seating, addresses, draining_nodes, options
 from cluster.shared import Mark
 from cluster.watched import STATUS_FILE, Watched
@@ -31,7 +29,7 @@ from cluster.work import Preparation
 from cluster.workers import RolloutWorker, ScorerWorker
 from configs.errors import RunStopped
 from configs.load import RESOLVED_FILE
-from configs.roles import Cluster, LearnerRanks, Rollout, Scorer, Workers
+from configs.roles import Cluster, LearnerRanks, Rollout, Scorer
 from configs.schema import LearnerRun, PpoRun
 from rollout.sampler import SamplerSpec
 from trainers.ledger import Ledger
@@ -39,19 +37,6 @@ from trainers.metrics import Listener, StepRecord
 
 BATCHES_PER_CALL = 4
 """Forwards of a scorer between two looks at who is free."""
-
-CLOSE_S = 5.0
-"""How long a rollout worker has to end its engine; one that is busy is killed all the same."""
-
-
-@dataclass
-class Staffed:
-    """A pool with what it was made for, and the model that it has open."""
-
-    pool: Pool
-    need: Need
-    num_threads: int
-    model: Any = None
 
 
 class Session:
@@ -68,10 +53,10 @@ class Session:
     def __init__(self, cluster: Cluster, logs: Path, listener: Listener) -> None:
         self.cluster, self._logs, self._listener = cluster, logs.resolve(), listener
         self._mark = Mark(self._logs)
-        self._pools: dict[Role, Staffed] = {}
         self._numbers = count()
         self._seating = Seating()
-        self._ranks = Ranks(self._seating, self._start, cluster.boot_timeout_s, self._said)
+        self._pools = Pools(cluster, self._seating, self._start, self.attend, self._said, self._lost, self._reissued)
+        self._ranks = Ranks(self._seating, self._start, self._pools.make_room, cluster.boot_timeout_s, self._said)
         self._restarts = Restarts(cluster.max_restarts)
         self._steering: Steering | None = None
         self._attending = threading.Lock()
@@ -85,8 +70,7 @@ class Session:
         return self
 
     def __exit__(self, *_: object) -> None:
-        for role in list(self._pools):
-            self._pools.pop(role).pool.close()
+        self._pools.close(self._pools.needs())
         self._ranks.end()
         ray.shutdown()
         self._mark.remove()
@@ -156,10 +140,9 @@ class Session:
                 rollout.pool.size = size
 
     def _details(self) -> dict[str, Any]:
-        workers = {role: staffed.pool.status() for role, staffed in self._pools.copy().items()}
         rollout = self._pools.get("rollout")
         return {
-            "workers": {"learner": self._ranks.status(), **workers},
+            "workers": {"learner": self._ranks.status(), **self._pools.status()},
             "rollout": None if rollout is None else asdict(rollout.need) | {"count": rollout.pool.size},
             "autoscale": None if self._scaling is None else self._scaling.bounds,
             "workers_lost": self._restarts.total,
@@ -179,14 +162,14 @@ class Session:
         gather_ranks(calls, "loading the model", self.cluster.boot_timeout_s, BOOT_TIMEOUT)
         # A run that samples stops before it does that again: what it has sampled is learnt from first.
         before_update = self.attend if isinstance(run, PpoRun) else self.may_go_on
-        return LearnerGroup(actors, self.cluster.call_timeout_s, before_update, self._abandon)
+        return LearnerGroup(actors, self.cluster.call_timeout_s, before_update, self._pools.abandon)
 
     def samplers(self, spec: SamplerSpec, rollout: Rollout) -> SamplerGroup:
         """Rollout workers with that model; `spec.worker` is replaced by each worker's own name."""
         opening = Preparation(
             lambda actor: actor.handle.open.remote(replace(spec, worker=actor.name)), "starting its engine"
         )
-        pool = self._opened(rollouts(rollout), rollout, RolloutWorker, spec, opening)
+        pool = self._pools.opened(rollouts(rollout), rollout, RolloutWorker, spec, opening)
         if rollout.autoscale is not None and self._scaling is None:
             self._scaling = Scaling(rollout.autoscale)
         return SamplerGroup(pool, rollout.chunk_size, self.may_go_on)
@@ -194,7 +177,7 @@ class Session:
     def scorers(self, scorer: Scorer, section: Literal["reward", "judge"] = "reward") -> ScorerGroup:
         """Scorers with that reward model."""
         opening = Preparation(lambda actor: actor.handle.open.remote(scorer), "loading the reward model")
-        pool = self._opened(scorers(scorer, section), scorer, ScorerWorker, scorer, opening)
+        pool = self._pools.opened(scorers(scorer, section), scorer, ScorerWorker, scorer, opening)
         return ScorerGroup(pool, scorer.batch_size * BATCHES_PER_CALL)
 
     def in_learner(self, settings: LearnerRanks, function: Callable[..., None], *arguments: Any) -> None:
@@ -205,67 +188,15 @@ class Session:
 
     def replace_learners(self, lost: LearnersLost) -> None:
         """End what is left of a group that lost a rank; the next use starts another. RunFailed past the budget."""
-        self._ranks.end()
-        self._restarts.spend(lost, "learners", self._said)
+        self._ranks.lost()
+        self._lost(lost, "learners")
 
-    def _abandon(self) -> None:
-        """What is sampled and scored beside learning is for learners that are lost."""
-        for staffed in self._pools.values():
-            staffed.pool.abandon()
+    def _lost(self, lost: WorkerLost, place: str) -> None:
+        self._restarts.spend(lost, place, self._said)
 
-    # ----------------------------------------------------------------------------------------------------------- pools
-
-    def _opened(self, need: Need, workers: Workers, kind: type, model: Any, opening: Preparation) -> Pool:
-        """The pool of that role with that model: one that is there is used again where its workers are of that size."""
-        staffed = self._pools.get(need.role)
-        if staffed is not None and not _same_size(staffed, need, workers):
-            self._pools.pop(need.role).pool.close()
-            staffed = None
-        if staffed is None:
-            staffed = Staffed(self._new_pool(need, workers.num_threads, kind), need, workers.num_threads)
-            self._pools[need.role] = staffed
-        if need.count != staffed.need.count:
-            staffed.need, staffed.pool.size = need, need.count
-        if model != staffed.model:
-            staffed.pool.open(opening)
-            staffed.model = model
-        return staffed.pool
-
-    def _new_pool(self, need: Need, num_threads: int, kind: type) -> Pool:
-        seated: Counter[str] = Counter()
-        unfit = UnfitHosts(self.cluster.boot_timeout_s)
-
-        def hire() -> Member | None:
-            seat = self._seating.take_one(need, seated, unfit.now())
-            if seat is None:
-                return None
-            seated[seat.host.node_id] += 1
-            return Member(self._start(need, seat, kind, num_threads), seat)
-
-        def dismiss(members: Sequence[Member], is_lost: bool) -> None:
-            if not is_lost:  # An engine has processes of its own, which outlive the death of the one that has them.
-                settle([member.actor.handle.close.remote() for member in members], CLOSE_S)
-            for member in members:
-                seated[member.seat.host.node_id] -= 1
-                self._seating.give_up(member.actor.handle, member.seat)
-
-        def is_to_leave(member: Member) -> bool:
-            return member.seat.host.node_id in self._seating.leaving
-
-        def lost(member: Member, worker: WorkerLost, num_items: int) -> None:
-            if need.role == "rollout" and self.ledger is not None:
-                self.ledger.reissued(num_items)
-            reason = str(worker).splitlines()[0]
-            if is_to_leave(member):
-                self._said(f"{reason}; its host was to be taken away")
-            elif isinstance(worker, UnfitHost):
-                unfit.failed(member.seat.host.node_id)
-                self._said(f"{reason}; it is tried again, elsewhere after the second time")
-            else:
-                self._restarts.spend(worker, f"{need.role} {member.place}", self._said)
-
-        around = Surroundings(hire, dismiss, lost, self.attend, self._said, is_to_leave, self.cluster.max_restarts)
-        return Pool(need.role, need.count, around, self.cluster.boot_timeout_s, self.cluster.call_timeout_s)
+    def _reissued(self, role: Role, num_items: int) -> None:
+        if role == "rollout" and self.ledger is not None:
+            self.ledger.reissued(num_items)
 
     def _start(self, need: Need, seat: Seat, kind: type, num_threads: int) -> Actor:
         name = f"{need.role}-{next(self._numbers)}"
@@ -286,11 +217,7 @@ class Session:
 
         fitting = fitting_plan(lambda: plan(needs, self._seating.open_to_us()), self.cluster, self._said)
         self._seating.follow(fitting)
-        unused = {role: staffed.need for role, staffed in self._pools.items() if role not in [n.role for n in needs]}
+        used = {need.role for need in needs}
+        unused = {role: need for role, need in self._pools.needs().items() if role not in used}
         if not plan((*needs, *unused.values()), self._seating.open_to_us()).fits:
-            for role in unused:
-                self._pools.pop(role).pool.close()
-
-
-def _same_size(staffed: Staffed, need: Need, workers: Workers) -> bool:
-    return (replace(staffed.need, count=need.count), staffed.num_threads) == (need, workers.num_threads)
+            self._pools.close(unused)

@@ -1,7 +1,7 @@
 """The plan of a run: who goes where, what is missing, and what would fit."""
 
 from cluster.needs import Need
-from cluster.placement import Amount, Host, Plan, choose, plan
+from cluster.placement import Amount, Host, Plan, choose, plan, who_makes_room
 
 
 def need(role: str, count: int, cpus: float, gpus: float = 0.0, gib: float = 0.0, spread: bool = True) -> Need:
@@ -95,3 +95,21 @@ def test_a_worker_that_is_larger_than_every_host() -> None:
     )
     made = plan([need("rollout", 2, 3)], hosts((4, 0, 0), (2, 0, 0)))
     assert made.what_is_missing().endswith("; this would fit: rollout.num_workers=1")
+
+
+def test_as_few_as_it_takes_make_room() -> None:
+    two = need("learner", 2, 1, 1, spread=False)
+    free = hosts((0, 0, 0), (1, 1, 0), (0, 1, 0))
+    cpu, whole, other = ("n3", Amount(1, 0, 0)), ("n1", Amount(1, 1, 0)), ("n2", Amount(2, 1, 0))
+    # n2 seats one rank as it is. The worker of one CPU on n3 has the GPU beside it free: with it gone the other sits.
+    assert who_makes_room(two, free, [cpu, whole]) == [0]
+    assert who_makes_room(two, free, [whole, cpu]) == [0]
+    # Nothing is gained by a worker whose host is not in question: the next one has to go.
+    assert who_makes_room(two, free, [("elsewhere", Amount(8, 8, 8)), other]) == [1]
+    # Two small ones on one host make room for one rank, neither of them alone.
+    assert who_makes_room(two, hosts((0, 0, 0), (1, 1, 0)), [("n1", Amount(1, 0, 0)), ("n1", Amount(0, 1, 0))]) == [
+        0,
+        1,
+    ]
+    assert who_makes_room(two, hosts((2, 2, 0)), [whole]) == []  # There is room.
+    assert who_makes_room(two, free[:1], [whole]) is None

@@ -1,14 +1,158 @@
-"""Where the learner processes are seated."""
+"""Where the learner processes are seated, on a Ray of one CPU that has no room left."""
 
+from collections.abc import Iterator
+from contextlib import suppress
+from dataclasses import replace
+from itertools import count
+from pathlib import Path
 from typing import Any
 
 import pytest
+import ray
+from ray.exceptions import RayActorError
 
-from cluster import ranks
-from cluster.needs import Need
+from cluster import ranks, seats
+from cluster.health import Actor, wait_until
+from cluster.needs import Need, learners, rollouts
+from cluster.placement import Amount, Host
+from cluster.pool import Pool
+from cluster.pools import Pools
 from cluster.ranks import Ranks
+from cluster.seats import Seat, Seating, hosts, living_nodes, options
+from cluster.work import Preparation
+from configs.errors import RunFailed
+from configs.roles import Cluster, LearnerRanks, Rollout
+from tests.crew import TIMEOUT_S
+from tests.ray_worker import Worker
+from tests.watching import Watching
 
-LEARNERS = Need("learner", "learner.num_workers", 2, 0.25, 0.0, 0.0, spread=False)
+pytestmark = [pytest.mark.cluster, pytest.mark.usefixtures("one_cpu")]
+
+SMALL: dict[str, Any] = {"num_cpus": 0.25, "memory_gib": 0.0}
+WANTED = Rollout(num_workers=4, **SMALL)
+LEARNERS = LearnerRanks(num_workers=2, **SMALL)
+
+
+class House:
+    """Learners and rollout workers on the seats of one Ray; all are small actors."""
+
+    def __init__(self, folder: Path) -> None:
+        self.watching = Watching()
+        self.seating = Seating()
+        self._folder, self._numbers = folder, count()
+        nobody: Any = lambda *_: None  # noqa: E731
+        cluster = Cluster(boot_timeout_s=TIMEOUT_S)
+        self.pools = Pools(cluster, self.seating, self._start, nobody, self._said, nobody, nobody)
+        self.ranks = Ranks(self.seating, self._start, self.pools.make_room, TIMEOUT_S, self._said)
+
+    def pool(self) -> Pool:
+        opening = Preparation(lambda actor: actor.handle.double.remote([1]), "opening")
+        return self.pools.opened(rollouts(WANTED), WANTED, Worker, "model", opening)
+
+    def seats(self) -> list[Seat]:
+        return list(self.ranks._seats)
+
+    def end(self) -> None:
+        self.pools.close(self.pools.needs())
+        self.ranks.end()
+
+    @property
+    def said(self) -> list[str]:
+        return [message for _, message in self.watching.notes]
+
+    def _said(self, message: str) -> None:
+        self.watching.said("cluster", message)
+
+    def _start(self, need: Need, seat: Seat, kind: type, num_threads: int) -> Actor:
+        name = f"{need.role}-{next(self._numbers)}"
+        log = self._folder / f"{name}.log"
+        return Actor(name, ray.remote(**options(need, seat, 1))(Worker).remote(log), log)
+
+
+@pytest.fixture
+def house(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[House]:
+    monkeypatch.setattr(ranks, "PATIENCE_S", 1.0)
+    assert wait_until(lambda: free_cpus() == 1.0, TIMEOUT_S)  # What the test before held.
+    made = House(tmp_path)
+    yield made
+    made.end()
+
+
+def free_cpus() -> float:
+    return sum(host.free.cpus for host in hosts(free=True))
+
+
+def work(pool: Pool, num_items: int) -> list[int]:
+    return pool.work(range(num_items), 1, lambda actor, chunk: actor.handle.double.remote(list(chunk)), "doubling")
+
+
+def test_learners_that_lost_one_begin_again_where_they_were(house: House) -> None:
+    before, seats_before = house.ranks.of(LEARNERS), house.seats()
+    pool = house.pool()
+    work(pool, 8)  # Two of four: the learners have the other half.
+    assert wait_until(lambda: free_cpus() == 0.0, TIMEOUT_S)
+    with suppress(RayActorError):
+        ray.get(before[0].handle.die.remote())
+    house.ranks.lost()
+    # Nobody else's now: a worker more finds no room, whoever asks, though both learners are dead.
+    assert house.seating.take_one(rollouts(WANTED), {}, ()) is None
+    foreign = ray.util.placement_group([{"CPU": 0.25}])
+    assert not foreign.wait(1.0)
+    ray.util.remove_placement_group(foreign)
+    after = house.ranks.of(LEARNERS)
+    assert house.seats() == seats_before
+    assert not {actor.name for actor in after} & {actor.name for actor in before}
+    assert len(house.ranks.status()) == 2
+    # Others have the seats when there are to be no learners.
+    house.ranks.end()
+    assert wait_until(lambda: free_cpus() == 0.5, TIMEOUT_S)
+
+
+def test_the_newest_workers_make_room_for_learners(house: House) -> None:
+    pool = house.pool()
+    assert wait_until(lambda: len(work(pool, 8)) == 8 and len(pool.members) == 4, TIMEOUT_S)
+    oldest = [member.actor.name for member in pool.members][:2]
+    assert len(house.ranks.of(LEARNERS)) == 2
+    assert [member.actor.name for member in pool.members] == oldest
+    assert work(pool, 8) == list(range(0, 16, 2))
+    assert house.said == [
+        "waiting up to 120 s for room for 2 learner workers",
+        "rollout-3 makes room for the learner workers",
+        "rollout-2 makes room for the learner workers",
+        "no host has room for another rollout worker; going on with 2",
+    ]
+    house.ranks.end()
+    assert wait_until(lambda: len(work(pool, 1)) == 1 and len(pool.members) == 4, TIMEOUT_S)
+
+
+def test_every_pool_keeps_a_worker_and_none_goes_for_nothing(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
+    pool = house.pool()
+    assert wait_until(lambda: len(work(pool, 8)) == 8 and len(pool.members) == 4, TIMEOUT_S)
+    with monkeypatch.context() as patched, pytest.raises(RunFailed, match="no room for the learners after 3 s"):
+        patched.setattr(house.ranks, "_boot_timeout_s", 3.0)
+        house.ranks.of(LearnerRanks(num_workers=4, **SMALL))
+    assert len(pool.members) == 4
+    assert len(house.ranks.of(LearnerRanks(num_workers=3, **SMALL))) == 3
+    assert len(pool.members) == 1
+
+
+def test_a_host_that_will_be_taken_away_keeps_no_learners(house: House) -> None:
+    house.ranks.of(LEARNERS)
+    house.seating.leaving = frozenset(living_nodes())
+    house.ranks.lost()
+    assert house.seats() == [] and wait_until(lambda: free_cpus() == 1.0, TIMEOUT_S)
+
+
+def test_a_host_that_does_not_answer_keeps_no_learners(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
+    house.ranks.of(LEARNERS)
+    ghost = Host("10.9.9.9", "f" * 56, Amount(8.0, 0.0, 64.0))
+    (first, second) = house.seats()
+    house.ranks._seats = (first, replace(second, host=ghost))
+    # Ray does not know yet that it is gone.
+    monkeypatch.setattr(seats, "living_nodes", lambda: {first.host.node_id, ghost.node_id})
+    assert not house.seating.may_stay(house.seats())
+    house.ranks._seats = (first, second)
+    assert house.seating.may_stay(house.seats())
 
 
 class OnlyLeaving:
@@ -16,6 +160,7 @@ class OnlyLeaving:
 
     def __init__(self) -> None:
         self.asked: list[bool] = []
+        self.is_for_all = True
 
     def take_all(self, need: Need, anywhere: bool = False) -> list[str]:
         self.asked.append(anywhere)
@@ -24,11 +169,14 @@ class OnlyLeaving:
 
 def test_any_host_will_do_when_there_is_no_room_on_those_that_stay(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(ranks, "POLL_S", 0.05)
-    monkeypatch.setattr(ranks, "CHOOSY_S", 0.1)
+    monkeypatch.setattr(ranks, "PATIENCE_S", 0.1)
     seating: Any = OnlyLeaving()
     start: Any = None
     said: list[str] = []
-    assert len(Ranks(seating, start, 60.0, said.append)._seats_for(LEARNERS)) == 2
-    # Looked for elsewhere again first: what Ray reports as free is a moment old.
+    asked: list[Need] = []
+    two = learners(LEARNERS)
+    assert len(Ranks(seating, start, asked.append, 60.0, said.append)._seats_for(two)) == 2
+    # Looked for elsewhere again first: what Ray reports as free is a moment old, and others may make room.
     assert seating.asked[:2] == [False, False] and seating.asked[-1]
+    assert asked and seating.is_for_all
     assert said == ["waiting up to 60 s for room for 2 learner workers"]

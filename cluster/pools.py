@@ -1,0 +1,151 @@
+"""The pools of a session: one a role, used again by later stages and runs where they fit."""
+
+from collections import Counter
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+from cluster.health import settle
+from cluster.members import Member, Surroundings
+from cluster.needs import Need, Role
+from cluster.placement import who_makes_room
+from cluster.pool import Pool
+from cluster.ranks import Start
+from cluster.restarts import UnfitHost, UnfitHosts, WorkerLost
+from cluster.seats import Seating
+from cluster.work import Preparation
+from configs.roles import Cluster, Workers
+
+CLOSE_S = 5.0
+"""How long a rollout worker has to end its engine; one that is busy is killed all the same."""
+
+
+@dataclass
+class Staffed:
+    """A pool with what it was made for, and the model that it has open."""
+
+    pool: Pool
+    need: Need
+    num_threads: int
+    model: Any = None
+
+
+class Pools:
+    """Those that are there, by role.
+
+    Args:
+        start: starts an actor on a seat.
+        attend: called while a pool waits.
+        said: tells whoever watches.
+        lost: (role, which place, how it was lost) of each worker that is to be replaced; raises RunFailed when there
+            were too many.
+        reissued: (role, number of items that go to another worker).
+    """
+
+    def __init__(
+        self,
+        cluster: Cluster,
+        seating: Seating,
+        start: Start,
+        attend: Callable[[], None],
+        said: Callable[[str], None],
+        lost: Callable[[WorkerLost, str], None],
+        reissued: Callable[[Role, int], None],
+    ) -> None:
+        self._cluster, self._seating, self._start = cluster, seating, start
+        self._attend, self._said, self._lost, self._reissued = attend, said, lost, reissued
+        self._staffed: dict[Role, Staffed] = {}
+
+    def get(self, role: Role) -> Staffed | None:
+        return self._staffed.get(role)
+
+    def status(self) -> dict[str, list[dict[str, Any]]]:
+        """Role -> one row a worker, for people."""
+        return {role: staffed.pool.status() for role, staffed in self._staffed.copy().items()}
+
+    def needs(self) -> dict[Role, Need]:
+        return {role: staffed.need for role, staffed in self._staffed.items()}
+
+    def abandon(self) -> None:
+        """Let work that is under way in other threads fail."""
+        for staffed in self._staffed.copy().values():
+            staffed.pool.abandon()
+
+    def close(self, roles: Iterable[Role]) -> None:
+        for role in list(roles):
+            self._staffed.pop(role).pool.close()
+
+    def opened(self, need: Need, workers: Workers, kind: type, model: Any, opening: Preparation) -> Pool:
+        """The pool of that role with that model: one that is there is used again where its workers are of that size."""
+        staffed = self._staffed.get(need.role)
+        if staffed is not None and not _same_size(staffed, need, workers):
+            self.close([need.role])
+            staffed = None
+        if staffed is None:
+            staffed = Staffed(self._new(need, workers.num_threads, kind), need, workers.num_threads)
+            self._staffed[need.role] = staffed
+        if need.count != staffed.need.count:
+            staffed.need, staffed.pool.size = need, need.count
+        if model != staffed.model:
+            staffed.pool.open(opening)
+            staffed.model = model
+        return staffed.pool
+
+    def make_room(self, need: Need) -> None:
+        """Let the newest workers go that sit where a group of others could be seated, and no more than it takes.
+
+        Every pool keeps one, and does with fewer than it wants until there is room again.
+        """
+        pools = [staffed.pool for staffed in self._staffed.copy().values()]
+        going = [member.seat for pool in pools for member in pool.members if member.is_leaving]
+        spare = [(pool, member) for pool in pools for member in _spare(pool)]
+        seats = [(member.seat.host.node_id, member.seat.size) for _, member in spare]
+        for place in who_makes_room(need, self._seating.room(going), seats) or ():
+            pool, member = spare[place]
+            self._said(f"{member.actor.name} makes room for the {need.role} workers")
+            pool.let_go(member)
+
+    def _new(self, need: Need, num_threads: int, kind: type) -> Pool:
+        seated: Counter[str] = Counter()
+        unfit = UnfitHosts(self._cluster.boot_timeout_s)
+
+        def hire() -> Member | None:
+            seat = self._seating.take_one(need, seated, unfit.now())
+            if seat is None:
+                return None
+            seated[seat.host.node_id] += 1
+            return Member(self._start(need, seat, kind, num_threads), seat)
+
+        def dismiss(members: Sequence[Member], is_lost: bool) -> None:
+            if not is_lost:  # An engine has processes of its own, which outlive the death of the one that has them.
+                settle([member.actor.handle.close.remote() for member in members], CLOSE_S)
+            for member in members:
+                seated[member.seat.host.node_id] -= 1
+                self._seating.give_up(member.actor.handle, member.seat)
+
+        def is_to_leave(member: Member) -> bool:
+            return member.seat.host.node_id in self._seating.leaving
+
+        def lost(member: Member, worker: WorkerLost, num_items: int) -> None:
+            self._reissued(need.role, num_items)
+            reason = str(worker).splitlines()[0]
+            if is_to_leave(member):
+                self._said(f"{reason}; its host was to be taken away")
+            elif isinstance(worker, UnfitHost):
+                unfit.failed(member.seat.host.node_id)
+                self._said(f"{reason}; it is tried again, elsewhere after the second time")
+            else:
+                self._lost(worker, f"{need.role} {member.place}")
+
+        limit, boot_s, call_s = self._cluster.max_restarts, self._cluster.boot_timeout_s, self._cluster.call_timeout_s
+        around = Surroundings(hire, dismiss, lost, self._attend, self._said, is_to_leave, limit)
+        return Pool(need.role, need.count, around, boot_s, call_s)
+
+
+def _spare(pool: Pool) -> list[Member]:
+    """Whom it could do without, the newest first: all but one that stays."""
+    return [member for member in pool.members if not member.is_leaving][:0:-1]
+
+
+def _same_size(staffed: Staffed, need: Need, workers: Workers) -> bool:
+    return (replace(staffed.need, count=need.count), staffed.num_threads) == (need, workers.num_threads)
