@@ -54,7 +54,7 @@ def sampling_on(
         Session(Cluster(address=cluster.address), folder, watching) as session,
         session.running(run, (), folder, watching),
     ):
-        pool = session._new_pool(need, 1, Hired)
+        pool = session._pools._new(need, 1, Hired)
         samplers = SamplerGroup(pool, 1, session.may_go_on)
         requests = [SampleRequest(f"p{n}", f"g{n}", 0, n, "", np.array([3], np.int32)) for n in range(need.count)]
 
