@@ -13,13 +13,16 @@ from cluster.health import Actor, Call, gather_ranks
 from cluster.pool import Pool
 from cluster.restarts import LearnersLost
 from cluster.work import Preparation
+from configs.disk import replaced
 from configs.errors import RunFailed
 from models.adapters import Adapter, Role
 from reward.scorer import Score
 from rollout.proof import PublishProof
 from rollout.records import Rollout, SampleRequest
 from rollout.requests import continuation
+from trainers.checkpoint import Files
 from trainers.learners import UpdatePlan, join_rows, merge_results, summed
+from trainers.storage import naming
 
 
 class LearnerGroup:
@@ -60,14 +63,19 @@ class LearnerGroup:
         adapter: Adapter = self._all("reading the adapter", lambda handle: handle.adapter.remote(version))[0]
         return adapter
 
-    def save(self, folder: Path) -> tuple[str, ...]:
-        return tuple(name for files in self._all("saving", lambda handle: handle.save.remote(folder)) for name in files)
+    def save(self, folder: Path) -> Files:
+        files: dict[str, Any] = {}
+        for share in self._all("saving", lambda handle: handle.save.remote(folder)):
+            files |= share
+        return files
 
     def load(self, folder: Path) -> None:
         self._all("loading a checkpoint", lambda handle: handle.load.remote(folder))
 
     def export(self, folder: Path) -> None:
-        self._all("writing the result", lambda handle: handle.export.remote(folder))
+        """Whole or not at all: what a rank writes that was given up is in a folder that nobody reads any more."""
+        with naming(folder), replaced(folder) as partial:
+            self._all("writing the result", lambda handle: handle.export.remote(partial))
 
     def _all(self, doing: str, call: Callable[[Any], Any]) -> list[Any]:
         try:

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from models.adapters import Role
     from rollout.proof import PublishProof
     from rollout.sampler import SamplerSpec
+    from trainers.checkpoint import Files
     from trainers.engine import Rank
     from trainers.learners import UpdatePlan, UpdateResult
 
@@ -131,8 +132,8 @@ class LearnerWorker(Worker):
         adapter: Adapter = self._learner.adapter(version)
         return adapter if self._rank.index == 0 else None
 
-    def save(self, folder: Path) -> tuple[str, ...]:
-        files: tuple[str, ...] = self._learner.save(folder)
+    def save(self, folder: Path) -> "Files":
+        files: Files = self._learner.save(folder)
         return files
 
     def load(self, folder: Path) -> None:

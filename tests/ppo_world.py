@@ -18,7 +18,7 @@ from data.prompts import EncodedPrompt
 from models.adapters import Adapter
 from reward.scorer import Score
 from rollout.records import Rollout, SampleRequest
-from trainers.checkpoint import Checkpoints, read_checkpoint
+from trainers.checkpoint import Checkpoints, Files, read_checkpoint
 from trainers.collect import Answers
 from trainers.errors import NotFinite
 from trainers.metrics import MetricsLog, StepRecord
@@ -121,11 +121,11 @@ class World:
     def adapter(self, version: int) -> Adapter:
         return Adapter(version, {}, {})
 
-    def save(self, folder: Path) -> tuple[str, ...]:
+    def save(self, folder: Path) -> Files:
         self.diary.append("commit")
         if self.dies_in == "commit" and self.version == 1:
             raise DriverDeathError
-        return ()
+        return {}
 
     def phase(self, name: str) -> AbstractContextManager[None]:
         return nullcontext()

@@ -198,4 +198,4 @@ IN_TWO = UpdatePlan(minibatch_size=4, num_epochs=1, learning_rate_scale=1.0, see
 def numpy_state(learner: Learner) -> dict[str, np.ndarray]:
     """Parameters, moments and step, as what travels between processes."""
     assert isinstance(learner.engine, Engine)
-    return {name: tensor.numpy() for name, tensor in learner.engine.state().items()}
+    return {name: tensor.numpy() for name, tensor in learner.engine.state(learner.engine.sizes()).items()}

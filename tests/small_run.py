@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from torch import Tensor
+
 from cluster.connect import joined
 from cluster.health import wait_until
 from cluster.launch import evaluate, resume, run
@@ -19,6 +21,7 @@ from console.cli import main
 from console.live import PlainConsole
 from rollout.journal import JournalRow, read_journal
 from trainers.metrics import Listener
+from trainers.shares import stored_shares
 
 LLAMA = {
     "vocab_size": 320,
@@ -90,6 +93,12 @@ class Left:
     @property
     def policy(self) -> str:
         return str(self.folder / "policy")
+
+
+def tensors_of(checkpoint: Path) -> dict[str, Tensor]:
+    """The learner's state, by name."""
+    with stored_shares(checkpoint) as tensors:
+        return dict(tensors)
 
 
 def settings(*groups: Mapping[str, object]) -> list[str]:

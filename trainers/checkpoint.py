@@ -17,8 +17,11 @@ STATE_FILE = "state.json"
 LATEST_FILE = "latest"
 DIGEST = "blake2b"
 
-Write = Callable[[Path], Sequence[str]]
-"""Fills a folder; the names of the files that it wrote there, perhaps on another host."""
+Files = Mapping[str, Mapping[str, Any]]
+"""Name of a file -> its size in bytes and its digest."""
+
+Write = Callable[[Path], Files]
+"""Fills a folder, perhaps on another host; says what it wrote there once that is on the disk, as `on_disk` does."""
 
 
 @dataclass(frozen=True)
@@ -55,7 +58,7 @@ class Checkpoints:
         until a later commit protects another.
 
         Raises:
-            RunFailed: a file that was written is not there.
+            RunFailed: a file that was written is not there, or not whole.
         """
         name = folder_name(step)
         final = self.folder / name
@@ -113,27 +116,33 @@ def folder_name(step: int) -> str:
     return f"step-{step:06d}"
 
 
-def seal(folder: Path, step: int, state: Mapping[str, Any], names: Sequence[str]) -> None:
-    """Flush the files of these names, and add `state.json`, by which they are known.
+def on_disk(folder: Path, names: Sequence[str]) -> Files:
+    """Flush the files of these names, on the host that wrote them: another one's flush does not reach its cache."""
+    with ThreadPoolExecutor(1) as digesting:  # While the disk is at work.
+        digests = digesting.map(lambda name: digest_of(folder / name), names)
+        for name in names:
+            flush(folder / name)
+        return {
+            name: {"size": (folder / name).stat().st_size, DIGEST: digest}
+            for name, digest in zip(names, digests, strict=True)
+        }
+
+
+def seal(folder: Path, step: int, state: Mapping[str, Any], files: Files) -> None:
+    """Add `state.json`, by which the files are known.
 
     Whoever wrote them says which they are: of what another host wrote, a listing of the folder may show a part.
 
     Raises:
-        RunFailed: one is not there.
+        RunFailed: one is not there, or not whole.
     """
-    paths = [folder / name for name in sorted(names)]
-    missing = [path.name for path in paths if not path.is_file()]
-    if missing:
-        raise RunFailed(f"{folder}: {', '.join(missing)} was written there and cannot be seen by the driver")
-    with ThreadPoolExecutor(1) as digesting:  # While the disk is at work.
-        digests = digesting.map(digest_of, paths)
-        for path in paths:
-            flush(path)
-        files = {
-            path.name: {"size": path.stat().st_size, DIGEST: digest}
-            for path, digest in zip(paths, digests, strict=True)
-        }
-    content = {"step": step, "files": files, "state": dict(state)}
+    for name in sorted(files):
+        found = (folder / name).stat().st_size if (folder / name).is_file() else None
+        if found is None:
+            raise RunFailed(f"{folder}: {name} was written there and cannot be seen by the driver")
+        if found != files[name]["size"]:
+            raise RunFailed(f"{folder}: of {name}, {files[name]['size']} bytes were written; the driver sees {found}")
+    content = {"step": step, "files": {name: dict(files[name]) for name in sorted(files)}, "state": dict(state)}
     (folder / STATE_FILE).write_text(json.dumps({**content, DIGEST: digest_of_content(content)}, indent=2) + "\n")
     flush(folder / STATE_FILE)
     flush(folder)

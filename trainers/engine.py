@@ -5,7 +5,7 @@ The only file that imports deepspeed.
 
 import math
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -178,26 +178,35 @@ class Engine:
 
     def full_parameters(self) -> dict[str, Tensor]:
         """Name -> whole trainable parameter, float32 on the CPU, whatever the ZeRO stage. Every rank must call it."""
-        from deepspeed.utils import safe_get_full_fp32_param
+        return {name: self._whole(parameter, None).float().cpu().clone() for name, parameter in self._trainable()}
 
-        result = {}
+    def sizes(self) -> dict[str, int]:
+        """Name -> number of elements of the whole trainable parameter."""
+        return {name: getattr(parameter, "ds_numel", parameter.numel()) for name, parameter in self._trainable()}
+
+    def state(self, names: Collection[str]) -> dict[str, Tensor]:
+        """`param.NAME`, `exp_avg.NAME` and `exp_avg_sq.NAME` of these parameters, and `step`.
+
+        Of all parameters that is what AdamW needs to go on. Collective: each is gathered on every rank for a moment,
+        and stays, float32 on the CPU, where it was asked for.
+        """
+        tensors = {"step": next(iter(self._adamw.state.values()))["step"].clone()}
         for name, parameter in self._trainable():
-            full = safe_get_full_fp32_param(parameter)
-            result[name] = (parameter.detach() if full is None else full).float().cpu().clone()
-        return result
-
-    def state(self) -> dict[str, Tensor]:
-        """`param.NAME`, `exp_avg.NAME`, `exp_avg_sq.NAME` and `step`: all that AdamW needs to go on. Collective."""
-        from deepspeed.utils import safe_get_full_optimizer_state
-
-        tensors = {f"param.{name}": tensor for name, tensor in self.full_parameters().items()}
-        for name, parameter in self._trainable():
-            for moment in MOMENTS:
-                full = safe_get_full_optimizer_state(parameter, moment)
-                local = self._adamw.state[parameter][moment] if full is None else full
-                tensors[f"{moment}.{name}"] = local.float().cpu().clone()
-        tensors["step"] = next(iter(self._adamw.state.values()))["step"].clone()
+            for moment in (None, *MOMENTS):
+                whole = self._whole(parameter, moment)
+                if name in names:
+                    tensors[f"{moment or 'param'}.{name}"] = whole.float().cpu().clone()
         return tensors
+
+    def _whole(self, parameter: nn.Parameter, moment: str | None) -> Tensor:
+        """A parameter, or a moment of Adam's. Collective."""
+        from deepspeed.utils import safe_get_full_fp32_param, safe_get_full_optimizer_state
+
+        if moment is None:
+            full = safe_get_full_fp32_param(parameter)
+            return parameter.detach() if full is None else full
+        full = safe_get_full_optimizer_state(parameter, moment)
+        return self._adamw.state[parameter][moment] if full is None else full
 
     def load_state(self, tensors: Mapping[str, Tensor]) -> None:
         """Take over what `state` gave, from any ZeRO stage and number of ranks. Collective.

@@ -9,20 +9,19 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from configs.disk import flush_all, replaced
+from configs.disk import flush_all
 from configs.roles import LearnerRanks
 from models.adapters import Adapter, Role
 from models.policy import PolicyModel
 from trainers.artifact import Artifact
+from trainers.checkpoint import Files, on_disk
 from trainers.engine import Engine, ForwardOnly, Rank
 from trainers.errors import NotFinite
 from trainers.learners import B, Batch, Pass, UpdatePlan, UpdateResult, add_shares
+from trainers.shares import share_of, stored_shares, write_share
 from trainers.storage import naming
-
-STATE_FILE = "learner.safetensors"
 
 
 class Learner:
@@ -145,28 +144,29 @@ class Learner:
         """The policy's adapter as it is now. Collective."""
         return self.artifact.adapter(self._trained().full_parameters(), version)
 
-    def save(self, folder: Path) -> tuple[str, ...]:
-        """Write weights, moments and step by parameter name; rank 0 writes, all must call.
+    def save(self, folder: Path) -> Files:
+        """Write this rank's share of weights, moments and step by parameter name. Collective.
 
-        Returns the names of the files that this rank wrote.
+        Returns what this rank wrote, which is on the disk by then.
         """
-        tensors = self._trained().state()
+        engine = self._trained()
+        tensors = engine.state(share_of(engine.sizes(), self.rank))
         if self.rank.index:
-            return ()
-        save_file(tensors, folder / STATE_FILE)
-        return (STATE_FILE,)
+            del tensors["step"]
+        return on_disk(folder, [write_share(tensors, folder, self.rank)])
 
     def load(self, folder: Path) -> None:
         """Take over what `save` wrote, under any ZeRO stage and number of ranks. Collective."""
-        self._trained().load_state(load_file(folder / STATE_FILE))
+        with stored_shares(folder) as tensors:
+            self._trained().load_state(tensors)
 
     def export(self, folder: Path) -> None:
-        """Write the result for plain transformers and PEFT, whole or not at all; rank 0 writes, all must call."""
+        """Write the result for plain transformers and PEFT into an existing folder; rank 0 writes, all must call."""
         parameters = self._trained().full_parameters()
         if self.rank.index == 0:
-            with naming(folder), replaced(folder) as partial:
-                self.artifact.export(parameters, partial)
-                flush_all(partial)
+            with naming(folder):
+                self.artifact.export(parameters, folder)
+                flush_all(folder)
 
     def _trained(self) -> Engine:
         assert isinstance(self.engine, Engine), "this model only answers"

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from models.adapters import Adapter, Role
+from trainers.checkpoint import Files
 
 
 class Batch(Protocol):
@@ -106,13 +107,13 @@ class Learners(Protocol):
     def adapter(self, version: int) -> Adapter:
         """The policy's adapter as it is now, named as that version."""
 
-    def save(self, folder: Path) -> tuple[str, ...]:
-        """Write what `load` needs into an existing folder. Returns the names of the files."""
+    def save(self, folder: Path) -> Files:
+        """Write what `load` needs into an existing folder. Returns what is on the disk by then."""
 
     def load(self, folder: Path) -> None: ...
 
     def export(self, folder: Path) -> None:
-        """Write the result: an adapter folder or a full model, with what loads it."""
+        """Write the result, whole or not at all: an adapter folder or a full model, with what loads it."""
 
 
 def merge_results(results: Sequence[UpdateResult]) -> dict[str, float]:

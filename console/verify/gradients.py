@@ -31,8 +31,9 @@ def gradient_of(learners: OneRank, one_step: Callable[[], object]) -> dict[str, 
 def _first_moments(learners: OneRank) -> dict[str, Tensor]:
     engine = learners.learner.engine
     assert isinstance(engine, Engine)
-    state = engine.state()
-    return {name: state[f"exp_avg.{name}"].double() for name in trained_parameters(learners)}
+    names = trained_parameters(learners)
+    state = engine.state(names)
+    return {name: state[f"exp_avg.{name}"].double() for name in names}
 
 
 def trained_parameters(learners: OneRank) -> Mapping[str, torch.nn.Parameter]:

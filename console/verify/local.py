@@ -12,9 +12,11 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from configs.disk import replaced
 from configs.schema import LearnerRun
 from models.adapters import Adapter, Role
 from trainers.build import build_learner
+from trainers.checkpoint import Files
 from trainers.engine import Rank, join_group
 from trainers.learner import Learner
 from trainers.learners import UpdatePlan, merge_results
@@ -38,14 +40,15 @@ class OneRank:
     def adapter(self, version: int) -> Adapter:
         return self.learner.adapter(version)
 
-    def save(self, folder: Path) -> tuple[str, ...]:
+    def save(self, folder: Path) -> Files:
         return self.learner.save(folder)
 
     def load(self, folder: Path) -> None:
         self.learner.load(folder)
 
     def export(self, folder: Path) -> None:
-        self.learner.export(folder)
+        with replaced(folder) as partial:
+            self.learner.export(partial)
 
 
 def open_learner(run: LearnerRun) -> OneRank:

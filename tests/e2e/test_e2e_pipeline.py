@@ -61,7 +61,7 @@ def test_each_stage_leaves_metrics_events_and_a_checkpoint(pipeline: Left, name:
         assert all(value is not None for value in line["metrics"].values())
     assert list((left.folder / "tensorboard").glob("events.*"))
     assert left.last_checkpoint.name == f"step-{steps[-1]:06d}"
-    assert {path.name for path in left.last_checkpoint.iterdir()} == {"learner.safetensors", "state.json"}
+    assert {path.name for path in left.last_checkpoint.iterdir()} == {"learner-0.safetensors", "state.json"}
 
 
 @pytest.mark.parametrize("name", ["pretrain", "pretrain-encoder"])

@@ -17,7 +17,7 @@ from data.tokens import PairBatch, TokenBatch, collate
 from models.adapters import WEIGHTS_FILE
 from tests.plain_transformers import largest_gap, load_plain, plain_logprobs
 from tests.plain_vllm import PlainVllm
-from tests.small_run import LENGTHS, TEMPERATURE, WORKERS, Left, Stages, settings
+from tests.small_run import LENGTHS, TEMPERATURE, WORKERS, Left, Stages, settings, tensors_of
 from trainers.dpo import pair_logprobs, prepare_dpo
 from trainers.ppo_objective import TrajectoryBatch, forward_actions
 
@@ -47,7 +47,7 @@ def test_ppo_from_an_adapter_begins_as_it(ppo_from_adapter: Left) -> None:
 
 
 def test_the_result_has_the_learner_s_tensors(ppo_from_adapter: Left) -> None:
-    learner = load_file(ppo_from_adapter.last_checkpoint / "learner.safetensors")
+    learner = tensors_of(ppo_from_adapter.last_checkpoint)
     result = load_file(Path(ppo_from_adapter.policy) / WEIGHTS_FILE)
     # 2 layers x (q, k, v, o, gate, up, down) x (A, B).
     assert len(result) == 28

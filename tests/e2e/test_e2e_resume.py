@@ -20,7 +20,9 @@ from models.adapters import WEIGHTS_FILE
 from tests.folders import names
 from tests.full_disk import fill, small_disk
 from tests.small_run import WORKERS, Left, Stages, settings
-from trainers.learner import STATE_FILE
+from trainers.shares import file_name
+
+STATE_FILE = file_name(0)
 
 pytestmark = pytest.mark.cluster
 

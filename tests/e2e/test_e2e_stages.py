@@ -12,7 +12,7 @@ from transformers import AutoModelForMaskedLM, AutoModelForSequenceClassificatio
 
 from reward.bert import BertScorer
 from tests.plain_transformers import load_plain, plain_logprobs
-from tests.small_run import BERT, LENGTHS, LLAMA, Left, Stages, model_settings, settings, text_settings
+from tests.small_run import BERT, LENGTHS, LLAMA, Left, Stages, model_settings, settings, tensors_of, text_settings
 
 
 def losses(left: Left) -> list[float]:
@@ -86,8 +86,8 @@ def test_early_stopping_leaves_the_best_step(stage: Stages, sft_settings: dict[s
     # Both texts are the same, so what the first step replays costs about what was measured before it.
     assert left.metrics[0]["metrics"]["replay_loss"] == pytest.approx(math.log(retained["perplexity_before"]), rel=0.2)
     exported = load_file(Path(left.policy) / "adapter_model.safetensors")
-    kept = load_file(left.folder / "checkpoints/step-000001/learner.safetensors")
-    last = load_file(left.last_checkpoint / "learner.safetensors")
+    kept = tensors_of(left.folder / "checkpoints/step-000001")
+    last = tensors_of(left.last_checkpoint)
     for name, tensor in exported.items():
         inside = f"param.causal_lm.{name.removesuffix('.weight')}.policy.weight"
         assert torch.equal(tensor, kept[inside])

@@ -11,11 +11,11 @@ from rollout.journal import JournalRow, step_file, write_step
 from tests.multihost.faults.checks import Undisturbed, check_complete, check_equal, check_published, newest_files
 from tests.multihost.faults.kinds import unsaid
 from tests.small_run import Left
-from trainers.checkpoint import Checkpoints, DamagedError
+from trainers.checkpoint import Checkpoints, DamagedError, Files, on_disk
 
 NUM_STEPS = 3
 PROMPTS, SAMPLES = 2, 2
-POLICY_FILE = "learner.safetensors"
+POLICY_FILE = "learner-0.safetensors"
 LOST = "it is replaced (1 of 5 since the last step)"
 
 
@@ -44,9 +44,9 @@ def answer(position: int, sample_index: int) -> JournalRow:
     )
 
 
-def write_policy(folder: Path, content: str) -> list[str]:
+def write_policy(folder: Path, content: str) -> Files:
     (folder / POLICY_FILE).write_text(content)
-    return [POLICY_FILE]
+    return on_disk(folder, [POLICY_FILE])
 
 
 def write_metrics(folder: Path, lines: list[dict[str, object]]) -> None:

@@ -8,14 +8,13 @@ from collections.abc import Sequence
 import numpy as np
 import pytest
 from numpy.typing import NDArray
-from safetensors.numpy import load_file
 
 from cluster.health import wait_until
 from cluster.sent import CONFIG_FILE
 from tests.multihost.hosts import PLUMBOB, Host, Hosts
 from tests.multihost.namespaces import Command
-from tests.small_run import Left, settings
-from trainers.learner import STATE_FILE
+from tests.small_run import Left, settings, tensors_of
+from trainers.shares import file_name
 
 pytestmark = pytest.mark.cluster
 
@@ -92,8 +91,7 @@ def uploaded(head: Host) -> list[str]:
 
 def trained(left: Left) -> dict[str, NDArray[np.float32]]:
     """What the last checkpoint has of the tensors that are trained."""
-    tensors = load_file(left.last_checkpoint / STATE_FILE)
-    return {name: tensor for name, tensor in tensors.items() if name.startswith("param.")}
+    return {name: t.numpy() for name, t in tensors_of(left.last_checkpoint).items() if name.startswith("param.")}
 
 
 def test_learners_on_two_hosts_learn_what_one_learns(hosts: Hosts, inputs: dict[str, object]) -> None:
@@ -113,6 +111,8 @@ def test_learners_on_two_hosts_learn_what_one_learns(hosts: Hosts, inputs: dict[
     for line, other in zip(ours.untimed, theirs.untimed, strict=True):
         assert line["metrics"] == pytest.approx(other["metrics"], rel=1e-3, abs=1e-4)
         assert line["metrics"]["sampler_gap_max"] < 1e-4
+    # Each learner has written its share, on the host where it was.
+    assert (ours.last_checkpoint / file_name(1)).exists() and not (theirs.last_checkpoint / file_name(1)).exists()
     ends = trained(ours), trained(theirs)
     assert set(ends[0]) == set(ends[1])
     for name, tensor in ends[0].items():

@@ -6,20 +6,18 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM
 
 from tests.plain_transformers import largest_gap
-from tests.small_run import Left
+from tests.small_run import Left, tensors_of
 from trainers.checkpoint import folder_name
-from trainers.learner import STATE_FILE
 
 ADAPTED = re.compile(r"param\.causal_lm\.base_model\.model\.(.*)\.lora_A\.policy\.weight")
 
 
 def policy_of(checkpoint: Path, policy: dict[str, Any]) -> Any:
     """The base model with the checkpoint's adapter added to its matrices: W + alpha / rank * B A."""
-    tensors = load_file(checkpoint / STATE_FILE)
+    tensors = tensors_of(checkpoint)
     model = AutoModelForCausalLM.from_pretrained(policy["model"]).eval()
     scale = policy["tuning"]["alpha"] / policy["tuning"]["rank"]
     names = [(found[0], found[1]) for name in tensors if (found := ADAPTED.fullmatch(name))]

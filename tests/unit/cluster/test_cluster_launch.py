@@ -30,7 +30,7 @@ from configs.schema import EvalRun, PipelineRun, PpoRun, PretrainRun
 from reward.scorer import ScoreError
 from tests.folders import names
 from tests.watching import Watching
-from trainers.checkpoint import Checkpoints
+from trainers.checkpoint import Checkpoints, Files, on_disk
 from trainers.errors import NotFinite
 from trainers.storage import StorageFailed
 
@@ -86,9 +86,9 @@ def test_a_plan_refuses_what_the_run_would() -> None:
         plan(run.model_copy(update={"storage": Storage(path="/proc/runs")}))
 
 
-def write_nothing(folder: Path) -> tuple[str, ...]:
+def write_nothing(folder: Path) -> Files:
     (folder / "w").touch()
-    return ("w",)
+    return on_disk(folder, ["w"])
 
 
 def checkpointed(folder: Path, *steps: int) -> Path:

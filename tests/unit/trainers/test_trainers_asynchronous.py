@@ -62,7 +62,7 @@ def same(one: Played, other: Played) -> None:
     """Line by line, token by token, and in the bytes that were learnt."""
     assert one.untimed == other.untimed
     assert [tokens(row) for _, row in one.journal] == [tokens(row) for _, row in other.journal]
-    assert one.checkpoint["learner.safetensors"] == other.checkpoint["learner.safetensors"]
+    assert one.checkpoint["learner-0.safetensors"] == other.checkpoint["learner-0.safetensors"]
 
 
 def tokens(row: JournalRow) -> list[list[Any]]:

@@ -7,14 +7,14 @@ import pytest
 
 from configs.errors import RunFailed
 from tests.folders import names
-from trainers.checkpoint import LATEST_FILE, STATE_FILE, Checkpoint, Checkpoints, Write
+from trainers.checkpoint import LATEST_FILE, STATE_FILE, Checkpoint, Checkpoints, Files, Write, on_disk
 from trainers.storage import replace_text
 
 
 def write(text: str) -> Write:
-    def into(folder: Path) -> tuple[str, ...]:
+    def into(folder: Path) -> Files:
         (folder / "weights.bin").write_text(text)
-        return ("weights.bin",)
+        return on_disk(folder, ["weights.bin"])
 
     return into
 
@@ -62,7 +62,7 @@ def test_a_write_that_raises_leaves_the_old_one(tmp_path: Path) -> None:
     checkpoints = Checkpoints(tmp_path, keep=1)
     checkpoints.commit(1, write("one"), {})
 
-    def torn(folder: Path) -> tuple[str, ...]:
+    def torn(folder: Path) -> Files:
         (folder / "weights.bin").write_text("half")
         raise OSError("no space left on device")
 
@@ -85,7 +85,15 @@ def test_what_was_written_and_cannot_be_seen_is_no_checkpoint(tmp_path: Path) ->
     checkpoints = Checkpoints(tmp_path, keep=2)
     checkpoints.commit(1, write("one"), {})
     with pytest.raises(RunFailed, match=r"weights\.bin was written there and cannot be seen by the driver"):
-        checkpoints.commit(2, lambda folder: ("weights.bin",), {})
+        checkpoints.commit(2, lambda folder: {"weights.bin": {"size": 3, "blake2b": "0"}}, {})
+
+    def seen_in_part(folder: Path) -> Files:
+        files = write("two")(folder)
+        write("t")(folder)
+        return files
+
+    with pytest.raises(RunFailed, match=r"of weights\.bin, 3 bytes were written; the driver sees 1"):
+        checkpoints.commit(2, seen_in_part, {})
     found = whole(checkpoints)
     assert found is not None and found.step == 1
     assert names(tmp_path) == [LATEST_FILE, "step-000001"]
@@ -94,14 +102,14 @@ def test_what_was_written_and_cannot_be_seen_is_no_checkpoint(tmp_path: Path) ->
 def test_a_writer_that_was_given_up_does_not_write_into_a_later_attempt(tmp_path: Path) -> None:
     checkpoints, given_up = Checkpoints(tmp_path, keep=2), []
 
-    def lost(folder: Path) -> tuple[str, ...]:
+    def lost(folder: Path) -> Files:
         given_up.append(folder)
         raise RunFailed("its host is gone")
 
     with pytest.raises(RunFailed, match="gone"):
         checkpoints.commit(1, lost, {})
 
-    def beside_it(folder: Path) -> tuple[str, ...]:
+    def beside_it(folder: Path) -> Files:
         files = write("new")(folder)
         given_up[0].mkdir(exist_ok=True)
         write("old")(given_up[0])

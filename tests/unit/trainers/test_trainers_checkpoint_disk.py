@@ -15,7 +15,7 @@ from tests.folders import names
 from tests.full_disk import fill, small_disk
 from tests.ppo_world import World, recorded, settings
 from tests.watching import Watching
-from trainers.checkpoint import LATEST_FILE, Checkpoints
+from trainers.checkpoint import LATEST_FILE, Checkpoints, Files, on_disk
 from trainers.metrics import MetricsLog, StepRecord, read_metrics
 from trainers.storage import naming, storage_reason
 
@@ -28,20 +28,20 @@ def disk() -> Iterator[Path]:
         yield folder
 
 
-def weights(num_bytes: int, folder: Path) -> tuple[str, ...]:
+def weights(num_bytes: int, folder: Path) -> Files:
     save_file({"weights": torch.zeros(num_bytes, dtype=torch.uint8)}, folder / "weights.safetensors")
-    return ("weights.safetensors",)
+    return on_disk(folder, ["weights.safetensors"])
 
 
 @pytest.mark.parametrize("is_rust", [True, False])
 def test_a_checkpoint_that_does_not_fit(disk: Path, is_rust: bool) -> None:
     checkpoints = Checkpoints(disk / "checkpoints", keep=2)
 
-    def write(folder: Path) -> tuple[str, ...]:
+    def write(folder: Path) -> Files:
         if is_rust:
             return weights(600_000, folder)
         (folder / "weights.bin").write_bytes(bytes(600_000))
-        return ("weights.bin",)
+        return on_disk(folder, ["weights.bin"])
 
     checkpoints.commit(1, write, {})
     # A second of 600 KB beside the first is more than 1 MiB.
@@ -53,7 +53,7 @@ def test_a_checkpoint_that_does_not_fit(disk: Path, is_rust: bool) -> None:
     found = checkpoints.newest(pytest.fail)
     assert found is not None and found.step == 1
     # With room, the same goes on.
-    Checkpoints(disk / "checkpoints", keep=1).commit(1, lambda folder: (), {})
+    Checkpoints(disk / "checkpoints", keep=1).commit(1, lambda folder: {}, {})
     checkpoints.commit(2, write, {})
     assert (disk / "checkpoints" / LATEST_FILE).read_text() == "step-000002\n"
 

@@ -7,13 +7,13 @@ from typing import Any
 
 import numpy as np
 import pytest
-from safetensors.torch import load_file, save_file
 
 from configs.stages import Ppo
 from tests.ranks import IN_TWO, PPO, WHOLE, Case, Ranks, numpy_state, padded, ragged_experience, tiny_learner
+from trainers.engine import Rank
 from trainers.errors import NotFinite
-from trainers.learner import STATE_FILE
 from trainers.learners import LossSum, Pass, UpdatePlan, merge_results
+from trainers.shares import stored_shares, write_share
 
 State = dict[str, np.ndarray]
 STAGES = (0, 1, 2, 3)
@@ -197,8 +197,9 @@ def test_a_checkpoint_gives_the_same_next_update_anywhere(
 def load_without_the_head(case: Case, folder: Path) -> None:
     learner = tiny_learner(case)
     learner.save(folder)
-    tensors = load_file(folder / STATE_FILE)
-    save_file({name: t.clone() for name, t in tensors.items() if "value_head" not in name}, folder / STATE_FILE)
+    with stored_shares(folder) as tensors:
+        others = {name: tensors[name].clone() for name in tensors if "value_head" not in name}
+    write_share(others, folder, Rank(0, 1, ""))
     learner.load(folder)
 
 

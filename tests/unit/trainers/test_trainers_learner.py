@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from configs.roles import Learner as LearnerSettings
+from console.verify.local import OneRank
 from models.adapters import Adapter
 from tests.folders import names
 from trainers.engine import Engine, Rank
@@ -40,11 +41,11 @@ def learner(artifact: TwoFiles, rank: int = 0) -> tuple[Learner, Any]:
 
 def test_a_result_that_cannot_be_written_leaves_the_earlier_one(tmp_path: Path) -> None:
     folder = tmp_path / "sft" / "policy"
-    broken, _ = learner(TwoFiles("new", is_well=False))
+    broken = OneRank(learner(TwoFiles("new", is_well=False))[0])
     with pytest.raises(OSError, match="no space"):
         broken.export(folder)
     assert names(folder.parent) == []
-    learner(TwoFiles("old"))[0].export(folder)
+    OneRank(learner(TwoFiles("old"))[0]).export(folder)
     with pytest.raises(OSError, match="no space"):
         broken.export(folder)
     assert names(folder.parent) == ["policy"]
@@ -54,9 +55,9 @@ def test_a_result_that_cannot_be_written_leaves_the_earlier_one(tmp_path: Path) 
 def test_a_result_replaces_the_earlier_one_with_all_that_was_beside_it(tmp_path: Path) -> None:
     """A calibration is of the weights that it was measured with."""
     folder = tmp_path / "reward_model"
-    learner(TwoFiles("old"))[0].export(folder)
+    OneRank(learner(TwoFiles("old"))[0]).export(folder)
     (folder / "calibration.json").write_text("of the old one")
-    learner(TwoFiles("new"))[0].export(folder)
+    OneRank(learner(TwoFiles("new"))[0]).export(folder)
     assert names(tmp_path) == ["reward_model"] and names(folder) == ["model.bin", "tokenizer.json"]
     assert (folder / "model.bin").read_text() == "new"
 

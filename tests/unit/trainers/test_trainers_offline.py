@@ -13,6 +13,7 @@ from configs.errors import UserError
 from configs.inputs import Retention
 from configs.stages import EarlyStopping, Epochs
 from data.tokens import TokenBatch, TokenSequence
+from trainers.checkpoint import Files
 from trainers.errors import NotFinite
 from trainers.inputs import Inputs
 from trainers.learners import UpdatePlan
@@ -58,11 +59,11 @@ class FakeLearners:
         """Each token costs 1 nat before the first step, and a tenth more after each."""
         return -(1 + self.step / 10) * (batch.lengths - 1).astype(np.float32)
 
-    def save(self, folder: Path) -> tuple[str, ...]:
+    def save(self, folder: Path) -> Files:
         self.saved.append(folder.name.split(".")[1])
         if len(self.saved) == self._dies_in_save:
             raise KeyboardInterrupt
-        return ()
+        return {}
 
     def load(self, folder: Path) -> None:
         self.loaded.append(folder.name)

@@ -20,6 +20,7 @@ from models.encoder import load_encoder_tokenizer
 from models.scratch import build_bert
 from tests.tiny_policy import make_adapter, write_policy
 from trainers.calibration import prepare_calibration
+from trainers.checkpoint import Files
 from trainers.dpo import prepare_dpo
 from trainers.pretrain import read_corpus
 from trainers.reward import RewardInput, check_encoder, count_cut, prepare_reward, run_reward
@@ -163,8 +164,8 @@ class FakeLearners:
     def compute(self, batch: Any, role: Any, function: Any) -> Any:
         return np.zeros(batch.answer_mask.shape, np.float32)
 
-    def save(self, folder: Path) -> tuple[str, ...]:
-        return ()
+    def save(self, folder: Path) -> Files:
+        return {}
 
     def export(self, folder: Path) -> None: ...
 
