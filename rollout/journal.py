@@ -11,6 +11,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
+from configs.disk import flush
 from configs.errors import UserError
 from rollout.records import FinishReason
 
@@ -114,11 +115,11 @@ def write_step(folder: Path, step: int, rows: Sequence[JournalRow]) -> Path:
     unfinished = path.with_name(f".{path.name}.{os.getpid()}")
     try:
         pq.write_table(pa.Table.from_arrays(columns, schema=_SCHEMA), unfinished, compression="zstd")
-        with unfinished.open("rb") as file:
-            os.fsync(file.fileno())
+        flush(unfinished)
         unfinished.replace(path)
     finally:
         unfinished.unlink(missing_ok=True)
+    flush(folder)
     return path
 
 

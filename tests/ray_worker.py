@@ -65,6 +65,15 @@ class Worker:
         os._exit(1)
 
 
+class Writer(Worker):
+    """Of a result, which it begins to write when it is released."""
+
+    def export(self, folder: Path) -> None:
+        assert self._released.wait(TIMEOUT_S)
+        folder.mkdir(parents=True, exist_ok=True)  # As libraries do.
+        (folder / "model.bin").write_text(self._log.name)
+
+
 class NeverBegins(Control):
     """A run's control actor where Ray cannot start one."""
 

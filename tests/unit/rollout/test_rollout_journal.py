@@ -1,5 +1,6 @@
 """The token-level journal: what is written is read back, and a file is whole or absent."""
 
+import os
 from dataclasses import replace
 from pathlib import Path
 
@@ -11,6 +12,7 @@ import pytest
 from configs.errors import UserError
 from rollout import journal
 from rollout.journal import JournalRow, read_journal, read_step, write_step
+from tests.disk_calls import record_disk_calls
 
 ROW = JournalRow(
     position=2**33,
@@ -89,6 +91,13 @@ def test_a_write_that_fails_leaves_the_old_file(tmp_path: Path, monkeypatch: pyt
         write_step(tmp_path, 1, [replace(ROW, seed=7)])
     assert [path.name for path in tmp_path.iterdir()] == ["step-000001.parquet"]
     assert read_step(tmp_path / "step-000001.parquet")[0].seed == 2**40
+
+
+def test_a_file_is_on_the_disk_under_its_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    calls = record_disk_calls(monkeypatch)
+    write_step(tmp_path / "rollouts", 1, [])
+    unfinished = f".step-000001.parquet.{os.getpid()}"
+    assert calls == [("fsync", unfinished), ("replace", "step-000001.parquet"), ("fsync", "rollouts")]
 
 
 def test_unequal_lengths_are_refused() -> None:

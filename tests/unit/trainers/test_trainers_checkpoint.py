@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from configs.errors import RunFailed
+from tests.disk_calls import record_disk_calls
 from tests.folders import names
 from trainers.checkpoint import LATEST_FILE, STATE_FILE, Checkpoint, Checkpoints, Files, Write, on_disk
 from trainers.storage import replace_text
@@ -35,6 +36,19 @@ def test_what_is_committed_comes_back(tmp_path: Path) -> None:
     # JSON has no keys but text.
     assert found.state == {"cursor": {"position": 7}, "kl_coefficient": 0.1, "issued": {"2": 5, "10": 1}}
     assert (folder / "weights.bin").read_text() == "three"
+
+
+def test_a_checkpoint_is_on_the_disk_before_anything_names_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    calls = record_disk_calls(monkeypatch)
+    Checkpoints(tmp_path / "checkpoints", keep=2).commit(1, write("one"), {})
+    partial = calls[2][1]
+    assert partial.startswith(".step-000001.")
+    made = [call for call in calls if call[0] != "rename" or call[1][0] != "."]  # No earlier one had to make way.
+    assert made == [
+        *(("fsync", "weights.bin"), ("fsync", "state.json"), ("fsync", partial)),
+        *(("rename", "step-000001"), ("fsync", "checkpoints")),
+        *(("fsync", ".latest.partial"), ("replace", "latest")),
+    ]
 
 
 def test_the_newest_stay_and_latest_names_the_last(tmp_path: Path) -> None:
