@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import ray
-from ray.exceptions import RayActorError, RayError, RayTaskError
+from ray.exceptions import OutOfMemoryError, RayActorError, RayError, RayTaskError
 
 from cluster.restarts import LearnersLost, WorkerFailed, WorkerLost
 from configs.errors import RunFailed, UserError
@@ -90,11 +90,12 @@ def gather_ranks(calls: Sequence[Call], doing: str, timeout_s: float, setting: s
     try:
         return gather(calls, doing, timeout_s, setting)
     except WorkerLost as error:
-        raise LearnersLost(str(error)) from error
+        raise LearnersLost(str(error), error.oom_killed) from error
     except WorkerFailed as error:
         if len(calls) == 1:
             raise
-        raise LearnersLost(str(_death_among(calls, doing) or error)) from error
+        death = _death_among(calls, doing)
+        raise LearnersLost(str(death or error), death.oom_killed if death else None) from error
 
 
 def _death_among(calls: Sequence[Call], doing: str) -> WorkerLost | None:
@@ -138,6 +139,8 @@ def outcome(call: Call, doing: str) -> Any:
                 f"{call.actor.name} failed as it began: {reason}\n{last_lines(call.actor.log)}"
             ) from error
         raise WorkerLost(_death(call, doing, error)) from error
+    except OutOfMemoryError as error:
+        raise WorkerLost(_death(call, doing, error), oom_killed=call.actor.name) from error
     except RayError as error:
         raise WorkerLost(_death(call, doing, error)) from error
 

@@ -11,7 +11,7 @@ from cluster.needs import Need, Role
 from cluster.placement import who_makes_room
 from cluster.pool import Pool
 from cluster.ranks import Start
-from cluster.restarts import UnfitHost, UnfitHosts, WorkerLost
+from cluster.restarts import NO_MEMORY_S, UnfitHost, UnfitHosts, WorkerLost
 from cluster.seats import Seating
 from cluster.work import Preparation
 from configs.roles import Cluster, Workers
@@ -135,6 +135,8 @@ class Pools:
                 unfit.failed(member.seat.host.node_id)
                 self._said(f"{reason}; it is tried again, elsewhere after the second time")
             else:
+                if worker.oom_killed:
+                    self._seating.avoid([member.seat], NO_MEMORY_S)
                 self._lost(worker, f"{need.role} {member.place}")
 
         limit, boot_s, call_s = self._cluster.max_restarts, self._cluster.boot_timeout_s, self._cluster.call_timeout_s

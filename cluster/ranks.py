@@ -7,6 +7,7 @@ from typing import Any
 from cluster.health import BOOT_TIMEOUT, Actor, Call, gather_ranks
 from cluster.needs import Need, learners
 from cluster.placement import plan
+from cluster.restarts import NO_MEMORY_S, LearnersLost
 from cluster.seats import Seat, Seating, end_actor, hosts
 from cluster.workers import LearnerWorker
 from configs.errors import RunFailed
@@ -57,11 +58,14 @@ class Ranks:
             self._settings = wanted
         return self._actors
 
-    def lost(self) -> None:
+    def lost(self, lost: LearnersLost) -> None:
         """End what is left of a group that lost a rank.
 
-        The next one has its seats, on which others may wait, if it had begun there and all its hosts answer.
+        The next one has its seats, on which others may wait, if it had begun there and all its hosts answer. Memory may
+        be free there by now; where it is not, that one cannot begin, and the one after it is seated elsewhere.
         """
+        placed = zip(self._actors, self._seats, strict=False)
+        self._seating.avoid([seat for actor, seat in placed if actor.name == lost.oom_killed], NO_MEMORY_S)
         if self._settings is None or not self._seating.may_stay(self._seats):
             self.end()
             return

@@ -6,9 +6,20 @@ from collections.abc import Callable
 
 from configs.errors import RunFailed
 
+NO_MEMORY_S = 5.0
+"""How long a host is left alone that had no memory left: while that is so, Ray kills whoever starts there."""
+
 
 class WorkerLost(RunFailed):
-    """A worker died, its host went away, or it did not answer in time; another could do its work."""
+    """A worker died, its host went away, or it did not answer in time; another could do its work.
+
+    Args:
+        oom_killed: the name of the worker that Ray killed because its host had no memory left, where that is how.
+    """
+
+    def __init__(self, message: str, oom_killed: str | None = None) -> None:
+        super().__init__(message)
+        self.oom_killed = oom_killed
 
 
 class WorkerFailed(RunFailed):

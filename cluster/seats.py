@@ -118,6 +118,11 @@ class Seating:
         finally:
             remove_placement_group(group)
 
+    def avoid(self, seats: Sequence[Seat], for_s: float) -> None:
+        """Leave their hosts alone so long."""
+        with self._turn:
+            self._avoided |= {seat.host.node_id: time.monotonic() + for_s for seat in seats}
+
     def free(self, seat: Seat) -> None:
         """Of an actor that has been ended."""
         remove_placement_group(seat.group)
@@ -193,7 +198,7 @@ class Seating:
         remove_placement_group(seats[0].group)
         with self._turn:
             self._held = [seat for seat in self._held if seat not in seats]
-            self._avoided |= {seat.host.node_id: time.monotonic() + AVOIDED_S for seat in seats}
+        self.avoid(seats, AVOIDED_S)
         return []
 
 

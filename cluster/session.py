@@ -188,7 +188,7 @@ class Session:
 
     def replace_learners(self, lost: LearnersLost) -> None:
         """End what is left of a group that lost a rank; the next use starts another. RunFailed past the budget."""
-        self._ranks.lost()
+        self._ranks.lost(lost)
         self._lost(lost, "learners")
 
     def _lost(self, lost: WorkerLost, place: str) -> None:

@@ -9,7 +9,8 @@ import pytest
 
 from rollout.journal import JournalRow, step_file, write_step
 from tests.multihost.faults.checks import Undisturbed, check_complete, check_equal, check_published, newest_files
-from tests.multihost.faults.kinds import unsaid
+from tests.multihost.faults.kinds import check_said, unsaid
+from tests.multihost.faults.scene import Fault
 from tests.small_run import Left
 from trainers.checkpoint import Checkpoints, DamagedError, Files, on_disk
 
@@ -133,3 +134,15 @@ def test_a_fault_that_nobody_noticed_is_one_that_hit_nothing() -> None:
     assert unsaid({"rollout": 2}, said) == {"rollout": 1}
     assert unsaid({"rollout": 1, "learner": 1}, said) == {"learner": 1}
     assert unsaid({"scorer": 1}, []) == {"scorer": 1}
+
+
+def test_a_worker_that_was_lost_by_other_means_was_not_lost_for_want_of_memory() -> None:
+    fault, lost = Fault("out of memory", "scorer", "score"), {"scorer": 1}
+    killed = f"scorer-1 died while scoring: 2 worker(s) were killed due to the node running low on memory; {LOST}"
+    check_said(fault, lost, [killed])
+    check_said(Fault("worker killed", "scorer", "score"), lost, [f"scorer-1 died; {LOST}"])
+    for said in ([f"scorer-1 died; {LOST}"], [f"scorer-1 died; {LOST}", killed.replace("scorer", "rollout")], []):
+        with pytest.raises(AssertionError, match="scorer"):
+            check_said(fault, lost, said)
+    with pytest.raises(AssertionError, match="memory"):
+        check_said(fault, {}, [killed])

@@ -7,7 +7,7 @@ import pytest
 from tests.able import cannot
 from tests.multihost.faults.campaign import campaign
 from tests.multihost.faults.catalogue import Setting
-from tests.multihost.faults.kinds import Fault
+from tests.multihost.faults.scene import Fault
 from tests.multihost.hosts import missing
 
 pytestmark = pytest.mark.cluster
@@ -17,6 +17,7 @@ SLICE = (
     Fault("link cut for long", "learner", "evaluate"),
     Fault("worker killed", "scorer", "score"),
     Fault("driver killed", "driver", "rename"),
+    Fault("out of memory", "learner", "learn"),
     Fault("disk full", "disk", "commit"),
     Fault("raylet killed", "rollout", "publish"),
     Fault("checkpoint damaged", "byte flipped", "sample"),

@@ -13,6 +13,7 @@ from cluster.health import wait_until
 from tests.multihost.cables import serving, visit, visitor
 from tests.multihost.driver import RayConsole
 from tests.multihost.hosts import NETWORK, PATIENCE_S, SOURCE, Hosts
+from tests.multihost.memory import out_of_memory
 
 pytestmark = pytest.mark.cluster
 
@@ -130,6 +131,23 @@ def test_a_killed_worker_dies_alone(hosts: Hosts, console: RayConsole) -> None:
     assert console.visit(near.address) == (near.name, 2)
     assert console.alive() == ALL
     assert far.has_ray
+
+
+def test_a_host_without_memory_loses_its_workers_alone(hosts: Hosts, console: RayConsole) -> None:
+    near, far = hosts.all[1:]
+    console.place(near.address)
+    console.place(far.address)
+    before = left()
+    with out_of_memory(far):
+        assert wait_until(lambda: not far.pids("ray::Guest"), SEEN_S)
+        assert left() == before
+        assert "MemAvailable: 1 kB" in far.run(["cat", "/proc/meminfo"], timeout_s=10).stdout
+        assert "MemAvailable: 1 kB" not in Path("/proc/meminfo").read_text()
+    assert "MemAvailable: 1 kB" not in far.run(["cat", "/proc/meminfo"], timeout_s=10).stdout
+    assert console.visit(far.address) == "OutOfMemoryError"
+    assert console.visit(near.address) == (near.name, 2)
+    assert console.place(far.address) == (far.name, 1)
+    assert console.alive() == ALL
 
 
 # -------------------------------------------------------------------------------------------------------- nothing left

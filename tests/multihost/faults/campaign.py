@@ -26,8 +26,9 @@ from tests.multihost.faults.checks import (
     follow,
 )
 from tests.multihost.faults.driven import Driven, RunEndedError
-from tests.multihost.faults.kinds import Fault, Scene, make_whole, strike
+from tests.multihost.faults.kinds import make_whole, strike
 from tests.multihost.faults.report import table
+from tests.multihost.faults.scene import Fault, Scene
 from tests.multihost.hosts import Hosts, missing
 from tests.multihost.inputs import write_inputs
 from tests.small_run import Left

@@ -3,7 +3,8 @@
 from dataclasses import dataclass
 from random import Random
 
-from tests.multihost.faults.kinds import DAMAGES, Fault
+from tests.multihost.faults.kinds import DAMAGES
+from tests.multihost.faults.scene import Fault
 
 ROLES = ("rollout", "scorer", "learner")
 PHASES = ("sample", "score", "evaluate", "learn", "commit", "publish")
@@ -11,6 +12,7 @@ OWN_PHASE = {"rollout": "sample", "scorer": "score", "learner": "learn"}
 """Role -> the phase that is its work."""
 
 HOST_KINDS = ("raylet killed", "link cut shortly", "link cut for long", "link slow")
+MEMORY_KINDS = ("out of memory", "out of memory for long")
 
 
 @dataclass(frozen=True)
@@ -55,6 +57,7 @@ def on_one_learner(random: Random) -> list[Fault]:
         *(Fault(kind, random.choice(ROLES), phase) for kind in HOST_KINDS for phase in PHASES),
         *(Fault("disk full", "disk", phase) for phase in ("learn", "commit")),
         *(Fault("checkpoint damaged", damage, random.choice(PHASES)) for damage in DAMAGES),
+        *(Fault(kind, role, phase) for kind in MEMORY_KINDS for role, phase in OWN_PHASE.items()),
     ]
 
 
@@ -65,6 +68,7 @@ def on_two_learners(random: Random) -> list[Fault]:
         *(Fault("worker killed", "learner", phase) for phase in (*together, "rename")),
         *(Fault(kind, "learner", phase) for kind in HOST_KINDS for phase in ("evaluate", "learn")),
         Fault("driver killed", "driver", "learn"),
+        *(Fault(kind, "learner", phase) for kind, phase in zip(MEMORY_KINDS, ("learn", "evaluate"), strict=True)),
     ]
 
 
@@ -77,4 +81,6 @@ def on_sampling_ahead(random: Random) -> list[Fault]:
         *(Fault(kind, random.choice(ROLES), phase) for kind in HOST_KINDS for phase in ("sample", "learn")),
         *(Fault("worker and its successor killed", role, "sample") for role in ("rollout", "scorer")),
         Fault("checkpoint damaged", random.choice(list(DAMAGES)), "learn"),
+        *(Fault("out of memory", role, phase) for role, phase in (("rollout", "sample"), ("scorer", "sample"))),
+        Fault("out of memory", "learner", "learn"),
     ]

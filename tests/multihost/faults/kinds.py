@@ -3,104 +3,29 @@
 import signal
 import time
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
-from random import Random
 
 from cluster.health import wait_until
 from tests.full_disk import fill
-from tests.multihost.driver import RayConsole
-from tests.multihost.faults.driven import Driven, Moment
-from tests.multihost.hosts import PATIENCE_S, Host, Hosts
+from tests.multihost.faults.driven import Moment
+from tests.multihost.faults.scene import NOTHING, TITLES, Fault, Losses, Scene
+from tests.multihost.hosts import PATIENCE_S
+from tests.multihost.memory import out_of_memory
 from tests.small_run import Left
 from trainers.checkpoint import STATE_FILE
-
-TITLES = {"rollout": "ray::RolloutWorker", "scorer": "ray::ScorerWorker", "learner": "ray::LearnerWorker"}
-"""Role -> the name of its processes."""
-
-WITHIN_S = 0.3
-"""A fault comes so long after its phase has begun, at most, or at its end."""
 
 WHOLE_S = 120.0
 KNOWN_S = 1.0
 """What Ray may take to tell the driver that a worker died."""
+TOGETHER_S = 0.1
+"""Within which Ray kills all of those whom it has chosen."""
 FELT_S = 30.0
 """What a run that samples ahead, and goes on doing so while it is held, may take to say that it lost a worker."""
 
 SHORT_CUT_S = (PATIENCE_S / 6, PATIENCE_S / 3)
 SLOW_MS, SLOW_KBIT = 20.0, 4000.0
-
-
-Losses = Mapping[str, int]
-"""Role -> how many of its workers a fault takes from the run, which has to say so of each."""
-
-NOTHING: Losses = {}
-
-
-@dataclass(frozen=True)
-class Fault:
-    """What happens to whom, in which phase of a step."""
-
-    kind: str
-    target: str
-    phase: str
-
-
-@dataclass(frozen=True)
-class Scene:
-    """What a fault may disturb.
-
-    Attributes:
-        hosts: their head holds the driver and no worker.
-        console: of a driver that is not disturbed.
-        random: chooses what the fault leaves open.
-    """
-
-    hosts: Hosts
-    console: RayConsole
-    run: Driven
-    random: Random
-
-    def workers(self, role: str) -> list[tuple[Host, int]]:
-        """The processes of that role."""
-        return [(host, pid) for host in self.hosts.all[1:] for pid in host.pids(TITLES[role])]
-
-    def worker(self, role: str) -> tuple[Host, int]:
-        """One of them; the first call of a replacement may still be under way."""
-        found: list[tuple[Host, int]] = []
-
-        def is_there() -> bool:
-            found[:] = self.workers(role)
-            return bool(found)
-
-        self.run.lead_until(is_there)
-        return self.random.choice(found)
-
-    def one_of_each_on(self, host: Host) -> Losses:
-        """Of every role that has a worker there."""
-        return {role: 1 for role, title in TITLES.items() if host.pids(title)}
-
-    def while_it_goes_on(self) -> None:
-        """Let the phase begin, and some of it pass."""
-        self.run.release()
-        self.run.listen(self.random.uniform(0.0, WITHIN_S))
-
-    def wait(self, seconds: float) -> None:
-        """Let the run go on as far as it is led meanwhile."""
-        end = time.monotonic() + seconds
-        self.run.lead_until(lambda: time.monotonic() > end)
-
-    def node_ids(self, host: Host) -> set[str]:
-        """What Ray knows the host by, until its Ray is started again; nothing once it takes it for dead."""
-        return {node_id for node_id, address in self.console.node_ids().items() if address == host.address}
-
-    def await_end_of(self, node_ids: set[str]) -> None:
-        """Until Ray takes them for dead."""
-        self.run.lead_until(lambda: node_ids.isdisjoint(self.console.node_ids()))
-
-    def is_whole(self) -> bool:
-        return len(self.console.alive()) == len(self.hosts.all)
 
 
 # ---------------------------------------------------------------------------------------------------------------- kills
@@ -146,6 +71,34 @@ def kill_raylet(scene: Scene, fault: Fault) -> Losses:
     host.start_raylet()
     scene.await_end_of(node_ids)
     return lost
+
+
+@contextmanager
+def out_of_memory_under(scene: Scene, role: str) -> Iterator[Losses]:
+    """A host with such a worker, until Ray's monitor there has killed it and the block ends. Whom else, Ray chooses."""
+    host, pid = scene.worker(role)
+    before = {each: host.pids(title) for each, title in TITLES.items()}
+    host.kill(pid, signal.SIGSTOP)
+    scene.while_it_goes_on()
+    with out_of_memory(host):
+        scene.run.lead_until(lambda: pid not in host.pids(TITLES[role]))
+        scene.wait(TOGETHER_S)
+        killed = {each: len(set(pids).difference(host.pids(TITLES[each]))) for each, pids in before.items()}
+        killed["learner"] = min(killed["learner"], 1)  # Ranks are lost together.
+        yield {each: number for each, number in killed.items() if number}
+
+
+def take_memory(scene: Scene, fault: Fault) -> Losses:
+    """The next worker may start there."""
+    with out_of_memory_under(scene, fault.target) as lost:
+        return lost
+
+
+def take_memory_for_long(scene: Scene, fault: Fault) -> Losses:
+    """For this step and the next, in which whoever starts there is killed too."""
+    with out_of_memory_under(scene, fault.target) as lost:
+        scene.run.lead_past(scene.run.last_step + 1)
+        return lost
 
 
 # ---------------------------------------------------------------------------------------------------------------- links
@@ -224,6 +177,8 @@ STRIKE: dict[str, Callable[[Scene, Fault], Losses]] = {
     "worker killed": kill_worker,
     "worker and its successor killed": kill_worker_and_successor,
     "driver killed": kill_driver,
+    "out of memory": take_memory,
+    "out of memory for long": take_memory_for_long,
     "raylet killed": kill_raylet,
     "link cut shortly": cut_shortly,
     "link cut for long": cut_for_long,
@@ -250,10 +205,18 @@ def strike(scene: Scene, fault: Fault, step: int) -> tuple[str, ...]:
     end = time.monotonic() + FELT_S
     scene.run.lead_until(lambda: not unsaid(lost, scene.run.said[num_said:]) or time.monotonic() > end)
     said = tuple(scene.run.said[num_said:])
+    check_said(fault, lost, said)
+    return said
+
+
+def check_said(fault: Fault, lost: Losses, said: Sequence[str]) -> None:
+    """That the run has said what the fault took from it and, where it can know that, by what. Raises AssertionError."""
     assert not unsaid(lost, said), f"the run said nothing of the loss of {unsaid(lost, said)}; it said {said}"
+    if fault.kind.startswith("out of memory"):
+        of_memory = [message for message in said if "low on memory" in message]
+        assert lost and not unsaid(lost, of_memory), f"lost for want of memory: {lost}; the run said {said}"
     if fault.kind == "checkpoint damaged":
         assert any("is damaged" in message and "going back to" in message for message in said), said
-    return said
 
 
 def unsaid(lost: Losses, said: Sequence[str]) -> Losses:

@@ -123,6 +123,23 @@ def test_of_ranks_that_all_live_the_failure_is_told(
         gather_ranks(calls, "updating", TIMEOUT_S)
 
 
+@pytest.mark.parametrize("first", [WorkerFailed("learner-0 failed"), WorkerLost("learner-1 died", "learner-1")])
+def test_of_ranks_the_one_is_known_that_was_killed_for_memory(
+    monkeypatch: pytest.MonkeyPatch, first: RunFailed
+) -> None:
+    ends = iter([first, WorkerLost("learner-1 died", "learner-1")])
+
+    def fail(call: Call, doing: str) -> None:
+        raise next(ends)
+
+    monkeypatch.setattr(cluster.health, "outcome", fail)
+    monkeypatch.setattr(ray, "wait", lambda results, num_returns, timeout: (results[:1], results[1:]))
+    calls = [Call(Actor(f"learner-{rank}", None, Path()), rank) for rank in range(2)]
+    with pytest.raises(LearnersLost, match="learner-1 died") as caught:
+        gather_ranks(calls, "updating", TIMEOUT_S)
+    assert caught.value.oom_killed == "learner-1"
+
+
 def test_a_wait_ends_and_says_what_it_waited_for(one_cpu: None, tmp_path: Path) -> None:
     holding = start("rollout-0", tmp_path / "0.log")
     holding.log.write_text("last words\n")
@@ -151,6 +168,7 @@ def test_whatever_ray_says_of_a_worker_ends_the_run(
     with pytest.raises(WorkerLost, match=r"learner-0 died while updating: .*\n.*\n  last words") as caught:
         outcome(Call(Actor("learner-0", None, log), None), "updating")
     assert "\x1b" not in str(caught.value)
+    assert caught.value.oom_killed == ("learner-0" if isinstance(error, OutOfMemoryError) else None)
 
 
 def test_settling_takes_failures_and_ends(one_cpu: None, tmp_path: Path) -> None:

@@ -12,12 +12,13 @@ import ray
 from ray.exceptions import RayActorError
 
 from cluster import ranks, seats
-from cluster.health import Actor, wait_until
+from cluster.health import Actor, Call, outcome, wait_until
 from cluster.needs import Need, learners, rollouts
 from cluster.placement import Amount, Host
 from cluster.pool import Pool
 from cluster.pools import Pools
 from cluster.ranks import Ranks
+from cluster.restarts import LearnersLost, WorkerLost
 from cluster.seats import Seat, Seating, hosts, living_nodes, options
 from cluster.work import Preparation
 from configs.errors import RunFailed
@@ -31,6 +32,7 @@ pytestmark = [pytest.mark.cluster, pytest.mark.usefixtures("one_cpu")]
 SMALL: dict[str, Any] = {"num_cpus": 0.25, "memory_gib": 0.0}
 WANTED = Rollout(num_workers=4, **SMALL)
 LEARNERS = LearnerRanks(num_workers=2, **SMALL)
+LOST = LearnersLost("learner-0 died")
 
 
 class House:
@@ -93,7 +95,7 @@ def test_learners_that_lost_one_begin_again_where_they_were(house: House) -> Non
     assert wait_until(lambda: free_cpus() == 0.0, TIMEOUT_S)
     with suppress(RayActorError):
         ray.get(before[0].handle.die.remote())
-    house.ranks.lost()
+    house.ranks.lost(LOST)
     # Nobody else's now: a worker more finds no room, whoever asks, though both learners are dead.
     assert house.seating.take_one(rollouts(WANTED), {}, ()) is None
     foreign = ray.util.placement_group([{"CPU": 0.25}])
@@ -139,8 +141,37 @@ def test_every_pool_keeps_a_worker_and_none_goes_for_nothing(house: House, monke
 def test_a_host_that_will_be_taken_away_keeps_no_learners(house: House) -> None:
     house.ranks.of(LEARNERS)
     house.seating.leaving = frozenset(living_nodes())
-    house.ranks.lost()
+    house.ranks.lost(LOST)
     assert house.seats() == [] and wait_until(lambda: free_cpus() == 1.0, TIMEOUT_S)
+
+
+def test_learners_begin_again_on_a_host_without_memory_and_nobody_else_does(
+    house: House, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(ranks, "NO_MEMORY_S", TIMEOUT_S)
+    (killed, _), before = house.ranks.of(LEARNERS), house.seats()
+    house.ranks.lost(LearnersLost("learner-0 died", oom_killed=killed.name))
+    assert house.seats() == before
+    # There is room for two more.
+    assert house.seating.take_one(rollouts(WANTED), {}, ()) is None
+    assert house.seating.take_all(learners(LEARNERS)) == []
+    assert len(house.ranks.of(LEARNERS)) == 2
+
+
+def test_no_worker_is_started_on_a_host_without_memory(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
+    pool = house.pool()
+    assert wait_until(lambda: len(work(pool, 8)) == 8 and len(pool.members) == 4, TIMEOUT_S)
+
+    def killed(call: Call, doing: str) -> Any:
+        if call.actor.name == "rollout-0":
+            raise WorkerLost("rollout-0 died", oom_killed="rollout-0")
+        return outcome(call, doing)
+
+    monkeypatch.setattr("cluster.pools.NO_MEMORY_S", TIMEOUT_S)
+    monkeypatch.setattr("cluster.pool.outcome", killed)
+    assert work(pool, 8) == list(range(0, 16, 2))
+    assert [member.actor.name for member in pool.members] == ["rollout-1", "rollout-2", "rollout-3"]
+    assert house.said == ["no host has room for another rollout worker; going on with 3"]
 
 
 def test_a_host_that_does_not_answer_keeps_no_learners(house: House, monkeypatch: pytest.MonkeyPatch) -> None:

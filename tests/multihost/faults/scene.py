@@ -1,0 +1,86 @@
+"""What a fault may disturb: a run that waits at the moment which the fault hits, and its hosts."""
+
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from random import Random
+
+from tests.multihost.driver import RayConsole
+from tests.multihost.faults.driven import Driven
+from tests.multihost.hosts import Host, Hosts
+
+TITLES = {"rollout": "ray::RolloutWorker", "scorer": "ray::ScorerWorker", "learner": "ray::LearnerWorker"}
+"""Role -> the name of its processes."""
+
+WITHIN_S = 0.3
+"""A fault comes so long after its phase has begun, at most, or at its end."""
+
+Losses = Mapping[str, int]
+"""Role -> how many of its workers a fault takes from the run, which has to say so of each."""
+
+NOTHING: Losses = {}
+
+
+@dataclass(frozen=True)
+class Fault:
+    """What happens to whom, in which phase of a step."""
+
+    kind: str
+    target: str
+    phase: str
+
+
+@dataclass(frozen=True)
+class Scene:
+    """What a fault may disturb.
+
+    Attributes:
+        hosts: their head holds the driver and no worker.
+        console: of a driver that is not disturbed.
+        random: chooses what the fault leaves open.
+    """
+
+    hosts: Hosts
+    console: RayConsole
+    run: Driven
+    random: Random
+
+    def workers(self, role: str) -> list[tuple[Host, int]]:
+        """The processes of that role."""
+        return [(host, pid) for host in self.hosts.all[1:] for pid in host.pids(TITLES[role])]
+
+    def worker(self, role: str) -> tuple[Host, int]:
+        """One of them; the first call of a replacement may still be under way."""
+        found: list[tuple[Host, int]] = []
+
+        def is_there() -> bool:
+            found[:] = self.workers(role)
+            return bool(found)
+
+        self.run.lead_until(is_there)
+        return self.random.choice(found)
+
+    def one_of_each_on(self, host: Host) -> Losses:
+        """Of every role that has a worker there."""
+        return {role: 1 for role, title in TITLES.items() if host.pids(title)}
+
+    def while_it_goes_on(self) -> None:
+        """Let the phase begin, and some of it pass."""
+        self.run.release()
+        self.run.listen(self.random.uniform(0.0, WITHIN_S))
+
+    def wait(self, seconds: float) -> None:
+        """Let the run go on as far as it is led meanwhile."""
+        end = time.monotonic() + seconds
+        self.run.lead_until(lambda: time.monotonic() > end)
+
+    def node_ids(self, host: Host) -> set[str]:
+        """What Ray knows the host by, until its Ray is started again; nothing once it takes it for dead."""
+        return {node_id for node_id, address in self.console.node_ids().items() if address == host.address}
+
+    def await_end_of(self, node_ids: set[str]) -> None:
+        """Until Ray takes them for dead."""
+        self.run.lead_until(lambda: node_ids.isdisjoint(self.console.node_ids()))
+
+    def is_whole(self) -> bool:
+        return len(self.console.alive()) == len(self.hosts.all)
