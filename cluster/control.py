@@ -55,8 +55,8 @@ class Control:
 
     def scale(self, num_rollout_workers: int) -> int:
         """How many there were. Raises UserError."""
+        from cluster.hosts import draining_nodes
         from cluster.scaling import check_scale
-        from cluster.seats import draining_nodes
 
         before = check_scale(self._status, num_rollout_workers, self._wanted.leaving | draining_nodes())
         self._wanted = self._wanted._replace(num_rollout_workers=num_rollout_workers)
@@ -64,7 +64,7 @@ class Control:
 
     def leave(self, host: str) -> None:
         """That host, by address or name, will be taken away. Raises UserError."""
-        from cluster.seats import nodes_on
+        from cluster.hosts import nodes_on
 
         self._wanted = self._wanted._replace(leaving=self._wanted.leaving | nodes_on(host))
 

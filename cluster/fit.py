@@ -3,9 +3,9 @@
 from collections.abc import Callable
 
 from cluster.health import wait_until
+from cluster.hosts import this_machine
 from cluster.needs import Need
 from cluster.placement import Plan, plan
-from cluster.seats import this_machine
 from configs.errors import UserError
 from configs.roles import Cluster
 

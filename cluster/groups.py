@@ -22,7 +22,7 @@ from rollout.records import Rollout, SampleRequest
 from rollout.requests import continuation
 from trainers.checkpoint import Files
 from trainers.learners import UpdatePlan, join_rows, merge_results, summed
-from trainers.storage import naming
+from trainers.storage import StorageFailed, naming
 
 
 class LearnerGroup:
@@ -75,7 +75,10 @@ class LearnerGroup:
     def export(self, folder: Path) -> None:
         """Whole or not at all: what a rank writes that was given up is in a folder that nobody reads any more."""
         with naming(folder), replaced(folder) as partial:
-            self._all("writing the result", lambda handle: handle.export.remote(partial))
+            try:
+                self._all("writing the result", lambda handle: handle.export.remote(partial))
+            except StorageFailed as error:  # By the name that people know.
+                raise StorageFailed(str(error).replace(str(partial), str(folder))) from error
 
     def _all(self, doing: str, call: Callable[[Any], Any]) -> list[Any]:
         try:

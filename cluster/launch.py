@@ -16,13 +16,13 @@ from cluster.evaluation import prepare_eval, run_eval
 from cluster.files import prepare_files
 from cluster.fit import check_local
 from cluster.folder import check_writable, nothing_left
+from cluster.hosts import hosts, this_machine
 from cluster.memory import PeakMemory
 from cluster.needs import needs_of
 from cluster.owner import owned
 from cluster.pipeline import SUMMARY_FILE, run_pipeline
 from cluster.placement import Plan
 from cluster.placement import plan as plan_on
-from cluster.seats import hosts, this_machine
 from cluster.session import Session
 from cluster.stages import Figures, Scene, prepare, run_stage
 from cluster.whereabouts import Whereabouts

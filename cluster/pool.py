@@ -9,10 +9,10 @@ from typing import Any
 import ray
 
 from cluster.health import BOOT_TIMEOUT, CALL_TIMEOUT, Actor, Call, outcome
+from cluster.hosts import living_nodes
 from cluster.members import Member, Surroundings, loss_of
 from cluster.restarts import UnfitHost, WorkerFailed, WorkerLost
 from cluster.room import Room
-from cluster.seats import living_nodes
 from cluster.work import Job, Preparation, Task
 from configs.errors import RunFailed, UserError
 from reward.scorer import ScoreError
@@ -45,7 +45,7 @@ class Pool:
         self._loading: Preparation | None = None
         self._turn = threading.Lock()
         self._roster = threading.Lock()
-        self._room = Room(role, boot_timeout_s, around.said)
+        self._room = Room(role, boot_timeout_s, around.said, around.make_room)
         self._was_opened = False
         self._failed_openings = 0
         self._num_abandoned = 0
@@ -105,12 +105,13 @@ class Pool:
         """The oldest first."""
         return tuple(self._members)
 
-    def let_go(self, member: Member) -> None:
-        """Do without one from now on. It ends what it is at, unless nobody works with the pool."""
-        member.is_leaving = True
+    def let_go(self, members: Sequence[Member]) -> None:
+        """Do without these from now on. Whoever is leaving ends what it is at, unless nobody works with the pool."""
+        for member in members:
+            member.is_leaving = True
         if self._turn.acquire(blocking=False):
             try:
-                self._dismiss([member], is_lost=False)
+                self._dismiss([member for member in self._members if member.is_leaving], is_lost=False)
             finally:
                 self._turn.release()
 
@@ -173,7 +174,8 @@ class Pool:
 
     def _mark_leaving(self) -> None:
         for member in self._members:
-            member.is_leaving |= self._around.is_to_leave(member)
+            if self._around.is_to_leave(member):
+                member.is_leaving = True
         for member in self._staying()[self.size :]:
             member.is_leaving = True
 

@@ -64,7 +64,7 @@ class Pools:
         return {role: staffed.pool.status() for role, staffed in self._staffed.copy().items()}
 
     def needs(self) -> dict[Role, Need]:
-        return {role: staffed.need for role, staffed in self._staffed.items()}
+        return {role: staffed.need for role, staffed in self._staffed.copy().items()}
 
     def abandon(self) -> None:
         """Let work that is under way in other threads fail."""
@@ -73,7 +73,9 @@ class Pools:
 
     def close(self, roles: Iterable[Role]) -> None:
         for role in list(roles):
-            self._staffed.pop(role).pool.close()
+            closed = self._staffed.pop(role, None)
+            if closed is not None:
+                closed.pool.close()
 
     def opened(self, need: Need, workers: Workers, kind: type, model: Any, opening: Preparation) -> Pool:
         """The pool of that role with that model: one that is there is used again where its workers are of that size."""
@@ -92,18 +94,24 @@ class Pools:
         return staffed.pool
 
     def make_room(self, need: Need) -> None:
-        """Let the newest workers go that sit where a group of others could be seated, and no more than it takes.
+        """Let workers go that sit where others could be seated, who have a claim to it for a while.
 
-        Every pool keeps one, and does with fewer than it wants until there is room again.
+        None goes that could stay, and one of every pool stays. The newest of a pool go first; it does with fewer than
+        it wants until there is room again.
         """
         pools = [staffed.pool for staffed in self._staffed.copy().values()]
         going = [member.seat for pool in pools for member in pool.members if member.is_leaving]
         spare = [(pool, member) for pool in pools for member in _spare(pool)]
         seats = [(member.seat.host.node_id, member.seat.size) for _, member in spare]
-        for place in who_makes_room(need, self._seating.room(going), seats) or ():
-            pool, member = spare[place]
-            self._said(f"{member.actor.name} makes room for the {need.role} workers")
-            pool.let_go(member)
+        found = who_makes_room(need, self._seating.room(going), seats)
+        if found is None:
+            return
+        self._seating.claim(need.role)
+        for pool in pools:
+            chosen = [spare[place][1] for place in found if spare[place][0] is pool]
+            for member in chosen:
+                self._said(f"{member.actor.name} makes room for the {need.role} workers")
+            pool.let_go(chosen)
 
     def _new(self, need: Need, num_threads: int, kind: type) -> Pool:
         seated: Counter[str] = Counter()
@@ -123,6 +131,9 @@ class Pools:
                 seated[member.seat.host.node_id] -= 1
                 self._seating.give_up(member.actor.handle, member.seat)
 
+        def make_room() -> None:
+            self.make_room(replace(need, count=1))
+
         def is_to_leave(member: Member) -> bool:
             return member.seat.host.node_id in self._seating.leaving
 
@@ -140,7 +151,7 @@ class Pools:
                 self._lost(worker, f"{need.role} {member.place}")
 
         limit, boot_s, call_s = self._cluster.max_restarts, self._cluster.boot_timeout_s, self._cluster.call_timeout_s
-        around = Surroundings(hire, dismiss, lost, self._attend, self._said, is_to_leave, limit)
+        around = Surroundings(hire, dismiss, lost, make_room, self._attend, self._said, is_to_leave, limit)
         return Pool(need.role, need.count, around, boot_s, call_s)
 
 

@@ -5,10 +5,12 @@ from collections.abc import Callable
 from typing import Any
 
 from cluster.health import BOOT_TIMEOUT, Actor, Call, gather_ranks
+from cluster.hosts import hosts
 from cluster.needs import Need, learners
 from cluster.placement import plan
 from cluster.restarts import NO_MEMORY_S, LearnersLost
-from cluster.seats import Seat, Seating, end_actor, hosts
+from cluster.room import PATIENCE_S
+from cluster.seats import Seat, Seating, end_actor
 from cluster.workers import LearnerWorker
 from configs.errors import RunFailed
 from configs.roles import LearnerRanks
@@ -16,11 +18,8 @@ from trainers.engine import Rank
 
 POLL_S = 0.5
 
-PATIENCE_S = 5.0
-"""How long free room is waited for, Ray's report being a moment old, before others are asked to make some.
-
-As long again, and any host will do, also one that will be taken away.
-"""
+ANY_HOST_S = 10.0
+"""How long room is looked for, and asked for, on hosts that stay, before any host will do."""
 
 Start = Callable[[Need, Seat, type, int], Actor]
 """(need, seat, kind, number of threads) -> the actor that is started there."""
@@ -50,7 +49,7 @@ class Ranks:
     def of(self, settings: LearnerRanks) -> tuple[Actor, ...]:
         """The ranks that these settings ask for, rank 0 first."""
         wanted = (learners(settings), settings.num_threads)
-        if self._settings != wanted:
+        if self._settings != wanted or not (self._actors or self._seating.may_stay(self._seats)):
             self.end()
         if not self._actors:
             self._settings = None
@@ -61,21 +60,20 @@ class Ranks:
     def lost(self, lost: LearnersLost) -> None:
         """End what is left of a group that lost a rank.
 
-        The next one has its seats, on which others may wait, if it had begun there and all its hosts answer. Memory may
-        be free there by now; where it is not, that one cannot begin, and the one after it is seated elsewhere.
+        The next one has its seats, on which others may wait, if it had begun there and all its hosts answer then.
+        Memory may be free there by now; where it is not, that one cannot begin, and the one after it sits elsewhere.
         """
         placed = zip(self._actors, self._seats, strict=False)
         self._seating.avoid([seat for actor, seat in placed if actor.name == lost.oom_killed], NO_MEMORY_S)
-        if self._settings is None or not self._seating.may_stay(self._seats):
-            self.end()
-            return
         self._end_actors()
+        if self._settings is None:
+            self.end()
 
     def end(self) -> None:
         self._end_actors()
-        for seat in self._seats:
-            self._seating.free(seat)
-        self._seats, self._settings = (), None
+        seats, self._seats, self._settings = self._seats, (), None
+        for seat in seats:
+            self._seating.release(seat)
 
     def status(self) -> list[dict[str, Any]]:
         """One row a rank, for people."""
@@ -112,15 +110,11 @@ class Ranks:
     def _once_there_is_room(self, need: Need) -> list[Seat]:
         """No seats after the bound."""
         began = asked = time.monotonic()
-        try:
-            while time.monotonic() - began < self._boot_timeout_s:
-                time.sleep(POLL_S)
-                if time.monotonic() - asked > PATIENCE_S:
-                    asked, self._seating.is_for_all = time.monotonic(), False
-                    self._make_room(need)
-                seats = self._seating.take_all(need, anywhere=time.monotonic() - began > 2 * PATIENCE_S)
-                if seats:
-                    return seats
-        finally:
-            self._seating.is_for_all = True
-        return []
+        seats: list[Seat] = []
+        while not seats and time.monotonic() - began < self._boot_timeout_s:
+            time.sleep(POLL_S)
+            if time.monotonic() - asked > PATIENCE_S:
+                asked = time.monotonic()
+                self._make_room(need)
+            seats = self._seating.take_all(need, anywhere=time.monotonic() - began > ANY_HOST_S)
+        return seats

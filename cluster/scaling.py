@@ -4,9 +4,9 @@ from collections.abc import Collection, Mapping
 from dataclasses import replace
 from typing import Any
 
+from cluster.hosts import hosts
 from cluster.needs import Need
 from cluster.placement import plan
-from cluster.seats import hosts
 from configs.errors import UserError
 
 

@@ -1,6 +1,5 @@
-"""Hosts as Ray sees them, and places on them that Ray keeps for a worker."""
+"""Places on hosts that Ray keeps for a worker."""
 
-import os
 import threading
 import time
 from collections import Counter
@@ -10,18 +9,13 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import ray
-from ray._private.ray_constants import DEFAULT_OBJECT_STORE_MEMORY_PROPORTION
-from ray._private.state import available_resources_per_node, state
-from ray._private.utils import estimate_available_memory
 from ray.util.placement_group import PlacementGroup, placement_group, remove_placement_group
 from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
 
+from cluster.hosts import GIB, hosts, living_nodes
 from cluster.needs import Need, Role
 from cluster.placement import Amount, Host, Plan, amount, choose, plan
-from configs.errors import UserError
-from configs.roles import Cluster
 
-GIB = 2**30
 NODE_LABEL = "ray.io/node-id"
 """Ray puts this label on every node by itself."""
 
@@ -34,6 +28,10 @@ ONE_PLACED_S = 2.0
 
 AVOIDED_S = 20.0
 """How long a host is left alone on which Ray did not reserve in time: it may be cut off, and not known to be."""
+
+
+CLAIM_S = 10.0
+"""How long room is kept for those for whom it is made; they ask again sooner than that."""
 
 
 @dataclass(frozen=True)
@@ -55,15 +53,14 @@ class Seating:
 
     Attributes:
         leaving: ids of nodes that will be taken away; `take_one` takes no seat there, `take_all` only if it must.
-        is_for_all: false while a group waits for room that is being made for it; `take_one` takes no seat then.
     """
 
     def __init__(self) -> None:
         self.leaving: frozenset[str] = frozenset()
-        self.is_for_all = True
         self._held: list[Seat] = []
         self._planned: dict[Role, list[str]] = {}
         self._avoided: dict[str, float] = {}
+        self._claims: dict[Role, float] = {}
         self._turn = threading.Lock()
 
     def follow(self, found: Plan) -> None:
@@ -81,7 +78,8 @@ class Seating:
             unfit: ids of nodes to keep away from.
         """
         with self._turn:
-            if not self.is_for_all:
+            claims = {role for role, until in self._claims.items() if until > time.monotonic()}
+            if claims and need.role not in claims:
                 return None
             out = self.leaving | set(unfit) | self._avoided_now()
             able = [host for host in self._free() if host.node_id not in out]
@@ -123,7 +121,12 @@ class Seating:
         with self._turn:
             self._avoided |= {seat.host.node_id: time.monotonic() + for_s for seat in seats}
 
-    def free(self, seat: Seat) -> None:
+    def claim(self, role: Role) -> None:
+        """Room is being made for that role: for a while no worker of another one is given any that has no claim too."""
+        with self._turn:
+            self._claims[role] = time.monotonic() + CLAIM_S
+
+    def release(self, seat: Seat) -> None:
         """Of an actor that has been ended."""
         remove_placement_group(seat.group)
         with self._turn:
@@ -132,7 +135,7 @@ class Seating:
     def give_up(self, handle: Any, seat: Seat) -> None:
         """End an actor and free its seat."""
         end_actor(handle)
-        self.free(seat)
+        self.release(seat)
 
     def _for_all(self, need: Need, free: Sequence[Host]) -> list[Host]:
         planned = self._as_planned(need, free, need.count)
@@ -186,6 +189,7 @@ class Seating:
         group = placement_group([asked for _ in on], strategy="PACK", bundle_label_selector=labels)
         seats = [Seat(need.role, host, amount(need), group, place) for place, host in enumerate(on)]
         self._held += seats
+        self._claims.pop(need.role, None)
         return seats
 
     def _once_placed(self, seats: list[Seat], bound_s: float) -> list[Seat]:
@@ -206,61 +210,6 @@ def end_actor(handle: Any) -> None:
     """Kill it; one that is dead already is none the worse."""
     with suppress(ValueError):
         ray.kill(handle)
-
-
-def hosts(free: bool) -> tuple[Host, ...]:
-    """The living hosts of the cluster that was joined, by address: all that they have, or what nobody has taken."""
-    left = available_resources_per_node()
-    nodes = [node for node in ray.nodes() if node["Alive"] and node["NodeID"] in left]
-    found = [
-        Host(
-            node["NodeManagerAddress"],
-            node["NodeID"],
-            _amount(left[node["NodeID"]] if free else node["Resources"]),
-        )
-        for node in nodes
-    ]
-    return tuple(sorted(found, key=lambda host: (host.address, host.node_id)))
-
-
-def living_nodes() -> set[str]:
-    """Ids of the nodes that Ray takes for alive."""
-    return {node["NodeID"] for node in ray.nodes() if node["Alive"]}
-
-
-def draining_nodes() -> frozenset[str]:
-    """Ids of the nodes that Ray was asked to drain: by its autoscaler, a spot notice, or `ray drain-node`."""
-    return frozenset(state.get_draining_nodes())
-
-
-def addresses(node_ids: Collection[str]) -> list[str]:
-    """Of nodes, dead or alive."""
-    return sorted({node["NodeManagerAddress"] for node in ray.nodes() if node["NodeID"] in node_ids})
-
-
-def nodes_on(host: str) -> frozenset[str]:
-    """Ids of the living nodes on the host of that address or name.
-
-    Raises:
-        UserError: there is no such host in the cluster that was joined, or no other.
-    """
-    alive = [node for node in ray.nodes() if node["Alive"]]
-    found = {node["NodeID"] for node in alive if host in (node["NodeManagerAddress"], node["NodeManagerHostname"])}
-    if not found:
-        known = sorted({f"{node['NodeManagerAddress']} ({node['NodeManagerHostname']})" for node in alive})
-        raise UserError(f"{host}: no host of this cluster; it has {', '.join(known)}")
-    if len(found) == len(alive):
-        raise UserError(f"{host}: it is the only host of this cluster; `plumbob stop` ends a run")
-    return frozenset(found)
-
-
-def this_machine(cluster: Cluster) -> tuple[Host, ...]:
-    """What a private Ray on this machine would have."""
-    import torch
-
-    gib = estimate_available_memory() * (1 - DEFAULT_OBJECT_STORE_MEMORY_PROPORTION) / GIB
-    cpus = float(cluster.num_cpus or os.cpu_count() or 1)
-    return (Host("this machine", "", Amount(cpus, float(torch.cuda.device_count()), gib)),)
 
 
 def options(need: Need, seat: Seat, num_threads: int) -> dict[str, Any]:
@@ -291,7 +240,3 @@ def _with(free: Sequence[Host], seats: Sequence[Seat]) -> list[Host]:
         if host is not None:
             left[host.node_id] = replace(host, free=host.free.plus(seat.size))
     return list(left.values())
-
-
-def _amount(resources: dict[str, float]) -> Amount:
-    return Amount(resources.get("CPU", 0.0), resources.get("GPU", 0.0), resources.get("memory", 0.0) / GIB)

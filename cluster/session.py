@@ -16,13 +16,14 @@ from cluster.control import Steering
 from cluster.fit import fitting_plan
 from cluster.groups import LearnerGroup, SamplerGroup, ScorerGroup
 from cluster.health import BOOT_TIMEOUT, Actor, Call, gather_ranks
+from cluster.hosts import addresses, draining_nodes
 from cluster.needs import Need, Role, rollouts, scorers
 from cluster.packages import installed
 from cluster.placement import plan
 from cluster.pools import Pools
 from cluster.ranks import Ranks
 from cluster.restarts import LearnersLost, Restarts, WorkerLost
-from cluster.seats import Seat, Seating, addresses, draining_nodes, options
+from cluster.seats import Seat, Seating, options
 from cluster.shared import Mark
 from cluster.watched import STATUS_FILE, Watched
 from cluster.work import Preparation

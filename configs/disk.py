@@ -36,7 +36,8 @@ def replaced(folder: Path) -> Iterator[Path]:
     """
     discard(folder.parent, folder.name)
     partial = _beside(folder)
-    partial.mkdir(parents=True)
+    make_folder(folder.parent)
+    partial.mkdir()
     made = os.open(partial, os.O_RDONLY)  # While it is open no other folder is taken for it.
     try:
         yield partial
@@ -49,6 +50,14 @@ def replaced(folder: Path) -> Iterator[Path]:
     finally:
         os.close(made)
     flush(folder.parent)
+
+
+def make_folder(folder: Path) -> None:
+    """The folder, if it is not there, with those above it; their entries are on the disk when this returns."""
+    new = [path for path in (folder, *folder.parents) if not path.exists()]
+    folder.mkdir(parents=True, exist_ok=True)
+    for path in new:
+        flush(path.parent)
 
 
 def discard(parent: Path, pattern: str) -> None:

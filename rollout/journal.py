@@ -11,7 +11,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from configs.disk import flush
+from configs.disk import flush, make_folder
 from configs.errors import UserError
 from rollout.records import FinishReason
 
@@ -109,7 +109,7 @@ def step_file(folder: Path, step: int) -> Path:
 
 def write_step(folder: Path, step: int, rows: Sequence[JournalRow]) -> Path:
     """Write one step's file, which appears whole or not at all; one that is there already is replaced."""
-    folder.mkdir(parents=True, exist_ok=True)
+    make_folder(folder)
     path = step_file(folder, step)
     columns = [pa.array([_cell(row, step, column.name) for row in rows], column.type) for column in _SCHEMA]
     unfinished = path.with_name(f".{path.name}.{os.getpid()}")

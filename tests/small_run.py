@@ -11,8 +11,8 @@ from torch import Tensor
 
 from cluster.connect import joined
 from cluster.health import wait_until
+from cluster.hosts import hosts
 from cluster.launch import evaluate, resume, run
-from cluster.seats import hosts
 from cluster.session import Session
 from configs.load import load_eval, load_run
 from configs.roles import Cluster

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import os
 import shutil
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -58,7 +59,7 @@ class Checkpoints:
         until a later commit protects another.
 
         Raises:
-            RunFailed: a file that was written is not there, or not whole.
+            RunFailed: a file that was written cannot be read here, or is not whole.
         """
         name = folder_name(step)
         final = self.folder / name
@@ -122,6 +123,7 @@ def on_disk(folder: Path, names: Sequence[str]) -> Files:
         digests = digesting.map(lambda name: digest_of(folder / name), names)
         for name in names:
             flush(folder / name)
+        flush(folder)
         return {
             name: {"size": (folder / name).stat().st_size, DIGEST: digest}
             for name, digest in zip(names, digests, strict=True)
@@ -134,12 +136,15 @@ def seal(folder: Path, step: int, state: Mapping[str, Any], files: Files) -> Non
     Whoever wrote them says which they are: of what another host wrote, a listing of the folder may show a part.
 
     Raises:
-        RunFailed: one is not there, or not whole.
+        RunFailed: one cannot be read, or is not whole.
     """
     for name in sorted(files):
-        found = (folder / name).stat().st_size if (folder / name).is_file() else None
-        if found is None:
-            raise RunFailed(f"{folder}: {name} was written there and cannot be seen by the driver")
+        try:
+            with (folder / name).open("rb") as file:
+                found = os.fstat(file.fileno()).st_size
+        except OSError as error:
+            why = f"cannot be read by the driver: {error.strerror}"
+            raise RunFailed(f"{folder}: {name} was written there and {why}") from error
         if found != files[name]["size"]:
             raise RunFailed(f"{folder}: of {name}, {files[name]['size']} bytes were written; the driver sees {found}")
     content = {"step": step, "files": {name: dict(files[name]) for name in sorted(files)}, "state": dict(state)}

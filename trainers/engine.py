@@ -181,21 +181,23 @@ class Engine:
         return {name: self._whole(parameter, None).float().cpu().clone() for name, parameter in self._trainable()}
 
     def sizes(self) -> dict[str, int]:
-        """Name -> number of elements of the whole trainable parameter."""
-        return {name: getattr(parameter, "ds_numel", parameter.numel()) for name, parameter in self._trainable()}
+        """Name -> number of elements: of each whole trainable parameter, and of `step`."""
+        sizes = {name: getattr(parameter, "ds_numel", parameter.numel()) for name, parameter in self._trainable()}
+        return sizes | {"step": 1}
 
     def state(self, names: Collection[str]) -> dict[str, Tensor]:
-        """`param.NAME`, `exp_avg.NAME` and `exp_avg_sq.NAME` of these parameters, and `step`.
+        """`param.NAME`, `exp_avg.NAME` and `exp_avg_sq.NAME` of these parameters, and `step` if it is one of the names.
 
-        Of all parameters that is what AdamW needs to go on. Collective: each is gathered on every rank for a moment,
-        and stays, float32 on the CPU, where it was asked for.
+        Of all names in `sizes` that is what AdamW needs to go on. Collective: each parameter is gathered on every rank
+        for a moment, and stays, float32 on the CPU, where it was asked for.
         """
-        tensors = {"step": next(iter(self._adamw.state.values()))["step"].clone()}
+        tensors = {}
+        if "step" in names:
+            tensors["step"] = next(iter(self._adamw.state.values()))["step"].clone()
         for name, parameter in self._trainable():
-            for moment in (None, *MOMENTS):
-                whole = self._whole(parameter, moment)
-                if name in names:
-                    tensors[f"{moment or 'param'}.{name}"] = whole.float().cpu().clone()
+            whole = {"param": self._whole(parameter, None)} | {m: self._whole(parameter, m) for m in MOMENTS}
+            if name in names:
+                tensors |= {f"{kind}.{name}": tensor.float().cpu().clone() for kind, tensor in whole.items()}
         return tensors
 
     def _whole(self, parameter: nn.Parameter, moment: str | None) -> Tensor:

@@ -151,8 +151,6 @@ class Learner:
         """
         engine = self._trained()
         tensors = engine.state(share_of(engine.sizes(), self.rank))
-        if self.rank.index:
-            del tensors["step"]
         return on_disk(folder, [write_share(tensors, folder, self.rank)])
 
     def load(self, folder: Path) -> None:

@@ -42,9 +42,12 @@ def write_share(tensors: Mapping[str, Tensor], folder: Path, rank: Rank) -> str:
 def stored_shares(folder: Path) -> Iterator[Mapping[str, Tensor]]:
     """All that the ranks wrote, by name."""
     with ExitStack() as opened:
-        open_file = lambda index: opened.enter_context(safe_open(folder / file_name(index), "pt"))  # noqa: E731
-        first = open_file(0)
-        others = [open_file(index) for index in range(1, int(first.metadata()[NUM_FILES]))]
+
+        def file_of(index: int) -> Any:
+            return opened.enter_context(safe_open(folder / file_name(index), "pt"))
+
+        first = file_of(0)
+        others = [file_of(index) for index in range(1, int(first.metadata()[NUM_FILES]))]
         yield Stored({name: file for file in (first, *others) for name in file.keys()})  # noqa: SIM118
 
 

@@ -17,9 +17,9 @@ from ray.core.generated.autoscaler_pb2 import DrainNodeReason
 
 from cluster.groups import SamplerGroup
 from cluster.health import wait_until
+from cluster.hosts import nodes_on
 from cluster.needs import Need
 from cluster.pool import Pool
-from cluster.seats import nodes_on
 from cluster.session import Session
 from configs.roles import Cluster
 from rollout.records import SampleRequest

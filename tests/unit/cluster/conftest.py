@@ -10,7 +10,7 @@ import ray
 
 from cluster.connect import QUIET
 from cluster.health import wait_until
-from cluster.seats import hosts
+from cluster.hosts import hosts
 from tests.crew import TIMEOUT_S, Crew
 
 

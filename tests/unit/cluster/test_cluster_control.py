@@ -11,8 +11,8 @@ import ray
 import cluster.control
 from cluster.control import Control, Steering, Wanted, answer, find
 from cluster.health import wait_until
+from cluster.hosts import living_nodes
 from cluster.needs import Need
-from cluster.seats import living_nodes
 from configs.errors import UserError
 from tests.ray_worker import NeverBegins
 

@@ -1,28 +1,31 @@
 """Where the learner processes are seated, on a Ray of one CPU that has no room left."""
 
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import replace
 from itertools import count
 from pathlib import Path
+from threading import Event
 from typing import Any
 
 import pytest
 import ray
 from ray.exceptions import RayActorError
 
-from cluster import ranks, seats
+from cluster import ranks, room, seats
 from cluster.health import Actor, Call, outcome, wait_until
-from cluster.needs import Need, learners, rollouts
+from cluster.hosts import hosts, living_nodes
+from cluster.needs import Need, learners, rollouts, scorers
 from cluster.placement import Amount, Host
 from cluster.pool import Pool
 from cluster.pools import Pools
 from cluster.ranks import Ranks
 from cluster.restarts import LearnersLost, WorkerLost
-from cluster.seats import Seat, Seating, hosts, living_nodes, options
+from cluster.seats import Seat, Seating, options
 from cluster.work import Preparation
 from configs.errors import RunFailed
-from configs.roles import Cluster, LearnerRanks, Rollout
+from configs.roles import Cluster, LearnerRanks, Rollout, Scorer
 from tests.crew import TIMEOUT_S
 from tests.ray_worker import Worker
 from tests.watching import Watching
@@ -74,6 +77,7 @@ class House:
 @pytest.fixture
 def house(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[House]:
     monkeypatch.setattr(ranks, "PATIENCE_S", 1.0)
+    monkeypatch.setattr(ranks, "ANY_HOST_S", 2.0)
     assert wait_until(lambda: free_cpus() == 1.0, TIMEOUT_S)  # What the test before held.
     made = House(tmp_path)
     yield made
@@ -127,6 +131,70 @@ def test_the_newest_workers_make_room_for_learners(house: House) -> None:
     assert wait_until(lambda: len(work(pool, 1)) == 1 and len(pool.members) == 4, TIMEOUT_S)
 
 
+def test_nobody_else_gets_the_room_that_is_made(house: House) -> None:
+    """Not even a pool that is at work meanwhile, whose workers go when they have ended what they are at."""
+    pool, end = house.pool(), Event()
+    assert wait_until(lambda: len(work(pool, 8)) == 8 and len(pool.members) == 4, TIMEOUT_S)
+
+    def work_on() -> None:
+        while not end.is_set():
+            work(pool, 8)
+
+    with ThreadPoolExecutor(1) as threads:
+        working = threads.submit(work_on)
+        assert len(house.ranks.of(LEARNERS)) == 2
+        end.set()
+        working.result(TIMEOUT_S)
+    assert len(pool.members) == 2
+    assert [message for message in house.said if "makes room" in message] == [
+        "rollout-3 makes room for the learner workers",
+        "rollout-2 makes room for the learner workers",
+    ]
+
+
+def test_room_is_kept_for_whom_it_is_made_for_a_while(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
+    scorer = Need("scorer", "reward.num_workers", 1, 0.25, 0.0, 0.0, spread=True)
+    house.seating.claim("scorer")
+    assert house.seating.take_one(rollouts(WANTED), {}, ()) is None
+    given = house.seating.take_one(scorer, {}, ())
+    other = house.seating.take_one(rollouts(WANTED), {}, ())  # The claim has been met.
+    assert given is not None and other is not None
+    house.seating.claim("scorer")
+    monkeypatch.setattr(seats, "CLAIM_S", 0.0)
+    house.seating.claim("scorer")
+    last = house.seating.take_one(rollouts(WANTED), {}, ())
+    assert last is not None
+    for seat in (given, other, last):
+        house.seating.release(seat)
+
+
+def test_who_was_leaving_when_work_ended_goes_for_learners(house: House) -> None:
+    """Nobody has looked at the pool since: it had become too large while its last chunks were out."""
+    pool = house.pool()
+    assert wait_until(lambda: len(work(pool, 8)) == 8 and len(pool.members) == 4, TIMEOUT_S)
+    for member in pool.members[1:]:
+        member.is_leaving = True
+    assert len(house.ranks.of(LEARNERS)) == 2
+    assert len(pool.members) == 1 and not any("makes room" in message for message in house.said)
+
+
+def test_a_pool_with_nobody_left_is_made_room_for(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(room, "PATIENCE_S", 1.0)
+    pool = house.pool()
+    assert wait_until(lambda: len(work(pool, 8)) == 8 and len(pool.members) == 4, TIMEOUT_S)
+    wanted = Scorer(model="/m", num_workers=2, num_cpus=0.5, memory_gib=0.0)
+    opening = Preparation(lambda actor: actor.handle.double.remote([1]), "opening")
+    scoring = house.pools.opened(scorers(wanted), wanted, Worker, "reward", opening)
+    assert work(scoring, 4) == [0, 2, 4, 6]
+    # For one, though two are wanted.
+    assert (len(scoring.members), len(pool.members)) == (1, 2)
+    assert house.said == [
+        "no host has room for another scorer worker; going on with 0",
+        "rollout-3 makes room for the scorer workers",
+        "rollout-2 makes room for the scorer workers",
+    ]
+
+
 def test_every_pool_keeps_a_worker_and_none_goes_for_nothing(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
     pool = house.pool()
     assert wait_until(lambda: len(work(pool, 8)) == 8 and len(pool.members) == 4, TIMEOUT_S)
@@ -140,7 +208,26 @@ def test_every_pool_keeps_a_worker_and_none_goes_for_nothing(house: House, monke
 
 def test_a_host_that_will_be_taken_away_keeps_no_learners(house: House) -> None:
     house.ranks.of(LEARNERS)
-    house.seating.leaving = frozenset(living_nodes())
+    before = house.seats()
+    house.ranks.lost(LOST)
+    house.seating.leaving = frozenset(living_nodes())  # It is only known now.
+    assert len(house.ranks.of(LEARNERS)) == 2  # There is no other host.
+    assert not set(before) & set(house.seats())
+    house.ranks.end()
+    assert wait_until(lambda: free_cpus() == 1.0, TIMEOUT_S)
+
+
+def test_learners_that_could_not_begin_give_their_seats_back(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
+    house.ranks.of(LEARNERS)
+    house.ranks.lost(LOST)
+
+    def lost_again(*_: object) -> None:
+        raise LOST
+
+    with monkeypatch.context() as patched, pytest.raises(LearnersLost):
+        patched.setattr(ranks, "gather_ranks", lost_again)
+        house.ranks.of(LEARNERS)
+    assert len(house.seats()) == 2
     house.ranks.lost(LOST)
     assert house.seats() == [] and wait_until(lambda: free_cpus() == 1.0, TIMEOUT_S)
 
@@ -191,7 +278,6 @@ class OnlyLeaving:
 
     def __init__(self) -> None:
         self.asked: list[bool] = []
-        self.is_for_all = True
 
     def take_all(self, need: Need, anywhere: bool = False) -> list[str]:
         self.asked.append(anywhere)
@@ -201,6 +287,7 @@ class OnlyLeaving:
 def test_any_host_will_do_when_there_is_no_room_on_those_that_stay(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(ranks, "POLL_S", 0.05)
     monkeypatch.setattr(ranks, "PATIENCE_S", 0.1)
+    monkeypatch.setattr(ranks, "ANY_HOST_S", 0.2)
     seating: Any = OnlyLeaving()
     start: Any = None
     said: list[str] = []
@@ -209,5 +296,5 @@ def test_any_host_will_do_when_there_is_no_room_on_those_that_stay(monkeypatch: 
     assert len(Ranks(seating, start, asked.append, 60.0, said.append)._seats_for(two)) == 2
     # Looked for elsewhere again first: what Ray reports as free is a moment old, and others may make room.
     assert seating.asked[:2] == [False, False] and seating.asked[-1]
-    assert asked and seating.is_for_all
+    assert asked
     assert said == ["waiting up to 60 s for room for 2 learner workers"]

@@ -2,8 +2,8 @@
 
 import pytest
 
+from cluster.hosts import living_nodes
 from cluster.scaling import check_scale
-from cluster.seats import living_nodes
 from configs.errors import UserError
 
 pytestmark = pytest.mark.usefixtures("one_cpu")

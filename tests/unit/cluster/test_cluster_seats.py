@@ -8,9 +8,10 @@ import ray
 
 from cluster import seats
 from cluster.health import wait_until
+from cluster.hosts import hosts, living_nodes, nodes_on
 from cluster.needs import Need
 from cluster.placement import Amount, Host, Plan
-from cluster.seats import Seat, Seating, hosts, living_nodes, nodes_on
+from cluster.seats import Seat, Seating
 from configs.errors import UserError
 from tests.crew import NEED, TIMEOUT_S
 

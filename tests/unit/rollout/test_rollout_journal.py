@@ -97,7 +97,8 @@ def test_a_file_is_on_the_disk_under_its_name(tmp_path: Path, monkeypatch: pytes
     calls = record_disk_calls(monkeypatch)
     write_step(tmp_path / "rollouts", 1, [])
     unfinished = f".step-000001.parquet.{os.getpid()}"
-    assert calls == [("fsync", unfinished), ("replace", "step-000001.parquet"), ("fsync", "rollouts")]
+    written = [("fsync", unfinished), ("replace", "step-000001.parquet"), ("fsync", "rollouts")]
+    assert calls == [("fsync", tmp_path.name), *written]
 
 
 def test_unequal_lengths_are_refused() -> None:

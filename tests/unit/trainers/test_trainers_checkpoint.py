@@ -45,7 +45,8 @@ def test_a_checkpoint_is_on_the_disk_before_anything_names_it(tmp_path: Path, mo
     assert partial.startswith(".step-000001.")
     made = [call for call in calls if call[0] != "rename" or call[1][0] != "."]  # No earlier one had to make way.
     assert made == [
-        *(("fsync", "weights.bin"), ("fsync", "state.json"), ("fsync", partial)),
+        *(("fsync", tmp_path.name), ("fsync", "weights.bin"), ("fsync", partial)),
+        *(("fsync", "state.json"), ("fsync", partial)),
         *(("rename", "step-000001"), ("fsync", "checkpoints")),
         *(("fsync", ".latest.partial"), ("replace", "latest")),
     ]
@@ -98,7 +99,7 @@ def test_what_was_written_and_cannot_be_seen_is_no_checkpoint(tmp_path: Path) ->
     """As where another host wrote it, and this one's listing of the folder is older."""
     checkpoints = Checkpoints(tmp_path, keep=2)
     checkpoints.commit(1, write("one"), {})
-    with pytest.raises(RunFailed, match=r"weights\.bin was written there and cannot be seen by the driver"):
+    with pytest.raises(RunFailed, match=r"weights\.bin was written there and cannot be read by the driver"):
         checkpoints.commit(2, lambda folder: {"weights.bin": {"size": 3, "blake2b": "0"}}, {})
 
     def seen_in_part(folder: Path) -> Files:

@@ -175,7 +175,7 @@ def resumed(case: Case, folder: Path) -> State:
     return numpy_state(learner)
 
 
-@pytest.mark.parametrize("num_ranks, zero_stage", [(1, 0), (1, 3), (2, 1), (2, 2), (2, 3)])
+@pytest.mark.parametrize("num_ranks, zero_stage", [(1, 0), (1, 3), (2, 0), (2, 1), (2, 2), (2, 3)])
 def test_a_checkpoint_gives_the_same_next_update_anywhere(
     one_rank: Ranks, two_ranks: Ranks, llama: Path, tmp_path: Path, num_ranks: int, zero_stage: int
 ) -> None:
