@@ -75,7 +75,10 @@ def kill_raylet(scene: Scene, fault: Fault) -> Losses:
 
 @contextmanager
 def out_of_memory_under(scene: Scene, role: str) -> Iterator[Losses]:
-    """A host with such a worker, until Ray's monitor there has killed it and the block ends. Whom else, Ray chooses."""
+    """A host with such a worker is out of memory until the block ends.
+
+    It begins when Ray's monitor there has killed the worker, and gives all whom that chose.
+    """
     host, pid = scene.worker(role)
     before = {each: host.pids(title) for each, title in TITLES.items()}
     host.kill(pid, signal.SIGSTOP)

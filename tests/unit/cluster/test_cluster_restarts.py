@@ -1,5 +1,7 @@
 """How many workers may be lost, which hosts are left alone, and how long room is waited for."""
 
+import time
+
 import pytest
 
 from cluster.restarts import Restarts, UnfitHosts, WorkerLost
@@ -53,7 +55,7 @@ def test_a_host_is_left_alone_after_two_failures_for_a_while() -> None:
 
 def test_room_is_waited_for_from_when_nobody_is_left() -> None:
     said: list[str] = []
-    room = Room("rollout", 0.0, said.append)
+    room = Room("rollout", 0.0, said.append, lambda: pytest.fail("it is too late for that"))
     for num_left in (3, 3, 0):  # However long it was short before.
         room.lacked(num_left)
     assert said == ["no host has room for another rollout worker; going on with 3"]
@@ -62,3 +64,23 @@ def test_room_is_waited_for_from_when_nobody_is_left() -> None:
     room.sufficed()
     room.lacked(0)
     assert len(said) == 2
+
+
+def test_room_is_asked_for_after_a_while_and_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    now, asked = [0.0], list[float]()
+    monkeypatch.setattr(time, "monotonic", lambda: now[0])
+    room = Room("rollout", 600.0, lambda _: None, lambda: asked.append(now[0]))
+    for now[0], num_left in (
+        (0.0, 1),
+        (4.0, 0),
+        (8.0, 0),
+        (9.5, 0),
+        (12.0, 0),
+        (15.0, 0),
+        (30.0, 1),
+        (40.0, 0),
+        (46.0, 0),
+    ):
+        room.lacked(num_left)
+    # 5 s and more after nobody was left, or after it was asked for last.
+    assert asked == [9.5, 15.0, 46.0]
