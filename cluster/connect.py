@@ -17,6 +17,11 @@ from ray._private.ray_constants import GLOBAL_GRPC_OPTIONS
 from ray._private.services import canonicalize_bootstrap_address_or_die, find_node_ids
 from ray._raylet import AuthenticationTokenLoader, Config  # type: ignore[attr-defined]
 from ray.core.generated.gcs_service_pb2 import CheckAliveReply, CheckAliveRequest
+from ray.core.generated.ray_client_pb2 import (
+    ClusterInfoRequest,
+    ClusterInfoResponse,
+    ClusterInfoType,
+)
 from ray.exceptions import AuthenticationError, RayError
 
 from configs.errors import NotRunningError, UserError, first_line
@@ -28,6 +33,7 @@ PROBE_S = 5.0
 """How long a Ray has to answer."""
 
 CHECK_ALIVE = "/ray.rpc.NodeInfoGcsService/CheckAlive"
+CLIENT_INFO = "/ray.rpc.RayletDriver/ClusterInfo"
 
 CLIENT = "ray://"
 """How the address of a Ray begins that is reached from a machine that is no host of it."""
@@ -136,7 +142,10 @@ def _probe(address: str, has_token: bool) -> None:
             f"cluster.address={address}: nothing answers there: {error}; give the address that `ray start --head` "
             f"printed, or local"
         ) from error
-    if not found.startswith(CLIENT):
+    if found.startswith(CLIENT):
+        ping = ClusterInfoRequest(type=ClusterInfoType.PING)
+        _ask(f"{host}:{port}", CLIENT_INFO, ping, ClusterInfoResponse, address, has_token)
+    else:
         _check_ray(f"{host}:{port}", address, has_token)
 
 
@@ -154,18 +163,8 @@ def _host_and_port(found: str, address: str) -> tuple[str, int]:
 def _check_ray(host_and_port: str, address: str, has_token: bool) -> None:
     """What listens there is a Ray of our version that takes our token and has this machine as a host, or UserError."""
     here = [bytes.fromhex(node_id) for node_id in find_node_ids()]
-    with init_grpc_channel(host_and_port, GLOBAL_GRPC_OPTIONS) as channel:
-        ask = channel.unary_unary(CHECK_ALIVE, CheckAliveRequest.SerializeToString, CheckAliveReply.FromString)
-        try:
-            reply = ask(CheckAliveRequest(node_ids=here), timeout=PROBE_S)
-        except grpc.RpcError as error:
-            if error.code() is grpc.StatusCode.UNAUTHENTICATED:
-                refused = "does not take the token that it was given" if has_token else "asks for a token"
-                raise UserError(f"cluster.address={address}: the Ray there {refused}; {HOW_TO_GIVE_A_TOKEN}") from error
-            raise UserError(
-                f"cluster.address={address}: what listens there does not answer as a Ray does: {error.code().name}; "
-                f"give the address that `ray start --head` printed, or local"
-            ) from error
+    question = CheckAliveRequest(node_ids=here)
+    reply = _ask(host_and_port, CHECK_ALIVE, question, CheckAliveReply, address, has_token)
     if reply.ray_version != ray.__version__:
         raise UserError(
             f"cluster.address={address}: the Ray there is version {reply.ray_version}, and the one here is "
@@ -177,3 +176,26 @@ def _check_ray(host_and_port: str, address: str, has_token: bool) -> None:
             f"--address={host_and_port}` on it first, or send a run to the head with `plumbob submit`, and look at one "
             f"with --address {CLIENT}{host_and_port.rpartition(':')[0]}:10001"
         )
+
+
+def _ask(host_and_port: str, call: str, question: Any, reply: Any, address: str, has_token: bool) -> Any:
+    """One question to what listens there, which answers as a Ray does and takes our token, or UserError.
+
+    Args:
+        question: a message.
+        reply: the kind of message that answers it.
+    """
+    with init_grpc_channel(host_and_port, GLOBAL_GRPC_OPTIONS) as channel:
+        try:
+            return channel.unary_unary(call, type(question).SerializeToString, reply.FromString)(
+                question, timeout=PROBE_S
+            )
+        except grpc.RpcError as error:
+            if error.code() is grpc.StatusCode.UNAUTHENTICATED:
+                refused = "does not take the token that it was given" if has_token else "asks for a token"
+                raise UserError(f"cluster.address={address}: the Ray there {refused}; {HOW_TO_GIVE_A_TOKEN}") from error
+            give = f"{CLIENT}HEAD:10001" if address.startswith(CLIENT) else "local"
+            raise UserError(
+                f"cluster.address={address}: what listens there does not answer as a Ray does: {error.code().name}; "
+                f"give the address that `ray start --head` printed, or {give}"
+            ) from error

@@ -64,9 +64,12 @@ class Control:
 
     def leave(self, host: str) -> None:
         """That host, by address or name, will be taken away. Raises UserError."""
-        from cluster.hosts import nodes_on
+        from cluster.hosts import draining_nodes, nodes_on
+        from cluster.scaling import check_leave
 
-        self._wanted = self._wanted._replace(leaving=self._wanted.leaving | nodes_on(host))
+        leaving = self._wanted.leaving | nodes_on(host)
+        check_leave(self._status, host, leaving | draining_nodes())
+        self._wanted = self._wanted._replace(leaving=leaving)
 
     def stop(self) -> None:
         self._wanted = self._wanted._replace(stop=True)

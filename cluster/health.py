@@ -128,6 +128,9 @@ def outcome(call: Call, doing: str) -> Any:
     except RayTaskError as error:
         if isinstance(error.cause, UserError | RunFailed):
             raise error.cause from None
+        if isinstance(error.cause, ImportError):
+            why = f"{error.cause}; install the same packages on every host"
+            raise UserError(f"{call.actor.name} failed while {doing}: {why}") from error
         reason, last = storage_reason(error.cause), last_lines(call.actor.log)
         if reason is not None:
             raise StorageFailed(f"{call.actor.name} failed while {doing}: {reason}") from error

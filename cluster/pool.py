@@ -45,7 +45,7 @@ class Pool:
         self._loading: Preparation | None = None
         self._turn = threading.Lock()
         self._roster = threading.Lock()
-        self._room = Room(role, boot_timeout_s, around.said, around.make_room)
+        self._room = Room(role, boot_timeout_s, around.said, around.make_room, around.lacking)
         self._was_opened = False
         self._failed_openings = 0
         self._num_abandoned = 0

@@ -12,7 +12,7 @@ from cluster.placement import who_makes_room
 from cluster.pool import Pool
 from cluster.ranks import Start
 from cluster.restarts import NO_MEMORY_S, UnfitHost, UnfitHosts, WorkerLost
-from cluster.seats import Seating
+from cluster.seats import Seating, why_no_room
 from cluster.work import Preparation
 from configs.roles import Cluster, Workers
 
@@ -131,8 +131,13 @@ class Pools:
                 seated[member.seat.host.node_id] -= 1
                 self._seating.give_up(member.actor.handle, member.seat)
 
+        one = replace(need, count=1)
+
         def make_room() -> None:
-            self.make_room(replace(need, count=1))
+            self.make_room(one)
+
+        def lacking() -> str:
+            return why_no_room(one)
 
         def is_to_leave(member: Member) -> bool:
             return member.seat.host.node_id in self._seating.leaving
@@ -151,7 +156,7 @@ class Pools:
                 self._lost(worker, f"{need.role} {member.place}")
 
         limit, boot_s, call_s = self._cluster.max_restarts, self._cluster.boot_timeout_s, self._cluster.call_timeout_s
-        around = Surroundings(hire, dismiss, lost, make_room, self._attend, self._said, is_to_leave, limit)
+        around = Surroundings(hire, dismiss, lost, make_room, lacking, self._attend, self._said, is_to_leave, limit)
         return Pool(need.role, need.count, around, boot_s, call_s)
 
 

@@ -5,12 +5,10 @@ from collections.abc import Callable
 from typing import Any
 
 from cluster.health import BOOT_TIMEOUT, Actor, Call, gather_ranks
-from cluster.hosts import hosts
 from cluster.needs import Need, learners
-from cluster.placement import plan
 from cluster.restarts import NO_MEMORY_S, LearnersLost
 from cluster.room import PATIENCE_S
-from cluster.seats import Seat, Seating, end_actor
+from cluster.seats import Seat, Seating, end_actor, why_no_room
 from cluster.workers import LearnerWorker
 from configs.errors import RunFailed
 from configs.roles import LearnerRanks
@@ -45,6 +43,7 @@ class Ranks:
         self._settings: tuple[Need, int] | None = None
         self._seats: tuple[Seat, ...] = ()
         self._actors: tuple[Actor, ...] = ()
+        self._lacked_memory = False
 
     def of(self, settings: LearnerRanks) -> tuple[Actor, ...]:
         """The ranks that these settings ask for, rank 0 first."""
@@ -60,18 +59,21 @@ class Ranks:
     def lost(self, lost: LearnersLost) -> None:
         """End what is left of a group that lost a rank.
 
-        The next one has its seats, on which others may wait, if it had begun there and all its hosts answer then.
-        Memory may be free there by now; where it is not, that one cannot begin, and the one after it sits elsewhere.
+        The next one has its seats, on which others may wait, if it had begun there and all its hosts answer then; not a
+        second time where one was killed for want of memory, which only the first time may be free again by now.
         """
         placed = zip(self._actors, self._seats, strict=False)
-        self._seating.avoid([seat for actor, seat in placed if actor.name == lost.oom_killed], NO_MEMORY_S)
+        without = [seat for actor, seat in placed if actor.name == lost.oom_killed]
+        self._seating.avoid(without, NO_MEMORY_S)
         self._end_actors()
-        if self._settings is None:
+        if self._settings is None or (without and self._lacked_memory):
             self.end()
+        elif without:
+            self._lacked_memory = True
 
     def end(self) -> None:
         self._end_actors()
-        seats, self._seats, self._settings = self._seats, (), None
+        seats, self._seats, self._settings, self._lacked_memory = self._seats, (), None, False
         for seat in seats:
             self._seating.release(seat)
 
@@ -99,12 +101,11 @@ class Ranks:
         """Of all ranks. What others hold, or a lost group has not given back yet, is waited for."""
         seats = self._seating.take_all(need)
         if not seats:
-            self._said(f"waiting up to {self._boot_timeout_s:g} s for room for {need.count} learner workers")
+            bound = f"{self._boot_timeout_s:g} s ({BOOT_TIMEOUT})"
+            self._said(f"waiting up to {bound} for room for {need.count} learner workers: {why_no_room(need)}")
             seats = self._once_there_is_room(need)
         if not seats:
-            found = plan([need], hosts(free=True))
-            why = "Ray did not give what it reports as free" if found.fits else found.what_is_missing()
-            raise RunFailed(f"no room for the learners after {self._boot_timeout_s:g} s ({BOOT_TIMEOUT}): {why}")
+            raise RunFailed(f"no room for the learners after {bound}: {why_no_room(need)}")
         return tuple(seats)
 
     def _once_there_is_room(self, need: Need) -> list[Seat]:

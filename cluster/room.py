@@ -11,10 +11,24 @@ PATIENCE_S = 5.0
 
 
 class Room:
-    """Whether hosts have room for as many workers of a role as are wanted."""
+    """Whether hosts have room for as many workers of a role as are wanted.
 
-    def __init__(self, role: str, bound_s: float, said: Callable[[str], None], make_room: Callable[[], None]) -> None:
-        self._role, self._bound_s, self._said, self._make_room = role, bound_s, said, make_room
+    Args:
+        bound_s: how long room is waited for once nobody is left.
+        make_room: asks others to go.
+        lacking: says why there is none.
+    """
+
+    def __init__(
+        self,
+        role: str,
+        bound_s: float,
+        said: Callable[[str], None],
+        make_room: Callable[[], None],
+        lacking: Callable[[], str],
+    ) -> None:
+        self._role, self._bound_s, self._said = role, bound_s, said
+        self._make_room, self._lacking = make_room, lacking
         self._is_short = False
         self._empty_since: float | None = None
         self._asked = 0.0
@@ -28,17 +42,17 @@ class Room:
         Raises:
             RunFailed: nobody has been left for as long as the bound.
         """
-        now = time.monotonic()
-        if not self._is_short:
-            self._is_short = True
-            self._said(f"no host has room for another {self._role} worker; going on with {num_left}")
         if num_left:
-            self._empty_since = None
-        elif self._empty_since is None:
+            if not self._is_short:
+                self._said(f"no host has room for another {self._role} worker; going on with {num_left}")
+            self._is_short, self._empty_since = True, None
+            return
+        now, bound = time.monotonic(), f"{self._bound_s:g} s ({BOOT_TIMEOUT})"
+        if self._empty_since is None:
             self._empty_since = self._asked = now
+            self._said(f"waiting up to {bound} for room for a {self._role} worker, as none is left: {self._lacking()}")
         elif now - self._empty_since > self._bound_s:
-            waited = f"for {self._bound_s:.0f} s ({BOOT_TIMEOUT})"
-            raise RunFailed(f"no host had room for a {self._role} worker {waited}, and none is left")
+            raise RunFailed(f"no room for a {self._role} worker after {bound}, and none is left: {self._lacking()}")
         elif now - self._asked > PATIENCE_S:
             self._asked = now
             self._make_room()

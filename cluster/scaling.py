@@ -1,4 +1,4 @@
-"""Whether a run may have as many rollout workers as somebody wants."""
+"""Whether a run may have as many rollout workers as somebody wants, and may do without a host."""
 
 from collections.abc import Collection, Mapping
 from dataclasses import replace
@@ -6,7 +6,7 @@ from typing import Any
 
 from cluster.hosts import hosts
 from cluster.needs import Need
-from cluster.placement import plan
+from cluster.placement import amount, plan
 from configs.errors import UserError
 
 
@@ -44,3 +44,18 @@ def check_scale(status: Mapping[str, Any], num_workers: int, leaving: Collection
                 f"{found.what_is_missing()} besides them"
             )
     return need.count
+
+
+def check_leave(status: Mapping[str, Any], host: str, leaving: Collection[str]) -> None:
+    """Whether the run can go on when all these nodes have been taken away, `host` among them.
+
+    Raises:
+        UserError: no other host is large enough for a worker of a role that would have to leave.
+    """
+    staying = [other for other in hosts(free=False) if other.node_id not in leaving]
+    for need in (Need(**one) for one in status.get("movable", [])):
+        if not plan([replace(need, count=1)], staying).fits:
+            raise UserError(
+                f"{host}: no host that stays is large enough for a {need.role} worker ({amount(need)}); start Ray on "
+                f"another first, or end the run with `plumbob stop`"
+            )

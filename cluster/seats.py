@@ -212,6 +212,12 @@ def end_actor(handle: Any) -> None:
         ray.kill(handle)
 
 
+def why_no_room(need: Need) -> str:
+    """Why nobody got a seat, as far as Ray's report says."""
+    found = plan([need], hosts(free=True))
+    return "Ray did not give what it reports, or it is on hosts left alone" if found.fits else found.what_is_missing()
+
+
 def options(need: Need, seat: Seat, num_threads: int) -> dict[str, Any]:
     """What an actor on that seat asks of Ray. Its threads are set before any library counts the machine's cores.
 

@@ -145,6 +145,7 @@ class Session:
         return {
             "workers": {"learner": self._ranks.status(), **self._pools.status()},
             "rollout": None if rollout is None else asdict(rollout.need) | {"count": rollout.pool.size},
+            "movable": [asdict(need) for need in self._pools.needs().values()],
             "autoscale": None if self._scaling is None else self._scaling.bounds,
             "workers_lost": self._restarts.total,
             "answers": None if self.ledger is None else self.ledger.as_dict(),

@@ -41,6 +41,7 @@ class Crew:
             self._dismiss,
             self._lost,
             lambda: None,
+            lambda: "0.25 CPUs are missing",
             lambda: None,
             self._said,
             lambda member: member.actor.name in self.leaving,

@@ -185,4 +185,5 @@ def recorded(run: PpoRun, folder: Path, dies_in: str = "", loop: Any = run_ppo) 
         log.truncate_after(state.step)
         record = PpoRecorder(run.ppo, folder, log, world)
         loop(run, 0, state, PpoActors(world, world, world), checkpoints, record)
+    world.ledger = state.ledger
     return world

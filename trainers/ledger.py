@@ -33,7 +33,8 @@ class Ledger:
     """Counts answers by the policy version that was the newest published when they were issued.
 
     An answer stays in the row that it was issued in, whatever is published before it is finished, so that in each row
-    issued = finished = scored = trained + dropped once nothing is in flight. May be used from several threads.
+    issued = trained + dropped once nothing is in flight, and as many are finished and scored, but for those that were
+    dropped before. May be used from several threads.
     """
 
     def __init__(self) -> None:
@@ -77,6 +78,13 @@ class Ledger:
         with self._lock:
             for rollout in rollouts:
                 self._counts[self._in_flight.pop(_name(rollout.request))].dropped[reason] += 1
+
+    def stopped(self) -> None:
+        """Nobody will learn from what is in flight: the run ends before its last step, by its own decision."""
+        with self._lock:
+            for version in self._in_flight.values():
+                self._counts[version].dropped["stopped"] += 1
+            self._in_flight.clear()
 
     def as_dict(self) -> dict[str, Any]:
         """What JSON can carry.

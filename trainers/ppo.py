@@ -150,6 +150,7 @@ def run_ppo_asynchronous(
             state.cursor.load_state(next_prompts)  # A resumed run samples the steps in flight again.
             commit(answers, state, actors, checkpoints, record)
             publish(actors, state, record)
+    state.ledger.stopped()
 
 
 def learn(run: PpoRun, pad_id: int, answers: Answers, state: PpoState, learners: Learners, record: PpoRecorder) -> None:

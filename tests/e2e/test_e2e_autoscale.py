@@ -9,6 +9,7 @@ import pytest
 from cluster import steer
 from cluster.groups import SamplerGroup
 from cluster.health import wait_until
+from cluster.pool import Pool
 from cluster.session import Session
 from configs.errors import UserError
 from configs.roles import Autoscale, Cluster, Rollout, TransformersEngine
@@ -42,7 +43,7 @@ def test_the_number_of_rollout_workers_moves(session: Session, tmp_path: Path) -
         def size_after(num_steps: int) -> int:
             for _ in range(num_steps):
                 watched.stepped(STARVED)
-            return session._pools["rollout"].pool.size
+            return rollout_pool(session).size
 
         group = session.samplers(spec, ROLLOUT)
         assert all_have_answered(session, group, 1)
@@ -58,12 +59,18 @@ def test_the_number_of_rollout_workers_moves(session: Session, tmp_path: Path) -
         with pytest.raises(UserError, match=r"--rollout-workers 4: .* within rollout\.autoscale\.max_workers=3; `plum"):
             steer.scale("scaled", 4, "auto")
         # Between two stages there are no rollout workers: what was asked for just then waits for the next.
-        session._pools.pop("rollout").pool.close()
+        session._pools.close(["rollout"])
         assert steer.scale("scaled", 2, "auto") == 3
         reports_twice(session)
         session.samplers(spec, ROLLOUT)
         session.attend()
-        assert session._pools["rollout"].pool.size == 2
+        assert rollout_pool(session).size == 2
+
+
+def rollout_pool(session: Session) -> Pool:
+    staffed = session._pools.get("rollout")
+    assert staffed is not None
+    return staffed.pool
 
 
 def all_have_answered(session: Session, group: SamplerGroup, size: int) -> bool:
@@ -72,7 +79,7 @@ def all_have_answered(session: Session, group: SamplerGroup, size: int) -> bool:
 
     def have() -> bool:
         assert len(group.sample(requests)) == len(requests)
-        return sum(row["answers"] > 0 for row in session._pools["rollout"].pool.status()) == size
+        return sum(row["answers"] > 0 for row in rollout_pool(session).status()) == size
 
     return wait_until(have, BOUND_S)
 

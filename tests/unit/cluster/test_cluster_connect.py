@@ -1,5 +1,7 @@
 """What answers as a Ray does, and is none that a run can join."""
 
+import socket
+import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -9,7 +11,7 @@ import pytest
 import ray
 from ray.core.generated.gcs_service_pb2 import CheckAliveReply, CheckAliveRequest
 
-from cluster.connect import connect
+from cluster.connect import PROBE_S, connect, joined
 from configs.errors import UserError
 from configs.roles import Cluster
 
@@ -51,3 +53,50 @@ def test_a_ray_that_this_machine_is_no_host_of() -> None:
         "this machine is no host of the Ray there; run `ray start --address=HEAD:PORT` on it first, or send a run to "
         "the head with `plumbob submit`, and look at one with --address ray://127.0.0.1:10001"
     )
+
+
+@contextmanager
+def client_server(code: grpc.StatusCode | None) -> Iterator[str]:
+    """The address of what listens where a client server would, and refuses with that code; None: knows no question."""
+
+    def refuse(request: object, context: grpc.ServicerContext) -> None:
+        context.abort(code, "no")
+
+    server = grpc.server(ThreadPoolExecutor(1))
+    if code is not None:
+        calls = {"ClusterInfo": grpc.unary_unary_rpc_method_handler(refuse)}
+        server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler("ray.rpc.RayletDriver", calls),))
+    port = server.add_insecure_port("127.0.0.1:0")
+    server.start()
+    try:
+        yield f"ray://127.0.0.1:{port}"
+    finally:
+        server.stop(None).wait()
+
+
+@pytest.mark.parametrize(
+    ("code", "said"),
+    [
+        (
+            grpc.StatusCode.UNAUTHENTICATED,
+            r"the Ray there (asks for a token|does not take the token that it .*); set RAY_A",
+        ),
+        (None, r"what listens there does not answer as a Ray does: UNIMPLEMENTED; give .* or ray://HEAD:10001$"),
+    ],
+)
+def test_a_client_server_that_does_not_take_us(code: grpc.StatusCode | None, said: str) -> None:
+    with client_server(code) as address:
+        began = time.monotonic()
+        with pytest.raises(UserError, match=rf"^cluster\.address={address}: {said}"), joined(address):
+            pass
+    assert time.monotonic() - began < PROBE_S + 5.0  # Ray's own client would try for half a minute.
+
+
+def test_what_says_nothing_where_a_client_server_would_be(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("cluster.connect.PROBE_S", 1.0)
+    with socket.socket() as listening:
+        listening.bind(("127.0.0.1", 0))
+        listening.listen()
+        address = f"ray://127.0.0.1:{listening.getsockname()[1]}"
+        with pytest.raises(UserError, match="does not answer as a Ray does: DEADLINE_EXCEEDED"), joined(address):
+            pass

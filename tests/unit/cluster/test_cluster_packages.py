@@ -8,12 +8,14 @@ from pathlib import Path
 
 import pytest
 
-from cluster.packages import PLACE, SOURCE, check_packages, installed
+from cluster.packages import COMPARED, PLACE, SOURCE, check_packages, installed
 from cluster.sent import write_job
 from configs.errors import UserError
 from configs.load import load_run
 
-DRIVER = {"python": "3.11", "plumbob": "0.1.0", "torch": "2.13.0", "transformers": "5.1.0", "vllm": "0.32.0"}
+DRIVER = {"python": "3.11", "plumbob": "0.1.0", "torch": "2.13.0", "transformers": "5.1.0", "vllm": "0.32.0"} | {
+    "tokenizers": "0.22.1"
+}
 
 
 def test_the_same_versions_are_accepted() -> None:
@@ -32,6 +34,11 @@ def test_the_same_versions_are_accepted() -> None:
             "install the same on every host",
         ),
         (
+            {"tokenizers": "0.21.0", "torch": "2.12.0"},
+            "worker rollout-1 on 10.0.0.2 has torch 2.12.0, tokenizers 0.21.0, the driver has torch 2.13.0, "
+            "tokenizers 0.22.1: install the same on every host",
+        ),
+        (
             {"python": "3.12", "plumbob": "0.0.9"},
             "worker rollout-1 on 10.0.0.2 has python 3.12, plumbob 0.0.9, the driver has python 3.11, plumbob 0.1.0: "
             "install the same on every host",
@@ -42,6 +49,11 @@ def test_another_version_is_refused(own: dict[str, str], message: str) -> None:
     with pytest.raises(UserError) as refused:
         check_packages("rollout-1", "10.0.0.2", DRIVER | own, DRIVER)
     assert str(refused.value) == message
+
+
+def test_what_makes_or_reads_tensors_and_tokens_is_compared() -> None:
+    assert {"numpy", "safetensors", "tokenizers", "torch", "transformers", "bitsandbytes"} <= set(COMPARED)
+    assert {"numpy", "safetensors", "tokenizers"} <= set(installed())
 
 
 def test_another_commit_of_the_same_version_is_refused(tmp_path: Path) -> None:

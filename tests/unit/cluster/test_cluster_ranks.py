@@ -121,8 +121,10 @@ def test_the_newest_workers_make_room_for_learners(house: House) -> None:
     assert len(house.ranks.of(LEARNERS)) == 2
     assert [member.actor.name for member in pool.members] == oldest
     assert work(pool, 8) == list(range(0, 16, 2))
-    assert house.said == [
-        "waiting up to 120 s for room for 2 learner workers",
+    waiting, *others = house.said
+    rule = "waiting up to 120 s (cluster.boot_timeout_s) for room for 2 learner workers: 0.5 CPUs are missing; "
+    assert waiting.startswith(rule)
+    assert others == [
         "rollout-3 makes room for the learner workers",
         "rollout-2 makes room for the learner workers",
         "no host has room for another rollout worker; going on with 2",
@@ -188,17 +190,23 @@ def test_a_pool_with_nobody_left_is_made_room_for(house: House, monkeypatch: pyt
     assert work(scoring, 4) == [0, 2, 4, 6]
     # For one, though two are wanted.
     assert (len(scoring.members), len(pool.members)) == (1, 2)
-    assert house.said == [
-        "no host has room for another scorer worker; going on with 0",
+    waiting, *others = house.said
+    rule = "waiting up to 120 s (cluster.boot_timeout_s) for room for a scorer worker, as none is left: "
+    assert waiting.startswith(f"{rule}0.5 CPUs are missing")
+    assert others == [
         "rollout-3 makes room for the scorer workers",
         "rollout-2 makes room for the scorer workers",
+        "no host has room for another scorer worker; going on with 1",
     ]
 
 
 def test_every_pool_keeps_a_worker_and_none_goes_for_nothing(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
     pool = house.pool()
     assert wait_until(lambda: len(work(pool, 8)) == 8 and len(pool.members) == 4, TIMEOUT_S)
-    with monkeypatch.context() as patched, pytest.raises(RunFailed, match="no room for the learners after 3 s"):
+    with (
+        monkeypatch.context() as patched,
+        pytest.raises(RunFailed, match=r"no room for the learners after 3 s \(cluster\.b"),
+    ):
         patched.setattr(house.ranks, "_boot_timeout_s", 3.0)
         house.ranks.of(LearnerRanks(num_workers=4, **SMALL))
     assert len(pool.members) == 4
@@ -242,7 +250,12 @@ def test_learners_begin_again_on_a_host_without_memory_and_nobody_else_does(
     # There is room for two more.
     assert house.seating.take_one(rollouts(WANTED), {}, ()) is None
     assert house.seating.take_all(learners(LEARNERS)) == []
-    assert len(house.ranks.of(LEARNERS)) == 2
+    (_, killed), kept = house.ranks.of(LEARNERS), house.seats()
+    assert kept == before
+    # A second time it does not help to wait for memory there.
+    house.ranks.lost(LearnersLost("learner-3 died", oom_killed=killed.name))
+    assert house.seats() == []
+    assert house.seating.take_all(learners(LEARNERS)) == []
 
 
 def test_no_worker_is_started_on_a_host_without_memory(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -297,4 +310,5 @@ def test_any_host_will_do_when_there_is_no_room_on_those_that_stay(monkeypatch: 
     # Looked for elsewhere again first: what Ray reports as free is a moment old, and others may make room.
     assert seating.asked[:2] == [False, False] and seating.asked[-1]
     assert asked
-    assert said == ["waiting up to 60 s for room for 2 learner workers"]
+    (waiting,) = said
+    assert waiting.startswith("waiting up to 60 s (cluster.boot_timeout_s) for room for 2 learner workers: ")

@@ -55,21 +55,27 @@ def test_a_host_is_left_alone_after_two_failures_for_a_while() -> None:
 
 def test_room_is_waited_for_from_when_nobody_is_left() -> None:
     said: list[str] = []
-    room = Room("rollout", 0.0, said.append, lambda: pytest.fail("it is too late for that"))
+    room = Room("rollout", 0.0, said.append, lambda: pytest.fail("it is too late for that"), lambda: "a GPU is missing")
     for num_left in (3, 3, 0):  # However long it was short before.
         room.lacked(num_left)
-    assert said == ["no host has room for another rollout worker; going on with 3"]
-    with pytest.raises(RunFailed, match="no host had room for a rollout worker for 0 s"):
+    waiting = (
+        "waiting up to 0 s (cluster.boot_timeout_s) for room for a rollout worker, as none is left: a GPU is missing"
+    )
+    assert said == ["no host has room for another rollout worker; going on with 3", waiting]
+    with pytest.raises(
+        RunFailed,
+        match=r"no room for a rollout worker after 0 s \(cluster.boot_timeout_s\), and none is left: a GPU is",
+    ):
         room.lacked(0)
     room.sufficed()
     room.lacked(0)
-    assert len(said) == 2
+    assert said[2:] == [waiting]
 
 
 def test_room_is_asked_for_after_a_while_and_again(monkeypatch: pytest.MonkeyPatch) -> None:
     now, asked = [0.0], list[float]()
     monkeypatch.setattr(time, "monotonic", lambda: now[0])
-    room = Room("rollout", 600.0, lambda _: None, lambda: asked.append(now[0]))
+    room = Room("rollout", 600.0, lambda _: None, lambda: asked.append(now[0]), lambda: "")
     for now[0], num_left in (
         (0.0, 1),
         (4.0, 0),

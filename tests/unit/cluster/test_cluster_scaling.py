@@ -2,8 +2,10 @@
 
 import pytest
 
+import cluster.scaling
 from cluster.hosts import living_nodes
-from cluster.scaling import check_scale
+from cluster.placement import Amount, Host
+from cluster.scaling import check_leave, check_scale
 from configs.errors import UserError
 
 pytestmark = pytest.mark.usefixtures("one_cpu")
@@ -44,3 +46,20 @@ def test_what_autoscaling_would_undo_is_refused(number: int, setting: str) -> No
         check_scale(status, number, ())
     with pytest.raises(UserError, match=rf"rollout\.autoscale\.{setting}; `plumbob stop` it"):
         check_scale(status, number, ())
+
+
+def test_a_host_may_only_leave_where_others_can_do_its_work(monkeypatch: pytest.MonkeyPatch) -> None:
+    sizes = {"n1": 0.0, "n2": 1.0, "n3": 0.4}  # The head has no room for workers.
+    made = tuple(Host(f"10.0.0.{name[1]}", name, Amount(cpus, 0.0, 8.0)) for name, cpus in sizes.items())
+    monkeypatch.setattr(cluster.scaling, "hosts", lambda free: () if free else made)
+    scorer = {**ROLLOUT, "role": "scorer", "num_cpus": 0.4, "count": 9}
+    check_leave({"movable": [scorer, ROLLOUT]}, "10.0.0.3", {"n3"})  # One is enough.
+    check_leave({"movable": [scorer]}, "10.0.0.2", {"n2"})
+    check_leave({}, "10.0.0.2", {"n2", "n3"})  # A stage without any.
+    for leaving in ({"n2"}, {"n2", "n3"}):
+        with pytest.raises(UserError) as refused:
+            check_leave({"movable": [ROLLOUT]}, "10.0.0.2", leaving)
+        assert str(refused.value) == (
+            "10.0.0.2: no host that stays is large enough for a rollout worker (0.5 CPUs, 0 GPUs, 0 GiB); start Ray on "
+            "another first, or end the run with `plumbob stop`"
+        )

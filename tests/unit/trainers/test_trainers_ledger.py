@@ -64,6 +64,14 @@ def test_a_resumed_ledger_goes_on_without_what_was_in_flight(ledger: Ledger) -> 
     assert resumed.as_dict()["versions"] == kept["versions"] | {"1": row(1, 0, 0, 0)}
 
 
+def test_what_is_in_flight_when_a_run_stops_is_dropped(ledger: Ledger) -> None:
+    ledger.stopped()
+    expected = {"0": row(4, 4, 3, 2, flat=1, stopped=1), "1": row(1, 0, 0, 0, stopped=1)}
+    assert ledger.as_dict()["versions"] == expected
+    with pytest.raises(KeyError):
+        ledger.trained(ANSWERS[3:])
+
+
 def test_no_answer_is_accounted_for_twice(ledger: Ledger) -> None:
     with pytest.raises(KeyError):
         ledger.trained(ANSWERS[:1])
