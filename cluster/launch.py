@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import ray
 
@@ -18,6 +18,7 @@ from cluster.fit import check_local
 from cluster.folder import check_writable, nothing_left
 from cluster.hosts import hosts, this_machine
 from cluster.memory import PeakMemory
+from cluster.named import check_models, note_models, with_absolute_paths
 from cluster.needs import needs_of
 from cluster.owner import owned
 from cluster.pipeline import SUMMARY_FILE, run_pipeline
@@ -31,36 +32,14 @@ from configs.disk import flush
 from configs.errors import RunFailed, UserError
 from configs.load import RESOLVED_FILE, read_resolved, write_resolved
 from configs.schema import AnyRun, EvalRun, PipelineRun, Run
-from models.source import absolute
 from reward.scorer import ScoreError
 from trainers.checkpoint import Checkpoints
 from trainers.errors import NotFinite
 from trainers.metrics import Listener
 from trainers.storage import StorageFailed, replace_text, storage_reason
 
-C = TypeVar("C", bound=Run)
-
 RESUME_WAIT_S = 60.0
 """What a resumed run waits at least for room on its cluster: the workers of a driver that just died still hold some."""
-
-MODEL_KEYS = {
-    "policy": ("model", "baseline"),
-    "reward": ("model", "ensemble"),
-    "judge": ("model", "ensemble"),
-    "calibration": ("policy",),
-}
-"""Section -> its keys that name models."""
-
-FILE_KEYS = {
-    "data": tuple(
-        f"{side}{name}"
-        for name in ("text", "demonstrations", "pairs", "rankings", "scores", "labelled", "prompts")
-        for side in ("", "heldout_")
-    ),
-    "retention": ("text",),
-    "replay": ("text",),
-}
-"""Section -> its keys that name files."""
 
 
 @dataclass(frozen=True)
@@ -178,6 +157,7 @@ def _execute(
 ) -> RunResult:
     began = time.monotonic()
     config = with_absolute_paths(config)
+    check_models(config, folder)
     body = _prepare(config)
     check_local(config.cluster, needs_of(config))
     patient = config.cluster.model_copy(update={"wait_s": max(config.cluster.wait_s, least_wait_s)})
@@ -188,6 +168,7 @@ def _execute(
         PeakMemory() as memory,
     ):
         write_resolved(config, folder)
+        note_models(config, folder)
         (folder / SUMMARY_FILE).unlink(missing_ok=True)  # A run that had ended is at work on its result again.
         flush(folder)
         with Whereabouts(folder, config.name, opened.cluster):
@@ -201,36 +182,6 @@ def _execute(
     }
     replace_text(folder / SUMMARY_FILE, json.dumps(summary, indent=2) + "\n")
     return RunResult(folder, summary)
-
-
-def with_absolute_paths(config: C) -> C:
-    """Folders of models and files of data by their absolute paths.
-
-    A worker may be another host's, with a working folder of its own, and a run may be resumed from another folder.
-    """
-    changed: dict[str, Any] = {}
-    for name, section in config:
-        if section is not None and (name in MODEL_KEYS or name in FILE_KEYS):
-            models = {key: _absolute(value) for key, value in section if key in MODEL_KEYS.get(name, ())}
-            files = {key: _absolute_file(value) for key, value in section if key in FILE_KEYS.get(name, ())}
-            changed[name] = section.model_copy(update=models | files)
-    return config.model_copy(update=changed)
-
-
-def _absolute(value: Any) -> Any:
-    """Names of models made absolute, one or several; a model that is to be made new stays as it is."""
-    match value:
-        case str():
-            return absolute(value)
-        case tuple():
-            return tuple(map(absolute, value))
-        case _:
-            return value
-
-
-def _absolute_file(value: str | None) -> str | None:
-    """A file, folder or pattern of files, whether it is there or not."""
-    return None if value is None else str(Path(value).expanduser().absolute())
 
 
 def _prepare(config: AnyRun) -> Callable[[Scene], dict[str, Figures]]:

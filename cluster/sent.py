@@ -6,7 +6,7 @@ from typing import TypeVar
 
 import yaml
 
-from cluster.launch import with_absolute_paths
+from cluster.named import with_absolute_paths
 from cluster.source import root, source_files
 from configs.errors import UserError
 from configs.schema import AnyRun, Run

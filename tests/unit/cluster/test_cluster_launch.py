@@ -1,6 +1,7 @@
 """What a run is given before it starts, and what a failed one is told."""
 
 import errno
+import json
 import re
 from contextlib import nullcontext
 from pathlib import Path
@@ -11,7 +12,8 @@ import pytest
 import ray
 
 from cluster import launch
-from cluster.launch import how_to_go_on, plan, resume, run, run_or_resume, telling_how_to_go_on, with_absolute_paths
+from cluster.launch import how_to_go_on, plan, resume, run, run_or_resume, telling_how_to_go_on
+from cluster.named import MODELS_FILE, check_models, note_models, with_absolute_paths
 from cluster.stages import Scene
 from configs.errors import RunFailed, UserError
 from configs.inputs import EvalData, PipelineData, PromptData, Replay, Retention, TextData, ToyWorld
@@ -29,6 +31,7 @@ from configs.roles import PipelineScorer, Rollout, Scorer, Storage
 from configs.schema import EvalRun, PipelineRun, PpoRun, PretrainRun
 from reward.scorer import ScoreError
 from tests.folders import names
+from tests.tiny_policy import write_policy
 from tests.watching import Watching
 from trainers.checkpoint import Checkpoints, Files, on_disk
 from trainers.errors import NotFinite
@@ -173,6 +176,29 @@ def test_a_resume_that_would_change_the_result_starts_nothing(tmp_path: Path, mo
     assert (tmp_path / "resolved.json").read_text() == before
 
 
+def test_a_run_does_not_go_on_with_another_model(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Such as a reward model that was trained anew into the same folder."""
+    monkeypatch.setattr(ray, "init", lambda **_: pytest.fail("Ray was started"))
+    policy, scorers = write_policy(tmp_path / "policy"), [tmp_path / name for name in ("one", "two")]
+    for folder in scorers:
+        folder.mkdir()
+        (folder / "model.safetensors").write_bytes(b"weights")
+    asked = PpoRun(
+        data=PromptData(prompts="/p"),
+        policy=AlignedPolicy(model=policy),
+        reward=Scorer(model=str(scorers[0]), ensemble=(str(scorers[1]),)),
+        name="mine",
+    )
+    write_resolved(asked, tmp_path)
+    note_models(asked, tmp_path)
+    assert set(json.loads((tmp_path / MODELS_FILE).read_text())) == {policy, *map(str, scorers)}
+    check_models(asked, tmp_path)
+    (scorers[1] / "model.safetensors").write_bytes(b"others!")
+    note_models(asked, tmp_path)  # Those that it began with stay.
+    with pytest.raises(UserError, match=rf"^reward\.ensemble={scorers[1]}: this is not the model that the run began w"):
+        resume(tmp_path, Watching())
+
+
 def test_an_ended_run_that_is_at_work_again_has_not_ended(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Its result is being replaced: the summary would say of a part that it is whole."""
     asked = PretrainRun(
@@ -182,7 +208,7 @@ def test_an_ended_run_that_is_at_work_again_has_not_ended(tmp_path: Path, monkey
     (tmp_path / "summary.json").write_text("{}\n")
 
     def dies(scene: Scene) -> NoReturn:
-        assert names(tmp_path) == ["driver.lock", "resolved.json"]
+        assert names(tmp_path) == ["driver.lock", "models.json", "resolved.json"]
         raise RunFailed("a worker died")
 
     opened: Any = SimpleNamespace(running=lambda *_: nullcontext(), cluster=asked.cluster)
