@@ -12,6 +12,8 @@ OWN_PHASE = {"rollout": "sample", "scorer": "score", "learner": "learn"}
 """Role -> the phase that is its work."""
 
 HOST_KINDS = ("raylet killed", "link cut shortly", "link cut for long", "link slow")
+PARTIAL: dict[str, object] = {"rollout.keep_partial": "true", "rollout.partial_tokens": 4}
+
 MEMORY_KINDS = ("out of memory", "out of memory for long")
 
 
@@ -34,7 +36,8 @@ class Setting:
 def settings(random: Random) -> tuple[Setting, ...]:
     """All runs' faults, each run's in the order of the dice."""
     synchronous, two_learners, asynchronous = on_one_learner(random), on_two_learners(random), on_sampling_ahead(random)
-    for faults in (synchronous, two_learners, asynchronous):
+    partial = on_partial_answers()
+    for faults in (synchronous, two_learners, asynchronous, partial):
         random.shuffle(faults)
     return (
         Setting("synchronous", {}, 0, tuple(synchronous)),
@@ -45,6 +48,7 @@ def settings(random: Random) -> tuple[Setting, ...]:
             tuple(two_learners),
         ),
         Setting("asynchronous", {"ppo.max_staleness": 1}, 1, tuple(asynchronous)),
+        Setting("asynchronous-partial", {"ppo.max_staleness": 1} | PARTIAL, 1, tuple(partial)),
     )
 
 
@@ -83,4 +87,15 @@ def on_sampling_ahead(random: Random) -> list[Fault]:
         Fault("checkpoint damaged", random.choice(list(DAMAGES)), "learn"),
         *(Fault("out of memory", role, phase) for role, phase in (("rollout", "sample"), ("scorer", "sample"))),
         Fault("out of memory", "learner", "learn"),
+    ]
+
+
+def on_partial_answers() -> list[Fault]:
+    """Answers that are handed back in slices: whoever samples them is lost, or stays while others are."""
+    return [
+        *(Fault("worker killed", "rollout", phase) for phase in ("sample", "learn", "publish")),
+        *(Fault(kind, "rollout", "sample") for kind in ("worker and its successor killed", "raylet killed")),
+        *(Fault(kind, "rollout", "sample") for kind in ("link cut for long", "out of memory")),
+        Fault("worker killed", "learner", "learn"),
+        Fault("driver killed", "driver", "sample"),
     ]

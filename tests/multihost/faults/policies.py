@@ -5,10 +5,12 @@ import re
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from transformers import AutoModelForCausalLM
 
-from tests.plain_transformers import largest_gap
+from rollout.journal import JournalRow
+from tests.plain_transformers import plain_logprobs
 from tests.small_run import Left, tensors_of
 from trainers.checkpoint import folder_name
 
@@ -36,6 +38,11 @@ def gaps(left: Left, step: int) -> dict[int, float]:
     found = {}
     for version in sorted({int(version) for row in rows for version in row.versions}):
         model = policy_of(left.folder / "checkpoints" / folder_name(version), resolved["policy"])
-        own = [row for row in rows if set(row.versions) == {version}]
-        found[version] = largest_gap(model, own, "logprobs", resolved["rollout"]["temperature"])
+        found[version] = max(gap(model, row, version, resolved["rollout"]["temperature"]) for row in rows)
     return found
+
+
+def gap(model: Any, row: JournalRow, version: int, temperature: float) -> float:
+    """Of the answer's tokens of that version, which may have gone on with what another one began."""
+    gaps = np.abs(plain_logprobs(model, row.prompt_ids, row.token_ids, temperature) - row.logprobs)
+    return float(gaps[row.versions == version].max(initial=0.0))

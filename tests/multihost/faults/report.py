@@ -18,7 +18,7 @@ ROLE_KINDS = ("worker killed", "driver killed")
 """Faults by whose recovery a role is measured."""
 
 ASYNCHRONOUS = "asynchronous"
-"""The setting that has rows of its own: others work on there while a role recovers, and steps take another time."""
+"""What settings begin with that have rows of their own: others work on there while a role recovers, and steps take another time."""
 
 
 def table(found: dict[str, Any]) -> str:
@@ -54,7 +54,7 @@ def roles_table(found: dict[str, Any]) -> str:
         ["role", "killed", "median s lost", "worst", "share, toy", f"share, {STEP_S:.0f} s a step", "with the worst"]
     ]
     for (is_ahead, target), seconds in sorted(lost.items()):
-        step_s = median(s for setting, s in found["step_s"].items() if (setting == ASYNCHRONOUS) == is_ahead)
+        step_s = median(s for setting, s in found["step_s"].items() if setting.startswith(ASYNCHRONOUS) == is_ahead)
         role = f"{target}, {ASYNCHRONOUS}" if is_ahead else target
         middle, worst = median(seconds), max(seconds)
         shares = [share(step_s, middle, 0.0), share(STEP_S, middle, LOST_WORK), share(STEP_S, worst, LOST_WORK)]

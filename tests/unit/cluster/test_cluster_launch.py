@@ -216,4 +216,4 @@ def test_an_ended_run_that_is_at_work_again_has_not_ended(tmp_path: Path, monkey
     monkeypatch.setattr(launch, "Whereabouts", lambda *_: nullcontext())
     with pytest.raises(RunFailed, match="a worker died"):
         resume(tmp_path, Watching(), opened)
-    assert names(tmp_path) == ["resolved.json"]
+    assert names(tmp_path) == ["models.json", "resolved.json"]
