@@ -53,6 +53,19 @@ PPO = {
     # A controller that moves at every step, so that a resumed run must have kept its coefficient.
     **{"ppo.kl.kind": "adaptive", "ppo.kl.target": 0.5, "ppo.kl.horizon": 20},
 }
+PIPELINE: dict[str, object] = {
+    **{f"policy.model.{name}": size for name, size in LLAMA.items()},
+    **{f"reward.model.{name}": size for name, size in BERT.items()},
+    **{"data.toy.num_cars": 2, "data.toy.num_texts": 300, "data.toy.num_demonstrations": 80},
+    **{"data.toy.num_pairs": 64, "data.toy.num_heldout_pairs": 24},
+    **{"pretrain.num_epochs": 1, "pretrain.block_tokens": 64, "pretrain.learning_rate": 1e-2},
+    **{"pretrain_encoder.num_epochs": 1, "pretrain_encoder.block_tokens": 64},
+    **{"sft.num_epochs": 1, "sft.batch_size": 16, "reward_training.num_epochs": 1, "dpo.batch_size": 16},
+    **{"ppo.num_steps": 2, "ppo.prompts_per_step": 8, "ppo.minibatch_size": 8, "ppo.num_epochs": 1},
+    **{"evaluation.num_prompts": 8, "calibration_prompts": 8, "evaluation.num_shown": 3},
+    **{"rollout.num_threads": 1, "reward.num_threads": 1, "learner.num_threads": 1},
+}
+"""Of `toy`: every stage once with a few steps."""
 
 
 @dataclass(frozen=True)

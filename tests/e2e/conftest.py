@@ -12,9 +12,8 @@ from ray.cluster_utils import Cluster
 from configs.inputs import ToyWorld
 from data.toy import build_world, write_world
 from tests.small_run import (
-    BERT,
     LENGTHS,
-    LLAMA,
+    PIPELINE,
     PPO,
     ROLLOUT,
     TEMPERATURE,
@@ -22,7 +21,6 @@ from tests.small_run import (
     WORKERS,
     Left,
     Stages,
-    model_settings,
     run_to_end,
 )
 
@@ -51,24 +49,7 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def pipeline(tmp_path_factory: pytest.TempPathFactory, stage: Stages) -> Left:
     """`plumbob run toy`, every stage once with a few steps, on a private Ray with vLLM."""
     stage.close()
-    sizes = {"num_cars": 2, "num_texts": 300, "num_demonstrations": 80, "num_pairs": 64, "num_heldout_pairs": 24}
-    steps: dict[str, object] = {
-        **{"pretrain.num_epochs": 1, "pretrain.block_tokens": 64, "pretrain.learning_rate": 1e-2},
-        **{"pretrain_encoder.num_epochs": 1, "pretrain_encoder.block_tokens": 64},
-        **{"sft.num_epochs": 1, "sft.batch_size": 16, "reward_training.num_epochs": 1, "dpo.batch_size": 16},
-        **{"ppo.num_steps": 2, "ppo.prompts_per_step": 8, "ppo.minibatch_size": 8, "ppo.num_epochs": 1},
-        **{"evaluation.num_prompts": 8, "calibration_prompts": 8, "evaluation.num_shown": 3},
-    }
-    groups = (
-        {f"data.toy.{name}": size for name, size in sizes.items()},
-        model_settings("policy.model", LLAMA),
-        model_settings("reward.model", BERT),
-        WORKERS,
-        ROLLOUT,
-        {"rollout.num_threads": 1, "reward.num_threads": 1, "learner.num_threads": 1},
-        steps,
-    )
-    return run_to_end(tmp_path_factory.mktemp("runs"), "tiny", "toy", *groups)
+    return run_to_end(tmp_path_factory.mktemp("runs"), "tiny", "toy", PIPELINE, WORKERS, ROLLOUT)
 
 
 @pytest.fixture(scope="package")

@@ -4,6 +4,7 @@ import json
 import subprocess
 from collections import defaultdict
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import pytest
@@ -13,7 +14,7 @@ from cluster.health import wait_until
 from cluster.sent import CONFIG_FILE
 from tests.multihost.hosts import PLUMBOB, Host, Hosts
 from tests.multihost.namespaces import Command
-from tests.small_run import Left, settings, tensors_of
+from tests.small_run import PIPELINE, ROLLOUT, TRANSFORMERS, Left, settings, tensors_of
 from trainers.shares import file_name
 
 pytestmark = pytest.mark.cluster
@@ -39,10 +40,12 @@ ROUNDING = 2e-5
 """Of a trained tensor, what sums in another order may come to over two steps."""
 
 
-def start(hosts: Hosts, command: str, name: str, *groups: dict[str, object], options: Sequence[str] = ()) -> Command:
-    """`plumbob COMMAND ppo` on a machine that is no host of the Ray."""
+def start(
+    hosts: Hosts, command: str, name: str, *groups: dict[str, Any], kind: str = "ppo", options: Sequence[str] = ()
+) -> Command:
+    """`plumbob COMMAND KIND` on a machine that is no host of the Ray."""
     given = settings({"storage.path": hosts.shared / "runs", "name": name}, *groups)
-    whole = [PLUMBOB, command, "ppo", *given, *options]
+    whole = [PLUMBOB, command, kind, *given, *options]
     return hosts.spare.popen(whole, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
 
 
@@ -119,6 +122,20 @@ def test_learners_on_two_hosts_learn_what_one_learns(hosts: Hosts, inputs: dict[
         np.testing.assert_allclose(tensor, ends[1][name], rtol=0, atol=ROUNDING, err_msg=name)
         if "lora_B" in name:  # It began at 0.
             assert np.abs(tensor).max() > 100 * ROUNDING, name
+
+
+def test_every_stage_hands_over_to_hosts_of_the_next(hosts: Hosts) -> None:
+    """Of a pipeline whose learner, sampler and scorer are on a host each."""
+    apart = {f"{role}.num_cpus": 0.9 for role in ("learner", "rollout", "reward")}
+    groups = (PIPELINE, ROLLOUT, TRANSFORMERS, {"learner.autocast": "false"}, apart)
+    run = start(hosts, "submit", "stages", *groups, kind="toy", options=("--address", hosts.dashboard))
+    seen = hosts_of_workers(hosts, run)
+    said_to_its_end(run)
+    assert [len(names) for names in seen.values()] == [1, 1, 1] and len(set.union(*seen.values())) == 3
+    stages = Left(hosts.shared / "runs" / "stages").summary["stages"]
+    assert set(stages) == {"pretrain", "pretrain-encoder", "sft", "reward", "ppo", "dpo", "eval"}
+    # The sampler's host opened what the learner's host had left, and both hold the same.
+    assert stages["ppo"]["max_sampler_gap"] < 1e-4
 
 
 def test_a_run_is_steered_from_a_machine_that_is_no_host(hosts: Hosts, inputs: dict[str, object]) -> None:

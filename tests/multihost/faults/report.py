@@ -18,7 +18,7 @@ ROLE_KINDS = ("worker killed", "driver killed")
 """Faults by whose recovery a role is measured."""
 
 ASYNCHRONOUS = "asynchronous"
-"""What settings begin with that have rows of their own: others work on there while a role recovers, and steps take another time."""
+"""How settings begin that have rows of their own: others work on while a role recovers, and steps take another time."""
 
 
 def table(found: dict[str, Any]) -> str:
