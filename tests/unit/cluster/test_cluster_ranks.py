@@ -122,7 +122,7 @@ def test_the_newest_workers_make_room_for_learners(house: House) -> None:
     assert [member.actor.name for member in pool.members] == oldest
     assert work(pool, 8) == list(range(0, 16, 2))
     waiting, *others = house.said
-    rule = "waiting up to 120 s (cluster.boot_timeout_s) for room for 2 learner workers: 0.5 CPUs are missing; "
+    rule = "waiting up to 120 s (cluster.boot_timeout_s) for room for 2 learner workers: 0.5 CPUs are missing"
     assert waiting.startswith(rule)
     assert others == [
         "rollout-3 makes room for the learner workers",
