@@ -67,9 +67,9 @@ class Control:
         from cluster.hosts import draining_nodes, nodes_on
         from cluster.scaling import check_leave
 
-        leaving = self._wanted.leaving | nodes_on(host)
-        check_leave(self._status, host, leaving | draining_nodes())
-        self._wanted = self._wanted._replace(leaving=leaving)
+        nodes = nodes_on(host)
+        check_leave(self._status, host, nodes, self._wanted.leaving | draining_nodes())
+        self._wanted = self._wanted._replace(leaving=self._wanted.leaving | nodes)
 
     def stop(self) -> None:
         self._wanted = self._wanted._replace(stop=True)

@@ -128,13 +128,11 @@ def outcome(call: Call, doing: str) -> Any:
     except RayTaskError as error:
         if isinstance(error.cause, UserError | RunFailed):
             raise error.cause from None
-        if isinstance(error.cause, ImportError):
-            why = f"{error.cause}; install the same packages on every host"
-            raise UserError(f"{call.actor.name} failed while {doing}: {why}") from error
         reason, last = storage_reason(error.cause), last_lines(call.actor.log)
         if reason is not None:
             raise StorageFailed(f"{call.actor.name} failed while {doing}: {reason}") from error
-        raise WorkerFailed(f"{call.actor.name} failed while {doing}: {error.cause!r}\n{last}") from error
+        hint = "; has its host the packages that the others have?" if isinstance(error.cause, ImportError) else ""
+        raise WorkerFailed(f"{call.actor.name} failed while {doing}: {error.cause!r}{hint}\n{last}") from error
     except RayActorError as error:
         if error.actor_init_failed:
             reason = plain(str(error)).splitlines()[-1]

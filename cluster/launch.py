@@ -157,8 +157,8 @@ def _execute(
 ) -> RunResult:
     began = time.monotonic()
     config = with_absolute_paths(config)
-    check_models(config, folder)
     body = _prepare(config)
+    check_models(config, folder)
     check_local(config.cluster, needs_of(config))
     patient = config.cluster.model_copy(update={"wait_s": max(config.cluster.wait_s, least_wait_s)})
     own = Session(patient, folder / "logs", listener)

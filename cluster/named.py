@@ -8,13 +8,13 @@ from typing import Any, TypeVar
 from configs.disk import write_whole
 from configs.errors import UserError
 from configs.schema import Run
-from models.digest import digest_of_model
+from models.digest import digests_of_model
 from models.source import absolute
 
 C = TypeVar("C", bound=Run)
 
 MODELS_FILE = "models.json"
-"""In a run's folder: name of a model -> digest of what it was when the run began."""
+"""In a run's folder: name of a model -> file -> its digest when the run began."""
 
 MODEL_KEYS = {
     "policy": ("model", "baseline"),
@@ -67,28 +67,34 @@ def _absolute_file(value: str | None) -> str | None:
 
 
 def check_models(config: Run, folder: Path) -> None:
-    """Compare the models with those that a run which has begun there began with.
+    """Compare the models with those that a run which has begun there began with; what has been added is passed over.
 
     Raises:
         UserError: some are not the same any more.
     """
     path = folder / MODELS_FILE
-    began_with = json.loads(path.read_text()) if path.exists() else {}
+    try:
+        began_with = json.loads(path.read_text()) if path.exists() else {}
+    except ValueError as error:
+        raise UserError(
+            f"{path}: expected digests as JSON: {error}; delete it to go on with the models as they are"
+        ) from error
     for key, name in _models(config):
-        if name in began_with and digest_of_model(name, key) != began_with[name]:
+        files = digests_of_model(name, key)
+        changed = sorted(file for file, digest in began_with.get(name, {}).items() if files.get(file) != digest)
+        if changed:
             raise UserError(
-                f"{key}={name}: this is not the model that the run began with, there are other files in its folder. "
-                f"Put them back, or start a new run"
+                f"{key}={name}: this is not the model that the run began with: {', '.join(changed)} changed. Put it "
+                f"back, or start a new run"
             )
 
 
 def note_models(config: Run, folder: Path) -> None:
     """Keep the digests of the models that a run begins with; those that are known stay."""
     path = folder / MODELS_FILE
-    if path.exists():
-        return
-    digests = {name: digest_of_model(name, key) for key, name in _models(config)}
-    write_whole(path, json.dumps({name: digest for name, digest in digests.items() if digest}, indent=2) + "\n")
+    if not path.exists():
+        digests = {name: digests_of_model(name, key) for key, name in _models(config)}
+        write_whole(path, json.dumps(digests, indent=2) + "\n")
 
 
 def _models(config: Run) -> Iterator[tuple[str, str]]:

@@ -75,6 +75,17 @@ class Plan:
     def what_is_missing(self) -> str:
         """One sentence: what lacks, and the nearest counts that would fit."""
         if not self.hosts:
+            return self.shortage()
+        nearest = nearest_fit(self.needs, self.hosts)
+        if nearest is None:
+            lower = "lower *.num_cpus, *.num_gpus or *.memory_gib"
+            return f"{self.shortage()}, and one worker of each role does not fit either: {lower}"
+        fewer = " ".join(f"{need.setting}={need.count}" for need in nearest)
+        return f"{self.shortage()}; this would fit: {fewer}"
+
+    def shortage(self) -> str:
+        """What lacks."""
+        if not self.hosts:
             return "there is no host to run on: start Ray on one"
         there = Amount(*map(sum, zip(Amount(0, 0, 0), *(host.free for host in self.hosts), strict=True)))
         lacking = [
@@ -82,12 +93,7 @@ class Plan:
             for needed, has, unit in zip(self.needed, there, ("CPUs", "GPUs", "GiB"), strict=True)
             if needed > has + TOLERANCE
         ]
-        sentence = f"{' and '.join(lacking)} are missing" if lacking else self._what_has_no_room()
-        nearest = nearest_fit(self.needs, self.hosts)
-        if nearest is None:
-            lower = "lower *.num_cpus, *.num_gpus or *.memory_gib"
-            return f"{sentence}, and one worker of each role does not fit either: {lower}"
-        return f"{sentence}; this would fit: {' '.join(f'{need.setting}={need.count}' for need in nearest)}"
+        return f"{' and '.join(lacking)} are missing" if lacking else self._what_has_no_room()
 
     def _what_has_no_room(self) -> str:
         """Of needs whose sum is there: the workers are too large for what is left on any one host."""

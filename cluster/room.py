@@ -50,9 +50,9 @@ class Room:
         now, bound = time.monotonic(), f"{self._bound_s:g} s ({BOOT_TIMEOUT})"
         if self._empty_since is None:
             self._empty_since = self._asked = now
-            self._said(f"waiting up to {bound} for room for a {self._role} worker, as none is left: {self._lacking()}")
+            self._said(f"waiting up to {bound} for room for a {self._role} worker, as there is none: {self._lacking()}")
         elif now - self._empty_since > self._bound_s:
-            raise RunFailed(f"no room for a {self._role} worker after {bound}, and none is left: {self._lacking()}")
+            raise RunFailed(f"no room for a {self._role} worker after {bound}, and there is none: {self._lacking()}")
         elif now - self._asked > PATIENCE_S:
             self._asked = now
             self._make_room()

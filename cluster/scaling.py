@@ -46,16 +46,22 @@ def check_scale(status: Mapping[str, Any], num_workers: int, leaving: Collection
     return need.count
 
 
-def check_leave(status: Mapping[str, Any], host: str, leaving: Collection[str]) -> None:
-    """Whether the run can go on when all these nodes have been taken away, `host` among them.
+def check_leave(status: Mapping[str, Any], host: str, nodes: Collection[str], leaving: Collection[str]) -> None:
+    """Whether the run can go on without a host.
+
+    Args:
+        host: as people call it; `nodes`: its ids.
+        leaving: ids of nodes that will be taken away already.
 
     Raises:
-        UserError: no other host is large enough for a worker of a role that would have to leave.
+        UserError: on the hosts that stay, the least that it needs would not fit any more.
     """
+    least = [Need(**one) for one in status.get("least", [])]
     staying = [other for other in hosts(free=False) if other.node_id not in leaving]
-    for need in (Need(**one) for one in status.get("movable", [])):
-        if not plan([replace(need, count=1)], staying).fits:
-            raise UserError(
-                f"{host}: no host that stays is large enough for a {need.role} worker ({amount(need)}); start Ray on "
-                f"another first, or end the run with `plumbob stop`"
-            )
+    others = [other for other in staying if other.node_id not in nodes]
+    if plan(least, staying).fits and not plan(least, others).fits:
+        needed = ", ".join(f"{need.count} {need.role} of {amount(need)}" for need in least)
+        raise UserError(
+            f"{host}: on the hosts that stay there would be no room for the least that the run needs ({needed}); start "
+            f"Ray on another first, or end the run with `plumbob stop`"
+        )

@@ -215,7 +215,7 @@ def end_actor(handle: Any) -> None:
 def why_no_room(need: Need) -> str:
     """Why nobody got a seat, as far as Ray's report says."""
     found = plan([need], hosts(free=True))
-    return "Ray did not give what it reports, or it is on hosts left alone" if found.fits else found.what_is_missing()
+    return "Ray did not give what it reports, or it is on hosts left alone" if found.fits else found.shortage()
 
 
 def options(need: Need, seat: Seat, num_threads: int) -> dict[str, Any]:

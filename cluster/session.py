@@ -64,6 +64,7 @@ class Session:
         self._watched: Watched | None = None
         self._scaling: Scaling | None = None
         self._is_stopping = False
+        self._least: tuple[Need, ...] = ()
         self.ledger: Ledger | None = None
 
     def __enter__(self) -> Self:
@@ -93,6 +94,7 @@ class Session:
         self._restarts = Restarts(self.cluster.max_restarts)
         self._watched = Watched(listener, folder / STATUS_FILE, self._details, self._stepped)
         self._is_stopping = False
+        self._least = tuple(need if need.role == "learner" else replace(need, count=1) for need in needs)
         try:
             yield self._watched
         finally:
@@ -145,7 +147,7 @@ class Session:
         return {
             "workers": {"learner": self._ranks.status(), **self._pools.status()},
             "rollout": None if rollout is None else asdict(rollout.need) | {"count": rollout.pool.size},
-            "movable": [asdict(need) for need in self._pools.needs().values()],
+            "least": [asdict(need) for need in self._least],
             "autoscale": None if self._scaling is None else self._scaling.bounds,
             "workers_lost": self._restarts.total,
             "answers": None if self.ledger is None else self.ledger.as_dict(),

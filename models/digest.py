@@ -1,4 +1,4 @@
-"""A digest of a model's folder, made fast: of large files it takes samples."""
+"""Digests of a model's files, made fast: of large ones they take samples."""
 
 import hashlib
 import json
@@ -9,25 +9,28 @@ from models.source import CONFIG_FILE, located
 NUM_SAMPLES, SAMPLE_BYTES = 64, 16_384
 """Of a file that is larger than all of them. Training changes nearly every byte of the weights."""
 
-SUFFIXES = frozenset({".json", ".safetensors", ".model", ".txt", ".jinja"})
+SUFFIXES = frozenset({".json", ".safetensors", ".model", ".txt", ".jinja", ".py"})
 
 
-def digest_of_model(name: str, key: str) -> str | None:
-    """Of a folder with a model, and of the base's where it is an adapter; None for a name of the hub: 32 hex digits.
+def digests_of_model(name: str, key: str) -> dict[str, str]:
+    """File -> 32 hex digits, of a folder with a model, and of its base's where it is an adapter. None of a hub's name.
 
     Args:
         key: the setting to name in an error.
     """
     folder = Path(located(name, key)).expanduser()
     if not folder.is_dir():
-        return None
-    digest = hashlib.blake2b(digest_size=16)
-    for path in sorted(path for path in folder.iterdir() if path.suffix in SUFFIXES and path.is_file()):
-        digest.update(f"{path.name} {path.stat().st_size} ".encode())
-        _feed(digest, path)
+        return {}
+    found = {path.name: _digest_of(path) for path in folder.iterdir() if path.suffix in SUFFIXES and path.is_file()}
     if (folder / CONFIG_FILE).exists():
-        base = json.loads((folder / CONFIG_FILE).read_text()).get("base_model_name_or_path")
-        digest.update(f"{digest_of_model(base, key) if base else None}".encode())
+        base = json.loads((folder / CONFIG_FILE).read_text()).get("base_model_name_or_path") or ""
+        found |= {f"{base}/{file}": digest for file, digest in digests_of_model(base, key).items()}
+    return found
+
+
+def _digest_of(path: Path) -> str:
+    digest = hashlib.blake2b(f"{path.stat().st_size} ".encode(), digest_size=16)
+    _feed(digest, path)
     return digest.hexdigest()
 
 

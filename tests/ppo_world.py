@@ -174,7 +174,7 @@ def play(run: PpoRun, folder: Path, resume_at: int | None = None, loop: Any = ru
 
 def recorded(run: PpoRun, folder: Path, dies_in: str = "", loop: Any = run_ppo) -> World:
     """From the newest checkpoint on, with a real recorder and log; the death is in the second step."""
-    world: Any = World(None, run.ppo.num_steps)
+    world: Any = World(run.ppo.max_staleness if loop is run_ppo_asynchronous else None, run.ppo.num_steps)
     world.dies_in = dies_in
     state = PpoState(run, PpoInput(PROMPTS, 0, ()))
     checkpoints = Checkpoints(folder / "checkpoints", 2)

@@ -1,5 +1,6 @@
 """A worker for the tests of groups, in a module that Ray's processes import fast: it needs no torch."""
 
+import importlib
 import os
 import threading
 from pathlib import Path
@@ -39,6 +40,8 @@ class Worker:
             raise UserError("data.pairs: row 3 is empty")
         if kind == "run":
             raise NotFinite("the policy's loss is nan", (4, 7))
+        if kind == "package":
+            importlib.import_module("a_package_that_nobody_has")
         if kind == "disk":
             with Path("/dev/full").open("r+b", buffering=0) as full:
                 full.write(b"never fits")

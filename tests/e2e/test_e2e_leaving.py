@@ -52,7 +52,7 @@ def sampling_on(
     """Workers of `run`, and what samples as many answers as they are and says on which hosts they were made."""
     with (
         Session(Cluster(address=cluster.address), folder, watching) as session,
-        session.running(run, (), folder, watching),
+        session.running(run, (replace(need, count=1),), folder, watching),
     ):
         pool = session._pools._new(need, 1, Hired)
         samplers = SamplerGroup(pool, 1, session.may_go_on)
@@ -86,6 +86,10 @@ def test_workers_leave_hosts_that_will_be_taken_away(three: RayCluster, tmp_path
         three.remove_node(next(node for node in three.worker_nodes if node.node_ip_address == "127.0.0.3"), False)
         sampling.result(BOUND_S)
         assert at_work() == {head} and session._restarts.total == 0
+        # The only one that is left; 127.0.0.2 is there and will be taken away.
+        asked[-1] = head
+        refused = subprocess.run([*asked, "--address", three.address], capture_output=True, text=True, timeout=BOUND_S)
+        assert refused.returncode == 2 and f"{head}: on the hosts that stay there would be no room" in refused.stderr
     told = [message for _, message in watching.notes]
     rule = "will be taken away: workers there end what they are at, others start elsewhere"
     assert told[:2] == [f"127.0.0.2 {rule}", f"127.0.0.3 {rule}"]

@@ -171,6 +171,15 @@ def test_whatever_ray_says_of_a_worker_ends_the_run(
     assert caught.value.oom_killed == ("learner-0" if isinstance(error, OutOfMemoryError) else None)
 
 
+def test_a_package_that_a_host_lacks_is_named(one_cpu: None, tmp_path: Path) -> None:
+    asked = start("rollout-0", tmp_path / "0.log")
+    with pytest.raises(
+        WorkerFailed,
+        match=r"^rollout-0 failed while opening: ModuleNotFound.*a_package_that.*; has its host the packages",
+    ):
+        gather([Call(asked, asked.handle.fail.remote("package"))], "opening", TIMEOUT_S)
+
+
 def test_settling_takes_failures_and_ends(one_cpu: None, tmp_path: Path) -> None:
     worker = start("rollout-0", tmp_path / "0.log")
     settle([worker.handle.double.remote([1]), worker.handle.fail.remote("other")], TIMEOUT_S)

@@ -194,8 +194,15 @@ def test_a_run_does_not_go_on_with_another_model(tmp_path: Path, monkeypatch: py
     assert set(json.loads((tmp_path / MODELS_FILE).read_text())) == {policy, *map(str, scorers)}
     check_models(asked, tmp_path)
     (scorers[1] / "model.safetensors").write_bytes(b"others!")
+    (scorers[0] / "calibration.json").write_text("{}")  # Is new, and no other model.
     note_models(asked, tmp_path)  # Those that it began with stay.
-    with pytest.raises(UserError, match=rf"^reward\.ensemble={scorers[1]}: this is not the model that the run began w"):
+    monkeypatch.setattr(launch, "_prepare", lambda config: pytest.fail)
+    with pytest.raises(
+        UserError, match=rf"^reward\.ensemble={scorers[1]}: this is not the model .*: model\.safetensors ch"
+    ):
+        resume(tmp_path, Watching())
+    (tmp_path / MODELS_FILE).write_text("{")
+    with pytest.raises(UserError, match=r"models\.json: expected digests as JSON"):
         resume(tmp_path, Watching())
 
 

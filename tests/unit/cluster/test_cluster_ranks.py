@@ -191,7 +191,7 @@ def test_a_pool_with_nobody_left_is_made_room_for(house: House, monkeypatch: pyt
     # For one, though two are wanted.
     assert (len(scoring.members), len(pool.members)) == (1, 2)
     waiting, *others = house.said
-    rule = "waiting up to 120 s (cluster.boot_timeout_s) for room for a scorer worker, as none is left: "
+    rule = "waiting up to 120 s (cluster.boot_timeout_s) for room for a scorer worker, as there is none: "
     assert waiting.startswith(f"{rule}0.5 CPUs are missing")
     assert others == [
         "rollout-3 makes room for the scorer workers",

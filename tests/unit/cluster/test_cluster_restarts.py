@@ -59,12 +59,12 @@ def test_room_is_waited_for_from_when_nobody_is_left() -> None:
     for num_left in (3, 3, 0):  # However long it was short before.
         room.lacked(num_left)
     waiting = (
-        "waiting up to 0 s (cluster.boot_timeout_s) for room for a rollout worker, as none is left: a GPU is missing"
+        "waiting up to 0 s (cluster.boot_timeout_s) for room for a rollout worker, as there is none: a GPU is missing"
     )
     assert said == ["no host has room for another rollout worker; going on with 3", waiting]
     with pytest.raises(
         RunFailed,
-        match=r"no room for a rollout worker after 0 s \(cluster.boot_timeout_s\), and none is left: a GPU is",
+        match=r"no room for a rollout worker after 0 s \(cluster.boot_timeout_s\), and there is none: a GPU is",
     ):
         room.lacked(0)
     room.sufficed()

@@ -49,17 +49,20 @@ def test_what_autoscaling_would_undo_is_refused(number: int, setting: str) -> No
 
 
 def test_a_host_may_only_leave_where_others_can_do_its_work(monkeypatch: pytest.MonkeyPatch) -> None:
-    sizes = {"n1": 0.0, "n2": 1.0, "n3": 0.4}  # The head has no room for workers.
+    sizes = {"n1": 0.0, "n2": 1.0, "n3": 1.0, "n4": 0.4}  # The head has no room for workers.
     made = tuple(Host(f"10.0.0.{name[1]}", name, Amount(cpus, 0.0, 8.0)) for name, cpus in sizes.items())
     monkeypatch.setattr(cluster.scaling, "hosts", lambda free: () if free else made)
-    scorer = {**ROLLOUT, "role": "scorer", "num_cpus": 0.4, "count": 9}
-    check_leave({"movable": [scorer, ROLLOUT]}, "10.0.0.3", {"n3"})  # One is enough.
-    check_leave({"movable": [scorer]}, "10.0.0.2", {"n2"})
-    check_leave({}, "10.0.0.2", {"n2", "n3"})  # A stage without any.
-    for leaving in ({"n2"}, {"n2", "n3"}):
-        with pytest.raises(UserError) as refused:
-            check_leave({"movable": [ROLLOUT]}, "10.0.0.2", leaving)
-        assert str(refused.value) == (
-            "10.0.0.2: no host that stays is large enough for a rollout worker (0.5 CPUs, 0 GPUs, 0 GiB); start Ray on "
-            "another first, or end the run with `plumbob stop`"
-        )
+    rollout, scorer = {**ROLLOUT, "count": 1}, {**ROLLOUT, "role": "scorer", "num_cpus": 0.4, "count": 1}
+    learner = {**ROLLOUT, "role": "learner", "num_cpus": 0.9, "count": 1}
+    check_leave({"least": [rollout, scorer]}, "10.0.0.3", {"n3"}, {"n4"})  # Both fit on 10.0.0.2.
+    check_leave({"least": [learner, rollout, scorer]}, "10.0.0.4", {"n4"}, ())
+    # Each of them would fit on 10.0.0.2 by itself.
+    with pytest.raises(UserError) as refused:
+        check_leave({"least": [learner, rollout, scorer]}, "10.0.0.3", {"n3"}, {"n4"})
+    assert str(refused.value) == (
+        "10.0.0.3: on the hosts that stay there would be no room for the least that the run needs (1 learner of 0.9 "
+        "CPUs, 0 GPUs, 0 GiB, 1 rollout of 0.5 CPUs, 0 GPUs, 0 GiB, 1 scorer of 0.4 CPUs, 0 GPUs, 0 GiB); start Ray on "
+        "another first, or end the run with `plumbob stop`"
+    )
+    # It is not this one's fault.
+    check_leave({"least": [learner, rollout]}, "10.0.0.4", {"n4"}, {"n3"})
