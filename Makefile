@@ -11,7 +11,7 @@ demo: install
 test: install
 	$(BIN)/python -m pytest
 
-# Needs root; about an hour (docs/reliability.md). What Ray prints meanwhile goes to runs/faults.log.
+# Needs root; about half an hour (docs/reliability.md). What Ray prints meanwhile goes to runs/faults.log.
 faults: install
 	mkdir -p runs
 	$(BIN)/python -m tests.multihost.faults.campaign 2> runs/faults.log
