@@ -19,10 +19,12 @@ faults: install
 test-cluster: install
 	$(BIN)/python -m pytest -m cluster
 
-# Of those the ones on several hosts, but for the end of all of them at once, which takes minutes; and those of pools and ranks.
+# Of those the ones on several hosts, but for two that take minutes: the end of all hosts at once, and a whole pipeline;
+# and those of pools.
 test-hosts: install
 	$(BIN)/python -m pytest -m cluster tests/multihost --ignore=tests/multihost/test_multihost_power.py \
-	$(wildcard tests/unit/cluster/test_cluster_pool*.py) tests/unit/cluster/test_cluster_ranks.py
+	--deselect=tests/multihost/test_multihost_runs.py::test_every_stage_hands_over_to_hosts_of_the_next \
+	$(wildcard tests/unit/cluster/test_cluster_pool*.py)
 
 lint: install
 	$(BIN)/ruff check .
