@@ -17,11 +17,7 @@ from ray._private.ray_constants import GLOBAL_GRPC_OPTIONS
 from ray._private.services import canonicalize_bootstrap_address_or_die, find_node_ids
 from ray._raylet import AuthenticationTokenLoader, Config  # type: ignore[attr-defined]
 from ray.core.generated.gcs_service_pb2 import CheckAliveReply, CheckAliveRequest
-from ray.core.generated.ray_client_pb2 import (
-    ClusterInfoRequest,
-    ClusterInfoResponse,
-    ClusterInfoType,
-)
+from ray.core.generated.ray_client_pb2 import ClusterInfoRequest, ClusterInfoResponse, ClusterInfoType
 from ray.exceptions import AuthenticationError, RayError
 
 from configs.errors import NotRunningError, UserError, first_line

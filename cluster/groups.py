@@ -64,10 +64,8 @@ class LearnerGroup:
         return adapter
 
     def save(self, folder: Path) -> Files:
-        files: dict[str, Any] = {}
-        for share in self._all("saving", lambda handle: handle.save.remote(folder)):
-            files |= share
-        return files
+        shares = self._all("saving", lambda handle: handle.save.remote(folder))
+        return {name: written for files in shares for name, written in files.items()}
 
     def load(self, folder: Path) -> None:
         self._all("loading a checkpoint", lambda handle: handle.load.remote(folder))

@@ -80,8 +80,10 @@ def check_models(config: Run, folder: Path) -> None:
             f"{path}: expected digests as JSON: {error}; delete it to go on with the models as they are"
         ) from error
     for key, name in _models(config):
+        if name not in began_with:
+            continue
         files = digests_of_model(name, key)
-        changed = sorted(file for file, digest in began_with.get(name, {}).items() if files.get(file) != digest)
+        changed = sorted(file for file, digest in began_with[name].items() if files.get(file) != digest)
         if changed:
             raise UserError(
                 f"{key}={name}: this is not the model that the run began with: {', '.join(changed)} changed. Put it "

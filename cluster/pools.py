@@ -3,6 +3,7 @@
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 from cluster.health import settle
@@ -131,14 +132,6 @@ class Pools:
                 seated[member.seat.host.node_id] -= 1
                 self._seating.give_up(member.actor.handle, member.seat)
 
-        one = replace(need, count=1)
-
-        def make_room() -> None:
-            self.make_room(one)
-
-        def lacking() -> str:
-            return why_no_room(one)
-
         def is_to_leave(member: Member) -> bool:
             return member.seat.host.node_id in self._seating.leaving
 
@@ -155,9 +148,19 @@ class Pools:
                     self._seating.avoid([member.seat], NO_MEMORY_S)
                 self._lost(worker, f"{need.role} {member.place}")
 
-        limit, boot_s, call_s = self._cluster.max_restarts, self._cluster.boot_timeout_s, self._cluster.call_timeout_s
-        around = Surroundings(hire, dismiss, lost, make_room, lacking, self._attend, self._said, is_to_leave, limit)
-        return Pool(need.role, need.count, around, boot_s, call_s)
+        one = replace(need, count=1)
+        around = Surroundings(
+            hire=hire,
+            dismiss=dismiss,
+            lost=lost,
+            make_room=partial(self.make_room, one),
+            lacking=partial(why_no_room, one),
+            attend=self._attend,
+            said=self._said,
+            is_to_leave=is_to_leave,
+            max_restarts=self._cluster.max_restarts,
+        )
+        return Pool(need.role, need.count, around, self._cluster.boot_timeout_s, self._cluster.call_timeout_s)
 
 
 def _spare(pool: Pool) -> list[Member]:

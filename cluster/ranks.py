@@ -2,12 +2,13 @@
 
 import time
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 from cluster.health import BOOT_TIMEOUT, Actor, Call, gather_ranks
 from cluster.needs import Need, learners
 from cluster.restarts import NO_MEMORY_S, LearnersLost
-from cluster.room import PATIENCE_S
+from cluster.room import Wait
 from cluster.seats import Seat, Seating, end_actor, why_no_room
 from cluster.workers import LearnerWorker
 from configs.errors import RunFailed
@@ -103,19 +104,10 @@ class Ranks:
         if not seats:
             bound = f"{self._boot_timeout_s:g} s ({BOOT_TIMEOUT})"
             self._said(f"waiting up to {bound} for room for {need.count} learner workers: {why_no_room(need)}")
-            seats = self._once_there_is_room(need)
+            wait = Wait(self._boot_timeout_s, partial(self._make_room, need))
+            while not seats and wait.goes_on():
+                time.sleep(POLL_S)
+                seats = self._seating.take_all(need, anywhere=wait.seconds > ANY_HOST_S)
         if not seats:
             raise RunFailed(f"no room for the learners after {bound}: {why_no_room(need)}")
         return tuple(seats)
-
-    def _once_there_is_room(self, need: Need) -> list[Seat]:
-        """No seats after the bound."""
-        began = asked = time.monotonic()
-        seats: list[Seat] = []
-        while not seats and time.monotonic() - began < self._boot_timeout_s:
-            time.sleep(POLL_S)
-            if time.monotonic() - asked > PATIENCE_S:
-                asked = time.monotonic()
-                self._make_room(need)
-            seats = self._seating.take_all(need, anywhere=time.monotonic() - began > ANY_HOST_S)
-        return seats

@@ -1,4 +1,4 @@
-"""Room for another worker of a pool: told when it runs short, and asked and waited for once nobody is left."""
+"""Room for workers: told when it runs short, and asked and waited for where there is none at all."""
 
 import time
 from collections.abc import Callable
@@ -8,6 +8,32 @@ from configs.errors import RunFailed
 
 PATIENCE_S = 5.0
 """How long free room is waited for, as Ray's report is a moment old; then others are asked to make some, and again."""
+
+
+class Wait:
+    """For room that others are asked to make, as long as it lasts.
+
+    Args:
+        bound_s: how long at most.
+    """
+
+    def __init__(self, bound_s: float, make_room: Callable[[], None]) -> None:
+        self._bound_s, self._make_room = bound_s, make_room
+        self._began = self._asked = time.monotonic()
+
+    @property
+    def seconds(self) -> float:
+        """How long it has lasted."""
+        return time.monotonic() - self._began
+
+    def goes_on(self) -> bool:
+        """False past the bound. Called again and again until there is room; asks others when it is time to."""
+        if self.seconds > self._bound_s:
+            return False
+        if time.monotonic() - self._asked > PATIENCE_S:
+            self._asked = time.monotonic()
+            self._make_room()
+        return True
 
 
 class Room:
@@ -30,11 +56,10 @@ class Room:
         self._role, self._bound_s, self._said = role, bound_s, said
         self._make_room, self._lacking = make_room, lacking
         self._is_short = False
-        self._empty_since: float | None = None
-        self._asked = 0.0
+        self._wait: Wait | None = None
 
     def sufficed(self) -> None:
-        self._is_short, self._empty_since = False, None
+        self._is_short, self._wait = False, None
 
     def lacked(self, num_left: int) -> None:
         """Work goes on with those that are left.
@@ -45,14 +70,11 @@ class Room:
         if num_left:
             if not self._is_short:
                 self._said(f"no host has room for another {self._role} worker; going on with {num_left}")
-            self._is_short, self._empty_since = True, None
+            self._is_short, self._wait = True, None
             return
-        now, bound = time.monotonic(), f"{self._bound_s:g} s ({BOOT_TIMEOUT})"
-        if self._empty_since is None:
-            self._empty_since = self._asked = now
+        bound = f"{self._bound_s:g} s ({BOOT_TIMEOUT})"
+        if self._wait is None:
+            self._wait = Wait(self._bound_s, self._make_room)
             self._said(f"waiting up to {bound} for room for a {self._role} worker, as there is none: {self._lacking()}")
-        elif now - self._empty_since > self._bound_s:
+        elif not self._wait.goes_on():
             raise RunFailed(f"no room for a {self._role} worker after {bound}, and there is none: {self._lacking()}")
-        elif now - self._asked > PATIENCE_S:
-            self._asked = now
-            self._make_room()

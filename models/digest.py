@@ -1,10 +1,9 @@
 """Digests of a model's files, made fast: of large ones they take samples."""
 
 import hashlib
-import json
 from pathlib import Path
 
-from models.source import CONFIG_FILE, located
+from models.source import CONFIG_FILE, located, read_adapter_config
 
 NUM_SAMPLES, SAMPLE_BYTES = 64, 16_384
 """Of a file that is larger than all of them. Training changes nearly every byte of the weights."""
@@ -17,13 +16,16 @@ def digests_of_model(name: str, key: str) -> dict[str, str]:
 
     Args:
         key: the setting to name in an error.
+
+    Raises:
+        UserError: an adapter's settings or weights are not there.
     """
     folder = Path(located(name, key)).expanduser()
     if not folder.is_dir():
         return {}
     found = {path.name: _digest_of(path) for path in folder.iterdir() if path.suffix in SUFFIXES and path.is_file()}
     if (folder / CONFIG_FILE).exists():
-        base = json.loads((folder / CONFIG_FILE).read_text()).get("base_model_name_or_path") or ""
+        base = read_adapter_config(folder).get("base_model_name_or_path") or ""
         found |= {f"{base}/{file}": digest for file, digest in digests_of_model(base, key).items()}
     return found
 

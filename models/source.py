@@ -93,7 +93,7 @@ def resolve_model(model: str, key: str) -> ModelSource:
             raise UserError(f"{key}={model}: no such folder")
         return ModelSource(model, None)
     if (folder / CONFIG_FILE).exists():
-        config = _read_adapter_config(folder)
+        config = read_adapter_config(folder)
         if config.get("peft_type") != "LORA" or not isinstance(config.get("r"), int):
             raise UserError(
                 f"{key}={model}: is an adapter of peft_type {config.get('peft_type')}, and only LORA can be gone on "
@@ -112,7 +112,8 @@ def resolve_model(model: str, key: str) -> ModelSource:
     raise UserError(f"{key}={model}: the folder has neither config.json (a model) nor {CONFIG_FILE} (a PEFT adapter)")
 
 
-def _read_adapter_config(folder: Path) -> dict[str, Any]:
+def read_adapter_config(folder: Path) -> dict[str, Any]:
+    """What PEFT wrote beside an adapter's weights. Raises UserError when either cannot be read."""
     if not (folder / WEIGHTS_FILE).exists():
         raise UserError(f"{folder / WEIGHTS_FILE}: is missing; save the adapter as safetensors, PEFT's own default")
     try:
@@ -274,7 +275,7 @@ def check_servable(source: ModelSource, key: str, engine: SamplerEngine) -> None
     """Raises UserError when the adapter has more parts than can be switched by role and loaded by the sampler."""
     if source.adapter is None:
         return
-    config = _read_adapter_config(source.adapter)
+    config = read_adapter_config(source.adapter)
     refused = ("modules_to_save", *(UNSERVED_BY_VLLM if isinstance(engine, VllmEngine) else ()))
     extras = [name for name in refused if config.get(name)]
     if config.get("bias", "none") != "none":
@@ -288,4 +289,4 @@ def check_servable(source: ModelSource, key: str, engine: SamplerEngine) -> None
 
 def served_rank(source: ModelSource, tuning: LoraTuning) -> int:
     """The LoRA rank that a sampler must hold for a policy trained from `source`."""
-    return tuning.rank if source.adapter is None else int(_read_adapter_config(source.adapter)["r"])
+    return tuning.rank if source.adapter is None else int(read_adapter_config(source.adapter)["r"])

@@ -8,10 +8,11 @@ from typing import Any
 import pytest
 import ray
 
+from cluster import ranks, room
 from cluster.connect import QUIET
 from cluster.health import wait_until
-from cluster.hosts import hosts
 from tests.crew import TIMEOUT_S, Crew
+from tests.house import House, free_cpus
 
 
 @pytest.fixture(scope="package")
@@ -30,10 +31,20 @@ def crew(one_cpu: None, tmp_path: Path) -> Iterator[Callable[..., Crew]]:
 
     def make(size: int, **settings: Any) -> Crew:
         # What the test before held is free again.
-        assert made or wait_until(lambda: sum(host.free.cpus for host in hosts(free=True)) == 1.0, TIMEOUT_S)
+        assert made or wait_until(lambda: free_cpus() == 1.0, TIMEOUT_S)
         made.append(Crew(size, tmp_path, **settings))
         return made[-1]
 
     yield make
     for each in made:
         each.pool.close()
+
+
+@pytest.fixture
+def house(one_cpu: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[House]:
+    monkeypatch.setattr(room, "PATIENCE_S", 1.0)
+    monkeypatch.setattr(ranks, "ANY_HOST_S", 2.0)
+    assert wait_until(lambda: free_cpus() == 1.0, TIMEOUT_S)  # What the test before held.
+    made = House(tmp_path)
+    yield made
+    made.end()

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from configs.errors import UserError
 from models.digest import NUM_SAMPLES, SAMPLE_BYTES, digests_of_model
 
 LARGE = 3 * NUM_SAMPLES * SAMPLE_BYTES
@@ -52,10 +53,23 @@ def test_an_adapter_is_not_the_same_on_another_base(base: Path, tmp_path: Path) 
     adapter = tmp_path / "adapter"
     adapter.mkdir()
     (adapter / "adapter_config.json").write_text(json.dumps({"base_model_name_or_path": str(base)}))
+    (adapter / "adapter_model.safetensors").write_bytes(b"weights")
     before = digests(adapter)
-    assert set(before) == {"adapter_config.json", f"{base}/config.json", f"{base}/model.safetensors"}
+    assert set(before) == {
+        "adapter_config.json",
+        "adapter_model.safetensors",
+        f"{base}/config.json",
+        f"{base}/model.safetensors",
+    }
     (base / "config.json").write_text("[]")
     assert digests(adapter) != before
+
+
+def test_an_adapter_that_cannot_be_read_is_named(base: Path) -> None:
+    (base / "adapter_model.safetensors").write_bytes(b"weights")
+    (base / "adapter_config.json").write_text("{")
+    with pytest.raises(UserError, match=r"adapter_config\.json: cannot be read: .*; save the adapter again"):
+        digests(base)
 
 
 def test_a_name_of_the_hub_has_none() -> None:
