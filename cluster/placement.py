@@ -4,43 +4,9 @@ from bisect import bisect_left
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
-from typing import Any, NamedTuple, Self
+from typing import Any
 
-from cluster.needs import Need
-
-TOLERANCE = 1e-4
-"""Ray counts resources in ten thousandths."""
-
-
-class Amount(NamedTuple):
-    """What a worker asks for, or a host has."""
-
-    cpus: float
-    gpus: float
-    gib: float
-
-    def plus(self, other: Self, times: float = 1.0) -> "Amount":
-        return Amount(*(own + times * its for own, its in zip(self, other, strict=True)))
-
-    def holds(self, other: Self) -> bool:
-        return all(own + TOLERANCE >= its for own, its in zip(self, other, strict=True))
-
-    def __str__(self) -> str:
-        return f"{self.cpus:g} CPUs, {self.gpus:g} GPUs, {self.gib:.3g} GiB"
-
-
-@dataclass(frozen=True)
-class Host:
-    """One machine of the cluster.
-
-    Attributes:
-        node_id: what Ray calls it.
-        free: what it has and nobody has taken.
-    """
-
-    address: str
-    node_id: str
-    free: Amount
+from plumbob.cluster.resources import TOLERANCE, Amount, Host, Need, amount
 
 
 @dataclass(frozen=True)
@@ -177,11 +143,6 @@ def who_makes_room(need: Need, hosts: Sequence[Host], seats: Sequence[tuple[str,
         if fits(others):
             going = others
     return going
-
-
-def amount(need: Need) -> Amount:
-    """Of one worker."""
-    return Amount(need.num_cpus, need.num_gpus, need.memory_gib)
 
 
 def total(needs: Sequence[Need]) -> Amount:

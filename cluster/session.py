@@ -10,31 +10,34 @@ from typing import Any, Literal, Self
 
 import ray
 
-from cluster.autoscale import Scaling
-from cluster.connect import connect
-from cluster.control import Steering
-from cluster.fit import fitting_plan
-from cluster.groups import LearnerGroup, SamplerGroup, ScorerGroup
-from cluster.health import BOOT_TIMEOUT, Actor, Call, gather_ranks
-from cluster.hosts import addresses, draining_nodes
-from cluster.needs import Need, Role, rollouts, scorers
-from cluster.packages import installed
-from cluster.placement import plan
-from cluster.pools import Pools
-from cluster.ranks import Ranks
-from cluster.restarts import LearnersLost, Restarts, WorkerLost
-from cluster.seats import Seat, Seating, options
-from cluster.shared import Mark
-from cluster.watched import STATUS_FILE, Watched
-from cluster.work import Preparation
-from cluster.workers import RolloutWorker, ScorerWorker
-from configs.errors import RunStopped
-from configs.load import RESOLVED_FILE
-from configs.roles import Cluster, LearnerRanks, Rollout, Scorer
-from configs.schema import LearnerRun, PpoRun
-from rollout.sampler import SamplerSpec
-from trainers.ledger import Ledger
-from trainers.metrics import Listener, StepRecord
+from plumbob.cluster.admission import fitting_plan
+from plumbob.cluster.calls import BOOT_TIMEOUT, Actor, Call, gather_ranks
+from plumbob.cluster.connection import connect
+from plumbob.cluster.control_actor import Steering
+from plumbob.cluster.failures import LearnersLost, WorkerLost
+from plumbob.cluster.fleet.autoscale import Scaling
+from plumbob.cluster.fleet.learner_group import Ranks
+from plumbob.cluster.fleet.pool_registry import Pools
+from plumbob.cluster.fleet.recovery.budget import Restarts
+from plumbob.cluster.fleet.reservations import Seat, Seating, options
+from plumbob.cluster.fleet.work_queue import Preparation
+from plumbob.cluster.nodes import addresses, draining_nodes
+from plumbob.cluster.placement import plan
+from plumbob.cluster.resources import Need, Role, rollouts, scorers
+from plumbob.cluster.worker_groups import LearnerGroup, SamplerGroup, ScorerGroup
+from plumbob.cluster.workers.rollout_worker import RolloutWorker
+from plumbob.cluster.workers.same_versions import installed
+from plumbob.cluster.workers.scorer_worker import ScorerWorker
+from plumbob.cluster.workers.shared_storage import Mark
+from plumbob.configs.load_run import RESOLVED_FILE
+from plumbob.configs.runs import LearnerRun, PpoRun
+from plumbob.configs.settings.rewards import Scorer
+from plumbob.configs.settings.workers import Cluster, LearnerRanks, Rollout
+from plumbob.core.errors import RunStopped
+from plumbob.driver.run_folder.run_status import STATUS_FILE, Watched
+from plumbob.rollout.samplers.sampler import SamplerSpec
+from plumbob.trainers.metrics.metrics_log import Listener, StepRecord
+from plumbob.trainers.online.sample_ledger import Ledger
 
 BATCHES_PER_CALL = 4
 """Forwards of a scorer between two looks at who is free."""

@@ -10,11 +10,11 @@ from contextlib import redirect_stdout
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from configs.errors import RunFailed, RunStopped, UserError
+from plumbob.core.errors import RunFailed, RunStopped, UserError
 
 if TYPE_CHECKING:
-    from cluster.launch import RunResult
-    from trainers.metrics import Listener
+    from plumbob.driver.api import RunResult
+    from plumbob.trainers.metrics.metrics_log import Listener
 
 OK, FAILED, MISTAKE, INTERRUPTED = 0, 1, 2, 130
 QUIET = {
@@ -127,31 +127,31 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _run(arguments: argparse.Namespace) -> int:
-    from configs.load import load_run
+    from plumbob.configs.load_run import load_run
 
     config = load_run(arguments.config, arguments.overrides, arguments.resume)
     folder = Path(config.storage.path) / config.name
     if arguments.resume:
-        from cluster.launch import run_or_resume as start
+        from plumbob.driver.api import run_or_resume as start
     else:
-        from cluster.launch import run as start
+        from plumbob.driver.api import run as start
     return _watched(folder, arguments.json, lambda listener: start(config, listener))
 
 
 def _resume(arguments: argparse.Namespace) -> int:
-    from cluster.folder import find_run
+    from plumbob.driver.run_folder.folder import find_run
 
     folder = find_run(arguments.run)
-    from cluster.launch import resume
+    from plumbob.driver.api import resume
 
     return _watched(folder, arguments.json, lambda listener: resume(folder, listener, overrides=arguments.overrides))
 
 
 def _watched(folder: Path, as_json: bool, start: Callable[[Listener], RunResult]) -> int:
     """Run with a listener, then write the report and print the result; an interrupted run says how to go on."""
-    from configs.load import RESOLVED_FILE
-    from console.live import choose_listener, print_json, print_summary
-    from console.report import write_report
+    from plumbob.configs.load_run import RESOLVED_FILE
+    from plumbob.console.display import choose_listener, print_json, print_summary
+    from plumbob.console.report.page import write_report
 
     try:
         # Ray prints what befalls workers and hosts to whatever stdout is then.
@@ -179,17 +179,17 @@ def _watched(folder: Path, as_json: bool, start: Callable[[Listener], RunResult]
 
 
 def _evaluate(arguments: argparse.Namespace) -> int:
-    from console.evaluating import evaluate
+    from plumbob.console.commands.evaluate import evaluate
 
     return evaluate(arguments)
 
 
 def _plan(arguments: argparse.Namespace) -> int:
-    from configs.load import load_run
+    from plumbob.configs.load_run import load_run
 
     config = load_run(arguments.config, arguments.overrides)
-    from cluster.launch import plan
-    from console.live import print_json
+    from plumbob.console.display import print_json
+    from plumbob.driver.api import plan
 
     made = plan(config)
     if arguments.json:
@@ -200,36 +200,36 @@ def _plan(arguments: argparse.Namespace) -> int:
 
 
 def _submit(arguments: argparse.Namespace) -> int:
-    from console.submitting import submit
+    from plumbob.console.commands.submit import submit
 
     return submit(arguments)
 
 
 def _status(arguments: argparse.Namespace) -> int:
-    from console.steering import status
+    from plumbob.console.commands.status import status
 
     return status(arguments)
 
 
 def _scale(arguments: argparse.Namespace) -> int:
-    from console.steering import scale
+    from plumbob.console.commands.status import scale
 
     return scale(arguments)
 
 
 def _stop(arguments: argparse.Namespace) -> int:
-    from console.steering import stop
+    from plumbob.console.commands.status import stop
 
     return stop(arguments)
 
 
 def _report(arguments: argparse.Namespace) -> int:
-    from cluster.folder import find_run
-    from console.report import write_report
+    from plumbob.console.report.page import write_report
+    from plumbob.driver.run_folder.folder import find_run
 
     path = write_report(find_run(arguments.run))
     if arguments.json:
-        from console.live import print_json
+        from plumbob.console.display import print_json
 
         print_json({"report": str(path)}, sys.stdout)
     else:
@@ -240,8 +240,8 @@ def _report(arguments: argparse.Namespace) -> int:
 def _doctor(arguments: argparse.Namespace) -> int:
     from dataclasses import asdict
 
-    from console.doctor import examine, line
-    from console.live import print_json
+    from plumbob.console.commands.doctor import examine, line
+    from plumbob.console.display import print_json
 
     checks = examine()
     ok = all(check.ok for check in checks)
@@ -253,8 +253,8 @@ def _doctor(arguments: argparse.Namespace) -> int:
 
 
 def _verify(arguments: argparse.Namespace) -> int:
-    from console.live import aligned, print_json
-    from console.verify.table import chosen, line, measured, mistake_lines
+    from plumbob.console.display import aligned, print_json
+    from plumbob.verify.measurements import chosen, line, measured, mistake_lines
 
     places = chosen(arguments.words)
     if not places:

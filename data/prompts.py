@@ -6,28 +6,12 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from jinja2 import Template, TemplateError
 from numpy.typing import NDArray
 
-from configs.errors import UserError
-from data.fields import ASSISTANT_TURN, HUMAN_TURN, Message, Render, RowError
-from data.order import endless_order
-from data.records import Prompt
-from data.tokens import Encoded, Tokenizer, TooLong, encode_prompt_ids, keep_fitting
-
-TURNS = {"user": HUMAN_TURN, "assistant": ASSISTANT_TURN}
-PLAIN_CHAT_TEMPLATE = (
-    f"{{% set turns = {TURNS} %}}"
-    "{% for message in messages %}"
-    "{{ turns.get(message['role'], '\\n\\n' ~ message['role'] | capitalize ~ ':') }} {{ message['content'] }}"
-    "{% if loop.last and message['role'] == 'assistant' and not add_generation_prompt %}{{ eos_token }}{% endif %}"
-    "{% endfor %}"
-    "{% if add_generation_prompt %}{{ turns['assistant'] }}{% endif %}"
-)
-"""A transcript as in hh-rlhf, in the form that tokenizers keep.
-
-"\\n\\nHuman: Hi\\n\\nAssistant:", opened for the assistant's answer; other roles stand under their own name.
-"""
+from plumbob.core.errors import UserError
+from plumbob.data.epoch_order import endless_order
+from plumbob.data.records import Prompt
+from plumbob.data.tokenization import Encoded, Tokenizer, TooLong, encode_prompt_ids, keep_fitting
 
 
 @dataclass(frozen=True)
@@ -37,40 +21,6 @@ class EncodedPrompt:
     prompt_id: str
     text: str
     ids: NDArray[np.int32]
-
-
-def prompt_id_of(text: str) -> str:
-    """Stable name of a prompt: 16 hex digits of the SHA-256 of its text."""
-    return hashlib.sha256(text.encode()).hexdigest()[:16]
-
-
-def make_prompt(text: str) -> Prompt:
-    return Prompt(prompt_id_of(text), text)
-
-
-def chat_renderer(tokenizer: Tokenizer) -> Render:
-    """Chat messages -> prompt text by the tokenizer's chat template, opened for the assistant's answer.
-
-    The function raises UserError when the tokenizer has no template, RowError when the template refuses the messages.
-    """
-
-    def render(messages: list[Message]) -> str:
-        if tokenizer.chat_template is None:
-            raise UserError(
-                "the file has chat messages, but the model's tokenizer has no chat template to write them with. "
-                "Give the prompt as text, or add a chat_template to the tokenizer's folder"
-            )
-        try:
-            return str(tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True))
-        except TemplateError as error:
-            raise RowError(f"the tokenizer's chat template refuses the messages: {error}") from error
-
-    return render
-
-
-def plain_dialogue(messages: list[Message]) -> str:
-    """Chat messages -> prompt text where no tokenizer with a chat template is at hand: `PLAIN_CHAT_TEMPLATE`."""
-    return Template(PLAIN_CHAT_TEMPLATE).render(messages=messages, add_generation_prompt=True)
 
 
 def encode_prompts(tokenizer: Tokenizer, prompts: Sequence[Prompt], max_prompt_tokens: int) -> Encoded[EncodedPrompt]:

@@ -1,5 +1,6 @@
 """One frozen record per kind of input."""
 
+import hashlib
 from dataclasses import dataclass
 
 
@@ -69,3 +70,16 @@ class LabelledAnswer:
     prompt: str
     answer: str
     desirable: bool
+
+
+def prompt_id_of(text: str) -> str:
+    """Stable name of a prompt: 16 hex digits of the SHA-256 of its text."""
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def make_prompt(text: str) -> Prompt:
+    return Prompt(prompt_id_of(text), text)
+
+
+class RowError(ValueError):
+    """A row that is malformed: what was expected and what was found."""

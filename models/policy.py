@@ -8,10 +8,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from models.adapters import Role
-from models.logprobs import token_logprobs
-from models.padding import real_tokens_first
-from models.peft import activate
+from plumbob.models.adapter import Role
+from plumbob.models.adapter_switch import activate
+from plumbob.models.logprobs import token_logprobs
+from plumbob.models.padding import real_tokens_first
 
 
 class RoleError(RuntimeError):

@@ -9,8 +9,8 @@ from pathlib import Path
 
 from transformers.utils import cached_file
 
-from configs.disk import flush, write_whole
-from configs.errors import UserError
+from plumbob.core.atomic_files import flush, write_whole
+from plumbob.core.errors import UserError
 
 CALIBRATION_FILE = "calibration.json"
 

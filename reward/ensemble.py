@@ -3,9 +3,7 @@
 import statistics
 from collections.abc import Sequence
 
-from configs.roles import Scorer as ScorerSettings
-from reward.bert import KEY, BertScorer, check_scorer
-from reward.scorer import Score, Scorer
+from plumbob.reward.scorer import Score, Scorer
 
 ENSEMBLE_KEY = "reward.ensemble"
 
@@ -32,29 +30,3 @@ class EnsembleScorer:
         std = statistics.pstdev(totals)
         parts = {f"model-{number}": total for number, total in enumerate(totals)}
         return Score(statistics.fmean(totals) - self._penalty * std, {**parts, "std": std})
-
-
-def check_scorers(settings: ScorerSettings, section: str = "reward") -> None:
-    """What can be told of the reward model, or all models of an ensemble, before they are loaded.
-
-    `section` is the one that the settings are.
-
-    Raises:
-        UserError: as `check_scorer`, for the first that cannot be used.
-    """
-    for name, key in named_models(settings):
-        check_scorer(name, settings.normalize, settings.max_tokens, key.replace("reward.", f"{section}.", 1))
-
-
-def open_scorer(settings: ScorerSettings, device: str) -> Scorer:
-    """The scorer of those settings, its models loaded. UserError as `BertScorer`."""
-    members = [
-        BertScorer(name, settings.batch_size, settings.max_tokens, settings.normalize, device, key)
-        for name, key in named_models(settings)
-    ]
-    return EnsembleScorer(members, settings.uncertainty_penalty) if settings.ensemble else members[0]
-
-
-def named_models(settings: ScorerSettings) -> list[tuple[str, str]]:
-    """Every model with the setting that names it, for error messages."""
-    return [(settings.model, KEY), *((name, ENSEMBLE_KEY) for name in settings.ensemble)]

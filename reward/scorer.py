@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-from configs.errors import RunFailed
+from plumbob.core.errors import RunFailed
 
 
 @dataclass(frozen=True)

@@ -11,9 +11,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from configs.disk import flush, make_folder
-from configs.errors import UserError
-from rollout.records import FinishReason
+from plumbob.core.atomic_files import flush, make_folder
+from plumbob.core.errors import UserError
+from plumbob.rollout.rollout_records import FinishReason
 
 DropReason = Literal["flat"]
 """Why an answer was not trained on. "flat": the rewards of its group are all the same (dynamic sampling)."""
@@ -59,8 +59,8 @@ class JournalRow:
 
     Attributes:
         position: how many prompts the run had asked for before this one; divided by their number, its epoch.
-        prompt_id, group_id, sample_index, seed, prompt, prompt_ids: as in `rollout.records.SampleRequest`.
-        response, token_ids, logprobs, versions, action_mask, finish_reason, worker: as in `rollout.records.Rollout`.
+        prompt_id, group_id, sample_index, seed, prompt, prompt_ids: as in `SampleRequest`.
+        response, token_ids, logprobs, versions, action_mask, finish_reason, worker: as in `Rollout`.
         ref_logprobs: float32 [T], of the reference policy; empty where the answer was dropped.
         values: float32 [T], of the critic; empty when there is none.
         rewards: part -> its reward.

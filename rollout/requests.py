@@ -5,9 +5,9 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Protocol
 
-from data.prompts import EncodedPrompt
-from models.adapters import Adapter
-from rollout.records import Rollout, SampleRequest, Started
+from plumbob.data.prompts import EncodedPrompt
+from plumbob.models.adapter import Adapter
+from plumbob.rollout.rollout_records import Rollout, SampleRequest, Started
 
 
 class Samplers(Protocol):

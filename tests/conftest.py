@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.ranks import Ranks, write_tiny_llama
+from tests.support.learner_ranks import Ranks, write_tiny_llama
 
 
 @pytest.fixture(scope="session")

@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from configs.errors import UserError
-from configs.load import load_run, preset_names
+from plumbob.configs.load_run import load_run, preset_names
+from plumbob.core.errors import UserError
 
 ONLINE = ["policy.model=sft", "reward.model=reward_model", "data.prompts=prompts.jsonl"]
 MUST_BE_GIVEN = {

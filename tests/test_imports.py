@@ -96,17 +96,29 @@ def test_package_is_imported_without_torch(package: str) -> None:
 @pytest.mark.parametrize(
     ("path", "source", "complaint"),
     [
-        ("data/readers.py", "from models.policy import Policy", "data must not import models"),
-        ("models/policy.py", "import trainers.metrics as metrics", "models must not import trainers"),
+        ("data/readers.py", "from plumbob.models.policy import Policy", "data must not import models"),
+        (
+            "models/policy.py",
+            "import plumbob.trainers.metrics.metrics_log as metrics",
+            "models must not import trainers",
+        ),
         ("configs/load.py", "def f():\n    from console import cli", "configs must not import console"),
         (
             "trainers/ppo.py",
-            "if TYPE_CHECKING:\n    from cluster.groups import Group",
+            "if TYPE_CHECKING:\n    from plumbob.cluster.worker_groups import Group",
             "trainers must not import cluster",
         ),
-        ("trainers/ppo.py", "import importlib\nimportlib.import_module('cluster.groups')", "must not import cluster"),
-        ("reward/scorer.py", "from rollout.sampler import Sampler", "reward takes only rollout.records"),
-        ("reward/scorer.py", "import rollout.records_of_old", "reward takes only rollout.records"),
+        (
+            "trainers/ppo.py",
+            "import importlib\nimportlib.import_module('plumbob.cluster.worker_groups')",
+            "must not import cluster",
+        ),
+        (
+            "reward/scorer.py",
+            "from plumbob.rollout.samplers.sampler import Sampler",
+            "reward takes only plumbob.rollout.rollout_records",
+        ),
+        ("reward/scorer.py", "import rollout.records_of_old", "reward takes only plumbob.rollout.rollout_records"),
         ("trainers/ppo.py", "def f():\n    import ray", "ray is imported in cluster/ only"),
         (
             "rollout/sampler.py",
@@ -117,7 +129,7 @@ def test_package_is_imported_without_torch(package: str) -> None:
         ("trainers/engine.py", "import numpy, peft", "peft is imported in models/ only"),
         ("trainers/engine.py", "__import__('bitsandbytes')", "bitsandbytes is imported in models/ only"),
         ("models/policy.py", "from . import peft", "relative import"),
-        ("models/__init__.py", "from models.policy import Policy", "nothing but a docstring"),
+        ("models/__init__.py", "from plumbob.models.policy import Policy", "nothing but a docstring"),
         ("models/__init__.py", '"""Models."""\nVERSION = 1', "nothing but a docstring"),
     ],
 )
@@ -129,9 +141,15 @@ def test_a_broken_rule_is_found(path: str, source: str, complaint: str) -> None:
 @pytest.mark.parametrize(
     ("path", "source"),
     [
-        ("reward/scorer.py", "from rollout.records import Rollout\nfrom models.policy import load"),
+        (
+            "reward/scorer.py",
+            "from plumbob.rollout.rollout_records import Rollout\nfrom plumbob.models.policy import load",
+        ),
         ("rollout/vllm_sampler.py", "def boot():\n    from vllm import LLM"),
-        ("cluster/launch.py", "import ray\nfrom trainers.ppo import run_ppo\nimport cluster.groups"),
+        (
+            "cluster/launch.py",
+            "import ray\nfrom plumbob.trainers.online.ppo import run_ppo\nimport plumbob.cluster.worker_groups",
+        ),
         ("models/peft.py", "import peft\nimport bitsandbytes as bnb\nimport torch"),
         ("models/__init__.py", '"""Models."""'),
         ("models/__init__.py", ""),

@@ -6,9 +6,8 @@ from typing import Any, assert_never
 import torch
 from torch import nn
 
-from configs.models import FullTuning, LoraTuning
-from configs.objectives import Gae
-from configs.schema import (
+from plumbob.configs.paths import absolute
+from plumbob.configs.runs import (
     DpoRun,
     EvalRun,
     KtoRun,
@@ -19,25 +18,27 @@ from configs.schema import (
     RewardRun,
     SftRun,
 )
-from configs.stages import Optimizer
-from models.adapters import Role
-from models.encoder import MaskedWordModel, load_masked_lm
-from models.policy import PolicyModel
-from models.roles import adapted_policy, frozen_reference, full_policy, trainable_groups
-from models.source import absolute, baseline_source, load_tokenizer, resolve_model
-from reward.bert import new_reward_model
-from trainers.artifact import Artifact, FullModel, NoArtifact, PolicyAdapter
-from trainers.dpo import dpo_passes, roles_of
-from trainers.engine import Engine, ForwardOnly, ParameterGroup, Rank
-from trainers.kto import kto_passes
-from trainers.learner import Learner
-from trainers.learners import Pass
-from trainers.ppo_objective import ppo_passes
-from trainers.pretrain import MASKED_WORD_PASSES
-from trainers.replay import replay_passes
-from trainers.reward import reward_passes
-from trainers.reward_batch import RewardModule
-from trainers.tokens import NEXT_TOKEN_PASSES
+from plumbob.configs.settings.algorithms import Gae
+from plumbob.configs.settings.models import FullTuning, LoraTuning
+from plumbob.configs.settings.training import Optimizer
+from plumbob.models.adapter import Role
+from plumbob.models.loading import baseline_source, load_tokenizer, resolve_model
+from plumbob.models.masked_lm import MaskedWordModel, load_masked_lm
+from plumbob.models.policy import PolicyModel
+from plumbob.models.tuning.roles import adapted_policy, frozen_reference, full_policy, trainable_groups
+from plumbob.reward.bert_model import new_reward_model
+from plumbob.trainers.forgetting.next_token import NEXT_TOKEN_PASSES
+from plumbob.trainers.forgetting.replay import replay_passes
+from plumbob.trainers.learner.engine import Engine, ForwardOnly, ParameterGroup, Rank
+from plumbob.trainers.learner.export import Artifact, FullModel, NoArtifact, PolicyAdapter
+from plumbob.trainers.learner.learner import Learner
+from plumbob.trainers.learner.learner_protocol import Pass
+from plumbob.trainers.offline.dpo import dpo_passes, roles_of
+from plumbob.trainers.offline.kto import kto_passes
+from plumbob.trainers.offline.pretrain import MASKED_WORD_PASSES
+from plumbob.trainers.offline.reward_batch import RewardModule
+from plumbob.trainers.offline.reward_model import reward_passes
+from plumbob.trainers.online.objective import ppo_passes
 
 
 def build_learner(run: LearnerRun, rank: Rank) -> Learner:

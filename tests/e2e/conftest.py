@@ -9,9 +9,9 @@ import pytest
 from ray._private.authentication.authentication_token_setup import maybe_enable_token_auth_if_token_available
 from ray.cluster_utils import Cluster
 
-from configs.inputs import ToyWorld
-from data.toy import build_world, write_world
-from tests.small_run import (
+from plumbob.configs.settings.data import ToyWorld
+from plumbob.data.toy_world.toy_files import build_world, write_world
+from tests.support.small_run import (
     LENGTHS,
     PIPELINE,
     PPO,

@@ -4,10 +4,10 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.able import cannot
 from tests.multihost.driver import RayConsole, ray_console
 from tests.multihost.hosts import Hosts, missing
 from tests.multihost.inputs import write_inputs
+from tests.support.host_requirements import cannot
 
 
 @pytest.fixture(scope="package")

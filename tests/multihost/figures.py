@@ -19,13 +19,13 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
-from cluster.connect import joined
-from cluster.control import answer, find
-from configs.errors import UserError
+from plumbob.cluster.connection import joined
+from plumbob.cluster.control_actor import answer, find
+from plumbob.core.errors import UserError
 from tests.multihost import publishing
 from tests.multihost.hosts import PLUMBOB, PYTHON, Hosts, missing
 from tests.multihost.inputs import write_inputs
-from tests.small_run import Left, settings
+from tests.support.small_run import Left, settings
 
 CORES = (1, 0, 1)
 """Of each host's Ray."""

@@ -16,7 +16,7 @@ from typing import Any, Self
 
 import psutil
 
-from cluster.health import wait_until
+from plumbob.cluster.calls import wait_until
 from tests.multihost.namespaces import HOME, STOP_S, Command, Namespaces
 from tests.multihost.switch import Switch
 

@@ -3,8 +3,8 @@
 import json
 from pathlib import Path
 
-from tests.tiny_policy import write_policy
-from tests.tiny_scorer import write_scorer
+from tests.support.tiny_policy import write_policy
+from tests.support.tiny_scorer import write_scorer
 
 NUM_PROMPTS = 24
 

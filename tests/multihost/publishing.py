@@ -6,9 +6,9 @@ who has the version begins to sample, whoever else is still at it.
 
 import sys
 
-from cluster.groups import SamplerGroup
-from console.cli import main
-from models.adapters import Adapter
+from plumbob.cluster.worker_groups import SamplerGroup
+from plumbob.console.cli import main
+from plumbob.models.adapter import Adapter
 
 load = SamplerGroup.load
 

@@ -7,9 +7,17 @@ from typing import assert_never
 
 import numpy as np
 
-from configs.objectives import DrGrpo, Estimator, Gae, Grpo, ReinforcePlusPlus, ReinforcePlusPlusBaseline, Rloo
-from console.verify.optima import returns_to_go
-from console.verify.tree import Array, Instance
+from plumbob.configs.settings.algorithms import (
+    DrGrpo,
+    Estimator,
+    Gae,
+    Grpo,
+    ReinforcePlusPlus,
+    ReinforcePlusPlusBaseline,
+    Rloo,
+)
+from plumbob.verify.optima.answer_tree import Array, Instance
+from plumbob.verify.optima.online_optima import returns_to_go
 
 
 def advantages_of(estimator: Estimator, problem: Instance, policy: Array, counts: Array, values: Array) -> Array:

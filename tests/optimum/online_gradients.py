@@ -11,19 +11,19 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
-from configs.objectives import Gae
-from configs.schema import PpoRun
-from console.verify.gradients import gradient_of
-from console.verify.local import OneRank
-from console.verify.online import Draws, Silent, encoded_prompts
-from console.verify.optima import kl_slope, step_gradient
-from console.verify.tree import EOS, Array, Instance
-from console.verify.world import World, answer_logprobs, every_answer, state_values
-from reward.scorer import Score
+from plumbob.configs.runs import PpoRun
+from plumbob.configs.settings.algorithms import Gae
+from plumbob.reward.scorer import Score
+from plumbob.trainers.online.collector import Answers
+from plumbob.trainers.online.objective import forward_actions
+from plumbob.trainers.online.ppo import PpoInput, PpoState, learn
+from plumbob.verify.local_learner import OneRank
+from plumbob.verify.optima.answer_tree import EOS, Array, Instance
+from plumbob.verify.optima.online_optima import kl_slope, step_gradient
+from plumbob.verify.training.gradients import gradient_of
+from plumbob.verify.training.train_online import Draws, Silent, encoded_prompts
+from plumbob.verify.world.tiny_world import World, answer_logprobs, every_answer, state_values
 from tests.optimum.advantages_by_counts import advantages_of
-from trainers.collect import Answers
-from trainers.ppo import PpoInput, PpoState, learn
-from trainers.ppo_objective import forward_actions
 
 
 def listed_counts(policy: Array, num_answers: int) -> NDArray[np.int64]:

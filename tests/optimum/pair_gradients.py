@@ -1,6 +1,6 @@
 """The gradient of one step of the trainer of pairs, and the one that the papers' formulas give by enumeration.
 
-P prompts, K answers, S states, V tokens, as in `console.verify.tree`.
+P prompts, K answers, S states, V tokens, as in `verify.optima.answer_tree`.
 """
 
 from pathlib import Path
@@ -10,7 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
-from configs.objectives import (
+from plumbob.configs.runs import DpoRun
+from plumbob.configs.settings.algorithms import (
     ConservativeDpoLoss,
     DpoLoss,
     HingeLoss,
@@ -21,13 +22,12 @@ from configs.objectives import (
     SimpoLoss,
     SppoLoss,
 )
-from configs.schema import DpoRun
-from console.verify.gradients import by_logits, gradient_of
-from console.verify.local import OneRank
-from console.verify.offline import train_pairs
-from console.verify.optima_offline import flipped, logistic, orpo_loss, pair_loss, squared
-from console.verify.tree import Array
-from console.verify.world import World, answer_logprobs
+from plumbob.verify.local_learner import OneRank
+from plumbob.verify.optima.answer_tree import Array
+from plumbob.verify.optima.offline_optima import flipped, logistic, orpo_loss, pair_loss, squared
+from plumbob.verify.training.gradients import by_logits, gradient_of
+from plumbob.verify.training.train_offline import train_pairs
+from plumbob.verify.world.tiny_world import World, answer_logprobs
 
 
 def dpo_step_gradient(
@@ -52,7 +52,7 @@ def dpo_enumerated_gradient(
 
 
 def pairs_gradient(loss: PreferenceLoss, wins: Array, policy: Array, reference: Array, num_tokens: Array) -> Array:
-    """Of the mean loss over `wins` [K, K] by the answers' log-probs, [K]; papers: `configs.objectives`."""
+    """Of the mean loss over `wins` [K, K] by the answers' log-probs, [K]; papers: `configs.settings.algorithms`."""
     u = policy - reference
     match loss:
         case DpoLoss(beta=beta, per_token=per_token):

@@ -12,16 +12,16 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from configs.schema import RewardRun
-from console.verify.gradients import gradient_of, trained_parameters
-from console.verify.kto_gradients import NO_CLIP, NO_RATE
-from console.verify.local import OneRank
-from console.verify.optima_counts import Rankings, plackett_luce_loss
-from console.verify.reward import every_answer, ranking, train_judged
-from console.verify.tree import Array
-from console.verify.world import World
-from data.records import Ranking
-from trainers.reward_batch import Judged, answer_rewards
+from plumbob.configs.runs import RewardRun
+from plumbob.data.records import Ranking
+from plumbob.trainers.offline.reward_batch import Judged, answer_rewards
+from plumbob.verify.local_learner import OneRank
+from plumbob.verify.optima.answer_tree import Array
+from plumbob.verify.optima.count_optima import Rankings, plackett_luce_loss
+from plumbob.verify.training.gradients import gradient_of, trained_parameters
+from plumbob.verify.training.kto_gradients import NO_CLIP, NO_RATE
+from plumbob.verify.training.train_reward import every_answer, ranking, train_judged
+from plumbob.verify.world.tiny_world import World
 
 
 @dataclass(frozen=True)

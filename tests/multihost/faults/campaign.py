@@ -13,7 +13,7 @@ from pathlib import Path
 from random import Random
 from statistics import median
 
-from tests.full_disk import small_disk
+from plumbob.trainers.learner.checkpoint import DamagedError
 from tests.multihost.driver import RayConsole, ray_console
 from tests.multihost.faults.catalogue import Setting, settings
 from tests.multihost.faults.checks import (
@@ -31,8 +31,8 @@ from tests.multihost.faults.report import table
 from tests.multihost.faults.scene import Fault, Scene
 from tests.multihost.hosts import Hosts, missing
 from tests.multihost.inputs import write_inputs
-from tests.small_run import Left
-from trainers.checkpoint import DamagedError
+from tests.support.full_disk import small_disk
+from tests.support.small_run import Left
 
 NUM_HOSTS = 3
 

@@ -7,11 +7,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from models.adapters import WEIGHTS_FILE
+from plumbob.models.adapter import WEIGHTS_FILE
+from plumbob.trainers.learner.checkpoint import STATE_FILE, read_checkpoint
 from tests.multihost.faults.driven import Driven
 from tests.multihost.faults.policies import gaps
-from tests.small_run import Left
-from trainers.checkpoint import STATE_FILE, read_checkpoint
+from tests.support.small_run import Left
 
 LARGEST_GAP = 1e-4
 """Nats between the sampler's and the learner's log-prob of a token, in float32, where both hold one version."""

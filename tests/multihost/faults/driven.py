@@ -15,7 +15,7 @@ from typing import Any
 from tests.multihost.faults import driver
 from tests.multihost.hosts import PYTHON, Host
 from tests.multihost.namespaces import Command
-from tests.small_run import settings
+from tests.support.small_run import settings
 
 STUCK_S = 300.0
 """How long nothing may be heard of a run on a busy machine; the longest silence is the boot of all workers."""

@@ -9,10 +9,10 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from cluster.groups import LearnerGroup
-from console.cli import main
-from console.live import print_json
-from trainers.ppo_recorder import PpoRecorder
+from plumbob.cluster.worker_groups import LearnerGroup
+from plumbob.console.cli import main
+from plumbob.console.display import print_json
+from plumbob.trainers.online.recorder import PpoRecorder
 
 AFTER_THE_LINE = ("commit", "publish")
 """Phases that come after their step's line of metrics."""

@@ -7,14 +7,14 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
-from cluster.health import wait_until
-from tests.full_disk import fill
+from plumbob.cluster.calls import wait_until
+from plumbob.trainers.learner.checkpoint import STATE_FILE
 from tests.multihost.faults.driven import Moment
 from tests.multihost.faults.scene import NOTHING, TITLES, Fault, Losses, Scene
 from tests.multihost.hosts import PATIENCE_S
 from tests.multihost.memory import out_of_memory
-from tests.small_run import Left
-from trainers.checkpoint import STATE_FILE
+from tests.support.full_disk import fill
+from tests.support.small_run import Left
 
 WHOLE_S = 120.0
 KNOWN_S = 1.0

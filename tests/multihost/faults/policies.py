@@ -9,10 +9,10 @@ import numpy as np
 import torch
 from transformers import AutoModelForCausalLM
 
-from rollout.journal import JournalRow
-from tests.plain_transformers import plain_logprobs
-from tests.small_run import Left, tensors_of
-from trainers.checkpoint import folder_name
+from plumbob.rollout.journal import JournalRow
+from plumbob.trainers.learner.checkpoint import folder_name
+from tests.support.plain_transformers import plain_logprobs
+from tests.support.small_run import Left, tensors_of
 
 ADAPTED = re.compile(r"param\.causal_lm\.base_model\.model\.(.*)\.lora_A\.policy\.weight")
 

@@ -8,11 +8,11 @@ from typing import Any
 import pytest
 import ray
 
-from cluster import ranks, room
-from cluster.connect import QUIET
-from cluster.health import wait_until
-from tests.crew import TIMEOUT_S, Crew
-from tests.house import House, free_cpus
+from plumbob.cluster.calls import wait_until
+from plumbob.cluster.connection import QUIET
+from plumbob.cluster.fleet import capacity, learner_group
+from tests.support.pool_of_actors import TIMEOUT_S, Crew
+from tests.support.small_fleet import House, free_cpus
 
 
 @pytest.fixture(scope="package")
@@ -42,8 +42,8 @@ def crew(one_cpu: None, tmp_path: Path) -> Iterator[Callable[..., Crew]]:
 
 @pytest.fixture
 def house(one_cpu: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[House]:
-    monkeypatch.setattr(room, "PATIENCE_S", 1.0)
-    monkeypatch.setattr(ranks, "ANY_HOST_S", 2.0)
+    monkeypatch.setattr(capacity, "PATIENCE_S", 1.0)
+    monkeypatch.setattr(learner_group, "ANY_HOST_S", 2.0)
     assert wait_until(lambda: free_cpus() == 1.0, TIMEOUT_S)  # What the test before held.
     made = House(tmp_path)
     yield made

@@ -2,10 +2,11 @@
 
 import pytest
 
-from configs.roles import TransformersEngine
-from models.adapters import Adapter
-from rollout.sampler import Sampler, SamplerSpec, open_sampler
-from tests.tiny_policy import TEMPERATURE, make_adapter, write_policy
+from plumbob.configs.settings.workers import TransformersEngine
+from plumbob.models.adapter import Adapter
+from plumbob.rollout.samplers.open_sampler import open_sampler
+from plumbob.rollout.samplers.sampler import Sampler, SamplerSpec
+from tests.support.tiny_policy import TEMPERATURE, make_adapter, write_policy
 
 
 @pytest.fixture(scope="module")

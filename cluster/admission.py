@@ -1,0 +1,91 @@
+"""Admission: whether a run fits before it starts, and whether it may be scaled or do without a host while it runs."""
+
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import replace
+from typing import Any
+
+from plumbob.cluster.calls import wait_until
+from plumbob.cluster.nodes import hosts, this_machine
+from plumbob.cluster.placement import Plan, plan
+from plumbob.cluster.resources import Need, amount
+from plumbob.configs.settings.workers import Cluster
+from plumbob.core.errors import UserError
+
+
+def check_local(cluster: Cluster, needs: tuple[Need, ...]) -> None:
+    """A private Ray is as large as this machine, known before it starts. Raises UserError when that is too small."""
+    if cluster.address == "local":
+        _refuse_unfit(plan(needs, this_machine(cluster)), "")
+
+
+def fitting_plan(found: Callable[[], Plan], cluster: Cluster, said: Callable[[str], None]) -> Plan:
+    """What is found, as soon as it fits; of a cluster that can grow that is waited for. UserError when it does not."""
+    waits = cluster.wait_s > 0 and cluster.address != "local"
+    if waits and not found().fits:
+        said(f"{found().what_is_missing()}; waiting up to {cluster.wait_s:g} s for them to join")
+        wait_until(lambda: found().fits, cluster.wait_s)
+    fitting = found()
+    _refuse_unfit(fitting, f" after waiting {cluster.wait_s:g} s" if waits else "")
+    return fitting
+
+
+def _refuse_unfit(found: Plan, waited: str) -> None:
+    if not found.fits:
+        raise UserError(f"the cluster is too small{waited}: {found.what_is_missing()}")
+
+
+def check_scale(status: Mapping[str, Any], num_workers: int, leaving: Collection[str]) -> int:
+    """How many the run has now.
+
+    Args:
+        status: of the run, on the cluster that this process is part of.
+        leaving: ids of nodes that will be taken away.
+
+    Raises:
+        UserError: fewer than one, more than there is room for, what autoscaling would undo, or the run has no rollout
+            workers.
+    """
+    if num_workers < 1:
+        raise UserError(f"--rollout-workers {num_workers}: expected 1 or more; `plumbob stop` ends a run")
+    rollout = status.get("rollout")
+    if rollout is None:
+        raise UserError("this run has no rollout workers now: they are started by the stages that sample")
+    bounds = status.get("autoscale")
+    if bounds is not None and not bounds["min_workers"] <= num_workers <= bounds["max_workers"]:
+        key = "min_workers" if num_workers < bounds["min_workers"] else "max_workers"
+        raise UserError(
+            f"--rollout-workers {num_workers}: the run scales by itself within rollout.autoscale.{key}={bounds[key]}; "
+            f"`plumbob stop` it and go on with `plumbob resume RUN rollout.autoscale.{key}={num_workers}`"
+        )
+    need = Need(**rollout)
+    more = num_workers - need.count
+    if more > 0:
+        staying = [host for host in hosts(free=True) if host.node_id not in leaving]
+        found = plan([replace(need, count=more)], staying)
+        if not found.fits:
+            raise UserError(
+                f"--rollout-workers {num_workers}: there are {need.count} now, and for {more} more "
+                f"{found.what_is_missing()} besides them"
+            )
+    return need.count
+
+
+def check_leave(status: Mapping[str, Any], host: str, nodes: Collection[str], leaving: Collection[str]) -> None:
+    """Whether the run can go on without a host.
+
+    Args:
+        host: as people call it; `nodes`: its ids.
+        leaving: ids of nodes that will be taken away already.
+
+    Raises:
+        UserError: on the hosts that stay, the least that it needs would not fit any more.
+    """
+    least = [Need(**one) for one in status.get("least", [])]
+    staying = [other for other in hosts(free=False) if other.node_id not in leaving]
+    others = [other for other in staying if other.node_id not in nodes]
+    if plan(least, staying).fits and not plan(least, others).fits:
+        needed = ", ".join(f"{need.count} {need.role} of {amount(need)}" for need in least)
+        raise UserError(
+            f"{host}: on the hosts that stay there would be no room for the least that the run needs ({needed}); start "
+            f"Ray on another first, or end the run with `plumbob stop`"
+        )

@@ -1,0 +1,185 @@
+"""Waits that end: every call to an actor has a bound, and a failure names the actor, what it did and its last words."""
+
+import os
+import re
+import time
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import ray
+from ray.exceptions import OutOfMemoryError, RayActorError, RayError, RayTaskError
+
+from plumbob.cluster.failures import LearnersLost, WorkerFailed, WorkerLost
+from plumbob.core.disk_errors import StorageFailed, storage_reason
+from plumbob.core.errors import RunFailed, UserError
+
+CALL_TIMEOUT = "cluster.call_timeout_s"
+BOOT_TIMEOUT = "cluster.boot_timeout_s"
+
+ANSI = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")
+
+LOG_LINES = 12
+"""Of a worker's log, what an error message shows."""
+
+NUM_LOGS = 2
+"""Of workers that are late together, whose logs are shown."""
+
+LOG_BYTES = 16_384
+"""At the end of a log, where these lines are looked for: it may be long, and so may a line."""
+
+DEATH_KNOWN_S = 2.0
+"""What a failure among ranks waits for the death of another: who loses a partner knows before Ray does."""
+
+
+@dataclass(frozen=True)
+class Actor:
+    """A Ray actor with the name that people know it by, and where it writes its log."""
+
+    name: str
+    handle: Any
+    log: Path
+
+
+@dataclass(frozen=True)
+class Call:
+    """One remote call under way."""
+
+    actor: Actor
+    result: Any
+
+
+def gather(calls: Sequence[Call], doing: str, timeout_s: float, setting: str = CALL_TIMEOUT) -> list[Any]:
+    """Results in the order of the calls.
+
+    The first failure ends the wait: other ranks of a group that lost one would wait for it for ever.
+
+    Args:
+        setting: the key that says `timeout_s`.
+
+    Raises:
+        UserError, RunFailed: what the actor itself raised.
+        StorageFailed: the disk that it wrote to is full or broken.
+        WorkerLost: an actor died, or took longer than `timeout_s`.
+        WorkerFailed: it failed otherwise.
+    """
+    by_result = {call.result: call for call in calls}
+    results: dict[Any, Any] = {}
+    deadline = time.monotonic() + timeout_s
+    pending = list(by_result)
+    while pending:
+        ready, pending = ray.wait(pending, num_returns=1, timeout=max(deadline - time.monotonic(), 0.0))
+        if not ready:
+            late = [by_result[result].actor for result in pending]
+            names = ", ".join(actor.name for actor in late)
+            logs = "\n".join(last_lines(actor.log) for actor in late[:NUM_LOGS])
+            raise WorkerLost(f"{names}: still {doing} after {timeout_s:.0f} s ({setting})\n{logs}")
+        for result in ready:
+            results[result] = outcome(by_result[result], doing)
+    return [results[call.result] for call in calls]
+
+
+def gather_ranks(calls: Sequence[Call], doing: str, timeout_s: float, setting: str = CALL_TIMEOUT) -> list[Any]:
+    """As `gather`, of ranks that work together: the loss of one is the loss of all.
+
+    One that loses its partner in the middle of a collective fails in whatever way its library chooses, often before the
+    partner's death is known: that death is what is told.
+    """
+    try:
+        return gather(calls, doing, timeout_s, setting)
+    except WorkerLost as error:
+        raise LearnersLost(str(error), error.oom_killed) from error
+    except WorkerFailed as error:
+        if len(calls) == 1:
+            raise
+        death = _death_among(calls, doing)
+        raise LearnersLost(str(death or error), death.oom_killed if death else None) from error
+
+
+def _death_among(calls: Sequence[Call], doing: str) -> WorkerLost | None:
+    """The first death that comes to be known, if one does in a moment."""
+    by_result = {call.result: call for call in calls}
+    deadline = time.monotonic() + DEATH_KNOWN_S
+    pending = list(by_result)
+    while pending:
+        ready, pending = ray.wait(pending, num_returns=1, timeout=max(deadline - time.monotonic(), 0.0))
+        if not ready:
+            return None
+        try:
+            outcome(by_result[ready[0]], doing)
+        except WorkerLost as death:
+            return death
+        except (UserError, RunFailed):
+            continue
+    return None
+
+
+def has_ended(result: Any) -> bool:
+    """Whether a call has a result by now, on whatever host, or has failed."""
+    return bool(ray.wait([result], timeout=0, fetch_local=False)[0])
+
+
+def outcome(call: Call, doing: str) -> Any:
+    """The result of a call that has ended; raises as `gather` does."""
+    try:
+        return ray.get(call.result)
+    except RayTaskError as error:
+        if isinstance(error.cause, UserError | RunFailed):
+            raise error.cause from None
+        reason, last = storage_reason(error.cause), last_lines(call.actor.log)
+        if reason is not None:
+            raise StorageFailed(f"{call.actor.name} failed while {doing}: {reason}") from error
+        hint = "; has its host the packages that the others have?" if isinstance(error.cause, ImportError) else ""
+        raise WorkerFailed(f"{call.actor.name} failed while {doing}: {error.cause!r}{hint}\n{last}") from error
+    except RayActorError as error:
+        if error.actor_init_failed:
+            reason = plain(str(error)).splitlines()[-1]
+            raise WorkerFailed(
+                f"{call.actor.name} failed as it began: {reason}\n{last_lines(call.actor.log)}"
+            ) from error
+        raise WorkerLost(_death(call, doing, error)) from error
+    except OutOfMemoryError as error:
+        raise WorkerLost(_death(call, doing, error), oom_killed=call.actor.name) from error
+    except RayError as error:
+        raise WorkerLost(_death(call, doing, error)) from error
+
+
+def _death(call: Call, doing: str, error: RayError) -> str:
+    why = next(iter(plain(str(error)).splitlines()), type(error).__name__)
+    return f"{call.actor.name} died while {doing}: {why}\n{last_lines(call.actor.log)}"
+
+
+def settle(results: Sequence[Any], timeout_s: float) -> None:
+    """Wait a while for calls whose results nobody needs, whether they succeed or not."""
+    ended, _ = ray.wait(list(results), num_returns=len(results), timeout=timeout_s)
+    for result in ended:
+        with suppress(RayError):  # Ray would print one that nobody has seen.
+            ray.get(result)
+
+
+def last_lines(log: Path) -> str:
+    try:
+        with log.open("rb") as file:
+            file.seek(max(file.seek(0, os.SEEK_END) - LOG_BYTES, 0))
+            end = file.read().decode(errors="replace")
+    except OSError:
+        return f"its log {log} cannot be read"
+    lines = plain(end).splitlines()[-LOG_LINES:]
+    return "\n".join([f"the end of {log}:", *(f"  {line}" for line in lines)])
+
+
+def plain(text: str) -> str:
+    """Without the terminal's colours, which Ray and vLLM write into files and messages too."""
+    return ANSI.sub("", text).strip()
+
+
+def wait_until(is_so: Callable[[], bool], timeout_s: float, poll_s: float = 0.2) -> bool:
+    """Whether the condition came true within the bound."""
+    deadline = time.monotonic() + timeout_s
+    while not is_so():
+        if time.monotonic() > deadline:
+            return False
+        time.sleep(poll_s)
+    return True

@@ -1,0 +1,79 @@
+"""How many rollout workers a run should have, from who waited for whom."""
+
+from collections import deque
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
+
+from plumbob.configs.settings.workers import Autoscale
+from plumbob.trainers.metrics.metrics_log import StepRecord
+
+WAITING = ("sample", "score")
+"""Phases in which the learner waits for answers and their scores."""
+
+
+class Idle(NamedTuple):
+    """Shares of one step's time, 0 to 1."""
+
+    learner: float
+    sampler: float
+
+
+def idle_of(record: StepRecord) -> Idle | None:
+    """Who waited in a step of PPO; None for a step of another stage."""
+    total = sum(record.seconds.values())
+    if "sampler_idle_s" not in record.metrics or total <= 0:
+        return None
+    learner = sum(record.seconds.get(phase, 0.0) for phase in WAITING)
+    return Idle(min(learner / total, 1.0), min(record.metrics["sampler_idle_s"] / total, 1.0))
+
+
+def desired_workers(size: int, steps: Sequence[Idle], settings: Autoscale) -> int:
+    """One more where the learner waited longer than the samplers, by `margin` of the time, `patience` steps in a row.
+
+    One fewer where it was the other way round. Between the two both wait as little as they can: by turns each waits
+    while the other works, and a worker more helps as long as sampling takes the larger part.
+
+    Args:
+        size: workers wanted now.
+        steps: those since the number last changed, the newest last.
+    """
+    low, high = settings.min_workers, settings.max_workers
+    recent = steps[-settings.patience :]
+    if len(recent) == settings.patience:
+        leads = [idle.learner - idle.sampler for idle in recent]
+        if min(leads) > settings.margin:
+            size += 1
+        elif max(leads) < -settings.margin:
+            size -= 1
+    return max(low, min(size, high))
+
+
+class Scaling:
+    """Remembers who waited since the number of rollout workers last changed.
+
+    A step in which the learner waited counts when all workers that are wanted have answered: more of them will not come
+    sooner for being wanted sooner.
+    """
+
+    def __init__(self, settings: Autoscale) -> None:
+        self.bounds = {"min_workers": settings.min_workers, "max_workers": settings.max_workers}
+        self._settings = settings
+        self._steps: deque[Idle] = deque(maxlen=settings.patience)
+
+    def after(self, record: StepRecord, size: int, workers: Sequence[Mapping[str, Any]]) -> int:
+        """How many workers there should be after that step.
+
+        Args:
+            workers: those that there are, as `Pool.status` gives them.
+        """
+        idle = idle_of(record)
+        if idle is None:
+            return size
+        if idle.learner > idle.sampler and sum(row["answers"] > 0 for row in workers) < size:
+            self._steps.clear()
+            return size
+        self._steps.append(idle)
+        wanted = desired_workers(size, tuple(self._steps), self._settings)
+        if wanted != size:
+            self._steps.clear()
+        return wanted

@@ -1,0 +1,128 @@
+"""What workers need and what hosts have: CPUs, GPUs and memory, as pure data; and the groups that a run has."""
+
+from dataclasses import dataclass
+from typing import Literal, NamedTuple, Self, assert_never
+
+from plumbob.configs.runs import (
+    AnyRun,
+    DpoRun,
+    EvalRun,
+    KtoRun,
+    PipelineRun,
+    PpoRun,
+    PretrainEncoderRun,
+    PretrainRun,
+    RewardRun,
+    SftRun,
+)
+from plumbob.configs.settings.rewards import Scorer
+from plumbob.configs.settings.workers import LearnerRanks, Rollout, Workers
+
+TOLERANCE = 1e-4
+"""Ray counts resources in ten thousandths."""
+
+Role = Literal["learner", "rollout", "scorer", "judge"]
+
+
+@dataclass(frozen=True)
+class Need:
+    """A group of workers.
+
+    Attributes:
+        setting: the key that says how many.
+        count: workers.
+        num_cpus, num_gpus, memory_gib: what each asks of its host.
+        spread: over as many hosts as there are, instead of packed on as few as possible.
+    """
+
+    role: Role
+    setting: str
+    count: int
+    num_cpus: float
+    num_gpus: float
+    memory_gib: float
+    spread: bool
+
+
+def needs_of(run: AnyRun) -> tuple[Need, ...]:
+    """The groups that a run has at the same time, at its widest."""
+    match run:
+        case PretrainRun() | PretrainEncoderRun() | SftRun() | DpoRun() | KtoRun():
+            return (learners(run.learner),)
+        case RewardRun():
+            return (
+                (learners(run.learner),)
+                if run.calibration.policy is None
+                else (learners(run.learner), rollouts(run.rollout))
+            )
+        case PpoRun():
+            judges = () if run.judge is None else (scorers(run.judge, "judge"),)
+            return (learners(run.learner), rollouts(run.rollout), scorers(run.reward), *judges)
+        case PipelineRun():
+            return (learners(run.learner), rollouts(run.rollout), scorers(run.reward))
+        case EvalRun():
+            if run.policy is None:
+                return (scorers(run.reward),)
+            return (learners(run.learner), rollouts(run.rollout), scorers(run.reward))
+        case _:
+            assert_never(run)
+
+
+def learners(learner: LearnerRanks) -> Need:
+    return _need("learner", "learner", learner, learner.num_gpus)
+
+
+def rollouts(rollout: Rollout) -> Need:
+    return _need("rollout", "rollout", rollout, rollout.num_gpus * rollout.tensor_parallel)
+
+
+def scorers(scorer: Scorer, section: Literal["reward", "judge"] = "reward") -> Need:
+    return _need("scorer" if section == "reward" else "judge", section, scorer, scorer.num_gpus)
+
+
+def _need(role: Role, section: str, workers: Workers, num_gpus: float) -> Need:
+    return Need(
+        role=role,
+        setting=f"{section}.num_workers",
+        count=workers.num_workers,
+        num_cpus=workers.num_cpus,
+        num_gpus=num_gpus,
+        memory_gib=workers.memory_gib,
+        spread=workers.placement == "spread",
+    )
+
+
+class Amount(NamedTuple):
+    """What a worker asks for, or a host has."""
+
+    cpus: float
+    gpus: float
+    gib: float
+
+    def plus(self, other: Self, times: float = 1.0) -> "Amount":
+        return Amount(*(own + times * its for own, its in zip(self, other, strict=True)))
+
+    def holds(self, other: Self) -> bool:
+        return all(own + TOLERANCE >= its for own, its in zip(self, other, strict=True))
+
+    def __str__(self) -> str:
+        return f"{self.cpus:g} CPUs, {self.gpus:g} GPUs, {self.gib:.3g} GiB"
+
+
+@dataclass(frozen=True)
+class Host:
+    """One machine of the cluster.
+
+    Attributes:
+        node_id: what Ray calls it.
+        free: what it has and nobody has taken.
+    """
+
+    address: str
+    node_id: str
+    free: Amount
+
+
+def amount(need: Need) -> Amount:
+    """Of one worker."""
+    return Amount(need.num_cpus, need.num_gpus, need.memory_gib)

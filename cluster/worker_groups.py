@@ -1,0 +1,137 @@
+"""Groups of workers that look like one learner, one sampler, one scorer."""
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import ray
+from numpy.typing import NDArray
+from torch import Tensor
+
+from plumbob.cluster.calls import Actor, Call, gather_ranks
+from plumbob.cluster.failures import LearnersLost
+from plumbob.cluster.fleet.pool import Pool
+from plumbob.cluster.fleet.work_queue import Preparation
+from plumbob.core.atomic_files import replaced
+from plumbob.core.disk_errors import StorageFailed, naming
+from plumbob.core.errors import RunFailed
+from plumbob.models.adapter import Adapter, Role
+from plumbob.reward.scorer import Score
+from plumbob.rollout.publish_proof import PublishProof
+from plumbob.rollout.requests import continuation
+from plumbob.rollout.rollout_records import Rollout, SampleRequest
+from plumbob.trainers.learner.checkpoint import Files
+from plumbob.trainers.learner.learner_protocol import UpdatePlan, join_rows, merge_results, summed
+
+
+class LearnerGroup:
+    """All ranks as one: satisfies `trainers.learner.learner_protocol.Learners`. What loses one raises LearnersLost.
+
+    Args:
+        before_update: called before each; what it raises goes through.
+        when_lost: called when a rank has been lost, before that is raised.
+    """
+
+    def __init__(
+        self,
+        actors: Sequence[Actor],
+        timeout_s: float,
+        before_update: Callable[[], None],
+        when_lost: Callable[[], None],
+    ) -> None:
+        self.actors, self._timeout_s = tuple(actors), timeout_s
+        self._before_update, self._when_lost = before_update, when_lost
+
+    def update(self, batch: Any, plan: UpdatePlan) -> dict[str, float]:
+        self._before_update()
+        shared = ray.put(batch)
+        return merge_results(self._all("updating", lambda handle: handle.update.remote(shared, plan)))
+
+    def evaluate(self, batch: Any) -> dict[str, float]:
+        shared = ray.put(batch)
+        return summed(self._all("evaluating", lambda handle: handle.evaluate.remote(shared)))
+
+    def compute(self, batch: Any, role: Role | None, function: Callable[[Any, Any], Tensor]) -> NDArray[np.float32]:
+        shared = ray.put(batch)
+        parts = self._all(
+            f"computing as {role or 'model'}", lambda handle: handle.compute.remote(shared, role, function)
+        )
+        return join_rows(parts, batch.num_rows)
+
+    def adapter(self, version: int) -> Adapter:
+        adapter: Adapter = self._all("reading the adapter", lambda handle: handle.adapter.remote(version))[0]
+        return adapter
+
+    def save(self, folder: Path) -> Files:
+        shares = self._all("saving", lambda handle: handle.save.remote(folder))
+        return {name: written for files in shares for name, written in files.items()}
+
+    def load(self, folder: Path) -> None:
+        self._all("loading a checkpoint", lambda handle: handle.load.remote(folder))
+
+    def export(self, folder: Path) -> None:
+        """Whole or not at all: what a rank writes that was given up is in a folder that nobody reads any more."""
+        with naming(folder), replaced(folder) as partial:
+            try:
+                self._all("writing the result", lambda handle: handle.export.remote(partial))
+            except StorageFailed as error:  # By the name that people know.
+                raise StorageFailed(str(error).replace(str(partial), str(folder))) from error
+
+    def _all(self, doing: str, call: Callable[[Any], Any]) -> list[Any]:
+        try:
+            return gather_ranks([Call(actor, call(actor.handle)) for actor in self.actors], doing, self._timeout_s)
+        except LearnersLost:
+            self._when_lost()
+            raise
+
+
+class SamplerGroup:
+    """All rollout workers as one: satisfies `rollout.requests.Samplers`.
+
+    A version may be loaded by one thread while another samples: each worker takes it before its next chunk. Workers
+    that sample in slices hand partial answers back, and whoever is free goes on with them.
+
+    Args:
+        before_sampling: called before each batch; what it raises goes through.
+    """
+
+    def __init__(self, pool: Pool, chunk_size: int, before_sampling: Callable[[], None]) -> None:
+        self._pool, self._chunk_size, self._before_sampling = pool, chunk_size, before_sampling
+
+    def sample(self, requests: Sequence[SampleRequest]) -> list[Rollout]:
+        self._before_sampling()
+        return self._pool.work(
+            requests, self._chunk_size, lambda actor, chunk: actor.handle.sample.remote(chunk), "sampling", continuation
+        )
+
+    def load(self, adapter: Adapter) -> None:
+        """One copy into the object store; a worker pulls it, loads it and proves what it holds before it samples."""
+        shared = ray.put(adapter)
+
+        def check(proof: PublishProof) -> None:
+            if proof.version != adapter.version or proof.num_tensors != len(adapter.tensors):
+                raise RunFailed(
+                    f"{proof.worker} proved {proof.num_tensors} tensors of version {proof.version}, "
+                    f"{len(adapter.tensors)} of version {adapter.version} were sent"
+                )
+
+        doing = f"loading policy version {adapter.version}"
+        self._pool.load(Preparation(lambda actor: actor.handle.load.remote(shared), doing, check))
+
+    def serve_base(self) -> None:
+        """Sample from the base model, without an adapter."""
+        doing = "returning to the base model"
+        self._pool.load(Preparation(lambda actor: actor.handle.serve_base.remote(), doing))
+
+
+class ScorerGroup:
+    """All scorers as one: satisfies `reward.scorer.Scorer`."""
+
+    def __init__(self, pool: Pool, chunk_size: int) -> None:
+        self._pool, self._chunk_size = pool, chunk_size
+
+    def score(self, pairs: Sequence[tuple[str, str]]) -> list[Score]:
+        return self._pool.work(
+            pairs, self._chunk_size, lambda actor, chunk: actor.handle.score.remote(chunk), "scoring"
+        )

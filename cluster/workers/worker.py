@@ -1,0 +1,50 @@
+"""Ray actors around a learner, a sampler and a scorer: shells without logic.
+
+The packages that a role needs are imported inside its methods: the driver, which also reads this file, needs none.
+"""
+
+import os
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import ray
+
+from plumbob.cluster.workers.same_versions import check_packages, installed
+from plumbob.cluster.workers.shared_storage import check_folders, check_shared
+
+if TYPE_CHECKING:
+    pass
+
+
+def write_to(log: Path) -> None:
+    """Send all that this process prints, from Python or not, to a file of the run, whose folder is there."""
+    descriptor = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
+    os.dup2(descriptor, 1)
+    os.dup2(descriptor, 2)
+    os.close(descriptor)
+
+
+class Worker:
+    """What all have in common: a log, and that their host has the driver's packages, storage and models.
+
+    Args:
+        packages: the driver's, as `cluster.workers.same_versions.installed` gives them.
+        mark: the driver's, in the folder of the log (`cluster.workers.shared_storage.Mark`).
+    """
+
+    def __init__(self, log: Path, packages: Mapping[str, str], mark: Path) -> None:
+        self._name, self._packages = log.stem, packages
+        self._storage_error: OSError | None = None
+        try:
+            mark.read_bytes()
+            write_to(log)
+        except OSError as error:
+            self._storage_error = error
+
+    def _check_host(self, models: Iterable[str | None] = ()) -> None:
+        """Called before anything is opened, not when the actor starts: there Ray would make a death of the error."""
+        host = ray.util.get_node_ip_address()
+        check_packages(self._name, host, installed(), self._packages)
+        check_shared(self._name, host, self._storage_error)
+        check_folders(self._name, host, models)

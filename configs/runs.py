@@ -1,0 +1,269 @@
+"""One frozen model per kind of run; what several settings must satisfy together is checked before anything starts.
+
+Imports no torch: the command line reads a configuration in well under a second.
+"""
+
+from typing import Annotated, Literal, Self
+
+from pydantic import Field, NonNegativeInt, PositiveInt, model_validator
+
+from plumbob.configs.base import Section
+from plumbob.configs.settings.algorithms import GROUPED, BradleyTerry, NoImportance, RewardObjective
+from plumbob.configs.settings.data import (
+    DemonstrationData,
+    EvalData,
+    JudgementData,
+    LabelledData,
+    PipelineData,
+    PromptData,
+    Replay,
+    Retention,
+    TextData,
+    TokenizedPairData,
+)
+from plumbob.configs.settings.models import (
+    AlignedPolicy,
+    EvaluatedPolicy,
+    LoraTuning,
+    PipelinePolicy,
+    Policy,
+    PretrainedPolicy,
+)
+from plumbob.configs.settings.rewards import Encoder, PipelineScorer, RewardEncoder, Scorer
+from plumbob.configs.settings.training import (
+    Calibration,
+    Dpo,
+    Epochs,
+    Evaluation,
+    Kto,
+    Ppo,
+    Pretrain,
+    PretrainEncoder,
+    RewardTraining,
+    Sft,
+)
+from plumbob.configs.settings.workers import Cluster, Learner, LearnerRanks, Rollout, Storage, VllmEngine
+from plumbob.core.errors import UserError
+
+VLLM_MAX_LORA_RANK = 512
+
+
+class Run(Section):
+    """What every kind of run has."""
+
+    name: str = ""
+    """Folder of the run below `storage.path`; the default is the preset's name."""
+    seed: NonNegativeInt = 0
+    storage: Storage = Storage()
+    cluster: Cluster = Cluster()
+
+
+class TrainingRun(Run):
+    """A run with learners that are trained: they share every optimizer step equally."""
+
+    learner: Learner = Learner()
+
+    @model_validator(mode="after")
+    def _check_shares(self) -> Self:
+        for name, settings in self:
+            if isinstance(settings, Epochs):
+                check_divides(f"{name}.batch_size", settings.batch_size, self.learner)
+        return self
+
+
+class PretrainRun(TrainingRun):
+    kind: Literal["pretrain"] = "pretrain"
+    data: TextData
+    policy: PretrainedPolicy
+    pretrain: Pretrain = Pretrain()
+
+
+class PretrainEncoderRun(TrainingRun):
+    kind: Literal["pretrain-encoder"] = "pretrain-encoder"
+    data: TextData
+    reward: Encoder
+    pretrain: PretrainEncoder = PretrainEncoder()
+
+
+class SftRun(TrainingRun):
+    kind: Literal["sft"] = "sft"
+    data: DemonstrationData
+    policy: Policy
+    sft: Sft = Sft()
+    retention: Retention | None = None
+    replay: Replay | None = None
+
+
+class RewardRun(TrainingRun):
+    kind: Literal["reward"] = "reward"
+    data: JudgementData
+    reward: RewardEncoder
+    calibration: Calibration = Calibration()
+    rollout: Rollout = Rollout()
+    reward_training: RewardTraining = RewardTraining()
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        check_judgements(self.data.kind, self.reward_training.objective)
+        return self
+
+
+class DpoRun(TrainingRun):
+    kind: Literal["dpo"] = "dpo"
+    data: TokenizedPairData
+    policy: AlignedPolicy
+    dpo: Dpo = Dpo()
+    retention: Retention | None = None
+
+
+class KtoRun(TrainingRun):
+    kind: Literal["kto"] = "kto"
+    data: LabelledData
+    policy: AlignedPolicy
+    kto: Kto = Kto()
+    retention: Retention | None = None
+
+
+class PpoRun(TrainingRun):
+    kind: Literal["ppo"] = "ppo"
+    data: PromptData
+    policy: AlignedPolicy
+    reward: Scorer
+    judge: Scorer | None = None
+    """A second reward model, which nothing learns from: over-optimisation shows as its score falls."""
+    rollout: Rollout = Rollout()
+    ppo: Ppo = Ppo()
+    retention: Retention | None = None
+    replay: Replay | None = None
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        check_ppo(self.ppo, self.learner)
+        check_served(self.policy.tuning, self.rollout)
+        return self
+
+
+class EvalRun(Run):
+    """Measures a reward model on pairs (`data.pairs`), or a policy on prompts (`data.prompts`), or both."""
+
+    kind: Literal["eval"] = "eval"
+    data: EvalData
+    policy: EvaluatedPolicy | None = None
+    reward: Scorer
+    rollout: Rollout = Rollout()
+    learner: LearnerRanks = LearnerRanks()
+    evaluation: Evaluation = Evaluation()
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        if self.data.pairs is None and self.data.prompts is None:
+            raise ValueError(
+                "nothing to measure: give data.pairs=FILE for a reward model, "
+                "or data.prompts=FILE and policy.model=FOLDER for a policy"
+            )
+        if self.data.prompts is not None and self.policy is None:
+            raise ValueError("data.prompts measures a policy: give policy.model=FOLDER too")
+        if self.policy is not None and self.data.prompts is None:
+            raise ValueError("policy.model is measured on prompts: give data.prompts=FILE too")
+        return self
+
+
+class PipelineRun(TrainingRun):
+    """Every stage in order, each handing its folder to the next."""
+
+    kind: Literal["pipeline"] = "pipeline"
+    data: PipelineData
+    policy: PipelinePolicy
+    reward: PipelineScorer
+    rollout: Rollout = Rollout()
+    pretrain: Pretrain = Pretrain()
+    pretrain_encoder: PretrainEncoder = PretrainEncoder()
+    sft: Sft = Sft()
+    reward_training: RewardTraining = RewardTraining()
+    ppo: Ppo = Ppo()
+    dpo: Dpo = Dpo()
+    calibration_prompts: PositiveInt = 128
+    evaluation: Evaluation = Evaluation()
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        if (self.data.toy is None) == (self.data.pairs is None):
+            raise ValueError(
+                "a pipeline is about a generated world (data.toy) or preference pairs (data.pairs=FILE): give one"
+            )
+        check_judgements("pairs", self.reward_training.objective)
+        if isinstance(self.reward_training.objective, BradleyTerry) and self.reward_training.objective.use_margin:
+            raise ValueError(
+                "reward_training.objective.use_margin=true: the pairs of a pipeline carry no margin; "
+                "set it to false, or train the reward model in a reward run of its own"
+            )
+        check_ppo(self.ppo, self.learner)
+        check_judged(self.ppo, self.data.toy is not None)
+        check_served(self.policy.tuning, self.rollout)
+        return self
+
+
+AnyRun = Annotated[
+    PretrainRun | PretrainEncoderRun | SftRun | RewardRun | DpoRun | KtoRun | PpoRun | EvalRun | PipelineRun,
+    Field(discriminator="kind"),
+]
+
+LearnerRun = PretrainRun | PretrainEncoderRun | SftRun | RewardRun | DpoRun | KtoRun | PpoRun | EvalRun
+"""The kinds of run that have learners; those of an evaluation only answer as the baseline."""
+
+
+def check_divides(key: str, batch_size: int, learner: Learner) -> None:
+    if batch_size % learner.num_workers:
+        raise ValueError(
+            f"{key}={batch_size} cannot be shared equally by learner.num_workers={learner.num_workers}: "
+            f"make it a multiple of {learner.num_workers}"
+        )
+
+
+def check_judgements(kind: Literal["pairs", "rankings", "scores"], objective: RewardObjective) -> None:
+    fitting = {"pairs": "bradley-terry", "rankings": "plackett-luce", "scores": "regression"}[kind]
+    if objective.kind != fitting:
+        raise ValueError(
+            f"reward_training.objective.kind={objective.kind} does not learn from data.{kind}: "
+            f"set reward_training.objective.kind={fitting}"
+        )
+
+
+def check_ppo(ppo: Ppo, learner: Learner) -> None:
+    check_divides("ppo.minibatch_size", ppo.minibatch_size, learner)
+    if ppo.samples_per_step % ppo.minibatch_size:
+        raise ValueError(
+            f"ppo.prompts_per_step x ppo.samples_per_prompt = {ppo.samples_per_step} samples cannot be cut into "
+            f"minibatches of ppo.minibatch_size={ppo.minibatch_size}: make it a divisor of {ppo.samples_per_step}"
+        )
+    if ppo.samples_per_prompt < 2 and isinstance(ppo.estimator, GROUPED):
+        raise ValueError(
+            f"ppo.estimator.kind={ppo.estimator.kind} compares the answers to one prompt, but "
+            f"ppo.samples_per_prompt={ppo.samples_per_prompt}: set it to at least 2, better 4 to 16"
+        )
+    if ppo.dynamic_sampling is not None and ppo.samples_per_prompt < 2:
+        raise ValueError(
+            f"ppo.dynamic_sampling looks for prompts whose answers differ in reward, but "
+            f"ppo.samples_per_prompt={ppo.samples_per_prompt}: set it to at least 2"
+        )
+    if ppo.max_staleness and isinstance(ppo.importance, NoImportance):
+        raise ValueError(
+            f"ppo.max_staleness={ppo.max_staleness} trains on tokens of older policies, but ppo.importance.kind=none "
+            "counts them as the learner's own: set ppo.importance.kind=truncated or masked, or ppo.max_staleness=0"
+        )
+
+
+def check_judged(ppo: Ppo, has_judge: bool) -> None:
+    if ppo.monitors.over_optimisation.action == "stop" and not has_judge:
+        raise UserError(
+            "ppo.monitors.over_optimisation.action=stop, but nothing judges the answers a second time: give a run of "
+            "ppo a judge.model, a reward model that nothing learns from, or set the action to warn"
+        )
+
+
+def check_served(tuning: LoraTuning, rollout: Rollout) -> None:
+    if isinstance(rollout.engine, VllmEngine) and tuning.rank > VLLM_MAX_LORA_RANK:
+        raise ValueError(
+            f"policy.tuning.rank={tuning.rank}: vLLM serves LoRA up to rank {VLLM_MAX_LORA_RANK}; "
+            f"lower it or set rollout.engine.kind=transformers"
+        )

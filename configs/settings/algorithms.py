@@ -1,0 +1,266 @@
+"""What is optimised: estimators, KL, importance correction and shaping online; the preference losses offline.
+
+Each variant is one class with its `kind`; its equation and paper stand at its function in `trainers/`.
+"""
+
+from typing import Annotated, Literal, Self
+
+from pydantic import Field, NonNegativeFloat, PositiveFloat, PositiveInt, model_validator
+
+from plumbob.configs.base import Section
+
+Discount = Annotated[float, Field(gt=0, le=1)]
+
+# ---------------------------------------------------------------------------------------------------------- advantages
+
+
+class Gae(Section):
+    """PPO: a critic and generalised advantage estimation (Schulman et al. 2015, arXiv 1506.02438)."""
+
+    kind: Literal["gae"] = "gae"
+    gamma: Discount = 1.0
+    lam: Annotated[float, Field(ge=0, le=1)] = 0.95
+    whiten: bool = True
+    value_learning_rate: PositiveFloat = 1e-3
+    value_clip_range: PositiveFloat | None = 0.2
+
+
+class ReinforcePlusPlus(Section):
+    """Return-to-go without a critic, normalised over the whole batch (Hu 2025, arXiv 2501.03262)."""
+
+    kind: Literal["reinforce++"] = "reinforce++"
+    gamma: Discount = 1.0
+
+
+class ReinforcePlusPlusBaseline(Section):
+    """The whole return less its group's mean, divided by the batch's standard deviation (arXiv 2501.03262)."""
+
+    kind: Literal["reinforce++-baseline"] = "reinforce++-baseline"
+
+
+class Rloo(Section):
+    """The whole return less the mean of the group's others (Ahmadian et al. 2024, arXiv 2402.14740)."""
+
+    kind: Literal["rloo"] = "rloo"
+
+
+class Grpo(Section):
+    """The whole return less its group's mean, over its group's standard deviation (Shao et al. 2024, 2402.03300)."""
+
+    kind: Literal["grpo"] = "grpo"
+    std_eps: PositiveFloat = 1e-4
+
+
+class DrGrpo(Section):
+    """The whole return less its group's mean, divided by nothing (Liu et al. 2025, arXiv 2503.20783)."""
+
+    kind: Literal["dr-grpo"] = "dr-grpo"
+
+
+Estimator = Annotated[
+    Gae | ReinforcePlusPlus | ReinforcePlusPlusBaseline | Rloo | Grpo | DrGrpo, Field(discriminator="kind")
+]
+
+GROUPED = ReinforcePlusPlusBaseline | Rloo | Grpo | DrGrpo
+"""Estimators that compare the answers to one prompt, of which there must be several."""
+
+# ------------------------------------------------------------------------------------------------------------------ KL
+
+
+class KlPlace(Section):
+    """Where the divergence from the reference is paid for, and by which estimate (k1, k2, k3 of Schulman 2020)."""
+
+    place: Literal["reward", "loss"] = "reward"
+    estimate: Literal["k1", "k2", "k3"] = "k1"
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        if self.place == "loss" and self.estimate == "k1":
+            raise ValueError(
+                "ppo.kl.place=loss with ppo.kl.estimate=k1: its gradient is zero in expectation, so that nothing would "
+                "hold the policy; set ppo.kl.estimate=k2 or k3, or ppo.kl.place=reward"
+            )
+        if self.place == "reward" and self.estimate != "k1":
+            raise ValueError(
+                f"ppo.kl.place=reward with ppo.kl.estimate={self.estimate}: as a reward it leads to a policy that is "
+                f"not the KL-regularised optimum, or to none; set ppo.kl.estimate=k1, or ppo.kl.place=loss"
+            )
+        return self
+
+
+class FixedKl(KlPlace):
+    kind: Literal["fixed"] = "fixed"
+    coefficient: NonNegativeFloat = 0.05
+
+
+class AdaptiveKl(KlPlace):
+    """Proportional controller on the measured KL (Ziegler et al. 2019, arXiv 1909.08593, section 2.2)."""
+
+    kind: Literal["adaptive"] = "adaptive"
+    coefficient: PositiveFloat = 0.05
+    target: PositiveFloat = 4.0
+    """Mean KL of a whole answer from the reference, in nats."""
+    horizon: PositiveInt = 1000
+    """Samples over which the coefficient changes by the factor 1 + clip(KL / target - 1, -0.2, 0.2)."""
+
+
+KlPenalty = Annotated[FixedKl | AdaptiveKl, Field(discriminator="kind")]
+
+# ---------------------------------------------------------------------------------------------- importance and shaping
+
+
+class TruncatedImportance(Section):
+    """Tokens are weighted by min(pi_learner / pi_sampler, cap)."""
+
+    kind: Literal["truncated"] = "truncated"
+    cap: PositiveFloat = 2.0
+
+
+class MaskedImportance(Section):
+    """Tokens are weighted by pi_learner / pi_sampler, those outside [low, high] by 0."""
+
+    kind: Literal["masked"] = "masked"
+    low: Annotated[float, Field(ge=0, lt=1)] = 0.5
+    high: Annotated[float, Field(gt=1)] = 2.0
+
+
+class NoImportance(Section):
+    """Tokens that another arithmetic, or another version, sampled count as the learner's own."""
+
+    kind: Literal["none"] = "none"
+
+
+Importance = Annotated[TruncatedImportance | MaskedImportance | NoImportance, Field(discriminator="kind")]
+
+
+class LengthPenalty(Section):
+    """Each token past `free_tokens` costs `per_token`: length control."""
+
+    free_tokens: PositiveInt
+    per_token: PositiveFloat
+
+
+class Shaping(Section):
+    """From the scorer's total to the answer's reward: scaled, clipped, then the penalties taken off."""
+
+    scale: PositiveFloat = 1.0
+    clip: PositiveFloat | None = 5.0
+    missing_eos_penalty: NonNegativeFloat = 1.0
+    length_penalty: LengthPenalty | None = None
+
+
+class DynamicSampling(Section):
+    """Groups of equal rewards teach nothing but the KL's; other prompts are sampled in their place (arXiv 2503.14476).
+
+    The paper has no KL. With one, prompts whose answers are all rewarded alike are no longer held to the reference.
+    After `max_rounds` rounds of sampling the step is filled up with such groups all the same.
+    """
+
+    max_rounds: Annotated[int, Field(ge=2)] = 3
+
+
+# ------------------------------------------------------------------------------------------------------------- offline
+
+
+class DpoLoss(Section):
+    """Direct preference optimisation (Rafailov et al. 2023, arXiv 2305.18290)."""
+
+    kind: Literal["dpo"] = "dpo"
+    beta: PositiveFloat = 0.1
+    per_token: bool = False
+    """Mean log-ratio of an answer's tokens instead of their sum: length-normalised DPO (Lambert et al. 2024, Tulu 3,
+    arXiv 2411.15124, section 5)."""
+
+
+class ConservativeDpoLoss(Section):
+    """DPO with smoothed labels (Mitchell 2023)."""
+
+    kind: Literal["conservative-dpo"] = "conservative-dpo"
+    beta: PositiveFloat = 0.1
+    flip_rate: Annotated[float, Field(gt=0, lt=0.5)] = 0.1
+
+
+class RobustDpoLoss(Section):
+    """DPO, unbiased under labels that are flipped at a known rate (Chowdhury et al. 2024, arXiv 2403.00409)."""
+
+    kind: Literal["robust-dpo"] = "robust-dpo"
+    beta: PositiveFloat = 0.1
+    flip_rate: Annotated[float, Field(gt=0, lt=0.5)] = 0.1
+
+
+class IpoLoss(Section):
+    """Identity preference optimisation (Azar et al. 2023, arXiv 2310.12036)."""
+
+    kind: Literal["ipo"] = "ipo"
+    tau: PositiveFloat = 0.1
+    per_token: bool = False
+    """Mean log-ratio of an answer's tokens instead of their sum: not the paper's, but in use."""
+
+
+class HingeLoss(Section):
+    """A margin of 1 on implicit rewards (SLiC-HF, Zhao et al. 2023, arXiv 2305.10425)."""
+
+    kind: Literal["hinge"] = "hinge"
+    beta: PositiveFloat = 0.1
+
+
+class OrpoLoss(Section):
+    """Likelihood of the chosen answer and its odds against the rejected one (Hong et al. 2024, arXiv 2403.07691)."""
+
+    kind: Literal["orpo"] = "orpo"
+    weight: PositiveFloat = 0.1
+    """Of the odds, beside a likelihood of weight 1."""
+    likelihood: Literal["answer", "sequence"] = "answer"
+    """The paper's, of the chosen answer and a mean over its tokens; or of its prompt too and a mean over all the step's
+    tokens, which is what the authors' code takes unless told otherwise, and TRL."""
+
+
+class SimpoLoss(Section):
+    """Mean log-prob of a token as the reward, with a margin (Meng et al. 2024, arXiv 2405.14734)."""
+
+    kind: Literal["simpo"] = "simpo"
+    beta: PositiveFloat = 2.0
+    margin: NonNegativeFloat = 1.0
+
+
+class SppoLoss(Section):
+    """A target for each answer's own log-ratio (self-play preference optimisation, Wu et al. 2024, 2405.00675)."""
+
+    kind: Literal["sppo"] = "sppo"
+    beta: PositiveFloat = 0.1
+    """1 / eta of the paper: the targets are 1 / (2 beta) and -1 / (2 beta)."""
+
+
+PreferenceLoss = Annotated[
+    DpoLoss | ConservativeDpoLoss | RobustDpoLoss | IpoLoss | HingeLoss | OrpoLoss | SimpoLoss | SppoLoss,
+    Field(discriminator="kind"),
+]
+
+REFERENCE_FREE = OrpoLoss | SimpoLoss
+
+# -------------------------------------------------------------------------------------------------------- reward model
+
+
+class BradleyTerry(Section):
+    """-log((1 - e) sigmoid(d) + e sigmoid(-d)), d = r(chosen) - r(rejected) (Bradley and Terry 1952)."""
+
+    kind: Literal["bradley-terry"] = "bradley-terry"
+    flip_rate: Annotated[float, Field(ge=0, lt=0.5)] = 0.0
+    """e, the share of labels that are wrong (Christiano et al. 2017, arXiv 1706.03741, section 2.2.3: 0.05)."""
+    use_margin: bool = False
+    """Take off the pair's `margin` (Touvron et al. 2023, arXiv 2307.09288, equation 2)."""
+
+
+class PlackettLuce(Section):
+    """Likelihood of a whole ranking of answers (Plackett 1975)."""
+
+    kind: Literal["plackett-luce"] = "plackett-luce"
+
+
+class Regression(Section):
+    """Half the squared error from an absolute score (HelpSteer2, Wang et al. 2024, arXiv 2406.08673)."""
+
+    kind: Literal["regression"] = "regression"
+
+
+RewardObjective = Annotated[BradleyTerry | PlackettLuce | Regression, Field(discriminator="kind")]

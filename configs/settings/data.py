@@ -1,0 +1,150 @@
+"""Which files a run reads, how their records are read, split and cut."""
+
+from typing import Annotated, Literal, Self
+
+from pydantic import Field, PositiveFloat, PositiveInt, model_validator
+
+from plumbob.configs.base import Fraction, Section
+
+
+class Reading(Section):
+    """How the records of a file are read."""
+
+    columns: dict[str, str] = Field(default_factory=dict)
+    """Our field name -> the file's column, for files whose names are not recognised."""
+    bad_rows: Literal["refuse", "skip"] = "refuse"
+
+
+class Splitting(Section):
+    """How training and held-out records are kept apart."""
+
+    overlap: Literal["refuse", "drop"] = "refuse"
+    """What to do with records whose prompt stands in both the training and the held-out split."""
+    heldout_fraction: Fraction = 0.05
+    """Share of the prompts kept apart when no held-out file is given."""
+
+
+class PromptLength(Section):
+    max_prompt_tokens: PositiveInt = 512
+
+
+class Lengths(PromptLength):
+    max_answer_tokens: PositiveInt = 512
+
+
+class TextData(Splitting, Reading):
+    text: str
+    heldout_text: str | None = None
+
+
+class TextBlocks(Reading):
+    """Running text beside a stage's own data, cut into sequences of the model's tokens."""
+
+    text: str
+    block_tokens: PositiveInt = 128
+
+
+class Retention(TextBlocks):
+    """What the policy must not forget: its perplexity on this text is measured before and after the stage."""
+
+    max_blocks: PositiveInt = 256
+    """Blocks that are measured, spread evenly over the text."""
+    max_growth: Annotated[float, Field(gt=1)] = 1.2
+    """Perplexity after the stage over that before it: the largest that passes without a note."""
+
+
+class Replay(TextBlocks):
+    """Text that the policy goes on learning: one block beside each record of an optimizer step."""
+
+    coefficient: PositiveFloat = 1.0
+    """Of its mean loss a token, beside the stage's own loss."""
+
+
+class DemonstrationData(Lengths, Splitting, Reading):
+    demonstrations: str
+    heldout_demonstrations: str | None = None
+
+
+class PairData(Splitting, Reading):
+    pairs: str
+    heldout_pairs: str | None = None
+
+
+class JudgementData(PromptLength, Splitting, Reading):
+    """What a reward model learns from; its own limit is of prompt and answer together: `reward.max_tokens`.
+
+    `max_prompt_tokens` is of the prompts that a policy answers for the calibration.
+    """
+
+    pairs: str | None = None
+    heldout_pairs: str | None = None
+    rankings: str | None = None
+    heldout_rankings: str | None = None
+    scores: str | None = None
+    heldout_scores: str | None = None
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        files = {"pairs": self.pairs, "rankings": self.rankings, "scores": self.scores}
+        given = [name for name, path in files.items() if path is not None]
+        if len(given) != 1:
+            found = " and ".join(f"data.{name}" for name in given) or "none of them"
+            raise ValueError(
+                "a reward model learns from one of data.pairs=FILE (the better and the worse of two answers), "
+                "data.rankings=FILE (several answers, best first) and data.scores=FILE (a score for each answer): "
+                f"found {found}"
+            )
+        heldout = {"pairs": self.heldout_pairs, "rankings": self.heldout_rankings, "scores": self.heldout_scores}
+        for name, path in heldout.items():
+            if path is not None and name != given[0]:
+                raise ValueError(f"data.heldout_{name} does not go with data.{given[0]}: give data.heldout_{given[0]}")
+        return self
+
+    @property
+    def kind(self) -> Literal["pairs", "rankings", "scores"]:
+        """Which of them is given."""
+        return "pairs" if self.pairs is not None else "rankings" if self.rankings is not None else "scores"
+
+
+class TokenizedPairData(Lengths, PairData):
+    """Pairs for a policy."""
+
+
+class LabelledData(Lengths, Splitting, Reading):
+    """Answers that are each labelled good or bad."""
+
+    labelled: str
+    heldout_labelled: str | None = None
+
+
+class PromptData(PromptLength, Splitting, Reading):
+    prompts: str
+    heldout_prompts: str | None = None
+
+
+class ToyWorld(Section):
+    """Size of the generated world that the embedded default is about."""
+
+    num_cars: PositiveInt = 6
+    num_texts: PositiveInt = 6000
+    num_demonstrations: PositiveInt = 1500
+    num_pairs: PositiveInt = 8000
+    num_heldout_pairs: PositiveInt = 3000
+    preference_noise: PositiveFloat = 0.5
+    """Temperature of the simulated annotator: P(a over b) = sigmoid((gold(a) - gold(b)) / noise)."""
+
+
+class PipelineData(Lengths, Splitting, Reading):
+    """Input of the whole pipeline. What is not given is derived from the pairs: text, demonstrations and prompts."""
+
+    toy: ToyWorld | None = None
+    pairs: str | None = None
+    heldout_pairs: str | None = None
+    demonstrations: str | None = None
+    prompts: str | None = None
+    text: str | None = None
+
+
+class EvalData(PromptLength, Reading):
+    prompts: str | None = None
+    pairs: str | None = None

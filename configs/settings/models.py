@@ -1,0 +1,100 @@
+"""Which models: made from nothing, a folder or a hub name; and what of them is trained."""
+
+from typing import Annotated, Literal
+
+from pydantic import AfterValidator, Field, PositiveFloat, PositiveInt
+
+from plumbob.configs.base import Dtype, Fraction, Section
+
+
+class NewLlama(Section):
+    """A Llama-architecture model made from nothing, with a byte-level BPE tokenizer trained on the text."""
+
+    vocab_size: PositiveInt = 1024
+    hidden_size: PositiveInt = 128
+    num_layers: PositiveInt = 2
+    num_heads: PositiveInt = 4
+    intermediate_size: PositiveInt = 384
+    max_positions: PositiveInt = 256
+
+
+class NewBert(Section):
+    """A BERT made from nothing, with a WordPiece tokenizer trained on the text."""
+
+    vocab_size: PositiveInt = 1024
+    hidden_size: PositiveInt = 128
+    num_layers: PositiveInt = 2
+    num_heads: PositiveInt = 4
+    intermediate_size: PositiveInt = 384
+    max_positions: PositiveInt = 256
+
+
+class FullTuning(Section):
+    kind: Literal["full"] = "full"
+
+
+class LoraTuning(Section):
+    """Low-rank adapters (Hu et al. 2021, arXiv 2106.09685)."""
+
+    kind: Literal["lora"] = "lora"
+    rank: PositiveInt = 8
+    alpha: PositiveFloat = 16.0
+    dropout: Fraction = 0.0
+    targets: Literal["all-linear"] | tuple[str, ...] = "all-linear"
+
+
+Tuning = Annotated[FullTuning | LoraTuning, Field(discriminator="kind")]
+
+
+def refuse_dropout(tuning: LoraTuning) -> LoraTuning:
+    if tuning.dropout:
+        raise ValueError(
+            f"policy.tuning.dropout={tuning.dropout:g}: PPO, DPO and KTO compare the policy with log-probs made "
+            f"without dropout; set policy.tuning.dropout=0"
+        )
+    return tuning
+
+
+AlignmentTuning = Annotated[LoraTuning, AfterValidator(refuse_dropout)]
+
+
+class PolicyBase(Section):
+    trust_remote_code: bool = False
+    dtype: Dtype = "float32"
+
+
+class Policy(PolicyBase):
+    """The language model. `model` is a Hugging Face folder, a PEFT adapter folder or a hub name."""
+
+    model: str
+    tuning: Tuning = LoraTuning()
+
+
+class AlignedPolicy(PolicyBase):
+    """The language model of an alignment stage, which trains a LoRA adapter on a frozen base."""
+
+    model: str
+    tuning: AlignmentTuning = LoraTuning()
+
+
+class PretrainedPolicy(PolicyBase):
+    """The language model of pre-training: made new, or a folder or hub name to go on from."""
+
+    model: str | NewLlama
+
+
+class PipelinePolicy(PolicyBase):
+    """The language model of a pipeline: one made from nothing is pre-trained first, a named one is taken as it is.
+
+    `sft_tuning` is of supervised fine-tuning, `tuning` of PPO and DPO, which start from its result.
+    """
+
+    model: str | NewLlama
+    sft_tuning: Tuning = FullTuning()
+    tuning: AlignmentTuning = LoraTuning()
+
+
+class EvaluatedPolicy(PolicyBase):
+    model: str
+    baseline: str | None = None
+    """What the policy is compared with and KL is measured from; None takes the policy's own base."""

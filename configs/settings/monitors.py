@@ -1,0 +1,75 @@
+"""What a run of PPO is watched for: each known failure with its threshold, and what to do when it shows."""
+
+from typing import Annotated, Literal
+
+from pydantic import Field, NonNegativeFloat, PositiveFloat
+
+from plumbob.configs.base import Fraction, Section
+
+Window = Annotated[int, Field(ge=3)]
+
+
+class Monitor(Section):
+    action: Literal["off", "warn", "stop"] = "warn"
+    """`stop` ends the run after the step's commit, with the policy of that step as its result."""
+
+
+class KlMonitor(Monitor):
+    """The policy is too far from the reference for its reward to mean much."""
+
+    bound: PositiveFloat = 20.0
+    """Mean KL of a whole answer, in nats."""
+
+
+class OverOptimisation(Monitor):
+    """Reward rises while a second judge's score falls (Gao et al. 2022, arXiv 2210.10760). Needs a second judge."""
+
+    window: Window = 20
+    """Steps over which both trends are fitted."""
+    num_errors: NonNegativeFloat = 2.0
+    """How many standard errors each slope must be away from zero."""
+
+
+class Collapse(Monitor):
+    """The policy says the same whatever it is asked."""
+
+    window: Window = 5
+    """Steps at the beginning and at the end that are compared, each by their mean."""
+    min_entropy_share: Fraction = 0.2
+    """Of the first steps' entropy per token, what must be left."""
+    max_repeated_rise: Annotated[float, Field(gt=0, le=1)] = 0.3
+    """How far the share of answers that stand in their batch more than once may rise."""
+
+
+class LengthGaming(Monitor):
+    """Answers grow and the reward with them: it may be paid for length."""
+
+    window: Window = 5
+    max_growth: Annotated[float, Field(gt=1)] = 2.0
+    """Mean tokens of an answer now, over those of the first steps."""
+
+
+class Standstill(Monitor):
+    """Steps that change nothing although the learning rate is not near zero."""
+
+    window: Window = 5
+    """Steps in a row."""
+    min_update_kl: NonNegativeFloat = 1e-9
+    """KL in nats a token between the policies before and during a step; of steps with several optimizer steps."""
+    min_grad_norm: NonNegativeFloat = 1e-9
+
+
+class SamplerGap(Monitor):
+    """Sampler and learner compute different probabilities: other weights, another temperature, a broken kernel."""
+
+    bound: PositiveFloat = 0.05
+    """Mean |log pi_learner - log pi_sampler| in nats over the tokens of the learner's own version."""
+
+
+class Monitors(Section):
+    kl: KlMonitor = KlMonitor()
+    sampler_gap: SamplerGap = SamplerGap()
+    over_optimisation: OverOptimisation = OverOptimisation()
+    collapse: Collapse = Collapse()
+    length_gaming: LengthGaming = LengthGaming()
+    standstill: Standstill = Standstill()

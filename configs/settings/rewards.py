@@ -1,0 +1,52 @@
+"""What responses are rewarded by, and how large the group of its scorers is."""
+
+from typing import Self
+
+from pydantic import NonNegativeFloat, PositiveInt, model_validator
+
+from plumbob.configs.base import Section
+from plumbob.configs.settings.models import NewBert
+from plumbob.configs.settings.workers import Workers
+
+
+class Scorer(Workers):
+    """The group of reward scorers. `model` is a sequence-classification folder with one output."""
+
+    model: str
+    ensemble: tuple[str, ...] = ()
+    """Further reward models: the score is the mean of all, less `uncertainty_penalty` times how far they disagree."""
+    uncertainty_penalty: NonNegativeFloat = 0.0
+    batch_size: PositiveInt = 32
+    max_tokens: PositiveInt = 256
+    normalize: bool = True
+    """Use the calibration stored with the model: mean 0 and variance 1 under the policy that it was calibrated on."""
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        if self.uncertainty_penalty and not self.ensemble:
+            raise ValueError(
+                f"reward.uncertainty_penalty={self.uncertainty_penalty:g} is for reward models that disagree, and "
+                f"there is one: give more as reward.ensemble=[FOLDER, ...]"
+            )
+        if self.ensemble and not self.normalize:
+            raise ValueError(
+                "reward.ensemble with reward.normalize=false: raw scores of different models have different units and "
+                "no mean; set reward.normalize=true"
+            )
+        return self
+
+
+class PipelineScorer(Scorer):
+    """In a pipeline, `model` is the encoder that becomes the reward model: made new, a folder or a hub name."""
+
+    model: str | NewBert  # type: ignore[assignment]
+
+
+class Encoder(Section):
+    """The BERT of a stage that trains it: made new, a folder or a hub name."""
+
+    model: str | NewBert
+
+
+class RewardEncoder(Encoder):
+    max_tokens: PositiveInt = 256

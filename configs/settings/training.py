@@ -1,0 +1,163 @@
+"""The settings of each stage: how it optimises, and what."""
+
+from typing import Annotated, Literal, Self
+
+from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt, model_validator
+
+from plumbob.configs.base import Fraction, Section
+from plumbob.configs.settings.algorithms import (
+    BradleyTerry,
+    DpoLoss,
+    DynamicSampling,
+    Estimator,
+    FixedKl,
+    Gae,
+    Importance,
+    KlPenalty,
+    PreferenceLoss,
+    RewardObjective,
+    Shaping,
+    TruncatedImportance,
+)
+from plumbob.configs.settings.models import PolicyBase
+from plumbob.configs.settings.monitors import Monitors
+
+
+class Optimizer(Section):
+    """AdamW with a schedule: linear warm-up, then constant, or linear or cosine decay to zero."""
+
+    learning_rate: PositiveFloat
+    schedule: Literal["constant", "linear", "cosine"] = "cosine"
+    warmup_fraction: Fraction = 0.05
+    weight_decay: Annotated[float, Field(ge=0)] = 0.0
+    max_grad_norm: PositiveFloat = 1.0
+
+
+class EarlyStopping(Section):
+    """Stop once the held-out loss no longer falls; the best step's state is the result, and its checkpoint stays."""
+
+    patience: PositiveInt = 3
+    """Measurements in a row without an improvement."""
+    min_delta: NonNegativeFloat = 0.0
+    """A fall of the held-out loss of no more than this is no improvement."""
+
+
+class Epochs(Optimizer):
+    """An offline stage: passes over a fixed set of records."""
+
+    num_epochs: PositiveInt = 1
+    batch_size: PositiveInt = 32
+    """Records in one optimizer step, over all ranks."""
+    save_every: PositiveInt = 200
+    """Optimizer steps between checkpoints; the last step is always saved."""
+    keep_checkpoints: PositiveInt = 2
+    evaluate_every: PositiveInt | None = None
+    """Optimizer steps between measurements on the held-out records; None measures after the last step only."""
+    early_stopping: EarlyStopping | None = None
+
+    @model_validator(mode="after")
+    def _check_stopping(self) -> Self:
+        if self.early_stopping is not None and self.evaluate_every is None:
+            raise ValueError(
+                "early_stopping looks at the held-out loss on the way, but evaluate_every is not set: "
+                "set it to a number of optimizer steps, such as 20"
+            )
+        return self
+
+
+class Pretrain(Epochs):
+    """Self-supervised training of a causal model: next-token prediction."""
+
+    learning_rate: PositiveFloat = 1e-3
+    block_tokens: PositiveInt = 128
+    """Tokens in one training sequence; documents are packed, an EOS between them."""
+
+
+class PretrainEncoder(Pretrain):
+    """Self-supervised training of an encoder: masked words."""
+
+    mask_fraction: Annotated[float, Field(gt=0, lt=1)] = 0.15
+    """The share of tokens that are to be predicted."""
+
+
+class Sft(Epochs):
+    """Supervised fine-tuning; the loss is on the answer's tokens only."""
+
+    learning_rate: PositiveFloat = 5e-4
+
+
+class RewardTraining(Epochs):
+    """An encoder with one output learns how good an answer is."""
+
+    learning_rate: PositiveFloat = 1e-4
+    objective: RewardObjective = BradleyTerry()
+
+
+class Calibration(PolicyBase):
+    """Where the stored mean and standard deviation of the scores come from."""
+
+    policy: str | None = None
+    """The policy whose sampled answers are to score mean 0, variance 1; None takes the answers in the pairs file."""
+    num_prompts: PositiveInt = 128
+
+
+class Dpo(Epochs):
+    """A policy learns from preference pairs, without a reward model or sampling."""
+
+    learning_rate: PositiveFloat = 5e-4
+    loss: PreferenceLoss = DpoLoss()
+
+
+class Kto(Epochs):
+    """A policy learns from single answers labelled good or bad (Ethayarajh et al. 2024, arXiv 2402.01306)."""
+
+    learning_rate: PositiveFloat = 5e-4
+    batch_size: Annotated[int, Field(ge=2)] = 32
+    """Records in one optimizer step, over all ranks; the KL is estimated from prompts with another record's answer."""
+    beta: PositiveFloat = 0.1
+    desirable_weight: PositiveFloat = 1.0
+    undesirable_weight: PositiveFloat = 1.0
+
+
+class Ppo(Optimizer):
+    """The clipped surrogate of PPO (Schulman et al. 2017, arXiv 1707.06347) on sampled answers."""
+
+    learning_rate: PositiveFloat = 5e-4
+    num_steps: PositiveInt = 50
+    prompts_per_step: PositiveInt = 32
+    samples_per_prompt: PositiveInt = 1
+    num_epochs: PositiveInt = 1
+    minibatch_size: PositiveInt = 32
+    """Samples in one optimizer step, over all ranks."""
+    estimator: Estimator = Gae()
+    loss_mean: Literal["token", "answer"] = "token"
+    """`token`: every token of the optimizer step weighs the same; `answer`: every answer does, whatever its length."""
+    clip_range: PositiveFloat = 0.2
+    dual_clip: Annotated[float, Field(gt=1)] | None = None
+    kl: KlPenalty = FixedKl()
+    monitors: Monitors = Monitors()
+    shaping: Shaping = Shaping()
+    importance: Importance = TruncatedImportance()
+    dynamic_sampling: DynamicSampling | None = None
+    max_staleness: NonNegativeInt = 0
+    """Policy versions that a token may be behind the learner's when it is trained on.
+
+    Above 0 sampling goes on beside learning, as many steps ahead of it; 0 samples and learns by turns.
+    """
+    keep_checkpoints: PositiveInt = 2
+
+    @property
+    def samples_per_step(self) -> int:
+        return self.prompts_per_step * self.samples_per_prompt
+
+    @property
+    def updates_per_step(self) -> int:
+        """Optimizer steps."""
+        return self.num_epochs * (self.samples_per_step // self.minibatch_size)
+
+
+class Evaluation(Section):
+    num_prompts: PositiveInt = 256
+    samples_per_prompt: PositiveInt = 1
+    num_shown: PositiveInt = 8
+    """Prompts whose answers are printed side by side in the report."""

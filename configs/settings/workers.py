@@ -1,0 +1,127 @@
+"""Where a run is, and how large each group of its workers is."""
+
+from typing import Annotated, Literal, Self
+
+from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt, model_validator
+
+from plumbob.configs.base import Section
+
+
+class Storage(Section):
+    path: str = "runs"
+    """Folder of all runs. On a cluster, the one place that every host can read."""
+
+
+class Cluster(Section):
+    address: str = "local"
+    """`local` starts a private Ray on this machine; `auto` or `HOST:PORT` joins a running one."""
+    num_cpus: PositiveInt | None = None
+    """CPUs of a local Ray; None takes all of the machine's."""
+    wait_s: Annotated[float, Field(ge=0)] = 0.0
+    """How long to wait for resources that the cluster does not have yet."""
+    boot_timeout_s: PositiveFloat = 600.0
+    call_timeout_s: PositiveFloat = 1800.0
+    max_restarts: NonNegativeInt = 5
+    """How often a lost worker may be replaced between one step and the next; once more ends the run."""
+
+
+class Workers(Section):
+    """A group of processes of one role, and what each asks of its host."""
+
+    num_workers: PositiveInt = 1
+    num_threads: PositiveInt = 1
+    num_cpus: PositiveFloat = 0.5
+    """What each asks of Ray; its threads are set apart, by `num_threads`."""
+    num_gpus: NonNegativeFloat = 0.0
+    memory_gib: NonNegativeFloat = 1.0
+    """Main memory. Nothing enforces it: it keeps workers off hosts that are too small."""
+    placement: Literal["pack", "spread"] = "spread"
+    """On as few hosts as possible, or over as many as there are."""
+
+
+class LearnerRanks(Workers):
+    """Processes that hold the policy as a learner does: all that log-probs take."""
+
+    placement: Literal["pack", "spread"] = "pack"
+    micro_batch_size: PositiveInt = 16
+    """Sequences in one forward and backward, on each rank. Changes memory and speed, never the result."""
+    autocast: bool = False
+    """bfloat16 autocast for the matrix products of float32 weights."""
+
+
+class Learner(LearnerRanks):
+    """The group of DeepSpeed ranks."""
+
+    zero_stage: Literal[0, 1, 2, 3] = 2
+    gradient_checkpointing: bool = False
+
+
+class TransformersEngine(Section):
+    kind: Literal["transformers"] = "transformers"
+
+
+class VllmEngine(Section):
+    kind: Literal["vllm"] = "vllm"
+    kv_cache_gib: PositiveFloat = 0.5
+    """Of an engine on a CPU. On a GPU vLLM takes what the GPU's memory has left."""
+    gpu_memory_fraction: Annotated[float, Field(gt=0, le=1)] = 0.9
+    """Of one GPU's memory, what the engine takes; less where roles share a GPU. On a CPU `kv_cache_gib` counts."""
+    max_num_seqs: PositiveInt = 128
+    enforce_eager: bool = True
+
+
+SamplerEngine = Annotated[VllmEngine | TransformersEngine, Field(discriminator="kind")]
+
+
+class Autoscale(Section):
+    """The number of rollout workers follows who waits for whom: the learner for answers, or the samplers for leave."""
+
+    min_workers: PositiveInt = 1
+    max_workers: PositiveInt
+    margin: Annotated[float, Field(gt=0, lt=1)] = 0.2
+    """Share of a step's time by which one side waits longer than the other before the number changes."""
+    patience: PositiveInt = 3
+    """Steps in a row for which it does."""
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        if self.min_workers > self.max_workers:
+            raise ValueError(
+                f"rollout.autoscale: min_workers={self.min_workers} is above max_workers={self.max_workers}"
+            )
+        return self
+
+
+class Rollout(Workers):
+    """The group of rollout workers and how they sample."""
+
+    engine: SamplerEngine = VllmEngine()
+    tensor_parallel: PositiveInt = 1
+    temperature: PositiveFloat = 1.0
+    max_tokens: PositiveInt = 64
+    chunk_size: PositiveInt = 64
+    """Answers that one worker samples together: the unit of work that workers take."""
+    keep_partial: bool = False
+    """Hand answers back in slices, which any worker goes on with under the newest policy.
+
+    A worker that is lost costs one slice of its answers, and one that is to leave goes after one. Without it a chunk is
+    sampled whole, or anew: then it depends on the seed and the policy alone.
+    """
+    partial_tokens: PositiveInt = 64
+    """Tokens of an answer in one slice."""
+    autoscale: Autoscale | None = None
+    """None keeps `num_workers`, which people may change while the run goes on."""
+
+    @property
+    def slice_tokens(self) -> int | None:
+        """Tokens after which an answer is handed back; None hands back whole answers."""
+        return self.partial_tokens if self.keep_partial else None
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        if self.keep_partial and self.partial_tokens >= self.max_tokens:
+            raise ValueError(
+                f"rollout.keep_partial=true continues answers after each rollout.partial_tokens={self.partial_tokens}, "
+                f"and rollout.max_tokens={self.max_tokens} ends them before: set rollout.partial_tokens lower"
+            )
+        return self

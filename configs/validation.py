@@ -1,0 +1,234 @@
+"""What is wrong with a configuration: one plain sentence for each mistake, with its dotted key."""
+
+import difflib
+import math
+import types
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Annotated, Any, Union, get_args, get_origin
+
+from pydantic import ValidationError
+
+from plumbob.configs.base import Section
+
+_EXPECTED = {
+    "int_type": "a whole number",
+    "int_parsing": "a whole number",
+    "int_from_float": "a whole number",
+    "float_type": "a number",
+    "float_parsing": "a number",
+    "bool_type": "true or false",
+    "bool_parsing": "true or false",
+    "string_type": "text",
+    "model_type": "a group of settings",
+    "dict_type": "a group of settings",
+    "tuple_type": "a list",
+    "greater_than": "a number greater than {gt:g}",
+    "greater_than_equal": "a number that is at least {ge:g}",
+    "less_than": "a number less than {lt:g}",
+    "less_than_equal": "a number that is at most {le:g}",
+}
+
+
+@dataclass(frozen=True)
+class Mistake:
+    """One thing to mend; `key` is empty when it is about several settings together."""
+
+    key: str
+    text: str
+
+
+def nearest(word: str, known: list[str]) -> str | None:
+    return next(iter(difflib.get_close_matches(word, known, n=1, cutoff=0.6)), None)
+
+
+def complete(model: type[Section], given: Mapping[str, Any]) -> dict[str, Any]:
+    """The same settings with what need not be written: the default `kind` of a group, and groups left empty."""
+    completed = dict(given)
+    for name, field in model.model_fields.items():
+        members = _members(field.annotation)
+        groups = _groups(field.annotation)
+        value = given.get(name)
+        if not groups or not (value is None or isinstance(value, dict)):
+            continue
+        left_out = value is None and (type(None) in members or name not in given)
+        if left_out and not (field.is_required() and members == groups):
+            continue
+        value = dict(value or {})
+        if len(groups) > 1 and "kind" not in value and isinstance(field.default, Section):
+            value["kind"] = _kind(type(field.default))
+        group = _group_for(groups, value)
+        completed[name] = value if group is None else complete(group, value)
+    return completed
+
+
+def find_mistakes(model: type[Section], given: Mapping[str, Any]) -> list[Mistake]:
+    """Every mistake in completed settings; an empty list means that the model accepts them."""
+    found = list(_walk(model, given, "", model))
+    try:
+        model.model_validate(given)
+    except ValidationError as error:
+        found += _type_mistakes(error, given, {mistake.key for mistake in found})
+    return found
+
+
+# ----------------------------------------------------------------------------------- keys: unknown, missing, odd values
+
+
+def _walk(model: type[Section], given: Mapping[str, Any], prefix: str, root: type[Section]) -> Iterator[Mistake]:
+    for name in given:
+        if name not in model.model_fields:
+            yield Mistake(f"{prefix}{name}", f"unknown key; {_suggest(model, str(name), prefix, root)}")
+    for name, field in model.model_fields.items():
+        key = f"{prefix}{name}"
+        if name not in given:
+            if field.is_required():
+                yield Mistake(key, f"missing key; give it as {key}=... on the command line or as {key} in the file")
+            continue
+        value = given[name]
+        groups = _groups(field.annotation)
+        group = _group_for(groups, value) if isinstance(value, dict) else None
+        if group is not None:
+            assert isinstance(value, dict)
+            yield from _of_other_kind(group, groups, value, key, root)
+        elif isinstance(value, bool) and not _accepts_bool(field.annotation):
+            yield Mistake(key, f"expected {_words(field.annotation)}, found {describe(value)}")
+        elif isinstance(value, float) and not math.isfinite(value):
+            yield Mistake(key, f"expected a finite number, found {value}")
+
+
+def _of_other_kind(
+    group: type[Section], groups: list[type[Section]], value: dict[str, Any], key: str, root: type[Section]
+) -> Iterator[Mistake]:
+    """The group's own mistakes; a key that only another kind has is told apart from a misspelt one."""
+    for mistake in _walk(group, value, f"{key}.", root):
+        name = mistake.key.removeprefix(f"{key}.")
+        owners = [_kind(other) for other in groups if name in other.model_fields and name not in group.model_fields]
+        if owners:
+            text = f"not a key of {key}.kind={_kind(group)}; it belongs to {key}.kind={owners[0]}"
+            yield Mistake(mistake.key, text)
+        else:
+            yield mistake
+
+
+def _suggest(model: type[Section], name: str, prefix: str, root: type[Section]) -> str:
+    siblings = list(model.model_fields)
+    close = nearest(name, siblings)
+    if close is not None:
+        return f"did you mean {prefix}{close}?"
+    elsewhere = {key.rpartition(".")[2]: key for key in reversed(list(_all_keys(root, "")))}
+    close = nearest(name, list(elsewhere))
+    if close is not None:
+        return f"did you mean {elsewhere[close]}?"
+    return f"known {f'below {prefix[:-1]}' if prefix else 'here'}: {', '.join(siblings)}"
+
+
+def _all_keys(model: type[Section], prefix: str) -> Iterator[str]:
+    for name, field in model.model_fields.items():
+        yield f"{prefix}{name}"
+        for group in _groups(field.annotation):
+            yield from _all_keys(group, f"{prefix}{name}.")
+
+
+# ---------------------------------------------------------------------------------------------------------- wrong types
+
+
+def _type_mistakes(error: ValidationError, given: Mapping[str, Any], reported: set[str]) -> Iterator[Mistake]:
+    """Pydantic's findings in plain words; the branches of a union become "expected A or B"."""
+    expected: dict[str, list[str]] = {}
+    values: dict[str, Any] = {}
+    for detail in error.errors(include_url=False):
+        key = _dotted(detail["loc"], given)
+        match detail["type"]:
+            case "extra_forbidden" | "missing":
+                reported.add(key)
+            case "value_error":
+                yield Mistake("", str(detail["ctx"]["error"]))
+            case "union_tag_invalid":
+                tags = detail["ctx"]["expected_tags"]
+                expected.setdefault(f"{key}.kind", []).append(_one_of(tags))
+                values[f"{key}.kind"] = detail["ctx"]["tag"]
+            case kind:
+                expected.setdefault(key, []).append(_expectation(kind, detail))
+                values[key] = detail["input"]
+    for key, words in expected.items():
+        below = [other for other in (*expected, *reported) if other.startswith(f"{key}.")]
+        if key not in reported and not (below and isinstance(values[key], dict)):
+            yield Mistake(key, f"expected {' or '.join(dict.fromkeys(words))}, found {describe(values[key])}")
+
+
+def _expectation(kind: str, detail: Any) -> str:
+    if kind == "literal_error":
+        return _one_of(detail["ctx"]["expected"])
+    return _EXPECTED.get(kind, detail["msg"]).format(**detail.get("ctx", {}))
+
+
+def _one_of(choices: str) -> str:
+    return f"one of {choices}" if "," in choices or " or " in choices else choices
+
+
+def _dotted(loc: tuple[int | str, ...], given: Any) -> str:
+    """The key as the user wrote it: pydantic's `loc` also names union branches, which are no keys."""
+    path: list[str] = []
+    for part in loc:
+        match given:
+            case dict() if part in given:
+                given = given[part]
+            case list() if isinstance(part, int):
+                given = given[part]
+            case _:
+                continue
+        path.append(str(part))
+    return ".".join(path)
+
+
+def describe(value: object) -> str:
+    match value:
+        case None:
+            return "null"
+        case bool():
+            return str(value).lower()
+        case str():
+            return f"the text {value!r}"
+        case dict():
+            return "a group of settings"
+        case list():
+            return f"the list {value!r}"
+        case _:
+            return f"{value}"
+
+
+# ----------------------------------------------------------------------------------------------------------- the schema
+
+
+def _members(annotation: Any) -> list[Any]:
+    origin = get_origin(annotation)
+    if origin is Annotated:
+        return _members(get_args(annotation)[0])
+    if origin in (Union, types.UnionType):
+        return [member for arg in get_args(annotation) for member in _members(arg)]
+    return [annotation]
+
+
+def _groups(annotation: Any) -> list[type[Section]]:
+    return [member for member in _members(annotation) if isinstance(member, type) and issubclass(member, Section)]
+
+
+def _kind(group: type[Section]) -> str:
+    return str(group.model_fields["kind"].default)
+
+
+def _group_for(groups: list[type[Section]], value: Mapping[str, Any]) -> type[Section] | None:
+    if len(groups) == 1:
+        return groups[0]
+    return next((group for group in groups if _kind(group) == value.get("kind")), None)
+
+
+def _accepts_bool(annotation: Any) -> bool:
+    return bool in _members(annotation)
+
+
+def _words(annotation: Any) -> str:
+    names = {int: "a whole number", float: "a number", str: "text", type(None): "null"}
+    words = [names.get(member, "a list" if get_origin(member) is tuple else "") for member in _members(annotation)]
+    return " or ".join(word for word in words if word) or "something else"

@@ -1,0 +1,106 @@
+"""The figures of a run in words and rows, for the terminal and for the report alike."""
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from plumbob.trainers.metrics.metrics_log import StepRecord
+
+Stage = Mapping[str, Any]
+
+
+def number(value: object) -> str:
+    """Three or four significant figures; nothing for what is not a number."""
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return ""
+    if isinstance(value, int) or abs(value) >= 1000:
+        return f"{value:,.0f}"
+    return f"{value:.3f}" if abs(value) >= 0.01 or value == 0 else f"{value:.2g}"
+
+
+def percent(value: object) -> str:
+    return f"{100 * value:.1f}%" if isinstance(value, int | float) else ""
+
+
+def duration(seconds: object) -> str:
+    """Such as "41 s", "3 min 20 s", "2 h 05 min"."""
+    if not isinstance(seconds, int | float):
+        return ""
+    if seconds < 9.95:
+        return f"{seconds:.1f} s"
+    minutes, rest = divmod(round(seconds), 60)
+    if not minutes:
+        return f"{rest} s"
+    return f"{minutes} min {rest:02d} s" if minutes < 60 else f"{minutes // 60} h {minutes % 60:02d} min"
+
+
+def interval(bounds: object, form: Callable[[object], str]) -> str:
+    match bounds:
+        case [low, high]:
+            return f"[{form(low)}, {form(high)}]"
+        case _:
+            return ""
+
+
+def _accuracy(stage: Stage) -> str:
+    text = percent(stage.get("heldout_accuracy", stage.get("accuracy")))
+    ceiling = percent(stage.get("noise_ceiling"))
+    return f"{text} of {ceiling}" if text and ceiling else text
+
+
+def _win_rate(stage: Stage) -> str:
+    return f"{percent(stage.get('win_rate'))} {interval(stage.get('win_rate_ci95'), percent)}".strip()
+
+
+def _retention(stage: Stage) -> str:
+    measured = stage.get("retention", {})
+    return " to ".join(number(measured[name]) for name in ("perplexity_before", "perplexity_after") if name in measured)
+
+
+def _gigabytes(stage: Stage) -> str:
+    memory = stage.get("peak_memory_gib")
+    return f"{memory:.2f} GiB" if isinstance(memory, int | float) else ""
+
+
+_COLUMNS: tuple[tuple[str, Callable[[Stage], str]], ...] = (
+    ("held-out loss", lambda stage: number(stage.get("heldout_loss"))),
+    ("accuracy", _accuracy),
+    ("gold score", lambda stage: number(stage.get("gold_score"))),
+    ("gold gain 95%", lambda stage: interval(stage.get("gold_gain_ci95"), number)),
+    ("reward", lambda stage: number(stage.get("reward"))),
+    ("win rate", _win_rate),
+    ("answer tokens", lambda stage: number(stage.get("answer_tokens"))),
+    ("KL", lambda stage: number(stage.get("kl"))),
+    ("retained perplexity", _retention),
+    ("sampler gap", lambda stage: number(stage.get("max_sampler_gap"))),
+    ("time", lambda stage: duration(stage.get("seconds"))),
+    ("memory", _gigabytes),
+)
+
+
+def stage_figures(stage: Stage) -> dict[str, str]:
+    """Title -> figure, of those that a stage's summary has."""
+    cells = {title: cell(stage) for title, cell in _COLUMNS}
+    return {title: cell for title, cell in cells.items() if cell}
+
+
+def summary_table(summary: Mapping[str, Any]) -> list[list[str]]:
+    """A heading and one row per stage; a column that no stage has, and a stage without figures, are left out."""
+    stages = {name: stage_figures(stage) for name, stage in summary.get("stages", {}).items()}
+    rows = {name: row for name, row in stages.items() if row}
+    titles = [title for title, _ in _COLUMNS if any(title in row for row in rows.values())]
+    return [["stage", *titles], *([name, *(row.get(title, "") for title in titles)] for name, row in rows.items())]
+
+
+def step_figures(record: StepRecord) -> list[str]:
+    """What a watcher wants of one step: the reward or the loss, the KL and the speed."""
+    metrics = record.metrics
+    figures = []
+    for name in ("reward", "loss"):
+        if name in metrics:
+            figures.append(f"{name} {number(metrics[name])}")
+            break
+    if "kl" in metrics:
+        figures.append(f"KL {number(metrics['kl'])}")
+    if "tokens_per_s" in metrics:
+        figures.append(f"{metrics['tokens_per_s']:,.0f} tok/s")
+    return figures

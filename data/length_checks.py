@@ -1,0 +1,72 @@
+"""What a tokenizer and a context window must have before a run starts."""
+
+from collections.abc import Mapping
+from typing import Protocol
+
+from plumbob.core.errors import UserError
+
+LENGTH_KEYS = "data.max_prompt_tokens and data.max_answer_tokens"
+
+
+class SpecialTokens(Protocol):
+    """What is asked of a transformers tokenizer."""
+
+    eos_token: str | None
+    pad_token: str | None
+
+
+def check_tokenizer(tokenizer: SpecialTokens, source: str) -> None:
+    """Refuse a causal model's tokenizer without an EOS or a pad token; `source` says where it came from."""
+    if tokenizer.eos_token is None:
+        raise UserError(
+            f"{source}: the tokenizer has no EOS token, so an answer could not say where it ends. "
+            'Set "eos_token" in its tokenizer_config.json to the token that the model was trained to end with'
+        )
+    if tokenizer.pad_token is None:
+        raise UserError(
+            f"{source}: the tokenizer has no pad token, which batches of unequal length need. "
+            f'Set "pad_token" in its tokenizer_config.json; "{tokenizer.eos_token}" (its EOS) will do, '
+            "because padding is masked. In Python: tokenizer.pad_token = tokenizer.eos_token; "
+            "tokenizer.save_pretrained(FOLDER)"
+        )
+
+
+def check_sequences(longest: int, max_positions: int, keys: str) -> None:
+    """Refuse sequences that the model has no positions for. Lengths in tokens; `keys` names what limits them."""
+    if longest > max_positions:
+        raise UserError(
+            f"the longest training sequence has {longest} tokens and the model has {max_positions} positions: "
+            f"lower {keys}, together at most {max_positions}"
+        )
+
+
+def check_limits(limits: Mapping[str, int], max_positions: int, model: str) -> None:
+    """Refuse settings that together ask for more positions than the model has.
+
+    Args:
+        limits: dotted keys -> tokens.
+        model: the setting that names it or its size, for people.
+    """
+    total = sum(limits.values())
+    if total > max_positions:
+        asked = " + ".join(f"{key}={tokens}" for key, tokens in limits.items())
+        together = f"{asked} = {total} tokens" if len(limits) > 1 else f"{asked} tokens"
+        raise UserError(f"{together} do not fit the {max_positions} positions of {model}: lower them to fit")
+
+
+def check_context(
+    longest_prompt: int, max_new_tokens: int, max_positions: int, answer_key: str = "rollout.max_tokens"
+) -> None:
+    """Refuse prompts that leave no room for an answer. Lengths in tokens; `answer_key` names the answer's setting."""
+    if longest_prompt + max_new_tokens <= max_positions:
+        return
+    room = max_positions - max_new_tokens
+    mend = (
+        f"lower data.max_prompt_tokens to {room}, which drops longer prompts, or lower {answer_key}"
+        if room > 0
+        else f"lower {answer_key}"
+    )
+    raise UserError(
+        f"the longest prompt has {longest_prompt} tokens and an answer up to {answer_key}={max_new_tokens}, together "
+        f"{longest_prompt + max_new_tokens}; the model has {max_positions} positions: {mend}"
+    )

@@ -1,0 +1,95 @@
+"""Which fields of a row are a person's judgement of answers: pairs with a margin, rankings, and absolute scores.
+
+Prompts and answers have the forms of `data.reading.fields`: texts, or lists of messages.
+"""
+
+import math
+from collections.abc import Sequence
+
+from plumbob.data.chat import Render
+from plumbob.data.reading.fields import Fields, demonstration_of, pair_of, shown
+from plumbob.data.records import Ranking, RowError, ScoredAnswer
+
+RANKING_FORMS = "prompt + answers (a list, best first), or prompt + answers + ranks or scores"
+SCORE_FORMS = "prompt + answer (or response, completion) + score (or rating)"
+QUESTIONS = ("prompt", "question")
+
+
+def judged_pair_of(fields: Fields, render: Render, use_margin: bool) -> Ranking:
+    """A preference pair with who judged it; `use_margin` asks for its `margin`, a number of at least 0."""
+    pair = pair_of(fields, render)
+    margin = _number(fields, ("margin",), "a preference pair with its margin") if use_margin else 0.0
+    if margin < 0:
+        raise RowError(f"'margin': expected at least 0, since 'chosen' is the better answer, found {margin:g}")
+    return Ranking(pair.prompt, (pair.chosen, pair.rejected), margin, _annotator(fields))
+
+
+def ranking_of(fields: Fields, render: Render) -> Ranking:
+    """A ranking of two answers or more: `answers` best first, or in any order beside `ranks` (1 is best) or `scores`.
+
+    A ranking has no ties: answers of one rank or score are refused.
+    """
+    question = _needed(fields, QUESTIONS, RANKING_FORMS)
+    given = fields[_needed(fields, ("answers",), RANKING_FORMS)]
+    if not isinstance(given, list) or len(given) < 2:
+        raise RowError(f"'answers': expected a list of at least two answers, found {shown(given)}")
+    found = [demonstration_of({question: fields[question], "answer": answer}, render) for answer in given]
+    order = _best_first(fields, len(given))
+    return Ranking(found[0].prompt, tuple(found[place].answer for place in order), annotator=_annotator(fields))
+
+
+def scored_answer_of(fields: Fields, render: Render) -> ScoredAnswer:
+    question = _needed(fields, QUESTIONS, SCORE_FORMS)
+    answer = _needed(fields, ("answer", "response", "completion"), SCORE_FORMS)
+    shown_answer = demonstration_of({question: fields[question], "answer": fields[answer]}, render)
+    score = _number(fields, ("score", "rating"), SCORE_FORMS)
+    return ScoredAnswer(shown_answer.prompt, shown_answer.answer, score)
+
+
+def _best_first(fields: Fields, num_answers: int) -> Sequence[int]:
+    """Places of the answers, the best one's first."""
+    keys = [name for name in ("ranks", "scores") if name in fields]
+    if not keys:
+        return range(num_answers)
+    if len(keys) == 2:
+        raise RowError("expected 'ranks' or 'scores' beside 'answers', found both")
+    values = fields[keys[0]]
+    if not isinstance(values, list) or len(values) != num_answers or not all(map(_is_number, values)):
+        raise RowError(f"'{keys[0]}': expected a list of {num_answers} numbers, one an answer, found {shown(values)}")
+    if len(set(values)) < num_answers:
+        raise RowError(f"'{keys[0]}': expected no ties, found {shown(values)}")
+    return sorted(range(num_answers), key=lambda place: values[place], reverse=keys[0] == "scores")
+
+
+def _annotator(fields: Fields) -> str | None:
+    name = next((name for name in ("annotator", "annotator_id", "worker") if name in fields), None)
+    if name is None:
+        return None
+    value = fields[name]
+    if not isinstance(value, str | int) or isinstance(value, bool):
+        raise RowError(f"'{name}': expected a name or a number of the annotator, found {shown(value)}")
+    return str(value)
+
+
+def _number(fields: Fields, names: tuple[str, ...], forms: str) -> float:
+    name = _needed(fields, names, forms)
+    value = fields[name]
+    if not _is_number(value):
+        raise RowError(f"'{name}': expected a finite number, found {shown(value)}")
+    return float(value)
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+
+
+def _needed(fields: Fields, names: tuple[str, ...], forms: str) -> str:
+    """The first of the names that the row has."""
+    name = next((name for name in names if name in fields), None)
+    if name is None:
+        listed = ", ".join(sorted(map(str, fields))) or "nothing"
+        raise RowError(
+            f"'{names[0]}' is missing or null: expected {forms}; found the fields {listed} "
+            f"(data.columns={{{names[0]}: COLUMN}} names another column)"
+        )
+    return name

@@ -1,0 +1,183 @@
+"""Rows out of files: JSONL, JSON, Parquet, Arrow and plain text, one file, a folder or a glob of them."""
+
+import gzip
+import json
+import zlib
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO, Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from plumbob.core.errors import UserError, first_line
+
+SUFFIXES = (".jsonl", ".json", ".parquet", ".arrow", ".txt")
+ZIPPED = (".jsonl", ".json", ".txt")
+ACCEPTED = ", ".join(SUFFIXES) + " (and " + ", ".join(f"{suffix}.gz" for suffix in ZIPPED) + ")"
+# What the `datasets` library keeps beside its Arrow files.
+SIDE_FILES = {"state.json", "dataset_info.json", "dataset_infos.json", "dataset_dict.json"}
+ARROW_FILE_MAGIC = b"ARROW1"
+
+
+@dataclass(frozen=True)
+class Row:
+    """One row as it stands in its file.
+
+    Attributes:
+        file: name of the file.
+        number: 1-based; the line in JSONL and text (a document's first), the element or row elsewhere.
+        fields: column -> value, null values left out; empty when there is a fault.
+        fault: why it cannot be read, or "".
+    """
+
+    file: str
+    number: int
+    fields: dict[str, Any]
+    fault: str = ""
+
+
+def iterate_rows(path: str) -> Iterator[Row]:
+    """Rows of all files that `path` names, in the order of their names.
+
+    A file that is missing, empty, unreadable or corrupt raises UserError; a row that is none is yielded with its fault.
+    """
+    for file in list_files(path):
+        num_rows = 0
+        try:
+            for row in _rows_of(file):
+                num_rows += 1
+                yield row
+        except (OSError, EOFError, zlib.error, pa.ArrowException, ValueError) as error:
+            raise UserError(
+                f"{file}: cannot be read as {_suffix(file)}: {first_line(error)}. "
+                f"The file is damaged or of another kind: make it again or rename it; accepted are {ACCEPTED}"
+            ) from error
+        if num_rows == 0:
+            raise UserError(f"{file}: holds no rows. Expected at least one record")
+
+
+def list_files(path: str) -> list[Path]:
+    """The files that a path, a folder or a glob names, sorted. Folders below a folder are not searched."""
+    given = Path(path).expanduser()
+    if given.is_file():
+        if not _suffix(given):
+            raise UserError(f"{given}: unknown kind of file. Accepted are {ACCEPTED}")
+        return [given]
+    if given.is_dir():
+        return _folder_files(given)
+    pattern = str(given.relative_to(given.anchor))
+    found = sorted(match for match in Path(given.anchor).glob(pattern) if match.is_file() and _suffix(match))
+    if not found:
+        is_glob = any(sign in pattern for sign in "*?[")
+        what = f"matches no file of a known kind ({ACCEPTED})" if is_glob else "does not exist"
+        raise UserError(f"{path}: {what}. Expected a file, a folder or a glob; looked from {Path.cwd()}")
+    return found
+
+
+def _folder_files(folder: Path) -> list[Path]:
+    found = sorted(
+        file for file in folder.iterdir() if file.is_file() and _suffix(file) and file.name not in SIDE_FILES
+    )
+    if not found:
+        below = sorted(child.name for child in folder.iterdir() if child.is_dir())
+        hint = f" It has the folders {', '.join(below)}: give one of them." if below else ""
+        raise UserError(f"{folder}: the folder holds no data files. Expected files of the kinds {ACCEPTED}.{hint}")
+    kinds = Counter(_suffix(file) for file in found)
+    if len(kinds) > 1:
+        listed = ", ".join(f"{count} {kind}" for kind, count in sorted(kinds.items()))
+        raise UserError(
+            f"{folder}: the folder holds files of several kinds ({listed}). "
+            f"Say which with a glob, such as '{folder}/*{max(kinds, key=lambda kind: kinds[kind])}'"
+        )
+    return found
+
+
+def _suffix(file: Path) -> str:
+    """The known kind of a file by its name, `.gz` left aside; "" when it is none."""
+    zipped = file.suffix == ".gz"
+    suffix = Path(file.stem).suffix if zipped else file.suffix
+    return suffix if suffix in (ZIPPED if zipped else SUFFIXES) else ""
+
+
+def _rows_of(file: Path) -> Iterator[Row]:
+    match _suffix(file):
+        case ".jsonl":
+            return _jsonl_rows(file)
+        case ".json":
+            return _json_rows(file)
+        case ".txt":
+            return _text_rows(file)
+        case ".parquet":
+            return _table_rows(file, pq.ParquetFile(file).iter_batches())
+        case _:
+            return _table_rows(file, _arrow_batches(file))
+
+
+def _open(file: Path) -> IO[bytes]:
+    return gzip.open(file) if file.suffix == ".gz" else file.open("rb")  # type: ignore[return-value]
+
+
+def _row(file: Path, number: int, value: object) -> Row:
+    if not isinstance(value, dict):
+        return Row(file.name, number, {}, f"expected an object of fields, found {type(value).__name__}")
+    return Row(file.name, number, {name: field for name, field in value.items() if field is not None})
+
+
+def _jsonl_rows(file: Path) -> Iterator[Row]:
+    with _open(file) as lines:
+        for number, line in enumerate(lines, 1):
+            if not line.strip():
+                continue
+            try:
+                value = json.loads(line)
+            except ValueError as error:  # JSONDecodeError and UnicodeDecodeError
+                yield Row(file.name, number, {}, f"expected one JSON object a line, found {first_line(error)}")
+                continue
+            yield _row(file, number, value)
+
+
+def _json_rows(file: Path) -> Iterator[Row]:
+    with _open(file) as handle:
+        values = json.load(handle)
+    if not isinstance(values, list):
+        raise ValueError(f"expected a list of objects, found {type(values).__name__} (is it .jsonl?)")
+    for number, value in enumerate(values, 1):
+        yield _row(file, number, value)
+
+
+def _text_rows(file: Path) -> Iterator[Row]:
+    """Documents: runs of lines with something on them; blank lines stand between documents."""
+    first, document = 0, list[str]()
+    with _open(file) as lines:
+        for number, line in enumerate(lines, 1):
+            text = line.decode("utf-8-sig" if number == 1 else "utf-8").rstrip("\r\n")
+            if text.strip():
+                first = first if document else number
+                document.append(text)
+            elif document:
+                yield Row(file.name, first, {"text": "\n".join(document)})
+                document = []
+    if document:
+        yield Row(file.name, first, {"text": "\n".join(document)})
+
+
+def _arrow_batches(file: Path) -> Iterator[Any]:
+    """Record batches of an IPC file or an IPC stream; the `datasets` library writes streams."""
+    with pa.memory_map(str(file)) as source:
+        if source.read(len(ARROW_FILE_MAGIC)) == ARROW_FILE_MAGIC:
+            reader = pa.ipc.open_file(source)
+            yield from (reader.get_batch(index) for index in range(reader.num_record_batches))
+        else:
+            source.seek(0)
+            yield from pa.ipc.open_stream(source)
+
+
+def _table_rows(file: Path, batches: Iterator[Any]) -> Iterator[Row]:
+    number = 0
+    for batch in batches:
+        for value in batch.to_pylist():
+            number += 1
+            yield _row(file, number, value)

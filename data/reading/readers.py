@@ -1,0 +1,237 @@
+"""Files into records: demonstrations, preference pairs, labelled answers, prompts and texts.
+
+Rows that are malformed are refused or, by `data.bad_rows=skip`, skipped; rows with nothing in them are dropped. Both
+are counted, and said in `notes`. The field names that are recognised are those of `data.reading.fields` and, of what a
+reward model learns from, `data.reading.feedback_fields`.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Generic, TypeVar
+
+from plumbob.configs.settings.data import Reading
+from plumbob.core.errors import UserError
+from plumbob.data.chat import Message, Render
+from plumbob.data.reading.feedback_fields import judged_pair_of, ranking_of, scored_answer_of
+from plumbob.data.reading.fields import (
+    Fields,
+    check_columns,
+    demonstration_of,
+    labelled_of,
+    pair_of,
+    prompt_of,
+    rename,
+    text_of,
+)
+from plumbob.data.reading.formats import Row, iterate_rows
+from plumbob.data.records import (
+    Demonstration,
+    LabelledAnswer,
+    PreferencePair,
+    Prompt,
+    Ranking,
+    RowError,
+    ScoredAnswer,
+    make_prompt,
+)
+
+T = TypeVar("T")
+NUM_EXAMPLES = 3
+
+
+@dataclass(frozen=True)
+class Read(Generic[T]):
+    """What a file held.
+
+    Attributes:
+        records: in the order of the file.
+        num_rows: rows in the file; all that follow add up to it together with the records.
+        num_skipped_malformed: rows that could not be understood.
+        num_empty: rows whose prompt, answer or text is blank.
+        num_duplicate: prompts that stood in an earlier row, and pairs whose two answers are the same.
+        notes: sentences for a person about what was left out.
+    """
+
+    records: tuple[T, ...]
+    num_rows: int
+    num_skipped_malformed: int
+    num_empty: int
+    num_duplicate: int
+    notes: tuple[str, ...]
+
+
+def no_chat(messages: list[Message]) -> str:
+    raise UserError("chat messages are not plain text: expected a field 'text', or a prompt and an answer as text")
+
+
+def read_texts(path: str, rules: Reading, render: Render = no_chat) -> Read[str]:
+    """Documents for pre-training: `text`, or a prompt with its answer. UserError as for the other readers."""
+    return _read(path, rules, lambda fields: text_of(fields, render), lambda text: (text,))
+
+
+def read_demonstrations(path: str, rules: Reading, render: Render) -> Read[Demonstration]:
+    """Prompts with an answer to imitate.
+
+    UserError when a file is missing, empty or damaged, when rows are malformed and `rules.bad_rows` is "refuse", when
+    messages need a chat template that the tokenizer lacks, and when no row is left.
+    """
+    return _read(
+        path,
+        rules,
+        lambda fields: demonstration_of(fields, render),
+        lambda record: (record.prompt, record.answer),
+    )
+
+
+def read_pairs(path: str, rules: Reading, render: Render) -> Read[PreferencePair]:
+    """Preference pairs; a pair of two equal answers prefers nothing and is dropped. UserError as above."""
+    return _read(
+        path,
+        rules,
+        lambda fields: pair_of(fields, render),
+        lambda record: (record.prompt, record.chosen, record.rejected),
+        lambda record: record.chosen == record.rejected,
+        "dropped, because chosen and rejected are the same answer",
+    )
+
+
+def read_judged_pairs(path: str, rules: Reading, render: Render, use_margin: bool) -> Read[Ranking]:
+    """Preference pairs with who judged them, and with their margin if `use_margin`. UserError as above."""
+    return _read_rankings(path, rules, lambda fields: judged_pair_of(fields, render, use_margin))
+
+
+def read_rankings(path: str, rules: Reading, render: Render) -> Read[Ranking]:
+    """Rankings of two answers or more, without ties. UserError as above."""
+    return _read_rankings(path, rules, lambda fields: ranking_of(fields, render))
+
+
+def _read_rankings(path: str, rules: Reading, parse: Callable[[Fields], Ranking]) -> Read[Ranking]:
+    return _read(
+        path,
+        rules,
+        parse,
+        lambda record: (record.prompt, *record.answers),
+        lambda record: len(set(record.answers)) < len(record.answers),
+        "dropped, because two of their answers are the same",
+    )
+
+
+def read_scored_answers(path: str, rules: Reading, render: Render) -> Read[ScoredAnswer]:
+    """Answers with an absolute score each. UserError as above."""
+    return _read(
+        path,
+        rules,
+        lambda fields: scored_answer_of(fields, render),
+        lambda record: (record.prompt, record.answer),
+    )
+
+
+def read_labelled(path: str, rules: Reading, render: Render) -> Read[LabelledAnswer]:
+    """Answers that are each labelled good or bad. UserError as above."""
+    return _read(path, rules, lambda fields: labelled_of(fields, render), lambda record: (record.prompt, record.answer))
+
+
+def read_prompts(path: str, rules: Reading, render: Render) -> Read[Prompt]:
+    """Prompts, each once, of a file of prompts or of any file above. UserError as above."""
+    seen: set[str] = set()
+
+    def is_repeated(prompt: Prompt) -> bool:
+        known = prompt.prompt_id in seen
+        seen.add(prompt.prompt_id)
+        return known
+
+    return _read(
+        path,
+        rules,
+        lambda fields: make_prompt(prompt_of(fields, render)),
+        lambda record: (record.text,),
+        is_repeated,
+        "dropped, because their prompt stands in an earlier row",
+    )
+
+
+@dataclass
+class _Rows:
+    """Places of the rows that did not become a record."""
+
+    malformed: list[str]
+    empty: list[str]
+    duplicate: list[str]
+
+
+def _read(
+    path: str,
+    rules: Reading,
+    parse: Callable[[Fields], T],
+    texts: Callable[[T], tuple[str, ...]],
+    is_duplicate: Callable[[T], bool] = lambda _: False,
+    duplicate_reason: str = "",
+) -> Read[T]:
+    """Read all rows and sort them by what they are good for.
+
+    Args:
+        parse: fields -> record; RowError on a malformed row.
+        texts: the record's parts, none of which may be blank.
+        is_duplicate: whether a record with nothing blank in it is one too many; asked once a record, in order.
+    """
+    check_columns(rules.columns)
+    records: list[T] = []
+    left_out = _Rows([], [], [])
+    num_rows = 0
+    is_one_file = Path(path).expanduser().is_file()
+    for row in iterate_rows(path):
+        num_rows += 1
+        place = f"row {row.number}" if is_one_file else f"{row.file} row {row.number}"
+        try:
+            record = _parse(row, rules, parse)
+        except RowError as error:
+            left_out.malformed.append(f"{place}: {error}")
+            continue
+        except UserError as error:
+            raise UserError(f"{path}: {place}: {error}") from None
+        if not all(text.strip() for text in texts(record)):
+            left_out.empty.append(place)
+        elif is_duplicate(record):
+            left_out.duplicate.append(place)
+        else:
+            records.append(record)
+    if left_out.malformed and rules.bad_rows == "refuse":
+        raise UserError(
+            f"{path}: {_count(left_out.malformed, num_rows)} malformed. {_examples(left_out.malformed)}. "
+            f"Mend the file, or set data.bad_rows=skip to skip and count such rows"
+        )
+    notes = _notes(path, num_rows, left_out, duplicate_reason)
+    if not records:
+        raise UserError(f"{path}: no row can be used. {' '.join(notes)}")
+    return Read(
+        tuple(records), num_rows, len(left_out.malformed), len(left_out.empty), len(left_out.duplicate), tuple(notes)
+    )
+
+
+def _parse(row: Row, rules: Reading, parse: Callable[[Fields], T]) -> T:
+    if row.fault:
+        raise RowError(row.fault)
+    return parse(rename(row.fields, rules.columns))
+
+
+def _notes(path: str, num_rows: int, left_out: _Rows, duplicate_reason: str) -> list[str]:
+    reasons = {
+        "skipped, because they are malformed": left_out.malformed,
+        "dropped, because a prompt, an answer or a text in them is blank": left_out.empty,
+        duplicate_reason: left_out.duplicate,
+    }
+    return [
+        f"{path}: {len(places)} of {num_rows} rows {reason}: {_examples(places)}."
+        for reason, places in reasons.items()
+        if places
+    ]
+
+
+def _count(places: list[str], num_rows: int) -> str:
+    return f"{len(places)} of {num_rows} rows {'is' if len(places) == 1 else 'are'}"
+
+
+def _examples(places: list[str]) -> str:
+    rest = len(places) - NUM_EXAMPLES
+    return "; ".join(places[:NUM_EXAMPLES]) + (f"; and {rest} more" if rest > 0 else "")

@@ -1,0 +1,91 @@
+"""From a file, or two, to training and held-out records that share no prompt."""
+
+import hashlib
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Generic, TypeVar
+
+from plumbob.configs.settings.data import Splitting
+from plumbob.core.errors import UserError
+from plumbob.data.reading.fields import shown
+from plumbob.data.reading.readers import Read
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class Split(Generic[T]):
+    """Records on both sides, and sentences for a person about what was left out."""
+
+    train: tuple[T, ...]
+    heldout: tuple[T, ...]
+    notes: tuple[str, ...]
+
+
+def hold_out(
+    read: Callable[[str], Read[T]],
+    path: str,
+    heldout_path: str | None,
+    key: Callable[[T], str],
+    rules: Splitting,
+    seed: int,
+) -> Split[T]:
+    """Read `path`, and hold out the records of `heldout_path`, or a share of the prompts where there is none.
+
+    Raises:
+        UserError: a file cannot be read, or prompts stand on both sides and `rules.overlap` is "refuse".
+    """
+    given = read(path)
+    if heldout_path is None:
+        train, heldout = split_by_prompt(given.records, key, rules.heldout_fraction, seed)
+        return Split(tuple(train), tuple(heldout), given.notes)
+    apart = read(heldout_path)
+    train, note = check_overlap(given.records, apart.records, key, rules, f"{path} and {heldout_path}")
+    return Split(tuple(train), apart.records, given.notes + apart.notes + ((note,) if note else ()))
+
+
+def split_by_prompt(
+    records: Sequence[T], key: Callable[[T], str], heldout_fraction: float, seed: int
+) -> tuple[list[T], list[T]]:
+    """(training, held-out): all records of a prompt are on the same side.
+
+    The distinct prompts are ranked by a seeded hash of their text and the first share is held out, at least one prompt
+    and never all: the order of the records does not matter. A fraction of 0 holds nothing out.
+    """
+    ranked = sorted({key(record) for record in records}, key=lambda prompt: _seeded_hash(prompt, seed))
+    num_heldout = min(max(1, round(heldout_fraction * len(ranked))), len(ranked) - 1) if heldout_fraction else 0
+    apart = set(ranked[:num_heldout])
+    train = [record for record in records if key(record) not in apart]
+    return train, [record for record in records if key(record) in apart]
+
+
+def check_overlap(
+    train: Sequence[T], heldout: Sequence[T], key: Callable[[T], str], rules: Splitting, what: str
+) -> tuple[list[T], str | None]:
+    """Training records whose prompt is not held out too, and a note if some were dropped for that.
+
+    `what` names both sides for a person, such as "data.pairs and data.heldout_pairs". UserError when prompts stand in
+    both and `rules.overlap` is "refuse", or when dropping them leaves nothing to train on.
+    """
+    apart = {key(record) for record in heldout}
+    kept = [record for record in train if key(record) not in apart]
+    num_shared = len(train) - len(kept)
+    if num_shared == 0:
+        return kept, None
+    shared = [key(record) for record in train if key(record) in apart]
+    found = (
+        f"{what}: {len(set(shared))} prompts stand in both, in {num_shared} of {len(train)} training records, "
+        f"such as {shown(shared[0])}"
+    )
+    if rules.overlap == "refuse":
+        raise UserError(
+            f"{found}. What is measured must not have been trained on: take them out of one, "
+            f"or set data.overlap=drop, which drops them from training"
+        )
+    if not kept:
+        raise UserError(f"{found}. Dropping them leaves nothing to train on: give other training or held-out records")
+    return kept, f"{found}. They were dropped from training."
+
+
+def _seeded_hash(text: str, seed: int) -> str:
+    return hashlib.sha256(f"{seed}\n{text}".encode()).hexdigest()

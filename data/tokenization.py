@@ -1,0 +1,288 @@
+"""Records into token ids, and token ids into padded batches; numpy only.
+
+A prompt and its answer are tokenised apart and then joined: the sampler is given the prompt's ids alone, so every stage
+sees the same boundary.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any, Generic, Literal, Protocol, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from plumbob.configs.settings.data import Lengths
+from plumbob.core.errors import UserError
+from plumbob.data.records import Demonstration, LabelledAnswer, PreferencePair
+
+T = TypeVar("T")
+IGNORED_LABEL = -100
+"""The label of a token that is not to be predicted (torch's own default for cross-entropy)."""
+
+
+class Tokenizer(Protocol):
+    """What is used of a transformers tokenizer."""
+
+    eos_token_id: int | None
+    bos_token_id: int | None
+    cls_token_id: int | None
+    sep_token_id: int | None
+    chat_template: Any
+
+    def __call__(self, text: Any, **options: Any) -> Any: ...
+
+    def apply_chat_template(self, conversation: Any, **options: Any) -> Any: ...
+
+
+@dataclass(frozen=True)
+class TokenSequence:
+    """One sequence. `ids` int32 [T]; `loss_mask` bool [T], True on tokens that are to be learnt."""
+
+    ids: NDArray[np.int32]
+    loss_mask: NDArray[np.bool_]
+
+
+@dataclass(frozen=True)
+class TooLong:
+    """Why a record does not fit: the part that is too long, and its length."""
+
+    part: Literal["prompt", "answer"]
+    num_tokens: int
+
+
+@dataclass(frozen=True)
+class Encoded(Generic[T]):
+    """Records that fit, in their order, with counts and a sentence about those that were dropped as too long."""
+
+    records: tuple[T, ...]
+    num_rows: int
+    num_long_prompts: int
+    num_long_answers: int
+    notes: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class TokenBatch:
+    """Sequences padded on the right.
+
+    Attributes:
+        input_ids: int64 [B, T].
+        attention_mask: bool [B, T], True on real tokens; padding is known by this alone, never by its id.
+        loss_mask: bool [B, T], True on tokens that are to be learnt.
+    """
+
+    input_ids: NDArray[np.int64]
+    attention_mask: NDArray[np.bool_]
+    loss_mask: NDArray[np.bool_]
+
+    @property
+    def num_rows(self) -> int:
+        return len(self.input_ids)
+
+    @property
+    def lengths(self) -> NDArray[np.int64]:
+        """Real tokens of each row, [B]."""
+        lengths: NDArray[np.int64] = self.attention_mask.sum(axis=1)
+        return lengths
+
+    def rows(self, indices: NDArray[np.integer]) -> "TokenBatch":
+        """Those rows, in that order, as wide as the whole batch."""
+        return TokenBatch(self.input_ids[indices], self.attention_mask[indices], self.loss_mask[indices])
+
+
+@dataclass(frozen=True)
+class PairBatch:
+    """Row i of both is the same pair; the two may differ in width."""
+
+    chosen: TokenBatch
+    rejected: TokenBatch
+
+    @property
+    def num_rows(self) -> int:
+        return self.chosen.num_rows
+
+    @property
+    def lengths(self) -> NDArray[np.int64]:
+        """Real tokens of each pair's longer side, [B]."""
+        return np.maximum(self.chosen.lengths, self.rejected.lengths)
+
+    def rows(self, indices: NDArray[np.integer]) -> "PairBatch":
+        return PairBatch(self.chosen.rows(indices), self.rejected.rows(indices))
+
+
+def collate(sequences: Sequence[TokenSequence], pad_id: int) -> TokenBatch:
+    """Pad to the longest. [B] sequences of [T_i] -> [B, max T_i]."""
+    shape = (len(sequences), max(len(sequence.ids) for sequence in sequences))
+    input_ids = np.full(shape, pad_id, dtype=np.int64)
+    attention_mask = np.zeros(shape, dtype=np.bool_)
+    loss_mask = np.zeros(shape, dtype=np.bool_)
+    for row, sequence in enumerate(sequences):
+        length = len(sequence.ids)
+        input_ids[row, :length] = sequence.ids
+        attention_mask[row, :length] = True
+        loss_mask[row, :length] = sequence.loss_mask
+    return TokenBatch(input_ids, attention_mask, loss_mask)
+
+
+def encode_prompt_ids(tokenizer: Tokenizer, prompts: Sequence[str]) -> list[NDArray[np.int32]]:
+    """Ids [P] of each prompt as every stage and the sampler see it.
+
+    A BOS stands in front where the tokenizer itself puts one, and only once: many chat templates write it too. No other
+    special token is added, since the answer follows.
+    """
+    bos = tokenizer.bos_token_id
+    adds_bos = bos is not None and tokenizer("a")["input_ids"][:1] == [bos]
+    front = np.array([bos] if adds_bos else [], dtype=np.int32)
+    return [
+        ids if ids[:1].tolist() == [bos] else np.concatenate([front, ids]) for ids in _plain_ids(tokenizer, prompts)
+    ]
+
+
+def encode_demonstrations(
+    tokenizer: Tokenizer, records: Sequence[Demonstration], rules: Lengths, required: bool = True
+) -> Encoded[TokenSequence]:
+    """Prompt, answer and EOS of every demonstration that fits the rules' limits; the loss is on answer and EOS.
+
+    The EOS counts as one of the answer's tokens. UserError if `required` and none fits.
+    """
+    fitted = _fit(tokenizer, [(record.prompt, (record.answer,)) for record in records], rules)
+    encoded = [item if isinstance(item, TooLong) else item[0] for item in fitted]
+    return keep_fitting(encoded, "demonstrations", rules.max_prompt_tokens, rules.max_answer_tokens, required)
+
+
+def encode_pairs(
+    tokenizer: Tokenizer, records: Sequence[PreferencePair], rules: Lengths, required: bool = True
+) -> Encoded[tuple[TokenSequence, TokenSequence]]:
+    """(chosen, rejected) of every pair of which both fit. UserError if `required` and none does."""
+    fitted = _fit(tokenizer, [(record.prompt, (record.chosen, record.rejected)) for record in records], rules)
+    encoded = [item if isinstance(item, TooLong) else (item[0], item[1]) for item in fitted]
+    return keep_fitting(encoded, "pairs", rules.max_prompt_tokens, rules.max_answer_tokens, required)
+
+
+def encode_labelled(
+    tokenizer: Tokenizer, records: Sequence[LabelledAnswer], rules: Lengths, required: bool = True
+) -> Encoded[tuple[TokenSequence, bool]]:
+    """Every answer that fits, as a demonstration's, and whether it is good. UserError if `required` and none fits."""
+    fitted = _fit(tokenizer, [(record.prompt, (record.answer,)) for record in records], rules)
+    encoded = [
+        item if isinstance(item, TooLong) else (item[0], record.desirable)
+        for item, record in zip(fitted, records, strict=True)
+    ]
+    return keep_fitting(encoded, "labelled answers", rules.max_prompt_tokens, rules.max_answer_tokens, required)
+
+
+def keep_fitting(
+    encoded: Sequence[T | TooLong],
+    what: str,
+    max_prompt_tokens: int,
+    max_answer_tokens: int | None = None,
+    required: bool = True,
+) -> Encoded[T]:
+    """Leave out what is too long, and say how many against which limit. UserError if `required` and nothing is left."""
+    long = [item for item in encoded if isinstance(item, TooLong)]
+    limits = {
+        "prompt": f"their prompt is longer than data.max_prompt_tokens={max_prompt_tokens}",
+        "answer": f"an answer with its EOS is longer than data.max_answer_tokens={max_answer_tokens}",
+    }
+    lengths = {part: [item.num_tokens for item in long if item.part == part] for part in limits}
+    notes = tuple(
+        f"{len(found)} of {len(encoded)} {what} dropped, because {limits[part]} (the longest has {max(found)} tokens)."
+        for part, found in lengths.items()
+        if found
+    )
+    records = tuple(item for item in encoded if not isinstance(item, TooLong))
+    if required and not records:
+        raise UserError(f"no {what} are left to use: raise the limit or give shorter ones. {' '.join(notes)}".rstrip())
+    return Encoded(records, len(encoded), len(lengths["prompt"]), len(lengths["answer"]), notes)
+
+
+def pack_texts(tokenizer: Tokenizer, texts: Sequence[str], block_tokens: int) -> list[TokenSequence]:
+    """Documents in a row, cut into sequences of `block_tokens`, the last one shorter; every token is learnt.
+
+    For a causal model an EOS ends each document (and the BOS of its prompts, if it has one, begins it). For an encoder,
+    known by its CLS and SEP, a SEP ends each document and a CLS is set before each block, within `block_tokens`.
+    """
+    cls, sep = tokenizer.cls_token_id, tokenizer.sep_token_id
+    is_encoder = cls is not None and sep is not None
+    end = np.array([sep if is_encoder else tokenizer.eos_token_id], dtype=np.int32)
+    documents = _plain_ids(tokenizer, texts) if is_encoder else encode_prompt_ids(tokenizer, texts)
+    stream = np.concatenate([part for document in documents for part in (document, end)])
+    front = np.array([cls] if is_encoder else [], dtype=np.int32)
+    width = block_tokens - len(front)
+    blocks = [np.concatenate([front, stream[start : start + width]]) for start in range(0, len(stream), width)]
+    return [TokenSequence(block, np.ones(len(block), dtype=np.bool_)) for block in blocks]
+
+
+def mask_tokens(
+    batch: TokenBatch,
+    special_ids: Sequence[int],
+    mask_id: int,
+    vocab_size: int,
+    fraction: float,
+    rng: np.random.Generator,
+) -> tuple[TokenBatch, NDArray[np.int64]]:
+    """Hide tokens for masked-word training (BERT, Devlin et al. 2018, arXiv 1810.04805, appendix A.1).
+
+    Of each sequence round(fraction * n) of its n ordinary tokens are to be predicted, at least one: 80% of them become
+    `mask_id`, 10% an ordinary token at random, 10% stay. Padding and `special_ids` are never chosen.
+
+    Returns:
+        The batch with changed ids, and labels int64 [B, T]: the true id where one is to be predicted, else -100.
+    """
+    ids = batch.input_ids
+    is_ordinary = batch.attention_mask & ~np.isin(ids, special_ids)
+    num_ordinary = is_ordinary.sum(axis=1, keepdims=True)
+    num_chosen = np.minimum(num_ordinary, np.maximum(1, np.rint(fraction * num_ordinary)))
+    draws = np.where(is_ordinary, rng.random(ids.shape), 2.0)
+    is_chosen = draws.argsort(axis=1).argsort(axis=1) < num_chosen  # The rank of each draw within its row.
+    kind = rng.random(ids.shape)
+    words = rng.choice(np.setdiff1d(np.arange(vocab_size), special_ids), ids.shape)
+    changed = np.where(is_chosen & (kind < 0.8), mask_id, ids)
+    changed = np.where(is_chosen & (kind >= 0.9), words, changed)
+    return replace(batch, input_ids=changed), np.where(is_chosen, ids, IGNORED_LABEL)
+
+
+def _plain_ids(tokenizer: Tokenizer, texts: Sequence[str]) -> list[NDArray[np.int32]]:
+    if not texts:
+        return []
+    encoded = tokenizer(list(texts), add_special_tokens=False, verbose=False)["input_ids"]
+    return [np.asarray(ids, dtype=np.int32) for ids in encoded]
+
+
+def _fit(
+    tokenizer: Tokenizer, records: Sequence[tuple[str, tuple[str, ...]]], rules: Lengths
+) -> list[list[TokenSequence] | TooLong]:
+    """Each prompt with each of its answers and an EOS, or what of it does not fit; every record has as many answers."""
+    prompts = encode_prompt_ids(tokenizer, [prompt for prompt, _ in records])
+    columns = zip(*(answers for _, answers in records), strict=True)
+    answers = zip(*(_answer_ids(tokenizer, column) for column in columns), strict=True)
+    return [
+        _joined(prompt, list(own), rules.max_prompt_tokens, rules.max_answer_tokens)
+        for prompt, own in zip(prompts, answers, strict=True)
+    ]
+
+
+def _answer_ids(tokenizer: Tokenizer, answers: Sequence[str]) -> list[NDArray[np.int32]]:
+    eos = np.array([tokenizer.eos_token_id], dtype=np.int32)
+    return [np.concatenate([ids, eos]) for ids in _plain_ids(tokenizer, answers)]
+
+
+def _joined(
+    prompt_ids: NDArray[np.int32],
+    answers: Sequence[NDArray[np.int32]],
+    max_prompt_tokens: int,
+    max_answer_tokens: int,
+) -> list[TokenSequence] | TooLong:
+    """The prompt with each of its answers, or what does not fit."""
+    if len(prompt_ids) > max_prompt_tokens:
+        return TooLong("prompt", len(prompt_ids))
+    longest = max(len(answer_ids) for answer_ids in answers)
+    if longest > max_answer_tokens:
+        return TooLong("answer", longest)
+    return [
+        TokenSequence(
+            np.concatenate([prompt_ids, answer_ids]),
+            np.arange(len(prompt_ids) + len(answer_ids)) >= len(prompt_ids),
+        )
+        for answer_ids in answers
+    ]

@@ -1,0 +1,218 @@
+"""The whole pipeline: every stage in order, each handing its folder to the next."""
+
+import json
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from plumbob.configs.runs import (
+    DpoRun,
+    EvalRun,
+    PipelineRun,
+    PpoRun,
+    PretrainEncoderRun,
+    PretrainRun,
+    RewardRun,
+    SftRun,
+)
+from plumbob.configs.settings.data import (
+    DemonstrationData,
+    EvalData,
+    JudgementData,
+    PromptData,
+    TextData,
+    TokenizedPairData,
+)
+from plumbob.configs.settings.models import AlignedPolicy, EvaluatedPolicy, NewBert, NewLlama, Policy, PretrainedPolicy
+from plumbob.configs.settings.rewards import Encoder, RewardEncoder, Scorer
+from plumbob.configs.settings.training import Calibration
+from plumbob.configs.settings.workers import LearnerRanks
+from plumbob.core.disk_errors import replace_text
+from plumbob.driver.pipeline.pipeline_data import Files, PreparedFiles
+from plumbob.driver.stages.evaluation import (
+    Figures,
+    answer_figures,
+    measure_policies,
+    policy_figures,
+    prepare_eval,
+    write_samples,
+)
+from plumbob.driver.stages.prepare import Scene, prepare, run_stage
+from plumbob.models.loading import resolve_model
+
+SUMMARY_FILE = "summary.json"
+
+
+@dataclass(frozen=True)
+class Handover:
+    """Folders that stages hand to one another, below the pipeline's."""
+
+    pretrained: str
+    encoder: str
+    sft: str
+    reward_model: str
+    ppo: str
+    dpo: str
+
+
+def handover(run: PipelineRun, folder: Path) -> Handover:
+    new_policy, new_encoder = isinstance(run.policy.model, NewLlama), isinstance(run.reward.model, NewBert)
+    return Handover(
+        pretrained=str(folder / "pretrain/policy") if new_policy else str(run.policy.model),
+        encoder=str(folder / "pretrain-encoder/encoder") if new_encoder else str(run.reward.model),
+        sft=str(folder / "sft/policy"),
+        reward_model=str(folder / "reward/reward_model"),
+        ppo=str(folder / "ppo/policy"),
+        dpo=str(folder / "dpo/policy"),
+    )
+
+
+class Pipeline:
+    """The runs of the stages of one pipeline: their settings come from its own, their input from one another."""
+
+    def __init__(self, run: PipelineRun, folder: Path, files: Files) -> None:
+        self._run, self._files, self._folders = run, files, handover(run, folder)
+        self._shared = {"seed": run.seed, "storage": run.storage, "cluster": run.cluster}
+        self._common = self._shared | {"learner": run.learner}
+        # The files are the pipeline's own by now: read, checked, mapped and split.
+        self._split = {"heldout_fraction": run.data.heldout_fraction}
+        self._prompt = {"max_prompt_tokens": run.data.max_prompt_tokens}
+        self._lengths = self._prompt | {"max_answer_tokens": run.data.max_answer_tokens}
+        self._pairs = {"pairs": files.pairs, "heldout_pairs": files.heldout_pairs}
+        self._base = {"dtype": run.policy.dtype, "trust_remote_code": run.policy.trust_remote_code}
+
+    def pretrain(self) -> PretrainRun:
+        return PretrainRun(
+            name="pretrain",
+            **self._common,
+            data=TextData(text=self._files.text, **self._split),
+            policy=PretrainedPolicy(model=self._run.policy.model, **self._base),
+            pretrain=self._run.pretrain,
+        )
+
+    def pretrain_encoder(self) -> PretrainEncoderRun:
+        return PretrainEncoderRun(
+            name="pretrain-encoder",
+            **self._common,
+            data=TextData(text=self._files.text, **self._split),
+            reward=Encoder(model=self._run.reward.model),
+            pretrain=self._run.pretrain_encoder,
+        )
+
+    def sft(self) -> SftRun:
+        return SftRun(
+            name="sft",
+            **self._common,
+            data=DemonstrationData(demonstrations=self._files.demonstrations, **self._split, **self._lengths),
+            policy=Policy(model=self._folders.pretrained, tuning=self._run.policy.sft_tuning, **self._base),
+            sft=self._run.sft,
+        )
+
+    def reward(self) -> RewardRun:
+        return RewardRun(
+            name="reward",
+            **self._common,
+            data=JudgementData(**self._pairs, **self._prompt),
+            reward=RewardEncoder(model=self._folders.encoder, max_tokens=self._run.reward.max_tokens),
+            calibration=Calibration(policy=self._folders.sft, num_prompts=self._run.calibration_prompts, **self._base),
+            rollout=self._run.rollout,
+            reward_training=self._run.reward_training,
+        )
+
+    def ppo(self) -> PpoRun:
+        return PpoRun(
+            name="ppo",
+            **self._common,
+            data=PromptData(prompts=self._files.prompts, heldout_prompts=self._files.heldout_prompts, **self._prompt),
+            policy=AlignedPolicy(model=self._folders.sft, tuning=self._run.policy.tuning, **self._base),
+            reward=self._scorer(),
+            rollout=self._run.rollout,
+            ppo=self._run.ppo,
+        )
+
+    def dpo(self) -> DpoRun:
+        return DpoRun(
+            name="dpo",
+            **self._common,
+            data=TokenizedPairData(**self._pairs, **self._lengths),
+            policy=AlignedPolicy(model=self._folders.sft, tuning=self._run.policy.tuning, **self._base),
+            dpo=self._run.dpo,
+        )
+
+    def evaluation(self) -> EvalRun:
+        return EvalRun(
+            name="eval",
+            **self._shared,
+            learner=LearnerRanks(**self._run.learner.model_dump(include=set(LearnerRanks.model_fields))),
+            data=EvalData(prompts=self._files.heldout_prompts, **self._prompt),
+            policy=EvaluatedPolicy(model=self._folders.ppo, baseline=self._folders.sft, **self._base),
+            reward=self._scorer(),
+            rollout=self._run.rollout,
+            evaluation=self._run.evaluation,
+        )
+
+    def _scorer(self) -> Scorer:
+        return Scorer(**self._run.reward.model_dump(exclude={"model"}), model=self._folders.reward_model)
+
+
+def run_pipeline(run: PipelineRun, prepared: PreparedFiles, scene: Scene) -> dict[str, Figures]:
+    """Every stage that has not already ended in this folder; stage -> its figures."""
+    files = prepared(scene.folder / "data")
+    for note in files.notes:
+        scene.listener.said("data", note)
+    stages = Pipeline(run, scene.folder, files)
+    todo: list[tuple[str, Callable[[Scene], Figures]]] = []
+    if isinstance(run.policy.model, NewLlama):
+        todo.append(("pretrain", lambda inner: prepare(stages.pretrain())(inner)))
+    if isinstance(run.reward.model, NewBert):
+        todo.append(("pretrain-encoder", lambda inner: prepare(stages.pretrain_encoder())(inner)))
+    todo += [
+        ("sft", lambda inner: prepare(stages.sft())(inner)),
+        ("reward", lambda inner: prepare(stages.reward())(inner)),
+        ("ppo", lambda inner: prepare(stages.ppo(), files.judge)(inner)),
+        ("dpo", lambda inner: prepare(stages.dpo())(inner)),
+        ("eval", lambda inner: _evaluate(stages.evaluation(), files, scene, inner)),
+    ]
+    figures: dict[str, Figures] = {"data": {"notes": list(files.notes)}} if files.notes else {}
+    figures |= {name: _once(name, body, scene) for name, body in todo}
+    if files.noise_ceiling is not None:
+        figures["reward"]["noise_ceiling"] = files.noise_ceiling
+    policies = figures["eval"].pop("policies")
+    for name, measured in policies.items():
+        figures[name] |= measured
+    return figures
+
+
+def _once(name: str, body: Callable[[Scene], Figures], scene: Scene) -> Figures:
+    """The stage's figures: from its folder when an earlier, interrupted run of the pipeline ended it."""
+    folder = scene.folder / name
+    if (folder / SUMMARY_FILE).exists():
+        figures: Figures = json.loads((folder / SUMMARY_FILE).read_text())
+        return figures
+    figures = run_stage(body, Scene(scene.session, folder, scene.listener, scene.memory), name)
+    folder.mkdir(parents=True, exist_ok=True)
+    replace_text(folder / SUMMARY_FILE, json.dumps(figures, indent=2) + "\n")
+    return figures
+
+
+def _evaluate(run: EvalRun, files: Files, outer: Scene, inner: Scene) -> Figures:
+    assert run.policy is not None
+    assert run.policy.baseline is not None
+    data = prepare_eval(run)
+    for note in data.notes:
+        inner.listener.said("eval", note)
+    scorer = inner.session.scorers(run.reward)
+    policies = {name: resolve_model(str(outer.folder / name / "policy"), name) for name in ("ppo", "dpo")}
+    measured = measure_policies(run, data, inner.session, scorer, policies, files.judge)
+    baseline = measured["baseline"]
+    write_samples(
+        outer.folder / "samples.jsonl",
+        {"sft": baseline} | {name: measured[name] for name in policies},
+        run.evaluation.num_shown,
+    )
+    return {
+        "num_prompts": len(data.prompts),
+        "notes": list(data.notes),
+        "policies": {"sft": answer_figures(baseline)}
+        | {name: policy_figures(measured[name], baseline) for name in policies},
+    }

@@ -1,0 +1,247 @@
+"""What a pipeline begins with, as files: generated, or derived from preference pairs, split and checked."""
+
+import json
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from plumbob.configs.runs import PipelineRun
+from plumbob.configs.settings.data import Splitting
+from plumbob.configs.settings.models import FullTuning, LoraTuning, NewBert, NewLlama
+from plumbob.core.errors import UserError
+from plumbob.data.chat import Render, chat_renderer, plain_dialogue
+from plumbob.data.length_checks import check_limits
+from plumbob.data.reading.readers import read_demonstrations, read_pairs, read_prompts, read_texts
+from plumbob.data.records import Demonstration, PreferencePair, Prompt, make_prompt
+from plumbob.data.splitting import Split, check_overlap, hold_out
+from plumbob.data.toy_world.gold_judge import gold_score
+from plumbob.data.toy_world.toy_files import build_world, noise_ceiling, write_world
+from plumbob.driver.stages.evaluation import Judge
+from plumbob.models.from_scratch import check_sizes
+from plumbob.models.loading import ModelSource, check_full, context_tokens, load_tokenizer, resolve_model
+from plumbob.models.tuning.targets import check_new_targets, check_served, check_targets
+from plumbob.reward.bert_model import check_scorer
+from plumbob.reward.ensemble import ENSEMBLE_KEY
+from plumbob.trainers.offline.reward_model import check_encoder
+
+
+@dataclass(frozen=True)
+class Files:
+    """The stages' input.
+
+    Attributes:
+        judge: scores answers for the evaluation alone; None on real data.
+        noise_ceiling: accuracy of the best predictor of the held-out preferences; None where it is not known.
+        notes: sentences about rows that were left out.
+    """
+
+    text: str
+    demonstrations: str
+    pairs: str
+    heldout_pairs: str
+    prompts: str
+    heldout_prompts: str
+    judge: Judge | None
+    noise_ceiling: float | None
+    notes: tuple[str, ...]
+
+
+NEW_POSITIONS = "policy.model.max_positions"
+
+PreparedFiles = Callable[[Path], Files]
+"""Input that has been read and found good; called with a folder, it is written there."""
+
+
+def prepare_files(run: PipelineRun) -> PreparedFiles:
+    """Generate the world, or read and split the user's files. Raises UserError; writes nothing."""
+    check_models(run)
+    return _toy_files(run) if run.data.toy is not None else _real_files(run)
+
+
+def check_models(run: PipelineRun) -> None:
+    """What later stages would refuse: models that cannot be read, and lengths that the models have no positions for.
+
+    Raises:
+        UserError: names the settings that do not go together.
+    """
+    data = run.data
+    positions, name = _check_policy(run)
+    for key, tokens in (
+        ("rollout.max_tokens", run.rollout.max_tokens),
+        ("data.max_answer_tokens", data.max_answer_tokens),
+    ):
+        check_limits({"data.max_prompt_tokens": data.max_prompt_tokens, key: tokens}, positions, name)
+    if isinstance(run.reward.model, NewBert):
+        block = {"pretrain_encoder.block_tokens": run.pretrain_encoder.block_tokens}
+        check_limits(block, run.reward.model.max_positions, "reward.model.max_positions")
+    check_encoder(run.reward)
+    for member in run.reward.ensemble:
+        check_scorer(member, run.reward.normalize, run.reward.max_tokens, ENSEMBLE_KEY)
+
+
+def _check_policy(run: PipelineRun) -> tuple[int, str]:
+    """Positions of the policy, and what names them."""
+    policy, engine = run.policy, run.rollout.engine
+    tunings = {
+        f"policy.{name}.targets": tuning
+        for name, tuning in (("sft_tuning", policy.sft_tuning), ("tuning", policy.tuning))
+        if isinstance(tuning, LoraTuning)
+    }
+    if isinstance(policy.model, NewLlama):
+        check_sizes(policy.model)
+        for setting, tuning in tunings.items():
+            check_new_targets(policy.model, tuning, engine, setting)
+        check_limits({"pretrain.block_tokens": run.pretrain.block_tokens}, policy.model.max_positions, NEW_POSITIONS)
+        return policy.model.max_positions, NEW_POSITIONS
+    key, trusted = "policy.model", policy.trust_remote_code
+    source = resolve_model(policy.model, key)
+    load_tokenizer(source, key, trusted)
+    check_served(source, key, trusted, engine)
+    if isinstance(policy.sft_tuning, FullTuning):
+        check_full(source, key, "policy.sft_tuning")
+    for setting, tuning in tunings.items():
+        check_targets(ModelSource(source.base, None), tuning, key, trusted, engine, setting)
+    return context_tokens(source, key, trusted), f"{key}={policy.model}"
+
+
+def _toy_files(run: PipelineRun) -> PreparedFiles:
+    assert run.data.toy is not None
+    world = build_world(run.data.toy, run.seed)
+
+    def write(folder: Path) -> Files:
+        write_world(world, folder)
+        return _files(folder, gold_score, noise_ceiling(world.heldout_pairs), ())
+
+    return write
+
+
+def _real_files(run: PipelineRun) -> PreparedFiles:
+    data = run.data
+    assert data.pairs is not None
+    render = _renderer(run)
+    pairs = hold_out(
+        lambda path: read_pairs(path, data, render),
+        data.pairs,
+        data.heldout_pairs,
+        lambda pair: pair.prompt,
+        data,
+        run.seed,
+    )
+    if not pairs.heldout:
+        raise UserError("nothing is held out: give data.heldout_pairs=FILE, or data.heldout_fraction above 0")
+    pairs, prompts = _apart(pairs, _prompts(run, pairs, render), data)
+    demonstrations = _demonstrations(run, pairs, prompts, render)
+    text = _text(run, demonstrations, render)
+    notes = tuple(dict.fromkeys(pairs.notes + prompts.notes + demonstrations.notes + text.notes))
+
+    def write(folder: Path) -> Files:
+        folder.mkdir(parents=True, exist_ok=True)
+        for name, side in (("pairs", pairs.train), ("heldout_pairs", pairs.heldout)):
+            write_jsonl(
+                folder / f"{name}.jsonl",
+                ({"prompt": p.prompt, "chosen": p.chosen, "rejected": p.rejected} for p in side),
+            )
+        write_jsonl(folder / "prompts.jsonl", ({"prompt": prompt.text} for prompt in prompts.train))
+        write_jsonl(folder / "heldout_prompts.jsonl", ({"prompt": prompt.text} for prompt in prompts.heldout))
+        shown = ({"prompt": d.prompt, "completion": d.answer} for d in demonstrations.train)
+        write_jsonl(folder / "demonstrations.jsonl", shown)
+        write_jsonl(folder / "text.jsonl", ({"text": document} for document in text.train))
+        return _files(folder, None, None, notes)
+
+    return write
+
+
+def _prompts(run: PipelineRun, pairs: Split[PreferencePair], render: Render) -> Split[Prompt]:
+    """The user's prompts, less a held-out share; or those of the pairs, on the side where the pair stands."""
+    if run.data.prompts is not None:
+        prompts = hold_out(
+            lambda path: read_prompts(path, run.data, render),
+            run.data.prompts,
+            None,
+            lambda p: p.text,
+            run.data,
+            run.seed,
+        )
+        if not prompts.heldout:
+            raise UserError(
+                f"{run.data.prompts}: no prompt is held out to evaluate on: set data.heldout_fraction above 0 and "
+                f"give at least two prompts, or leave data.prompts out, which takes those of the pairs"
+            )
+        return prompts
+    train, heldout = (
+        tuple(make_prompt(text) for text in dict.fromkeys(pair.prompt for pair in side))
+        for side in (pairs.train, pairs.heldout)
+    )
+    return Split(train, heldout, ())
+
+
+def _apart(
+    pairs: Split[PreferencePair], prompts: Split[Prompt], rules: Splitting
+) -> tuple[Split[PreferencePair], Split[Prompt]]:
+    """The same splits, neither of which trains on a prompt that the other holds out."""
+    asked = [PreferencePair(prompt.text, "", "") for prompt in prompts.heldout]
+    judged = [make_prompt(pair.prompt) for pair in pairs.heldout]
+    kept_pairs, pairs_note = check_overlap(
+        pairs.train, asked, lambda pair: pair.prompt, rules, "data.pairs and the prompts held out of data.prompts"
+    )
+    kept_prompts, prompts_note = check_overlap(
+        prompts.train, judged, lambda prompt: prompt.text, rules, "data.prompts and the held-out pairs"
+    )
+    return (
+        Split(tuple(kept_pairs), pairs.heldout, pairs.notes + _noted(pairs_note)),
+        Split(tuple(kept_prompts), prompts.heldout, prompts.notes + _noted(prompts_note)),
+    )
+
+
+def _demonstrations(
+    run: PipelineRun, pairs: Split[PreferencePair], prompts: Split[Prompt], render: Render
+) -> Split[Demonstration]:
+    """The user's demonstrations, none of them on a held-out prompt; or the chosen answers of the training pairs."""
+    if run.data.demonstrations is None:
+        return Split(tuple(Demonstration(pair.prompt, pair.chosen) for pair in pairs.train), (), ())
+    read = read_demonstrations(run.data.demonstrations, run.data, render)
+    asked = dict.fromkeys([prompt.text for prompt in prompts.heldout] + [pair.prompt for pair in pairs.heldout])
+    heldout = [Demonstration(prompt, "") for prompt in asked]
+    kept, note = check_overlap(
+        read.records, heldout, lambda d: d.prompt, run.data, "data.demonstrations and the held-out prompts"
+    )
+    return Split(tuple(kept), (), read.notes + _noted(note))
+
+
+def _text(run: PipelineRun, demonstrations: Split[Demonstration], render: Render) -> Split[str]:
+    """The user's documents, or the demonstrations as text; none is held out here."""
+    if run.data.text is None:
+        return Split(tuple(shown.prompt + shown.answer for shown in demonstrations.train), (), ())
+    read = read_texts(run.data.text, run.data, render)
+    return Split(read.records, (), read.notes)
+
+
+def _noted(note: str | None) -> tuple[str, ...]:
+    return () if note is None else (note,)
+
+
+def _renderer(run: PipelineRun) -> Render:
+    if not isinstance(run.policy.model, str):
+        return plain_dialogue
+    source = resolve_model(run.policy.model, "policy.model")
+    return chat_renderer(load_tokenizer(source, "policy.model", run.policy.trust_remote_code))
+
+
+def _files(folder: Path, judge: Judge | None, ceiling: float | None, notes: tuple[str, ...]) -> Files:
+    return Files(
+        text=str(folder / "text.jsonl"),
+        demonstrations=str(folder / "demonstrations.jsonl"),
+        pairs=str(folder / "pairs.jsonl"),
+        heldout_pairs=str(folder / "heldout_pairs.jsonl"),
+        prompts=str(folder / "prompts.jsonl"),
+        heldout_prompts=str(folder / "heldout_prompts.jsonl"),
+        judge=judge,
+        noise_ceiling=ceiling,
+        notes=notes,
+    )
+
+
+def write_jsonl(path: Path, rows: Iterable[Mapping[str, str]]) -> None:
+    with path.open("w", encoding="utf-8") as file:
+        for row in rows:
+            file.write(json.dumps(row, ensure_ascii=False) + "\n")

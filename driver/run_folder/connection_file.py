@@ -1,0 +1,63 @@
+"""How to reach a run's cluster from its folder: a file that stands there while the run goes on."""
+
+import json
+import os
+import tempfile
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Self
+
+import ray
+
+from plumbob.configs.settings.workers import Cluster
+from plumbob.core.errors import UserError
+
+CLUSTER_FILE = "cluster.json"
+
+
+@dataclass(frozen=True)
+class Reach:
+    """Of a run that is going on.
+
+    Attributes:
+        address: of its Ray, `HOST:PORT`.
+        name: what the run is called there.
+        token: of a private Ray, which nobody else knows; None where the user has the cluster's own.
+    """
+
+    address: str
+    name: str
+    token: str | None
+
+
+class Whereabouts:
+    """The file, as a context. Only the user who runs may read it."""
+
+    def __init__(self, folder: Path, name: str, cluster: Cluster) -> None:
+        token = os.environ.get("RAY_AUTH_TOKEN") if cluster.address == "local" else None
+        self._path = folder / CLUSTER_FILE
+        self._reach = Reach(ray.get_runtime_context().gcs_address, name, token)
+
+    def __enter__(self) -> Self:
+        self._path.parent.mkdir(parents=True, exist_ok=True)
+        descriptor, beside = tempfile.mkstemp(dir=self._path.parent)  # Only its owner can read it.
+        with os.fdopen(descriptor, "w") as file:
+            json.dump(asdict(self._reach), file)
+        Path(beside).replace(self._path)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._path.unlink(missing_ok=True)
+
+
+def read_whereabouts(folder: Path) -> Reach | None:
+    """None when no run is going on there, as far as the folder knows. Raises UserError where that cannot be read."""
+    path = folder / CLUSTER_FILE
+    try:
+        return Reach(**json.loads(path.read_text()))
+    except FileNotFoundError:
+        return None
+    except OSError as error:
+        raise UserError(
+            f"{path}: cannot be read: {error.strerror}; only who runs it may; on a cluster give its name and --address"
+        ) from error

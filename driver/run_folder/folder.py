@@ -1,0 +1,68 @@
+"""The folder of a run: where it is, that it can be written, and that a mistake leaves nothing behind in it."""
+
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+from plumbob.configs.load_run import RESOLVED_FILE
+from plumbob.configs.validation import nearest
+from plumbob.core.errors import UserError
+
+RUNS = Path("runs")
+"""Where runs are unless `storage.path` says otherwise."""
+
+COMPUTED = ("**/metrics.jsonl", "**/checkpoints/latest", "**/rollouts/*.parquet")
+"""What stands in a run's folder, not empty, once something has been computed."""
+
+
+def find_run(run: str | Path) -> Path:
+    """The folder that RUN means: one that holds a run, or a run's name below `runs/`. UserError when it is neither."""
+    for folder in (Path(run), RUNS / run):
+        if (folder / RESOLVED_FILE).is_file():
+            return folder
+    known = sorted(path.parent.name for path in RUNS.glob(f"*/{RESOLVED_FILE}"))
+    close = nearest(str(run), known)
+    hint = f"did you mean {close}?" if close else f"runs here: {', '.join(known) or 'none'}"
+    raise UserError(f"{run}: there is no run in this folder nor in {RUNS / run}; {hint}")
+
+
+def check_writable(folder: Path) -> None:
+    """Raises UserError when the folder can neither be written nor be made. Leaves nothing behind."""
+    try:
+        closest = next(path for path in (folder, *folder.absolute().parents) if path.exists())
+        with tempfile.TemporaryFile(dir=closest):
+            return
+    except OSError as error:
+        reason = error.strerror or error
+        raise UserError(
+            f"storage.path: {folder} cannot be written: {reason}; set storage.path to a folder that can be"
+        ) from error
+
+
+@contextmanager
+def nothing_left(folder: Path) -> Iterator[None]:
+    """A UserError from inside, before anything was computed, removes what was written there meanwhile.
+
+    So a run that only a worker could refuse leaves its name free, as one that was refused at once.
+    """
+    before = {path for path in (folder, *folder.absolute().parents) if path.exists()} | set(folder.rglob("*"))
+    try:
+        yield
+    except UserError:
+        if not any(path.stat().st_size for pattern in COMPUTED for path in folder.glob(pattern)):
+            _remove_except(before, folder)
+        raise
+
+
+def _remove_except(before: set[Path], folder: Path) -> None:
+    """Files first, then the folders that are empty by then, from the innermost out."""
+    inside = sorted(folder.rglob("*"), key=lambda path: len(path.parts), reverse=True)
+    for path in (*inside, folder, *folder.absolute().parents):
+        if path in before:
+            continue
+        if path.is_dir() and not path.is_symlink():
+            with suppress(OSError):  # Something of an earlier call's, or of somebody else's, is in it.
+                path.rmdir()
+        else:
+            path.unlink(missing_ok=True)

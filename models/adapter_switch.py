@@ -1,0 +1,20 @@
+"""Which adapter a tuned model computes with: switched on its layers, with `requires_grad` left alone."""
+
+from peft.tuners.tuners_utils import BaseTunerLayer
+from torch import nn
+
+
+def activate(model: nn.Module, adapter: str | None) -> None:
+    """Route every tuned layer through one adapter, or through none.
+
+    Sets the layers' own switches and nothing else: PEFT's `set_adapter` would also turn off `requires_grad` on the
+    adapter that it leaves, which an optimizer that holds several adapters must not see.
+    """
+    for layer in tuned_layers(model):
+        layer._disable_adapters = adapter is None
+        if adapter is not None:
+            layer._active_adapter = [adapter]
+
+
+def tuned_layers(model: nn.Module) -> list[BaseTunerLayer]:
+    return [module for module in model.modules() if isinstance(module, BaseTunerLayer)]

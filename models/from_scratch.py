@@ -1,0 +1,164 @@
+"""Models made from nothing: a tokenizer trained on the text and random weights, saved as plain Hugging Face folders."""
+
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, trainers
+from transformers import (
+    BertConfig,
+    BertForMaskedLM,
+    BertTokenizer,
+    LlamaConfig,
+    LlamaForCausalLM,
+    PreTrainedModel,
+    PreTrainedTokenizerBase,
+    PreTrainedTokenizerFast,
+)
+
+from plumbob.configs.settings.models import NewBert, NewLlama
+from plumbob.core.errors import UserError
+from plumbob.data.chat import PLAIN_CHAT_TEMPLATE
+
+EOS = "<|endoftext|>"
+PAD = "<|pad|>"
+BERT_SPECIALS = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
+MIN_HEAD_DIM = 32
+"""vLLM's CPU attention serves heads of 32 and more."""
+
+
+def build_llama(spec: NewLlama, texts: Sequence[str], folder: Path, seed: int) -> None:
+    """Save an untrained float32 Llama and a byte-level BPE tokenizer trained on `texts` into `folder`.
+
+    The tokenizer has an EOS and another token for padding, and puts nothing before the text. Its chat template writes
+    what chat messages are in text that was read before there was a tokenizer. The same arguments give
+    the same bytes. Input and output embeddings are one matrix.
+
+    Raises:
+        UserError: the sizes do not fit together.
+    """
+    check_sizes(spec)
+    tokenizer = _bpe_tokenizer(spec, texts)
+    config = llama_config(spec, len(tokenizer), tokenizer.eos_token_id, tokenizer.pad_token_id)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        model = LlamaForCausalLM(config)
+    _save(model, tokenizer, folder)
+
+
+def llama_config(spec: NewLlama, vocab_size: int, eos_token_id: int, pad_token_id: int) -> LlamaConfig:
+    """The architecture that is made; a tokenizer trained on little text has fewer tokens than `spec.vocab_size`."""
+    return LlamaConfig(
+        vocab_size=vocab_size,
+        hidden_size=spec.hidden_size,
+        intermediate_size=spec.intermediate_size,
+        num_hidden_layers=spec.num_layers,
+        num_attention_heads=spec.num_heads,
+        num_key_value_heads=spec.num_heads,
+        max_position_embeddings=spec.max_positions,
+        bos_token_id=None,
+        eos_token_id=eos_token_id,
+        pad_token_id=pad_token_id,
+        tie_word_embeddings=True,
+        initializer_range=_initial_std(spec),
+    )
+
+
+def build_bert(spec: NewBert, texts: Sequence[str], folder: Path, seed: int) -> None:
+    """Save an untrained float32 BERT with its masked-word head and a WordPiece tokenizer trained on `texts`.
+
+    The tokenizer is lower-case, the model has no dropout. The same arguments give the same bytes.
+
+    Raises:
+        UserError: the sizes do not fit together.
+    """
+    check_sizes(spec)
+    tokenizer = _wordpiece_tokenizer(spec, texts)
+    config = BertConfig(
+        vocab_size=len(tokenizer),
+        hidden_size=spec.hidden_size,
+        intermediate_size=spec.intermediate_size,
+        num_hidden_layers=spec.num_layers,
+        num_attention_heads=spec.num_heads,
+        max_position_embeddings=spec.max_positions,
+        pad_token_id=tokenizer.pad_token_id,
+        initializer_range=_initial_std(spec),
+        hidden_dropout_prob=0.0,
+        attention_probs_dropout_prob=0.0,
+    )
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        model = BertForMaskedLM(config)
+    # Masked-word training never shows a second segment: it starts out as nothing, not as noise.
+    torch.nn.init.zeros_(model.bert.embeddings.token_type_embeddings.weight)
+    _save(model, tokenizer, folder)
+
+
+def check_sizes(spec: NewLlama | NewBert) -> None:
+    """Raises UserError when the sizes do not fit together."""
+    key = "policy.model" if isinstance(spec, NewLlama) else "reward.model"
+    width, rest = divmod(spec.hidden_size, spec.num_heads)
+    if rest or width < MIN_HEAD_DIM:
+        raise UserError(
+            f"{key}: hidden_size={spec.hidden_size} over num_heads={spec.num_heads} gives heads "
+            f"{spec.hidden_size / spec.num_heads:g} wide; make that a whole number of at least {MIN_HEAD_DIM}"
+        )
+    smallest = len(pre_tokenizers.ByteLevel.alphabet()) + len((EOS, PAD))
+    if isinstance(spec, NewLlama) and spec.vocab_size < smallest:
+        raise UserError(
+            f"policy.model.vocab_size={spec.vocab_size}: a byte-level vocabulary needs at least {smallest} "
+            f"(256 bytes, an EOS and a padding token); make it larger"
+        )
+
+
+def _initial_std(spec: NewLlama | NewBert) -> float:
+    """Keeps the size of what passes through a layer; the customary 0.02 does so for widths near 2,500."""
+    return spec.hidden_size**-0.5
+
+
+def _save(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, folder: Path) -> None:
+    model.float().save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+
+
+def _bpe_tokenizer(spec: NewLlama, texts: Sequence[str]) -> PreTrainedTokenizerFast:
+    tokenizer = Tokenizer(models.BPE())
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    tokenizer.decoder = decoders.ByteLevel()
+    trainer = trainers.BpeTrainer(
+        vocab_size=spec.vocab_size,
+        special_tokens=[EOS, PAD],
+        initial_alphabet=sorted(pre_tokenizers.ByteLevel.alphabet()),
+        show_progress=False,
+    )
+    tokenizer.train_from_iterator(texts, trainer)
+    fast = PreTrainedTokenizerFast(
+        tokenizer_object=tokenizer,
+        eos_token=EOS,
+        pad_token=PAD,
+        model_max_length=spec.max_positions,
+        clean_up_tokenization_spaces=False,
+    )
+    fast.chat_template = PLAIN_CHAT_TEMPLATE
+    return fast
+
+
+def _wordpiece_tokenizer(spec: NewBert, texts: Sequence[str]) -> PreTrainedTokenizerBase:
+    tokenizer = Tokenizer(models.WordPiece(unk_token="[UNK]"))
+    tokenizer.normalizer = normalizers.BertNormalizer(lowercase=True)
+    tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
+    counts = Counter(char for text in texts for char in tokenizer.normalizer.normalize_str(text) if not char.isspace())
+    ranked = sorted(counts, key=lambda char: (-counts[char], char))
+    alphabet = sorted(ranked[: (spec.vocab_size - len(BERT_SPECIALS)) // 4])
+    trainer = trainers.WordPieceTrainer(
+        vocab_size=spec.vocab_size,
+        # The trainer numbers the letters inside words in hash order, and ties between merges follow those numbers:
+        # named here they have a fixed order. The vocabulary alone is kept, so they do not stay special.
+        special_tokens=[*BERT_SPECIALS, *(f"##{char}" for char in alphabet)],
+        initial_alphabet=alphabet,
+        limit_alphabet=len(alphabet),
+        show_progress=False,
+    )
+    tokenizer.train_from_iterator(texts, trainer)
+    return BertTokenizer(vocab=tokenizer.get_vocab(), do_lower_case=True, model_max_length=spec.max_positions)

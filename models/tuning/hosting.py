@@ -1,0 +1,41 @@
+"""Adapters on a model that only samples: put on under a name, read back, taken off."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from peft import PeftConfig, PeftModel
+from peft.utils import get_peft_model_state_dict, set_peft_model_state_dict
+from torch import Tensor
+
+from plumbob.models.adapter import Adapter
+
+
+def put_adapter(model: Any, adapter: Adapter, name: str) -> PeftModel:
+    """Add or replace the adapter `name`. `model` is a transformers model or what an earlier call returned.
+
+    Raises:
+        ValueError: PEFT cannot make the adapter, or its tensors do not fit the model.
+    """
+    if not isinstance(model, PeftModel):
+        model = PeftModel(model, _config(adapter.config), adapter_name=name)
+    elif name not in model.peft_config:
+        model.add_adapter(name, _config(adapter.config))
+    result = set_peft_model_state_dict(model, dict(adapter.tensors), adapter_name=name)
+    if result.unexpected_keys:
+        raise ValueError(f"the model has no place for the adapter's {result.unexpected_keys[0]}")
+    return model.eval()
+
+
+def read_adapter(model: PeftModel, name: str) -> dict[str, Tensor]:
+    """The adapter's tensors as they are in the model, under PEFT's saved names."""
+    return dict(get_peft_model_state_dict(model, adapter_name=name))
+
+
+def take_adapter_off(model: PeftModel, name: str, instead: str) -> None:
+    """Delete the adapter `name`; `instead`, another one, is active afterwards."""
+    model.set_adapter(instead)
+    model.delete_adapter(name)
+
+
+def _config(content: Mapping[str, Any]) -> PeftConfig:
+    return PeftConfig.from_peft_type(**content)

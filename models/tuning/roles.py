@@ -1,0 +1,93 @@
+"""Policy models from what a stage begins with: which adapters stand on the base, and which role each plays."""
+
+from collections.abc import Mapping
+
+import torch
+from torch import nn
+
+from plumbob.configs.base import Dtype
+from plumbob.configs.settings.models import LoraTuning
+from plumbob.models.adapter import Role
+from plumbob.models.loading import ModelSource, check_full, load_causal_lm
+from plumbob.models.policy import PolicyModel, new_value_head
+from plumbob.models.tuning.lora import (
+    add_adapters,
+    config_of,
+    copy_into,
+    is_adapter_parameter,
+    lora_config,
+    without_dropout,
+)
+
+KEY = "policy.model"
+
+
+def full_policy(source: ModelSource, dtype: Dtype, trust_remote_code: bool) -> PolicyModel:
+    """A model whose every weight is the policy.
+
+    Raises:
+        UserError: the source is an adapter, whose base would have to be merged with it first.
+    """
+    check_full(source, KEY)
+    return PolicyModel(load_causal_lm(source, KEY, dtype, trust_remote_code), {"policy": None})
+
+
+def adapted_policy(
+    source: ModelSource, tuning: LoraTuning, dtype: Dtype, trust_remote_code: bool, roles: tuple[Role, ...], seed: int
+) -> PolicyModel:
+    """One frozen base in several roles.
+
+    From a full model, the policy is a new adapter, which changes nothing before the first update, and the reference is
+    the base with adapters off. From an adapter, the policy begins as its copy and the reference is a frozen copy beside
+    it; rank, scale and targets are then that adapter's. The critic is an adapter of its own with a linear head.
+
+    A policy with a reference has no dropout, neither the base's nor the adapters': the log-probs that an update is
+    compared with are made without, and would differ from it before it began.
+
+    Raises:
+        UserError: the model cannot be loaded.
+    """
+    has_reference = "reference" in roles
+    base = load_causal_lm(source, KEY, dtype, trust_remote_code, with_dropout=not has_reference)
+    hidden_size = base.config.get_text_config().hidden_size
+    named: dict[Role, str | None] = {role: role for role in roles}
+    if source.adapter is None and has_reference:
+        named["reference"] = None
+    config = lora_config(tuning, source.base) if source.adapter is None else config_of(source.adapter)
+    if has_reference:
+        config = without_dropout(config)
+    torch.manual_seed(seed)
+    model = add_adapters(base, config, tuple(name for name in named.values() if name is not None))
+    if source.adapter is not None:
+        copy_into(model, source.adapter, tuple(role for role in ("policy", "reference") if role in named))
+    head = new_value_head(hidden_size, torch.Generator().manual_seed(seed)) if "value" in named else None
+    policy = PolicyModel(model, named, head)
+    learnt = {name for group in trainable_groups(policy).values() for name in group}
+    for name, parameter in policy.named_parameters():
+        parameter.requires_grad_(name in learnt)
+    return policy
+
+
+def frozen_reference(source: ModelSource, dtype: Dtype, trust_remote_code: bool) -> PolicyModel:
+    """A model that only answers as the reference: a full model, or a base with one adapter on it."""
+    base = load_causal_lm(source, KEY, dtype, trust_remote_code)
+    if source.adapter is None:
+        return PolicyModel(base, {"reference": None}).requires_grad_(False)
+    model = add_adapters(base, config_of(source.adapter), ("reference",))
+    copy_into(model, source.adapter, ("reference",))
+    return PolicyModel(model, {"reference": "reference"}).requires_grad_(False)
+
+
+def trainable_groups(policy: PolicyModel) -> dict[str, Mapping[str, nn.Parameter]]:
+    """Role -> name -> parameter, for the roles that learn: the policy, and the critic with its head."""
+    if policy.adapters.get("policy") is None:
+        return {"policy": dict(policy.named_parameters())}
+    groups: dict[str, Mapping[str, nn.Parameter]] = {}
+    for role in ("policy", "value"):
+        if role in policy.adapters:
+            groups[role] = {
+                name: parameter
+                for name, parameter in policy.named_parameters()
+                if is_adapter_parameter(name, role) or (role == "value" and name.startswith("value_head."))
+            }
+    return groups

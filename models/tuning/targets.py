@@ -1,0 +1,145 @@
+"""What LoRA is put on: the modules that a setting or an adapter names, and whether the sampler can serve them."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import safe_open
+from torch import nn
+from transformers import AutoModelForCausalLM, LlamaForCausalLM
+from transformers.pytorch_utils import Conv1D
+
+from plumbob.configs.settings.models import LoraTuning, NewLlama
+from plumbob.configs.settings.workers import SamplerEngine, VllmEngine
+from plumbob.core.errors import UserError
+from plumbob.models.adapter import WEIGHTS_FILE
+from plumbob.models.from_scratch import llama_config
+from plumbob.models.loading import ModelSource, check_servable, load_config
+
+SETTING = "policy.tuning.targets"
+ALL_LINEAR = "all-linear"
+LINEAR = (nn.Linear, Conv1D)
+ADAPTABLE = (*LINEAR, nn.Embedding, nn.Conv1d, nn.Conv2d, nn.Conv3d)
+"""What PEFT has a LoRA layer for."""
+
+SERVED_EMBEDDINGS = frozenset(
+    f"{name}ForCausalLM"
+    for name in (
+        *("Apertus", "Ernie4_5", "Exaone4", "ExaoneMoe", "FalconH1", "Granite", "GraniteMoe", "GraniteMoeHybrid"),
+        *("GraniteMoeShared", "GraniteMoeSWA", "GraniteSWA", "HyperCLOVAX", "Jamba", "Lfm2", "Lfm2Moe", "Llama"),
+        *("Llama4", "MiniCPM3", "Mixtral", "Nemotron", "NemotronH", "Phi3", "Qwen3", "Qwen3Moe"),
+    )
+)
+"""Architectures on whose `embed_tokens` and `lm_head` vLLM 0.32 serves LoRA: its classes' `embedding_modules`. Linear
+layers inside the model it serves for every architecture that takes LoRA at all."""
+
+
+def check_targets(
+    source: ModelSource,
+    tuning: LoraTuning,
+    key: str,
+    trust_remote_code: bool,
+    engine: SamplerEngine | None = None,
+    setting: str = SETTING,
+) -> None:
+    """Look at what LoRA is, or is to be, put on, with the model's modules made from its config, without weights.
+
+    A source that is an adapter is checked by the tensors that it holds, otherwise `tuning` by the names that it gives:
+    a name stands for every module whose own name it is, or ends with from a dot on.
+
+    Args:
+        key: the setting that names the model, for the error.
+        engine: of the sampler that will load the adapter; None when none will.
+        setting: the one that names the targets.
+
+    Raises:
+        UserError: a module is not there, cannot take LoRA, or cannot be served with it.
+    """
+    if source.adapter is None and tuning.targets == ALL_LINEAR:
+        return
+    config = load_config(source, key, trust_remote_code)
+    with torch.device("meta"):
+        model = AutoModelForCausalLM.from_config(config, trust_remote_code=trust_remote_code)
+    if source.adapter is None:
+        _check_named(model, tuning.targets, source.base, engine, setting)
+        return
+    modules = dict(model.named_modules())
+    found = {name: [name] if name in modules else [] for name in _adapted(source.adapter, engine)}
+    # PEFT itself says what it cannot load.
+    unusable = _unusable(model, engine) if isinstance(engine, VllmEngine) else {}
+    mend = f"an adapter on {source.base} may hold {_possible(model, _unusable(model, engine))}"
+    _refuse(found, unusable, f"{key}={source.adapter}", source.base, mend, engine)
+
+
+def check_new_targets(spec: NewLlama, tuning: LoraTuning, engine: SamplerEngine, setting: str) -> None:
+    """As `check_targets`, for a model that is yet to be made."""
+    if tuning.targets == ALL_LINEAR:
+        return
+    with torch.device("meta"):
+        model = LlamaForCausalLM(llama_config(spec, spec.vocab_size, eos_token_id=0, pad_token_id=1))
+    _check_named(model, tuning.targets, "the new policy.model", engine, setting)
+
+
+def _check_named(model: Any, targets: Sequence[str], base: str, engine: SamplerEngine | None, setting: str) -> None:
+    names = [name for name, _ in model.named_modules()]
+    unusable = _unusable(model, engine)
+    found = {target: [name for name in names if f".{name}".endswith(f".{target}")] for target in targets}
+    mend = f"choose among {_possible(model, unusable)}, or set {setting}={ALL_LINEAR}"
+    _refuse(found, unusable, setting, base, mend, engine)
+
+
+def _possible(model: Any, unusable: Mapping[str, str]) -> str:
+    kinds = {name.rpartition(".")[2] for name, _ in model.named_modules() if name and name not in unusable}
+    return ", ".join(sorted(kinds))
+
+
+def _refuse(
+    found: Mapping[str, list[str]],
+    unusable: Mapping[str, str],
+    where: str,
+    base: str,
+    mend: str,
+    engine: SamplerEngine | None,
+) -> None:
+    """Raises UserError for the first target that is on no module, or on one that is unusable."""
+    for target, names in found.items():
+        reason = _reason(names, unusable)
+        if reason is not None:
+            instead = "; or set rollout.engine.kind=transformers" if names and isinstance(engine, VllmEngine) else ""
+            raise UserError(f"{where}: {target} {reason} in {base}; {mend}{instead}")
+
+
+def check_served(source: ModelSource, key: str, trust_remote_code: bool, engine: SamplerEngine) -> None:
+    """Look at a policy that is sampled as it is. Raises UserError when it is an adapter that the engine cannot load."""
+    check_servable(source, key, engine)
+    if source.adapter is not None:
+        check_targets(source, LoraTuning(), key, trust_remote_code, engine)
+
+
+def _unusable(model: Any, engine: SamplerEngine | None) -> Mapping[str, str]:
+    """Name of a module -> why LoRA cannot be put on it, or not be served on it by the engine."""
+    serves_embeddings = not isinstance(engine, VllmEngine) or type(model).__name__ in SERVED_EMBEDDINGS
+    head = model.get_output_embeddings()
+    why: dict[str, str] = {}
+    for name, module in model.named_modules():
+        kind = type(module).__name__
+        if not isinstance(module, ADAPTABLE):
+            why[name] = f"({kind}) takes no LoRA"
+        elif not serves_embeddings and (module is head or not isinstance(module, LINEAR)):
+            why[name] = f"({kind}) lies outside the layers, where vLLM serves no LoRA for this architecture,"
+    return why
+
+
+def _reason(names: list[str], unusable: Mapping[str, str]) -> str | None:
+    if not names:
+        return "is no module"
+    return next((unusable[name] for name in names if name in unusable), None)
+
+
+def _adapted(adapter: Path, engine: SamplerEngine | None) -> list[str]:
+    """Names of the modules that the adapter holds LoRA for, each once; what else it holds vLLM would not take."""
+    with safe_open(adapter / WEIGHTS_FILE, framework="pt") as file:
+        names = [name.removeprefix("base_model.model.") for name in file.keys()]  # noqa: SIM118 - it is no mapping
+    kept = names if isinstance(engine, VllmEngine) else [name for name in names if ".lora_" in name]
+    return list(dict.fromkeys(name.partition(".lora_")[0].removesuffix(".base_layer") for name in kept))

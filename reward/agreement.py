@@ -1,0 +1,67 @@
+"""How well rewards tell people's judgements, and how well people agree with one another."""
+
+from collections.abc import Sequence
+from itertools import combinations
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from plumbob.data.records import Ranking
+
+Figures = dict[str, Any]
+
+
+def pair_margins(rewards: NDArray[np.float32]) -> NDArray[np.float64]:
+    """r(better) - r(worse) of all pairs of a ranking's answers; rewards [K], the best answer's first."""
+    return np.array([better - worse for better, worse in combinations(rewards.astype(np.float64), 2)])
+
+
+def explained_variance(rewards: NDArray[np.float32], scores: NDArray[np.float64]) -> float:
+    """1 - Var(score - reward) / Var(score): 1 when they differ by a constant; 0 where scores are all equal.
+
+    A constant is left out because the calibration takes it off.
+    """
+    spread, error = float(scores.var()), float((scores - rewards).var())
+    return 1 - error / spread if spread > 0 else 0.0
+
+
+def annotator_figures(records: Sequence[Ranking], margins: Sequence[NDArray[np.float64]]) -> Figures:
+    """Under `annotators`, each one's `accuracy` and `num_pairs`; nothing where the records name nobody.
+
+    Args:
+        margins: of each record, `pair_margins`.
+    """
+    of: dict[str, list[NDArray[np.float64]]] = {}
+    for record, row in zip(records, margins, strict=True):
+        if record.annotator is not None:
+            of.setdefault(record.annotator, []).append(row)
+    figures = {}
+    for name, rows in sorted(of.items()):
+        joined = np.concatenate(rows)
+        figures[name] = {"accuracy": float(((np.sign(joined) + 1) / 2).mean()), "num_pairs": len(joined)}
+    return {"annotators": figures} if figures else {}
+
+
+def agreement_figures(records: Sequence[Ranking]) -> Figures:
+    """Under `annotator_agreement`, how often two people who judged the same two answers prefer the same one.
+
+    `agreement` is the share over all couples of judgements by different annotators, `num_compared` their number;
+    nothing where no two annotators judged the same two answers.
+    """
+    judged: dict[tuple[str, str, str], list[tuple[str, bool]]] = {}
+    for record in records:
+        if record.annotator is None:
+            continue
+        for better, worse in combinations(record.answers, 2):
+            first, second = sorted((better, worse))
+            judged.setdefault((record.prompt, first, second), []).append((record.annotator, better == first))
+    agreed = [
+        one_prefers == other_prefers
+        for judgements in judged.values()
+        for (one, one_prefers), (other, other_prefers) in combinations(judgements, 2)
+        if one != other
+    ]
+    if not agreed:
+        return {}
+    return {"annotator_agreement": {"agreement": sum(agreed) / len(agreed), "num_compared": len(agreed)}}

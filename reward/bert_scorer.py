@@ -1,0 +1,74 @@
+"""A BERT reward model as a scorer."""
+
+import math
+from collections.abc import Sequence
+
+import torch
+
+from plumbob.reward.bert_encoding import Pair, encode_pairs, pad_pairs
+from plumbob.reward.bert_model import KEY, check_length, load_reward_model, rewards_of
+from plumbob.reward.calibration import load_calibration
+from plumbob.reward.scorer import Score, ScoreError
+
+# -------------------------------------------------------------------------------------------------------- the scorer
+
+
+class BertScorer:
+    """Scores answers with a trained reward model.
+
+    Args:
+        name: folder or hub name of the model.
+        batch_size: answers in one forward. Changes memory and speed, never a score.
+        max_tokens: of prompt and response together, the reward model's own tokens.
+        normalize: apply the stored calibration.
+        key: the setting that names the model, for error messages.
+
+    Raises:
+        UserError: the model cannot be used, or `normalize` asks for a calibration that is not there.
+    """
+
+    def __init__(
+        self, name: str, batch_size: int, max_tokens: int, normalize: bool, device: str = "cpu", key: str = KEY
+    ) -> None:
+        self.calibration = load_calibration(name, key) if normalize else None
+        reward_model = load_reward_model(name, key)
+        check_length(reward_model, name, max_tokens, key)
+        self._model = reward_model.model.to(device)
+        self._tokenizer = reward_model.tokenizer
+        self._batch_size = batch_size
+        self._max_tokens = max_tokens
+        self._device = device
+
+    def score(self, pairs: Sequence[Pair]) -> list[Score]:
+        """Scores of (prompt, response) texts in the order given; the raw score is the part `raw`.
+
+        Raises:
+            ScoreError: a raw score is NaN or infinite.
+        """
+        return [Score(self._normalized(raw), {"raw": raw}) for raw in self.raw_scores(pairs)]
+
+    @torch.inference_mode()
+    def raw_scores(self, pairs: Sequence[Pair]) -> list[float]:
+        """The model's own output for each pair, in the order given, before calibration."""
+        encoded = encode_pairs(self._tokenizer, pairs, self._max_tokens)
+        # Alike lengths together, so that little of a batch is padding; the longest first, so that memory peaks at once.
+        order = sorted(range(len(encoded)), key=lambda row: len(encoded[row].input_ids), reverse=True)
+        raw = [0.0] * len(encoded)
+        for start in range(0, len(order), self._batch_size):
+            rows = order[start : start + self._batch_size]
+            inputs = pad_pairs(self._tokenizer, [encoded[row] for row in rows])
+            rewards = rewards_of(self._model, {key: value.to(self._device) for key, value in inputs.items()})
+            for row, reward in zip(rows, rewards.tolist(), strict=True):
+                raw[row] = reward
+        broken = tuple(row for row, reward in enumerate(raw) if not math.isfinite(reward))
+        if broken:
+            prompt, response = pairs[broken[0]]
+            raise ScoreError(
+                f"the reward model's score is not finite for {len(broken)} answers; the first is {response[:80]!r} to "
+                f"...{prompt[-80:]!r}",
+                broken,
+            )
+        return raw
+
+    def _normalized(self, raw: float) -> float:
+        return raw if self.calibration is None else (raw - self.calibration.mean) / self.calibration.std

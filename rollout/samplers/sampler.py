@@ -1,0 +1,189 @@
+"""What samples answers: the Sampler protocol, what a sampler is made from, and what all samplers share."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+from transformers import GenerationConfig
+
+from plumbob.configs.base import Dtype
+from plumbob.configs.settings.workers import SamplerEngine
+from plumbob.core.errors import UserError
+from plumbob.models.adapter import Adapter
+from plumbob.models.loading import ModelSource, load_tokenizer
+from plumbob.rollout.publish_proof import PublishProof
+from plumbob.rollout.requests import slice_seed
+from plumbob.rollout.rollout_records import NOT_STARTED, FinishReason, Rollout, SampleRequest
+
+BASE_VERSION = -1
+"""The version of tokens that the base model made, before any adapter was loaded."""
+
+
+@dataclass(frozen=True)
+class SamplerSpec:
+    """Everything that one sampler is made from.
+
+    Attributes:
+        model: Hugging Face folder or hub name of the base model.
+        worker: name of the worker, which stands in every rollout.
+        engine: which sampler, with its own settings.
+        dtype: of weights and activations.
+        temperature: logits are divided by it, in sampling and in log-probs alike.
+        max_tokens: of one answer.
+        lora_rank: largest rank of an adapter that will be loaded; 0 when none will be.
+        trust_remote_code: run the Python code that comes with the model.
+        tokenizer: folder or hub name; None takes the model's own.
+        tensor_parallel: GPUs that share the model.
+        num_threads: CPU threads of this process.
+        max_model_len: tokens in prompt and answer together; None takes what the model allows.
+        slice_tokens: an answer that has made so many since it was submitted, and is not finished, comes back partial;
+            None makes answers whole.
+    """
+
+    model: str
+    worker: str
+    engine: SamplerEngine
+    dtype: Dtype
+    temperature: float
+    max_tokens: int
+    lora_rank: int
+    trust_remote_code: bool = False
+    tokenizer: str | None = None
+    tensor_parallel: int = 1
+    num_threads: int = 1
+    max_model_len: int | None = None
+    slice_tokens: int | None = None
+
+
+class Sampler(Protocol):
+    """Samples answers under the newest policy that was loaded.
+
+    A request keeps the version that was newest when it was submitted, whatever is loaded while it runs.
+    """
+
+    @property
+    def version(self) -> int:
+        """What new requests will use; `BASE_VERSION` before the first load."""
+
+    def submit(self, requests: Sequence[SampleRequest]) -> None:
+        """Take requests in. Raises UserError when a prompt leaves no room for an answer."""
+
+    def poll(self) -> list[Rollout]:
+        """Make one token of progress on what is running; returns the answers, whole or partial, that it ended."""
+
+    def cancel(self) -> list[Rollout]:
+        """Stop everything; returns what there is of each unfinished answer, with finish reason "partial"."""
+
+    def drain(self) -> list[Rollout]:
+        """Poll until nothing is running."""
+
+    def load(self, adapter: Adapter) -> PublishProof:
+        """Make `adapter` the newest policy, and prove it. Raises PublishError; the version is then the old one."""
+
+    def serve_base(self) -> None:
+        """Make the base model, without an adapter, what new requests will use."""
+
+    def release(self) -> None:
+        """Give the accelerator's memory to others; nothing may be running."""
+
+    def acquire(self) -> None:
+        """Take it back."""
+
+    def close(self) -> None: ...
+
+
+def sample(sampler: Sampler, requests: Sequence[SampleRequest]) -> list[Rollout]:
+    """One answer to each request, in their order. The sampler must be idle."""
+    places = {(request.group_id, request.sample_index): place for place, request in enumerate(requests)}
+    if len(places) != len(requests):
+        raise ValueError("two requests have the same group_id and sample_index: answers could not be told apart")
+    sampler.submit(requests)
+    rollouts = sampler.drain()
+    return sorted(rollouts, key=lambda rollout: places[rollout.request.group_id, rollout.request.sample_index])
+
+
+def stop_token_ids(spec: SamplerSpec, tokenizer: Any) -> tuple[int, ...]:
+    """The tokenizer's EOS, and those of the model's generation config that the tokenizer marks as special.
+
+    The mark matters: a config's default EOS id that nobody set may be an ordinary token of this vocabulary.
+    """
+    ids = {tokenizer.eos_token_id}
+    try:
+        named = GenerationConfig.from_pretrained(spec.model).eos_token_id
+    except OSError:
+        named = None
+    special = {i for i, token in tokenizer.added_tokens_decoder.items() if token.special}
+    ids |= special & set(named if isinstance(named, list) else [named])
+    return tuple(sorted(ids))
+
+
+@dataclass
+class Answer:
+    """An answer that is being made, from its beginning or from what was started.
+
+    Attributes:
+        version: of the policy that makes the tokens from here on.
+        max_tokens: of the whole answer.
+        num_tokens: how many are made before it is handed back.
+        token_ids, logprobs: of those that were made since.
+    """
+
+    request: SampleRequest
+    version: int
+    max_tokens: int
+    num_tokens: int
+    token_ids: list[int] = field(default_factory=list)
+    logprobs: list[float] = field(default_factory=list)
+
+    @property
+    def context_ids(self) -> NDArray[np.int32]:
+        """Int32 [P + S]: what the policy reads before it writes."""
+        return np.concatenate([self.request.prompt_ids, self.request.started.token_ids])
+
+    @property
+    def seed(self) -> int:
+        return slice_seed(self.request)
+
+    def finish(self, reason: FinishReason, worker: str, tokenizer: Any) -> Rollout:
+        """With what was started; where a slice ends before the answer may, "length" becomes "partial"."""
+        started = self.request.started
+        token_ids = np.concatenate([started.token_ids, np.asarray(self.token_ids, np.int32)])
+        versions = np.full(len(self.token_ids), self.version, np.int32)
+        return Rollout(
+            request=replace(self.request, started=NOT_STARTED),
+            finish_reason="partial" if reason == "length" and len(token_ids) < self.max_tokens else reason,
+            response=tokenizer.decode(token_ids.tolist(), skip_special_tokens=True, clean_up_tokenization_spaces=False),
+            token_ids=token_ids,
+            logprobs=np.concatenate([started.logprobs, np.asarray(self.logprobs, np.float32)]),
+            versions=np.concatenate([started.versions, versions]),
+            action_mask=np.ones(len(token_ids), np.bool_),
+            worker=worker,
+        )
+
+
+def begin_answer(spec: SamplerSpec, context: int, version: int, request: SampleRequest) -> Answer:
+    """An answer of which nothing has been made yet but what was started.
+
+    Raises:
+        UserError: the prompt fills the context.
+    """
+    room = context - len(request.prompt_ids)
+    if room < 1:
+        raise UserError(
+            f"prompt {request.prompt_id} has {len(request.prompt_ids)} tokens and the context of {spec.model} is "
+            f"{context}: no room for an answer; lower data.max_prompt_tokens to {context - spec.max_tokens} or less"
+        )
+    max_tokens = min(room, spec.max_tokens)
+    left = max_tokens - len(request.started.token_ids)
+    if left < 1:
+        raise ValueError(f"the answer to prompt {request.prompt_id} has {max_tokens} tokens, which is its limit")
+    return Answer(request, version, max_tokens, left if spec.slice_tokens is None else min(left, spec.slice_tokens))
+
+
+def policy_tokenizer(spec: SamplerSpec) -> Any:
+    own = spec.tokenizer is None or spec.tokenizer == spec.model
+    source = ModelSource(spec.model, None if own else Path(str(spec.tokenizer)))
+    return load_tokenizer(source, "policy.model", spec.trust_remote_code)

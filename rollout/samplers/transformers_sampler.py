@@ -1,0 +1,201 @@
+"""A sampler that is a plain loop over transformers: for models that vLLM does not serve, and to compare vLLM with."""
+
+import time
+from collections import deque
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from plumbob.core.errors import UserError
+from plumbob.models.adapter import Adapter
+from plumbob.models.adapter_switch import activate
+from plumbob.models.loading import ModelSource, context_tokens, load_causal_lm
+from plumbob.models.tuning.hosting import put_adapter, read_adapter, take_adapter_off
+from plumbob.rollout.publish_proof import PublishError, PublishProof, judge, max_difference
+from plumbob.rollout.rollout_records import Rollout, SampleRequest
+from plumbob.rollout.samplers.sampler import (
+    BASE_VERSION,
+    Answer,
+    SamplerSpec,
+    begin_answer,
+    policy_tokenizer,
+    stop_token_ids,
+)
+
+BATCH_ROWS = 64
+"""Answers that are made at once."""
+
+
+@dataclass
+class _Batch:
+    """Answers of one version that are made together, padded on the left.
+
+    Attributes:
+        inputs: next input of the model: [B, P] at first, then [B, 1].
+        mask: [B, tokens so far], True on real tokens.
+        unfinished: rows that still want tokens.
+        cache: keys and values of all tokens before `inputs`.
+    """
+
+    answers: list[Answer]
+    generators: list[torch.Generator]
+    inputs: Tensor
+    mask: Tensor
+    unfinished: set[int]
+    cache: Any = None
+
+
+class TransformersSampler:
+    """Samples with transformers, a batch at a time. The generation config's filters and penalties are not applied."""
+
+    def __init__(self, spec: SamplerSpec) -> None:
+        torch.set_num_threads(spec.num_threads)
+        self._spec = spec
+        self._device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        source = ModelSource(spec.model, None)
+        model = load_causal_lm(source, "policy.model", spec.dtype, spec.trust_remote_code)
+        self._model: Any = model.to(self._device).eval()
+        self._tokenizer = policy_tokenizer(spec)
+        self._stop_ids = stop_token_ids(spec, self._tokenizer)
+        self._context = spec.max_model_len or context_tokens(source, "policy.model", spec.trust_remote_code)
+        self._queue: deque[Answer] = deque()
+        self._batch: _Batch | None = None
+        self._version = BASE_VERSION
+        self._loaded: set[int] = set()
+
+    @property
+    def version(self) -> int:
+        return self._version
+
+    def submit(self, requests: Sequence[SampleRequest]) -> None:
+        self._queue.extend([begin_answer(self._spec, self._context, self._version, request) for request in requests])
+
+    @torch.inference_mode()
+    def poll(self) -> list[Rollout]:
+        if self._batch is None:
+            if not self._queue:
+                return []
+            self._batch = self._next_batch()
+        batch = self._batch
+        version = batch.answers[0].version
+        activate(self._model, None if version == BASE_VERSION else _adapter_name(version))
+        output = self._model(
+            input_ids=batch.inputs,
+            attention_mask=batch.mask,
+            position_ids=(batch.mask.long().cumsum(1) - 1).clamp(min=0)[:, -batch.inputs.shape[1] :],
+            past_key_values=batch.cache,
+            use_cache=True,
+            logits_to_keep=1,
+        )
+        batch.cache = output.past_key_values
+        logprobs = torch.log_softmax(output.logits[:, -1].float() / self._spec.temperature, dim=-1)
+        tokens = draw(logprobs, batch.generators)
+        batch.inputs = tokens[:, None]
+        batch.mask = torch.cat([batch.mask, torch.ones_like(batch.mask[:, :1])], dim=1)
+        chosen = logprobs.gather(1, tokens[:, None])[:, 0]
+        finished = [
+            rollout
+            for row in sorted(batch.unfinished)
+            if (rollout := self._extend(row, int(tokens[row]), float(chosen[row]))) is not None
+        ]
+        if not batch.unfinished:
+            self._batch = None
+        return finished
+
+    def cancel(self) -> list[Rollout]:
+        running = [self._batch.answers[row] for row in sorted(self._batch.unfinished)] if self._batch else []
+        answers = [*running, *self._queue]
+        self._batch = None
+        self._queue.clear()
+        return [answer.finish("partial", self._spec.worker, self._tokenizer) for answer in answers]
+
+    def drain(self) -> list[Rollout]:
+        rollouts: list[Rollout] = []
+        while self._batch or self._queue:
+            rollouts += self.poll()
+        return rollouts
+
+    def load(self, adapter: Adapter) -> PublishProof:
+        began = time.monotonic()
+        name = _adapter_name(adapter.version)
+        if self._spec.lora_rank == 0:
+            raise PublishError(f"worker {self._spec.worker} was opened without adapters (lora_rank=0)")
+        try:
+            self._model = put_adapter(self._model, adapter, name)
+        except (ValueError, RuntimeError) as error:
+            raise UserError(f"the adapter does not fit {self._spec.model}: {error}") from error
+        found = read_adapter(self._model, name)
+        differences = {
+            key: max_difference(tensor.to(found[key].device, found[key].dtype), found[key])
+            for key, tensor in adapter.tensors.items()
+            if key in found
+        }
+        differences |= {key: float(tensor.abs().max()) for key, tensor in found.items() if key not in adapter.tensors}
+        proof = judge(self._spec.worker, adapter.version, adapter.tensors, differences, time.monotonic() - began)
+        self._version = adapter.version
+        self._loaded.add(adapter.version)
+        running = self._batch.answers if self._batch else []
+        for version in self._loaded - {self._version} - {answer.version for answer in [*running, *self._queue]}:
+            take_adapter_off(self._model, _adapter_name(version), instead=name)
+            self._loaded.discard(version)
+        return proof
+
+    def serve_base(self) -> None:
+        self._version = BASE_VERSION
+
+    def release(self) -> None:
+        if self._batch or self._queue:
+            raise RuntimeError("the sampler is still making answers: drain or cancel before release")
+        self._model.to("cpu")
+
+    def acquire(self) -> None:
+        self._model.to(self._device)
+
+    def close(self) -> None:
+        self._model = None
+
+    def _next_batch(self) -> _Batch:
+        """The longest run of waiting answers of one version that fits a batch."""
+        version = self._queue[0].version
+        answers: list[Answer] = []
+        while self._queue and self._queue[0].version == version and len(answers) < BATCH_ROWS:
+            answers.append(self._queue.popleft())
+        contexts = [answer.context_ids for answer in answers]
+        longest = max(map(len, contexts))
+        inputs = torch.full((len(answers), longest), self._tokenizer.pad_token_id, dtype=torch.long)
+        mask = torch.zeros((len(answers), longest), dtype=torch.bool)
+        for row, ids in enumerate(contexts):
+            inputs[row, longest - len(ids) :] = torch.from_numpy(ids.astype(np.int64))
+            mask[row, longest - len(ids) :] = True
+        generators = [torch.Generator().manual_seed(answer.seed) for answer in answers]
+        return _Batch(answers, generators, inputs.to(self._device), mask.to(self._device), set(range(len(answers))))
+
+    def _extend(self, row: int, token: int, logprob: float) -> Rollout | None:
+        assert self._batch is not None
+        answer = self._batch.answers[row]
+        answer.token_ids.append(token)
+        answer.logprobs.append(logprob)
+        stopped = token in self._stop_ids
+        if not stopped and len(answer.token_ids) < answer.num_tokens:
+            return None
+        self._batch.unfinished.discard(row)
+        return answer.finish("stop" if stopped else "length", self._spec.worker, self._tokenizer)
+
+
+def draw(logprobs: Tensor, generators: Sequence[torch.Generator]) -> Tensor:
+    """One token per row by inverting the cumulative distribution: logprobs [B, V] -> [B].
+
+    Each row spends one uniform number of its own generator a token, so rows do not touch each other's randomness.
+    """
+    cumulative = logprobs.double().exp().cumsum(dim=-1)
+    uniform = torch.cat([torch.rand(1, dtype=torch.float64, generator=generator) for generator in generators])
+    target = uniform.to(logprobs.device)[:, None] * cumulative[:, -1:]
+    return torch.searchsorted(cumulative, target, right=True)[:, 0].clamp(max=logprobs.shape[1] - 1)
+
+
+def _adapter_name(version: int) -> str:
+    return f"policy-{version}"

@@ -1,0 +1,280 @@
+"""The sampler around a vLLM engine in this process, driven step by step. The only file that imports vllm."""
+
+import os
+import tempfile
+import time
+from collections.abc import Callable, Mapping, Sequence
+from itertools import count
+from pathlib import Path
+from typing import Any, get_args
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from plumbob.configs.settings.workers import VllmEngine
+from plumbob.core.errors import UserError, first_line
+from plumbob.models.adapter import Adapter, save_adapter
+from plumbob.models.loading import DTYPES, ModelSource, check_causal_lm, load_config
+from plumbob.rollout.publish_proof import PublishError, PublishProof, judge, served_tensors
+from plumbob.rollout.rollout_records import FinishReason, Rollout, SampleRequest
+from plumbob.rollout.samplers.sampler import (
+    BASE_VERSION,
+    Answer,
+    SamplerSpec,
+    begin_answer,
+    policy_tokenizer,
+    stop_token_ids,
+)
+from plumbob.rollout.samplers.vllm.engine_settings import engine_arguments, environment, heart_of
+from plumbob.rollout.samplers.vllm.lora_readback import compare_slot
+
+NUM_SLOTS = 4
+"""Adapter versions that the engine holds at once: the newest, and older ones whose answers are still being made."""
+
+_FINISH_REASONS: Mapping[str, FinishReason] = {"stop": "stop", "length": "length"}
+
+
+class VllmSampler:
+    """Samples with vLLM, batching continuously.
+
+    A chunk of whole answers that is submitted to an idle sampler repeats to the byte: the prefix cache is emptied
+    before it, and its requests enter the engine in order. With `slice_tokens` the cache stays while the policy does, so
+    that a continuation need not read again what was read here; vLLM keys it by the adapter's name and path.
+
+    Args:
+        spec: what to make.
+        save: writes an adapter where vLLM reads it.
+
+    Raises:
+        UserError: vLLM cannot serve the model as asked.
+    """
+
+    def __init__(self, spec: SamplerSpec, save: Callable[[Adapter, Path], None] = save_adapter) -> None:
+        assert isinstance(spec.engine, VllmEngine)
+        self._spec = spec
+        self._save = save
+        source = ModelSource(spec.model, None)
+        config = load_config(source, "policy.model", spec.trust_remote_code)
+        check_causal_lm(config, "policy.model", source)
+        self._tokenizer = policy_tokenizer(spec)
+        self._stop_ids = list(stop_token_ids(spec, self._tokenizer))
+        self._engine = _boot(spec, spec.engine)
+        self._context = int(self._engine.model_config.max_model_len)
+        self._names = (str(number) for number in count())
+        self._running: dict[str, Answer] = {}
+        self._version = BASE_VERSION
+        self._adapters: dict[int, Any] = {}
+        self._is_cache_old = False
+        self._try_out()
+
+    @property
+    def version(self) -> int:
+        return self._version
+
+    def submit(self, requests: Sequence[SampleRequest]) -> None:
+        from vllm import SamplingParams
+        from vllm.inputs import TokensPrompt
+        from vllm.sampling_params import RequestOutputKind
+
+        answers = [begin_answer(self._spec, self._context, self._version, request) for request in requests]
+        if not self._running and (self._spec.slice_tokens is None or self._is_cache_old):
+            if not self._engine.reset_prefix_cache():
+                raise RuntimeError("vLLM kept its prefix cache although nothing is running")
+            self._is_cache_old = False
+        for answer in answers:
+            params = SamplingParams(
+                temperature=self._spec.temperature,
+                max_tokens=answer.num_tokens,
+                seed=answer.seed,
+                logprobs=0,
+                detokenize=False,
+                # All EOS ids are named, because vLLM's own choice depends on the tokenizer, which it does not load.
+                stop_token_ids=self._stop_ids,
+                ignore_eos=True,
+                output_kind=RequestOutputKind.DELTA,
+            )
+            name = next(self._names)
+            self._running[name] = answer
+            prompt = TokensPrompt(prompt_token_ids=answer.context_ids.tolist())
+            self._engine.add_request(name, prompt, params, lora_request=self._adapters.get(self._version))
+
+    def poll(self) -> list[Rollout]:
+        finished: list[Rollout] = []
+        if not self._running:
+            return finished
+        for output in self._engine.step():
+            answer = self._running[output.request_id]
+            completion = output.outputs[0]
+            answer.token_ids += completion.token_ids
+            answer.logprobs += [
+                position[token].logprob
+                for token, position in zip(completion.token_ids, completion.logprobs or (), strict=True)
+            ]
+            if output.finished:
+                del self._running[output.request_id]
+                finished.append(self._finish(answer, completion.finish_reason))
+        return finished
+
+    def _finish(self, answer: Answer, reason: str) -> Rollout:
+        if reason not in _FINISH_REASONS:
+            raise RuntimeError(f"vLLM ended the answer to prompt {answer.request.prompt_id} with {reason!r}")
+        return answer.finish(_FINISH_REASONS[reason], self._spec.worker, self._tokenizer)
+
+    def cancel(self) -> list[Rollout]:
+        self._engine.abort_request(list(self._running))
+        answers, self._running = list(self._running.values()), {}
+        return [answer.finish("partial", self._spec.worker, self._tokenizer) for answer in answers]
+
+    def drain(self) -> list[Rollout]:
+        rollouts: list[Rollout] = []
+        while self._running:
+            rollouts += self.poll()
+        return rollouts
+
+    def load(self, adapter: Adapter) -> PublishProof:
+        began = time.monotonic()
+        if self._spec.lora_rank == 0:
+            raise PublishError(f"worker {self._spec.worker} was opened without adapters (lora_rank=0)")
+        self._retire()
+        if adapter.version not in self._adapters and len(self._adapters) == NUM_SLOTS:
+            raise PublishError(
+                f"worker {self._spec.worker}: answers of versions {sorted(self._adapters)} are still being made and "
+                f"the engine holds {NUM_SLOTS} versions: drain or cancel before version {adapter.version} is loaded"
+            )
+        request = self._add_adapter(adapter)
+        try:
+            expected = served_tensors(adapter, DTYPES[self._spec.dtype])
+            found = self._engine.collective_rpc(compare_in_engine, args=(request.lora_int_id, expected))
+            seconds = time.monotonic() - began
+            proof = judge(self._spec.worker, adapter.version, adapter.tensors, _largest(found), seconds)
+        except PublishError:
+            if adapter.version not in self._adapters:
+                self._engine.engine_core.remove_lora(request.lora_int_id)
+            raise
+        self._adapters[adapter.version] = request
+        self._version = adapter.version
+        self._is_cache_old = True
+        self._retire()
+        return proof
+
+    def serve_base(self) -> None:
+        self._version = BASE_VERSION
+        self._is_cache_old = True
+
+    def release(self) -> None:
+        if self._running:
+            raise RuntimeError("the sampler is still making answers: drain or cancel before release")
+        if not _is_cpu():
+            self._engine.sleep(level=1)
+
+    def acquire(self) -> None:
+        if not _is_cpu():
+            self._engine.wake_up()
+
+    def close(self) -> None:
+        from vllm.distributed import cleanup_dist_env_and_memory
+
+        self._engine.engine_core.shutdown()
+        del self._engine
+        cleanup_dist_env_and_memory()
+
+    def _try_out(self) -> None:
+        """Make two tokens: some models load and then meet an operation that vLLM has no kernel for."""
+        try:
+            self.submit([SampleRequest("try-out", "", 0, 0, "", np.asarray(self._stop_ids[:1], np.int32))])
+            self.poll()
+            self.poll()
+            self.cancel()
+        except RuntimeError as error:
+            self.close()
+            raise UserError(
+                f"vLLM loads {self._spec.model} but cannot sample from it: {first_line(error)}. "
+                f"Set rollout.engine.kind=transformers"
+            ) from error
+
+    def _add_adapter(self, adapter: Adapter) -> Any:
+        """Hand the adapter to vLLM through a folder in memory; its name, id and path all carry the version.
+
+        The folder is gone afterwards: should vLLM ever drop an adapter that is still wanted, it fails aloud instead of
+        loading it again unproven.
+        """
+        from vllm.lora.request import LoRARequest
+
+        name = f"policy-{adapter.version}"
+        memory = "/dev/shm" if os.access("/dev/shm", os.W_OK) else None
+        with tempfile.TemporaryDirectory(prefix="plumbob-", dir=memory) as parent:
+            folder = Path(parent) / name
+            self._save(adapter, folder)
+            # vLLM's ids begin at 1, our versions at 0.
+            request = LoRARequest(name, adapter.version + 1, str(folder))
+            try:
+                self._engine.engine_core.add_lora(request)
+            except ValueError as error:
+                raise UserError(
+                    f"vLLM cannot serve this adapter on {self._spec.model}: {first_line(error)} "
+                    f"Change policy.tuning, or set rollout.engine.kind=transformers"
+                ) from error
+        return request
+
+    def _retire(self) -> None:
+        """Take out the adapters that no answer needs any more."""
+        used = {self._version} | {answer.version for answer in self._running.values()}
+        for version in [version for version in self._adapters if version not in used]:
+            self._engine.engine_core.remove_lora(self._adapters.pop(version).lora_int_id)
+
+
+def _boot(spec: SamplerSpec, settings: VllmEngine) -> Any:
+    os.environ |= environment(spec, settings)
+    # Whole GiB only, and it would override the setting.
+    os.environ.pop("VLLM_CPU_KVCACHE_SPACE", None)
+    from vllm.engine.arg_utils import EngineArgs
+    from vllm.v1.engine.llm_engine import LLMEngine
+
+    # vLLM's CPU worker replaces torch's function by one that only warns.
+    set_num_threads = torch.set_num_threads
+    set_num_threads(spec.num_threads)
+    max_lora_rank = _accepted_rank(spec.lora_rank) if spec.lora_rank else 0
+    arguments = engine_arguments(spec, settings, max_lora_rank, NUM_SLOTS, _is_cpu())
+    try:
+        return LLMEngine.from_engine_args(EngineArgs(**arguments))
+    except (ValueError, NotImplementedError) as error:
+        raise UserError(f"vLLM cannot serve {spec.model} as asked: {heart_of(error)}") from error
+    finally:
+        torch.set_num_threads = set_num_threads
+
+
+def _is_cpu() -> bool:
+    from vllm.platforms import current_platform
+
+    return bool(current_platform.is_cpu())
+
+
+def _accepted_rank(rank: int) -> int:
+    """The smallest maximum rank that vLLM accepts and `rank` fits in."""
+    from vllm.config.lora import MaxLoRARanks
+
+    accepted = [limit for limit in get_args(MaxLoRARanks) if limit >= rank]
+    if not accepted:
+        raise UserError(
+            f"policy.tuning.rank={rank}: vLLM serves LoRA up to rank {max(get_args(MaxLoRARanks))}; "
+            f"lower it or set rollout.engine.kind=transformers"
+        )
+    return int(min(accepted))
+
+
+def _largest(per_rank: Sequence[Mapping[str, float]]) -> dict[str, float]:
+    """Name -> largest difference over the tensor-parallel ranks; NaN counts as larger than all. Names on all ranks."""
+    names = {name for differences in per_rank for name in differences}
+    return {name: float(np.max([differences.get(name, np.nan) for differences in per_rank])) for name in names}
+
+
+def compare_in_engine(worker: Any, lora_id: int, expected: Mapping[str, Tensor]) -> dict[str, float]:
+    """Runs inside vLLM's worker: `compare_slot`, with vLLM's own reading of PEFT's names."""
+    from vllm.lora.utils import parse_fine_tuned_lora_name
+
+    manager = worker.model_runner.lora_manager._adapter_manager
+    mapper = getattr(manager.model, "hf_to_vllm_mapper", None)
+    rename = mapper.get_rename_mapper() if mapper is not None else None
+    places = {parse_fine_tuned_lora_name(name, rename): name for name in expected}
+    return compare_slot(manager, lora_id, expected, places)

@@ -1,0 +1,167 @@
+"""A driver killed between two steps, and `plumbob resume`: the same bytes and figures as without the death.
+
+Also with a damaged checkpoint, a disk that runs full, and another number of workers than the run began with.
+"""
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from plumbob.console.cli import main
+from plumbob.models.adapter import WEIGHTS_FILE
+from plumbob.trainers.learner.checkpoint_shards import file_name
+from tests.support.folder_names import names
+from tests.support.full_disk import fill, small_disk
+from tests.support.small_run import WORKERS, Left, Stages, settings
+
+STATE_FILE = file_name(0)
+
+pytestmark = pytest.mark.cluster
+
+BOUND_S = 240
+
+
+@dataclass(frozen=True)
+class Killed:
+    """Two runs whose drivers were killed at the line of a step: PPO at the second of three, SFT the third of five."""
+
+    ppo: Left
+    sft: Left
+
+
+@pytest.fixture(scope="module")
+def killed(stage: Stages, ppo_settings: dict[str, object], sft_settings: dict[str, object], sft_lora: Left) -> Killed:
+    def start(last_step: int, kind: str, *groups: Mapping[str, object]) -> subprocess.Popen[bytes]:
+        overrides = settings(stage.cluster, WORKERS, {"name": f"{kind}-killed"}, *groups)
+        command = [sys.executable, "-m", "tests.support.die_at_step", str(last_step), kind, *overrides]
+        return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+
+    # Both at once: most of a driver's start is waiting.
+    drivers = [start(2, "ppo", ppo_settings), start(3, "sft", sft_settings)]
+    try:
+        for driver in drivers:
+            printed = driver.communicate(timeout=BOUND_S)[0].decode()
+            assert driver.returncode == -signal.SIGKILL, printed
+    finally:
+        for driver in drivers:
+            driver.kill()
+            driver.wait()
+    return Killed(Left(stage.storage / "ppo-killed"), Left(stage.storage / "sft-killed"))
+
+
+def same_result(resumed: Left, undisturbed: Left) -> None:
+    weights = [(Path(left.policy) / WEIGHTS_FILE).read_bytes() for left in (resumed, undisturbed)]
+    assert weights[0] == weights[1]
+    assert resumed.untimed == undisturbed.untimed
+    states = [(left.last_checkpoint / STATE_FILE).read_bytes() for left in (resumed, undisturbed)]
+    assert states[0] == states[1]
+
+
+def test_a_killed_run_has_no_result_and_a_whole_checkpoint(killed: Killed) -> None:
+    assert [line["step"] for line in killed.ppo.metrics] == [1, 2]
+    # Killed with the line written and the checkpoint not: the second step is made again, and its line with it.
+    assert killed.ppo.last_checkpoint.name == "step-000001"
+    # sft.save_every=2: the third step is lost, and will be made again.
+    assert [line["step"] for line in killed.sft.metrics] == [1, 2, 3]
+    assert killed.sft.last_checkpoint.name == "step-000002"
+    for left in (killed.ppo, killed.sft):
+        assert not (left.folder / "policy").exists()
+        assert not (left.folder / "summary.json").exists()
+
+
+def again(killed: Left, name: str, storage: Path | None = None) -> Left:
+    """A copy of a killed run's folder, to go on in."""
+    return Left(shutil.copytree(killed.folder, (storage or killed.folder.parent) / name))
+
+
+def test_a_resumed_sft_ends_with_the_same_bytes(stage: Stages, killed: Killed, sft_lora: Left) -> None:
+    same_sft(stage.resume(again(killed.sft, "sft-resumed")), sft_lora)
+
+
+def same_sft(resumed: Left, undisturbed: Left) -> None:
+    same_result(resumed, undisturbed)
+    losses = [left.summary["stages"]["sft"]["heldout_loss"] for left in (resumed, undisturbed)]
+    assert losses[0] == losses[1]
+
+
+def test_a_disk_that_runs_full_costs_nothing_once_there_is_room(
+    stage: Stages, killed: Killed, sft_lora: Left, capsys: pytest.CaptureFixture[str]
+) -> None:
+    stage.close()
+    with small_disk("16m") as disk:
+        left = again(killed.sft, "sft", disk)
+        with fill(disk).open("r+b") as filling:  # Less stays free than the checkpoint of step 4 takes.
+            filling.truncate(filling.seek(0, os.SEEK_END) - 65_536)
+        assert main(["resume", str(left.folder)]) == 1
+        printed = capsys.readouterr().err
+        assert printed.startswith("plumbob: the run failed: ") and "Traceback" not in printed
+        assert "No space left on device; 0." in printed
+        assert f"the last good checkpoint is {left.folder / 'checkpoints/step-000002'}; when" in printed
+        assert names(left.last_checkpoint.parent) == ["latest", "step-000002"]
+        (disk / "filling").unlink()
+        assert main(["resume", str(left.folder)]) == 0
+        same_sft(left, sft_lora)
+
+
+def test_a_resumed_ppo_ends_with_the_same_bytes(stage: Stages, killed: Killed, ppo_from_adapter: Left) -> None:
+    coefficients = [line["metrics"]["kl_coefficient"] for line in ppo_from_adapter.metrics]
+    assert len(set(coefficients)) == 3
+    same_ppo(stage.resume(again(killed.ppo, "ppo-resumed")), ppo_from_adapter)
+
+
+def same_ppo(resumed: Left, undisturbed: Left) -> None:
+    same_result(resumed, undisturbed)
+    for (step, ours), (other, theirs) in zip(resumed.journal, undisturbed.journal, strict=True):
+        assert step == other
+        assert ours.token_ids.tolist() == theirs.token_ids.tolist()
+        assert ours.score == theirs.score
+
+
+def test_a_damaged_checkpoint_and_another_number_of_rollout_workers_change_no_byte(
+    stage: Stages, killed: Killed, ppo_from_adapter: Left, capsys: pytest.CaptureFixture[str]
+) -> None:
+    stage.close()
+    left = again(killed.ppo, "ppo-two-samplers")
+    damaged = shutil.copytree(
+        ppo_from_adapter.folder / "checkpoints/step-000002", left.folder / "checkpoints/step-000002"
+    )
+    weights = bytearray((damaged / STATE_FILE).read_bytes())
+    weights[-1] ^= 1  # One bit of the last tensor.
+    (damaged / STATE_FILE).write_bytes(weights)
+    assert main(["resume", str(left.folder), "rollout.num_workers=2"]) == 0
+    assert f"{damaged} is damaged: {STATE_FILE} is not what was written, by its blake2b; going back to step-000001" in (
+        capsys.readouterr().out
+    )
+    same_ppo(left, ppo_from_adapter)
+    resolved = json.loads((left.folder / "resolved.json").read_text())
+    assert [entry["changed"] for entry in resolved["resumed"]] == [{"rollout.num_workers": [1, 2]}]
+
+
+def test_another_number_of_learners_and_zero_stage_go_on_to_rounding(
+    stage: Stages, killed: Killed, ppo_from_adapter: Left
+) -> None:
+    """The first step that is made again, on which rests what later steps sample."""
+    stage.close()
+    left = again(killed.ppo, "ppo-two-learners")
+    assert main(["resume", str(left.folder), "learner.num_workers=2", "learner.zero_stage=3"]) == 0
+    assert [line["step"] for line in left.untimed] == [1, 2, 3]
+    ours, theirs = left.untimed[1], ppo_from_adapter.untimed[1]
+    assert ours["metrics"] == pytest.approx(theirs["metrics"], rel=1e-3, abs=1e-4)
+    for (step, resumed), (_, undisturbed) in zip(left.journal, ppo_from_adapter.journal, strict=True):
+        if step == 2:
+            assert resumed.token_ids.tolist() == undisturbed.token_ids.tolist()
+
+
+def test_a_resume_that_would_compute_something_else_is_refused(
+    killed: Killed, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["resume", str(killed.ppo.folder), "ppo.num_steps=9"]) == 2
+    assert capsys.readouterr().err.startswith("plumbob: ppo.num_steps: cannot change when a run goes on")

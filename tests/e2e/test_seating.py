@@ -1,0 +1,69 @@
+"""Workers that are seated one after the other end where the plan for all of them has them."""
+
+from collections import Counter
+from collections.abc import Iterator
+
+import pytest
+import ray
+from ray.cluster_utils import Cluster
+from ray.exceptions import RaySystemError
+
+from plumbob.cluster.connection import joined
+from plumbob.cluster.fleet.reservations import Seat, Seating
+from plumbob.cluster.placement import plan
+from plumbob.cluster.resources import Need, Role
+from tests.support.small_run import Stages
+
+pytestmark = pytest.mark.cluster
+
+
+@pytest.fixture
+def large_and_small(stage: Stages) -> Iterator[tuple[str, str]]:
+    """Ids of two nodes, of 8 and of 3 CPUs."""
+    stage.close()
+    cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 8, "include_dashboard": False})
+    small = cluster.add_node(num_cpus=3)
+    ray.init(cluster.address, log_to_driver=False, logging_level="error")
+    yield cluster.head_node.node_id, small.node_id
+    ray.shutdown()
+    cluster.shutdown()
+
+
+def need(role: Role, count: int, num_cpus: float) -> Need:
+    return Need(role, f"{role}.num_workers", count, num_cpus, 0.0, 0.0, spread=role != "learner")
+
+
+NEEDS = (need("learner", 1, 2.0), need("rollout", 2, 4.0), need("scorer", 1, 1.0))
+
+
+def seats_of(seating: Seating) -> dict[str, list[Seat | None]]:
+    """Role -> seats, in the order in which a run's threads may ask: the small ones first."""
+    learner, rollout, scorer = NEEDS
+    taken: dict[str, list[Seat | None]] = {"scorer": [seating.take_one(scorer, {}, ())]}
+    taken["learner"] = [*seating.take_all(learner)]
+    taken["rollout"] = []
+    seated: Counter[str] = Counter()
+    for _ in range(rollout.count):
+        seat = seating.take_one(rollout, seated, ())
+        seated.update([] if seat is None else [seat.host.node_id])
+        taken["rollout"].append(seat)
+    return taken
+
+
+def test_nothing_starts_a_ray_by_itself_once_it_has_been_left(stage: Stages) -> None:
+    """Such as a thread that a failure left behind."""
+    stage.close()
+    with joined(stage.address):
+        assert ray.is_initialized()
+    with pytest.raises(RaySystemError):
+        ray.put(1)
+    assert not ray.is_initialized()
+
+
+def test_small_workers_leave_the_room_that_a_large_one_needs(large_and_small: tuple[str, str]) -> None:
+    large, small = large_and_small
+    # 2 x 4 CPUs fill the large node, and 2 + 1 the small one.
+    seating = Seating()
+    seating.follow(plan(NEEDS, seating.open_to_us()))
+    found = {role: [seat and seat.host.node_id for seat in seats] for role, seats in seats_of(seating).items()}
+    assert found == {"learner": [small], "rollout": [large, large], "scorer": [small]}

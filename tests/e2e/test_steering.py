@@ -1,0 +1,97 @@
+"""A run that goes on in another process is watched, given more workers, and stopped, by commands."""
+
+import json
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+
+from plumbob.cluster.calls import wait_until
+from plumbob.console.cli import main
+from tests.support.small_run import WORKERS, Left, Stages, settings
+
+pytestmark = pytest.mark.cluster
+
+BOUND_S = 240.0
+
+
+@pytest.fixture(scope="module")
+def going_on(stage: Stages, ppo_settings: dict[str, object]) -> Iterator[subprocess.Popen[str]]:
+    """PPO of more steps than anybody will wait for."""
+    stage.close()
+    many = {"name": "steered", "ppo.num_steps": 10_000}
+    command = [sys.executable, "-m", "plumbob.console.cli", "run", "ppo"]
+    command += settings(stage.cluster, WORKERS, ppo_settings, many)
+    run = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    yield run
+    run.kill()
+    run.wait()
+
+
+def asked(capfd: pytest.CaptureFixture[str], *command: str) -> dict[str, Any]:
+    capfd.readouterr()
+    assert main([*command]) == 0
+    content: dict[str, Any] = json.loads(capfd.readouterr().out)
+    return content
+
+
+def test_a_run_is_watched_scaled_and_stopped(
+    going_on: subprocess.Popen[str], stage: Stages, capfd: pytest.CaptureFixture[str]
+) -> None:
+    folder = str(stage.storage / "steered")
+    found: dict[str, Any] = {}
+
+    def comes_to(is_so: Callable[[dict[str, Any]], bool]) -> bool:
+        def look() -> bool:
+            nonlocal found
+            if main(["status", folder, "--json"]) != 0:
+                going_on.kill()
+                pytest.fail(going_on.communicate()[0])
+            found = json.loads(capfd.readouterr().out.splitlines()[-1])
+            return bool(found["running"]) and is_so(found)
+
+        return wait_until(look, BOUND_S)
+
+    assert wait_until(lambda: (stage.storage / "steered/cluster.json").exists() or going_on.poll() is not None, BOUND_S)
+    assert comes_to(lambda status: status.get("step", 0) >= 1)
+    assert [len(found["workers"][role]) for role in ("learner", "rollout", "scorer")] == [1, 1, 1]
+    # What the first step learnt from: 8 answers of the version before it.
+    first = found["answers"]["versions"]["0"]
+    assert (first["issued"], first["trained"], first["dropped"]) == (8, 8, {})
+
+    assert main(["scale", folder, "--rollout-workers", "2"]) == 0
+    assert "1 become 2" in capfd.readouterr().out
+
+    def two_have_worked(status: dict[str, Any]) -> bool:
+        return len(status["workers"]["rollout"]) == 2 and all(row["answers"] for row in status["workers"]["rollout"])
+
+    assert comes_to(two_have_worked)
+    assert main(["scale", folder, "--rollout-workers", "1"]) == 0
+    assert comes_to(lambda status: len(status["workers"]["rollout"]) == 1)
+    # 4 CPUs, a quarter each for three workers: far from enough for 100.
+    assert main(["scale", folder, "--rollout-workers", "100"]) == 2
+    assert "there are 1 now, and for 99 more" in capfd.readouterr().err
+
+    assert main(["status", "steered", "--address", stage.address]) == 0
+    said = capfd.readouterr().out
+    assert said.startswith("running; ppo: step ") and "answers by the policy version" in said
+    assert main(["stop", folder]) == 0
+    said = going_on.communicate(timeout=BOUND_S)[0]
+    assert going_on.returncode == 130, said
+    assert "the run was asked to stop" in said and f"plumbob resume {folder}" in said
+
+
+def test_a_stopped_run_says_where_it_stopped(
+    going_on: subprocess.Popen[str], stage: Stages, capfd: pytest.CaptureFixture[str]
+) -> None:
+    left = Left(stage.storage / "steered")
+    status = asked(capfd, "status", str(left.folder), "--json")
+    assert not status["running"]
+    # It stopped where nothing was lost: the last step that was made has its checkpoint.
+    last = left.metrics[-1]["step"]
+    assert status["step"] == last
+    assert left.last_checkpoint.name == f"step-{last:06d}"
+    assert main(["scale", str(left.folder), "--rollout-workers", "2"]) == 2
+    assert "this run is not going on" in capfd.readouterr().err

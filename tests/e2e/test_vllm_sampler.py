@@ -1,0 +1,300 @@
+"""The vLLM sampler on a real engine: parity with transformers, versions, proofs of publishes, clean shutdown."""
+
+import json
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import psutil
+import pytest
+import torch
+from numpy.typing import NDArray
+from safetensors.torch import load_file, save_file
+from transformers import AutoModelForCausalLM
+
+from plumbob.configs.settings.training import Ppo
+from plumbob.configs.settings.workers import VllmEngine
+from plumbob.core.errors import UserError
+from plumbob.models.adapter import CONFIG_FILE, WEIGHTS_FILE, Adapter, save_adapter
+from plumbob.rollout.publish_proof import PublishError
+from plumbob.rollout.rollout_records import Rollout
+from plumbob.rollout.samplers.sampler import SamplerSpec, sample
+from plumbob.rollout.samplers.vllm.vllm_sampler import NUM_SLOTS, VllmSampler
+from plumbob.trainers.online.monitors import alarms
+from tests.support.plain_transformers import load_plain, plain_logprobs
+from tests.support.tiny_policy import EOS, TEMPERATURE, make_adapter, make_requests, write_policy
+
+
+def test_a_model_without_a_kernel_is_refused_at_once(tmp_path: Path) -> None:
+    # 128 / 8 = 16 a head, which vLLM's attention on a CPU does not have.
+    engine = VllmEngine(kv_cache_gib=0.05, max_num_seqs=8)
+    spec = SamplerSpec(write_policy(tmp_path, 8), "rollout-0", engine, "float32", TEMPERATURE, 8, lora_rank=0)
+    with pytest.raises(UserError, match=r"cannot sample from it: .*head_dim=16"):
+        VllmSampler(spec)
+
+
+class Post:
+    """Between the learner and vLLM: writes the adapter, after which a test may damage what was written."""
+
+    def __init__(self) -> None:
+        self.damage = lambda folder: None
+
+    def __call__(self, adapter: Adapter, folder: Path) -> None:
+        save_adapter(adapter, folder)
+        self.damage(folder)
+
+
+@dataclass
+class Served:
+    sampler: VllmSampler
+    post: Post
+    folder: str
+    spec: SamplerSpec
+    adapters: dict[int, Adapter]
+    next_version: int = 0
+
+    def fresh(self) -> Adapter:
+        """An adapter with tensors and a version that were not used before."""
+        self.next_version += 1
+        adapter = make_adapter(self.folder, self.next_version, seed=self.next_version)
+        self.adapters[self.next_version] = adapter
+        return adapter
+
+
+@pytest.fixture(scope="module", params=["float32", "bfloat16"])
+def opened(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
+    others = psutil.Process().children(recursive=True)
+    folder = write_policy(tmp_path_factory.mktemp("policy"))
+    engine = VllmEngine(kv_cache_gib=0.05, max_num_seqs=64)
+    spec = SamplerSpec(folder, "rollout-0", engine, request.param, TEMPERATURE, max_tokens=48, lora_rank=4)
+    post = Post()
+    sampler = VllmSampler(spec, post)
+    yield Served(sampler, post, folder, spec, {})
+    sampler.close()
+    assert not set(psutil.Process().children(recursive=True)) - set(others)
+    assert not list(Path("/dev/shm").glob("plumbob-*"))
+
+
+@pytest.fixture
+def served(opened: Served) -> Iterator[Served]:
+    yield opened
+    opened.post.damage = lambda folder: None
+    opened.sampler.cancel()
+
+
+def gaps(
+    adapter: Adapter, folder: Path, rollouts: Sequence[Rollout], temperature: float = TEMPERATURE
+) -> NDArray[np.float32]:
+    """|log-prob - that of plain transformers and peft| of every token."""
+    save_adapter(adapter, folder)
+    model = load_plain(str(folder))
+    plain = (plain_logprobs(model, r.request.prompt_ids, r.token_ids, temperature) for r in rollouts)
+    return np.concatenate([np.abs(logprobs - r.logprobs) for logprobs, r in zip(plain, rollouts, strict=True)])
+
+
+def largest_gap(adapter: Adapter, folder: Path, rollouts: Sequence[Rollout]) -> float:
+    return float(gaps(adapter, folder, rollouts).max())
+
+
+def test_logprobs_equal_those_of_transformers(served: Served, tmp_path: Path) -> None:
+    adapter = served.fresh()
+    served.sampler.load(adapter)
+    rollouts = sample(served.sampler, make_requests(32))
+    assert sum(len(rollout.token_ids) for rollout in rollouts) > 500
+    gap = largest_gap(adapter, tmp_path, rollouts)
+    other = largest_gap(make_adapter(served.folder, 0, seed=99), tmp_path / "other", rollouts)
+    if served.spec.dtype == "float32":
+        assert gap < 1e-4
+    # The adapter matters, also where bfloat16 leaves a gap to the float32 of the other side.
+    assert other > max(0.1, 5 * gap), (gap, other)
+
+
+def test_a_sampler_at_another_temperature_than_the_learner_s_is_told(served: Served, tmp_path: Path) -> None:
+    adapter = served.fresh()
+    served.sampler.load(adapter)
+    rollouts = sample(served.sampler, make_requests(32))
+
+    def told(temperature: float) -> list[str]:
+        step = {"kl": 0.0, "sampler_gap_fresh": float(gaps(adapter, tmp_path, rollouts, temperature).mean())}
+        return [alarm.name for alarm in alarms([step], Ppo())]
+
+    assert told(TEMPERATURE) == [] and told(1.1 * TEMPERATURE) == ["sampler_gap"]
+
+
+def test_a_chunk_repeats_to_the_byte(served: Served) -> None:
+    served.sampler.load(served.fresh())
+    requests = make_requests(40)
+    first = sample(served.sampler, requests)
+    sample(served.sampler, make_requests(5, first_seed=50))
+    second = sample(served.sampler, requests)
+    for left, right in zip(first, second, strict=True):
+        np.testing.assert_array_equal(left.token_ids, right.token_ids)
+        np.testing.assert_array_equal(left.logprobs, right.logprobs)
+    other = sample(served.sampler, [replace(request, seed=request.seed + 1000) for request in requests])
+    assert any(
+        len(a.token_ids) != len(b.token_ids) or (a.token_ids != b.token_ids).any()
+        for a, b in zip(first, other, strict=True)
+    )
+
+
+def test_eos_is_the_last_token_of_a_stopped_answer(served: Served) -> None:
+    rollouts = sample(served.sampler, make_requests(64))
+    stopped = [rollout for rollout in rollouts if rollout.finish_reason == "stop"]
+    cut = [rollout for rollout in rollouts if rollout.finish_reason == "length"]
+    assert stopped and cut and len(stopped) + len(cut) == 64
+    for rollout in stopped:
+        assert rollout.token_ids[-1] == EOS
+        assert EOS not in rollout.token_ids[:-1]
+        assert "<eos>" not in rollout.response
+    for rollout in cut:
+        assert len(rollout.token_ids) == 48
+        assert EOS not in rollout.token_ids
+
+
+def test_requests_in_flight_keep_their_version(served: Served, tmp_path: Path) -> None:
+    old, new = served.fresh(), served.fresh()
+    requests = make_requests(12)
+    served.sampler.load(old)
+    served.sampler.submit(requests[:6])
+    done = [rollout for _ in range(5) for rollout in served.sampler.poll()]
+    served.sampler.load(new)
+    served.sampler.submit(requests[6:])
+    done += served.sampler.drain()
+    by_version = {version: [r for r in done if set(r.versions) == {version}] for version in (old.version, new.version)}
+    assert {r.request.prompt_id for r in by_version[old.version]} == {f"p{index}" for index in range(6)}
+    assert {r.request.prompt_id for r in by_version[new.version]} == {f"p{index}" for index in range(6, 12)}
+    for adapter, other in ((old, new), (new, old)):
+        own_gap = largest_gap(adapter, tmp_path / "own", by_version[adapter.version])
+        assert own_gap < largest_gap(other, tmp_path / "other", by_version[adapter.version]) / 5
+
+
+def test_cancel_gives_the_partial_answers(served: Served) -> None:
+    served.sampler.load(served.fresh())
+    served.sampler.submit(make_requests(3))
+    for _ in range(4):
+        assert served.sampler.poll() == []
+    partial = served.sampler.cancel()
+    # A step makes one token of each answer.
+    assert [(r.finish_reason, len(r.token_ids), len(r.logprobs)) for r in partial] == [("partial", 4, 4)] * 3
+    assert served.sampler.drain() == []
+    assert len(sample(served.sampler, make_requests(2))) == 2
+
+
+def test_a_correct_adapter_is_proven(served: Served) -> None:
+    adapter = served.fresh()
+    proof = served.sampler.load(adapter)
+    # 2 layers x (q, k, v, o, gate, up, down) x (A, B).
+    assert (proof.num_tensors, proof.max_abs_difference, proof.version) == (28, 0.0, adapter.version)
+    assert served.sampler.version == adapter.version
+    # The same version again, as after a retry, is no harm.
+    assert served.sampler.load(adapter).num_tensors == 28
+
+
+def on_embeddings(folder: str, version: int) -> Adapter:
+    """An adapter on the tokens' embeddings and on the output's, rank 4."""
+    whole = make_adapter(folder, version, seed=version)
+    rows = AutoModelForCausalLM.from_pretrained(folder).config.vocab_size
+    shapes = {
+        "model.embed_tokens.lora_embedding_A": (4, rows),
+        "model.embed_tokens.lora_embedding_B": (128, 4),
+        "lm_head.lora_A.weight": (4, 128),
+        "lm_head.lora_B.weight": (rows, 4),
+    }
+    generator = torch.Generator().manual_seed(version)
+    tensors = {
+        f"base_model.model.{name}": torch.randn(shape, generator=generator) * 0.05 for name, shape in shapes.items()
+    }
+    return replace(whole, config={**whole.config, "target_modules": ["embed_tokens", "lm_head"]}, tensors=tensors)
+
+
+def test_an_adapter_on_embeddings_is_served(served: Served, tmp_path: Path) -> None:
+    adapter = on_embeddings(served.folder, served.fresh().version)
+    assert served.sampler.load(adapter).num_tensors == 4
+    if served.spec.dtype == "float32":
+        rollouts = sample(served.sampler, make_requests(8))
+        assert largest_gap(adapter, tmp_path / "own", rollouts) < 1e-4
+        plain = largest_gap(make_adapter(served.folder, 0, seed=99), tmp_path / "other", rollouts)
+        assert plain > 0.1
+
+
+def change_one_element(folder: Path) -> None:
+    tensors = load_file(folder / WEIGHTS_FILE)
+    value = tensors["base_model.model.model.layers.1.mlp.up_proj.lora_B.weight"][17]
+    # The smallest step that bfloat16 can show at this value is at most 2**-7 of it.
+    value[2] *= 1 + 2**-7
+    save_file(tensors, folder / WEIGHTS_FILE)
+
+
+def leave_one_module_out(folder: Path) -> None:
+    tensors = load_file(folder / WEIGHTS_FILE)
+    save_file(
+        {name: tensor for name, tensor in tensors.items() if "layers.1.mlp.up_proj" not in name}, folder / WEIGHTS_FILE
+    )
+
+
+def change_the_scaling(folder: Path) -> None:
+    config = json.loads((folder / CONFIG_FILE).read_text())
+    (folder / CONFIG_FILE).write_text(json.dumps(config | {"lora_alpha": 11}))
+
+
+@pytest.mark.parametrize(
+    ("damage", "named"),
+    [
+        (change_one_element, r"layers\.1\.mlp\.up_proj\.lora_B"),
+        (leave_one_module_out, r"layers\.1\.mlp\.up_proj\.lora_"),
+        (change_the_scaling, r"lora_B"),
+    ],
+)
+def test_a_corrupt_adapter_is_caught(served: Served, damage, named: str) -> None:
+    good, bad = served.fresh(), served.fresh()
+    served.sampler.load(good)
+    served.post.damage = damage
+    with pytest.raises(PublishError, match=rf"worker rollout-0, version {bad.version}: .*{named}.* differs"):
+        served.sampler.load(bad)
+    # Nothing is sampled under what failed.
+    assert served.sampler.version == good.version
+    assert set(sample(served.sampler, make_requests(1))[0].versions) == {good.version}
+    served.post.damage = lambda folder: None
+    assert served.sampler.load(bad).version == bad.version
+
+
+def test_a_stale_adapter_is_caught(served: Served) -> None:
+    """vLLM does not load an id that it holds. One small update lies between the two: 1e-4 on every element."""
+    before = served.fresh()
+    served.sampler.load(before)
+    after = replace(before, tensors={name: tensor + 1e-4 for name, tensor in before.tensors.items()})
+    with pytest.raises(PublishError, match="stale"):
+        served.sampler.load(after)
+
+
+def test_no_version_is_pushed_out_while_it_is_used(served: Served) -> None:
+    requests = make_requests(NUM_SLOTS)
+    for request in requests:
+        served.sampler.load(served.fresh())
+        served.sampler.submit([request])
+    with pytest.raises(PublishError, match="are still being made"):
+        served.sampler.load(served.fresh())
+    assert len({int(rollout.versions[0]) for rollout in served.sampler.drain()}) == NUM_SLOTS
+    served.sampler.load(served.fresh())
+
+
+def test_what_a_person_did_wrong_is_said(served: Served) -> None:
+    long = replace(make_requests(1)[0], prompt_ids=np.full(256, 5, np.int32))
+    with pytest.raises(UserError, match=r"prompt p0 has 256 tokens and the context of .* is 256: no room"):
+        served.sampler.submit([long])
+    with pytest.raises(UserError, match="rank 16 is greater than max_lora_rank 8"):
+        served.sampler.load(make_adapter(served.folder, 900, seed=1, rank=16))
+    dora = make_adapter(served.folder, 901, seed=1)
+    with pytest.raises(UserError, match="does not yet support DoRA"):
+        served.sampler.load(replace(dora, config={**dora.config, "use_dora": True}))
+    with pytest.raises(UserError, match=r"vLLM cannot serve .* max_model_len"):
+        VllmSampler(replace(served.spec, max_model_len=4096))
+
+
+def test_the_context_cuts_an_answer(served: Served) -> None:
+    # 256 - 250 leaves 6 tokens.
+    long = replace(make_requests(1)[0], prompt_ids=np.full(250, 5, np.int32))
+    (rollout,) = sample(served.sampler, [long])
+    assert len(rollout.token_ids) <= 6
+    assert rollout.finish_reason == "length" or rollout.token_ids[-1] == EOS

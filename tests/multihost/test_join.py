@@ -1,0 +1,69 @@
+"""Who may join a Ray, and what is said to those who may not."""
+
+import secrets
+import subprocess
+
+import pytest
+
+from plumbob.cluster.connection import PROBE_S
+from tests.multihost import echo
+from tests.multihost.cables import serving
+from tests.multihost.hosts import PLUMBOB, PYTHON, Host, Hosts
+from tests.support.small_run import settings
+
+pytestmark = pytest.mark.cluster
+
+START_S = 60.0
+"""For a command to start and read its input on a busy machine."""
+
+
+def connect(host: Host, address: str) -> subprocess.CompletedProcess[str]:
+    """`cluster.connection` in a process of its own on a host; prints what it refuses with, else the number of hosts."""
+    script = f"""
+import ray
+from plumbob.cluster.connection import connect
+from plumbob.core.errors import UserError
+from plumbob.configs.settings.workers import Cluster
+try:
+    connect(Cluster(address={address!r}))
+    print(len(ray.nodes()))
+except UserError as error:
+    print(error)
+"""
+    return host.run([str(PYTHON), "-c", script], START_S)
+
+
+def without_token(host: Host) -> dict[str, str]:
+    return {name: value for name, value in host.environment().items() if not name.startswith("RAY_AUTH")}
+
+
+def test_a_run_without_the_token_is_refused(hosts: Hosts, inputs: dict[str, object]) -> None:
+    host = hosts.all[1]
+    address = {"cluster.address": hosts.ray_address, "storage.path": hosts.shared / "refused"}
+    command = [PLUMBOB, "run", "ppo", *settings(inputs, address)]
+    given = {
+        "asks for a token": without_token(host),
+        "does not take the token that it was given": without_token(host) | {"RAY_AUTH_TOKEN": secrets.token_hex(32)},
+    }
+    runs = {
+        said: host.popen(command, env, stdout=subprocess.PIPE, stderr=subprocess.PIPE) for said, env in given.items()
+    }
+    for said, process in runs.items():
+        out, err = process.communicate(timeout=START_S + PROBE_S)
+        assert process.returncode == 2, out + err
+        assert f"cluster.address={hosts.ray_address}: the Ray there {said}; set RAY_AUTH_TOKEN to" in err
+        assert "Traceback" not in out + err
+    assert not (hosts.shared / "refused").exists()
+
+
+def test_a_machine_without_ray_is_told_so(hosts: Hosts) -> None:
+    said = connect(hosts.spare, hosts.ray_address).stdout
+    assert said.startswith(f"cluster.address={hosts.ray_address}: this machine is no host of the Ray there; run `ray ")
+    assert connect(hosts.spare, "auto").stdout.startswith("cluster.address=auto: cannot be joined: ")
+
+
+def test_what_listens_may_be_something_else(hosts: Hosts) -> None:
+    address = f"{hosts.spare.address}:{echo.PORT}"
+    with serving(hosts.spare):
+        said = connect(hosts.head, address).stdout
+    assert said.startswith(f"cluster.address={address}: what listens there does not answer as a Ray does")

@@ -1,0 +1,176 @@
+"""In each online row the trainer's gradient is the enumerated one, and each mistake listed there is far from it."""
+
+from contextlib import AbstractContextManager
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from plumbob.configs.runs import PpoRun
+from plumbob.configs.settings.algorithms import (
+    GROUPED,
+    DrGrpo,
+    FixedKl,
+    Gae,
+    Grpo,
+    ReinforcePlusPlus,
+    ReinforcePlusPlusBaseline,
+    Rloo,
+)
+from plumbob.configs.settings.training import Ppo
+from plumbob.models.adapter import Role
+from plumbob.models.policy import PolicyModel
+from plumbob.trainers.online.experience import Evaluated
+from plumbob.trainers.online.objective import evaluate
+from plumbob.trainers.online.trajectories import Trajectories, collate_rollouts
+from plumbob.verify.local_learner import open_learner
+from plumbob.verify.optima.answer_tree import EOS
+from plumbob.verify.rows.online_rows import CRITIC_FREE_ROWS, LOSS_ROWS, PPO_ROW, OnlineRow, k_in_loss
+from plumbob.verify.training.gradients import pulled_back, relative_error
+from plumbob.verify.training.train_online import train_online
+from plumbob.verify.world.problem import UNSHAPED, Problem, Size, make_problem
+from plumbob.verify.world.tiny_world import answer_logprobs
+from tests.optimum.online_gradients import enumerated_gradient, listed_counts, listed_step, trainer_gradient
+from tests.optimum.planted import HONEST, Errors, Mistake, errors_with
+from tests.support.learner_ranks import Ranks
+
+NUM_ANSWERS = 100
+"""To each prompt."""
+STEPS = 8
+"""Updates before the gradient is taken, so that the policy is not the reference."""
+
+ROWS = (PPO_ROW, *CRITIC_FREE_ROWS, *LOSS_ROWS)
+"""Those of 400 answers and of the whole pipeline are RLOO as the second, which `test_optimum_mistakes.py` holds."""
+
+IN_REWARD = FixedKl(coefficient=Size().beta)
+K2_IN_LOSS, K3_IN_LOSS = k_in_loss(Size(), "k2"), k_in_loss(Size(), "k3")
+
+
+def with_ppo(run: PpoRun, **changes: Any) -> PpoRun:
+    return run.model_copy(update={"ppo": run.ppo.model_copy(update=changes)})
+
+
+def stronger(run: PpoRun) -> PpoRun:
+    kl = run.ppo.kl
+    return with_ppo(run, kl=kl.model_copy(update={"coefficient": 1.1 * kl.coefficient}))
+
+
+def discounted(run: PpoRun) -> PpoRun:
+    return with_ppo(run, estimator=run.ppo.estimator.model_copy(update={"gamma": 0.95}))
+
+
+def hotter(run: PpoRun) -> PpoRun:
+    return run.model_copy(update={"rollout": run.rollout.model_copy(update={"temperature": 1.1})})
+
+
+def weighed(run: PpoRun) -> PpoRun:
+    return with_ppo(run, loss_mean="answer")
+
+
+def counted(run: PpoRun) -> PpoRun:
+    return with_ppo(run, loss_mean="token")
+
+
+role_of = PolicyModel.role
+
+
+def role_of_policy(model: PolicyModel, role: Role) -> AbstractContextManager[None]:
+    """A reference that is trained along."""
+    return role_of(model, "policy" if role == "reference" else role)
+
+
+def wrong_reference(*arguments: Any) -> Evaluated:
+    """The policy as its own reference: as if no KL were measured from where it began."""
+    evaluated = evaluate(*arguments)
+    return replace(evaluated, ref_logprobs=evaluated.logprobs)
+
+
+def without_eos(*arguments: Any) -> Trajectories:
+    """An EOS that is taken for padding: the policy is not taught to end."""
+    trajectories = collate_rollouts(*arguments)
+    return replace(trajectories, action_mask=trajectories.action_mask & (trajectories.input_ids != EOS))
+
+
+MISTAKES = {
+    "beta 10% too large": Mistake(stronger),
+    "gamma 0.95": Mistake(discounted),
+    "temperature 1.1": Mistake(hotter),
+    "the wrong reference": Mistake(replaced=("plumbob.trainers.online.ppo.evaluate", wrong_reference)),
+    "EOS out of the mask": Mistake(replaced=("plumbob.trainers.online.ppo.collate_rollouts", without_eos)),
+    "answers weigh the same": Mistake(weighed),
+    "tokens weigh the same": Mistake(counted),
+    "the policy in the reference's role": Mistake(replaced=("plumbob.models.policy.PolicyModel.role", role_of_policy)),
+}
+
+
+def run_of(problem: Problem, ppo: Ppo) -> PpoRun:
+    """A few updates by `ppo`; all answers to a prompt are one group where the estimator compares them."""
+    num_samples = problem.size.num_prompts * NUM_ANSWERS
+    samples = NUM_ANSWERS if isinstance(ppo.estimator, GROUPED) else 1
+    changes = {
+        "learning_rate": 3e-3,
+        "schedule": "linear",
+        "warmup_fraction": 0.0,
+        "num_steps": STEPS,  # At the last of which, where the gradient is taken, the learning rate is 0.
+        "prompts_per_step": num_samples // samples,
+        "samples_per_prompt": samples,
+        "minibatch_size": num_samples,
+        "max_grad_norm": 1e9,
+        "shaping": UNSHAPED,
+    }
+    return problem.ppo_run(ppo.model_copy(update=changes))
+
+
+def errors_of(folder: Path, size: Size, ppo: Ppo, mistakes: tuple[str, ...]) -> Errors:
+    """At one policy and on one listed step, for the honest trainer and for each of `mistakes`."""
+    problem = make_problem(size, 0, folder)
+    run = run_of(problem, ppo)
+    learners = train_online(run, problem.world, problem.rewards)
+    learners.save(folder)
+    counts = listed_counts(answer_logprobs(problem.world, learners.compute, "policy"), NUM_ANSWERS)
+    by_logits = enumerated_gradient(run, problem.instance(), problem.world, learners, counts.astype(float))
+    expected = pulled_back(problem.world, learners, by_logits)
+    answers = listed_step(problem.world, problem.rewards, counts, learners, STEPS)
+
+    def error(mistake: Mistake, _: Path) -> float:
+        mistaken = mistake.settings(run)
+        others = open_learner(mistaken)
+        others.load(folder)
+        with mistake.planted():
+            found = trainer_gradient(mistaken, problem.world, others, answers)
+        return relative_error(found, expected)
+
+    return errors_with(error, MISTAKES, mistakes, folder)
+
+
+@pytest.mark.parametrize("row", ROWS, ids=lambda row: f"{row.name}, {row.setting}")
+def test_each_row_has_the_enumerated_gradient_and_no_mistake_that_it_lists_has(
+    one_rank: Ranks, tmp_path: Path, row: OnlineRow
+) -> None:
+    one_rank.run(errors_of, tmp_path, row.size, row.settings(), tuple(row.mistaken))[0].check()
+
+
+@pytest.mark.parametrize("kl", [IN_REWARD, K2_IN_LOSS], ids=["reward", "loss"])
+def test_a_reference_that_is_trained_along_is_far_from_it(one_rank: Ranks, tmp_path: Path, kl: FixedKl) -> None:
+    # What is enumerated takes the reference from the model as it begins, not from the trainer that may be wrong.
+    mistakes = ("the policy in the reference's role",)
+    one_rank.run(errors_of, tmp_path, Size(depth=2), Ppo(estimator=Rloo(), kl=kl), mistakes)[0].check()
+
+
+@pytest.mark.parametrize(
+    "ppo",
+    [
+        Ppo(estimator=Gae(gamma=0.9, lam=0.5, whiten=True), kl=IN_REWARD),
+        Ppo(estimator=ReinforcePlusPlus(gamma=0.9), kl=IN_REWARD),
+        Ppo(estimator=Gae(), kl=K2_IN_LOSS),
+        Ppo(estimator=ReinforcePlusPlus(), kl=K3_IN_LOSS),
+        Ppo(estimator=DrGrpo(), kl=K2_IN_LOSS),
+        Ppo(estimator=ReinforcePlusPlusBaseline(), kl=K2_IN_LOSS),
+        Ppo(estimator=Rloo(), kl=K3_IN_LOSS),
+        Ppo(estimator=Grpo(), kl=K3_IN_LOSS, loss_mean="answer"),
+    ],
+    ids=lambda ppo: f"{ppo.estimator.kind}-{ppo.kl.estimate}-{ppo.loss_mean}",
+)
+def test_settings_that_no_row_has_lead_to_the_enumerated_gradient(one_rank: Ranks, tmp_path: Path, ppo: Ppo) -> None:
+    assert one_rank.run(errors_of, tmp_path, Size(), ppo, ())[0].honest < HONEST

@@ -1,0 +1,189 @@
+"""The loops of PPO in a world of small fakes: samplers, scorer, learners and recorder in one, with a diary."""
+
+import threading
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from plumbob.configs.runs import PpoRun
+from plumbob.configs.settings.algorithms import AdaptiveKl
+from plumbob.configs.settings.data import PromptData
+from plumbob.configs.settings.models import AlignedPolicy
+from plumbob.configs.settings.rewards import Scorer
+from plumbob.configs.settings.training import Ppo
+from plumbob.core.errors import NotFinite
+from plumbob.data.prompts import EncodedPrompt
+from plumbob.models.adapter import Adapter
+from plumbob.reward.scorer import Score
+from plumbob.rollout.rollout_records import Rollout, SampleRequest
+from plumbob.trainers.learner.checkpoint import Checkpoints, Files, read_checkpoint
+from plumbob.trainers.metrics.metrics_log import MetricsLog, StepRecord
+from plumbob.trainers.online.collector import Answers
+from plumbob.trainers.online.ppo import PpoActors, PpoInput, PpoState, run_ppo, run_ppo_asynchronous
+from plumbob.trainers.online.recorder import PpoRecorder
+
+NUM_PROMPTS = 6
+PROMPTS_PER_STEP = 2
+PROMPTS = tuple(
+    EncodedPrompt(f"p{place}", f"prompt {place}", np.array([3, place], np.int32)) for place in range(NUM_PROMPTS)
+)
+
+
+class DriverDeathError(Exception):
+    """Stands for the driver's death."""
+
+
+class World:
+    """Samplers, scorer, learners and recorder in one, with a diary of what they were asked.
+
+    Args:
+        num_ahead: batches that are sampled and scored before a step is learnt from, beside its own; None does not wait
+            for any.
+    """
+
+    def __init__(self, num_ahead: int | None, num_steps: int) -> None:
+        self._num_ahead, self._num_left = num_ahead, num_steps
+        self._scored = threading.Semaphore(0)
+        self.diary: list[str] = []
+        self.messages: list[str] = []
+        self.requests: list[SampleRequest] = []
+        self.versions_learnt: list[int] = []
+        self.answers_learnt: list[Answers] = []
+        self.roles: set[str] = set()
+        self.scales: list[float] = []
+        self.seeds: list[int] = []
+        self.batches: list[Any] = []
+        self.version = -1
+        self.dies_in = ""
+        self.broken_rows: tuple[int, ...] = ()
+        self.is_stopped = False
+
+    def sample(self, requests: Sequence[SampleRequest]) -> list[Rollout]:
+        self.diary.append(f"sample with {self.version}")
+        self.requests += requests
+        ones = np.ones(1, np.int32)
+        return [
+            Rollout(r, "stop", str(r.sample_index), ones, -np.ones(1, np.float32), ones * self.version, ones > 0, "w")
+            for r in requests
+        ]
+
+    def load(self, first: Any) -> None:
+        """As samplers, an adapter; as learners, a checkpoint's folder."""
+        if isinstance(first, Adapter):
+            self.diary.append(f"publish {first.version}")
+            if self.dies_in == "publish" and first.version == 2:
+                raise DriverDeathError
+            self.version = first.version
+        else:
+            self.diary.append(f"load {first.name}")
+
+    def score(self, pairs: Sequence[tuple[str, str]]) -> list[Score]:
+        """The answers to prompts of an even number differ in reward, those to the others do not."""
+        self.diary.append("score")
+        numbers = [int(prompt[-1]) for prompt, _ in pairs]
+        scores = [
+            Score(float(number + (int(response) if number % 2 == 0 else 0)), {})
+            for number, (_, response) in zip(numbers, pairs, strict=True)
+        ]
+        self._scored.release()
+        return scores
+
+    def _wait_for_scores(self) -> None:
+        """So that the sampling thread is as far ahead as it may be, however the threads are scheduled."""
+        if self._num_ahead is None:
+            return
+        wanted = min(1 + self._num_ahead, self._num_left)
+        for _ in range(wanted):
+            assert self._scored.acquire(timeout=60)
+        for _ in range(wanted - 1):
+            self._scored.release()
+        self._num_left -= 1
+
+    def compute(self, batch: Any, role: Any, function: Callable[..., Any]) -> np.ndarray:
+        if role == "policy":
+            self._wait_for_scores()
+        self.roles.add(role)
+        # A KL of 9 nats a token, far above the target: the adaptive coefficient grows by its largest factor.
+        return np.full(batch.input_ids.shape, {"policy": -1.0, "reference": -10.0, "value": 0.0}[role], np.float32)
+
+    def update(self, batch: Any, plan: Any) -> dict[str, float]:
+        self.diary.append("learn")
+        if self.broken_rows:
+            raise NotFinite("the policy's loss is nan", self.broken_rows)
+        self.batches.append(batch)
+        self.scales.append(plan.learning_rate_scale)
+        self.seeds.append(plan.seed)
+        return {}
+
+    def adapter(self, version: int) -> Adapter:
+        return Adapter(version, {}, {})
+
+    def save(self, folder: Path) -> Files:
+        self.diary.append("commit")
+        if self.dies_in == "commit" and self.version == 1:
+            raise DriverDeathError
+        return {}
+
+    def phase(self, name: str) -> AbstractContextManager[None]:
+        return nullcontext()
+
+    def learnt(self, answers: Answers, *others: Any) -> None:
+        self.versions_learnt.append(int(answers.rollouts[0].versions[0]))
+        self.answers_learnt.append(answers)
+        self.diary.append("line")
+
+    def stepped(self, record: StepRecord) -> None: ...
+
+    def said(self, stage: str, message: str) -> None:
+        self.messages.append(message)
+
+
+def settings(**changes: Any) -> PpoRun:
+    ppo = Ppo(
+        num_steps=6,
+        prompts_per_step=PROMPTS_PER_STEP,
+        minibatch_size=2,
+        schedule="linear",
+        warmup_fraction=0.0,
+        kl=AdaptiveKl(coefficient=0.1, target=1.0, horizon=2),
+        keep_checkpoints=10,
+    )
+    return PpoRun(
+        data=PromptData(prompts="unused"),
+        policy=AlignedPolicy(model="unused"),
+        reward=Scorer(model="unused"),
+        ppo=ppo.model_copy(update=changes),
+        seed=5,
+    )
+
+
+def play(run: PpoRun, folder: Path, resume_at: int | None = None, loop: Any = run_ppo) -> tuple[World, PpoState]:
+    """The loop from its beginning, or from the checkpoint of a step on."""
+    is_in_order = loop is run_ppo_asynchronous and run.ppo.dynamic_sampling is None
+    world: Any = World(run.ppo.max_staleness if is_in_order else None, run.ppo.num_steps - (resume_at or 0))
+    state = PpoState(run, PpoInput(PROMPTS, 0, ()))
+    checkpoints = Checkpoints(folder, run.ppo.keep_checkpoints)
+    if resume_at is not None:
+        state.take_over(read_checkpoint(folder / f"step-{resume_at:06d}"))
+    loop(run, 0, state, PpoActors(world, world, world), checkpoints, world)
+    return world, state
+
+
+def recorded(run: PpoRun, folder: Path, dies_in: str = "", loop: Any = run_ppo) -> World:
+    """From the newest checkpoint on, with a real recorder and log; the death is in the second step."""
+    world: Any = World(run.ppo.max_staleness if loop is run_ppo_asynchronous else None, run.ppo.num_steps)
+    world.dies_in = dies_in
+    state = PpoState(run, PpoInput(PROMPTS, 0, ()))
+    checkpoints = Checkpoints(folder / "checkpoints", 2)
+    newest = checkpoints.newest(lambda message: world.said("ppo", message))
+    if newest is not None:
+        state.take_over(newest)
+    with MetricsLog(folder, world) as log:
+        log.truncate_after(state.step)
+        record = PpoRecorder(run.ppo, folder, log, world)
+        loop(run, 0, state, PpoActors(world, world, world), checkpoints, record)
+    world.ledger = state.ledger
+    return world

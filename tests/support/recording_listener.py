@@ -1,0 +1,17 @@
+"""A listener that keeps what it is told."""
+
+from plumbob.trainers.metrics.metrics_log import StepRecord
+
+
+class Watching:
+    def __init__(self) -> None:
+        self.notes: list[tuple[str, str]] = []
+
+    def said(self, stage: str, message: str) -> None:
+        self.notes.append((stage, message))
+
+    def stage_began(self, stage: str) -> None: ...
+
+    def stepped(self, record: StepRecord) -> None: ...
+
+    def stage_ended(self, stage: str, summary: object) -> None: ...

@@ -1,0 +1,172 @@
+"""A pool of real Ray actors that die, fail or answer too late."""
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import ray
+
+from plumbob.cluster.calls import Actor
+from plumbob.cluster.fleet.work_queue import Preparation
+from plumbob.core.errors import RunFailed
+from tests.support.pool_of_actors import TIMEOUT_S, Crew
+
+pytestmark = pytest.mark.cluster
+
+
+def double(actor: Actor, chunk: Any) -> Any:
+    return actor.handle.double.remote(list(chunk))
+
+
+def test_a_dead_workers_chunk_is_done_by_another(crew: Callable[..., Crew]) -> None:
+    two = crew(2)
+    done: list[tuple[str, int]] = []
+
+    def call(actor: Actor, chunk: Any) -> Any:
+        done.append((actor.name, chunk[0]))
+        return actor.handle.die.remote() if len(done) == 1 else double(actor, chunk)
+
+    assert two.pool.work(range(6), 1, call, "doubling") == [0, 2, 4, 6, 8, 10]
+    # Chunk 0 was handed out twice, the others once each; nobody who died came back.
+    assert sorted(chunk for _, chunk in done) == [0, 0, 1, 2, 3, 4, 5]
+    assert [name for name, _ in done].count("rollout-0") == 1
+    ((stage, message),) = two.watching.notes
+    assert stage == "cluster" and message.startswith("rollout-0 died while doubling: ")
+    assert message.endswith("it is replaced (1 of 2 since the last step)")
+    assert two.reissued == [1]
+    two.pool.work([1], 1, double, "doubling")
+    assert len(two.pool.status()) == 2
+
+
+def test_too_many_deaths_in_one_place_end_the_run_with_the_last_words(crew: Callable[..., Crew]) -> None:
+    one, died = crew(1, max_restarts=1), set[int]()
+
+    def call(actor: Actor, chunk: Any) -> Any:  # Each chunk kills one.
+        if chunk[0] in died:
+            return double(actor, chunk)
+        died.add(chunk[0])
+        return actor.handle.die.remote()
+
+    with pytest.raises(RunFailed) as caught:
+        one.pool.work(range(3), 1, call, "doubling")
+    message = str(caught.value)
+    assert message.startswith("rollout-1 died while doubling: ") and "line 16" in message
+    assert message.endswith(
+        "that is worker number 2 to be lost in its place since the last step, and cluster.max_restarts=1"
+    )
+
+
+@pytest.mark.parametrize("is_late", [False, True])
+def test_a_chunk_that_costs_worker_after_worker_ends_the_run(
+    crew: Callable[..., Crew], monkeypatch: pytest.MonkeyPatch, is_late: bool
+) -> None:
+    four = crew(4, max_restarts=1)
+    four.pool.work(range(4), 1, double, "doubling")
+    assert len(four.hired) == 4
+    if is_late:
+        monkeypatch.setattr(four.pool, "_call_timeout_s", 0.01)
+
+    def call(actor: Actor, chunk: Any) -> Any:
+        return actor.handle.hold.remote() if is_late else actor.handle.die.remote()
+
+    with pytest.raises(RunFailed) as caught:
+        four.pool.work(range(2), 2, call, "doubling")
+    message = str(caught.value)
+    # The second loss is one too many, and the first in its place: three of four were idle.
+    assert message.startswith("rollout-1: still doubling after" if is_late else "rollout-1 died while doubling: ")
+    assert message.endswith(
+        "that is worker number 2 to be lost while it was doubling the same 2 items, and cluster.max_restarts=1"
+    )
+    assert four.reissued == [2]
+
+
+def test_a_chunk_is_not_blamed_for_workers_whose_hosts_are_taken_away(crew: Callable[..., Crew]) -> None:
+    one, taken = crew(1, max_restarts=1), []
+
+    def call(actor: Actor, chunk: Any) -> Any:
+        taken.append(actor.name)
+        if len(taken) > 3:
+            return double(actor, chunk)
+        one.leaving.add(actor.name)
+        return actor.handle.die.remote()
+
+    assert one.pool.work(range(1), 1, call, "doubling") == [0]
+    assert len(taken) == 4
+
+
+def test_many_that_die_at_once_are_each_lost_once(crew: Callable[..., Crew]) -> None:
+    some, done = crew(4, max_restarts=1), []
+
+    def call(actor: Actor, chunk: Any) -> Any:
+        done.append(actor.name)
+        return actor.handle.die.remote() if len(done) <= 4 else double(actor, chunk)
+
+    some.pool.work(range(4), 1, double, "doubling")
+    assert len(some.hired) == 4
+    assert some.pool.work(range(8), 1, call, "doubling") == list(range(0, 16, 2))
+    assert len(set(done[:4])) == 4 and len(some.hired) == 8
+    deaths = [said for _, said in some.watching.notes if " died " in said]
+    assert len(deaths) == 4 and all(said.endswith("(1 of 1 since the last step)") for said in deaths)
+
+
+def test_who_fails_at_what_nobody_foresaw_is_replaced(crew: Callable[..., Crew]) -> None:
+    two, tried = crew(2), []
+
+    def call(actor: Actor, chunk: Any) -> Any:
+        if chunk[0] == 1:
+            tried.append(actor.name)
+        return (
+            actor.handle.fail.remote("other") if tried and len(tried) == 1 and chunk[0] == 1 else double(actor, chunk)
+        )
+
+    assert two.pool.work(range(4), 1, call, "doubling") == [0, 2, 4, 6]
+    ((_, said),) = two.watching.notes
+    assert said.startswith(f"{tried[0]} failed while doubling: KeyError('something unforeseen')")
+    assert len(tried) == 2 and tried[0] != tried[1]
+
+
+def test_a_chunk_that_two_workers_fail_at_ends_the_run(crew: Callable[..., Crew]) -> None:
+    one = crew(1, max_restarts=9)
+    with pytest.raises(RunFailed, match="rollout-1 failed while doubling: KeyError"):
+        one.pool.work(range(2), 1, lambda actor, chunk: actor.handle.fail.remote("other"), "doubling")
+
+
+def test_a_death_while_a_version_is_loaded(crew: Callable[..., Crew]) -> None:
+    two = crew(2)
+    calls: list[str] = []
+
+    def load(actor: Actor) -> Any:
+        calls.append(actor.name)
+        return actor.handle.die.remote() if len(calls) == 1 else actor.handle.double.remote([1])
+
+    two.pool.load(Preparation(load, "loading version 1"))
+    assert two.pool.work(range(8), 1, double, "doubling") == list(range(0, 16, 2))
+    # Everybody that worked had loaded the version before, the replacement too.
+    working = {row["worker"] for row in two.pool.status() if row["answers"]}
+    assert working and working <= set(calls[1:])
+
+
+def test_a_worker_that_answers_too_late_is_lost(crew: Callable[..., Crew], monkeypatch: pytest.MonkeyPatch) -> None:
+    one = crew(1, max_restarts=0)
+    one.pool.work([1], 1, double, "doubling")
+    monkeypatch.setattr(one.pool, "_call_timeout_s", 0.01)
+    late = r"rollout-0: still sampling after 0 s \(cluster\.call_timeout_s\)\n.*rollout-0\.log"
+    with pytest.raises(RunFailed, match=late):
+        one.pool.work([1], 1, lambda actor, chunk: actor.handle.hold.remote(), "sampling")
+
+
+def test_a_call_that_ended_while_nobody_looked_is_not_late(
+    crew: Callable[..., Crew], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    two, calls = crew(2), list[Any]()
+
+    def begin(actor: Actor) -> Any:
+        calls.append(actor.handle.hold.remote() if calls else actor.handle.double.remote([]))
+        return calls[-1]
+
+    two.pool.open(Preparation(begin, "opening"))  # Returns when the first has ended.
+    ray.get(two.hired[1].actor.handle.release.remote(), timeout=TIMEOUT_S)
+    assert ray.get(calls[1], timeout=TIMEOUT_S) == "held"
+    monkeypatch.setattr(two.pool, "_boot_timeout_s", 0.0)
+    assert two.pool.work(range(4), 1, double, "doubling") == [0, 2, 4, 6]
+    assert (len(two.hired), two.watching.notes) == (2, [])

@@ -1,0 +1,101 @@
+"""The script for Slurm: options that sbatch knows, and hosts that hold the run."""
+
+import re
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from plumbob.cluster.launchers.slurm import host_size, render
+from plumbob.cluster.resources import Amount, Need, needs_of
+from plumbob.configs.runs import AnyRun
+from plumbob.console.cli import main
+from plumbob.core.errors import UserError
+from tests.support.submitted_run import PPO, need, ppo
+
+# Options of sbatch's manual that the script may use, with what follows them.
+ALLOWED = {
+    "job-name": r"=[A-Za-z0-9._-]+",
+    "nodes": r"=[1-9][0-9]*",
+    "ntasks-per-node": r"=1",
+    "cpus-per-task": r"=[1-9][0-9]*",
+    "gpus-per-node": r"=[1-9][0-9]*",
+    "mem": r"=0",
+    "no-kill": r"",
+}
+
+
+def script(run: AnyRun, num_hosts: int = 1) -> str:
+    return render(run, needs_of(run), num_hosts)
+
+
+def options(text: str) -> dict[str, str]:
+    """Option -> what follows it. They must stand before the first command, or sbatch does not read them."""
+    head = text[: text.index("\n\n")].splitlines()
+    assert head[0] == "#!/bin/bash" and all(line.startswith("#SBATCH --") for line in head[1:])
+    assert text.count("#SBATCH") == len(head) - 1
+    found = [re.fullmatch(r"#SBATCH --([a-z-]+)(.*)", line) for line in head[1:]]
+    return {match[1]: match[2] for match in found if match is not None}
+
+
+@pytest.mark.parametrize("name", ["align", 'it\'s $HOME `x`; "y"'])
+@pytest.mark.parametrize("gpus", [0, 1])
+def test_bash_reads_it_and_sbatch_knows_its_options(name: str, gpus: int, tmp_path: Path) -> None:
+    run = ppo(f"learner.num_gpus={gpus}", storage="/shared/$(touch x)/it's").model_copy(update={"name": name})
+    text = script(run)
+    subprocess.run(["bash", "-n"], input=text, text=True, check=True, timeout=30, cwd=tmp_path)
+    found = options(text)
+    assert all(re.fullmatch(ALLOWED[option], value) for option, value in found.items()), found
+    assert ("gpus-per-node" in found) == bool(gpus)
+
+
+def test_the_options_ask_for_what_the_run_needs() -> None:
+    # Two learners of a GPU each, a sampler of two, a scorer of none: 2 hosts of 2 GPUs. CPUs: 3 + 2 x 0.5 + 0.5, where
+    # the sampler's host has 3 and the learners' 1; the scorer takes the half that either would have left with 4.
+    run = ppo("learner.num_workers=2", "learner.num_gpus=1", "rollout.num_gpus=2", "rollout.num_cpus=3")
+    assert options(script(run, 2)) == {
+        "job-name": "=align",
+        "nodes": "=2",
+        "ntasks-per-node": "=1",
+        "cpus-per-task": "=3",
+        "mem": "=0",
+        "no-kill": "",
+        "gpus-per-node": "=2",
+    }
+
+
+def size(needs: list[Need], num_hosts: int) -> tuple[float, float]:
+    found: Amount = host_size(needs, num_hosts)
+    return found.cpus, found.gpus
+
+
+def test_the_smallest_equal_hosts_that_hold_all_workers() -> None:
+    assert size([need(4, 0.5, 0)], 1) == (2, 0)
+    # An equal share, 1.5 CPUs, is no whole number; with 2 each all fit.
+    assert size([need(3, 1, 0)], 2) == (2, 0)
+    # 3 workers of 2 CPUs on 2 hosts: an equal share would be 3, but one host must hold two of them.
+    assert size([need(3, 2, 0)], 2) == (4, 0)
+    # Three shares of one GPU make a whole one, not a little more than one.
+    assert size([need(1, 1, 0.4), need(1, 1, 0.5), need(1, 1, 0.1)], 1) == (3, 1)
+    # GPUs go before CPUs: two hosts of one GPU, which leaves the worker without one to either.
+    assert size([need(2, 1, 1), need(1, 4, 0)], 2) == (5, 1)
+
+
+@pytest.mark.parametrize("num_hosts", [0, 4])
+def test_more_hosts_than_workers(num_hosts: int) -> None:
+    with pytest.raises(UserError, match=rf"^--hosts {num_hosts}: expected 1 to 3, the number of the run's workers$"):
+        script(ppo(), num_hosts)  # A learner, a sampler, a scorer.
+
+
+def test_the_command_prints_it(capsys: pytest.CaptureFixture[str]) -> None:
+    command = ["submit", "ppo", *PPO, "--render", "slurm"]
+    assert main([*command, "storage.path=/shared/runs", "--hosts", "2"]) == 0
+    printed = capsys.readouterr().out
+    assert options(printed)["nodes"] == "=2" and "wait_s: 300" in printed
+    for wrong, message in (
+        (["storage.path=runs"], "storage.path=runs: "),
+        (["storage.path=/r", "--hosts", "0"], "--hosts 0: expected 1 to 3"),
+        (["storage.path=/r", "--image", "i"], "--image is for --render kuberay only"),
+    ):
+        assert main([*command, *wrong]) == 2
+        assert capsys.readouterr().err.startswith(f"plumbob: {message}")

@@ -1,0 +1,171 @@
+"""The script for Slurm, run by bash.
+
+Slurm's `srun` and Ray's `ray start` are stood in for by commands that keep what they were given: what is tested is the
+order of the steps, who sees the token, whose exit status it is, and that nothing is left. The stand-in for `plumbob`
+ends when Ray has been started on all hosts.
+"""
+
+import json
+import os
+import re
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+import yaml
+
+from plumbob.cluster.launchers.slurm import render
+from plumbob.cluster.resources import needs_of
+from plumbob.configs.runs import AnyRun
+from tests.support.submitted_run import ppo
+
+JOB_ID = "987654"
+
+STANDS_IN = f"""#!{sys.executable}
+import json, os, socket, sys, time
+program, arguments = os.path.basename(sys.argv[0]), sys.argv[1:]
+kept = {{"program": program, "arguments": arguments, "token": os.environ.get("RAY_AUTH_TOKEN"), "pid": os.getpid(),
+        "address": os.environ.get("RAY_ADDRESS")}}
+if program == "plumbob" and arguments[0] == "run":
+    kept["config"] = open(arguments[1]).read()
+with open(os.environ["KEPT"], "a") as log:
+    log.write(json.dumps(kept) + "\\n")
+if program == "hostname":
+    print("127.0.0.1 10.1.2.3")
+elif program == "srun":
+    start = next(place for place, word in enumerate(arguments) if not word.startswith("--"))
+    os.execvp(arguments[start], arguments[start:])
+elif program == "plumbob":
+    hosts, deadline = int(os.environ["SLURM_JOB_NUM_NODES"]), time.monotonic() + 60
+    while open(os.environ["KEPT"]).read().count('"program": "ray"') < min(hosts, 2) and time.monotonic() < deadline:
+        time.sleep(0.01)
+    sys.exit(int(os.environ["EXIT"]))
+elif "--head" in arguments:
+    if os.environ.get("HEAD_FAILS"):
+        sys.exit(1)
+    port = next(word.partition("=")[2] for word in arguments if word.startswith("--port="))
+    with socket.create_server(("127.0.0.1", int(port))):
+        time.sleep(300)
+else:
+    time.sleep(300)
+"""
+
+
+@dataclass(frozen=True)
+class Call:
+    program: str
+    arguments: list[str]
+    token: str | None
+    pid: int
+    address: str | None
+    config: str | None = None
+
+
+@dataclass(frozen=True)
+class Slurm:
+    """Runs a run's script as a batch script on the first of some hosts."""
+
+    folder: Path
+
+    def __call__(
+        self, run: AnyRun, *arguments: str, num_hosts: int = 1, **environment: str
+    ) -> tuple[subprocess.CompletedProcess[str], list[Call]]:
+        kept = self.folder / "kept.jsonl"
+        kept.unlink(missing_ok=True)
+        slurm = {
+            "SLURM_JOB_ID": JOB_ID,
+            "SLURM_JOB_NUM_NODES": str(num_hosts),
+            "SLURM_CPUS_PER_TASK": "3",
+            "SLURMD_NODENAME": "host-1",
+        }
+        path = f"{self.folder / 'bin'}{os.pathsep}{os.environ['PATH']}"
+        own = {"PATH": path, "KEPT": str(kept), "EXIT": "0", "TMPDIR": str(self.folder / "tmp")}
+        (self.folder / "script").write_text(render(run, needs_of(run), num_hosts))
+        done = subprocess.run(
+            ["bash", str(self.folder / "script"), *arguments],
+            text=True,
+            capture_output=True,
+            check=False,
+            timeout=120,
+            env=own | slurm | environment,
+        )
+        return done, [Call(**json.loads(line)) for line in kept.read_text().splitlines()] if kept.exists() else []
+
+
+@pytest.fixture
+def slurm(tmp_path: Path) -> Slurm:
+    (tmp_path / "tmp").mkdir()
+    (tmp_path / "bin").mkdir()
+    for program in ("srun", "ray", "plumbob", "hostname"):
+        (tmp_path / "bin" / program).write_text(STANDS_IN)
+        (tmp_path / "bin" / program).chmod(0o755)
+    return Slurm(tmp_path)
+
+
+def is_alive(pid: int) -> bool:
+    return Path(f"/proc/{pid}").exists()
+
+
+def test_a_ray_on_all_hosts_then_the_run_then_nothing_is_left(slurm: Slurm, tmp_path: Path) -> None:
+    run = ppo("rollout.num_workers=2", storage=tmp_path / "it's $HOME")
+    done, calls = slurm(run, num_hosts=3)
+    assert done.returncode == 0, done.stderr
+    head, others = (call for call in calls if call.program == "ray")
+    port = 20000 + int(JOB_ID) % 10000
+    common = ["start", "--block", "--num-cpus=3", f"--temp-dir=/tmp/ray-{JOB_ID}"]
+    joined = ["--head", "--node-ip-address=127.0.0.1", f"--port={port}", "--include-dashboard=false"]
+    assert head.arguments == common + joined
+    assert others.arguments == [*common, f"--address=127.0.0.1:{port}"]
+    first, second, last = (call.arguments for call in calls if call.program == "srun")
+    assert {"--nodes=1", "--nodelist=host-1", "--cpus-per-task=3"} < set(first)
+    assert {"--nodes=2", "--exclude=host-1", "--cpus-per-task=3"} < set(second)
+    assert last[-4:] == ["rm", "-rf", "--", f"/tmp/ray-{JOB_ID}"]
+    (driver,) = (call for call in calls if call.program == "plumbob")
+    assert driver.address == f"127.0.0.1:{port}"
+    assert driver.config is not None and yaml.safe_load(driver.config) == run.model_dump(mode="json")
+    # One token for all, made by the script, that no list of processes shows.
+    (token,) = {call.token for call in (head, others, driver)}
+    assert token is not None and re.fullmatch(r"[0-9a-f]{64}", token)
+    assert not any(token in word for call in calls for word in call.arguments)
+    assert token not in done.stdout + done.stderr
+    # Nothing is left.
+    assert not any(is_alive(call.pid) for call in (head, others))
+    assert list((tmp_path / "tmp").iterdir()) == []
+
+
+@pytest.mark.parametrize("status", ["1", "2"])
+def test_the_exit_status_is_that_of_the_run(status: str, slurm: Slurm, tmp_path: Path) -> None:
+    done, calls = slurm(ppo(storage=tmp_path), EXIT=status)
+    assert done.returncode == int(status)
+    (head,) = (call for call in calls if call.program == "ray")
+    assert not is_alive(head.pid)
+
+
+def test_a_run_that_was_begun_is_gone_on_with_when_asked_and_when_slurm_starts_it_again(
+    slurm: Slurm, tmp_path: Path
+) -> None:
+    folder = tmp_path / "align"
+
+    def commands(*arguments: str, **environment: str) -> list[str]:
+        _, calls = slurm(ppo(storage=tmp_path), *arguments, **environment)
+        (driver,) = (call.arguments for call in calls if call.program == "plumbob")
+        return driver
+
+    assert commands("resume") == ["resume", str(folder)]
+    assert commands(SLURM_RESTART_COUNT="1")[0] == "run"  # It had not come so far.
+    folder.mkdir()
+    (folder / "resolved.json").touch()
+    assert commands(SLURM_RESTART_COUNT="1") == ["resume", str(folder)]
+    assert commands()[0] == "run"  # Which refuses a name that is taken.
+
+
+def test_what_keeps_it_from_starting_is_said(slurm: Slurm, tmp_path: Path) -> None:
+    done, calls = slurm(ppo(storage=tmp_path), HEAD_FAILS="1")
+    assert (done.returncode, done.stderr) == (1, "plumbob: the head of Ray did not start on host-1\n")
+    assert all(call.program != "plumbob" for call in calls)
+    (tmp_path / "bin" / "plumbob").unlink()
+    done, calls = slurm(ppo(storage=tmp_path), PATH=f"{tmp_path / 'bin'}:/usr/bin:/bin")
+    assert done.returncode == 2 and "ray and plumbob are not on the PATH" in done.stderr
+    assert calls == []

@@ -1,0 +1,159 @@
+"""A worker on a host that lacks what the driver's has opens nothing: packages, the run's storage, the models."""
+
+import json
+import multiprocessing
+import os
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from plumbob.cluster.workers.learner_worker import LearnerWorker
+from plumbob.cluster.workers.rollout_worker import RolloutWorker
+from plumbob.cluster.workers.same_versions import installed
+from plumbob.cluster.workers.scorer_worker import ScorerWorker
+from plumbob.cluster.workers.shared_storage import Mark, check_folders, check_shared
+from plumbob.configs.runs import EvalRun, RewardRun, SftRun
+from plumbob.configs.settings.data import DemonstrationData, EvalData, JudgementData
+from plumbob.configs.settings.models import EvaluatedPolicy, NewBert, Policy
+from plumbob.configs.settings.rewards import RewardEncoder, Scorer
+from plumbob.configs.settings.workers import TransformersEngine
+from plumbob.core.errors import UserError
+from plumbob.models.adapter import CONFIG_FILE
+from plumbob.rollout.samplers.sampler import SamplerSpec
+from plumbob.trainers.build import models_of
+from plumbob.trainers.learner.engine import Rank
+from tests.support.folder_names import names
+from tests.support.full_disk import fill, small_disk
+from tests.support.host_requirements import cannot
+
+SPEC = SamplerSpec("/gone/base", "rollout-3", TransformersEngine(), "float32", 1.0, 4, 0)
+SFT = SftRun(data=DemonstrationData(demonstrations="/d"), policy=Policy(model="/gone/policy"))
+
+
+def refusals(mark: Path, said: Path) -> None:
+    """What workers of each kind refuse with whose models are not on this host."""
+    asked = ((RolloutWorker, SPEC), (ScorerWorker, Scorer(model="a/b", ensemble=("/gone/c",))), (LearnerWorker, SFT))
+    for kind, what in asked:
+        worker: Any = kind(mark.with_name("worker-1.log"), 1, installed(), mark)
+        with pytest.raises(UserError) as refused:
+            worker.build(what) if kind is LearnerWorker else worker.open(what)
+        with said.open("a") as file:
+            print(refused.value, file=file)
+
+
+def test_other_packages(tmp_path: Path) -> None:
+    worker = RolloutWorker(tmp_path / "rollout-3.log", 1, installed() | {"transformers": "5.0.0"}, tmp_path / "none")
+    with pytest.raises(UserError, match=r"worker rollout-3 on [0-9.]+ has transformers .*, the driver has .* 5\.0\.0"):
+        worker.open(SPEC)
+
+
+@pytest.mark.parametrize("kind", [RolloutWorker, ScorerWorker, LearnerWorker])
+def test_a_host_that_does_not_see_the_drivers_mark(tmp_path: Path, kind: type[Any]) -> None:
+    """Neither one without the folder nor one that has a folder of its own under that path; none is made there."""
+    (tmp_path / "own").mkdir()
+    for logs in (tmp_path / "none" / "logs", tmp_path / "own"):
+        worker = kind(logs / "worker-1.log", 1, installed(), logs / ".driver-00")
+        begin = worker.join if kind is LearnerWorker else worker.open
+        what = {RolloutWorker: SPEC, ScorerWorker: Scorer(model="m"), LearnerWorker: Rank(0, 1, "h:1")}[kind]
+        with pytest.raises(UserError) as refused:
+            begin(what)
+        said = str(refused.value)
+        assert said.startswith("worker worker-1 on ")
+        assert said.endswith(
+            f" cannot use {logs} as the driver does: .driver-00: No such file or directory; set storage.path to a "
+            f"folder on storage that every host can read and write"
+        )
+    assert names(tmp_path) == ["own"] and names(tmp_path / "own") == []
+
+
+def test_models_that_the_host_has_not(tmp_path: Path) -> None:
+    """In a process of its own: what a worker prints goes to its log."""
+    mark, said = Mark(tmp_path).left(), tmp_path / "said"
+    process = multiprocessing.get_context("fork").Process(target=refusals, args=(mark, said))
+    process.start()
+    process.join(60)
+    assert process.exitcode == 0
+    lines = said.read_text().splitlines()
+    assert all(line.startswith("worker worker-1 on ") for line in lines)
+    what = "which the driver's host has: [Errno 2] No such file or directory"
+    assert [line.partition(" cannot read the model ")[2] for line in lines] == [
+        f"/gone/{name}, {what}: '/gone/{name}'; put it where every host can read it" for name in ("base", "c", "policy")
+    ]
+
+
+def write_model(folder: Path, name: str = "config.json", base: Path | None = None) -> Path:
+    folder.mkdir()
+    (folder / name).write_text(json.dumps({"base_model_name_or_path": None if base is None else str(base)}))
+    return folder
+
+
+def as_nobody(models: Sequence[Path], said: Path) -> None:
+    """In a process of its own, as a user who owns nothing: which of the models a worker is refused with, and why."""
+    os.setuid(65534)
+    with said.open("a") as file:
+        for model in models:
+            try:
+                check_folders("learner-0", "10.0.0.7", (None, "team/hub", str(model)))
+            except UserError as error:
+                print(error, file=file)
+
+
+def test_models_that_the_host_has_and_cannot_read() -> None:
+    if os.geteuid() != 0:
+        cannot("acting as another user needs root")
+    with tempfile.TemporaryDirectory() as made:
+        outer, said = Path(made), Path(made) / "said"
+        readable, unlisted = write_model(outer / "readable"), write_model(outer / "unlisted")
+        unread, empty = write_model(outer / "unread"), outer / "empty"
+        empty.mkdir()  # As where a file system is not mounted.
+        good = write_model(outer / "good", CONFIG_FILE, readable)
+        on_unread = write_model(outer / "adapter", CONFIG_FILE, unread)
+        said.touch()
+        for path, mode in ((outer, 0o755), (said, 0o666), (unlisted, 0o711), (unread / "config.json", 0o600)):
+            path.chmod(mode)
+        models = (readable, good, unlisted, unread, on_unread, empty)
+        process = multiprocessing.get_context("fork").Process(target=as_nobody, args=(models, said))
+        process.start()
+        process.join(60)
+        assert process.exitcode == 0
+        denied, missing = "[Errno 13] Permission denied", "[Errno 2] No such file or directory"
+        assert said.read_text().splitlines() == [
+            f"worker learner-0 on 10.0.0.7 cannot read the model {model}, which the driver's host has: {reason}: "
+            f"'{path}'; put it where every host can read it"
+            for model, reason, path in (
+                (unlisted, denied, unlisted),
+                (unread, denied, unread / "config.json"),
+                (unread, denied, unread / "config.json"),
+                (empty, missing, empty / "config.json"),
+            )
+        ]
+
+
+def test_the_models_that_a_learner_loads() -> None:
+    assert models_of(SFT) == ("/gone/policy",)
+    evaluated = EvaluatedPolicy(model="/a", baseline="/b")
+    assert models_of(EvalRun(data=EvalData(prompts="/p"), policy=evaluated, reward=Scorer(model="/c"))) == ("/a", "/b")
+    pairs = JudgementData(pairs="/p")
+    assert models_of(RewardRun(data=pairs, reward=RewardEncoder(model="/encoder"))) == ("/encoder",)
+    assert models_of(RewardRun(data=pairs, reward=RewardEncoder(model=NewBert()))) == ()
+
+
+def test_a_mark_is_the_drivers_own_and_goes_with_it(tmp_path: Path) -> None:
+    first, second = Mark(tmp_path / "logs"), Mark(tmp_path / "logs")
+    assert names(tmp_path) == []  # Nothing is written before it is asked for.
+    assert first.left() == first.left() != second.left()
+    first.remove()
+    assert names(tmp_path / "logs") == [second.left().name]
+
+
+def test_a_full_disk_is_no_mistake_of_the_users() -> None:
+    with small_disk("64k") as disk:
+        mark = Mark(disk).left()
+        fill(disk)
+        with pytest.raises(OSError, match="No space left on device") as full:
+            mark.write_bytes(bytes(100_000))
+        with pytest.raises(OSError, match="No space left on device"):
+            check_shared("rollout-0", "10.0.0.1", full.value)

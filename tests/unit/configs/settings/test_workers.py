@@ -1,0 +1,13 @@
+"""What a group of workers may be asked for."""
+
+import pytest
+from pydantic import ValidationError
+
+from plumbob.configs.settings.workers import Rollout
+
+
+def test_slices_are_shorter_than_answers() -> None:
+    assert Rollout(max_tokens=65).slice_tokens is None
+    assert Rollout(max_tokens=65, keep_partial=True).slice_tokens == 64
+    with pytest.raises(ValidationError, match=r"rollout\.max_tokens=64 ends them before: set rollout\.partial_tokens"):
+        Rollout(max_tokens=64, keep_partial=True)

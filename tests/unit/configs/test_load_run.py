@@ -1,0 +1,227 @@
+"""Presets, files and overrides become a run; every mistake is named with its place and its key."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from plumbob.configs.load_run import load_eval, load_run, read_resolved, write_resolved
+from plumbob.configs.runs import EvalRun, PpoRun, PretrainRun
+from plumbob.configs.settings.algorithms import AdaptiveKl, FixedKl, Rloo
+from plumbob.configs.settings.models import NewLlama
+from plumbob.configs.settings.workers import TransformersEngine, VllmEngine
+from plumbob.core.errors import UserError
+from plumbob.driver.stages.prepare import prepare
+
+PPO = ["policy.model=sft", "reward.model=rm", "data.prompts=prompts.jsonl"]
+
+
+def mistakes(config: str, *overrides: str) -> list[str]:
+    with pytest.raises(UserError) as caught:
+        load_run(config, overrides)
+    return str(caught.value).splitlines()
+
+
+def ppo(*overrides: str) -> PpoRun:
+    run = load_run("ppo", [*PPO, *overrides])
+    assert isinstance(run, PpoRun)
+    return run
+
+
+# ---------------------------------------------------------------------------------------------------- what is accepted
+
+
+def test_overrides_replace_settings_with_their_yaml_value() -> None:
+    run = ppo(
+        *("ppo.num_steps=7", "ppo.dual_clip=3", "ppo.shaping.clip=null", "ppo.learning_rate=1e-4"),
+        *("learner.gradient_checkpointing=true", "ppo.monitors.kl.action=off"),
+    )
+    assert (run.ppo.num_steps, run.ppo.dual_clip, run.ppo.shaping.clip) == (7, 3.0, None)
+    assert (run.ppo.learning_rate, run.learner.gradient_checkpointing) == (1e-4, True)
+    assert run.ppo.monitors.kl.action == "off"  # Which YAML 1.1 takes for false.
+
+
+def test_the_name_is_the_preset_or_the_file_unless_given(tmp_path: Path) -> None:
+    file = tmp_path / "my-run.yaml"
+    file.write_text("kind: pretrain\ndata: {text: a.txt}\npolicy: {model: base}\n")
+    assert ppo().name == "ppo"
+    assert load_run(str(file)).name == "my-run"
+    assert load_run(str(file), ["name=2026-01-01"]).name == "2026-01-01"
+
+
+def test_a_group_without_kind_has_the_default_kind(tmp_path: Path) -> None:
+    file = tmp_path / "run.yaml"
+    file.write_text("kind: sft\ndata: {demonstrations: a}\npolicy: {model: base, tuning: {rank: 3}}\nlearner:\n")
+    run = load_run(str(file))
+    assert run.kind == "sft"
+    assert run.policy.tuning.kind == "lora"
+    assert run.policy.tuning.rank == 3
+
+
+def test_another_kind_starts_its_group_anew() -> None:
+    # The preset gives kl.kind=adaptive with target 4.0, and a vLLM engine with kv_cache_gib: neither fits the new kind.
+    assert ppo("ppo.kl.coefficient=0.2", "ppo.kl.kind=fixed").ppo.kl == FixedKl(coefficient=0.2)
+    assert ppo("ppo.estimator.kind=rloo", "ppo.samples_per_prompt=4").ppo.estimator == Rloo()
+    assert ppo("rollout.engine.kind=transformers").rollout.engine == TransformersEngine()
+    assert ppo("ppo.kl.coefficient=0.2").ppo.kl == AdaptiveKl(coefficient=0.2, target=4.0)
+    assert ppo("rollout.engine.max_num_seqs=3").rollout.engine == VllmEngine(kv_cache_gib=1.0, max_num_seqs=3)
+
+
+def test_a_path_replaces_a_model_to_be_made() -> None:
+    run = load_run("pretrain", ["data.text=a.txt", "policy.model=/models/base"])
+    assert isinstance(run, PretrainRun)
+    assert run.policy.model == "/models/base"
+    made = load_run("pretrain", ["data.text=a.txt", "policy.model.num_layers=3"])
+    assert isinstance(made, PretrainRun)
+    assert isinstance(made.policy.model, NewLlama)
+    assert made.policy.model.num_layers == 3
+
+
+def test_eval_needs_no_preset() -> None:
+    run = load_eval(["reward.model=rm", "data.pairs=pairs.jsonl"])
+    assert isinstance(run, EvalRun)
+    assert (run.name, run.reward.model, run.data.pairs) == ("eval", "rm", "pairs.jsonl")
+
+
+# ------------------------------------------------------------------------------------------------------ what is refused
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("ppo.num_stpes=3", "command line: ppo.num_stpes: unknown key; did you mean ppo.num_steps?"),
+        ("num_steps=3", "command line: num_steps: unknown key; did you mean ppo.num_steps?"),
+        ("data.foo.bar=3", "command line: data.foo: unknown key; known below data: columns, bad_rows, overlap, "),
+        ("policy.tuning.rnak=3", "command line: policy.tuning.rnak: unknown key; did you mean policy.tuning.rank?"),
+        ("rollout.engine.kv_cache=1", "unknown key; did you mean rollout.engine.kv_cache_gib?"),
+        ("ppo.num_steps=many", "ppo.num_steps: expected a whole number, found the text 'many'"),
+        ("ppo.num_steps=2.5", "ppo.num_steps: expected a whole number, found 2.5"),
+        ("ppo.num_steps=true", "ppo.num_steps: expected a whole number, found true"),
+        ("ppo.num_steps=0", "ppo.num_steps: expected a number greater than 0, found 0"),
+        ("ppo.num_steps=null", "ppo.num_steps: expected a whole number, found null"),
+        ("ppo.learning_rate=.inf", "ppo.learning_rate: expected a finite number, found inf"),
+        (
+            "learner.gradient_checkpointing=maybe",
+            "gradient_checkpointing: expected true or false, found the text 'maybe'",
+        ),
+        ("learner.zero_stage=7", "learner.zero_stage: expected one of 0, 1, 2 or 3, found 7"),
+        ("learner=3", "learner: expected a group of settings, found 3"),
+        ("policy.model=5", "policy.model: expected text, found 5"),
+        ("policy.tuning.targets=5", "policy.tuning.targets: expected 'all-linear' or a list, found 5"),
+        (
+            "rollout.engine.kind=vlm",
+            "rollout.engine.kind: expected one of 'vllm', 'transformers', found the text 'vlm'",
+        ),
+        ("name=../elsewhere", "name: expected a folder's name without slashes, found the text '../elsewhere'"),
+    ],
+)
+def test_one_mistake_is_one_line_with_key_expectation_and_finding(override: str, message: str) -> None:
+    (line,) = mistakes("ppo", *PPO, override)
+    assert message in line
+
+
+def test_a_key_of_another_kind_is_told_apart_from_a_misspelt_one() -> None:
+    (line,) = mistakes("ppo", *PPO, "ppo.kl.target=3", "ppo.kl.kind=fixed")
+    assert line.endswith("ppo.kl.target: not a key of ppo.kl.kind=fixed; it belongs to ppo.kl.kind=adaptive")
+
+
+def test_all_mistakes_are_reported_with_the_line_of_the_file(tmp_path: Path) -> None:
+    file = tmp_path / "run.yaml"
+    file.write_text("kind: dpo\ndata:\n  pair: a.jsonl\ndpo:\n  loss:\n    beta: much\n  batchsize: 4\n")
+    assert sorted(mistakes(str(file), "seed=-1")) == sorted(
+        [
+            f"{file}, line 3: data.pair: unknown key; did you mean data.pairs?",
+            f"{file}: data.pairs: missing key; "
+            "give it as data.pairs=... on the command line or as data.pairs in the file",
+            f"{file}: policy.model: missing key; "
+            "give it as policy.model=... on the command line or as policy.model in the file",
+            f"{file}, line 6: dpo.loss.beta: expected a number, found the text 'much'",
+            f"{file}, line 7: dpo.batchsize: unknown key; did you mean dpo.batch_size?",
+            "command line: seed: expected a number that is at least 0, found -1",
+        ]
+    )
+
+
+@pytest.mark.parametrize(
+    ("overrides", "message"),
+    [
+        (["learner.num_workers=3"], "ppo.minibatch_size=32 cannot be shared equally by learner.num_workers=3"),
+        (["ppo.prompts_per_step=40"], "= 40 samples cannot be cut into minibatches of ppo.minibatch_size=32"),
+        (["ppo.max_staleness=2", "ppo.importance.kind=none"], "ppo.max_staleness=2 trains on tokens of older policies"),
+        (["ppo.kl.place=loss"], "ppo.kl.estimate=k1: its gradient is zero in expectation"),
+        (["ppo.kl.estimate=k2"], "ppo.kl.place=reward with ppo.kl.estimate=k2: as a reward it "),
+        (["ppo.estimator.kind=rloo"], "ppo.estimator.kind=rloo compares the answers to one prompt"),
+        (["ppo.dynamic_sampling.max_rounds=2"], "looks for prompts whose answers differ in reward"),
+        (["policy.tuning.rank=600"], "vLLM serves LoRA up to rank 512"),
+        (["policy.tuning.dropout=0.1"], "set policy.tuning.dropout=0"),
+    ],
+)
+def test_settings_that_do_not_fit_together(overrides: list[str], message: str) -> None:
+    (line,) = mistakes("ppo", *PPO, *overrides)
+    assert message in line
+
+
+def test_a_monitor_that_is_to_stop_a_run_needs_something_to_watch() -> None:
+    stop = "ppo.monitors.over_optimisation.action=stop"
+    (line,) = mistakes("hh-minilm-cpu", "data.pairs=pairs.jsonl", stop)
+    assert "nothing judges the answers a second time: give a run of ppo a judge.model" in line
+    assert load_run("toy", [stop])  # Its rule judges.
+    with pytest.raises(UserError, match="nothing judges the answers a second time"):
+        prepare(ppo(stop))
+
+
+def test_eval_of_nothing_is_refused() -> None:
+    with pytest.raises(UserError, match=r"^nothing to measure: give data\.pairs=FILE"):
+        load_eval(["reward.model=rm"])
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("kind: sft\nsft: [1\nx: 2\n", ", line 3, column 2: this is not valid YAML"),
+        ("kind: sft\nseed: 1\nseed: 2\n", ", line 3, column 1: this is not valid YAML: the key seed twice"),
+        ("- kind: sft\n", "expected settings such as `kind: sft`, found the list"),
+        ("", "expected settings such as `kind: sft`, found null"),
+        ("seed: 1\n", "kind is missing; expected one of pretrain, "),
+        ("kind: stf\n", "kind is the text 'stf'; expected one of .*; did you mean sft?"),
+    ],
+)
+def test_a_file_that_is_no_configuration(tmp_path: Path, text: str, message: str) -> None:
+    file = tmp_path / "run.yaml"
+    file.write_text(text)
+    with pytest.raises(UserError, match=message) as caught:
+        load_run(str(file))
+    assert str(caught.value).startswith(str(file))
+
+
+def test_unknown_presets_and_files_name_what_there_is() -> None:
+    assert mistakes("pop")[0].startswith("pop: unknown preset; did you mean ppo? presets: dpo, ")
+    assert mistakes("nowhere/ppo.yaml")[0].startswith("nowhere/ppo.yaml: there is no such file; presets: dpo, ")
+
+
+@pytest.mark.parametrize("override", ["ppo.num_steps", "=3", "ppo..num_steps=3", "ppo.num_steps=[1", "seed.x=3"])
+def test_overrides_that_are_none(override: str) -> None:
+    (line,) = mistakes("pretrain", "data.text=a", "seed=1", override)
+    assert line.startswith((override, "seed.x: seed is 1, which has no settings below it"))
+
+
+# --------------------------------------------------------------------------------------------------- the resolved copy
+
+
+def test_the_resolved_copy_gives_back_the_same_run(tmp_path: Path) -> None:
+    run = ppo('policy.tuning.targets=["q_proj", "v_proj"]', "ppo.dual_clip=null")
+    write_resolved(run, tmp_path / "run")
+    assert read_resolved(tmp_path / "run") == run
+    content = json.loads((tmp_path / "run" / "resolved.json").read_text())
+    assert content["config"]["ppo"]["estimator"]["lam"] == 0.95
+    assert {"torch", "ray", "peft"} <= content["packages"].keys()
+    assert content["machine"]["num_cpus"] >= 1
+    assert [file.name for file in (tmp_path / "run").iterdir()] == ["resolved.json"]
+
+
+def test_a_folder_that_is_no_run_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"this is no run: it has no resolved\.json"):
+        read_resolved(tmp_path)
+    (tmp_path / "resolved.json").write_text('{"config": ')
+    with pytest.raises(UserError, match="expected the settings of a run as JSON"):
+        read_resolved(tmp_path)

@@ -1,0 +1,243 @@
+"""The command line: exit statuses, messages without a traceback, JSON for scripts, a quick --help."""
+
+import json
+import logging
+import os
+import subprocess
+import sys
+import time
+import types
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from plumbob.configs.load_run import load_run, write_resolved
+from plumbob.configs.runs import EvalRun
+from plumbob.console.cli import main
+from plumbob.console.commands.doctor import examine, package_check
+from plumbob.core.errors import RunFailed
+from plumbob.trainers.metrics.metrics_log import Listener, StepRecord
+
+PPO = ["ppo", "policy.model=sft", "reward.model=rm", "data.prompts=prompts.jsonl"]
+SUMMARY = {"name": "ppo", "seconds_total": 2.0, "stages": {"ppo": {"reward": 0.5, "seconds": 2.0}}}
+
+
+@dataclass(frozen=True)
+class Result:
+    folder: Path
+    summary: dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Planned:
+    fits: bool
+
+    def lines(self) -> list[str]:
+        return ["1 learner, 0.5 CPUs"]
+
+    def as_dict(self) -> dict[str, object]:
+        return {"learners": 1}
+
+
+@pytest.fixture
+def launched(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[..., None]:
+    """Puts functions in the place of those that start Ray; runs stand below tmp_path."""
+    monkeypatch.chdir(tmp_path)
+
+    def install(**functions: Callable[..., object]) -> None:
+        module = types.ModuleType("plumbob.driver.api")
+        vars(module).update(functions)
+        monkeypatch.setitem(sys.modules, "plumbob.driver.api", module)
+
+    return install
+
+
+def finish(config: Any, listener: Listener) -> Result:
+    folder = Path(config.storage.path) / config.name
+    write_resolved(config, folder)
+    (folder / "summary.json").write_text(json.dumps(SUMMARY))
+    listener.stage_began("ppo")
+    listener.stepped(StepRecord("ppo", 1, 1, {"reward": 0.5}, {}))
+    return Result(folder, SUMMARY)
+
+
+def test_help_is_quick_and_imports_nothing_heavy() -> None:
+    code = (
+        "import sys\nfrom plumbob.console.cli import main\n"
+        "try: main(['--help'])\nexcept SystemExit as end: assert end.code == 0\n"
+        "print([name for name in ('torch', 'ray', 'transformers', 'pydantic', 'rich', 'numpy') if name in sys.modules])"
+    )
+    began = time.monotonic()
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=30)
+    assert time.monotonic() - began < 1.0
+    assert done.stdout.startswith("usage: plumbob")
+    assert done.stdout.endswith("[]\n")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["run", *PPO, "ppo.num_stpes=3"], "ppo.num_stpes: unknown key; did you mean ppo.num_steps?"),
+        (["run", *PPO, "ppo.num_steps=many"], "ppo.num_steps: expected a whole number, found the text 'many'"),
+        (["run", "pop"], "pop: unknown preset; did you mean ppo?"),
+        (["run", "bad.yaml"], "bad.yaml, line 2, column 5: this is not valid YAML"),
+        (["plan", *PPO, "ppo.minibatch_size=5"], "cannot be cut into minibatches of ppo.minibatch_size=5"),
+        (["run", *PPO, "learner.num_workers=3"], "cannot be shared equally by learner.num_workers=3"),
+        (["run", *PPO, "ppo.max_staleness=1", "ppo.importance.kind=none"], "importance.kind=truncated or masked"),
+        (["plan", "--json", *PPO, "policy.tuning.rank=1024"], "vLLM serves LoRA up to rank 512"),
+        (["eval", "reward.model=rm"], "nothing to measure: give data.pairs=FILE"),
+        (["eval", *PPO], "ppo: kind is ppo, expected eval; start that with: plumbob run ppo"),
+        (["resume", "pppo"], "pppo: there is no run in this folder nor in runs/pppo; did you mean ppo?"),
+        (["report", "elsewhere"], "there is no run in this folder nor in runs/elsewhere; runs here: ppo"),
+    ],
+)
+def test_a_mistake_is_a_message_and_status_2_before_anything_starts(
+    arguments: list[str], message: str, launched: Callable[..., None], capsys: pytest.CaptureFixture[str]
+) -> None:
+    def refuse(*_: object) -> None:
+        pytest.fail("it started")
+
+    launched(run=refuse, resume=refuse, evaluate=refuse, plan=refuse)
+    Path("bad.yaml").write_text("kind: [sft\nseed: 1\n")
+    write_resolved(load_run(PPO[0], PPO[1:]), Path("runs/ppo"))
+    assert main(arguments) == 2
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert err.startswith("plumbob: ")
+    assert message in err
+    assert "Traceback" not in err
+
+
+@pytest.mark.parametrize("arguments", [["run"], ["fly"], [], ["run", "toy", "--jsn"], ["doctor", "seed=1"]])
+def test_arguments_that_are_none_end_with_status_2(arguments: list[str]) -> None:
+    with pytest.raises(SystemExit) as ended:
+        main(arguments)
+    assert ended.value.code == 2
+
+
+def test_a_run_ends_with_its_table_and_its_report(
+    launched: Callable[..., None], capsys: pytest.CaptureFixture[str]
+) -> None:
+    launched(run=finish)
+    assert main(["run", *PPO]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0] == "ppo: begins"
+    assert lines[-4:] == [
+        "stage  reward   time",
+        "ppo     0.500  2.0 s",
+        "ppo: 2.0 s in all",
+        "report: runs/ppo/report.html",
+    ]
+    assert Path("runs/ppo/report.html").is_file()
+
+
+def test_a_report_is_written_anew(launched: Callable[..., None], capsys: pytest.CaptureFixture[str]) -> None:
+    launched(run=finish)
+    assert main(["run", *PPO]) == 0
+    capsys.readouterr()
+    written = Path("runs/ppo/report.html")
+    for given, printed in (([], f"{written}\n"), (["--json"], f'{{"report": "{written}"}}\n')):
+        written.unlink()
+        assert main(["report", "ppo", *given]) == 0
+        assert capsys.readouterr().out == printed and written.is_file()
+
+
+def test_the_hubs_own_lines_are_kept_from_the_user() -> None:
+    """It warns of each of its tries to reach a name."""
+    code = (
+        "from plumbob.console.cli import main\nmain(['report', 'none'])\n"
+        "import huggingface_hub\nprint(huggingface_hub.logging.get_verbosity())"
+    )
+    environment = {name: value for name, value in os.environ.items() if name != "HF_HUB_VERBOSITY"}
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, env=environment)
+    assert done.stdout == f"{logging.ERROR}\n"
+
+
+@pytest.mark.parametrize("place", [1, 2, 5])
+def test_with_json_every_line_is_an_object_wherever_the_option_stands(
+    place: int, launched: Callable[..., None], capsys: pytest.CaptureFixture[str]
+) -> None:
+    launched(run=finish)
+    arguments = ["run", *PPO]
+    arguments.insert(place, "--json")
+    assert main(arguments) == 0
+    *_, step, ended = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    assert step["event"] == "step"
+    assert ended == {"event": "run_ended", "folder": "runs/ppo", "report": "runs/ppo/report.html", "summary": SUMMARY}
+
+
+def test_a_run_that_fails_ends_with_status_1(launched: Callable[..., None], capsys: pytest.CaptureFixture[str]) -> None:
+    def fail(*_: object) -> None:
+        raise RunFailed("the loss of step 3 is not finite; the last checkpoint is step 2")
+
+    launched(run=fail)
+    assert main(["run", *PPO]) == 1
+    expected = "plumbob: the run failed: the loss of step 3 is not finite; the last checkpoint is step 2\n"
+    assert capsys.readouterr().err == expected
+
+
+def test_an_interrupted_run_says_how_to_go_on(
+    launched: Callable[..., None], capsys: pytest.CaptureFixture[str]
+) -> None:
+    def interrupt(config: Any, listener: Listener) -> None:
+        finish(config, listener)
+        raise KeyboardInterrupt
+
+    launched(run=interrupt, resume=lambda folder, listener, overrides: Result(folder, {**SUMMARY, "name": overrides}))
+    assert main(["run", *PPO, "name=mine"]) == 130
+    assert capsys.readouterr().err.endswith("go on from the last checkpoint with: plumbob resume runs/mine\n")
+    assert main(["resume", "mine"]) == 0
+    assert main(["resume", "runs/mine", "--json", "rollout.num_workers=2"]) == 0
+    assert json.loads(capsys.readouterr().out.splitlines()[-1])["summary"]["name"] == ["rollout.num_workers=2"]
+
+
+def test_a_run_interrupted_before_it_left_anything_has_nothing_to_resume(
+    launched: Callable[..., None], capsys: pytest.CaptureFixture[str]
+) -> None:
+    def interrupt(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    launched(run=interrupt)
+    assert main(["run", *PPO]) == 130
+    assert capsys.readouterr().err == "plumbob: interrupted\n"
+
+
+def test_eval_prints_its_result_alone(launched: Callable[..., None], capsys: pytest.CaptureFixture[str]) -> None:
+    def evaluate(config: EvalRun, listener: Listener) -> dict[str, object]:
+        listener.said("eval", f"reads {config.data.pairs}")
+        return {"accuracy": 0.75, "accuracy_ci95": [0.5, 1.0], "calibration": {"mean": 0.25}}
+
+    launched(evaluate=evaluate)
+    given = ["reward.model=rm", "data.pairs=pairs.jsonl"]
+    assert main(["eval", "--json", *given]) == 0
+    out, err = capsys.readouterr()
+    assert json.loads(out) == {"accuracy": 0.75, "accuracy_ci95": [0.5, 1.0], "calibration": {"mean": 0.25}}
+    assert err == "eval: reads pairs.jsonl\n"
+    assert main(["eval", *given]) == 0
+    rows = [line.split(maxsplit=1) for line in capsys.readouterr().out.splitlines()]
+    assert rows == [["accuracy", "0.750"], ["accuracy_ci95", "0.500, 1.000"], ["calibration.mean", "0.250"]]
+
+
+def test_plan_says_whether_the_run_fits(launched: Callable[..., None], capsys: pytest.CaptureFixture[str]) -> None:
+    launched(plan=lambda config: Planned(fits=config.seed == 0))
+    assert main(["plan", *PPO]) == 0
+    assert main(["plan", *PPO, "seed=1", "--json"]) == 1
+    assert capsys.readouterr().out == '1 learner, 0.5 CPUs\n{"learners": 1}\n'
+
+
+def test_doctor_tells_versions_apart() -> None:
+    assert package_check("pydantic", ">=2.14").ok
+    old = package_check("pydantic", ">=99")
+    assert (old.ok, old.advice) == (False, 'run `pip install "pydantic>=99"`')
+    missing = package_check("no-such-package-of-ours", ">=1")
+    assert (missing.ok, missing.found) == (False, "not installed")
+
+
+def test_doctor_looks_at_everything_and_every_problem_has_its_mend(tmp_path: Path) -> None:
+    checks = examine(tmp_path)
+    names = {"python", "torch", "ray", "deepspeed", "peft", "vllm", "device", "memory", "shared memory", "disk"}
+    assert names <= {check.name for check in checks}
+    assert all(check.ok or check.advice for check in checks)

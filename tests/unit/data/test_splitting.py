@@ -1,0 +1,98 @@
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from plumbob.configs.settings.data import Splitting
+from plumbob.core.errors import UserError
+from plumbob.data.reading.readers import Read
+from plumbob.data.records import PreferencePair, Prompt
+from plumbob.data.splitting import check_overlap, hold_out, split_by_prompt
+
+FILES = {"train": ["a", "b", "c", "d"], "heldout": ["c", "e"], "apart": ["e"]}
+
+
+def read(path: str) -> Read[Prompt]:
+    records = tuple(Prompt(text, text) for text in FILES[path])
+    return Read(records, len(records), 0, 0, 0, (f"note of {path}",))
+
+
+def split(heldout: str | None, **rules: object):  # type: ignore[no-untyped-def]
+    return hold_out(read, "train", heldout, lambda prompt: prompt.text, Splitting(**rules), seed=0)  # type: ignore
+
+
+def test_a_share_is_held_out_where_no_file_is_given() -> None:
+    found = split(None, heldout_fraction=0.25)
+    # A quarter of four prompts is one.
+    assert (len(found.train), len(found.heldout)) == (3, 1)
+    assert {prompt.text for prompt in (*found.train, *found.heldout)} == {"a", "b", "c", "d"}
+    assert found.notes == ("note of train",)
+    assert split(None, heldout_fraction=0.0).heldout == ()
+
+
+def test_a_file_of_its_own_is_taken_whole() -> None:
+    found = split("apart", heldout_fraction=0.25)
+    assert [prompt.text for prompt in found.train] == ["a", "b", "c", "d"]
+    assert [prompt.text for prompt in found.heldout] == ["e"]
+    assert found.notes == ("note of train", "note of apart")
+
+
+def test_prompts_on_both_sides_are_refused_or_dropped_from_training() -> None:
+    with pytest.raises(UserError, match=r"train and heldout: 1 prompts stand in both.*data\.overlap=drop"):
+        split("heldout")
+    found = split("heldout", overlap="drop")
+    assert [prompt.text for prompt in found.train] == ["a", "b", "d"]
+    assert [prompt.text for prompt in found.heldout] == ["c", "e"]
+    assert len(found.notes) == 3 and "dropped from training" in found.notes[2]
+
+
+def pair(prompt: str, chosen: str = "a") -> PreferencePair:
+    return PreferencePair(prompt, chosen, "b")
+
+
+def prompt_of(record: PreferencePair) -> str:
+    return record.prompt
+
+
+@given(
+    names=st.lists(st.integers(0, 12), min_size=2, max_size=40),
+    fraction=st.floats(0, 0.9),
+    seed=st.integers(0, 5),
+    shuffle=st.randoms(),
+)
+def test_no_prompt_is_on_both_sides_and_order_does_not_matter(names, fraction, seed, shuffle) -> None:  # type: ignore
+    records = [pair(str(name), str(place)) for place, name in enumerate(names)]
+    train, heldout = split_by_prompt(records, prompt_of, fraction, seed)
+    apart = {record.prompt for record in heldout}
+    assert apart.isdisjoint(record.prompt for record in train)
+    assert sorted([*train, *heldout], key=lambda r: int(r.chosen)) == records
+    assert train
+    assert bool(heldout) == (fraction > 0 and len(set(names)) > 1)
+    again = list(records)
+    shuffle.shuffle(again)
+    assert {record.prompt for record in split_by_prompt(again, prompt_of, fraction, seed)[1]} == apart
+
+
+def test_the_share_is_of_prompts_and_the_seed_chooses_them() -> None:
+    records = [pair(str(number % 100)) for number in range(1000)]
+    sides = [split_by_prompt(records, prompt_of, 0.2, seed) for seed in (0, 1)]
+    # 20 of 100 prompts with 10 records each.
+    assert [len(heldout) for _, heldout in sides] == [200, 200]
+    assert sides[0][1] != sides[1][1]
+
+
+def test_overlap_is_refused_or_dropped_from_training() -> None:
+    train = [pair("x"), pair("y"), pair("x", "c"), pair("z")]
+    heldout = [pair("x", "d"), pair("y"), pair("w")]
+    what = "data.pairs and data.heldout_pairs"
+    found = r"data\.pairs and data\.heldout_pairs: 2 prompts stand in both, in 3 of 4 training records, such as 'x'"
+    with pytest.raises(UserError, match=found + r".*data\.overlap=drop"):
+        check_overlap(train, heldout, prompt_of, Splitting(), what)
+    kept, note = check_overlap(train, heldout, prompt_of, Splitting(overlap="drop"), what)
+    assert kept == [pair("z")]
+    assert note is not None and "2 prompts stand in both" in note and "dropped from training" in note
+    with pytest.raises(UserError, match="leaves nothing to train on"):
+        check_overlap(train[:2], heldout, prompt_of, Splitting(overlap="drop"), what)
+
+
+def test_sides_without_a_common_prompt_pass_without_a_note() -> None:
+    assert check_overlap([pair("x")], [pair("y")], prompt_of, Splitting(), "both") == ([pair("x")], None)

@@ -1,0 +1,162 @@
+"""How the stages of a pipeline hand over: each one's settings name the folders of those before it."""
+
+import json
+from dataclasses import replace
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+
+from plumbob.configs.runs import PipelineRun
+from plumbob.configs.settings.data import PipelineData
+from plumbob.configs.settings.models import NewBert, NewLlama, PipelinePolicy
+from plumbob.configs.settings.rewards import PipelineScorer
+from plumbob.data.prompts import EncodedPrompt
+from plumbob.driver.pipeline import pipeline
+from plumbob.driver.pipeline.pipeline import Pipeline, handover, run_pipeline
+from plumbob.driver.pipeline.pipeline_data import Files
+from plumbob.driver.stages.evaluation import EvalInput, Measured
+from plumbob.driver.stages.prepare import Scene
+from plumbob.rollout.rollout_records import Rollout, SampleRequest
+
+FILES = Files("text", "shown", "pairs", "heldout_pairs", "asked", "heldout_asked", None, 0.9, ())
+FOLDER = Path("/runs/mine")
+
+
+def settings(policy: Any, encoder: Any) -> PipelineRun:
+    return PipelineRun(
+        seed=4,
+        data=PipelineData(pairs="raw", columns={"prompt": "question"}, overlap="drop", max_answer_tokens=33),
+        policy=PipelinePolicy(model=policy, dtype="bfloat16"),
+        reward=PipelineScorer(model=encoder, max_tokens=77, num_workers=2),
+    )
+
+
+def test_every_stage_gets_the_folder_of_the_one_before() -> None:
+    stages = Pipeline(settings(NewLlama(), NewBert()), FOLDER, FILES)
+    assert stages.pretrain().data.text == stages.pretrain_encoder().data.text == "text"
+    assert stages.sft().policy.model == "/runs/mine/pretrain/policy"
+    assert stages.reward().reward.model == "/runs/mine/pretrain-encoder/encoder"
+    assert stages.reward().calibration.policy == "/runs/mine/sft/policy"
+    assert stages.ppo().policy.model == stages.dpo().policy.model == "/runs/mine/sft/policy"
+    assert stages.ppo().reward.model == stages.evaluation().reward.model == "/runs/mine/reward/reward_model"
+    evaluated = stages.evaluation().policy
+    assert evaluated is not None
+    assert (evaluated.model, evaluated.baseline) == ("/runs/mine/ppo/policy", "/runs/mine/sft/policy")
+
+
+def test_every_stage_gets_its_side_of_the_split() -> None:
+    stages = Pipeline(settings(NewLlama(), NewBert()), FOLDER, FILES)
+    assert (stages.ppo().data.prompts, stages.ppo().data.heldout_prompts) == ("asked", "heldout_asked")
+    assert (stages.dpo().data.pairs, stages.dpo().data.heldout_pairs) == ("pairs", "heldout_pairs")
+    assert (stages.reward().data.pairs, stages.reward().data.heldout_pairs) == ("pairs", "heldout_pairs")
+    assert stages.evaluation().data.prompts == "heldout_asked"
+    assert stages.sft().data.demonstrations == "shown"
+
+
+def test_common_settings_reach_every_stage_and_the_mapping_of_columns_none() -> None:
+    stages = Pipeline(settings(NewLlama(), NewBert()), FOLDER, FILES)
+    runs: list[Any] = [stages.sft(), stages.reward(), stages.ppo(), stages.dpo(), stages.evaluation()]
+    assert {run.seed for run in runs} == {4}
+    # The files are the pipeline's own by now: mapped, and split.
+    assert all(run.data.columns == {} for run in runs)
+    assert {run.data.max_answer_tokens for run in (stages.sft(), stages.dpo())} == {33}
+    assert stages.ppo().policy.dtype == stages.reward().calibration.dtype == "bfloat16"
+    assert (stages.ppo().reward.max_tokens, stages.ppo().reward.num_workers) == (77, 2)
+
+
+def test_a_named_model_is_taken_as_it_is() -> None:
+    run = settings("team/llama", "team/bert")
+    assert handover(run, FOLDER).pretrained == "team/llama" and handover(run, FOLDER).encoder == "team/bert"
+    stages = Pipeline(run, FOLDER, FILES)
+    assert stages.sft().policy.model == "team/llama" and stages.reward().reward.model == "team/bert"
+
+
+@pytest.mark.parametrize(
+    "policy, encoder, first",
+    [
+        (NewLlama(), NewBert(), ["pretrain", "pretrain-encoder"]),
+        ("team/llama", NewBert(), ["pretrain-encoder"]),
+        (NewLlama(), "team/bert", ["pretrain"]),
+        ("team/llama", "team/bert", []),
+    ],
+)
+def test_only_a_new_model_is_pre_trained_and_an_ended_stage_is_not_run_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, policy: Any, encoder: Any, first: list[str]
+) -> None:
+    ran: list[str] = []
+
+    def run_stage(body: Any, scene: Scene, name: str) -> dict[str, Any]:
+        assert scene.folder == tmp_path / name
+        ran.append(name)
+        return {"policies": {"ppo": {"gold_score": 1.0}}} if name == "eval" else {"seconds": 2.0}
+
+    monkeypatch.setattr(pipeline, "run_stage", run_stage)
+    nothing: Any = None
+    scene = Scene(nothing, tmp_path, nothing, nothing)
+    figures = run_pipeline(settings(policy, encoder), lambda folder: FILES, scene)
+    assert ran == [*first, "sft", "reward", "ppo", "dpo", "eval"]
+    assert figures["ppo"] == {"seconds": 2.0, "gold_score": 1.0}
+    assert figures["reward"] == {"seconds": 2.0, "noise_ceiling": 0.9}
+    # Interrupted in the reward stage, the next run makes that one again and no other.
+    (tmp_path / "reward" / "summary.json").unlink()
+    ran.clear()
+    assert run_pipeline(settings(policy, encoder), lambda folder: FILES, scene) == figures
+    assert ran == ["reward"]
+
+
+class Said:
+    """A listener that keeps what it is told."""
+
+    def __init__(self) -> None:
+        self.notes: list[tuple[str, str]] = []
+
+    def said(self, stage: str, note: str) -> None:
+        self.notes.append((stage, note))
+
+
+def test_notes_about_the_files_are_kept_with_the_figures(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(pipeline, "run_stage", lambda body, scene, name: {"policies": {}} if name == "eval" else {})
+    said: Any = Said()
+    nothing: Any = None
+    files = replace(FILES, notes=("3 rows skipped",))
+    figures = run_pipeline(
+        settings("team/llama", "team/bert"), lambda folder: files, Scene(nothing, tmp_path, said, nothing)
+    )
+    assert list(figures) == ["data", "sft", "reward", "ppo", "dpo", "eval"]
+    assert figures["data"] == {"notes": ["3 rows skipped"]}
+    assert said.notes == [("data", "3 rows skipped")]
+
+
+def measured(score: float, num_tokens: int, finish_reason: Any) -> Measured:
+    """The same answer to two prompts."""
+    ids = np.zeros(num_tokens, dtype=np.int32)
+    request = SampleRequest("id", "group", 0, 0, "Who?", ids)
+    logprobs, written = np.zeros(num_tokens, dtype=np.float32), np.ones(num_tokens, dtype=np.bool_)
+    rollout = Rollout(request, finish_reason, "Me.", ids, logprobs, ids, written, "worker")
+    scores = np.full((2, 1), score)
+    return Measured((rollout, rollout), scores, scores / 2, np.zeros((2, 1)))
+
+
+def test_the_baseline_gets_every_figure_that_is_no_comparison(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    found = {"baseline": measured(1.0, 7, "length"), "ppo": measured(3.0, 5, "stop"), "dpo": measured(2.0, 4, "stop")}
+    prompt = EncodedPrompt("id", "Who?", np.zeros(1, dtype=np.int32))
+    note = "1 of 2 prompts dropped"
+    monkeypatch.setattr(pipeline, "prepare_eval", lambda run: EvalInput((), (prompt, prompt), 0, (note,)))
+    monkeypatch.setattr(pipeline, "measure_policies", lambda *_: found)
+    monkeypatch.setattr(pipeline, "resolve_model", lambda *_: None)
+    session: Any = SimpleNamespace(scorers=lambda settings: None)
+    said: Any = Said()
+    nothing: Any = None
+    scene = Scene(session, tmp_path, said, nothing)
+    run = Pipeline(settings("team/llama", "team/bert"), tmp_path, FILES).evaluation()
+    figures = pipeline._evaluate(run, FILES, scene, scene)
+    own = {"reward": 1.0, "answer_tokens": 7.0, "missing_eos_share": 1.0, "gold_score": 0.5}
+    assert figures["policies"]["sft"] == own
+    assert (figures["policies"]["ppo"]["answer_tokens"], figures["policies"]["ppo"]["missing_eos_share"]) == (5.0, 0.0)
+    assert set(figures["policies"]["dpo"]) > set(own)
+    assert figures["notes"] == [note] and said.notes == [("eval", note)]
+    sample, _ = [json.loads(line) for line in (tmp_path / "samples.jsonl").read_text().splitlines()]
+    assert list(sample["answers"]) == ["sft", "ppo", "dpo"]

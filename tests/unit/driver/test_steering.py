@@ -1,0 +1,72 @@
+"""A run that goes on is looked at and changed from Python, on a real Ray."""
+
+from collections.abc import Iterator
+from dataclasses import asdict
+from pathlib import Path
+
+import pytest
+
+from plumbob.cluster.calls import wait_until
+from plumbob.cluster.connection import connect
+from plumbob.cluster.control_actor import Steering
+from plumbob.cluster.resources import Need
+from plumbob.configs.load_run import RESOLVED_FILE
+from plumbob.configs.settings.workers import Cluster
+from plumbob.core.errors import NotRunningError, UserError
+from plumbob.driver import steering
+from plumbob.driver.run_folder.connection_file import Whereabouts
+from plumbob.driver.run_folder.run_status import STATUS_FILE
+
+pytestmark = pytest.mark.usefixtures("one_cpu")
+
+TIMEOUT_S = 120.0
+STATUS = {"step": 7, "rollout": asdict(Need("rollout", "rollout.num_workers", 2, 0.25, 0.0, 0.0, spread=True))}
+
+
+@pytest.fixture
+def run(tmp_path: Path) -> Path:
+    """Folder of a run that has begun."""
+    (tmp_path / RESOLVED_FILE).touch()
+    return tmp_path
+
+
+@pytest.fixture
+def client(run: Path) -> Iterator[Steering]:
+    """Of that run, which goes on as `steered` and has reported."""
+    client = Steering("steered", print)
+    with Whereabouts(run, "steered", Cluster()):
+        client.exchange(lambda: STATUS, True)
+        assert wait_until(lambda: steering.status(run) == {"running": True, **STATUS}, TIMEOUT_S)
+        yield client
+    client.close()
+
+
+def test_a_run_is_steered_by_its_folder_and_by_its_name(run: Path, client: Steering) -> None:
+    assert steering.scale(run, 3) == 2
+    assert wait_until(lambda: client.exchange(lambda: STATUS, True).num_rollout_workers == 3, TIMEOUT_S)
+    with pytest.raises(UserError, match="--rollout-workers 0: expected 1 or more"):
+        steering.scale(str(run), 0)
+    with pytest.raises(UserError, match=r"10\.9\.9\.9: no host of this cluster"):
+        steering.leave(run, "10.9.9.9")
+    assert steering.status("steered", "auto")["step"] == 7
+    assert not client.exchange(lambda: STATUS, True).stop
+    steering.stop("steered", "auto")
+    assert wait_until(lambda: client.exchange(lambda: STATUS, True).stop, TIMEOUT_S)
+
+
+def test_a_run_that_is_over_is_known_by_what_it_wrote(run: Path) -> None:
+    with pytest.raises(NotRunningError, match="this run is not going on; `plumbob resume"):
+        steering.status(run)
+    (run / STATUS_FILE).write_text('{"step": 9}\n')
+    found = steering.status(run)
+    assert (found["running"], found["step"]) == (False, 9)
+    assert found["why"].startswith(f"{run}: this run is not going on")
+    with pytest.raises(NotRunningError, match="this run is not going on"):
+        steering.stop(run)
+
+
+def test_a_process_is_on_one_ray_at_a_time() -> None:
+    with pytest.raises(
+        UserError, match=r"cluster\.address=local: this process is on the Ray at .* already; use another"
+    ):
+        connect(Cluster())

@@ -1,0 +1,210 @@
+"""What a setting that names a model may point at, and what a wrong one is told."""
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import huggingface_hub
+import pytest
+import torch
+from transformers import AutoModelForMaskedLM, AutoTokenizer, BertConfig, MPNetConfig, RobertaConfig
+
+from plumbob.configs.settings.models import NewBert
+from plumbob.configs.settings.workers import TransformersEngine, VllmEngine
+from plumbob.core.errors import UserError
+from plumbob.models.adapter import save_adapter
+from plumbob.models.from_scratch import build_bert
+from plumbob.models.loading import (
+    ModelSource,
+    check_servable,
+    context_tokens,
+    load_causal_lm,
+    load_tokenizer,
+    resolve_model,
+)
+from tests.support.tiny_policy import make_adapter, write_policy
+
+KEY = "policy.model"
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> str:
+    return write_policy(tmp_path_factory.mktemp("policy"))
+
+
+@pytest.fixture
+def adapter_folder(folder: str, tmp_path: Path) -> Path:
+    save_adapter(make_adapter(folder, 0, seed=1), tmp_path / "adapter")
+    return tmp_path / "adapter"
+
+
+def edit(path: Path, **changes: Any) -> None:
+    content = json.loads(path.read_text())
+    path.write_text(json.dumps({name: value for name, value in (content | changes).items() if value is not None}))
+
+
+def test_a_model_folder_a_hub_name_and_an_adapter(folder: str, adapter_folder: Path) -> None:
+    assert resolve_model(folder, KEY) == ModelSource(folder, None)
+    assert resolve_model("some-team/some-model", KEY) == ModelSource("some-team/some-model", None)
+    assert resolve_model(str(adapter_folder), KEY) == ModelSource(folder, adapter_folder)
+
+
+@pytest.mark.parametrize("model", ["/no/such/folder", "./missing", "~/missing-model-folder", "runs/toy/sft/policy"])
+def test_a_missing_folder_is_not_taken_for_a_hub_name(model: str) -> None:
+    with pytest.raises(UserError, match=r"policy\.model=.*: no such folder"):
+        resolve_model(model, KEY)
+
+
+def test_a_folder_with_neither_model_nor_adapter(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"neither config\.json \(a model\) nor adapter_config\.json"):
+        resolve_model(str(tmp_path), KEY)
+
+
+def test_an_adapter_names_its_base(adapter_folder: Path) -> None:
+    config = adapter_folder / "adapter_config.json"
+    edit(config, base_model_name_or_path="/gone/away")
+    with pytest.raises(UserError, match=r"base_model_name_or_path of .*=/gone/away: no such folder"):
+        resolve_model(str(adapter_folder), KEY)
+    edit(config, base_model_name_or_path=None)
+    with pytest.raises(UserError, match=r"adapter_config\.json: base_model_name_or_path is missing"):
+        resolve_model(str(adapter_folder), KEY)
+
+
+def test_a_corrupt_adapter(adapter_folder: Path) -> None:
+    (adapter_folder / "adapter_config.json").write_text('{"base_model')
+    with pytest.raises(UserError, match=r"adapter_config\.json: cannot be read"):
+        resolve_model(str(adapter_folder), KEY)
+    (adapter_folder / "adapter_model.safetensors").unlink()
+    with pytest.raises(UserError, match=r"adapter_model\.safetensors: is missing"):
+        resolve_model(str(adapter_folder), KEY)
+
+
+def test_a_hub_name_that_cannot_be_reached(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", True)
+    wanted = r"policy\.model=no-team/none: cannot be read as a model: .*; give a folder, or a name on the hub"
+    with pytest.raises(UserError, match=wanted):
+        load_tokenizer(resolve_model("no-team/none", KEY), KEY, False)
+
+
+def test_weights_that_are_not_whole(folder: str, adapter_folder: Path, tmp_path: Path) -> None:
+    weights = adapter_folder / "adapter_model.safetensors"
+    whole = weights.read_bytes()
+    weights.write_bytes(b"cut")
+    with pytest.raises(UserError, match=r"policy\.model=.*adapter: adapter_model\.safetensors is damaged"):
+        resolve_model(str(adapter_folder), KEY)
+    weights.write_bytes(whole)
+    base = tmp_path / "base"
+    shutil.copytree(folder, base)
+    (base / "model.safetensors").write_bytes(b"cut")
+    edit(adapter_folder / "adapter_config.json", base_model_name_or_path=str(base))
+    for model in (base, adapter_folder):
+        with pytest.raises(UserError, match=rf"{base}: model\.safetensors is damaged"):
+            resolve_model(str(model), KEY)
+
+
+def test_the_tokenizer_is_the_adapters_where_it_has_one(folder: str, adapter_folder: Path) -> None:
+    assert ModelSource(folder, adapter_folder).tokenizer_folder == folder
+    AutoTokenizer.from_pretrained(folder).save_pretrained(adapter_folder)
+    assert ModelSource(folder, adapter_folder).tokenizer_folder == str(adapter_folder)
+
+
+def test_the_context_is_the_models(folder: str) -> None:
+    assert context_tokens(ModelSource(folder, None), KEY, False) == 256
+
+
+def test_the_context_has_other_names_too(folder: str, tmp_path: Path) -> None:
+    config = tmp_path / "config.json"
+    config.write_text('{"model_type": "bloom", "seq_length": 77}')
+    source = ModelSource(str(tmp_path), None)
+    assert context_tokens(source, KEY, False) == 77
+    config.write_text('{"model_type": "bloom"}')
+    with pytest.raises(UserError, match=r"does not say how many positions .*max_position_embeddings"):
+        context_tokens(source, KEY, False)
+
+
+TINY = {"hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 16, "vocab_size": 9}
+
+
+@pytest.mark.parametrize(("config", "positions"), [(RobertaConfig, 20 - 2), (MPNetConfig, 20 - 2), (BertConfig, 20)])
+def test_encoders_that_keep_positions_for_padding(config: Any, positions: int, tmp_path: Path) -> None:
+    """RoBERTa's first token has position 2: one more than the padding token's id, which is 1."""
+    made = config(max_position_embeddings=20, pad_token_id=1, **TINY)
+    made.save_pretrained(tmp_path)
+    assert context_tokens(ModelSource(str(tmp_path), None), KEY, False) == positions
+    model = AutoModelForMaskedLM.from_config(made).eval()
+    model(input_ids=torch.full((1, positions), 5))
+    with pytest.raises((IndexError, RuntimeError)):
+        model(input_ids=torch.full((1, positions + 1), 5))
+
+
+@pytest.mark.parametrize("change", [{"peft_type": "PREFIX_TUNING"}, {"r": None}])
+def test_an_adapter_that_is_no_lora(adapter_folder: Path, change: dict[str, Any]) -> None:
+    edit(adapter_folder / "adapter_config.json", **change)
+    with pytest.raises(UserError, match=r"policy\.model=.*peft_type (PREFIX_TUNING|LORA), .*merge_and_unload"):
+        resolve_model(str(adapter_folder), KEY)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        *({"use_dora": True}, {"use_qalora": True}, {"lora_bias": True}, {"target_parameters": ["experts.down_proj"]}),
+        *({"modules_to_save": ["lm_head"]}, {"bias": "all"}),
+    ],
+)
+def test_an_adapter_with_more_than_a_and_b_cannot_be_served(adapter_folder: Path, change: dict[str, Any]) -> None:
+    source = resolve_model(str(adapter_folder), KEY)
+    check_servable(source, KEY, VllmEngine())
+    edit(adapter_folder / "adapter_config.json", **change)
+    with pytest.raises(UserError, match=rf"trained with {next(iter(change))}, which cannot be served"):
+        check_servable(source, KEY, VllmEngine())
+    if not {"modules_to_save", "bias"} & set(change):
+        check_servable(source, KEY, TransformersEngine())
+
+
+def test_an_encoder_is_no_policy(tmp_path: Path) -> None:
+    spec = NewBert(vocab_size=64, hidden_size=32, num_layers=1, num_heads=1, intermediate_size=32)
+    build_bert(spec, ["some words to learn letters from"], tmp_path, seed=0)
+    with pytest.raises(UserError, match=r"BertForMaskedLM is not a causal language model"):
+        load_causal_lm(resolve_model(str(tmp_path), KEY), KEY, "float32", False)
+
+
+def test_a_config_or_weights_that_cannot_be_read(folder: str, tmp_path: Path) -> None:
+    write_policy(tmp_path)
+    source = ModelSource(str(tmp_path), None)
+    weights = tmp_path / "model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:1000])
+    with pytest.raises(UserError, match="the weights cannot be loaded"):
+        load_causal_lm(source, KEY, "float32", False)
+    (tmp_path / "config.json").write_text('{"model_type": "no-such-architecture"}')
+    with pytest.raises(UserError, match="cannot be read as a model"):
+        load_causal_lm(source, KEY, "float32", False)
+
+
+@pytest.mark.parametrize("role", ["pad", "eos"])
+def test_a_tokenizer_without_a_token_that_is_needed(folder: str, tmp_path: Path, role: str) -> None:
+    tokenizer = AutoTokenizer.from_pretrained(folder)
+    setattr(tokenizer, f"{role}_token", None)
+    tokenizer.save_pretrained(tmp_path)
+    (tmp_path / "config.json").write_text('{"model_type": "llama"}')
+    with pytest.raises(UserError, match=rf"the tokenizer has no {role} token; set one with"):
+        load_tokenizer(ModelSource(str(tmp_path), None), KEY, False)
+
+
+def test_a_folder_without_a_tokenizer(tmp_path: Path) -> None:
+    (tmp_path / "config.json").write_text('{"model_type": "llama"}')
+    with pytest.raises(UserError, match="no tokenizer can be loaded"):
+        load_tokenizer(ModelSource(str(tmp_path), None), KEY, False)
+
+
+def test_a_tokenizer_is_not_made_up(tmp_path: Path) -> None:
+    """transformers makes a Qwen2 tokenizer of one token, with an EOS and a pad token, out of nothing."""
+    (tmp_path / "config.json").write_text('{"model_type": "qwen2", "architectures": ["Qwen2ForCausalLM"]}')
+    assert len(AutoTokenizer.from_pretrained(tmp_path)) == 1
+    with pytest.raises(UserError, match=r"there is none of merges\.txt, tokenizer\.json, vocab\.json; save"):
+        load_tokenizer(ModelSource(str(tmp_path), None), KEY, False)
+
+
+def test_a_tokenizer_is_loaded_with_what_the_stages_need(folder: str) -> None:
+    tokenizer = load_tokenizer(ModelSource(folder, None), KEY, False)
+    assert (tokenizer.pad_token_id, tokenizer.eos_token_id) == (0, 1)

@@ -1,0 +1,113 @@
+"""Targets of LoRA that the model does not have, that take no LoRA, or that vLLM cannot serve, and adapters on them."""
+
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+from transformers import AutoModelForCausalLM, Qwen2Config
+
+from plumbob.configs.settings.models import LoraTuning
+from plumbob.configs.settings.workers import SamplerEngine, TransformersEngine, VllmEngine
+from plumbob.core.errors import UserError
+from plumbob.models.adapter import WEIGHTS_FILE, save_adapter
+from plumbob.models.loading import ModelSource
+from plumbob.models.tuning.targets import check_targets
+from tests.support.tiny_policy import make_adapter, write_policy
+
+LINEAR = "down_proj, gate_proj, k_proj, o_proj, q_proj, up_proj, v_proj"
+ENGINES = [None, TransformersEngine(), VllmEngine()]
+
+
+@pytest.fixture(scope="module")
+def llama(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """Its vLLM class names `embed_tokens` and `lm_head` among what takes LoRA."""
+    return write_policy(tmp_path_factory.mktemp("llama"))
+
+
+@pytest.fixture(scope="module")
+def qwen(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """Its vLLM class does not. Its config alone: no weights are read."""
+    folder = tmp_path_factory.mktemp("qwen")
+    Qwen2Config(num_hidden_layers=1, hidden_size=64, num_attention_heads=2, vocab_size=50).save_pretrained(folder)
+    return str(folder)
+
+
+def check(model: str, *targets: str, engine: SamplerEngine | None = None, adapter: Path | None = None) -> None:
+    tuning = LoraTuning(targets=targets or "all-linear")
+    check_targets(ModelSource(model, adapter), tuning, "policy.model", False, engine)
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+def test_linear_layers_take_lora_everywhere(llama: str, qwen: str, engine: SamplerEngine | None) -> None:
+    for model in (llama, qwen):
+        check(model, engine=engine)
+        check(model, "q_proj", "mlp.down_proj", "model.layers.0.self_attn.o_proj", engine=engine)
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+@pytest.mark.parametrize("target", ["q_prj", "proj", "layers.9.self_attn.q_proj"])
+def test_a_name_that_no_module_has(llama: str, engine: SamplerEngine | None, target: str) -> None:
+    """PEFT passes over it where another name is found, and trains less than was asked for."""
+    with pytest.raises(UserError) as refused:
+        check(llama, "v_proj", target, engine=engine)
+    assert str(refused.value) == (
+        f"policy.tuning.targets: {target} is no module in {llama}; choose among down_proj, embed_tokens, gate_proj, "
+        f"k_proj, lm_head, o_proj, q_proj, up_proj, v_proj, or set policy.tuning.targets=all-linear"
+    )
+
+
+def test_a_block_is_no_layer(llama: str) -> None:
+    with pytest.raises(UserError, match=r"targets: self_attn \(LlamaAttention\) takes no LoRA in "):
+        check(llama, "self_attn")
+
+
+@pytest.mark.parametrize("target", ["embed_tokens", "lm_head"])
+def test_embeddings_are_served_for_some_architectures(llama: str, qwen: str, target: str) -> None:
+    for engine in ENGINES:
+        check(llama, target, engine=engine)
+    for engine in ENGINES[:2]:
+        check(qwen, target, engine=engine)
+    with pytest.raises(UserError) as refused:
+        check(qwen, "q_proj", target, engine=VllmEngine())
+    assert f"policy.tuning.targets: {target} (" in str(refused.value)
+    assert "lies outside the layers, where vLLM serves no LoRA for this architecture" in str(refused.value)
+    assert f"choose among {LINEAR}, or set" in str(refused.value)
+    assert str(refused.value).endswith("set rollout.engine.kind=transformers")
+
+
+def test_an_adapter_is_checked_by_what_it_holds(llama: str, qwen: str, tmp_path: Path) -> None:
+    save_adapter(make_adapter(llama, 0, seed=1), tmp_path)
+    for engine in ENGINES:
+        # Its own targets count, not those of the settings, which are for new adapters.
+        check(llama, "nothing", engine=engine, adapter=tmp_path)
+    tensors = load_file(tmp_path / WEIGHTS_FILE)
+    prefix = "base_model.model"
+    embedded = {f"{prefix}.model.embed_tokens.lora_embedding_{side}": torch.zeros(2, 2) for side in "AB"}
+    one_layer = {name: tensor for name, tensor in tensors.items() if "layers.0" in name}
+    save_file(one_layer | embedded, tmp_path / WEIGHTS_FILE)
+    check(qwen, engine=TransformersEngine(), adapter=tmp_path)
+    with pytest.raises(UserError, match=rf"policy\.model={tmp_path}: model\.embed_tokens \(Embedding\) lies outside"):
+        check(qwen, engine=VllmEngine(), adapter=tmp_path)
+    # Of one layer more than the base has.
+    save_file(tensors, tmp_path / WEIGHTS_FILE)
+    for engine in ENGINES:
+        with pytest.raises(UserError, match=r"model\.layers\.1\.\S+_proj is no module in .*an adapter on .* may hold"):
+            check(qwen, engine=engine, adapter=tmp_path)
+
+
+def test_weights_of_the_base_beside_an_adapter(llama: str, tmp_path: Path) -> None:
+    """PEFT saves them beside adapters on embeddings; vLLM's adapters hold nothing else than LoRA."""
+    save_adapter(make_adapter(llama, 0, seed=1), tmp_path)
+    path = tmp_path / WEIGHTS_FILE
+    save_file(load_file(path) | {"base_model.model.lm_head.base_layer.weight": torch.zeros(2, 2)}, path)
+    check(llama, engine=TransformersEngine(), adapter=tmp_path)
+    with pytest.raises(UserError, match=r"lm_head\.base_layer\.weight is no module"):
+        check(llama, engine=VllmEngine(), adapter=tmp_path)
+
+
+def test_the_modules_are_those_of_the_loaded_model(llama: str) -> None:
+    """The check never reads the weights; what it names is what a learner would put LoRA on."""
+    for name, _ in AutoModelForCausalLM.from_pretrained(llama).named_modules():
+        if name.endswith("_proj"):
+            check(llama, name, engine=VllmEngine())

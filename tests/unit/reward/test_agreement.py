@@ -1,0 +1,46 @@
+"""How well rewards tell judgements, and annotators among themselves, by hand."""
+
+import numpy as np
+import pytest
+
+from plumbob.data.records import Ranking
+from plumbob.reward.agreement import agreement_figures, annotator_figures, explained_variance, pair_margins
+
+
+def judged(annotator: str | None, *answers: str, prompt: str = "q") -> Ranking:
+    return Ranking(prompt, answers, annotator=annotator)
+
+
+def test_margins_of_all_pairs_of_a_ranking() -> None:
+    assert pair_margins(np.array([3, 1, 2], np.float32)).tolist() == [2, 1, -1]
+
+
+def test_explained_variance_leaves_a_constant_out() -> None:
+    scores = np.array([1.0, 2.0, 3.0])
+    assert explained_variance(np.array([11, 12, 13], np.float32), scores) == 1
+    # Errors 0, 0, 1 have variance 2/9, the scores 2/3.
+    assert explained_variance(np.array([1, 2, 2], np.float32), scores) == pytest.approx(2 / 3)
+    assert explained_variance(np.array([5, 5, 5], np.float32), scores) == 0
+    assert explained_variance(np.array([1, 2, 3], np.float32), np.ones(3)) == 0
+
+
+def test_accuracy_by_annotator() -> None:
+    records = [judged("ann", "x", "y"), judged("bob", "x", "y", "z"), judged(None, "x", "y"), judged("ann", "y", "x")]
+    margins = [np.array(row) for row in ([2.0], [1.0, 0.0, -3.0], [-1.0], [-2.0])]
+    # ann: one of two; bob: right, a tie, wrong.
+    assert annotator_figures(records, margins) == {
+        "annotators": {"ann": {"accuracy": 0.5, "num_pairs": 2}, "bob": {"accuracy": 0.5, "num_pairs": 3}}
+    }
+    assert annotator_figures(records[2:3], margins[2:3]) == {}
+
+
+def test_agreement_on_the_same_answers() -> None:
+    # ann and cay agree, bob with neither: 1 of 3. Another prompt, and bob's second thoughts, are compared with nothing.
+    records = [judged("ann", "x", "y"), judged("bob", "y", "x"), judged("cay", "x", "y")]
+    assert agreement_figures(records) == {"annotator_agreement": {"agreement": 1 / 3, "num_compared": 3}}
+    others = [judged("dan", "x", "y", prompt="r"), judged(None, "y", "x")]
+    assert agreement_figures(records + others) == agreement_figures(records)
+    assert agreement_figures([judged("bob", "x", "y"), judged("bob", "y", "x")]) == {}
+    # x > y and x > z are common to both rankings, y and z are not.
+    rankings = [judged("ann", "x", "y", "z"), judged("bob", "x", "z", "y")]
+    assert agreement_figures(rankings) == {"annotator_agreement": {"agreement": 2 / 3, "num_compared": 3}}

@@ -1,0 +1,18 @@
+"""A second judge is heard, and decides nothing."""
+
+from collections.abc import Sequence
+
+from plumbob.reward.rules import RuleScorer
+from plumbob.reward.scorer import Score
+from plumbob.reward.second_judge import JudgedScorer
+
+
+class Lengths:
+    def score(self, pairs: Sequence[tuple[str, str]]) -> list[Score]:
+        return [Score(float(len(answer)), {"model": float(len(answer))}) for _, answer in pairs]
+
+
+def test_the_judge_is_a_part_and_not_the_total() -> None:
+    judge = RuleScorer(lambda prompt, answer: -float(len(prompt)))
+    found = JudgedScorer(Lengths(), judge).score([("a", "bc"), ("def", "g")])
+    assert found == [Score(2.0, {"model": 2.0, "judge": -1.0}), Score(1.0, {"model": 1.0, "judge": -3.0})]

@@ -1,0 +1,102 @@
+"""The proof of a publish: what an engine should hold, and what counts as holding something else."""
+
+from types import SimpleNamespace
+
+import pytest
+import torch
+from torch import Tensor
+
+from plumbob.models.adapter import Adapter
+from plumbob.rollout.publish_proof import PublishError, judge, lora_scaling, max_difference, served_tensors
+from plumbob.rollout.samplers.vllm.lora_readback import compare_slot
+
+A = "base_model.model.m.q_proj.lora_A.weight"
+B = "base_model.model.m.q_proj.lora_B.weight"
+
+
+def adapter(config: dict[str, object], **tensors: Tensor) -> Adapter:
+    return Adapter(7, {"lora_alpha": 6, "r": 2, **config}, {A: tensors["a"], B: tensors["b"]})
+
+
+def test_scaling() -> None:
+    assert lora_scaling({"lora_alpha": 6}, "m.q_proj", 2) == 3.0
+    # rsLoRA: 6 / sqrt(4).
+    assert lora_scaling({"lora_alpha": 6, "use_rslora": True}, "m.q_proj", 4) == 3.0
+    # The pattern names the end of a module's name from a dot on: "q_proj" it is, "proj" it is not.
+    assert lora_scaling({"lora_alpha": 6, "alpha_pattern": {"proj": 1, "q_proj": 8}}, "m.q_proj", 2) == 4.0
+
+
+def test_b_is_rounded_and_then_scaled() -> None:
+    a = torch.tensor([[1.0, 2.0], [3.0, 4.0]])
+    b = torch.tensor([[1.003], [2.0]]).expand(2, 2).contiguous()
+    served = served_tensors(adapter({}, a=a, b=b), torch.bfloat16)
+    assert served[A].dtype == torch.bfloat16
+    assert served[A].tolist() == [[1.0, 2.0], [3.0, 4.0]]
+    # bfloat16 has steps of 2**-7 above 1: 1.003 is rounded to 1, and 1 * 6/2 = 3. Scaled first, it would be
+    # 3.009, which is rounded to 3.015625 (steps of 2**-6 above 2).
+    assert served[B].tolist() == [[3.0, 3.0], [6.0, 6.0]]
+    # The learner's own tensor is left alone.
+    assert b[0, 0] == pytest.approx(1.003)
+
+
+def test_what_cannot_be_served_is_named() -> None:
+    tensors = {A: torch.zeros(2, 2)}
+    with pytest.raises(PublishError, match=r"lora_A\.weight was sent without its other half"):
+        served_tensors(Adapter(1, {"lora_alpha": 1}, tensors), torch.float32)
+    with pytest.raises(PublishError, match="lora_magnitude_vector is not a LoRA tensor"):
+        served_tensors(Adapter(1, {"lora_alpha": 1}, {"m.q_proj.lora_magnitude_vector": torch.zeros(2)}), torch.float32)
+
+
+def test_difference_counts_what_lies_outside() -> None:
+    found = torch.tensor([[1.0, 2.0, 0.0], [0.0, 0.0, -5.0]])
+    # 2 - 1.5 inside, |-5| outside.
+    assert max_difference(torch.tensor([[1.0, 1.5]]), found) == 5.0
+    assert max_difference(torch.tensor([[1.0, 1.5]]), found[:1]) == 0.5
+
+
+@pytest.mark.parametrize("difference", [1e-12, float("nan"), float("inf")])
+def test_any_difference_fails(difference: float) -> None:
+    with pytest.raises(PublishError, match=f"worker w3, version 7: the engine's {A} differs"):
+        judge("w3", 7, [A, B], {A: difference, B: 0.0}, 0.1)
+
+
+def test_a_tensor_without_a_place_fails() -> None:
+    with pytest.raises(PublishError, match=r"holds no .*lora_B\.weight \(1 of 2 tensors"):
+        judge("w3", 7, [A, B], {A: 0.0}, 0.1)
+
+
+def test_a_proof_says_what_was_compared() -> None:
+    proof = judge("w3", 7, [A, B], {A: 0.0, B: 0.0, "other (nothing was sent)": 0.0}, 0.1)
+    assert (proof.worker, proof.version, proof.num_tensors, proof.max_abs_difference) == ("w3", 7, 2, 0.0)
+
+
+def sliced_layer(rank: int, a: Tensor, b: Tensor) -> SimpleNamespace:
+    """One tensor-parallel rank of two of a column-parallel layer, as vLLM keeps it: A whole, B's rows shared out."""
+    half = b.shape[0] // 2
+
+    def slice_b(whole: Tensor) -> Tensor:
+        return whole[rank * half : (rank + 1) * half]
+
+    stacked_a = torch.zeros(2, 1, 8, a.shape[1])
+    stacked_b = torch.zeros(2, 1, half, 8)
+    stacked_a[1, 0, : a.shape[0]] = a
+    stacked_b[1, 0, :, : b.shape[1]] = slice_b(b)
+    return SimpleNamespace(
+        tp_size=2, lora_a_stacked=(stacked_a,), lora_b_stacked=(stacked_b,), slice_lora_a=lambda whole: whole,
+        slice_lora_b=slice_b,
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize("rank", [0, 1])
+def test_each_rank_is_held_to_its_own_share(rank: int) -> None:
+    a, b = torch.arange(6.0).view(2, 3), torch.arange(8.0).view(4, 2)
+    places = {("m.q_proj", True): A, ("m.q_proj", False): B}
+    layer = sliced_layer(rank, a, b)
+    manager = SimpleNamespace(lora_index_to_id=[None, 8], modules={"m.q_proj": layer}, packed_modules={})
+    assert compare_slot(manager, 8, {A: a, B: b}, places) == {A: 0.0, B: 0.0}
+    # Row 3 belongs to the second rank only.
+    changed = b.clone()
+    changed[3, 1] += 0.25
+    assert compare_slot(manager, 8, {A: a, B: changed}, places)[B] == (0.25 if rank == 1 else 0.0)
+    with pytest.raises(PublishError, match="no active adapter of id 9"):
+        compare_slot(manager, 9, {A: a, B: b}, places)

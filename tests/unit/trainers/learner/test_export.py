@@ -1,0 +1,72 @@
+"""What a learner writes is what plain transformers and PEFT load."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from peft import PeftModel
+from transformers import AutoModelForCausalLM, AutoTokenizer
+
+from plumbob.configs.settings.models import LoraTuning
+from plumbob.models.loading import ModelSource
+from plumbob.models.policy import PolicyModel
+from plumbob.models.tuning.roles import adapted_policy, full_policy, trainable_groups
+from plumbob.trainers.learner.export import FullModel, NoArtifact, PolicyAdapter
+from tests.support.tiny_policy import write_policy
+
+IDS = torch.randint(2, 280, (2, 8), generator=torch.Generator().manual_seed(2))
+MASK = torch.ones_like(IDS, dtype=torch.bool)
+ACTIONS = torch.arange(8).expand(2, 8) >= 1
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> str:
+    return write_policy(tmp_path_factory.mktemp("policy"))
+
+
+def moved(model: PolicyModel) -> dict[str, torch.Tensor]:
+    """Every trainable parameter, changed in the model and as the engine gives it."""
+    generator = torch.Generator().manual_seed(4)
+    named = {name: p for group in trainable_groups(model).values() for name, p in group.items()}
+    with torch.no_grad():
+        for parameter in named.values():
+            parameter.add_(0.05 * torch.randn(parameter.shape, generator=generator))
+    return {name: parameter.detach().clone() for name, parameter in named.items()}
+
+
+def check_loaded(loaded: Any, model: PolicyModel) -> None:
+    with torch.no_grad(), model.eval().role("policy"):
+        ours = model(IDS, MASK, ACTIONS, 1.0)
+        logprobs = torch.log_softmax(loaded.eval()(input_ids=IDS).logits[:, :-1], dim=-1)
+    theirs = logprobs.gather(-1, IDS[:, 1:, None])[..., 0]
+    torch.testing.assert_close(ours[:, 1:], theirs, rtol=0, atol=2e-5)
+
+
+def test_an_adapter_loads_with_plain_peft(folder: str, tmp_path: Path) -> None:
+    source = ModelSource(folder, None)
+    model = adapted_policy(source, LoraTuning(rank=4), "float32", False, ("policy", "reference", "value"), seed=0)
+    parameters = moved(model)
+    artifact = PolicyAdapter(model.causal_lm, "causal_lm.", folder, AutoTokenizer.from_pretrained(folder))
+    artifact.export(parameters, tmp_path)
+    check_loaded(PeftModel.from_pretrained(AutoModelForCausalLM.from_pretrained(folder), str(tmp_path)), model)
+    assert AutoTokenizer.from_pretrained(tmp_path).eos_token_id == 1
+    adapter = artifact.adapter(parameters, 7)
+    # 2 layers x 7 matrices x (A, B), the critic's not among them; the config names the base.
+    assert (adapter.version, len(adapter.tensors), adapter.config["base_model_name_or_path"]) == (7, 28, folder)
+    assert not any("value" in name.split(".") for name in adapter.tensors)
+
+
+def test_a_full_model_loads_with_plain_transformers(folder: str, tmp_path: Path) -> None:
+    model = full_policy(ModelSource(folder, None), "float32", False)
+    parameters = moved(model)
+    artifact = FullModel(model.causal_lm, "causal_lm.", AutoTokenizer.from_pretrained(folder))
+    artifact.export(parameters, tmp_path)
+    check_loaded(AutoModelForCausalLM.from_pretrained(tmp_path), model)
+    with pytest.raises(TypeError, match="has no adapter"):
+        artifact.adapter(parameters, 1)
+
+
+def test_what_was_not_trained_is_not_written(tmp_path: Path) -> None:
+    with pytest.raises(TypeError, match="was not trained"):
+        NoArtifact().export({}, tmp_path)

@@ -1,0 +1,208 @@
+"""What stages read before they start: held-out rows that may be absent, models that are too small, rows left out."""
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from plumbob.configs.runs import DpoRun, PretrainEncoderRun, PretrainRun, RewardRun, SftRun
+from plumbob.configs.settings.data import DemonstrationData, JudgementData, TextData, TokenizedPairData
+from plumbob.configs.settings.models import (
+    AlignedPolicy,
+    FullTuning,
+    LoraTuning,
+    NewBert,
+    NewLlama,
+    Policy,
+    PretrainedPolicy,
+)
+from plumbob.configs.settings.rewards import RewardEncoder
+from plumbob.configs.settings.training import Calibration, Pretrain, PretrainEncoder
+from plumbob.core.errors import UserError
+from plumbob.data.records import Ranking
+from plumbob.models.adapter import save_adapter
+from plumbob.models.from_scratch import build_bert
+from plumbob.models.masked_lm import load_encoder_tokenizer
+from plumbob.trainers.learner.checkpoint import Files
+from plumbob.trainers.offline.dpo import prepare_dpo
+from plumbob.trainers.offline.pretrain import read_corpus
+from plumbob.trainers.offline.reward_calibration import prepare_calibration
+from plumbob.trainers.offline.reward_model import RewardInput, check_encoder, count_cut, prepare_reward, run_reward
+from plumbob.trainers.offline.sft import prepare_sft
+from tests.support.tiny_policy import make_adapter, write_policy
+
+SHORT = {"max_prompt_tokens": 40, "max_answer_tokens": 10}
+LONG = "a" + " b" * 20
+"""More than ten tokens with any tokenizer that has no token for several words."""
+SIZES = {"hidden_size": 32, "num_heads": 1, "num_layers": 1, "intermediate_size": 32, "vocab_size": 60}
+
+
+@pytest.fixture(scope="module")
+def policy(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """256 positions."""
+    return write_policy(tmp_path_factory.mktemp("policy"))
+
+
+@pytest.fixture(scope="module")
+def encoder(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """40 positions; a letter that stands alone is one token."""
+    folder = tmp_path_factory.mktemp("encoder")
+    build_bert(NewBert(max_positions=40, **SIZES), ["a b c d"], folder, seed=0)
+    return str(folder)
+
+
+def write(path: Path, rows: Sequence[Mapping[str, str]]) -> str:
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return str(path)
+
+
+def shown(tmp_path: Path, name: str, answer: str) -> str:
+    return write(tmp_path / name, [{"prompt": name, "completion": answer}])
+
+
+def pairs(tmp_path: Path, name: str, answer: str) -> str:
+    return write(tmp_path / name, [{"prompt": name, "chosen": answer, "rejected": "d"}])
+
+
+def test_sft_runs_with_nothing_held_out(tmp_path: Path, policy: str) -> None:
+    data = DemonstrationData(demonstrations=shown(tmp_path, "a.jsonl", "b"), heldout_fraction=0, **SHORT)
+    prepared = prepare_sft(SftRun(data=data, policy=Policy(model=policy)))
+    assert (len(prepared.train), prepared.heldout, prepared.notes) == (1, (), ())
+
+
+def test_sft_runs_when_every_held_out_answer_is_too_long(tmp_path: Path, policy: str) -> None:
+    train, heldout = shown(tmp_path, "a.jsonl", "b"), shown(tmp_path, "b.jsonl", LONG)
+    data = DemonstrationData(demonstrations=train, heldout_demonstrations=heldout, **SHORT)
+    prepared = prepare_sft(SftRun(data=data, policy=Policy(model=policy)))
+    assert (len(prepared.train), prepared.heldout) == (1, ())
+    assert prepared.notes[0].startswith("1 of 1 demonstrations dropped")
+    # There must be something to train on.
+    turned = DemonstrationData(demonstrations=heldout, heldout_demonstrations=train, **SHORT)
+    with pytest.raises(UserError, match="no demonstrations are left"):
+        prepare_sft(SftRun(data=turned, policy=Policy(model=policy)))
+
+
+def test_dpo_runs_with_nothing_held_out(tmp_path: Path, policy: str) -> None:
+    train, heldout = pairs(tmp_path, "a.jsonl", "b"), pairs(tmp_path, "b.jsonl", LONG)
+    for data in (
+        TokenizedPairData(pairs=train, heldout_fraction=0, **SHORT),
+        TokenizedPairData(pairs=train, heldout_pairs=heldout, **SHORT),
+    ):
+        prepared = prepare_dpo(DpoRun(data=data, policy=AlignedPolicy(model=policy)))
+        assert (len(prepared.train), prepared.heldout) == (1, ())
+    assert prepared.notes[0].startswith("1 of 1 pairs dropped")
+
+
+def test_blocks_that_the_model_has_no_positions_for(tmp_path: Path, policy: str, encoder: str) -> None:
+    data = TextData(text=write(tmp_path / "text.jsonl", [{"text": "a"}, {"text": "b"}]))
+
+    def causal(model: Any, block_tokens: int) -> PretrainRun:
+        return PretrainRun(
+            data=data, policy=PretrainedPolicy(model=model), pretrain=Pretrain(block_tokens=block_tokens)
+        )
+
+    def masked(model: Any, block_tokens: int) -> PretrainEncoderRun:
+        return PretrainEncoderRun(
+            data=data, reward=RewardEncoder(model=model), pretrain=PretrainEncoder(block_tokens=block_tokens)
+        )
+
+    for make, model, positions, named in (
+        (causal, policy, 256, f"policy.model={policy}"),
+        (causal, NewLlama(max_positions=99), 99, r"policy\.model\.max_positions"),
+        (masked, encoder, 40, f"reward.model={encoder}"),
+        (masked, NewBert(max_positions=99), 99, r"reward\.model\.max_positions"),
+    ):
+        assert len(read_corpus(make(model, positions)).train) == 1
+        with pytest.raises(
+            UserError, match=rf"pretrain\.block_tokens={positions + 1} .* {positions} positions of {named}"
+        ):
+            read_corpus(make(model, positions + 1))
+
+
+def test_all_weights_of_an_adapter_cannot_be_trained(tmp_path: Path, policy: str) -> None:
+    save_adapter(make_adapter(policy, 0, seed=1), tmp_path / "adapter")
+    adapter, wanted = str(tmp_path / "adapter"), r"policy\.model=.*adapter: is an adapter, and training all weights"
+    data = DemonstrationData(demonstrations=shown(tmp_path, "a.jsonl", "b"), heldout_fraction=0)
+    prepare_sft(SftRun(data=data, policy=Policy(model=adapter, tuning=LoraTuning())))
+    with pytest.raises(UserError, match=wanted):
+        prepare_sft(SftRun(data=data, policy=Policy(model=adapter, tuning=FullTuning())))
+    with pytest.raises(UserError, match=wanted):
+        read_corpus(PretrainRun(data=TextData(text="none"), policy=PretrainedPolicy(model=adapter)))
+
+
+@pytest.mark.parametrize("model", [NewLlama(num_heads=3), NewLlama(vocab_size=257)])
+def test_sizes_that_no_model_can_have_are_told_before_the_text_is_read(model: NewLlama) -> None:
+    with pytest.raises(UserError, match=r"gives heads 42\.6667 wide|vocab_size=257: .* at least 258"):
+        read_corpus(PretrainRun(data=TextData(text="none"), policy=PretrainedPolicy(model=model)))
+
+
+def test_an_encoder_is_looked_at_before_it_is_trained(tmp_path: Path, encoder: str, policy: str) -> None:
+    def run(model: Any, max_tokens: int) -> RewardRun:
+        data = JudgementData(pairs=pairs(tmp_path, "a.jsonl", "b"), heldout_fraction=0)
+        return RewardRun(data=data, reward=RewardEncoder(model=model, max_tokens=max_tokens))
+
+    assert len(prepare_reward(run(encoder, 40), str).train) == 1
+    with pytest.raises(UserError, match=r"reward\.max_tokens=41: .* takes at most 40 tokens"):
+        prepare_reward(run(encoder, 41), str)
+    with pytest.raises(UserError, match=r"reward\.max_tokens=41 .* 40 positions of reward\.model\.max_positions"):
+        prepare_reward(run(NewBert(max_positions=40), 41), str)
+    with pytest.raises(UserError, match=r"reward\.model=.*no mask token"):
+        check_encoder(RewardEncoder(model=policy, max_tokens=40))
+
+
+# "a b" with "c" is CLS a b SEP c SEP: 6 tokens; with "c d" 7.
+PAIR = Ranking("a b", ("c", "c d"))
+
+
+@pytest.mark.parametrize(("max_tokens", "num_cut"), [(8, 0), (7, 0), (6, 1), (5, 1)])
+def test_a_pair_is_cut_when_one_side_does_not_fit(encoder: str, max_tokens: int, num_cut: int) -> None:
+    assert count_cut(load_encoder_tokenizer(encoder), [PAIR], max_tokens) == num_cut
+
+
+class FakeLearners:
+    def update(self, batch: Any, plan: Any) -> dict[str, float]:
+        return {"loss": 1.0}
+
+    def evaluate(self, batch: Any) -> dict[str, float]:
+        return {"loss": 1.0}
+
+    def compute(self, batch: Any, role: Any, function: Any) -> Any:
+        return np.zeros(batch.answer_mask.shape, np.float32)
+
+    def save(self, folder: Path) -> Files:
+        return {}
+
+    def export(self, folder: Path) -> None: ...
+
+
+class FakeLog:
+    def append(self, record: Any) -> None: ...
+
+    def truncate_after(self, step: int) -> None: ...
+
+
+@pytest.mark.parametrize(("max_tokens", "notes"), [(7, 0), (6, 1)])
+def test_a_reward_run_says_how_many_pairs_it_cut(tmp_path: Path, encoder: str, max_tokens: int, notes: int) -> None:
+    reward = RewardEncoder(model=encoder, max_tokens=max_tokens)
+    run = RewardRun(data=JudgementData(pairs="read"), reward=reward)
+    data = RewardInput((PAIR, Ranking("a", ("b", "c"))), (PAIR,), ())
+    learners: Any = FakeLearners()
+    log: Any = FakeLog()
+    figures = run_reward(run, data, load_encoder_tokenizer(encoder), learners, tmp_path, log)
+    assert (figures["num_cut_pairs"], len(figures.get("notes", []))) == (2 * notes, notes)
+    assert all(note.startswith("2 of 3 pairs are longer than reward.max_tokens=6") for note in figures.get("notes", []))
+
+
+def test_prompts_too_long_to_calibrate_on_are_said(encoder: str, policy: str) -> None:
+    run = RewardRun(
+        data=JudgementData(pairs="read", max_prompt_tokens=10),
+        reward=RewardEncoder(model=encoder),
+        calibration=Calibration(policy=policy),
+    )
+    found = prepare_calibration(run, [Ranking("a", ("b", "c")), Ranking(LONG, ("b", "c"))])
+    assert found is not None and [prompt.text for prompt in found.prompts] == ["a"]
+    (note,) = found.notes
+    assert note.startswith("calibration: 1 of 2 prompts dropped")

@@ -1,0 +1,227 @@
+"""What a batch is learnt from: rewards, advantages, weights and statistics by hand, and what is refused."""
+
+import math
+import pickle
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+
+from plumbob.configs.settings.algorithms import FixedKl, Gae, MaskedImportance, Rloo, Shaping, TruncatedImportance
+from plumbob.configs.settings.training import Ppo
+from plumbob.core.errors import NotFinite, StaleRollouts
+from plumbob.trainers.online.experience import Evaluated, loss_weights, make_experience
+from plumbob.trainers.online.trajectories import collate_rollouts
+from tests.support.ragged_batches import NAN, ragged, rollout
+
+PPO = Ppo(
+    estimator=Gae(gamma=0.5, lam=0.5, whiten=False),
+    shaping=Shaping(clip=5.0, missing_eos_penalty=1.0),
+    importance=TruncatedImportance(cap=2.0),
+)
+
+
+def evaluated() -> Evaluated:
+    """The learner's numbers; NaN wherever nothing may be read."""
+    return Evaluated(
+        logprobs=torch.tensor([[NAN, NAN, -1.0, -0.5, NAN], [NAN, -2.0, NAN, NAN, -1.0], [NAN] * 5]),
+        ref_logprobs=torch.tensor([[NAN, NAN, -1.5, -0.25, NAN], [NAN, -1.0, NAN, NAN, -3.0], [NAN] * 5]),
+        values=torch.tensor([[NAN, NAN, 0.5, 0.25, NAN], [NAN, 1.0, NAN, NAN, -0.5], [NAN] * 5]),
+    )
+
+
+def golden(ppo=PPO, **changes):
+    arguments = {
+        "trajectories": collate_rollouts(ragged(), pad_id=0),
+        "scores": torch.tensor([3.0, 7.0, 1.0]),
+        "evaluated": evaluated(),
+        "ppo": ppo,
+        "kl_coefficient": 0.1,
+        "learner_version": 3,
+    } | changes
+    return make_experience(**arguments)
+
+
+def test_every_tensor_by_hand():
+    # beta 0.1, u = log pi - log pi_ref. Row 0: u = 0.5, -0.25. Row 1: u = -1, 2.
+    # Rewards. Row 0: -0.05; 0.025 + 3 = 3.025 at the EOS. Row 1: 0.1; -0.2 + 5 (7 clipped) - 1 (no EOS) = 3.8.
+    # GAE with gamma 0.5 and lambda 0.5.
+    # Row 0: A3 = 3.025 - 0.25 = 2.775; A2 = -0.05 + 0.5 x 0.25 - 0.5 + 0.25 x 2.775 = 0.26875.
+    # Row 1: A4 = 3.8 + 0.5 = 4.3; A1, across the hole, = 0.1 + 0.5 x -0.5 - 1 + 0.25 x 4.3 = -0.075.
+    # Returns add the values: 0.76875, 3.025; 0.925, 3.8.
+    # Importance weights: e^(-1 + 1) = 1, e^(-0.5 + 1); e^(-2 + 1.5), and e^(-1 + 2) = 2.7, held at 2.
+    experience, _ = golden()
+    close = {
+        "old_logprobs": [[0, 0, -1, -0.5, 0], [0, -2, 0, 0, -1], [0] * 5],
+        "advantages": [[0, 0, 0.26875, 2.775, 0], [0, -0.075, 0, 0, 4.3], [0] * 5],
+        "loss_weights": [[0, 0, 1, 1, 0], [0, 1, 0, 0, 1], [0] * 5],
+        "importance_weights": [[0, 0, 1, math.exp(0.5), 0], [0, math.exp(-0.5), 0, 0, 2], [0] * 5],
+    }
+    for name, expected in close.items():
+        torch.testing.assert_close(getattr(experience, name), torch.tensor(expected, dtype=torch.float32), msg=name)
+    values = torch.tensor([[0, 0, 0.5, 0.25, 0], [0, 1, 0, 0, -0.5], [0] * 5])
+    returns = torch.tensor([[0, 0, 0.76875, 3.025, 0], [0, 0.925, 0, 0, 3.8], [0] * 5])
+    torch.testing.assert_close(experience.critic.values, values)
+    torch.testing.assert_close(experience.critic.returns, returns)
+    assert experience.kl is None
+    trajectories = collate_rollouts(ragged(), pad_id=0)
+    for name in ("input_ids", "attention_mask", "action_mask"):
+        assert torch.equal(getattr(experience, name), getattr(trajectories, name))
+
+
+def test_every_statistic_by_hand():
+    _, stats = golden()
+    assert (stats.num_answers, stats.num_empty, stats.num_tokens) == (2, 1, 4)
+    assert stats.score_mean == pytest.approx(5.0)  # (3 + 7) / 2: the empty row's score of 1 is left out
+    assert stats.score_std == pytest.approx(2.0)
+    assert stats.kl_mean == pytest.approx((0.25 + 1.0) / 2)
+    assert stats.return_mean == pytest.approx((-0.05 + 3.025 + 0.1 + 3.8) / 2)
+    assert stats.missing_eos_share == pytest.approx(0.5)
+    assert stats.answer_tokens_mean == pytest.approx(2.0)
+    assert stats.sampler_gap_mean == pytest.approx((0 + 0.5 + 0.5 + 1) / 4)
+    assert stats.sampler_gap_max == pytest.approx(1.0)
+    assert stats.importance_cut_share == pytest.approx(0.25)
+    # Return - value is the advantage: its variance against the returns'.
+    explained = 1 - np.var([0.26875, 2.775, -0.075, 4.3]) / np.var([0.76875, 3.025, 0.925, 3.8])
+    assert stats.explained_variance == pytest.approx(explained, rel=1e-5)
+
+
+def test_whitening_touches_the_advantages_and_nothing_else():
+    plain, _ = golden()
+    white, _ = golden(PPO.model_copy(update={"estimator": Gae(gamma=0.5, lam=0.5)}))
+    found = white.advantages[white.action_mask]
+    assert found.mean().item() == pytest.approx(0, abs=1e-6)
+    assert found.square().mean().item() == pytest.approx(1, rel=1e-5)
+    raw = np.array([0.26875, 2.775, -0.075, 4.3])
+    assert found.tolist() == pytest.approx(list((raw - raw.mean()) / raw.std()), rel=1e-5)
+    assert torch.equal(white.critic.returns, plain.critic.returns)
+    assert white.advantages[~white.action_mask].abs().sum() == 0
+
+
+def test_masked_importance_counts_the_masked_tokens():
+    # Ratios 1, 1.65, 0.61 and 2.7: only the first is within [0.9, 1.1].
+    experience, stats = golden(PPO.model_copy(update={"importance": MaskedImportance(low=0.9, high=1.1)}))
+    assert experience.importance_weights.sum().item() == 1.0
+    assert stats.importance_cut_share == pytest.approx(0.75)
+
+
+def test_the_shaped_reward_arrives():
+    # Row 1's last token: -0.2 + 0.5 x 7 - 1 = 2.3, which is also its return; row 0's EOS token: 0.025 + 1.5.
+    shaping = Shaping(scale=0.5, clip=None, missing_eos_penalty=1.0)
+    experience, stats = golden(PPO.model_copy(update={"shaping": shaping}))
+    assert experience.critic.returns[1, 4].item() == pytest.approx(2.3)
+    assert experience.critic.returns[0, 3].item() == pytest.approx(1.525)
+    assert stats.score_mean == pytest.approx(5.0)
+
+
+@pytest.mark.parametrize("beta", [0.1, 0.7])
+def test_without_a_critic_the_kl_is_summed_into_the_return_before_the_baseline(beta):
+    # Whole returns: row 0: 3 - beta (0.5 - 0.25); row 1: 4 - beta (-1 + 2). RLOO: each less the other.
+    ppo = PPO.model_copy(update={"estimator": Rloo()})
+    experience, stats = golden(ppo, evaluated=replace(evaluated(), values=None), kl_coefficient=beta)
+    difference = 4 - beta - (3 - 0.25 * beta)
+    expected = [[0, 0, -difference, -difference, 0], [0, difference, 0, 0, difference], [0] * 5]
+    torch.testing.assert_close(experience.advantages, torch.tensor(expected))
+    assert experience.critic is None
+    assert stats.explained_variance is None
+    assert stats.return_mean == pytest.approx((7 - 1.25 * beta) / 2)
+
+
+def test_kl_in_the_loss_leaves_the_reward_alone():
+    ppo = PPO.model_copy(update={"estimator": Rloo(), "kl": FixedKl(place="loss", estimate="k3")})
+    experience, stats = golden(ppo, evaluated=replace(evaluated(), values=None), kl_coefficient=0.3)
+    expected = torch.tensor([[0, 0, -1.0, -1, 0], [0, 1, 0, 0, 1], [0] * 5])
+    torch.testing.assert_close(experience.advantages, expected)
+    assert experience.kl.coefficient == 0.3
+    reference = torch.tensor([[0, 0, -1.5, -0.25, 0], [0, -1, 0, 0, -3], [0] * 5])
+    torch.testing.assert_close(experience.kl.ref_logprobs, reference)
+    assert stats.kl_mean == pytest.approx((0.25 + 1.0) / 2)  # Measured all the same.
+    part = experience.rows(np.array([0]))
+    assert part.kl.coefficient == 0.3
+    assert part.kl.ref_logprobs.tolist() == [[0, 0, -1.5, -0.25]]
+
+
+def test_loss_weights_of_ragged_answers():
+    # Answers of 2, 1 and 0 tokens: the mean over tokens divides by 3, the mean over answers by 2.
+    mask = torch.tensor([[False, True, True], [True, False, False], [False, False, False]])
+    by_token, by_answer = loss_weights(mask, "token"), loss_weights(mask, "answer")
+    assert by_token.tolist() == [[0, 1, 1], [1, 0, 0], [0, 0, 0]]
+    assert by_answer.tolist() == [[0, 0.5, 0.5], [1, 0, 0], [0, 0, 0]]
+    assert (by_token.sum().item(), by_answer.sum().item()) == (3, 2)
+
+
+def test_a_policy_that_equals_the_reference_pays_no_kl():
+    same = replace(evaluated(), ref_logprobs=evaluated().logprobs)
+    free, stats = golden(evaluated=same, kl_coefficient=0.0)
+    charged, _ = golden(evaluated=same, kl_coefficient=1000.0)
+    assert stats.kl_mean == 0.0
+    assert torch.equal(free.advantages, charged.advantages)
+
+
+def test_a_batch_of_empty_answers_only_is_all_zero_and_finite():
+    empty = [ragged()[2]] * 2
+    nothing = Evaluated(*(torch.full((2, 3), NAN) for _ in range(3)))
+    experience, stats = make_experience(
+        collate_rollouts(empty, 0), torch.tensor([1.0, 2.0]), nothing, Ppo(), kl_coefficient=0.1, learner_version=3
+    )
+    assert (stats.num_answers, stats.num_empty) == (0, 2)
+    assert experience.advantages.abs().sum() == 0
+    assert all(math.isfinite(value) for value in vars(stats).values())
+
+
+@pytest.mark.parametrize("score", [NAN, math.inf])
+def test_a_score_that_is_not_finite_is_named_by_row(score):
+    with pytest.raises(NotFinite, match=r"scores: not finite in row 1 of the batch of 3") as caught:
+        golden(scores=torch.tensor([3.0, score, 1.0]))
+    assert caught.value.rows == (1,)
+    # Ray carries exceptions between processes by pickling them.
+    assert pickle.loads(pickle.dumps(caught.value)).rows == (1,)
+
+
+@pytest.mark.parametrize("name", ["logprobs", "ref_logprobs", "values"])
+def test_a_number_that_is_not_finite_on_an_action_is_named_by_row(name):
+    broken = getattr(evaluated(), name).clone()
+    broken[1, 4] = -math.inf
+    with pytest.raises(NotFinite, match=f"^{name}: not finite in row 1 "):
+        golden(evaluated=replace(evaluated(), **{name: broken}))
+
+
+def test_a_sampler_log_prob_that_is_not_finite_is_named_by_row():
+    broken = [*ragged()[:1], rollout([5], [9, 2], [-1.0, NAN], [True, True], "stop"), ragged()[2]]
+    with pytest.raises(NotFinite, match=r"^sampler_logprobs: not finite in row 1 "):
+        fine = Evaluated(*(torch.zeros(3, 4) for _ in range(3)))
+        golden(trajectories=collate_rollouts(broken, pad_id=0), evaluated=fine)
+
+
+def test_an_action_without_a_version_is_refused_even_where_minus_one_would_be_fresh_enough():
+    one_behind = PPO.model_copy(update={"max_staleness": 1})
+    unversioned = [rollout([5, 6], [7, 2, 9], [-1.0] * 3, [True] * 3, "stop", version=-1)] * 3
+    with pytest.raises(StaleRollouts, match="policy version -1"):
+        golden(one_behind, trajectories=collate_rollouts(unversioned, pad_id=0), learner_version=0)
+
+
+def test_tokens_older_than_the_bound_are_refused():
+    one_behind = PPO.model_copy(update={"max_staleness": 1})
+    golden(one_behind, learner_version=4)
+    with pytest.raises(StaleRollouts, match=r"row 0, 1 .*version 3, but the learner is at version 5 .*max_staleness=1"):
+        golden(one_behind, learner_version=5)
+    with pytest.raises(StaleRollouts, match="version 3, but the learner is at version 2"):
+        golden(one_behind, learner_version=2)
+
+
+def test_one_old_token_in_a_new_answer_is_enough():
+    versions = collate_rollouts(ragged(), 0).versions.clone()
+    versions[1, 1] = 2
+    with pytest.raises(StaleRollouts, match=r"row 1 .*version 2,"):
+        golden(trajectories=replace(collate_rollouts(ragged(), 0), versions=versions))
+
+
+def test_rows_are_cut_to_the_longest_of_them():
+    experience, _ = golden()
+    part = experience.rows(np.array([2, 0]))
+    assert part.num_rows == 2
+    assert part.input_ids.tolist() == [[5, 6, 7, 0], [5, 6, 7, 2]]
+    assert part.critic.returns[1].tolist() == pytest.approx([0, 0, 0.76875, 3.025])
+    assert part.critic.values[1].tolist() == [0, 0, 0.5, 0.25]
+    assert torch.equal(experience.rows(np.arange(3)).advantages, experience.advantages)

@@ -1,0 +1,203 @@
+"""The monitors of PPO on series of figures made by hand."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from plumbob.configs.settings.monitors import (
+    Collapse,
+    KlMonitor,
+    LengthGaming,
+    Monitor,
+    Monitors,
+    OverOptimisation,
+    SamplerGap,
+    Standstill,
+)
+from plumbob.configs.settings.training import Ppo
+from plumbob.reward.scorer import Score
+from plumbob.reward.second_judge import JUDGE_PART
+from plumbob.rollout.rollout_records import Rollout, SampleRequest
+from plumbob.trainers.online.collector import Answers
+from plumbob.trainers.online.experience import Evaluated
+from plumbob.trainers.online.monitors import Trend, alarms, all_alarms, has_stopped, monitor_figures, new_alarms, trend
+from plumbob.trainers.online.recorder import watched_figures
+
+QUIET = {
+    **{"kl": 1.0, "reward": 0.0, "judge_reward": 0.0, "entropy": 2.0, "repeated_share": 0.1},
+    **{
+        "sampler_gap_fresh": 1e-6,
+        "answer_tokens_mean": 10.0,
+        "learning_rate": 1e-3,
+        "policy_grad_norm": 0.5,
+        "update_kl": 1e-4,
+    },
+}
+
+
+def steps(num_steps: int, **series: list[float]) -> list[dict[str, float]]:
+    """Steps on which nothing is wrong, but for the series given."""
+    return [QUIET | {name: values[step] for name, values in series.items()} for step in range(num_steps)]
+
+
+def settings(**monitors: Monitor) -> Ppo:
+    """Two optimizer steps a step: 2 epochs of 32 samples in minibatches of 32."""
+    return Ppo(num_epochs=2, monitors=Monitors(**monitors))  # type: ignore[arg-type]
+
+
+def names(found: list[Mapping[str, float]] | list[Any], ppo: Ppo) -> list[tuple[str, int]]:
+    return [(alarm.name, alarm.step) for alarm in all_alarms(found, ppo)]
+
+
+def test_the_slope_and_its_standard_error_are_those_of_least_squares() -> None:
+    # Places -1.5, -0.5, 0.5, 1.5 with a sum of squares of 5; mean 2.5. Slope (-1.5 - 0.5 * 3 + 0.5 * 2 + 1.5 * 4) / 5 =
+    # 4 / 5. Fitted 1.3, 2.1, 2.9, 3.7: residuals -0.3, 0.9, -0.9, 0.3, squares sum to 1.8, over 4 - 2 degrees 0.9.
+    found = trend(np.array([1.0, 3.0, 2.0, 4.0]))
+    assert found.slope == pytest.approx(0.8)
+    assert found.error == pytest.approx((0.9 / 5) ** 0.5)
+    # 0.8 / 0.4243 = 1.886 standard errors.
+    assert found.is_above(1.88) and not found.is_above(1.89) and not found.is_below(0.0)
+    assert Trend(-0.8, found.error).is_below(1.88) and not Trend(-0.8, found.error).is_below(1.89)
+    assert not Trend(0.0, 0.0).is_above(2.0) and not Trend(0.0, 0.0).is_below(0.0)
+
+
+def test_nothing_shows_where_nothing_is_wrong() -> None:
+    assert names(steps(50), settings()) == []
+    assert alarms([], settings()) == []
+
+
+def test_a_sampler_of_another_policy_is_told_and_may_end_the_run() -> None:
+    # 0.05 is allowed, by default.
+    found = steps(4, sampler_gap_fresh=[0.01, 0.05, 0.051, 0.01])
+    assert names(found, settings()) == [("sampler_gap", 3)]
+    (alarm,) = alarms(found[:3], settings())
+    assert "disagree by 0.051 nats a token" in alarm.message
+    stopping = settings(sampler_gap=SamplerGap(action="stop"))
+    assert has_stopped(found[:3], stopping) and not has_stopped(found[:2], stopping)
+    assert names(found, settings(sampler_gap=SamplerGap(action="off"))) == []
+
+
+def test_kl_says_so_once_for_each_episode() -> None:
+    kl = [4.0, 6.0, 7.0, 5.0, 5.5]
+    ppo = settings(kl=KlMonitor(bound=5.0))
+    found = list(all_alarms(steps(5, kl=kl), ppo))
+    # Above 5 from step 2 to 3, not at 4, where it is 5, and again at 5.
+    assert [(alarm.name, alarm.step, alarm.stops) for alarm in found] == [("kl", 2, False), ("kl", 5, False)]
+    assert found[0].message == "KL 6.00 is above ppo.monitors.kl.bound=5"
+    assert [alarm.name for alarm in alarms(steps(3, kl=kl), ppo)] == ["kl"]
+    assert new_alarms(steps(3, kl=kl), ppo) == []
+
+
+def test_an_action_may_stop_the_run_or_look_away() -> None:
+    high = steps(1, kl=[30.0])
+    assert [alarm.stops for alarm in alarms(high, settings(kl=KlMonitor(action="stop")))] == [True]
+    assert alarms(high, settings(kl=KlMonitor(action="off"))) == []
+
+
+def test_over_optimisation_is_reward_up_and_judge_down() -> None:
+    # Over steps 1 to 4 the slopes are 0.8 and -0.8 with the standard error worked out above: 1.886 of them.
+    up, down = [1.0, 3.0, 2.0, 4.0], [4.0, 2.0, 3.0, 1.0]
+    ppo = settings(over_optimisation=OverOptimisation(window=4, num_errors=1.88))
+    assert names(steps(4, reward=up, judge_reward=down), ppo) == [("over_optimisation", 4)]
+    (alarm,) = alarms(steps(4, reward=up, judge_reward=down), ppo)
+    assert "rose by 0.8 a step" in alarm.message and "fell by 0.8" in alarm.message
+    for reward, judged in ((up, up), (down, down), (down, up), (up, [2.0] * 4)):
+        assert alarms(steps(4, reward=reward, judge_reward=judged), ppo) == []
+    strict = settings(over_optimisation=OverOptimisation(window=4, num_errors=1.89))
+    assert alarms(steps(4, reward=up, judge_reward=down), strict) == []
+    # One step fewer than the window, or no second judge: nothing is known.
+    assert alarms(steps(3, reward=up, judge_reward=down), ppo) == []
+    alone = [{name: value for name, value in step.items() if name != "judge_reward"} for step in steps(4, reward=up)]
+    assert alarms(alone, ppo) == []
+
+
+def test_over_optimisation_is_of_the_last_steps_alone() -> None:
+    ppo = settings(over_optimisation=OverOptimisation(window=4, num_errors=1.88))
+    # Before the window the judge rose steeply and the reward fell; in it they are as above.
+    reward, judged = [90.0, 60.0, 30.0, 0.0, 1.0, 3.0, 2.0, 4.0], [0.0, 30.0, 60.0, 90.0, 4.0, 2.0, 3.0, 1.0]
+    assert [alarm.name for alarm in alarms(steps(8, reward=reward, judge_reward=judged), ppo)] == ["over_optimisation"]
+
+
+def test_collapse_is_entropy_far_below_the_first_steps() -> None:
+    ppo = settings(collapse=Collapse(window=3, min_entropy_share=0.5))
+    # First three: mean 3. Last three of six: 1.5, not below half; of seven: (2 + 1.5 + 0.9) / 3 = 1.467.
+    entropy = [2.0, 3.0, 4.0, 1.0, 2.0, 1.5, 0.9]
+    assert names(steps(7, entropy=entropy), ppo) == [("collapse", 7)]
+
+
+def test_collapse_is_answers_that_repeat_each_other() -> None:
+    ppo = settings(collapse=Collapse(window=3, max_repeated_rise=0.25))
+    # First three: mean 0.1. Last three of six: (0.1 + 0.4 + 0.4) / 3 = 0.3, which is 0.2 more; of seven: 0.4.
+    repeated = [0.0, 0.1, 0.2, 0.1, 0.4, 0.4, 0.4]
+    assert names(steps(7, repeated_share=repeated), ppo) == [("collapse", 7)]
+
+
+def test_length_gaming_is_length_and_reward_together() -> None:
+    ppo = settings(length_gaming=LengthGaming(window=3, max_growth=1.5))
+    # From a mean of 10 to 15 at step 6, which is not above 1.5 times, and to 16 at step 7.
+    tokens = [9.0, 10.0, 11.0, 14.0, 15.0, 16.0, 17.0]
+    assert names(steps(7, answer_tokens_mean=tokens, reward=[0, 0, 0, 1, 1, 1, 1]), ppo) == [("length_gaming", 7)]
+    assert names(steps(7, answer_tokens_mean=tokens, reward=[0, 0, 0, -1, -1, -1, -1]), ppo) == []
+
+
+@pytest.mark.parametrize("name", ["policy_grad_norm", "update_kl"])
+def test_standstill_is_no_gradient_or_no_distance(name: str) -> None:
+    ppo = settings(standstill=Standstill(window=3))
+    moving = QUIET[name]
+    assert names(steps(5, **{name: [moving, 0.0, 0.0, 0.0, moving]}), ppo) == [("standstill", 4)]
+    assert names(steps(5, **{name: [0.0, 0.0, moving, 0.0, 0.0]}), ppo) == []
+    # A learning rate below a tenth of the highest, as at the end of a schedule, excuses it.
+    rates = [1.0, 0.5, 0.09, 0.0, 0.0]
+    assert names(steps(5, **{name: [moving, 0.0, 0.0, 0.0, 0.0], "learning_rate": rates}), ppo) == []
+
+
+def test_a_single_optimizer_step_has_no_distance_to_speak_of() -> None:
+    still = steps(5, update_kl=[0.0] * 5)
+    monitors = Monitors(standstill=Standstill(window=3))
+    assert alarms(still, Ppo(num_epochs=1, monitors=monitors)) == []
+    # 32 prompts in minibatches of 16 are two.
+    assert [alarm.name for alarm in alarms(still, Ppo(minibatch_size=16, monitors=monitors))] == ["standstill"]
+
+
+def test_the_summary_has_every_episode_and_says_what_stopped_the_run() -> None:
+    ppo = settings(kl=KlMonitor(bound=5.0, action="stop"), length_gaming=LengthGaming(action="off"))
+    kl = [4.0, 6.0]
+    assert not has_stopped(steps(1, kl=kl), ppo) and has_stopped(steps(2, kl=kl), ppo)
+    found = monitor_figures(steps(2, kl=kl), ppo)
+    message = "KL 6.00 is above ppo.monitors.kl.bound=5"
+    assert found["monitors"] == [{"name": "kl", "step": 2, "message": message}]
+    assert found["stopped_at_step"] == 2
+    (note,) = found["notes"]
+    assert "after step 2 of 50" in note and "ppo.monitors.kl.action=stop" in note and message in note
+    # With a warning alone the run goes on.
+    assert monitor_figures(steps(2, kl=kl), settings(kl=KlMonitor(bound=5.0))) == {
+        "monitors": [{"name": "kl", "step": 2, "message": message}],
+        "notes": [],
+    }
+
+
+def answer(prompt: list[int], tokens: list[int], mask: list[bool]) -> Rollout:
+    request = SampleRequest("p", "g", 0, 0, "", np.array(prompt, np.int32))
+    zeros = np.zeros(len(tokens), np.float32)
+    ids = np.array(tokens, np.int32)
+    return Rollout(request, "stop", "", ids, zeros, zeros.astype(np.int32), np.array(mask, np.bool_), "w")
+
+
+def test_entropy_repetition_and_the_judge_of_one_step() -> None:
+    rollouts = (
+        answer([1], [7, 8], [True, True]),
+        answer([1, 1], [7, 8], [True, True]),
+        answer([1], [9], [True]),
+        answer([1], [4, 5], [True, False]),
+    )
+    logprobs = torch.tensor([[0, -1, -2, 99], [0, 99, -3, -4], [0, -5, 99, 99], [0, -6, 99, 99]], dtype=torch.float32)
+    scores = tuple(Score(0.0, {JUDGE_PART: judged}) for judged in (1.0, 2.0, 3.0, 6.0))
+    evaluated = Evaluated(logprobs=logprobs, ref_logprobs=logprobs, values=None)
+    # Actions: 1 + 2, 3 + 4, 5 and 6 are 21 nats over 6 tokens. Two of four answers are the same; the judge's mean is 3.
+    found = watched_figures(Answers(rollouts, scores, (), 1, 0), evaluated)
+    assert found == pytest.approx({"entropy": 3.5, "repeated_share": 0.5, "judge_reward": 3.0})
+    plain = tuple(Score(0.0, {}) for _ in scores)
+    assert "judge_reward" not in watched_figures(Answers(rollouts, plain, (), 1, 0), evaluated)

@@ -1,0 +1,85 @@
+"""The passes of a step by hand: which there are, what they are divided by, and KL in the loss."""
+
+import math
+from dataclasses import replace
+
+import pytest
+import torch
+
+from plumbob.configs.settings.algorithms import FixedKl, Gae, Rloo
+from plumbob.configs.settings.training import Ppo
+from plumbob.trainers.online.experience import CriticTargets, Experience, LossKl, loss_weights
+from plumbob.trainers.online.objective import ppo_passes
+
+# Answers of two tokens, of one and of none; at the policy as it was, so that every ratio is 1.
+MASK = torch.tensor([[False, True, True], [False, True, False], [False, False, False]])
+LOGPROBS = torch.where(MASK, -1.0, 0.0)
+
+
+def experience(mean: str) -> Experience:
+    return Experience(
+        input_ids=torch.ones(3, 3, dtype=torch.long),
+        attention_mask=torch.ones(3, 3, dtype=torch.bool),
+        action_mask=MASK,
+        old_logprobs=LOGPROBS,
+        advantages=torch.where(MASK, torch.tensor([[2.0], [-3.0], [9.0]]), 0.0),
+        loss_weights=loss_weights(MASK, mean),
+        importance_weights=torch.tensor([[0.0, 1.0, 0.5], [0.0, 1.0, 0.0], [0.0, 0.0, 0.0]]),
+        critic=None,
+        kl=None,
+    )
+
+
+def test_without_a_critic_there_is_one_pass():
+    assert [p.role for p in ppo_passes(Ppo(), 1.0)] == ["policy", "value"]
+    assert [p.role for p in ppo_passes(Ppo(estimator=Rloo(), samples_per_prompt=2), 1.0)] == ["policy"]
+
+
+@pytest.mark.parametrize(
+    ("mean", "count", "slopes"),
+    [
+        # -w i A: by token -2, -2 x 0.5 and 3; by answer those of the first answer are halved.
+        ("token", 3.0, [[0, -2.0, -1.0], [0, 3.0, 0], [0, 0, 0]]),
+        ("answer", 2.0, [[0, -1.0, -0.5], [0, 3.0, 0], [0, 0, 0]]),
+    ],
+)
+def test_the_policys_pass_by_hand(mean, count, slopes):
+    (policy,) = ppo_passes(Ppo(estimator=Rloo(), loss_mean=mean), 1.0)
+    logprobs = LOGPROBS.clone().requires_grad_()
+    sums = policy.loss_sum(lambda *_: logprobs, experience(mean))
+    sums.loss.backward()
+    assert policy.count(experience(mean)) == count
+    torch.testing.assert_close(logprobs.grad, torch.tensor(slopes))
+    assert set(sums.statistics) == {"policy_loss", "clipped_share", "update_kl"}
+
+
+def test_kl_in_the_loss_has_the_steps_coefficient_and_the_policys_weights():
+    # u = -1 - ln(ref) = ln 2 on each token; k3's slope is 1 - exp(-u) = 1/2, k2's u. By answer, with importance:
+    # weights 0.5, 0.25 and 1. The coefficient is the step's, 0.8, not the one the run began with.
+    slope = {"k2": math.log(2), "k3": 0.5}
+    value = {"k2": math.log(2) ** 2 / 2, "k3": math.log(2) - 0.5}
+    for kind in ("k2", "k3"):
+        kl = FixedKl(place="loss", estimate=kind, coefficient=0.1)
+        (policy,) = ppo_passes(Ppo(estimator=Rloo(), loss_mean="answer", kl=kl), 1.0)
+        logprobs = LOGPROBS.clone().requires_grad_()
+        reference = torch.where(MASK, -1 - math.log(2), float("nan"))
+        batch = replace(experience("answer"), kl=LossKl(reference, 0.8))
+        sums = policy.loss_sum(lambda *_, found=logprobs: found, batch)
+        sums.loss.backward()
+        weights = torch.tensor([[0, 0.5, 0.25], [0, 1.0, 0], [0, 0, 0]])
+        expected = -weights * batch.advantages + 0.8 * weights * slope[kind]
+        torch.testing.assert_close(logprobs.grad, expected)
+        assert sums.statistics["kl_loss"].item() == pytest.approx(1.75 * value[kind], rel=1e-5)
+
+
+def test_the_critics_pass_by_hand():
+    # V - R = 0.5, -1 and 2; by answer the first two weigh a half.
+    _, critic = ppo_passes(Ppo(estimator=Gae(value_clip_range=None), loss_mean="answer"), 1.0)
+    values = torch.tensor([[9.0, 0.5, 0.0], [9.0, 2.0, 9.0], [9.0, 9.0, 9.0]], requires_grad=True)
+    returns = torch.tensor([[0, 0.0, 1.0], [0, 0.0, 0], [0, 0, 0]])
+    batch = replace(experience("answer"), critic=CriticTargets(torch.zeros(3, 3), returns))
+    sums = critic.loss_sum(lambda *_: values, batch)
+    sums.loss.backward()
+    assert critic.count(batch) == 2.0
+    assert sums.loss.item() == pytest.approx(0.5 * (0.5 * 0.25 + 0.5 * 1.0 + 4.0))
+    torch.testing.assert_close(values.grad, torch.tensor([[0, 0.25, -0.5], [0, 2.0, 0], [0, 0, 0]]))

@@ -1,0 +1,75 @@
+"""What a step leaves behind: its rows of the journal."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+
+from plumbob.reward.scorer import Score
+from plumbob.rollout.rollout_records import Rollout, SampleRequest
+from plumbob.trainers.online.collector import Answers
+from plumbob.trainers.online.experience import Evaluated
+from plumbob.trainers.online.recorder import fresh_gap, journal_rows, staleness_figures
+
+
+def rollout(place: int, prompt: list[int], answer: list[int]) -> Rollout:
+    request = SampleRequest(f"p{place}", f"g{place}", 0, 9, "q", np.array(prompt, np.int32))
+    ids = np.array(answer, np.int32)
+    return Rollout(request, "stop", "a", ids, -ids / 10, ids * 0 + 4, ids > 0, "rollout-0")
+
+
+def scored(total: float) -> Score:
+    return Score(total, {"bert": total, "length": 0.5})
+
+
+GRID = torch.arange(12.0).reshape(3, 4)
+ANSWERS = Answers(
+    rollouts=(rollout(0, [5, 6], [7]), rollout(1, [5], [6, 7, 2]), rollout(2, [5], [])),
+    scores=(scored(1.0), scored(2.0), scored(3.0)),
+    dropped=((rollout(3, [5], [6, 2]), scored(4.0)),),
+    num_rounds=2,
+    num_flat=0,
+    positions={"g0": 10, "g1": 11, "g2": 12, "g3": 13},
+)
+
+
+def test_rows_of_the_journal_line_up_with_their_tokens() -> None:
+    rows = journal_rows(ANSWERS, Evaluated(GRID, GRID + 100, GRID + 200))
+    # Row 0's answer is column 2; row 1's are columns 1 to 3; row 2 has none; row 3 was dropped before any forward.
+    assert [row.ref_logprobs.tolist() for row in rows] == [[102.0], [105.0, 106.0, 107.0], [], []]
+    assert [row.values.tolist() for row in rows] == [[202.0], [205.0, 206.0, 207.0], [], []]
+    assert [row.logprobs.tolist() for row in rows] == [
+        pytest.approx(expected) for expected in ([-0.7], [-0.6, -0.7, -0.2], [], [-0.6, -0.2])
+    ]
+    assert [(row.prompt_id, row.score, row.rewards["bert"]) for row in rows] == [
+        ("p0", 1, 1),
+        ("p1", 2, 2),
+        ("p2", 3, 3),
+        ("p3", 4, 4),
+    ]
+    assert [row.dropped for row in rows] == [None, None, None, "flat"]
+    assert [row.position for row in rows] == [10, 11, 12, 13]
+    assert all(len(row.versions) == len(row.token_ids) == len(row.action_mask) for row in rows)
+
+
+def test_without_a_critic_the_journal_has_no_values() -> None:
+    rows = journal_rows(ANSWERS, Evaluated(GRID, GRID + 100, None))
+    assert [row.values.tolist() for row in rows] == [[], [], [], []]
+    assert rows[1].ref_logprobs.tolist() == [105.0, 106.0, 107.0]
+
+
+def test_staleness_counts_the_tokens_that_the_policy_wrote() -> None:
+    # Versions 4, 4, 3 and 4, 2; the policy did not write the token of version 2. Version 4 learns from them.
+    first, second = rollout(0, [5], [6, 7, 2]), rollout(1, [5], [6, 3])
+    first = replace(first, versions=np.array([4, 4, 3], np.int32))
+    second = replace(second, versions=np.array([4, 2], np.int32), action_mask=np.array([True, False]))
+    assert staleness_figures([first, second], 4) == {"staleness_mean": 0.25, "staleness_max": 1.0}
+
+
+def test_sampler_and_learner_are_compared_on_tokens_of_one_version() -> None:
+    # The sampler's log-probs are -0.6, -0.7 and -0.2, the learner's lower by 0.1, 0.3 and 9.
+    aged = replace(rollout(0, [5], [6, 7, 2]), versions=np.array([4, 4, 3], np.int32))
+    evaluated = Evaluated(torch.tensor([[0.0, -0.7, -1.0, -9.2]]), GRID[:1], None)
+    assert fresh_gap([aged], evaluated, 4) == pytest.approx((0.1 + 0.3) / 2)
+    assert fresh_gap([aged], evaluated, 5) == 0.0

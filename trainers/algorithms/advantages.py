@@ -1,0 +1,203 @@
+"""Advantages: what each token is better than expected. Tensors are [B, T], groups int64 [B]; float32 results.
+
+`estimate` takes one estimator of `configs.settings.algorithms`. The critic's looks at each token's state; the others
+compare whole answers, with one another in their group or over the batch, and need none. Rows without an action token
+belong to no group and to no statistic.
+"""
+
+from typing import NamedTuple, assert_never
+
+import torch
+from torch import Tensor
+
+from plumbob.configs.settings.algorithms import (
+    DrGrpo,
+    Estimator,
+    Gae,
+    Grpo,
+    ReinforcePlusPlus,
+    ReinforcePlusPlusBaseline,
+    Rloo,
+)
+
+TIE = 1e-5
+"""Rewards of a group that differ by less than this share of the largest (or of 1) are the same but for rounding."""
+
+
+class Estimate(NamedTuple):
+    """Attributes: [B, T], 0 outside the action mask.
+
+    advantages: what the policy's log-probs are weighted with.
+    returns: what the critic is to predict; None where there is none.
+    """
+
+    advantages: Tensor
+    returns: Tensor | None
+
+
+def estimate(
+    estimator: Estimator, rewards: Tensor, values: Tensor | None, action_mask: Tensor, groups: Tensor
+) -> Estimate:
+    """The advantages of a whole batch by the estimator chosen.
+
+    Args:
+        rewards: reward of each token, the KL penalty included where it is in the reward.
+        values: of the critic, which `Gae` alone has.
+        groups: rows with the same number answer the same prompt.
+    """
+    match estimator:
+        case Gae():
+            assert values is not None, "generalised advantage estimation has a critic"
+            advantages, returns = gae(rewards, values, action_mask, estimator.gamma, estimator.lam)
+            return Estimate(whiten(advantages, action_mask) if estimator.whiten else advantages, returns)
+        case ReinforcePlusPlus():
+            return Estimate(whiten(returns_to_go(rewards, action_mask, estimator.gamma), action_mask), None)
+        case ReinforcePlusPlusBaseline():
+            return Estimate(group_baseline(rewards, action_mask, groups), None)
+        case Rloo():
+            return Estimate(leave_one_out(rewards, action_mask, groups), None)
+        case Grpo():
+            return Estimate(group_standardised(rewards, action_mask, groups, estimator.std_eps), None)
+        case DrGrpo():
+            return Estimate(group_centred(rewards, action_mask, groups), None)
+        case _:
+            assert_never(estimator)
+
+
+# ------------------------------------------------------------------------------------------------------- token by token
+
+
+def gae(rewards: Tensor, values: Tensor, action_mask: Tensor, gamma: float, lam: float) -> tuple[Tensor, Tensor]:
+    """Advantages and returns (Schulman et al. 2015, arXiv 1506.02438, equation 16).
+
+    delta_t = r_t + gamma V_t' - V_t and A_t = delta_t + gamma lam A_t', where t' is the *next token that the policy
+    wrote*: text in between (a tool's answer) neither discounts nor resets. After a row's last action, V and A are 0.
+
+    Args:
+        rewards: reward of each token; columns outside the mask are not read.
+        values: V of the state before each token; columns outside the mask are not read.
+        action_mask: bool, True on the tokens that the policy wrote.
+
+    Returns:
+        advantages, and returns = advantages + values; both 0 outside the mask.
+    """
+    rewards = torch.where(action_mask, rewards.float(), 0.0)
+    values = torch.where(action_mask, values.float(), 0.0)
+    advantages = torch.zeros_like(values)
+    next_value = torch.zeros_like(values[:, 0])
+    next_advantage = torch.zeros_like(next_value)
+    for t in reversed(range(values.shape[1])):
+        is_action = action_mask[:, t]
+        delta = rewards[:, t] + gamma * next_value - values[:, t]
+        next_advantage = torch.where(is_action, delta + gamma * lam * next_advantage, next_advantage)
+        next_value = torch.where(is_action, values[:, t], next_value)
+        advantages[:, t] = torch.where(is_action, next_advantage, 0.0)
+    return advantages, advantages + values
+
+
+def returns_to_go(rewards: Tensor, action_mask: Tensor, gamma: float) -> Tensor:
+    """G_t = r_t + gamma G_t': what is still to come (Hu 2025, arXiv 2501.03262). `gae` of a critic that says 0."""
+    return gae(rewards, torch.zeros_like(rewards), action_mask, gamma, 1.0)[0]
+
+
+# ------------------------------------------------------------------------------------------------------ whole answers
+
+
+def group_centred(rewards: Tensor, action_mask: Tensor, groups: Tensor) -> Tensor:
+    """A_i = R_i - mean(R of the group) on every token of answer i (Dr. GRPO, Liu et al. 2025, arXiv 2503.20783)."""
+    return _on_tokens(_centred(rewards, action_mask, groups).centred, action_mask)
+
+
+def leave_one_out(rewards: Tensor, action_mask: Tensor, groups: Tensor) -> Tensor:
+    """A_i = R_i - mean(R of the group's others) = n/(n-1) (R_i - mean) (RLOO, Ahmadian et al. 2024, arXiv 2402.14740).
+
+    An answer that is alone in its group has nothing to be compared with: 0.
+    """
+    group = _centred(rewards, action_mask, groups)
+    return _on_tokens(group.centred * group.size / (group.size - 1).clamp(min=1), action_mask)
+
+
+def group_standardised(rewards: Tensor, action_mask: Tensor, groups: Tensor, eps: float) -> Tensor:
+    """A_i = (R_i - mean) / (std + eps) of the group (GRPO, Shao et al. 2024, arXiv 2402.03300, section 4.1.2).
+
+    The standard deviation is the sample's, of n - 1: the paper does not say, and published code takes this one.
+    """
+    group = _centred(rewards, action_mask, groups)
+    squares = _sums(group.centred.square(), groups)
+    std = (squares / (group.size - 1).clamp(min=1)).sqrt()
+    return _on_tokens(group.centred / (std + eps), action_mask)
+
+
+def group_baseline(rewards: Tensor, action_mask: Tensor, groups: Tensor, eps: float = 1e-8) -> Tensor:
+    """A_i = (R_i - mean of the group) / std (REINFORCE++ with group baseline, Hu 2025, arXiv 2501.03262).
+
+    The standard deviation is over all action tokens of the batch, each of which carries its answer's R_i - mean. No
+    second mean is taken off: it would be a baseline that prefers short answers or long ones.
+    """
+    centred = group_centred(rewards, action_mask, groups)
+    return centred * torch.rsqrt(masked_variance(centred, action_mask) + eps)
+
+
+def has_spread(totals: Tensor, answered: Tensor, groups: Tensor) -> Tensor:
+    """bool [B]: whether the rewards [B] of the row's group differ by more than rounding; NaN counts as differing."""
+    totals = totals.double()
+    high = _extremes(torch.where(answered, totals, -torch.inf), groups, "amax")
+    low = _extremes(torch.where(answered, totals, torch.inf), groups, "amin")
+    bound = TIE * torch.maximum(high.abs(), low.abs()).clamp(min=1)
+    return answered & ~(high - low <= bound)
+
+
+class _Group(NamedTuple):
+    """Attributes: float64 [B]. centred: R - mean of the group, 0 for rows without an action. size: its answers."""
+
+    centred: Tensor
+    size: Tensor
+
+
+def _centred(rewards: Tensor, action_mask: Tensor, groups: Tensor) -> _Group:
+    """Whole returns less their group's mean; exactly 0 where they are the same but for rounding."""
+    answered = action_mask.any(dim=1)
+    totals = torch.where(action_mask, rewards.double(), 0.0).sum(dim=1)
+    size = _sums(answered.double(), groups)
+    mean = _sums(totals, groups) / size.clamp(min=1)
+    return _Group(torch.where(has_spread(totals, answered, groups), totals - mean, 0.0), size)
+
+
+def _sums(x: Tensor, groups: Tensor) -> Tensor:
+    """Each row's group's sum of `x`, [B]."""
+    places = torch.unique(groups, return_inverse=True)[1]
+    return torch.zeros_like(x).index_add(0, places, x)[places]
+
+
+def _extremes(x: Tensor, groups: Tensor, reduce: str) -> Tensor:
+    """Each row's group's largest ("amax") or smallest ("amin") `x`, [B]."""
+    places = torch.unique(groups, return_inverse=True)[1]
+    return torch.zeros_like(x).scatter_reduce(0, places, x, reduce, include_self=False)[places]
+
+
+def _on_tokens(advantages: Tensor, action_mask: Tensor) -> Tensor:
+    """An answer's advantage [B] on each of its action tokens, float32 [B, T]."""
+    return torch.where(action_mask, advantages.float()[:, None], 0.0)
+
+
+# --------------------------------------------------------------------------------------------------------- the batch
+
+
+def masked_mean(x: Tensor, mask: Tensor) -> Tensor:
+    """Mean over the True cells of `mask`; 0 where there are none."""
+    return torch.where(mask, x.float(), 0.0).sum() / mask.sum().clamp(min=1)
+
+
+def masked_variance(x: Tensor, mask: Tensor) -> Tensor:
+    """Variance over the True cells of `mask`, divided by their number; 0 where there are none."""
+    return masked_mean((x - masked_mean(x, mask)).square(), mask)
+
+
+def whiten(x: Tensor, mask: Tensor, eps: float = 1e-8) -> Tensor:
+    """(x - mean) / sqrt(variance + eps) over all True cells of the batch, 0 elsewhere.
+
+    The variance is divided by the number of cells, not by one less, so that one cell alone gives 0. Cells that are all
+    equal carry no signal and become 0.
+    """
+    centred = torch.where(mask, x.float() - masked_mean(x, mask), 0.0)
+    return centred * torch.rsqrt(masked_variance(x, mask) + eps)

@@ -1,0 +1,121 @@
+"""Losses, each a SUM over tokens or rows with statistics that are sums too.
+
+The caller divides by the count over the whole optimizer step and all ranks, so that a gradient depends neither on
+micro-batches nor on how many learners there are. Token tensors are [B, T]; where a mask is False nothing is read.
+Statistics carry no gradient.
+"""
+
+from typing import Literal, NamedTuple
+
+import torch
+from torch import Tensor
+
+from plumbob.trainers.algorithms.kl import MAX_LOG_RATIO, kl_estimate
+
+
+class PolicyLoss(NamedTuple):
+    """Attributes: all scalars, sums over the action tokens by their loss weights.
+
+    loss: the clipped surrogate, to be minimised.
+    clipped: 1 for each token whose ratio is clipped, so that it pushes no further.
+    kl: KL(pi_old || pi), the k3 estimate: how far the update has moved.
+    """
+
+    loss: Tensor
+    clipped: Tensor
+    kl: Tensor
+
+
+def ppo_policy_loss(
+    logprobs: Tensor,
+    old_logprobs: Tensor,
+    advantages: Tensor,
+    action_mask: Tensor,
+    loss_weights: Tensor,
+    importance_weights: Tensor,
+    clip_range: float,
+    dual_clip: float | None,
+) -> PolicyLoss:
+    """-w i min(rho A, clip(rho, 1 - c, 1 + c) A), rho = pi / pi_old (Schulman et al. 2017, 1707.06347, equation 7).
+
+    Args:
+        logprobs: of the sampled tokens under the policy being trained; the only tensor with a gradient.
+        old_logprobs: the same as the update began.
+        loss_weights: w, what each token weighs in the mean.
+        importance_weights: i, the correction for tokens that another policy sampled.
+        dual_clip: where A < 0, the surrogate is at least dual_clip * A (Ye et al. 2020, arXiv 1912.09729).
+    """
+    log_ratio = torch.where(action_mask, logprobs - old_logprobs, 0.0)
+    ratio = log_ratio.clamp(-MAX_LOG_RATIO, MAX_LOG_RATIO).exp()
+    advantages, weights, importance = (
+        torch.where(action_mask, x, 0.0) for x in (advantages, loss_weights, importance_weights)
+    )
+    plain = ratio * advantages
+    clipped = ratio.clamp(1 - clip_range, 1 + clip_range) * advantages
+    surrogate = torch.minimum(plain, clipped)
+    if dual_clip is not None:
+        surrogate = torch.where(advantages < 0, torch.maximum(surrogate, dual_clip * advantages), surrogate)
+    update_kl = kl_estimate(torch.zeros_like(log_ratio), log_ratio.detach(), "k3")
+    return PolicyLoss(
+        loss=-(weights * importance * surrogate).sum(),
+        clipped=(weights * (clipped < plain)).sum().detach(),
+        kl=(weights * update_kl).sum(),
+    )
+
+
+def kl_loss(
+    logprobs: Tensor,
+    ref_logprobs: Tensor,
+    action_mask: Tensor,
+    loss_weights: Tensor,
+    importance_weights: Tensor,
+    kind: Literal["k2", "k3"],
+) -> Tensor:
+    """w i k(log pi - log pi_ref), summed: KL from the reference paid for in the loss (Shao et al. 2024, 2402.03300).
+
+    With u = log pi - log pi_ref the gradient at a token's log-prob is w i u for k2 and w i (1 - exp(-u)) for k3,
+    with exp(20) at most: it pays for this token's divergence and leaves out that of the tokens that follow from it.
+
+    Args:
+        logprobs: of the sampled tokens under the policy being trained; the only tensor with a gradient.
+        loss_weights, importance_weights: w and i, those of the policy's loss.
+    """
+    logprobs, ref_logprobs, weights, importance = (
+        torch.where(action_mask, x, 0.0) for x in (logprobs, ref_logprobs, loss_weights, importance_weights)
+    )
+    return (weights * importance * kl_estimate(logprobs, ref_logprobs, kind)).sum()
+
+
+class ValueLoss(NamedTuple):
+    """Attributes: scalars, sums over the action tokens by their loss weights.
+
+    loss: half the squared error.
+    clipped: 1 for each token whose clipped error is the larger one, so that it pushes no further.
+    """
+
+    loss: Tensor
+    clipped: Tensor
+
+
+def value_loss(
+    values: Tensor,
+    old_values: Tensor,
+    returns: Tensor,
+    action_mask: Tensor,
+    loss_weights: Tensor,
+    clip_range: float | None,
+) -> ValueLoss:
+    """0.5 w max((V - R)^2, (clip(V, V_old - c, V_old + c) - R)^2); the plain square where `clip_range` is None.
+
+    PPO's first code clips so, not its paper (Engstrom et al. 2020, "Implementation matters", arXiv 2005.12729).
+    """
+    values, old_values, returns, weights = (
+        torch.where(action_mask, x, 0.0) for x in (values, old_values, returns, loss_weights)
+    )
+    plain = (values - returns).square()
+    if clip_range is None:
+        return ValueLoss(0.5 * (weights * plain).sum(), torch.zeros_like(weights).sum())
+    moved = old_values + (values - old_values).clamp(-clip_range, clip_range)
+    clipped = (moved - returns).square()
+    worse = torch.maximum(plain, clipped)
+    return ValueLoss(0.5 * (weights * worse).sum(), (weights * (clipped > plain)).sum().detach())

@@ -1,0 +1,46 @@
+"""Running text beside a stage's own data: what must not be forgotten, and what is learnt on."""
+
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from plumbob.configs.settings.data import TextBlocks
+from plumbob.data.length_checks import check_limits
+from plumbob.data.reading.readers import read_texts
+from plumbob.data.tokenization import TokenBatch, TokenSequence, collate, pack_texts
+
+
+@dataclass(frozen=True)
+class PackedText:
+    """Blocks of text, all of them learnt or measured whole, and sentences about rows that were left out."""
+
+    blocks: tuple[TokenSequence, ...]
+    pad_id: int
+    notes: tuple[str, ...]
+
+    def batch_of(self, index: NDArray[np.int64]) -> TokenBatch:
+        return collate([self.blocks[i] for i in index], self.pad_id)
+
+
+def pack_text(key: str, settings: TextBlocks, tokenizer: Any, max_positions: int) -> PackedText:
+    """Read and cut. `key` names the settings.
+
+    Raises:
+        UserError: the file cannot be read, or a block is longer than the model's positions.
+    """
+    check_limits({f"{key}.block_tokens": settings.block_tokens}, max_positions, "policy.model")
+    read = read_texts(settings.text, settings)
+    blocks = pack_texts(tokenizer, read.records, settings.block_tokens)
+    return PackedText(tuple(blocks), tokenizer.pad_token_id, read.notes)
+
+
+class Noted(Protocol):
+    @property
+    def notes(self) -> tuple[str, ...]: ...
+
+
+def notes_of(*texts: Noted | None) -> tuple[str, ...]:
+    """Of all the texts that there are."""
+    return tuple(note for text in texts if text is not None for note in text.notes)

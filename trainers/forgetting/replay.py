@@ -1,0 +1,84 @@
+"""Replay: a stage's loss with the next-token loss of other text beside it, so that the policy does not forget."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Generic
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from plumbob.configs.settings.data import Replay
+from plumbob.data.epoch_order import endless_order
+from plumbob.data.tokenization import TokenBatch
+from plumbob.trainers.forgetting.next_token import next_token_loss, num_predicted_tokens
+from plumbob.trainers.forgetting.packed_text import PackedText, pack_text
+from plumbob.trainers.learner.learner_protocol import B, LossSum, Pass
+
+
+@dataclass(frozen=True)
+class WithReplay(Generic[B]):
+    """A stage's batch, with a block of other text beside each of its rows."""
+
+    batch: B
+    replayed: TokenBatch
+
+    @property
+    def num_rows(self) -> int:
+        return self.batch.num_rows
+
+    @property
+    def lengths(self) -> NDArray[np.int64]:
+        return self.batch.lengths
+
+    def rows(self, index: NDArray[np.int64], /) -> "WithReplay[B]":
+        return WithReplay(self.batch.rows(index), self.replayed.rows(index))
+
+
+def beside(text: PackedText | None, batch: B, step: int, seed: int) -> "B | WithReplay[B]":
+    """The batch with its rows' blocks, which step and seed decide; as it is where nothing is replayed.
+
+    Args:
+        step: 0-based; every step has batches of as many rows.
+    """
+    if text is None:
+        return batch
+    index = endless_order(len(text.blocks), step * batch.num_rows, batch.num_rows, seed)
+    return WithReplay(batch, text.batch_of(index))
+
+
+def prepare_replay(settings: Replay | None, tokenizer: Any, max_positions: int) -> PackedText | None:
+    """Read and cut. Raises UserError."""
+    return None if settings is None else pack_text("replay", settings, tokenizer, max_positions)
+
+
+def replay_passes(passes: Sequence[Pass[Any]], settings: Replay | None) -> tuple[Pass[Any], ...]:
+    """loss + gamma E[-log p(token)] over the replayed text, with a backward and a count of its own.
+
+    The term that PPO-ptx adds to the objective (Ouyang et al. 2022, arXiv 2203.02155, equation 2). Batches without
+    replayed text, such as those of held-out records, go through the stage's own passes alone.
+    """
+    if settings is None:
+        return tuple(passes)
+    coefficient = settings.coefficient
+
+    def loss_sum(forward: Any, batch: Any) -> LossSum:
+        if not isinstance(batch, WithReplay):
+            return LossSum(torch.zeros(()), {})
+        sums = next_token_loss(forward, batch.replayed)
+        return LossSum(coefficient * sums.loss, {"replay_loss": sums.loss.detach()})
+
+    def count(batch: Any) -> float:
+        return num_predicted_tokens(batch.replayed) if isinstance(batch, WithReplay) else 0.0
+
+    return (*map(_of_own_batch, passes), Pass("policy", loss_sum, count))
+
+
+def _of_own_batch(own: Pass[Any]) -> Pass[Any]:
+    return Pass(
+        own.role, lambda forward, batch: own.loss_sum(forward, _own(batch)), lambda batch: own.count(_own(batch))
+    )
+
+
+def _own(batch: Any) -> Any:
+    return batch.batch if isinstance(batch, WithReplay) else batch

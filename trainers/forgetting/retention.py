@@ -1,0 +1,84 @@
+"""Forgetting: how much a stage has raised the policy's perplexity on text that it knew before."""
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from plumbob.configs.settings.data import Retention
+from plumbob.data.tokenization import TokenBatch
+from plumbob.models.logprobs import sequence_logprobs
+from plumbob.trainers.forgetting.next_token import num_predicted_tokens, predicted_mask
+from plumbob.trainers.forgetting.packed_text import PackedText, pack_text
+from plumbob.trainers.learner.learner_protocol import Learners
+
+BLOCKS_IN_CALL = 256
+
+
+@dataclass(frozen=True)
+class RetainedText:
+    """The text whose likelihood is measured before and after."""
+
+    settings: Retention
+    text: PackedText
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        return self.text.notes
+
+    def nats_per_token(self, learners: Learners) -> float:
+        """-log p of a token under the policy as it is now, mean over the text's predicted tokens."""
+        total, num_tokens = 0.0, 0.0
+        for start in range(0, len(self.text.blocks), BLOCKS_IN_CALL):
+            batch = self.text.batch_of(np.arange(start, min(start + BLOCKS_IN_CALL, len(self.text.blocks))))
+            total -= float(learners.compute(batch, "policy", block_logprobs).astype(np.float64).sum())
+            num_tokens += num_predicted_tokens(batch)
+        return total / num_tokens
+
+    def figures(self, before: float, after: float) -> dict[str, Any]:
+        """What the summary says of nats a token, with a sentence for a person where the limit is passed."""
+        perplexities = perplexity(before), perplexity(after)
+        growth, limit = perplexity(after - before), self.settings.max_growth
+        measured = {"perplexity_before": perplexities[0], "perplexity_after": perplexities[1], "growth": growth}
+        if growth <= limit:
+            return {"retention": measured, "notes": []}
+        note = (
+            f"forgetting: the perplexity of {self.settings.text} is {perplexities[1]:,.2f} after the stage and "
+            f"{perplexities[0]:,.2f} before it, {growth:.3f} times as much: above retention.max_growth={limit:g}"
+        )
+        return {"retention": measured, "notes": [note]}
+
+    def added_to(self, figures: Mapping[str, Any], before: float, learners: Learners) -> dict[str, Any]:
+        """A stage's figures, with what has become of the text by its end."""
+        found = self.figures(before, self.nats_per_token(learners))
+        return {**figures, **found, "notes": figures["notes"] + found["notes"]}
+
+
+def perplexity(nats_per_token: float) -> float:
+    """exp(-mean log p of a token): the number of tokens that a uniform guess as good would choose among."""
+    try:
+        return math.exp(nats_per_token)
+    except OverflowError:  # A policy that has diverged still has its figures.
+        return math.inf
+
+
+def block_logprobs(forward: Any, batch: TokenBatch) -> Tensor:
+    """log p of each block [B], given its first token."""
+    mask = predicted_mask(batch)
+    logprobs = forward(torch.from_numpy(batch.input_ids), torch.from_numpy(batch.attention_mask), mask, 1.0)
+    return sequence_logprobs(logprobs, mask.to(logprobs.device))
+
+
+def prepare_retention(settings: Retention | None, tokenizer: Any, max_positions: int) -> RetainedText | None:
+    """Read, cut, and keep the blocks that are measured. Raises UserError."""
+    if settings is None:
+        return None
+    packed = pack_text("retention", settings, tokenizer, max_positions)
+    num_kept = min(settings.max_blocks, len(packed.blocks))
+    places = np.arange(num_kept) * len(packed.blocks) // num_kept
+    blocks = tuple(packed.blocks[place] for place in places)
+    return RetainedText(settings, PackedText(blocks, packed.pad_id, packed.notes))

@@ -1,0 +1,78 @@
+"""What a learner's model is to the world outside: a folder that plain transformers and PEFT load."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+from torch import Tensor
+
+from plumbob.models.adapter import Adapter, save_adapter
+from plumbob.models.tuning.lora import adapter_tensors, saved_config
+
+
+class Artifact(Protocol):
+    """How a trained model is written. `parameters`: name in the learner's module -> whole float32 CPU tensor."""
+
+    def export(self, parameters: Mapping[str, Tensor], folder: Path) -> None: ...
+
+    def adapter(self, parameters: Mapping[str, Tensor], version: int) -> Adapter: ...
+
+
+@dataclass(frozen=True)
+class FullModel:
+    """A transformers model whose every weight was trained.
+
+    Attributes:
+        model: the transformers model.
+        prefix: of its parameters' names within the learner's module.
+        tokenizer: saved beside it.
+    """
+
+    model: Any
+    prefix: str
+    tokenizer: Any
+
+    def export(self, parameters: Mapping[str, Tensor], folder: Path) -> None:
+        weights = {name.removeprefix(self.prefix): tensor.to(self.model.dtype) for name, tensor in parameters.items()}
+        self.model.save_pretrained(folder, state_dict=weights)
+        self.tokenizer.save_pretrained(folder)
+
+    def adapter(self, parameters: Mapping[str, Tensor], version: int) -> Adapter:
+        raise TypeError("a fully trained model has no adapter")
+
+
+@dataclass(frozen=True)
+class PolicyAdapter:
+    """The policy's adapter on a frozen base, under PEFT's own names.
+
+    Attributes:
+        model: the PEFT model.
+        prefix: of its parameters' names within the learner's module.
+        base: folder or hub name that the adapter's config names.
+    """
+
+    model: Any
+    prefix: str
+    base: str
+    tokenizer: Any
+
+    def export(self, parameters: Mapping[str, Tensor], folder: Path) -> None:
+        save_adapter(self.adapter(parameters, 0), folder)
+        self.tokenizer.save_pretrained(folder)
+
+    def adapter(self, parameters: Mapping[str, Tensor], version: int) -> Adapter:
+        own = {name.removeprefix(self.prefix): tensor for name, tensor in parameters.items()}
+        return Adapter(
+            version, saved_config(self.model, "policy", self.base), adapter_tensors(self.model, "policy", own)
+        )
+
+
+class NoArtifact:
+    """A model that is only asked, never written."""
+
+    def export(self, parameters: Mapping[str, Tensor], folder: Path) -> None:
+        raise TypeError("this model was not trained")
+
+    def adapter(self, parameters: Mapping[str, Tensor], version: int) -> Adapter:
+        raise TypeError("this model was not trained")

@@ -1,0 +1,196 @@
+"""One learner rank: optimizer steps over its share of a batch, whatever the objective."""
+
+import math
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from plumbob.configs.settings.workers import LearnerRanks
+from plumbob.core.atomic_files import flush_all
+from plumbob.core.disk_errors import naming
+from plumbob.core.errors import NotFinite
+from plumbob.models.adapter import Adapter, Role
+from plumbob.models.policy import PolicyModel
+from plumbob.trainers.learner.checkpoint import Files, on_disk
+from plumbob.trainers.learner.checkpoint_shards import share_of, stored_shares, write_share
+from plumbob.trainers.learner.engine import Engine, ForwardOnly, Rank
+from plumbob.trainers.learner.export import Artifact
+from plumbob.trainers.learner.learner_protocol import B, Batch, Pass, UpdatePlan, UpdateResult, add_shares
+
+
+class Learner:
+    """A model, its objective's passes and its engine on one rank."""
+
+    def __init__(
+        self,
+        model: torch.nn.Module,
+        passes: Sequence[Pass[Any]],
+        engine: Engine | ForwardOnly,
+        artifact: Artifact,
+        rank: Rank,
+        settings: LearnerRanks,
+    ) -> None:
+        self.model, self.passes, self.engine, self.artifact = model, tuple(passes), engine, artifact
+        self.rank, self.settings = rank, settings
+
+    # -------------------------------------------------------------------------------------------------------- training
+
+    def update(self, batch: Batch, plan: UpdatePlan) -> UpdateResult:
+        """Train on every row of `batch` once per epoch, in minibatches of one optimizer step each. Collective.
+
+        Raises:
+            NotFinite: a loss or a gradient is not finite. No optimizer step was taken with it.
+            ValueError: the batch cannot be cut as planned.
+        """
+        if batch.num_rows % plan.minibatch_size or plan.minibatch_size % self.rank.world_size:
+            raise ValueError(
+                f"{batch.num_rows} rows, minibatches of {plan.minibatch_size} and {self.rank.world_size} ranks: "
+                f"each must divide the one before it"
+            )
+        torch.manual_seed(plan.seed * self.rank.world_size + self.rank.index)
+        self.model.train()
+        order = np.random.default_rng(plan.seed)
+        shares: dict[str, list[float]] = {}
+        norms: dict[str, list[float]] = {}
+        for _ in range(plan.num_epochs):
+            shuffled = order.permutation(batch.num_rows)
+            for index in shuffled.reshape(-1, plan.minibatch_size):
+                for name, share in self._accumulate(batch.rows(index), index).items():
+                    shares.setdefault(name, []).append(share)
+                for name, norm in self._step(plan.learning_rate_scale).items():
+                    norms.setdefault(name, []).append(norm)
+        num_steps = plan.num_epochs * (batch.num_rows // plan.minibatch_size)
+        return UpdateResult(
+            {name: sum(values) / num_steps for name, values in shares.items()},
+            {name: sum(values) / num_steps for name, values in norms.items()},
+        )
+
+    def evaluate(self, batch: Batch) -> dict[str, float]:
+        """This rank's share of each statistic's mean over the batch, without gradients."""
+        counts = [max(p.count(batch), 1.0) for p in self.passes]
+        shares: dict[str, float] = {}
+        self.model.eval()
+        mine = self.rows_of_rank(batch.num_rows)
+        with torch.no_grad():
+            for places in self.portions(batch.lengths[mine]):
+                index = mine[places]
+                real = index[index % self.rank.world_size == self.rank.index]  # Without a repeated last row.
+                for p, count in zip(self.passes, counts, strict=True):
+                    with self._acting(p.role):
+                        sums = p.loss_sum(self.forward, batch.rows(real if len(real) else index))
+                    add_shares(shares, sums, count if len(real) else math.inf)
+        return shares
+
+    def _accumulate(self, minibatch: Batch, names: NDArray[np.int64]) -> dict[str, float]:
+        """Backward every pass of every micro-batch of this rank's rows. `names`: each row's place in the batch."""
+        counts = [max(p.count(minibatch), 1.0) for p in self.passes]
+        shares: dict[str, float] = {}
+        mine = self.rows_of_rank(minibatch.num_rows)
+        portions = self.portions(minibatch.lengths[mine])
+        for places in portions:
+            index = mine[places]
+            rows = minibatch.rows(index)
+            for p, count in zip(self.passes, counts, strict=True):
+                is_last = places is portions[-1] and p is self.passes[-1]
+                with self._acting(p.role):
+                    sums = p.loss_sum(self.forward, rows)
+                    if not torch.isfinite(sums.loss):
+                        caused_by = tuple(int(names[i]) for i in index)
+                        raise NotFinite(f"the {p.role or 'model'}'s loss is {float(sums.loss)}", caused_by)
+                    self._trained().backward(sums.loss / count, is_last)
+                add_shares(shares, sums, count)
+        return shares
+
+    def _step(self, learning_rate_scale: float) -> dict[str, float]:
+        norms = self._trained().step(learning_rate_scale)
+        return {f"{name}_grad_norm": norm for name, norm in norms.items()}
+
+    # ---------------------------------------------------------------------------------------------------------- forward
+
+    def forward(self, *inputs: Any) -> Tensor:
+        """The forward that is trained: in `autocast` where the settings say so."""
+        with torch.autocast(self.engine.device.type, torch.bfloat16, enabled=self.settings.autocast):
+            return self.plain_forward(*inputs)
+
+    def plain_forward(self, *inputs: Any) -> Tensor:
+        """The forward in the weights' own precision: as whoever loads the result makes it."""
+        return self.engine.forward(*(x.to(self.engine.device) if isinstance(x, Tensor) else x for x in inputs))
+
+    def compute(self, batch: B, role: Role | None, function: Callable[[Any, B], Tensor]) -> NDArray[np.float32]:
+        """`function` of this rank's rows [n, ...], in one role, without gradients and without dropout. Collective.
+
+        What an update will be compared with is in the update's precision. What is compared with answers from elsewhere
+        is not: a reward model's calibration (no role), and the baseline of an evaluation (nothing is trained).
+        """
+        forward = self.forward if role is not None and self.passes else self.plain_forward
+        self.model.eval()
+        mine = self.rows_of_rank(batch.num_rows)
+        portions = self.portions(batch.lengths[mine])
+        with torch.no_grad(), self._acting(role):
+            parts = [function(forward, batch.rows(mine[places])).float().cpu().numpy() for places in portions]
+        result = np.empty((len(mine), *parts[0].shape[1:]), dtype=np.float32)
+        result[np.concatenate(portions)] = np.concatenate(parts)
+        return result
+
+    # ------------------------------------------------------------------------------------------------- state and result
+
+    def adapter(self, version: int) -> Adapter:
+        """The policy's adapter as it is now. Collective."""
+        return self.artifact.adapter(self._trained().full_parameters(), version)
+
+    def save(self, folder: Path) -> Files:
+        """Write this rank's share of weights, moments and step by parameter name. Collective.
+
+        Returns what this rank wrote, which is on the disk by then.
+        """
+        engine = self._trained()
+        tensors = engine.state(share_of(engine.sizes(), self.rank))
+        return on_disk(folder, [write_share(tensors, folder, self.rank)])
+
+    def load(self, folder: Path) -> None:
+        """Take over what `save` wrote, under any ZeRO stage and number of ranks. Collective."""
+        with stored_shares(folder) as tensors:
+            self._trained().load_state(tensors)
+
+    def export(self, folder: Path) -> None:
+        """Write the result for plain transformers and PEFT into an existing folder; rank 0 writes, all must call."""
+        parameters = self._trained().full_parameters()
+        if self.rank.index == 0:
+            with naming(folder):
+                self.artifact.export(parameters, folder)
+                flush_all(folder)
+
+    def _trained(self) -> Engine:
+        assert isinstance(self.engine, Engine), "this model only answers"
+        return self.engine
+
+    def _acting(self, role: Role | None) -> AbstractContextManager[None]:
+        if role is None:
+            return nullcontext()
+        assert isinstance(self.model, PolicyModel), "only a policy model has roles"
+        return self.model.role(role)
+
+    # ------------------------------------------------------------------------------------------------------------- rows
+
+    def rows_of_rank(self, num_rows: int) -> NDArray[np.int64]:
+        """Rows rank, rank + world, ...: as many on every rank, the last one repeated where they do not divide.
+
+        Every rank must make the same number of forwards: under ZeRO-3 each gathers the weights from all of them.
+        """
+        share = -(-num_rows // self.rank.world_size)
+        return np.minimum(np.arange(share) * self.rank.world_size + self.rank.index, num_rows - 1)
+
+    def portions(self, lengths: NDArray[np.int64]) -> list[NDArray[np.int64]]:
+        """Places of the rows of each micro-batch: rows of like length together, so that little of it is padding.
+
+        The longest come first, so that memory peaks at once.
+        """
+        by_length = np.argsort(-lengths, kind="stable")
+        size = self.settings.micro_batch_size
+        return [by_length[start : start + size] for start in range(0, len(by_length), size)]

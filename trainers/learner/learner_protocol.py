@@ -1,0 +1,130 @@
+"""What a stage's loop knows of its learners: batches, passes, plans of an update, and all ranks as one."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Generic, NamedTuple, Protocol, Self, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+from torch import Tensor
+
+from plumbob.models.adapter import Adapter, Role
+from plumbob.trainers.learner.checkpoint import Files
+
+
+class Batch(Protocol):
+    """Rows that can be dealt out: every rank is given the whole batch and takes its own."""
+
+    @property
+    def num_rows(self) -> int: ...
+
+    @property
+    def lengths(self) -> NDArray[np.int64]:
+        """Tokens of each row, padding left out, [num_rows]: rows of like length are put together."""
+
+    def rows(self, index: NDArray[np.int64], /) -> Self: ...
+
+
+B = TypeVar("B", bound=Batch)
+
+
+class LossSum(NamedTuple):
+    """A loss and its statistics, as sums over the rows given: the learner divides by the count of the whole batch."""
+
+    loss: Tensor
+    statistics: Mapping[str, Tensor]
+
+
+@dataclass(frozen=True)
+class Pass(Generic[B]):
+    """One forward and its own backward.
+
+    Attributes:
+        role: who acts; None for a model that has no roles.
+        loss_sum: (forward of the model, rows) -> sums over those rows.
+        count: whole batch -> what the sums are divided by, such as its answer tokens or its pairs.
+    """
+
+    role: Role | None
+    loss_sum: Callable[[Any, B], LossSum]
+    count: Callable[[B], float]
+
+
+@dataclass(frozen=True)
+class UpdatePlan:
+    """How one call of `update` cuts its batch.
+
+    Attributes:
+        minibatch_size: rows of one optimizer step, over all ranks; divides the batch and is divided by the ranks.
+        num_epochs: passes over the batch, each in an order of its own.
+        learning_rate_scale: the schedule's factor at this step.
+        seed: of the orders and of dropout; the same on every rank.
+    """
+
+    minibatch_size: int
+    num_epochs: int
+    learning_rate_scale: float
+    seed: int
+
+
+@dataclass(frozen=True)
+class UpdateResult:
+    """What one rank saw of an update.
+
+    Attributes:
+        shares: name -> this rank's share of the mean over the batch: summed over ranks it is the mean.
+        gradient_norms: group -> norm before clipping, averaged over optimizer steps; the same on every rank.
+    """
+
+    shares: Mapping[str, float]
+    gradient_norms: Mapping[str, float]
+
+
+def add_shares(shares: dict[str, float], sums: LossSum, count: float) -> None:
+    for name, value in sums.statistics.items():
+        shares[name] = shares.get(name, 0.0) + float(value) / count
+
+
+def join_rows(parts: Sequence[NDArray[np.float32]], num_rows: int) -> NDArray[np.float32]:
+    """Put the ranks' rows back in the batch's order: the inverse of `Learner.rows_of_rank`."""
+    stacked = np.stack(parts, axis=1)
+    return stacked.reshape(-1, *stacked.shape[2:])[:num_rows]
+
+
+class Learners(Protocol):
+    """All ranks as one: what a stage's loop works with."""
+
+    def update(self, batch: Any, plan: UpdatePlan) -> dict[str, float]:
+        """Train on a batch; returns means over it and gradient norms."""
+
+    def evaluate(self, batch: Any) -> dict[str, float]:
+        """Means of the objective's statistics over a batch, without training."""
+
+    def compute(self, batch: Any, role: Role | None, function: Callable[[Any, Any], Tensor]) -> NDArray[np.float32]:
+        """`function` of every row, in the batch's order. The function is one of a module's own."""
+
+    def adapter(self, version: int) -> Adapter:
+        """The policy's adapter as it is now, named as that version."""
+
+    def save(self, folder: Path) -> Files:
+        """Write what `load` needs into an existing folder. Returns what is on the disk by then."""
+
+    def load(self, folder: Path) -> None: ...
+
+    def export(self, folder: Path) -> None:
+        """Write the result, whole or not at all: an adapter folder or a full model, with what loads it."""
+
+
+def merge_results(results: Sequence[UpdateResult]) -> dict[str, float]:
+    """The ranks' shares summed to means, beside the gradient norms, which are the same on every rank."""
+    return summed([result.shares for result in results]) | dict(results[0].gradient_norms)
+
+
+def summed(parts: Sequence[Mapping[str, float]]) -> dict[str, float]:
+    """The ranks' shares of each figure, added up."""
+    sums: dict[str, float] = {}
+    for part in parts:
+        for name, share in part.items():
+            sums[name] = sums.get(name, 0.0) + share
+    return sums

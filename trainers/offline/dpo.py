@@ -1,0 +1,214 @@
+"""Learning from preference pairs without a reward model or sampling: DPO and its family."""
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from plumbob.configs.runs import DpoRun
+from plumbob.configs.settings.algorithms import REFERENCE_FREE, OrpoLoss, PreferenceLoss
+from plumbob.data.chat import chat_renderer
+from plumbob.data.length_checks import LENGTH_KEYS, check_sequences
+from plumbob.data.reading.readers import read_pairs
+from plumbob.data.splitting import hold_out
+from plumbob.data.tokenization import PairBatch, TokenBatch, TokenSequence, collate, encode_pairs
+from plumbob.models.adapter import Role
+from plumbob.models.loading import context_tokens, load_tokenizer, resolve_model
+from plumbob.models.logprobs import sequence_logprobs
+from plumbob.models.tuning.targets import check_targets
+from plumbob.trainers.algorithms.preference_losses import preference_loss
+from plumbob.trainers.forgetting.next_token import not_first, num_tokens
+from plumbob.trainers.forgetting.packed_text import notes_of
+from plumbob.trainers.forgetting.retention import RetainedText, prepare_retention
+from plumbob.trainers.learner.learner_protocol import Learners, LossSum, Pass
+from plumbob.trainers.metrics.metrics_log import MetricsLog
+from plumbob.trainers.offline.input_digests import inputs_of
+from plumbob.trainers.offline.loop import Heldout, OfflineStage, check_heldout, run_epochs
+
+EncodedPair = tuple[TokenSequence, TokenSequence]
+
+
+@dataclass(frozen=True)
+class DpoInput:
+    """Encoded pairs (chosen, rejected), and sentences about rows that were left out."""
+
+    train: tuple[EncodedPair, ...]
+    heldout: tuple[EncodedPair, ...]
+    pad_id: int
+    notes: tuple[str, ...]
+    retained: RetainedText | None = None
+
+
+@dataclass(frozen=True)
+class DpoBatch:
+    """The pairs of one optimizer step, or some of them.
+
+    Attributes:
+        pairs: [B].
+        ref_chosen: the reference's log-probability of each whole answer, float32 [B]; 0 for a loss that reads none.
+        ref_rejected: the same.
+        sequence_tokens: of a prompt with its chosen answer, those that something stands before, averaged over the rows
+            of the whole step: the same for every row, so that it depends neither on micro-batches nor on how many
+            learners there are.
+    """
+
+    pairs: PairBatch
+    ref_chosen: NDArray[np.float32]
+    ref_rejected: NDArray[np.float32]
+    sequence_tokens: float
+
+    @property
+    def num_rows(self) -> int:
+        return self.pairs.num_rows
+
+    @property
+    def lengths(self) -> NDArray[np.int64]:
+        return self.pairs.lengths
+
+    @property
+    def answer_lengths(self) -> NDArray[np.int64]:
+        """Tokens of chosen and rejected, EOS included, [B, 2]."""
+        return np.stack([side.loss_mask.sum(axis=1) for side in (self.pairs.chosen, self.pairs.rejected)], axis=1)
+
+    def rows(self, index: NDArray[np.int64], /) -> "DpoBatch":
+        return replace(
+            self,
+            pairs=self.pairs.rows(index),
+            ref_chosen=self.ref_chosen[index],
+            ref_rejected=self.ref_rejected[index],
+        )
+
+
+class PairLogprobs(NamedTuple):
+    """Attributes: of each pair.
+
+    answers: log pi of chosen and rejected, given the prompt, [B, 2].
+    prompts: log pi of the prompt before the chosen answer, given its first token, [B]; 0 where it was not asked about.
+    """
+
+    answers: Tensor
+    prompts: Tensor
+
+
+def answer_logprobs(forward: Any, batch: TokenBatch) -> Tensor:
+    """log pi(answer | prompt) [B]: summed over the answer's tokens, EOS included."""
+    answer_mask = torch.from_numpy(batch.loss_mask)
+    logprobs = forward(torch.from_numpy(batch.input_ids), torch.from_numpy(batch.attention_mask), answer_mask, 1.0)
+    return sequence_logprobs(logprobs, answer_mask.to(logprobs.device))
+
+
+def pair_logprobs(forward: Any, pairs: PairBatch) -> Tensor:
+    """log pi of chosen and rejected, [B, 2], in one forward."""
+    return pair_logprobs_asking(forward, pairs, asks_prompts=False).answers
+
+
+def pair_logprobs_asking(forward: Any, pairs: PairBatch, asks_prompts: bool) -> PairLogprobs:
+    """Answers, and the chosen side's prompts if they are asked about, in one forward."""
+    both, num_rows = stack(pairs), pairs.num_rows
+    attention_mask, answer_mask = torch.from_numpy(both.attention_mask), torch.from_numpy(both.loss_mask)
+    prompt_mask = torch.zeros_like(answer_mask)
+    if asks_prompts:
+        prompt_mask[:num_rows] = (not_first(attention_mask) & ~answer_mask)[:num_rows]
+    logprobs = forward(torch.from_numpy(both.input_ids), attention_mask, answer_mask | prompt_mask, 1.0)
+    answers, prompts = (sequence_logprobs(logprobs, mask.to(logprobs.device)) for mask in (answer_mask, prompt_mask))
+    return PairLogprobs(answers.reshape(2, num_rows).T, prompts[:num_rows])
+
+
+def stack(pairs: PairBatch) -> TokenBatch:
+    """Chosen rows, then rejected rows, as one batch padded to the wider of the two."""
+    width = max(pairs.chosen.input_ids.shape[1], pairs.rejected.input_ids.shape[1])
+
+    def joined(name: str) -> Any:
+        sides = (getattr(pairs.chosen, name), getattr(pairs.rejected, name))
+        return np.concatenate([np.pad(side, ((0, 0), (0, width - side.shape[1]))) for side in sides])
+
+    return TokenBatch(joined("input_ids"), joined("attention_mask"), joined("loss_mask"))
+
+
+def dpo_passes(loss: PreferenceLoss) -> tuple[Pass[DpoBatch], ...]:
+    asks_prompts = isinstance(loss, OrpoLoss) and loss.likelihood == "sequence"
+
+    def loss_sum(forward: Any, batch: DpoBatch) -> LossSum:
+        logprobs, prompts = pair_logprobs_asking(forward, batch.pairs, asks_prompts)
+        reference = torch.from_numpy(np.stack([batch.ref_chosen, batch.ref_rejected], axis=1)).to(logprobs)
+        answer_tokens = torch.from_numpy(batch.answer_lengths).to(logprobs)
+        sequence_means = (logprobs[:, 0] + prompts) / batch.sequence_tokens
+        result = preference_loss(loss, logprobs, reference, answer_tokens, sequence_means)
+        return LossSum(result.loss, result.statistics)
+
+    return (Pass("policy", loss_sum, lambda batch: float(batch.num_rows)),)
+
+
+def roles_of(loss: PreferenceLoss) -> tuple[Role, ...]:
+    return ("policy",) if isinstance(loss, REFERENCE_FREE) else ("policy", "reference")
+
+
+def with_reference(pairs: PairBatch, loss: PreferenceLoss, learners: Learners) -> DpoBatch:
+    """The pairs with what the loss compares the policy with; without a forward where it needs no reference."""
+    if isinstance(loss, REFERENCE_FREE):
+        reference = np.zeros((pairs.num_rows, 2), dtype=np.float32)
+    else:
+        reference = learners.compute(pairs, "reference", pair_logprobs)
+    return step_batch(pairs, reference)
+
+
+def step_batch(pairs: PairBatch, ref_logprobs: NDArray[np.float32]) -> DpoBatch:
+    """All the pairs of an optimizer step; `ref_logprobs` [B, 2] of chosen and rejected."""
+    return DpoBatch(pairs, ref_logprobs[:, 0], ref_logprobs[:, 1], float((pairs.chosen.lengths - 1).mean()))
+
+
+def prepare_dpo(run: DpoRun) -> DpoInput:
+    """Read, check, split and encode. Raises UserError; starts and writes nothing."""
+    policy, data = run.policy, run.data
+    source = resolve_model(policy.model, "policy.model")
+    tokenizer = load_tokenizer(source, "policy.model", policy.trust_remote_code)
+    check_targets(source, policy.tuning, "policy.model", policy.trust_remote_code)
+    render = chat_renderer(tokenizer)
+    split = hold_out(
+        lambda path: read_pairs(path, data, render),
+        data.pairs,
+        data.heldout_pairs,
+        lambda pair: pair.prompt,
+        data,
+        run.seed,
+    )
+    train = encode_pairs(tokenizer, split.train, data)
+    heldout = encode_pairs(tokenizer, split.heldout, data, required=False)
+    longest = max(len(side.ids) for pair in (*train.records, *heldout.records) for side in pair)
+    num_positions = context_tokens(source, "policy.model", policy.trust_remote_code)
+    check_sequences(longest, num_positions, LENGTH_KEYS)
+    check_heldout("dpo", run.dpo, len(heldout.records))
+    retained = prepare_retention(run.retention, tokenizer, num_positions)
+    notes = split.notes + train.notes + heldout.notes + notes_of(retained)
+    return DpoInput(train.records, heldout.records, tokenizer.pad_token_id, notes, retained)
+
+
+def run_dpo(run: DpoRun, data: DpoInput, learners: Learners, folder: Path, log: MetricsLog) -> dict[str, Any]:
+    """Train and write `policy/`. Returns the summary's figures."""
+
+    def batch_of(records: tuple[EncodedPair, ...], index: NDArray[np.int64]) -> DpoBatch:
+        sides = [[records[i][side] for i in index] for side in (0, 1)]
+        pairs = PairBatch(collate(sides[0], data.pad_id), collate(sides[1], data.pad_id))
+        return with_reference(pairs, run.dpo.loss, learners)
+
+    heldout = Heldout(
+        len(data.heldout), lambda index: batch_of(data.heldout, index), lambda batch: float(batch.num_rows)
+    )
+    stage = OfflineStage(
+        "dpo",
+        run.dpo,
+        run.seed,
+        len(data.train),
+        lambda index, step: batch_of(data.train, index),
+        lambda batch: num_tokens(batch.pairs.chosen) + num_tokens(batch.pairs.rejected),
+        heldout,
+        inputs_of(run.data, "pairs", data.train, data.heldout, data.retained),
+        data.retained,
+    )
+    figures = run_epochs(stage, learners, folder, log)
+    learners.export(folder / "policy")
+    return figures | {"num_records": len(data.train)}

@@ -1,0 +1,187 @@
+"""KTO: the policy learns from single answers that are each labelled good or bad."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from plumbob.configs.runs import KtoRun
+from plumbob.configs.settings.training import Kto
+from plumbob.data.chat import chat_renderer
+from plumbob.data.length_checks import LENGTH_KEYS, check_sequences
+from plumbob.data.reading.readers import read_labelled
+from plumbob.data.splitting import hold_out
+from plumbob.data.tokenization import TokenBatch, TokenSequence, collate, encode_labelled
+from plumbob.models.loading import context_tokens, load_tokenizer, resolve_model
+from plumbob.models.tuning.targets import check_targets
+from plumbob.trainers.algorithms.kto_loss import kto_rows
+from plumbob.trainers.forgetting.next_token import num_tokens
+from plumbob.trainers.forgetting.packed_text import notes_of
+from plumbob.trainers.forgetting.retention import RetainedText, prepare_retention
+from plumbob.trainers.learner.learner_protocol import Learners, LossSum, Pass
+from plumbob.trainers.metrics.metrics_log import MetricsLog
+from plumbob.trainers.offline.dpo import answer_logprobs
+from plumbob.trainers.offline.input_digests import inputs_of
+from plumbob.trainers.offline.loop import Heldout, OfflineStage, check_heldout, run_epochs
+
+BALANCE = (1.0, 4 / 3)
+"""What the paper (arXiv 2402.01306) advises for good answers x their weight over bad answers x theirs."""
+
+Labelled = tuple[TokenSequence, bool]
+
+
+@dataclass(frozen=True)
+class KtoInput:
+    """Encoded answers with their labels (True is good), and sentences for a person."""
+
+    train: tuple[Labelled, ...]
+    heldout: tuple[Labelled, ...]
+    pad_id: int
+    notes: tuple[str, ...]
+    retained: RetainedText | None = None
+
+
+@dataclass(frozen=True)
+class KtoBatch:
+    """Labelled answers.
+
+    Attributes:
+        answers: [B, T].
+        desirable: bool [B].
+        ref_logprobs: the reference's log-probability of each whole answer, float32 [B].
+        kl: z0, the estimate of KL(pi || pi_ref) of the whole step: the same for every row, so that it depends neither
+            on micro-batches nor on how many learners there are.
+    """
+
+    answers: TokenBatch
+    desirable: NDArray[np.bool_]
+    ref_logprobs: NDArray[np.float32]
+    kl: float
+
+    @property
+    def num_rows(self) -> int:
+        return self.answers.num_rows
+
+    @property
+    def lengths(self) -> NDArray[np.int64]:
+        return self.answers.lengths
+
+    def rows(self, index: NDArray[np.int64], /) -> "KtoBatch":
+        return KtoBatch(self.answers.rows(index), self.desirable[index], self.ref_logprobs[index], self.kl)
+
+
+def kto_passes(settings: Kto) -> tuple[Pass[KtoBatch], ...]:
+    def loss_sum(forward: Any, batch: KtoBatch) -> LossSum:
+        logprobs = answer_logprobs(forward, batch.answers)
+        reference, desirable = torch.from_numpy(batch.ref_logprobs), torch.from_numpy(batch.desirable)
+        rows = kto_rows(logprobs, reference.to(logprobs), desirable.to(logprobs.device), batch.kl, settings)
+        watched = {
+            "loss": rows.loss.detach(),
+            "accuracy": (rows.margins.sign() + 1) / 2,
+            "margin": rows.margins,
+            "reward": rows.rewards,
+            "kl": torch.full_like(rows.rewards, batch.kl),
+        }
+        return LossSum(rows.loss.sum(), {name: values.sum() for name, values in watched.items()})
+
+    return (Pass("policy", loss_sum, lambda batch: float(batch.num_rows)),)
+
+
+def mismatched(prompt_of: TokenSequence, answer_of: TokenSequence) -> TokenSequence:
+    """The prompt of one sequence before the answer of another, which is learnt."""
+    prompt, answer = prompt_of.ids[~prompt_of.loss_mask], answer_of.ids[answer_of.loss_mask]
+    ids = np.concatenate([prompt, answer])
+    return TokenSequence(ids, np.arange(len(ids)) >= len(prompt))
+
+
+def estimated_kl(records: Sequence[Labelled], others: Sequence[Labelled], pad_id: int, learners: Learners) -> float:
+    """z0 = max(0, mean of log(pi / pi_ref) of the others' answers, in their order, to the records' prompts).
+
+    The estimate of arXiv 2402.01306, section 4.1: biased, but it needs no sampling from pi.
+    """
+    pairs = [mismatched(record, other) for (record, _), (other, _) in zip(records, others, strict=True)]
+    batch = collate(pairs, pad_id)
+    policy, reference = (learners.compute(batch, role, answer_logprobs) for role in ("policy", "reference"))
+    return max(0.0, float(np.mean(policy.astype(np.float64) - reference)))
+
+
+def prepare_kto(run: KtoRun) -> KtoInput:
+    """Read, check, split and encode. Raises UserError; starts and writes nothing."""
+    policy, data = run.policy, run.data
+    source = resolve_model(policy.model, "policy.model")
+    tokenizer = load_tokenizer(source, "policy.model", policy.trust_remote_code)
+    check_targets(source, policy.tuning, "policy.model", policy.trust_remote_code)
+    render = chat_renderer(tokenizer)
+    split = hold_out(
+        lambda path: read_labelled(path, data, render),
+        data.labelled,
+        data.heldout_labelled,
+        lambda record: record.prompt,
+        data,
+        run.seed,
+    )
+    train = encode_labelled(tokenizer, split.train, data)
+    heldout = encode_labelled(tokenizer, split.heldout, data, required=False)
+    longest = max(longest_mismatch(side) for side in (train.records, heldout.records) if side)
+    num_positions = context_tokens(source, "policy.model", policy.trust_remote_code)
+    check_sequences(longest, num_positions, LENGTH_KEYS)
+    check_heldout("kto", run.kto, len(heldout.records))
+    retained = prepare_retention(run.retention, tokenizer, num_positions)
+    notes = split.notes + train.notes + heldout.notes + balance_notes(train.records, run.kto) + notes_of(retained)
+    return KtoInput(train.records, heldout.records, tokenizer.pad_token_id, notes, retained)
+
+
+def longest_mismatch(records: Sequence[Labelled]) -> int:
+    """Tokens of the longest prompt with the longest answer, which may meet in the estimate of the KL."""
+    answers = [int(sequence.loss_mask.sum()) for sequence, _ in records]
+    prompts = [len(sequence.ids) - answer for (sequence, _), answer in zip(records, answers, strict=True)]
+    return max(prompts) + max(answers)
+
+
+def balance_notes(records: Sequence[Labelled], settings: Kto) -> tuple[str, ...]:
+    """A sentence where good and bad answers weigh otherwise than the paper advises."""
+    num_good = sum(desirable for _, desirable in records)
+    num_bad = len(records) - num_good
+    good, bad = settings.desirable_weight * num_good, settings.undesirable_weight * num_bad
+    if BALANCE[0] * bad <= good <= BALANCE[1] * bad:
+        return ()
+    return (
+        f"{num_good} answers are labelled good and {num_bad} bad: weighed by kto.desirable_weight and "
+        f"kto.undesirable_weight that is {good:g} to {bad:g}; a ratio of 1 to 1.33 is advised.",
+    )
+
+
+def run_kto(run: KtoRun, data: KtoInput, learners: Learners, folder: Path, log: MetricsLog) -> dict[str, Any]:
+    """Train and write `policy/`. Returns the summary's figures."""
+
+    def batch_of(records: Sequence[Labelled], others: Sequence[Labelled]) -> KtoBatch:
+        answers = collate([sequence for sequence, _ in records], data.pad_id)
+        reference = learners.compute(answers, "reference", answer_logprobs)
+        kl = estimated_kl(records, others, data.pad_id, learners)
+        return KtoBatch(answers, np.array([desirable for _, desirable in records]), reference, kl)
+
+    def train_batch(index: NDArray[np.int64], step: int) -> KtoBatch:
+        return batch_of([data.train[i] for i in index], [data.train[i] for i in np.roll(index, -1)])
+
+    def heldout_batch(index: NDArray[np.int64]) -> KtoBatch:
+        following = (index + 1) % len(data.heldout)
+        return batch_of([data.heldout[i] for i in index], [data.heldout[i] for i in following])
+
+    stage = OfflineStage(
+        "kto",
+        run.kto,
+        run.seed,
+        len(data.train),
+        train_batch,
+        lambda batch: num_tokens(batch.answers),
+        Heldout(len(data.heldout), heldout_batch, lambda batch: float(batch.num_rows)),
+        inputs_of(run.data, "labelled", data.train, data.heldout, data.retained),
+        data.retained,
+    )
+    figures = run_epochs(stage, learners, folder, log)
+    learners.export(folder / "policy")
+    return figures | {"num_records": len(data.train)}

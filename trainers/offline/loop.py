@@ -1,0 +1,213 @@
+"""The loop of every offline stage: batches in a seeded order, an optimizer step each, checkpoints on the way."""
+
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Generic
+
+import numpy as np
+from numpy.typing import NDArray
+
+from plumbob.configs.settings.training import Epochs
+from plumbob.core.errors import NotFinite, UserError
+from plumbob.data.epoch_order import EpochBatches
+from plumbob.trainers.forgetting.retention import RetainedText
+from plumbob.trainers.learner.checkpoint import Checkpoint, Checkpoints
+from plumbob.trainers.learner.learner_protocol import B, Learners, UpdatePlan
+from plumbob.trainers.learner.lr_schedule import learning_rate_scale
+from plumbob.trainers.metrics.metrics_log import MetricsLog, Phases, StepRecord
+from plumbob.trainers.offline.early_stopping import BestStep, has_stopped, is_turning_point, next_best
+from plumbob.trainers.offline.input_digests import Inputs
+
+HELDOUT_ROWS = 256
+"""Held-out records that are measured in one call."""
+
+
+@dataclass(frozen=True)
+class Heldout(Generic[B]):
+    """Records that are never trained on.
+
+    Attributes:
+        num_records: how many there are; there may be none.
+        batch_of: indices of records -> a batch.
+        weight_of: batch -> what its means are means over, such as its tokens or its pairs.
+    """
+
+    num_records: int
+    batch_of: Callable[[NDArray[np.int64]], B]
+    weight_of: Callable[[B], float]
+
+
+@dataclass(frozen=True)
+class OfflineStage(Generic[B]):
+    """A fixed set of records and how they become batches.
+
+    Attributes:
+        name: of the stage, in metrics.
+        settings: epochs, batch size, schedule, checkpoints.
+        seed: of the order.
+        num_records: how many there are.
+        batch_of: indices of records -> a batch; the same indices at the same step give the same batch.
+        tokens_of: batch -> how many tokens it has.
+        heldout: what is measured on the way and at the end.
+        inputs: what the records are, by which a resumed run knows them again.
+        retained: text that is measured before and after; None measures none.
+    """
+
+    name: str
+    settings: Epochs
+    seed: int
+    num_records: int
+    batch_of: Callable[[NDArray[np.int64], int], B]
+    tokens_of: Callable[[B], int]
+    heldout: Heldout[B]
+    inputs: Inputs
+    retained: RetainedText | None = None
+
+    @property
+    def batches(self) -> EpochBatches:
+        return EpochBatches(self.num_records, self.settings.batch_size, self.settings.num_epochs, self.seed)
+
+    def is_measured(self, step: int) -> bool:
+        """Whether the held-out records are measured after this 1-based step."""
+        every = self.settings.evaluate_every
+        return step == self.batches.num_batches or (every is not None and step % every == 0)
+
+    def is_saved(self, step: int) -> bool:
+        return step == self.batches.num_batches or step % self.settings.save_every == 0
+
+
+def check_heldout(key: str, settings: Epochs, num_records: int) -> None:
+    """Refuse to watch a held-out loss where nothing is held out. `key` names the settings."""
+    if settings.evaluate_every is not None and not num_records:
+        raise UserError(
+            f"{key}.evaluate_every={settings.evaluate_every} measures held-out records, and there are none: raise "
+            f"data.heldout_fraction, give a held-out file, or leave {key}.evaluate_every out"
+        )
+
+
+def run_epochs(stage: OfflineStage[Any], learners: Learners, folder: Path, log: MetricsLog) -> dict[str, Any]:
+    """Train from the newest checkpoint in `folder`, if there is one, to the last step or where early stopping ends it.
+
+    The learners are left at the last step, or with early stopping at the best one. Returns that step's figures: its
+    held-out means, which step it is, where training stopped early, and what it has forgotten.
+    """
+    stopping, num_steps = stage.settings.early_stopping, stage.batches.num_batches
+    checkpoints = Checkpoints(folder / "checkpoints", stage.settings.keep_checkpoints)
+    last = newest = resume_learners(checkpoints, learners, lambda message: log.said(stage.name, message))
+    if newest is not None:
+        stage.inputs.check(newest.state["inputs"])
+    first_step, best = (0, None) if newest is None else (newest.step, best_of(newest))
+    known = measure_before(stage.retained, learners, newest)
+    log.truncate_after(first_step)
+    phases = Phases()
+    for step in range(first_step + 1, num_steps + 1):
+        if has_stopped(best, stopping):
+            break
+        metrics = train_step(stage, learners, step, phases)
+        with phases.phase("evaluate"):
+            heldout = heldout_means(stage.heldout, learners) if stage.is_measured(step) else {}
+        best = best_after(best, step, heldout, stage.settings)
+        log.append(StepRecord(stage.name, step, num_steps, metrics | heldout, phases.take()))
+        # After the line: resuming drops lines past its checkpoint, and could not bring back one that is missing.
+        if stage.is_saved(step) or is_turning_point(best, step, stopping):
+            with phases.phase("save"):  # Counted in the next step's line.
+                state = known | {"heldout": heldout, "best": None if best is None else asdict(best)}
+                state |= {"inputs": dict(stage.inputs.digests)}
+                last = checkpoints.commit(step, learners.save, state, None if best is None else best.step)
+    assert last is not None, "the last step is always saved"
+    figures = end_at_best(checkpoints, learners, last, num_steps)
+    return figures if stage.retained is None else stage.retained.added_to(figures, known["retained"], learners)
+
+
+def train_step(stage: OfflineStage[Any], learners: Learners, step: int, phases: Phases) -> dict[str, float]:
+    """One optimizer step, of 1-based `step`."""
+    index = stage.batches.batch_at(step - 1)
+    with phases.phase("data"):
+        batch = stage.batch_of(index, step - 1)
+    scale = learning_rate_scale(stage.settings, step - 1, stage.batches.num_batches)
+    plan = UpdatePlan(len(index), 1, scale, stage.seed + step - 1)
+    with phases.phase("learn"):
+        metrics = update_naming_records(learners, batch, plan, index)
+    metrics["learning_rate"] = scale * stage.settings.learning_rate
+    metrics["tokens_per_s"] = stage.tokens_of(batch) / phases.total()
+    return metrics
+
+
+def resume_learners(checkpoints: Checkpoints, learners: Learners, said: Callable[[str], None]) -> Checkpoint | None:
+    """Give the learners the newest whole checkpoint, if there is one; `said` hears which were passed over."""
+    checkpoint = checkpoints.newest(said)
+    if checkpoint is not None:
+        learners.load(checkpoint.folder)
+    return checkpoint
+
+
+def measure_before(retained: RetainedText | None, learners: Learners, newest: Checkpoint | None) -> dict[str, float]:
+    """What the learners know before the first step, which a checkpoint remembers."""
+    if retained is None:
+        return {}
+    return {"retained": retained.nats_per_token(learners) if newest is None else newest.state["retained"]}
+
+
+def best_of(checkpoint: Checkpoint) -> BestStep | None:
+    """The best of the steps up to a checkpoint; None without early stopping."""
+    best = checkpoint.state["best"]
+    return None if best is None else BestStep(**best)
+
+
+def best_after(best: BestStep | None, step: int, heldout: Mapping[str, float], settings: Epochs) -> BestStep | None:
+    """The best step once `step` is done; None without early stopping.
+
+    Raises:
+        NotFinite: early stopping has nothing to go by.
+    """
+    if settings.early_stopping is None or not heldout:
+        return best
+    loss = heldout["heldout_loss"]
+    if not math.isfinite(loss):
+        raise NotFinite(f"step {step}: the held-out loss is {loss}")
+    return next_best(best, step, loss, settings.early_stopping.min_delta)
+
+
+def end_at_best(checkpoints: Checkpoints, learners: Learners, last: Checkpoint, num_steps: int) -> dict[str, Any]:
+    """Leave the learners at the step that is the result; the figures of that step, and sentences for a person."""
+    best = best_of(last)
+    if best is None:
+        return {**last.state["heldout"], "notes": []}
+    figures: dict[str, Any] = {"best_step": best.step, "notes": []}
+    if last.step < num_steps:
+        note = (
+            f"stopped early after step {last.step} of {num_steps}: the held-out loss did not improve at "
+            f"{best.num_since} measurements in a row; the result is step {best.step}, of held-out loss {best.loss:.4g}"
+        )
+        figures |= {"stopped_at_step": last.step, "notes": [note]}
+    chosen = checkpoints.at(best.step)
+    if chosen.step != last.step:
+        learners.load(chosen.folder)
+    return dict(chosen.state["heldout"]) | figures
+
+
+def update_naming_records(
+    learners: Learners, batch: Any, plan: UpdatePlan, records: NDArray[np.int64]
+) -> dict[str, float]:
+    """One update; an error about rows of the batch becomes one about records of the training split."""
+    try:
+        return learners.update(batch, plan)
+    except NotFinite as error:
+        names = tuple(int(records[row]) for row in error.rows)
+        where = f"; the records are {list(names)} of the training split" if names else ""
+        raise NotFinite(f"{error}: no optimizer step was taken with it{where}", names) from error
+
+
+def heldout_means(heldout: Heldout[Any], learners: Learners) -> dict[str, float]:
+    """Means of the objective's statistics over held-out records, named `heldout_...`; nothing where there are none."""
+    sums: dict[str, float] = {}
+    total = 0.0
+    for start in range(0, heldout.num_records, HELDOUT_ROWS):
+        batch = heldout.batch_of(np.arange(start, min(start + HELDOUT_ROWS, heldout.num_records)))
+        weight = heldout.weight_of(batch)
+        total += weight
+        for name, mean in learners.evaluate(batch).items():
+            sums[name] = sums.get(name, 0.0) + mean * weight
+    return {f"heldout_{name}": value / total for name, value in sums.items()} if total else {}

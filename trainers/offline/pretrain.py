@@ -1,0 +1,173 @@
+"""Self-supervised training on text: next tokens for a causal model, masked words for an encoder."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from plumbob.configs.runs import PretrainEncoderRun, PretrainRun
+from plumbob.configs.settings.models import PretrainedPolicy
+from plumbob.configs.settings.rewards import Encoder
+from plumbob.data.length_checks import check_limits
+from plumbob.data.reading.readers import read_texts
+from plumbob.data.splitting import Split, hold_out
+from plumbob.data.tokenization import IGNORED_LABEL, TokenBatch, TokenSequence, collate, mask_tokens, pack_texts
+from plumbob.models.from_scratch import check_sizes
+from plumbob.models.loading import check_full, context_tokens, resolve_model
+from plumbob.trainers.algorithms.lm_losses import masked_lm_loss
+from plumbob.trainers.forgetting.next_token import num_predicted_tokens, num_tokens
+from plumbob.trainers.learner.learner_protocol import Learners, LossSum, Pass
+from plumbob.trainers.metrics.metrics_log import MetricsLog
+from plumbob.trainers.offline.input_digests import inputs_of
+from plumbob.trainers.offline.loop import Heldout, OfflineStage, check_heldout, run_epochs
+
+
+@dataclass(frozen=True)
+class PretrainInput:
+    """Packed text, and sentences about what was left out.
+
+    Attributes:
+        special_ids: tokens that are never masked (encoders).
+        mask_id: what masked words become; -1 for a causal model.
+    """
+
+    train: tuple[TokenSequence, ...]
+    heldout: tuple[TokenSequence, ...]
+    pad_id: int
+    special_ids: tuple[int, ...]
+    mask_id: int
+    vocab_size: int
+    notes: tuple[str, ...]
+
+
+def read_corpus(run: PretrainRun | PretrainEncoderRun) -> Split[str]:
+    """Training and held-out documents. Raises UserError, also for blocks that the model has no positions for."""
+    check_limits({"pretrain.block_tokens": run.pretrain.block_tokens}, *_positions(run))
+    data = run.data
+    corpus = hold_out(
+        lambda path: read_texts(path, data), data.text, data.heldout_text, lambda text: text, data, run.seed
+    )
+    check_heldout("pretrain", run.pretrain, len(corpus.heldout))
+    return corpus
+
+
+def _positions(run: PretrainRun | PretrainEncoderRun) -> tuple[int, str]:
+    """The model's positions, and what names them."""
+    section: PretrainedPolicy | Encoder = run.policy if isinstance(run, PretrainRun) else run.reward
+    key = "policy.model" if isinstance(run, PretrainRun) else "reward.model"
+    if not isinstance(section.model, str):
+        check_sizes(section.model)
+        return section.model.max_positions, f"{key}.max_positions"
+    trusted = isinstance(section, PretrainedPolicy) and section.trust_remote_code
+    source = resolve_model(section.model, key)
+    check_full(source, key)
+    return context_tokens(source, key, trusted), f"{key}={section.model}"
+
+
+def encode_corpus(corpus: Split[str], tokenizer: Any, block_tokens: int) -> PretrainInput:
+    is_encoder = tokenizer.mask_token_id is not None
+    return PretrainInput(
+        train=tuple(pack_texts(tokenizer, corpus.train, block_tokens)),
+        heldout=tuple(pack_texts(tokenizer, corpus.heldout, block_tokens)) if corpus.heldout else (),
+        pad_id=tokenizer.pad_token_id,
+        special_ids=tuple(tokenizer.all_special_ids),
+        mask_id=tokenizer.mask_token_id if is_encoder else -1,
+        vocab_size=len(tokenizer),
+        notes=corpus.notes,
+    )
+
+
+def run_pretrain(
+    run: PretrainRun, data: PretrainInput, learners: Learners, folder: Path, log: MetricsLog
+) -> dict[str, Any]:
+    """Train a causal model on next tokens and write `policy/`. Returns the summary's figures."""
+
+    def batch_of(blocks: Sequence[TokenSequence], index: NDArray[np.int64]) -> TokenBatch:
+        return collate([blocks[i] for i in index], data.pad_id)
+
+    heldout = Heldout(len(data.heldout), lambda index: batch_of(data.heldout, index), num_predicted_tokens)
+    stage = OfflineStage(
+        "pretrain",
+        run.pretrain,
+        run.seed,
+        len(data.train),
+        lambda index, step: batch_of(data.train, index),
+        num_tokens,
+        heldout,
+        inputs_of(run.data, "text", data.train, data.heldout),
+    )
+    figures = run_epochs(stage, learners, folder, log)
+    learners.export(folder / "policy")
+    return figures
+
+
+HELDOUT_MASKS = 2**31
+"""Stands where the step does in the seed of the masks, for held-out text."""
+
+# ------------------------------------------------------------------------------------------------------- masked words
+
+
+@dataclass(frozen=True)
+class MaskedBatch:
+    """Text with words hidden. `labels` int64 [B, T]: the true id where one is to be guessed, else IGNORED_LABEL."""
+
+    tokens: TokenBatch
+    labels: NDArray[np.int64]
+
+    @property
+    def num_rows(self) -> int:
+        return self.tokens.num_rows
+
+    @property
+    def lengths(self) -> NDArray[np.int64]:
+        return self.tokens.lengths
+
+    def rows(self, index: NDArray[np.int64], /) -> "MaskedBatch":
+        return MaskedBatch(self.tokens.rows(index), self.labels[index])
+
+
+def masked_word_loss(forward: Any, batch: MaskedBatch) -> LossSum:
+    logits = forward(torch.from_numpy(batch.tokens.input_ids), torch.from_numpy(batch.tokens.attention_mask))
+    labels = torch.from_numpy(batch.labels).to(logits.device)
+    guessed = labels != IGNORED_LABEL
+    loss = masked_lm_loss(logits, labels, guessed).loss
+    correct = (logits.detach().argmax(dim=-1) == labels) & guessed
+    return LossSum(loss, {"loss": loss.detach(), "accuracy": correct.sum()})
+
+
+def num_masked(batch: MaskedBatch) -> float:
+    return float((batch.labels != IGNORED_LABEL).sum())
+
+
+MASKED_WORD_PASSES = (Pass(None, masked_word_loss, num_masked),)
+
+
+def run_pretrain_encoder(
+    run: PretrainEncoderRun, data: PretrainInput, learners: Learners, folder: Path, log: MetricsLog
+) -> dict[str, Any]:
+    """Train an encoder on masked words and write `encoder/`. Returns the summary's figures."""
+
+    def masked(sequences: tuple[TokenSequence, ...], index: NDArray[np.int64], seed: list[int]) -> MaskedBatch:
+        batch = collate([sequences[i] for i in index], data.pad_id)
+        rng = np.random.default_rng(seed)
+        return MaskedBatch(
+            *mask_tokens(batch, data.special_ids, data.mask_id, data.vocab_size, run.pretrain.mask_fraction, rng)
+        )
+
+    stage = OfflineStage(
+        "pretrain-encoder",
+        run.pretrain,
+        run.seed,
+        len(data.train),
+        lambda index, step: masked(data.train, index, [run.seed, step]),
+        lambda batch: num_tokens(batch.tokens),
+        Heldout(len(data.heldout), lambda index: masked(data.heldout, index, [run.seed, HELDOUT_MASKS]), num_masked),
+        inputs_of(run.data, "text", data.train, data.heldout),
+    )
+    figures = run_epochs(stage, learners, folder, log)
+    learners.export(folder / "encoder")
+    return figures

@@ -1,0 +1,113 @@
+"""Judged answers as the reward model's input: encoded, padded, and turned into rewards."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from plumbob.data.records import Ranking, ScoredAnswer
+from plumbob.models.padding import real_tokens_first
+from plumbob.reward.bert_encoding import EncodedPair, encode_pairs, pad_pairs
+
+INPUT_NAMES = ("input_ids", "attention_mask", "token_type_ids")
+
+Judged = Ranking | ScoredAnswer
+
+
+@dataclass(frozen=True)
+class RewardBatch:
+    """Answers to the same prompts side by side, padded in tokens and, on the right, in answers.
+
+    Attributes:
+        input_ids, attention_mask, token_type_ids: int64 [B, K, T].
+        answer_mask: bool [B, K], False where a row has fewer answers than the longest.
+        targets: float32 [B], a pair's margin or an answer's score; 0 where there is neither.
+    """
+
+    input_ids: NDArray[np.int64]
+    attention_mask: NDArray[np.int64]
+    token_type_ids: NDArray[np.int64]
+    answer_mask: NDArray[np.bool_]
+    targets: NDArray[np.float32]
+
+    @property
+    def num_rows(self) -> int:
+        return len(self.input_ids)
+
+    @property
+    def lengths(self) -> NDArray[np.int64]:
+        lengths: NDArray[np.int64] = self.attention_mask.sum(axis=-1).max(axis=1)
+        return lengths
+
+    def rows(self, index: NDArray[np.int64], /) -> "RewardBatch":
+        """Those rows, without columns that are padding alone; K stays, so that all rows' rewards make one array."""
+        columns = self.attention_mask[index].any(axis=(0, 1))
+        return RewardBatch(
+            self.input_ids[index][..., columns],
+            self.attention_mask[index][..., columns],
+            self.token_type_ids[index][..., columns],
+            self.answer_mask[index],
+            self.targets[index],
+        )
+
+
+class RewardModule(nn.Module):
+    """The classifier as a function of positional tensors [B, T] -> rewards float32 [B]."""
+
+    def __init__(self, classifier: Any, takes_types: bool) -> None:
+        super().__init__()
+        self.classifier = classifier
+        self._takes_types = takes_types
+
+    def forward(self, input_ids: Tensor, attention_mask: Tensor, token_type_ids: Tensor) -> Tensor:
+        columns = real_tokens_first(attention_mask)
+        ids, attended, types = (x.gather(1, columns) for x in (input_ids, attention_mask, token_type_ids))
+        named = {"token_type_ids": types} if self._takes_types else {}
+        rewards: Tensor = self.classifier(input_ids=ids, attention_mask=attended, **named).logits
+        return rewards.squeeze(-1).float()
+
+
+def answer_rewards(forward: Any, batch: RewardBatch) -> Tensor:
+    """Raw rewards [B, K], all answers in one forward; 0 where there is no answer."""
+    rewards: Tensor = forward(*(torch.from_numpy(getattr(batch, name)[batch.answer_mask]) for name in INPUT_NAMES))
+    is_answer = torch.from_numpy(batch.answer_mask).to(rewards.device)
+    return torch.zeros(is_answer.shape, device=rewards.device).masked_scatter(is_answer, rewards)
+
+
+def encode_answers(tokenizer: Any, records: Sequence[Judged], max_tokens: int) -> list[tuple[EncodedPair, ...]]:
+    """Every answer with its prompt, cut to `max_tokens`, in the record's order."""
+    encoded = iter(encode_pairs(tokenizer, [(r.prompt, answer) for r in records for answer in r.answers], max_tokens))
+    return [tuple(next(encoded) for _ in record.answers) for record in records]
+
+
+def collate_answers(
+    tokenizer: Any, rows: Sequence[Sequence[EncodedPair]], targets: Sequence[float] | None = None
+) -> RewardBatch:
+    """Encoded answers of each row; `targets` None is for what only asks for rewards."""
+    padded = pad_pairs(tokenizer, [answer for row in rows for answer in row])
+    num_answers = np.array([len(row) for row in rows])
+    answer_mask = np.arange(num_answers.max()) < num_answers[:, None]
+
+    def spread(name: str, filler: int) -> NDArray[np.int64]:
+        """Arrays [answers, T] at their places in [B, K, T]."""
+        width = padded["input_ids"].shape[1]
+        array = np.full((*answer_mask.shape, width), filler, dtype=np.int64)
+        if name in padded:
+            array[answer_mask] = padded[name].numpy()
+        return array
+
+    return RewardBatch(
+        spread("input_ids", tokenizer.pad_token_id),
+        spread("attention_mask", 0),
+        spread("token_type_ids", 0),
+        answer_mask,
+        np.zeros(len(rows), np.float32) if targets is None else np.array(targets, np.float32),
+    )
+
+
+def target_of(record: Judged) -> float:
+    return record.margin if isinstance(record, Ranking) else record.score

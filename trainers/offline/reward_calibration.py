@@ -1,0 +1,82 @@
+"""After its training a reward model is calibrated: its scores get mean 0 and variance 1 under a policy's answers."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from plumbob.configs.runs import RewardRun
+from plumbob.data.prompts import EncodedPrompt, encode_prompts
+from plumbob.data.records import make_prompt
+from plumbob.models.loading import ModelSource, load_tokenizer, resolve_model
+from plumbob.models.tuning.targets import check_served
+from plumbob.reward.bert_encoding import encode_pairs
+from plumbob.reward.calibration import Calibration, calibrate, save_calibration
+from plumbob.rollout.rollout_records import Rollout
+from plumbob.trainers.learner.learner_protocol import Learners
+from plumbob.trainers.offline.reward_batch import Judged, answer_rewards, collate_answers
+
+SAMPLES_PER_PROMPT = 2
+KEY = "calibration.policy"
+
+
+@dataclass(frozen=True)
+class CalibrationPolicy:
+    """The policy whose answers are to score mean 0, the prompts that it is asked, and notes about those left out."""
+
+    source: ModelSource
+    prompts: tuple[EncodedPrompt, ...]
+    notes: tuple[str, ...]
+
+
+def prepare_calibration(run: RewardRun, records: Sequence[Judged]) -> CalibrationPolicy | None:
+    """The policy of `calibration.policy` with prompts from the training records; None when the data's answers will do.
+
+    Raises:
+        UserError: the policy cannot be loaded.
+    """
+    if run.calibration.policy is None:
+        return None
+    source = resolve_model(run.calibration.policy, KEY)
+    tokenizer = load_tokenizer(source, KEY, run.calibration.trust_remote_code)
+    check_served(source, KEY, run.calibration.trust_remote_code, run.rollout.engine)
+    distinct = list(dict.fromkeys(record.prompt for record in records))
+    encoded = encode_prompts(tokenizer, [make_prompt(text) for text in distinct], run.data.max_prompt_tokens)
+    order = np.random.default_rng(run.seed).permutation(len(encoded.records))[: run.calibration.num_prompts]
+    notes = tuple(f"calibration: {note}" for note in encoded.notes)
+    return CalibrationPolicy(source, tuple(encoded.records[place] for place in order), notes)
+
+
+def calibrate_on_rollouts(
+    rollouts: Sequence[Rollout], under: str, tokenizer: Any, max_tokens: int, learners: Learners, folder: Path
+) -> Calibration:
+    """Calibrate on sampled answers, `SAMPLES_PER_PROMPT` to each prompt in a row, and store the result in `folder`."""
+    texts = [(rollout.request.prompt, rollout.response) for rollout in rollouts]
+    return _calibrate(list(zip(texts[::2], texts[1::2], strict=True)), under, tokenizer, max_tokens, learners, folder)
+
+
+def calibrate_on_records(
+    records: Sequence[Judged], under: str, tokenizer: Any, max_tokens: int, learners: Learners, folder: Path
+) -> Calibration:
+    """Calibrate on all answers of the records, and store the result in `folder`."""
+    texts = [tuple((record.prompt, answer) for answer in record.answers) for record in records]
+    return _calibrate(texts, under, tokenizer, max_tokens, learners, folder)
+
+
+def _calibrate(
+    texts: Sequence[tuple[tuple[str, str], ...]],
+    under: str,
+    tokenizer: Any,
+    max_tokens: int,
+    learners: Learners,
+    folder: Path,
+) -> Calibration:
+    """Rows of (prompt, answer) texts, a row to each prompt."""
+    encoded = iter(encode_pairs(tokenizer, [text for row in texts for text in row], max_tokens))
+    batch = collate_answers(tokenizer, [tuple(next(encoded) for _ in row) for row in texts])
+    rewards = learners.compute(batch, None, answer_rewards)[batch.answer_mask]
+    calibration = calibrate(rewards.tolist(), under)
+    save_calibration(calibration, folder)
+    return calibration

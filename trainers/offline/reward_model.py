@@ -1,0 +1,219 @@
+"""The reward model: an encoder with one output, trained on people's judgements and then calibrated."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any, assert_never
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from transformers import AutoModelForSequenceClassification
+
+from plumbob.configs.runs import RewardRun
+from plumbob.configs.settings.algorithms import BradleyTerry, PlackettLuce, Regression, RewardObjective
+from plumbob.configs.settings.models import NewBert
+from plumbob.configs.settings.rewards import PipelineScorer, RewardEncoder
+from plumbob.core.errors import UserError
+from plumbob.core.statistics import calibration_error
+from plumbob.data.chat import Render
+from plumbob.data.length_checks import check_limits
+from plumbob.data.reading.readers import Read, read_judged_pairs, read_rankings, read_scored_answers
+from plumbob.data.records import Ranking
+from plumbob.data.splitting import hold_out
+from plumbob.models.from_scratch import check_sizes
+from plumbob.models.loading import load_config, resolve_model
+from plumbob.models.masked_lm import load_encoder_tokenizer
+from plumbob.reward.agreement import Figures, agreement_figures, annotator_figures, explained_variance, pair_margins
+from plumbob.reward.bert_encoding import EncodedPair
+from plumbob.reward.bert_model import KEY, RewardModel, check_length
+from plumbob.trainers.algorithms.reward_losses import (
+    bradley_terry_loss,
+    ordered_pairs,
+    plackett_luce_loss,
+    regression_loss,
+)
+from plumbob.trainers.learner.learner_protocol import Learners, LossSum, Pass
+from plumbob.trainers.metrics.metrics_log import MetricsLog
+from plumbob.trainers.offline.input_digests import inputs_of
+from plumbob.trainers.offline.loop import HELDOUT_ROWS, Heldout, OfflineStage, check_heldout, run_epochs
+from plumbob.trainers.offline.reward_batch import (
+    Judged,
+    RewardBatch,
+    answer_rewards,
+    collate_answers,
+    encode_answers,
+    target_of,
+)
+
+
+@dataclass(frozen=True)
+class RewardInput:
+    """Judgements as text, and sentences about rows that were left out."""
+
+    train: tuple[Judged, ...]
+    heldout: tuple[Judged, ...]
+    notes: tuple[str, ...]
+
+
+# ----------------------------------------------------------------------------------------------------------- the loss
+
+
+def reward_passes(objective: RewardObjective) -> tuple[Pass[RewardBatch], ...]:
+    return (Pass(None, partial(batch_loss, objective), num_rows),)
+
+
+def batch_loss(objective: RewardObjective, forward: Any, batch: RewardBatch) -> LossSum:
+    """The objective of all rows, their answers in one forward."""
+    rewards = answer_rewards(forward, batch)
+    mask, targets = (torch.from_numpy(array).to(rewards.device) for array in (batch.answer_mask, batch.targets))
+    return loss_of_rewards(objective, rewards, mask, targets)
+
+
+def loss_of_rewards(objective: RewardObjective, rewards: Tensor, answer_mask: Tensor, targets: Tensor) -> LossSum:
+    """The objective and its statistics, from rewards [B, K] with their mask, and the targets [B] of the records."""
+    match objective:
+        case BradleyTerry(flip_rate=flip_rate):
+            loss = bradley_terry_loss(rewards[:, 0], rewards[:, 1], targets, flip_rate)
+        case PlackettLuce():
+            loss = plackett_luce_loss(rewards, answer_mask)
+        case Regression():
+            loss = regression_loss(rewards[:, 0], targets)
+            error = (rewards[:, 0].detach() - targets).abs().sum()
+            return LossSum(loss, {"loss": loss.detach(), "absolute_error": error})
+        case _:
+            assert_never(objective)
+    return LossSum(loss, {"loss": loss.detach(), **ordered_pairs(rewards, answer_mask)._asdict()})
+
+
+def num_rows(batch: RewardBatch) -> float:
+    return float(batch.num_rows)
+
+
+# ---------------------------------------------------------------------------------------------------------- the input
+
+
+def prepare_reward(run: RewardRun, render: Render) -> RewardInput:
+    """Read, check and split. Raises UserError; starts and writes nothing."""
+    check_encoder(run.reward)
+    kind = run.data.kind
+    path, heldout_path = getattr(run.data, kind), getattr(run.data, f"heldout_{kind}")
+    split = hold_out(_reader(run, render), path, heldout_path, lambda record: record.prompt, run.data, run.seed)
+    check_heldout("reward_training", run.reward_training, len(split.heldout))
+    return RewardInput(split.train, split.heldout, split.notes)
+
+
+def _reader(run: RewardRun, render: Render) -> Callable[[str], Read[Any]]:
+    data, objective = run.data, run.reward_training.objective
+    match objective:
+        case BradleyTerry(use_margin=use_margin):
+            return lambda path: read_judged_pairs(path, data, render, use_margin)
+        case PlackettLuce():
+            return lambda path: read_rankings(path, data, render)
+        case Regression():
+            return lambda path: read_scored_answers(path, data, render)
+        case _:
+            assert_never(objective)
+
+
+def check_encoder(settings: RewardEncoder | PipelineScorer) -> None:
+    """What can be told of an encoder before it is made or its weights are read.
+
+    Raises:
+        UserError: its configuration or tokenizer cannot be loaded, it is no encoder that can carry a classification
+            head, or it has no positions for `reward.max_tokens`.
+    """
+    name = settings.model
+    if isinstance(name, NewBert):
+        check_sizes(name)
+        check_limits({"reward.max_tokens": settings.max_tokens}, name.max_positions, "reward.model.max_positions")
+        return
+    config = load_config(resolve_model(name, KEY), KEY, trust_remote_code=False)
+    try:
+        with torch.device("meta"):
+            model = AutoModelForSequenceClassification.from_config(config)
+    except ValueError as error:
+        raise UserError(f"{KEY}={name}: {config.model_type} cannot become a reward model; give a BERT") from error
+    check_length(RewardModel(model, load_encoder_tokenizer(name)), name, settings.max_tokens)
+
+
+def count_cut(tokenizer: Any, records: Sequence[Judged], max_tokens: int) -> int:
+    """How many records have an answer of more than `max_tokens`: one that fills a limit of one token more."""
+    encoded = encode_answers(tokenizer, records, max_tokens + 1)
+    return sum(max(len(answer.input_ids) for answer in answers) > max_tokens for answers in encoded)
+
+
+# -------------------------------------------------------------------------------------------------------- the training
+
+
+@dataclass(frozen=True)
+class _Encoded:
+    """Records beside their answers' tokens."""
+
+    records: Sequence[Judged]
+    answers: Sequence[tuple[EncodedPair, ...]]
+
+    def batch(self, tokenizer: Any, index: NDArray[np.int64]) -> RewardBatch:
+        targets = [target_of(self.records[place]) for place in index]
+        return collate_answers(tokenizer, [self.answers[place] for place in index], targets)
+
+
+def run_reward(
+    run: RewardRun, data: RewardInput, tokenizer: Any, learners: Learners, folder: Path, log: MetricsLog
+) -> Figures:
+    """Train and write `reward_model/`, not yet calibrated. Returns the summary's figures."""
+    max_tokens = run.reward.max_tokens
+    train, heldout = (
+        _Encoded(side, encode_answers(tokenizer, side, max_tokens)) for side in (data.train, data.heldout)
+    )
+    num_cut = count_cut(tokenizer, (*data.train, *data.heldout), max_tokens)
+    stage = OfflineStage(
+        "reward",
+        run.reward_training,
+        run.seed,
+        len(data.train),
+        lambda index, step: train.batch(tokenizer, index),
+        lambda batch: int(batch.attention_mask.sum()),
+        Heldout(len(data.heldout), lambda index: heldout.batch(tokenizer, index), num_rows),
+        inputs_of(run.data, run.data.kind, data.train, data.heldout),
+    )
+    figures = run_epochs(stage, learners, folder, log)
+    learners.export(folder / "reward_model")
+    if data.heldout:
+        rewards = heldout_rewards(stage.heldout, learners)
+        figures |= judgement_figures(run.reward_training.objective, data.heldout, rewards)
+    figures |= agreement_figures([record for record in (*data.train, *data.heldout) if isinstance(record, Ranking)])
+    figures |= {"num_records": len(data.train), f"num_cut_{run.data.kind}": num_cut}
+    if not num_cut:
+        return figures
+    what = {"pairs": "pairs", "rankings": "rankings", "scores": "scored answers"}[run.data.kind]
+    note = (
+        f"{num_cut} of {len(data.train) + len(data.heldout)} {what} are longer than reward.max_tokens={max_tokens}: "
+        f"their prompts lost their beginning, or answers that do not fit even alone their end."
+    )
+    return figures | {"notes": [*figures.get("notes", []), note]}
+
+
+def heldout_rewards(heldout: Heldout[RewardBatch], learners: Learners) -> list[NDArray[np.float32]]:
+    """Each record's rewards, in the precision in which the model will score."""
+    rewards: list[NDArray[np.float32]] = []
+    for start in range(0, heldout.num_records, HELDOUT_ROWS):
+        batch = heldout.batch_of(np.arange(start, min(start + HELDOUT_ROWS, heldout.num_records)))
+        grid = learners.compute(batch, None, answer_rewards)
+        rewards += [row[mask] for row, mask in zip(grid, batch.answer_mask, strict=True)]
+    return rewards
+
+
+def judgement_figures(
+    objective: RewardObjective, records: Sequence[Judged], rewards: Sequence[NDArray[np.float32]]
+) -> Figures:
+    """What the means of the objective's statistics do not tell of held-out records, given each one's rewards."""
+    if isinstance(objective, Regression):
+        scores = np.array([target_of(record) for record in records])
+        return {"heldout_explained_variance": explained_variance(np.concatenate(rewards), scores)}
+    margins = [pair_margins(row) for row in rewards]
+    rankings = [record for record in records if isinstance(record, Ranking)]
+    error = calibration_error(np.concatenate(margins))
+    return {"heldout_calibration_error": error} | annotator_figures(rankings, margins)

@@ -1,0 +1,97 @@
+"""Supervised fine-tuning: imitate demonstrations, with the loss on the answer's tokens only."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from plumbob.configs.runs import SftRun
+from plumbob.configs.settings.models import LoraTuning
+from plumbob.data.chat import chat_renderer
+from plumbob.data.length_checks import LENGTH_KEYS, check_sequences
+from plumbob.data.reading.readers import read_demonstrations
+from plumbob.data.splitting import hold_out
+from plumbob.data.tokenization import TokenBatch, TokenSequence, collate, encode_demonstrations
+from plumbob.models.loading import check_full, context_tokens, load_tokenizer, resolve_model
+from plumbob.models.tuning.targets import check_targets
+from plumbob.trainers.forgetting.next_token import num_predicted_tokens, num_tokens
+from plumbob.trainers.forgetting.packed_text import PackedText, notes_of
+from plumbob.trainers.forgetting.replay import WithReplay, beside, prepare_replay
+from plumbob.trainers.forgetting.retention import RetainedText, prepare_retention
+from plumbob.trainers.learner.learner_protocol import Learners
+from plumbob.trainers.metrics.metrics_log import MetricsLog
+from plumbob.trainers.offline.input_digests import inputs_of
+from plumbob.trainers.offline.loop import Heldout, OfflineStage, check_heldout, run_epochs
+
+
+@dataclass(frozen=True)
+class SftInput:
+    """Encoded demonstrations, text that is measured or learnt beside them, and sentences about what was left out."""
+
+    train: tuple[TokenSequence, ...]
+    heldout: tuple[TokenSequence, ...]
+    pad_id: int
+    retained: RetainedText | None
+    replayed: PackedText | None
+    notes: tuple[str, ...]
+
+
+def prepare_sft(run: SftRun) -> SftInput:
+    """Read, check, split and encode. Raises UserError; starts and writes nothing."""
+    policy, data = run.policy, run.data
+    source = resolve_model(policy.model, "policy.model")
+    tokenizer = load_tokenizer(source, "policy.model", policy.trust_remote_code)
+    if isinstance(policy.tuning, LoraTuning):
+        check_targets(source, policy.tuning, "policy.model", policy.trust_remote_code)
+    else:
+        check_full(source, "policy.model")
+    render = chat_renderer(tokenizer)
+    split = hold_out(
+        lambda path: read_demonstrations(path, data, render),
+        data.demonstrations,
+        data.heldout_demonstrations,
+        lambda demonstration: demonstration.prompt,
+        data,
+        run.seed,
+    )
+    train = encode_demonstrations(tokenizer, split.train, data)
+    heldout = encode_demonstrations(tokenizer, split.heldout, data, required=False)
+    longest = max(len(sequence.ids) for sequence in (*train.records, *heldout.records))
+    num_positions = context_tokens(source, "policy.model", policy.trust_remote_code)
+    check_sequences(longest, num_positions, LENGTH_KEYS)
+    check_heldout("sft", run.sft, len(heldout.records))
+    retained = prepare_retention(run.retention, tokenizer, num_positions)
+    replayed = prepare_replay(run.replay, tokenizer, num_positions)
+    notes = split.notes + train.notes + heldout.notes + notes_of(retained, replayed)
+    return SftInput(train.records, heldout.records, tokenizer.pad_token_id, retained, replayed, notes)
+
+
+def run_sft(run: SftRun, data: SftInput, learners: Learners, folder: Path, log: MetricsLog) -> dict[str, Any]:
+    """Train and write `policy/`. Returns the summary's figures."""
+
+    def batch_of(records: Sequence[TokenSequence], index: NDArray[np.int64]) -> TokenBatch:
+        return collate([records[i] for i in index], data.pad_id)
+
+    replayed = {} if run.replay is None or data.replayed is None else {run.replay.text: data.replayed.blocks}
+    stage: OfflineStage[Any] = OfflineStage(
+        "sft",
+        run.sft,
+        run.seed,
+        len(data.train),
+        lambda index, step: beside(data.replayed, batch_of(data.train, index), step, run.seed),
+        num_tokens_of,
+        Heldout(len(data.heldout), lambda index: batch_of(data.heldout, index), num_predicted_tokens),
+        inputs_of(run.data, "demonstrations", data.train, data.heldout, data.retained, replayed),
+        data.retained,
+    )
+    figures = run_epochs(stage, learners, folder, log)
+    learners.export(folder / "policy")
+    return figures | {"num_records": len(data.train)}
+
+
+def num_tokens_of(batch: TokenBatch | WithReplay[TokenBatch]) -> int:
+    """All that are learnt from, the replayed ones too."""
+    return num_tokens(batch.batch) + num_tokens(batch.replayed) if isinstance(batch, WithReplay) else num_tokens(batch)

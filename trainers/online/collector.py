@@ -1,0 +1,127 @@
+"""A step's answers with their scores: sampled once, or in rounds until enough groups have something to teach."""
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, field
+from itertools import chain
+
+import torch
+
+from plumbob.configs.runs import PpoRun
+from plumbob.configs.settings.algorithms import Shaping
+from plumbob.data.prompts import PromptCursor
+from plumbob.reward.scorer import Score, Scorer
+from plumbob.rollout.requests import Samplers, sample_requests
+from plumbob.rollout.rollout_records import Rollout, SampleRequest
+from plumbob.trainers.algorithms.advantages import has_spread
+from plumbob.trainers.algorithms.reward_shaping import shaped_rewards
+from plumbob.trainers.online.sample_ledger import Ledger
+from plumbob.trainers.online.trajectories import group_numbers
+
+Scored = tuple[Rollout, Score]
+"""An answer and what the scorer said of it."""
+
+Phase = Callable[[str], AbstractContextManager[None]]
+"""Counts a block's seconds under a name."""
+
+
+@dataclass(frozen=True)
+class Answers:
+    """What a step learns from.
+
+    Attributes:
+        rollouts, scores: of `ppo.prompts_per_step` groups, each group's answers side by side.
+        dropped: answers of groups that were left out, because their rewards are all the same.
+        num_rounds: how often was sampled.
+        num_flat: groups that are learnt from although their rewards are all the same; counted by dynamic sampling.
+        positions: group -> how many prompts the run had asked for before its own; empty for answers that no cursor's
+            prompts were given for.
+        sampler_idle_s: seconds since the step before for which the samplers had nothing to do.
+    """
+
+    rollouts: tuple[Rollout, ...]
+    scores: tuple[Score, ...]
+    dropped: tuple[Scored, ...]
+    num_rounds: int
+    num_flat: int
+    positions: Mapping[str, int] = field(default_factory=dict)
+    sampler_idle_s: float = 0.0
+
+
+class Collector:
+    """Samples and scores the prompts of one step after another.
+
+    Args:
+        cursor: where the next step's prompts begin; `collect` moves it on.
+        phase: is told when sampling and scoring begin and end.
+    """
+
+    def __init__(
+        self, run: PpoRun, cursor: PromptCursor, samplers: Samplers, scorer: Scorer, ledger: Ledger, phase: Phase
+    ) -> None:
+        self._run, self._cursor, self._phase = run, cursor, phase
+        self._samplers, self._scorer, self._ledger = samplers, scorer, ledger
+        self._idle_since = time.monotonic()
+        self._idle_s = 0.0
+
+    def collect(self, step: int) -> Answers:
+        """Sample and score the step's prompts; with dynamic sampling, others in the place of groups without spread.
+
+        Each round asks for as many prompts as groups are missing, so that none with spread is thrown away. The step,
+        the place in it and the run's seed decide every answer's seed, whatever round it is made in.
+        """
+        ppo = self._run.ppo
+        kept: list[Sequence[Scored]] = []
+        flat: list[Sequence[Scored]] = []
+        positions: dict[str, int] = {}
+        num_rounds, self._idle_s = 0, 0.0
+        while len(kept) < ppo.prompts_per_step:
+            first = int(self._cursor.state()["position"])
+            prompts = self._cursor.next(ppo.prompts_per_step - len(kept))
+            requests = sample_requests(
+                prompts, ppo.samples_per_prompt, step, self._run.seed, first_place=len(kept) + len(flat)
+            )
+            scored = self._scored(requests)
+            num_rounds += 1
+            for place in range(len(prompts)):
+                group = scored[place * ppo.samples_per_prompt : (place + 1) * ppo.samples_per_prompt]
+                positions[group[0][0].request.group_id] = first + place
+                teaches = ppo.dynamic_sampling is None or rewards_differ(group, ppo.shaping)
+                (kept if teaches else flat).append(group)
+            if ppo.dynamic_sampling is None or num_rounds == ppo.dynamic_sampling.max_rounds:
+                break
+        num_flat = ppo.prompts_per_step - len(kept)
+        used = list(chain.from_iterable(kept + flat[:num_flat]))
+        return Answers(
+            rollouts=tuple(rollout for rollout, _ in used),
+            scores=tuple(own for _, own in used),
+            dropped=tuple(chain.from_iterable(flat[num_flat:])),
+            num_rounds=num_rounds,
+            num_flat=num_flat,
+            positions=positions,
+            sampler_idle_s=self._idle_s,
+        )
+
+    def _scored(self, requests: Sequence[SampleRequest]) -> list[Scored]:
+        """One answer to each request, with its score."""
+        with self._phase("sample"):
+            self._ledger.issued(requests)
+            self._idle_s += time.monotonic() - self._idle_since
+            rollouts = self._samplers.sample(requests)
+            self._idle_since = time.monotonic()
+            self._ledger.finished(rollouts)
+        with self._phase("score"):
+            scores = self._scorer.score([(rollout.request.prompt, rollout.response) for rollout in rollouts])
+            self._ledger.scored(rollouts)
+        return list(zip(rollouts, scores, strict=True))
+
+
+def rewards_differ(group: Sequence[Scored], shaping: Shaping) -> bool:
+    """Whether the shaped rewards of a group's answers, before any KL, are not all the same."""
+    rollouts = [rollout for rollout, _ in group]
+    num_tokens = torch.tensor([int(rollout.action_mask.sum()) for rollout in rollouts])
+    ends_with_eos = torch.tensor([rollout.finish_reason == "stop" for rollout in rollouts])
+    totals = torch.tensor([own.total for _, own in group])
+    rewards = shaped_rewards(totals, ends_with_eos, num_tokens, shaping)
+    return bool(has_spread(rewards, num_tokens > 0, group_numbers(rollouts)).any())

@@ -1,0 +1,240 @@
+"""Rollouts and their scores become what the learner trains on: rewards, advantages and weights of each token.
+
+All tensors are [B, T] over whole sequences: the prompt, then the answer, padded on the right. Column t is about token
+`input_ids[:, t]`: its log-probability given the tokens before it, the value of the state before it. `action_mask` is
+True on exactly the tokens that the policy wrote; elsewhere every result is 0, and nothing there is read.
+"""
+
+from dataclasses import dataclass
+from typing import Literal, assert_never
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from plumbob.configs.settings.training import Ppo
+from plumbob.models.padding import columns_in_use
+from plumbob.trainers.algorithms.advantages import estimate, masked_mean, masked_variance
+from plumbob.trainers.algorithms.importance_sampling import ImportanceWeights, importance_weights
+from plumbob.trainers.algorithms.kl import kl_estimate
+from plumbob.trainers.algorithms.reward_shaping import shaped_rewards, token_rewards
+from plumbob.trainers.online.trajectories import Trajectories, check_finite, check_fresh
+
+
+@dataclass(frozen=True)
+class Evaluated:
+    """The learner's forward passes over the trajectories, before the update: float32 [B, T] each.
+
+    Attributes:
+        logprobs: under the policy, at the sampling temperature.
+        ref_logprobs: under the reference, at the same temperature.
+        values: of the critic; None where the estimator has none.
+    """
+
+    logprobs: Tensor
+    ref_logprobs: Tensor
+    values: Tensor | None
+
+
+@dataclass(frozen=True)
+class CriticTargets:
+    """What the critic learns from. `values` [B, T]: its own as the update begins; `returns`: what it is to predict."""
+
+    values: Tensor
+    returns: Tensor
+
+
+@dataclass(frozen=True)
+class LossKl:
+    """The divergence that is paid for in the loss: the reference's log-probs [B, T], and beta of this step."""
+
+    ref_logprobs: Tensor
+    coefficient: float
+
+
+@dataclass(frozen=True)
+class Experience:
+    """What one step's update is computed from. float32 [B, T] where not said otherwise.
+
+    Attributes:
+        input_ids: int64.
+        attention_mask: bool.
+        action_mask: bool.
+        old_logprobs: of the learner's policy as the update begins.
+        advantages: by `ppo.estimator`, over the whole batch.
+        loss_weights: what a token weighs in a mean over rows, which is sum(w x) / sum(w).
+        importance_weights: by `ppo.importance`; 1 on every action where there is no correction.
+        critic: None where the estimator has none.
+        kl: None where the divergence is in the reward.
+    """
+
+    input_ids: Tensor
+    attention_mask: Tensor
+    action_mask: Tensor
+    old_logprobs: Tensor
+    advantages: Tensor
+    loss_weights: Tensor
+    importance_weights: Tensor
+    critic: CriticTargets | None
+    kl: LossKl | None
+
+    @property
+    def num_rows(self) -> int:
+        return len(self.input_ids)
+
+    @property
+    def lengths(self) -> NDArray[np.int64]:
+        return self.attention_mask.sum(dim=1).numpy()
+
+    def rows(self, index: NDArray[np.int64], /) -> "Experience":
+        """The rows at `index` [b], without columns that are padding in all of them."""
+        columns = columns_in_use(self.attention_mask[index])
+
+        def cut(x: Tensor) -> Tensor:
+            return x[index][:, columns]
+
+        return Experience(
+            input_ids=cut(self.input_ids),
+            attention_mask=cut(self.attention_mask),
+            action_mask=cut(self.action_mask),
+            old_logprobs=cut(self.old_logprobs),
+            advantages=cut(self.advantages),
+            loss_weights=cut(self.loss_weights),
+            importance_weights=cut(self.importance_weights),
+            critic=self.critic and CriticTargets(cut(self.critic.values), cut(self.critic.returns)),
+            kl=self.kl and LossKl(cut(self.kl.ref_logprobs), self.kl.coefficient),
+        )
+
+
+@dataclass(frozen=True)
+class ExperienceStats:
+    """One step's figures before the update. Rows without an action count in `num_empty` and nowhere else.
+
+    Attributes:
+        num_answers: rows with at least one action token.
+        num_empty: rows without one: no reward, no signal.
+        num_tokens: action tokens.
+        score_mean, score_std: of the scorer's total, before shaping.
+        kl_mean: KL of a whole answer from the reference in nats, the k1 estimate, mean over answers.
+        return_mean: reward of a whole answer, shaped, with the KL penalty where it is in the reward, undiscounted.
+        missing_eos_share: of the answers, those cut at the length limit.
+        answer_tokens_mean: action tokens of an answer.
+        sampler_gap_mean, sampler_gap_max: |log pi_learner - log pi_sampler| over action tokens, in nats.
+        importance_cut_share: of the action tokens, those whose importance ratio was held at the cap, or masked.
+        explained_variance: of the critic, 1 - Var(return - value) / Var(return) over action tokens; 0 where returns
+            are all equal, None where there is no critic.
+    """
+
+    num_answers: int
+    num_empty: int
+    num_tokens: int
+    score_mean: float
+    score_std: float
+    kl_mean: float
+    return_mean: float
+    missing_eos_share: float
+    answer_tokens_mean: float
+    sampler_gap_mean: float
+    sampler_gap_max: float
+    importance_cut_share: float
+    explained_variance: float | None
+
+
+def make_experience(
+    trajectories: Trajectories,
+    scores: Tensor,
+    evaluated: Evaluated,
+    ppo: Ppo,
+    kl_coefficient: float,
+    learner_version: int,
+) -> tuple[Experience, ExperienceStats]:
+    """Rewards, advantages and weights of one step's whole batch.
+
+    Args:
+        scores: float [B], the scorer's total of each answer.
+        kl_coefficient: beta of the KL penalty, in the reward or in the loss.
+        learner_version: the version that the update starts from.
+
+    Raises:
+        StaleRollouts: a token is older than `ppo.max_staleness` versions, or newer than the learner.
+        NotFinite: a score, or a number at an action token, is NaN or infinite.
+    """
+    mask = trajectories.action_mask
+    check_fresh(trajectories, learner_version, ppo.max_staleness)
+    check_finite("scores", scores)
+    named = {"sampler_logprobs": trajectories.sampler_logprobs} | vars(evaluated)
+    for name, tensor in named.items():
+        if tensor is not None:
+            check_finite(name, torch.where(mask, tensor, 0.0))
+    logprobs = torch.where(mask, evaluated.logprobs.float(), 0.0)
+    ref_logprobs = torch.where(mask, evaluated.ref_logprobs.float(), 0.0)
+    values = None if evaluated.values is None else torch.where(mask, evaluated.values.float(), 0.0)
+
+    kl = kl_estimate(logprobs, ref_logprobs, "k1")
+    in_reward = ppo.kl.place == "reward"
+    answer_rewards = shaped_rewards(scores, trajectories.ends_with_eos, mask.sum(dim=1), ppo.shaping)
+    rewards = token_rewards(answer_rewards, kl, mask, kl_coefficient if in_reward else 0.0)
+    advantages, returns = estimate(ppo.estimator, rewards, values, mask, trajectories.groups)
+    importance = importance_weights(ppo.importance, logprobs, trajectories.sampler_logprobs, mask)
+    experience = Experience(
+        input_ids=trajectories.input_ids,
+        attention_mask=trajectories.attention_mask,
+        action_mask=mask,
+        old_logprobs=logprobs,
+        advantages=advantages,
+        loss_weights=loss_weights(mask, ppo.loss_mean),
+        importance_weights=importance.weights,
+        critic=None if values is None or returns is None else CriticTargets(values, returns),
+        kl=None if in_reward else LossKl(ref_logprobs, kl_coefficient),
+    )
+    return experience, _stats(trajectories, scores, experience, kl, rewards, importance)
+
+
+def loss_weights(action_mask: Tensor, mean: Literal["token", "answer"]) -> Tensor:
+    """w [B, T], so that sum(w x) / sum(w) over any rows is the mean asked for; 0 outside the mask.
+
+    `token`: w = 1, the mean over tokens. `answer`: w = 1/|y|, the mean over answers of their tokens' mean; sum(w) is
+    then the number of rows with an action.
+    """
+    match mean:
+        case "token":
+            return action_mask.float()
+        case "answer":
+            return action_mask / action_mask.sum(dim=1, keepdim=True).clamp(min=1)
+        case _:
+            assert_never(mean)
+
+
+def _stats(
+    trajectories: Trajectories,
+    scores: Tensor,
+    experience: Experience,
+    kl: Tensor,
+    rewards: Tensor,
+    importance: ImportanceWeights,
+) -> ExperienceStats:
+    mask = experience.action_mask
+    answered = mask.any(dim=1)
+    gap = torch.where(mask, experience.old_logprobs - trajectories.sampler_logprobs, 0.0).abs()
+    return ExperienceStats(
+        num_answers=int(answered.sum()),
+        num_empty=int((~answered).sum()),
+        num_tokens=int(mask.sum()),
+        score_mean=masked_mean(scores, answered).item(),
+        score_std=masked_variance(scores.float(), answered).sqrt().item(),
+        kl_mean=masked_mean(kl.sum(dim=1), answered).item(),
+        return_mean=masked_mean(rewards.sum(dim=1), answered).item(),
+        missing_eos_share=masked_mean(~trajectories.ends_with_eos, answered).item(),
+        answer_tokens_mean=masked_mean(mask.sum(dim=1), answered).item(),
+        sampler_gap_mean=masked_mean(gap, mask).item(),
+        sampler_gap_max=gap.max().item(),
+        importance_cut_share=masked_mean(importance.is_cut, mask).item(),
+        explained_variance=None if experience.critic is None else explained_variance(experience.critic, mask),
+    )
+
+
+def explained_variance(critic: CriticTargets, mask: Tensor) -> float:
+    spread = masked_variance(critic.returns, mask).item()
+    error = masked_variance(critic.returns - critic.values, mask).item()
+    return 1 - error / spread if spread > 0 else 0.0

@@ -1,0 +1,104 @@
+"""The objective of a step: the clipped policy loss, the critic's where there is one, and the forwards before it."""
+
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from plumbob.configs.settings.algorithms import Gae
+from plumbob.configs.settings.training import Ppo
+from plumbob.trainers.algorithms.policy_losses import kl_loss, ppo_policy_loss, value_loss
+from plumbob.trainers.learner.learner_protocol import Learners, LossSum, Pass
+from plumbob.trainers.online.experience import Evaluated, Experience
+from plumbob.trainers.online.trajectories import Trajectories
+
+
+def ppo_passes(ppo: Ppo, temperature: float) -> tuple[Pass[Experience], ...]:
+    """The policy's loss and, where the estimator has a critic, its own; weighted means over the optimizer step."""
+    policy: Pass[Experience] = Pass("policy", partial(policy_loss_sum, ppo, temperature), total_weight)
+    match ppo.estimator:
+        case Gae():
+            critic = partial(value_loss_sum, ppo.estimator.value_clip_range, temperature)
+            return (policy, Pass("value", critic, total_weight))
+        case _:
+            return (policy,)
+
+
+def policy_loss_sum(ppo: Ppo, temperature: float, forward: Any, batch: Experience) -> LossSum:
+    """The clipped surrogate, and beta times the KL penalty where it is in the loss."""
+    logprobs = forward(batch.input_ids, batch.attention_mask, batch.action_mask, temperature)
+    old, advantages, mask, weights, importance = (
+        x.to(logprobs.device)
+        for x in (
+            batch.old_logprobs,
+            batch.advantages,
+            batch.action_mask,
+            batch.loss_weights,
+            batch.importance_weights,
+        )
+    )
+    result = ppo_policy_loss(logprobs, old, advantages, mask, weights, importance, ppo.clip_range, ppo.dual_clip)
+    statistics = {"policy_loss": result.loss.detach(), "clipped_share": result.clipped, "update_kl": result.kl}
+    if batch.kl is None:
+        return LossSum(result.loss, statistics)
+    assert ppo.kl.estimate != "k1", "its gradient is zero in expectation"
+    reference = batch.kl.ref_logprobs.to(logprobs.device)
+    penalty = kl_loss(logprobs, reference, mask, weights, importance, ppo.kl.estimate)
+    return LossSum(result.loss + batch.kl.coefficient * penalty, statistics | {"kl_loss": penalty.detach()})
+
+
+def value_loss_sum(clip_range: float | None, temperature: float, forward: Any, batch: Experience) -> LossSum:
+    assert batch.critic is not None, "a critic learns from its own targets"
+    values = forward(batch.input_ids, batch.attention_mask, batch.action_mask, temperature)
+    old, returns, mask, weights = (
+        x.to(values.device) for x in (batch.critic.values, batch.critic.returns, batch.action_mask, batch.loss_weights)
+    )
+    result = value_loss(values, old, returns, mask, weights, clip_range)
+    return LossSum(result.loss, {"value_loss": result.loss.detach(), "value_clipped_share": result.clipped})
+
+
+def total_weight(batch: Experience) -> float:
+    """What the sums over a batch are divided by: its action tokens, or its answers."""
+    return float(batch.loss_weights[batch.action_mask].double().sum())
+
+
+def evaluate(learners: Learners, trajectories: Trajectories, temperature: float, has_critic: bool) -> Evaluated:
+    """The learner's own log-probs, the reference's, and the critic's values of sampled tokens, before the update."""
+    batch = TrajectoryBatch(trajectories.input_ids, trajectories.attention_mask, trajectories.action_mask, temperature)
+    return Evaluated(
+        logprobs=torch.from_numpy(learners.compute(batch, "policy", forward_actions)),
+        ref_logprobs=torch.from_numpy(learners.compute(batch, "reference", forward_actions)),
+        values=torch.from_numpy(learners.compute(batch, "value", forward_actions)) if has_critic else None,
+    )
+
+
+@dataclass(frozen=True)
+class TrajectoryBatch:
+    """What a forward over trajectories needs: tensors [B, T], and the sampling temperature."""
+
+    input_ids: Tensor
+    attention_mask: Tensor
+    action_mask: Tensor
+    temperature: float
+
+    @property
+    def num_rows(self) -> int:
+        return len(self.input_ids)
+
+    @property
+    def lengths(self) -> NDArray[np.int64]:
+        return self.attention_mask.sum(dim=1).numpy()
+
+    def rows(self, index: Any, /) -> "TrajectoryBatch":
+        return TrajectoryBatch(
+            self.input_ids[index], self.attention_mask[index], self.action_mask[index], self.temperature
+        )
+
+
+def forward_actions(forward: Any, batch: TrajectoryBatch) -> Tensor:
+    result: Tensor = forward(batch.input_ids, batch.attention_mask, batch.action_mask, batch.temperature)
+    return result

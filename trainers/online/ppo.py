@@ -1,0 +1,201 @@
+"""Proximal policy optimisation: sample, score, learn, publish."""
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+from plumbob.configs.runs import PpoRun
+from plumbob.configs.settings.algorithms import Gae
+from plumbob.core.errors import NUM_NAMED, NotFinite
+from plumbob.data.chat import chat_renderer
+from plumbob.data.length_checks import check_context
+from plumbob.data.prompts import EncodedPrompt, PromptCursor, encode_prompts
+from plumbob.data.reading.readers import read_prompts
+from plumbob.data.splitting import hold_out
+from plumbob.models.loading import check_servable, context_tokens, load_tokenizer, resolve_model
+from plumbob.models.tuning.targets import check_targets
+from plumbob.reward.scorer import Scorer
+from plumbob.rollout.requests import Samplers
+from plumbob.rollout.rollout_records import Rollout
+from plumbob.trainers.algorithms.kl import initial_kl_state, next_coefficient
+from plumbob.trainers.forgetting.packed_text import PackedText, notes_of
+from plumbob.trainers.forgetting.replay import beside, prepare_replay
+from plumbob.trainers.forgetting.retention import RetainedText, prepare_retention
+from plumbob.trainers.learner.checkpoint import Checkpoint, Checkpoints
+from plumbob.trainers.learner.learner_protocol import Learners, UpdatePlan
+from plumbob.trainers.learner.lr_schedule import learning_rate_scale
+from plumbob.trainers.online.async_collector import SamplingAhead
+from plumbob.trainers.online.collector import Answers, Collector
+from plumbob.trainers.online.experience import make_experience
+from plumbob.trainers.online.objective import evaluate
+from plumbob.trainers.online.recorder import PpoRecorder
+from plumbob.trainers.online.sample_ledger import Ledger
+from plumbob.trainers.online.trajectories import collate_rollouts
+
+
+@dataclass(frozen=True)
+class PpoInput:
+    """Encoded prompts, sentences about rows that were left out, and text that is measured or learnt beside them."""
+
+    train: tuple[EncodedPrompt, ...]
+    pad_id: int
+    notes: tuple[str, ...]
+    retained: RetainedText | None = None
+    replayed: PackedText | None = None
+
+
+def prepare_ppo(run: PpoRun) -> PpoInput:
+    """Read, check and encode the prompts. Raises UserError; starts and writes nothing."""
+    policy, data = run.policy, run.data
+    source = resolve_model(policy.model, "policy.model")
+    check_servable(source, "policy.model", run.rollout.engine)
+    check_targets(source, policy.tuning, "policy.model", policy.trust_remote_code, run.rollout.engine)
+    tokenizer = load_tokenizer(source, "policy.model", policy.trust_remote_code)
+    render = chat_renderer(tokenizer)
+    split = hold_out(
+        lambda path: read_prompts(path, data, render),
+        data.prompts,
+        data.heldout_prompts,
+        lambda prompt: prompt.text,
+        data,
+        run.seed,
+    )
+    train = encode_prompts(tokenizer, split.train, data.max_prompt_tokens)
+    longest = max(len(prompt.ids) for prompt in train.records)
+    num_positions = context_tokens(source, "policy.model", policy.trust_remote_code)
+    check_context(longest, run.rollout.max_tokens, num_positions)
+    retained = prepare_retention(run.retention, tokenizer, num_positions)
+    replayed = prepare_replay(run.replay, tokenizer, num_positions)
+    notes = split.notes + train.notes + notes_of(retained, replayed)
+    return PpoInput(train.records, tokenizer.pad_token_id, notes, retained, replayed)
+
+
+# ----------------------------------------------------------------------------------------------------------- the loop
+
+
+class PpoState:
+    """Where the loop stands; a checkpoint keeps it beside the learners' tensors.
+
+    Attributes:
+        step: steps done, which is also the policy's version.
+        kl_coefficient: beta of the next step.
+        cursor: where in the prompts the next step begins; steps that are sampled ahead do not move it.
+        ledger: what became of every answer.
+        replayed: text that is learnt beside each batch, found by the step alone.
+        retained: nats a token of the text that must not be forgotten, before the first step; None measures none.
+    """
+
+    def __init__(self, run: PpoRun, data: PpoInput) -> None:
+        self.step = 0
+        self.kl_coefficient = initial_kl_state(run.ppo.kl)
+        self.cursor = PromptCursor(data.train, run.seed)
+        self.ledger = Ledger()
+        self.replayed = data.replayed
+        self.retained: float | None = None
+
+    def as_dict(self) -> dict[str, Any]:
+        return {
+            "kl_coefficient": self.kl_coefficient,
+            "cursor": self.cursor.state(),
+            "ledger": self.ledger.settled(),
+            "retained": self.retained,
+        }
+
+    def take_over(self, checkpoint: Checkpoint) -> None:
+        self.step, self.kl_coefficient = checkpoint.step, checkpoint.state["kl_coefficient"]
+        self.cursor.load_state(checkpoint.state["cursor"])
+        self.ledger.load_state(checkpoint.state["ledger"])
+        self.retained = checkpoint.state["retained"]
+
+
+@dataclass(frozen=True)
+class PpoActors:
+    """Who does the work; each may be one process or many, here or elsewhere."""
+
+    samplers: Samplers
+    scorer: Scorer
+    learners: Learners
+
+
+def run_ppo(
+    run: PpoRun, pad_id: int, state: PpoState, actors: PpoActors, checkpoints: Checkpoints, record: PpoRecorder
+) -> None:
+    """Sample, score, learn, commit, publish: every answer is learnt from by the version that sampled it."""
+    publish(actors, state, record)
+    collector = Collector(run, state.cursor, actors.samplers, actors.scorer, state.ledger, record.phase)
+    while state.step < run.ppo.num_steps and not record.is_stopped:
+        answers = collector.collect(state.step)
+        learn(run, pad_id, answers, state, actors.learners, record)
+        commit(answers, state, actors, checkpoints, record)
+        publish(actors, state, record)
+
+
+def run_ppo_asynchronous(
+    run: PpoRun, pad_id: int, state: PpoState, actors: PpoActors, checkpoints: Checkpoints, record: PpoRecorder
+) -> None:
+    """The same, with sampling and scoring in a thread beside learning, at most `ppo.max_staleness` versions ahead.
+
+    The answers of step n, which version n learns from, may be sampled from version n - max_staleness on; a version
+    that is published meanwhile makes what is left of them. The seconds of "sample" are those that learning waited.
+    """
+    publish(actors, state, record)
+    with SamplingAhead(run, state.step, state.cursor, actors.samplers, actors.scorer, state.ledger) as ahead:
+        while state.step < run.ppo.num_steps and not record.is_stopped:
+            ahead.allow(min(state.step + run.ppo.max_staleness, run.ppo.num_steps - 1))
+            with record.phase("sample"):
+                answers, next_prompts = ahead.take()
+            learn(run, pad_id, answers, state, actors.learners, record)
+            state.cursor.load_state(next_prompts)  # A resumed run samples the steps in flight again.
+            commit(answers, state, actors, checkpoints, record)
+            publish(actors, state, record)
+    state.ledger.stopped()
+
+
+def learn(run: PpoRun, pad_id: int, answers: Answers, state: PpoState, learners: Learners, record: PpoRecorder) -> None:
+    """From answers and their scores to the next policy version and the next KL coefficient."""
+    ppo = run.ppo
+    trajectories = collate_rollouts(answers.rollouts, pad_id)
+    with record.phase("evaluate"):
+        evaluated = evaluate(learners, trajectories, run.rollout.temperature, isinstance(ppo.estimator, Gae))
+    totals = torch.tensor([score.total for score in answers.scores])
+    scale = learning_rate_scale(ppo, state.step, ppo.num_steps)
+    plan = UpdatePlan(ppo.minibatch_size, ppo.num_epochs, scale, run.seed + state.step)
+    with naming_prompts(answers.rollouts):
+        experience, stats = make_experience(trajectories, totals, evaluated, ppo, state.kl_coefficient, state.step)
+        with record.phase("learn"):
+            metrics = learners.update(beside(state.replayed, experience, state.step, run.seed), plan)
+    metrics |= {"kl_coefficient": state.kl_coefficient, "learning_rate": scale * ppo.learning_rate}
+    state.step += 1
+    record.learnt(answers, evaluated, stats, state.step, metrics)
+    state.kl_coefficient = next_coefficient(ppo.kl, state.kl_coefficient, stats.kl_mean, stats.num_answers)
+
+
+@contextmanager
+def naming_prompts(rollouts: Sequence[Rollout]) -> Iterator[None]:
+    """An error about rows of the batch also says which prompts they answer."""
+    try:
+        yield
+    except NotFinite as error:
+        if not error.rows:
+            raise
+        named = [f"{row} (prompt {rollouts[row].request.prompt_id})" for row in error.rows[:NUM_NAMED]]
+        more = len(error.rows) - len(named)
+        rows = ", ".join(named) + (f" and {more} more" if more else "")
+        raise NotFinite(f"{error}; no optimizer step was taken with it; the rows are {rows}", error.rows) from error
+
+
+def commit(answers: Answers, state: PpoState, actors: PpoActors, checkpoints: Checkpoints, record: PpoRecorder) -> None:
+    """Account for what was learnt from and keep what was learnt, before anyone sees the new version."""
+    state.ledger.trained(answers.rollouts)
+    state.ledger.dropped([rollout for rollout, _ in answers.dropped], "flat")
+    with record.phase("commit"):
+        checkpoints.commit(state.step, actors.learners.save, state.as_dict())
+
+
+def publish(actors: PpoActors, state: PpoState, record: PpoRecorder) -> None:
+    with record.phase("publish"):
+        actors.samplers.load(actors.learners.adapter(state.step))
+    state.ledger.published(state.step)

@@ -1,0 +1,115 @@
+"""Sampled answers as tensors, and whether they may be learnt from."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from plumbob.core.errors import NUM_NAMED, NotFinite, StaleRollouts
+from plumbob.rollout.rollout_records import Rollout
+
+
+@dataclass(frozen=True)
+class Trajectories:
+    """Whole sequences: the prompt, then the answer, padded on the right.
+
+    Attributes:
+        input_ids: int64 [B, T].
+        attention_mask: bool [B, T], True on real tokens.
+        action_mask: bool [B, T], True on the tokens that the policy wrote, never in column 0.
+        sampler_logprobs: float32 [B, T], 0 outside the action mask.
+        versions: int32 [B, T], the policy version that made each token; -1 outside the action mask.
+        ends_with_eos: bool [B], False where the answer was cut at its length limit.
+        groups: int64 [B], the same number for answers to the same prompt within the step.
+    """
+
+    input_ids: Tensor
+    attention_mask: Tensor
+    action_mask: Tensor
+    sampler_logprobs: Tensor
+    versions: Tensor
+    ends_with_eos: Tensor
+    groups: Tensor
+
+
+def collate_rollouts(rollouts: Sequence[Rollout], pad_id: int) -> Trajectories:
+    """Whole sequences side by side, padded on the right with `pad_id`, in the order given.
+
+    Raises:
+        ValueError: there are none, one is partial, or its arrays differ in length.
+    """
+    if not rollouts:
+        raise ValueError("no rollouts to collate")
+    for row, rollout in enumerate(rollouts):
+        _check_rollout(row, rollout)
+    num_rows = len(rollouts)
+    width = max(len(rollout.request.prompt_ids) + len(rollout.token_ids) for rollout in rollouts)
+    input_ids = np.full((num_rows, width), pad_id, dtype=np.int64)
+    attention_mask = np.zeros((num_rows, width), dtype=np.bool_)
+    action_mask = np.zeros((num_rows, width), dtype=np.bool_)
+    sampler_logprobs = np.zeros((num_rows, width), dtype=np.float32)
+    versions = np.full((num_rows, width), -1, dtype=np.int32)
+    for row, rollout in enumerate(rollouts):
+        start = len(rollout.request.prompt_ids)
+        end = start + len(rollout.token_ids)
+        input_ids[row, :start] = rollout.request.prompt_ids
+        input_ids[row, start:end] = rollout.token_ids
+        attention_mask[row, :end] = True
+        action_mask[row, start:end] = rollout.action_mask
+        sampler_logprobs[row, start:end] = np.where(rollout.action_mask, rollout.logprobs, 0.0)
+        versions[row, start:end] = np.where(rollout.action_mask, rollout.versions, -1)
+    return Trajectories(
+        torch.from_numpy(input_ids),
+        torch.from_numpy(attention_mask),
+        torch.from_numpy(action_mask),
+        torch.from_numpy(sampler_logprobs),
+        torch.from_numpy(versions),
+        torch.tensor([rollout.finish_reason == "stop" for rollout in rollouts]),
+        group_numbers(rollouts),
+    )
+
+
+def group_numbers(rollouts: Sequence[Rollout]) -> Tensor:
+    """int64 [B]: groups numbered in the order of their first answer."""
+    numbers: dict[str, int] = {}
+    return torch.tensor([numbers.setdefault(rollout.request.group_id, len(numbers)) for rollout in rollouts])
+
+
+def check_fresh(trajectories: Trajectories, learner_version: int, max_staleness: int) -> None:
+    """Raises StaleRollouts unless every action token is of a version that the learner may train on."""
+    behind = learner_version - trajectories.versions
+    refused = trajectories.action_mask & ((behind < 0) | (behind > max_staleness) | (trajectories.versions < 0))
+    if refused.any():
+        found = sorted(set(trajectories.versions[refused].tolist()))
+        raise StaleRollouts(
+            f"{_rows(refused.any(dim=1))}: tokens of policy version {', '.join(map(str, found))}, but the learner "
+            f"is at version {learner_version} and ppo.max_staleness={max_staleness}"
+        )
+
+
+def check_finite(name: str, x: Tensor) -> None:
+    """Raises NotFinite with the rows of `x`, [B] or [B, T], in which a number is not finite."""
+    broken = ~torch.isfinite(x)
+    if broken.any():
+        rows = broken if broken.dim() == 1 else broken.any(dim=1)
+        raise NotFinite(f"{name}: not finite in {_rows(rows)}", tuple(rows.nonzero().flatten().tolist()))
+
+
+def _check_rollout(row: int, rollout: Rollout) -> None:
+    lengths = {len(x) for x in (rollout.token_ids, rollout.logprobs, rollout.versions, rollout.action_mask)}
+    name = f"rollout {row} (prompt {rollout.request.prompt_id})"
+    if len(lengths) > 1:
+        raise ValueError(f"{name}: token_ids, logprobs, versions and action_mask differ in length: {sorted(lengths)}")
+    if rollout.finish_reason == "partial":
+        raise ValueError(f"{name} is partial: finish it before training on it")
+    if not len(rollout.request.prompt_ids):
+        raise ValueError(f"{name} has an empty prompt: nothing would predict its first token")
+
+
+def _rows(flags: Tensor) -> str:
+    """The rows where bool [B] `flags` is True, for a message."""
+    rows = flags.nonzero().flatten().tolist()
+    more = f" and {len(rows) - NUM_NAMED} more" if len(rows) > NUM_NAMED else ""
+    return f"row {', '.join(map(str, rows[:NUM_NAMED]))}{more} of the batch of {len(flags)}"

@@ -1,0 +1,68 @@
+"""A learner of one rank in this process: the trainers run as they do on a cluster, without Ray in between."""
+
+import os
+import socket
+from collections.abc import Callable
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from plumbob.configs.runs import LearnerRun
+from plumbob.core.atomic_files import replaced
+from plumbob.models.adapter import Adapter, Role
+from plumbob.trainers.build import build_learner
+from plumbob.trainers.learner.checkpoint import Files
+from plumbob.trainers.learner.engine import Rank, join_group
+from plumbob.trainers.learner.learner import Learner
+from plumbob.trainers.learner.learner_protocol import UpdatePlan, merge_results
+
+
+class OneRank:
+    """A single rank as `trainers.learner.learner_protocol.Learners`."""
+
+    def __init__(self, learner: Learner) -> None:
+        self.learner = learner
+
+    def update(self, batch: Any, plan: UpdatePlan) -> dict[str, float]:
+        return merge_results([self.learner.update(batch, plan)])
+
+    def evaluate(self, batch: Any) -> dict[str, float]:
+        return self.learner.evaluate(batch)
+
+    def compute(self, batch: Any, role: Role | None, function: Callable[[Any, Any], Tensor]) -> NDArray[np.float32]:
+        return self.learner.compute(batch, role, function)
+
+    def adapter(self, version: int) -> Adapter:
+        return self.learner.adapter(version)
+
+    def save(self, folder: Path) -> Files:
+        return self.learner.save(folder)
+
+    def load(self, folder: Path) -> None:
+        self.learner.load(folder)
+
+    def export(self, folder: Path) -> None:
+        with replaced(folder) as partial:
+            self.learner.export(partial)
+
+
+def open_learner(run: LearnerRun) -> OneRank:
+    """The learner that `run` asks for, in this process, on one thread of the CPU."""
+    return OneRank(build_learner(run, _joined()))
+
+
+@cache
+def _joined() -> Rank:
+    """This process as the only rank of a group; a process can join one once."""
+    os.environ["CUDA_VISIBLE_DEVICES"] = ""
+    torch.set_num_threads(1)
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        rank = Rank(0, 1, f"127.0.0.1:{probe.getsockname()[1]}")
+    join_group(rank, use_cuda=False)
+    return rank

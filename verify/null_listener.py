@@ -1,0 +1,17 @@
+"""A listener for runs that nobody watches."""
+
+from collections.abc import Mapping
+
+from plumbob.trainers.metrics.metrics_log import StepRecord
+
+
+class Unwatched:
+    """Hears everything and says nothing."""
+
+    def stage_began(self, stage: str) -> None: ...
+
+    def stepped(self, record: StepRecord) -> None: ...
+
+    def said(self, stage: str, message: str) -> None: ...
+
+    def stage_ended(self, stage: str, summary: Mapping[str, object]) -> None: ...

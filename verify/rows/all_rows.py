@@ -1,0 +1,41 @@
+"""All rows of the table, in its order."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Protocol
+
+from plumbob.verify.rows.bug_shift import Moved
+from plumbob.verify.rows.offline_rows import OFFLINE_ROWS
+from plumbob.verify.rows.online_rows import ONLINE_ROWS, FitRow
+from plumbob.verify.rows.reward_rows import REWARD_ROWS
+from plumbob.verify.rows.whole_system import WholeRow
+from plumbob.verify.world.problem import Check
+
+
+class Row(Protocol):
+    """One objective on one size of world."""
+
+    @property
+    def name(self) -> str: ...
+
+    @property
+    def setting(self) -> str:
+        """What a reader must know beside the name."""
+
+    def measure(self, seed: int, folder: Path) -> tuple[Check, ...]:
+        """Train on the instance of `seed` in an empty folder, and measure what came out."""
+
+    @property
+    def mistaken(self) -> Mapping[str, object]:
+        """The targets of trainers that make a mistake, by its name; None where that is not solved for."""
+
+    def mistakes(self, seed: int, folder: Path) -> Moved:
+        """What these would move the target by, without training, in what the first check measures."""
+
+
+ALL_ROWS: tuple[FitRow | Row, ...] = (*ONLINE_ROWS, *OFFLINE_ROWS, *REWARD_ROWS, WholeRow())
+
+
+def mistakes(row: FitRow | Row, seed: int, folder: Path) -> Moved:
+    """As the row's own; none for the model itself, which no trainer's mistake concerns."""
+    return {} if isinstance(row, FitRow) else row.mistakes(seed, folder)

@@ -1,0 +1,29 @@
+"""What likely mistakes of a trainer would move a row's target by: whether the row can see them."""
+
+from collections.abc import Callable, Mapping
+from typing import TypeVar
+
+from plumbob.verify.optima.answer_tree import Array, total_variation
+from plumbob.verify.world.problem import DISTANCE
+
+Moved = Mapping[str, float | None]
+"""By mistake: how far where it leads is from the right target, in what the row's first check measures."""
+T = TypeVar("T")
+
+SEEN = 2 * DISTANCE
+"""What moves a target by at least so much cannot pass for it."""
+
+
+def moves(mistaken: Mapping[str, T | None], measured: Callable[[T], float]) -> Moved:
+    """What `measured` says of each mistaken target; None of what is not solved for."""
+    return {name: None if wrong is None else measured(wrong) for name, wrong in mistaken.items()}
+
+
+def moved(solved: Callable[[T], Array], target: T, mistaken: Mapping[str, T | None]) -> Moved:
+    """Total variation of each mistaken target from the right one, the largest over prompts.
+
+    Args:
+        solved: a target -> its log-probs [P, K].
+    """
+    right = solved(target)
+    return moves(mistaken, lambda wrong: float(total_variation(solved(wrong), right).max()))

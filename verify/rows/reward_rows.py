@@ -1,0 +1,253 @@
+"""Reward rows of the table: what judgements say of the answers, and the rewards that explain them best."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from plumbob.configs.settings.algorithms import BradleyTerry, PlackettLuce, Regression
+from plumbob.verify.optima.answer_tree import Array, seeded_rewards
+from plumbob.verify.optima.count_optima import (
+    Rankings,
+    all_rankings,
+    bradley_terry_information,
+    chi_squared_point,
+    fisher_error,
+    plackett_luce_logprobs,
+    plackett_luce_loss,
+    plackett_luce_scores,
+)
+from plumbob.verify.optima.offline_optima import exact_wins, flipped
+from plumbob.verify.optima.planted_reward_bugs import (
+    BRADLEY_TERRY_MISTAKES,
+    FLIP_RATE,
+    FLIPPED_MISTAKES,
+    REGRESSION_MISTAKES,
+    TWO_RANKED_MISTAKES,
+    RewardTarget,
+    bradley_terry_rewards,
+    plackett_luce_mistakes,
+)
+from plumbob.verify.rows.bug_shift import Moved, moves
+from plumbob.verify.training.train_offline import drawn_counts, exact_counts, laid_out
+from plumbob.verify.training.train_reward import (
+    RewardSettings,
+    pair_records,
+    ranking_records,
+    scored_records,
+    trained_rewards,
+)
+from plumbob.verify.world.problem import Check, Size
+
+SIZE = Size(depth=2)
+"""13 answers to each of 3 prompts."""
+ERROR = 0.05
+"""Of differences of rewards."""
+FITTED = 0.01
+SAME = 1e-4
+COPIES = 64
+"""Labels of each pair."""
+DRAWS = 32
+"""Rankings of each three answers."""
+PAIRS = RewardSettings(BradleyTerry(), batch_size=72)
+RANKINGS = RewardSettings(PlackettLuce(), batch_size=78)
+SCORES = RewardSettings(Regression(), batch_size=39, num_epochs=300)
+
+
+@dataclass(frozen=True)
+class RewardFitRow:
+    """The BERT can say the rewards at all."""
+
+    name: str = "the reward model itself"
+    setting: str = "regression on the rewards"
+    size: Size = field(default_factory=lambda: SIZE)
+
+    @property
+    def mistaken(self) -> Mapping[str, RewardTarget | None]:
+        return REGRESSION_MISTAKES
+
+    def mistakes(self, seed: int, folder: Path) -> Moved:
+        return moved_rewards(rewards_of(self.size, seed), lambda scores: scores, self.mistaken)
+
+    def measure(self, seed: int, folder: Path) -> tuple[Check, ...]:
+        world, rewards = self.size.world, rewards_of(self.size, seed)
+        reached = trained_rewards(world, SCORES, scored_records(world, rewards), seed, folder)
+        return (Check("error of differences", relative_error(reached, rewards), FITTED),)
+
+
+@dataclass(frozen=True)
+class BradleyTerryRow:
+    """Bradley-Terry on every pair in both orders, as often as its probability says, of which a share is flipped."""
+
+    setting: str
+    flip_rate: float = 0.0
+    name: str = "Bradley-Terry"
+    size: Size = field(default_factory=lambda: SIZE)
+
+    @property
+    def mistaken(self) -> Mapping[str, RewardTarget | None]:
+        return FLIPPED_MISTAKES if self.flip_rate else BRADLEY_TERRY_MISTAKES
+
+    @property
+    def settings(self) -> RewardSettings:
+        return replace(PAIRS, objective=BradleyTerry(flip_rate=self.flip_rate))
+
+    def mistakes(self, seed: int, folder: Path) -> Moved:
+        return moved_rewards(wins_of(rewards_of(self.size, seed)), bradley_terry_rewards, self.mistaken)
+
+    def measure(self, seed: int, folder: Path) -> tuple[Check, ...]:
+        world, rewards = self.size.world, rewards_of(self.size, seed)
+        wins = np.stack([flipped(own, self.flip_rate) for own in wins_of(rewards)])
+        records = pair_records(world, exact_counts(wins, COPIES))
+        reached = trained_rewards(world, self.settings, laid_out(records, seed), seed, folder)
+        return (Check("error of differences", relative_error(reached, rewards), ERROR),)
+
+
+EXACT_PAIRS = BradleyTerryRow("exact pairs, 13 answers")
+FLIPPED_PAIRS = BradleyTerryRow("a tenth of the labels flipped", FLIP_RATE)
+
+
+@dataclass(frozen=True)
+class SampledPairsRow:
+    """Bradley-Terry on drawn labels: their maximum likelihood, no further from the truth than chance takes it."""
+
+    name: str = "Bradley-Terry"
+    setting: str = f"{COPIES} drawn labels a pair"
+    size: Size = field(default_factory=lambda: SIZE)
+
+    @property
+    def mistaken(self) -> Mapping[str, RewardTarget | None]:
+        return BRADLEY_TERRY_MISTAKES
+
+    def mistakes(self, seed: int, folder: Path) -> Moved:
+        counts = drawn_counts(wins_of(rewards_of(self.size, seed)), seed, COPIES)
+        return moved_rewards(counts.astype(np.float64), bradley_terry_rewards, self.mistaken)
+
+    def measure(self, seed: int, folder: Path) -> tuple[Check, ...]:
+        world, rewards = self.size.world, rewards_of(self.size, seed)
+        counts = drawn_counts(wins_of(rewards), seed, COPIES)
+        reached = trained_rewards(world, PAIRS, laid_out(pair_records(world, counts), seed), seed, folder)
+        drawn = counts.astype(np.float64)
+        likeliest = np.stack([bradley_terry_rewards(own) for own in drawn])
+        errors = [
+            fisher_error(found, truth, bradley_terry_information(COPIES * wins, truth))
+            for found, truth, wins in zip(reached, rewards, wins_of(rewards), strict=True)
+        ]
+        return sampled_checks(reached, likeliest, errors)
+
+
+@dataclass(frozen=True)
+class RankingsRow:
+    """Plackett-Luce on drawn rankings of three answers."""
+
+    name: str = "Plackett-Luce"
+    setting: str = f"{DRAWS} drawn rankings of each 3 of 13 answers"
+    size: Size = field(default_factory=lambda: SIZE)
+
+    @property
+    def rankings(self) -> Rankings:
+        return all_rankings(len(self.size.world.tree.answers), 3)
+
+    @property
+    def mistaken(self) -> Mapping[str, RewardTarget | None]:
+        return plackett_luce_mistakes(self.rankings)
+
+    def mistakes(self, seed: int, folder: Path) -> Moved:
+        rewards = rewards_of(self.size, seed)
+        counts = drawn_rankings(self.rankings, rewards, seed).astype(np.float64)
+        return moved_rewards(
+            counts, lambda own: plackett_luce_scores(self.rankings, own, rewards.shape[1]), self.mistaken
+        )
+
+    def measure(self, seed: int, folder: Path) -> tuple[Check, ...]:
+        world, rewards = self.size.world, rewards_of(self.size, seed)
+        rankings = self.rankings
+        counts = drawn_rankings(rankings, rewards, seed)
+        records = laid_out(ranking_records(world, rankings, counts), seed)
+        reached = trained_rewards(world, RANKINGS, records, seed, folder)
+        drawn = counts.astype(np.float64)
+        likeliest = np.stack([plackett_luce_scores(rankings, own, rewards.shape[1]) for own in drawn])
+        errors = [
+            fisher_error(found, truth, plackett_luce_loss(rankings, own, truth)[2])
+            for found, truth, own in zip(reached, rewards, drawn, strict=True)
+        ]
+        return sampled_checks(reached, likeliest, errors)
+
+
+@dataclass(frozen=True)
+class TwoRankedRow:
+    """A ranking of two answers is a pair: the same records make the same reward model."""
+
+    name: str = "Plackett-Luce"
+    setting: str = "2 answers, against Bradley-Terry"
+    size: Size = field(default_factory=lambda: SIZE)
+
+    @property
+    def mistaken(self) -> Mapping[str, RewardTarget | None]:
+        return TWO_RANKED_MISTAKES
+
+    def mistakes(self, seed: int, folder: Path) -> Moved:
+        return dict.fromkeys(self.mistaken)
+
+    def measure(self, seed: int, folder: Path) -> tuple[Check, ...]:
+        world, rewards = self.size.world, rewards_of(self.size, seed)
+        records = pair_records(world, exact_counts(wins_of(rewards), 2))
+        by_pairs, by_rankings = (
+            trained_rewards(world, RewardSettings(objective, batch_size=36), records, seed, folder)
+            for objective in (BradleyTerry(), PlackettLuce())
+        )
+        return (Check("largest difference", float(np.abs(by_pairs - by_rankings).max()), SAME),)
+
+
+REWARD_ROWS = (RewardFitRow(), EXACT_PAIRS, FLIPPED_PAIRS, SampledPairsRow(), RankingsRow(), TwoRankedRow())
+
+
+def rewards_of(size: Size, seed: int) -> Array:
+    """Uniform in [-1, 1], less their mean for each prompt, [P, K]."""
+    rewards = seeded_rewards(size.world.tree, size.num_prompts, seed)
+    centred: Array = rewards - rewards.mean(-1, keepdims=True)
+    return centred
+
+
+def wins_of(rewards: Array) -> Array:
+    return np.stack([exact_wins(own) for own in rewards])
+
+
+def relative_error(found: Array, expected: Array) -> float:
+    """RMS error of the differences of two answers' rewards, of those differences' RMS; the largest over prompts.
+
+    Over all pairs that is the same ratio for the rewards themselves, each less its mean, [P, K].
+    """
+    return float((np.linalg.norm(found - expected, axis=-1) / np.linalg.norm(expected, axis=-1)).max())
+
+
+def moved_rewards(judged: Array, target: RewardTarget, mistaken: Mapping[str, RewardTarget | None]) -> Moved:
+    """Relative error of the rewards that each mistake leads to; `judged` [P, ...], the judgements of each prompt."""
+
+    def solved(wanted: RewardTarget) -> Array:
+        return np.stack([wanted(own) for own in judged])
+
+    right = solved(target)
+    return moves(mistaken, lambda wrong: relative_error(solved(wrong), right))
+
+
+def sampled_checks(reached: Array, likeliest: Array, errors: list[float]) -> tuple[Check, ...]:
+    return (
+        Check("error of differences", relative_error(reached, likeliest), ERROR),
+        Check("Fisher-weighted error", max(errors), chi_squared_point(reached.shape[1] - 1)),
+    )
+
+
+def drawn_rankings(rankings: Rankings, rewards: Array, seed: int) -> NDArray[np.int64]:
+    """How often each ranking is drawn, [P, N], with `DRAWS` of every three answers."""
+    random = np.random.default_rng(seed)
+    _, group = np.unique(np.sort(rankings, axis=1), axis=0, return_inverse=True)
+    counts = np.zeros((len(rewards), len(rankings)), dtype=np.int64)
+    for own, scores in zip(counts, rewards, strict=True):
+        probabilities = np.exp(plackett_luce_logprobs(scores, rankings))
+        for place in range(group.max() + 1):
+            among = np.flatnonzero(group.ravel() == place)
+            own[among] = random.multinomial(DRAWS, probabilities[among])
+    return counts

@@ -1,0 +1,125 @@
+"""One row through all that a run has: Ray, vLLM as the sampler, a BERT as the scorer, journal and checkpoints."""
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+import numpy as np
+import torch
+from transformers import BertForSequenceClassification
+
+from plumbob.configs.runs import PpoRun
+from plumbob.configs.settings.algorithms import FixedKl, Rloo
+from plumbob.configs.settings.data import PromptData
+from plumbob.configs.settings.models import NewBert
+from plumbob.configs.settings.rewards import Scorer
+from plumbob.configs.settings.training import Ppo
+from plumbob.configs.settings.workers import Cluster, Learner, Rollout, Storage
+from plumbob.driver.api import run
+from plumbob.models.from_scratch import build_bert
+from plumbob.reward.bert_scorer import BertScorer
+from plumbob.reward.calibration import Calibration, save_calibration
+from plumbob.verify.local_learner import open_learner
+from plumbob.verify.null_listener import Unwatched
+from plumbob.verify.optima.answer_tree import Array, Instance, gap_ratio, total_variation
+from plumbob.verify.optima.planted_bugs import OnlineTarget, online_mistakes
+from plumbob.verify.rows.bug_shift import Moved, moved
+from plumbob.verify.rows.online_rows import WEIGHED, best
+from plumbob.verify.world.problem import DISTANCE, GAP, MAX_GRAD_NORM, UNSHAPED, Check, Problem, Size, make_problem
+from plumbob.verify.world.tiny_world import World, answer_logprobs
+
+REWARD_STD = 0.5
+"""Of the rewards over all answers: that of a uniform reward in [-1, 1] is 0.58."""
+MAX_TOKENS = 16
+
+
+@dataclass(frozen=True)
+class WholeRow:
+    """RLOO as a user runs it; the reward of each answer is what the reward model says of its text."""
+
+    name: str = "RLOO, the whole pipeline"
+    setting: str = "Ray, vLLM, BERT scorer, 40 answers"
+    size: Size = field(default_factory=Size)
+    num_steps: int = 120
+
+    def measure(self, seed: int, folder: Path) -> tuple[Check, ...]:
+        problem = make_problem(self.size, seed, folder)
+        reward_model = make_reward_model(problem.world, seed, folder / "reward_model")
+        settings = self.settings(problem, reward_model, folder)
+        result = run(settings, Unwatched())
+        trained = problem.policy.model_copy(update={"model": str(result.folder / "policy")})
+        learners = open_learner(settings.model_copy(update={"policy": trained}))
+        reference = answer_logprobs(problem.world, open_learner(settings).compute, "reference")
+        rewards = scored(problem.world, reward_model)
+        instance = Instance(problem.world.tree, problem.world.prompts, reference, rewards, self.size.beta)
+        policy = answer_logprobs(problem.world, learners.compute, "policy")
+        return (
+            Check("TV", float(total_variation(policy, instance.optimum).max()), DISTANCE),
+            Check("gap", gap_ratio(policy, instance.optimum, instance.reference), GAP),
+            Check("sampler gap", result.summary["stages"]["ppo"]["max_sampler_gap"], 1e-3),
+        )
+
+    @property
+    def mistaken(self) -> Mapping[str, OnlineTarget | None]:
+        return {**online_mistakes(best), **WEIGHED}
+
+    def mistakes(self, seed: int, folder: Path) -> Moved:
+        problem = make_problem(self.size, seed, folder)
+        rewards = scored(problem.world, make_reward_model(problem.world, seed, folder / "reward_model"))
+        instance = replace(problem, rewards=rewards).instance()
+        return moved(lambda target: target(instance), best, self.mistaken)
+
+    def settings(self, problem: Problem, reward_model: Path, folder: Path) -> PpoRun:
+        prompts = folder / "prompts.jsonl"
+        texts = [problem.world.prompt_text(prompt) for prompt in range(problem.size.num_prompts)]
+        prompts.write_text("".join(json.dumps({"prompt": text}) + "\n" for text in texts))
+        return PpoRun(
+            name="ppo",
+            seed=problem.seed,
+            storage=Storage(path=str(folder / "runs")),
+            cluster=Cluster(num_cpus=2),
+            data=PromptData(prompts=str(prompts), heldout_fraction=0.0),
+            policy=problem.policy,
+            reward=Scorer(model=str(reward_model), max_tokens=MAX_TOKENS, batch_size=256),
+            rollout=Rollout(max_tokens=self.size.depth, chunk_size=256),
+            learner=Learner(micro_batch_size=1024),
+            ppo=Ppo(
+                learning_rate=5e-3,
+                schedule="linear",
+                num_steps=self.num_steps,
+                prompts_per_step=30,
+                samples_per_prompt=34,
+                minibatch_size=1020,
+                max_grad_norm=MAX_GRAD_NORM,
+                estimator=Rloo(),
+                kl=FixedKl(coefficient=self.size.beta),
+                shaping=UNSHAPED,
+            ),
+        )
+
+
+def make_reward_model(world: World, seed: int, folder: Path) -> Path:
+    """A random BERT with one output, calibrated so that its scores of all answers have mean 0 and spread REWARD_STD."""
+    texts = [world.prompt_text(p) + " " + world.answer_text(k) for p, k in world.pairs]
+    encoder = folder.parent / "encoder"
+    build_bert(NewBert(vocab_size=64, hidden_size=64, num_heads=2, max_positions=MAX_TOKENS), texts, encoder, seed)
+    torch.manual_seed(seed)
+    model = BertForSequenceClassification.from_pretrained(encoder, num_labels=1)
+    torch.nn.init.normal_(model.classifier.weight, std=1.0)
+    model.save_pretrained(folder)
+    for tokenizer_file in encoder.glob("token*"):
+        (folder / tokenizer_file.name).write_bytes(tokenizer_file.read_bytes())
+    raw = np.array(BertScorer(str(folder), 256, MAX_TOKENS, normalize=False).raw_scores(_texts(world)))
+    save_calibration(Calibration(float(raw.mean()), float(raw.std()) / REWARD_STD, len(raw), "every answer"), folder)
+    return folder
+
+
+def scored(world: World, reward_model: Path) -> Array:
+    """What the reward model says of every answer, [P, K]."""
+    scores = BertScorer(str(reward_model), 256, MAX_TOKENS, normalize=True).score(_texts(world))
+    return np.array([score.total for score in scores]).reshape(len(world.prompts), -1)
+
+
+def _texts(world: World) -> list[tuple[str, str]]:
+    return [(world.prompt_text(p), world.answer_text(k)) for p, k in world.pairs]

@@ -1,0 +1,59 @@
+"""Whether the model and its adapter can be the best policy at all: fitted to it by exact cross-entropy.
+
+No row of the table means anything before that: a policy that cannot be reached would be called a wrong trainer.
+"""
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from plumbob.configs.runs import PpoRun
+from plumbob.trainers.learner.learner import Learner
+from plumbob.trainers.learner.learner_protocol import LossSum, Pass, UpdatePlan
+from plumbob.trainers.learner.lr_schedule import learning_rate_scale
+from plumbob.trainers.online.objective import TrajectoryBatch
+from plumbob.verify.local_learner import OneRank, open_learner
+from plumbob.verify.optima.answer_tree import Array, total_variation
+from plumbob.verify.world.tiny_world import World, answer_logprobs, every_answer
+
+
+@dataclass(frozen=True)
+class WeightedAnswers:
+    """Answers with what each one's log-probability counts, float32 [B]."""
+
+    answers: TrajectoryBatch
+    weights: Tensor
+
+    @property
+    def num_rows(self) -> int:
+        return self.answers.num_rows
+
+    @property
+    def lengths(self) -> NDArray[np.int64]:
+        return self.answers.lengths
+
+    def rows(self, index: NDArray[np.int64], /) -> "WeightedAnswers":
+        return WeightedAnswers(self.answers.rows(index), self.weights[index])
+
+
+def cross_entropy(forward: Any, batch: WeightedAnswers) -> LossSum:
+    """-sum_y pi*(y | x) log pi(y | x)."""
+    answers = batch.answers
+    logprobs = forward(answers.input_ids, answers.attention_mask, answers.action_mask, 1.0)
+    return LossSum(-(batch.weights[:, None] * logprobs * answers.action_mask).sum(), {})
+
+
+def fitted_distance(run: PpoRun, world: World, optimum: Array) -> float:
+    """Largest total variation from `optimum` [P, K], over prompts, that exact cross-entropy leaves."""
+    built = open_learner(run).learner
+    passes = (Pass("policy", cross_entropy, lambda _: float(len(world.prompts))),)
+    learners = OneRank(Learner(built.model, passes, built.engine, built.artifact, built.rank, built.settings))
+    batch = WeightedAnswers(every_answer(world), torch.from_numpy(np.exp(optimum).ravel()).float())
+    for step in range(run.ppo.num_steps):
+        scale = learning_rate_scale(run.ppo, step, run.ppo.num_steps)
+        learners.update(batch, UpdatePlan(batch.num_rows, 1, scale, step))
+    return float(total_variation(answer_logprobs(world, learners.compute, "policy"), optimum).max())

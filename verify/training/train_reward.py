@@ -1,0 +1,175 @@
+"""Reward rows: the real loop of the reward model, a tiny BERT that reads the answers' text."""
+
+import itertools
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from plumbob.configs.runs import RewardRun
+from plumbob.configs.settings.algorithms import RewardObjective
+from plumbob.configs.settings.data import JudgementData
+from plumbob.configs.settings.models import NewBert
+from plumbob.configs.settings.rewards import RewardEncoder
+from plumbob.configs.settings.training import RewardTraining
+from plumbob.configs.settings.workers import Learner
+from plumbob.data.records import Ranking, ScoredAnswer
+from plumbob.models.from_scratch import build_bert
+from plumbob.models.masked_lm import load_encoder_tokenizer
+from plumbob.trainers.metrics.metrics_log import MetricsLog
+from plumbob.trainers.offline.reward_batch import Judged, RewardBatch, answer_rewards, collate_answers, encode_answers
+from plumbob.trainers.offline.reward_model import RewardInput, run_reward
+from plumbob.verify.local_learner import OneRank, open_learner
+from plumbob.verify.null_listener import Unwatched
+from plumbob.verify.optima.answer_tree import Array
+from plumbob.verify.optima.count_optima import Rankings
+from plumbob.verify.training.train_offline import evenly_ordered
+from plumbob.verify.world.problem import UNREAD
+from plumbob.verify.world.tiny_world import World
+
+MAX_TOKENS = 16
+BALANCE = 0.1
+"""How much the answers' heights weigh against how long a ranking is due."""
+
+
+@dataclass(frozen=True)
+class RewardSettings:
+    """How a reward model is trained on records: at `learning_rate`, which falls to 0."""
+
+    objective: RewardObjective
+    batch_size: int
+    num_epochs: int = 1
+    learning_rate: float = 1e-3
+
+
+def trained_rewards(
+    world: World, settings: RewardSettings, records: Sequence[Judged], seed: int, folder: Path
+) -> Array:
+    """What a BERT trained on the records says of every answer, [P, K], less its mean for each prompt."""
+    run = reward_run(settings, new_encoder(world, seed, folder), seed)
+    learners = open_learner(run)
+    train_judged(run, records, learners, folder / settings.objective.kind)
+    rewards = rewards_said(run, world, learners)
+    centred: Array = rewards - rewards.mean(-1, keepdims=True)
+    return centred
+
+
+def new_encoder(world: World, seed: int, folder: Path) -> Path:
+    """A random BERT below `folder`, the same for all that are trained there."""
+    encoder = folder / "encoder"
+    if not encoder.exists():
+        texts = [world.prompt_text(p) + " " + world.answer_text(k) for p, k in world.pairs]
+        build_bert(NewBert(vocab_size=64, hidden_size=64, num_heads=2, max_positions=MAX_TOKENS), texts, encoder, seed)
+    return encoder
+
+
+def train_judged(run: RewardRun, records: Sequence[Judged], learners: OneRank, folder: Path) -> None:
+    with MetricsLog(folder, Unwatched()) as log:
+        run_reward(run, RewardInput(tuple(records), (), ()), tokenizer_of(run), learners, folder, log)
+
+
+def rewards_said(run: RewardRun, world: World, learners: OneRank) -> Array:
+    """The rewards of every answer as the model has them now, [P, K]."""
+    rewards = learners.compute(every_answer(run, world), None, answer_rewards)
+    return rewards.astype(np.float64).reshape(len(world.prompts), -1)
+
+
+def every_answer(run: RewardRun, world: World) -> RewardBatch:
+    """Every answer as a row of its own, in the order of a table [P, K]."""
+    answers = [ranking(world, p, (k,)) for p, k in world.pairs]
+    tokenizer = tokenizer_of(run)
+    return collate_answers(tokenizer, encode_answers(tokenizer, answers, MAX_TOKENS))
+
+
+def tokenizer_of(run: RewardRun) -> Any:
+    return load_encoder_tokenizer(str(run.reward.model))
+
+
+def reward_run(settings: RewardSettings, encoder: Path, seed: int) -> RewardRun:
+    return RewardRun(
+        seed=seed,
+        data=JudgementData.model_validate({settings_file(settings.objective): UNREAD}),
+        reward=RewardEncoder(model=str(encoder), max_tokens=MAX_TOKENS),
+        learner=Learner(zero_stage=0, micro_batch_size=1024),
+        reward_training=RewardTraining(
+            learning_rate=settings.learning_rate,
+            schedule="linear",
+            num_epochs=settings.num_epochs,
+            batch_size=settings.batch_size,
+            save_every=10**6,
+            objective=settings.objective,
+        ),
+    )
+
+
+def settings_file(objective: RewardObjective) -> str:
+    return {"bradley-terry": "pairs", "plackett-luce": "rankings", "regression": "scores"}[objective.kind]
+
+
+def pair_records(world: World, counts: NDArray[np.int64]) -> list[Ranking]:
+    """`counts` [P, K, K] of pairs, evenly mixed."""
+    return [ranking(world, p, (chosen, rejected)) for p, chosen, rejected in evenly_ordered(counts)]
+
+
+def ranking_records(world: World, rankings: Rankings, counts: NDArray[np.int64]) -> list[Ranking]:
+    """Each of `rankings` [N, size] as often as `counts` [P, N] says, evenly mixed."""
+    return [ranking(world, p, tuple(rankings[place].tolist())) for p, place in evenly_ranked(rankings, counts)]
+
+
+def evenly_ranked(rankings: Rankings, counts: NDArray[np.int64]) -> list[tuple[int, int]]:
+    """The drawn rankings (prompt, place in `rankings`), so that any stretch of them is nearly like the whole.
+
+    As `offline.evenly_ordered`: every answer is ranked equally often in any stretch, every ranking has stood nearly as
+    often as its share, and of those that are due the one comes whose answers have stood too high or too low.
+
+    Args:
+        counts: [P, N]; every set of answers is ranked equally often.
+    """
+    size, num_answers = rankings.shape[1], int(rankings.max()) + 1
+    heights = np.zeros((len(rankings), num_answers))
+    np.put_along_axis(heights, rankings, (size - 1) / 2 - np.arange(size)[None, :], axis=1)
+    sets: dict[tuple[int, ...], list[int]] = {}
+    for place, members in enumerate(np.sort(rankings, axis=1).tolist()):
+        sets.setdefault(tuple(members), []).append(place)
+    num_copies = int(counts[0].sum()) // len(sets)
+    left, owed = counts.copy(), np.zeros((len(counts), num_answers))
+    due = np.random.default_rng(0).random(counts.shape)  # Else the likely ones of all sets would come first.
+    ordered = []
+    for _ in range(num_copies):
+        for members, p in itertools.product(turning_sets(num_answers, size), range(len(counts))):
+            places = np.array(sets[members])
+            shares = counts[p, places] / num_copies
+            due[p, places] += shares
+            owed[p] += shares @ heights[places]
+            misses = np.square(owed[p] - heights[places]).sum(1)
+            wanted = np.where(left[p, places] > 0, due[p, places] - BALANCE * misses, -np.inf)
+            place = int(places[wanted.argmax()])
+            owed[p] -= heights[place]
+            due[p, place] -= 1
+            left[p, place] -= 1
+            ordered.append((p, place))
+    return ordered
+
+
+def turning_sets(num_answers: int, size: int) -> list[tuple[int, ...]]:
+    """Every set of `size` answers once, each followed by those that counting on from it gives: 0 1 3, 1 2 4, ...
+
+    Where `size` and `num_answers` have no common divisor, each answer stands equally often in any such turn.
+    """
+    turns = (
+        tuple(sorted((member + shift) % num_answers for member in base))
+        for base in itertools.combinations(range(num_answers), size)
+        for shift in range(num_answers)
+    )
+    return list(dict.fromkeys(turns))
+
+
+def ranking(world: World, prompt: int, answers: tuple[int, ...]) -> Ranking:
+    return Ranking(world.prompt_text(prompt), tuple(world.answer_text(answer) for answer in answers))
+
+
+def scored_records(world: World, rewards: Array) -> list[ScoredAnswer]:
+    return [ScoredAnswer(world.prompt_text(p), world.answer_text(k), float(rewards[p, k])) for p, k in world.pairs]
