@@ -3,36 +3,23 @@
 import ast
 import subprocess
 import sys
-from collections.abc import Iterator
-from pathlib import Path, PurePosixPath
+from pathlib import PurePosixPath
 
 import pytest
 
-ROOT = Path(__file__).parent.parent
-ORDER = ("configs", "data", "models", "rollout", "reward", "trainers", "cluster", "console")
+from tests.support.source_tree import ORDER, ROOT, arrows, imported_modules, modules, rings, source_files
+
 HOMES = {
     "ray": ("cluster/",),
-    "vllm": ("rollout/vllm_sampler.py",),
-    "deepspeed": ("trainers/engine.py",),
+    "vllm": ("rollout/samplers/vllm/",),
+    "deepspeed": ("trainers/learner/engine.py",),
     "peft": ("models/",),
     "bitsandbytes": ("models/",),
     "matplotlib": ("console/",),
     "rich": ("console/",),
 }
-TORCH_FREE = ("configs", "data", "console")
-LOADED_WHEN_ASKED = "console/verify/"
-
-
-def imported_modules(source: str) -> Iterator[str]:
-    """Every module that the source imports, wherever in it: `from a import b` yields a.b, since b may be a module."""
-    for node in ast.walk(ast.parse(source)):
-        match node:
-            case ast.Import(names=names):
-                yield from (name.name for name in names)
-            case ast.ImportFrom(module=module, names=names, level=level):
-                yield from (f"{'.' * level}{module or ''}.{name.name}" for name in names)
-            case ast.Call(func=ast.Attribute(attr="import_module") | ast.Name(id="import_module" | "__import__")):
-                yield from (str(arg.value) for arg in node.args[:1] if isinstance(arg, ast.Constant))
+TORCH_FREE = ("core", "configs", "data", "console")
+FOLDERS = sorted({"", *(module.rsplit(".", depth)[0] for module in modules() for depth in (1, 2) if "." in module)})
 
 
 def broken_rules(path: str, source: str) -> list[str]:
@@ -43,14 +30,17 @@ def broken_rules(path: str, source: str) -> list[str]:
     if file.name == "__init__.py" and not _is_docstring(source):
         broken.append(f"{path}: an __init__.py holds nothing but a docstring")
     for module in imported_modules(source):
-        top = module.partition(".")[0]
+        top, _, below = module.partition(".")
+        ours = below.partition(".")[0]
         if module.startswith("."):
             broken.append(f"{path}: relative import {module}")
-        elif top in ORDER and ORDER.index(top) > ORDER.index(package):
-            broken.append(f"{path}: {package} must not import {top}")
-        elif package == "reward" and top == "rollout" and not f"{module}.".startswith("rollout.records."):
-            broken.append(f"{path}: reward takes only rollout.records, not {module}")
-        elif top in HOMES and not path.startswith(HOMES[top]):
+        elif top in ORDER:
+            broken.append(f"{path}: {module} is plumbob.{module}: the plain name is a second copy of it")
+        elif top == "plumbob" and package in ORDER and ours in ORDER and ORDER.index(ours) > ORDER.index(package):
+            broken.append(f"{path}: {package} must not import {ours}")
+        elif package == "reward" and ours == "rollout" and not f"{below}.".startswith("rollout.rollout_records."):
+            broken.append(f"{path}: reward takes only rollout.rollout_records, not {below}")
+        elif package in ORDER and top in HOMES and not path.startswith(HOMES[top]):
             broken.append(f"{path}: {top} is imported in {', '.join(HOMES[top])} only")
     return broken
 
@@ -60,31 +50,39 @@ def _is_docstring(source: str) -> bool:
     return not body or (len(body) == 1 and ast.get_docstring(ast.parse(source)) is not None)
 
 
-def project_files() -> list[str]:
-    return sorted(path.relative_to(ROOT).as_posix() for package in ORDER for path in (ROOT / package).rglob("*.py"))
+def files_of_tests() -> list[str]:
+    return sorted(path.relative_to(ROOT).as_posix() for path in (ROOT / "tests").rglob("*.py"))
 
 
-@pytest.mark.parametrize("path", project_files())
+@pytest.mark.parametrize("path", [*source_files(), *files_of_tests()])
 def test_file_keeps_the_rules(path: str) -> None:
     assert broken_rules(path, (ROOT / path).read_text(encoding="utf-8")) == []
 
 
-@pytest.mark.parametrize("package", ORDER)
-def test_package_has_an_init(package: str) -> None:
-    assert (ROOT / package / "__init__.py").is_file()
+def test_no_files_import_one_another_in_a_ring() -> None:
+    assert rings(arrows()) == []
+
+
+@pytest.mark.parametrize("folder", FOLDERS)
+def test_arrows_go_one_way_inside_a_folder(folder: str) -> None:
+    """Among its files and sub-folders: no two of them reach one another."""
+    prefix = f"{folder}." if folder else ""
+    graph: dict[str, set[str]] = {}
+    for module, others in arrows().items():
+        if module.startswith(prefix):
+            child = module.removeprefix(prefix).partition(".")[0]
+            below = (other.removeprefix(prefix).partition(".")[0] for other in others if other.startswith(prefix))
+            graph.setdefault(child, set()).update(other for other in below if other != child)
+    assert rings(graph) == []
 
 
 @pytest.mark.parametrize("package", TORCH_FREE)
 def test_package_is_imported_without_torch(package: str) -> None:
     """Every module of the package, in a new process: configuration, readers and the command line start at once."""
-    modules = [
-        path.removesuffix(".py").replace("/", ".")
-        for path in project_files()
-        if path.startswith(f"{package}/") and not path.startswith(LOADED_WHEN_ASKED)
-    ]
+    names = [f"plumbob.{module}" for module in modules() if module.startswith(f"{package}.")]
     heavy = ("torch", "transformers", "ray", "vllm", "deepspeed", "peft")
     code = (
-        f"import importlib, sys\nfor module in {modules!r}: importlib.import_module(module)\n"
+        f"import importlib, sys\nfor module in {names!r}: importlib.import_module(module)\n"
         f"print([heavy for heavy in {heavy!r} if heavy in sys.modules])"
     )
     done = subprocess.run(
@@ -96,38 +94,49 @@ def test_package_is_imported_without_torch(package: str) -> None:
 @pytest.mark.parametrize(
     ("path", "source", "complaint"),
     [
-        ("data/readers.py", "from plumbob.models.policy import Policy", "data must not import models"),
+        ("data/splitting.py", "from plumbob.models.policy import Policy", "data must not import models"),
+        ("models/policy.py", "import plumbob.trainers.build as build", "models must not import trainers"),
+        ("configs/load_run.py", "def f():\n    from plumbob.console import cli", "configs must not import console"),
         (
-            "models/policy.py",
-            "import plumbob.trainers.metrics.metrics_log as metrics",
-            "models must not import trainers",
-        ),
-        ("configs/load.py", "def f():\n    from console import cli", "configs must not import console"),
-        (
-            "trainers/ppo.py",
+            "trainers/online/ppo.py",
             "if TYPE_CHECKING:\n    from plumbob.cluster.worker_groups import Group",
             "trainers must not import cluster",
         ),
         (
-            "trainers/ppo.py",
+            "trainers/online/ppo.py",
             "import importlib\nimportlib.import_module('plumbob.cluster.worker_groups')",
             "must not import cluster",
         ),
+        ("trainers/online/ppo.py", "import trainers.build", "trainers.build is plumbob.trainers.build"),
+        ("tests/unit/test_a.py", "from models import policy", "models.policy is plumbob.models.policy"),
         (
             "reward/scorer.py",
             "from plumbob.rollout.samplers.sampler import Sampler",
-            "reward takes only plumbob.rollout.rollout_records",
+            "reward takes only rollout.rollout_records",
         ),
-        ("reward/scorer.py", "import rollout.records_of_old", "reward takes only plumbob.rollout.rollout_records"),
-        ("trainers/ppo.py", "def f():\n    import ray", "ray is imported in cluster/ only"),
         (
-            "rollout/sampler.py",
-            "from vllm.lora.request import LoRARequest",
-            "vllm is imported in rollout/vllm_sampler.py",
+            "reward/scorer.py",
+            "import plumbob.rollout.rollout_records_of_old",
+            "reward takes only rollout.rollout_records",
         ),
-        ("cluster/workers.py", "from deepspeed import zero", "deepspeed is imported in trainers/engine.py only"),
-        ("trainers/engine.py", "import numpy, peft", "peft is imported in models/ only"),
-        ("trainers/engine.py", "__import__('bitsandbytes')", "bitsandbytes is imported in models/ only"),
+        ("trainers/online/ppo.py", "def f():\n    import ray", "ray is imported in cluster/ only"),
+        ("driver/api.py", "import ray", "ray is imported in cluster/ only"),
+        (
+            "rollout/samplers/sampler.py",
+            "from vllm.lora.request import LoRARequest",
+            "vllm is imported in rollout/samplers/vllm/",
+        ),
+        (
+            "cluster/workers/worker.py",
+            "from deepspeed import zero",
+            "deepspeed is imported in trainers/learner/engine.py only",
+        ),
+        ("trainers/learner/engine.py", "import numpy, peft", "peft is imported in models/ only"),
+        (
+            "trainers/learner/engine.py",
+            "__import__('bitsandbytes')",
+            "bitsandbytes is imported in models/ only",
+        ),
         ("models/policy.py", "from . import peft", "relative import"),
         ("models/__init__.py", "from plumbob.models.policy import Policy", "nothing but a docstring"),
         ("models/__init__.py", '"""Models."""\nVERSION = 1', "nothing but a docstring"),
@@ -141,19 +150,21 @@ def test_a_broken_rule_is_found(path: str, source: str, complaint: str) -> None:
 @pytest.mark.parametrize(
     ("path", "source"),
     [
+        ("reward/scorer.py", "from plumbob.rollout.rollout_records import Rollout\nimport plumbob.models.policy"),
+        ("rollout/samplers/vllm/vllm_sampler.py", "def boot():\n    from vllm import LLM"),
         (
-            "reward/scorer.py",
-            "from plumbob.rollout.rollout_records import Rollout\nfrom plumbob.models.policy import load",
+            "cluster/session.py",
+            "import ray\nfrom plumbob.trainers import build\nimport plumbob.cluster.calls",
         ),
-        ("rollout/vllm_sampler.py", "def boot():\n    from vllm import LLM"),
-        (
-            "cluster/launch.py",
-            "import ray\nfrom plumbob.trainers.online.ppo import run_ppo\nimport plumbob.cluster.worker_groups",
-        ),
-        ("models/peft.py", "import peft\nimport bitsandbytes as bnb\nimport torch"),
+        ("models/tuning/lora.py", "import peft\nimport bitsandbytes as bnb\nimport torch"),
         ("models/__init__.py", '"""Models."""'),
         ("models/__init__.py", ""),
+        ("tests/unit/test_a.py", "import ray, vllm, deepspeed, peft"),
     ],
 )
 def test_what_is_allowed_is_not_complained_about(path: str, source: str) -> None:
     assert broken_rules(path, source) == []
+
+
+def test_a_ring_is_found() -> None:
+    assert rings({"a": {"b"}, "b": {"c"}, "c": {"a", "d"}, "d": set(), "e": {"a"}}) == [["a", "b", "c"]]

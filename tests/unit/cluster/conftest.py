@@ -1,28 +1,23 @@
 """One Ray for the tests of this folder, and pools on it."""
 
-import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
-import ray
 
 from plumbob.cluster.calls import wait_until
-from plumbob.cluster.connection import QUIET
 from plumbob.cluster.fleet import capacity, learner_group
 from tests.support.pool_of_actors import TIMEOUT_S, Crew
 from tests.support.small_fleet import House, free_cpus
+from tests.support.small_ray import ray_of_one_cpu
 
 
 @pytest.fixture(scope="package")
 def one_cpu() -> Iterator[None]:
     """A private Ray of one CPU in this process."""
-    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
-    os.environ.setdefault("RAY_AUTH_TOKEN", "0" * 64)
-    ray.init(address="local", num_cpus=1, include_dashboard=False, **QUIET)
-    yield
-    ray.shutdown()
+    with ray_of_one_cpu():
+        yield
 
 
 @pytest.fixture
