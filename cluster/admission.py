@@ -8,17 +8,17 @@ from plumbob.cluster.calls import wait_until
 from plumbob.cluster.nodes import hosts, this_machine
 from plumbob.cluster.placement import Plan, plan
 from plumbob.cluster.resources import Need, amount
-from plumbob.configs.settings.workers import Cluster
+from plumbob.configs.settings.workers import ClusterSettings
 from plumbob.core.errors import UserError
 
 
-def check_local(cluster: Cluster, needs: tuple[Need, ...]) -> None:
+def check_local(cluster: ClusterSettings, needs: tuple[Need, ...]) -> None:
     """A private Ray is as large as this machine, known before it starts. Raises UserError when that is too small."""
     if cluster.address == "local":
         _refuse_unfit(plan(needs, this_machine(cluster)), "")
 
 
-def fitting_plan(found: Callable[[], Plan], cluster: Cluster, said: Callable[[str], None]) -> Plan:
+def fitting_plan(found: Callable[[], Plan], cluster: ClusterSettings, said: Callable[[str], None]) -> Plan:
     """What is found, as soon as it fits; of a cluster that can grow that is waited for. UserError when it does not."""
     waits = cluster.wait_s > 0 and cluster.address != "local"
     if waits and not found().fits:

@@ -77,7 +77,7 @@ def gather(calls: Sequence[Call], doing: str, timeout_s: float, setting: str = C
             logs = "\n".join(last_lines(actor.log) for actor in late[:NUM_LOGS])
             raise WorkerLost(f"{names}: still {doing} after {timeout_s:.0f} s ({setting})\n{logs}")
         for result in ready:
-            results[result] = outcome(by_result[result], doing)
+            results[result] = result_of(by_result[result], doing)
     return [results[call.result] for call in calls]
 
 
@@ -108,7 +108,7 @@ def _death_among(calls: Sequence[Call], doing: str) -> WorkerLost | None:
         if not ready:
             return None
         try:
-            outcome(by_result[ready[0]], doing)
+            result_of(by_result[ready[0]], doing)
         except WorkerLost as death:
             return death
         except (UserError, RunFailed):
@@ -121,7 +121,7 @@ def has_ended(result: Any) -> bool:
     return bool(ray.wait([result], timeout=0, fetch_local=False)[0])
 
 
-def outcome(call: Call, doing: str) -> Any:
+def result_of(call: Call, doing: str) -> Any:
     """The result of a call that has ended; raises as `gather` does."""
     try:
         return ray.get(call.result)
@@ -151,7 +151,7 @@ def _death(call: Call, doing: str, error: RayError) -> str:
     return f"{call.actor.name} died while {doing}: {why}\n{last_lines(call.actor.log)}"
 
 
-def settle(results: Sequence[Any], timeout_s: float) -> None:
+def drain(results: Sequence[Any], timeout_s: float) -> None:
     """Wait a while for calls whose results nobody needs, whether they succeed or not."""
     ended, _ = ray.wait(list(results), num_returns=len(results), timeout=timeout_s)
     for result in ended:

@@ -20,7 +20,7 @@ from ray.core.generated.gcs_service_pb2 import CheckAliveReply, CheckAliveReques
 from ray.core.generated.ray_client_pb2 import ClusterInfoRequest, ClusterInfoResponse, ClusterInfoType
 from ray.exceptions import AuthenticationError, RayError
 
-from plumbob.configs.settings.workers import Cluster
+from plumbob.configs.settings.workers import ClusterSettings
 from plumbob.core.errors import NotRunningError, UserError, first_line
 
 NAMESPACE = "plumbob"
@@ -46,7 +46,7 @@ HOW_TO_GIVE_A_TOKEN = (
 )
 
 
-def connect(cluster: Cluster) -> None:
+def connect(cluster: ClusterSettings) -> None:
     """Start a private Ray on this machine, or join the one at `cluster.address`.
 
     Raises:

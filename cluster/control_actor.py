@@ -22,7 +22,7 @@ POLL_S = 0.5
 """Between two tries to take a name."""
 
 
-class Wanted(NamedTuple):
+class ControlRequests(NamedTuple):
     """What people have asked of a run.
 
     Attributes:
@@ -41,13 +41,13 @@ class Control:
 
     def __init__(self) -> None:
         self._status: Mapping[str, Any] = {}
-        self._wanted = Wanted()
+        self._wanted = ControlRequests()
 
-    def report(self, status: Mapping[str, Any], heard: Wanted) -> Wanted:
+    def report(self, status: Mapping[str, Any], heard: ControlRequests) -> ControlRequests:
         """What is wanted by now. `heard`: what the driver knows of it, which outlives an actor that dies."""
         self._status = status
         leaving, stop = self._wanted.leaving | heard.leaving, self._wanted.stop or heard.stop
-        number, self._wanted = self._wanted.num_rollout_workers, Wanted(None, leaving, stop)
+        number, self._wanted = self._wanted.num_rollout_workers, ControlRequests(None, leaving, stop)
         return self._wanted._replace(num_rollout_workers=number)
 
     def status(self) -> Mapping[str, Any]:
@@ -75,7 +75,7 @@ class Control:
         self._wanted = self._wanted._replace(stop=True)
 
 
-class Steering:
+class ControlClient:
     """The driver's side: reports where the run stands and hears what is wanted, without ever waiting.
 
     Args:
@@ -89,12 +89,12 @@ class Steering:
     def __init__(self, name: str, said: Callable[[str], None], wait_s: float = 0.0) -> None:
         self._control = _control_of(name, said, wait_s)
         self._said = said
-        self._wanted = Wanted()
+        self._wanted = ControlRequests()
         self._answer: Any = None
         self._silent_since: float | None = None
         self._is_told = False
 
-    def exchange(self, status: Callable[[], Mapping[str, Any]], is_scalable: bool) -> Wanted:
+    def exchange(self, status: Callable[[], Mapping[str, Any]], is_scalable: bool) -> ControlRequests:
         """What was wanted when the driver last heard; the report that is sent now is answered by a later call.
 
         Args:
@@ -115,7 +115,7 @@ class Steering:
             self._is_silent("no answer yet")
             return False
         try:
-            heard: Wanted = ray.get(self._answer)
+            heard: ControlRequests = ray.get(self._answer)
         except RayError as error:  # It died, and is started again where it can be.
             self._is_silent(first_line(error))
             return True

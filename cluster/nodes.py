@@ -9,7 +9,7 @@ from ray._private.state import available_resources_per_node, state
 from ray._private.utils import estimate_available_memory
 
 from plumbob.cluster.resources import Amount, Host
-from plumbob.configs.settings.workers import Cluster
+from plumbob.configs.settings.workers import ClusterSettings
 from plumbob.core.errors import UserError
 
 GIB = 2**30
@@ -61,7 +61,7 @@ def nodes_on(host: str) -> frozenset[str]:
     return frozenset(found)
 
 
-def this_machine(cluster: Cluster) -> tuple[Host, ...]:
+def this_machine(cluster: ClusterSettings) -> tuple[Host, ...]:
     """What a private Ray on this machine would have."""
     import torch
 

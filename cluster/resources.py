@@ -15,13 +15,13 @@ from plumbob.configs.runs import (
     RewardRun,
     SftRun,
 )
-from plumbob.configs.settings.rewards import Scorer
-from plumbob.configs.settings.workers import LearnerRanks, Rollout, Workers
+from plumbob.configs.settings.rewards import ScorerSettings
+from plumbob.configs.settings.workers import LearnerRankSettings, RolloutSettings, WorkerGroupSettings
 
 TOLERANCE = 1e-4
 """Ray counts resources in ten thousandths."""
 
-Role = Literal["learner", "rollout", "scorer", "judge"]
+WorkerRole = Literal["learner", "rollout", "scorer", "judge"]
 
 
 @dataclass(frozen=True)
@@ -35,7 +35,7 @@ class Need:
         spread: over as many hosts as there are, instead of packed on as few as possible.
     """
 
-    role: Role
+    role: WorkerRole
     setting: str
     count: int
     num_cpus: float
@@ -68,19 +68,19 @@ def needs_of(run: AnyRun) -> tuple[Need, ...]:
             assert_never(run)
 
 
-def learners(learner: LearnerRanks) -> Need:
+def learners(learner: LearnerRankSettings) -> Need:
     return _need("learner", "learner", learner, learner.num_gpus)
 
 
-def rollouts(rollout: Rollout) -> Need:
+def rollouts(rollout: RolloutSettings) -> Need:
     return _need("rollout", "rollout", rollout, rollout.num_gpus * rollout.tensor_parallel)
 
 
-def scorers(scorer: Scorer, section: Literal["reward", "judge"] = "reward") -> Need:
+def scorers(scorer: ScorerSettings, section: Literal["reward", "judge"] = "reward") -> Need:
     return _need("scorer" if section == "reward" else "judge", section, scorer, scorer.num_gpus)
 
 
-def _need(role: Role, section: str, workers: Workers, num_gpus: float) -> Need:
+def _need(role: WorkerRole, section: str, workers: WorkerGroupSettings, num_gpus: float) -> Need:
     return Need(
         role=role,
         setting=f"{section}.num_workers",

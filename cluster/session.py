@@ -13,28 +13,28 @@ import ray
 from plumbob.cluster.admission import fitting_plan
 from plumbob.cluster.calls import BOOT_TIMEOUT, Actor, Call, gather_ranks
 from plumbob.cluster.connection import connect
-from plumbob.cluster.control_actor import Steering
+from plumbob.cluster.control_actor import ControlClient
 from plumbob.cluster.failures import LearnersLost, WorkerLost
 from plumbob.cluster.fleet.autoscale import Scaling
-from plumbob.cluster.fleet.learner_group import Ranks
-from plumbob.cluster.fleet.pool_registry import Pools
-from plumbob.cluster.fleet.recovery.budget import Restarts
-from plumbob.cluster.fleet.reservations import Seat, Seating, options
+from plumbob.cluster.fleet.learner_group import LearnerRanks
+from plumbob.cluster.fleet.pool_registry import PoolRegistry
+from plumbob.cluster.fleet.recovery.budget import RestartBudget
+from plumbob.cluster.fleet.reservations import Reservation, Reservations, options
 from plumbob.cluster.fleet.work_queue import Preparation
 from plumbob.cluster.nodes import addresses, draining_nodes
 from plumbob.cluster.placement import plan
-from plumbob.cluster.resources import Need, Role, rollouts, scorers
+from plumbob.cluster.resources import Need, WorkerRole, rollouts, scorers
 from plumbob.cluster.worker_groups import LearnerGroup, SamplerGroup, ScorerGroup
 from plumbob.cluster.workers.rollout_worker import RolloutWorker
 from plumbob.cluster.workers.same_versions import installed
 from plumbob.cluster.workers.scorer_worker import ScorerWorker
-from plumbob.cluster.workers.shared_storage import Mark
+from plumbob.cluster.workers.shared_storage import StorageProbe
 from plumbob.configs.load_run import RESOLVED_FILE
 from plumbob.configs.runs import LearnerRun, PpoRun
-from plumbob.configs.settings.rewards import Scorer
-from plumbob.configs.settings.workers import Cluster, LearnerRanks, Rollout
+from plumbob.configs.settings.rewards import ScorerSettings
+from plumbob.configs.settings.workers import ClusterSettings, LearnerRankSettings, RolloutSettings
 from plumbob.core.errors import RunStopped
-from plumbob.driver.run_folder.run_status import STATUS_FILE, Watched
+from plumbob.driver.run_folder.run_status import STATUS_FILE, StatusListener
 from plumbob.rollout.samplers.sampler import SamplerSpec
 from plumbob.trainers.metrics.metrics_log import Listener, StepRecord
 from plumbob.trainers.online.sample_ledger import Ledger
@@ -54,17 +54,21 @@ class Session:
         ledger: what became of every answer of the run's last stage of PPO; None before it.
     """
 
-    def __init__(self, cluster: Cluster, logs: Path, listener: Listener) -> None:
+    def __init__(self, cluster: ClusterSettings, logs: Path, listener: Listener) -> None:
         self.cluster, self._logs, self._listener = cluster, logs.resolve(), listener
-        self._mark = Mark(self._logs)
+        self._mark = StorageProbe(self._logs)
         self._numbers = count()
-        self._seating = Seating()
-        self._pools = Pools(cluster, self._seating, self._start, self.attend, self._said, self._lost, self._reissued)
-        self._ranks = Ranks(self._seating, self._start, self._pools.make_room, cluster.boot_timeout_s, self._said)
-        self._restarts = Restarts(cluster.max_restarts)
-        self._steering: Steering | None = None
+        self._seating = Reservations()
+        self._pools = PoolRegistry(
+            cluster, self._seating, self._start, self.attend, self._said, self._lost, self._reissued
+        )
+        self._ranks = LearnerRanks(
+            self._seating, self._start, self._pools.make_room, cluster.boot_timeout_s, self._said
+        )
+        self._restarts = RestartBudget(cluster.max_restarts)
+        self._steering: ControlClient | None = None
         self._attending = threading.Lock()
-        self._watched: Watched | None = None
+        self._watched: StatusListener | None = None
         self._scaling: Scaling | None = None
         self._is_stopping = False
         self._least: tuple[Need, ...] = ()
@@ -83,7 +87,7 @@ class Session:
     # ---------------------------------------------------------------------------------------------------------- one run
 
     @contextmanager
-    def running(self, name: str, needs: tuple[Need, ...], folder: Path, listener: Listener) -> Iterator[Watched]:
+    def running(self, name: str, needs: tuple[Need, ...], folder: Path, listener: Listener) -> Iterator[StatusListener]:
         """A run that may be watched and steered from elsewhere while it lasts; gives the listener that it tells.
 
         Raises:
@@ -93,9 +97,9 @@ class Session:
         self._listener = listener
         self.check(needs)
         has_begun = (folder / RESOLVED_FILE).exists()  # Who goes on with a run cannot choose another name.
-        self._steering = Steering(name, self._said, self.cluster.wait_s if has_begun else 0.0)
-        self._restarts = Restarts(self.cluster.max_restarts)
-        self._watched = Watched(listener, folder / STATUS_FILE, self._details, self._stepped)
+        self._steering = ControlClient(name, self._said, self.cluster.wait_s if has_begun else 0.0)
+        self._restarts = RestartBudget(self.cluster.max_restarts)
+        self._watched = StatusListener(listener, folder / STATUS_FILE, self._details, self._stepped)
         self._is_stopping = False
         self._least = tuple(need if need.role == "learner" else replace(need, count=1) for need in needs)
         try:
@@ -171,7 +175,7 @@ class Session:
         before_update = self.attend if isinstance(run, PpoRun) else self.may_go_on
         return LearnerGroup(actors, self.cluster.call_timeout_s, before_update, self._pools.abandon)
 
-    def samplers(self, spec: SamplerSpec, rollout: Rollout) -> SamplerGroup:
+    def samplers(self, spec: SamplerSpec, rollout: RolloutSettings) -> SamplerGroup:
         """Rollout workers with that model; `spec.worker` is replaced by each worker's own name."""
         opening = Preparation(
             lambda actor: actor.handle.open.remote(replace(spec, worker=actor.name)), "starting its engine"
@@ -181,13 +185,13 @@ class Session:
             self._scaling = Scaling(rollout.autoscale)
         return SamplerGroup(pool, rollout.chunk_size, self.may_go_on)
 
-    def scorers(self, scorer: Scorer, section: Literal["reward", "judge"] = "reward") -> ScorerGroup:
+    def scorers(self, scorer: ScorerSettings, section: Literal["reward", "judge"] = "reward") -> ScorerGroup:
         """Scorers with that reward model."""
         opening = Preparation(lambda actor: actor.handle.open.remote(scorer), "loading the reward model")
         pool = self._pools.opened(scorers(scorer, section), scorer, ScorerWorker, scorer, opening)
         return ScorerGroup(pool, scorer.batch_size * BATCHES_PER_CALL)
 
-    def in_learner(self, settings: LearnerRanks, function: Callable[..., None], *arguments: Any) -> None:
+    def in_learner(self, settings: LearnerRankSettings, function: Callable[..., None], *arguments: Any) -> None:
         """Run a function in rank 0's process, such as one that makes a model: the driver loads no model package."""
         first = self._ranks.of(settings)[0]
         call = Call(first, first.handle.apply.remote(function, arguments))
@@ -201,11 +205,11 @@ class Session:
     def _lost(self, lost: WorkerLost, place: str) -> None:
         self._restarts.spend(lost, place, self._said)
 
-    def _reissued(self, role: Role, num_items: int) -> None:
+    def _reissued(self, role: WorkerRole, num_items: int) -> None:
         if role == "rollout" and self.ledger is not None:
             self.ledger.reissued(num_items)
 
-    def _start(self, need: Need, seat: Seat, kind: type, num_threads: int) -> Actor:
+    def _start(self, need: Need, seat: Reservation, kind: type, num_threads: int) -> Actor:
         name = f"{need.role}-{next(self._numbers)}"
         log = self._logs / f"{name}.log"
         start = ray.remote(**options(need, seat, num_threads))(kind).remote

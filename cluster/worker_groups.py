@@ -16,7 +16,7 @@ from plumbob.cluster.fleet.work_queue import Preparation
 from plumbob.core.atomic_files import replaced
 from plumbob.core.disk_errors import StorageFailed, naming
 from plumbob.core.errors import RunFailed
-from plumbob.models.adapter import Adapter, Role
+from plumbob.models.adapter import Adapter, ModelRole
 from plumbob.reward.scorer import Score
 from plumbob.rollout.publish_proof import PublishProof
 from plumbob.rollout.requests import continuation
@@ -52,7 +52,9 @@ class LearnerGroup:
         shared = ray.put(batch)
         return summed(self._all("evaluating", lambda handle: handle.evaluate.remote(shared)))
 
-    def compute(self, batch: Any, role: Role | None, function: Callable[[Any, Any], Tensor]) -> NDArray[np.float32]:
+    def compute(
+        self, batch: Any, role: ModelRole | None, function: Callable[[Any, Any], Tensor]
+    ) -> NDArray[np.float32]:
         shared = ray.put(batch)
         parts = self._all(
             f"computing as {role or 'model'}", lambda handle: handle.compute.remote(shared, role, function)

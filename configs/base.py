@@ -8,7 +8,7 @@ Fraction = Annotated[float, Field(ge=0, lt=1)]
 Dtype = Literal["float32", "bfloat16"]
 
 
-class Section(BaseModel):
+class Settings(BaseModel):
     """A frozen group of settings; unknown keys are refused."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", protected_namespaces=())

@@ -18,7 +18,7 @@ import yaml
 
 from plumbob.configs.resume_rules import changes, check_changes
 from plumbob.configs.runs import AnyRun, Run
-from plumbob.configs.validation import Mistake, complete, describe, find_mistakes, nearest
+from plumbob.configs.validation import SettingError, complete, describe, nearest, setting_errors
 from plumbob.core.atomic_files import write_whole
 from plumbob.core.errors import UserError
 
@@ -192,20 +192,20 @@ def _build(source: Source) -> AnyRun:
         raise UserError(f"{source.label}: kind {found}; expected one of {', '.join(RUN_KINDS)}{hint}")
     model = RUN_KINDS[kind]
     values = complete(model, source.values)
-    mistakes = find_mistakes(model, values) + _name_mistakes(values.get("name"))
+    mistakes = setting_errors(model, values) + _name_mistakes(values.get("name"))
     if mistakes:
         raise UserError("\n".join(_line(mistake, source) for mistake in mistakes))
     run: AnyRun = model.model_validate(values)  # type: ignore[assignment]
     return run
 
 
-def _name_mistakes(name: object) -> list[Mistake]:
+def _name_mistakes(name: object) -> list[SettingError]:
     if isinstance(name, str) and (set(name) & set("/\\\0") or name in (".", "..")):
-        return [Mistake("name", f"expected a folder's name without slashes, found {describe(name)}")]
+        return [SettingError("name", f"expected a folder's name without slashes, found {describe(name)}")]
     return []
 
 
-def _line(mistake: Mistake, source: Source) -> str:
+def _line(mistake: SettingError, source: Source) -> str:
     if not mistake.key:
         return mistake.text
     line = source.lines.get(mistake.key)

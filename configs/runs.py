@@ -7,100 +7,112 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Field, NonNegativeInt, PositiveInt, model_validator
 
-from plumbob.configs.base import Section
+from plumbob.configs.base import Settings
 from plumbob.configs.settings.algorithms import GROUPED, BradleyTerry, NoImportance, RewardObjective
 from plumbob.configs.settings.data import (
-    DemonstrationData,
-    EvalData,
-    JudgementData,
-    LabelledData,
-    PipelineData,
-    PromptData,
-    Replay,
-    Retention,
-    TextData,
-    TokenizedPairData,
+    DemonstrationDataSettings,
+    EvalDataSettings,
+    FeedbackDataSettings,
+    LabelledDataSettings,
+    PipelineDataSettings,
+    PromptDataSettings,
+    ReplaySettings,
+    RetentionSettings,
+    TextDataSettings,
+    TokenizedPairDataSettings,
 )
 from plumbob.configs.settings.models import (
-    AlignedPolicy,
-    EvaluatedPolicy,
+    AlignedPolicySettings,
+    EvaluatedPolicySettings,
     LoraTuning,
-    PipelinePolicy,
-    Policy,
-    PretrainedPolicy,
+    PipelinePolicySettings,
+    PolicySettings,
+    PretrainedPolicySettings,
 )
-from plumbob.configs.settings.rewards import Encoder, PipelineScorer, RewardEncoder, Scorer
+from plumbob.configs.settings.rewards import (
+    EncoderSettings,
+    PipelineScorerSettings,
+    RewardEncoderSettings,
+    ScorerSettings,
+)
 from plumbob.configs.settings.training import (
-    Calibration,
-    Dpo,
-    Epochs,
-    Evaluation,
-    Kto,
-    Ppo,
-    Pretrain,
-    PretrainEncoder,
-    RewardTraining,
-    Sft,
+    CalibrationSettings,
+    DpoSettings,
+    EpochSettings,
+    EvaluationSettings,
+    KtoSettings,
+    PpoSettings,
+    PretrainEncoderSettings,
+    PretrainSettings,
+    RewardTrainingSettings,
+    SftSettings,
 )
-from plumbob.configs.settings.workers import Cluster, Learner, LearnerRanks, Rollout, Storage, VllmEngine
+from plumbob.configs.settings.workers import (
+    ClusterSettings,
+    LearnerRankSettings,
+    LearnerSettings,
+    RolloutSettings,
+    StorageSettings,
+    VllmEngine,
+)
 from plumbob.core.errors import UserError
 
 VLLM_MAX_LORA_RANK = 512
 
 
-class Run(Section):
+class Run(Settings):
     """What every kind of run has."""
 
     name: str = ""
     """Folder of the run below `storage.path`; the default is the preset's name."""
     seed: NonNegativeInt = 0
-    storage: Storage = Storage()
-    cluster: Cluster = Cluster()
+    storage: StorageSettings = StorageSettings()
+    cluster: ClusterSettings = ClusterSettings()
 
 
 class TrainingRun(Run):
     """A run with learners that are trained: they share every optimizer step equally."""
 
-    learner: Learner = Learner()
+    learner: LearnerSettings = LearnerSettings()
 
     @model_validator(mode="after")
     def _check_shares(self) -> Self:
         for name, settings in self:
-            if isinstance(settings, Epochs):
+            if isinstance(settings, EpochSettings):
                 check_divides(f"{name}.batch_size", settings.batch_size, self.learner)
         return self
 
 
 class PretrainRun(TrainingRun):
     kind: Literal["pretrain"] = "pretrain"
-    data: TextData
-    policy: PretrainedPolicy
-    pretrain: Pretrain = Pretrain()
+    data: TextDataSettings
+    policy: PretrainedPolicySettings
+    pretrain: PretrainSettings = PretrainSettings()
 
 
 class PretrainEncoderRun(TrainingRun):
     kind: Literal["pretrain-encoder"] = "pretrain-encoder"
-    data: TextData
-    reward: Encoder
-    pretrain: PretrainEncoder = PretrainEncoder()
+    data: TextDataSettings
+    reward: EncoderSettings
+    pretrain: PretrainEncoderSettings = PretrainEncoderSettings()
 
 
 class SftRun(TrainingRun):
     kind: Literal["sft"] = "sft"
-    data: DemonstrationData
-    policy: Policy
-    sft: Sft = Sft()
-    retention: Retention | None = None
-    replay: Replay | None = None
+    data: DemonstrationDataSettings
+    policy: PolicySettings
+    sft: SftSettings = SftSettings()
+    retention: RetentionSettings | None = None
+    replay: ReplaySettings | None = None
 
 
 class RewardRun(TrainingRun):
     kind: Literal["reward"] = "reward"
-    data: JudgementData
-    reward: RewardEncoder
-    calibration: Calibration = Calibration()
-    rollout: Rollout = Rollout()
-    reward_training: RewardTraining = RewardTraining()
+    data: FeedbackDataSettings
+    reward: RewardEncoderSettings
+    calibration: CalibrationSettings = CalibrationSettings()
+    rollout: RolloutSettings = RolloutSettings()
+    reward_training: RewardTrainingSettings = RewardTrainingSettings()
 
     @model_validator(mode="after")
     def _check(self) -> Self:
@@ -110,31 +122,31 @@ class RewardRun(TrainingRun):
 
 class DpoRun(TrainingRun):
     kind: Literal["dpo"] = "dpo"
-    data: TokenizedPairData
-    policy: AlignedPolicy
-    dpo: Dpo = Dpo()
-    retention: Retention | None = None
+    data: TokenizedPairDataSettings
+    policy: AlignedPolicySettings
+    dpo: DpoSettings = DpoSettings()
+    retention: RetentionSettings | None = None
 
 
 class KtoRun(TrainingRun):
     kind: Literal["kto"] = "kto"
-    data: LabelledData
-    policy: AlignedPolicy
-    kto: Kto = Kto()
-    retention: Retention | None = None
+    data: LabelledDataSettings
+    policy: AlignedPolicySettings
+    kto: KtoSettings = KtoSettings()
+    retention: RetentionSettings | None = None
 
 
 class PpoRun(TrainingRun):
     kind: Literal["ppo"] = "ppo"
-    data: PromptData
-    policy: AlignedPolicy
-    reward: Scorer
-    judge: Scorer | None = None
+    data: PromptDataSettings
+    policy: AlignedPolicySettings
+    reward: ScorerSettings
+    judge: ScorerSettings | None = None
     """A second reward model, which nothing learns from: over-optimisation shows as its score falls."""
-    rollout: Rollout = Rollout()
-    ppo: Ppo = Ppo()
-    retention: Retention | None = None
-    replay: Replay | None = None
+    rollout: RolloutSettings = RolloutSettings()
+    ppo: PpoSettings = PpoSettings()
+    retention: RetentionSettings | None = None
+    replay: ReplaySettings | None = None
 
     @model_validator(mode="after")
     def _check(self) -> Self:
@@ -147,12 +159,12 @@ class EvalRun(Run):
     """Measures a reward model on pairs (`data.pairs`), or a policy on prompts (`data.prompts`), or both."""
 
     kind: Literal["eval"] = "eval"
-    data: EvalData
-    policy: EvaluatedPolicy | None = None
-    reward: Scorer
-    rollout: Rollout = Rollout()
-    learner: LearnerRanks = LearnerRanks()
-    evaluation: Evaluation = Evaluation()
+    data: EvalDataSettings
+    policy: EvaluatedPolicySettings | None = None
+    reward: ScorerSettings
+    rollout: RolloutSettings = RolloutSettings()
+    learner: LearnerRankSettings = LearnerRankSettings()
+    evaluation: EvaluationSettings = EvaluationSettings()
 
     @model_validator(mode="after")
     def _check(self) -> Self:
@@ -172,18 +184,18 @@ class PipelineRun(TrainingRun):
     """Every stage in order, each handing its folder to the next."""
 
     kind: Literal["pipeline"] = "pipeline"
-    data: PipelineData
-    policy: PipelinePolicy
-    reward: PipelineScorer
-    rollout: Rollout = Rollout()
-    pretrain: Pretrain = Pretrain()
-    pretrain_encoder: PretrainEncoder = PretrainEncoder()
-    sft: Sft = Sft()
-    reward_training: RewardTraining = RewardTraining()
-    ppo: Ppo = Ppo()
-    dpo: Dpo = Dpo()
+    data: PipelineDataSettings
+    policy: PipelinePolicySettings
+    reward: PipelineScorerSettings
+    rollout: RolloutSettings = RolloutSettings()
+    pretrain: PretrainSettings = PretrainSettings()
+    pretrain_encoder: PretrainEncoderSettings = PretrainEncoderSettings()
+    sft: SftSettings = SftSettings()
+    reward_training: RewardTrainingSettings = RewardTrainingSettings()
+    ppo: PpoSettings = PpoSettings()
+    dpo: DpoSettings = DpoSettings()
     calibration_prompts: PositiveInt = 128
-    evaluation: Evaluation = Evaluation()
+    evaluation: EvaluationSettings = EvaluationSettings()
 
     @model_validator(mode="after")
     def _check(self) -> Self:
@@ -212,7 +224,7 @@ LearnerRun = PretrainRun | PretrainEncoderRun | SftRun | RewardRun | DpoRun | Kt
 """The kinds of run that have learners; those of an evaluation only answer as the baseline."""
 
 
-def check_divides(key: str, batch_size: int, learner: Learner) -> None:
+def check_divides(key: str, batch_size: int, learner: LearnerSettings) -> None:
     if batch_size % learner.num_workers:
         raise ValueError(
             f"{key}={batch_size} cannot be shared equally by learner.num_workers={learner.num_workers}: "
@@ -229,7 +241,7 @@ def check_judgements(kind: Literal["pairs", "rankings", "scores"], objective: Re
         )
 
 
-def check_ppo(ppo: Ppo, learner: Learner) -> None:
+def check_ppo(ppo: PpoSettings, learner: LearnerSettings) -> None:
     check_divides("ppo.minibatch_size", ppo.minibatch_size, learner)
     if ppo.samples_per_step % ppo.minibatch_size:
         raise ValueError(
@@ -253,7 +265,7 @@ def check_ppo(ppo: Ppo, learner: Learner) -> None:
         )
 
 
-def check_judged(ppo: Ppo, has_judge: bool) -> None:
+def check_judged(ppo: PpoSettings, has_judge: bool) -> None:
     if ppo.monitors.over_optimisation.action == "stop" and not has_judge:
         raise UserError(
             "ppo.monitors.over_optimisation.action=stop, but nothing judges the answers a second time: give a run of "
@@ -261,7 +273,7 @@ def check_judged(ppo: Ppo, has_judge: bool) -> None:
         )
 
 
-def check_served(tuning: LoraTuning, rollout: Rollout) -> None:
+def check_served(tuning: LoraTuning, rollout: RolloutSettings) -> None:
     if isinstance(rollout.engine, VllmEngine) and tuning.rank > VLLM_MAX_LORA_RANK:
         raise ValueError(
             f"policy.tuning.rank={tuning.rank}: vLLM serves LoRA up to rank {VLLM_MAX_LORA_RANK}; "

@@ -9,7 +9,7 @@ from typing import Annotated, Any, Union, get_args, get_origin
 
 from pydantic import ValidationError
 
-from plumbob.configs.base import Section
+from plumbob.configs.base import Settings
 
 _EXPECTED = {
     "int_type": "a whole number",
@@ -31,7 +31,7 @@ _EXPECTED = {
 
 
 @dataclass(frozen=True)
-class Mistake:
+class SettingError:
     """One thing to mend; `key` is empty when it is about several settings together."""
 
     key: str
@@ -42,7 +42,7 @@ def nearest(word: str, known: list[str]) -> str | None:
     return next(iter(difflib.get_close_matches(word, known, n=1, cutoff=0.6)), None)
 
 
-def complete(model: type[Section], given: Mapping[str, Any]) -> dict[str, Any]:
+def complete(model: type[Settings], given: Mapping[str, Any]) -> dict[str, Any]:
     """The same settings with what need not be written: the default `kind` of a group, and groups left empty."""
     completed = dict(given)
     for name, field in model.model_fields.items():
@@ -55,14 +55,14 @@ def complete(model: type[Section], given: Mapping[str, Any]) -> dict[str, Any]:
         if left_out and not (field.is_required() and members == groups):
             continue
         value = dict(value or {})
-        if len(groups) > 1 and "kind" not in value and isinstance(field.default, Section):
+        if len(groups) > 1 and "kind" not in value and isinstance(field.default, Settings):
             value["kind"] = _kind(type(field.default))
         group = _group_for(groups, value)
         completed[name] = value if group is None else complete(group, value)
     return completed
 
 
-def find_mistakes(model: type[Section], given: Mapping[str, Any]) -> list[Mistake]:
+def setting_errors(model: type[Settings], given: Mapping[str, Any]) -> list[SettingError]:
     """Every mistake in completed settings; an empty list means that the model accepts them."""
     found = list(_walk(model, given, "", model))
     try:
@@ -75,15 +75,17 @@ def find_mistakes(model: type[Section], given: Mapping[str, Any]) -> list[Mistak
 # ----------------------------------------------------------------------------------- keys: unknown, missing, odd values
 
 
-def _walk(model: type[Section], given: Mapping[str, Any], prefix: str, root: type[Section]) -> Iterator[Mistake]:
+def _walk(model: type[Settings], given: Mapping[str, Any], prefix: str, root: type[Settings]) -> Iterator[SettingError]:
     for name in given:
         if name not in model.model_fields:
-            yield Mistake(f"{prefix}{name}", f"unknown key; {_suggest(model, str(name), prefix, root)}")
+            yield SettingError(f"{prefix}{name}", f"unknown key; {_suggest(model, str(name), prefix, root)}")
     for name, field in model.model_fields.items():
         key = f"{prefix}{name}"
         if name not in given:
             if field.is_required():
-                yield Mistake(key, f"missing key; give it as {key}=... on the command line or as {key} in the file")
+                yield SettingError(
+                    key, f"missing key; give it as {key}=... on the command line or as {key} in the file"
+                )
             continue
         value = given[name]
         groups = _groups(field.annotation)
@@ -92,26 +94,26 @@ def _walk(model: type[Section], given: Mapping[str, Any], prefix: str, root: typ
             assert isinstance(value, dict)
             yield from _of_other_kind(group, groups, value, key, root)
         elif isinstance(value, bool) and not _accepts_bool(field.annotation):
-            yield Mistake(key, f"expected {_words(field.annotation)}, found {describe(value)}")
+            yield SettingError(key, f"expected {_words(field.annotation)}, found {describe(value)}")
         elif isinstance(value, float) and not math.isfinite(value):
-            yield Mistake(key, f"expected a finite number, found {value}")
+            yield SettingError(key, f"expected a finite number, found {value}")
 
 
 def _of_other_kind(
-    group: type[Section], groups: list[type[Section]], value: dict[str, Any], key: str, root: type[Section]
-) -> Iterator[Mistake]:
+    group: type[Settings], groups: list[type[Settings]], value: dict[str, Any], key: str, root: type[Settings]
+) -> Iterator[SettingError]:
     """The group's own mistakes; a key that only another kind has is told apart from a misspelt one."""
     for mistake in _walk(group, value, f"{key}.", root):
         name = mistake.key.removeprefix(f"{key}.")
         owners = [_kind(other) for other in groups if name in other.model_fields and name not in group.model_fields]
         if owners:
             text = f"not a key of {key}.kind={_kind(group)}; it belongs to {key}.kind={owners[0]}"
-            yield Mistake(mistake.key, text)
+            yield SettingError(mistake.key, text)
         else:
             yield mistake
 
 
-def _suggest(model: type[Section], name: str, prefix: str, root: type[Section]) -> str:
+def _suggest(model: type[Settings], name: str, prefix: str, root: type[Settings]) -> str:
     siblings = list(model.model_fields)
     close = nearest(name, siblings)
     if close is not None:
@@ -123,7 +125,7 @@ def _suggest(model: type[Section], name: str, prefix: str, root: type[Section]) 
     return f"known {f'below {prefix[:-1]}' if prefix else 'here'}: {', '.join(siblings)}"
 
 
-def _all_keys(model: type[Section], prefix: str) -> Iterator[str]:
+def _all_keys(model: type[Settings], prefix: str) -> Iterator[str]:
     for name, field in model.model_fields.items():
         yield f"{prefix}{name}"
         for group in _groups(field.annotation):
@@ -133,7 +135,7 @@ def _all_keys(model: type[Section], prefix: str) -> Iterator[str]:
 # ---------------------------------------------------------------------------------------------------------- wrong types
 
 
-def _type_mistakes(error: ValidationError, given: Mapping[str, Any], reported: set[str]) -> Iterator[Mistake]:
+def _type_mistakes(error: ValidationError, given: Mapping[str, Any], reported: set[str]) -> Iterator[SettingError]:
     """Pydantic's findings in plain words; the branches of a union become "expected A or B"."""
     expected: dict[str, list[str]] = {}
     values: dict[str, Any] = {}
@@ -143,7 +145,7 @@ def _type_mistakes(error: ValidationError, given: Mapping[str, Any], reported: s
             case "extra_forbidden" | "missing":
                 reported.add(key)
             case "value_error":
-                yield Mistake("", str(detail["ctx"]["error"]))
+                yield SettingError("", str(detail["ctx"]["error"]))
             case "union_tag_invalid":
                 tags = detail["ctx"]["expected_tags"]
                 expected.setdefault(f"{key}.kind", []).append(_one_of(tags))
@@ -154,7 +156,7 @@ def _type_mistakes(error: ValidationError, given: Mapping[str, Any], reported: s
     for key, words in expected.items():
         below = [other for other in (*expected, *reported) if other.startswith(f"{key}.")]
         if key not in reported and not (below and isinstance(values[key], dict)):
-            yield Mistake(key, f"expected {' or '.join(dict.fromkeys(words))}, found {describe(values[key])}")
+            yield SettingError(key, f"expected {' or '.join(dict.fromkeys(words))}, found {describe(values[key])}")
 
 
 def _expectation(kind: str, detail: Any) -> str:
@@ -210,15 +212,15 @@ def _members(annotation: Any) -> list[Any]:
     return [annotation]
 
 
-def _groups(annotation: Any) -> list[type[Section]]:
-    return [member for member in _members(annotation) if isinstance(member, type) and issubclass(member, Section)]
+def _groups(annotation: Any) -> list[type[Settings]]:
+    return [member for member in _members(annotation) if isinstance(member, type) and issubclass(member, Settings)]
 
 
-def _kind(group: type[Section]) -> str:
+def _kind(group: type[Settings]) -> str:
     return str(group.model_fields["kind"].default)
 
 
-def _group_for(groups: list[type[Section]], value: Mapping[str, Any]) -> type[Section] | None:
+def _group_for(groups: list[type[Settings]], value: Mapping[str, Any]) -> type[Settings] | None:
     if len(groups) == 1:
         return groups[0]
     return next((group for group in groups if _kind(group) == value.get("kind")), None)

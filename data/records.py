@@ -51,7 +51,7 @@ class Ranking:
 
 
 @dataclass(frozen=True)
-class ScoredAnswer:
+class ScoredResponse:
     """An answer with a person's absolute score, such as 1 to 5 stars; higher is better."""
 
     prompt: str
@@ -64,7 +64,7 @@ class ScoredAnswer:
 
 
 @dataclass(frozen=True)
-class LabelledAnswer:
+class LabelledResponse:
     """An answer that a person found good (`desirable`) or bad, by itself."""
 
     prompt: str

@@ -5,7 +5,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Generic, TypeVar
 
-from plumbob.configs.settings.data import Splitting
+from plumbob.configs.settings.data import SplittingSettings
 from plumbob.core.errors import UserError
 from plumbob.data.reading.fields import shown
 from plumbob.data.reading.readers import Read
@@ -27,7 +27,7 @@ def hold_out(
     path: str,
     heldout_path: str | None,
     key: Callable[[T], str],
-    rules: Splitting,
+    rules: SplittingSettings,
     seed: int,
 ) -> Split[T]:
     """Read `path`, and hold out the records of `heldout_path`, or a share of the prompts where there is none.
@@ -60,7 +60,7 @@ def split_by_prompt(
 
 
 def check_overlap(
-    train: Sequence[T], heldout: Sequence[T], key: Callable[[T], str], rules: Splitting, what: str
+    train: Sequence[T], heldout: Sequence[T], key: Callable[[T], str], rules: SplittingSettings, what: str
 ) -> tuple[list[T], str | None]:
     """Training records whose prompt is not held out too, and a note if some were dropped for that.
 

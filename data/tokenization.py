@@ -11,9 +11,9 @@ from typing import Any, Generic, Literal, Protocol, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from plumbob.configs.settings.data import Lengths
+from plumbob.configs.settings.data import LengthSettings
 from plumbob.core.errors import UserError
-from plumbob.data.records import Demonstration, LabelledAnswer, PreferencePair
+from plumbob.data.records import Demonstration, LabelledResponse, PreferencePair
 
 T = TypeVar("T")
 IGNORED_LABEL = -100
@@ -139,7 +139,7 @@ def encode_prompt_ids(tokenizer: Tokenizer, prompts: Sequence[str]) -> list[NDAr
 
 
 def encode_demonstrations(
-    tokenizer: Tokenizer, records: Sequence[Demonstration], rules: Lengths, required: bool = True
+    tokenizer: Tokenizer, records: Sequence[Demonstration], rules: LengthSettings, required: bool = True
 ) -> Encoded[TokenSequence]:
     """Prompt, answer and EOS of every demonstration that fits the rules' limits; the loss is on answer and EOS.
 
@@ -151,7 +151,7 @@ def encode_demonstrations(
 
 
 def encode_pairs(
-    tokenizer: Tokenizer, records: Sequence[PreferencePair], rules: Lengths, required: bool = True
+    tokenizer: Tokenizer, records: Sequence[PreferencePair], rules: LengthSettings, required: bool = True
 ) -> Encoded[tuple[TokenSequence, TokenSequence]]:
     """(chosen, rejected) of every pair of which both fit. UserError if `required` and none does."""
     fitted = _fit(tokenizer, [(record.prompt, (record.chosen, record.rejected)) for record in records], rules)
@@ -160,7 +160,7 @@ def encode_pairs(
 
 
 def encode_labelled(
-    tokenizer: Tokenizer, records: Sequence[LabelledAnswer], rules: Lengths, required: bool = True
+    tokenizer: Tokenizer, records: Sequence[LabelledResponse], rules: LengthSettings, required: bool = True
 ) -> Encoded[tuple[TokenSequence, bool]]:
     """Every answer that fits, as a demonstration's, and whether it is good. UserError if `required` and none fits."""
     fitted = _fit(tokenizer, [(record.prompt, (record.answer,)) for record in records], rules)
@@ -250,7 +250,7 @@ def _plain_ids(tokenizer: Tokenizer, texts: Sequence[str]) -> list[NDArray[np.in
 
 
 def _fit(
-    tokenizer: Tokenizer, records: Sequence[tuple[str, tuple[str, ...]]], rules: Lengths
+    tokenizer: Tokenizer, records: Sequence[tuple[str, tuple[str, ...]]], rules: LengthSettings
 ) -> list[list[TokenSequence] | TooLong]:
     """Each prompt with each of its answers and an EOS, or what of it does not fit; every record has as many answers."""
     prompts = encode_prompt_ids(tokenizer, [prompt for prompt, _ in records])

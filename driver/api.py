@@ -28,12 +28,12 @@ from plumbob.core.errors import NotFinite, RunFailed, UserError
 from plumbob.driver.peak_memory import PeakMemory
 from plumbob.driver.pipeline.pipeline import SUMMARY_FILE, run_pipeline
 from plumbob.driver.pipeline.pipeline_data import prepare_files
-from plumbob.driver.run_folder.connection_file import Whereabouts
+from plumbob.driver.run_folder.connection_file import ConnectionFile
 from plumbob.driver.run_folder.folder import check_writable, nothing_left
 from plumbob.driver.run_folder.inputs import check_models, note_models
 from plumbob.driver.run_folder.lock import owned
 from plumbob.driver.stages.evaluation import prepare_eval, run_eval
-from plumbob.driver.stages.prepare import Figures, Scene, prepare, run_stage
+from plumbob.driver.stages.prepare import Figures, StageContext, prepare, run_stage
 from plumbob.reward.scorer import ScoreError
 from plumbob.trainers.learner.checkpoint import Checkpoints
 from plumbob.trainers.metrics.metrics_log import Listener
@@ -171,8 +171,8 @@ def _execute(
         note_models(config, folder)
         (folder / SUMMARY_FILE).unlink(missing_ok=True)  # A run that had ended is at work on its result again.
         flush(folder)
-        with Whereabouts(folder, config.name, opened.cluster):
-            stages = body(Scene(opened, folder.resolve(), watched, memory))
+        with ConnectionFile(folder, config.name, opened.cluster):
+            stages = body(StageContext(opened, folder.resolve(), watched, memory))
     summary = {
         "name": config.name,
         "kind": config.kind,
@@ -184,7 +184,7 @@ def _execute(
     return RunResult(folder, summary)
 
 
-def _prepare(config: AnyRun) -> Callable[[Scene], dict[str, Figures]]:
+def _prepare(config: AnyRun) -> Callable[[StageContext], dict[str, Figures]]:
     """Read and check the input now; the function that comes back does the work."""
     match config:
         case PipelineRun():

@@ -14,7 +14,7 @@ from typing import Any
 from plumbob.cluster.connection import joined
 from plumbob.cluster.control_actor import answer, find
 from plumbob.core.errors import NotRunningError, UserError
-from plumbob.driver.run_folder.connection_file import read_whereabouts
+from plumbob.driver.run_folder.connection_file import read_connection_file
 from plumbob.driver.run_folder.folder import find_run
 from plumbob.driver.run_folder.run_status import STATUS_FILE
 
@@ -64,7 +64,7 @@ def _reached(run: str | Path, address: str | None) -> Iterator[Any]:
 def _from_folder(run: str | Path) -> tuple[str, str]:
     """Address and name of the run that goes on in a folder; a private Ray's token is made ours."""
     folder = find_run(run)
-    reach = read_whereabouts(folder)
+    reach = read_connection_file(folder)
     if reach is None:
         raise NotRunningError(
             f"{folder}: this run is not going on; `plumbob resume {folder}` goes on with it. A run that goes on on a "

@@ -12,7 +12,7 @@ from torch import Tensor
 WEIGHTS_FILE = "adapter_model.safetensors"
 CONFIG_FILE = "adapter_config.json"
 
-Role = Literal["policy", "reference", "value"]
+ModelRole = Literal["policy", "reference", "value"]
 """What one base acts as, each with an adapter of its own or with none."""
 
 

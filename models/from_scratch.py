@@ -17,7 +17,7 @@ from transformers import (
     PreTrainedTokenizerFast,
 )
 
-from plumbob.configs.settings.models import NewBert, NewLlama
+from plumbob.configs.settings.models import NewBertSettings, NewLlamaSettings
 from plumbob.core.errors import UserError
 from plumbob.data.chat import PLAIN_CHAT_TEMPLATE
 
@@ -28,7 +28,7 @@ MIN_HEAD_DIM = 32
 """vLLM's CPU attention serves heads of 32 and more."""
 
 
-def build_llama(spec: NewLlama, texts: Sequence[str], folder: Path, seed: int) -> None:
+def build_llama(spec: NewLlamaSettings, texts: Sequence[str], folder: Path, seed: int) -> None:
     """Save an untrained float32 Llama and a byte-level BPE tokenizer trained on `texts` into `folder`.
 
     The tokenizer has an EOS and another token for padding, and puts nothing before the text. Its chat template writes
@@ -47,7 +47,7 @@ def build_llama(spec: NewLlama, texts: Sequence[str], folder: Path, seed: int) -
     _save(model, tokenizer, folder)
 
 
-def llama_config(spec: NewLlama, vocab_size: int, eos_token_id: int, pad_token_id: int) -> LlamaConfig:
+def llama_config(spec: NewLlamaSettings, vocab_size: int, eos_token_id: int, pad_token_id: int) -> LlamaConfig:
     """The architecture that is made; a tokenizer trained on little text has fewer tokens than `spec.vocab_size`."""
     return LlamaConfig(
         vocab_size=vocab_size,
@@ -65,7 +65,7 @@ def llama_config(spec: NewLlama, vocab_size: int, eos_token_id: int, pad_token_i
     )
 
 
-def build_bert(spec: NewBert, texts: Sequence[str], folder: Path, seed: int) -> None:
+def build_bert(spec: NewBertSettings, texts: Sequence[str], folder: Path, seed: int) -> None:
     """Save an untrained float32 BERT with its masked-word head and a WordPiece tokenizer trained on `texts`.
 
     The tokenizer is lower-case, the model has no dropout. The same arguments give the same bytes.
@@ -95,9 +95,9 @@ def build_bert(spec: NewBert, texts: Sequence[str], folder: Path, seed: int) -> 
     _save(model, tokenizer, folder)
 
 
-def check_sizes(spec: NewLlama | NewBert) -> None:
+def check_sizes(spec: NewLlamaSettings | NewBertSettings) -> None:
     """Raises UserError when the sizes do not fit together."""
-    key = "policy.model" if isinstance(spec, NewLlama) else "reward.model"
+    key = "policy.model" if isinstance(spec, NewLlamaSettings) else "reward.model"
     width, rest = divmod(spec.hidden_size, spec.num_heads)
     if rest or width < MIN_HEAD_DIM:
         raise UserError(
@@ -105,14 +105,14 @@ def check_sizes(spec: NewLlama | NewBert) -> None:
             f"{spec.hidden_size / spec.num_heads:g} wide; make that a whole number of at least {MIN_HEAD_DIM}"
         )
     smallest = len(pre_tokenizers.ByteLevel.alphabet()) + len((EOS, PAD))
-    if isinstance(spec, NewLlama) and spec.vocab_size < smallest:
+    if isinstance(spec, NewLlamaSettings) and spec.vocab_size < smallest:
         raise UserError(
             f"policy.model.vocab_size={spec.vocab_size}: a byte-level vocabulary needs at least {smallest} "
             f"(256 bytes, an EOS and a padding token); make it larger"
         )
 
 
-def _initial_std(spec: NewLlama | NewBert) -> float:
+def _initial_std(spec: NewLlamaSettings | NewBertSettings) -> float:
     """Keeps the size of what passes through a layer; the customary 0.02 does so for widths near 2,500."""
     return spec.hidden_size**-0.5
 
@@ -122,7 +122,7 @@ def _save(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, folder: Pa
     tokenizer.save_pretrained(folder)
 
 
-def _bpe_tokenizer(spec: NewLlama, texts: Sequence[str]) -> PreTrainedTokenizerFast:
+def _bpe_tokenizer(spec: NewLlamaSettings, texts: Sequence[str]) -> PreTrainedTokenizerFast:
     tokenizer = Tokenizer(models.BPE())
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     tokenizer.decoder = decoders.ByteLevel()
@@ -144,7 +144,7 @@ def _bpe_tokenizer(spec: NewLlama, texts: Sequence[str]) -> PreTrainedTokenizerF
     return fast
 
 
-def _wordpiece_tokenizer(spec: NewBert, texts: Sequence[str]) -> PreTrainedTokenizerBase:
+def _wordpiece_tokenizer(spec: NewBertSettings, texts: Sequence[str]) -> PreTrainedTokenizerBase:
     tokenizer = Tokenizer(models.WordPiece(unk_token="[UNK]"))
     tokenizer.normalizer = normalizers.BertNormalizer(lowercase=True)
     tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()

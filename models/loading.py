@@ -13,7 +13,7 @@ from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_N
 from transformers.utils.hub import cached_file
 
 from plumbob.configs.base import Dtype
-from plumbob.configs.settings.models import EvaluatedPolicy, LoraTuning
+from plumbob.configs.settings.models import EvaluatedPolicySettings, LoraTuning
 from plumbob.configs.settings.workers import SamplerEngine, VllmEngine
 from plumbob.core.errors import UserError, first_line
 from plumbob.models.adapter import CONFIG_FILE, WEIGHTS_FILE
@@ -258,7 +258,7 @@ def _content(path: Path) -> bytes | None:
     return path.read_bytes() if path.exists() else None
 
 
-def baseline_source(policy: EvaluatedPolicy) -> ModelSource:
+def baseline_source(policy: EvaluatedPolicySettings) -> ModelSource:
     """What an evaluated policy is compared with: what was asked for, or else the policy's own base."""
     if policy.baseline is not None:
         return resolve_model(policy.baseline, "policy.baseline")

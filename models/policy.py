@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from plumbob.models.adapter import Role
+from plumbob.models.adapter import ModelRole
 from plumbob.models.adapter_switch import activate
 from plumbob.models.logprobs import token_logprobs
 from plumbob.models.padding import real_tokens_first
@@ -31,17 +31,17 @@ class PolicyModel(nn.Module):
     """
 
     def __init__(
-        self, causal_lm: Any, adapters: Mapping[Role, str | None], value_head: nn.Linear | None = None
+        self, causal_lm: Any, adapters: Mapping[ModelRole, str | None], value_head: nn.Linear | None = None
     ) -> None:
         super().__init__()
         self.causal_lm = causal_lm
         self.value_head = value_head
         self.adapters = dict(adapters)
-        self._role: Role | None = None
+        self._role: ModelRole | None = None
         self._num_live_graphs = 0
 
     @contextmanager
-    def role(self, role: Role) -> Iterator[None]:
+    def role(self, role: ModelRole) -> Iterator[None]:
         """Act in one role. A forward with gradients must have its backward before the role ends.
 
         Raises:

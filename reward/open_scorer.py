@@ -1,6 +1,6 @@
 """From the settings of a reward to its scorer, and what can be checked of it before anything is loaded."""
 
-from plumbob.configs.settings.rewards import Scorer as ScorerSettings
+from plumbob.configs.settings.rewards import ScorerSettings
 from plumbob.reward.bert_model import KEY, check_scorer
 from plumbob.reward.bert_scorer import BertScorer
 from plumbob.reward.ensemble import ENSEMBLE_KEY, EnsembleScorer

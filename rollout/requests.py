@@ -7,7 +7,7 @@ from typing import Protocol
 
 from plumbob.data.prompts import EncodedPrompt
 from plumbob.models.adapter import Adapter
-from plumbob.rollout.rollout_records import Rollout, SampleRequest, Started
+from plumbob.rollout.rollout_records import PartialResponse, Rollout, SampleRequest
 
 
 class Samplers(Protocol):
@@ -49,7 +49,7 @@ def continuation(rollout: Rollout) -> SampleRequest | None:
     """What asks for the rest of a partial answer; None for one that is finished."""
     if rollout.finish_reason != "partial":
         return None
-    return replace(rollout.request, started=Started(rollout.token_ids, rollout.logprobs, rollout.versions))
+    return replace(rollout.request, started=PartialResponse(rollout.token_ids, rollout.logprobs, rollout.versions))
 
 
 def slice_seed(request: SampleRequest) -> int:

@@ -10,7 +10,7 @@ FinishReason = Literal["stop", "length", "partial"]
 
 
 @dataclass(frozen=True)
-class Started:
+class PartialResponse:
     """The tokens of an answer that were sampled before.
 
     Attributes:
@@ -24,7 +24,7 @@ class Started:
     versions: NDArray[np.int32]
 
 
-NOT_STARTED = Started(np.zeros(0, np.int32), np.zeros(0, np.float32), np.zeros(0, np.int32))
+NOT_STARTED = PartialResponse(np.zeros(0, np.int32), np.zeros(0, np.float32), np.zeros(0, np.int32))
 
 
 @dataclass(frozen=True)
@@ -47,7 +47,7 @@ class SampleRequest:
     seed: int
     prompt: str
     prompt_ids: NDArray[np.int32]
-    started: Started = NOT_STARTED
+    started: PartialResponse = NOT_STARTED
 
 
 @dataclass(frozen=True)

@@ -20,8 +20,8 @@ from plumbob.configs.runs import (
 )
 from plumbob.configs.settings.algorithms import Gae
 from plumbob.configs.settings.models import FullTuning, LoraTuning
-from plumbob.configs.settings.training import Optimizer
-from plumbob.models.adapter import Role
+from plumbob.configs.settings.training import OptimizerSettings
+from plumbob.models.adapter import ModelRole
 from plumbob.models.loading import baseline_source, load_tokenizer, resolve_model
 from plumbob.models.masked_lm import MaskedWordModel, load_masked_lm
 from plumbob.models.policy import PolicyModel
@@ -71,7 +71,7 @@ def models_of(run: LearnerRun) -> tuple[str | None, ...]:
     return (section.model,) if isinstance(section.model, str) else ()
 
 
-Parts = tuple[nn.Module, Sequence[Pass[Any]], Artifact, Optimizer, Mapping[str, float]]
+Parts = tuple[nn.Module, Sequence[Pass[Any]], Artifact, OptimizerSettings, Mapping[str, float]]
 """The module, its passes, how it is written, the optimizer, and learning rates that differ from the optimizer's."""
 
 
@@ -111,7 +111,7 @@ def _parts(run: PretrainRun | PretrainEncoderRun | SftRun | RewardRun | DpoRun |
             return module, kto_passes(run.kto), artifact, run.kto, {}
         case PpoRun():
             critic = run.ppo.estimator if isinstance(run.ppo.estimator, Gae) else None
-            roles: tuple[Role, ...] = ("policy", "reference", "value") if critic else ("policy", "reference")
+            roles: tuple[ModelRole, ...] = ("policy", "reference", "value") if critic else ("policy", "reference")
             module, artifact = _adapted(run, run.policy.tuning, roles)
             rates = {"value": critic.value_learning_rate} if critic else {}
             passes = replay_passes(ppo_passes(run.ppo, run.rollout.temperature), run.replay)
@@ -128,7 +128,7 @@ def _full(model: str, dtype: Any, trust_remote_code: bool) -> tuple[PolicyModel,
 
 
 def _adapted(
-    run: SftRun | DpoRun | KtoRun | PpoRun, tuning: LoraTuning, roles: tuple[Role, ...]
+    run: SftRun | DpoRun | KtoRun | PpoRun, tuning: LoraTuning, roles: tuple[ModelRole, ...]
 ) -> tuple[PolicyModel, PolicyAdapter]:
     policy = run.policy
     source = resolve_model(policy.model, "policy.model")

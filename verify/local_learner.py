@@ -14,7 +14,7 @@ from torch import Tensor
 
 from plumbob.configs.runs import LearnerRun
 from plumbob.core.atomic_files import replaced
-from plumbob.models.adapter import Adapter, Role
+from plumbob.models.adapter import Adapter, ModelRole
 from plumbob.trainers.build import build_learner
 from plumbob.trainers.learner.checkpoint import Files
 from plumbob.trainers.learner.engine import Rank, join_group
@@ -34,7 +34,9 @@ class OneRank:
     def evaluate(self, batch: Any) -> dict[str, float]:
         return self.learner.evaluate(batch)
 
-    def compute(self, batch: Any, role: Role | None, function: Callable[[Any, Any], Tensor]) -> NDArray[np.float32]:
+    def compute(
+        self, batch: Any, role: ModelRole | None, function: Callable[[Any, Any], Tensor]
+    ) -> NDArray[np.float32]:
         return self.learner.compute(batch, role, function)
 
     def adapter(self, version: int) -> Adapter:

@@ -14,7 +14,7 @@ from plumbob.verify.rows.bug_shift import SEEN
 from plumbob.verify.rows.online_rows import FitRow
 from plumbob.verify.rows.whole_system import WholeRow
 from plumbob.verify.worker_process import prepare_worker
-from plumbob.verify.world.problem import Check
+from plumbob.verify.world.problem import Measurement
 
 NUM_SEEDS = 3
 
@@ -33,7 +33,7 @@ class Result:
     row: str
     setting: str
     seed: int
-    checks: tuple[Check, ...]
+    checks: tuple[Measurement, ...]
     mistakes: Mapping[str, float | None]
     seconds: float
 

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from plumbob.trainers.metrics.metrics_log import StepRecord
 
 
-class Unwatched:
+class NullListener:
     """Hears everything and says nothing."""
 
     def stage_began(self, stage: str) -> None: ...

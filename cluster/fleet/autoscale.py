@@ -4,7 +4,7 @@ from collections import deque
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
-from plumbob.configs.settings.workers import Autoscale
+from plumbob.configs.settings.workers import AutoscaleSettings
 from plumbob.trainers.metrics.metrics_log import StepRecord
 
 WAITING = ("sample", "score")
@@ -27,7 +27,7 @@ def idle_of(record: StepRecord) -> Idle | None:
     return Idle(min(learner / total, 1.0), min(record.metrics["sampler_idle_s"] / total, 1.0))
 
 
-def desired_workers(size: int, steps: Sequence[Idle], settings: Autoscale) -> int:
+def desired_workers(size: int, steps: Sequence[Idle], settings: AutoscaleSettings) -> int:
     """One more where the learner waited longer than the samplers, by `margin` of the time, `patience` steps in a row.
 
     One fewer where it was the other way round. Between the two both wait as little as they can: by turns each waits
@@ -55,7 +55,7 @@ class Scaling:
     sooner for being wanted sooner.
     """
 
-    def __init__(self, settings: Autoscale) -> None:
+    def __init__(self, settings: AutoscaleSettings) -> None:
         self.bounds = {"min_workers": settings.min_workers, "max_workers": settings.max_workers}
         self._settings = settings
         self._steps: deque[Idle] = deque(maxlen=settings.patience)

@@ -10,7 +10,7 @@ PATIENCE_S = 5.0
 """How long free room is waited for, as Ray's report is a moment old; then others are asked to make some, and again."""
 
 
-class Wait:
+class CapacityWait:
     """For room that others are asked to make, as long as it lasts.
 
     Args:
@@ -36,7 +36,7 @@ class Wait:
         return True
 
 
-class Room:
+class Capacity:
     """Whether hosts have room for as many workers of a role as are wanted.
 
     Args:
@@ -56,7 +56,7 @@ class Room:
         self._role, self._bound_s, self._said = role, bound_s, said
         self._make_room, self._lacking = make_room, lacking
         self._is_short = False
-        self._wait: Wait | None = None
+        self._wait: CapacityWait | None = None
 
     def sufficed(self) -> None:
         self._is_short, self._wait = False, None
@@ -74,7 +74,7 @@ class Room:
             return
         bound = f"{self._bound_s:g} s ({BOOT_TIMEOUT})"
         if self._wait is None:
-            self._wait = Wait(self._bound_s, self._make_room)
+            self._wait = CapacityWait(self._bound_s, self._make_room)
             self._said(f"waiting up to {bound} for room for a {self._role} worker, as there is none: {self._lacking()}")
         elif not self._wait.goes_on():
             raise RunFailed(f"no room for a {self._role} worker after {bound}, and there is none: {self._lacking()}")

@@ -7,12 +7,12 @@ from typing import Any
 
 from plumbob.cluster.calls import BOOT_TIMEOUT, Actor, Call, gather_ranks
 from plumbob.cluster.failures import LearnersLost
-from plumbob.cluster.fleet.capacity import Wait
+from plumbob.cluster.fleet.capacity import CapacityWait
 from plumbob.cluster.fleet.recovery.unfit_hosts import NO_MEMORY_S
-from plumbob.cluster.fleet.reservations import Seat, Seating, end_actor, why_no_room
+from plumbob.cluster.fleet.reservations import Reservation, Reservations, end_actor, why_no_room
 from plumbob.cluster.resources import Need, learners
 from plumbob.cluster.workers.learner_worker import LearnerWorker
-from plumbob.configs.settings.workers import LearnerRanks
+from plumbob.configs.settings.workers import LearnerRankSettings
 from plumbob.core.errors import RunFailed
 from plumbob.trainers.learner.engine import Rank
 
@@ -21,11 +21,11 @@ POLL_S = 0.5
 ANY_HOST_S = 10.0
 """How long room is looked for, and asked for, on hosts that stay, before any host will do."""
 
-Start = Callable[[Need, Seat, type, int], Actor]
+Start = Callable[[Need, Reservation, type, int], Actor]
 """(need, seat, kind, number of threads) -> the actor that is started there."""
 
 
-class Ranks:
+class LearnerRanks:
     """The ranks of one world, used by one stage after another as long as they are of the size that it asks for.
 
     Args:
@@ -34,7 +34,7 @@ class Ranks:
 
     def __init__(
         self,
-        seating: Seating,
+        seating: Reservations,
         start: Start,
         make_room: Callable[[Need], None],
         boot_timeout_s: float,
@@ -43,11 +43,11 @@ class Ranks:
         self._seating, self._start, self._make_room = seating, start, make_room
         self._boot_timeout_s, self._said = boot_timeout_s, said
         self._settings: tuple[Need, int] | None = None
-        self._seats: tuple[Seat, ...] = ()
+        self._seats: tuple[Reservation, ...] = ()
         self._actors: tuple[Actor, ...] = ()
         self._lacked_memory = False
 
-    def of(self, settings: LearnerRanks) -> tuple[Actor, ...]:
+    def of(self, settings: LearnerRankSettings) -> tuple[Actor, ...]:
         """The ranks that these settings ask for, rank 0 first."""
         wanted = (learners(settings), settings.num_threads)
         if self._settings != wanted or not (self._actors or self._seating.may_stay(self._seats)):
@@ -99,13 +99,13 @@ class Ranks:
         calls = [Call(a, a.handle.join.remote(rank)) for a, rank in zip(actors, ranks, strict=True)]
         gather_ranks(calls, "joining the group of learners", self._boot_timeout_s, BOOT_TIMEOUT)
 
-    def _seats_for(self, need: Need) -> tuple[Seat, ...]:
+    def _seats_for(self, need: Need) -> tuple[Reservation, ...]:
         """Of all ranks. What others hold, or a lost group has not given back yet, is waited for."""
         seats = self._seating.take_all(need)
         if not seats:
             bound = f"{self._boot_timeout_s:g} s ({BOOT_TIMEOUT})"
             self._said(f"waiting up to {bound} for room for {need.count} learner workers: {why_no_room(need)}")
-            wait = Wait(self._boot_timeout_s, partial(self._make_room, need))
+            wait = CapacityWait(self._boot_timeout_s, partial(self._make_room, need))
             while not seats and wait.goes_on():
                 time.sleep(POLL_S)
                 seats = self._seating.take_all(need, anywhere=wait.seconds > ANY_HOST_S)

@@ -7,7 +7,7 @@ from typing import Any
 
 from plumbob.cluster.calls import Actor, has_ended, last_lines
 from plumbob.cluster.failures import WorkerLost
-from plumbob.cluster.fleet.reservations import Seat
+from plumbob.cluster.fleet.reservations import Reservation
 from plumbob.cluster.fleet.work_queue import Preparation, Task
 
 
@@ -21,7 +21,7 @@ class Member:
     """
 
     actor: Actor
-    seat: Seat
+    seat: Reservation
     place: int = 0
     task: Task | None = None
     opened: Preparation | None = None
@@ -37,7 +37,7 @@ class Member:
 
 
 @dataclass(frozen=True)
-class Surroundings:
+class PoolHost:
     """What a pool asks of the session that it belongs to.
 
     Attributes:

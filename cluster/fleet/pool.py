@@ -8,10 +8,10 @@ from typing import Any
 
 import ray
 
-from plumbob.cluster.calls import BOOT_TIMEOUT, CALL_TIMEOUT, Actor, Call, outcome
+from plumbob.cluster.calls import BOOT_TIMEOUT, CALL_TIMEOUT, Actor, Call, result_of
 from plumbob.cluster.failures import UnfitHost, WorkerFailed, WorkerLost
-from plumbob.cluster.fleet.capacity import Room
-from plumbob.cluster.fleet.membership import Member, Surroundings, loss_of
+from plumbob.cluster.fleet.capacity import Capacity
+from plumbob.cluster.fleet.membership import Member, PoolHost, loss_of
 from plumbob.cluster.fleet.work_queue import Job, Preparation, Task
 from plumbob.cluster.nodes import living_nodes
 from plumbob.core.disk_errors import StorageFailed
@@ -34,9 +34,7 @@ class Pool:
         boot_timeout_s, call_timeout_s: bounds of an opening, and of any other call.
     """
 
-    def __init__(
-        self, role: str, size: int, around: Surroundings, boot_timeout_s: float, call_timeout_s: float
-    ) -> None:
+    def __init__(self, role: str, size: int, around: PoolHost, boot_timeout_s: float, call_timeout_s: float) -> None:
         self.role, self.size = role, size
         self._around = around
         self._boot_timeout_s, self._call_timeout_s = boot_timeout_s, call_timeout_s
@@ -45,7 +43,7 @@ class Pool:
         self._loading: Preparation | None = None
         self._turn = threading.Lock()
         self._roster = threading.Lock()
-        self._room = Room(role, boot_timeout_s, around.said, around.make_room, around.lacking)
+        self._room = Capacity(role, boot_timeout_s, around.said, around.make_room, around.lacking)
         self._was_opened = False
         self._failed_openings = 0
         self._num_abandoned = 0
@@ -252,7 +250,7 @@ class Pool:
     def _take(self, member: Member, task: Task, job: Job | None) -> None:
         """Note what came of a call. What an earlier job, which failed, left under way is forgotten."""
         try:
-            value = outcome(Call(member.actor, task.result), task.what.doing)
+            value = result_of(Call(member.actor, task.result), task.what.doing)
         except WorkerLost as lost:
             member.task = task
             self._lose(member, lost, job)

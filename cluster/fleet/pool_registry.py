@@ -6,24 +6,24 @@ from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
-from plumbob.cluster.calls import settle
+from plumbob.cluster.calls import drain
 from plumbob.cluster.failures import UnfitHost, WorkerLost
 from plumbob.cluster.fleet.learner_group import Start
-from plumbob.cluster.fleet.membership import Member, Surroundings
+from plumbob.cluster.fleet.membership import Member, PoolHost
 from plumbob.cluster.fleet.pool import Pool
 from plumbob.cluster.fleet.recovery.unfit_hosts import NO_MEMORY_S, UnfitHosts
-from plumbob.cluster.fleet.reservations import Seating, why_no_room
+from plumbob.cluster.fleet.reservations import Reservations, why_no_room
 from plumbob.cluster.fleet.work_queue import Preparation
 from plumbob.cluster.placement import who_makes_room
-from plumbob.cluster.resources import Need, Role
-from plumbob.configs.settings.workers import Cluster, Workers
+from plumbob.cluster.resources import Need, WorkerRole
+from plumbob.configs.settings.workers import ClusterSettings, WorkerGroupSettings
 
 CLOSE_S = 5.0
 """How long a rollout worker has to end its engine; one that is busy is killed all the same."""
 
 
 @dataclass
-class Staffed:
+class PoolEntry:
     """A pool with what it was made for, and the model that it has open."""
 
     pool: Pool
@@ -32,7 +32,7 @@ class Staffed:
     model: Any = None
 
 
-class Pools:
+class PoolRegistry:
     """Those that are there, by role.
 
     Args:
@@ -46,26 +46,26 @@ class Pools:
 
     def __init__(
         self,
-        cluster: Cluster,
-        seating: Seating,
+        cluster: ClusterSettings,
+        seating: Reservations,
         start: Start,
         attend: Callable[[], None],
         said: Callable[[str], None],
         lost: Callable[[WorkerLost, str], None],
-        reissued: Callable[[Role, int], None],
+        reissued: Callable[[WorkerRole, int], None],
     ) -> None:
         self._cluster, self._seating, self._start = cluster, seating, start
         self._attend, self._said, self._lost, self._reissued = attend, said, lost, reissued
-        self._staffed: dict[Role, Staffed] = {}
+        self._staffed: dict[WorkerRole, PoolEntry] = {}
 
-    def get(self, role: Role) -> Staffed | None:
+    def get(self, role: WorkerRole) -> PoolEntry | None:
         return self._staffed.get(role)
 
     def status(self) -> dict[str, list[dict[str, Any]]]:
         """Role -> one row a worker, for people."""
         return {role: staffed.pool.status() for role, staffed in self._staffed.copy().items()}
 
-    def needs(self) -> dict[Role, Need]:
+    def needs(self) -> dict[WorkerRole, Need]:
         return {role: staffed.need for role, staffed in self._staffed.copy().items()}
 
     def abandon(self) -> None:
@@ -73,20 +73,20 @@ class Pools:
         for staffed in self._staffed.copy().values():
             staffed.pool.abandon()
 
-    def close(self, roles: Iterable[Role]) -> None:
+    def close(self, roles: Iterable[WorkerRole]) -> None:
         for role in list(roles):
             closed = self._staffed.pop(role, None)
             if closed is not None:
                 closed.pool.close()
 
-    def opened(self, need: Need, workers: Workers, kind: type, model: Any, opening: Preparation) -> Pool:
+    def opened(self, need: Need, workers: WorkerGroupSettings, kind: type, model: Any, opening: Preparation) -> Pool:
         """The pool of that role with that model: one that is there is used again where its workers are of that size."""
         staffed = self._staffed.get(need.role)
         if staffed is not None and not _same_size(staffed, need, workers):
             self.close([need.role])
             staffed = None
         if staffed is None:
-            staffed = Staffed(self._new(need, workers.num_threads, kind), need, workers.num_threads)
+            staffed = PoolEntry(self._new(need, workers.num_threads, kind), need, workers.num_threads)
             self._staffed[need.role] = staffed
         if need.count != staffed.need.count:
             staffed.need, staffed.pool.size = need, need.count
@@ -128,7 +128,7 @@ class Pools:
 
         def dismiss(members: Sequence[Member], is_lost: bool) -> None:
             if not is_lost:  # An engine has processes of its own, which outlive the death of the one that has them.
-                settle([member.actor.handle.close.remote() for member in members], CLOSE_S)
+                drain([member.actor.handle.close.remote() for member in members], CLOSE_S)
             for member in members:
                 seated[member.seat.host.node_id] -= 1
                 self._seating.give_up(member.actor.handle, member.seat)
@@ -150,7 +150,7 @@ class Pools:
                 self._lost(worker, f"{need.role} {member.place}")
 
         one = replace(need, count=1)
-        around = Surroundings(
+        around = PoolHost(
             hire=hire,
             dismiss=dismiss,
             lost=lost,
@@ -169,5 +169,5 @@ def _spare(pool: Pool) -> list[Member]:
     return [member for member in pool.members if not member.is_leaving][:0:-1]
 
 
-def _same_size(staffed: Staffed, need: Need, workers: Workers) -> bool:
+def _same_size(staffed: PoolEntry, need: Need, workers: WorkerGroupSettings) -> bool:
     return (replace(staffed.need, count=need.count), staffed.num_threads) == (need, workers.num_threads)

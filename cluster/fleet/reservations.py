@@ -14,7 +14,7 @@ from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
 
 from plumbob.cluster.nodes import GIB, hosts, living_nodes
 from plumbob.cluster.placement import Plan, choose, plan
-from plumbob.cluster.resources import Amount, Host, Need, Role, amount
+from plumbob.cluster.resources import Amount, Host, Need, WorkerRole, amount
 
 NODE_LABEL = "ray.io/node-id"
 """Ray puts this label on every node by itself."""
@@ -35,17 +35,17 @@ CLAIM_S = 10.0
 
 
 @dataclass(frozen=True)
-class Seat:
+class Reservation:
     """A bundle of a placement group on a host that the plan chose."""
 
-    role: Role
+    role: WorkerRole
     host: Host
     size: Amount
     group: PlacementGroup
     bundle: int
 
 
-class Seating:
+class Reservations:
     """The seats that a session holds. Several threads may ask for some at once.
 
     Roles are seated in any order, one worker at a time. So that a small worker does not take the only host where a
@@ -57,10 +57,10 @@ class Seating:
 
     def __init__(self) -> None:
         self.leaving: frozenset[str] = frozenset()
-        self._held: list[Seat] = []
-        self._planned: dict[Role, list[str]] = {}
+        self._held: list[Reservation] = []
+        self._planned: dict[WorkerRole, list[str]] = {}
         self._avoided: dict[str, float] = {}
-        self._claims: dict[Role, float] = {}
+        self._claims: dict[WorkerRole, float] = {}
         self._turn = threading.Lock()
 
     def follow(self, found: Plan) -> None:
@@ -70,7 +70,7 @@ class Seating:
             placed = zip(found.needs, found.seats, strict=True)
             self._planned = {need.role: [host.node_id for host in seats] for need, seats in placed}
 
-    def take_one(self, need: Need, seated: Mapping[str, int], unfit: Collection[str]) -> Seat | None:
+    def take_one(self, need: Need, seated: Mapping[str, int], unfit: Collection[str]) -> Reservation | None:
         """A seat for one worker of a group; None when no host has room.
 
         Args:
@@ -89,7 +89,7 @@ class Seating:
             seats = self._reserve(need, [host])
         return next(iter(self._once_placed(seats, ONE_PLACED_S)), None)
 
-    def take_all(self, need: Need, anywhere: bool = False) -> list[Seat]:
+    def take_all(self, need: Need, anywhere: bool = False) -> list[Reservation]:
         """Seats for workers that come and go together; none when they do not all fit.
 
         Args:
@@ -103,7 +103,7 @@ class Seating:
             seats = self._reserve(need, chosen) if chosen else []
         return self._once_placed(seats, PLACED_S)
 
-    def may_stay(self, seats: Sequence[Seat]) -> bool:
+    def may_stay(self, seats: Sequence[Reservation]) -> bool:
         """Whether others can start on these seats at once: all their hosts are there, stay, and answer."""
         nodes = {seat.host.node_id: seat.host.address for seat in seats}
         if self.leaving.intersection(nodes) or not living_nodes().issuperset(nodes):
@@ -116,23 +116,23 @@ class Seating:
         finally:
             remove_placement_group(group)
 
-    def avoid(self, seats: Sequence[Seat], for_s: float) -> None:
+    def avoid(self, seats: Sequence[Reservation], for_s: float) -> None:
         """Leave their hosts alone so long."""
         with self._turn:
             self._avoided |= {seat.host.node_id: time.monotonic() + for_s for seat in seats}
 
-    def claim(self, role: Role) -> None:
+    def claim(self, role: WorkerRole) -> None:
         """Room is being made for that role: for a while no worker of another one is given any that has no claim too."""
         with self._turn:
             self._claims[role] = time.monotonic() + CLAIM_S
 
-    def release(self, seat: Seat) -> None:
+    def release(self, seat: Reservation) -> None:
         """Of an actor that has been ended."""
         remove_placement_group(seat.group)
         with self._turn:
             self._held.remove(seat)
 
-    def give_up(self, handle: Any, seat: Seat) -> None:
+    def give_up(self, handle: Any, seat: Reservation) -> None:
         """End an actor and free its seat."""
         end_actor(handle)
         self.release(seat)
@@ -163,7 +163,7 @@ class Seating:
         with self._turn:
             return tuple(_with(self._free(), self._held))
 
-    def room(self, going: Sequence[Seat]) -> tuple[Host, ...]:
+    def room(self, going: Sequence[Reservation]) -> tuple[Host, ...]:
         """What is free on hosts that stay and answer, and these seats there."""
         with self._turn:
             out = self.leaving | self._avoided_now()
@@ -181,18 +181,18 @@ class Seating:
             if host.node_id in totals
         ]
 
-    def _reserve(self, need: Need, on: Sequence[Host]) -> list[Seat]:
+    def _reserve(self, need: Need, on: Sequence[Host]) -> list[Reservation]:
         """Asks Ray for these seats, and holds them, so that nobody else of ours takes the same."""
         bundle = {"CPU": need.num_cpus, "GPU": need.num_gpus, "memory": int(need.memory_gib * GIB)}
         asked = {name: size for name, size in bundle.items() if size}
         labels = [{NODE_LABEL: host.node_id} for host in on]
         group = placement_group([asked for _ in on], strategy="PACK", bundle_label_selector=labels)
-        seats = [Seat(need.role, host, amount(need), group, place) for place, host in enumerate(on)]
+        seats = [Reservation(need.role, host, amount(need), group, place) for place, host in enumerate(on)]
         self._held += seats
         self._claims.pop(need.role, None)
         return seats
 
-    def _once_placed(self, seats: list[Seat], bound_s: float) -> list[Seat]:
+    def _once_placed(self, seats: list[Reservation], bound_s: float) -> list[Reservation]:
         """The seats when Ray has reserved them; none when it has not within the bound. Others may ask meanwhile.
 
         Of several hosts nobody knows which one did not answer: all are avoided for a while.
@@ -218,7 +218,7 @@ def why_no_room(need: Need) -> str:
     return "Ray did not give what it reports, or it is on hosts left alone" if found.fits else found.shortage()
 
 
-def options(need: Need, seat: Seat, num_threads: int) -> dict[str, Any]:
+def options(need: Need, seat: Reservation, num_threads: int) -> dict[str, Any]:
     """What an actor on that seat asks of Ray. Its threads are set before any library counts the machine's cores.
 
     A thread that waits spins for some microseconds and then gives its core away: roles share cores, where the library's
@@ -238,7 +238,7 @@ def options(need: Need, seat: Seat, num_threads: int) -> dict[str, Any]:
     }
 
 
-def _with(free: Sequence[Host], seats: Sequence[Seat]) -> list[Host]:
+def _with(free: Sequence[Host], seats: Sequence[Reservation]) -> list[Host]:
     """These hosts, with what the seats hold there."""
     left = {host.node_id: host for host in free}
     for seat in seats:

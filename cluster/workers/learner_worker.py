@@ -16,7 +16,7 @@ from plumbob.models.adapter import Adapter
 
 if TYPE_CHECKING:
     from plumbob.configs.runs import LearnerRun
-    from plumbob.models.adapter import Role
+    from plumbob.models.adapter import ModelRole
     from plumbob.trainers.learner.checkpoint import Files
     from plumbob.trainers.learner.engine import Rank
     from plumbob.trainers.learner.learner_protocol import UpdatePlan, UpdateResult
@@ -81,7 +81,7 @@ class LearnerWorker(Worker):
         shares: dict[str, float] = self._learner.evaluate(batch)
         return shares
 
-    def compute(self, batch: Any, role: "Role | None", function: Callable[[Any, Any], Any]) -> NDArray[np.float32]:
+    def compute(self, batch: Any, role: "ModelRole | None", function: Callable[[Any, Any], Any]) -> NDArray[np.float32]:
         rows: NDArray[np.float32] = self._learner.compute(batch, role, function)
         return rows
 

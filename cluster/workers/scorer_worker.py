@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from plumbob.reward.scorer import Score
 
 if TYPE_CHECKING:
-    from plumbob.configs.settings.rewards import Scorer as ScorerSettings
+    from plumbob.configs.settings.rewards import ScorerSettings
 from plumbob.cluster.workers.worker import Worker
 
 

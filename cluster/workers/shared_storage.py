@@ -11,7 +11,7 @@ from plumbob.core.errors import UserError, first_line
 from plumbob.models.adapter import CONFIG_FILE
 
 
-class Mark:
+class StorageProbe:
     """A file that only this driver can have made: its name is random, so that no host knows it from before."""
 
     def __init__(self, folder: Path) -> None:

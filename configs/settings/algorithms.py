@@ -7,14 +7,14 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Field, NonNegativeFloat, PositiveFloat, PositiveInt, model_validator
 
-from plumbob.configs.base import Section
+from plumbob.configs.base import Settings
 
 Discount = Annotated[float, Field(gt=0, le=1)]
 
 # ---------------------------------------------------------------------------------------------------------- advantages
 
 
-class Gae(Section):
+class Gae(Settings):
     """PPO: a critic and generalised advantage estimation (Schulman et al. 2015, arXiv 1506.02438)."""
 
     kind: Literal["gae"] = "gae"
@@ -25,33 +25,33 @@ class Gae(Section):
     value_clip_range: PositiveFloat | None = 0.2
 
 
-class ReinforcePlusPlus(Section):
+class ReinforcePlusPlus(Settings):
     """Return-to-go without a critic, normalised over the whole batch (Hu 2025, arXiv 2501.03262)."""
 
     kind: Literal["reinforce++"] = "reinforce++"
     gamma: Discount = 1.0
 
 
-class ReinforcePlusPlusBaseline(Section):
+class ReinforcePlusPlusBaseline(Settings):
     """The whole return less its group's mean, divided by the batch's standard deviation (arXiv 2501.03262)."""
 
     kind: Literal["reinforce++-baseline"] = "reinforce++-baseline"
 
 
-class Rloo(Section):
+class Rloo(Settings):
     """The whole return less the mean of the group's others (Ahmadian et al. 2024, arXiv 2402.14740)."""
 
     kind: Literal["rloo"] = "rloo"
 
 
-class Grpo(Section):
+class Grpo(Settings):
     """The whole return less its group's mean, over its group's standard deviation (Shao et al. 2024, 2402.03300)."""
 
     kind: Literal["grpo"] = "grpo"
     std_eps: PositiveFloat = 1e-4
 
 
-class DrGrpo(Section):
+class DrGrpo(Settings):
     """The whole return less its group's mean, divided by nothing (Liu et al. 2025, arXiv 2503.20783)."""
 
     kind: Literal["dr-grpo"] = "dr-grpo"
@@ -67,7 +67,7 @@ GROUPED = ReinforcePlusPlusBaseline | Rloo | Grpo | DrGrpo
 # ------------------------------------------------------------------------------------------------------------------ KL
 
 
-class KlPlace(Section):
+class KlPlacementSettings(Settings):
     """Where the divergence from the reference is paid for, and by which estimate (k1, k2, k3 of Schulman 2020)."""
 
     place: Literal["reward", "loss"] = "reward"
@@ -88,12 +88,12 @@ class KlPlace(Section):
         return self
 
 
-class FixedKl(KlPlace):
+class FixedKl(KlPlacementSettings):
     kind: Literal["fixed"] = "fixed"
     coefficient: NonNegativeFloat = 0.05
 
 
-class AdaptiveKl(KlPlace):
+class AdaptiveKl(KlPlacementSettings):
     """Proportional controller on the measured KL (Ziegler et al. 2019, arXiv 1909.08593, section 2.2)."""
 
     kind: Literal["adaptive"] = "adaptive"
@@ -109,14 +109,14 @@ KlPenalty = Annotated[FixedKl | AdaptiveKl, Field(discriminator="kind")]
 # ---------------------------------------------------------------------------------------------- importance and shaping
 
 
-class TruncatedImportance(Section):
+class TruncatedImportance(Settings):
     """Tokens are weighted by min(pi_learner / pi_sampler, cap)."""
 
     kind: Literal["truncated"] = "truncated"
     cap: PositiveFloat = 2.0
 
 
-class MaskedImportance(Section):
+class MaskedImportance(Settings):
     """Tokens are weighted by pi_learner / pi_sampler, those outside [low, high] by 0."""
 
     kind: Literal["masked"] = "masked"
@@ -124,7 +124,7 @@ class MaskedImportance(Section):
     high: Annotated[float, Field(gt=1)] = 2.0
 
 
-class NoImportance(Section):
+class NoImportance(Settings):
     """Tokens that another arithmetic, or another version, sampled count as the learner's own."""
 
     kind: Literal["none"] = "none"
@@ -133,23 +133,23 @@ class NoImportance(Section):
 Importance = Annotated[TruncatedImportance | MaskedImportance | NoImportance, Field(discriminator="kind")]
 
 
-class LengthPenalty(Section):
+class LengthPenaltySettings(Settings):
     """Each token past `free_tokens` costs `per_token`: length control."""
 
     free_tokens: PositiveInt
     per_token: PositiveFloat
 
 
-class Shaping(Section):
+class ShapingSettings(Settings):
     """From the scorer's total to the answer's reward: scaled, clipped, then the penalties taken off."""
 
     scale: PositiveFloat = 1.0
     clip: PositiveFloat | None = 5.0
     missing_eos_penalty: NonNegativeFloat = 1.0
-    length_penalty: LengthPenalty | None = None
+    length_penalty: LengthPenaltySettings | None = None
 
 
-class DynamicSampling(Section):
+class DynamicSamplingSettings(Settings):
     """Groups of equal rewards teach nothing but the KL's; other prompts are sampled in their place (arXiv 2503.14476).
 
     The paper has no KL. With one, prompts whose answers are all rewarded alike are no longer held to the reference.
@@ -162,7 +162,7 @@ class DynamicSampling(Section):
 # ------------------------------------------------------------------------------------------------------------- offline
 
 
-class DpoLoss(Section):
+class DpoLoss(Settings):
     """Direct preference optimisation (Rafailov et al. 2023, arXiv 2305.18290)."""
 
     kind: Literal["dpo"] = "dpo"
@@ -172,7 +172,7 @@ class DpoLoss(Section):
     arXiv 2411.15124, section 5)."""
 
 
-class ConservativeDpoLoss(Section):
+class ConservativeDpoLoss(Settings):
     """DPO with smoothed labels (Mitchell 2023)."""
 
     kind: Literal["conservative-dpo"] = "conservative-dpo"
@@ -180,7 +180,7 @@ class ConservativeDpoLoss(Section):
     flip_rate: Annotated[float, Field(gt=0, lt=0.5)] = 0.1
 
 
-class RobustDpoLoss(Section):
+class RobustDpoLoss(Settings):
     """DPO, unbiased under labels that are flipped at a known rate (Chowdhury et al. 2024, arXiv 2403.00409)."""
 
     kind: Literal["robust-dpo"] = "robust-dpo"
@@ -188,7 +188,7 @@ class RobustDpoLoss(Section):
     flip_rate: Annotated[float, Field(gt=0, lt=0.5)] = 0.1
 
 
-class IpoLoss(Section):
+class IpoLoss(Settings):
     """Identity preference optimisation (Azar et al. 2023, arXiv 2310.12036)."""
 
     kind: Literal["ipo"] = "ipo"
@@ -197,14 +197,14 @@ class IpoLoss(Section):
     """Mean log-ratio of an answer's tokens instead of their sum: not the paper's, but in use."""
 
 
-class HingeLoss(Section):
+class HingeLoss(Settings):
     """A margin of 1 on implicit rewards (SLiC-HF, Zhao et al. 2023, arXiv 2305.10425)."""
 
     kind: Literal["hinge"] = "hinge"
     beta: PositiveFloat = 0.1
 
 
-class OrpoLoss(Section):
+class OrpoLoss(Settings):
     """Likelihood of the chosen answer and its odds against the rejected one (Hong et al. 2024, arXiv 2403.07691)."""
 
     kind: Literal["orpo"] = "orpo"
@@ -215,7 +215,7 @@ class OrpoLoss(Section):
     tokens, which is what the authors' code takes unless told otherwise, and TRL."""
 
 
-class SimpoLoss(Section):
+class SimpoLoss(Settings):
     """Mean log-prob of a token as the reward, with a margin (Meng et al. 2024, arXiv 2405.14734)."""
 
     kind: Literal["simpo"] = "simpo"
@@ -223,7 +223,7 @@ class SimpoLoss(Section):
     margin: NonNegativeFloat = 1.0
 
 
-class SppoLoss(Section):
+class SppoLoss(Settings):
     """A target for each answer's own log-ratio (self-play preference optimisation, Wu et al. 2024, 2405.00675)."""
 
     kind: Literal["sppo"] = "sppo"
@@ -241,7 +241,7 @@ REFERENCE_FREE = OrpoLoss | SimpoLoss
 # -------------------------------------------------------------------------------------------------------- reward model
 
 
-class BradleyTerry(Section):
+class BradleyTerry(Settings):
     """-log((1 - e) sigmoid(d) + e sigmoid(-d)), d = r(chosen) - r(rejected) (Bradley and Terry 1952)."""
 
     kind: Literal["bradley-terry"] = "bradley-terry"
@@ -251,13 +251,13 @@ class BradleyTerry(Section):
     """Take off the pair's `margin` (Touvron et al. 2023, arXiv 2307.09288, equation 2)."""
 
 
-class PlackettLuce(Section):
+class PlackettLuce(Settings):
     """Likelihood of a whole ranking of answers (Plackett 1975)."""
 
     kind: Literal["plackett-luce"] = "plackett-luce"
 
 
-class Regression(Section):
+class Regression(Settings):
     """Half the squared error from an absolute score (HelpSteer2, Wang et al. 2024, arXiv 2406.08673)."""
 
     kind: Literal["regression"] = "regression"

@@ -4,10 +4,10 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Field, PositiveFloat, PositiveInt, model_validator
 
-from plumbob.configs.base import Fraction, Section
+from plumbob.configs.base import Fraction, Settings
 
 
-class Reading(Section):
+class ReadingSettings(Settings):
     """How the records of a file are read."""
 
     columns: dict[str, str] = Field(default_factory=dict)
@@ -15,7 +15,7 @@ class Reading(Section):
     bad_rows: Literal["refuse", "skip"] = "refuse"
 
 
-class Splitting(Section):
+class SplittingSettings(Settings):
     """How training and held-out records are kept apart."""
 
     overlap: Literal["refuse", "drop"] = "refuse"
@@ -24,27 +24,27 @@ class Splitting(Section):
     """Share of the prompts kept apart when no held-out file is given."""
 
 
-class PromptLength(Section):
+class PromptLengthSettings(Settings):
     max_prompt_tokens: PositiveInt = 512
 
 
-class Lengths(PromptLength):
+class LengthSettings(PromptLengthSettings):
     max_answer_tokens: PositiveInt = 512
 
 
-class TextData(Splitting, Reading):
+class TextDataSettings(SplittingSettings, ReadingSettings):
     text: str
     heldout_text: str | None = None
 
 
-class TextBlocks(Reading):
+class TextBlockSettings(ReadingSettings):
     """Running text beside a stage's own data, cut into sequences of the model's tokens."""
 
     text: str
     block_tokens: PositiveInt = 128
 
 
-class Retention(TextBlocks):
+class RetentionSettings(TextBlockSettings):
     """What the policy must not forget: its perplexity on this text is measured before and after the stage."""
 
     max_blocks: PositiveInt = 256
@@ -53,24 +53,24 @@ class Retention(TextBlocks):
     """Perplexity after the stage over that before it: the largest that passes without a note."""
 
 
-class Replay(TextBlocks):
+class ReplaySettings(TextBlockSettings):
     """Text that the policy goes on learning: one block beside each record of an optimizer step."""
 
     coefficient: PositiveFloat = 1.0
     """Of its mean loss a token, beside the stage's own loss."""
 
 
-class DemonstrationData(Lengths, Splitting, Reading):
+class DemonstrationDataSettings(LengthSettings, SplittingSettings, ReadingSettings):
     demonstrations: str
     heldout_demonstrations: str | None = None
 
 
-class PairData(Splitting, Reading):
+class PairDataSettings(SplittingSettings, ReadingSettings):
     pairs: str
     heldout_pairs: str | None = None
 
 
-class JudgementData(PromptLength, Splitting, Reading):
+class FeedbackDataSettings(PromptLengthSettings, SplittingSettings, ReadingSettings):
     """What a reward model learns from; its own limit is of prompt and answer together: `reward.max_tokens`.
 
     `max_prompt_tokens` is of the prompts that a policy answers for the calibration.
@@ -106,23 +106,23 @@ class JudgementData(PromptLength, Splitting, Reading):
         return "pairs" if self.pairs is not None else "rankings" if self.rankings is not None else "scores"
 
 
-class TokenizedPairData(Lengths, PairData):
+class TokenizedPairDataSettings(LengthSettings, PairDataSettings):
     """Pairs for a policy."""
 
 
-class LabelledData(Lengths, Splitting, Reading):
+class LabelledDataSettings(LengthSettings, SplittingSettings, ReadingSettings):
     """Answers that are each labelled good or bad."""
 
     labelled: str
     heldout_labelled: str | None = None
 
 
-class PromptData(PromptLength, Splitting, Reading):
+class PromptDataSettings(PromptLengthSettings, SplittingSettings, ReadingSettings):
     prompts: str
     heldout_prompts: str | None = None
 
 
-class ToyWorld(Section):
+class ToyWorldSettings(Settings):
     """Size of the generated world that the embedded default is about."""
 
     num_cars: PositiveInt = 6
@@ -134,10 +134,10 @@ class ToyWorld(Section):
     """Temperature of the simulated annotator: P(a over b) = sigmoid((gold(a) - gold(b)) / noise)."""
 
 
-class PipelineData(Lengths, Splitting, Reading):
+class PipelineDataSettings(LengthSettings, SplittingSettings, ReadingSettings):
     """Input of the whole pipeline. What is not given is derived from the pairs: text, demonstrations and prompts."""
 
-    toy: ToyWorld | None = None
+    toy: ToyWorldSettings | None = None
     pairs: str | None = None
     heldout_pairs: str | None = None
     demonstrations: str | None = None
@@ -145,6 +145,6 @@ class PipelineData(Lengths, Splitting, Reading):
     text: str | None = None
 
 
-class EvalData(PromptLength, Reading):
+class EvalDataSettings(PromptLengthSettings, ReadingSettings):
     prompts: str | None = None
     pairs: str | None = None

@@ -4,10 +4,10 @@ from typing import Annotated, Literal
 
 from pydantic import AfterValidator, Field, PositiveFloat, PositiveInt
 
-from plumbob.configs.base import Dtype, Fraction, Section
+from plumbob.configs.base import Dtype, Fraction, Settings
 
 
-class NewLlama(Section):
+class NewLlamaSettings(Settings):
     """A Llama-architecture model made from nothing, with a byte-level BPE tokenizer trained on the text."""
 
     vocab_size: PositiveInt = 1024
@@ -18,7 +18,7 @@ class NewLlama(Section):
     max_positions: PositiveInt = 256
 
 
-class NewBert(Section):
+class NewBertSettings(Settings):
     """A BERT made from nothing, with a WordPiece tokenizer trained on the text."""
 
     vocab_size: PositiveInt = 1024
@@ -29,11 +29,11 @@ class NewBert(Section):
     max_positions: PositiveInt = 256
 
 
-class FullTuning(Section):
+class FullTuning(Settings):
     kind: Literal["full"] = "full"
 
 
-class LoraTuning(Section):
+class LoraTuning(Settings):
     """Low-rank adapters (Hu et al. 2021, arXiv 2106.09685)."""
 
     kind: Literal["lora"] = "lora"
@@ -58,43 +58,43 @@ def refuse_dropout(tuning: LoraTuning) -> LoraTuning:
 AlignmentTuning = Annotated[LoraTuning, AfterValidator(refuse_dropout)]
 
 
-class PolicyBase(Section):
+class PolicyBaseSettings(Settings):
     trust_remote_code: bool = False
     dtype: Dtype = "float32"
 
 
-class Policy(PolicyBase):
+class PolicySettings(PolicyBaseSettings):
     """The language model. `model` is a Hugging Face folder, a PEFT adapter folder or a hub name."""
 
     model: str
     tuning: Tuning = LoraTuning()
 
 
-class AlignedPolicy(PolicyBase):
+class AlignedPolicySettings(PolicyBaseSettings):
     """The language model of an alignment stage, which trains a LoRA adapter on a frozen base."""
 
     model: str
     tuning: AlignmentTuning = LoraTuning()
 
 
-class PretrainedPolicy(PolicyBase):
+class PretrainedPolicySettings(PolicyBaseSettings):
     """The language model of pre-training: made new, or a folder or hub name to go on from."""
 
-    model: str | NewLlama
+    model: str | NewLlamaSettings
 
 
-class PipelinePolicy(PolicyBase):
+class PipelinePolicySettings(PolicyBaseSettings):
     """The language model of a pipeline: one made from nothing is pre-trained first, a named one is taken as it is.
 
     `sft_tuning` is of supervised fine-tuning, `tuning` of PPO and DPO, which start from its result.
     """
 
-    model: str | NewLlama
+    model: str | NewLlamaSettings
     sft_tuning: Tuning = FullTuning()
     tuning: AlignmentTuning = LoraTuning()
 
 
-class EvaluatedPolicy(PolicyBase):
+class EvaluatedPolicySettings(PolicyBaseSettings):
     model: str
     baseline: str | None = None
     """What the policy is compared with and KL is measured from; None takes the policy's own base."""

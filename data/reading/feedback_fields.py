@@ -8,7 +8,7 @@ from collections.abc import Sequence
 
 from plumbob.data.chat import Render
 from plumbob.data.reading.fields import Fields, demonstration_of, pair_of, shown
-from plumbob.data.records import Ranking, RowError, ScoredAnswer
+from plumbob.data.records import Ranking, RowError, ScoredResponse
 
 RANKING_FORMS = "prompt + answers (a list, best first), or prompt + answers + ranks or scores"
 SCORE_FORMS = "prompt + answer (or response, completion) + score (or rating)"
@@ -38,12 +38,12 @@ def ranking_of(fields: Fields, render: Render) -> Ranking:
     return Ranking(found[0].prompt, tuple(found[place].answer for place in order), annotator=_annotator(fields))
 
 
-def scored_answer_of(fields: Fields, render: Render) -> ScoredAnswer:
+def scored_answer_of(fields: Fields, render: Render) -> ScoredResponse:
     question = _needed(fields, QUESTIONS, SCORE_FORMS)
     answer = _needed(fields, ("answer", "response", "completion"), SCORE_FORMS)
     shown_answer = demonstration_of({question: fields[question], "answer": fields[answer]}, render)
     score = _number(fields, ("score", "rating"), SCORE_FORMS)
-    return ScoredAnswer(shown_answer.prompt, shown_answer.answer, score)
+    return ScoredResponse(shown_answer.prompt, shown_answer.answer, score)
 
 
 def _best_first(fields: Fields, num_answers: int) -> Sequence[int]:

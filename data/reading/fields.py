@@ -10,7 +10,7 @@ from typing import Any
 
 from plumbob.core.errors import UserError
 from plumbob.data.chat import ASSISTANT_TURN, HUMAN_TURN, Message, Render
-from plumbob.data.records import Demonstration, LabelledAnswer, PreferencePair, RowError
+from plumbob.data.records import Demonstration, LabelledResponse, PreferencePair, RowError
 
 Fields = Mapping[str, Any]
 
@@ -84,14 +84,14 @@ def demonstration_of(fields: Fields, render: Render) -> Demonstration:
     return Demonstration(pair.prompt, pair.chosen)
 
 
-def labelled_of(fields: Fields, render: Render) -> LabelledAnswer:
+def labelled_of(fields: Fields, render: Render) -> LabelledResponse:
     """A prompt with its answer, as in a demonstration, and `label`: whether the answer is good."""
     _need(fields, ("label",), LABELLED_FORMS)
     label = fields["label"]
     if not isinstance(label, bool):
         raise RowError(f"'label': expected true or false, found {shown(label)}")
     demonstration = demonstration_of(fields, render)
-    return LabelledAnswer(demonstration.prompt, demonstration.answer, label)
+    return LabelledResponse(demonstration.prompt, demonstration.answer, label)
 
 
 def prompt_of(fields: Fields, render: Render) -> str:

@@ -23,7 +23,7 @@ ARROW_FILE_MAGIC = b"ARROW1"
 
 
 @dataclass(frozen=True)
-class Row:
+class FileRow:
     """One row as it stands in its file.
 
     Attributes:
@@ -39,7 +39,7 @@ class Row:
     fault: str = ""
 
 
-def iterate_rows(path: str) -> Iterator[Row]:
+def iterate_rows(path: str) -> Iterator[FileRow]:
     """Rows of all files that `path` names, in the order of their names.
 
     A file that is missing, empty, unreadable or corrupt raises UserError; a row that is none is yielded with its fault.
@@ -102,7 +102,7 @@ def _suffix(file: Path) -> str:
     return suffix if suffix in (ZIPPED if zipped else SUFFIXES) else ""
 
 
-def _rows_of(file: Path) -> Iterator[Row]:
+def _rows_of(file: Path) -> Iterator[FileRow]:
     match _suffix(file):
         case ".jsonl":
             return _jsonl_rows(file)
@@ -120,13 +120,13 @@ def _open(file: Path) -> IO[bytes]:
     return gzip.open(file) if file.suffix == ".gz" else file.open("rb")  # type: ignore[return-value]
 
 
-def _row(file: Path, number: int, value: object) -> Row:
+def _row(file: Path, number: int, value: object) -> FileRow:
     if not isinstance(value, dict):
-        return Row(file.name, number, {}, f"expected an object of fields, found {type(value).__name__}")
-    return Row(file.name, number, {name: field for name, field in value.items() if field is not None})
+        return FileRow(file.name, number, {}, f"expected an object of fields, found {type(value).__name__}")
+    return FileRow(file.name, number, {name: field for name, field in value.items() if field is not None})
 
 
-def _jsonl_rows(file: Path) -> Iterator[Row]:
+def _jsonl_rows(file: Path) -> Iterator[FileRow]:
     with _open(file) as lines:
         for number, line in enumerate(lines, 1):
             if not line.strip():
@@ -134,12 +134,12 @@ def _jsonl_rows(file: Path) -> Iterator[Row]:
             try:
                 value = json.loads(line)
             except ValueError as error:  # JSONDecodeError and UnicodeDecodeError
-                yield Row(file.name, number, {}, f"expected one JSON object a line, found {first_line(error)}")
+                yield FileRow(file.name, number, {}, f"expected one JSON object a line, found {first_line(error)}")
                 continue
             yield _row(file, number, value)
 
 
-def _json_rows(file: Path) -> Iterator[Row]:
+def _json_rows(file: Path) -> Iterator[FileRow]:
     with _open(file) as handle:
         values = json.load(handle)
     if not isinstance(values, list):
@@ -148,7 +148,7 @@ def _json_rows(file: Path) -> Iterator[Row]:
         yield _row(file, number, value)
 
 
-def _text_rows(file: Path) -> Iterator[Row]:
+def _text_rows(file: Path) -> Iterator[FileRow]:
     """Documents: runs of lines with something on them; blank lines stand between documents."""
     first, document = 0, list[str]()
     with _open(file) as lines:
@@ -158,10 +158,10 @@ def _text_rows(file: Path) -> Iterator[Row]:
                 first = first if document else number
                 document.append(text)
             elif document:
-                yield Row(file.name, first, {"text": "\n".join(document)})
+                yield FileRow(file.name, first, {"text": "\n".join(document)})
                 document = []
     if document:
-        yield Row(file.name, first, {"text": "\n".join(document)})
+        yield FileRow(file.name, first, {"text": "\n".join(document)})
 
 
 def _arrow_batches(file: Path) -> Iterator[Any]:
@@ -175,7 +175,7 @@ def _arrow_batches(file: Path) -> Iterator[Any]:
             yield from pa.ipc.open_stream(source)
 
 
-def _table_rows(file: Path, batches: Iterator[Any]) -> Iterator[Row]:
+def _table_rows(file: Path, batches: Iterator[Any]) -> Iterator[FileRow]:
     number = 0
     for batch in batches:
         for value in batch.to_pylist():

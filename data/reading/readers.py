@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Generic, TypeVar
 
-from plumbob.configs.settings.data import Reading
+from plumbob.configs.settings.data import ReadingSettings
 from plumbob.core.errors import UserError
 from plumbob.data.chat import Message, Render
 from plumbob.data.reading.feedback_fields import judged_pair_of, ranking_of, scored_answer_of
@@ -24,15 +24,15 @@ from plumbob.data.reading.fields import (
     rename,
     text_of,
 )
-from plumbob.data.reading.formats import Row, iterate_rows
+from plumbob.data.reading.formats import FileRow, iterate_rows
 from plumbob.data.records import (
     Demonstration,
-    LabelledAnswer,
+    LabelledResponse,
     PreferencePair,
     Prompt,
     Ranking,
     RowError,
-    ScoredAnswer,
+    ScoredResponse,
     make_prompt,
 )
 
@@ -65,12 +65,12 @@ def no_chat(messages: list[Message]) -> str:
     raise UserError("chat messages are not plain text: expected a field 'text', or a prompt and an answer as text")
 
 
-def read_texts(path: str, rules: Reading, render: Render = no_chat) -> Read[str]:
+def read_texts(path: str, rules: ReadingSettings, render: Render = no_chat) -> Read[str]:
     """Documents for pre-training: `text`, or a prompt with its answer. UserError as for the other readers."""
     return _read(path, rules, lambda fields: text_of(fields, render), lambda text: (text,))
 
 
-def read_demonstrations(path: str, rules: Reading, render: Render) -> Read[Demonstration]:
+def read_demonstrations(path: str, rules: ReadingSettings, render: Render) -> Read[Demonstration]:
     """Prompts with an answer to imitate.
 
     UserError when a file is missing, empty or damaged, when rows are malformed and `rules.bad_rows` is "refuse", when
@@ -84,7 +84,7 @@ def read_demonstrations(path: str, rules: Reading, render: Render) -> Read[Demon
     )
 
 
-def read_pairs(path: str, rules: Reading, render: Render) -> Read[PreferencePair]:
+def read_pairs(path: str, rules: ReadingSettings, render: Render) -> Read[PreferencePair]:
     """Preference pairs; a pair of two equal answers prefers nothing and is dropped. UserError as above."""
     return _read(
         path,
@@ -96,17 +96,17 @@ def read_pairs(path: str, rules: Reading, render: Render) -> Read[PreferencePair
     )
 
 
-def read_judged_pairs(path: str, rules: Reading, render: Render, use_margin: bool) -> Read[Ranking]:
+def read_judged_pairs(path: str, rules: ReadingSettings, render: Render, use_margin: bool) -> Read[Ranking]:
     """Preference pairs with who judged them, and with their margin if `use_margin`. UserError as above."""
     return _read_rankings(path, rules, lambda fields: judged_pair_of(fields, render, use_margin))
 
 
-def read_rankings(path: str, rules: Reading, render: Render) -> Read[Ranking]:
+def read_rankings(path: str, rules: ReadingSettings, render: Render) -> Read[Ranking]:
     """Rankings of two answers or more, without ties. UserError as above."""
     return _read_rankings(path, rules, lambda fields: ranking_of(fields, render))
 
 
-def _read_rankings(path: str, rules: Reading, parse: Callable[[Fields], Ranking]) -> Read[Ranking]:
+def _read_rankings(path: str, rules: ReadingSettings, parse: Callable[[Fields], Ranking]) -> Read[Ranking]:
     return _read(
         path,
         rules,
@@ -117,7 +117,7 @@ def _read_rankings(path: str, rules: Reading, parse: Callable[[Fields], Ranking]
     )
 
 
-def read_scored_answers(path: str, rules: Reading, render: Render) -> Read[ScoredAnswer]:
+def read_scored_answers(path: str, rules: ReadingSettings, render: Render) -> Read[ScoredResponse]:
     """Answers with an absolute score each. UserError as above."""
     return _read(
         path,
@@ -127,12 +127,12 @@ def read_scored_answers(path: str, rules: Reading, render: Render) -> Read[Score
     )
 
 
-def read_labelled(path: str, rules: Reading, render: Render) -> Read[LabelledAnswer]:
+def read_labelled(path: str, rules: ReadingSettings, render: Render) -> Read[LabelledResponse]:
     """Answers that are each labelled good or bad. UserError as above."""
     return _read(path, rules, lambda fields: labelled_of(fields, render), lambda record: (record.prompt, record.answer))
 
 
-def read_prompts(path: str, rules: Reading, render: Render) -> Read[Prompt]:
+def read_prompts(path: str, rules: ReadingSettings, render: Render) -> Read[Prompt]:
     """Prompts, each once, of a file of prompts or of any file above. UserError as above."""
     seen: set[str] = set()
 
@@ -162,7 +162,7 @@ class _Rows:
 
 def _read(
     path: str,
-    rules: Reading,
+    rules: ReadingSettings,
     parse: Callable[[Fields], T],
     texts: Callable[[T], tuple[str, ...]],
     is_duplicate: Callable[[T], bool] = lambda _: False,
@@ -209,7 +209,7 @@ def _read(
     )
 
 
-def _parse(row: Row, rules: Reading, parse: Callable[[Fields], T]) -> T:
+def _parse(row: FileRow, rules: ReadingSettings, parse: Callable[[Fields], T]) -> T:
     if row.fault:
         raise RowError(row.fault)
     return parse(rename(row.fields, rules.columns))

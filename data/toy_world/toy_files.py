@@ -10,7 +10,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from plumbob.configs.settings.data import ToyWorld
+from plumbob.configs.settings.data import ToyWorldSettings
 from plumbob.core.errors import UserError
 from plumbob.data.records import Demonstration, PreferencePair
 from plumbob.data.toy_world.gold_judge import gold_score
@@ -72,7 +72,7 @@ class _Question:
     attribute: Attribute
 
 
-def build_world(settings: ToyWorld, seed: int) -> World:
+def build_world(settings: ToyWorldSettings, seed: int) -> World:
     """The world of a seed: the same settings and seed give the same records."""
     if settings.num_cars > len(NAMES):
         raise UserError(f"data.toy.num_cars={settings.num_cars}: the world has {len(NAMES)} cars; give at most that")

@@ -16,17 +16,24 @@ from plumbob.configs.runs import (
     SftRun,
 )
 from plumbob.configs.settings.data import (
-    DemonstrationData,
-    EvalData,
-    JudgementData,
-    PromptData,
-    TextData,
-    TokenizedPairData,
+    DemonstrationDataSettings,
+    EvalDataSettings,
+    FeedbackDataSettings,
+    PromptDataSettings,
+    TextDataSettings,
+    TokenizedPairDataSettings,
 )
-from plumbob.configs.settings.models import AlignedPolicy, EvaluatedPolicy, NewBert, NewLlama, Policy, PretrainedPolicy
-from plumbob.configs.settings.rewards import Encoder, RewardEncoder, Scorer
-from plumbob.configs.settings.training import Calibration
-from plumbob.configs.settings.workers import LearnerRanks
+from plumbob.configs.settings.models import (
+    AlignedPolicySettings,
+    EvaluatedPolicySettings,
+    NewBertSettings,
+    NewLlamaSettings,
+    PolicySettings,
+    PretrainedPolicySettings,
+)
+from plumbob.configs.settings.rewards import EncoderSettings, RewardEncoderSettings, ScorerSettings
+from plumbob.configs.settings.training import CalibrationSettings
+from plumbob.configs.settings.workers import LearnerRankSettings
 from plumbob.core.disk_errors import replace_text
 from plumbob.driver.pipeline.pipeline_data import Files, PreparedFiles
 from plumbob.driver.stages.evaluation import (
@@ -37,7 +44,7 @@ from plumbob.driver.stages.evaluation import (
     prepare_eval,
     write_samples,
 )
-from plumbob.driver.stages.prepare import Scene, prepare, run_stage
+from plumbob.driver.stages.prepare import StageContext, prepare, run_stage
 from plumbob.models.loading import resolve_model
 
 SUMMARY_FILE = "summary.json"
@@ -56,7 +63,10 @@ class Handover:
 
 
 def handover(run: PipelineRun, folder: Path) -> Handover:
-    new_policy, new_encoder = isinstance(run.policy.model, NewLlama), isinstance(run.reward.model, NewBert)
+    new_policy, new_encoder = (
+        isinstance(run.policy.model, NewLlamaSettings),
+        isinstance(run.reward.model, NewBertSettings),
+    )
     return Handover(
         pretrained=str(folder / "pretrain/policy") if new_policy else str(run.policy.model),
         encoder=str(folder / "pretrain-encoder/encoder") if new_encoder else str(run.reward.model),
@@ -85,8 +95,8 @@ class Pipeline:
         return PretrainRun(
             name="pretrain",
             **self._common,
-            data=TextData(text=self._files.text, **self._split),
-            policy=PretrainedPolicy(model=self._run.policy.model, **self._base),
+            data=TextDataSettings(text=self._files.text, **self._split),
+            policy=PretrainedPolicySettings(model=self._run.policy.model, **self._base),
             pretrain=self._run.pretrain,
         )
 
@@ -94,8 +104,8 @@ class Pipeline:
         return PretrainEncoderRun(
             name="pretrain-encoder",
             **self._common,
-            data=TextData(text=self._files.text, **self._split),
-            reward=Encoder(model=self._run.reward.model),
+            data=TextDataSettings(text=self._files.text, **self._split),
+            reward=EncoderSettings(model=self._run.reward.model),
             pretrain=self._run.pretrain_encoder,
         )
 
@@ -103,8 +113,8 @@ class Pipeline:
         return SftRun(
             name="sft",
             **self._common,
-            data=DemonstrationData(demonstrations=self._files.demonstrations, **self._split, **self._lengths),
-            policy=Policy(model=self._folders.pretrained, tuning=self._run.policy.sft_tuning, **self._base),
+            data=DemonstrationDataSettings(demonstrations=self._files.demonstrations, **self._split, **self._lengths),
+            policy=PolicySettings(model=self._folders.pretrained, tuning=self._run.policy.sft_tuning, **self._base),
             sft=self._run.sft,
         )
 
@@ -112,9 +122,11 @@ class Pipeline:
         return RewardRun(
             name="reward",
             **self._common,
-            data=JudgementData(**self._pairs, **self._prompt),
-            reward=RewardEncoder(model=self._folders.encoder, max_tokens=self._run.reward.max_tokens),
-            calibration=Calibration(policy=self._folders.sft, num_prompts=self._run.calibration_prompts, **self._base),
+            data=FeedbackDataSettings(**self._pairs, **self._prompt),
+            reward=RewardEncoderSettings(model=self._folders.encoder, max_tokens=self._run.reward.max_tokens),
+            calibration=CalibrationSettings(
+                policy=self._folders.sft, num_prompts=self._run.calibration_prompts, **self._base
+            ),
             rollout=self._run.rollout,
             reward_training=self._run.reward_training,
         )
@@ -123,8 +135,10 @@ class Pipeline:
         return PpoRun(
             name="ppo",
             **self._common,
-            data=PromptData(prompts=self._files.prompts, heldout_prompts=self._files.heldout_prompts, **self._prompt),
-            policy=AlignedPolicy(model=self._folders.sft, tuning=self._run.policy.tuning, **self._base),
+            data=PromptDataSettings(
+                prompts=self._files.prompts, heldout_prompts=self._files.heldout_prompts, **self._prompt
+            ),
+            policy=AlignedPolicySettings(model=self._folders.sft, tuning=self._run.policy.tuning, **self._base),
             reward=self._scorer(),
             rollout=self._run.rollout,
             ppo=self._run.ppo,
@@ -134,8 +148,8 @@ class Pipeline:
         return DpoRun(
             name="dpo",
             **self._common,
-            data=TokenizedPairData(**self._pairs, **self._lengths),
-            policy=AlignedPolicy(model=self._folders.sft, tuning=self._run.policy.tuning, **self._base),
+            data=TokenizedPairDataSettings(**self._pairs, **self._lengths),
+            policy=AlignedPolicySettings(model=self._folders.sft, tuning=self._run.policy.tuning, **self._base),
             dpo=self._run.dpo,
         )
 
@@ -143,28 +157,28 @@ class Pipeline:
         return EvalRun(
             name="eval",
             **self._shared,
-            learner=LearnerRanks(**self._run.learner.model_dump(include=set(LearnerRanks.model_fields))),
-            data=EvalData(prompts=self._files.heldout_prompts, **self._prompt),
-            policy=EvaluatedPolicy(model=self._folders.ppo, baseline=self._folders.sft, **self._base),
+            learner=LearnerRankSettings(**self._run.learner.model_dump(include=set(LearnerRankSettings.model_fields))),
+            data=EvalDataSettings(prompts=self._files.heldout_prompts, **self._prompt),
+            policy=EvaluatedPolicySettings(model=self._folders.ppo, baseline=self._folders.sft, **self._base),
             reward=self._scorer(),
             rollout=self._run.rollout,
             evaluation=self._run.evaluation,
         )
 
-    def _scorer(self) -> Scorer:
-        return Scorer(**self._run.reward.model_dump(exclude={"model"}), model=self._folders.reward_model)
+    def _scorer(self) -> ScorerSettings:
+        return ScorerSettings(**self._run.reward.model_dump(exclude={"model"}), model=self._folders.reward_model)
 
 
-def run_pipeline(run: PipelineRun, prepared: PreparedFiles, scene: Scene) -> dict[str, Figures]:
+def run_pipeline(run: PipelineRun, prepared: PreparedFiles, scene: StageContext) -> dict[str, Figures]:
     """Every stage that has not already ended in this folder; stage -> its figures."""
     files = prepared(scene.folder / "data")
     for note in files.notes:
         scene.listener.said("data", note)
     stages = Pipeline(run, scene.folder, files)
-    todo: list[tuple[str, Callable[[Scene], Figures]]] = []
-    if isinstance(run.policy.model, NewLlama):
+    todo: list[tuple[str, Callable[[StageContext], Figures]]] = []
+    if isinstance(run.policy.model, NewLlamaSettings):
         todo.append(("pretrain", lambda inner: prepare(stages.pretrain())(inner)))
-    if isinstance(run.reward.model, NewBert):
+    if isinstance(run.reward.model, NewBertSettings):
         todo.append(("pretrain-encoder", lambda inner: prepare(stages.pretrain_encoder())(inner)))
     todo += [
         ("sft", lambda inner: prepare(stages.sft())(inner)),
@@ -183,19 +197,19 @@ def run_pipeline(run: PipelineRun, prepared: PreparedFiles, scene: Scene) -> dic
     return figures
 
 
-def _once(name: str, body: Callable[[Scene], Figures], scene: Scene) -> Figures:
+def _once(name: str, body: Callable[[StageContext], Figures], scene: StageContext) -> Figures:
     """The stage's figures: from its folder when an earlier, interrupted run of the pipeline ended it."""
     folder = scene.folder / name
     if (folder / SUMMARY_FILE).exists():
         figures: Figures = json.loads((folder / SUMMARY_FILE).read_text())
         return figures
-    figures = run_stage(body, Scene(scene.session, folder, scene.listener, scene.memory), name)
+    figures = run_stage(body, StageContext(scene.session, folder, scene.listener, scene.memory), name)
     folder.mkdir(parents=True, exist_ok=True)
     replace_text(folder / SUMMARY_FILE, json.dumps(figures, indent=2) + "\n")
     return figures
 
 
-def _evaluate(run: EvalRun, files: Files, outer: Scene, inner: Scene) -> Figures:
+def _evaluate(run: EvalRun, files: Files, outer: StageContext, inner: StageContext) -> Figures:
     assert run.policy is not None
     assert run.policy.baseline is not None
     data = prepare_eval(run)

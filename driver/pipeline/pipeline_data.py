@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from plumbob.configs.runs import PipelineRun
-from plumbob.configs.settings.data import Splitting
-from plumbob.configs.settings.models import FullTuning, LoraTuning, NewBert, NewLlama
+from plumbob.configs.settings.data import SplittingSettings
+from plumbob.configs.settings.models import FullTuning, LoraTuning, NewBertSettings, NewLlamaSettings
 from plumbob.core.errors import UserError
 from plumbob.data.chat import Render, chat_renderer, plain_dialogue
 from plumbob.data.length_checks import check_limits
@@ -71,7 +71,7 @@ def check_models(run: PipelineRun) -> None:
         ("data.max_answer_tokens", data.max_answer_tokens),
     ):
         check_limits({"data.max_prompt_tokens": data.max_prompt_tokens, key: tokens}, positions, name)
-    if isinstance(run.reward.model, NewBert):
+    if isinstance(run.reward.model, NewBertSettings):
         block = {"pretrain_encoder.block_tokens": run.pretrain_encoder.block_tokens}
         check_limits(block, run.reward.model.max_positions, "reward.model.max_positions")
     check_encoder(run.reward)
@@ -87,7 +87,7 @@ def _check_policy(run: PipelineRun) -> tuple[int, str]:
         for name, tuning in (("sft_tuning", policy.sft_tuning), ("tuning", policy.tuning))
         if isinstance(tuning, LoraTuning)
     }
-    if isinstance(policy.model, NewLlama):
+    if isinstance(policy.model, NewLlamaSettings):
         check_sizes(policy.model)
         for setting, tuning in tunings.items():
             check_new_targets(policy.model, tuning, engine, setting)
@@ -176,7 +176,7 @@ def _prompts(run: PipelineRun, pairs: Split[PreferencePair], render: Render) -> 
 
 
 def _apart(
-    pairs: Split[PreferencePair], prompts: Split[Prompt], rules: Splitting
+    pairs: Split[PreferencePair], prompts: Split[Prompt], rules: SplittingSettings
 ) -> tuple[Split[PreferencePair], Split[Prompt]]:
     """The same splits, neither of which trains on a prompt that the other holds out."""
     asked = [PreferencePair(prompt.text, "", "") for prompt in prompts.heldout]

@@ -9,14 +9,14 @@ from typing import Self
 
 import ray
 
-from plumbob.configs.settings.workers import Cluster
+from plumbob.configs.settings.workers import ClusterSettings
 from plumbob.core.errors import UserError
 
 CLUSTER_FILE = "cluster.json"
 
 
 @dataclass(frozen=True)
-class Reach:
+class Connection:
     """Of a run that is going on.
 
     Attributes:
@@ -30,13 +30,13 @@ class Reach:
     token: str | None
 
 
-class Whereabouts:
+class ConnectionFile:
     """The file, as a context. Only the user who runs may read it."""
 
-    def __init__(self, folder: Path, name: str, cluster: Cluster) -> None:
+    def __init__(self, folder: Path, name: str, cluster: ClusterSettings) -> None:
         token = os.environ.get("RAY_AUTH_TOKEN") if cluster.address == "local" else None
         self._path = folder / CLUSTER_FILE
-        self._reach = Reach(ray.get_runtime_context().gcs_address, name, token)
+        self._reach = Connection(ray.get_runtime_context().gcs_address, name, token)
 
     def __enter__(self) -> Self:
         self._path.parent.mkdir(parents=True, exist_ok=True)
@@ -50,11 +50,11 @@ class Whereabouts:
         self._path.unlink(missing_ok=True)
 
 
-def read_whereabouts(folder: Path) -> Reach | None:
+def read_connection_file(folder: Path) -> Connection | None:
     """None when no run is going on there, as far as the folder knows. Raises UserError where that cannot be read."""
     path = folder / CLUSTER_FILE
     try:
-        return Reach(**json.loads(path.read_text()))
+        return Connection(**json.loads(path.read_text()))
     except FileNotFoundError:
         return None
     except OSError as error:

@@ -12,7 +12,7 @@ from plumbob.trainers.metrics.metrics_log import Listener, StepRecord
 STATUS_FILE = "status.json"
 
 
-class Watched:
+class StatusListener:
     """A listener that passes on what it hears, and keeps the status of the run.
 
     Args:

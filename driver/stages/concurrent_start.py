@@ -11,7 +11,7 @@ ENDING_S = 60.0
 """What a failure waits for workers that are being started beside it."""
 
 
-def side_by_side(said: Callable[[str], None], *tasks: Callable[[], Any]) -> list[Any]:
+def run_concurrently(said: Callable[[str], None], *tasks: Callable[[], Any]) -> list[Any]:
     """Results of all. The first error is raised when the others have ended too, or soon: they end with the session.
 
     Args:

@@ -11,14 +11,14 @@ from numpy.typing import NDArray
 
 from plumbob.cluster.session import Session
 from plumbob.configs.runs import EvalRun
-from plumbob.configs.settings.rewards import Scorer as ScorerSettings
+from plumbob.configs.settings.rewards import ScorerSettings
 from plumbob.core.statistics import Interval, calibration_error, compare, mean_interval, proportion_interval
 from plumbob.data.chat import Render, chat_renderer, plain_dialogue
 from plumbob.data.length_checks import check_context
 from plumbob.data.prompts import EncodedPrompt, encode_prompts
 from plumbob.data.reading.readers import read_judged_pairs, read_prompts
 from plumbob.data.records import Ranking
-from plumbob.driver.stages.model_sampling import Serving
+from plumbob.driver.stages.model_sampling import ModelSampling
 from plumbob.models.loading import ModelSource, baseline_source, context_tokens, load_tokenizer, resolve_model
 from plumbob.models.tuning.targets import check_served
 from plumbob.reward.agreement import agreement_figures, annotator_figures
@@ -155,7 +155,7 @@ def measure_policies(
 ) -> dict[str, Measured]:
     """Every policy and the baseline on the same prompts with the same seeds; the baseline is under "baseline"."""
     assert run.policy is not None, "prompts are answered by a policy"
-    serving = Serving(session, run.rollout, run.policy.dtype, run.policy.trust_remote_code)
+    serving = ModelSampling(session, run.rollout, run.policy.dtype, run.policy.trust_remote_code)
     requests = sample_requests(data.prompts, run.evaluation.samples_per_prompt, EVALUATION_STEP, run.seed)
     learners = session.learners(run)
     shape = (len(data.prompts), run.evaluation.samples_per_prompt)

@@ -5,7 +5,7 @@ from plumbob.cluster.worker_groups import SamplerGroup
 from plumbob.configs.base import Dtype
 from plumbob.configs.paths import absolute
 from plumbob.configs.settings.models import LoraTuning
-from plumbob.configs.settings.workers import Rollout
+from plumbob.configs.settings.workers import RolloutSettings
 from plumbob.models.adapter import load_adapter
 from plumbob.models.loading import ModelSource, served_rank
 from plumbob.rollout.samplers.sampler import SamplerSpec
@@ -18,7 +18,7 @@ FIRST_SERVED_VERSION = 1_000_000
 
 
 def sampler_spec(
-    source: ModelSource, rollout: Rollout, dtype: Dtype, trust_remote_code: bool, lora_rank: int
+    source: ModelSource, rollout: RolloutSettings, dtype: Dtype, trust_remote_code: bool, lora_rank: int
 ) -> SamplerSpec:
     """What rollout workers are made from; each puts its own name in."""
     return SamplerSpec(
@@ -37,10 +37,10 @@ def sampler_spec(
     )
 
 
-class Serving:
+class ModelSampling:
     """Serves one model after another, sharing engines where the base is the same."""
 
-    def __init__(self, session: Session, rollout: Rollout, dtype: Dtype, trust_remote_code: bool) -> None:
+    def __init__(self, session: Session, rollout: RolloutSettings, dtype: Dtype, trust_remote_code: bool) -> None:
         self._session, self._rollout = session, rollout
         self._dtype, self._trust_remote_code = dtype, trust_remote_code
         self._num_served = 0

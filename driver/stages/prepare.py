@@ -19,11 +19,11 @@ from plumbob.configs.runs import (
     SftRun,
     check_judged,
 )
-from plumbob.configs.settings.models import NewBert, NewLlama
+from plumbob.configs.settings.models import NewBertSettings, NewLlamaSettings
 from plumbob.data.chat import Render, chat_renderer, plain_dialogue
 from plumbob.driver.peak_memory import PeakMemory
-from plumbob.driver.stages.concurrent_start import side_by_side
-from plumbob.driver.stages.model_sampling import Serving, sampler_spec
+from plumbob.driver.stages.concurrent_start import run_concurrently
+from plumbob.driver.stages.model_sampling import ModelSampling, sampler_spec
 from plumbob.models.loading import load_tokenizer, resolve_model, served_rank
 from plumbob.models.masked_lm import load_encoder_tokenizer
 from plumbob.reward.open_scorer import check_scorers
@@ -59,7 +59,7 @@ Figures = dict[str, Any]
 
 
 @dataclass(frozen=True)
-class Scene:
+class StageContext:
     """What every stage is given.
 
     Attributes:
@@ -76,7 +76,7 @@ UNJUDGED = "over-optimisation is not watched: there is no judge.model, a reward 
 Rule = Callable[[str, str], float]
 """(prompt, answer) -> how good the answer is."""
 
-Prepared = Callable[[Scene], Figures]
+Prepared = Callable[[StageContext], Figures]
 """A stage whose input has been read and found good; called, it runs."""
 
 
@@ -113,7 +113,7 @@ def prepare(run: StageRun, rule: Rule | None = None) -> Prepared:
             assert_never(run)
 
 
-def run_stage(prepared: Prepared, scene: Scene, stage: str) -> Figures:
+def run_stage(prepared: Prepared, scene: StageContext, stage: str) -> Figures:
     """Run a prepared stage; its figures with its seconds and the peak memory."""
     began = time.monotonic()
     scene.memory.take()
@@ -124,7 +124,7 @@ def run_stage(prepared: Prepared, scene: Scene, stage: str) -> Figures:
     return figures
 
 
-def _in_spite_of_losses(prepared: Prepared, scene: Scene) -> Figures:
+def _in_spite_of_losses(prepared: Prepared, scene: StageContext) -> Figures:
     """A stage that lost its learners goes on from its newest checkpoint, as a resumed run does; other workers stay."""
     while True:
         try:
@@ -133,10 +133,10 @@ def _in_spite_of_losses(prepared: Prepared, scene: Scene) -> Figures:
             scene.session.replace_learners(lost)
 
 
-def _noted(notes: tuple[str, ...], body: Callable[[Scene, MetricsLog], Mapping[str, Any]]) -> Prepared:
+def _noted(notes: tuple[str, ...], body: Callable[[StageContext, MetricsLog], Mapping[str, Any]]) -> Prepared:
     """A stage that first says what was left out of its input."""
 
-    def run(scene: Scene) -> Figures:
+    def run(scene: StageContext) -> Figures:
         for note in notes:
             scene.listener.said(scene.folder.name, note)
         with MetricsLog(scene.folder, scene.listener) as log:
@@ -155,9 +155,9 @@ def _pretrain(run: PretrainRun) -> Prepared:
         source = resolve_model(run.policy.model, "policy.model")
         load_tokenizer(source, "policy.model", run.policy.trust_remote_code)
 
-    def body(scene: Scene, log: MetricsLog) -> Mapping[str, Any]:
+    def body(scene: StageContext, log: MetricsLog) -> Mapping[str, Any]:
         model = run.policy.model
-        if isinstance(model, NewLlama):
+        if isinstance(model, NewLlamaSettings):
             folder = scene.folder / "new"
             scene.session.in_learner(run.learner, make_llama, model, corpus.train, folder, run.seed)
             model = str(folder)
@@ -174,9 +174,9 @@ def _pretrain_encoder(run: PretrainEncoderRun) -> Prepared:
     if isinstance(run.reward.model, str):
         load_encoder_tokenizer(run.reward.model)
 
-    def body(scene: Scene, log: MetricsLog) -> Mapping[str, Any]:
+    def body(scene: StageContext, log: MetricsLog) -> Mapping[str, Any]:
         model = run.reward.model
-        if isinstance(model, NewBert):
+        if isinstance(model, NewBertSettings):
             folder = scene.folder / "new"
             scene.session.in_learner(run.learner, make_bert, model, corpus.train, folder, run.seed)
             model = str(folder)
@@ -192,9 +192,9 @@ def _reward(run: RewardRun) -> Prepared:
     calibration = prepare_calibration(run, data.train)
     notes = data.notes if calibration is None else data.notes + calibration.notes
 
-    def body(scene: Scene, log: MetricsLog) -> Mapping[str, Any]:
+    def body(scene: StageContext, log: MetricsLog) -> Mapping[str, Any]:
         model = run.reward.model
-        if isinstance(model, NewBert):
+        if isinstance(model, NewBertSettings):
             folder = scene.folder / "new"
             texts = [record.prompt + record.answers[0] for record in data.train]
             scene.session.in_learner(run.learner, make_bert, model, texts, folder, run.seed)
@@ -208,7 +208,9 @@ def _reward(run: RewardRun) -> Prepared:
             under = f"the answers in the {run.data.kind} file"
             stored = calibrate_on_records(data.train, under, tokenizer, run.reward.max_tokens, learners, result)
         else:
-            serving = Serving(scene.session, run.rollout, run.calibration.dtype, run.calibration.trust_remote_code)
+            serving = ModelSampling(
+                scene.session, run.rollout, run.calibration.dtype, run.calibration.trust_remote_code
+            )
             requests = sample_requests(calibration.prompts, SAMPLES_PER_PROMPT, CALIBRATION_STEP, run.seed)
             rollouts = serving.of(calibration.source).sample(requests)
             under = f"{len(rollouts)} answers of {run.calibration.policy}"
@@ -237,12 +239,12 @@ def _ppo(run: PpoRun, rule: Rule | None) -> Prepared:
     source = resolve_model(run.policy.model, "policy.model")
     loop = run_ppo_asynchronous if run.ppo.max_staleness else run_ppo
 
-    def body(scene: Scene, log: MetricsLog) -> Mapping[str, Any]:
+    def body(scene: StageContext, log: MetricsLog) -> Mapping[str, Any]:
         rank = served_rank(source, run.policy.tuning)
         spec = sampler_spec(source, run.rollout, run.policy.dtype, run.policy.trust_remote_code, rank)
         say = partial(scene.listener.said, run.kind)
         actors = PpoActors(
-            *side_by_side(
+            *run_concurrently(
                 say,
                 lambda: scene.session.samplers(spec, run.rollout),
                 lambda: _judged(scene.session, run, rule),
@@ -279,13 +281,13 @@ def _judged(session: Session, run: PpoRun, rule: Rule | None) -> Scorer:
     return scorer if rule is None else JudgedScorer(scorer, RuleScorer(rule))
 
 
-def make_llama(spec: NewLlama, texts: Sequence[str], folder: Path, seed: int) -> None:
+def make_llama(spec: NewLlamaSettings, texts: Sequence[str], folder: Path, seed: int) -> None:
     from plumbob.models.from_scratch import build_llama
 
     build_llama(spec, texts, folder, seed)
 
 
-def make_bert(spec: NewBert, texts: Sequence[str], folder: Path, seed: int) -> None:
+def make_bert(spec: NewBertSettings, texts: Sequence[str], folder: Path, seed: int) -> None:
     from plumbob.models.from_scratch import build_bert
 
     build_bert(spec, texts, folder, seed)

@@ -7,7 +7,7 @@ from torch import nn
 
 from plumbob.configs.base import Dtype
 from plumbob.configs.settings.models import LoraTuning
-from plumbob.models.adapter import Role
+from plumbob.models.adapter import ModelRole
 from plumbob.models.loading import ModelSource, check_full, load_causal_lm
 from plumbob.models.policy import PolicyModel, new_value_head
 from plumbob.models.tuning.lora import (
@@ -33,7 +33,12 @@ def full_policy(source: ModelSource, dtype: Dtype, trust_remote_code: bool) -> P
 
 
 def adapted_policy(
-    source: ModelSource, tuning: LoraTuning, dtype: Dtype, trust_remote_code: bool, roles: tuple[Role, ...], seed: int
+    source: ModelSource,
+    tuning: LoraTuning,
+    dtype: Dtype,
+    trust_remote_code: bool,
+    roles: tuple[ModelRole, ...],
+    seed: int,
 ) -> PolicyModel:
     """One frozen base in several roles.
 
@@ -50,7 +55,7 @@ def adapted_policy(
     has_reference = "reference" in roles
     base = load_causal_lm(source, KEY, dtype, trust_remote_code, with_dropout=not has_reference)
     hidden_size = base.config.get_text_config().hidden_size
-    named: dict[Role, str | None] = {role: role for role in roles}
+    named: dict[ModelRole, str | None] = {role: role for role in roles}
     if source.adapter is None and has_reference:
         named["reference"] = None
     config = lora_config(tuning, source.base) if source.adapter is None else config_of(source.adapter)

@@ -10,7 +10,7 @@ from torch import nn
 from transformers import AutoModelForCausalLM, LlamaForCausalLM
 from transformers.pytorch_utils import Conv1D
 
-from plumbob.configs.settings.models import LoraTuning, NewLlama
+from plumbob.configs.settings.models import LoraTuning, NewLlamaSettings
 from plumbob.configs.settings.workers import SamplerEngine, VllmEngine
 from plumbob.core.errors import UserError
 from plumbob.models.adapter import WEIGHTS_FILE
@@ -72,7 +72,7 @@ def check_targets(
     _refuse(found, unusable, f"{key}={source.adapter}", source.base, mend, engine)
 
 
-def check_new_targets(spec: NewLlama, tuning: LoraTuning, engine: SamplerEngine, setting: str) -> None:
+def check_new_targets(spec: NewLlamaSettings, tuning: LoraTuning, engine: SamplerEngine, setting: str) -> None:
     """As `check_targets`, for a model that is yet to be made."""
     if tuning.targets == ALL_LINEAR:
         return

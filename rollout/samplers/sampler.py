@@ -121,7 +121,7 @@ def stop_token_ids(spec: SamplerSpec, tokenizer: Any) -> tuple[int, ...]:
 
 
 @dataclass
-class Answer:
+class ResponseInProgress:
     """An answer that is being made, from its beginning or from what was started.
 
     Attributes:
@@ -164,7 +164,7 @@ class Answer:
         )
 
 
-def begin_answer(spec: SamplerSpec, context: int, version: int, request: SampleRequest) -> Answer:
+def begin_response(spec: SamplerSpec, context: int, version: int, request: SampleRequest) -> ResponseInProgress:
     """An answer of which nothing has been made yet but what was started.
 
     Raises:
@@ -180,7 +180,9 @@ def begin_answer(spec: SamplerSpec, context: int, version: int, request: SampleR
     left = max_tokens - len(request.started.token_ids)
     if left < 1:
         raise ValueError(f"the answer to prompt {request.prompt_id} has {max_tokens} tokens, which is its limit")
-    return Answer(request, version, max_tokens, left if spec.slice_tokens is None else min(left, spec.slice_tokens))
+    return ResponseInProgress(
+        request, version, max_tokens, left if spec.slice_tokens is None else min(left, spec.slice_tokens)
+    )
 
 
 def policy_tokenizer(spec: SamplerSpec) -> Any:

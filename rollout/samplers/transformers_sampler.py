@@ -19,9 +19,9 @@ from plumbob.rollout.publish_proof import PublishError, PublishProof, judge, max
 from plumbob.rollout.rollout_records import Rollout, SampleRequest
 from plumbob.rollout.samplers.sampler import (
     BASE_VERSION,
-    Answer,
+    ResponseInProgress,
     SamplerSpec,
-    begin_answer,
+    begin_response,
     policy_tokenizer,
     stop_token_ids,
 )
@@ -41,7 +41,7 @@ class _Batch:
         cache: keys and values of all tokens before `inputs`.
     """
 
-    answers: list[Answer]
+    answers: list[ResponseInProgress]
     generators: list[torch.Generator]
     inputs: Tensor
     mask: Tensor
@@ -62,7 +62,7 @@ class TransformersSampler:
         self._tokenizer = policy_tokenizer(spec)
         self._stop_ids = stop_token_ids(spec, self._tokenizer)
         self._context = spec.max_model_len or context_tokens(source, "policy.model", spec.trust_remote_code)
-        self._queue: deque[Answer] = deque()
+        self._queue: deque[ResponseInProgress] = deque()
         self._batch: _Batch | None = None
         self._version = BASE_VERSION
         self._loaded: set[int] = set()
@@ -72,7 +72,7 @@ class TransformersSampler:
         return self._version
 
     def submit(self, requests: Sequence[SampleRequest]) -> None:
-        self._queue.extend([begin_answer(self._spec, self._context, self._version, request) for request in requests])
+        self._queue.extend([begin_response(self._spec, self._context, self._version, request) for request in requests])
 
     @torch.inference_mode()
     def poll(self) -> list[Rollout]:
@@ -161,7 +161,7 @@ class TransformersSampler:
     def _next_batch(self) -> _Batch:
         """The longest run of waiting answers of one version that fits a batch."""
         version = self._queue[0].version
-        answers: list[Answer] = []
+        answers: list[ResponseInProgress] = []
         while self._queue and self._queue[0].version == version and len(answers) < BATCH_ROWS:
             answers.append(self._queue.popleft())
         contexts = [answer.context_ids for answer in answers]

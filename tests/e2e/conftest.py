@@ -9,7 +9,7 @@ import pytest
 from ray._private.authentication.authentication_token_setup import maybe_enable_token_auth_if_token_available
 from ray.cluster_utils import Cluster
 
-from plumbob.configs.settings.data import ToyWorld
+from plumbob.configs.settings.data import ToyWorldSettings
 from plumbob.data.toy_world.toy_files import build_world, write_world
 from tests.support.small_run import (
     LENGTHS,
@@ -40,7 +40,7 @@ def ray_address() -> Iterator[str]:
 def world(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Files of a tiny world: text, demonstrations, pairs and prompts with their held-out sides."""
     folder = tmp_path_factory.mktemp("world")
-    sizes = ToyWorld(num_cars=2, num_texts=100, num_demonstrations=64, num_pairs=64, num_heldout_pairs=16)
+    sizes = ToyWorldSettings(num_cars=2, num_texts=100, num_demonstrations=64, num_pairs=64, num_heldout_pairs=16)
     write_world(build_world(sizes, seed=0), folder)
     return folder
 

@@ -10,7 +10,7 @@ from plumbob.cluster.calls import wait_until
 from plumbob.cluster.fleet.pool import Pool
 from plumbob.cluster.session import Session
 from plumbob.cluster.worker_groups import SamplerGroup
-from plumbob.configs.settings.workers import Autoscale, Cluster, Rollout, TransformersEngine
+from plumbob.configs.settings.workers import AutoscaleSettings, ClusterSettings, RolloutSettings, TransformersEngine
 from plumbob.core.errors import UserError
 from plumbob.driver import steering
 from plumbob.rollout.samplers.sampler import SamplerSpec
@@ -22,8 +22,8 @@ from tests.support.tiny_policy import make_requests, write_policy
 pytestmark = pytest.mark.cluster
 
 BOUND_S = 240.0
-AUTOSCALE = Autoscale(max_workers=3, patience=2)
-ROLLOUT = Rollout(engine=TransformersEngine(), num_cpus=0.25, chunk_size=1, autoscale=AUTOSCALE)
+AUTOSCALE = AutoscaleSettings(max_workers=3, patience=2)
+ROLLOUT = RolloutSettings(engine=TransformersEngine(), num_cpus=0.25, chunk_size=1, autoscale=AUTOSCALE)
 STARVED = StepRecord("ppo", 1, 9, {"sampler_idle_s": 1.0}, {"sample": 9.0, "learn": 1.0})
 """A step in which the learner waited for answers."""
 
@@ -31,7 +31,7 @@ STARVED = StepRecord("ppo", 1, 9, {"sampler_idle_s": 1.0}, {"sample": 9.0, "lear
 @pytest.fixture
 def session(stage: Stages, tmp_path: Path) -> Iterator[Session]:
     stage.close()
-    with Session(Cluster(address=stage.address), tmp_path, Watching()) as session:
+    with Session(ClusterSettings(address=stage.address), tmp_path, Watching()) as session:
         yield session
 
 

@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from ray._raylet import GcsClient
-from ray.cluster_utils import Cluster as RayCluster
+from ray.cluster_utils import ClusterSettings as RayCluster
 from ray.core.generated.autoscaler_pb2 import DrainNodeReason
 
 from plumbob.cluster.calls import wait_until
@@ -21,7 +21,7 @@ from plumbob.cluster.nodes import nodes_on
 from plumbob.cluster.resources import Need
 from plumbob.cluster.session import Session
 from plumbob.cluster.worker_groups import SamplerGroup
-from plumbob.configs.settings.workers import Cluster
+from plumbob.configs.settings.workers import ClusterSettings
 from plumbob.rollout.rollout_records import SampleRequest
 from tests.support.partial_worker import Hired
 from tests.support.recording_listener import Watching
@@ -51,7 +51,7 @@ def sampling_on(
 ) -> Iterator[tuple[Session, Pool, Callable[[], set[str]]]]:
     """Workers of `run`, and what samples as many answers as they are and says on which hosts they were made."""
     with (
-        Session(Cluster(address=cluster.address), folder, watching) as session,
+        Session(ClusterSettings(address=cluster.address), folder, watching) as session,
         session.running(run, (replace(need, count=1),), folder, watching),
     ):
         pool = session._pools._new(need, 1, Hired)

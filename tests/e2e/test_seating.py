@@ -9,9 +9,9 @@ from ray.cluster_utils import Cluster
 from ray.exceptions import RaySystemError
 
 from plumbob.cluster.connection import joined
-from plumbob.cluster.fleet.reservations import Seat, Seating
+from plumbob.cluster.fleet.reservations import Reservation, Reservations
 from plumbob.cluster.placement import plan
-from plumbob.cluster.resources import Need, Role
+from plumbob.cluster.resources import Need, WorkerRole
 from tests.support.small_run import Stages
 
 pytestmark = pytest.mark.cluster
@@ -29,17 +29,17 @@ def large_and_small(stage: Stages) -> Iterator[tuple[str, str]]:
     cluster.shutdown()
 
 
-def need(role: Role, count: int, num_cpus: float) -> Need:
+def need(role: WorkerRole, count: int, num_cpus: float) -> Need:
     return Need(role, f"{role}.num_workers", count, num_cpus, 0.0, 0.0, spread=role != "learner")
 
 
 NEEDS = (need("learner", 1, 2.0), need("rollout", 2, 4.0), need("scorer", 1, 1.0))
 
 
-def seats_of(seating: Seating) -> dict[str, list[Seat | None]]:
+def seats_of(seating: Reservations) -> dict[str, list[Reservation | None]]:
     """Role -> seats, in the order in which a run's threads may ask: the small ones first."""
     learner, rollout, scorer = NEEDS
-    taken: dict[str, list[Seat | None]] = {"scorer": [seating.take_one(scorer, {}, ())]}
+    taken: dict[str, list[Reservation | None]] = {"scorer": [seating.take_one(scorer, {}, ())]}
     taken["learner"] = [*seating.take_all(learner)]
     taken["rollout"] = []
     seated: Counter[str] = Counter()
@@ -63,7 +63,7 @@ def test_nothing_starts_a_ray_by_itself_once_it_has_been_left(stage: Stages) -> 
 def test_small_workers_leave_the_room_that_a_large_one_needs(large_and_small: tuple[str, str]) -> None:
     large, small = large_and_small
     # 2 x 4 CPUs fill the large node, and 2 + 1 the small one.
-    seating = Seating()
+    seating = Reservations()
     seating.follow(plan(NEEDS, seating.open_to_us()))
     found = {role: [seat and seat.host.node_id for seat in seats] for role, seats in seats_of(seating).items()}
     assert found == {"learner": [small], "rollout": [large, large], "scorer": [small]}

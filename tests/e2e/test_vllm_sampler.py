@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from safetensors.torch import load_file, save_file
 from transformers import AutoModelForCausalLM
 
-from plumbob.configs.settings.training import Ppo
+from plumbob.configs.settings.training import PpoSettings
 from plumbob.configs.settings.workers import VllmEngine
 from plumbob.core.errors import UserError
 from plumbob.models.adapter import CONFIG_FILE, WEIGHTS_FILE, Adapter, save_adapter
@@ -117,7 +117,7 @@ def test_a_sampler_at_another_temperature_than_the_learner_s_is_told(served: Ser
 
     def told(temperature: float) -> list[str]:
         step = {"kl": 0.0, "sampler_gap_fresh": float(gaps(adapter, tmp_path, rollouts, temperature).mean())}
-        return [alarm.name for alarm in alarms([step], Ppo())]
+        return [alarm.name for alarm in alarms([step], PpoSettings())]
 
     assert told(TEMPERATURE) == [] and told(1.1 * TEMPERATURE) == ["sampler_gap"]
 

@@ -14,14 +14,14 @@ from torch import Tensor
 from plumbob.configs.runs import PpoRun
 from plumbob.configs.settings.algorithms import Gae
 from plumbob.reward.scorer import Score
-from plumbob.trainers.online.collector import Answers
+from plumbob.trainers.online.collector import StepResponses
 from plumbob.trainers.online.objective import forward_actions
 from plumbob.trainers.online.ppo import PpoInput, PpoState, learn
 from plumbob.verify.local_learner import OneRank
 from plumbob.verify.optima.answer_tree import EOS, Array, Instance
 from plumbob.verify.optima.online_optima import kl_slope, step_gradient
 from plumbob.verify.training.gradients import gradient_of
-from plumbob.verify.training.train_online import Draws, Silent, encoded_prompts
+from plumbob.verify.training.train_online import Draws, NullRecorder, encoded_prompts
 from plumbob.verify.world.tiny_world import World, answer_logprobs, every_answer, state_values
 from tests.optimum.advantages_by_counts import advantages_of
 
@@ -36,7 +36,9 @@ def listed_counts(policy: Array, num_answers: int) -> NDArray[np.int64]:
     return counts
 
 
-def listed_step(world: World, rewards: Array, counts: NDArray[np.int64], learners: OneRank, version: int) -> Answers:
+def listed_step(
+    world: World, rewards: Array, counts: NDArray[np.int64], learners: OneRank, version: int
+) -> StepResponses:
     """Every answer as often as `counts` [P, K] says; those to one prompt are one group."""
     draws = Draws(world, rewards, int(counts[0].sum()))
     tokens = learners.compute(every_answer(world), "policy", forward_actions)
@@ -45,17 +47,17 @@ def listed_step(world: World, rewards: Array, counts: NDArray[np.int64], learner
         for index in range(counts[prompt, answer]):
             rollouts.append(draws.rollout(draws.request(prompt, str(prompt), index), answer, tokens[row], version))
             scores.append(Score(float(rewards[prompt, answer]), {}))
-    return Answers(tuple(rollouts), tuple(scores), (), 1, 0)
+    return StepResponses(tuple(rollouts), tuple(scores), (), 1, 0)
 
 
-def trainer_gradient(run: PpoRun, world: World, learners: OneRank, answers: Answers) -> dict[str, Tensor]:
+def trainer_gradient(run: PpoRun, world: World, learners: OneRank, answers: StepResponses) -> dict[str, Tensor]:
     """Gradient of the policy's parameters in one step of the trainer, read from what it does to Adam's first moment.
 
     The weights stay: the step's learning rate is 0. `run` must not clip gradients.
     """
     state = PpoState(run, PpoInput(encoded_prompts(world), EOS, ()))
     state.step = int(answers.rollouts[0].versions[0])
-    record: Any = Silent()
+    record: Any = NullRecorder()
     return gradient_of(learners, lambda: learn(run, EOS, answers, state, learners, record))
 
 

@@ -3,11 +3,11 @@
 from pathlib import Path
 
 from plumbob.verify.rows.online_rows import FitRow
-from plumbob.verify.world.problem import Check, Size
+from plumbob.verify.world.problem import Measurement, Size
 from tests.support.learner_ranks import Ranks
 
 
-def checks_of(folder: Path) -> tuple[Check, ...]:
+def checks_of(folder: Path) -> tuple[Measurement, ...]:
     return FitRow(size=Size(depth=2)).measure(0, folder)
 
 

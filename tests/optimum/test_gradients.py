@@ -18,8 +18,8 @@ from plumbob.configs.settings.algorithms import (
     ReinforcePlusPlusBaseline,
     Rloo,
 )
-from plumbob.configs.settings.training import Ppo
-from plumbob.models.adapter import Role
+from plumbob.configs.settings.training import PpoSettings
+from plumbob.models.adapter import ModelRole
 from plumbob.models.policy import PolicyModel
 from plumbob.trainers.online.experience import Evaluated
 from plumbob.trainers.online.objective import evaluate
@@ -75,7 +75,7 @@ def counted(run: PpoRun) -> PpoRun:
 role_of = PolicyModel.role
 
 
-def role_of_policy(model: PolicyModel, role: Role) -> AbstractContextManager[None]:
+def role_of_policy(model: PolicyModel, role: ModelRole) -> AbstractContextManager[None]:
     """A reference that is trained along."""
     return role_of(model, "policy" if role == "reference" else role)
 
@@ -104,7 +104,7 @@ MISTAKES = {
 }
 
 
-def run_of(problem: Problem, ppo: Ppo) -> PpoRun:
+def run_of(problem: Problem, ppo: PpoSettings) -> PpoRun:
     """A few updates by `ppo`; all answers to a prompt are one group where the estimator compares them."""
     num_samples = problem.size.num_prompts * NUM_ANSWERS
     samples = NUM_ANSWERS if isinstance(ppo.estimator, GROUPED) else 1
@@ -122,7 +122,7 @@ def run_of(problem: Problem, ppo: Ppo) -> PpoRun:
     return problem.ppo_run(ppo.model_copy(update=changes))
 
 
-def errors_of(folder: Path, size: Size, ppo: Ppo, mistakes: tuple[str, ...]) -> Errors:
+def errors_of(folder: Path, size: Size, ppo: PpoSettings, mistakes: tuple[str, ...]) -> Errors:
     """At one policy and on one listed step, for the honest trainer and for each of `mistakes`."""
     problem = make_problem(size, 0, folder)
     run = run_of(problem, ppo)
@@ -155,22 +155,24 @@ def test_each_row_has_the_enumerated_gradient_and_no_mistake_that_it_lists_has(
 def test_a_reference_that_is_trained_along_is_far_from_it(one_rank: Ranks, tmp_path: Path, kl: FixedKl) -> None:
     # What is enumerated takes the reference from the model as it begins, not from the trainer that may be wrong.
     mistakes = ("the policy in the reference's role",)
-    one_rank.run(errors_of, tmp_path, Size(depth=2), Ppo(estimator=Rloo(), kl=kl), mistakes)[0].check()
+    one_rank.run(errors_of, tmp_path, Size(depth=2), PpoSettings(estimator=Rloo(), kl=kl), mistakes)[0].check()
 
 
 @pytest.mark.parametrize(
     "ppo",
     [
-        Ppo(estimator=Gae(gamma=0.9, lam=0.5, whiten=True), kl=IN_REWARD),
-        Ppo(estimator=ReinforcePlusPlus(gamma=0.9), kl=IN_REWARD),
-        Ppo(estimator=Gae(), kl=K2_IN_LOSS),
-        Ppo(estimator=ReinforcePlusPlus(), kl=K3_IN_LOSS),
-        Ppo(estimator=DrGrpo(), kl=K2_IN_LOSS),
-        Ppo(estimator=ReinforcePlusPlusBaseline(), kl=K2_IN_LOSS),
-        Ppo(estimator=Rloo(), kl=K3_IN_LOSS),
-        Ppo(estimator=Grpo(), kl=K3_IN_LOSS, loss_mean="answer"),
+        PpoSettings(estimator=Gae(gamma=0.9, lam=0.5, whiten=True), kl=IN_REWARD),
+        PpoSettings(estimator=ReinforcePlusPlus(gamma=0.9), kl=IN_REWARD),
+        PpoSettings(estimator=Gae(), kl=K2_IN_LOSS),
+        PpoSettings(estimator=ReinforcePlusPlus(), kl=K3_IN_LOSS),
+        PpoSettings(estimator=DrGrpo(), kl=K2_IN_LOSS),
+        PpoSettings(estimator=ReinforcePlusPlusBaseline(), kl=K2_IN_LOSS),
+        PpoSettings(estimator=Rloo(), kl=K3_IN_LOSS),
+        PpoSettings(estimator=Grpo(), kl=K3_IN_LOSS, loss_mean="answer"),
     ],
     ids=lambda ppo: f"{ppo.estimator.kind}-{ppo.kl.estimate}-{ppo.loss_mean}",
 )
-def test_settings_that_no_row_has_lead_to_the_enumerated_gradient(one_rank: Ranks, tmp_path: Path, ppo: Ppo) -> None:
+def test_settings_that_no_row_has_lead_to_the_enumerated_gradient(
+    one_rank: Ranks, tmp_path: Path, ppo: PpoSettings
+) -> None:
     assert one_rank.run(errors_of, tmp_path, Size(), ppo, ())[0].honest < HONEST

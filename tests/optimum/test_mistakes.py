@@ -49,7 +49,7 @@ from plumbob.verify.rows.bug_shift import SEEN, moved
 from plumbob.verify.rows.offline_rows import BETA, EXCESS, OFFLINE_ROWS, HingeRow
 from plumbob.verify.rows.online_rows import CRITIC_FREE_ROWS, LOSS_ROWS, SLOW_ROW, FitRow, OnlineRow
 from plumbob.verify.rows.whole_system import WholeRow
-from plumbob.verify.world.problem import Check, make_problem
+from plumbob.verify.world.problem import Measurement, make_problem
 from tests.optimum.test_gradients import ROWS as PLANTED_ROWS
 from tests.support.learner_ranks import Ranks
 
@@ -254,7 +254,7 @@ def test_mistakes_of_hinge_are_said_by_their_excess_loss(one_rank: Ranks, tmp_pa
 
 def test_the_lines_have_the_least_over_the_instances() -> None:
     def result(place: int, seed: int, moves: dict[str, float | None]) -> Result:
-        return Result(place, f"row {place}", "tiny", seed, (Check("TV", 0.0, 0.05),), moves, 1.0)
+        return Result(place, f"row {place}", "tiny", seed, (Measurement("TV", 0.0, 0.05),), moves, 1.0)
 
     results = [result(7, 1, {"beta": 0.04, "EOS": None}), result(2, 0, {}), result(7, 0, {"beta": 0.0321, "EOS": None})]
     assert mistake_lines(results)[-1] == "row 7, tiny (TV): beta 0.032, EOS -"

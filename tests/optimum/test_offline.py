@@ -10,7 +10,7 @@ import pytest
 from plumbob.data.epoch_order import EpochBatches
 from plumbob.verify.rows.offline_rows import OFFLINE_ROWS, OfflineRow, PairPlan
 from plumbob.verify.training.train_offline import drawn_counts, evenly_ordered, exact_counts, laid_out, rounds
-from plumbob.verify.world.problem import Check, Size
+from plumbob.verify.world.problem import Measurement, Size
 from tests.support.learner_ranks import Ranks
 
 FAST_ROW = replace(
@@ -20,7 +20,7 @@ FAST_ROW = replace(
 """DPO on exact pairs of 13 answers."""
 
 
-def checks_of(folder: Path) -> tuple[Check, ...]:
+def checks_of(folder: Path) -> tuple[Measurement, ...]:
     return FAST_ROW.measure(0, folder)
 
 

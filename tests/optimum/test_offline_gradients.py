@@ -12,7 +12,7 @@ import pytest
 from torch import Tensor
 
 from plumbob.configs.settings.algorithms import DpoLoss, IpoLoss, OrpoLoss, PreferenceLoss
-from plumbob.configs.settings.training import Dpo, Kto
+from plumbob.configs.settings.training import DpoSettings, KtoSettings
 from plumbob.data.tokenization import TokenBatch, collate
 from plumbob.models.policy import PolicyModel
 from plumbob.trainers.offline.dpo import DpoBatch, with_reference
@@ -44,7 +44,9 @@ PER_TOKEN_DPO = OfflineRow(
 )
 """Not in the table: its gradient alone is compared."""
 PAIR_ROWS = {f"{row.name}, {row.setting}": row for row in (*OFFLINE_ROWS, PER_TOKEN_DPO) if not isinstance(row, KtoRow)}
-KTO = Kto(learning_rate=3e-3, num_epochs=3, batch_size=39, beta=0.4, desirable_weight=1.3, undesirable_weight=0.7)
+KTO = KtoSettings(
+    learning_rate=3e-3, num_epochs=3, batch_size=39, beta=0.4, desirable_weight=1.3, undesirable_weight=0.7
+)
 
 
 def stronger(loss: PreferenceLoss) -> PreferenceLoss:
@@ -131,7 +133,7 @@ def pair_errors(folder: Path, name: str) -> Errors:
     problem = make_problem(SIZE, 0, folder)
     counts = exact_counts(wins_of(problem), copies=1)
     num_pairs = int(counts.sum())
-    run = problem.dpo_run(Dpo(learning_rate=1e-4, loss=DPO_LOSS, batch_size=num_pairs // 3))
+    run = problem.dpo_run(DpoSettings(learning_rate=1e-4, loss=DPO_LOSS, batch_size=num_pairs // 3))
     learners = open_learner(run)
     train_pairs(run, problem.world, counts, learners, folder / "before")
     learners.save(folder)
@@ -141,7 +143,9 @@ def pair_errors(folder: Path, name: str) -> Errors:
 
     def error(mistake: Mistake, step: Path) -> float:
         loss = mistake.settings(row.loss)
-        run = problem.dpo_run(Dpo(learning_rate=NO_RATE, max_grad_norm=NO_CLIP, loss=loss, batch_size=num_pairs))
+        run = problem.dpo_run(
+            DpoSettings(learning_rate=NO_RATE, max_grad_norm=NO_CLIP, loss=loss, batch_size=num_pairs)
+        )
         others = open_learner(run)
         others.load(folder)
         with mistake.planted():

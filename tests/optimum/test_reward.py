@@ -17,11 +17,11 @@ from plumbob.verify.rows.reward_rows import (
     relative_error,
 )
 from plumbob.verify.training.train_reward import evenly_ranked, turning_sets
-from plumbob.verify.world.problem import Check
+from plumbob.verify.world.problem import Measurement
 from tests.support.learner_ranks import Ranks
 
 
-def checks_of(row: RewardFitRow | BradleyTerryRow | TwoRankedRow, folder: Path) -> tuple[Check, ...]:
+def checks_of(row: RewardFitRow | BradleyTerryRow | TwoRankedRow, folder: Path) -> tuple[Measurement, ...]:
     return row.measure(0, folder)
 
 

@@ -16,9 +16,9 @@ from transformers import LlamaConfig, LlamaForCausalLM
 
 from plumbob.configs.settings.algorithms import Gae
 from plumbob.configs.settings.models import LoraTuning
-from plumbob.configs.settings.training import Ppo
-from plumbob.configs.settings.workers import Learner as LearnerSettings
-from plumbob.models.adapter import Role
+from plumbob.configs.settings.training import PpoSettings
+from plumbob.configs.settings.workers import LearnerSettings
+from plumbob.models.adapter import ModelRole
 from plumbob.models.loading import ModelSource
 from plumbob.models.policy import PolicyModel
 from plumbob.models.tuning.roles import adapted_policy, trainable_groups
@@ -29,7 +29,7 @@ from plumbob.trainers.learner.learner_protocol import Pass, UpdatePlan
 from plumbob.trainers.online.experience import CriticTargets, Experience, LossKl, loss_weights
 from plumbob.trainers.online.objective import ppo_passes
 
-ROLES: tuple[Role, ...] = ("policy", "reference", "value")
+ROLES: tuple[ModelRole, ...] = ("policy", "reference", "value")
 CALL_TIMEOUT_S = 300.0
 TEMPERATURE = 0.8
 
@@ -115,7 +115,7 @@ class Case:
     lora_rank: int = 3
 
 
-PPO = Ppo(
+PPO = PpoSettings(
     learning_rate=1e-3,
     clip_range=0.5,
     max_grad_norm=1.0,
@@ -123,7 +123,7 @@ PPO = Ppo(
 )
 
 
-def tiny_learner(case: Case, ppo: Ppo = PPO, passes: tuple[Pass[Any], ...] | None = None) -> Learner:
+def tiny_learner(case: Case, ppo: PpoSettings = PPO, passes: tuple[Pass[Any], ...] | None = None) -> Learner:
     """A policy, its reference and, where the estimator has one, a critic on one base, on this process's rank."""
     tuning = LoraTuning(rank=case.lora_rank, alpha=2.0 * case.lora_rank)
     critic = ppo.estimator if isinstance(ppo.estimator, Gae) else None
@@ -148,7 +148,7 @@ def _randomise(model: PolicyModel, case: Case) -> None:
                     parameter.normal_(0.0, case.adapter_std, generator=generator)
 
 
-def ragged_experience(ppo: Ppo = PPO, return_scale: float = 1.0) -> Experience:
+def ragged_experience(ppo: PpoSettings = PPO, return_scale: float = 1.0) -> Experience:
     """Eight answers of 1 to 6 tokens after prompts of 2 to 4, every number drawn from a fixed seed."""
     generator = torch.Generator().manual_seed(7)
     prompts = torch.tensor([2, 3, 4, 2, 4, 3, 2, 2])

@@ -8,10 +8,10 @@ import ray
 
 from plumbob.cluster.calls import Actor
 from plumbob.cluster.failures import UnfitHost, WorkerLost
-from plumbob.cluster.fleet.membership import Member, Surroundings
+from plumbob.cluster.fleet.membership import Member, PoolHost
 from plumbob.cluster.fleet.pool import Pool
-from plumbob.cluster.fleet.recovery.budget import Restarts
-from plumbob.cluster.fleet.reservations import Seating, options
+from plumbob.cluster.fleet.recovery.budget import RestartBudget
+from plumbob.cluster.fleet.reservations import Reservations, options
 from plumbob.cluster.resources import Need
 from tests.support.ray_worker import Worker
 from tests.support.recording_listener import Watching
@@ -33,11 +33,11 @@ class Crew:
     def __init__(self, size: int, folder: Path, max_restarts: int = 2, kind: type = Worker, **settings: Any) -> None:
         self.hired: list[Member] = []
         self.watching = Watching()
-        self._seating, self._folder, self._kind, self._settings = Seating(), folder, kind, settings
+        self._seating, self._folder, self._kind, self._settings = Reservations(), folder, kind, settings
         self.reissued: list[int] = []
         self.leaving: set[str] = set()
-        self._restarts = Restarts(max_restarts)
-        around = Surroundings(
+        self._restarts = RestartBudget(max_restarts)
+        around = PoolHost(
             self._hire,
             self._dismiss,
             self._lost,

@@ -10,12 +10,11 @@ import numpy as np
 from transformers import AutoTokenizer
 
 from plumbob.configs.runs import PpoRun
-from plumbob.configs.settings.data import PromptData
-from plumbob.configs.settings.models import AlignedPolicy, LoraTuning
-from plumbob.configs.settings.rewards import Scorer
-from plumbob.configs.settings.training import Ppo
-from plumbob.configs.settings.workers import Rollout as RolloutSettings
-from plumbob.configs.settings.workers import TransformersEngine
+from plumbob.configs.settings.data import PromptDataSettings
+from plumbob.configs.settings.models import AlignedPolicySettings, LoraTuning
+from plumbob.configs.settings.rewards import ScorerSettings
+from plumbob.configs.settings.training import PpoSettings
+from plumbob.configs.settings.workers import RolloutSettings, TransformersEngine
 from plumbob.data.prompts import EncodedPrompt
 from plumbob.models.adapter import Adapter
 from plumbob.reward.rules import RuleScorer
@@ -139,11 +138,11 @@ class Learning(OneRank):
 
 def small_run(model: str, max_staleness: int) -> PpoRun:
     return PpoRun(
-        data=PromptData(prompts="unused"),
-        policy=AlignedPolicy(model=model, tuning=LoraTuning(rank=4)),
-        reward=Scorer(model="unused"),
+        data=PromptDataSettings(prompts="unused"),
+        policy=AlignedPolicySettings(model=model, tuning=LoraTuning(rank=4)),
+        reward=ScorerSettings(model="unused"),
         rollout=RolloutSettings(engine=TransformersEngine(), temperature=0.8, max_tokens=6),
-        ppo=Ppo(
+        ppo=PpoSettings(
             num_steps=NUM_STEPS,
             prompts_per_step=PROMPTS_PER_STEP,
             minibatch_size=2,

@@ -10,10 +10,10 @@ import numpy as np
 
 from plumbob.configs.runs import PpoRun
 from plumbob.configs.settings.algorithms import AdaptiveKl
-from plumbob.configs.settings.data import PromptData
-from plumbob.configs.settings.models import AlignedPolicy
-from plumbob.configs.settings.rewards import Scorer
-from plumbob.configs.settings.training import Ppo
+from plumbob.configs.settings.data import PromptDataSettings
+from plumbob.configs.settings.models import AlignedPolicySettings
+from plumbob.configs.settings.rewards import ScorerSettings
+from plumbob.configs.settings.training import PpoSettings
 from plumbob.core.errors import NotFinite
 from plumbob.data.prompts import EncodedPrompt
 from plumbob.models.adapter import Adapter
@@ -21,7 +21,7 @@ from plumbob.reward.scorer import Score
 from plumbob.rollout.rollout_records import Rollout, SampleRequest
 from plumbob.trainers.learner.checkpoint import Checkpoints, Files, read_checkpoint
 from plumbob.trainers.metrics.metrics_log import MetricsLog, StepRecord
-from plumbob.trainers.online.collector import Answers
+from plumbob.trainers.online.collector import StepResponses
 from plumbob.trainers.online.ppo import PpoActors, PpoInput, PpoState, run_ppo, run_ppo_asynchronous
 from plumbob.trainers.online.recorder import PpoRecorder
 
@@ -51,7 +51,7 @@ class World:
         self.messages: list[str] = []
         self.requests: list[SampleRequest] = []
         self.versions_learnt: list[int] = []
-        self.answers_learnt: list[Answers] = []
+        self.answers_learnt: list[StepResponses] = []
         self.roles: set[str] = set()
         self.scales: list[float] = []
         self.seeds: list[int] = []
@@ -130,7 +130,7 @@ class World:
     def phase(self, name: str) -> AbstractContextManager[None]:
         return nullcontext()
 
-    def learnt(self, answers: Answers, *others: Any) -> None:
+    def learnt(self, answers: StepResponses, *others: Any) -> None:
         self.versions_learnt.append(int(answers.rollouts[0].versions[0]))
         self.answers_learnt.append(answers)
         self.diary.append("line")
@@ -142,7 +142,7 @@ class World:
 
 
 def settings(**changes: Any) -> PpoRun:
-    ppo = Ppo(
+    ppo = PpoSettings(
         num_steps=6,
         prompts_per_step=PROMPTS_PER_STEP,
         minibatch_size=2,
@@ -152,9 +152,9 @@ def settings(**changes: Any) -> PpoRun:
         keep_checkpoints=10,
     )
     return PpoRun(
-        data=PromptData(prompts="unused"),
-        policy=AlignedPolicy(model="unused"),
-        reward=Scorer(model="unused"),
+        data=PromptDataSettings(prompts="unused"),
+        policy=AlignedPolicySettings(model="unused"),
+        reward=ScorerSettings(model="unused"),
         ppo=ppo.model_copy(update=changes),
         seed=5,
     )

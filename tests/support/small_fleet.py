@@ -8,21 +8,21 @@ import ray
 
 from plumbob.cluster.calls import Actor
 from plumbob.cluster.failures import LearnersLost
-from plumbob.cluster.fleet.learner_group import Ranks
+from plumbob.cluster.fleet.learner_group import LearnerRanks
 from plumbob.cluster.fleet.pool import Pool
-from plumbob.cluster.fleet.pool_registry import Pools
-from plumbob.cluster.fleet.reservations import Seat, Seating, options
+from plumbob.cluster.fleet.pool_registry import PoolRegistry
+from plumbob.cluster.fleet.reservations import Reservation, Reservations, options
 from plumbob.cluster.fleet.work_queue import Preparation
 from plumbob.cluster.nodes import hosts
 from plumbob.cluster.resources import Need, rollouts
-from plumbob.configs.settings.workers import Cluster, LearnerRanks, Rollout
+from plumbob.configs.settings.workers import ClusterSettings, LearnerRankSettings, RolloutSettings
 from tests.support.pool_of_actors import TIMEOUT_S
 from tests.support.ray_worker import Worker
 from tests.support.recording_listener import Watching
 
 SMALL: dict[str, Any] = {"num_cpus": 0.25, "memory_gib": 0.0}
-WANTED = Rollout(num_workers=4, **SMALL)
-LEARNERS = LearnerRanks(num_workers=2, **SMALL)
+WANTED = RolloutSettings(num_workers=4, **SMALL)
+LEARNERS = LearnerRankSettings(num_workers=2, **SMALL)
 LOST = LearnersLost("learner-0 died")
 
 
@@ -31,18 +31,18 @@ class House:
 
     def __init__(self, folder: Path) -> None:
         self.watching = Watching()
-        self.seating = Seating()
+        self.seating = Reservations()
         self._folder, self._numbers = folder, count()
         nobody: Any = lambda *_: None  # noqa: E731
-        cluster = Cluster(boot_timeout_s=TIMEOUT_S)
-        self.pools = Pools(cluster, self.seating, self._start, nobody, self._said, nobody, nobody)
-        self.ranks = Ranks(self.seating, self._start, self.pools.make_room, TIMEOUT_S, self._said)
+        cluster = ClusterSettings(boot_timeout_s=TIMEOUT_S)
+        self.pools = PoolRegistry(cluster, self.seating, self._start, nobody, self._said, nobody, nobody)
+        self.ranks = LearnerRanks(self.seating, self._start, self.pools.make_room, TIMEOUT_S, self._said)
 
     def pool(self) -> Pool:
         opening = Preparation(lambda actor: actor.handle.double.remote([1]), "opening")
         return self.pools.opened(rollouts(WANTED), WANTED, Worker, "model", opening)
 
-    def seats(self) -> list[Seat]:
+    def seats(self) -> list[Reservation]:
         return list(self.ranks._seats)
 
     def end(self) -> None:
@@ -56,7 +56,7 @@ class House:
     def _said(self, message: str) -> None:
         self.watching.said("cluster", message)
 
-    def _start(self, need: Need, seat: Seat, kind: type, num_threads: int) -> Actor:
+    def _start(self, need: Need, seat: Reservation, kind: type, num_threads: int) -> Actor:
         name = f"{need.role}-{next(self._numbers)}"
         log = self._folder / f"{name}.log"
         return Actor(name, ray.remote(**options(need, seat, 1))(Worker).remote(log), log)

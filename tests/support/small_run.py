@@ -15,7 +15,7 @@ from plumbob.cluster.nodes import hosts
 from plumbob.cluster.session import Session
 from plumbob.configs.load_run import load_eval, load_run
 from plumbob.configs.runs import AnyRun, EvalRun
-from plumbob.configs.settings.workers import Cluster
+from plumbob.configs.settings.workers import ClusterSettings
 from plumbob.console.cli import main
 from plumbob.console.display import PlainConsole
 from plumbob.driver.api import evaluate, resume, run
@@ -167,7 +167,7 @@ class Stages:
     @property
     def session(self) -> Session:
         if self._session is None:
-            self._session = Session(Cluster(address=self.address), self.storage / "logs", self._listener)
+            self._session = Session(ClusterSettings(address=self.address), self.storage / "logs", self._listener)
             self._session.__enter__()
         return self._session
 

@@ -5,7 +5,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from plumbob.configs.settings.training import Kto
+from plumbob.configs.settings.training import KtoSettings
 
 
 class KtoRows(NamedTuple):
@@ -21,7 +21,7 @@ class KtoRows(NamedTuple):
     rewards: Tensor
 
 
-def kto_rows(logprobs: Tensor, ref_logprobs: Tensor, desirable: Tensor, kl: float, settings: Kto) -> KtoRows:
+def kto_rows(logprobs: Tensor, ref_logprobs: Tensor, desirable: Tensor, kl: float, settings: KtoSettings) -> KtoRows:
     """w (1 - sigmoid(beta (u - z0))) of good answers, w (1 - sigmoid(beta (z0 - u))) of bad ones, u = log(pi / pi_ref).
 
     Ethayarajh et al. 2024, arXiv 2402.01306, section 4.1.

@@ -3,10 +3,10 @@
 import torch
 from torch import Tensor
 
-from plumbob.configs.settings.algorithms import Shaping
+from plumbob.configs.settings.algorithms import ShapingSettings
 
 
-def shaped_rewards(scores: Tensor, ends_with_eos: Tensor, num_tokens: Tensor, shaping: Shaping) -> Tensor:
+def shaped_rewards(scores: Tensor, ends_with_eos: Tensor, num_tokens: Tensor, shaping: ShapingSettings) -> Tensor:
     """clip(scale s, -c, c) - e [no EOS] - l max(0, |y| - free): what each whole answer earns, float32 [B].
 
     Scale and clip: Zheng et al. 2023 (arXiv 2307.04964); no EOS: Huang et al. 2024 (arXiv 2403.17031), the EOS trick.

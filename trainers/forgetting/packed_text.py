@@ -6,7 +6,7 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from plumbob.configs.settings.data import TextBlocks
+from plumbob.configs.settings.data import TextBlockSettings
 from plumbob.data.length_checks import check_limits
 from plumbob.data.reading.readers import read_texts
 from plumbob.data.tokenization import TokenBatch, TokenSequence, collate, pack_texts
@@ -24,7 +24,7 @@ class PackedText:
         return collate([self.blocks[i] for i in index], self.pad_id)
 
 
-def pack_text(key: str, settings: TextBlocks, tokenizer: Any, max_positions: int) -> PackedText:
+def pack_text(key: str, settings: TextBlockSettings, tokenizer: Any, max_positions: int) -> PackedText:
     """Read and cut. `key` names the settings.
 
     Raises:
@@ -36,11 +36,11 @@ def pack_text(key: str, settings: TextBlocks, tokenizer: Any, max_positions: int
     return PackedText(tuple(blocks), tokenizer.pad_token_id, read.notes)
 
 
-class Noted(Protocol):
+class WithNotes(Protocol):
     @property
     def notes(self) -> tuple[str, ...]: ...
 
 
-def notes_of(*texts: Noted | None) -> tuple[str, ...]:
+def notes_of(*texts: WithNotes | None) -> tuple[str, ...]:
     """Of all the texts that there are."""
     return tuple(note for text in texts if text is not None for note in text.notes)

@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from plumbob.configs.settings.data import Replay
+from plumbob.configs.settings.data import ReplaySettings
 from plumbob.data.epoch_order import endless_order
 from plumbob.data.tokenization import TokenBatch
 from plumbob.trainers.forgetting.next_token import next_token_loss, num_predicted_tokens
@@ -47,12 +47,12 @@ def beside(text: PackedText | None, batch: B, step: int, seed: int) -> "B | With
     return WithReplay(batch, text.batch_of(index))
 
 
-def prepare_replay(settings: Replay | None, tokenizer: Any, max_positions: int) -> PackedText | None:
+def prepare_replay(settings: ReplaySettings | None, tokenizer: Any, max_positions: int) -> PackedText | None:
     """Read and cut. Raises UserError."""
     return None if settings is None else pack_text("replay", settings, tokenizer, max_positions)
 
 
-def replay_passes(passes: Sequence[Pass[Any]], settings: Replay | None) -> tuple[Pass[Any], ...]:
+def replay_passes(passes: Sequence[Pass[Any]], settings: ReplaySettings | None) -> tuple[Pass[Any], ...]:
     """loss + gamma E[-log p(token)] over the replayed text, with a backward and a count of its own.
 
     The term that PPO-ptx adds to the objective (Ouyang et al. 2022, arXiv 2203.02155, equation 2). Batches without

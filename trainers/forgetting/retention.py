@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from plumbob.configs.settings.data import Retention
+from plumbob.configs.settings.data import RetentionSettings
 from plumbob.data.tokenization import TokenBatch
 from plumbob.models.logprobs import sequence_logprobs
 from plumbob.trainers.forgetting.next_token import num_predicted_tokens, predicted_mask
@@ -23,7 +23,7 @@ BLOCKS_IN_CALL = 256
 class RetainedText:
     """The text whose likelihood is measured before and after."""
 
-    settings: Retention
+    settings: RetentionSettings
     text: PackedText
 
     @property
@@ -73,7 +73,7 @@ def block_logprobs(forward: Any, batch: TokenBatch) -> Tensor:
     return sequence_logprobs(logprobs, mask.to(logprobs.device))
 
 
-def prepare_retention(settings: Retention | None, tokenizer: Any, max_positions: int) -> RetainedText | None:
+def prepare_retention(settings: RetentionSettings | None, tokenizer: Any, max_positions: int) -> RetainedText | None:
     """Read, cut, and keep the blocks that are measured. Raises UserError."""
     if settings is None:
         return None

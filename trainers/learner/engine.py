@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from plumbob.configs.settings.training import Optimizer
+from plumbob.configs.settings.training import OptimizerSettings
 from plumbob.core.errors import NotFinite
 
 MOMENTS = ("exp_avg", "exp_avg_sq")
@@ -87,7 +87,12 @@ class Engine:
     """
 
     def __init__(
-        self, module: nn.Module, groups: Sequence[ParameterGroup], optimizer: Optimizer, zero_stage: int, rank: Rank
+        self,
+        module: nn.Module,
+        groups: Sequence[ParameterGroup],
+        optimizer: OptimizerSettings,
+        zero_stage: int,
+        rank: Rank,
     ) -> None:
         use_cuda = torch.cuda.is_available()
         deepspeed = import_deepspeed(use_cuda)

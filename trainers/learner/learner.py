@@ -11,11 +11,11 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from plumbob.configs.settings.workers import LearnerRanks
+from plumbob.configs.settings.workers import LearnerRankSettings
 from plumbob.core.atomic_files import flush_all
 from plumbob.core.disk_errors import naming
 from plumbob.core.errors import NotFinite
-from plumbob.models.adapter import Adapter, Role
+from plumbob.models.adapter import Adapter, ModelRole
 from plumbob.models.policy import PolicyModel
 from plumbob.trainers.learner.checkpoint import Files, on_disk
 from plumbob.trainers.learner.checkpoint_shards import share_of, stored_shares, write_share
@@ -34,7 +34,7 @@ class Learner:
         engine: Engine | ForwardOnly,
         artifact: Artifact,
         rank: Rank,
-        settings: LearnerRanks,
+        settings: LearnerRankSettings,
     ) -> None:
         self.model, self.passes, self.engine, self.artifact = model, tuple(passes), engine, artifact
         self.rank, self.settings = rank, settings
@@ -122,7 +122,7 @@ class Learner:
         """The forward in the weights' own precision: as whoever loads the result makes it."""
         return self.engine.forward(*(x.to(self.engine.device) if isinstance(x, Tensor) else x for x in inputs))
 
-    def compute(self, batch: B, role: Role | None, function: Callable[[Any, B], Tensor]) -> NDArray[np.float32]:
+    def compute(self, batch: B, role: ModelRole | None, function: Callable[[Any, B], Tensor]) -> NDArray[np.float32]:
         """`function` of this rank's rows [n, ...], in one role, without gradients and without dropout. Collective.
 
         What an update will be compared with is in the update's precision. What is compared with answers from elsewhere
@@ -170,7 +170,7 @@ class Learner:
         assert isinstance(self.engine, Engine), "this model only answers"
         return self.engine
 
-    def _acting(self, role: Role | None) -> AbstractContextManager[None]:
+    def _acting(self, role: ModelRole | None) -> AbstractContextManager[None]:
         if role is None:
             return nullcontext()
         assert isinstance(self.model, PolicyModel), "only a policy model has roles"

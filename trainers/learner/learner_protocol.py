@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
-from plumbob.models.adapter import Adapter, Role
+from plumbob.models.adapter import Adapter, ModelRole
 from plumbob.trainers.learner.checkpoint import Files
 
 
@@ -46,7 +46,7 @@ class Pass(Generic[B]):
         count: whole batch -> what the sums are divided by, such as its answer tokens or its pairs.
     """
 
-    role: Role | None
+    role: ModelRole | None
     loss_sum: Callable[[Any, B], LossSum]
     count: Callable[[B], float]
 
@@ -101,7 +101,9 @@ class Learners(Protocol):
     def evaluate(self, batch: Any) -> dict[str, float]:
         """Means of the objective's statistics over a batch, without training."""
 
-    def compute(self, batch: Any, role: Role | None, function: Callable[[Any, Any], Tensor]) -> NDArray[np.float32]:
+    def compute(
+        self, batch: Any, role: ModelRole | None, function: Callable[[Any, Any], Tensor]
+    ) -> NDArray[np.float32]:
         """`function` of every row, in the batch's order. The function is one of a module's own."""
 
     def adapter(self, version: int) -> Adapter:

@@ -3,10 +3,10 @@
 import math
 from typing import assert_never
 
-from plumbob.configs.settings.training import Optimizer
+from plumbob.configs.settings.training import OptimizerSettings
 
 
-def learning_rate_scale(optimizer: Optimizer, step: int, num_steps: int) -> float:
+def learning_rate_scale(optimizer: OptimizerSettings, step: int, num_steps: int) -> float:
     """Factor on the learning rate at 0-based `step` of `num_steps`: linear warm-up, then the schedule down to zero.
 
     The first step is never taken at zero, and the last is above zero.

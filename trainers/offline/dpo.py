@@ -16,7 +16,7 @@ from plumbob.data.length_checks import LENGTH_KEYS, check_sequences
 from plumbob.data.reading.readers import read_pairs
 from plumbob.data.splitting import hold_out
 from plumbob.data.tokenization import PairBatch, TokenBatch, TokenSequence, collate, encode_pairs
-from plumbob.models.adapter import Role
+from plumbob.models.adapter import ModelRole
 from plumbob.models.loading import context_tokens, load_tokenizer, resolve_model
 from plumbob.models.logprobs import sequence_logprobs
 from plumbob.models.tuning.targets import check_targets
@@ -143,7 +143,7 @@ def dpo_passes(loss: PreferenceLoss) -> tuple[Pass[DpoBatch], ...]:
     return (Pass("policy", loss_sum, lambda batch: float(batch.num_rows)),)
 
 
-def roles_of(loss: PreferenceLoss) -> tuple[Role, ...]:
+def roles_of(loss: PreferenceLoss) -> tuple[ModelRole, ...]:
     return ("policy",) if isinstance(loss, REFERENCE_FREE) else ("policy", "reference")
 
 

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass, replace
 
-from plumbob.configs.settings.training import EarlyStopping
+from plumbob.configs.settings.training import EarlyStoppingSettings
 
 
 @dataclass(frozen=True)
@@ -27,10 +27,10 @@ def next_best(best: BestStep | None, step: int, loss: float, min_delta: float) -
     return replace(best, num_since=best.num_since + 1)
 
 
-def has_stopped(best: BestStep | None, settings: EarlyStopping | None) -> bool:
+def has_stopped(best: BestStep | None, settings: EarlyStoppingSettings | None) -> bool:
     return settings is not None and best is not None and best.num_since >= settings.patience
 
 
-def is_turning_point(best: BestStep | None, step: int, settings: EarlyStopping | None) -> bool:
+def is_turning_point(best: BestStep | None, step: int, settings: EarlyStoppingSettings | None) -> bool:
     """Whether this step's state must be kept: it is the best so far, or the last."""
     return best is not None and (best.step == step or has_stopped(best, settings))

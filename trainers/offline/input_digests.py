@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from plumbob.configs.settings.data import Splitting
+from plumbob.configs.settings.data import SplittingSettings
 from plumbob.core.errors import UserError
 from plumbob.data.record_digest import digest_of
 from plumbob.trainers.forgetting.retention import RetainedText
@@ -33,7 +33,7 @@ class Inputs:
 
 
 def inputs_of(
-    data: Splitting,
+    data: SplittingSettings,
     kind: str,
     train: Sequence[Any],
     heldout: Sequence[Any],

@@ -10,7 +10,7 @@ import torch
 from numpy.typing import NDArray
 
 from plumbob.configs.runs import KtoRun
-from plumbob.configs.settings.training import Kto
+from plumbob.configs.settings.training import KtoSettings
 from plumbob.data.chat import chat_renderer
 from plumbob.data.length_checks import LENGTH_KEYS, check_sequences
 from plumbob.data.reading.readers import read_labelled
@@ -74,7 +74,7 @@ class KtoBatch:
         return KtoBatch(self.answers.rows(index), self.desirable[index], self.ref_logprobs[index], self.kl)
 
 
-def kto_passes(settings: Kto) -> tuple[Pass[KtoBatch], ...]:
+def kto_passes(settings: KtoSettings) -> tuple[Pass[KtoBatch], ...]:
     def loss_sum(forward: Any, batch: KtoBatch) -> LossSum:
         logprobs = answer_logprobs(forward, batch.answers)
         reference, desirable = torch.from_numpy(batch.ref_logprobs), torch.from_numpy(batch.desirable)
@@ -142,7 +142,7 @@ def longest_mismatch(records: Sequence[Labelled]) -> int:
     return max(prompts) + max(answers)
 
 
-def balance_notes(records: Sequence[Labelled], settings: Kto) -> tuple[str, ...]:
+def balance_notes(records: Sequence[Labelled], settings: KtoSettings) -> tuple[str, ...]:
     """A sentence where good and bad answers weigh otherwise than the paper advises."""
     num_good = sum(desirable for _, desirable in records)
     num_bad = len(records) - num_good

@@ -9,7 +9,7 @@ from typing import Any, Generic
 import numpy as np
 from numpy.typing import NDArray
 
-from plumbob.configs.settings.training import Epochs
+from plumbob.configs.settings.training import EpochSettings
 from plumbob.core.errors import NotFinite, UserError
 from plumbob.data.epoch_order import EpochBatches
 from plumbob.trainers.forgetting.retention import RetainedText
@@ -56,7 +56,7 @@ class OfflineStage(Generic[B]):
     """
 
     name: str
-    settings: Epochs
+    settings: EpochSettings
     seed: int
     num_records: int
     batch_of: Callable[[NDArray[np.int64], int], B]
@@ -78,7 +78,7 @@ class OfflineStage(Generic[B]):
         return step == self.batches.num_batches or step % self.settings.save_every == 0
 
 
-def check_heldout(key: str, settings: Epochs, num_records: int) -> None:
+def check_heldout(key: str, settings: EpochSettings, num_records: int) -> None:
     """Refuse to watch a held-out loss where nothing is held out. `key` names the settings."""
     if settings.evaluate_every is not None and not num_records:
         raise UserError(
@@ -156,7 +156,9 @@ def best_of(checkpoint: Checkpoint) -> BestStep | None:
     return None if best is None else BestStep(**best)
 
 
-def best_after(best: BestStep | None, step: int, heldout: Mapping[str, float], settings: Epochs) -> BestStep | None:
+def best_after(
+    best: BestStep | None, step: int, heldout: Mapping[str, float], settings: EpochSettings
+) -> BestStep | None:
     """The best step once `step` is done; None without early stopping.
 
     Raises:

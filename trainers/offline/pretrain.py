@@ -10,8 +10,8 @@ import torch
 from numpy.typing import NDArray
 
 from plumbob.configs.runs import PretrainEncoderRun, PretrainRun
-from plumbob.configs.settings.models import PretrainedPolicy
-from plumbob.configs.settings.rewards import Encoder
+from plumbob.configs.settings.models import PretrainedPolicySettings
+from plumbob.configs.settings.rewards import EncoderSettings
 from plumbob.data.length_checks import check_limits
 from plumbob.data.reading.readers import read_texts
 from plumbob.data.splitting import Split, hold_out
@@ -57,12 +57,12 @@ def read_corpus(run: PretrainRun | PretrainEncoderRun) -> Split[str]:
 
 def _positions(run: PretrainRun | PretrainEncoderRun) -> tuple[int, str]:
     """The model's positions, and what names them."""
-    section: PretrainedPolicy | Encoder = run.policy if isinstance(run, PretrainRun) else run.reward
+    section: PretrainedPolicySettings | EncoderSettings = run.policy if isinstance(run, PretrainRun) else run.reward
     key = "policy.model" if isinstance(run, PretrainRun) else "reward.model"
     if not isinstance(section.model, str):
         check_sizes(section.model)
         return section.model.max_positions, f"{key}.max_positions"
-    trusted = isinstance(section, PretrainedPolicy) and section.trust_remote_code
+    trusted = isinstance(section, PretrainedPolicySettings) and section.trust_remote_code
     source = resolve_model(section.model, key)
     check_full(source, key)
     return context_tokens(source, key, trusted), f"{key}={section.model}"

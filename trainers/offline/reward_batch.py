@@ -9,13 +9,13 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from plumbob.data.records import Ranking, ScoredAnswer
+from plumbob.data.records import Ranking, ScoredResponse
 from plumbob.models.padding import real_tokens_first
 from plumbob.reward.bert_encoding import EncodedPair, encode_pairs, pad_pairs
 
 INPUT_NAMES = ("input_ids", "attention_mask", "token_type_ids")
 
-Judged = Ranking | ScoredAnswer
+Judged = Ranking | ScoredResponse
 
 
 @dataclass(frozen=True)

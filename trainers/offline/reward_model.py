@@ -14,8 +14,8 @@ from transformers import AutoModelForSequenceClassification
 
 from plumbob.configs.runs import RewardRun
 from plumbob.configs.settings.algorithms import BradleyTerry, PlackettLuce, Regression, RewardObjective
-from plumbob.configs.settings.models import NewBert
-from plumbob.configs.settings.rewards import PipelineScorer, RewardEncoder
+from plumbob.configs.settings.models import NewBertSettings
+from plumbob.configs.settings.rewards import PipelineScorerSettings, RewardEncoderSettings
 from plumbob.core.errors import UserError
 from plumbob.core.statistics import calibration_error
 from plumbob.data.chat import Render
@@ -118,7 +118,7 @@ def _reader(run: RewardRun, render: Render) -> Callable[[str], Read[Any]]:
             assert_never(objective)
 
 
-def check_encoder(settings: RewardEncoder | PipelineScorer) -> None:
+def check_encoder(settings: RewardEncoderSettings | PipelineScorerSettings) -> None:
     """What can be told of an encoder before it is made or its weights are read.
 
     Raises:
@@ -126,7 +126,7 @@ def check_encoder(settings: RewardEncoder | PipelineScorer) -> None:
             head, or it has no positions for `reward.max_tokens`.
     """
     name = settings.model
-    if isinstance(name, NewBert):
+    if isinstance(name, NewBertSettings):
         check_sizes(name)
         check_limits({"reward.max_tokens": settings.max_tokens}, name.max_positions, "reward.model.max_positions")
         return

@@ -12,14 +12,14 @@ from plumbob.configs.runs import PpoRun
 from plumbob.data.prompts import PromptCursor
 from plumbob.reward.scorer import Scorer
 from plumbob.rollout.requests import Samplers
-from plumbob.trainers.online.collector import Answers, Collector
+from plumbob.trainers.online.collector import Collector, StepResponses
 from plumbob.trainers.online.sample_ledger import Ledger
 
 ENDING_S = 30.0
 """What a failure waits for the call that the thread is in, before the failure is raised all the same."""
 
 
-class SamplingAhead:
+class AsyncCollector:
     """Answers to one step after another, each begun as soon as it is allowed. Used as a context, which ends the thread.
 
     Args:
@@ -32,7 +32,7 @@ class SamplingAhead:
     ) -> None:
         self._next, self._cursor = step, copy(cursor)
         self._collector = Collector(run, self._cursor, samplers, scorer, ledger, self._unless_ending)
-        self._begun: deque[Future[tuple[Answers, Mapping[str, Any]]]] = deque()
+        self._begun: deque[Future[tuple[StepResponses, Mapping[str, Any]]]] = deque()
         self._is_ending = Event()
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="sampling")
 
@@ -42,14 +42,14 @@ class SamplingAhead:
             self._begun.append(self._thread.submit(self._sampled, self._next))
             self._next += 1
 
-    def take(self) -> tuple[Answers, Mapping[str, Any]]:
+    def take(self) -> tuple[StepResponses, Mapping[str, Any]]:
         """The next step's answers and the state of the cursor behind its prompts; waits for them.
 
         Raises what sampling or scoring has raised, once the steps before it have been taken.
         """
         return self._begun.popleft().result()
 
-    def _sampled(self, step: int) -> tuple[Answers, Mapping[str, Any]]:
+    def _sampled(self, step: int) -> tuple[StepResponses, Mapping[str, Any]]:
         return self._collector.collect(step), self._cursor.state()
 
     @contextmanager

@@ -9,7 +9,7 @@ from itertools import chain
 import torch
 
 from plumbob.configs.runs import PpoRun
-from plumbob.configs.settings.algorithms import Shaping
+from plumbob.configs.settings.algorithms import ShapingSettings
 from plumbob.data.prompts import PromptCursor
 from plumbob.reward.scorer import Score, Scorer
 from plumbob.rollout.requests import Samplers, sample_requests
@@ -27,7 +27,7 @@ Phase = Callable[[str], AbstractContextManager[None]]
 
 
 @dataclass(frozen=True)
-class Answers:
+class StepResponses:
     """What a step learns from.
 
     Attributes:
@@ -65,7 +65,7 @@ class Collector:
         self._idle_since = time.monotonic()
         self._idle_s = 0.0
 
-    def collect(self, step: int) -> Answers:
+    def collect(self, step: int) -> StepResponses:
         """Sample and score the step's prompts; with dynamic sampling, others in the place of groups without spread.
 
         Each round asks for as many prompts as groups are missing, so that none with spread is thrown away. The step,
@@ -93,7 +93,7 @@ class Collector:
                 break
         num_flat = ppo.prompts_per_step - len(kept)
         used = list(chain.from_iterable(kept + flat[:num_flat]))
-        return Answers(
+        return StepResponses(
             rollouts=tuple(rollout for rollout, _ in used),
             scores=tuple(own for _, own in used),
             dropped=tuple(chain.from_iterable(flat[num_flat:])),
@@ -117,7 +117,7 @@ class Collector:
         return list(zip(rollouts, scores, strict=True))
 
 
-def rewards_differ(group: Sequence[Scored], shaping: Shaping) -> bool:
+def rewards_differ(group: Sequence[Scored], shaping: ShapingSettings) -> bool:
     """Whether the shaped rewards of a group's answers, before any KL, are not all the same."""
     rollouts = [rollout for rollout, _ in group]
     num_tokens = torch.tensor([int(rollout.action_mask.sum()) for rollout in rollouts])

@@ -13,7 +13,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from plumbob.configs.settings.training import Ppo
+from plumbob.configs.settings.training import PpoSettings
 from plumbob.models.padding import columns_in_use
 from plumbob.trainers.algorithms.advantages import estimate, masked_mean, masked_variance
 from plumbob.trainers.algorithms.importance_sampling import ImportanceWeights, importance_weights
@@ -145,7 +145,7 @@ def make_experience(
     trajectories: Trajectories,
     scores: Tensor,
     evaluated: Evaluated,
-    ppo: Ppo,
+    ppo: PpoSettings,
     kl_coefficient: float,
     learner_version: int,
 ) -> tuple[Experience, ExperienceStats]:

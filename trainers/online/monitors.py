@@ -13,15 +13,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from plumbob.configs.settings.monitors import (
-    Collapse,
-    KlMonitor,
-    LengthGaming,
-    Monitor,
-    OverOptimisation,
-    SamplerGap,
-    Standstill,
+    CollapseSettings,
+    KlMonitorSettings,
+    LengthGamingSettings,
+    MonitorSettings,
+    OverOptimisationSettings,
+    SamplerGapSettings,
+    StandstillSettings,
 )
-from plumbob.configs.settings.training import Ppo
+from plumbob.configs.settings.training import PpoSettings
 
 Steps = Sequence[Mapping[str, float]]
 """The figures of each step of the run, the newest last."""
@@ -29,7 +29,7 @@ Steps = Sequence[Mapping[str, float]]
 MIN_RATE_SHARE = 0.1
 """Of the highest learning rate so far: below this a step may well change next to nothing."""
 
-M = TypeVar("M", bound=Monitor)
+M = TypeVar("M", bound=MonitorSettings)
 
 
 @dataclass(frozen=True)
@@ -49,7 +49,7 @@ class Alarm:
     stops: bool
 
 
-def alarms(steps: Steps, ppo: Ppo) -> list[Alarm]:
+def alarms(steps: Steps, ppo: PpoSettings) -> list[Alarm]:
     """What shows at the newest step."""
     monitors = ppo.monitors
     found: list[Alarm] = []
@@ -68,13 +68,13 @@ def alarms(steps: Steps, ppo: Ppo) -> list[Alarm]:
     return found
 
 
-def new_alarms(steps: Steps, ppo: Ppo) -> list[Alarm]:
+def new_alarms(steps: Steps, ppo: PpoSettings) -> list[Alarm]:
     """Those of the newest step that did not show at the step before: one for each episode."""
     before = {alarm.name for alarm in alarms(steps[:-1], ppo)}
     return [alarm for alarm in alarms(steps, ppo) if alarm.name not in before]
 
 
-def all_alarms(steps: Steps, ppo: Ppo) -> Iterator[Alarm]:
+def all_alarms(steps: Steps, ppo: PpoSettings) -> Iterator[Alarm]:
     """One for each episode of the whole run."""
     before: set[str] = set()
     for num_steps in range(1, len(steps) + 1):
@@ -83,12 +83,12 @@ def all_alarms(steps: Steps, ppo: Ppo) -> Iterator[Alarm]:
         before = {alarm.name for alarm in found}
 
 
-def has_stopped(steps: Steps, ppo: Ppo) -> bool:
+def has_stopped(steps: Steps, ppo: PpoSettings) -> bool:
     """Whether the newest step is to be the run's last."""
     return any(alarm.stops for alarm in alarms(steps, ppo))
 
 
-def monitor_figures(steps: Steps, ppo: Ppo) -> dict[str, Any]:
+def monitor_figures(steps: Steps, ppo: PpoSettings) -> dict[str, Any]:
     """What the summary of a whole run says: every episode, and which ended it."""
     found = [{"name": alarm.name, "step": alarm.step, "message": alarm.message} for alarm in all_alarms(steps, ppo)]
     stopping = [alarm for alarm in alarms(steps, ppo) if alarm.stops]
@@ -102,12 +102,12 @@ def monitor_figures(steps: Steps, ppo: Ppo) -> dict[str, Any]:
 # -------------------------------------------------------------------------------------------------------- each monitor
 
 
-def see_kl(steps: Steps, monitor: KlMonitor) -> str | None:
+def see_kl(steps: Steps, monitor: KlMonitorSettings) -> str | None:
     kl = steps[-1]["kl"]
     return f"KL {kl:.2f} is above ppo.monitors.kl.bound={monitor.bound:g}" if kl > monitor.bound else None
 
 
-def see_sampler_gap(steps: Steps, monitor: SamplerGap) -> str | None:
+def see_sampler_gap(steps: Steps, monitor: SamplerGapSettings) -> str | None:
     gap = steps[-1]["sampler_gap_fresh"]
     if gap <= monitor.bound:
         return None
@@ -117,7 +117,7 @@ def see_sampler_gap(steps: Steps, monitor: SamplerGap) -> str | None:
     )
 
 
-def see_over_optimisation(steps: Steps, monitor: OverOptimisation) -> str | None:
+def see_over_optimisation(steps: Steps, monitor: OverOptimisationSettings) -> str | None:
     """The reward's slope is above zero and the second judge's below, each by `num_errors` standard errors."""
     if len(steps) < monitor.window or "judge_reward" not in steps[-1]:
         return None
@@ -132,7 +132,7 @@ def see_over_optimisation(steps: Steps, monitor: OverOptimisation) -> str | None
     )
 
 
-def see_collapse(steps: Steps, monitor: Collapse) -> str | None:
+def see_collapse(steps: Steps, monitor: CollapseSettings) -> str | None:
     if len(steps) < 2 * monitor.window:
         return None
     entropy, first_entropy = ends(steps, "entropy", monitor.window)
@@ -150,7 +150,7 @@ def see_collapse(steps: Steps, monitor: Collapse) -> str | None:
     return None
 
 
-def see_length_gaming(steps: Steps, monitor: LengthGaming) -> str | None:
+def see_length_gaming(steps: Steps, monitor: LengthGamingSettings) -> str | None:
     if len(steps) < 2 * monitor.window:
         return None
     tokens, first_tokens = ends(steps, "answer_tokens_mean", monitor.window)
@@ -163,7 +163,7 @@ def see_length_gaming(steps: Steps, monitor: LengthGaming) -> str | None:
     )
 
 
-def see_standstill(steps: Steps, monitor: Standstill, updates_per_step: int) -> str | None:
+def see_standstill(steps: Steps, monitor: StandstillSettings, updates_per_step: int) -> str | None:
     """No gradient, or no distance to the policy before the step, at every one of the last steps.
 
     The first of `updates_per_step` optimizer steps is measured before it moves anything: one alone has no distance.

@@ -10,14 +10,14 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from plumbob.configs.settings.algorithms import Gae
-from plumbob.configs.settings.training import Ppo
+from plumbob.configs.settings.training import PpoSettings
 from plumbob.trainers.algorithms.policy_losses import kl_loss, ppo_policy_loss, value_loss
 from plumbob.trainers.learner.learner_protocol import Learners, LossSum, Pass
 from plumbob.trainers.online.experience import Evaluated, Experience
 from plumbob.trainers.online.trajectories import Trajectories
 
 
-def ppo_passes(ppo: Ppo, temperature: float) -> tuple[Pass[Experience], ...]:
+def ppo_passes(ppo: PpoSettings, temperature: float) -> tuple[Pass[Experience], ...]:
     """The policy's loss and, where the estimator has a critic, its own; weighted means over the optimizer step."""
     policy: Pass[Experience] = Pass("policy", partial(policy_loss_sum, ppo, temperature), total_weight)
     match ppo.estimator:
@@ -28,7 +28,7 @@ def ppo_passes(ppo: Ppo, temperature: float) -> tuple[Pass[Experience], ...]:
             return (policy,)
 
 
-def policy_loss_sum(ppo: Ppo, temperature: float, forward: Any, batch: Experience) -> LossSum:
+def policy_loss_sum(ppo: PpoSettings, temperature: float, forward: Any, batch: Experience) -> LossSum:
     """The clipped surrogate, and beta times the KL penalty where it is in the loss."""
     logprobs = forward(batch.input_ids, batch.attention_mask, batch.action_mask, temperature)
     old, advantages, mask, weights, importance = (

@@ -27,8 +27,8 @@ from plumbob.trainers.forgetting.retention import RetainedText, prepare_retentio
 from plumbob.trainers.learner.checkpoint import Checkpoint, Checkpoints
 from plumbob.trainers.learner.learner_protocol import Learners, UpdatePlan
 from plumbob.trainers.learner.lr_schedule import learning_rate_scale
-from plumbob.trainers.online.async_collector import SamplingAhead
-from plumbob.trainers.online.collector import Answers, Collector
+from plumbob.trainers.online.async_collector import AsyncCollector
+from plumbob.trainers.online.collector import Collector, StepResponses
 from plumbob.trainers.online.experience import make_experience
 from plumbob.trainers.online.objective import evaluate
 from plumbob.trainers.online.recorder import PpoRecorder
@@ -142,7 +142,7 @@ def run_ppo_asynchronous(
     that is published meanwhile makes what is left of them. The seconds of "sample" are those that learning waited.
     """
     publish(actors, state, record)
-    with SamplingAhead(run, state.step, state.cursor, actors.samplers, actors.scorer, state.ledger) as ahead:
+    with AsyncCollector(run, state.step, state.cursor, actors.samplers, actors.scorer, state.ledger) as ahead:
         while state.step < run.ppo.num_steps and not record.is_stopped:
             ahead.allow(min(state.step + run.ppo.max_staleness, run.ppo.num_steps - 1))
             with record.phase("sample"):
@@ -154,7 +154,9 @@ def run_ppo_asynchronous(
     state.ledger.stopped()
 
 
-def learn(run: PpoRun, pad_id: int, answers: Answers, state: PpoState, learners: Learners, record: PpoRecorder) -> None:
+def learn(
+    run: PpoRun, pad_id: int, answers: StepResponses, state: PpoState, learners: Learners, record: PpoRecorder
+) -> None:
     """From answers and their scores to the next policy version and the next KL coefficient."""
     ppo = run.ppo
     trajectories = collate_rollouts(answers.rollouts, pad_id)
@@ -187,7 +189,9 @@ def naming_prompts(rollouts: Sequence[Rollout]) -> Iterator[None]:
         raise NotFinite(f"{error}; no optimizer step was taken with it; the rows are {rows}", error.rows) from error
 
 
-def commit(answers: Answers, state: PpoState, actors: PpoActors, checkpoints: Checkpoints, record: PpoRecorder) -> None:
+def commit(
+    answers: StepResponses, state: PpoState, actors: PpoActors, checkpoints: Checkpoints, record: PpoRecorder
+) -> None:
     """Account for what was learnt from and keep what was learnt, before anyone sees the new version."""
     state.ledger.trained(answers.rollouts)
     state.ledger.dropped([rollout for rollout, _ in answers.dropped], "flat")

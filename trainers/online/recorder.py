@@ -9,13 +9,13 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from plumbob.configs.settings.training import Ppo
+from plumbob.configs.settings.training import PpoSettings
 from plumbob.core.disk_errors import naming
 from plumbob.reward.second_judge import JUDGE_PART
 from plumbob.rollout.journal import DropReason, JournalRow, step_file, write_step
 from plumbob.rollout.rollout_records import Rollout
 from plumbob.trainers.metrics.metrics_log import Listener, MetricsLog, Phases, StepRecord, read_metrics
-from plumbob.trainers.online.collector import Answers, Scored
+from plumbob.trainers.online.collector import Scored, StepResponses
 from plumbob.trainers.online.experience import Evaluated, ExperienceStats
 from plumbob.trainers.online.monitors import alarms, has_stopped, new_alarms
 
@@ -29,7 +29,7 @@ class PpoRecorder:
         folder: the stage's; the journal goes to `rollouts/` below it.
     """
 
-    def __init__(self, ppo: Ppo, folder: Path, log: MetricsLog, listener: Listener) -> None:
+    def __init__(self, ppo: PpoSettings, folder: Path, log: MetricsLog, listener: Listener) -> None:
         self._ppo, self._folder, self._log, self._listener = ppo, folder, log, listener
         self._phases = Phases()
         # A resumed run's earlier steps are on file.
@@ -46,7 +46,7 @@ class PpoRecorder:
 
     def learnt(
         self,
-        answers: Answers,
+        answers: StepResponses,
         evaluated: Evaluated,
         stats: ExperienceStats,
         step: int,
@@ -82,7 +82,7 @@ class PpoRecorder:
                 f"prompts still have answers of one and the same reward, and carry no signal but the KL's"
             )
 
-    def _rounds(self, answers: Answers) -> dict[str, float]:
+    def _rounds(self, answers: StepResponses) -> dict[str, float]:
         """What dynamic sampling did, where it is on."""
         if self._ppo.dynamic_sampling is None:
             return {}
@@ -97,7 +97,7 @@ class PpoRecorder:
         self._listener.said("ppo", message)
 
 
-def watched_figures(answers: Answers, evaluated: Evaluated) -> dict[str, float]:
+def watched_figures(answers: StepResponses, evaluated: Evaluated) -> dict[str, float]:
     """What only the monitors need: of the tokens and answers of one step.
 
     entropy: the mean of -log pi of a sampled token, in nats, which estimates the policy's entropy at its temperature.
@@ -145,7 +145,7 @@ def ppo_figures(records: Sequence[StepRecord]) -> dict[str, float]:
     }
 
 
-def journal_rows(answers: Answers, evaluated: Evaluated) -> list[JournalRow]:
+def journal_rows(answers: StepResponses, evaluated: Evaluated) -> list[JournalRow]:
     """One row an answer, its per-token figures cut out of the padded batch; then those of the groups left out."""
     rows = []
     positions = answers.positions

@@ -9,10 +9,10 @@ from plumbob.verify.rows.offline_rows import OFFLINE_ROWS
 from plumbob.verify.rows.online_rows import ONLINE_ROWS, FitRow
 from plumbob.verify.rows.reward_rows import REWARD_ROWS
 from plumbob.verify.rows.whole_system import WholeRow
-from plumbob.verify.world.problem import Check
+from plumbob.verify.world.problem import Measurement
 
 
-class Row(Protocol):
+class VerifyRow(Protocol):
     """One objective on one size of world."""
 
     @property
@@ -22,7 +22,7 @@ class Row(Protocol):
     def setting(self) -> str:
         """What a reader must know beside the name."""
 
-    def measure(self, seed: int, folder: Path) -> tuple[Check, ...]:
+    def measure(self, seed: int, folder: Path) -> tuple[Measurement, ...]:
         """Train on the instance of `seed` in an empty folder, and measure what came out."""
 
     @property
@@ -33,9 +33,9 @@ class Row(Protocol):
         """What these would move the target by, without training, in what the first check measures."""
 
 
-ALL_ROWS: tuple[FitRow | Row, ...] = (*ONLINE_ROWS, *OFFLINE_ROWS, *REWARD_ROWS, WholeRow())
+ALL_ROWS: tuple[FitRow | VerifyRow, ...] = (*ONLINE_ROWS, *OFFLINE_ROWS, *REWARD_ROWS, WholeRow())
 
 
-def mistakes(row: FitRow | Row, seed: int, folder: Path) -> Moved:
+def mistakes(row: FitRow | VerifyRow, seed: int, folder: Path) -> Moved:
     """As the row's own; none for the model itself, which no trainer's mistake concerns."""
     return {} if isinstance(row, FitRow) else row.mistakes(seed, folder)

@@ -6,13 +6,13 @@ from pathlib import Path
 
 import numpy as np
 
-from plumbob.configs.settings.training import Kto
+from plumbob.configs.settings.training import KtoSettings
 from plumbob.verify.local_learner import open_learner
 from plumbob.verify.rows.bug_shift import Moved
 from plumbob.verify.training.gradients import pulled_back, relative_error
 from plumbob.verify.training.kto_gradients import NO_CLIP, NO_RATE, kto_enumerated_gradient, kto_step_gradient
 from plumbob.verify.training.train_offline import Labels, train_labelled
-from plumbob.verify.world.problem import Check, Size, make_problem
+from plumbob.verify.world.problem import Measurement, Size, make_problem
 from plumbob.verify.world.tiny_world import answer_logprobs
 
 BETA = 0.4
@@ -48,21 +48,25 @@ class KtoRow:
     def mistakes(self, seed: int, folder: Path) -> Moved:
         return self.mistaken
 
-    def measure(self, seed: int, folder: Path) -> tuple[Check, ...]:
+    def measure(self, seed: int, folder: Path) -> tuple[Measurement, ...]:
         problem = make_problem(self.size, seed, folder)
         is_bad = problem.rewards <= 0
         labels = Labels(NUM_LABELS * ~is_bad, NUM_LABELS * is_bad)
-        run = problem.kto_run(Kto(learning_rate=3e-3, num_epochs=30, batch_size=120, beta=BETA))
+        run = problem.kto_run(KtoSettings(learning_rate=3e-3, num_epochs=30, batch_size=120, beta=BETA))
         learners = open_learner(run)
         train_labelled(run, problem.world, labels, learners, folder / "kto")
         learners.save(folder)
         policy, reference = answer_logprobs(problem.world, learners.compute, "policy"), problem.instance().reference
         left = (np.exp(policy) * is_bad).sum(1) / (np.exp(reference) * is_bad).sum(1)
-        still = Kto(learning_rate=NO_RATE, max_grad_norm=NO_CLIP, batch_size=NUM_LABELS * is_bad.size, beta=BETA)
+        still = KtoSettings(
+            learning_rate=NO_RATE, max_grad_norm=NO_CLIP, batch_size=NUM_LABELS * is_bad.size, beta=BETA
+        )
         one_step = problem.kto_run(still)
         others = open_learner(one_step)
         others.load(folder)
         expected = kto_enumerated_gradient(one_step, problem.world, labels, learners, reference)
         found = kto_step_gradient(one_step, problem.world, labels, others, folder / "one")
         error = relative_error(found, pulled_back(problem.world, learners, expected))
-        return Check("bad answers, of what they were", float(left.max()), 0.5), Check("gradient", error, GRADIENT)
+        return Measurement("bad answers, of what they were", float(left.max()), 0.5), Measurement(
+            "gradient", error, GRADIENT
+        )

@@ -19,7 +19,7 @@ from plumbob.configs.settings.algorithms import (
     SimpoLoss,
     SppoLoss,
 )
-from plumbob.configs.settings.training import Dpo
+from plumbob.configs.settings.training import DpoSettings
 from plumbob.verify.local_learner import open_learner
 from plumbob.verify.optima.answer_tree import Array, tilted, total_variation
 from plumbob.verify.optima.count_optima import bradley_terry_information, chi_squared_point, fisher_error
@@ -49,7 +49,7 @@ from plumbob.verify.rows.bug_shift import Moved
 from plumbob.verify.rows.kto_row import KtoRow
 from plumbob.verify.rows.pair_targets import excess_hinge_loss, moved_hinge, moved_pairs, solved
 from plumbob.verify.training.train_offline import drawn_counts, exact_counts, train_pairs
-from plumbob.verify.world.problem import DISTANCE, Check, Problem, Size, make_problem
+from plumbob.verify.world.problem import DISTANCE, Measurement, Problem, Size, make_problem
 from plumbob.verify.world.tiny_world import answer_logprobs
 
 BETA = 0.4
@@ -110,11 +110,11 @@ class OfflineRow:
         """The targets of trainers that make a mistake, by its name."""
         return {**self.own_mistakes, **tempered_pairs(self.target, self.plan.size.world.tree)}
 
-    def measure(self, seed: int, folder: Path) -> tuple[Check, ...]:
+    def measure(self, seed: int, folder: Path) -> tuple[Measurement, ...]:
         problem = make_problem(self.plan.size, seed, folder)
         wins = self.wins(problem)
         reached = trained(problem, self.loss, exact_counts(wins, self.plan.copies), self.plan, folder)
-        return (Check("TV", distance(problem, reached, self.target, wins), DISTANCE),)
+        return (Measurement("TV", distance(problem, reached, self.target, wins), DISTANCE),)
 
     def mistakes(self, seed: int, folder: Path) -> Moved:
         problem = make_problem(self.plan.size, seed, folder)
@@ -142,7 +142,7 @@ class SampledRow:
         drawn = drawn_counts(wins_of(problem), seed, self.plan.copies).astype(np.float64)
         return moved_pairs(problem, drawn, dpo_target, self.mistaken)
 
-    def measure(self, seed: int, folder: Path) -> tuple[Check, ...]:
+    def measure(self, seed: int, folder: Path) -> tuple[Measurement, ...]:
         problem = make_problem(self.plan.size, seed, folder)
         wins = wins_of(problem)
         counts = drawn_counts(wins, seed, self.plan.copies)
@@ -153,8 +153,8 @@ class SampledRow:
             for own, exact, rewards in zip(drawn, wins, problem.rewards, strict=True)
         ]
         return (
-            Check("TV", distance(problem, reached, dpo_target, drawn), DISTANCE),
-            Check(
+            Measurement("TV", distance(problem, reached, dpo_target, drawn), DISTANCE),
+            Measurement(
                 "Fisher-weighted error of maximum likelihood",
                 max(errors),
                 chi_squared_point(problem.rewards.shape[1] - 1),
@@ -175,12 +175,12 @@ class HingeRow:
     def mistaken(self) -> Mapping[str, PairTarget | None]:
         return {**pair_mistakes(hinge_scores, BETA), **tempered_pairs(hinge_target, self.plan.size.world.tree)}
 
-    def measure(self, seed: int, folder: Path) -> tuple[Check, ...]:
+    def measure(self, seed: int, folder: Path) -> tuple[Measurement, ...]:
         problem = make_problem(self.plan.size, seed, folder)
         counts = exact_counts(wins_of(problem), self.plan.copies)
         reached = trained(problem, self.loss, counts, self.plan, folder)
         excess = excess_hinge_loss(counts.astype(np.float64), BETA * (reached.policy - reached.reference))
-        return (Check("excess loss, of the reference's", excess, EXCESS),)
+        return (Measurement("excess loss, of the reference's", excess, EXCESS),)
 
     def mistakes(self, seed: int, folder: Path) -> Moved:
         problem = make_problem(self.plan.size, seed, folder)
@@ -196,7 +196,7 @@ class Reached(NamedTuple):
 
 def trained(problem: Problem, loss: PreferenceLoss, counts: NDArray[np.int64], plan: PairPlan, folder: Path) -> Reached:
     run = problem.dpo_run(
-        Dpo(
+        DpoSettings(
             learning_rate=LEARNING_RATE,
             schedule="linear",
             warmup_fraction=WARMUP,

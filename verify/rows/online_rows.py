@@ -17,7 +17,7 @@ from plumbob.configs.settings.algorithms import (
     ReinforcePlusPlusBaseline,
     Rloo,
 )
-from plumbob.configs.settings.training import Ppo
+from plumbob.configs.settings.training import PpoSettings
 from plumbob.verify.local_learner import OneRank
 from plumbob.verify.optima.answer_tree import Array, Instance, gap_ratio, soft_values, total_variation
 from plumbob.verify.optima.group_optima import group_baseline_optimum, grpo_optimum
@@ -33,7 +33,7 @@ from plumbob.verify.world.problem import (
     GAP,
     MAX_GRAD_NORM,
     UNSHAPED,
-    Check,
+    Measurement,
     Problem,
     Size,
     make_problem,
@@ -55,13 +55,13 @@ class FitRow:
     is_far: bool = True
     num_steps: int = 350
 
-    def measure(self, seed: int, folder: Path) -> tuple[Check, ...]:
+    def measure(self, seed: int, folder: Path) -> tuple[Measurement, ...]:
         problem = make_problem(self.size, seed, folder)
-        run = problem.ppo_run(Ppo(learning_rate=5e-3, schedule="linear", num_steps=self.num_steps))
+        run = problem.ppo_run(PpoSettings(learning_rate=5e-3, schedule="linear", num_steps=self.num_steps))
         instance = problem.instance()
         begun = float(total_variation(instance.reference, instance.optimum).min())
-        fitted = Check("TV", fitted_distance(run, problem.world, instance.optimum), FITTED)
-        return (fitted, Check("-TV of the reference", -begun, -0.3)) if self.is_far else (fitted,)
+        fitted = Measurement("TV", fitted_distance(run, problem.world, instance.optimum), FITTED)
+        return (fitted, Measurement("-TV of the reference", -begun, -0.3)) if self.is_far else (fitted,)
 
 
 @dataclass(frozen=True)
@@ -97,20 +97,20 @@ class OnlineRow:
         instance = make_problem(self.size, seed, folder).instance()
         return moved(lambda target: target(instance), self.target, self.mistaken)
 
-    def measure(self, seed: int, folder: Path) -> tuple[Check, ...]:
+    def measure(self, seed: int, folder: Path) -> tuple[Measurement, ...]:
         problem = make_problem(self.size, seed, folder)
         learners = train_online(problem.ppo_run(self.settings()), problem.world, problem.rewards)
         instance = problem.instance()
         policy, target = answer_logprobs(problem.world, learners.compute, "policy"), self.target(instance)
-        checks = [Check("TV", float(total_variation(policy, target).max()), DISTANCE)]
+        checks = [Measurement("TV", float(total_variation(policy, target).max()), DISTANCE)]
         if self.kl is None:
-            checks.append(Check("gap", gap_ratio(policy, target, instance.reference), GAP))
+            checks.append(Measurement("gap", gap_ratio(policy, target, instance.reference), GAP))
         if isinstance(self.estimator, Gae):
-            checks.append(Check("critic", critic_error(problem, instance, learners), CRITIC))
+            checks.append(Measurement("critic", critic_error(problem, instance, learners), CRITIC))
         return tuple(checks)
 
-    def settings(self) -> Ppo:
-        return Ppo(
+    def settings(self) -> PpoSettings:
+        return PpoSettings(
             learning_rate=self.learning_rate,
             schedule="linear",
             num_steps=self.num_steps,

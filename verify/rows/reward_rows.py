@@ -39,7 +39,7 @@ from plumbob.verify.training.train_reward import (
     scored_records,
     trained_rewards,
 )
-from plumbob.verify.world.problem import Check, Size
+from plumbob.verify.world.problem import Measurement, Size
 
 SIZE = Size(depth=2)
 """13 answers to each of 3 prompts."""
@@ -71,10 +71,10 @@ class RewardFitRow:
     def mistakes(self, seed: int, folder: Path) -> Moved:
         return moved_rewards(rewards_of(self.size, seed), lambda scores: scores, self.mistaken)
 
-    def measure(self, seed: int, folder: Path) -> tuple[Check, ...]:
+    def measure(self, seed: int, folder: Path) -> tuple[Measurement, ...]:
         world, rewards = self.size.world, rewards_of(self.size, seed)
         reached = trained_rewards(world, SCORES, scored_records(world, rewards), seed, folder)
-        return (Check("error of differences", relative_error(reached, rewards), FITTED),)
+        return (Measurement("error of differences", relative_error(reached, rewards), FITTED),)
 
 
 @dataclass(frozen=True)
@@ -97,12 +97,12 @@ class BradleyTerryRow:
     def mistakes(self, seed: int, folder: Path) -> Moved:
         return moved_rewards(wins_of(rewards_of(self.size, seed)), bradley_terry_rewards, self.mistaken)
 
-    def measure(self, seed: int, folder: Path) -> tuple[Check, ...]:
+    def measure(self, seed: int, folder: Path) -> tuple[Measurement, ...]:
         world, rewards = self.size.world, rewards_of(self.size, seed)
         wins = np.stack([flipped(own, self.flip_rate) for own in wins_of(rewards)])
         records = pair_records(world, exact_counts(wins, COPIES))
         reached = trained_rewards(world, self.settings, laid_out(records, seed), seed, folder)
-        return (Check("error of differences", relative_error(reached, rewards), ERROR),)
+        return (Measurement("error of differences", relative_error(reached, rewards), ERROR),)
 
 
 EXACT_PAIRS = BradleyTerryRow("exact pairs, 13 answers")
@@ -125,7 +125,7 @@ class SampledPairsRow:
         counts = drawn_counts(wins_of(rewards_of(self.size, seed)), seed, COPIES)
         return moved_rewards(counts.astype(np.float64), bradley_terry_rewards, self.mistaken)
 
-    def measure(self, seed: int, folder: Path) -> tuple[Check, ...]:
+    def measure(self, seed: int, folder: Path) -> tuple[Measurement, ...]:
         world, rewards = self.size.world, rewards_of(self.size, seed)
         counts = drawn_counts(wins_of(rewards), seed, COPIES)
         reached = trained_rewards(world, PAIRS, laid_out(pair_records(world, counts), seed), seed, folder)
@@ -161,7 +161,7 @@ class RankingsRow:
             counts, lambda own: plackett_luce_scores(self.rankings, own, rewards.shape[1]), self.mistaken
         )
 
-    def measure(self, seed: int, folder: Path) -> tuple[Check, ...]:
+    def measure(self, seed: int, folder: Path) -> tuple[Measurement, ...]:
         world, rewards = self.size.world, rewards_of(self.size, seed)
         rankings = self.rankings
         counts = drawn_rankings(rankings, rewards, seed)
@@ -191,14 +191,14 @@ class TwoRankedRow:
     def mistakes(self, seed: int, folder: Path) -> Moved:
         return dict.fromkeys(self.mistaken)
 
-    def measure(self, seed: int, folder: Path) -> tuple[Check, ...]:
+    def measure(self, seed: int, folder: Path) -> tuple[Measurement, ...]:
         world, rewards = self.size.world, rewards_of(self.size, seed)
         records = pair_records(world, exact_counts(wins_of(rewards), 2))
         by_pairs, by_rankings = (
             trained_rewards(world, RewardSettings(objective, batch_size=36), records, seed, folder)
             for objective in (BradleyTerry(), PlackettLuce())
         )
-        return (Check("largest difference", float(np.abs(by_pairs - by_rankings).max()), SAME),)
+        return (Measurement("largest difference", float(np.abs(by_pairs - by_rankings).max()), SAME),)
 
 
 REWARD_ROWS = (RewardFitRow(), EXACT_PAIRS, FLIPPED_PAIRS, SampledPairsRow(), RankingsRow(), TwoRankedRow())
@@ -233,10 +233,10 @@ def moved_rewards(judged: Array, target: RewardTarget, mistaken: Mapping[str, Re
     return moves(mistaken, lambda wrong: relative_error(solved(wrong), right))
 
 
-def sampled_checks(reached: Array, likeliest: Array, errors: list[float]) -> tuple[Check, ...]:
+def sampled_checks(reached: Array, likeliest: Array, errors: list[float]) -> tuple[Measurement, ...]:
     return (
-        Check("error of differences", relative_error(reached, likeliest), ERROR),
-        Check("Fisher-weighted error", max(errors), chi_squared_point(reached.shape[1] - 1)),
+        Measurement("error of differences", relative_error(reached, likeliest), ERROR),
+        Measurement("Fisher-weighted error", max(errors), chi_squared_point(reached.shape[1] - 1)),
     )
 
 

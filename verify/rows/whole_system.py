@@ -11,22 +11,31 @@ from transformers import BertForSequenceClassification
 
 from plumbob.configs.runs import PpoRun
 from plumbob.configs.settings.algorithms import FixedKl, Rloo
-from plumbob.configs.settings.data import PromptData
-from plumbob.configs.settings.models import NewBert
-from plumbob.configs.settings.rewards import Scorer
-from plumbob.configs.settings.training import Ppo
-from plumbob.configs.settings.workers import Cluster, Learner, Rollout, Storage
+from plumbob.configs.settings.data import PromptDataSettings
+from plumbob.configs.settings.models import NewBertSettings
+from plumbob.configs.settings.rewards import ScorerSettings
+from plumbob.configs.settings.training import PpoSettings
+from plumbob.configs.settings.workers import ClusterSettings, LearnerSettings, RolloutSettings, StorageSettings
 from plumbob.driver.api import run
 from plumbob.models.from_scratch import build_bert
 from plumbob.reward.bert_scorer import BertScorer
 from plumbob.reward.calibration import Calibration, save_calibration
 from plumbob.verify.local_learner import open_learner
-from plumbob.verify.null_listener import Unwatched
+from plumbob.verify.null_listener import NullListener
 from plumbob.verify.optima.answer_tree import Array, Instance, gap_ratio, total_variation
 from plumbob.verify.optima.planted_bugs import OnlineTarget, online_mistakes
 from plumbob.verify.rows.bug_shift import Moved, moved
 from plumbob.verify.rows.online_rows import WEIGHED, best
-from plumbob.verify.world.problem import DISTANCE, GAP, MAX_GRAD_NORM, UNSHAPED, Check, Problem, Size, make_problem
+from plumbob.verify.world.problem import (
+    DISTANCE,
+    GAP,
+    MAX_GRAD_NORM,
+    UNSHAPED,
+    Measurement,
+    Problem,
+    Size,
+    make_problem,
+)
 from plumbob.verify.world.tiny_world import World, answer_logprobs
 
 REWARD_STD = 0.5
@@ -43,11 +52,11 @@ class WholeRow:
     size: Size = field(default_factory=Size)
     num_steps: int = 120
 
-    def measure(self, seed: int, folder: Path) -> tuple[Check, ...]:
+    def measure(self, seed: int, folder: Path) -> tuple[Measurement, ...]:
         problem = make_problem(self.size, seed, folder)
         reward_model = make_reward_model(problem.world, seed, folder / "reward_model")
         settings = self.settings(problem, reward_model, folder)
-        result = run(settings, Unwatched())
+        result = run(settings, NullListener())
         trained = problem.policy.model_copy(update={"model": str(result.folder / "policy")})
         learners = open_learner(settings.model_copy(update={"policy": trained}))
         reference = answer_logprobs(problem.world, open_learner(settings).compute, "reference")
@@ -55,9 +64,9 @@ class WholeRow:
         instance = Instance(problem.world.tree, problem.world.prompts, reference, rewards, self.size.beta)
         policy = answer_logprobs(problem.world, learners.compute, "policy")
         return (
-            Check("TV", float(total_variation(policy, instance.optimum).max()), DISTANCE),
-            Check("gap", gap_ratio(policy, instance.optimum, instance.reference), GAP),
-            Check("sampler gap", result.summary["stages"]["ppo"]["max_sampler_gap"], 1e-3),
+            Measurement("TV", float(total_variation(policy, instance.optimum).max()), DISTANCE),
+            Measurement("gap", gap_ratio(policy, instance.optimum, instance.reference), GAP),
+            Measurement("sampler gap", result.summary["stages"]["ppo"]["max_sampler_gap"], 1e-3),
         )
 
     @property
@@ -77,14 +86,14 @@ class WholeRow:
         return PpoRun(
             name="ppo",
             seed=problem.seed,
-            storage=Storage(path=str(folder / "runs")),
-            cluster=Cluster(num_cpus=2),
-            data=PromptData(prompts=str(prompts), heldout_fraction=0.0),
+            storage=StorageSettings(path=str(folder / "runs")),
+            cluster=ClusterSettings(num_cpus=2),
+            data=PromptDataSettings(prompts=str(prompts), heldout_fraction=0.0),
             policy=problem.policy,
-            reward=Scorer(model=str(reward_model), max_tokens=MAX_TOKENS, batch_size=256),
-            rollout=Rollout(max_tokens=self.size.depth, chunk_size=256),
-            learner=Learner(micro_batch_size=1024),
-            ppo=Ppo(
+            reward=ScorerSettings(model=str(reward_model), max_tokens=MAX_TOKENS, batch_size=256),
+            rollout=RolloutSettings(max_tokens=self.size.depth, chunk_size=256),
+            learner=LearnerSettings(micro_batch_size=1024),
+            ppo=PpoSettings(
                 learning_rate=5e-3,
                 schedule="linear",
                 num_steps=self.num_steps,
@@ -103,7 +112,9 @@ def make_reward_model(world: World, seed: int, folder: Path) -> Path:
     """A random BERT with one output, calibrated so that its scores of all answers have mean 0 and spread REWARD_STD."""
     texts = [world.prompt_text(p) + " " + world.answer_text(k) for p, k in world.pairs]
     encoder = folder.parent / "encoder"
-    build_bert(NewBert(vocab_size=64, hidden_size=64, num_heads=2, max_positions=MAX_TOKENS), texts, encoder, seed)
+    build_bert(
+        NewBertSettings(vocab_size=64, hidden_size=64, num_heads=2, max_positions=MAX_TOKENS), texts, encoder, seed
+    )
     torch.manual_seed(seed)
     model = BertForSequenceClassification.from_pretrained(encoder, num_labels=1)
     torch.nn.init.normal_(model.classifier.weight, std=1.0)

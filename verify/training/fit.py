@@ -22,7 +22,7 @@ from plumbob.verify.world.tiny_world import World, answer_logprobs, every_answer
 
 
 @dataclass(frozen=True)
-class WeightedAnswers:
+class WeightedResponses:
     """Answers with what each one's log-probability counts, float32 [B]."""
 
     answers: TrajectoryBatch
@@ -36,11 +36,11 @@ class WeightedAnswers:
     def lengths(self) -> NDArray[np.int64]:
         return self.answers.lengths
 
-    def rows(self, index: NDArray[np.int64], /) -> "WeightedAnswers":
-        return WeightedAnswers(self.answers.rows(index), self.weights[index])
+    def rows(self, index: NDArray[np.int64], /) -> "WeightedResponses":
+        return WeightedResponses(self.answers.rows(index), self.weights[index])
 
 
-def cross_entropy(forward: Any, batch: WeightedAnswers) -> LossSum:
+def cross_entropy(forward: Any, batch: WeightedResponses) -> LossSum:
     """-sum_y pi*(y | x) log pi(y | x)."""
     answers = batch.answers
     logprobs = forward(answers.input_ids, answers.attention_mask, answers.action_mask, 1.0)
@@ -52,7 +52,7 @@ def fitted_distance(run: PpoRun, world: World, optimum: Array) -> float:
     built = open_learner(run).learner
     passes = (Pass("policy", cross_entropy, lambda _: float(len(world.prompts))),)
     learners = OneRank(Learner(built.model, passes, built.engine, built.artifact, built.rank, built.settings))
-    batch = WeightedAnswers(every_answer(world), torch.from_numpy(np.exp(optimum).ravel()).float())
+    batch = WeightedResponses(every_answer(world), torch.from_numpy(np.exp(optimum).ravel()).float())
     for step in range(run.ppo.num_steps):
         scale = learning_rate_scale(run.ppo, step, run.ppo.num_steps)
         learners.update(batch, UpdatePlan(batch.num_rows, 1, scale, step))

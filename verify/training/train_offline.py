@@ -15,7 +15,7 @@ from plumbob.trainers.metrics.metrics_log import MetricsLog
 from plumbob.trainers.offline.dpo import DpoInput, run_dpo
 from plumbob.trainers.offline.kto import KtoInput, run_kto
 from plumbob.verify.local_learner import OneRank
-from plumbob.verify.null_listener import Unwatched
+from plumbob.verify.null_listener import NullListener
 from plumbob.verify.optima.answer_tree import EOS, Array
 from plumbob.verify.world.tiny_world import World
 
@@ -38,7 +38,7 @@ def train_pairs(run: DpoRun, world: World, counts: NDArray[np.int64], learners: 
     records = tuple(
         (answers[p][chosen], answers[p][rejected]) for p, chosen, rejected in laid_out(evenly_ordered(counts), run.seed)
     )
-    with MetricsLog(folder, Unwatched()) as log:
+    with MetricsLog(folder, NullListener()) as log:
         run_dpo(run, DpoInput(records, (), EOS, ()), learners, folder, log)
 
 
@@ -111,7 +111,7 @@ def train_labelled(run: KtoRun, world: World, labels: Labels, learners: OneRank,
         for k, answer in enumerate(own)
         for is_good in [True] * labels.desirable[p, k] + [False] * labels.undesirable[p, k]
     )
-    with MetricsLog(folder, Unwatched()) as log:
+    with MetricsLog(folder, NullListener()) as log:
         run_kto(run, KtoInput(labelled, (), EOS, ()), learners, folder, log)
 
 

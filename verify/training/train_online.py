@@ -12,7 +12,7 @@ from plumbob.data.prompts import EncodedPrompt
 from plumbob.reward.scorer import Score
 from plumbob.rollout.rollout_records import Rollout, SampleRequest
 from plumbob.trainers.learner.learner_protocol import Learners
-from plumbob.trainers.online.collector import Answers
+from plumbob.trainers.online.collector import StepResponses
 from plumbob.trainers.online.objective import forward_actions
 from plumbob.trainers.online.ppo import PpoInput, PpoState, learn
 from plumbob.verify.local_learner import OneRank, open_learner
@@ -20,7 +20,7 @@ from plumbob.verify.optima.answer_tree import EOS, Array
 from plumbob.verify.world.tiny_world import World, every_answer
 
 
-class Silent:
+class NullRecorder:
     """Keeps no record of a step."""
 
     def phase(self, _: str) -> AbstractContextManager[None]:
@@ -43,7 +43,7 @@ class Draws:
     rewards: Array
     group_size: int
 
-    def answers(self, learners: Learners, num_samples: int, version: int, seed: int) -> Answers:
+    def answers(self, learners: Learners, num_samples: int, version: int, seed: int) -> StepResponses:
         """`num_samples` answers, as many to each prompt, with the policy's own log-probs; groups stand together.
 
         Raises:
@@ -63,7 +63,7 @@ class Draws:
                 request = self.request(prompt, f"{version}-{prompt}-{group}", index)
                 rollouts.append(self.rollout(request, int(answer), tokens[prompt * num_answers + answer], version))
                 scores.append(Score(float(self.rewards[prompt, answer]), {}))
-        return Answers(tuple(rollouts), tuple(scores), (), 1, 0)
+        return StepResponses(tuple(rollouts), tuple(scores), (), 1, 0)
 
     def request(self, prompt: int, group: str, index: int) -> SampleRequest:
         ids = np.array(self.world.prompts[prompt], np.int32)
@@ -101,7 +101,7 @@ def train_online(run: PpoRun, world: World, rewards: Array) -> OneRank:
     learners = open_learner(run)
     state = PpoState(run, PpoInput(encoded_prompts(world), EOS, ()))
     draws = Draws(world, rewards, run.ppo.samples_per_prompt)
-    record: Any = Silent()
+    record: Any = NullRecorder()
     while state.step < run.ppo.num_steps:
         answers = draws.answers(learners, run.ppo.samples_per_step, state.step, run.seed)
         learn(run, EOS, answers, state, learners, record)

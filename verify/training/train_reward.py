@@ -11,19 +11,19 @@ from numpy.typing import NDArray
 
 from plumbob.configs.runs import RewardRun
 from plumbob.configs.settings.algorithms import RewardObjective
-from plumbob.configs.settings.data import JudgementData
-from plumbob.configs.settings.models import NewBert
-from plumbob.configs.settings.rewards import RewardEncoder
-from plumbob.configs.settings.training import RewardTraining
-from plumbob.configs.settings.workers import Learner
-from plumbob.data.records import Ranking, ScoredAnswer
+from plumbob.configs.settings.data import FeedbackDataSettings
+from plumbob.configs.settings.models import NewBertSettings
+from plumbob.configs.settings.rewards import RewardEncoderSettings
+from plumbob.configs.settings.training import RewardTrainingSettings
+from plumbob.configs.settings.workers import LearnerSettings
+from plumbob.data.records import Ranking, ScoredResponse
 from plumbob.models.from_scratch import build_bert
 from plumbob.models.masked_lm import load_encoder_tokenizer
 from plumbob.trainers.metrics.metrics_log import MetricsLog
 from plumbob.trainers.offline.reward_batch import Judged, RewardBatch, answer_rewards, collate_answers, encode_answers
 from plumbob.trainers.offline.reward_model import RewardInput, run_reward
 from plumbob.verify.local_learner import OneRank, open_learner
-from plumbob.verify.null_listener import Unwatched
+from plumbob.verify.null_listener import NullListener
 from plumbob.verify.optima.answer_tree import Array
 from plumbob.verify.optima.count_optima import Rankings
 from plumbob.verify.training.train_offline import evenly_ordered
@@ -62,12 +62,14 @@ def new_encoder(world: World, seed: int, folder: Path) -> Path:
     encoder = folder / "encoder"
     if not encoder.exists():
         texts = [world.prompt_text(p) + " " + world.answer_text(k) for p, k in world.pairs]
-        build_bert(NewBert(vocab_size=64, hidden_size=64, num_heads=2, max_positions=MAX_TOKENS), texts, encoder, seed)
+        build_bert(
+            NewBertSettings(vocab_size=64, hidden_size=64, num_heads=2, max_positions=MAX_TOKENS), texts, encoder, seed
+        )
     return encoder
 
 
 def train_judged(run: RewardRun, records: Sequence[Judged], learners: OneRank, folder: Path) -> None:
-    with MetricsLog(folder, Unwatched()) as log:
+    with MetricsLog(folder, NullListener()) as log:
         run_reward(run, RewardInput(tuple(records), (), ()), tokenizer_of(run), learners, folder, log)
 
 
@@ -91,10 +93,10 @@ def tokenizer_of(run: RewardRun) -> Any:
 def reward_run(settings: RewardSettings, encoder: Path, seed: int) -> RewardRun:
     return RewardRun(
         seed=seed,
-        data=JudgementData.model_validate({settings_file(settings.objective): UNREAD}),
-        reward=RewardEncoder(model=str(encoder), max_tokens=MAX_TOKENS),
-        learner=Learner(zero_stage=0, micro_batch_size=1024),
-        reward_training=RewardTraining(
+        data=FeedbackDataSettings.model_validate({settings_file(settings.objective): UNREAD}),
+        reward=RewardEncoderSettings(model=str(encoder), max_tokens=MAX_TOKENS),
+        learner=LearnerSettings(zero_stage=0, micro_batch_size=1024),
+        reward_training=RewardTrainingSettings(
             learning_rate=settings.learning_rate,
             schedule="linear",
             num_epochs=settings.num_epochs,
@@ -171,5 +173,5 @@ def ranking(world: World, prompt: int, answers: tuple[int, ...]) -> Ranking:
     return Ranking(world.prompt_text(prompt), tuple(world.answer_text(answer) for answer in answers))
 
 
-def scored_records(world: World, rewards: Array) -> list[ScoredAnswer]:
-    return [ScoredAnswer(world.prompt_text(p), world.answer_text(k), float(rewards[p, k])) for p, k in world.pairs]
+def scored_records(world: World, rewards: Array) -> list[ScoredResponse]:
+    return [ScoredResponse(world.prompt_text(p), world.answer_text(k), float(rewards[p, k])) for p, k in world.pairs]

@@ -5,12 +5,12 @@ from pathlib import Path
 from typing import NamedTuple
 
 from plumbob.configs.runs import DpoRun, KtoRun, PpoRun
-from plumbob.configs.settings.algorithms import ReinforcePlusPlus, Shaping
-from plumbob.configs.settings.data import LabelledData, PromptData, TokenizedPairData
-from plumbob.configs.settings.models import AlignedPolicy, LoraTuning
-from plumbob.configs.settings.rewards import Scorer
-from plumbob.configs.settings.training import Dpo, Kto, Ppo
-from plumbob.configs.settings.workers import Learner
+from plumbob.configs.settings.algorithms import ReinforcePlusPlus, ShapingSettings
+from plumbob.configs.settings.data import LabelledDataSettings, PromptDataSettings, TokenizedPairDataSettings
+from plumbob.configs.settings.models import AlignedPolicySettings, LoraTuning
+from plumbob.configs.settings.rewards import ScorerSettings
+from plumbob.configs.settings.training import DpoSettings, KtoSettings, PpoSettings
+from plumbob.configs.settings.workers import LearnerSettings
 from plumbob.verify.local_learner import open_learner
 from plumbob.verify.optima.answer_tree import AnswerTree, Array, Instance, seeded_rewards
 from plumbob.verify.world.tiny_world import World, answer_logprobs, write_model
@@ -29,12 +29,12 @@ GAP = 0.02
 FITTED = 0.005
 CRITIC = 0.10
 """Root mean square error of the critic, as a share of the spread of V*."""
-UNSHAPED = Shaping(clip=None, missing_eos_penalty=0.0)
+UNSHAPED = ShapingSettings(clip=None, missing_eos_penalty=0.0)
 MAX_GRAD_NORM = 0.02
 """Near the size of the last gradients: Adam remembers the first ones for a thousand steps, and would hardly move."""
 
 
-class Check(NamedTuple):
+class Measurement(NamedTuple):
     """Attributes: what was measured, what came out, and what it may be at most."""
 
     quantity: str
@@ -79,40 +79,40 @@ class Problem:
     rewards: Array
 
     @property
-    def policy(self) -> AlignedPolicy:
-        return AlignedPolicy(model=str(self.model), tuning=LoraTuning(rank=LORA_RANK, alpha=2.0 * LORA_RANK))
+    def policy(self) -> AlignedPolicySettings:
+        return AlignedPolicySettings(model=str(self.model), tuning=LoraTuning(rank=LORA_RANK, alpha=2.0 * LORA_RANK))
 
-    def ppo_run(self, ppo: Ppo) -> PpoRun:
+    def ppo_run(self, ppo: PpoSettings) -> PpoRun:
         return PpoRun(
             seed=self.seed,
-            data=PromptData(prompts=UNREAD),
+            data=PromptDataSettings(prompts=UNREAD),
             policy=self.policy,
-            reward=Scorer(model=UNREAD),
-            learner=Learner(zero_stage=0, micro_batch_size=1024),
+            reward=ScorerSettings(model=UNREAD),
+            learner=LearnerSettings(zero_stage=0, micro_batch_size=1024),
             ppo=ppo,
         )
 
-    def dpo_run(self, dpo: Dpo) -> DpoRun:
+    def dpo_run(self, dpo: DpoSettings) -> DpoRun:
         return DpoRun(
             seed=self.seed,
-            data=TokenizedPairData(pairs=UNREAD),
+            data=TokenizedPairDataSettings(pairs=UNREAD),
             policy=self.policy,
-            learner=Learner(zero_stage=0, micro_batch_size=1024),
+            learner=LearnerSettings(zero_stage=0, micro_batch_size=1024),
             dpo=dpo,
         )
 
-    def kto_run(self, kto: Kto) -> KtoRun:
+    def kto_run(self, kto: KtoSettings) -> KtoRun:
         return KtoRun(
             seed=self.seed,
-            data=LabelledData(labelled=UNREAD),
+            data=LabelledDataSettings(labelled=UNREAD),
             policy=self.policy,
-            learner=Learner(zero_stage=0, micro_batch_size=1024),
+            learner=LearnerSettings(zero_stage=0, micro_batch_size=1024),
             kto=kto,
         )
 
     def instance(self) -> Instance:
         """With the reference's exact probabilities: those of the model as it begins, which no training has touched."""
-        begun = open_learner(self.ppo_run(Ppo(estimator=ReinforcePlusPlus())))
+        begun = open_learner(self.ppo_run(PpoSettings(estimator=ReinforcePlusPlus())))
         reference = answer_logprobs(self.world, begun.compute, "policy")
         return Instance(self.world.tree, self.world.prompts, reference, self.rewards, self.size.beta)
 

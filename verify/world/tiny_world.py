@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
-from plumbob.models.adapter import Role
+from plumbob.models.adapter import ModelRole
 from plumbob.trainers.online.objective import TrajectoryBatch, forward_actions
 from plumbob.verify.optima.answer_tree import EOS, AnswerTree, Array
 
@@ -20,7 +20,7 @@ EOS_TEXT = "</s>"
 HEAD_DIM = 32
 """The narrowest that vLLM serves on a CPU."""
 
-Compute = Callable[[TrajectoryBatch, Role | None, Callable[..., Any]], NDArray[np.float32]]
+Compute = Callable[[TrajectoryBatch, ModelRole | None, Callable[..., Any]], NDArray[np.float32]]
 """Asks a learner for something of each row: `trainers.learner.learner.Learner.compute`, or that of all ranks."""
 
 
@@ -103,7 +103,7 @@ def every_answer(world: World) -> TrajectoryBatch:
     return TrajectoryBatch(ids, attention, actions, 1.0)
 
 
-def answer_logprobs(world: World, compute: Compute, role: Role) -> Array:
+def answer_logprobs(world: World, compute: Compute, role: ModelRole) -> Array:
     """log pi(y | x) of every answer in float64, [P, K], normalised.
 
     Raises:

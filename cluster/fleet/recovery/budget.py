@@ -7,7 +7,7 @@ from plumbob.cluster.failures import WorkerLost
 from plumbob.core.errors import RunFailed
 
 
-class Restarts:
+class RestartBudget:
     """Counts lost workers against `cluster.max_restarts`: how often one place may be filled again within a step.
 
     A place is one worker and those that replace it: a host that dies with all its workers costs each of them one.

@@ -20,9 +20,9 @@ from plumbob.rollout.publish_proof import PublishError, PublishProof, judge, ser
 from plumbob.rollout.rollout_records import FinishReason, Rollout, SampleRequest
 from plumbob.rollout.samplers.sampler import (
     BASE_VERSION,
-    Answer,
+    ResponseInProgress,
     SamplerSpec,
-    begin_answer,
+    begin_response,
     policy_tokenizer,
     stop_token_ids,
 )
@@ -62,7 +62,7 @@ class VllmSampler:
         self._engine = _boot(spec, spec.engine)
         self._context = int(self._engine.model_config.max_model_len)
         self._names = (str(number) for number in count())
-        self._running: dict[str, Answer] = {}
+        self._running: dict[str, ResponseInProgress] = {}
         self._version = BASE_VERSION
         self._adapters: dict[int, Any] = {}
         self._is_cache_old = False
@@ -77,7 +77,7 @@ class VllmSampler:
         from vllm.inputs import TokensPrompt
         from vllm.sampling_params import RequestOutputKind
 
-        answers = [begin_answer(self._spec, self._context, self._version, request) for request in requests]
+        answers = [begin_response(self._spec, self._context, self._version, request) for request in requests]
         if not self._running and (self._spec.slice_tokens is None or self._is_cache_old):
             if not self._engine.reset_prefix_cache():
                 raise RuntimeError("vLLM kept its prefix cache although nothing is running")
@@ -116,7 +116,7 @@ class VllmSampler:
                 finished.append(self._finish(answer, completion.finish_reason))
         return finished
 
-    def _finish(self, answer: Answer, reason: str) -> Rollout:
+    def _finish(self, answer: ResponseInProgress, reason: str) -> Rollout:
         if reason not in _FINISH_REASONS:
             raise RuntimeError(f"vLLM ended the answer to prompt {answer.request.prompt_id} with {reason!r}")
         return answer.finish(_FINISH_REASONS[reason], self._spec.worker, self._tokenizer)

@@ -14,11 +14,11 @@ from plumbob.cluster.calls import (
     LOG_BYTES,
     Actor,
     Call,
+    drain,
     gather,
     gather_ranks,
     last_lines,
-    outcome,
-    settle,
+    result_of,
     wait_until,
 )
 from plumbob.cluster.failures import LearnersLost, WorkerFailed, WorkerLost
@@ -165,7 +165,7 @@ def test_whatever_ray_says_of_a_worker_ends_the_run(
 
     monkeypatch.setattr(ray, "get", fail)
     with pytest.raises(WorkerLost, match=r"learner-0 died while updating: .*\n.*\n  last words") as caught:
-        outcome(Call(Actor("learner-0", None, log), None), "updating")
+        result_of(Call(Actor("learner-0", None, log), None), "updating")
     assert "\x1b" not in str(caught.value)
     assert caught.value.oom_killed == ("learner-0" if isinstance(error, OutOfMemoryError) else None)
 
@@ -181,9 +181,9 @@ def test_a_package_that_a_host_lacks_is_named(one_cpu: None, tmp_path: Path) -> 
 
 def test_settling_takes_failures_and_ends(one_cpu: None, tmp_path: Path) -> None:
     worker = start("rollout-0", tmp_path / "0.log")
-    settle([worker.handle.double.remote([1]), worker.handle.fail.remote("other")], TIMEOUT_S)
+    drain([worker.handle.double.remote([1]), worker.handle.fail.remote("other")], TIMEOUT_S)
     held = worker.handle.hold.remote()
-    settle([held], 0.01)
+    drain([held], 0.01)
     assert ray.wait([held], timeout=0)[0] == []
 
 

@@ -12,7 +12,7 @@ import ray
 from ray.core.generated.gcs_service_pb2 import CheckAliveReply, CheckAliveRequest
 
 from plumbob.cluster.connection import PROBE_S, connect, joined
-from plumbob.configs.settings.workers import Cluster
+from plumbob.configs.settings.workers import ClusterSettings
 from plumbob.core.errors import UserError
 
 
@@ -36,7 +36,7 @@ def answering(reply: CheckAliveReply) -> Iterator[str]:
 def refused(reply: CheckAliveReply) -> str:
     """What is said, after the address."""
     with answering(reply) as address, pytest.raises(UserError) as error:
-        connect(Cluster(address=address))
+        connect(ClusterSettings(address=address))
     said = str(error.value)
     assert said.startswith(f"cluster.address={address}: ")
     return said.removeprefix(f"cluster.address={address}: ").replace(address, "HEAD:PORT")

@@ -10,7 +10,7 @@ import ray
 
 import plumbob.cluster.control_actor
 from plumbob.cluster.calls import wait_until
-from plumbob.cluster.control_actor import Control, Steering, Wanted, answer, find
+from plumbob.cluster.control_actor import Control, ControlClient, ControlRequests, answer, find
 from plumbob.cluster.nodes import living_nodes
 from plumbob.cluster.resources import Need
 from plumbob.core.errors import UserError
@@ -24,46 +24,46 @@ TIMEOUT_S = 120.0
 STATUS = {"step": 7, "rollout": asdict(Need("rollout", "rollout.num_workers", 2, 0.25, 0.0, 0.0, spread=True))}
 
 
-def heard(steering: Steering, is_so: Callable[[Wanted], bool]) -> bool:
+def heard(steering: ControlClient, is_so: Callable[[ControlRequests], bool]) -> bool:
     """Whether the driver comes to hear it, as it reports again and again."""
     return wait_until(lambda: is_so(steering.exchange(lambda: STATUS, True)), TIMEOUT_S)
 
 
 @pytest.fixture
-def steering() -> Iterator[Steering]:
+def steering() -> Iterator[ControlClient]:
     """Of a run that has reported."""
-    steering = Steering("one", print)
-    assert steering.exchange(lambda: STATUS, True) == Wanted()
+    steering = ControlClient("one", print)
+    assert steering.exchange(lambda: STATUS, True) == ControlRequests()
     assert wait_until(lambda: answer(find("one").status.remote()) == STATUS, TIMEOUT_S)
     yield steering
     steering.close()
 
 
-def test_a_run_is_watched_and_steered_by_its_name(steering: Steering) -> None:
+def test_a_run_is_watched_and_steered_by_its_name(steering: ControlClient) -> None:
     control = find("one")
     assert answer(control.scale.remote(3)) == 2
-    assert heard(steering, lambda wanted: wanted == Wanted(num_rollout_workers=3))
+    assert heard(steering, lambda wanted: wanted == ControlRequests(num_rollout_workers=3))
     # It is told once, however often the driver asks: autoscaling goes on from there.
     answer(control.stop.remote())
-    told: list[Wanted] = []
+    told: list[ControlRequests] = []
     assert heard(steering, lambda wanted: told.append(wanted) or wanted.stop)
     assert {wanted.num_rollout_workers for wanted in told} == {None}
 
 
-def test_a_number_of_workers_is_kept_until_there_are_some(steering: Steering) -> None:
+def test_a_number_of_workers_is_kept_until_there_are_some(steering: ControlClient) -> None:
     assert answer(find("one").scale.remote(3)) == 2
     for step in (8, 9):  # The second is sent when the answer to the first has been heard.
 
         def shows(status: dict[str, Any]) -> bool:
-            assert steering.exchange(lambda: status, False) == Wanted()
+            assert steering.exchange(lambda: status, False) == ControlRequests()
             return answer(find("one").status.remote()) == status
 
         assert wait_until(partial(shows, STATUS | {"step": step}), TIMEOUT_S)
-    assert steering.exchange(lambda: STATUS, True) == Wanted(num_rollout_workers=3)
-    assert steering.exchange(lambda: STATUS, True) == Wanted()
+    assert steering.exchange(lambda: STATUS, True) == ControlRequests(num_rollout_workers=3)
+    assert steering.exchange(lambda: STATUS, True) == ControlRequests()
 
 
-def test_what_cannot_be_is_refused(steering: Steering) -> None:
+def test_what_cannot_be_is_refused(steering: ControlClient) -> None:
     control = find("one")
     with pytest.raises(UserError, match=r"--rollout-workers 9: there are 2 now, and for 7 more 0\.75 CPUs are missing"):
         answer(control.scale.remote(9))
@@ -71,12 +71,12 @@ def test_what_cannot_be_is_refused(steering: Steering) -> None:
         answer(control.leave.remote("10.9.9.9"))
     # Once a later wish has come, so has what was wished before it.
     answer(control.stop.remote())
-    told: list[Wanted] = []
+    told: list[ControlRequests] = []
     assert heard(steering, lambda wanted: told.append(wanted) or wanted.stop)
     assert {(wanted.num_rollout_workers, wanted.leaving) for wanted in told} == {(None, frozenset())}
 
 
-def test_a_run_survives_the_death_of_its_control_actor(steering: Steering) -> None:
+def test_a_run_survives_the_death_of_its_control_actor(steering: ControlClient) -> None:
     control = find("one")
     answer(control.stop.remote())
     assert heard(steering, lambda wanted: wanted.stop)
@@ -95,8 +95,8 @@ def test_an_actor_that_is_started_again_knows_what_the_driver_had_heard() -> Non
     before, again = Control(), Control()
     before.stop()
     leaving = frozenset(living_nodes())
-    heard = before.report(STATUS, Wanted(leaving=leaving))
-    assert again.report(STATUS, heard) == Wanted(leaving=leaving, stop=True)
+    heard = before.report(STATUS, ControlRequests(leaving=leaving))
+    assert again.report(STATUS, heard) == ControlRequests(leaving=leaving, stop=True)
     # It counts no room on hosts that will be taken away.
     with pytest.raises(UserError, match=r"--rollout-workers 3: there are 2 now, and for 1 more there is no host"):
         again.scale(3)
@@ -112,9 +112,9 @@ def test_an_actor_that_never_starts_is_told_once(monkeypatch: pytest.MonkeyPatch
         reports.append(STATUS)
         return STATUS
 
-    steering = Steering("five", said.append)
+    steering = ControlClient("five", said.append)
     # A report is sent when the one before has come to nothing.
-    assert wait_until(lambda: steering.exchange(status, True) == Wanted() and len(reports) > 4, TIMEOUT_S)
+    assert wait_until(lambda: steering.exchange(status, True) == ControlRequests() and len(reports) > 4, TIMEOUT_S)
     steering.close()
     (told,) = said
     assert told.startswith("nobody can watch or steer this run from elsewhere: its control actor is silent: ")
@@ -128,16 +128,16 @@ def answers(control: Any) -> Any:
 
 
 def test_a_name_belongs_to_one_run_at_a_time() -> None:
-    first = Steering("two", print)
+    first = ControlClient("two", print)
     with pytest.raises(UserError, match="name=two: a run of this name is running on this cluster"):
-        Steering("two", print)
+        ControlClient("two", print)
     with pytest.raises(UserError, match=r"three: no run of this name is running on this cluster; running: .*two"):
         find("three")
     first.close()
 
     def is_free() -> bool:
         try:
-            Steering("two", print).close()
+            ControlClient("two", print).close()
         except UserError:
             return False
         return True
@@ -146,29 +146,29 @@ def test_a_name_belongs_to_one_run_at_a_time() -> None:
 
 
 def test_a_name_is_waited_for_that_a_driver_that_died_still_has() -> None:
-    first, said = Steering("six", print), list[str]()
+    first, said = ControlClient("six", print), list[str]()
 
     def say(message: str) -> None:
         said.append(message)
         first.close()
 
-    Steering("six", say, TIMEOUT_S).close()
+    ControlClient("six", say, TIMEOUT_S).close()
     (told,) = said
     assert told.startswith("waiting up to 120 s for the name six: on this cluster a driver that died still has it")
 
 
 def test_a_name_that_stays_another_runs_is_refused_when_the_wait_is_over() -> None:
-    first, said = Steering("seven", print), list[str]()
+    first, said = ControlClient("seven", print), list[str]()
     with pytest.raises(
         UserError, match=r"name=seven: a run of this name is running .* after waiting 0\.1 s; give another"
     ):
-        Steering("seven", said.append, 0.1)
+        ControlClient("seven", said.append, 0.1)
     assert len(said) == 1
     first.close()
 
 
 def test_a_run_that_is_gone_does_not_answer() -> None:
-    steering = Steering("four", print)
+    steering = ControlClient("four", print)
     control = find("four")
     answer(control.stop.remote())
     steering.close()

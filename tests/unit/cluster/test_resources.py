@@ -2,19 +2,24 @@
 
 from plumbob.cluster.resources import Need, needs_of
 from plumbob.configs.runs import EvalRun, PpoRun, RewardRun, SftRun
-from plumbob.configs.settings.data import DemonstrationData, EvalData, JudgementData, PromptData
-from plumbob.configs.settings.models import AlignedPolicy, Policy
-from plumbob.configs.settings.rewards import RewardEncoder, Scorer
-from plumbob.configs.settings.training import Calibration
-from plumbob.configs.settings.workers import Learner, Rollout
+from plumbob.configs.settings.data import (
+    DemonstrationDataSettings,
+    EvalDataSettings,
+    FeedbackDataSettings,
+    PromptDataSettings,
+)
+from plumbob.configs.settings.models import AlignedPolicySettings, PolicySettings
+from plumbob.configs.settings.rewards import RewardEncoderSettings, ScorerSettings
+from plumbob.configs.settings.training import CalibrationSettings
+from plumbob.configs.settings.workers import LearnerSettings, RolloutSettings
 
 
 def test_who_is_needed_at_a_runs_widest_moment() -> None:
-    learner = Learner(num_workers=2, num_cpus=1.0, memory_gib=8.0)
-    scorer = Scorer(model="m", num_workers=3, num_cpus=0.25)
-    rollout = Rollout(num_workers=4, num_gpus=1.0, tensor_parallel=2, placement="pack")
-    policy = AlignedPolicy(model="m")
-    ppo = PpoRun(data=PromptData(prompts="f"), policy=policy, reward=scorer, rollout=rollout, learner=learner)
+    learner = LearnerSettings(num_workers=2, num_cpus=1.0, memory_gib=8.0)
+    scorer = ScorerSettings(model="m", num_workers=3, num_cpus=0.25)
+    rollout = RolloutSettings(num_workers=4, num_gpus=1.0, tensor_parallel=2, placement="pack")
+    policy = AlignedPolicySettings(model="m")
+    ppo = PpoRun(data=PromptDataSettings(prompts="f"), policy=policy, reward=scorer, rollout=rollout, learner=learner)
     assert needs_of(ppo) == (
         # Learners are packed, the others spread, where nothing else is asked.
         Need("learner", "learner.num_workers", 2, 1.0, 0.0, 8.0, spread=False),
@@ -22,12 +27,12 @@ def test_who_is_needed_at_a_runs_widest_moment() -> None:
         Need("rollout", "rollout.num_workers", 4, 0.5, 2.0, 1.0, spread=False),
         Need("scorer", "reward.num_workers", 3, 0.25, 0.0, 1.0, spread=True),
     )
-    judged = ppo.model_copy(update={"judge": Scorer(model="other", num_workers=2, num_cpus=0.75)})
+    judged = ppo.model_copy(update={"judge": ScorerSettings(model="other", num_workers=2, num_cpus=0.75)})
     assert needs_of(judged) == (*needs_of(ppo), Need("judge", "judge.num_workers", 2, 0.75, 0.0, 1.0, spread=True))
-    sft = SftRun(data=DemonstrationData(demonstrations="f"), policy=Policy(model="m"), learner=learner)
+    sft = SftRun(data=DemonstrationDataSettings(demonstrations="f"), policy=PolicySettings(model="m"), learner=learner)
     assert [n.role for n in needs_of(sft)] == ["learner"]
-    reward = RewardRun(data=JudgementData(pairs="f"), reward=RewardEncoder(model="m"))
+    reward = RewardRun(data=FeedbackDataSettings(pairs="f"), reward=RewardEncoderSettings(model="m"))
     assert [n.role for n in needs_of(reward)] == ["learner"]
-    sampled = reward.model_copy(update={"calibration": Calibration(policy="m")})
+    sampled = reward.model_copy(update={"calibration": CalibrationSettings(policy="m")})
     assert [n.role for n in needs_of(sampled)] == ["learner", "rollout"]
-    assert [n.role for n in needs_of(EvalRun(data=EvalData(pairs="f"), reward=scorer))] == ["scorer"]
+    assert [n.role for n in needs_of(EvalRun(data=EvalDataSettings(pairs="f"), reward=scorer))] == ["scorer"]

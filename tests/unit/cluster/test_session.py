@@ -11,15 +11,15 @@ import ray
 import plumbob.cluster.session
 from plumbob.cluster.admission import check_local
 from plumbob.cluster.connection import connect, joined
-from plumbob.cluster.fleet.reservations import Seating
+from plumbob.cluster.fleet.reservations import Reservations
 from plumbob.cluster.resources import Amount, Host, Need
 from plumbob.cluster.session import Session
 from plumbob.configs.load_run import RESOLVED_FILE
 from plumbob.configs.runs import SftRun
-from plumbob.configs.settings.data import DemonstrationData
-from plumbob.configs.settings.models import Policy
-from plumbob.configs.settings.training import Sft
-from plumbob.configs.settings.workers import Cluster, Learner, Storage
+from plumbob.configs.settings.data import DemonstrationDataSettings
+from plumbob.configs.settings.models import PolicySettings
+from plumbob.configs.settings.training import SftSettings
+from plumbob.configs.settings.workers import ClusterSettings, LearnerSettings, StorageSettings
 from plumbob.core.errors import NotRunningError, UserError
 from plumbob.driver.api import run
 from tests.support.recording_listener import Watching
@@ -29,12 +29,12 @@ NEEDS = (Need("learner", "learner.num_workers", 3, 1.0, 0.0, 0.0, spread=False),
 
 
 def test_a_private_ray_that_would_be_too_small() -> None:
-    check_local(Cluster(num_cpus=3), NEEDS)
+    check_local(ClusterSettings(num_cpus=3), NEEDS)
     # 3 workers of one CPU each; nobody can join a private Ray, so there is nothing to wait for.
     with pytest.raises(UserError) as refused:
-        check_local(Cluster(num_cpus=2, wait_s=600), NEEDS)
+        check_local(ClusterSettings(num_cpus=2, wait_s=600), NEEDS)
     assert str(refused.value) == ("the cluster is too small: 1 CPUs are missing; this would fit: learner.num_workers=2")
-    check_local(Cluster(address="10.0.0.1:6379", num_cpus=2), NEEDS)  # Known when it has been joined.
+    check_local(ClusterSettings(address="10.0.0.1:6379", num_cpus=2), NEEDS)  # Known when it has been joined.
 
 
 def test_a_run_that_is_too_large_starts_no_ray(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -43,11 +43,11 @@ def test_a_run_that_is_too_large_starts_no_ray(tmp_path: Path, monkeypatch: pyte
     monkeypatch.setattr(ray, "init", lambda **_: pytest.fail("Ray was started"))
     too_many = 2 * (os.cpu_count() or 1) + 2  # Of half a CPU each.
     asked = SftRun(
-        data=DemonstrationData(demonstrations=str(rows), heldout_fraction=0),
-        policy=Policy(model=write_policy(tmp_path / "policy")),
-        learner=Learner(num_workers=too_many),
-        sft=Sft(batch_size=too_many),
-        storage=Storage(path=str(tmp_path / "runs")),
+        data=DemonstrationDataSettings(demonstrations=str(rows), heldout_fraction=0),
+        policy=PolicySettings(model=write_policy(tmp_path / "policy")),
+        learner=LearnerSettings(num_workers=too_many),
+        sft=SftSettings(batch_size=too_many),
+        storage=StorageSettings(path=str(tmp_path / "runs")),
     ).model_copy(update={"name": "large"})
     with pytest.raises(UserError, match="1 CPUs are missing"):
         run(asked, Watching())
@@ -55,15 +55,17 @@ def test_a_run_that_is_too_large_starts_no_ray(tmp_path: Path, monkeypatch: pyte
     # A place that cannot be written is told before the input is read.
     rows.unlink()
     with pytest.raises(UserError, match=r"storage\.path: .*policy/config\.json.* cannot be written: Not a directory"):
-        run(asked.model_copy(update={"storage": Storage(path=str(tmp_path / "policy/config.json"))}), Watching())
+        run(
+            asked.model_copy(update={"storage": StorageSettings(path=str(tmp_path / "policy/config.json"))}), Watching()
+        )
 
 
 def test_waiting_for_a_cluster_to_grow_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     sizes = chain([2.0] * 3, repeat(3.0))
     grown = lambda _: (Host("10.0.0.1", "n1", Amount(next(sizes), 0.0, 8.0)),)  # noqa: E731
-    monkeypatch.setattr(Seating, "open_to_us", grown)
+    monkeypatch.setattr(Reservations, "open_to_us", grown)
     watching = Watching()
-    Session(Cluster(address="auto", wait_s=60), tmp_path, watching).check(NEEDS)
+    Session(ClusterSettings(address="auto", wait_s=60), tmp_path, watching).check(NEEDS)
     ((stage, message),) = watching.notes
     assert stage == "cluster" and message.startswith("1 CPUs are missing") and "waiting up to 60 s" in message
 
@@ -82,7 +84,7 @@ def test_only_who_goes_on_with_a_run_waits_for_its_name(
     monkeypatch.setattr(Session, "check", lambda self, needs: None)
     if has_begun:
         (tmp_path / RESOLVED_FILE).touch()
-    session = Session(Cluster(address="auto", wait_s=60), tmp_path / "logs", Watching())
+    session = Session(ClusterSettings(address="auto", wait_s=60), tmp_path / "logs", Watching())
     with pytest.raises(UserError), session.running("one", (), tmp_path, Watching()):
         pass
     assert asked == [("one", wait_s)]
@@ -96,7 +98,7 @@ def test_an_address_where_nothing_answers(monkeypatch: pytest.MonkeyPatch) -> No
         with pytest.raises(
             NotRunningError, match=rf"cluster\.address={address}: nothing answers there: .*refused; give"
         ):
-            connect(Cluster(address=address))
+            connect(ClusterSettings(address=address))
         client = f"ray://{address}"
         with (
             pytest.raises(NotRunningError, match=rf"cluster\.address={client}: nothing answers there: .*refused; give"),
@@ -109,10 +111,10 @@ def test_a_run_does_not_go_on_where_only_a_client_reaches_ray() -> None:
     with pytest.raises(
         UserError, match=r"cluster\.address=ray://head:10001: a run has to be on a host of its Ray; `plumb"
     ):
-        connect(Cluster(address="ray://head:10001"))
+        connect(ClusterSettings(address="ray://head:10001"))
 
 
 @pytest.mark.parametrize("address", ["head", "head:", "head:port", "head:99999", ":6379", "http://head:6379"])
 def test_an_address_that_is_none(address: str) -> None:
     with pytest.raises(UserError, match=rf"cluster\.address={address}: expected local, auto or HOST:PORT"):
-        connect(Cluster(address=address))
+        connect(ClusterSettings(address=address))

@@ -8,7 +8,7 @@ import pytest
 from plumbob.configs.load_run import load_eval, load_run, read_resolved, write_resolved
 from plumbob.configs.runs import EvalRun, PpoRun, PretrainRun
 from plumbob.configs.settings.algorithms import AdaptiveKl, FixedKl, Rloo
-from plumbob.configs.settings.models import NewLlama
+from plumbob.configs.settings.models import NewLlamaSettings
 from plumbob.configs.settings.workers import TransformersEngine, VllmEngine
 from plumbob.core.errors import UserError
 from plumbob.driver.stages.prepare import prepare
@@ -73,7 +73,7 @@ def test_a_path_replaces_a_model_to_be_made() -> None:
     assert run.policy.model == "/models/base"
     made = load_run("pretrain", ["data.text=a.txt", "policy.model.num_layers=3"])
     assert isinstance(made, PretrainRun)
-    assert isinstance(made.policy.model, NewLlama)
+    assert isinstance(made.policy.model, NewLlamaSettings)
     assert made.policy.model.num_layers == 3
 
 

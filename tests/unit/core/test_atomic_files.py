@@ -10,8 +10,8 @@ import pytest
 
 from plumbob.configs.load_run import write_resolved
 from plumbob.configs.runs import EvalRun
-from plumbob.configs.settings.data import EvalData
-from plumbob.configs.settings.rewards import Scorer
+from plumbob.configs.settings.data import EvalDataSettings
+from plumbob.configs.settings.rewards import ScorerSettings
 from plumbob.core.atomic_files import flush_all, replaced, write_whole
 from tests.support.disk_calls import record_disk_calls
 from tests.support.folder_names import names
@@ -142,7 +142,10 @@ def test_a_folder_is_flushed_before_it_gets_its_name(tmp_path: Path, monkeypatch
 def test_the_settings_of_a_run_are_flushed_before_they_replace_those_it_had(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    run, calls = EvalRun(data=EvalData(pairs="/p"), reward=Scorer(model="/m")), record_disk_calls(monkeypatch)
+    run, calls = (
+        EvalRun(data=EvalDataSettings(pairs="/p"), reward=ScorerSettings(model="/m")),
+        record_disk_calls(monkeypatch),
+    )
     write_resolved(run, tmp_path)
     write_resolved(run, tmp_path)
     assert calls == [("fsync", ".resolved.json.partial"), ("replace", "resolved.json")] * 2

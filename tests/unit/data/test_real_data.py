@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from transformers import PreTrainedTokenizerFast
 
-from plumbob.configs.settings.data import Lengths, Reading
+from plumbob.configs.settings.data import LengthSettings, ReadingSettings
 from plumbob.core.errors import UserError
 from plumbob.data.chat import Message
 from plumbob.data.reading.readers import read_demonstrations, read_pairs, read_prompts
@@ -16,7 +16,7 @@ from plumbob.data.tokenization import encode_pairs
 
 FOLDER = Path(__file__).parents[4] / "shared" / "data"
 HH, GSM8K = FOLDER / "hh-harmless-2000.jsonl.gz", FOLDER / "gsm8k-train.jsonl.gz"
-SKIP = Reading(bad_rows="skip")
+SKIP = ReadingSettings(bad_rows="skip")
 
 
 def no_chat(messages: list[Message]) -> str:
@@ -27,7 +27,7 @@ def no_chat(messages: list[Message]) -> str:
 def test_hh_rlhf_pairs(tokenizer: PreTrainedTokenizerFast) -> None:
     # Looked at by hand: rows 1255, 1689, 1951 and 1953 part before the last turn; 87, 517, 926, 1104 have no answer.
     with pytest.raises(UserError, match=r"4 of 2000 rows are malformed\. row 1255: "):
-        read_pairs(str(HH), Reading(), no_chat)
+        read_pairs(str(HH), ReadingSettings(), no_chat)
     read = read_pairs(str(HH), SKIP, no_chat)
     assert (len(read.records), read.num_skipped_malformed, read.num_empty, read.num_duplicate) == (1992, 4, 4, 0)
     with gzip.open(HH, "rt") as lines:
@@ -40,13 +40,13 @@ def test_hh_rlhf_pairs(tokenizer: PreTrainedTokenizerFast) -> None:
     assert (len(prompts.records), prompts.num_duplicate) == (1994, 2)
     train, heldout = split_by_prompt(read.records, lambda pair: pair.prompt, 0.15, seed=0)
     assert len(train) + len(heldout) == 1992
-    encoded = encode_pairs(tokenizer, read.records[:200], Lengths(max_prompt_tokens=512, max_answer_tokens=512))
+    encoded = encode_pairs(tokenizer, read.records[:200], LengthSettings(max_prompt_tokens=512, max_answer_tokens=512))
     assert len(encoded.records) + encoded.num_long_prompts + encoded.num_long_answers == 200
 
 
 @pytest.mark.skipif(not GSM8K.exists(), reason="GSM8K is not beside the checkout")
 def test_gsm8k_demonstrations() -> None:
-    read = read_demonstrations(str(GSM8K), Reading(), no_chat)
+    read = read_demonstrations(str(GSM8K), ReadingSettings(), no_chat)
     assert (len(read.records), read.notes) == (7473, ())
     assert read.records[0].prompt.startswith("Natalia sold clips")
     assert read.records[0].answer.endswith("#### 72")

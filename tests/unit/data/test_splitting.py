@@ -2,7 +2,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from plumbob.configs.settings.data import Splitting
+from plumbob.configs.settings.data import SplittingSettings
 from plumbob.core.errors import UserError
 from plumbob.data.reading.readers import Read
 from plumbob.data.records import PreferencePair, Prompt
@@ -17,7 +17,7 @@ def read(path: str) -> Read[Prompt]:
 
 
 def split(heldout: str | None, **rules: object):  # type: ignore[no-untyped-def]
-    return hold_out(read, "train", heldout, lambda prompt: prompt.text, Splitting(**rules), seed=0)  # type: ignore
+    return hold_out(read, "train", heldout, lambda prompt: prompt.text, SplittingSettings(**rules), seed=0)  # type: ignore
 
 
 def test_a_share_is_held_out_where_no_file_is_given() -> None:
@@ -86,13 +86,13 @@ def test_overlap_is_refused_or_dropped_from_training() -> None:
     what = "data.pairs and data.heldout_pairs"
     found = r"data\.pairs and data\.heldout_pairs: 2 prompts stand in both, in 3 of 4 training records, such as 'x'"
     with pytest.raises(UserError, match=found + r".*data\.overlap=drop"):
-        check_overlap(train, heldout, prompt_of, Splitting(), what)
-    kept, note = check_overlap(train, heldout, prompt_of, Splitting(overlap="drop"), what)
+        check_overlap(train, heldout, prompt_of, SplittingSettings(), what)
+    kept, note = check_overlap(train, heldout, prompt_of, SplittingSettings(overlap="drop"), what)
     assert kept == [pair("z")]
     assert note is not None and "2 prompts stand in both" in note and "dropped from training" in note
     with pytest.raises(UserError, match="leaves nothing to train on"):
-        check_overlap(train[:2], heldout, prompt_of, Splitting(overlap="drop"), what)
+        check_overlap(train[:2], heldout, prompt_of, SplittingSettings(overlap="drop"), what)
 
 
 def test_sides_without_a_common_prompt_pass_without_a_note() -> None:
-    assert check_overlap([pair("x")], [pair("y")], prompt_of, Splitting(), "both") == ([pair("x")], None)
+    assert check_overlap([pair("x")], [pair("y")], prompt_of, SplittingSettings(), "both") == ([pair("x")], None)

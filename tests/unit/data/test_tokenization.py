@@ -3,7 +3,7 @@ import pytest
 from tokenizers import Tokenizer, models, pre_tokenizers, processors
 from transformers import PreTrainedTokenizerFast
 
-from plumbob.configs.settings.data import Lengths
+from plumbob.configs.settings.data import LengthSettings
 from plumbob.core.errors import UserError
 from plumbob.data.records import Demonstration, PreferencePair
 from plumbob.data.tokenization import (
@@ -41,7 +41,7 @@ def sequence(*ids: int, learnt: int) -> TokenSequence:
 
 
 def encode_answer(tokenizer: PreTrainedTokenizerFast, prompt: str, answer: str) -> TokenSequence:
-    (encoded,) = encode_demonstrations(tokenizer, [Demonstration(prompt, answer)], Lengths()).records
+    (encoded,) = encode_demonstrations(tokenizer, [Demonstration(prompt, answer)], LengthSettings()).records
     return encoded
 
 
@@ -78,7 +78,7 @@ def test_a_bos_that_the_tokenizer_does_not_add_is_not_added() -> None:
 def test_limits_count_the_bos_and_the_eos(
     bos_tokenizer: PreTrainedTokenizerFast, limits: tuple[int, int], dropped: tuple[int, int]
 ) -> None:
-    rules = Lengths(max_prompt_tokens=limits[0], max_answer_tokens=limits[1])
+    rules = LengthSettings(max_prompt_tokens=limits[0], max_answer_tokens=limits[1])
     shown = [Demonstration("a b", "c c")]  # 3 tokens with the BOS, 3 with the EOS
     encoded = encode_demonstrations(bos_tokenizer, shown, rules, required=False)
     assert (encoded.num_long_prompts, encoded.num_long_answers) == dropped
@@ -86,15 +86,15 @@ def test_limits_count_the_bos_and_the_eos(
 
 
 def test_a_side_that_may_be_empty_is(bos_tokenizer: PreTrainedTokenizerFast) -> None:
-    assert encode_demonstrations(bos_tokenizer, [], Lengths(), required=False).records == ()
-    assert encode_pairs(bos_tokenizer, [], Lengths(), required=False).notes == ()
-    short = Lengths(max_answer_tokens=1)
+    assert encode_demonstrations(bos_tokenizer, [], LengthSettings(), required=False).records == ()
+    assert encode_pairs(bos_tokenizer, [], LengthSettings(), required=False).notes == ()
+    short = LengthSettings(max_answer_tokens=1)
     (note,) = encode_pairs(bos_tokenizer, [PreferencePair("a", "b", "c")], short, required=False).notes
     assert note.startswith("1 of 1 pairs dropped")
 
 
 def test_long_rows_are_dropped_counted_and_said(bos_tokenizer: PreTrainedTokenizerFast) -> None:
-    rules = Lengths(max_prompt_tokens=3, max_answer_tokens=2)
+    rules = LengthSettings(max_prompt_tokens=3, max_answer_tokens=2)
     pairs = [
         PreferencePair("a", "b", "c"),
         PreferencePair("a a a", "b", "c"),  # 4 tokens with the BOS
@@ -114,7 +114,7 @@ def test_long_rows_are_dropped_counted_and_said(bos_tokenizer: PreTrainedTokeniz
     kept = encode_demonstrations(bos_tokenizer, demonstrations, rules)
     assert [record.ids.tolist() for record in kept.records] == [[2, 10, 11, 3], [2, 10, 11, 3]]
     with pytest.raises(UserError, match=r"no demonstrations are left.*data.max_prompt_tokens=1 \(the longest has 4"):
-        encode_demonstrations(bos_tokenizer, demonstrations, Lengths(max_prompt_tokens=1))
+        encode_demonstrations(bos_tokenizer, demonstrations, LengthSettings(max_prompt_tokens=1))
 
 
 def test_collate_pads_right_and_rows_picks() -> None:

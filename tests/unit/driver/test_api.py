@@ -14,24 +14,32 @@ import ray
 from plumbob.configs.load_run import write_resolved
 from plumbob.configs.paths import with_absolute_paths
 from plumbob.configs.runs import EvalRun, PipelineRun, PpoRun, PretrainRun
-from plumbob.configs.settings.data import EvalData, PipelineData, PromptData, Replay, Retention, TextData, ToyWorld
-from plumbob.configs.settings.models import (
-    AlignedPolicy,
-    EvaluatedPolicy,
-    LoraTuning,
-    NewBert,
-    NewLlama,
-    PipelinePolicy,
-    PretrainedPolicy,
+from plumbob.configs.settings.data import (
+    EvalDataSettings,
+    PipelineDataSettings,
+    PromptDataSettings,
+    ReplaySettings,
+    RetentionSettings,
+    TextDataSettings,
+    ToyWorldSettings,
 )
-from plumbob.configs.settings.rewards import PipelineScorer, Scorer
-from plumbob.configs.settings.workers import Rollout, Storage
+from plumbob.configs.settings.models import (
+    AlignedPolicySettings,
+    EvaluatedPolicySettings,
+    LoraTuning,
+    NewBertSettings,
+    NewLlamaSettings,
+    PipelinePolicySettings,
+    PretrainedPolicySettings,
+)
+from plumbob.configs.settings.rewards import PipelineScorerSettings, ScorerSettings
+from plumbob.configs.settings.workers import RolloutSettings, StorageSettings
 from plumbob.core.disk_errors import StorageFailed
 from plumbob.core.errors import NotFinite, RunFailed, UserError
 from plumbob.driver import api
 from plumbob.driver.api import how_to_go_on, plan, resume, run, run_or_resume, telling_how_to_go_on
 from plumbob.driver.run_folder.inputs import MODELS_FILE, check_models, note_models
-from plumbob.driver.stages.prepare import Scene
+from plumbob.driver.stages.prepare import StageContext
 from plumbob.reward.scorer import ScoreError
 from plumbob.trainers.learner.checkpoint import Checkpoints, Files, on_disk
 from tests.support.folder_names import names
@@ -46,9 +54,9 @@ def test_folders_of_models_and_files_become_absolute_and_hub_names_stay(
     for name in ("policy", "scorer"):
         (tmp_path / name).mkdir()
     run = EvalRun(
-        data=EvalData(prompts="policy"),
-        policy=EvaluatedPolicy(model="./policy", baseline="team/base"),
-        reward=Scorer(model="scorer", ensemble=("./policy", "team/other")),
+        data=EvalDataSettings(prompts="policy"),
+        policy=EvaluatedPolicySettings(model="./policy", baseline="team/base"),
+        reward=ScorerSettings(model="scorer", ensemble=("./policy", "team/other")),
     )
     found = with_absolute_paths(run)
     assert found.policy is not None
@@ -56,18 +64,20 @@ def test_folders_of_models_and_files_become_absolute_and_hub_names_stay(
     assert found.reward.model == str(tmp_path / "scorer")
     assert found.reward.ensemble == (str(tmp_path / "policy"), "team/other")
     assert found.data.prompts == str(tmp_path / "policy") and found.data.pairs is None
-    patterns = TextData(text="parts/*.jsonl", heldout_text="~/t.txt")
-    data = with_absolute_paths(PretrainRun(data=patterns, policy=PretrainedPolicy(model=NewLlama()))).data
+    patterns = TextDataSettings(text="parts/*.jsonl", heldout_text="~/t.txt")
+    data = with_absolute_paths(
+        PretrainRun(data=patterns, policy=PretrainedPolicySettings(model=NewLlamaSettings()))
+    ).data
     assert (data.text, data.heldout_text) == (str(tmp_path / "parts/*.jsonl"), str(Path.home() / "t.txt"))
-    new = PretrainRun(data=TextData(text="/t"), policy=PretrainedPolicy(model=NewLlama()))
+    new = PretrainRun(data=TextDataSettings(text="/t"), policy=PretrainedPolicySettings(model=NewLlamaSettings()))
     assert with_absolute_paths(new) == new
     ppo = PpoRun(
-        data=PromptData(prompts="p"),
-        policy=AlignedPolicy(model="policy"),
-        reward=Scorer(model="scorer"),
-        judge=Scorer(model="./scorer"),
-        retention=Retention(text="kept.txt"),
-        replay=Replay(text="again.txt"),
+        data=PromptDataSettings(prompts="p"),
+        policy=AlignedPolicySettings(model="policy"),
+        reward=ScorerSettings(model="scorer"),
+        judge=ScorerSettings(model="./scorer"),
+        retention=RetentionSettings(text="kept.txt"),
+        replay=ReplaySettings(text="again.txt"),
     )
     whole = with_absolute_paths(ppo)
     assert whole.judge is not None and whole.judge.model == str(tmp_path / "scorer")
@@ -77,17 +87,19 @@ def test_folders_of_models_and_files_become_absolute_and_hub_names_stay(
 
 def test_a_plan_refuses_what_the_run_would() -> None:
     run = PipelineRun(
-        data=PipelineData(toy=ToyWorld(num_texts=200, num_demonstrations=20, num_pairs=20, num_heldout_pairs=20)),
-        policy=PipelinePolicy(model=NewLlama(max_positions=1024)),
-        reward=PipelineScorer(model=NewBert()),
+        data=PipelineDataSettings(
+            toy=ToyWorldSettings(num_texts=200, num_demonstrations=20, num_pairs=20, num_heldout_pairs=20)
+        ),
+        policy=PipelinePolicySettings(model=NewLlamaSettings(max_positions=1024)),
+        reward=PipelineScorerSettings(model=NewBertSettings()),
     )
     # One worker of each role, of half a CPU each.
     assert plan(run).needed.cpus == 1.5
-    wrong = PipelinePolicy(model=NewLlama(max_positions=1024), tuning=LoraTuning(targets=("nope",)))
+    wrong = PipelinePolicySettings(model=NewLlamaSettings(max_positions=1024), tuning=LoraTuning(targets=("nope",)))
     with pytest.raises(UserError, match=r"policy\.tuning\.targets: nope is no module in the new policy\.model"):
         plan(run.model_copy(update={"policy": wrong}))
     with pytest.raises(UserError, match=r"storage\.path: /proc/runs cannot"):
-        plan(run.model_copy(update={"storage": Storage(path="/proc/runs")}))
+        plan(run.model_copy(update={"storage": StorageSettings(path="/proc/runs")}))
 
 
 def write_nothing(folder: Path) -> Files:
@@ -141,11 +153,11 @@ def test_a_run_that_may_have_begun_goes_on_with_the_settings_that_it_had(
     monkeypatch.setattr(ray, "init", lambda **_: pytest.fail("Ray was started"))
     monkeypatch.chdir(tmp_path)
     asked = PpoRun(
-        data=PromptData(prompts="prompts.jsonl"),
-        policy=AlignedPolicy(model="/missing"),
-        reward=Scorer(model="/missing"),
+        data=PromptDataSettings(prompts="prompts.jsonl"),
+        policy=AlignedPolicySettings(model="/missing"),
+        reward=ScorerSettings(model="/missing"),
         name="mine",
-        storage=Storage(path=str(tmp_path)),
+        storage=StorageSettings(path=str(tmp_path)),
     )
     # Whoever gets as far as reading the input is told that it is not there.
     missing = r"^reward\.model=/missing: "
@@ -155,12 +167,14 @@ def test_a_run_that_may_have_begun_goes_on_with_the_settings_that_it_had(
     write_resolved(with_absolute_paths(asked), tmp_path / "mine")
     # Another way to write the same, and another number of workers, change nothing that is computed.
     monkeypatch.chdir(tmp_path.parent)
-    same = asked.model_copy(update={"data": PromptData(prompts=f"{tmp_path.name}/prompts.jsonl")})
-    more = same.model_copy(update={"rollout": Rollout(num_workers=3), "storage": Storage(path=tmp_path.name)})
+    same = asked.model_copy(update={"data": PromptDataSettings(prompts=f"{tmp_path.name}/prompts.jsonl")})
+    more = same.model_copy(
+        update={"rollout": RolloutSettings(num_workers=3), "storage": StorageSettings(path=tmp_path.name)}
+    )
     with pytest.raises(UserError, match=missing):
         run_or_resume(more, Watching())
     with pytest.raises(UserError, match=r"^rollout\.temperature: cannot change when a run goes on"):
-        run_or_resume(more.model_copy(update={"rollout": Rollout(temperature=0.5)}), Watching())
+        run_or_resume(more.model_copy(update={"rollout": RolloutSettings(temperature=0.5)}), Watching())
     with pytest.raises(UserError, match="there is a run already"):
         run(same, Watching())
 
@@ -168,7 +182,10 @@ def test_a_run_that_may_have_begun_goes_on_with_the_settings_that_it_had(
 def test_a_resume_that_would_change_the_result_starts_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(ray, "init", lambda **_: pytest.fail("Ray was started"))
     run = PpoRun(
-        data=PromptData(prompts="p"), policy=AlignedPolicy(model="policy"), reward=Scorer(model="scorer"), name="mine"
+        data=PromptDataSettings(prompts="p"),
+        policy=AlignedPolicySettings(model="policy"),
+        reward=ScorerSettings(model="scorer"),
+        name="mine",
     )
     write_resolved(run, tmp_path)
     before = (tmp_path / "resolved.json").read_text()
@@ -185,9 +202,9 @@ def test_a_run_does_not_go_on_with_another_model(tmp_path: Path, monkeypatch: py
         folder.mkdir()
         (folder / "model.safetensors").write_bytes(b"weights")
     asked = PpoRun(
-        data=PromptData(prompts="/p"),
-        policy=AlignedPolicy(model=policy),
-        reward=Scorer(model=str(scorers[0]), ensemble=(str(scorers[1]),)),
+        data=PromptDataSettings(prompts="/p"),
+        policy=AlignedPolicySettings(model=policy),
+        reward=ScorerSettings(model=str(scorers[0]), ensemble=(str(scorers[1]),)),
         name="mine",
     )
     write_resolved(asked, tmp_path)
@@ -210,12 +227,15 @@ def test_a_run_does_not_go_on_with_another_model(tmp_path: Path, monkeypatch: py
 def test_an_ended_run_that_is_at_work_again_has_not_ended(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Its result is being replaced: the summary would say of a part that it is whole."""
     asked = PretrainRun(
-        data=TextData(text="/t"), policy=PretrainedPolicy(model=NewLlama()), name="mine", storage=Storage(path="/runs")
+        data=TextDataSettings(text="/t"),
+        policy=PretrainedPolicySettings(model=NewLlamaSettings()),
+        name="mine",
+        storage=StorageSettings(path="/runs"),
     )
     write_resolved(asked, tmp_path)
     (tmp_path / "summary.json").write_text("{}\n")
 
-    def dies(scene: Scene) -> NoReturn:
+    def dies(scene: StageContext) -> NoReturn:
         assert names(tmp_path) == ["driver.lock", "models.json", "resolved.json"]
         raise RunFailed("a worker died")
 

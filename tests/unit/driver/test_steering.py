@@ -8,13 +8,13 @@ import pytest
 
 from plumbob.cluster.calls import wait_until
 from plumbob.cluster.connection import connect
-from plumbob.cluster.control_actor import Steering
+from plumbob.cluster.control_actor import ControlClient
 from plumbob.cluster.resources import Need
 from plumbob.configs.load_run import RESOLVED_FILE
-from plumbob.configs.settings.workers import Cluster
+from plumbob.configs.settings.workers import ClusterSettings
 from plumbob.core.errors import NotRunningError, UserError
 from plumbob.driver import steering
-from plumbob.driver.run_folder.connection_file import Whereabouts
+from plumbob.driver.run_folder.connection_file import ConnectionFile
 from plumbob.driver.run_folder.run_status import STATUS_FILE
 
 pytestmark = pytest.mark.usefixtures("one_cpu")
@@ -31,17 +31,17 @@ def run(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def client(run: Path) -> Iterator[Steering]:
+def client(run: Path) -> Iterator[ControlClient]:
     """Of that run, which goes on as `steered` and has reported."""
-    client = Steering("steered", print)
-    with Whereabouts(run, "steered", Cluster()):
+    client = ControlClient("steered", print)
+    with ConnectionFile(run, "steered", ClusterSettings()):
         client.exchange(lambda: STATUS, True)
         assert wait_until(lambda: steering.status(run) == {"running": True, **STATUS}, TIMEOUT_S)
         yield client
     client.close()
 
 
-def test_a_run_is_steered_by_its_folder_and_by_its_name(run: Path, client: Steering) -> None:
+def test_a_run_is_steered_by_its_folder_and_by_its_name(run: Path, client: ControlClient) -> None:
     assert steering.scale(run, 3) == 2
     assert wait_until(lambda: client.exchange(lambda: STATUS, True).num_rollout_workers == 3, TIMEOUT_S)
     with pytest.raises(UserError, match="--rollout-workers 0: expected 1 or more"):
@@ -69,4 +69,4 @@ def test_a_process_is_on_one_ray_at_a_time() -> None:
     with pytest.raises(
         UserError, match=r"cluster\.address=local: this process is on the Ray at .* already; use another"
     ):
-        connect(Cluster())
+        connect(ClusterSettings())

@@ -8,16 +8,22 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM, AutoModelForMaskedLM, AutoModelForSequenceClassification, AutoTokenizer
 
-from plumbob.configs.settings.data import ToyWorld
-from plumbob.configs.settings.models import NewBert, NewLlama
+from plumbob.configs.settings.data import ToyWorldSettings
+from plumbob.configs.settings.models import NewBertSettings, NewLlamaSettings
 from plumbob.core.errors import UserError
 from plumbob.data.chat import chat_renderer, plain_dialogue
 from plumbob.data.toy_world.toy_files import build_world
 from plumbob.models.from_scratch import build_bert, build_llama
 
-LLAMA = NewLlama(vocab_size=400, hidden_size=64, num_layers=2, num_heads=2, intermediate_size=96, max_positions=64)
-BERT = NewBert(vocab_size=300, hidden_size=64, num_layers=2, num_heads=2, intermediate_size=96, max_positions=64)
-TEXTS = build_world(ToyWorld(num_texts=300, num_demonstrations=1, num_pairs=1, num_heldout_pairs=1), seed=0).texts
+LLAMA = NewLlamaSettings(
+    vocab_size=400, hidden_size=64, num_layers=2, num_heads=2, intermediate_size=96, max_positions=64
+)
+BERT = NewBertSettings(
+    vocab_size=300, hidden_size=64, num_layers=2, num_heads=2, intermediate_size=96, max_positions=64
+)
+TEXTS = build_world(
+    ToyWorldSettings(num_texts=300, num_demonstrations=1, num_pairs=1, num_heldout_pairs=1), seed=0
+).texts
 BUILD = """
 import sys
 from pathlib import Path

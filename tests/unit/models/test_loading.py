@@ -10,7 +10,7 @@ import pytest
 import torch
 from transformers import AutoModelForMaskedLM, AutoTokenizer, BertConfig, MPNetConfig, RobertaConfig
 
-from plumbob.configs.settings.models import NewBert
+from plumbob.configs.settings.models import NewBertSettings
 from plumbob.configs.settings.workers import TransformersEngine, VllmEngine
 from plumbob.core.errors import UserError
 from plumbob.models.adapter import save_adapter
@@ -163,7 +163,7 @@ def test_an_adapter_with_more_than_a_and_b_cannot_be_served(adapter_folder: Path
 
 
 def test_an_encoder_is_no_policy(tmp_path: Path) -> None:
-    spec = NewBert(vocab_size=64, hidden_size=32, num_layers=1, num_heads=1, intermediate_size=32)
+    spec = NewBertSettings(vocab_size=64, hidden_size=32, num_layers=1, num_heads=1, intermediate_size=32)
     build_bert(spec, ["some words to learn letters from"], tmp_path, seed=0)
     with pytest.raises(UserError, match=r"BertForMaskedLM is not a causal language model"):
         load_causal_lm(resolve_model(str(tmp_path), KEY), KEY, "float32", False)

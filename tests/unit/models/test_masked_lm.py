@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 from transformers import AutoTokenizer
 
-from plumbob.configs.settings.models import NewBert
+from plumbob.configs.settings.models import NewBertSettings
 from plumbob.core.errors import UserError
 from plumbob.models.from_scratch import build_bert
 from plumbob.models.masked_lm import load_encoder_tokenizer, load_masked_lm
@@ -13,7 +13,7 @@ from plumbob.models.masked_lm import load_encoder_tokenizer, load_masked_lm
 
 def test_an_encoder_without_its_tokenizer(tmp_path: Path) -> None:
     """transformers makes a BERT tokenizer of the five special tokens out of nothing: every word would be unknown."""
-    spec = NewBert(vocab_size=64, hidden_size=32, num_layers=1, num_heads=1, intermediate_size=32)
+    spec = NewBertSettings(vocab_size=64, hidden_size=32, num_layers=1, num_heads=1, intermediate_size=32)
     build_bert(spec, ["some words to learn letters from"], tmp_path, seed=0)
     model, tokenizer = load_masked_lm(str(tmp_path))
     assert len(tokenizer) == model.config.vocab_size > 5

@@ -10,7 +10,7 @@ from torch import Tensor
 from transformers import AutoModelForCausalLM, GPT2Config, GPT2LMHeadModel
 
 from plumbob.configs.settings.models import LoraTuning
-from plumbob.models.adapter import Role
+from plumbob.models.adapter import ModelRole
 from plumbob.models.adapter_switch import activate
 from plumbob.models.loading import ModelSource
 from plumbob.models.policy import PolicyModel, RoleError, new_value_head
@@ -20,7 +20,7 @@ from tests.support.tiny_policy import write_policy
 TEMPERATURE = 0.7
 LENGTHS = (9, 5, 7)
 PROMPTS = (4, 2, 6)
-ROLES: tuple[Role, ...] = ("policy", "reference", "value")
+ROLES: tuple[ModelRole, ...] = ("policy", "reference", "value")
 
 
 @pytest.fixture(scope="module")
@@ -150,7 +150,7 @@ def test_every_role_has_its_own_weights(folder: str) -> None:
 
 
 @pytest.mark.parametrize("learning, other", [("policy", "value"), ("value", "policy")])
-def test_gradients_do_not_leak_between_roles(folder: str, learning: Role, other: Role) -> None:
+def test_gradients_do_not_leak_between_roles(folder: str, learning: ModelRole, other: ModelRole) -> None:
     model = randomised(folder)
     with model.role(learning):
         model(*ragged(), TEMPERATURE).sum().backward()

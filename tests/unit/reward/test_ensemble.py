@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from plumbob.configs.settings.rewards import Scorer as ScorerSettings
+from plumbob.configs.settings.rewards import ScorerSettings
 from plumbob.core.errors import UserError
 from plumbob.reward.bert_scorer import BertScorer
 from plumbob.reward.calibration import Calibration, save_calibration

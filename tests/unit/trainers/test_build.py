@@ -9,7 +9,7 @@ import torch
 from pydantic import BaseModel
 
 from plumbob.configs.runs import PretrainEncoderRun, RewardRun
-from plumbob.configs.settings.models import NewBert
+from plumbob.configs.settings.models import NewBertSettings
 from plumbob.models.from_scratch import build_bert
 from plumbob.trainers.build import build_learner
 from plumbob.trainers.learner.engine import Engine
@@ -56,7 +56,7 @@ def step(kind: str, encoder: Path, gradient_checkpointing: bool) -> Step:
 def encoder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("encoder")
     sizes = {"hidden_size": 32, "num_heads": 1, "num_layers": NUM_LAYERS, "intermediate_size": 40, "vocab_size": 60}
-    build_bert(NewBert(max_positions=16, **sizes), ["some words to learn letters from"], folder, seed=0)
+    build_bert(NewBertSettings(max_positions=16, **sizes), ["some words to learn letters from"], folder, seed=0)
     return folder
 
 

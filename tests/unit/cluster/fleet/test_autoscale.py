@@ -5,10 +5,10 @@ from typing import Any
 import pytest
 
 from plumbob.cluster.fleet.autoscale import Idle, Scaling, desired_workers, idle_of
-from plumbob.configs.settings.workers import Autoscale
+from plumbob.configs.settings.workers import AutoscaleSettings
 from plumbob.trainers.metrics.metrics_log import StepRecord
 
-SETTINGS = Autoscale(min_workers=1, max_workers=3, margin=0.2, patience=2)
+SETTINGS = AutoscaleSettings(min_workers=1, max_workers=3, margin=0.2, patience=2)
 STARVED, FED, BALANCED = Idle(0.7, 0.3), Idle(0.3, 0.7), Idle(0.55, 0.45)
 
 

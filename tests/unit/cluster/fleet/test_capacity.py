@@ -6,13 +6,13 @@ from typing import Any
 
 import pytest
 
-from plumbob.cluster.calls import Call, outcome, wait_until
+from plumbob.cluster.calls import Call, result_of, wait_until
 from plumbob.cluster.failures import WorkerLost
 from plumbob.cluster.fleet import reservations
 from plumbob.cluster.fleet.work_queue import Preparation
 from plumbob.cluster.resources import Need, rollouts, scorers
-from plumbob.configs.settings.rewards import Scorer
-from plumbob.configs.settings.workers import LearnerRanks
+from plumbob.configs.settings.rewards import ScorerSettings
+from plumbob.configs.settings.workers import LearnerRankSettings
 from plumbob.core.errors import RunFailed
 from tests.support.pool_of_actors import TIMEOUT_S
 from tests.support.ray_worker import Worker
@@ -90,7 +90,7 @@ def test_who_was_leaving_when_work_ended_goes_for_learners(house: House) -> None
 def test_a_pool_with_nobody_left_is_made_room_for(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
     pool = house.pool()
     assert wait_until(lambda: len(work(pool, 8)) == 8 and len(pool.members) == 4, TIMEOUT_S)
-    wanted = Scorer(model="/m", num_workers=2, num_cpus=0.5, memory_gib=0.0)
+    wanted = ScorerSettings(model="/m", num_workers=2, num_cpus=0.5, memory_gib=0.0)
     opening = Preparation(lambda actor: actor.handle.double.remote([1]), "opening")
     scoring = house.pools.opened(scorers(wanted), wanted, Worker, "reward", opening)
     assert work(scoring, 4) == [0, 2, 4, 6]
@@ -114,9 +114,9 @@ def test_every_pool_keeps_a_worker_and_none_goes_for_nothing(house: House, monke
         pytest.raises(RunFailed, match=r"no room for the learners after 3 s \(cluster\.b"),
     ):
         patched.setattr(house.ranks, "_boot_timeout_s", 3.0)
-        house.ranks.of(LearnerRanks(num_workers=4, **SMALL))
+        house.ranks.of(LearnerRankSettings(num_workers=4, **SMALL))
     assert len(pool.members) == 4
-    assert len(house.ranks.of(LearnerRanks(num_workers=3, **SMALL))) == 3
+    assert len(house.ranks.of(LearnerRankSettings(num_workers=3, **SMALL))) == 3
     assert len(pool.members) == 1
 
 
@@ -127,7 +127,7 @@ def test_no_worker_is_started_on_a_host_without_memory(house: House, monkeypatch
     def killed(call: Call, doing: str) -> Any:
         if call.actor.name == "rollout-0":
             raise WorkerLost("rollout-0 died", oom_killed="rollout-0")
-        return outcome(call, doing)
+        return result_of(call, doing)
 
     monkeypatch.setattr("plumbob.cluster.fleet.pool_registry.NO_MEMORY_S", TIMEOUT_S)
     monkeypatch.setattr("plumbob.cluster.fleet.pool.outcome", killed)

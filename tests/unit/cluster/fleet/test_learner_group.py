@@ -11,7 +11,7 @@ from ray.exceptions import RayActorError
 from plumbob.cluster.calls import wait_until
 from plumbob.cluster.failures import LearnersLost
 from plumbob.cluster.fleet import capacity, learner_group, reservations
-from plumbob.cluster.fleet.learner_group import Ranks
+from plumbob.cluster.fleet.learner_group import LearnerRanks
 from plumbob.cluster.nodes import living_nodes
 from plumbob.cluster.resources import Amount, Host, Need, learners, rollouts
 from tests.support.pool_of_actors import TIMEOUT_S
@@ -118,7 +118,7 @@ def test_any_host_will_do_when_there_is_no_room_on_those_that_stay(monkeypatch: 
     said: list[str] = []
     asked: list[Need] = []
     two = learners(LEARNERS)
-    assert len(Ranks(seating, start, asked.append, 60.0, said.append)._seats_for(two)) == 2
+    assert len(LearnerRanks(seating, start, asked.append, 60.0, said.append)._seats_for(two)) == 2
     # Looked for elsewhere again first: what Ray reports as free is a moment old, and others may make room.
     assert seating.asked[:2] == [False, False] and seating.asked[-1]
     assert asked

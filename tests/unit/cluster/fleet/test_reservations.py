@@ -8,7 +8,7 @@ import ray
 
 from plumbob.cluster.calls import wait_until
 from plumbob.cluster.fleet import reservations
-from plumbob.cluster.fleet.reservations import Seat, Seating
+from plumbob.cluster.fleet.reservations import Reservation, Reservations
 from plumbob.cluster.nodes import hosts, living_nodes, nodes_on
 from plumbob.cluster.placement import Plan
 from plumbob.cluster.resources import Amount, Host, Need
@@ -45,7 +45,7 @@ def haunted(monkeypatch: pytest.MonkeyPatch) -> Iterator[pytest.MonkeyPatch]:
 
 
 def test_a_host_that_does_not_answer_is_left_alone_for_a_while(haunted: pytest.MonkeyPatch) -> None:
-    seating = Seating()
+    seating = Reservations()
     haunted.setattr(reservations, "ONE_PLACED_S", 0.2)
     assert seating.take_one(NEED, {}, ()) is None
     haunted.setattr(reservations, "ONE_PLACED_S", 60.0)
@@ -56,7 +56,7 @@ def test_a_host_that_does_not_answer_is_left_alone_for_a_while(haunted: pytest.M
 
 
 def test_learners_leave_a_host_alone_that_does_not_answer(haunted: pytest.MonkeyPatch) -> None:
-    seating = Seating()
+    seating = Reservations()
     haunted.setattr(reservations, "PLACED_S", 0.2)
     assert seating.take_all(LEARNERS) == []
     haunted.setattr(reservations, "PLACED_S", 60.0)
@@ -65,14 +65,14 @@ def test_learners_leave_a_host_alone_that_does_not_answer(haunted: pytest.Monkey
 
 @pytest.mark.usefixtures("haunted")
 def test_learners_are_seated_on_hosts_that_stay() -> None:
-    seating = Seating()
+    seating = Reservations()
     seating.follow(Plan((LEARNERS,), (GHOST,), ((GHOST, GHOST),)))
     seating.leaving = frozenset({GHOST.node_id})
     assert hosts_of(seating) == here()
 
 
 def test_learners_are_seated_on_hosts_that_will_be_taken_away_if_they_must() -> None:
-    seating = Seating()
+    seating = Reservations()
     seating.leaving = frozenset(living_nodes())
     assert seating.take_all(LEARNERS) == []
     assert hosts_of(seating, anywhere=True) == here()
@@ -82,9 +82,9 @@ def here() -> set[str]:
     return {node["NodeManagerAddress"] for node in ray.nodes()}
 
 
-def hosts_of(seating: Seating, anywhere: bool = False) -> set[str]:
+def hosts_of(seating: Reservations, anywhere: bool = False) -> set[str]:
     """Where the learners come to be seated; their seats are given up."""
-    taken: list[Seat] = []
+    taken: list[Reservation] = []
 
     def is_seated() -> bool:  # What the test before held is free after a moment.
         taken.extend(seating.take_all(LEARNERS, anywhere))

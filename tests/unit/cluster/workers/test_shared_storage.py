@@ -14,11 +14,11 @@ from plumbob.cluster.workers.learner_worker import LearnerWorker
 from plumbob.cluster.workers.rollout_worker import RolloutWorker
 from plumbob.cluster.workers.same_versions import installed
 from plumbob.cluster.workers.scorer_worker import ScorerWorker
-from plumbob.cluster.workers.shared_storage import Mark, check_folders, check_shared
+from plumbob.cluster.workers.shared_storage import StorageProbe, check_folders, check_shared
 from plumbob.configs.runs import EvalRun, RewardRun, SftRun
-from plumbob.configs.settings.data import DemonstrationData, EvalData, JudgementData
-from plumbob.configs.settings.models import EvaluatedPolicy, NewBert, Policy
-from plumbob.configs.settings.rewards import RewardEncoder, Scorer
+from plumbob.configs.settings.data import DemonstrationDataSettings, EvalDataSettings, FeedbackDataSettings
+from plumbob.configs.settings.models import EvaluatedPolicySettings, NewBertSettings, PolicySettings
+from plumbob.configs.settings.rewards import RewardEncoderSettings, ScorerSettings
 from plumbob.configs.settings.workers import TransformersEngine
 from plumbob.core.errors import UserError
 from plumbob.models.adapter import CONFIG_FILE
@@ -30,12 +30,16 @@ from tests.support.full_disk import fill, small_disk
 from tests.support.host_requirements import cannot
 
 SPEC = SamplerSpec("/gone/base", "rollout-3", TransformersEngine(), "float32", 1.0, 4, 0)
-SFT = SftRun(data=DemonstrationData(demonstrations="/d"), policy=Policy(model="/gone/policy"))
+SFT = SftRun(data=DemonstrationDataSettings(demonstrations="/d"), policy=PolicySettings(model="/gone/policy"))
 
 
 def refusals(mark: Path, said: Path) -> None:
     """What workers of each kind refuse with whose models are not on this host."""
-    asked = ((RolloutWorker, SPEC), (ScorerWorker, Scorer(model="a/b", ensemble=("/gone/c",))), (LearnerWorker, SFT))
+    asked = (
+        (RolloutWorker, SPEC),
+        (ScorerWorker, ScorerSettings(model="a/b", ensemble=("/gone/c",))),
+        (LearnerWorker, SFT),
+    )
     for kind, what in asked:
         worker: Any = kind(mark.with_name("worker-1.log"), 1, installed(), mark)
         with pytest.raises(UserError) as refused:
@@ -57,7 +61,7 @@ def test_a_host_that_does_not_see_the_drivers_mark(tmp_path: Path, kind: type[An
     for logs in (tmp_path / "none" / "logs", tmp_path / "own"):
         worker = kind(logs / "worker-1.log", 1, installed(), logs / ".driver-00")
         begin = worker.join if kind is LearnerWorker else worker.open
-        what = {RolloutWorker: SPEC, ScorerWorker: Scorer(model="m"), LearnerWorker: Rank(0, 1, "h:1")}[kind]
+        what = {RolloutWorker: SPEC, ScorerWorker: ScorerSettings(model="m"), LearnerWorker: Rank(0, 1, "h:1")}[kind]
         with pytest.raises(UserError) as refused:
             begin(what)
         said = str(refused.value)
@@ -71,7 +75,7 @@ def test_a_host_that_does_not_see_the_drivers_mark(tmp_path: Path, kind: type[An
 
 def test_models_that_the_host_has_not(tmp_path: Path) -> None:
     """In a process of its own: what a worker prints goes to its log."""
-    mark, said = Mark(tmp_path).left(), tmp_path / "said"
+    mark, said = StorageProbe(tmp_path).left(), tmp_path / "said"
     process = multiprocessing.get_context("fork").Process(target=refusals, args=(mark, said))
     process.start()
     process.join(60)
@@ -134,15 +138,17 @@ def test_models_that_the_host_has_and_cannot_read() -> None:
 
 def test_the_models_that_a_learner_loads() -> None:
     assert models_of(SFT) == ("/gone/policy",)
-    evaluated = EvaluatedPolicy(model="/a", baseline="/b")
-    assert models_of(EvalRun(data=EvalData(prompts="/p"), policy=evaluated, reward=Scorer(model="/c"))) == ("/a", "/b")
-    pairs = JudgementData(pairs="/p")
-    assert models_of(RewardRun(data=pairs, reward=RewardEncoder(model="/encoder"))) == ("/encoder",)
-    assert models_of(RewardRun(data=pairs, reward=RewardEncoder(model=NewBert()))) == ()
+    evaluated = EvaluatedPolicySettings(model="/a", baseline="/b")
+    assert models_of(
+        EvalRun(data=EvalDataSettings(prompts="/p"), policy=evaluated, reward=ScorerSettings(model="/c"))
+    ) == ("/a", "/b")
+    pairs = FeedbackDataSettings(pairs="/p")
+    assert models_of(RewardRun(data=pairs, reward=RewardEncoderSettings(model="/encoder"))) == ("/encoder",)
+    assert models_of(RewardRun(data=pairs, reward=RewardEncoderSettings(model=NewBertSettings()))) == ()
 
 
 def test_a_mark_is_the_drivers_own_and_goes_with_it(tmp_path: Path) -> None:
-    first, second = Mark(tmp_path / "logs"), Mark(tmp_path / "logs")
+    first, second = StorageProbe(tmp_path / "logs"), StorageProbe(tmp_path / "logs")
     assert names(tmp_path) == []  # Nothing is written before it is asked for.
     assert first.left() == first.left() != second.left()
     first.remove()
@@ -151,7 +157,7 @@ def test_a_mark_is_the_drivers_own_and_goes_with_it(tmp_path: Path) -> None:
 
 def test_a_full_disk_is_no_mistake_of_the_users() -> None:
     with small_disk("64k") as disk:
-        mark = Mark(disk).left()
+        mark = StorageProbe(disk).left()
         fill(disk)
         with pytest.raises(OSError, match="No space left on device") as full:
             mark.write_bytes(bytes(100_000))

@@ -8,14 +8,14 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from plumbob.configs.settings.data import Reading
+from plumbob.configs.settings.data import ReadingSettings
 from plumbob.core.errors import UserError
 from plumbob.data.chat import Message
 from plumbob.data.reading.readers import read_judged_pairs, read_prompts, read_rankings, read_scored_answers
-from plumbob.data.records import Ranking, ScoredAnswer
+from plumbob.data.records import Ranking, ScoredResponse
 
-REFUSE = Reading()
-SKIP = Reading(bad_rows="skip")
+REFUSE = ReadingSettings()
+SKIP = ReadingSettings(bad_rows="skip")
 USER = {"role": "user", "content": "Hi"}
 PAIR = {"prompt": "q", "chosen": "good", "rejected": "bad"}
 
@@ -98,7 +98,7 @@ def test_a_margin_is_read_where_it_is_asked_for(tmp_path: Path) -> None:
     assert read.records == (Ranking("q", ("good", "bad"), 2.0),)
     with pytest.raises(UserError, match=r"row 2: 'margin' is missing.*row 3: 'margin': expected at least 0.*row 4"):
         read_judged_pairs(path, REFUSE, render, use_margin=True)
-    mapped = Reading(columns={"margin": "gap", "annotator": "judge"})
+    mapped = ReadingSettings(columns={"margin": "gap", "annotator": "judge"})
     path = save(tmp_path, {**PAIR, "gap": 0.5, "judge": "ann"})
     assert read_judged_pairs(path, mapped, render, True).records == (Ranking("q", ("good", "bad"), 0.5, "ann"),)
 
@@ -108,7 +108,7 @@ def test_a_margin_is_read_where_it_is_asked_for(tmp_path: Path) -> None:
 def test_scores_of_every_form(tmp_path: Path, answer: str, score: str) -> None:
     path = save(tmp_path, {"prompt": "q", answer: " a", score: 4}, {"question": [USER], answer: said("b"), score: -0.5})
     read = read_scored_answers(path, REFUSE, render)
-    assert read.records == (ScoredAnswer("q", " a", 4.0), ScoredAnswer("[user:Hi]", "b", -0.5))
+    assert read.records == (ScoredResponse("q", " a", 4.0), ScoredResponse("[user:Hi]", "b", -0.5))
     assert read.records[0].answers == (" a",)
 
 

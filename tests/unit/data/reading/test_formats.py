@@ -7,7 +7,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from plumbob.core.errors import UserError
-from plumbob.data.reading.formats import Row, iterate_rows
+from plumbob.data.reading.formats import FileRow, iterate_rows
 
 ROWS = [{"prompt": "a", "n": 1}, {"prompt": "é", "n": 2}]
 EXPECTED = [(1, {"prompt": "a", "n": 1}), (2, {"prompt": "é", "n": 2})]
@@ -52,8 +52,8 @@ def test_every_format_gives_the_same_rows(tmp_path: Path, name: str) -> None:
 def test_a_text_document_ends_at_a_blank_line_and_is_numbered_by_its_first_line(tmp_path: Path) -> None:
     (tmp_path / "a.txt").write_bytes("\ufeffone\r\ntwo\r\n\r\n  \r\nthree".encode())
     assert list(iterate_rows(str(tmp_path / "a.txt"))) == [
-        Row("a.txt", 1, {"text": "one\ntwo"}),
-        Row("a.txt", 5, {"text": "three"}),
+        FileRow("a.txt", 1, {"text": "one\ntwo"}),
+        FileRow("a.txt", 5, {"text": "three"}),
     ]
 
 

@@ -6,14 +6,14 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from plumbob.configs.settings.data import Reading
+from plumbob.configs.settings.data import ReadingSettings
 from plumbob.core.errors import UserError
 from plumbob.data.chat import Message
 from plumbob.data.reading.readers import Read, read_demonstrations, read_labelled, read_pairs, read_prompts, read_texts
-from plumbob.data.records import Demonstration, LabelledAnswer, PreferencePair, prompt_id_of
+from plumbob.data.records import Demonstration, LabelledResponse, PreferencePair, prompt_id_of
 
-REFUSE = Reading()
-SKIP = Reading(bad_rows="skip")
+REFUSE = ReadingSettings()
+SKIP = ReadingSettings(bad_rows="skip")
 
 USER = {"role": "user", "content": "Hi"}
 GOOD = {"role": "assistant", "content": "Hello!"}
@@ -102,13 +102,13 @@ def test_demonstrations_of_every_form(tmp_path: Path, row: dict[str, Any], expec
 @pytest.mark.parametrize(
     ("row", "expected"),
     [
-        ({"prompt": "p", "completion": "c", "label": True}, LabelledAnswer("p", "c", True)),
-        ({"question": "q?", "answer": "a", "label": False}, LabelledAnswer("q?", "a", False)),
-        ({"prompt": [USER], "completion": [BAD], "label": False}, LabelledAnswer("[user:Hi]", "Go away.", False)),
-        ({"messages": [USER, GOOD], "label": True}, LabelledAnswer("[user:Hi]", "Hello!", True)),
+        ({"prompt": "p", "completion": "c", "label": True}, LabelledResponse("p", "c", True)),
+        ({"question": "q?", "answer": "a", "label": False}, LabelledResponse("q?", "a", False)),
+        ({"prompt": [USER], "completion": [BAD], "label": False}, LabelledResponse("[user:Hi]", "Go away.", False)),
+        ({"messages": [USER, GOOD], "label": True}, LabelledResponse("[user:Hi]", "Hello!", True)),
     ],
 )
-def test_labelled_answers_of_every_form(tmp_path: Path, row: dict[str, Any], expected: LabelledAnswer) -> None:
+def test_labelled_answers_of_every_form(tmp_path: Path, row: dict[str, Any], expected: LabelledResponse) -> None:
     path = save(tmp_path, row)
     assert read_labelled(path, REFUSE, render).records == (expected,)
     assert [prompt.text for prompt in read_prompts(path, REFUSE, render).records] == [expected.prompt]
@@ -136,9 +136,9 @@ def test_answers_without_a_label_are_malformed(tmp_path: Path, row: dict[str, An
 
 
 def test_a_label_of_another_name_is_mapped(tmp_path: Path) -> None:
-    rules = Reading(columns={"label": "thumbs_up"})
+    rules = ReadingSettings(columns={"label": "thumbs_up"})
     path = save(tmp_path, {"prompt": "p", "completion": "c", "thumbs_up": False})
-    assert read_labelled(path, rules, render).records == (LabelledAnswer("p", "c", False),)
+    assert read_labelled(path, rules, render).records == (LabelledResponse("p", "c", False),)
 
 
 @pytest.mark.parametrize(
@@ -163,18 +163,18 @@ def test_the_prompt_id_is_the_beginning_of_the_sha256_of_the_text() -> None:
 
 def test_a_column_mapping_renames_and_hides_the_old_name(tmp_path: Path) -> None:
     path = save(tmp_path, {"instruction": "p", "chosen": "worse", "rejected": "better"})
-    rules = Reading(columns={"prompt": "instruction", "chosen": "rejected", "rejected": "chosen"})
+    rules = ReadingSettings(columns={"prompt": "instruction", "chosen": "rejected", "rejected": "chosen"})
     assert read_pairs(path, rules, render).records == (PreferencePair("p", "better", "worse"),)
     # `prompt` is mapped away to `text`, so the row no longer counts as a prompt with an answer.
-    assert read_texts(save(tmp_path, {"prompt": "p"}), Reading(columns={"text": "prompt"})).records == ("p",)
+    assert read_texts(save(tmp_path, {"prompt": "p"}), ReadingSettings(columns={"text": "prompt"})).records == ("p",)
 
 
 def test_a_wrong_column_mapping_is_refused(tmp_path: Path) -> None:
     path = save(tmp_path, {"instruction": "p", "completion": "c"})
     with pytest.raises(UserError, match=r"data\.columns: 'promt' is not a field name.*Did you mean 'prompt'"):
-        read_demonstrations(path, Reading(columns={"promt": "instruction"}), render)
+        read_demonstrations(path, ReadingSettings(columns={"promt": "instruction"}), render)
     with pytest.raises(UserError, match=r"row 1: expected the column 'inst' \(data.columns.prompt\), found the fields"):
-        read_demonstrations(path, Reading(columns={"prompt": "inst"}), render)
+        read_demonstrations(path, ReadingSettings(columns={"prompt": "inst"}), render)
 
 
 @pytest.mark.parametrize(

@@ -7,14 +7,14 @@ from pathlib import Path
 
 import pytest
 
-from plumbob.configs.settings.data import ToyWorld
+from plumbob.configs.settings.data import ToyWorldSettings
 from plumbob.core.errors import UserError
 from plumbob.data.records import PreferencePair
 from plumbob.data.toy_world.gold_judge import MAX_GOLD, gold_score
 from plumbob.data.toy_world.language import ATTRIBUTES, NAMES, STYLES, answer, facts
 from plumbob.data.toy_world.toy_files import World, build_world, noise_ceiling, write_world
 
-SMALL = ToyWorld(num_cars=4, num_texts=200, num_demonstrations=150, num_pairs=400, num_heldout_pairs=80)
+SMALL = ToyWorldSettings(num_cars=4, num_texts=200, num_demonstrations=150, num_pairs=400, num_heldout_pairs=80)
 PROMPT = "Question: How fast is the Quillan?\nAnswer:"
 SPEED = facts()["Quillan"]["speed"]
 SEATS = facts()["Quillan"]["seats"]
@@ -53,7 +53,7 @@ def test_answers_begin_with_a_space_and_pairs_differ(world: World) -> None:
 
 def test_too_many_cars_are_refused() -> None:
     with pytest.raises(UserError, match=rf"num_cars={len(NAMES) + 1}.*{len(NAMES)} cars"):
-        build_world(ToyWorld(num_cars=len(NAMES) + 1), seed=0)
+        build_world(ToyWorldSettings(num_cars=len(NAMES) + 1), seed=0)
 
 
 def test_gold_score_adds_its_points() -> None:

@@ -10,15 +10,15 @@ import numpy as np
 import pytest
 
 from plumbob.configs.runs import PipelineRun
-from plumbob.configs.settings.data import PipelineData
-from plumbob.configs.settings.models import NewBert, NewLlama, PipelinePolicy
-from plumbob.configs.settings.rewards import PipelineScorer
+from plumbob.configs.settings.data import PipelineDataSettings
+from plumbob.configs.settings.models import NewBertSettings, NewLlamaSettings, PipelinePolicySettings
+from plumbob.configs.settings.rewards import PipelineScorerSettings
 from plumbob.data.prompts import EncodedPrompt
 from plumbob.driver.pipeline import pipeline
 from plumbob.driver.pipeline.pipeline import Pipeline, handover, run_pipeline
 from plumbob.driver.pipeline.pipeline_data import Files
 from plumbob.driver.stages.evaluation import EvalInput, Measured
-from plumbob.driver.stages.prepare import Scene
+from plumbob.driver.stages.prepare import StageContext
 from plumbob.rollout.rollout_records import Rollout, SampleRequest
 
 FILES = Files("text", "shown", "pairs", "heldout_pairs", "asked", "heldout_asked", None, 0.9, ())
@@ -28,14 +28,14 @@ FOLDER = Path("/runs/mine")
 def settings(policy: Any, encoder: Any) -> PipelineRun:
     return PipelineRun(
         seed=4,
-        data=PipelineData(pairs="raw", columns={"prompt": "question"}, overlap="drop", max_answer_tokens=33),
-        policy=PipelinePolicy(model=policy, dtype="bfloat16"),
-        reward=PipelineScorer(model=encoder, max_tokens=77, num_workers=2),
+        data=PipelineDataSettings(pairs="raw", columns={"prompt": "question"}, overlap="drop", max_answer_tokens=33),
+        policy=PipelinePolicySettings(model=policy, dtype="bfloat16"),
+        reward=PipelineScorerSettings(model=encoder, max_tokens=77, num_workers=2),
     )
 
 
 def test_every_stage_gets_the_folder_of_the_one_before() -> None:
-    stages = Pipeline(settings(NewLlama(), NewBert()), FOLDER, FILES)
+    stages = Pipeline(settings(NewLlamaSettings(), NewBertSettings()), FOLDER, FILES)
     assert stages.pretrain().data.text == stages.pretrain_encoder().data.text == "text"
     assert stages.sft().policy.model == "/runs/mine/pretrain/policy"
     assert stages.reward().reward.model == "/runs/mine/pretrain-encoder/encoder"
@@ -48,7 +48,7 @@ def test_every_stage_gets_the_folder_of_the_one_before() -> None:
 
 
 def test_every_stage_gets_its_side_of_the_split() -> None:
-    stages = Pipeline(settings(NewLlama(), NewBert()), FOLDER, FILES)
+    stages = Pipeline(settings(NewLlamaSettings(), NewBertSettings()), FOLDER, FILES)
     assert (stages.ppo().data.prompts, stages.ppo().data.heldout_prompts) == ("asked", "heldout_asked")
     assert (stages.dpo().data.pairs, stages.dpo().data.heldout_pairs) == ("pairs", "heldout_pairs")
     assert (stages.reward().data.pairs, stages.reward().data.heldout_pairs) == ("pairs", "heldout_pairs")
@@ -57,7 +57,7 @@ def test_every_stage_gets_its_side_of_the_split() -> None:
 
 
 def test_common_settings_reach_every_stage_and_the_mapping_of_columns_none() -> None:
-    stages = Pipeline(settings(NewLlama(), NewBert()), FOLDER, FILES)
+    stages = Pipeline(settings(NewLlamaSettings(), NewBertSettings()), FOLDER, FILES)
     runs: list[Any] = [stages.sft(), stages.reward(), stages.ppo(), stages.dpo(), stages.evaluation()]
     assert {run.seed for run in runs} == {4}
     # The files are the pipeline's own by now: mapped, and split.
@@ -77,9 +77,9 @@ def test_a_named_model_is_taken_as_it_is() -> None:
 @pytest.mark.parametrize(
     "policy, encoder, first",
     [
-        (NewLlama(), NewBert(), ["pretrain", "pretrain-encoder"]),
-        ("team/llama", NewBert(), ["pretrain-encoder"]),
-        (NewLlama(), "team/bert", ["pretrain"]),
+        (NewLlamaSettings(), NewBertSettings(), ["pretrain", "pretrain-encoder"]),
+        ("team/llama", NewBertSettings(), ["pretrain-encoder"]),
+        (NewLlamaSettings(), "team/bert", ["pretrain"]),
         ("team/llama", "team/bert", []),
     ],
 )
@@ -88,14 +88,14 @@ def test_only_a_new_model_is_pre_trained_and_an_ended_stage_is_not_run_again(
 ) -> None:
     ran: list[str] = []
 
-    def run_stage(body: Any, scene: Scene, name: str) -> dict[str, Any]:
+    def run_stage(body: Any, scene: StageContext, name: str) -> dict[str, Any]:
         assert scene.folder == tmp_path / name
         ran.append(name)
         return {"policies": {"ppo": {"gold_score": 1.0}}} if name == "eval" else {"seconds": 2.0}
 
     monkeypatch.setattr(pipeline, "run_stage", run_stage)
     nothing: Any = None
-    scene = Scene(nothing, tmp_path, nothing, nothing)
+    scene = StageContext(nothing, tmp_path, nothing, nothing)
     figures = run_pipeline(settings(policy, encoder), lambda folder: FILES, scene)
     assert ran == [*first, "sft", "reward", "ppo", "dpo", "eval"]
     assert figures["ppo"] == {"seconds": 2.0, "gold_score": 1.0}
@@ -123,7 +123,7 @@ def test_notes_about_the_files_are_kept_with_the_figures(tmp_path: Path, monkeyp
     nothing: Any = None
     files = replace(FILES, notes=("3 rows skipped",))
     figures = run_pipeline(
-        settings("team/llama", "team/bert"), lambda folder: files, Scene(nothing, tmp_path, said, nothing)
+        settings("team/llama", "team/bert"), lambda folder: files, StageContext(nothing, tmp_path, said, nothing)
     )
     assert list(figures) == ["data", "sft", "reward", "ppo", "dpo", "eval"]
     assert figures["data"] == {"notes": ["3 rows skipped"]}
@@ -150,7 +150,7 @@ def test_the_baseline_gets_every_figure_that_is_no_comparison(tmp_path: Path, mo
     session: Any = SimpleNamespace(scorers=lambda settings: None)
     said: Any = Said()
     nothing: Any = None
-    scene = Scene(session, tmp_path, said, nothing)
+    scene = StageContext(session, tmp_path, said, nothing)
     run = Pipeline(settings("team/llama", "team/bert"), tmp_path, FILES).evaluation()
     figures = pipeline._evaluate(run, FILES, scene, scene)
     own = {"reward": 1.0, "answer_tokens": 7.0, "missing_eos_share": 1.0, "gold_score": 0.5}

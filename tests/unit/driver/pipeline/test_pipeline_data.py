@@ -8,9 +8,9 @@ from typing import Any
 import pytest
 
 from plumbob.configs.runs import PipelineRun
-from plumbob.configs.settings.data import PipelineData
-from plumbob.configs.settings.models import LoraTuning, NewBert, NewLlama, PipelinePolicy
-from plumbob.configs.settings.rewards import PipelineScorer
+from plumbob.configs.settings.data import PipelineDataSettings
+from plumbob.configs.settings.models import LoraTuning, NewBertSettings, NewLlamaSettings, PipelinePolicySettings
+from plumbob.configs.settings.rewards import PipelineScorerSettings
 from plumbob.core.errors import UserError
 from plumbob.driver.pipeline.pipeline_data import Files, check_models, prepare_files
 from plumbob.models.adapter import save_adapter
@@ -42,9 +42,9 @@ def pairs(tmp_path: Path) -> str:
 
 def settings(**data: Any) -> PipelineRun:
     return PipelineRun(
-        data=PipelineData(**({"heldout_fraction": 0.25} | data)),
-        policy=PipelinePolicy(model=NewLlama(max_positions=1024)),
-        reward=PipelineScorer(model=NewBert()),
+        data=PipelineDataSettings(**({"heldout_fraction": 0.25} | data)),
+        policy=PipelinePolicySettings(model=NewLlamaSettings(max_positions=1024)),
+        reward=PipelineScorerSettings(model=NewBertSettings()),
     )
 
 
@@ -189,11 +189,13 @@ def test_lengths_that_a_later_stage_would_refuse(
 
 def test_a_named_encoder_is_looked_at_first(tmp_path: Path, pairs: str) -> None:
     def named(model: str, max_tokens: int) -> PipelineRun:
-        return settings(pairs=pairs).model_copy(update={"reward": PipelineScorer(model=model, max_tokens=max_tokens)})
+        return settings(pairs=pairs).model_copy(
+            update={"reward": PipelineScorerSettings(model=model, max_tokens=max_tokens)}
+        )
 
     sizes = {"hidden_size": 32, "num_heads": 1, "num_layers": 1, "intermediate_size": 32, "vocab_size": 60}
     folder = tmp_path / "bert"
-    build_bert(NewBert(max_positions=40, **sizes), ["good bad"], folder, seed=0)
+    build_bert(NewBertSettings(max_positions=40, **sizes), ["good bad"], folder, seed=0)
     prepare_files(named(str(folder), 40))
     with pytest.raises(UserError, match=r"reward\.max_tokens=41: .* takes at most 40 tokens"):
         prepare_files(named(str(folder), 41))
@@ -207,7 +209,9 @@ def test_a_named_encoder_is_looked_at_first(tmp_path: Path, pairs: str) -> None:
 @pytest.mark.parametrize("setting", ["tuning", "sft_tuning"])
 def test_targets_are_looked_up_in_a_model_that_is_yet_to_be_made(pairs: str, setting: str) -> None:
     def run(*targets: str) -> PipelineRun:
-        policy = PipelinePolicy(model=NewLlama(max_positions=1024), **{setting: LoraTuning(targets=targets)})
+        policy = PipelinePolicySettings(
+            model=NewLlamaSettings(max_positions=1024), **{setting: LoraTuning(targets=targets)}
+        )
         return settings(pairs=pairs).model_copy(update={"policy": policy})
 
     check_models(run("q_proj", "embed_tokens"))
@@ -221,8 +225,8 @@ def test_targets_are_looked_up_in_a_model_that_is_yet_to_be_made(pairs: str, set
 
 def test_a_named_policy_is_looked_at_first(tmp_path: Path, pairs: str) -> None:
     def check(model: Path | str, **policy: Any) -> None:
-        short = PipelineData(pairs=pairs, max_prompt_tokens=8, max_answer_tokens=8)
-        named = {"policy": PipelinePolicy(model=str(model), **policy), "data": short}
+        short = PipelineDataSettings(pairs=pairs, max_prompt_tokens=8, max_answer_tokens=8)
+        named = {"policy": PipelinePolicySettings(model=str(model), **policy), "data": short}
         check_models(settings(pairs=pairs).model_copy(update=named))
 
     base = write_policy(tmp_path / "base")

@@ -18,9 +18,9 @@ import ray
 
 from plumbob.configs.load_run import write_resolved
 from plumbob.configs.runs import SftRun
-from plumbob.configs.settings.data import DemonstrationData
-from plumbob.configs.settings.models import Policy
-from plumbob.configs.settings.workers import Storage
+from plumbob.configs.settings.data import DemonstrationDataSettings
+from plumbob.configs.settings.models import PolicySettings
+from plumbob.configs.settings.workers import StorageSettings
 from plumbob.core.errors import UserError
 from plumbob.driver.api import resume, run
 from plumbob.driver.run_folder.lock import LOCK_FILE, owned
@@ -60,9 +60,12 @@ def contents(folder: Path) -> dict[str, bytes]:
 @pytest.fixture
 def asked(tmp_path: Path) -> SftRun:
     """A run whose input is not there: whoever gets as far as reading it is told that."""
-    missing = DemonstrationData(demonstrations=str(tmp_path / "missing.jsonl"))
+    missing = DemonstrationDataSettings(demonstrations=str(tmp_path / "missing.jsonl"))
     return SftRun(
-        name="mine", data=missing, policy=Policy(model="/missing"), storage=Storage(path=str(tmp_path / "runs"))
+        name="mine",
+        data=missing,
+        policy=PolicySettings(model="/missing"),
+        storage=StorageSettings(path=str(tmp_path / "runs")),
     )
 
 

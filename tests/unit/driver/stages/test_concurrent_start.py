@@ -7,7 +7,7 @@ import pytest
 import plumbob.driver.stages.concurrent_start
 from plumbob.cluster.failures import LearnersLost
 from plumbob.core.errors import UserError
-from plumbob.driver.stages.concurrent_start import side_by_side
+from plumbob.driver.stages.concurrent_start import run_concurrently
 
 BOUND_S = 60.0
 
@@ -27,7 +27,7 @@ def test_results_come_in_the_order_of_the_tasks() -> None:
         second_is_done.set()
         return "second"
 
-    assert side_by_side(pytest.fail, first, second) == ["first", "second"]
+    assert run_concurrently(pytest.fail, first, second) == ["first", "second"]
 
 
 def test_a_mistake_waits_no_longer_than_its_bound_for_the_others(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -40,7 +40,7 @@ def test_a_mistake_waits_no_longer_than_its_bound_for_the_others(monkeypatch: py
         has_ended.set()
 
     with pytest.raises(UserError, match="no such model"):
-        side_by_side(said.append, other, lambda: fails(UserError("no such model")))
+        run_concurrently(said.append, other, lambda: fails(UserError("no such model")))
     assert not has_ended.is_set()
     assert said == ["no such model; waiting for up to 0.1 s for the workers that are being started beside"]
     may_end.set()
@@ -66,6 +66,6 @@ def test_lost_learners_wait_for_the_others_with_which_the_stage_begins_again(mon
         raise LearnersLost("rank 0 died")
 
     with pytest.raises(LearnersLost):
-        side_by_side(say, others, learners)
+        run_concurrently(say, others, learners)
     assert others_are_ready.is_set()
     assert said == ["rank 0 died; waiting for the workers that are being started beside"]

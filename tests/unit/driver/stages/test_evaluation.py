@@ -7,9 +7,9 @@ from typing import Any
 import pytest
 
 from plumbob.configs.runs import EvalRun
-from plumbob.configs.settings.data import EvalData
-from plumbob.configs.settings.models import EvaluatedPolicy, NewBert
-from plumbob.configs.settings.rewards import Scorer
+from plumbob.configs.settings.data import EvalDataSettings
+from plumbob.configs.settings.models import EvaluatedPolicySettings, NewBertSettings
+from plumbob.configs.settings.rewards import ScorerSettings
 from plumbob.core.errors import UserError
 from plumbob.data.records import Ranking
 from plumbob.driver.stages.evaluation import EvalInput, prepare_eval, run_eval
@@ -24,7 +24,7 @@ def uncalibrated(tmp_path_factory: pytest.TempPathFactory) -> str:
     """A reward model without a calibration, as any tool may have trained it."""
     encoder, folder = tmp_path_factory.mktemp("encoder"), tmp_path_factory.mktemp("raw")
     sizes = {"hidden_size": 32, "num_heads": 1, "num_layers": 1, "intermediate_size": 32, "vocab_size": 60}
-    build_bert(NewBert(max_positions=256, **sizes), ["good bad"], encoder, seed=0)
+    build_bert(NewBertSettings(max_positions=256, **sizes), ["good bad"], encoder, seed=0)
     made = new_reward_model(str(encoder))
     made.model.save_pretrained(folder)
     made.tokenizer.save_pretrained(folder)
@@ -39,7 +39,7 @@ def write(path: Path, row: dict[str, Any]) -> str:
 class FakeSession:
     """Scores an answer by its length, and keeps the settings that it was asked with."""
 
-    def scorers(self, settings: Scorer) -> "FakeSession":
+    def scorers(self, settings: ScorerSettings) -> "FakeSession":
         self.settings = settings
         return self
 
@@ -49,7 +49,7 @@ class FakeSession:
 
 def test_pairs_alone_need_no_calibration(tmp_path: Path, uncalibrated: str) -> None:
     pairs = write(tmp_path / "pairs.jsonl", {"prompt": "Q", "chosen": "long", "rejected": "no"})
-    run = EvalRun(data=EvalData(pairs=pairs), reward=Scorer(model=uncalibrated))
+    run = EvalRun(data=EvalDataSettings(pairs=pairs), reward=ScorerSettings(model=uncalibrated))
     session: Any = FakeSession()
     figures = run_eval(run, prepare_eval(run), session)
     assert session.settings.normalize is False
@@ -63,7 +63,7 @@ def test_pairs_of_several_annotators(tmp_path: Path, uncalibrated: str) -> None:
     file = tmp_path / "pairs.jsonl"
     file.write_text("".join(json.dumps(row) + "\n" for row in rows))
     session: Any = FakeSession()
-    run = EvalRun(data=EvalData(pairs=str(file)), reward=Scorer(model=uncalibrated))
+    run = EvalRun(data=EvalDataSettings(pairs=str(file)), reward=ScorerSettings(model=uncalibrated))
     figures = run_eval(run, prepare_eval(run), session)
     # The longer answer scores higher: as ann and cay say, who agree with each other and not with bob.
     assert {name: found["accuracy"] for name, found in figures["annotators"].items()} == {"ann": 1, "bob": 0, "cay": 1}
@@ -76,7 +76,9 @@ def test_an_ensemble_is_measured_by_its_total(tmp_path: Path, uncalibrated: str)
             return [Score(2.0 * len(answer), {"model-0": 9.0, "model-1": 9.0, "std": 0.0}) for _, answer in texts]
 
     pairs = write(tmp_path / "pairs.jsonl", {"prompt": "Q", "chosen": "long", "rejected": "no"})
-    run = EvalRun(data=EvalData(pairs=pairs), reward=Scorer(model=uncalibrated, ensemble=(uncalibrated,)))
+    run = EvalRun(
+        data=EvalDataSettings(pairs=pairs), reward=ScorerSettings(model=uncalibrated, ensemble=(uncalibrated,))
+    )
     with pytest.raises(UserError, match=r"calibration\.json"):
         prepare_eval(run)
     session: Any = Ensemble()
@@ -88,16 +90,16 @@ def test_an_ensemble_is_measured_by_its_total(tmp_path: Path, uncalibrated: str)
 
 def test_a_policy_s_scores_need_one(tmp_path: Path, uncalibrated: str) -> None:
     asked = write(tmp_path / "prompts.jsonl", {"prompt": "Q"})
-    policy = EvaluatedPolicy(model=write_policy(tmp_path / "policy"))
-    run = EvalRun(data=EvalData(prompts=asked), policy=policy, reward=Scorer(model=uncalibrated))
+    policy = EvaluatedPolicySettings(model=write_policy(tmp_path / "policy"))
+    run = EvalRun(data=EvalDataSettings(prompts=asked), policy=policy, reward=ScorerSettings(model=uncalibrated))
     with pytest.raises(UserError, match=r"calibration\.json.*reward\.normalize=false"):
         prepare_eval(run)
-    raw = run.model_copy(update={"reward": Scorer(model=uncalibrated, normalize=False)})
+    raw = run.model_copy(update={"reward": ScorerSettings(model=uncalibrated, normalize=False)})
     assert len(prepare_eval(raw).prompts) == 1
 
 
 def test_chat_pairs_without_a_policy_become_a_plain_transcript(tmp_path: Path, uncalibrated: str) -> None:
     turns = {name: [{"role": role, "content": name}] for name, role in (("prompt", "user"), ("chosen", "assistant"))}
     chats = write(tmp_path / "chats.jsonl", {**turns, "rejected": [{"role": "assistant", "content": "no"}]})
-    data = prepare_eval(EvalRun(data=EvalData(pairs=chats), reward=Scorer(model=uncalibrated)))
+    data = prepare_eval(EvalRun(data=EvalDataSettings(pairs=chats), reward=ScorerSettings(model=uncalibrated)))
     assert data == EvalInput((Ranking("\n\nHuman: prompt\n\nAssistant:", ("chosen", "no")),), (), 0, ())

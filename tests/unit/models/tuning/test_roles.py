@@ -12,14 +12,14 @@ from transformers import AutoModelForCausalLM, GPT2Config, GPT2LMHeadModel
 
 from plumbob.configs.settings.models import LoraTuning
 from plumbob.core.errors import UserError
-from plumbob.models.adapter import Role, load_adapter, save_adapter
+from plumbob.models.adapter import ModelRole, load_adapter, save_adapter
 from plumbob.models.loading import ModelSource, served_rank
 from plumbob.models.policy import PolicyModel
 from plumbob.models.tuning.lora import add_adapters, is_adapter_parameter
 from plumbob.models.tuning.roles import adapted_policy, frozen_reference, full_policy, trainable_groups
 from tests.support.tiny_policy import make_adapter, write_policy
 
-ROLES: tuple[Role, ...] = ("policy", "reference", "value")
+ROLES: tuple[ModelRole, ...] = ("policy", "reference", "value")
 
 
 @pytest.fixture(scope="module")
@@ -40,7 +40,7 @@ MASK = torch.ones_like(IDS, dtype=torch.bool)
 ACTIONS = torch.arange(8).expand(2, 8) >= 3
 
 
-def answer(model: PolicyModel, role: Role) -> Tensor:
+def answer(model: PolicyModel, role: ModelRole) -> Tensor:
     model.eval()
     with model.role(role), torch.no_grad():
         found: Tensor = model(IDS, MASK, ACTIONS, 0.8)
@@ -55,7 +55,7 @@ def plain(model: Any) -> Tensor:
     return torch.where(ACTIONS, torch.nn.functional.pad(chosen, (1, 0)), 0.0)
 
 
-def build(source: ModelSource, roles: tuple[Role, ...] = ROLES, seed: int = 0, rank: int = 3) -> PolicyModel:
+def build(source: ModelSource, roles: tuple[ModelRole, ...] = ROLES, seed: int = 0, rank: int = 3) -> PolicyModel:
     return adapted_policy(source, LoraTuning(rank=rank, alpha=6.0), "float32", False, roles, seed)
 
 
@@ -161,7 +161,7 @@ def dropping(tmp_path_factory: pytest.TempPathFactory) -> str:
 
 @pytest.mark.parametrize("roles", [("policy", "reference"), ROLES])
 @pytest.mark.filterwarnings("ignore:fan_in_fan_out")
-def test_the_first_ratio_is_one_on_a_base_with_dropout(dropping: str, roles: tuple[Role, ...]) -> None:
+def test_the_first_ratio_is_one_on_a_base_with_dropout(dropping: str, roles: tuple[ModelRole, ...]) -> None:
     model = build(ModelSource(dropping, None), roles)
     old = answer(model, "policy")
     model.train()

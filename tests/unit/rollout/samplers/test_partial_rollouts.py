@@ -7,7 +7,7 @@ import pytest
 
 from plumbob.models.adapter import Adapter
 from plumbob.rollout.requests import continuation
-from plumbob.rollout.rollout_records import SampleRequest, Started
+from plumbob.rollout.rollout_records import PartialResponse, SampleRequest
 from plumbob.rollout.samplers.open_sampler import open_sampler
 from plumbob.rollout.samplers.sampler import Sampler, SamplerSpec, sample
 from tests.support.partial_rollouts import in_slices, largest_gaps, pair_statistic, statistic_bound
@@ -92,7 +92,7 @@ def test_what_is_cancelled_can_be_gone_on_with(sampler: Sampler) -> None:
 
 def test_an_answer_at_its_limit_is_not_gone_on_with(sampler: Sampler) -> None:
     full = np.full(MAX_TOKENS, 5, np.int32)
-    started = Started(full, full.astype(np.float32), full)
+    started = PartialResponse(full, full.astype(np.float32), full)
     asked: SampleRequest = replace(make_requests(1)[0], started=started)
     with pytest.raises(ValueError, match="the answer to prompt p0 has 32 tokens, which is its limit"):
         sampler.submit([asked])

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from plumbob.configs.settings.algorithms import FixedKl, Grpo, Rloo
-from plumbob.configs.settings.training import Ppo
+from plumbob.configs.settings.training import PpoSettings
 from plumbob.trainers.algorithms.advantages import estimate
 from plumbob.trainers.online.experience import Experience, LossKl, loss_weights
 from plumbob.trainers.online.objective import policy_loss_sum, total_weight
@@ -83,7 +83,7 @@ def trl_loss(trainer: Any, numbers: dict[str, Tensor], **changes: Any) -> tuple[
     return loss.detach(), logprobs.grad
 
 
-def our_loss(numbers: dict[str, Tensor], ppo: Ppo, importance: Tensor | None = None) -> tuple[Tensor, Tensor]:
+def our_loss(numbers: dict[str, Tensor], ppo: PpoSettings, importance: Tensor | None = None) -> tuple[Tensor, Tensor]:
     """The same by this project's policy pass: the sum over the batch, divided by its count."""
     logprobs = numbers["logprobs"].clone().requires_grad_()
     batch = Experience(
@@ -114,19 +114,19 @@ K3_IN_LOSS = FixedKl(place="loss", estimate="k3", coefficient=BETA)
 def test_grpo_as_published() -> None:
     # The mean over answers of their tokens' mean, k3 in the loss.
     theirs = trl_loss(grpo_trainer.GRPOTrainer, drawn(), beta=BETA)
-    check_equal(our_loss(drawn(), Ppo(estimator=Grpo(), loss_mean="answer", kl=K3_IN_LOSS)), theirs)
+    check_equal(our_loss(drawn(), PpoSettings(estimator=Grpo(), loss_mean="answer", kl=K3_IN_LOSS)), theirs)
 
 
 @pytest.mark.parametrize("loss_type", ["bnpo", "dapo"])
 def test_the_mean_over_tokens(loss_type: str) -> None:
     # Over the batch (bnpo) or the whole step (dapo), which here are the same.
     theirs = trl_loss(grpo_trainer.GRPOTrainer, drawn(), beta=BETA, loss_type=loss_type)
-    check_equal(our_loss(drawn(), Ppo(loss_mean="token", kl=K3_IN_LOSS)), theirs)
+    check_equal(our_loss(drawn(), PpoSettings(loss_mean="token", kl=K3_IN_LOSS)), theirs)
 
 
 def test_dr_grpo_up_to_its_constant() -> None:
     # TRL divides the sum by the rows and the longest answer allowed, 6 x 5, we by the 20 tokens.
-    loss, gradient = our_loss(drawn(), Ppo(loss_mean="token"))
+    loss, gradient = our_loss(drawn(), PpoSettings(loss_mean="token"))
     share = int(MASK.sum()) / (6 * NUM_ANSWER)
     theirs = trl_loss(grpo_trainer.GRPOTrainer, drawn(), loss_type="dr_grpo")
     check_equal((loss * share, gradient * share), theirs)
@@ -136,7 +136,7 @@ def test_the_dual_clip_is_their_delta() -> None:
     numbers = drawn() | {"logprobs": drawn()["old"] + 1.5}  # Ratios of 4.5.
     arguments = SimpleNamespace(use_bias_correction_kl=False, delta=3.0, steps_per_generation=1)
     theirs = trl_loss(grpo_trainer.GRPOTrainer, numbers, loss_type="bnpo", args=arguments)
-    check_equal(our_loss(numbers, Ppo(dual_clip=3.0)), theirs)
+    check_equal(our_loss(numbers, PpoSettings(dual_clip=3.0)), theirs)
 
 
 def test_the_correction_for_the_sampler() -> None:
@@ -145,7 +145,7 @@ def test_the_correction_for_the_sampler() -> None:
     theirs = trl_loss(
         grpo_trainer.GRPOTrainer, numbers, loss_type="bnpo", use_vllm=True, vllm_importance_sampling_correction=True
     )
-    check_equal(our_loss(numbers, Ppo(), numbers["importance"]), theirs)
+    check_equal(our_loss(numbers, PpoSettings(), numbers["importance"]), theirs)
 
 
 def test_rloo_has_the_same_gradient_where_the_update_begins() -> None:
@@ -153,7 +153,7 @@ def test_rloo_has_the_same_gradient_where_the_update_begins() -> None:
     # tokens: at pi = pi_old both are REINFORCE, ours with 6 / 20 of the slope.
     numbers = drawn() | {"logprobs": drawn()["old"]}
     _, theirs = trl_loss(rloo_trainer.RLOOTrainer, numbers)
-    _, ours = our_loss(numbers, Ppo(estimator=Rloo()))
+    _, ours = our_loss(numbers, PpoSettings(estimator=Rloo()))
     torch.testing.assert_close(ours * int(MASK.sum()) / 6, theirs, rtol=1e-5, atol=1e-7)
 
 

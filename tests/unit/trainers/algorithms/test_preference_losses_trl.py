@@ -20,9 +20,9 @@ from plumbob.configs.settings.algorithms import (
     SimpoLoss,
     SppoLoss,
 )
-from plumbob.configs.settings.data import Lengths
-from plumbob.configs.settings.training import Kto
-from plumbob.data.records import LabelledAnswer, PreferencePair
+from plumbob.configs.settings.data import LengthSettings
+from plumbob.configs.settings.training import KtoSettings
+from plumbob.data.records import LabelledResponse, PreferencePair
 from plumbob.data.tokenization import PairBatch, collate, encode_labelled, encode_pairs
 from plumbob.models.policy import PolicyModel
 from plumbob.trainers.learner.learner_protocol import Pass
@@ -39,9 +39,9 @@ PAIRS = [
     PreferencePair("a", " red car", " doors and a car"),
     PreferencePair("is the engine red", " and four", " a"),
 ]
-ANSWERS = [LabelledAnswer(PAIRS[0].prompt, PAIRS[0].chosen, True), LabelledAnswer(PAIRS[1].prompt, " a", False)]
-ANSWERS += [LabelledAnswer(PAIRS[2].prompt, PAIRS[2].rejected, False), LabelledAnswer("red", " doors", True)]
-LENGTHS = Lengths(max_prompt_tokens=64, max_answer_tokens=64)
+ANSWERS = [LabelledResponse(PAIRS[0].prompt, PAIRS[0].chosen, True), LabelledResponse(PAIRS[1].prompt, " a", False)]
+ANSWERS += [LabelledResponse(PAIRS[2].prompt, PAIRS[2].rejected, False), LabelledResponse("red", " doors", True)]
+LENGTHS = LengthSettings(max_prompt_tokens=64, max_answer_tokens=64)
 Found = tuple[float, dict[str, torch.Tensor]]
 
 
@@ -227,5 +227,5 @@ def test_kto(world: World, tmp_path: Path) -> None:
     answers = collate([sequence for sequence, _ in records], world.tokenizer.pad_token_id)
     desirable = np.array([desirable for _, desirable in records])
     batch = KtoBatch(answers, desirable, learners.compute(answers, "reference", answer_logprobs), kl)
-    (only,) = kto_passes(Kto(beta=0.3, desirable_weight=1.5, undesirable_weight=0.5))
+    (only,) = kto_passes(KtoSettings(beta=0.3, desirable_weight=1.5, undesirable_weight=0.5))
     check_same(ours(only, batch, world.model), expected)

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from plumbob.configs.settings.algorithms import LengthPenalty, Shaping
+from plumbob.configs.settings.algorithms import LengthPenaltySettings, ShapingSettings
 from plumbob.trainers.algorithms.reward_shaping import shaped_rewards, token_rewards
 
 NAN = float("nan")
@@ -12,7 +12,7 @@ LENGTHS = torch.tensor([4, 7, 5])
 
 
 def shaped(**changes):
-    settings = Shaping(**({"clip": None, "missing_eos_penalty": 0.0} | changes))
+    settings = ShapingSettings(**({"clip": None, "missing_eos_penalty": 0.0} | changes))
     return shaped_rewards(torch.tensor([3.0, -8.0, 0.5]), ENDS, LENGTHS, settings).tolist()
 
 
@@ -22,12 +22,12 @@ def test_each_part_by_itself():
     assert shaped(clip=2.0) == [2.0, -2.0, 0.5]
     assert shaped(missing_eos_penalty=1.5) == [3.0, -9.5, 0.5]
     # Tokens past the fifth: 0, 2 and 0.
-    assert shaped(length_penalty=LengthPenalty(free_tokens=5, per_token=0.25)) == [3.0, -8.5, 0.5]
+    assert shaped(length_penalty=LengthPenaltySettings(free_tokens=5, per_token=0.25)) == [3.0, -8.5, 0.5]
 
 
 def test_scaled_then_clipped_then_penalised():
     # 2 x 3 = 6 -> 5; 2 x -8 = -16 -> -5, less 1 (no EOS), less 3 x 0.5 (past the fourth token); 2 x 0.5 less 0.5.
-    penalty = LengthPenalty(free_tokens=4, per_token=0.5)
+    penalty = LengthPenaltySettings(free_tokens=4, per_token=0.5)
     found = shaped(scale=2.0, clip=5.0, missing_eos_penalty=1.0, length_penalty=penalty)
     assert found == pytest.approx([5.0, -7.5, 0.5])
 

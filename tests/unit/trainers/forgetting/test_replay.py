@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from plumbob.configs.settings.algorithms import Rloo
-from plumbob.configs.settings.data import Replay
+from plumbob.configs.settings.data import ReplaySettings
 from plumbob.data.tokenization import TokenBatch, TokenSequence, collate
 from plumbob.trainers.forgetting.next_token import NEXT_TOKEN_PASSES
 from plumbob.trainers.forgetting.packed_text import PackedText
@@ -26,7 +26,7 @@ from tests.support.learner_ranks import (
 )
 
 GAMMA = 2.0
-REPLAY = Replay(text="text.txt", coefficient=GAMMA)
+REPLAY = ReplaySettings(text="text.txt", coefficient=GAMMA)
 
 
 def sequence(ids: list[int], num_given: int) -> TokenSequence:

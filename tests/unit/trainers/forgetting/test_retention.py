@@ -11,7 +11,7 @@ import torch
 from numpy.typing import NDArray
 from transformers import AutoTokenizer
 
-from plumbob.configs.settings.data import Retention
+from plumbob.configs.settings.data import RetentionSettings
 from plumbob.core.errors import UserError
 from plumbob.data.tokenization import TokenBatch, TokenSequence
 from plumbob.trainers.forgetting.packed_text import PackedText
@@ -34,7 +34,7 @@ class FakeLearners:
 def retained(num_blocks: int = 1, **settings: float) -> RetainedText:
     rows = [[3, 4, 5], [9, 7]] * num_blocks
     blocks = tuple(TokenSequence(np.array(row, np.int32), np.ones(len(row), np.bool_)) for row in rows)
-    return RetainedText(Retention(text="old.txt", **settings), PackedText(blocks, 0, ()))
+    return RetainedText(RetentionSettings(text="old.txt", **settings), PackedText(blocks, 0, ()))
 
 
 def test_nats_per_token_are_of_the_predicted_tokens() -> None:
@@ -73,7 +73,7 @@ def test_the_blocks_that_are_measured_are_spread_over_the_text(tmp_path: Path) -
     file.write_text("\n".join("abcdefghij"))
 
     def kept(max_blocks: int) -> list[str]:
-        settings = Retention(text=str(file), block_tokens=2, max_blocks=max_blocks)
+        settings = RetentionSettings(text=str(file), block_tokens=2, max_blocks=max_blocks)
         found = prepare_retention(settings, tokenizer, 256)
         assert found is not None
         return [tokenizer.decode(block.ids[0]) for block in found.text.blocks]
@@ -84,4 +84,4 @@ def test_the_blocks_that_are_measured_are_spread_over_the_text(tmp_path: Path) -
     assert kept(4) == ["a", "c", "f", "h"]
     assert prepare_retention(None, tokenizer, 256) is None
     with pytest.raises(UserError, match=r"retention\.block_tokens=300 tokens do not fit the 256 positions"):
-        prepare_retention(Retention(text=str(file), block_tokens=300), tokenizer, 256)
+        prepare_retention(RetentionSettings(text=str(file), block_tokens=300), tokenizer, 256)

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from plumbob.configs.settings.training import Ppo
+from plumbob.configs.settings.training import PpoSettings
 from plumbob.core.errors import NotFinite
 from plumbob.trainers.learner.checkpoint_shards import stored_shares, write_share
 from plumbob.trainers.learner.engine import Rank
@@ -32,7 +32,7 @@ SIX_TWICE = UpdatePlan(minibatch_size=6, num_epochs=2, learning_rate_scale=1.0, 
 
 
 def updated(
-    case: Case, plan: UpdatePlan, num_padding: int = 0, ppo: Ppo = PPO, scale: float = 1.0, num_rows: int = 8
+    case: Case, plan: UpdatePlan, num_padding: int = 0, ppo: PpoSettings = PPO, scale: float = 1.0, num_rows: int = 8
 ) -> tuple[Any, ...]:
     """One update from a fresh learner: its result, the state before and the state after."""
     learner = tiny_learner(case, ppo)

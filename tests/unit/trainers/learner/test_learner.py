@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from plumbob.configs.settings.workers import Learner as LearnerSettings
+from plumbob.configs.settings.workers import LearnerSettings
 from plumbob.models.adapter import Adapter
 from plumbob.trainers.learner.engine import Engine, Rank
 from plumbob.trainers.learner.learner import Learner

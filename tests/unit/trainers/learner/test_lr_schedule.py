@@ -1,11 +1,11 @@
 import pytest
 
-from plumbob.configs.settings.training import Optimizer
+from plumbob.configs.settings.training import OptimizerSettings
 from plumbob.trainers.learner.lr_schedule import learning_rate_scale
 
 
 def scales(num_steps: int, **settings: object) -> list[float]:
-    optimizer = Optimizer(learning_rate=1.0, **settings)  # type: ignore[arg-type]
+    optimizer = OptimizerSettings(learning_rate=1.0, **settings)  # type: ignore[arg-type]
     return [learning_rate_scale(optimizer, step, num_steps) for step in range(num_steps)]
 
 

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 import torch
 
-from plumbob.configs.settings.workers import Learner as LearnerSettings
-from plumbob.models.adapter import Role
+from plumbob.configs.settings.workers import LearnerSettings
+from plumbob.models.adapter import ModelRole
 from plumbob.models.policy import PolicyModel
 from plumbob.trainers.learner.engine import ForwardOnly, Rank
 from plumbob.trainers.learner.export import NoArtifact
@@ -54,7 +54,7 @@ PASSES = (Pass("policy", lambda forward, rows: LossSum(forward(rows).sum(), {"su
         pytest.param((), "reference", 1.001, id="the baseline of an evaluation"),
     ],
 )
-def test_where_autocast_holds(passes: Any, role: Role | None, expected: float) -> None:
+def test_where_autocast_holds(passes: Any, role: ModelRole | None, expected: float) -> None:
     model = Roles()
     settings = LearnerSettings(autocast=True)
     learner = Learner(model, passes, ForwardOnly(model), NoArtifact(), Rank(0, 1, ""), settings)

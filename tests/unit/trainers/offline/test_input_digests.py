@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from plumbob.configs.runs import SftRun
-from plumbob.configs.settings.data import DemonstrationData, Replay, Retention
-from plumbob.configs.settings.models import Policy
+from plumbob.configs.settings.data import DemonstrationDataSettings, ReplaySettings, RetentionSettings
+from plumbob.configs.settings.models import PolicySettings
 from plumbob.core.errors import UserError
 from plumbob.data.tokenization import TokenSequence
 from plumbob.trainers.forgetting.packed_text import PackedText
@@ -33,10 +33,10 @@ def test_the_file_that_has_changed_is_named(tmp_path: Path) -> None:
     for name in ("kept", "again"):
         files[name].write_text('{"text": "a car has a door"}\n' * 20)
     run = SftRun(
-        data=DemonstrationData(demonstrations=str(files["rows"])),
-        policy=Policy(model=write_policy(tmp_path / "policy")),
-        retention=Retention(text=str(files["kept"]), block_tokens=8),
-        replay=Replay(text=str(files["again"]), block_tokens=8),
+        data=DemonstrationDataSettings(demonstrations=str(files["rows"])),
+        policy=PolicySettings(model=write_policy(tmp_path / "policy")),
+        retention=RetentionSettings(text=str(files["kept"]), block_tokens=8),
+        replay=ReplaySettings(text=str(files["again"]), block_tokens=8),
     )
     began = read(run)
     read(run).check(began.digests)
@@ -56,8 +56,8 @@ def test_the_file_that_has_changed_is_named(tmp_path: Path) -> None:
 
 def test_a_held_out_file_is_named_apart() -> None:
     one, other = (TokenSequence(np.array([number], np.int32), np.ones(1, np.bool_)) for number in (1, 2))
-    data = DemonstrationData(demonstrations="/d", heldout_demonstrations="/h")
-    text = RetainedText(Retention(text="/t"), PackedText((one,), 0, ()))
+    data = DemonstrationDataSettings(demonstrations="/d", heldout_demonstrations="/h")
+    text = RetainedText(RetentionSettings(text="/t"), PackedText((one,), 0, ()))
     began = inputs_of(data, "demonstrations", [one], [one], text)
     with pytest.raises(UserError, match=r"^data\.heldout_demonstrations=/h: the"):
         inputs_of(data, "demonstrations", [one], [other], text).check(began.digests)

@@ -13,9 +13,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from plumbob.configs.runs import KtoRun
-from plumbob.configs.settings.data import LabelledData
-from plumbob.configs.settings.models import AlignedPolicy
-from plumbob.configs.settings.training import Kto
+from plumbob.configs.settings.data import LabelledDataSettings
+from plumbob.configs.settings.models import AlignedPolicySettings
+from plumbob.configs.settings.training import KtoSettings
 from plumbob.core.errors import UserError
 from plumbob.data.tokenization import TokenBatch, TokenSequence, collate
 from plumbob.trainers.algorithms.kto_loss import kto_rows
@@ -25,7 +25,7 @@ from tests.support.learner_ranks import Case, Ranks, numpy_state, tiny_learner
 from tests.support.padding_sides import padded_on_the_left
 from tests.support.tiny_policy import write_policy
 
-SETTINGS = Kto(beta=0.5, desirable_weight=2.0, undesirable_weight=3.0)
+SETTINGS = KtoSettings(beta=0.5, desirable_weight=2.0, undesirable_weight=3.0)
 
 
 def sequence(prompt: list[int], answer: list[int]) -> TokenSequence:
@@ -239,8 +239,8 @@ def policy(tmp_path_factory: pytest.TempPathFactory) -> str:
 def run_of(tmp_path: Path, policy: str, rows: list[dict[str, Any]], **limits: int) -> KtoRun:
     path = tmp_path / "labelled.jsonl"
     path.write_text("".join(json.dumps(row) + "\n" for row in rows))
-    data = LabelledData(labelled=str(path), heldout_fraction=0, **limits)
-    return KtoRun(data=data, policy=AlignedPolicy(model=policy))
+    data = LabelledDataSettings(labelled=str(path), heldout_fraction=0, **limits)
+    return KtoRun(data=data, policy=AlignedPolicySettings(model=policy))
 
 
 def row(prompt: str, completion: str, label: bool) -> dict[str, Any]:
@@ -272,6 +272,6 @@ def test_labels_out_of_balance_are_said(
     num_good: int, num_bad: int, weights: tuple[float, float], is_said: bool
 ) -> None:
     records = [(RECORDS[0][0], True)] * num_good + [(RECORDS[0][0], False)] * num_bad
-    notes = balance_notes(records, Kto(desirable_weight=weights[0], undesirable_weight=weights[1]))
+    notes = balance_notes(records, KtoSettings(desirable_weight=weights[0], undesirable_weight=weights[1]))
     assert len(notes) == is_said
     assert all(f"{num_good} answers are labelled good and {num_bad} bad" in note for note in notes)

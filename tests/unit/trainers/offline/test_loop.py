@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from plumbob.configs.settings.data import Retention
-from plumbob.configs.settings.training import EarlyStopping, Epochs
+from plumbob.configs.settings.data import RetentionSettings
+from plumbob.configs.settings.training import EarlyStoppingSettings, EpochSettings
 from plumbob.core.errors import NotFinite, UserError
 from plumbob.data.tokenization import TokenBatch, TokenSequence
 from plumbob.trainers.forgetting.packed_text import PackedText
@@ -69,7 +69,9 @@ class FakeLearners:
         self.step = int(folder.name.removeprefix("step-"))
 
 
-SETTINGS = Epochs(learning_rate=0.5, num_epochs=2, batch_size=4, save_every=2, schedule="linear", warmup_fraction=0.0)
+SETTINGS = EpochSettings(
+    learning_rate=0.5, num_epochs=2, batch_size=4, save_every=2, schedule="linear", warmup_fraction=0.0
+)
 
 SAME = Inputs({"data.demonstrations": "data.demonstrations=d.jsonl"}, {"data.demonstrations": "0123"})
 
@@ -77,7 +79,7 @@ SAME = Inputs({"data.demonstrations": "data.demonstrations=d.jsonl"}, {"data.dem
 def play(
     folder: Path,
     learners: FakeLearners,
-    settings: Epochs = SETTINGS,
+    settings: EpochSettings = SETTINGS,
     retained: RetainedText | None = None,
     inputs: Inputs = SAME,
 ) -> dict[str, Any]:
@@ -158,7 +160,7 @@ def test_held_out_means_weigh_by_what_they_are_means_of() -> None:
 STOPPING = SETTINGS.model_copy(
     update={
         **{"num_epochs": 4, "save_every": 100, "keep_checkpoints": 1, "evaluate_every": 2},
-        "early_stopping": EarlyStopping(patience=2),
+        "early_stopping": EarlyStoppingSettings(patience=2),
     }
 )
 LOSSES = (9.0, 3.0, 9.0, 1.0, 9.0, 2.0, 9.0, 1.5, 9.0, 0.5)
@@ -187,14 +189,14 @@ def test_early_stopping_ends_at_the_best_step_and_keeps_its_checkpoint(tmp_path:
 
 def test_patience_that_lasts_to_the_end_takes_the_last_step_when_it_is_the_best(tmp_path: Path) -> None:
     learners = FakeLearners(heldout=LOSSES)
-    patient = STOPPING.model_copy(update={"early_stopping": EarlyStopping(patience=3)})
+    patient = STOPPING.model_copy(update={"early_stopping": EarlyStoppingSettings(patience=3)})
     assert play(tmp_path, learners, patient) == {"heldout_loss": 0.5, "best_step": 10, "notes": []}
     assert learners.loaded == []
 
 
 def test_a_fall_below_min_delta_is_no_improvement(tmp_path: Path) -> None:
     # From 3 to 1 is 2, not more than min_delta=2: nothing improves on step 2, and after steps 4 and 6 it is over.
-    wide = STOPPING.model_copy(update={"early_stopping": EarlyStopping(patience=2, min_delta=2.0)})
+    wide = STOPPING.model_copy(update={"early_stopping": EarlyStoppingSettings(patience=2, min_delta=2.0)})
     figures = play(tmp_path, FakeLearners(heldout=LOSSES), wide)
     assert (figures["best_step"], figures["stopped_at_step"], figures["heldout_loss"]) == (2, 6, 3.0)
 
@@ -223,7 +225,7 @@ def test_early_stopping_resumes_as_if_nothing_had_happened(tmp_path: Path, dies_
 
 def test_forgetting_is_measured_from_before_the_first_step_to_the_result(tmp_path: Path) -> None:
     block = TokenSequence(np.arange(4, dtype=np.int32), np.ones(4, np.bool_))
-    text = RetainedText(Retention(text="old.txt", max_growth=1.3), PackedText((block,), 0, ()))
+    text = RetainedText(RetentionSettings(text="old.txt", max_growth=1.3), PackedText((block,), 0, ()))
     # Dies in its second save, after which step 2's checkpoint is the newest. The result is step 4, where a token costs
     # 0.4 nats more than at the start: e^0.4 = 1.492.
     with pytest.raises(KeyboardInterrupt):
@@ -246,4 +248,4 @@ def test_watching_what_is_not_there_is_refused() -> None:
     check_heldout("sft", STOPPING, 1)
     check_heldout("sft", SETTINGS, 0)
     with pytest.raises(ValueError, match="evaluate_every is not set"):
-        Epochs(learning_rate=0.1, early_stopping=EarlyStopping())
+        EpochSettings(learning_rate=0.1, early_stopping=EarlyStoppingSettings())

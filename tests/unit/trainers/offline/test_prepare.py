@@ -9,18 +9,23 @@ import numpy as np
 import pytest
 
 from plumbob.configs.runs import DpoRun, PretrainEncoderRun, PretrainRun, RewardRun, SftRun
-from plumbob.configs.settings.data import DemonstrationData, JudgementData, TextData, TokenizedPairData
+from plumbob.configs.settings.data import (
+    DemonstrationDataSettings,
+    FeedbackDataSettings,
+    TextDataSettings,
+    TokenizedPairDataSettings,
+)
 from plumbob.configs.settings.models import (
-    AlignedPolicy,
+    AlignedPolicySettings,
     FullTuning,
     LoraTuning,
-    NewBert,
-    NewLlama,
-    Policy,
-    PretrainedPolicy,
+    NewBertSettings,
+    NewLlamaSettings,
+    PolicySettings,
+    PretrainedPolicySettings,
 )
-from plumbob.configs.settings.rewards import RewardEncoder
-from plumbob.configs.settings.training import Calibration, Pretrain, PretrainEncoder
+from plumbob.configs.settings.rewards import RewardEncoderSettings
+from plumbob.configs.settings.training import CalibrationSettings, PretrainEncoderSettings, PretrainSettings
 from plumbob.core.errors import UserError
 from plumbob.data.records import Ranking
 from plumbob.models.adapter import save_adapter
@@ -50,7 +55,7 @@ def policy(tmp_path_factory: pytest.TempPathFactory) -> str:
 def encoder(tmp_path_factory: pytest.TempPathFactory) -> str:
     """40 positions; a letter that stands alone is one token."""
     folder = tmp_path_factory.mktemp("encoder")
-    build_bert(NewBert(max_positions=40, **SIZES), ["a b c d"], folder, seed=0)
+    build_bert(NewBertSettings(max_positions=40, **SIZES), ["a b c d"], folder, seed=0)
     return str(folder)
 
 
@@ -68,52 +73,56 @@ def pairs(tmp_path: Path, name: str, answer: str) -> str:
 
 
 def test_sft_runs_with_nothing_held_out(tmp_path: Path, policy: str) -> None:
-    data = DemonstrationData(demonstrations=shown(tmp_path, "a.jsonl", "b"), heldout_fraction=0, **SHORT)
-    prepared = prepare_sft(SftRun(data=data, policy=Policy(model=policy)))
+    data = DemonstrationDataSettings(demonstrations=shown(tmp_path, "a.jsonl", "b"), heldout_fraction=0, **SHORT)
+    prepared = prepare_sft(SftRun(data=data, policy=PolicySettings(model=policy)))
     assert (len(prepared.train), prepared.heldout, prepared.notes) == (1, (), ())
 
 
 def test_sft_runs_when_every_held_out_answer_is_too_long(tmp_path: Path, policy: str) -> None:
     train, heldout = shown(tmp_path, "a.jsonl", "b"), shown(tmp_path, "b.jsonl", LONG)
-    data = DemonstrationData(demonstrations=train, heldout_demonstrations=heldout, **SHORT)
-    prepared = prepare_sft(SftRun(data=data, policy=Policy(model=policy)))
+    data = DemonstrationDataSettings(demonstrations=train, heldout_demonstrations=heldout, **SHORT)
+    prepared = prepare_sft(SftRun(data=data, policy=PolicySettings(model=policy)))
     assert (len(prepared.train), prepared.heldout) == (1, ())
     assert prepared.notes[0].startswith("1 of 1 demonstrations dropped")
     # There must be something to train on.
-    turned = DemonstrationData(demonstrations=heldout, heldout_demonstrations=train, **SHORT)
+    turned = DemonstrationDataSettings(demonstrations=heldout, heldout_demonstrations=train, **SHORT)
     with pytest.raises(UserError, match="no demonstrations are left"):
-        prepare_sft(SftRun(data=turned, policy=Policy(model=policy)))
+        prepare_sft(SftRun(data=turned, policy=PolicySettings(model=policy)))
 
 
 def test_dpo_runs_with_nothing_held_out(tmp_path: Path, policy: str) -> None:
     train, heldout = pairs(tmp_path, "a.jsonl", "b"), pairs(tmp_path, "b.jsonl", LONG)
     for data in (
-        TokenizedPairData(pairs=train, heldout_fraction=0, **SHORT),
-        TokenizedPairData(pairs=train, heldout_pairs=heldout, **SHORT),
+        TokenizedPairDataSettings(pairs=train, heldout_fraction=0, **SHORT),
+        TokenizedPairDataSettings(pairs=train, heldout_pairs=heldout, **SHORT),
     ):
-        prepared = prepare_dpo(DpoRun(data=data, policy=AlignedPolicy(model=policy)))
+        prepared = prepare_dpo(DpoRun(data=data, policy=AlignedPolicySettings(model=policy)))
         assert (len(prepared.train), prepared.heldout) == (1, ())
     assert prepared.notes[0].startswith("1 of 1 pairs dropped")
 
 
 def test_blocks_that_the_model_has_no_positions_for(tmp_path: Path, policy: str, encoder: str) -> None:
-    data = TextData(text=write(tmp_path / "text.jsonl", [{"text": "a"}, {"text": "b"}]))
+    data = TextDataSettings(text=write(tmp_path / "text.jsonl", [{"text": "a"}, {"text": "b"}]))
 
     def causal(model: Any, block_tokens: int) -> PretrainRun:
         return PretrainRun(
-            data=data, policy=PretrainedPolicy(model=model), pretrain=Pretrain(block_tokens=block_tokens)
+            data=data,
+            policy=PretrainedPolicySettings(model=model),
+            pretrain=PretrainSettings(block_tokens=block_tokens),
         )
 
     def masked(model: Any, block_tokens: int) -> PretrainEncoderRun:
         return PretrainEncoderRun(
-            data=data, reward=RewardEncoder(model=model), pretrain=PretrainEncoder(block_tokens=block_tokens)
+            data=data,
+            reward=RewardEncoderSettings(model=model),
+            pretrain=PretrainEncoderSettings(block_tokens=block_tokens),
         )
 
     for make, model, positions, named in (
         (causal, policy, 256, f"policy.model={policy}"),
-        (causal, NewLlama(max_positions=99), 99, r"policy\.model\.max_positions"),
+        (causal, NewLlamaSettings(max_positions=99), 99, r"policy\.model\.max_positions"),
         (masked, encoder, 40, f"reward.model={encoder}"),
-        (masked, NewBert(max_positions=99), 99, r"reward\.model\.max_positions"),
+        (masked, NewBertSettings(max_positions=99), 99, r"reward\.model\.max_positions"),
     ):
         assert len(read_corpus(make(model, positions)).train) == 1
         with pytest.raises(
@@ -125,32 +134,32 @@ def test_blocks_that_the_model_has_no_positions_for(tmp_path: Path, policy: str,
 def test_all_weights_of_an_adapter_cannot_be_trained(tmp_path: Path, policy: str) -> None:
     save_adapter(make_adapter(policy, 0, seed=1), tmp_path / "adapter")
     adapter, wanted = str(tmp_path / "adapter"), r"policy\.model=.*adapter: is an adapter, and training all weights"
-    data = DemonstrationData(demonstrations=shown(tmp_path, "a.jsonl", "b"), heldout_fraction=0)
-    prepare_sft(SftRun(data=data, policy=Policy(model=adapter, tuning=LoraTuning())))
+    data = DemonstrationDataSettings(demonstrations=shown(tmp_path, "a.jsonl", "b"), heldout_fraction=0)
+    prepare_sft(SftRun(data=data, policy=PolicySettings(model=adapter, tuning=LoraTuning())))
     with pytest.raises(UserError, match=wanted):
-        prepare_sft(SftRun(data=data, policy=Policy(model=adapter, tuning=FullTuning())))
+        prepare_sft(SftRun(data=data, policy=PolicySettings(model=adapter, tuning=FullTuning())))
     with pytest.raises(UserError, match=wanted):
-        read_corpus(PretrainRun(data=TextData(text="none"), policy=PretrainedPolicy(model=adapter)))
+        read_corpus(PretrainRun(data=TextDataSettings(text="none"), policy=PretrainedPolicySettings(model=adapter)))
 
 
-@pytest.mark.parametrize("model", [NewLlama(num_heads=3), NewLlama(vocab_size=257)])
-def test_sizes_that_no_model_can_have_are_told_before_the_text_is_read(model: NewLlama) -> None:
+@pytest.mark.parametrize("model", [NewLlamaSettings(num_heads=3), NewLlamaSettings(vocab_size=257)])
+def test_sizes_that_no_model_can_have_are_told_before_the_text_is_read(model: NewLlamaSettings) -> None:
     with pytest.raises(UserError, match=r"gives heads 42\.6667 wide|vocab_size=257: .* at least 258"):
-        read_corpus(PretrainRun(data=TextData(text="none"), policy=PretrainedPolicy(model=model)))
+        read_corpus(PretrainRun(data=TextDataSettings(text="none"), policy=PretrainedPolicySettings(model=model)))
 
 
 def test_an_encoder_is_looked_at_before_it_is_trained(tmp_path: Path, encoder: str, policy: str) -> None:
     def run(model: Any, max_tokens: int) -> RewardRun:
-        data = JudgementData(pairs=pairs(tmp_path, "a.jsonl", "b"), heldout_fraction=0)
-        return RewardRun(data=data, reward=RewardEncoder(model=model, max_tokens=max_tokens))
+        data = FeedbackDataSettings(pairs=pairs(tmp_path, "a.jsonl", "b"), heldout_fraction=0)
+        return RewardRun(data=data, reward=RewardEncoderSettings(model=model, max_tokens=max_tokens))
 
     assert len(prepare_reward(run(encoder, 40), str).train) == 1
     with pytest.raises(UserError, match=r"reward\.max_tokens=41: .* takes at most 40 tokens"):
         prepare_reward(run(encoder, 41), str)
     with pytest.raises(UserError, match=r"reward\.max_tokens=41 .* 40 positions of reward\.model\.max_positions"):
-        prepare_reward(run(NewBert(max_positions=40), 41), str)
+        prepare_reward(run(NewBertSettings(max_positions=40), 41), str)
     with pytest.raises(UserError, match=r"reward\.model=.*no mask token"):
-        check_encoder(RewardEncoder(model=policy, max_tokens=40))
+        check_encoder(RewardEncoderSettings(model=policy, max_tokens=40))
 
 
 # "a b" with "c" is CLS a b SEP c SEP: 6 tokens; with "c d" 7.
@@ -186,8 +195,8 @@ class FakeLog:
 
 @pytest.mark.parametrize(("max_tokens", "notes"), [(7, 0), (6, 1)])
 def test_a_reward_run_says_how_many_pairs_it_cut(tmp_path: Path, encoder: str, max_tokens: int, notes: int) -> None:
-    reward = RewardEncoder(model=encoder, max_tokens=max_tokens)
-    run = RewardRun(data=JudgementData(pairs="read"), reward=reward)
+    reward = RewardEncoderSettings(model=encoder, max_tokens=max_tokens)
+    run = RewardRun(data=FeedbackDataSettings(pairs="read"), reward=reward)
     data = RewardInput((PAIR, Ranking("a", ("b", "c"))), (PAIR,), ())
     learners: Any = FakeLearners()
     log: Any = FakeLog()
@@ -198,9 +207,9 @@ def test_a_reward_run_says_how_many_pairs_it_cut(tmp_path: Path, encoder: str, m
 
 def test_prompts_too_long_to_calibrate_on_are_said(encoder: str, policy: str) -> None:
     run = RewardRun(
-        data=JudgementData(pairs="read", max_prompt_tokens=10),
-        reward=RewardEncoder(model=encoder),
-        calibration=Calibration(policy=policy),
+        data=FeedbackDataSettings(pairs="read", max_prompt_tokens=10),
+        reward=RewardEncoderSettings(model=encoder),
+        calibration=CalibrationSettings(policy=policy),
     )
     found = prepare_calibration(run, [Ranking("a", ("b", "c")), Ranking(LONG, ("b", "c"))])
     assert found is not None and [prompt.text for prompt in found.prompts] == ["a"]

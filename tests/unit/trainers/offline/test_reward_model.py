@@ -13,9 +13,9 @@ from hypothesis import strategies as st
 from transformers import BertConfig, BertForSequenceClassification
 
 from plumbob.configs.settings.algorithms import BradleyTerry, PlackettLuce, Regression, RewardObjective
-from plumbob.configs.settings.training import RewardTraining
-from plumbob.configs.settings.workers import Learner as LearnerSettings
-from plumbob.data.records import Ranking, ScoredAnswer
+from plumbob.configs.settings.training import RewardTrainingSettings
+from plumbob.configs.settings.workers import LearnerSettings
+from plumbob.data.records import Ranking, ScoredResponse
 from plumbob.reward.bert_encoding import EncodedPair
 from plumbob.trainers.learner.engine import Engine, ParameterGroup
 from plumbob.trainers.learner.export import NoArtifact
@@ -130,7 +130,7 @@ def reward_learner(zero_stage: int, micro_batch_size: int, objective: RewardObje
     )
     module = RewardModule(BertForSequenceClassification(config), takes_types=True)
     group = ParameterGroup("model", dict(module.named_parameters()), 1e-3)
-    training = RewardTraining(learning_rate=1e-3, max_grad_norm=1e6)
+    training = RewardTrainingSettings(learning_rate=1e-3, max_grad_norm=1e6)
     learner_settings = LearnerSettings(micro_batch_size=micro_batch_size, zero_stage=zero_stage)  # type: ignore[arg-type]
     engine = Engine(module, [group], training, zero_stage, this_rank())
     return Learner(module, reward_passes(objective), engine, NoArtifact(), this_rank(), learner_settings)
@@ -169,6 +169,6 @@ def test_figures_of_held_out_judgements() -> None:
     # sigmoid(ln 3) = 3/4 is said of the better answer, and 3 of 4 are right.
     assert figures["heldout_calibration_error"] == pytest.approx(0.0, abs=1e-6)
     assert [figures["annotators"][name]["accuracy"] for name in "ab"] == [1.0, 0.5]
-    scored = [ScoredAnswer("q", "a", score) for score in (1.0, 2.0, 3.0)]
+    scored = [ScoredResponse("q", "a", score) for score in (1.0, 2.0, 3.0)]
     rewards = [np.array([value], np.float32) for value in (1, 2, 2)]
     assert judgement_figures(Regression(), scored, rewards) == {"heldout_explained_variance": pytest.approx(2 / 3)}

@@ -9,16 +9,16 @@ import numpy as np
 import pytest
 
 from plumbob.configs.runs import PpoRun
-from plumbob.configs.settings.algorithms import DynamicSampling, Shaping
-from plumbob.configs.settings.data import PromptData
-from plumbob.configs.settings.models import AlignedPolicy
-from plumbob.configs.settings.rewards import Scorer
-from plumbob.configs.settings.training import Ppo
+from plumbob.configs.settings.algorithms import DynamicSamplingSettings, ShapingSettings
+from plumbob.configs.settings.data import PromptDataSettings
+from plumbob.configs.settings.models import AlignedPolicySettings
+from plumbob.configs.settings.rewards import ScorerSettings
+from plumbob.configs.settings.training import PpoSettings
 from plumbob.data.prompts import EncodedPrompt, PromptCursor
 from plumbob.reward.scorer import Score
 from plumbob.rollout.requests import answer_seed
 from plumbob.rollout.rollout_records import Rollout, SampleRequest
-from plumbob.trainers.online.collector import Answers, Collector, rewards_differ
+from plumbob.trainers.online.collector import Collector, StepResponses, rewards_differ
 from plumbob.trainers.online.sample_ledger import Ledger
 
 PROMPTS = tuple(EncodedPrompt(f"p{place}", f"p{place}", np.array([3, place], np.int32)) for place in range(8))
@@ -51,17 +51,19 @@ def order() -> list[str]:
     return [prompt.prompt_id for prompt in PromptCursor(PROMPTS, SEED).next(len(PROMPTS))]
 
 
-def ppo_run(dynamic: DynamicSampling | None) -> PpoRun:
+def ppo_run(dynamic: DynamicSamplingSettings | None) -> PpoRun:
     return PpoRun(
-        data=PromptData(prompts="unused"),
-        policy=AlignedPolicy(model="unused"),
-        reward=Scorer(model="unused"),
-        ppo=Ppo(prompts_per_step=2, samples_per_prompt=2, minibatch_size=4, dynamic_sampling=dynamic),
+        data=PromptDataSettings(prompts="unused"),
+        policy=AlignedPolicySettings(model="unused"),
+        reward=ScorerSettings(model="unused"),
+        ppo=PpoSettings(prompts_per_step=2, samples_per_prompt=2, minibatch_size=4, dynamic_sampling=dynamic),
         seed=SEED,
     )
 
 
-def collected(teaching: Sequence[int], dynamic: DynamicSampling | None) -> tuple[Fake, PromptCursor, Answers]:
+def collected(
+    teaching: Sequence[int], dynamic: DynamicSamplingSettings | None
+) -> tuple[Fake, PromptCursor, StepResponses]:
     """Two groups of two; `teaching`: places in the cursor's order."""
     run = ppo_run(dynamic)
     fake: Any = Fake([order()[place] for place in teaching])
@@ -75,7 +77,7 @@ def places(rollouts: Sequence[Rollout]) -> list[int]:
 
 def test_groups_without_spread_are_replaced_by_other_prompts() -> None:
     # Round 1 asks prompts 0 and 1, of which 1 teaches; round 2 asks 2 in the place of 0; round 3 asks 3.
-    fake, cursor, found = collected([1, 3], DynamicSampling(max_rounds=3))
+    fake, cursor, found = collected([1, 3], DynamicSamplingSettings(max_rounds=3))
     assert [len(requests) for requests in fake.rounds] == [4, 2, 2]
     assert places(found.rollouts) == [1, 1, 3, 3]
     assert places([rollout for rollout, _ in found.dropped]) == [0, 0, 2, 2]
@@ -87,7 +89,7 @@ def test_groups_without_spread_are_replaced_by_other_prompts() -> None:
 
 
 def test_every_group_of_a_step_has_a_name_and_every_answer_a_seed_of_its_own() -> None:
-    fake, _, _ = collected([1, 3], DynamicSampling(max_rounds=3))
+    fake, _, _ = collected([1, 3], DynamicSamplingSettings(max_rounds=3))
     asked = [request for requests in fake.rounds for request in requests]
     assert [request.group_id for request in asked] == [f"4-{place}" for place in (0, 0, 1, 1, 2, 2, 3, 3)]
     assert [request.seed for request in asked] == [answer_seed(SEED, r.group_id, r.sample_index) for r in asked]
@@ -96,7 +98,7 @@ def test_every_group_of_a_step_has_a_name_and_every_answer_a_seed_of_its_own() -
 
 def test_after_the_last_round_the_step_is_filled_up() -> None:
     # Only prompt 1 teaches; rounds 2 and 3 ask 2 and 3 in vain; the first group without spread fills the step.
-    _, cursor, found = collected([1], DynamicSampling(max_rounds=3))
+    _, cursor, found = collected([1], DynamicSamplingSettings(max_rounds=3))
     assert places(found.rollouts) == [1, 1, 0, 0]
     assert places([rollout for rollout, _ in found.dropped]) == [2, 2, 3, 3]
     assert (found.num_rounds, found.num_flat) == (3, 1)
@@ -104,7 +106,7 @@ def test_after_the_last_round_the_step_is_filled_up() -> None:
 
 
 def test_one_round_is_enough_when_all_teach() -> None:
-    _, cursor, found = collected([0, 1], DynamicSampling(max_rounds=3))
+    _, cursor, found = collected([0, 1], DynamicSamplingSettings(max_rounds=3))
     assert (places(found.rollouts), found.dropped, found.num_rounds, found.num_flat) == ([0, 0, 1, 1], (), 1, 0)
     assert cursor.state()["position"] == 2
 
@@ -131,7 +133,7 @@ def test_samplers_are_idle_while_answers_are_scored_and_learnt_from(monkeypatch:
             return super().sample(requests)
 
     fake: Any = Slow(order()[:3])
-    run = ppo_run(DynamicSampling(max_rounds=3))
+    run = ppo_run(DynamicSamplingSettings(max_rounds=3))
     collector = Collector(run, PromptCursor(PROMPTS, SEED), fake, fake, Ledger(), phase)
     now += 1
     # Prompts 0 and 1 teach; then 2 does, but neither 3 nor those that are asked in its place.
@@ -145,14 +147,20 @@ def test_samplers_are_idle_while_answers_are_scored_and_learnt_from(monkeypatch:
 @pytest.mark.parametrize(
     ("totals", "shaping", "expected"),
     [
-        ((1.0, 1.0), Shaping(), True),  # One of them is cut at the limit, and pays for it.
-        ((1.0, 1.0), Shaping(missing_eos_penalty=0.0), False),
-        ((7.0, 9.0), Shaping(missing_eos_penalty=0.0), False),  # Both clipped to 5.
-        ((7.0, 9.0), Shaping(clip=None, missing_eos_penalty=0.0), True),
-        ((7.0, float("nan")), Shaping(missing_eos_penalty=0.0), True),  # Kept, for the learner to refuse by name.
+        ((1.0, 1.0), ShapingSettings(), True),  # One of them is cut at the limit, and pays for it.
+        ((1.0, 1.0), ShapingSettings(missing_eos_penalty=0.0), False),
+        ((7.0, 9.0), ShapingSettings(missing_eos_penalty=0.0), False),  # Both clipped to 5.
+        ((7.0, 9.0), ShapingSettings(clip=None, missing_eos_penalty=0.0), True),
+        (
+            (7.0, float("nan")),
+            ShapingSettings(missing_eos_penalty=0.0),
+            True,
+        ),  # Kept, for the learner to refuse by name.
     ],
 )
-def test_spread_is_that_of_the_shaped_rewards(totals: Sequence[float], shaping: Shaping, expected: bool) -> None:
+def test_spread_is_that_of_the_shaped_rewards(
+    totals: Sequence[float], shaping: ShapingSettings, expected: bool
+) -> None:
     request = SampleRequest("p", "g", 0, 0, "", np.array([3], np.int32))
     rollouts = (answer(request, 2, "stop"), answer(request, 3, "length"))
     group = [(rollout, Score(total, {})) for rollout, total in zip(rollouts, totals, strict=True)]

@@ -7,10 +7,10 @@ import pytest
 
 from plumbob.configs.runs import PpoRun
 from plumbob.configs.settings.algorithms import Gae, Rloo
-from plumbob.configs.settings.data import PromptData
-from plumbob.configs.settings.models import AlignedPolicy, LoraTuning
-from plumbob.configs.settings.rewards import Scorer
-from plumbob.configs.settings.training import Ppo
+from plumbob.configs.settings.data import PromptDataSettings
+from plumbob.configs.settings.models import AlignedPolicySettings, LoraTuning
+from plumbob.configs.settings.rewards import ScorerSettings
+from plumbob.configs.settings.training import PpoSettings
 from plumbob.trainers.build import build_learner
 from tests.support.learner_ranks import Ranks, this_rank
 from tests.support.tiny_policy import write_policy
@@ -33,10 +33,10 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def run_of(folder: Path, estimator: Any) -> PpoRun:
     return PpoRun(
-        data=PromptData(prompts="unused"),
-        policy=AlignedPolicy(model=str(folder), tuning=LoraTuning(rank=2, alpha=4)),
-        reward=Scorer(model="unused"),
-        ppo=Ppo(learning_rate=1e-3, samples_per_prompt=2, estimator=estimator),
+        data=PromptDataSettings(prompts="unused"),
+        policy=AlignedPolicySettings(model=str(folder), tuning=LoraTuning(rank=2, alpha=4)),
+        reward=ScorerSettings(model="unused"),
+        ppo=PpoSettings(learning_rate=1e-3, samples_per_prompt=2, estimator=estimator),
     )
 
 

@@ -8,16 +8,23 @@ import numpy as np
 import pytest
 import torch
 
-from plumbob.configs.settings.algorithms import FixedKl, Gae, MaskedImportance, Rloo, Shaping, TruncatedImportance
-from plumbob.configs.settings.training import Ppo
+from plumbob.configs.settings.algorithms import (
+    FixedKl,
+    Gae,
+    MaskedImportance,
+    Rloo,
+    ShapingSettings,
+    TruncatedImportance,
+)
+from plumbob.configs.settings.training import PpoSettings
 from plumbob.core.errors import NotFinite, StaleRollouts
 from plumbob.trainers.online.experience import Evaluated, loss_weights, make_experience
 from plumbob.trainers.online.trajectories import collate_rollouts
 from tests.support.ragged_batches import NAN, ragged, rollout
 
-PPO = Ppo(
+PPO = PpoSettings(
     estimator=Gae(gamma=0.5, lam=0.5, whiten=False),
-    shaping=Shaping(clip=5.0, missing_eos_penalty=1.0),
+    shaping=ShapingSettings(clip=5.0, missing_eos_penalty=1.0),
     importance=TruncatedImportance(cap=2.0),
 )
 
@@ -108,7 +115,7 @@ def test_masked_importance_counts_the_masked_tokens():
 
 def test_the_shaped_reward_arrives():
     # Row 1's last token: -0.2 + 0.5 x 7 - 1 = 2.3, which is also its return; row 0's EOS token: 0.025 + 1.5.
-    shaping = Shaping(scale=0.5, clip=None, missing_eos_penalty=1.0)
+    shaping = ShapingSettings(scale=0.5, clip=None, missing_eos_penalty=1.0)
     experience, stats = golden(PPO.model_copy(update={"shaping": shaping}))
     assert experience.critic.returns[1, 4].item() == pytest.approx(2.3)
     assert experience.critic.returns[0, 3].item() == pytest.approx(1.525)
@@ -163,7 +170,12 @@ def test_a_batch_of_empty_answers_only_is_all_zero_and_finite():
     empty = [ragged()[2]] * 2
     nothing = Evaluated(*(torch.full((2, 3), NAN) for _ in range(3)))
     experience, stats = make_experience(
-        collate_rollouts(empty, 0), torch.tensor([1.0, 2.0]), nothing, Ppo(), kl_coefficient=0.1, learner_version=3
+        collate_rollouts(empty, 0),
+        torch.tensor([1.0, 2.0]),
+        nothing,
+        PpoSettings(),
+        kl_coefficient=0.1,
+        learner_version=3,
     )
     assert (stats.num_answers, stats.num_empty) == (0, 2)
     assert experience.advantages.abs().sum() == 0

@@ -25,9 +25,9 @@ from plumbob.configs.settings.algorithms import (
     ReinforcePlusPlus,
     ReinforcePlusPlusBaseline,
     Rloo,
-    Shaping,
+    ShapingSettings,
 )
-from plumbob.configs.settings.training import Ppo
+from plumbob.configs.settings.training import PpoSettings
 from plumbob.data.tokenization import PairBatch, TokenSequence, collate
 from plumbob.reward.scorer import Score
 from plumbob.rollout.rollout_records import Rollout, SampleRequest
@@ -35,7 +35,7 @@ from plumbob.trainers.learner.learner import Learner
 from plumbob.trainers.learner.learner_protocol import UpdatePlan
 from plumbob.trainers.learner.lr_schedule import learning_rate_scale
 from plumbob.trainers.offline.dpo import dpo_passes, pair_logprobs, step_batch
-from plumbob.trainers.online.collector import Answers
+from plumbob.trainers.online.collector import StepResponses
 from plumbob.trainers.online.objective import TrajectoryBatch, forward_actions, ppo_passes
 from plumbob.trainers.online.ppo import learn
 from plumbob.verify.local_learner import OneRank
@@ -83,7 +83,7 @@ def distances(learner: Learner) -> tuple[float, float, float]:
     return tuple(float(np.abs(other - tilted(reference, BETA)).sum() / 2) for other in others)  # type: ignore
 
 
-def draw(learner: Learner, num: int, version: int, random: np.random.Generator) -> Answers:
+def draw(learner: Learner, num: int, version: int, random: np.random.Generator) -> StepResponses:
     """Exact draws from the policy as it is, with its own log-probs."""
     logprobs = token_logprobs(learner, "policy")
     rollouts, scores = [], []
@@ -105,11 +105,11 @@ def draw(learner: Learner, num: int, version: int, random: np.random.Generator) 
             )
         )
         scores.append(Score(float(np.log(WEIGHTS[chosen])), {}))
-    return Answers(tuple(rollouts), tuple(scores), (), 1, 0)
+    return StepResponses(tuple(rollouts), tuple(scores), (), 1, 0)
 
 
-def ppo_settings(estimator: Estimator, num_steps: int, num_samples: int) -> Ppo:
-    return Ppo(
+def ppo_settings(estimator: Estimator, num_steps: int, num_samples: int) -> PpoSettings:
+    return PpoSettings(
         learning_rate=3e-3,
         schedule="linear",
         num_steps=num_steps,
@@ -117,7 +117,7 @@ def ppo_settings(estimator: Estimator, num_steps: int, num_samples: int) -> Ppo:
         minibatch_size=num_samples // 2,
         kl=FixedKl(coefficient=BETA),
         estimator=estimator,
-        shaping=Shaping(clip=None, missing_eos_penalty=0.0),
+        shaping=ShapingSettings(clip=None, missing_eos_penalty=0.0),
     )
 
 
@@ -154,7 +154,7 @@ def sequences(answers: Sequence[int]) -> list[TokenSequence]:
 
 
 def run_dpo_to_its_end(case: Case, num_steps: int) -> tuple[float, float, float]:
-    settings = Ppo(learning_rate=5e-3, schedule="linear")
+    settings = PpoSettings(learning_rate=5e-3, schedule="linear")
     learner = tiny_learner(case, settings, dpo_passes(DpoLoss(beta=BETA)))
     chosen, rejected = zip(*exact_pairs(), strict=True)
     pairs = PairBatch(collate(sequences(chosen), EOS), collate(sequences(rejected), EOS))

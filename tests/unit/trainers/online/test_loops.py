@@ -6,8 +6,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from plumbob.configs.settings.algorithms import DynamicSampling, Rloo
-from plumbob.configs.settings.monitors import KlMonitor, Monitors
+from plumbob.configs.settings.algorithms import DynamicSamplingSettings, Rloo
+from plumbob.configs.settings.monitors import KlMonitorSettings, MonitoringSettings
 from plumbob.core.errors import NotFinite
 from plumbob.data.tokenization import TokenSequence
 from plumbob.rollout.journal import read_journal, read_step
@@ -47,7 +47,7 @@ def test_the_coefficient_and_the_learning_rate_move_step_by_step(tmp_path: Path)
     assert state.kl_coefficient == pytest.approx(0.1 * 1.2**4)
 
 
-DYNAMIC = {"dynamic_sampling": DynamicSampling(max_rounds=3), "samples_per_prompt": 2}
+DYNAMIC = {"dynamic_sampling": DynamicSamplingSettings(max_rounds=3), "samples_per_prompt": 2}
 
 
 @pytest.mark.parametrize("loop", [run_ppo, run_ppo_asynchronous])
@@ -100,7 +100,7 @@ def test_a_death_around_the_commit_costs_no_line(tmp_path: Path, dies_in: str, n
 @pytest.mark.parametrize("loop", [run_ppo, run_ppo_asynchronous])
 def test_a_monitor_ends_the_run_after_the_commit(tmp_path: Path, loop: Any) -> None:
     # A KL of 9 nats an answer at every step, so the first is the last.
-    monitors = Monitors(kl=KlMonitor(bound=5.0, action="stop"))
+    monitors = MonitoringSettings(kl=KlMonitorSettings(bound=5.0, action="stop"))
     run = settings(num_steps=4, monitors=monitors, max_staleness=1)
     for num_learnt in (1, 0):  # Run, and resumed before the result was written.
         world = recorded(run, tmp_path, loop=loop)

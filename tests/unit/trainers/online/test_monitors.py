@@ -8,20 +8,20 @@ import pytest
 import torch
 
 from plumbob.configs.settings.monitors import (
-    Collapse,
-    KlMonitor,
-    LengthGaming,
-    Monitor,
-    Monitors,
-    OverOptimisation,
-    SamplerGap,
-    Standstill,
+    CollapseSettings,
+    KlMonitorSettings,
+    LengthGamingSettings,
+    MonitoringSettings,
+    MonitorSettings,
+    OverOptimisationSettings,
+    SamplerGapSettings,
+    StandstillSettings,
 )
-from plumbob.configs.settings.training import Ppo
+from plumbob.configs.settings.training import PpoSettings
 from plumbob.reward.scorer import Score
 from plumbob.reward.second_judge import JUDGE_PART
 from plumbob.rollout.rollout_records import Rollout, SampleRequest
-from plumbob.trainers.online.collector import Answers
+from plumbob.trainers.online.collector import StepResponses
 from plumbob.trainers.online.experience import Evaluated
 from plumbob.trainers.online.monitors import Trend, alarms, all_alarms, has_stopped, monitor_figures, new_alarms, trend
 from plumbob.trainers.online.recorder import watched_figures
@@ -43,12 +43,12 @@ def steps(num_steps: int, **series: list[float]) -> list[dict[str, float]]:
     return [QUIET | {name: values[step] for name, values in series.items()} for step in range(num_steps)]
 
 
-def settings(**monitors: Monitor) -> Ppo:
+def settings(**monitors: MonitorSettings) -> PpoSettings:
     """Two optimizer steps a step: 2 epochs of 32 samples in minibatches of 32."""
-    return Ppo(num_epochs=2, monitors=Monitors(**monitors))  # type: ignore[arg-type]
+    return PpoSettings(num_epochs=2, monitors=MonitoringSettings(**monitors))  # type: ignore[arg-type]
 
 
-def names(found: list[Mapping[str, float]] | list[Any], ppo: Ppo) -> list[tuple[str, int]]:
+def names(found: list[Mapping[str, float]] | list[Any], ppo: PpoSettings) -> list[tuple[str, int]]:
     return [(alarm.name, alarm.step) for alarm in all_alarms(found, ppo)]
 
 
@@ -75,14 +75,14 @@ def test_a_sampler_of_another_policy_is_told_and_may_end_the_run() -> None:
     assert names(found, settings()) == [("sampler_gap", 3)]
     (alarm,) = alarms(found[:3], settings())
     assert "disagree by 0.051 nats a token" in alarm.message
-    stopping = settings(sampler_gap=SamplerGap(action="stop"))
+    stopping = settings(sampler_gap=SamplerGapSettings(action="stop"))
     assert has_stopped(found[:3], stopping) and not has_stopped(found[:2], stopping)
-    assert names(found, settings(sampler_gap=SamplerGap(action="off"))) == []
+    assert names(found, settings(sampler_gap=SamplerGapSettings(action="off"))) == []
 
 
 def test_kl_says_so_once_for_each_episode() -> None:
     kl = [4.0, 6.0, 7.0, 5.0, 5.5]
-    ppo = settings(kl=KlMonitor(bound=5.0))
+    ppo = settings(kl=KlMonitorSettings(bound=5.0))
     found = list(all_alarms(steps(5, kl=kl), ppo))
     # Above 5 from step 2 to 3, not at 4, where it is 5, and again at 5.
     assert [(alarm.name, alarm.step, alarm.stops) for alarm in found] == [("kl", 2, False), ("kl", 5, False)]
@@ -93,20 +93,20 @@ def test_kl_says_so_once_for_each_episode() -> None:
 
 def test_an_action_may_stop_the_run_or_look_away() -> None:
     high = steps(1, kl=[30.0])
-    assert [alarm.stops for alarm in alarms(high, settings(kl=KlMonitor(action="stop")))] == [True]
-    assert alarms(high, settings(kl=KlMonitor(action="off"))) == []
+    assert [alarm.stops for alarm in alarms(high, settings(kl=KlMonitorSettings(action="stop")))] == [True]
+    assert alarms(high, settings(kl=KlMonitorSettings(action="off"))) == []
 
 
 def test_over_optimisation_is_reward_up_and_judge_down() -> None:
     # Over steps 1 to 4 the slopes are 0.8 and -0.8 with the standard error worked out above: 1.886 of them.
     up, down = [1.0, 3.0, 2.0, 4.0], [4.0, 2.0, 3.0, 1.0]
-    ppo = settings(over_optimisation=OverOptimisation(window=4, num_errors=1.88))
+    ppo = settings(over_optimisation=OverOptimisationSettings(window=4, num_errors=1.88))
     assert names(steps(4, reward=up, judge_reward=down), ppo) == [("over_optimisation", 4)]
     (alarm,) = alarms(steps(4, reward=up, judge_reward=down), ppo)
     assert "rose by 0.8 a step" in alarm.message and "fell by 0.8" in alarm.message
     for reward, judged in ((up, up), (down, down), (down, up), (up, [2.0] * 4)):
         assert alarms(steps(4, reward=reward, judge_reward=judged), ppo) == []
-    strict = settings(over_optimisation=OverOptimisation(window=4, num_errors=1.89))
+    strict = settings(over_optimisation=OverOptimisationSettings(window=4, num_errors=1.89))
     assert alarms(steps(4, reward=up, judge_reward=down), strict) == []
     # One step fewer than the window, or no second judge: nothing is known.
     assert alarms(steps(3, reward=up, judge_reward=down), ppo) == []
@@ -115,28 +115,28 @@ def test_over_optimisation_is_reward_up_and_judge_down() -> None:
 
 
 def test_over_optimisation_is_of_the_last_steps_alone() -> None:
-    ppo = settings(over_optimisation=OverOptimisation(window=4, num_errors=1.88))
+    ppo = settings(over_optimisation=OverOptimisationSettings(window=4, num_errors=1.88))
     # Before the window the judge rose steeply and the reward fell; in it they are as above.
     reward, judged = [90.0, 60.0, 30.0, 0.0, 1.0, 3.0, 2.0, 4.0], [0.0, 30.0, 60.0, 90.0, 4.0, 2.0, 3.0, 1.0]
     assert [alarm.name for alarm in alarms(steps(8, reward=reward, judge_reward=judged), ppo)] == ["over_optimisation"]
 
 
 def test_collapse_is_entropy_far_below_the_first_steps() -> None:
-    ppo = settings(collapse=Collapse(window=3, min_entropy_share=0.5))
+    ppo = settings(collapse=CollapseSettings(window=3, min_entropy_share=0.5))
     # First three: mean 3. Last three of six: 1.5, not below half; of seven: (2 + 1.5 + 0.9) / 3 = 1.467.
     entropy = [2.0, 3.0, 4.0, 1.0, 2.0, 1.5, 0.9]
     assert names(steps(7, entropy=entropy), ppo) == [("collapse", 7)]
 
 
 def test_collapse_is_answers_that_repeat_each_other() -> None:
-    ppo = settings(collapse=Collapse(window=3, max_repeated_rise=0.25))
+    ppo = settings(collapse=CollapseSettings(window=3, max_repeated_rise=0.25))
     # First three: mean 0.1. Last three of six: (0.1 + 0.4 + 0.4) / 3 = 0.3, which is 0.2 more; of seven: 0.4.
     repeated = [0.0, 0.1, 0.2, 0.1, 0.4, 0.4, 0.4]
     assert names(steps(7, repeated_share=repeated), ppo) == [("collapse", 7)]
 
 
 def test_length_gaming_is_length_and_reward_together() -> None:
-    ppo = settings(length_gaming=LengthGaming(window=3, max_growth=1.5))
+    ppo = settings(length_gaming=LengthGamingSettings(window=3, max_growth=1.5))
     # From a mean of 10 to 15 at step 6, which is not above 1.5 times, and to 16 at step 7.
     tokens = [9.0, 10.0, 11.0, 14.0, 15.0, 16.0, 17.0]
     assert names(steps(7, answer_tokens_mean=tokens, reward=[0, 0, 0, 1, 1, 1, 1]), ppo) == [("length_gaming", 7)]
@@ -145,7 +145,7 @@ def test_length_gaming_is_length_and_reward_together() -> None:
 
 @pytest.mark.parametrize("name", ["policy_grad_norm", "update_kl"])
 def test_standstill_is_no_gradient_or_no_distance(name: str) -> None:
-    ppo = settings(standstill=Standstill(window=3))
+    ppo = settings(standstill=StandstillSettings(window=3))
     moving = QUIET[name]
     assert names(steps(5, **{name: [moving, 0.0, 0.0, 0.0, moving]}), ppo) == [("standstill", 4)]
     assert names(steps(5, **{name: [0.0, 0.0, moving, 0.0, 0.0]}), ppo) == []
@@ -156,14 +156,14 @@ def test_standstill_is_no_gradient_or_no_distance(name: str) -> None:
 
 def test_a_single_optimizer_step_has_no_distance_to_speak_of() -> None:
     still = steps(5, update_kl=[0.0] * 5)
-    monitors = Monitors(standstill=Standstill(window=3))
-    assert alarms(still, Ppo(num_epochs=1, monitors=monitors)) == []
+    monitors = MonitoringSettings(standstill=StandstillSettings(window=3))
+    assert alarms(still, PpoSettings(num_epochs=1, monitors=monitors)) == []
     # 32 prompts in minibatches of 16 are two.
-    assert [alarm.name for alarm in alarms(still, Ppo(minibatch_size=16, monitors=monitors))] == ["standstill"]
+    assert [alarm.name for alarm in alarms(still, PpoSettings(minibatch_size=16, monitors=monitors))] == ["standstill"]
 
 
 def test_the_summary_has_every_episode_and_says_what_stopped_the_run() -> None:
-    ppo = settings(kl=KlMonitor(bound=5.0, action="stop"), length_gaming=LengthGaming(action="off"))
+    ppo = settings(kl=KlMonitorSettings(bound=5.0, action="stop"), length_gaming=LengthGamingSettings(action="off"))
     kl = [4.0, 6.0]
     assert not has_stopped(steps(1, kl=kl), ppo) and has_stopped(steps(2, kl=kl), ppo)
     found = monitor_figures(steps(2, kl=kl), ppo)
@@ -173,7 +173,7 @@ def test_the_summary_has_every_episode_and_says_what_stopped_the_run() -> None:
     (note,) = found["notes"]
     assert "after step 2 of 50" in note and "ppo.monitors.kl.action=stop" in note and message in note
     # With a warning alone the run goes on.
-    assert monitor_figures(steps(2, kl=kl), settings(kl=KlMonitor(bound=5.0))) == {
+    assert monitor_figures(steps(2, kl=kl), settings(kl=KlMonitorSettings(bound=5.0))) == {
         "monitors": [{"name": "kl", "step": 2, "message": message}],
         "notes": [],
     }
@@ -197,7 +197,7 @@ def test_entropy_repetition_and_the_judge_of_one_step() -> None:
     scores = tuple(Score(0.0, {JUDGE_PART: judged}) for judged in (1.0, 2.0, 3.0, 6.0))
     evaluated = Evaluated(logprobs=logprobs, ref_logprobs=logprobs, values=None)
     # Actions: 1 + 2, 3 + 4, 5 and 6 are 21 nats over 6 tokens. Two of four answers are the same; the judge's mean is 3.
-    found = watched_figures(Answers(rollouts, scores, (), 1, 0), evaluated)
+    found = watched_figures(StepResponses(rollouts, scores, (), 1, 0), evaluated)
     assert found == pytest.approx({"entropy": 3.5, "repeated_share": 0.5, "judge_reward": 3.0})
     plain = tuple(Score(0.0, {}) for _ in scores)
-    assert "judge_reward" not in watched_figures(Answers(rollouts, plain, (), 1, 0), evaluated)
+    assert "judge_reward" not in watched_figures(StepResponses(rollouts, plain, (), 1, 0), evaluated)

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from plumbob.configs.settings.algorithms import FixedKl, Gae, Rloo
-from plumbob.configs.settings.training import Ppo
+from plumbob.configs.settings.training import PpoSettings
 from plumbob.trainers.online.experience import CriticTargets, Experience, LossKl, loss_weights
 from plumbob.trainers.online.objective import ppo_passes
 
@@ -31,8 +31,8 @@ def experience(mean: str) -> Experience:
 
 
 def test_without_a_critic_there_is_one_pass():
-    assert [p.role for p in ppo_passes(Ppo(), 1.0)] == ["policy", "value"]
-    assert [p.role for p in ppo_passes(Ppo(estimator=Rloo(), samples_per_prompt=2), 1.0)] == ["policy"]
+    assert [p.role for p in ppo_passes(PpoSettings(), 1.0)] == ["policy", "value"]
+    assert [p.role for p in ppo_passes(PpoSettings(estimator=Rloo(), samples_per_prompt=2), 1.0)] == ["policy"]
 
 
 @pytest.mark.parametrize(
@@ -44,7 +44,7 @@ def test_without_a_critic_there_is_one_pass():
     ],
 )
 def test_the_policys_pass_by_hand(mean, count, slopes):
-    (policy,) = ppo_passes(Ppo(estimator=Rloo(), loss_mean=mean), 1.0)
+    (policy,) = ppo_passes(PpoSettings(estimator=Rloo(), loss_mean=mean), 1.0)
     logprobs = LOGPROBS.clone().requires_grad_()
     sums = policy.loss_sum(lambda *_: logprobs, experience(mean))
     sums.loss.backward()
@@ -60,7 +60,7 @@ def test_kl_in_the_loss_has_the_steps_coefficient_and_the_policys_weights():
     value = {"k2": math.log(2) ** 2 / 2, "k3": math.log(2) - 0.5}
     for kind in ("k2", "k3"):
         kl = FixedKl(place="loss", estimate=kind, coefficient=0.1)
-        (policy,) = ppo_passes(Ppo(estimator=Rloo(), loss_mean="answer", kl=kl), 1.0)
+        (policy,) = ppo_passes(PpoSettings(estimator=Rloo(), loss_mean="answer", kl=kl), 1.0)
         logprobs = LOGPROBS.clone().requires_grad_()
         reference = torch.where(MASK, -1 - math.log(2), float("nan"))
         batch = replace(experience("answer"), kl=LossKl(reference, 0.8))
@@ -74,7 +74,7 @@ def test_kl_in_the_loss_has_the_steps_coefficient_and_the_policys_weights():
 
 def test_the_critics_pass_by_hand():
     # V - R = 0.5, -1 and 2; by answer the first two weigh a half.
-    _, critic = ppo_passes(Ppo(estimator=Gae(value_clip_range=None), loss_mean="answer"), 1.0)
+    _, critic = ppo_passes(PpoSettings(estimator=Gae(value_clip_range=None), loss_mean="answer"), 1.0)
     values = torch.tensor([[9.0, 0.5, 0.0], [9.0, 2.0, 9.0], [9.0, 9.0, 9.0]], requires_grad=True)
     returns = torch.tensor([[0, 0.0, 1.0], [0, 0.0, 0], [0, 0, 0]])
     batch = replace(experience("answer"), critic=CriticTargets(torch.zeros(3, 3), returns))

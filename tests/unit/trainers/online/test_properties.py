@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from transformers import AutoModelForCausalLM
 
 from plumbob.configs.settings.algorithms import FixedKl, Grpo
-from plumbob.configs.settings.training import Ppo
+from plumbob.configs.settings.training import PpoSettings
 from plumbob.models.policy import PolicyModel
 from plumbob.trainers.learner.learner_protocol import UpdatePlan
 from tests.support.learner_ranks import PPO, Case, Ranks, numpy_state, padded, ragged_experience, tiny_learner
@@ -22,7 +22,7 @@ NO_CLIP = 1e9
 """What is clipped to one norm hides a factor that the whole gradient has."""
 OBJECTIVES = {
     "critic, mean over tokens": PPO.model_copy(update={"max_grad_norm": NO_CLIP}),
-    "no critic, mean over answers, k3 in the loss": Ppo(
+    "no critic, mean over answers, k3 in the loss": PpoSettings(
         learning_rate=1e-3,
         max_grad_norm=NO_CLIP,
         estimator=Grpo(),
@@ -33,7 +33,7 @@ OBJECTIVES = {
 Gradient = dict[str, np.ndarray]
 
 
-def gradient(case: Case, ppo: Ppo, order: list[int], num_padding: int, on_left: bool = False) -> Gradient:
+def gradient(case: Case, ppo: PpoSettings, order: list[int], num_padding: int, on_left: bool = False) -> Gradient:
     """Ten times Adam's first moment after one step: the gradient, whole on every rank, of six of the ragged rows."""
     learner = tiny_learner(case, ppo)
     batch = padded(ragged_experience(ppo).rows(np.array(order)), num_padding, on_left)

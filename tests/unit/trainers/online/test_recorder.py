@@ -8,7 +8,7 @@ import torch
 
 from plumbob.reward.scorer import Score
 from plumbob.rollout.rollout_records import Rollout, SampleRequest
-from plumbob.trainers.online.collector import Answers
+from plumbob.trainers.online.collector import StepResponses
 from plumbob.trainers.online.experience import Evaluated
 from plumbob.trainers.online.recorder import fresh_gap, journal_rows, staleness_figures
 
@@ -24,7 +24,7 @@ def scored(total: float) -> Score:
 
 
 GRID = torch.arange(12.0).reshape(3, 4)
-ANSWERS = Answers(
+ANSWERS = StepResponses(
     rollouts=(rollout(0, [5, 6], [7]), rollout(1, [5], [6, 7, 2]), rollout(2, [5], [])),
     scores=(scored(1.0), scored(2.0), scored(3.0)),
     dropped=((rollout(3, [5], [6, 2]), scored(4.0)),),

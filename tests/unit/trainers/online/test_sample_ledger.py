@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from plumbob.configs.settings.algorithms import DynamicSampling
+from plumbob.configs.settings.algorithms import DynamicSamplingSettings
 from plumbob.rollout.rollout_records import Rollout, SampleRequest
 from plumbob.trainers.online.ppo import run_ppo, run_ppo_asynchronous
 from plumbob.trainers.online.sample_ledger import Ledger
@@ -78,7 +78,9 @@ def test_no_answer_is_accounted_for_twice(ledger: Ledger) -> None:
 
 
 @pytest.mark.parametrize(("loop", "max_staleness"), [(run_ppo, 0), (run_ppo_asynchronous, 2)])
-@pytest.mark.parametrize("changes", [{}, {"dynamic_sampling": DynamicSampling(max_rounds=3)}], ids=["once", "rounds"])
+@pytest.mark.parametrize(
+    "changes", [{}, {"dynamic_sampling": DynamicSamplingSettings(max_rounds=3)}], ids=["once", "rounds"]
+)
 def test_every_answer_of_a_run_is_accounted_for(
     tmp_path: Path, loop: Any, max_staleness: int, changes: dict[str, Any]
 ) -> None:

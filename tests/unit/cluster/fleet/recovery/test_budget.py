@@ -5,15 +5,15 @@ import time
 import pytest
 
 from plumbob.cluster.failures import WorkerLost
-from plumbob.cluster.fleet.capacity import Room
-from plumbob.cluster.fleet.recovery.budget import Restarts
+from plumbob.cluster.fleet.capacity import Capacity
+from plumbob.cluster.fleet.recovery.budget import RestartBudget
 from plumbob.cluster.fleet.recovery.unfit_hosts import UnfitHosts
 from plumbob.core.errors import RunFailed
 
 
 def test_what_a_worker_lost_says_is_short() -> None:
     said: list[str] = []
-    restarts = Restarts(1)
+    restarts = RestartBudget(1)
     restarts.spend(WorkerLost("scorer-0 died\nits last words"), "scorer 0", said.append)
     assert said == ["scorer-0 died; it is replaced (1 of 1 since the last step)"]
     restarts.stepped("ppo", 1)
@@ -24,7 +24,7 @@ def test_what_a_worker_lost_says_is_short() -> None:
 
 
 def test_each_place_has_a_budget_of_its_own() -> None:
-    restarts = Restarts(1)
+    restarts = RestartBudget(1)
     for place in range(8):  # A host with all its workers.
         restarts.spend(WorkerLost("died"), f"rollout {place}", lambda _: None)
     with pytest.raises(RunFailed):
@@ -33,7 +33,7 @@ def test_each_place_has_a_budget_of_its_own() -> None:
 
 def test_a_step_that_is_made_again_forgives_nothing() -> None:
     # The learners die at each commit of step 2, behind its line of metrics.
-    restarts = Restarts(2)
+    restarts = RestartBudget(2)
     restarts.stepped("ppo", 1)
     for _ in range(2):
         restarts.stepped("ppo", 2)
@@ -57,7 +57,9 @@ def test_a_host_is_left_alone_after_two_failures_for_a_while() -> None:
 
 def test_room_is_waited_for_from_when_nobody_is_left() -> None:
     said: list[str] = []
-    room = Room("rollout", 0.0, said.append, lambda: pytest.fail("it is too late for that"), lambda: "a GPU is missing")
+    room = Capacity(
+        "rollout", 0.0, said.append, lambda: pytest.fail("it is too late for that"), lambda: "a GPU is missing"
+    )
     for num_left in (3, 3, 0):  # However long it was short before.
         room.lacked(num_left)
     waiting = (
@@ -77,7 +79,7 @@ def test_room_is_waited_for_from_when_nobody_is_left() -> None:
 def test_room_is_asked_for_after_a_while_and_again(monkeypatch: pytest.MonkeyPatch) -> None:
     now, asked = [0.0], list[float]()
     monkeypatch.setattr(time, "monotonic", lambda: now[0])
-    room = Room("rollout", 600.0, lambda _: None, lambda: asked.append(now[0]), lambda: "")
+    room = Capacity("rollout", 600.0, lambda _: None, lambda: asked.append(now[0]), lambda: "")
     for now[0], num_left in (
         (0.0, 1),
         (4.0, 0),
