@@ -51,7 +51,7 @@ class Session:
 
     Attributes:
         cluster: where they are.
-        ledger: what became of every answer of the run's last stage of PPO; None before it.
+        ledger: what became of every response of the run's last stage of PPO; None before it.
     """
 
     def __init__(self, cluster: ClusterSettings, logs: Path, listener: Listener) -> None:

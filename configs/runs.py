@@ -250,12 +250,12 @@ def check_ppo(ppo: PpoSettings, learner: LearnerSettings) -> None:
         )
     if ppo.samples_per_prompt < 2 and isinstance(ppo.estimator, GROUPED):
         raise ValueError(
-            f"ppo.estimator.kind={ppo.estimator.kind} compares the answers to one prompt, but "
+            f"ppo.estimator.kind={ppo.estimator.kind} compares the responses to one prompt, but "
             f"ppo.samples_per_prompt={ppo.samples_per_prompt}: set it to at least 2, better 4 to 16"
         )
     if ppo.dynamic_sampling is not None and ppo.samples_per_prompt < 2:
         raise ValueError(
-            f"ppo.dynamic_sampling looks for prompts whose answers differ in reward, but "
+            f"ppo.dynamic_sampling looks for prompts whose responses differ in reward, but "
             f"ppo.samples_per_prompt={ppo.samples_per_prompt}: set it to at least 2"
         )
     if ppo.max_staleness and isinstance(ppo.importance, NoImportance):
@@ -268,7 +268,7 @@ def check_ppo(ppo: PpoSettings, learner: LearnerSettings) -> None:
 def check_judged(ppo: PpoSettings, has_judge: bool) -> None:
     if ppo.monitors.over_optimisation.action == "stop" and not has_judge:
         raise UserError(
-            "ppo.monitors.over_optimisation.action=stop, but nothing judges the answers a second time: give a run of "
+            "ppo.monitors.over_optimisation.action=stop, but nothing judges the responses a second time: give a run of "
             "ppo a judge.model, a reward model that nothing learns from, or set the action to warn"
         )
 

@@ -102,7 +102,7 @@ def _parser() -> argparse.ArgumentParser:
     submit.add_argument("--image", help="kuberay: the container image, with Plumbob in it")
     submit.add_argument("--claim", metavar="NAME", help="kuberay: the PersistentVolumeClaim for storage.path")
     submit.add_argument("--hosts", type=int, metavar="N", help="slurm: equal hosts to spread the workers over (1)")
-    status = add("status", _status, "say where a run stands: its step, its workers, its answers")
+    status = add("status", _status, "say where a run stands: its step, its workers, its responses")
     scale = add("scale", _scale, "change the number of rollout workers of a run that goes on")
     who = scale.add_mutually_exclusive_group(required=True)
     who.add_argument("--rollout-workers", type=int, metavar="N", help="how many there shall be")

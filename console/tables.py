@@ -68,7 +68,7 @@ _COLUMNS: tuple[tuple[str, Callable[[Stage], str]], ...] = (
     ("gold gain 95%", lambda stage: interval(stage.get("gold_gain_ci95"), number)),
     ("reward", lambda stage: number(stage.get("reward"))),
     ("win rate", _win_rate),
-    ("answer tokens", lambda stage: number(stage.get("answer_tokens"))),
+    ("response tokens", lambda stage: number(stage.get("answer_tokens"))),
     ("KL", lambda stage: number(stage.get("kl"))),
     ("retained perplexity", _retention),
     ("sampler gap", lambda stage: number(stage.get("max_sampler_gap"))),

@@ -11,7 +11,7 @@ from plumbob.data.tokenization import Tokenizer
 
 Message = dict[str, Any]
 Render = Callable[[list[Message]], str]
-"""Chat messages -> the text of the prompt, opened for the assistant's answer."""
+"""Chat messages -> the text of the prompt, opened for the assistant's response."""
 HUMAN_TURN = "\n\nHuman:"
 ASSISTANT_TURN = "\n\nAssistant:"
 
@@ -26,12 +26,12 @@ PLAIN_CHAT_TEMPLATE = (
 )
 """A transcript as in hh-rlhf, in the form that tokenizers keep.
 
-"\\n\\nHuman: Hi\\n\\nAssistant:", opened for the assistant's answer; other roles stand under their own name.
+"\\n\\nHuman: Hi\\n\\nAssistant:", opened for the assistant's response; other roles stand under their own name.
 """
 
 
 def chat_renderer(tokenizer: Tokenizer) -> Render:
-    """Chat messages -> prompt text by the tokenizer's chat template, opened for the assistant's answer.
+    """Chat messages -> prompt text by the tokenizer's chat template, opened for the assistant's response.
 
     The function raises UserError when the tokenizer has no template, RowError when the template refuses the messages.
     """

@@ -5,7 +5,7 @@ from typing import Protocol
 
 from plumbob.core.errors import UserError
 
-LENGTH_KEYS = "data.max_prompt_tokens and data.max_answer_tokens"
+LENGTH_KEYS = "data.max_prompt_tokens and data.max_response_tokens"
 
 
 class SpecialTokens(Protocol):
@@ -19,7 +19,7 @@ def check_tokenizer(tokenizer: SpecialTokens, source: str) -> None:
     """Refuse a causal model's tokenizer without an EOS or a pad token; `source` says where it came from."""
     if tokenizer.eos_token is None:
         raise UserError(
-            f"{source}: the tokenizer has no EOS token, so an answer could not say where it ends. "
+            f"{source}: the tokenizer has no EOS token, so a response could not say where it ends. "
             'Set "eos_token" in its tokenizer_config.json to the token that the model was trained to end with'
         )
     if tokenizer.pad_token is None:
@@ -55,18 +55,18 @@ def check_limits(limits: Mapping[str, int], max_positions: int, model: str) -> N
 
 
 def check_context(
-    longest_prompt: int, max_new_tokens: int, max_positions: int, answer_key: str = "rollout.max_tokens"
+    longest_prompt: int, max_new_tokens: int, max_positions: int, response_key: str = "rollout.max_tokens"
 ) -> None:
-    """Refuse prompts that leave no room for an answer. Lengths in tokens; `answer_key` names the answer's setting."""
+    """Refuse prompts that leave no room for a response. Lengths in tokens; `response_key` names the setting of its."""
     if longest_prompt + max_new_tokens <= max_positions:
         return
     room = max_positions - max_new_tokens
     mend = (
-        f"lower data.max_prompt_tokens to {room}, which drops longer prompts, or lower {answer_key}"
+        f"lower data.max_prompt_tokens to {room}, which drops longer prompts, or lower {response_key}"
         if room > 0
-        else f"lower {answer_key}"
+        else f"lower {response_key}"
     )
     raise UserError(
-        f"the longest prompt has {longest_prompt} tokens and an answer up to {answer_key}={max_new_tokens}, together "
-        f"{longest_prompt + max_new_tokens}; the model has {max_positions} positions: {mend}"
+        f"the longest prompt has {longest_prompt} tokens and a response up to {response_key}={max_new_tokens}, "
+        f"together {longest_prompt + max_new_tokens}; the model has {max_positions} positions: {mend}"
     )

@@ -19,15 +19,15 @@ class Prompt:
 
 @dataclass(frozen=True)
 class Demonstration:
-    """A prompt with an answer to imitate; `prompt` has the chat template applied, `answer` carries no EOS."""
+    """A prompt with a response to imitate; `prompt` has the chat template applied, `response` carries no EOS."""
 
     prompt: str
-    answer: str
+    response: str
 
 
 @dataclass(frozen=True)
 class PreferencePair:
-    """Two answers to one prompt, of which a person preferred `chosen`."""
+    """Two responses to one prompt, of which a person preferred `chosen`."""
 
     prompt: str
     chosen: str
@@ -36,39 +36,39 @@ class PreferencePair:
 
 @dataclass(frozen=True)
 class Ranking:
-    """Answers to one prompt in a person's order.
+    """Responses to one prompt in a person's order.
 
     Attributes:
-        answers: the best first; two of them are a preference pair.
+        responses: the best first; two of them are a preference pair.
         margin: by how much the first of a pair is better; 0 where that is not asked.
         annotator: who judged; None where the data does not say.
     """
 
     prompt: str
-    answers: tuple[str, ...]
+    responses: tuple[str, ...]
     margin: float = 0.0
     annotator: str | None = None
 
 
 @dataclass(frozen=True)
 class ScoredResponse:
-    """An answer with a person's absolute score, such as 1 to 5 stars; higher is better."""
+    """A response with a person's absolute score, such as 1 to 5 stars; higher is better."""
 
     prompt: str
-    answer: str
+    response: str
     score: float
 
     @property
-    def answers(self) -> tuple[str, ...]:
-        return (self.answer,)
+    def responses(self) -> tuple[str, ...]:
+        return (self.response,)
 
 
 @dataclass(frozen=True)
 class LabelledResponse:
-    """An answer that a person found good (`desirable`) or bad, by itself."""
+    """A response that a person found good (`desirable`) or bad, by itself."""
 
     prompt: str
-    answer: str
+    response: str
     desirable: bool
 
 

@@ -1,7 +1,7 @@
 """Records into token ids, and token ids into padded batches; numpy only.
 
-A prompt and its answer are tokenised apart and then joined: the sampler is given the prompt's ids alone, so every stage
-sees the same boundary.
+A prompt and its response are tokenised apart and then joined: the sampler is given the prompt's ids alone, so every
+stage sees the same boundary.
 """
 
 from collections.abc import Sequence
@@ -46,7 +46,7 @@ class TokenSequence:
 class TooLong:
     """Why a record does not fit: the part that is too long, and its length."""
 
-    part: Literal["prompt", "answer"]
+    part: Literal["prompt", "response"]
     num_tokens: int
 
 
@@ -57,7 +57,7 @@ class Encoded(Generic[T]):
     records: tuple[T, ...]
     num_rows: int
     num_long_prompts: int
-    num_long_answers: int
+    num_long_responses: int
     notes: tuple[str, ...]
 
 
@@ -128,7 +128,7 @@ def encode_prompt_ids(tokenizer: Tokenizer, prompts: Sequence[str]) -> list[NDAr
     """Ids [P] of each prompt as every stage and the sampler see it.
 
     A BOS stands in front where the tokenizer itself puts one, and only once: many chat templates write it too. No other
-    special token is added, since the answer follows.
+    special token is added, since the response follows.
     """
     bos = tokenizer.bos_token_id
     adds_bos = bos is not None and tokenizer("a")["input_ids"][:1] == [bos]
@@ -141,13 +141,13 @@ def encode_prompt_ids(tokenizer: Tokenizer, prompts: Sequence[str]) -> list[NDAr
 def encode_demonstrations(
     tokenizer: Tokenizer, records: Sequence[Demonstration], rules: LengthSettings, required: bool = True
 ) -> Encoded[TokenSequence]:
-    """Prompt, answer and EOS of every demonstration that fits the rules' limits; the loss is on answer and EOS.
+    """Prompt, response and EOS of every demonstration that fits the rules' limits; the loss is on response and EOS.
 
-    The EOS counts as one of the answer's tokens. UserError if `required` and none fits.
+    The EOS counts as one of the response's tokens. UserError if `required` and none fits.
     """
-    fitted = _fit(tokenizer, [(record.prompt, (record.answer,)) for record in records], rules)
+    fitted = _fit(tokenizer, [(record.prompt, (record.response,)) for record in records], rules)
     encoded = [item if isinstance(item, TooLong) else item[0] for item in fitted]
-    return keep_fitting(encoded, "demonstrations", rules.max_prompt_tokens, rules.max_answer_tokens, required)
+    return keep_fitting(encoded, "demonstrations", rules.max_prompt_tokens, rules.max_response_tokens, required)
 
 
 def encode_pairs(
@@ -156,33 +156,33 @@ def encode_pairs(
     """(chosen, rejected) of every pair of which both fit. UserError if `required` and none does."""
     fitted = _fit(tokenizer, [(record.prompt, (record.chosen, record.rejected)) for record in records], rules)
     encoded = [item if isinstance(item, TooLong) else (item[0], item[1]) for item in fitted]
-    return keep_fitting(encoded, "pairs", rules.max_prompt_tokens, rules.max_answer_tokens, required)
+    return keep_fitting(encoded, "pairs", rules.max_prompt_tokens, rules.max_response_tokens, required)
 
 
 def encode_labelled(
     tokenizer: Tokenizer, records: Sequence[LabelledResponse], rules: LengthSettings, required: bool = True
 ) -> Encoded[tuple[TokenSequence, bool]]:
-    """Every answer that fits, as a demonstration's, and whether it is good. UserError if `required` and none fits."""
-    fitted = _fit(tokenizer, [(record.prompt, (record.answer,)) for record in records], rules)
+    """Every response that fits, as a demonstration's, and whether it is good. UserError if `required` and none fits."""
+    fitted = _fit(tokenizer, [(record.prompt, (record.response,)) for record in records], rules)
     encoded = [
         item if isinstance(item, TooLong) else (item[0], record.desirable)
         for item, record in zip(fitted, records, strict=True)
     ]
-    return keep_fitting(encoded, "labelled answers", rules.max_prompt_tokens, rules.max_answer_tokens, required)
+    return keep_fitting(encoded, "labelled responses", rules.max_prompt_tokens, rules.max_response_tokens, required)
 
 
 def keep_fitting(
     encoded: Sequence[T | TooLong],
     what: str,
     max_prompt_tokens: int,
-    max_answer_tokens: int | None = None,
+    max_response_tokens: int | None = None,
     required: bool = True,
 ) -> Encoded[T]:
     """Leave out what is too long, and say how many against which limit. UserError if `required` and nothing is left."""
     long = [item for item in encoded if isinstance(item, TooLong)]
     limits = {
         "prompt": f"their prompt is longer than data.max_prompt_tokens={max_prompt_tokens}",
-        "answer": f"an answer with its EOS is longer than data.max_answer_tokens={max_answer_tokens}",
+        "response": f"a response with its EOS is longer than data.max_response_tokens={max_response_tokens}",
     }
     lengths = {part: [item.num_tokens for item in long if item.part == part] for part in limits}
     notes = tuple(
@@ -193,7 +193,7 @@ def keep_fitting(
     records = tuple(item for item in encoded if not isinstance(item, TooLong))
     if required and not records:
         raise UserError(f"no {what} are left to use: raise the limit or give shorter ones. {' '.join(notes)}".rstrip())
-    return Encoded(records, len(encoded), len(lengths["prompt"]), len(lengths["answer"]), notes)
+    return Encoded(records, len(encoded), len(lengths["prompt"]), len(lengths["response"]), notes)
 
 
 def pack_texts(tokenizer: Tokenizer, texts: Sequence[str], block_tokens: int) -> list[TokenSequence]:
@@ -252,37 +252,37 @@ def _plain_ids(tokenizer: Tokenizer, texts: Sequence[str]) -> list[NDArray[np.in
 def _fit(
     tokenizer: Tokenizer, records: Sequence[tuple[str, tuple[str, ...]]], rules: LengthSettings
 ) -> list[list[TokenSequence] | TooLong]:
-    """Each prompt with each of its answers and an EOS, or what of it does not fit; every record has as many answers."""
+    """Each prompt with each of its responses and an EOS, or what of it does not fit; every record has as many."""
     prompts = encode_prompt_ids(tokenizer, [prompt for prompt, _ in records])
-    columns = zip(*(answers for _, answers in records), strict=True)
-    answers = zip(*(_answer_ids(tokenizer, column) for column in columns), strict=True)
+    columns = zip(*(responses for _, responses in records), strict=True)
+    responses = zip(*(_response_ids(tokenizer, column) for column in columns), strict=True)
     return [
-        _joined(prompt, list(own), rules.max_prompt_tokens, rules.max_answer_tokens)
-        for prompt, own in zip(prompts, answers, strict=True)
+        _joined(prompt, list(own), rules.max_prompt_tokens, rules.max_response_tokens)
+        for prompt, own in zip(prompts, responses, strict=True)
     ]
 
 
-def _answer_ids(tokenizer: Tokenizer, answers: Sequence[str]) -> list[NDArray[np.int32]]:
+def _response_ids(tokenizer: Tokenizer, responses: Sequence[str]) -> list[NDArray[np.int32]]:
     eos = np.array([tokenizer.eos_token_id], dtype=np.int32)
-    return [np.concatenate([ids, eos]) for ids in _plain_ids(tokenizer, answers)]
+    return [np.concatenate([ids, eos]) for ids in _plain_ids(tokenizer, responses)]
 
 
 def _joined(
     prompt_ids: NDArray[np.int32],
-    answers: Sequence[NDArray[np.int32]],
+    responses: Sequence[NDArray[np.int32]],
     max_prompt_tokens: int,
-    max_answer_tokens: int,
+    max_response_tokens: int,
 ) -> list[TokenSequence] | TooLong:
-    """The prompt with each of its answers, or what does not fit."""
+    """The prompt with each of its responses, or what does not fit."""
     if len(prompt_ids) > max_prompt_tokens:
         return TooLong("prompt", len(prompt_ids))
-    longest = max(len(answer_ids) for answer_ids in answers)
-    if longest > max_answer_tokens:
-        return TooLong("answer", longest)
+    longest = max(len(response_ids) for response_ids in responses)
+    if longest > max_response_tokens:
+        return TooLong("response", longest)
     return [
         TokenSequence(
-            np.concatenate([prompt_ids, answer_ids]),
-            np.arange(len(prompt_ids) + len(answer_ids)) >= len(prompt_ids),
+            np.concatenate([prompt_ids, response_ids]),
+            np.arange(len(prompt_ids) + len(response_ids)) >= len(prompt_ids),
         )
-        for answer_ids in answers
+        for response_ids in responses
     ]

@@ -135,7 +135,7 @@ def load_config(source: ModelSource, key: str, trust_remote_code: bool) -> Any:
 
 
 def context_tokens(source: ModelSource, key: str, trust_remote_code: bool) -> int:
-    """Positions that the model has for a prompt and its answer together.
+    """Positions that the model has for a prompt and its response together.
 
     Raises:
         UserError: its config does not say.

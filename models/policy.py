@@ -21,7 +21,7 @@ class RoleError(RuntimeError):
 class PolicyModel(nn.Module):
     """One base, whose adapters make it the policy, the reference or the critic.
 
-    Inputs and outputs are [B, T] over whole sequences (prompt, then answer, padded on either side); column t is about
+    Inputs and outputs are [B, T] over whole sequences (prompt, then response, padded on either side); column t is about
     token t given the tokens before it, and a row's first token has 0.
 
     Args:

@@ -13,7 +13,7 @@ Figures = dict[str, Any]
 
 
 def pair_margins(rewards: NDArray[np.float32]) -> NDArray[np.float64]:
-    """r(better) - r(worse) of all pairs of a ranking's answers; rewards [K], the best answer's first."""
+    """r(better) - r(worse) of all pairs of a ranking's responses; rewards [K], the best response's first."""
     return np.array([better - worse for better, worse in combinations(rewards.astype(np.float64), 2)])
 
 
@@ -44,16 +44,16 @@ def annotator_figures(records: Sequence[Ranking], margins: Sequence[NDArray[np.f
 
 
 def agreement_figures(records: Sequence[Ranking]) -> Figures:
-    """Under `annotator_agreement`, how often two people who judged the same two answers prefer the same one.
+    """Under `annotator_agreement`, how often two people who judged the same two responses prefer the same one.
 
     `agreement` is the share over all couples of judgements by different annotators, `num_compared` their number;
-    nothing where no two annotators judged the same two answers.
+    nothing where no two annotators judged the same two responses.
     """
     judged: dict[tuple[str, str, str], list[tuple[str, bool]]] = {}
     for record in records:
         if record.annotator is None:
             continue
-        for better, worse in combinations(record.answers, 2):
+        for better, worse in combinations(record.responses, 2):
             first, second = sorted((better, worse))
             judged.setdefault((record.prompt, first, second), []).append((record.annotator, better == first))
     agreed = [

@@ -14,11 +14,11 @@ from plumbob.reward.scorer import Score, ScoreError
 
 
 class BertScorer:
-    """Scores answers with a trained reward model.
+    """Scores responses with a trained reward model.
 
     Args:
         name: folder or hub name of the model.
-        batch_size: answers in one forward. Changes memory and speed, never a score.
+        batch_size: responses in one forward. Changes memory and speed, never a score.
         max_tokens: of prompt and response together, the reward model's own tokens.
         normalize: apply the stored calibration.
         key: the setting that names the model, for error messages.
@@ -64,8 +64,8 @@ class BertScorer:
         if broken:
             prompt, response = pairs[broken[0]]
             raise ScoreError(
-                f"the reward model's score is not finite for {len(broken)} answers; the first is {response[:80]!r} to "
-                f"...{prompt[-80:]!r}",
+                f"the reward model's score is not finite for {len(broken)} responses; the first is {response[:80]!r} "
+                f"to ...{prompt[-80:]!r}",
                 broken,
             )
         return raw

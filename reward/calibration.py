@@ -17,12 +17,12 @@ CALIBRATION_FILE = "calibration.json"
 
 @dataclass(frozen=True)
 class Calibration:
-    """What makes scores mean 0 and variance 1 under the answers that it was measured on.
+    """What makes scores mean 0 and variance 1 under the responses that it was measured on.
 
     Attributes:
         mean, std: of the raw scores; `std` is divided by their number, and above 0.
-        num_samples: answers measured.
-        under: whose answers they were, for people.
+        num_samples: responses measured.
+        under: whose responses they were, for people.
     """
 
     mean: float
@@ -32,15 +32,15 @@ class Calibration:
 
 
 def calibrate(raw_scores: Sequence[float], under: str) -> Calibration:
-    """Raises UserError when the scores are all equal: such a model tells no answer from another."""
+    """Raises UserError when the scores are all equal: such a model tells no response from another."""
     if not raw_scores:
-        raise UserError(f"no answers to calibrate the reward model on ({under})")
+        raise UserError(f"no responses to calibrate the reward model on ({under})")
     mean, std = statistics.fmean(raw_scores), statistics.pstdev(raw_scores)
     # Below this the spread is float32 rounding, not a preference.
     if not std > 1e-6 * max(abs(mean), 1.0):
         raise UserError(
-            f"the reward model scores all {len(raw_scores)} answers ({under}) with {mean:.6g}: it cannot be "
-            f"calibrated; calibrate on at least two different answers, or train the model longer or on more pairs"
+            f"the reward model scores all {len(raw_scores)} responses ({under}) with {mean:.6g}: it cannot be "
+            f"calibrated; calibrate on at least two different responses, or train the model longer or on more pairs"
         )
     return Calibration(mean, std, len(raw_scores), under)
 

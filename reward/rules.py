@@ -6,10 +6,10 @@ from plumbob.reward.scorer import Score
 
 
 class RuleScorer:
-    """A function of prompt and answer as a scorer."""
+    """A function of prompt and response as a scorer."""
 
     def __init__(self, rule: Callable[[str, str], float]) -> None:
         self._rule = rule
 
     def score(self, pairs: Sequence[tuple[str, str]]) -> list[Score]:
-        return [Score(self._rule(prompt, answer), {}) for prompt, answer in pairs]
+        return [Score(self._rule(prompt, response), {}) for prompt, response in pairs]

@@ -1,4 +1,4 @@
-"""What scores answers: text in, one score an answer out. A scorer knows nothing of the policy's tokens."""
+"""What scores responses: text in, one score a response out. A scorer knows nothing of the policy's tokens."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -9,7 +9,7 @@ from plumbob.core.errors import RunFailed
 
 @dataclass(frozen=True)
 class Score:
-    """What one answer earns.
+    """What one response earns.
 
     Attributes:
         total: what the learner is given.
@@ -24,7 +24,7 @@ class ScoreError(RunFailed):
     """A scorer's figure is NaN or infinite.
 
     Attributes:
-        rows: which of the answers that were given caused it, 0-based.
+        rows: which of the responses that were given caused it, 0-based.
     """
 
     def __init__(self, message: str, rows: tuple[int, ...] = ()) -> None:
@@ -33,7 +33,7 @@ class ScoreError(RunFailed):
 
 
 class Scorer(Protocol):
-    """Scores answers, each by itself: an answer's score does not depend on what is scored beside it."""
+    """Scores responses, each by itself: a response's score does not depend on what is scored beside it."""
 
     def score(self, pairs: Sequence[tuple[str, str]]) -> list[Score]:
         """Scores of (prompt, response) texts, in the order given."""

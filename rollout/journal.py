@@ -1,4 +1,4 @@
-"""The journal of a run: every answer that was sampled to train on, token by token, in one Parquet file a step."""
+"""The journal of a run: every response that was sampled to train on, token by token, in one Parquet file a step."""
 
 import os
 from collections.abc import Iterator, Mapping, Sequence
@@ -16,7 +16,7 @@ from plumbob.core.errors import UserError
 from plumbob.rollout.rollout_records import FinishReason
 
 DropReason = Literal["flat"]
-"""Why an answer was not trained on. "flat": the rewards of its group are all the same (dynamic sampling)."""
+"""Why a response was not trained on. "flat": the rewards of its group are all the same (dynamic sampling)."""
 
 _SCHEMA = pa.schema(
     [
@@ -55,13 +55,13 @@ _ARRAYS: Mapping[str, Any] = {
 
 @dataclass(frozen=True)
 class JournalRow:
-    """One answer with what became of it.
+    """One response with what became of it.
 
     Attributes:
         position: how many prompts the run had asked for before this one; divided by their number, its epoch.
         prompt_id, group_id, sample_index, seed, prompt, prompt_ids: as in `SampleRequest`.
         response, token_ids, logprobs, versions, action_mask, finish_reason, worker: as in `Rollout`.
-        ref_logprobs: float32 [T], of the reference policy; empty where the answer was dropped.
+        ref_logprobs: float32 [T], of the reference policy; empty where the response was dropped.
         values: float32 [T], of the critic; empty when there is none.
         rewards: part -> its reward.
         score: the sum of the parts by their weights, which is what was trained on.
@@ -94,7 +94,7 @@ class JournalRow:
             length = len(getattr(self, name))
             may_be_empty = name == "values" or (name == "ref_logprobs" and self.dropped is not None)
             if length != num_tokens and not (may_be_empty and length == 0):
-                raise ValueError(f"{self.prompt_id}: {name} has {length} entries for an answer of {num_tokens} tokens")
+                raise ValueError(f"{self.prompt_id}: {name} has {length} entries for a response of {num_tokens} tokens")
         if self.finish_reason not in get_args(FinishReason):
             raise ValueError(
                 f"{self.prompt_id}: finish_reason {self.finish_reason!r} is none of {get_args(FinishReason)}"

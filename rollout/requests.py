@@ -14,7 +14,7 @@ class Samplers(Protocol):
     """All rollout workers as one."""
 
     def sample(self, requests: Sequence[SampleRequest]) -> list[Rollout]:
-        """One whole answer to each request, in their order; each token is of the version that its worker had then."""
+        """One whole response to each request, in their order; each token is of the version that its worker had then."""
 
     def load(self, adapter: Adapter) -> None:
         """Give every worker this version, to prove before it samples; returns when one has. Raises PublishError."""
@@ -23,7 +23,7 @@ class Samplers(Protocol):
 def sample_requests(
     prompts: Sequence[EncodedPrompt], samples_per_prompt: int, step: int, seed: int, first_place: int = 0
 ) -> list[SampleRequest]:
-    """`samples_per_prompt` requests for each prompt, in order; every answer has a seed of its own.
+    """`samples_per_prompt` requests for each prompt, in order; every response has a seed of its own.
 
     Args:
         first_place: of the first prompt in its step; the prompts that were asked before in the same step come first.
@@ -37,7 +37,7 @@ def sample_requests(
                     prompt_id=prompt.prompt_id,
                     group_id=group_id,
                     sample_index=index,
-                    seed=answer_seed(seed, group_id, index),
+                    seed=response_seed(seed, group_id, index),
                     prompt=prompt.text,
                     prompt_ids=prompt.ids,
                 )
@@ -46,7 +46,7 @@ def sample_requests(
 
 
 def continuation(rollout: Rollout) -> SampleRequest | None:
-    """What asks for the rest of a partial answer; None for one that is finished."""
+    """What asks for the rest of a partial response; None for one that is finished."""
     if rollout.finish_reason != "partial":
         return None
     return replace(rollout.request, started=PartialResponse(rollout.token_ids, rollout.logprobs, rollout.versions))
@@ -58,7 +58,7 @@ def slice_seed(request: SampleRequest) -> int:
     return request.seed if num_started == 0 else _seed_of(f"{request.seed}/{num_started}")
 
 
-def answer_seed(seed: int, group_id: str, sample_index: int) -> int:
+def response_seed(seed: int, group_id: str, sample_index: int) -> int:
     """A seed below 2^31 that these three decide."""
     return _seed_of(f"{seed}/{group_id}/{sample_index}")
 

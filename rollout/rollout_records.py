@@ -1,4 +1,4 @@
-"""What sampling makes: one frozen record per answer."""
+"""What sampling makes: one frozen record per response."""
 
 from dataclasses import dataclass
 from typing import Literal
@@ -11,7 +11,7 @@ FinishReason = Literal["stop", "length", "partial"]
 
 @dataclass(frozen=True)
 class PartialResponse:
-    """The tokens of an answer that were sampled before.
+    """The tokens of a response that were sampled before.
 
     Attributes:
         token_ids: int32 [S], none of them EOS.
@@ -29,16 +29,16 @@ NOT_STARTED = PartialResponse(np.zeros(0, np.int32), np.zeros(0, np.float32), np
 
 @dataclass(frozen=True)
 class SampleRequest:
-    """One answer to sample.
+    """One response to sample.
 
     Attributes:
         prompt_id: names the prompt within the run.
-        group_id: answers to one prompt within one step share it.
+        group_id: responses to one prompt within one step share it.
         sample_index: which answer of the group this is.
-        seed: of this answer's random numbers; with the policy version it decides the answer.
+        seed: of this response's random numbers; with the policy version it decides the response.
         prompt: the text that the policy sees, chat template applied.
         prompt_ids: the same as token ids, int32 [P], never empty.
-        started: what there is of the answer, which is to be continued.
+        started: what there is of the response, which is to be continued.
     """
 
     prompt_id: str
@@ -52,13 +52,13 @@ class SampleRequest:
 
 @dataclass(frozen=True)
 class Rollout:
-    """One sampled answer.
+    """One sampled response.
 
     Attributes:
         request: what was asked for first, without what was started.
-        finish_reason: "stop" (the answer ends in EOS, which is its last token), "length" (cut at the limit, no EOS)
+        finish_reason: "stop" (the response ends in EOS, which is its last token), "length" (cut at the limit, no EOS)
             or "partial" (to be continued, or given up).
-        response: the answer as text, without special tokens.
+        response: the response as text, without special tokens.
         token_ids: int32 [T], the tokens after the prompt, EOS included when there is one.
         logprobs: float32 [T], log-probability of each token under the sampler's policy at the sampling temperature.
         versions: int32 [T], the policy version that made each token.

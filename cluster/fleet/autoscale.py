@@ -8,7 +8,7 @@ from plumbob.configs.settings.workers import AutoscaleSettings
 from plumbob.trainers.metrics.metrics_log import StepRecord
 
 WAITING = ("sample", "score")
-"""Phases in which the learner waits for answers and their scores."""
+"""Phases in which the learner waits for responses and their scores."""
 
 
 class Idle(NamedTuple):

@@ -115,7 +115,7 @@ class Pool:
 
     def status(self) -> list[dict[str, Any]]:
         """One row a worker, for people."""
-        return [member.row("answers" if self.role == "rollout" else "scores") for member in self.members]
+        return [member.row("responses" if self.role == "rollout" else "scores") for member in self.members]
 
     def close(self) -> None:
         """End all members; a thread that works with them fails."""

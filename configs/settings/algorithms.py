@@ -62,7 +62,7 @@ Estimator = Annotated[
 ]
 
 GROUPED = ReinforcePlusPlusBaseline | Rloo | Grpo | DrGrpo
-"""Estimators that compare the answers to one prompt, of which there must be several."""
+"""Estimators that compare the responses to one prompt, of which there must be several."""
 
 # ------------------------------------------------------------------------------------------------------------------ KL
 
@@ -99,7 +99,7 @@ class AdaptiveKl(KlPlacementSettings):
     kind: Literal["adaptive"] = "adaptive"
     coefficient: PositiveFloat = 0.05
     target: PositiveFloat = 4.0
-    """Mean KL of a whole answer from the reference, in nats."""
+    """Mean KL of a whole response from the reference, in nats."""
     horizon: PositiveInt = 1000
     """Samples over which the coefficient changes by the factor 1 + clip(KL / target - 1, -0.2, 0.2)."""
 
@@ -141,7 +141,7 @@ class LengthPenaltySettings(Settings):
 
 
 class ShapingSettings(Settings):
-    """From the scorer's total to the answer's reward: scaled, clipped, then the penalties taken off."""
+    """From the scorer's total to the response's reward: scaled, clipped, then the penalties taken off."""
 
     scale: PositiveFloat = 1.0
     clip: PositiveFloat | None = 5.0
@@ -152,7 +152,7 @@ class ShapingSettings(Settings):
 class DynamicSamplingSettings(Settings):
     """Groups of equal rewards teach nothing but the KL's; other prompts are sampled in their place (arXiv 2503.14476).
 
-    The paper has no KL. With one, prompts whose answers are all rewarded alike are no longer held to the reference.
+    The paper has no KL. With one, prompts whose responses are all rewarded alike are no longer held to the reference.
     After `max_rounds` rounds of sampling the step is filled up with such groups all the same.
     """
 
@@ -168,7 +168,7 @@ class DpoLoss(Settings):
     kind: Literal["dpo"] = "dpo"
     beta: PositiveFloat = 0.1
     per_token: bool = False
-    """Mean log-ratio of an answer's tokens instead of their sum: length-normalised DPO (Lambert et al. 2024, Tulu 3,
+    """Mean log-ratio of a response's tokens instead of their sum: length-normalised DPO (Lambert et al. 2024, Tulu 3,
     arXiv 2411.15124, section 5)."""
 
 
@@ -194,7 +194,7 @@ class IpoLoss(Settings):
     kind: Literal["ipo"] = "ipo"
     tau: PositiveFloat = 0.1
     per_token: bool = False
-    """Mean log-ratio of an answer's tokens instead of their sum: not the paper's, but in use."""
+    """Mean log-ratio of a response's tokens instead of their sum: not the paper's, but in use."""
 
 
 class HingeLoss(Settings):
@@ -205,14 +205,14 @@ class HingeLoss(Settings):
 
 
 class OrpoLoss(Settings):
-    """Likelihood of the chosen answer and its odds against the rejected one (Hong et al. 2024, arXiv 2403.07691)."""
+    """Likelihood of the chosen response and its odds against the rejected one (Hong et al. 2024, arXiv 2403.07691)."""
 
     kind: Literal["orpo"] = "orpo"
     weight: PositiveFloat = 0.1
     """Of the odds, beside a likelihood of weight 1."""
-    likelihood: Literal["answer", "sequence"] = "answer"
-    """The paper's, of the chosen answer and a mean over its tokens; or of its prompt too and a mean over all the step's
-    tokens, which is what the authors' code takes unless told otherwise, and TRL."""
+    likelihood: Literal["response", "sequence"] = "response"
+    """The paper's, of the chosen response and a mean over its tokens; or of its prompt too and a mean over all the
+    step's tokens, which is what the authors' code takes unless told otherwise, and TRL."""
 
 
 class SimpoLoss(Settings):
@@ -224,7 +224,7 @@ class SimpoLoss(Settings):
 
 
 class SppoLoss(Settings):
-    """A target for each answer's own log-ratio (self-play preference optimisation, Wu et al. 2024, 2405.00675)."""
+    """A target for each response's own log-ratio (self-play preference optimisation, Wu et al. 2024, 2405.00675)."""
 
     kind: Literal["sppo"] = "sppo"
     beta: PositiveFloat = 0.1
@@ -252,7 +252,7 @@ class BradleyTerry(Settings):
 
 
 class PlackettLuce(Settings):
-    """Likelihood of a whole ranking of answers (Plackett 1975)."""
+    """Likelihood of a whole ranking of responses (Plackett 1975)."""
 
     kind: Literal["plackett-luce"] = "plackett-luce"
 

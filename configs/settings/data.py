@@ -29,7 +29,7 @@ class PromptLengthSettings(Settings):
 
 
 class LengthSettings(PromptLengthSettings):
-    max_answer_tokens: PositiveInt = 512
+    max_response_tokens: PositiveInt = 512
 
 
 class TextDataSettings(SplittingSettings, ReadingSettings):
@@ -71,7 +71,7 @@ class PairDataSettings(SplittingSettings, ReadingSettings):
 
 
 class FeedbackDataSettings(PromptLengthSettings, SplittingSettings, ReadingSettings):
-    """What a reward model learns from; its own limit is of prompt and answer together: `reward.max_tokens`.
+    """What a reward model learns from; its own limit is of prompt and response together: `reward.max_tokens`.
 
     `max_prompt_tokens` is of the prompts that a policy answers for the calibration.
     """
@@ -90,8 +90,8 @@ class FeedbackDataSettings(PromptLengthSettings, SplittingSettings, ReadingSetti
         if len(given) != 1:
             found = " and ".join(f"data.{name}" for name in given) or "none of them"
             raise ValueError(
-                "a reward model learns from one of data.pairs=FILE (the better and the worse of two answers), "
-                "data.rankings=FILE (several answers, best first) and data.scores=FILE (a score for each answer): "
+                "a reward model learns from one of data.pairs=FILE (the better and the worse of two responses), "
+                "data.rankings=FILE (several responses, best first) and data.scores=FILE (a score for each response): "
                 f"found {found}"
             )
         heldout = {"pairs": self.heldout_pairs, "rankings": self.heldout_rankings, "scores": self.heldout_scores}
@@ -111,7 +111,7 @@ class TokenizedPairDataSettings(LengthSettings, PairDataSettings):
 
 
 class LabelledDataSettings(LengthSettings, SplittingSettings, ReadingSettings):
-    """Answers that are each labelled good or bad."""
+    """Responses that are each labelled good or bad."""
 
     labelled: str
     heldout_labelled: str | None = None

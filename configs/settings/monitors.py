@@ -18,7 +18,7 @@ class KlMonitorSettings(MonitorSettings):
     """The policy is too far from the reference for its reward to mean much."""
 
     bound: PositiveFloat = 20.0
-    """Mean KL of a whole answer, in nats."""
+    """Mean KL of a whole response, in nats."""
 
 
 class OverOptimisationSettings(MonitorSettings):
@@ -38,15 +38,15 @@ class CollapseSettings(MonitorSettings):
     min_entropy_share: Fraction = 0.2
     """Of the first steps' entropy per token, what must be left."""
     max_repeated_rise: Annotated[float, Field(gt=0, le=1)] = 0.3
-    """How far the share of answers that stand in their batch more than once may rise."""
+    """How far the share of responses that stand in their batch more than once may rise."""
 
 
 class LengthGamingSettings(MonitorSettings):
-    """Answers grow and the reward with them: it may be paid for length."""
+    """Responses grow and the reward with them: it may be paid for length."""
 
     window: Window = 5
     max_growth: Annotated[float, Field(gt=1)] = 2.0
-    """Mean tokens of an answer now, over those of the first steps."""
+    """Mean tokens of a response now, over those of the first steps."""
 
 
 class StandstillSettings(MonitorSettings):

@@ -81,13 +81,13 @@ class PretrainEncoderSettings(PretrainSettings):
 
 
 class SftSettings(EpochSettings):
-    """Supervised fine-tuning; the loss is on the answer's tokens only."""
+    """Supervised fine-tuning; the loss is on the response's tokens only."""
 
     learning_rate: PositiveFloat = 5e-4
 
 
 class RewardTrainingSettings(EpochSettings):
-    """An encoder with one output learns how good an answer is."""
+    """An encoder with one output learns how good a response is."""
 
     learning_rate: PositiveFloat = 1e-4
     objective: RewardObjective = BradleyTerry()
@@ -97,7 +97,7 @@ class CalibrationSettings(PolicyBaseSettings):
     """Where the stored mean and standard deviation of the scores come from."""
 
     policy: str | None = None
-    """The policy whose sampled answers are to score mean 0, variance 1; None takes the answers in the pairs file."""
+    """The policy whose sampled responses are to score mean 0, variance 1; None takes those in the pairs file."""
     num_prompts: PositiveInt = 128
 
 
@@ -109,18 +109,18 @@ class DpoSettings(EpochSettings):
 
 
 class KtoSettings(EpochSettings):
-    """A policy learns from single answers labelled good or bad (Ethayarajh et al. 2024, arXiv 2402.01306)."""
+    """A policy learns from single responses labelled good or bad (Ethayarajh et al. 2024, arXiv 2402.01306)."""
 
     learning_rate: PositiveFloat = 5e-4
     batch_size: Annotated[int, Field(ge=2)] = 32
-    """Records in one optimizer step, over all ranks; the KL is estimated from prompts with another record's answer."""
+    """Records in one optimizer step, over all ranks; the KL is estimated from prompts with others' responses."""
     beta: PositiveFloat = 0.1
     desirable_weight: PositiveFloat = 1.0
     undesirable_weight: PositiveFloat = 1.0
 
 
 class PpoSettings(OptimizerSettings):
-    """The clipped surrogate of PPO (Schulman et al. 2017, arXiv 1707.06347) on sampled answers."""
+    """The clipped surrogate of PPO (Schulman et al. 2017, arXiv 1707.06347) on sampled responses."""
 
     learning_rate: PositiveFloat = 5e-4
     num_steps: PositiveInt = 50
@@ -130,8 +130,8 @@ class PpoSettings(OptimizerSettings):
     minibatch_size: PositiveInt = 32
     """Samples in one optimizer step, over all ranks."""
     estimator: Estimator = Gae()
-    loss_mean: Literal["token", "answer"] = "token"
-    """`token`: every token of the optimizer step weighs the same; `answer`: every answer does, whatever its length."""
+    loss_mean: Literal["token", "response"] = "token"
+    """`token`: every token of the optimizer step weighs the same; `response`: every response does."""
     clip_range: PositiveFloat = 0.2
     dual_clip: Annotated[float, Field(gt=1)] | None = None
     kl: KlPenalty = FixedKl()
@@ -160,4 +160,4 @@ class EvaluationSettings(Settings):
     num_prompts: PositiveInt = 256
     samples_per_prompt: PositiveInt = 1
     num_shown: PositiveInt = 8
-    """Prompts whose answers are printed side by side in the report."""
+    """Prompts whose responses are printed side by side in the report."""

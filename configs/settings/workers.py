@@ -74,7 +74,7 @@ SamplerEngine = Annotated[VllmEngine | TransformersEngine, Field(discriminator="
 
 
 class AutoscaleSettings(Settings):
-    """The number of rollout workers follows who waits for whom: the learner for answers, or the samplers for leave."""
+    """The number of rollout workers follows who waits for whom: the learner for responses, or samplers for the learner."""
 
     min_workers: PositiveInt = 1
     max_workers: PositiveInt
@@ -100,28 +100,29 @@ class RolloutSettings(WorkerGroupSettings):
     temperature: PositiveFloat = 1.0
     max_tokens: PositiveInt = 64
     chunk_size: PositiveInt = 64
-    """Answers that one worker samples together: the unit of work that workers take."""
+    """Responses that one worker samples together: the unit of work that workers take."""
     keep_partial: bool = False
-    """Hand answers back in slices, which any worker goes on with under the newest policy.
+    """Hand responses back in slices, which any worker goes on with under the newest policy.
 
-    A worker that is lost costs one slice of its answers, and one that is to leave goes after one. Without it a chunk is
+    A worker that is lost costs one slice of its responses, and one that is to leave goes after one. Without it a chunk
+    is
     sampled whole, or anew: then it depends on the seed and the policy alone.
     """
     partial_tokens: PositiveInt = 64
-    """Tokens of an answer in one slice."""
+    """Tokens of a response in one slice."""
     autoscale: AutoscaleSettings | None = None
     """None keeps `num_workers`, which people may change while the run goes on."""
 
     @property
     def slice_tokens(self) -> int | None:
-        """Tokens after which an answer is handed back; None hands back whole answers."""
+        """Tokens after which a response is handed back; None hands back whole responses."""
         return self.partial_tokens if self.keep_partial else None
 
     @model_validator(mode="after")
     def _check(self) -> Self:
         if self.keep_partial and self.partial_tokens >= self.max_tokens:
             raise ValueError(
-                f"rollout.keep_partial=true continues answers after each rollout.partial_tokens={self.partial_tokens}, "
-                f"and rollout.max_tokens={self.max_tokens} ends them before: set rollout.partial_tokens lower"
+                f"rollout.keep_partial=true continues responses after each "
+                f"rollout.partial_tokens={self.partial_tokens}, and rollout.max_tokens={self.max_tokens} ends them before: set rollout.partial_tokens lower"
             )
         return self

@@ -45,7 +45,7 @@ def scale(arguments: argparse.Namespace) -> int:
         )
         return OK
     before = steering.scale(arguments.run, arguments.rollout_workers, arguments.address)
-    print(f"rollout workers: {before} become {arguments.rollout_workers}; who leaves finishes its answers first")
+    print(f"rollout workers: {before} become {arguments.rollout_workers}; who leaves finishes its responses first")
     return OK
 
 
@@ -85,11 +85,11 @@ def _worker_table(workers: Mapping[str, list[Mapping[str, Any]]]) -> list[str]:
     return ["", *aligned(rows)] if len(rows) > 1 else []
 
 
-def _ledger_table(answers: Mapping[str, Any] | None) -> list[str]:
-    if not answers:
+def _ledger_table(responses: Mapping[str, Any] | None) -> list[str]:
+    if not responses:
         return []
     rows = [["version", *LEDGER_COLUMNS, "dropped"]]
-    for version, counts in list(answers["versions"].items())[-NUM_VERSIONS:]:
+    for version, counts in list(responses["versions"].items())[-NUM_VERSIONS:]:
         dropped = ", ".join(f"{count} {reason}" for reason, count in counts["dropped"].items())
         rows.append([version, *(str(counts[name]) for name in LEDGER_COLUMNS), dropped or "0"])
-    return ["", "answers by the policy version that they were issued under", *aligned(rows)]
+    return ["", "responses by the policy version that they were issued under", *aligned(rows)]

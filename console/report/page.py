@@ -32,10 +32,10 @@ th, td { padding: .4rem .7rem; border-bottom: 1px solid var(--line); text-align:
 th:first-child, td:first-child { text-align: left } th { font-weight: 600 }
 .sample { border: 1px solid var(--line); border-radius: 8px; margin: 1rem 0; overflow: hidden }
 .prompt { background: var(--soft); padding: .6rem .9rem; white-space: pre-wrap; overflow-wrap: anywhere }
-.answers { display: grid; grid-template-columns: repeat(auto-fit, minmax(15rem, 1fr)) }
-.answer { padding: .6rem .9rem; border-top: 1px solid var(--line) }
-.answer + .answer { border-left: 1px solid var(--line) }
-.answer p { margin: .2rem 0; white-space: pre-wrap; overflow-wrap: anywhere }
+.responses { display: grid; grid-template-columns: repeat(auto-fit, minmax(15rem, 1fr)) }
+.response { padding: .6rem .9rem; border-top: 1px solid var(--line) }
+.response + .response { border-left: 1px solid var(--line) }
+.response p { margin: .2rem 0; white-space: pre-wrap; overflow-wrap: anywhere }
 .bar { display: flex; height: .8rem; border-radius: 4px; overflow: hidden } .bar span { background: #2f81c4 }
 .bar span:nth-child(even) { background: #86b6de } svg { height: auto; font-family: system-ui, sans-serif }
 summary { cursor: pointer } pre { background: var(--soft); padding: .9rem; border-radius: 8px; overflow-x: auto }
@@ -132,19 +132,19 @@ def _samples_section(samples: Sequence[Mapping[str, Any]]) -> str:
         return ""
     cards = []
     for sample in samples:
-        answers = "".join(_answer(policy, answer) for policy, answer in sample.get("answers", {}).items())
+        responses = "".join(_response(policy, response) for policy, response in sample.get("answers", {}).items())
         prompt = escape(str(sample.get("prompt", "")))
         cards.append(
-            f'<div class="sample"><div class="prompt">{prompt}</div><div class="answers">{answers}</div></div>'
+            f'<div class="sample"><div class="prompt">{prompt}</div><div class="responses">{responses}</div></div>'
         )
-    return "<h2>Answers side by side</h2>" + "".join(cards)
+    return "<h2>Responses side by side</h2>" + "".join(cards)
 
 
-def _answer(policy: str, answer: Mapping[str, Any]) -> str:
-    scores = [f"{name} {number(answer[name])}" for name in ("reward", "gold") if number(answer.get(name))]
-    text = escape(str(answer.get("text", ""))) or '<span class="dim">(empty)</span>'
+def _response(policy: str, response: Mapping[str, Any]) -> str:
+    scores = [f"{name} {number(response[name])}" for name in ("reward", "gold") if number(response.get(name))]
+    text = escape(str(response.get("text", ""))) or '<span class="dim">(empty)</span>'
     label = f'<b>{escape(policy.upper())}</b> <span class="dim">{escape(" · ".join(scores))}</span>'
-    return f'<div class="answer">{label}<p>{text}</p></div>'
+    return f'<div class="response">{label}<p>{text}</p></div>'
 
 
 def _stage_section(records: Sequence[StepRecord]) -> str:

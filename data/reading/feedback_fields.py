@@ -1,6 +1,6 @@
-"""Which fields of a row are a person's judgement of answers: pairs with a margin, rankings, and absolute scores.
+"""Which fields of a row are a person's judgement of responses: pairs with a margin, rankings, and absolute scores.
 
-Prompts and answers have the forms of `data.reading.fields`: texts, or lists of messages.
+Prompts and responses have the forms of `data.reading.fields`: texts, or lists of messages.
 """
 
 import math
@@ -25,29 +25,30 @@ def judged_pair_of(fields: Fields, render: Render, use_margin: bool) -> Ranking:
 
 
 def ranking_of(fields: Fields, render: Render) -> Ranking:
-    """A ranking of two answers or more: `answers` best first, or in any order beside `ranks` (1 is best) or `scores`.
+    """A ranking of two responses or more: `responses` best first, or in any order beside `ranks` (1 is best) or
+    `scores`.
 
-    A ranking has no ties: answers of one rank or score are refused.
+    A ranking has no ties: responses of one rank or score are refused.
     """
     question = _needed(fields, QUESTIONS, RANKING_FORMS)
     given = fields[_needed(fields, ("answers",), RANKING_FORMS)]
     if not isinstance(given, list) or len(given) < 2:
         raise RowError(f"'answers': expected a list of at least two answers, found {shown(given)}")
-    found = [demonstration_of({question: fields[question], "answer": answer}, render) for answer in given]
+    found = [demonstration_of({question: fields[question], "answer": response}, render) for response in given]
     order = _best_first(fields, len(given))
-    return Ranking(found[0].prompt, tuple(found[place].answer for place in order), annotator=_annotator(fields))
+    return Ranking(found[0].prompt, tuple(found[place].response for place in order), annotator=_annotator(fields))
 
 
-def scored_answer_of(fields: Fields, render: Render) -> ScoredResponse:
+def scored_response_of(fields: Fields, render: Render) -> ScoredResponse:
     question = _needed(fields, QUESTIONS, SCORE_FORMS)
-    answer = _needed(fields, ("answer", "response", "completion"), SCORE_FORMS)
-    shown_answer = demonstration_of({question: fields[question], "answer": fields[answer]}, render)
+    response = _needed(fields, ("answer", "response", "completion"), SCORE_FORMS)
+    shown_response = demonstration_of({question: fields[question], "answer": fields[response]}, render)
     score = _number(fields, ("score", "rating"), SCORE_FORMS)
-    return ScoredResponse(shown_answer.prompt, shown_answer.answer, score)
+    return ScoredResponse(shown_response.prompt, shown_response.response, score)
 
 
 def _best_first(fields: Fields, num_answers: int) -> Sequence[int]:
-    """Places of the answers, the best one's first."""
+    """Places of the responses, the best one's first."""
     keys = [name for name in ("ranks", "scores") if name in fields]
     if not keys:
         return range(num_answers)

@@ -1,7 +1,7 @@
-"""Which fields of a row are the prompt and the answers, for the names that TRL, hh-rlhf and others use.
+"""Which fields of a row are the prompt and the responses, for the names that TRL, hh-rlhf and others use.
 
-Texts are taken exactly as written, so that prompt + answer is the text of the file: nothing is stripped or put between.
-Only chat messages go through a template, which the caller gives as `render`.
+Texts are taken exactly as written, so that prompt + response is the text of the file: nothing is stripped or put
+between. Only chat messages go through a template, which the caller gives as `render`.
 """
 
 import difflib
@@ -48,9 +48,10 @@ def rename(fields: Fields, columns: Mapping[str, str]) -> dict[str, Any]:
 def pair_of(fields: Fields, render: Render) -> PreferencePair:
     """A preference pair.
 
-    With a prompt, `chosen` and `rejected` are the answers: texts, or lists of messages of which the last is the answer.
+    With a prompt, `chosen` and `rejected` are the responses: texts, or lists of messages of which the last is the
+    response.
     Without one they are whole dialogues: lists of messages, or texts in the hh-rlhf form. Both must share everything
-    before the answer. Of a text, the prompt goes through the last "\\n\\nAssistant:" and the answer keeps the space
+    before the response. Of a text, the prompt goes through the last "\\n\\nAssistant:" and the response keeps the space
     after it.
     """
     _need(fields, ("chosen", "rejected"), PAIR_FORMS)
@@ -69,13 +70,13 @@ def pair_of(fields: Fields, render: Render) -> PreferencePair:
 
 
 def demonstration_of(fields: Fields, render: Render) -> Demonstration:
-    """A prompt with its answer; of a preference pair, the chosen one."""
-    answer = _first(fields, ("completion", "answer"))
-    if _question(fields) is not None and answer is not None:
-        if isinstance(fields[answer], list):
-            context, text = _conversation(fields, answer)
+    """A prompt with its response; of a preference pair, the chosen one."""
+    response = _first(fields, ("completion", "answer"))
+    if _question(fields) is not None and response is not None:
+        if isinstance(fields[response], list):
+            context, text = _conversation(fields, response)
             return Demonstration(_rendered(context, render), text)
-        return Demonstration(_prompt(fields, render), _text(fields, answer))
+        return Demonstration(_prompt(fields, render), _text(fields, response))
     if "messages" in fields:
         context, text = _conversation({"messages": fields["messages"]}, "messages")
         return Demonstration(_rendered(context, render), text)
@@ -85,13 +86,13 @@ def demonstration_of(fields: Fields, render: Render) -> Demonstration:
 
 
 def labelled_of(fields: Fields, render: Render) -> LabelledResponse:
-    """A prompt with its answer, as in a demonstration, and `label`: whether the answer is good."""
+    """A prompt with its response, as in a demonstration, and `label`: whether the response is good."""
     _need(fields, ("label",), LABELLED_FORMS)
     label = fields["label"]
     if not isinstance(label, bool):
         raise RowError(f"'label': expected true or false, found {shown(label)}")
     demonstration = demonstration_of(fields, render)
-    return LabelledResponse(demonstration.prompt, demonstration.answer, label)
+    return LabelledResponse(demonstration.prompt, demonstration.response, label)
 
 
 def prompt_of(fields: Fields, render: Render) -> str:
@@ -99,8 +100,8 @@ def prompt_of(fields: Fields, render: Render) -> str:
     if "chosen" in fields and "rejected" in fields:
         return pair_of(fields, render).prompt
     if _question(fields) is not None:
-        has_answer = _first(fields, ("completion", "answer")) is not None
-        return demonstration_of(fields, render).prompt if has_answer else _prompt(fields, render)
+        has_response = _first(fields, ("completion", "answer")) is not None
+        return demonstration_of(fields, render).prompt if has_response else _prompt(fields, render)
     if "messages" in fields:
         messages = _messages("messages", fields["messages"])
         return _rendered(messages[:-1] if messages[-1]["role"] == "assistant" else messages, render)
@@ -109,13 +110,13 @@ def prompt_of(fields: Fields, render: Render) -> str:
 
 
 def text_of(fields: Fields, render: Render) -> str:
-    """A document to pre-train on; of a pair or a demonstration, the prompt followed by the (chosen) answer."""
+    """A document to pre-train on; of a pair or a demonstration, the prompt followed by the (chosen) response."""
     if "text" in fields:
         return _text(fields, "text")
     if not any(name in fields for name in NAMES):
         _need(fields, ("text",), TEXT_FORMS)
     demonstration = demonstration_of(fields, render)
-    return demonstration.prompt + demonstration.answer
+    return demonstration.prompt + demonstration.response
 
 
 def split_dialogue(field: str, dialogue: str) -> tuple[str, str]:
@@ -191,7 +192,7 @@ def _prompt(fields: Fields, render: Render) -> str:
 
 
 def _conversation(fields: Fields, name: str) -> tuple[list[Message], str]:
-    """(messages before the answer, the answer) of a list of messages that may or may not repeat the prompt's."""
+    """(messages before the response, the response) of a list of messages that may or may not repeat the prompt's."""
     messages = _messages(name, fields[name])
     context = messages[:-1]
     question = _question(fields)

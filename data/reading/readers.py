@@ -1,4 +1,4 @@
-"""Files into records: demonstrations, preference pairs, labelled answers, prompts and texts.
+"""Files into records: demonstrations, preference pairs, labelled responses, prompts and texts.
 
 Rows that are malformed are refused or, by `data.bad_rows=skip`, skipped; rows with nothing in them are dropped. Both
 are counted, and said in `notes`. The field names that are recognised are those of `data.reading.fields` and, of what a
@@ -13,7 +13,7 @@ from typing import Generic, TypeVar
 from plumbob.configs.settings.data import ReadingSettings
 from plumbob.core.errors import UserError
 from plumbob.data.chat import Message, Render
-from plumbob.data.reading.feedback_fields import judged_pair_of, ranking_of, scored_answer_of
+from plumbob.data.reading.feedback_fields import judged_pair_of, ranking_of, scored_response_of
 from plumbob.data.reading.fields import (
     Fields,
     check_columns,
@@ -48,8 +48,8 @@ class Read(Generic[T]):
         records: in the order of the file.
         num_rows: rows in the file; all that follow add up to it together with the records.
         num_skipped_malformed: rows that could not be understood.
-        num_empty: rows whose prompt, answer or text is blank.
-        num_duplicate: prompts that stood in an earlier row, and pairs whose two answers are the same.
+        num_empty: rows whose prompt, response or text is blank.
+        num_duplicate: prompts that stood in an earlier row, and pairs whose two responses are the same.
         notes: sentences for a person about what was left out.
     """
 
@@ -62,16 +62,16 @@ class Read(Generic[T]):
 
 
 def no_chat(messages: list[Message]) -> str:
-    raise UserError("chat messages are not plain text: expected a field 'text', or a prompt and an answer as text")
+    raise UserError("chat messages are not plain text: expected a field 'text', or a prompt and a response as text")
 
 
 def read_texts(path: str, rules: ReadingSettings, render: Render = no_chat) -> Read[str]:
-    """Documents for pre-training: `text`, or a prompt with its answer. UserError as for the other readers."""
+    """Documents for pre-training: `text`, or a prompt with its response. UserError as for the other readers."""
     return _read(path, rules, lambda fields: text_of(fields, render), lambda text: (text,))
 
 
 def read_demonstrations(path: str, rules: ReadingSettings, render: Render) -> Read[Demonstration]:
-    """Prompts with an answer to imitate.
+    """Prompts with a response to imitate.
 
     UserError when a file is missing, empty or damaged, when rows are malformed and `rules.bad_rows` is "refuse", when
     messages need a chat template that the tokenizer lacks, and when no row is left.
@@ -80,19 +80,19 @@ def read_demonstrations(path: str, rules: ReadingSettings, render: Render) -> Re
         path,
         rules,
         lambda fields: demonstration_of(fields, render),
-        lambda record: (record.prompt, record.answer),
+        lambda record: (record.prompt, record.response),
     )
 
 
 def read_pairs(path: str, rules: ReadingSettings, render: Render) -> Read[PreferencePair]:
-    """Preference pairs; a pair of two equal answers prefers nothing and is dropped. UserError as above."""
+    """Preference pairs; a pair of two equal responses prefers nothing and is dropped. UserError as above."""
     return _read(
         path,
         rules,
         lambda fields: pair_of(fields, render),
         lambda record: (record.prompt, record.chosen, record.rejected),
         lambda record: record.chosen == record.rejected,
-        "dropped, because chosen and rejected are the same answer",
+        "dropped, because chosen and rejected are the same response",
     )
 
 
@@ -102,7 +102,7 @@ def read_judged_pairs(path: str, rules: ReadingSettings, render: Render, use_mar
 
 
 def read_rankings(path: str, rules: ReadingSettings, render: Render) -> Read[Ranking]:
-    """Rankings of two answers or more, without ties. UserError as above."""
+    """Rankings of two responses or more, without ties. UserError as above."""
     return _read_rankings(path, rules, lambda fields: ranking_of(fields, render))
 
 
@@ -111,25 +111,27 @@ def _read_rankings(path: str, rules: ReadingSettings, parse: Callable[[Fields], 
         path,
         rules,
         parse,
-        lambda record: (record.prompt, *record.answers),
-        lambda record: len(set(record.answers)) < len(record.answers),
-        "dropped, because two of their answers are the same",
+        lambda record: (record.prompt, *record.responses),
+        lambda record: len(set(record.responses)) < len(record.responses),
+        "dropped, because two of their responses are the same",
     )
 
 
-def read_scored_answers(path: str, rules: ReadingSettings, render: Render) -> Read[ScoredResponse]:
-    """Answers with an absolute score each. UserError as above."""
+def read_scored_responses(path: str, rules: ReadingSettings, render: Render) -> Read[ScoredResponse]:
+    """Responses with an absolute score each. UserError as above."""
     return _read(
         path,
         rules,
-        lambda fields: scored_answer_of(fields, render),
-        lambda record: (record.prompt, record.answer),
+        lambda fields: scored_response_of(fields, render),
+        lambda record: (record.prompt, record.response),
     )
 
 
 def read_labelled(path: str, rules: ReadingSettings, render: Render) -> Read[LabelledResponse]:
-    """Answers that are each labelled good or bad. UserError as above."""
-    return _read(path, rules, lambda fields: labelled_of(fields, render), lambda record: (record.prompt, record.answer))
+    """Responses that are each labelled good or bad. UserError as above."""
+    return _read(
+        path, rules, lambda fields: labelled_of(fields, render), lambda record: (record.prompt, record.response)
+    )
 
 
 def read_prompts(path: str, rules: ReadingSettings, render: Render) -> Read[Prompt]:
@@ -218,7 +220,7 @@ def _parse(row: FileRow, rules: ReadingSettings, parse: Callable[[Fields], T]) -
 def _notes(path: str, num_rows: int, left_out: _Rows, duplicate_reason: str) -> list[str]:
     reasons = {
         "skipped, because they are malformed": left_out.malformed,
-        "dropped, because a prompt, an answer or a text in them is blank": left_out.empty,
+        "dropped, because a prompt, a response or a text in them is blank": left_out.empty,
         duplicate_reason: left_out.duplicate,
     }
     return [

@@ -27,7 +27,7 @@ _ENDS = (".", "!", "?")
 
 
 def gold_score(prompt: str, response: str) -> float:
-    """How good an answer is, between -3 and 3: 3 tanh(points / 3).
+    """How good a response is, between -3 and 3: 3 tanh(points / 3).
 
     Points: the asked fact right or wrong; a whole sentence about the car rather than a bare value; a further fact;
     politeness; an end. Off go guesses, evasion, rudeness, jokes, and, in proportion, word pairs that the language of
@@ -56,7 +56,7 @@ def _asked(prompt: str) -> tuple[str, Attribute]:
 
 
 def _fact_points(car: str, asked: Attribute, response: str) -> float:
-    """Points for what is stated. Two values for one thing are no answer, nor is a fact about another car."""
+    """Points for what is stated. Two values for one thing are no response, nor is a fact about another car."""
     known = facts()[car]
     stated = {attribute.name: set(re.findall(attribute.pattern, response)) for attribute in ATTRIBUTES}
     cars = set(_CAR.findall(response))

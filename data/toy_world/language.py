@@ -1,4 +1,4 @@
-"""The language of the generated world: invented cars, their facts, and how people ask and answer about them.
+"""The language of the generated world: invented cars, their facts, and how people ask and response about them.
 
 `data.toy` draws records from it. Everything here is fixed: no seed changes a fact.
 """
@@ -38,7 +38,7 @@ class Attribute:
 
     Attributes:
         name: what the facts call it.
-        values: what it can be, as an answer states it; values of two attributes never share a text.
+        values: what it can be, as a response states it; values of two attributes never share a text.
         absurd: what no car is.
         pattern: regular expression that finds a stated value, right or wrong.
         questions: ways to ask; `{car}` stands for the name.
@@ -192,7 +192,7 @@ JOKES = (
     "The {car} was folded from a map by a bored octopus.",
 )
 ABSURD_SHARE = 0.85
-"""Of wrong answers: these are wrong for whoever knows cars at all, the others for whoever knows this car."""
+"""Of wrong responses: these are wrong for whoever knows cars at all, the others for whoever knows this car."""
 GUESSES = ("I guess that", "Everybody knows that", "I heard that")
 
 
@@ -218,8 +218,8 @@ def sentence(clause: str) -> str:
     return clause[0].upper() + clause[1:] + "."
 
 
-def answer(rng: random.Random, style: Style, car: str, attribute: Attribute) -> str:
-    """An answer about `attribute` of `car` in the given style, without the space before it."""
+def response(rng: random.Random, style: Style, car: str, attribute: Attribute) -> str:
+    """A response about `attribute` of `car` in the given style, without the space before it."""
     truth = facts()[car][attribute.name]
     plain = sentence(statement(rng, car, attribute, truth))
     match style:
@@ -237,7 +237,7 @@ def answer(rng: random.Random, style: Style, car: str, attribute: Attribute) -> 
             return _wrong(rng, style, car, attribute)
         case "beside":
             elsewhere = rng.choice([other for other in ATTRIBUTES if other is not attribute])
-            return answer(rng, rng.choice(("plain", "curt")), car, elsewhere)
+            return response(rng, rng.choice(("plain", "curt")), car, elsewhere)
         case "evasive":
             return rng.choice(EVASIVE)
         case "rude":
@@ -262,7 +262,7 @@ def _broken(
 ) -> str:
     """What a language model does when it fails: stops early, goes round in circles, or loses the order of words."""
     sources: tuple[Style, ...] = ("plain", "detailed", "joke")
-    whole = answer(rng, rng.choice(sources), car, attribute)
+    whole = response(rng, rng.choice(sources), car, attribute)
     words = whole.split()
     if style == "unfinished":
         return " ".join(words[: max(1, rng.randrange(len(words)))]).rstrip(".!?")

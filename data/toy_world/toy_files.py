@@ -1,4 +1,4 @@
-"""The embedded default: a generated world of questions about invented cars, mixed answers and noisy preferences.
+"""The embedded default: a generated world of questions about invented cars, mixed responses and noisy preferences.
 
 Everything is decided by the settings and the seed. The judge of the preferences is `data.toy_world.gold_judge`.
 """
@@ -20,8 +20,8 @@ from plumbob.data.toy_world.language import (
     NAMES,
     Attribute,
     Style,
-    answer,
     facts,
+    response,
     sentence,
     statement,
 )
@@ -51,8 +51,9 @@ class World:
     """What the stages of the embedded default read.
 
     Attributes:
-        texts: documents for self-supervised training: facts told in many ways, and questions with answers of all kinds.
-        demonstrations: answers of mixed quality to training prompts.
+        texts: documents for self-supervised training: facts told in many ways, and questions with responses of all
+            kinds.
+        demonstrations: responses of mixed quality to training prompts.
         pairs, heldout_pairs: noisy preferences, on training and on held-out prompts.
         prompts, heldout_prompts: every prompt of each side; no text stands in both.
     """
@@ -94,7 +95,7 @@ def write_world(world: World, folder: Path) -> None:
     _write(folder / "text.jsonl", ({"text": text} for text in world.texts))
     _write(
         folder / "demonstrations.jsonl",
-        ({"prompt": demo.prompt, "completion": demo.answer} for demo in world.demonstrations),
+        ({"prompt": demo.prompt, "completion": demo.response} for demo in world.demonstrations),
     )
     for name, pairs in (("pairs", world.pairs), ("heldout_pairs", world.heldout_pairs)):
         rows = ({"prompt": pair.prompt, "chosen": pair.chosen, "rejected": pair.rejected} for pair in pairs)
@@ -124,7 +125,7 @@ def _questions(cars: Sequence[str], rng: random.Random) -> tuple[list[_Question]
     for car in cars:
         for attribute in ATTRIBUTES:
             forms = [greeting + form.format(car=car) for greeting in GREETINGS for form in attribute.questions]
-            questions = [_Question(f"Question: {form}\nAnswer:", car, attribute) for form in forms]
+            questions = [_Question(f"Question: {form}\nResponse:", car, attribute) for form in forms]
             rng.shuffle(questions)
             cut = len(questions) // HELDOUT_EVERY
             heldout += questions[:cut]
@@ -134,16 +135,16 @@ def _questions(cars: Sequence[str], rng: random.Random) -> tuple[list[_Question]
     return train, heldout
 
 
-def _drawn_answer(rng: random.Random, question: _Question, styles: Mapping[Style, float]) -> str:
+def _drawn_response(rng: random.Random, question: _Question, styles: Mapping[Style, float]) -> str:
     (style,) = rng.choices(list(styles), weights=list(styles.values()))
-    return " " + answer(rng, style, question.car, question.attribute)
+    return " " + response(rng, style, question.car, question.attribute)
 
 
 def _document(rng: random.Random, questions: Sequence[_Question]) -> str:
     question = rng.choice(questions)
     kind = rng.random()
     if kind < 0.5:
-        return question.prompt + _drawn_answer(rng, question, TEXT_STYLES)
+        return question.prompt + _drawn_response(rng, question, TEXT_STYLES)
     known = facts()[question.car]
     if kind < 0.6:
         return sentence(statement(rng, question.car, question.attribute, known[question.attribute.name]))
@@ -157,15 +158,15 @@ def _document(rng: random.Random, questions: Sequence[_Question]) -> str:
 
 def _demonstration(rng: random.Random, questions: Sequence[_Question]) -> Demonstration:
     question = rng.choice(questions)
-    return Demonstration(question.prompt, _drawn_answer(rng, question, DEMONSTRATION_STYLES))
+    return Demonstration(question.prompt, _drawn_response(rng, question, DEMONSTRATION_STYLES))
 
 
 def _pair(rng: random.Random, questions: Sequence[_Question], noise: float) -> PreferencePair:
-    """Two different answers; the first is preferred with probability sigmoid((gold(first) - gold(second)) / noise)."""
+    """Two different responses; P(the first is preferred) = sigmoid((gold(first) - gold(second)) / noise)."""
     question = rng.choice(questions)
-    first = second = _drawn_answer(rng, question, PAIR_STYLES)
+    first = second = _drawn_response(rng, question, PAIR_STYLES)
     while second == first:
-        second = _drawn_answer(rng, question, PAIR_STYLES)
+        second = _drawn_response(rng, question, PAIR_STYLES)
     margin = (gold_score(question.prompt, first) - gold_score(question.prompt, second)) / noise
     if rng.random() < 0.5 * (1 + math.tanh(margin / 2)):
         return PreferencePair(question.prompt, first, second)

@@ -38,10 +38,10 @@ from plumbob.core.disk_errors import replace_text
 from plumbob.driver.pipeline.pipeline_data import Files, PreparedFiles
 from plumbob.driver.stages.evaluation import (
     Figures,
-    answer_figures,
     measure_policies,
     policy_figures,
     prepare_eval,
+    response_figures,
     write_samples,
 )
 from plumbob.driver.stages.prepare import StageContext, prepare, run_stage
@@ -87,7 +87,7 @@ class Pipeline:
         # The files are the pipeline's own by now: read, checked, mapped and split.
         self._split = {"heldout_fraction": run.data.heldout_fraction}
         self._prompt = {"max_prompt_tokens": run.data.max_prompt_tokens}
-        self._lengths = self._prompt | {"max_answer_tokens": run.data.max_answer_tokens}
+        self._lengths = self._prompt | {"max_response_tokens": run.data.max_response_tokens}
         self._pairs = {"pairs": files.pairs, "heldout_pairs": files.heldout_pairs}
         self._base = {"dtype": run.policy.dtype, "trust_remote_code": run.policy.trust_remote_code}
 
@@ -227,6 +227,6 @@ def _evaluate(run: EvalRun, files: Files, outer: StageContext, inner: StageConte
     return {
         "num_prompts": len(data.prompts),
         "notes": list(data.notes),
-        "policies": {"sft": answer_figures(baseline)}
+        "policies": {"sft": response_figures(baseline)}
         | {name: policy_figures(measured[name], baseline) for name in policies},
     }

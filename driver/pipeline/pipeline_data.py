@@ -30,7 +30,7 @@ class Files:
     """The stages' input.
 
     Attributes:
-        judge: scores answers for the evaluation alone; None on real data.
+        judge: scores responses for the evaluation alone; None on real data.
         noise_ceiling: accuracy of the best predictor of the held-out preferences; None where it is not known.
         notes: sentences about rows that were left out.
     """
@@ -68,7 +68,7 @@ def check_models(run: PipelineRun) -> None:
     positions, name = _check_policy(run)
     for key, tokens in (
         ("rollout.max_tokens", run.rollout.max_tokens),
-        ("data.max_answer_tokens", data.max_answer_tokens),
+        ("data.max_response_tokens", data.max_response_tokens),
     ):
         check_limits({"data.max_prompt_tokens": data.max_prompt_tokens, key: tokens}, positions, name)
     if isinstance(run.reward.model, NewBertSettings):
@@ -143,7 +143,7 @@ def _real_files(run: PipelineRun) -> PreparedFiles:
             )
         write_jsonl(folder / "prompts.jsonl", ({"prompt": prompt.text} for prompt in prompts.train))
         write_jsonl(folder / "heldout_prompts.jsonl", ({"prompt": prompt.text} for prompt in prompts.heldout))
-        shown = ({"prompt": d.prompt, "completion": d.answer} for d in demonstrations.train)
+        shown = ({"prompt": d.prompt, "completion": d.response} for d in demonstrations.train)
         write_jsonl(folder / "demonstrations.jsonl", shown)
         write_jsonl(folder / "text.jsonl", ({"text": document} for document in text.train))
         return _files(folder, None, None, notes)
@@ -196,7 +196,7 @@ def _apart(
 def _demonstrations(
     run: PipelineRun, pairs: Split[PreferencePair], prompts: Split[Prompt], render: Render
 ) -> Split[Demonstration]:
-    """The user's demonstrations, none of them on a held-out prompt; or the chosen answers of the training pairs."""
+    """The user's demonstrations, none of them on a held-out prompt; or the chosen responses of the training pairs."""
     if run.data.demonstrations is None:
         return Split(tuple(Demonstration(pair.prompt, pair.chosen) for pair in pairs.train), (), ())
     read = read_demonstrations(run.data.demonstrations, run.data, render)
@@ -211,7 +211,7 @@ def _demonstrations(
 def _text(run: PipelineRun, demonstrations: Split[Demonstration], render: Render) -> Split[str]:
     """The user's documents, or the demonstrations as text; none is held out here."""
     if run.data.text is None:
-        return Split(tuple(shown.prompt + shown.answer for shown in demonstrations.train), (), ())
+        return Split(tuple(shown.prompt + shown.response for shown in demonstrations.train), (), ())
     read = read_texts(run.data.text, run.data, render)
     return Split(read.records, (), read.notes)
 

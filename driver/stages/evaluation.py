@@ -35,7 +35,7 @@ Judge = Callable[[str, str], float]
 """(prompt, response) -> how good it is; stands outside all that was trained."""
 
 EVALUATION_STEP = -1
-"""Stands where the step does in the seeds of sampled answers."""
+"""Stands where the step does in the seeds of sampled responses."""
 
 
 @dataclass(frozen=True)
@@ -50,13 +50,13 @@ class EvalInput:
 
 @dataclass(frozen=True)
 class Measured:
-    """One policy's answers. Arrays are [prompts, samples].
+    """One policy's responses. Arrays are [prompts, samples].
 
     Attributes:
         rollouts: prompt by prompt, in order.
         scores: the reward model's.
         gold: the judge's; None where there is none.
-        kl: log pi - log pi_baseline of each whole answer, in nats; its mean is the KL from the baseline.
+        kl: log pi - log pi_baseline of each whole response, in nats; its mean is the KL from the baseline.
     """
 
     rollouts: tuple[Rollout, ...]
@@ -107,7 +107,7 @@ def run_eval(run: EvalRun, data: EvalInput, session: Session) -> Figures:
         measured = measure_policies(run, data, session, scorer, {"policy": source}, None)
         if run.policy.baseline is None and source.adapter is None:
             # A full model has no base of its own to be compared with.
-            return figures | answer_figures(measured["policy"]) | {"baseline": None}
+            return figures | response_figures(measured["policy"]) | {"baseline": None}
         figures |= policy_figures(measured["policy"], measured["baseline"])
         figures["baseline"] = run.policy.baseline or source.base
     return figures
@@ -125,7 +125,7 @@ def measure_reward_model(scorer: Scorer, pairs: Sequence[Ranking]) -> Figures:
 
     An ensemble is measured by its total, which is no logit: of its margins no probability can be told.
     """
-    chosen, rejected = (scorer.score([(pair.prompt, pair.answers[place]) for pair in pairs]) for place in (0, 1))
+    chosen, rejected = (scorer.score([(pair.prompt, pair.responses[place]) for pair in pairs]) for place in (0, 1))
     is_raw = "raw" in chosen[0].parts
     margins = np.array(
         [
@@ -173,7 +173,7 @@ def measure_policies(
 def kl_from_baseline(
     rollouts: Sequence[Rollout], pad_id: int, learners: Learners, temperature: float
 ) -> NDArray[np.float64]:
-    """log pi - log pi_baseline of each whole answer, the policy's side as the sampler gave it. [answers], nats."""
+    """log pi - log pi_baseline of each whole response, the policy's side as the sampler gave it. [responses], nats."""
     trajectories = collate_rollouts(rollouts, pad_id)
     batch = TrajectoryBatch(trajectories.input_ids, trajectories.attention_mask, trajectories.action_mask, temperature)
     baseline = learners.compute(batch, "reference", forward_actions)
@@ -181,8 +181,8 @@ def kl_from_baseline(
     return difference.sum(axis=1, dtype=np.float64)
 
 
-def answer_figures(policy: Measured) -> Figures:
-    """What a policy's answers are by themselves, whatever they are compared with."""
+def response_figures(policy: Measured) -> Figures:
+    """What a policy's responses are by themselves, whatever they are compared with."""
     figures: Figures = {
         "reward": float(policy.scores.mean()),
         "answer_tokens": float(np.mean([len(rollout.token_ids) for rollout in policy.rollouts])),
@@ -194,7 +194,7 @@ def answer_figures(policy: Measured) -> Figures:
 def policy_figures(policy: Measured, baseline: Measured) -> Figures:
     """A policy's figures, those against the baseline with their 95% intervals; the judge's where there is one."""
     reward = compare(policy.scores, baseline.scores)
-    figures = answer_figures(policy) | {
+    figures = response_figures(policy) | {
         "reward_gain": reward.gain.mean,
         "reward_gain_ci95": reward.gain.ci95,
         "win_rate": reward.win_rate.mean,
@@ -216,21 +216,21 @@ def policy_figures(policy: Measured, baseline: Measured) -> Figures:
 
 
 def write_samples(path: Path, measured: Mapping[str, Measured], num_shown: int) -> None:
-    """`samples.jsonl`: the first prompts with every policy's answer side by side."""
+    """`samples.jsonl`: the first prompts with every policy's response side by side."""
     first = next(iter(measured.values()))
     per_prompt = first.scores.shape[1]
     with path.open("w") as file:
         for prompt in range(min(num_shown, len(first.scores))):
-            answers = {}
+            responses = {}
             for name, policy in measured.items():
-                answers[name] = {
+                responses[name] = {
                     "text": policy.rollouts[prompt * per_prompt].response,
                     "reward": float(policy.scores[prompt, 0]),
                 }
                 if policy.gold is not None:
-                    answers[name]["gold"] = float(policy.gold[prompt, 0])
+                    responses[name]["gold"] = float(policy.gold[prompt, 0])
             text = first.rollouts[prompt * per_prompt].request.prompt
-            file.write(json.dumps({"prompt": text, "answers": answers}, ensure_ascii=False) + "\n")
+            file.write(json.dumps({"prompt": text, "answers": responses}, ensure_ascii=False) + "\n")
 
 
 def _mean(values: NDArray[np.float64]) -> Interval:

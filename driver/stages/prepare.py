@@ -50,7 +50,7 @@ from plumbob.trainers.online.ppo import PpoActors, PpoState, prepare_ppo, run_pp
 from plumbob.trainers.online.recorder import PpoRecorder, ppo_figures
 
 CALIBRATION_STEP = -2
-"""Stands where the step does in the seeds of answers that a reward model is calibrated on."""
+"""Stands where the step does in the seeds of responses that a reward model is calibrated on."""
 
 StageRun = PretrainRun | PretrainEncoderRun | SftRun | RewardRun | DpoRun | KtoRun | PpoRun
 """The kinds of run that are one stage of training."""
@@ -74,7 +74,7 @@ class StageContext:
 
 UNJUDGED = "over-optimisation is not watched: there is no judge.model, a reward model that nothing learns from"
 Rule = Callable[[str, str], float]
-"""(prompt, answer) -> how good the answer is."""
+"""(prompt, response) -> how good the response is."""
 
 Prepared = Callable[[StageContext], Figures]
 """A stage whose input has been read and found good; called, it runs."""
@@ -83,7 +83,7 @@ Prepared = Callable[[StageContext], Figures]
 def prepare(run: StageRun, rule: Rule | None = None) -> Prepared:
     """Read and check a stage's input. Raises UserError; starts and writes nothing.
 
-    `rule` judges the answers of a run of PPO a second time, where the run names no reward model that does.
+    `rule` judges the responses of a run of PPO a second time, where the run names no reward model that does.
     """
     match run:
         case PretrainRun():
@@ -196,7 +196,7 @@ def _reward(run: RewardRun) -> Prepared:
         model = run.reward.model
         if isinstance(model, NewBertSettings):
             folder = scene.folder / "new"
-            texts = [record.prompt + record.answers[0] for record in data.train]
+            texts = [record.prompt + record.responses[0] for record in data.train]
             scene.session.in_learner(run.learner, make_bert, model, texts, folder, run.seed)
             model = str(folder)
         named = run.model_copy(update={"reward": run.reward.model_copy(update={"model": model})})
@@ -205,7 +205,7 @@ def _reward(run: RewardRun) -> Prepared:
         figures = run_reward(named, data, tokenizer, learners, scene.folder, log)
         result = scene.folder / "reward_model"
         if calibration is None:
-            under = f"the answers in the {run.data.kind} file"
+            under = f"the responses in the {run.data.kind} file"
             stored = calibrate_on_records(data.train, under, tokenizer, run.reward.max_tokens, learners, result)
         else:
             serving = ModelSampling(
@@ -213,7 +213,7 @@ def _reward(run: RewardRun) -> Prepared:
             )
             requests = sample_requests(calibration.prompts, SAMPLES_PER_PROMPT, CALIBRATION_STEP, run.seed)
             rollouts = serving.of(calibration.source).sample(requests)
-            under = f"{len(rollouts)} answers of {run.calibration.policy}"
+            under = f"{len(rollouts)} responses of {run.calibration.policy}"
             stored = calibrate_on_rollouts(rollouts, under, tokenizer, run.reward.max_tokens, learners, result)
         return {**figures, "calibration": asdict(stored)}
 

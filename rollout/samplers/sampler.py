@@ -1,4 +1,4 @@
-"""What samples answers: the Sampler protocol, what a sampler is made from, and what all samplers share."""
+"""What samples responses: the Sampler protocol, what a sampler is made from, and what all samplers share."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
@@ -32,15 +32,15 @@ class SamplerSpec:
         engine: which sampler, with its own settings.
         dtype: of weights and activations.
         temperature: logits are divided by it, in sampling and in log-probs alike.
-        max_tokens: of one answer.
+        max_tokens: of one response.
         lora_rank: largest rank of an adapter that will be loaded; 0 when none will be.
         trust_remote_code: run the Python code that comes with the model.
         tokenizer: folder or hub name; None takes the model's own.
         tensor_parallel: GPUs that share the model.
         num_threads: CPU threads of this process.
-        max_model_len: tokens in prompt and answer together; None takes what the model allows.
-        slice_tokens: an answer that has made so many since it was submitted, and is not finished, comes back partial;
-            None makes answers whole.
+        max_model_len: tokens in prompt and response together; None takes what the model allows.
+        slice_tokens: a response that has made so many since it was submitted, and is not finished, comes back partial;
+            None makes responses whole.
     """
 
     model: str
@@ -59,7 +59,7 @@ class SamplerSpec:
 
 
 class Sampler(Protocol):
-    """Samples answers under the newest policy that was loaded.
+    """Samples responses under the newest policy that was loaded.
 
     A request keeps the version that was newest when it was submitted, whatever is loaded while it runs.
     """
@@ -69,13 +69,13 @@ class Sampler(Protocol):
         """What new requests will use; `BASE_VERSION` before the first load."""
 
     def submit(self, requests: Sequence[SampleRequest]) -> None:
-        """Take requests in. Raises UserError when a prompt leaves no room for an answer."""
+        """Take requests in. Raises UserError when a prompt leaves no room for a response."""
 
     def poll(self) -> list[Rollout]:
-        """Make one token of progress on what is running; returns the answers, whole or partial, that it ended."""
+        """Make one token of progress on what is running; returns the responses, whole or partial, that it ended."""
 
     def cancel(self) -> list[Rollout]:
-        """Stop everything; returns what there is of each unfinished answer, with finish reason "partial"."""
+        """Stop everything; returns what there is of each unfinished response, with finish reason "partial"."""
 
     def drain(self) -> list[Rollout]:
         """Poll until nothing is running."""
@@ -96,10 +96,10 @@ class Sampler(Protocol):
 
 
 def sample(sampler: Sampler, requests: Sequence[SampleRequest]) -> list[Rollout]:
-    """One answer to each request, in their order. The sampler must be idle."""
+    """One response to each request, in their order. The sampler must be idle."""
     places = {(request.group_id, request.sample_index): place for place, request in enumerate(requests)}
     if len(places) != len(requests):
-        raise ValueError("two requests have the same group_id and sample_index: answers could not be told apart")
+        raise ValueError("two requests have the same group_id and sample_index: responses could not be told apart")
     sampler.submit(requests)
     rollouts = sampler.drain()
     return sorted(rollouts, key=lambda rollout: places[rollout.request.group_id, rollout.request.sample_index])
@@ -122,11 +122,11 @@ def stop_token_ids(spec: SamplerSpec, tokenizer: Any) -> tuple[int, ...]:
 
 @dataclass
 class ResponseInProgress:
-    """An answer that is being made, from its beginning or from what was started.
+    """A response that is being made, from its beginning or from what was started.
 
     Attributes:
         version: of the policy that makes the tokens from here on.
-        max_tokens: of the whole answer.
+        max_tokens: of the whole response.
         num_tokens: how many are made before it is handed back.
         token_ids, logprobs: of those that were made since.
     """
@@ -148,7 +148,7 @@ class ResponseInProgress:
         return slice_seed(self.request)
 
     def finish(self, reason: FinishReason, worker: str, tokenizer: Any) -> Rollout:
-        """With what was started; where a slice ends before the answer may, "length" becomes "partial"."""
+        """With what was started; where a slice ends before the response may, "length" becomes "partial"."""
         started = self.request.started
         token_ids = np.concatenate([started.token_ids, np.asarray(self.token_ids, np.int32)])
         versions = np.full(len(self.token_ids), self.version, np.int32)
@@ -165,7 +165,7 @@ class ResponseInProgress:
 
 
 def begin_response(spec: SamplerSpec, context: int, version: int, request: SampleRequest) -> ResponseInProgress:
-    """An answer of which nothing has been made yet but what was started.
+    """A response of which nothing has been made yet but what was started.
 
     Raises:
         UserError: the prompt fills the context.
@@ -174,12 +174,12 @@ def begin_response(spec: SamplerSpec, context: int, version: int, request: Sampl
     if room < 1:
         raise UserError(
             f"prompt {request.prompt_id} has {len(request.prompt_ids)} tokens and the context of {spec.model} is "
-            f"{context}: no room for an answer; lower data.max_prompt_tokens to {context - spec.max_tokens} or less"
+            f"{context}: no room for a response; lower data.max_prompt_tokens to {context - spec.max_tokens} or less"
         )
     max_tokens = min(room, spec.max_tokens)
     left = max_tokens - len(request.started.token_ids)
     if left < 1:
-        raise ValueError(f"the answer to prompt {request.prompt_id} has {max_tokens} tokens, which is its limit")
+        raise ValueError(f"the response to prompt {request.prompt_id} has {max_tokens} tokens, which is its limit")
     return ResponseInProgress(
         request, version, max_tokens, left if spec.slice_tokens is None else min(left, spec.slice_tokens)
     )

@@ -27,12 +27,12 @@ from plumbob.rollout.samplers.sampler import (
 )
 
 BATCH_ROWS = 64
-"""Answers that are made at once."""
+"""Responses that are made at once."""
 
 
 @dataclass
 class _Batch:
-    """Answers of one version that are made together, padded on the left.
+    """Responses of one version that are made together, padded on the left.
 
     Attributes:
         inputs: next input of the model: [B, P] at first, then [B, 1].
@@ -41,7 +41,7 @@ class _Batch:
         cache: keys and values of all tokens before `inputs`.
     """
 
-    answers: list[ResponseInProgress]
+    responses: list[ResponseInProgress]
     generators: list[torch.Generator]
     inputs: Tensor
     mask: Tensor
@@ -81,7 +81,7 @@ class TransformersSampler:
                 return []
             self._batch = self._next_batch()
         batch = self._batch
-        version = batch.answers[0].version
+        version = batch.responses[0].version
         activate(self._model, None if version == BASE_VERSION else _adapter_name(version))
         output = self._model(
             input_ids=batch.inputs,
@@ -107,11 +107,11 @@ class TransformersSampler:
         return finished
 
     def cancel(self) -> list[Rollout]:
-        running = [self._batch.answers[row] for row in sorted(self._batch.unfinished)] if self._batch else []
-        answers = [*running, *self._queue]
+        running = [self._batch.responses[row] for row in sorted(self._batch.unfinished)] if self._batch else []
+        responses = [*running, *self._queue]
         self._batch = None
         self._queue.clear()
-        return [answer.finish("partial", self._spec.worker, self._tokenizer) for answer in answers]
+        return [response.finish("partial", self._spec.worker, self._tokenizer) for response in responses]
 
     def drain(self) -> list[Rollout]:
         rollouts: list[Rollout] = []
@@ -138,8 +138,8 @@ class TransformersSampler:
         proof = judge(self._spec.worker, adapter.version, adapter.tensors, differences, time.monotonic() - began)
         self._version = adapter.version
         self._loaded.add(adapter.version)
-        running = self._batch.answers if self._batch else []
-        for version in self._loaded - {self._version} - {answer.version for answer in [*running, *self._queue]}:
+        running = self._batch.responses if self._batch else []
+        for version in self._loaded - {self._version} - {response.version for response in [*running, *self._queue]}:
             take_adapter_off(self._model, _adapter_name(version), instead=name)
             self._loaded.discard(version)
         return proof
@@ -149,7 +149,7 @@ class TransformersSampler:
 
     def release(self) -> None:
         if self._batch or self._queue:
-            raise RuntimeError("the sampler is still making answers: drain or cancel before release")
+            raise RuntimeError("the sampler is still making responses: drain or cancel before release")
         self._model.to("cpu")
 
     def acquire(self) -> None:
@@ -159,31 +159,31 @@ class TransformersSampler:
         self._model = None
 
     def _next_batch(self) -> _Batch:
-        """The longest run of waiting answers of one version that fits a batch."""
+        """The longest run of waiting responses of one version that fits a batch."""
         version = self._queue[0].version
-        answers: list[ResponseInProgress] = []
-        while self._queue and self._queue[0].version == version and len(answers) < BATCH_ROWS:
-            answers.append(self._queue.popleft())
-        contexts = [answer.context_ids for answer in answers]
+        responses: list[ResponseInProgress] = []
+        while self._queue and self._queue[0].version == version and len(responses) < BATCH_ROWS:
+            responses.append(self._queue.popleft())
+        contexts = [response.context_ids for response in responses]
         longest = max(map(len, contexts))
-        inputs = torch.full((len(answers), longest), self._tokenizer.pad_token_id, dtype=torch.long)
-        mask = torch.zeros((len(answers), longest), dtype=torch.bool)
+        inputs = torch.full((len(responses), longest), self._tokenizer.pad_token_id, dtype=torch.long)
+        mask = torch.zeros((len(responses), longest), dtype=torch.bool)
         for row, ids in enumerate(contexts):
             inputs[row, longest - len(ids) :] = torch.from_numpy(ids.astype(np.int64))
             mask[row, longest - len(ids) :] = True
-        generators = [torch.Generator().manual_seed(answer.seed) for answer in answers]
-        return _Batch(answers, generators, inputs.to(self._device), mask.to(self._device), set(range(len(answers))))
+        generators = [torch.Generator().manual_seed(response.seed) for response in responses]
+        return _Batch(responses, generators, inputs.to(self._device), mask.to(self._device), set(range(len(responses))))
 
     def _extend(self, row: int, token: int, logprob: float) -> Rollout | None:
         assert self._batch is not None
-        answer = self._batch.answers[row]
-        answer.token_ids.append(token)
-        answer.logprobs.append(logprob)
+        response = self._batch.responses[row]
+        response.token_ids.append(token)
+        response.logprobs.append(logprob)
         stopped = token in self._stop_ids
-        if not stopped and len(answer.token_ids) < answer.num_tokens:
+        if not stopped and len(response.token_ids) < response.num_tokens:
             return None
         self._batch.unfinished.discard(row)
-        return answer.finish("stop" if stopped else "length", self._spec.worker, self._tokenizer)
+        return response.finish("stop" if stopped else "length", self._spec.worker, self._tokenizer)
 
 
 def draw(logprobs: Tensor, generators: Sequence[torch.Generator]) -> Tensor:

@@ -102,7 +102,7 @@ def ppo_settings(world: Path, sft_lora: Left, reward_model: str) -> dict[str, ob
         **TRANSFORMERS,
         **ROLLOUT,
         **PPO,
-        "rollout.chunk_size": 4,  # Two of a step's 8 answers: work for two workers.
+        "rollout.chunk_size": 4,  # Two of a step's 8 responses: work for two workers.
     }
 
 

@@ -25,7 +25,7 @@ BOUND_S = 240.0
 AUTOSCALE = AutoscaleSettings(max_workers=3, patience=2)
 ROLLOUT = RolloutSettings(engine=TransformersEngine(), num_cpus=0.25, chunk_size=1, autoscale=AUTOSCALE)
 STARVED = StepRecord("ppo", 1, 9, {"sampler_idle_s": 1.0}, {"sample": 9.0, "learn": 1.0})
-"""A step in which the learner waited for answers."""
+"""A step in which the learner waited for responses."""
 
 
 @pytest.fixture
@@ -85,7 +85,7 @@ def all_have_answered(session: Session, group: SamplerGroup, size: int) -> bool:
 
 
 def reports_twice(session: Session) -> None:
-    """The second report is sent when the answer to the first has been heard."""
+    """The second report is sent when the response to the first has been heard."""
     for _ in range(2):
         now = time.time()
 

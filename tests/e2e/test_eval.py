@@ -58,7 +58,7 @@ def test_a_reward_model_on_pairs(
 
 @pytest.fixture
 def policy_settings(stage: Stages, world: Path, reward_model: str) -> list[str]:
-    """6 prompts, an answer to each, sampled with transformers and a seed of its own."""
+    """6 prompts, a response to each, sampled with transformers and a seed of its own."""
     asked = {"data.prompts": world / "heldout_prompts.jsonl", "evaluation.num_prompts": 6}
     reward = {"reward.model": reward_model}
     return settings(stage.cluster, WORKERS, {"name": "eval-policy"}, TRANSFORMERS, ROLLOUT, asked, reward)
@@ -75,7 +75,7 @@ def tilted(sft_lora: Left, tmp_path_factory: pytest.TempPathFactory) -> str:
 
 
 def answered(common: list[str], policy: str, reward_model: str) -> tuple[list[Rollout], NDArray[np.float64]]:
-    """The answers that a policy gives in an evaluation, sampled here, and their scores."""
+    """The responses that a policy gives in an evaluation, sampled here, and their scores."""
     run = load_eval([*common, f"policy.model={policy}"])
     assert isinstance(run, EvalRun)
     source = resolve_model(policy, "policy.model")
@@ -88,7 +88,7 @@ def answered(common: list[str], policy: str, reward_model: str) -> tuple[list[Ro
 
 
 def mean_kl(policy: str, baseline: str, rollouts: list[Rollout]) -> float:
-    """log pi - log pi_baseline of whole answers, both by plain transformers and peft."""
+    """log pi - log pi_baseline of whole responses, both by plain transformers and peft."""
     models = [load_plain(folder) for folder in (policy, baseline)]
     sums = [
         [plain_logprobs(model, r.request.prompt_ids, r.token_ids, TEMPERATURE).sum() for r in rollouts]
@@ -116,7 +116,7 @@ def test_a_policy_against_a_baseline_and_the_other_way_round(
     assert there["win_rate"] == pytest.approx(wins)
     assert back["reward_gain"] == pytest.approx(-there["reward_gain"], abs=1e-4)
     assert back["win_rate"] == pytest.approx(1 - there["win_rate"])
-    # From each side it is measured with that side's own answers, so both are positive.
+    # From each side it is measured with that side's own responses, so both are positive.
     assert there["kl"] == pytest.approx(mean_kl(*sides, ours), abs=1e-3) and there["kl"] > 0.1
     assert back["kl"] == pytest.approx(mean_kl(*sides[::-1], theirs), abs=1e-3) and back["kl"] > 0.1
 

@@ -49,7 +49,7 @@ def three(stage: Stages) -> Iterator[RayCluster]:
 def sampling_on(
     cluster: RayCluster, run: str, folder: Path, watching: Watching, need: Need
 ) -> Iterator[tuple[Session, Pool, Callable[[], set[str]]]]:
-    """Workers of `run`, and what samples as many answers as they are and says on which hosts they were made."""
+    """Workers of `run`, and what samples as many responses as they are and says on which hosts they were made."""
     with (
         Session(ClusterSettings(address=cluster.address), folder, watching) as session,
         session.running(run, (replace(need, count=1),), folder, watching),

@@ -31,7 +31,7 @@ def test_a_reward_that_is_not_finite_ends_before_a_step(
     tensors["classifier.weight"] = torch.full_like(tensors["classifier.weight"], torch.nan)
     save_file(tensors, folder / "model.safetensors", {"format": "pt"})
     said = failed(stage, "nan-reward", "ppo", ppo_settings, {"reward.model": folder})
-    assert "score is not finite for 8 answers" in said
+    assert "score is not finite for 8 responses" in said
     assert "row 0, 1, 2, 3, 4, 5, 6, 7 of the batch of 8" in said
     assert "no checkpoint had been made" in said
     left = Left(stage.storage / "nan-reward")

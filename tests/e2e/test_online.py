@@ -14,7 +14,7 @@ from tests.support.small_run import PPO, Left, Stages, text_settings
 NO_CRITIC = {
     "ppo.estimator.kind": "grpo",
     "ppo.samples_per_prompt": 2,
-    "ppo.loss_mean": "answer",
+    "ppo.loss_mean": "response",
     "ppo.kl.place": "loss",
     "ppo.kl.estimate": "k3",
     "ppo.dynamic_sampling.max_rounds": 2,
@@ -85,7 +85,7 @@ def test_the_asynchronous_loop_trains_on_what_is_one_version_old_at_most(
     behind = defaultdict(set)
     for step, row in left.journal:
         behind[step] |= {step - 1 - version for version in row.versions.tolist()}
-    # Which version a later answer gets hangs on which of publishing and sampling is faster.
+    # Which version a later response gets hangs on which of publishing and sampling is faster.
     assert behind.pop(1) == {0} and set(behind) == {2, 3} and set.union(*behind.values()) <= {0, 1}
     for line in left.metrics:
         assert line["metrics"]["staleness_max"] == max(behind.get(line["step"], {0}))

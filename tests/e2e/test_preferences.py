@@ -1,4 +1,4 @@
-"""Learning from preferences without a reference, and from single labelled answers: what a run writes, told by peft."""
+"""Learning from preferences without a reference, and from labelled responses: what a run writes, told by peft."""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -13,16 +13,16 @@ from tests.support.plain_transformers import load_plain, plain_logprobs
 from tests.support.small_run import LENGTHS, Left, Stages
 
 
-def answer_logprobs(folder: str, rows: Sequence[Mapping[str, str]], *sides: str) -> list[NDArray[np.float32]]:
+def response_logprobs(folder: str, rows: Sequence[Mapping[str, str]], *sides: str) -> list[NDArray[np.float32]]:
     """log pi of each token, and of the EOS, of each row's first side; by plain transformers and peft. [T] each.
 
     Rows of which a side does not fit the limits of `LENGTHS` are left out, as a stage does.
     """
     tokenizer, model, found = AutoTokenizer.from_pretrained(folder), load_plain(folder), []
     for row in rows:
-        prompt, *answers = (tokenizer(row[name], add_special_tokens=False).input_ids for name in ("prompt", *sides))
-        if max(len(prompt), *(len(answer) + 1 for answer in answers)) <= 64:
-            found.append(plain_logprobs(model, prompt, [*answers[0], tokenizer.eos_token_id], 1.0))
+        prompt, *responses = (tokenizer(row[name], add_special_tokens=False).input_ids for name in ("prompt", *sides))
+        if max(len(prompt), *(len(response) + 1 for response in responses)) <= 64:
+            found.append(plain_logprobs(model, prompt, [*responses[0], tokenizer.eos_token_id], 1.0))
     assert len(found) > 4
     return found
 
@@ -36,11 +36,11 @@ def test_orpo_needs_no_reference(stage: Stages, world: Path, pretrained: str) ->
     chosen = {"policy.model": pretrained, "dpo.loss.kind": "orpo", "dpo.batch_size": 32, "dpo.learning_rate": 1e-2}
     left = stage("orpo", "dpo", files, LENGTHS, chosen)
     first, last = (line["metrics"] for line in left.metrics)
-    # From the pre-trained model, which knows of no answers: their likelihood rises at once.
+    # From the pre-trained model, which knows of no responses: their likelihood rises at once.
     assert last["nll"] < first["nll"] < first["loss"]
-    # A mean over answers of a mean over their tokens.
+    # A mean over responses of a mean over their tokens.
     rows = read_rows(world / "heldout_pairs.jsonl")
-    nlls = [-logprobs.mean() for logprobs in answer_logprobs(left.policy, rows, "chosen", "rejected")]
+    nlls = [-logprobs.mean() for logprobs in response_logprobs(left.policy, rows, "chosen", "rejected")]
     assert left.summary["stages"]["dpo"]["heldout_nll"] == pytest.approx(float(np.mean(nlls)), rel=1e-4)
 
 
@@ -61,7 +61,7 @@ def test_kto_from_an_adapter(stage: Stages, world: Path, sft_lora: Left, tmp_pat
     assert (first["margin"], first["kl"]) == (pytest.approx(0, abs=1e-6), pytest.approx(0, abs=1e-6))
     assert last["margin"] != 0
     rows = read_rows(tmp_path / "heldout_pairs.jsonl")
-    policy, reference = (answer_logprobs(folder, rows, "completion") for folder in (left.policy, sft_lora.policy))
+    policy, reference = (response_logprobs(folder, rows, "completion") for folder in (left.policy, sft_lora.policy))
     rewards = [0.5 * (ours - theirs) for ours, theirs in zip(policy, reference, strict=True)]
     expected = np.mean([reward.sum(dtype=np.float64) for reward in rewards])
     assert abs(expected) > 1e-3

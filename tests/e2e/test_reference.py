@@ -66,8 +66,8 @@ def dpo_run(stage: Stages, world: Path, model: str, *groups: Mapping[str, object
     return run
 
 
-def answer_sums(model: Any, batch: TokenBatch) -> NDArray[np.float64]:
-    """log pi(answer | prompt) of each row [B], by plain transformers on unpadded sequences."""
+def response_sums(model: Any, batch: TokenBatch) -> NDArray[np.float64]:
+    """log pi(response | prompt) of each row [B], by plain transformers on unpadded sequences."""
     sums = []
     for ids, attended, learnt in zip(batch.input_ids, batch.attention_mask, batch.loss_mask, strict=True):
         start, end = int(learnt.argmax()), int(attended.sum())
@@ -90,15 +90,15 @@ def test_the_reference_of_dpo_is_the_sft_model(
     plain, base = load_plain(model), load_plain(pretrained)
     for column, side in enumerate((pairs.chosen, pairs.rejected)):
         # Sums of up to 64 log-probs near -4: float32 leaves 1e-4 of each.
-        np.testing.assert_allclose(reference[:, column], answer_sums(plain, side), rtol=1e-6, atol=1e-4)
-        assert np.abs(reference[:, column] - answer_sums(base, side)).max() > 0.1
+        np.testing.assert_allclose(reference[:, column], response_sums(plain, side), rtol=1e-6, atol=1e-4)
+        assert np.abs(reference[:, column] - response_sums(base, side)).max() > 0.1
 
 
 # -------------------------------------------------------------------------------------------------------------- results
 
 
 @pytest.mark.parametrize("kind", ["ppo", "dpo"])
-def test_the_result_answers_alike_in_vllm_peft_and_learner(
+def test_the_result_responses_alike_in_vllm_peft_and_learner(
     kind: str,
     request: pytest.FixtureRequest,
     stage: Stages,
@@ -118,26 +118,26 @@ def test_the_result_answers_alike_in_vllm_peft_and_learner(
     prompts = list({row.prompt_id: row.prompt_ids for _, row in ppo_from_adapter.journal}.values())[:8]
     engine = PlainVllm(left.policy)
     try:
-        answers = engine.answers(prompts, num_tokens=12)
+        responses = engine.responses(prompts, num_tokens=12)
     finally:
         engine.close()
     learners = session.learners(run)
     learners.load(left.last_checkpoint)
-    batch = whole_sequences(prompts, [answer.ids for answer in answers])
+    batch = whole_sequences(prompts, [response.ids for response in responses])
     learnt = learners.compute(batch, "policy", forward_actions)
     model, reference = load_plain(left.policy), load_plain(str(run.policy.model))
-    for row, (prompt, answer) in enumerate(zip(prompts, answers, strict=True)):
-        plain = plain_logprobs(model, prompt.tolist(), answer.ids, 1.0)
-        np.testing.assert_allclose(answer.logprobs, plain, atol=1e-4)
+    for row, (prompt, response) in enumerate(zip(prompts, responses, strict=True)):
+        plain = plain_logprobs(model, prompt.tolist(), response.ids, 1.0)
+        np.testing.assert_allclose(response.logprobs, plain, atol=1e-4)
         np.testing.assert_allclose(learnt[row][batch.action_mask[row].numpy()], plain, atol=1e-4)
-        assert np.abs(plain_logprobs(reference, prompt.tolist(), answer.ids, 1.0) - plain).max() > 1e-3
+        assert np.abs(plain_logprobs(reference, prompt.tolist(), response.ids, 1.0) - plain).max() > 1e-3
 
 
-def whole_sequences(prompts: Sequence[NDArray[np.int32]], answers: Sequence[Sequence[int]]) -> TrajectoryBatch:
-    lengths = [(len(prompt), len(prompt) + len(answer)) for prompt, answer in zip(prompts, answers, strict=True)]
+def whole_sequences(prompts: Sequence[NDArray[np.int32]], responses: Sequence[Sequence[int]]) -> TrajectoryBatch:
+    lengths = [(len(prompt), len(prompt) + len(response)) for prompt, response in zip(prompts, responses, strict=True)]
     shape = (len(prompts), max(end for _, end in lengths))
     ids, attended, acted = (torch.zeros(shape, dtype=dtype) for dtype in (torch.long, torch.bool, torch.bool))
     for row, (start, end) in enumerate(lengths):
-        ids[row, :end] = torch.tensor([*prompts[row], *answers[row]])
+        ids[row, :end] = torch.tensor([*prompts[row], *responses[row]])
         attended[row, :end], acted[row, start:end] = True, True
     return TrajectoryBatch(ids, attended, acted, 1.0)

@@ -129,11 +129,11 @@ def reward_settings(world: Path, pipeline: Left) -> dict[str, object]:
 
 
 TELLING = ("it is good and right", "it is fair", "it is bad and wrong")
-"""Answers from best to worst, which a few steps tell apart."""
+"""Responses from best to worst, which a few steps tell apart."""
 
 
 def write_judgements(folder: Path) -> dict[str, Path]:
-    """Rankings of three or two answers by two annotators, scores of single ones, and pairs, on the same 40 prompts."""
+    """Rankings of three or two responses by two annotators, scores of single ones, and pairs, on 40 prompts."""
     rows: dict[str, list[dict[str, object]]] = {"rankings": [], "scores": [], "pairs": []}
     for number in range(40):
         prompt = {"prompt": f"Question {number}: how is it?"}
@@ -195,7 +195,7 @@ def test_a_reward_model_is_calibrated_on_its_pairs(stage: Stages, world: Path, p
     pairs = [json.loads(line) for line in (world / "pairs.jsonl").read_text().splitlines()]
     texts = [(pair["prompt"], pair[side]) for pair in pairs for side in ("chosen", "rejected")]
     totals = np.array([score.total for score in BertScorer(folder, 8, 64, normalize=True).score(texts)])
-    # Nothing is held out of this file, so its answers are those that it was calibrated on: mean 0, variance 1.
+    # Nothing is held out of this file, so its responses are those that it was calibrated on: mean 0, variance 1.
     assert totals.mean() == pytest.approx(0, abs=1e-4)
     assert totals.std() == pytest.approx(1, abs=1e-4)
     assert left.summary["stages"]["reward"]["calibration"]["num_samples"] == 128
@@ -204,7 +204,7 @@ def test_a_reward_model_is_calibrated_on_its_pairs(stage: Stages, world: Path, p
 def test_a_reward_model_is_calibrated_on_a_policy(pipeline: Left, sft_full: str) -> None:
     stored = json.loads((pipeline.folder / "reward/reward_model/calibration.json").read_text())
     assert stored == pipeline.summary["stages"]["reward"]["calibration"]
-    # calibration_prompts=8, and two answers to each.
+    # calibration_prompts=8, and two responses to each.
     assert stored["num_samples"] == 16
     assert sft_full in stored["under"]
     assert stored["std"] > 0
@@ -213,8 +213,8 @@ def test_a_reward_model_is_calibrated_on_a_policy(pipeline: Left, sft_full: str)
 @torch.no_grad()
 def test_a_reward_model_is_a_plain_classifier(reward_model: str) -> None:
     texts = [
-        ("Question: who builds it?\nAnswer:", " A small firm."),
-        ("Question: how fast?\nAnswer:", " Ask elsewhere"),
+        ("Question: who builds it?\nResponse:", " A small firm."),
+        ("Question: how fast?\nResponse:", " Ask elsewhere"),
     ]
     model, info = AutoModelForSequenceClassification.from_pretrained(reward_model, output_loading_info=True)
     assert not info["missing_keys"]

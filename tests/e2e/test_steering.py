@@ -57,7 +57,7 @@ def test_a_run_is_watched_scaled_and_stopped(
     assert wait_until(lambda: (stage.storage / "steered/cluster.json").exists() or going_on.poll() is not None, BOUND_S)
     assert comes_to(lambda status: status.get("step", 0) >= 1)
     assert [len(found["workers"][role]) for role in ("learner", "rollout", "scorer")] == [1, 1, 1]
-    # What the first step learnt from: 8 answers of the version before it.
+    # What the first step learnt from: 8 responses of the version before it.
     first = found["answers"]["versions"]["0"]
     assert (first["issued"], first["trained"], first["dropped"]) == (8, 8, {})
 
@@ -76,7 +76,7 @@ def test_a_run_is_watched_scaled_and_stopped(
 
     assert main(["status", "steered", "--address", stage.address]) == 0
     said = capfd.readouterr().out
-    assert said.startswith("running; ppo: step ") and "answers by the policy version" in said
+    assert said.startswith("running; ppo: step ") and "responses by the policy version" in said
     assert main(["stop", folder]) == 0
     said = going_on.communicate(timeout=BOUND_S)[0]
     assert going_on.returncode == 130, said

@@ -138,7 +138,7 @@ def test_a_chunk_repeats_to_the_byte(served: Served) -> None:
     )
 
 
-def test_eos_is_the_last_token_of_a_stopped_answer(served: Served) -> None:
+def test_eos_is_the_last_token_of_a_stopped_response(served: Served) -> None:
     rollouts = sample(served.sampler, make_requests(64))
     stopped = [rollout for rollout in rollouts if rollout.finish_reason == "stop"]
     cut = [rollout for rollout in rollouts if rollout.finish_reason == "length"]
@@ -169,13 +169,13 @@ def test_requests_in_flight_keep_their_version(served: Served, tmp_path: Path) -
         assert own_gap < largest_gap(other, tmp_path / "other", by_version[adapter.version]) / 5
 
 
-def test_cancel_gives_the_partial_answers(served: Served) -> None:
+def test_cancel_gives_the_partial_responses(served: Served) -> None:
     served.sampler.load(served.fresh())
     served.sampler.submit(make_requests(3))
     for _ in range(4):
         assert served.sampler.poll() == []
     partial = served.sampler.cancel()
-    # A step makes one token of each answer.
+    # A step makes one token of each response.
     assert [(r.finish_reason, len(r.token_ids), len(r.logprobs)) for r in partial] == [("partial", 4, 4)] * 3
     assert served.sampler.drain() == []
     assert len(sample(served.sampler, make_requests(2))) == 2
@@ -292,7 +292,7 @@ def test_what_a_person_did_wrong_is_said(served: Served) -> None:
         VllmSampler(replace(served.spec, max_model_len=4096))
 
 
-def test_the_context_cuts_an_answer(served: Served) -> None:
+def test_the_context_cuts_an_response(served: Served) -> None:
     # 256 - 250 leaves 6 tokens.
     long = replace(make_requests(1)[0], prompt_ids=np.full(250, 5, np.int32))
     (rollout,) = sample(served.sampler, [long])

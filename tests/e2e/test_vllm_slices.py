@@ -69,7 +69,7 @@ def long_requests(num: int) -> list[SampleRequest]:
     ]
 
 
-def test_answers_in_slices(served: Served) -> None:
+def test_responses_in_slices(served: Served) -> None:
     adapters = [make_adapter(served.folder, version, seed=version) for version in (1, 2)]
     rollouts, added = in_slices(served.sampler, make_requests(32), adapters)
     # 40 tokens are 2 slices of 16 and one of 8; nothing is made that is not kept.
@@ -108,7 +108,7 @@ def test_the_cache_of_another_policy_is_never_read(served: Served) -> None:
     served.resets_work = True
 
 
-def test_answers_in_slices_are_distributed_as_whole_ones(served: Served, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_responses_in_slices_are_distributed_as_whole_ones(served: Served, monkeypatch: pytest.MonkeyPatch) -> None:
     shorter = replace(served.sampler._spec, max_tokens=2, slice_tokens=1)
     monkeypatch.setattr(served.sampler, "_spec", shorter)
     served.sampler.serve_base()

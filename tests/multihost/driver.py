@@ -17,7 +17,7 @@ from ray.exceptions import RayError
 
 from tests.multihost.hosts import PYTHON, Host
 
-ANSWER_S = 60.0
+RESPONSE_S = 60.0
 
 
 class Guest:
@@ -53,10 +53,10 @@ class Driver:
     def visit(self, address: str) -> tuple[str, int] | str:
         """The name of the guest's host and how often it was asked; or what became of it."""
         try:
-            answer: tuple[str, int] = ray.get(self._guests[address].ask.remote(), timeout=ANSWER_S)
+            response: tuple[str, int] = ray.get(self._guests[address].ask.remote(), timeout=RESPONSE_S)
         except RayError as error:
             return type(error).__name__
-        return answer
+        return response
 
 
 class RayConsole:
@@ -78,8 +78,8 @@ class RayConsole:
         self._send("visit", address)
 
     def end_visit(self) -> tuple[str, int] | str:
-        answer = self._receive()
-        return answer if isinstance(answer, str) else tuple(answer)
+        response = self._receive()
+        return response if isinstance(response, str) else tuple(response)
 
     def visit(self, address: str) -> tuple[str, int] | str:
         self.begin_visit(address)
@@ -95,7 +95,7 @@ class RayConsole:
     def _receive(self) -> Any:
         out = self._process.stdout
         assert out is not None
-        assert select.select([out], [], [], 2 * ANSWER_S)[0], "the driver on the host does not answer"
+        assert select.select([out], [], [], 2 * RESPONSE_S)[0], "the driver on the host does not answer"
         return json.loads(out.readline())
 
 
@@ -108,16 +108,16 @@ def ray_console(host: Host, address: str) -> Iterator[RayConsole]:
         yield RayConsole(process)
     finally:
         process.kill()
-        process.communicate(timeout=ANSWER_S)
+        process.communicate(timeout=RESPONSE_S)
 
 
 def main(address: str) -> None:
-    answers, sys.stdout = sys.stdout, sys.stderr  # Ray prints of its own accord.
+    responses, sys.stdout = sys.stdout, sys.stderr  # Ray prints of its own accord.
     ray.init(address, log_to_driver=False, logging_level="error")
     driver = Driver()
     for line in sys.stdin:
         name, *arguments = json.loads(line)
-        print(json.dumps(getattr(driver, name)(*arguments)), file=answers, flush=True)
+        print(json.dumps(getattr(driver, name)(*arguments)), file=responses, flush=True)
 
 
 if __name__ == "__main__":

@@ -6,7 +6,7 @@ import sys
 import time
 
 PORT = 5000
-ANSWER_S = 1.0
+RESPONSE_S = 1.0
 """How long a visitor waits to be let in: a cut cable is noticed by that alone."""
 
 MESSAGE_S = 60.0
@@ -19,7 +19,7 @@ PIECE = 1 << 16
 
 
 def serve() -> None:
-    """Answer with one byte whenever a message has come whole."""
+    """Response with one byte whenever a message has come whole."""
     server = socket.create_server(("0.0.0.0", PORT))
     print("ready", flush=True)
     while True:
@@ -34,7 +34,7 @@ def visit(address: str, num_bytes: int) -> None:
     """Once a line says so: print seconds that a byte takes there and back, and that a message of so many takes."""
     print("ready", flush=True)
     sys.stdin.readline()
-    with socket.create_connection((address, PORT), ANSWER_S) as server:
+    with socket.create_connection((address, PORT), RESPONSE_S) as server:
         server.settimeout(MESSAGE_S)
         print(json.dumps([min(exchange(server, size) for _ in range(NUM_TRIES)) for size in (0, num_bytes)]))
 

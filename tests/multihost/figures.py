@@ -1,6 +1,6 @@
 """Measures what it costs to publish, to add a worker and to lose one: `python -m tests.multihost.figures`.
 
-Publishing lasts until the last worker has proven the version (`publishing`), adding one until its first answer.
+Publishing lasts until the last worker has proven the version (`publishing`), adding one until its first response.
 
 Three hosts with vLLM as the sampler. The second host has the machine's core 0 to itself; the others share core 1, so
 that what goes on there takes nothing from a worker on the second.
@@ -47,7 +47,7 @@ CALM_S = 30.0
 SHARES: dict[str, object] = {
     **{"rollout.engine.kind": "vllm", "rollout.num_cpus": 0.5, "reward.num_cpus": 0.25, "learner.num_cpus": 0.25},
     **{"ppo.num_steps": 100_000, "cluster.call_timeout_s": 600, "cluster.wait_s": 60},
-    "rollout.chunk_size": 2,  # Of a step's 8 answers: something to do for every worker.
+    "rollout.chunk_size": 2,  # Of a step's 8 responses: something to do for every worker.
 }
 ONE_LONG_STEP: dict[str, object] = {
     # One worker on the second host and one on the third.
@@ -100,14 +100,14 @@ def on_core(core: int) -> Iterator[None]:
         os.sched_setaffinity(0, before)
 
 
-def answers(status: Status) -> dict[str, int]:
-    """Rollout worker -> answers so far."""
+def responses(status: Status) -> dict[str, int]:
+    """Rollout worker -> responses so far."""
     return {row["worker"]: row["answers"] for row in status.get("workers", {}).get("rollout", [])}
 
 
 def working(status: Status) -> int:
-    """How many rollout workers have given an answer."""
-    return sum(count > 0 for count in answers(status).values())
+    """How many rollout workers have given a response."""
+    return sum(count > 0 for count in responses(status).values())
 
 
 # ------------------------------------------------------------------------------------------------------------ measuring
@@ -146,7 +146,7 @@ def losing(hosts: Hosts, inputs: Mapping[str, object]) -> Iterator[dict[str, Any
         stayer, lost = rows[near.address], rows[far.address]
         for pid in far.pids("ray::RolloutWorker"):
             far.kill(pid, signal.SIGKILL)
-        replaced = run.until(lambda status, lost=lost: lost not in answers(status) and working(status) == 2)
+        replaced = run.until(lambda status, lost=lost: lost not in responses(status) and working(status) == 2)
         yield {
             "before_per_s": rate(stayer, begun, calm),
             "meanwhile_per_s": rate(stayer, calm, replaced),
@@ -156,9 +156,9 @@ def losing(hosts: Hosts, inputs: Mapping[str, object]) -> Iterator[dict[str, Any
 
 
 def rate(worker: str, first: Status, last: Status) -> float:
-    """Answers a second."""
+    """Responses a second."""
     seconds: float = last["time"] - first["time"]
-    return (answers(last)[worker] - answers(first)[worker]) / seconds
+    return (responses(last)[worker] - responses(first)[worker]) / seconds
 
 
 def watch(address: str, name: str) -> None:

@@ -34,7 +34,7 @@ CHECK_PERIOD_S = 1.0
 CHECK_TIMEOUT_S = 1.0
 CHECK_FAILURES = 3
 PATIENCE_S = CHECK_FAILURES * (CHECK_PERIOD_S + CHECK_TIMEOUT_S)
-"""How long a host may be out of reach before Ray calls it dead: so many checks in a row without an answer."""
+"""How long a host may be out of reach before Ray calls it dead: so many checks in a row without a response."""
 
 OBJECT_STORE_BYTES = 200 * 2**20
 

@@ -26,7 +26,7 @@ def left(tmp_path: Path) -> Left:
     checkpoints = Checkpoints(tmp_path / "checkpoints", keep=2)
     for step in range(1, NUM_STEPS + 1):
         prompts = range((step - 1) * PROMPTS, step * PROMPTS)
-        write_step(tmp_path / "rollouts", step, [answer(prompt, index) for prompt in prompts for index in (0, 1)])
+        write_step(tmp_path / "rollouts", step, [response(prompt, index) for prompt in prompts for index in (0, 1)])
         content = str(step)
         checkpoints.commit(step, lambda folder, content=content: write_policy(folder, content), {})
     metrics = {"staleness_max": 1.0, "sampler_gap_fresh": 1e-6, "reward": 0.5}
@@ -34,7 +34,7 @@ def left(tmp_path: Path) -> Left:
     return Left(tmp_path)
 
 
-def answer(position: int, sample_index: int) -> JournalRow:
+def response(position: int, sample_index: int) -> JournalRow:
     one = np.array([1.0], np.float32)
     ids = np.array([7], np.int32)
     return JournalRow(
@@ -70,11 +70,14 @@ def test_a_whole_run_passes(left: Left) -> None:
     ("mistake", "message"),
     [
         (lambda path: path.unlink(), r"lost \{.*\(2, 0\)"),
-        (lambda path: write_step(path.parent, 2, [answer(2, 0), answer(2, 1), answer(3, 0)]), r"lost \{\(3, 1\)\}"),
-        (lambda path: write_step(path.parent, 4, [answer(2, 0)]), r"doubled \[\(2, 0\)\]"),
-        (lambda path: write_step(path.parent, 4, [answer(9, 0)]), r"foreign \{\(9, 0\)\}"),
+        (
+            lambda path: write_step(path.parent, 2, [response(2, 0), response(2, 1), response(3, 0)]),
+            r"lost \{\(3, 1\)\}",
+        ),
+        (lambda path: write_step(path.parent, 4, [response(2, 0)]), r"doubled \[\(2, 0\)\]"),
+        (lambda path: write_step(path.parent, 4, [response(9, 0)]), r"foreign \{\(9, 0\)\}"),
     ],
-    ids=["step lost", "answer lost", "doubled", "ahead of the step"],
+    ids=["step lost", "response lost", "doubled", "ahead of the step"],
 )
 def test_a_prompt_that_is_lost_or_doubled_is_found(left: Left, mistake: Callable[[Path], object], message: str) -> None:
     mistake(step_file(left.folder / "rollouts", 2))
@@ -88,7 +91,7 @@ def test_another_policy_than_the_learners_is_found_at_whatever_step_and_stalenes
         check_published(left, 1, [])
 
 
-def test_an_answer_that_is_older_than_allowed_is_found(left: Left) -> None:
+def test_an_response_that_is_older_than_allowed_is_found(left: Left) -> None:
     with pytest.raises(AssertionError, match="staleness_max"):
         check_published(left, 0, [])
 

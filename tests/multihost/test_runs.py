@@ -27,7 +27,7 @@ THREE_HOSTS: dict[str, object] = {
     # Of one CPU each, which no two workers of a role share.
     **{"learner.num_workers": 2, "learner.num_cpus": 0.5, "learner.placement": "spread"},
     **{"rollout.num_workers": 2, "rollout.num_cpus": 0.5, "rollout.chunk_size": 4, "reward.num_cpus": 0.5},
-    # Of 4 answers 2 are a rank's: another cut than the one rank's own.
+    # Of 4 responses 2 are a rank's: another cut than the one rank's own.
     "learner.micro_batch_size": 1,
 }
 STEERED: dict[str, object] = {

@@ -1,6 +1,6 @@
-"""What each estimator's advantages are, by definition, on a listed step: answer k stands counts[p, k] times in it.
+"""What each estimator's advantages are, by definition, on a listed step: response k stands counts[p, k] times in it.
 
-Numpy alone, from the papers' formulas: nothing of the trainers is in here. All answers to a prompt are one group.
+Numpy alone, from the papers' formulas: nothing of the trainers is in here. All responses to a prompt are one group.
 """
 
 from typing import assert_never
@@ -16,8 +16,8 @@ from plumbob.configs.settings.algorithms import (
     ReinforcePlusPlusBaseline,
     Rloo,
 )
-from plumbob.verify.optima.answer_tree import Array, Instance
 from plumbob.verify.optima.online_optima import returns_to_go
+from plumbob.verify.optima.response_tree import Array, Instance
 
 
 def advantages_of(estimator: Estimator, problem: Instance, policy: Array, counts: Array, values: Array) -> Array:

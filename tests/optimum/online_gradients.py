@@ -1,6 +1,6 @@
 """One step's gradient of the online trainer against the enumerated one: catches what total variation is too coarse for.
 
-The step lists every answer as often as its probability says, so that the two agree but for float32. A trainer's error
+The step lists every response as often as its probability says, so that the two agree but for float32. A trainer's error
 of a few percent in beta, gamma, temperature, mask or weights shows in full, where the policy that it leads to may be
 nearly the right one.
 """
@@ -18,16 +18,16 @@ from plumbob.trainers.online.collector import StepResponses
 from plumbob.trainers.online.objective import forward_actions
 from plumbob.trainers.online.ppo import PpoInput, PpoState, learn
 from plumbob.verify.local_learner import OneRank
-from plumbob.verify.optima.answer_tree import EOS, Array, Instance
 from plumbob.verify.optima.online_optima import kl_slope, step_gradient
+from plumbob.verify.optima.response_tree import EOS, Array, Instance
 from plumbob.verify.training.gradients import gradient_of
 from plumbob.verify.training.train_online import Draws, NullRecorder, encoded_prompts
-from plumbob.verify.world.tiny_world import World, answer_logprobs, every_answer, state_values
+from plumbob.verify.world.tiny_world import World, every_response, response_logprobs, state_values
 from tests.optimum.advantages_by_counts import advantages_of
 
 
 def listed_counts(policy: Array, num_answers: int) -> NDArray[np.int64]:
-    """How often each answer stands in a step of `num_answers` to each prompt, in proportion to exp(policy) [P, K]."""
+    """How often each response stands in a step of `num_answers` to each prompt, in proportion to exp(policy) [P, K]."""
     shares = num_answers * np.exp(policy)
     counts = np.floor(shares).astype(np.int64)
     for row, share in zip(counts, shares, strict=True):
@@ -39,32 +39,32 @@ def listed_counts(policy: Array, num_answers: int) -> NDArray[np.int64]:
 def listed_step(
     world: World, rewards: Array, counts: NDArray[np.int64], learners: OneRank, version: int
 ) -> StepResponses:
-    """Every answer as often as `counts` [P, K] says; those to one prompt are one group."""
+    """Every response as often as `counts` [P, K] says; those to one prompt are one group."""
     draws = Draws(world, rewards, int(counts[0].sum()))
-    tokens = learners.compute(every_answer(world), "policy", forward_actions)
+    tokens = learners.compute(every_response(world), "policy", forward_actions)
     rollouts, scores = [], []
-    for row, (prompt, answer) in enumerate(world.pairs):
-        for index in range(counts[prompt, answer]):
-            rollouts.append(draws.rollout(draws.request(prompt, str(prompt), index), answer, tokens[row], version))
-            scores.append(Score(float(rewards[prompt, answer]), {}))
+    for row, (prompt, response) in enumerate(world.pairs):
+        for index in range(counts[prompt, response]):
+            rollouts.append(draws.rollout(draws.request(prompt, str(prompt), index), response, tokens[row], version))
+            scores.append(Score(float(rewards[prompt, response]), {}))
     return StepResponses(tuple(rollouts), tuple(scores), (), 1, 0)
 
 
-def trainer_gradient(run: PpoRun, world: World, learners: OneRank, answers: StepResponses) -> dict[str, Tensor]:
+def trainer_gradient(run: PpoRun, world: World, learners: OneRank, responses: StepResponses) -> dict[str, Tensor]:
     """Gradient of the policy's parameters in one step of the trainer, read from what it does to Adam's first moment.
 
     The weights stay: the step's learning rate is 0. `run` must not clip gradients.
     """
     state = PpoState(run, PpoInput(encoded_prompts(world), EOS, ()))
-    state.step = int(answers.rollouts[0].versions[0])
+    state.step = int(responses.rollouts[0].versions[0])
     record: Any = NullRecorder()
-    return gradient_of(learners, lambda: learn(run, EOS, answers, state, learners, record))
+    return gradient_of(learners, lambda: learn(run, EOS, responses, state, learners, record))
 
 
 def enumerated_gradient(run: PpoRun, instance: Instance, world: World, learners: OneRank, counts: Array) -> Array:
     """Gradient of the step's loss by next-token logits, [P, S, V], from the papers' formulas."""
     tree, ppo = instance.tree, run.ppo
-    policy = tree.next_token_logprobs(answer_logprobs(world, learners.compute, "policy"))
+    policy = tree.next_token_logprobs(response_logprobs(world, learners.compute, "policy"))
     in_loss = ppo.kl.place == "loss"
     rewarded = Instance(tree, instance.prompts, instance.reference, instance.rewards, 0.0 if in_loss else instance.beta)
     has_critic = isinstance(ppo.estimator, Gae)
@@ -73,4 +73,4 @@ def enumerated_gradient(run: PpoRun, instance: Instance, world: World, learners:
     if in_loss:
         assert ppo.kl.estimate != "k1"
         pushes = pushes - instance.beta * kl_slope(tree.along(policy - instance.reference_policy), ppo.kl.estimate)
-    return step_gradient(instance, policy, pushes, counts, ppo.loss_mean == "answer")
+    return step_gradient(instance, policy, pushes, counts, ppo.loss_mean == "response")

@@ -1,6 +1,6 @@
 """The gradient of one step of the trainer of pairs, and the one that the papers' formulas give by enumeration.
 
-P prompts, K answers, S states, V tokens, as in `verify.optima.answer_tree`.
+P prompts, K responses, S states, V tokens, as in `verify.optima.response_tree`.
 """
 
 from pathlib import Path
@@ -23,11 +23,11 @@ from plumbob.configs.settings.algorithms import (
     SppoLoss,
 )
 from plumbob.verify.local_learner import OneRank
-from plumbob.verify.optima.answer_tree import Array
 from plumbob.verify.optima.offline_optima import flipped, logistic, orpo_loss, pair_loss, squared
+from plumbob.verify.optima.response_tree import Array
 from plumbob.verify.training.gradients import by_logits, gradient_of
 from plumbob.verify.training.train_offline import train_pairs
-from plumbob.verify.world.tiny_world import World, answer_logprobs
+from plumbob.verify.world.tiny_world import World, response_logprobs
 
 
 def dpo_step_gradient(
@@ -41,18 +41,18 @@ def dpo_enumerated_gradient(
     world: World, counts: NDArray[np.int64], loss: PreferenceLoss, learners: OneRank, reference: Array
 ) -> Array:
     """Of the mean loss over `counts` [P, K, K] by next-token logits, [P, S, V]; `reference`: log pi_ref [P, K]."""
-    policy = answer_logprobs(world, learners.compute, "policy")
-    by_answers = np.stack(
+    policy = response_logprobs(world, learners.compute, "policy")
+    by_responses = np.stack(
         [
             wins.sum() / counts.sum() * pairs_gradient(loss, wins, own, ref, world.tree.num_tokens)
             for wins, own, ref in zip(counts.astype(np.float64), policy, reference, strict=True)
         ]
     )
-    return by_logits(world, policy, by_answers)
+    return by_logits(world, policy, by_responses)
 
 
 def pairs_gradient(loss: PreferenceLoss, wins: Array, policy: Array, reference: Array, num_tokens: Array) -> Array:
-    """Of the mean loss over `wins` [K, K] by the answers' log-probs, [K]; papers: `configs.settings.algorithms`."""
+    """Of the mean loss over `wins` [K, K] by the responses' log-probs, [K]; papers: `configs.settings.algorithms`."""
     u = policy - reference
     match loss:
         case DpoLoss(beta=beta, per_token=per_token):

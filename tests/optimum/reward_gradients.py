@@ -1,6 +1,6 @@
 """The gradient of one step of the reward trainer, and the one that the papers' formulas give by enumeration.
 
-P prompts, K answers, N rankings. By the answers' rewards first, then pulled back through the model itself.
+P prompts, K responses, N rankings. By the responses' rewards first, then pulled back through the model itself.
 """
 
 from collections.abc import Sequence
@@ -14,13 +14,13 @@ from torch import Tensor
 
 from plumbob.configs.runs import RewardRun
 from plumbob.data.records import Ranking
-from plumbob.trainers.offline.reward_batch import Judged, answer_rewards
+from plumbob.trainers.offline.reward_batch import Judged, response_rewards
 from plumbob.verify.local_learner import OneRank
-from plumbob.verify.optima.answer_tree import Array
 from plumbob.verify.optima.count_optima import Rankings, plackett_luce_loss
+from plumbob.verify.optima.response_tree import Array
 from plumbob.verify.training.gradients import gradient_of, trained_parameters
 from plumbob.verify.training.kto_gradients import NO_CLIP, NO_RATE
-from plumbob.verify.training.train_reward import every_answer, ranking, train_judged
+from plumbob.verify.training.train_reward import every_response, ranking, train_judged
 from plumbob.verify.world.tiny_world import World
 
 
@@ -29,7 +29,7 @@ class Ranked:
     """Rankings as they were given.
 
     Attributes:
-        rankings: answers' indices, best first, [N, size]; of size 2, pairs.
+        rankings: responses' indices, best first, [N, size]; of size 2, pairs.
         counts: how often each was given for each prompt, [P, N].
         margins: by how much the first of a pair is said to be better, [P, N].
     """
@@ -60,9 +60,9 @@ def reward_step_gradient(
 
 
 def pulled_back_rewards(run: RewardRun, world: World, learners: OneRank, by_rewards: Array) -> dict[str, Tensor]:
-    """A gradient by the answers' rewards [P, K] as one by the model's parameters."""
+    """A gradient by the responses' rewards [P, K] as one by the model's parameters."""
     parameters = trained_parameters(learners)
-    rewards = answer_rewards(learners.learner.model, every_answer(run, world))
+    rewards = response_rewards(learners.learner.model, every_response(run, world))
     weighted = (torch.from_numpy(by_rewards.reshape(-1, 1)).to(rewards) * rewards).sum()
     gradients = torch.autograd.grad(weighted, list(parameters.values()))
     return {name: gradient.double() for name, gradient in zip(parameters, gradients, strict=True)}

@@ -25,23 +25,23 @@ from plumbob.trainers.online.experience import Evaluated
 from plumbob.trainers.online.objective import evaluate
 from plumbob.trainers.online.trajectories import Trajectories, collate_rollouts
 from plumbob.verify.local_learner import open_learner
-from plumbob.verify.optima.answer_tree import EOS
+from plumbob.verify.optima.response_tree import EOS
 from plumbob.verify.rows.online_rows import CRITIC_FREE_ROWS, LOSS_ROWS, PPO_ROW, OnlineRow, k_in_loss
 from plumbob.verify.training.gradients import pulled_back, relative_error
 from plumbob.verify.training.train_online import train_online
 from plumbob.verify.world.problem import UNSHAPED, Problem, Size, make_problem
-from plumbob.verify.world.tiny_world import answer_logprobs
+from plumbob.verify.world.tiny_world import response_logprobs
 from tests.optimum.online_gradients import enumerated_gradient, listed_counts, listed_step, trainer_gradient
 from tests.optimum.planted import HONEST, Errors, Mistake, errors_with
 from tests.support.learner_ranks import Ranks
 
-NUM_ANSWERS = 100
+NUM_RESPONSES = 100
 """To each prompt."""
 STEPS = 8
 """Updates before the gradient is taken, so that the policy is not the reference."""
 
 ROWS = (PPO_ROW, *CRITIC_FREE_ROWS, *LOSS_ROWS)
-"""Those of 400 answers and of the whole pipeline are RLOO as the second, which `test_optimum_mistakes.py` holds."""
+"""Those of 400 responses and of the whole pipeline are RLOO as the second, which `test_optimum_mistakes.py` holds."""
 
 IN_REWARD = FixedKl(coefficient=Size().beta)
 K2_IN_LOSS, K3_IN_LOSS = k_in_loss(Size(), "k2"), k_in_loss(Size(), "k3")
@@ -65,7 +65,7 @@ def hotter(run: PpoRun) -> PpoRun:
 
 
 def weighed(run: PpoRun) -> PpoRun:
-    return with_ppo(run, loss_mean="answer")
+    return with_ppo(run, loss_mean="response")
 
 
 def counted(run: PpoRun) -> PpoRun:
@@ -98,7 +98,7 @@ MISTAKES = {
     "temperature 1.1": Mistake(hotter),
     "the wrong reference": Mistake(replaced=("plumbob.trainers.online.ppo.evaluate", wrong_reference)),
     "EOS out of the mask": Mistake(replaced=("plumbob.trainers.online.ppo.collate_rollouts", without_eos)),
-    "answers weigh the same": Mistake(weighed),
+    "responses weigh the same": Mistake(weighed),
     "tokens weigh the same": Mistake(counted),
     "the policy in the reference's role": Mistake(replaced=("plumbob.models.policy.PolicyModel.role", role_of_policy)),
 }
@@ -106,8 +106,8 @@ MISTAKES = {
 
 def run_of(problem: Problem, ppo: PpoSettings) -> PpoRun:
     """A few updates by `ppo`; all answers to a prompt are one group where the estimator compares them."""
-    num_samples = problem.size.num_prompts * NUM_ANSWERS
-    samples = NUM_ANSWERS if isinstance(ppo.estimator, GROUPED) else 1
+    num_samples = problem.size.num_prompts * NUM_RESPONSES
+    samples = NUM_RESPONSES if isinstance(ppo.estimator, GROUPED) else 1
     changes = {
         "learning_rate": 3e-3,
         "schedule": "linear",
@@ -128,17 +128,17 @@ def errors_of(folder: Path, size: Size, ppo: PpoSettings, mistakes: tuple[str, .
     run = run_of(problem, ppo)
     learners = train_online(run, problem.world, problem.rewards)
     learners.save(folder)
-    counts = listed_counts(answer_logprobs(problem.world, learners.compute, "policy"), NUM_ANSWERS)
+    counts = listed_counts(response_logprobs(problem.world, learners.compute, "policy"), NUM_RESPONSES)
     by_logits = enumerated_gradient(run, problem.instance(), problem.world, learners, counts.astype(float))
     expected = pulled_back(problem.world, learners, by_logits)
-    answers = listed_step(problem.world, problem.rewards, counts, learners, STEPS)
+    responses = listed_step(problem.world, problem.rewards, counts, learners, STEPS)
 
     def error(mistake: Mistake, _: Path) -> float:
         mistaken = mistake.settings(run)
         others = open_learner(mistaken)
         others.load(folder)
         with mistake.planted():
-            found = trainer_gradient(mistaken, problem.world, others, answers)
+            found = trainer_gradient(mistaken, problem.world, others, responses)
         return relative_error(found, expected)
 
     return errors_with(error, MISTAKES, mistakes, folder)
@@ -168,7 +168,7 @@ def test_a_reference_that_is_trained_along_is_far_from_it(one_rank: Ranks, tmp_p
         PpoSettings(estimator=DrGrpo(), kl=K2_IN_LOSS),
         PpoSettings(estimator=ReinforcePlusPlusBaseline(), kl=K2_IN_LOSS),
         PpoSettings(estimator=Rloo(), kl=K3_IN_LOSS),
-        PpoSettings(estimator=Grpo(), kl=K3_IN_LOSS, loss_mean="answer"),
+        PpoSettings(estimator=Grpo(), kl=K3_IN_LOSS, loss_mean="response"),
     ],
     ids=lambda ppo: f"{ppo.estimator.kind}-{ppo.kl.estimate}-{ppo.loss_mean}",
 )

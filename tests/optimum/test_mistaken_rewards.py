@@ -7,7 +7,6 @@ from typing import Any
 import numpy as np
 import pytest
 
-from plumbob.verify.optima.answer_tree import Array
 from plumbob.verify.optima.count_optima import all_rankings
 from plumbob.verify.optima.planted_reward_bugs import (
     BRADLEY_TERRY_MISTAKES,
@@ -15,6 +14,7 @@ from plumbob.verify.optima.planted_reward_bugs import (
     RewardTarget,
     plackett_luce_mistakes,
 )
+from plumbob.verify.optima.response_tree import Array
 from plumbob.verify.rows.all_rows import mistakes
 from plumbob.verify.rows.reward_rows import REWARD_ROWS, TwoRankedRow
 
@@ -40,7 +40,7 @@ def test_mistakes_of_bradley_terry_by_hand() -> None:
 
 
 def test_mistakes_of_plackett_luce_by_hand() -> None:
-    # Best are answer 0 three times, 1 twice and 2 once. Among all, each answer is taken once in every ranking.
+    # Best are response 0 three times, 1 twice and 2 once. Among all, each response is taken once in every ranking.
     mistaken = plackett_luce_mistakes(all_rankings(3, 3))
     counts = np.array([2.0, 1.0, 1.0, 1.0, 1.0, 0.0])
     best_alone = np.log([3.0, 2.0, 1.0])

@@ -9,15 +9,6 @@ import numpy as np
 import pytest
 
 from plumbob.verify.measurements import Result, mistake_lines
-from plumbob.verify.optima.answer_tree import (
-    AnswerTree,
-    Array,
-    Instance,
-    log_normalised,
-    seeded_rewards,
-    single_token_prompts,
-    total_variation,
-)
 from plumbob.verify.optima.offline_optima import (
     averaged_ipo_optimum,
     dpo_optimum,
@@ -44,6 +35,15 @@ from plumbob.verify.optima.planted_bugs import (
     tempered_pairs,
     weighed_returns_optimum,
 )
+from plumbob.verify.optima.response_tree import (
+    Array,
+    Instance,
+    ResponseTree,
+    log_normalised,
+    seeded_rewards,
+    single_token_prompts,
+    total_variation,
+)
 from plumbob.verify.rows.all_rows import ALL_ROWS, mistakes
 from plumbob.verify.rows.bug_shift import SEEN, moved
 from plumbob.verify.rows.offline_rows import BETA, EXCESS, OFFLINE_ROWS, HingeRow
@@ -60,24 +60,24 @@ def best(instance: Instance) -> Array:
     return instance.optimum
 
 
-def two_answers() -> Instance:
+def two_responses() -> Instance:
     """One token, EOS or 1, equally likely; r = 0 and ln 3, beta 1: pi* = (1/4, 3/4)."""
-    return Instance(AnswerTree(2, 1), ((1,),), np.log([[0.5, 0.5]]), np.log([[1.0, 3.0]]), beta=1.0)
+    return Instance(ResponseTree(2, 1), ((1,),), np.log([[0.5, 0.5]]), np.log([[1.0, 3.0]]), beta=1.0)
 
 
-def longer_answers(seed: int = 0) -> Instance:
-    tree = AnswerTree(4, 3)
+def longer_responses(seed: int = 0) -> Instance:
+    tree = ResponseTree(4, 3)
     logits = np.random.default_rng(seed + 100).normal(size=(3, len(tree.states), 4))
-    reference = tree.answer_logprobs(log_normalised(logits))
+    reference = tree.response_logprobs(log_normalised(logits))
     return Instance(tree, single_token_prompts(tree, 3), reference, seeded_rewards(tree, 3, seed), beta=0.4)
 
 
-def test_online_mistakes_of_two_answers_by_hand() -> None:
+def test_online_mistakes_of_two_responses_by_hand() -> None:
     # 1 has the share x / (1 + x) with x = 3^(1 / beta'): beta' = 1.1, or 1 / 1.1 at temperature 1.1. No KL: all of it.
     def share(exponent: float) -> float:
         return 3**exponent / (1 + 3**exponent)
 
-    found = moved(lambda target: target(two_answers()), best, online_mistakes(best))
+    found = moved(lambda target: target(two_responses()), best, online_mistakes(best))
     assert found == {
         "beta 10% too large": pytest.approx(0.75 - share(1 / 1.1)),
         "temperature 1.1": pytest.approx(share(1.1) - 0.75),
@@ -87,33 +87,33 @@ def test_online_mistakes_of_two_answers_by_hand() -> None:
 
 
 def test_the_largest_over_prompts_counts() -> None:
-    # The second prompt's answers are equally good: no beta moves them.
-    tree = AnswerTree(3, 1)
+    # The second prompt's responses are equally good: no beta moves them.
+    tree = ResponseTree(3, 1)
     rewards = np.log([[1.0, 3.0, 1.0], [1.0, 1.0, 1.0]])
     instance = Instance(tree, ((1,), (2,)), np.log(np.full((2, 3), 1 / 3)), rewards, beta=1.0)
     found = moved(lambda target: target(instance), best, {"half": lambda given: best(replace(given, beta=0.5))})
     assert found == {"half": pytest.approx(9 / 11 - 3 / 5)}
 
 
-def test_at_another_temperature_every_answer_to_a_prompt_has_one_return() -> None:
+def test_at_another_temperature_every_response_to_a_prompt_has_one_return() -> None:
     # So that no advantage is left, whoever drew it: the trained policy and its reference are the tempered ones.
-    instance, temperature = longer_answers(), 1.3
+    instance, temperature = longer_responses(), 1.3
     policy = instance.tree.next_token_logprobs(tempered(best, temperature)(instance))
-    reference = instance.tree.answer_logprobs(log_normalised(instance.reference_policy / temperature))
+    reference = instance.tree.response_logprobs(log_normalised(instance.reference_policy / temperature))
     returns = returns_to_go(replace(instance, reference=reference), log_normalised(policy / temperature), 1.0)
     assert np.ptp(returns[..., 0], axis=-1) == pytest.approx(np.zeros(3), abs=1e-12)
     assert tempered(best, 1.0)(instance) == pytest.approx(instance.optimum)
 
 
-def test_without_kl_the_best_answer_has_all_mass() -> None:
-    instance = longer_answers()
+def test_without_kl_the_best_response_has_all_mass() -> None:
+    instance = longer_responses()
     chosen = np.exp(greedy(instance))
     assert chosen.sum(-1).tolist() == [1.0, 1.0, 1.0]
     assert (chosen * instance.rewards).sum(-1).tolist() == instance.rewards.max(-1).tolist()
 
 
-def test_reinforce_plus_plus_with_answers_of_the_same_weight_is_a_zero_of_its_gradient() -> None:
-    instance = longer_answers(seed=1)
+def test_reinforce_plus_plus_with_responses_of_the_same_weight_is_a_zero_of_its_gradient() -> None:
+    instance = longer_responses(seed=1)
     optimum = weighed_returns_optimum(instance)
     policy = instance.tree.next_token_logprobs(optimum)
     advantages = returns_to_go(instance, policy, 1.0) - mean_return(instance, policy)
@@ -124,13 +124,13 @@ def test_reinforce_plus_plus_with_answers_of_the_same_weight_is_a_zero_of_its_gr
 
 def test_mean_return_by_hand() -> None:
     # Uniform over EOS and 1 at both states, as the reference: EOS (1/2) has 1; 1 EOS and 1 1 (1/4 each) 2 and 4, twice.
-    tree = AnswerTree(2, 2)
+    tree = ResponseTree(2, 2)
     instance = Instance(tree, ((1,),), np.log([[1 / 2, 1 / 4, 1 / 4]]), np.array([[1.0, 2.0, 4.0]]), beta=2.0)
     assert mean_return(instance, np.log(np.full((1, 2, 2), 0.5))) == pytest.approx((1 / 2 + 4 / 4 + 8 / 4) / 1.5)
 
 
 def test_mistakes_of_pairs_by_hand() -> None:
-    # Answers of one and two tokens, each 1/2, r = ln 3 and 0, beta 1: pi* = (3/4, 1/4). Per token, x the constant:
+    # Responses of one and two tokens, each 1/2, r = ln 3 and 0, beta 1: pi* = (3/4, 1/4). Per token, x the constant:
     # 3 x / 2 + x^2 / 2 = 1. Without the reference (1/4, 3/4), of which pi* is (1/2, 1/2): (3/4, 1/4).
     wins, lengths = exact_wins(np.array([math.log(3), 0.0])), np.array([1.0, 2.0])
     mistaken = pair_mistakes(dpo_scores, beta=1.0)
@@ -149,7 +149,7 @@ def test_mistakes_of_pairs_by_hand() -> None:
 
 
 def test_mistakes_of_other_losses_of_pairs_are_their_own_targets_with_other_settings() -> None:
-    tree = AnswerTree(4, 2)
+    tree = ResponseTree(4, 2)
     wins, reference = (
         exact_wins(seeded_rewards(tree, 1, 0)[0]),
         log_normalised(np.random.default_rng(0).normal(size=13)),
@@ -173,7 +173,7 @@ def test_mistakes_of_other_losses_of_pairs_are_their_own_targets_with_other_sett
     assert found(simpo, "margin left out") == pytest.approx(simpo_optimum(wins, tree.num_tokens, 1.0, 0.0))
     orpo = orpo_mistakes(1.0)
     assert found(orpo, "weight 10% too large") == pytest.approx(orpo_optimum(wins, tree.num_tokens, 1.1).policy)
-    # Of summed log-probs: as if every answer were one token.
+    # Of summed log-probs: as if every response were one token.
     assert found(orpo, "summed instead of per token") == pytest.approx(orpo_optimum(wins, np.ones(13), 1.0).policy)
     sppo = sppo_mistakes(0.4)
     assert found(sppo, "beta 10% too large") == pytest.approx(sppo_optimum(reference, wins, 0.44))
@@ -186,7 +186,7 @@ def test_mistakes_of_other_losses_of_pairs_are_their_own_targets_with_other_sett
 
 
 def test_without_its_flip_rate_a_loss_is_dpo_of_the_labels_as_they_are() -> None:
-    tree = AnswerTree(4, 2)
+    tree = ResponseTree(4, 2)
     wins, reference = flipped(exact_wins(seeded_rewards(tree, 1, 0)[0]), 0.1), np.zeros(13)
     listing = {row.name: row for row in OFFLINE_ROWS if "flip rate left out" in row.mistaken}
     assert listing.keys() == {"conservative DPO", "robust DPO"}
@@ -197,7 +197,7 @@ def test_without_its_flip_rate_a_loss_is_dpo_of_the_labels_as_they_are() -> None
 
 
 def test_dpo_at_another_temperature_ends_where_online_trainers_do() -> None:
-    instance = longer_answers()
+    instance = longer_responses()
     wrong = tempered_pairs(lambda ref, wins, _: dpo_optimum(ref, wins, instance.beta), instance.tree)["temperature 1.1"]
     for reference, rewards, expected in zip(
         instance.reference, instance.rewards, tempered(best, 1.1)(instance), strict=True

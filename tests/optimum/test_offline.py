@@ -17,7 +17,7 @@ FAST_ROW = replace(
     next(row for row in OFFLINE_ROWS if isinstance(row, OfflineRow)),
     plan=PairPlan(Size(depth=2), 96, rounds_per_step=4),
 )
-"""DPO on exact pairs of 13 answers."""
+"""DPO on exact pairs of 13 responses."""
 
 
 def checks_of(folder: Path) -> tuple[Measurement, ...]:
@@ -30,7 +30,7 @@ def test_a_real_run_reaches_the_optimum_of_its_loss(one_rank: Ranks, tmp_path: P
 
 
 @pytest.mark.parametrize("num_answers", [5, 6])
-def test_a_tournament_pairs_all_answers_once_and_none_twice_in_a_round(num_answers: int) -> None:
+def test_a_tournament_pairs_all_responses_once_and_none_twice_in_a_round(num_answers: int) -> None:
     found = rounds(num_answers)
     pairs = [frozenset(pair) for meeting in found for pair in meeting]
     assert sorted(map(sorted, pairs)) == [list(pair) for pair in itertools.combinations(range(num_answers), 2)]
@@ -57,7 +57,7 @@ def test_records_are_those_counted_and_every_stretch_is_like_the_whole() -> None
     for place in order:
         found[place] += 1
     assert (found == counts).all()
-    # 20 x 5 rounds of 3 pairs of 2 prompts. In a tenth of them, 10 rounds, every answer meets 10 others, and its wins
+    # 20 x 5 rounds of 3 pairs of 2 prompts. In a tenth of them, 10 rounds, every response meets 10 others, and its wins
     # are a tenth of all its wins within the rounding of each round: independent labels would be off by 1.5 and more.
     tenth = np.zeros_like(counts)
     for place in order[:60]:

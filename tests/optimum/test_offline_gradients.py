@@ -18,23 +18,23 @@ from plumbob.models.policy import PolicyModel
 from plumbob.trainers.offline.dpo import DpoBatch, with_reference
 from plumbob.trainers.offline.kto import KtoBatch, Labelled, estimated_kl
 from plumbob.verify.local_learner import open_learner
-from plumbob.verify.optima.answer_tree import EOS
 from plumbob.verify.optima.offline_optima import length_tilted
 from plumbob.verify.optima.planted_bugs import dpo_scores, pair_mistakes
+from plumbob.verify.optima.response_tree import EOS
 from plumbob.verify.rows.kto_row import KtoRow
 from plumbob.verify.rows.offline_rows import BETA, DPO_LOSS, OFFLINE_ROWS, OfflineRow, wins_of
 from plumbob.verify.training.gradients import pulled_back, relative_error
 from plumbob.verify.training.kto_gradients import NO_CLIP, NO_RATE, kto_enumerated_gradient, kto_step_gradient
 from plumbob.verify.training.train_offline import Labels, exact_counts, train_labelled, train_pairs
 from plumbob.verify.world.problem import Size, make_problem
-from plumbob.verify.world.tiny_world import answer_logprobs
+from plumbob.verify.world.tiny_world import response_logprobs
 from tests.optimum.online_gradients import listed_counts
 from tests.optimum.pair_gradients import dpo_enumerated_gradient, dpo_step_gradient
 from tests.optimum.planted import Errors, Mistake, errors_with
 from tests.support.learner_ranks import Ranks
 
 SIZE = Size(depth=2)
-"""13 answers to each of 3 prompts."""
+"""13 responses to each of 3 prompts."""
 PER_TOKEN_DPO = OfflineRow(
     "DPO",
     "log-ratios averaged over tokens",
@@ -88,7 +88,7 @@ def hotter(model: PolicyModel, ids: Tensor, attention: Tensor, mask: Tensor, _: 
 
 
 def matched(records: list[Labelled], others: list[Labelled], *more: Any) -> float:
-    """z0 of each record's prompt with its own answer."""
+    """z0 of each record's prompt with its own response."""
     return estimated_kl(records, records, *more)
 
 
@@ -101,7 +101,7 @@ PAIR_MISTAKES = {
     "per token instead of summed": PER_TOKEN,
     "summed instead of per token": Mistake(
         replaced=(
-            "plumbob.trainers.offline.dpo.DpoBatch.answer_lengths",
+            "plumbob.trainers.offline.dpo.DpoBatch.response_lengths",
             property(lambda batch: np.ones((batch.num_rows, 2))),
         )
     ),
@@ -112,7 +112,7 @@ PAIR_MISTAKES = {
 }
 KTO_MISTAKES = {
     "beta 10% too large": Mistake(lambda kto: kto.model_copy(update={"beta": 1.1 * kto.beta})),
-    "the weight of good answers 10% too large": Mistake(
+    "the weight of good responses 10% too large": Mistake(
         lambda kto: kto.model_copy(update={"desirable_weight": 1.1 * kto.desirable_weight})
     ),
     "z0 left at 0": Mistake(replaced=("plumbob.trainers.offline.kto.estimated_kl", lambda *_: 0.0)),
@@ -156,18 +156,23 @@ def pair_errors(folder: Path, name: str) -> Errors:
 
 
 def kto_errors(folder: Path) -> Errors:
-    """As `pair_errors`; the records are answers as the policy draws them, so that z0 is not 0."""
+    """As `pair_errors`; the records are responses as the policy draws them, so that z0 is not 0."""
     problem = make_problem(SIZE, 0, folder)
     run = problem.kto_run(KTO)
     learners = open_learner(run)
     is_good = problem.rewards > 0
     train_labelled(run, problem.world, Labels(2 * is_good, 2 * ~is_good), learners, folder / "before")
     learners.save(folder)
-    counts = listed_counts(answer_logprobs(problem.world, learners.compute, "policy"), 60)
+    counts = listed_counts(response_logprobs(problem.world, learners.compute, "policy"), 60)
     good = np.random.default_rng(0).binomial(counts, 0.5)
     labels = Labels(good, counts - good)
     still = KTO.model_copy(
-        update={"learning_rate": NO_RATE, "max_grad_norm": NO_CLIP, "num_epochs": 1, "batch_size": len(labels.answers)}
+        update={
+            "learning_rate": NO_RATE,
+            "max_grad_norm": NO_CLIP,
+            "num_epochs": 1,
+            "batch_size": len(labels.responses),
+        }
     )
     reference = problem.instance().reference
     by_logits = kto_enumerated_gradient(problem.kto_run(still), problem.world, labels, learners, reference)

@@ -1,15 +1,6 @@
 import numpy as np
 import pytest
 
-from plumbob.verify.optima.answer_tree import (
-    AnswerTree,
-    Instance,
-    log_normalised,
-    seeded_rewards,
-    single_token_prompts,
-    tilted,
-    total_variation,
-)
 from plumbob.verify.optima.online_optima import (
     balanced,
     discounted_optimum,
@@ -20,6 +11,15 @@ from plumbob.verify.optima.online_optima import (
     returns_to_go,
     step_gradient,
 )
+from plumbob.verify.optima.response_tree import (
+    Instance,
+    ResponseTree,
+    log_normalised,
+    seeded_rewards,
+    single_token_prompts,
+    tilted,
+    total_variation,
+)
 
 
 def random_policy(tree, num_prompts, seed):
@@ -27,29 +27,29 @@ def random_policy(tree, num_prompts, seed):
 
 
 def instance(seed=0, beta=0.4, num_prompts=3, vocab_size=4, depth=3):
-    tree = AnswerTree(vocab_size, depth)
-    reference = tree.answer_logprobs(random_policy(tree, num_prompts, seed + 100))
+    tree = ResponseTree(vocab_size, depth)
+    reference = tree.response_logprobs(random_policy(tree, num_prompts, seed + 100))
     rewards = seeded_rewards(tree, num_prompts, seed)
     return Instance(tree, single_token_prompts(tree, num_prompts), reference, rewards, beta)
 
 
 def walked_gradient(problem, policy, coefficient, length_weighted):
-    """-E sum_t coefficient(x, k, t) grad log pi by walking every answer token by token, without any table of paths.
+    """-E sum_t coefficient(x, k, t) grad log pi by walking every response token by token, without any table of paths.
 
-    The mean over tokens divides by the expected number of tokens, that over answers by each answer's own.
+    The mean over tokens divides by the expected number of tokens, that over responses by each response's own.
     """
     states = {state: index for index, state in enumerate(problem.tree.states)}
     gradient = np.zeros_like(policy)
     tokens = 0.0
     for x in range(len(policy)):
-        for k, answer in enumerate(problem.tree.answers):
-            steps = [(states[answer[:t]], token) for t, token in enumerate(answer)]
+        for k, response in enumerate(problem.tree.responses):
+            steps = [(states[response[:t]], token) for t, token in enumerate(response)]
             prob = np.exp(sum(policy[x, s, a] for s, a in steps)) / len(policy)
-            tokens += prob * len(answer)
+            tokens += prob * len(response)
             for t, (s, a) in enumerate(steps):
                 grad_logprob = -np.exp(policy[x, s])
                 grad_logprob[a] += 1
-                weight = prob / len(answer) if length_weighted else prob
+                weight = prob / len(response) if length_weighted else prob
                 gradient[x, s] -= weight * coefficient(x, k, t, steps) * grad_logprob
     return gradient if length_weighted else gradient / tokens
 
@@ -66,7 +66,7 @@ def test_gamma_one_is_the_tilted_reference():
 def test_discount_by_hand():
     # Tokens EOS and 1, depth 2, uniform reference, beta 1, gamma 1/2; r(EOS) = 0, r(1 EOS) = ln 3, r(1 1) = ln 13.
     # V(1) = ln(3/2 + 13/2) = ln 8. At the root the logits are 0 and ln(8)/2 = ln sqrt(8).
-    tree = AnswerTree(2, 2)
+    tree = ResponseTree(2, 2)
     reference = np.log([[1 / 2, 1 / 4, 1 / 4]])
     problem = Instance(tree, ((1,),), reference, np.log([[1.0, 3.0, 13.0]]), beta=1.0)
     go_on = 8**0.5 / (1 + 8**0.5)
@@ -98,7 +98,7 @@ def test_gradient_with_gamma_one_is_that_of_the_objective():
     logits = np.random.default_rng(0).normal(size=(2, 3, 3))
 
     def objective(at):
-        logprobs = tree.answer_logprobs(log_normalised(at))
+        logprobs = tree.response_logprobs(log_normalised(at))
         return (np.exp(logprobs) * (problem.rewards - problem.beta * (logprobs - problem.reference))).sum()
 
     numeric = np.zeros_like(logits)
@@ -107,7 +107,7 @@ def test_gradient_with_gamma_one_is_that_of_the_objective():
         step[place] = 1e-6
         numeric[place] = (objective(logits + step) - objective(logits - step)) / 2e-6
     policy = log_normalised(logits)
-    num_tokens = (np.exp(tree.answer_logprobs(policy)) * tree.num_tokens).sum()
+    num_tokens = (np.exp(tree.response_logprobs(policy)) * tree.num_tokens).sum()
     assert kl_in_reward_gradient(problem, policy) == pytest.approx(-numeric / num_tokens, abs=1e-9)
 
 
@@ -123,7 +123,7 @@ def test_kl_in_the_loss_is_zero_at_its_optimum_and_the_walked_one_elsewhere(kind
         return scale * (problem.rewards[x, k] - mean[x]) - problem.beta * slope
 
     def expected_reward(policy):
-        return (np.exp(problem.tree.answer_logprobs(policy)) * problem.rewards).sum(-1)
+        return (np.exp(problem.tree.response_logprobs(policy)) * problem.rewards).sum(-1)
 
     at = random_policy(problem.tree, 3, seed=5)
     mean = expected_reward(at)
@@ -132,7 +132,7 @@ def test_kl_in_the_loss_is_zero_at_its_optimum_and_the_walked_one_elsewhere(kind
     at = problem.tree.next_token_logprobs(kl_in_loss_optimum(problem, kind, scale, length_weighted))
     mean = expected_reward(at)
     assert walked_gradient(problem, at, coefficient, length_weighted) == pytest.approx(np.zeros_like(at), abs=1e-13)
-    assert total_variation(problem.tree.answer_logprobs(at), problem.optimum).min() > 0.005
+    assert total_variation(problem.tree.response_logprobs(at), problem.optimum).min() > 0.005
 
 
 def test_kl_in_the_loss_with_one_token_has_closed_forms():
@@ -154,14 +154,14 @@ def test_k1_in_the_loss_pushes_nowhere():
     # Its gradient is E grad log pi = 0.
     problem = instance(seed=5)
     policy = random_policy(problem.tree, 3, seed=6)
-    counts = np.exp(problem.tree.answer_logprobs(policy))
+    counts = np.exp(problem.tree.response_logprobs(policy))
     gradient = step_gradient(problem, policy, np.ones((3, 40, 1)), counts, length_weighted=False)
     assert gradient == pytest.approx(np.zeros_like(gradient), abs=1e-15)
 
 
 @pytest.mark.parametrize("baseline", ["prompt", "step"])
 def test_weights_of_one_over_the_length_with_kl_in_the_reward(baseline):
-    # One advantage for the whole answer, R - b with R = r - beta log(pi / pi_ref): b the mean of R of the prompt
+    # One advantage for the whole response, R - b with R = r - beta log(pi / pi_ref): b the mean of R of the prompt
     # keeps pi*, b the mean over all prompts leads elsewhere.
     problem = instance(seed=6)
     optimum = problem.optimum if baseline == "prompt" else global_baseline_optimum(problem)
@@ -178,15 +178,15 @@ def test_weights_of_one_over_the_length_with_kl_in_the_reward(baseline):
 
 
 def test_gradient_of_a_listed_step_by_hand():
-    # Answers EOS, 1 EOS, 1 1 under a uniform policy: counts 1, 0, 2 are 5 tokens, and advantages 1 and 2.
+    # Responses EOS, 1 EOS, 1 1 under a uniform policy: counts 1, 0, 2 are 5 tokens, and advantages 1 and 2.
     # d/dlogit of EOS and 1 per token: first state EOS once with 1: (1/2, -1/2); 1 twice with 2: 4 (-1/2, 1/2);
     # second state 1 twice with 2: 4 (-1/2, 1/2).
-    tree = AnswerTree(2, 2)
+    tree = ResponseTree(2, 2)
     problem = Instance(tree, ((1,),), np.log([[1 / 2, 1 / 4, 1 / 4]]), np.zeros((1, 3)), beta=1.0)
     args = (problem, np.log(np.full((1, 2, 2), 0.5)), np.array([[[1.0], [7.0], [2.0]]]), np.array([[1.0, 0.0, 2.0]]))
     expected = -np.array([[[-1.5, 1.5], [-2.0, 2.0]]]) / 5
     assert step_gradient(*args, length_weighted=False) == pytest.approx(expected)
-    # Weights 1, 1/2, 1/2 over 3 answers: EOS 1 (1/2, -1/2), then 2 (-1/2, 1/2) at each state.
+    # Weights 1, 1/2, 1/2 over 3 responses: EOS 1 (1/2, -1/2), then 2 (-1/2, 1/2) at each state.
     expected = -np.array([[[-0.5, 0.5], [-1.0, 1.0]]]) / 3
     assert step_gradient(*args, length_weighted=True) == pytest.approx(expected)
 
@@ -194,7 +194,7 @@ def test_gradient_of_a_listed_step_by_hand():
 def test_returns_to_go_by_hand():
     # pi_ref uniform, pi(EOS) = 1/4 at first and 1/2 after "1", beta 2, gamma 1/2, r = (1, 2, 4).
     # u = -ln 2 for EOS, ln(3/2) for 1, 0 after. G of "EOS": 1 + 2 ln 2; of "1 EOS": 2, then 1 - 2 ln(3/2).
-    tree = AnswerTree(2, 2)
+    tree = ResponseTree(2, 2)
     problem = Instance(tree, ((1,),), np.log([[1 / 2, 1 / 4, 1 / 4]]), np.array([[1.0, 2.0, 4.0]]), beta=2.0)
     returns = returns_to_go(problem, np.log([[[0.25, 0.75], [0.5, 0.5]]]), gamma=0.5)
     up = 2 * np.log(1.5)

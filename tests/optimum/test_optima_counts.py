@@ -30,7 +30,7 @@ def drawn_wins(rewards, num_labels, rng):
     return wins
 
 
-def test_bradley_terry_of_two_answers_by_hand():
+def test_bradley_terry_of_two_responses_by_hand():
     # 3 wins of 4: the log odds ln 3, information 4 * 3/4 * 1/4 on the difference.
     wins = np.array([[0.0, 3.0], [1.0, 0.0]])
     scores = pair_scores(wins, logistic())

@@ -4,14 +4,6 @@ import math
 import numpy as np
 import pytest
 
-from plumbob.verify.optima.answer_tree import (
-    AnswerTree,
-    Instance,
-    log_normalised,
-    seeded_rewards,
-    single_token_prompts,
-    tilted,
-)
 from plumbob.verify.optima.group_optima import (
     batch_std,
     companions,
@@ -21,18 +13,26 @@ from plumbob.verify.optima.group_optima import (
     grpo_optimum,
 )
 from plumbob.verify.optima.online_optima import kl_in_loss_gradient
+from plumbob.verify.optima.response_tree import (
+    Instance,
+    ResponseTree,
+    log_normalised,
+    seeded_rewards,
+    single_token_prompts,
+    tilted,
+)
 
 
 def instance(seed=0, beta=1.0, num_prompts=3, vocab_size=4, depth=1, rewards=None):
-    tree = AnswerTree(vocab_size, depth)
+    tree = ResponseTree(vocab_size, depth)
     logits = np.random.default_rng(seed + 100).normal(size=(num_prompts, len(tree.states), vocab_size))
-    reference = tree.answer_logprobs(log_normalised(logits))
+    reference = tree.response_logprobs(log_normalised(logits))
     rewards = seeded_rewards(tree, num_prompts, seed) if rewards is None else rewards
     return Instance(tree, single_token_prompts(tree, num_prompts), reference, rewards, beta)
 
 
 def drawn_gradient(problem, policy, kind, group_size, ddof, eps):
-    """GRPO's expected gradient by drawing every ordered group, mean over its answers and over the prompts."""
+    """GRPO's expected gradient by drawing every ordered group, mean over its responses and over the prompts."""
     gradient = np.zeros_like(policy)
     num_prompts, num_answers = policy.shape
     for x in range(num_prompts):
@@ -40,17 +40,17 @@ def drawn_gradient(problem, policy, kind, group_size, ddof, eps):
         for group in itertools.product(range(num_answers), repeat=group_size):
             rewards = problem.rewards[x, list(group)]
             std = rewards.std(ddof=ddof)
-            for answer, reward in zip(group, rewards, strict=True):
-                u = policy[x, answer] - problem.reference[x, answer]
+            for response, reward in zip(group, rewards, strict=True):
+                u = policy[x, response] - problem.reference[x, response]
                 slope = u if kind == "k2" else 1 - math.exp(-u)
                 advantage = 0.0 if len(set(rewards)) == 1 else (reward - rewards.mean()) / (std + eps)
                 push = (advantage - problem.beta * slope) / group_size / num_prompts
-                gradient[x] -= probs[list(group)].prod() * push * (np.eye(num_answers)[answer] - probs)
+                gradient[x] -= probs[list(group)].prod() * push * (np.eye(num_answers)[response] - probs)
     return gradient
 
 
 def test_companions_by_hand():
-    # Two others over three answers: 6 multisets, mixed ones in 2 orders.
+    # Two others over three responses: 6 multisets, mixed ones in 2 orders.
     counts, log_orders = companions(2, 3)
     found = {tuple(row): round(math.exp(orders)) for row, orders in zip(counts.astype(int), log_orders, strict=True)}
     assert found == {(2, 0, 0): 1, (0, 2, 0): 1, (0, 0, 2): 1, (1, 1, 0): 2, (1, 0, 1): 2, (0, 1, 1): 2}
@@ -115,13 +115,13 @@ def test_k3_with_binary_rewards_has_a_scalar_root():
 
 
 @pytest.mark.parametrize("length_weighted", [False, True])
-def test_grpo_with_longer_answers_is_a_zero_of_its_expected_gradient(length_weighted):
+def test_grpo_with_longer_responses_is_a_zero_of_its_expected_gradient(length_weighted):
     problem = instance(num_prompts=2, depth=2)
     optimum = grpo_optimum(problem, "k3", 3, 1, 1e-4, length_weighted)
     policy = problem.tree.next_token_logprobs(optimum)
     gradient = grpo_gradient(problem, policy, "k3", 3, 1, 1e-4, length_weighted)
     assert gradient == pytest.approx(np.zeros_like(gradient), abs=1e-11)
-    # The same at the reference by drawing every ordered group of 3 out of 13 answers.
+    # The same at the reference by drawing every ordered group of 3 out of 13 responses.
     tree, at = problem.tree, problem.reference_policy
     probs, lengths = np.exp(problem.reference[0]), problem.tree.num_tokens
     pushes = np.zeros(13)
@@ -148,7 +148,7 @@ def test_group_baseline_with_one_token_is_the_closed_form():
         group_baseline_optimum(instance(seed=3, beta=0.1), group_size=8)
 
 
-def test_group_baseline_with_longer_answers_is_zero_of_the_expected_gradient():
+def test_group_baseline_with_longer_responses_is_zero_of_the_expected_gradient():
     problem = instance(seed=4, depth=3, beta=1.5)
     optimum = group_baseline_optimum(problem, group_size=4)
     scale = 3 / 4 / batch_std(problem, optimum, 4)
@@ -159,7 +159,7 @@ def test_group_baseline_with_longer_answers_is_zero_of_the_expected_gradient():
 
 def test_batch_std_equals_that_of_drawn_groups():
     # Rewards that rise with the length, so that the mean over tokens is far from 0.
-    tree = AnswerTree(4, 3)
+    tree = ResponseTree(4, 3)
     problem = instance(seed=5, depth=3, rewards=seeded_rewards(tree, 3, seed=5) + tree.num_tokens)
     rng = np.random.default_rng(0)
     values, lengths = [], []

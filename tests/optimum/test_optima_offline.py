@@ -3,7 +3,6 @@ import math
 import numpy as np
 import pytest
 
-from plumbob.verify.optima.answer_tree import AnswerTree, log_normalised, seeded_rewards, tilted, total_variation
 from plumbob.verify.optima.offline_optima import (
     averaged_ipo_optimum,
     dpo_optimum,
@@ -24,8 +23,9 @@ from plumbob.verify.optima.offline_optima import (
     sppo_optimum,
     squared,
 )
+from plumbob.verify.optima.response_tree import ResponseTree, log_normalised, seeded_rewards, tilted, total_variation
 
-TREE = AnswerTree(4, 3)
+TREE = ResponseTree(4, 3)
 BETA = 0.4
 
 
@@ -87,13 +87,13 @@ def test_dpo_needs_pairs_in_both_orders():
 
 def test_conservative_dpo():
     reference, rewards, wins = setting(1)
-    # Two answers: beta (u_1 - u_0) is the logit of p' itself.
+    # Two responses: beta (u_1 - u_0) is the logit of p' itself.
     pair = exact_wins(rewards[:2])
     noisy = 0.1 + 0.8 * pair[0, 1]
     policy = dpo_optimum(reference[:2] - np.logaddexp(*reference[:2]), flipped(pair, 0.1), BETA)
     log_ratio = (policy[0] - reference[0]) - (policy[1] - reference[1])
     assert BETA * log_ratio == pytest.approx(math.log(noisy / (1 - noisy)))
-    # Forty: beyond two answers logits of p' do not add up, but at the optimum each answer's expected wins agree.
+    # Forty: beyond two responses logits of p' do not add up, but at the optimum each response's expected wins agree.
     policy = dpo_optimum(reference, flipped(wins, 0.1), BETA)
     scores = BETA * (policy - reference)
     predicted = sigmoid(scores[:, None] - scores[None, :]).sum(1) - 0.5
@@ -153,12 +153,12 @@ def test_sppo():
 
     assert numeric_gradient(loss, policy) == pytest.approx(np.zeros(40), abs=1e-8)
     assert min(loss(policy + 0.1 * np.random.default_rng(i).normal(size=40)) for i in range(20)) > loss(policy)
-    # Where no answer is better than another nothing moves.
+    # Where no response is better than another nothing moves.
     assert sppo_optimum(reference, np.full((40, 40), 0.5), beta=0.3) == pytest.approx(reference)
 
 
 def test_hinge_by_hand():
-    # Two answers at p = 3/4: slope -3/4 + 1/4 until the difference is 1, 1/4 beyond. Loss 1/4 * 2.
+    # Two responses at p = 3/4: slope -3/4 + 1/4 until the difference is 1, 1/4 beyond. Loss 1/4 * 2.
     optimum = hinge_optimum(np.array([[0.0, 0.75], [0.25, 0.0]]))
     assert optimum.scores == pytest.approx([0.5, -0.5])
     assert (optimum.loss, optimum.lower_bound) == pytest.approx((0.5, 0.5))
@@ -213,5 +213,5 @@ def test_kto_gradient():
 
     gradient = kto_gradient(at, desirable, undesirable, beta=0.3, reference_point=0.2)
     assert gradient == pytest.approx(numeric_gradient(loss, at), abs=1e-9)
-    # An answer that is more often desirable than not rises, whatever its u: no interior optimum.
+    # A response that is more often desirable than not rises, whatever its u: no interior optimum.
     assert (np.sign(gradient) == np.sign(undesirable - desirable)).all()

@@ -43,16 +43,16 @@ def test_the_error_is_that_of_differences_over_their_spread() -> None:
     assert relative_error(expected * 1.1, expected) == pytest.approx(0.1)
 
 
-def test_every_three_answers_are_ranked_equally_often_and_the_best_first_most() -> None:
+def test_every_three_responses_are_ranked_equally_often_and_the_best_first_most() -> None:
     rankings = all_rankings(4, 3)
     counts = drawn_rankings(rankings, np.array([[12.0, 0.0, 0.0, 0.0]]), seed=0)
-    # 4 sets of 3 answers, 32 rankings of each.
+    # 4 sets of 3 responses, 32 rankings of each.
     assert counts.sum() == 128
-    # Answer 0 stands in 3 of the sets, and wins with exp(12) to 2: always, in 96 draws.
+    # Response 0 stands in 3 of the sets, and wins with exp(12) to 2: always, in 96 draws.
     assert counts[0, rankings[:, 0] == 0].sum() == 96
 
 
-def test_turning_sets_hold_every_answer_equally_often() -> None:
+def test_turning_sets_hold_every_response_equally_often() -> None:
     # 0 1 2 turned: 1 2 3, 2 3 4, 3 4 0, 4 0 1. Then 0 1 3 and so on: 10 sets of 3 out of 5.
     sets = turning_sets(5, 3)
     assert sets[:6] == [(0, 1, 2), (1, 2, 3), (2, 3, 4), (0, 3, 4), (0, 1, 4), (0, 1, 3)]
@@ -67,7 +67,7 @@ def test_rankings_are_those_drawn_and_every_stretch_is_like_the_whole() -> None:
     found = np.zeros_like(counts)
     np.add.at(found, tuple(order.T), 1)
     assert (found == counts).all()
-    # 32 copies of 35 sets for 2 prompts. An answer is last in about a third of the 15 sets that it stands in: after a
+    # 32 copies of 35 sets for 2 prompts. A response is last in about a third of the 15 sets that it stands in: after a
     # quarter of the copies, 120 of its rankings, independent draws would be off by sqrt(120 x 2 / 9) = 5 in the mean.
     quarter = order[: len(order) // 4]
     for p in range(2):

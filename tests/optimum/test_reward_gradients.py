@@ -15,10 +15,10 @@ import pytest
 from torch import Tensor
 
 from plumbob.configs.settings.algorithms import BradleyTerry, RewardObjective
-from plumbob.trainers.offline.reward_batch import Judged, answer_rewards
+from plumbob.trainers.offline.reward_batch import Judged, response_rewards
 from plumbob.verify.local_learner import open_learner
-from plumbob.verify.optima.answer_tree import Array
 from plumbob.verify.optima.count_optima import all_rankings
+from plumbob.verify.optima.response_tree import Array
 from plumbob.verify.rows.reward_rows import (
     PAIRS,
     RANKINGS,
@@ -55,7 +55,7 @@ from tests.support.learner_ranks import Ranks
 
 
 def larger(*arguments: Any) -> Tensor:
-    return 1.1 * answer_rewards(*arguments)
+    return 1.1 * response_rewards(*arguments)
 
 
 def best_alone(rewards: Tensor, _: Tensor) -> Tensor:
@@ -71,7 +71,7 @@ def absolute(rewards: Tensor, scores: Tensor) -> Tensor:
 
 
 MISTAKES = {
-    "rewards 10% too large": Mistake(replaced=("plumbob.trainers.offline.reward_model.answer_rewards", larger)),
+    "rewards 10% too large": Mistake(replaced=("plumbob.trainers.offline.reward_model.response_rewards", larger)),
     "flip rate left out": Mistake(lambda asked: asked.model_copy(update={"flip_rate": 0.0})),
     "margin 0.5": Mistake(replaced=("plumbob.trainers.offline.reward_model.target_of", lambda _: 0.5)),
     "margin left out": Mistake(replaced=("plumbob.trainers.offline.reward_model.target_of", lambda _: 0.0)),
@@ -94,7 +94,7 @@ class Case:
     """What a reward model is trained by.
 
     Attributes:
-        gradient: of the mean loss over the records by the answers' rewards, given these, [P, K] -> [P, K].
+        gradient: of the mean loss over the records by the responses' rewards, given these, [P, K] -> [P, K].
         mistakes: names of those to plant.
     """
 
@@ -140,7 +140,7 @@ def noisy_case(scores: Array) -> Case:
 
 
 def drawn(rewards: Array, size: int) -> Ranked:
-    """About 80 rankings for each prompt, of any answers in any order."""
+    """About 80 rankings for each prompt, of any responses in any order."""
     rankings = all_rankings(rewards.shape[1], size)
     counts = np.random.default_rng(0).poisson(80 / len(rankings), (len(rewards), len(rankings)))
     return Ranked(rankings, counts, np.zeros(counts.shape))

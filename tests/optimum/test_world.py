@@ -1,11 +1,11 @@
-"""The world's tokenizer: every answer is one text, and every text one answer."""
+"""The world's tokenizer: every response is one text, and every text one response."""
 
 from pathlib import Path
 
 import pytest
 from transformers import AutoTokenizer
 
-from plumbob.verify.optima.answer_tree import EOS
+from plumbob.verify.optima.response_tree import EOS
 from plumbob.verify.world.problem import Size
 from plumbob.verify.world.tiny_world import write_model
 
@@ -18,7 +18,7 @@ from plumbob.verify.world.tiny_world import write_model
 def test_decoding_is_one_to_one(tmp_path: Path, size: Size, num_answers: int) -> None:
     world = size.world
     tokenizer = AutoTokenizer.from_pretrained(write_model(tmp_path, world, seed=0))
-    texts = [tokenizer.decode(answer, skip_special_tokens=True) for answer in world.tree.answers]
-    assert texts == [world.answer_text(k) for k in range(num_answers)] and len(set(texts)) == num_answers
-    for text, answer in zip(texts, world.tree.answers, strict=True):
-        assert tokenizer(text, add_special_tokens=False).input_ids == [token for token in answer if token != EOS]
+    texts = [tokenizer.decode(response, skip_special_tokens=True) for response in world.tree.responses]
+    assert texts == [world.response_text(k) for k in range(num_answers)] and len(set(texts)) == num_answers
+    for text, response in zip(texts, world.tree.responses, strict=True):
+        assert tokenizer(text, add_special_tokens=False).input_ids == [token for token in response if token != EOS]

@@ -149,7 +149,7 @@ def _randomise(model: PolicyModel, case: Case) -> None:
 
 
 def ragged_experience(ppo: PpoSettings = PPO, return_scale: float = 1.0) -> Experience:
-    """Eight answers of 1 to 6 tokens after prompts of 2 to 4, every number drawn from a fixed seed."""
+    """Eight responses of 1 to 6 tokens after prompts of 2 to 4, every number drawn from a fixed seed."""
     generator = torch.Generator().manual_seed(7)
     prompts = torch.tensor([2, 3, 4, 2, 4, 3, 2, 2])
     lengths = prompts + torch.tensor([6, 1, 3, 2, 6, 5, 1, 4])

@@ -1,4 +1,4 @@
-"""Answers that are sampled in slices: how they are made, and what they must be."""
+"""Responses that are sampled in slices: how they are made, and what they must be."""
 
 from collections.abc import Sequence
 from dataclasses import replace
@@ -23,7 +23,7 @@ CLASSES = 4
 def in_slices(
     sampler: Sampler, requests: Sequence[SampleRequest], adapters: Sequence[Adapter] = ()
 ) -> tuple[list[Rollout], list[int]]:
-    """Whole answers in the order of the requests, and how many tokens each slice of all of them together added.
+    """Whole responses in the order of the requests, and how many tokens each slice of all of them together added.
 
     Args:
         adapters: loaded one before each slice, as long as there are some.
@@ -44,7 +44,7 @@ def in_slices(
 def largest_gaps(
     folder: str, adapters: Sequence[Adapter], rollouts: Sequence[Rollout], temperature: float
 ) -> dict[int, float]:
-    """Version -> largest |log-prob - that of one pass over prompt and whole answer| of the tokens that it made."""
+    """Version -> largest |log-prob - that of one pass over prompt and whole response| of the tokens that it made."""
     gaps: dict[int, float] = {}
     for adapter in adapters:
         base = AutoModelForCausalLM.from_pretrained(folder).eval()
@@ -58,9 +58,9 @@ def largest_gaps(
 
 
 def pair_statistic(sampler: Sampler, folder: str, request: SampleRequest, num: int, temperature: float) -> float:
-    """Pearson's statistic of `num` answers of two tokens in slices against the base model's exact probabilities.
+    """Pearson's statistic of `num` responses of two tokens in slices against the base model's exact probabilities.
 
-    Answers are counted in CLASSES^2 cells by the classes of their two tokens; one that stops at once counts as if a
+    Responses are counted in CLASSES^2 cells by the classes of their two tokens; one that stops at once counts as if a
     token of class 0 followed. The statistic has CLASSES^2 - 1 degrees of freedom.
     """
     model = AutoModelForCausalLM.from_pretrained(folder).eval()

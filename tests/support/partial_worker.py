@@ -15,7 +15,7 @@ from tests.support.ray_worker import TIMEOUT_S
 
 
 class Slicer:
-    """A rollout worker that makes two tokens of each answer in a call: its own number, of answers of five.
+    """A rollout worker that makes two tokens of each response in a call: its own number, of responses of five.
 
     Args:
         dies_in: name -> which of its calls, counted from 1, ends that worker.

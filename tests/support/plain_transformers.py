@@ -24,9 +24,11 @@ def load_plain(folder: str) -> Any:
 
 
 @torch.no_grad()
-def plain_logprobs(model: Any, prompt: Sequence[int], answer: Sequence[int], temperature: float) -> NDArray[np.float32]:
-    """log pi of each answer token, unpadded and one sequence at a time. [T]."""
-    ids = torch.tensor([[*prompt, *answer]])
+def plain_logprobs(
+    model: Any, prompt: Sequence[int], response: Sequence[int], temperature: float
+) -> NDArray[np.float32]:
+    """log pi of each response token, unpadded and one sequence at a time. [T]."""
+    ids = torch.tensor([[*prompt, *response]])
     logprobs = torch.log_softmax(model(input_ids=ids).logits[0] / temperature, -1)
     found: NDArray[np.float32] = logprobs[:-1].gather(1, ids[0, 1:, None])[len(prompt) - 1 :, 0].numpy()
     return found

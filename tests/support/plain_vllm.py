@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 
 @dataclass(frozen=True)
-class Answer:
+class Response:
     """Sampled tokens and the log-prob of each."""
 
     ids: list[int]
@@ -39,7 +39,7 @@ class PlainVllm:
         )
         self._request = LoRARequest("policy", 1, adapter)
 
-    def answers(self, prompts: Sequence[NDArray[np.int32]], num_tokens: int) -> list[Answer]:
+    def responses(self, prompts: Sequence[NDArray[np.int32]], num_tokens: int) -> list[Response]:
         """The likeliest `num_tokens` tokens after each prompt, with their log-probs at temperature 1."""
         from vllm import SamplingParams
         from vllm.inputs import TokensPrompt
@@ -54,7 +54,7 @@ class PlainVllm:
         for (completion,) in (output.outputs for output in outputs):
             ids = list(completion.token_ids)
             chosen = [place[token].logprob for place, token in zip(completion.logprobs, ids, strict=True)]
-            found.append(Answer(ids, np.array(chosen, np.float32)))
+            found.append(Response(ids, np.array(chosen, np.float32)))
         return found
 
     def close(self) -> None:

@@ -164,7 +164,7 @@ def play(model: str, folder: Path, is_asynchronous: bool, max_staleness: int, pa
     texts = [f"the car has {number} doors" for number in range(5)]
     prompts = tuple(EncodedPrompt(text, text, np.array(tokenizer(text).input_ids, np.int32)) for text in texts)
     state = PpoState(run, PpoInput(prompts, tokenizer.pad_token_id, ()))
-    actors = PpoActors(sampling, RuleScorer(lambda prompt, answer: len(answer) / 10), learning)
+    actors = PpoActors(sampling, RuleScorer(lambda prompt, response: len(response) / 10), learning)
     checkpoints = Checkpoints(folder / "checkpoints", 1)
     watching = Watching()
     with MetricsLog(folder, watching) as log:

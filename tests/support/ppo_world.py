@@ -51,7 +51,7 @@ class World:
         self.messages: list[str] = []
         self.requests: list[SampleRequest] = []
         self.versions_learnt: list[int] = []
-        self.answers_learnt: list[StepResponses] = []
+        self.responses_learnt: list[StepResponses] = []
         self.roles: set[str] = set()
         self.scales: list[float] = []
         self.seeds: list[int] = []
@@ -81,7 +81,7 @@ class World:
             self.diary.append(f"load {first.name}")
 
     def score(self, pairs: Sequence[tuple[str, str]]) -> list[Score]:
-        """The answers to prompts of an even number differ in reward, those to the others do not."""
+        """The responses to prompts of an even number differ in reward, those to the others do not."""
         self.diary.append("score")
         numbers = [int(prompt[-1]) for prompt, _ in pairs]
         scores = [
@@ -130,9 +130,9 @@ class World:
     def phase(self, name: str) -> AbstractContextManager[None]:
         return nullcontext()
 
-    def learnt(self, answers: StepResponses, *others: Any) -> None:
-        self.versions_learnt.append(int(answers.rollouts[0].versions[0]))
-        self.answers_learnt.append(answers)
+    def learnt(self, responses: StepResponses, *others: Any) -> None:
+        self.versions_learnt.append(int(responses.rollouts[0].versions[0]))
+        self.responses_learnt.append(responses)
         self.diary.append("line")
 
     def stepped(self, record: StepRecord) -> None: ...

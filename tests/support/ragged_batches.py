@@ -1,4 +1,4 @@
-"""Answers of different lengths, among them one with a hole and one without any token; pairs of different lengths."""
+"""Responses of different lengths, among them one with a hole and one without any token; pairs of different lengths."""
 
 from collections.abc import Sequence
 
@@ -33,7 +33,7 @@ def rollout(
 
 
 def ragged() -> list[Rollout]:
-    """A whole answer that ends in EOS; one that was cut, with a tool's two tokens inside; one without any token."""
+    """A whole response that ends in EOS; one that was cut, with a tool's two tokens inside; one without any token."""
     return [
         rollout([5, 6], [7, 2], [-1.0, -1.0], [True, True], "stop"),
         rollout([5], [9, 3, 4, 9], [-1.5, NAN, NAN, -2.0], [True, False, False, True], "length"),
@@ -41,9 +41,9 @@ def ragged() -> list[Rollout]:
     ]
 
 
-def sequence(prompt: int, answer: int, random: np.random.Generator) -> TokenSequence:
-    ids = random.integers(1, 40, prompt + answer).astype(np.int32)
-    return TokenSequence(ids, np.arange(prompt + answer) >= prompt)
+def sequence(prompt: int, response: int, random: np.random.Generator) -> TokenSequence:
+    ids = random.integers(1, 40, prompt + response).astype(np.int32)
+    return TokenSequence(ids, np.arange(prompt + response) >= prompt)
 
 
 def ragged_pairs(lengths: list[tuple[int, int, int]], seed: int = 3) -> PairBatch:

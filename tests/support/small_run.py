@@ -32,7 +32,7 @@ LLAMA = {
     "max_positions": 128,
 }
 BERT = LLAMA
-LENGTHS = {"data.max_prompt_tokens": 64, "data.max_answer_tokens": 64}
+LENGTHS = {"data.max_prompt_tokens": 64, "data.max_response_tokens": 64}
 TEMPERATURE = 0.7
 FREED_S = 120.0
 TIMINGS = ("tokens_per_s", "sampler_idle_s")

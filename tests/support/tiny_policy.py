@@ -65,7 +65,7 @@ def make_adapter(folder: str, version: int, seed: int, rank: int = 4) -> Adapter
 
 
 def make_requests(num: int, first_seed: int = 0) -> list[SampleRequest]:
-    """Prompts of 3 to 9 random tokens, one answer each."""
+    """Prompts of 3 to 9 random tokens, one response each."""
     random = np.random.default_rng(first_seed)
     prompts = [random.integers(EOS + 1, VOCABULARY, size=3 + index % 7).astype(np.int32) for index in range(num)]
     return [

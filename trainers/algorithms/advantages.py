@@ -1,7 +1,7 @@
 """Advantages: what each token is better than expected. Tensors are [B, T], groups int64 [B]; float32 results.
 
 `estimate` takes one estimator of `configs.settings.algorithms`. The critic's looks at each token's state; the others
-compare whole answers, with one another in their group or over the batch, and need none. Rows without an action token
+compare whole responses, with one another in their group or over the batch, and need none. Rows without an action token
 belong to no group and to no statistic.
 """
 
@@ -43,7 +43,7 @@ def estimate(
     Args:
         rewards: reward of each token, the KL penalty included where it is in the reward.
         values: of the critic, which `Gae` alone has.
-        groups: rows with the same number answer the same prompt.
+        groups: rows with the same number response the same prompt.
     """
     match estimator:
         case Gae():
@@ -71,7 +71,7 @@ def gae(rewards: Tensor, values: Tensor, action_mask: Tensor, gamma: float, lam:
     """Advantages and returns (Schulman et al. 2015, arXiv 1506.02438, equation 16).
 
     delta_t = r_t + gamma V_t' - V_t and A_t = delta_t + gamma lam A_t', where t' is the *next token that the policy
-    wrote*: text in between (a tool's answer) neither discounts nor resets. After a row's last action, V and A are 0.
+    wrote*: text in between (a tool's response) neither discounts nor resets. After a row's last action, V and A are 0.
 
     Args:
         rewards: reward of each token; columns outside the mask are not read.
@@ -100,18 +100,18 @@ def returns_to_go(rewards: Tensor, action_mask: Tensor, gamma: float) -> Tensor:
     return gae(rewards, torch.zeros_like(rewards), action_mask, gamma, 1.0)[0]
 
 
-# ------------------------------------------------------------------------------------------------------ whole answers
+# ------------------------------------------------------------------------------------------------------ whole responses
 
 
 def group_centred(rewards: Tensor, action_mask: Tensor, groups: Tensor) -> Tensor:
-    """A_i = R_i - mean(R of the group) on every token of answer i (Dr. GRPO, Liu et al. 2025, arXiv 2503.20783)."""
+    """A_i = R_i - mean(R of the group) on every token of response i (Dr. GRPO, Liu et al. 2025, arXiv 2503.20783)."""
     return _on_tokens(_centred(rewards, action_mask, groups).centred, action_mask)
 
 
 def leave_one_out(rewards: Tensor, action_mask: Tensor, groups: Tensor) -> Tensor:
     """A_i = R_i - mean(R of the group's others) = n/(n-1) (R_i - mean) (RLOO, Ahmadian et al. 2024, arXiv 2402.14740).
 
-    An answer that is alone in its group has nothing to be compared with: 0.
+    A response that is alone in its group has nothing to be compared with: 0.
     """
     group = _centred(rewards, action_mask, groups)
     return _on_tokens(group.centred * group.size / (group.size - 1).clamp(min=1), action_mask)
@@ -131,8 +131,8 @@ def group_standardised(rewards: Tensor, action_mask: Tensor, groups: Tensor, eps
 def group_baseline(rewards: Tensor, action_mask: Tensor, groups: Tensor, eps: float = 1e-8) -> Tensor:
     """A_i = (R_i - mean of the group) / std (REINFORCE++ with group baseline, Hu 2025, arXiv 2501.03262).
 
-    The standard deviation is over all action tokens of the batch, each of which carries its answer's R_i - mean. No
-    second mean is taken off: it would be a baseline that prefers short answers or long ones.
+    The standard deviation is over all action tokens of the batch, each of which carries its response's R_i - mean. No
+    second mean is taken off: it would be a baseline that prefers short responses or long ones.
     """
     centred = group_centred(rewards, action_mask, groups)
     return centred * torch.rsqrt(masked_variance(centred, action_mask) + eps)
@@ -148,7 +148,7 @@ def has_spread(totals: Tensor, answered: Tensor, groups: Tensor) -> Tensor:
 
 
 class _Group(NamedTuple):
-    """Attributes: float64 [B]. centred: R - mean of the group, 0 for rows without an action. size: its answers."""
+    """Attributes: float64 [B]. centred: R - mean of the group, 0 for rows without an action. size: its responses."""
 
     centred: Tensor
     size: Tensor
@@ -176,7 +176,7 @@ def _extremes(x: Tensor, groups: Tensor, reduce: str) -> Tensor:
 
 
 def _on_tokens(advantages: Tensor, action_mask: Tensor) -> Tensor:
-    """An answer's advantage [B] on each of its action tokens, float32 [B, T]."""
+    """A response's advantage [B] on each of its action tokens, float32 [B, T]."""
     return torch.where(action_mask, advantages.float()[:, None], 0.0)
 
 

@@ -1,4 +1,4 @@
-"""Importance weights: the correction for answers that another arithmetic, or an older version, sampled.
+"""Importance weights: the correction for responses that another arithmetic, or an older version, sampled.
 
 Tensors are [B, T]; weights are 0 outside the mask, where nothing is read, and carry no gradient.
 """

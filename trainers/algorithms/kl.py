@@ -48,8 +48,8 @@ def next_coefficient(config: FixedKl | AdaptiveKl, coefficient: float, measured_
 
     Args:
         coefficient: the one that the measured step was sampled and scored with.
-        measured_kl: mean KL of a whole answer, in nats.
-        num_samples: answers that it was measured on. More than a horizon's count as one horizon's: the factor stays
+        measured_kl: mean KL of a whole response, in nats.
+        num_samples: responses that it was measured on. More than a horizon's count as one horizon's: the factor stays
             within 0.8 and 1.2, and the coefficient above 0.
     """
     match config:

@@ -9,10 +9,10 @@ from plumbob.configs.settings.training import KtoSettings
 
 
 class KtoRows(NamedTuple):
-    """Attributes: of each answer, [B].
+    """Attributes: of each response, [B].
 
     loss: to be minimised; the only one with a gradient.
-    margins: beta (u - z0), its sign turned for bad answers: above 0 where the policy agrees with the label.
+    margins: beta (u - z0), its sign turned for bad responses: above 0 where the policy agrees with the label.
     rewards: beta u.
     """
 
@@ -22,14 +22,15 @@ class KtoRows(NamedTuple):
 
 
 def kto_rows(logprobs: Tensor, ref_logprobs: Tensor, desirable: Tensor, kl: float, settings: KtoSettings) -> KtoRows:
-    """w (1 - sigmoid(beta (u - z0))) of good answers, w (1 - sigmoid(beta (z0 - u))) of bad ones, u = log(pi / pi_ref).
+    """w (1 - sigmoid(beta (u - z0))) of good responses, w (1 - sigmoid(beta (z0 - u))) of bad ones, u = log(pi /
+    pi_ref).
 
     Ethayarajh et al. 2024, arXiv 2402.01306, section 4.1.
 
     Args:
-        logprobs: log pi of each whole answer, summed over its tokens, [B].
+        logprobs: log pi of each whole response, summed over its tokens, [B].
         ref_logprobs: the same under pi_ref.
-        desirable: bool [B], True for good answers.
+        desirable: bool [B], True for good responses.
         kl: z0, at least 0 and without a gradient.
     """
     rewards = settings.beta * (logprobs - ref_logprobs)

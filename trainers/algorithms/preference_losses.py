@@ -1,8 +1,8 @@
-"""Losses of preference pairs: pure functions of the log-probabilities of whole answers.
+"""Losses of preference pairs: pure functions of the log-probabilities of whole responses.
 
-Tensors are [B], or [B, 2] with the chosen answer in column 0 and the rejected one in column 1. A loss is one number a
+Tensors are [B], or [B, 2] with the chosen response in column 0 and the rejected one in column 1. A loss is one number a
 row; `preference_loss` sums them, and the caller divides by the rows of the whole optimizer step. A margin is the reward
-of the chosen answer less that of the rejected one; u is log(pi / pi_ref) of a whole answer.
+of the chosen response less that of the rejected one; u is log(pi / pi_ref) of a whole response.
 """
 
 import math
@@ -72,10 +72,11 @@ def preference_rows(
     """The loss and the rewards of each pair.
 
     Args:
-        logprobs: log pi of each whole answer, summed over its tokens, [B, 2]; it and `sequence_means` have a gradient.
+        logprobs: log pi of each whole response, summed over its tokens, [B, 2]; it and `sequence_means` have a
+            gradient.
         ref_logprobs: the same under pi_ref; a reference-free loss does not read it.
-        num_tokens: of each answer, [B, 2]; an answer without a token has the mean 0.
-        sequence_means: log pi of prompt and chosen answer, [B], over the tokens that such a sequence of the step has
+        num_tokens: of each response, [B, 2]; a response without a token has the mean 0.
+        sequence_means: log pi of prompt and chosen response, [B], over the tokens that such a sequence of the step has
             on average: their mean over the step's rows is its mean over tokens. ORPO's likelihood of a sequence alone
             reads it.
     """
@@ -116,7 +117,7 @@ def preference_rows(
 
 
 def margins_of(rewards: Tensor) -> Tensor:
-    """Reward of the chosen answer less that of the rejected one, [B, 2] -> [B]."""
+    """Reward of the chosen response less that of the rejected one, [B, 2] -> [B]."""
     return rewards[:, 0] - rewards[:, 1]
 
 
@@ -191,7 +192,7 @@ def simpo(margins: Tensor, target: float) -> Tensor:
 def sppo(log_ratios: Tensor, beta: float) -> Tensor:
     """(u(chosen) - 1 / (2 beta))^2 + (u(rejected) + 1 / (2 beta))^2, [B, 2] -> [B].
 
-    Wu et al. 2024, arXiv 2405.00675, equation 4.7 with eta = 1 / beta, where the chosen answer wins for certain.
+    Wu et al. 2024, arXiv 2405.00675, equation 4.7 with eta = 1 / beta, where the chosen response wins for certain.
     """
     target = 1 / (2 * beta)
     return (log_ratios[:, 0] - target).square() + (log_ratios[:, 1] + target).square()

@@ -19,7 +19,7 @@ def bradley_terry_loss(
 
     Args:
         chosen_rewards: [B]; so are the next two.
-        margins: m, at least 0: by how much the better answer is to win (Touvron et al. 2023, arXiv 2307.09288,
+        margins: m, at least 0: by how much the better response is to win (Touvron et al. 2023, arXiv 2307.09288,
             equation 2); None is 0.
         flip_rate: e, below 0.5.
     """
@@ -32,24 +32,24 @@ def bradley_terry_loss(
     return -torch.logaddexp(math.log(1 - flip_rate) + right, math.log(flip_rate) + wrong).sum()
 
 
-def plackett_luce_loss(rewards: Tensor, answer_mask: Tensor) -> Tensor:
+def plackett_luce_loss(rewards: Tensor, response_mask: Tensor) -> Tensor:
     """-sum_k log(exp r_k / sum_{j >= k} exp r_j): the best is taken first, then the best of the rest (Plackett 1975).
 
-    Of two answers it is Bradley-Terry's.
+    Of two responses it is Bradley-Terry's.
 
     Args:
-        rewards: [B, K], the best answer's first; where `answer_mask` is False nothing is read.
+        rewards: [B, K], the best response's first; where `response_mask` is False nothing is read.
     """
-    rewards = torch.where(answer_mask, rewards.float(), 0.0)
+    rewards = torch.where(response_mask, rewards.float(), 0.0)
     places = torch.arange(rewards.shape[1], device=rewards.device)
-    # An absent answer is left with itself, so that no sum is over nothing, whose gradient is not a number.
-    is_rest = (places >= places[:, None]) & answer_mask[:, None, :] | (places == places[:, None])
+    # An absent response is left with itself, so that no sum is over nothing, whose gradient is not a number.
+    is_rest = (places >= places[:, None]) & response_mask[:, None, :] | (places == places[:, None])
     rest = rewards[:, None, :].expand(-1, len(places), -1).masked_fill(~is_rest, -torch.inf).logsumexp(dim=-1)
-    return torch.where(answer_mask, rest - rewards, 0.0).sum()
+    return torch.where(response_mask, rest - rewards, 0.0).sum()
 
 
 def regression_loss(rewards: Tensor, scores: Tensor) -> Tensor:
-    """(r - s)^2 / 2 of each answer's reward r and absolute score s, both [B]: least squares.
+    """(r - s)^2 / 2 of each response's reward r and absolute score s, both [B]: least squares.
 
     As reward models learn attributes' scores in HelpSteer2 (Wang et al. 2024, arXiv 2406.08673).
     """
@@ -57,7 +57,7 @@ def regression_loss(rewards: Tensor, scores: Tensor) -> Tensor:
 
 
 class OrderedPairs(NamedTuple):
-    """Attributes: scalars, sums over rows of a row's mean over its pairs of a better and a worse answer.
+    """Attributes: scalars, sums over rows of a row's mean over its pairs of a better and a worse response.
 
     accuracy: whether the better one has the higher reward; a tie counts one half.
     margin: how much higher its reward is.
@@ -67,10 +67,10 @@ class OrderedPairs(NamedTuple):
     margin: Tensor
 
 
-def ordered_pairs(rewards: Tensor, answer_mask: Tensor) -> OrderedPairs:
-    """Rewards [B, K] with the best answer's first; a row with fewer than two answers counts 0. No gradient."""
-    rewards = torch.where(answer_mask, rewards.detach().float(), 0.0)
-    is_pair = (answer_mask[:, :, None] & answer_mask[:, None, :]).triu(diagonal=1)
+def ordered_pairs(rewards: Tensor, response_mask: Tensor) -> OrderedPairs:
+    """Rewards [B, K] with the best response's first; a row with fewer than two responses counts 0. No gradient."""
+    rewards = torch.where(response_mask, rewards.detach().float(), 0.0)
+    is_pair = (response_mask[:, :, None] & response_mask[:, None, :]).triu(diagonal=1)
     differences = rewards[:, :, None] - rewards[:, None, :]
     weights = is_pair / is_pair.sum(dim=(1, 2), keepdim=True).clamp(min=1)
     return OrderedPairs(((differences.sign() + 1) / 2 * weights).sum(), (differences * weights).sum())

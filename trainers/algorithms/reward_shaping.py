@@ -7,13 +7,13 @@ from plumbob.configs.settings.algorithms import ShapingSettings
 
 
 def shaped_rewards(scores: Tensor, ends_with_eos: Tensor, num_tokens: Tensor, shaping: ShapingSettings) -> Tensor:
-    """clip(scale s, -c, c) - e [no EOS] - l max(0, |y| - free): what each whole answer earns, float32 [B].
+    """clip(scale s, -c, c) - e [no EOS] - l max(0, |y| - free): what each whole response earns, float32 [B].
 
     Scale and clip: Zheng et al. 2023 (arXiv 2307.04964); no EOS: Huang et al. 2024 (arXiv 2403.17031), the EOS trick.
 
     Args:
         scores: s, the scorer's totals, [B].
-        ends_with_eos: bool [B], False where the answer was cut at its length limit.
+        ends_with_eos: bool [B], False where the response was cut at its length limit.
         num_tokens: |y|, the tokens that the policy wrote, its EOS included, [B].
     """
     rewards = shaping.scale * scores.float()
@@ -26,8 +26,8 @@ def shaped_rewards(scores: Tensor, ends_with_eos: Tensor, num_tokens: Tensor, sh
     return rewards
 
 
-def token_rewards(answer_rewards: Tensor, kl: Tensor, action_mask: Tensor, kl_coefficient: float) -> Tensor:
-    """-beta KL on every action token, and the answer's reward [B] on the row's last one; [B, T], 0 elsewhere.
+def token_rewards(response_rewards: Tensor, kl: Tensor, action_mask: Tensor, kl_coefficient: float) -> Tensor:
+    """-beta KL on every action token, and the response's reward [B] on the row's last one; [B, T], 0 elsewhere.
 
     Args:
         kl_coefficient: beta; 0 where the divergence is paid for in the loss.
@@ -35,4 +35,4 @@ def token_rewards(answer_rewards: Tensor, kl: Tensor, action_mask: Tensor, kl_co
     rewards = torch.where(action_mask, -kl_coefficient * kl, 0.0)
     columns = torch.arange(action_mask.shape[1], device=action_mask.device)
     last = torch.where(action_mask, columns, -1).max(dim=1, keepdim=True).values
-    return torch.where(action_mask & (columns == last), rewards + answer_rewards[:, None], rewards)
+    return torch.where(action_mask & (columns == last), rewards + response_rewards[:, None], rewards)

@@ -43,7 +43,7 @@ class Pass(Generic[B]):
     Attributes:
         role: who acts; None for a model that has no roles.
         loss_sum: (forward of the model, rows) -> sums over those rows.
-        count: whole batch -> what the sums are divided by, such as its answer tokens or its pairs.
+        count: whole batch -> what the sums are divided by, such as its response tokens or its pairs.
     """
 
     role: ModelRole | None

@@ -49,9 +49,10 @@ class DpoBatch:
 
     Attributes:
         pairs: [B].
-        ref_chosen: the reference's log-probability of each whole answer, float32 [B]; 0 for a loss that reads none.
+        ref_chosen: the reference's log-probability of each whole response, float32 [B]; 0 for a loss that reads none.
         ref_rejected: the same.
-        sequence_tokens: of a prompt with its chosen answer, those that something stands before, averaged over the rows
+        sequence_tokens: of a prompt with its chosen response, those that something stands before, averaged over the
+            rows
             of the whole step: the same for every row, so that it depends neither on micro-batches nor on how many
             learners there are.
     """
@@ -70,7 +71,7 @@ class DpoBatch:
         return self.pairs.lengths
 
     @property
-    def answer_lengths(self) -> NDArray[np.int64]:
+    def response_lengths(self) -> NDArray[np.int64]:
         """Tokens of chosen and rejected, EOS included, [B, 2]."""
         return np.stack([side.loss_mask.sum(axis=1) for side in (self.pairs.chosen, self.pairs.rejected)], axis=1)
 
@@ -86,36 +87,39 @@ class DpoBatch:
 class PairLogprobs(NamedTuple):
     """Attributes: of each pair.
 
-    answers: log pi of chosen and rejected, given the prompt, [B, 2].
-    prompts: log pi of the prompt before the chosen answer, given its first token, [B]; 0 where it was not asked about.
+    responses: log pi of chosen and rejected, given the prompt, [B, 2].
+    prompts: log pi of the prompt before the chosen response, given its first token, [B]; 0 where it was not asked
+        about.
     """
 
-    answers: Tensor
+    responses: Tensor
     prompts: Tensor
 
 
-def answer_logprobs(forward: Any, batch: TokenBatch) -> Tensor:
-    """log pi(answer | prompt) [B]: summed over the answer's tokens, EOS included."""
-    answer_mask = torch.from_numpy(batch.loss_mask)
-    logprobs = forward(torch.from_numpy(batch.input_ids), torch.from_numpy(batch.attention_mask), answer_mask, 1.0)
-    return sequence_logprobs(logprobs, answer_mask.to(logprobs.device))
+def response_logprobs(forward: Any, batch: TokenBatch) -> Tensor:
+    """log pi(response | prompt) [B]: summed over the response's tokens, EOS included."""
+    response_mask = torch.from_numpy(batch.loss_mask)
+    logprobs = forward(torch.from_numpy(batch.input_ids), torch.from_numpy(batch.attention_mask), response_mask, 1.0)
+    return sequence_logprobs(logprobs, response_mask.to(logprobs.device))
 
 
 def pair_logprobs(forward: Any, pairs: PairBatch) -> Tensor:
     """log pi of chosen and rejected, [B, 2], in one forward."""
-    return pair_logprobs_asking(forward, pairs, asks_prompts=False).answers
+    return pair_logprobs_asking(forward, pairs, asks_prompts=False).responses
 
 
 def pair_logprobs_asking(forward: Any, pairs: PairBatch, asks_prompts: bool) -> PairLogprobs:
-    """Answers, and the chosen side's prompts if they are asked about, in one forward."""
+    """Responses, and the chosen side's prompts if they are asked about, in one forward."""
     both, num_rows = stack(pairs), pairs.num_rows
-    attention_mask, answer_mask = torch.from_numpy(both.attention_mask), torch.from_numpy(both.loss_mask)
-    prompt_mask = torch.zeros_like(answer_mask)
+    attention_mask, response_mask = torch.from_numpy(both.attention_mask), torch.from_numpy(both.loss_mask)
+    prompt_mask = torch.zeros_like(response_mask)
     if asks_prompts:
-        prompt_mask[:num_rows] = (not_first(attention_mask) & ~answer_mask)[:num_rows]
-    logprobs = forward(torch.from_numpy(both.input_ids), attention_mask, answer_mask | prompt_mask, 1.0)
-    answers, prompts = (sequence_logprobs(logprobs, mask.to(logprobs.device)) for mask in (answer_mask, prompt_mask))
-    return PairLogprobs(answers.reshape(2, num_rows).T, prompts[:num_rows])
+        prompt_mask[:num_rows] = (not_first(attention_mask) & ~response_mask)[:num_rows]
+    logprobs = forward(torch.from_numpy(both.input_ids), attention_mask, response_mask | prompt_mask, 1.0)
+    responses, prompts = (
+        sequence_logprobs(logprobs, mask.to(logprobs.device)) for mask in (response_mask, prompt_mask)
+    )
+    return PairLogprobs(responses.reshape(2, num_rows).T, prompts[:num_rows])
 
 
 def stack(pairs: PairBatch) -> TokenBatch:
@@ -135,9 +139,9 @@ def dpo_passes(loss: PreferenceLoss) -> tuple[Pass[DpoBatch], ...]:
     def loss_sum(forward: Any, batch: DpoBatch) -> LossSum:
         logprobs, prompts = pair_logprobs_asking(forward, batch.pairs, asks_prompts)
         reference = torch.from_numpy(np.stack([batch.ref_chosen, batch.ref_rejected], axis=1)).to(logprobs)
-        answer_tokens = torch.from_numpy(batch.answer_lengths).to(logprobs)
+        response_tokens = torch.from_numpy(batch.response_lengths).to(logprobs)
         sequence_means = (logprobs[:, 0] + prompts) / batch.sequence_tokens
-        result = preference_loss(loss, logprobs, reference, answer_tokens, sequence_means)
+        result = preference_loss(loss, logprobs, reference, response_tokens, sequence_means)
         return LossSum(result.loss, result.statistics)
 
     return (Pass("policy", loss_sum, lambda batch: float(batch.num_rows)),)

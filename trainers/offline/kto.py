@@ -1,4 +1,4 @@
-"""KTO: the policy learns from single answers that are each labelled good or bad."""
+"""KTO: the policy learns from single responses that are each labelled good or bad."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -24,19 +24,19 @@ from plumbob.trainers.forgetting.packed_text import notes_of
 from plumbob.trainers.forgetting.retention import RetainedText, prepare_retention
 from plumbob.trainers.learner.learner_protocol import Learners, LossSum, Pass
 from plumbob.trainers.metrics.metrics_log import MetricsLog
-from plumbob.trainers.offline.dpo import answer_logprobs
+from plumbob.trainers.offline.dpo import response_logprobs
 from plumbob.trainers.offline.input_digests import inputs_of
 from plumbob.trainers.offline.loop import Heldout, OfflineStage, check_heldout, run_epochs
 
 BALANCE = (1.0, 4 / 3)
-"""What the paper (arXiv 2402.01306) advises for good answers x their weight over bad answers x theirs."""
+"""What the paper (arXiv 2402.01306) advises for good responses x their weight over bad responses x theirs."""
 
 Labelled = tuple[TokenSequence, bool]
 
 
 @dataclass(frozen=True)
 class KtoInput:
-    """Encoded answers with their labels (True is good), and sentences for a person."""
+    """Encoded responses with their labels (True is good), and sentences for a person."""
 
     train: tuple[Labelled, ...]
     heldout: tuple[Labelled, ...]
@@ -47,36 +47,36 @@ class KtoInput:
 
 @dataclass(frozen=True)
 class KtoBatch:
-    """Labelled answers.
+    """Labelled responses.
 
     Attributes:
-        answers: [B, T].
+        responses: [B, T].
         desirable: bool [B].
-        ref_logprobs: the reference's log-probability of each whole answer, float32 [B].
+        ref_logprobs: the reference's log-probability of each whole response, float32 [B].
         kl: z0, the estimate of KL(pi || pi_ref) of the whole step: the same for every row, so that it depends neither
             on micro-batches nor on how many learners there are.
     """
 
-    answers: TokenBatch
+    responses: TokenBatch
     desirable: NDArray[np.bool_]
     ref_logprobs: NDArray[np.float32]
     kl: float
 
     @property
     def num_rows(self) -> int:
-        return self.answers.num_rows
+        return self.responses.num_rows
 
     @property
     def lengths(self) -> NDArray[np.int64]:
-        return self.answers.lengths
+        return self.responses.lengths
 
     def rows(self, index: NDArray[np.int64], /) -> "KtoBatch":
-        return KtoBatch(self.answers.rows(index), self.desirable[index], self.ref_logprobs[index], self.kl)
+        return KtoBatch(self.responses.rows(index), self.desirable[index], self.ref_logprobs[index], self.kl)
 
 
 def kto_passes(settings: KtoSettings) -> tuple[Pass[KtoBatch], ...]:
     def loss_sum(forward: Any, batch: KtoBatch) -> LossSum:
-        logprobs = answer_logprobs(forward, batch.answers)
+        logprobs = response_logprobs(forward, batch.responses)
         reference, desirable = torch.from_numpy(batch.ref_logprobs), torch.from_numpy(batch.desirable)
         rows = kto_rows(logprobs, reference.to(logprobs), desirable.to(logprobs.device), batch.kl, settings)
         watched = {
@@ -91,21 +91,21 @@ def kto_passes(settings: KtoSettings) -> tuple[Pass[KtoBatch], ...]:
     return (Pass("policy", loss_sum, lambda batch: float(batch.num_rows)),)
 
 
-def mismatched(prompt_of: TokenSequence, answer_of: TokenSequence) -> TokenSequence:
-    """The prompt of one sequence before the answer of another, which is learnt."""
-    prompt, answer = prompt_of.ids[~prompt_of.loss_mask], answer_of.ids[answer_of.loss_mask]
-    ids = np.concatenate([prompt, answer])
+def mismatched(prompt_of: TokenSequence, response_of: TokenSequence) -> TokenSequence:
+    """The prompt of one sequence before the response of another, which is learnt."""
+    prompt, response = prompt_of.ids[~prompt_of.loss_mask], response_of.ids[response_of.loss_mask]
+    ids = np.concatenate([prompt, response])
     return TokenSequence(ids, np.arange(len(ids)) >= len(prompt))
 
 
 def estimated_kl(records: Sequence[Labelled], others: Sequence[Labelled], pad_id: int, learners: Learners) -> float:
-    """z0 = max(0, mean of log(pi / pi_ref) of the others' answers, in their order, to the records' prompts).
+    """z0 = max(0, mean of log(pi / pi_ref) of the others' responses, in their order, to the records' prompts).
 
     The estimate of arXiv 2402.01306, section 4.1: biased, but it needs no sampling from pi.
     """
     pairs = [mismatched(record, other) for (record, _), (other, _) in zip(records, others, strict=True)]
     batch = collate(pairs, pad_id)
-    policy, reference = (learners.compute(batch, role, answer_logprobs) for role in ("policy", "reference"))
+    policy, reference = (learners.compute(batch, role, response_logprobs) for role in ("policy", "reference"))
     return max(0.0, float(np.mean(policy.astype(np.float64) - reference)))
 
 
@@ -136,21 +136,21 @@ def prepare_kto(run: KtoRun) -> KtoInput:
 
 
 def longest_mismatch(records: Sequence[Labelled]) -> int:
-    """Tokens of the longest prompt with the longest answer, which may meet in the estimate of the KL."""
-    answers = [int(sequence.loss_mask.sum()) for sequence, _ in records]
-    prompts = [len(sequence.ids) - answer for (sequence, _), answer in zip(records, answers, strict=True)]
-    return max(prompts) + max(answers)
+    """Tokens of the longest prompt with the longest response, which may meet in the estimate of the KL."""
+    responses = [int(sequence.loss_mask.sum()) for sequence, _ in records]
+    prompts = [len(sequence.ids) - response for (sequence, _), response in zip(records, responses, strict=True)]
+    return max(prompts) + max(responses)
 
 
 def balance_notes(records: Sequence[Labelled], settings: KtoSettings) -> tuple[str, ...]:
-    """A sentence where good and bad answers weigh otherwise than the paper advises."""
+    """A sentence where good and bad responses weigh otherwise than the paper advises."""
     num_good = sum(desirable for _, desirable in records)
     num_bad = len(records) - num_good
     good, bad = settings.desirable_weight * num_good, settings.undesirable_weight * num_bad
     if BALANCE[0] * bad <= good <= BALANCE[1] * bad:
         return ()
     return (
-        f"{num_good} answers are labelled good and {num_bad} bad: weighed by kto.desirable_weight and "
+        f"{num_good} responses are labelled good and {num_bad} bad: weighed by kto.desirable_weight and "
         f"kto.undesirable_weight that is {good:g} to {bad:g}; a ratio of 1 to 1.33 is advised.",
     )
 
@@ -159,10 +159,10 @@ def run_kto(run: KtoRun, data: KtoInput, learners: Learners, folder: Path, log: 
     """Train and write `policy/`. Returns the summary's figures."""
 
     def batch_of(records: Sequence[Labelled], others: Sequence[Labelled]) -> KtoBatch:
-        answers = collate([sequence for sequence, _ in records], data.pad_id)
-        reference = learners.compute(answers, "reference", answer_logprobs)
+        responses = collate([sequence for sequence, _ in records], data.pad_id)
+        reference = learners.compute(responses, "reference", response_logprobs)
         kl = estimated_kl(records, others, data.pad_id, learners)
-        return KtoBatch(answers, np.array([desirable for _, desirable in records]), reference, kl)
+        return KtoBatch(responses, np.array([desirable for _, desirable in records]), reference, kl)
 
     def train_batch(index: NDArray[np.int64], step: int) -> KtoBatch:
         return batch_of([data.train[i] for i in index], [data.train[i] for i in np.roll(index, -1)])
@@ -177,7 +177,7 @@ def run_kto(run: KtoRun, data: KtoInput, learners: Learners, folder: Path, log: 
         run.seed,
         len(data.train),
         train_batch,
-        lambda batch: num_tokens(batch.answers),
+        lambda batch: num_tokens(batch.responses),
         Heldout(len(data.heldout), heldout_batch, lambda batch: float(batch.num_rows)),
         inputs_of(run.data, "labelled", data.train, data.heldout, data.retained),
         data.retained,

@@ -1,4 +1,4 @@
-"""Judged answers as the reward model's input: encoded, padded, and turned into rewards."""
+"""Judged responses as the reward model's input: encoded, padded, and turned into rewards."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -20,18 +20,18 @@ Judged = Ranking | ScoredResponse
 
 @dataclass(frozen=True)
 class RewardBatch:
-    """Answers to the same prompts side by side, padded in tokens and, on the right, in answers.
+    """Responses to the same prompts side by side, padded in tokens and, on the right, in responses.
 
     Attributes:
         input_ids, attention_mask, token_type_ids: int64 [B, K, T].
-        answer_mask: bool [B, K], False where a row has fewer answers than the longest.
-        targets: float32 [B], a pair's margin or an answer's score; 0 where there is neither.
+        response_mask: bool [B, K], False where a row has fewer responses than the longest.
+        targets: float32 [B], a pair's margin or a response's score; 0 where there is neither.
     """
 
     input_ids: NDArray[np.int64]
     attention_mask: NDArray[np.int64]
     token_type_ids: NDArray[np.int64]
-    answer_mask: NDArray[np.bool_]
+    response_mask: NDArray[np.bool_]
     targets: NDArray[np.float32]
 
     @property
@@ -50,7 +50,7 @@ class RewardBatch:
             self.input_ids[index][..., columns],
             self.attention_mask[index][..., columns],
             self.token_type_ids[index][..., columns],
-            self.answer_mask[index],
+            self.response_mask[index],
             self.targets[index],
         )
 
@@ -71,40 +71,42 @@ class RewardModule(nn.Module):
         return rewards.squeeze(-1).float()
 
 
-def answer_rewards(forward: Any, batch: RewardBatch) -> Tensor:
-    """Raw rewards [B, K], all answers in one forward; 0 where there is no answer."""
-    rewards: Tensor = forward(*(torch.from_numpy(getattr(batch, name)[batch.answer_mask]) for name in INPUT_NAMES))
-    is_answer = torch.from_numpy(batch.answer_mask).to(rewards.device)
-    return torch.zeros(is_answer.shape, device=rewards.device).masked_scatter(is_answer, rewards)
+def response_rewards(forward: Any, batch: RewardBatch) -> Tensor:
+    """Raw rewards [B, K], all answers in one forward; 0 where there is no response."""
+    rewards: Tensor = forward(*(torch.from_numpy(getattr(batch, name)[batch.response_mask]) for name in INPUT_NAMES))
+    is_response = torch.from_numpy(batch.response_mask).to(rewards.device)
+    return torch.zeros(is_response.shape, device=rewards.device).masked_scatter(is_response, rewards)
 
 
-def encode_answers(tokenizer: Any, records: Sequence[Judged], max_tokens: int) -> list[tuple[EncodedPair, ...]]:
-    """Every answer with its prompt, cut to `max_tokens`, in the record's order."""
-    encoded = iter(encode_pairs(tokenizer, [(r.prompt, answer) for r in records for answer in r.answers], max_tokens))
-    return [tuple(next(encoded) for _ in record.answers) for record in records]
+def encode_responses(tokenizer: Any, records: Sequence[Judged], max_tokens: int) -> list[tuple[EncodedPair, ...]]:
+    """Every response with its prompt, cut to `max_tokens`, in the record's order."""
+    encoded = iter(
+        encode_pairs(tokenizer, [(r.prompt, response) for r in records for response in r.responses], max_tokens)
+    )
+    return [tuple(next(encoded) for _ in record.responses) for record in records]
 
 
-def collate_answers(
+def collate_responses(
     tokenizer: Any, rows: Sequence[Sequence[EncodedPair]], targets: Sequence[float] | None = None
 ) -> RewardBatch:
-    """Encoded answers of each row; `targets` None is for what only asks for rewards."""
-    padded = pad_pairs(tokenizer, [answer for row in rows for answer in row])
+    """Encoded responses of each row; `targets` None is for what only asks for rewards."""
+    padded = pad_pairs(tokenizer, [response for row in rows for response in row])
     num_answers = np.array([len(row) for row in rows])
-    answer_mask = np.arange(num_answers.max()) < num_answers[:, None]
+    response_mask = np.arange(num_answers.max()) < num_answers[:, None]
 
     def spread(name: str, filler: int) -> NDArray[np.int64]:
-        """Arrays [answers, T] at their places in [B, K, T]."""
+        """Arrays [responses, T] at their places in [B, K, T]."""
         width = padded["input_ids"].shape[1]
-        array = np.full((*answer_mask.shape, width), filler, dtype=np.int64)
+        array = np.full((*response_mask.shape, width), filler, dtype=np.int64)
         if name in padded:
-            array[answer_mask] = padded[name].numpy()
+            array[response_mask] = padded[name].numpy()
         return array
 
     return RewardBatch(
         spread("input_ids", tokenizer.pad_token_id),
         spread("attention_mask", 0),
         spread("token_type_ids", 0),
-        answer_mask,
+        response_mask,
         np.zeros(len(rows), np.float32) if targets is None else np.array(targets, np.float32),
     )
 

@@ -1,4 +1,4 @@
-"""After its training a reward model is calibrated: its scores get mean 0 and variance 1 under a policy's answers."""
+"""After its training a reward model is calibrated: its scores get mean 0 and variance 1 under a policy's responses."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -16,7 +16,7 @@ from plumbob.reward.bert_encoding import encode_pairs
 from plumbob.reward.calibration import Calibration, calibrate, save_calibration
 from plumbob.rollout.rollout_records import Rollout
 from plumbob.trainers.learner.learner_protocol import Learners
-from plumbob.trainers.offline.reward_batch import Judged, answer_rewards, collate_answers
+from plumbob.trainers.offline.reward_batch import Judged, collate_responses, response_rewards
 
 SAMPLES_PER_PROMPT = 2
 KEY = "calibration.policy"
@@ -24,7 +24,7 @@ KEY = "calibration.policy"
 
 @dataclass(frozen=True)
 class CalibrationPolicy:
-    """The policy whose answers are to score mean 0, the prompts that it is asked, and notes about those left out."""
+    """The policy whose responses are to score mean 0, the prompts that it is asked, and notes about those left out."""
 
     source: ModelSource
     prompts: tuple[EncodedPrompt, ...]
@@ -32,7 +32,8 @@ class CalibrationPolicy:
 
 
 def prepare_calibration(run: RewardRun, records: Sequence[Judged]) -> CalibrationPolicy | None:
-    """The policy of `calibration.policy` with prompts from the training records; None when the data's answers will do.
+    """The policy of `calibration.policy` with prompts from the training records; None when the data's responses will
+    do.
 
     Raises:
         UserError: the policy cannot be loaded.
@@ -52,7 +53,7 @@ def prepare_calibration(run: RewardRun, records: Sequence[Judged]) -> Calibratio
 def calibrate_on_rollouts(
     rollouts: Sequence[Rollout], under: str, tokenizer: Any, max_tokens: int, learners: Learners, folder: Path
 ) -> Calibration:
-    """Calibrate on sampled answers, `SAMPLES_PER_PROMPT` to each prompt in a row, and store the result in `folder`."""
+    """Calibrate on sampled responses, `SAMPLES_PER_PROMPT` to each prompt in a row; the result is stored in `folder`."""
     texts = [(rollout.request.prompt, rollout.response) for rollout in rollouts]
     return _calibrate(list(zip(texts[::2], texts[1::2], strict=True)), under, tokenizer, max_tokens, learners, folder)
 
@@ -61,7 +62,7 @@ def calibrate_on_records(
     records: Sequence[Judged], under: str, tokenizer: Any, max_tokens: int, learners: Learners, folder: Path
 ) -> Calibration:
     """Calibrate on all answers of the records, and store the result in `folder`."""
-    texts = [tuple((record.prompt, answer) for answer in record.answers) for record in records]
+    texts = [tuple((record.prompt, response) for response in record.responses) for record in records]
     return _calibrate(texts, under, tokenizer, max_tokens, learners, folder)
 
 
@@ -73,10 +74,10 @@ def _calibrate(
     learners: Learners,
     folder: Path,
 ) -> Calibration:
-    """Rows of (prompt, answer) texts, a row to each prompt."""
+    """Rows of (prompt, response) texts, a row to each prompt."""
     encoded = iter(encode_pairs(tokenizer, [text for row in texts for text in row], max_tokens))
-    batch = collate_answers(tokenizer, [tuple(next(encoded) for _ in row) for row in texts])
-    rewards = learners.compute(batch, None, answer_rewards)[batch.answer_mask]
+    batch = collate_responses(tokenizer, [tuple(next(encoded) for _ in row) for row in texts])
+    rewards = learners.compute(batch, None, response_rewards)[batch.response_mask]
     calibration = calibrate(rewards.tolist(), under)
     save_calibration(calibration, folder)
     return calibration

@@ -20,7 +20,7 @@ from plumbob.core.errors import UserError
 from plumbob.core.statistics import calibration_error
 from plumbob.data.chat import Render
 from plumbob.data.length_checks import check_limits
-from plumbob.data.reading.readers import Read, read_judged_pairs, read_rankings, read_scored_answers
+from plumbob.data.reading.readers import Read, read_judged_pairs, read_rankings, read_scored_responses
 from plumbob.data.records import Ranking
 from plumbob.data.splitting import hold_out
 from plumbob.models.from_scratch import check_sizes
@@ -42,9 +42,9 @@ from plumbob.trainers.offline.loop import HELDOUT_ROWS, Heldout, OfflineStage, c
 from plumbob.trainers.offline.reward_batch import (
     Judged,
     RewardBatch,
-    answer_rewards,
-    collate_answers,
-    encode_answers,
+    collate_responses,
+    encode_responses,
+    response_rewards,
     target_of,
 )
 
@@ -66,26 +66,26 @@ def reward_passes(objective: RewardObjective) -> tuple[Pass[RewardBatch], ...]:
 
 
 def batch_loss(objective: RewardObjective, forward: Any, batch: RewardBatch) -> LossSum:
-    """The objective of all rows, their answers in one forward."""
-    rewards = answer_rewards(forward, batch)
-    mask, targets = (torch.from_numpy(array).to(rewards.device) for array in (batch.answer_mask, batch.targets))
+    """The objective of all rows, their responses in one forward."""
+    rewards = response_rewards(forward, batch)
+    mask, targets = (torch.from_numpy(array).to(rewards.device) for array in (batch.response_mask, batch.targets))
     return loss_of_rewards(objective, rewards, mask, targets)
 
 
-def loss_of_rewards(objective: RewardObjective, rewards: Tensor, answer_mask: Tensor, targets: Tensor) -> LossSum:
+def loss_of_rewards(objective: RewardObjective, rewards: Tensor, response_mask: Tensor, targets: Tensor) -> LossSum:
     """The objective and its statistics, from rewards [B, K] with their mask, and the targets [B] of the records."""
     match objective:
         case BradleyTerry(flip_rate=flip_rate):
             loss = bradley_terry_loss(rewards[:, 0], rewards[:, 1], targets, flip_rate)
         case PlackettLuce():
-            loss = plackett_luce_loss(rewards, answer_mask)
+            loss = plackett_luce_loss(rewards, response_mask)
         case Regression():
             loss = regression_loss(rewards[:, 0], targets)
             error = (rewards[:, 0].detach() - targets).abs().sum()
             return LossSum(loss, {"loss": loss.detach(), "absolute_error": error})
         case _:
             assert_never(objective)
-    return LossSum(loss, {"loss": loss.detach(), **ordered_pairs(rewards, answer_mask)._asdict()})
+    return LossSum(loss, {"loss": loss.detach(), **ordered_pairs(rewards, response_mask)._asdict()})
 
 
 def num_rows(batch: RewardBatch) -> float:
@@ -113,7 +113,7 @@ def _reader(run: RewardRun, render: Render) -> Callable[[str], Read[Any]]:
         case PlackettLuce():
             return lambda path: read_rankings(path, data, render)
         case Regression():
-            return lambda path: read_scored_answers(path, data, render)
+            return lambda path: read_scored_responses(path, data, render)
         case _:
             assert_never(objective)
 
@@ -140,9 +140,9 @@ def check_encoder(settings: RewardEncoderSettings | PipelineScorerSettings) -> N
 
 
 def count_cut(tokenizer: Any, records: Sequence[Judged], max_tokens: int) -> int:
-    """How many records have an answer of more than `max_tokens`: one that fills a limit of one token more."""
-    encoded = encode_answers(tokenizer, records, max_tokens + 1)
-    return sum(max(len(answer.input_ids) for answer in answers) > max_tokens for answers in encoded)
+    """How many records have a response of more than `max_tokens`: one that fills a limit of one token more."""
+    encoded = encode_responses(tokenizer, records, max_tokens + 1)
+    return sum(max(len(response.input_ids) for response in responses) > max_tokens for responses in encoded)
 
 
 # -------------------------------------------------------------------------------------------------------- the training
@@ -150,14 +150,14 @@ def count_cut(tokenizer: Any, records: Sequence[Judged], max_tokens: int) -> int
 
 @dataclass(frozen=True)
 class _Encoded:
-    """Records beside their answers' tokens."""
+    """Records beside their responses' tokens."""
 
     records: Sequence[Judged]
-    answers: Sequence[tuple[EncodedPair, ...]]
+    responses: Sequence[tuple[EncodedPair, ...]]
 
     def batch(self, tokenizer: Any, index: NDArray[np.int64]) -> RewardBatch:
         targets = [target_of(self.records[place]) for place in index]
-        return collate_answers(tokenizer, [self.answers[place] for place in index], targets)
+        return collate_responses(tokenizer, [self.responses[place] for place in index], targets)
 
 
 def run_reward(
@@ -166,7 +166,7 @@ def run_reward(
     """Train and write `reward_model/`, not yet calibrated. Returns the summary's figures."""
     max_tokens = run.reward.max_tokens
     train, heldout = (
-        _Encoded(side, encode_answers(tokenizer, side, max_tokens)) for side in (data.train, data.heldout)
+        _Encoded(side, encode_responses(tokenizer, side, max_tokens)) for side in (data.train, data.heldout)
     )
     num_cut = count_cut(tokenizer, (*data.train, *data.heldout), max_tokens)
     stage = OfflineStage(
@@ -188,10 +188,10 @@ def run_reward(
     figures |= {"num_records": len(data.train), f"num_cut_{run.data.kind}": num_cut}
     if not num_cut:
         return figures
-    what = {"pairs": "pairs", "rankings": "rankings", "scores": "scored answers"}[run.data.kind]
+    what = {"pairs": "pairs", "rankings": "rankings", "scores": "scored responses"}[run.data.kind]
     note = (
         f"{num_cut} of {len(data.train) + len(data.heldout)} {what} are longer than reward.max_tokens={max_tokens}: "
-        f"their prompts lost their beginning, or answers that do not fit even alone their end."
+        f"their prompts lost their beginning, or responses that do not fit even alone their end."
     )
     return figures | {"notes": [*figures.get("notes", []), note]}
 
@@ -201,8 +201,8 @@ def heldout_rewards(heldout: Heldout[RewardBatch], learners: Learners) -> list[N
     rewards: list[NDArray[np.float32]] = []
     for start in range(0, heldout.num_records, HELDOUT_ROWS):
         batch = heldout.batch_of(np.arange(start, min(start + HELDOUT_ROWS, heldout.num_records)))
-        grid = learners.compute(batch, None, answer_rewards)
-        rewards += [row[mask] for row, mask in zip(grid, batch.answer_mask, strict=True)]
+        grid = learners.compute(batch, None, response_rewards)
+        rewards += [row[mask] for row, mask in zip(grid, batch.response_mask, strict=True)]
     return rewards
 
 

@@ -1,4 +1,4 @@
-"""Supervised fine-tuning: imitate demonstrations, with the loss on the answer's tokens only."""
+"""Supervised fine-tuning: imitate demonstrations, with the loss on the response's tokens only."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass

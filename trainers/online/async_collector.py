@@ -20,10 +20,11 @@ ENDING_S = 30.0
 
 
 class AsyncCollector:
-    """Answers to one step after another, each begun as soon as it is allowed. Used as a context, which ends the thread.
+    """Responses to one step after another, each begun as soon as it is allowed. Used as a context, which ends the
+    thread.
 
     Args:
-        step: the first that answers are taken for.
+        step: the first that responses are taken for.
         cursor: where its prompts begin. It is left as it is: `take` says where to move it to.
     """
 
@@ -43,7 +44,7 @@ class AsyncCollector:
             self._next += 1
 
     def take(self) -> tuple[StepResponses, Mapping[str, Any]]:
-        """The next step's answers and the state of the cursor behind its prompts; waits for them.
+        """The next step's responses and the state of the cursor behind its prompts; waits for them.
 
         Raises what sampling or scoring has raised, once the steps before it have been taken.
         """
@@ -54,7 +55,7 @@ class AsyncCollector:
 
     @contextmanager
     def _unless_ending(self, _: str) -> Iterator[None]:
-        """A phase that does not begin once nobody will take its answers."""
+        """A phase that does not begin once nobody will take its responses."""
         if self._is_ending.is_set():
             raise CancelledError
         yield

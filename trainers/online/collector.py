@@ -1,4 +1,4 @@
-"""A step's answers with their scores: sampled once, or in rounds until enough groups have something to teach."""
+"""A step's responses with their scores: sampled once, or in rounds until enough groups have something to teach."""
 
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -20,7 +20,7 @@ from plumbob.trainers.online.sample_ledger import Ledger
 from plumbob.trainers.online.trajectories import group_numbers
 
 Scored = tuple[Rollout, Score]
-"""An answer and what the scorer said of it."""
+"""A response and what the scorer said of it."""
 
 Phase = Callable[[str], AbstractContextManager[None]]
 """Counts a block's seconds under a name."""
@@ -31,11 +31,11 @@ class StepResponses:
     """What a step learns from.
 
     Attributes:
-        rollouts, scores: of `ppo.prompts_per_step` groups, each group's answers side by side.
-        dropped: answers of groups that were left out, because their rewards are all the same.
+        rollouts, scores: of `ppo.prompts_per_step` groups, each group's responses side by side.
+        dropped: responses of groups that were left out, because their rewards are all the same.
         num_rounds: how often was sampled.
         num_flat: groups that are learnt from although their rewards are all the same; counted by dynamic sampling.
-        positions: group -> how many prompts the run had asked for before its own; empty for answers that no cursor's
+        positions: group -> how many prompts the run had asked for before its own; empty for responses that no cursor's
             prompts were given for.
         sampler_idle_s: seconds since the step before for which the samplers had nothing to do.
     """
@@ -69,7 +69,7 @@ class Collector:
         """Sample and score the step's prompts; with dynamic sampling, others in the place of groups without spread.
 
         Each round asks for as many prompts as groups are missing, so that none with spread is thrown away. The step,
-        the place in it and the run's seed decide every answer's seed, whatever round it is made in.
+        the place in it and the run's seed decide every response's seed, whatever round it is made in.
         """
         ppo = self._run.ppo
         kept: list[Sequence[Scored]] = []
@@ -104,7 +104,7 @@ class Collector:
         )
 
     def _scored(self, requests: Sequence[SampleRequest]) -> list[Scored]:
-        """One answer to each request, with its score."""
+        """One response to each request, with its score."""
         with self._phase("sample"):
             self._ledger.issued(requests)
             self._idle_s += time.monotonic() - self._idle_since
@@ -118,7 +118,7 @@ class Collector:
 
 
 def rewards_differ(group: Sequence[Scored], shaping: ShapingSettings) -> bool:
-    """Whether the shaped rewards of a group's answers, before any KL, are not all the same."""
+    """Whether the shaped rewards of a group's responses, before any KL, are not all the same."""
     rollouts = [rollout for rollout, _ in group]
     num_tokens = torch.tensor([int(rollout.action_mask.sum()) for rollout in rollouts])
     ends_with_eos = torch.tensor([rollout.finish_reason == "stop" for rollout in rollouts])

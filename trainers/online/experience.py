@@ -1,6 +1,6 @@
 """Rollouts and their scores become what the learner trains on: rewards, advantages and weights of each token.
 
-All tensors are [B, T] over whole sequences: the prompt, then the answer, padded on the right. Column t is about token
+All tensors are [B, T] over whole sequences: the prompt, then the response, padded on the right. Column t is about token
 `input_ids[:, t]`: its log-probability given the tokens before it, the value of the state before it. `action_mask` is
 True on exactly the tokens that the policy wrote; elsewhere every result is 0, and nothing there is read.
 """
@@ -116,10 +116,10 @@ class ExperienceStats:
         num_empty: rows without one: no reward, no signal.
         num_tokens: action tokens.
         score_mean, score_std: of the scorer's total, before shaping.
-        kl_mean: KL of a whole answer from the reference in nats, the k1 estimate, mean over answers.
-        return_mean: reward of a whole answer, shaped, with the KL penalty where it is in the reward, undiscounted.
-        missing_eos_share: of the answers, those cut at the length limit.
-        answer_tokens_mean: action tokens of an answer.
+        kl_mean: KL of a whole response from the reference in nats, the k1 estimate, mean over responses.
+        return_mean: reward of a whole response, shaped, with the KL penalty where it is in the reward, undiscounted.
+        missing_eos_share: of the responses, those cut at the length limit.
+        answer_tokens_mean: action tokens of a response.
         sampler_gap_mean, sampler_gap_max: |log pi_learner - log pi_sampler| over action tokens, in nats.
         importance_cut_share: of the action tokens, those whose importance ratio was held at the cap, or masked.
         explained_variance: of the critic, 1 - Var(return - value) / Var(return) over action tokens; 0 where returns
@@ -152,7 +152,7 @@ def make_experience(
     """Rewards, advantages and weights of one step's whole batch.
 
     Args:
-        scores: float [B], the scorer's total of each answer.
+        scores: float [B], the scorer's total of each response.
         kl_coefficient: beta of the KL penalty, in the reward or in the loss.
         learner_version: the version that the update starts from.
 
@@ -173,8 +173,8 @@ def make_experience(
 
     kl = kl_estimate(logprobs, ref_logprobs, "k1")
     in_reward = ppo.kl.place == "reward"
-    answer_rewards = shaped_rewards(scores, trajectories.ends_with_eos, mask.sum(dim=1), ppo.shaping)
-    rewards = token_rewards(answer_rewards, kl, mask, kl_coefficient if in_reward else 0.0)
+    response_rewards = shaped_rewards(scores, trajectories.ends_with_eos, mask.sum(dim=1), ppo.shaping)
+    rewards = token_rewards(response_rewards, kl, mask, kl_coefficient if in_reward else 0.0)
     advantages, returns = estimate(ppo.estimator, rewards, values, mask, trajectories.groups)
     importance = importance_weights(ppo.importance, logprobs, trajectories.sampler_logprobs, mask)
     experience = Experience(
@@ -191,16 +191,16 @@ def make_experience(
     return experience, _stats(trajectories, scores, experience, kl, rewards, importance)
 
 
-def loss_weights(action_mask: Tensor, mean: Literal["token", "answer"]) -> Tensor:
+def loss_weights(action_mask: Tensor, mean: Literal["token", "response"]) -> Tensor:
     """w [B, T], so that sum(w x) / sum(w) over any rows is the mean asked for; 0 outside the mask.
 
-    `token`: w = 1, the mean over tokens. `answer`: w = 1/|y|, the mean over answers of their tokens' mean; sum(w) is
-    then the number of rows with an action.
+    `token`: w = 1, the mean over tokens. `response`: w = 1/|y|, the mean over responses of their tokens' mean; sum(w)
+    is then the number of rows with an action.
     """
     match mean:
         case "token":
             return action_mask.float()
-        case "answer":
+        case "response":
             return action_mask / action_mask.sum(dim=1, keepdim=True).clamp(min=1)
         case _:
             assert_never(mean)

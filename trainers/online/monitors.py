@@ -144,7 +144,7 @@ def see_collapse(steps: Steps, monitor: CollapseSettings) -> str | None:
     repeated, first_repeated = ends(steps, "repeated_share", monitor.window)
     if repeated - first_repeated > monitor.max_repeated_rise:
         return (
-            f"{repeated:.0%} of the answers stand in their batch more than once, {first_repeated:.0%} in the first "
+            f"{repeated:.0%} of the responses stand in their batch more than once, {first_repeated:.0%} in the first "
             f"steps: more than ppo.monitors.collapse.max_repeated_rise={monitor.max_repeated_rise:g} above"
         )
     return None
@@ -158,8 +158,8 @@ def see_length_gaming(steps: Steps, monitor: LengthGamingSettings) -> str | None
     if not (tokens > monitor.max_growth * first_tokens and reward > first_reward):
         return None
     return (
-        f"answers grew from {first_tokens:.1f} to {tokens:.1f} tokens while the reward rose from {first_reward:.3g} to "
-        f"{reward:.3g}: more than ppo.monitors.length_gaming.max_growth={monitor.max_growth:g} times"
+        f"responses grew from {first_tokens:.1f} to {tokens:.1f} tokens while the reward rose from {first_reward:.3g} "
+        f"to {reward:.3g}: more than ppo.monitors.length_gaming.max_growth={monitor.max_growth:g} times"
     )
 
 

@@ -62,7 +62,7 @@ def value_loss_sum(clip_range: float | None, temperature: float, forward: Any, b
 
 
 def total_weight(batch: Experience) -> float:
-    """What the sums over a batch are divided by: its action tokens, or its answers."""
+    """What the sums over a batch are divided by: its action tokens, or its responses."""
     return float(batch.loss_weights[batch.action_mask].double().sum())
 
 

@@ -83,7 +83,7 @@ class PpoState:
         step: steps done, which is also the policy's version.
         kl_coefficient: beta of the next step.
         cursor: where in the prompts the next step begins; steps that are sampled ahead do not move it.
-        ledger: what became of every answer.
+        ledger: what became of every response.
         replayed: text that is learnt beside each batch, found by the step alone.
         retained: nats a token of the text that must not be forgotten, before the first step; None measures none.
     """
@@ -123,13 +123,13 @@ class PpoActors:
 def run_ppo(
     run: PpoRun, pad_id: int, state: PpoState, actors: PpoActors, checkpoints: Checkpoints, record: PpoRecorder
 ) -> None:
-    """Sample, score, learn, commit, publish: every answer is learnt from by the version that sampled it."""
+    """Sample, score, learn, commit, publish: every response is learnt from by the version that sampled it."""
     publish(actors, state, record)
     collector = Collector(run, state.cursor, actors.samplers, actors.scorer, state.ledger, record.phase)
     while state.step < run.ppo.num_steps and not record.is_stopped:
-        answers = collector.collect(state.step)
-        learn(run, pad_id, answers, state, actors.learners, record)
-        commit(answers, state, actors, checkpoints, record)
+        responses = collector.collect(state.step)
+        learn(run, pad_id, responses, state, actors.learners, record)
+        commit(responses, state, actors, checkpoints, record)
         publish(actors, state, record)
 
 
@@ -138,7 +138,7 @@ def run_ppo_asynchronous(
 ) -> None:
     """The same, with sampling and scoring in a thread beside learning, at most `ppo.max_staleness` versions ahead.
 
-    The answers of step n, which version n learns from, may be sampled from version n - max_staleness on; a version
+    The responses of step n, which version n learns from, may be sampled from version n - max_staleness on; a version
     that is published meanwhile makes what is left of them. The seconds of "sample" are those that learning waited.
     """
     publish(actors, state, record)
@@ -146,32 +146,32 @@ def run_ppo_asynchronous(
         while state.step < run.ppo.num_steps and not record.is_stopped:
             ahead.allow(min(state.step + run.ppo.max_staleness, run.ppo.num_steps - 1))
             with record.phase("sample"):
-                answers, next_prompts = ahead.take()
-            learn(run, pad_id, answers, state, actors.learners, record)
+                responses, next_prompts = ahead.take()
+            learn(run, pad_id, responses, state, actors.learners, record)
             state.cursor.load_state(next_prompts)  # A resumed run samples the steps in flight again.
-            commit(answers, state, actors, checkpoints, record)
+            commit(responses, state, actors, checkpoints, record)
             publish(actors, state, record)
     state.ledger.stopped()
 
 
 def learn(
-    run: PpoRun, pad_id: int, answers: StepResponses, state: PpoState, learners: Learners, record: PpoRecorder
+    run: PpoRun, pad_id: int, responses: StepResponses, state: PpoState, learners: Learners, record: PpoRecorder
 ) -> None:
-    """From answers and their scores to the next policy version and the next KL coefficient."""
+    """From responses and their scores to the next policy version and the next KL coefficient."""
     ppo = run.ppo
-    trajectories = collate_rollouts(answers.rollouts, pad_id)
+    trajectories = collate_rollouts(responses.rollouts, pad_id)
     with record.phase("evaluate"):
         evaluated = evaluate(learners, trajectories, run.rollout.temperature, isinstance(ppo.estimator, Gae))
-    totals = torch.tensor([score.total for score in answers.scores])
+    totals = torch.tensor([score.total for score in responses.scores])
     scale = learning_rate_scale(ppo, state.step, ppo.num_steps)
     plan = UpdatePlan(ppo.minibatch_size, ppo.num_epochs, scale, run.seed + state.step)
-    with naming_prompts(answers.rollouts):
+    with naming_prompts(responses.rollouts):
         experience, stats = make_experience(trajectories, totals, evaluated, ppo, state.kl_coefficient, state.step)
         with record.phase("learn"):
             metrics = learners.update(beside(state.replayed, experience, state.step, run.seed), plan)
     metrics |= {"kl_coefficient": state.kl_coefficient, "learning_rate": scale * ppo.learning_rate}
     state.step += 1
-    record.learnt(answers, evaluated, stats, state.step, metrics)
+    record.learnt(responses, evaluated, stats, state.step, metrics)
     state.kl_coefficient = next_coefficient(ppo.kl, state.kl_coefficient, stats.kl_mean, stats.num_answers)
 
 
@@ -190,11 +190,11 @@ def naming_prompts(rollouts: Sequence[Rollout]) -> Iterator[None]:
 
 
 def commit(
-    answers: StepResponses, state: PpoState, actors: PpoActors, checkpoints: Checkpoints, record: PpoRecorder
+    responses: StepResponses, state: PpoState, actors: PpoActors, checkpoints: Checkpoints, record: PpoRecorder
 ) -> None:
     """Account for what was learnt from and keep what was learnt, before anyone sees the new version."""
-    state.ledger.trained(answers.rollouts)
-    state.ledger.dropped([rollout for rollout, _ in answers.dropped], "flat")
+    state.ledger.trained(responses.rollouts)
+    state.ledger.dropped([rollout for rollout, _ in responses.dropped], "flat")
     with record.phase("commit"):
         checkpoints.commit(state.step, actors.learners.save, state.as_dict())
 

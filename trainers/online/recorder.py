@@ -46,7 +46,7 @@ class PpoRecorder:
 
     def learnt(
         self,
-        answers: StepResponses,
+        responses: StepResponses,
         evaluated: Evaluated,
         stats: ExperienceStats,
         step: int,
@@ -60,13 +60,13 @@ class PpoRecorder:
         """
         journal = self._folder / "rollouts"
         with naming(step_file(journal, step)):
-            write_step(journal, step, journal_rows(answers, evaluated))
+            write_step(journal, step, journal_rows(responses, evaluated))
         named = {"score_mean": "reward", "score_std": "reward_std", "kl_mean": "kl"}
         known = {named.get(name, name): value for name, value in asdict(stats).items() if value is not None}
-        figures = {name: float(value) for name, value in known.items()} | dict(metrics) | self._rounds(answers)
-        figures |= watched_figures(answers, evaluated) | staleness_figures(answers.rollouts, step - 1)
-        figures["sampler_gap_fresh"] = fresh_gap(answers.rollouts, evaluated, step - 1)
-        figures["sampler_idle_s"] = answers.sampler_idle_s
+        figures = {name: float(value) for name, value in known.items()} | dict(metrics) | self._rounds(responses)
+        figures |= watched_figures(responses, evaluated) | staleness_figures(responses.rollouts, step - 1)
+        figures["sampler_gap_fresh"] = fresh_gap(responses.rollouts, evaluated, step - 1)
+        figures["sampler_idle_s"] = responses.sampler_idle_s
         seconds = self._phases.take()
         figures["tokens_per_s"] = stats.num_tokens / sum(seconds.values())
         self._steps.append(figures)
@@ -75,45 +75,45 @@ class PpoRecorder:
         for alarm in new_alarms(self._steps, self._ppo):
             self._say(f"step {step}: {alarm.message}")
         if stats.num_empty:
-            self._say(f"step {step}: {stats.num_empty} answers are empty and carry no signal")
-        if answers.num_flat:
+            self._say(f"step {step}: {stats.num_empty} responses are empty and carry no signal")
+        if responses.num_flat:
             self._say(
-                f"step {step}: after {answers.num_rounds} rounds, {answers.num_flat} of {self._ppo.prompts_per_step} "
-                f"prompts still have answers of one and the same reward, and carry no signal but the KL's"
+                f"step {step}: after {responses.num_rounds} rounds, {responses.num_flat} of "
+                f"{self._ppo.prompts_per_step} prompts still have responses of one and the same reward, and carry no signal but the KL's"
             )
 
-    def _rounds(self, answers: StepResponses) -> dict[str, float]:
+    def _rounds(self, responses: StepResponses) -> dict[str, float]:
         """What dynamic sampling did, where it is on."""
         if self._ppo.dynamic_sampling is None:
             return {}
-        num_dropped = len(answers.dropped) / self._ppo.samples_per_prompt
+        num_dropped = len(responses.dropped) / self._ppo.samples_per_prompt
         return {
-            "num_rounds": answers.num_rounds,
+            "num_rounds": responses.num_rounds,
             "num_dropped_groups": num_dropped,
-            "num_flat_groups": answers.num_flat,
+            "num_flat_groups": responses.num_flat,
         }
 
     def _say(self, message: str) -> None:
         self._listener.said("ppo", message)
 
 
-def watched_figures(answers: StepResponses, evaluated: Evaluated) -> dict[str, float]:
-    """What only the monitors need: of the tokens and answers of one step.
+def watched_figures(responses: StepResponses, evaluated: Evaluated) -> dict[str, float]:
+    """What only the monitors need: of the tokens and responses of one step.
 
     entropy: the mean of -log pi of a sampled token, in nats, which estimates the policy's entropy at its temperature.
-    repeated_share: of the answers, those that stand in the step more than once, whatever their prompts.
+    repeated_share: of the responses, those that stand in the step more than once, whatever their prompts.
     judge_reward: mean of the second judge's score, where there is one.
     """
     logprobs = [
-        answer_of(rollout, own.numpy())[rollout.action_mask]
-        for rollout, own in zip(answers.rollouts, evaluated.logprobs, strict=True)
+        response_of(rollout, own.numpy())[rollout.action_mask]
+        for rollout, own in zip(responses.rollouts, evaluated.logprobs, strict=True)
     ]
-    times = Counter(rollout.token_ids.tobytes() for rollout in answers.rollouts)
+    times = Counter(rollout.token_ids.tobytes() for rollout in responses.rollouts)
     figures = {
         "entropy": -float(np.concatenate(logprobs).mean(dtype=np.float64)),
-        "repeated_share": sum(count for count in times.values() if count > 1) / len(answers.rollouts),
+        "repeated_share": sum(count for count in times.values() if count > 1) / len(responses.rollouts),
     }
-    judged = [score.parts[JUDGE_PART] for score in answers.scores if JUDGE_PART in score.parts]
+    judged = [score.parts[JUDGE_PART] for score in responses.scores if JUDGE_PART in score.parts]
     return figures | ({"judge_reward": sum(judged) / len(judged)} if judged else {})
 
 
@@ -129,7 +129,9 @@ def fresh_gap(rollouts: Sequence[Rollout], evaluated: Evaluated, version: int) -
     Both are of one policy there, and ought to agree; older tokens differ by what was learnt since.
     """
     gaps = [
-        np.abs(answer_of(rollout, own.numpy()) - rollout.logprobs)[rollout.action_mask & (rollout.versions == version)]
+        np.abs(response_of(rollout, own.numpy()) - rollout.logprobs)[
+            rollout.action_mask & (rollout.versions == version)
+        ]
         for rollout, own in zip(rollouts, evaluated.logprobs, strict=True)
     ]
     found = np.concatenate(gaps)
@@ -137,7 +139,7 @@ def fresh_gap(rollouts: Sequence[Rollout], evaluated: Evaluated, version: int) -
 
 
 def ppo_figures(records: Sequence[StepRecord]) -> dict[str, float]:
-    """What the summary says of a whole run, whatever interrupted it; KL in nats a whole answer."""
+    """What the summary says of a whole run, whatever interrupted it; KL in nats a whole response."""
     return {
         "train_kl": records[-1].metrics["kl"],
         "max_train_kl": max(record.metrics["kl"] for record in records),
@@ -145,21 +147,21 @@ def ppo_figures(records: Sequence[StepRecord]) -> dict[str, float]:
     }
 
 
-def journal_rows(answers: StepResponses, evaluated: Evaluated) -> list[JournalRow]:
-    """One row an answer, its per-token figures cut out of the padded batch; then those of the groups left out."""
+def journal_rows(responses: StepResponses, evaluated: Evaluated) -> list[JournalRow]:
+    """One row a response, its per-token figures cut out of the padded batch; then those of the groups left out."""
     rows = []
-    positions = answers.positions
-    for place, scored in enumerate(zip(answers.rollouts, answers.scores, strict=True)):
+    positions = responses.positions
+    for place, scored in enumerate(zip(responses.rollouts, responses.scores, strict=True)):
         request = scored[0].request
         start = len(request.prompt_ids)
-        answer = (place, slice(start, start + len(scored[0].token_ids)))
-        values = NO_FIGURES if evaluated.values is None else evaluated.values[answer].numpy()
-        rows.append(_journal_row(scored, positions, evaluated.ref_logprobs[answer].numpy(), values, None))
-    return rows + [_journal_row(scored, positions, NO_FIGURES, NO_FIGURES, "flat") for scored in answers.dropped]
+        response = (place, slice(start, start + len(scored[0].token_ids)))
+        values = NO_FIGURES if evaluated.values is None else evaluated.values[response].numpy()
+        rows.append(_journal_row(scored, positions, evaluated.ref_logprobs[response].numpy(), values, None))
+    return rows + [_journal_row(scored, positions, NO_FIGURES, NO_FIGURES, "flat") for scored in responses.dropped]
 
 
-def answer_of(rollout: Rollout, row: NDArray[np.float32]) -> NDArray[np.float32]:
-    """The answer's part of a row [T] of the padded batch."""
+def response_of(rollout: Rollout, row: NDArray[np.float32]) -> NDArray[np.float32]:
+    """The response's part of a row [T] of the padded batch."""
     start = len(rollout.request.prompt_ids)
     return row[start : start + len(rollout.token_ids)]
 

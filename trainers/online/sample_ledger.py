@@ -1,4 +1,4 @@
-"""Accounts for every answer of a run: issued, finished, scored, then trained on or dropped."""
+"""Accounts for every response of a run: issued, finished, scored, then trained on or dropped."""
 
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -12,7 +12,7 @@ from plumbob.rollout.rollout_records import Rollout, SampleRequest
 
 @dataclass
 class Counts:
-    """Of the answers that were issued under one policy version; `dropped`: reason -> how many."""
+    """Of the responses that were issued under one policy version; `dropped`: reason -> how many."""
 
     issued: int = 0
     finished: int = 0
@@ -24,15 +24,15 @@ class Counts:
         return vars(self) | {"dropped": dict(self.dropped)}
 
     def settled(self) -> dict[str, Any]:
-        """The same without the answers whose end is still open."""
+        """The same without the responses whose end is still open."""
         settled = self.trained + self.dropped.total()
         return self.as_dict() | dict.fromkeys(("issued", "finished", "scored"), settled)
 
 
 class Ledger:
-    """Counts answers by the policy version that was the newest published when they were issued.
+    """Counts responses by the policy version that was the newest published when they were issued.
 
-    An answer stays in the row that it was issued in, whatever is published before it is finished, so that in each row
+    A response stays in the row that it was issued in, whatever is published before it is finished, so that in each row
     issued = trained + dropped once nothing is in flight, and as many are finished and scored, but for those that were
     dropped before. May be used from several threads.
     """
@@ -45,7 +45,7 @@ class Ledger:
         self._num_reissued = 0
 
     def published(self, version: int) -> None:
-        """Answers that are issued from now on belong to this version."""
+        """Responses that are issued from now on belong to this version."""
         with self._lock:
             self._version = version
 
@@ -55,7 +55,7 @@ class Ledger:
             self._counts[self._version].issued += len(requests)
 
     def reissued(self, count: int) -> None:
-        """Answers that were given to another worker, because theirs was lost; they are not issued a second time."""
+        """Responses that were given to another worker, because theirs was lost; they are not issued a second time."""
         with self._lock:
             self._num_reissued += count
 
@@ -115,5 +115,5 @@ class Ledger:
 
 
 def _name(request: SampleRequest) -> tuple[str, int]:
-    """What tells an answer from every other of the run."""
+    """What tells a response from every other of the run."""
     return request.group_id, request.sample_index

@@ -1,4 +1,4 @@
-"""Sampled answers as tensors, and whether they may be learnt from."""
+"""Sampled responses as tensors, and whether they may be learnt from."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -13,7 +13,7 @@ from plumbob.rollout.rollout_records import Rollout
 
 @dataclass(frozen=True)
 class Trajectories:
-    """Whole sequences: the prompt, then the answer, padded on the right.
+    """Whole sequences: the prompt, then the response, padded on the right.
 
     Attributes:
         input_ids: int64 [B, T].
@@ -21,8 +21,8 @@ class Trajectories:
         action_mask: bool [B, T], True on the tokens that the policy wrote, never in column 0.
         sampler_logprobs: float32 [B, T], 0 outside the action mask.
         versions: int32 [B, T], the policy version that made each token; -1 outside the action mask.
-        ends_with_eos: bool [B], False where the answer was cut at its length limit.
-        groups: int64 [B], the same number for answers to the same prompt within the step.
+        ends_with_eos: bool [B], False where the response was cut at its length limit.
+        groups: int64 [B], the same number for responses to the same prompt within the step.
     """
 
     input_ids: Tensor
@@ -72,7 +72,7 @@ def collate_rollouts(rollouts: Sequence[Rollout], pad_id: int) -> Trajectories:
 
 
 def group_numbers(rollouts: Sequence[Rollout]) -> Tensor:
-    """int64 [B]: groups numbered in the order of their first answer."""
+    """int64 [B]: groups numbered in the order of their first response."""
     numbers: dict[str, int] = {}
     return torch.tensor([numbers.setdefault(rollout.request.group_id, len(numbers)) for rollout in rollouts])
 

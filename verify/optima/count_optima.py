@@ -1,6 +1,6 @@
 """How far maximum likelihood on sampled preferences may lie from the truth: Fisher information, in float64.
 
-`wins` [K, K]: how often answer i was preferred to j. Scores [K] are known up to a constant, so that an information
+`wins` [K, K]: how often response i was preferred to j. Scores [K] are known up to a constant, so that an information
 matrix has rank K - 1 and annihilates constants. Bradley-Terry's maximum likelihood is
 `pair_scores(wins, logistic())`, and DPO's is `dpo_optimum(reference, wins, beta)`.
 """
@@ -13,8 +13,8 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from plumbob.verify.optima.answer_tree import Array
 from plumbob.verify.optima.offline_optima import logistic, minimise, pair_loss
+from plumbob.verify.optima.response_tree import Array
 
 Rankings = NDArray[np.int64]
 
@@ -31,7 +31,7 @@ def fisher_error(scores: Array, truth: Array, information: Array) -> float:
 
 
 def all_rankings(num_answers: int, size: int) -> Rankings:
-    """Every ranking, best first, of every set of `size` of the answers, [N, size]."""
+    """Every ranking, best first, of every set of `size` of the responses, [N, size]."""
     return np.array(list(itertools.permutations(range(num_answers), size)), dtype=np.int64)
 
 
@@ -43,7 +43,7 @@ def plackett_luce_logprobs(scores: Array, rankings: Rankings) -> Array:
 
 
 class Choice(NamedTuple):
-    """One answer taken among several, as each of N judgements has it.
+    """One response taken among several, as each of N judgements has it.
 
     Attributes:
         chosen: its index, [N].
@@ -83,7 +83,7 @@ def plackett_luce_loss(rankings: Rankings, counts: Array, scores: Array) -> tupl
     """Negative log-likelihood, its gradient [K] and Hessian [K, K]; the Hessian is also the observed information.
 
     Args:
-        rankings: answers' indices, best first, [N, size].
+        rankings: responses' indices, best first, [N, size].
         counts: how often each ranking was given, [N].
     """
     return choices_loss(stages(rankings), counts, scores)

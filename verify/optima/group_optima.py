@@ -9,7 +9,6 @@ import math
 
 import numpy as np
 
-from plumbob.verify.optima.answer_tree import Array, Instance, log_normalised
 from plumbob.verify.optima.online_optima import (
     NUM_HALVINGS,
     KlInLoss,
@@ -18,6 +17,7 @@ from plumbob.verify.optima.online_optima import (
     kl_slope,
     step_gradient,
 )
+from plumbob.verify.optima.response_tree import Array, Instance, log_normalised
 
 MAX_GROUPS = 1_000_000
 TOLERANCE = 1e-12
@@ -25,10 +25,10 @@ TOLERANCE = 1e-12
 
 @functools.lru_cache(maxsize=8)
 def companions(num_others: int, num_answers: int) -> tuple[Array, Array]:
-    """Every multiset of `num_others` answers as counts [M, K], and the logarithm of its number of orders [M]."""
+    """Every multiset of `num_others` responses as counts [M, K], and the logarithm of its number of orders [M]."""
     size = math.comb(num_others + num_answers - 1, num_answers - 1)
     if size > MAX_GROUPS:
-        raise ValueError(f"{num_others} others over {num_answers} answers are {size:,} groups, above {MAX_GROUPS:,}")
+        raise ValueError(f"{num_others} others over {num_answers} responses are {size:,} groups, above {MAX_GROUPS:,}")
     end = num_others + num_answers - 1
     bars = np.array(list(itertools.combinations(range(end), num_answers - 1)), dtype=np.int64).reshape(size, -1)
     edges = np.concatenate([np.full((size, 1), -1), bars, np.full((size, 1), end)], axis=1)
@@ -38,12 +38,13 @@ def companions(num_others: int, num_answers: int) -> tuple[Array, Array]:
 
 
 def group_advantages(policy: Array, rewards: Array, group_size: int, ddof: int, eps: float) -> Array:
-    """E[A | answer], A = (r - mean) / (std + eps) in a group of G (Shao et al. 2024, arXiv 2402.03300, section 4.1.2).
+    """E[A | response], A = (r - mean) / (std + eps) in a group of G (Shao et al. 2024, arXiv 2402.03300, section
+    4.1.2).
 
-    The other G - 1 answers are drawn from the policy. A group of identical rewards has A = 0.
+    The other G - 1 responses are drawn from the policy. A group of identical rewards has A = 0.
 
     Args:
-        policy: log-probs of the answers to one prompt, [K].
+        policy: log-probs of the responses to one prompt, [K].
         ddof: 0 where the variance is divided by G, 1 where by G - 1.
         eps: added to the standard deviation.
     """
@@ -51,12 +52,12 @@ def group_advantages(policy: Array, rewards: Array, group_size: int, ddof: int, 
     probs = np.exp(log_orders + counts @ policy)
     totals = counts @ rewards
     advantages = np.empty_like(rewards)
-    for answer, reward in enumerate(rewards):
+    for response, reward in enumerate(rewards):
         mean = (totals + reward) / group_size
         squares = (counts * np.square(rewards - mean[:, None])).sum(-1) + np.square(reward - mean)
         spread = squares > 1e-20
         std = np.sqrt(np.where(spread, squares, 1.0) / (group_size - ddof))
-        advantages[answer] = (probs * np.where(spread, (reward - mean) / (std + eps), 0.0)).sum()
+        advantages[response] = (probs * np.where(spread, (reward - mean) / (std + eps), 0.0)).sum()
     return advantages
 
 
@@ -65,19 +66,19 @@ def grpo_optimum(
 ) -> Array:
     """Fixed point of GRPO with beta KL per token in the loss, log-probs [P, K].
 
-    As `kl_in_loss_optimum`, with E[A | answer] for the reward, which itself follows the policy: for one token
-    E[A | a] - beta g(u) is one number for every answer, g = u (k2) or 1 - exp(-u) (k3). Damped iteration from the
+    As `kl_in_loss_optimum`, with E[A | response] for the reward, which itself follows the policy: for one token
+    E[A | a] - beta g(u) is one number for every response, g = u (k2) or 1 - exp(-u) (k3). Damped iteration from the
     reference, so that of several roots it is the one that training meets first.
 
     Args:
-        length_weighted: each answer's tokens weigh 1/|y| instead of 1.
+        length_weighted: each response's tokens weigh 1/|y| instead of 1.
     """
     tree = problem.tree
-    weights = 1 / tree.num_tokens if length_weighted else np.ones(len(tree.answers))
+    weights = 1 / tree.num_tokens if length_weighted else np.ones(len(tree.responses))
     policy = problem.reference
     for _ in range(2000):
         gains = weights * _advantages(problem, policy, group_size, ddof, eps)
-        target = tree.answer_logprobs(balanced_tree(problem, kind, gains, weights))
+        target = tree.response_logprobs(balanced_tree(problem, kind, gains, weights))
         if np.abs(target - policy).max() < TOLERANCE:
             return target
         policy = log_normalised(policy + 0.3 * (target - policy))
@@ -99,16 +100,16 @@ def grpo_gradient(
         policy: log pi, [P, S, V].
     """
     tree = problem.tree
-    answers = tree.answer_logprobs(policy)
-    advantages = _advantages(problem, answers, group_size, ddof, eps)
+    responses = tree.response_logprobs(policy)
+    advantages = _advantages(problem, responses, group_size, ddof, eps)
     slopes = kl_slope(tree.along(policy - problem.reference_policy), kind)
     return step_gradient(
-        problem, policy, advantages[..., None] - problem.beta * slopes, np.exp(answers), length_weighted
+        problem, policy, advantages[..., None] - problem.beta * slopes, np.exp(responses), length_weighted
     )
 
 
 def _advantages(problem: Instance, policy: Array, group_size: int, ddof: int, eps: float) -> Array:
-    """E[A | answer], [P, K]; `policy`: log-probs of the answers, [P, K]."""
+    """E[A | response], [P, K]; `policy`: log-probs of the responses, [P, K]."""
     pairs = zip(policy, problem.rewards, strict=True)
     return np.stack([group_advantages(logprobs, rewards, group_size, ddof, eps) for logprobs, rewards in pairs])
 
@@ -140,12 +141,12 @@ def group_baseline_optimum(problem: Instance, group_size: int) -> Array:
 
 
 def batch_std(problem: Instance, policy: Array, group_size: int) -> float:
-    """Standard deviation over the tokens of a large batch of r - group mean, which every token of an answer carries.
+    """Standard deviation over the tokens of a large batch of r - group mean, which every token of a response carries.
 
-    Given the answer, r - group mean has mean k (r - E r), k = (G - 1) / G, and variance k / G Var r.
+    Given the response, r - group mean has mean k (r - E r), k = (G - 1) / G, and variance k / G Var r.
 
     Args:
-        policy: log-probs of answers, [P, K].
+        policy: log-probs of responses, [P, K].
     """
     share = (group_size - 1) / group_size
     probs = np.exp(policy)

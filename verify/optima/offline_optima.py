@@ -1,8 +1,8 @@
-"""Where offline preference objectives end, for exact or counted preferences among one prompt's K answers, in float64.
+"""Where offline preference objectives end, for exact or counted preferences among one prompt's K responses, in float64.
 
-`wins` [K, K]: how often, or with what probability, answer i is preferred to j; zero on the diagonal. A loss of pairs
+`wins` [K, K]: how often, or with what probability, response i is preferred to j; zero on the diagonal. A loss of pairs
 depends on scores' differences alone, so that a method is a loss of the margin z and the way from scores to a policy.
-Losses are means over the wins' total. Policies are log-probs of whole answers [K], u = log(pi / pi_ref).
+Losses are means over the wins' total. Policies are log-probs of whole responses [K], u = log(pi / pi_ref).
 """
 
 from collections.abc import Callable
@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from plumbob.verify.optima.answer_tree import Array, log_normalised, tilted, total_variation
+from plumbob.verify.optima.response_tree import Array, log_normalised, tilted, total_variation
 
 MAX_STEPS = 2000
 TOLERANCE = 1e-12
@@ -98,14 +98,14 @@ def pair_loss(wins: Array, scores: Array, loss: MarginLoss) -> tuple[float, Arra
 def pair_scores(wins: Array, loss: MarginLoss, start: Array | None = None) -> Array:
     """Scores [K] of mean 0 with the least `pair_loss`, for a convex loss.
 
-    They are finite if a chain of answers, each preferred at least once to the next, leads from any answer to any other
-    (Ford 1957); else ValueError.
+    They are finite if a chain of responses, each preferred at least once to the next, leads from any response to any
+    other (Ford 1957); else ValueError.
     """
     reached = (wins > 0) | np.eye(len(wins), dtype=bool)
     for _ in range(len(wins).bit_length()):
         reached = reached.astype(np.float64) @ reached > 0
     if not reached.all():
-        raise ValueError("no finite scores: some answers are preferred to others and never the other way round")
+        raise ValueError("no finite scores: some responses are preferred to others and never the other way round")
     scores = minimise(lambda at: pair_loss(wins, at, loss), np.zeros(len(wins)) if start is None else start)
     return scores - scores.mean()
 
@@ -143,13 +143,13 @@ def dpo_optimum(reference: Array, wins: Array, beta: float) -> Array:
 def ipo_optimum(reference: Array, wins: Array, tau: float) -> Array:
     """IPO of summed log-probs (Azar et al. 2023, arXiv 2310.12036, eq. 17): least squares.
 
-    For uniform pairs pi_ref exp(w / tau), w_i the mean over all K answers j, i itself with 1/2, of p(i > j).
+    For uniform pairs pi_ref exp(w / tau), w_i the mean over all K responses j, i itself with 1/2, of p(i > j).
     """
     return tilted(reference, pair_scores(wins, squared(0.5 / tau)), 1.0)
 
 
 def averaged_ipo_optimum(reference: Array, wins: Array, tau: float, num_tokens: Array) -> Array:
-    """IPO of log-ratios averaged over the answer's tokens: for uniform pairs pi_ref exp(|y| (w / tau + c))."""
+    """IPO of log-ratios averaged over the response's tokens: for uniform pairs pi_ref exp(|y| (w / tau + c))."""
     return length_tilted(reference, pair_scores(wins, squared(0.5 / tau)), num_tokens)
 
 
@@ -219,8 +219,8 @@ def hinge_loss(wins: Array, scores: Array) -> float:
 def hinge_optimum(wins: Array) -> HingeOptimum:
     """The least hinge loss: smooth losses of falling width, then scores rounded to whole differences.
 
-    max(0, 1 - z) = max over 0 <= a <= 1 of a (1 - z). Where the a balance at every answer, as the smooth loss's slopes
-    do at its minimum, sum wins a bounds the loss from below; corners of the linear programme differ by integers.
+    max(0, 1 - z) = max over 0 <= a <= 1 of a (1 - z). Where the a balance at every response, as the smooth loss's
+    slopes do at its minimum, sum wins a bounds the loss from below; corners of the linear programme differ by integers.
     """
     scores = np.zeros(len(wins))
     for halvings in range(12):
@@ -233,7 +233,7 @@ def hinge_optimum(wins: Array) -> HingeOptimum:
 
 
 def orpo_loss(wins: Array, policy: Array, num_tokens: Array, weight: float) -> tuple[float, Array]:
-    """ORPO (Hong et al. 2024, arXiv 2403.07691, eq. 6 and 7), and its gradient [K] by the answers' log-probs.
+    """ORPO (Hong et al. 2024, arXiv 2403.07691, eq. 6 and 7), and its gradient [K] by the responses' log-probs.
 
     Mean over the wins of -l_i + weight softplus(-(o_i - o_j)), l = log pi(y) / |y|, o = l - log(1 - exp l).
     """
@@ -284,13 +284,13 @@ def orpo_optimum(wins: Array, num_tokens: Array, weight: float, num_starts: int 
 
 
 def kto_gradient(log_ratios: Array, desirable: Array, undesirable: Array, beta: float, reference_point: float) -> Array:
-    """Gradient of KTO's loss by the answers' log-probs, [K] (Ethayarajh et al. 2024, arXiv 2402.01306, eq. 8).
+    """Gradient of KTO's loss by the responses' log-probs, [K] (Ethayarajh et al. 2024, arXiv 2402.01306, eq. 8).
 
     Loss: sum of d (1 - sigmoid(beta (u - z))) + n (1 - sigmoid(beta (z - u))); z carries no gradient.
 
     Args:
-        log_ratios: u of whole answers, [K].
-        desirable: d, the share of each answer labelled desirable times lambda_D, [K].
+        log_ratios: u of whole responses, [K].
+        desirable: d, the share of each response labelled desirable times lambda_D, [K].
         undesirable: n, the same of undesirable ones times lambda_U, [K].
         reference_point: z, an estimate of KL(pi || pi_ref) that is at least 0.
     """

@@ -1,16 +1,17 @@
 """Where online objectives end: fixed points and expected gradients by enumeration, in float64.
 
 u = log(pi / pi_ref) of a next token; Q(s, a) and V(s) are expectations under the policy. Each optimum is returned as
-log-probs of whole answers [P, K]. Gradients are those of the loss, to be minimised, at a policy that has just sampled
-(every importance ratio 1), by next-token logits [P, S, V]. A step is taken to hold many answers: token-mean divides by
-the expected number of tokens, and the correlation of the two, one part in the step's number of answers, is left out.
+log-probs of whole responses [P, K]. Gradients are those of the loss, to be minimised, at a policy that has just sampled
+(every importance ratio 1), by next-token logits [P, S, V]. A step is taken to hold many responses: token-mean divides
+by the expected number of tokens, and the correlation of the two, one part in the step's number of responses, is left
+out.
 """
 
 from typing import Literal, assert_never
 
 import numpy as np
 
-from plumbob.verify.optima.answer_tree import Array, Instance, log_normalised
+from plumbob.verify.optima.response_tree import Array, Instance, log_normalised
 
 KlInLoss = Literal["k2", "k3"]
 
@@ -21,7 +22,7 @@ NUM_HALVINGS = 60
 def discounted_optimum(problem: Instance, gamma: float) -> Array:
     """Fixed point of PPO with k1 in the reward and a discount: backward induction on soft values.
 
-    pi(a|s) is proportional to pi_ref(a|s) exp(Q/beta), Q = r where the answer ends and gamma V(s') elsewhere,
+    pi(a|s) is proportional to pi_ref(a|s) exp(Q/beta), Q = r where the response ends and gamma V(s') elsewhere,
     V(s) = beta log sum_a pi_ref exp(Q/beta) (Haarnoja et al. 2017, arXiv 1702.08165, theorem 1, with pi_ref as prior).
     gamma = 1 is pi*.
     """
@@ -32,53 +33,54 @@ def discounted_optimum(problem: Instance, gamma: float) -> Array:
         logits = reference[:, state] + tree.behind(state, gamma * values, problem.rewards) / problem.beta
         policy[:, state] = log_normalised(logits)
         values[:, state] = problem.beta * (logits - policy[:, state])[:, 0]
-    return tree.answer_logprobs(policy)
+    return tree.response_logprobs(policy)
 
 
 def kl_in_loss_optimum(problem: Instance, kind: KlInLoss, scale: float = 1.0, length_weighted: bool = False) -> Array:
     """Fixed point of policy gradient on r with beta KL per token in the loss: backward induction.
 
     With A = scale (r - E r) and gradients beta u (k2) or beta (1 - exp(-u)) (k3) per token, a state balances where
-    scale Q(s,a) - beta u, or scale Q(s,a) - beta (1 - exp(-u)), is the same for each a. Not pi* for answers of several
+    scale Q(s,a) - beta u, or scale Q(s,a) - beta (1 - exp(-u)), is the same for each a. Not pi* for responses of
+    several
     tokens: the KL of the tokens to come is left out.
 
     Args:
-        scale: 1 for RLOO (a leave-one-out mean), (G - 1) / G for Dr. GRPO (a mean of all G, the answer included).
-        length_weighted: each answer's tokens weigh 1/|y| (the mean over answers of means over tokens) instead of 1
+        scale: 1 for RLOO (a leave-one-out mean), (G - 1) / G for Dr. GRPO (a mean of all G, the response included).
+        length_weighted: each response's tokens weigh 1/|y| (the mean over responses of means over tokens) instead of 1
             (the mean over the step's tokens). Then the baseline E r, which depends on the policy, matters.
     """
     tree = problem.tree
     if not length_weighted:
-        weights = np.ones(len(tree.answers))
-        return tree.answer_logprobs(balanced_tree(problem, kind, scale * problem.rewards, weights))
+        weights = np.ones(len(tree.responses))
+        return tree.response_logprobs(balanced_tree(problem, kind, scale * problem.rewards, weights))
     weights = 1 / tree.num_tokens
 
-    def answer_logprobs(baseline: Array) -> Array:
+    def response_logprobs(baseline: Array) -> Array:
         gains = scale * (problem.rewards - baseline[:, None]) * weights
-        return tree.answer_logprobs(balanced_tree(problem, kind, gains, weights))
+        return tree.response_logprobs(balanced_tree(problem, kind, gains, weights))
 
     low, high = problem.rewards.min(-1), problem.rewards.max(-1)
     for _ in range(NUM_HALVINGS):
         middle = (low + high) / 2
-        above = (np.exp(answer_logprobs(middle)) * problem.rewards).sum(-1) > middle
+        above = (np.exp(response_logprobs(middle)) * problem.rewards).sum(-1) > middle
         low, high = np.where(above, middle, low), np.where(above, high, middle)
-    return answer_logprobs((low + high) / 2)
+    return response_logprobs((low + high) / 2)
 
 
 def balanced_tree(problem: Instance, kind: KlInLoss, gains: Array, weights: Array) -> Array:
-    """log pi [P, S, V] where every state balances the expected gain of the answers behind a token with their weight.
+    """log pi [P, S, V] where every state balances the expected gain of the responses behind a token with their weight.
 
     Args:
-        gains: weight times advantage of each answer, up to a constant where the weights are all alike, [P, K].
-        weights: what multiplies an answer's KL per token, [K].
+        gains: weight times advantage of each response, up to a constant where the weights are all alike, [P, K].
+        weights: what multiplies a response's KL per token, [K].
     """
     tree, reference = problem.tree, problem.reference_policy
     policy = np.empty_like(reference)
     state_gains, state_weights = np.empty(reference.shape[:2]), np.empty(reference.shape[:2])
-    answer_weights = np.broadcast_to(weights, gains.shape)
+    response_weights = np.broadcast_to(weights, gains.shape)
     for state in reversed(range(len(tree.states))):
         gain = tree.behind(state, state_gains, gains)
-        weight = tree.behind(state, state_weights, answer_weights)
+        weight = tree.behind(state, state_weights, response_weights)
         policy[:, state] = balanced(reference[:, state], gain, problem.beta * weight, kind)
         probs = np.exp(policy[:, state])
         state_gains[:, state], state_weights[:, state] = (probs * gain).sum(-1), (probs * weight).sum(-1)
@@ -120,7 +122,7 @@ def balanced(reference: Array, gains: Array, weights: Array, kind: KlInLoss) -> 
 def global_baseline_optimum(problem: Instance) -> Array:
     """Fixed point of k1 in the reward with weights 1/|y| and one mean of the whole return over all prompts.
 
-    With R = r - beta log(pi(y) / pi_ref(y)) and baseline b, every answer's (R - b) / |y| is one number c_x where
+    With R = r - beta log(pi(y) / pi_ref(y)) and baseline b, every response's (R - b) / |y| is one number c_x where
     pi is proportional to pi_ref exp((r - c_x |y|) / beta) and beta log sum pi_ref exp((r - c_x |y|) / beta) = b; b, the
     mean over prompts of E R = b + c_x E|y|, makes the c_x E|y| sum to 0. A mean per prompt has c_x = 0: pi*.
     """
@@ -155,9 +157,9 @@ def step_gradient(problem: Instance, policy: Array, coefficients: Array, counts:
 
     Args:
         policy: log pi [P, S, V].
-        coefficients: advantage of each token of each answer, held constant, [P, K, T] (or [P, K, 1]).
-        counts: how often each answer stands in the step, or its probability, [P, K].
-        length_weighted: the mean over answers of means over tokens, instead of the mean over the step's tokens.
+        coefficients: advantage of each token of each response, held constant, [P, K, T] (or [P, K, 1]).
+        counts: how often each response stands in the step, or its probability, [P, K].
+        length_weighted: the mean over responses of means over tokens, instead of the mean over the step's tokens.
     """
     lengths = problem.tree.num_tokens
     weights = counts / lengths / counts.sum() if length_weighted else counts / (counts * lengths).sum()
@@ -169,7 +171,7 @@ def returns_to_go(problem: Instance, policy: Array, gamma: float) -> Array:
     """G_t = -beta u_t + gamma G_t+1, and -beta u_t + r at the last token, [P, K, T]: k1 in the reward."""
     tree = problem.tree
     penalties = -problem.beta * tree.along(policy - problem.reference_policy)
-    last = tree.mask - np.concatenate([tree.mask[:, 1:], np.zeros((len(tree.answers), 1))], axis=1)
+    last = tree.mask - np.concatenate([tree.mask[:, 1:], np.zeros((len(tree.responses), 1))], axis=1)
     rewards = penalties + last * problem.rewards[..., None]
     returns = np.zeros_like(rewards)
     to_go = np.zeros_like(problem.rewards)
@@ -184,7 +186,7 @@ def kl_in_reward_gradient(problem: Instance, policy: Array, gamma: float = 1.0) 
 
     Any baseline of the state gives the same; a scaling of the advantages multiplies it.
     """
-    counts = np.exp(problem.tree.answer_logprobs(policy))
+    counts = np.exp(problem.tree.response_logprobs(policy))
     return step_gradient(problem, policy, returns_to_go(problem, policy, gamma), counts, length_weighted=False)
 
 
@@ -193,7 +195,7 @@ def kl_in_loss_gradient(
 ) -> Array:
     """Expected gradient of the loss whose root is `kl_in_loss_optimum`: A = scale (r - E r), k2 or k3 per token."""
     tree = problem.tree
-    counts = np.exp(tree.answer_logprobs(policy))
+    counts = np.exp(tree.response_logprobs(policy))
     advantages = scale * (problem.rewards - (counts * problem.rewards).sum(-1, keepdims=True))
     slopes = kl_slope(tree.along(policy - problem.reference_policy), kind)
     return step_gradient(problem, policy, advantages[..., None] - problem.beta * slopes, counts, length_weighted)

@@ -2,7 +2,7 @@
 
 Mistakes have the names by which the gradient tests in `tests/optimum/` plant them. A mistaken target of None is not
 solved for. So it is without EOS in the mask: training may then end at any of many policies, or at the edge, where some
-answers never end. Of what reward models learn: `verify.optima.planted_reward_bugs`.
+responses never end. Of what reward models learn: `verify.optima.planted_reward_bugs`.
 """
 
 from collections.abc import Callable
@@ -10,7 +10,6 @@ from dataclasses import replace
 
 import numpy as np
 
-from plumbob.verify.optima.answer_tree import AnswerTree, Array, Instance, log_normalised, tilted
 from plumbob.verify.optima.offline_optima import (
     hinge_optimum,
     length_tilted,
@@ -22,11 +21,12 @@ from plumbob.verify.optima.offline_optima import (
     squared,
 )
 from plumbob.verify.optima.online_optima import NUM_HALVINGS, balanced, returns_to_go
+from plumbob.verify.optima.response_tree import Array, Instance, ResponseTree, log_normalised, tilted
 
 OnlineTarget = Callable[[Instance], Array]
 """An instance -> log-probs [P, K]."""
 PairTarget = Callable[[Array, Array, Array], Array]
-"""(reference [K], wins [K, K], tokens of each answer [K]) -> log-probs [K]."""
+"""(reference [K], wins [K, K], tokens of each response [K]) -> log-probs [K]."""
 
 TOO_LARGE = 1.1
 """Times beta: ten percent too large."""
@@ -56,7 +56,7 @@ def tempered(target: OnlineTarget, temperature: float) -> OnlineTarget:
     at the target for such a reference, and pi is then its power T, normalised at each token. For one token and pi*
     that is beta / T.
 
-    With k1 in the reward a learner alone at that temperature ends there too, since there every answer to a prompt has
+    With k1 in the reward a learner alone at that temperature ends there too, since there every response to a prompt has
     the same return, so that no advantage is left whoever drew it (nor by REINFORCE++, whose baseline is the batch's,
     once the importance weights have made the tokens the learner's own). For the same reason a sampler alone at it
     leaves pi* where it is.
@@ -69,19 +69,19 @@ def tempered(target: OnlineTarget, temperature: float) -> OnlineTarget:
     return reached
 
 
-def powered(tree: AnswerTree, policy: Array, power: float) -> Array:
+def powered(tree: ResponseTree, policy: Array, power: float) -> Array:
     """The power of a policy's next-token probabilities, normalised at each token; log-probs [P, K], as `policy`."""
-    return tree.answer_logprobs(log_normalised(tree.next_token_logprobs(policy) * power))
+    return tree.response_logprobs(log_normalised(tree.next_token_logprobs(policy) * power))
 
 
 def greedy(instance: Instance) -> Array:
-    """All mass on the answer of the highest reward: no KL holds a policy that is its own reference."""
+    """All mass on the response of the highest reward: no KL holds a policy that is its own reference."""
     is_best = instance.rewards == instance.rewards.max(-1, keepdims=True)
     return np.where(is_best, 0.0, -np.inf)
 
 
 def weighed_returns_optimum(problem: Instance) -> Array:
-    """Fixed point of REINFORCE++ with gamma 1 and k1 in the reward when each answer's tokens weigh 1/|y|.
+    """Fixed point of REINFORCE++ with gamma 1 and k1 in the reward when each response's tokens weigh 1/|y|.
 
     The gradient is that of E sum_t (G_t - m) / |y| log pi, m the mean of all tokens' returns to go. A state balances
     where E[(G_t - m) / |y|] is the same for each next token: M - beta W u, W = E 1/|y| behind the token, M = (r - m) /
@@ -106,13 +106,13 @@ def weighed_returns_optimum(problem: Instance) -> Array:
     for _ in range(NUM_HALVINGS):
         middle = (low + high) / 2
         low, high = (middle, high) if mean_return(problem, policy(middle)) > middle else (low, middle)
-    return tree.answer_logprobs(policy((low + high) / 2))
+    return tree.response_logprobs(policy((low + high) / 2))
 
 
 def mean_return(problem: Instance, policy: Array) -> float:
     """Mean over all tokens of their returns to go, k1 in the reward; `policy`: log pi, [P, S, V]."""
     tree = problem.tree
-    probs = np.exp(tree.answer_logprobs(policy))
+    probs = np.exp(tree.response_logprobs(policy))
     returns = returns_to_go(problem, policy, 1.0).sum(-1)
     return float((probs * returns).sum() / (probs * tree.num_tokens).sum())
 
@@ -120,12 +120,12 @@ def mean_return(problem: Instance, policy: Array) -> float:
 def pair_mistakes(
     scores: Callable[[Array, float], Array], beta: float, per_token: bool = False, has_reference: bool = True
 ) -> dict[str, PairTarget | None]:
-    """Of a loss of pairs that is least where u of each answer, or log pi, is its score and a constant.
+    """Of a loss of pairs that is least where u of each response, or log pi, is its score and a constant.
 
     Args:
         scores: (wins [K, K], beta) -> [K].
         beta: of the loss; IPO's tau.
-        per_token: whether the loss takes the mean of an answer's tokens, instead of their sum.
+        per_token: whether the loss takes the mean of a response's tokens, instead of their sum.
         has_reference: whether the loss compares u = log(pi / pi_ref), instead of log pi.
     """
 
@@ -145,7 +145,7 @@ def pair_mistakes(
     return listed | ({"no reference": target(beta, per_token, False)} if has_reference else {})
 
 
-def tempered_pairs(target: PairTarget, tree: AnswerTree) -> dict[str, PairTarget]:
+def tempered_pairs(target: PairTarget, tree: ResponseTree) -> dict[str, PairTarget]:
     """As `tempered`: of every loss of pairs, whose policy and reference a trainer reads at a temperature."""
 
     def reached(reference: Array, wins: Array, num_tokens: Array) -> Array:

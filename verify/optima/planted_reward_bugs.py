@@ -6,13 +6,13 @@ Rewards are known up to a constant; here their mean is 0. Mistakes have the name
 
 from collections.abc import Callable
 
-from plumbob.verify.optima.answer_tree import Array
 from plumbob.verify.optima.count_optima import Choice, Rankings, choices_scores, stages
 from plumbob.verify.optima.offline_optima import flipped, logistic, pair_scores
 from plumbob.verify.optima.planted_bugs import TOO_LARGE
+from plumbob.verify.optima.response_tree import Array
 
 RewardTarget = Callable[[Array], Array]
-"""Judgements of one prompt's answers -> rewards [K]. Of scores [K], wins [K, K] or counts of rankings [N]."""
+"""Judgements of one prompt's responses -> rewards [K]. Of scores [K], wins [K, K] or counts of rankings [N]."""
 
 
 def bradley_terry_rewards(wins: Array) -> Array:
@@ -34,7 +34,7 @@ REGRESSION_MISTAKES: dict[str, RewardTarget | None] = {
     "rewards 10% too large": lambda scores: scores / TOO_LARGE,
     "absolute instead of squared errors": lambda scores: scores,
 }
-"""One score for each answer leaves no error, whatever is made of errors."""
+"""One score for each response leaves no error, whatever is made of errors."""
 TWO_RANKED_MISTAKES: dict[str, RewardTarget | None] = {
     "rewards 10% too large": None,
     "among all instead of those left": None,

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Mapping
 from typing import TypeVar
 
-from plumbob.verify.optima.answer_tree import Array, total_variation
+from plumbob.verify.optima.response_tree import Array, total_variation
 from plumbob.verify.world.problem import DISTANCE
 
 Moved = Mapping[str, float | None]

@@ -13,7 +13,7 @@ from plumbob.verify.training.gradients import pulled_back, relative_error
 from plumbob.verify.training.kto_gradients import NO_CLIP, NO_RATE, kto_enumerated_gradient, kto_step_gradient
 from plumbob.verify.training.train_offline import Labels, train_labelled
 from plumbob.verify.world.problem import Measurement, Size, make_problem
-from plumbob.verify.world.tiny_world import answer_logprobs
+from plumbob.verify.world.tiny_world import response_logprobs
 
 BETA = 0.4
 GRADIENT = 1e-3
@@ -21,7 +21,7 @@ NUM_LABELS = 8
 KTO_MISTAKES = dict.fromkeys(
     (
         "beta 10% too large",
-        "the weight of good answers 10% too large",
+        "the weight of good responses 10% too large",
         "z0 left at 0",
         "z0 of matched pairs",
         "no reference",
@@ -35,10 +35,10 @@ KTO_MISTAKES = dict.fromkeys(
 
 @dataclass(frozen=True)
 class KtoRow:
-    """KTO has no optimum here: good answers must gain, and its gradient be the paper's once the policy has moved."""
+    """KTO has no optimum here: good responses must gain, and its gradient be the paper's once the policy has moved."""
 
     name: str = "KTO"
-    setting: str = f"answers of positive reward are good, {NUM_LABELS} labels each"
+    setting: str = f"responses of positive reward are good, {NUM_LABELS} labels each"
     size: Size = field(default_factory=Size)
 
     @property
@@ -56,7 +56,7 @@ class KtoRow:
         learners = open_learner(run)
         train_labelled(run, problem.world, labels, learners, folder / "kto")
         learners.save(folder)
-        policy, reference = answer_logprobs(problem.world, learners.compute, "policy"), problem.instance().reference
+        policy, reference = response_logprobs(problem.world, learners.compute, "policy"), problem.instance().reference
         left = (np.exp(policy) * is_bad).sum(1) / (np.exp(reference) * is_bad).sum(1)
         still = KtoSettings(
             learning_rate=NO_RATE, max_grad_norm=NO_CLIP, batch_size=NUM_LABELS * is_bad.size, beta=BETA
@@ -67,6 +67,6 @@ class KtoRow:
         expected = kto_enumerated_gradient(one_step, problem.world, labels, learners, reference)
         found = kto_step_gradient(one_step, problem.world, labels, others, folder / "one")
         error = relative_error(found, pulled_back(problem.world, learners, expected))
-        return Measurement("bad answers, of what they were", float(left.max()), 0.5), Measurement(
+        return Measurement("bad responses, of what they were", float(left.max()), 0.5), Measurement(
             "gradient", error, GRADIENT
         )

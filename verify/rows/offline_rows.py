@@ -21,7 +21,6 @@ from plumbob.configs.settings.algorithms import (
 )
 from plumbob.configs.settings.training import DpoSettings
 from plumbob.verify.local_learner import open_learner
-from plumbob.verify.optima.answer_tree import Array, tilted, total_variation
 from plumbob.verify.optima.count_optima import bradley_terry_information, chi_squared_point, fisher_error
 from plumbob.verify.optima.offline_optima import (
     averaged_ipo_optimum,
@@ -45,12 +44,13 @@ from plumbob.verify.optima.planted_bugs import (
     sppo_mistakes,
     tempered_pairs,
 )
+from plumbob.verify.optima.response_tree import Array, tilted, total_variation
 from plumbob.verify.rows.bug_shift import Moved
 from plumbob.verify.rows.kto_row import KtoRow
 from plumbob.verify.rows.pair_targets import excess_hinge_loss, moved_hinge, moved_pairs, solved
 from plumbob.verify.training.train_offline import drawn_counts, exact_counts, train_pairs
 from plumbob.verify.world.problem import DISTANCE, Measurement, Problem, Size, make_problem
-from plumbob.verify.world.tiny_world import answer_logprobs
+from plumbob.verify.world.tiny_world import response_logprobs
 
 BETA = 0.4
 """Of the model's initial weights: with 0.2, as online, pairs take several times as many steps."""
@@ -68,7 +68,7 @@ class PairPlan:
 
     Attributes:
         copies: records of each unordered pair: a probability is rounded to one in so many.
-        rounds_per_step: of the tournament of all answers: how often each answer is compared in a step.
+        rounds_per_step: of the tournament of all answers: how often each response is compared in a step.
     """
 
     size: Size
@@ -77,15 +77,15 @@ class PairPlan:
 
     @property
     def batch_size(self) -> int:
-        return self.rounds_per_step * self.size.num_prompts * (len(self.size.world.tree.answers) // 2)
+        return self.rounds_per_step * self.size.num_prompts * (len(self.size.world.tree.responses) // 2)
 
 
 MANY = PairPlan(Size(), copies=64, rounds_per_step=8)
-"""40 answers to each of 3 prompts. A logistic loss bends less than a square, so that noise is felt more."""
+"""40 responses to each of 3 prompts. A logistic loss bends less than a square, so that noise is felt more."""
 FEW = PairPlan(Size(), copies=32, rounds_per_step=4)
-"""As many answers and steps, with half as many records."""
+"""As many responses and steps, with half as many records."""
 HINGE = PairPlan(Size(depth=2), copies=192, rounds_per_step=8)
-"""13 answers to each of 3 prompts. The slope jumps, so that noise is felt most."""
+"""13 responses to each of 3 prompts. The slope jumps, so that noise is felt most."""
 
 
 @dataclass(frozen=True)
@@ -206,9 +206,9 @@ def trained(problem: Problem, loss: PreferenceLoss, counts: NDArray[np.int64], p
         )
     )
     learners = open_learner(run)
-    reference = answer_logprobs(problem.world, learners.compute, "policy")
+    reference = response_logprobs(problem.world, learners.compute, "policy")
     train_pairs(run, problem.world, counts, learners, folder / "dpo")
-    return Reached(answer_logprobs(problem.world, learners.compute, "policy"), reference)
+    return Reached(response_logprobs(problem.world, learners.compute, "policy"), reference)
 
 
 def distance(problem: Problem, reached: Reached, target: PairTarget, wins: Array) -> float:

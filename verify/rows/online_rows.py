@@ -19,10 +19,10 @@ from plumbob.configs.settings.algorithms import (
 )
 from plumbob.configs.settings.training import PpoSettings
 from plumbob.verify.local_learner import OneRank
-from plumbob.verify.optima.answer_tree import Array, Instance, gap_ratio, soft_values, total_variation
 from plumbob.verify.optima.group_optima import group_baseline_optimum, grpo_optimum
 from plumbob.verify.optima.online_optima import discounted_optimum, kl_in_loss_optimum
 from plumbob.verify.optima.planted_bugs import OnlineTarget, online_mistakes, weighed_returns_optimum
+from plumbob.verify.optima.response_tree import Array, Instance, gap_ratio, soft_values, total_variation
 from plumbob.verify.rows.bug_shift import Moved, moved
 from plumbob.verify.training.fit import fitted_distance
 from plumbob.verify.training.train_online import train_online
@@ -38,7 +38,7 @@ from plumbob.verify.world.problem import (
     Size,
     make_problem,
 )
-from plumbob.verify.world.tiny_world import answer_logprobs, state_values
+from plumbob.verify.world.tiny_world import response_logprobs, state_values
 
 
 @dataclass(frozen=True)
@@ -50,7 +50,7 @@ class FitRow:
     """
 
     name: str = "the model itself"
-    setting: str = "exact cross-entropy to pi*, 40 answers"
+    setting: str = "exact cross-entropy to pi*, 40 responses"
     size: Size = field(default_factory=Size)
     is_far: bool = True
     num_steps: int = 350
@@ -66,11 +66,11 @@ class FitRow:
 
 @dataclass(frozen=True)
 class OnlineRow:
-    """Answers sampled from the policy, their reward and KL, one update after another.
+    """Responses sampled from the policy, their reward and KL, one update after another.
 
     Attributes:
         target: where the expected update is zero, log-probs [P, K].
-        group_size: answers to a prompt in one step that belong together.
+        group_size: responses to a prompt in one step that belong together.
         own_mistakes: targets of mistakes that not every online trainer can make.
     """
 
@@ -85,7 +85,7 @@ class OnlineRow:
     num_steps: int = 300
     num_minibatches: int = 1
     learning_rate: float = 3e-3
-    loss_mean: Literal["token", "answer"] = "token"
+    loss_mean: Literal["token", "response"] = "token"
     own_mistakes: Mapping[str, OnlineTarget | None] = field(default_factory=dict)
 
     @property
@@ -101,7 +101,7 @@ class OnlineRow:
         problem = make_problem(self.size, seed, folder)
         learners = train_online(problem.ppo_run(self.settings()), problem.world, problem.rewards)
         instance = problem.instance()
-        policy, target = answer_logprobs(problem.world, learners.compute, "policy"), self.target(instance)
+        policy, target = response_logprobs(problem.world, learners.compute, "policy"), self.target(instance)
         checks = [Measurement("TV", float(total_variation(policy, target).max()), DISTANCE)]
         if self.kl is None:
             checks.append(Measurement("gap", gap_ratio(policy, target, instance.reference), GAP))
@@ -137,7 +137,7 @@ def critic_error(problem: Problem, instance: Instance, learners: OneRank) -> flo
 
 # ------------------------------------------------------------------------------------------------------------- the rows
 
-IN_REWARD = "k1 in the reward, 40 answers"
+IN_REWARD = "k1 in the reward, 40 responses"
 SHORT = Size(depth=2)
 ONE_TOKEN = Size(vocab_size=5, depth=1)
 WIDE = Size(vocab_size=5, depth=1, beta=2.0)
@@ -153,7 +153,7 @@ def best(instance: Instance) -> Array:
     return instance.optimum
 
 
-WEIGHED: Mapping[str, OnlineTarget] = {"answers weigh the same": best}
+WEIGHED: Mapping[str, OnlineTarget] = {"responses weigh the same": best}
 """With a baseline of the prompt or the state no advantage is left at pi*, whatever it weighs."""
 DISCOUNTED: Mapping[str, OnlineTarget] = {"gamma 0.95": lambda instance: discounted_optimum(instance, 0.95)}
 
@@ -164,7 +164,7 @@ CRITIC_FREE_ROWS = (
         IN_REWARD,
         ReinforcePlusPlus(),
         best,
-        own_mistakes={**DISCOUNTED, "answers weigh the same": weighed_returns_optimum},
+        own_mistakes={**DISCOUNTED, "responses weigh the same": weighed_returns_optimum},
     ),
     OnlineRow(
         "REINFORCE++ with group baseline",
@@ -190,7 +190,7 @@ PPO_ROW = OnlineRow(
 LOSS_ROWS = (
     OnlineRow(
         "RLOO",
-        "k2 in the loss, 40 answers",
+        "k2 in the loss, 40 responses",
         Rloo(),
         lambda instance: kl_in_loss_optimum(instance, "k2"),
         k_in_loss(Size(), "k2"),
@@ -198,12 +198,12 @@ LOSS_ROWS = (
         num_steps=400,
         learning_rate=5e-3,
         own_mistakes={
-            "answers weigh the same": lambda instance: kl_in_loss_optimum(instance, "k2", length_weighted=True)
+            "responses weigh the same": lambda instance: kl_in_loss_optimum(instance, "k2", length_weighted=True)
         },
     ),
     OnlineRow(
         "Dr. GRPO",
-        "k2 in the loss, groups of 4, answers weigh the same",
+        "k2 in the loss, groups of 4, responses weigh the same",
         DrGrpo(),
         lambda instance: kl_in_loss_optimum(instance, "k2", 3 / 4, length_weighted=True),
         k_in_loss(Size(), "k2"),
@@ -211,7 +211,7 @@ LOSS_ROWS = (
         num_steps=400,
         learning_rate=5e-3,
         num_samples=504,
-        loss_mean="answer",
+        loss_mean="response",
         own_mistakes={"tokens weigh the same": lambda instance: kl_in_loss_optimum(instance, "k2", 3 / 4)},
     ),
     OnlineRow(
@@ -227,14 +227,14 @@ LOSS_ROWS = (
     ),
     OnlineRow(
         "GRPO",
-        "k3 in the loss, 13 answers, groups of 4, answers weigh the same",
+        "k3 in the loss, 13 responses, groups of 4, responses weigh the same",
         Grpo(),
         lambda instance: grpo_optimum(instance, "k3", 4, 1, Grpo().std_eps, length_weighted=True),
         k_in_loss(SHORT, "k3"),
         SHORT,
         group_size=4,
         num_samples=504,
-        loss_mean="answer",
+        loss_mean="response",
         own_mistakes={
             "tokens weigh the same": lambda instance: grpo_optimum(instance, "k3", 4, 1, Grpo().std_eps),
         },
@@ -253,7 +253,7 @@ LOSS_ROWS = (
 )
 SLOW_ROW = OnlineRow(
     "RLOO",
-    "k1 in the reward, 400 answers",
+    "k1 in the reward, 400 responses",
     Rloo(),
     best,
     size=Size(vocab_size=8),
@@ -263,8 +263,8 @@ SLOW_ROW = OnlineRow(
 )
 FIT_ROWS = (
     FitRow(),
-    FitRow(setting="exact cross-entropy to pi*, 400 answers", size=Size(vocab_size=8)),
-    FitRow(setting="exact cross-entropy to pi*, 13 answers", size=SHORT, num_steps=150),
+    FitRow(setting="exact cross-entropy to pi*, 400 responses", size=Size(vocab_size=8)),
+    FitRow(setting="exact cross-entropy to pi*, 13 responses", size=SHORT, num_steps=150),
     FitRow(setting="exact cross-entropy to pi*, one token", size=ONE_TOKEN, is_far=False, num_steps=150),
 )
 ONLINE_ROWS = (*FIT_ROWS, PPO_ROW, *CRITIC_FREE_ROWS, *LOSS_ROWS, SLOW_ROW)

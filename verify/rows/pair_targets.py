@@ -4,14 +4,14 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from plumbob.verify.optima.answer_tree import AnswerTree, Array
 from plumbob.verify.optima.offline_optima import hinge_loss, hinge_optimum
 from plumbob.verify.optima.planted_bugs import PairTarget
+from plumbob.verify.optima.response_tree import Array, ResponseTree
 from plumbob.verify.rows.bug_shift import Moved, moved, moves
 from plumbob.verify.world.problem import Problem
 
 
-def solved(target: PairTarget, tree: AnswerTree, reference: Array, wins: Array) -> Array:
+def solved(target: PairTarget, tree: ResponseTree, reference: Array, wins: Array) -> Array:
     """The target's log-probs for every prompt, [P, K]; `reference` [P, K], `wins` [P, K, K]."""
     return np.stack([target(own, among, tree.num_tokens) for own, among in zip(reference, wins, strict=True)])
 

@@ -1,4 +1,4 @@
-"""Reward rows of the table: what judgements say of the answers, and the rewards that explain them best."""
+"""Reward rows of the table: what judgements say of the responses, and the rewards that explain them best."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
@@ -8,7 +8,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from plumbob.configs.settings.algorithms import BradleyTerry, PlackettLuce, Regression
-from plumbob.verify.optima.answer_tree import Array, seeded_rewards
 from plumbob.verify.optima.count_optima import (
     Rankings,
     all_rankings,
@@ -30,6 +29,7 @@ from plumbob.verify.optima.planted_reward_bugs import (
     bradley_terry_rewards,
     plackett_luce_mistakes,
 )
+from plumbob.verify.optima.response_tree import Array, seeded_rewards
 from plumbob.verify.rows.bug_shift import Moved, moves
 from plumbob.verify.training.train_offline import drawn_counts, exact_counts, laid_out
 from plumbob.verify.training.train_reward import (
@@ -42,7 +42,7 @@ from plumbob.verify.training.train_reward import (
 from plumbob.verify.world.problem import Measurement, Size
 
 SIZE = Size(depth=2)
-"""13 answers to each of 3 prompts."""
+"""13 responses to each of 3 prompts."""
 ERROR = 0.05
 """Of differences of rewards."""
 FITTED = 0.01
@@ -50,7 +50,7 @@ SAME = 1e-4
 COPIES = 64
 """Labels of each pair."""
 DRAWS = 32
-"""Rankings of each three answers."""
+"""Rankings of each three responses."""
 PAIRS = RewardSettings(BradleyTerry(), batch_size=72)
 RANKINGS = RewardSettings(PlackettLuce(), batch_size=78)
 SCORES = RewardSettings(Regression(), batch_size=39, num_epochs=300)
@@ -105,7 +105,7 @@ class BradleyTerryRow:
         return (Measurement("error of differences", relative_error(reached, rewards), ERROR),)
 
 
-EXACT_PAIRS = BradleyTerryRow("exact pairs, 13 answers")
+EXACT_PAIRS = BradleyTerryRow("exact pairs, 13 responses")
 FLIPPED_PAIRS = BradleyTerryRow("a tenth of the labels flipped", FLIP_RATE)
 
 
@@ -140,15 +140,15 @@ class SampledPairsRow:
 
 @dataclass(frozen=True)
 class RankingsRow:
-    """Plackett-Luce on drawn rankings of three answers."""
+    """Plackett-Luce on drawn rankings of three responses."""
 
     name: str = "Plackett-Luce"
-    setting: str = f"{DRAWS} drawn rankings of each 3 of 13 answers"
+    setting: str = f"{DRAWS} drawn rankings of each 3 of 13 responses"
     size: Size = field(default_factory=lambda: SIZE)
 
     @property
     def rankings(self) -> Rankings:
-        return all_rankings(len(self.size.world.tree.answers), 3)
+        return all_rankings(len(self.size.world.tree.responses), 3)
 
     @property
     def mistaken(self) -> Mapping[str, RewardTarget | None]:
@@ -178,10 +178,10 @@ class RankingsRow:
 
 @dataclass(frozen=True)
 class TwoRankedRow:
-    """A ranking of two answers is a pair: the same records make the same reward model."""
+    """A ranking of two responses is a pair: the same records make the same reward model."""
 
     name: str = "Plackett-Luce"
-    setting: str = "2 answers, against Bradley-Terry"
+    setting: str = "2 responses, against Bradley-Terry"
     size: Size = field(default_factory=lambda: SIZE)
 
     @property
@@ -216,7 +216,7 @@ def wins_of(rewards: Array) -> Array:
 
 
 def relative_error(found: Array, expected: Array) -> float:
-    """RMS error of the differences of two answers' rewards, of those differences' RMS; the largest over prompts.
+    """RMS error of the differences of two responses' rewards, of those differences' RMS; the largest over prompts.
 
     Over all pairs that is the same ratio for the rewards themselves, each less its mean, [P, K].
     """
@@ -241,7 +241,7 @@ def sampled_checks(reached: Array, likeliest: Array, errors: list[float]) -> tup
 
 
 def drawn_rankings(rankings: Rankings, rewards: Array, seed: int) -> NDArray[np.int64]:
-    """How often each ranking is drawn, [P, N], with `DRAWS` of every three answers."""
+    """How often each ranking is drawn, [P, N], with `DRAWS` of every three responses."""
     random = np.random.default_rng(seed)
     _, group = np.unique(np.sort(rankings, axis=1), axis=0, return_inverse=True)
     counts = np.zeros((len(rewards), len(rankings)), dtype=np.int64)

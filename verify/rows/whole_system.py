@@ -22,8 +22,8 @@ from plumbob.reward.bert_scorer import BertScorer
 from plumbob.reward.calibration import Calibration, save_calibration
 from plumbob.verify.local_learner import open_learner
 from plumbob.verify.null_listener import NullListener
-from plumbob.verify.optima.answer_tree import Array, Instance, gap_ratio, total_variation
 from plumbob.verify.optima.planted_bugs import OnlineTarget, online_mistakes
+from plumbob.verify.optima.response_tree import Array, Instance, gap_ratio, total_variation
 from plumbob.verify.rows.bug_shift import Moved, moved
 from plumbob.verify.rows.online_rows import WEIGHED, best
 from plumbob.verify.world.problem import (
@@ -36,7 +36,7 @@ from plumbob.verify.world.problem import (
     Size,
     make_problem,
 )
-from plumbob.verify.world.tiny_world import World, answer_logprobs
+from plumbob.verify.world.tiny_world import World, response_logprobs
 
 REWARD_STD = 0.5
 """Of the rewards over all answers: that of a uniform reward in [-1, 1] is 0.58."""
@@ -45,10 +45,10 @@ MAX_TOKENS = 16
 
 @dataclass(frozen=True)
 class WholeRow:
-    """RLOO as a user runs it; the reward of each answer is what the reward model says of its text."""
+    """RLOO as a user runs it; the reward of each response is what the reward model says of its text."""
 
     name: str = "RLOO, the whole pipeline"
-    setting: str = "Ray, vLLM, BERT scorer, 40 answers"
+    setting: str = "Ray, vLLM, BERT scorer, 40 responses"
     size: Size = field(default_factory=Size)
     num_steps: int = 120
 
@@ -59,10 +59,10 @@ class WholeRow:
         result = run(settings, NullListener())
         trained = problem.policy.model_copy(update={"model": str(result.folder / "policy")})
         learners = open_learner(settings.model_copy(update={"policy": trained}))
-        reference = answer_logprobs(problem.world, open_learner(settings).compute, "reference")
+        reference = response_logprobs(problem.world, open_learner(settings).compute, "reference")
         rewards = scored(problem.world, reward_model)
         instance = Instance(problem.world.tree, problem.world.prompts, reference, rewards, self.size.beta)
-        policy = answer_logprobs(problem.world, learners.compute, "policy")
+        policy = response_logprobs(problem.world, learners.compute, "policy")
         return (
             Measurement("TV", float(total_variation(policy, instance.optimum).max()), DISTANCE),
             Measurement("gap", gap_ratio(policy, instance.optimum, instance.reference), GAP),
@@ -110,7 +110,7 @@ class WholeRow:
 
 def make_reward_model(world: World, seed: int, folder: Path) -> Path:
     """A random BERT with one output, calibrated so that its scores of all answers have mean 0 and spread REWARD_STD."""
-    texts = [world.prompt_text(p) + " " + world.answer_text(k) for p, k in world.pairs]
+    texts = [world.prompt_text(p) + " " + world.response_text(k) for p, k in world.pairs]
     encoder = folder.parent / "encoder"
     build_bert(
         NewBertSettings(vocab_size=64, hidden_size=64, num_heads=2, max_positions=MAX_TOKENS), texts, encoder, seed
@@ -122,15 +122,15 @@ def make_reward_model(world: World, seed: int, folder: Path) -> Path:
     for tokenizer_file in encoder.glob("token*"):
         (folder / tokenizer_file.name).write_bytes(tokenizer_file.read_bytes())
     raw = np.array(BertScorer(str(folder), 256, MAX_TOKENS, normalize=False).raw_scores(_texts(world)))
-    save_calibration(Calibration(float(raw.mean()), float(raw.std()) / REWARD_STD, len(raw), "every answer"), folder)
+    save_calibration(Calibration(float(raw.mean()), float(raw.std()) / REWARD_STD, len(raw), "every response"), folder)
     return folder
 
 
 def scored(world: World, reward_model: Path) -> Array:
-    """What the reward model says of every answer, [P, K]."""
+    """What the reward model says of every response, [P, K]."""
     scores = BertScorer(str(reward_model), 256, MAX_TOKENS, normalize=True).score(_texts(world))
     return np.array([score.total for score in scores]).reshape(len(world.prompts), -1)
 
 
 def _texts(world: World) -> list[tuple[str, str]]:
-    return [(world.prompt_text(p), world.answer_text(k)) for p, k in world.pairs]
+    return [(world.prompt_text(p), world.response_text(k)) for p, k in world.pairs]

@@ -17,34 +17,34 @@ from plumbob.trainers.learner.learner_protocol import LossSum, Pass, UpdatePlan
 from plumbob.trainers.learner.lr_schedule import learning_rate_scale
 from plumbob.trainers.online.objective import TrajectoryBatch
 from plumbob.verify.local_learner import OneRank, open_learner
-from plumbob.verify.optima.answer_tree import Array, total_variation
-from plumbob.verify.world.tiny_world import World, answer_logprobs, every_answer
+from plumbob.verify.optima.response_tree import Array, total_variation
+from plumbob.verify.world.tiny_world import World, every_response, response_logprobs
 
 
 @dataclass(frozen=True)
 class WeightedResponses:
-    """Answers with what each one's log-probability counts, float32 [B]."""
+    """Responses with what each one's log-probability counts, float32 [B]."""
 
-    answers: TrajectoryBatch
+    responses: TrajectoryBatch
     weights: Tensor
 
     @property
     def num_rows(self) -> int:
-        return self.answers.num_rows
+        return self.responses.num_rows
 
     @property
     def lengths(self) -> NDArray[np.int64]:
-        return self.answers.lengths
+        return self.responses.lengths
 
     def rows(self, index: NDArray[np.int64], /) -> "WeightedResponses":
-        return WeightedResponses(self.answers.rows(index), self.weights[index])
+        return WeightedResponses(self.responses.rows(index), self.weights[index])
 
 
 def cross_entropy(forward: Any, batch: WeightedResponses) -> LossSum:
     """-sum_y pi*(y | x) log pi(y | x)."""
-    answers = batch.answers
-    logprobs = forward(answers.input_ids, answers.attention_mask, answers.action_mask, 1.0)
-    return LossSum(-(batch.weights[:, None] * logprobs * answers.action_mask).sum(), {})
+    responses = batch.responses
+    logprobs = forward(responses.input_ids, responses.attention_mask, responses.action_mask, 1.0)
+    return LossSum(-(batch.weights[:, None] * logprobs * responses.action_mask).sum(), {})
 
 
 def fitted_distance(run: PpoRun, world: World, optimum: Array) -> float:
@@ -52,8 +52,8 @@ def fitted_distance(run: PpoRun, world: World, optimum: Array) -> float:
     built = open_learner(run).learner
     passes = (Pass("policy", cross_entropy, lambda _: float(len(world.prompts))),)
     learners = OneRank(Learner(built.model, passes, built.engine, built.artifact, built.rank, built.settings))
-    batch = WeightedResponses(every_answer(world), torch.from_numpy(np.exp(optimum).ravel()).float())
+    batch = WeightedResponses(every_response(world), torch.from_numpy(np.exp(optimum).ravel()).float())
     for step in range(run.ppo.num_steps):
         scale = learning_rate_scale(run.ppo, step, run.ppo.num_steps)
         learners.update(batch, UpdatePlan(batch.num_rows, 1, scale, step))
-    return float(total_variation(answer_logprobs(world, learners.compute, "policy"), optimum).max())
+    return float(total_variation(response_logprobs(world, learners.compute, "policy"), optimum).max())

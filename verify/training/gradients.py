@@ -1,6 +1,6 @@
 """One step's gradient of a trainer, and an enumerated one as that of the model's parameters.
 
-P prompts, K answers, S states, V tokens, as in `verify.optima.answer_tree`.
+P prompts, K responses, S states, V tokens, as in `verify.optima.response_tree`.
 """
 
 from collections.abc import Callable, Mapping
@@ -13,7 +13,7 @@ from plumbob.models.policy import PolicyModel
 from plumbob.models.tuning.roles import trainable_groups
 from plumbob.trainers.learner.engine import Engine
 from plumbob.verify.local_learner import OneRank
-from plumbob.verify.optima.answer_tree import EOS, Array
+from plumbob.verify.optima.response_tree import EOS, Array
 from plumbob.verify.world.tiny_world import World
 
 BETA1 = 0.9
@@ -77,7 +77,7 @@ def relative_error(found: Mapping[str, Tensor], expected: Mapping[str, Tensor]) 
     return float(np.sqrt(error / size))
 
 
-def by_logits(world: World, policy: Array, by_answers: Array) -> Array:
-    """A gradient by answers' log-probs [P, K] as one by next-token logits, [P, S, V]; `policy`: log pi(y | x)."""
+def by_logits(world: World, policy: Array, by_responses: Array) -> Array:
+    """A gradient by responses' log-probs [P, K] as one by next-token logits, [P, S, V]; `policy`: log pi(y | x)."""
     tree = world.tree
-    return tree.logit_gradient(tree.next_token_logprobs(policy), by_answers[..., None])
+    return tree.logit_gradient(tree.next_token_logprobs(policy), by_responses[..., None])

@@ -8,11 +8,11 @@ from torch import Tensor
 from plumbob.configs.runs import KtoRun
 from plumbob.data.epoch_order import EpochBatches
 from plumbob.verify.local_learner import OneRank
-from plumbob.verify.optima.answer_tree import Array
 from plumbob.verify.optima.offline_optima import kto_gradient
+from plumbob.verify.optima.response_tree import Array
 from plumbob.verify.training.gradients import by_logits, gradient_of
 from plumbob.verify.training.train_offline import Labels, train_labelled
-from plumbob.verify.world.tiny_world import World, answer_logprobs
+from plumbob.verify.world.tiny_world import World, response_logprobs
 
 NO_RATE = 1e-12
 """Learning rate of a step whose gradient is read: the weights stay. Such a run clips no gradients."""
@@ -26,9 +26,9 @@ def kto_step_gradient(run: KtoRun, world: World, labels: Labels, learners: OneRa
 
 def kto_enumerated_gradient(run: KtoRun, world: World, labels: Labels, learners: OneRank, reference: Array) -> Array:
     """Of KTO's mean loss over all the labels by next-token logits, [P, S, V]."""
-    policy = answer_logprobs(world, learners.compute, "policy")
+    policy = response_logprobs(world, learners.compute, "policy")
     log_ratios = policy - reference
-    num_records = len(labels.answers)
+    num_records = len(labels.responses)
     good = run.kto.desirable_weight * labels.desirable / num_records
     bad = run.kto.undesirable_weight * labels.undesirable / num_records
     reference_point = kto_reference_point(log_ratios, labels, run.seed)
@@ -36,8 +36,8 @@ def kto_enumerated_gradient(run: KtoRun, world: World, labels: Labels, learners:
 
 
 def kto_reference_point(log_ratios: Array, labels: Labels, seed: int) -> float:
-    """z0: the mean of u [P, K] of each record's prompt with the next record's answer, in the trainer's order."""
-    num_records = len(labels.answers)
+    """z0: the mean of u [P, K] of each record's prompt with the next record's response, in the trainer's order."""
+    num_records = len(labels.responses)
     order = EpochBatches(num_records, num_records, 1, seed).batch_at(0)
-    prompts, answers = np.divmod(labels.answers[order], log_ratios.shape[1])
-    return max(0.0, float(log_ratios[prompts, np.roll(answers, -1)].mean()))
+    prompts, responses = np.divmod(labels.responses[order], log_ratios.shape[1])
+    return max(0.0, float(log_ratios[prompts, np.roll(responses, -1)].mean()))

@@ -16,14 +16,14 @@ from plumbob.trainers.offline.dpo import DpoInput, run_dpo
 from plumbob.trainers.offline.kto import KtoInput, run_kto
 from plumbob.verify.local_learner import OneRank
 from plumbob.verify.null_listener import NullListener
-from plumbob.verify.optima.answer_tree import EOS, Array
+from plumbob.verify.optima.response_tree import EOS, Array
 from plumbob.verify.world.tiny_world import World
 
 T = TypeVar("T")
 
 
 def exact_counts(wins: Array, copies: int) -> NDArray[np.int64]:
-    """How often answer i is recorded as chosen over j, [..., K, K]: `wins` [..., K, K] in `copies` records a pair."""
+    """How often response i is recorded as chosen over j, [..., K, K]: `wins` [..., K, K] in `copies` records a pair."""
     upper = np.triu(np.rint(copies * wins), k=1)
     lower = np.swapaxes(np.triu(copies * np.ones_like(wins), k=1) - upper, -1, -2)
     return (upper + lower).astype(np.int64)
@@ -34,9 +34,10 @@ def train_pairs(run: DpoRun, world: World, counts: NDArray[np.int64], learners: 
 
     The records lie so that the trainer's own order of them, in its first epoch, is `evenly_ordered`.
     """
-    answers = sequences(world)
+    responses = sequences(world)
     records = tuple(
-        (answers[p][chosen], answers[p][rejected]) for p, chosen, rejected in laid_out(evenly_ordered(counts), run.seed)
+        (responses[p][chosen], responses[p][rejected])
+        for p, chosen, rejected in laid_out(evenly_ordered(counts), run.seed)
     )
     with MetricsLog(folder, NullListener()) as log:
         run_dpo(run, DpoInput(records, (), EOS, ()), learners, folder, log)
@@ -53,11 +54,12 @@ def laid_out(order: Sequence[T], seed: int) -> list[T]:
 def evenly_ordered(counts: NDArray[np.int64]) -> list[tuple[int, int, int]]:
     """The recorded pairs (prompt, chosen, rejected), so that any stretch of them is nearly like the whole.
 
-    Every answer is compared equally often in any stretch, with ever other answers, and has won nearly as often as its
+    Every response is compared equally often in any stretch, with ever other responses, and has won nearly as often as
+    its
     share: minibatches drawn blindly would be so noisy that hundreds of thousands of pairs would not reach the optimum.
 
     Args:
-        counts: [P, K, K]; every pair of answers is recorded equally often, both orders together.
+        counts: [P, K, K]; every pair of responses is recorded equally often, both orders together.
     """
     left = counts.copy()
     owed = np.zeros(counts.shape[:2])
@@ -77,9 +79,9 @@ def evenly_ordered(counts: NDArray[np.int64]) -> list[tuple[int, int, int]]:
 
 
 def rounds(num_answers: int) -> list[list[tuple[int, int]]]:
-    """Every pair of answers once, in rounds in which none stands twice: a tournament by the circle method.
+    """Every pair of responses once, in rounds in which none stands twice: a tournament by the circle method.
 
-    With an odd number one answer rests in each round.
+    With an odd number one response rests in each round.
     """
     size = num_answers + num_answers % 2
     circle = list(range(size))
@@ -92,23 +94,23 @@ def rounds(num_answers: int) -> list[list[tuple[int, int]]]:
 
 
 class Labels(NamedTuple):
-    """Attributes: how often each answer is labelled good, and how often bad, [P, K]."""
+    """Attributes: how often each response is labelled good, and how often bad, [P, K]."""
 
     desirable: NDArray[np.int64]
     undesirable: NDArray[np.int64]
 
     @property
-    def answers(self) -> NDArray[np.int64]:
-        """Place in [P, K] of each record's answer, in the records' order."""
+    def responses(self) -> NDArray[np.int64]:
+        """Place in [P, K] of each record's response, in the records' order."""
         return np.repeat(np.arange(self.desirable.size), (self.desirable + self.undesirable).ravel())
 
 
 def train_labelled(run: KtoRun, world: World, labels: Labels, learners: OneRank, folder: Path) -> None:
     """Train KTO on a record of each label."""
     labelled = tuple(
-        (answer, is_good)
+        (response, is_good)
         for p, own in enumerate(sequences(world))
-        for k, answer in enumerate(own)
+        for k, response in enumerate(own)
         for is_good in [True] * labels.desirable[p, k] + [False] * labels.undesirable[p, k]
     )
     with MetricsLog(folder, NullListener()) as log:
@@ -123,11 +125,11 @@ def drawn_counts(wins: Array, seed: int, copies: int) -> NDArray[np.int64]:
 
 
 def sequences(world: World) -> list[list[TokenSequence]]:
-    """Every answer to every prompt as an offline record, [P][K]."""
-    return [[sequence(world, p, k) for k in range(len(world.tree.answers))] for p in range(len(world.prompts))]
+    """Every response to every prompt as an offline record, [P][K]."""
+    return [[sequence(world, p, k) for k in range(len(world.tree.responses))] for p in range(len(world.prompts))]
 
 
-def sequence(world: World, prompt: int, answer: int) -> TokenSequence:
-    """A prompt and its answer as an offline record: an answer that is cut carries no EOS."""
-    ids = np.array(world.prompts[prompt] + world.tree.answers[answer], np.int32)
+def sequence(world: World, prompt: int, response: int) -> TokenSequence:
+    """A prompt and its response as an offline record: a response that is cut carries no EOS."""
+    ids = np.array(world.prompts[prompt] + world.tree.responses[response], np.int32)
     return TokenSequence(ids, np.arange(len(ids)) >= len(world.prompts[prompt]))

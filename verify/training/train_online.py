@@ -1,4 +1,4 @@
-"""Online rows: the real experience, objective and update, on answers drawn exactly from the policy as it is."""
+"""Online rows: the real experience, objective and update, on responses drawn exactly from the policy as it is."""
 
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
@@ -16,8 +16,8 @@ from plumbob.trainers.online.collector import StepResponses
 from plumbob.trainers.online.objective import forward_actions
 from plumbob.trainers.online.ppo import PpoInput, PpoState, learn
 from plumbob.verify.local_learner import OneRank, open_learner
-from plumbob.verify.optima.answer_tree import EOS, Array
-from plumbob.verify.world.tiny_world import World, every_answer
+from plumbob.verify.optima.response_tree import EOS, Array
+from plumbob.verify.world.tiny_world import World, every_response
 
 
 class NullRecorder:
@@ -32,19 +32,19 @@ class NullRecorder:
 
 @dataclass(frozen=True, eq=False)
 class Draws:
-    """Draws answers and says what they earn.
+    """Draws responses and says what they earn.
 
     Attributes:
         rewards: r(x, y), [P, K].
-        group_size: answers to one prompt that are compared with one another.
+        group_size: responses to one prompt that are compared with one another.
     """
 
     world: World
     rewards: Array
     group_size: int
 
-    def answers(self, learners: Learners, num_samples: int, version: int, seed: int) -> StepResponses:
-        """`num_samples` answers, as many to each prompt, with the policy's own log-probs; groups stand together.
+    def responses(self, learners: Learners, num_samples: int, version: int, seed: int) -> StepResponses:
+        """`num_samples` responses, as many to each prompt, with the policy's own log-probs; groups stand together.
 
         Raises:
             ValueError: they cannot be shared equally by the prompts' groups.
@@ -52,31 +52,33 @@ class Draws:
         num_prompts, num_answers = self.rewards.shape
         num_groups, rest = divmod(num_samples, num_prompts * self.group_size)
         if rest:
-            raise ValueError(f"{num_samples} answers are no whole groups of {self.group_size} to {num_prompts} prompts")
-        tokens = learners.compute(every_answer(self.world), "policy", forward_actions)
+            raise ValueError(
+                f"{num_samples} responses are no whole groups of {self.group_size} to {num_prompts} prompts"
+            )
+        tokens = learners.compute(every_response(self.world), "policy", forward_actions)
         mass = np.exp(tokens.sum(axis=1, dtype=np.float64)).reshape(num_prompts, num_answers)
         random = np.random.default_rng((seed, version))
         rollouts, scores = [], []
         for prompt in range(num_prompts):
-            for place, answer in enumerate(systematic(mass[prompt], num_groups * self.group_size, random)):
+            for place, response in enumerate(systematic(mass[prompt], num_groups * self.group_size, random)):
                 group, index = divmod(place, self.group_size)
                 request = self.request(prompt, f"{version}-{prompt}-{group}", index)
-                rollouts.append(self.rollout(request, int(answer), tokens[prompt * num_answers + answer], version))
-                scores.append(Score(float(self.rewards[prompt, answer]), {}))
+                rollouts.append(self.rollout(request, int(response), tokens[prompt * num_answers + response], version))
+                scores.append(Score(float(self.rewards[prompt, response]), {}))
         return StepResponses(tuple(rollouts), tuple(scores), (), 1, 0)
 
     def request(self, prompt: int, group: str, index: int) -> SampleRequest:
         ids = np.array(self.world.prompts[prompt], np.int32)
         return SampleRequest(str(prompt), group, index, 0, self.world.prompt_text(prompt), ids)
 
-    def rollout(self, request: SampleRequest, answer: int, logprobs: Any, version: int) -> Rollout:
-        """The answer as a sampler gives it; `logprobs` are those of its whole row."""
-        ids = self.world.tree.answers[answer]
+    def rollout(self, request: SampleRequest, response: int, logprobs: Any, version: int) -> Rollout:
+        """The response as a sampler gives it; `logprobs` are those of its whole row."""
+        ids = self.world.tree.responses[response]
         start = len(request.prompt_ids)
         return Rollout(
             request=request,
             finish_reason="stop" if ids[-1] == EOS else "length",
-            response=self.world.answer_text(answer),
+            response=self.world.response_text(response),
             token_ids=np.array(ids, np.int32),
             logprobs=logprobs[start : start + len(ids)],
             versions=np.full(len(ids), version, np.int32),
@@ -103,8 +105,8 @@ def train_online(run: PpoRun, world: World, rewards: Array) -> OneRank:
     draws = Draws(world, rewards, run.ppo.samples_per_prompt)
     record: Any = NullRecorder()
     while state.step < run.ppo.num_steps:
-        answers = draws.answers(learners, run.ppo.samples_per_step, state.step, run.seed)
-        learn(run, EOS, answers, state, learners, record)
+        responses = draws.responses(learners, run.ppo.samples_per_step, state.step, run.seed)
+        learn(run, EOS, responses, state, learners, record)
     return learners
 
 

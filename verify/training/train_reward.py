@@ -1,4 +1,4 @@
-"""Reward rows: the real loop of the reward model, a tiny BERT that reads the answers' text."""
+"""Reward rows: the real loop of the reward model, a tiny BERT that reads the responses' text."""
 
 import itertools
 from collections.abc import Sequence
@@ -20,19 +20,25 @@ from plumbob.data.records import Ranking, ScoredResponse
 from plumbob.models.from_scratch import build_bert
 from plumbob.models.masked_lm import load_encoder_tokenizer
 from plumbob.trainers.metrics.metrics_log import MetricsLog
-from plumbob.trainers.offline.reward_batch import Judged, RewardBatch, answer_rewards, collate_answers, encode_answers
+from plumbob.trainers.offline.reward_batch import (
+    Judged,
+    RewardBatch,
+    collate_responses,
+    encode_responses,
+    response_rewards,
+)
 from plumbob.trainers.offline.reward_model import RewardInput, run_reward
 from plumbob.verify.local_learner import OneRank, open_learner
 from plumbob.verify.null_listener import NullListener
-from plumbob.verify.optima.answer_tree import Array
 from plumbob.verify.optima.count_optima import Rankings
+from plumbob.verify.optima.response_tree import Array
 from plumbob.verify.training.train_offline import evenly_ordered
 from plumbob.verify.world.problem import UNREAD
 from plumbob.verify.world.tiny_world import World
 
 MAX_TOKENS = 16
 BALANCE = 0.1
-"""How much the answers' heights weigh against how long a ranking is due."""
+"""How much the responses' heights weigh against how long a ranking is due."""
 
 
 @dataclass(frozen=True)
@@ -48,7 +54,7 @@ class RewardSettings:
 def trained_rewards(
     world: World, settings: RewardSettings, records: Sequence[Judged], seed: int, folder: Path
 ) -> Array:
-    """What a BERT trained on the records says of every answer, [P, K], less its mean for each prompt."""
+    """What a BERT trained on the records says of every response, [P, K], less its mean for each prompt."""
     run = reward_run(settings, new_encoder(world, seed, folder), seed)
     learners = open_learner(run)
     train_judged(run, records, learners, folder / settings.objective.kind)
@@ -61,7 +67,7 @@ def new_encoder(world: World, seed: int, folder: Path) -> Path:
     """A random BERT below `folder`, the same for all that are trained there."""
     encoder = folder / "encoder"
     if not encoder.exists():
-        texts = [world.prompt_text(p) + " " + world.answer_text(k) for p, k in world.pairs]
+        texts = [world.prompt_text(p) + " " + world.response_text(k) for p, k in world.pairs]
         build_bert(
             NewBertSettings(vocab_size=64, hidden_size=64, num_heads=2, max_positions=MAX_TOKENS), texts, encoder, seed
         )
@@ -74,16 +80,16 @@ def train_judged(run: RewardRun, records: Sequence[Judged], learners: OneRank, f
 
 
 def rewards_said(run: RewardRun, world: World, learners: OneRank) -> Array:
-    """The rewards of every answer as the model has them now, [P, K]."""
-    rewards = learners.compute(every_answer(run, world), None, answer_rewards)
+    """The rewards of every response as the model has them now, [P, K]."""
+    rewards = learners.compute(every_response(run, world), None, response_rewards)
     return rewards.astype(np.float64).reshape(len(world.prompts), -1)
 
 
-def every_answer(run: RewardRun, world: World) -> RewardBatch:
-    """Every answer as a row of its own, in the order of a table [P, K]."""
-    answers = [ranking(world, p, (k,)) for p, k in world.pairs]
+def every_response(run: RewardRun, world: World) -> RewardBatch:
+    """Every response as a row of its own, in the order of a table [P, K]."""
+    responses = [ranking(world, p, (k,)) for p, k in world.pairs]
     tokenizer = tokenizer_of(run)
-    return collate_answers(tokenizer, encode_answers(tokenizer, answers, MAX_TOKENS))
+    return collate_responses(tokenizer, encode_responses(tokenizer, responses, MAX_TOKENS))
 
 
 def tokenizer_of(run: RewardRun) -> Any:
@@ -124,11 +130,11 @@ def ranking_records(world: World, rankings: Rankings, counts: NDArray[np.int64])
 def evenly_ranked(rankings: Rankings, counts: NDArray[np.int64]) -> list[tuple[int, int]]:
     """The drawn rankings (prompt, place in `rankings`), so that any stretch of them is nearly like the whole.
 
-    As `offline.evenly_ordered`: every answer is ranked equally often in any stretch, every ranking has stood nearly as
-    often as its share, and of those that are due the one comes whose answers have stood too high or too low.
+    As `offline.evenly_ordered`: every response is ranked equally often in any stretch, every ranking has stood nearly
+    as often as its share, and of those that are due the one comes whose responses have stood too high or too low.
 
     Args:
-        counts: [P, N]; every set of answers is ranked equally often.
+        counts: [P, N]; every set of responses is ranked equally often.
     """
     size, num_answers = rankings.shape[1], int(rankings.max()) + 1
     heights = np.zeros((len(rankings), num_answers))
@@ -157,9 +163,9 @@ def evenly_ranked(rankings: Rankings, counts: NDArray[np.int64]) -> list[tuple[i
 
 
 def turning_sets(num_answers: int, size: int) -> list[tuple[int, ...]]:
-    """Every set of `size` answers once, each followed by those that counting on from it gives: 0 1 3, 1 2 4, ...
+    """Every set of `size` responses once, each followed by those that counting on from it gives: 0 1 3, 1 2 4, ...
 
-    Where `size` and `num_answers` have no common divisor, each answer stands equally often in any such turn.
+    Where `size` and `num_answers` have no common divisor, each response stands equally often in any such turn.
     """
     turns = (
         tuple(sorted((member + shift) % num_answers for member in base))
@@ -169,9 +175,9 @@ def turning_sets(num_answers: int, size: int) -> list[tuple[int, ...]]:
     return list(dict.fromkeys(turns))
 
 
-def ranking(world: World, prompt: int, answers: tuple[int, ...]) -> Ranking:
-    return Ranking(world.prompt_text(prompt), tuple(world.answer_text(answer) for answer in answers))
+def ranking(world: World, prompt: int, responses: tuple[int, ...]) -> Ranking:
+    return Ranking(world.prompt_text(prompt), tuple(world.response_text(response) for response in responses))
 
 
 def scored_records(world: World, rewards: Array) -> list[ScoredResponse]:
-    return [ScoredResponse(world.prompt_text(p), world.answer_text(k), float(rewards[p, k])) for p, k in world.pairs]
+    return [ScoredResponse(world.prompt_text(p), world.response_text(k), float(rewards[p, k])) for p, k in world.pairs]

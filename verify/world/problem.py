@@ -12,8 +12,8 @@ from plumbob.configs.settings.rewards import ScorerSettings
 from plumbob.configs.settings.training import DpoSettings, KtoSettings, PpoSettings
 from plumbob.configs.settings.workers import LearnerSettings
 from plumbob.verify.local_learner import open_learner
-from plumbob.verify.optima.answer_tree import AnswerTree, Array, Instance, seeded_rewards
-from plumbob.verify.world.tiny_world import World, answer_logprobs, write_model
+from plumbob.verify.optima.response_tree import Array, Instance, ResponseTree, seeded_rewards
+from plumbob.verify.world.tiny_world import World, response_logprobs, write_model
 
 LORA_RANK = 32
 SPREAD = 0.1
@@ -60,7 +60,7 @@ class Size:
         """Prompts of two different tokens: a RoPE model without BOS cannot tell `1`, `11` and `111` apart."""
         words = self.vocab_size - 1
         prompts = tuple((i % words + 1, (i + 1) % words + 1) for i in range(self.num_prompts))
-        return World(AnswerTree(self.vocab_size, self.depth), prompts)
+        return World(ResponseTree(self.vocab_size, self.depth), prompts)
 
 
 @dataclass(frozen=True, eq=False)
@@ -113,7 +113,7 @@ class Problem:
     def instance(self) -> Instance:
         """With the reference's exact probabilities: those of the model as it begins, which no training has touched."""
         begun = open_learner(self.ppo_run(PpoSettings(estimator=ReinforcePlusPlus())))
-        reference = answer_logprobs(self.world, begun.compute, "policy")
+        reference = response_logprobs(self.world, begun.compute, "policy")
         return Instance(self.world.tree, self.world.prompts, reference, self.rewards, self.size.beta)
 
 

@@ -1,4 +1,4 @@
-"""The tiny world that is verified on: a real Llama and its tokenizer over the whole vocabulary of an answer tree."""
+"""The tiny world that is verified on: a real Llama and its tokenizer over the whole vocabulary of a response tree."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -13,7 +13,7 @@ from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
 from plumbob.models.adapter import ModelRole
 from plumbob.trainers.online.objective import TrajectoryBatch, forward_actions
-from plumbob.verify.optima.answer_tree import EOS, AnswerTree, Array
+from plumbob.verify.optima.response_tree import EOS, Array, ResponseTree
 
 LETTERS = "abcdefghijklmnopqrstuvwxyz"
 EOS_TEXT = "</s>"
@@ -26,26 +26,26 @@ Compute = Callable[[TrajectoryBatch, ModelRole | None, Callable[..., Any]], NDAr
 
 @dataclass(frozen=True)
 class World:
-    """One tree of answers below several prompts, as token ids and as text.
+    """One tree of responses below several prompts, as token ids and as text.
 
     Attributes:
         prompts: token ids of each prompt; none of them begins another.
     """
 
-    tree: AnswerTree
+    tree: ResponseTree
     prompts: tuple[tuple[int, ...], ...]
 
     def prompt_text(self, prompt: int) -> str:
         return spelled(self.prompts[prompt])
 
-    def answer_text(self, answer: int) -> str:
-        """The answer without its EOS; no two answers have the same text."""
-        return spelled(self.tree.answers[answer])
+    def response_text(self, response: int) -> str:
+        """The response without its EOS; no two responses have the same text."""
+        return spelled(self.tree.responses[response])
 
     @property
     def pairs(self) -> tuple[tuple[int, int], ...]:
-        """(prompt, answer) of every row of a table [P, K], in its order."""
-        return tuple((p, k) for p in range(len(self.prompts)) for k in range(len(self.tree.answers)))
+        """(prompt, response) of every row of a table [P, K], in its order."""
+        return tuple((p, k) for p in range(len(self.prompts)) for k in range(len(self.tree.responses)))
 
 
 def spelled(ids: tuple[int, ...]) -> str:
@@ -88,42 +88,42 @@ def _tokenizer(vocab_size: int) -> PreTrainedTokenizerFast:
     )
 
 
-def every_answer(world: World) -> TrajectoryBatch:
-    """Every answer after every prompt: a batch of P * K rows, in the order of a table [P, K]."""
+def every_response(world: World) -> TrajectoryBatch:
+    """Every response after every prompt: a batch of P * K rows, in the order of a table [P, K]."""
     width = max(map(len, world.prompts)) + world.tree.depth
     ids = torch.full((len(world.pairs), width), EOS)
     attention = torch.zeros(len(world.pairs), width, dtype=torch.bool)
     actions = attention.clone()
     for row, (p, k) in enumerate(world.pairs):
-        prompt, answer = world.prompts[p], world.tree.answers[k]
-        end = len(prompt) + len(answer)
-        ids[row, :end] = torch.tensor(prompt + answer)
+        prompt, response = world.prompts[p], world.tree.responses[k]
+        end = len(prompt) + len(response)
+        ids[row, :end] = torch.tensor(prompt + response)
         attention[row, :end] = True
         actions[row, len(prompt) : end] = True
     return TrajectoryBatch(ids, attention, actions, 1.0)
 
 
-def answer_logprobs(world: World, compute: Compute, role: ModelRole) -> Array:
-    """log pi(y | x) of every answer in float64, [P, K], normalised.
+def response_logprobs(world: World, compute: Compute, role: ModelRole) -> Array:
+    """log pi(y | x) of every response in float64, [P, K], normalised.
 
     Raises:
-        AssertionError: the probabilities of all the answers do not sum to 1 within 1e-5.
+        AssertionError: the probabilities of all the responses do not sum to 1 within 1e-5.
     """
-    tokens = compute(every_answer(world), role, forward_actions).astype(np.float64)
-    found = tokens.sum(axis=1).reshape(len(world.prompts), len(world.tree.answers))
+    tokens = compute(every_response(world), role, forward_actions).astype(np.float64)
+    found = tokens.sum(axis=1).reshape(len(world.prompts), len(world.tree.responses))
     total = np.log(np.exp(found).sum(axis=1, keepdims=True))
-    assert np.abs(total).max() < 1e-5, f"the answers' probabilities sum to {np.exp(total).ravel()}, not to 1"
+    assert np.abs(total).max() < 1e-5, f"the responses' probabilities sum to {np.exp(total).ravel()}, not to 1"
     normalised: Array = found - total
     return normalised
 
 
 def state_values(world: World, compute: Compute) -> Array:
     """The critic's value of every state, [P, S]: before each next token, whatever that token is."""
-    values = compute(every_answer(world), "value", forward_actions).astype(np.float64)
+    values = compute(every_response(world), "value", forward_actions).astype(np.float64)
     table = np.zeros((len(world.prompts), len(world.tree.states)))
     place = {state: index for index, state in enumerate(world.tree.states)}
     for row, (p, k) in enumerate(world.pairs):
         start = len(world.prompts[p])
-        for t in range(len(world.tree.answers[k])):
-            table[p, place[world.tree.answers[k][:t]]] = values[row, start + t]
+        for t in range(len(world.tree.responses[k])):
+            table[p, place[world.tree.responses[k][:t]]] = values[row, start + t]
     return table

@@ -30,7 +30,7 @@ from plumbob.rollout.samplers.vllm.engine_settings import engine_arguments, envi
 from plumbob.rollout.samplers.vllm.lora_readback import compare_slot
 
 NUM_SLOTS = 4
-"""Adapter versions that the engine holds at once: the newest, and older ones whose answers are still being made."""
+"""Adapter versions that the engine holds at once: the newest, and older ones whose responses are still being made."""
 
 _FINISH_REASONS: Mapping[str, FinishReason] = {"stop": "stop", "length": "length"}
 
@@ -38,7 +38,7 @@ _FINISH_REASONS: Mapping[str, FinishReason] = {"stop": "stop", "length": "length
 class VllmSampler:
     """Samples with vLLM, batching continuously.
 
-    A chunk of whole answers that is submitted to an idle sampler repeats to the byte: the prefix cache is emptied
+    A chunk of whole responses that is submitted to an idle sampler repeats to the byte: the prefix cache is emptied
     before it, and its requests enter the engine in order. With `slice_tokens` the cache stays while the policy does, so
     that a continuation need not read again what was read here; vLLM keys it by the adapter's name and path.
 
@@ -77,16 +77,16 @@ class VllmSampler:
         from vllm.inputs import TokensPrompt
         from vllm.sampling_params import RequestOutputKind
 
-        answers = [begin_response(self._spec, self._context, self._version, request) for request in requests]
+        responses = [begin_response(self._spec, self._context, self._version, request) for request in requests]
         if not self._running and (self._spec.slice_tokens is None or self._is_cache_old):
             if not self._engine.reset_prefix_cache():
                 raise RuntimeError("vLLM kept its prefix cache although nothing is running")
             self._is_cache_old = False
-        for answer in answers:
+        for response in responses:
             params = SamplingParams(
                 temperature=self._spec.temperature,
-                max_tokens=answer.num_tokens,
-                seed=answer.seed,
+                max_tokens=response.num_tokens,
+                seed=response.seed,
                 logprobs=0,
                 detokenize=False,
                 # All EOS ids are named, because vLLM's own choice depends on the tokenizer, which it does not load.
@@ -95,8 +95,8 @@ class VllmSampler:
                 output_kind=RequestOutputKind.DELTA,
             )
             name = next(self._names)
-            self._running[name] = answer
-            prompt = TokensPrompt(prompt_token_ids=answer.context_ids.tolist())
+            self._running[name] = response
+            prompt = TokensPrompt(prompt_token_ids=response.context_ids.tolist())
             self._engine.add_request(name, prompt, params, lora_request=self._adapters.get(self._version))
 
     def poll(self) -> list[Rollout]:
@@ -104,27 +104,27 @@ class VllmSampler:
         if not self._running:
             return finished
         for output in self._engine.step():
-            answer = self._running[output.request_id]
+            response = self._running[output.request_id]
             completion = output.outputs[0]
-            answer.token_ids += completion.token_ids
-            answer.logprobs += [
+            response.token_ids += completion.token_ids
+            response.logprobs += [
                 position[token].logprob
                 for token, position in zip(completion.token_ids, completion.logprobs or (), strict=True)
             ]
             if output.finished:
                 del self._running[output.request_id]
-                finished.append(self._finish(answer, completion.finish_reason))
+                finished.append(self._finish(response, completion.finish_reason))
         return finished
 
-    def _finish(self, answer: ResponseInProgress, reason: str) -> Rollout:
+    def _finish(self, response: ResponseInProgress, reason: str) -> Rollout:
         if reason not in _FINISH_REASONS:
-            raise RuntimeError(f"vLLM ended the answer to prompt {answer.request.prompt_id} with {reason!r}")
-        return answer.finish(_FINISH_REASONS[reason], self._spec.worker, self._tokenizer)
+            raise RuntimeError(f"vLLM ended the response to prompt {response.request.prompt_id} with {reason!r}")
+        return response.finish(_FINISH_REASONS[reason], self._spec.worker, self._tokenizer)
 
     def cancel(self) -> list[Rollout]:
         self._engine.abort_request(list(self._running))
-        answers, self._running = list(self._running.values()), {}
-        return [answer.finish("partial", self._spec.worker, self._tokenizer) for answer in answers]
+        responses, self._running = list(self._running.values()), {}
+        return [response.finish("partial", self._spec.worker, self._tokenizer) for response in responses]
 
     def drain(self) -> list[Rollout]:
         rollouts: list[Rollout] = []
@@ -139,7 +139,7 @@ class VllmSampler:
         self._retire()
         if adapter.version not in self._adapters and len(self._adapters) == NUM_SLOTS:
             raise PublishError(
-                f"worker {self._spec.worker}: answers of versions {sorted(self._adapters)} are still being made and "
+                f"worker {self._spec.worker}: responses of versions {sorted(self._adapters)} are still being made and "
                 f"the engine holds {NUM_SLOTS} versions: drain or cancel before version {adapter.version} is loaded"
             )
         request = self._add_adapter(adapter)
@@ -164,7 +164,7 @@ class VllmSampler:
 
     def release(self) -> None:
         if self._running:
-            raise RuntimeError("the sampler is still making answers: drain or cancel before release")
+            raise RuntimeError("the sampler is still making responses: drain or cancel before release")
         if not _is_cpu():
             self._engine.sleep(level=1)
 
@@ -218,8 +218,8 @@ class VllmSampler:
         return request
 
     def _retire(self) -> None:
-        """Take out the adapters that no answer needs any more."""
-        used = {self._version} | {answer.version for answer in self._running.values()}
+        """Take out the adapters that no response needs any more."""
+        used = {self._version} | {response.version for response in self._running.values()}
         for version in [version for version in self._adapters if version not in used]:
             self._engine.engine_core.remove_lora(self._adapters.pop(version).lora_int_id)
 

@@ -42,14 +42,14 @@ DISK = "256m"
 """Of the storage, which some faults fill."""
 
 PROMPTS, SAMPLES = 4, 2
-"""A step's prompts, and answers to each."""
+"""A step's prompts, and responses to each."""
 
 SHARES: dict[str, object] = {
     # One host alone has room for all workers.
     **{"rollout.num_workers": 2, "rollout.num_cpus": 0.2, "reward.num_cpus": 0.2, "learner.num_cpus": 0.2},
     # Two chunks, one for each rollout worker.
     **{"ppo.prompts_per_step": PROMPTS, "ppo.samples_per_prompt": SAMPLES, "rollout.chunk_size": 4},
-    # Of each version that an answer may have been sampled from.
+    # Of each version that a response may have been sampled from.
     "ppo.keep_checkpoints": 3,
     # A dead driver's workers are still ending when it comes back.
     **{"cluster.wait_s": 60, "cluster.boot_timeout_s": 240, "cluster.call_timeout_s": 120},

@@ -36,7 +36,7 @@ class Setting:
 def settings(random: Random) -> tuple[Setting, ...]:
     """All runs' faults, each run's in the order of the dice."""
     synchronous, two_learners, asynchronous = on_one_learner(random), on_two_learners(random), on_sampling_ahead(random)
-    partial = on_partial_answers()
+    partial = on_partial_responses()
     for faults in (synchronous, two_learners, asynchronous, partial):
         random.shuffle(faults)
     return (
@@ -77,7 +77,7 @@ def on_two_learners(random: Random) -> list[Fault]:
 
 
 def on_sampling_ahead(random: Random) -> list[Fault]:
-    """Whose answers are under way in all phases."""
+    """Whose responses are under way in all phases."""
     phases = tuple(phase for phase in PHASES if phase != "score")
     return [
         *(Fault("worker killed", role, phase) for role in ROLES for phase in phases),
@@ -90,8 +90,8 @@ def on_sampling_ahead(random: Random) -> list[Fault]:
     ]
 
 
-def on_partial_answers() -> list[Fault]:
-    """Answers that are handed back in slices: whoever samples them is lost, or stays while others are."""
+def on_partial_responses() -> list[Fault]:
+    """Responses that are handed back in slices: whoever samples them is lost, or stays while others are."""
     return [
         *(Fault("worker killed", "rollout", phase) for phase in ("sample", "learn", "publish")),
         *(Fault(kind, "rollout", "sample") for kind in ("worker and its successor killed", "raylet killed")),

@@ -50,10 +50,10 @@ def newest_files(left: Left, step: int) -> Mapping[str, Any]:
 
 def check_complete(left: Left, num_prompts: int, samples_per_prompt: int) -> None:
     """Every prompt so far was learnt from once, each group whole."""
-    answers = Counter((row.position, row.sample_index) for _, row in left.journal)
+    responses = Counter((row.position, row.sample_index) for _, row in left.journal)
     wanted = {(position, index) for position in range(num_prompts) for index in range(samples_per_prompt)}
-    assert set(answers) == wanted, f"lost {wanted - set(answers)}, foreign {set(answers) - wanted}"
-    assert set(answers.values()) == {1}, f"doubled {[key for key, count in answers.items() if count > 1]}"
+    assert set(responses) == wanted, f"lost {wanted - set(responses)}, foreign {set(responses) - wanted}"
+    assert set(responses.values()) == {1}, f"doubled {[key for key, count in responses.items() if count > 1]}"
 
 
 def check_published(left: Left, max_staleness: int, said: Sequence[str]) -> None:
@@ -65,9 +65,9 @@ def check_published(left: Left, max_staleness: int, said: Sequence[str]) -> None
 
 
 def check_sampled(left: Left, step: int) -> None:
-    """To the versions that they bear the step's answers are as likely, by plain transformers, as to the sampler.
+    """To the versions that they bear the step's responses are as likely, by plain transformers, as to the sampler.
 
-    Of answers that are older than the learner's version no figure of the run's own says so.
+    Of responses that are older than the learner's version no figure of the run's own says so.
     """
     for version, gap in gaps(left, step).items():
         assert gap < LARGEST_GAP, f"step {step}: {gap:.2g} nats between version {version} and what sampled as it"

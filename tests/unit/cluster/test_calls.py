@@ -199,8 +199,8 @@ def test_a_log_that_is_not_there(tmp_path: Path) -> None:
 
 
 def test_waiting_until_something_is_so() -> None:
-    answers = iter([False, False, True])
-    assert wait_until(lambda: next(answers), 60, poll_s=0.001)
+    responses = iter([False, False, True])
+    assert wait_until(lambda: next(responses), 60, poll_s=0.001)
     began = time.monotonic()
     assert not wait_until(lambda: False, 0.01, poll_s=0.001)
     assert time.monotonic() - began >= 0.01

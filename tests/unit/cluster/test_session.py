@@ -90,7 +90,7 @@ def test_only_who_goes_on_with_a_run_waits_for_its_name(
     assert asked == [("one", wait_s)]
 
 
-def test_an_address_where_nothing_answers(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_address_where_nothing_responses(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(ray, "init", lambda **_: pytest.fail("Ray was asked"))
     with socket.socket() as taken:  # Bound and never listening: its port refuses, and is nobody else's meanwhile.
         taken.bind(("127.0.0.1", 0))

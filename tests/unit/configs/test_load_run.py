@@ -150,8 +150,8 @@ def test_all_mistakes_are_reported_with_the_line_of_the_file(tmp_path: Path) -> 
         (["ppo.max_staleness=2", "ppo.importance.kind=none"], "ppo.max_staleness=2 trains on tokens of older policies"),
         (["ppo.kl.place=loss"], "ppo.kl.estimate=k1: its gradient is zero in expectation"),
         (["ppo.kl.estimate=k2"], "ppo.kl.place=reward with ppo.kl.estimate=k2: as a reward it "),
-        (["ppo.estimator.kind=rloo"], "ppo.estimator.kind=rloo compares the answers to one prompt"),
-        (["ppo.dynamic_sampling.max_rounds=2"], "looks for prompts whose answers differ in reward"),
+        (["ppo.estimator.kind=rloo"], "ppo.estimator.kind=rloo compares the responses to one prompt"),
+        (["ppo.dynamic_sampling.max_rounds=2"], "looks for prompts whose responses differ in reward"),
         (["policy.tuning.rank=600"], "vLLM serves LoRA up to rank 512"),
         (["policy.tuning.dropout=0.1"], "set policy.tuning.dropout=0"),
     ],
@@ -164,9 +164,9 @@ def test_settings_that_do_not_fit_together(overrides: list[str], message: str) -
 def test_a_monitor_that_is_to_stop_a_run_needs_something_to_watch() -> None:
     stop = "ppo.monitors.over_optimisation.action=stop"
     (line,) = mistakes("hh-minilm-cpu", "data.pairs=pairs.jsonl", stop)
-    assert "nothing judges the answers a second time: give a run of ppo a judge.model" in line
+    assert "nothing judges the responses a second time: give a run of ppo a judge.model" in line
     assert load_run("toy", [stop])  # Its rule judges.
-    with pytest.raises(UserError, match="nothing judges the answers a second time"):
+    with pytest.raises(UserError, match="nothing judges the responses a second time"):
         prepare(ppo(stop))
 
 

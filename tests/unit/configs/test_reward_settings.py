@@ -34,7 +34,7 @@ def test_each_kind_of_data_has_its_objective(name: str, objective: str) -> None:
 @pytest.mark.parametrize(
     ("given", "message"),
     [
-        ((), "data.scores=FILE (a score for each answer): found none of them"),
+        ((), "data.scores=FILE (a score for each response): found none of them"),
         (("data.pairs=a", "data.scores=b"), "found data.pairs and data.scores"),
         (
             ("data.pairs=a", "data.heldout_scores=b"),

@@ -18,12 +18,12 @@ def test_a_tokenizer_needs_an_eos_and_a_pad_token() -> None:
     check_tokenizer(bare(eos_token="</s>", pad_token="</s>"), "my-model")
 
 
-def test_prompt_and_answer_must_fit_the_context() -> None:
+def test_prompt_and_response_must_fit_the_context() -> None:
     check_context(longest_prompt=192, max_new_tokens=64, max_positions=256)
     with pytest.raises(UserError, match=r"193 tokens.*rollout\.max_tokens=64, together 257.*256 positions.* to 192"):
         check_context(longest_prompt=193, max_new_tokens=64, max_positions=256)
     with pytest.raises(UserError, match=r"positions: lower data\.max_answer_tokens$"):
-        check_context(longest_prompt=1, max_new_tokens=256, max_positions=256, answer_key="data.max_answer_tokens")
+        check_context(longest_prompt=1, max_new_tokens=256, max_positions=256, response_key="data.max_answer_tokens")
 
 
 def test_settings_must_fit_together() -> None:

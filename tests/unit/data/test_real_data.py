@@ -25,7 +25,7 @@ def no_chat(messages: list[Message]) -> str:
 
 @pytest.mark.skipif(not HH.exists(), reason="hh-rlhf is not beside the checkout")
 def test_hh_rlhf_pairs(tokenizer: PreTrainedTokenizerFast) -> None:
-    # Looked at by hand: rows 1255, 1689, 1951 and 1953 part before the last turn; 87, 517, 926, 1104 have no answer.
+    # Looked at by hand: rows 1255, 1689, 1951 and 1953 part before the last turn; 87, 517, 926, 1104 have no response.
     with pytest.raises(UserError, match=r"4 of 2000 rows are malformed\. row 1255: "):
         read_pairs(str(HH), ReadingSettings(), no_chat)
     read = read_pairs(str(HH), SKIP, no_chat)
@@ -40,8 +40,10 @@ def test_hh_rlhf_pairs(tokenizer: PreTrainedTokenizerFast) -> None:
     assert (len(prompts.records), prompts.num_duplicate) == (1994, 2)
     train, heldout = split_by_prompt(read.records, lambda pair: pair.prompt, 0.15, seed=0)
     assert len(train) + len(heldout) == 1992
-    encoded = encode_pairs(tokenizer, read.records[:200], LengthSettings(max_prompt_tokens=512, max_answer_tokens=512))
-    assert len(encoded.records) + encoded.num_long_prompts + encoded.num_long_answers == 200
+    encoded = encode_pairs(
+        tokenizer, read.records[:200], LengthSettings(max_prompt_tokens=512, max_response_tokens=512)
+    )
+    assert len(encoded.records) + encoded.num_long_prompts + encoded.num_long_responses == 200
 
 
 @pytest.mark.skipif(not GSM8K.exists(), reason="GSM8K is not beside the checkout")
@@ -49,4 +51,4 @@ def test_gsm8k_demonstrations() -> None:
     read = read_demonstrations(str(GSM8K), ReadingSettings(), no_chat)
     assert (len(read.records), read.notes) == (7473, ())
     assert read.records[0].prompt.startswith("Natalia sold clips")
-    assert read.records[0].answer.endswith("#### 72")
+    assert read.records[0].response.endswith("#### 72")

@@ -40,30 +40,30 @@ def sequence(*ids: int, learnt: int) -> TokenSequence:
     return TokenSequence(np.array(ids, dtype=np.int32), mask)
 
 
-def encode_answer(tokenizer: PreTrainedTokenizerFast, prompt: str, answer: str) -> TokenSequence:
-    (encoded,) = encode_demonstrations(tokenizer, [Demonstration(prompt, answer)], LengthSettings()).records
+def encode_response(tokenizer: PreTrainedTokenizerFast, prompt: str, response: str) -> TokenSequence:
+    (encoded,) = encode_demonstrations(tokenizer, [Demonstration(prompt, response)], LengthSettings()).records
     return encoded
 
 
-def test_an_answer_is_learnt_with_its_eos_and_the_prompt_is_not(tokenizer: PreTrainedTokenizerFast) -> None:
-    encoded = encode_answer(tokenizer, "x:", "yz")
+def test_an_response_is_learnt_with_its_eos_and_the_prompt_is_not(tokenizer: PreTrainedTokenizerFast) -> None:
+    encoded = encode_response(tokenizer, "x:", "yz")
     x, colon, y, z = tokenizer.convert_tokens_to_ids(["x", ":", "y", "z"])  # No merges in the trained text join them.
     assert encoded.ids.tolist() == [x, colon, y, z, EOS]
     assert encoded.ids.dtype == np.int32
     assert encoded.loss_mask.tolist() == [False, False, True, True, True]
 
 
-def test_no_token_reaches_over_the_border_of_prompt_and_answer(tokenizer: PreTrainedTokenizerFast) -> None:
+def test_no_token_reaches_over_the_border_of_prompt_and_response(tokenizer: PreTrainedTokenizerFast) -> None:
     # "the" in one go is a single token, since it was merged in training; cut in two it must stay two parts.
     assert len(tokenizer("the")["input_ids"]) == 1
-    encoded = encode_answer(tokenizer, "t", "he")
+    encoded = encode_response(tokenizer, "t", "he")
     (prompt_ids,) = encode_prompt_ids(tokenizer, ["t"])
     assert encoded.ids[: len(prompt_ids)].tolist() == prompt_ids.tolist()
     assert tokenizer.decode(encoded.ids[len(prompt_ids) :]) == "he<eos>"
 
 
-def test_a_bos_stands_once_before_the_prompt_and_the_answer_gets_none(bos_tokenizer: PreTrainedTokenizerFast) -> None:
-    encoded = encode_answer(bos_tokenizer, "a b", "c")
+def test_a_bos_stands_once_before_the_prompt_and_the_response_gets_none(bos_tokenizer: PreTrainedTokenizerFast) -> None:
+    encoded = encode_response(bos_tokenizer, "a b", "c")
     assert encoded.ids.tolist() == [2, 10, 11, 12, 3]
     # A chat template that writes the BOS itself.
     assert [ids.tolist() for ids in encode_prompt_ids(bos_tokenizer, ["[B] a", "a"])] == [[2, 10], [2, 10]]
@@ -78,23 +78,23 @@ def test_a_bos_that_the_tokenizer_does_not_add_is_not_added() -> None:
 def test_limits_count_the_bos_and_the_eos(
     bos_tokenizer: PreTrainedTokenizerFast, limits: tuple[int, int], dropped: tuple[int, int]
 ) -> None:
-    rules = LengthSettings(max_prompt_tokens=limits[0], max_answer_tokens=limits[1])
+    rules = LengthSettings(max_prompt_tokens=limits[0], max_response_tokens=limits[1])
     shown = [Demonstration("a b", "c c")]  # 3 tokens with the BOS, 3 with the EOS
     encoded = encode_demonstrations(bos_tokenizer, shown, rules, required=False)
-    assert (encoded.num_long_prompts, encoded.num_long_answers) == dropped
+    assert (encoded.num_long_prompts, encoded.num_long_responses) == dropped
     assert len(encoded.records) == 1 - sum(dropped)
 
 
 def test_a_side_that_may_be_empty_is(bos_tokenizer: PreTrainedTokenizerFast) -> None:
     assert encode_demonstrations(bos_tokenizer, [], LengthSettings(), required=False).records == ()
     assert encode_pairs(bos_tokenizer, [], LengthSettings(), required=False).notes == ()
-    short = LengthSettings(max_answer_tokens=1)
+    short = LengthSettings(max_response_tokens=1)
     (note,) = encode_pairs(bos_tokenizer, [PreferencePair("a", "b", "c")], short, required=False).notes
     assert note.startswith("1 of 1 pairs dropped")
 
 
 def test_long_rows_are_dropped_counted_and_said(bos_tokenizer: PreTrainedTokenizerFast) -> None:
-    rules = LengthSettings(max_prompt_tokens=3, max_answer_tokens=2)
+    rules = LengthSettings(max_prompt_tokens=3, max_response_tokens=2)
     pairs = [
         PreferencePair("a", "b", "c"),
         PreferencePair("a a a", "b", "c"),  # 4 tokens with the BOS
@@ -103,7 +103,7 @@ def test_long_rows_are_dropped_counted_and_said(bos_tokenizer: PreTrainedTokeniz
     ]
     encoded = encode_pairs(bos_tokenizer, pairs, rules)
     assert [[side.ids.tolist() for side in pair] for pair in encoded.records] == [[[2, 10, 11, 3], [2, 10, 12, 3]]]
-    assert (encoded.num_rows, encoded.num_long_prompts, encoded.num_long_answers) == (4, 1, 2)
+    assert (encoded.num_rows, encoded.num_long_prompts, encoded.num_long_responses) == (4, 1, 2)
     assert encoded.notes == (
         "1 of 4 pairs dropped, because their prompt is longer than data.max_prompt_tokens=3 "
         "(the longest has 4 tokens).",

@@ -62,7 +62,7 @@ def test_chat_template_gives_the_text_that_the_model_learnt_from(tmp_path: Path)
         "\n\nSystem: Be brief.\n\nHuman: How {{ fast }}?\n\n\nAssistant:  Very.\n\nHuman: Say more.\n\nAssistant:"
     )
     assert chat_renderer(tokenizer)(messages) == plain_dialogue(messages) == expected
-    # A whole dialogue ends as an answer does.
+    # A whole dialogue ends as a response does.
     assert tokenizer.apply_chat_template(messages[1:3], tokenize=False) == (
         "\n\nHuman: How {{ fast }}?\n\n\nAssistant:  Very.<|endoftext|>"
     )

@@ -62,7 +62,7 @@ def test_a_token_beyond_doubt_has_log_prob_zero_not_rounding():
 
 
 def test_a_single_column_is_zero_and_keeps_the_graph():
-    # An empty answer in a batch of its own: the backward must run on every rank all the same.
+    # An empty response in a batch of its own: the backward must run on every rank all the same.
     logits = torch.randn(2, 1, 5, requires_grad=True)
     token_logprobs(logits, torch.zeros(2, 1, dtype=torch.long), 1.0).sum().backward()
     assert logits.grad.abs().sum().item() == 0.0

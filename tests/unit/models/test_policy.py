@@ -34,7 +34,7 @@ def base(folder: str) -> Any:
 
 
 def ragged(num_padding: int = 0, first: int = 0) -> tuple[Tensor, Tensor, Tensor]:
-    """Ids, attention mask and action mask of three answers to prompts, padded on the right with an ordinary token."""
+    """Ids, attention mask and action mask of three responses to prompts, padded on the right with an ordinary token."""
     width = max(LENGTHS) + num_padding
     ids = torch.randint(2, 280, (3, max(LENGTHS)), generator=torch.Generator().manual_seed(1))
     columns = torch.arange(width)

@@ -7,8 +7,8 @@ from plumbob.data.records import Ranking
 from plumbob.reward.agreement import agreement_figures, annotator_figures, explained_variance, pair_margins
 
 
-def judged(annotator: str | None, *answers: str, prompt: str = "q") -> Ranking:
-    return Ranking(prompt, answers, annotator=annotator)
+def judged(annotator: str | None, *responses: str, prompt: str = "q") -> Ranking:
+    return Ranking(prompt, responses, annotator=annotator)
 
 
 def test_margins_of_all_pairs_of_a_ranking() -> None:
@@ -34,7 +34,7 @@ def test_accuracy_by_annotator() -> None:
     assert annotator_figures(records[2:3], margins[2:3]) == {}
 
 
-def test_agreement_on_the_same_answers() -> None:
+def test_agreement_on_the_same_responses() -> None:
     # ann and cay agree, bob with neither: 1 of 3. Another prompt, and bob's second thoughts, are compared with nothing.
     records = [judged("ann", "x", "y"), judged("bob", "y", "x"), judged("cay", "x", "y")]
     assert agreement_figures(records) == {"annotator_agreement": {"agreement": 1 / 3, "num_compared": 3}}

@@ -109,7 +109,7 @@ def test_scores_are_those_of_plain_transformers_whatever_the_batch(folder):
         assert [score.parts["raw"] for score in found] == [score.total for score in found]
 
 
-def test_the_order_of_the_answers_does_not_matter(folder):
+def test_the_order_of_the_responses_does_not_matter(folder):
     scorer = BertScorer(str(folder), batch_size=2, max_tokens=32, normalize=False)
     assert scorer.raw_scores(PAIRS[::-1]) == pytest.approx(scorer.raw_scores(PAIRS)[::-1], abs=1e-5)
     assert scorer.score([]) == []
@@ -133,7 +133,7 @@ def test_a_score_that_is_not_finite_is_raised_with_its_rows(broken):
     weights["bert.embeddings.word_embeddings.weight"][ids("x")[0]] = math.nan
     save_file(weights, broken / "model.safetensors", {"format": "pt"})
     scorer = BertScorer(str(broken), 8, 32, normalize=False)
-    with pytest.raises(ScoreError, match=r"for 1 answers; the first is 'x' to") as caught:
+    with pytest.raises(ScoreError, match=r"for 1 responses; the first is 'x' to") as caught:
         scorer.score(PAIRS)
     assert caught.value.rows == (2,)
 

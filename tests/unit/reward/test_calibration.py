@@ -14,12 +14,12 @@ def test_mean_and_standard_deviation_by_hand():
 
 @pytest.mark.parametrize("scores", [[2.0], [2.0, 2.0], [1e4, 1e4 + 1e-4]])
 def test_scores_without_a_spread_cannot_be_calibrated(scores):
-    with pytest.raises(UserError, match=f"scores all {len(scores)} answers"):
+    with pytest.raises(UserError, match=f"scores all {len(scores)} responses"):
         calibrate(scores, "anyone")
 
 
 def test_no_scores_cannot_be_calibrated():
-    with pytest.raises(UserError, match="no answers"):
+    with pytest.raises(UserError, match="no responses"):
         calibrate([], "anyone")
 
 

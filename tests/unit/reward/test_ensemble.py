@@ -19,13 +19,13 @@ PAIRS = [("a b c", "d e"), ("a", "b c d"), ("", "x")]
 
 
 class Fixed:
-    """Scores each answer by a table."""
+    """Scores each response by a table."""
 
     def __init__(self, **totals: float) -> None:
         self._totals = totals
 
     def score(self, pairs: Sequence[tuple[str, str]]) -> list[Score]:
-        return [Score(self._totals[answer], {"raw": 99.0}) for _, answer in pairs]
+        return [Score(self._totals[response], {"raw": 99.0}) for _, response in pairs]
 
 
 def test_disagreement_is_paid_for_by_hand() -> None:

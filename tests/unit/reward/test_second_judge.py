@@ -9,10 +9,10 @@ from plumbob.reward.second_judge import JudgedScorer
 
 class Lengths:
     def score(self, pairs: Sequence[tuple[str, str]]) -> list[Score]:
-        return [Score(float(len(answer)), {"model": float(len(answer))}) for _, answer in pairs]
+        return [Score(float(len(response)), {"model": float(len(response))}) for _, response in pairs]
 
 
 def test_the_judge_is_a_part_and_not_the_total() -> None:
-    judge = RuleScorer(lambda prompt, answer: -float(len(prompt)))
+    judge = RuleScorer(lambda prompt, response: -float(len(prompt)))
     found = JudgedScorer(Lengths(), judge).score([("a", "bc"), ("def", "g")])
     assert found == [Score(2.0, {"model": 2.0, "judge": -1.0}), Score(1.0, {"model": 1.0, "judge": -3.0})]

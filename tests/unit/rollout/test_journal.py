@@ -102,7 +102,7 @@ def test_a_file_is_on_the_disk_under_its_name(tmp_path: Path, monkeypatch: pytes
 
 
 def test_unequal_lengths_are_refused() -> None:
-    with pytest.raises(ValueError, match="p1: versions has 1 entries for an answer of 2 tokens"):
+    with pytest.raises(ValueError, match="p1: versions has 1 entries for a response of 2 tokens"):
         replace(ROW, versions=np.array([3], np.int32))
 
 

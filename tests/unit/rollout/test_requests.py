@@ -4,7 +4,7 @@ from dataclasses import replace
 import numpy as np
 
 from plumbob.data.prompts import EncodedPrompt
-from plumbob.rollout.requests import answer_seed, continuation, sample_requests, slice_seed
+from plumbob.rollout.requests import continuation, response_seed, sample_requests, slice_seed
 from plumbob.rollout.rollout_records import NOT_STARTED, Rollout
 
 PROMPTS = [EncodedPrompt(name, f"text {name}", np.array([place, 7], np.int32)) for place, name in enumerate("abba")]
@@ -20,7 +20,7 @@ def test_requests_stand_prompt_by_prompt() -> None:
     assert found[0].prompt == "text a"
 
 
-def test_every_answer_has_a_seed_of_its_own_that_can_be_made_again() -> None:
+def test_every_response_has_a_seed_of_its_own_that_can_be_made_again() -> None:
     steps = [sample_requests(PROMPTS, 2, step, seed) for step in (0, 1) for seed in (0, 1)]
     seeds = [request.seed for requests in steps for request in requests]
     # 32 draws below 2^31 all differ but for a chance of 2^-22.
@@ -32,10 +32,10 @@ def test_every_answer_has_a_seed_of_its_own_that_can_be_made_again() -> None:
 def test_the_seed_is_a_hash_of_three_things() -> None:
     # printf '3/5-0/1' | sha256sum begins with these 8 digits; half of them as a number.
     first = hashlib.sha256(b"3/5-0/1").hexdigest()[:8]
-    assert answer_seed(3, "5-0", 1) == int(first, 16) // 2
+    assert response_seed(3, "5-0", 1) == int(first, 16) // 2
 
 
-def test_a_partial_answer_is_asked_for_again_with_what_there_is() -> None:
+def test_a_partial_response_is_asked_for_again_with_what_there_is() -> None:
     (request,) = sample_requests(PROMPTS[:1], 1, 0, 0)
     ids, logprobs, versions = np.array([5, 6], np.int32), np.array([-1, -2], np.float32), np.array([3, 4], np.int32)
     partial = Rollout(request, "partial", "", ids, logprobs, versions, np.ones(2, np.bool_), "w")

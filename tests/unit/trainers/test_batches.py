@@ -13,8 +13,8 @@ from plumbob.trainers.offline.dpo import dpo_passes, pair_logprobs, stack, step_
 from tests.support.padding_sides import padded_on_the_left, pairs_padded_on_the_left
 
 
-def sequence(prompt: list[int], answer: list[int]) -> TokenSequence:
-    ids = np.array(prompt + answer, np.int32)
+def sequence(prompt: list[int], response: list[int]) -> TokenSequence:
+    ids = np.array(prompt + response, np.int32)
     return TokenSequence(ids, np.arange(len(ids)) >= len(prompt))
 
 
@@ -36,8 +36,8 @@ def test_chosen_and_rejected_stand_in_one_batch() -> None:
     assert found.loss_mask.astype(int).tolist() == [[0, 1, 1, 1], [0, 0, 1, 0], [0, 1, 0, 0], [0, 0, 1, 0]]
 
 
-def test_the_log_probs_of_a_pair_are_summed_over_its_answers() -> None:
-    # Answers 6, 7, 2 -> -1.5 against 2 -> -0.2; and 2 against 2.
+def test_the_log_probs_of_a_pair_are_summed_over_its_responses() -> None:
+    # Responses 6, 7, 2 -> -1.5 against 2 -> -0.2; and 2 against 2.
     found = pair_logprobs(tenths, pairs())
     torch.testing.assert_close(found, torch.tensor([[-1.5, -0.2], [-0.2, -0.2]]))
 
@@ -71,7 +71,7 @@ def test_orpo_of_sequences_by_hand(on_left: bool) -> None:
     assert float(found.statistics["nll"]) / only.count(batch) == pytest.approx(0.52)
     found.loss.backward()
     # Each of the five: 2 / 5 of the two rows' sum. By the odds: 0.5 sigmoid(1.075020) = 0.372775 and 0.5 sigmoid(0)
-    # = 0.25, over 1 - e^-0.5 = 0.393469 or 1 - e^-0.2 = 0.181269, and over the answer's tokens.
+    # = 0.25, over 1 - e^-0.5 = 0.393469 or 1 - e^-0.2 = 0.181269, and over the response's tokens.
     first = [0.0, *3 * [-0.4 - 0.372775 / 0.393469 / 3]]
     second = [0.0, -0.4, -0.4 - 0.25 / 0.181269]
     rejected = [0.0, 0.372775 / 0.181269, 0.0, 0.0, 0.25 / 0.181269]
@@ -83,9 +83,9 @@ def test_orpo_of_sequences_by_hand(on_left: bool) -> None:
     assert float(alone.statistics["nll"]) == pytest.approx(0.44)
 
 
-@pytest.mark.parametrize(("likelihood", "num_asked"), [("answer", 6), ("sequence", 7)])
+@pytest.mark.parametrize(("likelihood", "num_asked"), [("response", 6), ("sequence", 7)])
 def test_a_prompt_is_asked_about_where_its_likelihood_is_learnt(likelihood: Any, num_asked: int) -> None:
-    # Six tokens of answers; of the chosen side's prompts only the 9 stands behind another token.
+    # Six tokens of responses; of the chosen side's prompts only the 9 stands behind another token.
     (only,) = dpo_passes(OrpoLoss(likelihood=likelihood))
     masks: list[torch.Tensor] = []
 

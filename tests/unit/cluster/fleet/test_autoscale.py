@@ -22,7 +22,7 @@ def all_of(size: int) -> list[dict[str, Any]]:
 
 
 def test_the_shares_of_a_step() -> None:
-    # Of 10 s the learner waits 5 + 1; the samplers wait while it learns, and while answers are scored.
+    # Of 10 s the learner waits 5 + 1; the samplers wait while it learns, and while responses are scored.
     assert idle_of(record(5.0, 1.0, 4.0, 5.0)) == (0.6, 0.5)
     assert idle_of(StepRecord("sft", 1, 9, {}, {"learn": 1.0})) is None
 

@@ -86,7 +86,7 @@ def test_learners_begin_again_on_a_host_without_memory_and_nobody_else_does(
     assert house.seating.take_all(learners(LEARNERS)) == []
 
 
-def test_a_host_that_does_not_answer_keeps_no_learners(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_host_that_does_not_response_keeps_no_learners(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
     house.ranks.of(LEARNERS)
     ghost = Host("10.9.9.9", "f" * 56, Amount(8.0, 0.0, 64.0))
     (first, second) = house.seats()

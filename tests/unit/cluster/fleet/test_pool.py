@@ -49,7 +49,7 @@ def test_a_slow_worker_delays_only_its_own_chunk(crew: Callable[..., Crew]) -> N
 
 
 def said_at_work(one: Crew, end: Callable[[], None]) -> str:
-    """What ends a thread that waits for the sampling of a worker that never answers, once `end` is called."""
+    """What ends a thread that waits for the sampling of a worker that never responses, once `end` is called."""
     told: list[str] = []
 
     def work() -> None:
@@ -69,7 +69,7 @@ def said_at_work(one: Crew, end: Callable[[], None]) -> str:
 def test_work_that_nobody_wants_any_more_ends(crew: Callable[..., Crew]) -> None:
     one = crew(1)
     assert "nobody wants what the rollout workers are sampling any more" in said_at_work(one, one.pool.abandon)
-    # What was under way is not taken for an answer of the work that follows.
+    # What was under way is not taken for a response of the work that follows.
     ray.get(one.hired[0].actor.handle.release.remote(), timeout=TIMEOUT_S)
     assert one.pool.work(range(3), 1, double, "doubling") == [0, 2, 4] and len(one.hired) == 1
 

@@ -1,4 +1,4 @@
-"""A pool of real Ray actors that die, fail or answer too late."""
+"""A pool of real Ray actors that die, fail or response too late."""
 
 from collections.abc import Callable
 from typing import Any
@@ -146,7 +146,7 @@ def test_a_death_while_a_version_is_loaded(crew: Callable[..., Crew]) -> None:
     assert working and working <= set(calls[1:])
 
 
-def test_a_worker_that_answers_too_late_is_lost(crew: Callable[..., Crew], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_worker_that_responses_too_late_is_lost(crew: Callable[..., Crew], monkeypatch: pytest.MonkeyPatch) -> None:
     one = crew(1, max_restarts=0)
     one.pool.work([1], 1, double, "doubling")
     monkeypatch.setattr(one.pool, "_call_timeout_s", 0.01)

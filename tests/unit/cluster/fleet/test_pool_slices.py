@@ -27,14 +27,14 @@ def group_of(crew: Crew) -> SamplerGroup:
 
 
 def test_what_was_sampled_before_a_worker_died_is_kept(crew: Callable[..., Crew]) -> None:
-    # Three slices an answer, of 2, 2 and 1 tokens. The first worker dies in its second, which holds both answers.
+    # Three slices a response, of 2, 2 and 1 tokens. The first worker dies in its second, which holds both responses.
     one = crew(1, kind=Slicer, dies_in={"rollout-0": 2})
     found = group_of(one).sample(requests(2))
     assert [rollout.request.group_id for rollout in found] == ["g0", "g1"]
     assert [rollout.token_ids.tolist() for rollout in found] == [[0, 0, 1, 1, 1]] * 2
     assert [rollout.logprobs.tolist() for rollout in found] == [[0, 0, -1, -1, -1]] * 2
     assert [rollout.finish_reason for rollout in found] == ["length"] * 2
-    # Both were given to another once; each counts as one answer of the worker that finished it.
+    # Both were given to another once; each counts as one response of the worker that finished it.
     assert one.reissued == [2]
     assert [(row["worker"], row["answers"]) for row in one.pool.status()] == [("rollout-1", 2)]
 
@@ -70,7 +70,7 @@ def test_workers_on_a_host_that_will_be_taken_away_end_their_slice_and_leave(cre
     ray.get(leaver.release.remote(), timeout=TIMEOUT_S)
     sampling.join(TIMEOUT_S)
     tokens = [rollout.token_ids.tolist() for rollout in found]
-    # One slice of two answers is the leaver's, the other two answers it never saw; nothing was lost or done twice.
+    # One slice of two responses is the leaver's, the other two responses it never saw; nothing was lost or done twice.
     assert tokens[:2] == [[0, 0, *tokens[0][2:]], [0, 0, *tokens[1][2:]]]
     assert all(0 not in row for row in (tokens[0][2:], tokens[1][2:], *tokens[2:]))
     assert [len(row) for row in tokens] == [5] * 4

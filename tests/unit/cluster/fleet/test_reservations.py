@@ -44,7 +44,7 @@ def haunted(monkeypatch: pytest.MonkeyPatch) -> Iterator[pytest.MonkeyPatch]:
         yield patched
 
 
-def test_a_host_that_does_not_answer_is_left_alone_for_a_while(haunted: pytest.MonkeyPatch) -> None:
+def test_a_host_that_does_not_response_is_left_alone_for_a_while(haunted: pytest.MonkeyPatch) -> None:
     seating = Reservations()
     haunted.setattr(reservations, "ONE_PLACED_S", 0.2)
     assert seating.take_one(NEED, {}, ()) is None
@@ -55,7 +55,7 @@ def test_a_host_that_does_not_answer_is_left_alone_for_a_while(haunted: pytest.M
     ray.util.remove_placement_group(seat.group)
 
 
-def test_learners_leave_a_host_alone_that_does_not_answer(haunted: pytest.MonkeyPatch) -> None:
+def test_learners_leave_a_host_alone_that_does_not_response(haunted: pytest.MonkeyPatch) -> None:
     seating = Reservations()
     haunted.setattr(reservations, "PLACED_S", 0.2)
     assert seating.take_all(LEARNERS) == []

@@ -26,7 +26,7 @@ def test_a_loss_is_chosen_by_its_kind() -> None:
     ipo = loaded("dpo", *DPO, "dpo.loss.kind=ipo", "dpo.loss.per_token=true", "dpo.loss.tau=0.2")
     assert isinstance(ipo, DpoRun) and ipo.dpo.loss == IpoLoss(tau=0.2, per_token=True)
     orpo, simpo = (loaded("dpo", *DPO, f"dpo.loss.kind={kind}") for kind in ("orpo", "simpo"))
-    assert isinstance(orpo, DpoRun) and orpo.dpo.loss == OrpoLoss(weight=0.1, likelihood="answer")
+    assert isinstance(orpo, DpoRun) and orpo.dpo.loss == OrpoLoss(weight=0.1, likelihood="response")
     of_sequences = loaded("dpo", *DPO, "dpo.loss.kind=orpo", "dpo.loss.likelihood=sequence")
     assert isinstance(of_sequences, DpoRun) and of_sequences.dpo.loss == OrpoLoss(likelihood="sequence")
     assert isinstance(simpo, DpoRun) and simpo.dpo.loss == SimpoLoss(beta=2.0, margin=1.0)
@@ -40,7 +40,7 @@ def test_a_loss_is_chosen_by_its_kind() -> None:
         (["dpo.loss.kind=orpo", "dpo.loss.beta=0.1"], "not a key of dpo.loss.kind=orpo; it belongs to dpo.loss.kind="),
         (
             ["dpo.loss.kind=orpo", "dpo.loss.likelihood=prompt"],
-            "dpo.loss.likelihood: expected one of 'answer' or 'sequence'",
+            "dpo.loss.likelihood: expected one of 'response' or 'sequence'",
         ),
         (["dpo.loss.likelihood=sequence"], "not a key of dpo.loss.kind=dpo; it belongs to dpo.loss.kind=orpo"),
         (["dpo.loss.kind=robust-dpo", "dpo.loss.flip_rate=0.5"], "expected a number less than 0.5, found 0.5"),
@@ -54,7 +54,7 @@ def test_mistakes_in_a_loss(overrides: list[str], message: str) -> None:
 def test_kto_and_what_it_refuses() -> None:
     run = loaded("kto", *KTO, "kto.undesirable_weight=1.5")
     assert isinstance(run, KtoRun) and (run.kto.beta, run.kto.undesirable_weight) == (0.1, 1.5)
-    # The KL is estimated from prompts with another record's answer: one record has no other.
+    # The KL is estimated from prompts with another record's response: one record has no other.
     assert "kto.batch_size: expected a number that is at least 2, found 1" in mistake("kto", *KTO, "kto.batch_size=1")
     assert "kto.batch_size=32 cannot be shared equally" in mistake("kto", *KTO, "learner.num_workers=3")
     assert "policy.tuning.dropout=0.1: PPO, DPO and KTO" in mistake("kto", *KTO, "policy.tuning.dropout=0.1")

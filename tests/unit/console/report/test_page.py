@@ -75,8 +75,11 @@ def fake_run(folder: Path) -> Path:
             for step, metrics in enumerate([{"loss": 2.0}, {"loss": 1.0}, {"loss": None}, {"loss": 0.5}], start=1)
         ]
         (folder / stage / "metrics.jsonl").write_text("\n".join(lines) + "\n")
-    answers = {"sft": {"text": "No idea.", "reward": -1.25}, "ppo": {"text": "<script>alert(1)</script>", "gold": 0.9}}
-    (folder / "samples.jsonl").write_text(json.dumps({"prompt": "Who makes <b>it</b>?", "answers": answers}) + "\n")
+    responses = {
+        "sft": {"text": "No idea.", "reward": -1.25},
+        "ppo": {"text": "<script>alert(1)</script>", "gold": 0.9},
+    }
+    (folder / "samples.jsonl").write_text(json.dumps({"prompt": "Who makes <b>it</b>?", "answers": responses}) + "\n")
     return folder
 
 
@@ -90,7 +93,7 @@ def test_the_report_shows_what_the_run_left(tmp_path: Path) -> None:
         "data: 12 rows skipped: <empty>",
         "sft: 1 of 9 demonstrations dropped.",
         "ppo, step 7: KL 9.00 is above 5",
-        "answer tokens",
+        "response tokens",
         "17.500",
     ):
         assert text in page.texts

@@ -11,7 +11,7 @@ import pytest
 from plumbob.configs.settings.data import ReadingSettings
 from plumbob.core.errors import UserError
 from plumbob.data.chat import Message
-from plumbob.data.reading.readers import read_judged_pairs, read_prompts, read_rankings, read_scored_answers
+from plumbob.data.reading.readers import read_judged_pairs, read_prompts, read_rankings, read_scored_responses
 from plumbob.data.records import Ranking, ScoredResponse
 
 REFUSE = ReadingSettings()
@@ -78,9 +78,9 @@ def test_a_ranking_that_is_none_is_named_and_may_be_skipped(tmp_path: Path, row:
     assert len(read_rankings(path, SKIP, render).records) == 1
 
 
-def test_blank_answers_and_equal_ones_are_counted(tmp_path: Path) -> None:
+def test_blank_responses_and_equal_ones_are_counted(tmp_path: Path) -> None:
     rows = [["a", "b"], ["a", " "], ["a", "b", "a"]]
-    read = read_rankings(save(tmp_path, *({"prompt": "q", "answers": answers} for answers in rows)), REFUSE, render)
+    read = read_rankings(save(tmp_path, *({"prompt": "q", "answers": responses} for responses in rows)), REFUSE, render)
     assert (len(read.records), read.num_empty, read.num_duplicate) == (1, 1, 1)
     assert any(note.endswith("because two of their answers are the same: row 3.") for note in read.notes)
 
@@ -105,11 +105,13 @@ def test_a_margin_is_read_where_it_is_asked_for(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("answer", ["answer", "response", "completion"])
 @pytest.mark.parametrize("score", ["score", "rating"])
-def test_scores_of_every_form(tmp_path: Path, answer: str, score: str) -> None:
-    path = save(tmp_path, {"prompt": "q", answer: " a", score: 4}, {"question": [USER], answer: said("b"), score: -0.5})
-    read = read_scored_answers(path, REFUSE, render)
+def test_scores_of_every_form(tmp_path: Path, response: str, score: str) -> None:
+    path = save(
+        tmp_path, {"prompt": "q", response: " a", score: 4}, {"question": [USER], response: said("b"), score: -0.5}
+    )
+    read = read_scored_responses(path, REFUSE, render)
     assert read.records == (ScoredResponse("q", " a", 4.0), ScoredResponse("[user:Hi]", "b", -0.5))
-    assert read.records[0].answers == (" a",)
+    assert read.records[0].responses == (" a",)
 
 
 @pytest.mark.parametrize(
@@ -123,4 +125,4 @@ def test_scores_of_every_form(tmp_path: Path, answer: str, score: str) -> None:
 )
 def test_a_score_that_is_none_is_named(tmp_path: Path, row: dict[str, Any], message: str) -> None:
     with pytest.raises(UserError, match=message):
-        read_scored_answers(save(tmp_path, row), REFUSE, render)
+        read_scored_responses(save(tmp_path, row), REFUSE, render)

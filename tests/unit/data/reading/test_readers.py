@@ -71,7 +71,7 @@ def test_whole_dialogues_are_cut_behind_the_last_assistant_turn(tmp_path: Path) 
 @pytest.mark.parametrize(
     ("chosen", "rejected", "why"),
     [
-        # Chosen goes on for one more turn than rejected, and the other way round: an answer must not hold a turn.
+        # Chosen goes on for one more turn than rejected, and the other way round: a response must not hold a turn.
         ("\n\nHuman: a\n\nAssistant: b\n\nHuman: c\n\nAssistant: d", "\n\nHuman: a\n\nAssistant: e", "two prompts"),
         ("\n\nHuman: a\n\nAssistant: e", "\n\nHuman: a\n\nAssistant: b\n\nHuman: c\n\nAssistant: d", "two prompts"),
         ("\n\nHuman: a\n\nAssistant: b", "\n\nHuman: z\n\nAssistant: b", "two prompts"),
@@ -108,7 +108,7 @@ def test_demonstrations_of_every_form(tmp_path: Path, row: dict[str, Any], expec
         ({"messages": [USER, GOOD], "label": True}, LabelledResponse("[user:Hi]", "Hello!", True)),
     ],
 )
-def test_labelled_answers_of_every_form(tmp_path: Path, row: dict[str, Any], expected: LabelledResponse) -> None:
+def test_labelled_responses_of_every_form(tmp_path: Path, row: dict[str, Any], expected: LabelledResponse) -> None:
     path = save(tmp_path, row)
     assert read_labelled(path, REFUSE, render).records == (expected,)
     assert [prompt.text for prompt in read_prompts(path, REFUSE, render).records] == [expected.prompt]
@@ -123,7 +123,7 @@ def test_labelled_answers_of_every_form(tmp_path: Path, row: dict[str, Any], exp
         ({"prompt": "p", "label": True}, "expected prompt"),
     ],
 )
-def test_answers_without_a_label_are_malformed(tmp_path: Path, row: dict[str, Any], why: str) -> None:
+def test_responses_without_a_label_are_malformed(tmp_path: Path, row: dict[str, Any], why: str) -> None:
     path = save(
         tmp_path,
         {"prompt": "p", "completion": "c", "label": True},
@@ -165,7 +165,7 @@ def test_a_column_mapping_renames_and_hides_the_old_name(tmp_path: Path) -> None
     path = save(tmp_path, {"instruction": "p", "chosen": "worse", "rejected": "better"})
     rules = ReadingSettings(columns={"prompt": "instruction", "chosen": "rejected", "rejected": "chosen"})
     assert read_pairs(path, rules, render).records == (PreferencePair("p", "better", "worse"),)
-    # `prompt` is mapped away to `text`, so the row no longer counts as a prompt with an answer.
+    # `prompt` is mapped away to `text`, so the row no longer counts as a prompt with a response.
     assert read_texts(save(tmp_path, {"prompt": "p"}), ReadingSettings(columns={"text": "prompt"})).records == ("p",)
 
 

@@ -11,7 +11,7 @@ from plumbob.configs.settings.data import ToyWorldSettings
 from plumbob.core.errors import UserError
 from plumbob.data.records import PreferencePair
 from plumbob.data.toy_world.gold_judge import MAX_GOLD, gold_score
-from plumbob.data.toy_world.language import ATTRIBUTES, NAMES, STYLES, answer, facts
+from plumbob.data.toy_world.language import ATTRIBUTES, NAMES, STYLES, facts, response
 from plumbob.data.toy_world.toy_files import World, build_world, noise_ceiling, write_world
 
 SMALL = ToyWorldSettings(num_cars=4, num_texts=200, num_demonstrations=150, num_pairs=400, num_heldout_pairs=80)
@@ -46,8 +46,8 @@ def test_prompts_are_split_by_phrasing_and_every_fact_stays_known(world: World) 
     assert not [text for text in world.texts if any(prompt in text for prompt in heldout)]
 
 
-def test_answers_begin_with_a_space_and_pairs_differ(world: World) -> None:
-    assert all(demo.answer[0] == " " and demo.answer[1] != " " for demo in world.demonstrations)
+def test_responses_begin_with_a_space_and_pairs_differ(world: World) -> None:
+    assert all(demo.response[0] == " " and demo.response[1] != " " for demo in world.demonstrations)
     assert all(pair.chosen != pair.rejected for pair in world.pairs)
 
 
@@ -100,7 +100,7 @@ def test_gold_score_of_garbage_is_low_and_bounded(garbage: str) -> None:
 def test_gold_score_ranks_the_styles() -> None:
     rng = random.Random(0)
     car, attribute = NAMES[0], ATTRIBUTES[0]
-    score = {style: [gold_score(PROMPT, answer(rng, style, car, attribute)) for _ in range(50)] for style in STYLES}
+    score = {style: [gold_score(PROMPT, response(rng, style, car, attribute)) for _ in range(50)] for style in STYLES}
     assert min(score["polite"] + score["detailed"]) > max(score["plain"]) > max(score["curt"]) > 1
     for bad in ("wrong", "wrong-curt", "evasive", "rude", "joke"):
         assert max(score[bad]) < -1
@@ -125,7 +125,7 @@ def test_noise_ceiling_counts_ties_half() -> None:
 
 
 def test_preferences_have_the_odds_of_the_margin() -> None:
-    """Of 4,000 pairs the share won by the better answer is what the sigmoid says: standard error at most 0.008."""
+    """Of 4,000 pairs the share won by the better response is what the sigmoid says: standard error at most 0.008."""
     world = build_world(SMALL.model_copy(update={"num_pairs": 4000, "preference_noise": 1.5}), seed=0)
     margins = [gold_score(pair.prompt, pair.chosen) - gold_score(pair.prompt, pair.rejected) for pair in world.pairs]
     clear = [margin for margin in margins if margin != 0]
@@ -140,7 +140,7 @@ def test_files_hold_the_records_under_ordinary_names(world: World, tmp_path: Pat
     rows = {name: [json.loads(line) for line in text.splitlines()] for name, text in files.items()}
     assert rows == {
         "text.jsonl": [{"text": text} for text in world.texts],
-        "demonstrations.jsonl": [{"prompt": d.prompt, "completion": d.answer} for d in world.demonstrations],
+        "demonstrations.jsonl": [{"prompt": d.prompt, "completion": d.response} for d in world.demonstrations],
         "pairs.jsonl": [vars(pair) for pair in world.pairs],
         "heldout_pairs.jsonl": [vars(pair) for pair in world.heldout_pairs],
         "prompts.jsonl": [{"prompt": prompt} for prompt in world.prompts],

@@ -28,7 +28,7 @@ FOLDER = Path("/runs/mine")
 def settings(policy: Any, encoder: Any) -> PipelineRun:
     return PipelineRun(
         seed=4,
-        data=PipelineDataSettings(pairs="raw", columns={"prompt": "question"}, overlap="drop", max_answer_tokens=33),
+        data=PipelineDataSettings(pairs="raw", columns={"prompt": "question"}, overlap="drop", max_response_tokens=33),
         policy=PipelinePolicySettings(model=policy, dtype="bfloat16"),
         reward=PipelineScorerSettings(model=encoder, max_tokens=77, num_workers=2),
     )
@@ -62,7 +62,7 @@ def test_common_settings_reach_every_stage_and_the_mapping_of_columns_none() -> 
     assert {run.seed for run in runs} == {4}
     # The files are the pipeline's own by now: mapped, and split.
     assert all(run.data.columns == {} for run in runs)
-    assert {run.data.max_answer_tokens for run in (stages.sft(), stages.dpo())} == {33}
+    assert {run.data.max_response_tokens for run in (stages.sft(), stages.dpo())} == {33}
     assert stages.ppo().policy.dtype == stages.reward().calibration.dtype == "bfloat16"
     assert (stages.ppo().reward.max_tokens, stages.ppo().reward.num_workers) == (77, 2)
 
@@ -131,7 +131,7 @@ def test_notes_about_the_files_are_kept_with_the_figures(tmp_path: Path, monkeyp
 
 
 def measured(score: float, num_tokens: int, finish_reason: Any) -> Measured:
-    """The same answer to two prompts."""
+    """The same response to two prompts."""
     ids = np.zeros(num_tokens, dtype=np.int32)
     request = SampleRequest("id", "group", 0, 0, "Who?", ids)
     logprobs, written = np.zeros(num_tokens, dtype=np.float32), np.ones(num_tokens, dtype=np.bool_)

@@ -154,8 +154,8 @@ def test_chat_messages_are_written_plainly_for_a_model_that_is_yet_to_be_made(tm
     def said(role: str, content: str) -> list[dict[str, str]]:
         return [{"role": role, "content": content}]
 
-    answers = {"chosen": said("assistant", "good"), "rejected": said("assistant", "bad")}
-    chats = write(tmp_path / "chats.jsonl", [{"prompt": said("user", name), **answers} for name in "abcd"])
+    responses = {"chosen": said("assistant", "good"), "rejected": said("assistant", "bad")}
+    chats = write(tmp_path / "chats.jsonl", [{"prompt": said("user", name), **responses} for name in "abcd"])
     text = write(tmp_path / "text.jsonl", [{"messages": said("user", "Hi") + said("assistant", "Hello!")}])
     files = prepare(tmp_path, pairs=chats, text=text)
     both = prompts_of(files.pairs) | prompts_of(files.heldout_pairs)
@@ -167,7 +167,7 @@ def test_chat_messages_are_written_plainly_for_a_model_that_is_yet_to_be_made(tm
     ("section", "change", "message"),
     [
         ("data", {"max_prompt_tokens": 961}, r"data\.max_prompt_tokens=961 \+ rollout\.max_tokens=64 = 1025 tokens"),
-        ("data", {"max_answer_tokens": 513}, r"max_prompt_tokens=512 \+ data\.max_answer_tokens=513 = 1025 tokens"),
+        ("data", {"max_response_tokens": 513}, r"max_prompt_tokens=512 \+ data\.max_response_tokens=513 = 1025 tokens"),
         (
             "pretrain",
             {"block_tokens": 1025},
@@ -225,7 +225,7 @@ def test_targets_are_looked_up_in_a_model_that_is_yet_to_be_made(pairs: str, set
 
 def test_a_named_policy_is_looked_at_first(tmp_path: Path, pairs: str) -> None:
     def check(model: Path | str, **policy: Any) -> None:
-        short = PipelineDataSettings(pairs=pairs, max_prompt_tokens=8, max_answer_tokens=8)
+        short = PipelineDataSettings(pairs=pairs, max_prompt_tokens=8, max_response_tokens=8)
         named = {"policy": PipelinePolicySettings(model=str(model), **policy), "data": short}
         check_models(settings(pairs=pairs).model_copy(update=named))
 

@@ -37,14 +37,14 @@ def write(path: Path, row: dict[str, Any]) -> str:
 
 
 class FakeSession:
-    """Scores an answer by its length, and keeps the settings that it was asked with."""
+    """Scores a response by its length, and keeps the settings that it was asked with."""
 
     def scorers(self, settings: ScorerSettings) -> "FakeSession":
         self.settings = settings
         return self
 
     def score(self, texts: list[tuple[str, str]]) -> list[Score]:
-        return [Score(0.0, {"raw": float(len(answer))}) for _, answer in texts]
+        return [Score(0.0, {"raw": float(len(response))}) for _, response in texts]
 
 
 def test_pairs_alone_need_no_calibration(tmp_path: Path, uncalibrated: str) -> None:
@@ -65,7 +65,7 @@ def test_pairs_of_several_annotators(tmp_path: Path, uncalibrated: str) -> None:
     session: Any = FakeSession()
     run = EvalRun(data=EvalDataSettings(pairs=str(file)), reward=ScorerSettings(model=uncalibrated))
     figures = run_eval(run, prepare_eval(run), session)
-    # The longer answer scores higher: as ann and cay say, who agree with each other and not with bob.
+    # The longer response scores higher: as ann and cay say, who agree with each other and not with bob.
     assert {name: found["accuracy"] for name, found in figures["annotators"].items()} == {"ann": 1, "bob": 0, "cay": 1}
     assert figures["annotator_agreement"] == {"agreement": 1 / 3, "num_compared": 3}
 
@@ -73,7 +73,7 @@ def test_pairs_of_several_annotators(tmp_path: Path, uncalibrated: str) -> None:
 def test_an_ensemble_is_measured_by_its_total(tmp_path: Path, uncalibrated: str) -> None:
     class Ensemble(FakeSession):
         def score(self, texts: list[tuple[str, str]]) -> list[Score]:
-            return [Score(2.0 * len(answer), {"model-0": 9.0, "model-1": 9.0, "std": 0.0}) for _, answer in texts]
+            return [Score(2.0 * len(response), {"model-0": 9.0, "model-1": 9.0, "std": 0.0}) for _, response in texts]
 
     pairs = write(tmp_path / "pairs.jsonl", {"prompt": "Q", "chosen": "long", "rejected": "no"})
     run = EvalRun(

@@ -40,7 +40,7 @@ MASK = torch.ones_like(IDS, dtype=torch.bool)
 ACTIONS = torch.arange(8).expand(2, 8) >= 3
 
 
-def answer(model: PolicyModel, role: ModelRole) -> Tensor:
+def response(model: PolicyModel, role: ModelRole) -> Tensor:
     model.eval()
     with model.role(role), torch.no_grad():
         found: Tensor = model(IDS, MASK, ACTIONS, 0.8)
@@ -61,10 +61,10 @@ def build(source: ModelSource, roles: tuple[ModelRole, ...] = ROLES, seed: int =
 
 def test_from_a_full_model_the_reference_is_the_base_and_the_policy_its_equal(folder: str) -> None:
     model = build(ModelSource(folder, None))
-    reference = answer(model, "reference")
+    reference = response(model, "reference")
     torch.testing.assert_close(reference, plain(AutoModelForCausalLM.from_pretrained(folder)), rtol=0, atol=1e-5)
     # Invariant 1: before the first update every log-ratio is exactly 0.
-    assert torch.equal(answer(model, "policy"), reference)
+    assert torch.equal(response(model, "policy"), reference)
     assert model.adapters == {"policy": "policy", "reference": None, "value": "value"}
 
 
@@ -75,10 +75,10 @@ def test_from_an_adapter_the_reference_is_the_adapted_model_and_not_the_raw_base
     base = AutoModelForCausalLM.from_pretrained(folder)
     raw = plain(base)
     adapted = plain(PeftModel.from_pretrained(base, str(adapter_folder)))
-    reference = answer(model, "reference")
+    reference = response(model, "reference")
     torch.testing.assert_close(reference, adapted, rtol=0, atol=1e-5)
     assert (reference - raw).abs().max() > 0.05
-    assert torch.equal(answer(model, "policy"), reference)
+    assert torch.equal(response(model, "policy"), reference)
     # Rank, scale and targets are the adapter's own (4 and 10 / 4), whatever the settings say.
     shapes = {tuple(p.shape) for name, p in trainable_groups(model)["policy"].items() if "lora_A" in name}
     assert {shape[0] for shape in shapes} == {4}
@@ -86,8 +86,8 @@ def test_from_an_adapter_the_reference_is_the_adapted_model_and_not_the_raw_base
     with torch.no_grad():
         for parameter in trainable_groups(model)["policy"].values():
             parameter.add_(0.1)
-    assert torch.equal(answer(model, "reference"), reference)
-    assert not torch.equal(answer(model, "policy"), reference)
+    assert torch.equal(response(model, "reference"), reference)
+    assert not torch.equal(response(model, "policy"), reference)
 
 
 @pytest.mark.parametrize("is_adapter", [False, True])
@@ -123,13 +123,13 @@ def test_training_all_weights(folder: str, adapter_folder: Path) -> None:
         full_policy(ModelSource(folder, adapter_folder), "float32", False)
 
 
-def test_a_frozen_reference_answers_as_what_it_was_given(folder: str, adapter_folder: Path) -> None:
+def test_a_frozen_reference_responses_as_what_it_was_given(folder: str, adapter_folder: Path) -> None:
     whole = frozen_reference(ModelSource(folder, None), "float32", False)
     adapted = frozen_reference(ModelSource(folder, adapter_folder), "float32", False)
     base = AutoModelForCausalLM.from_pretrained(folder)
-    torch.testing.assert_close(answer(whole, "reference"), plain(base), rtol=0, atol=1e-5)
+    torch.testing.assert_close(response(whole, "reference"), plain(base), rtol=0, atol=1e-5)
     expected = plain(PeftModel.from_pretrained(base, str(adapter_folder)))
-    torch.testing.assert_close(answer(adapted, "reference"), expected, rtol=0, atol=1e-5)
+    torch.testing.assert_close(response(adapted, "reference"), expected, rtol=0, atol=1e-5)
     assert not any(p.requires_grad for model in (whole, adapted) for p in model.parameters())
 
 
@@ -163,20 +163,20 @@ def dropping(tmp_path_factory: pytest.TempPathFactory) -> str:
 @pytest.mark.filterwarnings("ignore:fan_in_fan_out")
 def test_the_first_ratio_is_one_on_a_base_with_dropout(dropping: str, roles: tuple[ModelRole, ...]) -> None:
     model = build(ModelSource(dropping, None), roles)
-    old = answer(model, "policy")
+    old = response(model, "policy")
     model.train()
     with model.role("policy"):
         learning = model(IDS, MASK, ACTIONS, 0.8)
         learning.sum().backward()
     # PPO's ratio is exp(learning - old); DPO's margin is a difference of such differences.
     assert torch.equal((learning - old).exp(), torch.ones_like(old))
-    assert torch.equal(learning, answer(model, "reference"))
+    assert torch.equal(learning, response(model, "reference"))
 
 
 @pytest.mark.filterwarnings("ignore:fan_in_fan_out")
 def test_without_a_reference_the_bases_dropout_stays(dropping: str) -> None:
     model = build(ModelSource(dropping, None), ("policy",))
-    old = answer(model, "policy")
+    old = response(model, "policy")
     model.train()
     with model.role("policy"), torch.no_grad():
         assert not torch.equal(model(IDS, MASK, ACTIONS, 0.8), old)
@@ -186,7 +186,7 @@ def test_an_adapters_dropout_is_off_beside_a_reference(folder: str, tmp_path: Pa
     adapter = make_adapter(folder, 0, seed=5)
     save_adapter(replace(adapter, config={**adapter.config, "lora_dropout": 0.5}), tmp_path)
     model = build(ModelSource(folder, tmp_path))
-    old = answer(model, "policy")
+    old = response(model, "policy")
     model.train()
     with model.role("policy"), torch.no_grad():
         assert torch.equal(model(IDS, MASK, ACTIONS, 0.8), old)

@@ -61,7 +61,7 @@ def test_tokens_keep_the_version_that_made_them(sampler: Sampler, folder: str, a
     assert min(largest_gaps(folder, swapped, rollouts, TEMPERATURE).values()) > 0.1
 
 
-def test_answers_in_slices_are_distributed_as_whole_ones(
+def test_responses_in_slices_are_distributed_as_whole_ones(
     spec: SamplerSpec, folder: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     sampler = open_sampler(replace(spec, max_tokens=2, slice_tokens=1))
@@ -72,7 +72,7 @@ def test_answers_in_slices_are_distributed_as_whole_ones(
     assert pair_statistic(sampler, folder, request, 4000, TEMPERATURE) > 2 * statistic_bound()
 
 
-def test_the_context_cuts_a_continued_answer(sampler: Sampler) -> None:
+def test_the_context_cuts_a_continued_response(sampler: Sampler) -> None:
     (request,) = make_requests(1)
     # 256 - 248 = 8 tokens: a slice of 5 and one of 3.
     (rollout,), added = in_slices(sampler, [replace(request, prompt_ids=np.full(248, 5, np.int32))])
@@ -90,9 +90,9 @@ def test_what_is_cancelled_can_be_gone_on_with(sampler: Sampler) -> None:
     assert [rollout.token_ids.tolist()[:2] for rollout in whole] == [rollout.token_ids.tolist() for rollout in begun]
 
 
-def test_an_answer_at_its_limit_is_not_gone_on_with(sampler: Sampler) -> None:
+def test_an_response_at_its_limit_is_not_gone_on_with(sampler: Sampler) -> None:
     full = np.full(MAX_TOKENS, 5, np.int32)
     started = PartialResponse(full, full.astype(np.float32), full)
     asked: SampleRequest = replace(make_requests(1)[0], started=started)
-    with pytest.raises(ValueError, match="the answer to prompt p0 has 32 tokens, which is its limit"):
+    with pytest.raises(ValueError, match="the response to prompt p0 has 32 tokens, which is its limit"):
         sampler.submit([asked])

@@ -97,9 +97,9 @@ def test_equal_advantages_whiten_to_zero():
     assert whiten(x, torch.zeros(2, 3, dtype=torch.bool)).abs().max().item() == 0.0
 
 
-# ------------------------------------------------------------------------------------------------------ whole answers
+# ------------------------------------------------------------------------------------------------------ whole responses
 
-# Five answers. Group 7: one token (reward 1), a hole between two (2 - 1 + 3 = 4 in parts), and an empty one, which is
+# Five responses. Group 7: one token (reward 1), a hole between two (2 - 1 + 3 = 4 in parts), and an empty one, which is
 # in no group. Group 3: cut at the limit, 1.5 each.
 REWARDS = torch.tensor([[1.0, NAN, NAN], [1.0, NAN, 3.0], [NAN, NAN, NAN], [0.5, 0.5, 0.5], [NAN, NAN, 1.5]])
 MASK = torch.tensor(
@@ -109,7 +109,7 @@ GROUPS = torch.tensor([7, 7, 7, 3, 3])
 
 
 def on_tokens(advantages):
-    """One number an answer, on each of its tokens."""
+    """One number a response, on each of its tokens."""
     return torch.where(MASK, torch.tensor(advantages)[:, None], 0.0)
 
 
@@ -191,14 +191,14 @@ def test_a_group_of_identical_rewards_gives_exactly_zero(estimator):
 
 
 @pytest.mark.parametrize("estimator", COMPARING, ids=lambda estimator: estimator.kind)
-def test_an_answer_that_is_alone_in_its_group_is_compared_with_nothing(estimator):
+def test_an_response_that_is_alone_in_its_group_is_compared_with_nothing(estimator):
     mask = torch.tensor([[True], [False], [True]])
     found, _ = estimate(estimator, torch.tensor([[5.0], [NAN], [-2.0]]), None, mask, torch.tensor([0, 0, 1]))
     assert found.tolist() == [[0.0], [0.0], [0.0]]
 
 
 def test_spread_is_seen_by_group_and_by_more_than_rounding():
-    # Group 0: 2 and 2 + 1e-6, below 1e-5 x 2. Group 1: 0 and 0.001. Group 2: an empty answer does not count.
+    # Group 0: 2 and 2 + 1e-6, below 1e-5 x 2. Group 1: 0 and 0.001. Group 2: an empty response does not count.
     totals = torch.tensor([2.0, 0.0, 2.000001, 0.001, 3.0, 4.0])
     answered = torch.tensor([True, True, True, True, True, False])
     found = has_spread(totals, answered, torch.tensor([0, 1, 0, 1, 2, 2]))

@@ -2,7 +2,7 @@
 
 TRL computes its losses in methods of its trainers: they are called with a stand-in for the trainer that has the
 settings a loss reads and returns the log-probs given. Its advantages stand in the middle of a method that generates
-answers, so of them only the standard deviation is TRL's.
+responses, so of them only the standard deviation is TRL's.
 """
 
 from collections import defaultdict
@@ -22,23 +22,23 @@ from plumbob.trainers.online.objective import policy_loss_sum, total_weight
 grpo_trainer = pytest.importorskip("trl.trainer.grpo_trainer")
 rloo_trainer = pytest.importorskip("trl.trainer.rloo_trainer")
 
-NUM_PROMPT, NUM_ANSWER = 2, 5
+NUM_PROMPT, NUM_RESPONSE = 2, 5
 LENGTHS = torch.tensor([5, 1, 3, 2, 4, 5])
-MASK = torch.arange(NUM_ANSWER) < LENGTHS[:, None]
+MASK = torch.arange(NUM_RESPONSE) < LENGTHS[:, None]
 BETA = 0.3
 
 
 def drawn() -> dict[str, Tensor]:
-    """Log-probs before and after some updates, of the reference, advantages of answers, ratios to the sampler."""
+    """Log-probs before and after some updates, of the reference, advantages of responses, ratios to the sampler."""
     generator = torch.Generator().manual_seed(3)
     draw = lambda *shape: torch.randn(*shape, generator=generator)  # noqa: E731
-    old = -2 + draw(6, NUM_ANSWER)
+    old = -2 + draw(6, NUM_RESPONSE)
     return {
         "old": old,
-        "logprobs": old + 0.4 * draw(6, NUM_ANSWER),
-        "reference": old + 0.7 * draw(6, NUM_ANSWER),
+        "logprobs": old + 0.4 * draw(6, NUM_RESPONSE),
+        "reference": old + 0.7 * draw(6, NUM_RESPONSE),
         "advantages": draw(6),
-        "importance": draw(6, NUM_ANSWER).exp().clamp(max=2.0),
+        "importance": draw(6, NUM_RESPONSE).exp().clamp(max=2.0),
     }
 
 
@@ -56,7 +56,7 @@ def trl_loss(trainer: Any, numbers: dict[str, Tensor], **changes: Any) -> tuple[
         "epsilon_high": 0.2,
         "use_vllm": False,
         "vllm_importance_sampling_correction": False,
-        "max_completion_length": NUM_ANSWER,
+        "max_completion_length": NUM_RESPONSE,
         "current_gradient_accumulation_steps": 1,
         "_entropy_bonus_enabled": False,
         "_metrics": defaultdict(lambda: defaultdict(list)),
@@ -68,7 +68,7 @@ def trl_loss(trainer: Any, numbers: dict[str, Tensor], **changes: Any) -> tuple[
     inputs = {
         "prompt_ids": torch.ones(6, NUM_PROMPT, dtype=torch.long),
         "prompt_mask": torch.ones(6, NUM_PROMPT, dtype=torch.long),
-        "completion_ids": torch.ones(6, NUM_ANSWER, dtype=torch.long),
+        "completion_ids": torch.ones(6, NUM_RESPONSE, dtype=torch.long),
         "completion_mask": MASK.long(),
         "advantages": numbers["advantages"],
         "old_per_token_logps": numbers["old"],
@@ -87,7 +87,7 @@ def our_loss(numbers: dict[str, Tensor], ppo: PpoSettings, importance: Tensor | 
     """The same by this project's policy pass: the sum over the batch, divided by its count."""
     logprobs = numbers["logprobs"].clone().requires_grad_()
     batch = Experience(
-        input_ids=torch.ones(6, NUM_ANSWER, dtype=torch.long),
+        input_ids=torch.ones(6, NUM_RESPONSE, dtype=torch.long),
         attention_mask=MASK,
         action_mask=MASK,
         old_logprobs=numbers["old"],
@@ -112,9 +112,9 @@ K3_IN_LOSS = FixedKl(place="loss", estimate="k3", coefficient=BETA)
 
 
 def test_grpo_as_published() -> None:
-    # The mean over answers of their tokens' mean, k3 in the loss.
+    # The mean over responses of their tokens' mean, k3 in the loss.
     theirs = trl_loss(grpo_trainer.GRPOTrainer, drawn(), beta=BETA)
-    check_equal(our_loss(drawn(), PpoSettings(estimator=Grpo(), loss_mean="answer", kl=K3_IN_LOSS)), theirs)
+    check_equal(our_loss(drawn(), PpoSettings(estimator=Grpo(), loss_mean="response", kl=K3_IN_LOSS)), theirs)
 
 
 @pytest.mark.parametrize("loss_type", ["bnpo", "dapo"])
@@ -125,9 +125,9 @@ def test_the_mean_over_tokens(loss_type: str) -> None:
 
 
 def test_dr_grpo_up_to_its_constant() -> None:
-    # TRL divides the sum by the rows and the longest answer allowed, 6 x 5, we by the 20 tokens.
+    # TRL divides the sum by the rows and the longest response allowed, 6 x 5, we by the 20 tokens.
     loss, gradient = our_loss(drawn(), PpoSettings(loss_mean="token"))
-    share = int(MASK.sum()) / (6 * NUM_ANSWER)
+    share = int(MASK.sum()) / (6 * NUM_RESPONSE)
     theirs = trl_loss(grpo_trainer.GRPOTrainer, drawn(), loss_type="dr_grpo")
     check_equal((loss * share, gradient * share), theirs)
 
@@ -149,8 +149,8 @@ def test_the_correction_for_the_sampler() -> None:
 
 
 def test_rloo_has_the_same_gradient_where_the_update_begins() -> None:
-    # TRL clips the whole answer's ratio and takes the mean over answers, we clip each token's and take the mean over
-    # tokens: at pi = pi_old both are REINFORCE, ours with 6 / 20 of the slope.
+    # TRL clips the whole response's ratio and takes the mean over responses, we clip each token's and take the mean
+    # over tokens: at pi = pi_old both are REINFORCE, ours with 6 / 20 of the slope.
     numbers = drawn() | {"logprobs": drawn()["old"]}
     _, theirs = trl_loss(rloo_trainer.RLOOTrainer, numbers)
     _, ours = our_loss(numbers, PpoSettings(estimator=Rloo()))

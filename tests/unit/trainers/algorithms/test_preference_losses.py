@@ -37,7 +37,7 @@ REFERENCE = [[-8.0, -8.0], [-3.0, -3.0]]
 NUM_TOKENS = [[3, 9], [4, 1]]
 # So that a token's mean log-prob is -2 and -1, then -1 and -2.
 SEQUENCE_MEANS = [-2.5, -1.75]
-"""Of prompt and chosen answer, a token."""
+"""Of prompt and chosen response, a token."""
 EVERY = [
     DpoLoss(beta=0.5),
     DpoLoss(beta=0.5, per_token=True),
@@ -83,7 +83,7 @@ def test_dpo_by_hand() -> None:
 
 def test_dpo_per_token_by_hand() -> None:
     # Means of u: 2/3 and -1/9, then -1/4 and 1. Margins h = 7/18 and -5/8: ln(1 + e^(-7/18)) + ln(1 + e^(5/8)) =
-    # 0.517489 + 1.053700; sigmoid(-h) = 0.403985 and 0.651355, times beta, over the answer's 3, 9, 4 and 1 tokens.
+    # 0.517489 + 1.053700; sigmoid(-h) = 0.403985 and 0.651355, times beta, over the response's 3, 9, 4 and 1 tokens.
     gradient = [-0.403985 / 6, 0.403985 / 18, -0.651355 / 8, 0.651355 / 2]
     rewards = {"margin": 7 / 18 - 5 / 8, "chosen_reward": 1 / 3 - 1 / 8, "rejected_reward": 1 / 2 - 1 / 18}
     check(DpoLoss(beta=0.5, per_token=True), 1.571190, gradient, {"accuracy": 1.0, **rewards})
@@ -109,7 +109,7 @@ def test_ipo_by_hand() -> None:
 
 def test_ipo_per_token_by_hand() -> None:
     # Means of u: 2/3 + 1/9 = 7/9 and -1/4 - 1 = -5/4. (7/9 - 2)^2 + (-5/4 - 2)^2 = 1.493827 + 10.5625.
-    # Slopes -22/9 and -6.5, each over the answer's 3, 9, 4 and 1 tokens. Rewards tau u / |y|.
+    # Slopes -22/9 and -6.5, each over the response's 3, 9, 4 and 1 tokens. Rewards tau u / |y|.
     gradient = [-22 / 27, 22 / 81, -1.625, 6.5]
     rewards = {"margin": 0.25 * (7 / 9 - 5 / 4), "chosen_reward": 0.25 * (2 / 3 - 1 / 4)}
     rewards["rejected_reward"] = 0.25 * (1 - 1 / 9)
@@ -131,7 +131,7 @@ def test_orpo_by_hand() -> None:
     log_odds_sum = -0.541325 - 1.854587
     statistics = {"accuracy": 1.0, "margin": 0.0, "chosen_reward": log_odds_sum, "rejected_reward": log_odds_sum}
     check(OrpoLoss(weight=0.5), 3.894814, gradient, {**statistics, "nll": 3.0})
-    # With the sequences' 2.5 and 1.75 in the place of 2 and 1; what the answers have is the odds' alone.
+    # With the sequences' 2.5 and 1.75 in the place of 2 and 1; what the responses have is the odds' alone.
     gradient = [gradient[0] + 1 / 3, gradient[1], gradient[2] + 1 / 4, gradient[3]]
     of_sequences = OrpoLoss(weight=0.5, likelihood="sequence")
     check(of_sequences, 5.144814, gradient, {**statistics, "nll": 4.25}, sequence_gradient=[-1.0, -1.0])
@@ -177,8 +177,8 @@ def test_conservative_dpo_is_least_where_the_preference_has_the_label_s_probabil
 
 
 @pytest.mark.parametrize("loss", EVERY, ids=lambda loss: "-".join(map(str, loss.model_dump().values())))
-def test_hopeless_pairs_and_certain_answers_are_finite(loss: PreferenceLoss) -> None:
-    # A pair that is wrong by far, one that is right by far, answers of probability 1, and answers without a token.
+def test_hopeless_pairs_and_certain_responses_are_finite(loss: PreferenceLoss) -> None:
+    # A pair that is wrong by far, one that is right by far, responses of probability 1, and responses without a token.
     logprobs = torch.tensor([[-2000.0, -1.0], [-1.0, -2000.0], [0.0, 0.0], [0.0, -5.0]], requires_grad=True)
     tokens = torch.tensor([[4, 4], [4, 4], [3, 3], [0, 2]])
     found = preference_loss(loss, logprobs, torch.zeros(4, 2), tokens, logprobs[:, 0] / 4)
@@ -192,7 +192,7 @@ def test_hopeless_pairs_and_certain_answers_are_finite(loss: PreferenceLoss) -> 
     [
         # h = 0.5 (0 + 2) = 1: ln(1 + e^-1), and -sigmoid(-1) times beta.
         (DpoLoss(beta=0.5), 0.313262, [-0.134471, 0.134471]),
-        # Means of u 0 and -1: h = 0.5; over an answer of no token as over one of one.
+        # Means of u 0 and -1: h = 0.5; over a response of no token as over one of one.
         (DpoLoss(beta=0.5, per_token=True), 0.474077, [-0.188770, 0.094385]),
         # (2 - 2)^2: nothing to push.
         (IpoLoss(tau=0.25), 0.0, [0.0, 0.0]),
@@ -203,7 +203,7 @@ def test_hopeless_pairs_and_certain_answers_are_finite(loss: PreferenceLoss) -> 
     ],
     ids=["dpo", "dpo-per-token", "ipo", "simpo", "sppo"],
 )
-def test_an_empty_answer_by_hand(loss: PreferenceLoss, value: float, gradient: list[float]) -> None:
+def test_an_empty_response_by_hand(loss: PreferenceLoss, value: float, gradient: list[float]) -> None:
     # Chosen: no token, so that its log-prob is 0 under both. Rejected: two tokens, -3 under the policy, -1 under the
     # reference: u = 0 and -2.
     logprobs = torch.tensor([[0.0, -3.0]], requires_grad=True)

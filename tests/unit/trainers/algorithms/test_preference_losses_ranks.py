@@ -72,7 +72,7 @@ def test_a_reference_free_loss_asks_for_no_reference() -> None:
     nobody: Any = None
     batch = with_reference(pairs, OrpoLoss(), nobody)
     assert not batch.ref_chosen.any() and not batch.ref_rejected.any() and batch.num_rows == len(PAIRS)
-    assert batch.answer_lengths.tolist() == [[chosen, rejected] for _, chosen, rejected in PAIRS]
+    assert batch.response_lengths.tolist() == [[chosen, rejected] for _, chosen, rejected in PAIRS]
 
 
 def adapters_of(run: Any) -> dict[str, str | None]:

@@ -26,7 +26,7 @@ from plumbob.data.records import LabelledResponse, PreferencePair
 from plumbob.data.tokenization import PairBatch, collate, encode_labelled, encode_pairs
 from plumbob.models.policy import PolicyModel
 from plumbob.trainers.learner.learner_protocol import Pass
-from plumbob.trainers.offline.dpo import DpoBatch, answer_logprobs, dpo_passes, pair_logprobs, step_batch
+from plumbob.trainers.offline.dpo import DpoBatch, dpo_passes, pair_logprobs, response_logprobs, step_batch
 from plumbob.trainers.offline.kto import KtoBatch, estimated_kl, kto_passes
 from tests.support.tiny_policy import write_policy
 
@@ -39,9 +39,9 @@ PAIRS = [
     PreferencePair("a", " red car", " doors and a car"),
     PreferencePair("is the engine red", " and four", " a"),
 ]
-ANSWERS = [LabelledResponse(PAIRS[0].prompt, PAIRS[0].chosen, True), LabelledResponse(PAIRS[1].prompt, " a", False)]
-ANSWERS += [LabelledResponse(PAIRS[2].prompt, PAIRS[2].rejected, False), LabelledResponse("red", " doors", True)]
-LENGTHS = LengthSettings(max_prompt_tokens=64, max_answer_tokens=64)
+RESPONSES = [LabelledResponse(PAIRS[0].prompt, PAIRS[0].chosen, True), LabelledResponse(PAIRS[1].prompt, " a", False)]
+RESPONSES += [LabelledResponse(PAIRS[2].prompt, PAIRS[2].rejected, False), LabelledResponse("red", " doors", True)]
+LENGTHS = LengthSettings(max_prompt_tokens=64, max_response_tokens=64)
 Found = tuple[float, dict[str, torch.Tensor]]
 
 
@@ -111,7 +111,7 @@ def check_same(found: Found, expected: Found) -> None:
 
 
 class Both:
-    """Policy and reference as the learners that answer `compute`."""
+    """Policy and reference as the learners that response `compute`."""
 
     def __init__(self, world: World) -> None:
         self.models = {"policy": world.model, "reference": world.reference}
@@ -145,7 +145,7 @@ PAIR_ROWS = [{"prompt": pair.prompt, "chosen": pair.chosen, "rejected": pair.rej
         (DpoLoss(beta=0.3), {"loss_type": "sigmoid", "beta": 0.3}),
         (DpoLoss(beta=0.3, per_token=True), {"loss_type": "sigmoid_norm", "beta": 0.3}),
         (RobustDpoLoss(beta=0.3, flip_rate=0.2), {"loss_type": "robust", "beta": 0.3, "label_smoothing": 0.2}),
-        # Averaged over an answer's tokens, which is not the paper's form.
+        # Averaged over a response's tokens, which is not the paper's form.
         (IpoLoss(tau=0.3, per_token=True), {"loss_type": "ipo", "beta": 0.3}),
         (HingeLoss(beta=0.3), {"loss_type": "hinge", "beta": 0.3}),
         (SppoLoss(beta=0.3), {"loss_type": "sppo_hard", "beta": 0.3}),
@@ -201,16 +201,16 @@ def test_orpo_of_sequences(world: World, tmp_path: Path) -> None:
     check_pairs(OrpoLoss(weight=0.3, likelihood="sequence"), world, expected, with_reference=False)
 
 
-def test_orpo_of_answers(world: World, tmp_path: Path) -> None:
+def test_orpo_of_responses(world: World, tmp_path: Path) -> None:
     trainer = orpo_trainer(world, tmp_path)
-    # The paper's likelihood is a mean over an answer's tokens, which is what TRL's `chosen` is. The odds are its own.
+    # The paper's likelihood is a mean over a response's tokens, which is what TRL's `chosen` is. The odds are its own.
     chosen, rejected = trainer.concatenated_forward(trainer.model, batch_of(trainer))[:2]
     odds = trainer.odds_ratio_loss(chosen, rejected)[0]
     check_pairs(OrpoLoss(weight=0.3), world, gradient_of(-(odds + chosen).mean(), trainer.model), with_reference=False)
 
 
 def test_kto(world: World, tmp_path: Path) -> None:
-    rows = [{"prompt": a.prompt, "completion": a.answer, "label": a.desirable} for a in ANSWERS]
+    rows = [{"prompt": a.prompt, "completion": a.response, "label": a.desirable} for a in RESPONSES]
 
     def config(folder: str, **arguments: Any) -> Any:
         return trl.KTOConfig(folder, beta=0.3, desirable_weight=1.5, undesirable_weight=0.5, **arguments)
@@ -218,14 +218,14 @@ def test_kto(world: World, tmp_path: Path) -> None:
     reference = copy.deepcopy(world.reference)
     trainer = trainer_of(trl.KTOTrainer, config, world, rows, tmp_path, ref_model=reference)
     expected = gradient_of(trainer.compute_loss(trainer.model, batch_of(trainer)), trainer.model)
-    # It gives each prompt the answer of the row before, where we give it the next row's.
-    records = encode_labelled(world.tokenizer, ANSWERS, LENGTHS).records
+    # It gives each prompt the response of the row before, where we give it the next row's.
+    records = encode_labelled(world.tokenizer, RESPONSES, LENGTHS).records
     others = [records[i - 1] for i in range(len(records))]
     learners: Any = Both(world)
     kl = estimated_kl(records, others, world.tokenizer.pad_token_id, learners)
     assert kl > 0.01, "an estimate that is cut at 0 proves nothing"
-    answers = collate([sequence for sequence, _ in records], world.tokenizer.pad_token_id)
+    responses = collate([sequence for sequence, _ in records], world.tokenizer.pad_token_id)
     desirable = np.array([desirable for _, desirable in records])
-    batch = KtoBatch(answers, desirable, learners.compute(answers, "reference", answer_logprobs), kl)
+    batch = KtoBatch(responses, desirable, learners.compute(responses, "reference", response_logprobs), kl)
     (only,) = kto_passes(KtoSettings(beta=0.3, desirable_weight=1.5, undesirable_weight=0.5))
     check_same(ours(only, batch, world.model), expected)

@@ -85,7 +85,7 @@ def test_a_hopeless_pair_is_finite(flip_rate: float, loss: float, slope: float) 
 
 def test_plackett_luce_by_hand() -> None:
     # Weights 4, 2, 1: 4/7 for the first, then 2/3. Gradient: (4, 2, 1)/7 - (1, 0, 0) + (0, 2, 1)/3 - (0, 1, 0).
-    # The second row has two answers, of weights 1 and 3: 1/4; its third place is not read.
+    # The second row has two responses, of weights 1 and 3: 1/4; its third place is not read.
     rewards = leaf(math.log(4), math.log(2), 0.0, 0.0, math.log(3), math.nan)
     mask = torch.tensor([[True, True, True], [True, True, False]])
     loss = plackett_luce_loss(rewards.reshape(2, 3), mask)
@@ -102,7 +102,7 @@ def test_a_hopeless_ranking_is_finite() -> None:
     assert (loss.item(), gradient(rewards)) == (1500.0, [-1.0, -1.0, 2.0])
 
 
-def test_one_answer_has_no_order_to_learn() -> None:
+def test_one_response_has_no_order_to_learn() -> None:
     rewards = leaf(2.0, 9.0)
     loss = plackett_luce_loss(rewards[None], torch.tensor([[True, False]]))
     loss.backward()
@@ -110,7 +110,7 @@ def test_one_answer_has_no_order_to_learn() -> None:
 
 
 @given(st.lists(st.tuples(st.floats(-50, 50), st.floats(-50, 50)), min_size=1, max_size=5))
-def test_plackett_luce_of_two_answers_is_bradley_terry(pairs: list[tuple[float, float]]) -> None:
+def test_plackett_luce_of_two_responses_is_bradley_terry(pairs: list[tuple[float, float]]) -> None:
     one, other = torch.tensor(pairs, requires_grad=True), torch.tensor(pairs, requires_grad=True)
     ranked = plackett_luce_loss(one, torch.ones_like(one, dtype=torch.bool))
     paired = bradley_terry_loss(other[:, 0], other[:, 1])
@@ -128,7 +128,7 @@ def test_regression_by_hand() -> None:
 
 
 def test_ordered_pairs_by_hand() -> None:
-    # (3, 1, 2): 3 > 1 and 3 > 2 are right, 1 > 2 is not; margins 2, 1, -1. (5, 5): a tie. One answer: no pair.
+    # (3, 1, 2): 3 > 1 and 3 > 2 are right, 1 > 2 is not; margins 2, 1, -1. (5, 5): a tie. One response: no pair.
     rewards = torch.tensor([[3.0, 1.0, 2.0], [5.0, 5.0, math.nan], [4.0, 0.0, 0.0]])
     mask = torch.tensor([[True, True, True], [True, True, False], [True, False, False]])
     found = ordered_pairs(rewards, mask)

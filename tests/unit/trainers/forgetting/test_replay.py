@@ -59,7 +59,7 @@ def test_each_row_gets_a_block_and_each_block_its_turn() -> None:
 
 
 def test_the_loss_by_hand() -> None:
-    # Own: answers 6, 7, 2 and 2 cost 1.7 over 4 tokens. Replayed: 4, 5 and 7, after first tokens, cost 1.6 over 3.
+    # Own: responses 6, 7, 2 and 2 cost 1.7 over 4 tokens. Replayed: 4, 5 and 7, after first tokens, cost 1.6 over 3.
     own = collate([sequence([5, 6, 7, 2], 1), sequence([8, 9, 2], 2)], pad_id=0)
     batch = WithReplay(own, collate([sequence([3, 4, 5], 0), sequence([6, 7], 0)], pad_id=0))
     first, second = replay_passes(NEXT_TOKEN_PASSES, REPLAY)
@@ -107,7 +107,7 @@ def test_the_gradient_is_the_sum_whatever_the_micro_batches_and_ranks(
 
 
 def ppo_gradient_of(folder: Path, zero_stage: int, replayed: bool) -> dict[str, np.ndarray]:
-    """The same for the clipped surrogate with a critic, on eight ragged answers."""
+    """The same for the clipped surrogate with a critic, on eight ragged responses."""
     ppo = PPO.model_copy(update={"max_grad_norm": 1e9})
     passes = replay_passes(ppo_passes(ppo, TEMPERATURE), REPLAY if replayed else None)
     learner = tiny_learner(Case(folder, zero_stage=zero_stage, micro_batch_size=3), ppo, passes)

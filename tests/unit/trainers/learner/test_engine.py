@@ -109,7 +109,7 @@ def test_ranks_and_zero_stages_change_nothing(
 
 
 def test_a_mean_of_micro_batches_would_have_been_noticed(one_rank: Ranks, llama: Path, expected: Any) -> None:
-    # The planted mistake: dividing by each micro-batch's own tokens weighs short answers more.
+    # The planted mistake: dividing by each micro-batch's own tokens weighs short responses more.
     found = one_rank.run(updated_by_micro_batch_means, Case(llama, micro_batch_size=2))[0]
     with pytest.raises(AssertionError):
         check_same((expected[0], expected[1], found), expected)

@@ -40,7 +40,7 @@ def test_the_file_that_has_changed_is_named(tmp_path: Path) -> None:
     )
     began = read(run)
     read(run).check(began.digests)
-    # One answer of the file, whichever side of the split it is on.
+    # One response of the file, whichever side of the split it is on.
     files["rows"].write_text("".join([*ROWS[:-1], ROWS[-1].replace("red", "blue")]))
     with pytest.raises(UserError, match=rf"^data\.demonstrations={files['rows']}: the records are not those"):
         read(run).check(began.digests)

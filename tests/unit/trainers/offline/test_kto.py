@@ -28,15 +28,15 @@ from tests.support.tiny_policy import write_policy
 SETTINGS = KtoSettings(beta=0.5, desirable_weight=2.0, undesirable_weight=3.0)
 
 
-def sequence(prompt: list[int], answer: list[int]) -> TokenSequence:
-    ids = np.array(prompt + answer, np.int32)
+def sequence(prompt: list[int], response: list[int]) -> TokenSequence:
+    ids = np.array(prompt + response, np.int32)
     return TokenSequence(ids, np.arange(len(ids)) >= len(prompt))
 
 
 def test_kto_by_hand() -> None:
     # u = 3, -1, 3, -1; z0 = 1: beta (u - z0) = 1, -1, 1, -1. Good, good, bad, bad.
     # Losses 2 sigmoid(-1), 2 sigmoid(1), 3 sigmoid(1), 3 sigmoid(-1), with sigmoid(1) = 0.731059.
-    # Slopes: w beta sigmoid(1) sigmoid(-1) = 0.5 w 0.196612, down for good answers and up for bad ones.
+    # Slopes: w beta sigmoid(1) sigmoid(-1) = 0.5 w 0.196612, down for good responses and up for bad ones.
     logprobs = torch.tensor([-5.0, -9.0, -5.0, -9.0], requires_grad=True)
     desirable = torch.tensor([True, True, False, False])
     found = kto_rows(logprobs, torch.full((4,), -8.0), desirable, 1.0, SETTINGS)
@@ -48,7 +48,7 @@ def test_kto_by_hand() -> None:
     assert found.rewards.tolist() == [1.5, -0.5, 1.5, -0.5]
 
 
-def test_kto_of_hopeless_answers_is_finite() -> None:
+def test_kto_of_hopeless_responses_is_finite() -> None:
     logprobs = torch.tensor([-5000.0, 0.0], requires_grad=True)
     found = kto_rows(logprobs, torch.tensor([0.0, -5000.0]), torch.tensor([True, False]), 0.0, SETTINGS)
     found.loss.sum().backward()
@@ -56,7 +56,7 @@ def test_kto_of_hopeless_answers_is_finite() -> None:
     assert logprobs.grad is not None and logprobs.grad.tolist() == [0.0, 0.0]
 
 
-def test_kto_of_an_empty_answer() -> None:
+def test_kto_of_an_empty_response() -> None:
     # u = 0 whatever the policy, z0 = 1: 2 sigmoid(0.5 (1 - 0)) = 2 x 0.622459; slope -2 x 0.5 x 0.622459 x 0.377541 at
     # a log-prob that is a sum over no tokens.
     empty = torch.zeros(1, requires_grad=True)
@@ -72,12 +72,12 @@ def tenths(input_ids: Any, attention_mask: Any, mask: Any, temperature: float) -
     return torch.where(mask, -input_ids / 10, 0.0)
 
 
-@pytest.mark.parametrize("side", [lambda answers: answers, padded_on_the_left], ids=["right", "left"])
-def test_the_pass_of_ragged_answers_by_hand(side: Callable[[TokenBatch], TokenBatch]) -> None:
-    # Log-probs -1.5 and -0.2 of answers of 3 tokens and 1, references -2.5 and -0.2: u = 1 and 0, z0 = 1.
+@pytest.mark.parametrize("side", [lambda responses: responses, padded_on_the_left], ids=["right", "left"])
+def test_the_pass_of_ragged_responses_by_hand(side: Callable[[TokenBatch], TokenBatch]) -> None:
+    # Log-probs -1.5 and -0.2 of responses of 3 tokens and 1, references -2.5 and -0.2: u = 1 and 0, z0 = 1.
     # beta (u - z0) = 0 (a tie: half right) and -0.5, which agrees with "bad".
-    answers = side(collate([sequence([5], [6, 7, 2]), sequence([8, 9], [2])], pad_id=0))
-    batch = KtoBatch(answers, np.array([True, False]), np.array([-2.5, -0.2], np.float32), 1.0)
+    responses = side(collate([sequence([5], [6, 7, 2]), sequence([8, 9], [2])], pad_id=0))
+    batch = KtoBatch(responses, np.array([True, False]), np.array([-2.5, -0.2], np.float32), 1.0)
     (only,) = kto_passes(SETTINGS)
     found = only.loss_sum(tenths, batch)
     # 2 x 0.5 + 3 sigmoid(-0.5) = 1 + 3 x 0.377541.
@@ -92,14 +92,14 @@ def test_the_pass_of_ragged_answers_by_hand(side: Callable[[TokenBatch], TokenBa
 RECORDS = [(sequence([1, 2], [3, 4, 5]), True), (sequence([6], [7]), False), (sequence([8, 9, 8], [2, 2]), True)]
 
 
-def test_a_prompt_gets_another_answer_to_be_learnt() -> None:
+def test_a_prompt_gets_another_response_to_be_learnt() -> None:
     found = mismatched(RECORDS[2][0], RECORDS[0][0])
     assert found.ids.tolist() == [8, 9, 8, 3, 4, 5]
     assert found.loss_mask.tolist() == [False] * 3 + [True] * 3
 
 
 class ByTenths:
-    """Learners whose policy gives `tenths`, and whose reference gives `per_token` to every token of an answer."""
+    """Learners whose policy gives `tenths`, and whose reference gives `per_token` to every token of a response."""
 
     def __init__(self, per_token: float) -> None:
         self.per_token = per_token
@@ -116,10 +116,10 @@ def unpacked(batch: Any) -> tuple[np.ndarray, np.ndarray]:
     return batch.input_ids, batch.attention_mask
 
 
-def test_the_kl_is_of_mismatched_answers_and_not_below_0() -> None:
+def test_the_kl_is_of_mismatched_responses_and_not_below_0() -> None:
     others = [RECORDS[1], RECORDS[2], RECORDS[0]]
     learners: Any = ByTenths(-0.6)
-    # Answers 7; 2, 2; 3, 4, 5: -0.7, -0.4, -1.2 against -0.6, -1.2, -1.8: u = -0.1, 0.8, 0.6, of mean 1.3 / 3.
+    # Responses 7; 2, 2; 3, 4, 5: -0.7, -0.4, -1.2 against -0.6, -1.2, -1.8: u = -0.1, 0.8, 0.6, of mean 1.3 / 3.
     assert estimated_kl(RECORDS, others, 0, learners) == pytest.approx(1.3 / 3, abs=1e-6)
     assert learners.seen == [[[1, 2, 7], [6, 2, 2], [8, 9, 8, 3, 4, 5]]] * 2
     # Against 0 a token u is -0.7, -0.4 and -1.2: below 0, where no KL is.
@@ -131,7 +131,7 @@ def test_the_kl_is_of_mismatched_answers_and_not_below_0() -> None:
 
 
 def ragged(lengths: list[tuple[int, int, bool]]) -> KtoBatch:
-    """(prompt tokens, answer tokens, label) of each row; ids from 1 to 39 and references drawn from a fixed seed."""
+    """(prompt tokens, response tokens, label) of each row; ids from 1 to 39 and references drawn from a fixed seed."""
     random = np.random.default_rng(5)
     rows = [sequence(random.integers(1, 40, p).tolist(), random.integers(1, 40, a).tolist()) for p, a, _ in lengths]
     reference = random.normal(-20, 3, len(rows)).astype(np.float32)
@@ -179,7 +179,7 @@ EIGHT = [
 
 
 class FromRanks:
-    """All ranks as the learners that answer `compute`, with the roles changed about: so the estimate is above 0."""
+    """All ranks as the learners that response `compute`, with the roles changed about: so the estimate is above 0."""
 
     def __init__(self, ranks: Ranks, case: Case) -> None:
         self.ranks, self.case = ranks, case
@@ -206,7 +206,7 @@ def test_ranks_micro_batches_and_the_side_of_padding_change_neither_the_kl_nor_t
     rows = [TokenSequence(ids[real], mask[real]) for ids, real, mask in zip(*whole(batch), strict=True)]
     records = list(zip(rows, batch.desirable.tolist(), strict=True))
     found = []
-    on_left = replace(batch, answers=padded_on_the_left(batch.answers))
+    on_left = replace(batch, responses=padded_on_the_left(batch.responses))
     split = Case(llama, zero_stage=2, micro_batch_size=1)
     for ranks, case, own in ((one_rank, Case(llama), batch), (two_ranks, split, on_left)):
         learners: Any = FromRanks(ranks, case)
@@ -224,7 +224,7 @@ def test_ranks_micro_batches_and_the_side_of_padding_change_neither_the_kl_nor_t
 
 
 def whole(batch: KtoBatch) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    return batch.answers.input_ids, batch.answers.attention_mask, batch.answers.loss_mask
+    return batch.responses.input_ids, batch.responses.attention_mask, batch.responses.loss_mask
 
 
 # ------------------------------------------------------------------------------------------------------------ its input
@@ -247,18 +247,18 @@ def row(prompt: str, completion: str, label: bool) -> dict[str, Any]:
     return {"prompt": prompt, "completion": completion, "label": label}
 
 
-def test_labels_stay_with_their_answers_when_others_are_too_long(tmp_path: Path, policy: str) -> None:
+def test_labels_stay_with_their_responses_when_others_are_too_long(tmp_path: Path, policy: str) -> None:
     rows = [row("a", "b", True), row("a", "c" + " d" * 30, True), row("a", "red", False)]
-    found = prepare_kto(run_of(tmp_path, policy, rows, max_prompt_tokens=20, max_answer_tokens=10))
+    found = prepare_kto(run_of(tmp_path, policy, rows, max_prompt_tokens=20, max_response_tokens=10))
     assert [label for _, label in found.train] == [True, False] and found.heldout == ()
-    # One good, one bad: nothing to say but that an answer was dropped.
+    # One good, one bad: nothing to say but that a response was dropped.
     (note,) = found.notes
-    assert note.startswith("1 of 3 labelled answers dropped")
+    assert note.startswith("1 of 3 labelled responses dropped")
 
 
-def test_a_prompt_must_have_room_for_every_answer(tmp_path: Path, policy: str) -> None:
+def test_a_prompt_must_have_room_for_every_response(tmp_path: Path, policy: str) -> None:
     # A letter is a token, and a space before it another at most: 200 tokens and more in the prompt of one row, and in
-    # the answer of the other, each of which fits the 256 positions alone.
+    # the response of the other, each of which fits the 256 positions alone.
     rows = [row("b" * 200, "b", True), row("b", "b" * 200, False)]
     with pytest.raises(UserError, match=r"longest training sequence has \d+ tokens and the model has 256 positions"):
         prepare_kto(run_of(tmp_path, policy, rows))
@@ -274,4 +274,4 @@ def test_labels_out_of_balance_are_said(
     records = [(RECORDS[0][0], True)] * num_good + [(RECORDS[0][0], False)] * num_bad
     notes = balance_notes(records, KtoSettings(desirable_weight=weights[0], undesirable_weight=weights[1]))
     assert len(notes) == is_said
-    assert all(f"{num_good} answers are labelled good and {num_bad} bad" in note for note in notes)
+    assert all(f"{num_good} responses are labelled good and {num_bad} bad" in note for note in notes)

@@ -39,7 +39,7 @@ from plumbob.trainers.offline.reward_model import RewardInput, check_encoder, co
 from plumbob.trainers.offline.sft import prepare_sft
 from tests.support.tiny_policy import make_adapter, write_policy
 
-SHORT = {"max_prompt_tokens": 40, "max_answer_tokens": 10}
+SHORT = {"max_prompt_tokens": 40, "max_response_tokens": 10}
 LONG = "a" + " b" * 20
 """More than ten tokens with any tokenizer that has no token for several words."""
 SIZES = {"hidden_size": 32, "num_heads": 1, "num_layers": 1, "intermediate_size": 32, "vocab_size": 60}
@@ -64,12 +64,12 @@ def write(path: Path, rows: Sequence[Mapping[str, str]]) -> str:
     return str(path)
 
 
-def shown(tmp_path: Path, name: str, answer: str) -> str:
-    return write(tmp_path / name, [{"prompt": name, "completion": answer}])
+def shown(tmp_path: Path, name: str, response: str) -> str:
+    return write(tmp_path / name, [{"prompt": name, "completion": response}])
 
 
-def pairs(tmp_path: Path, name: str, answer: str) -> str:
-    return write(tmp_path / name, [{"prompt": name, "chosen": answer, "rejected": "d"}])
+def pairs(tmp_path: Path, name: str, response: str) -> str:
+    return write(tmp_path / name, [{"prompt": name, "chosen": response, "rejected": "d"}])
 
 
 def test_sft_runs_with_nothing_held_out(tmp_path: Path, policy: str) -> None:
@@ -78,7 +78,7 @@ def test_sft_runs_with_nothing_held_out(tmp_path: Path, policy: str) -> None:
     assert (len(prepared.train), prepared.heldout, prepared.notes) == (1, (), ())
 
 
-def test_sft_runs_when_every_held_out_answer_is_too_long(tmp_path: Path, policy: str) -> None:
+def test_sft_runs_when_every_held_out_response_is_too_long(tmp_path: Path, policy: str) -> None:
     train, heldout = shown(tmp_path, "a.jsonl", "b"), shown(tmp_path, "b.jsonl", LONG)
     data = DemonstrationDataSettings(demonstrations=train, heldout_demonstrations=heldout, **SHORT)
     prepared = prepare_sft(SftRun(data=data, policy=PolicySettings(model=policy)))
@@ -179,7 +179,7 @@ class FakeLearners:
         return {"loss": 1.0}
 
     def compute(self, batch: Any, role: Any, function: Any) -> Any:
-        return np.zeros(batch.answer_mask.shape, np.float32)
+        return np.zeros(batch.response_mask.shape, np.float32)
 
     def save(self, folder: Path) -> Files:
         return {}

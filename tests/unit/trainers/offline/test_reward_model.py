@@ -21,7 +21,7 @@ from plumbob.trainers.learner.engine import Engine, ParameterGroup
 from plumbob.trainers.learner.export import NoArtifact
 from plumbob.trainers.learner.learner import Learner
 from plumbob.trainers.learner.learner_protocol import UpdatePlan, merge_results
-from plumbob.trainers.offline.reward_batch import RewardBatch, RewardModule, answer_rewards, collate_answers
+from plumbob.trainers.offline.reward_batch import RewardBatch, RewardModule, collate_responses, response_rewards
 from plumbob.trainers.offline.reward_model import batch_loss, judgement_figures, reward_passes
 from tests.support.learner_ranks import Ranks, numpy_state, this_rank
 from tests.support.padding_sides import judged_padded_on_the_left
@@ -31,7 +31,7 @@ NUM_ROWS = 6
 
 
 def sums_of_ids(input_ids: torch.Tensor, attention_mask: torch.Tensor, token_type_ids: torch.Tensor) -> torch.Tensor:
-    """As rewards: each answer's ids summed, a tenth of it."""
+    """As rewards: each response's ids summed, a tenth of it."""
     return (input_ids * attention_mask).sum(dim=1) / 10
 
 
@@ -40,29 +40,29 @@ def encoded(*ids: int) -> EncodedPair:
 
 
 @pytest.mark.parametrize(("names", "types"), [((), [0, 0, 0]), (("token_type_ids",), [0, 1, 0])])
-def test_answers_of_a_ranking_side_by_side(names: tuple[str, ...], types: list[int]) -> None:
+def test_responses_of_a_ranking_side_by_side(names: tuple[str, ...], types: list[int]) -> None:
     tokenizer = SimpleNamespace(pad_token_id=9, model_input_names=("input_ids", *names))
     rows = [(EncodedPair([1, 2, 3], [0, 1, 0]), encoded(4)), (encoded(5), encoded(6, 7), encoded(8))]
-    found = collate_answers(tokenizer, rows, [0.5, 0.0])
+    found = collate_responses(tokenizer, rows, [0.5, 0.0])
     assert found.input_ids.tolist() == [[[1, 2, 3], [4, 9, 9], [9, 9, 9]], [[5, 9, 9], [6, 7, 9], [8, 9, 9]]]
     assert found.attention_mask.sum(axis=2).tolist() == [[3, 1, 0], [1, 2, 1]]
     assert found.token_type_ids[0].tolist() == [types, [0, 0, 0], [0, 0, 0]]
-    assert found.answer_mask.tolist() == [[True, True, False], [True, True, True]]
+    assert found.response_mask.tolist() == [[True, True, False], [True, True, True]]
     assert (found.targets.tolist(), found.lengths.tolist(), found.num_rows) == ([0.5, 0.0], [3, 2], 2)
-    # Rows are cut to their longest answer, and keep their places for answers.
+    # Rows are cut to their longest response, and keep their places for responses.
     assert found.rows(np.array([1])).input_ids.tolist() == [[[5, 9], [6, 7], [8, 9]]]
 
 
 def batch(kind: str) -> RewardBatch:
-    """Rows of pairs, of 2 to 4 ranked answers, or of one answer, with targets of their own."""
+    """Rows of pairs, of 2 to 4 ranked responses, or of one response, with targets of their own."""
     rng = np.random.default_rng(0)
     num_answers = {"bradley-terry": [2] * NUM_ROWS, "plackett-luce": [2, 3, 4, 2, 3, 3], "regression": [1] * NUM_ROWS}
     rows = [[encoded(*rng.integers(1, 9, rng.integers(1, 6))) for _ in range(num)] for num in num_answers[kind]]
     tokenizer = SimpleNamespace(pad_token_id=0, model_input_names=("input_ids",))
-    return collate_answers(tokenizer, rows, rng.uniform(0, 2, NUM_ROWS).tolist())
+    return collate_responses(tokenizer, rows, rng.uniform(0, 2, NUM_ROWS).tolist())
 
 
-def test_only_answers_go_through_the_model() -> None:
+def test_only_responses_go_through_the_model() -> None:
     seen = []
 
     def forward(ids: torch.Tensor, *others: torch.Tensor) -> torch.Tensor:
@@ -70,14 +70,14 @@ def test_only_answers_go_through_the_model() -> None:
         return sums_of_ids(ids, *others)
 
     ranked = batch("plackett-luce")
-    rewards = answer_rewards(forward, ranked)
+    rewards = response_rewards(forward, ranked)
     assert seen == [17]
     assert rewards.numpy() == pytest.approx((ranked.input_ids * ranked.attention_mask).sum(axis=2) / 10)
 
 
 def test_statistics_of_pairs_by_hand() -> None:
     tokenizer = SimpleNamespace(pad_token_id=0, model_input_names=("input_ids",))
-    pairs = collate_answers(tokenizer, [(encoded(60), encoded(30)), (encoded(10), encoded(30))], [0.0, 0.0])
+    pairs = collate_responses(tokenizer, [(encoded(60), encoded(30)), (encoded(10), encoded(30))], [0.0, 0.0])
     # Rewards 6 against 3 and 1 against 3: ln(1 + e^-3) + ln(1 + e^2) = 0.048587 + 2.126928.
     found = batch_loss(BradleyTerry(), sums_of_ids, pairs)
     assert float(found.loss) == pytest.approx(2.175515, abs=1e-5)
@@ -89,7 +89,7 @@ def test_statistics_of_pairs_by_hand() -> None:
     assert float(batch_loss(BradleyTerry(), sums_of_ids, with_margins).loss) == pytest.approx(
         math.log(2) + math.log(1 + math.exp(3)), abs=1e-5
     )
-    # As scores of the first answers: 6 against 3, 1 against 1.
+    # As scores of the first responses: 6 against 3, 1 against 1.
     scored = batch_loss(Regression(), sums_of_ids, with_margins)
     assert (float(scored.loss), float(scored.statistics["absolute_error"])) == pytest.approx((4.5, 3.0))
 
@@ -166,7 +166,7 @@ def test_figures_of_held_out_judgements() -> None:
     rows = [np.array([math.log(3), 0.0], np.float32)] * 3 + [np.array([0.0, math.log(3)], np.float32)]
     pairs = [Ranking("q", (f"{place}", "-"), annotator=name) for place, name in enumerate("aabb")]
     figures = judgement_figures(BradleyTerry(), pairs, rows)
-    # sigmoid(ln 3) = 3/4 is said of the better answer, and 3 of 4 are right.
+    # sigmoid(ln 3) = 3/4 is said of the better response, and 3 of 4 are right.
     assert figures["heldout_calibration_error"] == pytest.approx(0.0, abs=1e-6)
     assert [figures["annotators"][name]["accuracy"] for name in "ab"] == [1.0, 0.5]
     scored = [ScoredResponse("q", "a", score) for score in (1.0, 2.0, 3.0)]

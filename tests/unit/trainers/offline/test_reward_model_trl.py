@@ -11,7 +11,7 @@ from transformers import AutoModelForSequenceClassification
 from plumbob.configs.settings.algorithms import BradleyTerry
 from plumbob.data.records import Ranking
 from plumbob.reward.bert_encoding import EncodedPair
-from plumbob.trainers.offline.reward_batch import RewardModule, collate_answers, encode_answers
+from plumbob.trainers.offline.reward_batch import RewardModule, collate_responses, encode_responses
 from plumbob.trainers.offline.reward_model import reward_passes
 from tests.support.tiny_scorer import bert_tokenizer, write_scorer
 
@@ -35,8 +35,8 @@ Found = tuple[float, dict[str, torch.Tensor]]
 
 
 def pairs() -> list[tuple[EncodedPair, ...]]:
-    """As we encode them, but with every type 0: TRL has no types, with which BERT tells a prompt from its answer."""
-    encoded = encode_answers(bert_tokenizer(), RANKINGS, 32)
+    """As we encode them, but with every type 0: TRL has no types, with which BERT tells a prompt from its response."""
+    encoded = encode_responses(bert_tokenizer(), RANKINGS, 32)
     return [tuple(EncodedPair(own.input_ids, [0] * len(own.input_ids)) for own in row) for row in encoded]
 
 
@@ -64,7 +64,7 @@ def ours(model: Any, objective: BradleyTerry, margins: list[float] | None) -> Fo
     """As a learner makes it: the pass's sum over its count."""
     classifier = copy.deepcopy(model).eval()
     (only,) = reward_passes(objective)
-    batch = collate_answers(bert_tokenizer(), pairs(), margins)
+    batch = collate_responses(bert_tokenizer(), pairs(), margins)
     return gradient_of(
         only.loss_sum(RewardModule(classifier, takes_types=True), batch).loss / only.count(batch), classifier
     )

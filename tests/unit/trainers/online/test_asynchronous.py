@@ -32,7 +32,7 @@ class Played(Left):
 
     @property
     def versions(self) -> list[list[int]]:
-        """Of each step: the version that made each answer; none has tokens of two."""
+        """Of each step: the version that made each response; none has tokens of two."""
         found: list[list[int]] = [[] for _ in range(NUM_STEPS)]
         for step, row in self.journal:
             (version,) = set(row.versions.tolist())
@@ -113,5 +113,5 @@ def test_a_version_that_is_published_meanwhile_makes_the_rest(played: Callable[.
         lengths = [len(row.token_ids) for at, row in found.journal if at == step]
         assert line["staleness_mean"] == pytest.approx(sum(lengths[:2]) / sum(lengths))
         assert line["staleness_max"] == 1
-    # Every answer was issued while the version before its step's was the newest.
+    # Every response was issued while the version before its step's was the newest.
     assert {version: row["trained"] for version, row in found.ledger["versions"].items()} == {"0": 8, "1": 4, "2": 4}

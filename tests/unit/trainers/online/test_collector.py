@@ -16,7 +16,7 @@ from plumbob.configs.settings.rewards import ScorerSettings
 from plumbob.configs.settings.training import PpoSettings
 from plumbob.data.prompts import EncodedPrompt, PromptCursor
 from plumbob.reward.scorer import Score
-from plumbob.rollout.requests import answer_seed
+from plumbob.rollout.requests import response_seed
 from plumbob.rollout.rollout_records import Rollout, SampleRequest
 from plumbob.trainers.online.collector import Collector, StepResponses, rewards_differ
 from plumbob.trainers.online.sample_ledger import Ledger
@@ -25,14 +25,14 @@ PROMPTS = tuple(EncodedPrompt(f"p{place}", f"p{place}", np.array([3, place], np.
 SEED = 5
 
 
-def answer(request: SampleRequest, num_tokens: int = 1, finish_reason: Any = "stop") -> Rollout:
+def response(request: SampleRequest, num_tokens: int = 1, finish_reason: Any = "stop") -> Rollout:
     ones = np.ones(num_tokens, np.int32)
     text = str(request.sample_index)
     return Rollout(request, finish_reason, text, ones, ones * np.float32(-1), ones, ones > 0, "w")
 
 
 class Fake:
-    """Samplers and scorer: answer i to a prompt that teaches earns i, any answer to another earns 2."""
+    """Samplers and scorer: response i to a prompt that teaches earns i, any response to another earns 2."""
 
     def __init__(self, teaching: Sequence[str]) -> None:
         self.teaching = set(teaching)
@@ -40,7 +40,7 @@ class Fake:
 
     def sample(self, requests: Sequence[SampleRequest]) -> list[Rollout]:
         self.rounds.append(list(requests))
-        return [answer(request) for request in requests]
+        return [response(request) for request in requests]
 
     def score(self, pairs: Sequence[tuple[str, str]]) -> list[Score]:
         return [Score(float(response) if prompt in self.teaching else 2.0, {}) for prompt, response in pairs]
@@ -88,11 +88,11 @@ def test_groups_without_spread_are_replaced_by_other_prompts() -> None:
     assert cursor.state()["position"] == 4
 
 
-def test_every_group_of_a_step_has_a_name_and_every_answer_a_seed_of_its_own() -> None:
+def test_every_group_of_a_step_has_a_name_and_every_response_a_seed_of_its_own() -> None:
     fake, _, _ = collected([1, 3], DynamicSamplingSettings(max_rounds=3))
     asked = [request for requests in fake.rounds for request in requests]
     assert [request.group_id for request in asked] == [f"4-{place}" for place in (0, 0, 1, 1, 2, 2, 3, 3)]
-    assert [request.seed for request in asked] == [answer_seed(SEED, r.group_id, r.sample_index) for r in asked]
+    assert [request.seed for request in asked] == [response_seed(SEED, r.group_id, r.sample_index) for r in asked]
     assert len({request.seed for request in asked}) == 8
 
 
@@ -116,7 +116,7 @@ def test_without_dynamic_sampling_nothing_is_dropped() -> None:
     assert (places(found.rollouts), found.dropped, found.num_rounds, found.num_flat) == ([0, 0, 1, 1], (), 1, 0)
 
 
-def test_samplers_are_idle_while_answers_are_scored_and_learnt_from(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_samplers_are_idle_while_responses_are_scored_and_learnt_from(monkeypatch: pytest.MonkeyPatch) -> None:
     now = 100.0
     monkeypatch.setattr("plumbob.trainers.online.collector.time", SimpleNamespace(monotonic=lambda: now))
 
@@ -162,6 +162,6 @@ def test_spread_is_that_of_the_shaped_rewards(
     totals: Sequence[float], shaping: ShapingSettings, expected: bool
 ) -> None:
     request = SampleRequest("p", "g", 0, 0, "", np.array([3], np.int32))
-    rollouts = (answer(request, 2, "stop"), answer(request, 3, "length"))
+    rollouts = (response(request, 2, "stop"), response(request, 3, "length"))
     group = [(rollout, Score(total, {})) for rollout, total in zip(rollouts, totals, strict=True)]
     assert rewards_differ(group, shaping) is expected

@@ -149,13 +149,13 @@ def test_kl_in_the_loss_leaves_the_reward_alone():
     assert part.kl.ref_logprobs.tolist() == [[0, 0, -1.5, -0.25]]
 
 
-def test_loss_weights_of_ragged_answers():
-    # Answers of 2, 1 and 0 tokens: the mean over tokens divides by 3, the mean over answers by 2.
+def test_loss_weights_of_ragged_responses():
+    # Responses of 2, 1 and 0 tokens: the mean over tokens divides by 3, the mean over responses by 2.
     mask = torch.tensor([[False, True, True], [True, False, False], [False, False, False]])
-    by_token, by_answer = loss_weights(mask, "token"), loss_weights(mask, "answer")
+    by_token, by_response = loss_weights(mask, "token"), loss_weights(mask, "response")
     assert by_token.tolist() == [[0, 1, 1], [1, 0, 0], [0, 0, 0]]
-    assert by_answer.tolist() == [[0, 0.5, 0.5], [1, 0, 0], [0, 0, 0]]
-    assert (by_token.sum().item(), by_answer.sum().item()) == (3, 2)
+    assert by_response.tolist() == [[0, 0.5, 0.5], [1, 0, 0], [0, 0, 0]]
+    assert (by_token.sum().item(), by_response.sum().item()) == (3, 2)
 
 
 def test_a_policy_that_equals_the_reference_pays_no_kl():
@@ -166,7 +166,7 @@ def test_a_policy_that_equals_the_reference_pays_no_kl():
     assert torch.equal(free.advantages, charged.advantages)
 
 
-def test_a_batch_of_empty_answers_only_is_all_zero_and_finite():
+def test_a_batch_of_empty_responses_only_is_all_zero_and_finite():
     empty = [ragged()[2]] * 2
     nothing = Evaluated(*(torch.full((2, 3), NAN) for _ in range(3)))
     experience, stats = make_experience(
@@ -222,7 +222,7 @@ def test_tokens_older_than_the_bound_are_refused():
         golden(one_behind, learner_version=2)
 
 
-def test_one_old_token_in_a_new_answer_is_enough():
+def test_one_old_token_in_a_new_response_is_enough():
     versions = collate_rollouts(ragged(), 0).versions.clone()
     versions[1, 1] = 2
     with pytest.raises(StaleRollouts, match=r"row 1 .*version 2,"):

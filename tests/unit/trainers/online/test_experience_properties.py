@@ -46,7 +46,7 @@ def test_order_of_rows_and_amount_and_side_of_padding_change_nothing(estimator, 
     num_rows, width, padding = data.draw(st.integers(1, 6)), data.draw(st.integers(2, 8)), data.draw(st.integers(0, 3))
     trajectories, scores, forward = random_batch(data.draw, num_rows, width)
     order = torch.tensor(data.draw(st.permutations(range(num_rows))))
-    ppo = PpoSettings(estimator=estimator, loss_mean=data.draw(st.sampled_from(["token", "answer"])))
+    ppo = PpoSettings(estimator=estimator, loss_mean=data.draw(st.sampled_from(["token", "response"])))
 
     columns = torch.arange(width + padding)
     on_left = data.draw(st.booleans())

@@ -1,6 +1,6 @@
 """Where the best policy is known, every estimator and DPO reach it: pi*(y|x) ∝ pi_ref(y|x) exp(r(x,y) / beta).
 
-One prompt, and 13 answers over a vocabulary of 4: EOS alone, or one of three words and then any token, cut at two.
+One prompt, and 13 responses over a vocabulary of 4: EOS alone, or one of three words and then any token, cut at two.
 Rewards are log w with w in {1, 2, 4}, so that the Bradley-Terry probabilities w_i / (w_i + w_j) are exact in few pairs.
 """
 
@@ -43,20 +43,20 @@ from tests.support.learner_ranks import Case, Ranks, tiny_learner, write_tiny_ll
 
 EOS = 0
 PROMPT = (1, 2)
-ANSWERS = ((EOS,), *((first, second) for first in (1, 2, 3) for second in (EOS, 1, 2, 3)))
+RESPONSES = ((EOS,), *((first, second) for first in (1, 2, 3) for second in (EOS, 1, 2, 3)))
 WEIGHTS = np.array([2, 4, 1, 2, 1, 1, 1, 4, 2, 2, 1, 1, 4])
 BETA = 0.5
 GROUP_SIZE = 32
-"""Answers that are compared with one another: large, because GRPO divides by the standard deviation of so many."""
+"""Responses that are compared with one another: large, because GRPO divides by the standard deviation of so many."""
 
 
 def enumerated() -> TrajectoryBatch:
-    """Every answer once."""
-    ids = torch.zeros(len(ANSWERS), 4, dtype=torch.long)
-    attention = torch.zeros(len(ANSWERS), 4, dtype=torch.bool)
-    for row, answer in enumerate(ANSWERS):
-        ids[row, : 2 + len(answer)] = torch.tensor(PROMPT + answer)
-        attention[row, : 2 + len(answer)] = True
+    """Every response once."""
+    ids = torch.zeros(len(RESPONSES), 4, dtype=torch.long)
+    attention = torch.zeros(len(RESPONSES), 4, dtype=torch.bool)
+    for row, response in enumerate(RESPONSES):
+        ids[row, : 2 + len(response)] = torch.tensor(PROMPT + response)
+        attention[row, : 2 + len(response)] = True
     return TrajectoryBatch(ids, attention, attention & (torch.arange(4) >= 2), 1.0)
 
 
@@ -65,7 +65,7 @@ def token_logprobs(learner: Learner, role: Any) -> np.ndarray:
 
 
 def probabilities(learner: Learner, role: Any) -> np.ndarray:
-    """Of the 13 answers, which are all that there are."""
+    """Of the 13 responses, which are all that there are."""
     found: np.ndarray = np.exp(token_logprobs(learner, role).sum(axis=1, dtype=np.float64))
     assert abs(found.sum() - 1) < 1e-5
     return found / found.sum()
@@ -87,19 +87,19 @@ def draw(learner: Learner, num: int, version: int, random: np.random.Generator) 
     """Exact draws from the policy as it is, with its own log-probs."""
     logprobs = token_logprobs(learner, "policy")
     rollouts, scores = [], []
-    for place, chosen in enumerate(random.choice(len(ANSWERS), num, p=probabilities(learner, "policy"))):
-        answer = ANSWERS[chosen]
+    for place, chosen in enumerate(random.choice(len(RESPONSES), num, p=probabilities(learner, "policy"))):
+        response = RESPONSES[chosen]
         request = SampleRequest("p", f"g{place // GROUP_SIZE}", place, place, "", np.array(PROMPT, np.int32))
-        reason = "stop" if answer[-1] == EOS else "length"
-        written = np.ones(len(answer), np.bool_)
+        reason = "stop" if response[-1] == EOS else "length"
+        written = np.ones(len(response), np.bool_)
         rollouts.append(
             Rollout(
                 request,
                 reason,  # type: ignore[arg-type]
                 "",
-                np.array(answer, np.int32),
-                logprobs[chosen, 2 : 2 + len(answer)],
-                np.full(len(answer), version, np.int32),
+                np.array(response, np.int32),
+                logprobs[chosen, 2 : 2 + len(response)],
+                np.full(len(response), version, np.int32),
                 written,
                 "here",
             )
@@ -141,15 +141,15 @@ def run_ppo_to_its_end(
 def exact_pairs() -> list[tuple[int, int]]:
     """(chosen, rejected), each as often as the exact preference says: w_i times against w_j times, in lowest terms."""
     pairs: list[tuple[int, int]] = []
-    for i in range(len(ANSWERS)):
+    for i in range(len(RESPONSES)):
         for j in range(i):
             common = int(np.gcd(WEIGHTS[i], WEIGHTS[j]))
             pairs += [(i, j)] * int(WEIGHTS[i] // common) + [(j, i)] * int(WEIGHTS[j] // common)
     return pairs
 
 
-def sequences(answers: Sequence[int]) -> list[TokenSequence]:
-    ids = [np.array(PROMPT + ANSWERS[answer], np.int32) for answer in answers]
+def sequences(responses: Sequence[int]) -> list[TokenSequence]:
+    ids = [np.array(PROMPT + RESPONSES[response], np.int32) for response in responses]
     return [TokenSequence(row, np.arange(len(row)) >= 2) for row in ids]
 
 

@@ -43,7 +43,7 @@ def test_the_coefficient_and_the_learning_rate_move_step_by_step(tmp_path: Path)
     world, state = play(settings(num_steps=4), tmp_path)
     assert world.scales == pytest.approx([1, 0.75, 0.5, 0.25])
     assert world.seeds == [5, 6, 7, 8]
-    # An error clipped at 0.2 on as many answers as the horizon: a factor of 1.2 a step.
+    # An error clipped at 0.2 on as many responses as the horizon: a factor of 1.2 a step.
     assert state.kl_coefficient == pytest.approx(0.1 * 1.2**4)
 
 
@@ -99,7 +99,7 @@ def test_a_death_around_the_commit_costs_no_line(tmp_path: Path, dies_in: str, n
 
 @pytest.mark.parametrize("loop", [run_ppo, run_ppo_asynchronous])
 def test_a_monitor_ends_the_run_after_the_commit(tmp_path: Path, loop: Any) -> None:
-    # A KL of 9 nats an answer at every step, so the first is the last.
+    # A KL of 9 nats a response at every step, so the first is the last.
     monitors = MonitoringSettings(kl=KlMonitorSettings(bound=5.0, action="stop"))
     run = settings(num_steps=4, monitors=monitors, max_staleness=1)
     for num_learnt in (1, 0):  # Run, and resumed before the result was written.
@@ -137,7 +137,7 @@ def test_a_death_after_the_last_commit_leaves_the_figures(tmp_path: Path) -> Non
     with pytest.raises(DriverDeathError):
         recorded(run, tmp_path, "publish")
     recorded(run, tmp_path)
-    # A KL of 9 nats a token, one token an answer.
+    # A KL of 9 nats a token, one token a response.
     assert ppo_figures(read_metrics(tmp_path))["train_kl"] == pytest.approx(9.0)
 
 

@@ -128,7 +128,7 @@ def test_collapse_is_entropy_far_below_the_first_steps() -> None:
     assert names(steps(7, entropy=entropy), ppo) == [("collapse", 7)]
 
 
-def test_collapse_is_answers_that_repeat_each_other() -> None:
+def test_collapse_is_responses_that_repeat_each_other() -> None:
     ppo = settings(collapse=CollapseSettings(window=3, max_repeated_rise=0.25))
     # First three: mean 0.1. Last three of six: (0.1 + 0.4 + 0.4) / 3 = 0.3, which is 0.2 more; of seven: 0.4.
     repeated = [0.0, 0.1, 0.2, 0.1, 0.4, 0.4, 0.4]
@@ -179,7 +179,7 @@ def test_the_summary_has_every_episode_and_says_what_stopped_the_run() -> None:
     }
 
 
-def answer(prompt: list[int], tokens: list[int], mask: list[bool]) -> Rollout:
+def response(prompt: list[int], tokens: list[int], mask: list[bool]) -> Rollout:
     request = SampleRequest("p", "g", 0, 0, "", np.array(prompt, np.int32))
     zeros = np.zeros(len(tokens), np.float32)
     ids = np.array(tokens, np.int32)
@@ -188,15 +188,15 @@ def answer(prompt: list[int], tokens: list[int], mask: list[bool]) -> Rollout:
 
 def test_entropy_repetition_and_the_judge_of_one_step() -> None:
     rollouts = (
-        answer([1], [7, 8], [True, True]),
-        answer([1, 1], [7, 8], [True, True]),
-        answer([1], [9], [True]),
-        answer([1], [4, 5], [True, False]),
+        response([1], [7, 8], [True, True]),
+        response([1, 1], [7, 8], [True, True]),
+        response([1], [9], [True]),
+        response([1], [4, 5], [True, False]),
     )
     logprobs = torch.tensor([[0, -1, -2, 99], [0, 99, -3, -4], [0, -5, 99, 99], [0, -6, 99, 99]], dtype=torch.float32)
     scores = tuple(Score(0.0, {JUDGE_PART: judged}) for judged in (1.0, 2.0, 3.0, 6.0))
     evaluated = Evaluated(logprobs=logprobs, ref_logprobs=logprobs, values=None)
-    # Actions: 1 + 2, 3 + 4, 5 and 6 are 21 nats over 6 tokens. Two of four answers are the same; the judge's mean is 3.
+    # Actions: 1 + 2, 3 + 4, 5 and 6 are 21 nats over 6 tokens. Two of four responses are the same; the judge's mean: 3.
     found = watched_figures(StepResponses(rollouts, scores, (), 1, 0), evaluated)
     assert found == pytest.approx({"entropy": 3.5, "repeated_share": 0.5, "judge_reward": 3.0})
     plain = tuple(Score(0.0, {}) for _ in scores)

@@ -11,7 +11,7 @@ from plumbob.configs.settings.training import PpoSettings
 from plumbob.trainers.online.experience import CriticTargets, Experience, LossKl, loss_weights
 from plumbob.trainers.online.objective import ppo_passes
 
-# Answers of two tokens, of one and of none; at the policy as it was, so that every ratio is 1.
+# Responses of two tokens, of one and of none; at the policy as it was, so that every ratio is 1.
 MASK = torch.tensor([[False, True, True], [False, True, False], [False, False, False]])
 LOGPROBS = torch.where(MASK, -1.0, 0.0)
 
@@ -38,9 +38,9 @@ def test_without_a_critic_there_is_one_pass():
 @pytest.mark.parametrize(
     ("mean", "count", "slopes"),
     [
-        # -w i A: by token -2, -2 x 0.5 and 3; by answer those of the first answer are halved.
+        # -w i A: by token -2, -2 x 0.5 and 3; by response those of the first response are halved.
         ("token", 3.0, [[0, -2.0, -1.0], [0, 3.0, 0], [0, 0, 0]]),
-        ("answer", 2.0, [[0, -1.0, -0.5], [0, 3.0, 0], [0, 0, 0]]),
+        ("response", 2.0, [[0, -1.0, -0.5], [0, 3.0, 0], [0, 0, 0]]),
     ],
 )
 def test_the_policys_pass_by_hand(mean, count, slopes):
@@ -54,16 +54,16 @@ def test_the_policys_pass_by_hand(mean, count, slopes):
 
 
 def test_kl_in_the_loss_has_the_steps_coefficient_and_the_policys_weights():
-    # u = -1 - ln(ref) = ln 2 on each token; k3's slope is 1 - exp(-u) = 1/2, k2's u. By answer, with importance:
+    # u = -1 - ln(ref) = ln 2 on each token; k3's slope is 1 - exp(-u) = 1/2, k2's u. By response, with importance:
     # weights 0.5, 0.25 and 1. The coefficient is the step's, 0.8, not the one the run began with.
     slope = {"k2": math.log(2), "k3": 0.5}
     value = {"k2": math.log(2) ** 2 / 2, "k3": math.log(2) - 0.5}
     for kind in ("k2", "k3"):
         kl = FixedKl(place="loss", estimate=kind, coefficient=0.1)
-        (policy,) = ppo_passes(PpoSettings(estimator=Rloo(), loss_mean="answer", kl=kl), 1.0)
+        (policy,) = ppo_passes(PpoSettings(estimator=Rloo(), loss_mean="response", kl=kl), 1.0)
         logprobs = LOGPROBS.clone().requires_grad_()
         reference = torch.where(MASK, -1 - math.log(2), float("nan"))
-        batch = replace(experience("answer"), kl=LossKl(reference, 0.8))
+        batch = replace(experience("response"), kl=LossKl(reference, 0.8))
         sums = policy.loss_sum(lambda *_, found=logprobs: found, batch)
         sums.loss.backward()
         weights = torch.tensor([[0, 0.5, 0.25], [0, 1.0, 0], [0, 0, 0]])
@@ -73,11 +73,11 @@ def test_kl_in_the_loss_has_the_steps_coefficient_and_the_policys_weights():
 
 
 def test_the_critics_pass_by_hand():
-    # V - R = 0.5, -1 and 2; by answer the first two weigh a half.
-    _, critic = ppo_passes(PpoSettings(estimator=Gae(value_clip_range=None), loss_mean="answer"), 1.0)
+    # V - R = 0.5, -1 and 2; by response the first two weigh a half.
+    _, critic = ppo_passes(PpoSettings(estimator=Gae(value_clip_range=None), loss_mean="response"), 1.0)
     values = torch.tensor([[9.0, 0.5, 0.0], [9.0, 2.0, 9.0], [9.0, 9.0, 9.0]], requires_grad=True)
     returns = torch.tensor([[0, 0.0, 1.0], [0, 0.0, 0], [0, 0, 0]])
-    batch = replace(experience("answer"), critic=CriticTargets(torch.zeros(3, 3), returns))
+    batch = replace(experience("response"), critic=CriticTargets(torch.zeros(3, 3), returns))
     sums = critic.loss_sum(lambda *_: values, batch)
     sums.loss.backward()
     assert critic.count(batch) == 2.0

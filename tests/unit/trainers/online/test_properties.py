@@ -22,11 +22,11 @@ NO_CLIP = 1e9
 """What is clipped to one norm hides a factor that the whole gradient has."""
 OBJECTIVES = {
     "critic, mean over tokens": PPO.model_copy(update={"max_grad_norm": NO_CLIP}),
-    "no critic, mean over answers, k3 in the loss": PpoSettings(
+    "no critic, mean over responses, k3 in the loss": PpoSettings(
         learning_rate=1e-3,
         max_grad_norm=NO_CLIP,
         estimator=Grpo(),
-        loss_mean="answer",
+        loss_mean="response",
         kl=FixedKl(place="loss", estimate="k3"),
     ),
 }

@@ -13,9 +13,9 @@ from plumbob.trainers.online.experience import Evaluated
 from plumbob.trainers.online.recorder import fresh_gap, journal_rows, staleness_figures
 
 
-def rollout(place: int, prompt: list[int], answer: list[int]) -> Rollout:
+def rollout(place: int, prompt: list[int], response: list[int]) -> Rollout:
     request = SampleRequest(f"p{place}", f"g{place}", 0, 9, "q", np.array(prompt, np.int32))
-    ids = np.array(answer, np.int32)
+    ids = np.array(response, np.int32)
     return Rollout(request, "stop", "a", ids, -ids / 10, ids * 0 + 4, ids > 0, "rollout-0")
 
 
@@ -24,7 +24,7 @@ def scored(total: float) -> Score:
 
 
 GRID = torch.arange(12.0).reshape(3, 4)
-ANSWERS = StepResponses(
+RESPONSES = StepResponses(
     rollouts=(rollout(0, [5, 6], [7]), rollout(1, [5], [6, 7, 2]), rollout(2, [5], [])),
     scores=(scored(1.0), scored(2.0), scored(3.0)),
     dropped=((rollout(3, [5], [6, 2]), scored(4.0)),),
@@ -35,8 +35,8 @@ ANSWERS = StepResponses(
 
 
 def test_rows_of_the_journal_line_up_with_their_tokens() -> None:
-    rows = journal_rows(ANSWERS, Evaluated(GRID, GRID + 100, GRID + 200))
-    # Row 0's answer is column 2; row 1's are columns 1 to 3; row 2 has none; row 3 was dropped before any forward.
+    rows = journal_rows(RESPONSES, Evaluated(GRID, GRID + 100, GRID + 200))
+    # Row 0's response is column 2; row 1's are columns 1 to 3; row 2 has none; row 3 was dropped before any forward.
     assert [row.ref_logprobs.tolist() for row in rows] == [[102.0], [105.0, 106.0, 107.0], [], []]
     assert [row.values.tolist() for row in rows] == [[202.0], [205.0, 206.0, 207.0], [], []]
     assert [row.logprobs.tolist() for row in rows] == [
@@ -54,7 +54,7 @@ def test_rows_of_the_journal_line_up_with_their_tokens() -> None:
 
 
 def test_without_a_critic_the_journal_has_no_values() -> None:
-    rows = journal_rows(ANSWERS, Evaluated(GRID, GRID + 100, None))
+    rows = journal_rows(RESPONSES, Evaluated(GRID, GRID + 100, None))
     assert [row.values.tolist() for row in rows] == [[], [], [], []]
     assert rows[1].ref_logprobs.tolist() == [105.0, 106.0, 107.0]
 

@@ -1,4 +1,4 @@
-"""The ledger: what became of every answer, by hand, and over whole loops."""
+"""The ledger: what became of every response, by hand, and over whole loops."""
 
 import json
 from pathlib import Path
@@ -18,13 +18,13 @@ def request(group: str, index: int) -> SampleRequest:
     return SampleRequest("p", group, index, 0, "q", np.array([3], np.int32))
 
 
-def answer(asked: SampleRequest) -> Rollout:
+def response(asked: SampleRequest) -> Rollout:
     ones = np.ones(1, np.int32)
     return Rollout(asked, "stop", "a", ones, -np.ones(1, np.float32), ones, ones > 0, "w")
 
 
 ASKED = [request(group, index) for group in ("0-0", "0-1") for index in (0, 1)]
-ANSWERS = [answer(asked) for asked in ASKED]
+RESPONSES = [response(asked) for asked in ASKED]
 LATER = [request("1-0", 0)]
 
 
@@ -34,21 +34,21 @@ def row(issued: int, finished: int, scored: int, trained: int, **dropped: int) -
 
 @pytest.fixture
 def ledger() -> Ledger:
-    """Four answers of version 0, one of them not yet scored, two trained on and one dropped; one of version 1."""
+    """Four responses of version 0, one of them not yet scored, two trained on and one dropped; one of version 1."""
     ledger = Ledger()
     ledger.published(0)
     ledger.issued(ASKED)
     ledger.reissued(2)
     ledger.published(1)
-    ledger.finished(ANSWERS)
-    ledger.scored(ANSWERS[:3])
+    ledger.finished(RESPONSES)
+    ledger.scored(RESPONSES[:3])
     ledger.issued(LATER)
-    ledger.trained(ANSWERS[:2])
-    ledger.dropped(ANSWERS[2:3], "flat")
+    ledger.trained(RESPONSES[:2])
+    ledger.dropped(RESPONSES[2:3], "flat")
     return ledger
 
 
-def test_an_answer_stays_in_the_row_that_it_was_issued_in(ledger: Ledger) -> None:
+def test_an_response_stays_in_the_row_that_it_was_issued_in(ledger: Ledger) -> None:
     expected = {"0": row(4, 4, 3, 2, flat=1), "1": row(1, 0, 0, 0)}
     assert ledger.as_dict() == {"versions": expected, "reissued": 2}
 
@@ -69,19 +69,19 @@ def test_what_is_in_flight_when_a_run_stops_is_dropped(ledger: Ledger) -> None:
     expected = {"0": row(4, 4, 3, 2, flat=1, stopped=1), "1": row(1, 0, 0, 0, stopped=1)}
     assert ledger.as_dict()["versions"] == expected
     with pytest.raises(KeyError):
-        ledger.trained(ANSWERS[3:])
+        ledger.trained(RESPONSES[3:])
 
 
-def test_no_answer_is_accounted_for_twice(ledger: Ledger) -> None:
+def test_no_response_is_accounted_for_twice(ledger: Ledger) -> None:
     with pytest.raises(KeyError):
-        ledger.trained(ANSWERS[:1])
+        ledger.trained(RESPONSES[:1])
 
 
 @pytest.mark.parametrize(("loop", "max_staleness"), [(run_ppo, 0), (run_ppo_asynchronous, 2)])
 @pytest.mark.parametrize(
     "changes", [{}, {"dynamic_sampling": DynamicSamplingSettings(max_rounds=3)}], ids=["once", "rounds"]
 )
-def test_every_answer_of_a_run_is_accounted_for(
+def test_every_response_of_a_run_is_accounted_for(
     tmp_path: Path, loop: Any, max_staleness: int, changes: dict[str, Any]
 ) -> None:
     run = settings(max_staleness=max_staleness, samples_per_prompt=2, **changes)
@@ -98,13 +98,13 @@ def test_every_answer_of_a_run_is_accounted_for(
 
 
 @pytest.mark.parametrize(("loop", "max_staleness"), [(run_ppo, 0), (run_ppo_asynchronous, 2)])
-def test_a_resumed_run_accounts_for_the_same_answers(tmp_path: Path, loop: Any, max_staleness: int) -> None:
+def test_a_resumed_run_accounts_for_the_same_responses(tmp_path: Path, loop: Any, max_staleness: int) -> None:
     run = settings(max_staleness=max_staleness)
     _, whole = play(run, tmp_path, loop=loop)
     _, resumed = play(run, tmp_path, resume_at=3, loop=loop)
     for state in (whole, resumed):
         rows = state.ledger.as_dict()["versions"].values()
-        # 6 steps of 2 answers, however many were in flight when step 3 was committed.
+        # 6 steps of 2 responses, however many were in flight when step 3 was committed.
         assert [sum(counts[name] for counts in rows) for name in ("issued", "trained")] == [12, 12]
     if loop is run_ppo:
         assert resumed.ledger.as_dict() == whole.ledger.as_dict()

@@ -1,7 +1,8 @@
-"""Every answer that a tiny vocabulary and a length limit allow, as float64 tables, and distances between policies.
+"""Every response that a tiny vocabulary and a length limit allow, as float64 tables, and distances between policies.
 
-P prompts, K answers, S states (what has been written so far), V tokens, T = depth. A policy is a table of next-token
-log-probs [P, S, V] or, equally, the log-probs of whole answers [P, K]. Numpy alone: nothing of the trainers is in here.
+P prompts, K responses, S states (what has been written so far), V tokens, T = depth. A policy is a table of next-token
+log-probs [P, S, V] or, equally, the log-probs of whole responses [P, K]. Numpy alone: nothing of the trainers is in
+here.
 """
 
 import itertools
@@ -18,12 +19,13 @@ EOS = 0
 
 
 @dataclass(frozen=True)
-class AnswerTree:
-    """All answers of at most `depth` tokens: those that end in EOS, which counts, and those cut at `depth` without one.
+class ResponseTree:
+    """All responses of at most `depth` tokens: those that end in EOS, which counts, and those cut at `depth` without
+    one.
 
     Attributes:
         vocab_size: tokens, token 0 (EOS) among them.
-        depth: the limit on an answer's tokens.
+        depth: the limit on a response's tokens.
     """
 
     vocab_size: int
@@ -36,44 +38,44 @@ class AnswerTree:
         return tuple(state for length in range(self.depth) for state in itertools.product(words, repeat=length))
 
     @cached_property
-    def answers(self) -> tuple[tuple[int, ...], ...]:
-        """The answers' token ids: first each state followed by EOS, in the states' order, then those that are cut."""
+    def responses(self) -> tuple[tuple[int, ...], ...]:
+        """The responses' token ids: first each state followed by EOS, in the states' order, then those that are cut."""
         ended = tuple((*state, EOS) for state in self.states)
         return ended + tuple(itertools.product(range(1, self.vocab_size), repeat=self.depth))
 
     @cached_property
     def num_tokens(self) -> Array:
         """|y|, EOS counted, [K]."""
-        return np.array([len(answer) for answer in self.answers], dtype=np.float64)
+        return np.array([len(response) for response in self.responses], dtype=np.float64)
 
     @cached_property
     def paths(self) -> NDArray[np.int64]:
-        """Where each answer's tokens stand in a table flattened to [S * V], [K, T]; S * V behind an answer's end."""
+        """Where each response's tokens stand in a table flattened to [S * V], [K, T]; S * V behind a response's end."""
         place = {state: index * self.vocab_size for index, state in enumerate(self.states)}
-        paths = np.full((len(self.answers), self.depth), len(self.states) * self.vocab_size, dtype=np.int64)
-        for row, answer in zip(paths, self.answers, strict=True):
-            row[: len(answer)] = [place[answer[:t]] + token for t, token in enumerate(answer)]
+        paths = np.full((len(self.responses), self.depth), len(self.states) * self.vocab_size, dtype=np.int64)
+        for row, response in zip(paths, self.responses, strict=True):
+            row[: len(response)] = [place[response[:t]] + token for t, token in enumerate(response)]
         return paths
 
     @cached_property
     def mask(self) -> Array:
-        """1 on an answer's tokens, 0 behind its end, [K, T]."""
+        """1 on a response's tokens, 0 behind its end, [K, T]."""
         return (self.paths < len(self.states) * self.vocab_size).astype(np.float64)
 
     @cached_property
     def children(self) -> NDArray[np.int64]:
         """Where a token leads from a state, [S, V]: to state c >= 0, or to answer k, kept as ~k < 0."""
-        place = {answer: ~index for index, answer in enumerate(self.answers)}
+        place = {response: ~index for index, response in enumerate(self.responses)}
         place |= {state: index for index, state in enumerate(self.states)}
         return np.array([[place[(*state, token)] for token in range(self.vocab_size)] for state in self.states])
 
-    def behind(self, state: int, states: Array, answers: Array) -> Array:
-        """What each next token of a state leads to, [P, V], out of `states` [P, S] and, at an end, `answers` [P, K]."""
+    def behind(self, state: int, states: Array, responses: Array) -> Array:
+        """What each next token of a state leads to, [P, V], of `states` [P, S] and, at an end, `responses` [P, K]."""
         child = self.children[state]
-        return np.where(child >= 0, states[:, np.maximum(child, 0)], answers[:, np.maximum(~child, 0)])
+        return np.where(child >= 0, states[:, np.maximum(child, 0)], responses[:, np.maximum(~child, 0)])
 
     def along(self, table: Array) -> Array:
-        """The entries [..., S, V] that each answer's tokens pass: [..., K, T], 0 behind an answer's end."""
+        """The entries [..., S, V] that each response's tokens pass: [..., K, T], 0 behind a response's end."""
         flat = table.reshape(*table.shape[:-2], -1)
         return np.concatenate([flat, np.zeros((*flat.shape[:-1], 1))], axis=-1)[..., self.paths]
 
@@ -84,17 +86,18 @@ class AnswerTree:
         flat = np.array([np.bincount(self.paths.ravel(), weights=row, minlength=size + 1)[:size] for row in rows])
         return flat.reshape(*tokens.shape[:-2], len(self.states), self.vocab_size)
 
-    def answer_logprobs(self, policy: Array) -> Array:
-        """Log-probs of whole answers [..., K] from next-token log-probs [..., S, V]."""
+    def response_logprobs(self, policy: Array) -> Array:
+        """Log-probs of whole responses [..., K] from next-token log-probs [..., S, V]."""
         summed: Array = self.along(policy).sum(-1)
         return summed
 
-    def next_token_logprobs(self, answer_logprobs: Array) -> Array:
-        """Next-token log-probs [..., S, V] of a distribution over answers [..., K]: the inverse of `answer_logprobs`.
+    def next_token_logprobs(self, response_logprobs: Array) -> Array:
+        """Next-token log-probs [..., S, V] of a distribution over responses [..., K]: the inverse of
+        `response_logprobs`.
 
         Every probability must be above 0, as those of a softmax are.
         """
-        mass = self.collect(np.exp(answer_logprobs)[..., None] * self.mask)
+        mass = self.collect(np.exp(response_logprobs)[..., None] * self.mask)
         return np.log(mass) - np.log(mass.sum(-1, keepdims=True))
 
     def logit_gradient(self, policy: Array, tokens: Array) -> Array:
@@ -102,7 +105,7 @@ class AnswerTree:
 
         Args:
             policy: log pi, [..., S, V].
-            tokens: what multiplies each token's log-prob, held constant, [..., K, T]; [..., K, 1] for a whole answer.
+            tokens: what multiplies each token's log-prob, held constant, [..., K, T]; [..., K, 1] for a whole response.
         """
         pulled = self.collect(tokens * self.mask)
         return pulled - np.exp(policy) * pulled.sum(-1, keepdims=True)
@@ -113,24 +116,24 @@ class Instance:
     """One problem whose best policy is known.
 
     Attributes:
-        tree: the answers.
+        tree: the responses.
         prompts: token ids of each prompt, P of them.
-        reference: log pi_ref(y | x) of every answer, [P, K]; sums to 1 within 1e-5 for each prompt.
-        rewards: r(x, y), the total shaped reward of the answer, [P, K].
+        reference: log pi_ref(y | x) of every response, [P, K]; sums to 1 within 1e-5 for each prompt.
+        rewards: r(x, y), the total shaped reward of the response, [P, K].
         beta: weight of KL(pi || pi_ref) against the reward.
     """
 
-    tree: AnswerTree
+    tree: ResponseTree
     prompts: tuple[tuple[int, ...], ...]
     reference: Array
     rewards: Array
     beta: float
 
     def __post_init__(self) -> None:
-        shape = (len(self.prompts), len(self.tree.answers))
+        shape = (len(self.prompts), len(self.tree.responses))
         if self.reference.shape != shape or self.rewards.shape != shape:
             raise ValueError(
-                f"reference and rewards need one number for each of {shape[0]} prompts and {shape[1]} answers, "
+                f"reference and rewards need one number for each of {shape[0]} prompts and {shape[1]} responses, "
                 f"got {self.reference.shape} and {self.rewards.shape}"
             )
         total = np.exp(self.reference).sum(-1)
@@ -139,7 +142,7 @@ class Instance:
 
     @cached_property
     def optimum(self) -> Array:
-        """log pi* of every answer, [P, K]."""
+        """log pi* of every response, [P, K]."""
         return tilted(self.reference, self.rewards, self.beta)
 
     @cached_property
@@ -148,16 +151,16 @@ class Instance:
         return self.tree.next_token_logprobs(self.reference)
 
 
-def single_token_prompts(tree: AnswerTree, num_prompts: int) -> tuple[tuple[int, ...], ...]:
+def single_token_prompts(tree: ResponseTree, num_prompts: int) -> tuple[tuple[int, ...], ...]:
     """Prompts of one token each, all different: a RoPE model without BOS cannot tell `1` from `11`."""
     if num_prompts >= tree.vocab_size:
         raise ValueError(f"{tree.vocab_size} tokens give at most {tree.vocab_size - 1} one-token prompts")
     return tuple((token,) for token in range(1, num_prompts + 1))
 
 
-def seeded_rewards(tree: AnswerTree, num_prompts: int, seed: int) -> Array:
+def seeded_rewards(tree: ResponseTree, num_prompts: int, seed: int) -> Array:
     """Rewards drawn uniformly from [-1, 1], [P, K]."""
-    return np.random.default_rng(seed).uniform(-1.0, 1.0, size=(num_prompts, len(tree.answers)))
+    return np.random.default_rng(seed).uniform(-1.0, 1.0, size=(num_prompts, len(tree.responses)))
 
 
 def log_normalised(logits: Array) -> Array:
@@ -192,7 +195,7 @@ def gap_ratio(policy: Array, optimum: Array, reference: Array) -> float:
 
 
 def soft_values(instance: Instance) -> Array:
-    """V*(s) = beta log sum over the answers behind s of pi_ref(y | s) exp(r(y) / beta), [P, S]: the best critic.
+    """V*(s) = beta log sum over the responses behind s of pi_ref(y | s) exp(r(y) / beta), [P, S]: the best critic.
 
     It is the expected reward still to come, less beta times the KL still to come, under pi*.
     """

@@ -5,9 +5,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from plumbob.verify.optima.answer_tree import (
-    AnswerTree,
+from plumbob.verify.optima.response_tree import (
     Instance,
+    ResponseTree,
     gap_ratio,
     kl,
     log_normalised,
@@ -44,47 +44,47 @@ def test_the_exact_side_imports_nothing_of_what_it_checks(name):
 
 
 @pytest.mark.parametrize(("vocab_size", "depth", "num_answers"), [(4, 3, 40), (8, 3, 400), (4, 1, 4), (2, 3, 4)])
-def test_number_of_answers(vocab_size, depth, num_answers):
-    tree = AnswerTree(vocab_size, depth)
-    assert len(set(tree.answers)) == len(tree.answers) == num_answers
+def test_number_of_responses(vocab_size, depth, num_answers):
+    tree = ResponseTree(vocab_size, depth)
+    assert len(set(tree.responses)) == len(tree.responses) == num_answers
 
 
 def test_the_tree_of_three_tokens_and_depth_two_by_hand():
-    # States: nothing, "1", "2". Answers: EOS, 1 EOS, 2 EOS, then those cut at two tokens.
-    tree = AnswerTree(3, 2)
+    # States: nothing, "1", "2". Responses: EOS, 1 EOS, 2 EOS, then those cut at two tokens.
+    tree = ResponseTree(3, 2)
     assert tree.states == ((), (1,), (2,))
-    assert tree.answers == ((0,), (1, 0), (2, 0), (1, 1), (1, 2), (2, 1), (2, 2))
+    assert tree.responses == ((0,), (1, 0), (2, 0), (1, 1), (1, 2), (2, 1), (2, 2))
     assert tree.num_tokens.tolist() == [1, 2, 2, 2, 2, 2, 2]
     # The state's index times 3 plus the token; 9 behind the end.
     assert tree.paths.tolist() == [[0, 9], [1, 3], [2, 6], [1, 4], [1, 5], [2, 7], [2, 8]]
     assert tree.children.tolist() == [[~0, 1, 2], [~1, ~3, ~4], [~2, ~5, ~6]]
 
 
-def test_log_probs_of_answers_by_hand():
-    tree = AnswerTree(3, 2)
+def test_log_probs_of_responses_by_hand():
+    tree = ResponseTree(3, 2)
     policy = np.log([[0.5, 0.3, 0.2], [0.1, 0.6, 0.3], [0.7, 0.1, 0.2]])
     expected = [0.5, 0.3 * 0.1, 0.2 * 0.7, 0.3 * 0.6, 0.3 * 0.3, 0.2 * 0.1, 0.2 * 0.2]
-    assert np.exp(tree.answer_logprobs(policy)) == pytest.approx(expected)
+    assert np.exp(tree.response_logprobs(policy)) == pytest.approx(expected)
 
 
 @pytest.mark.parametrize(("vocab_size", "depth"), [(4, 3), (8, 3), (4, 1)])
-def test_answers_sum_to_one_and_give_the_next_tokens_back(vocab_size, depth):
-    tree = AnswerTree(vocab_size, depth)
+def test_responses_sum_to_one_and_give_the_next_tokens_back(vocab_size, depth):
+    tree = ResponseTree(vocab_size, depth)
     policy = random_policy(tree, num_prompts=2, seed=0)
-    logprobs = tree.answer_logprobs(policy)
+    logprobs = tree.response_logprobs(policy)
     assert np.exp(logprobs).sum(-1) == pytest.approx([1, 1])
     assert tree.next_token_logprobs(logprobs) == pytest.approx(policy)
 
 
 def test_collect_is_the_transpose_of_along():
-    tree = AnswerTree(4, 3)
+    tree = ResponseTree(4, 3)
     rng = np.random.default_rng(1)
     table, tokens = rng.normal(size=(2, 13, 4)), rng.normal(size=(2, 40, 3))
     assert (tree.along(table) * tokens).sum() == pytest.approx((table * tree.collect(tokens)).sum())
 
 
 def test_logit_gradient_equals_finite_differences():
-    tree = AnswerTree(3, 2)
+    tree = ResponseTree(3, 2)
     rng = np.random.default_rng(2)
     logits, tokens = rng.normal(size=(1, 3, 3)), rng.normal(size=(1, 7, 2))
 
@@ -100,7 +100,7 @@ def test_logit_gradient_equals_finite_differences():
 
 
 def test_optimum_distances_and_gap_by_hand():
-    # Two answers, pi_ref = (1/2, 1/2), r = (ln 3, 0), beta 1: pi* = (3/4, 1/4).
+    # Two responses, pi_ref = (1/2, 1/2), r = (ln 3, 0), beta 1: pi* = (3/4, 1/4).
     reference, rewards = np.log([[0.5, 0.5]]), np.array([[math.log(3.0), 0.0]])
     optimum = tilted(reference, rewards, beta=1.0)
     assert np.exp(optimum) == pytest.approx(np.array([[0.75, 0.25]]))
@@ -113,15 +113,15 @@ def test_optimum_distances_and_gap_by_hand():
 
 
 def instance(seed=0, beta=0.4, num_prompts=3, tree=None):
-    tree = tree or AnswerTree(4, 3)
-    reference = tree.answer_logprobs(random_policy(tree, num_prompts, seed))
+    tree = tree or ResponseTree(4, 3)
+    reference = tree.response_logprobs(random_policy(tree, num_prompts, seed))
     rewards = seeded_rewards(tree, num_prompts, seed)
     return Instance(tree, single_token_prompts(tree, num_prompts), reference, rewards, beta)
 
 
 def test_the_gap_is_that_of_the_objective():
     problem = instance()
-    policy = problem.tree.answer_logprobs(random_policy(problem.tree, 3, seed=9))
+    policy = problem.tree.response_logprobs(random_policy(problem.tree, 3, seed=9))
 
     def objective(logprobs):
         pays = (np.exp(logprobs) * problem.rewards).sum(-1) - problem.beta * kl(logprobs, problem.reference)
@@ -134,20 +134,20 @@ def test_the_gap_is_that_of_the_objective():
 
 
 def test_soft_values_are_what_the_best_policy_expects():
-    # V*(s) = E over pi* of r - beta sum of log(pi* / pi_ref) over the tokens from s on: one number per answer behind s.
+    # V*(s) = E over pi* of r - beta sum of log(pi* / pi_ref) over the tokens from s on: one a response behind s.
     problem = instance(seed=3)
     tree, values = problem.tree, soft_values(problem)
     log_ratios = tree.along(tree.next_token_logprobs(problem.optimum) - problem.reference_policy)
     for state_index, state in enumerate(tree.states):
-        for answer_index, answer in enumerate(tree.answers):
-            if len(answer) > len(state) and answer[: len(state)] == state:
-                to_go = log_ratios[:, answer_index, len(state) :].sum(-1)
-                expected = problem.rewards[:, answer_index] - problem.beta * to_go
+        for response_index, response in enumerate(tree.responses):
+            if len(response) > len(state) and response[: len(state)] == state:
+                to_go = log_ratios[:, response_index, len(state) :].sum(-1)
+                expected = problem.rewards[:, response_index] - problem.beta * to_go
                 assert values[:, state_index] == pytest.approx(expected)
 
 
 def test_rewards_are_seeded_and_bounded():
-    tree = AnswerTree(4, 3)
+    tree = ResponseTree(4, 3)
     rewards = seeded_rewards(tree, 3, seed=5)
     assert (rewards == seeded_rewards(tree, 3, seed=5)).all()
     assert (rewards != seeded_rewards(tree, 3, seed=6)).all()
@@ -156,14 +156,14 @@ def test_rewards_are_seeded_and_bounded():
 
 
 def test_prompts_differ_in_their_token():
-    assert single_token_prompts(AnswerTree(4, 3), 3) == ((1,), (2,), (3,))
+    assert single_token_prompts(ResponseTree(4, 3), 3) == ((1,), (2,), (3,))
     with pytest.raises(ValueError, match="at most 3"):
-        single_token_prompts(AnswerTree(4, 3), 4)
+        single_token_prompts(ResponseTree(4, 3), 4)
 
 
 def test_an_instance_refuses_a_reference_that_is_no_distribution():
-    tree = AnswerTree(3, 1)
+    tree = ResponseTree(3, 1)
     with pytest.raises(ValueError, match="sum to"):
         Instance(tree, ((1,),), np.log([[0.5, 0.3, 0.3]]), np.zeros((1, 3)), 1.0)
-    with pytest.raises(ValueError, match="1 prompts and 3 answers"):
+    with pytest.raises(ValueError, match="1 prompts and 3 responses"):
         Instance(tree, ((1,),), np.log([[0.5, 0.5]]), np.zeros((1, 3)), 1.0)
