@@ -74,7 +74,7 @@ SamplerEngine = Annotated[VllmEngine | TransformersEngine, Field(discriminator="
 
 
 class AutoscaleSettings(Settings):
-    """The number of rollout workers follows who waits for whom: the learner for responses, or samplers for the learner."""
+    """The number of rollout workers follows who waits for whom: the learner for responses, or they for it."""
 
     min_workers: PositiveInt = 1
     max_workers: PositiveInt
@@ -123,6 +123,7 @@ class RolloutSettings(WorkerGroupSettings):
         if self.keep_partial and self.partial_tokens >= self.max_tokens:
             raise ValueError(
                 f"rollout.keep_partial=true continues responses after each "
-                f"rollout.partial_tokens={self.partial_tokens}, and rollout.max_tokens={self.max_tokens} ends them before: set rollout.partial_tokens lower"
+                f"rollout.partial_tokens={self.partial_tokens}, and rollout.max_tokens={self.max_tokens} "
+                "ends them before: set rollout.partial_tokens lower"
             )
         return self

@@ -53,7 +53,7 @@ def prepare_calibration(run: RewardRun, records: Sequence[Judged]) -> Calibratio
 def calibrate_on_rollouts(
     rollouts: Sequence[Rollout], under: str, tokenizer: Any, max_tokens: int, learners: Learners, folder: Path
 ) -> Calibration:
-    """Calibrate on sampled responses, `SAMPLES_PER_PROMPT` to each prompt in a row; the result is stored in `folder`."""
+    """Calibrate on sampled responses, `SAMPLES_PER_PROMPT` to each prompt in a row; stored in `folder`."""
     texts = [(rollout.request.prompt, rollout.response) for rollout in rollouts]
     return _calibrate(list(zip(texts[::2], texts[1::2], strict=True)), under, tokenizer, max_tokens, learners, folder)
 

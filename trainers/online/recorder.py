@@ -79,7 +79,8 @@ class PpoRecorder:
         if responses.num_flat:
             self._say(
                 f"step {step}: after {responses.num_rounds} rounds, {responses.num_flat} of "
-                f"{self._ppo.prompts_per_step} prompts still have responses of one and the same reward, and carry no signal but the KL's"
+                f"{self._ppo.prompts_per_step} prompts still have responses of one and the same "
+                "reward, and carry no signal but the KL's"
             )
 
     def _rounds(self, responses: StepResponses) -> dict[str, float]:

@@ -80,7 +80,7 @@ def test_only_who_goes_on_with_a_run_waits_for_its_name(
         asked.append((name, wait_s))
         raise UserError("a run of this name is running")
 
-    monkeypatch.setattr(plumbob.cluster.session, "Steering", refuse)
+    monkeypatch.setattr(plumbob.cluster.session, "ControlClient", refuse)
     monkeypatch.setattr(Session, "check", lambda self, needs: None)
     if has_begun:
         (tmp_path / RESOLVED_FILE).touch()

@@ -107,7 +107,7 @@ def test_long_rows_are_dropped_counted_and_said(bos_tokenizer: PreTrainedTokeniz
     assert encoded.notes == (
         "1 of 4 pairs dropped, because their prompt is longer than data.max_prompt_tokens=3 "
         "(the longest has 4 tokens).",
-        "2 of 4 pairs dropped, because an answer with its EOS is longer than data.max_answer_tokens=2 "
+        "2 of 4 pairs dropped, because a response with its EOS is longer than data.max_response_tokens=2 "
         "(the longest has 5 tokens).",
     )
     demonstrations = [Demonstration(pair.prompt, pair.chosen) for pair in pairs]

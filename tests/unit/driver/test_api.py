@@ -241,7 +241,7 @@ def test_an_ended_run_that_is_at_work_again_has_not_ended(tmp_path: Path, monkey
 
     opened: Any = SimpleNamespace(running=lambda *_: nullcontext(), cluster=asked.cluster)
     monkeypatch.setattr(api, "_prepare", lambda config: dies)
-    monkeypatch.setattr(api, "Whereabouts", lambda *_: nullcontext())
+    monkeypatch.setattr(api, "ConnectionFile", lambda *_: nullcontext())
     with pytest.raises(RunFailed, match="a worker died"):
         resume(tmp_path, Watching(), opened)
     assert names(tmp_path) == ["models.json", "resolved.json"]

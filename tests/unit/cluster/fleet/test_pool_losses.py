@@ -1,4 +1,4 @@
-"""A pool of real Ray actors that die, fail or response too late."""
+"""A pool of real Ray actors that die, fail or answer too late."""
 
 from collections.abc import Callable
 from typing import Any

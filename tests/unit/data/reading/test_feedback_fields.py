@@ -82,7 +82,7 @@ def test_blank_responses_and_equal_ones_are_counted(tmp_path: Path) -> None:
     rows = [["a", "b"], ["a", " "], ["a", "b", "a"]]
     read = read_rankings(save(tmp_path, *({"prompt": "q", "answers": responses} for responses in rows)), REFUSE, render)
     assert (len(read.records), read.num_empty, read.num_duplicate) == (1, 1, 1)
-    assert any(note.endswith("because two of their answers are the same: row 3.") for note in read.notes)
+    assert any(note.endswith("because two of their responses are the same: row 3.") for note in read.notes)
 
 
 @pytest.mark.parametrize("name", ["annotator", "annotator_id", "worker"])
@@ -103,7 +103,7 @@ def test_a_margin_is_read_where_it_is_asked_for(tmp_path: Path) -> None:
     assert read_judged_pairs(path, mapped, render, True).records == (Ranking("q", ("good", "bad"), 0.5, "ann"),)
 
 
-@pytest.mark.parametrize("answer", ["answer", "response", "completion"])
+@pytest.mark.parametrize("response", ["answer", "response", "completion"])
 @pytest.mark.parametrize("score", ["score", "rating"])
 def test_scores_of_every_form(tmp_path: Path, response: str, score: str) -> None:
     path = save(

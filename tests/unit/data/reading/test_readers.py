@@ -221,8 +221,8 @@ def test_empty_and_equal_rows_are_counted_and_dropped_whatever_the_rule(tmp_path
     read = read_pairs(path, REFUSE, render)
     assert counts(read) == (1, 5, 0, 3, 1)
     assert [note.split("rows ")[1] for note in read.notes] == [
-        "dropped, because a prompt, an answer or a text in them is blank: row 2; row 3; row 5.",
-        "dropped, because chosen and rejected are the same answer: row 4.",
+        "dropped, because a prompt, a response or a text in them is blank: row 2; row 3; row 5.",
+        "dropped, because chosen and rejected are the same response: row 4.",
     ]
 
 

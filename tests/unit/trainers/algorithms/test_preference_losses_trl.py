@@ -111,7 +111,7 @@ def check_same(found: Found, expected: Found) -> None:
 
 
 class Both:
-    """Policy and reference as the learners that response `compute`."""
+    """Policy and reference as the learners that answer `compute`."""
 
     def __init__(self, world: World) -> None:
         self.models = {"policy": world.model, "reference": world.reference}

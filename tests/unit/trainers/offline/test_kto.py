@@ -179,7 +179,7 @@ EIGHT = [
 
 
 class FromRanks:
-    """All ranks as the learners that response `compute`, with the roles changed about: so the estimate is above 0."""
+    """All ranks as the learners that answer `compute`, with the roles changed about: so the estimate is above 0."""
 
     def __init__(self, ranks: Ranks, case: Case) -> None:
         self.ranks, self.case = ranks, case
