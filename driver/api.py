@@ -97,7 +97,7 @@ def run_or_resume(config: AnyRun, listener: Listener, session: Session | None = 
         return run(config, listener, session)
     began = read_resolved(folder)
     config = with_absolute_paths(config.model_copy(update={"storage": began.storage}))
-    check_changes(changes(began.model_dump(mode="json"), config.model_dump(mode="json")))
+    check_changes(type(began), changes(began.model_dump(mode="json"), config.model_dump(mode="json")))
     with _claimed(folder, listener):
         return _execute(config, folder, listener, session, RESUME_WAIT_S)
 
