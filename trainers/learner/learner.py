@@ -54,7 +54,7 @@ class Learner:
                 f"{batch.num_rows} rows, minibatches of {plan.minibatch_size} and {self.rank.world_size} ranks: "
                 f"each must divide the one before it"
             )
-        torch.manual_seed(plan.seed * self.rank.world_size + self.rank.index)
+        torch.manual_seed((plan.seed * self.rank.world_size + self.rank.index) % 2**64)  # As many as it takes.
         self.model.train()
         order = np.random.default_rng(plan.seed)
         shares: dict[str, list[float]] = {}

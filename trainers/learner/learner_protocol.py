@@ -68,6 +68,11 @@ class UpdateResult:
     gradient_norms: Mapping[str, float]
 
 
+def update_seed(run_seed: int, step: int) -> int:
+    """`UpdatePlan.seed` of the update at 0-based `step` of a run: no two runs' seeds share one at any of 2^32 steps."""
+    return (run_seed << 32) + step
+
+
 def add_shares(shares: dict[str, float], sums: LossSum, count: float) -> None:
     for name, value in sums.statistics.items():
         shares[name] = shares.get(name, 0.0) + float(value) / count
