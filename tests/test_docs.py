@@ -21,7 +21,9 @@ def test_files_that_a_document_names_are_there(document: str) -> None:
 
 
 def test_fields_of_rows_that_the_documents_name_are_read() -> None:
-    table = [line for line in (ROOT / "docs/data.md").read_text(encoding="utf-8").splitlines() if line.startswith("| `")]
+    table = [
+        line for line in (ROOT / "docs/data.md").read_text(encoding="utf-8").splitlines() if line.startswith("| `")
+    ]
     named = {name for line in table for name in re.findall(r"`(\w+)`", line.split("|")[2])}
     code = "".join(path.read_text(encoding="utf-8") for path in (ROOT / "data/reading").glob("*.py"))
     assert "answers" in named and [name for name in named if f'"{name}"' not in code] == []
