@@ -193,6 +193,7 @@ FORMATS = {
     known.suffix: known
     for known in (
         FileFormat(".jsonl", _jsonl_rows, may_be_zipped=True),
+        FileFormat(".ndjson", _jsonl_rows, may_be_zipped=True),
         FileFormat(".json", _json_rows, may_be_zipped=True),
         FileFormat(".parquet", _parquet_rows),
         FileFormat(".arrow", _arrow_rows),
