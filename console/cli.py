@@ -40,7 +40,19 @@ class Command(Protocol):
         """Do it and give the exit status; UserError, RunFailed and RunStopped become messages."""
 
 
-COMMANDS: tuple[Command, ...] = (run, resume, evaluate, plan, submit, status, scale, stop, report, doctor, verify)
+COMMANDS: tuple[Command, ...] = (
+    run,
+    resume,
+    evaluate,
+    plan,
+    submit,
+    status,
+    scale,
+    stop,
+    report,
+    doctor,
+    verify,
+)
 """In the order of `plumbob --help`."""
 
 
