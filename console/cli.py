@@ -8,7 +8,20 @@ import sys
 from collections.abc import Sequence
 from typing import Any, Protocol
 
-from plumbob.console.commands import doctor, evaluate, plan, report, resume, run, scale, status, stop, submit, verify
+from plumbob.console.commands import (
+    doctor,
+    evaluate,
+    plan,
+    presets,
+    report,
+    resume,
+    run,
+    scale,
+    status,
+    stop,
+    submit,
+    verify,
+)
 from plumbob.console.exit_codes import FAILED, INTERRUPTED, USER_ERROR
 from plumbob.core.errors import RunFailed, RunStopped, UserError
 
@@ -52,6 +65,7 @@ COMMANDS: tuple[Command, ...] = (
     report,
     doctor,
     verify,
+    presets,
 )
 """In the order of `plumbob --help`."""
 
