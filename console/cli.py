@@ -130,7 +130,9 @@ def _run(arguments: argparse.Namespace) -> int:
     from plumbob.configs.load_run import load_run
 
     config = load_run(arguments.config, arguments.overrides, arguments.resume)
-    folder = Path(config.storage.path) / config.name
+    from plumbob.driver.run_folder.folder import run_folder
+
+    folder = run_folder(config)
     if arguments.resume:
         from plumbob.driver.api import run_or_resume as start
     else:
