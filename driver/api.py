@@ -25,8 +25,8 @@ from plumbob.cluster.placement import Plan
 from plumbob.cluster.placement import plan as plan_on
 from plumbob.cluster.resources import needs_of
 from plumbob.cluster.session import Session
-from plumbob.configs.load_run import RESOLVED_FILE, read_resolved, write_resolved
 from plumbob.configs.paths import with_absolute_paths
+from plumbob.configs.resolved_copy import RESOLVED_FILE, read_resolved, write_resolved
 from plumbob.configs.resume_rules import changes, check_changes
 from plumbob.configs.runs import AnyRun, EvalRun, PipelineRun, Run
 from plumbob.configs.settings.workers import ClusterSettings
@@ -35,11 +35,11 @@ from plumbob.core.disk_errors import replace_text
 from plumbob.core.errors import UserError
 from plumbob.driver.failure_advice import with_failure_advice
 from plumbob.driver.peak_memory import PeakMemory
-from plumbob.driver.pipeline.pipeline import SUMMARY_FILE, run_pipeline
+from plumbob.driver.pipeline.pipeline import run_pipeline
 from plumbob.driver.pipeline.pipeline_data import prepare_files
 from plumbob.driver.run_control import controlled_run
 from plumbob.driver.run_folder.connection_file import ConnectionFile
-from plumbob.driver.run_folder.folder import check_writable, nothing_left, run_folder
+from plumbob.driver.run_folder.folder import SUMMARY_FILE, check_writable, nothing_left, run_folder
 from plumbob.driver.run_folder.inputs import check_models, note_models
 from plumbob.driver.run_folder.lock import owned
 from plumbob.driver.stages.evaluation import prepare_eval, run_eval
@@ -108,7 +108,7 @@ def run_or_resume(config: AnyRun, listener: Listener, session: Session | None = 
         return run(config, listener, session)
     began = read_resolved(folder)
     config = with_absolute_paths(config.model_copy(update={"storage": began.storage}))
-    check_changes(changes(began.model_dump(mode="json"), config.model_dump(mode="json")))
+    check_changes(type(began), changes(began.model_dump(mode="json"), config.model_dump(mode="json")))
     with _locked(folder, listener):
         return _execute(config, folder, listener, session, RESUME_WAIT_S)
 

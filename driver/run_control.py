@@ -16,7 +16,7 @@ from plumbob.cluster.nodes import addresses, draining_nodes
 from plumbob.cluster.resources import Need
 from plumbob.cluster.run_status import MESSAGE_CHARS, RunStatus
 from plumbob.cluster.session import Session
-from plumbob.configs.load_run import RESOLVED_FILE
+from plumbob.configs.resolved_copy import RESOLVED_FILE
 from plumbob.configs.settings.workers import RolloutSettings
 from plumbob.core.errors import RunStopped
 from plumbob.driver.run_folder.status_listener import STATUS_FILE, StatusListener

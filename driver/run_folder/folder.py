@@ -5,13 +5,16 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from plumbob.configs.load_run import RESOLVED_FILE
+from plumbob.configs.resolved_copy import RESOLVED_FILE
 from plumbob.configs.runs import Run
 from plumbob.configs.validation import nearest
 from plumbob.core.errors import UserError
 
 RUNS = Path("runs")
 """Where runs are unless `storage.path` says otherwise."""
+
+SUMMARY_FILE = "summary.json"
+SAMPLES_FILE = "samples.jsonl"
 
 COMPUTED = ("**/metrics.jsonl", "**/checkpoints/latest", "**/rollouts/*.parquet")
 """What stands in a run's folder, not empty, once something has been computed."""

@@ -14,7 +14,7 @@ from plumbob.cluster.failures import WorkerLost
 from plumbob.cluster.resources import Need
 from plumbob.cluster.run_status import MESSAGE_CHARS, RunStatus, WorkerRow
 from plumbob.cluster.session import Session
-from plumbob.configs.load_run import RESOLVED_FILE
+from plumbob.configs.resolved_copy import RESOLVED_FILE
 from plumbob.configs.settings.workers import ClusterSettings
 from plumbob.core.errors import RunFailed, RunStopped, UserError
 from plumbob.driver.run_control import NUM_VERSIONS, RunControl, controlled_run
