@@ -5,7 +5,7 @@ BIN := .venv/bin
 # The folders that are installed below `plumbob`, as setup.py has them.
 PACKAGES := core configs data models rollout reward trainers cluster driver verify console
 
-.PHONY: demo test test-hosts test-cluster faults lint install gpu-install lock clean
+.PHONY: demo test test-hosts test-cluster faults lint tree install gpu-install lock clean
 
 demo: install
 	$(BIN)/plumbob run toy
@@ -24,9 +24,9 @@ test-cluster: install
 # Of those the ones on several hosts, but for two that take minutes: the end of all hosts at once, and a whole pipeline;
 # and those of pools.
 test-hosts: install
-	$(BIN)/python -m pytest -m cluster tests/multihost --ignore=tests/multihost/test_multihost_power.py \
-	--deselect=tests/multihost/test_multihost_runs.py::test_every_stage_hands_over_to_hosts_of_the_next \
-	$(wildcard tests/unit/cluster/test_cluster_pool*.py)
+	$(BIN)/python -m pytest -m cluster tests/multihost --ignore=tests/multihost/test_power.py \
+	--deselect=tests/multihost/test_runs.py::test_every_stage_hands_over_to_hosts_of_the_next \
+	$(wildcard tests/unit/cluster/fleet/test_pool*.py)
 
 lint: install
 	$(BIN)/ruff check .
@@ -34,6 +34,10 @@ lint: install
 	mkdir -p .types/plumbob
 	ln -sfn $(addprefix ../../,$(PACKAGES) plumbob/__init__.py) .types/plumbob/
 	$(BIN)/mypy
+
+# The README's tree: every module with the first line of its docstring (tests/test_layout.py compares them).
+tree: install
+	$(BIN)/python -m tests.support.annotated_tree
 
 install: .venv/installed
 
