@@ -13,7 +13,7 @@ from plumbob.core.errors import RunFailed
 
 if TYPE_CHECKING:
     from plumbob.driver.api import RunResult
-    from plumbob.trainers.metrics.metrics_log import Listener
+    from plumbob.trainers.metrics.step_record import Listener
 
 
 def run_in_foreground(folder: Path, as_json: bool, start: Callable[[Listener], RunResult]) -> int:

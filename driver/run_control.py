@@ -20,7 +20,7 @@ from plumbob.configs.resolved_copy import RESOLVED_FILE
 from plumbob.configs.settings.workers import RolloutSettings
 from plumbob.core.errors import RunStopped
 from plumbob.driver.run_folder.status_listener import STATUS_FILE, StatusListener
-from plumbob.trainers.metrics.metrics_log import Listener, StepRecord
+from plumbob.trainers.metrics.step_record import Listener, StepRecord
 from plumbob.trainers.online.sample_ledger import Ledger
 
 NUM_VERSIONS = 64
@@ -67,7 +67,7 @@ class RunControl:
         )
 
     def notify(self, message: str) -> None:
-        self.listener.said("cluster", message)
+        self.listener.notify("cluster", message)
 
     # ------------------------------------------------------------------------------------------- of people, and of Ray
 

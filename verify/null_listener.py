@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 
-from plumbob.trainers.metrics.metrics_log import StepRecord
+from plumbob.trainers.metrics.step_record import StepRecord
 
 
 class NullListener:
@@ -12,6 +12,6 @@ class NullListener:
 
     def stepped(self, record: StepRecord) -> None: ...
 
-    def said(self, stage: str, message: str) -> None: ...
+    def notify(self, stage: str, message: str) -> None: ...
 
     def stage_ended(self, stage: str, summary: Mapping[str, object]) -> None: ...

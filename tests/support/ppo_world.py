@@ -20,7 +20,8 @@ from plumbob.models.adapter import Adapter
 from plumbob.reward.scorer import Score
 from plumbob.rollout.rollout_records import Rollout, SampleRequest
 from plumbob.trainers.learner.checkpoint import Checkpoints, Files, read_checkpoint
-from plumbob.trainers.metrics.metrics_log import MetricsLog, StepRecord
+from plumbob.trainers.metrics.metrics_log import MetricsLog
+from plumbob.trainers.metrics.step_record import StepRecord
 from plumbob.trainers.online.collector import StepResponses
 from plumbob.trainers.online.ppo import PpoActors, PpoInput, PpoState, run_ppo, run_ppo_asynchronous
 from plumbob.trainers.online.recorder import PpoRecorder
@@ -137,7 +138,7 @@ class World:
 
     def stepped(self, record: StepRecord) -> None: ...
 
-    def said(self, stage: str, message: str) -> None:
+    def notify(self, stage: str, message: str) -> None:
         self.messages.append(message)
 
 
@@ -178,7 +179,7 @@ def recorded(run: PpoRun, folder: Path, dies_in: str = "", loop: Any = run_ppo) 
     world.dies_in = dies_in
     state = PpoState(run, PpoInput(PROMPTS, 0, ()))
     checkpoints = Checkpoints(folder / "checkpoints", 2)
-    newest = checkpoints.newest(lambda message: world.said("ppo", message))
+    newest = checkpoints.newest(lambda message: world.notify("ppo", message))
     if newest is not None:
         state.take_over(newest)
     with MetricsLog(folder, world) as log:

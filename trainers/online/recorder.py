@@ -14,7 +14,9 @@ from plumbob.core.disk_errors import naming
 from plumbob.reward.second_judge import JUDGE_PART
 from plumbob.rollout.journal import DropReason, JournalRow, step_file, write_step
 from plumbob.rollout.rollout_records import Rollout
-from plumbob.trainers.metrics.metrics_log import Listener, MetricsLog, Phases, StepRecord, read_metrics
+from plumbob.trainers.metrics.metrics_log import MetricsLog
+from plumbob.trainers.metrics.sinks.jsonl import read_metrics
+from plumbob.trainers.metrics.step_record import Listener, Phases, StepRecord
 from plumbob.trainers.online.collector import Scored, StepResponses
 from plumbob.trainers.online.experience import Evaluated, ExperienceStats
 from plumbob.trainers.online.monitors import alarms, has_stopped, new_alarms
@@ -73,11 +75,11 @@ class PpoRecorder:
         figures |= {f"alarm_{alarm.name}": 1.0 for alarm in alarms(self._steps, self._ppo)}
         self._log.append(StepRecord("ppo", step, self._ppo.num_steps, figures, seconds))
         for alarm in new_alarms(self._steps, self._ppo):
-            self._say(f"step {step}: {alarm.message}")
+            self._notify(f"step {step}: {alarm.message}")
         if stats.num_empty:
-            self._say(f"step {step}: {stats.num_empty} responses are empty and carry no signal")
+            self._notify(f"step {step}: {stats.num_empty} responses are empty and carry no signal")
         if responses.num_flat:
-            self._say(
+            self._notify(
                 f"step {step}: after {responses.num_rounds} rounds, {responses.num_flat} of "
                 f"{self._ppo.prompts_per_step} prompts still have responses of one and the same "
                 "reward, and carry no signal but the KL's"
@@ -94,8 +96,8 @@ class PpoRecorder:
             "num_flat_groups": responses.num_flat,
         }
 
-    def _say(self, message: str) -> None:
-        self._listener.said("ppo", message)
+    def _notify(self, message: str) -> None:
+        self._listener.notify("ppo", message)
 
 
 def watched_figures(responses: StepResponses, evaluated: Evaluated) -> dict[str, float]:

@@ -20,7 +20,7 @@ from plumbob.core.errors import RunFailed, RunStopped, UserError
 from plumbob.driver.run_control import NUM_VERSIONS, RunControl, controlled_run
 from plumbob.driver.run_folder.status_listener import STATUS_FILE
 from plumbob.rollout.rollout_records import Rollout, SampleRequest
-from plumbob.trainers.metrics.metrics_log import StepRecord
+from plumbob.trainers.metrics.step_record import StepRecord
 from plumbob.trainers.online.sample_ledger import Ledger
 from tests.support.recording_listener import Watching
 
