@@ -23,7 +23,7 @@ def run_in_foreground(folder: Path, as_json: bool, start: Callable[[Listener], R
     from plumbob.console.report.page import write_report
 
     try:
-        # Ray prints what befalls workers and hosts to whatever stdout is then.
+        # Ray prints what happens to workers and hosts to whatever stdout is then.
         with choose_listener(as_json, sys.stdout) as listener, redirect_stdout(sys.stderr):
             result = start(listener)
     except KeyboardInterrupt:

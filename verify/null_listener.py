@@ -1,4 +1,4 @@
-"""A listener for runs that nobody watches."""
+"""A listener that shows nothing (NullListener)."""
 
 from collections.abc import Mapping
 
@@ -6,7 +6,7 @@ from plumbob.trainers.metrics.step_record import StepRecord
 
 
 class NullListener:
-    """Hears everything and says nothing."""
+    """For runs that nobody looks at."""
 
     def stage_began(self, stage: str) -> None: ...
 
