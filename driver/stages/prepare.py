@@ -261,12 +261,12 @@ def _ppo(run: PpoRun, rule: Rule | None) -> Prepared:
         newest = checkpoints.newest(say)
         if newest is not None:
             actors.learners.load(newest.folder)
-            state.take_over(newest)
+            state.restore(newest)
         elif data.retained is not None:
             state.retained = data.retained.nats_per_token(actors.learners)
         log.truncate_after(state.step)
-        record = PpoRecorder(run.ppo, scene.folder, log, scene.listener)
-        loop(run, data.pad_id, state, actors, checkpoints, record)
+        with PpoRecorder(run.ppo, scene.folder, log, scene.listener) as record:
+            loop(run, data.pad_id, state, actors, checkpoints, record)
         actors.learners.export(scene.folder / "policy")
         records = read_metrics(scene.folder)
         figures = ppo_figures(records) | monitor_figures([record.metrics for record in records], run.ppo)

@@ -50,6 +50,7 @@ class World:
         self._scored = threading.Semaphore(0)
         self.diary: list[str] = []
         self.messages: list[str] = []
+        self.accounts: list[tuple[int, dict[str, Any]]] = []
         self.requests: list[SampleRequest] = []
         self.versions_learnt: list[int] = []
         self.responses_learnt: list[StepResponses] = []
@@ -136,6 +137,9 @@ class World:
         self.responses_learnt.append(responses)
         self.diary.append("line")
 
+    def accounted(self, step: int, rows: Any) -> None:
+        self.accounts += [(step, row) for row in rows]
+
     def stepped(self, record: StepRecord) -> None: ...
 
     def notify(self, stage: str, message: str) -> None:
@@ -168,7 +172,7 @@ def play(run: PpoRun, folder: Path, resume_at: int | None = None, loop: Any = ru
     state = PpoState(run, PpoInput(PROMPTS, 0, ()))
     checkpoints = Checkpoints(folder, run.ppo.keep_checkpoints)
     if resume_at is not None:
-        state.take_over(read_checkpoint(folder / f"step-{resume_at:06d}"))
+        state.restore(read_checkpoint(folder / f"step-{resume_at:06d}"))
     loop(run, 0, state, PpoActors(world, world, world), checkpoints, world)
     return world, state
 
@@ -181,10 +185,10 @@ def recorded(run: PpoRun, folder: Path, dies_in: str = "", loop: Any = run_ppo) 
     checkpoints = Checkpoints(folder / "checkpoints", 2)
     newest = checkpoints.newest(lambda message: world.notify("ppo", message))
     if newest is not None:
-        state.take_over(newest)
+        state.restore(newest)
     with MetricsLog(folder, world) as log:
         log.truncate_after(state.step)
-        record = PpoRecorder(run.ppo, folder, log, world)
-        loop(run, 0, state, PpoActors(world, world, world), checkpoints, record)
+        with PpoRecorder(run.ppo, folder, log, world) as record:
+            loop(run, 0, state, PpoActors(world, world, world), checkpoints, record)
     world.ledger = state.ledger
     return world

@@ -1,10 +1,11 @@
-"""What a step of PPO leaves behind: a line of metrics, a file of the journal, and a word when something is off."""
+"""What a step of PPO leaves behind: metrics, the journal, the sample accounting, and a word when something is off."""
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,6 +15,7 @@ from plumbob.core.disk_errors import naming
 from plumbob.reward.second_judge import JUDGE_PART
 from plumbob.rollout.journal import DropReason, JournalRow, step_file, write_step
 from plumbob.rollout.rollout_records import Rollout
+from plumbob.trainers.metrics.json_lines import JsonLines
 from plumbob.trainers.metrics.metrics_log import MetricsLog
 from plumbob.trainers.metrics.sinks.jsonl import read_metrics
 from plumbob.trainers.metrics.step_record import Listener, Phases, StepRecord
@@ -24,8 +26,12 @@ from plumbob.trainers.online.monitors import alarms, has_stopped, new_alarms
 NO_FIGURES = np.empty(0, np.float32)
 
 
+LEDGER_FILE = "sample_ledger.jsonl"
+"""A line for each policy version: what became of the responses that were issued under it."""
+
+
 class PpoRecorder:
-    """Keeps the figures of a run of PPO.
+    """Keeps the figures of a run of PPO. Used as a context, which closes its file.
 
     Args:
         folder: the stage's; the journal goes to `rollouts/` below it.
@@ -36,6 +42,14 @@ class PpoRecorder:
         self._phases = Phases()
         # A resumed run's earlier steps are on file.
         self._steps: list[Mapping[str, float]] = [record.metrics for record in read_metrics(folder)]
+        self._ledger_lines = JsonLines(folder / LEDGER_FILE)
+        self._ledger_lines.keep(lambda row: row["step"] <= len(self._steps))
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._ledger_lines.close()
 
     @property
     def is_stopped(self) -> bool:
@@ -84,6 +98,11 @@ class PpoRecorder:
                 f"{self._ppo.prompts_per_step} prompts still have responses of one and the same "
                 "reward, and carry no signal but the KL's"
             )
+
+    def accounted(self, step: int, rows: Sequence[Mapping[str, Any]]) -> None:
+        """Write down final rows of the sample accounting, before the checkpoint of 1-based `step` leaves them out."""
+        if rows:
+            self._ledger_lines.append(*({"step": step, **row} for row in rows))
 
     def _rounds(self, responses: StepResponses) -> dict[str, float]:
         """What dynamic sampling did, where it is on."""

@@ -82,7 +82,7 @@ def test_other_prompts_are_not_gone_on_with(tmp_path: Path) -> None:
     checkpoint = Checkpoints(tmp_path, 10).newest(pytest.fail)
     assert checkpoint is not None
     with pytest.raises(ValueError, match="not those that the run began with"):
-        PpoState(run, PpoInput(PROMPTS[:5], 0, ())).take_over(checkpoint)
+        PpoState(run, PpoInput(PROMPTS[:5], 0, ())).restore(checkpoint)
 
 
 @pytest.mark.parametrize("dies_in, num_learnt_again", [("commit", 2), ("publish", 1)])
@@ -128,7 +128,7 @@ def test_text_is_learnt_beside_each_batch_and_what_was_known_survives_a_resume(t
     assert [batch.replayed.input_ids.tolist() for batch in world.batches] == [[[0, 1, 2]] * 2] * 2
     resumed, newest = PpoState(run, data), Checkpoints(tmp_path, 2).newest(pytest.fail)
     assert newest is not None
-    resumed.take_over(newest)
+    resumed.restore(newest)
     assert resumed.retained == 1.5
 
 
