@@ -34,10 +34,10 @@ def ppo(*overrides: str) -> PpoRun:
 
 def test_overrides_replace_settings_with_their_yaml_value() -> None:
     run = ppo(
-        *("ppo.num_steps=7", "ppo.dual_clip=3", "ppo.shaping.clip=null", "ppo.learning_rate=1e-4"),
+        *("ppo.num_steps=7", "ppo.policy_loss.dual_clip=3", "ppo.shaping.clip=null", "ppo.learning_rate=1e-4"),
         *("learner.gradient_checkpointing=true", "ppo.monitors.kl.action=off"),
     )
-    assert (run.ppo.num_steps, run.ppo.dual_clip, run.ppo.shaping.clip) == (7, 3.0, None)
+    assert (run.ppo.num_steps, run.ppo.policy_loss.dual_clip, run.ppo.shaping.clip) == (7, 3.0, None)
     assert (run.ppo.learning_rate, run.learner.gradient_checkpointing) == (1e-4, True)
     assert run.ppo.monitors.kl.action == "off"  # Which YAML 1.1 takes for false.
 
@@ -210,7 +210,7 @@ def test_overrides_that_are_none(override: str) -> None:
 
 
 def test_the_resolved_copy_gives_back_the_same_run(tmp_path: Path) -> None:
-    run = ppo('policy.tuning.targets=["q_proj", "v_proj"]', "ppo.dual_clip=null")
+    run = ppo('policy.tuning.targets=["q_proj", "v_proj"]', "ppo.policy_loss.dual_clip=null")
     write_resolved(run, tmp_path / "run")
     assert read_resolved(tmp_path / "run") == run
     content = json.loads((tmp_path / "run" / "resolved.json").read_text())

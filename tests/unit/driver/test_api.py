@@ -170,8 +170,8 @@ def test_a_resume_that_would_change_the_result_starts_nothing(tmp_path: Path, mo
     )
     write_resolved(run, tmp_path)
     before = (tmp_path / "resolved.json").read_text()
-    with pytest.raises(UserError, match=r"^ppo\.clip_range: cannot change when a run resumes"):
-        resume(tmp_path, Watching(), overrides=["ppo.clip_range=0.1"])
+    with pytest.raises(UserError, match=r"^ppo\.policy_loss\.clip_range: cannot change when a run resumes"):
+        resume(tmp_path, Watching(), overrides=["ppo.policy_loss.clip_range=0.1"])
     assert (tmp_path / "resolved.json").read_text() == before
 
 
