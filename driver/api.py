@@ -30,7 +30,7 @@ from plumbob.driver.pipeline.pipeline import run_pipeline
 from plumbob.driver.pipeline.pipeline_data import prepare_files
 from plumbob.driver.run_folder.connection_file import ConnectionFile
 from plumbob.driver.run_folder.folder import SUMMARY_FILE, check_writable, nothing_left
-from plumbob.driver.run_folder.inputs import check_models, note_models
+from plumbob.driver.run_folder.inputs import check_models, check_rows, keep_digests, new_digests
 from plumbob.driver.run_folder.lock import owned
 from plumbob.driver.stages.evaluation import prepare_eval, run_eval
 from plumbob.driver.stages.prepare import Figures, StageContext, prepare, run_stage
@@ -157,8 +157,10 @@ def _execute(
 ) -> RunResult:
     began = time.monotonic()
     config = with_absolute_paths(config)
+    check_rows(config, folder)
     body = _prepare(config)
     check_models(config, folder)
+    digests = new_digests(config, folder)
     check_local(config.cluster, needs_of(config))
     patient = config.cluster.model_copy(update={"wait_s": max(config.cluster.wait_s, least_wait_s)})
     own = Session(patient, folder / "logs", listener)
@@ -168,7 +170,7 @@ def _execute(
         PeakMemory() as memory,
     ):
         write_resolved(config, folder)
-        note_models(config, folder)
+        keep_digests(digests, folder)
         (folder / SUMMARY_FILE).unlink(missing_ok=True)  # A run that had ended is at work on its result again.
         flush(folder)
         with ConnectionFile(folder, config.name, opened.cluster):
