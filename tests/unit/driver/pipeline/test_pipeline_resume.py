@@ -61,7 +61,9 @@ def test_a_pipeline_resumes_on_the_rows_that_it_began_with_alone(
         reward=PipelineScorerSettings(model=NewBertSettings()),
     )
     workers = Workers("reward")
-    session: Any = SimpleNamespace(running=lambda *_: nullcontext(Watching()), cluster=config.cluster)
+    session: Any = SimpleNamespace(cluster=config.cluster)
+    control = SimpleNamespace(listener=Watching())
+    monkeypatch.setattr(api, "controlled_run", lambda *_: nullcontext(control))
     monkeypatch.setattr(pipeline, "run_stage", workers.run_stage)
     monkeypatch.setattr(api, "ConnectionFile", lambda *_: nullcontext())
     with pytest.raises(RunFailed, match="a worker died"):
