@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from plumbob.configs.settings.training import EpochSettings
 from plumbob.core.errors import NotFinite, UserError
 from plumbob.data.epoch_order import EpochBatches
+from plumbob.data.record_digest import Inputs
 from plumbob.trainers.forgetting.retention import RetainedText
 from plumbob.trainers.learner.checkpoint import Checkpoint, Checkpoints
 from plumbob.trainers.learner.learner_protocol import B, Learners, UpdatePlan, update_seed
@@ -19,7 +20,6 @@ from plumbob.trainers.learner.lr_schedule import learning_rate_scale
 from plumbob.trainers.metrics.metrics_log import MetricsLog
 from plumbob.trainers.metrics.step_record import Phases, StepRecord
 from plumbob.trainers.offline.early_stopping import BestStep, has_stopped, is_turning_point, next_best
-from plumbob.trainers.offline.input_digests import Inputs
 
 HELDOUT_ROWS = 256
 """Held-out records that are measured in one call."""

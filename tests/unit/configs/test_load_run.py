@@ -50,6 +50,17 @@ def test_the_name_is_the_preset_or_the_file_unless_given(tmp_path: Path) -> None
     assert load_run(str(file), ["name=2026-01-01"]).name == "2026-01-01"
 
 
+def test_the_name_is_one_that_no_earlier_run_has_also_below_a_home_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    run = ppo("storage.path=~/runs")
+    assert (run.name, run.storage.path) == ("ppo", str(tmp_path / "runs"))
+    (tmp_path / "runs/ppo").mkdir(parents=True)
+    (tmp_path / "runs/ppo-2").mkdir()
+    assert ppo("storage.path=~/runs").name == "ppo-3"
+
+
 def test_a_group_without_kind_has_the_default_kind(tmp_path: Path) -> None:
     file = tmp_path / "run.yaml"
     file.write_text("kind: sft\ndata: {demonstrations: a}\npolicy: {model: base, tuning: {rank: 3}}\nlearner:\n")
