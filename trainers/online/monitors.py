@@ -272,8 +272,8 @@ class Trend:
 
 def trend(values: NDArray[np.float64]) -> Trend:
     """Ordinary least squares over steps 0, 1, ...: slope, and its standard error by the residuals, of n - 2 degrees."""
-    places = np.arange(len(values)) - (len(values) - 1) / 2
-    spread = float((places**2).sum())
-    slope = float((places * values).sum()) / spread
-    residuals = values - values.mean() - slope * places
+    steps = np.arange(len(values)) - (len(values) - 1) / 2
+    spread = float((steps**2).sum())
+    slope = float((steps * values).sum()) / spread
+    residuals = values - values.mean() - slope * steps
     return Trend(slope, math.sqrt(float((residuals**2).sum()) / (len(values) - 2) / spread))

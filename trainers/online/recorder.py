@@ -127,10 +127,10 @@ def journal_rows(responses: StepResponses, evaluated: Evaluated) -> list[Journal
     """One row a response, its per-token numbers cut out of the padded batch; then those of the groups left out."""
     rows = []
     positions = responses.positions
-    for place, scored in enumerate(zip(responses.rollouts, responses.scores, strict=True)):
+    for row, scored in enumerate(zip(responses.rollouts, responses.scores, strict=True)):
         request = scored[0].request
         start = len(request.prompt_ids)
-        response = (place, slice(start, start + len(scored[0].token_ids)))
+        response = (row, slice(start, start + len(scored[0].token_ids)))
         values = NO_NUMBERS if evaluated.values is None else evaluated.values[response].numpy()
         rows.append(_journal_row(scored, positions, evaluated.ref_logprobs[response].numpy(), values, None))
     return rows + [_journal_row(scored, positions, NO_NUMBERS, NO_NUMBERS, "flat") for scored in responses.dropped]
