@@ -14,7 +14,7 @@ from plumbob.cluster.fleet.pool import Pool
 from plumbob.cluster.fleet.recovery.unfit_hosts import NO_MEMORY_S, UnfitHosts
 from plumbob.cluster.fleet.reservations import Reservations, why_no_room
 from plumbob.cluster.fleet.work_queue import Preparation
-from plumbob.cluster.placement import who_makes_room
+from plumbob.cluster.placement import evicted
 from plumbob.cluster.resources import Need, WorkerRole
 from plumbob.configs.settings.workers import ClusterSettings, WorkerGroupSettings
 
@@ -105,7 +105,7 @@ class PoolRegistry:
         going = [member.seat for pool in pools for member in pool.members if member.is_leaving]
         spare = [(pool, member) for pool in pools for member in _spare(pool)]
         seats = [(member.seat.host.node_id, member.seat.size) for _, member in spare]
-        found = who_makes_room(need, self._seating.room(going), seats)
+        found = evicted(need, self._seating.room(going), seats)
         if found is None:
             return
         self._seating.claim(need.role)
