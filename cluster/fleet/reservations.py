@@ -65,9 +65,9 @@ class Reservations:
 
     def follow(self, found: Plan) -> None:
         """Seat workers as that plan does, which fits."""
-        assert found.seats is not None
+        assert found.placed is not None
         with self._turn:
-            placed = zip(found.needs, found.seats, strict=True)
+            placed = zip(found.needs, found.placed, strict=True)
             self._planned = {need.role: [host.node_id for host in seats] for need, seats in placed}
 
     def take_one(self, need: Need, seated: Mapping[str, int], unfit: Collection[str]) -> Reservation | None:
@@ -139,7 +139,7 @@ class Reservations:
 
     def _for_all(self, need: Need, free: Sequence[Host]) -> list[Host]:
         planned = self._as_planned(need, free, need.count)
-        return planned if len(planned) == need.count else list((plan([need], free).seats or ((),))[0])
+        return planned if len(planned) == need.count else list((plan([need], free).placed or ((),))[0])
 
     def _avoided_now(self) -> set[str]:
         return {node_id for node_id, until in self._avoided.items() if until > time.monotonic()}

@@ -1,0 +1,102 @@
+"""The source has one digest, whether it stands in a checkout or is installed, and nothing of others is in it."""
+
+import json
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import plumbob
+from plumbob.cluster.workers import same_versions
+from plumbob.cluster.workers.code_digest import source_files
+from plumbob.cluster.workers.same_versions import SOURCE, installed
+from tests.support.source_tree import ORDER
+
+ASK = """
+import json
+from plumbob.cluster.workers.code_digest import home, source_digest, source_files
+print(json.dumps({"names": [name for _, name in source_files()], "digest": source_digest(), "home": str(home())}))
+"""
+
+
+def asked(path: Path) -> dict[str, Any]:
+    """What a process finds that has the source at that place of its search path."""
+    done = subprocess.run(
+        [sys.executable, "-P", "-c", ASK],
+        cwd="/",
+        env={"PYTHONPATH": str(path)},
+        capture_output=True,
+        text=True,
+        check=True,
+        timeout=60,
+    )
+    found: dict[str, Any] = json.loads(done.stdout)
+    return found
+
+
+def write(root: Path, *names: str) -> None:
+    for name in names:
+        (root / name).parent.mkdir(parents=True, exist_ok=True)
+        (root / name).touch()
+
+
+@pytest.fixture
+def checkout(tmp_path: Path) -> Path:
+    """A copy of this source as a checkout has it, with what else lies in one."""
+    root = tmp_path / "checkout"
+    for path, name in source_files():
+        target = root / ("plumbob/__init__.py" if name == "__init__.py" else name)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(path, target)
+    write(root, "pyproject.toml", "setup.py", "tests/__init__.py", "tests/test_a.py", "runs/run.py", ".venv/lib/x.py")
+    write(root, "data/__pycache__/a.pyc", "data/pairs.jsonl.gz", "docs/a.yaml")
+    return root
+
+
+@pytest.fixture
+def site(tmp_path: Path) -> Path:
+    """A copy of it as it is installed, beside packages of others."""
+    root = tmp_path / "site"
+    for path, name in source_files():
+        target = root / "plumbob" / name
+        target.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(path, target)
+    write(root, "data/__init__.py", "models.py", "configs/__init__.py", "tests/__init__.py", "other/__init__.py")
+    return root
+
+
+def test_a_checkout_and_what_is_installed_from_it_have_the_same_source(checkout: Path, site: Path) -> None:
+    beside, within = asked(checkout), asked(site)
+    assert (beside["home"], within["home"]) == (str(checkout / "plumbob"), str(site / "plumbob"))
+    assert beside["names"] == within["names"] == [name for _, name in source_files()]
+    assert beside["digest"] == within["digest"] == installed()[SOURCE]
+
+
+def test_the_source_is_every_folder_of_the_project_and_no_other() -> None:
+    names = [name for _, name in source_files()]
+    assert {name.partition("/")[0] for name in names} == {"__init__.py", *ORDER}
+    assert {"configs/presets/toy.yaml", "cluster/fleet/pool.py", "core/__init__.py"} <= set(names)
+    assert {Path(name).suffix for name in names} == {".py", ".yaml"}
+
+
+@pytest.mark.parametrize("folder", [*ORDER, "plumbob"])
+def test_any_file_that_workers_run_counts_and_no_other(checkout: Path, folder: str) -> None:
+    before = asked(checkout)["digest"]
+    with (checkout / folder / "__init__.py").open("a") as file:
+        file.write("\n")
+    assert (asked(checkout)["digest"] == before) == (folder == "console")
+
+
+def test_the_source_is_read_once_a_process(monkeypatch: pytest.MonkeyPatch) -> None:
+    first = installed()
+    monkeypatch.setattr(same_versions, "source_digest", lambda: pytest.fail("it was read again"))
+    assert installed() == first
+    first["torch"] = "0"  # A copy: nobody changes what others are told.
+    assert installed() != first
+
+
+def test_this_process_runs_its_own_checkout() -> None:
+    assert Path(plumbob.__file__).parents[1] == Path(__file__).parents[4]
