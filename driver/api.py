@@ -9,10 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import ray
-
 from plumbob.cluster.admission import check_local
-from plumbob.cluster.connection import connect
+from plumbob.cluster.connection import connected
 from plumbob.cluster.nodes import hosts, this_machine
 from plumbob.cluster.placement import Plan
 from plumbob.cluster.placement import plan as plan_on
@@ -28,6 +26,7 @@ from plumbob.core.errors import NotFinite, RunFailed, UserError
 from plumbob.driver.peak_memory import PeakMemory
 from plumbob.driver.pipeline.pipeline import SUMMARY_FILE, run_pipeline
 from plumbob.driver.pipeline.pipeline_data import prepare_files
+from plumbob.driver.run_control import controlled_run
 from plumbob.driver.run_folder.connection_file import ConnectionFile
 from plumbob.driver.run_folder.folder import check_writable, nothing_left
 from plumbob.driver.run_folder.inputs import check_models, note_models
@@ -127,11 +126,8 @@ def plan(config: AnyRun) -> Plan:
     _prepare(with_absolute_paths(config))
     if config.cluster.address == "local":
         return plan_on(needs_of(config), this_machine(config.cluster))
-    connect(config.cluster)
-    try:
+    with connected(config.cluster):
         return plan_on(needs_of(config), hosts(free=True))
-    finally:
-        ray.shutdown()
 
 
 def writable_folder(config: Run) -> Path:
@@ -164,7 +160,7 @@ def _execute(
     own = Session(patient, folder / "logs", listener)
     with (
         own if session is None else nullcontext(session) as opened,
-        opened.running(config.name, needs_of(config), folder, listener) as watched,
+        controlled_run(opened, config.name, needs_of(config), folder, listener) as control,
         PeakMemory() as memory,
     ):
         write_resolved(config, folder)
@@ -172,7 +168,7 @@ def _execute(
         (folder / SUMMARY_FILE).unlink(missing_ok=True)  # A run that had ended is at work on its result again.
         flush(folder)
         with ConnectionFile(folder, config.name, opened.cluster):
-            stages = body(StageContext(opened, folder.resolve(), watched, memory))
+            stages = body(StageContext(opened, control, folder.resolve(), control.listener, memory))
     summary = {
         "name": config.name,
         "kind": config.kind,

@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from plumbob.configs.runs import (
@@ -203,7 +203,7 @@ def _once(name: str, body: Callable[[StageContext], Figures], scene: StageContex
     if (folder / SUMMARY_FILE).exists():
         figures: Figures = json.loads((folder / SUMMARY_FILE).read_text())
         return figures
-    figures = run_stage(body, StageContext(scene.session, folder, scene.listener, scene.memory), name)
+    figures = run_stage(body, replace(scene, folder=folder), name)
     folder.mkdir(parents=True, exist_ok=True)
     replace_text(folder / SUMMARY_FILE, json.dumps(figures, indent=2) + "\n")
     return figures

@@ -239,7 +239,9 @@ def test_an_ended_run_that_is_at_work_again_has_not_ended(tmp_path: Path, monkey
         assert names(tmp_path) == ["driver.lock", "models.json", "resolved.json"]
         raise RunFailed("a worker died")
 
-    opened: Any = SimpleNamespace(running=lambda *_: nullcontext(), cluster=asked.cluster)
+    opened: Any = SimpleNamespace(cluster=asked.cluster)
+    control = SimpleNamespace(listener=Watching())
+    monkeypatch.setattr(api, "controlled_run", lambda *_: nullcontext(control))
     monkeypatch.setattr(api, "_prepare", lambda config: dies)
     monkeypatch.setattr(api, "ConnectionFile", lambda *_: nullcontext())
     with pytest.raises(RunFailed, match="a worker died"):
