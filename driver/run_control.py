@@ -2,10 +2,11 @@
 
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from plumbob.cluster.control_actor import ControlClient
 from plumbob.cluster.failures import WorkerLost
@@ -15,12 +16,15 @@ from plumbob.cluster.nodes import addresses, draining_nodes
 from plumbob.cluster.resources import Need
 from plumbob.cluster.run_status import MESSAGE_CHARS, RunStatus
 from plumbob.cluster.session import Session
-from plumbob.configs.load_run import RESOLVED_FILE
+from plumbob.configs.resolved_copy import RESOLVED_FILE
 from plumbob.configs.settings.workers import RolloutSettings
 from plumbob.core.errors import RunStopped
 from plumbob.driver.run_folder.status_listener import STATUS_FILE, StatusListener
 from plumbob.trainers.metrics.metrics_log import Listener, StepRecord
 from plumbob.trainers.online.sample_ledger import Ledger
+
+NUM_VERSIONS = 64
+"""Policy versions in a status, the newest: more than are ever in flight."""
 
 
 class RunControl:
@@ -59,7 +63,7 @@ class RunControl:
             least=self._least,
             autoscale=None if self._scaling is None else self._scaling.bounds,
             workers_lost=self.budget.total,
-            responses=None if self.ledger is None else self.ledger.as_dict(),
+            responses=None if self.ledger is None else newest_versions(self.ledger.as_dict()),
         )
 
     def notify(self, message: str) -> None:
@@ -126,6 +130,14 @@ class RunControl:
         finally:
             client, self._client = self._client, None
             client.close()
+
+
+def newest_versions(responses: Mapping[str, Any]) -> dict[str, Any]:
+    """The sample accounting as `Ledger.as_dict` gives it, of the last NUM_VERSIONS policy versions alone.
+
+    A run has a version a step, and a status is sent and written at every one of them.
+    """
+    return {**responses, "versions": dict(list(responses["versions"].items())[-NUM_VERSIONS:])}
 
 
 @contextmanager

@@ -1,4 +1,4 @@
-"""What a driver on a cluster is given: its configuration, and the source where Plumbob is not installed there."""
+"""Files of a submitted job: its configuration and, where Plumbob is not installed there, its source."""
 
 import shutil
 from pathlib import Path, PurePosixPath
@@ -46,7 +46,7 @@ def as_yaml(config: AnyRun) -> str:
 
 
 def write_job(config: AnyRun, folder: Path, with_source: bool) -> None:
-    """Fill the folder that becomes the job's working folder: the configuration and, if asked, the packages' source."""
+    """Fill the folder that becomes the job's working folder: the configuration and, if asked, `plumbob/` whole."""
     (folder / CONFIG_FILE).write_text(as_yaml(config), encoding="utf-8")
     if with_source:
         for path, name in source_files():

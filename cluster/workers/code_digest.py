@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 import plumbob
 
-SOURCE_SUFFIXES = (".py", ".yaml")
+SOURCE_SUFFIXES = (".py", ".yaml", ".typed")
 
 NO_SOURCE = frozenset({"plumbob", "tests"})
 """Packages beside those of Plumbob in a checkout: the one that gathers them, and what is never installed."""
@@ -47,11 +47,11 @@ def source_files() -> list[SourceFile]:
         for part in pkgutil.iter_modules([path])
         if part.ispkg and part.name not in NO_SOURCE
     }
-    found = [SourceFile(home() / "__init__.py", "__init__.py")]
-    for part, folder in sorted(folders.items()):
-        paths = sorted(path for path in folder.rglob("*") if path.suffix in SOURCE_SUFFIXES and path.is_file())
-        found += [SourceFile(path, f"{part}/{path.relative_to(folder).as_posix()}") for path in paths]
-    return found
+    found = [SourceFile(path, path.name) for path in home().iterdir()]
+    for part, folder in folders.items():
+        found += [SourceFile(path, f"{part}/{path.relative_to(folder).as_posix()}") for path in folder.rglob("*")]
+    source = [(path, name) for path, name in found if path.suffix in SOURCE_SUFFIXES and path.is_file()]
+    return sorted((SourceFile(path, name) for path, name in source), key=lambda file: file.name)
 
 
 @cache

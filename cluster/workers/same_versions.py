@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from functools import cache
 
 from plumbob.cluster.workers.code_digest import source_digest, source_location
-from plumbob.configs.load_run import versions
+from plumbob.configs.environment import versions
 from plumbob.core.errors import UserError
 
 SOURCE = "plumbob's source"

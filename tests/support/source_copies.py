@@ -15,7 +15,7 @@ def write_empty(root: Path, *names: str) -> None:
 def copy_as_checkout(root: Path) -> Path:
     """With what else lies in a checkout."""
     for path, name in source_files():
-        target = root / ("plumbob/__init__.py" if name == "__init__.py" else name)
+        target = root / (name if "/" in name else f"plumbob/{name}")
         target.parent.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(path, target)
     write_empty(

@@ -1,23 +1,27 @@
 """What a run reports and is asked between its session and people."""
 
 import json
+import pickle
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 import plumbob.driver.run_control
 from plumbob.cluster.control_actor import ControlRequests
 from plumbob.cluster.failures import WorkerLost
 from plumbob.cluster.resources import Need
-from plumbob.cluster.run_status import MESSAGE_CHARS, RunStatus
+from plumbob.cluster.run_status import MESSAGE_CHARS, RunStatus, WorkerRow
 from plumbob.cluster.session import Session
-from plumbob.configs.load_run import RESOLVED_FILE
+from plumbob.configs.resolved_copy import RESOLVED_FILE
 from plumbob.configs.settings.workers import ClusterSettings
 from plumbob.core.errors import RunFailed, RunStopped, UserError
-from plumbob.driver.run_control import RunControl, controlled_run
+from plumbob.driver.run_control import NUM_VERSIONS, RunControl, controlled_run
 from plumbob.driver.run_folder.status_listener import STATUS_FILE
+from plumbob.rollout.rollout_records import Rollout, SampleRequest
 from plumbob.trainers.metrics.metrics_log import StepRecord
+from plumbob.trainers.online.sample_ledger import Ledger
 from tests.support.recording_listener import Watching
 
 CLUSTER = ClusterSettings(address="auto", wait_s=60, max_restarts=1)
@@ -99,6 +103,38 @@ def test_a_slot_may_cost_as_many_workers_as_the_settings_say(session: Session, t
     control.listener.stepped(StepRecord("ppo", 1, 9, {}, {}))
     control.worker_lost(WorkerLost("rollout-3 died"), "rollout 0")
     assert control.status().workers_lost == 3
+
+
+@pytest.mark.parametrize("num_steps", [1_000, 100_000])
+def test_a_status_is_as_small_after_many_steps_as_after_few(session: Session, tmp_path: Path, num_steps: int) -> None:
+    """What is written, and what is sent to the control actor, at every step of a long run with two hundred workers."""
+    control = RunControl(session, (LEARNERS, ROLLOUTS), tmp_path, Watching())
+    control.ledger = ledger_after(num_steps)
+    rows = tuple(WorkerRow(f"rollout-{number}", "10.0.0.100", "sampling", num_steps) for number in range(200))
+    metrics = {f"a_metric_of_some_length_{number}": 1 / 3 for number in range(60)}
+    control.listener.step = StepRecord("ppo", num_steps, num_steps, metrics, {"sample": 1 / 3})
+    control.notify("x" * 100_000)
+    status = replace(control.status(), workers={"rollout": rows})
+    assert len(json.dumps(status.as_dict())) < 64 * 1024
+    assert len(pickle.dumps(status)) < 64 * 1024
+    # The newest: what is in flight belongs to them.
+    assert status.responses is not None
+    versions = list(status.responses["versions"])
+    assert versions == [str(version) for version in range(num_steps - NUM_VERSIONS, num_steps)]
+    assert status.responses["versions"][versions[-1]]["trained"] == 1
+
+
+def ledger_after(num_steps: int) -> Ledger:
+    """One response a version, issued, finished, scored and trained on."""
+    ledger, ids = Ledger(), np.zeros(1, np.int32)
+    for version in range(num_steps):
+        ledger.published(version)
+        request = SampleRequest("p", f"g{version}", 0, 0, "", ids)
+        rollout = Rollout(request, "stop", "", ids, np.zeros(1, np.float32), ids, np.ones(1, np.bool_), "rollout-0")
+        ledger.issued([request])
+        for happens in (ledger.finished, ledger.scored, ledger.trained):
+            happens([rollout])
+    return ledger
 
 
 def test_a_status_says_where_the_run_stands_and_is_written_at_every_step(session: Session, tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""What is sent to a cluster: the configuration as its driver takes it, and the source."""
+"""Files of a submitted job: the configuration as its driver takes it, and the source."""
 
 import subprocess
 import sys
@@ -8,10 +8,10 @@ import pytest
 import yaml
 
 from plumbob.cluster.launchers.job_files import CONFIG_FILE, as_yaml, entrypoint, for_cluster, write_job
-from plumbob.configs.load_run import load_run, preset_names
+from plumbob.configs.load_run import PRESETS, load_run, preset_names
 from plumbob.core.errors import UserError
+from tests.support.source_tree import source_files
 
-ROOT = Path(__file__).parents[4]
 SFT = ["policy.model=/models/base", "data.demonstrations=/data/d.jsonl"]
 
 
@@ -30,10 +30,15 @@ def test_the_sent_configuration_joins_the_cluster_and_names_absolute_paths(
     assert written["data"]["demonstrations"] == str(tmp_path / "d.jsonl")
 
 
-@pytest.mark.parametrize("path", ["runs", "~/runs", "./shared"])
+@pytest.mark.parametrize("path", ["runs", "./shared"])
 def test_a_storage_path_that_only_one_host_would_know_is_refused(path: str) -> None:
     with pytest.raises(UserError, match=rf"^storage\.path={path}: .*absolute path that every host can read"):
         for_cluster(load_run("sft", [*SFT, f"storage.path={path}"]))
+
+
+def test_a_home_folder_is_that_of_who_submits(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", "/shared/me")
+    assert for_cluster(load_run("sft", [*SFT, "storage.path=~/runs"])).storage.path == "/shared/me/runs"
 
 
 @pytest.mark.parametrize("preset", preset_names())
@@ -47,7 +52,7 @@ def test_the_sent_file_is_read_back_as_the_same_run(preset: str, tmp_path: Path)
 
 def paths_of(preset: str) -> list[str]:
     """What the preset leaves to the user."""
-    values = yaml.safe_load((ROOT / "configs/presets" / f"{preset}.yaml").read_text())
+    values = yaml.safe_load((PRESETS / f"{preset}.yaml").read_text())
     policy, reward = "policy.model=/models/policy", "reward.model=/models/reward"
     kinds = {
         "pretrain": ["data.text=/data/t"],
@@ -62,15 +67,48 @@ def paths_of(preset: str) -> list[str]:
     return kinds[values["kind"]]
 
 
-def test_a_folder_that_holds_the_source_runs_the_program(tmp_path: Path) -> None:
-    write_job(load_run("sft", SFT), tmp_path, with_source=True)
-    command = [sys.executable, "-P", "-c", "import plumbob.console.cli; print(plumbob.console.cli.__file__)"]
-    done = subprocess.run(
-        command, cwd=tmp_path, env={"PYTHONPATH": str(tmp_path)}, capture_output=True, text=True, check=True, timeout=60
+@pytest.fixture(scope="module")
+def job(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A job's working folder with the source."""
+    folder = tmp_path_factory.mktemp("job")
+    write_job(load_run("sft", SFT), folder, with_source=True)
+    return folder
+
+
+def test_the_source_is_whole_and_nothing_but_the_source(job: Path) -> None:
+    modules = {path for path in job.rglob("*") if path.is_file()}
+    presets = {f"plumbob/configs/presets/{name}.yaml" for name in preset_names()}
+    expected = {*(f"plumbob/{path}" for path in source_files()), "plumbob/__init__.py", "plumbob/py.typed", CONFIG_FILE}
+    assert {path.relative_to(job).as_posix() for path in modules} == expected | presets
+
+
+@pytest.mark.parametrize("option", ["-P", "-I"])
+def test_a_folder_with_the_source_runs_the_program_from_it_alone(option: str, job: Path, tmp_path: Path) -> None:
+    """Not from the checkout and not from an installed package: neither is on the path."""
+    code = (
+        "import importlib.util, sys\n"
+        "sys.meta_path = [finder for finder in sys.meta_path if 'editable' not in repr(finder).lower()]\n"
+        "assert importlib.util.find_spec('plumbob') is None\n"
+        f"sys.path.insert(0, {str(job)!r})\n"
+        "from plumbob.console.cli import main\n"
+        "try: main(['--help'])\nexcept SystemExit as ended: assert ended.code == 0\n"
+        "assert main(['plan', 'toy']) == 0\n"
+        "print(sorted({module.__file__.removesuffix(name.removeprefix('plumbob').replace('.', '/') + '.py')\n"
+        "    for name, module in sys.modules.items() if name.startswith('plumbob.') and module.__file__\n"
+        "    and not module.__file__.endswith('__init__.py')}))"
     )
-    assert done.stdout.strip() == str(tmp_path / "plumbob/console/cli.py")
-    names = {path.name for path in tmp_path.rglob("*.yaml")}
-    assert names == {CONFIG_FILE, *(f"{name}.yaml" for name in preset_names())}
+    done = subprocess.run(
+        [sys.executable, option, "-c", code], cwd=tmp_path, capture_output=True, text=True, check=True, timeout=120
+    )
+    assert done.stdout.startswith("usage: plumbob")
+    assert done.stdout.splitlines()[-1] == str([str(job / "plumbob")])
+
+
+def test_the_entry_point_of_the_folder_is_a_module_of_the_package(job: Path) -> None:
+    """Ray starts it in the job's working folder, and Python puts that first on its path."""
+    program = [sys.executable, *entrypoint(with_source=True, resumes=False, as_json=False).split()[1:3]]
+    done = subprocess.run([*program, "--help"], cwd=job, capture_output=True, text=True, check=True, timeout=60)
+    assert done.stdout.startswith("usage: plumbob")
 
 
 def test_the_command_that_the_head_starts() -> None:

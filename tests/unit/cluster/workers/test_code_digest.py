@@ -56,9 +56,9 @@ def test_a_checkout_and_what_is_installed_from_it_have_the_same_source(checkout:
 
 def test_the_source_is_every_folder_of_the_project_and_no_other() -> None:
     names = [name for _, name in source_files()]
-    assert {name.partition("/")[0] for name in names} == {"__init__.py", *ORDER}
+    assert {name.partition("/")[0] for name in names} == {"__init__.py", "py.typed", *ORDER}
     assert {"configs/presets/toy.yaml", "cluster/fleet/pool.py", "core/__init__.py"} <= set(names)
-    assert {Path(name).suffix for name in names} == {".py", ".yaml"}
+    assert {Path(name).suffix for name in names} == {".py", ".yaml", ".typed"}
 
 
 @pytest.mark.parametrize("folder", [*ORDER, "plumbob"])
