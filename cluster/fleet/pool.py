@@ -6,7 +6,7 @@ The fleet of a session, and who calls whom (arrows down; states of a member are 
         | work, open, load                                 | remote calls to all ranks at once
         v                                                  v
     Pool: hands chunks to free members                 LearnerRanks (learner_group): one world of ranks,
-        | fill, drain, find_lost, stop_lost                |   started and stopped together
+        | fill, stop_drained, find_lost, stop_lost         |   started and stopped together
         v                                                  |
     Membership: who is in the pool --> loss_rules          |
         |                          --> capacity: waits <---+
@@ -18,13 +18,13 @@ The fleet of a session, and who calls whom (arrows down; states of a member are 
     Session <----------------------------------------------+
         | evict                             | worker_lost              | start_actor
         v                                   v                          v
-    PoolRegistry: one pool a role       RestartBudget              a Ray actor of cluster.workers
+    PoolRegistry: one pool a role       RestartBudget of the run   a Ray actor of cluster.workers
         v
-    eviction: drains members that are in the way of another role, and holds what they free
+    eviction: Membership.drain of those that are in the way of another role, for which what they free is held
 
 A lost rollout worker, from noticed to replaced: `Pool._tend`, `Membership.find_lost` (a rule of loss_rules holds),
 `Pool._lose`, `Membership.stop_lost`, `RoleHost.stop_workers`, `Reservations.release`; its chunk goes back to the job;
-`RoleHost.worker_lost`, `Session.worker_lost` (the budget). Then `Membership.fill`, `RoleHost.start_worker`,
+`RoleHost.worker_lost`, `Session.worker_lost` (the run's budget). Then `Membership.fill`, `RoleHost.start_worker`,
 `Reservations.reserve_one`, `Session.start_actor`; where no host has capacity, `Capacity.fell_short` waits and evicts.
 """
 

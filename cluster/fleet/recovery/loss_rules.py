@@ -11,8 +11,8 @@ from plumbob.configs.settings.workers import ClusterSettings
 def loss_rules(cluster: ClusterSettings) -> tuple[LossRule, ...]:
     """All that hold in a run, the first that holds first. A new one is a function below, and its setting in `cluster`.
 
-    Besides these a member is lost whose call fails by its death, or by what another may not fail at: that is known
-    when the call ends, and needs no rule (`fleet.pool`).
+    Besides these a member is lost that dies in a call, or fails at what another may do: that is known when the call
+    ends, and needs no rule (`fleet.pool`).
     """
     timeouts = {BOOT_TIMEOUT: cluster.boot_timeout_s, CALL_TIMEOUT: cluster.call_timeout_s}
     return (host_is_gone, partial(call_is_overdue, timeouts))
