@@ -76,7 +76,7 @@ class PoolOfActors:
     def poll_control(self) -> None: ...
 
     def notify(self, message: str) -> None:
-        self.watching.said("cluster", message)
+        self.watching.notify("cluster", message)
 
 
 def rules(call_timeout_s: float = TIMEOUT_S, boot_timeout_s: float = TIMEOUT_S) -> tuple[LossRule, ...]:

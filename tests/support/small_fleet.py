@@ -68,7 +68,7 @@ class SmallFleet:
     def poll_control(self) -> None: ...
 
     def notify(self, message: str) -> None:
-        self.watching.said("cluster", message)
+        self.watching.notify("cluster", message)
 
 
 def free_cpus() -> float:
