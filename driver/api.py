@@ -32,8 +32,10 @@ from plumbob.driver.run_folder.connection_file import ConnectionFile
 from plumbob.driver.run_folder.folder import check_writable, nothing_left
 from plumbob.driver.run_folder.inputs import check_models, note_models
 from plumbob.driver.run_folder.lock import owned
+from plumbob.driver.stages import evaluation
 from plumbob.driver.stages.evaluation import prepare_eval, run_eval
-from plumbob.driver.stages.prepare import Figures, StageContext, prepare, run_stage
+from plumbob.driver.stages.prepare import prepare
+from plumbob.driver.stages.stage import StageContext, run_stage
 from plumbob.reward.scorer import ScoreError
 from plumbob.trainers.learner.checkpoint import Checkpoints
 from plumbob.trainers.metrics.metrics_log import Listener
@@ -102,7 +104,7 @@ def run_or_resume(config: AnyRun, listener: Listener, session: Session | None = 
         return _execute(config, folder, listener, session, RESUME_WAIT_S)
 
 
-def evaluate(config: EvalRun, listener: Listener, session: Session | None = None) -> Figures:
+def evaluate(config: EvalRun, listener: Listener, session: Session | None = None) -> dict[str, Any]:
     """Measure a reward model on pairs, a policy on prompts, or both. Leaves logs behind, no result."""
     folder = writable_folder(config)
     config = with_absolute_paths(config)
@@ -112,7 +114,7 @@ def evaluate(config: EvalRun, listener: Listener, session: Session | None = None
     with own if session is None else nullcontext(session) as opened:
         opened.check(needs_of(config))
         listener.stage_began("eval")
-        figures = run_eval(config, data, opened)
+        figures = run_eval(config, data, opened).as_dict()
         listener.stage_ended("eval", figures)
     return figures
 
@@ -184,18 +186,18 @@ def _execute(
     return RunResult(folder, summary)
 
 
-def _prepare(config: AnyRun) -> Callable[[StageContext], dict[str, Figures]]:
+def _prepare(config: AnyRun) -> Callable[[StageContext], dict[str, dict[str, Any]]]:
     """Read and check the input now; the function that comes back does the work."""
     match config:
         case PipelineRun():
             files = prepare_files(config)
             return lambda scene: run_pipeline(config, files, scene)
         case EvalRun():
-            data = prepare_eval(config)
-            return lambda scene: {"eval": run_stage(lambda inner: run_eval(config, data, inner.session), scene, "eval")}
+            evaluated = evaluation.prepare(config)
+            return lambda scene: {config.kind: run_stage(evaluated, scene, config.kind).as_dict()}
         case _:
             prepared = prepare(config)
-            return lambda scene: {config.kind: run_stage(prepared, scene, config.kind)}
+            return lambda scene: {config.kind: run_stage(prepared, scene, config.kind).as_dict()}
 
 
 @contextmanager

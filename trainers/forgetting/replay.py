@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from plumbob.configs.settings.data import ReplaySettings
 from plumbob.data.epoch_order import endless_order
 from plumbob.data.tokenization import TokenBatch
+from plumbob.models.loading import OpenedModel
 from plumbob.trainers.forgetting.next_token import next_token_loss, num_predicted_tokens
 from plumbob.trainers.forgetting.packed_text import PackedText, pack_text
 from plumbob.trainers.learner.learner_protocol import B, LossSum, Pass
@@ -47,9 +48,9 @@ def beside(text: PackedText | None, batch: B, step: int, seed: int) -> "B | With
     return WithReplay(batch, text.batch_of(index))
 
 
-def prepare_replay(settings: ReplaySettings | None, tokenizer: Any, max_positions: int) -> PackedText | None:
+def prepare_replay(settings: ReplaySettings | None, opened: OpenedModel) -> PackedText | None:
     """Read and cut. Raises UserError."""
-    return None if settings is None else pack_text("replay", settings, tokenizer, max_positions)
+    return None if settings is None else pack_text("replay", settings, opened)
 
 
 def replay_passes(passes: Sequence[Pass[Any]], settings: ReplaySettings | None) -> tuple[Pass[Any], ...]:

@@ -8,7 +8,7 @@ from typing import Any, Protocol
 from torch import Tensor
 
 from plumbob.models.adapter import Adapter, save_adapter
-from plumbob.models.tuning.lora import adapter_tensors, saved_config
+from plumbob.models.tuning.peft_adapters import adapter_tensors, saved_config
 
 
 class Artifact(Protocol):

@@ -39,7 +39,7 @@ from plumbob.core.errors import NotFinite, RunFailed, UserError
 from plumbob.driver import api
 from plumbob.driver.api import how_to_go_on, plan, resume, run, run_or_resume, telling_how_to_go_on
 from plumbob.driver.run_folder.inputs import MODELS_FILE, check_models, note_models
-from plumbob.driver.stages.prepare import StageContext
+from plumbob.driver.stages.stage import StageContext
 from plumbob.reward.scorer import ScoreError
 from plumbob.trainers.learner.checkpoint import Checkpoints, Files, on_disk
 from tests.support.folder_names import names
