@@ -254,7 +254,7 @@ def read_resolved(folder: Path, overrides: Sequence[str] = ()) -> AnyRun:
     began = Source(str(path), config)
     run = _build(_override(began, overrides))
     if overrides:
-        check_changes(changes(_build(began).model_dump(mode="json"), run.model_dump(mode="json")))
+        check_changes(type(run), changes(_build(began).model_dump(mode="json"), run.model_dump(mode="json")))
     return run
 
 

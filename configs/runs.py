@@ -7,7 +7,7 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Field, NonNegativeInt, PositiveInt, model_validator
 
-from plumbob.configs.base import Settings
+from plumbob.configs.base import Changeable, Settings
 from plumbob.configs.settings.algorithms import GROUPED, BradleyTerry, NoImportance, RewardObjective
 from plumbob.configs.settings.data import (
     DemonstrationDataSettings,
@@ -63,7 +63,7 @@ class Run(Settings):
     """Folder of the run below `storage.path`; the default is the preset's name."""
     seed: NonNegativeInt = 0
     storage: StorageSettings = StorageSettings()
-    cluster: ClusterSettings = ClusterSettings()
+    cluster: Changeable[ClusterSettings] = ClusterSettings()
 
 
 class TrainingRun(Run):

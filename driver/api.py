@@ -26,10 +26,10 @@ from plumbob.core.atomic_files import flush
 from plumbob.core.disk_errors import StorageFailed, replace_text, storage_reason
 from plumbob.core.errors import NotFinite, RunFailed, UserError
 from plumbob.driver.peak_memory import PeakMemory
-from plumbob.driver.pipeline.pipeline import SUMMARY_FILE, run_pipeline
+from plumbob.driver.pipeline.pipeline import run_pipeline
 from plumbob.driver.pipeline.pipeline_data import prepare_files
 from plumbob.driver.run_folder.connection_file import ConnectionFile
-from plumbob.driver.run_folder.folder import check_writable, nothing_left
+from plumbob.driver.run_folder.folder import SUMMARY_FILE, check_writable, nothing_left
 from plumbob.driver.run_folder.inputs import check_models, note_models
 from plumbob.driver.run_folder.lock import owned
 from plumbob.driver.stages import evaluation
@@ -99,7 +99,7 @@ def run_or_resume(config: AnyRun, listener: Listener, session: Session | None = 
         return run(config, listener, session)
     began = read_resolved(folder)
     config = with_absolute_paths(config.model_copy(update={"storage": began.storage}))
-    check_changes(changes(began.model_dump(mode="json"), config.model_dump(mode="json")))
+    check_changes(type(began), changes(began.model_dump(mode="json"), config.model_dump(mode="json")))
     with _claimed(folder, listener):
         return _execute(config, folder, listener, session, RESUME_WAIT_S)
 

@@ -5,7 +5,7 @@ from typing import Annotated, ClassVar, Literal
 
 from pydantic import AfterValidator, Field, PositiveFloat, PositiveInt
 
-from plumbob.configs.base import Dtype, Fraction, Settings
+from plumbob.configs.base import Dtype, Fraction, ModelName, Settings
 
 POLICY_MODEL, POLICY_BASELINE = "policy.model", "policy.baseline"
 REWARD_MODEL = "reward.model"
@@ -101,7 +101,7 @@ class PolicyBaseSettings(Settings):
 class NamedPolicySettings(PolicyBaseSettings):
     """A language model that there is. `model` is a Hugging Face folder, a PEFT adapter folder or a hub name."""
 
-    model: str
+    model: ModelName
 
     @property
     def ref(self) -> ModelRef:
@@ -123,7 +123,7 @@ class AlignedPolicySettings(NamedPolicySettings):
 class NewOrNamedPolicySettings(PolicyBaseSettings):
     """A language model that there is, or that is to be made."""
 
-    model: str | NewLlamaSettings
+    model: ModelName | NewLlamaSettings
 
     @property
     def ref(self) -> ModelRef | NewLlamaSettings:
@@ -151,7 +151,7 @@ class PipelinePolicySettings(NewOrNamedPolicySettings):
 
 
 class EvaluatedPolicySettings(NamedPolicySettings):
-    baseline: str | None = None
+    baseline: ModelName | None = None
     """What the policy is compared with and KL is measured from; None takes the policy's own base."""
 
     @property

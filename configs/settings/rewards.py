@@ -4,7 +4,7 @@ from typing import Self
 
 from pydantic import NonNegativeFloat, PositiveInt, model_validator
 
-from plumbob.configs.base import Settings
+from plumbob.configs.base import ModelName, Settings
 from plumbob.configs.settings.models import REWARD_MODEL, ModelRef, NewBertSettings
 from plumbob.configs.settings.workers import WorkerGroupSettings
 
@@ -12,8 +12,8 @@ from plumbob.configs.settings.workers import WorkerGroupSettings
 class ScorerSettings(WorkerGroupSettings):
     """The group of reward scorers. `model` is a sequence-classification folder with one output."""
 
-    model: str
-    ensemble: tuple[str, ...] = ()
+    model: ModelName
+    ensemble: tuple[ModelName, ...] = ()
     """Further reward models: the score is the mean of all, less `uncertainty_penalty` times how far they disagree."""
     uncertainty_penalty: NonNegativeFloat = 0.0
     batch_size: PositiveInt = 32
@@ -47,7 +47,7 @@ class ScorerSettings(WorkerGroupSettings):
 class PipelineScorerSettings(ScorerSettings):
     """In a pipeline, `model` is the encoder that becomes the reward model: made new, a folder or a hub name."""
 
-    model: str | NewBertSettings  # type: ignore[assignment]
+    model: ModelName | NewBertSettings  # type: ignore[assignment]
 
     @property
     def encoder(self) -> ModelRef | NewBertSettings:
@@ -57,7 +57,7 @@ class PipelineScorerSettings(ScorerSettings):
 class EncoderSettings(Settings):
     """The BERT of a stage that trains it: made new, a folder or a hub name."""
 
-    model: str | NewBertSettings
+    model: ModelName | NewBertSettings
 
     @property
     def encoder(self) -> ModelRef | NewBertSettings:

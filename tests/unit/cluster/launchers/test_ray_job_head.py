@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-import plumbob.cluster.launchers.ray_job
+import plumbob.cluster.launchers.dashboard
 from plumbob.cluster.calls import wait_until
 from plumbob.cluster.connection import HOW_TO_GIVE_A_TOKEN
 from plumbob.cluster.launchers.job_files import for_cluster
@@ -48,7 +48,7 @@ def held_port() -> Iterator[int]:
 @contextmanager
 def environment(token: str | None) -> Iterator[None]:
     """Of a command with this token, with no cluster and no home of whoever runs the tests."""
-    loader = plumbob.cluster.launchers.ray_job.AuthenticationTokenLoader.instance()
+    loader = plumbob.cluster.launchers.dashboard.AuthenticationTokenLoader.instance()
     with pytest.MonkeyPatch.context() as patch, tempfile.TemporaryDirectory() as home:
         for name in OTHERS:
             patch.delenv(name, raising=False)
@@ -147,7 +147,7 @@ def test_a_run_goes_on_from_outside_with_the_settings_that_it_had(
         statuses = [main([*command, changed]) for changed in ("sft.num_epochs=9", "learner.num_cpus=0.25")]
     said = capfd.readouterr().out
     assert statuses == [2, 2], said
-    assert "plumbob: sft.num_epochs: cannot change when a run goes on" in said
+    assert "plumbob: sft.num_epochs: cannot change when a run resumes" in said
     # It gets as far as a run that is resumed there does: its input is not on the head.
     assert said.endswith("plumbob: policy.model=/models/base: no such folder\n")
     assert (tmp_path / "sent/resolved.json").read_text() == before
