@@ -205,15 +205,15 @@ def run_dpo(run: DpoRun, data: DpoInput, learners: Learners, folder: Path, log: 
         len(data.heldout), lambda index: batch_of(data.heldout, index), lambda batch: float(batch.num_rows)
     )
     stage = OfflineStage(
-        "dpo",
-        run.dpo,
-        run.seed,
-        len(data.train),
-        lambda index, step: batch_of(data.train, index),
-        lambda batch: num_tokens(batch.pairs.chosen) + num_tokens(batch.pairs.rejected),
-        heldout,
-        inputs_of(run.data, "pairs", data.train, data.heldout, data.retained),
-        data.retained,
+        name="dpo",
+        settings=run.dpo,
+        seed=run.seed,
+        num_records=len(data.train),
+        batch_of=lambda index, step: batch_of(data.train, index),
+        tokens_of=lambda batch: num_tokens(batch.pairs.chosen) + num_tokens(batch.pairs.rejected),
+        heldout=heldout,
+        inputs=inputs_of(run.data, "pairs", data.train, data.heldout, data.retained),
+        retained=data.retained,
     )
     figures = run_epochs(stage, learners, folder, log)
     learners.export(folder / "policy")

@@ -174,15 +174,15 @@ def run_kto(run: KtoRun, data: KtoInput, learners: Learners, folder: Path, log: 
         return batch_of([data.heldout[i] for i in index], [data.heldout[i] for i in following])
 
     stage = OfflineStage(
-        "kto",
-        run.kto,
-        run.seed,
-        len(data.train),
-        train_batch,
-        lambda batch: num_tokens(batch.responses),
-        Heldout(len(data.heldout), heldout_batch, lambda batch: float(batch.num_rows)),
-        inputs_of(run.data, "labelled", data.train, data.heldout, data.retained),
-        data.retained,
+        name="kto",
+        settings=run.kto,
+        seed=run.seed,
+        num_records=len(data.train),
+        batch_of=train_batch,
+        tokens_of=lambda batch: num_tokens(batch.responses),
+        heldout=Heldout(len(data.heldout), heldout_batch, lambda batch: float(batch.num_rows)),
+        inputs=inputs_of(run.data, "labelled", data.train, data.heldout, data.retained),
+        retained=data.retained,
     )
     figures = run_epochs(stage, learners, folder, log)
     learners.export(folder / "policy")

@@ -105,14 +105,14 @@ def run_pretrain(
 
     heldout = Heldout(len(data.heldout), lambda index: batch_of(data.heldout, index), num_predicted_tokens)
     stage = OfflineStage(
-        "pretrain",
-        run.pretrain,
-        run.seed,
-        len(data.train),
-        lambda index, step: batch_of(data.train, index),
-        num_tokens,
-        heldout,
-        inputs_of(run.data, "text", data.train, data.heldout),
+        name="pretrain",
+        settings=run.pretrain,
+        seed=run.seed,
+        num_records=len(data.train),
+        batch_of=lambda index, step: batch_of(data.train, index),
+        tokens_of=num_tokens,
+        heldout=heldout,
+        inputs=inputs_of(run.data, "text", data.train, data.heldout),
     )
     figures = run_epochs(stage, learners, folder, log)
     learners.export(folder / "policy")
@@ -180,14 +180,16 @@ def run_pretrain_encoder(
         )
 
     stage = OfflineStage(
-        "pretrain-encoder",
-        run.pretrain,
-        run.seed,
-        len(data.train),
-        lambda index, step: masked(data.train, index, [run.seed, step]),
-        lambda batch: num_tokens(batch.tokens),
-        Heldout(len(data.heldout), lambda index: masked(data.heldout, index, [run.seed, HELDOUT_MASKS]), num_masked),
-        inputs_of(run.data, "text", data.train, data.heldout),
+        name="pretrain-encoder",
+        settings=run.pretrain,
+        seed=run.seed,
+        num_records=len(data.train),
+        batch_of=lambda index, step: masked(data.train, index, [run.seed, step]),
+        tokens_of=lambda batch: num_tokens(batch.tokens),
+        heldout=Heldout(
+            len(data.heldout), lambda index: masked(data.heldout, index, [run.seed, HELDOUT_MASKS]), num_masked
+        ),
+        inputs=inputs_of(run.data, "text", data.train, data.heldout),
     )
     figures = run_epochs(stage, learners, folder, log)
     learners.export(folder / "encoder")

@@ -180,14 +180,14 @@ def run_reward(
     )
     num_cut = count_cut(tokenizer, (*data.train, *data.heldout), max_tokens)
     stage = OfflineStage(
-        "reward",
-        run.reward_training,
-        run.seed,
-        len(data.train),
-        lambda index, step: train.batch(tokenizer, index),
-        lambda batch: int(batch.attention_mask.sum()),
-        Heldout(len(data.heldout), lambda index: heldout.batch(tokenizer, index), num_rows),
-        inputs_of(run.data, run.data.kind, data.train, data.heldout),
+        name="reward",
+        settings=run.reward_training,
+        seed=run.seed,
+        num_records=len(data.train),
+        batch_of=lambda index, step: train.batch(tokenizer, index),
+        tokens_of=lambda batch: int(batch.attention_mask.sum()),
+        heldout=Heldout(len(data.heldout), lambda index: heldout.batch(tokenizer, index), num_rows),
+        inputs=inputs_of(run.data, run.data.kind, data.train, data.heldout),
     )
     figures = run_epochs(stage, learners, folder, log)
     learners.export(folder / "reward_model")

@@ -75,15 +75,15 @@ def run_sft(run: SftRun, data: SftInput, learners: Learners, folder: Path, log: 
 
     replayed = {} if run.replay is None or data.replayed is None else {run.replay.text: data.replayed.blocks}
     stage: OfflineStage[Any] = OfflineStage(
-        "sft",
-        run.sft,
-        run.seed,
-        len(data.train),
-        lambda index, step: beside(data.replayed, batch_of(data.train, index), step, run.seed),
-        num_tokens_of,
-        Heldout(len(data.heldout), lambda index: batch_of(data.heldout, index), num_predicted_tokens),
-        inputs_of(run.data, "demonstrations", data.train, data.heldout, data.retained, replayed),
-        data.retained,
+        name="sft",
+        settings=run.sft,
+        seed=run.seed,
+        num_records=len(data.train),
+        batch_of=lambda index, step: beside(data.replayed, batch_of(data.train, index), step, run.seed),
+        tokens_of=num_tokens_of,
+        heldout=Heldout(len(data.heldout), lambda index: batch_of(data.heldout, index), num_predicted_tokens),
+        inputs=inputs_of(run.data, "demonstrations", data.train, data.heldout, data.retained, replayed),
+        retained=data.retained,
     )
     figures = run_epochs(stage, learners, folder, log)
     learners.export(folder / "policy")
