@@ -3,7 +3,7 @@
 Imports no torch: the command line reads a configuration in well under a second.
 """
 
-from typing import Annotated, Literal, Self
+from typing import Annotated, Literal, Self, get_args
 
 from pydantic import Field, NonNegativeInt, PositiveInt, model_validator
 
@@ -213,6 +213,9 @@ AnyRun = Annotated[
     PretrainRun | PretrainEncoderRun | SftRun | RewardRun | DpoRun | KtoRun | PpoRun | EvalRun | PipelineRun,
     Field(discriminator="kind"),
 ]
+
+RUN_KINDS: dict[str, type[Run]] = {run.model_fields["kind"].default: run for run in get_args(get_args(AnyRun)[0])}
+"""By the name that settings give of it."""
 
 LearnerRun = PretrainRun | PretrainEncoderRun | SftRun | RewardRun | DpoRun | KtoRun | PpoRun | EvalRun
 """The kinds of run that have learners; those of an evaluation only answer as the baseline."""

@@ -18,8 +18,8 @@ from plumbob.cluster.placement import Plan
 from plumbob.cluster.placement import plan as plan_on
 from plumbob.cluster.resources import needs_of
 from plumbob.cluster.session import Session
-from plumbob.configs.load_run import RESOLVED_FILE, read_resolved, write_resolved
 from plumbob.configs.paths import with_absolute_paths
+from plumbob.configs.resolved_copy import RESOLVED_FILE, read_resolved, write_resolved
 from plumbob.configs.resume_rules import changes, check_changes
 from plumbob.configs.runs import AnyRun, EvalRun, PipelineRun, Run
 from plumbob.core.atomic_files import flush

@@ -101,29 +101,20 @@ class RolloutSettings(WorkerGroupSettings):
     max_tokens: PositiveInt = 64
     chunk_size: PositiveInt = 64
     """Responses that one worker samples together: the unit of work that workers take."""
-    keep_partial: bool = False
-    """Hand responses back in slices, which any worker goes on with under the newest policy.
+    partial_tokens: PositiveInt | None = None
+    """Tokens after which a response is handed back partial, for any worker to continue under the newest policy.
 
-    A worker that is lost costs one slice of its responses, and one that is to leave goes after one. Without it a chunk
-    is
-    sampled whole, or anew: then it depends on the seed and the policy alone.
+    A worker that is lost costs no more of each response, and one that is to leave goes after one such part. None
+    samples a chunk whole, or anew: then it depends on the seed and the policy alone.
     """
-    partial_tokens: PositiveInt = 64
-    """Tokens of a response in one slice."""
     autoscale: Changeable[AutoscaleSettings | None] = None
     """None keeps `num_workers`, which people may change while the run goes on."""
 
-    @property
-    def slice_tokens(self) -> int | None:
-        """Tokens after which a response is handed back; None hands back whole responses."""
-        return self.partial_tokens if self.keep_partial else None
-
     @model_validator(mode="after")
     def _check(self) -> Self:
-        if self.keep_partial and self.partial_tokens >= self.max_tokens:
+        if self.partial_tokens is not None and self.partial_tokens >= self.max_tokens:
             raise ValueError(
-                f"rollout.keep_partial=true continues responses after each "
-                f"rollout.partial_tokens={self.partial_tokens}, and rollout.max_tokens={self.max_tokens} "
-                "ends them before: set rollout.partial_tokens lower"
+                f"rollout.partial_tokens={self.partial_tokens} hands partial responses back, and "
+                f"rollout.max_tokens={self.max_tokens} ends them before: set rollout.partial_tokens lower"
             )
         return self

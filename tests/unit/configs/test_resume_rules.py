@@ -5,7 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from plumbob.configs.load_run import load_run, read_resolved, write_resolved
+from plumbob.configs.load_run import load_run
+from plumbob.configs.resolved_copy import read_resolved, write_resolved
 from plumbob.configs.resume_rules import changes, flat, may_change
 from plumbob.configs.runs import PpoRun
 from plumbob.core.errors import UserError
@@ -68,7 +69,7 @@ def test_settings_that_would_change_the_result_are_refused(folder: Path, overrid
     assert refused(folder, "rollout.engine.kind=transformers").startswith("rollout.engine.kind")
 
 
-def test_mistakes_are_told_as_for_a_new_run(folder: Path) -> None:
+def test_setting_errors_are_told_as_for_a_new_run(folder: Path) -> None:
     assert refused(folder, "rollout.num_wrokers=2") == (
         "command line: rollout.num_wrokers: unknown key; did you mean rollout.num_workers?"
     )

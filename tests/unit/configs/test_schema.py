@@ -7,9 +7,8 @@ from typing import Any, get_args
 import pytest
 
 from plumbob.configs.base import InputFile, IsFile, IsModel, MayChange, ModelName, Settings
-from plumbob.configs.load_run import RUN_KINDS
 from plumbob.configs.paths import with_absolute_paths
-from plumbob.configs.runs import Run
+from plumbob.configs.runs import RUN_KINDS, Run
 from plumbob.configs.schema import groups_of, is_marked, marked_keys, marked_texts, types_of, with_marked_texts
 
 RETAINED, REPLAYED = "retention.text", "replay.text"

@@ -14,7 +14,8 @@ from typing import Any
 
 import pytest
 
-from plumbob.configs.load_run import load_run, write_resolved
+from plumbob.configs.load_run import load_run
+from plumbob.configs.resolved_copy import write_resolved
 from plumbob.configs.runs import EvalRun
 from plumbob.console.cli import main
 from plumbob.console.commands.doctor import examine, package_check

@@ -11,8 +11,8 @@ from typing import Any, NoReturn
 import pytest
 import ray
 
-from plumbob.configs.load_run import write_resolved
 from plumbob.configs.paths import with_absolute_paths
+from plumbob.configs.resolved_copy import write_resolved
 from plumbob.configs.runs import EvalRun, PipelineRun, PpoRun, PretrainRun
 from plumbob.configs.settings.data import (
     EvalDataSettings,

@@ -18,7 +18,8 @@ from plumbob.cluster.calls import wait_until
 from plumbob.cluster.connection import HOW_TO_GIVE_A_TOKEN
 from plumbob.cluster.launchers.job_files import for_cluster
 from plumbob.cluster.launchers.ray_job import Jobs
-from plumbob.configs.load_run import load_run, write_resolved
+from plumbob.configs.load_run import load_run
+from plumbob.configs.resolved_copy import write_resolved
 from plumbob.console.cli import main
 from plumbob.core.errors import UserError
 from tests.support.tiny_policy import write_policy
