@@ -1,16 +1,21 @@
-"""Low-rank adapters as a tuning method: what they may be put on, and PEFT's config of new ones."""
+"""Low-rank adapters as a tuning method: what they may be put on, and PEFT's config of new ones.
+
+PEFT is imported where a model is made: it takes seconds, and the driver only checks.
+"""
 
 from dataclasses import dataclass
-
-from peft import LoraConfig
+from typing import TYPE_CHECKING
 
 from plumbob.configs.settings.models import LoraTuning, NewLlamaSettings
 from plumbob.models.adapter import ModelRole
 from plumbob.models.loading import OpenedPolicy
-from plumbob.models.policy import PolicyModel
 from plumbob.models.tuning.adapter_support import AdapterSupport, check_rank
-from plumbob.models.tuning.roles import adapted_policy
 from plumbob.models.tuning.targets import check_new_targets, check_targets
+
+if TYPE_CHECKING:
+    from peft import LoraConfig
+
+    from plumbob.models.policy import PolicyModel
 
 
 @dataclass(frozen=True)
@@ -27,11 +32,15 @@ class LoraMethod:
         check_rank(self.tuning, support, setting)
         check_new_targets(spec, self.tuning, support, f"{setting}.targets")
 
-    def policy(self, opened: OpenedPolicy, roles: tuple[ModelRole, ...], seed: int) -> PolicyModel:
+    def policy(self, opened: OpenedPolicy, roles: tuple[ModelRole, ...], seed: int) -> "PolicyModel":
+        from plumbob.models.tuning.roles import adapted_policy
+
         return adapted_policy(opened, lora_config(self.tuning, opened.source.base), roles, seed)
 
 
-def lora_config(tuning: LoraTuning, base: str) -> LoraConfig:
+def lora_config(tuning: LoraTuning, base: str) -> "LoraConfig":
+    from peft import LoraConfig
+
     targets = tuning.targets if isinstance(tuning.targets, str) else list(tuning.targets)
     return LoraConfig(
         r=tuning.rank,

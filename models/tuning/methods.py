@@ -3,7 +3,7 @@
 A method stands in a file beside this one and is an arm of `method_of`; its settings are a variant of `Tuning`.
 """
 
-from typing import Protocol, assert_never
+from typing import TYPE_CHECKING, Protocol, assert_never
 
 from plumbob.configs.settings.models import (
     AlignedPolicySettings,
@@ -14,10 +14,12 @@ from plumbob.configs.settings.models import (
 )
 from plumbob.models.adapter import ModelRole
 from plumbob.models.loading import OpenedPolicy, open_policy
-from plumbob.models.policy import PolicyModel
 from plumbob.models.tuning.adapter_support import WHAT_PEFT_LOADS, AdapterSupport
 from plumbob.models.tuning.full import FullMethod
 from plumbob.models.tuning.lora import LoraMethod
+
+if TYPE_CHECKING:
+    from plumbob.models.policy import PolicyModel
 
 TUNING = "policy.tuning"
 
@@ -36,7 +38,7 @@ class TuningMethod(Protocol):
     def check_new(self, spec: NewLlamaSettings, setting: str, support: AdapterSupport) -> None:
         """As `check`, for a model that is yet to be made."""
 
-    def policy(self, opened: OpenedPolicy, roles: tuple[ModelRole, ...], seed: int) -> PolicyModel:
+    def policy(self, opened: OpenedPolicy, roles: tuple[ModelRole, ...], seed: int) -> "PolicyModel":
         """The model in its roles, ready to be trained. Raises UserError when it cannot be loaded."""
 
 

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from torch import nn
 
@@ -11,10 +11,12 @@ from plumbob.configs.settings.models import AlignedPolicySettings, PolicySetting
 from plumbob.configs.settings.training import OptimizerSettings
 from plumbob.models.adapter import ModelRole
 from plumbob.models.loading import OpenedPolicy, open_policy
-from plumbob.models.policy import PolicyModel
 from plumbob.models.tuning.methods import method_of
 from plumbob.trainers.learner.export import Artifact, FullModel, PolicyAdapter
 from plumbob.trainers.learner.learner_protocol import Pass
+
+if TYPE_CHECKING:
+    from plumbob.models.policy import PolicyModel
 
 
 @dataclass(frozen=True)
@@ -38,14 +40,14 @@ class LearnerParts:
 
 def tuned_policy(
     policy: PolicySettings | AlignedPolicySettings, roles: tuple[ModelRole, ...], seed: int
-) -> tuple[PolicyModel, Artifact]:
+) -> tuple["PolicyModel", Artifact]:
     """The policy in its roles, and how it is written. Raises UserError when it cannot be loaded."""
     opened = open_policy(policy.ref)
     module = method_of(policy.tuning).policy(opened, roles, seed)
     return module, policy_artifact(opened, module)
 
 
-def policy_artifact(opened: OpenedPolicy, module: PolicyModel) -> Artifact:
+def policy_artifact(opened: OpenedPolicy, module: "PolicyModel") -> Artifact:
     """The adapter alone where there is one, which its base stays as it is beside; else the whole model."""
     if module.adapters["policy"] is None:
         return FullModel(module.causal_lm, "causal_lm.", opened.tokenizer)

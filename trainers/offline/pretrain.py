@@ -18,7 +18,7 @@ from plumbob.data.tokenization import IGNORED_LABEL, TokenBatch, TokenSequence, 
 from plumbob.models.from_scratch import check_sizes
 from plumbob.models.loading import check_full, open_model, open_policy
 from plumbob.models.masked_lm import MaskedWordModel, load_masked_lm, open_encoder
-from plumbob.models.tuning.roles import full_policy
+from plumbob.models.tuning.full import FullMethod
 from plumbob.rollout.samplers.vllm.support import MIN_HEAD_WIDTH
 from plumbob.trainers.algorithms.lm_losses import masked_lm_loss
 from plumbob.trainers.forgetting.next_token import NEXT_TOKEN_PASSES, num_predicted_tokens, num_tokens
@@ -91,7 +91,7 @@ def encode_corpus(corpus: Split[str], tokenizer: Any, block_tokens: int) -> Pret
 
 def learner_parts(run: PretrainRun) -> LearnerParts:
     opened = open_policy(run.policy.made_ref)
-    module = full_policy(opened)
+    module = FullMethod().policy(opened, ("policy",), run.seed)
     return LearnerParts(module, NEXT_TOKEN_PASSES, policy_artifact(opened, module), run.pretrain)
 
 
