@@ -40,9 +40,9 @@ from plumbob.driver.pipeline.pipeline_data import Files, PreparedFiles
 from plumbob.driver.run_folder.folder import SAMPLES_FILE, SUMMARY_FILE
 from plumbob.driver.stages.evaluation import (
     measure_policies,
-    policy_figures,
+    policy_metrics,
     prepare_eval,
-    response_figures,
+    response_metrics,
     write_samples,
 )
 from plumbob.driver.stages.prepare import prepare
@@ -235,5 +235,5 @@ def _evaluate(run: EvalRun, files: Files, outer: StageContext, inner: StageConte
         {"sft": baseline} | {name: measured[name] for name in policies},
         run.evaluation.num_shown,
     )
-    shown = {"sft": response_figures(baseline)} | {name: policy_figures(measured[name], baseline) for name in policies}
+    shown = {"sft": response_metrics(baseline)} | {name: policy_metrics(measured[name], baseline) for name in policies}
     return StageResult({"num_prompts": len(policy.prompts), "policies": shown}, data.notes)

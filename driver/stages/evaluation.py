@@ -33,7 +33,7 @@ from plumbob.trainers.learner.learner_protocol import Learners
 from plumbob.trainers.online.objective import TrajectoryBatch, forward_actions
 from plumbob.trainers.online.trajectories import collate_rollouts
 
-Figures = dict[str, Any]
+Metrics = dict[str, Any]
 Judge = Callable[[str, str], float]
 """(prompt, response) -> how good it is; stands outside all that was trained."""
 
@@ -134,7 +134,7 @@ def _prepare_policy(run: EvalRun, settings: EvaluatedPolicySettings) -> tuple[Ev
 def run_eval(run: EvalRun, data: EvalInput, session: Session) -> StageResult:
     """The metrics of `plumbob eval`."""
     scorer = session.scorers(_scorer(run))
-    metrics: Figures = {}
+    metrics: Metrics = {}
     if data.pairs:
         metrics |= measure_reward_model(scorer, data.pairs)
     policy, settings = data.policy, run.policy
@@ -142,10 +142,10 @@ def run_eval(run: EvalRun, data: EvalInput, session: Session) -> StageResult:
         return StageResult(metrics, data.notes or None)
     if policy.baseline is None:
         responses = PolicySampling(run, policy, session, scorer).responses(policy.opened, None)
-        metrics |= response_figures(responses) | {"baseline": None}
+        metrics |= response_metrics(responses) | {"baseline": None}
     else:
         measured = measure_policies(run, policy, session, scorer, {"policy": policy.opened}, None)
-        metrics |= policy_figures(measured["policy"], measured["baseline"])
+        metrics |= policy_metrics(measured["policy"], measured["baseline"])
         metrics["baseline"] = settings.baseline or policy.baseline.source.base
     return StageResult(metrics, data.notes or None)
 
@@ -157,7 +157,7 @@ def _scorer(run: EvalRun) -> ScorerSettings:
     return run.reward.model_copy(update={"normalize": False})
 
 
-def measure_reward_model(scorer: Scorer, pairs: Sequence[Ranking]) -> Figures:
+def measure_reward_model(scorer: Scorer, pairs: Sequence[Ranking]) -> Metrics:
     """Accuracy on pairs with its interval, and how well sigmoid(margin) tells the probability of being preferred.
 
     An ensemble is measured by its total, which is no logit: of its margins no probability can be told.
@@ -171,15 +171,15 @@ def measure_reward_model(scorer: Scorer, pairs: Sequence[Ranking]) -> Figures:
         ]
     )
     accuracy = proportion_interval(float(((np.sign(margins) + 1) / 2).sum()), len(margins))
-    figures: Figures = {
+    metrics: Metrics = {
         "accuracy": accuracy.mean,
         "accuracy_ci95": accuracy.ci95,
         "num_pairs": len(pairs),
         "mean_margin": float(margins.mean()),
     }
     if is_raw:
-        figures["calibration_error"] = calibration_error(margins)
-    return figures | annotator_figures(pairs, list(margins[:, None])) | agreement_figures(pairs)
+        metrics["calibration_error"] = calibration_error(margins)
+    return metrics | annotator_figures(pairs, list(margins[:, None])) | agreement_figures(pairs)
 
 
 class PolicySampling:
@@ -229,20 +229,20 @@ def kl_from_baseline(
     return difference.sum(axis=1, dtype=np.float64)
 
 
-def response_figures(policy: Responses) -> Figures:
+def response_metrics(policy: Responses) -> Metrics:
     """What a policy's responses are by themselves, whatever they are compared with."""
-    figures: Figures = {
+    metrics: Metrics = {
         "reward": float(policy.scores.mean()),
         "answer_tokens": float(np.mean([len(rollout.token_ids) for rollout in policy.rollouts])),
         "missing_eos_share": float(np.mean([rollout.finish_reason != "stop" for rollout in policy.rollouts])),
     }
-    return figures if policy.gold is None else figures | {"gold_score": float(policy.gold.mean())}
+    return metrics if policy.gold is None else metrics | {"gold_score": float(policy.gold.mean())}
 
 
-def policy_figures(policy: Measured, baseline: Measured) -> Figures:
-    """A policy's figures, those against the baseline with their 95% intervals; the judge's where there is one."""
+def policy_metrics(policy: Measured, baseline: Measured) -> Metrics:
+    """A policy's metrics, those against the baseline with their 95% intervals; the judge's where there is one."""
     reward = compare(policy.scores, baseline.scores)
-    figures = response_figures(policy) | {
+    metrics = response_metrics(policy) | {
         "reward_gain": reward.gain.mean,
         "reward_gain_ci95": reward.gain.ci95,
         "win_rate": reward.win_rate.mean,
@@ -253,14 +253,14 @@ def policy_figures(policy: Measured, baseline: Measured) -> Figures:
     }
     if policy.gold is not None and baseline.gold is not None:
         gold = compare(policy.gold, baseline.gold)
-        figures |= {
+        metrics |= {
             "gold_gain": gold.gain.mean,
             "gold_gain_ci95": gold.gain.ci95,
             "win_rate": gold.win_rate.mean,
             "win_rate_ci95": gold.win_rate.ci95,
             "reward_win_rate": reward.win_rate.mean,
         }
-    return figures
+    return metrics
 
 
 def write_samples(path: Path, measured: Mapping[str, Measured], num_shown: int) -> None:
