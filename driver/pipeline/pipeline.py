@@ -49,6 +49,12 @@ from plumbob.driver.stages.prepare import prepare
 from plumbob.driver.stages.stage import PreparedStage, StageContext, StageResult, StageSummary, run_stage
 from plumbob.models.loading import open_policy
 
+EVAL = "eval"
+"""The last stage."""
+
+POLICIES = "policies"
+"""Of its figures those that belong to the stages which made the policies: stage -> figures."""
+
 
 @dataclass(frozen=True)
 class Handover:
@@ -155,7 +161,7 @@ class Pipeline:
 
     def evaluation(self) -> EvalRun:
         return EvalRun(
-            name="eval",
+            name=EVAL,
             **self._shared,
             learner=LearnerRankSettings(**self._run.learner.model_dump(include=set(LearnerRankSettings.model_fields))),
             data=EvalDataSettings(prompts=self._files.heldout_prompts, **self._prompt),
@@ -169,14 +175,36 @@ class Pipeline:
         return ScorerSettings(**self._run.reward.model_dump(exclude={"model"}), model=self._folders.reward_model)
 
 
+@dataclass(frozen=True)
+class PipelineResult:
+    """What the stages of a pipeline ended with, each as it left it.
+
+    Attributes:
+        stages: stage -> its own summary, in the order in which they ran; the evaluation's has `POLICIES`.
+        noise_ceiling: accuracy of the best predictor of the held-out preferences; None where it is not known.
+        notes: sentences about rows that were left out.
+    """
+
+    stages: Mapping[str, StageSummary]
+    noise_ceiling: float | None
+    notes: tuple[str, ...]
+
+    def summary(self) -> dict[str, dict[str, Any]]:
+        """Stage -> all that is known of it, as `summary.json` has it."""
+        data = {"data": {"notes": list(self.notes)}} if self.notes else {}
+        found = {name: summary.as_dict() for name, summary in self.stages.items()}
+        policies: Mapping[str, Any] = found[EVAL].pop(POLICIES)
+        ceiling = {} if self.noise_ceiling is None else {"reward": {"noise_ceiling": self.noise_ceiling}}
+        return data | {name: own | ceiling.get(name, {}) | policies.get(name, {}) for name, own in found.items()}
+
+
 def run_pipeline(run: PipelineRun, prepared: PreparedFiles, context: StageContext) -> dict[str, dict[str, Any]]:
     """Every stage that has not already ended in this folder; stage -> its part of `summary.json`."""
     files = prepared(context.folder / "data")
     for note in files.notes:
         context.listener.said("data", note)
     summaries = {name: _once(name, stage, context) for name, stage in _stages(run, files, context)}
-    data = {"data": {"notes": list(files.notes)}} if files.notes else {}
-    return data | _joined(summaries, files.noise_ceiling)
+    return PipelineResult(summaries, files.noise_ceiling, files.notes).summary()
 
 
 def _stages(run: PipelineRun, files: Files, context: StageContext) -> list[tuple[str, PreparedStage]]:
@@ -193,16 +221,8 @@ def _stages(run: PipelineRun, files: Files, context: StageContext) -> list[tuple
         ("reward", lambda inner: prepare(stages.reward())(inner)),
         ("ppo", lambda inner: prepare(stages.ppo(), files.judge)(inner)),
         ("dpo", lambda inner: prepare(stages.dpo())(inner)),
-        ("eval", lambda inner: _evaluate(stages.evaluation(), files, context, inner)),
+        (EVAL, lambda inner: _evaluate(stages.evaluation(), files, context, inner)),
     ]
-
-
-def _joined(summaries: Mapping[str, StageSummary], noise_ceiling: float | None) -> dict[str, dict[str, Any]]:
-    """Each policy's part of the evaluation stands with the stage that made the policy."""
-    found = {name: summary.as_dict() for name, summary in summaries.items()}
-    policies = found["eval"].pop("policies")
-    ceiling = {} if noise_ceiling is None else {"reward": {"noise_ceiling": noise_ceiling}}
-    return {name: own | ceiling.get(name, {}) | policies.get(name, {}) for name, own in found.items()}
 
 
 def _once(name: str, stage: PreparedStage, context: StageContext) -> StageSummary:
@@ -221,7 +241,7 @@ def _evaluate(run: EvalRun, files: Files, outer: StageContext, inner: StageConte
     policy = data.policy
     assert policy is not None, "a pipeline evaluates policies"
     for note in data.notes:
-        inner.listener.said("eval", note)
+        inner.listener.said(EVAL, note)
     scorer = inner.session.scorers(run.reward)
     base = policy.opened.ref
     policies = {
@@ -236,4 +256,4 @@ def _evaluate(run: EvalRun, files: Files, outer: StageContext, inner: StageConte
         run.evaluation.num_shown,
     )
     shown = {"sft": response_metrics(baseline)} | {name: policy_metrics(measured[name], baseline) for name in policies}
-    return StageResult({"num_prompts": len(policy.prompts), "policies": shown}, data.notes)
+    return StageResult({"num_prompts": len(policy.prompts), POLICIES: shown}, data.notes)

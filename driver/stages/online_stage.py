@@ -53,7 +53,7 @@ def prepare(run: PpoRun, rule: Rule | None = None) -> PreparedStage:
         actors = _start(context, run, opened, rule)
         checkpoints = Checkpoints(context.folder / "checkpoints", run.ppo.keep_checkpoints)
         state = PpoState(run, data)
-        context.session.ledger = state.ledger
+        context.control.ledger = state.ledger
         newest = checkpoints.newest(partial(context.listener.said, run.kind))
         if newest is not None:
             actors.learners.load(newest.folder)

@@ -9,6 +9,7 @@ from typing import Any, Self
 from plumbob.cluster.failures import LearnersLost
 from plumbob.cluster.session import Session
 from plumbob.driver.peak_memory import PeakMemory
+from plumbob.driver.run_control import RunControl
 from plumbob.trainers.metrics.metrics_log import Listener, MetricsLog
 
 
@@ -21,6 +22,7 @@ class StageContext:
     """
 
     session: Session
+    control: RunControl
     folder: Path
     listener: Listener
     memory: PeakMemory
