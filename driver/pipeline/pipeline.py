@@ -202,7 +202,7 @@ def run_pipeline(run: PipelineRun, prepared: PreparedFiles, context: StageContex
     """Every stage that has not already ended in this folder; stage -> its part of `summary.json`."""
     files = prepared(context.folder / "data")
     for note in files.notes:
-        context.listener.said("data", note)
+        context.listener.notify("data", note)
     summaries = {name: _once(name, stage, context) for name, stage in _stages(run, files, context)}
     return PipelineResult(summaries, files.noise_ceiling, files.notes).summary()
 
@@ -241,7 +241,7 @@ def _evaluate(run: EvalRun, files: Files, outer: StageContext, inner: StageConte
     policy = data.policy
     assert policy is not None, "a pipeline evaluates policies"
     for note in data.notes:
-        inner.listener.said(EVAL, note)
+        inner.listener.notify(EVAL, note)
     scorer = inner.session.scorers(run.reward)
     base = policy.opened.ref
     policies = {

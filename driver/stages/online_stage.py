@@ -16,7 +16,8 @@ from plumbob.reward.rules import RuleScorer
 from plumbob.reward.scorer import Scorer
 from plumbob.reward.second_judge import JudgedScorer
 from plumbob.trainers.learner.checkpoint import Checkpoints
-from plumbob.trainers.metrics.metrics_log import MetricsLog, read_metrics
+from plumbob.trainers.metrics.metrics_log import MetricsLog
+from plumbob.trainers.metrics.sinks.jsonl import read_metrics
 from plumbob.trainers.online.monitors import monitor_figures
 from plumbob.trainers.online.ppo import (
     PpoActors,
@@ -54,15 +55,15 @@ def prepare(run: PpoRun, rule: Rule | None = None) -> PreparedStage:
         checkpoints = Checkpoints(context.folder / "checkpoints", run.ppo.keep_checkpoints)
         state = PpoState(run, data)
         context.control.ledger = state.ledger
-        newest = checkpoints.newest(partial(context.listener.said, run.kind))
+        newest = checkpoints.newest(partial(context.listener.notify, run.kind))
         if newest is not None:
             actors.learners.load(newest.folder)
-            state.take_over(newest)
+            state.restore(newest)
         elif data.retained is not None:
             state.retained = data.retained.nats_per_token(actors.learners)
         log.truncate_after(state.step)
-        record = PpoRecorder(run.ppo, context.folder, log, context.listener)
-        loop(run, data.pad_id, state, actors, checkpoints, record)
+        with PpoRecorder(run.ppo, context.folder, log, context.listener) as record:
+            loop(run, data.pad_id, state, actors, checkpoints, record)
         actors.learners.export(context.folder / "policy")
         return _metrics(context, run, data, state, actors)
 
@@ -74,7 +75,7 @@ def _start(context: StageContext, run: PpoRun, opened: OpenedPolicy, rule: Rule 
     spec = sampler_spec(opened, run.rollout, served_rank(opened.source, run.policy.tuning))
     return PpoActors(
         *run_concurrently(
-            partial(context.listener.said, run.kind),
+            partial(context.listener.notify, run.kind),
             lambda: session.samplers(spec, run.rollout),
             lambda: _scorer(session, run, rule),
             lambda: session.learners(run),

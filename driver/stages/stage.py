@@ -10,7 +10,8 @@ from plumbob.cluster.failures import LearnersLost
 from plumbob.cluster.session import Session
 from plumbob.driver.peak_memory import PeakMemory
 from plumbob.driver.run_control import RunControl
-from plumbob.trainers.metrics.metrics_log import Listener, MetricsLog
+from plumbob.trainers.metrics.metrics_log import MetricsLog
+from plumbob.trainers.metrics.step_record import Listener
 
 
 @dataclass(frozen=True)
@@ -106,12 +107,12 @@ def training_stage(
 
     def run(context: StageContext) -> StageResult:
         for note in notes:
-            context.listener.said(context.folder.name, note)
+            context.listener.notify(context.folder.name, note)
         with MetricsLog(context.folder, context.listener) as log:
             metrics = dict(train(context, log))
         found = tuple(metrics.pop("notes", ()))
         for note in found:
-            context.listener.said(context.folder.name, note)
+            context.listener.notify(context.folder.name, note)
         return StageResult(metrics, (*notes, *found))
 
     return run

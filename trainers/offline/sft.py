@@ -17,7 +17,7 @@ from plumbob.data.tokenization import TokenBatch, TokenSequence, collate, encode
 from plumbob.models.tuning.methods import open_tunable
 from plumbob.trainers.forgetting.next_token import NEXT_TOKEN_PASSES, num_predicted_tokens, num_tokens
 from plumbob.trainers.forgetting.packed_text import PackedText, notes_of
-from plumbob.trainers.forgetting.replay import WithReplay, beside, prepare_replay, replay_passes
+from plumbob.trainers.forgetting.replay import WithReplay, prepare_replay, replay_passes, with_replay
 from plumbob.trainers.forgetting.retention import RetainedText, prepare_retention
 from plumbob.trainers.learner.learner_parts import LearnerParts, tuned_policy
 from plumbob.trainers.learner.learner_protocol import Learners
@@ -79,7 +79,7 @@ def run_sft(run: SftRun, data: SftInput, learners: Learners, folder: Path, log: 
         settings=run.sft,
         seed=run.seed,
         num_records=len(data.train),
-        batch_of=lambda index, step: beside(data.replayed, batch_of(data.train, index), step, run.seed),
+        batch_of=lambda index, step: with_replay(data.replayed, batch_of(data.train, index), step, run.seed),
         tokens_of=num_tokens_of,
         heldout=Heldout(len(data.heldout), lambda index: batch_of(data.heldout, index), num_predicted_tokens),
         inputs=inputs_of(run.data, "demonstrations", data.train, data.heldout, data.retained, replayed),

@@ -25,18 +25,18 @@ from plumbob.rollout.rollout_records import Rollout
 from plumbob.rollout.samplers.open_sampler import support_of
 from plumbob.trainers.algorithms.kl import initial_kl_state, next_coefficient
 from plumbob.trainers.forgetting.packed_text import PackedText, notes_of
-from plumbob.trainers.forgetting.replay import beside, prepare_replay, replay_passes
+from plumbob.trainers.forgetting.replay import prepare_replay, replay_passes, with_replay
 from plumbob.trainers.forgetting.retention import RetainedText, prepare_retention
 from plumbob.trainers.learner.checkpoint import Checkpoint, Checkpoints
 from plumbob.trainers.learner.learner_parts import LearnerParts, tuned_policy
-from plumbob.trainers.learner.learner_protocol import Learners, UpdatePlan
+from plumbob.trainers.learner.learner_protocol import Learners, UpdatePlan, update_seed
 from plumbob.trainers.learner.lr_schedule import learning_rate_scale
 from plumbob.trainers.online.async_collector import AsyncCollector
 from plumbob.trainers.online.collector import Collector, StepResponses
 from plumbob.trainers.online.experience import make_experience
 from plumbob.trainers.online.objective import evaluate, ppo_passes
 from plumbob.trainers.online.recorder import PpoRecorder
-from plumbob.trainers.online.sample_ledger import Ledger
+from plumbob.trainers.online.sample_ledger import SampleLedger
 from plumbob.trainers.online.trajectories import collate_rollouts
 
 
@@ -107,7 +107,7 @@ class PpoState:
         self.step = 0
         self.kl_coefficient = initial_kl_state(run.ppo.kl)
         self.cursor = PromptCursor(data.train, run.seed)
-        self.ledger = Ledger()
+        self.ledger = SampleLedger()
         self.replayed = data.replayed
         self.retained: float | None = None
 
@@ -119,7 +119,7 @@ class PpoState:
             "retained": self.retained,
         }
 
-    def take_over(self, checkpoint: Checkpoint) -> None:
+    def restore(self, checkpoint: Checkpoint) -> None:
         self.step, self.kl_coefficient = checkpoint.step, checkpoint.state["kl_coefficient"]
         self.cursor.load_state(checkpoint.state["cursor"])
         self.ledger.load_state(checkpoint.state["ledger"])
@@ -146,6 +146,7 @@ def run_ppo(
         learn(run, pad_id, responses, state, actors.learners, record)
         commit(responses, state, actors, checkpoints, record)
         publish(actors, state, record)
+    finish(state, record)
 
 
 def run_ppo_asynchronous(
@@ -166,7 +167,7 @@ def run_ppo_asynchronous(
             state.cursor.load_state(next_prompts)  # A resumed run samples the steps in flight again.
             commit(responses, state, actors, checkpoints, record)
             publish(actors, state, record)
-    state.ledger.stopped()
+    finish(state, record)
 
 
 def learn(
@@ -179,11 +180,11 @@ def learn(
         evaluated = evaluate(learners, trajectories, run.rollout.temperature, isinstance(ppo.estimator, Gae))
     totals = torch.tensor([score.total for score in responses.scores])
     scale = learning_rate_scale(ppo, state.step, ppo.num_steps)
-    plan = UpdatePlan(ppo.minibatch_size, ppo.num_epochs, scale, run.seed + state.step)
+    plan = UpdatePlan(ppo.minibatch_size, ppo.num_epochs, scale, update_seed(run.seed, state.step))
     with naming_prompts(responses.rollouts):
         experience, stats = make_experience(trajectories, totals, evaluated, ppo, state.kl_coefficient, state.step)
         with record.phase("learn"):
-            metrics = learners.update(beside(state.replayed, experience, state.step, run.seed), plan)
+            metrics = learners.update(with_replay(state.replayed, experience, state.step, run.seed), plan)
     metrics |= {"kl_coefficient": state.kl_coefficient, "learning_rate": scale * ppo.learning_rate}
     state.step += 1
     record.learnt(responses, evaluated, stats, state.step, metrics)
@@ -210,6 +211,7 @@ def commit(
     """Account for what was learnt from and keep what was learnt, before anyone sees the new version."""
     state.ledger.trained(responses.rollouts)
     state.ledger.dropped([rollout for rollout, _ in responses.dropped], "flat")
+    record.accounted(state.step, state.ledger.take_final())
     with record.phase("commit"):
         checkpoints.commit(state.step, actors.learners.save, state.as_dict())
 
@@ -218,3 +220,9 @@ def publish(actors: PpoActors, state: PpoState, record: PpoRecorder) -> None:
     with record.phase("publish"):
         actors.samplers.load(actors.learners.adapter(state.step))
     state.ledger.published(state.step)
+
+
+def finish(state: PpoState, record: PpoRecorder) -> None:
+    """Account for what is left; to a run that is resumed from the last checkpoint, these are rows of a later step."""
+    state.ledger.stopped()
+    record.accounted(state.step + 1, state.ledger.take_final(has_ended=True))
