@@ -20,13 +20,14 @@ class ScorerWorker(Worker):
 
         torch.set_num_threads(num_threads)
 
-    def open(self, settings: "ScorerSettings") -> None:
-        self._check_host((settings.model, *settings.ensemble))
+    def open(self, settings: "ScorerSettings", section: str) -> None:
+        """The reward models of the settings that are `section`."""
+        self._check_host(ref.name for ref in settings.refs(section))
         import torch
 
         from plumbob.reward.open_scorer import open_scorer
 
-        self._scorer = open_scorer(settings, "cuda" if torch.cuda.is_available() else "cpu")
+        self._scorer = open_scorer(settings, section, "cuda" if torch.cuda.is_available() else "cpu")
 
     def score(self, pairs: Sequence[tuple[str, str]]) -> list[Score]:
         return self._scorer.score(pairs)

@@ -1,6 +1,6 @@
 """What all Ray actors of a run have in common (Worker): shells around a learner, a sampler or a scorer.
 
-The packages that a role needs are imported inside its methods, so that a worker on a host that lacks them can say so.
+vLLM and DeepSpeed are imported inside the methods: the driver, which also reads this file, needs neither.
 """
 
 import os
