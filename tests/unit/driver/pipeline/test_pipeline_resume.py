@@ -18,7 +18,7 @@ from plumbob.core.errors import RunFailed, UserError
 from plumbob.driver import api
 from plumbob.driver.api import resume, run
 from plumbob.driver.pipeline import pipeline
-from plumbob.driver.stages.prepare import StageContext
+from plumbob.driver.stages.stage import StageContext, StageResult, StageSummary
 from tests.support.recording_listener import Watching
 
 STAGES = ["pretrain", "pretrain-encoder", "sft", "reward", "ppo", "dpo", "eval"]
@@ -41,11 +41,11 @@ class Workers:
     def __init__(self, dies_in: str) -> None:
         self.dies_in, self.ran = dies_in, list[str]()
 
-    def run_stage(self, body: Any, context: StageContext, name: str) -> dict[str, Any]:
+    def run_stage(self, body: Any, context: StageContext, name: str) -> StageSummary:
         if name == self.dies_in:
             raise RunFailed("a worker died")
         self.ran.append(name)
-        return {"policies": {}} if name == "eval" else {}
+        return StageSummary(StageResult({"policies": {}} if name == "eval" else {}), seconds=1.0, peak_memory_gib=1.0)
 
 
 def test_a_pipeline_resumes_on_the_rows_that_it_began_with_alone(
