@@ -34,7 +34,6 @@ from plumbob.reward.second_judge import JudgedScorer
 from plumbob.rollout.requests import sample_requests
 from plumbob.trainers.learner.checkpoint import Checkpoints
 from plumbob.trainers.metrics.metrics_log import MetricsLog
-from plumbob.trainers.metrics.sinks.jsonl import read_metrics
 from plumbob.trainers.metrics.step_record import Listener
 from plumbob.trainers.offline.dpo import prepare_dpo, run_dpo
 from plumbob.trainers.offline.kto import prepare_kto, run_kto
@@ -48,9 +47,9 @@ from plumbob.trainers.offline.reward_calibration import (
 )
 from plumbob.trainers.offline.reward_model import prepare_reward, run_reward
 from plumbob.trainers.offline.sft import prepare_sft, run_sft
-from plumbob.trainers.online.monitors import monitor_figures
+from plumbob.trainers.online.monitors import monitor_summary
 from plumbob.trainers.online.ppo import PpoActors, PpoState, prepare_ppo, run_ppo, run_ppo_asynchronous
-from plumbob.trainers.online.recorder import PpoRecorder, ppo_figures
+from plumbob.trainers.online.recorder import PpoRecorder, ppo_summary, steps_on_disk
 
 CALIBRATION_STEP = -2
 """Stands where the step does in the seeds of responses that a reward model is calibrated on."""
@@ -268,8 +267,8 @@ def _ppo(run: PpoRun, rule: Rule | None) -> Prepared:
         with PpoRecorder(run.ppo, scene.folder, log, scene.listener) as record:
             loop(run, data.pad_id, state, actors, checkpoints, record)
         actors.learners.export(scene.folder / "policy")
-        records = read_metrics(scene.folder)
-        figures = ppo_figures(records) | monitor_figures([record.metrics for record in records], run.ppo)
+        steps = steps_on_disk(scene.folder)
+        figures = ppo_summary(steps) | monitor_summary(steps, run.ppo)
         if data.retained is None or state.retained is None:
             return figures
         return data.retained.added_to(figures, state.retained, actors.learners)
