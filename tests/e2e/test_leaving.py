@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from ray._raylet import GcsClient
-from ray.cluster_utils import ClusterSettings as RayCluster
+from ray.cluster_utils import Cluster as RayCluster
 from ray.core.generated.autoscaler_pb2 import DrainNodeReason
 
 from plumbob.cluster.calls import wait_until
