@@ -29,7 +29,7 @@ def run_in_foreground(folder: Path, as_json: bool, start: Callable[[Listener], R
     except KeyboardInterrupt:
         if not (folder / RESOLVED_FILE).is_file():
             raise
-        print(f"plumbob: interrupted; go on from the last checkpoint with: plumbob resume {folder}", file=sys.stderr)
+        print(f"plumbob: interrupted; resume from the last checkpoint with: plumbob resume {folder}", file=sys.stderr)
         return INTERRUPTED
     try:
         report = write_report(result.folder)

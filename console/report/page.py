@@ -1,4 +1,4 @@
-"""One self-contained `report.html` from what lies in a run's folder: figures, samples, curves, settings."""
+"""One self-contained `report.html` from what lies in a run's folder: metrics, samples, curves, settings."""
 
 import json
 import math
