@@ -123,7 +123,7 @@ def test_training_all_weights(folder: str, adapter_folder: Path) -> None:
         full_policy(ModelSource(folder, adapter_folder), "float32", False)
 
 
-def test_a_frozen_reference_responses_as_what_it_was_given(folder: str, adapter_folder: Path) -> None:
+def test_a_frozen_reference_answers_as_what_it_was_given(folder: str, adapter_folder: Path) -> None:
     whole = frozen_reference(ModelSource(folder, None), "float32", False)
     adapted = frozen_reference(ModelSource(folder, adapter_folder), "float32", False)
     base = AutoModelForCausalLM.from_pretrained(folder)

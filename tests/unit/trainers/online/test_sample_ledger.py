@@ -48,7 +48,7 @@ def ledger() -> Ledger:
     return ledger
 
 
-def test_an_response_stays_in_the_row_that_it_was_issued_in(ledger: Ledger) -> None:
+def test_a_response_stays_in_the_row_that_it_was_issued_in(ledger: Ledger) -> None:
     expected = {"0": row(4, 4, 3, 2, flat=1), "1": row(1, 0, 0, 0)}
     assert ledger.as_dict() == {"versions": expected, "reissued": 2}
 
