@@ -20,6 +20,7 @@ from ray.core.generated.gcs_service_pb2 import CheckAliveReply, CheckAliveReques
 from ray.core.generated.ray_client_pb2 import ClusterInfoRequest, ClusterInfoResponse, ClusterInfoType
 from ray.exceptions import AuthenticationError, RayError
 
+from plumbob.cluster.workers.import_path import WorkerImports
 from plumbob.configs.settings.workers import ClusterSettings
 from plumbob.core.errors import NotRunningError, UserError, first_line
 
@@ -75,26 +76,49 @@ def joined(address: str) -> Iterator[None]:
     Raises:
         NotRunningError, UserError: as `connect`; or this process is on another Ray.
     """
-    if ray.is_initialized() and address in ("auto", ray.get_runtime_context().gcs_address):
+    if ray.is_initialized() and address in ("auto", own_address()):
         yield
         return
     _join(address)
     try:
         yield
     finally:
-        ray.shutdown()
+        disconnect()
+
+
+def disconnect() -> None:
+    """Leave the Ray that was joined, or end the private one."""
+    ray.shutdown()
+
+
+@contextmanager
+def connected(cluster: ClusterSettings) -> Iterator[None]:
+    """`connect`, and `disconnect` at the end. Raises as `connect`."""
+    connect(cluster)
+    try:
+        yield
+    finally:
+        disconnect()
+
+
+def own_address() -> str:
+    """`HOST:PORT` of the Ray that this process is on."""
+    address: str = ray.get_runtime_context().gcs_address
+    return address
 
 
 def _init(**arguments: Any) -> None:
     """Raises UserError where this process is on a Ray already."""
     if ray.is_initialized():
-        here = ray.get_runtime_context().gcs_address
+        here = own_address()
         raise UserError(
             f"cluster.address={arguments['address']}: this process is on the Ray at {here} already; use another process"
         )
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     # A thread that outlives the connection has to fail: Ray would start another one for it.
     auto_init_hook.enable_auto_connect = False
+    if not arguments["address"].startswith(CLIENT):  # Who only looks starts no workers.
+        arguments["job_config"] = WorkerImports()
     ray.init(**arguments, **QUIET)
 
 

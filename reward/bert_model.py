@@ -11,7 +11,8 @@ from torch import Tensor
 from transformers import AutoConfig, AutoModelForSequenceClassification
 
 from plumbob.core.errors import UserError
-from plumbob.models.loading import located, num_reserved_positions, open_tokenizer
+from plumbob.models.loading import num_reserved_positions, open_tokenizer
+from plumbob.models.resolution import located
 from plumbob.models.weight_files import check_weights
 from plumbob.reward.calibration import load_calibration
 

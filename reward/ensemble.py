@@ -5,8 +5,6 @@ from collections.abc import Sequence
 
 from plumbob.reward.scorer import Score, Scorer
 
-ENSEMBLE_KEY = "reward.ensemble"
-
 
 class EnsembleScorer:
     """mean - penalty * std of the members' scores, the standard deviation being over the members (divided by k).

@@ -1,9 +1,9 @@
 """From the settings of a reward to its scorer, and what can be checked of it before anything is loaded."""
 
 from plumbob.configs.settings.rewards import ScorerSettings
-from plumbob.reward.bert_model import KEY, check_scorer
+from plumbob.reward.bert_model import check_scorer
 from plumbob.reward.bert_scorer import BertScorer
-from plumbob.reward.ensemble import ENSEMBLE_KEY, EnsembleScorer
+from plumbob.reward.ensemble import EnsembleScorer
 from plumbob.reward.scorer import Scorer
 
 
@@ -15,19 +15,14 @@ def check_scorers(settings: ScorerSettings, section: str = "reward") -> None:
     Raises:
         UserError: as `check_scorer`, for the first that cannot be used.
     """
-    for name, key in named_models(settings):
-        check_scorer(name, settings.normalize, settings.max_tokens, key.replace("reward.", f"{section}.", 1))
+    for ref in settings.refs(section):
+        check_scorer(ref.name, settings.normalize, settings.max_tokens, ref.setting)
 
 
-def open_scorer(settings: ScorerSettings, device: str) -> Scorer:
-    """The scorer of those settings, its models loaded. UserError as `BertScorer`."""
+def open_scorer(settings: ScorerSettings, section: str, device: str) -> Scorer:
+    """The scorer of the settings that are `section`, its models loaded. UserError as `BertScorer`."""
     members = [
-        BertScorer(name, settings.batch_size, settings.max_tokens, settings.normalize, device, key)
-        for name, key in named_models(settings)
+        BertScorer(ref.name, settings.batch_size, settings.max_tokens, settings.normalize, device, ref.setting)
+        for ref in settings.refs(section)
     ]
     return EnsembleScorer(members, settings.uncertainty_penalty) if settings.ensemble else members[0]
-
-
-def named_models(settings: ScorerSettings) -> list[tuple[str, str]]:
-    """Every model with the setting that names it, for error messages."""
-    return [(settings.model, KEY), *((name, ENSEMBLE_KEY) for name in settings.ensemble)]

@@ -1,12 +1,10 @@
-"""An empty working folder for every test, and learner ranks that tests share: starting one takes seconds."""
+"""An empty working folder for every test."""
 
 import os
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 
-from tests.support.learner_ranks import Ranks, write_tiny_llama
 from tests.support.source_tree import ROOT
 
 
@@ -20,29 +18,3 @@ def empty_working_folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[N
         yield
     left = sorted(path.name for path in folder.iterdir())
     assert not left, f"tests wrote {left} into the working folder: each has a tmp_path for that"
-
-
-@pytest.fixture(scope="session")
-def one_rank(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Ranks]:
-    ranks = Ranks(1, tmp_path_factory.mktemp("extensions"))
-    yield ranks
-    ranks.close()
-
-
-@pytest.fixture(scope="session")
-def two_ranks(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Ranks]:
-    ranks = Ranks(2, tmp_path_factory.mktemp("extensions"))
-    yield ranks
-    ranks.close()
-
-
-@pytest.fixture(scope="session")
-def three_ranks(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Ranks]:
-    ranks = Ranks(3, tmp_path_factory.mktemp("extensions"))
-    yield ranks
-    ranks.close()
-
-
-@pytest.fixture(scope="session")
-def llama(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return write_tiny_llama(tmp_path_factory.mktemp("llama"))

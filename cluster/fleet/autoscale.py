@@ -1,11 +1,13 @@
 """How many rollout workers a run should have, from who waited for whom."""
 
 from collections import deque
-from collections.abc import Mapping, Sequence
-from typing import Any, NamedTuple
+from collections.abc import Sequence
+from typing import NamedTuple
 
+from plumbob.cluster.run_status import AutoscaleBounds, WorkerRow
 from plumbob.configs.settings.workers import AutoscaleSettings
-from plumbob.trainers.metrics.metrics_log import StepRecord
+from plumbob.trainers.metrics.step_record import StepRecord
+from plumbob.trainers.online.step_metrics import sampler_idle_s
 
 WAITING = ("sample", "score")
 """Phases in which the learner waits for responses and their scores."""
@@ -21,10 +23,11 @@ class Idle(NamedTuple):
 def idle_of(record: StepRecord) -> Idle | None:
     """Who waited in a step of PPO; None for a step of another stage."""
     total = sum(record.seconds.values())
-    if "sampler_idle_s" not in record.metrics or total <= 0:
+    idle_s = sampler_idle_s(record.metrics)
+    if idle_s is None or total <= 0:
         return None
     learner = sum(record.seconds.get(phase, 0.0) for phase in WAITING)
-    return Idle(min(learner / total, 1.0), min(record.metrics["sampler_idle_s"] / total, 1.0))
+    return Idle(min(learner / total, 1.0), min(idle_s / total, 1.0))
 
 
 def desired_workers(size: int, steps: Sequence[Idle], settings: AutoscaleSettings) -> int:
@@ -56,11 +59,11 @@ class Scaling:
     """
 
     def __init__(self, settings: AutoscaleSettings) -> None:
-        self.bounds = {"min_workers": settings.min_workers, "max_workers": settings.max_workers}
+        self.bounds = AutoscaleBounds(settings.min_workers, settings.max_workers)
         self._settings = settings
         self._steps: deque[Idle] = deque(maxlen=settings.patience)
 
-    def after(self, record: StepRecord, size: int, workers: Sequence[Mapping[str, Any]]) -> int:
+    def after(self, record: StepRecord, size: int, workers: Sequence[WorkerRow]) -> int:
         """How many workers there should be after that step.
 
         Args:
@@ -69,7 +72,7 @@ class Scaling:
         idle = idle_of(record)
         if idle is None:
             return size
-        if idle.learner > idle.sampler and sum(row["answers"] > 0 for row in workers) < size:
+        if idle.learner > idle.sampler and sum(bool(row.num_done) for row in workers) < size:
             self._steps.clear()
             return size
         self._steps.append(idle)

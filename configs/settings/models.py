@@ -1,14 +1,40 @@
 """Which models: made from nothing, a folder or a hub name; and what of them is trained."""
 
-from typing import Annotated, Literal
+from dataclasses import dataclass, field
+from typing import Annotated, ClassVar, Literal
 
 from pydantic import AfterValidator, Field, PositiveFloat, PositiveInt
 
 from plumbob.configs.base import Dtype, Fraction, ModelName, Settings
 
+POLICY_MODEL, POLICY_BASELINE = "policy.model", "policy.baseline"
+REWARD_MODEL = "reward.model"
+
+
+@dataclass(frozen=True)
+class ModelRef:
+    """A model as the settings name it: what every reader of it needs, so that an error names the right setting.
+
+    Attributes:
+        name: Hugging Face folder, PEFT adapter folder, `package:NAME/FOLDER` or hub name.
+        setting: dotted key that named it; the same model named by two settings is one model.
+        trust_remote_code: run the Python code that comes with the model.
+        dtype: of its weights.
+    """
+
+    name: str
+    setting: str = field(compare=False)
+    trust_remote_code: bool = False
+    dtype: Dtype = "float32"
+
+    def __str__(self) -> str:
+        return f"{self.setting}={self.name}"
+
 
 class NewLlamaSettings(Settings):
     """A Llama-architecture model made from nothing, with a byte-level BPE tokenizer trained on the text."""
+
+    setting: ClassVar[str] = POLICY_MODEL
 
     vocab_size: PositiveInt = 1024
     hidden_size: PositiveInt = 128
@@ -20,6 +46,8 @@ class NewLlamaSettings(Settings):
 
 class NewBertSettings(Settings):
     """A BERT made from nothing, with a WordPiece tokenizer trained on the text."""
+
+    setting: ClassVar[str] = REWARD_MODEL
 
     vocab_size: PositiveInt = 1024
     hidden_size: PositiveInt = 128
@@ -35,6 +63,9 @@ class FullTuning(Settings):
 
 class LoraTuning(Settings):
     """Low-rank adapters (Hu et al. 2021, arXiv 2106.09685)."""
+
+    peft_type: ClassVar[str] = "LORA"
+    """What PEFT calls adapters of this kind."""
 
     kind: Literal["lora"] = "lora"
     rank: PositiveInt = 8
@@ -62,39 +93,67 @@ class PolicyBaseSettings(Settings):
     trust_remote_code: bool = False
     dtype: Dtype = "float32"
 
+    def ref_to(self, name: str, setting: str) -> ModelRef:
+        """The model that `setting` names, loaded as these settings say."""
+        return ModelRef(name, setting, self.trust_remote_code, self.dtype)
 
-class PolicySettings(PolicyBaseSettings):
-    """The language model. `model` is a Hugging Face folder, a PEFT adapter folder or a hub name."""
+
+class NamedPolicySettings(PolicyBaseSettings):
+    """A language model that there is. `model` is a Hugging Face folder, a PEFT adapter folder or a hub name."""
 
     model: ModelName
+
+    @property
+    def ref(self) -> ModelRef:
+        return self.ref_to(self.model, POLICY_MODEL)
+
+
+class PolicySettings(NamedPolicySettings):
+    """The language model of supervised fine-tuning."""
+
     tuning: Tuning = LoraTuning()
 
 
-class AlignedPolicySettings(PolicyBaseSettings):
+class AlignedPolicySettings(NamedPolicySettings):
     """The language model of an alignment stage, which trains a LoRA adapter on a frozen base."""
 
-    model: ModelName
     tuning: AlignmentTuning = LoraTuning()
 
 
-class PretrainedPolicySettings(PolicyBaseSettings):
-    """The language model of pre-training: made new, or a folder or hub name to go on from."""
+class NewOrNamedPolicySettings(PolicyBaseSettings):
+    """A language model that there is, or that is to be made."""
 
     model: ModelName | NewLlamaSettings
 
+    @property
+    def ref(self) -> ModelRef | NewLlamaSettings:
+        return self.ref_to(self.model, POLICY_MODEL) if isinstance(self.model, str) else self.model
 
-class PipelinePolicySettings(PolicyBaseSettings):
+    @property
+    def made_ref(self) -> ModelRef:
+        """Once there is a model, made or named."""
+        assert isinstance(self.ref, ModelRef), f"{POLICY_MODEL} has not been made yet"
+        return self.ref
+
+
+class PretrainedPolicySettings(NewOrNamedPolicySettings):
+    """The language model of pre-training: made new, or a folder or hub name to go on from."""
+
+
+class PipelinePolicySettings(NewOrNamedPolicySettings):
     """The language model of a pipeline: one made from nothing is pre-trained first, a named one is taken as it is.
 
     `sft_tuning` is of supervised fine-tuning, `tuning` of PPO and DPO, which start from its result.
     """
 
-    model: ModelName | NewLlamaSettings
     sft_tuning: Tuning = FullTuning()
     tuning: AlignmentTuning = LoraTuning()
 
 
-class EvaluatedPolicySettings(PolicyBaseSettings):
-    model: ModelName
+class EvaluatedPolicySettings(NamedPolicySettings):
     baseline: ModelName | None = None
     """What the policy is compared with and KL is measured from; None takes the policy's own base."""
+
+    @property
+    def baseline_ref(self) -> ModelRef | None:
+        return None if self.baseline is None else self.ref_to(self.baseline, POLICY_BASELINE)

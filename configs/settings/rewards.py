@@ -5,7 +5,7 @@ from typing import Self
 from pydantic import NonNegativeFloat, PositiveInt, model_validator
 
 from plumbob.configs.base import ModelName, Settings
-from plumbob.configs.settings.models import NewBertSettings
+from plumbob.configs.settings.models import REWARD_MODEL, ModelRef, NewBertSettings
 from plumbob.configs.settings.workers import WorkerGroupSettings
 
 
@@ -20,6 +20,14 @@ class ScorerSettings(WorkerGroupSettings):
     max_tokens: PositiveInt = 256
     normalize: bool = True
     """Use the calibration stored with the model: mean 0 and variance 1 under the policy that it was calibrated on."""
+
+    def refs(self, section: str = "reward") -> tuple[ModelRef, ...]:
+        """Every model that scores, the first one's own setting first. `section` is the one that these settings are."""
+        return (ModelRef(self.model, f"{section}.model"), *self.further_refs(section))
+
+    def further_refs(self, section: str = "reward") -> tuple[ModelRef, ...]:
+        """Of the ensemble beside the first model."""
+        return tuple(ModelRef(name, f"{section}.ensemble") for name in self.ensemble)
 
     @model_validator(mode="after")
     def _check(self) -> Self:
@@ -41,11 +49,25 @@ class PipelineScorerSettings(ScorerSettings):
 
     model: ModelName | NewBertSettings  # type: ignore[assignment]
 
+    @property
+    def encoder(self) -> ModelRef | NewBertSettings:
+        return ModelRef(self.model, REWARD_MODEL) if isinstance(self.model, str) else self.model
+
 
 class EncoderSettings(Settings):
     """The BERT of a stage that trains it: made new, a folder or a hub name."""
 
     model: ModelName | NewBertSettings
+
+    @property
+    def encoder(self) -> ModelRef | NewBertSettings:
+        return ModelRef(self.model, REWARD_MODEL) if isinstance(self.model, str) else self.model
+
+    @property
+    def made_encoder(self) -> ModelRef:
+        """Once there is an encoder, made or named."""
+        assert isinstance(self.encoder, ModelRef), f"{REWARD_MODEL} has not been made yet"
+        return self.encoder
 
 
 class RewardEncoderSettings(EncoderSettings):

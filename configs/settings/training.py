@@ -14,12 +14,13 @@ from plumbob.configs.settings.algorithms import (
     Gae,
     Importance,
     KlPenalty,
+    PolicyLoss,
     PreferenceLoss,
     RewardObjective,
     ShapingSettings,
     TruncatedImportance,
 )
-from plumbob.configs.settings.models import PolicyBaseSettings
+from plumbob.configs.settings.models import ModelRef, PolicyBaseSettings
 from plumbob.configs.settings.monitors import MonitoringSettings
 
 
@@ -100,6 +101,10 @@ class CalibrationSettings(PolicyBaseSettings):
     """The policy whose sampled responses are to score mean 0, variance 1; None takes those in the pairs file."""
     num_prompts: PositiveInt = 128
 
+    @property
+    def policy_ref(self) -> ModelRef | None:
+        return None if self.policy is None else self.ref_to(self.policy, "calibration.policy")
+
 
 class DpoSettings(EpochSettings):
     """A policy learns from preference pairs, without a reward model or sampling."""
@@ -120,7 +125,7 @@ class KtoSettings(EpochSettings):
 
 
 class PpoSettings(OptimizerSettings):
-    """The clipped surrogate of PPO (Schulman et al. 2017, arXiv 1707.06347) on sampled responses."""
+    """Policy gradients on sampled responses, in the form of PPO (Schulman et al. 2017, arXiv 1707.06347)."""
 
     learning_rate: PositiveFloat = 5e-4
     num_steps: PositiveInt = 50
@@ -132,8 +137,7 @@ class PpoSettings(OptimizerSettings):
     estimator: Estimator = Gae()
     loss_mean: Literal["token", "response"] = "token"
     """`token`: every token of the optimizer step weighs the same; `response`: every response does."""
-    clip_range: PositiveFloat = 0.2
-    dual_clip: Annotated[float, Field(gt=1)] | None = None
+    policy_loss: PolicyLoss = PolicyLoss()
     kl: KlPenalty = FixedKl()
     monitors: MonitoringSettings = MonitoringSettings()
     shaping: ShapingSettings = ShapingSettings()

@@ -1,9 +1,10 @@
 """The whole pipeline: every stage in order, each handing its folder to the next."""
 
 import json
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 from plumbob.configs.runs import (
     DpoRun,
@@ -38,15 +39,21 @@ from plumbob.core.disk_errors import replace_text
 from plumbob.driver.pipeline.pipeline_data import Files, PreparedFiles
 from plumbob.driver.run_folder.folder import SAMPLES_FILE, SUMMARY_FILE
 from plumbob.driver.stages.evaluation import (
-    Figures,
     measure_policies,
-    policy_figures,
+    policy_metrics,
     prepare_eval,
-    response_figures,
+    response_metrics,
     write_samples,
 )
-from plumbob.driver.stages.prepare import StageContext, prepare, run_stage
-from plumbob.models.loading import resolve_model
+from plumbob.driver.stages.prepare import prepare
+from plumbob.driver.stages.stage import PreparedStage, StageContext, StageResult, StageSummary, run_stage
+from plumbob.models.loading import open_policy
+
+EVAL = "eval"
+"""The last stage."""
+
+POLICIES = "policies"
+"""Of its figures those that belong to the stages which made the policies: stage -> figures."""
 
 
 @dataclass(frozen=True)
@@ -154,7 +161,7 @@ class Pipeline:
 
     def evaluation(self) -> EvalRun:
         return EvalRun(
-            name="eval",
+            name=EVAL,
             **self._shared,
             learner=LearnerRankSettings(**self._run.learner.model_dump(include=set(LearnerRankSettings.model_fields))),
             data=EvalDataSettings(prompts=self._files.heldout_prompts, **self._prompt),
@@ -168,64 +175,85 @@ class Pipeline:
         return ScorerSettings(**self._run.reward.model_dump(exclude={"model"}), model=self._folders.reward_model)
 
 
-def run_pipeline(run: PipelineRun, prepared: PreparedFiles, scene: StageContext) -> dict[str, Figures]:
-    """Every stage that has not already ended in this folder; stage -> its figures."""
-    files = prepared(scene.folder / "data")
+@dataclass(frozen=True)
+class PipelineResult:
+    """What the stages of a pipeline ended with, each as it left it.
+
+    Attributes:
+        stages: stage -> its own summary, in the order in which they ran; the evaluation's has `POLICIES`.
+        noise_ceiling: accuracy of the best predictor of the held-out preferences; None where it is not known.
+        notes: sentences about rows that were left out.
+    """
+
+    stages: Mapping[str, StageSummary]
+    noise_ceiling: float | None
+    notes: tuple[str, ...]
+
+    def summary(self) -> dict[str, dict[str, Any]]:
+        """Stage -> all that is known of it, as `summary.json` has it."""
+        data = {"data": {"notes": list(self.notes)}} if self.notes else {}
+        found = {name: summary.as_dict() for name, summary in self.stages.items()}
+        policies: Mapping[str, Any] = found[EVAL].pop(POLICIES)
+        ceiling = {} if self.noise_ceiling is None else {"reward": {"noise_ceiling": self.noise_ceiling}}
+        return data | {name: own | ceiling.get(name, {}) | policies.get(name, {}) for name, own in found.items()}
+
+
+def run_pipeline(run: PipelineRun, prepared: PreparedFiles, context: StageContext) -> dict[str, dict[str, Any]]:
+    """Every stage that has not already ended in this folder; stage -> its part of `summary.json`."""
+    files = prepared(context.folder / "data")
     for note in files.notes:
-        scene.listener.said("data", note)
-    stages = Pipeline(run, scene.folder, files)
-    todo: list[tuple[str, Callable[[StageContext], Figures]]] = []
+        context.listener.notify("data", note)
+    summaries = {name: _once(name, stage, context) for name, stage in _stages(run, files, context)}
+    return PipelineResult(summaries, files.noise_ceiling, files.notes).summary()
+
+
+def _stages(run: PipelineRun, files: Files, context: StageContext) -> list[tuple[str, PreparedStage]]:
+    """In order. Each is prepared when it begins: its input is what those before it left."""
+    stages = Pipeline(run, context.folder, files)
+    first: list[tuple[str, PreparedStage]] = []
     if isinstance(run.policy.model, NewLlamaSettings):
-        todo.append(("pretrain", lambda inner: prepare(stages.pretrain())(inner)))
+        first.append(("pretrain", lambda inner: prepare(stages.pretrain())(inner)))
     if isinstance(run.reward.model, NewBertSettings):
-        todo.append(("pretrain-encoder", lambda inner: prepare(stages.pretrain_encoder())(inner)))
-    todo += [
+        first.append(("pretrain-encoder", lambda inner: prepare(stages.pretrain_encoder())(inner)))
+    return [
+        *first,
         ("sft", lambda inner: prepare(stages.sft())(inner)),
         ("reward", lambda inner: prepare(stages.reward())(inner)),
         ("ppo", lambda inner: prepare(stages.ppo(), files.judge)(inner)),
         ("dpo", lambda inner: prepare(stages.dpo())(inner)),
-        ("eval", lambda inner: _evaluate(stages.evaluation(), files, scene, inner)),
+        (EVAL, lambda inner: _evaluate(stages.evaluation(), files, context, inner)),
     ]
-    figures: dict[str, Figures] = {"data": {"notes": list(files.notes)}} if files.notes else {}
-    figures |= {name: _once(name, body, scene) for name, body in todo}
-    if files.noise_ceiling is not None:
-        figures["reward"]["noise_ceiling"] = files.noise_ceiling
-    policies = figures["eval"].pop("policies")
-    for name, measured in policies.items():
-        figures[name] |= measured
-    return figures
 
 
-def _once(name: str, body: Callable[[StageContext], Figures], scene: StageContext) -> Figures:
-    """The stage's figures: from its folder when an earlier, interrupted run of the pipeline ended it."""
-    folder = scene.folder / name
+def _once(name: str, stage: PreparedStage, context: StageContext) -> StageSummary:
+    """The stage's summary: from its folder when an earlier, interrupted run of the pipeline ended it."""
+    folder = context.folder / name
     if (folder / SUMMARY_FILE).exists():
-        figures: Figures = json.loads((folder / SUMMARY_FILE).read_text())
-        return figures
-    figures = run_stage(body, StageContext(scene.session, folder, scene.listener, scene.memory), name)
+        return StageSummary.from_dict(json.loads((folder / SUMMARY_FILE).read_text()))
+    summary = run_stage(stage, replace(context, folder=folder), name)
     folder.mkdir(parents=True, exist_ok=True)
-    replace_text(folder / SUMMARY_FILE, json.dumps(figures, indent=2) + "\n")
-    return figures
+    replace_text(folder / SUMMARY_FILE, json.dumps(summary.as_dict(), indent=2) + "\n")
+    return summary
 
 
-def _evaluate(run: EvalRun, files: Files, outer: StageContext, inner: StageContext) -> Figures:
-    assert run.policy is not None
-    assert run.policy.baseline is not None
+def _evaluate(run: EvalRun, files: Files, outer: StageContext, inner: StageContext) -> StageResult:
     data = prepare_eval(run)
+    policy = data.policy
+    assert policy is not None, "a pipeline evaluates policies"
     for note in data.notes:
-        inner.listener.said("eval", note)
+        inner.listener.notify(EVAL, note)
     scorer = inner.session.scorers(run.reward)
-    policies = {name: resolve_model(str(outer.folder / name / "policy"), name) for name in ("ppo", "dpo")}
-    measured = measure_policies(run, data, inner.session, scorer, policies, files.judge)
+    base = policy.opened.ref
+    policies = {
+        name: open_policy(replace(base, name=str(outer.folder / name / "policy"), setting=name))
+        for name in ("ppo", "dpo")
+    }
+    measured = measure_policies(run, policy, inner.session, scorer, policies, files.judge)
     baseline = measured["baseline"]
     write_samples(
         outer.folder / SAMPLES_FILE,
         {"sft": baseline} | {name: measured[name] for name in policies},
         run.evaluation.num_shown,
     )
-    return {
-        "num_prompts": len(data.prompts),
-        "notes": list(data.notes),
-        "policies": {"sft": response_figures(baseline)}
-        | {name: policy_figures(measured[name], baseline) for name in policies},
-    }
+    shown = {"sft": response_metrics(baseline)} | {name: policy_metrics(measured[name], baseline) for name in policies}
+    return StageResult({"num_prompts": len(policy.prompts), POLICIES: shown}, data.notes)

@@ -9,33 +9,29 @@ import torch
 from numpy.typing import NDArray
 
 from plumbob.configs.settings.data import ReplaySettings
+from plumbob.data.batch import Batch
 from plumbob.data.epoch_order import endless_order
 from plumbob.data.tokenization import TokenBatch
+from plumbob.models.loading import OpenedModel
 from plumbob.trainers.forgetting.next_token import next_token_loss, num_predicted_tokens
 from plumbob.trainers.forgetting.packed_text import PackedText, pack_text
 from plumbob.trainers.learner.learner_protocol import B, LossSum, Pass
 
 
 @dataclass(frozen=True)
-class WithReplay(Generic[B]):
+class WithReplay(Batch, Generic[B]):
     """A stage's batch, with a block of other text beside each of its rows."""
 
     batch: B
     replayed: TokenBatch
 
     @property
-    def num_rows(self) -> int:
-        return self.batch.num_rows
-
-    @property
     def lengths(self) -> NDArray[np.int64]:
+        """Of the stage's own rows: the blocks of text beside them are all of one length."""
         return self.batch.lengths
 
-    def rows(self, index: NDArray[np.int64], /) -> "WithReplay[B]":
-        return WithReplay(self.batch.rows(index), self.replayed.rows(index))
 
-
-def beside(text: PackedText | None, batch: B, step: int, seed: int) -> "B | WithReplay[B]":
+def with_replay(text: PackedText | None, batch: B, step: int, seed: int) -> "B | WithReplay[B]":
     """The batch with its rows' blocks, which step and seed decide; as it is where nothing is replayed.
 
     Args:
@@ -47,9 +43,9 @@ def beside(text: PackedText | None, batch: B, step: int, seed: int) -> "B | With
     return WithReplay(batch, text.batch_of(index))
 
 
-def prepare_replay(settings: ReplaySettings | None, tokenizer: Any, max_positions: int) -> PackedText | None:
+def prepare_replay(settings: ReplaySettings | None, opened: OpenedModel) -> PackedText | None:
     """Read and cut. Raises UserError."""
-    return None if settings is None else pack_text("replay", settings, tokenizer, max_positions)
+    return None if settings is None else pack_text("replay", settings, opened)
 
 
 def replay_passes(passes: Sequence[Pass[Any]], settings: ReplaySettings | None) -> tuple[Pass[Any], ...]:

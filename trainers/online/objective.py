@@ -1,17 +1,16 @@
-"""The objective of a step: the clipped policy loss, the critic's where there is one, and the forwards before it."""
+"""The objective of a step: the policy's loss, the critic's where there is one, and the forwards before it."""
 
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
 from plumbob.configs.settings.algorithms import Gae
 from plumbob.configs.settings.training import PpoSettings
-from plumbob.trainers.algorithms.policy_losses import kl_loss, ppo_policy_loss, value_loss
+from plumbob.data.batch import Batch
+from plumbob.trainers.algorithms.policy_losses import kl_loss, policy_loss, value_loss
 from plumbob.trainers.learner.learner_protocol import Learners, LossSum, Pass
 from plumbob.trainers.online.experience import Evaluated, Experience
 from plumbob.trainers.online.trajectories import Trajectories
@@ -29,7 +28,7 @@ def ppo_passes(ppo: PpoSettings, temperature: float) -> tuple[Pass[Experience], 
 
 
 def policy_loss_sum(ppo: PpoSettings, temperature: float, forward: Any, batch: Experience) -> LossSum:
-    """The clipped surrogate, and beta times the KL penalty where it is in the loss."""
+    """The surrogate, and beta times the KL penalty where it is in the loss."""
     logprobs = forward(batch.input_ids, batch.attention_mask, batch.action_mask, temperature)
     old, advantages, mask, weights, importance = (
         x.to(logprobs.device)
@@ -41,7 +40,7 @@ def policy_loss_sum(ppo: PpoSettings, temperature: float, forward: Any, batch: E
             batch.importance_weights,
         )
     )
-    result = ppo_policy_loss(logprobs, old, advantages, mask, weights, importance, ppo.clip_range, ppo.dual_clip)
+    result = policy_loss(ppo.policy_loss, logprobs, old, advantages, mask, weights, importance)
     statistics = {"policy_loss": result.loss.detach(), "clipped_share": result.clipped, "update_kl": result.kl}
     if batch.kl is None:
         return LossSum(result.loss, statistics)
@@ -77,26 +76,13 @@ def evaluate(learners: Learners, trajectories: Trajectories, temperature: float,
 
 
 @dataclass(frozen=True)
-class TrajectoryBatch:
+class TrajectoryBatch(Batch):
     """What a forward over trajectories needs: tensors [B, T], and the sampling temperature."""
 
     input_ids: Tensor
     attention_mask: Tensor
     action_mask: Tensor
     temperature: float
-
-    @property
-    def num_rows(self) -> int:
-        return len(self.input_ids)
-
-    @property
-    def lengths(self) -> NDArray[np.int64]:
-        return self.attention_mask.sum(dim=1).numpy()
-
-    def rows(self, index: Any, /) -> "TrajectoryBatch":
-        return TrajectoryBatch(
-            self.input_ids[index], self.attention_mask[index], self.action_mask[index], self.temperature
-        )
 
 
 def forward_actions(forward: Any, batch: TrajectoryBatch) -> Tensor:

@@ -20,7 +20,8 @@ from plumbob.configs.runs import EvalRun
 from plumbob.console.cli import main
 from plumbob.console.commands.doctor import examine, package_check
 from plumbob.core.errors import RunFailed
-from plumbob.trainers.metrics.metrics_log import Listener, StepRecord
+from plumbob.driver.run_folder.folder import run_folder
+from plumbob.trainers.metrics.step_record import Listener, StepRecord
 
 PPO = ["ppo", "policy.model=sft", "reward.model=rm", "data.prompts=prompts.jsonl"]
 SUMMARY = {"name": "ppo", "seconds_total": 2.0, "stages": {"ppo": {"reward": 0.5, "seconds": 2.0}}}
@@ -94,7 +95,7 @@ def test_help_is_quick_and_imports_nothing_heavy() -> None:
         (["plan", *PPO, "ppo.minibatch_size=5"], "cannot be cut into minibatches of ppo.minibatch_size=5"),
         (["run", *PPO, "learner.num_workers=3"], "cannot be shared equally by learner.num_workers=3"),
         (["run", *PPO, "ppo.max_staleness=1", "ppo.importance.kind=none"], "importance.kind=truncated or masked"),
-        (["plan", "--json", *PPO, "policy.tuning.rank=1024"], "vLLM serves LoRA up to rank 512"),
+        (["plan", "--json", *PPO, "policy.tuning.dropout=0.1"], "set policy.tuning.dropout=0"),
         (["eval", "reward.model=rm"], "nothing to measure: give data.pairs=FILE"),
         (["eval", *PPO], "ppo: kind is ppo, expected eval; start that with: plumbob run ppo"),
         (["resume", "pppo"], "pppo: there is no run in this folder nor in runs/pppo; did you mean ppo?"),
@@ -201,6 +202,23 @@ def test_an_interrupted_run_says_how_to_go_on(
     assert json.loads(capsys.readouterr().out.splitlines()[-1])["summary"]["name"] == ["rollout.num_workers=2"]
 
 
+def test_a_home_folder_is_written_out_once(
+    launched: Callable[..., None], capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The name of the next run, the run's folder and the advice all mean the same one."""
+    monkeypatch.setenv("HOME", str(tmp_path / "me"))
+
+    def interrupt(config: Any, listener: Listener) -> None:
+        assert run_folder(config) == finish(config, listener).folder
+        raise KeyboardInterrupt
+
+    launched(run=interrupt)
+    for name in ("toy", "toy-2"):
+        assert main(["run", "toy", "storage.path=~/runs"]) == 130
+        assert capsys.readouterr().err.endswith(f"plumbob resume {tmp_path}/me/runs/{name}\n")
+    assert sorted(path.name for path in (tmp_path / "me/runs").iterdir()) == ["toy", "toy-2"]
+
+
 def test_a_run_interrupted_before_it_left_anything_has_nothing_to_resume(
     launched: Callable[..., None], capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -214,7 +232,7 @@ def test_a_run_interrupted_before_it_left_anything_has_nothing_to_resume(
 
 def test_eval_prints_its_result_alone(launched: Callable[..., None], capsys: pytest.CaptureFixture[str]) -> None:
     def evaluate(config: EvalRun, listener: Listener) -> dict[str, object]:
-        listener.said("eval", f"reads {config.data.pairs}")
+        listener.notify("eval", f"reads {config.data.pairs}")
         return {"accuracy": 0.75, "accuracy_ci95": [0.5, 1.0], "calibration": {"mean": 0.25}}
 
     launched(evaluate=evaluate)

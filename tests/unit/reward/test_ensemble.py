@@ -53,13 +53,13 @@ def test_each_member_is_normalised_by_its_own_calibration(new_model: Callable[[i
     raw = [BertScorer(str(folder), 8, 32, normalize=False).raw_scores(PAIRS) for folder in (first, second)]
     settings = ScorerSettings(model=str(first), ensemble=(str(second),), uncertainty_penalty=2.0, max_tokens=32)
     check_scorers(settings)
-    found = open_scorer(settings, "cpu").score(PAIRS)
+    found = open_scorer(settings, "reward", "cpu").score(PAIRS)
     for score, one, other in zip(found, *raw, strict=True):
         one, other = (one - 1) / 2, (other + 3) * 4
         assert (score.parts["model-0"], score.parts["model-1"]) == pytest.approx((one, other), abs=1e-4)
         # Of two, the standard deviation is half the distance.
         assert score.total == pytest.approx((one + other) / 2 - abs(one - other), abs=1e-4)
-    alone = open_scorer(settings.model_copy(update={"ensemble": ()}), "cpu").score(PAIRS)
+    alone = open_scorer(settings.model_copy(update={"ensemble": ()}), "reward", "cpu").score(PAIRS)
     assert [score.total for score in alone] == pytest.approx([score.parts["model-0"] for score in found])
 
 
@@ -70,8 +70,12 @@ def test_a_member_that_cannot_be_used_is_named(new_model: Callable[[int], Path],
         settings = ScorerSettings(model=str(good), ensemble=(str(good), str(bad)), max_tokens=32)
         with pytest.raises(UserError, match=f"reward.ensemble={bad}: {message}"):
             check_scorers(settings)
-        with pytest.raises(UserError, match=f"reward.ensemble={bad}: "):
-            open_scorer(settings, "cpu")
+        for section in ("reward", "judge"):
+            with pytest.raises(UserError, match=f"{section}.ensemble={bad}: "):
+                open_scorer(settings, section, "cpu")
+        alone = settings.model_copy(update={"model": str(bad), "ensemble": ()})
+        with pytest.raises(UserError, match=f"judge.model={bad}: "):
+            open_scorer(alone, "judge", "cpu")
 
 
 def test_models_are_looked_at_without_their_weights(new_model: Callable[[int], Path]) -> None:

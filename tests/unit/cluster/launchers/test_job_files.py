@@ -9,10 +9,9 @@ import pytest
 import yaml
 
 from plumbob.cluster.launchers.job_files import CONFIG_FILE, as_yaml, entrypoint, for_cluster, write_job
-from plumbob.cluster.workers.code_digest import FOLDERS
 from plumbob.configs.load_run import PRESETS, load_run, preset_names
 from plumbob.core.errors import UserError
-from tests.support.source_tree import setup_folders, source_files
+from tests.support.source_tree import source_files
 
 SFT = ["policy.model=/models/base", "data.demonstrations=/data/d.jsonl"]
 
@@ -32,10 +31,15 @@ def test_the_sent_configuration_joins_the_cluster_and_names_absolute_paths(
     assert written["data"]["demonstrations"] == str(tmp_path / "d.jsonl")
 
 
-@pytest.mark.parametrize("path", ["runs", "~/runs", "./shared"])
+@pytest.mark.parametrize("path", ["runs", "./shared"])
 def test_a_storage_path_that_only_one_host_would_know_is_refused(path: str) -> None:
     with pytest.raises(UserError, match=rf"^storage\.path={path}: .*absolute path that every host can read"):
         for_cluster(load_run("sft", [*SFT, f"storage.path={path}"]))
+
+
+def test_a_home_folder_is_that_of_who_submits(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", "/shared/me")
+    assert for_cluster(load_run("sft", [*SFT, "storage.path=~/runs"])).storage.path == "/shared/me/runs"
 
 
 @pytest.mark.parametrize("preset", preset_names())
@@ -106,10 +110,6 @@ def test_the_entry_point_of_the_folder_is_a_module_of_the_package(job: Path) -> 
     program = [sys.executable, *entrypoint(with_source=True, resumes=False, as_json=False).split()[1:3]]
     done = subprocess.run([*program, "--help"], cwd=job, capture_output=True, text=True, check=True, timeout=60)
     assert done.stdout.startswith("usage: plumbob")
-
-
-def test_the_source_is_every_folder_that_is_installed() -> None:
-    assert setup_folders() == FOLDERS
 
 
 def test_the_command_that_the_head_starts() -> None:

@@ -1,4 +1,4 @@
-"""The perplexity of text before and after a stage, by figures made by hand."""
+"""The perplexity of text before and after a stage, by numbers made by hand."""
 
 import math
 from collections.abc import Callable
@@ -9,13 +9,13 @@ import numpy as np
 import pytest
 import torch
 from numpy.typing import NDArray
-from transformers import AutoTokenizer
 
 from plumbob.configs.settings.data import RetentionSettings
 from plumbob.core.errors import UserError
 from plumbob.data.tokenization import TokenBatch, TokenSequence
 from plumbob.trainers.forgetting.packed_text import PackedText
 from plumbob.trainers.forgetting.retention import RetainedText, prepare_retention
+from tests.support.opened_models import opened_policy
 from tests.support.tiny_policy import write_policy
 
 
@@ -47,41 +47,41 @@ def test_nats_per_token_are_of_the_predicted_tokens() -> None:
 def test_growth_past_its_limit_is_said() -> None:
     # ln 20 and ln 25 nats a token are a choice among 20 and among 25 tokens, which is 1.25 times as many.
     before, after = math.log(20), math.log(25)
-    figures = retained().figures(before, after)
-    assert figures["retention"] == pytest.approx({"perplexity_before": 20, "perplexity_after": 25, "growth": 1.25})
-    assert figures["notes"] == [
+    summary = retained().summary(before, after)
+    assert summary["retention"] == pytest.approx({"perplexity_before": 20, "perplexity_after": 25, "growth": 1.25})
+    assert summary["notes"] == [
         "forgetting: the perplexity of old.txt is 25.00 after the stage and 20.00 before it, 1.250 times as much: "
         "above retention.max_growth=1.2"
     ]
-    assert retained().figures(before, math.log(23.9))["notes"] == []
-    assert retained().figures(after, before)["notes"] == []
-    assert retained(max_growth=1.26).figures(before, after)["notes"] == []
+    assert retained().summary(before, math.log(23.9))["notes"] == []
+    assert retained().summary(after, before)["notes"] == []
+    assert retained(max_growth=1.26).summary(before, after)["notes"] == []
     with pytest.raises(ValueError, match="greater than 1"):
         retained(max_growth=1.0)
 
 
-def test_a_policy_that_has_diverged_has_its_figures() -> None:
-    figures = retained().figures(2.0, 1000.0)
-    assert figures["retention"]["perplexity_after"] == figures["retention"]["growth"] == math.inf
-    assert "is inf after the stage and 7.39 before it" in figures["notes"][0]
-    assert retained().figures(2.0, math.nan)["notes"] != []
+def test_a_policy_that_has_diverged_has_its_summary() -> None:
+    summary = retained().summary(2.0, 1000.0)
+    assert summary["retention"]["perplexity_after"] == summary["retention"]["growth"] == math.inf
+    assert "is inf after the stage and 7.39 before it" in summary["notes"][0]
+    assert retained().summary(2.0, math.nan)["notes"] != []
 
 
 def test_the_blocks_that_are_measured_are_spread_over_the_text(tmp_path: Path) -> None:
-    tokenizer = AutoTokenizer.from_pretrained(write_policy(tmp_path / "policy"))
+    opened = opened_policy(write_policy(tmp_path / "policy"))
     file = tmp_path / "old.txt"
     file.write_text("\n".join("abcdefghij"))
 
     def kept(max_blocks: int) -> list[str]:
         settings = RetentionSettings(text=str(file), block_tokens=2, max_blocks=max_blocks)
-        found = prepare_retention(settings, tokenizer, 256)
+        found = prepare_retention(settings, opened)
         assert found is not None
-        return [tokenizer.decode(block.ids[0]) for block in found.text.blocks]
+        return [opened.tokenizer.decode(block.ids[0]) for block in found.text.blocks]
 
     # Each letter and its EOS are a block of two tokens.
     assert kept(10) == kept(99) == list("abcdefghij")
     # Of ten, places 0, 10 / 4 = 2, 20 / 4 = 5 and 30 / 4 = 7.
     assert kept(4) == ["a", "c", "f", "h"]
-    assert prepare_retention(None, tokenizer, 256) is None
+    assert prepare_retention(None, opened) is None
     with pytest.raises(UserError, match=r"retention\.block_tokens=300 tokens do not fit the 256 positions"):
-        prepare_retention(RetentionSettings(text=str(file), block_tokens=300), tokenizer, 256)
+        prepare_retention(RetentionSettings(text=str(file), block_tokens=300), opened)
