@@ -1,5 +1,6 @@
 """Files of a submitted job: the configuration as its driver takes it, and the source."""
 
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -97,9 +98,9 @@ def test_a_folder_with_the_source_runs_the_program_from_it_alone(option: str, jo
         "    for name, module in sys.modules.items() if name.startswith('plumbob.') and module.__file__\n"
         "    and not module.__file__.endswith('__init__.py')}))"
     )
-    done = subprocess.run(
-        [sys.executable, option, "-c", code], cwd=tmp_path, capture_output=True, text=True, check=True, timeout=120
-    )
+    command = [sys.executable, option, "-c", code]
+    own = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
+    done = subprocess.run(command, cwd=tmp_path, env=own, capture_output=True, text=True, check=True, timeout=120)
     assert done.stdout.startswith("usage: plumbob")
     assert done.stdout.splitlines()[-1] == str([str(job / "plumbob")])
 
