@@ -37,7 +37,7 @@ Labelled = tuple[TokenSequence, bool]
 
 @dataclass(frozen=True)
 class KtoInput:
-    """Encoded responses with their labels (True is good), and sentences for a person."""
+    """Encoded responses with their labels (True is good), and sentences for the user."""
 
     train: tuple[Labelled, ...]
     heldout: tuple[Labelled, ...]
