@@ -4,7 +4,6 @@ Nothing heavy is imported before a test asks for ranks: the maths is collected w
 """
 
 from collections.abc import Iterator
-from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -14,18 +13,17 @@ if TYPE_CHECKING:
     from tests.support.learner_ranks import Ranks
 
 
-@cache
-def _shared(world_size: int, factory: pytest.TempPathFactory) -> "Ranks":
-    from tests.support.learner_ranks import Ranks
-
-    return Ranks(world_size, factory.mktemp("extensions"))
+_started: dict[int, "Ranks"] = {}
 
 
 def _ranks(world_size: int, factory: pytest.TempPathFactory) -> Iterator["Ranks"]:
     """One group for the whole session, whichever conftest has asked for it; closing it twice does nothing."""
-    ranks = _shared(world_size, factory)
-    yield ranks
-    ranks.close()
+    from tests.support.learner_ranks import Ranks
+
+    if world_size not in _started:
+        _started[world_size] = Ranks(world_size, factory.mktemp("extensions"))
+    yield _started[world_size]
+    _started[world_size].close()
 
 
 @pytest.fixture(scope="session")
