@@ -5,10 +5,11 @@ BIN := .venv/bin
 # The folders that are installed below `plumbob`, as setup.py has them.
 PACKAGES := core configs data models rollout reward trainers cluster driver verify console
 
-.PHONY: demo test test-hosts test-cluster faults lint tree install gpu-install lock clean
+.PHONY: demo test test-hosts test-runs test-cluster faults lint tree install gpu-install lock clean
 
+# SETTINGS, if given, change the demo: make demo SETTINGS="ppo.num_steps=2".
 demo: install
-	$(BIN)/plumbob run toy
+	$(BIN)/plumbob run toy $(SETTINGS)
 
 test: install
 	$(BIN)/python -m pytest
@@ -18,15 +19,18 @@ faults: install
 	mkdir -p runs
 	$(BIN)/python -m tests.multihost.faults.campaign 2> runs/faults.log
 
+# All that `make test` leaves out.
 test-cluster: install
 	$(BIN)/python -m pytest -m cluster
 
-# Of those the ones on several hosts, but for two that take minutes: the end of all hosts at once, and a whole pipeline;
-# and those of pools.
+# Of that, the tests on several hosts. They need root.
 test-hosts: install
-	$(BIN)/python -m pytest -m cluster tests/multihost --ignore=tests/multihost/test_power.py \
-	--deselect=tests/multihost/test_runs.py::test_every_stage_hands_over_to_hosts_of_the_next \
-	$(wildcard tests/unit/cluster/fleet/test_pool*.py)
+	$(BIN)/python -m pytest -m cluster tests/multihost
+
+# Of that, runs that are resumed, submitted and steered, and workers that come and go.
+test-runs: install
+	$(BIN)/python -m pytest -m cluster tests/e2e/test_resume.py tests/e2e/test_steering.py tests/e2e/test_seating.py \
+	tests/unit/cluster/launchers tests/unit/cluster/fleet
 
 lint: install
 	$(BIN)/ruff check .

@@ -4,18 +4,7 @@ from dataclasses import dataclass
 from typing import Literal, NamedTuple, Self, assert_never
 
 from plumbob.configs.paths import may_be_adapter
-from plumbob.configs.runs import (
-    AnyRun,
-    DpoRun,
-    EvalRun,
-    KtoRun,
-    PipelineRun,
-    PpoRun,
-    PretrainEncoderRun,
-    PretrainRun,
-    RewardRun,
-    SftRun,
-)
+from plumbob.configs.runs import AnyRun, EvalRun, PipelineRun, PpoRun, RewardRun, TrainingRun
 from plumbob.configs.settings.rewards import ScorerSettings
 from plumbob.configs.settings.workers import LearnerRankSettings, RolloutSettings, WorkerGroupSettings
 
@@ -48,8 +37,6 @@ class Need:
 def needs_of(run: AnyRun) -> tuple[Need, ...]:
     """The groups that a run has at the same time, at its widest."""
     match run:
-        case PretrainRun() | PretrainEncoderRun() | SftRun() | DpoRun() | KtoRun():
-            return (learners(run.learner),)
         case RewardRun():
             return (
                 (learners(run.learner),)
@@ -68,6 +55,8 @@ def needs_of(run: AnyRun) -> tuple[Need, ...]:
             has_baseline = run.policy.baseline is not None or may_be_adapter(run.policy.model)
             baseline = (learners(run.learner),) if has_baseline else ()
             return (*baseline, rollouts(run.rollout), scorers(run.reward))
+        case TrainingRun():
+            return (learners(run.learner),)
         case _:
             assert_never(run)
 

@@ -60,5 +60,5 @@ class StaleRollouts(RunFailed):
 
 def first_line(error: BaseException) -> str:
     """Of what it says, without a full stop; of one that says nothing its name."""
-    said = str(error).strip() or type(error).__name__
-    return said.splitlines()[0].rstrip(".")
+    message = str(error).strip() or type(error).__name__
+    return message.splitlines()[0].rstrip(".")

@@ -127,9 +127,9 @@ def evaluate(config: EvalRun, listener: Listener, session: Session | None = None
     with _opened(session, config.cluster, folder, listener) as opened:
         opened.check(needs_of(config))
         listener.stage_began("eval")
-        figures = run_eval(config, data, opened).as_dict()
-        listener.stage_ended("eval", figures)
-    return figures
+        metrics = run_eval(config, data, opened).as_dict()
+        listener.stage_ended("eval", metrics)
+    return metrics
 
 
 def plan(config: AnyRun) -> Plan:

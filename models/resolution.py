@@ -6,13 +6,10 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from plumbob.configs.settings.models import LoraTuning, ModelRef
+from plumbob.configs.settings.models import ADAPTER_TYPES, LoraTuning, ModelRef
 from plumbob.core.errors import UserError, first_line
 from plumbob.models.adapter import CONFIG_FILE, WEIGHTS_FILE
 from plumbob.models.weight_files import check_file, check_weights
-
-ADAPTER_TYPES = (LoraTuning.peft_type,)
-"""PEFT's names of the adapters that can be trained further and sampled from."""
 
 PACKAGE_PREFIX = "package:"
 TOKENIZER_FILES = ("tokenizer_config.json", "tokenizer.json", "chat_template.jinja")

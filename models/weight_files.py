@@ -8,7 +8,7 @@ from safetensors import SafetensorError, safe_open
 from plumbob.core.errors import UserError
 
 WHOLE, INDEX = "model.safetensors", "model.safetensors.index.json"
-MEND = "copy the model again, or save it with model.save_pretrained(FOLDER)"
+FIX = "copy the model again, or save it with model.save_pretrained(FOLDER)"
 
 
 def check_weights(folder: Path, key: str) -> None:
@@ -23,7 +23,7 @@ def check_weights(folder: Path, key: str) -> None:
         for name in _shards(folder / INDEX, key):
             check_file(folder / name, key)
     elif not any(folder.glob("*.safetensors")):
-        raise UserError(f"{key}={folder}: has no weights, neither {WHOLE} nor {INDEX}; {MEND}")
+        raise UserError(f"{key}={folder}: has no weights, neither {WHOLE} nor {INDEX}; {FIX}")
 
 
 def check_file(path: Path, key: str) -> None:
@@ -32,11 +32,11 @@ def check_file(path: Path, key: str) -> None:
         with safe_open(path, framework="pt"):
             return
     except (OSError, SafetensorError) as error:
-        raise UserError(f"{key}={path.parent}: {path.name} is damaged or missing: {error}; {MEND}") from error
+        raise UserError(f"{key}={path.parent}: {path.name} is damaged or missing: {error}; {FIX}") from error
 
 
 def _shards(index: Path, key: str) -> list[str]:
     try:
         return sorted(set(json.loads(index.read_text())["weight_map"].values()))
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-        raise UserError(f"{key}={index.parent}: {index.name} does not name the shards: {error!r}; {MEND}") from error
+        raise UserError(f"{key}={index.parent}: {index.name} does not name the shards: {error!r}; {FIX}") from error

@@ -13,15 +13,28 @@ from tests.support.source_tree import modules, packages, text
 MOST_MODULES = 12
 
 WRONG_WORDS = {
+    "attend": "poll",
+    "dismiss": "stop_worker",
+    "heart": "main_message",
+    "hire": "start_worker",
+    "lacking": "shortage",
+    "mend": "fix",
     "mistake": "error, user error or planted bug",
-    "mistakes": "errors, user errors or planted bugs",
     "mistaken": "wrong, buggy",
+    "mistakes": "errors, user errors or planted bugs",
+    "outcome": "result",
+    "said": "notify, message",
+    "scene": "context",
+    "seat": "reservation",
+    "seated": "placed",
+    "seating": "reservations",
+    "seats": "reservations",
+    "settle": "drain",
+    "staffed": "pool entry",
     "surroundings": "a Protocol, such as PoolHost",
     "unwatched": "NullListener",
     "watcher": "listener, display",
     "whereabouts": "connection file",
-    "outcome": "result",
-    "settle": "drain",
 }
 """Word of an identifier -> what the field says."""
 

@@ -1,7 +1,7 @@
 """Which models: made from nothing, a folder or a hub name; and what of them is trained."""
 
 from dataclasses import dataclass, field
-from typing import Annotated, ClassVar, Literal
+from typing import Annotated, ClassVar, Literal, get_args
 
 from pydantic import AfterValidator, Field, PositiveFloat, PositiveInt
 
@@ -61,11 +61,17 @@ class FullTuning(Settings):
     kind: Literal["full"] = "full"
 
 
-class LoraTuning(Settings):
+class AdapterTuning(Settings):
+    """What is trained is an adapter of PEFT's."""
+
+    peft_type: ClassVar[str]
+    """What PEFT calls adapters of this kind."""
+
+
+class LoraTuning(AdapterTuning):
     """Low-rank adapters (Hu et al. 2021, arXiv 2106.09685)."""
 
-    peft_type: ClassVar[str] = "LORA"
-    """What PEFT calls adapters of this kind."""
+    peft_type = "LORA"
 
     kind: Literal["lora"] = "lora"
     rank: PositiveInt = 8
@@ -75,6 +81,9 @@ class LoraTuning(Settings):
 
 
 Tuning = Annotated[FullTuning | LoraTuning, Field(discriminator="kind")]
+
+ADAPTER_TYPES = tuple(kind.peft_type for kind in get_args(get_args(Tuning)[0]) if issubclass(kind, AdapterTuning))
+"""PEFT's names of the adapters that can be trained further and sampled from."""
 
 
 def refuse_dropout(tuning: LoraTuning) -> LoraTuning:

@@ -11,11 +11,11 @@ ENDING_S = 60.0
 """What a failure waits for workers that are being started beside it."""
 
 
-def run_concurrently(said: Callable[[str], None], *tasks: Callable[[], Any]) -> list[Any]:
+def run_concurrently(notify: Callable[[str], None], *tasks: Callable[[], Any]) -> list[Any]:
     """Results of all. The first error is raised when the others have ended too, or soon: they end with the session.
 
     Args:
-        said: tells whoever watches what an error waits for.
+        notify: shows the user what an error waits for.
     """
     threads = ThreadPoolExecutor(len(tasks))
     running = [threads.submit(task) for task in tasks]
@@ -28,7 +28,7 @@ def run_concurrently(said: Callable[[str], None], *tasks: Callable[[], Any]) -> 
         bound = None if isinstance(error, LearnersLost) else ENDING_S
         if not all(each.done() for each in running):
             limit = "" if bound is None else f" for up to {bound:g} s"
-            said(f"{first_line(error)}; waiting{limit} for the workers that are being started beside")
+            notify(f"{first_line(error)}; waiting{limit} for the workers that are being started beside")
         wait(running, bound)
         raise
     finally:

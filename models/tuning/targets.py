@@ -51,8 +51,8 @@ def check_targets(
     found = {name: [name] if name in modules else [] for name in _adapted(source.adapter, support)}
     # PEFT itself says what it cannot load.
     unusable = {} if support == WHAT_PEFT_LOADS else _unusable(model, support)
-    mend = f"an adapter on {source.base} may hold {_possible(model, _unusable(model, support))}"
-    _refuse(found, unusable, f"{opened.ref.setting}={source.adapter}", source.base, mend, support)
+    fix = f"an adapter on {source.base} may hold {_possible(model, _unusable(model, support))}"
+    _refuse(found, unusable, f"{opened.ref.setting}={source.adapter}", source.base, fix, support)
 
 
 def check_new_targets(spec: NewLlamaSettings, tuning: LoraTuning, support: AdapterSupport, setting: str) -> None:
@@ -75,8 +75,8 @@ def _check_named(model: Any, targets: Sequence[str], base: str, support: Adapter
     names = [name for name, _ in model.named_modules()]
     unusable = _unusable(model, support)
     found = {target: [name for name in names if f".{name}".endswith(f".{target}")] for target in targets}
-    mend = f"choose among {_possible(model, unusable)}, or set {setting}={ALL_LINEAR}"
-    _refuse(found, unusable, setting, base, mend, support)
+    fix = f"choose among {_possible(model, unusable)}, or set {setting}={ALL_LINEAR}"
+    _refuse(found, unusable, setting, base, fix, support)
 
 
 def _possible(model: Any, unusable: Mapping[str, str]) -> str:
@@ -89,7 +89,7 @@ def _refuse(
     unusable: Mapping[str, str],
     where: str,
     base: str,
-    mend: str,
+    fix: str,
     support: AdapterSupport,
 ) -> None:
     """Raises UserError for the first target that is on no module, or on one that is unusable."""
@@ -97,7 +97,7 @@ def _refuse(
         reason = _reason(names, unusable)
         if reason is not None:
             instead = f"; or {support.instead}" if names and support.instead else ""
-            raise UserError(f"{where}: {target} {reason} in {base}; {mend}{instead}")
+            raise UserError(f"{where}: {target} {reason} in {base}; {fix}{instead}")
 
 
 def _unusable(model: Any, support: AdapterSupport) -> Mapping[str, str]:

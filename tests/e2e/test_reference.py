@@ -98,7 +98,7 @@ def test_the_reference_of_dpo_is_the_sft_model(
 
 
 @pytest.mark.parametrize("kind", ["ppo", "dpo"])
-def test_the_result_responses_alike_in_vllm_peft_and_learner(
+def test_the_result_answers_alike_in_vllm_peft_and_learner(
     kind: str,
     request: pytest.FixtureRequest,
     stage: Stages,

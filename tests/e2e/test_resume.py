@@ -20,6 +20,7 @@ from plumbob.models.adapter import WEIGHTS_FILE
 from plumbob.trainers.learner.checkpoint_shards import file_name
 from tests.support.folder_names import names
 from tests.support.full_disk import fill, small_disk
+from tests.support.recording_listener import Watching
 from tests.support.small_run import WORKERS, Left, Stages, settings
 
 STATE_FILE = file_name(0)
@@ -92,25 +93,6 @@ def same_sft(resumed: Left, undisturbed: Left) -> None:
     assert losses[0] == losses[1]
 
 
-def test_a_disk_that_runs_full_costs_nothing_once_there_is_room(
-    stage: Stages, killed: Killed, sft_lora: Left, capsys: pytest.CaptureFixture[str]
-) -> None:
-    stage.close()
-    with small_disk("16m") as disk:
-        left = again(killed.sft, "sft", disk)
-        with fill(disk).open("r+b") as filling:  # Less stays free than the checkpoint of step 4 takes.
-            filling.truncate(filling.seek(0, os.SEEK_END) - 65_536)
-        assert main(["resume", str(left.folder)]) == 1
-        printed = capsys.readouterr().err
-        assert printed.startswith("plumbob: the run failed: ") and "Traceback" not in printed
-        assert "No space left on device; 0." in printed
-        assert f"the last good checkpoint is {left.folder / 'checkpoints/step-000002'}; when" in printed
-        assert names(left.last_checkpoint.parent) == ["latest", "step-000002"]
-        (disk / "filling").unlink()
-        assert main(["resume", str(left.folder)]) == 0
-        same_sft(left, sft_lora)
-
-
 def test_a_resumed_ppo_ends_with_the_same_bytes(stage: Stages, killed: Killed, ppo_from_adapter: Left) -> None:
     coefficients = [line["metrics"]["kl_coefficient"] for line in ppo_from_adapter.metrics]
     assert len(set(coefficients)) == 3
@@ -126,9 +108,8 @@ def same_ppo(resumed: Left, undisturbed: Left) -> None:
 
 
 def test_a_damaged_checkpoint_and_another_number_of_rollout_workers_change_no_byte(
-    stage: Stages, killed: Killed, ppo_from_adapter: Left, capsys: pytest.CaptureFixture[str]
+    stage: Stages, killed: Killed, ppo_from_adapter: Left
 ) -> None:
-    stage.close()
     left = again(killed.ppo, "ppo-two-samplers")
     damaged = shutil.copytree(
         ppo_from_adapter.folder / "checkpoints/step-000002", left.folder / "checkpoints/step-000002"
@@ -136,10 +117,10 @@ def test_a_damaged_checkpoint_and_another_number_of_rollout_workers_change_no_by
     weights = bytearray((damaged / STATE_FILE).read_bytes())
     weights[-1] ^= 1  # One bit of the last tensor.
     (damaged / STATE_FILE).write_bytes(weights)
-    assert main(["resume", str(left.folder), "rollout.num_workers=2"]) == 0
-    assert f"{damaged} is damaged: {STATE_FILE} is not what was written, by its blake2b; going back to step-000001" in (
-        capsys.readouterr().out
-    )
+    watching = Watching()
+    stage.resume(left, "rollout.num_workers=2", listener=watching)
+    why = f"{damaged} is damaged: {STATE_FILE} is not what was written, by its blake2b; going back to step-000001"
+    assert any(why in message for _, message in watching.notes)
     same_ppo(left, ppo_from_adapter)
     resolved = json.loads((left.folder / "resolved.json").read_text())
     assert [entry["changed"] for entry in resolved["resumed"]] == [{"rollout.num_workers": [1, 2]}]
@@ -149,9 +130,8 @@ def test_another_number_of_learners_and_zero_stage_go_on_to_rounding(
     stage: Stages, killed: Killed, ppo_from_adapter: Left
 ) -> None:
     """The first step that is made again, on which rests what later steps sample."""
-    stage.close()
     left = again(killed.ppo, "ppo-two-learners")
-    assert main(["resume", str(left.folder), "learner.num_workers=2", "learner.zero_stage=3"]) == 0
+    stage.resume(left, "learner.num_workers=2", "learner.zero_stage=3")
     assert [line["step"] for line in left.untimed] == [1, 2, 3]
     ours, theirs = left.untimed[1], ppo_from_adapter.untimed[1]
     assert ours["metrics"] == pytest.approx(theirs["metrics"], rel=1e-3, abs=1e-4)
@@ -165,3 +145,23 @@ def test_a_resume_that_would_compute_something_else_is_refused(
 ) -> None:
     assert main(["resume", str(killed.ppo.folder), "ppo.num_steps=9"]) == 2
     assert capsys.readouterr().err.startswith("plumbob: ppo.num_steps: cannot change when a run resumes")
+
+
+def test_a_disk_that_runs_full_costs_nothing_once_there_is_room(
+    stage: Stages, killed: Killed, sft_lora: Left, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """By the command itself, which connects by itself."""
+    stage.close()
+    with small_disk("16m") as disk:
+        left = again(killed.sft, "sft", disk)
+        with fill(disk).open("r+b") as filling:  # Less stays free than the checkpoint of step 4 takes.
+            filling.truncate(filling.seek(0, os.SEEK_END) - 65_536)
+        assert main(["resume", str(left.folder)]) == 1
+        printed = capsys.readouterr().err
+        assert printed.startswith("plumbob: the run failed: ") and "Traceback" not in printed
+        assert "No space left on device; 0." in printed
+        assert f"the last good checkpoint is {left.folder / 'checkpoints/step-000002'}; when" in printed
+        assert names(left.last_checkpoint.parent) == ["latest", "step-000002"]
+        (disk / "filling").unlink()
+        assert main(["resume", str(left.folder)]) == 0
+        same_sft(left, sft_lora)

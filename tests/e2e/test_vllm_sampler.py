@@ -293,7 +293,7 @@ def test_what_a_person_did_wrong_is_said(served: Served) -> None:
         VllmSampler(replace(served.spec, max_model_len=4096))
 
 
-def test_the_context_cuts_an_response(served: Served) -> None:
+def test_the_context_cuts_a_response(served: Served) -> None:
     # 256 - 250 leaves 6 tokens.
     long = replace(make_requests(1)[0], prompt_ids=np.full(250, 5, np.int32))
     (rollout,) = sample(served.sampler, [long])

@@ -91,7 +91,7 @@ def test_another_policy_than_the_learners_is_found_at_whatever_step_and_stalenes
         check_published(left, 1, [])
 
 
-def test_an_response_that_is_older_than_allowed_is_found(left: Left) -> None:
+def test_a_response_that_is_older_than_allowed_is_found(left: Left) -> None:
     with pytest.raises(AssertionError, match="staleness_max"):
         check_published(left, 0, [])
 

@@ -23,9 +23,9 @@ def connect(host: Host, address: str) -> subprocess.CompletedProcess[str]:
 import ray
 from plumbob.cluster.connection import connect
 from plumbob.core.errors import UserError
-from plumbob.configs.settings.workers import Cluster
+from plumbob.configs.settings.workers import ClusterSettings
 try:
-    connect(Cluster(address={address!r}))
+    connect(ClusterSettings(address={address!r}))
     print(len(ray.nodes()))
 except UserError as error:
     print(error)

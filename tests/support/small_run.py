@@ -179,9 +179,9 @@ class Stages:
         """A run that is configured already, but for its name."""
         return Left(run(config.model_copy(update={"name": name}), listener or self._listener, self.session).folder)
 
-    def resume(self, left: Left) -> Left:
+    def resume(self, left: Left, *overrides: str, listener: Listener | None = None) -> Left:
         """As `plumbob resume`, which must succeed."""
-        return Left(resume(left.folder, self._listener, self.session).folder)
+        return Left(resume(left.folder, listener or self._listener, self.session, overrides).folder)
 
     def evaluate(self, *overrides: str) -> dict[str, Any]:
         """As `plumbob eval --json`."""

@@ -178,7 +178,7 @@ def prepare_dpo(run: DpoRun) -> DpoInput:
 
 
 def run_dpo(run: DpoRun, data: DpoInput, learners: Learners, folder: Path, log: MetricsLog) -> dict[str, Any]:
-    """Train and write `policy/`. Returns the summary's figures."""
+    """Train and write `policy/`. Returns the summary's metrics."""
 
     def batch_of(records: tuple[EncodedPair, ...], index: NDArray[np.int64]) -> DpoBatch:
         sides = [[records[i][side] for i in index] for side in (0, 1)]
@@ -199,6 +199,6 @@ def run_dpo(run: DpoRun, data: DpoInput, learners: Learners, folder: Path, log: 
         inputs=inputs_of(run.data, "pairs", data.train, data.heldout, data.retained),
         retained=data.retained,
     )
-    figures = run_epochs(stage, learners, folder, log)
+    metrics = run_epochs(stage, learners, folder, log)
     learners.export(folder / "policy")
-    return figures | {"num_records": len(data.train)}
+    return metrics | {"num_records": len(data.train)}

@@ -37,7 +37,7 @@ Labelled = tuple[TokenSequence, bool]
 
 @dataclass(frozen=True)
 class KtoInput:
-    """Encoded responses with their labels (True is good), and sentences for a person."""
+    """Encoded responses with their labels (True is good), and sentences for the user."""
 
     train: tuple[Labelled, ...]
     heldout: tuple[Labelled, ...]
@@ -148,7 +148,7 @@ def balance_notes(records: Sequence[Labelled], settings: KtoSettings) -> tuple[s
 
 
 def run_kto(run: KtoRun, data: KtoInput, learners: Learners, folder: Path, log: MetricsLog) -> dict[str, Any]:
-    """Train and write `policy/`. Returns the summary's figures."""
+    """Train and write `policy/`. Returns the summary's metrics."""
 
     def batch_of(records: Sequence[Labelled], others: Sequence[Labelled]) -> KtoBatch:
         responses = collate([sequence for sequence, _ in records], data.pad_id)
@@ -174,6 +174,6 @@ def run_kto(run: KtoRun, data: KtoInput, learners: Learners, folder: Path, log: 
         inputs=inputs_of(run.data, "labelled", data.train, data.heldout, data.retained),
         retained=data.retained,
     )
-    figures = run_epochs(stage, learners, folder, log)
+    metrics = run_epochs(stage, learners, folder, log)
     learners.export(folder / "policy")
-    return figures | {"num_records": len(data.train)}
+    return metrics | {"num_records": len(data.train)}

@@ -99,7 +99,7 @@ def learner_parts(run: PretrainRun) -> LearnerParts:
 def run_pretrain(
     run: PretrainRun, data: PretrainInput, learners: Learners, folder: Path, log: MetricsLog
 ) -> dict[str, Any]:
-    """Train a causal model on next tokens and write `policy/`. Returns the summary's figures."""
+    """Train a causal model on next tokens and write `policy/`. Returns the summary's metrics."""
 
     def batch_of(blocks: Sequence[TokenSequence], index: NDArray[np.int64]) -> TokenBatch:
         return collate([blocks[i] for i in index], data.pad_id)
@@ -115,9 +115,9 @@ def run_pretrain(
         heldout=heldout,
         inputs=inputs_of(run.data, "text", data.train, data.heldout),
     )
-    figures = run_epochs(stage, learners, folder, log)
+    metrics = run_epochs(stage, learners, folder, log)
     learners.export(folder / "policy")
-    return figures
+    return metrics
 
 
 HELDOUT_MASKS = 2**31
@@ -160,7 +160,7 @@ def encoder_learner_parts(run: PretrainEncoderRun) -> LearnerParts:
 def run_pretrain_encoder(
     run: PretrainEncoderRun, data: PretrainInput, learners: Learners, folder: Path, log: MetricsLog
 ) -> dict[str, Any]:
-    """Train an encoder on masked words and write `encoder/`. Returns the summary's figures."""
+    """Train an encoder on masked words and write `encoder/`. Returns the summary's metrics."""
 
     def masked(sequences: tuple[TokenSequence, ...], index: NDArray[np.int64], seed: list[int]) -> MaskedBatch:
         batch = collate([sequences[i] for i in index], data.pad_id)
@@ -181,6 +181,6 @@ def run_pretrain_encoder(
         ),
         inputs=inputs_of(run.data, "text", data.train, data.heldout),
     )
-    figures = run_epochs(stage, learners, folder, log)
+    metrics = run_epochs(stage, learners, folder, log)
     learners.export(folder / "encoder")
-    return figures
+    return metrics

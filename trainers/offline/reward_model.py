@@ -1,4 +1,4 @@
-"""The reward model: an encoder with one output, trained on people's judgements and then calibrated."""
+"""The reward model: an encoder with one output, trained on human feedback and then calibrated."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -173,7 +173,7 @@ class _Encoded:
 def run_reward(
     run: RewardRun, data: RewardInput, tokenizer: Any, learners: Learners, folder: Path, log: MetricsLog
 ) -> Figures:
-    """Train and write `reward_model/`, not yet calibrated. Returns the summary's figures."""
+    """Train and write `reward_model/`, not yet calibrated. Returns the summary's metrics."""
     max_tokens = run.reward.max_tokens
     train, heldout = (
         _Encoded(side, encode_responses(tokenizer, side, max_tokens)) for side in (data.train, data.heldout)
@@ -189,21 +189,21 @@ def run_reward(
         heldout=Heldout(len(data.heldout), lambda index: heldout.batch(tokenizer, index), num_rows),
         inputs=inputs_of(run.data, run.data.kind, data.train, data.heldout),
     )
-    figures = run_epochs(stage, learners, folder, log)
+    metrics = run_epochs(stage, learners, folder, log)
     learners.export(folder / "reward_model")
     if data.heldout:
         rewards = heldout_rewards(stage.heldout, learners)
-        figures |= judgement_figures(run.reward_training.objective, data.heldout, rewards)
-    figures |= agreement_figures([record for record in (*data.train, *data.heldout) if isinstance(record, Ranking)])
-    figures |= {"num_records": len(data.train), f"num_cut_{run.data.kind}": num_cut}
+        metrics |= feedback_metrics(run.reward_training.objective, data.heldout, rewards)
+    metrics |= agreement_figures([record for record in (*data.train, *data.heldout) if isinstance(record, Ranking)])
+    metrics |= {"num_records": len(data.train), f"num_cut_{run.data.kind}": num_cut}
     if not num_cut:
-        return figures
+        return metrics
     what = {"pairs": "pairs", "rankings": "rankings", "scores": "scored responses"}[run.data.kind]
     note = (
         f"{num_cut} of {len(data.train) + len(data.heldout)} {what} are longer than reward.max_tokens={max_tokens}: "
         f"their prompts lost their beginning, or responses that do not fit even alone their end."
     )
-    return figures | {"notes": [*figures.get("notes", []), note]}
+    return metrics | {"notes": [*metrics.get("notes", []), note]}
 
 
 def heldout_rewards(heldout: Heldout[RewardBatch], learners: Learners) -> list[NDArray[np.float32]]:
@@ -216,7 +216,7 @@ def heldout_rewards(heldout: Heldout[RewardBatch], learners: Learners) -> list[N
     return rewards
 
 
-def judgement_figures(
+def feedback_metrics(
     objective: RewardObjective, records: Sequence[Judged], rewards: Sequence[NDArray[np.float32]]
 ) -> Figures:
     """What the means of the objective's statistics do not tell of held-out records, given each one's rewards."""

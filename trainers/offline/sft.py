@@ -68,7 +68,7 @@ def learner_parts(run: SftRun) -> LearnerParts:
 
 
 def run_sft(run: SftRun, data: SftInput, learners: Learners, folder: Path, log: MetricsLog) -> dict[str, Any]:
-    """Train and write `policy/`. Returns the summary's figures."""
+    """Train and write `policy/`. Returns the summary's metrics."""
 
     def batch_of(records: Sequence[TokenSequence], index: NDArray[np.int64]) -> TokenBatch:
         return collate([records[i] for i in index], data.pad_id)
@@ -85,9 +85,9 @@ def run_sft(run: SftRun, data: SftInput, learners: Learners, folder: Path, log: 
         inputs=inputs_of(run.data, "demonstrations", data.train, data.heldout, data.retained, replayed),
         retained=data.retained,
     )
-    figures = run_epochs(stage, learners, folder, log)
+    metrics = run_epochs(stage, learners, folder, log)
     learners.export(folder / "policy")
-    return figures | {"num_records": len(data.train)}
+    return metrics | {"num_records": len(data.train)}
 
 
 def num_tokens_of(batch: TokenBatch | WithReplay[TokenBatch]) -> int:

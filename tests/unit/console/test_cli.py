@@ -3,9 +3,9 @@
 import json
 import logging
 import os
+import resource
 import subprocess
 import sys
-import time
 import types
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -66,15 +66,21 @@ def finish(config: Any, listener: Listener) -> Result:
     return Result(folder, SUMMARY)
 
 
+def processor_seconds_of_children() -> float:
+    """Of processes that have ended: what a command computes, however busy the machine is."""
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return used.ru_utime + used.ru_stime
+
+
 def test_help_is_quick_and_imports_nothing_heavy() -> None:
     code = (
         "import sys\nfrom plumbob.console.cli import main\n"
         "try: main(['--help'])\nexcept SystemExit as end: assert end.code == 0\n"
         "print([name for name in ('torch', 'ray', 'transformers', 'pydantic', 'rich', 'numpy') if name in sys.modules])"
     )
-    began = time.monotonic()
+    before = processor_seconds_of_children()
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=30)
-    assert time.monotonic() - began < 1.0
+    assert processor_seconds_of_children() - before < 1.0
     assert done.stdout.startswith("usage: plumbob")
     assert done.stdout.endswith("[]\n")
 

@@ -45,7 +45,7 @@ def encode_response(tokenizer: PreTrainedTokenizerFast, prompt: str, response: s
     return encoded
 
 
-def test_an_response_is_learnt_with_its_eos_and_the_prompt_is_not(tokenizer: PreTrainedTokenizerFast) -> None:
+def test_a_response_is_learnt_with_its_eos_and_the_prompt_is_not(tokenizer: PreTrainedTokenizerFast) -> None:
     encoded = encode_response(tokenizer, "x:", "yz")
     x, colon, y, z = tokenizer.convert_tokens_to_ids(["x", ":", "y", "z"])  # No merges in the trained text join them.
     assert encoded.ids.tolist() == [x, colon, y, z, EOS]

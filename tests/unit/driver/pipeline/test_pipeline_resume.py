@@ -45,7 +45,7 @@ class Workers:
         if name == self.dies_in:
             raise RunFailed("a worker died")
         self.ran.append(name)
-        return StageSummary(StageResult({"policies": {}} if name == "eval" else {}), 1.0, 1.0)
+        return StageSummary(StageResult({"policies": {}} if name == "eval" else {}), seconds=1.0, peak_memory_gib=1.0)
 
 
 def test_a_pipeline_resumes_on_the_rows_that_it_began_with_alone(

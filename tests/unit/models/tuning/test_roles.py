@@ -126,7 +126,7 @@ def test_training_all_weights(folder: str, adapter_folder: Path) -> None:
         full_policy(opened_policy(folder, adapter_folder))
 
 
-def test_a_frozen_reference_responses_as_what_it_was_given(folder: str, adapter_folder: Path) -> None:
+def test_a_frozen_reference_answers_as_what_it_was_given(folder: str, adapter_folder: Path) -> None:
     whole = frozen_reference(opened_policy(folder))
     adapted = frozen_reference(opened_policy(folder, adapter_folder))
     base = AutoModelForCausalLM.from_pretrained(folder)

@@ -90,7 +90,7 @@ def test_what_is_cancelled_can_be_gone_on_with(sampler: Sampler) -> None:
     assert [rollout.token_ids.tolist()[:2] for rollout in whole] == [rollout.token_ids.tolist() for rollout in begun]
 
 
-def test_an_response_at_its_limit_is_not_gone_on_with(sampler: Sampler) -> None:
+def test_a_response_at_its_limit_is_not_gone_on_with(sampler: Sampler) -> None:
     full = np.full(MAX_TOKENS, 5, np.int32)
     started = PartialResponse(full, full.astype(np.float32), full)
     asked: SampleRequest = replace(make_requests(1)[0], started=started)

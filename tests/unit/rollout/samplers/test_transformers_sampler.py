@@ -47,7 +47,7 @@ def test_logprobs_are_those_of_the_whole_sequence(sampler: Sampler, folder: str)
         assert rollout.action_mask.all() and len(rollout.action_mask) == len(rollout.token_ids)
 
 
-def test_an_response_does_not_depend_on_its_neighbours(sampler: Sampler) -> None:
+def test_a_response_does_not_depend_on_its_neighbours(sampler: Sampler) -> None:
     requests = make_requests(9)
     together = sample(sampler, requests)
     for request, rollout in zip(requests, together, strict=True):
@@ -66,7 +66,7 @@ def test_more_requests_than_a_batch_come_back_in_order(sampler: Sampler, monkeyp
         sample(sampler, [requests[0], requests[0]])
 
 
-def test_eos_ends_an_response_and_stays_in_it(sampler: Sampler) -> None:
+def test_eos_ends_a_response_and_stays_in_it(sampler: Sampler) -> None:
     rollouts = sample(sampler, make_requests(64))
     stopped = [rollout for rollout in rollouts if rollout.finish_reason == "stop"]
     assert 0 < len(stopped) < 64
@@ -164,7 +164,7 @@ def test_what_does_not_fit_is_refused(sampler: Sampler, spec: SamplerSpec, adapt
         TransformersSampler(replace(spec, lora_rank=0)).load(adapters[0])
 
 
-def test_the_context_cuts_an_response(sampler: Sampler) -> None:
+def test_the_context_cuts_a_response(sampler: Sampler) -> None:
     long = replace(make_requests(1)[0], prompt_ids=np.full(250, 5, np.int32))
     (rollout,) = sample(sampler, [long])
     # 256 - 250.

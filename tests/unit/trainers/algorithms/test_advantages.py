@@ -191,7 +191,7 @@ def test_a_group_of_identical_rewards_gives_exactly_zero(estimator):
 
 
 @pytest.mark.parametrize("estimator", COMPARING, ids=lambda estimator: estimator.kind)
-def test_an_response_that_is_alone_in_its_group_is_compared_with_nothing(estimator):
+def test_a_response_that_is_alone_in_its_group_is_compared_with_nothing(estimator):
     mask = torch.tensor([[True], [False], [True]])
     found, _ = estimate(estimator, torch.tensor([[5.0], [NAN], [-2.0]]), None, mask, torch.tensor([0, 0, 1]))
     assert found.tolist() == [[0.0], [0.0], [0.0]]

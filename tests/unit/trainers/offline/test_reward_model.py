@@ -22,7 +22,7 @@ from plumbob.trainers.learner.export import NoArtifact
 from plumbob.trainers.learner.learner import Learner
 from plumbob.trainers.learner.learner_protocol import UpdatePlan, merge_results
 from plumbob.trainers.offline.reward_batch import RewardBatch, RewardModule, collate_responses, response_rewards
-from plumbob.trainers.offline.reward_model import batch_loss, judgement_figures, reward_passes
+from plumbob.trainers.offline.reward_model import batch_loss, feedback_metrics, reward_passes
 from tests.support.learner_ranks import Ranks, numpy_state, this_rank
 from tests.support.padding_sides import judged_padded_on_the_left
 
@@ -159,16 +159,16 @@ def test_ranks_micro_batches_and_the_side_of_padding_do_not_change_an_update(
         assert np.abs(cut[0][1][name] - tensor).max() <= 2e-5 * max(float(np.abs(tensor).max()), 1e-3), name
 
 
-# ---------------------------------------------------------------------------------------------------------- the figures
+# ---------------------------------------------------------------------------------------------------------- the metrics
 
 
 def test_figures_of_held_out_judgements() -> None:
     rows = [np.array([math.log(3), 0.0], np.float32)] * 3 + [np.array([0.0, math.log(3)], np.float32)]
     pairs = [Ranking("q", (f"{place}", "-"), annotator=name) for place, name in enumerate("aabb")]
-    figures = judgement_figures(BradleyTerry(), pairs, rows)
+    metrics = feedback_metrics(BradleyTerry(), pairs, rows)
     # sigmoid(ln 3) = 3/4 is said of the better response, and 3 of 4 are right.
-    assert figures["heldout_calibration_error"] == pytest.approx(0.0, abs=1e-6)
-    assert [figures["annotators"][name]["accuracy"] for name in "ab"] == [1.0, 0.5]
+    assert metrics["heldout_calibration_error"] == pytest.approx(0.0, abs=1e-6)
+    assert [metrics["annotators"][name]["accuracy"] for name in "ab"] == [1.0, 0.5]
     scored = [ScoredResponse("q", "a", score) for score in (1.0, 2.0, 3.0)]
     rewards = [np.array([value], np.float32) for value in (1, 2, 2)]
-    assert judgement_figures(Regression(), scored, rewards) == {"heldout_explained_variance": pytest.approx(2 / 3)}
+    assert feedback_metrics(Regression(), scored, rewards) == {"heldout_explained_variance": pytest.approx(2 / 3)}

@@ -50,7 +50,7 @@ def ledger() -> SampleLedger:
     return ledger
 
 
-def test_an_response_stays_in_the_row_that_it_was_issued_in(ledger: SampleLedger) -> None:
+def test_a_response_stays_in_the_row_that_it_was_issued_in(ledger: SampleLedger) -> None:
     expected = {"0": row(4, 4, 3, 2, flat=1), "1": row(1, 0, 0, 0)}
     assert ledger.as_dict() == {"versions": expected, "older": row(0, 0, 0, 0), "reissued": 2}
 

@@ -1,0 +1,20 @@
+"""An empty working folder for every test."""
+
+import os
+from collections.abc import Iterator
+
+import pytest
+
+from tests.support.source_tree import ROOT
+
+
+@pytest.fixture(scope="session", autouse=True)
+def empty_working_folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """No test finds what lies where pytest was started, such as the demo's `runs/`, and none leaves anything there."""
+    folder = tmp_path_factory.mktemp("working_folder")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        patch.setenv("PYTHONPATH", str(ROOT), prepend=os.pathsep)  # Processes that tests start import from the tree.
+        yield
+    left = sorted(path.name for path in folder.iterdir())
+    assert not left, f"tests wrote {left} into the working folder: each has a tmp_path for that"
