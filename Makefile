@@ -5,14 +5,21 @@ BIN := .venv/bin
 # The folders that are installed below `plumbob`, as setup.py has them.
 PACKAGES := core configs data models rollout reward trainers cluster driver verify console
 
-.PHONY: demo test test-hosts test-runs test-cluster faults lint tree install gpu-install lock clean
+.PHONY: demo test test-training test-rest test-hosts test-runs test-cluster faults lint tree install gpu-install lock clean
 
 # SETTINGS, if given, change the demo: make demo SETTINGS="ppo.num_steps=2".
 demo: install
 	$(BIN)/plumbob run toy $(SETTINGS)
 
+# Two halves at once, about a core each; what each printed is shown when it has ended.
 test: install
-	$(BIN)/python -m pytest
+	$(MAKE) --jobs=2 --output-sync=target test-training test-rest
+
+test-training: install
+	$(BIN)/python -m pytest tests/optimum tests/unit/trainers
+
+test-rest: install
+	$(BIN)/python -m pytest --ignore=tests/optimum --ignore=tests/unit/trainers
 
 # Needs root; about half an hour (docs/reliability.md). What Ray prints meanwhile goes to runs/faults.log.
 faults: install
