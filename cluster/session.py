@@ -6,7 +6,7 @@ from contextlib import contextmanager
 from dataclasses import asdict, replace
 from itertools import count
 from pathlib import Path
-from typing import Any, Literal, Self
+from typing import Any, Self
 
 import ray
 
@@ -185,11 +185,12 @@ class Session:
             self._scaling = Scaling(rollout.autoscale)
         return SamplerGroup(pool, rollout.chunk_size, self.may_go_on)
 
-    def scorers(self, scorer: ScorerSettings, section: Literal["reward", "judge"] = "reward") -> ScorerGroup:
-        """Scorers with that reward model."""
-        opening = Preparation(lambda actor: actor.handle.open.remote(scorer), "loading the reward model")
-        pool = self._pools.opened(scorers(scorer, section), scorer, ScorerWorker, scorer, opening)
-        return ScorerGroup(pool, scorer.batch_size * BATCHES_PER_CALL)
+    def scorers(self, scorer: ScorerSettings) -> ScorerGroup:
+        """Scorers with that reward."""
+        reward = scorer.reward
+        opening = Preparation(lambda actor: actor.handle.open.remote(reward), "loading the reward model")
+        pool = self._pools.opened(scorers(scorer), scorer, ScorerWorker, reward, opening)
+        return ScorerGroup(pool, reward.batch_size * BATCHES_PER_CALL)
 
     def in_learner(self, settings: LearnerRankSettings, function: Callable[..., None], *arguments: Any) -> None:
         """Run a function in rank 0's process, such as one that makes a model: the driver loads no model package."""

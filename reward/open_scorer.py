@@ -1,33 +1,36 @@
-"""From the settings of a reward to its scorer, and what can be checked of it before anything is loaded."""
+"""From a reward of the settings to its scorer: the one place that asks which reward it is."""
 
-from plumbob.configs.settings.rewards import ScorerSettings
-from plumbob.reward.bert_model import KEY, check_scorer
+from typing import assert_never
+
+from plumbob.configs.settings.rewards import EnsembleReward, ModelReward, Reward, RuleReward
+from plumbob.reward.bert_model import check_reward_model
 from plumbob.reward.bert_scorer import BertScorer
-from plumbob.reward.ensemble import ENSEMBLE_KEY, EnsembleScorer
-from plumbob.reward.scorer import Scorer
+from plumbob.reward.ensemble import ensemble_opening
+from plumbob.reward.rules import RuleScorer
+from plumbob.reward.scorer import Opening, Scorer
 
 
-def check_scorers(settings: ScorerSettings, section: str = "reward") -> None:
-    """What can be told of the reward model, or all models of an ensemble, before they are loaded.
-
-    `section` is the one that the settings are.
+def check_reward(reward: Reward) -> None:
+    """What can be told of a reward before anything of it is loaded.
 
     Raises:
-        UserError: as `check_scorer`, for the first that cannot be used.
+        UserError: it cannot be used; names the setting that it comes from.
     """
-    for name, key in named_models(settings):
-        check_scorer(name, settings.normalize, settings.max_tokens, key.replace("reward.", f"{section}.", 1))
+    _opening(reward).check()
 
 
-def open_scorer(settings: ScorerSettings, device: str) -> Scorer:
-    """The scorer of those settings, its models loaded. UserError as `BertScorer`."""
-    members = [
-        BertScorer(name, settings.batch_size, settings.max_tokens, settings.normalize, device, key)
-        for name, key in named_models(settings)
-    ]
-    return EnsembleScorer(members, settings.uncertainty_penalty) if settings.ensemble else members[0]
+def open_scorer(reward: Reward, device: str) -> Scorer:
+    """The scorer of a reward, its models loaded. UserError as `check_reward`."""
+    return _opening(reward).open(device)
 
 
-def named_models(settings: ScorerSettings) -> list[tuple[str, str]]:
-    """Every model with the setting that names it, for error messages."""
-    return [(settings.model, KEY), *((name, ENSEMBLE_KEY) for name in settings.ensemble)]
+def _opening(reward: Reward) -> Opening:
+    match reward:
+        case ModelReward():
+            return Opening(lambda: check_reward_model(reward), lambda device: BertScorer(reward, device))
+        case EnsembleReward(members, penalty):
+            return ensemble_opening([_opening(member) for member in members], penalty)
+        case RuleReward(rule):
+            return Opening(lambda: None, lambda device: RuleScorer(rule))
+        case _:
+            assert_never(reward)

@@ -19,7 +19,7 @@ from plumbob.configs.runs import (
     SftRun,
 )
 from plumbob.configs.settings.algorithms import Gae
-from plumbob.configs.settings.models import FullTuning, LoraTuning
+from plumbob.configs.settings.models import REWARD_MODEL, FullTuning, LoraTuning, ModelRef
 from plumbob.configs.settings.training import OptimizerSettings
 from plumbob.models.adapter import ModelRole
 from plumbob.models.loading import baseline_source, load_tokenizer, resolve_model
@@ -90,7 +90,7 @@ def _parts(run: PretrainRun | PretrainEncoderRun | SftRun | RewardRun | DpoRun |
             return module, MASKED_WORD_PASSES, FullModel(encoder, "encoder.", tokenizer), run.pretrain, {}
         case RewardRun():
             assert isinstance(run.reward.model, str), "a new encoder is built before its learners start"
-            new = new_reward_model(run.reward.model)
+            new = new_reward_model(ModelRef(run.reward.model, REWARD_MODEL))
             reward = RewardModule(new.model, "token_type_ids" in new.tokenizer.model_input_names)
             artifact = FullModel(new.model, "classifier.", new.tokenizer)
             return reward, reward_passes(run.reward_training.objective), artifact, run.reward_training, {}

@@ -7,12 +7,12 @@ from typing import TYPE_CHECKING
 from plumbob.reward.scorer import Score
 
 if TYPE_CHECKING:
-    from plumbob.configs.settings.rewards import ScorerSettings
+    from plumbob.configs.settings.rewards import Reward
 from plumbob.cluster.workers.worker import Worker
 
 
 class ScorerWorker(Worker):
-    """One reward model, or an ensemble of them."""
+    """Scores with one reward, whatever it is."""
 
     def __init__(self, log: Path, num_threads: int, packages: Mapping[str, str], mark: Path) -> None:
         super().__init__(log, packages, mark)
@@ -20,13 +20,13 @@ class ScorerWorker(Worker):
 
         torch.set_num_threads(num_threads)
 
-    def open(self, settings: "ScorerSettings") -> None:
-        self._check_host((settings.model, *settings.ensemble))
+    def open(self, reward: "Reward") -> None:
+        self._check_host(model.name for model in reward.models)
         import torch
 
         from plumbob.reward.open_scorer import open_scorer
 
-        self._scorer = open_scorer(settings, "cuda" if torch.cuda.is_available() else "cpu")
+        self._scorer = open_scorer(reward, "cuda" if torch.cuda.is_available() else "cpu")
 
     def score(self, pairs: Sequence[tuple[str, str]]) -> list[Score]:
         return self._scorer.score(pairs)

@@ -1,10 +1,34 @@
 """Which models: made from nothing, a folder or a hub name; and what of them is trained."""
 
+from dataclasses import dataclass, field
 from typing import Annotated, Literal
 
 from pydantic import AfterValidator, Field, PositiveFloat, PositiveInt
 
 from plumbob.configs.base import Dtype, Fraction, Settings
+
+POLICY_MODEL, POLICY_BASELINE = "policy.model", "policy.baseline"
+REWARD_MODEL = "reward.model"
+
+
+@dataclass(frozen=True)
+class ModelRef:
+    """A model as the settings name it: what every reader of it needs, so that an error names the right setting.
+
+    Attributes:
+        name: Hugging Face folder, PEFT adapter folder, `package:NAME/FOLDER` or hub name.
+        setting: dotted key that named it; the same model named by two settings is one model.
+        trust_remote_code: run the Python code that comes with the model.
+        dtype: of its weights.
+    """
+
+    name: str
+    setting: str = field(compare=False)
+    trust_remote_code: bool = False
+    dtype: Dtype = "float32"
+
+    def __str__(self) -> str:
+        return f"{self.setting}={self.name}"
 
 
 class NewLlamaSettings(Settings):

@@ -20,8 +20,7 @@ from plumbob.driver.stages.evaluation import Judge
 from plumbob.models.from_scratch import check_sizes
 from plumbob.models.loading import ModelSource, check_full, context_tokens, load_tokenizer, resolve_model
 from plumbob.models.tuning.targets import check_new_targets, check_served, check_targets
-from plumbob.reward.bert_model import check_scorer
-from plumbob.reward.ensemble import ENSEMBLE_KEY
+from plumbob.reward.open_scorer import check_reward
 from plumbob.trainers.offline.reward_model import check_encoder
 
 
@@ -75,8 +74,8 @@ def check_models(run: PipelineRun) -> None:
         block = {"pretrain_encoder.block_tokens": run.pretrain_encoder.block_tokens}
         check_limits(block, run.reward.model.max_positions, "reward.model.max_positions")
     check_encoder(run.reward)
-    for member in run.reward.ensemble:
-        check_scorer(member, run.reward.normalize, run.reward.max_tokens, ENSEMBLE_KEY)
+    for member in run.reward.further_members:
+        check_reward(member)
 
 
 def _check_policy(run: PipelineRun) -> tuple[int, str]:

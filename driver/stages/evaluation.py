@@ -21,8 +21,8 @@ from plumbob.data.records import Ranking
 from plumbob.driver.stages.model_sampling import ModelSampling
 from plumbob.models.loading import ModelSource, baseline_source, context_tokens, load_tokenizer, resolve_model
 from plumbob.models.tuning.targets import check_served
-from plumbob.reward.agreement import agreement_figures, annotator_figures
-from plumbob.reward.open_scorer import check_scorers
+from plumbob.reward.agreement import agreement_metrics, annotator_metrics
+from plumbob.reward.open_scorer import check_reward
 from plumbob.reward.scorer import Scorer
 from plumbob.rollout.requests import sample_requests
 from plumbob.rollout.rollout_records import Rollout
@@ -67,7 +67,7 @@ class Measured:
 
 def prepare_eval(run: EvalRun) -> EvalInput:
     """Read and check pairs and prompts. Raises UserError; starts and writes nothing."""
-    check_scorers(_scorer(run))
+    check_reward(_scorer(run).reward)
     render: Render = plain_dialogue
     prompts: tuple[EncodedPrompt, ...] = ()
     pairs: tuple[Ranking, ...] = ()
@@ -115,9 +115,7 @@ def run_eval(run: EvalRun, data: EvalInput, session: Session) -> Figures:
 
 def _scorer(run: EvalRun) -> ScorerSettings:
     """The run's scorer; pairs alone are compared by one model's raw scores, which need no calibration."""
-    if run.policy is not None or run.reward.ensemble:
-        return run.reward
-    return run.reward.model_copy(update={"normalize": False})
+    return run.reward.uncalibrated() if run.policy is None else run.reward
 
 
 def measure_reward_model(scorer: Scorer, pairs: Sequence[Ranking]) -> Figures:
@@ -142,7 +140,7 @@ def measure_reward_model(scorer: Scorer, pairs: Sequence[Ranking]) -> Figures:
     }
     if is_raw:
         figures["calibration_error"] = calibration_error(margins)
-    return figures | annotator_figures(pairs, list(margins[:, None])) | agreement_figures(pairs)
+    return figures | annotator_metrics(pairs, list(margins[:, None])) | agreement_metrics(pairs)
 
 
 def measure_policies(

@@ -20,16 +20,16 @@ from plumbob.configs.runs import (
     check_judged,
 )
 from plumbob.configs.settings.models import NewBertSettings, NewLlamaSettings
+from plumbob.configs.settings.rewards import RuleReward
 from plumbob.data.chat import Render, chat_renderer, plain_dialogue
 from plumbob.driver.peak_memory import PeakMemory
 from plumbob.driver.stages.concurrent_start import run_concurrently
 from plumbob.driver.stages.model_sampling import ModelSampling, sampler_spec
 from plumbob.models.loading import load_tokenizer, resolve_model, served_rank
 from plumbob.models.masked_lm import load_encoder_tokenizer
-from plumbob.reward.open_scorer import check_scorers
-from plumbob.reward.rules import RuleScorer
+from plumbob.reward.open_scorer import check_reward, open_scorer
 from plumbob.reward.scorer import Scorer
-from plumbob.reward.second_judge import JudgedScorer
+from plumbob.reward.second_judge import SecondRewardScorer
 from plumbob.rollout.requests import sample_requests
 from plumbob.trainers.learner.checkpoint import Checkpoints
 from plumbob.trainers.metrics.metrics_log import Listener, MetricsLog, read_metrics
@@ -232,9 +232,9 @@ def _renderer(run: RewardRun) -> Render:
 def _ppo(run: PpoRun, rule: Rule | None) -> Prepared:
     has_judge = run.judge is not None or rule is not None
     check_judged(run.ppo, has_judge)
-    check_scorers(run.reward)
+    check_reward(run.reward.reward)
     if run.judge is not None:
-        check_scorers(run.judge, "judge")
+        check_reward(run.judge.reward)
     data = prepare_ppo(run)
     source = resolve_model(run.policy.model, "policy.model")
     loop = run_ppo_asynchronous if run.ppo.max_staleness else run_ppo
@@ -277,8 +277,8 @@ def _judged(session: Session, run: PpoRun, rule: Rule | None) -> Scorer:
     """The run's scorer, with its second judge where there is one."""
     scorer = session.scorers(run.reward)
     if run.judge is not None:
-        return JudgedScorer(scorer, session.scorers(run.judge, "judge"))
-    return scorer if rule is None else JudgedScorer(scorer, RuleScorer(rule))
+        return SecondRewardScorer(scorer, session.scorers(run.judge))
+    return scorer if rule is None else SecondRewardScorer(scorer, open_scorer(RuleReward(rule), "cpu"))
 
 
 def make_llama(spec: NewLlamaSettings, texts: Sequence[str], folder: Path, seed: int) -> None:

@@ -14,7 +14,7 @@ from transformers import AutoModelForSequenceClassification
 
 from plumbob.configs.runs import RewardRun
 from plumbob.configs.settings.algorithms import BradleyTerry, PlackettLuce, Regression, RewardObjective
-from plumbob.configs.settings.models import NewBertSettings
+from plumbob.configs.settings.models import REWARD_MODEL, ModelRef, NewBertSettings
 from plumbob.configs.settings.rewards import PipelineScorerSettings, RewardEncoderSettings
 from plumbob.core.errors import UserError
 from plumbob.core.statistics import calibration_error
@@ -26,9 +26,15 @@ from plumbob.data.splitting import hold_out
 from plumbob.models.from_scratch import check_sizes
 from plumbob.models.loading import load_config, resolve_model
 from plumbob.models.masked_lm import load_encoder_tokenizer
-from plumbob.reward.agreement import Figures, agreement_figures, annotator_figures, explained_variance, pair_margins
+from plumbob.reward.agreement import (
+    FeedbackMetrics,
+    agreement_metrics,
+    annotator_metrics,
+    explained_variance,
+    pair_margins,
+)
 from plumbob.reward.bert_encoding import EncodedPair
-from plumbob.reward.bert_model import KEY, RewardModel, check_length
+from plumbob.reward.bert_model import RewardModel, check_length
 from plumbob.trainers.algorithms.reward_losses import (
     bradley_terry_loss,
     ordered_pairs,
@@ -125,18 +131,18 @@ def check_encoder(settings: RewardEncoderSettings | PipelineScorerSettings) -> N
         UserError: its configuration or tokenizer cannot be loaded, it is no encoder that can carry a classification
             head, or it has no positions for `reward.max_tokens`.
     """
-    name = settings.model
+    name, key = settings.model, REWARD_MODEL
     if isinstance(name, NewBertSettings):
         check_sizes(name)
         check_limits({"reward.max_tokens": settings.max_tokens}, name.max_positions, "reward.model.max_positions")
         return
-    config = load_config(resolve_model(name, KEY), KEY, trust_remote_code=False)
+    config = load_config(resolve_model(name, key), key, trust_remote_code=False)
     try:
         with torch.device("meta"):
             model = AutoModelForSequenceClassification.from_config(config)
     except ValueError as error:
-        raise UserError(f"{KEY}={name}: {config.model_type} cannot become a reward model; give a BERT") from error
-    check_length(RewardModel(model, load_encoder_tokenizer(name)), name, settings.max_tokens)
+        raise UserError(f"{key}={name}: {config.model_type} cannot become a reward model; give a BERT") from error
+    check_length(RewardModel(model, load_encoder_tokenizer(name)), ModelRef(name, key), settings.max_tokens)
 
 
 def count_cut(tokenizer: Any, records: Sequence[Judged], max_tokens: int) -> int:
@@ -162,7 +168,7 @@ class _Encoded:
 
 def run_reward(
     run: RewardRun, data: RewardInput, tokenizer: Any, learners: Learners, folder: Path, log: MetricsLog
-) -> Figures:
+) -> FeedbackMetrics:
     """Train and write `reward_model/`, not yet calibrated. Returns the summary's figures."""
     max_tokens = run.reward.max_tokens
     train, heldout = (
@@ -184,7 +190,7 @@ def run_reward(
     if data.heldout:
         rewards = heldout_rewards(stage.heldout, learners)
         figures |= judgement_figures(run.reward_training.objective, data.heldout, rewards)
-    figures |= agreement_figures([record for record in (*data.train, *data.heldout) if isinstance(record, Ranking)])
+    figures |= agreement_metrics([record for record in (*data.train, *data.heldout) if isinstance(record, Ranking)])
     figures |= {"num_records": len(data.train), f"num_cut_{run.data.kind}": num_cut}
     if not num_cut:
         return figures
@@ -208,7 +214,7 @@ def heldout_rewards(heldout: Heldout[RewardBatch], learners: Learners) -> list[N
 
 def judgement_figures(
     objective: RewardObjective, records: Sequence[Judged], rewards: Sequence[NDArray[np.float32]]
-) -> Figures:
+) -> FeedbackMetrics:
     """What the means of the objective's statistics do not tell of held-out records, given each one's rewards."""
     if isinstance(objective, Regression):
         scores = np.array([target_of(record) for record in records])
@@ -216,4 +222,4 @@ def judgement_figures(
     margins = [pair_margins(row) for row in rewards]
     rankings = [record for record in records if isinstance(record, Ranking)]
     error = calibration_error(np.concatenate(margins))
-    return {"heldout_calibration_error": error} | annotator_figures(rankings, margins)
+    return {"heldout_calibration_error": error} | annotator_metrics(rankings, margins)

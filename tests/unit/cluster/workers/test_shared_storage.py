@@ -37,7 +37,7 @@ def refusals(mark: Path, said: Path) -> None:
     """What workers of each kind refuse with whose models are not on this host."""
     asked = (
         (RolloutWorker, SPEC),
-        (ScorerWorker, ScorerSettings(model="a/b", ensemble=("/gone/c",))),
+        (ScorerWorker, ScorerSettings(model="a/b", ensemble=("/gone/c",)).reward),
         (LearnerWorker, SFT),
     )
     for kind, what in asked:
@@ -61,7 +61,8 @@ def test_a_host_that_does_not_see_the_drivers_mark(tmp_path: Path, kind: type[An
     for logs in (tmp_path / "none" / "logs", tmp_path / "own"):
         worker = kind(logs / "worker-1.log", 1, installed(), logs / ".driver-00")
         begin = worker.join if kind is LearnerWorker else worker.open
-        what = {RolloutWorker: SPEC, ScorerWorker: ScorerSettings(model="m"), LearnerWorker: Rank(0, 1, "h:1")}[kind]
+        reward = ScorerSettings(model="m").reward
+        what = {RolloutWorker: SPEC, ScorerWorker: reward, LearnerWorker: Rank(0, 1, "h:1")}[kind]
         with pytest.raises(UserError) as refused:
             begin(what)
         said = str(refused.value)
