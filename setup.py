@@ -2,8 +2,19 @@
 
 from setuptools import find_packages, setup
 
+# Each imports those before it and itself (tests/test_imports.py).
 FOLDERS = (
-    *("core", "configs", "data", "models", "rollout", "reward", "trainers", "cluster", "driver", "verify", "console"),
+    "core",
+    "configs",
+    "data",
+    "models",
+    "rollout",
+    "reward",
+    "trainers",
+    "cluster",
+    "driver",
+    "verify",
+    "console",
 )
 found = find_packages(include=[pattern for folder in FOLDERS for pattern in (folder, f"{folder}.*")])
 

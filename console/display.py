@@ -13,7 +13,7 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TextColumn
 from rich.table import Column
 
-from plumbob.console.tables import duration, stage_figures, step_figures, summary_table
+from plumbob.console.tables import aligned, duration, stage_figures, step_figures, summary_table
 from plumbob.trainers.metrics.metrics_log import StepRecord
 
 BAR_FROM_WIDTH = 90
@@ -192,16 +192,6 @@ def print_summary(summary: Mapping[str, Any], stream: TextIO) -> None:
     if "seconds_total" in summary:
         lines.append(f"{summary.get('name', 'run')}: {duration(summary['seconds_total'])} in all")
     print("\n".join(lines), file=stream, flush=True)
-
-
-def aligned(rows: list[list[str]]) -> list[str]:
-    """Rows as lines of equal columns: the first to the left, the others to the right."""
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    lines = []
-    for first, *others in rows:
-        cells = [cell.rjust(width) for cell, width in zip(others, widths[1:], strict=True)]
-        lines.append("  ".join([first.ljust(widths[0]), *cells]).rstrip())
-    return lines
 
 
 def _strict(value: Any) -> Any:

@@ -1,9 +1,12 @@
 """The figures of a run in words and rows, for the terminal and for the report alike."""
 
-from collections.abc import Callable, Mapping
-from typing import Any
+from __future__ import annotations
 
-from plumbob.trainers.metrics.metrics_log import StepRecord
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from plumbob.trainers.metrics.metrics_log import StepRecord
 
 Stage = Mapping[str, Any]
 
@@ -39,6 +42,16 @@ def interval(bounds: object, form: Callable[[object], str]) -> str:
             return f"[{form(low)}, {form(high)}]"
         case _:
             return ""
+
+
+def aligned(rows: list[list[str]]) -> list[str]:
+    """Rows as lines of equal columns: the first to the left, the others to the right."""
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    lines = []
+    for first, *others in rows:
+        cells = [cell.rjust(width) for cell, width in zip(others, widths[1:], strict=True)]
+        lines.append("  ".join([first.ljust(widths[0]), *cells]).rstrip())
+    return lines
 
 
 def _accuracy(stage: Stage) -> str:

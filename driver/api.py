@@ -26,10 +26,10 @@ from plumbob.core.atomic_files import flush
 from plumbob.core.disk_errors import StorageFailed, replace_text, storage_reason
 from plumbob.core.errors import NotFinite, RunFailed, UserError
 from plumbob.driver.peak_memory import PeakMemory
-from plumbob.driver.pipeline.pipeline import SUMMARY_FILE, run_pipeline
+from plumbob.driver.pipeline.pipeline import run_pipeline
 from plumbob.driver.pipeline.pipeline_data import prepare_files
 from plumbob.driver.run_folder.connection_file import ConnectionFile
-from plumbob.driver.run_folder.folder import check_writable, nothing_left
+from plumbob.driver.run_folder.folder import SUMMARY_FILE, check_writable, nothing_left
 from plumbob.driver.run_folder.inputs import check_models, note_models
 from plumbob.driver.run_folder.lock import owned
 from plumbob.driver.stages.evaluation import prepare_eval, run_eval

@@ -1,4 +1,4 @@
-"""What a driver on a cluster is given: its configuration, and the source where Plumbob is not installed there."""
+"""Files of a submitted job: its configuration and, where Plumbob is not installed there, its source."""
 
 import shutil
 from pathlib import Path, PurePosixPath
@@ -6,7 +6,7 @@ from typing import TypeVar
 
 import yaml
 
-from plumbob.cluster.workers.code_digest import root, source_files
+from plumbob.cluster.workers.code_digest import source_files
 from plumbob.configs.paths import with_absolute_paths
 from plumbob.configs.runs import AnyRun, Run
 from plumbob.core.errors import UserError
@@ -46,14 +46,13 @@ def as_yaml(config: AnyRun) -> str:
 
 
 def write_job(config: AnyRun, folder: Path, with_source: bool) -> None:
-    """Fill the folder that becomes the job's working folder: the configuration and, if asked, the packages' source."""
+    """Fill the folder that becomes the job's working folder: the configuration and, if asked, `plumbob/` whole."""
     (folder / CONFIG_FILE).write_text(as_yaml(config), encoding="utf-8")
     if with_source:
-        here = root()
-        for file in source_files(here):
-            target = folder / file.relative_to(here)
+        for path, name in source_files():
+            target = folder / "plumbob" / name
             target.parent.mkdir(parents=True, exist_ok=True)
-            shutil.copyfile(file, target)
+            shutil.copyfile(path, target)
 
 
 def entrypoint(with_source: bool, resumes: bool, as_json: bool) -> str:

@@ -3,20 +3,28 @@
 import math
 import re
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from importlib.metadata import version
 from typing import Any, Literal
 
 import yaml
 from pydantic import BaseModel, ConfigDict
 from pydantic.alias_generators import to_camel
 
-from plumbob.cluster.launchers.job_files import CONFIG_FILE, as_yaml
+from plumbob.cluster.launchers.job_files import CONFIG_FILE, JOIN_WAIT_S, as_yaml, for_cluster
+from plumbob.cluster.launchers.launcher import LauncherOption
 from plumbob.cluster.placement import TOLERANCE
-from plumbob.cluster.resources import Amount, Need, amount
+from plumbob.cluster.resources import Amount, Need, amount, needs_of
 from plumbob.configs.runs import AnyRun
 from plumbob.core.errors import UserError
 
-NAME = re.compile(r"[a-z]([-a-z0-9]{0,45}[a-z0-9])?")
+NAME = "kuberay"
+OPTIONS = (
+    LauncherOption("--image", "the container image, with Plumbob in it", "IMAGE"),
+    LauncherOption("--claim", "the PersistentVolumeClaim for storage.path", "NAME"),
+)
+
+RUN_NAME = re.compile(r"[a-z]([-a-z0-9]{0,45}[a-z0-9])?")
 """A DNS label, and short enough for the names that KubeRay makes of it (47 characters)."""
 
 GPU = "nvidia.com/gpu"
@@ -126,7 +134,19 @@ class ConfigMap(_Fields):
     data: dict[str, str]
 
 
-def render(config: AnyRun, needs: Sequence[Need], image: str, claim: str, ray_version: str) -> str:
+def render(config: AnyRun, options: Mapping[str, Any]) -> str:
+    """The manifest of a run, for --image and --claim and the Ray that is installed here."""
+    image, claim = options["image"], options["claim"]
+    if not (image and claim):
+        raise UserError(
+            "--render kuberay: expected --image IMAGE, which has Plumbob in it, and --claim NAME, the "
+            "PersistentVolumeClaim that becomes storage.path"
+        )
+    sent = for_cluster(config, JOIN_WAIT_S)
+    return manifest(sent, needs_of(sent), image, claim, version("ray"))
+
+
+def manifest(config: AnyRun, needs: Sequence[Need], image: str, claim: str, ray_version: str) -> str:
     """A ConfigMap with the configuration and the RayJob that runs it, as YAML. One that is made again goes on.
 
     Args:
@@ -137,7 +157,7 @@ def render(config: AnyRun, needs: Sequence[Need], image: str, claim: str, ray_ve
     Raises:
         UserError: Kubernetes would not take the run's name.
     """
-    if not NAME.fullmatch(config.name):
+    if not RUN_NAME.fullmatch(config.name):
         raise UserError(
             f"name={config.name}: Kubernetes takes up to 47 lower-case letters, digits and '-', a letter first: "
             f"give another name="

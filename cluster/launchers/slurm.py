@@ -5,12 +5,17 @@ import re
 import shlex
 from collections.abc import Mapping, Sequence
 from pathlib import PurePosixPath
+from typing import Any
 
-from plumbob.cluster.launchers.job_files import as_yaml
+from plumbob.cluster.launchers.job_files import JOIN_WAIT_S, as_yaml, for_cluster
+from plumbob.cluster.launchers.launcher import LauncherOption
 from plumbob.cluster.placement import TOLERANCE, plan, total
-from plumbob.cluster.resources import Amount, Host, Need
+from plumbob.cluster.resources import Amount, Host, Need, needs_of
 from plumbob.configs.runs import AnyRun
 from plumbob.core.errors import UserError
+
+NAME = "slurm"
+OPTIONS = (LauncherOption("--hosts", "equal hosts to spread the workers over (1)", "N", int),)
 
 END_OF_CONFIG = "END OF CONFIG"
 """No line of YAML: it is neither a key with its value nor an item of a list."""
@@ -84,7 +89,13 @@ fi
 """
 
 
-def render(config: AnyRun, needs: Sequence[Need], num_hosts: int) -> str:
+def render(config: AnyRun, options: Mapping[str, Any]) -> str:
+    """The script of a run, for as many hosts as --hosts says."""
+    sent = for_cluster(config, JOIN_WAIT_S)
+    return script(sent, needs_of(sent), 1 if options["hosts"] is None else options["hosts"])
+
+
+def script(config: AnyRun, needs: Sequence[Need], num_hosts: int) -> str:
     """The script. What is given to `sbatch` beside it replaces its own options.
 
     Args:

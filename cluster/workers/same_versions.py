@@ -3,7 +3,7 @@
 import platform
 from collections.abc import Mapping
 
-from plumbob.cluster.workers.code_digest import root, source_digest, source_place
+from plumbob.cluster.workers.code_digest import source_digest, source_files, source_place
 from plumbob.configs.load_run import versions
 from plumbob.core.errors import UserError
 
@@ -23,7 +23,7 @@ def installed() -> dict[str, str]:
     """
     found = {"python": ".".join(platform.python_version_tuple()[:2])}
     found |= {name: version.partition("+")[0] for name, version in versions(COMPARED).items()}
-    return found | {SOURCE: source_digest(root()), PLACE: source_place(root())}
+    return found | {SOURCE: source_digest(source_files()), PLACE: source_place()}
 
 
 def check_packages(worker: str, host: str, own: Mapping[str, str], drivers: Mapping[str, str]) -> None:

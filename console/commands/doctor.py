@@ -5,11 +5,16 @@ import importlib.util
 import platform
 import shutil
 import sys
+from argparse import ArgumentParser, Namespace
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
-import psutil
+from plumbob.console.exit_codes import FAILED, OK
+from plumbob.console.options import add_json
+
+NAME = "doctor"
+ABOUT = "check the machine and the installed packages"
 
 MIN_MEMORY_GIB = 8.0
 MIN_SHARED_MEMORY_GIB = 1.0
@@ -24,6 +29,22 @@ class MachineCheck:
     ok: bool
     found: str
     advice: str = ""
+
+
+def add_options(parser: ArgumentParser) -> None:
+    add_json(parser)
+
+
+def run(arguments: Namespace) -> int:
+    from plumbob.console.display import print_json
+
+    checks = examine()
+    ok = all(check.ok for check in checks)
+    if arguments.json:
+        print_json({"ok": ok, "checks": [asdict(check) for check in checks]}, sys.stdout)
+    else:
+        print("\n".join(line(check) for check in checks))
+    return OK if ok else FAILED
 
 
 def examine(storage: Path = Path()) -> list[MachineCheck]:
@@ -89,6 +110,8 @@ def _vllm() -> MachineCheck:
 
 
 def _device() -> MachineCheck:
+    import psutil
+
     try:
         import torch
     except (ImportError, OSError) as error:
@@ -104,6 +127,8 @@ def _device() -> MachineCheck:
 
 
 def _memory() -> MachineCheck:
+    import psutil
+
     memory = psutil.virtual_memory()
     found = f"{memory.available / 2**30:.1f} of {memory.total / 2**30:.1f} GiB free"
     ok = memory.available >= MIN_MEMORY_GIB * 2**30

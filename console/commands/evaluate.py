@@ -1,30 +1,38 @@
-"""`plumbob eval`: figures of a reward model on pairs, or of a policy on prompts."""
+"""`plumbob eval`: metrics of a reward model on pairs, or of a policy on prompts."""
 
-from __future__ import annotations
-
-import argparse
 import sys
+from argparse import ArgumentParser, Namespace
 from collections.abc import Mapping
 from typing import Any
 
-from plumbob.configs.load_run import load_eval, load_run
-from plumbob.configs.runs import EvalRun
-from plumbob.console.cli import OK
-from plumbob.console.display import aligned, choose_listener, print_json
-from plumbob.console.tables import number
+from plumbob.console.exit_codes import OK
+from plumbob.console.options import add_json, add_overrides
+from plumbob.console.tables import aligned, number
 from plumbob.core.errors import UserError
 
+NAME = "eval"
+ABOUT = "measure a reward model on pairs, or a policy on prompts"
 
-def evaluate(arguments: argparse.Namespace) -> int:
-    """The command; the result alone goes to stdout, so that a script can read it, and progress beside it."""
+
+def add_options(parser: ArgumentParser) -> None:
+    add_overrides(parser, metavar="[CONFIG] a.b=c")
+    add_json(parser)
+
+
+def run(arguments: Namespace) -> int:
+    """The result alone goes to stdout, so that a script can read it, and progress beside it."""
+    from plumbob.configs.load_run import load_eval, load_run
+    from plumbob.configs.runs import EvalRun
+    from plumbob.console.display import choose_listener, print_json
+
     config, *overrides = arguments.overrides or [""]
-    run = load_eval(arguments.overrides) if not config or "=" in config else load_run(config, overrides)
-    if not isinstance(run, EvalRun):
-        raise UserError(f"{config}: kind is {run.kind}, expected eval; start that with: plumbob run {config}")
-    from plumbob.driver.api import evaluate as measure
+    settings = load_eval(arguments.overrides) if not config or "=" in config else load_run(config, overrides)
+    if not isinstance(settings, EvalRun):
+        raise UserError(f"{config}: kind is {settings.kind}, expected eval; start that with: plumbob run {config}")
+    from plumbob.driver.api import evaluate
 
     with choose_listener(False, sys.stderr) as listener:
-        result = measure(run, listener)
+        result = evaluate(settings, listener)
     if arguments.json:
         print_json(result, sys.stdout)
     else:

@@ -1,16 +1,17 @@
-"""`plumbob status`, `scale` and `stop`: look at a run that goes on, and change it, from another terminal or host."""
+"""`plumbob status`: where a run stands: its step, its workers, its responses by policy version."""
 
-from __future__ import annotations
-
-import argparse
 import sys
 import time
+from argparse import ArgumentParser, Namespace
 from collections.abc import Mapping
 from typing import Any
 
-from plumbob.console.cli import OK
-from plumbob.console.display import aligned, print_json
-from plumbob.console.tables import duration, number
+from plumbob.console.exit_codes import OK
+from plumbob.console.options import add_json, add_live_run
+from plumbob.console.tables import aligned, duration, number
+
+NAME = "status"
+ABOUT = "say where a run stands: its step, its workers, its responses"
 
 NUM_VERSIONS = 8
 """The newest, which are shown to a person."""
@@ -21,8 +22,14 @@ STALE_S = 10.0
 LEDGER_COLUMNS = ("issued", "finished", "scored", "trained")
 
 
-def status(arguments: argparse.Namespace) -> int:
-    """Where the run stands, from the run itself, or else from what it wrote down last."""
+def add_options(parser: ArgumentParser) -> None:
+    add_live_run(parser)
+    add_json(parser)
+
+
+def run(arguments: Namespace) -> int:
+    """From the run itself, or else from what it wrote down last."""
+    from plumbob.console.display import print_json
     from plumbob.driver import steering
 
     found = steering.status(arguments.run, arguments.address)
@@ -30,31 +37,6 @@ def status(arguments: argparse.Namespace) -> int:
         print_json(found, sys.stdout)
     else:
         print("\n".join(lines(found)))
-    return OK
-
-
-def scale(arguments: argparse.Namespace) -> int:
-    """Change the number of rollout workers of a run that is going on, or let those leave that are on a host."""
-    from plumbob.driver import steering
-
-    if arguments.leave is not None:
-        steering.leave(arguments.run, arguments.leave, arguments.address)
-        print(
-            f"{arguments.leave}: rollout workers and scorers there end what they are at and leave, and others start "
-            f"where there is room; learners stay until the host goes"
-        )
-        return OK
-    before = steering.scale(arguments.run, arguments.rollout_workers, arguments.address)
-    print(f"rollout workers: {before} become {arguments.rollout_workers}; who leaves finishes its responses first")
-    return OK
-
-
-def stop(arguments: argparse.Namespace) -> int:
-    """Ask a run to stop where little is lost."""
-    from plumbob.driver import steering
-
-    steering.stop(arguments.run, arguments.address)
-    print(f"{arguments.run} stops before it samples or learns again; go on later with: plumbob resume {arguments.run}")
     return OK
 
 

@@ -2,42 +2,64 @@
 
 from __future__ import annotations
 
-import argparse
 import sys
+from argparse import ArgumentParser, Namespace
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, Self
 
-from plumbob.configs.load_run import load_run
-from plumbob.console.cli import FAILED, INTERRUPTED, MISTAKE, OK
-from plumbob.console.display import print_json
+from plumbob.console.exit_codes import FAILED, INTERRUPTED, OK, USER_ERROR
+from plumbob.console.options import add_config, add_json
 from plumbob.core.errors import RunFailed, UserError
 
 if TYPE_CHECKING:
+    from plumbob.cluster.launchers.launcher import LauncherOption, Renderer
     from plumbob.cluster.launchers.ray_job import Ended
     from plumbob.configs.runs import AnyRun
+
+NAME = "submit"
+ABOUT = "send a run to a Ray cluster, or write what KubeRay or Slurm starts it with"
 
 NOT_FOUND = 127
 """A shell's exit status for a command that is not there."""
 
-ONLY_FOR = {
-    "no_wait": "--address",
-    "with_source": "--address",
-    "resume": "--address",
-    "image": "kuberay",
-    "claim": "kuberay",
-    "hosts": "slurm",
-}
-"""Option -> what it belongs to."""
+
+def renderers() -> dict[str, Renderer]:
+    """What --render may name: the launchers that write what another system starts."""
+    from plumbob.cluster.launchers import kuberay, slurm
+
+    return {module.NAME: module for module in (kuberay, slurm)}
 
 
-def submit(arguments: argparse.Namespace) -> int:
-    """The command; its exit status is that of the run where it is followed."""
+def add_options(parser: ArgumentParser) -> None:
+    add_config(parser)
+    where = parser.add_mutually_exclusive_group(required=True)
+    where.add_argument("--address", metavar="URL", help="the dashboard of the cluster's head, such as http://HEAD:8265")
+    where.add_argument("--render", choices=tuple(renderers()), help="print a KubeRay manifest or a Slurm script")
+    for owner, option in _options():
+        about = f"{owner}: {option.about}"
+        if option.is_switch:
+            parser.add_argument(option.flag, action="store_true", help=about)
+        else:
+            parser.add_argument(option.flag, metavar=option.metavar, type=option.kind, help=about)
+    add_json(parser)
+
+
+def run(arguments: Namespace) -> int:
+    """Its exit status is that of the run where it is followed."""
+    from plumbob.configs.load_run import load_run
+
     _check_options(arguments)
     config = load_run(arguments.config, arguments.overrides, arguments.resume)
     if arguments.render is not None:
-        sys.stdout.write(render(config, arguments))
+        sys.stdout.write(renderers()[arguments.render].render(config, vars(arguments)))
         return OK
+    return _submit(config, arguments)
+
+
+def _submit(config: AnyRun, arguments: Namespace) -> int:
     from plumbob.cluster.launchers.job_files import for_cluster
     from plumbob.cluster.launchers.ray_job import Jobs
+    from plumbob.console.display import print_json
 
     sent = for_cluster(config)
     jobs = Jobs(arguments.address)
@@ -70,41 +92,30 @@ def exit_status(ended: Ended, with_source: bool) -> int:
     """
     if ended.succeeded:
         return OK
-    if ended.exit_code in (FAILED, MISTAKE, INTERRUPTED):
+    if ended.exit_code in (FAILED, USER_ERROR, INTERRUPTED):
         return ended.exit_code
     if ended.exit_code == NOT_FOUND:
-        missing, mend = ("python", "") if with_source else ("plumbob", ", or send the source too: --with-source")
-        raise UserError(f"the head's Ray finds no command {missing}: start Ray in Plumbob's environment{mend}")
+        missing, fix = ("python", "") if with_source else ("plumbob", ", or send the source too: --with-source")
+        raise UserError(f"the head's Ray finds no command {missing}: start Ray in Plumbob's environment{fix}")
     raise RunFailed(f"job {ended.job} {'was stopped' if ended.stopped else 'ended'}: {ended.message}")
 
 
-def render(config: AnyRun, arguments: argparse.Namespace) -> str:
-    """A manifest for KubeRay or a script for Slurm."""
-    from importlib.metadata import version
+def _options() -> Iterator[tuple[str, LauncherOption]]:
+    """Every launcher's own options, each with how that launcher is asked for."""
+    from plumbob.cluster.launchers import ray_job
 
-    from plumbob.cluster.launchers import kuberay, slurm
-    from plumbob.cluster.launchers.job_files import JOIN_WAIT_S, for_cluster
-    from plumbob.cluster.resources import needs_of
-
-    sent = for_cluster(config, JOIN_WAIT_S)
-    if arguments.render == "slurm":
-        return slurm.render(sent, needs_of(sent), 1 if arguments.hosts is None else arguments.hosts)
-    return kuberay.render(sent, needs_of(sent), arguments.image, arguments.claim, version("ray"))
+    yield from (("--address", option) for option in ray_job.OPTIONS)
+    for name, renderer in renderers().items():
+        yield from ((f"--render {name}", option) for option in renderer.OPTIONS)
 
 
-def _check_options(arguments: argparse.Namespace) -> None:
-    """Raises UserError for options that do not go together."""
-    chosen = arguments.render or "--address"
-    for name, owner in ONLY_FOR.items():
-        given = getattr(arguments, name)
+def _check_options(arguments: Namespace) -> None:
+    """Raises UserError for options of a launcher that was not asked for."""
+    chosen = "--address" if arguments.render is None else f"--render {arguments.render}"
+    for owner, option in _options():
+        given = getattr(arguments, option.name)
         if owner != chosen and given is not None and given is not False:
-            needed = owner if owner == "--address" else f"--render {owner}"
-            raise UserError(f"--{name.replace('_', '-')} is for {needed} only")
-    if chosen == "kuberay" and not (arguments.image and arguments.claim):
-        raise UserError(
-            "--render kuberay: expected --image IMAGE, which has Plumbob in it, and --claim NAME, the "
-            "PersistentVolumeClaim that becomes storage.path"
-        )
+            raise UserError(f"{option.flag} is for {owner} only")
 
 
 class Printing:

@@ -11,11 +11,10 @@ from plumbob.configs.load_run import RESOLVED_FILE
 from plumbob.console.report.curves import curve_names, draw_curves
 from plumbob.console.tables import duration, number, summary_table
 from plumbob.core.errors import UserError
+from plumbob.driver.run_folder.folder import SAMPLES_FILE, SUMMARY_FILE
 from plumbob.trainers.metrics.metrics_log import METRICS_FILE, StepRecord, read_metrics
 
 REPORT_FILE = "report.html"
-SUMMARY_FILE = "summary.json"
-SAMPLES_FILE = "samples.jsonl"
 NUM_CURVES_SHOWN = 6
 
 STYLE = """

@@ -36,6 +36,7 @@ from plumbob.configs.settings.training import CalibrationSettings
 from plumbob.configs.settings.workers import LearnerRankSettings
 from plumbob.core.disk_errors import replace_text
 from plumbob.driver.pipeline.pipeline_data import Files, PreparedFiles
+from plumbob.driver.run_folder.folder import SAMPLES_FILE, SUMMARY_FILE
 from plumbob.driver.stages.evaluation import (
     Figures,
     measure_policies,
@@ -46,8 +47,6 @@ from plumbob.driver.stages.evaluation import (
 )
 from plumbob.driver.stages.prepare import StageContext, prepare, run_stage
 from plumbob.models.loading import resolve_model
-
-SUMMARY_FILE = "summary.json"
 
 
 @dataclass(frozen=True)
@@ -217,7 +216,7 @@ def _evaluate(run: EvalRun, files: Files, outer: StageContext, inner: StageConte
     measured = measure_policies(run, data, inner.session, scorer, policies, files.judge)
     baseline = measured["baseline"]
     write_samples(
-        outer.folder / "samples.jsonl",
+        outer.folder / SAMPLES_FILE,
         {"sft": baseline} | {name: measured[name] for name in policies},
         run.evaluation.num_shown,
     )

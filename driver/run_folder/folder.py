@@ -12,6 +12,9 @@ from plumbob.core.errors import UserError
 RUNS = Path("runs")
 """Where runs are unless `storage.path` says otherwise."""
 
+SUMMARY_FILE = "summary.json"
+SAMPLES_FILE = "samples.jsonl"
+
 COMPUTED = ("**/metrics.jsonl", "**/checkpoints/latest", "**/rollouts/*.parquet")
 """What stands in a run's folder, not empty, once something has been computed."""
 

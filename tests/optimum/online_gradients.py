@@ -22,7 +22,7 @@ from plumbob.verify.optima.online_optima import kl_slope, step_gradient
 from plumbob.verify.optima.response_tree import EOS, Array, Instance
 from plumbob.verify.training.gradients import gradient_of
 from plumbob.verify.training.train_online import Draws, NullRecorder, encoded_prompts
-from plumbob.verify.world.tiny_world import World, every_response, response_logprobs, state_values
+from plumbob.verify.world.tiny_world import TinyWorld, every_response, response_logprobs, state_values
 from tests.optimum.advantages_by_counts import advantages_of
 
 
@@ -37,7 +37,7 @@ def listed_counts(policy: Array, num_answers: int) -> NDArray[np.int64]:
 
 
 def listed_step(
-    world: World, rewards: Array, counts: NDArray[np.int64], learners: OneRank, version: int
+    world: TinyWorld, rewards: Array, counts: NDArray[np.int64], learners: OneRank, version: int
 ) -> StepResponses:
     """Every response as often as `counts` [P, K] says; those to one prompt are one group."""
     draws = Draws(world, rewards, int(counts[0].sum()))
@@ -50,7 +50,7 @@ def listed_step(
     return StepResponses(tuple(rollouts), tuple(scores), (), 1, 0)
 
 
-def trainer_gradient(run: PpoRun, world: World, learners: OneRank, responses: StepResponses) -> dict[str, Tensor]:
+def trainer_gradient(run: PpoRun, world: TinyWorld, learners: OneRank, responses: StepResponses) -> dict[str, Tensor]:
     """Gradient of the policy's parameters in one step of the trainer, read from what it does to Adam's first moment.
 
     The weights stay: the step's learning rate is 0. `run` must not clip gradients.
@@ -61,7 +61,7 @@ def trainer_gradient(run: PpoRun, world: World, learners: OneRank, responses: St
     return gradient_of(learners, lambda: learn(run, EOS, responses, state, learners, record))
 
 
-def enumerated_gradient(run: PpoRun, instance: Instance, world: World, learners: OneRank, counts: Array) -> Array:
+def enumerated_gradient(run: PpoRun, instance: Instance, world: TinyWorld, learners: OneRank, counts: Array) -> Array:
     """Gradient of the step's loss by next-token logits, [P, S, V], from the papers' formulas."""
     tree, ppo = instance.tree, run.ppo
     policy = tree.next_token_logprobs(response_logprobs(world, learners.compute, "policy"))

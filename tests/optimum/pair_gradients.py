@@ -27,18 +27,18 @@ from plumbob.verify.optima.offline_optima import flipped, logistic, orpo_loss, p
 from plumbob.verify.optima.response_tree import Array
 from plumbob.verify.training.gradients import by_logits, gradient_of
 from plumbob.verify.training.train_offline import train_pairs
-from plumbob.verify.world.tiny_world import World, response_logprobs
+from plumbob.verify.world.tiny_world import TinyWorld, response_logprobs
 
 
 def dpo_step_gradient(
-    run: DpoRun, world: World, counts: NDArray[np.int64], learners: OneRank, folder: Path
+    run: DpoRun, world: TinyWorld, counts: NDArray[np.int64], learners: OneRank, folder: Path
 ) -> dict[str, Tensor]:
     """Of the policy's parameters, in one step of the trainer over all of `counts` [P, K, K]; `run` has `NO_RATE`."""
     return gradient_of(learners, lambda: train_pairs(run, world, counts, learners, folder))
 
 
 def dpo_enumerated_gradient(
-    world: World, counts: NDArray[np.int64], loss: PreferenceLoss, learners: OneRank, reference: Array
+    world: TinyWorld, counts: NDArray[np.int64], loss: PreferenceLoss, learners: OneRank, reference: Array
 ) -> Array:
     """Of the mean loss over `counts` [P, K, K] by next-token logits, [P, S, V]; `reference`: log pi_ref [P, K]."""
     policy = response_logprobs(world, learners.compute, "policy")

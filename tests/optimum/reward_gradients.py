@@ -21,7 +21,7 @@ from plumbob.verify.optima.response_tree import Array
 from plumbob.verify.training.gradients import gradient_of, trained_parameters
 from plumbob.verify.training.kto_gradients import NO_CLIP, NO_RATE
 from plumbob.verify.training.train_reward import every_response, ranking, train_judged
-from plumbob.verify.world.tiny_world import World
+from plumbob.verify.world.tiny_world import TinyWorld
 
 
 @dataclass(frozen=True)
@@ -38,7 +38,7 @@ class Ranked:
     counts: NDArray[np.int64]
     margins: Array
 
-    def records(self, world: World) -> list[Ranking]:
+    def records(self, world: TinyWorld) -> list[Ranking]:
         return [
             replace(ranking(world, p, tuple(self.rankings[n].tolist())), margin=float(self.margins[p, n]))
             for p, n in np.argwhere(self.counts)
@@ -59,7 +59,7 @@ def reward_step_gradient(
     return gradient_of(learners, lambda: train_judged(run, records, learners, folder))
 
 
-def pulled_back_rewards(run: RewardRun, world: World, learners: OneRank, by_rewards: Array) -> dict[str, Tensor]:
+def pulled_back_rewards(run: RewardRun, world: TinyWorld, learners: OneRank, by_rewards: Array) -> dict[str, Tensor]:
     """A gradient by the responses' rewards [P, K] as one by the model's parameters."""
     parameters = trained_parameters(learners)
     rewards = response_rewards(learners.learner.model, every_response(run, world))

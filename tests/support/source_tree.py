@@ -6,9 +6,19 @@ from functools import cache
 from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
-ORDER = (
-    *("core", "configs", "data", "models", "rollout", "reward", "trainers", "cluster", "driver", "verify", "console"),
-)
+
+
+def setup_folders() -> tuple[str, ...]:
+    """The folders that setup.py installs below `plumbob`, read from its text."""
+    (found,) = (
+        node.value
+        for node in ast.parse((ROOT / "setup.py").read_text(encoding="utf-8")).body
+        if isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) == "FOLDERS"
+    )
+    return tuple(ast.literal_eval(found))
+
+
+ORDER = setup_folders()
 """The folders of the source; each imports those before it and itself."""
 
 

@@ -36,7 +36,7 @@ from plumbob.verify.world.problem import (
     Size,
     make_problem,
 )
-from plumbob.verify.world.tiny_world import World, response_logprobs
+from plumbob.verify.world.tiny_world import TinyWorld, response_logprobs
 
 REWARD_STD = 0.5
 """Of the rewards over all answers: that of a uniform reward in [-1, 1] is 0.58."""
@@ -108,7 +108,7 @@ class WholeRow:
         )
 
 
-def make_reward_model(world: World, seed: int, folder: Path) -> Path:
+def make_reward_model(world: TinyWorld, seed: int, folder: Path) -> Path:
     """A random BERT with one output, calibrated so that its scores of all answers have mean 0 and spread REWARD_STD."""
     texts = [world.prompt_text(p) + " " + world.response_text(k) for p, k in world.pairs]
     encoder = folder.parent / "encoder"
@@ -130,11 +130,11 @@ def _reward(folder: Path, is_calibrated: bool) -> ModelReward:
     return ModelReward(ModelRef(str(folder), REWARD_MODEL), 256, MAX_TOKENS, is_calibrated)
 
 
-def scored(world: World, reward_model: Path) -> Array:
+def scored(world: TinyWorld, reward_model: Path) -> Array:
     """What the reward model says of every response, [P, K]."""
     scores = BertScorer(_reward(reward_model, is_calibrated=True)).score(_texts(world))
     return np.array([score.total for score in scores]).reshape(len(world.prompts), -1)
 
 
-def _texts(world: World) -> list[tuple[str, str]]:
+def _texts(world: TinyWorld) -> list[tuple[str, str]]:
     return [(world.prompt_text(p), world.response_text(k)) for p, k in world.pairs]

@@ -18,7 +18,7 @@ from plumbob.trainers.learner.lr_schedule import learning_rate_scale
 from plumbob.trainers.online.objective import TrajectoryBatch
 from plumbob.verify.local_learner import OneRank, open_learner
 from plumbob.verify.optima.response_tree import Array, total_variation
-from plumbob.verify.world.tiny_world import World, every_response, response_logprobs
+from plumbob.verify.world.tiny_world import TinyWorld, every_response, response_logprobs
 
 
 @dataclass(frozen=True)
@@ -47,7 +47,7 @@ def cross_entropy(forward: Any, batch: WeightedResponses) -> LossSum:
     return LossSum(-(batch.weights[:, None] * logprobs * responses.action_mask).sum(), {})
 
 
-def fitted_distance(run: PpoRun, world: World, optimum: Array) -> float:
+def fitted_distance(run: PpoRun, world: TinyWorld, optimum: Array) -> float:
     """Largest total variation from `optimum` [P, K], over prompts, that exact cross-entropy leaves."""
     built = open_learner(run).learner
     passes = (Pass("policy", cross_entropy, lambda _: float(len(world.prompts))),)

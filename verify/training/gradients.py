@@ -14,7 +14,7 @@ from plumbob.models.tuning.roles import trainable_groups
 from plumbob.trainers.learner.engine import Engine
 from plumbob.verify.local_learner import OneRank
 from plumbob.verify.optima.response_tree import EOS, Array
-from plumbob.verify.world.tiny_world import World
+from plumbob.verify.world.tiny_world import TinyWorld
 
 BETA1 = 0.9
 """Of AdamW: the first moment moves by 1 - BETA1 of the gradient."""
@@ -42,7 +42,7 @@ def trained_parameters(learners: OneRank) -> Mapping[str, torch.nn.Parameter]:
     return trainable_groups(model)["policy"] if isinstance(model, PolicyModel) else dict(model.named_parameters())
 
 
-def pulled_back(world: World, learners: OneRank, logit_gradient: Array) -> dict[str, Tensor]:
+def pulled_back(world: TinyWorld, learners: OneRank, logit_gradient: Array) -> dict[str, Tensor]:
     """A gradient by next-token logits [P, S, V] as one by the policy's parameters, through the model itself.
 
     Each state's entries sum to 0, so that their sum with the log-probs has them as its gradient by the logits.
@@ -77,7 +77,7 @@ def relative_error(found: Mapping[str, Tensor], expected: Mapping[str, Tensor]) 
     return float(np.sqrt(error / size))
 
 
-def by_logits(world: World, policy: Array, by_responses: Array) -> Array:
+def by_logits(world: TinyWorld, policy: Array, by_responses: Array) -> Array:
     """A gradient by responses' log-probs [P, K] as one by next-token logits, [P, S, V]; `policy`: log pi(y | x)."""
     tree = world.tree
     return tree.logit_gradient(tree.next_token_logprobs(policy), by_responses[..., None])

@@ -12,19 +12,23 @@ from plumbob.verify.optima.offline_optima import kto_gradient
 from plumbob.verify.optima.response_tree import Array
 from plumbob.verify.training.gradients import by_logits, gradient_of
 from plumbob.verify.training.train_offline import Labels, train_labelled
-from plumbob.verify.world.tiny_world import World, response_logprobs
+from plumbob.verify.world.tiny_world import TinyWorld, response_logprobs
 
 NO_RATE = 1e-12
 """Learning rate of a step whose gradient is read: the weights stay. Such a run clips no gradients."""
 NO_CLIP = 1e9
 
 
-def kto_step_gradient(run: KtoRun, world: World, labels: Labels, learners: OneRank, folder: Path) -> dict[str, Tensor]:
+def kto_step_gradient(
+    run: KtoRun, world: TinyWorld, labels: Labels, learners: OneRank, folder: Path
+) -> dict[str, Tensor]:
     """Of the policy's parameters, in one step of the trainer over all the labels; `run` has `NO_RATE`."""
     return gradient_of(learners, lambda: train_labelled(run, world, labels, learners, folder))
 
 
-def kto_enumerated_gradient(run: KtoRun, world: World, labels: Labels, learners: OneRank, reference: Array) -> Array:
+def kto_enumerated_gradient(
+    run: KtoRun, world: TinyWorld, labels: Labels, learners: OneRank, reference: Array
+) -> Array:
     """Of KTO's mean loss over all the labels by next-token logits, [P, S, V]."""
     policy = response_logprobs(world, learners.compute, "policy")
     log_ratios = policy - reference

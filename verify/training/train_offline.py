@@ -17,7 +17,7 @@ from plumbob.trainers.offline.kto import KtoInput, run_kto
 from plumbob.verify.local_learner import OneRank
 from plumbob.verify.null_listener import NullListener
 from plumbob.verify.optima.response_tree import EOS, Array
-from plumbob.verify.world.tiny_world import World
+from plumbob.verify.world.tiny_world import TinyWorld
 
 T = TypeVar("T")
 
@@ -29,7 +29,7 @@ def exact_counts(wins: Array, copies: int) -> NDArray[np.int64]:
     return (upper + lower).astype(np.int64)
 
 
-def train_pairs(run: DpoRun, world: World, counts: NDArray[np.int64], learners: OneRank, folder: Path) -> None:
+def train_pairs(run: DpoRun, world: TinyWorld, counts: NDArray[np.int64], learners: OneRank, folder: Path) -> None:
     """Train on `counts` [P, K, K] of pairs; the learner holds the policy that was reached.
 
     The records lie so that the trainer's own order of them, in its first epoch, is `evenly_ordered`.
@@ -105,7 +105,7 @@ class Labels(NamedTuple):
         return np.repeat(np.arange(self.desirable.size), (self.desirable + self.undesirable).ravel())
 
 
-def train_labelled(run: KtoRun, world: World, labels: Labels, learners: OneRank, folder: Path) -> None:
+def train_labelled(run: KtoRun, world: TinyWorld, labels: Labels, learners: OneRank, folder: Path) -> None:
     """Train KTO on a record of each label."""
     labelled = tuple(
         (response, is_good)
@@ -124,12 +124,12 @@ def drawn_counts(wins: Array, seed: int, copies: int) -> NDArray[np.int64]:
     return (upper + lower).astype(np.int64)
 
 
-def sequences(world: World) -> list[list[TokenSequence]]:
+def sequences(world: TinyWorld) -> list[list[TokenSequence]]:
     """Every response to every prompt as an offline record, [P][K]."""
     return [[sequence(world, p, k) for k in range(len(world.tree.responses))] for p in range(len(world.prompts))]
 
 
-def sequence(world: World, prompt: int, response: int) -> TokenSequence:
+def sequence(world: TinyWorld, prompt: int, response: int) -> TokenSequence:
     """A prompt and its response as an offline record: a response that is cut carries no EOS."""
     ids = np.array(world.prompts[prompt] + world.tree.responses[response], np.int32)
     return TokenSequence(ids, np.arange(len(ids)) >= len(world.prompts[prompt]))

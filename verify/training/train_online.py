@@ -17,7 +17,7 @@ from plumbob.trainers.online.objective import forward_actions
 from plumbob.trainers.online.ppo import PpoInput, PpoState, learn
 from plumbob.verify.local_learner import OneRank, open_learner
 from plumbob.verify.optima.response_tree import EOS, Array
-from plumbob.verify.world.tiny_world import World, every_response
+from plumbob.verify.world.tiny_world import TinyWorld, every_response
 
 
 class NullRecorder:
@@ -39,7 +39,7 @@ class Draws:
         group_size: responses to one prompt that are compared with one another.
     """
 
-    world: World
+    world: TinyWorld
     rewards: Array
     group_size: int
 
@@ -98,7 +98,7 @@ def systematic(mass: Array, num_draws: int, random: np.random.Generator) -> NDAr
     return random.permutation(np.minimum(np.searchsorted(shares, points, side="right"), len(mass) - 1))
 
 
-def train_online(run: PpoRun, world: World, rewards: Array) -> OneRank:
+def train_online(run: PpoRun, world: TinyWorld, rewards: Array) -> OneRank:
     """Train to the last step of `run`; the learner holds the policy that was reached."""
     learners = open_learner(run)
     state = PpoState(run, PpoInput(encoded_prompts(world), EOS, ()))
@@ -110,7 +110,7 @@ def train_online(run: PpoRun, world: World, rewards: Array) -> OneRank:
     return learners
 
 
-def encoded_prompts(world: World) -> tuple[EncodedPrompt, ...]:
+def encoded_prompts(world: TinyWorld) -> tuple[EncodedPrompt, ...]:
     texts = [world.prompt_text(prompt) for prompt in range(len(world.prompts))]
     ids = [np.array(prompt, np.int32) for prompt in world.prompts]
     return tuple(EncodedPrompt(str(place), text, own) for place, (text, own) in enumerate(zip(texts, ids, strict=True)))

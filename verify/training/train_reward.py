@@ -34,7 +34,7 @@ from plumbob.verify.optima.count_optima import Rankings
 from plumbob.verify.optima.response_tree import Array
 from plumbob.verify.training.train_offline import evenly_ordered
 from plumbob.verify.world.problem import UNREAD
-from plumbob.verify.world.tiny_world import World
+from plumbob.verify.world.tiny_world import TinyWorld
 
 MAX_TOKENS = 16
 BALANCE = 0.1
@@ -52,7 +52,7 @@ class RewardSettings:
 
 
 def trained_rewards(
-    world: World, settings: RewardSettings, records: Sequence[Judged], seed: int, folder: Path
+    world: TinyWorld, settings: RewardSettings, records: Sequence[Judged], seed: int, folder: Path
 ) -> Array:
     """What a BERT trained on the records says of every response, [P, K], less its mean for each prompt."""
     run = reward_run(settings, new_encoder(world, seed, folder), seed)
@@ -63,7 +63,7 @@ def trained_rewards(
     return centred
 
 
-def new_encoder(world: World, seed: int, folder: Path) -> Path:
+def new_encoder(world: TinyWorld, seed: int, folder: Path) -> Path:
     """A random BERT below `folder`, the same for all that are trained there."""
     encoder = folder / "encoder"
     if not encoder.exists():
@@ -79,13 +79,13 @@ def train_judged(run: RewardRun, records: Sequence[Judged], learners: OneRank, f
         run_reward(run, RewardInput(tuple(records), (), ()), tokenizer_of(run), learners, folder, log)
 
 
-def rewards_said(run: RewardRun, world: World, learners: OneRank) -> Array:
+def rewards_said(run: RewardRun, world: TinyWorld, learners: OneRank) -> Array:
     """The rewards of every response as the model has them now, [P, K]."""
     rewards = learners.compute(every_response(run, world), None, response_rewards)
     return rewards.astype(np.float64).reshape(len(world.prompts), -1)
 
 
-def every_response(run: RewardRun, world: World) -> RewardBatch:
+def every_response(run: RewardRun, world: TinyWorld) -> RewardBatch:
     """Every response as a row of its own, in the order of a table [P, K]."""
     responses = [ranking(world, p, (k,)) for p, k in world.pairs]
     tokenizer = tokenizer_of(run)
@@ -117,12 +117,12 @@ def settings_file(objective: RewardObjective) -> str:
     return {"bradley-terry": "pairs", "plackett-luce": "rankings", "regression": "scores"}[objective.kind]
 
 
-def pair_records(world: World, counts: NDArray[np.int64]) -> list[Ranking]:
+def pair_records(world: TinyWorld, counts: NDArray[np.int64]) -> list[Ranking]:
     """`counts` [P, K, K] of pairs, evenly mixed."""
     return [ranking(world, p, (chosen, rejected)) for p, chosen, rejected in evenly_ordered(counts)]
 
 
-def ranking_records(world: World, rankings: Rankings, counts: NDArray[np.int64]) -> list[Ranking]:
+def ranking_records(world: TinyWorld, rankings: Rankings, counts: NDArray[np.int64]) -> list[Ranking]:
     """Each of `rankings` [N, size] as often as `counts` [P, N] says, evenly mixed."""
     return [ranking(world, p, tuple(rankings[place].tolist())) for p, place in evenly_ranked(rankings, counts)]
 
@@ -175,9 +175,9 @@ def turning_sets(num_answers: int, size: int) -> list[tuple[int, ...]]:
     return list(dict.fromkeys(turns))
 
 
-def ranking(world: World, prompt: int, responses: tuple[int, ...]) -> Ranking:
+def ranking(world: TinyWorld, prompt: int, responses: tuple[int, ...]) -> Ranking:
     return Ranking(world.prompt_text(prompt), tuple(world.response_text(response) for response in responses))
 
 
-def scored_records(world: World, rewards: Array) -> list[ScoredResponse]:
+def scored_records(world: TinyWorld, rewards: Array) -> list[ScoredResponse]:
     return [ScoredResponse(world.prompt_text(p), world.response_text(k), float(rewards[p, k])) for p, k in world.pairs]

@@ -13,7 +13,7 @@ from plumbob.configs.settings.training import DpoSettings, KtoSettings, PpoSetti
 from plumbob.configs.settings.workers import LearnerSettings
 from plumbob.verify.local_learner import open_learner
 from plumbob.verify.optima.response_tree import Array, Instance, ResponseTree, seeded_rewards
-from plumbob.verify.world.tiny_world import World, response_logprobs, write_model
+from plumbob.verify.world.tiny_world import TinyWorld, response_logprobs, write_model
 
 LORA_RANK = 32
 SPREAD = 0.1
@@ -56,11 +56,11 @@ class Size:
     num_prompts: int = 3
 
     @property
-    def world(self) -> World:
+    def world(self) -> TinyWorld:
         """Prompts of two different tokens: a RoPE model without BOS cannot tell `1`, `11` and `111` apart."""
         words = self.vocab_size - 1
         prompts = tuple((i % words + 1, (i + 1) % words + 1) for i in range(self.num_prompts))
-        return World(ResponseTree(self.vocab_size, self.depth), prompts)
+        return TinyWorld(ResponseTree(self.vocab_size, self.depth), prompts)
 
 
 @dataclass(frozen=True, eq=False)
@@ -74,7 +74,7 @@ class Problem:
 
     size: Size
     seed: int
-    world: World
+    world: TinyWorld
     model: Path
     rewards: Array
 

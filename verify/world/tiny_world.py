@@ -25,7 +25,7 @@ Compute = Callable[[TrajectoryBatch, ModelRole | None, Callable[..., Any]], NDAr
 
 
 @dataclass(frozen=True)
-class World:
+class TinyWorld:
     """One tree of responses below several prompts, as token ids and as text.
 
     Attributes:
@@ -52,7 +52,7 @@ def spelled(ids: tuple[int, ...]) -> str:
     return "".join(LETTERS[token - 1] for token in ids if token != EOS)
 
 
-def write_model(folder: Path, world: World, seed: int, spread: float = 0.1) -> Path:
+def write_model(folder: Path, world: TinyWorld, seed: int, spread: float = 0.1) -> Path:
     """Save a random two-layer, 64 wide Llama and a tokenizer of one letter a token.
 
     Args:
@@ -88,7 +88,7 @@ def _tokenizer(vocab_size: int) -> PreTrainedTokenizerFast:
     )
 
 
-def every_response(world: World) -> TrajectoryBatch:
+def every_response(world: TinyWorld) -> TrajectoryBatch:
     """Every response after every prompt: a batch of P * K rows, in the order of a table [P, K]."""
     width = max(map(len, world.prompts)) + world.tree.depth
     ids = torch.full((len(world.pairs), width), EOS)
@@ -103,7 +103,7 @@ def every_response(world: World) -> TrajectoryBatch:
     return TrajectoryBatch(ids, attention, actions, 1.0)
 
 
-def response_logprobs(world: World, compute: Compute, role: ModelRole) -> Array:
+def response_logprobs(world: TinyWorld, compute: Compute, role: ModelRole) -> Array:
     """log pi(y | x) of every response in float64, [P, K], normalised.
 
     Raises:
@@ -117,7 +117,7 @@ def response_logprobs(world: World, compute: Compute, role: ModelRole) -> Array:
     return normalised
 
 
-def state_values(world: World, compute: Compute) -> Array:
+def state_values(world: TinyWorld, compute: Compute) -> Array:
     """The critic's value of every state, [P, S]: before each next token, whatever that token is."""
     values = compute(every_response(world), "value", forward_actions).astype(np.float64)
     table = np.zeros((len(world.prompts), len(world.tree.states)))

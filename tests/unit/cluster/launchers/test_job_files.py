@@ -1,19 +1,18 @@
-"""What is sent to a cluster: the configuration as its driver takes it, and the source."""
+"""Files of a submitted job: the configuration as its driver takes it, and the source."""
 
 import subprocess
 import sys
-import tomllib
 from pathlib import Path
 
 import pytest
 import yaml
 
 from plumbob.cluster.launchers.job_files import CONFIG_FILE, as_yaml, entrypoint, for_cluster, write_job
-from plumbob.cluster.workers.code_digest import SOURCE, source_files
-from plumbob.configs.load_run import load_run, preset_names
+from plumbob.cluster.workers.code_digest import FOLDERS
+from plumbob.configs.load_run import PRESETS, load_run, preset_names
 from plumbob.core.errors import UserError
+from tests.support.source_tree import setup_folders, source_files
 
-ROOT = Path(__file__).parents[3]
 SFT = ["policy.model=/models/base", "data.demonstrations=/data/d.jsonl"]
 
 
@@ -49,7 +48,7 @@ def test_the_sent_file_is_read_back_as_the_same_run(preset: str, tmp_path: Path)
 
 def paths_of(preset: str) -> list[str]:
     """What the preset leaves to the user."""
-    values = yaml.safe_load((ROOT / "configs" / f"{preset}.yaml").read_text())
+    values = yaml.safe_load((PRESETS / f"{preset}.yaml").read_text())
     policy, reward = "policy.model=/models/policy", "reward.model=/models/reward"
     kinds = {
         "pretrain": ["data.text=/data/t"],
@@ -64,31 +63,52 @@ def paths_of(preset: str) -> list[str]:
     return kinds[values["kind"]]
 
 
-def test_the_source_is_whole_and_nothing_but_the_source(tmp_path: Path) -> None:
-    root = tmp_path / "root"
-    for path in ("configs/load.py", "configs/toy.yaml", "console/verify/table.py", "data/__pycache__/a.pyc"):
-        (root / path).parent.mkdir(parents=True, exist_ok=True)
-        (root / path).touch()
-    for path in ("runs/a/resolved.json", "runs/run.py", ".venv/lib/x.py", "data/pairs.jsonl.gz", "tests/test_a.py"):
-        (root / path).parent.mkdir(parents=True, exist_ok=True)
-        (root / path).touch()
-    found = {path.relative_to(root).as_posix() for path in source_files(root)}
-    assert found == {"configs/load.py", "configs/toy.yaml", "console/verify/table.py"}
-    # A folder that holds it runs the program.
-    job = tmp_path / "job"
-    job.mkdir()
-    write_job(load_run("sft", SFT), job, with_source=True)
-    command = [sys.executable, "-P", "-c", "import console.cli; print(plumbob.console.cli.__file__)"]
-    done = subprocess.run(
-        command, cwd=job, env={"PYTHONPATH": str(job)}, capture_output=True, text=True, check=True, timeout=60
+@pytest.fixture(scope="module")
+def job(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A job's working folder with the source."""
+    folder = tmp_path_factory.mktemp("job")
+    write_job(load_run("sft", SFT), folder, with_source=True)
+    return folder
+
+
+def test_the_source_is_whole_and_nothing_but_the_source(job: Path) -> None:
+    modules = {path for path in job.rglob("*") if path.is_file()}
+    presets = {f"plumbob/configs/presets/{name}.yaml" for name in preset_names()}
+    expected = {*(f"plumbob/{path}" for path in source_files()), "plumbob/__init__.py", "plumbob/py.typed", CONFIG_FILE}
+    assert {path.relative_to(job).as_posix() for path in modules} == expected | presets
+
+
+@pytest.mark.parametrize("option", ["-P", "-I"])
+def test_a_folder_with_the_source_runs_the_program_from_it_alone(option: str, job: Path, tmp_path: Path) -> None:
+    """Not from the checkout and not from an installed package: neither is on the path."""
+    code = (
+        "import importlib.util, sys\n"
+        "sys.meta_path = [finder for finder in sys.meta_path if 'editable' not in repr(finder).lower()]\n"
+        "assert importlib.util.find_spec('plumbob') is None\n"
+        f"sys.path.insert(0, {str(job)!r})\n"
+        "from plumbob.console.cli import main\n"
+        "try: main(['--help'])\nexcept SystemExit as ended: assert ended.code == 0\n"
+        "assert main(['plan', 'toy']) == 0\n"
+        "print(sorted({module.__file__.removesuffix(name.removeprefix('plumbob').replace('.', '/') + '.py')\n"
+        "    for name, module in sys.modules.items() if name.startswith('plumbob.') and module.__file__\n"
+        "    and not module.__file__.endswith('__init__.py')}))"
     )
-    assert done.stdout.strip() == str(job / "console/cli.py")
-    assert {path.name for path in job.rglob("*.yaml")} == {CONFIG_FILE, *(f"{name}.yaml" for name in preset_names())}
+    done = subprocess.run(
+        [sys.executable, option, "-c", code], cwd=tmp_path, capture_output=True, text=True, check=True, timeout=120
+    )
+    assert done.stdout.startswith("usage: plumbob")
+    assert done.stdout.splitlines()[-1] == str([str(job / "plumbob")])
 
 
-def test_the_source_is_every_package_of_the_project() -> None:
-    packages = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["setuptools"]["packages"]
-    assert set(SOURCE) == {package.partition(".")[0] for package in packages}
+def test_the_entry_point_of_the_folder_is_a_module_of_the_package(job: Path) -> None:
+    """Ray starts it in the job's working folder, and Python puts that first on its path."""
+    program = [sys.executable, *entrypoint(with_source=True, resumes=False, as_json=False).split()[1:3]]
+    done = subprocess.run([*program, "--help"], cwd=job, capture_output=True, text=True, check=True, timeout=60)
+    assert done.stdout.startswith("usage: plumbob")
+
+
+def test_the_source_is_every_folder_that_is_installed() -> None:
+    assert setup_folders() == FOLDERS
 
 
 def test_the_command_that_the_head_starts() -> None:

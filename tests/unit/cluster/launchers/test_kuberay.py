@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 import yaml
 
-from plumbob.cluster.launchers.kuberay import ConfigMap, RayJob, as_dict, host_groups, render
+from plumbob.cluster.launchers.kuberay import ConfigMap, RayJob, as_dict, host_groups, manifest
 from plumbob.cluster.placement import plan
 from plumbob.cluster.resources import Amount, Host, needs_of
 from plumbob.configs.runs import AnyRun
@@ -59,7 +59,7 @@ CONFIG_MAP = {"apiVersion": ..., "kind": ..., "metadata": {"name": ...}, "data":
 
 def documents(run: AnyRun) -> tuple[dict[str, Any], dict[str, Any]]:
     """The ConfigMap and the RayJob, read back from the text."""
-    settings, job = yaml.safe_load_all(render(run, needs_of(run), "registry/plumbob:1", "shared", "2.60.0"))
+    settings, job = yaml.safe_load_all(manifest(run, needs_of(run), "registry/plumbob:1", "shared", "2.60.0"))
     return settings, job
 
 
@@ -163,7 +163,7 @@ def test_the_pods_hold_the_run(overrides: list[str]) -> None:
 def test_a_name_that_kubernetes_would_not_take(name: str) -> None:
     run = ppo().model_copy(update={"name": name})
     with pytest.raises(UserError, match=rf"^name={name}: Kubernetes takes up to 47 .*: give another name=$"):
-        render(run, needs_of(run), "i", "c", "2.60.0")
+        manifest(run, needs_of(run), "i", "c", "2.60.0")
 
 
 def test_the_command_prints_it(capsys: pytest.CaptureFixture[str]) -> None:

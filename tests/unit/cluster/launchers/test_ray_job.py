@@ -15,6 +15,7 @@ import ray
 import yaml
 from ray._raylet import Config  # type: ignore[attr-defined]
 
+import plumbob.cluster.launchers.dashboard
 import plumbob.cluster.launchers.ray_job
 from plumbob.cluster.launchers.job_files import CONFIG_FILE
 from plumbob.cluster.launchers.ray_job import Jobs
@@ -42,7 +43,7 @@ def no_other_ray(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[No
 
 def forget_token() -> None:
     """Ray's client keeps the token that it read first, where a command reads one."""
-    plumbob.cluster.launchers.ray_job.AuthenticationTokenLoader.instance().reset_cache()
+    plumbob.cluster.launchers.dashboard.AuthenticationTokenLoader.instance().reset_cache()
 
 
 # ------------------------------------------------------------------------------------------------------ what refuses it
@@ -85,7 +86,7 @@ def test_nothing_listens() -> None:
 
 
 def test_what_takes_the_connection_says_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(plumbob.cluster.launchers.ray_job, "REQUEST_S", 0.5)
+    monkeypatch.setattr(plumbob.cluster.launchers.dashboard, "REQUEST_S", 0.5)
     with socket.socket() as silent:
         silent.bind(("127.0.0.1", 0))
         silent.listen()

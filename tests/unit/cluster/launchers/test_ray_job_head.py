@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-import plumbob.cluster.launchers.ray_job
+import plumbob.cluster.launchers.dashboard
 from plumbob.cluster.calls import wait_until
 from plumbob.cluster.connection import HOW_TO_GIVE_A_TOKEN
 from plumbob.cluster.launchers.job_files import for_cluster
@@ -48,7 +48,7 @@ def held_port() -> Iterator[int]:
 @contextmanager
 def environment(token: str | None) -> Iterator[None]:
     """Of a command with this token, with no cluster and no home of whoever runs the tests."""
-    loader = plumbob.cluster.launchers.ray_job.AuthenticationTokenLoader.instance()
+    loader = plumbob.cluster.launchers.dashboard.AuthenticationTokenLoader.instance()
     with pytest.MonkeyPatch.context() as patch, tempfile.TemporaryDirectory() as home:
         for name in OTHERS:
             patch.delenv(name, raising=False)

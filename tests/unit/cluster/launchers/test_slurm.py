@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from plumbob.cluster.launchers.slurm import host_size, render
+from plumbob.cluster.launchers.slurm import host_size
+from plumbob.cluster.launchers.slurm import script as script_of
 from plumbob.cluster.resources import Amount, Need, needs_of
 from plumbob.configs.runs import AnyRun
 from plumbob.console.cli import main
@@ -26,7 +27,7 @@ ALLOWED = {
 
 
 def script(run: AnyRun, num_hosts: int = 1) -> str:
-    return render(run, needs_of(run), num_hosts)
+    return script_of(run, needs_of(run), num_hosts)
 
 
 def options(text: str) -> dict[str, str]:

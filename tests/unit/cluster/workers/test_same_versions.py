@@ -72,10 +72,10 @@ def test_another_commit_of_the_same_version_is_refused(tmp_path: Path) -> None:
 
     began = found_there()
     check_packages("rollout-0", "10.0.0.2", found_there() | {PLACE: "elsewhere"}, began)
-    with (tmp_path / "console/live.py").open("a") as file:  # Workers do not run it.
+    with (tmp_path / "plumbob/console/display.py").open("a") as file:  # Workers do not run it.
         file.write("\n")
     check_packages("rollout-0", "10.0.0.2", found_there() | {PLACE: "elsewhere"}, began)
-    with (tmp_path / "trainers/losses.py").open("a") as file:
+    with (tmp_path / "plumbob/trainers/algorithms/policy_losses.py").open("a") as file:
         file.write("\n")
     changed = found_there()
     with pytest.raises(UserError) as refused:

@@ -1,0 +1,47 @@
+"""A run in the foreground: its display while it runs, then its report, its result and an exit status."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from contextlib import redirect_stdout
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from plumbob.console.exit_codes import INTERRUPTED, OK
+from plumbob.core.errors import RunFailed
+
+if TYPE_CHECKING:
+    from plumbob.driver.api import RunResult
+    from plumbob.trainers.metrics.metrics_log import Listener
+
+
+def run_in_foreground(folder: Path, as_json: bool, start: Callable[[Listener], RunResult]) -> int:
+    """Run with a listener, then write the report and print the result; an interrupted run says how to resume it."""
+    from plumbob.configs.load_run import RESOLVED_FILE
+    from plumbob.console.display import choose_listener, print_json, print_summary
+    from plumbob.console.report.page import write_report
+
+    try:
+        # Ray prints what befalls workers and hosts to whatever stdout is then.
+        with choose_listener(as_json, sys.stdout) as listener, redirect_stdout(sys.stderr):
+            result = start(listener)
+    except KeyboardInterrupt:
+        if not (folder / RESOLVED_FILE).is_file():
+            raise
+        print(f"plumbob: interrupted; go on from the last checkpoint with: plumbob resume {folder}", file=sys.stderr)
+        return INTERRUPTED
+    try:
+        report = write_report(result.folder)
+    except OSError as error:
+        raise RunFailed(
+            f"all stages ended well, but the report cannot be written: {error}; write it later with: "
+            f"plumbob report {result.folder}"
+        ) from error
+    if as_json:
+        ended = {"event": "run_ended", "folder": str(result.folder), "report": str(report), "summary": result.summary}
+        print_json(ended, sys.stdout)
+    else:
+        print_summary(result.summary, sys.stdout)
+        print(f"report: {report}")
+    return OK
