@@ -29,7 +29,7 @@ from plumbob.cluster.workers.rollout_worker import RolloutWorker
 from plumbob.cluster.workers.same_versions import installed
 from plumbob.cluster.workers.scorer_worker import ScorerWorker
 from plumbob.cluster.workers.shared_storage import StorageProbe
-from plumbob.configs.load_run import RESOLVED_FILE
+from plumbob.configs.resolved_copy import RESOLVED_FILE
 from plumbob.configs.runs import LearnerRun, PpoRun
 from plumbob.configs.settings.rewards import ScorerSettings
 from plumbob.configs.settings.workers import ClusterSettings, LearnerRankSettings, RolloutSettings

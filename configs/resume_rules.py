@@ -1,28 +1,12 @@
-"""What may change when a run goes on: where and how fast it is computed, never what."""
+"""What may change when a run resumes: where and how fast it is computed, never what."""
 
+from collections import defaultdict
 from collections.abc import Mapping
-from fnmatch import fnmatchcase
 from typing import Any
 
+from plumbob.configs.base import MayChange, Settings
+from plumbob.configs.schema import groups_of, is_marked, marked_keys
 from plumbob.core.errors import UserError
-
-WORKERS = ("num_workers", "num_threads", "num_cpus", "num_gpus", "memory_gib", "placement")
-
-BY_SECTION = {
-    "cluster": ("*",),
-    "learner": (*WORKERS, "zero_stage", "micro_batch_size", "gradient_checkpointing"),
-    "rollout": (*WORKERS, "tensor_parallel", "autoscale", "autoscale.*"),
-    "rollout.engine": ("kv_cache_gib", "gpu_memory_fraction", "max_num_seqs", "enforce_eager"),
-    "reward": WORKERS,
-    "judge": WORKERS,
-    "*": ("keep_checkpoints", "save_every"),
-}
-"""What they change in the result is the rounding of sums, at most."""
-
-CHANGEABLE = tuple(f"{section}.{name}" for section, names in BY_SECTION.items() for name in names)
-"""Patterns of dotted keys."""
-
-WORDS = "; ".join(f"{section}.({', '.join(names)})" for section, names in BY_SECTION.items())
 
 
 def changes(before: Mapping[str, Any], after: Mapping[str, Any]) -> dict[str, list[Any]]:
@@ -32,14 +16,34 @@ def changes(before: Mapping[str, Any], after: Mapping[str, Any]) -> dict[str, li
     return {key: [old.get(key), new.get(key)] for key in keys}
 
 
-def check_changes(changed: Mapping[str, Any]) -> None:
-    """Raises UserError when one of the keys is not of those that may change."""
-    refused = [key for key in changed if not any(fnmatchcase(key, pattern) for pattern in CHANGEABLE)]
+def check_changes(model: type[Settings], changed: Mapping[str, Any]) -> None:
+    """Raises UserError when one of the changed keys of this kind of run is not of those that may change."""
+    refused = [key for key in changed if not may_change(model, key)]
     if refused:
         raise UserError(
-            f"{', '.join(refused)}: cannot change when a run goes on, as that would change what it computes; begin a "
-            f"new run for it. These may change: {WORDS}"
+            f"{', '.join(refused)}: cannot change when a run resumes, as that would change what it computes; begin a "
+            f"new run for it. These may change: {_words(model)}"
         )
+
+
+def may_change(model: type[Settings], key: str) -> bool:
+    """Whether a setting, or a group that it is in, is `Changeable`."""
+    candidates = [model]
+    for name in key.split("."):
+        fields = [group.model_fields[name] for group in candidates if name in group.model_fields]
+        if any(is_marked(field, MayChange) for field in fields):
+            return True
+        candidates = [group for field in fields for group in groups_of(field.annotation)]
+    return False
+
+
+def _words(model: type[Settings]) -> str:
+    """The settings that may change, by the group that they are in: `cluster; learner.(num_workers, zero_stage)`."""
+    names = defaultdict(list)
+    for key in marked_keys(model, MayChange):
+        group, _, name = key.rpartition(".")
+        names[group].append(name)
+    return "; ".join(f"{group}.({', '.join(below)})" if group else ", ".join(below) for group, below in names.items())
 
 
 def flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:

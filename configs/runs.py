@@ -3,11 +3,11 @@
 Imports no torch: the command line reads a configuration in well under a second.
 """
 
-from typing import Annotated, Literal, Self
+from typing import Annotated, Literal, Self, get_args
 
 from pydantic import Field, NonNegativeInt, PositiveInt, model_validator
 
-from plumbob.configs.base import Settings
+from plumbob.configs.base import Changeable, Settings
 from plumbob.configs.settings.algorithms import GROUPED, BradleyTerry, NoImportance, RewardObjective
 from plumbob.configs.settings.data import (
     DemonstrationDataSettings,
@@ -68,7 +68,7 @@ class Run(Settings):
     """Folder of the run below `storage.path`; the default is the preset's name."""
     seed: NonNegativeInt = 0
     storage: StorageSettings = StorageSettings()
-    cluster: ClusterSettings = ClusterSettings()
+    cluster: Changeable[ClusterSettings] = ClusterSettings()
 
 
 class TrainingRun(Run):
@@ -219,6 +219,9 @@ AnyRun = Annotated[
     PretrainRun | PretrainEncoderRun | SftRun | RewardRun | DpoRun | KtoRun | PpoRun | EvalRun | PipelineRun,
     Field(discriminator="kind"),
 ]
+
+RUN_KINDS: dict[str, type[Run]] = {run.model_fields["kind"].default: run for run in get_args(get_args(AnyRun)[0])}
+"""By the name that settings give of it."""
 
 LearnerRun = PretrainRun | PretrainEncoderRun | SftRun | RewardRun | DpoRun | KtoRun | PpoRun | EvalRun
 """The kinds of run that have learners; those of an evaluation only answer as the baseline."""

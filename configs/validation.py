@@ -1,15 +1,15 @@
-"""What is wrong with a configuration: one plain sentence for each mistake, with its dotted key."""
+"""What is wrong with a configuration: one plain sentence for each setting error, with its dotted key."""
 
 import difflib
 import math
-import types
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import Annotated, Any, Union, get_args, get_origin
+from typing import Any, get_origin
 
 from pydantic import ValidationError
 
 from plumbob.configs.base import Settings
+from plumbob.configs.schema import groups_of, kind_of, types_of
 
 _EXPECTED = {
     "int_type": "a whole number",
@@ -32,7 +32,7 @@ _EXPECTED = {
 
 @dataclass(frozen=True)
 class SettingError:
-    """One thing to mend; `key` is empty when it is about several settings together."""
+    """One thing to fix; `key` is empty when it is about several settings together."""
 
     key: str
     text: str
@@ -46,8 +46,8 @@ def complete(model: type[Settings], given: Mapping[str, Any]) -> dict[str, Any]:
     """The same settings with what need not be written: the default `kind` of a group, and groups left empty."""
     completed = dict(given)
     for name, field in model.model_fields.items():
-        members = _members(field.annotation)
-        groups = _groups(field.annotation)
+        members = types_of(field.annotation)
+        groups = groups_of(field.annotation)
         value = given.get(name)
         if not groups or not (value is None or isinstance(value, dict)):
             continue
@@ -56,19 +56,19 @@ def complete(model: type[Settings], given: Mapping[str, Any]) -> dict[str, Any]:
             continue
         value = dict(value or {})
         if len(groups) > 1 and "kind" not in value and isinstance(field.default, Settings):
-            value["kind"] = _kind(type(field.default))
+            value["kind"] = kind_of(type(field.default))
         group = _group_for(groups, value)
         completed[name] = value if group is None else complete(group, value)
     return completed
 
 
 def setting_errors(model: type[Settings], given: Mapping[str, Any]) -> list[SettingError]:
-    """Every mistake in completed settings; an empty list means that the model accepts them."""
+    """Every error in completed settings; an empty list means that the model accepts them."""
     found = list(_walk(model, given, "", model))
     try:
         model.model_validate(given)
     except ValidationError as error:
-        found += _type_mistakes(error, given, {mistake.key for mistake in found})
+        found += _type_errors(error, given, {one.key for one in found})
     return found
 
 
@@ -88,12 +88,12 @@ def _walk(model: type[Settings], given: Mapping[str, Any], prefix: str, root: ty
                 )
             continue
         value = given[name]
-        groups = _groups(field.annotation)
+        groups = groups_of(field.annotation)
         group = _group_for(groups, value) if isinstance(value, dict) else None
         if group is not None:
             assert isinstance(value, dict)
             yield from _of_other_kind(group, groups, value, key, root)
-        elif isinstance(value, bool) and not _accepts_bool(field.annotation):
+        elif isinstance(value, bool) and bool not in types_of(field.annotation):
             yield SettingError(key, f"expected {_words(field.annotation)}, found {describe(value)}")
         elif isinstance(value, float) and not math.isfinite(value):
             yield SettingError(key, f"expected a finite number, found {value}")
@@ -102,15 +102,15 @@ def _walk(model: type[Settings], given: Mapping[str, Any], prefix: str, root: ty
 def _of_other_kind(
     group: type[Settings], groups: list[type[Settings]], value: dict[str, Any], key: str, root: type[Settings]
 ) -> Iterator[SettingError]:
-    """The group's own mistakes; a key that only another kind has is told apart from a misspelt one."""
-    for mistake in _walk(group, value, f"{key}.", root):
-        name = mistake.key.removeprefix(f"{key}.")
-        owners = [_kind(other) for other in groups if name in other.model_fields and name not in group.model_fields]
+    """The group's own errors; a key that only another kind has is told apart from a misspelt one."""
+    for error in _walk(group, value, f"{key}.", root):
+        name = error.key.removeprefix(f"{key}.")
+        owners = [kind_of(other) for other in groups if name in other.model_fields and name not in group.model_fields]
         if owners:
-            text = f"not a key of {key}.kind={_kind(group)}; it belongs to {key}.kind={owners[0]}"
-            yield SettingError(mistake.key, text)
+            text = f"not a key of {key}.kind={kind_of(group)}; it belongs to {key}.kind={owners[0]}"
+            yield SettingError(error.key, text)
         else:
-            yield mistake
+            yield error
 
 
 def _suggest(model: type[Settings], name: str, prefix: str, root: type[Settings]) -> str:
@@ -128,14 +128,14 @@ def _suggest(model: type[Settings], name: str, prefix: str, root: type[Settings]
 def _all_keys(model: type[Settings], prefix: str) -> Iterator[str]:
     for name, field in model.model_fields.items():
         yield f"{prefix}{name}"
-        for group in _groups(field.annotation):
+        for group in groups_of(field.annotation):
             yield from _all_keys(group, f"{prefix}{name}.")
 
 
 # ---------------------------------------------------------------------------------------------------------- wrong types
 
 
-def _type_mistakes(error: ValidationError, given: Mapping[str, Any], reported: set[str]) -> Iterator[SettingError]:
+def _type_errors(error: ValidationError, given: Mapping[str, Any], reported: set[str]) -> Iterator[SettingError]:
     """Pydantic's findings in plain words; the branches of a union become "expected A or B"."""
     expected: dict[str, list[str]] = {}
     values: dict[str, Any] = {}
@@ -200,37 +200,13 @@ def describe(value: object) -> str:
             return f"{value}"
 
 
-# ----------------------------------------------------------------------------------------------------------- the schema
-
-
-def _members(annotation: Any) -> list[Any]:
-    origin = get_origin(annotation)
-    if origin is Annotated:
-        return _members(get_args(annotation)[0])
-    if origin in (Union, types.UnionType):
-        return [member for arg in get_args(annotation) for member in _members(arg)]
-    return [annotation]
-
-
-def _groups(annotation: Any) -> list[type[Settings]]:
-    return [member for member in _members(annotation) if isinstance(member, type) and issubclass(member, Settings)]
-
-
-def _kind(group: type[Settings]) -> str:
-    return str(group.model_fields["kind"].default)
-
-
-def _group_for(groups: list[type[Settings]], value: Mapping[str, Any]) -> type[Settings] | None:
-    if len(groups) == 1:
-        return groups[0]
-    return next((group for group in groups if _kind(group) == value.get("kind")), None)
-
-
-def _accepts_bool(annotation: Any) -> bool:
-    return bool in _members(annotation)
+def _group_for(candidates: list[type[Settings]], value: Mapping[str, Any]) -> type[Settings] | None:
+    if len(candidates) == 1:
+        return candidates[0]
+    return next((group for group in candidates if kind_of(group) == value.get("kind")), None)
 
 
 def _words(annotation: Any) -> str:
     names = {int: "a whole number", float: "a number", str: "text", type(None): "null"}
-    words = [names.get(member, "a list" if get_origin(member) is tuple else "") for member in _members(annotation)]
+    words = [names.get(member, "a list" if get_origin(member) is tuple else "") for member in types_of(annotation)]
     return " or ".join(word for word in words if word) or "something else"

@@ -1,4 +1,4 @@
-"""Who watches a run: a live display on a terminal, plain lines in a pipe, JSON lines for scripts."""
+"""Displays of a running run: live on a terminal, plain lines in a pipe, JSON lines for scripts."""
 
 import json
 import math
@@ -13,11 +13,11 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TextColumn
 from rich.table import Column
 
-from plumbob.console.tables import aligned, duration, stage_figures, step_figures, summary_table
+from plumbob.console.tables import aligned, duration, stage_metrics, step_metrics, summary_table
 from plumbob.trainers.metrics.metrics_log import StepRecord
 
 BAR_FROM_WIDTH = 90
-FIGURES_FROM_WIDTH = 60
+METRICS_FROM_WIDTH = 60
 
 
 @dataclass
@@ -50,7 +50,7 @@ class _Clocks:
 
 
 class LiveConsole:
-    """One line per stage that stays in place, messages above; a narrow terminal loses the bar, then the figures."""
+    """One line per stage that stays in place, messages above; a narrow terminal loses the bar, then the metrics."""
 
     def __init__(self, stream: TextIO) -> None:
         console = Console(file=stream)
@@ -59,9 +59,9 @@ class LiveConsole:
         if console.width >= BAR_FROM_WIDTH:
             columns.append(BarColumn(bar_width=20))
         columns.append(TextColumn("{task.fields[position]}", table_column=fixed, markup=False))
-        if console.width >= FIGURES_FROM_WIDTH:
+        if console.width >= METRICS_FROM_WIDTH:
             shrinking = Column(no_wrap=True, overflow="ellipsis", ratio=1)
-            columns.append(TextColumn("{task.fields[figures]}", table_column=shrinking, markup=False))
+            columns.append(TextColumn("{task.fields[metrics]}", table_column=shrinking, markup=False))
         columns.append(TextColumn("{task.fields[time]}", table_column=fixed, style="dim", markup=False))
         self._progress = Progress(*columns, console=console, expand=console.width < BAR_FROM_WIDTH + 30)
         self._tasks: dict[str, TaskID] = {}
@@ -76,7 +76,7 @@ class LiveConsole:
 
     def stage_began(self, stage: str) -> None:
         self._clocks.start(stage)
-        self._tasks[stage] = self._progress.add_task(stage, total=None, position="", figures="", time="")
+        self._tasks[stage] = self._progress.add_task(stage, total=None, position="", metrics="", time="")
 
     def stepped(self, record: StepRecord) -> None:
         self._progress.update(
@@ -84,7 +84,7 @@ class LiveConsole:
             completed=record.step,
             total=record.num_steps,
             position=f"{record.step}/{record.num_steps}",
-            figures="  ".join(step_figures(record)),
+            metrics="  ".join(step_metrics(record)),
             time=f"{duration(self._clocks.of(record.stage).left(record))} left",
         )
 
@@ -125,16 +125,16 @@ class PlainConsole:
         tenths = 10 * record.step // record.num_steps
         if tenths > self._tenths.get(record.stage, 0):
             self._tenths[record.stage] = tenths
-            figures = [f"step {record.step}/{record.num_steps}", *step_figures(record), f"{duration(left)} left"]
-            self._print(f"{record.stage}: {', '.join(figures)}")
+            metrics = [f"step {record.step}/{record.num_steps}", *step_metrics(record), f"{duration(left)} left"]
+            self._print(f"{record.stage}: {', '.join(metrics)}")
 
     def said(self, stage: str, message: str) -> None:
         self._print(f"{stage}: {message}")
 
     def stage_ended(self, stage: str, summary: Mapping[str, object]) -> None:
-        figures = {title: text for title, text in stage_figures(summary).items() if title != "time"}
+        metrics = {title: text for title, text in stage_metrics(summary).items() if title != "time"}
         ended = f"{stage}: done in {duration(self._clocks.of(stage).elapsed())}"
-        self._print(", ".join([ended, *(f"{title} {text}" for title, text in figures.items())]))
+        self._print(", ".join([ended, *(f"{title} {text}" for title, text in metrics.items())]))
 
     def _print(self, line: str) -> None:
         print(line, file=self._stream, flush=True)
@@ -165,10 +165,10 @@ class JsonConsole:
         print_json({"event": "stage_ended", "stage": stage, "summary": dict(summary)}, self._stream)
 
 
-Watcher = LiveConsole | PlainConsole | JsonConsole
+Display = LiveConsole | PlainConsole | JsonConsole
 
 
-def choose_listener(json: bool, stream: TextIO) -> Watcher:
+def choose_listener(json: bool, stream: TextIO) -> Display:
     """JSON when asked for, the live display on a terminal that can move its cursor, plain lines elsewhere."""
     if json:
         return JsonConsole(stream)
@@ -186,9 +186,9 @@ def print_summary(summary: Mapping[str, Any], stream: TextIO) -> None:
     """The table that a run ends with: one row per stage, or one list each on a terminal that is too narrow."""
     lines = aligned(summary_table(summary))
     if stream.isatty() and max(map(len, lines)) > shutil.get_terminal_size().columns:
-        stages = {name: stage_figures(stage) for name, stage in summary.get("stages", {}).items()}
-        shown = {name: figures for name, figures in stages.items() if figures}
-        lines = [f"{name}: {', '.join(' '.join(pair) for pair in figures.items())}" for name, figures in shown.items()]
+        stages = {name: stage_metrics(stage) for name, stage in summary.get("stages", {}).items()}
+        shown = {name: metrics for name, metrics in stages.items() if metrics}
+        lines = [f"{name}: {', '.join(' '.join(pair) for pair in metrics.items())}" for name, metrics in shown.items()]
     if "seconds_total" in summary:
         lines.append(f"{summary.get('name', 'run')}: {duration(summary['seconds_total'])} in all")
     print("\n".join(lines), file=stream, flush=True)

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 def run_in_foreground(folder: Path, as_json: bool, start: Callable[[Listener], RunResult]) -> int:
     """Run with a listener, then write the report and print the result; an interrupted run says how to resume it."""
-    from plumbob.configs.load_run import RESOLVED_FILE
+    from plumbob.configs.resolved_copy import RESOLVED_FILE
     from plumbob.console.display import choose_listener, print_json, print_summary
     from plumbob.console.report.page import write_report
 
@@ -29,7 +29,7 @@ def run_in_foreground(folder: Path, as_json: bool, start: Callable[[Listener], R
     except KeyboardInterrupt:
         if not (folder / RESOLVED_FILE).is_file():
             raise
-        print(f"plumbob: interrupted; go on from the last checkpoint with: plumbob resume {folder}", file=sys.stderr)
+        print(f"plumbob: interrupted; resume from the last checkpoint with: plumbob resume {folder}", file=sys.stderr)
         return INTERRUPTED
     try:
         report = write_report(result.folder)

@@ -1,4 +1,4 @@
-"""The figures of a run in words and rows, for the terminal and for the report alike."""
+"""Metrics of a run as text and table rows, for the terminal and for the report alike."""
 
 from __future__ import annotations
 
@@ -90,30 +90,30 @@ _COLUMNS: tuple[tuple[str, Callable[[Stage], str]], ...] = (
 )
 
 
-def stage_figures(stage: Stage) -> dict[str, str]:
-    """Title -> figure, of those that a stage's summary has."""
+def stage_metrics(stage: Stage) -> dict[str, str]:
+    """Title -> metric, of those that a stage's summary has."""
     cells = {title: cell(stage) for title, cell in _COLUMNS}
     return {title: cell for title, cell in cells.items() if cell}
 
 
 def summary_table(summary: Mapping[str, Any]) -> list[list[str]]:
-    """A heading and one row per stage; a column that no stage has, and a stage without figures, are left out."""
-    stages = {name: stage_figures(stage) for name, stage in summary.get("stages", {}).items()}
+    """A heading and one row per stage; a column that no stage has, and a stage without metrics, are left out."""
+    stages = {name: stage_metrics(stage) for name, stage in summary.get("stages", {}).items()}
     rows = {name: row for name, row in stages.items() if row}
     titles = [title for title, _ in _COLUMNS if any(title in row for row in rows.values())]
     return [["stage", *titles], *([name, *(row.get(title, "") for title in titles)] for name, row in rows.items())]
 
 
-def step_figures(record: StepRecord) -> list[str]:
-    """What a watcher wants of one step: the reward or the loss, the KL and the speed."""
+def step_metrics(record: StepRecord) -> list[str]:
+    """What a display shows of one step: the reward or the loss, the KL and the speed."""
     metrics = record.metrics
-    figures = []
+    shown = []
     for name in ("reward", "loss"):
         if name in metrics:
-            figures.append(f"{name} {number(metrics[name])}")
+            shown.append(f"{name} {number(metrics[name])}")
             break
     if "kl" in metrics:
-        figures.append(f"KL {number(metrics['kl'])}")
+        shown.append(f"KL {number(metrics['kl'])}")
     if "tokens_per_s" in metrics:
-        figures.append(f"{metrics['tokens_per_s']:,.0f} tok/s")
-    return figures
+        shown.append(f"{metrics['tokens_per_s']:,.0f} tok/s")
+    return shown

@@ -18,8 +18,8 @@ from plumbob.cluster.placement import Plan
 from plumbob.cluster.placement import plan as plan_on
 from plumbob.cluster.resources import needs_of
 from plumbob.cluster.session import Session
-from plumbob.configs.load_run import RESOLVED_FILE, read_resolved, write_resolved
 from plumbob.configs.paths import with_absolute_paths
+from plumbob.configs.resolved_copy import RESOLVED_FILE, read_resolved, write_resolved
 from plumbob.configs.resume_rules import changes, check_changes
 from plumbob.configs.runs import AnyRun, EvalRun, PipelineRun, Run
 from plumbob.core.atomic_files import flush
@@ -97,7 +97,7 @@ def run_or_resume(config: AnyRun, listener: Listener, session: Session | None = 
         return run(config, listener, session)
     began = read_resolved(folder)
     config = with_absolute_paths(config.model_copy(update={"storage": began.storage}))
-    check_changes(changes(began.model_dump(mode="json"), config.model_dump(mode="json")))
+    check_changes(type(began), changes(began.model_dump(mode="json"), config.model_dump(mode="json")))
     with _claimed(folder, listener):
         return _execute(config, folder, listener, session, RESUME_WAIT_S)
 

@@ -9,14 +9,12 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from plumbob.verify.rows.all_rows import ALL_ROWS, mistakes
+from plumbob.verify.rows.all_rows import ALL_ROWS, bug_shifts
 from plumbob.verify.rows.bug_shift import SEEN
 from plumbob.verify.rows.online_rows import FitRow
 from plumbob.verify.rows.whole_system import WholeRow
 from plumbob.verify.worker_process import prepare_worker
 from plumbob.verify.world.problem import Measurement
-
-NUM_SEEDS = 3
 
 
 @dataclass(frozen=True)
@@ -24,17 +22,17 @@ class Result:
     """One row on one instance.
 
     Attributes:
-        place: of the row in the table.
-        mistakes: what likely mistakes of the trainer would move the target by, in what the first check measures; None
+        index: of the row in the table.
+        bug_shifts: what planted bugs of the trainer would move the target by, in what the first check measures; None
             where that is not solved for.
     """
 
-    place: int
+    index: int
     row: str
     setting: str
     seed: int
     checks: tuple[Measurement, ...]
-    mistakes: Mapping[str, float | None]
+    bug_shifts: Mapping[str, float | None]
     seconds: float
 
     @property
@@ -43,43 +41,41 @@ class Result:
 
     def as_dict(self) -> dict[str, Any]:
         checks = [check._asdict() | {"holds": check.holds} for check in self.checks]
-        return asdict(self) | {"checks": checks, "holds": self.holds, "mistakes_in": self.checks[0].quantity}
+        return asdict(self) | {"checks": checks, "holds": self.holds, "bug_shifts_in": self.checks[0].quantity}
 
 
-def chosen(words: Sequence[str]) -> list[int]:
-    """Places of the rows that have one of the words in their name or setting; all of them without a word."""
+def matching_rows(words: Sequence[str]) -> list[int]:
+    """Indices of the rows that have one of the words in their name or setting; all of them without a word."""
     texts = [f"{row.name} {row.setting}".lower() for row in ALL_ROWS]
-    return [place for place, text in enumerate(texts) if not words or any(word.lower() in text for word in words)]
+    return [index for index, text in enumerate(texts) if not words or any(word.lower() in text for word in words)]
 
 
-def measured(places: Sequence[int], num_seeds: int, num_workers: int) -> Iterator[Result]:
+def measured(indices: Sequence[int], num_seeds: int, num_workers: int) -> Iterator[Result]:
     """Every row on every instance, as they end; each in one of `num_workers` processes of one thread.
 
     Whether the model can be the target comes first. The row through the whole pipeline, which starts processes of its
     own, is measured once, beside the others.
     """
-    whole = [place for place in places if isinstance(ALL_ROWS[place], WholeRow)]
-    tasks = [(place, seed) for place in reversed(places) if place not in whole for seed in range(num_seeds)]
+    whole = [index for index in indices if isinstance(ALL_ROWS[index], WholeRow)]
+    tasks = [(index, seed) for index in reversed(indices) if index not in whole for seed in range(num_seeds)]
     tasks.sort(key=lambda task: not isinstance(ALL_ROWS[task[0]], FitRow))  # Without them no other means anything.
     context = multiprocessing.get_context("spawn")
     with (
-        ProcessPoolExecutor(1, context, prepare_worker) as beside,
+        ProcessPoolExecutor(1, context, prepare_worker) as alone,
         ProcessPoolExecutor(num_workers, context, prepare_worker) as pool,
     ):
-        futures = [beside.submit(measure, place, 0) for place in whole] + [
-            pool.submit(measure, *task) for task in tasks
-        ]
+        futures = [alone.submit(measure, index, 0) for index in whole] + [pool.submit(measure, *task) for task in tasks]
         for ended in as_completed(futures):
             yield ended.result()
 
 
-def measure(place: int, seed: int) -> Result:
-    row = ALL_ROWS[place]
+def measure(index: int, seed: int) -> Result:
+    row = ALL_ROWS[index]
     began = time.monotonic()
     with tempfile.TemporaryDirectory(prefix="plumbob-verify-") as folder:
         checks = row.measure(seed, Path(folder))
-        moved = mistakes(row, seed, Path(folder) / "mistakes")
-    return Result(place, row.name, row.setting, seed, checks, moved, time.monotonic() - began)
+        moved = bug_shifts(row, seed, Path(folder) / "bugs")
+    return Result(index, row.name, row.setting, seed, checks, moved, time.monotonic() - began)
 
 
 def line(result: Result) -> list[str]:
@@ -89,25 +85,25 @@ def line(result: Result) -> list[str]:
     return [result.row, result.setting, f"seed {result.seed}", checks, f"{result.seconds:.0f} s", verdict]
 
 
-def mistake_lines(results: Sequence[Result]) -> list[str]:
-    """One line for each row that lists mistakes: what they move its target by, on the instance where that is least."""
-    rows = {result.place: result for result in results if result.mistakes}
+def bug_lines(results: Sequence[Result]) -> list[str]:
+    """One line for each row that lists bugs: what they move its target by, on the instance where that is least."""
+    rows = {result.index: result for result in results if result.bug_shifts}
     if not rows:
         return []
     lines = [
         "",
-        "What a likely mistake of the trainer would move the target by, in what is named (TV: total variation), least",
+        "What a planted bug of the trainer would move the target by, in what is named (TV: total variation), least",
         "over the instances. The gradient tests (tests/optimum/) plant every one, and so catch what moves it by less",
         f"than {SEEN:.2f} or is not solved for (-).",
     ]
-    for place, row in sorted(rows.items()):
-        moves = (f"{name} {least(results, place, name)}" for name in row.mistakes)
+    for index, row in sorted(rows.items()):
+        moves = (f"{name} {least(results, index, name)}" for name in row.bug_shifts)
         lines.append(f"{row.row}, {row.setting} ({row.checks[0].quantity}): {', '.join(moves)}")
     return lines
 
 
-def least(results: Sequence[Result], place: int, mistake: str) -> str:
-    """The least over a row's instances of what the mistake moves its target by."""
-    found = [result.mistakes[mistake] for result in results if result.place == place]
+def least(results: Sequence[Result], index: int, bug: str) -> str:
+    """The least over a row's instances of what the bug moves its target by."""
+    found = [result.bug_shifts[bug] for result in results if result.index == index]
     moves = [move for move in found if move is not None]
     return f"{min(moves):.3f}" if moves else "-"

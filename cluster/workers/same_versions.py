@@ -4,7 +4,7 @@ import platform
 from collections.abc import Mapping
 
 from plumbob.cluster.workers.code_digest import source_digest, source_files, source_place
-from plumbob.configs.load_run import versions
+from plumbob.configs.environment import versions
 from plumbob.core.errors import UserError
 
 SOURCE = "plumbob's source"

@@ -4,7 +4,7 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Field, PositiveFloat, PositiveInt, model_validator
 
-from plumbob.configs.base import Fraction, Settings
+from plumbob.configs.base import Fraction, InputFile, Settings
 
 
 class ReadingSettings(Settings):
@@ -33,14 +33,14 @@ class LengthSettings(PromptLengthSettings):
 
 
 class TextDataSettings(SplittingSettings, ReadingSettings):
-    text: str
-    heldout_text: str | None = None
+    text: InputFile
+    heldout_text: InputFile | None = None
 
 
 class TextBlockSettings(ReadingSettings):
     """Running text beside a stage's own data, cut into sequences of the model's tokens."""
 
-    text: str
+    text: InputFile
     block_tokens: PositiveInt = 128
 
 
@@ -61,13 +61,13 @@ class ReplaySettings(TextBlockSettings):
 
 
 class DemonstrationDataSettings(LengthSettings, SplittingSettings, ReadingSettings):
-    demonstrations: str
-    heldout_demonstrations: str | None = None
+    demonstrations: InputFile
+    heldout_demonstrations: InputFile | None = None
 
 
 class PairDataSettings(SplittingSettings, ReadingSettings):
-    pairs: str
-    heldout_pairs: str | None = None
+    pairs: InputFile
+    heldout_pairs: InputFile | None = None
 
 
 class FeedbackDataSettings(PromptLengthSettings, SplittingSettings, ReadingSettings):
@@ -76,12 +76,12 @@ class FeedbackDataSettings(PromptLengthSettings, SplittingSettings, ReadingSetti
     `max_prompt_tokens` is of the prompts that a policy answers for the calibration.
     """
 
-    pairs: str | None = None
-    heldout_pairs: str | None = None
-    rankings: str | None = None
-    heldout_rankings: str | None = None
-    scores: str | None = None
-    heldout_scores: str | None = None
+    pairs: InputFile | None = None
+    heldout_pairs: InputFile | None = None
+    rankings: InputFile | None = None
+    heldout_rankings: InputFile | None = None
+    scores: InputFile | None = None
+    heldout_scores: InputFile | None = None
 
     @model_validator(mode="after")
     def _check(self) -> Self:
@@ -113,13 +113,13 @@ class TokenizedPairDataSettings(LengthSettings, PairDataSettings):
 class LabelledDataSettings(LengthSettings, SplittingSettings, ReadingSettings):
     """Responses that are each labelled good or bad."""
 
-    labelled: str
-    heldout_labelled: str | None = None
+    labelled: InputFile
+    heldout_labelled: InputFile | None = None
 
 
 class PromptDataSettings(PromptLengthSettings, SplittingSettings, ReadingSettings):
-    prompts: str
-    heldout_prompts: str | None = None
+    prompts: InputFile
+    heldout_prompts: InputFile | None = None
 
 
 class ToyWorldSettings(Settings):
@@ -138,13 +138,13 @@ class PipelineDataSettings(LengthSettings, SplittingSettings, ReadingSettings):
     """Input of the whole pipeline. What is not given is derived from the pairs: text, demonstrations and prompts."""
 
     toy: ToyWorldSettings | None = None
-    pairs: str | None = None
-    heldout_pairs: str | None = None
-    demonstrations: str | None = None
-    prompts: str | None = None
-    text: str | None = None
+    pairs: InputFile | None = None
+    heldout_pairs: InputFile | None = None
+    demonstrations: InputFile | None = None
+    prompts: InputFile | None = None
+    text: InputFile | None = None
 
 
 class EvalDataSettings(PromptLengthSettings, ReadingSettings):
-    prompts: str | None = None
-    pairs: str | None = None
+    prompts: InputFile | None = None
+    pairs: InputFile | None = None

@@ -5,7 +5,7 @@ from typing import Annotated, Literal
 
 from pydantic import AfterValidator, Field, PositiveFloat, PositiveInt
 
-from plumbob.configs.base import Dtype, Fraction, Settings
+from plumbob.configs.base import Dtype, Fraction, ModelName, Settings
 
 POLICY_MODEL, POLICY_BASELINE = "policy.model", "policy.baseline"
 REWARD_MODEL = "reward.model"
@@ -90,21 +90,21 @@ class PolicyBaseSettings(Settings):
 class PolicySettings(PolicyBaseSettings):
     """The language model. `model` is a Hugging Face folder, a PEFT adapter folder or a hub name."""
 
-    model: str
+    model: ModelName
     tuning: Tuning = LoraTuning()
 
 
 class AlignedPolicySettings(PolicyBaseSettings):
     """The language model of an alignment stage, which trains a LoRA adapter on a frozen base."""
 
-    model: str
+    model: ModelName
     tuning: AlignmentTuning = LoraTuning()
 
 
 class PretrainedPolicySettings(PolicyBaseSettings):
     """The language model of pre-training: made new, or a folder or hub name to go on from."""
 
-    model: str | NewLlamaSettings
+    model: ModelName | NewLlamaSettings
 
 
 class PipelinePolicySettings(PolicyBaseSettings):
@@ -113,12 +113,12 @@ class PipelinePolicySettings(PolicyBaseSettings):
     `sft_tuning` is of supervised fine-tuning, `tuning` of PPO and DPO, which start from its result.
     """
 
-    model: str | NewLlamaSettings
+    model: ModelName | NewLlamaSettings
     sft_tuning: Tuning = FullTuning()
     tuning: AlignmentTuning = LoraTuning()
 
 
 class EvaluatedPolicySettings(PolicyBaseSettings):
-    model: str
-    baseline: str | None = None
+    model: ModelName
+    baseline: ModelName | None = None
     """What the policy is compared with and KL is measured from; None takes the policy's own base."""

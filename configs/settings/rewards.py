@@ -6,7 +6,7 @@ from typing import ClassVar, Literal, Self
 
 from pydantic import NonNegativeFloat, PositiveInt, model_validator
 
-from plumbob.configs.base import Settings
+from plumbob.configs.base import ModelName, Settings
 from plumbob.configs.settings.models import ModelRef, NewBertSettings
 from plumbob.configs.settings.workers import WorkerGroupSettings
 
@@ -78,8 +78,8 @@ class RewardGroupSettings(WorkerGroupSettings):
     section: ClassVar[Literal["reward", "judge"]] = "reward"
     """The settings' own key, for error messages."""
 
-    model: str | NewBertSettings
-    ensemble: tuple[str, ...] = ()
+    model: ModelName | NewBertSettings
+    ensemble: tuple[ModelName, ...] = ()
     """Further reward models: the score is the mean of all, less `uncertainty_penalty` times how far they disagree."""
     uncertainty_penalty: NonNegativeFloat = 0.0
     batch_size: PositiveInt = 32
@@ -113,7 +113,7 @@ class RewardGroupSettings(WorkerGroupSettings):
 class ScorerSettings(RewardGroupSettings):
     """Scorers with a trained reward model. `model` is a sequence-classification folder with one output."""
 
-    model: str
+    model: ModelName
 
     @property
     def reward(self) -> Reward:
@@ -142,7 +142,7 @@ class PipelineScorerSettings(RewardGroupSettings):
 class EncoderSettings(Settings):
     """The BERT of a stage that trains it: made new, a folder or a hub name."""
 
-    model: str | NewBertSettings
+    model: ModelName | NewBertSettings
 
 
 class RewardEncoderSettings(EncoderSettings):

@@ -4,7 +4,7 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt, model_validator
 
-from plumbob.configs.base import Fraction, Settings
+from plumbob.configs.base import Changeable, Fraction, ModelName, Settings
 from plumbob.configs.settings.algorithms import (
     BradleyTerry,
     DpoLoss,
@@ -48,9 +48,9 @@ class EpochSettings(OptimizerSettings):
     num_epochs: PositiveInt = 1
     batch_size: PositiveInt = 32
     """Records in one optimizer step, over all ranks."""
-    save_every: PositiveInt = 200
+    save_every: Changeable[PositiveInt] = 200
     """Optimizer steps between checkpoints; the last step is always saved."""
-    keep_checkpoints: PositiveInt = 2
+    keep_checkpoints: Changeable[PositiveInt] = 2
     evaluate_every: PositiveInt | None = None
     """Optimizer steps between measurements on the held-out records; None measures after the last step only."""
     early_stopping: EarlyStoppingSettings | None = None
@@ -96,7 +96,7 @@ class RewardTrainingSettings(EpochSettings):
 class CalibrationSettings(PolicyBaseSettings):
     """Where the stored mean and standard deviation of the scores come from."""
 
-    policy: str | None = None
+    policy: ModelName | None = None
     """The policy whose sampled responses are to score mean 0, variance 1; None takes those in the pairs file."""
     num_prompts: PositiveInt = 128
 
@@ -144,7 +144,7 @@ class PpoSettings(OptimizerSettings):
 
     Above 0 sampling goes on beside learning, as many steps ahead of it; 0 samples and learns by turns.
     """
-    keep_checkpoints: PositiveInt = 2
+    keep_checkpoints: Changeable[PositiveInt] = 2
 
     @property
     def samples_per_step(self) -> int:

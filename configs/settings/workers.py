@@ -4,7 +4,7 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt, model_validator
 
-from plumbob.configs.base import Settings
+from plumbob.configs.base import Changeable, Settings
 
 
 class StorageSettings(Settings):
@@ -28,22 +28,22 @@ class ClusterSettings(Settings):
 class WorkerGroupSettings(Settings):
     """A group of processes of one role, and what each asks of its host."""
 
-    num_workers: PositiveInt = 1
-    num_threads: PositiveInt = 1
-    num_cpus: PositiveFloat = 0.5
+    num_workers: Changeable[PositiveInt] = 1
+    num_threads: Changeable[PositiveInt] = 1
+    num_cpus: Changeable[PositiveFloat] = 0.5
     """What each asks of Ray; its threads are set apart, by `num_threads`."""
-    num_gpus: NonNegativeFloat = 0.0
-    memory_gib: NonNegativeFloat = 1.0
+    num_gpus: Changeable[NonNegativeFloat] = 0.0
+    memory_gib: Changeable[NonNegativeFloat] = 1.0
     """Main memory. Nothing enforces it: it keeps workers off hosts that are too small."""
-    placement: Literal["pack", "spread"] = "spread"
+    placement: Changeable[Literal["pack", "spread"]] = "spread"
     """On as few hosts as possible, or over as many as there are."""
 
 
 class LearnerRankSettings(WorkerGroupSettings):
     """Processes that hold the policy as a learner does: all that log-probs take."""
 
-    placement: Literal["pack", "spread"] = "pack"
-    micro_batch_size: PositiveInt = 16
+    placement: Changeable[Literal["pack", "spread"]] = "pack"
+    micro_batch_size: Changeable[PositiveInt] = 16
     """Sequences in one forward and backward, on each rank. Changes memory and speed, never the result."""
     autocast: bool = False
     """bfloat16 autocast for the matrix products of float32 weights."""
@@ -52,8 +52,8 @@ class LearnerRankSettings(WorkerGroupSettings):
 class LearnerSettings(LearnerRankSettings):
     """The group of DeepSpeed ranks."""
 
-    zero_stage: Literal[0, 1, 2, 3] = 2
-    gradient_checkpointing: bool = False
+    zero_stage: Changeable[Literal[0, 1, 2, 3]] = 2
+    gradient_checkpointing: Changeable[bool] = False
 
 
 class TransformersEngine(Settings):
@@ -62,12 +62,12 @@ class TransformersEngine(Settings):
 
 class VllmEngine(Settings):
     kind: Literal["vllm"] = "vllm"
-    kv_cache_gib: PositiveFloat = 0.5
+    kv_cache_gib: Changeable[PositiveFloat] = 0.5
     """Of an engine on a CPU. On a GPU vLLM takes what the GPU's memory has left."""
-    gpu_memory_fraction: Annotated[float, Field(gt=0, le=1)] = 0.9
+    gpu_memory_fraction: Changeable[Annotated[float, Field(gt=0, le=1)]] = 0.9
     """Of one GPU's memory, what the engine takes; less where roles share a GPU. On a CPU `kv_cache_gib` counts."""
-    max_num_seqs: PositiveInt = 128
-    enforce_eager: bool = True
+    max_num_seqs: Changeable[PositiveInt] = 128
+    enforce_eager: Changeable[bool] = True
 
 
 SamplerEngine = Annotated[VllmEngine | TransformersEngine, Field(discriminator="kind")]
@@ -96,34 +96,25 @@ class RolloutSettings(WorkerGroupSettings):
     """The group of rollout workers and how they sample."""
 
     engine: SamplerEngine = VllmEngine()
-    tensor_parallel: PositiveInt = 1
+    tensor_parallel: Changeable[PositiveInt] = 1
     temperature: PositiveFloat = 1.0
     max_tokens: PositiveInt = 64
     chunk_size: PositiveInt = 64
     """Responses that one worker samples together: the unit of work that workers take."""
-    keep_partial: bool = False
-    """Hand responses back in slices, which any worker goes on with under the newest policy.
+    partial_tokens: PositiveInt | None = None
+    """Tokens after which a response is handed back partial, for any worker to continue under the newest policy.
 
-    A worker that is lost costs one slice of its responses, and one that is to leave goes after one. Without it a chunk
-    is
-    sampled whole, or anew: then it depends on the seed and the policy alone.
+    A worker that is lost costs no more of each response, and one that is to leave goes after one such part. None
+    samples a chunk whole, or anew: then it depends on the seed and the policy alone.
     """
-    partial_tokens: PositiveInt = 64
-    """Tokens of a response in one slice."""
-    autoscale: AutoscaleSettings | None = None
+    autoscale: Changeable[AutoscaleSettings | None] = None
     """None keeps `num_workers`, which people may change while the run goes on."""
-
-    @property
-    def slice_tokens(self) -> int | None:
-        """Tokens after which a response is handed back; None hands back whole responses."""
-        return self.partial_tokens if self.keep_partial else None
 
     @model_validator(mode="after")
     def _check(self) -> Self:
-        if self.keep_partial and self.partial_tokens >= self.max_tokens:
+        if self.partial_tokens is not None and self.partial_tokens >= self.max_tokens:
             raise ValueError(
-                f"rollout.keep_partial=true continues responses after each "
-                f"rollout.partial_tokens={self.partial_tokens}, and rollout.max_tokens={self.max_tokens} "
-                "ends them before: set rollout.partial_tokens lower"
+                f"rollout.partial_tokens={self.partial_tokens} hands partial responses back, and "
+                f"rollout.max_tokens={self.max_tokens} ends them before: set rollout.partial_tokens lower"
             )
         return self

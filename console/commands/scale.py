@@ -24,10 +24,12 @@ def run(arguments: Namespace) -> int:
     if arguments.leave is not None:
         steering.leave(arguments.run, arguments.leave, arguments.address)
         print(
-            f"{arguments.leave}: rollout workers and scorers there end what they are at and leave, and others start "
-            f"where there is room; learners stay until the host goes"
+            f"{arguments.leave}: its rollout workers and scorers finish their work and leave, and others start "
+            f"where there is capacity; learners stay until the host goes"
         )
         return OK
     before = steering.scale(arguments.run, arguments.rollout_workers, arguments.address)
-    print(f"rollout workers: {before} become {arguments.rollout_workers}; who leaves finishes its responses first")
+    print(
+        f"rollout workers: {before} become {arguments.rollout_workers}; those that leave finish their responses first"
+    )
     return OK

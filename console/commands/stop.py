@@ -17,5 +17,5 @@ def run(arguments: Namespace) -> int:
     from plumbob.driver import steering
 
     steering.stop(arguments.run, arguments.address)
-    print(f"{arguments.run} stops before it samples or learns again; go on later with: plumbob resume {arguments.run}")
+    print(f"{arguments.run} stops before it samples or learns again; resume it with: plumbob resume {arguments.run}")
     return OK

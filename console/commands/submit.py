@@ -78,7 +78,8 @@ def _submit(config: AnyRun, arguments: Namespace) -> int:
         return exit_status(ended, arguments.with_source)
     except KeyboardInterrupt:
         print(
-            f"plumbob: the job goes on; look: {tool.format('status')}; end it: {tool.format('stop')}", file=sys.stderr
+            f"plumbob: the job keeps running; look: {tool.format('status')}; end it: {tool.format('stop')}",
+            file=sys.stderr,
         )
         return INTERRUPTED
 

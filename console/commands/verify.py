@@ -22,21 +22,21 @@ def add_options(parser: ArgumentParser) -> None:
 
 def run(arguments: Namespace) -> int:
     from plumbob.console.display import print_json
-    from plumbob.verify.measurements import chosen, line, measured, mistake_lines
+    from plumbob.verify.measurements import bug_lines, line, matching_rows, measured
 
-    places = chosen(arguments.words)
-    if not places:
+    rows = matching_rows(arguments.words)
+    if not rows:
         raise UserError(f"no row has {' or '.join(arguments.words)} in it; `plumbob verify` runs them all")
     if min(arguments.seeds, arguments.jobs) < 1:
         raise UserError("--seeds and --jobs: expected 1 or more")
     results = []
-    for result in measured(places, arguments.seeds, arguments.jobs):
+    for result in measured(rows, arguments.seeds, arguments.jobs):
         results.append(result)
         if arguments.json:
             print_json(result.as_dict(), sys.stdout)
         else:
             print("  ".join(line(result)), file=sys.stderr)
     if not arguments.json:
-        rows = aligned([line(result) for result in sorted(results, key=lambda result: result.place)])
-        print("\n".join([*rows, *mistake_lines(results)]))
+        table = aligned([line(result) for result in sorted(results, key=lambda result: result.index)])
+        print("\n".join([*table, *bug_lines(results)]))
     return OK if all(result.holds for result in results) else FAILED

@@ -52,8 +52,8 @@ def draw_curves(records: Sequence[StepRecord], names: Sequence[str]) -> str:
     }
     with matplotlib.rc_context(style):
         figure = Figure(figsize=(10, 2.2 * num_rows), layout="constrained")
-        for place, name in enumerate(names, start=1):
-            axes = figure.add_subplot(num_rows, NUM_COLUMNS, place)
+        for index, name in enumerate(names, start=1):
+            axes = figure.add_subplot(num_rows, NUM_COLUMNS, index)
             values = [(float(record.step), record.metrics.get(name, math.nan)) for record in records]
             points = thinned([(step, value) for step, value in values if math.isfinite(value)])
             axes.plot([step for step, _ in points], [value for _, value in points], color=LINE, linewidth=1.4)

@@ -1,4 +1,4 @@
-"""One self-contained `report.html` from what lies in a run's folder: figures, samples, curves, settings."""
+"""One self-contained `report.html` from what lies in a run's folder: metrics, samples, curves, settings."""
 
 import json
 import math
@@ -7,7 +7,7 @@ from html import escape
 from pathlib import Path
 from typing import Any
 
-from plumbob.configs.load_run import RESOLVED_FILE
+from plumbob.configs.resolved_copy import RESOLVED_FILE
 from plumbob.console.report.curves import curve_names, draw_curves
 from plumbob.console.tables import duration, number, summary_table
 from plumbob.core.errors import UserError

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from plumbob.configs.load_run import RESOLVED_FILE
+from plumbob.configs.resolved_copy import RESOLVED_FILE
 from plumbob.configs.validation import nearest
 from plumbob.core.errors import UserError
 

@@ -1,11 +1,11 @@
 """What the settings of a run name: files and models by absolute paths, and models by what is in them."""
 
 import json
-from collections.abc import Iterator
 from pathlib import Path
 
-from plumbob.configs.paths import MODEL_KEYS
+from plumbob.configs.base import IsModel
 from plumbob.configs.runs import Run
+from plumbob.configs.schema import marked_texts
 from plumbob.core.atomic_files import write_whole
 from plumbob.core.errors import UserError
 from plumbob.models.fingerprint import digests_of_model
@@ -27,7 +27,7 @@ def check_models(config: Run, folder: Path) -> None:
         raise UserError(
             f"{path}: expected digests as JSON: {error}; delete it to go on with the models as they are"
         ) from error
-    for key, name in _models(config):
+    for key, name in marked_texts(config, IsModel):
         if name not in began_with:
             continue
         files = digests_of_model(name, key)
@@ -43,15 +43,5 @@ def note_models(config: Run, folder: Path) -> None:
     """Keep the digests of the models that a run begins with; those that are known stay."""
     path = folder / MODELS_FILE
     if not path.exists():
-        digests = {name: digests_of_model(name, key) for key, name in _models(config)}
+        digests = {name: digests_of_model(name, key) for key, name in marked_texts(config, IsModel)}
         write_whole(path, json.dumps(digests, indent=2) + "\n")
-
-
-def _models(config: Run) -> Iterator[tuple[str, str]]:
-    """(setting, name) of each model that there is already."""
-    for name, section in config:
-        for key in MODEL_KEYS.get(name, ()):
-            value = getattr(section, key, None)
-            for model in value if isinstance(value, tuple) else (value,):
-                if isinstance(model, str):
-                    yield f"{name}.{key}", model

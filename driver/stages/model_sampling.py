@@ -33,7 +33,7 @@ def sampler_spec(
         tokenizer=absolute(source.tokenizer_folder),
         tensor_parallel=rollout.tensor_parallel,
         num_threads=rollout.num_threads,
-        slice_tokens=rollout.slice_tokens,
+        slice_tokens=rollout.partial_tokens,
     )
 
 

@@ -73,7 +73,7 @@ def test_workers_leave_hosts_that_will_be_taken_away(three: RayCluster, tmp_path
         assert wait_until(lambda: at_work() == {head, "127.0.0.2", "127.0.0.3"}, BOUND_S)
         asked = [sys.executable, "-m", "plumbob.console.cli", "scale", "leaving", "--leave", "127.0.0.2"]
         said = subprocess.run([*asked, "--address", three.address], capture_output=True, text=True, timeout=BOUND_S)
-        assert said.stdout.startswith("127.0.0.2: rollout workers and scorers there end what they are at"), said.stderr
+        assert said.stdout.startswith("127.0.0.2: its rollout workers and scorers finish their work"), said.stderr
         assert wait_until(lambda: at_work() == {head, "127.0.0.3"}, BOUND_S)
 
         # Ray's own notice; the host goes before its workers have ended what they are at.

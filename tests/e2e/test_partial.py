@@ -23,7 +23,7 @@ def begun(responses: dict[tuple[str, int], list[int]]) -> dict[tuple[str, int], 
 def test_ppo_learns_from_responses_made_in_slices(
     stage: Stages, ppo_settings: dict[str, object], ppo_from_adapter: Left
 ) -> None:
-    slices = {"rollout.keep_partial": True, "rollout.partial_tokens": SLICE}
+    slices = {"rollout.partial_tokens": SLICE}
     left = stage("in-slices", "ppo", ppo_settings, slices, {"ppo.num_steps": 2})
     ours, whole = first_step(left), first_step(ppo_from_adapter)
     # Of 10 tokens at most: up to three slices. The first is what whole responses begin with; others have other noise.

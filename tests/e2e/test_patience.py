@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from plumbob.configs.load_run import load_run, write_resolved
+from plumbob.configs.load_run import load_run
+from plumbob.configs.resolved_copy import write_resolved
 from plumbob.core.errors import RunStopped
 from plumbob.driver.api import resume
 from tests.support.recording_listener import Watching

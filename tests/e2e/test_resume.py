@@ -164,4 +164,4 @@ def test_a_resume_that_would_compute_something_else_is_refused(
     killed: Killed, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert main(["resume", str(killed.ppo.folder), "ppo.num_steps=9"]) == 2
-    assert capsys.readouterr().err.startswith("plumbob: ppo.num_steps: cannot change when a run goes on")
+    assert capsys.readouterr().err.startswith("plumbob: ppo.num_steps: cannot change when a run resumes")

@@ -26,12 +26,12 @@ from plumbob.verify.world.tiny_world import TinyWorld, every_response, response_
 from tests.optimum.advantages_by_counts import advantages_of
 
 
-def listed_counts(policy: Array, num_answers: int) -> NDArray[np.int64]:
-    """How often each response stands in a step of `num_answers` to each prompt, in proportion to exp(policy) [P, K]."""
-    shares = num_answers * np.exp(policy)
+def listed_counts(policy: Array, num_responses: int) -> NDArray[np.int64]:
+    """How often each response is in a step of `num_responses` to each prompt, in proportion to exp(policy) [P, K]."""
+    shares = num_responses * np.exp(policy)
     counts = np.floor(shares).astype(np.int64)
     for row, share in zip(counts, shares, strict=True):
-        missing = num_answers - row.sum()
+        missing = num_responses - row.sum()
         row[np.argsort(row - share)[:missing]] += 1
     return counts
 

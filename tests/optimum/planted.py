@@ -1,4 +1,4 @@
-"""Mistakes as tests plant them in a trainer, and how far its gradient may then be from the enumerated one."""
+"""Bugs as tests plant them in a trainer, and how far its gradient may then be from the enumerated one."""
 
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import AbstractContextManager, nullcontext
@@ -9,11 +9,11 @@ from unittest import mock
 
 HONEST = 1e-3
 PLANTED = 0.02
-"""Relative errors: an honest trainer's at most, one that makes a mistake at least."""
+"""Relative errors: an honest trainer's at most, one with a planted bug at least."""
 
 
 @dataclass(frozen=True)
-class Mistake:
+class Bug:
     """A trainer that is wrong: other settings than were asked for, or one of its functions replaced, or neither.
 
     Attributes:
@@ -28,7 +28,7 @@ class Mistake:
 
 
 class Errors(NamedTuple):
-    """Relative errors of one step's gradient: the honest trainer's, and by name those of trainers with a mistake."""
+    """Relative errors of one step's gradient: the honest trainer's, and by name those of trainers with a bug."""
 
     honest: float
     planted: dict[str, float]
@@ -39,7 +39,7 @@ class Errors(NamedTuple):
 
 
 def errors_with(
-    error: Callable[[Mistake, Path], float], mistakes: Mapping[str, Mistake], names: Iterable[str], folder: Path
+    error: Callable[[Bug, Path], float], bugs: Mapping[str, Bug], names: Iterable[str], folder: Path
 ) -> Errors:
-    """`error` of the honest trainer and of each named mistake, each in a folder of its own within `folder`."""
-    return Errors(error(Mistake(), folder / "honest"), {name: error(mistakes[name], folder / name) for name in names})
+    """`error` of the honest trainer and of each named bug, each in a folder of its own within `folder`."""
+    return Errors(error(Bug(), folder / "honest"), {name: error(bugs[name], folder / name) for name in names})

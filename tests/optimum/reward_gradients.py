@@ -20,7 +20,7 @@ from plumbob.verify.optima.count_optima import Rankings, plackett_luce_loss
 from plumbob.verify.optima.response_tree import Array
 from plumbob.verify.training.gradients import gradient_of, trained_parameters
 from plumbob.verify.training.kto_gradients import NO_CLIP, NO_RATE
-from plumbob.verify.training.train_reward import every_response, ranking, train_judged
+from plumbob.verify.training.train_reward import every_response, ranking, train_feedback
 from plumbob.verify.world.tiny_world import TinyWorld
 
 
@@ -56,7 +56,7 @@ def reward_step_gradient(
     run: RewardRun, records: Sequence[Judged], learners: OneRank, folder: Path
 ) -> dict[str, Tensor]:
     """Of the model's parameters, in the trainer's step; `run` is a `one_step`."""
-    return gradient_of(learners, lambda: train_judged(run, records, learners, folder))
+    return gradient_of(learners, lambda: train_feedback(run, records, learners, folder))
 
 
 def pulled_back_rewards(run: RewardRun, world: TinyWorld, learners: OneRank, by_rewards: Array) -> dict[str, Tensor]:
@@ -93,6 +93,6 @@ def plackett_luce_gradient(ranked: Ranked, rewards: Array) -> Array:
 
 
 def regression_gradient(scores: Array, rewards: Array) -> Array:
-    """Of the mean of (r - s)^2 / 2 over all answers, [P, K]."""
+    """Of the mean of (r - s)^2 / 2 over all responses, [P, K]."""
     gradient: Array = (rewards - scores) / scores.size
     return gradient

@@ -1,4 +1,4 @@
-"""In each online row the trainer's gradient is the enumerated one, and each mistake listed there is far from it."""
+"""In each online row the trainer's gradient is the enumerated one, and each bug listed there is far from it."""
 
 from contextlib import AbstractContextManager
 from dataclasses import replace
@@ -32,7 +32,7 @@ from plumbob.verify.training.train_online import train_online
 from plumbob.verify.world.problem import UNSHAPED, Problem, Size, make_problem
 from plumbob.verify.world.tiny_world import response_logprobs
 from tests.optimum.online_gradients import enumerated_gradient, listed_counts, listed_step, trainer_gradient
-from tests.optimum.planted import HONEST, Errors, Mistake, errors_with
+from tests.optimum.planted import HONEST, Bug, Errors, errors_with
 from tests.support.learner_ranks import Ranks
 
 NUM_RESPONSES = 100
@@ -41,7 +41,7 @@ STEPS = 8
 """Updates before the gradient is taken, so that the policy is not the reference."""
 
 ROWS = (PPO_ROW, *CRITIC_FREE_ROWS, *LOSS_ROWS)
-"""Those of 400 responses and of the whole pipeline are RLOO as the second, which `test_optimum_mistakes.py` holds."""
+"""Those of 400 responses and of the whole pipeline are RLOO as the second, which `test_planted_bugs.py` holds."""
 
 IN_REWARD = FixedKl(coefficient=Size().beta)
 K2_IN_LOSS, K3_IN_LOSS = k_in_loss(Size(), "k2"), k_in_loss(Size(), "k3")
@@ -92,20 +92,20 @@ def without_eos(*arguments: Any) -> Trajectories:
     return replace(trajectories, action_mask=trajectories.action_mask & (trajectories.input_ids != EOS))
 
 
-MISTAKES = {
-    "beta 10% too large": Mistake(stronger),
-    "gamma 0.95": Mistake(discounted),
-    "temperature 1.1": Mistake(hotter),
-    "the wrong reference": Mistake(replaced=("plumbob.trainers.online.ppo.evaluate", wrong_reference)),
-    "EOS out of the mask": Mistake(replaced=("plumbob.trainers.online.ppo.collate_rollouts", without_eos)),
-    "responses weigh the same": Mistake(weighed),
-    "tokens weigh the same": Mistake(counted),
-    "the policy in the reference's role": Mistake(replaced=("plumbob.models.policy.PolicyModel.role", role_of_policy)),
+BUGS = {
+    "beta 10% too large": Bug(stronger),
+    "gamma 0.95": Bug(discounted),
+    "temperature 1.1": Bug(hotter),
+    "the wrong reference": Bug(replaced=("plumbob.trainers.online.ppo.evaluate", wrong_reference)),
+    "EOS out of the mask": Bug(replaced=("plumbob.trainers.online.ppo.collate_rollouts", without_eos)),
+    "responses weigh the same": Bug(weighed),
+    "tokens weigh the same": Bug(counted),
+    "the policy in the reference's role": Bug(replaced=("plumbob.models.policy.PolicyModel.role", role_of_policy)),
 }
 
 
 def run_of(problem: Problem, ppo: PpoSettings) -> PpoRun:
-    """A few updates by `ppo`; all answers to a prompt are one group where the estimator compares them."""
+    """A few updates by `ppo`; all responses to a prompt are one group where the estimator compares them."""
     num_samples = problem.size.num_prompts * NUM_RESPONSES
     samples = NUM_RESPONSES if isinstance(ppo.estimator, GROUPED) else 1
     changes = {
@@ -122,8 +122,8 @@ def run_of(problem: Problem, ppo: PpoSettings) -> PpoRun:
     return problem.ppo_run(ppo.model_copy(update=changes))
 
 
-def errors_of(folder: Path, size: Size, ppo: PpoSettings, mistakes: tuple[str, ...]) -> Errors:
-    """At one policy and on one listed step, for the honest trainer and for each of `mistakes`."""
+def errors_of(folder: Path, size: Size, ppo: PpoSettings, bugs: tuple[str, ...]) -> Errors:
+    """At one policy and on one listed step, for the honest trainer and for each of `bugs`."""
     problem = make_problem(size, 0, folder)
     run = run_of(problem, ppo)
     learners = train_online(run, problem.world, problem.rewards)
@@ -133,29 +133,29 @@ def errors_of(folder: Path, size: Size, ppo: PpoSettings, mistakes: tuple[str, .
     expected = pulled_back(problem.world, learners, by_logits)
     responses = listed_step(problem.world, problem.rewards, counts, learners, STEPS)
 
-    def error(mistake: Mistake, _: Path) -> float:
-        mistaken = mistake.settings(run)
-        others = open_learner(mistaken)
+    def error(bug: Bug, _: Path) -> float:
+        buggy = bug.settings(run)
+        others = open_learner(buggy)
         others.load(folder)
-        with mistake.planted():
-            found = trainer_gradient(mistaken, problem.world, others, responses)
+        with bug.planted():
+            found = trainer_gradient(buggy, problem.world, others, responses)
         return relative_error(found, expected)
 
-    return errors_with(error, MISTAKES, mistakes, folder)
+    return errors_with(error, BUGS, bugs, folder)
 
 
 @pytest.mark.parametrize("row", ROWS, ids=lambda row: f"{row.name}, {row.setting}")
 def test_each_row_has_the_enumerated_gradient_and_no_mistake_that_it_lists_has(
     one_rank: Ranks, tmp_path: Path, row: OnlineRow
 ) -> None:
-    one_rank.run(errors_of, tmp_path, row.size, row.settings(), tuple(row.mistaken))[0].check()
+    one_rank.run(errors_of, tmp_path, row.size, row.settings(), tuple(row.bug_targets))[0].check()
 
 
 @pytest.mark.parametrize("kl", [IN_REWARD, K2_IN_LOSS], ids=["reward", "loss"])
 def test_a_reference_that_is_trained_along_is_far_from_it(one_rank: Ranks, tmp_path: Path, kl: FixedKl) -> None:
     # What is enumerated takes the reference from the model as it begins, not from the trainer that may be wrong.
-    mistakes = ("the policy in the reference's role",)
-    one_rank.run(errors_of, tmp_path, Size(depth=2), PpoSettings(estimator=Rloo(), kl=kl), mistakes)[0].check()
+    bugs = ("the policy in the reference's role",)
+    one_rank.run(errors_of, tmp_path, Size(depth=2), PpoSettings(estimator=Rloo(), kl=kl), bugs)[0].check()
 
 
 @pytest.mark.parametrize(

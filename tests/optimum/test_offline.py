@@ -29,12 +29,12 @@ def test_a_real_run_reaches_the_optimum_of_its_loss(one_rank: Ranks, tmp_path: P
     assert all(check.holds for check in checks), checks
 
 
-@pytest.mark.parametrize("num_answers", [5, 6])
-def test_a_tournament_pairs_all_responses_once_and_none_twice_in_a_round(num_answers: int) -> None:
-    found = rounds(num_answers)
+@pytest.mark.parametrize("num_responses", [5, 6])
+def test_a_tournament_pairs_all_responses_once_and_none_twice_in_a_round(num_responses: int) -> None:
+    found = rounds(num_responses)
     pairs = [frozenset(pair) for meeting in found for pair in meeting]
-    assert sorted(map(sorted, pairs)) == [list(pair) for pair in itertools.combinations(range(num_answers), 2)]
-    assert all(len({i for pair in meeting for i in pair}) == 2 * (num_answers // 2) for meeting in found)
+    assert sorted(map(sorted, pairs)) == [list(pair) for pair in itertools.combinations(range(num_responses), 2)]
+    assert all(len({i for pair in meeting for i in pair}) == 2 * (num_responses // 2) for meeting in found)
 
 
 def test_exact_counts_are_probabilities_in_so_many_copies() -> None:

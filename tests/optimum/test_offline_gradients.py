@@ -1,6 +1,6 @@
-"""The gradient of one step of the real runs of pairs and KTO against the enumerated one, and mistakes that it catches.
+"""The gradient of one step of the real runs of pairs and KTO against the enumerated one, and bugs that it catches.
 
-Each offline row's own loss and length-normalised DPO, and every mistake that they list. About 15 s on one core.
+Each offline row's own loss and length-normalised DPO, and every bug that they list. About 15 s on one core.
 """
 
 from dataclasses import replace
@@ -19,7 +19,7 @@ from plumbob.trainers.offline.dpo import DpoBatch, with_reference
 from plumbob.trainers.offline.kto import KtoBatch, Labelled, estimated_kl
 from plumbob.verify.local_learner import open_learner
 from plumbob.verify.optima.offline_optima import length_tilted
-from plumbob.verify.optima.planted_bugs import dpo_scores, pair_mistakes
+from plumbob.verify.optima.planted_bugs import dpo_scores, pair_bugs
 from plumbob.verify.optima.response_tree import EOS
 from plumbob.verify.rows.kto_row import KtoRow
 from plumbob.verify.rows.offline_rows import BETA, DPO_LOSS, OFFLINE_ROWS, OfflineRow, wins_of
@@ -30,7 +30,7 @@ from plumbob.verify.world.problem import Size, make_problem
 from plumbob.verify.world.tiny_world import response_logprobs
 from tests.optimum.online_gradients import listed_counts
 from tests.optimum.pair_gradients import dpo_enumerated_gradient, dpo_step_gradient
-from tests.optimum.planted import Errors, Mistake, errors_with
+from tests.optimum.planted import Bug, Errors, errors_with
 from tests.support.learner_ranks import Ranks
 
 SIZE = Size(depth=2)
@@ -40,7 +40,7 @@ PER_TOKEN_DPO = OfflineRow(
     "log-ratios averaged over tokens",
     DpoLoss(beta=BETA, per_token=True),
     lambda reference, wins, num_tokens: length_tilted(reference, dpo_scores(wins, BETA), num_tokens),
-    pair_mistakes(dpo_scores, BETA, per_token=True),
+    pair_bugs(dpo_scores, BETA, per_token=True),
 )
 """Not in the table: its gradient alone is compared."""
 PAIR_ROWS = {f"{row.name}, {row.setting}": row for row in (*OFFLINE_ROWS, PER_TOKEN_DPO) if not isinstance(row, KtoRow)}
@@ -92,40 +92,40 @@ def matched(records: list[Labelled], others: list[Labelled], *more: Any) -> floa
     return estimated_kl(records, records, *more)
 
 
-PER_TOKEN = Mistake(replaced=("plumbob.trainers.offline.dpo.sequence_logprobs", per_token))
-HOTTER = Mistake(replaced=("plumbob.models.policy.PolicyModel.forward", hotter))
-PAIR_MISTAKES = {
-    "beta 10% too large": Mistake(stronger),
-    "weight 10% too large": Mistake(stronger),
-    "no reference": Mistake(replaced=("plumbob.trainers.offline.dpo.with_reference", without_reference)),
+PER_TOKEN = Bug(replaced=("plumbob.trainers.offline.dpo.sequence_logprobs", per_token))
+HOTTER = Bug(replaced=("plumbob.models.policy.PolicyModel.forward", hotter))
+PAIR_BUGS = {
+    "beta 10% too large": Bug(stronger),
+    "weight 10% too large": Bug(stronger),
+    "no reference": Bug(replaced=("plumbob.trainers.offline.dpo.with_reference", without_reference)),
     "per token instead of summed": PER_TOKEN,
-    "summed instead of per token": Mistake(
+    "summed instead of per token": Bug(
         replaced=(
             "plumbob.trainers.offline.dpo.DpoBatch.response_lengths",
             property(lambda batch: np.ones((batch.num_rows, 2))),
         )
     ),
     "temperature 1.1": HOTTER,
-    "EOS out of the mask": Mistake(replaced=("plumbob.trainers.offline.dpo.collate", without_eos)),
-    "flip rate left out": Mistake(lambda loss: DpoLoss(beta=loss.beta)),
-    "margin left out": Mistake(lambda loss: loss.model_copy(update={"margin": 0.0})),
+    "EOS out of the mask": Bug(replaced=("plumbob.trainers.offline.dpo.collate", without_eos)),
+    "flip rate left out": Bug(lambda loss: DpoLoss(beta=loss.beta)),
+    "margin left out": Bug(lambda loss: loss.model_copy(update={"margin": 0.0})),
 }
-KTO_MISTAKES = {
-    "beta 10% too large": Mistake(lambda kto: kto.model_copy(update={"beta": 1.1 * kto.beta})),
-    "the weight of good responses 10% too large": Mistake(
+KTO_BUGS = {
+    "beta 10% too large": Bug(lambda kto: kto.model_copy(update={"beta": 1.1 * kto.beta})),
+    "the weight of good responses 10% too large": Bug(
         lambda kto: kto.model_copy(update={"desirable_weight": 1.1 * kto.desirable_weight})
     ),
-    "z0 left at 0": Mistake(replaced=("plumbob.trainers.offline.kto.estimated_kl", lambda *_: 0.0)),
-    "z0 of matched pairs": Mistake(replaced=("plumbob.trainers.offline.kto.estimated_kl", matched)),
-    "no reference": Mistake(replaced=("plumbob.trainers.offline.kto.KtoBatch", labels_without_reference)),
+    "z0 left at 0": Bug(replaced=("plumbob.trainers.offline.kto.estimated_kl", lambda *_: 0.0)),
+    "z0 of matched pairs": Bug(replaced=("plumbob.trainers.offline.kto.estimated_kl", matched)),
+    "no reference": Bug(replaced=("plumbob.trainers.offline.kto.KtoBatch", labels_without_reference)),
     "per token instead of summed": PER_TOKEN,
     "temperature 1.1": HOTTER,
-    "EOS out of the mask": Mistake(replaced=("plumbob.trainers.offline.kto.collate", without_eos)),
+    "EOS out of the mask": Bug(replaced=("plumbob.trainers.offline.kto.collate", without_eos)),
 }
 
 
 def pair_errors(folder: Path, name: str) -> Errors:
-    """Relative errors of the gradient of a row's loss: of the honest trainer, and of each mistake that the row lists.
+    """Relative errors of the gradient of a row's loss: of the honest trainer, and of each bug that the row lists.
 
     After a few real steps of DPO, so that the policy is not the reference.
     """
@@ -141,18 +141,18 @@ def pair_errors(folder: Path, name: str) -> Errors:
     by_logits = dpo_enumerated_gradient(problem.world, counts, row.loss, learners, reference)
     expected = pulled_back(problem.world, learners, by_logits)
 
-    def error(mistake: Mistake, step: Path) -> float:
-        loss = mistake.settings(row.loss)
+    def error(bug: Bug, step: Path) -> float:
+        loss = bug.settings(row.loss)
         run = problem.dpo_run(
             DpoSettings(learning_rate=NO_RATE, max_grad_norm=NO_CLIP, loss=loss, batch_size=num_pairs)
         )
         others = open_learner(run)
         others.load(folder)
-        with mistake.planted():
+        with bug.planted():
             found = dpo_step_gradient(run, problem.world, counts, others, step)
         return relative_error(found, expected)
 
-    return errors_with(error, PAIR_MISTAKES, row.mistaken, folder)
+    return errors_with(error, PAIR_BUGS, row.bug_targets, folder)
 
 
 def kto_errors(folder: Path) -> Errors:
@@ -178,15 +178,15 @@ def kto_errors(folder: Path) -> Errors:
     by_logits = kto_enumerated_gradient(problem.kto_run(still), problem.world, labels, learners, reference)
     expected = pulled_back(problem.world, learners, by_logits)
 
-    def error(mistake: Mistake, step: Path) -> float:
-        run = problem.kto_run(mistake.settings(still))
+    def error(bug: Bug, step: Path) -> float:
+        run = problem.kto_run(bug.settings(still))
         others = open_learner(run)
         others.load(folder)
-        with mistake.planted():
+        with bug.planted():
             found = kto_step_gradient(run, problem.world, labels, others, step)
         return relative_error(found, expected)
 
-    return errors_with(error, KTO_MISTAKES, KtoRow().mistaken, folder)
+    return errors_with(error, KTO_BUGS, KtoRow().bug_targets, folder)
 
 
 @pytest.mark.parametrize("name", PAIR_ROWS)

@@ -34,10 +34,10 @@ def instance(seed=0, beta=1.0, num_prompts=3, vocab_size=4, depth=1, rewards=Non
 def drawn_gradient(problem, policy, kind, group_size, ddof, eps):
     """GRPO's expected gradient by drawing every ordered group, mean over its responses and over the prompts."""
     gradient = np.zeros_like(policy)
-    num_prompts, num_answers = policy.shape
+    num_prompts, num_responses = policy.shape
     for x in range(num_prompts):
         probs = np.exp(policy[x])
-        for group in itertools.product(range(num_answers), repeat=group_size):
+        for group in itertools.product(range(num_responses), repeat=group_size):
             rewards = problem.rewards[x, list(group)]
             std = rewards.std(ddof=ddof)
             for response, reward in zip(group, rewards, strict=True):
@@ -45,7 +45,7 @@ def drawn_gradient(problem, policy, kind, group_size, ddof, eps):
                 slope = u if kind == "k2" else 1 - math.exp(-u)
                 advantage = 0.0 if len(set(rewards)) == 1 else (reward - rewards.mean()) / (std + eps)
                 push = (advantage - problem.beta * slope) / group_size / num_prompts
-                gradient[x] -= probs[list(group)].prod() * push * (np.eye(num_answers)[response] - probs)
+                gradient[x] -= probs[list(group)].prod() * push * (np.eye(num_responses)[response] - probs)
     return gradient
 
 

@@ -33,10 +33,10 @@ def sigmoid(x):
     return 1 / (1 + np.exp(-x))
 
 
-def setting(seed=0, num_answers=40):
+def setting(seed=0, num_responses=40):
     """A reference [K], rewards [K] and their exact wins [K, K]."""
-    rewards = seeded_rewards(TREE, 1, seed)[0, :num_answers]
-    return log_normalised(np.random.default_rng(seed + 50).normal(size=num_answers)), rewards, exact_wins(rewards)
+    rewards = seeded_rewards(TREE, 1, seed)[0, :num_responses]
+    return log_normalised(np.random.default_rng(seed + 50).normal(size=num_responses)), rewards, exact_wins(rewards)
 
 
 def numeric_gradient(function, at, step=1e-6):
@@ -52,7 +52,7 @@ def test_exact_wins_by_hand():
 
 @pytest.mark.parametrize("loss", [logistic(), logistic(0.7), squared(1.5), smooth_hinge(0.5)])
 def test_slopes_of_pair_losses(loss):
-    _, _, wins = setting(num_answers=5)
+    _, _, wins = setting(num_responses=5)
     at = np.random.default_rng(0).normal(size=5)
     _, gradient, hessian = pair_loss(wins, at, loss)
     assert gradient == pytest.approx(numeric_gradient(lambda x: pair_loss(wins, x, loss)[0], at), abs=1e-9)
@@ -79,7 +79,7 @@ def test_dpo_with_exact_wins_reaches_the_tilted_reference(seed):
 
 
 def test_dpo_needs_pairs_in_both_orders():
-    reference, _, wins = setting(num_answers=4)
+    reference, _, wins = setting(num_responses=4)
     wins[0, :] = 0.0
     with pytest.raises(ValueError, match="never the other way"):
         dpo_optimum(reference, wins, BETA)
@@ -166,7 +166,7 @@ def test_hinge_by_hand():
 
 @pytest.mark.parametrize("seed", [0, 1, 2])
 def test_hinge_equals_its_lower_bound_and_no_whole_scores_are_better(seed):
-    _, _, wins = setting(seed, num_answers=4)
+    _, _, wins = setting(seed, num_responses=4)
     optimum = hinge_optimum(wins)
     corners = np.stack(np.meshgrid(*[np.arange(-3, 4)] * 4), axis=-1).reshape(-1, 4).astype(float)
     assert optimum.loss == pytest.approx(min(hinge_loss(wins, corner) for corner in corners), abs=1e-9)

@@ -1,6 +1,5 @@
 import ast
 import math
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -17,9 +16,9 @@ from plumbob.verify.optima.response_tree import (
     tilted,
     total_variation,
 )
+from tests.support.source_tree import ROOT, text
 
-FOLDER = Path(__file__).parents[2] / "console" / "verify"
-EXACT = ("tree.py", *(path.name for path in FOLDER.glob("optima*.py")))
+EXACT = sorted(path.stem for path in (ROOT / "verify" / "optima").glob("[a-z]*.py"))
 
 
 def random_policy(tree, num_prompts, seed):
@@ -30,23 +29,23 @@ def random_policy(tree, num_prompts, seed):
 @pytest.mark.parametrize("name", EXACT)
 def test_the_exact_side_imports_nothing_of_what_it_checks(name):
     modules = set()
-    for node in ast.walk(ast.parse((FOLDER / name).read_text(encoding="utf-8"))):
+    for node in ast.walk(ast.parse(text(f"verify.optima.{name}"))):
         match node:
             case ast.Import(names=names):
                 modules |= {alias.name for alias in names}
             case ast.ImportFrom(module=module):
                 modules.add(module)
-    own = {f"console.verify.{Path(exact).stem}" for exact in EXACT}
+    own = {f"plumbob.verify.optima.{exact}" for exact in EXACT}
     assert modules - own <= {"itertools", "math", "collections.abc", "dataclasses", "functools", "typing"} | {
         "numpy",
         "numpy.typing",
     }
 
 
-@pytest.mark.parametrize(("vocab_size", "depth", "num_answers"), [(4, 3, 40), (8, 3, 400), (4, 1, 4), (2, 3, 4)])
-def test_number_of_responses(vocab_size, depth, num_answers):
+@pytest.mark.parametrize(("vocab_size", "depth", "num_responses"), [(4, 3, 40), (8, 3, 400), (4, 1, 4), (2, 3, 4)])
+def test_number_of_responses(vocab_size, depth, num_responses):
     tree = ResponseTree(vocab_size, depth)
-    assert len(set(tree.responses)) == len(tree.responses) == num_answers
+    assert len(set(tree.responses)) == len(tree.responses) == num_responses
 
 
 def test_the_tree_of_three_tokens_and_depth_two_by_hand():

@@ -1,6 +1,6 @@
-"""The gradient of one step of the real reward trainer against the enumerated one, and mistakes that it catches.
+"""The gradient of one step of the real reward trainer against the enumerated one, and bugs that it catches.
 
-Each reward row's own loss and every mistake that the row lists, and Bradley-Terry with what a row does not have. About
+Each reward row's own loss and every bug that the row lists, and Bradley-Terry with what a row does not have. About
 10 s on one core.
 """
 
@@ -36,12 +36,12 @@ from plumbob.verify.training.gradients import relative_error
 from plumbob.verify.training.train_reward import (
     RewardSettings,
     new_encoder,
+    predicted_rewards,
     reward_run,
-    rewards_said,
     scored_records,
-    train_judged,
+    train_feedback,
 )
-from tests.optimum.planted import Errors, Mistake, errors_with
+from tests.optimum.planted import Bug, Errors, errors_with
 from tests.optimum.reward_gradients import (
     Ranked,
     bradley_terry_gradient,
@@ -70,18 +70,18 @@ def absolute(rewards: Tensor, scores: Tensor) -> Tensor:
     return (rewards - scores).abs().sum()
 
 
-MISTAKES = {
-    "rewards 10% too large": Mistake(replaced=("plumbob.trainers.offline.reward_model.response_rewards", larger)),
-    "flip rate left out": Mistake(lambda asked: asked.model_copy(update={"flip_rate": 0.0})),
-    "margin 0.5": Mistake(replaced=("plumbob.trainers.offline.reward_model.target_of", lambda _: 0.5)),
-    "margin left out": Mistake(replaced=("plumbob.trainers.offline.reward_model.target_of", lambda _: 0.0)),
-    "the best of a ranking alone": Mistake(
+BUGS = {
+    "rewards 10% too large": Bug(replaced=("plumbob.trainers.offline.reward_model.response_rewards", larger)),
+    "flip rate left out": Bug(lambda asked: asked.model_copy(update={"flip_rate": 0.0})),
+    "margin 0.5": Bug(replaced=("plumbob.trainers.offline.reward_model.target_of", lambda _: 0.5)),
+    "margin left out": Bug(replaced=("plumbob.trainers.offline.reward_model.target_of", lambda _: 0.0)),
+    "the best of a ranking alone": Bug(
         replaced=("plumbob.trainers.offline.reward_model.plackett_luce_loss", best_alone)
     ),
-    "among all instead of those left": Mistake(
+    "among all instead of those left": Bug(
         replaced=("plumbob.trainers.offline.reward_model.plackett_luce_loss", among_all)
     ),
-    "absolute instead of squared errors": Mistake(
+    "absolute instead of squared errors": Bug(
         replaced=("plumbob.trainers.offline.reward_model.regression_loss", absolute)
     ),
 }
@@ -95,13 +95,13 @@ class Case:
 
     Attributes:
         gradient: of the mean loss over the records by the responses' rewards, given these, [P, K] -> [P, K].
-        mistakes: names of those to plant.
+        bugs: names of those to plant.
     """
 
     objective: RewardObjective
     records: Sequence[Judged]
     gradient: Callable[[Array], Array]
-    mistakes: Sequence[str]
+    bugs: Sequence[str]
 
 
 def case_of(name: str) -> Case:
@@ -113,19 +113,19 @@ def case_of(name: str) -> Case:
     match row:
         case RewardFitRow():
             records, gradient = scored_records(SIZE.world, scores), partial(regression_gradient, scores)
-            return Case(SCORES.objective, records, gradient, tuple(row.mistaken))
+            return Case(SCORES.objective, records, gradient, tuple(row.bug_targets))
         case BradleyTerryRow():
             pairs = drawn(scores, 2)
             gradient = partial(bradley_terry_gradient, pairs, row.flip_rate)
-            return Case(row.settings.objective, pairs.records(SIZE.world), gradient, tuple(row.mistaken))
+            return Case(row.settings.objective, pairs.records(SIZE.world), gradient, tuple(row.bug_targets))
         case SampledPairsRow():
             pairs = drawn(scores, 2)
             gradient = partial(bradley_terry_gradient, pairs, 0.0)
-            return Case(PAIRS.objective, pairs.records(SIZE.world), gradient, tuple(row.mistaken))
+            return Case(PAIRS.objective, pairs.records(SIZE.world), gradient, tuple(row.bug_targets))
         case RankingsRow() | TwoRankedRow():
             rankings = drawn(scores, 3 if isinstance(row, RankingsRow) else 2)
             gradient = partial(plackett_luce_gradient, rankings)
-            return Case(RANKINGS.objective, rankings.records(SIZE.world), gradient, tuple(row.mistaken))
+            return Case(RANKINGS.objective, rankings.records(SIZE.world), gradient, tuple(row.bug_targets))
         case _:
             assert_never(row)
 
@@ -135,8 +135,8 @@ def noisy_case(scores: Array) -> Case:
     chosen, rejected = pairs.rankings.T
     pairs = replace(pairs, margins=np.abs(scores[:, chosen] - scores[:, rejected]))
     gradient = partial(bradley_terry_gradient, pairs, 0.2)
-    mistakes = ("rewards 10% too large", "flip rate left out", "margin left out")
-    return Case(BradleyTerry(flip_rate=0.2, use_margin=True), pairs.records(SIZE.world), gradient, mistakes)
+    bugs = ("rewards 10% too large", "flip rate left out", "margin left out")
+    return Case(BradleyTerry(flip_rate=0.2, use_margin=True), pairs.records(SIZE.world), gradient, bugs)
 
 
 def drawn(rewards: Array, size: int) -> Ranked:
@@ -147,25 +147,25 @@ def drawn(rewards: Array, size: int) -> Ranked:
 
 
 def errors_of(folder: Path, name: str) -> Errors:
-    """Relative errors of the gradient after a few real steps: of the honest trainer, and of each mistake."""
+    """Relative errors of the gradient after a few real steps: of the honest trainer, and of each bug."""
     world, case = SIZE.world, case_of(name)
     settings = RewardSettings(case.objective, batch_size=len(case.records) // 3)
     run = reward_run(settings, new_encoder(world, 0, folder), 0)
     learners = open_learner(run)
-    train_judged(run, case.records, learners, folder / "before")
+    train_feedback(run, case.records, learners, folder / "before")
     learners.save(folder)
-    expected = pulled_back_rewards(run, world, learners, case.gradient(rewards_said(run, world, learners)))
+    expected = pulled_back_rewards(run, world, learners, case.gradient(predicted_rewards(run, world, learners)))
 
-    def error(mistake: Mistake, step: Path) -> float:
-        mistaken = reward_run(replace(settings, objective=mistake.settings(case.objective)), folder / "encoder", 0)
-        still = one_step(mistaken, len(case.records))
+    def error(bug: Bug, step: Path) -> float:
+        buggy = reward_run(replace(settings, objective=bug.settings(case.objective)), folder / "encoder", 0)
+        still = one_step(buggy, len(case.records))
         others = open_learner(still)
         others.load(folder)
-        with mistake.planted():
+        with bug.planted():
             found = reward_step_gradient(still, case.records, others, step)
         return relative_error(found, expected)
 
-    return errors_with(error, MISTAKES, case.mistakes, folder)
+    return errors_with(error, BUGS, case.bugs, folder)
 
 
 @pytest.mark.parametrize("name", [*ROWS, NOISY])

@@ -30,9 +30,9 @@ def fisher_error(scores: Array, truth: Array, information: Array) -> float:
     return float(difference @ information @ difference)
 
 
-def all_rankings(num_answers: int, size: int) -> Rankings:
+def all_rankings(num_responses: int, size: int) -> Rankings:
     """Every ranking, best first, of every set of `size` of the responses, [N, size]."""
-    return np.array(list(itertools.permutations(range(num_answers), size)), dtype=np.int64)
+    return np.array(list(itertools.permutations(range(num_responses), size)), dtype=np.int64)
 
 
 def plackett_luce_logprobs(scores: Array, rankings: Rankings) -> Array:
@@ -43,7 +43,7 @@ def plackett_luce_logprobs(scores: Array, rankings: Rankings) -> Array:
 
 
 class Choice(NamedTuple):
-    """One response taken among several, as each of N judgements has it.
+    """One response taken among several, in each of N rankings or comparisons.
 
     Attributes:
         chosen: its index, [N].
@@ -63,7 +63,7 @@ def choices_loss(choices: Sequence[Choice], counts: Array, scores: Array) -> tup
     """Negative log-likelihood of exp(h) / sum exp(h) for each choice (Luce 1959), its gradient [K] and Hessian [K, K].
 
     Args:
-        counts: how often each judgement was given, [N].
+        counts: how often each was given, [N].
     """
     value, gradient, hessian = 0.0, np.zeros(len(scores)), np.zeros((len(scores), len(scores)))
     for chosen, among in choices:
@@ -89,14 +89,14 @@ def plackett_luce_loss(rankings: Rankings, counts: Array, scores: Array) -> tupl
     return choices_loss(stages(rankings), counts, scores)
 
 
-def choices_scores(choices: Sequence[Choice], counts: Array, num_answers: int) -> Array:
+def choices_scores(choices: Sequence[Choice], counts: Array, num_responses: int) -> Array:
     """Maximum-likelihood scores of mean 0, [K]. Where no finite ones exist, ArithmeticError or ValueError."""
-    scores = minimise(lambda at: choices_loss(choices, counts / counts.sum(), at), np.zeros(num_answers))
+    scores = minimise(lambda at: choices_loss(choices, counts / counts.sum(), at), np.zeros(num_responses))
     return scores - scores.mean()
 
 
-def plackett_luce_scores(rankings: Rankings, counts: Array, num_answers: int) -> Array:
-    return choices_scores(stages(rankings), counts, num_answers)
+def plackett_luce_scores(rankings: Rankings, counts: Array, num_responses: int) -> Array:
+    return choices_scores(stages(rankings), counts, num_responses)
 
 
 def chi_squared_point(degrees: int, probability: float = 0.999) -> float:

@@ -24,13 +24,15 @@ TOLERANCE = 1e-12
 
 
 @functools.lru_cache(maxsize=8)
-def companions(num_others: int, num_answers: int) -> tuple[Array, Array]:
+def companions(num_others: int, num_responses: int) -> tuple[Array, Array]:
     """Every multiset of `num_others` responses as counts [M, K], and the logarithm of its number of orders [M]."""
-    size = math.comb(num_others + num_answers - 1, num_answers - 1)
+    size = math.comb(num_others + num_responses - 1, num_responses - 1)
     if size > MAX_GROUPS:
-        raise ValueError(f"{num_others} others over {num_answers} responses are {size:,} groups, above {MAX_GROUPS:,}")
-    end = num_others + num_answers - 1
-    bars = np.array(list(itertools.combinations(range(end), num_answers - 1)), dtype=np.int64).reshape(size, -1)
+        raise ValueError(
+            f"{num_others} others over {num_responses} responses are {size:,} groups, above {MAX_GROUPS:,}"
+        )
+    end = num_others + num_responses - 1
+    bars = np.array(list(itertools.combinations(range(end), num_responses - 1)), dtype=np.int64).reshape(size, -1)
     edges = np.concatenate([np.full((size, 1), -1), bars, np.full((size, 1), end)], axis=1)
     counts = np.diff(edges, axis=1) - 1
     log_factorials = np.array([math.lgamma(n + 1) for n in range(num_others + 1)])

@@ -1,6 +1,6 @@
-"""Where trainers end that make a likely mistake, solved as the right targets are, in float64.
+"""Where trainers end that have a planted bug, solved as the right targets are, in float64.
 
-Mistakes have the names by which the gradient tests in `tests/optimum/` plant them. A mistaken target of None is not
+Bugs have the names by which the gradient tests in `tests/optimum/` plant them. A target of None is not
 solved for. So it is without EOS in the mask: training may then end at any of many policies, or at the edge, where some
 responses never end. Of what reward models learn: `verify.optima.planted_reward_bugs`.
 """
@@ -34,8 +34,8 @@ HOTTER = 1.1
 """By which logits are divided, where 1 is meant."""
 
 
-def online_mistakes(target: OnlineTarget) -> dict[str, OnlineTarget | None]:
-    """Of mistakes that every online trainer can make; the wrong reference is the policy itself."""
+def online_bugs(target: OnlineTarget) -> dict[str, OnlineTarget | None]:
+    """Of bugs that every online trainer can have; the wrong reference is the policy itself."""
     return {
         "beta 10% too large": stronger(target, TOO_LARGE),
         "temperature 1.1": tempered(target, HOTTER),
@@ -117,7 +117,7 @@ def mean_return(problem: Instance, policy: Array) -> float:
     return float((probs * returns).sum() / (probs * tree.num_tokens).sum())
 
 
-def pair_mistakes(
+def pair_bugs(
     scores: Callable[[Array, float], Array], beta: float, per_token: bool = False, has_reference: bool = True
 ) -> dict[str, PairTarget | None]:
     """Of a loss of pairs that is least where u of each response, or log pi, is its score and a constant.
@@ -155,17 +155,17 @@ def tempered_pairs(target: PairTarget, tree: ResponseTree) -> dict[str, PairTarg
     return {"temperature 1.1": reached}
 
 
-def simpo_mistakes(margin: float) -> dict[str, PairTarget | None]:
+def simpo_bugs(margin: float) -> dict[str, PairTarget | None]:
     def scores(wins: Array, beta: float) -> Array:
         return pair_scores(wins, logistic(margin)) / beta
 
     return {
-        **pair_mistakes(scores, beta=1.0, per_token=True, has_reference=False),
+        **pair_bugs(scores, beta=1.0, per_token=True, has_reference=False),
         "margin left out": lambda _, wins, num_tokens: simpo_optimum(wins, num_tokens, 1.0, 0.0),
     }
 
 
-def orpo_mistakes(weight: float) -> dict[str, PairTarget | None]:
+def orpo_bugs(weight: float) -> dict[str, PairTarget | None]:
     return {
         "weight 10% too large": lambda _, wins, num_tokens: orpo_optimum(wins, num_tokens, TOO_LARGE * weight).policy,
         "summed instead of per token": lambda _, wins, num_tokens: (
@@ -175,7 +175,7 @@ def orpo_mistakes(weight: float) -> dict[str, PairTarget | None]:
     }
 
 
-def sppo_mistakes(beta: float) -> dict[str, PairTarget | None]:
+def sppo_bugs(beta: float) -> dict[str, PairTarget | None]:
     return {
         "beta 10% too large": lambda reference, wins, _: sppo_optimum(reference, wins, TOO_LARGE * beta),
         "per token instead of summed": lambda reference, wins, num_tokens: sppo_optimum(

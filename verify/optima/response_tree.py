@@ -51,10 +51,10 @@ class ResponseTree:
     @cached_property
     def paths(self) -> NDArray[np.int64]:
         """Where each response's tokens stand in a table flattened to [S * V], [K, T]; S * V behind a response's end."""
-        place = {state: index * self.vocab_size for index, state in enumerate(self.states)}
+        offset = {state: index * self.vocab_size for index, state in enumerate(self.states)}
         paths = np.full((len(self.responses), self.depth), len(self.states) * self.vocab_size, dtype=np.int64)
         for row, response in zip(paths, self.responses, strict=True):
-            row[: len(response)] = [place[response[:t]] + token for t, token in enumerate(response)]
+            row[: len(response)] = [offset[response[:t]] + token for t, token in enumerate(response)]
         return paths
 
     @cached_property
@@ -64,10 +64,10 @@ class ResponseTree:
 
     @cached_property
     def children(self) -> NDArray[np.int64]:
-        """Where a token leads from a state, [S, V]: to state c >= 0, or to answer k, kept as ~k < 0."""
-        place = {response: ~index for index, response in enumerate(self.responses)}
-        place |= {state: index for index, state in enumerate(self.states)}
-        return np.array([[place[(*state, token)] for token in range(self.vocab_size)] for state in self.states])
+        """Where a token leads from a state, [S, V]: to state c >= 0, or to response k, kept as ~k < 0."""
+        index_of = {response: ~index for index, response in enumerate(self.responses)}
+        index_of |= {state: index for index, state in enumerate(self.states)}
+        return np.array([[index_of[(*state, token)] for token in range(self.vocab_size)] for state in self.states])
 
     def behind(self, state: int, states: Array, responses: Array) -> Array:
         """What each next token of a state leads to, [P, V], of `states` [P, S] and, at an end, `responses` [P, K]."""
@@ -138,7 +138,7 @@ class Instance:
             )
         total = np.exp(self.reference).sum(-1)
         if np.abs(total - 1).max() > 1e-5:
-            raise ValueError(f"the reference's probabilities of all answers sum to {total}, not to 1 within 1e-5")
+            raise ValueError(f"the reference's probabilities of all responses sum to {total}, not to 1 within 1e-5")
 
     @cached_property
     def optimum(self) -> Array:

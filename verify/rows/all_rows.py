@@ -26,16 +26,16 @@ class VerifyRow(Protocol):
         """Train on the instance of `seed` in an empty folder, and measure what came out."""
 
     @property
-    def mistaken(self) -> Mapping[str, object]:
-        """The targets of trainers that make a mistake, by its name; None where that is not solved for."""
+    def bug_targets(self) -> Mapping[str, object]:
+        """The targets of trainers that have a planted bug, by its name; None where that is not solved for."""
 
-    def mistakes(self, seed: int, folder: Path) -> Moved:
+    def bug_shifts(self, seed: int, folder: Path) -> Moved:
         """What these would move the target by, without training, in what the first check measures."""
 
 
 ALL_ROWS: tuple[FitRow | VerifyRow, ...] = (*ONLINE_ROWS, *OFFLINE_ROWS, *REWARD_ROWS, WholeRow())
 
 
-def mistakes(row: FitRow | VerifyRow, seed: int, folder: Path) -> Moved:
-    """As the row's own; none for the model itself, which no trainer's mistake concerns."""
-    return {} if isinstance(row, FitRow) else row.mistakes(seed, folder)
+def bug_shifts(row: FitRow | VerifyRow, seed: int, folder: Path) -> Moved:
+    """As the row's own; none for the model itself, which no trainer's bug concerns."""
+    return {} if isinstance(row, FitRow) else row.bug_shifts(seed, folder)

@@ -18,7 +18,7 @@ from plumbob.verify.world.tiny_world import response_logprobs
 BETA = 0.4
 GRADIENT = 1e-3
 NUM_LABELS = 8
-KTO_MISTAKES = dict.fromkeys(
+KTO_BUGS = dict.fromkeys(
     (
         "beta 10% too large",
         "the weight of good responses 10% too large",
@@ -42,11 +42,11 @@ class KtoRow:
     size: Size = field(default_factory=Size)
 
     @property
-    def mistaken(self) -> Mapping[str, None]:
-        return KTO_MISTAKES
+    def bug_targets(self) -> Mapping[str, None]:
+        return KTO_BUGS
 
-    def mistakes(self, seed: int, folder: Path) -> Moved:
-        return self.mistaken
+    def bug_shifts(self, seed: int, folder: Path) -> Moved:
+        return self.bug_targets
 
     def measure(self, seed: int, folder: Path) -> tuple[Measurement, ...]:
         problem = make_problem(self.size, seed, folder)

@@ -38,10 +38,10 @@ from plumbob.verify.optima.planted_bugs import (
     dpo_scores,
     hinge_scores,
     ipo_scores,
-    orpo_mistakes,
-    pair_mistakes,
-    simpo_mistakes,
-    sppo_mistakes,
+    orpo_bugs,
+    pair_bugs,
+    simpo_bugs,
+    sppo_bugs,
     tempered_pairs,
 )
 from plumbob.verify.optima.response_tree import Array, tilted, total_variation
@@ -68,7 +68,7 @@ class PairPlan:
 
     Attributes:
         copies: records of each unordered pair: a probability is rounded to one in so many.
-        rounds_per_step: of the tournament of all answers: how often each response is compared in a step.
+        rounds_per_step: of the tournament of all responses: how often each response is compared in a step.
     """
 
     size: Size
@@ -93,7 +93,7 @@ class OfflineRow:
     """A preference loss on every pair in both orders, as often as its probability says.
 
     Attributes:
-        own_mistakes: targets of mistakes that not every loss of pairs knows, or knows alike.
+        own_bugs: targets of bugs that not every loss of pairs knows, or knows alike.
         flip_rate: of the labels, those recorded the wrong way round.
     """
 
@@ -101,14 +101,14 @@ class OfflineRow:
     setting: str
     loss: PreferenceLoss
     target: PairTarget
-    own_mistakes: Mapping[str, PairTarget | None]
+    own_bugs: Mapping[str, PairTarget | None]
     flip_rate: float = 0.0
     plan: PairPlan = FEW
 
     @property
-    def mistaken(self) -> Mapping[str, PairTarget | None]:
-        """The targets of trainers that make a mistake, by its name."""
-        return {**self.own_mistakes, **tempered_pairs(self.target, self.plan.size.world.tree)}
+    def bug_targets(self) -> Mapping[str, PairTarget | None]:
+        """The targets of trainers that have a planted bug, by its name."""
+        return {**self.own_bugs, **tempered_pairs(self.target, self.plan.size.world.tree)}
 
     def measure(self, seed: int, folder: Path) -> tuple[Measurement, ...]:
         problem = make_problem(self.plan.size, seed, folder)
@@ -116,9 +116,9 @@ class OfflineRow:
         reached = trained(problem, self.loss, exact_counts(wins, self.plan.copies), self.plan, folder)
         return (Measurement("TV", distance(problem, reached, self.target, wins), DISTANCE),)
 
-    def mistakes(self, seed: int, folder: Path) -> Moved:
+    def bug_shifts(self, seed: int, folder: Path) -> Moved:
         problem = make_problem(self.plan.size, seed, folder)
-        return moved_pairs(problem, self.wins(problem), self.target, self.mistaken)
+        return moved_pairs(problem, self.wins(problem), self.target, self.bug_targets)
 
     def wins(self, problem: Problem) -> Array:
         return np.stack([flipped(exact_wins(rewards), self.flip_rate) for rewards in problem.rewards])
@@ -134,13 +134,13 @@ class SampledRow:
     plan: PairPlan = MANY
 
     @property
-    def mistaken(self) -> Mapping[str, PairTarget | None]:
-        return {**pair_mistakes(dpo_scores, BETA), **tempered_pairs(dpo_target, self.plan.size.world.tree)}
+    def bug_targets(self) -> Mapping[str, PairTarget | None]:
+        return {**pair_bugs(dpo_scores, BETA), **tempered_pairs(dpo_target, self.plan.size.world.tree)}
 
-    def mistakes(self, seed: int, folder: Path) -> Moved:
+    def bug_shifts(self, seed: int, folder: Path) -> Moved:
         problem = make_problem(self.plan.size, seed, folder)
         drawn = drawn_counts(wins_of(problem), seed, self.plan.copies).astype(np.float64)
-        return moved_pairs(problem, drawn, dpo_target, self.mistaken)
+        return moved_pairs(problem, drawn, dpo_target, self.bug_targets)
 
     def measure(self, seed: int, folder: Path) -> tuple[Measurement, ...]:
         problem = make_problem(self.plan.size, seed, folder)
@@ -172,8 +172,8 @@ class HingeRow:
     plan: PairPlan = HINGE
 
     @property
-    def mistaken(self) -> Mapping[str, PairTarget | None]:
-        return {**pair_mistakes(hinge_scores, BETA), **tempered_pairs(hinge_target, self.plan.size.world.tree)}
+    def bug_targets(self) -> Mapping[str, PairTarget | None]:
+        return {**pair_bugs(hinge_scores, BETA), **tempered_pairs(hinge_target, self.plan.size.world.tree)}
 
     def measure(self, seed: int, folder: Path) -> tuple[Measurement, ...]:
         problem = make_problem(self.plan.size, seed, folder)
@@ -182,9 +182,9 @@ class HingeRow:
         excess = excess_hinge_loss(counts.astype(np.float64), BETA * (reached.policy - reached.reference))
         return (Measurement("excess loss, of the reference's", excess, EXCESS),)
 
-    def mistakes(self, seed: int, folder: Path) -> Moved:
+    def bug_shifts(self, seed: int, folder: Path) -> Moved:
         problem = make_problem(self.plan.size, seed, folder)
-        return moved_hinge(problem, wins_of(problem), BETA, self.mistaken)
+        return moved_hinge(problem, wins_of(problem), BETA, self.bug_targets)
 
 
 class Reached(NamedTuple):
@@ -231,7 +231,7 @@ def hinge_target(reference: Array, wins: Array, _: Array) -> Array:
 NO_FLIP_RATE: dict[str, PairTarget | None] = {"flip rate left out": dpo_target}
 """Plain DPO, of the labels as they are."""
 OFFLINE_ROWS = (
-    OfflineRow("DPO", "exact pairs", DPO_LOSS, dpo_target, pair_mistakes(dpo_scores, BETA), plan=MANY),
+    OfflineRow("DPO", "exact pairs", DPO_LOSS, dpo_target, pair_bugs(dpo_scores, BETA), plan=MANY),
     SampledRow(),
     HingeRow(),
     KtoRow(),
@@ -240,7 +240,7 @@ OFFLINE_ROWS = (
         "exact pairs, flip rate 0.1",
         ConservativeDpoLoss(beta=BETA, flip_rate=0.1),
         lambda ref, wins, _: dpo_optimum(ref, flipped(wins, 0.1), BETA),
-        pair_mistakes(lambda wins, beta: dpo_scores(flipped(wins, 0.1), beta), BETA) | NO_FLIP_RATE,
+        pair_bugs(lambda wins, beta: dpo_scores(flipped(wins, 0.1), beta), BETA) | NO_FLIP_RATE,
         plan=MANY,
     ),
     OfflineRow(
@@ -248,7 +248,7 @@ OFFLINE_ROWS = (
         "a tenth of the labels flipped",
         RobustDpoLoss(beta=BETA, flip_rate=0.1),
         lambda ref, wins, _: dpo_optimum(ref, robust_wins(wins, 0.1), BETA),
-        pair_mistakes(lambda wins, beta: dpo_scores(robust_wins(wins, 0.1), beta), BETA) | NO_FLIP_RATE,
+        pair_bugs(lambda wins, beta: dpo_scores(robust_wins(wins, 0.1), beta), BETA) | NO_FLIP_RATE,
         flip_rate=0.1,
         plan=MANY,
     ),
@@ -257,21 +257,21 @@ OFFLINE_ROWS = (
         "summed log-ratios",
         IpoLoss(tau=BETA),
         lambda ref, wins, _: ipo_optimum(ref, wins, BETA),
-        pair_mistakes(ipo_scores, BETA),
+        pair_bugs(ipo_scores, BETA),
     ),
     OfflineRow(
         "IPO",
         "log-ratios averaged over tokens",
         IpoLoss(tau=BETA, per_token=True),
         lambda ref, wins, lengths: averaged_ipo_optimum(ref, wins, BETA, lengths),
-        pair_mistakes(ipo_scores, BETA, per_token=True),
+        pair_bugs(ipo_scores, BETA, per_token=True),
     ),
     OfflineRow(
         "ORPO",
         "weight 1, no reference",
         OrpoLoss(weight=1.0),
         lambda _, wins, lengths: orpo_optimum(wins, lengths, 1.0).policy,
-        orpo_mistakes(1.0),
+        orpo_bugs(1.0),
         plan=MANY,
     ),
     OfflineRow(
@@ -279,7 +279,7 @@ OFFLINE_ROWS = (
         "beta 1, margin 0.5, no reference",
         SimpoLoss(beta=1.0, margin=0.5),
         lambda _, wins, lengths: simpo_optimum(wins, lengths, 1.0, 0.5),
-        simpo_mistakes(0.5),
+        simpo_bugs(0.5),
         plan=MANY,
     ),
     OfflineRow(
@@ -287,6 +287,6 @@ OFFLINE_ROWS = (
         "exact pairs",
         SppoLoss(beta=BETA),
         lambda ref, wins, _: sppo_optimum(ref, wins, BETA),
-        sppo_mistakes(BETA),
+        sppo_bugs(BETA),
     ),
 )

@@ -21,7 +21,7 @@ from plumbob.configs.settings.training import PpoSettings
 from plumbob.verify.local_learner import OneRank
 from plumbob.verify.optima.group_optima import group_baseline_optimum, grpo_optimum
 from plumbob.verify.optima.online_optima import discounted_optimum, kl_in_loss_optimum
-from plumbob.verify.optima.planted_bugs import OnlineTarget, online_mistakes, weighed_returns_optimum
+from plumbob.verify.optima.planted_bugs import OnlineTarget, online_bugs, weighed_returns_optimum
 from plumbob.verify.optima.response_tree import Array, Instance, gap_ratio, soft_values, total_variation
 from plumbob.verify.rows.bug_shift import Moved, moved
 from plumbob.verify.training.fit import fitted_distance
@@ -71,7 +71,7 @@ class OnlineRow:
     Attributes:
         target: where the expected update is zero, log-probs [P, K].
         group_size: responses to a prompt in one step that belong together.
-        own_mistakes: targets of mistakes that not every online trainer can make.
+        own_bugs: targets of bugs that not every online trainer can have.
     """
 
     name: str
@@ -86,16 +86,16 @@ class OnlineRow:
     num_minibatches: int = 1
     learning_rate: float = 3e-3
     loss_mean: Literal["token", "response"] = "token"
-    own_mistakes: Mapping[str, OnlineTarget | None] = field(default_factory=dict)
+    own_bugs: Mapping[str, OnlineTarget | None] = field(default_factory=dict)
 
     @property
-    def mistaken(self) -> Mapping[str, OnlineTarget | None]:
-        """The targets of trainers that make a mistake, by its name."""
-        return {**online_mistakes(self.target), **self.own_mistakes}
+    def bug_targets(self) -> Mapping[str, OnlineTarget | None]:
+        """The targets of trainers that have a planted bug, by its name."""
+        return {**online_bugs(self.target), **self.own_bugs}
 
-    def mistakes(self, seed: int, folder: Path) -> Moved:
+    def bug_shifts(self, seed: int, folder: Path) -> Moved:
         instance = make_problem(self.size, seed, folder).instance()
-        return moved(lambda target: target(instance), self.target, self.mistaken)
+        return moved(lambda target: target(instance), self.target, self.bug_targets)
 
     def measure(self, seed: int, folder: Path) -> tuple[Measurement, ...]:
         problem = make_problem(self.size, seed, folder)
@@ -158,13 +158,13 @@ WEIGHED: Mapping[str, OnlineTarget] = {"responses weigh the same": best}
 DISCOUNTED: Mapping[str, OnlineTarget] = {"gamma 0.95": lambda instance: discounted_optimum(instance, 0.95)}
 
 CRITIC_FREE_ROWS = (
-    OnlineRow("RLOO", IN_REWARD, Rloo(), best, group_size=GROUP, num_steps=240, own_mistakes=WEIGHED),
+    OnlineRow("RLOO", IN_REWARD, Rloo(), best, group_size=GROUP, num_steps=240, own_bugs=WEIGHED),
     OnlineRow(
         "REINFORCE++",
         IN_REWARD,
         ReinforcePlusPlus(),
         best,
-        own_mistakes={**DISCOUNTED, "responses weigh the same": weighed_returns_optimum},
+        own_bugs={**DISCOUNTED, "responses weigh the same": weighed_returns_optimum},
     ),
     OnlineRow(
         "REINFORCE++ with group baseline",
@@ -173,10 +173,10 @@ CRITIC_FREE_ROWS = (
         best,
         group_size=GROUP,
         num_steps=240,
-        own_mistakes=WEIGHED,
+        own_bugs=WEIGHED,
     ),
-    OnlineRow("GRPO", f"groups of 170, {IN_REWARD}", Grpo(), best, group_size=170, own_mistakes=WEIGHED),
-    OnlineRow("Dr. GRPO", IN_REWARD, DrGrpo(), best, group_size=GROUP, num_steps=240, own_mistakes=WEIGHED),
+    OnlineRow("GRPO", f"groups of 170, {IN_REWARD}", Grpo(), best, group_size=170, own_bugs=WEIGHED),
+    OnlineRow("Dr. GRPO", IN_REWARD, DrGrpo(), best, group_size=GROUP, num_steps=240, own_bugs=WEIGHED),
 )
 PPO_ROW = OnlineRow(
     "PPO",
@@ -185,7 +185,7 @@ PPO_ROW = OnlineRow(
     best,
     num_steps=200,
     num_minibatches=2,
-    own_mistakes={**DISCOUNTED, **WEIGHED},
+    own_bugs={**DISCOUNTED, **WEIGHED},
 )
 LOSS_ROWS = (
     OnlineRow(
@@ -197,7 +197,7 @@ LOSS_ROWS = (
         group_size=GROUP,
         num_steps=400,
         learning_rate=5e-3,
-        own_mistakes={
+        own_bugs={
             "responses weigh the same": lambda instance: kl_in_loss_optimum(instance, "k2", length_weighted=True)
         },
     ),
@@ -212,7 +212,7 @@ LOSS_ROWS = (
         learning_rate=5e-3,
         num_samples=504,
         loss_mean="response",
-        own_mistakes={"tokens weigh the same": lambda instance: kl_in_loss_optimum(instance, "k2", 3 / 4)},
+        own_bugs={"tokens weigh the same": lambda instance: kl_in_loss_optimum(instance, "k2", 3 / 4)},
     ),
     OnlineRow(
         "GRPO",
@@ -235,7 +235,7 @@ LOSS_ROWS = (
         group_size=4,
         num_samples=504,
         loss_mean="response",
-        own_mistakes={
+        own_bugs={
             "tokens weigh the same": lambda instance: grpo_optimum(instance, "k3", 4, 1, Grpo().std_eps),
         },
     ),
@@ -259,7 +259,7 @@ SLOW_ROW = OnlineRow(
     size=Size(vocab_size=8),
     group_size=GROUP,
     num_steps=400,
-    own_mistakes=WEIGHED,
+    own_bugs=WEIGHED,
 )
 FIT_ROWS = (
     FitRow(),

@@ -1,4 +1,4 @@
-"""The targets of losses of pairs for all prompts, and what mistakes would move them by."""
+"""The targets of losses of pairs for all prompts, and what bugs would move them by."""
 
 from collections.abc import Mapping
 
@@ -16,19 +16,21 @@ def solved(target: PairTarget, tree: ResponseTree, reference: Array, wins: Array
     return np.stack([target(own, among, tree.num_tokens) for own, among in zip(reference, wins, strict=True)])
 
 
-def moved_pairs(problem: Problem, wins: Array, target: PairTarget, mistaken: Mapping[str, PairTarget | None]) -> Moved:
+def moved_pairs(
+    problem: Problem, wins: Array, target: PairTarget, bug_targets: Mapping[str, PairTarget | None]
+) -> Moved:
     reference = problem.instance().reference
-    return moved(lambda wanted: solved(wanted, problem.world.tree, reference, wins), target, mistaken)
+    return moved(lambda wanted: solved(wanted, problem.world.tree, reference, wins), target, bug_targets)
 
 
-def moved_hinge(problem: Problem, wins: Array, beta: float, mistaken: Mapping[str, PairTarget | None]) -> Moved:
-    """Hinge has more than one target, so that a mistake is said by the excess loss of where it may end."""
+def moved_hinge(problem: Problem, wins: Array, beta: float, bug_targets: Mapping[str, PairTarget | None]) -> Moved:
+    """Hinge has more than one target, so that a bug is measured by the excess loss of where it may end."""
     reference = problem.instance().reference
 
     def excess(wrong: PairTarget) -> float:
         return excess_hinge_loss(wins, beta * (solved(wrong, problem.world.tree, reference, wins) - reference))
 
-    return moves(mistaken, excess)
+    return moves(bug_targets, excess)
 
 
 def excess_hinge_loss(wins: Array, scores: Array) -> float:

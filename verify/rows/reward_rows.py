@@ -1,4 +1,4 @@
-"""Reward rows of the table: what judgements say of the responses, and the rewards that explain them best."""
+"""Reward rows of the table: feedback on the responses, and the rewards that explain it best."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
@@ -20,14 +20,14 @@ from plumbob.verify.optima.count_optima import (
 )
 from plumbob.verify.optima.offline_optima import exact_wins, flipped
 from plumbob.verify.optima.planted_reward_bugs import (
-    BRADLEY_TERRY_MISTAKES,
+    BRADLEY_TERRY_BUGS,
     FLIP_RATE,
-    FLIPPED_MISTAKES,
-    REGRESSION_MISTAKES,
-    TWO_RANKED_MISTAKES,
+    FLIPPED_BUGS,
+    REGRESSION_BUGS,
+    TWO_RANKED_BUGS,
     RewardTarget,
     bradley_terry_rewards,
-    plackett_luce_mistakes,
+    plackett_luce_bugs,
 )
 from plumbob.verify.optima.response_tree import Array, seeded_rewards
 from plumbob.verify.rows.bug_shift import Moved, moves
@@ -65,11 +65,11 @@ class RewardFitRow:
     size: Size = field(default_factory=lambda: SIZE)
 
     @property
-    def mistaken(self) -> Mapping[str, RewardTarget | None]:
-        return REGRESSION_MISTAKES
+    def bug_targets(self) -> Mapping[str, RewardTarget | None]:
+        return REGRESSION_BUGS
 
-    def mistakes(self, seed: int, folder: Path) -> Moved:
-        return moved_rewards(rewards_of(self.size, seed), lambda scores: scores, self.mistaken)
+    def bug_shifts(self, seed: int, folder: Path) -> Moved:
+        return moved_rewards(rewards_of(self.size, seed), lambda scores: scores, self.bug_targets)
 
     def measure(self, seed: int, folder: Path) -> tuple[Measurement, ...]:
         world, rewards = self.size.world, rewards_of(self.size, seed)
@@ -87,15 +87,15 @@ class BradleyTerryRow:
     size: Size = field(default_factory=lambda: SIZE)
 
     @property
-    def mistaken(self) -> Mapping[str, RewardTarget | None]:
-        return FLIPPED_MISTAKES if self.flip_rate else BRADLEY_TERRY_MISTAKES
+    def bug_targets(self) -> Mapping[str, RewardTarget | None]:
+        return FLIPPED_BUGS if self.flip_rate else BRADLEY_TERRY_BUGS
 
     @property
     def settings(self) -> RewardSettings:
         return replace(PAIRS, objective=BradleyTerry(flip_rate=self.flip_rate))
 
-    def mistakes(self, seed: int, folder: Path) -> Moved:
-        return moved_rewards(wins_of(rewards_of(self.size, seed)), bradley_terry_rewards, self.mistaken)
+    def bug_shifts(self, seed: int, folder: Path) -> Moved:
+        return moved_rewards(wins_of(rewards_of(self.size, seed)), bradley_terry_rewards, self.bug_targets)
 
     def measure(self, seed: int, folder: Path) -> tuple[Measurement, ...]:
         world, rewards = self.size.world, rewards_of(self.size, seed)
@@ -118,12 +118,12 @@ class SampledPairsRow:
     size: Size = field(default_factory=lambda: SIZE)
 
     @property
-    def mistaken(self) -> Mapping[str, RewardTarget | None]:
-        return BRADLEY_TERRY_MISTAKES
+    def bug_targets(self) -> Mapping[str, RewardTarget | None]:
+        return BRADLEY_TERRY_BUGS
 
-    def mistakes(self, seed: int, folder: Path) -> Moved:
+    def bug_shifts(self, seed: int, folder: Path) -> Moved:
         counts = drawn_counts(wins_of(rewards_of(self.size, seed)), seed, COPIES)
-        return moved_rewards(counts.astype(np.float64), bradley_terry_rewards, self.mistaken)
+        return moved_rewards(counts.astype(np.float64), bradley_terry_rewards, self.bug_targets)
 
     def measure(self, seed: int, folder: Path) -> tuple[Measurement, ...]:
         world, rewards = self.size.world, rewards_of(self.size, seed)
@@ -151,14 +151,14 @@ class RankingsRow:
         return all_rankings(len(self.size.world.tree.responses), 3)
 
     @property
-    def mistaken(self) -> Mapping[str, RewardTarget | None]:
-        return plackett_luce_mistakes(self.rankings)
+    def bug_targets(self) -> Mapping[str, RewardTarget | None]:
+        return plackett_luce_bugs(self.rankings)
 
-    def mistakes(self, seed: int, folder: Path) -> Moved:
+    def bug_shifts(self, seed: int, folder: Path) -> Moved:
         rewards = rewards_of(self.size, seed)
         counts = drawn_rankings(self.rankings, rewards, seed).astype(np.float64)
         return moved_rewards(
-            counts, lambda own: plackett_luce_scores(self.rankings, own, rewards.shape[1]), self.mistaken
+            counts, lambda own: plackett_luce_scores(self.rankings, own, rewards.shape[1]), self.bug_targets
         )
 
     def measure(self, seed: int, folder: Path) -> tuple[Measurement, ...]:
@@ -185,11 +185,11 @@ class TwoRankedRow:
     size: Size = field(default_factory=lambda: SIZE)
 
     @property
-    def mistaken(self) -> Mapping[str, RewardTarget | None]:
-        return TWO_RANKED_MISTAKES
+    def bug_targets(self) -> Mapping[str, RewardTarget | None]:
+        return TWO_RANKED_BUGS
 
-    def mistakes(self, seed: int, folder: Path) -> Moved:
-        return dict.fromkeys(self.mistaken)
+    def bug_shifts(self, seed: int, folder: Path) -> Moved:
+        return dict.fromkeys(self.bug_targets)
 
     def measure(self, seed: int, folder: Path) -> tuple[Measurement, ...]:
         world, rewards = self.size.world, rewards_of(self.size, seed)
@@ -223,14 +223,14 @@ def relative_error(found: Array, expected: Array) -> float:
     return float((np.linalg.norm(found - expected, axis=-1) / np.linalg.norm(expected, axis=-1)).max())
 
 
-def moved_rewards(judged: Array, target: RewardTarget, mistaken: Mapping[str, RewardTarget | None]) -> Moved:
-    """Relative error of the rewards that each mistake leads to; `judged` [P, ...], the judgements of each prompt."""
+def moved_rewards(feedback: Array, target: RewardTarget, bug_targets: Mapping[str, RewardTarget | None]) -> Moved:
+    """Relative error of the rewards that each bug leads to; `feedback` [P, ...]: scores, wins or counts."""
 
     def solved(wanted: RewardTarget) -> Array:
-        return np.stack([wanted(own) for own in judged])
+        return np.stack([wanted(own) for own in feedback])
 
     right = solved(target)
-    return moves(mistaken, lambda wrong: relative_error(solved(wrong), right))
+    return moves(bug_targets, lambda wrong: relative_error(solved(wrong), right))
 
 
 def sampled_checks(reached: Array, likeliest: Array, errors: list[float]) -> tuple[Measurement, ...]:
@@ -247,7 +247,7 @@ def drawn_rankings(rankings: Rankings, rewards: Array, seed: int) -> NDArray[np.
     counts = np.zeros((len(rewards), len(rankings)), dtype=np.int64)
     for own, scores in zip(counts, rewards, strict=True):
         probabilities = np.exp(plackett_luce_logprobs(scores, rankings))
-        for place in range(group.max() + 1):
-            among = np.flatnonzero(group.ravel() == place)
+        for index in range(group.max() + 1):
+            among = np.flatnonzero(group.ravel() == index)
             own[among] = random.multinomial(DRAWS, probabilities[among])
     return counts

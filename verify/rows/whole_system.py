@@ -22,7 +22,7 @@ from plumbob.reward.bert_scorer import BertScorer
 from plumbob.reward.calibration import Calibration, save_calibration
 from plumbob.verify.local_learner import open_learner
 from plumbob.verify.null_listener import NullListener
-from plumbob.verify.optima.planted_bugs import OnlineTarget, online_mistakes
+from plumbob.verify.optima.planted_bugs import OnlineTarget, online_bugs
 from plumbob.verify.optima.response_tree import Array, Instance, gap_ratio, total_variation
 from plumbob.verify.rows.bug_shift import Moved, moved
 from plumbob.verify.rows.online_rows import WEIGHED, best
@@ -39,7 +39,7 @@ from plumbob.verify.world.problem import (
 from plumbob.verify.world.tiny_world import TinyWorld, response_logprobs
 
 REWARD_STD = 0.5
-"""Of the rewards over all answers: that of a uniform reward in [-1, 1] is 0.58."""
+"""Of the rewards over all responses: that of a uniform reward in [-1, 1] is 0.58."""
 MAX_TOKENS = 16
 
 
@@ -70,14 +70,14 @@ class WholeRow:
         )
 
     @property
-    def mistaken(self) -> Mapping[str, OnlineTarget | None]:
-        return {**online_mistakes(best), **WEIGHED}
+    def bug_targets(self) -> Mapping[str, OnlineTarget | None]:
+        return {**online_bugs(best), **WEIGHED}
 
-    def mistakes(self, seed: int, folder: Path) -> Moved:
+    def bug_shifts(self, seed: int, folder: Path) -> Moved:
         problem = make_problem(self.size, seed, folder)
         rewards = scored(problem.world, make_reward_model(problem.world, seed, folder / "reward_model"))
         instance = replace(problem, rewards=rewards).instance()
-        return moved(lambda target: target(instance), best, self.mistaken)
+        return moved(lambda target: target(instance), best, self.bug_targets)
 
     def settings(self, problem: Problem, reward_model: Path, folder: Path) -> PpoRun:
         prompts = folder / "prompts.jsonl"
@@ -109,7 +109,7 @@ class WholeRow:
 
 
 def make_reward_model(world: TinyWorld, seed: int, folder: Path) -> Path:
-    """A random BERT with one output, calibrated so that its scores of all answers have mean 0 and spread REWARD_STD."""
+    """A random BERT with one output, calibrated so that its scores of all responses have mean 0, spread REWARD_STD."""
     texts = [world.prompt_text(p) + " " + world.response_text(k) for p, k in world.pairs]
     encoder = folder.parent / "encoder"
     build_bert(

@@ -48,14 +48,14 @@ def pulled_back(world: TinyWorld, learners: OneRank, logit_gradient: Array) -> d
     Each state's entries sum to 0, so that their sum with the log-probs has them as its gradient by the logits.
     """
     tree = world.tree
-    places = [
+    actions = [
         (p, s, a) for p in range(len(world.prompts)) for s in range(len(tree.states)) for a in range(tree.vocab_size)
     ]
     width = max(map(len, world.prompts)) + tree.depth
-    ids = torch.full((len(places), width), EOS)
-    attention = torch.zeros(len(places), width, dtype=torch.bool)
+    ids = torch.full((len(actions), width), EOS)
+    attention = torch.zeros(len(actions), width, dtype=torch.bool)
     action = attention.clone()
-    for row, (p, s, a) in enumerate(places):
+    for row, (p, s, a) in enumerate(actions):
         sequence = (*world.prompts[p], *tree.states[s], a)
         ids[row, : len(sequence)] = torch.tensor(sequence)
         attention[row, : len(sequence)] = True

@@ -46,8 +46,8 @@ def train_pairs(run: DpoRun, world: TinyWorld, counts: NDArray[np.int64], learne
 def laid_out(order: Sequence[T], seed: int) -> list[T]:
     """Records so placed that an offline trainer's first epoch takes them in `order`."""
     records = list(order)
-    for place, record in zip(epoch_order(len(order), 0, seed), order, strict=True):
-        records[place] = record
+    for index, record in zip(epoch_order(len(order), 0, seed), order, strict=True):
+        records[index] = record
     return records
 
 
@@ -78,17 +78,17 @@ def evenly_ordered(counts: NDArray[np.int64]) -> list[tuple[int, int, int]]:
     return ordered
 
 
-def rounds(num_answers: int) -> list[list[tuple[int, int]]]:
+def rounds(num_responses: int) -> list[list[tuple[int, int]]]:
     """Every pair of responses once, in rounds in which none stands twice: a tournament by the circle method.
 
     With an odd number one response rests in each round.
     """
-    size = num_answers + num_answers % 2
+    size = num_responses + num_responses % 2
     circle = list(range(size))
     found = []
     for _ in range(size - 1):
         meeting = zip(circle[: size // 2], circle[::-1], strict=False)
-        found.append([(i, j) for i, j in meeting if max(i, j) < num_answers])
+        found.append([(i, j) for i, j in meeting if max(i, j) < num_responses])
         circle = [circle[0], circle[-1], *circle[1:-1]]
     return found
 
@@ -101,7 +101,7 @@ class Labels(NamedTuple):
 
     @property
     def responses(self) -> NDArray[np.int64]:
-        """Place in [P, K] of each record's response, in the records' order."""
+        """Index into [P, K] of each record's response, in the records' order."""
         return np.repeat(np.arange(self.desirable.size), (self.desirable + self.undesirable).ravel())
 
 

@@ -49,21 +49,23 @@ class Draws:
         Raises:
             ValueError: they cannot be shared equally by the prompts' groups.
         """
-        num_prompts, num_answers = self.rewards.shape
+        num_prompts, num_responses = self.rewards.shape
         num_groups, rest = divmod(num_samples, num_prompts * self.group_size)
         if rest:
             raise ValueError(
                 f"{num_samples} responses are no whole groups of {self.group_size} to {num_prompts} prompts"
             )
         tokens = learners.compute(every_response(self.world), "policy", forward_actions)
-        mass = np.exp(tokens.sum(axis=1, dtype=np.float64)).reshape(num_prompts, num_answers)
+        mass = np.exp(tokens.sum(axis=1, dtype=np.float64)).reshape(num_prompts, num_responses)
         random = np.random.default_rng((seed, version))
         rollouts, scores = [], []
         for prompt in range(num_prompts):
-            for place, response in enumerate(systematic(mass[prompt], num_groups * self.group_size, random)):
-                group, index = divmod(place, self.group_size)
+            for draw, response in enumerate(systematic(mass[prompt], num_groups * self.group_size, random)):
+                group, index = divmod(draw, self.group_size)
                 request = self.request(prompt, f"{version}-{prompt}-{group}", index)
-                rollouts.append(self.rollout(request, int(response), tokens[prompt * num_answers + response], version))
+                rollouts.append(
+                    self.rollout(request, int(response), tokens[prompt * num_responses + response], version)
+                )
                 scores.append(Score(float(self.rewards[prompt, response]), {}))
         return StepResponses(tuple(rollouts), tuple(scores), (), 1, 0)
 
@@ -113,4 +115,4 @@ def train_online(run: PpoRun, world: TinyWorld, rewards: Array) -> OneRank:
 def encoded_prompts(world: TinyWorld) -> tuple[EncodedPrompt, ...]:
     texts = [world.prompt_text(prompt) for prompt in range(len(world.prompts))]
     ids = [np.array(prompt, np.int32) for prompt in world.prompts]
-    return tuple(EncodedPrompt(str(place), text, own) for place, (text, own) in enumerate(zip(texts, ids, strict=True)))
+    return tuple(EncodedPrompt(str(index), text, own) for index, (text, own) in enumerate(zip(texts, ids, strict=True)))

@@ -57,8 +57,8 @@ def trained_rewards(
     """What a BERT trained on the records says of every response, [P, K], less its mean for each prompt."""
     run = reward_run(settings, new_encoder(world, seed, folder), seed)
     learners = open_learner(run)
-    train_judged(run, records, learners, folder / settings.objective.kind)
-    rewards = rewards_said(run, world, learners)
+    train_feedback(run, records, learners, folder / settings.objective.kind)
+    rewards = predicted_rewards(run, world, learners)
     centred: Array = rewards - rewards.mean(-1, keepdims=True)
     return centred
 
@@ -74,12 +74,12 @@ def new_encoder(world: TinyWorld, seed: int, folder: Path) -> Path:
     return encoder
 
 
-def train_judged(run: RewardRun, records: Sequence[Judged], learners: OneRank, folder: Path) -> None:
+def train_feedback(run: RewardRun, records: Sequence[Judged], learners: OneRank, folder: Path) -> None:
     with MetricsLog(folder, NullListener()) as log:
         run_reward(run, RewardInput(tuple(records), (), ()), tokenizer_of(run), learners, folder, log)
 
 
-def rewards_said(run: RewardRun, world: TinyWorld, learners: OneRank) -> Array:
+def predicted_rewards(run: RewardRun, world: TinyWorld, learners: OneRank) -> Array:
     """The rewards of every response as the model has them now, [P, K]."""
     rewards = learners.compute(every_response(run, world), None, response_rewards)
     return rewards.astype(np.float64).reshape(len(world.prompts), -1)
@@ -124,11 +124,11 @@ def pair_records(world: TinyWorld, counts: NDArray[np.int64]) -> list[Ranking]:
 
 def ranking_records(world: TinyWorld, rankings: Rankings, counts: NDArray[np.int64]) -> list[Ranking]:
     """Each of `rankings` [N, size] as often as `counts` [P, N] says, evenly mixed."""
-    return [ranking(world, p, tuple(rankings[place].tolist())) for p, place in evenly_ranked(rankings, counts)]
+    return [ranking(world, p, tuple(rankings[index].tolist())) for p, index in evenly_ranked(rankings, counts)]
 
 
 def evenly_ranked(rankings: Rankings, counts: NDArray[np.int64]) -> list[tuple[int, int]]:
-    """The drawn rankings (prompt, place in `rankings`), so that any stretch of them is nearly like the whole.
+    """The drawn rankings (prompt, index into `rankings`), so that any stretch of them is nearly like the whole.
 
     As `offline.evenly_ordered`: every response is ranked equally often in any stretch, every ranking has stood nearly
     as often as its share, and of those that are due the one comes whose responses have stood too high or too low.
@@ -136,41 +136,41 @@ def evenly_ranked(rankings: Rankings, counts: NDArray[np.int64]) -> list[tuple[i
     Args:
         counts: [P, N]; every set of responses is ranked equally often.
     """
-    size, num_answers = rankings.shape[1], int(rankings.max()) + 1
-    heights = np.zeros((len(rankings), num_answers))
+    size, num_responses = rankings.shape[1], int(rankings.max()) + 1
+    heights = np.zeros((len(rankings), num_responses))
     np.put_along_axis(heights, rankings, (size - 1) / 2 - np.arange(size)[None, :], axis=1)
     sets: dict[tuple[int, ...], list[int]] = {}
-    for place, members in enumerate(np.sort(rankings, axis=1).tolist()):
-        sets.setdefault(tuple(members), []).append(place)
+    for index, members in enumerate(np.sort(rankings, axis=1).tolist()):
+        sets.setdefault(tuple(members), []).append(index)
     num_copies = int(counts[0].sum()) // len(sets)
-    left, owed = counts.copy(), np.zeros((len(counts), num_answers))
+    left, owed = counts.copy(), np.zeros((len(counts), num_responses))
     due = np.random.default_rng(0).random(counts.shape)  # Else the likely ones of all sets would come first.
     ordered = []
     for _ in range(num_copies):
-        for members, p in itertools.product(turning_sets(num_answers, size), range(len(counts))):
-            places = np.array(sets[members])
-            shares = counts[p, places] / num_copies
-            due[p, places] += shares
-            owed[p] += shares @ heights[places]
-            misses = np.square(owed[p] - heights[places]).sum(1)
-            wanted = np.where(left[p, places] > 0, due[p, places] - BALANCE * misses, -np.inf)
-            place = int(places[wanted.argmax()])
-            owed[p] -= heights[place]
-            due[p, place] -= 1
-            left[p, place] -= 1
-            ordered.append((p, place))
+        for members, p in itertools.product(turning_sets(num_responses, size), range(len(counts))):
+            indices = np.array(sets[members])
+            shares = counts[p, indices] / num_copies
+            due[p, indices] += shares
+            owed[p] += shares @ heights[indices]
+            misses = np.square(owed[p] - heights[indices]).sum(1)
+            wanted = np.where(left[p, indices] > 0, due[p, indices] - BALANCE * misses, -np.inf)
+            index = int(indices[wanted.argmax()])
+            owed[p] -= heights[index]
+            due[p, index] -= 1
+            left[p, index] -= 1
+            ordered.append((p, index))
     return ordered
 
 
-def turning_sets(num_answers: int, size: int) -> list[tuple[int, ...]]:
+def turning_sets(num_responses: int, size: int) -> list[tuple[int, ...]]:
     """Every set of `size` responses once, each followed by those that counting on from it gives: 0 1 3, 1 2 4, ...
 
-    Where `size` and `num_answers` have no common divisor, each response stands equally often in any such turn.
+    Where `size` and `num_responses` have no common divisor, each response stands equally often in any such turn.
     """
     turns = (
-        tuple(sorted((member + shift) % num_answers for member in base))
-        for base in itertools.combinations(range(num_answers), size)
-        for shift in range(num_answers)
+        tuple(sorted((member + shift) % num_responses for member in base))
+        for base in itertools.combinations(range(num_responses), size)
+        for shift in range(num_responses)
     )
     return list(dict.fromkeys(turns))
 

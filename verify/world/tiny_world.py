@@ -121,9 +121,9 @@ def state_values(world: TinyWorld, compute: Compute) -> Array:
     """The critic's value of every state, [P, S]: before each next token, whatever that token is."""
     values = compute(every_response(world), "value", forward_actions).astype(np.float64)
     table = np.zeros((len(world.prompts), len(world.tree.states)))
-    place = {state: index for index, state in enumerate(world.tree.states)}
+    state_index = {state: index for index, state in enumerate(world.tree.states)}
     for row, (p, k) in enumerate(world.pairs):
         start = len(world.prompts[p])
         for t in range(len(world.tree.responses[k])):
-            table[p, place[world.tree.responses[k][:t]]] = values[row, start + t]
+            table[p, state_index[world.tree.responses[k][:t]]] = values[row, start + t]
     return table

@@ -12,7 +12,7 @@ OWN_PHASE = {"rollout": "sample", "scorer": "score", "learner": "learn"}
 """Role -> the phase that is its work."""
 
 HOST_KINDS = ("raylet killed", "link cut shortly", "link cut for long", "link slow")
-PARTIAL: dict[str, object] = {"rollout.keep_partial": "true", "rollout.partial_tokens": 4}
+PARTIAL: dict[str, object] = {"rollout.partial_tokens": 4}
 
 MEMORY_KINDS = ("out of memory", "out of memory for long")
 

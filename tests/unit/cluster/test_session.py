@@ -14,7 +14,7 @@ from plumbob.cluster.connection import connect, joined
 from plumbob.cluster.fleet.reservations import Reservations
 from plumbob.cluster.resources import Amount, Host, Need
 from plumbob.cluster.session import Session
-from plumbob.configs.load_run import RESOLVED_FILE
+from plumbob.configs.resolved_copy import RESOLVED_FILE
 from plumbob.configs.runs import SftRun
 from plumbob.configs.settings.data import DemonstrationDataSettings
 from plumbob.configs.settings.models import PolicySettings

@@ -1,11 +1,12 @@
-"""Presets, files and overrides become a run; every mistake is named with its place and its key."""
+"""Presets, files and overrides become a run; every setting error is named with its place and its key."""
 
 import json
 from pathlib import Path
 
 import pytest
 
-from plumbob.configs.load_run import load_eval, load_run, read_resolved, write_resolved
+from plumbob.configs.load_run import load_eval, load_run
+from plumbob.configs.resolved_copy import read_resolved, write_resolved
 from plumbob.configs.runs import EvalRun, PpoRun, PretrainRun
 from plumbob.configs.settings.algorithms import AdaptiveKl, FixedKl, Rloo
 from plumbob.configs.settings.models import NewLlamaSettings
@@ -16,7 +17,7 @@ from plumbob.driver.stages.prepare import prepare
 PPO = ["policy.model=sft", "reward.model=rm", "data.prompts=prompts.jsonl"]
 
 
-def mistakes(config: str, *overrides: str) -> list[str]:
+def errors(config: str, *overrides: str) -> list[str]:
     with pytest.raises(UserError) as caught:
         load_run(config, overrides)
     return str(caught.value).splitlines()
@@ -115,20 +116,20 @@ def test_eval_needs_no_preset() -> None:
         ("name=../elsewhere", "name: expected a folder's name without slashes, found the text '../elsewhere'"),
     ],
 )
-def test_one_mistake_is_one_line_with_key_expectation_and_finding(override: str, message: str) -> None:
-    (line,) = mistakes("ppo", *PPO, override)
+def test_one_setting_error_is_one_line_with_key_expectation_and_finding(override: str, message: str) -> None:
+    (line,) = errors("ppo", *PPO, override)
     assert message in line
 
 
 def test_a_key_of_another_kind_is_told_apart_from_a_misspelt_one() -> None:
-    (line,) = mistakes("ppo", *PPO, "ppo.kl.target=3", "ppo.kl.kind=fixed")
+    (line,) = errors("ppo", *PPO, "ppo.kl.target=3", "ppo.kl.kind=fixed")
     assert line.endswith("ppo.kl.target: not a key of ppo.kl.kind=fixed; it belongs to ppo.kl.kind=adaptive")
 
 
-def test_all_mistakes_are_reported_with_the_line_of_the_file(tmp_path: Path) -> None:
+def test_all_setting_errors_are_reported_with_the_line_of_the_file(tmp_path: Path) -> None:
     file = tmp_path / "run.yaml"
     file.write_text("kind: dpo\ndata:\n  pair: a.jsonl\ndpo:\n  loss:\n    beta: much\n  batchsize: 4\n")
-    assert sorted(mistakes(str(file), "seed=-1")) == sorted(
+    assert sorted(errors(str(file), "seed=-1")) == sorted(
         [
             f"{file}, line 3: data.pair: unknown key; did you mean data.pairs?",
             f"{file}: data.pairs: missing key; "
@@ -157,13 +158,13 @@ def test_all_mistakes_are_reported_with_the_line_of_the_file(tmp_path: Path) -> 
     ],
 )
 def test_settings_that_do_not_fit_together(overrides: list[str], message: str) -> None:
-    (line,) = mistakes("ppo", *PPO, *overrides)
+    (line,) = errors("ppo", *PPO, *overrides)
     assert message in line
 
 
 def test_a_monitor_that_is_to_stop_a_run_needs_something_to_watch() -> None:
     stop = "ppo.monitors.over_optimisation.action=stop"
-    (line,) = mistakes("hh-minilm-cpu", "data.pairs=pairs.jsonl", stop)
+    (line,) = errors("hh-minilm-cpu", "data.pairs=pairs.jsonl", stop)
     assert "nothing judges the responses a second time: give a run of ppo a judge.model" in line
     assert load_run("toy", [stop])  # Its rule judges.
     with pytest.raises(UserError, match="nothing judges the responses a second time"):
@@ -195,13 +196,13 @@ def test_a_file_that_is_no_configuration(tmp_path: Path, text: str, message: str
 
 
 def test_unknown_presets_and_files_name_what_there_is() -> None:
-    assert mistakes("pop")[0].startswith("pop: unknown preset; did you mean ppo? presets: dpo, ")
-    assert mistakes("nowhere/ppo.yaml")[0].startswith("nowhere/ppo.yaml: there is no such file; presets: dpo, ")
+    assert errors("pop")[0].startswith("pop: unknown preset; did you mean ppo? presets: dpo, ")
+    assert errors("nowhere/ppo.yaml")[0].startswith("nowhere/ppo.yaml: there is no such file; presets: dpo, ")
 
 
 @pytest.mark.parametrize("override", ["ppo.num_steps", "=3", "ppo..num_steps=3", "ppo.num_steps=[1", "seed.x=3"])
 def test_overrides_that_are_none(override: str) -> None:
-    (line,) = mistakes("pretrain", "data.text=a", "seed=1", override)
+    (line,) = errors("pretrain", "data.text=a", "seed=1", override)
     assert line.startswith((override, "seed.x: seed is 1, which has no settings below it"))
 
 

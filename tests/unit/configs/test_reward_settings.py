@@ -10,7 +10,7 @@ PPO = ("policy.model=sft", "reward.model=rm", "data.prompts=prompts.jsonl")
 KIND = "reward_training.objective.kind="
 
 
-def mistake(config: str, *overrides: str) -> str:
+def setting_error(config: str, *overrides: str) -> str:
     with pytest.raises(UserError) as caught:
         load_run(config, overrides)
     return str(caught.value)
@@ -25,7 +25,7 @@ def test_each_kind_of_data_has_its_objective(name: str, objective: str) -> None:
     assert isinstance(run, RewardRun)
     assert run.data.kind == name
     for other in {"bradley-terry", "plackett-luce", "regression"} - {objective}:
-        assert mistake("reward", *given, f"{KIND}{other}") == (
+        assert setting_error("reward", *given, f"{KIND}{other}") == (
             f"reward_training.objective.kind={other} does not learn from data.{name}: "
             f"set reward_training.objective.kind={objective}"
         )
@@ -43,12 +43,12 @@ def test_each_kind_of_data_has_its_objective(name: str, objective: str) -> None:
     ],
 )
 def test_a_reward_model_learns_from_one_file(given: tuple[str, ...], message: str) -> None:
-    assert message in mistake("reward", "reward.model=bert", *given)
+    assert message in setting_error("reward", "reward.model=bert", *given)
 
 
 def test_a_pipeline_has_pairs_without_margins() -> None:
-    assert "kind=regression does not learn from data.pairs" in mistake("toy", f"{KIND}regression")
-    message = mistake("toy", "reward_training.objective.use_margin=true")
+    assert "kind=regression does not learn from data.pairs" in setting_error("toy", f"{KIND}regression")
+    message = setting_error("toy", "reward_training.objective.use_margin=true")
     assert message.startswith("reward_training.objective.use_margin=true: the pairs of a pipeline carry no margin")
 
 
@@ -56,7 +56,7 @@ def test_an_ensemble_is_of_calibrated_models() -> None:
     run = load_run("ppo", [*PPO, "reward.ensemble=[a, team/b]", "reward.uncertainty_penalty=0.5"])
     assert isinstance(run, PpoRun)
     assert (run.reward.ensemble, run.reward.uncertainty_penalty) == (("a", "team/b"), 0.5)
-    assert "reward.uncertainty_penalty=0.5 is for reward models that" in mistake(
+    assert "reward.uncertainty_penalty=0.5 is for reward models that" in setting_error(
         "ppo", *PPO, "reward.uncertainty_penalty=0.5"
     )
-    assert "set reward.normalize=true" in mistake("ppo", *PPO, "reward.ensemble=[a]", "reward.normalize=false")
+    assert "set reward.normalize=true" in setting_error("ppo", *PPO, "reward.ensemble=[a]", "reward.normalize=false")

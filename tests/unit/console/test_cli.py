@@ -14,7 +14,8 @@ from typing import Any
 
 import pytest
 
-from plumbob.configs.load_run import load_run, write_resolved
+from plumbob.configs.load_run import load_run
+from plumbob.configs.resolved_copy import write_resolved
 from plumbob.configs.runs import EvalRun
 from plumbob.console.cli import main
 from plumbob.console.commands.doctor import examine, package_check
@@ -188,7 +189,7 @@ def test_an_interrupted_run_says_how_to_go_on(
 
     launched(run=interrupt, resume=lambda folder, listener, overrides: Result(folder, {**SUMMARY, "name": overrides}))
     assert main(["run", *PPO, "name=mine"]) == 130
-    assert capsys.readouterr().err.endswith("go on from the last checkpoint with: plumbob resume runs/mine\n")
+    assert capsys.readouterr().err.endswith("resume from the last checkpoint with: plumbob resume runs/mine\n")
     assert main(["resume", "mine"]) == 0
     assert main(["resume", "runs/mine", "--json", "rollout.num_workers=2"]) == 0
     assert json.loads(capsys.readouterr().out.splitlines()[-1])["summary"]["name"] == ["rollout.num_workers=2"]

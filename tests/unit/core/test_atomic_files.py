@@ -8,7 +8,7 @@ from typing import Any, NoReturn
 
 import pytest
 
-from plumbob.configs.load_run import write_resolved
+from plumbob.configs.resolved_copy import write_resolved
 from plumbob.configs.runs import EvalRun
 from plumbob.configs.settings.data import EvalDataSettings
 from plumbob.configs.settings.rewards import ScorerSettings

@@ -11,8 +11,8 @@ from typing import Any, NoReturn
 import pytest
 import ray
 
-from plumbob.configs.load_run import write_resolved
 from plumbob.configs.paths import with_absolute_paths
+from plumbob.configs.resolved_copy import write_resolved
 from plumbob.configs.runs import EvalRun, PipelineRun, PpoRun, PretrainRun
 from plumbob.configs.settings.data import (
     EvalDataSettings,
@@ -173,7 +173,7 @@ def test_a_run_that_may_have_begun_goes_on_with_the_settings_that_it_had(
     )
     with pytest.raises(UserError, match=missing):
         run_or_resume(more, Watching())
-    with pytest.raises(UserError, match=r"^rollout\.temperature: cannot change when a run goes on"):
+    with pytest.raises(UserError, match=r"^rollout\.temperature: cannot change when a run resumes"):
         run_or_resume(more.model_copy(update={"rollout": RolloutSettings(temperature=0.5)}), Watching())
     with pytest.raises(UserError, match="there is a run already"):
         run(same, Watching())
@@ -189,7 +189,7 @@ def test_a_resume_that_would_change_the_result_starts_nothing(tmp_path: Path, mo
     )
     write_resolved(run, tmp_path)
     before = (tmp_path / "resolved.json").read_text()
-    with pytest.raises(UserError, match=r"^ppo\.clip_range: cannot change when a run goes on"):
+    with pytest.raises(UserError, match=r"^ppo\.clip_range: cannot change when a run resumes"):
         resume(tmp_path, Watching(), overrides=["ppo.clip_range=0.1"])
     assert (tmp_path / "resolved.json").read_text() == before
 

@@ -10,7 +10,7 @@ from plumbob.cluster.calls import wait_until
 from plumbob.cluster.connection import connect
 from plumbob.cluster.control_actor import ControlClient
 from plumbob.cluster.resources import Need
-from plumbob.configs.load_run import RESOLVED_FILE
+from plumbob.configs.resolved_copy import RESOLVED_FILE
 from plumbob.configs.settings.workers import ClusterSettings
 from plumbob.core.errors import NotRunningError, UserError
 from plumbob.driver import steering

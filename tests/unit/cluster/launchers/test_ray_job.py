@@ -243,4 +243,4 @@ def test_an_interrupt_leaves_the_job_alone_and_says_how_to_end_it(capfd: pytest.
         dashboard.sent = lambda: os.kill(os.getpid(), signal.SIGINT)
         assert submit(dashboard) == 130
     said = capfd.readouterr().err
-    assert "the job goes on" in said and f"ray job stop --address {dashboard.address} {JOB}" in said
+    assert "the job keeps running" in said and f"ray job stop --address {dashboard.address} {JOB}" in said

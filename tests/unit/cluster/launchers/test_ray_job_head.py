@@ -18,7 +18,8 @@ from plumbob.cluster.calls import wait_until
 from plumbob.cluster.connection import HOW_TO_GIVE_A_TOKEN
 from plumbob.cluster.launchers.job_files import for_cluster
 from plumbob.cluster.launchers.ray_job import Jobs
-from plumbob.configs.load_run import load_run, write_resolved
+from plumbob.configs.load_run import load_run
+from plumbob.configs.resolved_copy import write_resolved
 from plumbob.console.cli import main
 from plumbob.core.errors import UserError
 from tests.support.tiny_policy import write_policy
@@ -147,7 +148,7 @@ def test_a_run_goes_on_from_outside_with_the_settings_that_it_had(
         statuses = [main([*command, changed]) for changed in ("sft.num_epochs=9", "learner.num_cpus=0.25")]
     said = capfd.readouterr().out
     assert statuses == [2, 2], said
-    assert "plumbob: sft.num_epochs: cannot change when a run goes on" in said
+    assert "plumbob: sft.num_epochs: cannot change when a run resumes" in said
     # It gets as far as a run that is resumed there does: its input is not on the head.
     assert said.endswith("plumbob: policy.model=/models/base: no such folder\n")
     assert (tmp_path / "sent/resolved.json").read_text() == before

@@ -15,7 +15,7 @@ def loaded(preset: str, *overrides: str) -> Run:
     return load_run(preset, overrides)
 
 
-def mistake(preset: str, *overrides: str) -> str:
+def setting_error(preset: str, *overrides: str) -> str:
     with pytest.raises(UserError) as caught:
         load_run(preset, overrides)
     (line,) = str(caught.value).splitlines()
@@ -47,14 +47,16 @@ def test_a_loss_is_chosen_by_its_kind() -> None:
         (["dpo.beta=0.1"], "dpo.beta: unknown key; did you mean dpo.loss.beta?"),
     ],
 )
-def test_mistakes_in_a_loss(overrides: list[str], message: str) -> None:
-    assert message in mistake("dpo", *DPO, *overrides)
+def test_setting_errors_of_a_loss(overrides: list[str], message: str) -> None:
+    assert message in setting_error("dpo", *DPO, *overrides)
 
 
 def test_kto_and_what_it_refuses() -> None:
     run = loaded("kto", *KTO, "kto.undesirable_weight=1.5")
     assert isinstance(run, KtoRun) and (run.kto.beta, run.kto.undesirable_weight) == (0.1, 1.5)
     # The KL is estimated from prompts with another record's response: one record has no other.
-    assert "kto.batch_size: expected a number that is at least 2, found 1" in mistake("kto", *KTO, "kto.batch_size=1")
-    assert "kto.batch_size=32 cannot be shared equally" in mistake("kto", *KTO, "learner.num_workers=3")
-    assert "policy.tuning.dropout=0.1: PPO, DPO and KTO" in mistake("kto", *KTO, "policy.tuning.dropout=0.1")
+    assert "kto.batch_size: expected a number that is at least 2, found 1" in setting_error(
+        "kto", *KTO, "kto.batch_size=1"
+    )
+    assert "kto.batch_size=32 cannot be shared equally" in setting_error("kto", *KTO, "learner.num_workers=3")
+    assert "policy.tuning.dropout=0.1: PPO, DPO and KTO" in setting_error("kto", *KTO, "policy.tuning.dropout=0.1")

@@ -16,7 +16,7 @@ from pathlib import Path
 import pytest
 import ray
 
-from plumbob.configs.load_run import write_resolved
+from plumbob.configs.resolved_copy import write_resolved
 from plumbob.configs.runs import SftRun
 from plumbob.configs.settings.data import DemonstrationDataSettings
 from plumbob.configs.settings.models import PolicySettings

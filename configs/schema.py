@@ -1,0 +1,81 @@
+"""Walks over the schema of settings: the types of their fields, and which of them are files, models or changeable."""
+
+import types
+from collections.abc import Callable, Iterator
+from typing import Annotated, Any, TypeVar, Union, get_args, get_origin
+
+from pydantic.fields import FieldInfo
+
+from plumbob.configs.base import Settings
+
+S = TypeVar("S", bound=Settings)
+
+
+def types_of(annotation: Any) -> list[Any]:
+    """The types that a value may be of."""
+    origin = get_origin(annotation)
+    if origin is Annotated:
+        return types_of(get_args(annotation)[0])
+    if origin in (Union, types.UnionType):
+        return [member for arg in get_args(annotation) for member in types_of(arg)]
+    return [annotation]
+
+
+def groups_of(annotation: Any) -> list[type[Settings]]:
+    """Those of them that are groups of settings."""
+    return [member for member in types_of(annotation) if isinstance(member, type) and issubclass(member, Settings)]
+
+
+def kind_of(group: type[Settings]) -> str:
+    """What the variant of a union is called."""
+    return str(group.model_fields["kind"].default)
+
+
+def is_marked(field: FieldInfo, mark: type) -> bool:
+    """Whether the field's type has the mark: itself, a member of its union or an element of its tuple."""
+    return any(isinstance(one, mark) for one in field.metadata) or _has(field.annotation, mark)
+
+
+def _has(annotation: Any, mark: type) -> bool:
+    return any(isinstance(one, mark) or _has(one, mark) for one in get_args(annotation))
+
+
+def marked_keys(model: type[Settings], mark: type, prefix: str = "") -> list[str]:
+    """Dotted keys of all fields that have the mark. What is below a group that has it is not listed."""
+    keys: dict[str, None] = {}
+    for name, field in model.model_fields.items():
+        key = f"{prefix}{name}"
+        if is_marked(field, mark):
+            keys[key] = None
+        else:
+            keys |= {
+                below: None for group in groups_of(field.annotation) for below in marked_keys(group, mark, f"{key}.")
+            }
+    return list(keys)
+
+
+def marked_texts(settings: Settings, mark: type, prefix: str = "") -> Iterator[tuple[str, str]]:
+    """(dotted key, text) of every text in the settings that has the mark, the elements of a tuple one by one."""
+    for name, field in type(settings).model_fields.items():
+        match getattr(settings, name):
+            case Settings() as group:
+                yield from marked_texts(group, mark, f"{prefix}{name}.")
+            case str() as text if is_marked(field, mark):
+                yield f"{prefix}{name}", text
+            case tuple() as texts if is_marked(field, mark):
+                yield from ((f"{prefix}{name}", text) for text in texts)
+
+
+def with_marked_texts(settings: S, mark: type, change: Callable[[str], str]) -> S:
+    """The same settings, with `change` made to every text that has the mark."""
+    changed: dict[str, Any] = {}
+    for name, field in type(settings).model_fields.items():
+        match getattr(settings, name):
+            case Settings() as group:
+                changed[name] = with_marked_texts(group, mark, change)
+            case str() as text if is_marked(field, mark):
+                changed[name] = change(text)
+            case tuple() as texts if is_marked(field, mark):
+                changed[name] = tuple(map(change, texts))
+    changed = {name: value for name, value in changed.items() if value != getattr(settings, name)}
+    return settings.model_copy(update=changed) if changed else settings

@@ -1,0 +1,141 @@
+"""Which settings are files, models and changeable: by hand for every kind of run, against the schema's types."""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, get_args
+
+import pytest
+
+from plumbob.configs.base import InputFile, IsFile, IsModel, MayChange, ModelName, Settings
+from plumbob.configs.paths import with_absolute_paths
+from plumbob.configs.runs import RUN_KINDS, Run
+from plumbob.configs.schema import groups_of, is_marked, marked_keys, marked_texts, types_of, with_marked_texts
+
+RETAINED, REPLAYED = "retention.text", "replay.text"
+FILES = {
+    "pretrain": {"data.text", "data.heldout_text"},
+    "pretrain-encoder": {"data.text", "data.heldout_text"},
+    "sft": {"data.demonstrations", "data.heldout_demonstrations", RETAINED, REPLAYED},
+    "reward": {f"data.{side}{name}" for side in ("", "heldout_") for name in ("pairs", "rankings", "scores")},
+    "dpo": {"data.pairs", "data.heldout_pairs", RETAINED},
+    "kto": {"data.labelled", "data.heldout_labelled", RETAINED},
+    "ppo": {"data.prompts", "data.heldout_prompts", RETAINED, REPLAYED},
+    "eval": {"data.prompts", "data.pairs"},
+    "pipeline": {"data.pairs", "data.heldout_pairs", "data.demonstrations", "data.prompts", "data.text"},
+}
+MODELS = {
+    "pretrain": {"policy.model"},
+    "pretrain-encoder": {"reward.model"},
+    "sft": {"policy.model"},
+    "reward": {"reward.model", "calibration.policy"},
+    "dpo": {"policy.model"},
+    "kto": {"policy.model"},
+    "ppo": {"policy.model", "reward.model", "reward.ensemble", "judge.model", "judge.ensemble"},
+    "eval": {"policy.model", "policy.baseline", "reward.model", "reward.ensemble"},
+    "pipeline": {"policy.model", "reward.model", "reward.ensemble"},
+}
+
+WORKERS = {"num_workers", "num_threads", "num_cpus", "num_gpus", "memory_gib", "placement"}
+RANKS = {f"learner.{name}" for name in WORKERS | {"micro_batch_size"}}
+LEARNER = RANKS | {"learner.zero_stage", "learner.gradient_checkpointing"}
+ENGINE = {f"rollout.engine.{name}" for name in ("kv_cache_gib", "gpu_memory_fraction", "max_num_seqs", "enforce_eager")}
+ROLLOUT = {f"rollout.{name}" for name in WORKERS | {"tensor_parallel", "autoscale"}} | ENGINE
+REWARD, JUDGE = ({f"{group}.{name}" for name in WORKERS} for group in ("reward", "judge"))
+
+
+def kept(*stages: str) -> set[str]:
+    return {f"{stage}.{name}" for stage in stages for name in ("save_every", "keep_checkpoints")}
+
+
+CHANGEABLE = {
+    "pretrain": {"cluster"} | LEARNER | kept("pretrain"),
+    "pretrain-encoder": {"cluster"} | LEARNER | kept("pretrain"),
+    "sft": {"cluster"} | LEARNER | kept("sft"),
+    "reward": {"cluster"} | LEARNER | ROLLOUT | kept("reward_training"),
+    "dpo": {"cluster"} | LEARNER | kept("dpo"),
+    "kto": {"cluster"} | LEARNER | kept("kto"),
+    "ppo": {"cluster"} | LEARNER | ROLLOUT | REWARD | JUDGE | {"ppo.keep_checkpoints"},
+    "eval": {"cluster"} | RANKS | ROLLOUT | REWARD,
+    "pipeline": {"cluster"}
+    | (LEARNER | ROLLOUT | REWARD)
+    | kept("pretrain", "pretrain_encoder", "sft", "reward_training", "dpo")
+    | {"ppo.keep_checkpoints"},
+}
+
+PLAIN_TEXT = {"name", "storage.path", "cluster.address"}
+"""Texts that are no input: what is made, where, and a network address."""
+
+
+@pytest.mark.parametrize("kind", RUN_KINDS)
+@pytest.mark.parametrize(("expected", "mark"), [(FILES, IsFile), (MODELS, IsModel), (CHANGEABLE, MayChange)])
+def test_what_a_setting_is_stands_in_its_type(kind: str, expected: dict[str, set[str]], mark: type) -> None:
+    found = marked_keys(RUN_KINDS[kind], mark)
+    assert set(found) == expected[kind]
+    assert len(found) == len(set(found))
+
+
+def texts_without_mark(model: type[Settings], prefix: str = "") -> Iterator[str]:
+    for name, field in model.model_fields.items():
+        if str in types_of(field.annotation) and not (is_marked(field, IsFile) or is_marked(field, IsModel)):
+            yield f"{prefix}{name}"
+        for group in groups_of(field.annotation):
+            yield from texts_without_mark(group, f"{prefix}{name}.")
+
+
+@pytest.mark.parametrize("kind", RUN_KINDS)
+def test_any_other_text_is_known_to_be_no_input(kind: str) -> None:
+    """A new setting that names a file or a model is `InputFile` or `ModelName`; else it is added to those here."""
+    assert set(texts_without_mark(RUN_KINDS[kind])) == PLAIN_TEXT
+
+
+def filled(model: type[Settings], prefix: str = "") -> Any:
+    """The settings, unchecked, with a relative path of its own in all that is a file or a model."""
+    values: dict[str, Any] = {}
+    for name, field in model.model_fields.items():
+        key, inner = f"{prefix}{name}", groups_of(field.annotation)
+        if is_marked(field, IsFile) or is_marked(field, IsModel):
+            is_list = any(get_args(one) for one in types_of(field.annotation))
+            values[name] = (f"one-{key}", f"two-{key}") if is_list else f"one-{key}"
+        elif inner:
+            values[name] = filled(inner[0], f"{key}.")
+        elif field.is_required():
+            values[name] = 1
+    return model.model_construct(**values)
+
+
+@pytest.mark.parametrize("kind", RUN_KINDS)
+def test_all_files_and_models_of_every_run_become_absolute(
+    kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    run: Run = filled(RUN_KINDS[kind])
+    for _, name in marked_texts(run, IsModel):
+        Path(name).mkdir()
+    whole = with_absolute_paths(run)
+    for mark, expected in ((IsFile, FILES), (IsModel, MODELS)):
+        found = list(marked_texts(whole, mark))
+        assert {key for key, _ in found} == expected[kind]
+        assert [path for _, path in found] == [str(tmp_path / name) for _, name in marked_texts(run, mark)]
+    ensembles = [key for key, _ in marked_texts(whole, IsModel) if key.endswith("ensemble")]
+    assert len(ensembles) == 2 * len(set(ensembles))
+
+
+def test_only_marked_texts_change() -> None:
+    class Inner(Settings):
+        file: InputFile | None = None
+        plain: str = "p"
+
+    class Outer(Settings):
+        model: ModelName | Inner
+        models: tuple[ModelName, ...] = ()
+        inner: Inner | None = None
+
+    outer = Outer(model=Inner(file="f"), models=("a", "b"), inner=Inner())
+    assert list(marked_texts(outer, IsModel)) == [("models", "a"), ("models", "b")]
+    assert list(marked_texts(outer, IsFile)) == [("model.file", "f")]
+    assert with_marked_texts(outer, IsModel, str.upper) == Outer(
+        model=Inner(file="f"), models=("A", "B"), inner=Inner()
+    )
+    assert with_marked_texts(outer, IsFile, str.upper).model == Inner(file="F")
+    assert with_marked_texts(Outer(model="m"), IsModel, str.upper) == Outer(model="M")
+    assert with_marked_texts(outer, MayChange, str.upper) is outer
