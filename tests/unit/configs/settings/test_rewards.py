@@ -5,7 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from plumbob.configs.load_run import load_run, read_resolved
+from plumbob.configs.load_run import load_run
+from plumbob.configs.resolved_copy import read_resolved
 from plumbob.configs.runs import PpoRun
 from plumbob.configs.settings.models import ModelRef
 from plumbob.configs.settings.rewards import (
