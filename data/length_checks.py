@@ -61,12 +61,12 @@ def check_context(
     if longest_prompt + max_new_tokens <= max_positions:
         return
     room = max_positions - max_new_tokens
-    mend = (
+    fix = (
         f"lower data.max_prompt_tokens to {room}, which drops longer prompts, or lower {response_key}"
         if room > 0
         else f"lower {response_key}"
     )
     raise UserError(
         f"the longest prompt has {longest_prompt} tokens and a response up to {response_key}={max_new_tokens}, "
-        f"together {longest_prompt + max_new_tokens}; the model has {max_positions} positions: {mend}"
+        f"together {longest_prompt + max_new_tokens}; the model has {max_positions} positions: {fix}"
     )

@@ -16,7 +16,7 @@ from plumbob.core.statistics import Interval, calibration_error, compare, mean_i
 from plumbob.data.chat import Render, chat_renderer, plain_dialogue
 from plumbob.data.length_checks import check_context
 from plumbob.data.prompts import EncodedPrompt, encode_prompts
-from plumbob.data.reading.readers import read_judged_pairs, read_prompts
+from plumbob.data.reading.readers import read_annotated_pairs, read_prompts
 from plumbob.data.records import Ranking
 from plumbob.driver.stages.model_sampling import ModelSampling
 from plumbob.models.loading import ModelSource, baseline_source, context_tokens, load_tokenizer, resolve_model
@@ -91,7 +91,7 @@ def prepare_eval(run: EvalRun) -> EvalInput:
         )
         notes += read.notes + encoded.notes
     if run.data.pairs is not None:
-        read_of_pairs = read_judged_pairs(run.data.pairs, run.data, render, use_margin=False)
+        read_of_pairs = read_annotated_pairs(run.data.pairs, run.data, render, use_margin=False)
         pairs, notes = read_of_pairs.records, notes + read_of_pairs.notes
     return EvalInput(pairs, prompts, pad_id, notes)
 

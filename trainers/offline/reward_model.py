@@ -20,7 +20,7 @@ from plumbob.core.errors import UserError
 from plumbob.core.statistics import calibration_error
 from plumbob.data.chat import Render
 from plumbob.data.length_checks import check_limits
-from plumbob.data.reading.readers import Read, read_judged_pairs, read_rankings, read_scored_responses
+from plumbob.data.reading.readers import Read, read_annotated_pairs, read_rankings, read_scored_responses
 from plumbob.data.records import Ranking
 from plumbob.data.splitting import hold_out
 from plumbob.models.from_scratch import check_sizes
@@ -115,7 +115,7 @@ def _reader(run: RewardRun, render: Render) -> Callable[[str], Read[Any]]:
     data, objective = run.data, run.reward_training.objective
     match objective:
         case BradleyTerry(use_margin=use_margin):
-            return lambda path: read_judged_pairs(path, data, render, use_margin)
+            return lambda path: read_annotated_pairs(path, data, render, use_margin)
         case PlackettLuce():
             return lambda path: read_rankings(path, data, render)
         case Regression():
