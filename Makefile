@@ -5,7 +5,7 @@ BIN := .venv/bin
 # The folders that are installed below `plumbob`, as setup.py has them.
 PACKAGES := core configs data models rollout reward trainers cluster driver verify console
 
-.PHONY: demo test test-hosts test-cluster faults lint install gpu-install lock clean
+.PHONY: demo test test-hosts test-cluster faults lint tree install gpu-install lock clean
 
 demo: install
 	$(BIN)/plumbob run toy
@@ -34,6 +34,10 @@ lint: install
 	mkdir -p .types/plumbob
 	ln -sfn $(addprefix ../../,$(PACKAGES) plumbob/__init__.py) .types/plumbob/
 	$(BIN)/mypy
+
+# The README's tree: every module with the first line of its docstring (tests/test_layout.py compares them).
+tree: install
+	$(BIN)/python -m tests.support.annotated_tree
 
 install: .venv/installed
 

@@ -1,0 +1,1 @@
+"""Records, chat, prompts, tokenization, splitting; the generated toy world."""

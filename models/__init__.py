@@ -1,0 +1,1 @@
+"""Opening models; the policy in its roles; adapters; weights on disk."""

@@ -1,0 +1,1 @@
+"""Sampling: requests, responses as records, the proof of a publish, the journal."""

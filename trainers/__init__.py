@@ -1,0 +1,1 @@
+"""Learning: algorithms, the learner, the loops online and offline, metrics."""

@@ -1,0 +1,1 @@
+"""Workers that come, go and are replaced: pools, reservations, the learner group, autoscaling."""

@@ -1,4 +1,4 @@
-"""The language of the generated world: invented cars, their facts, and how people ask and response about them.
+"""The language of the generated world: invented cars, their facts, and how people ask and answer about them.
 
 `data.toy` draws records from it. Everything here is fixed: no seed changes a fact.
 """

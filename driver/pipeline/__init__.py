@@ -1,0 +1,1 @@
+"""All stages in order, each handing its folder to the next."""

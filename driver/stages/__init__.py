@@ -1,0 +1,1 @@
+"""One page per kind of run: what it needs, what it prepares, how it runs."""

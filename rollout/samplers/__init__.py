@@ -1,0 +1,1 @@
+"""Inference engines behind one protocol; a new one stands here."""

@@ -32,6 +32,11 @@ def modules() -> list[str]:
     return [path[:-3].replace("/", ".") for path in source_files() if not path.endswith("__init__.py")]
 
 
+def packages() -> list[str]:
+    """Dotted names of the `__init__` modules."""
+    return [path[:-3].replace("/", ".") for path in source_files() if path.endswith("__init__.py")]
+
+
 def text(module: str) -> str:
     return (ROOT / f"{module.replace('.', '/')}.py").read_text(encoding="utf-8")
 

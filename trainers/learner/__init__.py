@@ -1,0 +1,1 @@
+"""One learner rank: DeepSpeed, optimizer steps, checkpoints, export."""

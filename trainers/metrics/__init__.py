@@ -1,0 +1,1 @@
+"""Metrics of a run: records, and the sinks that they go to."""

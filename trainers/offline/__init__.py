@@ -1,0 +1,1 @@
+"""Stages on a fixed data set: pre-training, SFT, reward models, DPO family, KTO."""

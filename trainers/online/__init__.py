@@ -1,0 +1,1 @@
+"""The online loop of PPO and its kin: sample, score, learn, publish."""

@@ -1,0 +1,1 @@
+"""Where each objective must end, in float64 numpy; imports no trainer."""

@@ -1,0 +1,1 @@
+"""Rows of the table: an objective, its settings and its bound."""

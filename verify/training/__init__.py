@@ -1,0 +1,1 @@
+"""The real trainers on tiny worlds, on exact or drawn data."""

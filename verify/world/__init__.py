@@ -1,0 +1,1 @@
+"""The tiny world that is verified on, as a model and settings on disk."""

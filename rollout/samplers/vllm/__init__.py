@@ -1,0 +1,1 @@
+"""All that touches vLLM: the sampler, its engine settings, what vLLM serves."""

@@ -1,0 +1,20 @@
+"""Files that the documents name are there: in backquotes, from the root of the checkout."""
+
+import re
+
+import pytest
+
+from tests.support.source_tree import ROOT
+
+DOCUMENTS = ["README.md", *sorted(path.relative_to(ROOT).as_posix() for path in (ROOT / "docs").glob("*.md"))]
+"""Those of today; the decisions in docs/decisions/ are dated, and keep the names of their day."""
+
+FILE = re.compile(r"`([\w.*-]+(?:/[\w.*-]+)+(?:\.(?:py|md|toml|yaml|lock|txt)|/))`")
+OUTSIDE = ("runs/", "checkpoints/", "tensorboard/", ".venv/")
+"""What a run or an install makes."""
+
+
+@pytest.mark.parametrize("document", DOCUMENTS)
+def test_files_that_a_document_names_are_there(document: str) -> None:
+    named = FILE.findall((ROOT / document).read_text(encoding="utf-8"))
+    assert [name for name in named if not name.startswith(OUTSIDE) and not any(ROOT.glob(name))] == []
