@@ -24,9 +24,9 @@ test-cluster: install
 # Of those the ones on several hosts, but for two that take minutes: the end of all hosts at once, and a whole pipeline;
 # and those of pools.
 test-hosts: install
-	$(BIN)/python -m pytest -m cluster tests/multihost --ignore=tests/multihost/test_multihost_power.py \
-	--deselect=tests/multihost/test_multihost_runs.py::test_every_stage_hands_over_to_hosts_of_the_next \
-	$(wildcard tests/unit/cluster/test_cluster_pool*.py)
+	$(BIN)/python -m pytest -m cluster tests/multihost --ignore=tests/multihost/test_power.py \
+	--deselect=tests/multihost/test_runs.py::test_every_stage_hands_over_to_hosts_of_the_next \
+	$(wildcard tests/unit/cluster/fleet/test_pool*.py)
 
 lint: install
 	$(BIN)/ruff check .

@@ -1,13 +1,13 @@
 """Admission: whether a run fits before it starts, and whether it may be scaled or do without a host while it runs."""
 
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection
 from dataclasses import replace
-from typing import Any
 
 from plumbob.cluster.calls import wait_until
 from plumbob.cluster.nodes import hosts, this_machine
 from plumbob.cluster.placement import Plan, plan
 from plumbob.cluster.resources import Need, amount
+from plumbob.cluster.run_status import RunStatus
 from plumbob.configs.settings.workers import ClusterSettings
 from plumbob.core.errors import UserError
 
@@ -18,11 +18,11 @@ def check_local(cluster: ClusterSettings, needs: tuple[Need, ...]) -> None:
         _refuse_unfit(plan(needs, this_machine(cluster)), "")
 
 
-def fitting_plan(found: Callable[[], Plan], cluster: ClusterSettings, said: Callable[[str], None]) -> Plan:
+def fitting_plan(found: Callable[[], Plan], cluster: ClusterSettings, notify: Callable[[str], None]) -> Plan:
     """What is found, as soon as it fits; of a cluster that can grow that is waited for. UserError when it does not."""
     waits = cluster.wait_s > 0 and cluster.address != "local"
     if waits and not found().fits:
-        said(f"{found().what_is_missing()}; waiting up to {cluster.wait_s:g} s for them to join")
+        notify(f"{found().what_is_missing()}; waiting up to {cluster.wait_s:g} s for them to join")
         wait_until(lambda: found().fits, cluster.wait_s)
     fitting = found()
     _refuse_unfit(fitting, f" after waiting {cluster.wait_s:g} s" if waits else "")
@@ -34,11 +34,11 @@ def _refuse_unfit(found: Plan, waited: str) -> None:
         raise UserError(f"the cluster is too small{waited}: {found.what_is_missing()}")
 
 
-def check_scale(status: Mapping[str, Any], num_workers: int, leaving: Collection[str]) -> int:
+def check_scale(status: RunStatus, num_workers: int, leaving: Collection[str]) -> int:
     """How many the run has now.
 
     Args:
-        status: of the run, on the cluster that this process is part of.
+        status: of a run on the cluster that this process is part of.
         leaving: ids of nodes that will be taken away.
 
     Raises:
@@ -47,17 +47,17 @@ def check_scale(status: Mapping[str, Any], num_workers: int, leaving: Collection
     """
     if num_workers < 1:
         raise UserError(f"--rollout-workers {num_workers}: expected 1 or more; `plumbob stop` ends a run")
-    rollout = status.get("rollout")
-    if rollout is None:
+    need = status.rollout
+    if need is None:
         raise UserError("this run has no rollout workers now: they are started by the stages that sample")
-    bounds = status.get("autoscale")
-    if bounds is not None and not bounds["min_workers"] <= num_workers <= bounds["max_workers"]:
-        key = "min_workers" if num_workers < bounds["min_workers"] else "max_workers"
+    bounds = status.autoscale
+    if bounds is not None and not bounds.min_workers <= num_workers <= bounds.max_workers:
+        is_low = num_workers < bounds.min_workers
+        key, bound = ("min_workers", bounds.min_workers) if is_low else ("max_workers", bounds.max_workers)
         raise UserError(
-            f"--rollout-workers {num_workers}: the run scales by itself within rollout.autoscale.{key}={bounds[key]}; "
-            f"`plumbob stop` it and go on with `plumbob resume RUN rollout.autoscale.{key}={num_workers}`"
+            f"--rollout-workers {num_workers}: the run scales by itself within rollout.autoscale.{key}={bound}; "
+            f"`plumbob stop` it and resume it with `plumbob resume RUN rollout.autoscale.{key}={num_workers}`"
         )
-    need = Need(**rollout)
     more = num_workers - need.count
     if more > 0:
         staying = [host for host in hosts(free=True) if host.node_id not in leaving]
@@ -70,8 +70,8 @@ def check_scale(status: Mapping[str, Any], num_workers: int, leaving: Collection
     return need.count
 
 
-def check_leave(status: Mapping[str, Any], host: str, nodes: Collection[str], leaving: Collection[str]) -> None:
-    """Whether the run can go on without a host.
+def check_leave(status: RunStatus, host: str, nodes: Collection[str], leaving: Collection[str]) -> None:
+    """Whether the run can continue without a host.
 
     Args:
         host: as people call it; `nodes`: its ids.
@@ -80,7 +80,7 @@ def check_leave(status: Mapping[str, Any], host: str, nodes: Collection[str], le
     Raises:
         UserError: on the hosts that stay, the least that it needs would not fit any more.
     """
-    least = [Need(**one) for one in status.get("least", [])]
+    least = status.least
     staying = [other for other in hosts(free=False) if other.node_id not in leaving]
     others = [other for other in staying if other.node_id not in nodes]
     if plan(least, staying).fits and not plan(least, others).fits:

@@ -75,20 +75,41 @@ def joined(address: str) -> Iterator[None]:
     Raises:
         NotRunningError, UserError: as `connect`; or this process is on another Ray.
     """
-    if ray.is_initialized() and address in ("auto", ray.get_runtime_context().gcs_address):
+    if ray.is_initialized() and address in ("auto", own_address()):
         yield
         return
     _join(address)
     try:
         yield
     finally:
-        ray.shutdown()
+        disconnect()
+
+
+def disconnect() -> None:
+    """Leave the Ray that was joined, or end the private one."""
+    ray.shutdown()
+
+
+@contextmanager
+def connected(cluster: ClusterSettings) -> Iterator[None]:
+    """`connect`, and `disconnect` at the end. Raises as `connect`."""
+    connect(cluster)
+    try:
+        yield
+    finally:
+        disconnect()
+
+
+def own_address() -> str:
+    """`HOST:PORT` of the Ray that this process is on."""
+    address: str = ray.get_runtime_context().gcs_address
+    return address
 
 
 def _init(**arguments: Any) -> None:
     """Raises UserError where this process is on a Ray already."""
     if ray.is_initialized():
-        here = ray.get_runtime_context().gcs_address
+        here = own_address()
         raise UserError(
             f"cluster.address={arguments['address']}: this process is on the Ray at {here} already; use another process"
         )

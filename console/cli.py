@@ -8,7 +8,20 @@ import sys
 from collections.abc import Sequence
 from typing import Any, Protocol
 
-from plumbob.console.commands import doctor, evaluate, plan, report, resume, run, scale, status, stop, submit, verify
+from plumbob.console.commands import (
+    doctor,
+    evaluate,
+    plan,
+    presets,
+    report,
+    resume,
+    run,
+    scale,
+    status,
+    stop,
+    submit,
+    verify,
+)
 from plumbob.console.exit_codes import FAILED, INTERRUPTED, USER_ERROR
 from plumbob.core.errors import RunFailed, RunStopped, UserError
 
@@ -40,7 +53,20 @@ class Command(Protocol):
         """Do it and give the exit status; UserError, RunFailed and RunStopped become messages."""
 
 
-COMMANDS: tuple[Command, ...] = (run, resume, evaluate, plan, submit, status, scale, stop, report, doctor, verify)
+COMMANDS: tuple[Command, ...] = (
+    run,
+    resume,
+    evaluate,
+    plan,
+    submit,
+    status,
+    scale,
+    stop,
+    report,
+    doctor,
+    verify,
+    presets,
+)
 """In the order of `plumbob --help`."""
 
 

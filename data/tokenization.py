@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from plumbob.configs.settings.data import LengthSettings
 from plumbob.core.errors import UserError
+from plumbob.data.batch import Batch
 from plumbob.data.records import Demonstration, LabelledResponse, PreferencePair
 
 T = TypeVar("T")
@@ -62,8 +63,8 @@ class Encoded(Generic[T]):
 
 
 @dataclass(frozen=True)
-class TokenBatch:
-    """Sequences padded on the right.
+class TokenBatch(Batch):
+    """Sequences padded on the right; rows stay as wide as the whole batch.
 
     Attributes:
         input_ids: int64 [B, T].
@@ -75,39 +76,13 @@ class TokenBatch:
     attention_mask: NDArray[np.bool_]
     loss_mask: NDArray[np.bool_]
 
-    @property
-    def num_rows(self) -> int:
-        return len(self.input_ids)
-
-    @property
-    def lengths(self) -> NDArray[np.int64]:
-        """Real tokens of each row, [B]."""
-        lengths: NDArray[np.int64] = self.attention_mask.sum(axis=1)
-        return lengths
-
-    def rows(self, indices: NDArray[np.integer]) -> "TokenBatch":
-        """Those rows, in that order, as wide as the whole batch."""
-        return TokenBatch(self.input_ids[indices], self.attention_mask[indices], self.loss_mask[indices])
-
 
 @dataclass(frozen=True)
-class PairBatch:
+class PairBatch(Batch):
     """Row i of both is the same pair; the two may differ in width."""
 
     chosen: TokenBatch
     rejected: TokenBatch
-
-    @property
-    def num_rows(self) -> int:
-        return self.chosen.num_rows
-
-    @property
-    def lengths(self) -> NDArray[np.int64]:
-        """Real tokens of each pair's longer side, [B]."""
-        return np.maximum(self.chosen.lengths, self.rejected.lengths)
-
-    def rows(self, indices: NDArray[np.integer]) -> "PairBatch":
-        return PairBatch(self.chosen.rows(indices), self.rejected.rows(indices))
 
 
 def collate(sequences: Sequence[TokenSequence], pad_id: int) -> TokenBatch:

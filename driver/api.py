@@ -1,7 +1,16 @@
-"""The Python API of a run: from a configuration to a folder with its result."""
+"""The Python API: run, resume, evaluate and plan, from a configuration to a folder with its result.
+
+    from plumbob.configs.load_run import load_run
+    from plumbob.driver.api import run
+
+    result = run(load_run("toy", ["ppo.num_steps=20"]), listener)
+    result.summary["stages"]["ppo"]["reward"]
+
+`listener` is whatever has the methods of `trainers.metrics.metrics_log.Listener`. A run that is running is looked at,
+and changed, by `driver.steering`.
+"""
 
 import json
-import shutil
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
@@ -9,10 +18,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import ray
-
 from plumbob.cluster.admission import check_local
-from plumbob.cluster.connection import connect
+from plumbob.cluster.connection import connected
 from plumbob.cluster.nodes import hosts, this_machine
 from plumbob.cluster.placement import Plan
 from plumbob.cluster.placement import plan as plan_on
@@ -22,20 +29,21 @@ from plumbob.configs.paths import with_absolute_paths
 from plumbob.configs.resolved_copy import RESOLVED_FILE, read_resolved, write_resolved
 from plumbob.configs.resume_rules import changes, check_changes
 from plumbob.configs.runs import AnyRun, EvalRun, PipelineRun, Run
+from plumbob.configs.settings.workers import ClusterSettings
 from plumbob.core.atomic_files import flush
-from plumbob.core.disk_errors import StorageFailed, replace_text, storage_reason
-from plumbob.core.errors import NotFinite, RunFailed, UserError
+from plumbob.core.disk_errors import replace_text
+from plumbob.core.errors import UserError
+from plumbob.driver.failure_advice import with_failure_advice
 from plumbob.driver.peak_memory import PeakMemory
 from plumbob.driver.pipeline.pipeline import run_pipeline
 from plumbob.driver.pipeline.pipeline_data import prepare_files
+from plumbob.driver.run_control import controlled_run
 from plumbob.driver.run_folder.connection_file import ConnectionFile
-from plumbob.driver.run_folder.folder import SUMMARY_FILE, check_writable, nothing_left
+from plumbob.driver.run_folder.folder import SUMMARY_FILE, check_writable, nothing_left, run_folder
 from plumbob.driver.run_folder.inputs import check_models, note_models
 from plumbob.driver.run_folder.lock import owned
 from plumbob.driver.stages.evaluation import prepare_eval, run_eval
 from plumbob.driver.stages.prepare import Figures, StageContext, prepare, run_stage
-from plumbob.reward.scorer import ScoreError
-from plumbob.trainers.learner.checkpoint import Checkpoints
 from plumbob.trainers.metrics.metrics_log import Listener
 
 RESUME_WAIT_S = 60.0
@@ -54,17 +62,19 @@ def run(config: AnyRun, listener: Listener, session: Session | None = None) -> R
     """Run everything that the configuration asks for.
 
     Args:
-        session: one that is open, whose workers are used again; None opens one for this run.
+        listener: hears of stages, steps and messages as they come.
+        session: one that is open, whose workers are used; None opens one for this run alone.
 
     Raises:
-        UserError: a mistake in settings or input; nothing has been written.
-        RunFailed: it went wrong on the way; the folder keeps the last checkpoint.
+        UserError: something in the settings or the input that the user can fix, or `session` has other settings of the
+            cluster; nothing has been written.
+        RunFailed: it failed on the way; the folder keeps the last checkpoint, and the message says how to continue.
     """
     folder = writable_folder(config)
-    with _claimed(folder, listener):
+    with _locked(folder, listener):
         if (folder / RESOLVED_FILE).exists():
             raise UserError(
-                f"{folder}: there is a run already; go on with `plumbob resume {folder}`, or give another name="
+                f"{folder}: there is a run already; resume it with `plumbob resume {folder}`, or give another name="
             )
         return _execute(config, folder, listener, session)
 
@@ -72,18 +82,19 @@ def run(config: AnyRun, listener: Listener, session: Session | None = None) -> R
 def resume(
     folder: Path, listener: Listener, session: Session | None = None, overrides: Sequence[str] = ()
 ) -> RunResult:
-    """Go on with a run from its newest whole checkpoint, with the settings that it had.
+    """Resume a run from its newest whole checkpoint, with the settings that it had.
 
     Args:
+        listener, session: as of `run`.
         overrides: `a.b=c` of settings that do not change what is computed (`configs.resume_rules`); they stay changed.
 
     Raises:
-        UserError: a mistake in the overrides, the settings or the input.
+        UserError: something in the overrides, the settings or the input that the user can fix.
         RunFailed: as `run`; or checkpoints were made and none is whole.
     """
     folder = folder.expanduser()
     config = read_resolved(folder, overrides)
-    with _claimed(folder, listener):
+    with _locked(folder, listener):
         return _execute(config, folder, listener, session, RESUME_WAIT_S)
 
 
@@ -98,18 +109,20 @@ def run_or_resume(config: AnyRun, listener: Listener, session: Session | None = 
     began = read_resolved(folder)
     config = with_absolute_paths(config.model_copy(update={"storage": began.storage}))
     check_changes(type(began), changes(began.model_dump(mode="json"), config.model_dump(mode="json")))
-    with _claimed(folder, listener):
+    with _locked(folder, listener):
         return _execute(config, folder, listener, session, RESUME_WAIT_S)
 
 
 def evaluate(config: EvalRun, listener: Listener, session: Session | None = None) -> Figures:
-    """Measure a reward model on pairs, a policy on prompts, or both. Leaves logs behind, no result."""
+    """Measure a reward model on pairs, a policy on prompts, or both. Leaves logs behind, no result.
+
+    Arguments and errors are those of `run`.
+    """
     folder = writable_folder(config)
     config = with_absolute_paths(config)
     data = prepare_eval(config)
     check_local(config.cluster, needs_of(config))
-    own = Session(config.cluster, folder / "logs", listener)
-    with own if session is None else nullcontext(session) as opened:
+    with _opened(session, config.cluster, folder, listener) as opened:
         opened.check(needs_of(config))
         listener.stage_began("eval")
         figures = run_eval(config, data, opened)
@@ -127,29 +140,43 @@ def plan(config: AnyRun) -> Plan:
     _prepare(with_absolute_paths(config))
     if config.cluster.address == "local":
         return plan_on(needs_of(config), this_machine(config.cluster))
-    connect(config.cluster)
-    try:
+    with connected(config.cluster):
         return plan_on(needs_of(config), hosts(free=True))
-    finally:
-        ray.shutdown()
 
 
 def writable_folder(config: Run) -> Path:
     """Where a run goes. Raises UserError when that cannot be written."""
-    folder = Path(config.storage.path).expanduser() / config.name
+    folder = run_folder(config)
     check_writable(folder)
     return folder
 
 
 @contextmanager
-def _claimed(folder: Path, listener: Listener) -> Iterator[None]:
-    """A run's folder, ours alone: a failure says what it leaves there, and a mistake that is found late nothing."""
+def _locked(folder: Path, listener: Listener) -> Iterator[None]:
+    """A run's folder, ours alone: a failure says what it leaves there, and a user error that is found late nothing."""
     with (
-        telling_how_to_go_on(folder),
+        with_failure_advice(folder),
         owned(folder, lambda message: listener.said("cluster", message)) as is_ours,
         nothing_left(folder) if is_ours else nullcontext(),
     ):
         yield
+
+
+@contextmanager
+def _opened(session: Session | None, cluster: ClusterSettings, folder: Path, listener: Listener) -> Iterator[Session]:
+    """The session that was given, if it is as the run's settings say, or else one of the run's own."""
+    if session is None:
+        with Session(cluster, folder / "logs", listener) as own:
+            yield own
+        return
+    for key, value in cluster:
+        given = getattr(session.cluster, key)
+        if given != value:
+            raise UserError(
+                f"cluster.{key}={value}: the session that the run was given has cluster.{key}={given}; give the run "
+                f"the settings of its session, or no session"
+            )
+    yield session
 
 
 def _execute(
@@ -160,19 +187,19 @@ def _execute(
     body = _prepare(config)
     check_models(config, folder)
     check_local(config.cluster, needs_of(config))
-    patient = config.cluster.model_copy(update={"wait_s": max(config.cluster.wait_s, least_wait_s)})
-    own = Session(patient, folder / "logs", listener)
+    wait_s = config.cluster.wait_s if session is not None else max(config.cluster.wait_s, least_wait_s)
+    cluster = config.cluster.model_copy(update={"wait_s": wait_s})
     with (
-        own if session is None else nullcontext(session) as opened,
-        opened.running(config.name, needs_of(config), folder, listener) as watched,
+        _opened(session, cluster, folder, listener) as opened,
+        controlled_run(opened, config.name, needs_of(config), folder, listener) as control,
         PeakMemory() as memory,
     ):
         write_resolved(config, folder)
         note_models(config, folder)
-        (folder / SUMMARY_FILE).unlink(missing_ok=True)  # A run that had ended is at work on its result again.
+        (folder / SUMMARY_FILE).unlink(missing_ok=True)  # Of an earlier end: the result is being replaced.
         flush(folder)
         with ConnectionFile(folder, config.name, opened.cluster):
-            stages = body(StageContext(opened, folder.resolve(), watched, memory))
+            stages = body(StageContext(opened, control, folder.resolve(), control.listener, memory))
     summary = {
         "name": config.name,
         "kind": config.kind,
@@ -189,57 +216,14 @@ def _prepare(config: AnyRun) -> Callable[[StageContext], dict[str, Figures]]:
     match config:
         case PipelineRun():
             files = prepare_files(config)
-            return lambda scene: run_pipeline(config, files, scene)
+            return lambda context: run_pipeline(config, files, context)
         case EvalRun():
             data = prepare_eval(config)
-            return lambda scene: {"eval": run_stage(lambda inner: run_eval(config, data, inner.session), scene, "eval")}
+
+            def measure(context: StageContext) -> Figures:
+                return run_eval(config, data, context.session)
+
+            return lambda context: {"eval": run_stage(measure, context, "eval")}
         case _:
             prepared = prepare(config)
-            return lambda scene: {config.kind: run_stage(prepared, scene, config.kind)}
-
-
-@contextmanager
-def telling_how_to_go_on(folder: Path) -> Iterator[None]:
-    """A failure says what it leaves; an error of the disk becomes one, and says how much room there is."""
-    try:
-        yield
-    except RunFailed as error:
-        room = f"; {free_space(folder)}" if isinstance(error, StorageFailed) else ""
-        raise type(error)(f"{error}{room}\n{how_to_go_on(folder, error)}") from error
-    except Exception as error:
-        reason = storage_reason(error)
-        if reason is None:
-            raise
-        failed = StorageFailed(f"{reason}; {free_space(folder)}")
-        raise StorageFailed(f"{failed}\n{how_to_go_on(folder, failed)}") from error
-
-
-def free_space(folder: Path) -> str:
-    """Of the file system that the folder is on, or would be."""
-    nearest = next(path for path in (folder, *folder.absolute().parents) if path.exists())
-    return f"{shutil.disk_usage(nearest).free / 2**20:,.1f} MiB are free in {folder}"
-
-
-def how_to_go_on(folder: Path, error: RunFailed) -> str:
-    """What a failed run leaves: its last good checkpoint, and what goes on from it, where going on can help."""
-    named = sorted(folder.glob("**/checkpoints/latest"), key=lambda path: path.stat().st_mtime)
-    logs = f"what it printed is in {folder / 'logs'}"
-    if not named:
-        return f"no checkpoint had been made; {logs}"
-    try:
-        checkpoint = Checkpoints(named[-1].parent, 1).newest(lambda _: None)
-    except RunFailed:
-        checkpoint = None
-    if checkpoint is None:
-        return f"no checkpoint in {named[-1].parent} is whole; {logs}"
-    last = f"the last good checkpoint is {checkpoint.folder}"
-    match error:
-        case NotFinite() | ScoreError():
-            return (
-                f"{last}; resuming would do the same again: begin a new run with a lower learning_rate, or without the "
-                f"data that is named"
-            )
-        case StorageFailed():
-            return f"{last}; when the disk can be written again, go on with: plumbob resume {folder}"
-        case _:
-            return f"{last}; go on with: plumbob resume {folder}"
+            return lambda context: {config.kind: run_stage(prepared, context, config.kind)}

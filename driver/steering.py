@@ -1,41 +1,63 @@
-"""The Python API of a run that is going on: look at it, and change it, from any process that reaches its cluster.
+"""The Python API of a run that is running: look at it, and change it, from any process that reaches its cluster.
 
 `run` is its folder, or its name below `runs/`; with `address`, as of `plumbob status`, its name on the Ray there. All
-raise NotRunningError where no such run goes on, and UserError where it cannot be reached or refuses.
+raise NotRunningError where no such run is running, and UserError where it cannot be reached or refuses.
 """
 
 import json
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from plumbob.cluster.connection import joined
 from plumbob.cluster.control_actor import answer, find
+from plumbob.cluster.run_status import RunStatus
 from plumbob.core.errors import NotRunningError, UserError
 from plumbob.driver.run_folder.connection_file import read_connection_file
 from plumbob.driver.run_folder.folder import find_run
-from plumbob.driver.run_folder.run_status import STATUS_FILE
+from plumbob.driver.run_folder.status_listener import STATUS_FILE
 
 
-def status(run: str | Path, address: str | None = None) -> dict[str, Any]:
-    """Where the run stands; of one that does not go on, what it wrote down last, and `why` that is all.
+@dataclass(frozen=True)
+class RunState:
+    """Whether a run is running, and where it stands.
 
-    Returns `running`, and what `driver.run_folder.run_status.Watched.status` gives.
+    Attributes:
+        why_not: why it counts as not running; None where it is.
+        status: what it reported or, of one that is not running, wrote last; None before its first report.
     """
+
+    why_not: str | None
+    status: RunStatus | None
+
+    @property
+    def is_running(self) -> bool:
+        return self.why_not is None
+
+    def as_dict(self) -> dict[str, Any]:
+        """What `plumbob status --json` prints: `running`, of one that is not `why`, and `RunStatus.as_dict`."""
+        why = {} if self.why_not is None else {"why": self.why_not}
+        return {"running": self.is_running, **why, **({} if self.status is None else self.status.as_dict())}
+
+
+def status(run: str | Path, address: str | None = None) -> RunState:
+    """Where the run stands; of one that is not running, where it last stood."""
     try:
         with _reached(run, address) as control:
-            return {"running": True, **answer(control.status.remote())}
+            content = answer(control.status.remote())
+            return RunState(None, RunStatus.from_dict(content) if content else None)
     except NotRunningError as error:
-        written = _last_written(run)
-        if written is None:
+        last = _last_written(run)
+        if last is None:
             raise
-        return {"running": False, "why": str(error), **written}
+        return RunState(str(error), last)
 
 
 def scale(run: str | Path, num_rollout_workers: int, address: str | None = None) -> int:
-    """Change the number of rollout workers; returns how many there were. Who leaves finishes its answers first."""
+    """Change the number of rollout workers; returns how many there were. Who leaves finishes its responses first."""
     with _reached(run, address) as control:
         before: int = answer(control.scale.remote(num_rollout_workers))
     return before
@@ -48,7 +70,7 @@ def leave(run: str | Path, host: str, address: str | None = None) -> None:
 
 
 def stop(run: str | Path, address: str | None = None) -> None:
-    """Ask the run to stop where little is lost; `driver.api.resume` goes on with it."""
+    """Ask the run to stop where little is lost; `driver.api.resume` resumes it."""
     with _reached(run, address) as control:
         answer(control.stop.remote())
 
@@ -62,23 +84,27 @@ def _reached(run: str | Path, address: str | None) -> Iterator[Any]:
 
 
 def _from_folder(run: str | Path) -> tuple[str, str]:
-    """Address and name of the run that goes on in a folder; a private Ray's token is made ours."""
+    """Address and name of the run that is running in a folder; a private Ray's token is made ours."""
     folder = find_run(run)
-    reach = read_connection_file(folder)
-    if reach is None:
+    connection = read_connection_file(folder)
+    if connection is None:
         raise NotRunningError(
-            f"{folder}: this run is not going on; `plumbob resume {folder}` goes on with it. A run that goes on on a "
-            f"cluster is reached by its name and --address HOST:PORT"
+            f"{folder}: this run is not running; `plumbob resume {folder}` resumes it. A run on a cluster is reached "
+            f"by its name and --address HOST:PORT"
         )
-    if reach.token is not None:
-        os.environ["RAY_AUTH_TOKEN"] = reach.token
-    return reach.address, reach.name
+    if connection.token is not None:
+        os.environ["RAY_AUTH_TOKEN"] = connection.token
+    return connection.address, connection.name
 
 
-def _last_written(run: str | Path) -> dict[str, Any] | None:
-    """The status that the run wrote down last, where its folder can be read."""
+def _last_written(run: str | Path) -> RunStatus | None:
+    """The status that the run wrote last, where its folder can be read. Raises UserError where that is no status."""
     try:
-        found: dict[str, Any] = json.loads((find_run(run) / STATUS_FILE).read_text())
+        path = find_run(run) / STATUS_FILE
+        content = path.read_text()
     except (UserError, FileNotFoundError):
         return None
-    return found
+    try:
+        return RunStatus.from_dict(json.loads(content))
+    except (ValueError, KeyError, TypeError) as error:
+        raise UserError(f"{path}: expected the status of a run as JSON: {error!r}") from error

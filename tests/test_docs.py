@@ -18,3 +18,12 @@ OUTSIDE = ("runs/", "checkpoints/", "tensorboard/", ".venv/")
 def test_files_that_a_document_names_are_there(document: str) -> None:
     named = FILE.findall((ROOT / document).read_text(encoding="utf-8"))
     assert [name for name in named if not name.startswith(OUTSIDE) and not any(ROOT.glob(name))] == []
+
+
+def test_fields_of_rows_that_the_documents_name_are_read() -> None:
+    table = [
+        line for line in (ROOT / "docs/data.md").read_text(encoding="utf-8").splitlines() if line.startswith("| `")
+    ]
+    named = {name for line in table for name in re.findall(r"`(\w+)`", line.split("|")[2])}
+    code = "".join(path.read_text(encoding="utf-8") for path in (ROOT / "data/reading").glob("*.py"))
+    assert "answers" in named and [name for name in named if f'"{name}"' not in code] == []

@@ -109,6 +109,11 @@ def test_the_wheel_has_every_module_and_preset_below_one_name(wheel: Path) -> No
     assert names == {"plumbob/__init__.py", "plumbob/py.typed"} | modules | presets
 
 
+def test_lint_looks_at_every_folder_that_is_installed() -> None:
+    (line,) = (line for line in (ROOT / "Makefile").read_text().splitlines() if line.startswith("PACKAGES := "))
+    assert tuple(line.split()[2:]) == ORDER
+
+
 def test_a_wheel_from_the_sdist_is_the_same(checkout: Path, wheel: Path, tmp_path: Path) -> None:
     with tarfile.open(build("sdist", checkout, tmp_path / "sdist")) as archive:
         archive.extractall(tmp_path, filter="data")

@@ -1,9 +1,10 @@
 """How many rollout workers a run should have, from who waited for whom."""
 
 from collections import deque
-from collections.abc import Mapping, Sequence
-from typing import Any, NamedTuple
+from collections.abc import Sequence
+from typing import NamedTuple
 
+from plumbob.cluster.run_status import AutoscaleBounds, WorkerRow
 from plumbob.configs.settings.workers import AutoscaleSettings
 from plumbob.trainers.metrics.metrics_log import StepRecord
 
@@ -56,11 +57,11 @@ class Scaling:
     """
 
     def __init__(self, settings: AutoscaleSettings) -> None:
-        self.bounds = {"min_workers": settings.min_workers, "max_workers": settings.max_workers}
+        self.bounds = AutoscaleBounds(settings.min_workers, settings.max_workers)
         self._settings = settings
         self._steps: deque[Idle] = deque(maxlen=settings.patience)
 
-    def after(self, record: StepRecord, size: int, workers: Sequence[Mapping[str, Any]]) -> int:
+    def after(self, record: StepRecord, size: int, workers: Sequence[WorkerRow]) -> int:
         """How many workers there should be after that step.
 
         Args:
@@ -69,7 +70,7 @@ class Scaling:
         idle = idle_of(record)
         if idle is None:
             return size
-        if idle.learner > idle.sampler and sum(row["answers"] > 0 for row in workers) < size:
+        if idle.learner > idle.sampler and sum(bool(row.num_done) for row in workers) < size:
             self._steps.clear()
             return size
         self._steps.append(idle)

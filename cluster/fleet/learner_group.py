@@ -3,7 +3,6 @@
 import time
 from collections.abc import Callable
 from functools import partial
-from typing import Any
 
 from plumbob.cluster.calls import BOOT_TIMEOUT, Actor, Call, gather_ranks
 from plumbob.cluster.failures import LearnersLost
@@ -11,6 +10,7 @@ from plumbob.cluster.fleet.capacity import CapacityWait
 from plumbob.cluster.fleet.recovery.unfit_hosts import NO_MEMORY_S
 from plumbob.cluster.fleet.reservations import Reservation, Reservations, end_actor, why_no_room
 from plumbob.cluster.resources import Need, learners
+from plumbob.cluster.run_status import WorkerRow
 from plumbob.cluster.workers.learner_worker import LearnerWorker
 from plumbob.configs.settings.workers import LearnerRankSettings
 from plumbob.core.errors import RunFailed
@@ -79,10 +79,10 @@ class LearnerRanks:
         for seat in seats:
             self._seating.release(seat)
 
-    def status(self) -> list[dict[str, Any]]:
+    def status(self) -> tuple[WorkerRow, ...]:
         """One row a rank, for people."""
         placed = zip(self._actors, self._seats, strict=False)  # None has a worker between a loss and the next start.
-        return [{"worker": actor.name, "host": seat.host.address} for actor, seat in placed]
+        return tuple(WorkerRow(actor.name, seat.host.address) for actor, seat in placed)
 
     def _end_actors(self) -> None:
         for actor in self._actors:

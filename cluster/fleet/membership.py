@@ -3,12 +3,12 @@
 import time
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 from plumbob.cluster.calls import Actor, has_ended, last_lines
 from plumbob.cluster.failures import WorkerLost
 from plumbob.cluster.fleet.reservations import Reservation
 from plumbob.cluster.fleet.work_queue import Preparation, Task
+from plumbob.cluster.run_status import WorkerRow
 
 
 @dataclass(eq=False)
@@ -29,11 +29,11 @@ class Member:
     num_items: int = 0
     is_leaving: bool = False
 
-    def row(self, items: str) -> dict[str, Any]:
-        """For people; with what `num_items` counts."""
+    def row(self) -> WorkerRow:
+        """For people."""
         task = self.task  # Another thread may end it meanwhile.
         state = "leaving" if self.is_leaving else "idle" if task is None else task.what.doing
-        return {"worker": self.actor.name, "host": self.seat.host.address, "state": state, items: self.num_items}
+        return WorkerRow(self.actor.name, self.seat.host.address, state, self.num_items)
 
 
 @dataclass(frozen=True)

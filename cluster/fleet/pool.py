@@ -14,6 +14,7 @@ from plumbob.cluster.fleet.capacity import Capacity
 from plumbob.cluster.fleet.membership import Member, PoolHost, loss_of
 from plumbob.cluster.fleet.work_queue import Job, Preparation, Task
 from plumbob.cluster.nodes import living_nodes
+from plumbob.cluster.run_status import WorkerRow
 from plumbob.core.disk_errors import StorageFailed
 from plumbob.core.errors import RunFailed, UserError
 from plumbob.reward.scorer import ScoreError
@@ -113,9 +114,9 @@ class Pool:
             finally:
                 self._turn.release()
 
-    def status(self) -> list[dict[str, Any]]:
+    def status(self) -> tuple[WorkerRow, ...]:
         """One row a worker, for people."""
-        return [member.row("responses" if self.role == "rollout" else "scores") for member in self.members]
+        return tuple(member.row() for member in self.members)
 
     def close(self) -> None:
         """End all members; a thread that works with them fails."""

@@ -16,6 +16,7 @@ from plumbob.cluster.fleet.reservations import Reservations, why_no_room
 from plumbob.cluster.fleet.work_queue import Preparation
 from plumbob.cluster.placement import who_makes_room
 from plumbob.cluster.resources import Need, WorkerRole
+from plumbob.cluster.run_status import WorkerRow
 from plumbob.configs.settings.workers import ClusterSettings, WorkerGroupSettings
 
 CLOSE_S = 5.0
@@ -61,7 +62,7 @@ class PoolRegistry:
     def get(self, role: WorkerRole) -> PoolEntry | None:
         return self._staffed.get(role)
 
-    def status(self) -> dict[str, list[dict[str, Any]]]:
+    def status(self) -> dict[WorkerRole, tuple[WorkerRow, ...]]:
         """Role -> one row a worker, for people."""
         return {role: staffed.pool.status() for role, staffed in self._staffed.copy().items()}
 

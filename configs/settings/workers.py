@@ -1,15 +1,24 @@
 """Where a run is, and how large each group of its workers is."""
 
+import os
 from typing import Annotated, Literal, Self
 
-from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt, model_validator
+from pydantic import (
+    AfterValidator,
+    Field,
+    NonNegativeFloat,
+    NonNegativeInt,
+    PositiveFloat,
+    PositiveInt,
+    model_validator,
+)
 
 from plumbob.configs.base import Changeable, Settings
 
 
 class StorageSettings(Settings):
-    path: str = "runs"
-    """Folder of all runs. On a cluster, the one place that every host can read."""
+    path: Annotated[str, AfterValidator(os.path.expanduser)] = "runs"
+    """Folder of all runs; `~` is the home of who reads the settings. On a cluster, one that every host can read."""
 
 
 class ClusterSettings(Settings):

@@ -1,7 +1,6 @@
 """`plumbob run`: run the stages that a preset or a YAML file describes."""
 
 from argparse import ArgumentParser, Namespace
-from pathlib import Path
 
 from plumbob.console.foreground import run_in_foreground
 from plumbob.console.options import add_config, add_json
@@ -20,7 +19,9 @@ def run(arguments: Namespace) -> int:
     from plumbob.configs.load_run import load_run
 
     config = load_run(arguments.config, arguments.overrides, arguments.resume)
-    folder = Path(config.storage.path) / config.name
+    from plumbob.driver.run_folder.folder import run_folder
+
+    folder = run_folder(config)
     if arguments.resume:
         from plumbob.driver.api import run_or_resume as start
     else:

@@ -4,7 +4,7 @@ import gzip
 import json
 import zlib
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
@@ -14,9 +14,6 @@ import pyarrow.parquet as pq
 
 from plumbob.core.errors import UserError, first_line
 
-SUFFIXES = (".jsonl", ".json", ".parquet", ".arrow", ".txt")
-ZIPPED = (".jsonl", ".json", ".txt")
-ACCEPTED = ", ".join(SUFFIXES) + " (and " + ", ".join(f"{suffix}.gz" for suffix in ZIPPED) + ")"
 # What the `datasets` library keeps beside its Arrow files.
 SIDE_FILES = {"state.json", "dataset_info.json", "dataset_infos.json", "dataset_dict.json"}
 ARROW_FILE_MAGIC = b"ARROW1"
@@ -39,6 +36,21 @@ class FileRow:
     fault: str = ""
 
 
+@dataclass(frozen=True)
+class FileFormat:
+    """A kind of file.
+
+    Attributes:
+        suffix: of its name.
+        rows: reads a file; OSError, EOFError, zlib.error, ArrowException and ValueError are told to the user.
+        may_be_zipped: whether `rows` also reads it with `.gz` behind its name.
+    """
+
+    suffix: str
+    rows: Callable[[Path], Iterator[FileRow]]
+    may_be_zipped: bool = False
+
+
 def iterate_rows(path: str) -> Iterator[FileRow]:
     """Rows of all files that `path` names, in the order of their names.
 
@@ -47,7 +59,7 @@ def iterate_rows(path: str) -> Iterator[FileRow]:
     for file in list_files(path):
         num_rows = 0
         try:
-            for row in _rows_of(file):
+            for row in FORMATS[_suffix(file)].rows(file):
                 num_rows += 1
                 yield row
         except (OSError, EOFError, zlib.error, pa.ArrowException, ValueError) as error:
@@ -99,21 +111,7 @@ def _suffix(file: Path) -> str:
     """The known kind of a file by its name, `.gz` left aside; "" when it is none."""
     zipped = file.suffix == ".gz"
     suffix = Path(file.stem).suffix if zipped else file.suffix
-    return suffix if suffix in (ZIPPED if zipped else SUFFIXES) else ""
-
-
-def _rows_of(file: Path) -> Iterator[FileRow]:
-    match _suffix(file):
-        case ".jsonl":
-            return _jsonl_rows(file)
-        case ".json":
-            return _json_rows(file)
-        case ".txt":
-            return _text_rows(file)
-        case ".parquet":
-            return _table_rows(file, pq.ParquetFile(file).iter_batches())
-        case _:
-            return _table_rows(file, _arrow_batches(file))
+    return suffix if suffix in FORMATS and (FORMATS[suffix].may_be_zipped or not zipped) else ""
 
 
 def _open(file: Path) -> IO[bytes]:
@@ -164,6 +162,14 @@ def _text_rows(file: Path) -> Iterator[FileRow]:
         yield FileRow(file.name, first, {"text": "\n".join(document)})
 
 
+def _parquet_rows(file: Path) -> Iterator[FileRow]:
+    return _table_rows(file, pq.ParquetFile(file).iter_batches())
+
+
+def _arrow_rows(file: Path) -> Iterator[FileRow]:
+    return _table_rows(file, _arrow_batches(file))
+
+
 def _arrow_batches(file: Path) -> Iterator[Any]:
     """Record batches of an IPC file or an IPC stream; the `datasets` library writes streams."""
     with pa.memory_map(str(file)) as source:
@@ -181,3 +187,20 @@ def _table_rows(file: Path, batches: Iterator[Any]) -> Iterator[FileRow]:
         for value in batch.to_pylist():
             number += 1
             yield _row(file, number, value)
+
+
+FORMATS = {
+    known.suffix: known
+    for known in (
+        FileFormat(".jsonl", _jsonl_rows, may_be_zipped=True),
+        FileFormat(".ndjson", _jsonl_rows, may_be_zipped=True),
+        FileFormat(".json", _json_rows, may_be_zipped=True),
+        FileFormat(".parquet", _parquet_rows),
+        FileFormat(".arrow", _arrow_rows),
+        FileFormat(".txt", _text_rows, may_be_zipped=True),
+    )
+}
+"""By suffix. Another kind of file is a row more, with its reader above."""
+
+_ZIPPED = ", ".join(f"{known.suffix}.gz" for known in FORMATS.values() if known.may_be_zipped)
+ACCEPTED = f"{', '.join(FORMATS)} (and {_ZIPPED})"

@@ -1,8 +1,8 @@
 """The whole pipeline: every stage in order, each handing its folder to the next."""
 
 import json
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from plumbob.configs.runs import (
@@ -45,8 +45,14 @@ from plumbob.driver.stages.evaluation import (
     response_figures,
     write_samples,
 )
-from plumbob.driver.stages.prepare import StageContext, prepare, run_stage
+from plumbob.driver.stages.prepare import Prepared, StageContext, prepare, run_stage
 from plumbob.models.loading import resolve_model
+
+EVAL = "eval"
+"""The last stage."""
+
+POLICIES = "policies"
+"""Of its figures those that belong to the stages which made the policies: stage -> figures."""
 
 
 @dataclass(frozen=True)
@@ -154,7 +160,7 @@ class Pipeline:
 
     def evaluation(self) -> EvalRun:
         return EvalRun(
-            name="eval",
+            name=EVAL,
             **self._shared,
             learner=LearnerRankSettings(**self._run.learner.model_dump(include=set(LearnerRankSettings.model_fields))),
             data=EvalDataSettings(prompts=self._files.heldout_prompts, **self._prompt),
@@ -165,13 +171,38 @@ class Pipeline:
         )
 
 
-def run_pipeline(run: PipelineRun, prepared: PreparedFiles, scene: StageContext) -> dict[str, Figures]:
+@dataclass(frozen=True)
+class PipelineResult:
+    """What the stages of a pipeline ended with, each as it left it.
+
+    Attributes:
+        stages: stage -> its own figures, in the order in which they ran.
+        policies: stage -> what the evaluation measured of the policy that this stage made.
+        noise_ceiling: accuracy of the best predictor of the held-out preferences; None where it is not known.
+        notes: sentences about rows that were left out.
+    """
+
+    stages: Mapping[str, Figures]
+    policies: Mapping[str, Figures]
+    noise_ceiling: float | None
+    notes: tuple[str, ...]
+
+    def summary(self) -> dict[str, Figures]:
+        """Stage -> all that is known of it, as `summary.json` has it."""
+        found: dict[str, Figures] = {"data": {"notes": list(self.notes)}} if self.notes else {}
+        found |= {name: {**figures, **self.policies.get(name, {})} for name, figures in self.stages.items()}
+        if self.noise_ceiling is not None:
+            found["reward"]["noise_ceiling"] = self.noise_ceiling
+        return found
+
+
+def run_pipeline(run: PipelineRun, prepared: PreparedFiles, context: StageContext) -> dict[str, Figures]:
     """Every stage that has not already ended in this folder; stage -> its figures."""
-    files = prepared(scene.folder / "data")
+    files = prepared(context.folder / "data")
     for note in files.notes:
-        scene.listener.said("data", note)
-    stages = Pipeline(run, scene.folder, files)
-    todo: list[tuple[str, Callable[[StageContext], Figures]]] = []
+        context.listener.said("data", note)
+    stages = Pipeline(run, context.folder, files)
+    todo: list[tuple[str, Prepared]] = []
     if isinstance(run.policy.model, NewLlamaSettings):
         todo.append(("pretrain", lambda inner: prepare(stages.pretrain())(inner)))
     if isinstance(run.reward.model, NewBertSettings):
@@ -181,25 +212,21 @@ def run_pipeline(run: PipelineRun, prepared: PreparedFiles, scene: StageContext)
         ("reward", lambda inner: prepare(stages.reward())(inner)),
         ("ppo", lambda inner: prepare(stages.ppo(), files.judge)(inner)),
         ("dpo", lambda inner: prepare(stages.dpo())(inner)),
-        ("eval", lambda inner: _evaluate(stages.evaluation(), files, scene, inner)),
+        (EVAL, lambda inner: _evaluate(stages.evaluation(), files, context, inner)),
     ]
-    figures: dict[str, Figures] = {"data": {"notes": list(files.notes)}} if files.notes else {}
-    figures |= {name: _once(name, body, scene) for name, body in todo}
-    if files.noise_ceiling is not None:
-        figures["reward"]["noise_ceiling"] = files.noise_ceiling
-    policies = figures["eval"].pop("policies")
-    for name, measured in policies.items():
-        figures[name] |= measured
-    return figures
+    ended = {name: _once(name, body, context) for name, body in todo}
+    own = {key: value for key, value in ended[EVAL].items() if key != POLICIES}
+    policies: Mapping[str, Figures] = ended[EVAL][POLICIES]
+    return PipelineResult(ended | {EVAL: own}, policies, files.noise_ceiling, files.notes).summary()
 
 
-def _once(name: str, body: Callable[[StageContext], Figures], scene: StageContext) -> Figures:
+def _once(name: str, body: Prepared, context: StageContext) -> Figures:
     """The stage's figures: from its folder when an earlier, interrupted run of the pipeline ended it."""
-    folder = scene.folder / name
+    folder = context.folder / name
     if (folder / SUMMARY_FILE).exists():
         figures: Figures = json.loads((folder / SUMMARY_FILE).read_text())
         return figures
-    figures = run_stage(body, StageContext(scene.session, folder, scene.listener, scene.memory), name)
+    figures = run_stage(body, replace(context, folder=folder), name)
     folder.mkdir(parents=True, exist_ok=True)
     replace_text(folder / SUMMARY_FILE, json.dumps(figures, indent=2) + "\n")
     return figures
@@ -210,7 +237,7 @@ def _evaluate(run: EvalRun, files: Files, outer: StageContext, inner: StageConte
     assert run.policy.baseline is not None
     data = prepare_eval(run)
     for note in data.notes:
-        inner.listener.said("eval", note)
+        inner.listener.said(EVAL, note)
     scorer = inner.session.scorers(run.reward)
     policies = {name: resolve_model(str(outer.folder / name / "policy"), name) for name in ("ppo", "dpo")}
     measured = measure_policies(run, data, inner.session, scorer, policies, files.judge)
@@ -223,6 +250,6 @@ def _evaluate(run: EvalRun, files: Files, outer: StageContext, inner: StageConte
     return {
         "num_prompts": len(data.prompts),
         "notes": list(data.notes),
-        "policies": {"sft": response_figures(baseline)}
+        POLICIES: {"sft": response_figures(baseline)}
         | {name: policy_figures(measured[name], baseline) for name in policies},
     }

@@ -1,4 +1,4 @@
-"""How to reach a run's cluster from its folder: a file that stands there while the run goes on."""
+"""How to reach a run's cluster from its folder: a file that stands there while the run is running."""
 
 import json
 import os
@@ -7,8 +7,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Self
 
-import ray
-
+from plumbob.cluster.connection import own_address
 from plumbob.configs.settings.workers import ClusterSettings
 from plumbob.core.errors import UserError
 
@@ -17,7 +16,7 @@ CLUSTER_FILE = "cluster.json"
 
 @dataclass(frozen=True)
 class Connection:
-    """Of a run that is going on.
+    """Of a run that is running.
 
     Attributes:
         address: of its Ray, `HOST:PORT`.
@@ -36,13 +35,13 @@ class ConnectionFile:
     def __init__(self, folder: Path, name: str, cluster: ClusterSettings) -> None:
         token = os.environ.get("RAY_AUTH_TOKEN") if cluster.address == "local" else None
         self._path = folder / CLUSTER_FILE
-        self._reach = Connection(ray.get_runtime_context().gcs_address, name, token)
+        self._connection = Connection(own_address(), name, token)
 
     def __enter__(self) -> Self:
         self._path.parent.mkdir(parents=True, exist_ok=True)
         descriptor, beside = tempfile.mkstemp(dir=self._path.parent)  # Only its owner can read it.
         with os.fdopen(descriptor, "w") as file:
-            json.dump(asdict(self._reach), file)
+            json.dump(asdict(self._connection), file)
         Path(beside).replace(self._path)
         return self
 
@@ -51,7 +50,7 @@ class ConnectionFile:
 
 
 def read_connection_file(folder: Path) -> Connection | None:
-    """None when no run is going on there, as far as the folder knows. Raises UserError where that cannot be read."""
+    """None when no run is running there, as far as the folder knows. Raises UserError where that cannot be read."""
     path = folder / CLUSTER_FILE
     try:
         return Connection(**json.loads(path.read_text()))

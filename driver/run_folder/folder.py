@@ -1,4 +1,4 @@
-"""The folder of a run: where it is, that it can be written, and that a mistake leaves nothing behind in it."""
+"""The folder of a run: where it is, that it can be written, and that a user error leaves nothing behind in it."""
 
 import tempfile
 from collections.abc import Iterator
@@ -6,6 +6,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from plumbob.configs.resolved_copy import RESOLVED_FILE
+from plumbob.configs.runs import Run
 from plumbob.configs.validation import nearest
 from plumbob.core.errors import UserError
 
@@ -17,6 +18,11 @@ SAMPLES_FILE = "samples.jsonl"
 
 COMPUTED = ("**/metrics.jsonl", "**/checkpoints/latest", "**/rollouts/*.parquet")
 """What stands in a run's folder, not empty, once something has been computed."""
+
+
+def run_folder(config: Run) -> Path:
+    """Where the run is, or will be."""
+    return Path(config.storage.path) / config.name
 
 
 def find_run(run: str | Path) -> Path:

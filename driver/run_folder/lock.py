@@ -19,10 +19,10 @@ LOCKLESS = frozenset({errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP})
 
 
 @contextmanager
-def owned(folder: Path, said: Callable[[str], None]) -> Iterator[bool]:
+def owned(folder: Path, notify: Callable[[str], None]) -> Iterator[bool]:
     """The folder is this driver's alone until it leaves it or dies.
 
-    Gives whether it is. Where the file system keeps no locks that cannot be known, which is said.
+    Gives whether it is. Where the file system keeps no locks that cannot be known, of which the user is notified.
 
     Raises:
         UserError: another driver has it, or it may not be written.
@@ -33,12 +33,12 @@ def owned(folder: Path, said: Callable[[str], None]) -> Iterator[bool]:
         folder.mkdir(parents=True, exist_ok=True)
         if not os.access(folder, os.W_OK):
             raise UserError(
-                f"{folder}: this folder may not be written: go on with its run as the user who began it, or with a "
+                f"{folder}: this folder may not be written: resume its run as the user who began it, or resume a "
                 f"copy of it that you may write"
             )
         lock = _lock(folder / LOCK_FILE)
         if lock is None:
-            said(f"{folder}: this file system keeps no locks, so that a second driver of the run is not noticed")
+            notify(f"{folder}: this file system keeps no locks, so that a second driver of the run is not noticed")
         yield lock is not None
     finally:
         if lock is not None:

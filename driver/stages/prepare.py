@@ -23,6 +23,7 @@ from plumbob.configs.settings.models import NewBertSettings, NewLlamaSettings
 from plumbob.configs.settings.rewards import RuleReward
 from plumbob.data.chat import Render, chat_renderer, plain_dialogue
 from plumbob.driver.peak_memory import PeakMemory
+from plumbob.driver.run_control import RunControl
 from plumbob.driver.stages.concurrent_start import run_concurrently
 from plumbob.driver.stages.model_sampling import ModelSampling, sampler_spec
 from plumbob.models.loading import load_tokenizer, resolve_model, served_rank
@@ -67,6 +68,7 @@ class StageContext:
     """
 
     session: Session
+    control: RunControl
     folder: Path
     listener: Listener
     memory: PeakMemory
@@ -253,7 +255,7 @@ def _ppo(run: PpoRun, rule: Rule | None) -> Prepared:
         )
         checkpoints = Checkpoints(scene.folder / "checkpoints", run.ppo.keep_checkpoints)
         state = PpoState(run, data)
-        scene.session.ledger = state.ledger
+        scene.control.ledger = state.ledger
         newest = checkpoints.newest(say)
         if newest is not None:
             actors.learners.load(newest.folder)

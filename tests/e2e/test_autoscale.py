@@ -13,6 +13,7 @@ from plumbob.cluster.worker_groups import SamplerGroup
 from plumbob.configs.settings.workers import AutoscaleSettings, ClusterSettings, RolloutSettings, TransformersEngine
 from plumbob.core.errors import UserError
 from plumbob.driver import steering
+from plumbob.driver.run_control import controlled_run
 from plumbob.rollout.samplers.sampler import SamplerSpec
 from plumbob.trainers.metrics.metrics_log import StepRecord
 from tests.support.recording_listener import Watching
@@ -38,11 +39,11 @@ def session(stage: Stages, tmp_path: Path) -> Iterator[Session]:
 def test_the_number_of_rollout_workers_moves(session: Session, tmp_path: Path) -> None:
     spec = SamplerSpec(write_policy(tmp_path / "policy"), "", TransformersEngine(), "float32", 1.0, 4, 0)
     watching = Watching()
-    with session.running("scaled", (), tmp_path, watching) as watched:
+    with controlled_run(session, "scaled", (), tmp_path, watching) as control:
 
         def size_after(num_steps: int) -> int:
             for _ in range(num_steps):
-                watched.stepped(STARVED)
+                control.listener.stepped(STARVED)
             return rollout_pool(session).size
 
         group = session.samplers(spec, ROLLOUT)
@@ -63,7 +64,7 @@ def test_the_number_of_rollout_workers_moves(session: Session, tmp_path: Path) -
         assert steering.scale("scaled", 2, "auto") == 3
         reports_twice(session)
         session.samplers(spec, ROLLOUT)
-        session.attend()
+        session.poll_control()
         assert rollout_pool(session).size == 2
 
 
@@ -79,7 +80,7 @@ def all_have_answered(session: Session, group: SamplerGroup, size: int) -> bool:
 
     def have() -> bool:
         assert len(group.sample(requests)) == len(requests)
-        return sum(row["answers"] > 0 for row in rollout_pool(session).status()) == size
+        return sum(bool(row.num_done) for row in rollout_pool(session).status()) == size
 
     return wait_until(have, BOUND_S)
 
@@ -90,7 +91,8 @@ def reports_twice(session: Session) -> None:
         now = time.time()
 
         def shows(now: float = now) -> bool:
-            session.attend()
-            return bool(steering.status("scaled", "auto").get("time", 0.0) > now)
+            session.poll_control()
+            status = steering.status("scaled", "auto").status
+            return status is not None and status.time > now
 
         assert wait_until(shows, BOUND_S)

@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from ray._raylet import GcsClient
-from ray.cluster_utils import ClusterSettings as RayCluster
+from ray.cluster_utils import Cluster as RayCluster
 from ray.core.generated.autoscaler_pb2 import DrainNodeReason
 
 from plumbob.cluster.calls import wait_until
@@ -22,6 +22,7 @@ from plumbob.cluster.resources import Need
 from plumbob.cluster.session import Session
 from plumbob.cluster.worker_groups import SamplerGroup
 from plumbob.configs.settings.workers import ClusterSettings
+from plumbob.driver.run_control import RunControl, controlled_run
 from plumbob.rollout.rollout_records import SampleRequest
 from tests.support.partial_worker import Hired
 from tests.support.recording_listener import Watching
@@ -48,27 +49,27 @@ def three(stage: Stages) -> Iterator[RayCluster]:
 @contextmanager
 def sampling_on(
     cluster: RayCluster, run: str, folder: Path, watching: Watching, need: Need
-) -> Iterator[tuple[Session, Pool, Callable[[], set[str]]]]:
+) -> Iterator[tuple[RunControl, Pool, Callable[[], set[str]]]]:
     """Workers of `run`, and what samples as many responses as they are and says on which hosts they were made."""
     with (
         Session(ClusterSettings(address=cluster.address), folder, watching) as session,
-        session.running(run, (replace(need, count=1),), folder, watching),
+        controlled_run(session, run, (replace(need, count=1),), folder, watching) as control,
     ):
         pool = session._pools._new(need, 1, Hired)
-        samplers = SamplerGroup(pool, 1, session.may_go_on)
+        samplers = SamplerGroup(pool, 1, session.check_stop)
         requests = [SampleRequest(f"p{n}", f"g{n}", 0, n, "", np.array([3], np.int32)) for n in range(need.count)]
 
         def at_work() -> set[str]:
             assert [len(rollout.token_ids) for rollout in samplers.sample(requests)] == [5] * need.count
-            return {row["host"] for row in pool.status() if row["answers"]}
+            return {row.host for row in pool.status() if row.num_done}
 
-        yield session, pool, at_work
+        yield control, pool, at_work
         pool.close()
 
 
 def test_workers_leave_hosts_that_will_be_taken_away(three: RayCluster, tmp_path: Path) -> None:
     watching = Watching()
-    with sampling_on(three, "leaving", tmp_path, watching, NEED) as (session, pool, at_work):
+    with sampling_on(three, "leaving", tmp_path, watching, NEED) as (control, pool, at_work):
         head = three.head_node.node_ip_address
         assert wait_until(lambda: at_work() == {head, "127.0.0.2", "127.0.0.3"}, BOUND_S)
         asked = [sys.executable, "-m", "plumbob.console.cli", "scale", "leaving", "--leave", "127.0.0.2"]
@@ -77,7 +78,7 @@ def test_workers_leave_hosts_that_will_be_taken_away(three: RayCluster, tmp_path
         assert wait_until(lambda: at_work() == {head, "127.0.0.3"}, BOUND_S)
 
         # Ray's own notice; the host goes before its workers have ended what they are at.
-        last = next(row["worker"] for row in pool.status() if row["host"] == "127.0.0.3")
+        last = next(row.worker for row in pool.status() if row.host == "127.0.0.3")
         (tmp_path / f"{last}.hold").touch()
         sampling = ThreadPoolExecutor(1).submit(at_work)
         assert wait_until(lambda: state_of(pool, last) == "sampling", BOUND_S)
@@ -85,7 +86,7 @@ def test_workers_leave_hosts_that_will_be_taken_away(three: RayCluster, tmp_path
         assert wait_until(lambda: state_of(pool, last) == "leaving", BOUND_S)
         three.remove_node(next(node for node in three.worker_nodes if node.node_ip_address == "127.0.0.3"), False)
         sampling.result(BOUND_S)
-        assert at_work() == {head} and session._restarts.total == 0
+        assert at_work() == {head} and control.budget.total == 0
         # The only one that is left; 127.0.0.2 is there and will be taken away.
         asked[-1] = head
         refused = subprocess.run([*asked, "--address", three.address], capture_output=True, text=True, timeout=BOUND_S)
@@ -100,18 +101,18 @@ def test_a_worker_there_was_no_room_for_starts_on_a_host_that_joins(three: RayCl
     watching = Watching()
     # Of a whole CPU each: the fourth finds none.
     need = replace(NEED, count=4, num_cpus=1.0)
-    with sampling_on(three, "growing", tmp_path, watching, need) as (session, pool, at_work):
+    with sampling_on(three, "growing", tmp_path, watching, need) as (control, pool, at_work):
         first = {three.head_node.node_ip_address, "127.0.0.2", "127.0.0.3"}
         short = ("cluster", "no host has room for another rollout worker; going on with 3")
         assert wait_until(lambda: at_work() == first and short in watching.notes, BOUND_S)
         three.add_node(num_cpus=1, node_ip_address="127.0.0.4")
         assert wait_until(lambda: at_work() == first | {"127.0.0.4"}, BOUND_S)
-        assert [row["host"] for row in pool.status()][3:] == ["127.0.0.4"]
-        assert watching.notes == [short] and session._restarts.total == 0
+        assert [row.host for row in pool.status()][3:] == ["127.0.0.4"]
+        assert watching.notes == [short] and control.budget.total == 0
 
 
 def state_of(pool: Pool, worker: str) -> str:
-    return str(next(row["state"] for row in pool.status() if row["worker"] == worker))
+    return str(next(row.state for row in pool.status() if row.worker == worker))
 
 
 def drain(cluster: RayCluster, node_id: str) -> None:

@@ -9,6 +9,7 @@ import torch
 from numpy.typing import NDArray
 
 from plumbob.configs.settings.data import ReplaySettings
+from plumbob.data.batch import Batch
 from plumbob.data.epoch_order import endless_order
 from plumbob.data.tokenization import TokenBatch
 from plumbob.trainers.forgetting.next_token import next_token_loss, num_predicted_tokens
@@ -17,22 +18,16 @@ from plumbob.trainers.learner.learner_protocol import B, LossSum, Pass
 
 
 @dataclass(frozen=True)
-class WithReplay(Generic[B]):
+class WithReplay(Batch, Generic[B]):
     """A stage's batch, with a block of other text beside each of its rows."""
 
     batch: B
     replayed: TokenBatch
 
     @property
-    def num_rows(self) -> int:
-        return self.batch.num_rows
-
-    @property
     def lengths(self) -> NDArray[np.int64]:
+        """Of the stage's own rows: the blocks of text beside them are all of one length."""
         return self.batch.lengths
-
-    def rows(self, index: NDArray[np.int64], /) -> "WithReplay[B]":
-        return WithReplay(self.batch.rows(index), self.replayed.rows(index))
 
 
 def beside(text: PackedText | None, batch: B, step: int, seed: int) -> "B | WithReplay[B]":

@@ -3,6 +3,7 @@
 import hashlib
 import json
 import os
+import re
 import shutil
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -17,6 +18,8 @@ from plumbob.core.errors import RunFailed
 STATE_FILE = "state.json"
 LATEST_FILE = "latest"
 DIGEST = "blake2b"
+
+FOLDER_NAME = re.compile(r"step-(\d+)")
 
 Files = Mapping[str, Mapping[str, Any]]
 """Name of a file -> its size in bytes and its digest."""
@@ -77,39 +80,41 @@ class Checkpoints:
         except DamagedError as error:
             raise RunFailed(f"{error}; it holds the result") from error
 
-    def newest(self, said: Callable[[str], None]) -> Checkpoint | None:
+    def newest(self, notify: Callable[[str], None]) -> Checkpoint | None:
         """The newest whole checkpoint; None when none has been made.
 
         Args:
-            said: told of each newer one that is passed over, with what is wrong with it.
+            notify: told of each newer one that is passed over, with what is wrong with it.
 
         Raises:
             RunFailed: some were made, and none is whole.
         """
         damaged: list[str] = []
-        for folder in reversed(self._folders()):
+        for _, folder in sorted(self._folders().items(), reverse=True):
             try:
                 found = read_checkpoint(folder)
             except DamagedError as error:
                 damaged.append(str(error))
                 continue
             for message in damaged:
-                said(f"{message}; going back to {found.folder.name}")
+                notify(f"{message}; going back to {found.folder.name}")
             return found
         if damaged:
             message = "\n".join(damaged)
             raise RunFailed(f"{message}\nno checkpoint is whole; to begin this stage anew, delete {self.folder}")
         return None
 
-    def _folders(self) -> list[Path]:
-        return sorted(path for path in self.folder.glob("step-*") if path.is_dir())
+    def _folders(self) -> dict[int, Path]:
+        """By step, in no order: names of more than six digits do not sort as their numbers do."""
+        named = ((FOLDER_NAME.fullmatch(path.name), path) for path in self.folder.glob("step-*") if path.is_dir())
+        return {int(match[1]): path for match, path in named if match}
 
     def _prune(self, step: int, protected: int | None) -> None:
         """Those past `step` were passed over as damaged, and are of steps that are made again."""
-        newer = [folder for folder in self._folders() if folder.name > folder_name(step)]
-        older = [folder for folder in self._folders() if folder not in newer][: -self.keep]
-        for folder in (*newer, *older):
-            if protected is None or folder.name != folder_name(protected):
+        folders = self._folders()
+        kept = {*sorted(found for found in folders if found <= step)[-self.keep :], protected}
+        for found, folder in folders.items():
+            if found not in kept:
                 shutil.rmtree(folder)
 
 

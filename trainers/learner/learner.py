@@ -15,13 +15,14 @@ from plumbob.configs.settings.workers import LearnerRankSettings
 from plumbob.core.atomic_files import flush_all
 from plumbob.core.disk_errors import naming
 from plumbob.core.errors import NotFinite
+from plumbob.data.batch import Batch
 from plumbob.models.adapter import Adapter, ModelRole
 from plumbob.models.policy import PolicyModel
 from plumbob.trainers.learner.checkpoint import Files, on_disk
 from plumbob.trainers.learner.checkpoint_shards import share_of, stored_shares, write_share
 from plumbob.trainers.learner.engine import Engine, ForwardOnly, Rank
 from plumbob.trainers.learner.export import Artifact
-from plumbob.trainers.learner.learner_protocol import B, Batch, Pass, UpdatePlan, UpdateResult, add_shares
+from plumbob.trainers.learner.learner_protocol import B, Pass, UpdatePlan, UpdateResult, add_shares
 
 
 class Learner:
@@ -53,7 +54,7 @@ class Learner:
                 f"{batch.num_rows} rows, minibatches of {plan.minibatch_size} and {self.rank.world_size} ranks: "
                 f"each must divide the one before it"
             )
-        torch.manual_seed(plan.seed * self.rank.world_size + self.rank.index)
+        torch.manual_seed((plan.seed * self.rank.world_size + self.rank.index) % 2**64)  # As many as it takes.
         self.model.train()
         order = np.random.default_rng(plan.seed)
         shares: dict[str, list[float]] = {}

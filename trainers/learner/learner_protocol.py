@@ -1,30 +1,17 @@
-"""What a stage's loop knows of its learners: batches, passes, plans of an update, and all ranks as one."""
+"""What a stage's loop knows of its learners: passes, plans of an update, and all ranks as one."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Generic, NamedTuple, Protocol, Self, TypeVar
+from typing import Any, Generic, NamedTuple, Protocol, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
+from plumbob.data.batch import Batch
 from plumbob.models.adapter import Adapter, ModelRole
 from plumbob.trainers.learner.checkpoint import Files
-
-
-class Batch(Protocol):
-    """Rows that can be dealt out: every rank is given the whole batch and takes its own."""
-
-    @property
-    def num_rows(self) -> int: ...
-
-    @property
-    def lengths(self) -> NDArray[np.int64]:
-        """Tokens of each row, padding left out, [num_rows]: rows of like length are put together."""
-
-    def rows(self, index: NDArray[np.int64], /) -> Self: ...
-
 
 B = TypeVar("B", bound=Batch)
 
@@ -79,6 +66,11 @@ class UpdateResult:
 
     shares: Mapping[str, float]
     gradient_norms: Mapping[str, float]
+
+
+def update_seed(run_seed: int, step: int) -> int:
+    """`UpdatePlan.seed` of the update at 0-based `step` of a run: no two runs' seeds share one at any of 2^32 steps."""
+    return (run_seed << 32) + step
 
 
 def add_shares(shares: dict[str, float], sums: LossSum, count: float) -> None:

@@ -1,6 +1,6 @@
 """Learning from preference pairs without a reward model or sampling: DPO and its family."""
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -11,6 +11,7 @@ from torch import Tensor
 
 from plumbob.configs.runs import DpoRun
 from plumbob.configs.settings.algorithms import REFERENCE_FREE, OrpoLoss, PreferenceLoss
+from plumbob.data.batch import Batch
 from plumbob.data.chat import chat_renderer
 from plumbob.data.length_checks import LENGTH_KEYS, check_sequences
 from plumbob.data.reading.readers import read_pairs
@@ -44,7 +45,7 @@ class DpoInput:
 
 
 @dataclass(frozen=True)
-class DpoBatch:
+class DpoBatch(Batch):
     """The pairs of one optimizer step, or some of them.
 
     Attributes:
@@ -52,8 +53,7 @@ class DpoBatch:
         ref_chosen: the reference's log-probability of each whole response, float32 [B]; 0 for a loss that reads none.
         ref_rejected: the same.
         sequence_tokens: of a prompt with its chosen response, those that something stands before, averaged over the
-            rows
-            of the whole step: the same for every row, so that it depends neither on micro-batches nor on how many
+            rows of the whole step: the same for every row, so that it depends neither on micro-batches nor on how many
             learners there are.
     """
 
@@ -63,25 +63,9 @@ class DpoBatch:
     sequence_tokens: float
 
     @property
-    def num_rows(self) -> int:
-        return self.pairs.num_rows
-
-    @property
-    def lengths(self) -> NDArray[np.int64]:
-        return self.pairs.lengths
-
-    @property
     def response_lengths(self) -> NDArray[np.int64]:
         """Tokens of chosen and rejected, EOS included, [B, 2]."""
         return np.stack([side.loss_mask.sum(axis=1) for side in (self.pairs.chosen, self.pairs.rejected)], axis=1)
-
-    def rows(self, index: NDArray[np.int64], /) -> "DpoBatch":
-        return replace(
-            self,
-            pairs=self.pairs.rows(index),
-            ref_chosen=self.ref_chosen[index],
-            ref_rejected=self.ref_rejected[index],
-        )
 
 
 class PairLogprobs(NamedTuple):

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from plumbob.configs.runs import KtoRun
 from plumbob.configs.settings.training import KtoSettings
+from plumbob.data.batch import Batch
 from plumbob.data.chat import chat_renderer
 from plumbob.data.length_checks import LENGTH_KEYS, check_sequences
 from plumbob.data.reading.readers import read_labelled
@@ -46,7 +47,7 @@ class KtoInput:
 
 
 @dataclass(frozen=True)
-class KtoBatch:
+class KtoBatch(Batch):
     """Labelled responses.
 
     Attributes:
@@ -61,17 +62,6 @@ class KtoBatch:
     desirable: NDArray[np.bool_]
     ref_logprobs: NDArray[np.float32]
     kl: float
-
-    @property
-    def num_rows(self) -> int:
-        return self.responses.num_rows
-
-    @property
-    def lengths(self) -> NDArray[np.int64]:
-        return self.responses.lengths
-
-    def rows(self, index: NDArray[np.int64], /) -> "KtoBatch":
-        return KtoBatch(self.responses.rows(index), self.desirable[index], self.ref_logprobs[index], self.kl)
 
 
 def kto_passes(settings: KtoSettings) -> tuple[Pass[KtoBatch], ...]:

@@ -14,7 +14,7 @@ from plumbob.core.errors import NotFinite, UserError
 from plumbob.data.epoch_order import EpochBatches
 from plumbob.trainers.forgetting.retention import RetainedText
 from plumbob.trainers.learner.checkpoint import Checkpoint, Checkpoints
-from plumbob.trainers.learner.learner_protocol import B, Learners, UpdatePlan
+from plumbob.trainers.learner.learner_protocol import B, Learners, UpdatePlan, update_seed
 from plumbob.trainers.learner.lr_schedule import learning_rate_scale
 from plumbob.trainers.metrics.metrics_log import MetricsLog, Phases, StepRecord
 from plumbob.trainers.offline.early_stopping import BestStep, has_stopped, is_turning_point, next_best
@@ -127,7 +127,7 @@ def train_step(stage: OfflineStage[Any], learners: Learners, step: int, phases: 
     with phases.phase("data"):
         batch = stage.batch_of(index, step - 1)
     scale = learning_rate_scale(stage.settings, step - 1, stage.batches.num_batches)
-    plan = UpdatePlan(len(index), 1, scale, stage.seed + step - 1)
+    plan = UpdatePlan(len(index), 1, scale, update_seed(stage.seed, step - 1))
     with phases.phase("learn"):
         metrics = update_naming_records(learners, batch, plan, index)
     metrics["learning_rate"] = scale * stage.settings.learning_rate

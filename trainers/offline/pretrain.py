@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from plumbob.configs.runs import PretrainEncoderRun, PretrainRun
 from plumbob.configs.settings.models import PretrainedPolicySettings
 from plumbob.configs.settings.rewards import EncoderSettings
+from plumbob.data.batch import Batch
 from plumbob.data.length_checks import check_limits
 from plumbob.data.reading.readers import read_texts
 from plumbob.data.splitting import Split, hold_out
@@ -112,22 +113,11 @@ HELDOUT_MASKS = 2**31
 
 
 @dataclass(frozen=True)
-class MaskedBatch:
+class MaskedBatch(Batch):
     """Text with words hidden. `labels` int64 [B, T]: the true id where one is to be guessed, else IGNORED_LABEL."""
 
     tokens: TokenBatch
     labels: NDArray[np.int64]
-
-    @property
-    def num_rows(self) -> int:
-        return self.tokens.num_rows
-
-    @property
-    def lengths(self) -> NDArray[np.int64]:
-        return self.tokens.lengths
-
-    def rows(self, index: NDArray[np.int64], /) -> "MaskedBatch":
-        return MaskedBatch(self.tokens.rows(index), self.labels[index])
 
 
 def masked_word_loss(forward: Any, batch: MaskedBatch) -> LossSum:

@@ -2,13 +2,14 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from plumbob.data.batch import Batch
 from plumbob.data.records import Ranking, ScoredResponse
 from plumbob.models.padding import real_tokens_first
 from plumbob.reward.bert_encoding import EncodedPair, encode_pairs, pad_pairs
@@ -19,7 +20,7 @@ Judged = Ranking | ScoredResponse
 
 
 @dataclass(frozen=True)
-class RewardBatch:
+class RewardBatch(Batch):
     """Responses to the same prompts side by side, padded in tokens and, on the right, in responses.
 
     Attributes:
@@ -34,25 +35,11 @@ class RewardBatch:
     response_mask: NDArray[np.bool_]
     targets: NDArray[np.float32]
 
-    @property
-    def num_rows(self) -> int:
-        return len(self.input_ids)
-
-    @property
-    def lengths(self) -> NDArray[np.int64]:
-        lengths: NDArray[np.int64] = self.attention_mask.sum(axis=-1).max(axis=1)
-        return lengths
-
-    def rows(self, index: NDArray[np.int64], /) -> "RewardBatch":
+    def rows(self, index: NDArray[np.int64], /) -> Self:
         """Those rows, without columns that are padding alone; K stays, so that all rows' rewards make one array."""
-        columns = self.attention_mask[index].any(axis=(0, 1))
-        return RewardBatch(
-            self.input_ids[index][..., columns],
-            self.attention_mask[index][..., columns],
-            self.token_type_ids[index][..., columns],
-            self.response_mask[index],
-            self.targets[index],
-        )
+        taken = super().rows(index)
+        columns = taken.attention_mask.any(axis=(0, 1))
+        return taken.changed(lambda values: values[..., columns] if values.ndim == 3 else values)
 
 
 class RewardModule(nn.Module):

@@ -6,7 +6,7 @@ True on exactly the tokens that the policy wrote; elsewhere every result is 0, a
 """
 
 from dataclasses import dataclass
-from typing import Literal, assert_never
+from typing import Literal, Self, assert_never
 
 import numpy as np
 import torch
@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from plumbob.configs.settings.training import PpoSettings
+from plumbob.data.batch import Batch
 from plumbob.models.padding import columns_in_use
 from plumbob.trainers.algorithms.advantages import estimate, masked_mean, masked_variance
 from plumbob.trainers.algorithms.importance_sampling import ImportanceWeights, importance_weights
@@ -38,7 +39,7 @@ class Evaluated:
 
 
 @dataclass(frozen=True)
-class CriticTargets:
+class CriticTargets(Batch):
     """What the critic learns from. `values` [B, T]: its own as the update begins; `returns`: what it is to predict."""
 
     values: Tensor
@@ -46,7 +47,7 @@ class CriticTargets:
 
 
 @dataclass(frozen=True)
-class LossKl:
+class LossKl(Batch):
     """The divergence that is paid for in the loss: the reference's log-probs [B, T], and beta of this step."""
 
     ref_logprobs: Tensor
@@ -54,7 +55,7 @@ class LossKl:
 
 
 @dataclass(frozen=True)
-class Experience:
+class Experience(Batch):
     """What one step's update is computed from. float32 [B, T] where not said otherwise.
 
     Attributes:
@@ -79,32 +80,11 @@ class Experience:
     critic: CriticTargets | None
     kl: LossKl | None
 
-    @property
-    def num_rows(self) -> int:
-        return len(self.input_ids)
-
-    @property
-    def lengths(self) -> NDArray[np.int64]:
-        return self.attention_mask.sum(dim=1).numpy()
-
-    def rows(self, index: NDArray[np.int64], /) -> "Experience":
+    def rows(self, index: NDArray[np.int64], /) -> Self:
         """The rows at `index` [b], without columns that are padding in all of them."""
-        columns = columns_in_use(self.attention_mask[index])
-
-        def cut(x: Tensor) -> Tensor:
-            return x[index][:, columns]
-
-        return Experience(
-            input_ids=cut(self.input_ids),
-            attention_mask=cut(self.attention_mask),
-            action_mask=cut(self.action_mask),
-            old_logprobs=cut(self.old_logprobs),
-            advantages=cut(self.advantages),
-            loss_weights=cut(self.loss_weights),
-            importance_weights=cut(self.importance_weights),
-            critic=self.critic and CriticTargets(cut(self.critic.values), cut(self.critic.returns)),
-            kl=self.kl and LossKl(cut(self.kl.ref_logprobs), self.kl.coefficient),
-        )
+        taken = super().rows(index)
+        columns = columns_in_use(taken.attention_mask)
+        return taken.changed(lambda values: values[:, columns])
 
 
 @dataclass(frozen=True)

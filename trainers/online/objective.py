@@ -4,13 +4,12 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
 from plumbob.configs.settings.algorithms import Gae
 from plumbob.configs.settings.training import PpoSettings
+from plumbob.data.batch import Batch
 from plumbob.trainers.algorithms.policy_losses import kl_loss, ppo_policy_loss, value_loss
 from plumbob.trainers.learner.learner_protocol import Learners, LossSum, Pass
 from plumbob.trainers.online.experience import Evaluated, Experience
@@ -77,26 +76,13 @@ def evaluate(learners: Learners, trajectories: Trajectories, temperature: float,
 
 
 @dataclass(frozen=True)
-class TrajectoryBatch:
+class TrajectoryBatch(Batch):
     """What a forward over trajectories needs: tensors [B, T], and the sampling temperature."""
 
     input_ids: Tensor
     attention_mask: Tensor
     action_mask: Tensor
     temperature: float
-
-    @property
-    def num_rows(self) -> int:
-        return len(self.input_ids)
-
-    @property
-    def lengths(self) -> NDArray[np.int64]:
-        return self.attention_mask.sum(dim=1).numpy()
-
-    def rows(self, index: Any, /) -> "TrajectoryBatch":
-        return TrajectoryBatch(
-            self.input_ids[index], self.attention_mask[index], self.action_mask[index], self.temperature
-        )
 
 
 def forward_actions(forward: Any, batch: TrajectoryBatch) -> Tensor:

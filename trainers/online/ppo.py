@@ -25,7 +25,7 @@ from plumbob.trainers.forgetting.packed_text import PackedText, notes_of
 from plumbob.trainers.forgetting.replay import beside, prepare_replay
 from plumbob.trainers.forgetting.retention import RetainedText, prepare_retention
 from plumbob.trainers.learner.checkpoint import Checkpoint, Checkpoints
-from plumbob.trainers.learner.learner_protocol import Learners, UpdatePlan
+from plumbob.trainers.learner.learner_protocol import Learners, UpdatePlan, update_seed
 from plumbob.trainers.learner.lr_schedule import learning_rate_scale
 from plumbob.trainers.online.async_collector import AsyncCollector
 from plumbob.trainers.online.collector import Collector, StepResponses
@@ -164,7 +164,7 @@ def learn(
         evaluated = evaluate(learners, trajectories, run.rollout.temperature, isinstance(ppo.estimator, Gae))
     totals = torch.tensor([score.total for score in responses.scores])
     scale = learning_rate_scale(ppo, state.step, ppo.num_steps)
-    plan = UpdatePlan(ppo.minibatch_size, ppo.num_epochs, scale, run.seed + state.step)
+    plan = UpdatePlan(ppo.minibatch_size, ppo.num_epochs, scale, update_seed(run.seed, state.step))
     with naming_prompts(responses.rollouts):
         experience, stats = make_experience(trajectories, totals, evaluated, ppo, state.kl_coefficient, state.step)
         with record.phase("learn"):

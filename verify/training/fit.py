@@ -8,10 +8,10 @@ from typing import Any
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
 from plumbob.configs.runs import PpoRun
+from plumbob.data.batch import Batch
 from plumbob.trainers.learner.learner import Learner
 from plumbob.trainers.learner.learner_protocol import LossSum, Pass, UpdatePlan
 from plumbob.trainers.learner.lr_schedule import learning_rate_scale
@@ -22,22 +22,11 @@ from plumbob.verify.world.tiny_world import TinyWorld, every_response, response_
 
 
 @dataclass(frozen=True)
-class WeightedResponses:
+class WeightedResponses(Batch):
     """Responses with what each one's log-probability counts, float32 [B]."""
 
     responses: TrajectoryBatch
     weights: Tensor
-
-    @property
-    def num_rows(self) -> int:
-        return self.responses.num_rows
-
-    @property
-    def lengths(self) -> NDArray[np.int64]:
-        return self.responses.lengths
-
-    def rows(self, index: NDArray[np.int64], /) -> "WeightedResponses":
-        return WeightedResponses(self.responses.rows(index), self.weights[index])
 
 
 def cross_entropy(forward: Any, batch: WeightedResponses) -> LossSum:

@@ -1,7 +1,6 @@
 """The actor that a run is steered by, on a real Ray."""
 
 from collections.abc import Callable, Iterator
-from dataclasses import asdict
 from functools import partial
 from typing import Any
 
@@ -12,16 +11,16 @@ import plumbob.cluster.control_actor
 from plumbob.cluster.calls import wait_until
 from plumbob.cluster.control_actor import Control, ControlClient, ControlRequests, answer, find
 from plumbob.cluster.nodes import living_nodes
-from plumbob.cluster.resources import Need
+from plumbob.cluster.run_status import RunStatus
 from plumbob.core.errors import UserError
 from tests.support.ray_worker import NeverBegins
+from tests.support.run_statuses import TWO_ROLLOUT_WORKERS, at_step
 
 pytestmark = pytest.mark.usefixtures("one_cpu")
 
 TIMEOUT_S = 120.0
 
-
-STATUS = {"step": 7, "rollout": asdict(Need("rollout", "rollout.num_workers", 2, 0.25, 0.0, 0.0, spread=True))}
+STATUS = at_step(TWO_ROLLOUT_WORKERS, 7)
 
 
 def heard(steering: ControlClient, is_so: Callable[[ControlRequests], bool]) -> bool:
@@ -34,7 +33,7 @@ def steering() -> Iterator[ControlClient]:
     """Of a run that has reported."""
     steering = ControlClient("one", print)
     assert steering.exchange(lambda: STATUS, True) == ControlRequests()
-    assert wait_until(lambda: answer(find("one").status.remote()) == STATUS, TIMEOUT_S)
+    assert wait_until(lambda: answer(find("one").status.remote()) == STATUS.as_dict(), TIMEOUT_S)
     yield steering
     steering.close()
 
@@ -54,11 +53,11 @@ def test_a_number_of_workers_is_kept_until_there_are_some(steering: ControlClien
     assert answer(find("one").scale.remote(3)) == 2
     for step in (8, 9):  # The second is sent when the answer to the first has been heard.
 
-        def shows(status: dict[str, Any]) -> bool:
+        def shows(status: RunStatus) -> bool:
             assert steering.exchange(lambda: status, False) == ControlRequests()
-            return answer(find("one").status.remote()) == status
+            return answer(find("one").status.remote()) == status.as_dict()
 
-        assert wait_until(partial(shows, STATUS | {"step": step}), TIMEOUT_S)
+        assert wait_until(partial(shows, at_step(STATUS, step)), TIMEOUT_S)
     assert steering.exchange(lambda: STATUS, True) == ControlRequests(num_rollout_workers=3)
     assert steering.exchange(lambda: STATUS, True) == ControlRequests()
 
@@ -82,13 +81,13 @@ def test_a_run_survives_the_death_of_its_control_actor(steering: ControlClient) 
     assert heard(steering, lambda wanted: wanted.stop)
     ray.kill(control, no_restart=False)
 
-    def shows(status: dict[str, int]) -> bool:
+    def shows(status: RunStatus) -> bool:
         assert steering.exchange(lambda: status, True).stop
-        return answers(control) == status
+        return answers(control) == status.as_dict()
 
     # When the third report shows, two answers of the new actor have been heard.
     for step in (8, 9, 10):
-        assert wait_until(partial(shows, {"step": step}), TIMEOUT_S)
+        assert wait_until(partial(shows, at_step(STATUS, step)), TIMEOUT_S)
 
 
 def test_an_actor_that_is_started_again_knows_what_the_driver_had_heard() -> None:
@@ -97,6 +96,10 @@ def test_an_actor_that_is_started_again_knows_what_the_driver_had_heard() -> Non
     leaving = frozenset(living_nodes())
     heard = before.report(STATUS, ControlRequests(leaving=leaving))
     assert again.report(STATUS, heard) == ControlRequests(leaving=leaving, stop=True)
+    # Before the first report there is nothing to compare with.
+    assert Control().status() == {}
+    with pytest.raises(UserError, match="this run is just starting, and has not said yet"):
+        Control().scale(3)
     # It counts no room on hosts that will be taken away.
     with pytest.raises(UserError, match=r"--rollout-workers 3: there are 2 now, and for 1 more there is no host"):
         again.scale(3)
@@ -108,7 +111,7 @@ def test_an_actor_that_never_starts_is_told_once(monkeypatch: pytest.MonkeyPatch
     said: list[str] = []
     reports: list[object] = []
 
-    def status() -> dict[str, Any]:
+    def status() -> RunStatus:
         reports.append(STATUS)
         return STATUS
 

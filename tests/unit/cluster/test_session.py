@@ -8,13 +8,11 @@ from pathlib import Path
 import pytest
 import ray
 
-import plumbob.cluster.session
 from plumbob.cluster.admission import check_local
 from plumbob.cluster.connection import connect, joined
 from plumbob.cluster.fleet.reservations import Reservations
 from plumbob.cluster.resources import Amount, Host, Need
 from plumbob.cluster.session import Session
-from plumbob.configs.resolved_copy import RESOLVED_FILE
 from plumbob.configs.runs import SftRun
 from plumbob.configs.settings.data import DemonstrationDataSettings
 from plumbob.configs.settings.models import PolicySettings
@@ -70,27 +68,7 @@ def test_waiting_for_a_cluster_to_grow_is_said(tmp_path: Path, monkeypatch: pyte
     assert stage == "cluster" and message.startswith("1 CPUs are missing") and "waiting up to 60 s" in message
 
 
-@pytest.mark.parametrize(("has_begun", "wait_s"), [(False, 0.0), (True, 60.0)])
-def test_only_who_goes_on_with_a_run_waits_for_its_name(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, has_begun: bool, wait_s: float
-) -> None:
-    asked: list[tuple[str, float]] = []
-
-    def refuse(name: str, said: object, wait_s: float) -> None:
-        asked.append((name, wait_s))
-        raise UserError("a run of this name is running")
-
-    monkeypatch.setattr(plumbob.cluster.session, "ControlClient", refuse)
-    monkeypatch.setattr(Session, "check", lambda self, needs: None)
-    if has_begun:
-        (tmp_path / RESOLVED_FILE).touch()
-    session = Session(ClusterSettings(address="auto", wait_s=60), tmp_path / "logs", Watching())
-    with pytest.raises(UserError), session.running("one", (), tmp_path, Watching()):
-        pass
-    assert asked == [("one", wait_s)]
-
-
-def test_an_address_where_nothing_responses(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_address_where_nothing_answers(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(ray, "init", lambda **_: pytest.fail("Ray was asked"))
     with socket.socket() as taken:  # Bound and never listening: its port refuses, and is nobody else's meanwhile.
         taken.bind(("127.0.0.1", 0))
@@ -107,7 +85,7 @@ def test_an_address_where_nothing_responses(monkeypatch: pytest.MonkeyPatch) -> 
             pass
 
 
-def test_a_run_does_not_go_on_where_only_a_client_reaches_ray() -> None:
+def test_a_run_is_refused_where_only_a_client_reaches_ray() -> None:
     with pytest.raises(
         UserError, match=r"cluster\.address=ray://head:10001: a run has to be on a host of its Ray; `plumb"
     ):

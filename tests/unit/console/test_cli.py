@@ -20,6 +20,7 @@ from plumbob.configs.runs import EvalRun
 from plumbob.console.cli import main
 from plumbob.console.commands.doctor import examine, package_check
 from plumbob.core.errors import RunFailed
+from plumbob.driver.run_folder.folder import run_folder
 from plumbob.trainers.metrics.metrics_log import Listener, StepRecord
 
 PPO = ["ppo", "policy.model=sft", "reward.model=rm", "data.prompts=prompts.jsonl"]
@@ -193,6 +194,23 @@ def test_an_interrupted_run_says_how_to_go_on(
     assert main(["resume", "mine"]) == 0
     assert main(["resume", "runs/mine", "--json", "rollout.num_workers=2"]) == 0
     assert json.loads(capsys.readouterr().out.splitlines()[-1])["summary"]["name"] == ["rollout.num_workers=2"]
+
+
+def test_a_home_folder_is_written_out_once(
+    launched: Callable[..., None], capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The name of the next run, the run's folder and the advice all mean the same one."""
+    monkeypatch.setenv("HOME", str(tmp_path / "me"))
+
+    def interrupt(config: Any, listener: Listener) -> None:
+        assert run_folder(config) == finish(config, listener).folder
+        raise KeyboardInterrupt
+
+    launched(run=interrupt)
+    for name in ("toy", "toy-2"):
+        assert main(["run", "toy", "storage.path=~/runs"]) == 130
+        assert capsys.readouterr().err.endswith(f"plumbob resume {tmp_path}/me/runs/{name}\n")
+    assert sorted(path.name for path in (tmp_path / "me/runs").iterdir()) == ["toy", "toy-2"]
 
 
 def test_a_run_interrupted_before_it_left_anything_has_nothing_to_resume(

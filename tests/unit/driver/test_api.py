@@ -1,8 +1,6 @@
-"""What a run is given before it starts, and what a failed one is told."""
+"""What a run is given before it starts."""
 
-import errno
 import json
-import re
 from contextlib import nullcontext
 from pathlib import Path
 from types import SimpleNamespace
@@ -11,10 +9,12 @@ from typing import Any, NoReturn
 import pytest
 import ray
 
+from plumbob.cluster.session import Session
 from plumbob.configs.paths import with_absolute_paths
 from plumbob.configs.resolved_copy import write_resolved
-from plumbob.configs.runs import EvalRun, PipelineRun, PpoRun, PretrainRun
+from plumbob.configs.runs import EvalRun, PipelineRun, PpoRun, PretrainRun, SftRun
 from plumbob.configs.settings.data import (
+    DemonstrationDataSettings,
     EvalDataSettings,
     PipelineDataSettings,
     PromptDataSettings,
@@ -30,18 +30,17 @@ from plumbob.configs.settings.models import (
     NewBertSettings,
     NewLlamaSettings,
     PipelinePolicySettings,
+    PolicySettings,
     PretrainedPolicySettings,
 )
 from plumbob.configs.settings.rewards import JudgeSettings, PipelineScorerSettings, ScorerSettings
-from plumbob.configs.settings.workers import RolloutSettings, StorageSettings
-from plumbob.core.disk_errors import StorageFailed
-from plumbob.core.errors import NotFinite, RunFailed, UserError
+from plumbob.configs.settings.training import SftSettings
+from plumbob.configs.settings.workers import ClusterSettings, RolloutSettings, StorageSettings
+from plumbob.core.errors import RunFailed, UserError
 from plumbob.driver import api
-from plumbob.driver.api import how_to_go_on, plan, resume, run, run_or_resume, telling_how_to_go_on
+from plumbob.driver.api import plan, resume, run, run_or_resume
 from plumbob.driver.run_folder.inputs import MODELS_FILE, check_models, note_models
 from plumbob.driver.stages.prepare import StageContext
-from plumbob.reward.scorer import ScoreError
-from plumbob.trainers.learner.checkpoint import Checkpoints, Files, on_disk
 from tests.support.folder_names import names
 from tests.support.recording_listener import Watching
 from tests.support.tiny_policy import write_policy
@@ -102,52 +101,34 @@ def test_a_plan_refuses_what_the_run_would() -> None:
         plan(run.model_copy(update={"storage": StorageSettings(path="/proc/runs")}))
 
 
-def write_nothing(folder: Path) -> Files:
-    (folder / "w").touch()
-    return on_disk(folder, ["w"])
-
-
-def checkpointed(folder: Path, *steps: int) -> Path:
-    """A run's folder with checkpoints of these steps."""
-    for step in steps:
-        Checkpoints(folder / "checkpoints", 9).commit(step, write_nothing, {})
-    return folder
-
-
-def test_a_failed_run_is_told_to_resume_only_where_that_can_help(tmp_path: Path) -> None:
-    assert "no checkpoint had been made" in how_to_go_on(tmp_path, RunFailed("a worker died"))
-    checkpointed(tmp_path, 2, 3)
-    last = f"the last good checkpoint is {tmp_path / 'checkpoints/step-000003'}; "
-    assert how_to_go_on(tmp_path, RunFailed("a worker died")) == f"{last}go on with: plumbob resume {tmp_path}"
-    for error in (NotFinite("the policy's loss is nan"), ScoreError("a score is not finite")):
-        advice = how_to_go_on(tmp_path, error)
-        assert "step-000003" in advice and "lower learning_rate" in advice and "plumbob resume" not in advice
-    # `latest` names one that is damaged by now.
-    (tmp_path / "checkpoints/step-000003/w").write_text("other")
-    assert "step-000002; go on" in how_to_go_on(tmp_path, RunFailed("a worker died"))
-    (tmp_path / "checkpoints/step-000002/w").unlink()
-    assert f"no checkpoint in {tmp_path / 'checkpoints'} is whole" in how_to_go_on(tmp_path, RunFailed("it died"))
-
-
-def test_a_full_disk_ends_a_run_with_one_message(tmp_path: Path) -> None:
-    checkpointed(tmp_path, 4)
-    for error in (
-        OSError(errno.ENOSPC, "full", "metrics.jsonl"),
-        StorageFailed("metrics.jsonl: No space left on device"),
+def test_a_session_on_another_ray_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Otherwise it would run where nobody asked it to, and its settings would say something else."""
+    rows = tmp_path / "rows.jsonl"
+    rows.write_text('{"prompt": "who?", "completion": "me"}\n')
+    asked = SftRun(
+        name="mine",
+        data=DemonstrationDataSettings(demonstrations=str(rows), heldout_fraction=0),
+        policy=PolicySettings(model=write_policy(tmp_path / "policy")),
+        sft=SftSettings(batch_size=1),
+        storage=StorageSettings(path=str(tmp_path / "runs")),
+        cluster=ClusterSettings(address="10.0.0.1:6379"),
+    )
+    session = Session(ClusterSettings(address="10.0.0.2:6379"), tmp_path / "logs", Watching())
+    with pytest.raises(UserError) as refused:
+        run(asked, Watching(), session)
+    assert str(refused.value) == (
+        "cluster.address=10.0.0.1:6379: the session that the run was given has cluster.address=10.0.0.2:6379; give the "
+        "run the settings of its session, or no session"
+    )
+    assert not (tmp_path / "runs").exists()
+    patient = asked.model_copy(update={"cluster": ClusterSettings(address="10.0.0.2:6379", call_timeout_s=9)})
+    with pytest.raises(
+        UserError, match=r"^cluster\.call_timeout_s=9\.0: the session .* has cluster\.call_timeout_s=1800"
     ):
-        with pytest.raises(StorageFailed) as failed, telling_how_to_go_on(tmp_path):
-            raise error
-        what, what_next = str(failed.value).splitlines()
-        assert re.fullmatch(rf"metrics\.jsonl: No space left on device; [0-9,]+\.\d MiB are free in {tmp_path}", what)
-        assert what_next == (
-            f"the last good checkpoint is {tmp_path / 'checkpoints/step-000004'}; when the disk can be written again, "
-            f"go on with: plumbob resume {tmp_path}"
-        )
-    with pytest.raises(ConnectionResetError), telling_how_to_go_on(tmp_path):
-        raise ConnectionResetError(errno.ECONNRESET, "reset")
+        run(patient, Watching(), session)
 
 
-def test_a_run_that_may_have_begun_goes_on_with_the_settings_that_it_had(
+def test_a_run_that_may_have_begun_resumes_with_the_settings_that_it_had(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(ray, "init", lambda **_: pytest.fail("Ray was started"))
@@ -194,7 +175,7 @@ def test_a_resume_that_would_change_the_result_starts_nothing(tmp_path: Path, mo
     assert (tmp_path / "resolved.json").read_text() == before
 
 
-def test_a_run_does_not_go_on_with_another_model(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_run_does_not_resume_with_another_model(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Such as a reward model that was trained anew into the same folder."""
     monkeypatch.setattr(ray, "init", lambda **_: pytest.fail("Ray was started"))
     policy, scorers = write_policy(tmp_path / "policy"), [tmp_path / name for name in ("one", "two")]
@@ -239,7 +220,9 @@ def test_an_ended_run_that_is_at_work_again_has_not_ended(tmp_path: Path, monkey
         assert names(tmp_path) == ["driver.lock", "models.json", "resolved.json"]
         raise RunFailed("a worker died")
 
-    opened: Any = SimpleNamespace(running=lambda *_: nullcontext(), cluster=asked.cluster)
+    opened: Any = SimpleNamespace(cluster=asked.cluster)
+    control = SimpleNamespace(listener=Watching())
+    monkeypatch.setattr(api, "controlled_run", lambda *_: nullcontext(control))
     monkeypatch.setattr(api, "_prepare", lambda config: dies)
     monkeypatch.setattr(api, "ConnectionFile", lambda *_: nullcontext())
     with pytest.raises(RunFailed, match="a worker died"):

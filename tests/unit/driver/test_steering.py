@@ -1,7 +1,7 @@
-"""A run that goes on is looked at and changed from Python, on a real Ray."""
+"""A run that is running is looked at and changed from Python, on a real Ray."""
 
+import json
 from collections.abc import Iterator
-from dataclasses import asdict
 from pathlib import Path
 
 import pytest
@@ -9,18 +9,19 @@ import pytest
 from plumbob.cluster.calls import wait_until
 from plumbob.cluster.connection import connect
 from plumbob.cluster.control_actor import ControlClient
-from plumbob.cluster.resources import Need
 from plumbob.configs.resolved_copy import RESOLVED_FILE
 from plumbob.configs.settings.workers import ClusterSettings
 from plumbob.core.errors import NotRunningError, UserError
 from plumbob.driver import steering
 from plumbob.driver.run_folder.connection_file import ConnectionFile
-from plumbob.driver.run_folder.run_status import STATUS_FILE
+from plumbob.driver.run_folder.status_listener import STATUS_FILE
+from plumbob.driver.steering import RunState
+from tests.support.run_statuses import TWO_ROLLOUT_WORKERS, at_step
 
 pytestmark = pytest.mark.usefixtures("one_cpu")
 
 TIMEOUT_S = 120.0
-STATUS = {"step": 7, "rollout": asdict(Need("rollout", "rollout.num_workers", 2, 0.25, 0.0, 0.0, spread=True))}
+STATUS = at_step(TWO_ROLLOUT_WORKERS, 7)
 
 
 @pytest.fixture
@@ -36,7 +37,7 @@ def client(run: Path) -> Iterator[ControlClient]:
     client = ControlClient("steered", print)
     with ConnectionFile(run, "steered", ClusterSettings()):
         client.exchange(lambda: STATUS, True)
-        assert wait_until(lambda: steering.status(run) == {"running": True, **STATUS}, TIMEOUT_S)
+        assert wait_until(lambda: steering.status(run) == RunState(None, STATUS), TIMEOUT_S)
         yield client
     client.close()
 
@@ -48,20 +49,26 @@ def test_a_run_is_steered_by_its_folder_and_by_its_name(run: Path, client: Contr
         steering.scale(str(run), 0)
     with pytest.raises(UserError, match=r"10\.9\.9\.9: no host of this cluster"):
         steering.leave(run, "10.9.9.9")
-    assert steering.status("steered", "auto")["step"] == 7
+    assert steering.status("steered", "auto").status == STATUS
     assert not client.exchange(lambda: STATUS, True).stop
     steering.stop("steered", "auto")
     assert wait_until(lambda: client.exchange(lambda: STATUS, True).stop, TIMEOUT_S)
 
 
 def test_a_run_that_is_over_is_known_by_what_it_wrote(run: Path) -> None:
-    with pytest.raises(NotRunningError, match="this run is not going on; `plumbob resume"):
+    with pytest.raises(NotRunningError, match="this run is not running; `plumbob resume"):
         steering.status(run)
-    (run / STATUS_FILE).write_text('{"step": 9}\n')
+    (run / STATUS_FILE).write_text(json.dumps(STATUS.as_dict()))
     found = steering.status(run)
-    assert (found["running"], found["step"]) == (False, 9)
-    assert found["why"].startswith(f"{run}: this run is not going on")
-    with pytest.raises(NotRunningError, match="this run is not going on"):
+    assert not found.is_running and found.status == STATUS
+    assert found.why_not is not None and found.why_not.startswith(f"{run}: this run is not running")
+    # What scripts read: flat, as it always was.
+    printed = found.as_dict()
+    assert (printed["running"], printed["why"], printed["step"]) == (False, found.why_not, 7)
+    (run / STATUS_FILE).write_text('{"step": 9}\n')
+    with pytest.raises(UserError, match=r"status\.json: expected the status of a run as JSON: KeyError"):
+        steering.status(run)
+    with pytest.raises(NotRunningError, match="this run is not running"):
         steering.stop(run)
 
 

@@ -1,10 +1,9 @@
 """Who waited for whom, and how many rollout workers that makes."""
 
-from typing import Any
-
 import pytest
 
 from plumbob.cluster.fleet.autoscale import Idle, Scaling, desired_workers, idle_of
+from plumbob.cluster.run_status import WorkerRow
 from plumbob.configs.settings.workers import AutoscaleSettings
 from plumbob.trainers.metrics.metrics_log import StepRecord
 
@@ -16,9 +15,9 @@ def record(sample: float, score: float, learn: float, sampler_idle: float) -> St
     return StepRecord("ppo", 1, 9, {"sampler_idle_s": sampler_idle}, {"sample": sample, "score": score, "learn": learn})
 
 
-def all_of(size: int) -> list[dict[str, Any]]:
-    """Workers that have answered."""
-    return [{"worker": f"rollout-{number}", "answers": 1} for number in range(size)]
+def all_of(size: int) -> list[WorkerRow]:
+    """Workers that have written responses."""
+    return [WorkerRow(f"rollout-{number}", "10.0.0.1", "idle", 1) for number in range(size)]
 
 
 def test_the_shares_of_a_step() -> None:
@@ -59,7 +58,7 @@ def test_after_a_change_the_steps_are_counted_anew() -> None:
 def test_while_a_worker_boots_no_other_is_asked_for() -> None:
     scaling = Scaling(SETTINGS)
     starved, fed = record(7.0, 0.0, 3.0, 3.0), record(3.0, 0.0, 7.0, 7.0)
-    booting = [*all_of(1), {"worker": "rollout-1", "answers": 0}]
+    booting = [*all_of(1), WorkerRow("rollout-1", "10.0.0.1", "starting its engine", 0)]
     # Before it is hired, and while it boots: steps shorter than a boot.
     assert {scaling.after(starved, 2, workers) for workers in (all_of(1), booting, booting, booting)} == {2}
     assert [scaling.after(starved, 2, all_of(2)) for _ in range(2)] == [2, 3]

@@ -29,7 +29,7 @@ def test_results_come_in_the_order_of_the_items(crew: Callable[..., Crew]) -> No
     # 23 items in chunks of 4: the last chunk has 3.
     assert pool.work(range(23), 4, double, "doubling") == list(range(0, 46, 2))
     assert pool.work([], 4, double, "doubling") == []
-    assert sum(row["answers"] for row in pool.status()) == 23
+    assert sum(row.num_done or 0 for row in pool.status()) == 23
 
 
 def test_a_slow_worker_delays_only_its_own_chunk(crew: Callable[..., Crew]) -> None:
@@ -59,7 +59,7 @@ def said_at_work(one: Crew, end: Callable[[], None]) -> str:
 
     working = threading.Thread(target=work, daemon=True)
     working.start()
-    assert wait_until(lambda: any(row["state"] == "sampling" for row in one.pool.status()), TIMEOUT_S)
+    assert wait_until(lambda: any(row.state == "sampling" for row in one.pool.status()), TIMEOUT_S)
     end()
     working.join(TIMEOUT_S)
     (said,) = told
@@ -100,10 +100,10 @@ def test_a_pool_grows_and_shrinks_between_jobs(crew: Callable[..., Crew]) -> Non
     some.pool.work(range(2), 1, double, "doubling")
     some.pool.size = 3
     some.pool.work(range(2), 1, double, "doubling")
-    assert [row["worker"] for row in some.pool.status()] == ["rollout-0", "rollout-1", "rollout-2"]
+    assert [row.worker for row in some.pool.status()] == ["rollout-0", "rollout-1", "rollout-2"]
     some.pool.size = 1
     some.pool.work(range(9), 1, double, "doubling")
-    assert [row["worker"] for row in some.pool.status()] == ["rollout-0"]
+    assert [row.worker for row in some.pool.status()] == ["rollout-0"]
 
 
 def test_a_pool_that_is_closed_lets_no_thread_wait(crew: Callable[..., Crew]) -> None:

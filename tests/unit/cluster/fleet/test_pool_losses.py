@@ -142,7 +142,7 @@ def test_a_death_while_a_version_is_loaded(crew: Callable[..., Crew]) -> None:
     two.pool.load(Preparation(load, "loading version 1"))
     assert two.pool.work(range(8), 1, double, "doubling") == list(range(0, 16, 2))
     # Everybody that worked had loaded the version before, the replacement too.
-    working = {row["worker"] for row in two.pool.status() if row["answers"]}
+    working = {row.worker for row in two.pool.status() if row.num_done}
     assert working and working <= set(calls[1:])
 
 

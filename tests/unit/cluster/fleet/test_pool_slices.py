@@ -36,7 +36,7 @@ def test_what_was_sampled_before_a_worker_died_is_kept(crew: Callable[..., Crew]
     assert [rollout.finish_reason for rollout in found] == ["length"] * 2
     # Both were given to another once; each counts as one response of the worker that finished it.
     assert one.reissued == [2]
-    assert [(row["worker"], row["answers"]) for row in one.pool.status()] == [("rollout-1", 2)]
+    assert [(row.worker, row.num_done) for row in one.pool.status()] == [("rollout-1", 2)]
 
 
 def test_a_version_that_is_published_meanwhile_goes_on_with_what_is_begun(crew: Callable[..., Crew]) -> None:
@@ -66,7 +66,7 @@ def test_workers_on_a_host_that_will_be_taken_away_end_their_slice_and_leave(cre
     two.leaving.add("rollout-0")
     # Its replacement does not wait for it to go.
     assert wait_until(lambda: len(two.hired) == 3, TIMEOUT_S)
-    assert [row["state"] for row in two.pool.status() if row["worker"] == "rollout-0"] == ["leaving"]
+    assert [row.state for row in two.pool.status() if row.worker == "rollout-0"] == ["leaving"]
     ray.get(leaver.release.remote(), timeout=TIMEOUT_S)
     sampling.join(TIMEOUT_S)
     tokens = [rollout.token_ids.tolist() for rollout in found]
@@ -74,7 +74,7 @@ def test_workers_on_a_host_that_will_be_taken_away_end_their_slice_and_leave(cre
     assert tokens[:2] == [[0, 0, *tokens[0][2:]], [0, 0, *tokens[1][2:]]]
     assert all(0 not in row for row in (tokens[0][2:], tokens[1][2:], *tokens[2:]))
     assert [len(row) for row in tokens] == [5] * 4
-    assert {row["worker"] for row in two.pool.status()} == {"rollout-1", "rollout-2"}
+    assert {row.worker for row in two.pool.status()} == {"rollout-1", "rollout-2"}
     assert (two.reissued, two.watching.notes) == ([], [])
 
 

@@ -31,10 +31,15 @@ def test_the_sent_configuration_joins_the_cluster_and_names_absolute_paths(
     assert written["data"]["demonstrations"] == str(tmp_path / "d.jsonl")
 
 
-@pytest.mark.parametrize("path", ["runs", "~/runs", "./shared"])
+@pytest.mark.parametrize("path", ["runs", "./shared"])
 def test_a_storage_path_that_only_one_host_would_know_is_refused(path: str) -> None:
     with pytest.raises(UserError, match=rf"^storage\.path={path}: .*absolute path that every host can read"):
         for_cluster(load_run("sft", [*SFT, f"storage.path={path}"]))
+
+
+def test_a_home_folder_is_that_of_who_submits(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", "/shared/me")
+    assert for_cluster(load_run("sft", [*SFT, "storage.path=~/runs"])).storage.path == "/shared/me/runs"
 
 
 @pytest.mark.parametrize("preset", preset_names())

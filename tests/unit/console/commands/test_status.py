@@ -1,14 +1,48 @@
 """What `plumbob status` says to a person."""
 
 import time
+from dataclasses import replace
 
+from plumbob.cluster.run_status import WorkerRow
 from plumbob.console.commands.status import STALE_S, lines
+from plumbob.driver.steering import RunState
+from tests.support.run_statuses import NO_STATUS, at_step
 
 
 def test_a_status_that_is_old_says_so() -> None:
     now = time.time()
-    found = {"running": True, "stage": "ppo", "step": 3, "num_steps": 9}
-    assert lines(found | {"time": now})[0] == "running; ppo: step 3 of 9"
-    assert lines(found | {"time": now - STALE_S - 80})[0].startswith("running, as of 1 min 3")
-    over = {"running": False, "why": "runs/a: this run is not going on", "time": now - 7200}
-    assert lines(over)[0] == "runs/a: this run is not going on\nlast heard of 2 h 00 min ago; no stage yet"
+    found = at_step(NO_STATUS, 3)
+    assert lines(RunState(None, replace(found, time=now)))[0] == "running; ppo: step 3 of 9"
+    assert lines(RunState(None, replace(found, time=now - STALE_S - 80)))[0].startswith("running, as of 1 min 3")
+    over = RunState("runs/a: this run is not running", replace(NO_STATUS, time=now - 7200))
+    assert lines(over)[0] == "runs/a: this run is not running\nlast heard of 2 h 00 min ago; no stage yet"
+    assert lines(RunState(None, None)) == ["running; no report yet"]
+
+
+def test_all_that_a_run_reports_is_shown() -> None:
+    counts = {"issued": 8, "finished": 8, "scored": 8, "trained": 7, "dropped": {"flat": 1}}
+    found = replace(
+        at_step(NO_STATUS, 3),
+        time=time.time(),
+        last_message="rollout-1 is replaced",
+        workers={
+            "learner": (WorkerRow("learner-0", "10.0.0.1"),),
+            "rollout": (WorkerRow("rollout-1", "10.0.0.2", "idle", 8),),
+        },
+        workers_lost=1,
+        responses={"versions": {"0": counts}, "reissued": 0},
+    )
+    assert [line.split() for line in lines(RunState(None, found))] == [
+        ["running;", "ppo:", "step", "3", "of", "9"],
+        ["seconds", "of", "the", "last", "step:", "sample", "2.000"],
+        ["last", "message:", "rollout-1", "is", "replaced"],
+        ["workers", "lost", "so", "far:", "1"],
+        [],
+        ["worker", "host", "state", "done"],
+        ["learner-0", "10.0.0.1"],
+        ["rollout-1", "10.0.0.2", "idle", "8"],
+        [],
+        ["responses", "by", "the", "policy", "version", "that", "they", "were", "issued", "under"],
+        ["version", "issued", "finished", "scored", "trained", "dropped"],
+        ["0", "8", "8", "8", "7", "1", "flat"],
+    ]

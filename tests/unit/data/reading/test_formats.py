@@ -23,7 +23,7 @@ def write_arrow(path: Path, stream: bool) -> None:
 def write(path: Path) -> None:
     lines = "\n".join(json.dumps(row, ensure_ascii=False) for row in ROWS).encode()
     match path.name:
-        case "a.jsonl":
+        case "a.jsonl" | "a.ndjson":
             path.write_bytes(lines)
         case "a.jsonl.gz":
             path.write_bytes(gzip.compress(lines))
@@ -40,7 +40,7 @@ def write(path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "name", ["a.jsonl", "a.jsonl.gz", "a.json", "a.json.gz", "a.parquet", "file.arrow", "stream.arrow"]
+    "name", ["a.jsonl", "a.jsonl.gz", "a.ndjson", "a.json", "a.json.gz", "a.parquet", "file.arrow", "stream.arrow"]
 )
 def test_every_format_gives_the_same_rows(tmp_path: Path, name: str) -> None:
     write(tmp_path / name)

@@ -15,7 +15,7 @@ from plumbob.configs.settings.models import NewBertSettings, NewLlamaSettings, P
 from plumbob.configs.settings.rewards import PipelineScorerSettings
 from plumbob.data.prompts import EncodedPrompt
 from plumbob.driver.pipeline import pipeline
-from plumbob.driver.pipeline.pipeline import Pipeline, handover, run_pipeline
+from plumbob.driver.pipeline.pipeline import Pipeline, PipelineResult, handover, run_pipeline
 from plumbob.driver.pipeline.pipeline_data import Files
 from plumbob.driver.stages.evaluation import EvalInput, Measured
 from plumbob.driver.stages.prepare import StageContext
@@ -95,7 +95,7 @@ def test_only_a_new_model_is_pre_trained_and_an_ended_stage_is_not_run_again(
 
     monkeypatch.setattr(pipeline, "run_stage", run_stage)
     nothing: Any = None
-    scene = StageContext(nothing, tmp_path, nothing, nothing)
+    scene = StageContext(nothing, nothing, tmp_path, nothing, nothing)
     figures = run_pipeline(settings(policy, encoder), lambda folder: FILES, scene)
     assert ran == [*first, "sft", "reward", "ppo", "dpo", "eval"]
     assert figures["ppo"] == {"seconds": 2.0, "gold_score": 1.0}
@@ -105,6 +105,21 @@ def test_only_a_new_model_is_pre_trained_and_an_ended_stage_is_not_run_again(
     ran.clear()
     assert run_pipeline(settings(policy, encoder), lambda folder: FILES, scene) == figures
     assert ran == ["reward"]
+
+
+def test_a_summary_adds_to_a_stage_what_others_know_of_it_and_changes_none() -> None:
+    stages = {"sft": {"loss": 1.0}, "reward": {"accuracy": 0.8}, "ppo": {"kl": 0.5}, "eval": {"num_prompts": 8}}
+    kept = json.dumps(stages)
+    result = PipelineResult(stages, {"sft": {"reward": 1.0}, "ppo": {"reward": 2.0}}, 0.9, ("3 rows skipped",))
+    assert result.summary() == {
+        "data": {"notes": ["3 rows skipped"]},
+        "sft": {"loss": 1.0, "reward": 1.0},
+        "reward": {"accuracy": 0.8, "noise_ceiling": 0.9},
+        "ppo": {"kl": 0.5, "reward": 2.0},
+        "eval": {"num_prompts": 8},
+    }
+    assert json.dumps(stages) == kept
+    assert list(PipelineResult(stages, {}, None, ()).summary()) == ["sft", "reward", "ppo", "eval"]
 
 
 class Said:
@@ -123,7 +138,9 @@ def test_notes_about_the_files_are_kept_with_the_figures(tmp_path: Path, monkeyp
     nothing: Any = None
     files = replace(FILES, notes=("3 rows skipped",))
     figures = run_pipeline(
-        settings("team/llama", "team/bert"), lambda folder: files, StageContext(nothing, tmp_path, said, nothing)
+        settings("team/llama", "team/bert"),
+        lambda folder: files,
+        StageContext(nothing, nothing, tmp_path, said, nothing),
     )
     assert list(figures) == ["data", "sft", "reward", "ppo", "dpo", "eval"]
     assert figures["data"] == {"notes": ["3 rows skipped"]}
@@ -150,7 +167,7 @@ def test_the_baseline_gets_every_figure_that_is_no_comparison(tmp_path: Path, mo
     session: Any = SimpleNamespace(scorers=lambda settings: None)
     said: Any = Said()
     nothing: Any = None
-    scene = StageContext(session, tmp_path, said, nothing)
+    scene = StageContext(session, nothing, tmp_path, said, nothing)
     run = Pipeline(settings("team/llama", "team/bert"), tmp_path, FILES).evaluation()
     figures = pipeline._evaluate(run, FILES, scene, scene)
     own = {"reward": 1.0, "answer_tokens": 7.0, "missing_eos_share": 1.0, "gold_score": 0.5}

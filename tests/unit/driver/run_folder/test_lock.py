@@ -166,7 +166,7 @@ def test_another_users_folder_is_refused_with_what_to_do(asked: SftRun, is_share
         begins, ends = (
             (f"{folder / LOCK_FILE}: Permission denied: it is another user's; ", " delete the file")
             if is_shared
-            else (f"{folder}: this folder may not be written: ", " or with a copy of it that you may write")
+            else (f"{folder}: this folder may not be written: ", " or resume a copy of it that you may write")
         )
         assert said.read_text().startswith(begins) and said.read_text().endswith(ends)
 

@@ -60,6 +60,20 @@ def test_the_newest_stay_and_latest_names_the_last(tmp_path: Path) -> None:
     assert (tmp_path / LATEST_FILE).read_text() == "step-000010\n"
 
 
+def test_steps_past_a_million_are_newer_than_those_before(tmp_path: Path) -> None:
+    """By name, step-1000001 stands before step-999999."""
+    checkpoints = Checkpoints(tmp_path, keep=2)
+    (tmp_path / "step-of-mine").mkdir()
+    for step in (999_998, 999_999, 1_000_000, 1_000_001):
+        checkpoints.commit(step, write(str(step)), {})
+    assert names(tmp_path) == [LATEST_FILE, "step-1000000", "step-1000001", "step-of-mine"]
+    found = whole(checkpoints)
+    assert found is not None and found.step == 1_000_001
+    # Step 999,999 is made again, once those after it were passed over.
+    checkpoints.commit(999_999, write("again"), {})
+    assert names(tmp_path) == [LATEST_FILE, "step-999999", "step-of-mine"]
+
+
 def test_the_protected_one_stays_until_another_is(tmp_path: Path) -> None:
     checkpoints = Checkpoints(tmp_path, keep=1)
     for step, protected in ((1, 1), (2, 1), (3, 1), (4, 4), (5, 4)):

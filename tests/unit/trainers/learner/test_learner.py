@@ -1,10 +1,11 @@
-"""A learner's result is whole or absent, and rank 0 alone writes it."""
+"""A learner's result is whole or absent, rank 0 alone writes it, and each update has a random stream of its own."""
 
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 from unittest.mock import Mock
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor
@@ -13,6 +14,7 @@ from plumbob.configs.settings.workers import LearnerSettings
 from plumbob.models.adapter import Adapter
 from plumbob.trainers.learner.engine import Engine, Rank
 from plumbob.trainers.learner.learner import Learner
+from plumbob.trainers.learner.learner_protocol import UpdatePlan, update_seed
 from plumbob.verify.local_learner import OneRank
 from tests.support.folder_names import names
 
@@ -67,3 +69,29 @@ def test_the_other_ranks_gather_and_write_nothing(tmp_path: Path) -> None:
     other.export(tmp_path / "policy")
     engine.full_parameters.assert_called_once_with()
     assert names(tmp_path) == []
+
+
+def test_each_seed_and_step_has_a_stream_of_its_own() -> None:
+    # Seed 0 has what it always had; with seed + step, seed 0 at step 1 had been seed 1 at step 0.
+    assert [update_seed(0, step) for step in (0, 1, 300_000)] == [0, 1, 300_000]
+    assert len({update_seed(seed, step) for seed in range(50) for step in range(50)}) == 2500
+    assert len({update_seed(seed, step) for seed in (1, 2**31) for step in (0, 2**32 - 1)}) == 4
+
+
+@pytest.mark.parametrize("seed", [0, 7, update_seed(1, 0), update_seed(2**32 - 1, 9)])
+def test_order_and_dropout_are_drawn_from_the_plan_s_seed(seed: int) -> None:
+    """By torch's and numpy's own generators: rank 1 of 2 draws dropout from 2 x seed + 1."""
+    seen: list[Any] = []
+
+    class Rows:
+        num_rows = 4
+
+        def rows(self, index: Any) -> Any:
+            seen.append((index.tolist(), torch.initial_seed()))
+            raise StopIteration
+
+    one, _ = learner(TwoFiles(""), rank=1)
+    rows: Any = Rows()
+    with torch.random.fork_rng(), pytest.raises(StopIteration):
+        one.update(rows, UpdatePlan(minibatch_size=4, num_epochs=1, learning_rate_scale=1.0, seed=seed))
+    assert seen == [(np.random.default_rng(seed).permutation(4).tolist(), (2 * seed + 1) % 2**64)]

@@ -1,0 +1,120 @@
+"""Where a run stands while it is running: its stage, last step, workers and samples, as one typed record."""
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import Any, Self
+
+from plumbob.cluster.resources import Need, WorkerRole
+from plumbob.trainers.metrics.metrics_log import StepRecord
+
+MESSAGE_CHARS = 2000
+"""Of the last message, so that no long one makes the status large."""
+
+DONE_KEYS: Mapping[WorkerRole, str] = {"rollout": "answers", "scorer": "scores", "judge": "scores"}
+"""Role -> what JSON calls the number of items that a worker has done; a learner counts none."""
+
+
+@dataclass(frozen=True)
+class WorkerRow:
+    """One worker, for people.
+
+    Attributes:
+        state: what it is doing; None for a learner.
+        num_done: responses or scores so far; None for a learner.
+    """
+
+    worker: str
+    host: str
+    state: str | None = None
+    num_done: int | None = None
+
+
+@dataclass(frozen=True)
+class AutoscaleBounds:
+    """How many rollout workers a run that scales by itself may have."""
+
+    min_workers: int
+    max_workers: int
+
+
+@dataclass(frozen=True)
+class RunStatus:
+    """What a run reports. As large after the last step as after the first.
+
+    Attributes:
+        time: when it was made, in seconds since 1970.
+        stage: None before the first.
+        step: the last of that stage; None before its first.
+        last_message: the newest for the user, at most MESSAGE_CHARS of it.
+        workers: role -> its workers; a role that has none now may be missing.
+        rollout: the rollout workers as a group, `count` the number wanted now; None while there are none.
+        least: the groups that the run cannot do without.
+        autoscale: None where it does not scale by itself, or no rollout workers have been started.
+        workers_lost: since the run began.
+        responses: what became of them, as `trainers.online.sample_ledger` counts; None outside PPO.
+    """
+
+    time: float
+    stage: str | None
+    step: StepRecord | None
+    last_message: str
+    workers: Mapping[WorkerRole, tuple[WorkerRow, ...]]
+    rollout: Need | None
+    least: tuple[Need, ...]
+    autoscale: AutoscaleBounds | None
+    workers_lost: int
+    responses: Mapping[str, Any] | None
+
+    def as_dict(self) -> dict[str, Any]:
+        """What JSON can carry: the content of `status.json`, and what a control actor tells a person."""
+        return {
+            "time": self.time,
+            **({} if self.stage is None else {"stage": self.stage}),
+            **({} if self.step is None else _step_as_dict(self.step)),
+            "last_message": self.last_message,
+            "workers": {role: [_row_as_dict(role, row) for row in rows] for role, rows in self.workers.items()},
+            "rollout": None if self.rollout is None else asdict(self.rollout),
+            "least": [asdict(need) for need in self.least],
+            "autoscale": None if self.autoscale is None else asdict(self.autoscale),
+            "workers_lost": self.workers_lost,
+            "answers": self.responses,
+        }
+
+    @classmethod
+    def from_dict(cls, content: Mapping[str, Any]) -> Self:
+        """The status that `as_dict` made this of. Raises KeyError or TypeError where it is no status."""
+        step = {name: content[name] for name in ("stage", "step", "num_steps", "metrics", "seconds") if name in content}
+        rollout, bounds = content["rollout"], content["autoscale"]
+        return cls(
+            time=content["time"],
+            stage=content.get("stage"),
+            step=StepRecord(**step) if "step" in step else None,
+            last_message=content["last_message"],
+            workers={
+                role: tuple(_row_from_dict(role, row) for row in rows) for role, rows in content["workers"].items()
+            },
+            rollout=None if rollout is None else Need(**rollout),
+            least=tuple(Need(**need) for need in content["least"]),
+            autoscale=None if bounds is None else AutoscaleBounds(**bounds),
+            workers_lost=content["workers_lost"],
+            responses=content["answers"],
+        )
+
+
+def _step_as_dict(record: StepRecord) -> dict[str, Any]:
+    step = {"stage": record.stage, "step": record.step, "num_steps": record.num_steps}
+    return step | {"metrics": dict(record.metrics), "seconds": dict(record.seconds)}
+
+
+def _row_as_dict(role: WorkerRole, row: WorkerRow) -> dict[str, Any]:
+    content: dict[str, Any] = {"worker": row.worker, "host": row.host}
+    if row.state is not None:
+        content["state"] = row.state
+    if row.num_done is not None:
+        content[DONE_KEYS[role]] = row.num_done
+    return content
+
+
+def _row_from_dict(role: WorkerRole, content: Mapping[str, Any]) -> WorkerRow:
+    done = content.get(DONE_KEYS[role]) if role in DONE_KEYS else None
+    return WorkerRow(content["worker"], content["host"], content.get("state"), done)

@@ -1,0 +1,158 @@
+"""Between a run and its session: status out, people's requests in, and the budget of lost workers."""
+
+import threading
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from plumbob.cluster.control_actor import ControlClient
+from plumbob.cluster.failures import WorkerLost
+from plumbob.cluster.fleet.autoscale import Scaling
+from plumbob.cluster.fleet.recovery.budget import RestartBudget
+from plumbob.cluster.nodes import addresses, draining_nodes
+from plumbob.cluster.resources import Need
+from plumbob.cluster.run_status import MESSAGE_CHARS, RunStatus
+from plumbob.cluster.session import Session
+from plumbob.configs.resolved_copy import RESOLVED_FILE
+from plumbob.configs.settings.workers import RolloutSettings
+from plumbob.core.errors import RunStopped
+from plumbob.driver.run_folder.status_listener import STATUS_FILE, StatusListener
+from plumbob.trainers.metrics.metrics_log import Listener, StepRecord
+from plumbob.trainers.online.sample_ledger import Ledger
+
+NUM_VERSIONS = 64
+"""Policy versions in a status, the newest: more than are ever in flight."""
+
+
+class RunControl:
+    """A run that can be watched and changed from elsewhere; satisfies `cluster.session.RunHooks`.
+
+    Args:
+        needs: the groups of workers that it will have.
+        listener: hears what the run reports, by way of the attribute of that name.
+
+    Attributes:
+        listener: what the run's stages report to; keeps the status.
+        budget: how many workers may still be lost.
+        ledger: what became of every response of the run's last stage of PPO; None before it.
+    """
+
+    def __init__(self, session: Session, needs: tuple[Need, ...], folder: Path, listener: Listener) -> None:
+        self._session = session
+        self.listener = StatusListener(listener, folder / STATUS_FILE, self.status, self._after_step)
+        self.budget = RestartBudget(session.cluster.max_restarts)
+        self.ledger: Ledger | None = None
+        self._least = tuple(need if need.role == "learner" else replace(need, count=1) for need in needs)
+        self._client: ControlClient | None = None
+        self._polling = threading.Lock()
+        self._scaling: Scaling | None = None
+        self._is_stopping = False
+
+    def status(self) -> RunStatus:
+        rollout = self._session.rollout
+        return RunStatus(
+            time=time.time(),
+            stage=self.listener.stage,
+            step=self.listener.step,
+            last_message=self.listener.last_message[:MESSAGE_CHARS],
+            workers=self._session.workers(),
+            rollout=None if rollout is None else replace(rollout.need, count=rollout.pool.size),
+            least=self._least,
+            autoscale=None if self._scaling is None else self._scaling.bounds,
+            workers_lost=self.budget.total,
+            responses=None if self.ledger is None else newest_versions(self.ledger.as_dict()),
+        )
+
+    def notify(self, message: str) -> None:
+        self.listener.said("cluster", message)
+
+    # ------------------------------------------------------------------------------------------- of people, and of Ray
+
+    def poll_control(self) -> None:
+        """Report the status and do what has been requested. Never waits."""
+        if self._client is not None and self._polling.acquire(blocking=False):  # Otherwise another thread is at it.
+            try:
+                self._poll(self._client)
+            finally:
+                self._polling.release()
+
+    def _poll(self, client: ControlClient) -> None:
+        rollout = self._session.rollout
+        requests = client.exchange(self.status, is_scalable=rollout is not None)
+        self._is_stopping = requests.stop
+        new = self._session.leave(requests.leaving | draining_nodes())
+        if new:
+            where = ", ".join(addresses(new))
+            self.notify(f"{where} will be taken away: workers there end what they are at, others start elsewhere")
+        if rollout is not None and requests.num_rollout_workers is not None:
+            rollout.pool.size = requests.num_rollout_workers
+
+    def check_stop(self) -> None:
+        """Raises RunStopped when somebody wants the run to stop."""
+        self.poll_control()
+        if self._is_stopping:
+            raise RunStopped("the run was asked to stop")
+
+    # ------------------------------------------------------------------------------------------------- of the workers
+
+    def samplers_opened(self, rollout: RolloutSettings) -> None:
+        if rollout.autoscale is not None and self._scaling is None:
+            self._scaling = Scaling(rollout.autoscale)
+
+    def worker_lost(self, lost: WorkerLost, slot: str) -> None:
+        self.budget.spend(lost, slot, self.notify)
+
+    def responses_reissued(self, count: int) -> None:
+        if self.ledger is not None:
+            self.ledger.reissued(count)
+
+    def _after_step(self, record: StepRecord) -> None:
+        self.budget.stepped(record.stage, record.step)
+        rollout = self._session.rollout
+        if self._scaling is not None and rollout is not None:
+            size = self._scaling.after(record, rollout.pool.size, rollout.pool.status())
+            if size != rollout.pool.size:
+                self.notify(f"rollout.autoscale: {rollout.pool.size} rollout workers become {size}")
+                rollout.pool.size = size
+
+    # -------------------------------------------------------------------------------------------------- its whole life
+
+    @contextmanager
+    def reachable(self, name: str, wait_s: float) -> Iterator[None]:
+        """Be watched and changed under that name. Arguments and errors are those of `ControlClient`."""
+        self._client = ControlClient(name, self.notify, wait_s)
+        try:
+            self.poll_control()  # Whoever asks from now on finds a status.
+            yield
+        finally:
+            client, self._client = self._client, None
+            client.close()
+
+
+def newest_versions(responses: Mapping[str, Any]) -> dict[str, Any]:
+    """The sample accounting as `Ledger.as_dict` gives it, of the last NUM_VERSIONS policy versions alone.
+
+    A run has a version a step, and a status is sent and written at every one of them.
+    """
+    return {**responses, "versions": dict(list(responses["versions"].items())[-NUM_VERSIONS:])}
+
+
+@contextmanager
+def controlled_run(
+    session: Session, name: str, needs: tuple[Need, ...], folder: Path, listener: Listener
+) -> Iterator[RunControl]:
+    """A run on a session, from the check that it fits to its end.
+
+    Raises:
+        UserError: it does not fit, or a run of that name is running on the cluster; for one that has begun before
+            after `cluster.wait_s`.
+    """
+    control = RunControl(session, needs, folder, listener)
+    has_begun = (folder / RESOLVED_FILE).exists()  # Who resumes a run cannot choose another name.
+    with session.serving(control):
+        session.check(needs)
+        with control.reachable(name, session.cluster.wait_s if has_begun else 0.0):
+            yield control

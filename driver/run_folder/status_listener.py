@@ -1,0 +1,54 @@
+"""A listener that keeps how far a run has come, and writes its status into its folder at every step."""
+
+import json
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+from plumbob.cluster.run_status import RunStatus
+from plumbob.core.disk_errors import replace_text
+from plumbob.trainers.metrics.metrics_log import Listener, StepRecord
+
+STATUS_FILE = "status.json"
+
+
+class StatusListener:
+    """Passes on what it hears.
+
+    Args:
+        path: where the status is written, for those who ask when the run is over.
+        status: of the run, as it is now.
+        after_step: called at every step, before the status is written.
+
+    Attributes:
+        stage, step: the newest; None before the first.
+        last_message: the newest; empty before the first.
+    """
+
+    def __init__(
+        self, listener: Listener, path: Path, status: Callable[[], RunStatus], after_step: Callable[[StepRecord], None]
+    ) -> None:
+        self._listener, self._path, self._status, self._after_step = listener, path, status, after_step
+        self.stage: str | None = None
+        self.step: StepRecord | None = None
+        self.last_message = ""
+
+    def stage_began(self, stage: str) -> None:
+        self.stage, self.step = stage, None
+        self._listener.stage_began(stage)
+
+    def stepped(self, record: StepRecord) -> None:
+        self.stage, self.step = record.stage, record
+        self._after_step(record)
+        self._write()
+        self._listener.stepped(record)
+
+    def said(self, stage: str, message: str) -> None:
+        self.last_message = message
+        self._listener.said(stage, message)
+
+    def stage_ended(self, stage: str, summary: Mapping[str, object]) -> None:
+        self._write()
+        self._listener.stage_ended(stage, summary)
+
+    def _write(self) -> None:
+        replace_text(self._path, json.dumps(self._status().as_dict(), default=str) + "\n")

@@ -1,0 +1,50 @@
+"""Learner ranks that tests share: starting them takes seconds. A conftest imports the fixtures that its tests use.
+
+Nothing heavy is imported before a test asks for ranks: the maths is collected where torch alone can be found.
+"""
+
+from collections.abc import Iterator
+from functools import cache
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+if TYPE_CHECKING:
+    from tests.support.learner_ranks import Ranks
+
+
+@cache
+def _shared(world_size: int, extensions: Path) -> "Ranks":
+    from tests.support.learner_ranks import Ranks
+
+    return Ranks(world_size, extensions)
+
+
+def _ranks(world_size: int, factory: pytest.TempPathFactory) -> Iterator["Ranks"]:
+    """One group for the whole session, whichever conftest has asked for it; closing it twice does nothing."""
+    ranks = _shared(world_size, factory.getbasetemp() / "extensions")
+    yield ranks
+    ranks.close()
+
+
+@pytest.fixture(scope="session")
+def one_rank(tmp_path_factory: pytest.TempPathFactory) -> Iterator["Ranks"]:
+    yield from _ranks(1, tmp_path_factory)
+
+
+@pytest.fixture(scope="session")
+def two_ranks(tmp_path_factory: pytest.TempPathFactory) -> Iterator["Ranks"]:
+    yield from _ranks(2, tmp_path_factory)
+
+
+@pytest.fixture(scope="session")
+def three_ranks(tmp_path_factory: pytest.TempPathFactory) -> Iterator["Ranks"]:
+    yield from _ranks(3, tmp_path_factory)
+
+
+@pytest.fixture(scope="session")
+def llama(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    from tests.support.learner_ranks import write_tiny_llama
+
+    return write_tiny_llama(tmp_path_factory.mktemp("llama"))

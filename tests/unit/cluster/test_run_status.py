@@ -1,0 +1,43 @@
+"""A status on its way through JSON: nothing is lost, and its keys are the old ones."""
+
+import json
+from dataclasses import replace
+
+import pytest
+
+from plumbob.cluster.resources import Need
+from plumbob.cluster.run_status import AutoscaleBounds, RunStatus, WorkerRow
+from tests.support.run_statuses import NO_STATUS, TWO_ROLLOUT_WORKERS, at_step
+
+FULL = replace(
+    at_step(TWO_ROLLOUT_WORKERS, 7),
+    last_message="a worker is replaced",
+    workers={
+        "learner": (WorkerRow("learner-0", "10.0.0.1"),),
+        "rollout": (WorkerRow("rollout-1", "10.0.0.2", "sampling", 0),),
+        "judge": (WorkerRow("judge-2", "10.0.0.2", "idle", 5),),
+    },
+    least=(Need("learner", "learner.num_workers", 1, 0.5, 0.0, 1.0, spread=False),),
+    autoscale=AutoscaleBounds(1, 3),
+    workers_lost=2,
+    responses={"versions": {}, "reissued": 1},
+)
+
+
+@pytest.mark.parametrize("status", [NO_STATUS, replace(NO_STATUS, stage="sft"), FULL])
+def test_nothing_is_lost_on_the_way(status: RunStatus) -> None:
+    assert RunStatus.from_dict(json.loads(json.dumps(status.as_dict()))) == status
+
+
+def test_the_keys_of_the_workers_are_those_that_scripts_know() -> None:
+    assert FULL.as_dict()["workers"] == {
+        "learner": [{"worker": "learner-0", "host": "10.0.0.1"}],
+        "rollout": [{"worker": "rollout-1", "host": "10.0.0.2", "state": "sampling", "answers": 0}],
+        "judge": [{"worker": "judge-2", "host": "10.0.0.2", "state": "idle", "scores": 5}],
+    }
+    assert FULL.as_dict()["autoscale"] == {"min_workers": 1, "max_workers": 3}
+
+
+def test_what_is_no_status_is_refused() -> None:
+    with pytest.raises(KeyError):
+        RunStatus.from_dict({"step": 9})

@@ -1,0 +1,160 @@
+"""What a run reports and is asked between its session and people."""
+
+import json
+import pickle
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import plumbob.driver.run_control
+from plumbob.cluster.control_actor import ControlRequests
+from plumbob.cluster.failures import WorkerLost
+from plumbob.cluster.resources import Need
+from plumbob.cluster.run_status import MESSAGE_CHARS, RunStatus, WorkerRow
+from plumbob.cluster.session import Session
+from plumbob.configs.resolved_copy import RESOLVED_FILE
+from plumbob.configs.settings.workers import ClusterSettings
+from plumbob.core.errors import RunFailed, RunStopped, UserError
+from plumbob.driver.run_control import NUM_VERSIONS, RunControl, controlled_run
+from plumbob.driver.run_folder.status_listener import STATUS_FILE
+from plumbob.rollout.rollout_records import Rollout, SampleRequest
+from plumbob.trainers.metrics.metrics_log import StepRecord
+from plumbob.trainers.online.sample_ledger import Ledger
+from tests.support.recording_listener import Watching
+
+CLUSTER = ClusterSettings(address="auto", wait_s=60, max_restarts=1)
+LEARNERS = Need("learner", "learner.num_workers", 3, 1.0, 0.0, 0.0, spread=False)
+ROLLOUTS = Need("rollout", "rollout.num_workers", 4, 1.0, 0.0, 0.0, spread=True)
+
+
+class Client:
+    """Stands where the named actor's client does: what it is to answer is set by the test."""
+
+    requests = ControlRequests()
+
+    def __init__(self, name: str, notify: object, wait_s: float) -> None:
+        self.reports: list[RunStatus] = []
+
+    def exchange(self, status: object, is_scalable: bool) -> ControlRequests:
+        assert callable(status)
+        self.reports.append(status())
+        return self.requests
+
+    def close(self) -> None: ...
+
+
+@pytest.fixture
+def session(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Session:
+    """Not connected to a Ray: of workers it has none."""
+    monkeypatch.setattr(plumbob.driver.run_control, "ControlClient", Client)
+    monkeypatch.setattr(plumbob.driver.run_control, "draining_nodes", frozenset)
+    monkeypatch.setattr(plumbob.driver.run_control, "addresses", lambda nodes: [f"10.0.0.{node[1]}" for node in nodes])
+    monkeypatch.setattr(Session, "check", lambda self, needs: None)
+    return Session(CLUSTER, tmp_path / "logs", Watching())
+
+
+@pytest.mark.parametrize(("has_begun", "wait_s"), [(False, 0.0), (True, 60.0)])
+def test_only_who_resumes_a_run_waits_for_its_name(
+    session: Session, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, has_begun: bool, wait_s: float
+) -> None:
+    asked: list[tuple[str, float]] = []
+
+    def refuse(name: str, notify: object, wait_s: float) -> None:
+        asked.append((name, wait_s))
+        raise UserError("a run of this name is running")
+
+    monkeypatch.setattr(plumbob.driver.run_control, "ControlClient", refuse)
+    if has_begun:
+        (tmp_path / RESOLVED_FILE).touch()
+    with pytest.raises(UserError), controlled_run(session, "one", (), tmp_path, Watching()):
+        pass
+    assert asked == [("one", wait_s)]
+
+
+def test_a_run_stops_when_it_was_asked_to(session: Session, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with controlled_run(session, "one", (), tmp_path, Watching()):
+        session.check_stop()
+        monkeypatch.setattr(Client, "requests", ControlRequests(stop=True))
+        session.poll_control()  # Where much would be lost it does not end.
+        with pytest.raises(RunStopped, match="the run was asked to stop"):
+            session.check_stop()
+    session.check_stop()  # The next run on the session was not.
+
+
+def test_a_host_that_will_be_taken_away_is_told_once(
+    session: Session, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    watching = Watching()
+    with controlled_run(session, "one", (), tmp_path, watching):
+        for leaving in ({"n2"}, {"n2"}, {"n2", "n3"}):
+            monkeypatch.setattr(Client, "requests", ControlRequests(leaving=frozenset(leaving)))
+            session.poll_control()
+    rule = "will be taken away: workers there end what they are at, others start elsewhere"
+    assert watching.notes == [("cluster", f"10.0.0.2 {rule}"), ("cluster", f"10.0.0.3 {rule}")]
+
+
+def test_a_slot_may_cost_as_many_workers_as_the_settings_say(session: Session, tmp_path: Path) -> None:
+    control = RunControl(session, (), tmp_path, Watching())
+    control.worker_lost(WorkerLost("rollout-1 died"), "rollout 0")
+    with pytest.raises(RunFailed, match=r"number 2 .* cluster\.max_restarts=1"):
+        control.worker_lost(WorkerLost("rollout-2 died"), "rollout 0")
+    control.listener.stepped(StepRecord("ppo", 1, 9, {}, {}))
+    control.worker_lost(WorkerLost("rollout-3 died"), "rollout 0")
+    assert control.status().workers_lost == 3
+
+
+@pytest.mark.parametrize("num_steps", [1_000, 100_000])
+def test_a_status_is_as_small_after_many_steps_as_after_few(session: Session, tmp_path: Path, num_steps: int) -> None:
+    """What is written, and what is sent to the control actor, at every step of a long run with two hundred workers."""
+    control = RunControl(session, (LEARNERS, ROLLOUTS), tmp_path, Watching())
+    control.ledger = ledger_after(num_steps)
+    rows = tuple(WorkerRow(f"rollout-{number}", "10.0.0.100", "sampling", num_steps) for number in range(200))
+    metrics = {f"a_metric_of_some_length_{number}": 1 / 3 for number in range(60)}
+    control.listener.step = StepRecord("ppo", num_steps, num_steps, metrics, {"sample": 1 / 3})
+    control.notify("x" * 100_000)
+    status = replace(control.status(), workers={"rollout": rows})
+    assert len(json.dumps(status.as_dict())) < 64 * 1024
+    assert len(pickle.dumps(status)) < 64 * 1024
+    # The newest: what is in flight belongs to them.
+    assert status.responses is not None
+    versions = list(status.responses["versions"])
+    assert versions == [str(version) for version in range(num_steps - NUM_VERSIONS, num_steps)]
+    assert status.responses["versions"][versions[-1]]["trained"] == 1
+
+
+def ledger_after(num_steps: int) -> Ledger:
+    """One response a version, issued, finished, scored and trained on."""
+    ledger, ids = Ledger(), np.zeros(1, np.int32)
+    for version in range(num_steps):
+        ledger.published(version)
+        request = SampleRequest("p", f"g{version}", 0, 0, "", ids)
+        rollout = Rollout(request, "stop", "", ids, np.zeros(1, np.float32), ids, np.ones(1, np.bool_), "rollout-0")
+        ledger.issued([request])
+        for happens in (ledger.finished, ledger.scored, ledger.trained):
+            happens([rollout])
+    return ledger
+
+
+def test_a_status_says_where_the_run_stands_and_is_written_at_every_step(session: Session, tmp_path: Path) -> None:
+    with controlled_run(session, "one", (LEARNERS, ROLLOUTS), tmp_path, Watching()) as control:
+        before = control.status()
+        assert (before.stage, before.step, before.rollout, before.responses) == (None, None, None, None)
+        # Learners come and go together; of the others one is enough.
+        assert before.least == (LEARNERS, replace(ROLLOUTS, count=1))
+        control.listener.stage_began("sft")
+        assert (control.status().stage, control.status().step) == ("sft", None)
+        record = StepRecord("sft", 3, 9, {"loss": 0.5}, {"learn": 2.0})
+        control.notify("x" * 9_000)
+        control.listener.stepped(record)
+        written = json.loads((tmp_path / STATUS_FILE).read_text())
+    # The keys are what scripts and older runs' files have.
+    assert list(written) == [
+        *("time", "stage", "step", "num_steps", "metrics", "seconds", "last_message", "workers", "rollout", "least"),
+        *("autoscale", "workers_lost", "answers"),
+    ]
+    assert (written["stage"], written["step"], written["num_steps"]) == ("sft", 3, 9)
+    found = RunStatus.from_dict(written)
+    assert found.step == record and found.last_message == "x" * MESSAGE_CHARS
+    assert found == replace(control.status(), time=found.time)
