@@ -5,7 +5,7 @@ from dataclasses import asdict, dataclass
 from typing import Any, Self
 
 from plumbob.cluster.resources import Need, WorkerRole
-from plumbob.trainers.metrics.metrics_log import StepRecord
+from plumbob.trainers.metrics.step_record import StepRecord
 
 MESSAGE_CHARS = 2000
 """Of the last message, so that no long one makes the status large."""

@@ -31,7 +31,7 @@ from plumbob.configs.runs import LearnerRun, PpoRun
 from plumbob.configs.settings.rewards import ScorerSettings
 from plumbob.configs.settings.workers import ClusterSettings, LearnerRankSettings, RolloutSettings
 from plumbob.rollout.samplers.sampler import SamplerSpec
-from plumbob.trainers.metrics.metrics_log import Listener
+from plumbob.trainers.metrics.step_record import Listener
 
 BATCHES_PER_CALL = 4
 """Forwards of a scorer between two looks at who is free."""
@@ -66,7 +66,7 @@ class UncontrolledRun:
         self._listener, self._budget = listener, RestartBudget(max_restarts)
 
     def notify(self, message: str) -> None:
-        self._listener.said("cluster", message)
+        self._listener.notify("cluster", message)
 
     def poll_control(self) -> None: ...
 

@@ -14,7 +14,7 @@ from rich.progress import BarColumn, Progress, TaskID, TextColumn
 from rich.table import Column
 
 from plumbob.console.tables import aligned, duration, stage_metrics, step_metrics, summary_table
-from plumbob.trainers.metrics.metrics_log import StepRecord
+from plumbob.trainers.metrics.step_record import StepRecord
 
 BAR_FROM_WIDTH = 90
 METRICS_FROM_WIDTH = 60
@@ -88,7 +88,7 @@ class LiveConsole:
             time=f"{duration(self._clocks.of(record.stage).left(record))} left",
         )
 
-    def said(self, stage: str, message: str) -> None:
+    def notify(self, stage: str, message: str) -> None:
         self._progress.console.print(f"{stage}: {message}", markup=False, highlight=False)
 
     def stage_ended(self, stage: str, summary: Mapping[str, object]) -> None:
@@ -128,7 +128,7 @@ class PlainConsole:
             metrics = [f"step {record.step}/{record.num_steps}", *step_metrics(record), f"{duration(left)} left"]
             self._print(f"{record.stage}: {', '.join(metrics)}")
 
-    def said(self, stage: str, message: str) -> None:
+    def notify(self, stage: str, message: str) -> None:
         self._print(f"{stage}: {message}")
 
     def stage_ended(self, stage: str, summary: Mapping[str, object]) -> None:
@@ -158,7 +158,7 @@ class JsonConsole:
     def stepped(self, record: StepRecord) -> None:
         print_json({"event": "step"} | asdict(record), self._stream)
 
-    def said(self, stage: str, message: str) -> None:
+    def notify(self, stage: str, message: str) -> None:
         print_json({"event": "said", "stage": stage, "message": message}, self._stream)
 
     def stage_ended(self, stage: str, summary: Mapping[str, object]) -> None:

@@ -13,7 +13,7 @@ from plumbob.core.errors import RunFailed
 
 if TYPE_CHECKING:
     from plumbob.driver.api import RunResult
-    from plumbob.trainers.metrics.metrics_log import Listener
+    from plumbob.trainers.metrics.step_record import Listener
 
 
 def run_in_foreground(folder: Path, as_json: bool, start: Callable[[Listener], RunResult]) -> int:
@@ -23,7 +23,7 @@ def run_in_foreground(folder: Path, as_json: bool, start: Callable[[Listener], R
     from plumbob.console.report.page import write_report
 
     try:
-        # Ray prints what befalls workers and hosts to whatever stdout is then.
+        # Ray prints what happens to workers and hosts to whatever stdout is then.
         with choose_listener(as_json, sys.stdout) as listener, redirect_stdout(sys.stderr):
             result = start(listener)
     except KeyboardInterrupt:

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from plumbob.trainers.metrics.metrics_log import StepRecord
+    from plumbob.trainers.metrics.step_record import StepRecord
 
 Stage = Mapping[str, Any]
 

@@ -6,7 +6,7 @@
     result = run(load_run("toy", ["ppo.num_steps=20"]), listener)
     result.summary["stages"]["ppo"]["reward"]
 
-`listener` is whatever has the methods of `trainers.metrics.metrics_log.Listener`. A run that is running is looked at,
+`listener` is whatever has the methods of `trainers.metrics.step_record.Listener`. A run that is running is looked at,
 and changed, by `driver.steering`.
 """
 
@@ -44,7 +44,7 @@ from plumbob.driver.run_folder.inputs import check_models, note_models
 from plumbob.driver.run_folder.lock import owned
 from plumbob.driver.stages.evaluation import prepare_eval, run_eval
 from plumbob.driver.stages.prepare import Figures, StageContext, prepare, run_stage
-from plumbob.trainers.metrics.metrics_log import Listener
+from plumbob.trainers.metrics.step_record import Listener
 
 RESUME_WAIT_S = 60.0
 """What a resumed run waits at least for room on its cluster: the workers of a driver that just died still hold some."""
@@ -156,7 +156,7 @@ def _locked(folder: Path, listener: Listener) -> Iterator[None]:
     """A run's folder, ours alone: a failure says what it leaves there, and a user error that is found late nothing."""
     with (
         with_failure_advice(folder),
-        owned(folder, lambda message: listener.said("cluster", message)) as is_ours,
+        owned(folder, lambda message: listener.notify("cluster", message)) as is_ours,
         nothing_left(folder) if is_ours else nullcontext(),
     ):
         yield

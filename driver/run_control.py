@@ -2,11 +2,10 @@
 
 import threading
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 from plumbob.cluster.control_actor import ControlClient
 from plumbob.cluster.failures import WorkerLost
@@ -20,11 +19,8 @@ from plumbob.configs.resolved_copy import RESOLVED_FILE
 from plumbob.configs.settings.workers import RolloutSettings
 from plumbob.core.errors import RunStopped
 from plumbob.driver.run_folder.status_listener import STATUS_FILE, StatusListener
-from plumbob.trainers.metrics.metrics_log import Listener, StepRecord
-from plumbob.trainers.online.sample_ledger import Ledger
-
-NUM_VERSIONS = 64
-"""Policy versions in a status, the newest: more than are ever in flight."""
+from plumbob.trainers.metrics.step_record import Listener, StepRecord
+from plumbob.trainers.online.sample_ledger import SampleLedger
 
 
 class RunControl:
@@ -44,7 +40,7 @@ class RunControl:
         self._session = session
         self.listener = StatusListener(listener, folder / STATUS_FILE, self.status, self._after_step)
         self.budget = RestartBudget(session.cluster.max_restarts)
-        self.ledger: Ledger | None = None
+        self.ledger: SampleLedger | None = None
         self._least = tuple(need if need.role == "learner" else replace(need, count=1) for need in needs)
         self._client: ControlClient | None = None
         self._polling = threading.Lock()
@@ -63,11 +59,11 @@ class RunControl:
             least=self._least,
             autoscale=None if self._scaling is None else self._scaling.bounds,
             workers_lost=self.budget.total,
-            responses=None if self.ledger is None else newest_versions(self.ledger.as_dict()),
+            responses=None if self.ledger is None else self.ledger.as_dict(),
         )
 
     def notify(self, message: str) -> None:
-        self.listener.said("cluster", message)
+        self.listener.notify("cluster", message)
 
     # ------------------------------------------------------------------------------------------- of people, and of Ray
 
@@ -130,14 +126,6 @@ class RunControl:
         finally:
             client, self._client = self._client, None
             client.close()
-
-
-def newest_versions(responses: Mapping[str, Any]) -> dict[str, Any]:
-    """The sample accounting as `Ledger.as_dict` gives it, of the last NUM_VERSIONS policy versions alone.
-
-    A run has a version a step, and a status is sent and written at every one of them.
-    """
-    return {**responses, "versions": dict(list(responses["versions"].items())[-NUM_VERSIONS:])}
 
 
 @contextmanager

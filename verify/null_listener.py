@@ -1,17 +1,17 @@
-"""A listener for runs that nobody watches."""
+"""A listener that shows nothing (NullListener)."""
 
 from collections.abc import Mapping
 
-from plumbob.trainers.metrics.metrics_log import StepRecord
+from plumbob.trainers.metrics.step_record import StepRecord
 
 
 class NullListener:
-    """Hears everything and says nothing."""
+    """For runs that nobody looks at."""
 
     def stage_began(self, stage: str) -> None: ...
 
     def stepped(self, record: StepRecord) -> None: ...
 
-    def said(self, stage: str, message: str) -> None: ...
+    def notify(self, stage: str, message: str) -> None: ...
 
     def stage_ended(self, stage: str, summary: Mapping[str, object]) -> None: ...

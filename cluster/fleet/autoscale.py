@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 from plumbob.cluster.run_status import AutoscaleBounds, WorkerRow
 from plumbob.configs.settings.workers import AutoscaleSettings
-from plumbob.trainers.metrics.metrics_log import StepRecord
+from plumbob.trainers.metrics.step_record import StepRecord
 
 WAITING = ("sample", "score")
 """Phases in which the learner waits for responses and their scores."""

@@ -5,7 +5,7 @@ import math
 import re
 from collections.abc import Sequence
 
-from plumbob.trainers.metrics.metrics_log import StepRecord
+from plumbob.trainers.metrics.step_record import StepRecord
 
 FIRST = (
     *("reward", "loss", "kl", "accuracy", "policy_loss", "value_loss", "entropy", "answer_tokens_mean"),

@@ -12,7 +12,8 @@ from plumbob.console.report.curves import curve_names, draw_curves
 from plumbob.console.tables import duration, number, summary_table
 from plumbob.core.errors import UserError
 from plumbob.driver.run_folder.folder import SAMPLES_FILE, SUMMARY_FILE
-from plumbob.trainers.metrics.metrics_log import METRICS_FILE, StepRecord, read_metrics
+from plumbob.trainers.metrics.sinks.jsonl import METRICS_FILE, read_metrics
+from plumbob.trainers.metrics.step_record import StepRecord
 
 REPORT_FILE = "report.html"
 NUM_CURVES_SHOWN = 6

@@ -200,7 +200,7 @@ def run_pipeline(run: PipelineRun, prepared: PreparedFiles, context: StageContex
     """Every stage that has not already ended in this folder; stage -> its figures."""
     files = prepared(context.folder / "data")
     for note in files.notes:
-        context.listener.said("data", note)
+        context.listener.notify("data", note)
     stages = Pipeline(run, context.folder, files)
     todo: list[tuple[str, Prepared]] = []
     if isinstance(run.policy.model, NewLlamaSettings):
@@ -237,7 +237,7 @@ def _evaluate(run: EvalRun, files: Files, outer: StageContext, inner: StageConte
     assert run.policy.baseline is not None
     data = prepare_eval(run)
     for note in data.notes:
-        inner.listener.said(EVAL, note)
+        inner.listener.notify(EVAL, note)
     scorer = inner.session.scorers(run.reward)
     policies = {name: resolve_model(str(outer.folder / name / "policy"), name) for name in ("ppo", "dpo")}
     measured = measure_policies(run, data, inner.session, scorer, policies, files.judge)

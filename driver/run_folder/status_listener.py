@@ -6,7 +6,7 @@ from pathlib import Path
 
 from plumbob.cluster.run_status import RunStatus
 from plumbob.core.disk_errors import replace_text
-from plumbob.trainers.metrics.metrics_log import Listener, StepRecord
+from plumbob.trainers.metrics.step_record import Listener, StepRecord
 
 STATUS_FILE = "status.json"
 
@@ -42,9 +42,9 @@ class StatusListener:
         self._write()
         self._listener.stepped(record)
 
-    def said(self, stage: str, message: str) -> None:
+    def notify(self, stage: str, message: str) -> None:
         self.last_message = message
-        self._listener.said(stage, message)
+        self._listener.notify(stage, message)
 
     def stage_ended(self, stage: str, summary: Mapping[str, object]) -> None:
         self._write()

@@ -33,7 +33,9 @@ from plumbob.reward.scorer import Scorer
 from plumbob.reward.second_judge import SecondRewardScorer
 from plumbob.rollout.requests import sample_requests
 from plumbob.trainers.learner.checkpoint import Checkpoints
-from plumbob.trainers.metrics.metrics_log import Listener, MetricsLog, read_metrics
+from plumbob.trainers.metrics.metrics_log import MetricsLog
+from plumbob.trainers.metrics.sinks.jsonl import read_metrics
+from plumbob.trainers.metrics.step_record import Listener
 from plumbob.trainers.offline.dpo import prepare_dpo, run_dpo
 from plumbob.trainers.offline.kto import prepare_kto, run_kto
 from plumbob.trainers.offline.pretrain import encode_corpus, read_corpus, run_pretrain, run_pretrain_encoder
@@ -140,12 +142,12 @@ def _noted(notes: tuple[str, ...], body: Callable[[StageContext, MetricsLog], Ma
 
     def run(scene: StageContext) -> Figures:
         for note in notes:
-            scene.listener.said(scene.folder.name, note)
+            scene.listener.notify(scene.folder.name, note)
         with MetricsLog(scene.folder, scene.listener) as log:
             figures = body(scene, log)
         found = figures.get("notes", [])
         for note in found:
-            scene.listener.said(scene.folder.name, note)
+            scene.listener.notify(scene.folder.name, note)
         return {**figures, "notes": [*notes, *found]}
 
     return run
@@ -244,7 +246,7 @@ def _ppo(run: PpoRun, rule: Rule | None) -> Prepared:
     def body(scene: StageContext, log: MetricsLog) -> Mapping[str, Any]:
         rank = served_rank(source, run.policy.tuning)
         spec = sampler_spec(source, run.rollout, run.policy.dtype, run.policy.trust_remote_code, rank)
-        say = partial(scene.listener.said, run.kind)
+        say = partial(scene.listener.notify, run.kind)
         actors = PpoActors(
             *run_concurrently(
                 say,
@@ -259,12 +261,12 @@ def _ppo(run: PpoRun, rule: Rule | None) -> Prepared:
         newest = checkpoints.newest(say)
         if newest is not None:
             actors.learners.load(newest.folder)
-            state.take_over(newest)
+            state.restore(newest)
         elif data.retained is not None:
             state.retained = data.retained.nats_per_token(actors.learners)
         log.truncate_after(state.step)
-        record = PpoRecorder(run.ppo, scene.folder, log, scene.listener)
-        loop(run, data.pad_id, state, actors, checkpoints, record)
+        with PpoRecorder(run.ppo, scene.folder, log, scene.listener) as record:
+            loop(run, data.pad_id, state, actors, checkpoints, record)
         actors.learners.export(scene.folder / "policy")
         records = read_metrics(scene.folder)
         figures = ppo_figures(records) | monitor_figures([record.metrics for record in records], run.ppo)

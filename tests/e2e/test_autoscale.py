@@ -15,7 +15,7 @@ from plumbob.core.errors import UserError
 from plumbob.driver import steering
 from plumbob.driver.run_control import controlled_run
 from plumbob.rollout.samplers.sampler import SamplerSpec
-from plumbob.trainers.metrics.metrics_log import StepRecord
+from plumbob.trainers.metrics.step_record import StepRecord
 from tests.support.recording_listener import Watching
 from tests.support.small_run import Stages
 from tests.support.tiny_policy import make_requests, write_policy

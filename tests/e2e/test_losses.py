@@ -10,7 +10,7 @@ from ray._private.state import actors
 
 from plumbob.console.display import PlainConsole
 from plumbob.models.adapter import WEIGHTS_FILE
-from plumbob.trainers.metrics.metrics_log import StepRecord
+from plumbob.trainers.metrics.step_record import StepRecord
 from tests.support.small_run import Left, Stages
 
 pytestmark = pytest.mark.cluster
@@ -24,7 +24,7 @@ class Killing(PlainConsole):
         self._when = when
         self.said_so: list[str] = []
 
-    def said(self, stage: str, message: str) -> None:
+    def notify(self, stage: str, message: str) -> None:
         self.said_so.append(message)
 
     def stepped(self, record: StepRecord) -> None:

@@ -27,8 +27,8 @@ class Undertaker(Watching):
         super().__init__()
         self._in_the_way = in_the_way
 
-    def said(self, stage: str, message: str) -> None:
-        super().said(stage, message)
+    def notify(self, stage: str, message: str) -> None:
+        super().notify(stage, message)
         if "waiting up to" in message:
             self._in_the_way.kill()
 

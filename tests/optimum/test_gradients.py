@@ -145,7 +145,7 @@ def errors_of(folder: Path, size: Size, ppo: PpoSettings, bugs: tuple[str, ...])
 
 
 @pytest.mark.parametrize("row", ROWS, ids=lambda row: f"{row.name}, {row.setting}")
-def test_each_row_has_the_enumerated_gradient_and_no_mistake_that_it_lists_has(
+def test_each_row_has_the_enumerated_gradient_and_no_listed_bug_has(
     one_rank: Ranks, tmp_path: Path, row: OnlineRow
 ) -> None:
     one_rank.run(errors_of, tmp_path, row.size, row.settings(), tuple(row.bug_targets))[0].check()

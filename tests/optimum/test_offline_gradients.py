@@ -190,11 +190,11 @@ def kto_errors(folder: Path) -> Errors:
 
 
 @pytest.mark.parametrize("name", PAIR_ROWS)
-def test_each_loss_of_pairs_has_the_enumerated_gradient_and_mistakes_do_not(
+def test_each_loss_of_pairs_has_the_enumerated_gradient_and_bugs_do_not(
     one_rank: Ranks, tmp_path: Path, name: str
 ) -> None:
     one_rank.run(pair_errors, tmp_path, name)[0].check()
 
 
-def test_kto_has_the_enumerated_gradient_and_mistakes_do_not(one_rank: Ranks, tmp_path: Path) -> None:
+def test_kto_has_the_enumerated_gradient_and_bugs_do_not(one_rank: Ranks, tmp_path: Path) -> None:
     one_rank.run(kto_errors, tmp_path)[0].check()

@@ -72,7 +72,7 @@ def longer_responses(seed: int = 0) -> Instance:
     return Instance(tree, single_token_prompts(tree, 3), reference, seeded_rewards(tree, 3, seed), beta=0.4)
 
 
-def test_online_mistakes_of_two_responses_by_hand() -> None:
+def test_online_bugs_of_two_responses_by_hand() -> None:
     # 1 has the share x / (1 + x) with x = 3^(1 / beta'): beta' = 1.1, or 1 / 1.1 at temperature 1.1. No KL: all of it.
     def share(exponent: float) -> float:
         return 3**exponent / (1 + 3**exponent)
@@ -129,7 +129,7 @@ def test_mean_return_by_hand() -> None:
     assert mean_return(instance, np.log(np.full((1, 2, 2), 0.5))) == pytest.approx((1 / 2 + 4 / 4 + 8 / 4) / 1.5)
 
 
-def test_mistakes_of_pairs_by_hand() -> None:
+def test_bugs_of_pairs_by_hand() -> None:
     # Responses of one and two tokens, each 1/2, r = ln 3 and 0, beta 1: pi* = (3/4, 1/4). Per token, x the constant:
     # 3 x / 2 + x^2 / 2 = 1. Without the reference (1/4, 3/4), of which pi* is (1/2, 1/2): (3/4, 1/4).
     wins, lengths = exact_wins(np.array([math.log(3), 0.0])), np.array([1.0, 2.0])
@@ -148,7 +148,7 @@ def test_mistakes_of_pairs_by_hand() -> None:
     assert bug_targets.keys() == expected.keys() | {"EOS out of the mask"}
 
 
-def test_mistakes_of_other_losses_of_pairs_are_their_own_targets_with_other_settings() -> None:
+def test_bugs_of_other_losses_of_pairs_are_their_own_targets_with_other_settings() -> None:
     tree = ResponseTree(4, 2)
     wins, reference = (
         exact_wins(seeded_rewards(tree, 1, 0)[0]),
@@ -210,7 +210,7 @@ def test_each_row_but_the_model_itself_lists_what_is_ten_percent_too_large(row: 
     assert any(name.endswith("10% too large") for name in row.bug_targets)
 
 
-def test_each_online_row_has_its_mistakes_planted_or_is_rloo_as_the_one_that_has(tmp_path: Path) -> None:
+def test_each_online_row_has_its_bugs_planted_or_is_rloo_as_the_one_that_has(tmp_path: Path) -> None:
     planted, whole = CRITIC_FREE_ROWS[0], WholeRow()
     left_out: list[Any] = [row for row in ALL_ROWS if isinstance(row, OnlineRow | WholeRow) and row not in PLANTED_ROWS]
     assert planted in PLANTED_ROWS and left_out == [SLOW_ROW, whole]
@@ -246,7 +246,7 @@ def excess_of_hinge(folder: Path) -> dict[str, float | None]:
     return dict(bug_shifts(HingeRow(), 0, folder))
 
 
-def test_mistakes_of_hinge_are_said_by_their_excess_loss(one_rank: Ranks, tmp_path: Path) -> None:
+def test_bugs_of_hinge_are_said_by_their_excess_loss(one_rank: Ranks, tmp_path: Path) -> None:
     # Scores divided by 1.1 are 1/11 of the way back to the reference, and the loss is convex.
     found = one_rank.run(excess_of_hinge, tmp_path)[0]
     assert EXCESS < found["beta 10% too large"] <= 1 / 11 + 1e-9

@@ -24,7 +24,7 @@ def solved(wrong: RewardTarget | None, judged: Array) -> Array:
     return wrong(judged)
 
 
-def test_mistakes_of_bradley_terry_by_hand() -> None:
+def test_bugs_of_bradley_terry_by_hand() -> None:
     # 3 wins of 4, so that exp of the difference is 3. With margin m, x the exp: 3 sigmoid(m - d) = sigmoid(m + d),
     # a = exp(-m): a x^2 - 2 x - 3 a = 0. Where 0.1 of the labels is flipped, 0.75 wins show as 0.9 x 0.75 + 0.1 x 0.25.
     wins, a = np.array([[0.0, 3.0], [1.0, 0.0]]), math.exp(-0.5)
@@ -39,7 +39,7 @@ def test_mistakes_of_bradley_terry_by_hand() -> None:
         assert solved(wrong, wins) == pytest.approx(np.log(expected[name]) * np.array([0.5, -0.5])), name
 
 
-def test_mistakes_of_plackett_luce_by_hand() -> None:
+def test_bugs_of_plackett_luce_by_hand() -> None:
     # Best are response 0 three times, 1 twice and 2 once. Among all, each response is taken once in every ranking.
     bug_targets = plackett_luce_bugs(all_rankings(3, 3))
     counts = np.array([2.0, 1.0, 1.0, 1.0, 1.0, 0.0])

@@ -169,7 +169,7 @@ def errors_of(folder: Path, name: str) -> Errors:
 
 
 @pytest.mark.parametrize("name", [*ROWS, NOISY])
-def test_each_reward_loss_has_the_enumerated_gradient_and_mistakes_do_not(
+def test_each_reward_loss_has_the_enumerated_gradient_and_bugs_do_not(
     one_rank: Ranks, tmp_path: Path, name: str
 ) -> None:
     one_rank.run(errors_of, tmp_path, name)[0].check()

@@ -7,7 +7,7 @@ import sys
 from plumbob.configs.load_run import load_run
 from plumbob.console.display import PlainConsole
 from plumbob.driver.api import run
-from plumbob.trainers.metrics.metrics_log import StepRecord
+from plumbob.trainers.metrics.step_record import StepRecord
 
 
 class DyingConsole(PlainConsole):

@@ -55,7 +55,7 @@ class Crew:
             self._seating.give_up(member.actor.handle, member.seat)
 
     def _said(self, message: str) -> None:
-        self.watching.said("cluster", message)
+        self.watching.notify("cluster", message)
 
     def _lost(self, member: Member, lost: WorkerLost, num_items: int) -> None:
         self.reissued.append(num_items)

@@ -20,7 +20,8 @@ from plumbob.models.adapter import Adapter
 from plumbob.reward.scorer import Score
 from plumbob.rollout.rollout_records import Rollout, SampleRequest
 from plumbob.trainers.learner.checkpoint import Checkpoints, Files, read_checkpoint
-from plumbob.trainers.metrics.metrics_log import MetricsLog, StepRecord
+from plumbob.trainers.metrics.metrics_log import MetricsLog
+from plumbob.trainers.metrics.step_record import StepRecord
 from plumbob.trainers.online.collector import StepResponses
 from plumbob.trainers.online.ppo import PpoActors, PpoInput, PpoState, run_ppo, run_ppo_asynchronous
 from plumbob.trainers.online.recorder import PpoRecorder
@@ -49,6 +50,7 @@ class World:
         self._scored = threading.Semaphore(0)
         self.diary: list[str] = []
         self.messages: list[str] = []
+        self.accounts: list[tuple[int, dict[str, Any]]] = []
         self.requests: list[SampleRequest] = []
         self.versions_learnt: list[int] = []
         self.responses_learnt: list[StepResponses] = []
@@ -135,9 +137,12 @@ class World:
         self.responses_learnt.append(responses)
         self.diary.append("line")
 
+    def accounted(self, step: int, rows: Any) -> None:
+        self.accounts += [(step, row) for row in rows]
+
     def stepped(self, record: StepRecord) -> None: ...
 
-    def said(self, stage: str, message: str) -> None:
+    def notify(self, stage: str, message: str) -> None:
         self.messages.append(message)
 
 
@@ -167,7 +172,7 @@ def play(run: PpoRun, folder: Path, resume_at: int | None = None, loop: Any = ru
     state = PpoState(run, PpoInput(PROMPTS, 0, ()))
     checkpoints = Checkpoints(folder, run.ppo.keep_checkpoints)
     if resume_at is not None:
-        state.take_over(read_checkpoint(folder / f"step-{resume_at:06d}"))
+        state.restore(read_checkpoint(folder / f"step-{resume_at:06d}"))
     loop(run, 0, state, PpoActors(world, world, world), checkpoints, world)
     return world, state
 
@@ -178,12 +183,12 @@ def recorded(run: PpoRun, folder: Path, dies_in: str = "", loop: Any = run_ppo) 
     world.dies_in = dies_in
     state = PpoState(run, PpoInput(PROMPTS, 0, ()))
     checkpoints = Checkpoints(folder / "checkpoints", 2)
-    newest = checkpoints.newest(lambda message: world.said("ppo", message))
+    newest = checkpoints.newest(lambda message: world.notify("ppo", message))
     if newest is not None:
-        state.take_over(newest)
+        state.restore(newest)
     with MetricsLog(folder, world) as log:
         log.truncate_after(state.step)
-        record = PpoRecorder(run.ppo, folder, log, world)
-        loop(run, 0, state, PpoActors(world, world, world), checkpoints, record)
+        with PpoRecorder(run.ppo, folder, log, world) as record:
+            loop(run, 0, state, PpoActors(world, world, world), checkpoints, record)
     world.ledger = state.ledger
     return world

@@ -1,13 +1,13 @@
 """A listener that keeps what it is told."""
 
-from plumbob.trainers.metrics.metrics_log import StepRecord
+from plumbob.trainers.metrics.step_record import StepRecord
 
 
 class Watching:
     def __init__(self) -> None:
         self.notes: list[tuple[str, str]] = []
 
-    def said(self, stage: str, message: str) -> None:
+    def notify(self, stage: str, message: str) -> None:
         self.notes.append((stage, message))
 
     def stage_began(self, stage: str) -> None: ...

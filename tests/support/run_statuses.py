@@ -4,7 +4,7 @@ from dataclasses import replace
 
 from plumbob.cluster.resources import Need
 from plumbob.cluster.run_status import RunStatus
-from plumbob.trainers.metrics.metrics_log import StepRecord
+from plumbob.trainers.metrics.step_record import StepRecord
 
 NO_STATUS = RunStatus(
     time=1e9,

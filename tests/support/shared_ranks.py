@@ -15,15 +15,15 @@ if TYPE_CHECKING:
 
 
 @cache
-def _shared(world_size: int, extensions: Path) -> "Ranks":
+def _shared(world_size: int, factory: pytest.TempPathFactory) -> "Ranks":
     from tests.support.learner_ranks import Ranks
 
-    return Ranks(world_size, extensions)
+    return Ranks(world_size, factory.mktemp("extensions"))
 
 
 def _ranks(world_size: int, factory: pytest.TempPathFactory) -> Iterator["Ranks"]:
     """One group for the whole session, whichever conftest has asked for it; closing it twice does nothing."""
-    ranks = _shared(world_size, factory.getbasetemp() / "extensions")
+    ranks = _shared(world_size, factory)
     yield ranks
     ranks.close()
 

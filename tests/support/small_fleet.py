@@ -54,7 +54,7 @@ class House:
         return [message for _, message in self.watching.notes]
 
     def _said(self, message: str) -> None:
-        self.watching.said("cluster", message)
+        self.watching.notify("cluster", message)
 
     def _start(self, need: Need, seat: Reservation, kind: type, num_threads: int) -> Actor:
         name = f"{need.role}-{next(self._numbers)}"

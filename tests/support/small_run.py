@@ -21,7 +21,7 @@ from plumbob.console.display import PlainConsole
 from plumbob.driver.api import evaluate, resume, run
 from plumbob.rollout.journal import JournalRow, read_journal
 from plumbob.trainers.learner.checkpoint_shards import stored_shares
-from plumbob.trainers.metrics.metrics_log import Listener
+from plumbob.trainers.metrics.step_record import Listener
 
 LLAMA = {
     "vocab_size": 320,

@@ -30,7 +30,7 @@ class WithReplay(Batch, Generic[B]):
         return self.batch.lengths
 
 
-def beside(text: PackedText | None, batch: B, step: int, seed: int) -> "B | WithReplay[B]":
+def with_replay(text: PackedText | None, batch: B, step: int, seed: int) -> "B | WithReplay[B]":
     """The batch with its rows' blocks, which step and seed decide; as it is where nothing is replayed.
 
     Args:

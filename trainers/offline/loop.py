@@ -16,7 +16,8 @@ from plumbob.trainers.forgetting.retention import RetainedText
 from plumbob.trainers.learner.checkpoint import Checkpoint, Checkpoints
 from plumbob.trainers.learner.learner_protocol import B, Learners, UpdatePlan, update_seed
 from plumbob.trainers.learner.lr_schedule import learning_rate_scale
-from plumbob.trainers.metrics.metrics_log import MetricsLog, Phases, StepRecord
+from plumbob.trainers.metrics.metrics_log import MetricsLog
+from plumbob.trainers.metrics.step_record import Phases, StepRecord
 from plumbob.trainers.offline.early_stopping import BestStep, has_stopped, is_turning_point, next_best
 from plumbob.trainers.offline.input_digests import Inputs
 
@@ -95,7 +96,7 @@ def run_epochs(stage: OfflineStage[Any], learners: Learners, folder: Path, log: 
     """
     stopping, num_steps = stage.settings.early_stopping, stage.batches.num_batches
     checkpoints = Checkpoints(folder / "checkpoints", stage.settings.keep_checkpoints)
-    last = newest = resume_learners(checkpoints, learners, lambda message: log.said(stage.name, message))
+    last = newest = resume_learners(checkpoints, learners, lambda message: log.notify(stage.name, message))
     if newest is not None:
         stage.inputs.check(newest.state["inputs"])
     first_step, best = (0, None) if newest is None else (newest.step, best_of(newest))
@@ -135,9 +136,9 @@ def train_step(stage: OfflineStage[Any], learners: Learners, step: int, phases: 
     return metrics
 
 
-def resume_learners(checkpoints: Checkpoints, learners: Learners, said: Callable[[str], None]) -> Checkpoint | None:
-    """Give the learners the newest whole checkpoint, if there is one; `said` hears which were passed over."""
-    checkpoint = checkpoints.newest(said)
+def resume_learners(checkpoints: Checkpoints, learners: Learners, notify: Callable[[str], None]) -> Checkpoint | None:
+    """Give the learners the newest whole checkpoint, if there is one; `notify` is told which were passed over."""
+    checkpoint = checkpoints.newest(notify)
     if checkpoint is not None:
         learners.load(checkpoint.folder)
     return checkpoint

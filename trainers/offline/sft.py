@@ -19,7 +19,7 @@ from plumbob.models.loading import check_full, context_tokens, load_tokenizer, r
 from plumbob.models.tuning.targets import check_targets
 from plumbob.trainers.forgetting.next_token import num_predicted_tokens, num_tokens
 from plumbob.trainers.forgetting.packed_text import PackedText, notes_of
-from plumbob.trainers.forgetting.replay import WithReplay, beside, prepare_replay
+from plumbob.trainers.forgetting.replay import WithReplay, prepare_replay, with_replay
 from plumbob.trainers.forgetting.retention import RetainedText, prepare_retention
 from plumbob.trainers.learner.learner_protocol import Learners
 from plumbob.trainers.metrics.metrics_log import MetricsLog
@@ -81,7 +81,7 @@ def run_sft(run: SftRun, data: SftInput, learners: Learners, folder: Path, log: 
         run.sft,
         run.seed,
         len(data.train),
-        lambda index, step: beside(data.replayed, batch_of(data.train, index), step, run.seed),
+        lambda index, step: with_replay(data.replayed, batch_of(data.train, index), step, run.seed),
         num_tokens_of,
         Heldout(len(data.heldout), lambda index: batch_of(data.heldout, index), num_predicted_tokens),
         inputs_of(run.data, "demonstrations", data.train, data.heldout, data.retained, replayed),

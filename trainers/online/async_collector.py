@@ -13,7 +13,7 @@ from plumbob.data.prompts import PromptCursor
 from plumbob.reward.scorer import Scorer
 from plumbob.rollout.requests import Samplers
 from plumbob.trainers.online.collector import Collector, StepResponses
-from plumbob.trainers.online.sample_ledger import Ledger
+from plumbob.trainers.online.sample_ledger import SampleLedger
 
 ENDING_S = 30.0
 """What a failure waits for the call that the thread is in, before the failure is raised all the same."""
@@ -29,7 +29,7 @@ class AsyncCollector:
     """
 
     def __init__(
-        self, run: PpoRun, step: int, cursor: PromptCursor, samplers: Samplers, scorer: Scorer, ledger: Ledger
+        self, run: PpoRun, step: int, cursor: PromptCursor, samplers: Samplers, scorer: Scorer, ledger: SampleLedger
     ) -> None:
         self._next, self._cursor = step, copy(cursor)
         self._collector = Collector(run, self._cursor, samplers, scorer, ledger, self._unless_ending)

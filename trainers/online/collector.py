@@ -16,7 +16,7 @@ from plumbob.rollout.requests import Samplers, sample_requests
 from plumbob.rollout.rollout_records import Rollout, SampleRequest
 from plumbob.trainers.algorithms.advantages import has_spread
 from plumbob.trainers.algorithms.reward_shaping import shaped_rewards
-from plumbob.trainers.online.sample_ledger import Ledger
+from plumbob.trainers.online.sample_ledger import SampleLedger
 from plumbob.trainers.online.trajectories import group_numbers
 
 Scored = tuple[Rollout, Score]
@@ -58,7 +58,7 @@ class Collector:
     """
 
     def __init__(
-        self, run: PpoRun, cursor: PromptCursor, samplers: Samplers, scorer: Scorer, ledger: Ledger, phase: Phase
+        self, run: PpoRun, cursor: PromptCursor, samplers: Samplers, scorer: Scorer, ledger: SampleLedger, phase: Phase
     ) -> None:
         self._run, self._cursor, self._phase = run, cursor, phase
         self._samplers, self._scorer, self._ledger = samplers, scorer, ledger

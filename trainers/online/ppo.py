@@ -22,7 +22,7 @@ from plumbob.rollout.requests import Samplers
 from plumbob.rollout.rollout_records import Rollout
 from plumbob.trainers.algorithms.kl import initial_kl_state, next_coefficient
 from plumbob.trainers.forgetting.packed_text import PackedText, notes_of
-from plumbob.trainers.forgetting.replay import beside, prepare_replay
+from plumbob.trainers.forgetting.replay import prepare_replay, with_replay
 from plumbob.trainers.forgetting.retention import RetainedText, prepare_retention
 from plumbob.trainers.learner.checkpoint import Checkpoint, Checkpoints
 from plumbob.trainers.learner.learner_protocol import Learners, UpdatePlan, update_seed
@@ -32,7 +32,7 @@ from plumbob.trainers.online.collector import Collector, StepResponses
 from plumbob.trainers.online.experience import make_experience
 from plumbob.trainers.online.objective import evaluate
 from plumbob.trainers.online.recorder import PpoRecorder
-from plumbob.trainers.online.sample_ledger import Ledger
+from plumbob.trainers.online.sample_ledger import SampleLedger
 from plumbob.trainers.online.trajectories import collate_rollouts
 
 
@@ -92,7 +92,7 @@ class PpoState:
         self.step = 0
         self.kl_coefficient = initial_kl_state(run.ppo.kl)
         self.cursor = PromptCursor(data.train, run.seed)
-        self.ledger = Ledger()
+        self.ledger = SampleLedger()
         self.replayed = data.replayed
         self.retained: float | None = None
 
@@ -104,7 +104,7 @@ class PpoState:
             "retained": self.retained,
         }
 
-    def take_over(self, checkpoint: Checkpoint) -> None:
+    def restore(self, checkpoint: Checkpoint) -> None:
         self.step, self.kl_coefficient = checkpoint.step, checkpoint.state["kl_coefficient"]
         self.cursor.load_state(checkpoint.state["cursor"])
         self.ledger.load_state(checkpoint.state["ledger"])
@@ -131,6 +131,7 @@ def run_ppo(
         learn(run, pad_id, responses, state, actors.learners, record)
         commit(responses, state, actors, checkpoints, record)
         publish(actors, state, record)
+    finish(state, record)
 
 
 def run_ppo_asynchronous(
@@ -151,7 +152,7 @@ def run_ppo_asynchronous(
             state.cursor.load_state(next_prompts)  # A resumed run samples the steps in flight again.
             commit(responses, state, actors, checkpoints, record)
             publish(actors, state, record)
-    state.ledger.stopped()
+    finish(state, record)
 
 
 def learn(
@@ -168,7 +169,7 @@ def learn(
     with naming_prompts(responses.rollouts):
         experience, stats = make_experience(trajectories, totals, evaluated, ppo, state.kl_coefficient, state.step)
         with record.phase("learn"):
-            metrics = learners.update(beside(state.replayed, experience, state.step, run.seed), plan)
+            metrics = learners.update(with_replay(state.replayed, experience, state.step, run.seed), plan)
     metrics |= {"kl_coefficient": state.kl_coefficient, "learning_rate": scale * ppo.learning_rate}
     state.step += 1
     record.learnt(responses, evaluated, stats, state.step, metrics)
@@ -195,6 +196,7 @@ def commit(
     """Account for what was learnt from and keep what was learnt, before anyone sees the new version."""
     state.ledger.trained(responses.rollouts)
     state.ledger.dropped([rollout for rollout, _ in responses.dropped], "flat")
+    record.accounted(state.step, state.ledger.take_final())
     with record.phase("commit"):
         checkpoints.commit(state.step, actors.learners.save, state.as_dict())
 
@@ -203,3 +205,9 @@ def publish(actors: PpoActors, state: PpoState, record: PpoRecorder) -> None:
     with record.phase("publish"):
         actors.samplers.load(actors.learners.adapter(state.step))
     state.ledger.published(state.step)
+
+
+def finish(state: PpoState, record: PpoRecorder) -> None:
+    """Account for what is left; to a run that is resumed from the last checkpoint, these are rows of a later step."""
+    state.ledger.stopped()
+    record.accounted(state.step + 1, state.ledger.take_final(has_ended=True))

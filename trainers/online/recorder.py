@@ -1,10 +1,11 @@
-"""What a step of PPO leaves behind: a line of metrics, a file of the journal, and a word when something is off."""
+"""What a step of PPO leaves behind: metrics, the journal, the sample accounting, and a word when something is off."""
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,7 +15,10 @@ from plumbob.core.disk_errors import naming
 from plumbob.reward.second_judge import JUDGE_PART
 from plumbob.rollout.journal import DropReason, JournalRow, step_file, write_step
 from plumbob.rollout.rollout_records import Rollout
-from plumbob.trainers.metrics.metrics_log import Listener, MetricsLog, Phases, StepRecord, read_metrics
+from plumbob.trainers.metrics.json_lines import JsonLines
+from plumbob.trainers.metrics.metrics_log import MetricsLog
+from plumbob.trainers.metrics.sinks.jsonl import read_metrics
+from plumbob.trainers.metrics.step_record import Listener, Phases, StepRecord
 from plumbob.trainers.online.collector import Scored, StepResponses
 from plumbob.trainers.online.experience import Evaluated, ExperienceStats
 from plumbob.trainers.online.monitors import alarms, has_stopped, new_alarms
@@ -22,8 +26,12 @@ from plumbob.trainers.online.monitors import alarms, has_stopped, new_alarms
 NO_FIGURES = np.empty(0, np.float32)
 
 
+LEDGER_FILE = "sample_ledger.jsonl"
+"""A line for each policy version: what became of the responses that were issued under it."""
+
+
 class PpoRecorder:
-    """Keeps the figures of a run of PPO.
+    """Keeps the figures of a run of PPO. Used as a context, which closes its file.
 
     Args:
         folder: the stage's; the journal goes to `rollouts/` below it.
@@ -34,6 +42,14 @@ class PpoRecorder:
         self._phases = Phases()
         # A resumed run's earlier steps are on file.
         self._steps: list[Mapping[str, float]] = [record.metrics for record in read_metrics(folder)]
+        self._ledger_lines = JsonLines(folder / LEDGER_FILE)
+        self._ledger_lines.keep(lambda row: row["step"] <= len(self._steps))
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._ledger_lines.close()
 
     @property
     def is_stopped(self) -> bool:
@@ -73,15 +89,20 @@ class PpoRecorder:
         figures |= {f"alarm_{alarm.name}": 1.0 for alarm in alarms(self._steps, self._ppo)}
         self._log.append(StepRecord("ppo", step, self._ppo.num_steps, figures, seconds))
         for alarm in new_alarms(self._steps, self._ppo):
-            self._say(f"step {step}: {alarm.message}")
+            self._notify(f"step {step}: {alarm.message}")
         if stats.num_empty:
-            self._say(f"step {step}: {stats.num_empty} responses are empty and carry no signal")
+            self._notify(f"step {step}: {stats.num_empty} responses are empty and carry no signal")
         if responses.num_flat:
-            self._say(
+            self._notify(
                 f"step {step}: after {responses.num_rounds} rounds, {responses.num_flat} of "
                 f"{self._ppo.prompts_per_step} prompts still have responses of one and the same "
                 "reward, and carry no signal but the KL's"
             )
+
+    def accounted(self, step: int, rows: Sequence[Mapping[str, Any]]) -> None:
+        """Write down final rows of the sample accounting, before the checkpoint of 1-based `step` leaves them out."""
+        if rows:
+            self._ledger_lines.append(*({"step": step, **row} for row in rows))
 
     def _rounds(self, responses: StepResponses) -> dict[str, float]:
         """What dynamic sampling did, where it is on."""
@@ -94,8 +115,8 @@ class PpoRecorder:
             "num_flat_groups": responses.num_flat,
         }
 
-    def _say(self, message: str) -> None:
-        self._listener.said("ppo", message)
+    def _notify(self, message: str) -> None:
+        self._listener.notify("ppo", message)
 
 
 def watched_figures(responses: StepResponses, evaluated: Evaluated) -> dict[str, float]:

@@ -1,4 +1,4 @@
-"""Accounts for every response of a run: issued, finished, scored, then trained on or dropped."""
+"""Sample accounting: every response of a run is issued, finished, scored, then trained on or dropped."""
 
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -8,6 +8,9 @@ from typing import Any
 
 from plumbob.rollout.journal import DropReason
 from plumbob.rollout.rollout_records import Rollout, SampleRequest
+
+NUM_VERSIONS = 64
+"""Policy versions whose rows are kept, the newest: more than are ever in flight."""
 
 
 @dataclass
@@ -23,24 +26,34 @@ class Counts:
     def as_dict(self) -> dict[str, Any]:
         return vars(self) | {"dropped": dict(self.dropped)}
 
+    def add(self, other: "Counts") -> None:
+        self.issued += other.issued
+        self.finished += other.finished
+        self.scored += other.scored
+        self.trained += other.trained
+        self.dropped += other.dropped
+
     def settled(self) -> dict[str, Any]:
         """The same without the responses whose end is still open."""
         settled = self.trained + self.dropped.total()
         return self.as_dict() | dict.fromkeys(("issued", "finished", "scored"), settled)
 
 
-class Ledger:
+class SampleLedger:
     """Counts responses by the policy version that was the newest published when they were issued.
 
     A response stays in the row that it was issued in, whatever is published before it is finished, so that in each row
     issued = trained + dropped once nothing is in flight, and as many are finished and scored, but for those that were
-    dropped before. May be used from several threads.
+    dropped before. Rows are final in the order of their versions: `take_final` gives each away once, and the newest
+    NUM_VERSIONS stay, so that neither state nor cost grows with the run. May be used from several threads.
     """
 
     def __init__(self) -> None:
         self._lock = Lock()
         self._version = 0
         self._counts: defaultdict[int, Counts] = defaultdict(Counts)
+        self._older = Counts()
+        self._taken = -1
         self._in_flight: dict[tuple[str, int], int] = {}
         self._num_reissued = 0
 
@@ -86,32 +99,54 @@ class Ledger:
                 self._counts[version].dropped["stopped"] += 1
             self._in_flight.clear()
 
+    def take_final(self, has_ended: bool = False) -> list[dict[str, Any]]:
+        """The rows that have become final since the last call: {"version", "issued", ..., "dropped"}.
+
+        Nothing of them is in flight, and a newer version is published. Once the run `has_ended`, all the rest are.
+        """
+        with self._lock:
+            first_open = min(self._in_flight.values(), default=self._version)
+            end = self._version + 1 if has_ended else min(first_open, self._version)
+            final = sorted(version for version in self._counts if self._taken < version < end)
+            rows = [{"version": version} | self._counts[version].as_dict() for version in final]
+            self._taken = max([self._taken, *final])
+            for version in sorted(self._counts)[:-NUM_VERSIONS]:
+                if version <= self._taken:
+                    self._older.add(self._counts.pop(version))
+        return rows
+
     def as_dict(self) -> dict[str, Any]:
         """What JSON can carry.
 
-        {"versions": {"3": {"issued", "finished", "scored", "trained": int, "dropped": {reason: int}}}, "reissued": int}
+        {"versions": {"3": {"issued", "finished", "scored", "trained": int, "dropped": {reason: int}}},
+        "older": the sums of the versions before those, "reissued": int}
         """
         with self._lock:
             return self._content(Counts.as_dict)
 
     def settled(self) -> dict[str, Any]:
-        """The same without what is in flight: a run that is resumed issues that again."""
+        """The same without what is in flight: a run that is resumed issues that again. `taken`: the last final row."""
         with self._lock:
-            content = self._content(Counts.settled)
+            content = self._content(Counts.settled) | {"taken": self._taken}
         return content | {"versions": {name: row for name, row in content["versions"].items() if row["issued"]}}
 
     def load_state(self, settled: Mapping[str, Any]) -> None:
-        """Go on where `settled` was taken."""
+        """Resume where `settled` was taken. An older run has the rows of all versions there, of which none is taken."""
         with self._lock:
-            rows = {int(version): row for version, row in settled["versions"].items()}
-            counts = {version: Counts(**row | {"dropped": Counter(row["dropped"])}) for version, row in rows.items()}
-            self._counts = defaultdict(Counts, counts)
+            rows = {int(version): _counts(row) for version, row in settled["versions"].items()}
+            self._counts = defaultdict(Counts, rows)
+            self._older = _counts(settled.get("older", {}))
+            self._taken = settled.get("taken", -1)
             self._in_flight.clear()
             self._num_reissued = settled["reissued"]
 
     def _content(self, show: Callable[[Counts], dict[str, Any]]) -> dict[str, Any]:
         rows = {str(version): show(counts) for version, counts in sorted(self._counts.items())}
-        return {"versions": rows, "reissued": self._num_reissued}
+        return {"versions": rows, "older": self._older.as_dict(), "reissued": self._num_reissued}
+
+
+def _counts(row: Mapping[str, Any]) -> Counts:
+    return Counts(**{**row, "dropped": Counter(row.get("dropped", {}))})
 
 
 def _name(request: SampleRequest) -> tuple[str, int]:

@@ -21,7 +21,7 @@ from plumbob.console.cli import main
 from plumbob.console.commands.doctor import examine, package_check
 from plumbob.core.errors import RunFailed
 from plumbob.driver.run_folder.folder import run_folder
-from plumbob.trainers.metrics.metrics_log import Listener, StepRecord
+from plumbob.trainers.metrics.step_record import Listener, StepRecord
 
 PPO = ["ppo", "policy.model=sft", "reward.model=rm", "data.prompts=prompts.jsonl"]
 SUMMARY = {"name": "ppo", "seconds_total": 2.0, "stages": {"ppo": {"reward": 0.5, "seconds": 2.0}}}
@@ -226,7 +226,7 @@ def test_a_run_interrupted_before_it_left_anything_has_nothing_to_resume(
 
 def test_eval_prints_its_result_alone(launched: Callable[..., None], capsys: pytest.CaptureFixture[str]) -> None:
     def evaluate(config: EvalRun, listener: Listener) -> dict[str, object]:
-        listener.said("eval", f"reads {config.data.pairs}")
+        listener.notify("eval", f"reads {config.data.pairs}")
         return {"accuracy": 0.75, "accuracy_ci95": [0.5, 1.0], "calibration": {"mean": 0.25}}
 
     launched(evaluate=evaluate)

@@ -10,7 +10,7 @@ import pytest
 
 from plumbob.console.display import JsonConsole, LiveConsole, PlainConsole, choose_listener, print_summary
 from plumbob.console.tables import duration, number, summary_table
-from plumbob.trainers.metrics.metrics_log import StepRecord
+from plumbob.trainers.metrics.step_record import StepRecord
 
 SUMMARY = {
     "name": "toy",
@@ -35,7 +35,7 @@ def test_a_pipe_gets_a_line_each_tenth_of_the_steps() -> None:
     stream = io.StringIO()
     with PlainConsole(stream) as console:
         console.stage_began("ppo")
-        console.said("ppo", "3 rows skipped")
+        console.notify("ppo", "3 rows skipped")
         for number_ in range(1, 21):
             console.stepped(step(number_, reward=0.5, loss=9.0, kl=0.02, tokens_per_s=3456.0))
         console.stage_ended("ppo", {"gold_score": 0.75, "seconds": 3.0})
@@ -65,7 +65,7 @@ def test_json_lines_are_strict_json() -> None:
     with JsonConsole(stream) as console:
         console.stage_began("ppo")
         console.stepped(step(1, 2, reward=math.nan))
-        console.said("ppo", "three\nlines")
+        console.notify("ppo", "three\nlines")
         console.stage_ended("ppo", {"ci": (0.25, math.inf)})
     lines = [json.loads(line, parse_constant=pytest.fail) for line in stream.getvalue().splitlines()]
     assert [line["event"] for line in lines] == ["stage_began", "step", "said", "stage_ended"]
@@ -82,7 +82,7 @@ def test_the_live_display_fits_the_terminal(width: int, monkeypatch: pytest.Monk
     stream = Terminal()
     with LiveConsole(stream) as console:
         console.stage_began("ppo")
-        console.said("ppo", "3 rows of [data] skipped")
+        console.notify("ppo", "3 rows of [data] skipped")
         console.stepped(step(5, reward=0.5, kl=0.02, tokens_per_s=3456.0))
         console.stage_ended("ppo", {})
     text = stream.getvalue()

@@ -17,11 +17,11 @@ from plumbob.cluster.session import Session
 from plumbob.configs.resolved_copy import RESOLVED_FILE
 from plumbob.configs.settings.workers import ClusterSettings
 from plumbob.core.errors import RunFailed, RunStopped, UserError
-from plumbob.driver.run_control import NUM_VERSIONS, RunControl, controlled_run
+from plumbob.driver.run_control import RunControl, controlled_run
 from plumbob.driver.run_folder.status_listener import STATUS_FILE
 from plumbob.rollout.rollout_records import Rollout, SampleRequest
-from plumbob.trainers.metrics.metrics_log import StepRecord
-from plumbob.trainers.online.sample_ledger import Ledger
+from plumbob.trainers.metrics.step_record import StepRecord
+from plumbob.trainers.online.sample_ledger import NUM_VERSIONS, SampleLedger
 from tests.support.recording_listener import Watching
 
 CLUSTER = ClusterSettings(address="auto", wait_s=60, max_restarts=1)
@@ -121,12 +121,13 @@ def test_a_status_is_as_small_after_many_steps_as_after_few(session: Session, tm
     assert status.responses is not None
     versions = list(status.responses["versions"])
     assert versions == [str(version) for version in range(num_steps - NUM_VERSIONS, num_steps)]
+    assert status.responses["older"]["trained"] == num_steps - NUM_VERSIONS
     assert status.responses["versions"][versions[-1]]["trained"] == 1
 
 
-def ledger_after(num_steps: int) -> Ledger:
+def ledger_after(num_steps: int) -> SampleLedger:
     """One response a version, issued, finished, scored and trained on."""
-    ledger, ids = Ledger(), np.zeros(1, np.int32)
+    ledger, ids = SampleLedger(), np.zeros(1, np.int32)
     for version in range(num_steps):
         ledger.published(version)
         request = SampleRequest("p", f"g{version}", 0, 0, "", ids)
@@ -134,6 +135,7 @@ def ledger_after(num_steps: int) -> Ledger:
         ledger.issued([request])
         for happens in (ledger.finished, ledger.scored, ledger.trained):
             happens([rollout])
+        ledger.take_final()  # As at every commit.
     return ledger
 
 

@@ -5,7 +5,7 @@ import pytest
 from plumbob.cluster.fleet.autoscale import Idle, Scaling, desired_workers, idle_of
 from plumbob.cluster.run_status import WorkerRow
 from plumbob.configs.settings.workers import AutoscaleSettings
-from plumbob.trainers.metrics.metrics_log import StepRecord
+from plumbob.trainers.metrics.step_record import StepRecord
 
 SETTINGS = AutoscaleSettings(min_workers=1, max_workers=3, margin=0.2, patience=2)
 STARVED, FED, BALANCED = Idle(0.7, 0.3), Idle(0.3, 0.7), Idle(0.55, 0.45)

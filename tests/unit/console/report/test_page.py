@@ -10,7 +10,7 @@ import pytest
 from plumbob.console.report.curves import curve_names, draw_curves, thinned
 from plumbob.console.report.page import write_report
 from plumbob.core.errors import UserError
-from plumbob.trainers.metrics.metrics_log import StepRecord
+from plumbob.trainers.metrics.step_record import StepRecord
 
 VOID = {"meta", "br"}
 

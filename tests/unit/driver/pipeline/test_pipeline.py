@@ -128,7 +128,7 @@ class Said:
     def __init__(self) -> None:
         self.notes: list[tuple[str, str]] = []
 
-    def said(self, stage: str, note: str) -> None:
+    def notify(self, stage: str, note: str) -> None:
         self.notes.append((stage, note))
 
 

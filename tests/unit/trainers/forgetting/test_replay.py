@@ -12,7 +12,7 @@ from plumbob.configs.settings.data import ReplaySettings
 from plumbob.data.tokenization import TokenBatch, TokenSequence, collate
 from plumbob.trainers.forgetting.next_token import NEXT_TOKEN_PASSES
 from plumbob.trainers.forgetting.packed_text import PackedText
-from plumbob.trainers.forgetting.replay import WithReplay, beside, replay_passes
+from plumbob.trainers.forgetting.replay import WithReplay, replay_passes, with_replay
 from plumbob.trainers.online.objective import ppo_passes
 from tests.support.learner_ranks import (
     PPO,
@@ -45,14 +45,14 @@ def tenths(input_ids: torch.Tensor, attention_mask: torch.Tensor, mask: torch.Te
 def test_each_row_gets_a_block_and_each_block_its_turn() -> None:
     text = blocks([1], [2], [3])
     batch = collate([sequence([5, 6], 1), sequence([7, 8], 1)], pad_id=0)
-    found = [beside(text, batch, step, seed=4) for step in range(3)]
+    found = [with_replay(text, batch, step, seed=4) for step in range(3)]
     assert all(isinstance(one, WithReplay) and one.num_rows == 2 for one in found)
     # Three steps of two rows are two epochs of the three blocks.
     used = [int(one.replayed.input_ids[row, 0]) for one in found for row in (0, 1)]  # type: ignore[union-attr]
     assert sorted(used[:3]) == sorted(used[3:]) == [1, 2, 3]
-    again = beside(text, batch, 1, seed=4)
+    again = with_replay(text, batch, 1, seed=4)
     assert again.replayed.input_ids.tolist() == found[1].replayed.input_ids.tolist()  # type: ignore[union-attr]
-    assert beside(None, batch, 0, seed=4) is batch
+    assert with_replay(None, batch, 0, seed=4) is batch
     picked = found[0].rows(np.array([1]))
     assert picked.batch.input_ids.tolist() == [[7, 8]]  # type: ignore[union-attr]
     assert picked.replayed.input_ids.tolist() == [[used[1]]]  # type: ignore[union-attr]

@@ -13,7 +13,9 @@ from safetensors.torch import save_file
 from plumbob.core.disk_errors import naming, storage_reason
 from plumbob.rollout.journal import step_file
 from plumbob.trainers.learner.checkpoint import LATEST_FILE, Checkpoints, Files, on_disk
-from plumbob.trainers.metrics.metrics_log import MetricsLog, StepRecord, read_metrics
+from plumbob.trainers.metrics.metrics_log import MetricsLog
+from plumbob.trainers.metrics.sinks.jsonl import read_metrics
+from plumbob.trainers.metrics.step_record import StepRecord
 from tests.support.folder_names import names
 from tests.support.full_disk import fill, small_disk
 from tests.support.ppo_world import World, recorded, settings

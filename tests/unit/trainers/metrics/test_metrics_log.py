@@ -4,12 +4,13 @@ import json
 import math
 from collections.abc import Mapping
 from pathlib import Path
-from types import SimpleNamespace
 
 import pytest
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from plumbob.trainers.metrics.metrics_log import MetricsLog, Phases, StepRecord, read_metrics
+from plumbob.trainers.metrics.metrics_log import MetricsLog
+from plumbob.trainers.metrics.sinks.jsonl import read_metrics
+from plumbob.trainers.metrics.step_record import StepRecord
 from tests.support.disk_calls import record_disk_calls
 from tests.support.folder_names import names
 
@@ -23,7 +24,7 @@ class Listening:
     def stepped(self, record: StepRecord) -> None:
         self.heard.append(record)
 
-    def said(self, stage: str, message: str) -> None: ...
+    def notify(self, stage: str, message: str) -> None: ...
 
     def stage_ended(self, stage: str, summary: Mapping[str, object]) -> None: ...
 
@@ -102,20 +103,52 @@ def test_tensorboard_reads_the_events(tmp_path: Path) -> None:
     assert [event.value for event in events.Scalars("dpo/seconds/learn")] == [0.25, 0.25]
 
 
+def test_tensorboard_shows_no_event_of_steps_that_were_made_again(tmp_path: Path) -> None:
+    with MetricsLog(tmp_path, Listening()) as log:
+        for step in (1, 2, 3):
+            log.append(record(step))
+    with MetricsLog(tmp_path, Listening()) as log:
+        log.truncate_after(1)
+        log.append(record(2, loss=0.75))
+    events = EventAccumulator(str(tmp_path / "tensorboard"))
+    events.Reload()
+    assert [(event.step, event.value) for event in events.Scalars("dpo/loss")] == [(1, 0.5), (2, 0.75)]
+
+
+class Sink:
+    """Writes down what it is asked; cannot be closed where `is_broken`."""
+
+    def __init__(self, name: str, calls: list[str], is_broken: bool = False) -> None:
+        self.name, self.calls, self.is_broken = name, calls, is_broken
+
+    def append(self, record: StepRecord, now: float) -> None:
+        self.calls.append(f"{self.name}: step {record.step}")
+
+    def truncate_after(self, step: int) -> None:
+        self.calls.append(f"{self.name}: back to {step}")
+
+    def close(self) -> None:
+        self.calls.append(f"{self.name}: closed")
+        if self.is_broken:
+            raise OSError("no space left on device")
+
+
+def test_every_sink_has_a_step_before_the_listener_and_is_closed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    calls: list[str] = []
+    sinks = (Sink("first", calls, is_broken=True), Sink("second", calls))
+    monkeypatch.setattr("plumbob.trainers.metrics.metrics_log.open_sinks", lambda folder: sinks)
+    listener = Listening()
+    monkeypatch.setattr(listener, "stepped", lambda record: calls.append(f"heard: step {record.step}"))
+    with pytest.raises(OSError, match="no space"), MetricsLog(tmp_path, listener) as log:
+        log.append(record(1))
+        log.truncate_after(0)
+    assert calls == [
+        *("first: step 1", "second: step 1", "heard: step 1"),
+        *("first: back to 0", "second: back to 0", "first: closed", "second: closed"),
+    ]
+
+
 def test_no_file_is_no_steps(tmp_path: Path) -> None:
     assert read_metrics(tmp_path) == []
-
-
-def test_phases_add_up_and_start_anew(monkeypatch: pytest.MonkeyPatch) -> None:
-    # The clock reads 0, 2 (sample: 2 s), 5, 6 (learn: 1 s), 10, 14 (sample: 4 s more, though its block raises).
-    clock = iter([0.0, 2.0, 5.0, 6.0, 10.0, 14.0])
-    monkeypatch.setattr("plumbob.trainers.metrics.metrics_log.time", SimpleNamespace(perf_counter=lambda: next(clock)))
-    phases = Phases()
-    with phases.phase("sample"):
-        pass
-    with phases.phase("learn"):
-        pass
-    with pytest.raises(RuntimeError), phases.phase("sample"):
-        raise RuntimeError
-    assert phases.take() == {"sample": 6.0, "learn": 1.0}
-    assert phases.take() == {}

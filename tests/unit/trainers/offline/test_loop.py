@@ -17,7 +17,9 @@ from plumbob.trainers.forgetting.packed_text import PackedText
 from plumbob.trainers.forgetting.retention import RetainedText
 from plumbob.trainers.learner.checkpoint import Files
 from plumbob.trainers.learner.learner_protocol import UpdatePlan
-from plumbob.trainers.metrics.metrics_log import MetricsLog, StepRecord, read_metrics
+from plumbob.trainers.metrics.metrics_log import MetricsLog
+from plumbob.trainers.metrics.sinks.jsonl import read_metrics
+from plumbob.trainers.metrics.step_record import StepRecord
 from plumbob.trainers.offline.input_digests import Inputs
 from plumbob.trainers.offline.loop import HELDOUT_ROWS, Heldout, OfflineStage, check_heldout, heldout_means, run_epochs
 
@@ -98,7 +100,7 @@ def test_every_record_once_an_epoch_with_a_checkpoint_on_the_way(tmp_path: Path)
     assert sorted(given[:10]) == sorted(given[10:]) == list(range(10))
     assert learners.saved == [f"step-00000{step}" for step in (2, 4, 5)]
     assert [plan.learning_rate_scale for plan in learners.plans] == pytest.approx([1, 0.8, 0.6, 0.4, 0.2])
-    assert [plan.seed for plan in learners.plans] == [3, 4, 5, 6, 7]
+    assert [plan.seed for plan in learners.plans] == [3 * 2**32 + step for step in range(5)]
     assert {(plan.minibatch_size, plan.num_epochs) for plan in learners.plans} == {(4, 1)}
     steps = read_metrics(tmp_path)
     assert [(s.stage, s.step, s.num_steps) for s in steps] == [("sft", step, 5) for step in range(1, 6)]

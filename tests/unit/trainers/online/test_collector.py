@@ -19,7 +19,7 @@ from plumbob.reward.scorer import Score
 from plumbob.rollout.requests import response_seed
 from plumbob.rollout.rollout_records import Rollout, SampleRequest
 from plumbob.trainers.online.collector import Collector, StepResponses, rewards_differ
-from plumbob.trainers.online.sample_ledger import Ledger
+from plumbob.trainers.online.sample_ledger import SampleLedger
 
 PROMPTS = tuple(EncodedPrompt(f"p{place}", f"p{place}", np.array([3, place], np.int32)) for place in range(8))
 SEED = 5
@@ -68,7 +68,7 @@ def collected(
     run = ppo_run(dynamic)
     fake: Any = Fake([order()[place] for place in teaching])
     cursor = PromptCursor(PROMPTS, SEED)
-    return fake, cursor, Collector(run, cursor, fake, fake, Ledger(), lambda name: nullcontext()).collect(4)
+    return fake, cursor, Collector(run, cursor, fake, fake, SampleLedger(), lambda name: nullcontext()).collect(4)
 
 
 def places(rollouts: Sequence[Rollout]) -> list[int]:
@@ -134,7 +134,7 @@ def test_samplers_are_idle_while_responses_are_scored_and_learnt_from(monkeypatc
 
     fake: Any = Slow(order()[:3])
     run = ppo_run(DynamicSamplingSettings(max_rounds=3))
-    collector = Collector(run, PromptCursor(PROMPTS, SEED), fake, fake, Ledger(), phase)
+    collector = Collector(run, PromptCursor(PROMPTS, SEED), fake, fake, SampleLedger(), phase)
     now += 1
     # Prompts 0 and 1 teach; then 2 does, but neither 3 nor those that are asked in its place.
     assert collector.collect(0).sampler_idle_s == 1

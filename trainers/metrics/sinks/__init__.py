@@ -1,0 +1,1 @@
+"""Where steps are written: one module a sink."""

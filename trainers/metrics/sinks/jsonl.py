@@ -1,0 +1,51 @@
+"""Each step as a line of `metrics.jsonl`, and the steps read back from it."""
+
+import math
+from collections.abc import Mapping
+from pathlib import Path
+
+from plumbob.trainers.metrics.json_lines import JsonLines, read_json_lines
+from plumbob.trainers.metrics.step_record import StepRecord
+
+METRICS_FILE = "metrics.jsonl"
+
+
+class JsonlSink:
+    """The file of metrics in a folder. Values that are not finite are written as null."""
+
+    def __init__(self, folder: Path) -> None:
+        self._lines = JsonLines(folder / METRICS_FILE)
+
+    def append(self, record: StepRecord, now: float) -> None:
+        content = {
+            "stage": record.stage,
+            "step": record.step,
+            "num_steps": record.num_steps,
+            "metrics": finite(record.metrics),
+            "seconds": finite(record.seconds),
+            "time": round(now, 3),
+        }
+        self._lines.append(content)
+
+    def truncate_after(self, step: int) -> None:
+        self._lines.keep(lambda content: content["step"] <= step)
+
+    def close(self) -> None:
+        self._lines.close()
+
+
+def read_metrics(folder: Path) -> list[StepRecord]:
+    """The steps in `folder`'s file of metrics, null read as NaN; an empty list where there is no file."""
+    records = []
+    for content in read_json_lines(folder / METRICS_FILE):
+        metrics, seconds = (
+            {name: math.nan if value is None else value for name, value in content[part].items()}
+            for part in ("metrics", "seconds")
+        )
+        records.append(StepRecord(content["stage"], content["step"], content["num_steps"], metrics, seconds))
+    return records
+
+
+def finite(values: Mapping[str, float]) -> dict[str, float | None]:
+    """The values with None for what JSON has no number for."""
+    return {name: float(value) if math.isfinite(value) else None for name, value in values.items()}
