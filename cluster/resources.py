@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from typing import Literal, NamedTuple, Self, assert_never
 
+from plumbob.configs.paths import may_be_adapter
 from plumbob.configs.runs import (
     AnyRun,
     DpoRun,
@@ -63,7 +64,10 @@ def needs_of(run: AnyRun) -> tuple[Need, ...]:
         case EvalRun():
             if run.policy is None:
                 return (scorers(run.reward),)
-            return (learners(run.learner), rollouts(run.rollout), scorers(run.reward))
+            # Learners answer as the baseline; a full model without one is described by itself.
+            has_baseline = run.policy.baseline is not None or may_be_adapter(run.policy.model)
+            baseline = (learners(run.learner),) if has_baseline else ()
+            return (*baseline, rollouts(run.rollout), scorers(run.reward))
         case _:
             assert_never(run)
 

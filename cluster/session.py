@@ -1,12 +1,12 @@
 """A connection to Ray and the workers on it, which later stages and runs use again where they fit."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from functools import cached_property
 from itertools import count
 from pathlib import Path
-from typing import Any, Protocol, Self
+from typing import Protocol, Self
 
 import ray
 
@@ -29,7 +29,7 @@ from plumbob.cluster.workers.scorer_worker import ScorerWorker
 from plumbob.cluster.workers.shared_storage import StorageProbe
 from plumbob.configs.runs import LearnerRun, PpoRun
 from plumbob.configs.settings.rewards import ScorerSettings
-from plumbob.configs.settings.workers import ClusterSettings, LearnerRankSettings, RolloutSettings
+from plumbob.configs.settings.workers import ClusterSettings, RolloutSettings
 from plumbob.rollout.samplers.sampler import SamplerSpec
 from plumbob.trainers.metrics.step_record import Listener
 
@@ -180,12 +180,6 @@ class Session:
         opening = Preparation(lambda actor: actor.handle.open.remote(reward), "loading the reward model")
         pool = self._pools.opened(scorers(scorer), scorer, ScorerWorker, reward, opening)
         return ScorerGroup(pool, reward.batch_size * BATCHES_PER_CALL)
-
-    def in_learner(self, settings: LearnerRankSettings, function: Callable[..., None], *arguments: Any) -> None:
-        """Run a function in rank 0's process, such as one that makes a model, which takes its memory and its CPUs."""
-        first = self._ranks.of(settings)[0]
-        call = Call(first, first.handle.apply.remote(function, arguments))
-        gather_ranks([call], f"running {function.__name__}", self.cluster.call_timeout_s)
 
     def replace_learners(self, lost: LearnersLost) -> None:
         """End what is left of a group that lost a rank; the next use starts another. RunFailed past the budget."""

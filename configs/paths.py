@@ -7,6 +7,9 @@ from plumbob.configs.base import IsFile, IsModel
 from plumbob.configs.runs import Run
 from plumbob.configs.schema import with_marked_texts
 
+ADAPTER_CONFIG_FILE = "adapter_config.json"
+"""PEFT's, by which the folder of an adapter is told from that of a full model."""
+
 R = TypeVar("R", bound=Run)
 
 
@@ -27,3 +30,14 @@ def absolute(base: str) -> str:
     """A folder by its absolute path, a hub name as it is."""
     folder = Path(base).expanduser()
     return str(folder.resolve()) if folder.is_dir() else base
+
+
+def may_be_adapter(name: str) -> bool:
+    """Whether a model's name is, or may be on another host, the folder of an adapter: hub names are full models.
+
+    For what must be known before a model is opened, such as how many workers a run has.
+    """
+    folder = Path(name).expanduser()
+    if folder.is_dir():
+        return (folder / ADAPTER_CONFIG_FILE).exists()
+    return folder.is_absolute() or name.startswith("package:")

@@ -24,7 +24,6 @@ from plumbob.configs.settings.data import (
 from plumbob.configs.settings.models import (
     AlignedPolicySettings,
     EvaluatedPolicySettings,
-    LoraTuning,
     PipelinePolicySettings,
     PolicySettings,
     PretrainedPolicySettings,
@@ -54,11 +53,8 @@ from plumbob.configs.settings.workers import (
     LearnerSettings,
     RolloutSettings,
     StorageSettings,
-    VllmEngine,
 )
 from plumbob.core.errors import UserError
-
-VLLM_MAX_LORA_RANK = 512
 
 
 class Run(Settings):
@@ -151,7 +147,6 @@ class PpoRun(TrainingRun):
     @model_validator(mode="after")
     def _check(self) -> Self:
         check_ppo(self.ppo, self.learner)
-        check_served(self.policy.tuning, self.rollout)
         return self
 
 
@@ -211,7 +206,6 @@ class PipelineRun(TrainingRun):
             )
         check_ppo(self.ppo, self.learner)
         check_judged(self.ppo, self.data.toy is not None)
-        check_served(self.policy.tuning, self.rollout)
         return self
 
 
@@ -273,12 +267,4 @@ def check_judged(ppo: PpoSettings, has_judge: bool) -> None:
         raise UserError(
             "ppo.monitors.over_optimisation.action=stop, but nothing judges the responses a second time: give a run of "
             "ppo a judge.model, a reward model that nothing learns from, or set the action to warn"
-        )
-
-
-def check_served(tuning: LoraTuning, rollout: RolloutSettings) -> None:
-    if isinstance(rollout.engine, VllmEngine) and tuning.rank > VLLM_MAX_LORA_RANK:
-        raise ValueError(
-            f"policy.tuning.rank={tuning.rank}: vLLM serves LoRA up to rank {VLLM_MAX_LORA_RANK}; "
-            f"lower it or set rollout.engine.kind=transformers"
         )

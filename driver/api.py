@@ -42,8 +42,10 @@ from plumbob.driver.run_folder.connection_file import ConnectionFile
 from plumbob.driver.run_folder.folder import SUMMARY_FILE, check_writable, nothing_left, run_folder
 from plumbob.driver.run_folder.inputs import check_models, note_models
 from plumbob.driver.run_folder.lock import owned
+from plumbob.driver.stages import evaluation
 from plumbob.driver.stages.evaluation import prepare_eval, run_eval
-from plumbob.driver.stages.prepare import Figures, StageContext, prepare, run_stage
+from plumbob.driver.stages.prepare import prepare
+from plumbob.driver.stages.stage import StageContext, run_stage
 from plumbob.trainers.metrics.step_record import Listener
 
 RESUME_WAIT_S = 60.0
@@ -113,7 +115,7 @@ def run_or_resume(config: AnyRun, listener: Listener, session: Session | None = 
         return _execute(config, folder, listener, session, RESUME_WAIT_S)
 
 
-def evaluate(config: EvalRun, listener: Listener, session: Session | None = None) -> Figures:
+def evaluate(config: EvalRun, listener: Listener, session: Session | None = None) -> dict[str, Any]:
     """Measure a reward model on pairs, a policy on prompts, or both. Leaves logs behind, no result.
 
     Arguments and errors are those of `run`.
@@ -125,7 +127,7 @@ def evaluate(config: EvalRun, listener: Listener, session: Session | None = None
     with _opened(session, config.cluster, folder, listener) as opened:
         opened.check(needs_of(config))
         listener.stage_began("eval")
-        figures = run_eval(config, data, opened)
+        figures = run_eval(config, data, opened).as_dict()
         listener.stage_ended("eval", figures)
     return figures
 
@@ -211,19 +213,15 @@ def _execute(
     return RunResult(folder, summary)
 
 
-def _prepare(config: AnyRun) -> Callable[[StageContext], dict[str, Figures]]:
+def _prepare(config: AnyRun) -> Callable[[StageContext], dict[str, dict[str, Any]]]:
     """Read and check the input now; the function that comes back does the work."""
     match config:
         case PipelineRun():
             files = prepare_files(config)
             return lambda context: run_pipeline(config, files, context)
         case EvalRun():
-            data = prepare_eval(config)
-
-            def measure(context: StageContext) -> Figures:
-                return run_eval(config, data, context.session)
-
-            return lambda context: {"eval": run_stage(measure, context, "eval")}
+            evaluated = evaluation.prepare(config)
+            return lambda context: {config.kind: run_stage(evaluated, context, config.kind).as_dict()}
         case _:
             prepared = prepare(config)
-            return lambda context: {config.kind: run_stage(prepared, context, config.kind)}
+            return lambda context: {config.kind: run_stage(prepared, context, config.kind).as_dict()}

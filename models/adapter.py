@@ -9,8 +9,9 @@ from typing import Any, Literal
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
+from plumbob.configs.paths import ADAPTER_CONFIG_FILE as CONFIG_FILE
+
 WEIGHTS_FILE = "adapter_model.safetensors"
-CONFIG_FILE = "adapter_config.json"
 
 ModelRole = Literal["policy", "reference", "value"]
 """What one base acts as, each with an adapter of its own or with none."""

@@ -3,7 +3,8 @@
 import hashlib
 from pathlib import Path
 
-from plumbob.models.loading import CONFIG_FILE, located, read_adapter_config
+from plumbob.models.adapter import CONFIG_FILE
+from plumbob.models.resolution import located, read_adapter_config
 
 NUM_SAMPLES, SAMPLE_BYTES = 64, 16_384
 """Of a file that is larger than all of them. Training changes nearly every byte of the weights."""

@@ -24,8 +24,6 @@ from plumbob.data.chat import PLAIN_CHAT_TEMPLATE
 EOS = "<|endoftext|>"
 PAD = "<|pad|>"
 BERT_SPECIALS = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
-MIN_HEAD_DIM = 32
-"""vLLM's CPU attention serves heads of 32 and more."""
 
 
 def build_llama(spec: NewLlamaSettings, texts: Sequence[str], folder: Path, seed: int) -> None:
@@ -95,19 +93,18 @@ def build_bert(spec: NewBertSettings, texts: Sequence[str], folder: Path, seed: 
     _save(model, tokenizer, folder)
 
 
-def check_sizes(spec: NewLlamaSettings | NewBertSettings) -> None:
-    """Raises UserError when the sizes do not fit together."""
-    key = "policy.model" if isinstance(spec, NewLlamaSettings) else "reward.model"
+def check_sizes(spec: NewLlamaSettings | NewBertSettings, min_head_width: int = 1) -> None:
+    """Raises UserError when the sizes do not fit together, or heads are too narrow for what the model is made for."""
     width, rest = divmod(spec.hidden_size, spec.num_heads)
-    if rest or width < MIN_HEAD_DIM:
+    if rest or width < min_head_width:
         raise UserError(
-            f"{key}: hidden_size={spec.hidden_size} over num_heads={spec.num_heads} gives heads "
-            f"{spec.hidden_size / spec.num_heads:g} wide; make that a whole number of at least {MIN_HEAD_DIM}"
+            f"{spec.setting}: hidden_size={spec.hidden_size} over num_heads={spec.num_heads} gives heads "
+            f"{spec.hidden_size / spec.num_heads:g} wide; make that a whole number of at least {min_head_width}"
         )
     smallest = len(pre_tokenizers.ByteLevel.alphabet()) + len((EOS, PAD))
     if isinstance(spec, NewLlamaSettings) and spec.vocab_size < smallest:
         raise UserError(
-            f"policy.model.vocab_size={spec.vocab_size}: a byte-level vocabulary needs at least {smallest} "
+            f"{spec.setting}.vocab_size={spec.vocab_size}: a byte-level vocabulary needs at least {smallest} "
             f"(256 bytes, an EOS and a padding token); make it larger"
         )
 

@@ -5,10 +5,9 @@ from typing import Any
 from torch import Tensor, nn
 from transformers import AutoModelForMaskedLM
 
+from plumbob.configs.settings.models import ModelRef
 from plumbob.core.errors import UserError, first_line
-from plumbob.models.loading import located, open_tokenizer
-
-KEY = "reward.model"
+from plumbob.models.loading import OpenedModel, open_model
 
 
 class MaskedWordModel(nn.Module):
@@ -23,22 +22,27 @@ class MaskedWordModel(nn.Module):
         return logits
 
 
-def load_encoder_tokenizer(name: str) -> Any:
-    """The tokenizer of an encoder that learns masked words.
+class OpenedEncoder(OpenedModel):
+    """An encoder, whose tokenizer has a mask token."""
 
-    Raises:
-        UserError: there is none, or it has no mask token.
-    """
-    tokenizer = open_tokenizer(located(name, KEY), KEY)
-    if tokenizer.mask_token_id is None:
-        raise UserError(f"{KEY}={name}: the tokenizer has no mask token, so no masked words can be learnt; give a BERT")
-    return tokenizer
+    def _open_tokenizer(self) -> Any:
+        tokenizer = super()._open_tokenizer()
+        if tokenizer.mask_token_id is None:
+            raise UserError(
+                f"{self.ref}: the tokenizer has no mask token, so no masked words can be learnt; give a BERT"
+            )
+        return tokenizer
 
 
-def load_masked_lm(name: str) -> tuple[Any, Any]:
-    """(model, tokenizer) of a masked language model. Raises UserError when it cannot be loaded."""
+def open_encoder(ref: ModelRef) -> OpenedEncoder:
+    """Raises UserError when there is no such model, or its config cannot be read."""
+    opened = open_model(ref)
+    return OpenedEncoder(opened.ref, opened.source, opened.config)
+
+
+def load_masked_lm(opened: OpenedEncoder) -> Any:
+    """The encoder with its masked-word head. Raises UserError when it cannot be loaded."""
     try:
-        model = AutoModelForMaskedLM.from_pretrained(located(name, KEY), use_safetensors=True)
+        return AutoModelForMaskedLM.from_pretrained(opened.source.base, use_safetensors=True)
     except (OSError, ValueError) as error:
-        raise UserError(f"{KEY}={name}: cannot be loaded as a masked language model: {first_line(error)}") from error
-    return model, load_encoder_tokenizer(name)
+        raise UserError(f"{opened.ref}: cannot be loaded as a masked language model: {first_line(error)}") from error

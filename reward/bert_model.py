@@ -13,7 +13,8 @@ from transformers import AutoConfig, AutoModelForSequenceClassification
 from plumbob.configs.settings.models import ModelRef
 from plumbob.configs.settings.rewards import ModelReward
 from plumbob.core.errors import UserError
-from plumbob.models.loading import located, num_reserved_positions, open_tokenizer
+from plumbob.models.loading import num_reserved_positions, open_tokenizer
+from plumbob.models.resolution import located
 from plumbob.models.weight_files import check_weights
 from plumbob.reward.calibration import load_calibration
 

@@ -3,7 +3,7 @@
 import gc
 import os
 import socket
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -60,10 +60,6 @@ class LearnerWorker(Worker):
             for name in ("GLOO_SOCKET_IFNAME", "NCCL_SOCKET_IFNAME"):
                 os.environ.setdefault(name, interface)
         join_group(rank, torch.cuda.is_available())
-
-    def apply(self, function: Callable[..., None], arguments: Sequence[Any]) -> None:
-        """Run a function where the packages of a learner are loaded anyway."""
-        function(*arguments)
 
     def build(self, run: "LearnerRun") -> None:
         from plumbob.trainers.build import build_learner, models_of

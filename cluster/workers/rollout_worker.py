@@ -22,7 +22,7 @@ class RolloutWorker(Worker):
 
     def open(self, spec: "SamplerSpec") -> None:
         """Another model in the place of one that is open."""
-        self._check_host((spec.model, spec.tokenizer))
+        self._check_host((spec.model.name, spec.tokenizer))
         from plumbob.rollout.samplers.open_sampler import open_sampler
 
         self.close()

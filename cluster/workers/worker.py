@@ -1,6 +1,6 @@
 """Ray actors around a learner, a sampler and a scorer: shells without logic.
 
-The packages that a role needs are imported inside its methods: the driver, which also reads this file, needs none.
+vLLM and DeepSpeed are imported inside the methods: the driver, which also reads this file, needs neither.
 """
 
 import os

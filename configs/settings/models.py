@@ -1,7 +1,7 @@
 """Which models: made from nothing, a folder or a hub name; and what of them is trained."""
 
 from dataclasses import dataclass, field
-from typing import Annotated, Literal
+from typing import Annotated, ClassVar, Literal
 
 from pydantic import AfterValidator, Field, PositiveFloat, PositiveInt
 
@@ -34,6 +34,8 @@ class ModelRef:
 class NewLlamaSettings(Settings):
     """A Llama-architecture model made from nothing, with a byte-level BPE tokenizer trained on the text."""
 
+    setting: ClassVar[str] = POLICY_MODEL
+
     vocab_size: PositiveInt = 1024
     hidden_size: PositiveInt = 128
     num_layers: PositiveInt = 2
@@ -44,6 +46,8 @@ class NewLlamaSettings(Settings):
 
 class NewBertSettings(Settings):
     """A BERT made from nothing, with a WordPiece tokenizer trained on the text."""
+
+    setting: ClassVar[str] = REWARD_MODEL
 
     vocab_size: PositiveInt = 1024
     hidden_size: PositiveInt = 128
@@ -59,6 +63,9 @@ class FullTuning(Settings):
 
 class LoraTuning(Settings):
     """Low-rank adapters (Hu et al. 2021, arXiv 2106.09685)."""
+
+    peft_type: ClassVar[str] = "LORA"
+    """What PEFT calls adapters of this kind."""
 
     kind: Literal["lora"] = "lora"
     rank: PositiveInt = 8
@@ -86,39 +93,67 @@ class PolicyBaseSettings(Settings):
     trust_remote_code: bool = False
     dtype: Dtype = "float32"
 
+    def ref_to(self, name: str, setting: str) -> ModelRef:
+        """The model that `setting` names, loaded as these settings say."""
+        return ModelRef(name, setting, self.trust_remote_code, self.dtype)
 
-class PolicySettings(PolicyBaseSettings):
-    """The language model. `model` is a Hugging Face folder, a PEFT adapter folder or a hub name."""
+
+class NamedPolicySettings(PolicyBaseSettings):
+    """A language model that there is. `model` is a Hugging Face folder, a PEFT adapter folder or a hub name."""
 
     model: ModelName
+
+    @property
+    def ref(self) -> ModelRef:
+        return self.ref_to(self.model, POLICY_MODEL)
+
+
+class PolicySettings(NamedPolicySettings):
+    """The language model of supervised fine-tuning."""
+
     tuning: Tuning = LoraTuning()
 
 
-class AlignedPolicySettings(PolicyBaseSettings):
+class AlignedPolicySettings(NamedPolicySettings):
     """The language model of an alignment stage, which trains a LoRA adapter on a frozen base."""
 
-    model: ModelName
     tuning: AlignmentTuning = LoraTuning()
 
 
-class PretrainedPolicySettings(PolicyBaseSettings):
-    """The language model of pre-training: made new, or a folder or hub name to go on from."""
+class NewOrNamedPolicySettings(PolicyBaseSettings):
+    """A language model that there is, or that is to be made."""
 
     model: ModelName | NewLlamaSettings
 
+    @property
+    def ref(self) -> ModelRef | NewLlamaSettings:
+        return self.ref_to(self.model, POLICY_MODEL) if isinstance(self.model, str) else self.model
 
-class PipelinePolicySettings(PolicyBaseSettings):
+    @property
+    def made_ref(self) -> ModelRef:
+        """Once there is a model, made or named."""
+        assert isinstance(self.ref, ModelRef), f"{POLICY_MODEL} has not been made yet"
+        return self.ref
+
+
+class PretrainedPolicySettings(NewOrNamedPolicySettings):
+    """The language model of pre-training: made new, or a folder or hub name to go on from."""
+
+
+class PipelinePolicySettings(NewOrNamedPolicySettings):
     """The language model of a pipeline: one made from nothing is pre-trained first, a named one is taken as it is.
 
     `sft_tuning` is of supervised fine-tuning, `tuning` of PPO and DPO, which start from its result.
     """
 
-    model: ModelName | NewLlamaSettings
     sft_tuning: Tuning = FullTuning()
     tuning: AlignmentTuning = LoraTuning()
 
 
-class EvaluatedPolicySettings(PolicyBaseSettings):
-    model: ModelName
+class EvaluatedPolicySettings(NamedPolicySettings):
     baseline: ModelName | None = None
     """What the policy is compared with and KL is measured from; None takes the policy's own base."""
+
+    @property
+    def baseline_ref(self) -> ModelRef | None:
+        return None if self.baseline is None else self.ref_to(self.baseline, POLICY_BASELINE)

@@ -7,7 +7,7 @@ from typing import ClassVar, Literal, Self
 from pydantic import NonNegativeFloat, PositiveInt, model_validator
 
 from plumbob.configs.base import ModelName, Settings
-from plumbob.configs.settings.models import ModelRef, NewBertSettings
+from plumbob.configs.settings.models import REWARD_MODEL, ModelRef, NewBertSettings
 from plumbob.configs.settings.workers import WorkerGroupSettings
 
 # ----------------------------------------------------------------------------------------------------------- the union
@@ -138,11 +138,25 @@ class PipelineScorerSettings(RewardGroupSettings):
         """The scorers once the reward model is there."""
         return ScorerSettings(**self.model_dump(exclude={"model"}), model=folder)
 
+    @property
+    def encoder(self) -> ModelRef | NewBertSettings:
+        return ModelRef(self.model, REWARD_MODEL) if isinstance(self.model, str) else self.model
+
 
 class EncoderSettings(Settings):
     """The BERT of a stage that trains it: made new, a folder or a hub name."""
 
     model: ModelName | NewBertSettings
+
+    @property
+    def encoder(self) -> ModelRef | NewBertSettings:
+        return ModelRef(self.model, REWARD_MODEL) if isinstance(self.model, str) else self.model
+
+    @property
+    def made_encoder(self) -> ModelRef:
+        """Once there is an encoder, made or named."""
+        assert isinstance(self.encoder, ModelRef), f"{REWARD_MODEL} has not been made yet"
+        return self.encoder
 
 
 class RewardEncoderSettings(EncoderSettings):

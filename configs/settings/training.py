@@ -19,7 +19,7 @@ from plumbob.configs.settings.algorithms import (
     ShapingSettings,
     TruncatedImportance,
 )
-from plumbob.configs.settings.models import PolicyBaseSettings
+from plumbob.configs.settings.models import ModelRef, PolicyBaseSettings
 from plumbob.configs.settings.monitors import MonitoringSettings
 
 
@@ -99,6 +99,10 @@ class CalibrationSettings(PolicyBaseSettings):
     policy: ModelName | None = None
     """The policy whose sampled responses are to score mean 0, variance 1; None takes those in the pairs file."""
     num_prompts: PositiveInt = 128
+
+    @property
+    def policy_ref(self) -> ModelRef | None:
+        return None if self.policy is None else self.ref_to(self.policy, "calibration.policy")
 
 
 class DpoSettings(EpochSettings):

@@ -4,6 +4,7 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 from plumbob.configs.runs import (
     DpoRun,
@@ -38,15 +39,15 @@ from plumbob.core.disk_errors import replace_text
 from plumbob.driver.pipeline.pipeline_data import Files, PreparedFiles
 from plumbob.driver.run_folder.folder import SAMPLES_FILE, SUMMARY_FILE
 from plumbob.driver.stages.evaluation import (
-    Figures,
     measure_policies,
-    policy_figures,
+    policy_metrics,
     prepare_eval,
-    response_figures,
+    response_metrics,
     write_samples,
 )
-from plumbob.driver.stages.prepare import Prepared, StageContext, prepare, run_stage
-from plumbob.models.loading import resolve_model
+from plumbob.driver.stages.prepare import prepare
+from plumbob.driver.stages.stage import PreparedStage, StageContext, StageResult, StageSummary, run_stage
+from plumbob.models.loading import open_policy
 
 EVAL = "eval"
 """The last stage."""
@@ -176,80 +177,80 @@ class PipelineResult:
     """What the stages of a pipeline ended with, each as it left it.
 
     Attributes:
-        stages: stage -> its own figures, in the order in which they ran.
-        policies: stage -> what the evaluation measured of the policy that this stage made.
+        stages: stage -> its own summary, in the order in which they ran; the evaluation's has `POLICIES`.
         noise_ceiling: accuracy of the best predictor of the held-out preferences; None where it is not known.
         notes: sentences about rows that were left out.
     """
 
-    stages: Mapping[str, Figures]
-    policies: Mapping[str, Figures]
+    stages: Mapping[str, StageSummary]
     noise_ceiling: float | None
     notes: tuple[str, ...]
 
-    def summary(self) -> dict[str, Figures]:
+    def summary(self) -> dict[str, dict[str, Any]]:
         """Stage -> all that is known of it, as `summary.json` has it."""
-        found: dict[str, Figures] = {"data": {"notes": list(self.notes)}} if self.notes else {}
-        found |= {name: {**figures, **self.policies.get(name, {})} for name, figures in self.stages.items()}
-        if self.noise_ceiling is not None:
-            found["reward"]["noise_ceiling"] = self.noise_ceiling
-        return found
+        data = {"data": {"notes": list(self.notes)}} if self.notes else {}
+        found = {name: summary.as_dict() for name, summary in self.stages.items()}
+        policies: Mapping[str, Any] = found[EVAL].pop(POLICIES)
+        ceiling = {} if self.noise_ceiling is None else {"reward": {"noise_ceiling": self.noise_ceiling}}
+        return data | {name: own | ceiling.get(name, {}) | policies.get(name, {}) for name, own in found.items()}
 
 
-def run_pipeline(run: PipelineRun, prepared: PreparedFiles, context: StageContext) -> dict[str, Figures]:
-    """Every stage that has not already ended in this folder; stage -> its figures."""
+def run_pipeline(run: PipelineRun, prepared: PreparedFiles, context: StageContext) -> dict[str, dict[str, Any]]:
+    """Every stage that has not already ended in this folder; stage -> its part of `summary.json`."""
     files = prepared(context.folder / "data")
     for note in files.notes:
         context.listener.notify("data", note)
+    summaries = {name: _once(name, stage, context) for name, stage in _stages(run, files, context)}
+    return PipelineResult(summaries, files.noise_ceiling, files.notes).summary()
+
+
+def _stages(run: PipelineRun, files: Files, context: StageContext) -> list[tuple[str, PreparedStage]]:
+    """In order. Each is prepared when it begins: its input is what those before it left."""
     stages = Pipeline(run, context.folder, files)
-    todo: list[tuple[str, Prepared]] = []
+    first: list[tuple[str, PreparedStage]] = []
     if isinstance(run.policy.model, NewLlamaSettings):
-        todo.append(("pretrain", lambda inner: prepare(stages.pretrain())(inner)))
+        first.append(("pretrain", lambda inner: prepare(stages.pretrain())(inner)))
     if isinstance(run.reward.model, NewBertSettings):
-        todo.append(("pretrain-encoder", lambda inner: prepare(stages.pretrain_encoder())(inner)))
-    todo += [
+        first.append(("pretrain-encoder", lambda inner: prepare(stages.pretrain_encoder())(inner)))
+    return [
+        *first,
         ("sft", lambda inner: prepare(stages.sft())(inner)),
         ("reward", lambda inner: prepare(stages.reward())(inner)),
         ("ppo", lambda inner: prepare(stages.ppo(), files.judge)(inner)),
         ("dpo", lambda inner: prepare(stages.dpo())(inner)),
         (EVAL, lambda inner: _evaluate(stages.evaluation(), files, context, inner)),
     ]
-    ended = {name: _once(name, body, context) for name, body in todo}
-    own = {key: value for key, value in ended[EVAL].items() if key != POLICIES}
-    policies: Mapping[str, Figures] = ended[EVAL][POLICIES]
-    return PipelineResult(ended | {EVAL: own}, policies, files.noise_ceiling, files.notes).summary()
 
 
-def _once(name: str, body: Prepared, context: StageContext) -> Figures:
-    """The stage's figures: from its folder when an earlier, interrupted run of the pipeline ended it."""
+def _once(name: str, stage: PreparedStage, context: StageContext) -> StageSummary:
+    """The stage's summary: from its folder when an earlier, interrupted run of the pipeline ended it."""
     folder = context.folder / name
     if (folder / SUMMARY_FILE).exists():
-        figures: Figures = json.loads((folder / SUMMARY_FILE).read_text())
-        return figures
-    figures = run_stage(body, replace(context, folder=folder), name)
+        return StageSummary.from_dict(json.loads((folder / SUMMARY_FILE).read_text()))
+    summary = run_stage(stage, replace(context, folder=folder), name)
     folder.mkdir(parents=True, exist_ok=True)
-    replace_text(folder / SUMMARY_FILE, json.dumps(figures, indent=2) + "\n")
-    return figures
+    replace_text(folder / SUMMARY_FILE, json.dumps(summary.as_dict(), indent=2) + "\n")
+    return summary
 
 
-def _evaluate(run: EvalRun, files: Files, outer: StageContext, inner: StageContext) -> Figures:
-    assert run.policy is not None
-    assert run.policy.baseline is not None
+def _evaluate(run: EvalRun, files: Files, outer: StageContext, inner: StageContext) -> StageResult:
     data = prepare_eval(run)
+    policy = data.policy
+    assert policy is not None, "a pipeline evaluates policies"
     for note in data.notes:
         inner.listener.notify(EVAL, note)
     scorer = inner.session.scorers(run.reward)
-    policies = {name: resolve_model(str(outer.folder / name / "policy"), name) for name in ("ppo", "dpo")}
-    measured = measure_policies(run, data, inner.session, scorer, policies, files.judge)
+    base = policy.opened.ref
+    policies = {
+        name: open_policy(replace(base, name=str(outer.folder / name / "policy"), setting=name))
+        for name in ("ppo", "dpo")
+    }
+    measured = measure_policies(run, policy, inner.session, scorer, policies, files.judge)
     baseline = measured["baseline"]
     write_samples(
         outer.folder / SAMPLES_FILE,
         {"sft": baseline} | {name: measured[name] for name in policies},
         run.evaluation.num_shown,
     )
-    return {
-        "num_prompts": len(data.prompts),
-        "notes": list(data.notes),
-        POLICIES: {"sft": response_figures(baseline)}
-        | {name: policy_figures(measured[name], baseline) for name in policies},
-    }
+    shown = {"sft": response_metrics(baseline)} | {name: policy_metrics(measured[name], baseline) for name in policies}
+    return StageResult({"num_prompts": len(policy.prompts), POLICIES: shown}, data.notes)

@@ -4,10 +4,17 @@ import json
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import assert_never
 
 from plumbob.configs.runs import PipelineRun
 from plumbob.configs.settings.data import SplittingSettings
-from plumbob.configs.settings.models import FullTuning, LoraTuning, NewBertSettings, NewLlamaSettings
+from plumbob.configs.settings.models import (
+    ModelRef,
+    NewBertSettings,
+    NewLlamaSettings,
+    PipelinePolicySettings,
+    Tuning,
+)
 from plumbob.core.errors import UserError
 from plumbob.data.chat import Render, chat_renderer, plain_dialogue
 from plumbob.data.length_checks import check_limits
@@ -18,9 +25,12 @@ from plumbob.data.toy_world.gold_judge import gold_score
 from plumbob.data.toy_world.toy_files import build_world, noise_ceiling, write_world
 from plumbob.driver.stages.evaluation import Judge
 from plumbob.models.from_scratch import check_sizes
-from plumbob.models.loading import ModelSource, check_full, context_tokens, load_tokenizer, resolve_model
-from plumbob.models.tuning.targets import check_new_targets, check_served, check_targets
+from plumbob.models.loading import OpenedPolicy, open_policy
+from plumbob.models.tuning.methods import method_of
+from plumbob.models.tuning.targets import check_served
 from plumbob.reward.open_scorer import check_reward
+from plumbob.rollout.samplers.open_sampler import support_of
+from plumbob.rollout.samplers.vllm.support import MIN_HEAD_WIDTH
 from plumbob.trainers.offline.reward_model import check_encoder
 
 
@@ -45,62 +55,74 @@ class Files:
     notes: tuple[str, ...]
 
 
-NEW_POSITIONS = "policy.model.max_positions"
-
 PreparedFiles = Callable[[Path], Files]
 """Input that has been read and found good; called with a folder, it is written there."""
 
 
 def prepare_files(run: PipelineRun) -> PreparedFiles:
     """Generate the world, or read and split the user's files. Raises UserError; writes nothing."""
-    check_models(run)
-    return _toy_files(run) if run.data.toy is not None else _real_files(run)
+    opened = check_models(run)
+    if run.data.toy is not None:
+        return _toy_files(run)
+    return _real_files(run, plain_dialogue if opened is None else chat_renderer(opened.tokenizer))
 
 
-def check_models(run: PipelineRun) -> None:
+def check_models(run: PipelineRun) -> OpenedPolicy | None:
     """What later stages would refuse: models that cannot be read, and lengths that the models have no positions for.
+
+    Returns:
+        The policy that the pipeline begins with; None where it is made from nothing.
 
     Raises:
         UserError: names the settings that do not go together.
     """
-    data = run.data
-    positions, name = _check_policy(run)
+    data, policy = run.data, run.policy.ref
+    match policy:
+        case NewLlamaSettings():
+            opened = None
+            _check_new_policy(run, policy)
+            positions, name = policy.max_positions, f"{policy.setting}.max_positions"
+        case ModelRef():
+            opened = _open_policy(run, policy)
+            positions, name = opened.num_positions, str(policy)
+        case _:
+            assert_never(policy)
     for key, tokens in (
         ("rollout.max_tokens", run.rollout.max_tokens),
         ("data.max_response_tokens", data.max_response_tokens),
     ):
         check_limits({"data.max_prompt_tokens": data.max_prompt_tokens, key: tokens}, positions, name)
-    if isinstance(run.reward.model, NewBertSettings):
+    encoder = run.reward.encoder
+    if isinstance(encoder, NewBertSettings):
         block = {"pretrain_encoder.block_tokens": run.pretrain_encoder.block_tokens}
-        check_limits(block, run.reward.model.max_positions, "reward.model.max_positions")
+        check_limits(block, encoder.max_positions, f"{encoder.setting}.max_positions")
     check_encoder(run.reward)
     for member in run.reward.further_members:
         check_reward(member)
+    return opened
 
 
-def _check_policy(run: PipelineRun) -> tuple[int, str]:
-    """Positions of the policy, and what names them."""
-    policy, engine = run.policy, run.rollout.engine
-    tunings = {
-        f"policy.{name}.targets": tuning
-        for name, tuning in (("sft_tuning", policy.sft_tuning), ("tuning", policy.tuning))
-        if isinstance(tuning, LoraTuning)
-    }
-    if isinstance(policy.model, NewLlamaSettings):
-        check_sizes(policy.model)
-        for setting, tuning in tunings.items():
-            check_new_targets(policy.model, tuning, engine, setting)
-        check_limits({"pretrain.block_tokens": run.pretrain.block_tokens}, policy.model.max_positions, NEW_POSITIONS)
-        return policy.model.max_positions, NEW_POSITIONS
-    key, trusted = "policy.model", policy.trust_remote_code
-    source = resolve_model(policy.model, key)
-    load_tokenizer(source, key, trusted)
-    check_served(source, key, trusted, engine)
-    if isinstance(policy.sft_tuning, FullTuning):
-        check_full(source, key, "policy.sft_tuning")
-    for setting, tuning in tunings.items():
-        check_targets(ModelSource(source.base, None), tuning, key, trusted, engine, setting)
-    return context_tokens(source, key, trusted), f"{key}={policy.model}"
+def _check_new_policy(run: PipelineRun, spec: NewLlamaSettings) -> None:
+    support = support_of(run.rollout.engine)
+    check_sizes(spec, MIN_HEAD_WIDTH)
+    for setting, tuning in _tunings(run.policy):
+        method_of(tuning).check_new(spec, setting, support)
+    block = {"pretrain.block_tokens": run.pretrain.block_tokens}
+    check_limits(block, spec.max_positions, f"{spec.setting}.max_positions")
+
+
+def _open_policy(run: PipelineRun, ref: ModelRef) -> OpenedPolicy:
+    opened, support = open_policy(ref), support_of(run.rollout.engine)
+    _ = opened.tokenizer
+    check_served(opened, support)
+    for setting, tuning in _tunings(run.policy):
+        method_of(tuning).check(opened, setting, support)
+    return opened
+
+
+def _tunings(policy: PipelinePolicySettings) -> tuple[tuple[str, Tuning], ...]:
+    """With the setting that each one is."""
+    return (("policy.sft_tuning", policy.sft_tuning), ("policy.tuning", policy.tuning))
 
 
 def _toy_files(run: PipelineRun) -> PreparedFiles:
@@ -114,10 +136,9 @@ def _toy_files(run: PipelineRun) -> PreparedFiles:
     return write
 
 
-def _real_files(run: PipelineRun) -> PreparedFiles:
+def _real_files(run: PipelineRun, render: Render) -> PreparedFiles:
     data = run.data
     assert data.pairs is not None
-    render = _renderer(run)
     pairs = hold_out(
         lambda path: read_pairs(path, data, render),
         data.pairs,
@@ -217,13 +238,6 @@ def _text(run: PipelineRun, demonstrations: Split[Demonstration], render: Render
 
 def _noted(note: str | None) -> tuple[str, ...]:
     return () if note is None else (note,)
-
-
-def _renderer(run: PipelineRun) -> Render:
-    if not isinstance(run.policy.model, str):
-        return plain_dialogue
-    source = resolve_model(run.policy.model, "policy.model")
-    return chat_renderer(load_tokenizer(source, "policy.model", run.policy.trust_remote_code))
 
 
 def _files(folder: Path, judge: Judge | None, ceiling: float | None, notes: tuple[str, ...]) -> Files:

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from plumbob.cluster.session import Session
 from plumbob.configs.runs import EvalRun
+from plumbob.configs.settings.models import EvaluatedPolicySettings
 from plumbob.configs.settings.rewards import ScorerSettings
 from plumbob.core.statistics import Interval, calibration_error, compare, mean_interval, proportion_interval
 from plumbob.data.chat import Render, chat_renderer, plain_dialogue
@@ -19,18 +20,20 @@ from plumbob.data.prompts import EncodedPrompt, encode_prompts
 from plumbob.data.reading.readers import read_annotated_pairs, read_prompts
 from plumbob.data.records import Ranking
 from plumbob.driver.stages.model_sampling import ModelSampling
-from plumbob.models.loading import ModelSource, baseline_source, context_tokens, load_tokenizer, resolve_model
+from plumbob.driver.stages.stage import PreparedStage, StageResult
+from plumbob.models.loading import OpenedPolicy, open_baseline, open_policy
 from plumbob.models.tuning.targets import check_served
 from plumbob.reward.agreement import agreement_metrics, annotator_metrics
 from plumbob.reward.open_scorer import check_reward
 from plumbob.reward.scorer import Scorer
 from plumbob.rollout.requests import sample_requests
 from plumbob.rollout.rollout_records import Rollout
+from plumbob.rollout.samplers.open_sampler import support_of
 from plumbob.trainers.learner.learner_protocol import Learners
 from plumbob.trainers.online.objective import TrajectoryBatch, forward_actions
 from plumbob.trainers.online.trajectories import collate_rollouts
 
-Figures = dict[str, Any]
+Metrics = dict[str, Any]
 Judge = Callable[[str, str], float]
 """(prompt, response) -> how good it is; stands outside all that was trained."""
 
@@ -39,78 +42,112 @@ EVALUATION_STEP = -1
 
 
 @dataclass(frozen=True)
-class EvalInput:
-    """Pairs for the reward model, encoded prompts for the policy; either may be empty."""
+class EvaluatedPolicy:
+    """A policy with the prompts that it is asked.
 
-    pairs: tuple[Ranking, ...]
+    Attributes:
+        opened: the policy.
+        baseline: what it is compared with; None for a full model without one, which is described by itself.
+    """
+
+    opened: OpenedPolicy
+    baseline: OpenedPolicy | None
     prompts: tuple[EncodedPrompt, ...]
     pad_id: int
+
+
+@dataclass(frozen=True)
+class EvalInput:
+    """Pairs for the reward model, which may be none; a policy where one is measured; notes on what was left out."""
+
+    pairs: tuple[Ranking, ...]
+    policy: EvaluatedPolicy | None
     notes: tuple[str, ...]
 
 
 @dataclass(frozen=True)
-class Measured:
+class Responses:
     """One policy's responses. Arrays are [prompts, samples].
 
     Attributes:
         rollouts: prompt by prompt, in order.
         scores: the reward model's.
         gold: the judge's; None where there is none.
-        kl: log pi - log pi_baseline of each whole response, in nats; its mean is the KL from the baseline.
     """
 
     rollouts: tuple[Rollout, ...]
     scores: NDArray[np.float64]
     gold: NDArray[np.float64] | None
+
+
+@dataclass(frozen=True)
+class Measured(Responses):
+    """Beside a baseline.
+
+    Attributes:
+        kl: log pi - log pi_baseline of each whole response, in nats; its mean is the KL from the baseline.
+    """
+
     kl: NDArray[np.float64]
+
+
+def prepare(run: EvalRun) -> PreparedStage:
+    """Read and check the input. Raises UserError; starts and writes nothing."""
+    data = prepare_eval(run)
+    return lambda context: run_eval(run, data, context.session)
 
 
 def prepare_eval(run: EvalRun) -> EvalInput:
     """Read and check pairs and prompts. Raises UserError; starts and writes nothing."""
     check_reward(_scorer(run).reward)
-    render: Render = plain_dialogue
-    prompts: tuple[EncodedPrompt, ...] = ()
-    pairs: tuple[Ranking, ...] = ()
     notes: tuple[str, ...] = ()
-    pad_id = 0
+    pairs: tuple[Ranking, ...] = ()
+    policy = None
+    render: Render = plain_dialogue
     if run.policy is not None:
-        source = resolve_model(run.policy.model, "policy.model")
-        tokenizer = load_tokenizer(source, "policy.model", run.policy.trust_remote_code)
-        render, pad_id = chat_renderer(tokenizer), tokenizer.pad_token_id
-        engine, trusted = run.rollout.engine, run.policy.trust_remote_code
-        check_served(source, "policy.model", trusted, engine)
-        check_served(baseline_source(run.policy), "policy.baseline", trusted, engine)
-    if run.policy is not None and run.data.prompts is not None:
-        read = read_prompts(run.data.prompts, run.data, render)
-        encoded = encode_prompts(tokenizer, read.records, run.data.max_prompt_tokens)
-        order = np.random.default_rng(run.seed).permutation(len(encoded.records))[: run.evaluation.num_prompts]
-        prompts = tuple(encoded.records[place] for place in order)
-        longest = max(len(prompt.ids) for prompt in prompts)
-        check_context(
-            longest, run.rollout.max_tokens, context_tokens(source, "policy.model", run.policy.trust_remote_code)
-        )
-        notes += read.notes + encoded.notes
+        policy, notes = _prepare_policy(run, run.policy)
+        render = chat_renderer(policy.opened.tokenizer)
     if run.data.pairs is not None:
-        read_of_pairs = read_annotated_pairs(run.data.pairs, run.data, render, use_margin=False)
-        pairs, notes = read_of_pairs.records, notes + read_of_pairs.notes
-    return EvalInput(pairs, prompts, pad_id, notes)
+        read = read_annotated_pairs(run.data.pairs, run.data, render, use_margin=False)
+        pairs, notes = read.records, notes + read.notes
+    return EvalInput(pairs, policy, notes)
 
 
-def run_eval(run: EvalRun, data: EvalInput, session: Session) -> Figures:
-    """The figures of `plumbob eval`."""
+def _prepare_policy(run: EvalRun, settings: EvaluatedPolicySettings) -> tuple[EvaluatedPolicy, tuple[str, ...]]:
+    """The policy, its baseline and its prompts, and notes about those left out."""
+    assert run.data.prompts is not None, "a policy is measured on prompts"
+    opened, support = open_policy(settings.ref), support_of(run.rollout.engine)
+    tokenizer = opened.tokenizer
+    check_served(opened, support)
+    baseline = open_baseline(settings)
+    if baseline is not None:
+        check_served(baseline, support)
+    read = read_prompts(run.data.prompts, run.data, chat_renderer(tokenizer))
+    encoded = encode_prompts(tokenizer, read.records, run.data.max_prompt_tokens)
+    order = np.random.default_rng(run.seed).permutation(len(encoded.records))[: run.evaluation.num_prompts]
+    prompts = tuple(encoded.records[index] for index in order)
+    longest = max(len(prompt.ids) for prompt in prompts)
+    check_context(longest, run.rollout.max_tokens, opened.num_positions)
+    return EvaluatedPolicy(opened, baseline, prompts, tokenizer.pad_token_id), read.notes + encoded.notes
+
+
+def run_eval(run: EvalRun, data: EvalInput, session: Session) -> StageResult:
+    """The metrics of `plumbob eval`."""
     scorer = session.scorers(_scorer(run))
-    figures: Figures = {"notes": list(data.notes)} if data.notes else {}
+    metrics: Metrics = {}
     if data.pairs:
-        figures |= measure_reward_model(scorer, data.pairs)
-    if run.policy is not None:
-        source = resolve_model(run.policy.model, "policy.model")
-        measured = measure_policies(run, data, session, scorer, {"policy": source}, None)
-        if run.policy.baseline is None and source.adapter is None:
-            # A full model has no base of its own to be compared with.
-            return figures | response_figures(measured["policy"]) | {"baseline": None}
-        figures |= policy_figures(measured["policy"], measured["baseline"])
-        figures["baseline"] = run.policy.baseline or source.base
-    return figures
+        metrics |= measure_reward_model(scorer, data.pairs)
+    policy, settings = data.policy, run.policy
+    if policy is None or settings is None:
+        return StageResult(metrics, data.notes or None)
+    if policy.baseline is None:
+        responses = PolicySampling(run, policy, session, scorer).responses(policy.opened, None)
+        metrics |= response_metrics(responses) | {"baseline": None}
+    else:
+        measured = measure_policies(run, policy, session, scorer, {"policy": policy.opened}, None)
+        metrics |= policy_metrics(measured["policy"], measured["baseline"])
+        metrics["baseline"] = settings.baseline or policy.baseline.source.base
+    return StageResult(metrics, data.notes or None)
 
 
 def _scorer(run: EvalRun) -> ScorerSettings:
@@ -118,7 +155,7 @@ def _scorer(run: EvalRun) -> ScorerSettings:
     return run.reward.uncalibrated() if run.policy is None else run.reward
 
 
-def measure_reward_model(scorer: Scorer, pairs: Sequence[Ranking]) -> Figures:
+def measure_reward_model(scorer: Scorer, pairs: Sequence[Ranking]) -> Metrics:
     """Accuracy on pairs with its interval, and how well sigmoid(margin) tells the probability of being preferred.
 
     An ensemble is measured by its total, which is no logit: of its margins no probability can be told.
@@ -132,39 +169,50 @@ def measure_reward_model(scorer: Scorer, pairs: Sequence[Ranking]) -> Figures:
         ]
     )
     accuracy = proportion_interval(float(((np.sign(margins) + 1) / 2).sum()), len(margins))
-    figures: Figures = {
+    metrics: Metrics = {
         "accuracy": accuracy.mean,
         "accuracy_ci95": accuracy.ci95,
         "num_pairs": len(pairs),
         "mean_margin": float(margins.mean()),
     }
     if is_raw:
-        figures["calibration_error"] = calibration_error(margins)
-    return figures | annotator_metrics(pairs, list(margins[:, None])) | agreement_metrics(pairs)
+        metrics["calibration_error"] = calibration_error(margins)
+    return metrics | annotator_metrics(pairs, list(margins[:, None])) | agreement_metrics(pairs)
+
+
+class PolicySampling:
+    """Asks one policy after another the same prompts with the same seeds, and has the responses scored."""
+
+    def __init__(self, run: EvalRun, policy: EvaluatedPolicy, session: Session, scorer: Scorer) -> None:
+        self._serving, self._scorer = ModelSampling(session, run.rollout), scorer
+        self._shape = (len(policy.prompts), run.evaluation.samples_per_prompt)
+        self._requests = sample_requests(policy.prompts, self._shape[1], EVALUATION_STEP, run.seed)
+
+    def responses(self, opened: OpenedPolicy, judge: Judge | None) -> Responses:
+        rollouts = self._serving.serve(opened).sample(self._requests)
+        texts = [(rollout.request.prompt, rollout.response) for rollout in rollouts]
+        scores = np.array([score.total for score in self._scorer.score(texts)]).reshape(self._shape)
+        gold = None if judge is None else np.array([judge(*text) for text in texts]).reshape(self._shape)
+        return Responses(tuple(rollouts), scores, gold)
 
 
 def measure_policies(
     run: EvalRun,
-    data: EvalInput,
+    policy: EvaluatedPolicy,
     session: Session,
     scorer: Scorer,
-    policies: Mapping[str, ModelSource],
+    policies: Mapping[str, OpenedPolicy],
     judge: Judge | None,
 ) -> dict[str, Measured]:
     """Every policy and the baseline on the same prompts with the same seeds; the baseline is under "baseline"."""
-    assert run.policy is not None, "prompts are answered by a policy"
-    serving = ModelSampling(session, run.rollout, run.policy.dtype, run.policy.trust_remote_code)
-    requests = sample_requests(data.prompts, run.evaluation.samples_per_prompt, EVALUATION_STEP, run.seed)
+    assert policy.baseline is not None, "there is nothing to compare with"
+    sampling = PolicySampling(run, policy, session, scorer)
     learners = session.learners(run)
-    shape = (len(data.prompts), run.evaluation.samples_per_prompt)
     measured = {}
-    for name, source in {"baseline": baseline_source(run.policy), **policies}.items():
-        rollouts = serving.of(source).sample(requests)
-        texts = [(rollout.request.prompt, rollout.response) for rollout in rollouts]
-        scores = np.array([score.total for score in scorer.score(texts)]).reshape(shape)
-        gold = None if judge is None else np.array([judge(*text) for text in texts]).reshape(shape)
-        kl = kl_from_baseline(rollouts, data.pad_id, learners, run.rollout.temperature).reshape(shape)
-        measured[name] = Measured(tuple(rollouts), scores, gold, kl)
+    for name, opened in {"baseline": policy.baseline, **policies}.items():
+        found = sampling.responses(opened, judge)
+        kl = kl_from_baseline(found.rollouts, policy.pad_id, learners, run.rollout.temperature)
+        measured[name] = Measured(found.rollouts, found.scores, found.gold, kl.reshape(found.scores.shape))
     return measured
 
 
@@ -179,20 +227,20 @@ def kl_from_baseline(
     return difference.sum(axis=1, dtype=np.float64)
 
 
-def response_figures(policy: Measured) -> Figures:
+def response_metrics(policy: Responses) -> Metrics:
     """What a policy's responses are by themselves, whatever they are compared with."""
-    figures: Figures = {
+    metrics: Metrics = {
         "reward": float(policy.scores.mean()),
         "answer_tokens": float(np.mean([len(rollout.token_ids) for rollout in policy.rollouts])),
         "missing_eos_share": float(np.mean([rollout.finish_reason != "stop" for rollout in policy.rollouts])),
     }
-    return figures if policy.gold is None else figures | {"gold_score": float(policy.gold.mean())}
+    return metrics if policy.gold is None else metrics | {"gold_score": float(policy.gold.mean())}
 
 
-def policy_figures(policy: Measured, baseline: Measured) -> Figures:
-    """A policy's figures, those against the baseline with their 95% intervals; the judge's where there is one."""
+def policy_metrics(policy: Measured, baseline: Measured) -> Metrics:
+    """A policy's metrics, those against the baseline with their 95% intervals; the judge's where there is one."""
     reward = compare(policy.scores, baseline.scores)
-    figures = response_figures(policy) | {
+    metrics = response_metrics(policy) | {
         "reward_gain": reward.gain.mean,
         "reward_gain_ci95": reward.gain.ci95,
         "win_rate": reward.win_rate.mean,
@@ -203,14 +251,14 @@ def policy_figures(policy: Measured, baseline: Measured) -> Figures:
     }
     if policy.gold is not None and baseline.gold is not None:
         gold = compare(policy.gold, baseline.gold)
-        figures |= {
+        metrics |= {
             "gold_gain": gold.gain.mean,
             "gold_gain_ci95": gold.gain.ci95,
             "win_rate": gold.win_rate.mean,
             "win_rate_ci95": gold.win_rate.ci95,
             "reward_win_rate": reward.win_rate.mean,
         }
-    return figures
+    return metrics
 
 
 def write_samples(path: Path, measured: Mapping[str, Measured], num_shown: int) -> None:

@@ -1,21 +1,46 @@
-"""Every fine-tuning method, named once: how adapters are put on a base and read back."""
+"""Low-rank adapters as a tuning method: what they may be put on, and PEFT's config of new ones.
 
-import json
-import re
-from collections.abc import Mapping
-from dataclasses import replace
-from pathlib import Path
-from typing import Any
+PEFT is imported where a model is made: it takes seconds, and the driver only checks.
+"""
 
-from peft import LoraConfig, PeftConfig, PeftModel, get_peft_model
-from peft.utils import get_peft_model_state_dict, set_peft_model_state_dict
-from torch import Tensor, nn
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
-from plumbob.configs.settings.models import LoraTuning
-from plumbob.models.adapter import load_adapter
+from plumbob.configs.settings.models import LoraTuning, NewLlamaSettings
+from plumbob.models.adapter import ModelRole
+from plumbob.models.loading import OpenedPolicy
+from plumbob.models.tuning.adapter_support import AdapterSupport, check_rank
+from plumbob.models.tuning.targets import check_new_targets, check_targets
+
+if TYPE_CHECKING:
+    from peft import LoraConfig
+
+    from plumbob.models.policy import PolicyModel
 
 
-def lora_config(tuning: LoraTuning, base: str) -> LoraConfig:
+@dataclass(frozen=True)
+class LoraMethod:
+    """Trains B A beside each target W, of which nothing is changed (Hu et al. 2021, arXiv 2106.09685)."""
+
+    tuning: LoraTuning
+
+    def check(self, opened: OpenedPolicy, setting: str, support: AdapterSupport) -> None:
+        check_rank(self.tuning, support, setting)
+        check_targets(opened, self.tuning, support, f"{setting}.targets")
+
+    def check_new(self, spec: NewLlamaSettings, setting: str, support: AdapterSupport) -> None:
+        check_rank(self.tuning, support, setting)
+        check_new_targets(spec, self.tuning, support, f"{setting}.targets")
+
+    def policy(self, opened: OpenedPolicy, roles: tuple[ModelRole, ...], seed: int) -> "PolicyModel":
+        from plumbob.models.tuning.roles import adapted_policy
+
+        return adapted_policy(opened, lora_config(self.tuning, opened.source.base), roles, seed)
+
+
+def lora_config(tuning: LoraTuning, base: str) -> "LoraConfig":
+    from peft import LoraConfig
+
     targets = tuning.targets if isinstance(tuning.targets, str) else list(tuning.targets)
     return LoraConfig(
         r=tuning.rank,
@@ -25,53 +50,3 @@ def lora_config(tuning: LoraTuning, base: str) -> LoraConfig:
         task_type="CAUSAL_LM",
         base_model_name_or_path=base,
     )
-
-
-def without_dropout(config: PeftConfig) -> PeftConfig:
-    assert isinstance(config, LoraConfig), "every adapter here is a LoRA"
-    return replace(config, lora_dropout=0.0)
-
-
-def add_adapters(base: nn.Module, config: PeftConfig, names: tuple[str, ...]) -> PeftModel:
-    """Put one freshly initialised adapter per name on `base`; the base's own parameters are frozen."""
-    model = get_peft_model(base, config, adapter_name=names[0])
-    for name in names[1:]:
-        model.add_adapter(name, config)
-    return model
-
-
-def config_of(folder: Path) -> PeftConfig:
-    return PeftConfig.from_pretrained(str(folder))
-
-
-def copy_into(model: PeftModel, folder: Path, names: tuple[str, ...]) -> None:
-    """Give the named adapters the weights that lie in an adapter folder.
-
-    Raises:
-        ValueError: the folder's tensors do not fit the adapters.
-    """
-    saved = dict(load_adapter(folder).tensors)
-    for name in names:
-        result = set_peft_model_state_dict(model, dict(saved), adapter_name=name)
-        missing = [key for key in result.missing_keys if is_adapter_parameter(key, name)]
-        if missing or result.unexpected_keys:
-            raise ValueError(
-                f"{folder}: does not fit the model: missing {missing}, unexpected {result.unexpected_keys}"
-            )
-
-
-def is_adapter_parameter(name: str, adapter: str) -> bool:
-    """Whether PEFT made the parameter for this adapter; a module of the base may have the adapter's name."""
-    return re.search(rf"\.(lora_\w+|modules_to_save)\.{re.escape(adapter)}(\.|$)", name) is not None
-
-
-def adapter_tensors(model: PeftModel, adapter: str, full: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """The adapter under PEFT's saved names, from `full`: parameter name -> whole tensor (not a ZeRO shard)."""
-    return dict(get_peft_model_state_dict(model, state_dict=dict(full), adapter_name=adapter))
-
-
-def saved_config(model: PeftModel, adapter: str, base: str) -> dict[str, Any]:
-    """The content of `adapter_config.json`, as PEFT writes it for inference."""
-    config = model.peft_config[adapter].to_dict()
-    config |= {"base_model_name_or_path": base, "inference_mode": True}
-    return json.loads(json.dumps(config, default=lambda value: sorted(value) if isinstance(value, set) else str(value)))

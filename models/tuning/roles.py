@@ -3,42 +3,33 @@
 from collections.abc import Mapping
 
 import torch
+from peft import PeftConfig
 from torch import nn
 
-from plumbob.configs.base import Dtype
-from plumbob.configs.settings.models import LoraTuning
 from plumbob.models.adapter import ModelRole
-from plumbob.models.loading import ModelSource, check_full, load_causal_lm
+from plumbob.models.loading import OpenedPolicy, check_full, load_causal_lm
 from plumbob.models.policy import PolicyModel, new_value_head
-from plumbob.models.tuning.lora import (
+from plumbob.models.tuning.peft_adapters import (
+    adapter_parameter_names,
     add_adapters,
     config_of,
     copy_into,
-    is_adapter_parameter,
-    lora_config,
     without_dropout,
 )
 
-KEY = "policy.model"
 
-
-def full_policy(source: ModelSource, dtype: Dtype, trust_remote_code: bool) -> PolicyModel:
+def full_policy(opened: OpenedPolicy) -> PolicyModel:
     """A model whose every weight is the policy.
 
     Raises:
-        UserError: the source is an adapter, whose base would have to be merged with it first.
+        UserError: it cannot be loaded, or is an adapter, whose base would have to be merged with it first.
     """
-    check_full(source, KEY)
-    return PolicyModel(load_causal_lm(source, KEY, dtype, trust_remote_code), {"policy": None})
+    check_full(opened)
+    return PolicyModel(load_causal_lm(opened), {"policy": None})
 
 
 def adapted_policy(
-    source: ModelSource,
-    tuning: LoraTuning,
-    dtype: Dtype,
-    trust_remote_code: bool,
-    roles: tuple[ModelRole, ...],
-    seed: int,
+    opened: OpenedPolicy, new_adapter: PeftConfig, roles: tuple[ModelRole, ...], seed: int
 ) -> PolicyModel:
     """One frozen base in several roles.
 
@@ -49,16 +40,20 @@ def adapted_policy(
     A policy with a reference has no dropout, neither the base's nor the adapters': the log-probs that an update is
     compared with are made without, and would differ from it before it began.
 
+    Args:
+        new_adapter: what is put on a full model.
+
     Raises:
         UserError: the model cannot be loaded.
     """
     has_reference = "reference" in roles
-    base = load_causal_lm(source, KEY, dtype, trust_remote_code, with_dropout=not has_reference)
+    source = opened.source
+    base = load_causal_lm(opened, with_dropout=not has_reference)
     hidden_size = base.config.get_text_config().hidden_size
     named: dict[ModelRole, str | None] = {role: role for role in roles}
     if source.adapter is None and has_reference:
         named["reference"] = None
-    config = lora_config(tuning, source.base) if source.adapter is None else config_of(source.adapter)
+    config = new_adapter if source.adapter is None else config_of(source.adapter)
     if has_reference:
         config = without_dropout(config)
     torch.manual_seed(seed)
@@ -73,13 +68,13 @@ def adapted_policy(
     return policy
 
 
-def frozen_reference(source: ModelSource, dtype: Dtype, trust_remote_code: bool) -> PolicyModel:
+def frozen_reference(opened: OpenedPolicy) -> PolicyModel:
     """A model that only answers as the reference: a full model, or a base with one adapter on it."""
-    base = load_causal_lm(source, KEY, dtype, trust_remote_code)
-    if source.adapter is None:
+    base, adapter = load_causal_lm(opened), opened.source.adapter
+    if adapter is None:
         return PolicyModel(base, {"reference": None}).requires_grad_(False)
-    model = add_adapters(base, config_of(source.adapter), ("reference",))
-    copy_into(model, source.adapter, ("reference",))
+    model = add_adapters(base, config_of(adapter), ("reference",))
+    copy_into(model, adapter, ("reference",))
     return PolicyModel(model, {"reference": "reference"}).requires_grad_(False)
 
 
@@ -90,9 +85,10 @@ def trainable_groups(policy: PolicyModel) -> dict[str, Mapping[str, nn.Parameter
     groups: dict[str, Mapping[str, nn.Parameter]] = {}
     for role in ("policy", "value"):
         if role in policy.adapters:
+            own = {f"causal_lm.{name}" for name in adapter_parameter_names(policy.causal_lm, role)}
             groups[role] = {
                 name: parameter
                 for name, parameter in policy.named_parameters()
-                if is_adapter_parameter(name, role) or (role == "value" and name.startswith("value_head."))
+                if name in own or (role == "value" and name.startswith("value_head."))
             }
     return groups

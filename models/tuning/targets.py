@@ -11,11 +11,11 @@ from transformers import AutoModelForCausalLM, LlamaForCausalLM
 from transformers.pytorch_utils import Conv1D
 
 from plumbob.configs.settings.models import LoraTuning, NewLlamaSettings
-from plumbob.configs.settings.workers import SamplerEngine, VllmEngine
 from plumbob.core.errors import UserError
 from plumbob.models.adapter import WEIGHTS_FILE
 from plumbob.models.from_scratch import llama_config
-from plumbob.models.loading import ModelSource, check_servable, load_config
+from plumbob.models.loading import OpenedPolicy
+from plumbob.models.tuning.adapter_support import WHAT_PEFT_LOADS, AdapterSupport, check_loadable
 
 SETTING = "policy.tuning.targets"
 ALL_LINEAR = "all-linear"
@@ -23,70 +23,60 @@ LINEAR = (nn.Linear, Conv1D)
 ADAPTABLE = (*LINEAR, nn.Embedding, nn.Conv1d, nn.Conv2d, nn.Conv3d)
 """What PEFT has a LoRA layer for."""
 
-SERVED_EMBEDDINGS = frozenset(
-    f"{name}ForCausalLM"
-    for name in (
-        *("Apertus", "Ernie4_5", "Exaone4", "ExaoneMoe", "FalconH1", "Granite", "GraniteMoe", "GraniteMoeHybrid"),
-        *("GraniteMoeShared", "GraniteMoeSWA", "GraniteSWA", "HyperCLOVAX", "Jamba", "Lfm2", "Lfm2Moe", "Llama"),
-        *("Llama4", "MiniCPM3", "Mixtral", "Nemotron", "NemotronH", "Phi3", "Qwen3", "Qwen3Moe"),
-    )
-)
-"""Architectures on whose `embed_tokens` and `lm_head` vLLM 0.32 serves LoRA: its classes' `embedding_modules`. Linear
-layers inside the model it serves for every architecture that takes LoRA at all."""
-
 
 def check_targets(
-    source: ModelSource,
-    tuning: LoraTuning,
-    key: str,
-    trust_remote_code: bool,
-    engine: SamplerEngine | None = None,
-    setting: str = SETTING,
+    opened: OpenedPolicy, tuning: LoraTuning, support: AdapterSupport = WHAT_PEFT_LOADS, setting: str = SETTING
 ) -> None:
     """Look at what LoRA is, or is to be, put on, with the model's modules made from its config, without weights.
 
-    A source that is an adapter is checked by the tensors that it holds, otherwise `tuning` by the names that it gives:
+    A model that is an adapter is checked by the tensors that it holds, otherwise `tuning` by the names that it gives:
     a name stands for every module whose own name it is, or ends with from a dot on.
 
     Args:
-        key: the setting that names the model, for the error.
-        engine: of the sampler that will load the adapter; None when none will.
+        support: which adapters the sampler that will load them can.
         setting: the one that names the targets.
 
     Raises:
         UserError: a module is not there, cannot take LoRA, or cannot be served with it.
     """
+    source = opened.source
     if source.adapter is None and tuning.targets == ALL_LINEAR:
         return
-    config = load_config(source, key, trust_remote_code)
     with torch.device("meta"):
-        model = AutoModelForCausalLM.from_config(config, trust_remote_code=trust_remote_code)
+        model = AutoModelForCausalLM.from_config(opened.config, trust_remote_code=opened.ref.trust_remote_code)
     if source.adapter is None:
-        _check_named(model, tuning.targets, source.base, engine, setting)
+        _check_named(model, tuning.targets, source.base, support, setting)
         return
     modules = dict(model.named_modules())
-    found = {name: [name] if name in modules else [] for name in _adapted(source.adapter, engine)}
+    found = {name: [name] if name in modules else [] for name in _adapted(source.adapter, support)}
     # PEFT itself says what it cannot load.
-    unusable = _unusable(model, engine) if isinstance(engine, VllmEngine) else {}
-    mend = f"an adapter on {source.base} may hold {_possible(model, _unusable(model, engine))}"
-    _refuse(found, unusable, f"{key}={source.adapter}", source.base, mend, engine)
+    unusable = {} if support == WHAT_PEFT_LOADS else _unusable(model, support)
+    mend = f"an adapter on {source.base} may hold {_possible(model, _unusable(model, support))}"
+    _refuse(found, unusable, f"{opened.ref.setting}={source.adapter}", source.base, mend, support)
 
 
-def check_new_targets(spec: NewLlamaSettings, tuning: LoraTuning, engine: SamplerEngine, setting: str) -> None:
+def check_new_targets(spec: NewLlamaSettings, tuning: LoraTuning, support: AdapterSupport, setting: str) -> None:
     """As `check_targets`, for a model that is yet to be made."""
     if tuning.targets == ALL_LINEAR:
         return
     with torch.device("meta"):
         model = LlamaForCausalLM(llama_config(spec, spec.vocab_size, eos_token_id=0, pad_token_id=1))
-    _check_named(model, tuning.targets, "the new policy.model", engine, setting)
+    _check_named(model, tuning.targets, f"the new {spec.setting}", support, setting)
 
 
-def _check_named(model: Any, targets: Sequence[str], base: str, engine: SamplerEngine | None, setting: str) -> None:
+def check_served(opened: OpenedPolicy, support: AdapterSupport) -> None:
+    """Look at a policy that is sampled as it is. Raises UserError when it is an adapter that cannot be loaded."""
+    check_loadable(opened, support)
+    if opened.source.adapter is not None:
+        check_targets(opened, LoraTuning(), support)
+
+
+def _check_named(model: Any, targets: Sequence[str], base: str, support: AdapterSupport, setting: str) -> None:
     names = [name for name, _ in model.named_modules()]
-    unusable = _unusable(model, engine)
+    unusable = _unusable(model, support)
     found = {target: [name for name in names if f".{name}".endswith(f".{target}")] for target in targets}
     mend = f"choose among {_possible(model, unusable)}, or set {setting}={ALL_LINEAR}"
-    _refuse(found, unusable, setting, base, mend, engine)
+    _refuse(found, unusable, setting, base, mend, support)
 
 
 def _possible(model: Any, unusable: Mapping[str, str]) -> str:
@@ -100,26 +90,20 @@ def _refuse(
     where: str,
     base: str,
     mend: str,
-    engine: SamplerEngine | None,
+    support: AdapterSupport,
 ) -> None:
     """Raises UserError for the first target that is on no module, or on one that is unusable."""
     for target, names in found.items():
         reason = _reason(names, unusable)
         if reason is not None:
-            instead = "; or set rollout.engine.kind=transformers" if names and isinstance(engine, VllmEngine) else ""
+            instead = f"; or {support.instead}" if names and support.instead else ""
             raise UserError(f"{where}: {target} {reason} in {base}; {mend}{instead}")
 
 
-def check_served(source: ModelSource, key: str, trust_remote_code: bool, engine: SamplerEngine) -> None:
-    """Look at a policy that is sampled as it is. Raises UserError when it is an adapter that the engine cannot load."""
-    check_servable(source, key, engine)
-    if source.adapter is not None:
-        check_targets(source, LoraTuning(), key, trust_remote_code, engine)
-
-
-def _unusable(model: Any, engine: SamplerEngine | None) -> Mapping[str, str]:
+def _unusable(model: Any, support: AdapterSupport) -> Mapping[str, str]:
     """Name of a module -> why LoRA cannot be put on it, or not be served on it by the engine."""
-    serves_embeddings = not isinstance(engine, VllmEngine) or type(model).__name__ in SERVED_EMBEDDINGS
+    served = support.embedding_architectures
+    serves_embeddings = served is None or type(model).__name__ in served
     head = model.get_output_embeddings()
     why: dict[str, str] = {}
     for name, module in model.named_modules():
@@ -127,7 +111,9 @@ def _unusable(model: Any, engine: SamplerEngine | None) -> Mapping[str, str]:
         if not isinstance(module, ADAPTABLE):
             why[name] = f"({kind}) takes no LoRA"
         elif not serves_embeddings and (module is head or not isinstance(module, LINEAR)):
-            why[name] = f"({kind}) lies outside the layers, where vLLM serves no LoRA for this architecture,"
+            why[name] = (
+                f"({kind}) lies outside the layers, where {support.engine} serves no LoRA for this architecture,"
+            )
     return why
 
 
@@ -137,9 +123,9 @@ def _reason(names: list[str], unusable: Mapping[str, str]) -> str | None:
     return next((unusable[name] for name in names if name in unusable), None)
 
 
-def _adapted(adapter: Path, engine: SamplerEngine | None) -> list[str]:
-    """Names of the modules that the adapter holds LoRA for, each once; what else it holds vLLM would not take."""
+def _adapted(adapter: Path, support: AdapterSupport) -> list[str]:
+    """Names of the modules that the adapter holds LoRA for, each once; what else it holds some would not take."""
     with safe_open(adapter / WEIGHTS_FILE, framework="pt") as file:
         names = [name.removeprefix("base_model.model.") for name in file.keys()]  # noqa: SIM118 - it is no mapping
-    kept = names if isinstance(engine, VllmEngine) else [name for name in names if ".lora_" in name]
+    kept = names if support.loads_nothing_else else [name for name in names if ".lora_" in name]
     return list(dict.fromkeys(name.partition(".lora_")[0].removesuffix(".base_layer") for name in kept))

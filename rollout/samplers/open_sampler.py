@@ -1,9 +1,11 @@
-"""From a sampler's settings to the sampler: vLLM or transformers."""
+"""From a sampler's settings to the sampler, vLLM or transformers, and to what its engine can serve."""
 
 from typing import assert_never
 
-from plumbob.configs.settings.workers import TransformersEngine, VllmEngine
+from plumbob.configs.settings.workers import SamplerEngine, TransformersEngine, VllmEngine
+from plumbob.models.tuning.adapter_support import WHAT_PEFT_LOADS, AdapterSupport
 from plumbob.rollout.samplers.sampler import Sampler, SamplerSpec
+from plumbob.rollout.samplers.vllm.support import VLLM_SUPPORT
 
 
 def open_sampler(spec: SamplerSpec) -> Sampler:
@@ -18,3 +20,14 @@ def open_sampler(spec: SamplerSpec) -> Sampler:
             return TransformersSampler(spec)
         case _:
             assert_never(spec.engine)
+
+
+def support_of(engine: SamplerEngine) -> AdapterSupport:
+    """Which adapters the engine can load."""
+    match engine:
+        case VllmEngine():
+            return VLLM_SUPPORT
+        case TransformersEngine():
+            return WHAT_PEFT_LOADS
+        case _:
+            assert_never(engine)

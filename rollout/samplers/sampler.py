@@ -9,11 +9,12 @@ import numpy as np
 from numpy.typing import NDArray
 from transformers import GenerationConfig
 
-from plumbob.configs.base import Dtype
+from plumbob.configs.settings.models import ModelRef
 from plumbob.configs.settings.workers import SamplerEngine
 from plumbob.core.errors import UserError
 from plumbob.models.adapter import Adapter
-from plumbob.models.loading import ModelSource, load_tokenizer
+from plumbob.models.loading import OpenedPolicy, open_base
+from plumbob.models.resolution import ModelSource
 from plumbob.rollout.publish_proof import PublishProof
 from plumbob.rollout.requests import slice_seed
 from plumbob.rollout.rollout_records import NOT_STARTED, FinishReason, Rollout, SampleRequest
@@ -27,14 +28,12 @@ class SamplerSpec:
     """Everything that one sampler is made from.
 
     Attributes:
-        model: Hugging Face folder or hub name of the base model.
+        model: the base model; its name is a folder or hub name, and its dtype that of activations too.
         worker: name of the worker, which stands in every rollout.
         engine: which sampler, with its own settings.
-        dtype: of weights and activations.
         temperature: logits are divided by it, in sampling and in log-probs alike.
         max_tokens: of one response.
         lora_rank: largest rank of an adapter that will be loaded; 0 when none will be.
-        trust_remote_code: run the Python code that comes with the model.
         tokenizer: folder or hub name; None takes the model's own.
         tensor_parallel: GPUs that share the model.
         num_threads: CPU threads of this process.
@@ -43,14 +42,12 @@ class SamplerSpec:
             None makes responses whole.
     """
 
-    model: str
+    model: ModelRef
     worker: str
     engine: SamplerEngine
-    dtype: Dtype
     temperature: float
     max_tokens: int
     lora_rank: int
-    trust_remote_code: bool = False
     tokenizer: str | None = None
     tensor_parallel: int = 1
     num_threads: int = 1
@@ -112,7 +109,7 @@ def stop_token_ids(spec: SamplerSpec, tokenizer: Any) -> tuple[int, ...]:
     """
     ids = {tokenizer.eos_token_id}
     try:
-        named = GenerationConfig.from_pretrained(spec.model).eos_token_id
+        named = GenerationConfig.from_pretrained(spec.model.name).eos_token_id
     except OSError:
         named = None
     special = {i for i, token in tokenizer.added_tokens_decoder.items() if token.special}
@@ -173,7 +170,7 @@ def begin_response(spec: SamplerSpec, context: int, version: int, request: Sampl
     room = context - len(request.prompt_ids)
     if room < 1:
         raise UserError(
-            f"prompt {request.prompt_id} has {len(request.prompt_ids)} tokens and the context of {spec.model} is "
+            f"prompt {request.prompt_id} has {len(request.prompt_ids)} tokens and the context of {spec.model.name} is "
             f"{context}: no room for a response; lower data.max_prompt_tokens to {context - spec.max_tokens} or less"
         )
     max_tokens = min(room, spec.max_tokens)
@@ -185,7 +182,8 @@ def begin_response(spec: SamplerSpec, context: int, version: int, request: Sampl
     )
 
 
-def policy_tokenizer(spec: SamplerSpec) -> Any:
-    own = spec.tokenizer is None or spec.tokenizer == spec.model
-    source = ModelSource(spec.model, None if own else Path(str(spec.tokenizer)))
-    return load_tokenizer(source, "policy.model", spec.trust_remote_code)
+def open_sampled(spec: SamplerSpec) -> OpenedPolicy:
+    """A sampler's model, with the tokenizer that it is to use, which may lie in an adapter's folder."""
+    base = spec.model.name
+    is_own = spec.tokenizer is None or spec.tokenizer == base
+    return open_base(spec.model, ModelSource(base, None if is_own else Path(str(spec.tokenizer))))

@@ -13,7 +13,7 @@ from torch import Tensor
 from plumbob.core.errors import UserError
 from plumbob.models.adapter import Adapter
 from plumbob.models.adapter_switch import activate
-from plumbob.models.loading import ModelSource, context_tokens, load_causal_lm
+from plumbob.models.loading import load_causal_lm
 from plumbob.models.tuning.hosting import put_adapter, read_adapter, take_adapter_off
 from plumbob.rollout.publish_proof import PublishError, PublishProof, judge, max_difference
 from plumbob.rollout.rollout_records import Rollout, SampleRequest
@@ -22,7 +22,7 @@ from plumbob.rollout.samplers.sampler import (
     ResponseInProgress,
     SamplerSpec,
     begin_response,
-    policy_tokenizer,
+    open_sampled,
     stop_token_ids,
 )
 
@@ -56,12 +56,11 @@ class TransformersSampler:
         torch.set_num_threads(spec.num_threads)
         self._spec = spec
         self._device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-        source = ModelSource(spec.model, None)
-        model = load_causal_lm(source, "policy.model", spec.dtype, spec.trust_remote_code)
-        self._model: Any = model.to(self._device).eval()
-        self._tokenizer = policy_tokenizer(spec)
+        opened = open_sampled(spec)
+        self._model: Any = load_causal_lm(opened).to(self._device).eval()
+        self._tokenizer = opened.tokenizer
         self._stop_ids = stop_token_ids(spec, self._tokenizer)
-        self._context = spec.max_model_len or context_tokens(source, "policy.model", spec.trust_remote_code)
+        self._context = spec.max_model_len or opened.num_positions
         self._queue: deque[ResponseInProgress] = deque()
         self._batch: _Batch | None = None
         self._version = BASE_VERSION

@@ -16,6 +16,7 @@ from plumbob.driver import steering
 from plumbob.driver.run_control import controlled_run
 from plumbob.rollout.samplers.sampler import SamplerSpec
 from plumbob.trainers.metrics.step_record import StepRecord
+from tests.support.opened_models import policy_ref
 from tests.support.recording_listener import Watching
 from tests.support.small_run import Stages
 from tests.support.tiny_policy import make_requests, write_policy
@@ -37,7 +38,7 @@ def session(stage: Stages, tmp_path: Path) -> Iterator[Session]:
 
 
 def test_the_number_of_rollout_workers_moves(session: Session, tmp_path: Path) -> None:
-    spec = SamplerSpec(write_policy(tmp_path / "policy"), "", TransformersEngine(), "float32", 1.0, 4, 0)
+    spec = SamplerSpec(policy_ref(write_policy(tmp_path / "policy")), "", TransformersEngine(), 1.0, 4, 0)
     watching = Watching()
     with controlled_run(session, "scaled", (), tmp_path, watching) as control:
 

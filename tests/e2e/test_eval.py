@@ -16,7 +16,6 @@ from plumbob.console.cli import main
 from plumbob.driver.stages.evaluation import EVALUATION_STEP, prepare_eval
 from plumbob.driver.stages.model_sampling import sampler_spec
 from plumbob.models.adapter import load_adapter, save_adapter
-from plumbob.models.loading import resolve_model
 from plumbob.reward.bert_scorer import BertScorer
 from plumbob.rollout.requests import sample_requests
 from plumbob.rollout.rollout_records import Rollout
@@ -79,11 +78,13 @@ def answered(common: list[str], policy: str, reward_model: str) -> tuple[list[Ro
     """The responses that a policy gives in an evaluation, sampled here, and their scores."""
     run = load_eval([*common, f"policy.model={policy}"])
     assert isinstance(run, EvalRun)
-    source = resolve_model(policy, "policy.model")
-    sampler = TransformersSampler(sampler_spec(source, run.rollout, "float32", False, 16))
-    if source.adapter is not None:
-        sampler.load(load_adapter(source.adapter))
-    rollouts = sample(sampler, sample_requests(prepare_eval(run).prompts, 1, EVALUATION_STEP, run.seed))
+    evaluated = prepare_eval(run).policy
+    assert evaluated is not None
+    sampler = TransformersSampler(sampler_spec(evaluated.opened, run.rollout, 16))
+    adapter = evaluated.opened.source.adapter
+    if adapter is not None:
+        sampler.load(load_adapter(adapter))
+    rollouts = sample(sampler, sample_requests(evaluated.prompts, 1, EVALUATION_STEP, run.seed))
     scorer = BertScorer(model_reward(reward_model, 8, 64, is_calibrated=True))
     return rollouts, np.array([s.total for s in scorer.score([(r.request.prompt, r.response) for r in rollouts])])
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from plumbob.driver.stages.prepare import UNJUDGED
+from plumbob.driver.stages.online_stage import UNJUDGED
 from tests.support.small_run import PPO, Left, Stages, text_settings
 
 NO_CRITIC = {

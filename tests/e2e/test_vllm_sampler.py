@@ -22,6 +22,7 @@ from plumbob.rollout.rollout_records import Rollout
 from plumbob.rollout.samplers.sampler import SamplerSpec, sample
 from plumbob.rollout.samplers.vllm.vllm_sampler import NUM_SLOTS, VllmSampler
 from plumbob.trainers.online.monitors import alarms
+from tests.support.opened_models import policy_ref
 from tests.support.plain_transformers import load_plain, plain_logprobs
 from tests.support.tiny_policy import EOS, TEMPERATURE, make_adapter, make_requests, write_policy
 
@@ -29,7 +30,7 @@ from tests.support.tiny_policy import EOS, TEMPERATURE, make_adapter, make_reque
 def test_a_model_without_a_kernel_is_refused_at_once(tmp_path: Path) -> None:
     # 128 / 8 = 16 a head, which vLLM's attention on a CPU does not have.
     engine = VllmEngine(kv_cache_gib=0.05, max_num_seqs=8)
-    spec = SamplerSpec(write_policy(tmp_path, 8), "rollout-0", engine, "float32", TEMPERATURE, 8, lora_rank=0)
+    spec = SamplerSpec(policy_ref(write_policy(tmp_path, 8)), "rollout-0", engine, TEMPERATURE, 8, lora_rank=0)
     with pytest.raises(UserError, match=r"cannot sample from it: .*head_dim=16"):
         VllmSampler(spec)
 
@@ -67,7 +68,7 @@ def opened(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFact
     others = psutil.Process().children(recursive=True)
     folder = write_policy(tmp_path_factory.mktemp("policy"))
     engine = VllmEngine(kv_cache_gib=0.05, max_num_seqs=64)
-    spec = SamplerSpec(folder, "rollout-0", engine, request.param, TEMPERATURE, max_tokens=48, lora_rank=4)
+    spec = SamplerSpec(policy_ref(folder, request.param), "rollout-0", engine, TEMPERATURE, max_tokens=48, lora_rank=4)
     post = Post()
     sampler = VllmSampler(spec, post)
     yield Served(sampler, post, folder, spec, {})
@@ -104,7 +105,7 @@ def test_logprobs_equal_those_of_transformers(served: Served, tmp_path: Path) ->
     assert sum(len(rollout.token_ids) for rollout in rollouts) > 500
     gap = largest_gap(adapter, tmp_path, rollouts)
     other = largest_gap(make_adapter(served.folder, 0, seed=99), tmp_path / "other", rollouts)
-    if served.spec.dtype == "float32":
+    if served.spec.model.dtype == "float32":
         assert gap < 1e-4
     # The adapter matters, also where bfloat16 leaves a gap to the float32 of the other side.
     assert other > max(0.1, 5 * gap), (gap, other)
@@ -211,7 +212,7 @@ def on_embeddings(folder: str, version: int) -> Adapter:
 def test_an_adapter_on_embeddings_is_served(served: Served, tmp_path: Path) -> None:
     adapter = on_embeddings(served.folder, served.fresh().version)
     assert served.sampler.load(adapter).num_tensors == 4
-    if served.spec.dtype == "float32":
+    if served.spec.model.dtype == "float32":
         rollouts = sample(served.sampler, make_requests(8))
         assert largest_gap(adapter, tmp_path / "own", rollouts) < 1e-4
         plain = largest_gap(make_adapter(served.folder, 0, seed=99), tmp_path / "other", rollouts)

@@ -11,6 +11,7 @@ from plumbob.rollout.requests import continuation
 from plumbob.rollout.rollout_records import SampleRequest
 from plumbob.rollout.samplers.sampler import SamplerSpec, sample
 from plumbob.rollout.samplers.vllm.vllm_sampler import VllmSampler
+from tests.support.opened_models import policy_ref
 from tests.support.partial_rollouts import in_slices, largest_gaps, pair_statistic, statistic_bound
 from tests.support.tiny_policy import EOS, TEMPERATURE, VOCABULARY, make_adapter, make_requests, write_policy
 
@@ -37,7 +38,7 @@ class Served:
 def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
     folder = write_policy(tmp_path_factory.mktemp("policy"))
     engine = VllmEngine(kv_cache_gib=0.05, max_num_seqs=64)
-    spec = SamplerSpec(folder, "w", engine, "float32", TEMPERATURE, MAX_TOKENS, lora_rank=4, slice_tokens=SLICE)
+    spec = SamplerSpec(policy_ref(folder), "w", engine, TEMPERATURE, MAX_TOKENS, lora_rank=4, slice_tokens=SLICE)
     found = Served(VllmSampler(spec), folder)
     watch(found)
     yield found

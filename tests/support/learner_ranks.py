@@ -19,15 +19,16 @@ from plumbob.configs.settings.models import LoraTuning
 from plumbob.configs.settings.training import PpoSettings
 from plumbob.configs.settings.workers import LearnerSettings
 from plumbob.models.adapter import ModelRole
-from plumbob.models.loading import ModelSource
 from plumbob.models.policy import PolicyModel
-from plumbob.models.tuning.roles import adapted_policy, trainable_groups
+from plumbob.models.tuning.methods import method_of
+from plumbob.models.tuning.roles import trainable_groups
 from plumbob.trainers.learner.engine import Engine, ParameterGroup, Rank, join_group
 from plumbob.trainers.learner.export import NoArtifact
 from plumbob.trainers.learner.learner import Learner
 from plumbob.trainers.learner.learner_protocol import Pass, UpdatePlan
 from plumbob.trainers.online.experience import CriticTargets, Experience, LossKl, loss_weights
 from plumbob.trainers.online.objective import ppo_passes
+from tests.support.opened_models import opened_policy
 
 ROLES: tuple[ModelRole, ...] = ("policy", "reference", "value")
 CALL_TIMEOUT_S = 300.0
@@ -128,7 +129,7 @@ def tiny_learner(case: Case, ppo: PpoSettings = PPO, passes: tuple[Pass[Any], ..
     tuning = LoraTuning(rank=case.lora_rank, alpha=2.0 * case.lora_rank)
     critic = ppo.estimator if isinstance(ppo.estimator, Gae) else None
     roles = ROLES if critic else ROLES[:2]
-    model = adapted_policy(ModelSource(str(case.folder), None), tuning, "float32", False, roles, case.seed)
+    model = method_of(tuning).policy(opened_policy(case.folder), roles, case.seed)
     _randomise(model, case)
     if case.gradient_checkpointing:
         model.causal_lm.gradient_checkpointing_enable({"use_reentrant": False})

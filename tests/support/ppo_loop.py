@@ -157,7 +157,7 @@ def play(model: str, folder: Path, is_asynchronous: bool, max_staleness: int, pa
     """A whole run into `folder`, in a process that is a rank; how sampling began, the ledger, and what was said."""
     run, progress = small_run(model, max_staleness), Progress()
     rollout = run.rollout
-    spec = SamplerSpec(model, "rollout-0", rollout.engine, "float32", rollout.temperature, rollout.max_tokens, 4)
+    spec = SamplerSpec(run.policy.ref, "rollout-0", rollout.engine, rollout.temperature, rollout.max_tokens, 4)
     sampling = Sampling(TransformersSampler(spec), PACES[pace], progress)
     learning = Learning(build_learner(run, this_rank()), PACES[pace], progress)
     tokenizer = AutoTokenizer.from_pretrained(model)

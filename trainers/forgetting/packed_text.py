@@ -1,7 +1,7 @@
 """Running text beside a stage's own data: what must not be forgotten, and what is learnt on."""
 
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -10,6 +10,7 @@ from plumbob.configs.settings.data import TextBlockSettings
 from plumbob.data.length_checks import check_limits
 from plumbob.data.reading.readers import read_texts
 from plumbob.data.tokenization import TokenBatch, TokenSequence, collate, pack_texts
+from plumbob.models.loading import OpenedModel
 
 
 @dataclass(frozen=True)
@@ -24,16 +25,16 @@ class PackedText:
         return collate([self.blocks[i] for i in index], self.pad_id)
 
 
-def pack_text(key: str, settings: TextBlockSettings, tokenizer: Any, max_positions: int) -> PackedText:
+def pack_text(key: str, settings: TextBlockSettings, opened: OpenedModel) -> PackedText:
     """Read and cut. `key` names the settings.
 
     Raises:
         UserError: the file cannot be read, or a block is longer than the model's positions.
     """
-    check_limits({f"{key}.block_tokens": settings.block_tokens}, max_positions, "policy.model")
+    check_limits({f"{key}.block_tokens": settings.block_tokens}, opened.num_positions, opened.ref.setting)
     read = read_texts(settings.text, settings)
-    blocks = pack_texts(tokenizer, read.records, settings.block_tokens)
-    return PackedText(tuple(blocks), tokenizer.pad_token_id, read.notes)
+    blocks = pack_texts(opened.tokenizer, read.records, settings.block_tokens)
+    return PackedText(tuple(blocks), opened.tokenizer.pad_token_id, read.notes)
 
 
 class WithNotes(Protocol):

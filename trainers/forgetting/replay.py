@@ -12,6 +12,7 @@ from plumbob.configs.settings.data import ReplaySettings
 from plumbob.data.batch import Batch
 from plumbob.data.epoch_order import endless_order
 from plumbob.data.tokenization import TokenBatch
+from plumbob.models.loading import OpenedModel
 from plumbob.trainers.forgetting.next_token import next_token_loss, num_predicted_tokens
 from plumbob.trainers.forgetting.packed_text import PackedText, pack_text
 from plumbob.trainers.learner.learner_protocol import B, LossSum, Pass
@@ -42,9 +43,9 @@ def with_replay(text: PackedText | None, batch: B, step: int, seed: int) -> "B |
     return WithReplay(batch, text.batch_of(index))
 
 
-def prepare_replay(settings: ReplaySettings | None, tokenizer: Any, max_positions: int) -> PackedText | None:
+def prepare_replay(settings: ReplaySettings | None, opened: OpenedModel) -> PackedText | None:
     """Read and cut. Raises UserError."""
-    return None if settings is None else pack_text("replay", settings, tokenizer, max_positions)
+    return None if settings is None else pack_text("replay", settings, opened)
 
 
 def replay_passes(passes: Sequence[Pass[Any]], settings: ReplaySettings | None) -> tuple[Pass[Any], ...]:

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from plumbob.configs.settings.data import RetentionSettings
 from plumbob.data.tokenization import TokenBatch
+from plumbob.models.loading import OpenedModel
 from plumbob.models.logprobs import sequence_logprobs
 from plumbob.trainers.forgetting.next_token import num_predicted_tokens, predicted_mask
 from plumbob.trainers.forgetting.packed_text import PackedText, pack_text
@@ -73,11 +74,11 @@ def block_logprobs(forward: Any, batch: TokenBatch) -> Tensor:
     return sequence_logprobs(logprobs, mask.to(logprobs.device))
 
 
-def prepare_retention(settings: RetentionSettings | None, tokenizer: Any, max_positions: int) -> RetainedText | None:
+def prepare_retention(settings: RetentionSettings | None, opened: OpenedModel) -> RetainedText | None:
     """Read, cut, and keep the blocks that are measured. Raises UserError."""
     if settings is None:
         return None
-    packed = pack_text("retention", settings, tokenizer, max_positions)
+    packed = pack_text("retention", settings, opened)
     num_kept = min(settings.max_blocks, len(packed.blocks))
     places = np.arange(num_kept) * len(packed.blocks) // num_kept
     blocks = tuple(packed.blocks[place] for place in places)

@@ -8,7 +8,6 @@ from typing import Any, Protocol
 from torch import Tensor
 
 from plumbob.models.adapter import Adapter, save_adapter
-from plumbob.models.tuning.lora import adapter_tensors, saved_config
 
 
 class Artifact(Protocol):
@@ -62,6 +61,8 @@ class PolicyAdapter:
         self.tokenizer.save_pretrained(folder)
 
     def adapter(self, parameters: Mapping[str, Tensor], version: int) -> Adapter:
+        from plumbob.models.tuning.peft_adapters import adapter_tensors, saved_config
+
         own = {name.removeprefix(self.prefix): tensor for name, tensor in parameters.items()}
         return Adapter(
             version, saved_config(self.model, "policy", self.base), adapter_tensors(self.model, "policy", own)

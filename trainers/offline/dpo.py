@@ -18,13 +18,13 @@ from plumbob.data.reading.readers import read_pairs
 from plumbob.data.splitting import hold_out
 from plumbob.data.tokenization import PairBatch, TokenBatch, TokenSequence, collate, encode_pairs
 from plumbob.models.adapter import ModelRole
-from plumbob.models.loading import context_tokens, load_tokenizer, resolve_model
 from plumbob.models.logprobs import sequence_logprobs
-from plumbob.models.tuning.targets import check_targets
+from plumbob.models.tuning.methods import open_tunable
 from plumbob.trainers.algorithms.preference_losses import preference_loss
 from plumbob.trainers.forgetting.next_token import not_first, num_tokens
 from plumbob.trainers.forgetting.packed_text import notes_of
 from plumbob.trainers.forgetting.retention import RetainedText, prepare_retention
+from plumbob.trainers.learner.learner_parts import LearnerParts, tuned_policy
 from plumbob.trainers.learner.learner_protocol import Learners, LossSum, Pass
 from plumbob.trainers.metrics.metrics_log import MetricsLog
 from plumbob.trainers.offline.input_digests import inputs_of
@@ -131,6 +131,11 @@ def dpo_passes(loss: PreferenceLoss) -> tuple[Pass[DpoBatch], ...]:
     return (Pass("policy", loss_sum, lambda batch: float(batch.num_rows)),)
 
 
+def learner_parts(run: DpoRun) -> LearnerParts:
+    module, artifact = tuned_policy(run.policy, roles_of(run.dpo.loss), run.seed)
+    return LearnerParts(module, dpo_passes(run.dpo.loss), artifact, run.dpo)
+
+
 def roles_of(loss: PreferenceLoss) -> tuple[ModelRole, ...]:
     return ("policy",) if isinstance(loss, REFERENCE_FREE) else ("policy", "reference")
 
@@ -151,10 +156,8 @@ def step_batch(pairs: PairBatch, ref_logprobs: NDArray[np.float32]) -> DpoBatch:
 
 def prepare_dpo(run: DpoRun) -> DpoInput:
     """Read, check, split and encode. Raises UserError; starts and writes nothing."""
-    policy, data = run.policy, run.data
-    source = resolve_model(policy.model, "policy.model")
-    tokenizer = load_tokenizer(source, "policy.model", policy.trust_remote_code)
-    check_targets(source, policy.tuning, "policy.model", policy.trust_remote_code)
+    opened, data = open_tunable(run.policy), run.data
+    tokenizer = opened.tokenizer
     render = chat_renderer(tokenizer)
     split = hold_out(
         lambda path: read_pairs(path, data, render),
@@ -167,10 +170,9 @@ def prepare_dpo(run: DpoRun) -> DpoInput:
     train = encode_pairs(tokenizer, split.train, data)
     heldout = encode_pairs(tokenizer, split.heldout, data, required=False)
     longest = max(len(side.ids) for pair in (*train.records, *heldout.records) for side in pair)
-    num_positions = context_tokens(source, "policy.model", policy.trust_remote_code)
-    check_sequences(longest, num_positions, LENGTH_KEYS)
+    check_sequences(longest, opened.num_positions, LENGTH_KEYS)
     check_heldout("dpo", run.dpo, len(heldout.records))
-    retained = prepare_retention(run.retention, tokenizer, num_positions)
+    retained = prepare_retention(run.retention, opened)
     notes = split.notes + train.notes + heldout.notes + notes_of(retained)
     return DpoInput(train.records, heldout.records, tokenizer.pad_token_id, notes, retained)
 
@@ -187,15 +189,15 @@ def run_dpo(run: DpoRun, data: DpoInput, learners: Learners, folder: Path, log: 
         len(data.heldout), lambda index: batch_of(data.heldout, index), lambda batch: float(batch.num_rows)
     )
     stage = OfflineStage(
-        "dpo",
-        run.dpo,
-        run.seed,
-        len(data.train),
-        lambda index, step: batch_of(data.train, index),
-        lambda batch: num_tokens(batch.pairs.chosen) + num_tokens(batch.pairs.rejected),
-        heldout,
-        inputs_of(run.data, "pairs", data.train, data.heldout, data.retained),
-        data.retained,
+        name="dpo",
+        settings=run.dpo,
+        seed=run.seed,
+        num_records=len(data.train),
+        batch_of=lambda index, step: batch_of(data.train, index),
+        tokens_of=lambda batch: num_tokens(batch.pairs.chosen) + num_tokens(batch.pairs.rejected),
+        heldout=heldout,
+        inputs=inputs_of(run.data, "pairs", data.train, data.heldout, data.retained),
+        retained=data.retained,
     )
     figures = run_epochs(stage, learners, folder, log)
     learners.export(folder / "policy")

@@ -17,12 +17,12 @@ from plumbob.data.length_checks import LENGTH_KEYS, check_sequences
 from plumbob.data.reading.readers import read_labelled
 from plumbob.data.splitting import hold_out
 from plumbob.data.tokenization import TokenBatch, TokenSequence, collate, encode_labelled
-from plumbob.models.loading import context_tokens, load_tokenizer, resolve_model
-from plumbob.models.tuning.targets import check_targets
+from plumbob.models.tuning.methods import open_tunable
 from plumbob.trainers.algorithms.kto_loss import kto_rows
 from plumbob.trainers.forgetting.next_token import num_tokens
 from plumbob.trainers.forgetting.packed_text import notes_of
 from plumbob.trainers.forgetting.retention import RetainedText, prepare_retention
+from plumbob.trainers.learner.learner_parts import LearnerParts, tuned_policy
 from plumbob.trainers.learner.learner_protocol import Learners, LossSum, Pass
 from plumbob.trainers.metrics.metrics_log import MetricsLog
 from plumbob.trainers.offline.dpo import response_logprobs
@@ -81,6 +81,11 @@ def kto_passes(settings: KtoSettings) -> tuple[Pass[KtoBatch], ...]:
     return (Pass("policy", loss_sum, lambda batch: float(batch.num_rows)),)
 
 
+def learner_parts(run: KtoRun) -> LearnerParts:
+    module, artifact = tuned_policy(run.policy, ("policy", "reference"), run.seed)
+    return LearnerParts(module, kto_passes(run.kto), artifact, run.kto)
+
+
 def mismatched(prompt_of: TokenSequence, response_of: TokenSequence) -> TokenSequence:
     """The prompt of one sequence before the response of another, which is learnt."""
     prompt, response = prompt_of.ids[~prompt_of.loss_mask], response_of.ids[response_of.loss_mask]
@@ -101,10 +106,8 @@ def estimated_kl(records: Sequence[Labelled], others: Sequence[Labelled], pad_id
 
 def prepare_kto(run: KtoRun) -> KtoInput:
     """Read, check, split and encode. Raises UserError; starts and writes nothing."""
-    policy, data = run.policy, run.data
-    source = resolve_model(policy.model, "policy.model")
-    tokenizer = load_tokenizer(source, "policy.model", policy.trust_remote_code)
-    check_targets(source, policy.tuning, "policy.model", policy.trust_remote_code)
+    opened, data = open_tunable(run.policy), run.data
+    tokenizer = opened.tokenizer
     render = chat_renderer(tokenizer)
     split = hold_out(
         lambda path: read_labelled(path, data, render),
@@ -117,10 +120,9 @@ def prepare_kto(run: KtoRun) -> KtoInput:
     train = encode_labelled(tokenizer, split.train, data)
     heldout = encode_labelled(tokenizer, split.heldout, data, required=False)
     longest = max(longest_mismatch(side) for side in (train.records, heldout.records) if side)
-    num_positions = context_tokens(source, "policy.model", policy.trust_remote_code)
-    check_sequences(longest, num_positions, LENGTH_KEYS)
+    check_sequences(longest, opened.num_positions, LENGTH_KEYS)
     check_heldout("kto", run.kto, len(heldout.records))
-    retained = prepare_retention(run.retention, tokenizer, num_positions)
+    retained = prepare_retention(run.retention, opened)
     notes = split.notes + train.notes + heldout.notes + balance_notes(train.records, run.kto) + notes_of(retained)
     return KtoInput(train.records, heldout.records, tokenizer.pad_token_id, notes, retained)
 
@@ -162,15 +164,15 @@ def run_kto(run: KtoRun, data: KtoInput, learners: Learners, folder: Path, log: 
         return batch_of([data.heldout[i] for i in index], [data.heldout[i] for i in following])
 
     stage = OfflineStage(
-        "kto",
-        run.kto,
-        run.seed,
-        len(data.train),
-        train_batch,
-        lambda batch: num_tokens(batch.responses),
-        Heldout(len(data.heldout), heldout_batch, lambda batch: float(batch.num_rows)),
-        inputs_of(run.data, "labelled", data.train, data.heldout, data.retained),
-        data.retained,
+        name="kto",
+        settings=run.kto,
+        seed=run.seed,
+        num_records=len(data.train),
+        batch_of=train_batch,
+        tokens_of=lambda batch: num_tokens(batch.responses),
+        heldout=Heldout(len(data.heldout), heldout_batch, lambda batch: float(batch.num_rows)),
+        inputs=inputs_of(run.data, "labelled", data.train, data.heldout, data.retained),
+        retained=data.retained,
     )
     figures = run_epochs(stage, learners, folder, log)
     learners.export(folder / "policy")

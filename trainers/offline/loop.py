@@ -40,7 +40,7 @@ class Heldout(Generic[B]):
     weight_of: Callable[[B], float]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class OfflineStage(Generic[B]):
     """A fixed set of records and how they become batches.
 

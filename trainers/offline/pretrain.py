@@ -3,24 +3,28 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, assert_never
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
 from plumbob.configs.runs import PretrainEncoderRun, PretrainRun
-from plumbob.configs.settings.models import PretrainedPolicySettings
-from plumbob.configs.settings.rewards import EncoderSettings
+from plumbob.configs.settings.models import ModelRef, NewBertSettings, NewLlamaSettings
 from plumbob.data.batch import Batch
 from plumbob.data.length_checks import check_limits
 from plumbob.data.reading.readers import read_texts
 from plumbob.data.splitting import Split, hold_out
 from plumbob.data.tokenization import IGNORED_LABEL, TokenBatch, TokenSequence, collate, mask_tokens, pack_texts
 from plumbob.models.from_scratch import check_sizes
-from plumbob.models.loading import check_full, context_tokens, resolve_model
+from plumbob.models.loading import check_full, open_model, open_policy
+from plumbob.models.masked_lm import MaskedWordModel, load_masked_lm, open_encoder
+from plumbob.models.tuning.full import FullMethod
+from plumbob.rollout.samplers.vllm.support import MIN_HEAD_WIDTH
 from plumbob.trainers.algorithms.lm_losses import masked_lm_loss
-from plumbob.trainers.forgetting.next_token import num_predicted_tokens, num_tokens
+from plumbob.trainers.forgetting.next_token import NEXT_TOKEN_PASSES, num_predicted_tokens, num_tokens
+from plumbob.trainers.learner.export import FullModel
+from plumbob.trainers.learner.learner_parts import LearnerParts, policy_artifact
 from plumbob.trainers.learner.learner_protocol import Learners, LossSum, Pass
 from plumbob.trainers.metrics.metrics_log import MetricsLog
 from plumbob.trainers.offline.input_digests import inputs_of
@@ -58,15 +62,19 @@ def read_corpus(run: PretrainRun | PretrainEncoderRun) -> Split[str]:
 
 def _positions(run: PretrainRun | PretrainEncoderRun) -> tuple[int, str]:
     """The model's positions, and what names them."""
-    section: PretrainedPolicySettings | EncoderSettings = run.policy if isinstance(run, PretrainRun) else run.reward
-    key = "policy.model" if isinstance(run, PretrainRun) else "reward.model"
-    if not isinstance(section.model, str):
-        check_sizes(section.model)
-        return section.model.max_positions, f"{key}.max_positions"
-    trusted = isinstance(section, PretrainedPolicySettings) and section.trust_remote_code
-    source = resolve_model(section.model, key)
-    check_full(source, key)
-    return context_tokens(source, key, trusted), f"{key}={section.model}"
+    model = run.policy.ref if isinstance(run, PretrainRun) else run.reward.encoder
+    match model:
+        case NewLlamaSettings():
+            check_sizes(model, MIN_HEAD_WIDTH)
+        case NewBertSettings():
+            check_sizes(model)
+        case ModelRef():
+            opened = open_model(model)
+            check_full(opened)
+            return opened.num_positions, str(model)
+        case _:
+            assert_never(model)
+    return model.max_positions, f"{model.setting}.max_positions"
 
 
 def encode_corpus(corpus: Split[str], tokenizer: Any, block_tokens: int) -> PretrainInput:
@@ -82,6 +90,12 @@ def encode_corpus(corpus: Split[str], tokenizer: Any, block_tokens: int) -> Pret
     )
 
 
+def learner_parts(run: PretrainRun) -> LearnerParts:
+    opened = open_policy(run.policy.made_ref)
+    module = FullMethod().policy(opened, ("policy",), run.seed)
+    return LearnerParts(module, NEXT_TOKEN_PASSES, policy_artifact(opened, module), run.pretrain)
+
+
 def run_pretrain(
     run: PretrainRun, data: PretrainInput, learners: Learners, folder: Path, log: MetricsLog
 ) -> dict[str, Any]:
@@ -92,14 +106,14 @@ def run_pretrain(
 
     heldout = Heldout(len(data.heldout), lambda index: batch_of(data.heldout, index), num_predicted_tokens)
     stage = OfflineStage(
-        "pretrain",
-        run.pretrain,
-        run.seed,
-        len(data.train),
-        lambda index, step: batch_of(data.train, index),
-        num_tokens,
-        heldout,
-        inputs_of(run.data, "text", data.train, data.heldout),
+        name="pretrain",
+        settings=run.pretrain,
+        seed=run.seed,
+        num_records=len(data.train),
+        batch_of=lambda index, step: batch_of(data.train, index),
+        tokens_of=num_tokens,
+        heldout=heldout,
+        inputs=inputs_of(run.data, "text", data.train, data.heldout),
     )
     figures = run_epochs(stage, learners, folder, log)
     learners.export(folder / "policy")
@@ -136,6 +150,13 @@ def num_masked(batch: MaskedBatch) -> float:
 MASKED_WORD_PASSES = (Pass(None, masked_word_loss, num_masked),)
 
 
+def encoder_learner_parts(run: PretrainEncoderRun) -> LearnerParts:
+    opened = open_encoder(run.reward.made_encoder)
+    encoder = load_masked_lm(opened)
+    artifact = FullModel(encoder, "encoder.", opened.tokenizer)
+    return LearnerParts(MaskedWordModel(encoder), MASKED_WORD_PASSES, artifact, run.pretrain)
+
+
 def run_pretrain_encoder(
     run: PretrainEncoderRun, data: PretrainInput, learners: Learners, folder: Path, log: MetricsLog
 ) -> dict[str, Any]:
@@ -149,14 +170,16 @@ def run_pretrain_encoder(
         )
 
     stage = OfflineStage(
-        "pretrain-encoder",
-        run.pretrain,
-        run.seed,
-        len(data.train),
-        lambda index, step: masked(data.train, index, [run.seed, step]),
-        lambda batch: num_tokens(batch.tokens),
-        Heldout(len(data.heldout), lambda index: masked(data.heldout, index, [run.seed, HELDOUT_MASKS]), num_masked),
-        inputs_of(run.data, "text", data.train, data.heldout),
+        name="pretrain-encoder",
+        settings=run.pretrain,
+        seed=run.seed,
+        num_records=len(data.train),
+        batch_of=lambda index, step: masked(data.train, index, [run.seed, step]),
+        tokens_of=lambda batch: num_tokens(batch.tokens),
+        heldout=Heldout(
+            len(data.heldout), lambda index: masked(data.heldout, index, [run.seed, HELDOUT_MASKS]), num_masked
+        ),
+        inputs=inputs_of(run.data, "text", data.train, data.heldout),
     )
     figures = run_epochs(stage, learners, folder, log)
     learners.export(folder / "encoder")

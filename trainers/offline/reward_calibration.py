@@ -10,44 +10,48 @@ import numpy as np
 from plumbob.configs.runs import RewardRun
 from plumbob.data.prompts import EncodedPrompt, encode_prompts
 from plumbob.data.records import make_prompt
-from plumbob.models.loading import ModelSource, load_tokenizer, resolve_model
+from plumbob.models.loading import OpenedPolicy, open_policy
 from plumbob.models.tuning.targets import check_served
 from plumbob.reward.bert_encoding import encode_pairs
 from plumbob.reward.calibration import Calibration, calibrate, save_calibration
 from plumbob.rollout.rollout_records import Rollout
+from plumbob.rollout.samplers.open_sampler import support_of
 from plumbob.trainers.learner.learner_protocol import Learners
 from plumbob.trainers.offline.reward_batch import Judged, collate_responses, response_rewards
 
 SAMPLES_PER_PROMPT = 2
-KEY = "calibration.policy"
 
 
 @dataclass(frozen=True)
 class CalibrationPolicy:
     """The policy whose responses are to score mean 0, the prompts that it is asked, and notes about those left out."""
 
-    source: ModelSource
+    opened: OpenedPolicy
     prompts: tuple[EncodedPrompt, ...]
     notes: tuple[str, ...]
 
 
-def prepare_calibration(run: RewardRun, records: Sequence[Judged]) -> CalibrationPolicy | None:
-    """The policy of `calibration.policy` with prompts from the training records; None when the data's responses will
-    do.
+def open_calibration_policy(run: RewardRun) -> OpenedPolicy | None:
+    """The policy of `calibration.policy`; None when the data's responses will do.
 
     Raises:
-        UserError: the policy cannot be loaded.
+        UserError: the policy cannot be opened, or not be sampled from.
     """
-    if run.calibration.policy is None:
+    ref = run.calibration.policy_ref
+    if ref is None:
         return None
-    source = resolve_model(run.calibration.policy, KEY)
-    tokenizer = load_tokenizer(source, KEY, run.calibration.trust_remote_code)
-    check_served(source, KEY, run.calibration.trust_remote_code, run.rollout.engine)
+    opened = open_policy(ref)
+    check_served(opened, support_of(run.rollout.engine))
+    return opened
+
+
+def prepare_calibration(run: RewardRun, opened: OpenedPolicy, records: Sequence[Judged]) -> CalibrationPolicy:
+    """The policy with prompts from the training records. Raises UserError when its tokenizer cannot be used."""
     distinct = list(dict.fromkeys(record.prompt for record in records))
-    encoded = encode_prompts(tokenizer, [make_prompt(text) for text in distinct], run.data.max_prompt_tokens)
+    encoded = encode_prompts(opened.tokenizer, [make_prompt(text) for text in distinct], run.data.max_prompt_tokens)
     order = np.random.default_rng(run.seed).permutation(len(encoded.records))[: run.calibration.num_prompts]
     notes = tuple(f"calibration: {note}" for note in encoded.notes)
-    return CalibrationPolicy(source, tuple(encoded.records[place] for place in order), notes)
+    return CalibrationPolicy(opened, tuple(encoded.records[place] for place in order), notes)
 
 
 def calibrate_on_rollouts(

@@ -14,7 +14,7 @@ from transformers import AutoModelForSequenceClassification
 
 from plumbob.configs.runs import RewardRun
 from plumbob.configs.settings.algorithms import BradleyTerry, PlackettLuce, Regression, RewardObjective
-from plumbob.configs.settings.models import REWARD_MODEL, ModelRef, NewBertSettings
+from plumbob.configs.settings.models import NewBertSettings
 from plumbob.configs.settings.rewards import PipelineScorerSettings, RewardEncoderSettings
 from plumbob.core.errors import UserError
 from plumbob.core.statistics import calibration_error
@@ -24,8 +24,7 @@ from plumbob.data.reading.readers import Read, read_annotated_pairs, read_rankin
 from plumbob.data.records import Ranking
 from plumbob.data.splitting import hold_out
 from plumbob.models.from_scratch import check_sizes
-from plumbob.models.loading import load_config, resolve_model
-from plumbob.models.masked_lm import load_encoder_tokenizer
+from plumbob.models.masked_lm import open_encoder
 from plumbob.reward.agreement import (
     FeedbackMetrics,
     agreement_metrics,
@@ -34,13 +33,15 @@ from plumbob.reward.agreement import (
     pair_margins,
 )
 from plumbob.reward.bert_encoding import EncodedPair
-from plumbob.reward.bert_model import RewardModel, check_length
+from plumbob.reward.bert_model import RewardModel, check_length, new_reward_model
 from plumbob.trainers.algorithms.reward_losses import (
     bradley_terry_loss,
     ordered_pairs,
     plackett_luce_loss,
     regression_loss,
 )
+from plumbob.trainers.learner.export import FullModel
+from plumbob.trainers.learner.learner_parts import LearnerParts
 from plumbob.trainers.learner.learner_protocol import Learners, LossSum, Pass
 from plumbob.trainers.metrics.metrics_log import MetricsLog
 from plumbob.trainers.offline.input_digests import inputs_of
@@ -48,6 +49,7 @@ from plumbob.trainers.offline.loop import HELDOUT_ROWS, Heldout, OfflineStage, c
 from plumbob.trainers.offline.reward_batch import (
     Judged,
     RewardBatch,
+    RewardModule,
     collate_responses,
     encode_responses,
     response_rewards,
@@ -69,6 +71,13 @@ class RewardInput:
 
 def reward_passes(objective: RewardObjective) -> tuple[Pass[RewardBatch], ...]:
     return (Pass(None, partial(batch_loss, objective), num_rows),)
+
+
+def learner_parts(run: RewardRun) -> LearnerParts:
+    new = new_reward_model(run.reward.made_encoder)
+    module = RewardModule(new.model, "token_type_ids" in new.tokenizer.model_input_names)
+    artifact = FullModel(new.model, "classifier.", new.tokenizer)
+    return LearnerParts(module, reward_passes(run.reward_training.objective), artifact, run.reward_training)
 
 
 def batch_loss(objective: RewardObjective, forward: Any, batch: RewardBatch) -> LossSum:
@@ -131,18 +140,19 @@ def check_encoder(settings: RewardEncoderSettings | PipelineScorerSettings) -> N
         UserError: its configuration or tokenizer cannot be loaded, it is no encoder that can carry a classification
             head, or it has no positions for `reward.max_tokens`.
     """
-    name, key = settings.model, REWARD_MODEL
-    if isinstance(name, NewBertSettings):
-        check_sizes(name)
-        check_limits({"reward.max_tokens": settings.max_tokens}, name.max_positions, "reward.model.max_positions")
+    encoder = settings.encoder
+    if isinstance(encoder, NewBertSettings):
+        check_sizes(encoder)
+        limit = f"{encoder.setting}.max_positions"
+        check_limits({"reward.max_tokens": settings.max_tokens}, encoder.max_positions, limit)
         return
-    config = load_config(resolve_model(name, key), key, trust_remote_code=False)
+    opened = open_encoder(encoder)
     try:
         with torch.device("meta"):
-            model = AutoModelForSequenceClassification.from_config(config)
+            model = AutoModelForSequenceClassification.from_config(opened.config)
     except ValueError as error:
-        raise UserError(f"{key}={name}: {config.model_type} cannot become a reward model; give a BERT") from error
-    check_length(RewardModel(model, load_encoder_tokenizer(name)), ModelRef(name, key), settings.max_tokens)
+        raise UserError(f"{encoder}: {opened.config.model_type} cannot become a reward model; give a BERT") from error
+    check_length(RewardModel(model, opened.tokenizer), encoder, settings.max_tokens)
 
 
 def count_cut(tokenizer: Any, records: Sequence[Judged], max_tokens: int) -> int:
@@ -176,14 +186,14 @@ def run_reward(
     )
     num_cut = count_cut(tokenizer, (*data.train, *data.heldout), max_tokens)
     stage = OfflineStage(
-        "reward",
-        run.reward_training,
-        run.seed,
-        len(data.train),
-        lambda index, step: train.batch(tokenizer, index),
-        lambda batch: int(batch.attention_mask.sum()),
-        Heldout(len(data.heldout), lambda index: heldout.batch(tokenizer, index), num_rows),
-        inputs_of(run.data, run.data.kind, data.train, data.heldout),
+        name="reward",
+        settings=run.reward_training,
+        seed=run.seed,
+        num_records=len(data.train),
+        batch_of=lambda index, step: train.batch(tokenizer, index),
+        tokens_of=lambda batch: int(batch.attention_mask.sum()),
+        heldout=Heldout(len(data.heldout), lambda index: heldout.batch(tokenizer, index), num_rows),
+        inputs=inputs_of(run.data, run.data.kind, data.train, data.heldout),
     )
     figures = run_epochs(stage, learners, folder, log)
     learners.export(folder / "reward_model")

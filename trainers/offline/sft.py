@@ -9,18 +9,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 from plumbob.configs.runs import SftRun
-from plumbob.configs.settings.models import LoraTuning
 from plumbob.data.chat import chat_renderer
 from plumbob.data.length_checks import LENGTH_KEYS, check_sequences
 from plumbob.data.reading.readers import read_demonstrations
 from plumbob.data.splitting import hold_out
 from plumbob.data.tokenization import TokenBatch, TokenSequence, collate, encode_demonstrations
-from plumbob.models.loading import check_full, context_tokens, load_tokenizer, resolve_model
-from plumbob.models.tuning.targets import check_targets
-from plumbob.trainers.forgetting.next_token import num_predicted_tokens, num_tokens
+from plumbob.models.tuning.methods import open_tunable
+from plumbob.trainers.forgetting.next_token import NEXT_TOKEN_PASSES, num_predicted_tokens, num_tokens
 from plumbob.trainers.forgetting.packed_text import PackedText, notes_of
-from plumbob.trainers.forgetting.replay import WithReplay, prepare_replay, with_replay
+from plumbob.trainers.forgetting.replay import WithReplay, prepare_replay, replay_passes, with_replay
 from plumbob.trainers.forgetting.retention import RetainedText, prepare_retention
+from plumbob.trainers.learner.learner_parts import LearnerParts, tuned_policy
 from plumbob.trainers.learner.learner_protocol import Learners
 from plumbob.trainers.metrics.metrics_log import MetricsLog
 from plumbob.trainers.offline.input_digests import inputs_of
@@ -41,13 +40,8 @@ class SftInput:
 
 def prepare_sft(run: SftRun) -> SftInput:
     """Read, check, split and encode. Raises UserError; starts and writes nothing."""
-    policy, data = run.policy, run.data
-    source = resolve_model(policy.model, "policy.model")
-    tokenizer = load_tokenizer(source, "policy.model", policy.trust_remote_code)
-    if isinstance(policy.tuning, LoraTuning):
-        check_targets(source, policy.tuning, "policy.model", policy.trust_remote_code)
-    else:
-        check_full(source, "policy.model")
+    opened, data = open_tunable(run.policy), run.data
+    tokenizer = opened.tokenizer
     render = chat_renderer(tokenizer)
     split = hold_out(
         lambda path: read_demonstrations(path, data, render),
@@ -60,13 +54,17 @@ def prepare_sft(run: SftRun) -> SftInput:
     train = encode_demonstrations(tokenizer, split.train, data)
     heldout = encode_demonstrations(tokenizer, split.heldout, data, required=False)
     longest = max(len(sequence.ids) for sequence in (*train.records, *heldout.records))
-    num_positions = context_tokens(source, "policy.model", policy.trust_remote_code)
-    check_sequences(longest, num_positions, LENGTH_KEYS)
+    check_sequences(longest, opened.num_positions, LENGTH_KEYS)
     check_heldout("sft", run.sft, len(heldout.records))
-    retained = prepare_retention(run.retention, tokenizer, num_positions)
-    replayed = prepare_replay(run.replay, tokenizer, num_positions)
+    retained = prepare_retention(run.retention, opened)
+    replayed = prepare_replay(run.replay, opened)
     notes = split.notes + train.notes + heldout.notes + notes_of(retained, replayed)
     return SftInput(train.records, heldout.records, tokenizer.pad_token_id, retained, replayed, notes)
+
+
+def learner_parts(run: SftRun) -> LearnerParts:
+    module, artifact = tuned_policy(run.policy, ("policy",), run.seed)
+    return LearnerParts(module, replay_passes(NEXT_TOKEN_PASSES, run.replay), artifact, run.sft)
 
 
 def run_sft(run: SftRun, data: SftInput, learners: Learners, folder: Path, log: MetricsLog) -> dict[str, Any]:
@@ -77,15 +75,15 @@ def run_sft(run: SftRun, data: SftInput, learners: Learners, folder: Path, log: 
 
     replayed = {} if run.replay is None or data.replayed is None else {run.replay.text: data.replayed.blocks}
     stage: OfflineStage[Any] = OfflineStage(
-        "sft",
-        run.sft,
-        run.seed,
-        len(data.train),
-        lambda index, step: with_replay(data.replayed, batch_of(data.train, index), step, run.seed),
-        num_tokens_of,
-        Heldout(len(data.heldout), lambda index: batch_of(data.heldout, index), num_predicted_tokens),
-        inputs_of(run.data, "demonstrations", data.train, data.heldout, data.retained, replayed),
-        data.retained,
+        name="sft",
+        settings=run.sft,
+        seed=run.seed,
+        num_records=len(data.train),
+        batch_of=lambda index, step: with_replay(data.replayed, batch_of(data.train, index), step, run.seed),
+        tokens_of=num_tokens_of,
+        heldout=Heldout(len(data.heldout), lambda index: batch_of(data.heldout, index), num_predicted_tokens),
+        inputs=inputs_of(run.data, "demonstrations", data.train, data.heldout, data.retained, replayed),
+        retained=data.retained,
     )
     figures = run_epochs(stage, learners, folder, log)
     learners.export(folder / "policy")

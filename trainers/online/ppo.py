@@ -15,22 +15,26 @@ from plumbob.data.length_checks import check_context
 from plumbob.data.prompts import EncodedPrompt, PromptCursor, encode_prompts
 from plumbob.data.reading.readers import read_prompts
 from plumbob.data.splitting import hold_out
-from plumbob.models.loading import check_servable, context_tokens, load_tokenizer, resolve_model
-from plumbob.models.tuning.targets import check_targets
+from plumbob.models.adapter import ModelRole
+from plumbob.models.loading import OpenedPolicy
+from plumbob.models.tuning.adapter_support import check_loadable
+from plumbob.models.tuning.methods import open_tunable
 from plumbob.reward.scorer import Scorer
 from plumbob.rollout.requests import Samplers
 from plumbob.rollout.rollout_records import Rollout
+from plumbob.rollout.samplers.open_sampler import support_of
 from plumbob.trainers.algorithms.kl import initial_kl_state, next_coefficient
 from plumbob.trainers.forgetting.packed_text import PackedText, notes_of
-from plumbob.trainers.forgetting.replay import prepare_replay, with_replay
+from plumbob.trainers.forgetting.replay import prepare_replay, replay_passes, with_replay
 from plumbob.trainers.forgetting.retention import RetainedText, prepare_retention
 from plumbob.trainers.learner.checkpoint import Checkpoint, Checkpoints
+from plumbob.trainers.learner.learner_parts import LearnerParts, tuned_policy
 from plumbob.trainers.learner.learner_protocol import Learners, UpdatePlan, update_seed
 from plumbob.trainers.learner.lr_schedule import learning_rate_scale
 from plumbob.trainers.online.async_collector import AsyncCollector
 from plumbob.trainers.online.collector import Collector, StepResponses
 from plumbob.trainers.online.experience import make_experience
-from plumbob.trainers.online.objective import evaluate
+from plumbob.trainers.online.objective import evaluate, ppo_passes
 from plumbob.trainers.online.recorder import PpoRecorder
 from plumbob.trainers.online.sample_ledger import SampleLedger
 from plumbob.trainers.online.trajectories import collate_rollouts
@@ -47,13 +51,17 @@ class PpoInput:
     replayed: PackedText | None = None
 
 
-def prepare_ppo(run: PpoRun) -> PpoInput:
+def open_sampled_policy(run: PpoRun) -> OpenedPolicy:
+    """The policy of a run. Raises UserError also when the rollout workers' engine cannot serve what is trained."""
+    support = support_of(run.rollout.engine)
+    opened = open_tunable(run.policy, support)
+    check_loadable(opened, support)
+    return opened
+
+
+def prepare_ppo(run: PpoRun, opened: OpenedPolicy) -> PpoInput:
     """Read, check and encode the prompts. Raises UserError; starts and writes nothing."""
-    policy, data = run.policy, run.data
-    source = resolve_model(policy.model, "policy.model")
-    check_servable(source, "policy.model", run.rollout.engine)
-    check_targets(source, policy.tuning, "policy.model", policy.trust_remote_code, run.rollout.engine)
-    tokenizer = load_tokenizer(source, "policy.model", policy.trust_remote_code)
+    data, tokenizer = run.data, opened.tokenizer
     render = chat_renderer(tokenizer)
     split = hold_out(
         lambda path: read_prompts(path, data, render),
@@ -65,12 +73,19 @@ def prepare_ppo(run: PpoRun) -> PpoInput:
     )
     train = encode_prompts(tokenizer, split.train, data.max_prompt_tokens)
     longest = max(len(prompt.ids) for prompt in train.records)
-    num_positions = context_tokens(source, "policy.model", policy.trust_remote_code)
-    check_context(longest, run.rollout.max_tokens, num_positions)
-    retained = prepare_retention(run.retention, tokenizer, num_positions)
-    replayed = prepare_replay(run.replay, tokenizer, num_positions)
+    check_context(longest, run.rollout.max_tokens, opened.num_positions)
+    retained = prepare_retention(run.retention, opened)
+    replayed = prepare_replay(run.replay, opened)
     notes = split.notes + train.notes + notes_of(retained, replayed)
     return PpoInput(train.records, tokenizer.pad_token_id, notes, retained, replayed)
+
+
+def learner_parts(run: PpoRun) -> LearnerParts:
+    critic = run.ppo.estimator if isinstance(run.ppo.estimator, Gae) else None
+    roles: tuple[ModelRole, ...] = ("policy", "reference", "value") if critic else ("policy", "reference")
+    module, artifact = tuned_policy(run.policy, roles, run.seed)
+    passes = replay_passes(ppo_passes(run.ppo, run.rollout.temperature), run.replay)
+    return LearnerParts(module, passes, artifact, run.ppo, {"value": critic.value_learning_rate} if critic else {})
 
 
 # ----------------------------------------------------------------------------------------------------------- the loop

@@ -18,7 +18,7 @@ from plumbob.configs.settings.training import RewardTrainingSettings
 from plumbob.configs.settings.workers import LearnerSettings
 from plumbob.data.records import Ranking, ScoredResponse
 from plumbob.models.from_scratch import build_bert
-from plumbob.models.masked_lm import load_encoder_tokenizer
+from plumbob.models.masked_lm import open_encoder
 from plumbob.trainers.metrics.metrics_log import MetricsLog
 from plumbob.trainers.offline.reward_batch import (
     Judged,
@@ -93,7 +93,7 @@ def every_response(run: RewardRun, world: TinyWorld) -> RewardBatch:
 
 
 def tokenizer_of(run: RewardRun) -> Any:
-    return load_encoder_tokenizer(str(run.reward.model))
+    return open_encoder(run.reward.made_encoder).tokenizer
 
 
 def reward_run(settings: RewardSettings, encoder: Path, seed: int) -> RewardRun:

@@ -28,9 +28,9 @@ def engine_arguments(
         num_slots: adapters that the engine holds at once.
     """
     arguments: dict[str, Any] = {
-        "model": spec.model,
-        "trust_remote_code": spec.trust_remote_code,
-        "dtype": spec.dtype,
+        "model": spec.model.name,
+        "trust_remote_code": spec.model.trust_remote_code,
+        "dtype": spec.model.dtype,
         "max_model_len": spec.max_model_len,
         "max_num_seqs": settings.max_num_seqs,
         "enforce_eager": settings.enforce_eager,
@@ -55,7 +55,7 @@ def engine_arguments(
     return arguments
 
 
-def heart_of(error: Exception) -> str:
+def main_message(error: Exception) -> str:
     """The sentence of vLLM's error that says what is wrong: pydantic puts a heading before it."""
     lines = [line.strip() for line in str(error).split("\n") if line.strip()]
     return next((line for line in lines if line.startswith("Value error, ")), lines[0] if lines else repr(error))

@@ -1,4 +1,4 @@
-"""The sampler around a vLLM engine in this process, driven step by step. The only file that imports vllm."""
+"""The sampler around a vLLM engine in this process, driven step by step."""
 
 import os
 import tempfile
@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from itertools import count
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any
 
 import numpy as np
 import torch
@@ -15,7 +15,7 @@ from torch import Tensor
 from plumbob.configs.settings.workers import VllmEngine
 from plumbob.core.errors import UserError, first_line
 from plumbob.models.adapter import Adapter, save_adapter
-from plumbob.models.loading import DTYPES, ModelSource, check_causal_lm, load_config
+from plumbob.models.loading import DTYPES
 from plumbob.rollout.publish_proof import PublishError, PublishProof, judge, served_tensors
 from plumbob.rollout.rollout_records import FinishReason, Rollout, SampleRequest
 from plumbob.rollout.samplers.sampler import (
@@ -23,11 +23,12 @@ from plumbob.rollout.samplers.sampler import (
     ResponseInProgress,
     SamplerSpec,
     begin_response,
-    policy_tokenizer,
+    open_sampled,
     stop_token_ids,
 )
-from plumbob.rollout.samplers.vllm.engine_settings import engine_arguments, environment, heart_of
+from plumbob.rollout.samplers.vllm.engine_settings import engine_arguments, environment, main_message
 from plumbob.rollout.samplers.vllm.lora_readback import compare_slot
+from plumbob.rollout.samplers.vllm.support import VLLM_SUPPORT, accepted_rank
 
 NUM_SLOTS = 4
 """Adapter versions that the engine holds at once: the newest, and older ones whose responses are still being made."""
@@ -54,10 +55,7 @@ class VllmSampler:
         assert isinstance(spec.engine, VllmEngine)
         self._spec = spec
         self._save = save
-        source = ModelSource(spec.model, None)
-        config = load_config(source, "policy.model", spec.trust_remote_code)
-        check_causal_lm(config, "policy.model", source)
-        self._tokenizer = policy_tokenizer(spec)
+        self._tokenizer = open_sampled(spec).tokenizer
         self._stop_ids = list(stop_token_ids(spec, self._tokenizer))
         self._engine = _boot(spec, spec.engine)
         self._context = int(self._engine.model_config.max_model_len)
@@ -144,7 +142,7 @@ class VllmSampler:
             )
         request = self._add_adapter(adapter)
         try:
-            expected = served_tensors(adapter, DTYPES[self._spec.dtype])
+            expected = served_tensors(adapter, DTYPES[self._spec.model.dtype])
             found = self._engine.collective_rpc(compare_in_engine, args=(request.lora_int_id, expected))
             seconds = time.monotonic() - began
             proof = judge(self._spec.worker, adapter.version, adapter.tensors, _largest(found), seconds)
@@ -189,8 +187,7 @@ class VllmSampler:
         except RuntimeError as error:
             self.close()
             raise UserError(
-                f"vLLM loads {self._spec.model} but cannot sample from it: {first_line(error)}. "
-                f"Set rollout.engine.kind=transformers"
+                f"vLLM loads {self._spec.model} but cannot sample from it: {first_line(error)}; {VLLM_SUPPORT.instead}"
             ) from error
 
     def _add_adapter(self, adapter: Adapter) -> Any:
@@ -213,7 +210,7 @@ class VllmSampler:
             except ValueError as error:
                 raise UserError(
                     f"vLLM cannot serve this adapter on {self._spec.model}: {first_line(error)} "
-                    f"Change policy.tuning, or set rollout.engine.kind=transformers"
+                    f"Change policy.tuning, or {VLLM_SUPPORT.instead}"
                 ) from error
         return request
 
@@ -234,12 +231,12 @@ def _boot(spec: SamplerSpec, settings: VllmEngine) -> Any:
     # vLLM's CPU worker replaces torch's function by one that only warns.
     set_num_threads = torch.set_num_threads
     set_num_threads(spec.num_threads)
-    max_lora_rank = _accepted_rank(spec.lora_rank) if spec.lora_rank else 0
+    max_lora_rank = accepted_rank(spec.lora_rank) if spec.lora_rank else 0
     arguments = engine_arguments(spec, settings, max_lora_rank, NUM_SLOTS, _is_cpu())
     try:
         return LLMEngine.from_engine_args(EngineArgs(**arguments))
     except (ValueError, NotImplementedError) as error:
-        raise UserError(f"vLLM cannot serve {spec.model} as asked: {heart_of(error)}") from error
+        raise UserError(f"vLLM cannot serve {spec.model} as asked: {main_message(error)}") from error
     finally:
         torch.set_num_threads = set_num_threads
 
@@ -248,19 +245,6 @@ def _is_cpu() -> bool:
     from vllm.platforms import current_platform
 
     return bool(current_platform.is_cpu())
-
-
-def _accepted_rank(rank: int) -> int:
-    """The smallest maximum rank that vLLM accepts and `rank` fits in."""
-    from vllm.config.lora import MaxLoRARanks
-
-    accepted = [limit for limit in get_args(MaxLoRARanks) if limit >= rank]
-    if not accepted:
-        raise UserError(
-            f"policy.tuning.rank={rank}: vLLM serves LoRA up to rank {max(get_args(MaxLoRARanks))}; "
-            f"lower it or set rollout.engine.kind=transformers"
-        )
-    return int(min(accepted))
 
 
 def _largest(per_rank: Sequence[Mapping[str, float]]) -> dict[str, float]:

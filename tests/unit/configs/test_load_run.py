@@ -153,7 +153,6 @@ def test_all_setting_errors_are_reported_with_the_line_of_the_file(tmp_path: Pat
         (["ppo.kl.estimate=k2"], "ppo.kl.place=reward with ppo.kl.estimate=k2: as a reward it "),
         (["ppo.estimator.kind=rloo"], "ppo.estimator.kind=rloo compares the responses to one prompt"),
         (["ppo.dynamic_sampling.max_rounds=2"], "looks for prompts whose responses differ in reward"),
-        (["policy.tuning.rank=600"], "vLLM serves LoRA up to rank 512"),
         (["policy.tuning.dropout=0.1"], "set policy.tuning.dropout=0"),
     ],
 )

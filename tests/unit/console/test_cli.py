@@ -89,7 +89,7 @@ def test_help_is_quick_and_imports_nothing_heavy() -> None:
         (["plan", *PPO, "ppo.minibatch_size=5"], "cannot be cut into minibatches of ppo.minibatch_size=5"),
         (["run", *PPO, "learner.num_workers=3"], "cannot be shared equally by learner.num_workers=3"),
         (["run", *PPO, "ppo.max_staleness=1", "ppo.importance.kind=none"], "importance.kind=truncated or masked"),
-        (["plan", "--json", *PPO, "policy.tuning.rank=1024"], "vLLM serves LoRA up to rank 512"),
+        (["plan", "--json", *PPO, "policy.tuning.dropout=0.1"], "set policy.tuning.dropout=0"),
         (["eval", "reward.model=rm"], "nothing to measure: give data.pairs=FILE"),
         (["eval", *PPO], "ppo: kind is ppo, expected eval; start that with: plumbob run ppo"),
         (["resume", "pppo"], "pppo: there is no run in this folder nor in runs/pppo; did you mean ppo?"),

@@ -40,7 +40,7 @@ from plumbob.core.errors import RunFailed, UserError
 from plumbob.driver import api
 from plumbob.driver.api import plan, resume, run, run_or_resume
 from plumbob.driver.run_folder.inputs import MODELS_FILE, check_models, note_models
-from plumbob.driver.stages.prepare import StageContext
+from plumbob.driver.stages.stage import StageContext
 from tests.support.folder_names import names
 from tests.support.recording_listener import Watching
 from tests.support.tiny_policy import write_policy

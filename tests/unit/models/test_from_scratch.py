@@ -13,7 +13,7 @@ from plumbob.configs.settings.models import NewBertSettings, NewLlamaSettings
 from plumbob.core.errors import UserError
 from plumbob.data.chat import chat_renderer, plain_dialogue
 from plumbob.data.toy_world.toy_files import build_world
-from plumbob.models.from_scratch import build_bert, build_llama
+from plumbob.models.from_scratch import build_bert, build_llama, check_sizes
 
 LLAMA = NewLlamaSettings(
     vocab_size=400, hidden_size=64, num_layers=2, num_heads=2, intermediate_size=96, max_positions=64
@@ -105,8 +105,12 @@ def test_building_leaves_the_random_state_alone(tmp_path: Path) -> None:
 
 
 def test_sizes_that_do_not_fit_are_refused(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match=r"policy\.model: hidden_size=64 over num_heads=4 gives heads 16 wide"):
-        build_llama(LLAMA.model_copy(update={"num_heads": 4}), TEXTS, tmp_path / "out", seed=0)
+    with pytest.raises(UserError, match=r"policy\.model: hidden_size=64 over num_heads=3 gives heads 21\.3333 wide"):
+        build_llama(LLAMA.model_copy(update={"num_heads": 3}), TEXTS, tmp_path / "out", seed=0)
+    narrow = LLAMA.model_copy(update={"num_heads": 4})
+    check_sizes(narrow, 16)
+    with pytest.raises(UserError, match=r"num_heads=4 gives heads 16 wide; make that a whole number of at least 17"):
+        check_sizes(narrow, 17)
     with pytest.raises(UserError, match=r"reward\.model: hidden_size=64 over num_heads=3"):
         build_bert(BERT.model_copy(update={"num_heads": 3}), TEXTS, tmp_path / "out", seed=0)
     with pytest.raises(UserError, match=r"vocab_size=257.*at least 258"):

@@ -8,24 +8,19 @@ from typing import Any
 import huggingface_hub
 import pytest
 import torch
-from transformers import AutoModelForMaskedLM, AutoTokenizer, BertConfig, MPNetConfig, RobertaConfig
+from transformers import AutoConfig, AutoModelForMaskedLM, AutoTokenizer, BertConfig, MPNetConfig, RobertaConfig
 
-from plumbob.configs.settings.models import NewBertSettings
+from plumbob.configs.settings.models import EvaluatedPolicySettings, ModelRef, NewBertSettings
 from plumbob.configs.settings.workers import TransformersEngine, VllmEngine
 from plumbob.core.errors import UserError
 from plumbob.models.adapter import save_adapter
 from plumbob.models.from_scratch import build_bert
-from plumbob.models.loading import (
-    ModelSource,
-    check_servable,
-    context_tokens,
-    load_causal_lm,
-    load_tokenizer,
-    resolve_model,
-)
+from plumbob.models.loading import OpenedPolicy, load_causal_lm, open_base, open_baseline, open_model, open_policy
+from plumbob.models.resolution import ModelSource, resolve_model
+from plumbob.models.tuning.adapter_support import check_loadable
+from plumbob.rollout.samplers.open_sampler import support_of
+from tests.support.opened_models import opened_policy, policy_ref
 from tests.support.tiny_policy import make_adapter, write_policy
-
-KEY = "policy.model"
 
 
 @pytest.fixture(scope="module")
@@ -45,46 +40,49 @@ def edit(path: Path, **changes: Any) -> None:
 
 
 def test_a_model_folder_a_hub_name_and_an_adapter(folder: str, adapter_folder: Path) -> None:
-    assert resolve_model(folder, KEY) == ModelSource(folder, None)
-    assert resolve_model("some-team/some-model", KEY) == ModelSource("some-team/some-model", None)
-    assert resolve_model(str(adapter_folder), KEY) == ModelSource(folder, adapter_folder)
+    assert resolve_model(policy_ref(folder)) == ModelSource(folder, None)
+    assert resolve_model(policy_ref("some-team/some-model")) == ModelSource("some-team/some-model", None)
+    assert resolve_model(policy_ref(str(adapter_folder))) == ModelSource(folder, adapter_folder)
 
 
 @pytest.mark.parametrize("model", ["/no/such/folder", "./missing", "~/missing-model-folder", "runs/toy/sft/policy"])
-def test_a_missing_folder_is_not_taken_for_a_hub_name(model: str) -> None:
+def test_a_missing_folder_is_not_taken_for_a_hub_name(
+    model: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
     with pytest.raises(UserError, match=r"policy\.model=.*: no such folder"):
-        resolve_model(model, KEY)
+        resolve_model(policy_ref(model))
 
 
 def test_a_folder_with_neither_model_nor_adapter(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"neither config\.json \(a model\) nor adapter_config\.json"):
-        resolve_model(str(tmp_path), KEY)
+        resolve_model(policy_ref(str(tmp_path)))
 
 
 def test_an_adapter_names_its_base(adapter_folder: Path) -> None:
     config = adapter_folder / "adapter_config.json"
     edit(config, base_model_name_or_path="/gone/away")
     with pytest.raises(UserError, match=r"base_model_name_or_path of .*=/gone/away: no such folder"):
-        resolve_model(str(adapter_folder), KEY)
+        resolve_model(policy_ref(str(adapter_folder)))
     edit(config, base_model_name_or_path=None)
     with pytest.raises(UserError, match=r"adapter_config\.json: base_model_name_or_path is missing"):
-        resolve_model(str(adapter_folder), KEY)
+        resolve_model(policy_ref(str(adapter_folder)))
 
 
 def test_a_corrupt_adapter(adapter_folder: Path) -> None:
     (adapter_folder / "adapter_config.json").write_text('{"base_model')
     with pytest.raises(UserError, match=r"adapter_config\.json: cannot be read"):
-        resolve_model(str(adapter_folder), KEY)
+        resolve_model(policy_ref(str(adapter_folder)))
     (adapter_folder / "adapter_model.safetensors").unlink()
     with pytest.raises(UserError, match=r"adapter_model\.safetensors: is missing"):
-        resolve_model(str(adapter_folder), KEY)
+        resolve_model(policy_ref(str(adapter_folder)))
 
 
 def test_a_hub_name_that_cannot_be_reached(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", True)
     wanted = r"policy\.model=no-team/none: cannot be read as a model: .*; give a folder, or a name on the hub"
     with pytest.raises(UserError, match=wanted):
-        load_tokenizer(resolve_model("no-team/none", KEY), KEY, False)
+        open_policy(policy_ref("no-team/none"))
 
 
 def test_weights_that_are_not_whole(folder: str, adapter_folder: Path, tmp_path: Path) -> None:
@@ -92,7 +90,7 @@ def test_weights_that_are_not_whole(folder: str, adapter_folder: Path, tmp_path:
     whole = weights.read_bytes()
     weights.write_bytes(b"cut")
     with pytest.raises(UserError, match=r"policy\.model=.*adapter: adapter_model\.safetensors is damaged"):
-        resolve_model(str(adapter_folder), KEY)
+        resolve_model(policy_ref(str(adapter_folder)))
     weights.write_bytes(whole)
     base = tmp_path / "base"
     shutil.copytree(folder, base)
@@ -100,7 +98,7 @@ def test_weights_that_are_not_whole(folder: str, adapter_folder: Path, tmp_path:
     edit(adapter_folder / "adapter_config.json", base_model_name_or_path=str(base))
     for model in (base, adapter_folder):
         with pytest.raises(UserError, match=rf"{base}: model\.safetensors is damaged"):
-            resolve_model(str(model), KEY)
+            resolve_model(policy_ref(str(model)))
 
 
 def test_the_tokenizer_is_the_adapters_where_it_has_one(folder: str, adapter_folder: Path) -> None:
@@ -110,17 +108,16 @@ def test_the_tokenizer_is_the_adapters_where_it_has_one(folder: str, adapter_fol
 
 
 def test_the_context_is_the_models(folder: str) -> None:
-    assert context_tokens(ModelSource(folder, None), KEY, False) == 256
+    assert open_model(policy_ref(folder)).num_positions == 256
 
 
 def test_the_context_has_other_names_too(folder: str, tmp_path: Path) -> None:
     config = tmp_path / "config.json"
     config.write_text('{"model_type": "bloom", "seq_length": 77}')
-    source = ModelSource(str(tmp_path), None)
-    assert context_tokens(source, KEY, False) == 77
+    assert opened_policy(tmp_path).num_positions == 77
     config.write_text('{"model_type": "bloom"}')
     with pytest.raises(UserError, match=r"does not say how many positions .*max_position_embeddings"):
-        context_tokens(source, KEY, False)
+        _ = opened_policy(tmp_path).num_positions
 
 
 TINY = {"hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 16, "vocab_size": 9}
@@ -130,9 +127,9 @@ TINY = {"hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2, "in
 def test_encoders_that_keep_positions_for_padding(config: Any, positions: int, tmp_path: Path) -> None:
     """RoBERTa's first token has position 2: one more than the padding token's id, which is 1."""
     made = config(max_position_embeddings=20, pad_token_id=1, **TINY)
-    made.save_pretrained(tmp_path)
-    assert context_tokens(ModelSource(str(tmp_path), None), KEY, False) == positions
     model = AutoModelForMaskedLM.from_config(made).eval()
+    model.save_pretrained(tmp_path)
+    assert open_model(policy_ref(tmp_path)).num_positions == positions
     model(input_ids=torch.full((1, positions), 5))
     with pytest.raises((IndexError, RuntimeError)):
         model(input_ids=torch.full((1, positions + 1), 5))
@@ -142,7 +139,7 @@ def test_encoders_that_keep_positions_for_padding(config: Any, positions: int, t
 def test_an_adapter_that_is_no_lora(adapter_folder: Path, change: dict[str, Any]) -> None:
     edit(adapter_folder / "adapter_config.json", **change)
     with pytest.raises(UserError, match=r"policy\.model=.*peft_type (PREFIX_TUNING|LORA), .*merge_and_unload"):
-        resolve_model(str(adapter_folder), KEY)
+        resolve_model(policy_ref(str(adapter_folder)))
 
 
 @pytest.mark.parametrize(
@@ -153,32 +150,32 @@ def test_an_adapter_that_is_no_lora(adapter_folder: Path, change: dict[str, Any]
     ],
 )
 def test_an_adapter_with_more_than_a_and_b_cannot_be_served(adapter_folder: Path, change: dict[str, Any]) -> None:
-    source = resolve_model(str(adapter_folder), KEY)
-    check_servable(source, KEY, VllmEngine())
+    opened = open_policy(policy_ref(adapter_folder))
+    check_loadable(opened, support_of(VllmEngine()))
     edit(adapter_folder / "adapter_config.json", **change)
     with pytest.raises(UserError, match=rf"trained with {next(iter(change))}, which cannot be served"):
-        check_servable(source, KEY, VllmEngine())
+        check_loadable(opened, support_of(VllmEngine()))
     if not {"modules_to_save", "bias"} & set(change):
-        check_servable(source, KEY, TransformersEngine())
+        check_loadable(opened, support_of(TransformersEngine()))
 
 
 def test_an_encoder_is_no_policy(tmp_path: Path) -> None:
     spec = NewBertSettings(vocab_size=64, hidden_size=32, num_layers=1, num_heads=1, intermediate_size=32)
     build_bert(spec, ["some words to learn letters from"], tmp_path, seed=0)
     with pytest.raises(UserError, match=r"BertForMaskedLM is not a causal language model"):
-        load_causal_lm(resolve_model(str(tmp_path), KEY), KEY, "float32", False)
+        open_policy(policy_ref(tmp_path))
 
 
 def test_a_config_or_weights_that_cannot_be_read(folder: str, tmp_path: Path) -> None:
     write_policy(tmp_path)
-    source = ModelSource(str(tmp_path), None)
+    opened = open_policy(policy_ref(tmp_path))
     weights = tmp_path / "model.safetensors"
     weights.write_bytes(weights.read_bytes()[:1000])
     with pytest.raises(UserError, match="the weights cannot be loaded"):
-        load_causal_lm(source, KEY, "float32", False)
+        load_causal_lm(opened)
     (tmp_path / "config.json").write_text('{"model_type": "no-such-architecture"}')
     with pytest.raises(UserError, match="cannot be read as a model"):
-        load_causal_lm(source, KEY, "float32", False)
+        opened_policy(tmp_path)
 
 
 @pytest.mark.parametrize("role", ["pad", "eos"])
@@ -188,13 +185,13 @@ def test_a_tokenizer_without_a_token_that_is_needed(folder: str, tmp_path: Path,
     tokenizer.save_pretrained(tmp_path)
     (tmp_path / "config.json").write_text('{"model_type": "llama"}')
     with pytest.raises(UserError, match=rf"the tokenizer has no {role} token; set one with"):
-        load_tokenizer(ModelSource(str(tmp_path), None), KEY, False)
+        _ = opened_policy(tmp_path).tokenizer
 
 
 def test_a_folder_without_a_tokenizer(tmp_path: Path) -> None:
     (tmp_path / "config.json").write_text('{"model_type": "llama"}')
     with pytest.raises(UserError, match="no tokenizer can be loaded"):
-        load_tokenizer(ModelSource(str(tmp_path), None), KEY, False)
+        _ = opened_policy(tmp_path).tokenizer
 
 
 def test_a_tokenizer_is_not_made_up(tmp_path: Path) -> None:
@@ -202,9 +199,68 @@ def test_a_tokenizer_is_not_made_up(tmp_path: Path) -> None:
     (tmp_path / "config.json").write_text('{"model_type": "qwen2", "architectures": ["Qwen2ForCausalLM"]}')
     assert len(AutoTokenizer.from_pretrained(tmp_path)) == 1
     with pytest.raises(UserError, match=r"there is none of merges\.txt, tokenizer\.json, vocab\.json; save"):
-        load_tokenizer(ModelSource(str(tmp_path), None), KEY, False)
+        _ = opened_policy(tmp_path).tokenizer
 
 
 def test_a_tokenizer_is_loaded_with_what_the_stages_need(folder: str) -> None:
-    tokenizer = load_tokenizer(ModelSource(folder, None), KEY, False)
+    tokenizer = open_policy(policy_ref(folder)).tokenizer
     assert (tokenizer.pad_token_id, tokenizer.eos_token_id) == (0, 1)
+
+
+def test_a_tokenizer_that_cannot_be_used_is_refused_each_time(folder: str, tmp_path: Path) -> None:
+    tokenizer = AutoTokenizer.from_pretrained(folder)
+    tokenizer.pad_token = None
+    tokenizer.save_pretrained(tmp_path)
+    (tmp_path / "config.json").write_text('{"model_type": "llama"}')
+    opened = opened_policy(tmp_path)
+    for _ in range(2):
+        with pytest.raises(UserError, match="the tokenizer has no pad token"):
+            _ = opened.tokenizer
+
+
+def test_a_model_is_read_once(folder: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    opened = open_policy(policy_ref(folder))
+    assert (opened.num_positions, opened.tokenizer.eos_token_id) == (256, 1)
+    for auto in (AutoConfig, AutoTokenizer):
+        monkeypatch.setattr(auto, "from_pretrained", lambda *_, **__: pytest.fail("it was read again"))
+    assert (opened.num_positions, opened.tokenizer.eos_token_id) == (256, 1)
+    load_causal_lm(opened)
+
+
+def test_dropout_is_switched_off_in_the_model_alone(folder: str) -> None:
+    """What was opened stays as it was read: others are made from it."""
+    opened = open_policy(policy_ref(folder))
+    opened.config.attention_dropout = 0.5
+    assert load_causal_lm(opened, with_dropout=False).config.attention_dropout == 0.0
+    assert opened.config.attention_dropout == 0.5
+
+
+@pytest.mark.parametrize("setting", ["policy.model", "policy.baseline", "calibration.policy"])
+def test_an_error_names_the_setting_that_named_the_model(folder: str, tmp_path: Path, setting: str) -> None:
+    shutil.copytree(folder, tmp_path / "model")
+    ref = ModelRef(str(tmp_path / "model"), setting)
+    opened = open_policy(ref)
+    (tmp_path / "model" / "model.safetensors").write_bytes(b"cut")
+    with pytest.raises(UserError, match=rf"^{setting}=.*model: the weights cannot be loaded"):
+        load_causal_lm(opened)
+    with pytest.raises(UserError, match=rf"^{setting}=.*model: model\.safetensors is damaged"):
+        open_policy(ref)
+    (tmp_path / "model" / "config.json").write_text('{"model_type": "bert", "architectures": ["BertForMaskedLM"]}')
+    with pytest.raises(UserError, match=rf"^{setting}=.*model: BertForMaskedLM is not a causal language model"):
+        open_base(ref, ModelSource(ref.name, None))
+
+
+def test_two_settings_that_name_one_model_name_the_same(folder: str) -> None:
+    assert ModelRef(folder, "policy.model") == ModelRef(folder, "policy.baseline")
+    assert ModelRef(folder, "policy.model") != ModelRef(folder, "policy.model", dtype="bfloat16")
+
+
+def test_what_an_evaluated_policy_is_compared_with(folder: str, adapter_folder: Path) -> None:
+    def baseline(model: str | Path, asked: str | None = None) -> OpenedPolicy | None:
+        return open_baseline(EvaluatedPolicySettings(model=str(model), baseline=asked))
+
+    assert baseline(folder) is None
+    own, asked = baseline(adapter_folder), baseline(folder, str(adapter_folder))
+    assert own is not None and own.source == ModelSource(folder, None)
+    assert asked is not None and asked.source == ModelSource(folder, adapter_folder)
+    assert asked.ref.setting == "policy.baseline"

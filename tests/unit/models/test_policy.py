@@ -12,9 +12,10 @@ from transformers import AutoModelForCausalLM, GPT2Config, GPT2LMHeadModel
 from plumbob.configs.settings.models import LoraTuning
 from plumbob.models.adapter import ModelRole
 from plumbob.models.adapter_switch import activate
-from plumbob.models.loading import ModelSource
 from plumbob.models.policy import PolicyModel, RoleError, new_value_head
-from plumbob.models.tuning.roles import adapted_policy, trainable_groups
+from plumbob.models.tuning.methods import method_of
+from plumbob.models.tuning.roles import trainable_groups
+from tests.support.opened_models import opened_policy
 from tests.support.tiny_policy import write_policy
 
 TEMPERATURE = 0.7
@@ -55,7 +56,7 @@ def by_hand(model: Any, ids: Tensor, length: int) -> Tensor:
 
 def randomised(folder: str, seed: int = 3) -> PolicyModel:
     """Three roles, with adapters that are not zero."""
-    model = adapted_policy(ModelSource(folder, None), LoraTuning(rank=4), "float32", False, ROLES, seed=0)
+    model = method_of(LoraTuning(rank=4)).policy(opened_policy(folder), ROLES, seed=0)
     generator = torch.Generator().manual_seed(seed)
     with torch.no_grad():
         for group in trainable_groups(model).values():
@@ -226,7 +227,7 @@ def test_a_new_value_head_is_decided_by_its_generator() -> None:
 
 def test_an_adapter_file_that_does_not_fit_is_refused(folder: str, tmp_path: Path) -> None:
     from plumbob.models.adapter import Adapter, save_adapter
-    from plumbob.models.tuning.lora import copy_into
+    from plumbob.models.tuning.peft_adapters import copy_into
     from tests.support.tiny_policy import make_adapter
 
     adapter = make_adapter(folder, 0, seed=1)

@@ -6,6 +6,7 @@ from plumbob.configs.settings.workers import TransformersEngine
 from plumbob.models.adapter import Adapter
 from plumbob.rollout.samplers.open_sampler import open_sampler
 from plumbob.rollout.samplers.sampler import Sampler, SamplerSpec
+from tests.support.opened_models import policy_ref
 from tests.support.tiny_policy import TEMPERATURE, make_adapter, write_policy
 
 
@@ -16,7 +17,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> str:
 
 @pytest.fixture(scope="module")
 def spec(folder: str) -> SamplerSpec:
-    return SamplerSpec(folder, "rollout-0", TransformersEngine(), "float32", TEMPERATURE, max_tokens=32, lora_rank=4)
+    return SamplerSpec(policy_ref(folder), "rollout-0", TransformersEngine(), TEMPERATURE, max_tokens=32, lora_rank=4)
 
 
 @pytest.fixture

@@ -28,22 +28,23 @@ from plumbob.trainers.learner.engine import Rank
 from tests.support.folder_names import names
 from tests.support.full_disk import fill, small_disk
 from tests.support.host_requirements import cannot
+from tests.support.opened_models import policy_ref
 
-SPEC = SamplerSpec("/gone/base", "rollout-3", TransformersEngine(), "float32", 1.0, 4, 0)
+SPEC = SamplerSpec(policy_ref("/gone/base"), "rollout-3", TransformersEngine(), 1.0, 4, 0)
 SFT = SftRun(data=DemonstrationDataSettings(demonstrations="/d"), policy=PolicySettings(model="/gone/policy"))
 
 
 def refusals(mark: Path, said: Path) -> None:
     """What workers of each kind refuse with whose models are not on this host."""
     asked = (
-        (RolloutWorker, SPEC),
-        (ScorerWorker, ScorerSettings(model="a/b", ensemble=("/gone/c",)).reward),
+        (RolloutWorker, (SPEC,)),
+        (ScorerWorker, (ScorerSettings(model="a/b", ensemble=("/gone/c",)).reward,)),
         (LearnerWorker, SFT),
     )
     for kind, what in asked:
         worker: Any = kind(mark.with_name("worker-1.log"), 1, installed(), mark)
         with pytest.raises(UserError) as refused:
-            worker.build(what) if kind is LearnerWorker else worker.open(what)
+            worker.build(what) if kind is LearnerWorker else worker.open(*what)
         with said.open("a") as file:
             print(refused.value, file=file)
 
@@ -61,10 +62,13 @@ def test_a_host_that_does_not_see_the_drivers_mark(tmp_path: Path, kind: type[An
     for logs in (tmp_path / "none" / "logs", tmp_path / "own"):
         worker = kind(logs / "worker-1.log", 1, installed(), logs / ".driver-00")
         begin = worker.join if kind is LearnerWorker else worker.open
-        reward = ScorerSettings(model="m").reward
-        what = {RolloutWorker: SPEC, ScorerWorker: reward, LearnerWorker: Rank(0, 1, "h:1")}[kind]
+        what = {
+            RolloutWorker: (SPEC,),
+            ScorerWorker: (ScorerSettings(model="m").reward,),
+            LearnerWorker: (Rank(0, 1, "h:1"),),
+        }[kind]
         with pytest.raises(UserError) as refused:
-            begin(what)
+            begin(*what)
         said = str(refused.value)
         assert said.startswith("worker worker-1 on ")
         assert said.endswith(

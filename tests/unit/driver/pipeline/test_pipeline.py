@@ -17,9 +17,11 @@ from plumbob.data.prompts import EncodedPrompt
 from plumbob.driver.pipeline import pipeline
 from plumbob.driver.pipeline.pipeline import Pipeline, PipelineResult, handover, run_pipeline
 from plumbob.driver.pipeline.pipeline_data import Files
-from plumbob.driver.stages.evaluation import EvalInput, Measured
-from plumbob.driver.stages.prepare import StageContext
+from plumbob.driver.stages.evaluation import EvalInput, EvaluatedPolicy, Measured
+from plumbob.driver.stages.stage import StageContext, StageResult, StageSummary
 from plumbob.rollout.rollout_records import Rollout, SampleRequest
+from tests.support.opened_models import opened_policy
+from tests.support.tiny_policy import write_policy
 
 FILES = Files("text", "shown", "pairs", "heldout_pairs", "asked", "heldout_asked", None, 0.9, ())
 FOLDER = Path("/runs/mine")
@@ -88,18 +90,26 @@ def test_only_a_new_model_is_pre_trained_and_an_ended_stage_is_not_run_again(
 ) -> None:
     ran: list[str] = []
 
-    def run_stage(body: Any, scene: StageContext, name: str) -> dict[str, Any]:
-        assert scene.folder == tmp_path / name
+    def run_stage(body: Any, context: StageContext, name: str) -> StageSummary:
+        assert context.folder == tmp_path / name
         ran.append(name)
-        return {"policies": {"ppo": {"gold_score": 1.0}}} if name == "eval" else {"seconds": 2.0}
+        metrics = {"policies": {"ppo": {"gold_score": 1.0}}} if name == "eval" else {"loss": 3.0}
+        return StageSummary(StageResult(metrics, ("a note",) if name == "sft" else None), 2.0, 0.5)
 
     monkeypatch.setattr(pipeline, "run_stage", run_stage)
     nothing: Any = None
     scene = StageContext(nothing, nothing, tmp_path, nothing, nothing)
     figures = run_pipeline(settings(policy, encoder), lambda folder: FILES, scene)
     assert ran == [*first, "sft", "reward", "ppo", "dpo", "eval"]
-    assert figures["ppo"] == {"seconds": 2.0, "gold_score": 1.0}
-    assert figures["reward"] == {"seconds": 2.0, "noise_ceiling": 0.9}
+    spent = {"seconds": 2.0, "peak_memory_gib": 0.5}
+    assert figures["sft"] == {"loss": 3.0, "notes": ["a note"], **spent}
+    assert figures["ppo"] == {"loss": 3.0, **spent, "gold_score": 1.0}
+    assert figures["reward"] == {"loss": 3.0, **spent, "noise_ceiling": 0.9}
+    assert figures["eval"] == spent
+    assert json.loads((tmp_path / "eval" / "summary.json").read_text()) == {
+        "policies": {"ppo": {"gold_score": 1.0}},
+        **spent,
+    }
     # Interrupted in the reward stage, the next run makes that one again and no other.
     (tmp_path / "reward" / "summary.json").unlink()
     ran.clear()
@@ -108,18 +118,20 @@ def test_only_a_new_model_is_pre_trained_and_an_ended_stage_is_not_run_again(
 
 
 def test_a_summary_adds_to_a_stage_what_others_know_of_it_and_changes_none() -> None:
-    stages = {"sft": {"loss": 1.0}, "reward": {"accuracy": 0.8}, "ppo": {"kl": 0.5}, "eval": {"num_prompts": 8}}
-    kept = json.dumps(stages)
-    result = PipelineResult(stages, {"sft": {"reward": 1.0}, "ppo": {"reward": 2.0}}, 0.9, ("3 rows skipped",))
-    assert result.summary() == {
+    policies = {"sft": {"reward": 1.0}, "ppo": {"reward": 2.0}}
+    metrics = {"sft": {"loss": 1.0}, "reward": {"accuracy": 0.8}, "ppo": {"kl": 0.5}, "eval": {"policies": policies}}
+    stages = {name: StageSummary(StageResult(own), 2.0, 0.5) for name, own in metrics.items()}
+    spent = {"seconds": 2.0, "peak_memory_gib": 0.5}
+    kept = json.dumps(metrics)
+    assert PipelineResult(stages, 0.9, ("3 rows skipped",)).summary() == {
         "data": {"notes": ["3 rows skipped"]},
-        "sft": {"loss": 1.0, "reward": 1.0},
-        "reward": {"accuracy": 0.8, "noise_ceiling": 0.9},
-        "ppo": {"kl": 0.5, "reward": 2.0},
-        "eval": {"num_prompts": 8},
+        "sft": {"loss": 1.0, "reward": 1.0, **spent},
+        "reward": {"accuracy": 0.8, "noise_ceiling": 0.9, **spent},
+        "ppo": {"kl": 0.5, "reward": 2.0, **spent},
+        "eval": spent,
     }
-    assert json.dumps(stages) == kept
-    assert list(PipelineResult(stages, {}, None, ()).summary()) == ["sft", "reward", "ppo", "eval"]
+    assert json.dumps(metrics) == kept
+    assert list(PipelineResult(stages, None, ()).summary()) == ["sft", "reward", "ppo", "eval"]
 
 
 class Said:
@@ -132,8 +144,13 @@ class Said:
         self.notes.append((stage, note))
 
 
+def ended(body: Any, context: StageContext, name: str) -> StageSummary:
+    """A stage that has come to nothing."""
+    return StageSummary(StageResult({"policies": {}} if name == "eval" else {}), 1.0, 1.0)
+
+
 def test_notes_about_the_files_are_kept_with_the_figures(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(pipeline, "run_stage", lambda body, scene, name: {"policies": {}} if name == "eval" else {})
+    monkeypatch.setattr(pipeline, "run_stage", ended)
     said: Any = Said()
     nothing: Any = None
     files = replace(FILES, notes=("3 rows skipped",))
@@ -161,19 +178,22 @@ def test_the_baseline_gets_every_figure_that_is_no_comparison(tmp_path: Path, mo
     found = {"baseline": measured(1.0, 7, "length"), "ppo": measured(3.0, 5, "stop"), "dpo": measured(2.0, 4, "stop")}
     prompt = EncodedPrompt("id", "Who?", np.zeros(1, dtype=np.int32))
     note = "1 of 2 prompts dropped"
-    monkeypatch.setattr(pipeline, "prepare_eval", lambda run: EvalInput((), (prompt, prompt), 0, (note,)))
+    opened = opened_policy(write_policy(tmp_path / "base"))
+    policy = EvaluatedPolicy(opened, opened, (prompt, prompt), 0)
+    monkeypatch.setattr(pipeline, "prepare_eval", lambda run: EvalInput((), policy, (note,)))
     monkeypatch.setattr(pipeline, "measure_policies", lambda *_: found)
-    monkeypatch.setattr(pipeline, "resolve_model", lambda *_: None)
+    monkeypatch.setattr(pipeline, "open_policy", lambda ref: opened)
     session: Any = SimpleNamespace(scorers=lambda settings: None)
     said: Any = Said()
     nothing: Any = None
     scene = StageContext(session, nothing, tmp_path, said, nothing)
     run = Pipeline(settings("team/llama", "team/bert"), tmp_path, FILES).evaluation()
-    figures = pipeline._evaluate(run, FILES, scene, scene)
+    result = pipeline._evaluate(run, FILES, scene, scene)
+    figures = result.metrics
     own = {"reward": 1.0, "answer_tokens": 7.0, "missing_eos_share": 1.0, "gold_score": 0.5}
     assert figures["policies"]["sft"] == own
     assert (figures["policies"]["ppo"]["answer_tokens"], figures["policies"]["ppo"]["missing_eos_share"]) == (5.0, 0.0)
     assert set(figures["policies"]["dpo"]) > set(own)
-    assert figures["notes"] == [note] and said.notes == [("eval", note)]
+    assert result.notes == (note,) and said.notes == [("eval", note)]
     sample, _ = [json.loads(line) for line in (tmp_path / "samples.jsonl").read_text().splitlines()]
     assert list(sample["answers"]) == ["sft", "ppo", "dpo"]

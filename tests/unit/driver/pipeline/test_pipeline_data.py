@@ -245,3 +245,12 @@ def test_a_named_policy_is_looked_at_first(tmp_path: Path, pairs: str) -> None:
     (tmp_path / "base" / "model.safetensors").write_bytes(b"cut")
     with pytest.raises(UserError, match=r"policy\.model=.*base: model\.safetensors is damaged"):
         check(base)
+
+
+@pytest.mark.parametrize("setting", ["tuning", "sft_tuning"])
+def test_a_rank_that_the_engine_does_not_serve(tmp_path: Path, pairs: str, setting: str) -> None:
+    for model in (NewLlamaSettings(max_positions=1024), write_policy(tmp_path / "base")):
+        policy = PipelinePolicySettings(model=model, **{setting: LoraTuning(rank=513)})
+        run = settings(pairs=pairs).model_copy(update={"policy": policy})
+        with pytest.raises(UserError, match=rf"^policy\.{setting}\.rank=513: vLLM serves LoRA up to rank 512"):
+            check_models(run)

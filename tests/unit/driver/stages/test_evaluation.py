@@ -1,22 +1,30 @@
 """What an evaluation asks of a reward model, and how it reads its pairs."""
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
+from numpy.typing import NDArray
 
+from plumbob.cluster.resources import needs_of
 from plumbob.configs.runs import EvalRun
 from plumbob.configs.settings.data import EvalDataSettings
 from plumbob.configs.settings.models import REWARD_MODEL, EvaluatedPolicySettings, ModelRef, NewBertSettings
 from plumbob.configs.settings.rewards import ScorerSettings
+from plumbob.configs.settings.workers import RolloutSettings, TransformersEngine
 from plumbob.core.errors import UserError
 from plumbob.data.records import Ranking
 from plumbob.driver.stages.evaluation import EvalInput, prepare_eval, run_eval
+from plumbob.models.adapter import Adapter, save_adapter
 from plumbob.models.from_scratch import build_bert
 from plumbob.reward.bert_model import new_reward_model
 from plumbob.reward.scorer import Score
-from tests.support.tiny_policy import write_policy
+from plumbob.rollout.rollout_records import Rollout, SampleRequest
+from plumbob.rollout.samplers.sampler import SamplerSpec
+from tests.support.tiny_policy import make_adapter, write_policy
 
 
 @pytest.fixture(scope="module")
@@ -36,12 +44,46 @@ def write(path: Path, row: dict[str, Any]) -> str:
     return str(path)
 
 
+class FakeSamplers:
+    """Gives every prompt the response "yes", and counts the batches and what is loaded before them."""
+
+    def __init__(self) -> None:
+        self.done: list[str] = []
+
+    def serve_base(self) -> None:
+        self.done.append("base")
+
+    def load(self, adapter: Adapter) -> None:
+        self.done.append("adapter")
+
+    def sample(self, requests: Sequence[SampleRequest]) -> list[Rollout]:
+        self.done.append("sample")
+        ids = np.array([5, 1], np.int32)
+        return [
+            Rollout(request, "stop", "yes", ids, np.zeros(2, np.float32), ids, np.ones(2, np.bool_), "w")
+            for request in requests
+        ]
+
+
 class FakeSession:
-    """Scores a response by its length, and keeps the settings that it was asked with."""
+    """Scores a response by its length, keeps the settings that it was asked with, and counts what it starts."""
+
+    def __init__(self) -> None:
+        self.rollouts, self.num_learner_groups = FakeSamplers(), 0
 
     def scorers(self, settings: ScorerSettings) -> "FakeSession":
         self.settings = settings
         return self
+
+    def samplers(self, spec: SamplerSpec, rollout: RolloutSettings) -> "FakeSamplers":
+        return self.rollouts
+
+    def learners(self, run: EvalRun) -> "FakeSession":
+        self.num_learner_groups += 1
+        return self
+
+    def compute(self, batch: Any, role: str, function: Any) -> NDArray[np.float32]:
+        return np.zeros(batch.input_ids.shape, np.float32)
 
     def score(self, texts: list[tuple[str, str]]) -> list[Score]:
         return [Score(0.0, {"raw": float(len(response))}) for _, response in texts]
@@ -51,7 +93,7 @@ def test_pairs_alone_need_no_calibration(tmp_path: Path, uncalibrated: str) -> N
     pairs = write(tmp_path / "pairs.jsonl", {"prompt": "Q", "chosen": "long", "rejected": "no"})
     run = EvalRun(data=EvalDataSettings(pairs=pairs), reward=ScorerSettings(model=uncalibrated))
     session: Any = FakeSession()
-    figures = run_eval(run, prepare_eval(run), session)
+    figures = run_eval(run, prepare_eval(run), session).metrics
     assert session.settings.normalize is False
     assert (figures["accuracy"], figures["mean_margin"]) == (1.0, 2.0)
 
@@ -64,7 +106,7 @@ def test_pairs_of_several_annotators(tmp_path: Path, uncalibrated: str) -> None:
     file.write_text("".join(json.dumps(row) + "\n" for row in rows))
     session: Any = FakeSession()
     run = EvalRun(data=EvalDataSettings(pairs=str(file)), reward=ScorerSettings(model=uncalibrated))
-    figures = run_eval(run, prepare_eval(run), session)
+    figures = run_eval(run, prepare_eval(run), session).metrics
     # The longer response scores higher: as ann and cay say, who agree with each other and not with bob.
     assert {name: found["accuracy"] for name, found in figures["annotators"].items()} == {"ann": 1, "bob": 0, "cay": 1}
     assert figures["annotator_agreement"] == {"agreement": 1 / 3, "num_compared": 3}
@@ -82,7 +124,7 @@ def test_an_ensemble_is_measured_by_its_total(tmp_path: Path, uncalibrated: str)
     with pytest.raises(UserError, match=r"calibration\.json"):
         prepare_eval(run)
     session: Any = Ensemble()
-    figures = run_eval(run, EvalInput((Ranking("Q", ("long", "no")),), (), 0, ()), session)
+    figures = run_eval(run, EvalInput((Ranking("Q", ("long", "no")),), None, ()), session).metrics
     assert session.settings.normalize is True
     assert (figures["accuracy"], figures["mean_margin"]) == (1.0, 4.0)
     assert "calibration_error" not in figures
@@ -95,11 +137,67 @@ def test_a_policy_s_scores_need_one(tmp_path: Path, uncalibrated: str) -> None:
     with pytest.raises(UserError, match=r"calibration\.json.*reward\.normalize=false"):
         prepare_eval(run)
     raw = run.model_copy(update={"reward": ScorerSettings(model=uncalibrated, normalize=False)})
-    assert len(prepare_eval(raw).prompts) == 1
+    prepared = prepare_eval(raw).policy
+    assert prepared is not None and len(prepared.prompts) == 1
 
 
 def test_chat_pairs_without_a_policy_become_a_plain_transcript(tmp_path: Path, uncalibrated: str) -> None:
     turns = {name: [{"role": role, "content": name}] for name, role in (("prompt", "user"), ("chosen", "assistant"))}
     chats = write(tmp_path / "chats.jsonl", {**turns, "rejected": [{"role": "assistant", "content": "no"}]})
     data = prepare_eval(EvalRun(data=EvalDataSettings(pairs=chats), reward=ScorerSettings(model=uncalibrated)))
-    assert data == EvalInput((Ranking("\n\nHuman: prompt\n\nAssistant:", ("chosen", "no")),), (), 0, ())
+    assert data == EvalInput((Ranking("\n\nHuman: prompt\n\nAssistant:", ("chosen", "no")),), None, ())
+
+
+@pytest.fixture(scope="module")
+def policy(tmp_path_factory: pytest.TempPathFactory) -> str:
+    return write_policy(tmp_path_factory.mktemp("policy"))
+
+
+@pytest.fixture(scope="module")
+def adapter(policy: str, tmp_path_factory: pytest.TempPathFactory) -> str:
+    folder = tmp_path_factory.mktemp("adapter")
+    save_adapter(make_adapter(policy, 0, seed=1), folder)
+    return str(folder)
+
+
+def evaluation(tmp_path: Path, uncalibrated: str, policy: str, baseline: str | None = None) -> EvalRun:
+    asked = tmp_path / "prompts.jsonl"
+    asked.write_text('{"prompt": "Q"}\n{"prompt": "Why"}\n')
+    return EvalRun(
+        data=EvalDataSettings(prompts=str(asked)),
+        policy=EvaluatedPolicySettings(model=policy, baseline=baseline),
+        reward=ScorerSettings(model=uncalibrated, normalize=False),
+        rollout=RolloutSettings(engine=TransformersEngine()),
+    )
+
+
+def test_a_full_model_without_a_baseline_is_sampled_once(tmp_path: Path, uncalibrated: str, policy: str) -> None:
+    run = evaluation(tmp_path, uncalibrated, policy)
+    session: Any = FakeSession()
+    metrics = run_eval(run, prepare_eval(run), session).metrics
+    assert session.rollouts.done == ["base", "sample"] and session.num_learner_groups == 0
+    assert [need.role for need in needs_of(run)] == ["rollout", "scorer"]
+    # Two tokens a response, the EOS among them; nothing is compared.
+    assert metrics == {"reward": 0.0, "answer_tokens": 2.0, "missing_eos_share": 0.0, "baseline": None}
+
+
+def test_an_adapter_is_compared_with_its_base(tmp_path: Path, uncalibrated: str, policy: str, adapter: str) -> None:
+    run = evaluation(tmp_path, uncalibrated, adapter)
+    session: Any = FakeSession()
+    metrics = run_eval(run, prepare_eval(run), session).metrics
+    assert session.rollouts.done == ["base", "sample", "adapter", "sample"] and session.num_learner_groups == 1
+    assert [need.role for need in needs_of(run)] == ["learner", "rollout", "scorer"]
+    assert (metrics["baseline"], metrics["kl"], metrics["win_rate"]) == (policy, 0.0, 0.5)
+
+
+def test_a_baseline_is_what_was_asked_for(tmp_path: Path, uncalibrated: str, policy: str, adapter: str) -> None:
+    run = evaluation(tmp_path, uncalibrated, policy, adapter)
+    session: Any = FakeSession()
+    assert run_eval(run, prepare_eval(run), session).metrics["baseline"] == adapter
+    assert session.rollouts.done == ["adapter", "sample", "base", "sample"] and session.num_learner_groups == 1
+
+
+def test_a_baseline_that_is_no_policy_is_named(tmp_path: Path, uncalibrated: str, policy: str) -> None:
+    run = evaluation(tmp_path, uncalibrated, policy, uncalibrated)
+    with pytest.raises(UserError, match=r"^policy\.baseline=.*BertForSequenceClassification is not a causal language"):
+        prepare_eval(run)

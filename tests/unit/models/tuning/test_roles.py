@@ -13,10 +13,13 @@ from transformers import AutoModelForCausalLM, GPT2Config, GPT2LMHeadModel
 from plumbob.configs.settings.models import LoraTuning
 from plumbob.core.errors import UserError
 from plumbob.models.adapter import ModelRole, load_adapter, save_adapter
-from plumbob.models.loading import ModelSource, served_rank
+from plumbob.models.loading import OpenedPolicy
 from plumbob.models.policy import PolicyModel
-from plumbob.models.tuning.lora import add_adapters, is_adapter_parameter
-from plumbob.models.tuning.roles import adapted_policy, frozen_reference, full_policy, trainable_groups
+from plumbob.models.resolution import served_rank
+from plumbob.models.tuning.methods import method_of
+from plumbob.models.tuning.peft_adapters import add_adapters, is_adapter_parameter
+from plumbob.models.tuning.roles import frozen_reference, full_policy, trainable_groups
+from tests.support.opened_models import opened_policy
 from tests.support.tiny_policy import make_adapter, write_policy
 
 ROLES: tuple[ModelRole, ...] = ("policy", "reference", "value")
@@ -55,12 +58,12 @@ def plain(model: Any) -> Tensor:
     return torch.where(ACTIONS, torch.nn.functional.pad(chosen, (1, 0)), 0.0)
 
 
-def build(source: ModelSource, roles: tuple[ModelRole, ...] = ROLES, seed: int = 0, rank: int = 3) -> PolicyModel:
-    return adapted_policy(source, LoraTuning(rank=rank, alpha=6.0), "float32", False, roles, seed)
+def build(opened: OpenedPolicy, roles: tuple[ModelRole, ...] = ROLES, seed: int = 0, rank: int = 3) -> PolicyModel:
+    return method_of(LoraTuning(rank=rank, alpha=6.0)).policy(opened, roles, seed)
 
 
 def test_from_a_full_model_the_reference_is_the_base_and_the_policy_its_equal(folder: str) -> None:
-    model = build(ModelSource(folder, None))
+    model = build(opened_policy(folder))
     reference = response(model, "reference")
     torch.testing.assert_close(reference, plain(AutoModelForCausalLM.from_pretrained(folder)), rtol=0, atol=1e-5)
     # Invariant 1: before the first update every log-ratio is exactly 0.
@@ -71,7 +74,7 @@ def test_from_a_full_model_the_reference_is_the_base_and_the_policy_its_equal(fo
 def test_from_an_adapter_the_reference_is_the_adapted_model_and_not_the_raw_base(
     folder: str, adapter_folder: Path
 ) -> None:
-    model = build(ModelSource(folder, adapter_folder))
+    model = build(opened_policy(folder, adapter_folder))
     base = AutoModelForCausalLM.from_pretrained(folder)
     raw = plain(base)
     adapted = plain(PeftModel.from_pretrained(base, str(adapter_folder)))
@@ -92,7 +95,7 @@ def test_from_an_adapter_the_reference_is_the_adapted_model_and_not_the_raw_base
 
 @pytest.mark.parametrize("is_adapter", [False, True])
 def test_only_the_learning_roles_are_trainable(folder: str, adapter_folder: Path, is_adapter: bool) -> None:
-    model = build(ModelSource(folder, adapter_folder if is_adapter else None))
+    model = build(opened_policy(folder, adapter_folder if is_adapter else None))
     groups = trainable_groups(model)
     # 2 layers x (q, k, v, o, gate, up, down) x (A, B) = 28; the critic has its head beside them.
     assert {name: len(group) for name, group in groups.items()} == {"policy": 28, "value": 29}
@@ -104,28 +107,28 @@ def test_only_the_learning_roles_are_trainable(folder: str, adapter_folder: Path
 
 def test_the_seed_decides_new_adapters(folder: str) -> None:
     first, again, other = (
-        trainable_groups(build(ModelSource(folder, None), ("policy",), seed))["policy"] for seed in (1, 1, 2)
+        trainable_groups(build(opened_policy(folder), ("policy",), seed))["policy"] for seed in (1, 1, 2)
     )
     assert all(torch.equal(first[name], again[name]) for name in first)
     assert any(not torch.equal(first[name], other[name]) for name in first)
 
 
 def test_a_stage_without_a_critic_has_no_head(folder: str) -> None:
-    model = build(ModelSource(folder, None), ("policy", "reference"))
+    model = build(opened_policy(folder), ("policy", "reference"))
     assert model.value_head is None and set(trainable_groups(model)) == {"policy"}
 
 
 def test_training_all_weights(folder: str, adapter_folder: Path) -> None:
-    model = full_policy(ModelSource(folder, None), "float32", False)
+    model = full_policy(opened_policy(folder))
     assert set(trainable_groups(model)["policy"]) == {name for name, _ in model.named_parameters()}
     assert all(parameter.requires_grad for parameter in model.parameters())
     with pytest.raises(UserError, match=r"is an adapter.*merge_and_unload.*policy\.tuning\.kind=lora"):
-        full_policy(ModelSource(folder, adapter_folder), "float32", False)
+        full_policy(opened_policy(folder, adapter_folder))
 
 
 def test_a_frozen_reference_responses_as_what_it_was_given(folder: str, adapter_folder: Path) -> None:
-    whole = frozen_reference(ModelSource(folder, None), "float32", False)
-    adapted = frozen_reference(ModelSource(folder, adapter_folder), "float32", False)
+    whole = frozen_reference(opened_policy(folder))
+    adapted = frozen_reference(opened_policy(folder, adapter_folder))
     base = AutoModelForCausalLM.from_pretrained(folder)
     torch.testing.assert_close(response(whole, "reference"), plain(base), rtol=0, atol=1e-5)
     expected = plain(PeftModel.from_pretrained(base, str(adapter_folder)))
@@ -134,8 +137,8 @@ def test_a_frozen_reference_responses_as_what_it_was_given(folder: str, adapter_
 
 
 def test_the_rank_that_a_sampler_must_hold(folder: str, adapter_folder: Path) -> None:
-    assert served_rank(ModelSource(folder, None), LoraTuning(rank=7)) == 7
-    assert served_rank(ModelSource(folder, adapter_folder), LoraTuning(rank=7)) == 4
+    assert served_rank(opened_policy(folder).source, LoraTuning(rank=7)) == 7
+    assert served_rank(opened_policy(folder, adapter_folder).source, LoraTuning(rank=7)) == 4
 
 
 def test_an_adapter_folder_reads_back_as_written(folder: str, tmp_path: Path) -> None:
@@ -162,7 +165,7 @@ def dropping(tmp_path_factory: pytest.TempPathFactory) -> str:
 @pytest.mark.parametrize("roles", [("policy", "reference"), ROLES])
 @pytest.mark.filterwarnings("ignore:fan_in_fan_out")
 def test_the_first_ratio_is_one_on_a_base_with_dropout(dropping: str, roles: tuple[ModelRole, ...]) -> None:
-    model = build(ModelSource(dropping, None), roles)
+    model = build(opened_policy(dropping), roles)
     old = response(model, "policy")
     model.train()
     with model.role("policy"):
@@ -175,7 +178,7 @@ def test_the_first_ratio_is_one_on_a_base_with_dropout(dropping: str, roles: tup
 
 @pytest.mark.filterwarnings("ignore:fan_in_fan_out")
 def test_without_a_reference_the_bases_dropout_stays(dropping: str) -> None:
-    model = build(ModelSource(dropping, None), ("policy",))
+    model = build(opened_policy(dropping), ("policy",))
     old = response(model, "policy")
     model.train()
     with model.role("policy"), torch.no_grad():
@@ -185,7 +188,7 @@ def test_without_a_reference_the_bases_dropout_stays(dropping: str) -> None:
 def test_an_adapters_dropout_is_off_beside_a_reference(folder: str, tmp_path: Path) -> None:
     adapter = make_adapter(folder, 0, seed=5)
     save_adapter(replace(adapter, config={**adapter.config, "lora_dropout": 0.5}), tmp_path)
-    model = build(ModelSource(folder, tmp_path))
+    model = build(opened_policy(folder, tmp_path))
     old = response(model, "policy")
     model.train()
     with model.role("policy"), torch.no_grad():
@@ -205,5 +208,5 @@ def test_a_module_of_the_base_may_have_a_roles_name() -> None:
     groups = trainable_groups(PolicyModel(adapters, {"policy": "policy", "value": "value"}))
     ends = {name: sorted(".".join(p.split(".")[-3:]) for p in group) for name, group in groups.items()}
     assert ends == {role: [f"lora_A.{role}.weight", f"lora_B.{role}.weight"] for role in ("policy", "value")}
-    assert not is_adapter_parameter("model.value.base_layer.weight", "value")
-    assert is_adapter_parameter("embed.lora_embedding_A.value", "value")
+    assert not is_adapter_parameter("model.value.base_layer.weight", "value", "lora_")
+    assert is_adapter_parameter("embed.lora_embedding_A.value", "value", "lora_")

@@ -7,12 +7,15 @@ import torch
 from safetensors.torch import load_file, save_file
 from transformers import AutoModelForCausalLM, Qwen2Config
 
-from plumbob.configs.settings.models import LoraTuning
+from plumbob.configs.settings.models import AlignedPolicySettings, LoraTuning
 from plumbob.configs.settings.workers import SamplerEngine, TransformersEngine, VllmEngine
 from plumbob.core.errors import UserError
 from plumbob.models.adapter import WEIGHTS_FILE, save_adapter
-from plumbob.models.loading import ModelSource
+from plumbob.models.tuning.adapter_support import WHAT_PEFT_LOADS
+from plumbob.models.tuning.methods import open_tunable
 from plumbob.models.tuning.targets import check_targets
+from plumbob.rollout.samplers.open_sampler import support_of
+from tests.support.opened_models import opened_policy
 from tests.support.tiny_policy import make_adapter, write_policy
 
 LINEAR = "down_proj, gate_proj, k_proj, o_proj, q_proj, up_proj, v_proj"
@@ -35,7 +38,7 @@ def qwen(tmp_path_factory: pytest.TempPathFactory) -> str:
 
 def check(model: str, *targets: str, engine: SamplerEngine | None = None, adapter: Path | None = None) -> None:
     tuning = LoraTuning(targets=targets or "all-linear")
-    check_targets(ModelSource(model, adapter), tuning, "policy.model", False, engine)
+    check_targets(opened_policy(model, adapter), tuning, WHAT_PEFT_LOADS if engine is None else support_of(engine))
 
 
 @pytest.mark.parametrize("engine", ENGINES)
@@ -111,3 +114,13 @@ def test_the_modules_are_those_of_the_loaded_model(llama: str) -> None:
     for name, _ in AutoModelForCausalLM.from_pretrained(llama).named_modules():
         if name.endswith("_proj"):
             check(llama, name, engine=VllmEngine())
+
+
+def test_a_rank_that_the_engine_does_not_serve(llama: str) -> None:
+    vllm = support_of(VllmEngine())
+    policy = AlignedPolicySettings(model=llama, tuning=LoraTuning(rank=513))
+    wanted = r"^policy\.tuning\.rank=513: vLLM serves LoRA up to rank 512; lower it or set rollout\.engine\.kind="
+    with pytest.raises(UserError, match=wanted):
+        open_tunable(policy, vllm)
+    open_tunable(policy, support_of(TransformersEngine()))
+    open_tunable(policy.model_copy(update={"tuning": LoraTuning(rank=512)}), vllm)

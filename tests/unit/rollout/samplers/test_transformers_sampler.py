@@ -8,6 +8,7 @@ import pytest
 import torch
 from transformers import AutoTokenizer, GenerationConfig
 
+from plumbob.configs.settings.models import ModelRef
 from plumbob.core.errors import UserError
 from plumbob.models.adapter import Adapter
 from plumbob.models.tuning import hosting
@@ -15,6 +16,7 @@ from plumbob.rollout.publish_proof import PublishError
 from plumbob.rollout.samplers import transformers_sampler
 from plumbob.rollout.samplers.sampler import BASE_VERSION, Sampler, SamplerSpec, sample, stop_token_ids
 from plumbob.rollout.samplers.transformers_sampler import TransformersSampler, draw
+from tests.support.opened_models import policy_ref
 from tests.support.plain_transformers import load_plain, plain_logprobs
 from tests.support.tiny_policy import EOS, TEMPERATURE, make_requests
 
@@ -81,8 +83,8 @@ def test_only_special_tokens_of_the_generation_config_stop(spec: SamplerSpec, fo
     end_of_turn = tokenizer.convert_tokens_to_ids("<end_of_turn>")
     # 5 is an ordinary token: an EOS id that a config carries by default.
     GenerationConfig(eos_token_id=[end_of_turn, 5]).save_pretrained(tmp_path)
-    assert stop_token_ids(replace(spec, model=str(tmp_path)), tokenizer) == (EOS, end_of_turn)
-    assert stop_token_ids(replace(spec, model=str(tmp_path / "no generation config")), tokenizer) == (EOS,)
+    assert stop_token_ids(replace(spec, model=policy_ref(tmp_path)), tokenizer) == (EOS, end_of_turn)
+    assert stop_token_ids(replace(spec, model=policy_ref(tmp_path / "no generation config")), tokenizer) == (EOS,)
 
 
 def test_requests_keep_the_version_that_they_were_given(sampler: Sampler, adapters: list[Adapter]) -> None:
@@ -139,6 +141,16 @@ def test_an_adapter_that_is_not_what_was_sent_is_caught(
     partial = {key: tensor for key, tensor in adapters[1].tensors.items() if key != name}
     with pytest.raises(PublishError, match=r"holds no|differs"):
         sampler.load(replace(adapters[1], tensors=partial))
+
+
+@pytest.mark.parametrize("setting", ["policy.baseline", "calibration.policy"])
+def test_a_model_that_cannot_be_sampled_from_is_named_by_its_setting(
+    spec: SamplerSpec, tmp_path: Path, setting: str
+) -> None:
+    (tmp_path / "config.json").write_text('{"model_type": "bert", "architectures": ["BertForMaskedLM"]}')
+    ref = ModelRef(str(tmp_path), setting)
+    with pytest.raises(UserError, match=rf"^{setting}={tmp_path}: BertForMaskedLM is not a causal language model"):
+        TransformersSampler(replace(spec, model=ref))
 
 
 def test_what_does_not_fit_is_refused(sampler: Sampler, spec: SamplerSpec, adapters: list[Adapter]) -> None:

@@ -9,13 +9,13 @@ import numpy as np
 import pytest
 import torch
 from numpy.typing import NDArray
-from transformers import AutoTokenizer
 
 from plumbob.configs.settings.data import RetentionSettings
 from plumbob.core.errors import UserError
 from plumbob.data.tokenization import TokenBatch, TokenSequence
 from plumbob.trainers.forgetting.packed_text import PackedText
 from plumbob.trainers.forgetting.retention import RetainedText, prepare_retention
+from tests.support.opened_models import opened_policy
 from tests.support.tiny_policy import write_policy
 
 
@@ -68,20 +68,20 @@ def test_a_policy_that_has_diverged_has_its_figures() -> None:
 
 
 def test_the_blocks_that_are_measured_are_spread_over_the_text(tmp_path: Path) -> None:
-    tokenizer = AutoTokenizer.from_pretrained(write_policy(tmp_path / "policy"))
+    opened = opened_policy(write_policy(tmp_path / "policy"))
     file = tmp_path / "old.txt"
     file.write_text("\n".join("abcdefghij"))
 
     def kept(max_blocks: int) -> list[str]:
         settings = RetentionSettings(text=str(file), block_tokens=2, max_blocks=max_blocks)
-        found = prepare_retention(settings, tokenizer, 256)
+        found = prepare_retention(settings, opened)
         assert found is not None
-        return [tokenizer.decode(block.ids[0]) for block in found.text.blocks]
+        return [opened.tokenizer.decode(block.ids[0]) for block in found.text.blocks]
 
     # Each letter and its EOS are a block of two tokens.
     assert kept(10) == kept(99) == list("abcdefghij")
     # Of ten, places 0, 10 / 4 = 2, 20 / 4 = 5 and 30 / 4 = 7.
     assert kept(4) == ["a", "c", "f", "h"]
-    assert prepare_retention(None, tokenizer, 256) is None
+    assert prepare_retention(None, opened) is None
     with pytest.raises(UserError, match=r"retention\.block_tokens=300 tokens do not fit the 256 positions"):
-        prepare_retention(RetentionSettings(text=str(file), block_tokens=300), tokenizer, 256)
+        prepare_retention(RetentionSettings(text=str(file), block_tokens=300), opened)

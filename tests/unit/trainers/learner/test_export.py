@@ -9,10 +9,11 @@ from peft import PeftModel
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from plumbob.configs.settings.models import LoraTuning
-from plumbob.models.loading import ModelSource
 from plumbob.models.policy import PolicyModel
-from plumbob.models.tuning.roles import adapted_policy, full_policy, trainable_groups
+from plumbob.models.tuning.methods import method_of
+from plumbob.models.tuning.roles import full_policy, trainable_groups
 from plumbob.trainers.learner.export import FullModel, NoArtifact, PolicyAdapter
+from tests.support.opened_models import opened_policy
 from tests.support.tiny_policy import write_policy
 
 IDS = torch.randint(2, 280, (2, 8), generator=torch.Generator().manual_seed(2))
@@ -44,8 +45,7 @@ def check_loaded(loaded: Any, model: PolicyModel) -> None:
 
 
 def test_an_adapter_loads_with_plain_peft(folder: str, tmp_path: Path) -> None:
-    source = ModelSource(folder, None)
-    model = adapted_policy(source, LoraTuning(rank=4), "float32", False, ("policy", "reference", "value"), seed=0)
+    model = method_of(LoraTuning(rank=4)).policy(opened_policy(folder), ("policy", "reference", "value"), seed=0)
     parameters = moved(model)
     artifact = PolicyAdapter(model.causal_lm, "causal_lm.", folder, AutoTokenizer.from_pretrained(folder))
     artifact.export(parameters, tmp_path)
@@ -58,7 +58,7 @@ def test_an_adapter_loads_with_plain_peft(folder: str, tmp_path: Path) -> None:
 
 
 def test_a_full_model_loads_with_plain_transformers(folder: str, tmp_path: Path) -> None:
-    model = full_policy(ModelSource(folder, None), "float32", False)
+    model = full_policy(opened_policy(folder))
     parameters = moved(model)
     artifact = FullModel(model.causal_lm, "causal_lm.", AutoTokenizer.from_pretrained(folder))
     artifact.export(parameters, tmp_path)

@@ -87,7 +87,17 @@ def play(
 ) -> dict[str, Any]:
     """10 records in batches of 4; one record is held out, and its loss is what the fake was given."""
     heldout = Heldout(1, lambda index: index, len)
-    stage = OfflineStage("sft", settings, 3, 10, lambda index, step: index, len, heldout, inputs, retained)
+    stage = OfflineStage(
+        name="sft",
+        settings=settings,
+        seed=3,
+        num_records=10,
+        batch_of=lambda index, step: index,
+        tokens_of=len,
+        heldout=heldout,
+        inputs=inputs,
+        retained=retained,
+    )
     with MetricsLog(folder, Watcher()) as log:  # type: ignore[arg-type]
         return run_epochs(stage, learners, folder, log)  # type: ignore[arg-type]
 

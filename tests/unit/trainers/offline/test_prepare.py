@@ -19,6 +19,7 @@ from plumbob.configs.settings.models import (
     AlignedPolicySettings,
     FullTuning,
     LoraTuning,
+    ModelRef,
     NewBertSettings,
     NewLlamaSettings,
     PolicySettings,
@@ -30,11 +31,11 @@ from plumbob.core.errors import UserError
 from plumbob.data.records import Ranking
 from plumbob.models.adapter import save_adapter
 from plumbob.models.from_scratch import build_bert
-from plumbob.models.masked_lm import load_encoder_tokenizer
+from plumbob.models.masked_lm import open_encoder
 from plumbob.trainers.learner.checkpoint import Files
 from plumbob.trainers.offline.dpo import prepare_dpo
 from plumbob.trainers.offline.pretrain import read_corpus
-from plumbob.trainers.offline.reward_calibration import prepare_calibration
+from plumbob.trainers.offline.reward_calibration import open_calibration_policy, prepare_calibration
 from plumbob.trainers.offline.reward_model import RewardInput, check_encoder, count_cut, prepare_reward, run_reward
 from plumbob.trainers.offline.sft import prepare_sft
 from tests.support.tiny_policy import make_adapter, write_policy
@@ -142,10 +143,18 @@ def test_all_weights_of_an_adapter_cannot_be_trained(tmp_path: Path, policy: str
         read_corpus(PretrainRun(data=TextDataSettings(text="none"), policy=PretrainedPolicySettings(model=adapter)))
 
 
-@pytest.mark.parametrize("model", [NewLlamaSettings(num_heads=3), NewLlamaSettings(vocab_size=257)])
-def test_sizes_that_no_model_can_have_are_told_before_the_text_is_read(model: NewLlamaSettings) -> None:
-    with pytest.raises(UserError, match=r"gives heads 42\.6667 wide|vocab_size=257: .* at least 258"):
-        read_corpus(PretrainRun(data=TextDataSettings(text="none"), policy=PretrainedPolicySettings(model=model)))
+@pytest.mark.parametrize(
+    ("sizes", "wanted"),
+    [
+        ({"num_heads": 3}, r"policy\.model: .* gives heads 42\.6667 wide"),
+        ({"num_heads": 8}, r"gives heads 16 wide; make that a whole number of at least 32"),
+        ({"vocab_size": 257}, r"policy\.model\.vocab_size=257: .* at least 258"),
+    ],
+)
+def test_sizes_that_no_model_can_have_are_told_before_the_text_is_read(sizes: dict[str, int], wanted: str) -> None:
+    policy = PretrainedPolicySettings(model=NewLlamaSettings(**sizes))
+    with pytest.raises(UserError, match=wanted):
+        read_corpus(PretrainRun(data=TextDataSettings(text="none"), policy=policy))
 
 
 def test_an_encoder_is_looked_at_before_it_is_trained(tmp_path: Path, encoder: str, policy: str) -> None:
@@ -168,7 +177,7 @@ PAIR = Ranking("a b", ("c", "c d"))
 
 @pytest.mark.parametrize(("max_tokens", "num_cut"), [(8, 0), (7, 0), (6, 1), (5, 1)])
 def test_a_pair_is_cut_when_one_side_does_not_fit(encoder: str, max_tokens: int, num_cut: int) -> None:
-    assert count_cut(load_encoder_tokenizer(encoder), [PAIR], max_tokens) == num_cut
+    assert count_cut(open_encoder(ModelRef(encoder, "reward.model")).tokenizer, [PAIR], max_tokens) == num_cut
 
 
 class FakeLearners:
@@ -200,7 +209,7 @@ def test_a_reward_run_says_how_many_pairs_it_cut(tmp_path: Path, encoder: str, m
     data = RewardInput((PAIR, Ranking("a", ("b", "c"))), (PAIR,), ())
     learners: Any = FakeLearners()
     log: Any = FakeLog()
-    figures = run_reward(run, data, load_encoder_tokenizer(encoder), learners, tmp_path, log)
+    figures = run_reward(run, data, open_encoder(run.reward.made_encoder).tokenizer, learners, tmp_path, log)
     assert (figures["num_cut_pairs"], len(figures.get("notes", []))) == (2 * notes, notes)
     assert all(note.startswith("2 of 3 pairs are longer than reward.max_tokens=6") for note in figures.get("notes", []))
 
@@ -211,7 +220,9 @@ def test_prompts_too_long_to_calibrate_on_are_said(encoder: str, policy: str) ->
         reward=RewardEncoderSettings(model=encoder),
         calibration=CalibrationSettings(policy=policy),
     )
-    found = prepare_calibration(run, [Ranking("a", ("b", "c")), Ranking(LONG, ("b", "c"))])
-    assert found is not None and [prompt.text for prompt in found.prompts] == ["a"]
+    opened = open_calibration_policy(run)
+    assert opened is not None
+    found = prepare_calibration(run, opened, [Ranking("a", ("b", "c")), Ranking(LONG, ("b", "c"))])
+    assert [prompt.text for prompt in found.prompts] == ["a"]
     (note,) = found.notes
     assert note.startswith("calibration: 1 of 2 prompts dropped")

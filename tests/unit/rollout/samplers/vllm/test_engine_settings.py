@@ -6,10 +6,11 @@ import pytest
 
 from plumbob.configs.settings.workers import VllmEngine
 from plumbob.rollout.samplers.sampler import SamplerSpec
-from plumbob.rollout.samplers.vllm.engine_settings import engine_arguments, environment, heart_of
+from plumbob.rollout.samplers.vllm.engine_settings import engine_arguments, environment, main_message
+from tests.support.opened_models import policy_ref
 
 ENGINE = VllmEngine(kv_cache_gib=0.25, gpu_memory_fraction=0.6, max_num_seqs=7)
-SPEC = SamplerSpec("model", "rollout-0", ENGINE, "float32", temperature=0.7, max_tokens=8, lora_rank=4, num_threads=3)
+SPEC = SamplerSpec(policy_ref("model"), "rollout-0", ENGINE, temperature=0.7, max_tokens=8, lora_rank=4, num_threads=3)
 
 
 def test_logprobs_are_those_of_what_is_sampled_from() -> None:
@@ -58,6 +59,6 @@ def test_the_environment_keeps_a_person_s_log_level(monkeypatch: pytest.MonkeyPa
 
 def test_an_error_is_told_by_its_sentence() -> None:
     pydantic = ValueError("1 validation error for ModelConfig\n  Value error, too long [type=value_error]\n    more")
-    assert heart_of(pydantic) == "Value error, too long [type=value_error]"
-    assert heart_of(ValueError("\n plain \n more")) == "plain"
-    assert heart_of(ValueError()) == "ValueError()"
+    assert main_message(pydantic) == "Value error, too long [type=value_error]"
+    assert main_message(ValueError("\n plain \n more")) == "plain"
+    assert main_message(ValueError()) == "ValueError()"

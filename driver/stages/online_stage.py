@@ -1,0 +1,101 @@
+"""The stage of online alignment: rollout workers, scorers and learners are started beside one another, then PPO."""
+
+from collections.abc import Callable, Mapping
+from functools import partial
+from typing import Any
+
+from plumbob.cluster.session import Session
+from plumbob.configs.runs import PpoRun, check_judged
+from plumbob.configs.settings.rewards import RuleReward
+from plumbob.driver.stages.concurrent_start import run_concurrently
+from plumbob.driver.stages.model_sampling import sampler_spec
+from plumbob.driver.stages.stage import PreparedStage, StageContext, training_stage
+from plumbob.models.loading import OpenedPolicy
+from plumbob.models.resolution import served_rank
+from plumbob.reward.open_scorer import check_reward, open_scorer
+from plumbob.reward.scorer import Scorer
+from plumbob.reward.second_judge import SecondRewardScorer
+from plumbob.trainers.learner.checkpoint import Checkpoints
+from plumbob.trainers.metrics.metrics_log import MetricsLog
+from plumbob.trainers.metrics.sinks.jsonl import read_metrics
+from plumbob.trainers.online.monitors import monitor_figures
+from plumbob.trainers.online.ppo import (
+    PpoActors,
+    PpoInput,
+    PpoState,
+    open_sampled_policy,
+    prepare_ppo,
+    run_ppo,
+    run_ppo_asynchronous,
+)
+from plumbob.trainers.online.recorder import PpoRecorder, ppo_figures
+
+UNJUDGED = "over-optimisation is not watched: there is no judge.model, a reward model that nothing learns from"
+
+Rule = Callable[[str, str], float]
+"""(prompt, response) -> how good the response is."""
+
+
+def prepare(run: PpoRun, rule: Rule | None = None) -> PreparedStage:
+    """Read and check the input. Raises UserError; starts and writes nothing.
+
+    `rule` scores the responses a second time, where the run names no second reward model.
+    """
+    has_judge = run.judge is not None or rule is not None
+    check_judged(run.ppo, has_judge)
+    check_reward(run.reward.reward)
+    if run.judge is not None:
+        check_reward(run.judge.reward)
+    opened = open_sampled_policy(run)
+    data = prepare_ppo(run, opened)
+    loop = run_ppo_asynchronous if run.ppo.max_staleness else run_ppo
+
+    def train(context: StageContext, log: MetricsLog) -> Mapping[str, Any]:
+        actors = _start(context, run, opened, rule)
+        checkpoints = Checkpoints(context.folder / "checkpoints", run.ppo.keep_checkpoints)
+        state = PpoState(run, data)
+        context.control.ledger = state.ledger
+        newest = checkpoints.newest(partial(context.listener.notify, run.kind))
+        if newest is not None:
+            actors.learners.load(newest.folder)
+            state.restore(newest)
+        elif data.retained is not None:
+            state.retained = data.retained.nats_per_token(actors.learners)
+        log.truncate_after(state.step)
+        with PpoRecorder(run.ppo, context.folder, log, context.listener) as record:
+            loop(run, data.pad_id, state, actors, checkpoints, record)
+        actors.learners.export(context.folder / "policy")
+        return _metrics(context, run, data, state, actors)
+
+    return training_stage(data.notes if has_judge else (*data.notes, UNJUDGED), train)
+
+
+def _start(context: StageContext, run: PpoRun, opened: OpenedPolicy, rule: Rule | None) -> PpoActors:
+    session = context.session
+    spec = sampler_spec(opened, run.rollout, served_rank(opened.source, run.policy.tuning))
+    return PpoActors(
+        *run_concurrently(
+            partial(context.listener.notify, run.kind),
+            lambda: session.samplers(spec, run.rollout),
+            lambda: _scorer(session, run, rule),
+            lambda: session.learners(run),
+        )
+    )
+
+
+def _scorer(session: Session, run: PpoRun, rule: Rule | None) -> Scorer:
+    """The run's scorer, with its second reward model where there is one."""
+    scorer = session.scorers(run.reward)
+    if run.judge is not None:
+        return SecondRewardScorer(scorer, session.scorers(run.judge))
+    return scorer if rule is None else SecondRewardScorer(scorer, open_scorer(RuleReward(rule), "cpu"))
+
+
+def _metrics(
+    context: StageContext, run: PpoRun, data: PpoInput, state: PpoState, actors: PpoActors
+) -> Mapping[str, Any]:
+    records = read_metrics(context.folder)
+    metrics = ppo_figures(records) | monitor_figures([record.metrics for record in records], run.ppo)
+    if data.retained is None or state.retained is None:
+        return metrics
+    return data.retained.added_to(metrics, state.retained, actors.learners)

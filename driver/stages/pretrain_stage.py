@@ -1,0 +1,48 @@
+"""The stages of self-supervised pre-training: of a causal model, and of an encoder."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from plumbob.configs.runs import PretrainEncoderRun, PretrainRun
+from plumbob.configs.settings.models import ModelRef
+from plumbob.driver.stages.new_models import made_encoder, made_policy
+from plumbob.driver.stages.stage import PreparedStage, StageContext, training_stage
+from plumbob.models.loading import OpenedModel, open_policy
+from plumbob.models.masked_lm import open_encoder
+from plumbob.trainers.metrics.metrics_log import MetricsLog
+from plumbob.trainers.offline.pretrain import encode_corpus, read_corpus, run_pretrain, run_pretrain_encoder
+
+
+def prepare(run: PretrainRun) -> PreparedStage:
+    """Read and check the input. Raises UserError; starts and writes nothing."""
+    corpus = read_corpus(run)
+    if isinstance(run.policy.ref, ModelRef):
+        _check_tokenizer(open_policy(run.policy.ref))
+
+    def train(context: StageContext, log: MetricsLog) -> Mapping[str, Any]:
+        policy = made_policy(run.policy, corpus.train, context.folder / "new", run.seed)
+        data = encode_corpus(corpus, open_policy(policy.made_ref).tokenizer, run.pretrain.block_tokens)
+        named = run.model_copy(update={"policy": policy})
+        return run_pretrain(named, data, context.session.learners(named), context.folder, log)
+
+    return training_stage(corpus.notes, train)
+
+
+def prepare_encoder(run: PretrainEncoderRun) -> PreparedStage:
+    """Read and check the input. Raises UserError; starts and writes nothing."""
+    corpus = read_corpus(run)
+    if isinstance(run.reward.encoder, ModelRef):
+        _check_tokenizer(open_encoder(run.reward.encoder))
+
+    def train(context: StageContext, log: MetricsLog) -> Mapping[str, Any]:
+        reward = made_encoder(run.reward, corpus.train, context.folder / "new", run.seed)
+        data = encode_corpus(corpus, open_encoder(reward.made_encoder).tokenizer, run.pretrain.block_tokens)
+        named = run.model_copy(update={"reward": reward})
+        return run_pretrain_encoder(named, data, context.session.learners(named), context.folder, log)
+
+    return training_stage(corpus.notes, train)
+
+
+def _check_tokenizer(opened: OpenedModel) -> None:
+    """Raises UserError when it cannot be used."""
+    _ = opened.tokenizer

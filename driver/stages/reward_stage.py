@@ -1,0 +1,73 @@
+"""The stage of reward modelling: the encoder is trained, and then calibrated under the responses of a policy."""
+
+from collections.abc import Mapping
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from plumbob.cluster.session import Session
+from plumbob.configs.runs import RewardRun
+from plumbob.data.chat import chat_renderer, plain_dialogue
+from plumbob.driver.stages.model_sampling import ModelSampling
+from plumbob.driver.stages.new_models import made_encoder
+from plumbob.driver.stages.stage import PreparedStage, StageContext, training_stage
+from plumbob.models.masked_lm import open_encoder
+from plumbob.reward.calibration import Calibration
+from plumbob.rollout.requests import sample_requests
+from plumbob.trainers.learner.learner_protocol import Learners
+from plumbob.trainers.metrics.metrics_log import MetricsLog
+from plumbob.trainers.offline.reward_calibration import (
+    SAMPLES_PER_PROMPT,
+    CalibrationPolicy,
+    calibrate_on_records,
+    calibrate_on_rollouts,
+    open_calibration_policy,
+    prepare_calibration,
+)
+from plumbob.trainers.offline.reward_model import RewardInput, prepare_reward, run_reward
+
+CALIBRATION_STEP = -2
+"""Stands where the step does in the seeds of responses that a reward model is calibrated on."""
+
+
+def prepare(run: RewardRun) -> PreparedStage:
+    """Read and check the input. Raises UserError; starts and writes nothing.
+
+    Chat messages in the data are written with the template of the policy to calibrate on, or else plainly.
+    """
+    policy = open_calibration_policy(run)
+    data = prepare_reward(run, plain_dialogue if policy is None else chat_renderer(policy.tokenizer))
+    calibration = None if policy is None else prepare_calibration(run, policy, data.train)
+    notes = data.notes if calibration is None else data.notes + calibration.notes
+
+    def train(context: StageContext, log: MetricsLog) -> Mapping[str, Any]:
+        texts = [record.prompt + record.responses[0] for record in data.train]
+        reward = made_encoder(run.reward, texts, context.folder / "new", run.seed)
+        named = run.model_copy(update={"reward": reward})
+        tokenizer = open_encoder(reward.made_encoder).tokenizer
+        learners = context.session.learners(named)
+        metrics = run_reward(named, data, tokenizer, learners, context.folder, log)
+        result = context.folder / "reward_model"
+        stored = _calibrate(run, data, calibration, tokenizer, context.session, learners, result)
+        return {**metrics, "calibration": asdict(stored)}
+
+    return training_stage(notes, train)
+
+
+def _calibrate(
+    run: RewardRun,
+    data: RewardInput,
+    calibration: CalibrationPolicy | None,
+    tokenizer: Any,
+    session: Session,
+    learners: Learners,
+    result: Path,
+) -> Calibration:
+    """Stored beside the model in `result`."""
+    if calibration is None:
+        under = f"the responses in the {run.data.kind} file"
+        return calibrate_on_records(data.train, under, tokenizer, run.reward.max_tokens, learners, result)
+    requests = sample_requests(calibration.prompts, SAMPLES_PER_PROMPT, CALIBRATION_STEP, run.seed)
+    rollouts = ModelSampling(session, run.rollout).serve(calibration.opened).sample(requests)
+    under = f"{len(rollouts)} responses of {run.calibration.policy}"
+    return calibrate_on_rollouts(rollouts, under, tokenizer, run.reward.max_tokens, learners, result)

@@ -1,0 +1,119 @@
+"""What a setting that names a model points at: a Hugging Face folder, a PEFT adapter on its base, or a hub name."""
+
+import importlib.util
+import json
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from plumbob.configs.settings.models import LoraTuning, ModelRef
+from plumbob.core.errors import UserError, first_line
+from plumbob.models.adapter import CONFIG_FILE, WEIGHTS_FILE
+from plumbob.models.weight_files import check_file, check_weights
+
+ADAPTER_TYPES = (LoraTuning.peft_type,)
+"""PEFT's names of the adapters that can be trained further and sampled from."""
+
+PACKAGE_PREFIX = "package:"
+TOKENIZER_FILES = ("tokenizer_config.json", "tokenizer.json", "chat_template.jinja")
+
+
+@dataclass(frozen=True)
+class ModelSource:
+    """A base model, and the adapter on it when `model` named an adapter folder.
+
+    Attributes:
+        base: folder or hub name of the full model.
+        adapter: the adapter's folder, or None.
+    """
+
+    base: str
+    adapter: Path | None
+
+    @property
+    def tokenizer_folder(self) -> str:
+        """The adapter's folder where it carries a tokenizer that differs from its base's; otherwise the base."""
+        if self.adapter is None or not (self.adapter / TOKENIZER_FILES[0]).exists():
+            return self.base
+        own, base = (
+            [_content(Path(folder) / name) for name in TOKENIZER_FILES] for folder in (self.adapter, self.base)
+        )
+        return self.base if own == base else str(self.adapter)
+
+
+def located(name: str, key: str) -> str:
+    """`package:NAME/FOLDER` becomes that folder inside the installed Python package; any other name stays as it is.
+
+    Raises:
+        UserError: the package is not installed, or has no such folder.
+    """
+    if not name.startswith(PACKAGE_PREFIX):
+        return name
+    package, _, inner = name.removeprefix(PACKAGE_PREFIX).partition("/")
+    spec = importlib.util.find_spec(package)
+    if spec is None or not spec.submodule_search_locations:
+        raise UserError(f"{key}={name}: the Python package {package} is not installed; install it, or give a folder")
+    folder = Path(spec.submodule_search_locations[0]) / inner
+    if not folder.is_dir():
+        raise UserError(f"{key}={name}: {folder} is no folder")
+    return str(folder)
+
+
+def resolve_model(ref: ModelRef) -> ModelSource:
+    """Find out what a setting names.
+
+    Raises:
+        UserError: the folder is missing, holds neither a model nor an adapter, an adapter of a kind that cannot be
+            trained further, or weights that are not whole.
+    """
+    key, model = ref.setting, located(ref.name, ref.setting)
+    folder = Path(model).expanduser()
+    if not folder.is_dir():
+        looks_like_a_path = folder.is_absolute() or model.startswith((".", "~")) or model.count("/") > 1
+        if looks_like_a_path:
+            raise UserError(f"{key}={model}: no such folder")
+        return ModelSource(model, None)
+    if (folder / CONFIG_FILE).exists():
+        return _resolve_adapter(ref, folder)
+    if (folder / "config.json").exists():
+        check_weights(folder, key)
+        return ModelSource(str(folder), None)
+    raise UserError(f"{key}={model}: the folder has neither config.json (a model) nor {CONFIG_FILE} (a PEFT adapter)")
+
+
+def _resolve_adapter(ref: ModelRef, folder: Path) -> ModelSource:
+    config = read_adapter_config(folder)
+    if config.get("peft_type") not in ADAPTER_TYPES or not isinstance(config.get("r"), int):
+        raise UserError(
+            f"{ref}: is an adapter of peft_type {config.get('peft_type')}, and only {', '.join(ADAPTER_TYPES)} can be "
+            f"gone on with; merge it into its base first (peft's merge_and_unload) and give the result"
+        )
+    base = config.get("base_model_name_or_path")
+    if not base:
+        raise UserError(
+            f"{folder / CONFIG_FILE}: base_model_name_or_path is missing; write the base model's folder there"
+        )
+    check_file(folder / WEIGHTS_FILE, ref.setting)
+    named = replace(ref, name=base, setting=f"base_model_name_or_path of {folder}")
+    return ModelSource(resolve_model(named).base, folder)
+
+
+def read_adapter_config(folder: Path) -> dict[str, Any]:
+    """What PEFT wrote beside an adapter's weights. Raises UserError when either cannot be read."""
+    if not (folder / WEIGHTS_FILE).exists():
+        raise UserError(f"{folder / WEIGHTS_FILE}: is missing; save the adapter as safetensors, PEFT's own default")
+    try:
+        return dict(json.loads((folder / CONFIG_FILE).read_text()))
+    except (OSError, ValueError) as error:
+        raise UserError(
+            f"{folder / CONFIG_FILE}: cannot be read: {first_line(error)}; save the adapter again"
+        ) from error
+
+
+def served_rank(source: ModelSource, tuning: LoraTuning) -> int:
+    """The LoRA rank that a sampler must hold for a policy trained from `source`."""
+    return tuning.rank if source.adapter is None else int(read_adapter_config(source.adapter)["r"])
+
+
+def _content(path: Path) -> bytes | None:
+    return path.read_bytes() if path.exists() else None

@@ -1,0 +1,57 @@
+"""Which adapters a sampler's engine can load, as the models' side sees it; the engine's own file says what is true."""
+
+from dataclasses import dataclass
+
+from plumbob.configs.settings.models import LoraTuning
+from plumbob.core.errors import UserError
+from plumbob.models.loading import OpenedModel
+from plumbob.models.resolution import read_adapter_config
+
+
+@dataclass(frozen=True)
+class AdapterSupport:
+    """What an engine can do with adapters.
+
+    Attributes:
+        engine: its name, for errors.
+        instead: what to set when it cannot do what is asked; empty where nothing can more.
+        max_rank: the largest LoRA rank that it serves; None serves any.
+        unserved: settings of PEFT's adapters that change what an adapter computes, and that it does not follow.
+        embedding_architectures: those on whose embeddings it serves LoRA; None serves it on all.
+        loads_nothing_else: whether it refuses an adapter that holds other tensors than LoRA's.
+    """
+
+    engine: str = "transformers"
+    instead: str = ""
+    max_rank: int | None = None
+    unserved: tuple[str, ...] = ()
+    embedding_architectures: frozenset[str] | None = None
+    loads_nothing_else: bool = False
+
+
+WHAT_PEFT_LOADS = AdapterSupport()
+"""Of a sampler that loads adapters with PEFT itself, and where none will load any."""
+
+
+def check_rank(tuning: LoraTuning, support: AdapterSupport, setting: str) -> None:
+    """Raises UserError when the engine serves no adapter of that rank. `setting` is the one that these settings are."""
+    if support.max_rank is not None and tuning.rank > support.max_rank:
+        raise UserError(
+            f"{setting}.rank={tuning.rank}: {support.engine} serves LoRA up to rank {support.max_rank}; lower it or "
+            f"{support.instead}"
+        )
+
+
+def check_loadable(opened: OpenedModel, support: AdapterSupport) -> None:
+    """Raises UserError when the model is an adapter of more parts than can be switched by role and loaded."""
+    if opened.source.adapter is None:
+        return
+    config = read_adapter_config(opened.source.adapter)
+    extras = [name for name in ("modules_to_save", *support.unserved) if config.get(name)]
+    if config.get("bias", "none") != "none":
+        extras.append("bias")
+    if extras:
+        raise UserError(
+            f"{opened.ref.setting}={opened.source.adapter}: the adapter was trained with {', '.join(extras)}, which "
+            f"cannot be served; merge it into its base first (peft's merge_and_unload) and give the result"
+        )

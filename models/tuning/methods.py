@@ -1,0 +1,68 @@
+"""From the settings of a tuning to its method: what it can be used on, and the policy that it trains.
+
+A method stands in a file beside this one and is an arm of `method_of`; its settings are a variant of `Tuning`.
+"""
+
+from typing import TYPE_CHECKING, Protocol, assert_never
+
+from plumbob.configs.settings.models import (
+    AlignedPolicySettings,
+    FullTuning,
+    LoraTuning,
+    NewLlamaSettings,
+    PolicySettings,
+)
+from plumbob.models.adapter import ModelRole
+from plumbob.models.loading import OpenedPolicy, open_policy
+from plumbob.models.tuning.adapter_support import WHAT_PEFT_LOADS, AdapterSupport
+from plumbob.models.tuning.full import FullMethod
+from plumbob.models.tuning.lora import LoraMethod
+
+if TYPE_CHECKING:
+    from plumbob.models.policy import PolicyModel
+
+TUNING = "policy.tuning"
+
+
+class TuningMethod(Protocol):
+    """What of a policy is trained."""
+
+    def check(self, opened: OpenedPolicy, setting: str, support: AdapterSupport) -> None:
+        """Raises UserError when the model cannot be tuned so, or not be served.
+
+        Args:
+            setting: the one that these settings are, such as `policy.tuning`.
+            support: which adapters the sampler can load.
+        """
+
+    def check_new(self, spec: NewLlamaSettings, setting: str, support: AdapterSupport) -> None:
+        """As `check`, for a model that is yet to be made."""
+
+    def policy(self, opened: OpenedPolicy, roles: tuple[ModelRole, ...], seed: int) -> "PolicyModel":
+        """The model in its roles, ready to be trained. Raises UserError when it cannot be loaded."""
+
+
+def method_of(tuning: FullTuning | LoraTuning) -> TuningMethod:
+    match tuning:
+        case FullTuning():
+            return FullMethod()
+        case LoraTuning():
+            return LoraMethod(tuning)
+        case _:
+            assert_never(tuning)
+
+
+def open_tunable(
+    policy: PolicySettings | AlignedPolicySettings, support: AdapterSupport = WHAT_PEFT_LOADS
+) -> OpenedPolicy:
+    """The policy that a stage begins with.
+
+    Args:
+        support: which adapters the sampler can load.
+
+    Raises:
+        UserError: it cannot be opened, or cannot be tuned as its settings say.
+    """
+    opened = open_policy(policy.ref)
+    method_of(policy.tuning).check(opened, TUNING, support)
+    return opened

@@ -1,0 +1,74 @@
+"""PEFT adapters of any method on a base that is trained: put on, given weights, read back."""
+
+import json
+import re
+from collections.abc import Mapping
+from dataclasses import fields, replace
+from pathlib import Path
+from typing import Any
+
+from peft import PeftConfig, PeftModel, get_peft_model
+from peft.utils import get_peft_model_state_dict, set_peft_model_state_dict
+from torch import Tensor, nn
+
+from plumbob.models.adapter import load_adapter
+
+
+def without_dropout(config: PeftConfig) -> PeftConfig:
+    """Each method calls its own by another name."""
+    return replace(config, **{each.name: 0.0 for each in fields(config) if each.name.endswith("dropout")})
+
+
+def add_adapters(base: nn.Module, config: PeftConfig, names: tuple[str, ...]) -> PeftModel:
+    """Put one freshly initialised adapter per name on `base`; the base's own parameters are frozen."""
+    model = get_peft_model(base, config, adapter_name=names[0])
+    for name in names[1:]:
+        model.add_adapter(name, config)
+    return model
+
+
+def config_of(folder: Path) -> PeftConfig:
+    return PeftConfig.from_pretrained(str(folder))
+
+
+def copy_into(model: PeftModel, folder: Path, names: tuple[str, ...]) -> None:
+    """Give the named adapters the weights that lie in an adapter folder.
+
+    Raises:
+        ValueError: the folder's tensors do not fit the adapters.
+    """
+    saved = dict(load_adapter(folder).tensors)
+    for name in names:
+        result = set_peft_model_state_dict(model, dict(saved), adapter_name=name)
+        missing = [key for key in result.missing_keys if is_adapter_parameter(key, name, model.base_model.prefix)]
+        if missing or result.unexpected_keys:
+            raise ValueError(
+                f"{folder}: does not fit the model: missing {missing}, unexpected {result.unexpected_keys}"
+            )
+
+
+def adapter_parameter_names(model: PeftModel, adapter: str) -> frozenset[str]:
+    """Of the parameters that PEFT made for this adapter."""
+    names = (name for name, _ in model.named_parameters())
+    return frozenset(name for name in names if is_adapter_parameter(name, adapter, model.base_model.prefix))
+
+
+def is_adapter_parameter(name: str, adapter: str, prefix: str) -> bool:
+    """Whether PEFT made the parameter for this adapter; a module of the base may have the adapter's name.
+
+    Args:
+        prefix: of what the method puts into a layer, such as `lora_`.
+    """
+    return re.search(rf"\.({prefix}\w+|modules_to_save)\.{re.escape(adapter)}(\.|$)", name) is not None
+
+
+def adapter_tensors(model: PeftModel, adapter: str, full: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """The adapter under PEFT's saved names, from `full`: parameter name -> whole tensor (not a ZeRO shard)."""
+    return dict(get_peft_model_state_dict(model, state_dict=dict(full), adapter_name=adapter))
+
+
+def saved_config(model: PeftModel, adapter: str, base: str) -> dict[str, Any]:
+    """The content of `adapter_config.json`, as PEFT writes it for inference."""
+    config = model.peft_config[adapter].to_dict()
+    config |= {"base_model_name_or_path": base, "inference_mode": True}
+    return json.loads(json.dumps(config, default=lambda value: sorted(value) if isinstance(value, set) else str(value)))

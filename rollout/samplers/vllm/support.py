@@ -1,0 +1,43 @@
+"""What vLLM 0.32 serves, known before it is started: another release is looked up anew here and nowhere else."""
+
+from typing import get_args
+
+from plumbob.core.errors import UserError
+from plumbob.models.tuning.adapter_support import AdapterSupport
+
+MIN_HEAD_WIDTH = 32
+"""vLLM's CPU attention serves heads of 32 and more."""
+
+VLLM_SUPPORT = AdapterSupport(
+    engine="vLLM",
+    instead="set rollout.engine.kind=transformers",
+    max_rank=512,
+    # The last only for stacked experts, whose layout cannot be read back.
+    unserved=(
+        *("use_dora", "lora_bias", "alora_invocation_tokens", "layer_replication", "use_bdlora", "use_qalora"),
+        "target_parameters",
+    ),
+    # Its classes' `embedding_modules`. Linear layers inside the model it serves for every architecture that takes LoRA.
+    embedding_architectures=frozenset(
+        f"{name}ForCausalLM"
+        for name in (
+            *("Apertus", "Ernie4_5", "Exaone4", "ExaoneMoe", "FalconH1", "Granite", "GraniteMoe", "GraniteMoeHybrid"),
+            *("GraniteMoeShared", "GraniteMoeSWA", "GraniteSWA", "HyperCLOVAX", "Jamba", "Lfm2", "Lfm2Moe", "Llama"),
+            *("Llama4", "MiniCPM3", "Mixtral", "Nemotron", "NemotronH", "Phi3", "Qwen3", "Qwen3Moe"),
+        )
+    ),
+    loads_nothing_else=True,
+)
+
+
+def accepted_rank(rank: int) -> int:
+    """The smallest maximum rank that the installed vLLM accepts and `rank` fits in."""
+    from vllm.config.lora import MaxLoRARanks
+
+    accepted = [limit for limit in get_args(MaxLoRARanks) if limit >= rank]
+    if not accepted:
+        raise UserError(
+            f"an adapter of rank {rank}: {VLLM_SUPPORT.engine} serves LoRA up to rank {max(get_args(MaxLoRARanks))}; "
+            f"lower policy.tuning.rank or {VLLM_SUPPORT.instead}"
+        )
+    return int(min(accepted))

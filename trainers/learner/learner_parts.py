@@ -1,0 +1,54 @@
+"""What a learner is made from: a module, its passes, how it is written, and what optimizes it."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from torch import nn
+
+from plumbob.configs.paths import absolute
+from plumbob.configs.settings.models import AlignedPolicySettings, PolicySettings
+from plumbob.configs.settings.training import OptimizerSettings
+from plumbob.models.adapter import ModelRole
+from plumbob.models.loading import OpenedPolicy, open_policy
+from plumbob.models.tuning.methods import method_of
+from plumbob.trainers.learner.export import Artifact, FullModel, PolicyAdapter
+from plumbob.trainers.learner.learner_protocol import Pass
+
+if TYPE_CHECKING:
+    from plumbob.models.policy import PolicyModel
+
+
+@dataclass(frozen=True)
+class LearnerParts:
+    """A kind of run's learner before it is sharded.
+
+    Attributes:
+        module: what is trained, its weights loaded.
+        passes: the forwards and backwards of one update, in order.
+        artifact: how the result is written.
+        optimizer: settings of all groups of parameters.
+        learning_rates: of groups whose rate is not the optimizer's.
+    """
+
+    module: nn.Module
+    passes: Sequence[Pass[Any]]
+    artifact: Artifact
+    optimizer: OptimizerSettings
+    learning_rates: Mapping[str, float] = field(default_factory=dict)
+
+
+def tuned_policy(
+    policy: PolicySettings | AlignedPolicySettings, roles: tuple[ModelRole, ...], seed: int
+) -> tuple["PolicyModel", Artifact]:
+    """The policy in its roles, and how it is written. Raises UserError when it cannot be loaded."""
+    opened = open_policy(policy.ref)
+    module = method_of(policy.tuning).policy(opened, roles, seed)
+    return module, policy_artifact(opened, module)
+
+
+def policy_artifact(opened: OpenedPolicy, module: "PolicyModel") -> Artifact:
+    """The adapter alone where there is one, which its base stays as it is beside; else the whole model."""
+    if module.adapters["policy"] is None:
+        return FullModel(module.causal_lm, "causal_lm.", opened.tokenizer)
+    return PolicyAdapter(module.causal_lm, "causal_lm.", absolute(opened.source.base), opened.tokenizer)
