@@ -1,4 +1,4 @@
-"""Waits that end: every call to an actor has a bound, and a failure names the actor, what it did and its last words."""
+"""Bounded remote calls: timeouts, and errors that name the actor, what it was doing and the end of its log."""
 
 import os
 import re
@@ -116,9 +116,11 @@ def _death_among(calls: Sequence[Call], doing: str) -> WorkerLost | None:
     return None
 
 
-def has_ended(result: Any) -> bool:
-    """Whether a call has a result by now, on whatever host, or has failed."""
-    return bool(ray.wait([result], timeout=0, fetch_local=False)[0])
+def ended_among(results: Sequence[Any]) -> frozenset[Any]:
+    """The calls that have a result by now, on whatever host, or have failed."""
+    if not results:
+        return frozenset()
+    return frozenset(ray.wait(list(results), num_returns=len(results), timeout=0, fetch_local=False)[0])
 
 
 def result_of(call: Call, doing: str) -> Any:

@@ -20,6 +20,7 @@ from ray.core.generated.gcs_service_pb2 import CheckAliveReply, CheckAliveReques
 from ray.core.generated.ray_client_pb2 import ClusterInfoRequest, ClusterInfoResponse, ClusterInfoType
 from ray.exceptions import AuthenticationError, RayError
 
+from plumbob.cluster.workers.import_path import WorkerImports
 from plumbob.configs.settings.workers import ClusterSettings
 from plumbob.core.errors import NotRunningError, UserError, first_line
 
@@ -116,6 +117,8 @@ def _init(**arguments: Any) -> None:
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     # A thread that outlives the connection has to fail: Ray would start another one for it.
     auto_init_hook.enable_auto_connect = False
+    if not arguments["address"].startswith(CLIENT):  # Who only looks starts no workers.
+        arguments["job_config"] = WorkerImports()
     ray.init(**arguments, **QUIET)
 
 

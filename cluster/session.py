@@ -3,7 +3,6 @@
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
-from functools import cached_property
 from itertools import count
 from pathlib import Path
 from typing import Protocol, Self
@@ -75,7 +74,7 @@ class UncontrolledRun:
     def samplers_opened(self, rollout: RolloutSettings) -> None: ...
 
     def worker_lost(self, lost: WorkerLost, slot: str) -> None:
-        self._budget.spend(lost, slot, self.notify)
+        self.notify(self._budget.spend(lost, slot))
 
     def responses_reissued(self, count: int) -> None: ...
 
@@ -97,12 +96,8 @@ class Session:
         self._probe = StorageProbe(self._logs)
         self._numbers = count()
         self._reservations = Reservations()
-        self._pools = PoolRegistry(
-            cluster, self._reservations, self._start, self.poll_control, self.notify, self._lost, self._reissued
-        )
-        self._ranks = LearnerRanks(
-            self._reservations, self._start, self._pools.make_room, cluster.boot_timeout_s, self.notify
-        )
+        self._pools = PoolRegistry(cluster, self._reservations, fleet=self)
+        self._ranks = LearnerRanks(self._reservations, self, cluster.boot_timeout_s)
 
     def __enter__(self) -> Self:
         connect(self.cluster)
@@ -110,7 +105,7 @@ class Session:
 
     def __exit__(self, *_: object) -> None:
         self._pools.close(self._pools.needs())
-        self._ranks.end()
+        self._ranks.stop()
         disconnect()
         self._probe.remove()
 
@@ -140,8 +135,8 @@ class Session:
         Args:
             nodes: ids of nodes. A host that comes back has another.
         """
-        new = nodes - self._reservations.leaving
-        self._reservations.leaving |= new
+        new = nodes - self._reservations.draining
+        self._reservations.draining |= new
         return new
 
     def poll_control(self) -> None:
@@ -158,7 +153,7 @@ class Session:
     def learners(self, run: LearnerRun) -> LearnerGroup:
         """The learners of a run, its model loaded; processes that an earlier stage left are used again."""
         self.poll_control()  # A host may be known by now to be taken away.
-        actors = self._ranks.of(run.learner)
+        actors = self._ranks.get_or_start(run.learner)
         calls = [Call(actor, actor.handle.build.remote(run)) for actor in actors]
         gather_ranks(calls, "loading the model", self.cluster.boot_timeout_s, BOOT_TIMEOUT)
         # A run that samples stops before it does that again: what it has sampled is learnt from first.
@@ -170,7 +165,7 @@ class Session:
         opening = Preparation(
             lambda actor: actor.handle.open.remote(replace(spec, worker=actor.name)), "starting its engine"
         )
-        pool = self._pools.opened(rollouts(rollout), rollout, RolloutWorker, spec, opening)
+        pool = self._pools.get_or_open(rollouts(rollout), rollout, RolloutWorker, spec, opening)
         self._run.samplers_opened(rollout)
         return SamplerGroup(pool, rollout.chunk_size, self.check_stop)
 
@@ -178,31 +173,31 @@ class Session:
         """Scorers with that reward."""
         reward = scorer.reward
         opening = Preparation(lambda actor: actor.handle.open.remote(reward), "loading the reward model")
-        pool = self._pools.opened(scorers(scorer), scorer, ScorerWorker, reward, opening)
+        pool = self._pools.get_or_open(scorers(scorer), scorer, ScorerWorker, reward, opening)
         return ScorerGroup(pool, reward.batch_size * BATCHES_PER_CALL)
 
     def replace_learners(self, lost: LearnersLost) -> None:
         """End what is left of a group that lost a rank; the next use starts another. RunFailed past the budget."""
-        self._ranks.lost(lost)
-        self._lost(lost, "learners")
+        self._ranks.stop_lost(lost)
+        self.worker_lost(lost, "learners")
 
-    def _lost(self, lost: WorkerLost, slot: str) -> None:
+    # ------------------------------------------------------------------------------- what the fleet asks: `FleetHost`
+
+    def worker_lost(self, lost: WorkerLost, slot: str) -> None:
         self._run.worker_lost(lost, slot)
 
-    def _reissued(self, role: WorkerRole, num_items: int) -> None:
+    def items_reissued(self, role: WorkerRole, num_items: int) -> None:
         if role == "rollout":
             self._run.responses_reissued(num_items)
 
-    @cached_property
-    def _installed(self) -> dict[str, str]:
-        """What every worker must have too; read once, as it takes a digest of all our source."""
-        return installed()
+    def evict(self, need: Need) -> None:
+        self._pools.evict(need)
 
-    def _start(self, need: Need, reservation: Reservation, kind: type, num_threads: int) -> Actor:
+    def start_actor(self, need: Need, reservation: Reservation, kind: type, num_threads: int) -> Actor:
         name = f"{need.role}-{next(self._numbers)}"
         log = self._logs / f"{name}.log"
         start = ray.remote(**options(need, reservation, num_threads))(kind).remote
-        return Actor(name, start(log, num_threads, self._installed, self._probe.left()), log)
+        return Actor(name, start(log, num_threads, installed(), self._probe.left()), log)
 
     # ------------------------------------------------------------------------------------------------------- resources
 
@@ -215,9 +210,9 @@ class Session:
             UserError: it does not fit; says what is missing and what would fit.
         """
 
-        fitting = fitting_plan(lambda: plan(needs, self._reservations.open_to_us()), self.cluster, self.notify)
+        fitting = fitting_plan(lambda: plan(needs, self._reservations.free_or_ours()), self.cluster, self.notify)
         self._reservations.follow(fitting)
         used = {need.role for need in needs}
         unused = {role: need for role, need in self._pools.needs().items() if role not in used}
-        if not plan((*needs, *unused.values()), self._reservations.open_to_us()).fits:
+        if not plan((*needs, *unused.values()), self._reservations.free_or_ours()).fits:
             self._pools.close(unused)

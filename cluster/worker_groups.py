@@ -92,7 +92,7 @@ class SamplerGroup:
     """All rollout workers as one: satisfies `rollout.requests.Samplers`.
 
     A version may be loaded by one thread while another samples: each worker takes it before its next chunk. Workers
-    that sample in slices hand partial responses back, and whoever is free goes on with them.
+    that sample in parts hand partial responses back, and whoever is free continues them.
 
     Args:
         before_sampling: called before each batch; what it raises goes through.

@@ -39,6 +39,8 @@ RENAMED: tuple[Renamed, ...] = (
     MovedKey("data.max_answer_tokens", "data.max_response_tokens"),
     RenamedValue("ppo.loss_mean", "answer", "response"),
     RenamedValue("dpo.loss.likelihood", "answer", "response"),
+    MovedKey("ppo.clip_range", "ppo.policy_loss.clip_range"),
+    MovedKey("ppo.dual_clip", "ppo.policy_loss.dual_clip"),
     JoinedSwitch("rollout.keep_partial", "rollout.partial_tokens"),
 )
 

@@ -1,12 +1,41 @@
-"""A digest of records, the same wherever and whenever they are read."""
+"""Digests of records, the same wherever and whenever they are read, by which what resumes knows its input again."""
 
 import dataclasses
 import hashlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 from functools import cache
 from typing import Any
 
 import numpy as np
+
+from plumbob.core.errors import UserError
+
+
+@dataclass(frozen=True)
+class Inputs:
+    """What a run or a stage reads, by the setting that names a file of records, or would name one of those held out.
+
+    Attributes:
+        files: `SETTING=FILE`, where the records come from.
+        digests: of the records.
+    """
+
+    files: Mapping[str, str]
+    digests: Mapping[str, str]
+
+    def check(self, began_with: Mapping[str, str]) -> None:
+        """Compare with the digests of before: on other records a resumed run would silently compute something else.
+
+        What there was no digest of is passed over. Raises UserError when records differ.
+        """
+        known = [name for name in self.digests if name in began_with]
+        changed = dict.fromkeys(self.files[name] for name in known if self.digests[name] != began_with[name])
+        if changed:
+            raise UserError(
+                f"{', '.join(changed)}: the records are not those that the run began with: a run is resumed on the "
+                f"same files, limits, tokenizer and seed. Put them back, or start a new run"
+            )
 
 
 def digest_of(records: Iterable[Any]) -> str:

@@ -40,7 +40,7 @@ from plumbob.driver.pipeline.pipeline_data import prepare_files
 from plumbob.driver.run_control import controlled_run
 from plumbob.driver.run_folder.connection_file import ConnectionFile
 from plumbob.driver.run_folder.folder import SUMMARY_FILE, check_writable, nothing_left, run_folder
-from plumbob.driver.run_folder.inputs import check_models, note_models
+from plumbob.driver.run_folder.inputs import check_models, check_rows, keep_digests, new_digests
 from plumbob.driver.run_folder.lock import owned
 from plumbob.driver.stages import evaluation
 from plumbob.driver.stages.evaluation import prepare_eval, run_eval
@@ -186,8 +186,10 @@ def _execute(
 ) -> RunResult:
     began = time.monotonic()
     config = with_absolute_paths(config)
+    check_rows(config, folder)
     body = _prepare(config)
     check_models(config, folder)
+    digests = new_digests(config, folder)
     check_local(config.cluster, needs_of(config))
     wait_s = config.cluster.wait_s if session is not None else max(config.cluster.wait_s, least_wait_s)
     cluster = config.cluster.model_copy(update={"wait_s": wait_s})
@@ -197,7 +199,7 @@ def _execute(
         PeakMemory() as memory,
     ):
         write_resolved(config, folder)
-        note_models(config, folder)
+        keep_digests(digests, folder)
         (folder / SUMMARY_FILE).unlink(missing_ok=True)  # Of an earlier end: the result is being replaced.
         flush(folder)
         with ConnectionFile(folder, config.name, opened.cluster):

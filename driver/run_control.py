@@ -99,7 +99,7 @@ class RunControl:
             self._scaling = Scaling(rollout.autoscale)
 
     def worker_lost(self, lost: WorkerLost, slot: str) -> None:
-        self.budget.spend(lost, slot, self.notify)
+        self.notify(self.budget.spend(lost, slot))
 
     def responses_reissued(self, count: int) -> None:
         if self.ledger is not None:

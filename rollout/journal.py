@@ -130,7 +130,8 @@ def read_step(path: Path) -> list[JournalRow]:
 
 def read_journal(folder: Path) -> Iterator[tuple[int, JournalRow]]:
     """(step, row) of all steps in order, one file in memory at a time."""
-    for path in sorted(folder.glob("step-*.parquet")):
+    # Past step 999,999 a name has more digits, and text would sort it before the others.
+    for path in sorted(folder.glob("step-*.parquet"), key=lambda path: (len(path.name), path.name)):
         for cells in read_table(path).to_pylist():
             yield cells["step"], _row(cells)
 

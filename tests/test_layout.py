@@ -22,6 +22,15 @@ WRONG_WORDS = {
     "whereabouts": "connection file",
     "outcome": "result",
     "settle": "drain",
+    "seat": "reservation",
+    "seats": "reservations",
+    "seated": "placed",
+    "seating": "reservations",
+    "staffed": "entry",
+    "hire": "start_worker",
+    "dismiss": "stop_workers",
+    "lacking": "shortage",
+    "attend": "poll_control",
 }
 """Word of an identifier -> what the field says."""
 

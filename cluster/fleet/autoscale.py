@@ -7,6 +7,7 @@ from typing import NamedTuple
 from plumbob.cluster.run_status import AutoscaleBounds, WorkerRow
 from plumbob.configs.settings.workers import AutoscaleSettings
 from plumbob.trainers.metrics.step_record import StepRecord
+from plumbob.trainers.online.step_metrics import sampler_idle_s
 
 WAITING = ("sample", "score")
 """Phases in which the learner waits for responses and their scores."""
@@ -22,10 +23,11 @@ class Idle(NamedTuple):
 def idle_of(record: StepRecord) -> Idle | None:
     """Who waited in a step of PPO; None for a step of another stage."""
     total = sum(record.seconds.values())
-    if "sampler_idle_s" not in record.metrics or total <= 0:
+    idle_s = sampler_idle_s(record.metrics)
+    if idle_s is None or total <= 0:
         return None
     learner = sum(record.seconds.get(phase, 0.0) for phase in WAITING)
-    return Idle(min(learner / total, 1.0), min(record.metrics["sampler_idle_s"] / total, 1.0))
+    return Idle(min(learner / total, 1.0), min(idle_s / total, 1.0))
 
 
 def desired_workers(size: int, steps: Sequence[Idle], settings: AutoscaleSettings) -> int:

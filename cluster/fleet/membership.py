@@ -1,84 +1,161 @@
-"""The members of a pool: workers with what they are at, and what a pool asks of the session around it."""
+"""Membership of a pool: members join, drain, are lost and are replaced, each through the states drawn here.
 
+::
+
+               PoolHost.start_worker, while there are fewer than `size` (Membership.fill)
+                                            |
+                                            v
+         +--- another model (open), ---> PREPARING   opens the pool's model, then loads its newest version
+         |    a new version (load)          |
+         |                                  | both have ended well
+         |                                  v
+         +------------------------------- IDLE <-----------------------------+
+                                            |                                | its results are noted (Job.note)
+                                            | a chunk of work (Job.take)     |
+                                            v                                |
+                                         WORKING ----------------------------+
+
+    from PREPARING, IDLE and WORKING, whatever comes first:
+
+      its host will be taken away (people, Ray's drain notice) ----+
+      it is one of the newest beyond `size` (people, autoscaling) -+--> DRAINING ---> STOPPED
+      others need what it holds (recovery.eviction) ---------------+    takes no more; stopped when its call has ended,
+                                                                        or at once where nobody works with the pool
+      a loss rule holds (recovery.loss_rules: host, overdue call) -+
+      its actor dies in a call, or Ray kills it for want of memory +--> LOST   its chunk goes back to the job; one too
+      it fails where another may not (Pool._as_loss) --------------+    many in its slot ends the run
+      the pool is closed (a later stage, the end) ---------------------> STOPPED
+
+A DRAINING member may be LOST too. LOST and STOPPED give the reservation back. Whoever joins takes the lowest free slot:
+a replacement has the slot of the one that it replaces, by which losses are counted (recovery.budget).
+"""
+
+import threading
 import time
-from collections.abc import Callable, Collection, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
+from itertools import count
 
-from plumbob.cluster.calls import Actor, has_ended, last_lines
+from plumbob.cluster.calls import ended_among, last_lines
 from plumbob.cluster.failures import WorkerLost
-from plumbob.cluster.fleet.reservations import Reservation
-from plumbob.cluster.fleet.work_queue import Preparation, Task
-from plumbob.cluster.run_status import WorkerRow
+from plumbob.cluster.fleet.capacity import Capacity
+from plumbob.cluster.fleet.member import LossRule, Member, Moment
+from plumbob.cluster.fleet.pool_host import PoolHost
+from plumbob.cluster.nodes import living_nodes
+from plumbob.core.errors import RunFailed
 
 
-@dataclass(eq=False)
-class Member:
-    """A worker of the pool. It has at most one call under way.
-
-    Attributes:
-        place: its number among the members that are there; its replacement has the same.
-        num_items: how many it has done.
-    """
-
-    actor: Actor
-    seat: Reservation
-    place: int = 0
-    task: Task | None = None
-    opened: Preparation | None = None
-    loaded: Preparation | None = None
-    num_items: int = 0
-    is_leaving: bool = False
-
-    def row(self) -> WorkerRow:
-        """For people."""
-        task = self.task  # Another thread may end it meanwhile.
-        state = "leaving" if self.is_leaving else "idle" if task is None else task.what.doing
-        return WorkerRow(self.actor.name, self.seat.host.address, state, self.num_items)
-
-
-@dataclass(frozen=True)
-class PoolHost:
-    """What a pool asks of the session that it belongs to.
-
-    Attributes:
-        hire: a new actor on a free seat; None when no host has room.
-        dismiss: ends actors and frees their seats; whether they were lost.
-        lost: called for each member that is lost, with the number of items that go to another; raises RunFailed when
-            there were too many.
-        make_room: asks others to go who sit where one of these could, when nobody is left.
-        lacking: says why there is no room for one.
-        attend: called while work is waited for, and before it.
-        said: tells whoever watches.
-        is_to_leave: whether the member's host will be taken away.
-        max_restarts: how many members one chunk may cost; one more ends the run.
-    """
-
-    hire: Callable[[], Member | None]
-    dismiss: Callable[[Sequence[Member], bool], None]
-    lost: Callable[[Member, WorkerLost, int], None]
-    make_room: Callable[[], None]
-    lacking: Callable[[], str]
-    attend: Callable[[], None]
-    said: Callable[[str], None]
-    is_to_leave: Callable[[Member], bool]
-    max_restarts: int
-
-
-def loss_of(member: Member, alive: Collection[str], bound_s: float, setting: str) -> WorkerLost | None:
-    """What a member is lost by whose host is gone, or that has been at one call for too long; None where neither is so.
-
-    A call that has ended is never too late: between two jobs nobody looks at the members.
+class Membership:
+    """Who is in a pool. The thread that has `turn` changes that; any may set `size`, drain members, or close the pool.
 
     Args:
-        alive: ids of the living nodes.
-        bound_s, setting: of the call that it is at, and the key that says so.
+        boot_timeout_s: how long capacity is waited for once nobody is left.
+
+    Attributes:
+        size: how many members are wanted.
+        turn: held by the thread that works with the members.
+        loss_rules: when one is given up; the first that holds gives the reason.
     """
-    task, name = member.task, member.actor.name
-    if member.seat.host.node_id not in alive:
-        was = "" if task is None else f" while it was {task.what.doing}"
-        reason = f"{name}: its host {member.seat.host.address} is gone{was}"
-    elif task is not None and time.monotonic() - task.began > bound_s and not has_ended(task.result):
-        reason = f"{name}: still {task.what.doing} after {bound_s:.0f} s ({setting})"
-    else:
-        return None
-    return WorkerLost(f"{reason}\n{last_lines(member.actor.log)}")
+
+    def __init__(
+        self, role: str, size: int, host: PoolHost, boot_timeout_s: float, loss_rules: tuple[LossRule, ...]
+    ) -> None:
+        self.size, self.loss_rules = size, loss_rules
+        self.turn = threading.Lock()
+        self._role, self._host = role, host
+        self._members: list[Member] = []
+        self._roster = threading.Lock()
+        self._capacity = Capacity(role, boot_timeout_s, host)
+        self._is_closed = False
+
+    @property
+    def members(self) -> tuple[Member, ...]:
+        """The oldest first."""
+        return tuple(self._members)
+
+    def check_open(self) -> None:
+        """Raises RunFailed once the pool has been closed."""
+        if self._is_closed:
+            raise RunFailed(f"the {self._role} workers were ended while they were at work")
+
+    def close(self) -> None:
+        """Stop all members; a thread that works with them fails."""
+        with self._roster:
+            self._is_closed = True
+            members, self._members = self._members, []
+        self._host.stop_workers(members, are_lost=False)
+
+    # ------------------------------------------------------------------------------------------------------------- join
+
+    def fill(self) -> None:
+        """Start workers until there are as many as are wanted, or no host has capacity. RunFailed after a long wait."""
+        for _ in range(self.size - len(self._staying())):
+            started = self._host.start_worker()
+            if started is None:
+                self._capacity.fell_short(len(self._members))
+                return
+            self._join(started)
+        self._capacity.sufficed()
+
+    def _join(self, started: Member) -> None:
+        """In the lowest slot that is free."""
+        with self._roster:
+            if not self._is_closed:
+                taken = {member.slot for member in self._members}
+                started.slot = next(slot for slot in count() if slot not in taken)
+                self._members.append(started)
+                return
+        self._host.stop_workers([started], are_lost=False)
+        self.check_open()
+
+    # ------------------------------------------------------------------------------------------------------------ drain
+
+    def drain(self, members: Sequence[Member]) -> None:
+        """Do without these from now on. Each ends what it is doing, unless nobody works with the pool."""
+        for member in members:
+            member.is_draining = True
+        if self.turn.acquire(blocking=False):
+            try:
+                self._stop([member for member in self._members if member.is_draining], are_lost=False)
+            finally:
+                self.turn.release()
+
+    def mark_draining(self) -> None:
+        """Those whose hosts will be taken away, and the newest of those that are too many."""
+        for member in self._members:
+            if self._host.is_draining(member):
+                member.is_draining = True
+        for member in self._staying()[self.size :]:
+            member.is_draining = True
+
+    def stop_drained(self) -> None:
+        """Those that are draining and have ended what they were doing."""
+        self._stop([member for member in self._members if member.is_draining and member.task is None], are_lost=False)
+
+    def _staying(self) -> list[Member]:
+        return [member for member in self._members if not member.is_draining]
+
+    # ------------------------------------------------------------------------------------------------------------- lose
+
+    def find_lost(self) -> list[tuple[Member, WorkerLost]]:
+        """Those for whom a rule holds now, with what they are lost by."""
+        now = self._now()
+        found = []
+        for member in self.members:
+            loss = next((loss for rule in self.loss_rules if (loss := rule(member, now)) is not None), None)
+            if loss is not None:
+                found.append((member, WorkerLost(f"{loss.reason}\n{last_lines(member.actor.log)}")))
+        return found
+
+    def stop_lost(self, member: Member) -> None:
+        self._stop([member], are_lost=True)
+
+    def _now(self) -> Moment:
+        results = [task.result for member in self.members if (task := member.task) is not None]
+        return Moment(time.monotonic(), frozenset(living_nodes()), ended_among(results))
+
+    def _stop(self, members: Sequence[Member], are_lost: bool) -> None:
+        with self._roster:
+            there = [member for member in members if member in self._members]  # Not, once the pool has been closed.
+            self._members = [member for member in self._members if member not in there]
+        if there:
+            self._host.stop_workers(there, are_lost)

@@ -1,4 +1,4 @@
-"""What the members of a pool are given to do."""
+"""Work of a pool: chunks of a job (Job), what members prepare first (Preparation), and calls under way (Task)."""
 
 from collections import Counter, deque
 from collections.abc import Callable, Sequence
@@ -11,7 +11,7 @@ from plumbob.core.errors import NUM_NAMED, RunFailed
 from plumbob.reward.scorer import ScoreError
 
 Chunk = tuple[int, ...]
-"""Places of the items that one member works on together."""
+"""Indices of the items that one member works on together."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -20,7 +20,7 @@ class Preparation:
 
     Attributes:
         call: starts it on an actor, without waiting.
-        check: of what came of it; raises when that is wrong.
+        check: of its result; raises when that is wrong.
     """
 
     call: Callable[[Actor], Any]
@@ -46,8 +46,8 @@ class Job:
     ) -> None:
         self.call, self.doing = call, doing
         self._items, self._chunk_size, self._rest = list(items), chunk_size, rest
-        places = range(len(items))
-        self._todo = deque(tuple(places[start : start + chunk_size]) for start in places[::chunk_size])
+        indices = range(len(items))
+        self._todo = deque(tuple(indices[start : start + chunk_size]) for start in indices[::chunk_size])
         self._unfinished: deque[int] = deque()
         self._done: dict[int, Any] = {}
         self._failures: Counter[Chunk] = Counter()
@@ -58,7 +58,7 @@ class Job:
         return len(self._done) == len(self._items)
 
     def take(self) -> Chunk | None:
-        """What a free member shall do next: go on with what others began, as soon as that fills a chunk or is all."""
+        """What a free member shall do next: continue what others began, as soon as that fills a chunk or is all."""
         if len(self._unfinished) >= self._chunk_size or not self._todo:
             num_taken = min(self._chunk_size, len(self._unfinished))
             return tuple(self._unfinished.popleft() for _ in range(num_taken)) or None
@@ -74,7 +74,7 @@ class Job:
         return self._failures[chunk]
 
     def cost(self, chunk: Chunk, lost: WorkerLost, limit: int) -> None:
-        """Note that a chunk may be why a member was lost; RunFailed past the limit since it last went on."""
+        """Note that a chunk may be why a member was lost; RunFailed past the limit since it last progressed."""
         self._losses[chunk] += 1
         count = self._losses[chunk]
         if count > limit:
@@ -84,19 +84,19 @@ class Job:
             ) from lost
 
     def items(self, chunk: Chunk) -> list[Any]:
-        return [self._items[place] for place in chunk]
+        return [self._items[index] for index in chunk]
 
     def note(self, chunk: Chunk, values: Sequence[Any]) -> int:
         """Take the values of a chunk; how many of them are final."""
         num_done = len(self._done)
         self._losses.pop(chunk, None)
-        for place, value in zip(chunk, values, strict=True):
+        for index, value in zip(chunk, values, strict=True):
             rest = self._rest(value)
             if rest is None:
-                self._done[place] = value
+                self._done[index] = value
             else:
-                self._items[place] = rest
-                self._unfinished.append(place)
+                self._items[index] = rest
+                self._unfinished.append(index)
         return len(self._done) - num_done
 
     def counted_over_all(self, error: ScoreError, chunk: Chunk) -> ScoreError:
@@ -107,14 +107,21 @@ class Job:
 
     def results(self) -> list[Any]:
         """In the order of the items."""
-        return [self._done[place] for place in range(len(self._items))]
+        return [self._done[index] for index in range(len(self._items))]
 
 
 @dataclass(frozen=True)
 class Task:
-    """One call under way: a preparation, or a chunk of a job."""
+    """One call under way: a preparation, or a chunk of a job.
+
+    Attributes:
+        result: what Ray will have it in.
+        began: by the monotonic clock.
+        timeout: the key of the setting that bounds it.
+    """
 
     result: Any
     what: Preparation | Job
     chunk: Chunk
     began: float
+    timeout: str

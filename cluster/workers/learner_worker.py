@@ -1,4 +1,4 @@
-"""The Ray actor around one DeepSpeed rank."""
+"""The Ray actor around one DeepSpeed rank (LearnerWorker)."""
 
 import gc
 import os
@@ -12,6 +12,7 @@ import psutil
 import ray
 from numpy.typing import NDArray
 
+from plumbob.cluster.workers.worker import Worker
 from plumbob.models.adapter import Adapter
 
 if TYPE_CHECKING:
@@ -20,7 +21,6 @@ if TYPE_CHECKING:
     from plumbob.trainers.learner.checkpoint import Files
     from plumbob.trainers.learner.engine import Rank
     from plumbob.trainers.learner.learner_protocol import UpdatePlan, UpdateResult
-from plumbob.cluster.workers.worker import Worker
 
 
 def interface_of(address: str) -> str | None:
@@ -34,8 +34,8 @@ def interface_of(address: str) -> str | None:
 class LearnerWorker(Worker):
     """One DeepSpeed rank."""
 
-    def __init__(self, log: Path, num_threads: int, packages: Mapping[str, str], mark: Path) -> None:
-        super().__init__(log, packages, mark)
+    def __init__(self, log: Path, num_threads: int, packages: Mapping[str, str], probe: Path) -> None:
+        super().__init__(log, packages, probe)
         import torch
 
         torch.set_num_threads(num_threads)

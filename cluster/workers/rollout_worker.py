@@ -1,27 +1,27 @@
-"""The Ray actor around one sampler."""
+"""The Ray actor around one sampler (RolloutWorker)."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from plumbob.cluster.workers.worker import Worker
 from plumbob.models.adapter import Adapter
 from plumbob.rollout.rollout_records import Rollout, SampleRequest
 
 if TYPE_CHECKING:
     from plumbob.rollout.publish_proof import PublishProof
     from plumbob.rollout.samplers.sampler import SamplerSpec
-from plumbob.cluster.workers.worker import Worker
 
 
 class RolloutWorker(Worker):
     """One sampler."""
 
-    def __init__(self, log: Path, num_threads: int, packages: Mapping[str, str], mark: Path) -> None:
-        super().__init__(log, packages, mark)
+    def __init__(self, log: Path, num_threads: int, packages: Mapping[str, str], probe: Path) -> None:
+        super().__init__(log, packages, probe)
         self._sampler: Any = None
 
     def open(self, spec: "SamplerSpec") -> None:
-        """Another model in the place of one that is open."""
+        """Another model instead of one that is open."""
         self._check_host((spec.model.name, spec.tokenizer))
         from plumbob.rollout.samplers.open_sampler import open_sampler
 

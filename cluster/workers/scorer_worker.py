@@ -1,21 +1,21 @@
-"""The Ray actor around one scorer."""
+"""The Ray actor around one scorer (ScorerWorker)."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from plumbob.cluster.workers.worker import Worker
 from plumbob.reward.scorer import Score
 
 if TYPE_CHECKING:
     from plumbob.configs.settings.rewards import Reward
-from plumbob.cluster.workers.worker import Worker
 
 
 class ScorerWorker(Worker):
     """Scores with one reward, whatever it is."""
 
-    def __init__(self, log: Path, num_threads: int, packages: Mapping[str, str], mark: Path) -> None:
-        super().__init__(log, packages, mark)
+    def __init__(self, log: Path, num_threads: int, packages: Mapping[str, str], probe: Path) -> None:
+        super().__init__(log, packages, probe)
         import torch
 
         torch.set_num_threads(num_threads)

@@ -1,4 +1,4 @@
-"""The storage that all hosts of a run share: the driver leaves a mark there, and every worker looks for it."""
+"""The check that all hosts of a run share its storage: the driver leaves a probe there, every worker looks for it."""
 
 import json
 import secrets
@@ -36,7 +36,7 @@ def check_shared(worker: str, host: str, error: OSError | None) -> None:
     """Refuse a host that does not see the run's folder as the driver does.
 
     Args:
-        error: what came of looking for the driver's mark and of beginning a log beside it.
+        error: the result of looking for the driver's probe and of beginning a log beside it.
 
     Raises:
         UserError: it is not there, or cannot be read or written.

@@ -1,4 +1,4 @@
-"""Ray actors around a learner, a sampler and a scorer: shells without logic.
+"""What all Ray actors of a run have in common (Worker): shells around a learner, a sampler or a scorer.
 
 vLLM and DeepSpeed are imported inside the methods: the driver, which also reads this file, needs neither.
 """
@@ -6,15 +6,11 @@ vLLM and DeepSpeed are imported inside the methods: the driver, which also reads
 import os
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import ray
 
 from plumbob.cluster.workers.same_versions import check_packages, installed
 from plumbob.cluster.workers.shared_storage import check_folders, check_shared
-
-if TYPE_CHECKING:
-    pass
 
 
 def write_to(log: Path) -> None:
@@ -30,14 +26,14 @@ class Worker:
 
     Args:
         packages: the driver's, as `cluster.workers.same_versions.installed` gives them.
-        mark: the driver's, in the folder of the log (`cluster.workers.shared_storage.Mark`).
+        probe: the driver's, in the folder of the log (`cluster.workers.shared_storage.StorageProbe`).
     """
 
-    def __init__(self, log: Path, packages: Mapping[str, str], mark: Path) -> None:
+    def __init__(self, log: Path, packages: Mapping[str, str], probe: Path) -> None:
         self._name, self._packages = log.stem, packages
         self._storage_error: OSError | None = None
         try:
-            mark.read_bytes()
+            probe.read_bytes()
             write_to(log)
         except OSError as error:
             self._storage_error = error

@@ -1,4 +1,4 @@
-"""What is optimised: estimators, KL, importance correction and shaping online; the preference losses offline.
+"""What is optimised: estimators, surrogate, KL, importance correction, shaping online; preference losses offline.
 
 Each variant is one class with its `kind`; its equation and paper stand at its function in `trainers/`.
 """
@@ -63,6 +63,20 @@ Estimator = Annotated[
 
 GROUPED = ReinforcePlusPlusBaseline | Rloo | Grpo | DrGrpo
 """Estimators that compare the responses to one prompt, of which there must be several."""
+
+# ---------------------------------------------------------------------------------------------------- policy surrogate
+
+
+class Clipped(Settings):
+    """The clipped surrogate of PPO (Schulman et al. 2017, arXiv 1707.06347)."""
+
+    kind: Literal["clipped"] = "clipped"
+    clip_range: PositiveFloat = 0.2
+    dual_clip: Annotated[float, Field(gt=1)] | None = None
+
+
+PolicyLoss = Clipped
+"""With a second variant: `Annotated[Clipped | ..., Field(discriminator="kind")]`, as the others here."""
 
 # ------------------------------------------------------------------------------------------------------------------ KL
 

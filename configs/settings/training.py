@@ -14,6 +14,7 @@ from plumbob.configs.settings.algorithms import (
     Gae,
     Importance,
     KlPenalty,
+    PolicyLoss,
     PreferenceLoss,
     RewardObjective,
     ShapingSettings,
@@ -124,7 +125,7 @@ class KtoSettings(EpochSettings):
 
 
 class PpoSettings(OptimizerSettings):
-    """The clipped surrogate of PPO (Schulman et al. 2017, arXiv 1707.06347) on sampled responses."""
+    """Policy gradients on sampled responses, in the form of PPO (Schulman et al. 2017, arXiv 1707.06347)."""
 
     learning_rate: PositiveFloat = 5e-4
     num_steps: PositiveInt = 50
@@ -136,8 +137,7 @@ class PpoSettings(OptimizerSettings):
     estimator: Estimator = Gae()
     loss_mean: Literal["token", "response"] = "token"
     """`token`: every token of the optimizer step weighs the same; `response`: every response does."""
-    clip_range: PositiveFloat = 0.2
-    dual_clip: Annotated[float, Field(gt=1)] | None = None
+    policy_loss: PolicyLoss = PolicyLoss()
     kl: KlPenalty = FixedKl()
     monitors: MonitoringSettings = MonitoringSettings()
     shaping: ShapingSettings = ShapingSettings()

@@ -1,17 +1,35 @@
-"""What the settings of a run name: files and models by absolute paths, and models by what is in them."""
+"""What a run began with, by digest: the rows of its files and the files of its models, which every resume compares."""
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
-from plumbob.configs.base import IsModel
+from plumbob.configs.base import IsFile, IsModel
 from plumbob.configs.runs import Run
 from plumbob.configs.schema import marked_texts
 from plumbob.core.atomic_files import write_whole
 from plumbob.core.errors import UserError
+from plumbob.data.reading.row_digest import digest_of_rows
+from plumbob.data.record_digest import Inputs
 from plumbob.models.fingerprint import digests_of_model
+
+INPUTS_FILE = "inputs.json"
+"""In a run's folder: setting that names files -> digest of their rows when the run began."""
 
 MODELS_FILE = "models.json"
 """In a run's folder: name of a model -> file -> its digest when the run began."""
+
+
+def check_rows(config: Run, folder: Path) -> None:
+    """Compare the rows of the files with those that a run which has begun there began with.
+
+    Raises:
+        UserError: some are not the same any more, or cannot be read.
+    """
+    began_with = _read(folder / INPUTS_FILE, "rows")
+    if began_with:
+        rows_of(config).check(began_with)
 
 
 def check_models(config: Run, folder: Path) -> None:
@@ -20,13 +38,7 @@ def check_models(config: Run, folder: Path) -> None:
     Raises:
         UserError: some are not the same any more.
     """
-    path = folder / MODELS_FILE
-    try:
-        began_with = json.loads(path.read_text()) if path.exists() else {}
-    except ValueError as error:
-        raise UserError(
-            f"{path}: expected digests as JSON: {error}; delete it to go on with the models as they are"
-        ) from error
+    began_with = _read(folder / MODELS_FILE, "models")
     for key, name in marked_texts(config, IsModel):
         if name not in began_with:
             continue
@@ -39,9 +51,34 @@ def check_models(config: Run, folder: Path) -> None:
             )
 
 
-def note_models(config: Run, folder: Path) -> None:
-    """Keep the digests of the models that a run begins with; those that are known stay."""
-    path = folder / MODELS_FILE
-    if not path.exists():
-        digests = {name: digests_of_model(name, key) for key, name in marked_texts(config, IsModel)}
-        write_whole(path, json.dumps(digests, indent=2) + "\n")
+def new_digests(config: Run, folder: Path) -> dict[str, Mapping[str, Any]]:
+    """What a run is to know its input by when it resumes: file of its folder -> content, of those not there yet."""
+    digests: dict[str, Mapping[str, Any]] = {}
+    if not (folder / INPUTS_FILE).exists():
+        digests[INPUTS_FILE] = rows_of(config).digests
+    if not (folder / MODELS_FILE).exists():
+        digests[MODELS_FILE] = {name: digests_of_model(name, key) for key, name in marked_texts(config, IsModel)}
+    return digests
+
+
+def keep_digests(digests: Mapping[str, Mapping[str, Any]], folder: Path) -> None:
+    for name, content in digests.items():
+        write_whole(folder / name, json.dumps(content, indent=2) + "\n")
+
+
+def rows_of(config: Run) -> Inputs:
+    """By digest, all rows of all files that the settings name: not as a stage takes them, but whole."""
+    named = list(marked_texts(config, IsFile))
+    digests = {path: digest_of_rows(path) for path in {path for _, path in named}}
+    return Inputs({key: f"{key}={path}" for key, path in named}, {key: digests[path] for key, path in named})
+
+
+def _read(path: Path, what: str) -> dict[str, Any]:
+    """The digests that were kept; none of a run that was begun before they were."""
+    try:
+        content: dict[str, Any] = json.loads(path.read_text()) if path.exists() else {}
+        return content
+    except ValueError as error:
+        raise UserError(
+            f"{path}: expected digests as JSON: {error}; delete it to resume with the {what} as they are"
+        ) from error

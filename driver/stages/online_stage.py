@@ -17,8 +17,7 @@ from plumbob.reward.scorer import Scorer
 from plumbob.reward.second_judge import SecondRewardScorer
 from plumbob.trainers.learner.checkpoint import Checkpoints
 from plumbob.trainers.metrics.metrics_log import MetricsLog
-from plumbob.trainers.metrics.sinks.jsonl import read_metrics
-from plumbob.trainers.online.monitors import monitor_figures
+from plumbob.trainers.online.monitors import monitor_summary
 from plumbob.trainers.online.ppo import (
     PpoActors,
     PpoInput,
@@ -28,7 +27,7 @@ from plumbob.trainers.online.ppo import (
     run_ppo,
     run_ppo_asynchronous,
 )
-from plumbob.trainers.online.recorder import PpoRecorder, ppo_figures
+from plumbob.trainers.online.recorder import PpoRecorder, ppo_summary, steps_on_disk
 
 UNJUDGED = "over-optimisation is not watched: there is no judge.model, a reward model that nothing learns from"
 
@@ -94,8 +93,8 @@ def _scorer(session: Session, run: PpoRun, rule: Rule | None) -> Scorer:
 def _metrics(
     context: StageContext, run: PpoRun, data: PpoInput, state: PpoState, actors: PpoActors
 ) -> Mapping[str, Any]:
-    records = read_metrics(context.folder)
-    metrics = ppo_figures(records) | monitor_figures([record.metrics for record in records], run.ppo)
+    steps = steps_on_disk(context.folder)
+    metrics = ppo_summary(steps) | monitor_summary(steps, run.ppo)
     if data.retained is None or state.retained is None:
         return metrics
     return data.retained.added_to(metrics, state.retained, actors.learners)

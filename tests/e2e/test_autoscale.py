@@ -70,9 +70,9 @@ def test_the_number_of_rollout_workers_moves(session: Session, tmp_path: Path) -
 
 
 def rollout_pool(session: Session) -> Pool:
-    staffed = session._pools.get("rollout")
-    assert staffed is not None
-    return staffed.pool
+    entry = session._pools.get("rollout")
+    assert entry is not None
+    return entry.pool
 
 
 def all_have_answered(session: Session, group: SamplerGroup, size: int) -> bool:

@@ -24,7 +24,7 @@ from plumbob.cluster.worker_groups import SamplerGroup
 from plumbob.configs.settings.workers import ClusterSettings
 from plumbob.driver.run_control import RunControl, controlled_run
 from plumbob.rollout.rollout_records import SampleRequest
-from tests.support.partial_worker import Hired
+from tests.support.partial_worker import StartedPartialWorker
 from tests.support.recording_listener import Watching
 from tests.support.small_run import Stages
 
@@ -55,7 +55,7 @@ def sampling_on(
         Session(ClusterSettings(address=cluster.address), folder, watching) as session,
         controlled_run(session, run, (replace(need, count=1),), folder, watching) as control,
     ):
-        pool = session._pools._new(need, 1, Hired)
+        pool = session._pools.make_pool(need, 1, StartedPartialWorker)
         samplers = SamplerGroup(pool, 1, session.check_stop)
         requests = [SampleRequest(f"p{n}", f"g{n}", 0, n, "", np.array([3], np.int32)) for n in range(need.count)]
 
@@ -103,7 +103,7 @@ def test_a_worker_there_was_no_room_for_starts_on_a_host_that_joins(three: RayCl
     need = replace(NEED, count=4, num_cpus=1.0)
     with sampling_on(three, "growing", tmp_path, watching, need) as (control, pool, at_work):
         first = {three.head_node.node_ip_address, "127.0.0.2", "127.0.0.3"}
-        short = ("cluster", "no host has room for another rollout worker; going on with 3")
+        short = ("cluster", "no host has capacity for another rollout worker; running with 3")
         assert wait_until(lambda: at_work() == first and short in watching.notes, BOUND_S)
         three.add_node(num_cpus=1, node_ip_address="127.0.0.4")
         assert wait_until(lambda: at_work() == first | {"127.0.0.4"}, BOUND_S)

@@ -1,4 +1,4 @@
-"""Workers that are seated one after the other end where the plan for all of them has them."""
+"""Workers that are placed one after the other end where the plan for all of them has them."""
 
 from collections import Counter
 from collections.abc import Iterator
@@ -36,18 +36,18 @@ def need(role: WorkerRole, count: int, num_cpus: float) -> Need:
 NEEDS = (need("learner", 1, 2.0), need("rollout", 2, 4.0), need("scorer", 1, 1.0))
 
 
-def seats_of(seating: Reservations) -> dict[str, list[Reservation | None]]:
-    """Role -> seats, in the order in which a run's threads may ask: the small ones first."""
+def reserve_in_turn(reservations: Reservations) -> dict[str, list[Reservation | None]]:
+    """By role, in the order in which a run's threads may ask: the small ones first."""
     learner, rollout, scorer = NEEDS
-    taken: dict[str, list[Reservation | None]] = {"scorer": [seating.take_one(scorer, {}, ())]}
-    taken["learner"] = [*seating.take_all(learner)]
-    taken["rollout"] = []
-    seated: Counter[str] = Counter()
+    found: dict[str, list[Reservation | None]] = {"scorer": [reservations.reserve_one(scorer, {}, ())]}
+    found["learner"] = [*reservations.reserve_all(learner)]
+    found["rollout"] = []
+    placed: Counter[str] = Counter()
     for _ in range(rollout.count):
-        seat = seating.take_one(rollout, seated, ())
-        seated.update([] if seat is None else [seat.host.node_id])
-        taken["rollout"].append(seat)
-    return taken
+        reservation = reservations.reserve_one(rollout, placed, ())
+        placed.update([] if reservation is None else [reservation.host.node_id])
+        found["rollout"].append(reservation)
+    return found
 
 
 def test_nothing_starts_a_ray_by_itself_once_it_has_been_left(stage: Stages) -> None:
@@ -60,10 +60,11 @@ def test_nothing_starts_a_ray_by_itself_once_it_has_been_left(stage: Stages) -> 
     assert not ray.is_initialized()
 
 
-def test_small_workers_leave_the_room_that_a_large_one_needs(large_and_small: tuple[str, str]) -> None:
+def test_small_workers_leave_the_host_that_a_large_one_needs(large_and_small: tuple[str, str]) -> None:
     large, small = large_and_small
     # 2 x 4 CPUs fill the large node, and 2 + 1 the small one.
-    seating = Reservations()
-    seating.follow(plan(NEEDS, seating.open_to_us()))
-    found = {role: [seat and seat.host.node_id for seat in seats] for role, seats in seats_of(seating).items()}
+    reservations = Reservations()
+    reservations.follow(plan(NEEDS, reservations.free_or_ours()))
+    in_turn = reserve_in_turn(reservations)
+    found = {role: [each and each.host.node_id for each in reserved] for role, reserved in in_turn.items()}
     assert found == {"learner": [small], "rollout": [large, large], "scorer": [small]}

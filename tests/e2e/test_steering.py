@@ -94,4 +94,4 @@ def test_a_stopped_run_says_where_it_stopped(
     assert status["step"] == last
     assert left.last_checkpoint.name == f"step-{last:06d}"
     assert main(["scale", str(left.folder), "--rollout-workers", "2"]) == 2
-    assert "this run is not going on" in capfd.readouterr().err
+    assert "this run is not running" in capfd.readouterr().err

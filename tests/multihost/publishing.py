@@ -17,8 +17,8 @@ def load_everywhere(samplers: SamplerGroup, adapter: Adapter) -> None:
     """Workers that are still booting take part in a later publish."""
     load(samplers, adapter)
     pool = samplers._pool
-    with pool._turn:
-        while any(member.opened is pool._opening and not pool._is_ready(member) for member in pool._members):
+    with pool.membership.turn:
+        while any(member.opened is pool._opening and not pool._is_ready(member) for member in pool.members):
             pool._tend(None)
             for member, task in pool._ended():
                 pool._take(member, task, None)

@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from transformers import LlamaConfig, LlamaForCausalLM
 
-from plumbob.configs.settings.algorithms import Gae
+from plumbob.configs.settings.algorithms import Clipped, Gae
 from plumbob.configs.settings.models import LoraTuning
 from plumbob.configs.settings.training import PpoSettings
 from plumbob.configs.settings.workers import LearnerSettings
@@ -118,7 +118,7 @@ class Case:
 
 PPO = PpoSettings(
     learning_rate=1e-3,
-    clip_range=0.5,
+    policy_loss=Clipped(clip_range=0.5),
     max_grad_norm=1.0,
     estimator=Gae(value_learning_rate=3e-3, value_clip_range=None),
 )

@@ -14,7 +14,7 @@ from plumbob.rollout.rollout_records import NOT_STARTED, FinishReason, Rollout, 
 from tests.support.ray_worker import TIMEOUT_S
 
 
-class Slicer:
+class PartialWorker:
     """A rollout worker that makes two tokens of each response in a call: its own number, of responses of five.
 
     Args:
@@ -59,10 +59,10 @@ class Slicer:
         self._released.set()
 
 
-class Hired(Slicer):
+class StartedPartialWorker(PartialWorker):
     """The same, as a session starts and ends it. It waits while the file beside its log, `.hold`, is there."""
 
-    def __init__(self, log: Path, num_threads: int, packages: dict[str, str], mark: Path) -> None:
+    def __init__(self, log: Path, num_threads: int, packages: dict[str, str], probe: Path) -> None:
         super().__init__(log)
         self._hold = log.with_suffix(".hold")
 

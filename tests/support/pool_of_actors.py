@@ -8,11 +8,14 @@ import ray
 
 from plumbob.cluster.calls import Actor
 from plumbob.cluster.failures import UnfitHost, WorkerLost
-from plumbob.cluster.fleet.membership import Member, PoolHost
+from plumbob.cluster.fleet.member import LossRule, Member
+from plumbob.cluster.fleet.membership import Membership
 from plumbob.cluster.fleet.pool import Pool
 from plumbob.cluster.fleet.recovery.budget import RestartBudget
-from plumbob.cluster.fleet.reservations import Reservations, options
+from plumbob.cluster.fleet.recovery.loss_rules import loss_rules
+from plumbob.cluster.fleet.reservations import Reservations, end_actor, options
 from plumbob.cluster.resources import Need
+from plumbob.configs.settings.workers import ClusterSettings
 from tests.support.ray_worker import Worker
 from tests.support.recording_listener import Watching
 
@@ -20,56 +23,61 @@ TIMEOUT_S = 120.0
 NEED = Need("rollout", "rollout.num_workers", 1, 0.25, 0.0, 0.0, spread=True)
 
 
-class Crew:
-    """A pool of four seats at most, with what it told.
+class PoolOfActors:
+    """A pool of four members at most, and its host (satisfies `PoolHost`), with what it told.
 
     Args:
         kind: of the actors, which are given their log and `settings`.
 
     Attributes:
-        leaving: names of members whose hosts will be taken away.
+        draining: names of members whose hosts will be taken away.
     """
 
     def __init__(self, size: int, folder: Path, max_restarts: int = 2, kind: type = Worker, **settings: Any) -> None:
-        self.hired: list[Member] = []
+        self.started: list[Member] = []
         self.watching = Watching()
-        self._seating, self._folder, self._kind, self._settings = Reservations(), folder, kind, settings
+        self._reservations, self._folder, self._kind, self._settings = Reservations(), folder, kind, settings
         self.reissued: list[int] = []
-        self.leaving: set[str] = set()
+        self.draining: set[str] = set()
         self._restarts = RestartBudget(max_restarts)
-        around = PoolHost(
-            self._hire,
-            self._dismiss,
-            self._lost,
-            lambda: None,
-            lambda: "0.25 CPUs are missing",
-            lambda: None,
-            self._said,
-            lambda member: member.actor.name in self.leaving,
-            max_restarts,
-        )
-        self.pool = Pool("rollout", size, around, TIMEOUT_S, TIMEOUT_S)
+        membership = Membership("rollout", size, self, TIMEOUT_S, rules())
+        self.pool = Pool("rollout", membership, self, max_restarts)
 
-    def _dismiss(self, members: Sequence[Member], is_lost: bool) -> None:
+    def start_worker(self) -> Member | None:
+        reservation = self._reservations.reserve_one(NEED, {}, ())
+        if reservation is None:
+            return None
+        name = f"rollout-{len(self.started)}"
+        log = self._folder / f"{name}.log"
+        actor = ray.remote(max_concurrency=4, **options(NEED, reservation, 1))(self._kind)
+        self.started.append(Member(Actor(name, actor.remote(log, **self._settings), log), reservation))
+        return self.started[-1]
+
+    def stop_workers(self, members: Sequence[Member], are_lost: bool) -> None:
         for member in members:
-            self._seating.give_up(member.actor.handle, member.seat)
+            end_actor(member.actor.handle)
+            self._reservations.release(member.reservation)
 
-    def _said(self, message: str) -> None:
+    def is_draining(self, member: Member) -> bool:
+        return member.actor.name in self.draining
+
+    def evict(self) -> None: ...
+
+    def shortage(self) -> str:
+        return "0.25 CPUs are missing"
+
+    def worker_lost(self, member: Member, lost: WorkerLost, num_items: int) -> None:
+        self.reissued.append(num_items)
+        if isinstance(lost, UnfitHost) or self.is_draining(member):
+            self.notify(str(lost).splitlines()[0])
+        else:
+            self.notify(self._restarts.spend(lost, f"rollout {member.slot}"))
+
+    def poll_control(self) -> None: ...
+
+    def notify(self, message: str) -> None:
         self.watching.notify("cluster", message)
 
-    def _lost(self, member: Member, lost: WorkerLost, num_items: int) -> None:
-        self.reissued.append(num_items)
-        if isinstance(lost, UnfitHost) or member.actor.name in self.leaving:
-            self._said(str(lost).splitlines()[0])
-        else:
-            self._restarts.spend(lost, f"rollout {member.place}", self._said)
 
-    def _hire(self) -> Member | None:
-        seat = self._seating.take_one(NEED, {}, ())
-        if seat is None:
-            return None
-        name = f"rollout-{len(self.hired)}"
-        log = self._folder / f"{name}.log"
-        handle = ray.remote(max_concurrency=4, **options(NEED, seat, 1))(self._kind).remote(log, **self._settings)
-        self.hired.append(Member(Actor(name, handle, log), seat))
-        return self.hired[-1]
+def rules(call_timeout_s: float = TIMEOUT_S, boot_timeout_s: float = TIMEOUT_S) -> tuple[LossRule, ...]:
+    return loss_rules(ClusterSettings(call_timeout_s=call_timeout_s, boot_timeout_s=boot_timeout_s))

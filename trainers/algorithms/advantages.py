@@ -165,14 +165,14 @@ def _centred(rewards: Tensor, action_mask: Tensor, groups: Tensor) -> _Group:
 
 def _sums(x: Tensor, groups: Tensor) -> Tensor:
     """Each row's group's sum of `x`, [B]."""
-    places = torch.unique(groups, return_inverse=True)[1]
-    return torch.zeros_like(x).index_add(0, places, x)[places]
+    members = torch.unique(groups, return_inverse=True)[1]
+    return torch.zeros_like(x).index_add(0, members, x)[members]
 
 
 def _extremes(x: Tensor, groups: Tensor, reduce: str) -> Tensor:
     """Each row's group's largest ("amax") or smallest ("amin") `x`, [B]."""
-    places = torch.unique(groups, return_inverse=True)[1]
-    return torch.zeros_like(x).scatter_reduce(0, places, x, reduce, include_self=False)[places]
+    members = torch.unique(groups, return_inverse=True)[1]
+    return torch.zeros_like(x).scatter_reduce(0, members, x, reduce, include_self=False)[members]
 
 
 def _on_tokens(advantages: Tensor, action_mask: Tensor) -> Tensor:

@@ -1,22 +1,23 @@
-"""Losses, each a SUM over tokens or rows with statistics that are sums too.
+"""Losses of the policy, its KL and its critic, each a SUM over tokens with statistics that are sums too.
 
 The caller divides by the count over the whole optimizer step and all ranks, so that a gradient depends neither on
 micro-batches nor on how many learners there are. Token tensors are [B, T]; where a mask is False nothing is read.
 Statistics carry no gradient.
 """
 
-from typing import Literal, NamedTuple
+from typing import Literal, NamedTuple, assert_never
 
 import torch
 from torch import Tensor
 
+from plumbob.configs.settings.algorithms import Clipped, PolicyLoss
 from plumbob.trainers.algorithms.kl import MAX_LOG_RATIO, kl_estimate
 
 
-class PolicyLoss(NamedTuple):
+class PolicyLossSums(NamedTuple):
     """Attributes: all scalars, sums over the action tokens by their loss weights.
 
-    loss: the clipped surrogate, to be minimised.
+    loss: the surrogate, to be minimised.
     clipped: 1 for each token whose ratio is clipped, so that it pushes no further.
     kl: KL(pi_old || pi), the k3 estimate: how far the update has moved.
     """
@@ -26,7 +27,32 @@ class PolicyLoss(NamedTuple):
     kl: Tensor
 
 
-def ppo_policy_loss(
+def policy_loss(
+    settings: PolicyLoss,
+    logprobs: Tensor,
+    old_logprobs: Tensor,
+    advantages: Tensor,
+    action_mask: Tensor,
+    loss_weights: Tensor,
+    importance_weights: Tensor,
+) -> PolicyLossSums:
+    """The surrogate chosen.
+
+    Args:
+        logprobs: of the sampled tokens under the policy being trained; the only tensor with a gradient.
+        old_logprobs: the same as the update began.
+        loss_weights: w, what each token weighs in the mean.
+        importance_weights: i, the correction for tokens that another policy sampled.
+    """
+    tensors = (logprobs, old_logprobs, advantages, action_mask, loss_weights, importance_weights)
+    match settings:
+        case Clipped():
+            return clipped_surrogate(*tensors, settings.clip_range, settings.dual_clip)
+        case _:
+            assert_never(settings)
+
+
+def clipped_surrogate(
     logprobs: Tensor,
     old_logprobs: Tensor,
     advantages: Tensor,
@@ -35,14 +61,10 @@ def ppo_policy_loss(
     importance_weights: Tensor,
     clip_range: float,
     dual_clip: float | None,
-) -> PolicyLoss:
+) -> PolicyLossSums:
     """-w i min(rho A, clip(rho, 1 - c, 1 + c) A), rho = pi / pi_old (Schulman et al. 2017, 1707.06347, equation 7).
 
     Args:
-        logprobs: of the sampled tokens under the policy being trained; the only tensor with a gradient.
-        old_logprobs: the same as the update began.
-        loss_weights: w, what each token weighs in the mean.
-        importance_weights: i, the correction for tokens that another policy sampled.
         dual_clip: where A < 0, the surrogate is at least dual_clip * A (Ye et al. 2020, arXiv 1912.09729).
     """
     log_ratio = torch.where(action_mask, logprobs - old_logprobs, 0.0)
@@ -56,7 +78,7 @@ def ppo_policy_loss(
     if dual_clip is not None:
         surrogate = torch.where(advantages < 0, torch.maximum(surrogate, dual_clip * advantages), surrogate)
     update_kl = kl_estimate(torch.zeros_like(log_ratio), log_ratio.detach(), "k3")
-    return PolicyLoss(
+    return PolicyLossSums(
         loss=-(weights * importance * surrogate).sum(),
         clipped=(weights * (clipped < plain)).sum().detach(),
         kl=(weights * update_kl).sum(),

@@ -41,10 +41,10 @@ def plackett_luce_loss(rewards: Tensor, response_mask: Tensor) -> Tensor:
         rewards: [B, K], the best response's first; where `response_mask` is False nothing is read.
     """
     rewards = torch.where(response_mask, rewards.float(), 0.0)
-    places = torch.arange(rewards.shape[1], device=rewards.device)
+    ranks = torch.arange(rewards.shape[1], device=rewards.device)
     # An absent response is left with itself, so that no sum is over nothing, whose gradient is not a number.
-    is_rest = (places >= places[:, None]) & response_mask[:, None, :] | (places == places[:, None])
-    rest = rewards[:, None, :].expand(-1, len(places), -1).masked_fill(~is_rest, -torch.inf).logsumexp(dim=-1)
+    is_rest = (ranks >= ranks[:, None]) & response_mask[:, None, :] | (ranks == ranks[:, None])
+    rest = rewards[:, None, :].expand(-1, len(ranks), -1).masked_fill(~is_rest, -torch.inf).logsumexp(dim=-1)
     return torch.where(response_mask, rest - rewards, 0.0).sum()
 
 

@@ -40,8 +40,8 @@ class RetainedText:
             num_tokens += num_predicted_tokens(batch)
         return total / num_tokens
 
-    def figures(self, before: float, after: float) -> dict[str, Any]:
-        """What the summary says of nats a token, with a sentence for a person where the limit is passed."""
+    def summary(self, before: float, after: float) -> dict[str, Any]:
+        """What the summary says of nats a token, with a sentence for the user where the limit is passed."""
         perplexities = perplexity(before), perplexity(after)
         growth, limit = perplexity(after - before), self.settings.max_growth
         measured = {"perplexity_before": perplexities[0], "perplexity_after": perplexities[1], "growth": growth}
@@ -53,17 +53,17 @@ class RetainedText:
         )
         return {"retention": measured, "notes": [note]}
 
-    def added_to(self, figures: Mapping[str, Any], before: float, learners: Learners) -> dict[str, Any]:
-        """A stage's figures, with what has become of the text by its end."""
-        found = self.figures(before, self.nats_per_token(learners))
-        return {**figures, **found, "notes": figures["notes"] + found["notes"]}
+    def added_to(self, summary: Mapping[str, Any], before: float, learners: Learners) -> dict[str, Any]:
+        """A stage's summary, with what has become of the text by its end."""
+        found = self.summary(before, self.nats_per_token(learners))
+        return {**summary, **found, "notes": summary["notes"] + found["notes"]}
 
 
 def perplexity(nats_per_token: float) -> float:
     """exp(-mean log p of a token): the number of tokens that a uniform guess as good would choose among."""
     try:
         return math.exp(nats_per_token)
-    except OverflowError:  # A policy that has diverged still has its figures.
+    except OverflowError:  # A policy that has diverged still has its summary.
         return math.inf
 
 

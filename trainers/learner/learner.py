@@ -79,8 +79,8 @@ class Learner:
         self.model.eval()
         mine = self.rows_of_rank(batch.num_rows)
         with torch.no_grad():
-            for places in self.portions(batch.lengths[mine]):
-                index = mine[places]
+            for portion in self.portions(batch.lengths[mine]):
+                index = mine[portion]
                 real = index[index % self.rank.world_size == self.rank.index]  # Without a repeated last row.
                 for p, count in zip(self.passes, counts, strict=True):
                     with self._acting(p.role):
@@ -89,16 +89,16 @@ class Learner:
         return shares
 
     def _accumulate(self, minibatch: Batch, names: NDArray[np.int64]) -> dict[str, float]:
-        """Backward every pass of every micro-batch of this rank's rows. `names`: each row's place in the batch."""
+        """Backward every pass of every micro-batch of this rank's rows. `names`: each row's index in the batch."""
         counts = [max(p.count(minibatch), 1.0) for p in self.passes]
         shares: dict[str, float] = {}
         mine = self.rows_of_rank(minibatch.num_rows)
         portions = self.portions(minibatch.lengths[mine])
-        for places in portions:
-            index = mine[places]
+        for portion in portions:
+            index = mine[portion]
             rows = minibatch.rows(index)
             for p, count in zip(self.passes, counts, strict=True):
-                is_last = places is portions[-1] and p is self.passes[-1]
+                is_last = portion is portions[-1] and p is self.passes[-1]
                 with self._acting(p.role):
                     sums = p.loss_sum(self.forward, rows)
                     if not torch.isfinite(sums.loss):
@@ -135,7 +135,7 @@ class Learner:
         mine = self.rows_of_rank(batch.num_rows)
         portions = self.portions(batch.lengths[mine])
         with torch.no_grad(), self._acting(role):
-            parts = [function(forward, batch.rows(mine[places])).float().cpu().numpy() for places in portions]
+            parts = [function(forward, batch.rows(mine[portion])).float().cpu().numpy() for portion in portions]
         result = np.empty((len(mine), *parts[0].shape[1:]), dtype=np.float32)
         result[np.concatenate(portions)] = np.concatenate(parts)
         return result
@@ -189,7 +189,7 @@ class Learner:
         return np.minimum(np.arange(share) * self.rank.world_size + self.rank.index, num_rows - 1)
 
     def portions(self, lengths: NDArray[np.int64]) -> list[NDArray[np.int64]]:
-        """Places of the rows of each micro-batch: rows of like length together, so that little of it is padding.
+        """Indices of the rows of each micro-batch: rows of like length together, so that little of it is padding.
 
         The longest come first, so that memory peaks at once.
         """

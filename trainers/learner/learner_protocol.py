@@ -116,7 +116,7 @@ def merge_results(results: Sequence[UpdateResult]) -> dict[str, float]:
 
 
 def summed(parts: Sequence[Mapping[str, float]]) -> dict[str, float]:
-    """The ranks' shares of each figure, added up."""
+    """The ranks' shares of each mean, added up."""
     sums: dict[str, float] = {}
     for part in parts:
         for name, share in part.items():

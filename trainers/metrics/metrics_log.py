@@ -11,7 +11,7 @@ from plumbob.trainers.metrics.step_record import Listener, StepRecord
 
 
 class MetricSink(Protocol):
-    """A place that steps are written to. A new one is a module of `sinks/` and a line of `open_sinks`."""
+    """What steps are written to. A new one is a module of `sinks/` and a line of `open_sinks`."""
 
     def append(self, record: StepRecord, now: float) -> None:
         """Write a step, which ended at `now`, in seconds since 1970."""

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from plumbob.configs.settings.training import EpochSettings
 from plumbob.core.errors import NotFinite, UserError
 from plumbob.data.epoch_order import EpochBatches
+from plumbob.data.record_digest import Inputs
 from plumbob.trainers.forgetting.retention import RetainedText
 from plumbob.trainers.learner.checkpoint import Checkpoint, Checkpoints
 from plumbob.trainers.learner.learner_protocol import B, Learners, UpdatePlan, update_seed
@@ -19,7 +20,6 @@ from plumbob.trainers.learner.lr_schedule import learning_rate_scale
 from plumbob.trainers.metrics.metrics_log import MetricsLog
 from plumbob.trainers.metrics.step_record import Phases, StepRecord
 from plumbob.trainers.offline.early_stopping import BestStep, has_stopped, is_turning_point, next_best
-from plumbob.trainers.offline.input_digests import Inputs
 
 HELDOUT_ROWS = 256
 """Held-out records that are measured in one call."""
@@ -91,7 +91,7 @@ def check_heldout(key: str, settings: EpochSettings, num_records: int) -> None:
 def run_epochs(stage: OfflineStage[Any], learners: Learners, folder: Path, log: MetricsLog) -> dict[str, Any]:
     """Train from the newest checkpoint in `folder`, if there is one, to the last step or where early stopping ends it.
 
-    The learners are left at the last step, or with early stopping at the best one. Returns that step's figures: its
+    The learners are left at the last step, or with early stopping at the best one. Returns that step's summary: its
     held-out means, which step it is, where training stopped early, and what it has forgotten.
     """
     stopping, num_steps = stage.settings.early_stopping, stage.batches.num_batches
@@ -118,8 +118,8 @@ def run_epochs(stage: OfflineStage[Any], learners: Learners, folder: Path, log: 
                 state |= {"inputs": dict(stage.inputs.digests)}
                 last = checkpoints.commit(step, learners.save, state, None if best is None else best.step)
     assert last is not None, "the last step is always saved"
-    figures = end_at_best(checkpoints, learners, last, num_steps)
-    return figures if stage.retained is None else stage.retained.added_to(figures, known["retained"], learners)
+    summary = end_at_best(checkpoints, learners, last, num_steps)
+    return summary if stage.retained is None else stage.retained.added_to(summary, known["retained"], learners)
 
 
 def train_step(stage: OfflineStage[Any], learners: Learners, step: int, phases: Phases) -> dict[str, float]:
@@ -174,21 +174,21 @@ def best_after(
 
 
 def end_at_best(checkpoints: Checkpoints, learners: Learners, last: Checkpoint, num_steps: int) -> dict[str, Any]:
-    """Leave the learners at the step that is the result; the figures of that step, and sentences for a person."""
+    """Leave the learners at the step that is the result; the summary of that step, and sentences for the user."""
     best = best_of(last)
     if best is None:
         return {**last.state["heldout"], "notes": []}
-    figures: dict[str, Any] = {"best_step": best.step, "notes": []}
+    summary: dict[str, Any] = {"best_step": best.step, "notes": []}
     if last.step < num_steps:
         note = (
             f"stopped early after step {last.step} of {num_steps}: the held-out loss did not improve at "
             f"{best.num_since} measurements in a row; the result is step {best.step}, of held-out loss {best.loss:.4g}"
         )
-        figures |= {"stopped_at_step": last.step, "notes": [note]}
+        summary |= {"stopped_at_step": last.step, "notes": [note]}
     chosen = checkpoints.at(best.step)
     if chosen.step != last.step:
         learners.load(chosen.folder)
-    return dict(chosen.state["heldout"]) | figures
+    return dict(chosen.state["heldout"]) | summary
 
 
 def update_naming_records(

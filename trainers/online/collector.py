@@ -20,7 +20,7 @@ from plumbob.trainers.online.sample_ledger import SampleLedger
 from plumbob.trainers.online.trajectories import group_numbers
 
 Scored = tuple[Rollout, Score]
-"""A response and what the scorer said of it."""
+"""A response and its score."""
 
 Phase = Callable[[str], AbstractContextManager[None]]
 """Counts a block's seconds under a name."""
@@ -66,10 +66,10 @@ class Collector:
         self._idle_s = 0.0
 
     def collect(self, step: int) -> StepResponses:
-        """Sample and score the step's prompts; with dynamic sampling, others in the place of groups without spread.
+        """Sample and score the step's prompts; with dynamic sampling, others instead of groups without spread.
 
         Each round asks for as many prompts as groups are missing, so that none with spread is thrown away. The step,
-        the place in it and the run's seed decide every response's seed, whatever round it is made in.
+        the index in it and the run's seed decide every response's seed, whatever round it is made in.
         """
         ppo = self._run.ppo
         kept: list[Sequence[Scored]] = []
@@ -84,9 +84,9 @@ class Collector:
             )
             scored = self._scored(requests)
             num_rounds += 1
-            for place in range(len(prompts)):
-                group = scored[place * ppo.samples_per_prompt : (place + 1) * ppo.samples_per_prompt]
-                positions[group[0][0].request.group_id] = first + place
+            for index in range(len(prompts)):
+                group = scored[index * ppo.samples_per_prompt : (index + 1) * ppo.samples_per_prompt]
+                positions[group[0][0].request.group_id] = first + index
                 teaches = ppo.dynamic_sampling is None or rewards_differ(group, ppo.shaping)
                 (kept if teaches else flat).append(group)
             if ppo.dynamic_sampling is None or num_rounds == ppo.dynamic_sampling.max_rounds:

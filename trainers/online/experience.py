@@ -20,6 +20,7 @@ from plumbob.trainers.algorithms.advantages import estimate, masked_mean, masked
 from plumbob.trainers.algorithms.importance_sampling import ImportanceWeights, importance_weights
 from plumbob.trainers.algorithms.kl import kl_estimate
 from plumbob.trainers.algorithms.reward_shaping import shaped_rewards, token_rewards
+from plumbob.trainers.online.step_metrics import ExperienceStats
 from plumbob.trainers.online.trajectories import Trajectories, check_finite, check_fresh
 
 
@@ -85,40 +86,6 @@ class Experience(Batch):
         taken = super().rows(index)
         columns = columns_in_use(taken.attention_mask)
         return taken.changed(lambda values: values[:, columns])
-
-
-@dataclass(frozen=True)
-class ExperienceStats:
-    """One step's figures before the update. Rows without an action count in `num_empty` and nowhere else.
-
-    Attributes:
-        num_answers: rows with at least one action token.
-        num_empty: rows without one: no reward, no signal.
-        num_tokens: action tokens.
-        score_mean, score_std: of the scorer's total, before shaping.
-        kl_mean: KL of a whole response from the reference in nats, the k1 estimate, mean over responses.
-        return_mean: reward of a whole response, shaped, with the KL penalty where it is in the reward, undiscounted.
-        missing_eos_share: of the responses, those cut at the length limit.
-        answer_tokens_mean: action tokens of a response.
-        sampler_gap_mean, sampler_gap_max: |log pi_learner - log pi_sampler| over action tokens, in nats.
-        importance_cut_share: of the action tokens, those whose importance ratio was held at the cap, or masked.
-        explained_variance: of the critic, 1 - Var(return - value) / Var(return) over action tokens; 0 where returns
-            are all equal, None where there is no critic.
-    """
-
-    num_answers: int
-    num_empty: int
-    num_tokens: int
-    score_mean: float
-    score_std: float
-    kl_mean: float
-    return_mean: float
-    missing_eos_share: float
-    answer_tokens_mean: float
-    sampler_gap_mean: float
-    sampler_gap_max: float
-    importance_cut_share: float
-    explained_variance: float | None
 
 
 def make_experience(

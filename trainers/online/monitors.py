@@ -1,10 +1,11 @@
-"""Known failures of reinforcement learning from a reward model, told from the figures of the steps so far.
+"""Known failures of reinforcement learning from a reward model, told from the metrics of the steps so far.
 
-Pure functions of the run's lines of metrics: a resumed run, which has the same lines, sees the same.
+What is seen hangs on the run's lines of metrics alone: a resumed run, which has the same lines, sees the same.
 """
 
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections import deque
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, TypeVar
@@ -22,9 +23,7 @@ from plumbob.configs.settings.monitors import (
     StandstillSettings,
 )
 from plumbob.configs.settings.training import PpoSettings
-
-Steps = Sequence[Mapping[str, float]]
-"""The figures of each step of the run, the newest last."""
+from plumbob.trainers.online.step_metrics import StepMetrics
 
 MIN_RATE_SHARE = 0.1
 """Of the highest learning rate so far: below this a step may well change next to nothing."""
@@ -49,13 +48,46 @@ class Alarm:
     stops: bool
 
 
-def alarms(steps: Steps, ppo: PpoSettings) -> list[Alarm]:
+class Monitors:
+    """Looks at each step as it ends; what it keeps and costs does not grow with the number of steps.
+
+    Attributes:
+        num_steps: how many were seen.
+        alarms: what shows at the newest step.
+        new_alarms: those that did not show at the step before: one for each episode.
+    """
+
+    def __init__(self, ppo: PpoSettings) -> None:
+        self._ppo = ppo
+        watched = ppo.monitors
+        windows = (watched.over_optimisation, watched.collapse, watched.length_gaming, watched.standstill)
+        self._steps = StepHistory(max(monitor.window for monitor in windows))
+        self.alarms: tuple[Alarm, ...] = ()
+        self.new_alarms: tuple[Alarm, ...] = ()
+
+    @property
+    def num_steps(self) -> int:
+        return len(self._steps)
+
+    @property
+    def has_stopped(self) -> bool:
+        """Whether the newest step is to be the run's last."""
+        return any(alarm.stops for alarm in self.alarms)
+
+    def see(self, step: StepMetrics) -> None:
+        before = {alarm.name for alarm in self.alarms}
+        self._steps.append(step)
+        self.alarms = tuple(alarms(self._steps, self._ppo))
+        self.new_alarms = tuple(alarm for alarm in self.alarms if alarm.name not in before)
+
+
+def alarms(steps: "StepHistory", ppo: PpoSettings) -> list[Alarm]:
     """What shows at the newest step."""
     monitors = ppo.monitors
     found: list[Alarm] = []
 
-    def look(name: str, monitor: M, see: Callable[[Steps, M], str | None]) -> None:
-        message = None if monitor.action == "off" or not steps else see(steps, monitor)
+    def look(name: str, monitor: M, see: Callable[[StepHistory, M], str | None]) -> None:
+        message = None if monitor.action == "off" else see(steps, monitor)
         if message is not None:
             found.append(Alarm(name, len(steps), message, monitor.action == "stop"))
 
@@ -68,47 +100,30 @@ def alarms(steps: Steps, ppo: PpoSettings) -> list[Alarm]:
     return found
 
 
-def new_alarms(steps: Steps, ppo: PpoSettings) -> list[Alarm]:
-    """Those of the newest step that did not show at the step before: one for each episode."""
-    before = {alarm.name for alarm in alarms(steps[:-1], ppo)}
-    return [alarm for alarm in alarms(steps, ppo) if alarm.name not in before]
-
-
-def all_alarms(steps: Steps, ppo: PpoSettings) -> Iterator[Alarm]:
-    """One for each episode of the whole run."""
-    before: set[str] = set()
-    for num_steps in range(1, len(steps) + 1):
-        found = alarms(steps[:num_steps], ppo)
-        yield from (alarm for alarm in found if alarm.name not in before)
-        before = {alarm.name for alarm in found}
-
-
-def has_stopped(steps: Steps, ppo: PpoSettings) -> bool:
-    """Whether the newest step is to be the run's last."""
-    return any(alarm.stops for alarm in alarms(steps, ppo))
-
-
-def monitor_figures(steps: Steps, ppo: PpoSettings) -> dict[str, Any]:
+def monitor_summary(steps: Iterable[StepMetrics], ppo: PpoSettings) -> dict[str, Any]:
     """What the summary of a whole run says: every episode, and which ended it."""
-    found = [{"name": alarm.name, "step": alarm.step, "message": alarm.message} for alarm in all_alarms(steps, ppo)]
-    stopping = [alarm for alarm in alarms(steps, ppo) if alarm.stops]
+    monitors, found = Monitors(ppo), []
+    for step in steps:
+        monitors.see(step)
+        found += [{"name": new.name, "step": new.step, "message": new.message} for new in monitors.new_alarms]
+    stopping = [alarm for alarm in monitors.alarms if alarm.stops]
     if not stopping:
         return {"monitors": found, "notes": []}
     why = "; ".join(f"ppo.monitors.{alarm.name}.action=stop: {alarm.message}" for alarm in stopping)
-    note = f"stopped after step {len(steps)} of {ppo.num_steps}, whose policy is the result, by {why}"
-    return {"monitors": found, "stopped_at_step": len(steps), "notes": [note]}
+    note = f"stopped after step {monitors.num_steps} of {ppo.num_steps}, whose policy is the result, by {why}"
+    return {"monitors": found, "stopped_at_step": monitors.num_steps, "notes": [note]}
 
 
 # -------------------------------------------------------------------------------------------------------- each monitor
 
 
-def see_kl(steps: Steps, monitor: KlMonitorSettings) -> str | None:
-    kl = steps[-1]["kl"]
+def see_kl(steps: "StepHistory", monitor: KlMonitorSettings) -> str | None:
+    kl = steps.newest.experience.kl_mean
     return f"KL {kl:.2f} is above ppo.monitors.kl.bound={monitor.bound:g}" if kl > monitor.bound else None
 
 
-def see_sampler_gap(steps: Steps, monitor: SamplerGapSettings) -> str | None:
-    gap = steps[-1]["sampler_gap_fresh"]
+def see_sampler_gap(steps: "StepHistory", monitor: SamplerGapSettings) -> str | None:
+    gap = steps.newest.sampler_gap_fresh
     if gap <= monitor.bound:
         return None
     return (
@@ -117,11 +132,11 @@ def see_sampler_gap(steps: Steps, monitor: SamplerGapSettings) -> str | None:
     )
 
 
-def see_over_optimisation(steps: Steps, monitor: OverOptimisationSettings) -> str | None:
+def see_over_optimisation(steps: "StepHistory", monitor: OverOptimisationSettings) -> str | None:
     """The reward's slope is above zero and the second judge's below, each by `num_errors` standard errors."""
-    if len(steps) < monitor.window or "judge_reward" not in steps[-1]:
+    if len(steps) < monitor.window or steps.newest.judge_reward is None:
         return None
-    reward, judged = (trend(last(steps, name, monitor.window)) for name in ("reward", "judge_reward"))
+    reward, judged = (trend(steps.last(name, monitor.window)) for name in (mean_reward, judge_reward))
     if not (reward.is_above(monitor.num_errors) and judged.is_below(monitor.num_errors)):
         return None
     return (
@@ -132,16 +147,16 @@ def see_over_optimisation(steps: Steps, monitor: OverOptimisationSettings) -> st
     )
 
 
-def see_collapse(steps: Steps, monitor: CollapseSettings) -> str | None:
+def see_collapse(steps: "StepHistory", monitor: CollapseSettings) -> str | None:
     if len(steps) < 2 * monitor.window:
         return None
-    entropy, first_entropy = ends(steps, "entropy", monitor.window)
+    entropy, first_entropy = steps.ends(lambda step: step.entropy, monitor.window)
     if entropy < monitor.min_entropy_share * first_entropy:
         return (
             f"entropy fell to {entropy:.3g} nats a token from {first_entropy:.3g}, below "
             f"ppo.monitors.collapse.min_entropy_share={monitor.min_entropy_share:g} of it"
         )
-    repeated, first_repeated = ends(steps, "repeated_share", monitor.window)
+    repeated, first_repeated = steps.ends(lambda step: step.repeated_share, monitor.window)
     if repeated - first_repeated > monitor.max_repeated_rise:
         return (
             f"{repeated:.0%} of the responses stand in their batch more than once, {first_repeated:.0%} in the first "
@@ -150,11 +165,11 @@ def see_collapse(steps: Steps, monitor: CollapseSettings) -> str | None:
     return None
 
 
-def see_length_gaming(steps: Steps, monitor: LengthGamingSettings) -> str | None:
+def see_length_gaming(steps: "StepHistory", monitor: LengthGamingSettings) -> str | None:
     if len(steps) < 2 * monitor.window:
         return None
-    tokens, first_tokens = ends(steps, "answer_tokens_mean", monitor.window)
-    reward, first_reward = ends(steps, "reward", monitor.window)
+    tokens, first_tokens = steps.ends(lambda step: step.experience.answer_tokens_mean, monitor.window)
+    reward, first_reward = steps.ends(mean_reward, monitor.window)
     if not (tokens > monitor.max_growth * first_tokens and reward > first_reward):
         return None
     return (
@@ -163,21 +178,23 @@ def see_length_gaming(steps: Steps, monitor: LengthGamingSettings) -> str | None
     )
 
 
-def see_standstill(steps: Steps, monitor: StandstillSettings, updates_per_step: int) -> str | None:
+def see_standstill(steps: "StepHistory", monitor: StandstillSettings, updates_per_step: int) -> str | None:
     """No gradient, or no distance to the policy before the step, at every one of the last steps.
 
     The first of `updates_per_step` optimizer steps is measured before it moves anything: one alone has no distance.
     """
     if len(steps) < monitor.window:
         return None
-    rate, highest = (last(steps, "learning_rate", window) for window in (monitor.window, len(steps)))
-    if not rate.min() >= MIN_RATE_SHARE * highest.max():
+    rate = steps.last(lambda step: step.learning_rate, monitor.window)
+    if not rate.min() >= MIN_RATE_SHARE * steps.highest_rate:
         return None
-    bounds = {"policy_grad_norm": monitor.min_grad_norm}
+    norms = steps.last(lambda step: step.policy_grad_norm, monitor.window)
+    bounds = {"policy_grad_norm": (norms, monitor.min_grad_norm)}
     if updates_per_step > 1:
-        bounds["update_kl"] = monitor.min_update_kl
-    for name, bound in bounds.items():
-        if (last(steps, name, monitor.window) <= bound).all():
+        distances = steps.last(lambda step: step.update_kl, monitor.window)
+        bounds["update_kl"] = (distances, monitor.min_update_kl)
+    for name, (values, bound) in bounds.items():
+        if (values <= bound).all():
             return (
                 f"for {monitor.window} steps {name} was at most {bound:g} at a learning rate of {rate.min():.2g} and "
                 f"more (ppo.monitors.standstill.min_{name.removeprefix('policy_')}): the policy does not move"
@@ -185,7 +202,58 @@ def see_standstill(steps: Steps, monitor: StandstillSettings, updates_per_step: 
     return None
 
 
-# -------------------------------------------------------------------------------------------------------------- trends
+# ----------------------------------------------------------------------------------------------------- steps and trends
+
+Value = Callable[[StepMetrics], float | None]
+
+
+class StepHistory:
+    """Of the steps so far, what any monitor looks at: the first ones, the newest, and the highest learning rate.
+
+    Args:
+        window: the most steps, first or newest, that are looked at at once.
+    """
+
+    def __init__(self, window: int) -> None:
+        self._window, self._num_steps = window, 0
+        self._first: list[StepMetrics] = []
+        self._newest: deque[StepMetrics] = deque(maxlen=window)
+        self.highest_rate = 0.0
+
+    def __len__(self) -> int:
+        return self._num_steps
+
+    def append(self, step: StepMetrics) -> None:
+        self._num_steps += 1
+        self._newest.append(step)
+        if len(self._first) < self._window:
+            self._first.append(step)
+        self.highest_rate = float(np.maximum(self.highest_rate, step.learning_rate))
+
+    @property
+    def newest(self) -> StepMetrics:
+        return self._newest[-1]
+
+    def last(self, value: Value, window: int) -> NDArray[np.float64]:
+        """A metric at the last `window` steps; NaN, which no comparison holds for, where a step has none."""
+        return _values(list(self._newest)[-window:], value)
+
+    def ends(self, value: Value, window: int) -> tuple[float, float]:
+        """Means of a metric over the last and over the first `window` steps."""
+        return float(self.last(value, window).mean()), float(_values(self._first[:window], value).mean())
+
+
+def _values(steps: Sequence[StepMetrics], value: Value) -> NDArray[np.float64]:
+    found = (value(step) for step in steps)
+    return np.array([math.nan if one is None else one for one in found], np.float64)
+
+
+def mean_reward(step: StepMetrics) -> float:
+    return step.experience.score_mean
+
+
+def judge_reward(step: StepMetrics) -> float | None:
+    return step.judge_reward
 
 
 @dataclass(frozen=True)
@@ -204,18 +272,8 @@ class Trend:
 
 def trend(values: NDArray[np.float64]) -> Trend:
     """Ordinary least squares over steps 0, 1, ...: slope, and its standard error by the residuals, of n - 2 degrees."""
-    places = np.arange(len(values)) - (len(values) - 1) / 2
-    spread = float((places**2).sum())
-    slope = float((places * values).sum()) / spread
-    residuals = values - values.mean() - slope * places
+    steps = np.arange(len(values)) - (len(values) - 1) / 2
+    spread = float((steps**2).sum())
+    slope = float((steps * values).sum()) / spread
+    residuals = values - values.mean() - slope * steps
     return Trend(slope, math.sqrt(float((residuals**2).sum()) / (len(values) - 2) / spread))
-
-
-def last(steps: Steps, name: str, window: int) -> NDArray[np.float64]:
-    """A figure at the last `window` steps; NaN, which no comparison holds for, where a step has none."""
-    return np.array([step.get(name, math.nan) for step in steps[-window:]])
-
-
-def ends(steps: Steps, name: str, window: int) -> tuple[float, float]:
-    """Means of a figure over the last and over the first `window` steps."""
-    return float(last(steps, name, window).mean()), float(last(steps[:window], name, window).mean())

@@ -1,4 +1,4 @@
-"""The objective of a step: the clipped policy loss, the critic's where there is one, and the forwards before it."""
+"""The objective of a step: the policy's loss, the critic's where there is one, and the forwards before it."""
 
 from dataclasses import dataclass
 from functools import partial
@@ -10,7 +10,7 @@ from torch import Tensor
 from plumbob.configs.settings.algorithms import Gae
 from plumbob.configs.settings.training import PpoSettings
 from plumbob.data.batch import Batch
-from plumbob.trainers.algorithms.policy_losses import kl_loss, ppo_policy_loss, value_loss
+from plumbob.trainers.algorithms.policy_losses import kl_loss, policy_loss, value_loss
 from plumbob.trainers.learner.learner_protocol import Learners, LossSum, Pass
 from plumbob.trainers.online.experience import Evaluated, Experience
 from plumbob.trainers.online.trajectories import Trajectories
@@ -28,7 +28,7 @@ def ppo_passes(ppo: PpoSettings, temperature: float) -> tuple[Pass[Experience], 
 
 
 def policy_loss_sum(ppo: PpoSettings, temperature: float, forward: Any, batch: Experience) -> LossSum:
-    """The clipped surrogate, and beta times the KL penalty where it is in the loss."""
+    """The surrogate, and beta times the KL penalty where it is in the loss."""
     logprobs = forward(batch.input_ids, batch.attention_mask, batch.action_mask, temperature)
     old, advantages, mask, weights, importance = (
         x.to(logprobs.device)
@@ -40,7 +40,7 @@ def policy_loss_sum(ppo: PpoSettings, temperature: float, forward: Any, batch: E
             batch.importance_weights,
         )
     )
-    result = ppo_policy_loss(logprobs, old, advantages, mask, weights, importance, ppo.clip_range, ppo.dual_clip)
+    result = policy_loss(ppo.policy_loss, logprobs, old, advantages, mask, weights, importance)
     statistics = {"policy_loss": result.loss.detach(), "clipped_share": result.clipped, "update_kl": result.kl}
     if batch.kl is None:
         return LossSum(result.loss, statistics)

@@ -1,16 +1,15 @@
-"""Workers that were lost, and how many may be."""
+"""Restart budget: how many workers may be lost in one slot between two steps (RestartBudget)."""
 
 from collections import Counter
-from collections.abc import Callable
 
 from plumbob.cluster.failures import WorkerLost
 from plumbob.core.errors import RunFailed
 
 
 class RestartBudget:
-    """Counts lost workers against `cluster.max_restarts`: how often one place may be filled again within a step.
+    """Counts lost workers against `cluster.max_restarts`: how often one slot may be filled again within a step.
 
-    A place is one worker and those that replace it: a host that dies with all its workers costs each of them one.
+    A slot is one worker and those that replace it: a host that dies with all its workers costs each of them one.
 
     Attributes:
         total: workers lost since the run began.
@@ -22,22 +21,21 @@ class RestartBudget:
         self._since_step: Counter[str] = Counter()
         self._furthest: dict[str, int] = {}
 
-    def spend(self, lost: WorkerLost, place: str, said: Callable[[str], None]) -> None:
-        """Say that another worker is started in the place of a lost one.
+    def spend(self, lost: WorkerLost, slot: str) -> str:
+        """What to say of a loss for which another worker is started.
 
         Raises:
-            RunFailed: too many were lost there since the last step.
+            RunFailed: too many were lost in that slot since the last step.
         """
         self.total += 1
-        self._since_step[place] += 1
-        count = self._since_step[place]
+        self._since_step[slot] += 1
+        count = self._since_step[slot]
         if count > self._limit:
             raise RunFailed(
-                f"{lost}\nthat is worker number {count} to be lost in its place since the last step, and "
+                f"{lost}\nthat is worker number {count} to be lost in its slot since the last step, and "
                 f"cluster.max_restarts={self._limit}"
             ) from lost
-        reason = str(lost).splitlines()[0]
-        said(f"{reason}; it is replaced ({count} of {self._limit} since the last step)")
+        return f"{str(lost).splitlines()[0]}; it is replaced ({count} of {self._limit} since the last step)"
 
     def stepped(self, stage: str, step: int) -> None:
         """A step has ended: what it cost is forgotten, unless it was made before and has been made again."""

@@ -8,8 +8,8 @@ import pytest
 
 from plumbob.cluster.calls import wait_until
 from plumbob.cluster.fleet import capacity, learner_group
-from tests.support.pool_of_actors import TIMEOUT_S, Crew
-from tests.support.small_fleet import House, free_cpus
+from tests.support.pool_of_actors import TIMEOUT_S, PoolOfActors
+from tests.support.small_fleet import SmallFleet, free_cpus
 from tests.support.small_ray import ray_of_one_cpu
 
 
@@ -21,13 +21,13 @@ def one_cpu() -> Iterator[None]:
 
 
 @pytest.fixture
-def crew(one_cpu: None, tmp_path: Path) -> Iterator[Callable[..., Crew]]:
-    made: list[Crew] = []
+def pool_of(one_cpu: None, tmp_path: Path) -> Iterator[Callable[..., PoolOfActors]]:
+    made: list[PoolOfActors] = []
 
-    def make(size: int, **settings: Any) -> Crew:
+    def make(size: int, **settings: Any) -> PoolOfActors:
         # What the test before held is free again.
         assert made or wait_until(lambda: free_cpus() == 1.0, TIMEOUT_S)
-        made.append(Crew(size, tmp_path, **settings))
+        made.append(PoolOfActors(size, tmp_path, **settings))
         return made[-1]
 
     yield make
@@ -36,10 +36,10 @@ def crew(one_cpu: None, tmp_path: Path) -> Iterator[Callable[..., Crew]]:
 
 
 @pytest.fixture
-def house(one_cpu: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[House]:
+def small_fleet(one_cpu: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[SmallFleet]:
     monkeypatch.setattr(capacity, "PATIENCE_S", 1.0)
     monkeypatch.setattr(learner_group, "ANY_HOST_S", 2.0)
     assert wait_until(lambda: free_cpus() == 1.0, TIMEOUT_S)  # What the test before held.
-    made = House(tmp_path)
+    made = SmallFleet(tmp_path)
     yield made
     made.end()

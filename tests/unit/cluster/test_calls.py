@@ -131,7 +131,7 @@ def test_of_ranks_the_one_is_known_that_was_killed_for_memory(
     def fail(call: Call, doing: str) -> None:
         raise next(ends)
 
-    monkeypatch.setattr(plumbob.cluster.calls, "outcome", fail)
+    monkeypatch.setattr(plumbob.cluster.calls, "result_of", fail)
     monkeypatch.setattr(ray, "wait", lambda results, num_returns, timeout: (results[:1], results[1:]))
     calls = [Call(Actor(f"learner-{rank}", None, Path()), rank) for rank in range(2)]
     with pytest.raises(LearnersLost, match="learner-1 died") as caught:

@@ -1,6 +1,13 @@
 """The plan of a run: who goes where, what is missing, and what would fit."""
 
-from plumbob.cluster.placement import Plan, choose, plan, who_makes_room
+import random
+from collections.abc import Sequence
+from dataclasses import replace
+
+import pytest
+
+from plumbob.cluster import placement
+from plumbob.cluster.placement import Plan, choose, evicted, nearest_fit, plan
 from plumbob.cluster.resources import Amount, Host, Need
 
 
@@ -14,8 +21,8 @@ def hosts(*free: tuple[float, float, float]) -> tuple[Host, ...]:
 
 def addresses(made: Plan) -> list[str]:
     """`10.0.0.1` is "1"; one string a need."""
-    assert made.seats is not None
-    return ["".join(host.address[-1] for host in seats) for seats in made.seats]
+    assert made.placed is not None
+    return ["".join(host.address[-1] for host in placed) for placed in made.placed]
 
 
 def test_a_plan_says_who_goes_where() -> None:
@@ -41,11 +48,11 @@ def test_groups_are_spread_or_packed_as_they_ask() -> None:
     # The fourth begins the second round. All four of a packed group share one host.
     assert addresses(plan([spread], three)) == ["1231"]
     assert addresses(plan([packed], three)) == ["1111"]
-    # The packed ones fill the first host, which the first need of the same size takes; the others go where room is.
+    # The packed ones fill the first host, which the first need of the same size takes; the others go where they fit.
     assert addresses(plan([packed, spread], three)) == ["1111", "2323"]
 
 
-def test_larger_workers_are_seated_first_and_tightly_where_nothing_else_fits() -> None:
+def test_larger_workers_are_placed_first_and_tightly_where_nothing_else_fits() -> None:
     # Two of 1 CPU spread over both hosts would leave no host for the one of 4.
     assert addresses(plan([need("scorer", 2, 1), need("learner", 1, 4)], hosts((4, 0, 1), (4, 0, 1)))) == ["22", "1"]
     # Of equal size, on hosts of 3 and 2: the pair of 1.5 would be spread, and the one of 1 GiB then fits nowhere.
@@ -81,7 +88,7 @@ def test_several_kinds_may_lack_and_one_of_each_may_be_too_many() -> None:
 
 
 def test_no_host_at_all_is_what_is_missing() -> None:
-    # One that asks for nothing has no room either.
+    # One that asks for nothing fits nowhere either.
     for cpus in (0, 1):
         assert plan([need("rollout", 1, cpus)], ()).what_is_missing() == "there is no host to run on: start Ray on one"
 
@@ -97,19 +104,75 @@ def test_a_worker_that_is_larger_than_every_host() -> None:
     assert made.what_is_missing().endswith("; this would fit: rollout.num_workers=1")
 
 
-def test_as_few_as_it_takes_make_room() -> None:
+def test_as_few_as_it_takes_are_evicted() -> None:
     two = need("learner", 2, 1, 1, spread=False)
     free = hosts((0, 0, 0), (1, 1, 0), (0, 1, 0))
     cpu, whole, other = ("n3", Amount(1, 0, 0)), ("n1", Amount(1, 1, 0)), ("n2", Amount(2, 1, 0))
-    # n2 seats one rank as it is. The worker of one CPU on n3 has the GPU beside it free: with it gone the other sits.
-    assert who_makes_room(two, free, [cpu, whole]) == [0]
-    assert who_makes_room(two, free, [whole, cpu]) == [0]
+    # n2 holds one rank as it is. The worker of one CPU on n3 has the GPU beside it free: with it gone the other fits.
+    assert evicted(two, free, [cpu, whole]) == [0]
+    assert evicted(two, free, [whole, cpu]) == [0]
     # Nothing is gained by a worker whose host is not in question: the next one has to go.
-    assert who_makes_room(two, free, [("elsewhere", Amount(8, 8, 8)), other]) == [1]
-    # Two small ones on one host make room for one rank, neither of them alone.
-    assert who_makes_room(two, hosts((0, 0, 0), (1, 1, 0)), [("n1", Amount(1, 0, 0)), ("n1", Amount(0, 1, 0))]) == [
+    assert evicted(two, free, [("elsewhere", Amount(8, 8, 8)), other]) == [1]
+    # Two small ones on one host are in the way of one rank, neither of them alone.
+    assert evicted(two, hosts((0, 0, 0), (1, 1, 0)), [("n1", Amount(1, 0, 0)), ("n1", Amount(0, 1, 0))]) == [
         0,
         1,
     ]
-    assert who_makes_room(two, hosts((2, 2, 0)), [whole]) == []  # There is room.
-    assert who_makes_room(two, free[:1], [whole]) is None
+    assert evicted(two, hosts((2, 2, 0)), [whole]) == []  # It fits as it is.
+    assert evicted(two, free[:1], [whole]) is None
+
+
+def fewer_one_by_one(needs: Sequence[Need], on: Sequence[Host]) -> tuple[Need, ...] | None:
+    """What `nearest_fit` finds, by trying every count."""
+    fewer = list(needs)
+    while not plan(fewer, on).fits:
+        largest = max(range(len(fewer)), key=lambda index: fewer[index].count)
+        if fewer[largest].count == 1:
+            return None
+        fewer[largest] = replace(fewer[largest], count=fewer[largest].count - 1)
+    return tuple(fewer)
+
+
+def random_case(draw: random.Random, most_groups: int) -> tuple[list[Need], tuple[Host, ...]]:
+    roles = ("learner", "rollout", "scorer", "judge")[: draw.randint(1, most_groups)]
+    needs = [
+        need(role, draw.randint(1, 6), draw.choice((0.5, 1, 2, 3)), draw.choice((0, 0, 1)), draw.choice((0, 1, 2)))
+        for role in roles
+    ]
+    packed = [replace(one, spread=draw.random() < 0.5) for one in needs]
+    free = [(draw.randint(0, 8), draw.choice((0, 2, 4)), draw.randint(0, 12)) for _ in range(draw.randint(1, 3))]
+    return packed, hosts(*free)
+
+
+def test_the_nearest_fit_of_two_groups_is_what_trying_every_count_finds() -> None:
+    draw = random.Random(0)
+    found = [(nearest_fit(*case), fewer_one_by_one(*case)) for case in (random_case(draw, 2) for _ in range(400))]
+    assert [halved for halved, _ in found] == [tried for _, tried in found]
+    assert sum(tried is None for _, tried in found) > 40  # One of each is too many.
+
+
+def test_the_nearest_fit_of_more_groups_fits_and_is_hardly_ever_smaller() -> None:
+    draw = random.Random(0)
+    others = 0
+    for case in (random_case(draw, 4) for _ in range(400)):
+        halved, tried = nearest_fit(*case), fewer_one_by_one(*case)
+        assert halved is None or plan(halved, case[1]).fits
+        others += halved != tried
+    assert others <= 2
+
+
+@pytest.mark.parametrize("num_workers", [8, 128])
+def test_the_nearest_fit_makes_a_plan_for_each_halving(monkeypatch: pytest.MonkeyPatch, num_workers: int) -> None:
+    num_plans = 0
+
+    def counted(needs: Sequence[Need], on: Sequence[Host]) -> Plan:
+        nonlocal num_plans
+        num_plans += 1
+        return plan(needs, on)
+
+    monkeypatch.setattr(placement, "plan", counted)
+    # Hosts for one learner and one rollout worker, of 1 CPU each.
+    found = nearest_fit([need("learner", num_workers, 1), need("rollout", num_workers, 1)], hosts((1, 0, 0), (1, 0, 0)))
+    assert found is not None and [one.count for one in found] == [1, 1]
+    # One of the 2n - 1 counts (from n and n to 1 and 1), or none: log2(2n) halvings.
+    assert num_plans <= {8: 4, 128: 8}[num_workers]

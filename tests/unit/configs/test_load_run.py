@@ -34,10 +34,10 @@ def ppo(*overrides: str) -> PpoRun:
 
 def test_overrides_replace_settings_with_their_yaml_value() -> None:
     run = ppo(
-        *("ppo.num_steps=7", "ppo.dual_clip=3", "ppo.shaping.clip=null", "ppo.learning_rate=1e-4"),
+        *("ppo.num_steps=7", "ppo.policy_loss.dual_clip=3", "ppo.shaping.clip=null", "ppo.learning_rate=1e-4"),
         *("learner.gradient_checkpointing=true", "ppo.monitors.kl.action=off"),
     )
-    assert (run.ppo.num_steps, run.ppo.dual_clip, run.ppo.shaping.clip) == (7, 3.0, None)
+    assert (run.ppo.num_steps, run.ppo.policy_loss.dual_clip, run.ppo.shaping.clip) == (7, 3.0, None)
     assert (run.ppo.learning_rate, run.learner.gradient_checkpointing) == (1e-4, True)
     assert run.ppo.monitors.kl.action == "off"  # Which YAML 1.1 takes for false.
 
@@ -48,6 +48,17 @@ def test_the_name_is_the_preset_or_the_file_unless_given(tmp_path: Path) -> None
     assert ppo().name == "ppo"
     assert load_run(str(file)).name == "my-run"
     assert load_run(str(file), ["name=2026-01-01"]).name == "2026-01-01"
+
+
+def test_the_name_is_one_that_no_earlier_run_has_also_below_a_home_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    run = ppo("storage.path=~/runs")
+    assert (run.name, run.storage.path) == ("ppo", str(tmp_path / "runs"))
+    (tmp_path / "runs/ppo").mkdir(parents=True)
+    (tmp_path / "runs/ppo-2").mkdir()
+    assert ppo("storage.path=~/runs").name == "ppo-3"
 
 
 def test_a_group_without_kind_has_the_default_kind(tmp_path: Path) -> None:
@@ -209,7 +220,7 @@ def test_overrides_that_are_none(override: str) -> None:
 
 
 def test_the_resolved_copy_gives_back_the_same_run(tmp_path: Path) -> None:
-    run = ppo('policy.tuning.targets=["q_proj", "v_proj"]', "ppo.dual_clip=null")
+    run = ppo('policy.tuning.targets=["q_proj", "v_proj"]', "ppo.policy_loss.dual_clip=null")
     write_resolved(run, tmp_path / "run")
     assert read_resolved(tmp_path / "run") == run
     content = json.loads((tmp_path / "run" / "resolved.json").read_text())

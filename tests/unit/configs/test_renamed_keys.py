@@ -11,6 +11,7 @@ from plumbob.configs.renamed_keys import RENAMED, JoinedSwitch, MovedKey, Rename
 from plumbob.configs.resolved_copy import read_resolved, write_resolved
 from plumbob.configs.runs import RUN_KINDS, DpoRun, PipelineRun, PpoRun, SftRun
 from plumbob.configs.schema import groups_of
+from plumbob.configs.settings.algorithms import Clipped
 from plumbob.core.errors import UserError
 
 PPO = ["policy.model=sft", "reward.model=rm", "data.prompts=prompts.jsonl", "name=mine"]
@@ -31,6 +32,8 @@ def refusal(config: str, *overrides: str) -> str:
             ["sft", *SFT, "data.max_answer_tokens=9"],
             "data.max_answer_tokens: it is called data.max_response_tokens now",
         ),
+        (["ppo", *PPO, "ppo.clip_range=0.1"], "ppo.clip_range: it is called ppo.policy_loss.clip_range now"),
+        (["ppo", *PPO, "ppo.dual_clip=3"], "ppo.dual_clip: it is called ppo.policy_loss.dual_clip now"),
         (["ppo", *PPO, "ppo.loss_mean=answer"], "ppo.loss_mean: answer is called response now"),
         (["dpo", *DPO, "dpo.loss.likelihood=answer"], "dpo.loss.likelihood: answer is called response now"),
         (
@@ -79,10 +82,12 @@ def test_a_run_that_began_with_old_names_resumes(tmp_path: Path) -> None:
 
     for is_partial, tokens in ((False, None), (True, 33)):
         rollout = {"keep_partial": is_partial, "partial_tokens": 33}
-        as_before(tmp_path / f"ppo{is_partial}", ["ppo", *PPO], {"rollout": rollout, "ppo": {"loss_mean": "answer"}})
+        old = {"loss_mean": "answer", "clip_range": 0.3, "dual_clip": 2.0 if is_partial else None}
+        as_before(tmp_path / f"ppo{is_partial}", ["ppo", *PPO], {"rollout": rollout, "ppo": old}, "ppo.policy_loss")
         ppo = read_resolved(tmp_path / f"ppo{is_partial}", ["rollout.num_workers=2"])
         assert isinstance(ppo, PpoRun)
         assert (ppo.rollout.partial_tokens, ppo.ppo.loss_mean) == (tokens, "response")
+        assert ppo.ppo.policy_loss == Clipped(clip_range=0.3, dual_clip=old["dual_clip"])
 
     as_before(
         tmp_path / "dpo", ["dpo", *DPO], {"dpo": {"loss": {"kind": "orpo", "weight": 0.1, "likelihood": "answer"}}}

@@ -120,6 +120,24 @@ def test_all_files_and_models_of_every_run_become_absolute(
     assert len(ensembles) == 2 * len(set(ensembles))
 
 
+def groups_below(model: type[Settings]) -> Iterator[type[Settings]]:
+    for field in model.model_fields.values():
+        for group in groups_of(field.annotation):
+            yield group
+            yield from groups_below(group)
+
+
+def test_a_group_of_settings_is_called_settings() -> None:
+    """Or it is a variant of a union, which has a `kind` and is called after what it chooses."""
+    found = {group for model in RUN_KINDS.values() for group in groups_below(model)}
+    assert len(found) > 50
+    assert {group.__name__ for group in found if "kind" not in group.model_fields and not is_settings(group)} == set()
+
+
+def is_settings(group: type[Settings]) -> bool:
+    return group.__name__.endswith("Settings")
+
+
 def test_only_marked_texts_change() -> None:
     class Inner(Settings):
         file: InputFile | None = None

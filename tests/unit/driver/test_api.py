@@ -39,7 +39,7 @@ from plumbob.configs.settings.workers import ClusterSettings, RolloutSettings, S
 from plumbob.core.errors import RunFailed, UserError
 from plumbob.driver import api
 from plumbob.driver.api import plan, resume, run, run_or_resume
-from plumbob.driver.run_folder.inputs import MODELS_FILE, check_models, note_models
+from plumbob.driver.run_folder.inputs import MODELS_FILE, check_models, keep_digests, new_digests
 from plumbob.driver.stages.stage import StageContext
 from tests.support.folder_names import names
 from tests.support.recording_listener import Watching
@@ -170,31 +170,32 @@ def test_a_resume_that_would_change_the_result_starts_nothing(tmp_path: Path, mo
     )
     write_resolved(run, tmp_path)
     before = (tmp_path / "resolved.json").read_text()
-    with pytest.raises(UserError, match=r"^ppo\.clip_range: cannot change when a run resumes"):
-        resume(tmp_path, Watching(), overrides=["ppo.clip_range=0.1"])
+    with pytest.raises(UserError, match=r"^ppo\.policy_loss\.clip_range: cannot change when a run resumes"):
+        resume(tmp_path, Watching(), overrides=["ppo.policy_loss.clip_range=0.1"])
     assert (tmp_path / "resolved.json").read_text() == before
 
 
 def test_a_run_does_not_resume_with_another_model(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Such as a reward model that was trained anew into the same folder."""
     monkeypatch.setattr(ray, "init", lambda **_: pytest.fail("Ray was started"))
+    (tmp_path / "p.txt").write_text("Who?")
     policy, scorers = write_policy(tmp_path / "policy"), [tmp_path / name for name in ("one", "two")]
     for folder in scorers:
         folder.mkdir()
         (folder / "model.safetensors").write_bytes(b"weights")
     asked = PpoRun(
-        data=PromptDataSettings(prompts="/p"),
+        data=PromptDataSettings(prompts=str(tmp_path / "p.txt")),
         policy=AlignedPolicySettings(model=policy),
         reward=ScorerSettings(model=str(scorers[0]), ensemble=(str(scorers[1]),)),
         name="mine",
     )
     write_resolved(asked, tmp_path)
-    note_models(asked, tmp_path)
+    keep_digests(new_digests(asked, tmp_path), tmp_path)
     assert set(json.loads((tmp_path / MODELS_FILE).read_text())) == {policy, *map(str, scorers)}
     check_models(asked, tmp_path)
     (scorers[1] / "model.safetensors").write_bytes(b"others!")
     (scorers[0] / "calibration.json").write_text("{}")  # Is new, and no other model.
-    note_models(asked, tmp_path)  # Those that it began with stay.
+    assert new_digests(asked, tmp_path) == {}  # Those that it began with stay.
     monkeypatch.setattr(api, "_prepare", lambda config: pytest.fail)
     with pytest.raises(
         UserError, match=rf"^reward\.ensemble={scorers[1]}: this is not the model .*: model\.safetensors ch"
@@ -208,16 +209,17 @@ def test_a_run_does_not_resume_with_another_model(tmp_path: Path, monkeypatch: p
 def test_an_ended_run_that_is_at_work_again_has_not_ended(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Its result is being replaced: the summary would say of a part that it is whole."""
     asked = PretrainRun(
-        data=TextDataSettings(text="/t"),
+        data=TextDataSettings(text=str(tmp_path.parent / "t.txt")),
         policy=PretrainedPolicySettings(model=NewLlamaSettings()),
         name="mine",
         storage=StorageSettings(path="/runs"),
     )
+    (tmp_path.parent / "t.txt").write_text("A car has a door.")
     write_resolved(asked, tmp_path)
     (tmp_path / "summary.json").write_text("{}\n")
 
     def dies(scene: StageContext) -> NoReturn:
-        assert names(tmp_path) == ["driver.lock", "models.json", "resolved.json"]
+        assert names(tmp_path) == ["driver.lock", "inputs.json", "models.json", "resolved.json"]
         raise RunFailed("a worker died")
 
     opened: Any = SimpleNamespace(cluster=asked.cluster)
@@ -227,4 +229,4 @@ def test_an_ended_run_that_is_at_work_again_has_not_ended(tmp_path: Path, monkey
     monkeypatch.setattr(api, "ConnectionFile", lambda *_: nullcontext())
     with pytest.raises(RunFailed, match="a worker died"):
         resume(tmp_path, Watching(), opened)
-    assert names(tmp_path) == ["models.json", "resolved.json"]
+    assert names(tmp_path) == ["inputs.json", "models.json", "resolved.json"]

@@ -93,6 +93,12 @@ def test_a_write_that_fails_leaves_the_old_file(tmp_path: Path, monkeypatch: pyt
     assert read_step(tmp_path / "step-000001.parquet")[0].seed == 2**40
 
 
+def test_steps_past_a_million_come_after_those_before(tmp_path: Path) -> None:
+    for step in (1_000_000, 999_999, 2):
+        write_step(tmp_path, step, [ROW])
+    assert [step for step, _ in read_journal(tmp_path)] == [2, 999_999, 1_000_000]
+
+
 def test_a_file_is_on_the_disk_under_its_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     calls = record_disk_calls(monkeypatch)
     write_step(tmp_path / "rollouts", 1, [])

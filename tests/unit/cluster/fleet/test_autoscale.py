@@ -59,7 +59,7 @@ def test_while_a_worker_boots_no_other_is_asked_for() -> None:
     scaling = Scaling(SETTINGS)
     starved, fed = record(7.0, 0.0, 3.0, 3.0), record(3.0, 0.0, 7.0, 7.0)
     booting = [*all_of(1), WorkerRow("rollout-1", "10.0.0.1", "starting its engine", 0)]
-    # Before it is hired, and while it boots: steps shorter than a boot.
+    # Before it is started, and while it boots: steps shorter than a boot.
     assert {scaling.after(starved, 2, workers) for workers in (all_of(1), booting, booting, booting)} == {2}
     assert [scaling.after(starved, 2, all_of(2)) for _ in range(2)] == [2, 3]
     # With fewer than are wanted the samplers waited already.

@@ -1,136 +1,62 @@
-"""Who makes room for whom, on a Ray of one CPU that has none left."""
+"""How long capacity is waited for, and when others are evicted."""
 
-from concurrent.futures import ThreadPoolExecutor
-from threading import Event
-from typing import Any
+import time
+from typing import cast
 
 import pytest
 
-from plumbob.cluster.calls import Call, result_of, wait_until
-from plumbob.cluster.failures import WorkerLost
-from plumbob.cluster.fleet import reservations
-from plumbob.cluster.fleet.work_queue import Preparation
-from plumbob.cluster.resources import Need, rollouts, scorers
-from plumbob.configs.settings.rewards import ScorerSettings
-from plumbob.configs.settings.workers import LearnerRankSettings
+from plumbob.cluster.fleet.capacity import Capacity
+from plumbob.cluster.fleet.pool_host import PoolHost
 from plumbob.core.errors import RunFailed
-from tests.support.pool_of_actors import TIMEOUT_S
-from tests.support.ray_worker import Worker
-from tests.support.small_fleet import LEARNERS, SMALL, WANTED, House, work
-
-pytestmark = [pytest.mark.cluster, pytest.mark.usefixtures("one_cpu")]
 
 
-def test_the_newest_workers_make_room_for_learners(house: House) -> None:
-    pool = house.pool()
-    assert wait_until(lambda: len(work(pool, 8)) == 8 and len(pool.members) == 4, TIMEOUT_S)
-    oldest = [member.actor.name for member in pool.members][:2]
-    assert len(house.ranks.of(LEARNERS)) == 2
-    assert [member.actor.name for member in pool.members] == oldest
-    assert work(pool, 8) == list(range(0, 16, 2))
-    waiting, *others = house.said
-    rule = "waiting up to 120 s (cluster.boot_timeout_s) for room for 2 learner workers: 0.5 CPUs are missing"
-    assert waiting.startswith(rule)
-    assert others == [
-        "rollout-3 makes room for the learner workers",
-        "rollout-2 makes room for the learner workers",
-        "no host has room for another rollout worker; going on with 2",
-    ]
-    house.ranks.end()
-    assert wait_until(lambda: len(work(pool, 1)) == 1 and len(pool.members) == 4, TIMEOUT_S)
+class ShortOfGpus:
+    """The half of a pool's host that a shortage concerns."""
+
+    def __init__(self) -> None:
+        self.notes: list[str] = []
+        self.evicted_at: list[float] = []
+
+    def notify(self, message: str) -> None:
+        self.notes.append(message)
+
+    def shortage(self) -> str:
+        return "a GPU is missing"
+
+    def evict(self) -> None:
+        self.evicted_at.append(time.monotonic())
 
 
-def test_nobody_else_gets_the_room_that_is_made(house: House) -> None:
-    """Not even a pool that is at work meanwhile, whose workers go when they have ended what they are at."""
-    pool, end = house.pool(), Event()
-    assert wait_until(lambda: len(work(pool, 8)) == 8 and len(pool.members) == 4, TIMEOUT_S)
-
-    def work_on() -> None:
-        while not end.is_set():
-            work(pool, 8)
-
-    with ThreadPoolExecutor(1) as threads:
-        working = threads.submit(work_on)
-        assert len(house.ranks.of(LEARNERS)) == 2
-        end.set()
-        working.result(TIMEOUT_S)
-    assert len(pool.members) == 2
-    assert [message for message in house.said if "makes room" in message] == [
-        "rollout-3 makes room for the learner workers",
-        "rollout-2 makes room for the learner workers",
-    ]
+def capacity_of(host: ShortOfGpus, bound_s: float) -> Capacity:
+    return Capacity("rollout", bound_s, cast(PoolHost, host))
 
 
-def test_room_is_kept_for_whom_it_is_made_for_a_while(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
-    scorer = Need("scorer", "reward.num_workers", 1, 0.25, 0.0, 0.0, spread=True)
-    house.seating.claim("scorer")
-    assert house.seating.take_one(rollouts(WANTED), {}, ()) is None
-    given = house.seating.take_one(scorer, {}, ())
-    other = house.seating.take_one(rollouts(WANTED), {}, ())  # The claim has been met.
-    assert given is not None and other is not None
-    house.seating.claim("scorer")
-    monkeypatch.setattr(reservations, "CLAIM_S", 0.0)
-    house.seating.claim("scorer")
-    last = house.seating.take_one(rollouts(WANTED), {}, ())
-    assert last is not None
-    for seat in (given, other, last):
-        house.seating.release(seat)
-
-
-def test_who_was_leaving_when_work_ended_goes_for_learners(house: House) -> None:
-    """Nobody has looked at the pool since: it had become too large while its last chunks were out."""
-    pool = house.pool()
-    assert wait_until(lambda: len(work(pool, 8)) == 8 and len(pool.members) == 4, TIMEOUT_S)
-    for member in pool.members[1:]:
-        member.is_leaving = True
-    assert len(house.ranks.of(LEARNERS)) == 2
-    assert len(pool.members) == 1 and not any("makes room" in message for message in house.said)
-
-
-def test_a_pool_with_nobody_left_is_made_room_for(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
-    pool = house.pool()
-    assert wait_until(lambda: len(work(pool, 8)) == 8 and len(pool.members) == 4, TIMEOUT_S)
-    wanted = ScorerSettings(model="/m", num_workers=2, num_cpus=0.5, memory_gib=0.0)
-    opening = Preparation(lambda actor: actor.handle.double.remote([1]), "opening")
-    scoring = house.pools.opened(scorers(wanted), wanted, Worker, "reward", opening)
-    assert work(scoring, 4) == [0, 2, 4, 6]
-    # For one, though two are wanted.
-    assert (len(scoring.members), len(pool.members)) == (1, 2)
-    waiting, *others = house.said
-    rule = "waiting up to 120 s (cluster.boot_timeout_s) for room for a scorer worker, as there is none: "
-    assert waiting.startswith(f"{rule}0.5 CPUs are missing")
-    assert others == [
-        "rollout-3 makes room for the scorer workers",
-        "rollout-2 makes room for the scorer workers",
-        "no host has room for another scorer worker; going on with 1",
-    ]
-
-
-def test_every_pool_keeps_a_worker_and_none_goes_for_nothing(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
-    pool = house.pool()
-    assert wait_until(lambda: len(work(pool, 8)) == 8 and len(pool.members) == 4, TIMEOUT_S)
-    with (
-        monkeypatch.context() as patched,
-        pytest.raises(RunFailed, match=r"no room for the learners after 3 s \(cluster\.b"),
+def test_capacity_is_waited_for_from_when_nobody_is_left() -> None:
+    host = ShortOfGpus()
+    capacity = capacity_of(host, 0.0)
+    for num_left in (3, 3, 0):  # However long it was short before.
+        capacity.fell_short(num_left)
+    waiting = (
+        "waiting up to 0 s (cluster.boot_timeout_s) for capacity for a rollout worker, as there is none: "
+        "a GPU is missing"
+    )
+    assert host.notes == ["no host has capacity for another rollout worker; running with 3", waiting]
+    with pytest.raises(
+        RunFailed,
+        match=r"no capacity for a rollout worker after 0 s \(cluster.boot_timeout_s\), and there is none: a GPU is",
     ):
-        patched.setattr(house.ranks, "_boot_timeout_s", 3.0)
-        house.ranks.of(LearnerRankSettings(num_workers=4, **SMALL))
-    assert len(pool.members) == 4
-    assert len(house.ranks.of(LearnerRankSettings(num_workers=3, **SMALL))) == 3
-    assert len(pool.members) == 1
+        capacity.fell_short(0)
+    capacity.sufficed()
+    capacity.fell_short(0)
+    assert (host.notes[2:], host.evicted_at) == ([waiting], [])
 
 
-def test_no_worker_is_started_on_a_host_without_memory(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
-    pool = house.pool()
-    assert wait_until(lambda: len(work(pool, 8)) == 8 and len(pool.members) == 4, TIMEOUT_S)
-
-    def killed(call: Call, doing: str) -> Any:
-        if call.actor.name == "rollout-0":
-            raise WorkerLost("rollout-0 died", oom_killed="rollout-0")
-        return result_of(call, doing)
-
-    monkeypatch.setattr("plumbob.cluster.fleet.pool_registry.NO_MEMORY_S", TIMEOUT_S)
-    monkeypatch.setattr("plumbob.cluster.fleet.pool.outcome", killed)
-    assert work(pool, 8) == list(range(0, 16, 2))
-    assert [member.actor.name for member in pool.members] == ["rollout-1", "rollout-2", "rollout-3"]
-    assert house.said == ["no host has room for another rollout worker; going on with 3"]
+def test_others_are_evicted_after_a_while_and_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    now, host = [0.0], ShortOfGpus()
+    monkeypatch.setattr(time, "monotonic", lambda: now[0])
+    capacity = capacity_of(host, 600.0)
+    seen = ((0.0, 1), (4.0, 0), (8.0, 0), (9.5, 0), (12.0, 0), (15.0, 0), (30.0, 1), (40.0, 0), (46.0, 0))
+    for now[0], num_left in seen:
+        capacity.fell_short(num_left)
+    # 5 s and more after nobody was left, or after others were evicted last.
+    assert host.evicted_at == [9.5, 15.0, 46.0]

@@ -7,9 +7,10 @@ import pytest
 import ray
 
 from plumbob.cluster.calls import Actor
+from plumbob.cluster.fleet.member import Loss, Member, Moment
 from plumbob.cluster.fleet.work_queue import Preparation
 from plumbob.core.errors import RunFailed
-from tests.support.pool_of_actors import TIMEOUT_S, Crew
+from tests.support.pool_of_actors import TIMEOUT_S, PoolOfActors, rules
 
 pytestmark = pytest.mark.cluster
 
@@ -18,8 +19,8 @@ def double(actor: Actor, chunk: Any) -> Any:
     return actor.handle.double.remote(list(chunk))
 
 
-def test_a_dead_workers_chunk_is_done_by_another(crew: Callable[..., Crew]) -> None:
-    two = crew(2)
+def test_a_dead_workers_chunk_is_done_by_another(pool_of: Callable[..., PoolOfActors]) -> None:
+    two = pool_of(2)
     done: list[tuple[str, int]] = []
 
     def call(actor: Actor, chunk: Any) -> Any:
@@ -38,8 +39,8 @@ def test_a_dead_workers_chunk_is_done_by_another(crew: Callable[..., Crew]) -> N
     assert len(two.pool.status()) == 2
 
 
-def test_too_many_deaths_in_one_place_end_the_run_with_the_last_words(crew: Callable[..., Crew]) -> None:
-    one, died = crew(1, max_restarts=1), set[int]()
+def test_too_many_deaths_in_one_slot_end_the_run_with_the_last_words(pool_of: Callable[..., PoolOfActors]) -> None:
+    one, died = pool_of(1, max_restarts=1), set[int]()
 
     def call(actor: Actor, chunk: Any) -> Any:  # Each chunk kills one.
         if chunk[0] in died:
@@ -52,19 +53,19 @@ def test_too_many_deaths_in_one_place_end_the_run_with_the_last_words(crew: Call
     message = str(caught.value)
     assert message.startswith("rollout-1 died while doubling: ") and "line 16" in message
     assert message.endswith(
-        "that is worker number 2 to be lost in its place since the last step, and cluster.max_restarts=1"
+        "that is worker number 2 to be lost in its slot since the last step, and cluster.max_restarts=1"
     )
 
 
 @pytest.mark.parametrize("is_late", [False, True])
 def test_a_chunk_that_costs_worker_after_worker_ends_the_run(
-    crew: Callable[..., Crew], monkeypatch: pytest.MonkeyPatch, is_late: bool
+    pool_of: Callable[..., PoolOfActors], monkeypatch: pytest.MonkeyPatch, is_late: bool
 ) -> None:
-    four = crew(4, max_restarts=1)
+    four = pool_of(4, max_restarts=1)
     four.pool.work(range(4), 1, double, "doubling")
-    assert len(four.hired) == 4
+    assert len(four.started) == 4
     if is_late:
-        monkeypatch.setattr(four.pool, "_call_timeout_s", 0.01)
+        monkeypatch.setattr(four.pool.membership, "loss_rules", rules(call_timeout_s=0.01))
 
     def call(actor: Actor, chunk: Any) -> Any:
         return actor.handle.hold.remote() if is_late else actor.handle.die.remote()
@@ -72,7 +73,7 @@ def test_a_chunk_that_costs_worker_after_worker_ends_the_run(
     with pytest.raises(RunFailed) as caught:
         four.pool.work(range(2), 2, call, "doubling")
     message = str(caught.value)
-    # The second loss is one too many, and the first in its place: three of four were idle.
+    # The second loss is one too many, and the first in its slot: three of four were idle.
     assert message.startswith("rollout-1: still doubling after" if is_late else "rollout-1 died while doubling: ")
     assert message.endswith(
         "that is worker number 2 to be lost while it was doubling the same 2 items, and cluster.max_restarts=1"
@@ -80,37 +81,37 @@ def test_a_chunk_that_costs_worker_after_worker_ends_the_run(
     assert four.reissued == [2]
 
 
-def test_a_chunk_is_not_blamed_for_workers_whose_hosts_are_taken_away(crew: Callable[..., Crew]) -> None:
-    one, taken = crew(1, max_restarts=1), []
+def test_a_chunk_is_not_blamed_for_workers_whose_hosts_are_taken_away(pool_of: Callable[..., PoolOfActors]) -> None:
+    one, taken = pool_of(1, max_restarts=1), []
 
     def call(actor: Actor, chunk: Any) -> Any:
         taken.append(actor.name)
         if len(taken) > 3:
             return double(actor, chunk)
-        one.leaving.add(actor.name)
+        one.draining.add(actor.name)
         return actor.handle.die.remote()
 
     assert one.pool.work(range(1), 1, call, "doubling") == [0]
     assert len(taken) == 4
 
 
-def test_many_that_die_at_once_are_each_lost_once(crew: Callable[..., Crew]) -> None:
-    some, done = crew(4, max_restarts=1), []
+def test_many_that_die_at_once_are_each_lost_once(pool_of: Callable[..., PoolOfActors]) -> None:
+    some, done = pool_of(4, max_restarts=1), []
 
     def call(actor: Actor, chunk: Any) -> Any:
         done.append(actor.name)
         return actor.handle.die.remote() if len(done) <= 4 else double(actor, chunk)
 
     some.pool.work(range(4), 1, double, "doubling")
-    assert len(some.hired) == 4
+    assert len(some.started) == 4
     assert some.pool.work(range(8), 1, call, "doubling") == list(range(0, 16, 2))
-    assert len(set(done[:4])) == 4 and len(some.hired) == 8
+    assert len(set(done[:4])) == 4 and len(some.started) == 8
     deaths = [said for _, said in some.watching.notes if " died " in said]
     assert len(deaths) == 4 and all(said.endswith("(1 of 1 since the last step)") for said in deaths)
 
 
-def test_who_fails_at_what_nobody_foresaw_is_replaced(crew: Callable[..., Crew]) -> None:
-    two, tried = crew(2), []
+def test_who_fails_at_what_nobody_foresaw_is_replaced(pool_of: Callable[..., PoolOfActors]) -> None:
+    two, tried = pool_of(2), []
 
     def call(actor: Actor, chunk: Any) -> Any:
         if chunk[0] == 1:
@@ -125,14 +126,14 @@ def test_who_fails_at_what_nobody_foresaw_is_replaced(crew: Callable[..., Crew])
     assert len(tried) == 2 and tried[0] != tried[1]
 
 
-def test_a_chunk_that_two_workers_fail_at_ends_the_run(crew: Callable[..., Crew]) -> None:
-    one = crew(1, max_restarts=9)
+def test_a_chunk_that_two_workers_fail_at_ends_the_run(pool_of: Callable[..., PoolOfActors]) -> None:
+    one = pool_of(1, max_restarts=9)
     with pytest.raises(RunFailed, match="rollout-1 failed while doubling: KeyError"):
         one.pool.work(range(2), 1, lambda actor, chunk: actor.handle.fail.remote("other"), "doubling")
 
 
-def test_a_death_while_a_version_is_loaded(crew: Callable[..., Crew]) -> None:
-    two = crew(2)
+def test_a_death_while_a_version_is_loaded(pool_of: Callable[..., PoolOfActors]) -> None:
+    two = pool_of(2)
     calls: list[str] = []
 
     def load(actor: Actor) -> Any:
@@ -146,27 +147,52 @@ def test_a_death_while_a_version_is_loaded(crew: Callable[..., Crew]) -> None:
     assert working and working <= set(calls[1:])
 
 
-def test_a_worker_that_responses_too_late_is_lost(crew: Callable[..., Crew], monkeypatch: pytest.MonkeyPatch) -> None:
-    one = crew(1, max_restarts=0)
+def test_a_worker_that_answers_too_late_is_lost(
+    pool_of: Callable[..., PoolOfActors], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    one = pool_of(1, max_restarts=0)
     one.pool.work([1], 1, double, "doubling")
-    monkeypatch.setattr(one.pool, "_call_timeout_s", 0.01)
+    monkeypatch.setattr(one.pool.membership, "loss_rules", rules(call_timeout_s=0.01))
     late = r"rollout-0: still sampling after 0 s \(cluster\.call_timeout_s\)\n.*rollout-0\.log"
     with pytest.raises(RunFailed, match=late):
         one.pool.work([1], 1, lambda actor, chunk: actor.handle.hold.remote(), "sampling")
 
 
 def test_a_call_that_ended_while_nobody_looked_is_not_late(
-    crew: Callable[..., Crew], monkeypatch: pytest.MonkeyPatch
+    pool_of: Callable[..., PoolOfActors], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    two, calls = crew(2), list[Any]()
+    two, calls = pool_of(2), list[Any]()
 
     def begin(actor: Actor) -> Any:
         calls.append(actor.handle.hold.remote() if calls else actor.handle.double.remote([]))
         return calls[-1]
 
     two.pool.open(Preparation(begin, "opening"))  # Returns when the first has ended.
-    ray.get(two.hired[1].actor.handle.release.remote(), timeout=TIMEOUT_S)
+    ray.get(two.started[1].actor.handle.release.remote(), timeout=TIMEOUT_S)
     assert ray.get(calls[1], timeout=TIMEOUT_S) == "held"
-    monkeypatch.setattr(two.pool, "_boot_timeout_s", 0.0)
+    monkeypatch.setattr(two.pool.membership, "loss_rules", rules(boot_timeout_s=1e-9))
     assert two.pool.work(range(4), 1, double, "doubling") == [0, 2, 4, 6]
-    assert (len(two.hired), two.watching.notes) == (2, [])
+    assert (len(two.started), two.watching.notes) == (2, [])
+
+
+def test_another_rule_is_one_more_function(pool_of: Callable[..., PoolOfActors]) -> None:
+    """Such as one that replaces a straggler: who is at a chunk while all others are idle."""
+    two, taken = pool_of(2), list[str]()
+    membership = two.pool.membership
+
+    def straggles(member: Member, now: Moment) -> Loss | None:
+        others = [other for other in membership.members if other is not member]
+        is_last = bool(others) and all(other.task is None for other in others)
+        is_at_work = member.task is not None and member.task.what.doing == "doubling"
+        return Loss(f"{member.actor.name} straggles") if is_last and is_at_work else None
+
+    membership.loss_rules = (*membership.loss_rules, straggles)
+
+    def call(actor: Actor, chunk: Any) -> Any:
+        taken.append(actor.name)
+        return actor.handle.hold.remote() if len(taken) == 1 else double(actor, chunk)
+
+    assert two.pool.work(range(6), 1, call, "doubling") == [0, 2, 4, 6, 8, 10]
+    ((_, said),) = two.watching.notes
+    assert said == "rollout-0 straggles; it is replaced (1 of 2 since the last step)"
+    assert two.reissued == [1]

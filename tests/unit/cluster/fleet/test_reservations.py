@@ -44,52 +44,52 @@ def haunted(monkeypatch: pytest.MonkeyPatch) -> Iterator[pytest.MonkeyPatch]:
         yield patched
 
 
-def test_a_host_that_does_not_response_is_left_alone_for_a_while(haunted: pytest.MonkeyPatch) -> None:
-    seating = Reservations()
-    haunted.setattr(reservations, "ONE_PLACED_S", 0.2)
-    assert seating.take_one(NEED, {}, ()) is None
-    haunted.setattr(reservations, "ONE_PLACED_S", 60.0)
-    seat = seating.take_one(NEED, {}, ())
-    assert seat is not None and seat.host.address != GHOST.address
-    assert len(seating._held) == 1
-    ray.util.remove_placement_group(seat.group)
+def test_a_host_that_does_not_answer_is_left_alone_for_a_while(haunted: pytest.MonkeyPatch) -> None:
+    ours = Reservations()
+    haunted.setattr(reservations, "ONE_RESERVED_S", 0.2)
+    assert ours.reserve_one(NEED, {}, ()) is None
+    haunted.setattr(reservations, "ONE_RESERVED_S", 60.0)
+    reserved = ours.reserve_one(NEED, {}, ())
+    assert reserved is not None and reserved.host.address != GHOST.address
+    assert len(ours._reserved) == 1
+    ray.util.remove_placement_group(reserved.group)
 
 
-def test_learners_leave_a_host_alone_that_does_not_response(haunted: pytest.MonkeyPatch) -> None:
-    seating = Reservations()
-    haunted.setattr(reservations, "PLACED_S", 0.2)
-    assert seating.take_all(LEARNERS) == []
-    haunted.setattr(reservations, "PLACED_S", 60.0)
-    assert hosts_of(seating) == here()
+def test_learners_leave_a_host_alone_that_does_not_answer(haunted: pytest.MonkeyPatch) -> None:
+    ours = Reservations()
+    haunted.setattr(reservations, "RESERVED_S", 0.2)
+    assert ours.reserve_all(LEARNERS) == []
+    haunted.setattr(reservations, "RESERVED_S", 60.0)
+    assert hosts_of(ours) == here()
 
 
 @pytest.mark.usefixtures("haunted")
-def test_learners_are_seated_on_hosts_that_stay() -> None:
-    seating = Reservations()
-    seating.follow(Plan((LEARNERS,), (GHOST,), ((GHOST, GHOST),)))
-    seating.leaving = frozenset({GHOST.node_id})
-    assert hosts_of(seating) == here()
+def test_learners_are_placed_on_hosts_that_stay() -> None:
+    ours = Reservations()
+    ours.follow(Plan((LEARNERS,), (GHOST,), ((GHOST, GHOST),)))
+    ours.draining = frozenset({GHOST.node_id})
+    assert hosts_of(ours) == here()
 
 
-def test_learners_are_seated_on_hosts_that_will_be_taken_away_if_they_must() -> None:
-    seating = Reservations()
-    seating.leaving = frozenset(living_nodes())
-    assert seating.take_all(LEARNERS) == []
-    assert hosts_of(seating, anywhere=True) == here()
+def test_learners_are_placed_on_hosts_that_will_be_taken_away_if_they_must() -> None:
+    ours = Reservations()
+    ours.draining = frozenset(living_nodes())
+    assert ours.reserve_all(LEARNERS) == []
+    assert hosts_of(ours, anywhere=True) == here()
 
 
 def here() -> set[str]:
     return {node["NodeManagerAddress"] for node in ray.nodes()}
 
 
-def hosts_of(seating: Reservations, anywhere: bool = False) -> set[str]:
-    """Where the learners come to be seated; their seats are given up."""
+def hosts_of(ours: Reservations, anywhere: bool = False) -> set[str]:
+    """Where the learners come to be placed; what they reserved is released."""
     taken: list[Reservation] = []
 
-    def is_seated() -> bool:  # What the test before held is free after a moment.
-        taken.extend(seating.take_all(LEARNERS, anywhere))
+    def are_placed() -> bool:  # What the test before held is free after a moment.
+        taken.extend(ours.reserve_all(LEARNERS, anywhere))
         return bool(taken)
 
-    assert wait_until(is_seated, TIMEOUT_S)
+    assert wait_until(are_placed, TIMEOUT_S)
     ray.util.remove_placement_group(taken[0].group)
-    return {seat.host.address for seat in taken}
+    return {each.host.address for each in taken}

@@ -8,10 +8,9 @@ import pytest
 import yaml
 
 from plumbob.cluster.launchers.job_files import CONFIG_FILE, as_yaml, entrypoint, for_cluster, write_job
-from plumbob.cluster.workers.code_digest import FOLDERS
 from plumbob.configs.load_run import PRESETS, load_run, preset_names
 from plumbob.core.errors import UserError
-from tests.support.source_tree import setup_folders, source_files
+from tests.support.source_tree import source_files
 
 SFT = ["policy.model=/models/base", "data.demonstrations=/data/d.jsonl"]
 
@@ -110,10 +109,6 @@ def test_the_entry_point_of_the_folder_is_a_module_of_the_package(job: Path) -> 
     program = [sys.executable, *entrypoint(with_source=True, resumes=False, as_json=False).split()[1:3]]
     done = subprocess.run([*program, "--help"], cwd=job, capture_output=True, text=True, check=True, timeout=60)
     assert done.stdout.startswith("usage: plumbob")
-
-
-def test_the_source_is_every_folder_that_is_installed() -> None:
-    assert setup_folders() == FOLDERS
 
 
 def test_the_command_that_the_head_starts() -> None:

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from plumbob.cluster.launchers.job_files import write_job
-from plumbob.cluster.workers.same_versions import COMPARED, PLACE, SOURCE, check_packages, installed
+from plumbob.cluster.workers.same_versions import COMPARED, LOCATION, SOURCE, check_packages, installed
 from plumbob.configs.load_run import load_run
 from plumbob.core.errors import UserError
 
@@ -71,15 +71,15 @@ def test_another_commit_of_the_same_version_is_refused(tmp_path: Path) -> None:
         return found
 
     began = found_there()
-    check_packages("rollout-0", "10.0.0.2", found_there() | {PLACE: "elsewhere"}, began)
+    check_packages("rollout-0", "10.0.0.2", found_there() | {LOCATION: "elsewhere"}, began)
     with (tmp_path / "plumbob/console/display.py").open("a") as file:  # Workers do not run it.
         file.write("\n")
-    check_packages("rollout-0", "10.0.0.2", found_there() | {PLACE: "elsewhere"}, began)
+    check_packages("rollout-0", "10.0.0.2", found_there() | {LOCATION: "elsewhere"}, began)
     with (tmp_path / "plumbob/trainers/algorithms/policy_losses.py").open("a") as file:
         file.write("\n")
     changed = found_there()
     with pytest.raises(UserError) as refused:
-        check_packages("rollout-0", "10.0.0.2", changed | {PLACE: "elsewhere"}, began)
+        check_packages("rollout-0", "10.0.0.2", changed | {LOCATION: "elsewhere"}, began)
     assert str(refused.value) == (
         f"worker rollout-0 on 10.0.0.2 has plumbob's source {changed[SOURCE]}, the driver has plumbob's source "
         f"{began[SOURCE]}: install the same on every host"

@@ -55,7 +55,7 @@ class Handle:
 def asked_for(settings: ScorerSettings, monkeypatch: pytest.MonkeyPatch, folder: Path) -> tuple[Any, Need, int]:
     """What a session sends its scorers, the group that it starts, and how many responses it sends at a time."""
     opened: list[Any] = []
-    monkeypatch.setattr(PoolRegistry, "opened", lambda self, *given: opened.append(given))
+    monkeypatch.setattr(PoolRegistry, "get_or_open", lambda self, *given: opened.append(given))
     group: Any = Session(ClusterSettings(), folder, Watching()).scorers(settings)
     ((need, _, kind, model, opening),) = opened
     handle: Any = Handle()

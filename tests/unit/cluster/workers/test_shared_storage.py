@@ -34,7 +34,7 @@ SPEC = SamplerSpec(policy_ref("/gone/base"), "rollout-3", TransformersEngine(), 
 SFT = SftRun(data=DemonstrationDataSettings(demonstrations="/d"), policy=PolicySettings(model="/gone/policy"))
 
 
-def refusals(mark: Path, said: Path) -> None:
+def refusals(probe: Path, said: Path) -> None:
     """What workers of each kind refuse with whose models are not on this host."""
     asked = (
         (RolloutWorker, (SPEC,)),
@@ -42,7 +42,7 @@ def refusals(mark: Path, said: Path) -> None:
         (LearnerWorker, SFT),
     )
     for kind, what in asked:
-        worker: Any = kind(mark.with_name("worker-1.log"), 1, installed(), mark)
+        worker: Any = kind(probe.with_name("worker-1.log"), 1, installed(), probe)
         with pytest.raises(UserError) as refused:
             worker.build(what) if kind is LearnerWorker else worker.open(*what)
         with said.open("a") as file:
@@ -55,8 +55,8 @@ def test_other_packages(tmp_path: Path) -> None:
         worker.open(SPEC)
 
 
-@pytest.mark.parametrize("kind", [RolloutWorker, ScorerWorker, LearnerWorker])
-def test_a_host_that_does_not_see_the_drivers_mark(tmp_path: Path, kind: type[Any]) -> None:
+@pytest.probe.parametrize("kind", [RolloutWorker, ScorerWorker, LearnerWorker])
+def test_a_host_that_does_not_see_the_drivers_probe(tmp_path: Path, kind: type[Any]) -> None:
     """Neither one without the folder nor one that has a folder of its own under that path; none is made there."""
     (tmp_path / "own").mkdir()
     for logs in (tmp_path / "none" / "logs", tmp_path / "own"):
@@ -80,8 +80,8 @@ def test_a_host_that_does_not_see_the_drivers_mark(tmp_path: Path, kind: type[An
 
 def test_models_that_the_host_has_not(tmp_path: Path) -> None:
     """In a process of its own: what a worker prints goes to its log."""
-    mark, said = StorageProbe(tmp_path).left(), tmp_path / "said"
-    process = multiprocessing.get_context("fork").Process(target=refusals, args=(mark, said))
+    probe, said = StorageProbe(tmp_path).left(), tmp_path / "said"
+    process = multiprocessing.get_context("fork").Process(target=refusals, args=(probe, said))
     process.start()
     process.join(60)
     assert process.exitcode == 0
@@ -152,7 +152,7 @@ def test_the_models_that_a_learner_loads() -> None:
     assert models_of(RewardRun(data=pairs, reward=RewardEncoderSettings(model=NewBertSettings()))) == ()
 
 
-def test_a_mark_is_the_drivers_own_and_goes_with_it(tmp_path: Path) -> None:
+def test_a_probe_is_the_drivers_own_and_goes_with_it(tmp_path: Path) -> None:
     first, second = StorageProbe(tmp_path / "logs"), StorageProbe(tmp_path / "logs")
     assert names(tmp_path) == []  # Nothing is written before it is asked for.
     assert first.left() == first.left() != second.left()
@@ -162,9 +162,9 @@ def test_a_mark_is_the_drivers_own_and_goes_with_it(tmp_path: Path) -> None:
 
 def test_a_full_disk_is_no_mistake_of_the_users() -> None:
     with small_disk("64k") as disk:
-        mark = StorageProbe(disk).left()
+        probe = StorageProbe(disk).left()
         fill(disk)
         with pytest.raises(OSError, match="No space left on device") as full:
-            mark.write_bytes(bytes(100_000))
+            probe.write_bytes(bytes(100_000))
         with pytest.raises(OSError, match="No space left on device"):
             check_shared("rollout-0", "10.0.0.1", full.value)

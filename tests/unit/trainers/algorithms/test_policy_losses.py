@@ -3,8 +3,9 @@ import math
 import pytest
 import torch
 
+from plumbob.configs.settings.algorithms import Clipped
 from plumbob.trainers.algorithms.lm_losses import causal_lm_loss, masked_lm_loss
-from plumbob.trainers.algorithms.policy_losses import kl_loss, ppo_policy_loss, value_loss
+from plumbob.trainers.algorithms.policy_losses import kl_loss, policy_loss, value_loss
 
 NAN = float("nan")
 
@@ -17,11 +18,12 @@ def ratios(values):
     return logprobs, torch.where(mask, old, NAN), mask
 
 
-def policy_loss(logprobs, old, advantages, mask, weights=None, importance=None, dual_clip=None):
+def clipped_loss(logprobs, old, advantages, mask, weights=None, importance=None, dual_clip=None):
     """With a clip range of 0.2; weights of 1 where none are given, NaN outside the mask."""
     ones = torch.where(mask, 1.0, NAN)
     weights, importance = (ones if x is None else x for x in (weights, importance))
-    return ppo_policy_loss(logprobs, old, advantages, mask, weights, importance, 0.2, dual_clip)
+    settings = Clipped(clip_range=0.2, dual_clip=dual_clip)
+    return policy_loss(settings, logprobs, old, advantages, mask, weights, importance)
 
 
 def test_ppo_loss_and_gradient_by_hand():
@@ -33,7 +35,7 @@ def test_ppo_loss_and_gradient_by_hand():
     #            +2   1.0    2.0     2.0       2.0      -2.0
     logprobs, old, mask = ratios([1.5, 0.5, 1.5, 0.5, 1.0, NAN])
     advantages = torch.tensor([[1.0, 1.0, -1.0, -1.0, 2.0, NAN]])
-    result = policy_loss(logprobs, old, advantages, mask)
+    result = clipped_loss(logprobs, old, advantages, mask)
     result.loss.backward()
     assert result.loss.item() == pytest.approx(-(1.2 + 0.5 - 1.5 - 0.8 + 2.0))
     assert logprobs.grad[0].tolist() == pytest.approx([0.0, -0.5, 1.5, 0.0, -2.0, 0.0])
@@ -46,7 +48,7 @@ def test_dual_clip_bounds_the_push_against_a_bad_token():
     # A = -1, ratio 4: min(-4, -1.2) = -4, raised to 3 x -1 = -3, without a gradient. At ratio 2, -2 is above -3: kept.
     # A = +1 is never dual-clipped.
     logprobs, old, mask = ratios([4.0, 2.0, 4.0])
-    result = policy_loss(logprobs, old, torch.tensor([[-1.0, -1.0, 1.0]]), mask, dual_clip=3.0)
+    result = clipped_loss(logprobs, old, torch.tensor([[-1.0, -1.0, 1.0]]), mask, dual_clip=3.0)
     result.loss.backward()
     assert result.loss.item() == pytest.approx(3.0 + 2.0 - 1.2)
     assert logprobs.grad[0].tolist() == pytest.approx([0.0, 2.0, 0.0])
@@ -57,7 +59,7 @@ def test_loss_weights_weigh_the_loss_and_its_statistics():
     # Ratios 1.5 (clipped), 1 and 0.5; weights 0.25, 0.5 and 2.
     logprobs, old, mask = ratios([1.5, 1.0, 0.5, NAN])
     weights = torch.tensor([[0.25, 0.5, 2.0, NAN]])
-    result = policy_loss(logprobs, old, torch.tensor([[1.0, 1.0, 1.0, NAN]]), mask, weights)
+    result = clipped_loss(logprobs, old, torch.tensor([[1.0, 1.0, 1.0, NAN]]), mask, weights)
     result.loss.backward()
     assert result.loss.item() == pytest.approx(-(0.25 * 1.2 + 0.5 * 1.0 + 2.0 * 0.5))
     assert logprobs.grad[0].tolist() == pytest.approx([0.0, -0.5, -1.0, 0.0])
@@ -69,7 +71,7 @@ def test_loss_weights_weigh_the_loss_and_its_statistics():
 def test_importance_weights_scale_each_token_of_the_loss_alone():
     logprobs, old, mask = ratios([1.0, 1.5, NAN])
     importance = torch.tensor([[0.5, 2.0, NAN]])
-    result = policy_loss(logprobs, old, torch.tensor([[1.0, -3.0, NAN]]), mask, importance=importance)
+    result = clipped_loss(logprobs, old, torch.tensor([[1.0, -3.0, NAN]]), mask, importance=importance)
     result.loss.backward()
     assert result.loss.item() == pytest.approx(-(0.5 * 1.0 + 2.0 * -4.5))
     assert logprobs.grad[0].tolist() == pytest.approx([-0.5, 9.0, 0.0])
@@ -79,7 +81,7 @@ def test_importance_weights_scale_each_token_of_the_loss_alone():
 def test_a_huge_log_ratio_is_finite_in_loss_and_gradient():
     # exp(500) overflows float32.
     logprobs = torch.tensor([[0.0]], requires_grad=True)
-    result = policy_loss(logprobs, torch.tensor([[-500.0]]), torch.tensor([[-1.0]]), torch.tensor([[True]]))
+    result = clipped_loss(logprobs, torch.tensor([[-500.0]]), torch.tensor([[-1.0]]), torch.tensor([[True]]))
     result.loss.backward()
     assert torch.isfinite(result.loss) and torch.isfinite(logprobs.grad).all() and torch.isfinite(result.kl)
 

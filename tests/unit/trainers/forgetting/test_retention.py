@@ -1,4 +1,4 @@
-"""The perplexity of text before and after a stage, by figures made by hand."""
+"""The perplexity of text before and after a stage, by numbers made by hand."""
 
 import math
 from collections.abc import Callable
@@ -47,24 +47,24 @@ def test_nats_per_token_are_of_the_predicted_tokens() -> None:
 def test_growth_past_its_limit_is_said() -> None:
     # ln 20 and ln 25 nats a token are a choice among 20 and among 25 tokens, which is 1.25 times as many.
     before, after = math.log(20), math.log(25)
-    figures = retained().figures(before, after)
-    assert figures["retention"] == pytest.approx({"perplexity_before": 20, "perplexity_after": 25, "growth": 1.25})
-    assert figures["notes"] == [
+    summary = retained().summary(before, after)
+    assert summary["retention"] == pytest.approx({"perplexity_before": 20, "perplexity_after": 25, "growth": 1.25})
+    assert summary["notes"] == [
         "forgetting: the perplexity of old.txt is 25.00 after the stage and 20.00 before it, 1.250 times as much: "
         "above retention.max_growth=1.2"
     ]
-    assert retained().figures(before, math.log(23.9))["notes"] == []
-    assert retained().figures(after, before)["notes"] == []
-    assert retained(max_growth=1.26).figures(before, after)["notes"] == []
+    assert retained().summary(before, math.log(23.9))["notes"] == []
+    assert retained().summary(after, before)["notes"] == []
+    assert retained(max_growth=1.26).summary(before, after)["notes"] == []
     with pytest.raises(ValueError, match="greater than 1"):
         retained(max_growth=1.0)
 
 
-def test_a_policy_that_has_diverged_has_its_figures() -> None:
-    figures = retained().figures(2.0, 1000.0)
-    assert figures["retention"]["perplexity_after"] == figures["retention"]["growth"] == math.inf
-    assert "is inf after the stage and 7.39 before it" in figures["notes"][0]
-    assert retained().figures(2.0, math.nan)["notes"] != []
+def test_a_policy_that_has_diverged_has_its_summary() -> None:
+    summary = retained().summary(2.0, 1000.0)
+    assert summary["retention"]["perplexity_after"] == summary["retention"]["growth"] == math.inf
+    assert "is inf after the stage and 7.39 before it" in summary["notes"][0]
+    assert retained().summary(2.0, math.nan)["notes"] != []
 
 
 def test_the_blocks_that_are_measured_are_spread_over_the_text(tmp_path: Path) -> None:

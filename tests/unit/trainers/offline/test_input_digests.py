@@ -9,10 +9,11 @@ from plumbob.configs.runs import SftRun
 from plumbob.configs.settings.data import DemonstrationDataSettings, ReplaySettings, RetentionSettings
 from plumbob.configs.settings.models import PolicySettings
 from plumbob.core.errors import UserError
+from plumbob.data.record_digest import Inputs
 from plumbob.data.tokenization import TokenSequence
 from plumbob.trainers.forgetting.packed_text import PackedText
 from plumbob.trainers.forgetting.retention import RetainedText
-from plumbob.trainers.offline.input_digests import Inputs, inputs_of
+from plumbob.trainers.offline.input_digests import inputs_of
 from plumbob.trainers.offline.sft import prepare_sft
 from tests.support.tiny_policy import write_policy
 

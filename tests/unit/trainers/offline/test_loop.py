@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from plumbob.configs.settings.data import RetentionSettings
 from plumbob.configs.settings.training import EarlyStoppingSettings, EpochSettings
 from plumbob.core.errors import NotFinite, UserError
+from plumbob.data.record_digest import Inputs
 from plumbob.data.tokenization import TokenBatch, TokenSequence
 from plumbob.trainers.forgetting.packed_text import PackedText
 from plumbob.trainers.forgetting.retention import RetainedText
@@ -20,7 +21,6 @@ from plumbob.trainers.learner.learner_protocol import UpdatePlan
 from plumbob.trainers.metrics.metrics_log import MetricsLog
 from plumbob.trainers.metrics.sinks.jsonl import read_metrics
 from plumbob.trainers.metrics.step_record import StepRecord
-from plumbob.trainers.offline.input_digests import Inputs
 from plumbob.trainers.offline.loop import HELDOUT_ROWS, Heldout, OfflineStage, check_heldout, heldout_means, run_epochs
 
 

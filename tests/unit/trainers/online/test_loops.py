@@ -14,9 +14,9 @@ from plumbob.rollout.journal import read_journal, read_step
 from plumbob.trainers.forgetting.packed_text import PackedText
 from plumbob.trainers.learner.checkpoint import Checkpoints
 from plumbob.trainers.metrics.sinks.jsonl import read_metrics
-from plumbob.trainers.online.monitors import monitor_figures
+from plumbob.trainers.online.monitors import monitor_summary
 from plumbob.trainers.online.ppo import PpoActors, PpoInput, PpoState, run_ppo, run_ppo_asynchronous
-from plumbob.trainers.online.recorder import ppo_figures
+from plumbob.trainers.online.recorder import ppo_summary, steps_on_disk
 from tests.support.ppo_world import PROMPTS, DriverDeathError, World, play, recorded, settings
 
 
@@ -114,7 +114,7 @@ def test_a_monitor_ends_the_run_after_the_commit(tmp_path: Path, loop: Any) -> N
         assert sum(row["dropped"].get("stopped", 0) for row in rows) == num_ahead
     (line,) = read_metrics(tmp_path)
     assert line.metrics["alarm_kl"] == 1.0
-    assert monitor_figures([line.metrics], run.ppo)["stopped_at_step"] == 1
+    assert monitor_summary(steps_on_disk(tmp_path), run.ppo)["stopped_at_step"] == 1
 
 
 def test_text_is_learnt_beside_each_batch_and_what_was_known_survives_a_resume(tmp_path: Path) -> None:
@@ -138,7 +138,7 @@ def test_a_death_after_the_last_commit_leaves_the_figures(tmp_path: Path) -> Non
         recorded(run, tmp_path, "publish")
     recorded(run, tmp_path)
     # A KL of 9 nats a token, one token a response.
-    assert ppo_figures(read_metrics(tmp_path))["train_kl"] == pytest.approx(9.0)
+    assert ppo_summary(steps_on_disk(tmp_path))["train_kl"] == pytest.approx(9.0)
 
 
 def test_what_a_line_says_of_the_critic_and_of_dynamic_sampling(tmp_path: Path) -> None:

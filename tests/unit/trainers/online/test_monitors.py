@@ -1,11 +1,13 @@
-"""The monitors of PPO on series of figures made by hand."""
+"""The monitors of PPO on series of metrics made by hand."""
 
-from collections.abc import Mapping
+import pickle
+import sys
+from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import pytest
-import torch
 
 from plumbob.configs.settings.monitors import (
     CollapseSettings,
@@ -18,13 +20,8 @@ from plumbob.configs.settings.monitors import (
     StandstillSettings,
 )
 from plumbob.configs.settings.training import PpoSettings
-from plumbob.reward.scorer import Score
-from plumbob.reward.second_judge import JUDGE_PART
-from plumbob.rollout.rollout_records import Rollout, SampleRequest
-from plumbob.trainers.online.collector import StepResponses
-from plumbob.trainers.online.experience import Evaluated
-from plumbob.trainers.online.monitors import Trend, alarms, all_alarms, has_stopped, monitor_figures, new_alarms, trend
-from plumbob.trainers.online.recorder import watched_figures
+from plumbob.trainers.online.monitors import Alarm, Monitors, Trend, monitor_summary, trend
+from plumbob.trainers.online.step_metrics import StepMetrics
 
 QUIET = {
     **{"kl": 1.0, "reward": 0.0, "judge_reward": 0.0, "entropy": 2.0, "repeated_share": 0.1},
@@ -38,9 +35,34 @@ QUIET = {
 }
 
 
-def steps(num_steps: int, **series: list[float]) -> list[dict[str, float]]:
-    """Steps on which nothing is wrong, but for the series given."""
-    return [QUIET | {name: values[step] for name, values in series.items()} for step in range(num_steps)]
+def steps(num_steps: int, **series: list[float]) -> list[StepMetrics]:
+    """Steps on which nothing is wrong, but for the series given, by their names on disk."""
+    lines = [QUIET | {name: values[step] for name, values in series.items()} for step in range(num_steps)]
+    return [StepMetrics.from_disk(line) for line in lines]
+
+
+def seen(found: Sequence[StepMetrics], ppo: PpoSettings) -> Monitors:
+    monitors = Monitors(ppo)
+    for step in found:
+        monitors.see(step)
+    return monitors
+
+
+def alarms(found: Sequence[StepMetrics], ppo: PpoSettings) -> list[Alarm]:
+    """What shows at the last step."""
+    return list(seen(found, ppo).alarms)
+
+
+def has_stopped(found: Sequence[StepMetrics], ppo: PpoSettings) -> bool:
+    return seen(found, ppo).has_stopped
+
+
+def episodes(found: Sequence[StepMetrics], ppo: PpoSettings) -> list[Alarm]:
+    monitors, alarms = Monitors(ppo), []
+    for step in found:
+        monitors.see(step)
+        alarms += monitors.new_alarms
+    return alarms
 
 
 def settings(**monitors: MonitorSettings) -> PpoSettings:
@@ -48,8 +70,8 @@ def settings(**monitors: MonitorSettings) -> PpoSettings:
     return PpoSettings(num_epochs=2, monitors=MonitoringSettings(**monitors))  # type: ignore[arg-type]
 
 
-def names(found: list[Mapping[str, float]] | list[Any], ppo: PpoSettings) -> list[tuple[str, int]]:
-    return [(alarm.name, alarm.step) for alarm in all_alarms(found, ppo)]
+def names(found: Sequence[StepMetrics], ppo: PpoSettings) -> list[tuple[str, int]]:
+    return [(alarm.name, alarm.step) for alarm in episodes(found, ppo)]
 
 
 def test_the_slope_and_its_standard_error_are_those_of_least_squares() -> None:
@@ -83,12 +105,12 @@ def test_a_sampler_of_another_policy_is_told_and_may_end_the_run() -> None:
 def test_kl_says_so_once_for_each_episode() -> None:
     kl = [4.0, 6.0, 7.0, 5.0, 5.5]
     ppo = settings(kl=KlMonitorSettings(bound=5.0))
-    found = list(all_alarms(steps(5, kl=kl), ppo))
+    found = episodes(steps(5, kl=kl), ppo)
     # Above 5 from step 2 to 3, not at 4, where it is 5, and again at 5.
     assert [(alarm.name, alarm.step, alarm.stops) for alarm in found] == [("kl", 2, False), ("kl", 5, False)]
     assert found[0].message == "KL 6.00 is above ppo.monitors.kl.bound=5"
     assert [alarm.name for alarm in alarms(steps(3, kl=kl), ppo)] == ["kl"]
-    assert new_alarms(steps(3, kl=kl), ppo) == []
+    assert seen(steps(3, kl=kl), ppo).new_alarms == ()
 
 
 def test_an_action_may_stop_the_run_or_look_away() -> None:
@@ -110,7 +132,7 @@ def test_over_optimisation_is_reward_up_and_judge_down() -> None:
     assert alarms(steps(4, reward=up, judge_reward=down), strict) == []
     # One step fewer than the window, or no second judge: nothing is known.
     assert alarms(steps(3, reward=up, judge_reward=down), ppo) == []
-    alone = [{name: value for name, value in step.items() if name != "judge_reward"} for step in steps(4, reward=up)]
+    alone = [replace(step, judge_reward=None) for step in steps(4, reward=up)]
     assert alarms(alone, ppo) == []
 
 
@@ -166,38 +188,40 @@ def test_the_summary_has_every_episode_and_says_what_stopped_the_run() -> None:
     ppo = settings(kl=KlMonitorSettings(bound=5.0, action="stop"), length_gaming=LengthGamingSettings(action="off"))
     kl = [4.0, 6.0]
     assert not has_stopped(steps(1, kl=kl), ppo) and has_stopped(steps(2, kl=kl), ppo)
-    found = monitor_figures(steps(2, kl=kl), ppo)
+    found = monitor_summary(steps(2, kl=kl), ppo)
     message = "KL 6.00 is above ppo.monitors.kl.bound=5"
     assert found["monitors"] == [{"name": "kl", "step": 2, "message": message}]
     assert found["stopped_at_step"] == 2
     (note,) = found["notes"]
     assert "after step 2 of 50" in note and "ppo.monitors.kl.action=stop" in note and message in note
     # With a warning alone the run goes on.
-    assert monitor_figures(steps(2, kl=kl), settings(kl=KlMonitorSettings(bound=5.0))) == {
+    assert monitor_summary(steps(2, kl=kl), settings(kl=KlMonitorSettings(bound=5.0))) == {
         "monitors": [{"name": "kl", "step": 2, "message": message}],
         "notes": [],
     }
 
 
-def response(prompt: list[int], tokens: list[int], mask: list[bool]) -> Rollout:
-    request = SampleRequest("p", "g", 0, 0, "", np.array(prompt, np.int32))
-    zeros = np.zeros(len(tokens), np.float32)
-    ids = np.array(tokens, np.int32)
-    return Rollout(request, "stop", "", ids, zeros, zeros.astype(np.int32), np.array(mask, np.bool_), "w")
+def cost_of_a_step(num_steps: int) -> tuple[int, int]:
+    """Bytes that the monitors keep after so many steps, and the calls that one more costs."""
+    ppo, calls = settings(), 0
+    monitors = Monitors(ppo)
+    quiet = steps(1)[0]
+    for _ in range(num_steps):
+        monitors.see(quiet)
+
+    def count(frame: Any, event: str, argument: Any) -> None:
+        nonlocal calls
+        calls += event in ("call", "c_call")
+
+    sys.setprofile(count)
+    try:
+        monitors.see(quiet)
+        assert not monitors.has_stopped
+    finally:
+        sys.setprofile(None)
+    return len(pickle.dumps(vars(monitors))), calls
 
 
-def test_entropy_repetition_and_the_judge_of_one_step() -> None:
-    rollouts = (
-        response([1], [7, 8], [True, True]),
-        response([1, 1], [7, 8], [True, True]),
-        response([1], [9], [True]),
-        response([1], [4, 5], [True, False]),
-    )
-    logprobs = torch.tensor([[0, -1, -2, 99], [0, 99, -3, -4], [0, -5, 99, 99], [0, -6, 99, 99]], dtype=torch.float32)
-    scores = tuple(Score(0.0, {JUDGE_PART: judged}) for judged in (1.0, 2.0, 3.0, 6.0))
-    evaluated = Evaluated(logprobs=logprobs, ref_logprobs=logprobs, values=None)
-    # Actions: 1 + 2, 3 + 4, 5 and 6 are 21 nats over 6 tokens. Two of four responses are the same; the judge's mean: 3.
-    found = watched_figures(StepResponses(rollouts, scores, (), 1, 0), evaluated)
-    assert found == pytest.approx({"entropy": 3.5, "repeated_share": 0.5, "judge_reward": 3.0})
-    plain = tuple(Score(0.0, {}) for _ in scores)
-    assert "judge_reward" not in watched_figures(StepResponses(rollouts, plain, (), 1, 0), evaluated)
+def test_neither_memory_nor_work_grows_with_the_number_of_steps() -> None:
+    (few, calls), (many, calls_of_many) = cost_of_a_step(500), cost_of_a_step(20_000)
+    assert many - few < 10 and calls_of_many == calls

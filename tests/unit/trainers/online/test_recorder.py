@@ -1,7 +1,5 @@
 """What a step leaves behind: its rows of the journal."""
 
-from dataclasses import replace
-
 import numpy as np
 import pytest
 import torch
@@ -10,7 +8,7 @@ from plumbob.reward.scorer import Score
 from plumbob.rollout.rollout_records import Rollout, SampleRequest
 from plumbob.trainers.online.collector import StepResponses
 from plumbob.trainers.online.experience import Evaluated
-from plumbob.trainers.online.recorder import fresh_gap, journal_rows, staleness_figures
+from plumbob.trainers.online.recorder import journal_rows
 
 
 def rollout(place: int, prompt: list[int], response: list[int]) -> Rollout:
@@ -57,19 +55,3 @@ def test_without_a_critic_the_journal_has_no_values() -> None:
     rows = journal_rows(RESPONSES, Evaluated(GRID, GRID + 100, None))
     assert [row.values.tolist() for row in rows] == [[], [], [], []]
     assert rows[1].ref_logprobs.tolist() == [105.0, 106.0, 107.0]
-
-
-def test_staleness_counts_the_tokens_that_the_policy_wrote() -> None:
-    # Versions 4, 4, 3 and 4, 2; the policy did not write the token of version 2. Version 4 learns from them.
-    first, second = rollout(0, [5], [6, 7, 2]), rollout(1, [5], [6, 3])
-    first = replace(first, versions=np.array([4, 4, 3], np.int32))
-    second = replace(second, versions=np.array([4, 2], np.int32), action_mask=np.array([True, False]))
-    assert staleness_figures([first, second], 4) == {"staleness_mean": 0.25, "staleness_max": 1.0}
-
-
-def test_sampler_and_learner_are_compared_on_tokens_of_one_version() -> None:
-    # The sampler's log-probs are -0.6, -0.7 and -0.2, the learner's lower by 0.1, 0.3 and 9.
-    aged = replace(rollout(0, [5], [6, 7, 2]), versions=np.array([4, 4, 3], np.int32))
-    evaluated = Evaluated(torch.tensor([[0.0, -0.7, -1.0, -9.2]]), GRID[:1], None)
-    assert fresh_gap([aged], evaluated, 4) == pytest.approx((0.1 + 0.3) / 2)
-    assert fresh_gap([aged], evaluated, 5) == 0.0

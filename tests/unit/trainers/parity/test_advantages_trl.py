@@ -13,7 +13,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from plumbob.configs.settings.algorithms import FixedKl, Grpo, Rloo
+from plumbob.configs.settings.algorithms import Clipped, FixedKl, Grpo, Rloo
 from plumbob.configs.settings.training import PpoSettings
 from plumbob.trainers.algorithms.advantages import estimate
 from plumbob.trainers.online.experience import Experience, LossKl, loss_weights
@@ -136,7 +136,7 @@ def test_the_dual_clip_is_their_delta() -> None:
     numbers = drawn() | {"logprobs": drawn()["old"] + 1.5}  # Ratios of 4.5.
     arguments = SimpleNamespace(use_bias_correction_kl=False, delta=3.0, steps_per_generation=1)
     theirs = trl_loss(grpo_trainer.GRPOTrainer, numbers, loss_type="bnpo", args=arguments)
-    check_equal(our_loss(numbers, PpoSettings(dual_clip=3.0)), theirs)
+    check_equal(our_loss(numbers, PpoSettings(policy_loss=Clipped(dual_clip=3.0))), theirs)
 
 
 def test_the_correction_for_the_sampler() -> None:

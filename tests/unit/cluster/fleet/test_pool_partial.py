@@ -12,8 +12,8 @@ from plumbob.cluster.calls import Actor, wait_until
 from plumbob.cluster.worker_groups import SamplerGroup
 from plumbob.models.adapter import Adapter
 from plumbob.rollout.rollout_records import Rollout, SampleRequest
-from tests.support.partial_worker import Slicer
-from tests.support.pool_of_actors import TIMEOUT_S, Crew
+from tests.support.partial_worker import PartialWorker
+from tests.support.pool_of_actors import TIMEOUT_S, PoolOfActors
 
 pytestmark = pytest.mark.cluster
 
@@ -22,13 +22,13 @@ def requests(num: int) -> list[SampleRequest]:
     return [SampleRequest(f"p{n}", f"g{n}", 0, n, "", np.array([3], np.int32)) for n in range(num)]
 
 
-def group_of(crew: Crew) -> SamplerGroup:
-    return SamplerGroup(crew.pool, 2, lambda: None)
+def group_of(pool_of: PoolOfActors) -> SamplerGroup:
+    return SamplerGroup(pool_of.pool, 2, lambda: None)
 
 
-def test_what_was_sampled_before_a_worker_died_is_kept(crew: Callable[..., Crew]) -> None:
+def test_what_was_sampled_before_a_worker_died_is_kept(pool_of: Callable[..., PoolOfActors]) -> None:
     # Three slices a response, of 2, 2 and 1 tokens. The first worker dies in its second, which holds both responses.
-    one = crew(1, kind=Slicer, dies_in={"rollout-0": 2})
+    one = pool_of(1, kind=PartialWorker, dies_in={"rollout-0": 2})
     found = group_of(one).sample(requests(2))
     assert [rollout.request.group_id for rollout in found] == ["g0", "g1"]
     assert [rollout.token_ids.tolist() for rollout in found] == [[0, 0, 1, 1, 1]] * 2
@@ -39,14 +39,14 @@ def test_what_was_sampled_before_a_worker_died_is_kept(crew: Callable[..., Crew]
     assert [(row.worker, row.num_done) for row in one.pool.status()] == [("rollout-1", 2)]
 
 
-def test_a_version_that_is_published_meanwhile_goes_on_with_what_is_begun(crew: Callable[..., Crew]) -> None:
-    one = crew(1, kind=Slicer, holds_in={"rollout-0": 2})
+def test_a_version_that_is_published_meanwhile_goes_on_with_what_is_begun(pool_of: Callable[..., PoolOfActors]) -> None:
+    one = pool_of(1, kind=PartialWorker, holds_in={"rollout-0": 2})
     group = group_of(one)
     group.load(Adapter(6, {}, {}))
     found: list[Rollout] = []
     sampling = threading.Thread(target=lambda: found.extend(group.sample(requests(1))), daemon=True)
     sampling.start()
-    handle = one.hired[0].actor.handle
+    handle = one.started[0].actor.handle
     assert wait_until(lambda: ray.get(handle.num_calls.remote(), timeout=TIMEOUT_S) == 2, TIMEOUT_S)
     group.load(Adapter(7, {}, {}))
     ray.get(handle.release.remote(), timeout=TIMEOUT_S)
@@ -55,17 +55,19 @@ def test_a_version_that_is_published_meanwhile_goes_on_with_what_is_begun(crew: 
     assert [rollout.versions.tolist() for rollout in found] == [[6, 6, 6, 6, 7]]
 
 
-def test_workers_on_a_host_that_will_be_taken_away_end_their_slice_and_leave(crew: Callable[..., Crew]) -> None:
-    two = crew(2, kind=Slicer, holds_in={"rollout-0": 1})
+def test_workers_on_a_host_that_will_be_taken_away_end_their_slice_and_leave(
+    pool_of: Callable[..., PoolOfActors],
+) -> None:
+    two = pool_of(2, kind=PartialWorker, holds_in={"rollout-0": 1})
     found: list[Rollout] = []
     sampling = threading.Thread(target=lambda: found.extend(group_of(two).sample(requests(4))), daemon=True)
     sampling.start()
-    assert wait_until(lambda: len(two.hired) == 2, TIMEOUT_S)
-    leaver = two.hired[0].actor.handle
+    assert wait_until(lambda: len(two.started) == 2, TIMEOUT_S)
+    leaver = two.started[0].actor.handle
     assert wait_until(lambda: ray.get(leaver.num_calls.remote(), timeout=TIMEOUT_S) == 1, TIMEOUT_S)
-    two.leaving.add("rollout-0")
+    two.draining.add("rollout-0")
     # Its replacement does not wait for it to go.
-    assert wait_until(lambda: len(two.hired) == 3, TIMEOUT_S)
+    assert wait_until(lambda: len(two.started) == 3, TIMEOUT_S)
     assert [row.state for row in two.pool.status() if row.worker == "rollout-0"] == ["leaving"]
     ray.get(leaver.release.remote(), timeout=TIMEOUT_S)
     sampling.join(TIMEOUT_S)
@@ -78,13 +80,13 @@ def test_workers_on_a_host_that_will_be_taken_away_end_their_slice_and_leave(cre
     assert (two.reissued, two.watching.notes) == ([], [])
 
 
-def test_without_slices_a_chunk_is_ended_before_a_worker_leaves(crew: Callable[..., Crew]) -> None:
-    one = crew(1)
+def test_without_slices_a_chunk_is_ended_before_a_worker_leaves(pool_of: Callable[..., PoolOfActors]) -> None:
+    one = pool_of(1)
 
     def call(actor: Actor, chunk: Any) -> Any:
-        one.leaving.add("rollout-0")
+        one.draining.add("rollout-0")
         return actor.handle.double.remote(list(chunk))
 
     assert one.pool.work(range(4), 2, call, "doubling") == [0, 2, 4, 6]
-    assert one.hired[0].num_items == 2 and one.hired[1].num_items == 2
+    assert one.started[0].num_items == 2 and one.started[1].num_items == 2
     assert (one.reissued, one.watching.notes) == ([], [])

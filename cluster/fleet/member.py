@@ -1,0 +1,71 @@
+"""A member of a pool (Member), what is known of all at one moment (Moment), and why one is given up (Loss)."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from plumbob.cluster.calls import Actor
+from plumbob.cluster.fleet.reservations import Reservation
+from plumbob.cluster.fleet.work_queue import Preparation, Task
+from plumbob.cluster.run_status import WorkerRow
+
+
+@dataclass(eq=False)
+class Member:
+    """A worker of the pool. It has at most one call under way.
+
+    Attributes:
+        slot: its number among the members that are there; its replacement has the same.
+        opened, loaded: the preparations that it has behind it.
+        num_items: how many it has done.
+        is_draining: it ends what it is doing and takes no more.
+    """
+
+    actor: Actor
+    reservation: Reservation
+    slot: int = 0
+    task: Task | None = None
+    opened: Preparation | None = None
+    loaded: Preparation | None = None
+    num_items: int = 0
+    is_draining: bool = False
+
+    @property
+    def node_id(self) -> str:
+        return self.reservation.host.node_id
+
+    def row(self) -> WorkerRow:
+        """For people."""
+        task = self.task  # Another thread may end it meanwhile.
+        state = "leaving" if self.is_draining else "idle" if task is None else task.what.doing
+        return WorkerRow(self.actor.name, self.reservation.host.address, state, self.num_items)
+
+
+@dataclass(frozen=True)
+class Moment:
+    """What is known at one moment, so that a rule has to ask nobody.
+
+    Attributes:
+        time_s: of the monotonic clock.
+        living_nodes: ids of the nodes that Ray takes for alive.
+        ended: results of calls that have ended, whether anybody has looked at them or not.
+    """
+
+    time_s: float
+    living_nodes: frozenset[str]
+    ended: frozenset[Any]
+
+
+@dataclass(frozen=True)
+class Loss:
+    """Why a member is given up, and replaced.
+
+    Attributes:
+        reason: a line for people, with the member's name.
+    """
+
+    reason: str
+
+
+LossRule = Callable[[Member, Moment], Loss | None]
+"""Pure: (member, now) -> its loss, None where the rule does not hold."""

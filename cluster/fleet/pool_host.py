@@ -1,0 +1,67 @@
+"""What the fleet asks of those around it: a pool of its host (PoolHost), all pools and learners of the session."""
+
+from collections.abc import Sequence
+from typing import Protocol
+
+from plumbob.cluster.calls import Actor
+from plumbob.cluster.failures import WorkerLost
+from plumbob.cluster.fleet.member import Member
+from plumbob.cluster.fleet.reservations import Reservation
+from plumbob.cluster.resources import Need, WorkerRole
+
+
+class PoolHost(Protocol):
+    """What a pool asks for the workers of its role. Called from the thread that works with the pool."""
+
+    def start_worker(self) -> Member | None:
+        """A new one, on a reservation of its own; None when no host has the capacity."""
+
+    def stop_workers(self, members: Sequence[Member], are_lost: bool) -> None:
+        """End their actors and release their reservations; those that are not lost close what they have open first."""
+
+    def is_draining(self, member: Member) -> bool:
+        """Whether its host will be taken away."""
+
+    def evict(self) -> None:
+        """Let other pools drain workers that are where one of this pool could be, if that helps."""
+
+    def shortage(self) -> str:
+        """What is missing for one worker more, as a sentence without its end."""
+
+    def worker_lost(self, member: Member, lost: WorkerLost, num_items: int) -> None:
+        """Called when a lost member has been stopped; it is replaced if this returns.
+
+        Args:
+            num_items: what it was at and goes to another member.
+
+        Raises:
+            RunFailed: too many were lost in its slot.
+        """
+
+    def poll_control(self) -> None:
+        """Called about once a tick while work is waited for: somebody may have asked something of the run."""
+
+    def notify(self, message: str) -> None:
+        """A message for people."""
+
+
+class FleetHost(Protocol):
+    """What pools and learners ask of the session that they belong to. Called from several threads."""
+
+    def start_actor(self, need: Need, reservation: Reservation, kind: type, num_threads: int) -> Actor:
+        """An actor of that kind, started on that reservation."""
+
+    def evict(self, need: Need) -> None:
+        """Drain workers of pools that are where these could be, where that helps."""
+
+    def worker_lost(self, lost: WorkerLost, slot: str) -> None:
+        """Called before it is replaced. Raises RunFailed when too many were lost in that slot."""
+
+    def items_reissued(self, role: WorkerRole, num_items: int) -> None:
+        """Items that go to another worker, because theirs was lost."""
+
+    def poll_control(self) -> None:
+        """Called while workers are waited for. Never waits."""
+
+    def notify(self, message: str) -> None:
+        """A message for people."""

@@ -1,0 +1,41 @@
+"""Loss rules: when a member of a pool is given up and replaced, one pure function for each reason."""
+
+from collections.abc import Mapping
+from functools import partial
+
+from plumbob.cluster.calls import BOOT_TIMEOUT, CALL_TIMEOUT
+from plumbob.cluster.fleet.member import Loss, LossRule, Member, Moment
+from plumbob.configs.settings.workers import ClusterSettings
+
+
+def loss_rules(cluster: ClusterSettings) -> tuple[LossRule, ...]:
+    """All that hold in a run, the first that holds first. A new one is a function below, and its setting in `cluster`.
+
+    Besides these a member is lost that dies in a call, or fails at what another may do: that is known when the call
+    ends, and needs no rule (`fleet.pool`).
+    """
+    timeouts = {BOOT_TIMEOUT: cluster.boot_timeout_s, CALL_TIMEOUT: cluster.call_timeout_s}
+    return (host_is_gone, partial(call_is_overdue, timeouts))
+
+
+def host_is_gone(member: Member, now: Moment) -> Loss | None:
+    """Ray takes its host for dead."""
+    if member.node_id in now.living_nodes:
+        return None
+    was = "" if member.task is None else f" while it was {member.task.what.doing}"
+    return Loss(f"{member.actor.name}: its host {member.reservation.host.address} is gone{was}")
+
+
+def call_is_overdue(timeouts: Mapping[str, float], member: Member, now: Moment) -> Loss | None:
+    """It has been at one call for too long. One that has ended is never too late: between two jobs nobody looks.
+
+    Args:
+        timeouts: key of a setting -> seconds.
+    """
+    task = member.task
+    if task is None or task.result in now.ended:
+        return None
+    bound_s = timeouts[task.timeout]
+    if now.time_s - task.began <= bound_s:
+        return None
+    return Loss(f"{member.actor.name}: still {task.what.doing} after {bound_s:.0f} s ({task.timeout})")

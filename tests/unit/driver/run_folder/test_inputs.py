@@ -1,0 +1,85 @@
+"""A run resumes on the rows that it began with, and on no others."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from plumbob.configs.runs import PpoRun, PretrainRun, Run
+from plumbob.configs.settings.data import PromptDataSettings, ReplaySettings, RetentionSettings, TextDataSettings
+from plumbob.configs.settings.models import AlignedPolicySettings, NewLlamaSettings, PretrainedPolicySettings
+from plumbob.configs.settings.rewards import ScorerSettings
+from plumbob.core.errors import UserError
+from plumbob.driver.run_folder.inputs import INPUTS_FILE, check_rows, keep_digests, new_digests
+
+ROWS = [{"text": f"car {number} has a door", "source": "toy", "id": number} for number in range(200)]
+
+
+def write(path: Path, rows: list[dict[str, object]]) -> None:
+    path.write_text("".join(f"{json.dumps(row)}\n" for row in rows))
+
+
+def run_on(path: Path) -> PretrainRun:
+    policy = PretrainedPolicySettings(model=NewLlamaSettings())
+    return PretrainRun(data=TextDataSettings(text=str(path)), policy=policy)
+
+
+def begin(config: Run, folder: Path) -> None:
+    folder.mkdir()
+    keep_digests(new_digests(config, folder), folder)
+
+
+def test_a_changed_row_is_refused_with_its_setting_file_and_fix(tmp_path: Path) -> None:
+    file, folder = tmp_path / "text.jsonl", tmp_path / "run"
+    write(file, ROWS)
+    begin(run_on(file), folder)
+    write(file, [dict(reversed(row.items())) for row in ROWS])
+    check_rows(run_on(file), folder)
+    for rows in ([*ROWS[:-1], ROWS[-1] | {"text": "other"}], ROWS[:-1], [*ROWS, ROWS[0]], ROWS[::-1]):
+        write(file, rows)
+        with pytest.raises(UserError) as refused:
+            check_rows(run_on(file), folder)
+        assert str(refused.value) == (
+            f"data.text={file}: the records are not those that the run began with: a run is resumed on the same files, "
+            f"limits, tokenizer and seed. Put them back, or start a new run"
+        )
+
+
+def test_every_file_of_a_run_counts(tmp_path: Path) -> None:
+    files = {name: tmp_path / f"{name}.txt" for name in ("asked", "heldout", "kept", "again")}
+    for name, file in files.items():
+        file.write_text(name)
+    config = PpoRun(
+        data=PromptDataSettings(prompts=str(files["asked"]), heldout_prompts=str(files["heldout"])),
+        policy=AlignedPolicySettings(model="team/policy"),
+        reward=ScorerSettings(model="team/reward"),
+        retention=RetentionSettings(text=str(files["kept"])),
+        replay=ReplaySettings(text=str(files["again"])),
+    )
+    folder = tmp_path / "run"
+    folder.mkdir()
+    digests = new_digests(config, folder)[INPUTS_FILE]
+    settings = ["data.prompts", "data.heldout_prompts", "retention.text", "replay.text"]
+    assert sorted(digests) == sorted(settings) and len(set(digests.values())) == 4
+    (folder / INPUTS_FILE).write_text(json.dumps(digests))
+    for setting, file in zip(settings, files.values(), strict=True):
+        before = file.read_text()
+        file.write_text(f"{before}\n\nmore")
+        with pytest.raises(UserError, match=rf"^{setting}={file}: the records are not those"):
+            check_rows(config, folder)
+        file.write_text(before)
+    check_rows(config, folder)
+
+
+def test_a_run_that_was_begun_before_there_were_digests_resumes_and_keeps_them(tmp_path: Path) -> None:
+    file, folder = tmp_path / "text.jsonl", tmp_path / "run"
+    write(file, ROWS)
+    folder.mkdir()
+    check_rows(run_on(file), folder)
+    keep_digests(new_digests(run_on(file), folder), folder)
+    assert new_digests(run_on(file), folder) == {}
+    (folder / INPUTS_FILE).write_text("{")
+    with pytest.raises(
+        UserError, match=r"inputs\.json: expected digests as JSON: .*; delete it to resume with the rows"
+    ):
+        check_rows(run_on(file), folder)

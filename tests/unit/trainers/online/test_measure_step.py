@@ -1,0 +1,93 @@
+"""What a step measures, by hand: entropy, repetition, the second judge, staleness, and how far the sampler is off."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+
+from plumbob.reward.scorer import Score
+from plumbob.reward.second_judge import JUDGE_PART
+from plumbob.rollout.rollout_records import Rollout, SampleRequest
+from plumbob.trainers.online.collector import StepResponses
+from plumbob.trainers.online.experience import Evaluated
+from plumbob.trainers.online.measure_step import (
+    entropy,
+    fresh_gap,
+    judge_reward,
+    measure_step,
+    repeated_share,
+    versions_behind,
+)
+from plumbob.trainers.online.step_metrics import ExperienceStats, RoundMetrics
+
+GRID = torch.arange(12.0).reshape(3, 4)
+
+
+def response(prompt: list[int], tokens: list[int], mask: list[bool]) -> Rollout:
+    request = SampleRequest("p", "g", 0, 0, "", np.array(prompt, np.int32))
+    zeros = np.zeros(len(tokens), np.float32)
+    ids = np.array(tokens, np.int32)
+    return Rollout(request, "stop", "", ids, zeros, zeros.astype(np.int32), np.array(mask, np.bool_), "w")
+
+
+def test_entropy_repetition_and_the_judge_of_one_step() -> None:
+    rollouts = (
+        response([1], [7, 8], [True, True]),
+        response([1, 1], [7, 8], [True, True]),
+        response([1], [9], [True]),
+        response([1], [4, 5], [True, False]),
+    )
+    logprobs = torch.tensor([[0, -1, -2, 99], [0, 99, -3, -4], [0, -5, 99, 99], [0, -6, 99, 99]], dtype=torch.float32)
+    scores = tuple(Score(0.0, {JUDGE_PART: judged}) for judged in (1.0, 2.0, 3.0, 6.0))
+    evaluated = Evaluated(logprobs=logprobs, ref_logprobs=logprobs, values=None)
+    # Actions: 1 + 2, 3 + 4, 5 and 6 are 21 nats over 6 tokens. Two of four responses are the same; the judge's mean: 3.
+    assert (entropy(rollouts, evaluated), repeated_share(rollouts)) == (3.5, 0.5)
+    assert judge_reward(scores) == 3.0
+    assert judge_reward([Score(0.0, {}) for _ in scores]) is None
+
+
+def rollout(place: int, prompt: list[int], response: list[int]) -> Rollout:
+    request = SampleRequest(f"p{place}", f"g{place}", 0, 9, "q", np.array(prompt, np.int32))
+    ids = np.array(response, np.int32)
+    return Rollout(request, "stop", "a", ids, -ids / 10, ids * 0 + 4, ids > 0, "rollout-0")
+
+
+def test_staleness_counts_the_tokens_that_the_policy_wrote() -> None:
+    # Versions 4, 4, 3 and 4, 2; the policy did not write the token of version 2. Version 4 learns from them.
+    first, second = rollout(0, [5], [6, 7, 2]), rollout(1, [5], [6, 3])
+    first = replace(first, versions=np.array([4, 4, 3], np.int32))
+    second = replace(second, versions=np.array([4, 2], np.int32), action_mask=np.array([True, False]))
+    assert versions_behind([first, second], 4).tolist() == [0, 0, 1, 0]
+
+
+def test_sampler_and_learner_are_compared_on_tokens_of_one_version() -> None:
+    # The sampler's log-probs are -0.6, -0.7 and -0.2, the learner's lower by 0.1, 0.3 and 9.
+    aged = replace(rollout(0, [5], [6, 7, 2]), versions=np.array([4, 4, 3], np.int32))
+    evaluated = Evaluated(torch.tensor([[0.0, -0.7, -1.0, -9.2]]), GRID[:1], None)
+    assert fresh_gap([aged], evaluated, 4) == pytest.approx((0.1 + 0.3) / 2)
+    assert fresh_gap([aged], evaluated, 5) == 0.0
+
+
+def test_a_step_by_its_names_on_disk() -> None:
+    # Prompt 5, then 6, 7, 2: log-probs -0.6, -0.7 and -0.2 by the sampler; the learner has -0.5, -0.7 and -0.6.
+    # The last token is of version 3, and the step learns at version 4: gaps 0.1 and 0 of its own tokens.
+    aged = replace(rollout(0, [5], [6, 7, 2]), versions=np.array([4, 4, 3], np.int32))
+    logprobs = torch.tensor([[0.0, -0.5, -0.7, -0.6]])
+    responses = StepResponses((aged,), (Score(2.0, {JUDGE_PART: 0.25}),), (), 3, 1, sampler_idle_s=1.5)
+    stats = ExperienceStats(1, 0, 3, 2.0, 0.0, 0.125, 1.75, 0.0, 3.0, 0.2, 0.4, 0.0, None)
+    update = {"policy_loss": -0.5, "update_kl": 0.01, "policy_grad_norm": 2.0}
+    update |= {"kl_coefficient": 0.05, "learning_rate": 1e-4}
+    found = measure_step(responses, Evaluated(logprobs, logprobs, None), stats, update, 4, 6.0, RoundMetrics(3, 0.5, 1))
+    assert found.on_disk() == pytest.approx(
+        {
+            **{"num_answers": 1, "num_empty": 0, "num_tokens": 3, "reward": 2.0, "reward_std": 0.0, "kl": 0.125},
+            **{"return_mean": 1.75, "missing_eos_share": 0.0, "answer_tokens_mean": 3.0, "importance_cut_share": 0.0},
+            **{"sampler_gap_mean": 0.2, "sampler_gap_max": 0.4, "sampler_gap_fresh": 0.05, "sampler_idle_s": 1.5},
+            **{"policy_loss": -0.5, "update_kl": 0.01, "policy_grad_norm": 2.0},
+            **{"kl_coefficient": 0.05, "learning_rate": 1e-4, "entropy": 0.6, "repeated_share": 0.0},
+            **{"num_rounds": 3, "num_dropped_groups": 0.5, "num_flat_groups": 1, "judge_reward": 0.25},
+            **{"staleness_mean": 1 / 3, "staleness_max": 1, "tokens_per_s": 0.5},
+        }
+    )
+    assert all(isinstance(value, float) for value in found.on_disk().values())

@@ -1,0 +1,96 @@
+"""Measuring a step: what its responses, the learner's forwards over them and its update amount to."""
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from plumbob.reward.scorer import Score
+from plumbob.reward.second_judge import JUDGE_PART
+from plumbob.rollout.rollout_records import Rollout
+from plumbob.trainers.online.collector import StepResponses
+from plumbob.trainers.online.experience import Evaluated
+from plumbob.trainers.online.step_metrics import ExperienceStats, RoundMetrics, StepMetrics
+
+
+def measure_step(
+    responses: StepResponses,
+    evaluated: Evaluated,
+    stats: ExperienceStats,
+    update: Mapping[str, float],
+    version: int,
+    seconds: float,
+    rounds: RoundMetrics | None,
+) -> StepMetrics:
+    """The record of a step.
+
+    Args:
+        update: what the learners measured, and the step's `kl_coefficient` and `learning_rate`.
+        version: the one that the update started from.
+        seconds: since the step before.
+    """
+    rollouts, objective = responses.rollouts, dict(update)
+    behind = versions_behind(rollouts, version)
+    return StepMetrics(
+        experience=stats,
+        kl_coefficient=objective.pop("kl_coefficient"),
+        learning_rate=objective.pop("learning_rate"),
+        policy_grad_norm=objective.pop("policy_grad_norm", None),
+        update_kl=objective.pop("update_kl", None),
+        rounds=rounds,
+        entropy=entropy(rollouts, evaluated),
+        repeated_share=repeated_share(rollouts),
+        judge_reward=judge_reward(responses.scores),
+        staleness_mean=float(behind.mean(dtype=np.float64)),
+        staleness_max=float(behind.max(initial=0)),
+        sampler_gap_fresh=fresh_gap(rollouts, evaluated, version),
+        sampler_idle_s=responses.sampler_idle_s,
+        tokens_per_s=stats.num_tokens / seconds,
+        objective=objective,
+    )
+
+
+def entropy(rollouts: Sequence[Rollout], evaluated: Evaluated) -> float:
+    """The mean of -log pi of a sampled token, in nats."""
+    logprobs = [
+        response_of(rollout, own.numpy())[rollout.action_mask]
+        for rollout, own in zip(rollouts, evaluated.logprobs, strict=True)
+    ]
+    return -float(np.concatenate(logprobs).mean(dtype=np.float64))
+
+
+def repeated_share(rollouts: Sequence[Rollout]) -> float:
+    """Of the responses, those that stand in the step more than once, whatever their prompts."""
+    times = Counter(rollout.token_ids.tobytes() for rollout in rollouts)
+    return sum(count for count in times.values() if count > 1) / len(rollouts)
+
+
+def judge_reward(scores: Sequence[Score]) -> float | None:
+    """Mean of the second judge's score, where there is one."""
+    judged = [score.parts[JUDGE_PART] for score in scores if JUDGE_PART in score.parts]
+    return sum(judged) / len(judged) if judged else None
+
+
+def versions_behind(rollouts: Sequence[Rollout], version: int) -> NDArray[np.int32]:
+    """How many versions each token that the policy wrote is behind `version`, which learnt from them."""
+    behind: NDArray[np.int32] = version - np.concatenate([one.versions[one.action_mask] for one in rollouts])
+    return behind
+
+
+def fresh_gap(rollouts: Sequence[Rollout], evaluated: Evaluated, version: int) -> float:
+    """Mean |log pi_learner - log pi_sampler| in nats over the tokens that `version` itself made; 0 without any."""
+    gaps = [
+        np.abs(response_of(rollout, own.numpy()) - rollout.logprobs)[
+            rollout.action_mask & (rollout.versions == version)
+        ]
+        for rollout, own in zip(rollouts, evaluated.logprobs, strict=True)
+    ]
+    found = np.concatenate(gaps)
+    return float(found.mean(dtype=np.float64)) if len(found) else 0.0
+
+
+def response_of(rollout: Rollout, row: NDArray[np.float32]) -> NDArray[np.float32]:
+    """The response's part of a row [T] of the padded batch."""
+    start = len(rollout.request.prompt_ids)
+    return row[start : start + len(rollout.token_ids)]
