@@ -55,7 +55,7 @@ def test_other_packages(tmp_path: Path) -> None:
         worker.open(SPEC)
 
 
-@pytest.probe.parametrize("kind", [RolloutWorker, ScorerWorker, LearnerWorker])
+@pytest.mark.parametrize("kind", [RolloutWorker, ScorerWorker, LearnerWorker])
 def test_a_host_that_does_not_see_the_drivers_probe(tmp_path: Path, kind: type[Any]) -> None:
     """Neither one without the folder nor one that has a folder of its own under that path; none is made there."""
     (tmp_path / "own").mkdir()
