@@ -5,7 +5,7 @@ from typing import Literal, NamedTuple, Self, assert_never
 
 from plumbob.configs.paths import may_be_adapter
 from plumbob.configs.runs import AnyRun, EvalRun, PipelineRun, PpoRun, RewardRun, TrainingRun
-from plumbob.configs.settings.rewards import ScorerSettings
+from plumbob.configs.settings.rewards import RewardGroupSettings
 from plumbob.configs.settings.workers import LearnerRankSettings, RolloutSettings, WorkerGroupSettings
 
 TOLERANCE = 1e-4
@@ -44,7 +44,7 @@ def needs_of(run: AnyRun) -> tuple[Need, ...]:
                 else (learners(run.learner), rollouts(run.rollout))
             )
         case PpoRun():
-            judges = () if run.judge is None else (scorers(run.judge, "judge"),)
+            judges = () if run.judge is None else (scorers(run.judge),)
             return (learners(run.learner), rollouts(run.rollout), scorers(run.reward), *judges)
         case PipelineRun():
             return (learners(run.learner), rollouts(run.rollout), scorers(run.reward))
@@ -69,8 +69,8 @@ def rollouts(rollout: RolloutSettings) -> Need:
     return _need("rollout", "rollout", rollout, rollout.num_gpus * rollout.tensor_parallel)
 
 
-def scorers(scorer: ScorerSettings, section: Literal["reward", "judge"] = "reward") -> Need:
-    return _need("scorer" if section == "reward" else "judge", section, scorer, scorer.num_gpus)
+def scorers(scorer: RewardGroupSettings) -> Need:
+    return _need("scorer" if scorer.section == "reward" else "judge", scorer.section, scorer, scorer.num_gpus)
 
 
 def _need(role: WorkerRole, section: str, workers: WorkerGroupSettings, num_gpus: float) -> Need:

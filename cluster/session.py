@@ -5,7 +5,7 @@ from contextlib import contextmanager
 from dataclasses import replace
 from itertools import count
 from pathlib import Path
-from typing import Literal, Protocol, Self
+from typing import Protocol, Self
 
 import ray
 
@@ -169,11 +169,12 @@ class Session:
         self._run.samplers_opened(rollout)
         return SamplerGroup(pool, rollout.chunk_size, self.check_stop)
 
-    def scorers(self, scorer: ScorerSettings, section: Literal["reward", "judge"] = "reward") -> ScorerGroup:
-        """Scorers with that reward model."""
-        opening = Preparation(lambda actor: actor.handle.open.remote(scorer, section), "loading the reward model")
-        pool = self._pools.get_or_open(scorers(scorer, section), scorer, ScorerWorker, scorer, opening)
-        return ScorerGroup(pool, scorer.batch_size * BATCHES_PER_CALL)
+    def scorers(self, scorer: ScorerSettings) -> ScorerGroup:
+        """Scorers with that reward."""
+        reward = scorer.reward
+        opening = Preparation(lambda actor: actor.handle.open.remote(reward), "loading the reward model")
+        pool = self._pools.get_or_open(scorers(scorer), scorer, ScorerWorker, reward, opening)
+        return ScorerGroup(pool, reward.batch_size * BATCHES_PER_CALL)
 
     def replace_learners(self, lost: LearnersLost) -> None:
         """End what is left of a group that lost a rank; the next use starts another. RunFailed past the budget."""

@@ -30,6 +30,7 @@ from plumbob.configs.settings.models import (
 )
 from plumbob.configs.settings.rewards import (
     EncoderSettings,
+    JudgeSettings,
     PipelineScorerSettings,
     RewardEncoderSettings,
     ScorerSettings,
@@ -137,8 +138,7 @@ class PpoRun(TrainingRun):
     data: PromptDataSettings
     policy: AlignedPolicySettings
     reward: ScorerSettings
-    judge: ScorerSettings | None = None
-    """A second reward model, which nothing learns from: over-optimisation shows as its score falls."""
+    judge: JudgeSettings | None = None
     rollout: RolloutSettings = RolloutSettings()
     ppo: PpoSettings = PpoSettings()
     retention: RetentionSettings | None = None

@@ -1,4 +1,4 @@
-"""The seeded order in which records are used: every one once an epoch, each place found by its number alone."""
+"""The seeded order in which records are used: every one once an epoch, each position found by its number alone."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -17,9 +17,9 @@ def epoch_order(num_records: int, epoch: int, seed: int) -> NDArray[np.int64]:
 
 
 def endless_order(num_records: int, start: int, count: int, seed: int) -> NDArray[np.int64]:
-    """Places [start, start + count) of the endless row of epochs, each in its own order. int64 [count]."""
+    """Positions [start, start + count) of the endless row of epochs, each in its own order. int64 [count]."""
     if num_records < 1 or count < 1:
-        raise ValueError(f"an order has at least one record and one place, given {num_records} and {count}")
+        raise ValueError(f"an order has at least one record and one position, given {num_records} and {count}")
     first, last = start // num_records, (start + count - 1) // num_records
     offset = start - first * num_records
     row = np.concatenate([epoch_order(num_records, epoch, seed) for epoch in range(first, last + 1)])

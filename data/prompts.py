@@ -38,8 +38,8 @@ def encode_prompts(tokenizer: Tokenizer, prompts: Sequence[Prompt], max_prompt_t
 class PromptCursor:
     """Gives prompts in a seeded order, each one once an epoch.
 
-    Epochs follow one another without a gap: a batch that an epoch's rest does not fill goes on with the next epoch's
-    order, and may then hold a prompt twice, once for each epoch.
+    Epochs follow one another without a gap: a batch that an epoch's rest does not fill takes from the next epoch's
+    order too, and may then hold a prompt twice, once for each epoch.
     """
 
     def __init__(self, prompts: Sequence[EncodedPrompt], seed: int) -> None:

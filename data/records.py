@@ -41,7 +41,7 @@ class Ranking:
     Attributes:
         responses: the best first; two of them are a preference pair.
         margin: by how much the first of a pair is better; 0 where that is not asked.
-        annotator: who judged; None where the data does not say.
+        annotator: whose order it is; None where the data does not say.
     """
 
     prompt: str

@@ -1,4 +1,4 @@
-"""How well rewards tell people's judgements, and how well people agree with one another."""
+"""How well rewards predict human feedback, and how well annotators agree with one another."""
 
 from collections.abc import Sequence
 from itertools import combinations
@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from plumbob.data.records import Ranking
 
-Figures = dict[str, Any]
+FeedbackMetrics = dict[str, Any]
 
 
 def pair_margins(rewards: NDArray[np.float32]) -> NDArray[np.float64]:
@@ -26,40 +26,40 @@ def explained_variance(rewards: NDArray[np.float32], scores: NDArray[np.float64]
     return 1 - error / spread if spread > 0 else 0.0
 
 
-def annotator_figures(records: Sequence[Ranking], margins: Sequence[NDArray[np.float64]]) -> Figures:
+def annotator_metrics(records: Sequence[Ranking], margins: Sequence[NDArray[np.float64]]) -> FeedbackMetrics:
     """Under `annotators`, each one's `accuracy` and `num_pairs`; nothing where the records name nobody.
 
     Args:
         margins: of each record, `pair_margins`.
     """
-    of: dict[str, list[NDArray[np.float64]]] = {}
+    margins_by_annotator: dict[str, list[NDArray[np.float64]]] = {}
     for record, row in zip(records, margins, strict=True):
         if record.annotator is not None:
-            of.setdefault(record.annotator, []).append(row)
-    figures = {}
-    for name, rows in sorted(of.items()):
+            margins_by_annotator.setdefault(record.annotator, []).append(row)
+    metrics = {}
+    for name, rows in sorted(margins_by_annotator.items()):
         joined = np.concatenate(rows)
-        figures[name] = {"accuracy": float(((np.sign(joined) + 1) / 2).mean()), "num_pairs": len(joined)}
-    return {"annotators": figures} if figures else {}
+        metrics[name] = {"accuracy": float(((np.sign(joined) + 1) / 2).mean()), "num_pairs": len(joined)}
+    return {"annotators": metrics} if metrics else {}
 
 
-def agreement_figures(records: Sequence[Ranking]) -> Figures:
-    """Under `annotator_agreement`, how often two people who judged the same two responses prefer the same one.
+def agreement_metrics(records: Sequence[Ranking]) -> FeedbackMetrics:
+    """Under `annotator_agreement`, how often two annotators who compared the same two responses prefer the same one.
 
-    `agreement` is the share over all couples of judgements by different annotators, `num_compared` their number;
-    nothing where no two annotators judged the same two responses.
+    `agreement` is the share over all couples of comparisons by different annotators, `num_compared` their number;
+    nothing where no two annotators compared the same two responses.
     """
-    judged: dict[tuple[str, str, str], list[tuple[str, bool]]] = {}
+    preferences: dict[tuple[str, str, str], list[tuple[str, bool]]] = {}
     for record in records:
         if record.annotator is None:
             continue
         for better, worse in combinations(record.responses, 2):
             first, second = sorted((better, worse))
-            judged.setdefault((record.prompt, first, second), []).append((record.annotator, better == first))
+            preferences.setdefault((record.prompt, first, second), []).append((record.annotator, better == first))
     agreed = [
         one_prefers == other_prefers
-        for judgements in judged.values()
-        for (one, one_prefers), (other, other_prefers) in combinations(judgements, 2)
+        for given in preferences.values()
+        for (one, one_prefers), (other, other_prefers) in combinations(given, 2)
         if one != other
     ]
     if not agreed:

@@ -1,4 +1,4 @@
-"""The reward model: an encoder with one output, and its own tokenizer; and the scorer that serves it."""
+"""The BERT reward model: an encoder with one output, and its own tokenizer."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -10,16 +10,13 @@ from safetensors import SafetensorError
 from torch import Tensor
 from transformers import AutoConfig, AutoModelForSequenceClassification
 
+from plumbob.configs.settings.models import ModelRef
+from plumbob.configs.settings.rewards import ModelReward
 from plumbob.core.errors import UserError
 from plumbob.models.loading import num_reserved_positions, open_tokenizer
 from plumbob.models.resolution import located
 from plumbob.models.weight_files import check_weights
 from plumbob.reward.calibration import load_calibration
-
-KEY = "reward.model"
-"""The setting that names the model, for error messages."""
-
-# --------------------------------------------------------------------------------------------------------- the model
 
 
 @dataclass(frozen=True)
@@ -30,74 +27,63 @@ class RewardModel:
     tokenizer: Any
 
 
-def load_reward_model(name: str, key: str = KEY) -> RewardModel:
-    """A trained reward model, from a Hugging Face folder or a hub name, in evaluation mode.
-
-    Args:
-        key: the setting that named it.
+def load_reward_model(ref: ModelRef) -> RewardModel:
+    """A trained reward model, in evaluation mode.
 
     Raises:
         UserError: it cannot be read, is no sequence classifier, has another number of outputs than one, or lacks its
             head (which would silently be made of random numbers).
     """
-    _check_config(name, key)
+    _check_config(ref)
     model, info = _load(
-        AutoModelForSequenceClassification,
-        name,
-        key,
-        dtype=torch.float32,
-        use_safetensors=True,
-        output_loading_info=True,
+        AutoModelForSequenceClassification, ref, dtype=torch.float32, use_safetensors=True, output_loading_info=True
     )
     if info["missing_keys"]:
         raise UserError(
-            f"{key}={name}: the weights lack {', '.join(sorted(info['missing_keys']))}: "
-            f"the folder is not whole, copy it again"
+            f"{ref}: the weights lack {', '.join(sorted(info['missing_keys']))}: the folder is not whole, copy it again"
         )
-    return _with_tokenizer(model.eval(), name, key)
+    return _with_tokenizer(model.eval(), ref)
 
 
-def check_scorer(name: str, normalize: bool, max_tokens: int, key: str = KEY) -> None:
+def check_reward_model(reward: ModelReward) -> None:
     """What can be told of a trained reward model before it is loaded.
 
     Raises:
         UserError: it is no sequence classifier with one output, its weights are not whole, it has no tokenizer, it has
-            no positions for `max_tokens`, or `normalize` asks for a calibration that is absent.
+            no positions for `max_tokens`, or it is to be calibrated and has no calibration.
     """
-    config = _check_config(name, key)
-    folder = Path(located(name, key))
+    ref = reward.model
+    config = _check_config(ref)
+    folder = Path(located(ref.name, ref.setting))
     if folder.is_dir():
-        check_weights(folder, key)
+        check_weights(folder, ref.setting)
     with torch.device("meta"):
         model = AutoModelForSequenceClassification.from_config(config)
-    check_length(RewardModel(model, _load_tokenizer(name, key)), name, max_tokens, key)
-    if normalize:
-        load_calibration(name, key)
+    check_length(RewardModel(model, _load_tokenizer(ref)), ref, reward.max_tokens)
+    if reward.is_calibrated:
+        load_calibration(ref)
 
 
-def _check_config(name: str, key: str) -> Any:
-    config = _load(AutoConfig, name, key)
+def _check_config(ref: ModelRef) -> Any:
+    config = _load(AutoConfig, ref)
     architectures = config.architectures or [config.model_type]
     if not any(architecture.endswith("ForSequenceClassification") for architecture in architectures):
         raise UserError(
-            f"{key}={name}: {', '.join(architectures)} is no reward model; expected a ...ForSequenceClassification "
+            f"{ref}: {', '.join(architectures)} is no reward model; expected a ...ForSequenceClassification "
             f"with one output: train one with a reward run"
         )
     if config.num_labels != 1:
         raise UserError(
-            f"{key}={name}: the classifier has {config.num_labels} outputs, a reward model has one: "
+            f"{ref}: the classifier has {config.num_labels} outputs, a reward model has one: "
             f"train one with a reward run"
         )
     return config
 
 
-def new_reward_model(encoder: str) -> RewardModel:
+def new_reward_model(encoder: ModelRef) -> RewardModel:
     """An encoder with a new head of one output, to be trained; a reward model keeps the head that it has.
 
     The new head is drawn from torch's global random numbers: seed them first.
-
-    Args:
-        encoder: Hugging Face folder or hub name.
 
     Raises:
         UserError: it cannot be read, or cannot carry a classification head.
@@ -105,13 +91,12 @@ def new_reward_model(encoder: str) -> RewardModel:
     model = _load(
         AutoModelForSequenceClassification,
         encoder,
-        KEY,
         num_labels=1,
         dtype=torch.float32,
         use_safetensors=True,
         ignore_mismatched_sizes=True,
     )
-    return _with_tokenizer(model, encoder, KEY)
+    return _with_tokenizer(model, encoder)
 
 
 def rewards_of(model: Any, inputs: Mapping[str, Tensor]) -> Tensor:
@@ -120,44 +105,43 @@ def rewards_of(model: Any, inputs: Mapping[str, Tensor]) -> Tensor:
     return rewards.squeeze(-1).float()
 
 
-def check_length(reward_model: RewardModel, name: str, max_tokens: int, key: str = KEY) -> None:
+def check_length(reward_model: RewardModel, ref: ModelRef, max_tokens: int) -> None:
     """Raises UserError when the model has no positions for `max_tokens`, or those leave no room for text."""
-    setting = f"{key.partition('.')[0]}.max_tokens"
+    setting = f"{ref.setting.partition('.')[0]}.max_tokens"
     limit = getattr(reward_model.model.config, "max_position_embeddings", None)
     if limit is not None:
         limit -= num_reserved_positions(reward_model.model)
         if max_tokens > limit:
-            raise UserError(f"{setting}={max_tokens}: {key}={name} takes at most {limit} tokens; set {setting}={limit}")
+            raise UserError(f"{setting}={max_tokens}: {ref} takes at most {limit} tokens; set {setting}={limit}")
     num_special = reward_model.tokenizer.num_special_tokens_to_add(pair=True)
     if max_tokens <= num_special:
         raise UserError(f"{setting}={max_tokens}: {num_special} of them are special tokens; give more")
 
 
-def _load(auto_class: Any, name: str, key: str, **options: Any) -> Any:
+def _load(auto_class: Any, ref: ModelRef, **options: Any) -> Any:
     try:
-        return auto_class.from_pretrained(located(name, key), **options)
+        return auto_class.from_pretrained(located(ref.name, ref.setting), **options)
     except (OSError, ValueError, RuntimeError, SafetensorError) as error:
         reason = str(error).strip().split("\n")[0]
-        instead = "" if Path(name).is_dir() else "; give a folder, or a name on the hub where this machine reaches it"
-        raise UserError(f"{key}={name}: cannot be loaded as a reward model: {reason}{instead}") from error
+        if not Path(ref.name).is_dir():
+            reason += "; give a folder, or a name on the hub where this machine reaches it"
+        raise UserError(f"{ref}: cannot be loaded as a reward model: {reason}") from error
 
 
-def _with_tokenizer(model: Any, name: str, key: str) -> RewardModel:
-    tokenizer = _load_tokenizer(name, key)
+def _with_tokenizer(model: Any, ref: ModelRef) -> RewardModel:
+    tokenizer = _load_tokenizer(ref)
     if model.config.pad_token_id is None:
         model.config.pad_token_id = tokenizer.pad_token_id
     return RewardModel(model, tokenizer)
 
 
-def _load_tokenizer(name: str, key: str) -> Any:
-    tokenizer = open_tokenizer(located(name, key), key)
+def _load_tokenizer(ref: ModelRef) -> Any:
+    tokenizer = open_tokenizer(located(ref.name, ref.setting), ref.setting)
     if not tokenizer.is_fast:
-        raise UserError(
-            f"{key}={name}: the tokenizer has no tokenizer.json, which a reward model needs; save one there"
-        )
+        raise UserError(f"{ref}: the tokenizer has no tokenizer.json, which a reward model needs; save one there")
     if tokenizer.pad_token_id is None:
         raise UserError(
-            f'{key}={name}: the tokenizer has no pad token; set one with tokenizer.pad_token = "..." and '
+            f'{ref}: the tokenizer has no pad token; set one with tokenizer.pad_token = "..." and '
             f"tokenizer.save_pretrained(FOLDER)"
         )
     return tokenizer

@@ -5,38 +5,28 @@ from collections.abc import Sequence
 
 import torch
 
+from plumbob.configs.settings.rewards import ModelReward
 from plumbob.reward.bert_encoding import Pair, encode_pairs, pad_pairs
-from plumbob.reward.bert_model import KEY, check_length, load_reward_model, rewards_of
+from plumbob.reward.bert_model import check_length, load_reward_model, rewards_of
 from plumbob.reward.calibration import load_calibration
 from plumbob.reward.scorer import Score, ScoreError
-
-# -------------------------------------------------------------------------------------------------------- the scorer
 
 
 class BertScorer:
     """Scores responses with a trained reward model.
 
-    Args:
-        name: folder or hub name of the model.
-        batch_size: responses in one forward. Changes memory and speed, never a score.
-        max_tokens: of prompt and response together, the reward model's own tokens.
-        normalize: apply the stored calibration.
-        key: the setting that names the model, for error messages.
-
     Raises:
-        UserError: the model cannot be used, or `normalize` asks for a calibration that is not there.
+        UserError: the model cannot be used, or is to be calibrated and has no calibration.
     """
 
-    def __init__(
-        self, name: str, batch_size: int, max_tokens: int, normalize: bool, device: str = "cpu", key: str = KEY
-    ) -> None:
-        self.calibration = load_calibration(name, key) if normalize else None
-        reward_model = load_reward_model(name, key)
-        check_length(reward_model, name, max_tokens, key)
+    def __init__(self, reward: ModelReward, device: str = "cpu") -> None:
+        self.calibration = load_calibration(reward.model) if reward.is_calibrated else None
+        reward_model = load_reward_model(reward.model)
+        check_length(reward_model, reward.model, reward.max_tokens)
         self._model = reward_model.model.to(device)
         self._tokenizer = reward_model.tokenizer
-        self._batch_size = batch_size
-        self._max_tokens = max_tokens
+        self._batch_size = reward.batch_size
+        self._max_tokens = reward.max_tokens
         self._device = device
 
     def score(self, pairs: Sequence[Pair]) -> list[Score]:

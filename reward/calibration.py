@@ -9,6 +9,7 @@ from pathlib import Path
 
 from transformers.utils import cached_file
 
+from plumbob.configs.settings.models import ModelRef
 from plumbob.core.atomic_files import flush, write_whole
 from plumbob.core.errors import UserError
 
@@ -51,18 +52,18 @@ def save_calibration(calibration: Calibration, folder: Path) -> None:
     flush(folder)
 
 
-def load_calibration(name: str, key: str = "reward.model") -> Calibration:
-    """The calibration stored with a reward model, a folder or a hub name that the setting `key` gave.
+def load_calibration(ref: ModelRef) -> Calibration:
+    """The calibration stored with a reward model.
 
     Raises:
         UserError: there is none, or it cannot be used.
     """
     try:
-        path = Path(cached_file(name, CALIBRATION_FILE))
+        path = Path(cached_file(ref.name, CALIBRATION_FILE))
     except OSError as error:
         raise UserError(
-            f"{key}={name}: there is no {CALIBRATION_FILE} beside the model; a reward run writes it, "
-            f"or set reward.normalize=false to use one model's raw scores"
+            f"{ref}: there is no {CALIBRATION_FILE} beside the model; a reward run writes it, "
+            f"or set {ref.setting.partition('.')[0]}.normalize=false to use one model's raw scores"
         ) from error
     try:
         content = json.loads(path.read_text())

@@ -3,7 +3,7 @@
 import statistics
 from collections.abc import Sequence
 
-from plumbob.reward.scorer import Score, Scorer
+from plumbob.reward.scorer import Opening, Score, Scorer
 
 
 class EnsembleScorer:
@@ -28,3 +28,13 @@ class EnsembleScorer:
         std = statistics.pstdev(totals)
         parts = {f"model-{number}": total for number, total in enumerate(totals)}
         return Score(statistics.fmean(totals) - self._penalty * std, {**parts, "std": std})
+
+
+def ensemble_opening(members: Sequence[Opening], penalty: float) -> Opening:
+    """Each member is checked, and opened, as it would be alone."""
+
+    def check() -> None:
+        for member in members:
+            member.check()
+
+    return Opening(check, lambda device: EnsembleScorer([member.open(device) for member in members], penalty))

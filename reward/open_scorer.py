@@ -1,28 +1,36 @@
-"""From the settings of a reward to its scorer, and what can be checked of it before anything is loaded."""
+"""From a reward of the settings to its scorer: the one place that asks which reward it is."""
 
-from plumbob.configs.settings.rewards import ScorerSettings
-from plumbob.reward.bert_model import check_scorer
+from typing import assert_never
+
+from plumbob.configs.settings.rewards import EnsembleReward, ModelReward, Reward, RuleReward
+from plumbob.reward.bert_model import check_reward_model
 from plumbob.reward.bert_scorer import BertScorer
-from plumbob.reward.ensemble import EnsembleScorer
-from plumbob.reward.scorer import Scorer
+from plumbob.reward.ensemble import ensemble_opening
+from plumbob.reward.rules import RuleScorer
+from plumbob.reward.scorer import Opening, Scorer
 
 
-def check_scorers(settings: ScorerSettings, section: str = "reward") -> None:
-    """What can be told of the reward model, or all models of an ensemble, before they are loaded.
-
-    `section` is the one that the settings are.
+def check_reward(reward: Reward) -> None:
+    """What can be told of a reward before anything of it is loaded.
 
     Raises:
-        UserError: as `check_scorer`, for the first that cannot be used.
+        UserError: it cannot be used; names the setting that it comes from.
     """
-    for ref in settings.refs(section):
-        check_scorer(ref.name, settings.normalize, settings.max_tokens, ref.setting)
+    _opening(reward).check()
 
 
-def open_scorer(settings: ScorerSettings, section: str, device: str) -> Scorer:
-    """The scorer of the settings that are `section`, its models loaded. UserError as `BertScorer`."""
-    members = [
-        BertScorer(ref.name, settings.batch_size, settings.max_tokens, settings.normalize, device, ref.setting)
-        for ref in settings.refs(section)
-    ]
-    return EnsembleScorer(members, settings.uncertainty_penalty) if settings.ensemble else members[0]
+def open_scorer(reward: Reward, device: str) -> Scorer:
+    """The scorer of a reward, its models loaded. UserError as `check_reward`."""
+    return _opening(reward).open(device)
+
+
+def _opening(reward: Reward) -> Opening:
+    match reward:
+        case ModelReward():
+            return Opening(lambda: check_reward_model(reward), lambda device: BertScorer(reward, device))
+        case EnsembleReward(members, penalty):
+            return ensemble_opening([_opening(member) for member in members], penalty)
+        case RuleReward(rule):
+            return Opening(lambda: None, lambda device: RuleScorer(rule))
+        case _:
+            assert_never(reward)

@@ -1,6 +1,6 @@
 """What scores responses: text in, one score a response out. A scorer knows nothing of the policy's tokens."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -13,7 +13,7 @@ class Score:
 
     Attributes:
         total: what the learner is given.
-        parts: name -> figure behind the total, for the journal.
+        parts: name -> number behind the total, for the rollout log.
     """
 
     total: float
@@ -21,7 +21,7 @@ class Score:
 
 
 class ScoreError(RunFailed):
-    """A scorer's figure is NaN or infinite.
+    """A score is NaN or infinite.
 
     Attributes:
         rows: which of the responses that were given caused it, 0-based.
@@ -37,3 +37,16 @@ class Scorer(Protocol):
 
     def score(self, pairs: Sequence[tuple[str, str]]) -> list[Score]:
         """Scores of (prompt, response) texts, in the order given."""
+
+
+@dataclass(frozen=True)
+class Opening:
+    """How a reward becomes a scorer.
+
+    Attributes:
+        check: what can be told before anything is loaded; raises UserError.
+        open: device -> the scorer, its models loaded; raises UserError.
+    """
+
+    check: Callable[[], None]
+    open: Callable[[str], Scorer]

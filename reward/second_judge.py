@@ -1,22 +1,26 @@
-"""A second judge beside the scorer: its scores are watched, and nothing learns from them."""
+"""A second reward model (gold reward model) beside the first: its scores are logged, and nothing learns from them."""
 
 from collections.abc import Sequence
 
 from plumbob.reward.scorer import Score, Scorer
 
 JUDGE_PART = "judge"
-"""The second judge's total among a score's parts."""
+"""The second reward model's total among a score's parts."""
 
 
-class JudgedScorer:
-    """The scorer's scores, each with the judge's total as one part more."""
+class SecondRewardScorer:
+    """The scorer's scores, each with the second reward model's total as one part more.
 
-    def __init__(self, scorer: Scorer, judge: Scorer) -> None:
-        self._scorer, self._judge = scorer, judge
+    A policy over-optimises a reward model when its score goes on rising while that of a second one, which the policy
+    was not trained against, falls (Gao et al. 2022, arXiv 2210.10760).
+    """
+
+    def __init__(self, scorer: Scorer, second: Scorer) -> None:
+        self._scorer, self._second = scorer, second
 
     def score(self, pairs: Sequence[tuple[str, str]]) -> list[Score]:
-        judged = self._judge.score(pairs)
+        seconds = self._second.score(pairs)
         return [
-            Score(own.total, {**own.parts, JUDGE_PART: other.total})
-            for own, other in zip(self._scorer.score(pairs), judged, strict=True)
+            Score(first.total, {**first.parts, JUDGE_PART: second.total})
+            for first, second in zip(self._scorer.score(pairs), seconds, strict=True)
         ]

@@ -8,11 +8,11 @@ from plumbob.cluster.workers.worker import Worker
 from plumbob.reward.scorer import Score
 
 if TYPE_CHECKING:
-    from plumbob.configs.settings.rewards import ScorerSettings
+    from plumbob.configs.settings.rewards import Reward
 
 
 class ScorerWorker(Worker):
-    """One reward model, or an ensemble of them."""
+    """Scores with one reward, whatever it is."""
 
     def __init__(self, log: Path, num_threads: int, packages: Mapping[str, str], probe: Path) -> None:
         super().__init__(log, packages, probe)
@@ -20,14 +20,13 @@ class ScorerWorker(Worker):
 
         torch.set_num_threads(num_threads)
 
-    def open(self, settings: "ScorerSettings", section: str) -> None:
-        """The reward models of the settings that are `section`."""
-        self._check_host(ref.name for ref in settings.refs(section))
+    def open(self, reward: "Reward") -> None:
+        self._check_host(model.name for model in reward.models)
         import torch
 
         from plumbob.reward.open_scorer import open_scorer
 
-        self._scorer = open_scorer(settings, section, "cuda" if torch.cuda.is_available() else "cpu")
+        self._scorer = open_scorer(reward, "cuda" if torch.cuda.is_available() else "cpu")
 
     def score(self, pairs: Sequence[tuple[str, str]]) -> list[Score]:
         return self._scorer.score(pairs)

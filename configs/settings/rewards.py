@@ -1,6 +1,8 @@
-"""What responses are rewarded by, and how large the group of its scorers is."""
+"""What responses are rewarded by, as a union of rewards, and how large the group of its scorers is."""
 
-from typing import Self
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import ClassVar, Literal, Self
 
 from pydantic import NonNegativeFloat, PositiveInt, model_validator
 
@@ -8,11 +10,75 @@ from plumbob.configs.base import ModelName, Settings
 from plumbob.configs.settings.models import REWARD_MODEL, ModelRef, NewBertSettings
 from plumbob.configs.settings.workers import WorkerGroupSettings
 
+# ----------------------------------------------------------------------------------------------------------- the union
 
-class ScorerSettings(WorkerGroupSettings):
-    """The group of reward scorers. `model` is a sequence-classification folder with one output."""
 
-    model: ModelName
+@dataclass(frozen=True)
+class ModelReward:
+    """One BERT reward model.
+
+    Attributes:
+        batch_size: responses in one forward. Changes memory and speed, never a score.
+        max_tokens: of prompt and response together, the reward model's own tokens.
+        is_calibrated: scores get mean 0 and variance 1 by the calibration stored with the model; else they are raw.
+    """
+
+    model: ModelRef
+    batch_size: int
+    max_tokens: int
+    is_calibrated: bool
+
+    @property
+    def models(self) -> tuple[ModelRef, ...]:
+        return (self.model,)
+
+
+@dataclass(frozen=True)
+class EnsembleReward:
+    """Several reward models: the mean of their scores, less `uncertainty_penalty` times how far they disagree."""
+
+    members: tuple[ModelReward, ...]
+    uncertainty_penalty: float
+
+    @property
+    def models(self) -> tuple[ModelRef, ...]:
+        return tuple(member.model for member in self.members)
+
+    @property
+    def batch_size(self) -> int:
+        return max(member.batch_size for member in self.members)
+
+    @property
+    def is_calibrated(self) -> bool:
+        return all(member.is_calibrated for member in self.members)
+
+
+@dataclass(frozen=True)
+class RuleReward:
+    """A function of (prompt, response), such as the toy world's hand-written gold reward."""
+
+    rule: Callable[[str, str], float]
+    batch_size: int = 32
+    models: ClassVar[tuple[ModelRef, ...]] = ()
+    is_calibrated: ClassVar[bool] = False
+
+
+Reward = ModelReward | EnsembleReward | RuleReward
+"""Each says which models every scorer's host must have, how many responses it scores together, and whether its scores
+have mean 0 and variance 1. A new one is a member here with the settings that name it, a file in `reward/` that scores,
+and its arm in `reward/open_scorer.py`: nobody else asks which of them it is."""
+
+
+# -------------------------------------------------------------------------------------------------- as it is written
+
+
+class RewardGroupSettings(WorkerGroupSettings):
+    """The group of reward scorers; what it scores with is the reward model `model` and those of `ensemble`."""
+
+    section: ClassVar[Literal["reward", "judge"]] = "reward"
+    """The settings' own key, for error messages."""
+
+    model: ModelName | NewBertSettings
     ensemble: tuple[ModelName, ...] = ()
     """Further reward models: the score is the mean of all, less `uncertainty_penalty` times how far they disagree."""
     uncertainty_penalty: NonNegativeFloat = 0.0
@@ -21,33 +87,56 @@ class ScorerSettings(WorkerGroupSettings):
     normalize: bool = True
     """Use the calibration stored with the model: mean 0 and variance 1 under the policy that it was calibrated on."""
 
-    def refs(self, section: str = "reward") -> tuple[ModelRef, ...]:
-        """Every model that scores, the first one's own setting first. `section` is the one that these settings are."""
-        return (ModelRef(self.model, f"{section}.model"), *self.further_refs(section))
+    @property
+    def further_members(self) -> tuple[ModelReward, ...]:
+        """The ensemble without `model`."""
+        return tuple(self._member(name, "ensemble") for name in self.ensemble)
 
-    def further_refs(self, section: str = "reward") -> tuple[ModelRef, ...]:
-        """Of the ensemble beside the first model."""
-        return tuple(ModelRef(name, f"{section}.ensemble") for name in self.ensemble)
+    def _member(self, name: str, key: str) -> ModelReward:
+        return ModelReward(ModelRef(name, f"{self.section}.{key}"), self.batch_size, self.max_tokens, self.normalize)
 
     @model_validator(mode="after")
     def _check(self) -> Self:
         if self.uncertainty_penalty and not self.ensemble:
             raise ValueError(
-                f"reward.uncertainty_penalty={self.uncertainty_penalty:g} is for reward models that disagree, and "
-                f"there is one: give more as reward.ensemble=[FOLDER, ...]"
+                f"{self.section}.uncertainty_penalty={self.uncertainty_penalty:g} is for reward models that disagree, "
+                f"and there is one: give more as {self.section}.ensemble=[FOLDER, ...]"
             )
         if self.ensemble and not self.normalize:
             raise ValueError(
-                "reward.ensemble with reward.normalize=false: raw scores of different models have different units and "
-                "no mean; set reward.normalize=true"
+                f"{self.section}.ensemble with {self.section}.normalize=false: raw scores of different models have "
+                f"different units and no mean; set {self.section}.normalize=true"
             )
         return self
 
 
-class PipelineScorerSettings(ScorerSettings):
+class ScorerSettings(RewardGroupSettings):
+    """Scorers with a trained reward model. `model` is a sequence-classification folder with one output."""
+
+    model: ModelName
+
+    @property
+    def reward(self) -> Reward:
+        first = self._member(self.model, "model")
+        return EnsembleReward((first, *self.further_members), self.uncertainty_penalty) if self.ensemble else first
+
+    def uncalibrated(self) -> Self:
+        """The same for comparing responses alone, which raw scores of one model do; those of several have no mean."""
+        return self if self.ensemble else self.model_copy(update={"normalize": False})
+
+
+class JudgeSettings(ScorerSettings):
+    """Scorers with a second reward model, which nothing learns from: over-optimisation shows as its score falls."""
+
+    section = "judge"
+
+
+class PipelineScorerSettings(RewardGroupSettings):
     """In a pipeline, `model` is the encoder that becomes the reward model: made new, a folder or a hub name."""
 
-    model: ModelName | NewBertSettings  # type: ignore[assignment]
+    def trained(self, folder: str) -> ScorerSettings:
+        """The scorers once the reward model is there."""
+        return ScorerSettings(**self.model_dump(exclude={"model"}), model=folder)
 
     @property
     def encoder(self) -> ModelRef | NewBertSettings:

@@ -1,4 +1,4 @@
-"""Which fields of a row are a person's judgement of responses: pairs with a margin, rankings, and absolute scores.
+"""Which fields of a row are human feedback on responses: pairs with a margin, rankings, and absolute scores.
 
 Prompts and responses have the forms of `data.reading.fields`: texts, or lists of messages.
 """
@@ -15,8 +15,8 @@ SCORE_FORMS = "prompt + answer (or response, completion) + score (or rating)"
 QUESTIONS = ("prompt", "question")
 
 
-def judged_pair_of(fields: Fields, render: Render, use_margin: bool) -> Ranking:
-    """A preference pair with who judged it; `use_margin` asks for its `margin`, a number of at least 0."""
+def annotated_pair_of(fields: Fields, render: Render, use_margin: bool) -> Ranking:
+    """A preference pair with its annotator; `use_margin` asks for its `margin`, a number of at least 0."""
     pair = pair_of(fields, render)
     margin = _number(fields, ("margin",), "a preference pair with its margin") if use_margin else 0.0
     if margin < 0:
@@ -36,7 +36,7 @@ def ranking_of(fields: Fields, render: Render) -> Ranking:
         raise RowError(f"'answers': expected a list of at least two answers, found {shown(given)}")
     found = [demonstration_of({question: fields[question], "answer": response}, render) for response in given]
     order = _best_first(fields, len(given))
-    return Ranking(found[0].prompt, tuple(found[place].response for place in order), annotator=_annotator(fields))
+    return Ranking(found[0].prompt, tuple(found[index].response for index in order), annotator=_annotator(fields))
 
 
 def scored_response_of(fields: Fields, render: Render) -> ScoredResponse:
@@ -48,7 +48,7 @@ def scored_response_of(fields: Fields, render: Render) -> ScoredResponse:
 
 
 def _best_first(fields: Fields, num_answers: int) -> Sequence[int]:
-    """Places of the responses, the best one's first."""
+    """Indices of the responses, the best one's first."""
     keys = [name for name in ("ranks", "scores") if name in fields]
     if not keys:
         return range(num_answers)
@@ -59,7 +59,7 @@ def _best_first(fields: Fields, num_answers: int) -> Sequence[int]:
         raise RowError(f"'{keys[0]}': expected a list of {num_answers} numbers, one an answer, found {shown(values)}")
     if len(set(values)) < num_answers:
         raise RowError(f"'{keys[0]}': expected no ties, found {shown(values)}")
-    return sorted(range(num_answers), key=lambda place: values[place], reverse=keys[0] == "scores")
+    return sorted(range(num_answers), key=lambda index: values[index], reverse=keys[0] == "scores")
 
 
 def _annotator(fields: Fields) -> str | None:

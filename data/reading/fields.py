@@ -15,7 +15,7 @@ from plumbob.data.records import Demonstration, LabelledResponse, PreferencePair
 Fields = Mapping[str, Any]
 
 NAMES = ("prompt", "question", "chosen", "rejected", "completion", "answer", "label", "messages", "text")
-JUDGEMENT_NAMES = ("answers", "ranks", "scores", "score", "margin", "annotator")
+FEEDBACK_NAMES = ("answers", "ranks", "scores", "score", "margin", "annotator")
 PAIR_FORMS = "prompt + chosen + rejected, or chosen + rejected as whole dialogues"
 DEMONSTRATION_FORMS = "prompt + completion, question + answer, messages, or a preference pair"
 LABELLED_FORMS = "prompt + completion + label, or messages + label"
@@ -25,7 +25,7 @@ TEXT_FORMS = "text, or a prompt with its answer"
 
 def check_columns(columns: Mapping[str, str]) -> None:
     """Refuse a column mapping to a name that no reader knows."""
-    known = NAMES + JUDGEMENT_NAMES
+    known = NAMES + FEEDBACK_NAMES
     for name in columns:
         if name not in known:
             near = difflib.get_close_matches(name, known, n=1)

@@ -1,8 +1,8 @@
 """Files into records: demonstrations, preference pairs, labelled responses, prompts and texts.
 
 Rows that are malformed are refused or, by `data.bad_rows=skip`, skipped; rows with nothing in them are dropped. Both
-are counted, and said in `notes`. The field names that are recognised are those of `data.reading.fields` and, of what a
-reward model learns from, `data.reading.feedback_fields`.
+are counted, and reported in `notes`. The field names that are recognised are those of `data.reading.fields` and, of
+human feedback, `data.reading.feedback_fields`.
 """
 
 from collections.abc import Callable
@@ -13,7 +13,7 @@ from typing import Generic, TypeVar
 from plumbob.configs.settings.data import ReadingSettings
 from plumbob.core.errors import UserError
 from plumbob.data.chat import Message, Render
-from plumbob.data.reading.feedback_fields import judged_pair_of, ranking_of, scored_response_of
+from plumbob.data.reading.feedback_fields import annotated_pair_of, ranking_of, scored_response_of
 from plumbob.data.reading.fields import (
     Fields,
     check_columns,
@@ -96,9 +96,9 @@ def read_pairs(path: str, rules: ReadingSettings, render: Render) -> Read[Prefer
     )
 
 
-def read_judged_pairs(path: str, rules: ReadingSettings, render: Render, use_margin: bool) -> Read[Ranking]:
-    """Preference pairs with who judged them, and with their margin if `use_margin`. UserError as above."""
-    return _read_rankings(path, rules, lambda fields: judged_pair_of(fields, render, use_margin))
+def read_annotated_pairs(path: str, rules: ReadingSettings, render: Render, use_margin: bool) -> Read[Ranking]:
+    """Preference pairs with their annotator, and with their margin if `use_margin`. UserError as above."""
+    return _read_rankings(path, rules, lambda fields: annotated_pair_of(fields, render, use_margin))
 
 
 def read_rankings(path: str, rules: ReadingSettings, render: Render) -> Read[Ranking]:
@@ -155,7 +155,7 @@ def read_prompts(path: str, rules: ReadingSettings, render: Render) -> Read[Prom
 
 @dataclass
 class _Rows:
-    """Places of the rows that did not become a record."""
+    """Labels of the rows that did not become a record, such as "row 3"."""
 
     malformed: list[str]
     empty: list[str]
@@ -184,24 +184,24 @@ def _read(
     is_one_file = Path(path).expanduser().is_file()
     for row in iterate_rows(path):
         num_rows += 1
-        place = f"row {row.number}" if is_one_file else f"{row.file} row {row.number}"
+        label = f"row {row.number}" if is_one_file else f"{row.file} row {row.number}"
         try:
             record = _parse(row, rules, parse)
         except RowError as error:
-            left_out.malformed.append(f"{place}: {error}")
+            left_out.malformed.append(f"{label}: {error}")
             continue
         except UserError as error:
-            raise UserError(f"{path}: {place}: {error}") from None
+            raise UserError(f"{path}: {label}: {error}") from None
         if not all(text.strip() for text in texts(record)):
-            left_out.empty.append(place)
+            left_out.empty.append(label)
         elif is_duplicate(record):
-            left_out.duplicate.append(place)
+            left_out.duplicate.append(label)
         else:
             records.append(record)
     if left_out.malformed and rules.bad_rows == "refuse":
         raise UserError(
             f"{path}: {_count(left_out.malformed, num_rows)} malformed. {_examples(left_out.malformed)}. "
-            f"Mend the file, or set data.bad_rows=skip to skip and count such rows"
+            f"Fix the file, or set data.bad_rows=skip to skip and count such rows"
         )
     notes = _notes(path, num_rows, left_out, duplicate_reason)
     if not records:
@@ -224,16 +224,16 @@ def _notes(path: str, num_rows: int, left_out: _Rows, duplicate_reason: str) -> 
         duplicate_reason: left_out.duplicate,
     }
     return [
-        f"{path}: {len(places)} of {num_rows} rows {reason}: {_examples(places)}."
-        for reason, places in reasons.items()
-        if places
+        f"{path}: {len(labels)} of {num_rows} rows {reason}: {_examples(labels)}."
+        for reason, labels in reasons.items()
+        if labels
     ]
 
 
-def _count(places: list[str], num_rows: int) -> str:
-    return f"{len(places)} of {num_rows} rows {'is' if len(places) == 1 else 'are'}"
+def _count(labels: list[str], num_rows: int) -> str:
+    return f"{len(labels)} of {num_rows} rows {'is' if len(labels) == 1 else 'are'}"
 
 
-def _examples(places: list[str]) -> str:
-    rest = len(places) - NUM_EXAMPLES
-    return "; ".join(places[:NUM_EXAMPLES]) + (f"; and {rest} more" if rest > 0 else "")
+def _examples(labels: list[str]) -> str:
+    rest = len(labels) - NUM_EXAMPLES
+    return "; ".join(labels[:NUM_EXAMPLES]) + (f"; and {rest} more" if rest > 0 else "")

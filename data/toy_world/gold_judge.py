@@ -1,4 +1,4 @@
-"""The hand-written judge of the generated world: it draws the preferences, and no stage trains on it."""
+"""The hand-written gold reward of the generated world: it draws the preferences, and no stage trains on it."""
 
 import math
 import re
@@ -52,7 +52,7 @@ def _asked(prompt: str) -> tuple[str, Attribute]:
         for attribute in ATTRIBUTES:
             if any(form.format(car=found[0]) in prompt for form in attribute.questions):
                 return found[0], attribute
-    raise ValueError(f"the gold score judges answers to the generated world's questions only, not to {prompt!r}")
+    raise ValueError(f"the gold reward is of responses to the generated world's questions only, not to {prompt!r}")
 
 
 def _fact_points(car: str, asked: Attribute, response: str) -> float:

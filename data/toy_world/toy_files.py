@@ -1,6 +1,6 @@
 """The embedded default: a generated world of questions about invented cars, mixed responses and noisy preferences.
 
-Everything is decided by the settings and the seed. The judge of the preferences is `data.toy_world.gold_judge`.
+Everything is decided by the settings and the seed. The gold reward of `gold_judge` draws preferences.
 """
 
 import json
@@ -109,7 +109,7 @@ def noise_ceiling(pairs: Sequence[PreferencePair]) -> float:
 
     No predictor can expect more, since the gold score decides every pair's odds. It is taken on the labels as they were
     drawn, not as the mean of max(p, 1 - p), because a model's accuracy is measured on the same labels: what luck there
-    is in them then moves both figures alike.
+    is in them then moves both accuracies alike.
     """
     margins = [gold_score(pair.prompt, pair.chosen) - gold_score(pair.prompt, pair.rejected) for pair in pairs]
     return sum(1.0 if margin > 0 else 0.5 if margin == 0 else 0.0 for margin in margins) / len(margins)

@@ -32,7 +32,7 @@ from plumbob.configs.settings.models import (
     PolicySettings,
     PretrainedPolicySettings,
 )
-from plumbob.configs.settings.rewards import EncoderSettings, RewardEncoderSettings, ScorerSettings
+from plumbob.configs.settings.rewards import EncoderSettings, RewardEncoderSettings
 from plumbob.configs.settings.training import CalibrationSettings
 from plumbob.configs.settings.workers import LearnerRankSettings
 from plumbob.core.disk_errors import replace_text
@@ -145,7 +145,7 @@ class Pipeline:
                 prompts=self._files.prompts, heldout_prompts=self._files.heldout_prompts, **self._prompt
             ),
             policy=AlignedPolicySettings(model=self._folders.sft, tuning=self._run.policy.tuning, **self._base),
-            reward=self._scorer(),
+            reward=self._run.reward.trained(self._folders.reward_model),
             rollout=self._run.rollout,
             ppo=self._run.ppo,
         )
@@ -166,13 +166,10 @@ class Pipeline:
             learner=LearnerRankSettings(**self._run.learner.model_dump(include=set(LearnerRankSettings.model_fields))),
             data=EvalDataSettings(prompts=self._files.heldout_prompts, **self._prompt),
             policy=EvaluatedPolicySettings(model=self._folders.ppo, baseline=self._folders.sft, **self._base),
-            reward=self._scorer(),
+            reward=self._run.reward.trained(self._folders.reward_model),
             rollout=self._run.rollout,
             evaluation=self._run.evaluation,
         )
-
-    def _scorer(self) -> ScorerSettings:
-        return ScorerSettings(**self._run.reward.model_dump(exclude={"model"}), model=self._folders.reward_model)
 
 
 @dataclass(frozen=True)

@@ -28,7 +28,7 @@ from plumbob.models.from_scratch import check_sizes
 from plumbob.models.loading import OpenedPolicy, open_policy
 from plumbob.models.tuning.methods import method_of
 from plumbob.models.tuning.targets import check_served
-from plumbob.reward.bert_model import check_scorer
+from plumbob.reward.open_scorer import check_reward
 from plumbob.rollout.samplers.open_sampler import support_of
 from plumbob.rollout.samplers.vllm.support import MIN_HEAD_WIDTH
 from plumbob.trainers.offline.reward_model import check_encoder
@@ -97,8 +97,8 @@ def check_models(run: PipelineRun) -> OpenedPolicy | None:
         block = {"pretrain_encoder.block_tokens": run.pretrain_encoder.block_tokens}
         check_limits(block, encoder.max_positions, f"{encoder.setting}.max_positions")
     check_encoder(run.reward)
-    for member in run.reward.further_refs():
-        check_scorer(member.name, run.reward.normalize, run.reward.max_tokens, member.setting)
+    for member in run.reward.further_members:
+        check_reward(member)
     return opened
 
 

@@ -17,14 +17,14 @@ from plumbob.core.statistics import Interval, calibration_error, compare, mean_i
 from plumbob.data.chat import Render, chat_renderer, plain_dialogue
 from plumbob.data.length_checks import check_context
 from plumbob.data.prompts import EncodedPrompt, encode_prompts
-from plumbob.data.reading.readers import read_judged_pairs, read_prompts
+from plumbob.data.reading.readers import read_annotated_pairs, read_prompts
 from plumbob.data.records import Ranking
 from plumbob.driver.stages.model_sampling import ModelSampling
 from plumbob.driver.stages.stage import PreparedStage, StageResult
 from plumbob.models.loading import OpenedPolicy, open_baseline, open_policy
 from plumbob.models.tuning.targets import check_served
-from plumbob.reward.agreement import agreement_figures, annotator_figures
-from plumbob.reward.open_scorer import check_scorers
+from plumbob.reward.agreement import agreement_metrics, annotator_metrics
+from plumbob.reward.open_scorer import check_reward
 from plumbob.reward.scorer import Scorer
 from plumbob.rollout.requests import sample_requests
 from plumbob.rollout.rollout_records import Rollout
@@ -99,7 +99,7 @@ def prepare(run: EvalRun) -> PreparedStage:
 
 def prepare_eval(run: EvalRun) -> EvalInput:
     """Read and check pairs and prompts. Raises UserError; starts and writes nothing."""
-    check_scorers(_scorer(run))
+    check_reward(_scorer(run).reward)
     notes: tuple[str, ...] = ()
     pairs: tuple[Ranking, ...] = ()
     policy = None
@@ -108,7 +108,7 @@ def prepare_eval(run: EvalRun) -> EvalInput:
         policy, notes = _prepare_policy(run, run.policy)
         render = chat_renderer(policy.opened.tokenizer)
     if run.data.pairs is not None:
-        read = read_judged_pairs(run.data.pairs, run.data, render, use_margin=False)
+        read = read_annotated_pairs(run.data.pairs, run.data, render, use_margin=False)
         pairs, notes = read.records, notes + read.notes
     return EvalInput(pairs, policy, notes)
 
@@ -152,9 +152,7 @@ def run_eval(run: EvalRun, data: EvalInput, session: Session) -> StageResult:
 
 def _scorer(run: EvalRun) -> ScorerSettings:
     """The run's scorer; pairs alone are compared by one model's raw scores, which need no calibration."""
-    if run.policy is not None or run.reward.ensemble:
-        return run.reward
-    return run.reward.model_copy(update={"normalize": False})
+    return run.reward.uncalibrated() if run.policy is None else run.reward
 
 
 def measure_reward_model(scorer: Scorer, pairs: Sequence[Ranking]) -> Metrics:
@@ -179,7 +177,7 @@ def measure_reward_model(scorer: Scorer, pairs: Sequence[Ranking]) -> Metrics:
     }
     if is_raw:
         metrics["calibration_error"] = calibration_error(margins)
-    return metrics | annotator_figures(pairs, list(margins[:, None])) | agreement_figures(pairs)
+    return metrics | annotator_metrics(pairs, list(margins[:, None])) | agreement_metrics(pairs)
 
 
 class PolicySampling:

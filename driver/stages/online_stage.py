@@ -6,15 +6,15 @@ from typing import Any
 
 from plumbob.cluster.session import Session
 from plumbob.configs.runs import PpoRun, check_judged
+from plumbob.configs.settings.rewards import RuleReward
 from plumbob.driver.stages.concurrent_start import run_concurrently
 from plumbob.driver.stages.model_sampling import sampler_spec
 from plumbob.driver.stages.stage import PreparedStage, StageContext, training_stage
 from plumbob.models.loading import OpenedPolicy
 from plumbob.models.resolution import served_rank
-from plumbob.reward.open_scorer import check_scorers
-from plumbob.reward.rules import RuleScorer
+from plumbob.reward.open_scorer import check_reward, open_scorer
 from plumbob.reward.scorer import Scorer
-from plumbob.reward.second_judge import JudgedScorer
+from plumbob.reward.second_judge import SecondRewardScorer
 from plumbob.trainers.learner.checkpoint import Checkpoints
 from plumbob.trainers.metrics.metrics_log import MetricsLog
 from plumbob.trainers.online.monitors import monitor_summary
@@ -38,13 +38,13 @@ Rule = Callable[[str, str], float]
 def prepare(run: PpoRun, rule: Rule | None = None) -> PreparedStage:
     """Read and check the input. Raises UserError; starts and writes nothing.
 
-    `rule` judges the responses a second time, where the run names no reward model that does.
+    `rule` scores the responses a second time, where the run names no second reward model.
     """
     has_judge = run.judge is not None or rule is not None
     check_judged(run.ppo, has_judge)
-    check_scorers(run.reward)
+    check_reward(run.reward.reward)
     if run.judge is not None:
-        check_scorers(run.judge, "judge")
+        check_reward(run.judge.reward)
     opened = open_sampled_policy(run)
     data = prepare_ppo(run, opened)
     loop = run_ppo_asynchronous if run.ppo.max_staleness else run_ppo
@@ -83,11 +83,11 @@ def _start(context: StageContext, run: PpoRun, opened: OpenedPolicy, rule: Rule 
 
 
 def _scorer(session: Session, run: PpoRun, rule: Rule | None) -> Scorer:
-    """The run's scorer, with its second judge where there is one."""
+    """The run's scorer, with its second reward model where there is one."""
     scorer = session.scorers(run.reward)
     if run.judge is not None:
-        return JudgedScorer(scorer, session.scorers(run.judge, "judge"))
-    return scorer if rule is None else JudgedScorer(scorer, RuleScorer(rule))
+        return SecondRewardScorer(scorer, session.scorers(run.judge))
+    return scorer if rule is None else SecondRewardScorer(scorer, open_scorer(RuleReward(rule), "cpu"))
 
 
 def _metrics(

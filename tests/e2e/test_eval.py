@@ -23,6 +23,7 @@ from plumbob.rollout.samplers.sampler import sample
 from plumbob.rollout.samplers.transformers_sampler import TransformersSampler
 from tests.support.plain_transformers import load_plain, plain_logprobs
 from tests.support.small_run import ROLLOUT, TEMPERATURE, TRANSFORMERS, WORKERS, Left, Stages, settings
+from tests.support.tiny_scorer import model_reward
 
 
 def test_a_reward_model_on_pairs(
@@ -35,7 +36,7 @@ def test_a_reward_model_on_pairs(
     assert main(["eval", "--json", *settings(stage.cluster, {"name": "eval-pairs"}, reward)]) == 0
     figures = json.loads(capfd.readouterr().out)
     pairs = [json.loads(line) for line in path.read_text().splitlines()]
-    scorer = BertScorer(reward_model, 8, 64, normalize=False)
+    scorer = BertScorer(model_reward(reward_model, 8, 64, is_calibrated=False))
     chosen, rejected = (scorer.raw_scores([(p["prompt"], p[side]) for p in pairs]) for side in ("chosen", "rejected"))
     assert figures["num_pairs"] == len(pairs) == 16
     assert figures["accuracy"] == sum(c > r for c, r in zip(chosen, rejected, strict=True)) / 16
@@ -84,7 +85,7 @@ def answered(common: list[str], policy: str, reward_model: str) -> tuple[list[Ro
     if adapter is not None:
         sampler.load(load_adapter(adapter))
     rollouts = sample(sampler, sample_requests(evaluated.prompts, 1, EVALUATION_STEP, run.seed))
-    scorer = BertScorer(reward_model, 8, 64, normalize=True)
+    scorer = BertScorer(model_reward(reward_model, 8, 64, is_calibrated=True))
     return rollouts, np.array([s.total for s in scorer.score([(r.request.prompt, r.response) for r in rollouts])])
 
 

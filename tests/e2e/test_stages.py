@@ -23,6 +23,7 @@ from tests.support.small_run import (
     tensors_of,
     text_settings,
 )
+from tests.support.tiny_scorer import model_reward
 
 
 def losses(left: Left) -> list[float]:
@@ -176,7 +177,7 @@ def test_reward_models_of_rankings_and_of_scores_and_their_ensemble(stage: Stage
     }
     asked = settings(stage.cluster, {"name": "eval-ensemble", "data.pairs": files["pairs"]}, reward)
     figures = stage.evaluate(*asked)
-    members = [BertScorer(str(folder), 8, 64, normalize=True) for folder in folders]
+    members = [BertScorer(model_reward(folder, 8, 64, is_calibrated=True)) for folder in folders]
     pairs = [json.loads(line) for line in files["pairs"].read_text().splitlines()]
     margins = []
     for pair in pairs:
@@ -194,7 +195,8 @@ def test_a_reward_model_is_calibrated_on_its_pairs(stage: Stages, world: Path, p
     folder = str(left.folder / "reward_model")
     pairs = [json.loads(line) for line in (world / "pairs.jsonl").read_text().splitlines()]
     texts = [(pair["prompt"], pair[side]) for pair in pairs for side in ("chosen", "rejected")]
-    totals = np.array([score.total for score in BertScorer(folder, 8, 64, normalize=True).score(texts)])
+    scores = BertScorer(model_reward(folder, 8, 64, is_calibrated=True)).score(texts)
+    totals = np.array([score.total for score in scores])
     # Nothing is held out of this file, so its responses are those that it was calibrated on: mean 0, variance 1.
     assert totals.mean() == pytest.approx(0, abs=1e-4)
     assert totals.std() == pytest.approx(1, abs=1e-4)
@@ -220,6 +222,6 @@ def test_a_reward_model_is_a_plain_classifier(reward_model: str) -> None:
     assert not info["missing_keys"]
     tokenizer = AutoTokenizer.from_pretrained(reward_model)
     plain = [float(model.eval()(**tokenizer(*text, return_tensors="pt")).logits) for text in texts]
-    ours = BertScorer(reward_model, 8, 64, normalize=False).score(texts)
+    ours = BertScorer(model_reward(reward_model, 8, 64, is_calibrated=False)).score(texts)
     assert [score.total for score in ours] == pytest.approx(plain, abs=1e-5)
     assert plain[0] != pytest.approx(plain[1], abs=1e-4)

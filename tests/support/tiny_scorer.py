@@ -7,6 +7,9 @@ from typing import Any
 import torch
 from transformers import BertConfig, BertForSequenceClassification, BertTokenizer
 
+from plumbob.configs.settings.models import REWARD_MODEL, ModelRef
+from plumbob.configs.settings.rewards import ModelReward
+
 PAD, UNK, CLS, SEP, MASK = range(5)
 A = 5
 """Id of the word "a"; the other letters follow."""
@@ -36,3 +39,14 @@ def write_scorer(folder: Path, seed: int = 0) -> Path:
     BertForSequenceClassification(bert_config(num_labels=1, initializer_range=0.4)).save_pretrained(folder)
     bert_tokenizer().save_pretrained(folder)
     return folder
+
+
+def model_reward(
+    folder: Path | str,
+    batch_size: int = 8,
+    max_tokens: int = 32,
+    is_calibrated: bool = False,
+    setting: str = REWARD_MODEL,
+) -> ModelReward:
+    """The reward model in a folder, as settings give it."""
+    return ModelReward(ModelRef(str(folder), setting), batch_size, max_tokens, is_calibrated)

@@ -20,12 +20,18 @@ from plumbob.core.errors import UserError
 from plumbob.core.statistics import calibration_error
 from plumbob.data.chat import Render
 from plumbob.data.length_checks import check_limits
-from plumbob.data.reading.readers import Read, read_judged_pairs, read_rankings, read_scored_responses
+from plumbob.data.reading.readers import Read, read_annotated_pairs, read_rankings, read_scored_responses
 from plumbob.data.records import Ranking
 from plumbob.data.splitting import hold_out
 from plumbob.models.from_scratch import check_sizes
 from plumbob.models.masked_lm import open_encoder
-from plumbob.reward.agreement import Figures, agreement_figures, annotator_figures, explained_variance, pair_margins
+from plumbob.reward.agreement import (
+    FeedbackMetrics,
+    agreement_metrics,
+    annotator_metrics,
+    explained_variance,
+    pair_margins,
+)
 from plumbob.reward.bert_encoding import EncodedPair
 from plumbob.reward.bert_model import RewardModel, check_length, new_reward_model
 from plumbob.trainers.algorithms.reward_losses import (
@@ -68,7 +74,7 @@ def reward_passes(objective: RewardObjective) -> tuple[Pass[RewardBatch], ...]:
 
 
 def learner_parts(run: RewardRun) -> LearnerParts:
-    new = new_reward_model(run.reward.made_encoder.name)
+    new = new_reward_model(run.reward.made_encoder)
     module = RewardModule(new.model, "token_type_ids" in new.tokenizer.model_input_names)
     artifact = FullModel(new.model, "classifier.", new.tokenizer)
     return LearnerParts(module, reward_passes(run.reward_training.objective), artifact, run.reward_training)
@@ -118,7 +124,7 @@ def _reader(run: RewardRun, render: Render) -> Callable[[str], Read[Any]]:
     data, objective = run.data, run.reward_training.objective
     match objective:
         case BradleyTerry(use_margin=use_margin):
-            return lambda path: read_judged_pairs(path, data, render, use_margin)
+            return lambda path: read_annotated_pairs(path, data, render, use_margin)
         case PlackettLuce():
             return lambda path: read_rankings(path, data, render)
         case Regression():
@@ -146,7 +152,7 @@ def check_encoder(settings: RewardEncoderSettings | PipelineScorerSettings) -> N
             model = AutoModelForSequenceClassification.from_config(opened.config)
     except ValueError as error:
         raise UserError(f"{encoder}: {opened.config.model_type} cannot become a reward model; give a BERT") from error
-    check_length(RewardModel(model, opened.tokenizer), encoder.name, settings.max_tokens, encoder.setting)
+    check_length(RewardModel(model, opened.tokenizer), encoder, settings.max_tokens)
 
 
 def count_cut(tokenizer: Any, records: Sequence[Judged], max_tokens: int) -> int:
@@ -172,7 +178,7 @@ class _Encoded:
 
 def run_reward(
     run: RewardRun, data: RewardInput, tokenizer: Any, learners: Learners, folder: Path, log: MetricsLog
-) -> Figures:
+) -> FeedbackMetrics:
     """Train and write `reward_model/`, not yet calibrated. Returns the summary's metrics."""
     max_tokens = run.reward.max_tokens
     train, heldout = (
@@ -194,7 +200,7 @@ def run_reward(
     if data.heldout:
         rewards = heldout_rewards(stage.heldout, learners)
         metrics |= feedback_metrics(run.reward_training.objective, data.heldout, rewards)
-    metrics |= agreement_figures([record for record in (*data.train, *data.heldout) if isinstance(record, Ranking)])
+    metrics |= agreement_metrics([record for record in (*data.train, *data.heldout) if isinstance(record, Ranking)])
     metrics |= {"num_records": len(data.train), f"num_cut_{run.data.kind}": num_cut}
     if not num_cut:
         return metrics
@@ -218,7 +224,7 @@ def heldout_rewards(heldout: Heldout[RewardBatch], learners: Learners) -> list[N
 
 def feedback_metrics(
     objective: RewardObjective, records: Sequence[Judged], rewards: Sequence[NDArray[np.float32]]
-) -> Figures:
+) -> FeedbackMetrics:
     """What the means of the objective's statistics do not tell of held-out records, given each one's rewards."""
     if isinstance(objective, Regression):
         scores = np.array([target_of(record) for record in records])
@@ -226,4 +232,4 @@ def feedback_metrics(
     margins = [pair_margins(row) for row in rewards]
     rankings = [record for record in records if isinstance(record, Ranking)]
     error = calibration_error(np.concatenate(margins))
-    return {"heldout_calibration_error": error} | annotator_figures(rankings, margins)
+    return {"heldout_calibration_error": error} | annotator_metrics(rankings, margins)

@@ -12,8 +12,8 @@ from transformers import BertForSequenceClassification
 from plumbob.configs.runs import PpoRun
 from plumbob.configs.settings.algorithms import FixedKl, Rloo
 from plumbob.configs.settings.data import PromptDataSettings
-from plumbob.configs.settings.models import NewBertSettings
-from plumbob.configs.settings.rewards import ScorerSettings
+from plumbob.configs.settings.models import REWARD_MODEL, ModelRef, NewBertSettings
+from plumbob.configs.settings.rewards import ModelReward, ScorerSettings
 from plumbob.configs.settings.training import PpoSettings
 from plumbob.configs.settings.workers import ClusterSettings, LearnerSettings, RolloutSettings, StorageSettings
 from plumbob.driver.api import run
@@ -121,14 +121,18 @@ def make_reward_model(world: TinyWorld, seed: int, folder: Path) -> Path:
     model.save_pretrained(folder)
     for tokenizer_file in encoder.glob("token*"):
         (folder / tokenizer_file.name).write_bytes(tokenizer_file.read_bytes())
-    raw = np.array(BertScorer(str(folder), 256, MAX_TOKENS, normalize=False).raw_scores(_texts(world)))
+    raw = np.array(BertScorer(_reward(folder, is_calibrated=False)).raw_scores(_texts(world)))
     save_calibration(Calibration(float(raw.mean()), float(raw.std()) / REWARD_STD, len(raw), "every response"), folder)
     return folder
 
 
+def _reward(folder: Path, is_calibrated: bool) -> ModelReward:
+    return ModelReward(ModelRef(str(folder), REWARD_MODEL), 256, MAX_TOKENS, is_calibrated)
+
+
 def scored(world: TinyWorld, reward_model: Path) -> Array:
     """What the reward model says of every response, [P, K]."""
-    scores = BertScorer(str(reward_model), 256, MAX_TOKENS, normalize=True).score(_texts(world))
+    scores = BertScorer(_reward(reward_model, is_calibrated=True)).score(_texts(world))
     return np.array([score.total for score in scores]).reshape(len(world.prompts), -1)
 
 

@@ -9,7 +9,7 @@ from plumbob.configs.settings.data import (
     PromptDataSettings,
 )
 from plumbob.configs.settings.models import AlignedPolicySettings, PolicySettings
-from plumbob.configs.settings.rewards import RewardEncoderSettings, ScorerSettings
+from plumbob.configs.settings.rewards import JudgeSettings, RewardEncoderSettings, ScorerSettings
 from plumbob.configs.settings.training import CalibrationSettings
 from plumbob.configs.settings.workers import LearnerSettings, RolloutSettings
 
@@ -27,7 +27,7 @@ def test_who_is_needed_at_a_runs_widest_moment() -> None:
         Need("rollout", "rollout.num_workers", 4, 0.5, 2.0, 1.0, spread=False),
         Need("scorer", "reward.num_workers", 3, 0.25, 0.0, 1.0, spread=True),
     )
-    judged = ppo.model_copy(update={"judge": ScorerSettings(model="other", num_workers=2, num_cpus=0.75)})
+    judged = ppo.model_copy(update={"judge": JudgeSettings(model="other", num_workers=2, num_cpus=0.75)})
     assert needs_of(judged) == (*needs_of(ppo), Need("judge", "judge.num_workers", 2, 0.75, 0.0, 1.0, spread=True))
     sft = SftRun(data=DemonstrationDataSettings(demonstrations="f"), policy=PolicySettings(model="m"), learner=learner)
     assert [n.role for n in needs_of(sft)] == ["learner"]

@@ -33,7 +33,7 @@ from plumbob.configs.settings.models import (
     PolicySettings,
     PretrainedPolicySettings,
 )
-from plumbob.configs.settings.rewards import PipelineScorerSettings, ScorerSettings
+from plumbob.configs.settings.rewards import JudgeSettings, PipelineScorerSettings, ScorerSettings
 from plumbob.configs.settings.training import SftSettings
 from plumbob.configs.settings.workers import ClusterSettings, RolloutSettings, StorageSettings
 from plumbob.core.errors import RunFailed, UserError
@@ -74,7 +74,7 @@ def test_folders_of_models_and_files_become_absolute_and_hub_names_stay(
         data=PromptDataSettings(prompts="p"),
         policy=AlignedPolicySettings(model="policy"),
         reward=ScorerSettings(model="scorer"),
-        judge=ScorerSettings(model="./scorer"),
+        judge=JudgeSettings(model="./scorer"),
         retention=RetentionSettings(text="kept.txt"),
         replay=ReplaySettings(text="again.txt"),
     )

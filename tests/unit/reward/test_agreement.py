@@ -1,13 +1,13 @@
-"""How well rewards tell judgements, and annotators among themselves, by hand."""
+"""How well rewards predict human feedback, and how well annotators agree, by hand."""
 
 import numpy as np
 import pytest
 
 from plumbob.data.records import Ranking
-from plumbob.reward.agreement import agreement_figures, annotator_figures, explained_variance, pair_margins
+from plumbob.reward.agreement import agreement_metrics, annotator_metrics, explained_variance, pair_margins
 
 
-def judged(annotator: str | None, *responses: str, prompt: str = "q") -> Ranking:
+def ranked(annotator: str | None, *responses: str, prompt: str = "q") -> Ranking:
     return Ranking(prompt, responses, annotator=annotator)
 
 
@@ -25,22 +25,27 @@ def test_explained_variance_leaves_a_constant_out() -> None:
 
 
 def test_accuracy_by_annotator() -> None:
-    records = [judged("ann", "x", "y"), judged("bob", "x", "y", "z"), judged(None, "x", "y"), judged("ann", "y", "x")]
+    records = [
+        ranked("ann", "x", "y"),
+        ranked("bob", "x", "y", "z"),
+        ranked(None, "x", "y"),
+        ranked("ann", "y", "x"),
+    ]
     margins = [np.array(row) for row in ([2.0], [1.0, 0.0, -3.0], [-1.0], [-2.0])]
     # ann: one of two; bob: right, a tie, wrong.
-    assert annotator_figures(records, margins) == {
+    assert annotator_metrics(records, margins) == {
         "annotators": {"ann": {"accuracy": 0.5, "num_pairs": 2}, "bob": {"accuracy": 0.5, "num_pairs": 3}}
     }
-    assert annotator_figures(records[2:3], margins[2:3]) == {}
+    assert annotator_metrics(records[2:3], margins[2:3]) == {}
 
 
 def test_agreement_on_the_same_responses() -> None:
     # ann and cay agree, bob with neither: 1 of 3. Another prompt, and bob's second thoughts, are compared with nothing.
-    records = [judged("ann", "x", "y"), judged("bob", "y", "x"), judged("cay", "x", "y")]
-    assert agreement_figures(records) == {"annotator_agreement": {"agreement": 1 / 3, "num_compared": 3}}
-    others = [judged("dan", "x", "y", prompt="r"), judged(None, "y", "x")]
-    assert agreement_figures(records + others) == agreement_figures(records)
-    assert agreement_figures([judged("bob", "x", "y"), judged("bob", "y", "x")]) == {}
+    records = [ranked("ann", "x", "y"), ranked("bob", "y", "x"), ranked("cay", "x", "y")]
+    assert agreement_metrics(records) == {"annotator_agreement": {"agreement": 1 / 3, "num_compared": 3}}
+    others = [ranked("dan", "x", "y", prompt="r"), ranked(None, "y", "x")]
+    assert agreement_metrics(records + others) == agreement_metrics(records)
+    assert agreement_metrics([ranked("bob", "x", "y"), ranked("bob", "y", "x")]) == {}
     # x > y and x > z are common to both rankings, y and z are not.
-    rankings = [judged("ann", "x", "y", "z"), judged("bob", "x", "z", "y")]
-    assert agreement_figures(rankings) == {"annotator_agreement": {"agreement": 2 / 3, "num_compared": 3}}
+    rankings = [ranked("ann", "x", "y", "z"), ranked("bob", "x", "z", "y")]
+    assert agreement_metrics(rankings) == {"annotator_agreement": {"agreement": 2 / 3, "num_compared": 3}}

@@ -2,6 +2,7 @@ import json
 
 import pytest
 
+from plumbob.configs.settings.models import REWARD_MODEL, ModelRef
 from plumbob.core.errors import UserError
 from plumbob.reward.calibration import Calibration, calibrate, load_calibration, save_calibration
 
@@ -26,13 +27,15 @@ def test_no_scores_cannot_be_calibrated():
 def test_it_is_stored_and_read_back_exactly(tmp_path):
     calibration = Calibration(0.1 + 0.2, 1 / 3, 128, "runs/sft/policy")
     save_calibration(calibration, tmp_path)
-    assert load_calibration(str(tmp_path)) == calibration
+    assert load_calibration(ModelRef(str(tmp_path), REWARD_MODEL)) == calibration
     assert [path.name for path in tmp_path.iterdir()] == ["calibration.json"]
 
 
 def test_a_missing_one_says_what_to_do(tmp_path):
-    with pytest.raises(UserError, match=r"no calibration\.json .*reward\.normalize=false"):
-        load_calibration(str(tmp_path))
+    for section in ("reward", "judge"):
+        message = rf"^{section}\.model={tmp_path}: there is no calibration\.json .*{section}\.normalize=false"
+        with pytest.raises(UserError, match=message):
+            load_calibration(ModelRef(str(tmp_path), f"{section}.model"))
 
 
 @pytest.mark.parametrize(
@@ -49,7 +52,7 @@ def test_a_missing_one_says_what_to_do(tmp_path):
 def test_a_broken_one_is_refused_by_file(tmp_path, content):
     (tmp_path / "calibration.json").write_text(content)
     with pytest.raises(UserError, match=r"calibration\.json: "):
-        load_calibration(str(tmp_path))
+        load_calibration(ModelRef(str(tmp_path), REWARD_MODEL))
 
 
 def test_the_file_is_plain_json(tmp_path):

@@ -6,14 +6,14 @@ from pathlib import Path
 
 import pytest
 
-from plumbob.configs.settings.rewards import ScorerSettings
+from plumbob.configs.settings.rewards import JudgeSettings, ScorerSettings
 from plumbob.core.errors import UserError
 from plumbob.reward.bert_scorer import BertScorer
 from plumbob.reward.calibration import Calibration, save_calibration
 from plumbob.reward.ensemble import EnsembleScorer
-from plumbob.reward.open_scorer import check_scorers, open_scorer
+from plumbob.reward.open_scorer import check_reward, open_scorer
 from plumbob.reward.scorer import Score
-from tests.support.tiny_scorer import write_scorer
+from tests.support.tiny_scorer import model_reward, write_scorer
 
 PAIRS = [("a b c", "d e"), ("a", "b c d"), ("", "x")]
 
@@ -50,16 +50,16 @@ def test_each_member_is_normalised_by_its_own_calibration(new_model: Callable[[i
     first, second = new_model(0), new_model(1)
     save_calibration(Calibration(mean=1.0, std=2.0, num_samples=9, under="x"), first)
     save_calibration(Calibration(mean=-3.0, std=0.25, num_samples=9, under="x"), second)
-    raw = [BertScorer(str(folder), 8, 32, normalize=False).raw_scores(PAIRS) for folder in (first, second)]
+    raw = [BertScorer(model_reward(folder)).raw_scores(PAIRS) for folder in (first, second)]
     settings = ScorerSettings(model=str(first), ensemble=(str(second),), uncertainty_penalty=2.0, max_tokens=32)
-    check_scorers(settings)
-    found = open_scorer(settings, "reward", "cpu").score(PAIRS)
+    check_reward(settings.reward)
+    found = open_scorer(settings.reward, "cpu").score(PAIRS)
     for score, one, other in zip(found, *raw, strict=True):
         one, other = (one - 1) / 2, (other + 3) * 4
         assert (score.parts["model-0"], score.parts["model-1"]) == pytest.approx((one, other), abs=1e-4)
         # Of two, the standard deviation is half the distance.
         assert score.total == pytest.approx((one + other) / 2 - abs(one - other), abs=1e-4)
-    alone = open_scorer(settings.model_copy(update={"ensemble": ()}), "reward", "cpu").score(PAIRS)
+    alone = open_scorer(ScorerSettings(model=str(first), max_tokens=32).reward, "cpu").score(PAIRS)
     assert [score.total for score in alone] == pytest.approx([score.parts["model-0"] for score in found])
 
 
@@ -69,21 +69,17 @@ def test_a_member_that_cannot_be_used_is_named(new_model: Callable[[int], Path],
     for bad, message in ((uncalibrated, r"there is no calibration\.json"), (tmp_path / "nowhere", "cannot be loaded")):
         settings = ScorerSettings(model=str(good), ensemble=(str(good), str(bad)), max_tokens=32)
         with pytest.raises(UserError, match=f"reward.ensemble={bad}: {message}"):
-            check_scorers(settings)
-        for section in ("reward", "judge"):
-            with pytest.raises(UserError, match=f"{section}.ensemble={bad}: "):
-                open_scorer(settings, section, "cpu")
-        alone = settings.model_copy(update={"model": str(bad), "ensemble": ()})
-        with pytest.raises(UserError, match=f"judge.model={bad}: "):
-            open_scorer(alone, "judge", "cpu")
+            check_reward(settings.reward)
+        with pytest.raises(UserError, match=f"reward.ensemble={bad}: "):
+            open_scorer(settings.reward, "cpu")
 
 
 def test_models_are_looked_at_without_their_weights(new_model: Callable[[int], Path]) -> None:
     folder = new_model(0)
-    settings = ScorerSettings(model=str(folder), max_tokens=32, normalize=False)
-    check_scorers(settings)
+    settings = JudgeSettings(model=str(folder), max_tokens=32, normalize=False)
+    check_reward(settings.reward)
     with pytest.raises(UserError, match=r"judge\.max_tokens=33: judge\.model=.* 32 tokens; set judge\.max_tokens=32"):
-        check_scorers(settings.model_copy(update={"max_tokens": 33}), "judge")
+        check_reward(settings.model_copy(update={"max_tokens": 33}).reward)
     (folder / "model.safetensors").write_bytes(b"cut")
     with pytest.raises(UserError, match=rf"judge\.model={folder}: model\.safetensors is damaged"):
-        check_scorers(settings, "judge")
+        check_reward(settings.reward)

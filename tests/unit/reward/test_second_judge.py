@@ -1,10 +1,10 @@
-"""A second judge is heard, and decides nothing."""
+"""A second reward model is logged, and decides nothing."""
 
 from collections.abc import Sequence
 
 from plumbob.reward.rules import RuleScorer
 from plumbob.reward.scorer import Score
-from plumbob.reward.second_judge import JudgedScorer
+from plumbob.reward.second_judge import SecondRewardScorer
 
 
 class Lengths:
@@ -12,7 +12,7 @@ class Lengths:
         return [Score(float(len(response)), {"model": float(len(response))}) for _, response in pairs]
 
 
-def test_the_judge_is_a_part_and_not_the_total() -> None:
-    judge = RuleScorer(lambda prompt, response: -float(len(prompt)))
-    found = JudgedScorer(Lengths(), judge).score([("a", "bc"), ("def", "g")])
+def test_the_second_reward_is_a_part_and_not_the_total() -> None:
+    second = RuleScorer(lambda prompt, response: -float(len(prompt)))
+    found = SecondRewardScorer(Lengths(), second).score([("a", "bc"), ("def", "g")])
     assert found == [Score(2.0, {"model": 2.0, "judge": -1.0}), Score(1.0, {"model": 1.0, "judge": -3.0})]

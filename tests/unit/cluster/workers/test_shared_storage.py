@@ -38,7 +38,7 @@ def refusals(probe: Path, said: Path) -> None:
     """What workers of each kind refuse with whose models are not on this host."""
     asked = (
         (RolloutWorker, (SPEC,)),
-        (ScorerWorker, (ScorerSettings(model="a/b", ensemble=("/gone/c",)), "reward")),
+        (ScorerWorker, (ScorerSettings(model="a/b", ensemble=("/gone/c",)).reward,)),
         (LearnerWorker, SFT),
     )
     for kind, what in asked:
@@ -55,7 +55,7 @@ def test_other_packages(tmp_path: Path) -> None:
         worker.open(SPEC)
 
 
-@pytest.probe.parametrize("kind", [RolloutWorker, ScorerWorker, LearnerWorker])
+@pytest.mark.parametrize("kind", [RolloutWorker, ScorerWorker, LearnerWorker])
 def test_a_host_that_does_not_see_the_drivers_probe(tmp_path: Path, kind: type[Any]) -> None:
     """Neither one without the folder nor one that has a folder of its own under that path; none is made there."""
     (tmp_path / "own").mkdir()
@@ -64,7 +64,7 @@ def test_a_host_that_does_not_see_the_drivers_probe(tmp_path: Path, kind: type[A
         begin = worker.join if kind is LearnerWorker else worker.open
         what = {
             RolloutWorker: (SPEC,),
-            ScorerWorker: (ScorerSettings(model="m"), "reward"),
+            ScorerWorker: (ScorerSettings(model="m").reward,),
             LearnerWorker: (Rank(0, 1, "h:1"),),
         }[kind]
         with pytest.raises(UserError) as refused:

@@ -11,7 +11,7 @@ import pytest
 from plumbob.configs.settings.data import ReadingSettings
 from plumbob.core.errors import UserError
 from plumbob.data.chat import Message
-from plumbob.data.reading.readers import read_judged_pairs, read_prompts, read_rankings, read_scored_responses
+from plumbob.data.reading.readers import read_annotated_pairs, read_prompts, read_rankings, read_scored_responses
 from plumbob.data.records import Ranking, ScoredResponse
 
 REFUSE = ReadingSettings()
@@ -88,19 +88,19 @@ def test_blank_responses_and_equal_ones_are_counted(tmp_path: Path) -> None:
 @pytest.mark.parametrize("name", ["annotator", "annotator_id", "worker"])
 def test_pairs_say_who_judged_them(tmp_path: Path, name: str) -> None:
     path = save(tmp_path, {**PAIR, name: "ann"}, {**PAIR, name: 3, "margin": "much"})
-    read = read_judged_pairs(path, REFUSE, render, use_margin=False)
+    read = read_annotated_pairs(path, REFUSE, render, use_margin=False)
     assert read.records == tuple(Ranking("q", ("good", "bad"), 0.0, who) for who in ("ann", "3"))
 
 
 def test_a_margin_is_read_where_it_is_asked_for(tmp_path: Path) -> None:
     path = save(tmp_path, {**PAIR, "margin": 2}, PAIR, {**PAIR, "margin": -1}, {**PAIR, "margin": "much"})
-    read = read_judged_pairs(path, SKIP, render, use_margin=True)
+    read = read_annotated_pairs(path, SKIP, render, use_margin=True)
     assert read.records == (Ranking("q", ("good", "bad"), 2.0),)
     with pytest.raises(UserError, match=r"row 2: 'margin' is missing.*row 3: 'margin': expected at least 0.*row 4"):
-        read_judged_pairs(path, REFUSE, render, use_margin=True)
+        read_annotated_pairs(path, REFUSE, render, use_margin=True)
     mapped = ReadingSettings(columns={"margin": "gap", "annotator": "judge"})
     path = save(tmp_path, {**PAIR, "gap": 0.5, "judge": "ann"})
-    assert read_judged_pairs(path, mapped, render, True).records == (Ranking("q", ("good", "bad"), 0.5, "ann"),)
+    assert read_annotated_pairs(path, mapped, render, True).records == (Ranking("q", ("good", "bad"), 0.5, "ann"),)
 
 
 @pytest.mark.parametrize("response", ["answer", "response", "completion"])

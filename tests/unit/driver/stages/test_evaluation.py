@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from plumbob.cluster.resources import needs_of
 from plumbob.configs.runs import EvalRun
 from plumbob.configs.settings.data import EvalDataSettings
-from plumbob.configs.settings.models import EvaluatedPolicySettings, NewBertSettings
+from plumbob.configs.settings.models import REWARD_MODEL, EvaluatedPolicySettings, ModelRef, NewBertSettings
 from plumbob.configs.settings.rewards import ScorerSettings
 from plumbob.configs.settings.workers import RolloutSettings, TransformersEngine
 from plumbob.core.errors import UserError
@@ -33,7 +33,7 @@ def uncalibrated(tmp_path_factory: pytest.TempPathFactory) -> str:
     encoder, folder = tmp_path_factory.mktemp("encoder"), tmp_path_factory.mktemp("raw")
     sizes = {"hidden_size": 32, "num_heads": 1, "num_layers": 1, "intermediate_size": 32, "vocab_size": 60}
     build_bert(NewBertSettings(max_positions=256, **sizes), ["good bad"], encoder, seed=0)
-    made = new_reward_model(str(encoder))
+    made = new_reward_model(ModelRef(str(encoder), REWARD_MODEL))
     made.model.save_pretrained(folder)
     made.tokenizer.save_pretrained(folder)
     return str(folder)

@@ -1,0 +1,98 @@
+"""What each reward says of itself, and that settings written as they always were give it."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from plumbob.configs.load_run import load_run
+from plumbob.configs.resolved_copy import read_resolved
+from plumbob.configs.runs import PpoRun
+from plumbob.configs.settings.models import ModelRef
+from plumbob.configs.settings.rewards import (
+    EnsembleReward,
+    JudgeSettings,
+    ModelReward,
+    PipelineScorerSettings,
+    RuleReward,
+    ScorerSettings,
+)
+from plumbob.core.errors import UserError
+
+PPO = ("policy.model=sft", "reward.model=rm", "data.prompts=prompts.jsonl", "name=mine")
+
+
+def test_one_reward_model() -> None:
+    reward = ScorerSettings(model="rm", batch_size=4, max_tokens=16).reward
+    assert reward == ModelReward(ModelRef("rm", "reward.model"), 4, 16, is_calibrated=True)
+    assert reward.models == (ModelRef("rm", "reward.model"),)
+    assert (reward.batch_size, reward.is_calibrated) == (4, True)
+    assert not ScorerSettings(model="rm", normalize=False).reward.is_calibrated
+
+
+def test_several_reward_models() -> None:
+    reward = ScorerSettings(model="rm", ensemble=("a", "b"), uncertainty_penalty=0.5, batch_size=4).reward
+    assert isinstance(reward, EnsembleReward)
+    assert [(ref.name, ref.setting) for ref in reward.models] == [
+        ("rm", "reward.model"),
+        ("a", "reward.ensemble"),
+        ("b", "reward.ensemble"),
+    ]
+    assert (reward.uncertainty_penalty, reward.batch_size, reward.is_calibrated) == (0.5, 4, True)
+
+
+def test_a_rule_has_no_models() -> None:
+    reward = RuleReward(lambda prompt, response: 1.0)
+    assert (reward.models, reward.batch_size, reward.is_calibrated) == ((), 32, False)
+
+
+def test_a_second_reward_model_is_named_by_its_own_section() -> None:
+    reward = JudgeSettings(model="rm", ensemble=("a",)).reward
+    assert [str(ref) for ref in reward.models] == ["judge.model=rm", "judge.ensemble=a"]
+
+
+def test_uncalibrated_is_one_model_alone() -> None:
+    assert not ScorerSettings(model="rm").uncalibrated().reward.is_calibrated
+    several = ScorerSettings(model="rm", ensemble=("a",))
+    assert several.uncalibrated() == several
+
+
+def test_a_pipelines_scorers_have_the_model_that_it_trained() -> None:
+    settings = PipelineScorerSettings(model="encoder", ensemble=("a",), uncertainty_penalty=1.0, num_workers=3)
+    assert settings.trained("/run/reward_model") == ScorerSettings(
+        model="/run/reward_model", ensemble=("a",), uncertainty_penalty=1.0, num_workers=3
+    )
+    # The encoder is none of them: its place is taken by what is trained.
+    assert [str(ref) for member in settings.further_members for ref in member.models] == ["reward.ensemble=a"]
+
+
+@pytest.mark.parametrize("section", ["reward", "judge"])
+def test_mistakes_are_told_by_the_section_in_which_they_are(section: str) -> None:
+    given = (*PPO, "judge.model=gold")
+    for override, message in (
+        ("uncertainty_penalty=0.5", "{0}.uncertainty_penalty=0.5 is for reward models that disagree, and there is one"),
+        ("ensemble=[a]", "{0}.ensemble with {0}.normalize=false: raw scores of different models have different units"),
+        ("ensembel=[a]", "command line: {0}.ensembel: unknown key; did you mean {0}.ensemble?"),
+    ):
+        extra = [f"{section}.normalize=false"] if override == "ensemble=[a]" else []
+        with pytest.raises(UserError) as caught:
+            load_run("ppo", [*given, f"{section}.{override}", *extra])
+        assert str(caught.value).startswith(message.format(section))
+
+
+def test_a_run_that_began_before_rewards_were_a_union_resumes(tmp_path: Path) -> None:
+    """Its copy of the settings as it was written then."""
+    asked = load_run("ppo", [*PPO, "reward.ensemble=[a]", "judge.model=gold"])
+    config = asked.model_dump(mode="json")
+    workers = {
+        **{"num_workers": 1, "num_threads": 1, "num_cpus": 0.5, "num_gpus": 0.0, "memory_gib": 1.0},
+        "placement": "spread",
+    }
+    of_model = {"uncertainty_penalty": 0.0, "batch_size": 32, "max_tokens": 256, "normalize": True}
+    reward = {**workers, "model": "rm", "ensemble": ["a"], **of_model}
+    judge = {**workers, "model": "gold", "ensemble": [], **of_model}
+    assert (list(config["reward"]), list(config["judge"])) == (list(reward), list(judge))
+    (tmp_path / "resolved.json").write_text(json.dumps({"config": {**config, "reward": reward, "judge": judge}}))
+    found = read_resolved(tmp_path)
+    assert found == asked and isinstance(found, PpoRun)
+    assert found.judge is not None and len(found.judge.reward.models) == 1

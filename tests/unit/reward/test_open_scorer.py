@@ -1,0 +1,70 @@
+"""From each reward to its scorer, errors by the setting that named the model, and who knows which reward it is."""
+
+import ast
+from pathlib import Path
+
+import pytest
+
+from plumbob.configs.settings.rewards import JudgeSettings, RuleReward, ScorerSettings
+from plumbob.core.errors import UserError
+from plumbob.reward.bert_scorer import BertScorer
+from plumbob.reward.calibration import Calibration, save_calibration
+from plumbob.reward.open_scorer import check_reward, open_scorer
+from plumbob.reward.scorer import Score
+from tests.support.source_tree import modules, text
+from tests.support.tiny_scorer import model_reward, write_scorer
+
+PAIRS = [("a b c", "d e"), ("", "x")]
+
+
+def test_a_model_scores_as_it_does_by_itself(tmp_path: Path) -> None:
+    reward = model_reward(write_scorer(tmp_path))
+    check_reward(reward)
+    assert open_scorer(reward, "cpu").score(PAIRS) == BertScorer(reward).score(PAIRS)
+
+
+def test_a_rule_scores_by_its_function() -> None:
+    reward = RuleReward(lambda prompt, response: float(len(prompt) - len(response)))
+    check_reward(reward)
+    assert open_scorer(reward, "cpu").score(PAIRS) == [Score(2.0, {}), Score(-1.0, {})]
+
+
+@pytest.mark.parametrize("settings", [ScorerSettings, JudgeSettings])
+def test_a_model_that_fails_is_named_by_its_setting(settings: type[ScorerSettings], tmp_path: Path) -> None:
+    good = write_scorer(tmp_path / "good")
+    save_calibration(Calibration(mean=0.0, std=1.0, num_samples=9, under="x"), good)
+    alone = settings(model="/gone").reward
+    member = settings(model=str(good), ensemble=("/gone",), max_tokens=32).reward
+    for reward, key in ((alone, "model"), (member, "ensemble")):
+        for use in (check_reward, lambda reward: open_scorer(reward, "cpu")):
+            with pytest.raises(UserError, match=rf"^{settings.section}\.{key}=/gone: "):
+                use(reward)
+
+
+def test_nobody_else_asks_which_reward_it_is() -> None:
+    """A new reward is a member of the union, a file in reward/ and an arm of one match."""
+    members = {"ModelReward", "EnsembleReward", "RuleReward"}
+    asked = []
+    for module in modules():
+        if module == "reward.open_scorer":
+            continue
+        for node in ast.walk(ast.parse(text(module))):
+            match node:
+                case ast.Call(func=ast.Name("isinstance"), args=[_, kinds]):
+                    names = {name.id for name in ast.walk(kinds) if isinstance(name, ast.Name)}
+                case ast.MatchClass(cls=ast.Name(name)):
+                    names = {name}
+                case _:
+                    continue
+            asked += [(module, name) for name in names & members]
+    assert asked == []
+
+
+def test_nobody_else_reads_what_only_an_ensemble_has() -> None:
+    read = [
+        (module, node.attr)
+        for module in modules()
+        for node in ast.walk(ast.parse(text(module)))
+        if isinstance(node, ast.Attribute) and node.attr in ("ensemble", "uncertainty_penalty")
+    ]
+    assert {module for module, _ in read} == {"configs.settings.rewards"}
