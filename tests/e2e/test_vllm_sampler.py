@@ -21,7 +21,8 @@ from plumbob.rollout.publish_proof import PublishError
 from plumbob.rollout.rollout_records import Rollout
 from plumbob.rollout.samplers.sampler import SamplerSpec, sample
 from plumbob.rollout.samplers.vllm.vllm_sampler import NUM_SLOTS, VllmSampler
-from plumbob.trainers.online.monitors import alarms
+from plumbob.trainers.online.monitors import Monitors
+from plumbob.trainers.online.step_metrics import StepMetrics
 from tests.support.opened_models import policy_ref
 from tests.support.plain_transformers import load_plain, plain_logprobs
 from tests.support.tiny_policy import EOS, TEMPERATURE, make_adapter, make_requests, write_policy
@@ -117,8 +118,10 @@ def test_a_sampler_at_another_temperature_than_the_learner_s_is_told(served: Ser
     rollouts = sample(served.sampler, make_requests(32))
 
     def told(temperature: float) -> list[str]:
-        step = {"kl": 0.0, "sampler_gap_fresh": float(gaps(adapter, tmp_path, rollouts, temperature).mean())}
-        return [alarm.name for alarm in alarms([step], PpoSettings())]
+        gap = float(gaps(adapter, tmp_path, rollouts, temperature).mean())
+        monitors = Monitors(PpoSettings())
+        monitors.see(StepMetrics.from_disk({"kl": 0.0, "sampler_gap_fresh": gap}))
+        return [alarm.name for alarm in monitors.alarms]
 
     assert told(TEMPERATURE) == [] and told(1.1 * TEMPERATURE) == ["sampler_gap"]
 

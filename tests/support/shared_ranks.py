@@ -17,13 +17,14 @@ _started: dict[int, "Ranks"] = {}
 
 
 def _ranks(world_size: int, factory: pytest.TempPathFactory) -> Iterator["Ranks"]:
-    """One group for the whole session, whichever conftest has asked for it; closing it twice does nothing."""
+    """One group for the whole session, whichever conftests have asked for it; the first of them to end closes it."""
     from tests.support.learner_ranks import Ranks
 
     if world_size not in _started:
         _started[world_size] = Ranks(world_size, factory.mktemp("extensions"))
     yield _started[world_size]
-    _started[world_size].close()
+    if world_size in _started:
+        _started.pop(world_size).close()
 
 
 @pytest.fixture(scope="session")

@@ -95,7 +95,7 @@ def test_a_journal_that_does_not_fit(disk: Path, monkeypatch: pytest.MonkeyPatch
     with pytest.raises(OSError, match=FULL) as failed:
         recorded(settings(num_steps=3), disk)
     assert storage_reason(failed.value) == f"{disk / 'metrics.jsonl'}: {FULL}"
-    assert names(disk) == ["checkpoints", "filling", "metrics.jsonl", "rollouts", "tensorboard"]
+    assert names(disk) == ["checkpoints", "filling", "metrics.jsonl", "rollouts", "sample_ledger.jsonl", "tensorboard"]
     taken.pop().unlink()
     monkeypatch.undo()
     recorded(settings(num_steps=3), disk)
