@@ -36,7 +36,7 @@ test-hosts: install
 
 # Of that, runs that are resumed, submitted and steered, and workers that come and go.
 test-runs: install
-	$(BIN)/python -m pytest -m cluster tests/e2e/test_resume.py tests/e2e/test_steering.py tests/e2e/test_seating.py \
+	$(BIN)/python -m pytest -m cluster tests/e2e/test_resume.py tests/e2e/test_steering.py tests/e2e/test_reservations.py \
 	tests/unit/cluster/launchers tests/unit/cluster/fleet
 
 lint: install

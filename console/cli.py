@@ -16,12 +16,10 @@ from plumbob.console.commands import (
     report,
     resume,
     run,
-    scale,
-    status,
-    stop,
     submit,
     verify,
 )
+from plumbob.console.commands.live import scale, status, stop
 from plumbob.console.exit_codes import FAILED, INTERRUPTED, USER_ERROR
 from plumbob.core.errors import RunFailed, RunStopped, UserError
 

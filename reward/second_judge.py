@@ -1,4 +1,4 @@
-"""A second reward model (gold reward model) beside the first: its scores are logged, and nothing learns from them."""
+"""A second, held-out reward model beside the first: its scores are logged, and nothing learns from them."""
 
 from collections.abc import Sequence
 

@@ -64,7 +64,7 @@ class JournalRow:
         ref_logprobs: float32 [T], of the reference policy; empty where the response was dropped.
         values: float32 [T], of the critic; empty when there is none.
         rewards: part -> its reward.
-        score: the sum of the parts by their weights, which is what was trained on.
+        score: the scorer's total, before shaping.
         dropped: why it was not trained on; None where it was.
     """
 

@@ -21,16 +21,16 @@ class Samplers(Protocol):
 
 
 def sample_requests(
-    prompts: Sequence[EncodedPrompt], samples_per_prompt: int, step: int, seed: int, first_place: int = 0
+    prompts: Sequence[EncodedPrompt], samples_per_prompt: int, step: int, seed: int, first_index: int = 0
 ) -> list[SampleRequest]:
     """`samples_per_prompt` requests for each prompt, in order; every response has a seed of its own.
 
     Args:
-        first_place: of the first prompt in its step; the prompts that were asked before in the same step come first.
+        first_index: of the first prompt in its step; the prompts that were asked before in the same step come first.
     """
     requests = []
-    for place, prompt in enumerate(prompts, first_place):
-        group_id = f"{step}-{place}"
+    for index, prompt in enumerate(prompts, first_index):
+        group_id = f"{step}-{index}"
         for index in range(samples_per_prompt):
             requests.append(
                 SampleRequest(
@@ -52,7 +52,7 @@ def continuation(rollout: Rollout) -> SampleRequest | None:
     return replace(rollout.request, started=PartialResponse(rollout.token_ids, rollout.logprobs, rollout.versions))
 
 
-def slice_seed(request: SampleRequest) -> int:
+def partial_seed(request: SampleRequest) -> int:
     """Of the tokens that are sampled from here on: a continuation must not use the noise of the first slice again."""
     num_started = len(request.started.token_ids)
     return request.seed if num_started == 0 else _seed_of(f"{request.seed}/{num_started}")

@@ -63,7 +63,7 @@ class Membership:
         self.turn = threading.Lock()
         self._role, self._host = role, host
         self._members: list[Member] = []
-        self._roster = threading.Lock()
+        self._members_lock = threading.Lock()
         self._capacity = Capacity(role, boot_timeout_s, host)
         self._is_closed = False
 
@@ -79,7 +79,7 @@ class Membership:
 
     def close(self) -> None:
         """Stop all members; a thread that works with them fails."""
-        with self._roster:
+        with self._members_lock:
             self._is_closed = True
             members, self._members = self._members, []
         self._host.stop_workers(members, are_lost=False)
@@ -98,7 +98,7 @@ class Membership:
 
     def _join(self, started: Member) -> None:
         """In the lowest slot that is free."""
-        with self._roster:
+        with self._members_lock:
             if not self._is_closed:
                 taken = {member.slot for member in self._members}
                 started.slot = next(slot for slot in count() if slot not in taken)
@@ -154,7 +154,7 @@ class Membership:
         return Moment(time.monotonic(), frozenset(living_nodes()), ended_among(results))
 
     def _stop(self, members: Sequence[Member], are_lost: bool) -> None:
-        with self._roster:
+        with self._members_lock:
             there = [member for member in members if member in self._members]  # Not, once the pool has been closed.
             self._members = [member for member in self._members if member not in there]
         if there:

@@ -22,7 +22,7 @@ The fleet of a session, and who calls whom (arrows down; states of a member are 
         v
     eviction: Membership.drain of those that are in the way of another role, for which what they free is held
 
-A lost rollout worker, from noticed to replaced: `Pool._tend`, `Membership.find_lost` (a rule of loss_rules holds),
+A lost rollout worker, from noticed to replaced: `Pool._poll_members`, `Membership.find_lost` (a rule holds),
 `Pool._lose`, `Membership.stop_lost`, `RoleHost.stop_workers`, `Reservations.release`; its chunk goes back to the job;
 `RoleHost.worker_lost`, `Session.worker_lost` (the run's budget). Then `Membership.fill`, `RoleHost.start_worker`,
 `Reservations.reserve_one`, `Session.start_actor`; where no host has capacity, `Capacity.fell_short` waits and evicts.
@@ -111,9 +111,9 @@ class Pool:
             while not job.is_done:
                 if self._num_abandoned > num_abandoned:
                     raise RunFailed(f"nobody wants what the {self.role} workers are {doing} any more")
-                self._tend(job)
+                self._poll_members(job)
                 for member, task in self._ended():
-                    self._take(member, task, job)
+                    self._handle_result(member, task, job)
         return job.results()
 
     def abandon(self) -> None:
@@ -146,9 +146,9 @@ class Pool:
 
     def _until_one_is_ready(self) -> None:
         while not any(self._is_ready(member) for member in self.members):
-            self._tend(None)
+            self._poll_members(None)
             for member, task in self._ended():
-                self._take(member, task, None)
+                self._handle_result(member, task, None)
 
     def _is_ready(self, member: Member) -> bool:
         return self._unprepared(member) is None and not member.is_draining
@@ -159,7 +159,7 @@ class Pool:
             return self._opening
         return self._loading if self._loading is not member.loaded else None
 
-    def _tend(self, job: Job | None) -> None:
+    def _poll_members(self, job: Job | None) -> None:
         """Give the free ones something to do; once a tick look for who is lost or missing."""
         self.membership.check_open()
         looks_around = time.monotonic() - self._looked_at > TICK_S
@@ -202,7 +202,7 @@ class Pool:
 
     # ---------------------------------------------------------------------------------------------------------- results
 
-    def _take(self, member: Member, task: Task, job: Job | None) -> None:
+    def _handle_result(self, member: Member, task: Task, job: Job | None) -> None:
         """Note the result of a call. What an earlier job, which failed, left under way is forgotten."""
         try:
             value = result_of(Call(member.actor, task.result), task.what.doing)

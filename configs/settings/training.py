@@ -7,6 +7,7 @@ from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, Pos
 from plumbob.configs.base import Changeable, Fraction, ModelName, Settings
 from plumbob.configs.settings.algorithms import (
     BradleyTerry,
+    Clipped,
     DpoLoss,
     DynamicSamplingSettings,
     Estimator,
@@ -137,7 +138,7 @@ class PpoSettings(OptimizerSettings):
     estimator: Estimator = Gae()
     loss_mean: Literal["token", "response"] = "token"
     """`token`: every token of the optimizer step weighs the same; `response`: every response does."""
-    policy_loss: PolicyLoss = PolicyLoss()
+    policy_loss: PolicyLoss = Clipped()
     kl: KlPenalty = FixedKl()
     monitors: MonitoringSettings = MonitoringSettings()
     shaping: ShapingSettings = ShapingSettings()

@@ -47,19 +47,19 @@ def scored_response_of(fields: Fields, render: Render) -> ScoredResponse:
     return ScoredResponse(shown_response.prompt, shown_response.response, score)
 
 
-def _best_first(fields: Fields, num_answers: int) -> Sequence[int]:
+def _best_first(fields: Fields, num_responses: int) -> Sequence[int]:
     """Indices of the responses, the best one's first."""
     keys = [name for name in ("ranks", "scores") if name in fields]
     if not keys:
-        return range(num_answers)
+        return range(num_responses)
     if len(keys) == 2:
         raise RowError("expected 'ranks' or 'scores' beside 'answers', found both")
     values = fields[keys[0]]
-    if not isinstance(values, list) or len(values) != num_answers or not all(map(_is_number, values)):
-        raise RowError(f"'{keys[0]}': expected a list of {num_answers} numbers, one an answer, found {shown(values)}")
-    if len(set(values)) < num_answers:
+    if not isinstance(values, list) or len(values) != num_responses or not all(map(_is_number, values)):
+        raise RowError(f"'{keys[0]}': expected a list of {num_responses} numbers, one an answer, found {shown(values)}")
+    if len(set(values)) < num_responses:
         raise RowError(f"'{keys[0]}': expected no ties, found {shown(values)}")
-    return sorted(range(num_answers), key=lambda index: values[index], reverse=keys[0] == "scores")
+    return sorted(range(num_responses), key=lambda index: values[index], reverse=keys[0] == "scores")
 
 
 def _annotator(fields: Fields) -> str | None:

@@ -160,7 +160,7 @@ def measure_reward_model(scorer: Scorer, pairs: Sequence[Ranking]) -> Metrics:
 
     An ensemble is measured by its total, which is no logit: of its margins no probability can be told.
     """
-    chosen, rejected = (scorer.score([(pair.prompt, pair.responses[place]) for pair in pairs]) for place in (0, 1))
+    chosen, rejected = (scorer.score([(pair.prompt, pair.responses[side]) for pair in pairs]) for side in (0, 1))
     is_raw = "raw" in chosen[0].parts
     margins = np.array(
         [

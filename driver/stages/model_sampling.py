@@ -31,7 +31,7 @@ def sampler_spec(opened: OpenedPolicy, rollout: RolloutSettings, lora_rank: int)
         tokenizer=absolute(opened.source.tokenizer_folder),
         tensor_parallel=rollout.tensor_parallel,
         num_threads=rollout.num_threads,
-        slice_tokens=rollout.partial_tokens,
+        partial_tokens=rollout.partial_tokens,
     )
 
 

@@ -29,7 +29,7 @@ from plumbob.trainers.online.ppo import (
 )
 from plumbob.trainers.online.recorder import PpoRecorder, ppo_summary, steps_on_disk
 
-UNJUDGED = "over-optimisation is not watched: there is no judge.model, a reward model that nothing learns from"
+NO_JUDGE = "over-optimisation is not watched: there is no judge.model, a reward model that nothing learns from"
 
 Rule = Callable[[str, str], float]
 """(prompt, response) -> how good the response is."""
@@ -66,7 +66,7 @@ def prepare(run: PpoRun, rule: Rule | None = None) -> PreparedStage:
         actors.learners.export(context.folder / "policy")
         return _metrics(context, run, data, state, actors)
 
-    return training_stage(data.notes if has_judge else (*data.notes, UNJUDGED), train)
+    return training_stage(data.notes if has_judge else (*data.notes, NO_JUDGE), train)
 
 
 def _start(context: StageContext, run: PpoRun, opened: OpenedPolicy, rule: Rule | None) -> PpoActors:

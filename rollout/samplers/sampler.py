@@ -16,7 +16,7 @@ from plumbob.models.adapter import Adapter
 from plumbob.models.loading import OpenedPolicy, open_base
 from plumbob.models.resolution import ModelSource
 from plumbob.rollout.publish_proof import PublishProof
-from plumbob.rollout.requests import slice_seed
+from plumbob.rollout.requests import partial_seed
 from plumbob.rollout.rollout_records import NOT_STARTED, FinishReason, Rollout, SampleRequest
 
 BASE_VERSION = -1
@@ -37,9 +37,8 @@ class SamplerSpec:
         tokenizer: folder or hub name; None takes the model's own.
         tensor_parallel: GPUs that share the model.
         num_threads: CPU threads of this process.
-        max_model_len: tokens in prompt and response together; None takes what the model allows.
-        slice_tokens: a response that has made so many since it was submitted, and is not finished, comes back partial;
-            None makes responses whole.
+        partial_tokens: a response that has made so many since it was submitted, and is not finished, comes back
+            partial; None makes responses whole.
     """
 
     model: ModelRef
@@ -51,8 +50,7 @@ class SamplerSpec:
     tokenizer: str | None = None
     tensor_parallel: int = 1
     num_threads: int = 1
-    max_model_len: int | None = None
-    slice_tokens: int | None = None
+    partial_tokens: int | None = None
 
 
 class Sampler(Protocol):
@@ -83,23 +81,17 @@ class Sampler(Protocol):
     def serve_base(self) -> None:
         """Make the base model, without an adapter, what new requests will use."""
 
-    def release(self) -> None:
-        """Give the accelerator's memory to others; nothing may be running."""
-
-    def acquire(self) -> None:
-        """Take it back."""
-
     def close(self) -> None: ...
 
 
 def sample(sampler: Sampler, requests: Sequence[SampleRequest]) -> list[Rollout]:
     """One response to each request, in their order. The sampler must be idle."""
-    places = {(request.group_id, request.sample_index): place for place, request in enumerate(requests)}
-    if len(places) != len(requests):
+    order = {(request.group_id, request.sample_index): index for index, request in enumerate(requests)}
+    if len(order) != len(requests):
         raise ValueError("two requests have the same group_id and sample_index: responses could not be told apart")
     sampler.submit(requests)
     rollouts = sampler.drain()
-    return sorted(rollouts, key=lambda rollout: places[rollout.request.group_id, rollout.request.sample_index])
+    return sorted(rollouts, key=lambda rollout: order[rollout.request.group_id, rollout.request.sample_index])
 
 
 def stop_token_ids(spec: SamplerSpec, tokenizer: Any) -> tuple[int, ...]:
@@ -142,7 +134,7 @@ class ResponseInProgress:
 
     @property
     def seed(self) -> int:
-        return slice_seed(self.request)
+        return partial_seed(self.request)
 
     def finish(self, reason: FinishReason, worker: str, tokenizer: Any) -> Rollout:
         """With what was started; where a slice ends before the response may, "length" becomes "partial"."""
@@ -178,7 +170,7 @@ def begin_response(spec: SamplerSpec, context: int, version: int, request: Sampl
     if left < 1:
         raise ValueError(f"the response to prompt {request.prompt_id} has {max_tokens} tokens, which is its limit")
     return ResponseInProgress(
-        request, version, max_tokens, left if spec.slice_tokens is None else min(left, spec.slice_tokens)
+        request, version, max_tokens, left if spec.partial_tokens is None else min(left, spec.partial_tokens)
     )
 
 

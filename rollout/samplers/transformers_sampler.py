@@ -60,7 +60,7 @@ class TransformersSampler:
         self._model: Any = load_causal_lm(opened).to(self._device).eval()
         self._tokenizer = opened.tokenizer
         self._stop_ids = stop_token_ids(spec, self._tokenizer)
-        self._context = spec.max_model_len or opened.num_positions
+        self._context = opened.num_positions
         self._queue: deque[ResponseInProgress] = deque()
         self._batch: _Batch | None = None
         self._version = BASE_VERSION
@@ -145,14 +145,6 @@ class TransformersSampler:
 
     def serve_base(self) -> None:
         self._version = BASE_VERSION
-
-    def release(self) -> None:
-        if self._batch or self._queue:
-            raise RuntimeError("the sampler is still making responses: drain or cancel before release")
-        self._model.to("cpu")
-
-    def acquire(self) -> None:
-        self._model.to(self._device)
 
     def close(self) -> None:
         self._model = None

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from plumbob.driver.stages.online_stage import UNJUDGED
+from plumbob.driver.stages.online_stage import NO_JUDGE
 from tests.support.small_run import PPO, Left, Stages, text_settings
 
 NO_CRITIC = {
@@ -47,7 +47,7 @@ def test_grpo_with_kl_in_the_loss_and_dynamic_sampling(stage: Stages, ppo_settin
         (dropped if row.dropped else used)[step, row.group_id].add(row.score)
         assert len(row.values) == 0
         assert len(row.ref_logprobs) == (0 if row.dropped else len(row.token_ids))
-    assert UNJUDGED in left.summary["stages"]["ppo"]["notes"]
+    assert NO_JUDGE in left.summary["stages"]["ppo"]["notes"]
     num_groups = int(str(PPO["ppo.prompts_per_step"]))
     assert len(used) == len(lines) * num_groups and not used.keys() & dropped.keys()
     assert len(dropped) == sum(metrics["num_dropped_groups"] for metrics in lines)
@@ -91,10 +91,10 @@ def test_the_asynchronous_loop_trains_on_what_is_one_version_old_at_most(
         assert line["metrics"]["staleness_max"] == max(behind.get(line["step"], {0}))
     state = json.loads((left.last_checkpoint / "state.json").read_text())["state"]
     rows = state["ledger"]["versions"].values()
-    num_answers = PPO["ppo.num_steps"] * PPO["ppo.prompts_per_step"]
+    num_responses = PPO["ppo.num_steps"] * PPO["ppo.prompts_per_step"]
     assert all(row["issued"] == row["finished"] == row["scored"] == row["trained"] for row in rows)
-    assert sum(row["trained"] for row in rows) == num_answers == len(left.journal)
-    assert sorted(row.position for _, row in left.journal) == list(range(num_answers))
+    assert sum(row["trained"] for row in rows) == num_responses == len(left.journal)
+    assert sorted(row.position for _, row in left.journal) == list(range(num_responses))
 
 
 def test_ppo_is_watched(stage: Stages, ppo_settings: dict[str, object], reward_model: str, world: Path) -> None:
@@ -115,7 +115,7 @@ def test_ppo_is_watched(stage: Stages, ppo_settings: dict[str, object], reward_m
     before = math.log(summary["retention"]["perplexity_before"])
     assert left.metrics[0]["metrics"]["replay_loss"] == pytest.approx(before, rel=0.2)
     assert summary["retention"]["growth"] != 1
-    assert UNJUDGED not in summary["notes"]
+    assert NO_JUDGE not in summary["notes"]
     # vLLM and the learner never agree to the last bit.
     (alarm,) = summary["monitors"]
     assert (alarm["name"], alarm["step"]) == ("sampler_gap", 1)

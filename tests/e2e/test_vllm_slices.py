@@ -38,7 +38,7 @@ class Served:
 def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
     folder = write_policy(tmp_path_factory.mktemp("policy"))
     engine = VllmEngine(kv_cache_gib=0.05, max_num_seqs=64)
-    spec = SamplerSpec(policy_ref(folder), "w", engine, TEMPERATURE, MAX_TOKENS, lora_rank=4, slice_tokens=SLICE)
+    spec = SamplerSpec(policy_ref(folder), "w", engine, TEMPERATURE, MAX_TOKENS, lora_rank=4, partial_tokens=SLICE)
     found = Served(VllmSampler(spec), folder)
     watch(found)
     yield found
@@ -110,11 +110,11 @@ def test_the_cache_of_another_policy_is_never_read(served: Served) -> None:
 
 
 def test_responses_in_slices_are_distributed_as_whole_ones(served: Served, monkeypatch: pytest.MonkeyPatch) -> None:
-    shorter = replace(served.sampler._spec, max_tokens=2, slice_tokens=1)
+    shorter = replace(served.sampler._spec, max_tokens=2, partial_tokens=1)
     monkeypatch.setattr(served.sampler, "_spec", shorter)
     served.sampler.serve_base()
     (request,) = make_requests(1)
     assert pair_statistic(served.sampler, served.folder, request, 2000, TEMPERATURE) < statistic_bound()
     # The test would see a second token that is drawn with the first one's noise.
-    monkeypatch.setattr("plumbob.rollout.samplers.sampler.slice_seed", lambda request: request.seed)
+    monkeypatch.setattr("plumbob.rollout.samplers.sampler.partial_seed", lambda request: request.seed)
     assert pair_statistic(served.sampler, served.folder, request, 2000, TEMPERATURE) > 2 * statistic_bound()

@@ -19,9 +19,9 @@ def load_everywhere(samplers: SamplerGroup, adapter: Adapter) -> None:
     pool = samplers._pool
     with pool.membership.turn:
         while any(member.opened is pool._opening and not pool._is_ready(member) for member in pool.members):
-            pool._tend(None)
+            pool._poll_members(None)
             for member, task in pool._ended():
-                pool._take(member, task, None)
+                pool._handle_result(member, task, None)
 
 
 if __name__ == "__main__":

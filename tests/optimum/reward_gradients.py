@@ -14,7 +14,7 @@ from torch import Tensor
 
 from plumbob.configs.runs import RewardRun
 from plumbob.data.records import Ranking
-from plumbob.trainers.offline.reward_batch import Judged, response_rewards
+from plumbob.trainers.offline.reward_batch import FeedbackRecord, response_rewards
 from plumbob.verify.local_learner import OneRank
 from plumbob.verify.optima.count_optima import Rankings, plackett_luce_loss
 from plumbob.verify.optima.response_tree import Array
@@ -53,7 +53,7 @@ def one_step(run: RewardRun, num_records: int) -> RewardRun:
 
 
 def reward_step_gradient(
-    run: RewardRun, records: Sequence[Judged], learners: OneRank, folder: Path
+    run: RewardRun, records: Sequence[FeedbackRecord], learners: OneRank, folder: Path
 ) -> dict[str, Tensor]:
     """Of the model's parameters, in the trainer's step; `run` is a `one_step`."""
     return gradient_of(learners, lambda: train_feedback(run, records, learners, folder))

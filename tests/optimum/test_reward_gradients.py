@@ -15,7 +15,7 @@ import pytest
 from torch import Tensor
 
 from plumbob.configs.settings.algorithms import BradleyTerry, RewardObjective
-from plumbob.trainers.offline.reward_batch import Judged, response_rewards
+from plumbob.trainers.offline.reward_batch import FeedbackRecord, response_rewards
 from plumbob.verify.local_learner import open_learner
 from plumbob.verify.optima.count_optima import all_rankings
 from plumbob.verify.optima.response_tree import Array
@@ -99,7 +99,7 @@ class Case:
     """
 
     objective: RewardObjective
-    records: Sequence[Judged]
+    records: Sequence[FeedbackRecord]
     gradient: Callable[[Array], Array]
     bugs: Sequence[str]
 

@@ -138,13 +138,13 @@ def group_baseline(rewards: Tensor, action_mask: Tensor, groups: Tensor, eps: fl
     return centred * torch.rsqrt(masked_variance(centred, action_mask) + eps)
 
 
-def has_spread(totals: Tensor, answered: Tensor, groups: Tensor) -> Tensor:
+def has_spread(totals: Tensor, has_action: Tensor, groups: Tensor) -> Tensor:
     """bool [B]: whether the rewards [B] of the row's group differ by more than rounding; NaN counts as differing."""
     totals = totals.double()
-    high = _extremes(torch.where(answered, totals, -torch.inf), groups, "amax")
-    low = _extremes(torch.where(answered, totals, torch.inf), groups, "amin")
+    high = _extremes(torch.where(has_action, totals, -torch.inf), groups, "amax")
+    low = _extremes(torch.where(has_action, totals, torch.inf), groups, "amin")
     bound = TIE * torch.maximum(high.abs(), low.abs()).clamp(min=1)
-    return answered & ~(high - low <= bound)
+    return has_action & ~(high - low <= bound)
 
 
 class _Group(NamedTuple):
@@ -156,11 +156,11 @@ class _Group(NamedTuple):
 
 def _centred(rewards: Tensor, action_mask: Tensor, groups: Tensor) -> _Group:
     """Whole returns less their group's mean; exactly 0 where they are the same but for rounding."""
-    answered = action_mask.any(dim=1)
+    has_action = action_mask.any(dim=1)
     totals = torch.where(action_mask, rewards.double(), 0.0).sum(dim=1)
-    size = _sums(answered.double(), groups)
+    size = _sums(has_action.double(), groups)
     mean = _sums(totals, groups) / size.clamp(min=1)
-    return _Group(torch.where(has_spread(totals, answered, groups), totals - mean, 0.0), size)
+    return _Group(torch.where(has_spread(totals, has_action, groups), totals - mean, 0.0), size)
 
 
 def _sums(x: Tensor, groups: Tensor) -> Tensor:

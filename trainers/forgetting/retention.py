@@ -80,6 +80,6 @@ def prepare_retention(settings: RetentionSettings | None, opened: OpenedModel) -
         return None
     packed = pack_text("retention", settings, opened)
     num_kept = min(settings.max_blocks, len(packed.blocks))
-    places = np.arange(num_kept) * len(packed.blocks) // num_kept
-    blocks = tuple(packed.blocks[place] for place in places)
+    indices = np.arange(num_kept) * len(packed.blocks) // num_kept
+    blocks = tuple(packed.blocks[index] for index in indices)
     return RetainedText(settings, PackedText(blocks, packed.pad_id, packed.notes))

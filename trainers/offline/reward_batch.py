@@ -1,4 +1,4 @@
-"""Judged responses as the reward model's input: encoded, padded, and turned into rewards."""
+"""Human feedback as the reward model's input: encoded, padded, and turned into rewards."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -16,7 +16,7 @@ from plumbob.reward.bert_encoding import EncodedPair, encode_pairs, pad_pairs
 
 INPUT_NAMES = ("input_ids", "attention_mask", "token_type_ids")
 
-Judged = Ranking | ScoredResponse
+FeedbackRecord = Ranking | ScoredResponse
 
 
 @dataclass(frozen=True)
@@ -65,7 +65,9 @@ def response_rewards(forward: Any, batch: RewardBatch) -> Tensor:
     return torch.zeros(is_response.shape, device=rewards.device).masked_scatter(is_response, rewards)
 
 
-def encode_responses(tokenizer: Any, records: Sequence[Judged], max_tokens: int) -> list[tuple[EncodedPair, ...]]:
+def encode_responses(
+    tokenizer: Any, records: Sequence[FeedbackRecord], max_tokens: int
+) -> list[tuple[EncodedPair, ...]]:
     """Every response with its prompt, cut to `max_tokens`, in the record's order."""
     encoded = iter(
         encode_pairs(tokenizer, [(r.prompt, response) for r in records for response in r.responses], max_tokens)
@@ -78,8 +80,8 @@ def collate_responses(
 ) -> RewardBatch:
     """Encoded responses of each row; `targets` None is for what only asks for rewards."""
     padded = pad_pairs(tokenizer, [response for row in rows for response in row])
-    num_answers = np.array([len(row) for row in rows])
-    response_mask = np.arange(num_answers.max()) < num_answers[:, None]
+    num_responses = np.array([len(row) for row in rows])
+    response_mask = np.arange(num_responses.max()) < num_responses[:, None]
 
     def spread(name: str, filler: int) -> NDArray[np.int64]:
         """Arrays [responses, T] at their places in [B, K, T]."""
@@ -98,5 +100,5 @@ def collate_responses(
     )
 
 
-def target_of(record: Judged) -> float:
+def target_of(record: FeedbackRecord) -> float:
     return record.margin if isinstance(record, Ranking) else record.score

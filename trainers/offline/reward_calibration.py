@@ -17,7 +17,7 @@ from plumbob.reward.calibration import Calibration, calibrate, save_calibration
 from plumbob.rollout.rollout_records import Rollout
 from plumbob.rollout.samplers.open_sampler import support_of
 from plumbob.trainers.learner.learner_protocol import Learners
-from plumbob.trainers.offline.reward_batch import Judged, collate_responses, response_rewards
+from plumbob.trainers.offline.reward_batch import FeedbackRecord, collate_responses, response_rewards
 
 SAMPLES_PER_PROMPT = 2
 
@@ -45,13 +45,13 @@ def open_calibration_policy(run: RewardRun) -> OpenedPolicy | None:
     return opened
 
 
-def prepare_calibration(run: RewardRun, opened: OpenedPolicy, records: Sequence[Judged]) -> CalibrationPolicy:
+def prepare_calibration(run: RewardRun, opened: OpenedPolicy, records: Sequence[FeedbackRecord]) -> CalibrationPolicy:
     """The policy with prompts from the training records. Raises UserError when its tokenizer cannot be used."""
     distinct = list(dict.fromkeys(record.prompt for record in records))
     encoded = encode_prompts(opened.tokenizer, [make_prompt(text) for text in distinct], run.data.max_prompt_tokens)
     order = np.random.default_rng(run.seed).permutation(len(encoded.records))[: run.calibration.num_prompts]
     notes = tuple(f"calibration: {note}" for note in encoded.notes)
-    return CalibrationPolicy(opened, tuple(encoded.records[place] for place in order), notes)
+    return CalibrationPolicy(opened, tuple(encoded.records[row] for row in order), notes)
 
 
 def calibrate_on_rollouts(
@@ -63,7 +63,7 @@ def calibrate_on_rollouts(
 
 
 def calibrate_on_records(
-    records: Sequence[Judged], under: str, tokenizer: Any, max_tokens: int, learners: Learners, folder: Path
+    records: Sequence[FeedbackRecord], under: str, tokenizer: Any, max_tokens: int, learners: Learners, folder: Path
 ) -> Calibration:
     """Calibrate on all answers of the records, and store the result in `folder`."""
     texts = [tuple((record.prompt, response) for response in record.responses) for record in records]

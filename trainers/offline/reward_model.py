@@ -47,7 +47,7 @@ from plumbob.trainers.metrics.metrics_log import MetricsLog
 from plumbob.trainers.offline.input_digests import inputs_of
 from plumbob.trainers.offline.loop import HELDOUT_ROWS, Heldout, OfflineStage, check_heldout, run_epochs
 from plumbob.trainers.offline.reward_batch import (
-    Judged,
+    FeedbackRecord,
     RewardBatch,
     RewardModule,
     collate_responses,
@@ -59,10 +59,10 @@ from plumbob.trainers.offline.reward_batch import (
 
 @dataclass(frozen=True)
 class RewardInput:
-    """Judgements as text, and sentences about rows that were left out."""
+    """Human feedback as text, and sentences about rows that were left out."""
 
-    train: tuple[Judged, ...]
-    heldout: tuple[Judged, ...]
+    train: tuple[FeedbackRecord, ...]
+    heldout: tuple[FeedbackRecord, ...]
     notes: tuple[str, ...]
 
 
@@ -155,7 +155,7 @@ def check_encoder(settings: RewardEncoderSettings | PipelineScorerSettings) -> N
     check_length(RewardModel(model, opened.tokenizer), encoder, settings.max_tokens)
 
 
-def count_cut(tokenizer: Any, records: Sequence[Judged], max_tokens: int) -> int:
+def count_cut(tokenizer: Any, records: Sequence[FeedbackRecord], max_tokens: int) -> int:
     """How many records have a response of more than `max_tokens`: one that fills a limit of one token more."""
     encoded = encode_responses(tokenizer, records, max_tokens + 1)
     return sum(max(len(response.input_ids) for response in responses) > max_tokens for responses in encoded)
@@ -168,12 +168,12 @@ def count_cut(tokenizer: Any, records: Sequence[Judged], max_tokens: int) -> int
 class _Encoded:
     """Records beside their responses' tokens."""
 
-    records: Sequence[Judged]
+    records: Sequence[FeedbackRecord]
     responses: Sequence[tuple[EncodedPair, ...]]
 
     def batch(self, tokenizer: Any, index: NDArray[np.int64]) -> RewardBatch:
         targets = [target_of(self.records[place]) for place in index]
-        return collate_responses(tokenizer, [self.responses[place] for place in index], targets)
+        return collate_responses(tokenizer, [self.responses[row] for row in index], targets)
 
 
 def run_reward(
@@ -223,7 +223,7 @@ def heldout_rewards(heldout: Heldout[RewardBatch], learners: Learners) -> list[N
 
 
 def feedback_metrics(
-    objective: RewardObjective, records: Sequence[Judged], rewards: Sequence[NDArray[np.float32]]
+    objective: RewardObjective, records: Sequence[FeedbackRecord], rewards: Sequence[NDArray[np.float32]]
 ) -> FeedbackMetrics:
     """What the means of the objective's statistics do not tell of held-out records, given each one's rewards."""
     if isinstance(objective, Regression):

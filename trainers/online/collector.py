@@ -80,7 +80,7 @@ class Collector:
             first = int(self._cursor.state()["position"])
             prompts = self._cursor.next(ppo.prompts_per_step - len(kept))
             requests = sample_requests(
-                prompts, ppo.samples_per_prompt, step, self._run.seed, first_place=len(kept) + len(flat)
+                prompts, ppo.samples_per_prompt, step, self._run.seed, first_index=len(kept) + len(flat)
             )
             scored = self._scored(requests)
             num_rounds += 1

@@ -162,18 +162,18 @@ def _stats(
     importance: ImportanceWeights,
 ) -> ExperienceStats:
     mask = experience.action_mask
-    answered = mask.any(dim=1)
+    has_action = mask.any(dim=1)
     gap = torch.where(mask, experience.old_logprobs - trajectories.sampler_logprobs, 0.0).abs()
     return ExperienceStats(
-        num_answers=int(answered.sum()),
-        num_empty=int((~answered).sum()),
+        num_responses=int(has_action.sum()),
+        num_empty=int((~has_action).sum()),
         num_tokens=int(mask.sum()),
-        score_mean=masked_mean(scores, answered).item(),
-        score_std=masked_variance(scores.float(), answered).sqrt().item(),
-        kl_mean=masked_mean(kl.sum(dim=1), answered).item(),
-        return_mean=masked_mean(rewards.sum(dim=1), answered).item(),
-        missing_eos_share=masked_mean(~trajectories.ends_with_eos, answered).item(),
-        answer_tokens_mean=masked_mean(mask.sum(dim=1), answered).item(),
+        score_mean=masked_mean(scores, has_action).item(),
+        score_std=masked_variance(scores.float(), has_action).sqrt().item(),
+        kl_mean=masked_mean(kl.sum(dim=1), has_action).item(),
+        return_mean=masked_mean(rewards.sum(dim=1), has_action).item(),
+        missing_eos_share=masked_mean(~trajectories.ends_with_eos, has_action).item(),
+        response_tokens_mean=masked_mean(mask.sum(dim=1), has_action).item(),
         sampler_gap_mean=masked_mean(gap, mask).item(),
         sampler_gap_max=gap.max().item(),
         importance_cut_share=masked_mean(importance.is_cut, mask).item(),

@@ -168,7 +168,7 @@ def see_collapse(steps: "StepHistory", monitor: CollapseSettings) -> str | None:
 def see_length_gaming(steps: "StepHistory", monitor: LengthGamingSettings) -> str | None:
     if len(steps) < 2 * monitor.window:
         return None
-    tokens, first_tokens = steps.ends(lambda step: step.experience.answer_tokens_mean, monitor.window)
+    tokens, first_tokens = steps.ends(lambda step: step.experience.response_tokens_mean, monitor.window)
     reward, first_reward = steps.ends(mean_reward, monitor.window)
     if not (tokens > monitor.max_growth * first_tokens and reward > first_reward):
         return None

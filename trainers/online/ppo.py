@@ -1,4 +1,4 @@
-"""Proximal policy optimisation: sample, score, learn, publish."""
+"""The online policy-gradient loop, the same for PPO, RLOO, REINFORCE++ and GRPO: sample, score, learn, publish."""
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -115,7 +115,7 @@ class PpoState:
         return {
             "kl_coefficient": self.kl_coefficient,
             "cursor": self.cursor.state(),
-            "ledger": self.ledger.settled(),
+            "ledger": self.ledger.completed(),
             "retained": self.retained,
         }
 
@@ -188,7 +188,7 @@ def learn(
     metrics |= {"kl_coefficient": state.kl_coefficient, "learning_rate": scale * ppo.learning_rate}
     state.step += 1
     record.learnt(responses, evaluated, stats, state.step, metrics)
-    state.kl_coefficient = next_coefficient(ppo.kl, state.kl_coefficient, stats.kl_mean, stats.num_answers)
+    state.kl_coefficient = next_coefficient(ppo.kl, state.kl_coefficient, stats.kl_mean, stats.num_responses)
 
 
 @contextmanager

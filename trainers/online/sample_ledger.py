@@ -33,10 +33,10 @@ class Counts:
         self.trained += other.trained
         self.dropped += other.dropped
 
-    def settled(self) -> dict[str, Any]:
+    def completed(self) -> dict[str, Any]:
         """The same without the responses whose end is still open."""
-        settled = self.trained + self.dropped.total()
-        return self.as_dict() | dict.fromkeys(("issued", "finished", "scored"), settled)
+        completed = self.trained + self.dropped.total()
+        return self.as_dict() | dict.fromkeys(("issued", "finished", "scored"), completed)
 
 
 class SampleLedger:
@@ -124,21 +124,21 @@ class SampleLedger:
         with self._lock:
             return self._content(Counts.as_dict)
 
-    def settled(self) -> dict[str, Any]:
+    def completed(self) -> dict[str, Any]:
         """The same without what is in flight: a run that is resumed issues that again. `taken`: the last final row."""
         with self._lock:
-            content = self._content(Counts.settled) | {"taken": self._taken}
+            content = self._content(Counts.completed) | {"taken": self._taken}
         return content | {"versions": {name: row for name, row in content["versions"].items() if row["issued"]}}
 
-    def load_state(self, settled: Mapping[str, Any]) -> None:
-        """Resume where `settled` was taken. An older run has the rows of all versions there, of which none is taken."""
+    def load_state(self, completed: Mapping[str, Any]) -> None:
+        """Resume where `completed` was taken. An older run has the rows of all versions there, none of them taken."""
         with self._lock:
-            rows = {int(version): _counts(row) for version, row in settled["versions"].items()}
+            rows = {int(version): _counts(row) for version, row in completed["versions"].items()}
             self._counts = defaultdict(Counts, rows)
-            self._older = _counts(settled.get("older", {}))
-            self._taken = settled.get("taken", -1)
+            self._older = _counts(completed.get("older", {}))
+            self._taken = completed.get("taken", -1)
             self._in_flight.clear()
-            self._num_reissued = settled["reissued"]
+            self._num_reissued = completed["reissued"]
 
     def _content(self, show: Callable[[Counts], dict[str, Any]]) -> dict[str, Any]:
         rows = {str(version): show(counts) for version, counts in sorted(self._counts.items())}

@@ -5,7 +5,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from typing import Any, Self, get_args
 
-NAMES_ON_DISK = {"score_mean": "reward", "score_std": "reward_std", "kl_mean": "kl"}
+NAMES_ON_DISK = {
+    **{"score_mean": "reward", "score_std": "reward_std", "kl_mean": "kl"},
+    **{"num_responses": "num_answers", "response_tokens_mean": "answer_tokens_mean"},
+}
 """Of fields that `metrics.jsonl` has under another name."""
 
 ALARM = "alarm_"
@@ -17,21 +20,21 @@ class ExperienceStats:
     """A step's batch before the update. Rows without an action count in `num_empty` and nowhere else.
 
     Attributes:
-        num_answers: rows with at least one action token.
+        num_responses: rows with at least one action token.
         num_empty: rows without one: no reward, no signal.
         num_tokens: action tokens.
         score_mean, score_std: of the scorer's total, before shaping.
         kl_mean: KL of a whole response from the reference in nats, the k1 estimate, mean over responses.
         return_mean: reward of a whole response, shaped, with the KL penalty where it is in the reward, undiscounted.
         missing_eos_share: of the responses, those cut at the length limit.
-        answer_tokens_mean: action tokens of a response.
+        response_tokens_mean: action tokens of a response.
         sampler_gap_mean, sampler_gap_max: |log pi_learner - log pi_sampler| over action tokens, in nats.
         importance_cut_share: of the action tokens, those whose importance ratio was held at the cap, or masked.
         explained_variance: of the critic, 1 - Var(return - value) / Var(return) over action tokens; 0 where returns
             are all equal, None where there is no critic.
     """
 
-    num_answers: int
+    num_responses: int
     num_empty: int
     num_tokens: int
     score_mean: float
@@ -39,7 +42,7 @@ class ExperienceStats:
     kl_mean: float
     return_mean: float
     missing_eos_share: float
-    answer_tokens_mean: float
+    response_tokens_mean: float
     sampler_gap_mean: float
     sampler_gap_max: float
     importance_cut_share: float

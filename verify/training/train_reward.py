@@ -21,7 +21,7 @@ from plumbob.models.from_scratch import build_bert
 from plumbob.models.masked_lm import open_encoder
 from plumbob.trainers.metrics.metrics_log import MetricsLog
 from plumbob.trainers.offline.reward_batch import (
-    Judged,
+    FeedbackRecord,
     RewardBatch,
     collate_responses,
     encode_responses,
@@ -52,7 +52,7 @@ class RewardSettings:
 
 
 def trained_rewards(
-    world: TinyWorld, settings: RewardSettings, records: Sequence[Judged], seed: int, folder: Path
+    world: TinyWorld, settings: RewardSettings, records: Sequence[FeedbackRecord], seed: int, folder: Path
 ) -> Array:
     """What a BERT trained on the records says of every response, [P, K], less its mean for each prompt."""
     run = reward_run(settings, new_encoder(world, seed, folder), seed)
@@ -74,7 +74,7 @@ def new_encoder(world: TinyWorld, seed: int, folder: Path) -> Path:
     return encoder
 
 
-def train_feedback(run: RewardRun, records: Sequence[Judged], learners: OneRank, folder: Path) -> None:
+def train_feedback(run: RewardRun, records: Sequence[FeedbackRecord], learners: OneRank, folder: Path) -> None:
     with MetricsLog(folder, NullListener()) as log:
         run_reward(run, RewardInput(tuple(records), (), ()), tokenizer_of(run), learners, folder, log)
 

@@ -31,7 +31,6 @@ def engine_arguments(
         "model": spec.model.name,
         "trust_remote_code": spec.model.trust_remote_code,
         "dtype": spec.model.dtype,
-        "max_model_len": spec.max_model_len,
         "max_num_seqs": settings.max_num_seqs,
         "enforce_eager": settings.enforce_eager,
         "tensor_parallel_size": spec.tensor_parallel,
@@ -51,7 +50,7 @@ def engine_arguments(
         # A prompt in chunks rewinds the request's generator, which a CPU generator cannot.
         arguments |= {"enable_chunked_prefill": False, "kv_cache_memory_bytes": int(settings.kv_cache_gib * 2**30)}
     else:
-        arguments |= {"enable_sleep_mode": True, "gpu_memory_utilization": settings.gpu_memory_fraction}
+        arguments |= {"gpu_memory_utilization": settings.gpu_memory_fraction}
     return arguments
 
 

@@ -40,8 +40,8 @@ class VllmSampler:
     """Samples with vLLM, batching continuously.
 
     A chunk of whole responses that is submitted to an idle sampler repeats to the byte: the prefix cache is emptied
-    before it, and its requests enter the engine in order. With `slice_tokens` the cache stays while the policy does, so
-    that a continuation need not read again what was read here; vLLM keys it by the adapter's name and path.
+    before it, and its requests enter the engine in order. With `partial_tokens` the cache stays while the policy does,
+    so that a continuation need not read again what was read here; vLLM keys it by the adapter's name and path.
 
     Args:
         spec: what to make.
@@ -76,7 +76,7 @@ class VllmSampler:
         from vllm.sampling_params import RequestOutputKind
 
         responses = [begin_response(self._spec, self._context, self._version, request) for request in requests]
-        if not self._running and (self._spec.slice_tokens is None or self._is_cache_old):
+        if not self._running and (self._spec.partial_tokens is None or self._is_cache_old):
             if not self._engine.reset_prefix_cache():
                 raise RuntimeError("vLLM kept its prefix cache although nothing is running")
             self._is_cache_old = False
@@ -159,16 +159,6 @@ class VllmSampler:
     def serve_base(self) -> None:
         self._version = BASE_VERSION
         self._is_cache_old = True
-
-    def release(self) -> None:
-        if self._running:
-            raise RuntimeError("the sampler is still making responses: drain or cancel before release")
-        if not _is_cpu():
-            self._engine.sleep(level=1)
-
-    def acquire(self) -> None:
-        if not _is_cpu():
-            self._engine.wake_up()
 
     def close(self) -> None:
         from vllm.distributed import cleanup_dist_env_and_memory

@@ -4,7 +4,7 @@ from dataclasses import replace
 import numpy as np
 
 from plumbob.data.prompts import EncodedPrompt
-from plumbob.rollout.requests import continuation, response_seed, sample_requests, slice_seed
+from plumbob.rollout.requests import continuation, partial_seed, response_seed, sample_requests
 from plumbob.rollout.rollout_records import NOT_STARTED, Rollout
 
 PROMPTS = [EncodedPrompt(name, f"text {name}", np.array([place, 7], np.int32)) for place, name in enumerate("abba")]
@@ -48,4 +48,4 @@ def test_a_partial_response_is_asked_for_again_with_what_there_is() -> None:
     assert continuation(replace(partial, finish_reason="length")) is None
     # The noise of the first two tokens is not used again.
     second = int(hashlib.sha256(f"{request.seed}/2".encode()).hexdigest()[:8], 16) // 2
-    assert (slice_seed(request), slice_seed(rest)) == (request.seed, second)
+    assert (partial_seed(request), partial_seed(rest)) == (request.seed, second)

@@ -19,7 +19,7 @@ SLICE = 5
 
 @pytest.fixture(scope="module")
 def spec(spec: SamplerSpec) -> SamplerSpec:
-    return replace(spec, max_tokens=MAX_TOKENS, slice_tokens=SLICE)
+    return replace(spec, max_tokens=MAX_TOKENS, partial_tokens=SLICE)
 
 
 def test_a_slice_is_handed_back_and_gone_on_with(sampler: Sampler, adapters: list[Adapter]) -> None:
@@ -64,11 +64,11 @@ def test_tokens_keep_the_version_that_made_them(sampler: Sampler, folder: str, a
 def test_responses_in_slices_are_distributed_as_whole_ones(
     spec: SamplerSpec, folder: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    sampler = open_sampler(replace(spec, max_tokens=2, slice_tokens=1))
+    sampler = open_sampler(replace(spec, max_tokens=2, partial_tokens=1))
     (request,) = make_requests(1)
     assert pair_statistic(sampler, folder, request, 4000, TEMPERATURE) < statistic_bound()
     # The test would see a second token that is drawn with the first one's noise.
-    monkeypatch.setattr("plumbob.rollout.samplers.sampler.slice_seed", lambda request: request.seed)
+    monkeypatch.setattr("plumbob.rollout.samplers.sampler.partial_seed", lambda request: request.seed)
     assert pair_statistic(sampler, folder, request, 4000, TEMPERATURE) > 2 * statistic_bound()
 
 

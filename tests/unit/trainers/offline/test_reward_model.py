@@ -56,8 +56,8 @@ def test_responses_of_a_ranking_side_by_side(names: tuple[str, ...], types: list
 def batch(kind: str) -> RewardBatch:
     """Rows of pairs, of 2 to 4 ranked responses, or of one response, with targets of their own."""
     rng = np.random.default_rng(0)
-    num_answers = {"bradley-terry": [2] * NUM_ROWS, "plackett-luce": [2, 3, 4, 2, 3, 3], "regression": [1] * NUM_ROWS}
-    rows = [[encoded(*rng.integers(1, 9, rng.integers(1, 6))) for _ in range(num)] for num in num_answers[kind]]
+    num_responses = {"bradley-terry": [2] * NUM_ROWS, "plackett-luce": [2, 3, 4, 2, 3, 3], "regression": [1] * NUM_ROWS}
+    rows = [[encoded(*rng.integers(1, 9, rng.integers(1, 6))) for _ in range(num)] for num in num_responses[kind]]
     tokenizer = SimpleNamespace(pad_token_id=0, model_input_names=("input_ids",))
     return collate_responses(tokenizer, rows, rng.uniform(0, 2, NUM_ROWS).tolist())
 

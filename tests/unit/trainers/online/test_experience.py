@@ -79,13 +79,13 @@ def test_every_tensor_by_hand():
 
 def test_every_statistic_by_hand():
     _, stats = golden()
-    assert (stats.num_answers, stats.num_empty, stats.num_tokens) == (2, 1, 4)
+    assert (stats.num_responses, stats.num_empty, stats.num_tokens) == (2, 1, 4)
     assert stats.score_mean == pytest.approx(5.0)  # (3 + 7) / 2: the empty row's score of 1 is left out
     assert stats.score_std == pytest.approx(2.0)
     assert stats.kl_mean == pytest.approx((0.25 + 1.0) / 2)
     assert stats.return_mean == pytest.approx((-0.05 + 3.025 + 0.1 + 3.8) / 2)
     assert stats.missing_eos_share == pytest.approx(0.5)
-    assert stats.answer_tokens_mean == pytest.approx(2.0)
+    assert stats.response_tokens_mean == pytest.approx(2.0)
     assert stats.sampler_gap_mean == pytest.approx((0 + 0.5 + 0.5 + 1) / 4)
     assert stats.sampler_gap_max == pytest.approx(1.0)
     assert stats.importance_cut_share == pytest.approx(0.25)
@@ -177,7 +177,7 @@ def test_a_batch_of_empty_responses_only_is_all_zero_and_finite():
         kl_coefficient=0.1,
         learner_version=3,
     )
-    assert (stats.num_answers, stats.num_empty) == (0, 2)
+    assert (stats.num_responses, stats.num_empty) == (0, 2)
     assert experience.advantages.abs().sum() == 0
     assert all(math.isfinite(value) for value in vars(stats).values())
 

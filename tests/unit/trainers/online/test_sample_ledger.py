@@ -56,12 +56,12 @@ def test_a_response_stays_in_the_row_that_it_was_issued_in(ledger: SampleLedger)
 
 
 def test_a_resumed_ledger_goes_on_without_what_was_in_flight(ledger: SampleLedger) -> None:
-    kept = json.loads(json.dumps(ledger.settled()))
+    kept = json.loads(json.dumps(ledger.completed()))
     older = row(0, 0, 0, 0)
     assert kept == {"versions": {"0": row(3, 3, 3, 2, flat=1)}, "older": older, "taken": -1, "reissued": 2}
     resumed = SampleLedger()
     resumed.load_state(kept)
-    assert resumed.settled() == kept
+    assert resumed.completed() == kept
     resumed.published(1)
     resumed.issued(ASKED[3:])
     assert resumed.as_dict()["versions"] == kept["versions"] | {"1": row(1, 0, 0, 0)}
@@ -107,8 +107,8 @@ def test_the_newest_versions_stay_and_the_older_are_summed() -> None:
     assert list(content["versions"]) == [str(version) for version in range(10, NUM_VERSIONS + 10)]
     assert content["older"] == row(10, 10, 10, 10)
     resumed = SampleLedger()
-    resumed.load_state(json.loads(json.dumps(ledger.settled())))
-    assert resumed.settled() == ledger.settled()
+    resumed.load_state(json.loads(json.dumps(ledger.completed())))
+    assert resumed.completed() == ledger.completed()
     resumed.published(NUM_VERSIONS + 10)
     assert resumed.take_final() == [{"version": NUM_VERSIONS + 9, **row(1, 1, 1, 1)}]
 
@@ -137,11 +137,11 @@ def calls_of_a_step(num_versions: int) -> tuple[int, int]:
         ledger.published(num_versions)
         trained_on(ledger, num_versions)
         ledger.take_final()
-        ledger.settled()
+        ledger.completed()
         ledger.as_dict()
     finally:
         sys.setprofile(None)
-    return len(json.dumps(ledger.settled())), calls
+    return len(json.dumps(ledger.completed())), calls
 
 
 def test_neither_state_nor_work_grows_with_the_number_of_steps() -> None:
@@ -174,8 +174,8 @@ def test_every_response_of_a_run_is_accounted_for(
     world, state = play(run, tmp_path, loop=loop)
     rows = state.ledger.as_dict()["versions"].values()
     for counts in rows:
-        settled = counts["trained"] + sum(counts["dropped"].values())
-        assert counts["issued"] == counts["finished"] == counts["scored"] == settled
+        completed = counts["trained"] + sum(counts["dropped"].values())
+        assert counts["issued"] == counts["finished"] == counts["scored"] == completed
     assert sum(counts["issued"] for counts in rows) == len(world.requests)
     # 6 steps of 2 groups of 2; what else was asked is of groups without spread.
     assert sum(counts["trained"] for counts in rows) == 24

@@ -25,9 +25,8 @@ def test_memory_is_set_where_the_engine_is() -> None:
     # A quarter of 2**30 bytes.
     assert cpu["kv_cache_memory_bytes"] == 268_435_456
     assert cpu["enable_chunked_prefill"] is False
-    assert not {"enable_sleep_mode", "gpu_memory_utilization"} & set(cpu)
+    assert "gpu_memory_utilization" not in cpu
     assert gpu["gpu_memory_utilization"] == 0.6
-    assert gpu["enable_sleep_mode"] is True
     assert not {"kv_cache_memory_bytes", "enable_chunked_prefill"} & set(gpu)
 
 

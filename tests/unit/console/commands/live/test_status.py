@@ -4,7 +4,7 @@ import time
 from dataclasses import replace
 
 from plumbob.cluster.run_status import WorkerRow
-from plumbob.console.commands.status import STALE_S, lines
+from plumbob.console.commands.live.status import STALE_S, lines
 from plumbob.driver.steering import RunState
 from tests.support.run_statuses import NO_STATUS, at_step
 
