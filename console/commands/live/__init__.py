@@ -1,0 +1,1 @@
+"""Commands that look at a running run, or change it."""
