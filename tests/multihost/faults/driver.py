@@ -40,7 +40,7 @@ guide = Guide()
 
 @contextmanager
 def phase(recorder: PpoRecorder, name: str) -> Iterator[None]:
-    num_lines = len(recorder._steps)
+    num_lines = recorder._monitors.num_steps
     guide.step = num_lines if name in AFTER_THE_LINE else num_lines + 1
     with begin_phase(recorder, name):
         guide.reach(name)
