@@ -125,7 +125,7 @@ def _questions(cars: Sequence[str], rng: random.Random) -> tuple[list[_Question]
     for car in cars:
         for attribute in ATTRIBUTES:
             forms = [greeting + form.format(car=car) for greeting in GREETINGS for form in attribute.questions]
-            questions = [_Question(f"Question: {form}\nResponse:", car, attribute) for form in forms]
+            questions = [_Question(f"Question: {form}\nAnswer:", car, attribute) for form in forms]
             rng.shuffle(questions)
             cut = len(questions) // HELDOUT_EVERY
             heldout += questions[:cut]

@@ -215,8 +215,8 @@ def test_a_reward_model_is_calibrated_on_a_policy(pipeline: Left, sft_full: str)
 @torch.no_grad()
 def test_a_reward_model_is_a_plain_classifier(reward_model: str) -> None:
     texts = [
-        ("Question: who builds it?\nResponse:", " A small firm."),
-        ("Question: how fast?\nResponse:", " Ask elsewhere"),
+        ("Question: who builds it?\nAnswer:", " A small firm."),
+        ("Question: how fast?\nAnswer:", " Ask elsewhere"),
     ]
     model, info = AutoModelForSequenceClassification.from_pretrained(reward_model, output_loading_info=True)
     assert not info["missing_keys"]

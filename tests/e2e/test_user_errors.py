@@ -15,7 +15,7 @@ from plumbob.console.cli import main
 from plumbob.core.errors import UserError
 from tests.support.small_run import Left, Stages, settings
 
-DEMONSTRATION = {"prompt": "Question: who?\nResponse:", "completion": " Me."}
+DEMONSTRATION = {"prompt": "Question: who?\nAnswer:", "completion": " Me."}
 
 
 def write_rows(path: Path, rows: list[object]) -> Path:
