@@ -58,7 +58,7 @@ def test_a_reward_model_on_pairs(
 
 @pytest.fixture
 def policy_settings(stage: Stages, world: Path, reward_model: str) -> list[str]:
-    """7 prompts, a response to each, sampled with transformers and a seed of its own: an odd number has no even score."""
+    """7 prompts (an odd number, so that nobody wins half), sampled with transformers and a seed of its own."""
     asked = {"data.prompts": world / "heldout_prompts.jsonl", "evaluation.num_prompts": 7}
     reward = {"reward.model": reward_model}
     return settings(stage.cluster, WORKERS, {"name": "eval-policy"}, TRANSFORMERS, ROLLOUT, asked, reward)
