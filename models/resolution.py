@@ -1,17 +1,20 @@
 """What a setting that names a model points at: a Hugging Face folder, a PEFT adapter on its base, or a hub name."""
 
 import importlib.util
-import json
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from plumbob.configs.settings.models import ADAPTER_TYPES, LoraTuning, ModelRef
-from plumbob.core.errors import UserError, first_line
+from plumbob.core.errors import UserError
+from plumbob.core.outside import from_outside, read_json_object
 from plumbob.models.adapter import CONFIG_FILE, WEIGHTS_FILE
 from plumbob.models.weight_files import check_file, check_weights
 
 PACKAGE_PREFIX = "package:"
+MAX_RANK = 65_536
+"""Of an adapter: no wider than the layers of the largest models."""
+
 TOKENIZER_FILES = ("tokenizer_config.json", "tokenizer.json", "chat_template.jinja")
 
 
@@ -47,7 +50,9 @@ def located(name: str, key: str) -> str:
     if not name.startswith(PACKAGE_PREFIX):
         return name
     package, _, inner = name.removeprefix(PACKAGE_PREFIX).partition("/")
-    spec = importlib.util.find_spec(package)
+    what = f"{key}={name}: the Python package {package} cannot be looked for"
+    with from_outside(what, "install it, or give a folder"):
+        spec = importlib.util.find_spec(package)
     if spec is None or not spec.submodule_search_locations:
         raise UserError(f"{key}={name}: the Python package {package} is not installed; install it, or give a folder")
     folder = Path(spec.submodule_search_locations[0]) / inner
@@ -64,15 +69,18 @@ def resolve_model(ref: ModelRef) -> ModelSource:
             trained further, or weights that are not whole.
     """
     key, model = ref.setting, located(ref.name, ref.setting)
-    folder = Path(model).expanduser()
-    if not folder.is_dir():
+    with from_outside(f"{key}={model}: cannot be looked at", "give a folder that may be read"):
+        folder = Path(model).expanduser()
+        is_folder = folder.is_dir()
+        files = {path.name for path in folder.iterdir()} if is_folder else set()
+    if not is_folder:
         looks_like_a_path = folder.is_absolute() or model.startswith((".", "~")) or model.count("/") > 1
         if looks_like_a_path:
             raise UserError(f"{key}={model}: no such folder")
         return ModelSource(model, None)
-    if (folder / CONFIG_FILE).exists():
+    if CONFIG_FILE in files:
         return _resolve_adapter(ref, folder)
-    if (folder / "config.json").exists():
+    if "config.json" in files:
         check_weights(folder, key)
         return ModelSource(str(folder), None)
     raise UserError(f"{key}={model}: the folder has neither config.json (a model) nor {CONFIG_FILE} (a PEFT adapter)")
@@ -80,31 +88,43 @@ def resolve_model(ref: ModelRef) -> ModelSource:
 
 def _resolve_adapter(ref: ModelRef, folder: Path) -> ModelSource:
     config = read_adapter_config(folder)
-    if config.get("peft_type") not in ADAPTER_TYPES or not isinstance(config.get("r"), int):
+    rank = config.get("r")
+    if config.get("peft_type") not in ADAPTER_TYPES or not isinstance(rank, int):
         raise UserError(
             f"{ref}: is an adapter of peft_type {config.get('peft_type')}, and only {', '.join(ADAPTER_TYPES)} can be "
             f"gone on with; merge it into its base first (peft's merge_and_unload) and give the result"
         )
+    if not 1 <= rank <= MAX_RANK:
+        raise UserError(
+            f"{folder / CONFIG_FILE}: r is {rank}, and must be a whole number from 1 to {MAX_RANK:,}; save the adapter "
+            f"again"
+        )
     base = config.get("base_model_name_or_path")
-    if not base:
+    if not base or not isinstance(base, str):
         raise UserError(
             f"{folder / CONFIG_FILE}: base_model_name_or_path is missing; write the base model's folder there"
+        )
+    if _is_adapter(base):
+        raise UserError(
+            f"{folder / CONFIG_FILE}: base_model_name_or_path={base} is an adapter itself, and only full models can be "
+            f"a base; merge that adapter into its own base first (peft's merge_and_unload), and write the result's "
+            f"folder there"
         )
     check_file(folder / WEIGHTS_FILE, ref.setting)
     named = replace(ref, name=base, setting=f"base_model_name_or_path of {folder}")
     return ModelSource(resolve_model(named).base, folder)
 
 
+def _is_adapter(name: str) -> bool:
+    with from_outside(f"base_model_name_or_path={name}: cannot be looked at", "give a folder that may be read"):
+        return (Path(name).expanduser() / CONFIG_FILE).exists()
+
+
 def read_adapter_config(folder: Path) -> dict[str, Any]:
     """What PEFT wrote beside an adapter's weights. Raises UserError when either cannot be read."""
     if not (folder / WEIGHTS_FILE).exists():
         raise UserError(f"{folder / WEIGHTS_FILE}: is missing; save the adapter as safetensors, PEFT's own default")
-    try:
-        return dict(json.loads((folder / CONFIG_FILE).read_text()))
-    except (OSError, ValueError) as error:
-        raise UserError(
-            f"{folder / CONFIG_FILE}: cannot be read: {first_line(error)}; save the adapter again"
-        ) from error
+    return read_json_object(folder / CONFIG_FILE, f"{folder / CONFIG_FILE}: cannot be read", "save the adapter again")
 
 
 def served_rank(source: ModelSource, tuning: LoraTuning) -> int:

@@ -12,7 +12,8 @@ from transformers.pytorch_utils import Conv1D
 
 from plumbob.configs.settings.models import LoraTuning, NewLlamaSettings
 from plumbob.core.errors import UserError
-from plumbob.models.adapter import WEIGHTS_FILE
+from plumbob.core.outside import from_outside
+from plumbob.models.adapter import SAVE_AGAIN, WEIGHTS_FILE
 from plumbob.models.from_scratch import llama_config
 from plumbob.models.loading import OpenedPolicy
 from plumbob.models.tuning.adapter_support import WHAT_PEFT_LOADS, AdapterSupport, check_loadable
@@ -42,8 +43,7 @@ def check_targets(
     source = opened.source
     if source.adapter is None and tuning.targets == ALL_LINEAR:
         return
-    with torch.device("meta"):
-        model = AutoModelForCausalLM.from_config(opened.config, trust_remote_code=opened.ref.trust_remote_code)
+    model = opened.empty(AutoModelForCausalLM)
     if source.adapter is None:
         _check_named(model, tuning.targets, source.base, support, setting)
         return
@@ -125,7 +125,8 @@ def _reason(names: list[str], unusable: Mapping[str, str]) -> str | None:
 
 def _adapted(adapter: Path, support: AdapterSupport) -> list[str]:
     """Names of the modules that the adapter holds LoRA for, each once; what else it holds some would not take."""
-    with safe_open(adapter / WEIGHTS_FILE, framework="pt") as file:
+    what = f"{adapter / WEIGHTS_FILE}: cannot be read"
+    with from_outside(what, SAVE_AGAIN), safe_open(adapter / WEIGHTS_FILE, framework="pt") as file:
         names = [name.removeprefix("base_model.model.") for name in file.keys()]  # noqa: SIM118 - it is no mapping
     kept = names if support.loads_nothing_else else [name for name in names if ".lora_" in name]
     return list(dict.fromkeys(name.partition(".lora_")[0].removesuffix(".base_layer") for name in kept))
