@@ -16,7 +16,8 @@ MESSAGES = [
 
 TEMPLATES = {
     "plain": PLAIN_CHAT_TEMPLATE,
-    "chatml": "{% for m in messages %}{{ '<|im_start|>' + m['role'] + '\n' + m.content | trim ~ eos_token }}\n{% endfor %}"
+    "chatml": "{% for m in messages %}"
+    "{{ '<|im_start|>' + m['role'] + '\n' + m.content | trim ~ eos_token }}\n{% endfor %}"
     "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}",
     "blocks": "{%- for m in messages %}\n    {%- if m.role == 'system' %}\n  [{{ m.content }}]\n    {%- else %}\n"
     "{{ m.content }}\n    {%- endif %}\n{%- endfor %}\n",
