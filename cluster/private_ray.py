@@ -11,7 +11,7 @@ from ray._private.services import ConsolePopen
 from plumbob.core.stop_signals import SIGNALS
 
 
-class RayProcess(ConsolePopen):  # type: ignore[misc]
+class RayProcess(ConsolePopen):
     """A process of Ray in a process group of its own, which holds no signals.
 
     A terminal that is closed, `timeout` and a shell signal the whole group of the driver: were Ray in it, nobody would
