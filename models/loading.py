@@ -235,9 +235,9 @@ def load_weights(auto_class: Any, ref: ModelRef, base: str, makes_head: bool = F
     """
     with from_outside(f"{ref.setting}={base}: the weights cannot be loaded", give_folder(base)):
         model, found = auto_class.from_pretrained(base, use_safetensors=True, output_loading_info=True, **options)
-    lacking = sorted(found["missing_keys"])
-    if lacking and not makes_head:
-        named = ", ".join(lacking[:NUM_NAMED]) + (f" and {len(lacking) - NUM_NAMED} more" * (len(lacking) > NUM_NAMED))
+    absent = sorted(found["missing_keys"])
+    if absent and not makes_head:
+        named = ", ".join(absent[:NUM_NAMED]) + (f" and {len(absent) - NUM_NAMED} more" * (len(absent) > NUM_NAMED))
         raise UserError(f"{ref.setting}={base}: the weights lack {named}: the folder is not whole, copy it again")
     return model
 

@@ -9,8 +9,8 @@ from typing import Any
 
 from plumbob.core.errors import UserError
 from plumbob.core.outside import from_outside, reason_of
+from plumbob.data.reading.arrow_tables import arrow_values, parquet_values
 from plumbob.data.reading.bounded_files import content_of, lines_of
-from plumbob.data.reading.tables import arrow_values, parquet_values
 
 # What the `datasets` library keeps beside its Arrow files.
 SIDE_FILES = {"state.json", "dataset_info.json", "dataset_infos.json", "dataset_dict.json"}
