@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from plumbob.core.errors import RunFailed, UserError
+from plumbob.core.errors import RunFailed, RunPreempted, RunStopped, UserError
 from plumbob.driver.run_folder.folder import check_writable, nothing_left
 
 
@@ -50,6 +50,18 @@ def test_a_mistake_leaves_nothing_of_its_own_behind(tmp_path: Path) -> None:
         write(folder)
         raise UserError("a mistake")
     assert everything(tmp_path) == ["runs", "runs/new", "runs/new/mine.txt"]
+
+
+@pytest.mark.parametrize("ends", [RunPreempted("SIGTERM"), RunStopped("asked to"), KeyboardInterrupt()])
+def test_a_boot_that_is_ended_leaves_the_name_free(tmp_path: Path, ends: BaseException) -> None:
+    with pytest.raises(type(ends)), nothing_left(tmp_path / "runs" / "new"):
+        write(tmp_path / "runs" / "new")
+        raise ends
+    assert everything(tmp_path) == []
+    with pytest.raises(type(ends)), nothing_left(tmp_path / "computed"):
+        write(tmp_path / "computed", metrics="{}\n")
+        raise ends
+    assert everything(tmp_path / "computed") == ["logs", "logs/learner-0.log", "metrics.jsonl", "resolved.json"]
 
 
 def test_what_was_computed_stays_whatever_is_said_later(tmp_path: Path) -> None:
