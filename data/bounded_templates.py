@@ -38,12 +38,8 @@ MAX_BITS = 4096
 _WIDTH = re.compile(r"\d{6,}")
 
 
-class TemplateBoundError(ValueError):
-    """A template does more than any that writes a dialogue would."""
-
-
 def render(template: str, **values: Any) -> str:
-    """What the template writes. Raises whatever the template does, and TemplateBoundError when it does too much."""
+    """What the template writes. Raises whatever the template does, and OverflowError, as jinja, when it does too much."""
     return _compiled(template)(values)
 
 
@@ -53,7 +49,7 @@ def _compiled(template: str) -> Callable[[dict[str, Any]], str]:
         trim_blocks=True, lstrip_blocks=True, extensions=[_Generation, loopcontrols], optimized=False
     )
     if len(template) > MAX_LETTERS:
-        raise TemplateBoundError(f"it has more than {MAX_LETTERS:,} letters")
+        raise OverflowError(f"it has more than {MAX_LETTERS:,} letters")
     compiled = environment.from_string(template)
 
     def rendered(values: dict[str, Any]) -> str:
@@ -129,7 +125,7 @@ class _BoundedEnvironment(ImmutableSandboxedEnvironment):
         self._steps += 1
         self._letters += len(written if isinstance(written, str) else str(written))
         if self._steps > MAX_STEPS or self._letters > MAX_LETTERS:
-            raise TemplateBoundError(
+            raise OverflowError(
                 f"it takes more than {MAX_STEPS:,} steps or writes more than {MAX_LETTERS:,} letters for one dialogue"
             )
         self._check_time()
@@ -166,7 +162,7 @@ class _BoundedEnvironment(ImmutableSandboxedEnvironment):
 
     def _check_time(self) -> None:
         if time.monotonic() > self._until:
-            raise TemplateBoundError(f"it takes more than {MAX_SECONDS:g} s for one dialogue")
+            raise OverflowError(f"it takes more than {MAX_SECONDS:g} s for one dialogue")
 
 
 def _check_operands(operator: str, left: Any, right: Any) -> None:
@@ -189,18 +185,18 @@ def _check_arguments(name: str, *arguments: Any) -> None:
     """What of a call makes much out of little: widths, texts put in the place of others, texts joined."""
     for argument in arguments:
         if isinstance(argument, int) and abs(argument) > MAX_NUMBER:
-            raise TemplateBoundError(f"it calls {name} with the number {argument if abs(argument) < 10**20 else '...'}")
+            raise OverflowError(f"it calls {name} with the number {argument if abs(argument) < 10**20 else '...'}")
     texts = [argument for argument in arguments if isinstance(argument, str)]
     match name, texts:
         case "%", [form] if "*" in form:
-            raise TemplateBoundError("it asks for a text of a width that is not written")
+            raise OverflowError("it asks for a text of a width that is not written")
         case "replace", [text, old, new, *_]:
             _check_size(len(text) + text.count(old) * len(new))
         case "join", _:
             items = [item for argument in arguments if isinstance(argument, list | tuple) for item in argument]
             _check_size(sum(len(str(item)) for item in items) + len(items) * max(map(len, texts), default=0))
         case "format" | "%" | "format_map", [form, *_] if _WIDTH.search(form):
-            raise TemplateBoundError("it asks for a text of such a width")
+            raise OverflowError("it asks for a text of such a width")
         case _:
             pass
 
@@ -213,12 +209,12 @@ def _checked(result: Any) -> Any:
 
 def _check_size(size: int) -> None:
     if size > MAX_LETTERS:
-        raise TemplateBoundError(f"it makes a text or a list of more than {MAX_LETTERS:,}")
+        raise OverflowError(f"it makes a text or a list of more than {MAX_LETTERS:,}")
 
 
 def _check_bits(bits: int) -> None:
     if bits > MAX_BITS:
-        raise TemplateBoundError(f"it makes a number of more than {MAX_BITS:,} bits")
+        raise OverflowError(f"it makes a number of more than {MAX_BITS:,} bits")
 
 
 def _tojson(

@@ -14,8 +14,9 @@ from transformers.utils.hub import cached_file
 from plumbob.configs.settings.models import EvaluatedPolicySettings, ModelRef
 from plumbob.core.errors import NUM_NAMED, UserError
 from plumbob.core.outside import from_outside
+from plumbob.models.adapter import CONFIG_FILE
 from plumbob.models.config_sizes import check_config_sizes
-from plumbob.models.resolution import ModelSource, resolve_model
+from plumbob.models.resolution import BASE_KEY, ModelSource, resolve_model
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 
@@ -96,7 +97,7 @@ class OpenedPolicy(OpenedModel):
 def open_model(ref: ModelRef) -> OpenedModel:
     """Raises UserError when there is no such model, or its config cannot be read."""
     source = resolve_model(ref)
-    return OpenedModel(ref, source, read_config(ref, source.base))
+    return OpenedModel(ref, source, _read_config(ref, source))
 
 
 def open_policy(ref: ModelRef) -> OpenedPolicy:
@@ -106,25 +107,44 @@ def open_policy(ref: ModelRef) -> OpenedPolicy:
 
 def open_base(ref: ModelRef, source: ModelSource) -> OpenedPolicy:
     """As `open_policy`, where it is known what the name stands for."""
-    opened = OpenedPolicy(ref, source, read_config(ref, source.base))
+    opened = OpenedPolicy(ref, source, _read_config(ref, source))
     _check_causal_lm(opened)
     return opened
 
 
-def read_config(ref: ModelRef, base: str) -> Any:
-    """transformers' config of a full model. Raises UserError when there is none, or its sizes are none."""
+def _read_config(ref: ModelRef, source: ModelSource) -> Any:
+    """transformers' config of the base. Raises UserError when there is none, or no weights by it can be used."""
+    base = source.base
     with from_outside(f"{ref.setting}={base}: cannot be read as a model", give_folder(base)):
         config = AutoConfig.from_pretrained(base, trust_remote_code=ref.trust_remote_code)
         named = config.architectures or []
         if not isinstance(named, list) or not all(isinstance(name, str) for name in (config.model_type, *named)):
             raise ValueError("architectures and model_type in its config.json must be names")
         check_config_sizes(config, ref, base)
+    _check_unquantised(config, ref, source)
     return config
 
 
 def give_folder(name: str) -> str:
     """What to do about a model that cannot be read."""
     return COPY_AGAIN if Path(name).is_dir() else "give a folder, or a name on the hub where this machine reaches it"
+
+
+def _check_unquantised(config: Any, ref: ModelRef, source: ModelSource) -> None:
+    """Raises UserError when the weights are of fewer bits than can be trained, sampled and compared alike."""
+    stored = getattr(config, "quantization_config", None)
+    if not stored:
+        return
+    method = stored.get("quant_method") if isinstance(stored, dict) else getattr(stored, "quant_method", None)
+    fix = (
+        "give the model that it was made from, or transformers' model.dequantize() of it, saved in a folder of its own"
+    )
+    if source.adapter is not None:
+        fix += f", and write that into {BASE_KEY} of {source.adapter / CONFIG_FILE}"
+    raise UserError(
+        f"{ref.setting}={source.base}: its config.json says that its weights are quantised "
+        f"({getattr(method, 'value', method) or 'quantization_config'}), and only float weights can be loaded; {fix}"
+    )
 
 
 def _check_causal_lm(opened: OpenedModel) -> None:
