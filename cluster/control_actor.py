@@ -28,12 +28,12 @@ class ControlRequests(NamedTuple):
 
     Attributes:
         num_rollout_workers: told once, so that autoscaling continues from there; None otherwise.
-        leaving: ids of nodes that will be taken away; all since the run began.
+        draining: ids of nodes that will be taken away; all since the run began.
         stop: since the run began.
     """
 
     num_rollout_workers: int | None = None
-    leaving: frozenset[str] = frozenset()
+    draining: frozenset[str] = frozenset()
     stop: bool = False
 
 
@@ -47,8 +47,8 @@ class Control:
     def report(self, status: RunStatus, heard: ControlRequests) -> ControlRequests:
         """What is requested by now. `heard`: what the driver knows of it, which outlives an actor that dies."""
         self._status = status
-        leaving, stop = self._requests.leaving | heard.leaving, self._requests.stop or heard.stop
-        number, self._requests = self._requests.num_rollout_workers, ControlRequests(None, leaving, stop)
+        draining, stop = self._requests.draining | heard.draining, self._requests.stop or heard.stop
+        number, self._requests = self._requests.num_rollout_workers, ControlRequests(None, draining, stop)
         return self._requests._replace(num_rollout_workers=number)
 
     def status(self) -> dict[str, Any]:
@@ -60,18 +60,18 @@ class Control:
         from plumbob.cluster.admission import check_scale
         from plumbob.cluster.nodes import draining_nodes
 
-        before = check_scale(self._reported(), num_rollout_workers, self._requests.leaving | draining_nodes())
+        before = check_scale(self._reported(), num_rollout_workers, self._requests.draining | draining_nodes())
         self._requests = self._requests._replace(num_rollout_workers=num_rollout_workers)
         return before
 
-    def leave(self, host: str) -> None:
+    def drain_host(self, host: str) -> None:
         """That host, by address or name, will be taken away. Raises UserError."""
-        from plumbob.cluster.admission import check_leave
+        from plumbob.cluster.admission import check_drain
         from plumbob.cluster.nodes import draining_nodes, nodes_on
 
         nodes = nodes_on(host)
-        check_leave(self._reported(), host, nodes, self._requests.leaving | draining_nodes())
-        self._requests = self._requests._replace(leaving=self._requests.leaving | nodes)
+        check_drain(self._reported(), host, nodes, self._requests.draining | draining_nodes())
+        self._requests = self._requests._replace(draining=self._requests.draining | nodes)
 
     def stop(self) -> None:
         self._requests = self._requests._replace(stop=True)

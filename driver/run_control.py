@@ -79,10 +79,10 @@ class RunControl:
         rollout = self._session.rollout
         requests = client.exchange(self.status, is_scalable=rollout is not None)
         self._is_stopping = requests.stop
-        new = self._session.leave(requests.leaving | draining_nodes())
+        new = self._session.drain_nodes(requests.draining | draining_nodes())
         if new:
             where = ", ".join(addresses(new))
-            self.notify(f"{where} will be taken away: workers there end what they are at, others start elsewhere")
+            self.notify(f"draining {where}: workers there finish their work, others start elsewhere")
         if rollout is not None and requests.num_rollout_workers is not None:
             rollout.pool.size = requests.num_rollout_workers
 

@@ -64,9 +64,9 @@ def scale(run: str | Path, num_rollout_workers: int, address: str | None = None)
 
 
 def leave(run: str | Path, host: str, address: str | None = None) -> None:
-    """Let rollout workers and scorers go from a host that will be taken away, by its address or name."""
+    """Drain a host that will be taken away, by its address or name: its rollout workers and scorers end their work."""
     with _reached(run, address) as control:
-        answer(control.leave.remote(host))
+        answer(control.drain_host.remote(host))
 
 
 def stop(run: str | Path, address: str | None = None) -> None:

@@ -83,7 +83,7 @@ def _resolve_adapter(ref: ModelRef, folder: Path) -> ModelSource:
     if config.get("peft_type") not in ADAPTER_TYPES or not isinstance(config.get("r"), int):
         raise UserError(
             f"{ref}: is an adapter of peft_type {config.get('peft_type')}, and only {', '.join(ADAPTER_TYPES)} can be "
-            f"gone on with; merge it into its base first (peft's merge_and_unload) and give the result"
+            f"trained further; merge it into its base first (peft's merge_and_unload) and give the result"
         )
     base = config.get("base_model_name_or_path")
     if not base:

@@ -17,7 +17,7 @@
 
     from PREPARING, IDLE and WORKING, whatever comes first:
 
-      its host will be taken away (people, Ray's drain notice) ----+
+      its host is draining (people, Ray's drain notice) -----------+
       it is one of the newest beyond `size` (people, autoscaling) -+--> DRAINING ---> STOPPED
       others need what it holds (recovery.eviction) ---------------+    takes no more; stopped when its call has ended,
                                                                         or at once where nobody works with the pool
@@ -38,7 +38,7 @@ from itertools import count
 from plumbob.cluster.calls import ended_among, last_lines
 from plumbob.cluster.failures import WorkerLost
 from plumbob.cluster.fleet.capacity import Capacity
-from plumbob.cluster.fleet.member import LossRule, Member, Moment
+from plumbob.cluster.fleet.member import LossRule, Member, PoolSnapshot
 from plumbob.cluster.fleet.pool_host import PoolHost
 from plumbob.cluster.nodes import living_nodes
 from plumbob.core.errors import RunFailed
@@ -120,7 +120,7 @@ class Membership:
                 self.turn.release()
 
     def mark_draining(self) -> None:
-        """Those whose hosts will be taken away, and the newest of those that are too many."""
+        """Those whose hosts are draining, and the newest of those that are too many."""
         for member in self._members:
             if self._host.is_draining(member):
                 member.is_draining = True
@@ -137,11 +137,11 @@ class Membership:
     # ------------------------------------------------------------------------------------------------------------- lose
 
     def find_lost(self) -> list[tuple[Member, WorkerLost]]:
-        """Those for whom a rule holds now, with what they are lost by."""
-        now = self._now()
+        """Those for whom a loss rule holds, each with its error."""
+        snapshot = self._snapshot()
         found = []
         for member in self.members:
-            loss = next((loss for rule in self.loss_rules if (loss := rule(member, now)) is not None), None)
+            loss = next((loss for rule in self.loss_rules if (loss := rule(member, snapshot)) is not None), None)
             if loss is not None:
                 found.append((member, WorkerLost(f"{loss.reason}\n{last_lines(member.actor.log)}")))
         return found
@@ -149,9 +149,9 @@ class Membership:
     def stop_lost(self, member: Member) -> None:
         self._stop([member], are_lost=True)
 
-    def _now(self) -> Moment:
+    def _snapshot(self) -> PoolSnapshot:
         results = [task.result for member in self.members if (task := member.task) is not None]
-        return Moment(time.monotonic(), frozenset(living_nodes()), ended_among(results))
+        return PoolSnapshot(time.monotonic(), frozenset(living_nodes()), ended_among(results))
 
     def _stop(self, members: Sequence[Member], are_lost: bool) -> None:
         with self._members_lock:

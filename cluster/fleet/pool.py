@@ -53,9 +53,9 @@ TICK_S = 1.0
 class Pool:
     """Members take chunks of a job when they are free: a slow, late or lost one delays nothing but its own share.
 
-    A member that is lost, or fails at what nobody foresaw, is replaced, and its chunk is handed out again as it was;
+    A member that is lost, or fails with an unexpected error, is replaced, and its chunk is handed out again as it was;
     one that costs too many members ends the run.
-    One whose host will be taken away ends what it is doing and is replaced elsewhere. A new member opens the model and
+    One whose host is draining ends what it is doing and is replaced elsewhere. A new member opens the model and
     loads the newest version beside the running work. One thread at a time works; others may set the size and `load`.
 
     Args:
@@ -235,7 +235,7 @@ class Pool:
         """What a member raised, as its loss; None where it would be the same on any other.
 
         A host may be short of memory or disk, or lack what others have. So who cannot begin where others could, and
-        who fails at what nobody foresaw, is replaced; the chunk that two of them fail at ends the run.
+        who fails with an unexpected error, is replaced; the chunk that two of them fail at ends the run.
         """
         if task.what is self._opening:
             others = any(other.opened is self._opening for other in self.members)

@@ -91,7 +91,7 @@ class Reservations:
         """For workers that come and go together; none when they do not all fit.
 
         Args:
-            anywhere: if they fit nowhere else, on hosts too that will be taken away or did not answer.
+            anywhere: if they fit nowhere else, on hosts too that are draining or did not answer.
         """
         with self._turn:
             free, chosen = self._free(), list[Host]()

@@ -1,4 +1,4 @@
-"""What a step of PPO leaves behind: metrics, the journal, the sample accounting, and a word when something is off."""
+"""What a step of PPO leaves behind (PpoRecorder): metrics, the rollout journal, sample accounting, monitors' alarms."""
 
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager
@@ -16,7 +16,7 @@ from plumbob.trainers.metrics.metrics_log import MetricsLog
 from plumbob.trainers.metrics.sinks.jsonl import read_metrics
 from plumbob.trainers.metrics.step_record import Listener, Phases, StepRecord
 from plumbob.trainers.online.collector import Scored, StepResponses
-from plumbob.trainers.online.experience import Evaluated
+from plumbob.trainers.online.experience import LogprobsAndValues
 from plumbob.trainers.online.measure_step import measure_step
 from plumbob.trainers.online.monitors import Monitors
 from plumbob.trainers.online.step_metrics import ALARM, ExperienceStats, RoundMetrics, StepMetrics
@@ -62,7 +62,7 @@ class PpoRecorder:
     def learnt(
         self,
         responses: StepResponses,
-        evaluated: Evaluated,
+        computed: LogprobsAndValues,
         stats: ExperienceStats,
         step: int,
         update: Mapping[str, float],
@@ -75,10 +75,10 @@ class PpoRecorder:
         """
         journal = self._folder / "rollouts"
         with naming(step_file(journal, step)):
-            write_step(journal, step, journal_rows(responses, evaluated))
+            write_step(journal, step, journal_rows(responses, computed))
         seconds = self._phases.take()
         rounds = self._rounds(responses)
-        measured = measure_step(responses, evaluated, stats, update, step - 1, sum(seconds.values()), rounds)
+        measured = measure_step(responses, computed, stats, update, step - 1, sum(seconds.values()), rounds)
         self._monitors.see(measured)
         metrics = measured.on_disk() | {f"{ALARM}{alarm.name}": 1.0 for alarm in self._monitors.alarms}
         self._log.append(StepRecord("ppo", step, self._ppo.num_steps, metrics, seconds))
@@ -123,7 +123,7 @@ def steps_on_disk(folder: Path) -> list[StepMetrics]:
     return [StepMetrics.from_disk(record.metrics) for record in read_metrics(folder)]
 
 
-def journal_rows(responses: StepResponses, evaluated: Evaluated) -> list[JournalRow]:
+def journal_rows(responses: StepResponses, computed: LogprobsAndValues) -> list[JournalRow]:
     """One row a response, its per-token numbers cut out of the padded batch; then those of the groups left out."""
     rows = []
     positions = responses.positions
@@ -131,8 +131,8 @@ def journal_rows(responses: StepResponses, evaluated: Evaluated) -> list[Journal
         request = scored[0].request
         start = len(request.prompt_ids)
         response = (row, slice(start, start + len(scored[0].token_ids)))
-        values = NO_NUMBERS if evaluated.values is None else evaluated.values[response].numpy()
-        rows.append(_journal_row(scored, positions, evaluated.ref_logprobs[response].numpy(), values, None))
+        values = NO_NUMBERS if computed.values is None else computed.values[response].numpy()
+        rows.append(_journal_row(scored, positions, computed.ref_logprobs[response].numpy(), values, None))
     return rows + [_journal_row(scored, positions, NO_NUMBERS, NO_NUMBERS, "flat") for scored in responses.dropped]
 
 

@@ -83,16 +83,14 @@ def test_a_run_stops_when_it_was_asked_to(session: Session, tmp_path: Path, monk
     session.check_stop()  # The next run on the session was not.
 
 
-def test_a_host_that_will_be_taken_away_is_told_once(
-    session: Session, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_draining_host_is_reported_once(session: Session, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     watching = Watching()
     with controlled_run(session, "one", (), tmp_path, watching):
-        for leaving in ({"n2"}, {"n2"}, {"n2", "n3"}):
-            monkeypatch.setattr(Client, "requests", ControlRequests(leaving=frozenset(leaving)))
+        for draining in ({"n2"}, {"n2"}, {"n2", "n3"}):
+            monkeypatch.setattr(Client, "requests", ControlRequests(draining=frozenset(draining)))
             session.poll_control()
-    rule = "will be taken away: workers there end what they are at, others start elsewhere"
-    assert watching.notes == [("cluster", f"10.0.0.2 {rule}"), ("cluster", f"10.0.0.3 {rule}")]
+    rule = "workers there finish their work, others start elsewhere"
+    assert watching.notes == [("cluster", f"draining 10.0.0.2: {rule}"), ("cluster", f"draining 10.0.0.3: {rule}")]
 
 
 def test_a_slot_may_cost_as_many_workers_as_the_settings_say(session: Session, tmp_path: Path) -> None:

@@ -103,7 +103,7 @@ def test_a_host_that_does_not_answer_keeps_no_learners(
 
 
 class OnlyDraining:
-    """Reservations that there are on hosts alone that will be taken away."""
+    """Reservations that there are on draining hosts alone."""
 
     def __init__(self) -> None:
         self.asked: list[bool] = []

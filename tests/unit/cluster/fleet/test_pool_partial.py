@@ -1,4 +1,4 @@
-"""A pool whose workers hand back what they have: deaths, versions, and hosts that will be taken away."""
+"""A pool whose workers hand back what they have: deaths, versions, and hosts that are draining."""
 
 import threading
 from collections.abc import Callable
@@ -68,7 +68,7 @@ def test_workers_on_a_host_that_will_be_taken_away_end_their_slice_and_leave(
     two.draining.add("rollout-0")
     # Its replacement does not wait for it to go.
     assert wait_until(lambda: len(two.started) == 3, TIMEOUT_S)
-    assert [row.state for row in two.pool.status() if row.worker == "rollout-0"] == ["leaving"]
+    assert [row.state for row in two.pool.status() if row.worker == "rollout-0"] == ["draining"]
     ray.get(leaver.release.remote(), timeout=TIMEOUT_S)
     sampling.join(TIMEOUT_S)
     tokens = [rollout.token_ids.tolist() for rollout in found]
