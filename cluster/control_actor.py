@@ -44,10 +44,10 @@ class Control:
         self._status: RunStatus | None = None
         self._requests = ControlRequests()
 
-    def report(self, status: RunStatus, heard: ControlRequests) -> ControlRequests:
-        """What is requested by now. `heard`: what the driver knows of it, which outlives an actor that dies."""
+    def report(self, status: RunStatus, known: ControlRequests) -> ControlRequests:
+        """What is requested by now. `known`: what the driver knows of it, which outlives an actor that dies."""
         self._status = status
-        draining, stop = self._requests.draining | heard.draining, self._requests.stop or heard.stop
+        draining, stop = self._requests.draining | known.draining, self._requests.stop or known.stop
         number, self._requests = self._requests.num_rollout_workers, ControlRequests(None, draining, stop)
         return self._requests._replace(num_rollout_workers=number)
 
@@ -107,7 +107,7 @@ class ControlClient:
         Args:
             is_scalable: there are rollout workers now; until there are, how many they shall be is kept back.
         """
-        if self._answer is None or self._has_heard():
+        if self._answer is None or self._take_answer():
             self._answer = self._control.report.remote(status(), self._requests)
         requests, without_number = self._requests, self._requests._replace(num_rollout_workers=None)
         if not is_scalable:
@@ -115,19 +115,19 @@ class ControlClient:
         self._requests = without_number
         return requests
 
-    def _has_heard(self) -> bool:
+    def _take_answer(self) -> bool:
         """Take the answer to the last report; False while there is none."""
         ready, _ = ray.wait([self._answer], timeout=0)
         if not ready:
             self._is_silent("no answer yet")
             return False
         try:
-            heard: ControlRequests = ray.get(self._answer)
+            known: ControlRequests = ray.get(self._answer)
         except RayError as error:  # It died, and is started again where it can be.
             self._is_silent(first_line(error))
             return True
-        number = heard.num_rollout_workers
-        self._requests = heard._replace(
+        number = known.num_rollout_workers
+        self._requests = known._replace(
             num_rollout_workers=self._requests.num_rollout_workers if number is None else number
         )
         self._silent_since, self._is_notified = None, False

@@ -197,7 +197,7 @@ class Session:
         name = f"{need.role}-{next(self._numbers)}"
         log = self._logs / f"{name}.log"
         start = ray.remote(**options(need, reservation, num_threads))(kind).remote
-        return Actor(name, start(log, num_threads, installed(), self._probe.left()), log)
+        return Actor(name, start(log, num_threads, installed(), self._probe.write()), log)
 
     # ------------------------------------------------------------------------------------------------------- resources
 

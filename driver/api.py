@@ -39,9 +39,9 @@ from plumbob.driver.pipeline.pipeline import run_pipeline
 from plumbob.driver.pipeline.pipeline_data import prepare_files
 from plumbob.driver.run_control import controlled_run
 from plumbob.driver.run_folder.connection_file import ConnectionFile
-from plumbob.driver.run_folder.folder import SUMMARY_FILE, check_writable, nothing_left, run_folder
-from plumbob.driver.run_folder.inputs import check_models, check_rows, keep_digests, new_digests
-from plumbob.driver.run_folder.lock import owned
+from plumbob.driver.run_folder.folder import SUMMARY_FILE, check_writable, removed_on_user_error, run_folder
+from plumbob.driver.run_folder.inputs import check_models, check_rows, new_digests, write_digests
+from plumbob.driver.run_folder.lock import locked_folder
 from plumbob.driver.stages import evaluation
 from plumbob.driver.stages.evaluation import prepare_eval, run_eval
 from plumbob.driver.stages.prepare import prepare
@@ -158,8 +158,8 @@ def _locked(folder: Path, listener: Listener) -> Iterator[None]:
     """A run's folder, ours alone: a failure says what it leaves there, and a user error that is found late nothing."""
     with (
         with_failure_advice(folder),
-        owned(folder, lambda message: listener.notify("cluster", message)) as is_ours,
-        nothing_left(folder) if is_ours else nullcontext(),
+        locked_folder(folder, lambda message: listener.notify("cluster", message)) as is_ours,
+        removed_on_user_error(folder) if is_ours else nullcontext(),
     ):
         yield
 
@@ -199,7 +199,7 @@ def _execute(
         PeakMemory() as memory,
     ):
         write_resolved(config, folder)
-        keep_digests(digests, folder)
+        write_digests(digests, folder)
         (folder / SUMMARY_FILE).unlink(missing_ok=True)  # Of an earlier end: the result is being replaced.
         flush(folder)
         with ConnectionFile(folder, config.name, opened.cluster):

@@ -109,7 +109,7 @@ class RunControl:
         self.budget.stepped(record.stage, record.step)
         rollout = self._session.rollout
         if self._scaling is not None and rollout is not None:
-            size = self._scaling.after(record, rollout.pool.size, rollout.pool.status())
+            size = self._scaling.workers_after_step(record, rollout.pool.size, rollout.pool.status())
             if size != rollout.pool.size:
                 self.notify(f"rollout.autoscale: {rollout.pool.size} rollout workers become {size}")
                 rollout.pool.size = size

@@ -38,7 +38,7 @@ class ModelSource:
         return self.base if own == base else str(self.adapter)
 
 
-def located(name: str, key: str) -> str:
+def resolve_package_folder(name: str, key: str) -> str:
     """`package:NAME/FOLDER` becomes that folder inside the installed Python package; any other name stays as it is.
 
     Raises:
@@ -63,7 +63,7 @@ def resolve_model(ref: ModelRef) -> ModelSource:
         UserError: the folder is missing, holds neither a model nor an adapter, an adapter of a kind that cannot be
             trained further, or weights that are not whole.
     """
-    key, model = ref.setting, located(ref.name, ref.setting)
+    key, model = ref.setting, resolve_package_folder(ref.name, ref.setting)
     folder = Path(model).expanduser()
     if not folder.is_dir():
         looks_like_a_path = folder.is_absolute() or model.startswith((".", "~")) or model.count("/") > 1

@@ -37,7 +37,7 @@ class Member:
     def row(self) -> WorkerRow:
         """For people."""
         task = self.task  # Another thread may end it meanwhile.
-        state = "draining" if self.is_draining else "idle" if task is None else task.what.doing
+        state = "draining" if self.is_draining else "idle" if task is None else task.work.doing
         return WorkerRow(self.actor.name, self.reservation.host.address, state, self.num_items)
 
 

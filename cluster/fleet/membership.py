@@ -10,7 +10,7 @@
          |                                  | both have ended well
          |                                  v
          +------------------------------- IDLE <-----------------------------+
-                                            |                                | its results are noted (Job.note)
+                                            |                                | its results are kept (Job.record_values)
                                             | a chunk of work (Job.take)     |
                                             v                                |
                                          WORKING ----------------------------+
@@ -45,14 +45,14 @@ from plumbob.core.errors import RunFailed
 
 
 class Membership:
-    """Who is in a pool. The thread that has `turn` changes that; any may set `size`, drain members, or close the pool.
+    """Who is in a pool. The holder of `work_lock` changes that; any thread may set `size`, drain members or close it.
 
     Args:
         boot_timeout_s: how long capacity is waited for once nobody is left.
 
     Attributes:
         size: how many members are wanted.
-        turn: held by the thread that works with the members.
+        work_lock: held by the thread that works with the members.
         loss_rules: when one is given up; the first that holds gives the reason.
     """
 
@@ -60,7 +60,7 @@ class Membership:
         self, role: str, size: int, host: PoolHost, boot_timeout_s: float, loss_rules: tuple[LossRule, ...]
     ) -> None:
         self.size, self.loss_rules = size, loss_rules
-        self.turn = threading.Lock()
+        self.work_lock = threading.Lock()
         self._role, self._host = role, host
         self._members: list[Member] = []
         self._members_lock = threading.Lock()
@@ -91,10 +91,10 @@ class Membership:
         for _ in range(self.size - len(self._staying())):
             started = self._host.start_worker()
             if started is None:
-                self._capacity.fell_short(len(self._members))
+                self._capacity.note_shortage(len(self._members))
                 return
             self._join(started)
-        self._capacity.sufficed()
+        self._capacity.note_enough()
 
     def _join(self, started: Member) -> None:
         """In the lowest slot that is free."""
@@ -113,11 +113,11 @@ class Membership:
         """Do without these from now on. Each ends what it is doing, unless nobody works with the pool."""
         for member in members:
             member.is_draining = True
-        if self.turn.acquire(blocking=False):
+        if self.work_lock.acquire(blocking=False):
             try:
                 self._stop([member for member in self._members if member.is_draining], are_lost=False)
             finally:
-                self.turn.release()
+                self.work_lock.release()
 
     def mark_draining(self) -> None:
         """Those whose hosts are draining, and the newest of those that are too many."""

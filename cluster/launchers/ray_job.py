@@ -99,7 +99,7 @@ class _Following:
     def __init__(self, client: DashboardClient, job: str, write: Write) -> None:
         self._client, self._job, self._write = client, job, write
         self._num_written = 0
-        self._heard = time.monotonic()
+        self._answered_at = time.monotonic()
 
     async def until_it_ends(self) -> JobDetails:
         while True:
@@ -126,7 +126,7 @@ class _Following:
                     is_over = (await self._details()).status.is_terminal()
                     continue
                 text = following.result()
-                self._heard = time.monotonic()
+                self._answered_at = time.monotonic()
                 if text is None:
                     return
                 new = text[max(self._num_written - num_seen, 0) :]
@@ -140,11 +140,11 @@ class _Following:
 
     async def _details(self) -> JobDetails:
         details = await asyncio.to_thread(self._client.get_job_info, self._job)
-        self._heard = time.monotonic()
+        self._answered_at = time.monotonic()
         return details
 
     def _give_up_in_time(self, error: Exception) -> None:
-        if time.monotonic() - self._heard > PATIENCE_S:
+        if time.monotonic() - self._answered_at > PATIENCE_S:
             raise RunFailed(
                 f"{self._client.get_address()} has not answered for {PATIENCE_S:g} s, and job {self._job} may go on: "
                 f"{first_line(error)}"

@@ -139,7 +139,7 @@ class NewOrNamedPolicySettings(PolicyBaseSettings):
         return self.ref_to(self.model, POLICY_MODEL) if isinstance(self.model, str) else self.model
 
     @property
-    def made_ref(self) -> ModelRef:
+    def existing_ref(self) -> ModelRef:
         """Once there is a model, made or named."""
         assert isinstance(self.ref, ModelRef), f"{POLICY_MODEL} has not been made yet"
         return self.ref

@@ -50,7 +50,7 @@ def check_writable(folder: Path) -> None:
 
 
 @contextmanager
-def nothing_left(folder: Path) -> Iterator[None]:
+def removed_on_user_error(folder: Path) -> Iterator[None]:
     """A UserError from inside, before anything was computed, removes what was written there meanwhile.
 
     So a run that only a worker could refuse leaves its name free, as one that was refused at once.

@@ -120,7 +120,7 @@ def test_a_sampler_at_another_temperature_than_the_learner_s_is_told(served: Ser
     def told(temperature: float) -> list[str]:
         gap = float(gaps(adapter, tmp_path, rollouts, temperature).mean())
         monitors = Monitors(PpoSettings())
-        monitors.see(StepMetrics.from_disk({"kl": 0.0, "sampler_gap_fresh": gap}))
+        monitors.observe(StepMetrics.from_disk({"kl": 0.0, "sampler_gap_fresh": gap}))
         return [alarm.name for alarm in monitors.alarms]
 
     assert told(TEMPERATURE) == [] and told(1.1 * TEMPERATURE) == ["sampler_gap"]

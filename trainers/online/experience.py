@@ -85,7 +85,7 @@ class Experience(Batch):
         """The rows at `index` [b], without columns that are padding in all of them."""
         taken = super().rows(index)
         columns = columns_in_use(taken.attention_mask)
-        return taken.changed(lambda values: values[:, columns])
+        return taken.map_arrays(lambda values: values[:, columns])
 
 
 def make_experience(

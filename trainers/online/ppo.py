@@ -189,7 +189,7 @@ def learn(
             metrics = learners.update(with_replay(state.replayed, experience, state.step, run.seed), plan)
     metrics |= {"kl_coefficient": state.kl_coefficient, "learning_rate": scale * ppo.learning_rate}
     state.step += 1
-    record.learnt(responses, computed, stats, state.step, metrics)
+    record.record_update(responses, computed, stats, state.step, metrics)
     state.kl_coefficient = next_coefficient(ppo.kl, state.kl_coefficient, stats.kl_mean, stats.num_responses)
 
 
@@ -213,7 +213,7 @@ def commit(
     """Account for what was learnt from and keep what was learnt, before anyone sees the new version."""
     state.ledger.trained(responses.rollouts)
     state.ledger.dropped([rollout for rollout, _ in responses.dropped], "flat")
-    record.accounted(state.step, state.ledger.take_final())
+    record.record_final_counts(state.step, state.ledger.take_final())
     with record.phase("commit"):
         checkpoints.commit(state.step, actors.learners.save, state.as_dict())
 
@@ -227,4 +227,4 @@ def publish(actors: PpoActors, state: PpoState, record: PpoRecorder) -> None:
 def finish(state: PpoState, record: PpoRecorder) -> None:
     """Account for what is left; to a run that is resumed from the last checkpoint, these are rows of a later step."""
     state.ledger.stopped()
-    record.accounted(state.step + 1, state.ledger.take_final(has_ended=True))
+    record.record_final_counts(state.step + 1, state.ledger.take_final(has_ended=True))

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from plumbob.configs.settings.training import PpoSettings
-from plumbob.core.disk_errors import naming
+from plumbob.core.disk_errors import naming_file
 from plumbob.rollout.journal import DropReason, JournalRow, step_file, write_step
 from plumbob.trainers.metrics.json_lines import JsonLines
 from plumbob.trainers.metrics.metrics_log import MetricsLog
@@ -40,7 +40,7 @@ class PpoRecorder:
         self._phases = Phases()
         self._monitors = Monitors(ppo)
         for step in steps_on_disk(folder):  # A resumed run's earlier steps.
-            self._monitors.see(step)
+            self._monitors.observe(step)
         self._ledger_lines = JsonLines(folder / LEDGER_FILE)
         self._ledger_lines.keep(lambda row: row["step"] <= self._monitors.num_steps)
 
@@ -59,7 +59,7 @@ class PpoRecorder:
         """Count the block's seconds under this name."""
         return self._phases.phase(name)
 
-    def learnt(
+    def record_update(
         self,
         responses: StepResponses,
         computed: LogprobsAndValues,
@@ -74,12 +74,12 @@ class PpoRecorder:
         publishing a version are counted in the step that samples from it.
         """
         journal = self._folder / "rollouts"
-        with naming(step_file(journal, step)):
+        with naming_file(step_file(journal, step)):
             write_step(journal, step, journal_rows(responses, computed))
         seconds = self._phases.take()
         rounds = self._rounds(responses)
         measured = measure_step(responses, computed, stats, update, step - 1, sum(seconds.values()), rounds)
-        self._monitors.see(measured)
+        self._monitors.observe(measured)
         metrics = measured.on_disk() | {f"{ALARM}{alarm.name}": 1.0 for alarm in self._monitors.alarms}
         self._log.append(StepRecord("ppo", step, self._ppo.num_steps, metrics, seconds))
         for alarm in self._monitors.new_alarms:
@@ -93,7 +93,7 @@ class PpoRecorder:
                 "reward, and carry no signal but the KL's"
             )
 
-    def accounted(self, step: int, rows: Sequence[Mapping[str, Any]]) -> None:
+    def record_final_counts(self, step: int, rows: Sequence[Mapping[str, Any]]) -> None:
         """Write down final rows of the sample accounting, before the checkpoint of 1-based `step` leaves them out."""
         if rows:
             self._ledger_lines.append(*({"step": step, **row} for row in rows))

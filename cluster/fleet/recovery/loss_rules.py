@@ -22,7 +22,7 @@ def host_is_gone(member: Member, snapshot: PoolSnapshot) -> LossReason | None:
     """Ray takes its host for dead."""
     if member.node_id in snapshot.living_nodes:
         return None
-    was = "" if member.task is None else f" while it was {member.task.what.doing}"
+    was = "" if member.task is None else f" while it was {member.task.work.doing}"
     return LossReason(f"{member.actor.name}: its host {member.reservation.host.address} is gone{was}")
 
 
@@ -38,4 +38,4 @@ def call_is_overdue(timeouts: Mapping[str, float], member: Member, snapshot: Poo
     bound_s = timeouts[task.timeout]
     if snapshot.time_s - task.began <= bound_s:
         return None
-    return LossReason(f"{member.actor.name}: still {task.what.doing} after {bound_s:.0f} s ({task.timeout})")
+    return LossReason(f"{member.actor.name}: still {task.work.doing} after {bound_s:.0f} s ({task.timeout})")

@@ -183,7 +183,7 @@ def test_another_rule_is_one_more_function(pool_of: Callable[..., PoolOfActors])
     def straggles(member: Member, snapshot: PoolSnapshot) -> LossReason | None:
         others = [other for other in membership.members if other is not member]
         is_last = bool(others) and all(other.task is None for other in others)
-        is_at_work = member.task is not None and member.task.what.doing == "doubling"
+        is_at_work = member.task is not None and member.task.work.doing == "doubling"
         return LossReason(f"{member.actor.name} straggles") if is_last and is_at_work else None
 
     membership.loss_rules = (*membership.loss_rules, straggles)
