@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from plumbob.configs.settings.models import ADAPTER_TYPES, LoraTuning, ModelRef
+from plumbob.configs.settings.models import ADAPTER_TYPES, ModelRef
 from plumbob.core.errors import UserError, first_line
 from plumbob.models.adapter import CONFIG_FILE, WEIGHTS_FILE
 from plumbob.models.weight_files import check_file, check_weights
@@ -107,9 +107,9 @@ def read_adapter_config(folder: Path) -> dict[str, Any]:
         ) from error
 
 
-def served_rank(source: ModelSource, tuning: LoraTuning) -> int:
-    """The LoRA rank that a sampler must hold for a policy trained from `source`."""
-    return tuning.rank if source.adapter is None else int(read_adapter_config(source.adapter)["r"])
+def served_rank(source: ModelSource, new_rank: int) -> int:
+    """The LoRA rank that a sampler must hold: that of the model's adapter; where it has none, that of a new one."""
+    return new_rank if source.adapter is None else int(read_adapter_config(source.adapter)["r"])
 
 
 def _content(path: Path) -> bytes | None:

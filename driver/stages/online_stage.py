@@ -71,7 +71,7 @@ def prepare(run: PpoRun, rule: Rule | None = None) -> PreparedStage:
 
 def _start(context: StageContext, run: PpoRun, opened: OpenedPolicy, rule: Rule | None) -> PpoActors:
     session = context.session
-    spec = sampler_spec(opened, run.rollout, served_rank(opened.source, run.policy.tuning))
+    spec = sampler_spec(opened, run.rollout, served_rank(opened.source, run.policy.tuning.rank))
     return PpoActors(
         *run_concurrently(
             partial(context.listener.notify, run.kind),

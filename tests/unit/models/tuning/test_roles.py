@@ -137,8 +137,9 @@ def test_a_frozen_reference_answers_as_what_it_was_given(folder: str, adapter_fo
 
 
 def test_the_rank_that_a_sampler_must_hold(folder: str, adapter_folder: Path) -> None:
-    assert served_rank(opened_policy(folder).source, LoraTuning(rank=7)) == 7
-    assert served_rank(opened_policy(folder, adapter_folder).source, LoraTuning(rank=7)) == 4
+    assert served_rank(opened_policy(folder).source, new_rank=7) == 7
+    assert served_rank(opened_policy(folder, adapter_folder).source, new_rank=7) == 4
+    assert served_rank(opened_policy(folder).source, new_rank=0) == 0  # A model that is sampled as it is.
 
 
 def test_an_adapter_folder_reads_back_as_written(folder: str, tmp_path: Path) -> None:
