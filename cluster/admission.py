@@ -42,8 +42,8 @@ def check_scale(status: RunStatus, num_workers: int, draining: Collection[str]) 
         draining: ids of nodes that will be taken away.
 
     Raises:
-        UserError: fewer than one, more than there is room for, what autoscaling would undo, or the run has no rollout
-            workers.
+        UserError: fewer than one, more than there is capacity for, what autoscaling would undo, or the run has no
+            rollout workers.
     """
     if num_workers < 1:
         raise UserError(f"--rollout-workers {num_workers}: expected 1 or more; `plumbob stop` ends a run")

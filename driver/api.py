@@ -49,7 +49,7 @@ from plumbob.driver.stages.stage import StageContext, run_stage
 from plumbob.trainers.metrics.step_record import Listener
 
 RESUME_WAIT_S = 60.0
-"""What a resumed run waits at least for room on its cluster: the workers of a driver that just died still hold some."""
+"""How long a resumed run waits at least for capacity: the workers of a driver that just died still hold some."""
 
 
 @dataclass(frozen=True)

@@ -69,7 +69,7 @@ class RunControl:
 
     def poll_control(self) -> None:
         """Report the status and do what has been requested. Never waits."""
-        if self._client is not None and self._polling.acquire(blocking=False):  # Otherwise another thread is at it.
+        if self._client is not None and self._polling.acquire(blocking=False):  # Otherwise another thread polls.
             try:
                 self._poll(self._client)
             finally:

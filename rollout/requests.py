@@ -53,7 +53,7 @@ def continuation(rollout: Rollout) -> SampleRequest | None:
 
 
 def partial_seed(request: SampleRequest) -> int:
-    """Of the tokens that are sampled from here on: a continuation must not use the noise of the first slice again."""
+    """Of the tokens that are sampled from here on: a continuation must not use the noise of its beginning again."""
     num_started = len(request.partial.token_ids)
     return request.seed if num_started == 0 else _seed_of(f"{request.seed}/{num_started}")
 

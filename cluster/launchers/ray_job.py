@@ -61,7 +61,7 @@ class Jobs:
         self._client = connect_dashboard(self.address)
 
     def submit(self, config: AnyRun, with_source: bool, resumes: bool, as_json: bool) -> str:
-        """Start a run on the head, or go on with it if it `resumes` and has begun; its job's id."""
+        """Start a run on the head, or resume it if it `resumes` and has begun; its job's id."""
         with tempfile.TemporaryDirectory(prefix="plumbob-") as folder:
             write_job(config, Path(folder), with_source)
             try:
@@ -81,7 +81,7 @@ class Jobs:
         """Pass on what the job prints until it has ended; how it ended.
 
         Raises:
-            RunFailed: the dashboard could not be reached for a minute; the job may go on.
+            RunFailed: the dashboard could not be reached for a minute; the job may still be running.
         """
         details = asyncio.run(_Following(self._client, job, write).until_it_ends())
         return Ended(
@@ -146,6 +146,6 @@ class _Following:
     def _give_up_in_time(self, error: Exception) -> None:
         if time.monotonic() - self._answered_at > PATIENCE_S:
             raise RunFailed(
-                f"{self._client.get_address()} has not answered for {PATIENCE_S:g} s, and job {self._job} may go on: "
-                f"{first_line(error)}"
+                f"{self._client.get_address()} has not answered for {PATIENCE_S:g} s, and job {self._job} may still be "
+                f"running: {first_line(error)}"
             ) from error

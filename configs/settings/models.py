@@ -146,7 +146,7 @@ class NewOrNamedPolicySettings(PolicyBaseSettings):
 
 
 class PretrainedPolicySettings(NewOrNamedPolicySettings):
-    """The language model of pre-training: made new, or a folder or hub name to go on from."""
+    """The language model of pre-training: made new, or a folder or hub name to continue from."""
 
 
 class PipelinePolicySettings(NewOrNamedPolicySettings):

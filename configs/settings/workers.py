@@ -117,7 +117,7 @@ class RolloutSettings(WorkerGroupSettings):
     samples a chunk whole, or anew: then it depends on the seed and the policy alone.
     """
     autoscale: Changeable[AutoscaleSettings | None] = None
-    """None keeps `num_workers`, which people may change while the run goes on."""
+    """None keeps `num_workers`, which people may change while the run is running."""
 
     @model_validator(mode="after")
     def _check(self) -> Self:

@@ -53,7 +53,7 @@ EVAL = "eval"
 """The last stage."""
 
 POLICIES = "policies"
-"""Of its figures those that belong to the stages which made the policies: stage -> figures."""
+"""Of its metrics those that belong to the stages which made the policies: stage -> metrics."""
 
 
 @dataclass(frozen=True)

@@ -200,12 +200,12 @@ def _without_overlap(
 ) -> tuple[Split[PreferencePair], Split[Prompt]]:
     """The same splits, neither of which trains on a prompt that the other holds out."""
     asked = [PreferencePair(prompt.text, "", "") for prompt in prompts.heldout]
-    judged = [make_prompt(pair.prompt) for pair in pairs.heldout]
+    heldout_prompts = [make_prompt(pair.prompt) for pair in pairs.heldout]
     kept_pairs, pairs_note = check_overlap(
         pairs.train, asked, lambda pair: pair.prompt, rules, "data.pairs and the prompts held out of data.prompts"
     )
     kept_prompts, prompts_note = check_overlap(
-        prompts.train, judged, lambda prompt: prompt.text, rules, "data.prompts and the held-out pairs"
+        prompts.train, heldout_prompts, lambda prompt: prompt.text, rules, "data.prompts and the held-out pairs"
     )
     return (
         Split(tuple(kept_pairs), pairs.heldout, pairs.notes + _as_notes(pairs_note)),

@@ -137,7 +137,7 @@ class ResponseInProgress:
         return partial_seed(self.request)
 
     def finish(self, reason: FinishReason, worker: str, tokenizer: Any) -> Rollout:
-        """With what was started; where a slice ends before the response may, "length" becomes "partial"."""
+        """With what was started; where partial_tokens end before the response may, "length" becomes "partial"."""
         started = self.request.partial
         token_ids = np.concatenate([started.token_ids, np.asarray(self.token_ids, np.int32)])
         versions = np.full(len(self.token_ids), self.version, np.int32)

@@ -156,7 +156,7 @@ class Learner:
         return on_disk(folder, [write_shard(tensors, folder, self.rank)])
 
     def load(self, folder: Path) -> None:
-        """Take over what `save` wrote, under any ZeRO stage and number of ranks. Collective."""
+        """Restore what `save` wrote, under any ZeRO stage and number of ranks. Collective."""
         with open_shards(folder) as tensors:
             self._training_engine().load_state(tensors)
 

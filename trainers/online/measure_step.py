@@ -68,8 +68,8 @@ def repeated_share(rollouts: Sequence[Rollout]) -> float:
 
 def judge_reward(scores: Sequence[Score]) -> float | None:
     """Mean of the second judge's score, where there is one."""
-    judged = [score.parts[JUDGE_PART] for score in scores if JUDGE_PART in score.parts]
-    return sum(judged) / len(judged) if judged else None
+    judge_scores = [score.parts[JUDGE_PART] for score in scores if JUDGE_PART in score.parts]
+    return sum(judge_scores) / len(judge_scores) if judge_scores else None
 
 
 def versions_behind(rollouts: Sequence[Rollout], version: int) -> NDArray[np.int32]:

@@ -136,12 +136,12 @@ def check_over_optimisation(steps: "StepHistory", monitor: OverOptimisationSetti
     """The reward's slope is above zero and the second judge's below, each by `num_errors` standard errors."""
     if len(steps) < monitor.window or steps.newest.judge_reward is None:
         return None
-    reward, judged = (trend(steps.last(name, monitor.window)) for name in (mean_reward, judge_reward))
-    if not (reward.is_above(monitor.num_errors) and judged.is_below(monitor.num_errors)):
+    reward, judge_reward_trend = (trend(steps.last(name, monitor.window)) for name in (mean_reward, judge_reward))
+    if not (reward.is_above(monitor.num_errors) and judge_reward_trend.is_below(monitor.num_errors)):
         return None
     return (
         f"over the last {monitor.window} steps the reward rose by {reward.slope:.3g} a step while the second judge's "
-        f"score fell by {-judged.slope:.3g}, both by more than "
+        f"score fell by {-judge_reward_trend.slope:.3g}, both by more than "
         f"ppo.monitors.over_optimisation.num_errors={monitor.num_errors:g} standard errors: "
         f"the policy learns the reward model's mistakes"
     )

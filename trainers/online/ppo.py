@@ -97,7 +97,7 @@ class PpoState:
     Attributes:
         step: steps done, which is also the policy's version.
         kl_coefficient: beta of the next step.
-        cursor: where in the prompts the next step begins; steps that are sampled ahead do not move it.
+        cursor: where in the prompts the next step begins; steps that are sampled asynchronously do not move it.
         ledger: what became of every response.
         replayed: text that is learnt beside each batch, found by the step alone.
         retained: nats a token of the text that must not be forgotten, before the first step; None measures none.
