@@ -30,7 +30,7 @@ def test_what_a_run_may_be_scaled_to() -> None:
         check_scale(NO_STATUS, 2, ())
 
 
-def test_hosts_that_will_be_taken_away_have_no_room() -> None:
+def test_draining_hosts_have_no_capacity() -> None:
     with pytest.raises(UserError, match=r"--rollout-workers 3: there are 2 now, and for 1 more there is no host"):
         check_scale(STATUS, 3, living_nodes())
 
