@@ -72,7 +72,7 @@ def test_workers_on_a_draining_host_end_their_slice_and_stop(
     ray.get(draining.release.remote(), timeout=TIMEOUT_S)
     sampling.join(TIMEOUT_S)
     tokens = [rollout.token_ids.tolist() for rollout in found]
-    # One slice of two responses is the draining worker's, the other two responses it never saw; nothing is lost or twice.
+    # One slice of two responses is the draining worker's, the other two responses it never saw; nothing is lost.
     assert tokens[:2] == [[0, 0, *tokens[0][2:]], [0, 0, *tokens[1][2:]]]
     assert all(0 not in row for row in (tokens[0][2:], tokens[1][2:], *tokens[2:]))
     assert [len(row) for row in tokens] == [5] * 4
