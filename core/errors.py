@@ -6,6 +6,7 @@
     RuntimeError
     └── RunFailed                 the run cannot continue; exit status 1
         ├── RunStopped            somebody asked it to stop; it can be resumed
+        │   └── RunPreempted      the system did, by a signal; exit status 75
         ├── NotFinite             a log-probability, value or loss is NaN or infinite
         ├── ScoreError            a score is NaN or infinite                            (reward/scorer.py)
         ├── StaleRollouts         tokens older than the learner may train on
@@ -40,6 +41,13 @@ class RunFailed(RuntimeError):  # noqa: N818 - a run fails, it is not an error o
 
 class RunStopped(RunFailed):
     """Somebody asked the run to stop; it can be resumed."""
+
+
+class RunPreempted(RunStopped):
+    """Whoever started the process asks it to end: a time limit, a host that is drained, a terminal that has gone.
+
+    The command line ends with a status of its own, by which a scheduler can tell that it may be started again.
+    """
 
 
 class NotFinite(RunFailed):

@@ -18,6 +18,7 @@ from plumbob.cluster.session import Session
 from plumbob.configs.resolved_copy import RESOLVED_FILE
 from plumbob.configs.settings.workers import RolloutSettings
 from plumbob.core.errors import RunStopped
+from plumbob.core.stop_signals import stop_signals
 from plumbob.driver.run_folder.status_listener import STATUS_FILE, StatusListener
 from plumbob.trainers.metrics.step_record import Listener, StepRecord
 from plumbob.trainers.online.sample_ledger import SampleLedger
@@ -87,10 +88,12 @@ class RunControl:
             rollout.pool.size = requests.num_rollout_workers
 
     def check_stop(self) -> None:
-        """Raises RunStopped when somebody wants the run to stop."""
+        """Called before work whose end is worth waiting for. Raises RunStopped when somebody wants the run to stop."""
+        stop_signals.work_began()
         self.poll_control()
         if self._is_stopping:
             raise RunStopped("the run was asked to stop")
+        stop_signals.check()
 
     # ------------------------------------------------------------------------------------------------- of the workers
 

@@ -24,6 +24,9 @@ OPTIONS = (
 CHECK_S = 5.0
 """While a job prints nothing: how often it is asked for."""
 
+STOP_WAIT_S = 600
+"""How long a job that is stopped may take to end its step and save, before Ray kills it; Ray's own is 3 s."""
+
 PATIENCE_S = 60.0
 """How long the dashboard may be out of reach before following a job is given up."""
 
@@ -67,7 +70,7 @@ class Jobs:
             try:
                 job: str = self._client.submit_job(
                     entrypoint=entrypoint(with_source, resumes, as_json),
-                    runtime_env={"working_dir": folder},
+                    runtime_env={"working_dir": folder, "env_vars": {"RAY_JOB_STOP_WAIT_TIME_S": str(STOP_WAIT_S)}},
                     metadata={"plumbob_run": config.name},
                 )
             except UNREACHABLE as error:

@@ -188,6 +188,7 @@ def test_a_script_reads_objects_only(capfd: pytest.CaptureFixture[str]) -> None:
     [
         ("FAILED", 1, 1, ""),
         ("FAILED", 2, 2, ""),
+        ("FAILED", 75, 75, ""),
         ("FAILED", 127, 2, "plumbob: the head's Ray finds no command plumbob: start Ray in Plumbob's environment, or"),
         ("FAILED", -9, 1, f"plumbob: the run failed: job {JOB} ended: what Ray says"),
         ("FAILED", None, 1, f"plumbob: the run failed: job {JOB} ended: what Ray says"),
