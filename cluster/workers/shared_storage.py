@@ -6,6 +6,7 @@ import threading
 from collections.abc import Iterable
 from pathlib import Path
 
+from plumbob.configs.paths import folders_of_base
 from plumbob.core.disk_errors import storage_reason
 from plumbob.core.errors import UserError, first_line
 from plumbob.models.adapter import CONFIG_FILE
@@ -79,4 +80,7 @@ def _base_of(folder: Path) -> str | None:
     """What the adapter in a folder is on, None for a model. Lists the folder and reads the file that says which."""
     is_adapter = CONFIG_FILE in {path.name for path in folder.iterdir()}
     text = (folder / (CONFIG_FILE if is_adapter else "config.json")).read_text()
-    return json.loads(text).get("base_model_name_or_path") if is_adapter else None
+    if not is_adapter:
+        return None
+    base = json.loads(text).get("base_model_name_or_path") or ""
+    return next((str(each) for each in folders_of_base(folder, base) if each.is_dir()), base)

@@ -15,7 +15,13 @@ from plumbob.core.errors import UserError
 from plumbob.models.adapter import WEIGHTS_FILE
 from plumbob.models.from_scratch import llama_config
 from plumbob.models.loading import OpenedPolicy
-from plumbob.models.tuning.adapter_support import WHAT_PEFT_LOADS, AdapterSupport, check_loadable
+from plumbob.models.tuning.adapter_support import (
+    WHAT_PEFT_LOADS,
+    AdapterSupport,
+    check_architecture,
+    check_largest_rank,
+    check_loadable,
+)
 
 SETTING = "policy.tuning.targets"
 ALL_LINEAR = "all-linear"
@@ -55,8 +61,10 @@ def check_new_targets(spec: NewLlamaSettings, tuning: LoraTuning, support: Adapt
 
 
 def check_served(opened: OpenedPolicy, support: AdapterSupport) -> None:
-    """Look at a policy that is sampled as it is. Raises UserError when it is an adapter that cannot be loaded."""
+    """Look at a policy that is sampled as it is. Raises UserError when the engine cannot serve it."""
+    check_architecture(opened, support)
     check_loadable(opened, support)
+    check_largest_rank(opened, support)
     if opened.source.adapter is not None:
         _check_adapted(opened, opened.source.adapter, support)
 

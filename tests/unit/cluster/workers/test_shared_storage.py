@@ -141,6 +141,15 @@ def test_models_that_the_host_has_and_cannot_read() -> None:
         ]
 
 
+def test_a_base_that_is_named_relative_to_its_adapter(tmp_path: Path) -> None:
+    adapter = write_model(tmp_path / "adapter", CONFIG_FILE, Path("../base"))
+    (tmp_path / "base").mkdir()
+    with pytest.raises(UserError, match=rf"cannot read the model {adapter}/\.\./base, which the driver's host has"):
+        check_folders("learner-0", "10.0.0.7", (str(adapter),))
+    (tmp_path / "base" / "config.json").write_text("{}")
+    check_folders("learner-0", "10.0.0.7", (str(adapter),))
+
+
 def test_the_models_that_a_learner_loads() -> None:
     assert models_of(SFT) == ("/gone/policy",)
     evaluated = EvaluatedPolicySettings(model="/a", baseline="/b")

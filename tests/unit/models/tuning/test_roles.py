@@ -142,6 +142,13 @@ def test_the_rank_that_a_sampler_must_hold(folder: str, adapter_folder: Path) ->
     assert served_rank(opened_policy(folder).source, new_rank=0) == 0  # A model that is sampled as it is.
 
 
+def test_the_largest_rank_of_an_adapter_counts(folder: str, tmp_path: Path) -> None:
+    adapter = make_adapter(folder, 0, seed=5)
+    for ranks, largest in (({"layers.1.self_attn.q_proj": 24, "v_proj": 2}, 24), ({"v_proj": 2}, 4), (None, 4)):
+        save_adapter(replace(adapter, config={**adapter.config, "rank_pattern": ranks}), tmp_path)
+        assert served_rank(opened_policy(folder, tmp_path).source, new_rank=7) == largest
+
+
 def test_an_adapter_folder_reads_back_as_written(folder: str, tmp_path: Path) -> None:
     adapter = make_adapter(folder, 3, seed=9)
     save_adapter(adapter, tmp_path / "new" / "folder")
