@@ -39,7 +39,7 @@ _WIDTH = re.compile(r"\d{6,}")
 
 
 def render(template: str, **values: Any) -> str:
-    """What the template writes. Raises whatever the template does, and OverflowError, as jinja, when it does too much."""
+    """What the template writes. Raises whatever it does, and OverflowError, as jinja, when it does too much."""
     return _compiled(template)(values)
 
 

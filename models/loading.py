@@ -169,8 +169,8 @@ def check_full(opened: OpenedModel, setting: str = "policy.tuning") -> None:
     if opened.source.adapter is not None:
         raise UserError(
             f"{opened.ref.setting}={opened.source.adapter}: is an adapter, and training all weights needs a full "
-            f"model; merge it into its base first (peft's merge_and_unload), or set {setting}.kind=lora to go on "
-            f"training the adapter"
+            f"model; merge it into its base first (peft's merge_and_unload), or set {setting}.kind=lora to "
+            f"train the adapter further"
         )
 
 

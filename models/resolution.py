@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from plumbob.configs.paths import folders_of_base
-from plumbob.configs.settings.models import ADAPTER_TYPES, LoraTuning, ModelRef
+from plumbob.configs.settings.models import ADAPTER_TYPES, ModelRef
 from plumbob.core.errors import UserError
 from plumbob.core.outside import from_outside, read_json_object
 from plumbob.models.adapter import CONFIG_FILE, WEIGHTS_FILE
@@ -47,7 +47,7 @@ class ModelSource:
         return self.base if own == base else str(self.adapter)
 
 
-def located(name: str, key: str) -> str:
+def resolve_package_folder(name: str, key: str) -> str:
     """`package:NAME/FOLDER` becomes that folder inside the installed Python package; any other name stays as it is.
 
     Raises:
@@ -74,7 +74,7 @@ def resolve_model(ref: ModelRef) -> ModelSource:
         UserError: the folder is missing, holds neither a model nor an adapter, an adapter of a kind that cannot be
             trained further, or weights that are not whole.
     """
-    key, model = ref.setting, located(ref.name, ref.setting)
+    key, model = ref.setting, resolve_package_folder(ref.name, ref.setting)
     with from_outside(f"{key}={model}: cannot be looked at", "give a folder that may be read"):
         folder = Path(model).expanduser()
         is_folder = folder.is_dir()
@@ -97,7 +97,7 @@ def _resolve_adapter(ref: ModelRef, folder: Path) -> ModelSource:
     if config.get("peft_type") not in ADAPTER_TYPES or not isinstance(rank, int):
         raise UserError(
             f"{ref}: is an adapter of peft_type {config.get('peft_type')}, and only {', '.join(ADAPTER_TYPES)} can be "
-            f"gone on with; merge it into its base first (peft's merge_and_unload) and give the result"
+            f"trained further; merge it into its base first (peft's merge_and_unload) and give the result"
         )
     if not 1 <= rank <= MAX_RANK:
         raise UserError(
@@ -154,10 +154,10 @@ def read_adapter_config(folder: Path) -> dict[str, Any]:
     return read_json_object(folder / CONFIG_FILE, f"{folder / CONFIG_FILE}: cannot be read", "save the adapter again")
 
 
-def served_rank(source: ModelSource, tuning: LoraTuning) -> int:
-    """The LoRA rank that a sampler must hold for a policy trained from `source`: the largest of an adapter's."""
+def served_rank(source: ModelSource, new_rank: int) -> int:
+    """The LoRA rank that a sampler must hold: the largest of the model's adapter; where it has none, of a new one."""
     if source.adapter is None:
-        return tuning.rank
+        return new_rank
     config = read_adapter_config(source.adapter)
     return max(map(int, (config["r"], *(config.get("rank_pattern") or {}).values())))
 

@@ -12,7 +12,7 @@ from plumbob.configs.settings.models import ModelRef
 from plumbob.configs.settings.rewards import ModelReward
 from plumbob.core.errors import UserError
 from plumbob.models.loading import OpenedModel, load_weights, num_reserved_positions, open_model, open_tokenizer
-from plumbob.models.resolution import located, resolve_model
+from plumbob.models.resolution import resolve_model, resolve_package_folder
 from plumbob.reward.calibration import load_calibration
 
 
@@ -125,7 +125,7 @@ def _with_tokenizer(model: Any, ref: ModelRef) -> RewardModel:
 
 
 def _load_tokenizer(ref: ModelRef) -> Any:
-    tokenizer = open_tokenizer(located(ref.name, ref.setting), ref.setting)
+    tokenizer = open_tokenizer(resolve_package_folder(ref.name, ref.setting), ref.setting)
     if not tokenizer.is_fast:
         raise UserError(f"{ref}: the tokenizer has no tokenizer.json, which a reward model needs; save one there")
     if tokenizer.pad_token_id is None:

@@ -46,19 +46,10 @@ def check_targets(
     Raises:
         UserError: a module is not there, cannot take LoRA, or cannot be served with it.
     """
-    source = opened.source
-    if source.adapter is None and tuning.targets == ALL_LINEAR:
-        return
-    model = opened.empty(AutoModelForCausalLM)
-    if source.adapter is None:
-        _check_named(model, tuning.targets, source.base, support, setting)
-        return
-    modules = dict(model.named_modules())
-    found = {name: [name] if name in modules else [] for name in _adapted(source.adapter, support)}
-    # PEFT itself says what it cannot load.
-    unusable = {} if support == WHAT_PEFT_LOADS else _unusable(model, support)
-    fix = f"an adapter on {source.base} may hold {_possible(model, _unusable(model, support))}"
-    _refuse(found, unusable, f"{opened.ref.setting}={source.adapter}", source.base, fix, support)
+    if opened.source.adapter is not None:
+        _check_adapted(opened, opened.source.adapter, support)
+    elif tuning.targets != ALL_LINEAR:
+        _check_named(opened.empty(AutoModelForCausalLM), tuning.targets, opened.source.base, support, setting)
 
 
 def check_new_targets(spec: NewLlamaSettings, tuning: LoraTuning, support: AdapterSupport, setting: str) -> None:
@@ -76,7 +67,18 @@ def check_served(opened: OpenedPolicy, support: AdapterSupport) -> None:
     check_loadable(opened, support)
     check_largest_rank(opened, support)
     if opened.source.adapter is not None:
-        check_targets(opened, LoraTuning(), support)
+        _check_adapted(opened, opened.source.adapter, support)
+
+
+def _check_adapted(opened: OpenedPolicy, adapter: Path, support: AdapterSupport) -> None:
+    """The modules that an adapter holds tensors for."""
+    model, base = opened.empty(AutoModelForCausalLM), opened.source.base
+    modules = dict(model.named_modules())
+    found = {name: [name] if name in modules else [] for name in _adapted(adapter, support)}
+    # PEFT itself says what it cannot load.
+    unusable = {} if support == WHAT_PEFT_LOADS else _unusable(model, support)
+    fix = f"an adapter on {base} may hold {_possible(model, _unusable(model, support))}"
+    _refuse(found, unusable, f"{opened.ref.setting}={adapter}", base, fix, support)
 
 
 def _check_named(model: Any, targets: Sequence[str], base: str, support: AdapterSupport, setting: str) -> None:
