@@ -20,14 +20,20 @@ from ray.core.generated.gcs_service_pb2 import CheckAliveReply, CheckAliveReques
 from ray.core.generated.ray_client_pb2 import ClusterInfoRequest, ClusterInfoResponse, ClusterInfoType
 from ray.exceptions import AuthenticationError, RayError
 
+from plumbob.cluster.calls import wait_until
+from plumbob.cluster.private_ray import own_process_groups
 from plumbob.cluster.workers.import_path import WorkerImports
 from plumbob.configs.settings.workers import ClusterSettings
 from plumbob.core.errors import NotRunningError, UserError, first_line
+from plumbob.core.stop_signals import stop_signals
 
 NAMESPACE = "plumbob"
 
 PROBE_S = 5.0
 """How long a Ray has to answer."""
+
+JOINING_S = 60.0
+"""How long this machine may take to become a host of a Ray that answers: its raylet says so seconds after it starts."""
 
 CHECK_ALIVE = "/ray.rpc.NodeInfoGcsService/CheckAlive"
 CLIENT_INFO = "/ray.rpc.RayletDriver/ClusterInfo"
@@ -57,14 +63,15 @@ def connect(cluster: ClusterSettings) -> None:
     if cluster.address == "local":
         # A private Ray guards itself with a token of its own, and leaves the user's token file alone.
         os.environ.setdefault("RAY_AUTH_TOKEN", secrets.token_hex(32))
-        _init(address="local", num_cpus=cluster.num_cpus, include_dashboard=False)
+        with own_process_groups():
+            _init(address="local", num_cpus=cluster.num_cpus, include_dashboard=False)
     elif cluster.address.startswith(CLIENT):
         raise UserError(
             f"cluster.address={cluster.address}: a run has to be on a host of its Ray; `plumbob submit` sends it there "
             f"from any machine"
         )
     else:
-        _join(cluster.address)
+        _join(cluster.address, min(cluster.wait_s, JOINING_S))
 
 
 @contextmanager
@@ -119,13 +126,15 @@ def _init(**arguments: Any) -> None:
     auto_init_hook.enable_auto_connect = False
     if not arguments["address"].startswith(CLIENT):  # Who only looks starts no workers.
         arguments["job_config"] = WorkerImports()
-    ray.init(**arguments, **QUIET)
+    with stop_signals.held():  # Ray puts handlers of its own in place, which end the process with a stack of its C++.
+        ray.init(**arguments, **QUIET)
 
 
-def _join(address: str) -> None:
+def _join(address: str, wait_s: float = 0.0) -> None:
+    """Join the Ray there; `wait_s`: how long this machine may take to become a host of it."""
     try:
         has_token = _use_token()
-        _probe(address, has_token)
+        _probe(address, has_token, wait_s)
         _init(address=address)
     except UserError:
         raise
@@ -147,7 +156,7 @@ def _use_token() -> bool:
     return has_token and is_token_auth_enabled()
 
 
-def _probe(address: str, has_token: bool) -> None:
+def _probe(address: str, has_token: bool, wait_s: float) -> None:
     """Ask once whether a Ray is there that takes us: Ray itself would try for most of a minute, and print every try.
 
     Raises:
@@ -166,7 +175,7 @@ def _probe(address: str, has_token: bool) -> None:
         ping = ClusterInfoRequest(type=ClusterInfoType.PING)
         _ask(f"{host}:{port}", CLIENT_INFO, ping, ClusterInfoResponse, address, has_token)
     else:
-        _check_ray(f"{host}:{port}", address, has_token)
+        _check_ray(f"{host}:{port}", address, has_token, wait_s)
 
 
 def _host_and_port(found: str, address: str) -> tuple[str, int]:
@@ -180,17 +189,21 @@ def _host_and_port(found: str, address: str) -> tuple[str, int]:
     return host, port
 
 
-def _check_ray(host_and_port: str, address: str, has_token: bool) -> None:
+def _check_ray(host_and_port: str, address: str, has_token: bool, wait_s: float) -> None:
     """What listens there is a Ray of our version that takes our token and has this machine as a host, or UserError."""
-    here = [bytes.fromhex(node_id) for node_id in find_node_ids()]
-    question = CheckAliveRequest(node_ids=here)
-    reply = _ask(host_and_port, CHECK_ALIVE, question, CheckAliveReply, address, has_token)
-    if reply.ray_version != ray.__version__:
-        raise UserError(
-            f"cluster.address={address}: the Ray there is version {reply.ray_version}, and the one here is "
-            f"{ray.__version__}; install the same on both"
-        )
-    if not any(reply.raylet_alive):
+
+    def is_host() -> bool:
+        here = [bytes.fromhex(node_id) for node_id in find_node_ids()]
+        question = CheckAliveRequest(node_ids=here)
+        reply = _ask(host_and_port, CHECK_ALIVE, question, CheckAliveReply, address, has_token)
+        if reply.ray_version != ray.__version__:
+            raise UserError(
+                f"cluster.address={address}: the Ray there is version {reply.ray_version}, and the one here is "
+                f"{ray.__version__}; install the same on both"
+            )
+        return any(reply.raylet_alive)
+
+    if not wait_until(is_host, wait_s):
         raise UserError(
             f"cluster.address={address}: this machine is no host of the Ray there; run `ray start "
             f"--address={host_and_port}` on it first, or send a run to the head with `plumbob submit`, and look at one "

@@ -12,7 +12,7 @@ from plumbob.configs.resume_rules import changes, check_changes
 from plumbob.configs.runs import AnyRun
 from plumbob.configs.validation import describe
 from plumbob.configs.yaml_files import Source, overridden
-from plumbob.core.atomic_files import write_whole
+from plumbob.core.atomic_files import write_atomically
 from plumbob.core.errors import UserError
 
 RESOLVED_FILE = "resolved.json"
@@ -34,7 +34,7 @@ def write_resolved(run: AnyRun, folder: Path) -> None:
     else:
         content = {"config": config, **made_with}
     folder.mkdir(parents=True, exist_ok=True)
-    write_whole(path, json.dumps(content, indent=2) + "\n")
+    write_atomically(path, json.dumps(content, indent=2) + "\n")
 
 
 def read_resolved(folder: Path, overrides: Sequence[str] = ()) -> AnyRun:

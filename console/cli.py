@@ -20,8 +20,8 @@ from plumbob.console.commands import (
     verify,
 )
 from plumbob.console.commands.live import scale, status, stop
-from plumbob.console.exit_codes import FAILED, INTERRUPTED, USER_ERROR
-from plumbob.core.errors import RunFailed, RunStopped, UserError
+from plumbob.console.exit_codes import FAILED, INTERRUPTED, RESUME_ME, USER_ERROR
+from plumbob.core.errors import RunFailed, RunPreempted, RunStopped, UserError
 
 QUIET = {
     "HF_HUB_DISABLE_PROGRESS_BARS": "1",
@@ -81,7 +81,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         return USER_ERROR
     except RunStopped as error:
         print(f"plumbob: {error}", file=sys.stderr)
-        return INTERRUPTED
+        return RESUME_ME if isinstance(error, RunPreempted) else INTERRUPTED
     except RunFailed as error:
         print(f"plumbob: the run failed: {error}", file=sys.stderr)
         return FAILED

@@ -6,12 +6,13 @@
     RuntimeError
     └── RunFailed                 the run cannot continue; exit status 1
         ├── RunStopped            somebody asked it to stop; it can be resumed
+        │   └── RunPreempted      the system did, by a signal; exit status 75
         ├── NotFinite             a log-probability, value or loss is NaN or infinite
         ├── ScoreError            a score is NaN or infinite                            (reward/scorer.py)
         ├── StaleRollouts         tokens older than the learner may train on
         ├── PublishError          a worker does not hold the policy that was published  (rollout/publish_proof.py)
         ├── StorageFailed         a disk is full or broken                              (core/disk_errors.py)
-        ├── WorkerFailed          a worker raised what nobody foresaw                   (cluster/failures.py)
+        ├── WorkerFailed          a worker raised an unexpected error                   (cluster/failures.py)
         └── WorkerLost            a worker died or did not answer; another replaces it  (cluster/failures.py)
             ├── UnfitHost         it could not begin on its host
             └── LearnersLost      a learner rank is gone, and with it the group
@@ -40,6 +41,13 @@ class RunFailed(RuntimeError):  # noqa: N818 - a run fails, it is not an error o
 
 class RunStopped(RunFailed):
     """Somebody asked the run to stop; it can be resumed."""
+
+
+class RunPreempted(RunStopped):
+    """Whoever started the process asks it to end: a time limit, a host that is drained, a terminal that has gone.
+
+    The command line ends with a status of its own, by which a scheduler can tell that it may be started again.
+    """
 
 
 class NotFinite(RunFailed):

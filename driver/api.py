@@ -33,15 +33,16 @@ from plumbob.configs.settings.workers import ClusterSettings
 from plumbob.core.atomic_files import flush
 from plumbob.core.disk_errors import replace_text
 from plumbob.core.errors import UserError
+from plumbob.core.stop_signals import stop_signals
 from plumbob.driver.failure_advice import with_failure_advice
 from plumbob.driver.peak_memory import PeakMemory
 from plumbob.driver.pipeline.pipeline import run_pipeline
 from plumbob.driver.pipeline.pipeline_data import prepare_files
 from plumbob.driver.run_control import controlled_run
 from plumbob.driver.run_folder.connection_file import ConnectionFile
-from plumbob.driver.run_folder.folder import SUMMARY_FILE, check_writable, nothing_left, run_folder
-from plumbob.driver.run_folder.inputs import check_models, check_rows, keep_digests, new_digests
-from plumbob.driver.run_folder.lock import owned
+from plumbob.driver.run_folder.folder import SUMMARY_FILE, check_writable, removed_if_nothing_computed, run_folder
+from plumbob.driver.run_folder.inputs import check_models, check_rows, new_digests, write_digests
+from plumbob.driver.run_folder.lock import locked_folder
 from plumbob.driver.stages import evaluation
 from plumbob.driver.stages.evaluation import prepare_eval, run_eval
 from plumbob.driver.stages.prepare import prepare
@@ -49,7 +50,7 @@ from plumbob.driver.stages.stage import StageContext, run_stage
 from plumbob.trainers.metrics.step_record import Listener
 
 RESUME_WAIT_S = 60.0
-"""What a resumed run waits at least for room on its cluster: the workers of a driver that just died still hold some."""
+"""How long a resumed run waits at least for capacity: the workers of a driver that just died still hold some."""
 
 
 @dataclass(frozen=True)
@@ -71,6 +72,8 @@ def run(config: AnyRun, listener: Listener, session: Session | None = None) -> R
         UserError: something in the settings or the input that the user can fix, or `session` has other settings of the
             cluster; nothing has been written.
         RunFailed: it failed on the way; the folder keeps the last checkpoint, and the message says how to continue.
+        RunPreempted: SIGTERM or SIGHUP arrived, which are this function's until it returns if it is called in the main
+            thread; what was learnt is saved.
     """
     folder = writable_folder(config)
     with _locked(folder, listener):
@@ -122,13 +125,14 @@ def evaluate(config: EvalRun, listener: Listener, session: Session | None = None
     """
     folder = writable_folder(config)
     config = with_absolute_paths(config)
-    data = prepare_eval(config)
-    check_local(config.cluster, needs_of(config))
-    with _opened(session, config.cluster, folder, listener) as opened:
-        opened.check(needs_of(config))
-        listener.stage_began("eval")
-        metrics = run_eval(config, data, opened).as_dict()
-        listener.stage_ended("eval", metrics)
+    with stop_signals.handled("the evaluation ends"):
+        data = prepare_eval(config)
+        check_local(config.cluster, needs_of(config))
+        with _opened(session, config.cluster, folder, listener) as opened:
+            opened.check(needs_of(config))
+            listener.stage_began("eval")
+            metrics = run_eval(config, data, opened).as_dict()
+            listener.stage_ended("eval", metrics)
     return metrics
 
 
@@ -155,11 +159,18 @@ def writable_folder(config: Run) -> Path:
 
 @contextmanager
 def _locked(folder: Path, listener: Listener) -> Iterator[None]:
-    """A run's folder, ours alone: a failure says what it leaves there, and a user error that is found late nothing."""
+    """A run's folder, ours alone, until a signal ends the run: a failure says what it leaves there.
+
+    A user error that is found late leaves nothing, nor does a stop before anything was computed.
+    """
     with (
         with_failure_advice(folder),
-        owned(folder, lambda message: listener.notify("cluster", message)) as is_ours,
-        nothing_left(folder) if is_ours else nullcontext(),
+        stop_signals.handled(
+            f"the run ends its step, is saved and stops; another signal ends it at once; resume it with: "
+            f"plumbob resume {folder}"
+        ),
+        locked_folder(folder, lambda message: listener.notify("cluster", message)) as is_ours,
+        removed_if_nothing_computed(folder) if is_ours else nullcontext(),
     ):
         yield
 
@@ -199,7 +210,7 @@ def _execute(
         PeakMemory() as memory,
     ):
         write_resolved(config, folder)
-        keep_digests(digests, folder)
+        write_digests(digests, folder)
         (folder / SUMMARY_FILE).unlink(missing_ok=True)  # Of an earlier end: the result is being replaced.
         flush(folder)
         with ConnectionFile(folder, config.name, opened.cluster):

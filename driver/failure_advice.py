@@ -5,8 +5,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from plumbob.configs.resolved_copy import RESOLVED_FILE
 from plumbob.core.disk_errors import StorageFailed, storage_reason
-from plumbob.core.errors import NotFinite, RunFailed
+from plumbob.core.errors import NotFinite, RunFailed, RunStopped
 from plumbob.reward.scorer import ScoreError
 from plumbob.trainers.learner.checkpoint import Checkpoints
 
@@ -43,6 +44,9 @@ def how_to_continue(folder: Path, error: RunFailed) -> str:
     """The last good checkpoint, and the command that resumes from it, where that can help."""
     named = sorted(folder.glob("**/checkpoints/latest"), key=lambda path: path.stat().st_mtime)
     logs = f"what it printed is in {folder / 'logs'}"
+    if not named and isinstance(error, RunStopped):
+        has_begun = (folder / RESOLVED_FILE).exists()
+        return f"resume with: plumbob resume {folder}" if has_begun else "nothing was computed, and its name is free"
     if not named:
         return f"no checkpoint had been made; {logs}"
     try:
@@ -53,7 +57,12 @@ def how_to_continue(folder: Path, error: RunFailed) -> str:
         return f"no checkpoint in {named[-1].parent} is whole; {logs}"
     last = f"the last good checkpoint is {checkpoint.folder}"
     match error:
-        case NotFinite() | ScoreError():
+        case ScoreError():
+            return (
+                f"{last}; resuming would give the same score again: correct the reward, or take the prompt out of the "
+                f"data, and begin a new run"
+            )
+        case NotFinite():
             return (
                 f"{last}; resuming would do the same again: begin a new run with a lower learning_rate, or without the "
                 f"data that is named"

@@ -18,6 +18,7 @@ from plumbob.cluster.session import Session
 from plumbob.configs.resolved_copy import RESOLVED_FILE
 from plumbob.configs.settings.workers import RolloutSettings
 from plumbob.core.errors import RunStopped
+from plumbob.core.stop_signals import stop_signals
 from plumbob.driver.run_folder.status_listener import STATUS_FILE, StatusListener
 from plumbob.trainers.metrics.step_record import Listener, StepRecord
 from plumbob.trainers.online.sample_ledger import SampleLedger
@@ -69,7 +70,7 @@ class RunControl:
 
     def poll_control(self) -> None:
         """Report the status and do what has been requested. Never waits."""
-        if self._client is not None and self._polling.acquire(blocking=False):  # Otherwise another thread is at it.
+        if self._client is not None and self._polling.acquire(blocking=False):  # Otherwise another thread polls.
             try:
                 self._poll(self._client)
             finally:
@@ -79,18 +80,20 @@ class RunControl:
         rollout = self._session.rollout
         requests = client.exchange(self.status, is_scalable=rollout is not None)
         self._is_stopping = requests.stop
-        new = self._session.leave(requests.leaving | draining_nodes())
+        new = self._session.drain_nodes(requests.draining | draining_nodes())
         if new:
             where = ", ".join(addresses(new))
-            self.notify(f"{where} will be taken away: workers there end what they are at, others start elsewhere")
+            self.notify(f"draining {where}: workers there finish their work, others start elsewhere")
         if rollout is not None and requests.num_rollout_workers is not None:
             rollout.pool.size = requests.num_rollout_workers
 
     def check_stop(self) -> None:
-        """Raises RunStopped when somebody wants the run to stop."""
+        """Called before work whose end is worth waiting for. Raises RunStopped when somebody wants the run to stop."""
+        stop_signals.work_began()
         self.poll_control()
         if self._is_stopping:
             raise RunStopped("the run was asked to stop")
+        stop_signals.check()
 
     # ------------------------------------------------------------------------------------------------- of the workers
 
@@ -109,7 +112,7 @@ class RunControl:
         self.budget.stepped(record.stage, record.step)
         rollout = self._session.rollout
         if self._scaling is not None and rollout is not None:
-            size = self._scaling.after(record, rollout.pool.size, rollout.pool.status())
+            size = self._scaling.workers_after_step(record, rollout.pool.size, rollout.pool.status())
             if size != rollout.pool.size:
                 self.notify(f"rollout.autoscale: {rollout.pool.size} rollout workers become {size}")
                 rollout.pool.size = size

@@ -14,7 +14,8 @@ from transformers.utils.hub import cached_file
 
 from plumbob.configs.settings.models import EvaluatedPolicySettings, ModelRef
 from plumbob.core.errors import UserError, first_line
-from plumbob.models.resolution import ModelSource, resolve_model
+from plumbob.models.adapter import CONFIG_FILE
+from plumbob.models.resolution import BASE_KEY, ModelSource, resolve_model
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 
@@ -104,12 +105,31 @@ def open_base(ref: ModelRef, source: ModelSource) -> OpenedPolicy:
 
 def _read_config(ref: ModelRef, source: ModelSource) -> Any:
     try:
-        return AutoConfig.from_pretrained(source.base, trust_remote_code=ref.trust_remote_code)
+        config = AutoConfig.from_pretrained(source.base, trust_remote_code=ref.trust_remote_code)
     except (OSError, ValueError) as error:
         reason = f"{ref.setting}={source.base}: cannot be read as a model: {first_line(error)}"
         if not Path(source.base).is_dir():
             reason += "; give a folder, or a name on the hub where this machine reaches it"
         raise UserError(reason) from error
+    _check_unquantised(config, ref, source)
+    return config
+
+
+def _check_unquantised(config: Any, ref: ModelRef, source: ModelSource) -> None:
+    """Raises UserError when the weights are of fewer bits than can be trained, sampled and compared alike."""
+    stored = getattr(config, "quantization_config", None)
+    if not stored:
+        return
+    method = stored.get("quant_method") if isinstance(stored, dict) else getattr(stored, "quant_method", None)
+    fix = (
+        "give the model that it was made from, or transformers' model.dequantize() of it, saved in a folder of its own"
+    )
+    if source.adapter is not None:
+        fix += f", and write that into {BASE_KEY} of {source.adapter / CONFIG_FILE}"
+    raise UserError(
+        f"{ref.setting}={source.base}: its config.json says that its weights are quantised "
+        f"({getattr(method, 'value', method) or 'quantization_config'}), and only float weights can be loaded; {fix}"
+    )
 
 
 def _check_causal_lm(opened: OpenedModel) -> None:
@@ -134,8 +154,8 @@ def check_full(opened: OpenedModel, setting: str = "policy.tuning") -> None:
     if opened.source.adapter is not None:
         raise UserError(
             f"{opened.ref.setting}={opened.source.adapter}: is an adapter, and training all weights needs a full "
-            f"model; merge it into its base first (peft's merge_and_unload), or set {setting}.kind=lora to go on "
-            f"training the adapter"
+            f"model; merge it into its base first (peft's merge_and_unload), or set {setting}.kind=lora to "
+            f"train the adapter further"
         )
 
 

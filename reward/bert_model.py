@@ -14,7 +14,7 @@ from plumbob.configs.settings.models import ModelRef
 from plumbob.configs.settings.rewards import ModelReward
 from plumbob.core.errors import UserError
 from plumbob.models.loading import num_reserved_positions, open_tokenizer
-from plumbob.models.resolution import located
+from plumbob.models.resolution import resolve_package_folder
 from plumbob.models.weight_files import check_weights
 from plumbob.reward.calibration import load_calibration
 
@@ -54,7 +54,7 @@ def check_reward_model(reward: ModelReward) -> None:
     """
     ref = reward.model
     config = _check_config(ref)
-    folder = Path(located(ref.name, ref.setting))
+    folder = Path(resolve_package_folder(ref.name, ref.setting))
     if folder.is_dir():
         check_weights(folder, ref.setting)
     with torch.device("meta"):
@@ -120,7 +120,7 @@ def check_length(reward_model: RewardModel, ref: ModelRef, max_tokens: int) -> N
 
 def _load(auto_class: Any, ref: ModelRef, **options: Any) -> Any:
     try:
-        return auto_class.from_pretrained(located(ref.name, ref.setting), **options)
+        return auto_class.from_pretrained(resolve_package_folder(ref.name, ref.setting), **options)
     except (OSError, ValueError, RuntimeError, SafetensorError) as error:
         reason = str(error).strip().split("\n")[0]
         if not Path(ref.name).is_dir():
@@ -136,7 +136,7 @@ def _with_tokenizer(model: Any, ref: ModelRef) -> RewardModel:
 
 
 def _load_tokenizer(ref: ModelRef) -> Any:
-    tokenizer = open_tokenizer(located(ref.name, ref.setting), ref.setting)
+    tokenizer = open_tokenizer(resolve_package_folder(ref.name, ref.setting), ref.setting)
     if not tokenizer.is_fast:
         raise UserError(f"{ref}: the tokenizer has no tokenizer.json, which a reward model needs; save one there")
     if tokenizer.pad_token_id is None:

@@ -54,7 +54,7 @@ class RetentionSettings(TextBlockSettings):
 
 
 class ReplaySettings(TextBlockSettings):
-    """Text that the policy goes on learning: one block beside each record of an optimizer step."""
+    """Text that the policy continues to learn: one block beside each record of an optimizer step."""
 
     coefficient: PositiveFloat = 1.0
     """Of its mean loss a token, beside the stage's own loss."""

@@ -139,14 +139,14 @@ class NewOrNamedPolicySettings(PolicyBaseSettings):
         return self.ref_to(self.model, POLICY_MODEL) if isinstance(self.model, str) else self.model
 
     @property
-    def made_ref(self) -> ModelRef:
+    def existing_ref(self) -> ModelRef:
         """Once there is a model, made or named."""
         assert isinstance(self.ref, ModelRef), f"{POLICY_MODEL} has not been made yet"
         return self.ref
 
 
 class PretrainedPolicySettings(NewOrNamedPolicySettings):
-    """The language model of pre-training: made new, or a folder or hub name to go on from."""
+    """The language model of pre-training: made new, or a folder or hub name to continue from."""
 
 
 class PipelinePolicySettings(NewOrNamedPolicySettings):

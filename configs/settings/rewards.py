@@ -153,7 +153,7 @@ class EncoderSettings(Settings):
         return ModelRef(self.model, REWARD_MODEL) if isinstance(self.model, str) else self.model
 
     @property
-    def made_encoder(self) -> ModelRef:
+    def existing_encoder(self) -> ModelRef:
         """Once there is an encoder, made or named."""
         assert isinstance(self.encoder, ModelRef), f"{REWARD_MODEL} has not been made yet"
         return self.encoder

@@ -147,7 +147,7 @@ class PpoSettings(OptimizerSettings):
     max_staleness: NonNegativeInt = 0
     """Policy versions that a token may be behind the learner's when it is trained on.
 
-    Above 0 sampling goes on beside learning, as many steps ahead of it; 0 samples and learns by turns.
+    Above 0 sampling continues beside learning, as many steps ahead of it; 0 samples and learns by turns.
     """
     keep_checkpoints: Changeable[PositiveInt] = 2
 

@@ -113,11 +113,11 @@ class RolloutSettings(WorkerGroupSettings):
     partial_tokens: PositiveInt | None = None
     """Tokens after which a response is handed back partial, for any worker to continue under the newest policy.
 
-    A worker that is lost costs no more of each response, and one that is to leave goes after one such part. None
+    A worker that is lost costs no more of each response, and one that is draining goes after one such part. None
     samples a chunk whole, or anew: then it depends on the seed and the policy alone.
     """
     autoscale: Changeable[AutoscaleSettings | None] = None
-    """None keeps `num_workers`, which people may change while the run goes on."""
+    """None keeps `num_workers`, which people may change while the run is running."""
 
     @model_validator(mode="after")
     def _check(self) -> Self:

@@ -7,7 +7,7 @@ from argparse import ArgumentParser, Namespace
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Self
 
-from plumbob.console.exit_codes import FAILED, INTERRUPTED, OK, USER_ERROR
+from plumbob.console.exit_codes import FAILED, INTERRUPTED, OK, RESUME_ME, USER_ERROR
 from plumbob.console.options import add_config, add_json
 from plumbob.core.errors import RunFailed, UserError
 
@@ -93,7 +93,7 @@ def exit_status(ended: Ended, with_source: bool) -> int:
     """
     if ended.succeeded:
         return OK
-    if ended.exit_code in (FAILED, USER_ERROR, INTERRUPTED):
+    if ended.exit_code in (FAILED, USER_ERROR, RESUME_ME, INTERRUPTED):
         return ended.exit_code
     if ended.exit_code == NOT_FOUND:
         missing, fix = ("python", "") if with_source else ("plumbob", ", or send the source too: --with-source")

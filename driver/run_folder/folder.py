@@ -1,4 +1,4 @@
-"""The folder of a run: where it is, that it can be written, and that a user error leaves nothing behind in it."""
+"""The folder of a run: where it is, that it can be written, and that what ends before any result leaves nothing."""
 
 import tempfile
 from collections.abc import Iterator
@@ -8,7 +8,7 @@ from pathlib import Path
 from plumbob.configs.resolved_copy import RESOLVED_FILE
 from plumbob.configs.runs import Run
 from plumbob.configs.validation import nearest
-from plumbob.core.errors import UserError
+from plumbob.core.errors import RunStopped, UserError
 
 RUNS = Path("runs")
 """Where runs are unless `storage.path` says otherwise."""
@@ -49,17 +49,22 @@ def check_writable(folder: Path) -> None:
         ) from error
 
 
-@contextmanager
-def nothing_left(folder: Path) -> Iterator[None]:
-    """A UserError from inside, before anything was computed, removes what was written there meanwhile.
+def is_computed(folder: Path) -> bool:
+    """Whether something has been computed in it."""
+    return any(path.stat().st_size for pattern in COMPUTED for path in folder.glob(pattern))
 
-    So a run that only a worker could refuse leaves its name free, as one that was refused at once.
+
+@contextmanager
+def removed_if_nothing_computed(folder: Path) -> Iterator[None]:
+    """A user error or a stop from inside, before anything was computed, removes what was written there meanwhile.
+
+    So a run that only a worker could refuse, or that was ended while it booted, leaves its name free.
     """
     before = {path for path in (folder, *folder.absolute().parents) if path.exists()} | set(folder.rglob("*"))
     try:
         yield
-    except UserError:
-        if not any(path.stat().st_size for pattern in COMPUTED for path in folder.glob(pattern)):
+    except (UserError, RunStopped, KeyboardInterrupt):
+        if not is_computed(folder):
             _remove_except(before, folder)
         raise
 

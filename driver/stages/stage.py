@@ -8,6 +8,7 @@ from typing import Any, Self
 
 from plumbob.cluster.failures import LearnersLost
 from plumbob.cluster.session import Session
+from plumbob.core.stop_signals import stop_signals
 from plumbob.driver.peak_memory import PeakMemory
 from plumbob.driver.run_control import RunControl
 from plumbob.trainers.metrics.metrics_log import MetricsLog
@@ -81,15 +82,16 @@ def run_stage(prepared: PreparedStage, context: StageContext, stage: str) -> Sta
     began = time.monotonic()
     context.memory.take()
     context.listener.stage_began(stage)
-    result = _in_spite_of_losses(prepared, context)
+    result = _run_with_restarts(prepared, context)
     summary = StageSummary(result, time.monotonic() - began, context.memory.take())
     context.listener.stage_ended(stage, summary.as_dict())
     return summary
 
 
-def _in_spite_of_losses(prepared: PreparedStage, context: StageContext) -> StageResult:
+def _run_with_restarts(prepared: PreparedStage, context: StageContext) -> StageResult:
     """A stage that lost its learners resumes from its newest checkpoint, as a resumed run does; other workers stay."""
     while True:
+        stop_signals.work_ended()  # Until its workers are there and begin, nothing is lost by stopping.
         try:
             return prepared(context)
         except LearnersLost as lost:

@@ -130,19 +130,19 @@ class ResponseInProgress:
     @property
     def context_ids(self) -> NDArray[np.int32]:
         """Int32 [P + S]: what the policy reads before it writes."""
-        return np.concatenate([self.request.prompt_ids, self.request.started.token_ids])
+        return np.concatenate([self.request.prompt_ids, self.request.partial.token_ids])
 
     @property
     def seed(self) -> int:
         return partial_seed(self.request)
 
     def finish(self, reason: FinishReason, worker: str, tokenizer: Any) -> Rollout:
-        """With what was started; where a slice ends before the response may, "length" becomes "partial"."""
-        started = self.request.started
+        """With what was started; where partial_tokens end before the response may, "length" becomes "partial"."""
+        started = self.request.partial
         token_ids = np.concatenate([started.token_ids, np.asarray(self.token_ids, np.int32)])
         versions = np.full(len(self.token_ids), self.version, np.int32)
         return Rollout(
-            request=replace(self.request, started=NOT_STARTED),
+            request=replace(self.request, partial=NOT_STARTED),
             finish_reason="partial" if reason == "length" and len(token_ids) < self.max_tokens else reason,
             response=tokenizer.decode(token_ids.tolist(), skip_special_tokens=True, clean_up_tokenization_spaces=False),
             token_ids=token_ids,
@@ -166,7 +166,7 @@ def begin_response(spec: SamplerSpec, context: int, version: int, request: Sampl
             f"{context}: no room for a response; lower data.max_prompt_tokens to {context - spec.max_tokens} or less"
         )
     max_tokens = min(room, spec.max_tokens)
-    left = max_tokens - len(request.started.token_ids)
+    left = max_tokens - len(request.partial.token_ids)
     if left < 1:
         raise ValueError(f"the response to prompt {request.prompt_id} has {max_tokens} tokens, which is its limit")
     return ResponseInProgress(

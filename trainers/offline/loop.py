@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from plumbob.configs.settings.training import EpochSettings
-from plumbob.core.errors import NotFinite, UserError
+from plumbob.core.errors import NotFinite, RunStopped, UserError
 from plumbob.data.epoch_order import EpochBatches
 from plumbob.data.record_digest import Inputs
 from plumbob.trainers.forgetting.retention import RetainedText
@@ -101,12 +101,24 @@ def run_epochs(stage: OfflineStage[Any], learners: Learners, folder: Path, log: 
         stage.inputs.check(newest.state["inputs"])
     first_step, best = (0, None) if newest is None else (newest.step, best_of(newest))
     known = measure_before(stage.retained, learners, newest)
+    heldout: dict[str, float] = {}
+
+    def commit(step: int) -> Checkpoint:
+        state = known | {"heldout": heldout, "best": None if best is None else asdict(best)}
+        state |= {"inputs": dict(stage.inputs.digests)}
+        return checkpoints.commit(step, learners.save, state, None if best is None else best.step)
+
     log.truncate_after(first_step)
     phases = Phases()
     for step in range(first_step + 1, num_steps + 1):
         if has_stopped(best, stopping):
             break
-        metrics = train_step(stage, learners, step, phases)
+        try:
+            metrics = train_step(stage, learners, step, phases)
+        except RunStopped:  # Before the step, when asked whether to begin it: those since the last save are kept.
+            if step - 1 > (0 if last is None else last.step):
+                commit(step - 1)
+            raise
         with phases.phase("evaluate"):
             heldout = heldout_means(stage.heldout, learners) if stage.is_measured(step) else {}
         best = best_after(best, step, heldout, stage.settings)
@@ -114,11 +126,9 @@ def run_epochs(stage: OfflineStage[Any], learners: Learners, folder: Path, log: 
         # After the line: resuming drops lines past its checkpoint, and could not bring back one that is missing.
         if stage.is_saved(step) or is_turning_point(best, step, stopping):
             with phases.phase("save"):  # Counted in the next step's line.
-                state = known | {"heldout": heldout, "best": None if best is None else asdict(best)}
-                state |= {"inputs": dict(stage.inputs.digests)}
-                last = checkpoints.commit(step, learners.save, state, None if best is None else best.step)
+                last = commit(step)
     assert last is not None, "the last step is always saved"
-    summary = end_at_best(checkpoints, learners, last, num_steps)
+    summary = restore_best_step(checkpoints, learners, last, num_steps)
     return summary if stage.retained is None else stage.retained.added_to(summary, known["retained"], learners)
 
 
@@ -173,7 +183,7 @@ def best_after(
     return next_best(best, step, loss, settings.early_stopping.min_delta)
 
 
-def end_at_best(checkpoints: Checkpoints, learners: Learners, last: Checkpoint, num_steps: int) -> dict[str, Any]:
+def restore_best_step(checkpoints: Checkpoints, learners: Learners, last: Checkpoint, num_steps: int) -> dict[str, Any]:
     """Leave the learners at the step that is the result; the summary of that step, and sentences for the user."""
     best = best_of(last)
     if best is None:

@@ -20,7 +20,7 @@ from plumbob.core.errors import UserError
 from plumbob.core.statistics import calibration_error
 from plumbob.data.chat import Render
 from plumbob.data.length_checks import check_limits
-from plumbob.data.reading.readers import Read, read_annotated_pairs, read_rankings, read_scored_responses
+from plumbob.data.reading.readers import ReadRecords, read_annotated_pairs, read_rankings, read_scored_responses
 from plumbob.data.records import Ranking
 from plumbob.data.splitting import hold_out
 from plumbob.models.from_scratch import check_sizes
@@ -74,7 +74,7 @@ def reward_passes(objective: RewardObjective) -> tuple[Pass[RewardBatch], ...]:
 
 
 def learner_parts(run: RewardRun) -> LearnerParts:
-    new = new_reward_model(run.reward.made_encoder)
+    new = new_reward_model(run.reward.existing_encoder)
     module = RewardModule(new.model, "token_type_ids" in new.tokenizer.model_input_names)
     artifact = FullModel(new.model, "classifier.", new.tokenizer)
     return LearnerParts(module, reward_passes(run.reward_training.objective), artifact, run.reward_training)
@@ -120,7 +120,7 @@ def prepare_reward(run: RewardRun, render: Render) -> RewardInput:
     return RewardInput(split.train, split.heldout, split.notes)
 
 
-def _reader(run: RewardRun, render: Render) -> Callable[[str], Read[Any]]:
+def _reader(run: RewardRun, render: Render) -> Callable[[str], ReadRecords[Any]]:
     data, objective = run.data, run.reward_training.objective
     match objective:
         case BradleyTerry(use_margin=use_margin):

@@ -226,7 +226,8 @@ def _boot(spec: SamplerSpec, settings: VllmEngine) -> Any:
     try:
         return LLMEngine.from_engine_args(EngineArgs(**arguments))
     except (ValueError, NotImplementedError) as error:
-        raise UserError(f"vLLM cannot serve {spec.model} as asked: {main_message(error)}") from error
+        reason = f"vLLM cannot serve {spec.model} as asked: {main_message(error)}"
+        raise UserError(f"{reason}; {VLLM_SUPPORT.instead}") from error
     finally:
         torch.set_num_threads = set_num_threads
 

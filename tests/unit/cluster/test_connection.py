@@ -2,7 +2,7 @@
 
 import socket
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 
@@ -17,10 +17,10 @@ from plumbob.core.errors import UserError
 
 
 @contextmanager
-def answering(reply: CheckAliveReply) -> Iterator[str]:
+def answering(reply: Callable[[], CheckAliveReply]) -> Iterator[str]:
     """The address of a server that speaks the part of Ray's protocol that a driver begins with."""
     check_alive = grpc.unary_unary_rpc_method_handler(
-        lambda request, context: reply, CheckAliveRequest.FromString, CheckAliveReply.SerializeToString
+        lambda request, context: reply(), CheckAliveRequest.FromString, CheckAliveReply.SerializeToString
     )
     server = grpc.server(ThreadPoolExecutor(1))
     service = grpc.method_handlers_generic_handler("ray.rpc.NodeInfoGcsService", {"CheckAlive": check_alive})
@@ -35,7 +35,7 @@ def answering(reply: CheckAliveReply) -> Iterator[str]:
 
 def refused(reply: CheckAliveReply) -> str:
     """What is said, after the address."""
-    with answering(reply) as address, pytest.raises(UserError) as error:
+    with answering(lambda: reply) as address, pytest.raises(UserError) as error:
         connect(ClusterSettings(address=address))
     said = str(error.value)
     assert said.startswith(f"cluster.address={address}: ")
@@ -53,6 +53,19 @@ def test_a_ray_that_this_machine_is_no_host_of() -> None:
         "this machine is no host of the Ray there; run `ray start --address=HEAD:PORT` on it first, or send a run to "
         "the head with `plumbob submit`, and look at one with --address ray://127.0.0.1:10001"
     )
+
+
+def test_a_ray_that_this_machine_is_becoming_a_host_of(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As under Slurm, where a driver starts beside its Ray: it asks again, here until the third answer refuses it."""
+    version = ray.__version__
+    replies = [(version, False), (version, False), ("2.9.3", True)]
+    asked = iter([CheckAliveReply(ray_version=version, raylet_alive=[alive]) for version, alive in replies])
+    with answering(lambda: next(asked)) as address, pytest.raises(UserError, match=r"is version 2\.9\.3"):
+        connect(ClusterSettings(address=address, wait_s=30.0))
+    monkeypatch.setattr("plumbob.cluster.connection.JOINING_S", 0.5)
+    never = CheckAliveReply(ray_version=version, raylet_alive=[False])
+    with answering(lambda: never) as address, pytest.raises(UserError, match="this machine is no host"):
+        connect(ClusterSettings(address=address, wait_s=3600.0))
 
 
 @contextmanager

@@ -19,7 +19,7 @@ from plumbob.configs.resolved_copy import write_resolved
 from plumbob.configs.runs import EvalRun
 from plumbob.console.cli import main
 from plumbob.console.commands.doctor import examine, package_check
-from plumbob.core.errors import RunFailed
+from plumbob.core.errors import RunFailed, RunPreempted, RunStopped
 from plumbob.driver.run_folder.folder import run_folder
 from plumbob.trainers.metrics.step_record import Listener, StepRecord
 
@@ -200,6 +200,20 @@ def test_an_interrupted_run_says_how_to_go_on(
     assert main(["resume", "mine"]) == 0
     assert main(["resume", "runs/mine", "--json", "rollout.num_workers=2"]) == 0
     assert json.loads(capsys.readouterr().out.splitlines()[-1])["summary"]["name"] == ["rollout.num_workers=2"]
+
+
+def test_a_preempted_run_ends_with_a_status_of_its_own_and_one_that_a_person_stopped_with_another(
+    launched: Callable[..., None], capsys: pytest.CaptureFixture[str]
+) -> None:
+    """75 is EX_TEMPFAIL of sysexits.h: a scheduler may start it again, and nobody wanted it to end."""
+    for error, status in ((RunPreempted("SIGTERM"), 75), (RunStopped("asked to"), 130)):
+
+        def stop(config: Any, listener: Listener, error: RunStopped = error) -> None:
+            raise error
+
+        launched(run=stop)
+        assert main(["run", *PPO]) == status
+        assert capsys.readouterr().err == f"plumbob: {error}\n"
 
 
 def test_a_home_folder_is_written_out_once(

@@ -7,8 +7,9 @@ from pathlib import Path
 import pytest
 
 from plumbob.cluster.failures import LearnersLost, WorkerLost
+from plumbob.configs.resolved_copy import RESOLVED_FILE
 from plumbob.core.disk_errors import StorageFailed
-from plumbob.core.errors import NotFinite, RunFailed
+from plumbob.core.errors import NotFinite, RunFailed, RunPreempted, RunStopped
 from plumbob.driver.failure_advice import how_to_continue, with_failure_advice
 from plumbob.reward.scorer import ScoreError
 from plumbob.trainers.learner.checkpoint import Checkpoints, Files, on_disk
@@ -31,14 +32,28 @@ def test_a_failed_run_is_told_to_resume_only_where_that_can_help(tmp_path: Path)
     checkpointed(tmp_path, 2, 3)
     last = f"the last good checkpoint is {tmp_path / 'checkpoints/step-000003'}; "
     assert how_to_continue(tmp_path, RunFailed("a worker died")) == f"{last}resume with: plumbob resume {tmp_path}"
-    for error in (NotFinite("the policy's loss is nan"), ScoreError("a score is not finite")):
-        advice = how_to_continue(tmp_path, error)
-        assert "step-000003" in advice and "lower learning_rate" in advice and "plumbob resume" not in advice
+    advice = how_to_continue(tmp_path, NotFinite("the policy's loss is nan"))
+    assert "step-000003" in advice and "lower learning_rate" in advice and "plumbob resume" not in advice
+    # A lower learning rate does not correct a reward that is NaN.
+    assert how_to_continue(tmp_path, ScoreError("a score is not finite")) == (
+        f"{last}resuming would give the same score again: correct the reward, or take the prompt out of the data, and "
+        f"begin a new run"
+    )
     # `latest` names one that is damaged by now.
     (tmp_path / "checkpoints/step-000003/w").write_text("other")
     assert "step-000002; resume with" in how_to_continue(tmp_path, RunFailed("a worker died"))
     (tmp_path / "checkpoints/step-000002/w").unlink()
     assert f"no checkpoint in {tmp_path / 'checkpoints'} is whole" in how_to_continue(tmp_path, RunFailed("it died"))
+
+
+def test_a_stopped_run_is_resumed_where_it_has_begun_and_else_its_name_is_free(tmp_path: Path) -> None:
+    for error in (RunPreempted("SIGTERM"), RunStopped("asked to")):
+        assert how_to_continue(tmp_path / "free", error) == "nothing was computed, and its name is free"
+    (tmp_path / RESOLVED_FILE).touch()  # Resumed, and stopped again while it booted.
+    assert how_to_continue(tmp_path, RunPreempted("SIGTERM")) == f"resume with: plumbob resume {tmp_path}"
+    checkpointed(tmp_path, 2)
+    last = f"the last good checkpoint is {tmp_path / 'checkpoints/step-000002'}; "
+    assert how_to_continue(tmp_path, RunPreempted("SIGTERM")) == f"{last}resume with: plumbob resume {tmp_path}"
 
 
 def test_a_full_disk_ends_a_run_with_one_message(tmp_path: Path) -> None:

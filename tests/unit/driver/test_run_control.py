@@ -1,7 +1,9 @@
 """What a run reports and is asked between its session and people."""
 
 import json
+import os
 import pickle
+import signal
 from dataclasses import replace
 from pathlib import Path
 
@@ -16,7 +18,8 @@ from plumbob.cluster.run_status import MESSAGE_CHARS, RunStatus, WorkerRow
 from plumbob.cluster.session import Session
 from plumbob.configs.resolved_copy import RESOLVED_FILE
 from plumbob.configs.settings.workers import ClusterSettings
-from plumbob.core.errors import RunFailed, RunStopped, UserError
+from plumbob.core.errors import RunFailed, RunPreempted, RunStopped, UserError
+from plumbob.core.stop_signals import stop_signals
 from plumbob.driver.run_control import RunControl, controlled_run
 from plumbob.driver.run_folder.status_listener import STATUS_FILE
 from plumbob.rollout.rollout_records import Rollout, SampleRequest
@@ -83,16 +86,27 @@ def test_a_run_stops_when_it_was_asked_to(session: Session, tmp_path: Path, monk
     session.check_stop()  # The next run on the session was not.
 
 
-def test_a_host_that_will_be_taken_away_is_told_once(
-    session: Session, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_signal_ends_a_run_where_a_person_would(session: Session, tmp_path: Path) -> None:
+    with (
+        pytest.raises(RunPreempted, match="SIGTERM"),
+        stop_signals.handled("noted"),
+        controlled_run(session, "one", (), tmp_path, Watching()),
+    ):
+        session.check_stop()  # From here on a step is worth ending.
+        os.kill(os.getpid(), signal.SIGTERM)
+        session.poll_control()
+        session.check_stop()
+        raise AssertionError("went on")
+
+
+def test_a_draining_host_is_reported_once(session: Session, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     watching = Watching()
     with controlled_run(session, "one", (), tmp_path, watching):
-        for leaving in ({"n2"}, {"n2"}, {"n2", "n3"}):
-            monkeypatch.setattr(Client, "requests", ControlRequests(leaving=frozenset(leaving)))
+        for draining in ({"n2"}, {"n2"}, {"n2", "n3"}):
+            monkeypatch.setattr(Client, "requests", ControlRequests(draining=frozenset(draining)))
             session.poll_control()
-    rule = "will be taken away: workers there end what they are at, others start elsewhere"
-    assert watching.notes == [("cluster", f"10.0.0.2 {rule}"), ("cluster", f"10.0.0.3 {rule}")]
+    rule = "workers there finish their work, others start elsewhere"
+    assert watching.notes == [("cluster", f"draining 10.0.0.2: {rule}"), ("cluster", f"draining 10.0.0.3: {rule}")]
 
 
 def test_a_slot_may_cost_as_many_workers_as_the_settings_say(session: Session, tmp_path: Path) -> None:

@@ -188,6 +188,7 @@ def test_a_script_reads_objects_only(capfd: pytest.CaptureFixture[str]) -> None:
     [
         ("FAILED", 1, 1, ""),
         ("FAILED", 2, 2, ""),
+        ("FAILED", 75, 75, ""),
         ("FAILED", 127, 2, "plumbob: the head's Ray finds no command plumbob: start Ray in Plumbob's environment, or"),
         ("FAILED", -9, 1, f"plumbob: the run failed: job {JOB} ended: what Ray says"),
         ("FAILED", None, 1, f"plumbob: the run failed: job {JOB} ended: what Ray says"),
@@ -232,7 +233,7 @@ def test_a_dashboard_that_is_gone_ends_the_following_in_time(monkeypatch: pytest
     monkeypatch.setattr(plumbob.cluster.launchers.ray_job, "PATIENCE_S", 0.2)
     with Dashboard() as dashboard:
         jobs = Jobs(dashboard.address)
-    with pytest.raises(RunFailed, match=rf"has not answered for 0.2 s, and job {JOB} may go on"):
+    with pytest.raises(RunFailed, match=rf"has not answered for 0.2 s, and job {JOB} may still be running"):
         jobs.follow(JOB, print)
 
 

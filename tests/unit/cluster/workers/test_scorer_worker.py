@@ -66,7 +66,7 @@ def asked_for(settings: ScorerSettings, monkeypatch: pytest.MonkeyPatch, folder:
 
 def in_worker(folder: Path, body: Callable[[ScorerWorker], str]) -> str:
     """What `body` finds in a process of its own: what a worker prints goes to its log."""
-    mark, found = StorageProbe(folder).left(), folder / "found"
+    mark, found = StorageProbe(folder).write(), folder / "found"
 
     def run() -> None:
         found.write_text(body(ScorerWorker(folder / "scorer-1.log", 1, installed(), mark)))

@@ -1,6 +1,8 @@
 """What a stage leaves in `summary.json`, what it says, and how it outlives the loss of its learners."""
 
 import json
+import os
+import signal
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -8,6 +10,8 @@ from typing import Any
 import pytest
 
 from plumbob.cluster.failures import LearnersLost
+from plumbob.core.errors import RunPreempted
+from plumbob.core.stop_signals import stop_signals
 from plumbob.driver.stages.stage import StageContext, StageResult, StageSummary, run_stage, training_stage
 from tests.support.recording_listener import Watching
 
@@ -61,3 +65,16 @@ def test_a_stage_that_lost_its_learners_begins_again(context: StageContext) -> N
     summary = run_stage(dies_twice, context, "sft")
     assert context.session.replaced == ["rank 0 died", "rank 1 died"]  # type: ignore[attr-defined]
     assert (summary.result, summary.peak_memory_gib) == (StageResult({"loss": 0.5}), 0.25)
+
+
+def test_a_run_that_was_signalled_starts_no_learners_again(context: StageContext) -> None:
+    """Whoever signals the driver may have ended its workers too."""
+
+    def dies(inner: StageContext) -> StageResult:
+        stop_signals.work_began()
+        os.kill(os.getpid(), signal.SIGTERM)
+        raise LearnersLost("rank 0 died")
+
+    with pytest.raises(RunPreempted), stop_signals.handled("noted"):
+        run_stage(dies, context, "sft")
+    assert context.session.replaced == ["rank 0 died"]  # type: ignore[attr-defined]

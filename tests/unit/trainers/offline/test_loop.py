@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from plumbob.configs.settings.data import RetentionSettings
 from plumbob.configs.settings.training import EarlyStoppingSettings, EpochSettings
-from plumbob.core.errors import NotFinite, UserError
+from plumbob.core.errors import NotFinite, RunStopped, UserError
 from plumbob.data.record_digest import Inputs
 from plumbob.data.tokenization import TokenBatch, TokenSequence
 from plumbob.trainers.forgetting.packed_text import PackedText
@@ -37,15 +37,18 @@ class FakeLearners:
         dies_in_save: int | None = None,
         heldout: Sequence[float] = (),
         steps_done: int = 0,
+        stops_before: int | None = None,
     ) -> None:
         self.batches: list[list[int]] = []
         self.plans: list[UpdatePlan] = []
         self.saved: list[str] = []
         self.loaded: list[str] = []
         self._fails_at, self._dies_in_save = fails_at, dies_in_save
-        self._heldout, self.step = heldout, steps_done
+        self._heldout, self.step, self._stops_before = heldout, steps_done, stops_before
 
     def update(self, batch: Any, plan: UpdatePlan) -> dict[str, float]:
+        if self.step + 1 == self._stops_before:
+            raise RunStopped("the run was asked to stop")
         self.step += 1
         if len(self.batches) == self._fails_at:
             raise NotFinite("the policy's loss is nan", (1, 3))
@@ -131,6 +134,31 @@ def test_a_failure_names_the_records_and_resuming_goes_on_from_the_checkpoint(tm
     assert second.batches == whole.batches[2:]
     assert [plan.seed for plan in second.plans] == [plan.seed for plan in whole.plans[2:]]
     assert [s.step for s in read_metrics(tmp_path / "stopped")] == [1, 2, 3, 4, 5]
+
+
+@pytest.mark.parametrize(
+    ("stops_before", "saved"), [(1, []), (2, [1]), (3, [2]), (4, [2, 3]), (5, [2, 4])], ids=lambda given: str(given)
+)
+def test_a_run_that_is_stopped_keeps_the_steps_since_its_last_save(
+    tmp_path: Path, stops_before: int, saved: list[int]
+) -> None:
+    whole, first, second = FakeLearners(), FakeLearners(stops_before=stops_before), FakeLearners()
+    expected = play(tmp_path / "whole", whole)
+    with pytest.raises(RunStopped):
+        play(tmp_path / "stopped", first)
+    assert first.saved == [f"step-00000{step}" for step in saved]
+    assert play(tmp_path / "stopped", second) == expected
+    assert first.batches + second.batches == whole.batches
+    assert [s.step for s in read_metrics(tmp_path / "stopped")] == [1, 2, 3, 4, 5]
+
+
+def test_stopped_again_before_its_first_step_a_resumed_run_saves_nothing(tmp_path: Path) -> None:
+    with pytest.raises(RunStopped):
+        play(tmp_path, FakeLearners(stops_before=4))
+    again = FakeLearners(stops_before=4)
+    with pytest.raises(RunStopped):
+        play(tmp_path, again)
+    assert again.saved == [] and again.loaded == ["step-000003"]
 
 
 def test_a_run_does_not_go_on_with_other_records(tmp_path: Path) -> None:
