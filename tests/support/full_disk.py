@@ -26,7 +26,8 @@ def small_disk(size: str) -> Iterator[Path]:
             yield Path(folder)
         finally:
             # Workers that are ending still have their files open.
-            assert wait_until(lambda: subprocess.run(["umount", folder], capture_output=True).returncode == 0, UNMOUNT_S)
+            unmount = ["umount", folder]
+            assert wait_until(lambda: subprocess.run(unmount, capture_output=True).returncode == 0, UNMOUNT_S)
 
 
 def fill(folder: Path) -> Path:
