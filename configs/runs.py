@@ -5,9 +5,9 @@ Imports no torch: the command line reads a configuration in well under a second.
 
 from typing import Annotated, Literal, Self, get_args
 
-from pydantic import Field, NonNegativeInt, PositiveInt, model_validator
+from pydantic import Field, model_validator
 
-from plumbob.configs.base import Changeable, Settings
+from plumbob.configs.base import Changeable, Count, Seed, Settings
 from plumbob.configs.settings.algorithms import GROUPED, BradleyTerry, NoImportance, RewardObjective
 from plumbob.configs.settings.data import (
     DemonstrationDataSettings,
@@ -62,7 +62,7 @@ class Run(Settings):
 
     name: str = ""
     """Folder of the run below `storage.path`; the default is the preset's name."""
-    seed: NonNegativeInt = 0
+    seed: Seed = 0
     storage: StorageSettings = StorageSettings()
     cluster: Changeable[ClusterSettings] = ClusterSettings()
 
@@ -189,7 +189,7 @@ class PipelineRun(TrainingRun):
     reward_training: RewardTrainingSettings = RewardTrainingSettings()
     ppo: PpoSettings = PpoSettings()
     dpo: DpoSettings = DpoSettings()
-    calibration_prompts: PositiveInt = 128
+    calibration_prompts: Count = 128
     evaluation: EvaluationSettings = EvaluationSettings()
 
     @model_validator(mode="after")
