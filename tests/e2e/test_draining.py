@@ -28,7 +28,7 @@ from tests.support.partial_worker import StartedPartialWorker
 from tests.support.recording_listener import Watching
 from tests.support.small_run import Stages
 
-pytestmark = pytest.mark.cluster
+pytestmark = pytest.mark.slow
 
 BOUND_S = 120.0
 NEED = Need("rollout", "rollout.num_workers", 3, 0.25, 0.0, 0.0, spread=True)

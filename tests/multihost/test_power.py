@@ -2,8 +2,6 @@
 
 from pathlib import Path
 
-import pytest
-
 from tests.multihost.faults.campaign import PROMPTS, SAMPLES, SHARES
 from tests.multihost.faults.checks import check_complete, check_published, check_same_lines, check_same_policy
 from tests.multihost.faults.stepped_run import Breakpoint, SteppedRun
@@ -11,8 +9,6 @@ from tests.multihost.hosts import Hosts, missing
 from tests.multihost.inputs import write_inputs
 from tests.support.host_requirements import cannot
 from tests.support.small_run import Left
-
-pytestmark = pytest.mark.cluster
 
 NUM_STEPS = 4
 SMALL: dict[str, object] = {"ppo.num_steps": NUM_STEPS, "rollout.num_workers": 1}
