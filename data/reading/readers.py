@@ -24,7 +24,7 @@ from plumbob.data.reading.fields import (
     rename,
     text_of,
 )
-from plumbob.data.reading.formats import FileRow, iterate_rows
+from plumbob.data.reading.formats import FileRow, iterate_rows, list_files
 from plumbob.data.records import (
     Demonstration,
     LabelledResponse,
@@ -181,7 +181,7 @@ def _read(
     records: list[T] = []
     left_out = _Rows([], [], [])
     num_rows = 0
-    is_one_file = Path(path).expanduser().is_file()
+    is_one_file = list_files(path) == [Path(path).expanduser()]
     for row in iterate_rows(path):
         num_rows += 1
         label = f"row {row.number}" if is_one_file else f"{row.file} row {row.number}"

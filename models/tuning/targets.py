@@ -12,7 +12,8 @@ from transformers.pytorch_utils import Conv1D
 
 from plumbob.configs.settings.models import LoraTuning, NewLlamaSettings
 from plumbob.core.errors import UserError
-from plumbob.models.adapter import WEIGHTS_FILE
+from plumbob.core.outside import from_outside
+from plumbob.models.adapter import SAVE_AGAIN, WEIGHTS_FILE
 from plumbob.models.from_scratch import llama_config
 from plumbob.models.loading import OpenedPolicy
 from plumbob.models.tuning.adapter_support import (
@@ -48,7 +49,7 @@ def check_targets(
     if opened.source.adapter is not None:
         _check_adapted(opened, opened.source.adapter, support)
     elif tuning.targets != ALL_LINEAR:
-        _check_named(_without_weights(opened), tuning.targets, opened.source.base, support, setting)
+        _check_named(opened.empty(AutoModelForCausalLM), tuning.targets, opened.source.base, support, setting)
 
 
 def check_new_targets(spec: NewLlamaSettings, tuning: LoraTuning, support: AdapterSupport, setting: str) -> None:
@@ -69,14 +70,9 @@ def check_served(opened: OpenedPolicy, support: AdapterSupport) -> None:
         _check_adapted(opened, opened.source.adapter, support)
 
 
-def _without_weights(opened: OpenedPolicy) -> Any:
-    with torch.device("meta"):
-        return AutoModelForCausalLM.from_config(opened.config, trust_remote_code=opened.ref.trust_remote_code)
-
-
 def _check_adapted(opened: OpenedPolicy, adapter: Path, support: AdapterSupport) -> None:
     """The modules that an adapter holds tensors for."""
-    model, base = _without_weights(opened), opened.source.base
+    model, base = opened.empty(AutoModelForCausalLM), opened.source.base
     modules = dict(model.named_modules())
     found = {name: [name] if name in modules else [] for name in _adapted(adapter, support)}
     # PEFT itself says what it cannot load.
@@ -139,7 +135,8 @@ def _reason(names: list[str], unusable: Mapping[str, str]) -> str | None:
 
 def _adapted(adapter: Path, support: AdapterSupport) -> list[str]:
     """Names of the modules that the adapter holds LoRA for, each once; what else it holds some would not take."""
-    with safe_open(adapter / WEIGHTS_FILE, framework="pt") as file:
+    what = f"{adapter / WEIGHTS_FILE}: cannot be read"
+    with from_outside(what, SAVE_AGAIN), safe_open(adapter / WEIGHTS_FILE, framework="pt") as file:
         names = [name.removeprefix("base_model.model.") for name in file.keys()]  # noqa: SIM118 - it is no mapping
     kept = names if support.loads_nothing_else else [name for name in names if ".lora_" in name]
     return list(dict.fromkeys(name.partition(".lora_")[0].removesuffix(".base_layer") for name in kept))

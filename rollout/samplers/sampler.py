@@ -12,6 +12,7 @@ from transformers import GenerationConfig
 from plumbob.configs.settings.models import ModelRef
 from plumbob.configs.settings.workers import SamplerEngine
 from plumbob.core.errors import UserError
+from plumbob.core.outside import from_outside
 from plumbob.models.adapter import Adapter
 from plumbob.models.loading import OpenedPolicy, open_base
 from plumbob.models.resolution import ModelSource
@@ -100,13 +101,19 @@ def stop_token_ids(spec: SamplerSpec, tokenizer: Any) -> tuple[int, ...]:
     The mark matters: a config's default EOS id that nobody set may be an ordinary token of this vocabulary.
     """
     ids = {tokenizer.eos_token_id}
-    try:
-        named = GenerationConfig.from_pretrained(spec.model.name).eos_token_id
-    except OSError:
-        named = None
+    named = named_stop_ids(spec.model)
     special = {i for i, token in tokenizer.added_tokens_decoder.items() if token.special}
-    ids |= special & set(named if isinstance(named, list) else [named])
-    return tuple(sorted(ids))
+    return tuple(sorted(ids | special & named))
+
+
+def named_stop_ids(model: ModelRef) -> set[int]:
+    """Those of the model's generation config, where it has one. Raises UserError when that cannot be read."""
+    with from_outside(f"{model}: generation_config.json cannot be read", "copy the model again, or delete the file"):
+        try:
+            named = GenerationConfig.from_pretrained(model.name).eos_token_id
+        except OSError:
+            return set()
+        return set(named if isinstance(named, list) else [named])
 
 
 @dataclass

@@ -16,7 +16,6 @@ from plumbob.configs.runs import RewardRun
 from plumbob.configs.settings.algorithms import BradleyTerry, PlackettLuce, Regression, RewardObjective
 from plumbob.configs.settings.models import NewBertSettings
 from plumbob.configs.settings.rewards import PipelineScorerSettings, RewardEncoderSettings
-from plumbob.core.errors import UserError
 from plumbob.core.statistics import calibration_error
 from plumbob.data.chat import Render
 from plumbob.data.length_checks import check_limits
@@ -147,11 +146,8 @@ def check_encoder(settings: RewardEncoderSettings | PipelineScorerSettings) -> N
         check_limits({"reward.max_tokens": settings.max_tokens}, encoder.max_positions, limit)
         return
     opened = open_encoder(encoder)
-    try:
-        with torch.device("meta"):
-            model = AutoModelForSequenceClassification.from_config(opened.config)
-    except ValueError as error:
-        raise UserError(f"{encoder}: {opened.config.model_type} cannot become a reward model; give a BERT") from error
+    refusal = f"{opened.config.model_type} cannot become a reward model"
+    model = opened.empty(AutoModelForSequenceClassification, refusal, "give a BERT")
     check_length(RewardModel(model, opened.tokenizer), encoder, settings.max_tokens)
 
 
