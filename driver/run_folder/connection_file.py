@@ -54,7 +54,7 @@ def read_connection_file(folder: Path) -> Connection | None:
     """None when no run is running there, as far as the folder knows. Raises UserError where that cannot be read."""
     path = folder / CLUSTER_FILE
     try:
-        text = path.read_text()
+        content = path.read_bytes()
     except FileNotFoundError:
         return None
     except OSError as error:
@@ -64,7 +64,7 @@ def read_connection_file(folder: Path) -> Connection | None:
     with from_outside(
         f"{path}: expected how to reach a run, as JSON", "delete it where no driver is at work on the run"
     ):
-        connection = Connection(**json.loads(text))
+        connection = Connection(**json.loads(content))
         if not all(isinstance(one, str) for one in (connection.address, connection.name, connection.token or "")):
             raise ValueError("address, name and token must be text")
         return connection

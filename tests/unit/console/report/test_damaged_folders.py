@@ -54,8 +54,7 @@ def folder(tmp_path: Path) -> Path:
 
 def cut(value: object, path: tuple[object, ...] = ()) -> Iterator[object]:
     """The value with each of its parts, in turn, replaced by another type."""
-    for other in (None, 3, "x", [], {}, [3], {"x": 3}, -1e308):
-        yield other
+    yield from (None, 3, "x", [], {}, [3], {"x": 3}, -1e308)
     items = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
     for key, part in items:
         for changed in cut(part):
