@@ -5,7 +5,7 @@ BIN := .venv/bin
 # The folders that are installed below `plumbob`, as setup.py has them.
 PACKAGES := core configs data models rollout reward trainers cluster driver verify console
 
-.PHONY: demo test test-training test-rest test-runs test-e2e test-workers test-hosts test-slow faults lint tree install gpu-install lock clean
+.PHONY: demo test test-training test-rest test-runs test-e2e test-workers test-hosts test-slow faults fuzz lint tree install gpu-install lock clean
 
 # SETTINGS, if given, change the demo: make demo SETTINGS="ppo.num_steps=2".
 demo: install
@@ -44,6 +44,10 @@ test-slow: install
 faults: install
 	mkdir -p runs
 	$(BIN)/python -m tests.multihost.faults.campaign 2> runs/faults.log
+
+# Mutated configs, command lines, data files and model folders, 21,000 of them; what fails is kept in runs/fuzz.
+fuzz: install
+	$(BIN)/python -m tests.fuzz.campaign
 
 lint: install
 	$(BIN)/ruff check .
