@@ -77,8 +77,8 @@ class Worker:
 
     def judged(self, seed: int) -> Judged:
         """Raises nothing: a process that is lost is replaced."""
-        self.pipe.send(seed)
         try:
+            self.pipe.send(seed)
             if wait([self.pipe], SECONDS_EACH):
                 result: Judged = self.pipe.recv()
                 return result
