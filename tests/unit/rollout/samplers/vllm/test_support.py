@@ -83,7 +83,7 @@ def test_gpt2_is_refused_before_anything_starts(tmp_path: Path) -> None:
     vllm = support_of(VllmEngine())
     for check in (
         lambda: check_served(opened, vllm),
-        lambda: method_of(LoraTuning()).check(opened, "policy.tuning", vllm),
+        lambda: method_of(LoraTuning()).check(opened, "policy.tuning", ("policy",), vllm),
     ):
         with pytest.raises(UserError) as refused:
             check()
