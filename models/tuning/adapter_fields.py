@@ -161,8 +161,8 @@ def _refuse(where: str, name: str, value: object, unable: Sequence[User], suppor
     instead = AS_OTHER_LORA if (name, value) == ("init_lora_weights", "mica") else FIELDS[name].instead
     if list(unable) == [support.engine] and support.instead:
         instead = f"{support.instead}, or {instead}"
-    who = " and ".join(WHO[user] for user in WHO if user in unable)
-    raise UserError(f"{where}: the adapter was trained with {_shown(name, value)}, which {who} cannot carry; {instead}")
+    shown, who = _shown(name, value), WHO[unable[0]]
+    raise UserError(f"{where}: the adapter was trained with {shown}, which {who} cannot carry; {instead}")
 
 
 def _check_unknown(where: str, name: str, value: object) -> None:

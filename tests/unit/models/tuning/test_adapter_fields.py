@@ -265,14 +265,10 @@ def test_what_nobody_can_carry_is_refused_by_every_stage(
     shown = value if isinstance(value, str) else json.dumps(value)
     said = f"policy.model={path}: the adapter was trained with {name}={shown}, which "
     policy = AlignedPolicySettings(model=str(path))
-    for roles, who in (
-        (("policy",), "training and the transformers sampler"),
-        (("policy", "reference"), "training and a frozen reference and the transformers sampler"),
-        (ROLES, "training and a frozen reference and a critic and the transformers sampler"),
-    ):
+    for roles in (("policy",), ("policy", "reference"), ROLES):
         with pytest.raises(UserError, match=way_out) as refused:
             open_tunable(policy, roles)
-        assert str(refused.value).startswith(f"{said}{who} cannot carry; ")
+        assert str(refused.value).startswith(f"{said}training cannot carry; ")
     for engine in (VllmEngine(), TransformersEngine()):
         with pytest.raises(UserError, match=way_out):
             check_served(opened_policy(folder, path), support_of(engine))
@@ -334,9 +330,8 @@ def test_the_way_out_of_an_init_that_changes_the_base(folder: str, tmp_path: Pat
     model.save_pretrained(
         str(tmp_path / "converted"), path_initial_model_for_weight_conversion=str(tmp_path / "initial")
     )
-    for refused in ("as-is",):
-        with pytest.raises(UserError, match=BASE_CHANGED):
-            open_tunable(AlignedPolicySettings(model=str(tmp_path / refused)), ("policy",))
+    with pytest.raises(UserError, match=BASE_CHANGED):
+        open_tunable(AlignedPolicySettings(model=str(tmp_path / "as-is")), ("policy",))
     opened = open_tunable(AlignedPolicySettings(model=str(tmp_path / "converted")), ("policy", "reference"))
     tuned = method_of(LoraTuning()).policy(opened, ("policy", "reference"), 0)
     for role in ("policy", "reference"):
