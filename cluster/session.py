@@ -26,7 +26,7 @@ from plumbob.cluster.workers.rollout_worker import RolloutWorker
 from plumbob.cluster.workers.same_versions import installed
 from plumbob.cluster.workers.scorer_worker import ScorerWorker
 from plumbob.cluster.workers.shared_storage import StorageProbe
-from plumbob.configs.runs import LearnerRun, PpoRun
+from plumbob.configs.runs import LearnerRun
 from plumbob.configs.settings.rewards import ScorerSettings
 from plumbob.configs.settings.workers import ClusterSettings, RolloutSettings
 from plumbob.rollout.samplers.sampler import SamplerSpec
@@ -129,8 +129,8 @@ class Session:
         """Those that there are, by role."""
         return {"learner": self._ranks.status(), **self._pools.status()}
 
-    def leave(self, nodes: frozenset[str]) -> frozenset[str]:
-        """Let workers of pools leave these nodes; gives those that were not being left already.
+    def drain_nodes(self, nodes: frozenset[str]) -> frozenset[str]:
+        """Drain the workers of pools on these nodes; gives the nodes that were not draining already.
 
         Args:
             nodes: ids of nodes. A host that comes back has another.
@@ -152,12 +152,12 @@ class Session:
 
     def learners(self, run: LearnerRun) -> LearnerGroup:
         """The learners of a run, its model loaded; processes that an earlier stage left are used again."""
-        self.poll_control()  # A host may be known by now to be taken away.
+        self.poll_control()  # A host may be known by now to be draining.
         actors = self._ranks.get_or_start(run.learner)
         calls = [Call(actor, actor.handle.build.remote(run)) for actor in actors]
         gather_ranks(calls, "loading the model", self.cluster.boot_timeout_s, BOOT_TIMEOUT)
         # A run that samples stops before it does that again: what it has sampled is learnt from first.
-        before_update = self.poll_control if isinstance(run, PpoRun) else self.check_stop
+        before_update = self.poll_control if run.samples_for_updates else self.check_stop
         return LearnerGroup(actors, self.cluster.call_timeout_s, before_update, self._pools.abandon)
 
     def samplers(self, spec: SamplerSpec, rollout: RolloutSettings) -> SamplerGroup:
@@ -172,7 +172,7 @@ class Session:
     def scorers(self, scorer: ScorerSettings) -> ScorerGroup:
         """Scorers with that reward."""
         reward = scorer.reward
-        opening = Preparation(lambda actor: actor.handle.open.remote(reward), "loading the reward model")
+        opening = Preparation(lambda actor: actor.handle.open.remote(reward), "loading the reward")
         pool = self._pools.get_or_open(scorers(scorer), scorer, ScorerWorker, reward, opening)
         return ScorerGroup(pool, reward.batch_size * BATCHES_PER_CALL)
 
@@ -197,7 +197,7 @@ class Session:
         name = f"{need.role}-{next(self._numbers)}"
         log = self._logs / f"{name}.log"
         start = ray.remote(**options(need, reservation, num_threads))(kind).remote
-        return Actor(name, start(log, num_threads, installed(), self._probe.left()), log)
+        return Actor(name, start(log, num_threads, installed(), self._probe.write()), log)
 
     # ------------------------------------------------------------------------------------------------------- resources
 

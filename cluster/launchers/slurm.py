@@ -129,7 +129,7 @@ def sbatch_options(name: str, size: Amount, num_hosts: int) -> Mapping[str, str 
         "cpus-per-task": f"{size.cpus:g}",
         # All that the host has: Plumbob's figures of memory place workers, and bound nothing.
         "mem": "0",
-        # A host that is lost does not end the job: the run goes on with the others.
+        # A host that is lost does not end the job: the run continues on the others.
         "no-kill": None,
     }
     return options | ({"gpus-per-node": f"{size.gpus:g}"} if size.gpus else {})

@@ -17,16 +17,16 @@ class StorageProbe:
 
     def __init__(self, folder: Path) -> None:
         self._path = folder / f".driver-{secrets.token_hex(16)}"
-        self._turn = threading.Lock()
-        self._is_left = False
+        self._lock = threading.Lock()
+        self._is_written = False
 
-    def left(self) -> Path:
+    def write(self) -> Path:
         """Where it is, from the first call on; the folder is made if need be."""
-        with self._turn:
-            if not self._is_left:
+        with self._lock:
+            if not self._is_written:
                 self._path.parent.mkdir(parents=True, exist_ok=True)
                 self._path.touch()
-                self._is_left = True
+                self._is_written = True
         return self._path
 
     def remove(self) -> None:

@@ -47,7 +47,7 @@ def check_largest_rank(opened: OpenedModel, support: AdapterSupport) -> None:
     """Raises UserError when the model is an adapter of a larger rank, in any of its modules, than the engine serves."""
     if opened.source.adapter is None or support.max_rank is None:
         return
-    rank = served_rank(opened.source, LoraTuning())
+    rank = served_rank(opened.source, new_rank=0)
     if rank > support.max_rank:
         raise UserError(
             f"{opened.ref.setting}={opened.source.adapter}: the largest rank of the adapter, by r and rank_pattern, is "

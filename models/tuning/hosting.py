@@ -36,7 +36,7 @@ def read_adapter(model: PeftModel, name: str, sent: Iterable[str]) -> dict[str, 
     return dict(get_peft_model_state_dict(model, adapter_name=name, save_embedding_layers=with_embeddings))
 
 
-def take_adapter_off(model: PeftModel, name: str, instead: str) -> None:
+def remove_adapter(model: PeftModel, name: str, instead: str) -> None:
     """Delete the adapter `name`; `instead`, another one, is active afterwards."""
     model.set_adapter(instead)
     model.delete_adapter(name)

@@ -11,7 +11,8 @@ from peft import PeftConfig, PeftModel, get_peft_model
 from peft.utils import get_peft_model_state_dict, set_peft_model_state_dict
 from torch import Tensor, nn
 
-from plumbob.models.adapter import load_adapter
+from plumbob.core.outside import from_outside
+from plumbob.models.adapter import CONFIG_FILE, SAVE_AGAIN, load_adapter
 from plumbob.models.resolution import ModelSource
 
 
@@ -30,7 +31,9 @@ def add_adapters(base: nn.Module, config: PeftConfig, names: tuple[str, ...]) ->
 
 def config_of(source: ModelSource) -> PeftConfig:
     """Of an adapter, on the base that was found. A fresh adapter beside it changes nothing, however it began itself."""
-    config = PeftConfig.from_pretrained(str(source.adapter))
+    assert source.adapter is not None, "a full model has no adapter"
+    with from_outside(f"{source.adapter / CONFIG_FILE}: PEFT cannot read it", SAVE_AGAIN):
+        config = PeftConfig.from_pretrained(str(source.adapter))
     config.base_model_name_or_path = source.base
     if getattr(config, "init_lora_weights", None) is False:
         config.init_lora_weights = True

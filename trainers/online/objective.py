@@ -7,24 +7,22 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from plumbob.configs.settings.algorithms import Gae
+from plumbob.configs.settings.algorithms import critic_of
 from plumbob.configs.settings.training import PpoSettings
 from plumbob.data.batch import Batch
 from plumbob.trainers.algorithms.policy_losses import kl_loss, policy_loss, value_loss
 from plumbob.trainers.learner.learner_protocol import Learners, LossSum, Pass
-from plumbob.trainers.online.experience import Evaluated, Experience
+from plumbob.trainers.online.experience import Experience, LogprobsAndValues
 from plumbob.trainers.online.trajectories import Trajectories
 
 
 def ppo_passes(ppo: PpoSettings, temperature: float) -> tuple[Pass[Experience], ...]:
     """The policy's loss and, where the estimator has a critic, its own; weighted means over the optimizer step."""
     policy: Pass[Experience] = Pass("policy", partial(policy_loss_sum, ppo, temperature), total_weight)
-    match ppo.estimator:
-        case Gae():
-            critic = partial(value_loss_sum, ppo.estimator.value_clip_range, temperature)
-            return (policy, Pass("value", critic, total_weight))
-        case _:
-            return (policy,)
+    critic = critic_of(ppo.estimator)
+    if critic is None:
+        return (policy,)
+    return (policy, Pass("value", partial(value_loss_sum, critic.value_clip_range, temperature), total_weight))
 
 
 def policy_loss_sum(ppo: PpoSettings, temperature: float, forward: Any, batch: Experience) -> LossSum:
@@ -65,10 +63,12 @@ def total_weight(batch: Experience) -> float:
     return float(batch.loss_weights[batch.action_mask].double().sum())
 
 
-def evaluate(learners: Learners, trajectories: Trajectories, temperature: float, has_critic: bool) -> Evaluated:
+def compute_logprobs_and_values(
+    learners: Learners, trajectories: Trajectories, temperature: float, has_critic: bool
+) -> LogprobsAndValues:
     """The learner's own log-probs, the reference's, and the critic's values of sampled tokens, before the update."""
     batch = TrajectoryBatch(trajectories.input_ids, trajectories.attention_mask, trajectories.action_mask, temperature)
-    return Evaluated(
+    return LogprobsAndValues(
         logprobs=torch.from_numpy(learners.compute(batch, "policy", forward_actions)),
         ref_logprobs=torch.from_numpy(learners.compute(batch, "reference", forward_actions)),
         values=torch.from_numpy(learners.compute(batch, "value", forward_actions)) if has_critic else None,
