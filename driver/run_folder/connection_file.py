@@ -1,4 +1,4 @@
-"""How to reach a run's cluster from its folder: a file that stands there while the run is running."""
+"""The connection file in a run's folder: name, address and token by which a running run is reached (ConnectionFile)."""
 
 import json
 import os

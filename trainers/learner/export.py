@@ -1,4 +1,4 @@
-"""What a learner's model is to the world outside: a folder that plain transformers and PEFT load."""
+"""Export of a trained model: a Hugging Face folder or PEFT adapter that plain transformers and PEFT load (Artifact)."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -70,7 +70,7 @@ class PolicyAdapter:
 
 
 class NoArtifact:
-    """A model that is only asked, never written."""
+    """A model that only computes, and is never written."""
 
     def export(self, parameters: Mapping[str, Tensor], folder: Path) -> None:
         raise TypeError("this model was not trained")
