@@ -28,12 +28,14 @@ class FileRow:
         number: 1-based; the line in JSONL and text (a document's first), the element or row elsewhere.
         fields: column -> value, null values left out; empty when there is a fault.
         fault: why it cannot be read, or "".
+        nulls: the columns that are null.
     """
 
     file: str
     number: int
     fields: dict[str, Any]
     fault: str = ""
+    nulls: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True)
@@ -110,8 +112,8 @@ def _folder_files(folder: Path) -> list[Path]:
 
 def _suffix(file: Path) -> str:
     """The known kind of a file by its name, `.gz` left aside; "" when it is none."""
-    zipped = file.suffix == ".gz"
-    suffix = Path(file.stem).suffix if zipped else file.suffix
+    zipped = file.suffix.lower() == ".gz"
+    suffix = (Path(file.stem).suffix if zipped else file.suffix).lower()
     return suffix if suffix in FORMATS and (FORMATS[suffix].may_be_zipped or not zipped) else ""
 
 
@@ -120,7 +122,8 @@ def _row(file: Path, number: int, value: object) -> FileRow:
         return FileRow(file.name, number, {}, f"expected an object of fields, found {type(value).__name__}")
     if _is_deeper(value, MAX_DEPTH):
         return FileRow(file.name, number, {}, f"expected lists and objects at most {MAX_DEPTH} deep in one another")
-    return FileRow(file.name, number, {name: field for name, field in value.items() if field is not None})
+    given = {name: field for name, field in value.items() if field is not None}
+    return FileRow(file.name, number, given, nulls=frozenset(value.keys() - given.keys()))
 
 
 def _is_deeper(value: object, depth: int) -> bool:
