@@ -3,7 +3,7 @@
 Imports no torch: the command line reads a configuration in well under a second.
 """
 
-from typing import Annotated, Literal, Self, get_args
+from typing import Annotated, ClassVar, Literal, Self, get_args
 
 from pydantic import Field, model_validator
 
@@ -59,6 +59,9 @@ from plumbob.core.errors import UserError
 
 class Run(Settings):
     """What every kind of run has."""
+
+    samples_for_updates: ClassVar[bool] = False
+    """Whether every update learns from responses that were sampled for it."""
 
     name: str = ""
     """Folder of the run below `storage.path`; the default is the preset's name."""
@@ -134,6 +137,8 @@ class KtoRun(TrainingRun):
 
 
 class PpoRun(TrainingRun):
+    samples_for_updates = True
+
     kind: Literal["ppo"] = "ppo"
     data: PromptDataSettings
     policy: AlignedPolicySettings
@@ -218,7 +223,7 @@ RUN_KINDS: dict[str, type[Run]] = {run.model_fields["kind"].default: run for run
 """By the name that settings give of it."""
 
 LearnerRun = PretrainRun | PretrainEncoderRun | SftRun | RewardRun | DpoRun | KtoRun | PpoRun | EvalRun
-"""The kinds of run that have learners; those of an evaluation only answer as the baseline."""
+"""The kinds of run that have learners; those of an evaluation only compute, as the baseline."""
 
 
 def check_divides(key: str, batch_size: int, learner: LearnerSettings) -> None:

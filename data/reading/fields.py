@@ -145,8 +145,8 @@ def split_dialogue(field: str, dialogue: str) -> tuple[str, str]:
     start = dialogue.rfind(ASSISTANT_TURN)
     if start < 0:
         raise RowError(
-            f"'{field}' stands without a prompt: expected a whole dialogue with {ASSISTANT_TURN!r} before the answer, "
-            f"found {shown(dialogue)}"
+            f"'{field}' stands without a prompt: expected a whole dialogue with {ASSISTANT_TURN!r} before the "
+            f"response, found {shown(dialogue)}"
         )
     end = start + len(ASSISTANT_TURN)
     if HUMAN_TURN in dialogue[end:]:
@@ -184,7 +184,7 @@ def _conversation(fields: Fields, name: str, question: str | None) -> tuple[list
     if question is not None:
         prompt = question_messages(fields, question)
         if context and with_system(fields, context) != prompt:
-            raise RowError(f"'{name}': expected the answer's message alone, or after the messages of '{question}'")
+            raise RowError(f"'{name}': expected the response's message alone, or after the messages of '{question}'")
         context = prompt
     else:
         context = with_system(fields, context)
@@ -197,7 +197,7 @@ def _conversation(fields: Fields, name: str, question: str | None) -> tuple[list
 
 def _rendered(messages: list[Message], render: Render) -> str:
     if not messages or messages[-1]["role"] == "assistant":
-        raise RowError("expected a prompt that ends with a message of the user's before the assistant's answer")
+        raise RowError("expected a prompt that ends with a message of the user's before the assistant's response")
     if not messages[-1]["content"].strip():
         return ""  # A template would hide that there is no question.
     return text_at({"messages": render(messages)}, "messages")
@@ -210,5 +210,5 @@ def _plain(messages: list[Message]) -> list[tuple[str, str]]:
 def _same_prompt(same: bool) -> None:
     if not same:
         raise RowError(
-            "expected 'chosen' and 'rejected' to be the same dialogue up to the last answer, found two prompts"
+            "expected 'chosen' and 'rejected' to be the same dialogue up to the last response, found two prompts"
         )

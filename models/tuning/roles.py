@@ -69,7 +69,7 @@ def adapted_policy(
 
 
 def frozen_reference(opened: OpenedPolicy) -> PolicyModel:
-    """A model that only answers as the reference: a full model, or a base with one adapter on it."""
+    """A model that only computes, as the reference: a full model, or a base with one adapter on it."""
     base, adapter = load_causal_lm(opened), opened.source.adapter
     if adapter is None:
         return PolicyModel(base, {"reference": None}).requires_grad_(False)
