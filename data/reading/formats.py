@@ -93,6 +93,9 @@ def _found_files(path: str) -> list[Path]:
 
 
 def _folder_files(folder: Path) -> list[Path]:
+    saved = _saved_files(folder)
+    if saved is not None:
+        return saved
     found = sorted(
         file for file in folder.iterdir() if file.is_file() and _suffix(file) and file.name not in SIDE_FILES
     )
@@ -108,6 +111,30 @@ def _folder_files(folder: Path) -> list[Path]:
             f"Say which with a glob, such as '{folder}/*{max(kinds, key=lambda kind: kinds[kind])}'"
         )
     return found
+
+
+def _saved_files(folder: Path) -> list[Path] | None:
+    """The files of a dataset that `datasets` saved, as its `state.json` names them; None where that names none.
+
+    What else is there are caches of the same rows, which its `map` and `shuffle` leave.
+    """
+    state = folder / "state.json"
+    if not state.is_file():
+        return None
+    content = json.loads(content_of(state))
+    named = content.get("_data_files") if isinstance(content, dict) else None
+    if not isinstance(named, list) or not named:
+        return None
+    names = [one.get("filename") if isinstance(one, dict) else None for one in named]
+    files = [folder / name for name in names if isinstance(name, str) and Path(name).name == name]
+    absent = [str(name) for name in names if not (isinstance(name, str) and folder / name in files)]
+    absent += [file.name for file in files if not (file.is_file() and _suffix(file))]
+    if absent:
+        raise UserError(
+            f"{folder}: state.json names {absent[0]!r}, which is no data file there: save the dataset again, or give "
+            f"its files with a glob, such as '{folder}/*.arrow'"
+        )
+    return files
 
 
 def _suffix(file: Path) -> str:
