@@ -74,7 +74,8 @@ class ShortageTracker:
             )
         elif self._wait.is_over:
             raise RunFailed(
-                f"no capacity for a {self._role} worker after {bound}, and no worker is left: {self._backend.shortage()}"
+                f"no capacity for a {self._role} worker after {bound}, and no worker is left: "
+                f"{self._backend.shortage()}"
             )
         elif self._wait.shall_evict():
             self._backend.evict()

@@ -10,7 +10,7 @@
          |                                  | both have ended well
          |                                  v
          +------------------------------- IDLE <-----------------------------+
-                                            |                                | results are kept (WorkBatch.record_values)
+                                            |                                | results kept (WorkBatch.record_values)
                                             | a chunk (WorkBatch.take)       |
                                             v                                |
                                          WORKING ----------------------------+

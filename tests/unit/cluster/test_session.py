@@ -63,7 +63,7 @@ def test_waiting_for_a_cluster_to_grow_is_reported(tmp_path: Path, monkeypatch: 
     grown = lambda _: (Host("10.0.0.1", "n1", ResourceAmount(next(sizes), 0.0, 8.0)),)  # noqa: E731
     monkeypatch.setattr(Reservations, "free_plus_reserved", grown)
     watching = Watching()
-    Session(ClusterSettings(address="auto", wait_s=60), tmp_path, watching).check(NEEDS)
+    Session(ClusterSettings(address="auto", wait_s=60), tmp_path, watching).admit(NEEDS)
     ((stage, message),) = watching.notes
     assert stage == "cluster" and message.startswith("1 CPUs are missing") and "waiting up to 60 s" in message
 
