@@ -200,7 +200,7 @@ def test_a_wrong_column_mapping_is_refused(tmp_path: Path) -> None:
         ({"prompt": [USER, GOOD], "chosen": [GOOD], "rejected": [BAD]}, "ends with a message of the user's"),
         (
             {"prompt": "other", "chosen": [USER, GOOD], "rejected": [USER, BAD]},
-            "'chosen': expected the response's",
+            "'chosen': expected the response's mess",
         ),
         ({"chosen": [USER, GOOD], "rejected": [GOOD, BAD]}, "two prompts"),
         ({"chosen": [GOOD], "rejected": [BAD]}, "ends with a message of the user's"),
