@@ -16,11 +16,13 @@ class Plan:
     Attributes:
         hosts: with what they have before anything of the plan is placed.
         placed: for each need the host of each worker; None when they do not fit together.
+        notes: sentences about the run's input, such as what of it is left out.
     """
 
     needs: tuple[ResourceNeed, ...]
     hosts: tuple[Host, ...]
     placed: tuple[tuple[Host, ...], ...] | None
+    notes: tuple[str, ...] = ()
 
     @property
     def fits(self) -> bool:
@@ -36,6 +38,7 @@ class Plan:
             where = "" if self.placed is None else f" on {hosts_in_words(self.placed[index])}"
             rows.append(f"{need.role:<8} {need.count} x {resources_of(need)} ({need.setting}={need.count}){where}")
         rows += [f"host     {host.address} has {host.free} free" for host in self.hosts]
+        rows += [f"note     {note}" for note in self.notes]
         return [*rows, f"together {self.needed}", "it fits" if self.fits else self.what_is_missing()]
 
     def what_is_missing(self) -> str:
@@ -82,6 +85,7 @@ class Plan:
             "hosts": [{"address": host.address, "free": host.free._asdict()} for host in self.hosts],
             "fits": self.fits,
             "missing": None if self.fits else self.what_is_missing(),
+            "notes": list(self.notes),
         }
 
 

@@ -14,7 +14,7 @@ import json
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -46,7 +46,7 @@ from plumbob.driver.run_folder.lock import locked_folder
 from plumbob.driver.stages import evaluation
 from plumbob.driver.stages.evaluation import prepare_eval, run_eval
 from plumbob.driver.stages.prepare import prepare
-from plumbob.driver.stages.stage import StageContext, run_stage
+from plumbob.driver.stages.stage import PreparedStage, StageContext, run_stage
 from plumbob.trainers.metrics.step_record import Listener
 
 RESUME_WAIT_S = 60.0
@@ -143,11 +143,11 @@ def plan(config: AnyRun) -> Plan:
         UserError: the run would be refused whatever the cluster has.
     """
     writable_folder(config)
-    _prepare(with_absolute_paths(config))
+    notes = _prepare(with_absolute_paths(config)).notes
     if config.cluster.address == "local":
-        return placement.plan(resource_needs(config), this_machine(config.cluster))
+        return replace(placement.plan(resource_needs(config), this_machine(config.cluster)), notes=notes)
     with connected(config.cluster):
-        return placement.plan(resource_needs(config), hosts(free=True))
+        return replace(placement.plan(resource_needs(config), hosts(free=True)), notes=notes)
 
 
 def writable_folder(config: Run) -> Path:
@@ -226,15 +226,32 @@ def _execute(
     return RunResult(folder, summary)
 
 
-def _prepare(config: AnyRun) -> Callable[[StageContext], dict[str, dict[str, Any]]]:
-    """Read and check the input now; the function that comes back does the work."""
+@dataclass(frozen=True)
+class _PreparedRun:
+    """What does the work of a run, and sentences about its input."""
+
+    notes: tuple[str, ...]
+    body: Callable[[StageContext], dict[str, dict[str, Any]]]
+
+    def __call__(self, context: StageContext) -> dict[str, dict[str, Any]]:
+        return self.body(context)
+
+
+def _prepare(config: AnyRun) -> _PreparedRun:
+    """Read and check the input now; the body that comes back does the work."""
     match config:
         case PipelineRun():
             files = prepare_files(config)
-            return lambda context: run_pipeline(config, files, context)
+            return _PreparedRun(files.notes, lambda context: run_pipeline(config, files, context))
         case EvalRun():
             evaluated = evaluation.prepare(config)
-            return lambda context: {config.kind: run_stage(evaluated, context, config.kind).as_dict()}
+            return _of_one_stage(config, evaluated)
         case _:
             prepared = prepare(config)
-            return lambda context: {config.kind: run_stage(prepared, context, config.kind).as_dict()}
+            return _of_one_stage(config, prepared)
+
+
+def _of_one_stage(config: AnyRun, prepared: PreparedStage) -> _PreparedRun:
+    return _PreparedRun(
+        prepared.notes, lambda context: {config.kind: run_stage(prepared, context, config.kind).as_dict()}
+    )

@@ -46,7 +46,7 @@ from plumbob.driver.stages.evaluation import (
     write_samples,
 )
 from plumbob.driver.stages.prepare import prepare
-from plumbob.driver.stages.stage import PreparedStage, StageContext, StageResult, StageSummary, run_stage
+from plumbob.driver.stages.stage import StageBody, StageContext, StageResult, StageSummary, run_stage
 from plumbob.models.loading import open_policy
 
 EVAL = "eval"
@@ -204,10 +204,10 @@ def run_pipeline(run: PipelineRun, prepared: PreparedFiles, context: StageContex
     return PipelineResult(summaries, files.noise_ceiling, files.notes).summary()
 
 
-def _stages(run: PipelineRun, files: Files, context: StageContext) -> list[tuple[str, PreparedStage]]:
+def _stages(run: PipelineRun, files: Files, context: StageContext) -> list[tuple[str, StageBody]]:
     """In order. Each is prepared when it begins: its input is what those before it left."""
     stages = Pipeline(run, context.folder, files)
-    first: list[tuple[str, PreparedStage]] = []
+    first: list[tuple[str, StageBody]] = []
     if isinstance(run.policy.model, NewLlamaSettings):
         first.append(("pretrain", lambda inner: prepare(stages.pretrain())(inner)))
     if isinstance(run.reward.model, NewBertSettings):
@@ -222,7 +222,7 @@ def _stages(run: PipelineRun, files: Files, context: StageContext) -> list[tuple
     ]
 
 
-def _run_unless_done(name: str, stage: PreparedStage, context: StageContext) -> StageSummary:
+def _run_unless_done(name: str, stage: StageBody, context: StageContext) -> StageSummary:
     """The stage's summary: from its folder when an earlier, interrupted run of the pipeline ended it."""
     folder = context.folder / name
     if (folder / SUMMARY_FILE).exists():

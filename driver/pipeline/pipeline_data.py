@@ -55,8 +55,19 @@ class Files:
     notes: tuple[str, ...]
 
 
-PreparedFiles = Callable[[Path], Files]
-"""Input that has been read and found good; called with a folder, it is written there."""
+@dataclass(frozen=True)
+class PreparedFiles:
+    """Input that has been read and found good; called with a folder, it is written there.
+
+    Attributes:
+        notes: sentences about what was left out.
+    """
+
+    notes: tuple[str, ...]
+    write: Callable[[Path], Files]
+
+    def __call__(self, folder: Path) -> Files:
+        return self.write(folder)
 
 
 def prepare_files(run: PipelineRun) -> PreparedFiles:
@@ -133,7 +144,7 @@ def _toy_files(run: PipelineRun) -> PreparedFiles:
         write_world(world, folder)
         return _files(folder, gold_score, noise_ceiling(world.heldout_pairs), ())
 
-    return write
+    return PreparedFiles((), write)
 
 
 def _real_files(run: PipelineRun, render: Render) -> PreparedFiles:
@@ -168,7 +179,7 @@ def _real_files(run: PipelineRun, render: Render) -> PreparedFiles:
         write_jsonl(folder / "text.jsonl", ({"text": document} for document in text.train))
         return _files(folder, None, None, notes)
 
-    return write
+    return PreparedFiles(notes, write)
 
 
 def _prompts(run: PipelineRun, pairs: Split[PreferencePair], render: Render) -> Split[Prompt]:

@@ -94,7 +94,7 @@ class ComparedResponses(Responses):
 def prepare(run: EvalRun) -> PreparedStage:
     """Read and check the input. Raises UserError; starts and writes nothing."""
     data = prepare_eval(run)
-    return lambda context: run_eval(run, data, context.session)
+    return PreparedStage(data.notes, lambda context: run_eval(run, data, context.session))
 
 
 def prepare_eval(run: EvalRun) -> EvalInput:
