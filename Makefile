@@ -5,7 +5,7 @@ BIN := .venv/bin
 # The folders that are installed below `plumbob`, as setup.py has them.
 PACKAGES := core configs data models rollout reward trainers cluster driver verify console
 
-.PHONY: demo test test-training test-rest test-hosts test-runs test-cluster faults lint tree install gpu-install lock clean
+.PHONY: demo test test-training test-rest test-hosts test-runs test-cluster test-slurm faults lint tree install gpu-install lock clean
 
 # SETTINGS, if given, change the demo: make demo SETTINGS="ppo.num_steps=2".
 demo: install
@@ -36,8 +36,14 @@ test-hosts: install
 
 # Of that, runs that are resumed, submitted and steered, and workers that come and go.
 test-runs: install
-	$(BIN)/python -m pytest -m cluster tests/e2e/test_resume.py tests/e2e/test_steering.py tests/e2e/test_reservations.py \
+	$(BIN)/python -m pytest -m cluster tests/e2e/test_resume.py tests/e2e/test_signals.py tests/e2e/test_steering.py tests/e2e/test_reservations.py \
 	tests/unit/cluster/launchers tests/unit/cluster/fleet
+
+# The script for Slurm on a real one: Debian's packages, all daemons on this machine (tests/slurm/). It needs root, and
+# installs Slurm where it is missing. No other target runs it.
+test-slurm: install
+	command -v slurmctld slurmd munged sbatch >/dev/null || { apt-get update && apt-get install --yes slurm-wlm munge; }
+	$(BIN)/python -m pytest -m slurm tests/slurm
 
 lint: install
 	$(BIN)/ruff check .

@@ -143,11 +143,16 @@ def plan(config: AnyRun) -> Plan:
         UserError: the run would be refused whatever the cluster has.
     """
     writable_folder(config)
-    _prepare(with_absolute_paths(config))
+    check_input(config)
     if config.cluster.address == "local":
         return plan_on(needs_of(config), this_machine(config.cluster))
     with connected(config.cluster):
         return plan_on(needs_of(config), hosts(free=True))
+
+
+def check_input(config: AnyRun) -> None:
+    """Read and check all input, and start nothing. Raises UserError."""
+    _prepare(with_absolute_paths(config))
 
 
 def writable_folder(config: Run) -> Path:
