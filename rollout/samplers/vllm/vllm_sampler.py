@@ -243,7 +243,7 @@ def _remove_rendezvous() -> None:
     while isinstance(store, PrefixStore):
         store = store.underlying_store
     if isinstance(store, FileStore):
-        Path(store.path).unlink(missing_ok=True)
+        Path(store.path).unlink(missing_ok=True)  # type: ignore[attr-defined]
 
 
 def _is_cpu() -> bool:
