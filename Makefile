@@ -5,7 +5,7 @@ BIN := .venv/bin
 # The folders that are installed below `plumbob`, as setup.py has them.
 PACKAGES := core configs data models rollout reward trainers cluster driver verify console
 
-.PHONY: demo test test-training test-rest test-hosts test-runs test-cluster test-slurm faults lint tree install gpu-install lock clean
+.PHONY: demo test test-training test-rest test-runs test-e2e test-workers test-hosts test-slow test-slurm faults lint tree install gpu-install lock clean
 
 # SETTINGS, if given, change the demo: make demo SETTINGS="ppo.num_steps=2".
 demo: install
@@ -16,34 +16,40 @@ test: install
 	$(MAKE) --jobs=2 --output-sync=target test-training test-rest
 
 test-training: install
-	$(BIN)/python -m pytest tests/optimum tests/unit/trainers
+	$(BIN)/python -m pytest -m "not slow and not cluster" tests/optimum tests/unit/trainers
 
 test-rest: install
-	$(BIN)/python -m pytest --ignore=tests/optimum --ignore=tests/unit/trainers
+	$(BIN)/python -m pytest -m "not slow and not cluster" tests --ignore=tests/optimum --ignore=tests/unit/trainers \
+	--ignore=tests/e2e --ignore=tests/multihost --ignore=tests/slurm
 
-# Needs root; about half an hour (docs/reliability.md). What Ray prints meanwhile goes to runs/faults.log.
-faults: install
-	mkdir -p runs
-	$(BIN)/python -m tests.multihost.faults.campaign 2> runs/faults.log
-
-# All that `make test` leaves out.
-test-cluster: install
-	$(BIN)/python -m pytest -m cluster
-
-# Of that, the tests on several hosts. They need root.
-test-hosts: install
-	$(BIN)/python -m pytest -m cluster tests/multihost
-
-# Of that, runs that are resumed, submitted and steered, and workers that come and go.
+# Whole runs, also resumed, submitted and steered, and workers that come and go: again two halves.
 test-runs: install
-	$(BIN)/python -m pytest -m cluster tests/e2e/test_resume.py tests/e2e/test_signals.py tests/e2e/test_steering.py tests/e2e/test_reservations.py \
-	tests/unit/cluster/launchers tests/unit/cluster/fleet
+	$(MAKE) --jobs=2 --output-sync=target test-e2e test-workers
+
+test-e2e: install
+	$(BIN)/python -m pytest tests/e2e
+
+test-workers: install
+	$(BIN)/python -m pytest -m cluster tests/unit
+
+# Several hosts. They need root.
+test-hosts: install
+	$(BIN)/python -m pytest tests/multihost
+
+# Of whole runs, what CI leaves out for its time.
+test-slow: install
+	$(BIN)/python -m pytest -m slow
 
 # The script for Slurm on a real one: Debian's packages, all daemons on this machine (tests/slurm/). It needs root, and
 # installs Slurm where it is missing. No other target runs it.
 test-slurm: install
 	command -v slurmctld slurmd munged sbatch >/dev/null || { apt-get update && apt-get install --yes slurm-wlm munge; }
 	$(BIN)/python -m pytest -m slurm tests/slurm
+
+# Needs root; about half an hour (docs/reliability.md). What Ray prints meanwhile goes to runs/faults.log.
+faults: install
+	mkdir -p runs
+	$(BIN)/python -m tests.multihost.faults.campaign 2> runs/faults.log
 
 lint: install
 	$(BIN)/ruff check .

@@ -34,16 +34,16 @@ def _refuse_unfit(found: Plan, waited: str) -> None:
         raise UserError(f"the cluster is too small{waited}: {found.what_is_missing()}")
 
 
-def check_scale(status: RunStatus, num_workers: int, leaving: Collection[str]) -> int:
+def check_scale(status: RunStatus, num_workers: int, draining: Collection[str]) -> int:
     """How many the run has now.
 
     Args:
         status: of a run on the cluster that this process is part of.
-        leaving: ids of nodes that will be taken away.
+        draining: ids of nodes that will be taken away.
 
     Raises:
-        UserError: fewer than one, more than there is room for, what autoscaling would undo, or the run has no rollout
-            workers.
+        UserError: fewer than one, more than there is capacity for, what autoscaling would undo, or the run has no
+            rollout workers.
     """
     if num_workers < 1:
         raise UserError(f"--rollout-workers {num_workers}: expected 1 or more; `plumbob stop` ends a run")
@@ -60,7 +60,7 @@ def check_scale(status: RunStatus, num_workers: int, leaving: Collection[str]) -
         )
     more = num_workers - need.count
     if more > 0:
-        staying = [host for host in hosts(free=True) if host.node_id not in leaving]
+        staying = [host for host in hosts(free=True) if host.node_id not in draining]
         found = plan([replace(need, count=more)], staying)
         if not found.fits:
             raise UserError(
@@ -70,18 +70,18 @@ def check_scale(status: RunStatus, num_workers: int, leaving: Collection[str]) -
     return need.count
 
 
-def check_leave(status: RunStatus, host: str, nodes: Collection[str], leaving: Collection[str]) -> None:
+def check_drain(status: RunStatus, host: str, nodes: Collection[str], draining: Collection[str]) -> None:
     """Whether the run can continue without a host.
 
     Args:
         host: as people call it; `nodes`: its ids.
-        leaving: ids of nodes that will be taken away already.
+        draining: ids of nodes that will be taken away already.
 
     Raises:
         UserError: on the hosts that stay, the least that it needs would not fit any more.
     """
     least = status.least
-    staying = [other for other in hosts(free=False) if other.node_id not in leaving]
+    staying = [other for other in hosts(free=False) if other.node_id not in draining]
     others = [other for other in staying if other.node_id not in nodes]
     if plan(least, staying).fits and not plan(least, others).fits:
         needed = ", ".join(f"{need.count} {need.role} of {amount(need)}" for need in least)

@@ -177,10 +177,10 @@ def plain(text: str) -> str:
     return ANSI.sub("", text).strip()
 
 
-def wait_until(is_so: Callable[[], bool], timeout_s: float, poll_s: float = 0.2) -> bool:
+def wait_until(condition: Callable[[], bool], timeout_s: float, poll_s: float = 0.2) -> bool:
     """Whether the condition came true within the bound."""
     deadline = time.monotonic() + timeout_s
-    while not is_so():
+    while not condition():
         if time.monotonic() > deadline:
             return False
         time.sleep(poll_s)

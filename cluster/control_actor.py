@@ -28,12 +28,12 @@ class ControlRequests(NamedTuple):
 
     Attributes:
         num_rollout_workers: told once, so that autoscaling continues from there; None otherwise.
-        leaving: ids of nodes that will be taken away; all since the run began.
+        draining: ids of nodes that will be taken away; all since the run began.
         stop: since the run began.
     """
 
     num_rollout_workers: int | None = None
-    leaving: frozenset[str] = frozenset()
+    draining: frozenset[str] = frozenset()
     stop: bool = False
 
 
@@ -44,11 +44,11 @@ class Control:
         self._status: RunStatus | None = None
         self._requests = ControlRequests()
 
-    def report(self, status: RunStatus, heard: ControlRequests) -> ControlRequests:
-        """What is requested by now. `heard`: what the driver knows of it, which outlives an actor that dies."""
+    def report(self, status: RunStatus, known: ControlRequests) -> ControlRequests:
+        """What is requested by now. `known`: what the driver knows of it, which outlives an actor that dies."""
         self._status = status
-        leaving, stop = self._requests.leaving | heard.leaving, self._requests.stop or heard.stop
-        number, self._requests = self._requests.num_rollout_workers, ControlRequests(None, leaving, stop)
+        draining, stop = self._requests.draining | known.draining, self._requests.stop or known.stop
+        number, self._requests = self._requests.num_rollout_workers, ControlRequests(None, draining, stop)
         return self._requests._replace(num_rollout_workers=number)
 
     def status(self) -> dict[str, Any]:
@@ -60,18 +60,18 @@ class Control:
         from plumbob.cluster.admission import check_scale
         from plumbob.cluster.nodes import draining_nodes
 
-        before = check_scale(self._reported(), num_rollout_workers, self._requests.leaving | draining_nodes())
+        before = check_scale(self._reported(), num_rollout_workers, self._requests.draining | draining_nodes())
         self._requests = self._requests._replace(num_rollout_workers=num_rollout_workers)
         return before
 
-    def leave(self, host: str) -> None:
+    def drain_host(self, host: str) -> None:
         """That host, by address or name, will be taken away. Raises UserError."""
-        from plumbob.cluster.admission import check_leave
+        from plumbob.cluster.admission import check_drain
         from plumbob.cluster.nodes import draining_nodes, nodes_on
 
         nodes = nodes_on(host)
-        check_leave(self._reported(), host, nodes, self._requests.leaving | draining_nodes())
-        self._requests = self._requests._replace(leaving=self._requests.leaving | nodes)
+        check_drain(self._reported(), host, nodes, self._requests.draining | draining_nodes())
+        self._requests = self._requests._replace(draining=self._requests.draining | nodes)
 
     def stop(self) -> None:
         self._requests = self._requests._replace(stop=True)
@@ -107,7 +107,7 @@ class ControlClient:
         Args:
             is_scalable: there are rollout workers now; until there are, how many they shall be is kept back.
         """
-        if self._answer is None or self._has_heard():
+        if self._answer is None or self._take_answer():
             self._answer = self._control.report.remote(status(), self._requests)
         requests, without_number = self._requests, self._requests._replace(num_rollout_workers=None)
         if not is_scalable:
@@ -115,19 +115,19 @@ class ControlClient:
         self._requests = without_number
         return requests
 
-    def _has_heard(self) -> bool:
+    def _take_answer(self) -> bool:
         """Take the answer to the last report; False while there is none."""
         ready, _ = ray.wait([self._answer], timeout=0)
         if not ready:
             self._is_silent("no answer yet")
             return False
         try:
-            heard: ControlRequests = ray.get(self._answer)
+            known: ControlRequests = ray.get(self._answer)
         except RayError as error:  # It died, and is started again where it can be.
             self._is_silent(first_line(error))
             return True
-        number = heard.num_rollout_workers
-        self._requests = heard._replace(
+        number = known.num_rollout_workers
+        self._requests = known._replace(
             num_rollout_workers=self._requests.num_rollout_workers if number is None else number
         )
         self._silent_since, self._is_notified = None, False

@@ -16,7 +16,7 @@ class WorkerLost(RunFailed):
 
 
 class WorkerFailed(RunFailed):
-    """A worker raised what nobody foresaw. It lives; another may fare better."""
+    """A worker raised an unexpected error. It lives; another may fare better."""
 
 
 class UnfitHost(WorkerLost):

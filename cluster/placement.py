@@ -113,7 +113,7 @@ def nearest_fit(needs: Sequence[Need], hosts: Sequence[Host]) -> tuple[Need, ...
     Of three or four the greedy plan may miss an arrangement that is there (in 1 of 3000 random cases on up to 3 hosts):
     what is found fits then too, but may be a few workers smaller than the largest that does.
     """
-    fewer = _ever_fewer(needs)
+    fewer = _with_fewer_workers(needs)
     index = bisect_left(fewer, True, key=lambda some: plan(some, hosts).fits)
     return fewer[index] if index < len(fewer) else None
 
@@ -160,7 +160,7 @@ def hosts_in_words(hosts: Sequence[Host]) -> str:
     return ", ".join(address if count == 1 else f"{address} ({count})" for address, count in counts.items())
 
 
-def _ever_fewer(needs: Sequence[Need]) -> list[tuple[Need, ...]]:
+def _with_fewer_workers(needs: Sequence[Need]) -> list[tuple[Need, ...]]:
     """These needs, then one worker of the largest group less each time, of equal ones of the first; to one of each."""
     found = [tuple(needs)]
     while any(need.count > 1 for need in found[-1]):

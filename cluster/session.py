@@ -129,8 +129,8 @@ class Session:
         """Those that there are, by role."""
         return {"learner": self._ranks.status(), **self._pools.status()}
 
-    def leave(self, nodes: frozenset[str]) -> frozenset[str]:
-        """Let workers of pools leave these nodes; gives those that were not being left already.
+    def drain_nodes(self, nodes: frozenset[str]) -> frozenset[str]:
+        """Drain the workers of pools on these nodes; gives the nodes that were not draining already.
 
         Args:
             nodes: ids of nodes. A host that comes back has another.
@@ -152,7 +152,7 @@ class Session:
 
     def learners(self, run: LearnerRun) -> LearnerGroup:
         """The learners of a run, its model loaded; processes that an earlier stage left are used again."""
-        self.poll_control()  # A host may be known by now to be taken away.
+        self.poll_control()  # A host may be known by now to be draining.
         actors = self._ranks.get_or_start(run.learner)
         calls = [Call(actor, actor.handle.build.remote(run)) for actor in actors]
         gather_ranks(calls, "loading the model", self.cluster.boot_timeout_s, BOOT_TIMEOUT)
@@ -172,7 +172,7 @@ class Session:
     def scorers(self, scorer: ScorerSettings) -> ScorerGroup:
         """Scorers with that reward."""
         reward = scorer.reward
-        opening = Preparation(lambda actor: actor.handle.open.remote(reward), "loading the reward model")
+        opening = Preparation(lambda actor: actor.handle.open.remote(reward), "loading the reward")
         pool = self._pools.get_or_open(scorers(scorer), scorer, ScorerWorker, reward, opening)
         return ScorerGroup(pool, reward.batch_size * BATCHES_PER_CALL)
 
@@ -197,7 +197,7 @@ class Session:
         name = f"{need.role}-{next(self._numbers)}"
         log = self._logs / f"{name}.log"
         start = ray.remote(**options(need, reservation, num_threads))(kind).remote
-        return Actor(name, start(log, num_threads, installed(), self._probe.left()), log)
+        return Actor(name, start(log, num_threads, installed(), self._probe.write()), log)
 
     # ------------------------------------------------------------------------------------------------------- resources
 

@@ -14,7 +14,7 @@ from plumbob.cluster.failures import LearnersLost
 from plumbob.cluster.fleet.pool import Pool
 from plumbob.cluster.fleet.work_queue import Preparation
 from plumbob.core.atomic_files import replaced
-from plumbob.core.disk_errors import StorageFailed, naming
+from plumbob.core.disk_errors import StorageFailed, naming_file
 from plumbob.core.errors import RunFailed
 from plumbob.models.adapter import Adapter, ModelRole
 from plumbob.reward.scorer import Score
@@ -74,7 +74,7 @@ class LearnerGroup:
 
     def export(self, folder: Path) -> None:
         """Whole or not at all: what a rank writes that was given up is in a folder that nobody reads any more."""
-        with naming(folder), replaced(folder) as partial:
+        with naming_file(folder), replaced(folder) as partial:
             try:
                 self._all("writing the result", lambda handle: handle.export.remote(partial))
             except StorageFailed as error:  # By the name that people know.

@@ -6,9 +6,13 @@ from pathlib import Path
 
 from plumbob.configs.renamed_keys import renamed_errors, with_new_names
 from plumbob.configs.runs import RUN_KINDS, AnyRun
-from plumbob.configs.validation import SettingError, complete, describe, nearest, setting_errors
+from plumbob.configs.validation import SettingError, complete, describe, nearest, setting_errors, shortened
 from plumbob.configs.yaml_files import Source, overridden, read_source
 from plumbob.core.errors import UserError
+from plumbob.core.outside import from_outside
+
+MAX_RUN_NAME_BYTES = 200
+"""A folder's name has 255 at most, and what is written beside it ends in more."""
 
 PRESETS = Path(__file__).parent / "presets"
 
@@ -34,9 +38,10 @@ def load_run(config: str, overrides: Sequence[str] = (), resumes: bool = False) 
 def free_name(storage: Path, name: str) -> str:
     """`name`, or the first of `name-2`, `name-3`, ... that no earlier run has taken."""
     taken, number = name, 1
-    while (storage / taken).exists():
-        number += 1
-        taken = f"{name}-{number}"
+    with from_outside(f"storage.path: {storage} cannot be looked into", "set storage.path to a folder that can be"):
+        while (storage / taken).exists():
+            number += 1
+            taken = f"{name}-{number}"
     return taken
 
 
@@ -51,12 +56,15 @@ def _find(config: str) -> Path:
         return PRESETS / f"{config}.yaml"
     path = Path(config)
     if path.suffix in (".yaml", ".yml") or os.sep in config:
-        if not path.is_file():
-            raise UserError(f"{config}: there is no such file; presets: {', '.join(preset_names())}")
+        with from_outside(f"{shortened(config)}: cannot be looked for", "give a .yaml file that may be read"):
+            if not path.is_file():
+                raise UserError(f"{config}: there is no such file; presets: {', '.join(preset_names())}")
         return path
     close = nearest(config, preset_names())
     hint = f"did you mean {close}? " if close else ""
-    raise UserError(f"{config}: unknown preset; {hint}presets: {', '.join(preset_names())}; or give a .yaml file")
+    raise UserError(
+        f"{shortened(config)}: unknown preset; {hint}presets: {', '.join(preset_names())}; or give a .yaml file"
+    )
 
 
 def build_run(source: Source) -> AnyRun:
@@ -77,8 +85,12 @@ def build_run(source: Source) -> AnyRun:
 
 
 def _name_errors(name: object) -> list[SettingError]:
-    if isinstance(name, str) and (set(name) & set("/\\\0") or name in (".", "..")):
+    if not isinstance(name, str):
+        return []
+    if set(name) & set("/\\\0") or name in (".", "..") or not name.isprintable():
         return [SettingError("name", f"expected a folder's name without slashes, found {describe(name)}")]
+    if len(name.encode()) > MAX_RUN_NAME_BYTES:
+        return [SettingError("name", f"expected at most {MAX_RUN_NAME_BYTES} bytes, found {describe(name)}")]
     return []
 
 

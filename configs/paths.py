@@ -32,6 +32,20 @@ def absolute(base: str) -> str:
     return str(folder.resolve()) if folder.is_dir() else base
 
 
+def folders_of_base(adapter: Path, base: str) -> tuple[Path, ...]:
+    """Where a relative base of an adapter may lie, in the order in which it is looked for; none for other names.
+
+    PEFT writes the base as it was named where the adapter was trained, which is another working folder than this one.
+
+    Args:
+        adapter: its folder.
+        base: what its config names.
+    """
+    if not base or base.startswith("package:") or Path(base).expanduser().is_absolute():
+        return ()
+    return adapter / base, adapter.absolute().parent / base, Path(base).absolute()
+
+
 def may_be_adapter(name: str) -> bool:
     """Whether a model's name is, or may be on another host, the folder of an adapter: hub names are full models.
 

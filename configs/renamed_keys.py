@@ -13,7 +13,7 @@ class MovedKey:
     """A key that is called something else."""
 
     key: str
-    now: str
+    new_name: str
 
 
 @dataclass(frozen=True)
@@ -22,7 +22,7 @@ class RenamedValue:
 
     key: str
     value: str
-    now: str
+    new_name: str
 
 
 @dataclass(frozen=True)
@@ -30,7 +30,7 @@ class JoinedSwitch:
     """A switch that is part of what it switched: null there is what false was."""
 
     key: str
-    now: str
+    new_name: str
 
 
 Renamed = MovedKey | RenamedValue | JoinedSwitch
@@ -53,12 +53,12 @@ def renamed_errors(values: Mapping[str, Any]) -> Iterator[SettingError]:
             continue
         match renamed:
             case MovedKey():
-                yield SettingError(renamed.key, f"it is called {renamed.now} now")
+                yield SettingError(renamed.key, f"it is called {renamed.new_name} now")
             case RenamedValue():
                 if group[name] == renamed.value:
-                    yield SettingError(renamed.key, f"{renamed.value} is called {renamed.now} now")
+                    yield SettingError(renamed.key, f"{renamed.value} is called {renamed.new_name} now")
             case JoinedSwitch():
-                text = f"{renamed.now} alone says this now: null for false, a number for true"
+                text = f"{renamed.new_name} alone says this now: null for false, a number for true"
                 yield SettingError(renamed.key, text)
             case _:
                 assert_never(renamed)
@@ -73,12 +73,12 @@ def with_new_names(values: Mapping[str, Any]) -> dict[str, Any]:
             continue
         match renamed:
             case MovedKey():
-                _put(result, renamed.now, group.pop(name))
+                _put(result, renamed.new_name, group.pop(name))
             case RenamedValue():
-                group[name] = renamed.now if group[name] == renamed.value else group[name]
+                group[name] = renamed.new_name if group[name] == renamed.value else group[name]
             case JoinedSwitch():
                 if not group.pop(name):
-                    _put(result, renamed.now, None)
+                    _put(result, renamed.new_name, None)
             case _:
                 assert_never(renamed)
     return result

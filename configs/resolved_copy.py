@@ -12,8 +12,9 @@ from plumbob.configs.resume_rules import changes, check_changes
 from plumbob.configs.runs import AnyRun
 from plumbob.configs.validation import describe
 from plumbob.configs.yaml_files import Source, overridden
-from plumbob.core.atomic_files import write_whole
+from plumbob.core.atomic_files import write_atomically
 from plumbob.core.errors import UserError
+from plumbob.core.outside import from_outside, read_json_object
 
 RESOLVED_FILE = "resolved.json"
 
@@ -34,7 +35,7 @@ def write_resolved(run: AnyRun, folder: Path) -> None:
     else:
         content = {"config": config, **made_with}
     folder.mkdir(parents=True, exist_ok=True)
-    write_whole(path, json.dumps(content, indent=2) + "\n")
+    write_atomically(path, json.dumps(content, indent=2) + "\n")
 
 
 def read_resolved(folder: Path, overrides: Sequence[str] = ()) -> AnyRun:
@@ -44,16 +45,14 @@ def read_resolved(folder: Path, overrides: Sequence[str] = ()) -> AnyRun:
         UserError: the folder holds none, an override is wrong, or it would change what the run computes.
     """
     path = folder / RESOLVED_FILE
-    try:
-        content = json.loads(path.read_text())
-        config = content["config"]
-    except FileNotFoundError as error:
-        raise UserError(f"{folder}: this is no run: it has no {RESOLVED_FILE}") from error
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise UserError(f"{path}: expected the settings of a run as JSON: {error}") from error
-    if not isinstance(config, dict):
-        raise UserError(f"{path}: expected the settings of a run below `config`, found {describe(config)}")
-    began = Source(str(path), with_new_names(config))
+    what = f"{path}: expected the settings of a run as JSON"
+    with from_outside(what):
+        if not path.exists():
+            raise UserError(f"{folder}: this is no run: it has no {RESOLVED_FILE}")
+        config = read_json_object(path, what).get("config")
+        if not isinstance(config, dict):
+            raise UserError(f"{path}: expected the settings of a run below `config`, found {describe(config)}")
+        began = Source(str(path), with_new_names(config))
     run = build_run(overridden(began, overrides))
     if overrides:
         check_changes(type(run), changes(build_run(began).model_dump(mode="json"), run.model_dump(mode="json")))

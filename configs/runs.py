@@ -5,9 +5,9 @@ Imports no torch: the command line reads a configuration in well under a second.
 
 from typing import Annotated, Literal, Self, get_args
 
-from pydantic import Field, NonNegativeInt, PositiveInt, model_validator
+from pydantic import Field, model_validator
 
-from plumbob.configs.base import Changeable, Settings
+from plumbob.configs.base import Changeable, Count, Seed, Settings
 from plumbob.configs.settings.algorithms import GROUPED, BradleyTerry, NoImportance, RewardObjective
 from plumbob.configs.settings.data import (
     DemonstrationDataSettings,
@@ -62,7 +62,7 @@ class Run(Settings):
 
     name: str = ""
     """Folder of the run below `storage.path`; the default is the preset's name."""
-    seed: NonNegativeInt = 0
+    seed: Seed = 0
     storage: StorageSettings = StorageSettings()
     cluster: Changeable[ClusterSettings] = ClusterSettings()
 
@@ -113,7 +113,7 @@ class RewardRun(TrainingRun):
 
     @model_validator(mode="after")
     def _check(self) -> Self:
-        check_judgements(self.data.kind, self.reward_training.objective)
+        check_feedback_kind(self.data.kind, self.reward_training.objective)
         return self
 
 
@@ -189,7 +189,7 @@ class PipelineRun(TrainingRun):
     reward_training: RewardTrainingSettings = RewardTrainingSettings()
     ppo: PpoSettings = PpoSettings()
     dpo: DpoSettings = DpoSettings()
-    calibration_prompts: PositiveInt = 128
+    calibration_prompts: Count = 128
     evaluation: EvaluationSettings = EvaluationSettings()
 
     @model_validator(mode="after")
@@ -198,14 +198,14 @@ class PipelineRun(TrainingRun):
             raise ValueError(
                 "a pipeline is about a generated world (data.toy) or preference pairs (data.pairs=FILE): give one"
             )
-        check_judgements("pairs", self.reward_training.objective)
+        check_feedback_kind("pairs", self.reward_training.objective)
         if isinstance(self.reward_training.objective, BradleyTerry) and self.reward_training.objective.use_margin:
             raise ValueError(
                 "reward_training.objective.use_margin=true: the pairs of a pipeline carry no margin; "
                 "set it to false, or train the reward model in a reward run of its own"
             )
         check_ppo(self.ppo, self.learner)
-        check_judged(self.ppo, self.data.toy is not None)
+        check_second_judge(self.ppo, self.data.toy is not None)
         return self
 
 
@@ -229,7 +229,7 @@ def check_divides(key: str, batch_size: int, learner: LearnerSettings) -> None:
         )
 
 
-def check_judgements(kind: Literal["pairs", "rankings", "scores"], objective: RewardObjective) -> None:
+def check_feedback_kind(kind: Literal["pairs", "rankings", "scores"], objective: RewardObjective) -> None:
     fitting = {"pairs": "bradley-terry", "rankings": "plackett-luce", "scores": "regression"}[kind]
     if objective.kind != fitting:
         raise ValueError(
@@ -262,7 +262,7 @@ def check_ppo(ppo: PpoSettings, learner: LearnerSettings) -> None:
         )
 
 
-def check_judged(ppo: PpoSettings, has_judge: bool) -> None:
+def check_second_judge(ppo: PpoSettings, has_judge: bool) -> None:
     if ppo.monitors.over_optimisation.action == "stop" and not has_judge:
         raise UserError(
             "ppo.monitors.over_optimisation.action=stop, but nothing judges the responses a second time: give a run of "

@@ -23,11 +23,15 @@ _EXPECTED = {
     "model_type": "a group of settings",
     "dict_type": "a group of settings",
     "tuple_type": "a list",
-    "greater_than": "a number greater than {gt:g}",
-    "greater_than_equal": "a number that is at least {ge:g}",
-    "less_than": "a number less than {lt:g}",
-    "less_than_equal": "a number that is at most {le:g}",
+    "greater_than": "a number greater than {gt:,.15g}",
+    "greater_than_equal": "a number that is at least {ge:,.15g}",
+    "less_than": "a number less than {lt:,.15g}",
+    "less_than_equal": "a number that is at most {le:,.15g}",
 }
+
+
+MAX_SHOWN, MAX_SHOWN_BITS = 300, 3400
+"""Letters, and bits of a number, of a value that a message repeats."""
 
 
 @dataclass(frozen=True)
@@ -191,13 +195,19 @@ def describe(value: object) -> str:
         case bool():
             return str(value).lower()
         case str():
-            return f"the text {value!r}"
+            return f"the text {shortened(repr(value))}"
         case dict():
             return "a group of settings"
         case list():
-            return f"the list {value!r}"
+            return f"the list {shortened(repr(value))}"
+        case int() if value.bit_length() > MAX_SHOWN_BITS:
+            return "a number of more than a thousand digits"
         case _:
-            return f"{value}"
+            return shortened(f"{value}")
+
+
+def shortened(text: str) -> str:
+    return text if len(text) <= MAX_SHOWN else f"{text[: MAX_SHOWN - 3]}..."
 
 
 def _group_for(candidates: list[type[Settings]], value: Mapping[str, Any]) -> type[Settings] | None:

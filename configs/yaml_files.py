@@ -9,8 +9,15 @@ from typing import Any
 
 import yaml
 
-from plumbob.configs.validation import describe
+from plumbob.configs.validation import describe, shortened
 from plumbob.core.errors import UserError
+from plumbob.core.outside import from_outside
+
+MAX_BYTES = 2**20
+MAX_NODES = 10_000
+"""Keys and values of a file, each alias counted as often as it is used: a hundred times what a run has."""
+
+MAX_DEPTH = 32
 
 
 @dataclass(frozen=True)
@@ -58,18 +65,55 @@ _Loader.add_implicit_resolver(
 def read_source(path: Path, label: str) -> Source:
     """Raises UserError when the file cannot be read or holds no settings. `label` is what the user calls it."""
     try:
-        text = path.read_text(encoding="utf-8")
-        values = yaml.load(text, _Loader)
-        node = yaml.compose(text, _Loader)
-    except yaml.MarkedYAMLError as error:
-        mark = error.problem_mark or error.context_mark
-        place = f", line {mark.line + 1}, column {mark.column + 1}" if mark else ""
-        raise UserError(f"{label}{place}: this is not valid YAML: {error.problem}") from error
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        raise UserError(f"{label}: cannot be read as YAML text: {error}") from error
+        with from_outside(f"{label}: cannot be read as YAML text"):
+            values, node = _read(_text_of(path))
+    except UserError as error:
+        raise _with_line(label, error) from error
     if not isinstance(values, dict):
         raise UserError(f"{label}: expected settings such as `kind: sft`, found {describe(values)}")
     return Source(label, values, _lines(node, ""))
+
+
+def _with_line(label: str, error: UserError) -> UserError:
+    """Where YAML itself says what is wrong and where, that; otherwise the error as it is."""
+    cause = error.__cause__
+    if not isinstance(cause, yaml.MarkedYAMLError):
+        return error
+    mark = cause.problem_mark or cause.context_mark
+    place = f", line {mark.line + 1}, column {mark.column + 1}" if mark else ""
+    return UserError(f"{label}{place}: this is not valid YAML: {cause.problem}")
+
+
+def _text_of(path: Path) -> str:
+    if path.stat().st_size > MAX_BYTES:
+        raise ValueError(f"it has more than {MAX_BYTES // 2**20} MiB")
+    return path.read_text(encoding="utf-8")
+
+
+def _read(text: str) -> tuple[Any, yaml.Node | None]:
+    """The values, and the tree that they are made of, which is looked at before they are."""
+    node = yaml.compose(text, _Loader)
+    if node is not None and _size_of(node, {}, ()) > MAX_NODES:
+        raise ValueError(f"with its aliases written out it has more than {MAX_NODES:,} values")
+    return yaml.load(text, _Loader), node
+
+
+def _size_of(node: yaml.Node, sizes: dict[int, int], above: tuple[int, ...]) -> int:
+    """Nodes of the tree with each alias written out. ValueError when one contains itself, or lies too deep."""
+    if id(node) in above:
+        raise ValueError(f"the anchor on line {node.start_mark.line + 1} contains itself")
+    if len(above) > MAX_DEPTH:
+        raise ValueError(f"line {node.start_mark.line + 1} is nested more than {MAX_DEPTH} deep")
+    if id(node) not in sizes:
+        match node:
+            case yaml.MappingNode(value=pairs):
+                below = [each for pair in pairs for each in pair]
+            case yaml.SequenceNode(value=items):
+                below = items
+            case _:
+                below = []
+        sizes[id(node)] = 1 + sum(_size_of(each, sizes, (*above, id(node))) for each in below)
+    return sizes[id(node)]
 
 
 def _lines(node: yaml.Node | None, prefix: str) -> dict[str, int]:
@@ -87,12 +131,10 @@ def overridden(source: Source, overrides: Sequence[str]) -> Source:
     values, lines = copy.deepcopy(source.values), dict(source.lines)
     for override in sorted(overrides, key=lambda override: not override.partition("=")[0].endswith(".kind")):
         key, equals, text = override.partition("=")
-        if not equals or not all(key.split(".")):
-            raise UserError(f"{override}: expected KEY=VALUE, such as ppo.num_steps=20")
-        try:
-            value = yaml.load(text, _Loader)
-        except yaml.YAMLError as error:
-            raise UserError(f"{override}: the value is not valid YAML; put it in quotes: {key}='\"...\"'") from error
+        if not equals or not all(key.split(".")) or key.count(".") > MAX_DEPTH:
+            raise UserError(f"{shortened(override)}: expected KEY=VALUE, such as ppo.num_steps=20")
+        with from_outside(f"{shortened(override)}: the value is not valid YAML", f"put it in quotes: {key}='\"...\"'"):
+            value, _ = _read(text)
         _put(values, key, value)
         parts = key.split(".")
         lines = {".".join(parts[:depth]): 0 for depth in range(1, len(parts))} | lines | {key: 0}

@@ -30,7 +30,7 @@ class _Clock:
     def elapsed(self) -> float:
         return time.monotonic() - self.began
 
-    def left(self, record: StepRecord) -> float:
+    def remaining_s(self, record: StepRecord) -> float:
         if self.first_step is None:
             self.first_step = record.step
         return self.elapsed() / (record.step - self.first_step + 1) * (record.num_steps - record.step)
@@ -43,7 +43,7 @@ class _Clocks:
     def start(self, stage: str) -> None:
         self._clocks[stage] = _Clock(time.monotonic())
 
-    def of(self, stage: str) -> _Clock:
+    def clock_of(self, stage: str) -> _Clock:
         if stage not in self._clocks:
             self.start(stage)
         return self._clocks[stage]
@@ -85,7 +85,7 @@ class LiveConsole:
             total=record.num_steps,
             position=f"{record.step}/{record.num_steps}",
             metrics="  ".join(step_metrics(record)),
-            time=f"{duration(self._clocks.of(record.stage).left(record))} left",
+            time=f"{duration(self._clocks.clock_of(record.stage).remaining_s(record))} left",
         )
 
     def notify(self, stage: str, message: str) -> None:
@@ -93,7 +93,9 @@ class LiveConsole:
 
     def stage_ended(self, stage: str, summary: Mapping[str, object]) -> None:
         task = self._task(stage)
-        self._progress.update(task, total=1, completed=1, time=f"done in {duration(self._clocks.of(stage).elapsed())}")
+        self._progress.update(
+            task, total=1, completed=1, time=f"done in {duration(self._clocks.clock_of(stage).elapsed())}"
+        )
 
     def _task(self, stage: str) -> TaskID:
         if stage not in self._tasks:
@@ -121,11 +123,11 @@ class PlainConsole:
         self._print(f"{stage}: begins")
 
     def stepped(self, record: StepRecord) -> None:
-        left = self._clocks.of(record.stage).left(record)
+        remaining_s = self._clocks.clock_of(record.stage).remaining_s(record)
         tenths = 10 * record.step // record.num_steps
         if tenths > self._tenths.get(record.stage, 0):
             self._tenths[record.stage] = tenths
-            metrics = [f"step {record.step}/{record.num_steps}", *step_metrics(record), f"{duration(left)} left"]
+            metrics = [f"step {record.step}/{record.num_steps}", *step_metrics(record), f"{duration(remaining_s)} left"]
             self._print(f"{record.stage}: {', '.join(metrics)}")
 
     def notify(self, stage: str, message: str) -> None:
@@ -133,7 +135,7 @@ class PlainConsole:
 
     def stage_ended(self, stage: str, summary: Mapping[str, object]) -> None:
         metrics = {title: text for title, text in stage_metrics(summary).items() if title != "time"}
-        ended = f"{stage}: done in {duration(self._clocks.of(stage).elapsed())}"
+        ended = f"{stage}: done in {duration(self._clocks.clock_of(stage).elapsed())}"
         self._print(", ".join([ended, *(f"{title} {text}" for title, text in metrics.items())]))
 
     def _print(self, line: str) -> None:

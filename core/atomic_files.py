@@ -9,7 +9,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 
-def write_whole(path: Path, text: str) -> None:
+def write_atomically(path: Path, text: str) -> None:
     """Write a small file so that a reader, after a power loss too, sees the old text or the new, never a part.
 
     Which of the two that is only a `flush` of its folder settles.
@@ -35,7 +35,7 @@ def replaced(folder: Path) -> Iterator[Path]:
         FileNotFoundError: another writer has begun since.
     """
     discard(folder.parent, folder.name)
-    partial = _beside(folder)
+    partial = _temporary_path(folder)
     make_folder(folder.parent)
     partial.mkdir()
     made = os.open(partial, os.O_RDONLY)  # While it is open no other folder is taken for it.
@@ -64,7 +64,7 @@ def discard(parent: Path, pattern: str) -> None:
     """Remove what deaths left of folders with such a name: each at once by a rename, so that no part gets in use."""
     for abandoned in sorted(parent.glob(f".{pattern}.*.partial")):
         with suppress(OSError):
-            shutil.rmtree(abandoned.rename(_beside(abandoned)), ignore_errors=True)
+            shutil.rmtree(abandoned.rename(_temporary_path(abandoned)), ignore_errors=True)
 
 
 def flush(path: Path) -> None:
@@ -82,12 +82,12 @@ def flush_all(folder: Path) -> None:
         flush(path)
 
 
-def _beside(folder: Path) -> Path:
+def _temporary_path(folder: Path) -> Path:
     return folder.with_name(f".{folder.name.strip('.')}.{secrets.token_hex(4)}.partial")
 
 
 def _swap(partial: Path, folder: Path) -> None:
-    old = _beside(folder)
+    old = _temporary_path(folder)
     with suppress(FileNotFoundError):
         folder.rename(old)
     try:

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from plumbob.core.atomic_files import write_whole
+from plumbob.core.atomic_files import write_atomically
 from plumbob.core.errors import RunFailed
 
 BROKEN = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.EROFS})
@@ -36,7 +36,7 @@ def storage_reason(error: BaseException | None) -> str | None:
 
 
 @contextmanager
-def naming(path: Path) -> Iterator[None]:
+def naming_file(path: Path) -> Iterator[None]:
     """An error of the disk from inside that names no file, as those of a write, names this one."""
     try:
         yield
@@ -48,5 +48,5 @@ def naming(path: Path) -> Iterator[None]:
 
 def replace_text(path: Path, text: str) -> None:
     """Write a small file whole or not at all, on the disk; an error of the disk names it."""
-    with naming(path):
-        write_whole(path, text)
+    with naming_file(path):
+        write_atomically(path, text)

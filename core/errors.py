@@ -12,7 +12,7 @@
         ├── StaleRollouts         tokens older than the learner may train on
         ├── PublishError          a worker does not hold the policy that was published  (rollout/publish_proof.py)
         ├── StorageFailed         a disk is full or broken                              (core/disk_errors.py)
-        ├── WorkerFailed          a worker raised what nobody foresaw                   (cluster/failures.py)
+        ├── WorkerFailed          a worker raised an unexpected error                   (cluster/failures.py)
         └── WorkerLost            a worker died or did not answer; another replaces it  (cluster/failures.py)
             ├── UnfitHost         it could not begin on its host
             └── LearnersLost      a learner rank is gone, and with it the group

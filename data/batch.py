@@ -34,11 +34,11 @@ class Batch:
 
     def rows(self, index: NDArray[np.int64], /) -> Self:
         """The rows at `index` [b], in that order: of every field."""
-        return self.changed(lambda values: values[index])
+        return self.map_arrays(lambda values: values[index])
 
-    def changed(self, change: Callable[[Any], Any]) -> Self:
+    def map_arrays(self, change: Callable[[Any], Any]) -> Self:
         """The same batch with `change` of each of its arrays, and of those of the batches in it."""
-        return replace(self, **{field.name: _changed(getattr(self, field.name), change) for field in fields(self)})
+        return replace(self, **{field.name: _mapped(getattr(self, field.name), change) for field in fields(self)})
 
     def _of_rows(self) -> list[Any]:
         values = (getattr(self, field.name) for field in fields(self))
@@ -49,7 +49,7 @@ def _is_of_the_whole(value: Any) -> bool:
     return value is None or isinstance(value, int | float)
 
 
-def _changed(value: Any, change: Callable[[Any], Any]) -> Any:
+def _mapped(value: Any, change: Callable[[Any], Any]) -> Any:
     if _is_of_the_whole(value):
         return value
-    return value.changed(change) if isinstance(value, Batch) else change(value)
+    return value.map_arrays(change) if isinstance(value, Batch) else change(value)

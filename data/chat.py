@@ -6,6 +6,8 @@ from typing import Any
 from jinja2 import Template, TemplateError
 
 from plumbob.core.errors import UserError
+from plumbob.core.outside import reason_of
+from plumbob.data.bounded_templates import render as render_bounded
 from plumbob.data.records import RowError
 from plumbob.data.tokenization import Tokenizer
 
@@ -33,7 +35,8 @@ PLAIN_CHAT_TEMPLATE = (
 def chat_renderer(tokenizer: Tokenizer) -> Render:
     """Chat messages -> prompt text by the tokenizer's chat template, opened for the assistant's response.
 
-    The function raises UserError when the tokenizer has no template, RowError when the template refuses the messages.
+    The function raises UserError when the tokenizer has no template, RowError when the template refuses the messages or
+    cannot write them within its bounds.
     """
 
     def render(messages: list[Message]) -> str:
@@ -43,9 +46,16 @@ def chat_renderer(tokenizer: Tokenizer) -> Render:
                 "Give the prompt as text, or add a chat_template to the tokenizer's folder"
             )
         try:
-            return str(tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True))
+            template = tokenizer.get_chat_template()
+            values = {"tools": None, "documents": None, **tokenizer.special_tokens_map}
+            return render_bounded(template, messages=messages, add_generation_prompt=True, **values)
         except TemplateError as error:
-            raise RowError(f"the tokenizer's chat template refuses the messages: {error}") from error
+            raise RowError(f"the tokenizer's chat template refuses the messages: {reason_of(error)}") from error
+        except Exception as error:  # A template is a program from outside: it raises what it likes.
+            raise RowError(
+                f"the tokenizer's chat template cannot write the messages: {type(error).__name__}: {reason_of(error)}; "
+                f"correct chat_template in the tokenizer's folder"
+            ) from error
 
     return render
 

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from plumbob.core.errors import UserError
 from plumbob.data.epoch_order import endless_order
 from plumbob.data.records import Prompt
-from plumbob.data.tokenization import Encoded, Tokenizer, TooLong, encode_prompt_ids, keep_fitting
+from plumbob.data.tokenization import EncodedRecords, Tokenizer, TooLong, encode_prompt_ids, keep_fitting
 
 
 @dataclass(frozen=True)
@@ -23,7 +23,9 @@ class EncodedPrompt:
     ids: NDArray[np.int32]
 
 
-def encode_prompts(tokenizer: Tokenizer, prompts: Sequence[Prompt], max_prompt_tokens: int) -> Encoded[EncodedPrompt]:
+def encode_prompts(
+    tokenizer: Tokenizer, prompts: Sequence[Prompt], max_prompt_tokens: int
+) -> EncodedRecords[EncodedPrompt]:
     """Every prompt of at most `max_prompt_tokens`. UserError if there is none."""
     all_ids = encode_prompt_ids(tokenizer, [prompt.text for prompt in prompts])
     encoded = [

@@ -8,7 +8,7 @@ from typing import Generic, TypeVar
 from plumbob.configs.settings.data import SplittingSettings
 from plumbob.core.errors import UserError
 from plumbob.data.reading.fields import shown
-from plumbob.data.reading.readers import Read
+from plumbob.data.reading.readers import ReadRecords
 
 T = TypeVar("T")
 
@@ -23,7 +23,7 @@ class Split(Generic[T]):
 
 
 def hold_out(
-    read: Callable[[str], Read[T]],
+    read: Callable[[str], ReadRecords[T]],
     path: str,
     heldout_path: str | None,
     key: Callable[[T], str],

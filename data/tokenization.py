@@ -32,7 +32,10 @@ class Tokenizer(Protocol):
 
     def __call__(self, text: Any, **options: Any) -> Any: ...
 
-    def apply_chat_template(self, conversation: Any, **options: Any) -> Any: ...
+    @property
+    def special_tokens_map(self) -> Any: ...
+
+    def get_chat_template(self) -> str: ...
 
 
 @dataclass(frozen=True)
@@ -52,7 +55,7 @@ class TooLong:
 
 
 @dataclass(frozen=True)
-class Encoded(Generic[T]):
+class EncodedRecords(Generic[T]):
     """Records that fit, in their order, with counts and a sentence about those that were dropped as too long."""
 
     records: tuple[T, ...]
@@ -115,7 +118,7 @@ def encode_prompt_ids(tokenizer: Tokenizer, prompts: Sequence[str]) -> list[NDAr
 
 def encode_demonstrations(
     tokenizer: Tokenizer, records: Sequence[Demonstration], rules: LengthSettings, required: bool = True
-) -> Encoded[TokenSequence]:
+) -> EncodedRecords[TokenSequence]:
     """Prompt, response and EOS of every demonstration that fits the rules' limits; the loss is on response and EOS.
 
     The EOS counts as one of the response's tokens. UserError if `required` and none fits.
@@ -127,7 +130,7 @@ def encode_demonstrations(
 
 def encode_pairs(
     tokenizer: Tokenizer, records: Sequence[PreferencePair], rules: LengthSettings, required: bool = True
-) -> Encoded[tuple[TokenSequence, TokenSequence]]:
+) -> EncodedRecords[tuple[TokenSequence, TokenSequence]]:
     """(chosen, rejected) of every pair of which both fit. UserError if `required` and none does."""
     fitted = _fit(tokenizer, [(record.prompt, (record.chosen, record.rejected)) for record in records], rules)
     encoded = [item if isinstance(item, TooLong) else (item[0], item[1]) for item in fitted]
@@ -136,7 +139,7 @@ def encode_pairs(
 
 def encode_labelled(
     tokenizer: Tokenizer, records: Sequence[LabelledResponse], rules: LengthSettings, required: bool = True
-) -> Encoded[tuple[TokenSequence, bool]]:
+) -> EncodedRecords[tuple[TokenSequence, bool]]:
     """Every response that fits, as a demonstration's, and whether it is good. UserError if `required` and none fits."""
     fitted = _fit(tokenizer, [(record.prompt, (record.response,)) for record in records], rules)
     encoded = [
@@ -152,7 +155,7 @@ def keep_fitting(
     max_prompt_tokens: int,
     max_response_tokens: int | None = None,
     required: bool = True,
-) -> Encoded[T]:
+) -> EncodedRecords[T]:
     """Leave out what is too long, and say how many against which limit. UserError if `required` and nothing is left."""
     long = [item for item in encoded if isinstance(item, TooLong)]
     limits = {
@@ -168,7 +171,7 @@ def keep_fitting(
     records = tuple(item for item in encoded if not isinstance(item, TooLong))
     if required and not records:
         raise UserError(f"no {what} are left to use: raise the limit or give shorter ones. {' '.join(notes)}".rstrip())
-    return Encoded(records, len(encoded), len(lengths["prompt"]), len(lengths["response"]), notes)
+    return EncodedRecords(records, len(encoded), len(lengths["prompt"]), len(lengths["response"]), notes)
 
 
 def pack_texts(tokenizer: Tokenizer, texts: Sequence[str], block_tokens: int) -> list[TokenSequence]:

@@ -40,9 +40,9 @@ from plumbob.driver.pipeline.pipeline import run_pipeline
 from plumbob.driver.pipeline.pipeline_data import prepare_files
 from plumbob.driver.run_control import controlled_run
 from plumbob.driver.run_folder.connection_file import ConnectionFile
-from plumbob.driver.run_folder.folder import SUMMARY_FILE, check_writable, nothing_left, run_folder
-from plumbob.driver.run_folder.inputs import check_models, check_rows, keep_digests, new_digests
-from plumbob.driver.run_folder.lock import owned
+from plumbob.driver.run_folder.folder import SUMMARY_FILE, check_writable, removed_if_nothing_computed, run_folder
+from plumbob.driver.run_folder.inputs import check_models, check_rows, new_digests, write_digests
+from plumbob.driver.run_folder.lock import locked_folder
 from plumbob.driver.stages import evaluation
 from plumbob.driver.stages.evaluation import prepare_eval, run_eval
 from plumbob.driver.stages.prepare import prepare
@@ -50,7 +50,7 @@ from plumbob.driver.stages.stage import StageContext, run_stage
 from plumbob.trainers.metrics.step_record import Listener
 
 RESUME_WAIT_S = 60.0
-"""What a resumed run waits at least for room on its cluster: the workers of a driver that just died still hold some."""
+"""How long a resumed run waits at least for capacity: the workers of a driver that just died still hold some."""
 
 
 @dataclass(frozen=True)
@@ -174,8 +174,8 @@ def _locked(folder: Path, listener: Listener) -> Iterator[None]:
             f"the run ends its step, is saved and stops; another signal ends it at once; resume it with: "
             f"plumbob resume {folder}"
         ),
-        owned(folder, lambda message: listener.notify("cluster", message)) as is_ours,
-        nothing_left(folder) if is_ours else nullcontext(),
+        locked_folder(folder, lambda message: listener.notify("cluster", message)) as is_ours,
+        removed_if_nothing_computed(folder) if is_ours else nullcontext(),
     ):
         yield
 
@@ -215,7 +215,7 @@ def _execute(
         PeakMemory() as memory,
     ):
         write_resolved(config, folder)
-        keep_digests(digests, folder)
+        write_digests(digests, folder)
         (folder / SUMMARY_FILE).unlink(missing_ok=True)  # Of an earlier end: the result is being replaced.
         flush(folder)
         with ConnectionFile(folder, config.name, opened.cluster):

@@ -57,7 +57,12 @@ def how_to_continue(folder: Path, error: RunFailed) -> str:
         return f"no checkpoint in {named[-1].parent} is whole; {logs}"
     last = f"the last good checkpoint is {checkpoint.folder}"
     match error:
-        case NotFinite() | ScoreError():
+        case ScoreError():
+            return (
+                f"{last}; resuming would give the same score again: correct the reward, or take the prompt out of the "
+                f"data, and begin a new run"
+            )
+        case NotFinite():
             return (
                 f"{last}; resuming would do the same again: begin a new run with a lower learning_rate, or without the "
                 f"data that is named"

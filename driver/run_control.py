@@ -70,7 +70,7 @@ class RunControl:
 
     def poll_control(self) -> None:
         """Report the status and do what has been requested. Never waits."""
-        if self._client is not None and self._polling.acquire(blocking=False):  # Otherwise another thread is at it.
+        if self._client is not None and self._polling.acquire(blocking=False):  # Otherwise another thread polls.
             try:
                 self._poll(self._client)
             finally:
@@ -80,10 +80,10 @@ class RunControl:
         rollout = self._session.rollout
         requests = client.exchange(self.status, is_scalable=rollout is not None)
         self._is_stopping = requests.stop
-        new = self._session.leave(requests.leaving | draining_nodes())
+        new = self._session.drain_nodes(requests.draining | draining_nodes())
         if new:
             where = ", ".join(addresses(new))
-            self.notify(f"{where} will be taken away: workers there end what they are at, others start elsewhere")
+            self.notify(f"draining {where}: workers there finish their work, others start elsewhere")
         if rollout is not None and requests.num_rollout_workers is not None:
             rollout.pool.size = requests.num_rollout_workers
 
@@ -112,7 +112,7 @@ class RunControl:
         self.budget.stepped(record.stage, record.step)
         rollout = self._session.rollout
         if self._scaling is not None and rollout is not None:
-            size = self._scaling.after(record, rollout.pool.size, rollout.pool.status())
+            size = self._scaling.workers_after_step(record, rollout.pool.size, rollout.pool.status())
             if size != rollout.pool.size:
                 self.notify(f"rollout.autoscale: {rollout.pool.size} rollout workers become {size}")
                 rollout.pool.size = size

@@ -46,11 +46,11 @@ class RunState:
 def status(run: str | Path, address: str | None = None) -> RunState:
     """Where the run stands; of one that is not running, where it last stood."""
     try:
-        with _reached(run, address) as control:
+        with _control_of_run(run, address) as control:
             content = answer(control.status.remote())
             return RunState(None, RunStatus.from_dict(content) if content else None)
     except NotRunningError as error:
-        last = _last_written(run)
+        last = _status_on_disk(run)
         if last is None:
             raise
         return RunState(str(error), last)
@@ -58,25 +58,25 @@ def status(run: str | Path, address: str | None = None) -> RunState:
 
 def scale(run: str | Path, num_rollout_workers: int, address: str | None = None) -> int:
     """Change the number of rollout workers; returns how many there were. Who leaves finishes its responses first."""
-    with _reached(run, address) as control:
+    with _control_of_run(run, address) as control:
         before: int = answer(control.scale.remote(num_rollout_workers))
     return before
 
 
 def leave(run: str | Path, host: str, address: str | None = None) -> None:
-    """Let rollout workers and scorers go from a host that will be taken away, by its address or name."""
-    with _reached(run, address) as control:
-        answer(control.leave.remote(host))
+    """Drain a host that will be taken away, by its address or name: its rollout workers and scorers end their work."""
+    with _control_of_run(run, address) as control:
+        answer(control.drain_host.remote(host))
 
 
 def stop(run: str | Path, address: str | None = None) -> None:
     """Ask the run to stop where little is lost; `driver.api.resume` resumes it."""
-    with _reached(run, address) as control:
+    with _control_of_run(run, address) as control:
         answer(control.stop.remote())
 
 
 @contextmanager
-def _reached(run: str | Path, address: str | None) -> Iterator[Any]:
+def _control_of_run(run: str | Path, address: str | None) -> Iterator[Any]:
     """The run's control actor."""
     where, name = _from_folder(run) if address is None else (address, str(run))
     with joined(where):
@@ -97,7 +97,7 @@ def _from_folder(run: str | Path) -> tuple[str, str]:
     return connection.address, connection.name
 
 
-def _last_written(run: str | Path) -> RunStatus | None:
+def _status_on_disk(run: str | Path) -> RunStatus | None:
     """The status that the run wrote last, where its folder can be read. Raises UserError where that is no status."""
     try:
         path = find_run(run) / STATUS_FILE

@@ -10,8 +10,10 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from plumbob.configs.paths import ADAPTER_CONFIG_FILE as CONFIG_FILE
+from plumbob.core.outside import from_outside, read_json_object
 
 WEIGHTS_FILE = "adapter_model.safetensors"
+SAVE_AGAIN = "save the adapter again"
 
 ModelRole = Literal["policy", "reference", "value"]
 """What one base acts as, each with an adapter of its own or with none."""
@@ -40,6 +42,7 @@ def save_adapter(adapter: Adapter, folder: Path) -> None:
 
 
 def load_adapter(folder: Path, version: int = 0) -> Adapter:
-    """Read an adapter folder, whoever wrote it. Only safetensors are read."""
-    config = json.loads((folder / CONFIG_FILE).read_text())
-    return Adapter(version, config, load_file(folder / WEIGHTS_FILE))
+    """Read an adapter folder, whoever wrote it. Only safetensors are read. Raises UserError when it cannot be."""
+    config = read_json_object(folder / CONFIG_FILE, f"{folder / CONFIG_FILE}: cannot be read", SAVE_AGAIN)
+    with from_outside(f"{folder / WEIGHTS_FILE}: cannot be read", SAVE_AGAIN):
+        return Adapter(version, config, load_file(folder / WEIGHTS_FILE))

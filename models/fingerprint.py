@@ -4,7 +4,7 @@ import hashlib
 from pathlib import Path
 
 from plumbob.models.adapter import CONFIG_FILE
-from plumbob.models.resolution import located, read_adapter_config
+from plumbob.models.resolution import BASE_KEY, base_of, read_adapter_config, resolve_package_folder
 
 NUM_SAMPLES, SAMPLE_BYTES = 64, 16_384
 """Of a file that is larger than all of them. Training changes nearly every byte of the weights."""
@@ -21,13 +21,14 @@ def digests_of_model(name: str, key: str) -> dict[str, str]:
     Raises:
         UserError: an adapter's settings or weights are not there.
     """
-    folder = Path(located(name, key)).expanduser()
+    folder = Path(resolve_package_folder(name, key)).expanduser()
     if not folder.is_dir():
         return {}
     found = {path.name: _digest_of(path) for path in folder.iterdir() if path.suffix in SUFFIXES and path.is_file()}
     if (folder / CONFIG_FILE).exists():
-        base = read_adapter_config(folder).get("base_model_name_or_path") or ""
-        found |= {f"{base}/{file}": digest for file, digest in digests_of_model(base, key).items()}
+        config = read_adapter_config(folder)
+        base = digests_of_model(base_of(folder, config), key)
+        found |= {f"{config[BASE_KEY]}/{file}": digest for file, digest in base.items()}
     return found
 
 

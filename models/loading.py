@@ -7,14 +7,16 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError
 from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForMaskedLM, AutoTokenizer
 from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES, MODEL_FOR_MASKED_LM_MAPPING_NAMES
 from transformers.utils.hub import cached_file
 
 from plumbob.configs.settings.models import EvaluatedPolicySettings, ModelRef
-from plumbob.core.errors import UserError, first_line
-from plumbob.models.resolution import ModelSource, resolve_model
+from plumbob.core.errors import NUM_NAMED, UserError
+from plumbob.core.outside import from_outside
+from plumbob.models.adapter import CONFIG_FILE
+from plumbob.models.config_sizes import check_config_sizes
+from plumbob.models.resolution import BASE_KEY, ModelSource, resolve_model
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 
@@ -23,6 +25,9 @@ CONTEXT_NAMES = ("max_position_embeddings", "n_positions", "max_sequence_length"
 
 CONVERTED_VOCABULARIES = ("tokenizer.model", "tiktoken.model", "tekken.json")
 """Where a tokenizer of another library keeps its vocabulary: transformers converts these for every kind of model."""
+
+COPY_AGAIN = "copy the model again, or save it with model.save_pretrained(FOLDER)"
+SAVE_TOKENIZER = "save the model's own tokenizer there, with tokenizer.save_pretrained(FOLDER)"
 
 
 # ------------------------------------------------------------------------------------------------------- opened models
@@ -47,6 +52,12 @@ class OpenedModel:
         """Loaded when it is first asked for: a reference needs none. Raises UserError when it cannot be used."""
         return self._open_tokenizer()
 
+    def empty(self, auto_class: Any, refusal: str = "no model can be made by its config.json", fix: str = "") -> Any:
+        """The model's modules, without weights. Raises UserError, with `refusal`, when its config makes none."""
+        what = f"{self.ref.setting}={self.source.base}: {refusal}"
+        with from_outside(what, fix or COPY_AGAIN), torch.device("meta"):
+            return auto_class.from_config(self.config, trust_remote_code=self.ref.trust_remote_code)
+
     def _open_tokenizer(self) -> Any:
         return open_tokenizer(self.source.tokenizer_folder, self.ref.setting, self.ref.trust_remote_code)
 
@@ -66,8 +77,7 @@ class OpenedModel:
             )
         if config.model_type not in MODEL_FOR_MASKED_LM_MAPPING_NAMES:
             return found
-        with torch.device("meta"):
-            return found - num_reserved_positions(AutoModelForMaskedLM.from_config(config))
+        return found - num_reserved_positions(self.empty(AutoModelForMaskedLM))
 
 
 class OpenedPolicy(OpenedModel):
@@ -103,13 +113,38 @@ def open_base(ref: ModelRef, source: ModelSource) -> OpenedPolicy:
 
 
 def _read_config(ref: ModelRef, source: ModelSource) -> Any:
-    try:
-        return AutoConfig.from_pretrained(source.base, trust_remote_code=ref.trust_remote_code)
-    except (OSError, ValueError) as error:
-        reason = f"{ref.setting}={source.base}: cannot be read as a model: {first_line(error)}"
-        if not Path(source.base).is_dir():
-            reason += "; give a folder, or a name on the hub where this machine reaches it"
-        raise UserError(reason) from error
+    """transformers' config of the base. Raises UserError when there is none, or no weights by it can be used."""
+    base = source.base
+    with from_outside(f"{ref.setting}={base}: cannot be read as a model", give_folder(base)):
+        config = AutoConfig.from_pretrained(base, trust_remote_code=ref.trust_remote_code)
+        named = config.architectures or []
+        if not isinstance(named, list) or not all(isinstance(name, str) for name in (config.model_type, *named)):
+            raise ValueError("architectures and model_type in its config.json must be names")
+        check_config_sizes(config, ref, base)
+    _check_unquantised(config, ref, source)
+    return config
+
+
+def give_folder(name: str) -> str:
+    """What to do about a model that cannot be read."""
+    return COPY_AGAIN if Path(name).is_dir() else "give a folder, or a name on the hub where this machine reaches it"
+
+
+def _check_unquantised(config: Any, ref: ModelRef, source: ModelSource) -> None:
+    """Raises UserError when the weights are of fewer bits than can be trained, sampled and compared alike."""
+    stored = getattr(config, "quantization_config", None)
+    if not stored:
+        return
+    method = stored.get("quant_method") if isinstance(stored, dict) else getattr(stored, "quant_method", None)
+    fix = (
+        "give the model that it was made from, or transformers' model.dequantize() of it, saved in a folder of its own"
+    )
+    if source.adapter is not None:
+        fix += f", and write that into {BASE_KEY} of {source.adapter / CONFIG_FILE}"
+    raise UserError(
+        f"{ref.setting}={source.base}: its config.json says that its weights are quantised "
+        f"({getattr(method, 'value', method) or 'quantization_config'}), and only float weights can be loaded; {fix}"
+    )
 
 
 def _check_causal_lm(opened: OpenedModel) -> None:
@@ -134,8 +169,8 @@ def check_full(opened: OpenedModel, setting: str = "policy.tuning") -> None:
     if opened.source.adapter is not None:
         raise UserError(
             f"{opened.ref.setting}={opened.source.adapter}: is an adapter, and training all weights needs a full "
-            f"model; merge it into its base first (peft's merge_and_unload), or set {setting}.kind=lora to go on "
-            f"training the adapter"
+            f"model; merge it into its base first (peft's merge_and_unload), or set {setting}.kind=lora to "
+            f"train the adapter further"
         )
 
 
@@ -145,25 +180,41 @@ def open_tokenizer(name: str, key: str, trust_remote_code: bool = False) -> Any:
     Raises:
         UserError: there is none. transformers then makes up one of the model's kind, with a vocabulary of its own.
     """
-    try:
+    what = f"{key}={name}: no tokenizer can be loaded"
+    with from_outside(what, give_folder(name)):
         tokenizer = AutoTokenizer.from_pretrained(name, trust_remote_code=trust_remote_code)
-    except (OSError, ValueError) as error:
-        raise UserError(f"{key}={name}: no tokenizer can be loaded: {first_line(error)}") from error
     files = sorted(set(tokenizer.vocab_files_names.values()))
     if files and not any(_has_file(name, file) for file in (*files, *CONVERTED_VOCABULARIES)):
         raise UserError(
-            f"{key}={name}: no tokenizer can be loaded: there is none of {', '.join(files)}; save the model's own "
+            f"{what}: there is none of {', '.join(files)}; save the model's own "
             f"there, with tokenizer.save_pretrained(FOLDER)"
         )
+    with from_outside(f"{key}={name}: the tokenizer cannot be used", SAVE_TOKENIZER):
+        _try_out(tokenizer)
     return tokenizer
+
+
+def _try_out(tokenizer: Any) -> None:
+    """Use everything that is used later; raises whatever the tokenizer does."""
+    longest = tokenizer.model_max_length
+    if isinstance(longest, bool) or not isinstance(longest, int | float) or not longest >= 1:
+        raise ValueError(f"its model_max_length is {longest!r}, and must be a number of tokens")
+    ids = [*tokenizer(["A b c."], add_special_tokens=False)["input_ids"][0], *tokenizer("A b c.")["input_ids"]]
+    if not all(isinstance(each, int) for each in (*ids, *_special_ids(tokenizer))):
+        raise ValueError("its ids are no whole numbers")
+    str(tokenizer.decode(ids, skip_special_tokens=True))
+
+
+def _special_ids(tokenizer: Any) -> list[Any]:
+    named = (getattr(tokenizer, f"{role}_token_id") for role in ("bos", "eos", "pad", "cls", "sep", "mask"))
+    return [token_id for token_id in named if token_id is not None]
 
 
 def _has_file(name: str, file: str) -> bool:
     try:
-        cached_file(name, file)
+        return cached_file(name, file) is not None
     except OSError:
         return False
-    return True
 
 
 def load_causal_lm(opened: OpenedPolicy, with_dropout: bool = True) -> Any:
@@ -182,17 +233,33 @@ def load_causal_lm(opened: OpenedPolicy, with_dropout: bool = True) -> Any:
             rates = [name for name, value in vars(part).items() if "drop" in name and isinstance(value, float)]
             for name in rates:
                 setattr(part, name, 0.0)
-    try:
-        return AutoModelForCausalLM.from_pretrained(
-            opened.source.base,
-            config=config,
-            dtype=DTYPES[ref.dtype],
-            trust_remote_code=ref.trust_remote_code,
-            use_safetensors=True,
-        )
-    except (OSError, ValueError, SafetensorError) as error:
-        reason = f"{ref.setting}={opened.source.base}: the weights cannot be loaded: {first_line(error)}"
-        raise UserError(reason) from error
+    return load_weights(
+        AutoModelForCausalLM,
+        ref,
+        opened.source.base,
+        config=config,
+        dtype=DTYPES[ref.dtype],
+        trust_remote_code=ref.trust_remote_code,
+    )
+
+
+def load_weights(auto_class: Any, ref: ModelRef, base: str, makes_head: bool = False, **options: Any) -> Any:
+    """A model with all its weights. Only safetensors are read.
+
+    Args:
+        makes_head: whether weights that are not there are drawn at random, as those of a new head are.
+        options: of transformers' `from_pretrained`.
+
+    Raises:
+        UserError: they cannot be loaded, or some are not there, which would silently be made of random numbers.
+    """
+    with from_outside(f"{ref.setting}={base}: the weights cannot be loaded", give_folder(base)):
+        model, found = auto_class.from_pretrained(base, use_safetensors=True, output_loading_info=True, **options)
+    absent = sorted(found["missing_keys"])
+    if absent and not makes_head:
+        named = ", ".join(absent[:NUM_NAMED]) + (f" and {len(absent) - NUM_NAMED} more" * (len(absent) > NUM_NAMED))
+        raise UserError(f"{ref.setting}={base}: the weights lack {named}: the folder is not whole, copy it again")
+    return model
 
 
 def open_baseline(policy: EvaluatedPolicySettings) -> OpenedPolicy | None:

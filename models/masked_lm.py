@@ -6,8 +6,8 @@ from torch import Tensor, nn
 from transformers import AutoModelForMaskedLM
 
 from plumbob.configs.settings.models import ModelRef
-from plumbob.core.errors import UserError, first_line
-from plumbob.models.loading import OpenedModel, open_model
+from plumbob.core.errors import UserError
+from plumbob.models.loading import OpenedModel, load_weights, open_model
 
 
 class MaskedWordModel(nn.Module):
@@ -42,7 +42,4 @@ def open_encoder(ref: ModelRef) -> OpenedEncoder:
 
 def load_masked_lm(opened: OpenedEncoder) -> Any:
     """The encoder with its masked-word head. Raises UserError when it cannot be loaded."""
-    try:
-        return AutoModelForMaskedLM.from_pretrained(opened.source.base, use_safetensors=True)
-    except (OSError, ValueError) as error:
-        raise UserError(f"{opened.ref}: cannot be loaded as a masked language model: {first_line(error)}") from error
+    return load_weights(AutoModelForMaskedLM, opened.ref, opened.source.base, makes_head=True)

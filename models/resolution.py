@@ -1,17 +1,26 @@
 """What a setting that names a model points at: a Hugging Face folder, a PEFT adapter on its base, or a hub name."""
 
 import importlib.util
-import json
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from plumbob.configs.settings.models import ADAPTER_TYPES, LoraTuning, ModelRef
-from plumbob.core.errors import UserError, first_line
+from plumbob.configs.paths import folders_of_base
+from plumbob.configs.settings.models import ADAPTER_TYPES, ModelRef
+from plumbob.core.errors import UserError
+from plumbob.core.outside import from_outside, read_json_object
 from plumbob.models.adapter import CONFIG_FILE, WEIGHTS_FILE
 from plumbob.models.weight_files import check_file, check_weights
 
 PACKAGE_PREFIX = "package:"
+BASE_KEY = "base_model_name_or_path"
+MODEL_FILES = ("config.json", CONFIG_FILE)
+"""By which a folder is known as a model's or an adapter's."""
+
+MAX_RANK = 65_536
+"""Of an adapter: no wider than the layers of the largest models."""
+
 TOKENIZER_FILES = ("tokenizer_config.json", "tokenizer.json", "chat_template.jinja")
 
 
@@ -38,7 +47,7 @@ class ModelSource:
         return self.base if own == base else str(self.adapter)
 
 
-def located(name: str, key: str) -> str:
+def resolve_package_folder(name: str, key: str) -> str:
     """`package:NAME/FOLDER` becomes that folder inside the installed Python package; any other name stays as it is.
 
     Raises:
@@ -47,7 +56,9 @@ def located(name: str, key: str) -> str:
     if not name.startswith(PACKAGE_PREFIX):
         return name
     package, _, inner = name.removeprefix(PACKAGE_PREFIX).partition("/")
-    spec = importlib.util.find_spec(package)
+    what = f"{key}={name}: the Python package {package} cannot be looked for"
+    with from_outside(what, "install it, or give a folder"):
+        spec = importlib.util.find_spec(package)
     if spec is None or not spec.submodule_search_locations:
         raise UserError(f"{key}={name}: the Python package {package} is not installed; install it, or give a folder")
     folder = Path(spec.submodule_search_locations[0]) / inner
@@ -63,16 +74,18 @@ def resolve_model(ref: ModelRef) -> ModelSource:
         UserError: the folder is missing, holds neither a model nor an adapter, an adapter of a kind that cannot be
             trained further, or weights that are not whole.
     """
-    key, model = ref.setting, located(ref.name, ref.setting)
-    folder = Path(model).expanduser()
-    if not folder.is_dir():
-        looks_like_a_path = folder.is_absolute() or model.startswith((".", "~")) or model.count("/") > 1
-        if looks_like_a_path:
+    key, model = ref.setting, resolve_package_folder(ref.name, ref.setting)
+    with from_outside(f"{key}={model}: cannot be looked at", "give a folder that may be read"):
+        folder = Path(model).expanduser()
+        is_folder = folder.is_dir()
+        files = {path.name for path in folder.iterdir()} if is_folder else set()
+    if not is_folder:
+        if _looks_like_a_path(model):
             raise UserError(f"{key}={model}: no such folder")
         return ModelSource(model, None)
-    if (folder / CONFIG_FILE).exists():
+    if CONFIG_FILE in files:
         return _resolve_adapter(ref, folder)
-    if (folder / "config.json").exists():
+    if "config.json" in files:
         check_weights(folder, key)
         return ModelSource(str(folder), None)
     raise UserError(f"{key}={model}: the folder has neither config.json (a model) nor {CONFIG_FILE} (a PEFT adapter)")
@@ -80,36 +93,73 @@ def resolve_model(ref: ModelRef) -> ModelSource:
 
 def _resolve_adapter(ref: ModelRef, folder: Path) -> ModelSource:
     config = read_adapter_config(folder)
-    if config.get("peft_type") not in ADAPTER_TYPES or not isinstance(config.get("r"), int):
+    rank = config.get("r")
+    if config.get("peft_type") not in ADAPTER_TYPES or not isinstance(rank, int):
         raise UserError(
             f"{ref}: is an adapter of peft_type {config.get('peft_type')}, and only {', '.join(ADAPTER_TYPES)} can be "
-            f"gone on with; merge it into its base first (peft's merge_and_unload) and give the result"
+            f"trained further; merge it into its base first (peft's merge_and_unload) and give the result"
         )
-    base = config.get("base_model_name_or_path")
-    if not base:
+    if not 1 <= rank <= MAX_RANK:
         raise UserError(
-            f"{folder / CONFIG_FILE}: base_model_name_or_path is missing; write the base model's folder there"
+            f"{folder / CONFIG_FILE}: r is {rank}, and must be a whole number from 1 to {MAX_RANK:,}; save the adapter "
+            f"again"
         )
     check_file(folder / WEIGHTS_FILE, ref.setting)
-    named = replace(ref, name=base, setting=f"base_model_name_or_path of {folder}")
-    return ModelSource(resolve_model(named).base, folder)
+    with from_outside(f"{BASE_KEY} of {folder}: cannot be looked for", "give a folder that may be read"):
+        base = base_of(folder, config)
+        is_adapter = (Path(base) / CONFIG_FILE).exists()
+    if is_adapter:
+        raise UserError(
+            f"{ref}: was trained on {base}, which is an adapter itself; merge that one into its base first (peft's "
+            f"merge_and_unload), and write the merged model's folder into base_model_name_or_path of "
+            f"{folder / CONFIG_FILE}"
+        )
+    return ModelSource(resolve_model(replace(ref, name=base, setting=f"{BASE_KEY} of {folder}")).base, folder)
+
+
+def base_of(folder: Path, config: Mapping[str, Any]) -> str:
+    """The folder or hub name of an adapter's base.
+
+    A relative folder is looked for within the adapter's folder, beside that folder, and in the working folder; what is
+    found is given by its absolute path.
+
+    Args:
+        folder: the adapter's.
+        config: the content of its `adapter_config.json`.
+
+    Raises:
+        UserError: no base is named, or the folder is not there.
+    """
+    base, fix = config.get(BASE_KEY), f"write the base model's folder into {BASE_KEY} of {folder / CONFIG_FILE}"
+    if not base or not isinstance(base, str):
+        raise UserError(f"{folder / CONFIG_FILE}: {BASE_KEY} is missing; {fix}")
+    looked_at = folders_of_base(folder, base)
+    found = next((each for each in looked_at if any((each / name).exists() for name in MODEL_FILES)), None)
+    if found is not None:
+        return str(found.resolve())
+    if _looks_like_a_path(base) and not Path(base).expanduser().is_dir():
+        where = f" as {', '.join(map(str, looked_at))}" if looked_at else ""
+        raise UserError(f"{BASE_KEY} of {folder}={base}: no such folder{where}; {fix}")
+    return base
+
+
+def _looks_like_a_path(name: str) -> bool:
+    return Path(name).expanduser().is_absolute() or name.startswith((".", "~")) or name.count("/") > 1
 
 
 def read_adapter_config(folder: Path) -> dict[str, Any]:
     """What PEFT wrote beside an adapter's weights. Raises UserError when either cannot be read."""
     if not (folder / WEIGHTS_FILE).exists():
         raise UserError(f"{folder / WEIGHTS_FILE}: is missing; save the adapter as safetensors, PEFT's own default")
-    try:
-        return dict(json.loads((folder / CONFIG_FILE).read_text()))
-    except (OSError, ValueError) as error:
-        raise UserError(
-            f"{folder / CONFIG_FILE}: cannot be read: {first_line(error)}; save the adapter again"
-        ) from error
+    return read_json_object(folder / CONFIG_FILE, f"{folder / CONFIG_FILE}: cannot be read", "save the adapter again")
 
 
-def served_rank(source: ModelSource, tuning: LoraTuning) -> int:
-    """The LoRA rank that a sampler must hold for a policy trained from `source`."""
-    return tuning.rank if source.adapter is None else int(read_adapter_config(source.adapter)["r"])
+def served_rank(source: ModelSource, new_rank: int) -> int:
+    """The LoRA rank that a sampler must hold: the largest of the model's adapter; where it has none, of a new one."""
+    if source.adapter is None:
+        return new_rank
+    config = read_adapter_config(source.adapter)
+    return max(map(int, (config["r"], *(config.get("rank_pattern") or {}).values())))
 
 
 def _content(path: Path) -> bytes | None:

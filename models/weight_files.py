@@ -1,11 +1,12 @@
 """Weights on disk, looked at without reading them: a safetensors file's header tells whether the file is whole."""
 
-import json
+import os
 from pathlib import Path
 
-from safetensors import SafetensorError, safe_open
+from safetensors import safe_open
 
 from plumbob.core.errors import UserError
+from plumbob.core.outside import from_outside, read_json_object
 
 WHOLE, INDEX = "model.safetensors", "model.safetensors.index.json"
 FIX = "copy the model again, or save it with model.save_pretrained(FOLDER)"
@@ -28,15 +29,20 @@ def check_weights(folder: Path, key: str) -> None:
 
 def check_file(path: Path, key: str) -> None:
     """Raises UserError when a safetensors file is missing, has no header, or is not as long as its header says."""
-    try:
-        with safe_open(path, framework="pt"):
-            return
-    except (OSError, SafetensorError) as error:
-        raise UserError(f"{key}={path.parent}: {path.name} is damaged or missing: {error}; {FIX}") from error
+    what = f"{key}={path.parent}: {path.name}"
+    if path.exists() and not os.access(path, os.R_OK):
+        raise UserError(f"{what} may not be read by you; ask its owner to let you, such as by chmod a+r")
+    with from_outside(f"{what} is damaged or missing", FIX), safe_open(path, framework="pt"):
+        return
 
 
 def _shards(index: Path, key: str) -> list[str]:
-    try:
-        return sorted(set(json.loads(index.read_text())["weight_map"].values()))
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-        raise UserError(f"{key}={index.parent}: {index.name} does not name the shards: {error!r}; {FIX}") from error
+    """Files beside the index."""
+    what = f"{key}={index.parent}: {index.name} does not name the shards"
+    content = read_json_object(index, what, FIX)
+    with from_outside(what, FIX):
+        names = sorted(set(content["weight_map"].values()))
+        outside = [name for name in names if Path(name).name != name]
+        if outside:
+            raise ValueError(f"{outside[0]} is no file beside it")
+        return names

@@ -2,20 +2,17 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError
 from torch import Tensor
-from transformers import AutoConfig, AutoModelForSequenceClassification
+from transformers import AutoModelForSequenceClassification
 
 from plumbob.configs.settings.models import ModelRef
 from plumbob.configs.settings.rewards import ModelReward
 from plumbob.core.errors import UserError
-from plumbob.models.loading import num_reserved_positions, open_tokenizer
-from plumbob.models.resolution import located
-from plumbob.models.weight_files import check_weights
+from plumbob.models.loading import OpenedModel, load_weights, num_reserved_positions, open_model, open_tokenizer
+from plumbob.models.resolution import resolve_model, resolve_package_folder
 from plumbob.reward.calibration import load_calibration
 
 
@@ -34,14 +31,9 @@ def load_reward_model(ref: ModelRef) -> RewardModel:
         UserError: it cannot be read, is no sequence classifier, has another number of outputs than one, or lacks its
             head (which would silently be made of random numbers).
     """
-    _check_config(ref)
-    model, info = _load(
-        AutoModelForSequenceClassification, ref, dtype=torch.float32, use_safetensors=True, output_loading_info=True
-    )
-    if info["missing_keys"]:
-        raise UserError(
-            f"{ref}: the weights lack {', '.join(sorted(info['missing_keys']))}: the folder is not whole, copy it again"
-        )
+    opened = _open(ref)
+    _check_classifier(opened)
+    model = load_weights(AutoModelForSequenceClassification, ref, opened.source.base, dtype=torch.float32)
     return _with_tokenizer(model.eval(), ref)
 
 
@@ -53,19 +45,26 @@ def check_reward_model(reward: ModelReward) -> None:
             no positions for `max_tokens`, or it is to be calibrated and has no calibration.
     """
     ref = reward.model
-    config = _check_config(ref)
-    folder = Path(located(ref.name, ref.setting))
-    if folder.is_dir():
-        check_weights(folder, ref.setting)
-    with torch.device("meta"):
-        model = AutoModelForSequenceClassification.from_config(config)
+    opened = _open(ref)
+    _check_classifier(opened)
+    model = opened.empty(AutoModelForSequenceClassification)
     check_length(RewardModel(model, _load_tokenizer(ref)), ref, reward.max_tokens)
     if reward.is_calibrated:
         load_calibration(ref)
 
 
-def _check_config(ref: ModelRef) -> Any:
-    config = _load(AutoConfig, ref)
+def _open(ref: ModelRef) -> OpenedModel:
+    source = resolve_model(ref)
+    if source.adapter is not None:
+        raise UserError(
+            f"{ref}: is an adapter, and a reward model is a full model; merge it into its base first (peft's "
+            f"merge_and_unload)"
+        )
+    return open_model(ref)
+
+
+def _check_classifier(opened: OpenedModel) -> None:
+    config, ref = opened.config, opened.ref
     architectures = config.architectures or [config.model_type]
     if not any(architecture.endswith("ForSequenceClassification") for architecture in architectures):
         raise UserError(
@@ -77,7 +76,6 @@ def _check_config(ref: ModelRef) -> Any:
             f"{ref}: the classifier has {config.num_labels} outputs, a reward model has one: "
             f"train one with a reward run"
         )
-    return config
 
 
 def new_reward_model(encoder: ModelRef) -> RewardModel:
@@ -88,12 +86,13 @@ def new_reward_model(encoder: ModelRef) -> RewardModel:
     Raises:
         UserError: it cannot be read, or cannot carry a classification head.
     """
-    model = _load(
+    model = load_weights(
         AutoModelForSequenceClassification,
         encoder,
+        _open(encoder).source.base,
+        makes_head=True,
         num_labels=1,
         dtype=torch.float32,
-        use_safetensors=True,
         ignore_mismatched_sizes=True,
     )
     return _with_tokenizer(model, encoder)
@@ -118,16 +117,6 @@ def check_length(reward_model: RewardModel, ref: ModelRef, max_tokens: int) -> N
         raise UserError(f"{setting}={max_tokens}: {num_special} of them are special tokens; give more")
 
 
-def _load(auto_class: Any, ref: ModelRef, **options: Any) -> Any:
-    try:
-        return auto_class.from_pretrained(located(ref.name, ref.setting), **options)
-    except (OSError, ValueError, RuntimeError, SafetensorError) as error:
-        reason = str(error).strip().split("\n")[0]
-        if not Path(ref.name).is_dir():
-            reason += "; give a folder, or a name on the hub where this machine reaches it"
-        raise UserError(f"{ref}: cannot be loaded as a reward model: {reason}") from error
-
-
 def _with_tokenizer(model: Any, ref: ModelRef) -> RewardModel:
     tokenizer = _load_tokenizer(ref)
     if model.config.pad_token_id is None:
@@ -136,7 +125,7 @@ def _with_tokenizer(model: Any, ref: ModelRef) -> RewardModel:
 
 
 def _load_tokenizer(ref: ModelRef) -> Any:
-    tokenizer = open_tokenizer(located(ref.name, ref.setting), ref.setting)
+    tokenizer = open_tokenizer(resolve_package_folder(ref.name, ref.setting), ref.setting)
     if not tokenizer.is_fast:
         raise UserError(f"{ref}: the tokenizer has no tokenizer.json, which a reward model needs; save one there")
     if tokenizer.pad_token_id is None:

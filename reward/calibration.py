@@ -10,7 +10,7 @@ from pathlib import Path
 from transformers.utils import cached_file
 
 from plumbob.configs.settings.models import ModelRef
-from plumbob.core.atomic_files import flush, write_whole
+from plumbob.core.atomic_files import flush, write_atomically
 from plumbob.core.errors import UserError
 
 CALIBRATION_FILE = "calibration.json"
@@ -48,7 +48,7 @@ def calibrate(raw_scores: Sequence[float], under: str) -> Calibration:
 
 def save_calibration(calibration: Calibration, folder: Path) -> None:
     """Write the calibration into a reward model's folder, whole or not at all."""
-    write_whole(folder / CALIBRATION_FILE, json.dumps(asdict(calibration), indent=2) + "\n")
+    write_atomically(folder / CALIBRATION_FILE, json.dumps(asdict(calibration), indent=2) + "\n")
     flush(folder)
 
 

@@ -11,7 +11,7 @@ JUDGE_PART = "judge"
 class SecondRewardScorer:
     """The scorer's scores, each with the second reward model's total as one part more.
 
-    A policy over-optimises a reward model when its score goes on rising while that of a second one, which the policy
+    A policy over-optimises a reward model when its score keeps rising while that of a second one, which the policy
     was not trained against, falls (Gao et al. 2022, arXiv 2210.10760).
     """
 

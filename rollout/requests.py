@@ -49,12 +49,12 @@ def continuation(rollout: Rollout) -> SampleRequest | None:
     """What asks for the rest of a partial response; None for one that is finished."""
     if rollout.finish_reason != "partial":
         return None
-    return replace(rollout.request, started=PartialResponse(rollout.token_ids, rollout.logprobs, rollout.versions))
+    return replace(rollout.request, partial=PartialResponse(rollout.token_ids, rollout.logprobs, rollout.versions))
 
 
 def partial_seed(request: SampleRequest) -> int:
-    """Of the tokens that are sampled from here on: a continuation must not use the noise of the first slice again."""
-    num_started = len(request.started.token_ids)
+    """Of the tokens that are sampled from here on: a continuation must not use the noise of its beginning again."""
+    num_started = len(request.partial.token_ids)
     return request.seed if num_started == 0 else _seed_of(f"{request.seed}/{num_started}")
 
 

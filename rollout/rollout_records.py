@@ -38,7 +38,7 @@ class SampleRequest:
         seed: of this response's random numbers; with the policy version it decides the response.
         prompt: the text that the policy sees, chat template applied.
         prompt_ids: the same as token ids, int32 [P], never empty.
-        started: what there is of the response, which is to be continued.
+        partial: what there is of the response, which is to be continued.
     """
 
     prompt_id: str
@@ -47,7 +47,7 @@ class SampleRequest:
     seed: int
     prompt: str
     prompt_ids: NDArray[np.int32]
-    started: PartialResponse = NOT_STARTED
+    partial: PartialResponse = NOT_STARTED
 
 
 @dataclass(frozen=True)

@@ -1,23 +1,31 @@
 """The house: how large its rooms are, and that each name in it means one thing."""
 
 import ast
+import io
 import re
+import tokenize
 from collections import Counter, defaultdict
 from collections.abc import Iterator
 
 import pytest
 
 from tests.support.annotated_tree import annotated_tree, tree_in_readme
-from tests.support.source_tree import modules, packages, text
+from tests.support.source_tree import ROOT, modules, packages, text
+from tests.test_docs import DOCUMENTS
 
 MOST_MODULES = 12
 
 WRONG_WORDS = {
     "attend": "poll",
     "dismiss": "stop_worker",
+    "foresaw": "unexpected",
+    "heard": "known, notified",
     "heart": "main_message",
     "hire": "start_worker",
+    "judged": "what the second reward model scored",
+    "judgements": "feedback",
     "lacking": "shortage",
+    "leaving": "draining",
     "mend": "fix",
     "mistake": "error, user error or planted bug",
     "mistaken": "wrong, buggy",
@@ -32,11 +40,29 @@ WRONG_WORDS = {
     "settle": "drain",
     "staffed": "pool entry",
     "surroundings": "a Protocol, such as PoolHost",
+    "told": "notified, described",
     "unwatched": "NullListener",
     "watcher": "listener, display",
     "whereabouts": "connection file",
 }
 """Word of an identifier -> what the field says."""
+
+WRONG_TERMS = {
+    r"(?:go|goes|going|gone|went) on": "continue, resume",
+    r"keep_partial|in slices": "partial rollout, partial_tokens",
+    r"nobody fore(?:saw|sees)|unforeseen": "unexpected error",
+    r"(?:hires?|hired|dismiss|dismisses|dismissed) (?:a|another|the) workers?": "start, stop",
+    r"judgements?": "human feedback",
+    r"samples?d? ahead|sampling ahead": "asynchronous rollout",
+    r"seated|seating|whereabouts|unwatched|surroundings": "placed, reservations, connection file, PoolHost",
+    r"takes? over what|took over what": "restore",
+    r"whoever watches|who watches": "listener",
+    r"(?:is|are|was|were) to leave": "draining",
+}
+"""Pattern of prose -> what the field says: terms that can mean nothing else; plain English words are not here."""
+
+OLD_KEYS = ("configs.renamed_keys",)
+"""Modules that name what settings were called before."""
 
 
 def test_no_folder_has_more_than_a_dozen_modules() -> None:
@@ -102,3 +128,47 @@ def test_a_wrong_word_is_found(source: str) -> None:
 
 def test_words_within_words_are_left_alone() -> None:
     assert wrong_words("settlement = unmistakable = 1") == set()
+
+
+def prose(source: str) -> str:
+    """What a source says in words: docstrings, messages and comments, one a line, lines joined."""
+    kinds = (tokenize.STRING, tokenize.COMMENT)
+    tokens = tokenize.generate_tokens(io.StringIO(source).readline)
+    joined = (token.string if token.type in kinds else "\n" for token in tokens if token.type != tokenize.NL)
+    # A message that goes over several lines is several literals.
+    return re.sub(r"\"\s*f?\"", "", "".join(joined))
+
+
+def wrong_terms(words: str) -> set[str]:
+    flat = " ".join(words.split())
+    return {
+        f"{found[0]}: say {right}"
+        for wrong, right in WRONG_TERMS.items()
+        for found in re.finditer(rf"\b(?:{wrong})\b", flat, re.IGNORECASE)
+    }
+
+
+@pytest.mark.parametrize("module", [module for module in (*modules(), *packages()) if module not in OLD_KEYS])
+def test_docstrings_messages_and_comments_use_the_terms_of_the_field(module: str) -> None:
+    assert wrong_terms(prose(text(module))) == set()
+
+
+@pytest.mark.parametrize("document", DOCUMENTS)
+def test_documents_use_the_terms_of_the_field(document: str) -> None:
+    assert wrong_terms((ROOT / document).read_text(encoding="utf-8")) == set()
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        '"""A run goes\non."""',
+        'raise RunFailed(\n    f"a worker raised what nobody "\n    f"foresaw: {error}"\n)',
+        "x = 1  # One that is to leave.",
+    ],
+)
+def test_a_wrong_term_is_found_in_docstrings_messages_and_comments(source: str) -> None:
+    assert wrong_terms(prose(source))
+
+
+def test_code_and_words_within_words_are_no_prose() -> None:
+    assert wrong_terms(prose("judgement = 1")) == set() and wrong_terms("a misjudgement, unseated") == set()

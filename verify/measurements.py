@@ -12,7 +12,7 @@ from typing import Any
 from plumbob.verify.rows.all_rows import ALL_ROWS, bug_shifts
 from plumbob.verify.rows.bug_shift import SEEN
 from plumbob.verify.rows.online_rows import FitRow
-from plumbob.verify.rows.whole_system import WholeRow
+from plumbob.verify.rows.whole_system import WholeSystemRow
 from plumbob.verify.worker_process import prepare_worker
 from plumbob.verify.world.problem import Measurement
 
@@ -56,7 +56,7 @@ def measured(indices: Sequence[int], num_seeds: int, num_workers: int) -> Iterat
     Whether the model can be the target comes first. The row through the whole pipeline, which starts processes of its
     own, is measured once, beside the others.
     """
-    whole = [index for index in indices if isinstance(ALL_ROWS[index], WholeRow)]
+    whole = [index for index in indices if isinstance(ALL_ROWS[index], WholeSystemRow)]
     tasks = [(index, seed) for index in reversed(indices) if index not in whole for seed in range(num_seeds)]
     tasks.sort(key=lambda task: not isinstance(ALL_ROWS[task[0]], FitRow))  # Without them no other means anything.
     context = multiprocessing.get_context("spawn")
@@ -97,13 +97,13 @@ def bug_lines(results: Sequence[Result]) -> list[str]:
         f"than {SEEN:.2f} or is not solved for (-).",
     ]
     for index, row in sorted(rows.items()):
-        moves = (f"{name} {least(results, index, name)}" for name in row.bug_shifts)
-        lines.append(f"{row.row}, {row.setting} ({row.checks[0].quantity}): {', '.join(moves)}")
+        shifts_of_bugs = (f"{name} {least(results, index, name)}" for name in row.bug_shifts)
+        lines.append(f"{row.row}, {row.setting} ({row.checks[0].quantity}): {', '.join(shifts_of_bugs)}")
     return lines
 
 
 def least(results: Sequence[Result], index: int, bug: str) -> str:
     """The least over a row's instances of what the bug moves its target by."""
     found = [result.bug_shifts[bug] for result in results if result.index == index]
-    moves = [move for move in found if move is not None]
-    return f"{min(moves):.3f}" if moves else "-"
+    shifts_of_bugs = [move for move in found if move is not None]
+    return f"{min(shifts_of_bugs):.3f}" if shifts_of_bugs else "-"

@@ -63,7 +63,7 @@ class Scaling:
         self._settings = settings
         self._steps: deque[Idle] = deque(maxlen=settings.patience)
 
-    def after(self, record: StepRecord, size: int, workers: Sequence[WorkerRow]) -> int:
+    def workers_after_step(self, record: StepRecord, size: int, workers: Sequence[WorkerRow]) -> int:
         """How many workers there should be after that step.
 
         Args:

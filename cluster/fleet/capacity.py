@@ -19,7 +19,7 @@ class CapacityWait:
 
     def __init__(self, bound_s: float) -> None:
         self._bound_s = bound_s
-        self._began = self._asked = time.monotonic()
+        self._began = self._evicted_at = time.monotonic()
 
     @property
     def seconds(self) -> float:
@@ -32,9 +32,9 @@ class CapacityWait:
 
     def shall_evict(self) -> bool:
         """True once every PATIENCE_S; whoever asks evicts others then."""
-        is_due = time.monotonic() - self._asked > PATIENCE_S
+        is_due = time.monotonic() - self._evicted_at > PATIENCE_S
         if is_due:
-            self._asked = time.monotonic()
+            self._evicted_at = time.monotonic()
         return is_due
 
 
@@ -50,11 +50,11 @@ class Capacity:
         self._is_short = False
         self._wait: CapacityWait | None = None
 
-    def sufficed(self) -> None:
+    def note_enough(self) -> None:
         """As many as are wanted are there."""
         self._is_short, self._wait = False, None
 
-    def fell_short(self, num_left: int) -> None:
+    def note_shortage(self, num_left: int) -> None:
         """Fewer are there than are wanted, who work on.
 
         Raises:

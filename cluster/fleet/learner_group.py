@@ -29,7 +29,7 @@ class LearnerRanks:
         self._settings: tuple[Need, int] | None = None
         self._reserved: tuple[Reservation, ...] = ()
         self._actors: tuple[Actor, ...] = ()
-        self._lacked_memory = False
+        self._was_oom_killed = False
 
     def get_or_start(self, settings: LearnerRankSettings) -> tuple[Actor, ...]:
         """The ranks that these settings ask for, rank 0 first."""
@@ -52,15 +52,15 @@ class LearnerRanks:
         without = [reservation for actor, reservation in placed if actor.name == lost.oom_killed]
         self._reservations.avoid(without, NO_MEMORY_S)
         self._end_actors()
-        if self._settings is None or (without and self._lacked_memory):
+        if self._settings is None or (without and self._was_oom_killed):
             self.stop()
         elif without:
-            self._lacked_memory = True
+            self._was_oom_killed = True
 
     def stop(self) -> None:
         """End all ranks, and release what they had reserved."""
         self._end_actors()
-        reserved, self._reserved, self._settings, self._lacked_memory = self._reserved, (), None, False
+        reserved, self._reserved, self._settings, self._was_oom_killed = self._reserved, (), None, False
         for reservation in reserved:
             self._reservations.release(reservation)
 

@@ -1,4 +1,4 @@
-"""A member of a pool (Member), what is known of all at one moment (Moment), and why one is given up (Loss)."""
+"""A member of a pool (Member), what is known of all at one time (PoolSnapshot), and why one is lost (LossReason)."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -37,13 +37,13 @@ class Member:
     def row(self) -> WorkerRow:
         """For people."""
         task = self.task  # Another thread may end it meanwhile.
-        state = "leaving" if self.is_draining else "idle" if task is None else task.what.doing
+        state = "draining" if self.is_draining else "idle" if task is None else task.work.doing
         return WorkerRow(self.actor.name, self.reservation.host.address, state, self.num_items)
 
 
 @dataclass(frozen=True)
-class Moment:
-    """What is known at one moment, so that a rule has to ask nobody.
+class PoolSnapshot:
+    """What is known of a pool's workers at one time, so that a rule has to ask nobody.
 
     Attributes:
         time_s: of the monotonic clock.
@@ -57,8 +57,8 @@ class Moment:
 
 
 @dataclass(frozen=True)
-class Loss:
-    """Why a member is given up, and replaced.
+class LossReason:
+    """Why a member is given up as lost, and replaced.
 
     Attributes:
         reason: a line for people, with the member's name.
@@ -67,5 +67,5 @@ class Loss:
     reason: str
 
 
-LossRule = Callable[[Member, Moment], Loss | None]
-"""Pure: (member, now) -> its loss, None where the rule does not hold."""
+LossRule = Callable[[Member, PoolSnapshot], LossReason | None]
+"""Pure: (member, snapshot) -> why it is lost, None where the rule does not hold."""

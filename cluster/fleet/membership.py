@@ -10,14 +10,14 @@
          |                                  | both have ended well
          |                                  v
          +------------------------------- IDLE <-----------------------------+
-                                            |                                | its results are noted (Job.note)
+                                            |                                | its results are kept (Job.record_values)
                                             | a chunk of work (Job.take)     |
                                             v                                |
                                          WORKING ----------------------------+
 
     from PREPARING, IDLE and WORKING, whatever comes first:
 
-      its host will be taken away (people, Ray's drain notice) ----+
+      its host is draining (people, Ray's drain notice) -----------+
       it is one of the newest beyond `size` (people, autoscaling) -+--> DRAINING ---> STOPPED
       others need what it holds (recovery.eviction) ---------------+    takes no more; stopped when its call has ended,
                                                                         or at once where nobody works with the pool
@@ -38,21 +38,21 @@ from itertools import count
 from plumbob.cluster.calls import ended_among, last_lines
 from plumbob.cluster.failures import WorkerLost
 from plumbob.cluster.fleet.capacity import Capacity
-from plumbob.cluster.fleet.member import LossRule, Member, Moment
+from plumbob.cluster.fleet.member import LossRule, Member, PoolSnapshot
 from plumbob.cluster.fleet.pool_host import PoolHost
 from plumbob.cluster.nodes import living_nodes
 from plumbob.core.errors import RunFailed
 
 
 class Membership:
-    """Who is in a pool. The thread that has `turn` changes that; any may set `size`, drain members, or close the pool.
+    """Who is in a pool. The holder of `work_lock` changes that; any thread may set `size`, drain members or close it.
 
     Args:
         boot_timeout_s: how long capacity is waited for once nobody is left.
 
     Attributes:
         size: how many members are wanted.
-        turn: held by the thread that works with the members.
+        work_lock: held by the thread that works with the members.
         loss_rules: when one is given up; the first that holds gives the reason.
     """
 
@@ -60,7 +60,7 @@ class Membership:
         self, role: str, size: int, host: PoolHost, boot_timeout_s: float, loss_rules: tuple[LossRule, ...]
     ) -> None:
         self.size, self.loss_rules = size, loss_rules
-        self.turn = threading.Lock()
+        self.work_lock = threading.Lock()
         self._role, self._host = role, host
         self._members: list[Member] = []
         self._members_lock = threading.Lock()
@@ -91,10 +91,10 @@ class Membership:
         for _ in range(self.size - len(self._staying())):
             started = self._host.start_worker()
             if started is None:
-                self._capacity.fell_short(len(self._members))
+                self._capacity.note_shortage(len(self._members))
                 return
             self._join(started)
-        self._capacity.sufficed()
+        self._capacity.note_enough()
 
     def _join(self, started: Member) -> None:
         """In the lowest slot that is free."""
@@ -113,14 +113,14 @@ class Membership:
         """Do without these from now on. Each ends what it is doing, unless nobody works with the pool."""
         for member in members:
             member.is_draining = True
-        if self.turn.acquire(blocking=False):
+        if self.work_lock.acquire(blocking=False):
             try:
                 self._stop([member for member in self._members if member.is_draining], are_lost=False)
             finally:
-                self.turn.release()
+                self.work_lock.release()
 
     def mark_draining(self) -> None:
-        """Those whose hosts will be taken away, and the newest of those that are too many."""
+        """Those whose hosts are draining, and the newest of those that are too many."""
         for member in self._members:
             if self._host.is_draining(member):
                 member.is_draining = True
@@ -137,11 +137,11 @@ class Membership:
     # ------------------------------------------------------------------------------------------------------------- lose
 
     def find_lost(self) -> list[tuple[Member, WorkerLost]]:
-        """Those for whom a rule holds now, with what they are lost by."""
-        now = self._now()
+        """Those for whom a loss rule holds, each with its error."""
+        snapshot = self._snapshot()
         found = []
         for member in self.members:
-            loss = next((loss for rule in self.loss_rules if (loss := rule(member, now)) is not None), None)
+            loss = next((loss for rule in self.loss_rules if (loss := rule(member, snapshot)) is not None), None)
             if loss is not None:
                 found.append((member, WorkerLost(f"{loss.reason}\n{last_lines(member.actor.log)}")))
         return found
@@ -149,9 +149,9 @@ class Membership:
     def stop_lost(self, member: Member) -> None:
         self._stop([member], are_lost=True)
 
-    def _now(self) -> Moment:
+    def _snapshot(self) -> PoolSnapshot:
         results = [task.result for member in self.members if (task := member.task) is not None]
-        return Moment(time.monotonic(), frozenset(living_nodes()), ended_among(results))
+        return PoolSnapshot(time.monotonic(), frozenset(living_nodes()), ended_among(results))
 
     def _stop(self, members: Sequence[Member], are_lost: bool) -> None:
         with self._members_lock:

@@ -25,7 +25,7 @@ The fleet of a session, and who calls whom (arrows down; states of a member are 
 A lost rollout worker, from noticed to replaced: `Pool._poll_members`, `Membership.find_lost` (a rule holds),
 `Pool._lose`, `Membership.stop_lost`, `RoleHost.stop_workers`, `Reservations.release`; its chunk goes back to the job;
 `RoleHost.worker_lost`, `Session.worker_lost` (the run's budget). Then `Membership.fill`, `RoleHost.start_worker`,
-`Reservations.reserve_one`, `Session.start_actor`; where no host has capacity, `Capacity.fell_short` waits and evicts.
+`Reservations.reserve_one`, `Session.start_actor`; where none has capacity, `Capacity.note_shortage` waits and evicts.
 """
 
 import time
@@ -53,9 +53,9 @@ TICK_S = 1.0
 class Pool:
     """Members take chunks of a job when they are free: a slow, late or lost one delays nothing but its own share.
 
-    A member that is lost, or fails at what nobody foresaw, is replaced, and its chunk is handed out again as it was;
+    A member that is lost, or fails with an unexpected error, is replaced, and its chunk is handed out again as it was;
     one that costs too many members ends the run.
-    One whose host will be taken away ends what it is doing and is replaced elsewhere. A new member opens the model and
+    One whose host is draining ends what it is doing and is replaced elsewhere. A new member opens the model and
     loads the newest version beside the running work. One thread at a time works; others may set the size and `load`.
 
     Args:
@@ -70,7 +70,7 @@ class Pool:
         self._was_opened = False
         self._failed_openings = 0
         self._num_abandoned = 0
-        self._looked_at = -TICK_S
+        self._polled_at = -TICK_S
 
     # ------------------------------------------------------------------------------------------------------- from above
 
@@ -78,17 +78,17 @@ class Pool:
         """Give all members another model; returns when the first has it."""
         self._loading = None
         self._opening, self._was_opened, self._failed_openings = opening, False, 0
-        with self.membership.turn:
+        with self.membership.work_lock:
             self._until_one_is_ready()
 
     def load(self, loading: Preparation) -> None:
         """What every member loads before its next chunk; returns when the first has, or while another thread works."""
         self._loading = loading
-        if self.membership.turn.acquire(blocking=False):
+        if self.membership.work_lock.acquire(blocking=False):
             try:
                 self._until_one_is_ready()
             finally:
-                self.membership.turn.release()
+                self.membership.work_lock.release()
 
     def work(
         self,
@@ -96,7 +96,7 @@ class Pool:
         chunk_size: int,
         call: Callable[[Actor, Sequence[Any]], Any],
         doing: str,
-        rest: Callable[[Any], Any | None] = lambda _: None,
+        remaining: Callable[[Any], Any | None] = lambda _: None,
     ) -> list[Any]:
         """Results of all items, in order; the arguments are those of `Job`.
 
@@ -105,9 +105,9 @@ class Pool:
             UserError, RunFailed: what a worker raised.
             RunFailed: too many were lost, there was no capacity for one within the bound, or `abandon` was called.
         """
-        job, num_abandoned = Job(items, chunk_size, call, doing, rest), self._num_abandoned
-        with self.membership.turn:
-            self._looked_at = -TICK_S
+        job, num_abandoned = Job(items, chunk_size, call, doing, remaining), self._num_abandoned
+        with self.membership.work_lock:
+            self._polled_at = -TICK_S
             while not job.is_done:
                 if self._num_abandoned > num_abandoned:
                     raise RunFailed(f"nobody wants what the {self.role} workers are {doing} any more")
@@ -162,17 +162,17 @@ class Pool:
     def _poll_members(self, job: Job | None) -> None:
         """Give the free ones something to do; once a tick look for who is lost or missing."""
         self.membership.check_open()
-        looks_around = time.monotonic() - self._looked_at > TICK_S
-        if looks_around:
+        is_due = time.monotonic() - self._polled_at > TICK_S
+        if is_due:
             self._host.poll_control()
             for member, lost in self.membership.find_lost():
                 self._lose(member, lost, job)
         self.membership.mark_draining()
         self._hand_out(job)
-        if looks_around:
+        if is_due:
             self.membership.fill()
             self._hand_out(job)
-            self._looked_at = time.monotonic()
+            self._polled_at = time.monotonic()
 
     def _hand_out(self, job: Job | None) -> None:
         self.membership.stop_drained()
@@ -205,13 +205,13 @@ class Pool:
     def _handle_result(self, member: Member, task: Task, job: Job | None) -> None:
         """Note the result of a call. What an earlier job, which failed, left under way is forgotten."""
         try:
-            value = result_of(Call(member.actor, task.result), task.what.doing)
+            value = result_of(Call(member.actor, task.result), task.work.doing)
         except WorkerLost as lost:
             member.task = task
             self._lose(member, lost, job)
             return
         except (UserError, RunFailed) as error:
-            if isinstance(task.what, Job) and task.what is not job:
+            if isinstance(task.work, Job) and task.work is not job:
                 return
             if isinstance(error, ScoreError) and job is not None:
                 raise job.counted_over_all(error, task.chunk) from error
@@ -221,23 +221,23 @@ class Pool:
             member.task = task
             self._lose(member, loss, job)
             return
-        if isinstance(task.what, Preparation):
-            task.what.check(value)
-            if task.what is self._opening:
-                member.opened, member.loaded = task.what, None
+        if isinstance(task.work, Preparation):
+            task.work.check(value)
+            if task.work is self._opening:
+                member.opened, member.loaded = task.work, None
                 self._was_opened, self._failed_openings = True, 0
             else:
-                member.loaded = task.what
-        elif task.what is job:
-            member.num_items += job.note(task.chunk, value)
+                member.loaded = task.work
+        elif task.work is job:
+            member.num_items += job.record_values(task.chunk, value)
 
     def _as_loss(self, member: Member, task: Task, error: Exception) -> WorkerLost | None:
         """What a member raised, as its loss; None where it would be the same on any other.
 
         A host may be short of memory or disk, or lack what others have. So who cannot begin where others could, and
-        who fails at what nobody foresaw, is replaced; the chunk that two of them fail at ends the run.
+        who fails with an unexpected error, is replaced; the chunk that two of them fail at ends the run.
         """
-        if task.what is self._opening:
+        if task.work is self._opening:
             others = any(other.opened is self._opening for other in self.members)
             self._failed_openings += 1
             if self._was_opened and (others or self._failed_openings == 1):
@@ -245,19 +245,19 @@ class Pool:
             return None
         if not isinstance(error, WorkerFailed | StorageFailed):
             return None
-        is_first = isinstance(task.what, Preparation) or task.what.failed(task.chunk) == 1
+        is_first = isinstance(task.work, Preparation) or task.work.count_failure(task.chunk) == 1
         return WorkerLost(str(error)) if is_first else None
 
     def _lose(self, member: Member, lost: WorkerLost, job: Job | None) -> None:
         """Stop a lost member and hand its chunk out again. Raises RunFailed where that has cost too many."""
         self.membership.check_open()  # Closing the pool ends the members that are at work.
-        self._looked_at = -TICK_S
+        self._polled_at = -TICK_S
         task = member.task
         self.membership.stop_lost(member)
         num_items = 0
-        if task is not None and task.what is job and job is not None:
+        if task is not None and task.work is job and job is not None:
             if not self._host.is_draining(member) and member.node_id in living_nodes():
-                job.cost(task.chunk, lost, self._max_restarts)
-            job.give_back(task.chunk)
+                job.count_loss(task.chunk, lost, self._max_restarts)
+            job.requeue(task.chunk)
             num_items = len(task.chunk)
         self._host.worker_lost(member, lost, num_items)

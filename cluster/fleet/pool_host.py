@@ -20,7 +20,7 @@ class PoolHost(Protocol):
         """End their actors and release their reservations; those that are not lost close what they have open first."""
 
     def is_draining(self, member: Member) -> bool:
-        """Whether its host will be taken away."""
+        """Whether its host is draining: it will be taken away."""
 
     def evict(self) -> None:
         """Let other pools drain workers that are where one of this pool could be, if that helps."""

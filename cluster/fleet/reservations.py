@@ -59,12 +59,12 @@ class Reservations:
         self._planned: dict[WorkerRole, list[str]] = {}
         self._avoided: dict[str, float] = {}
         self._holds: dict[WorkerRole, float] = {}
-        self._turn = threading.Lock()
+        self._lock = threading.Lock()
 
     def follow(self, found: Plan) -> None:
         """Place workers as that plan does, which fits."""
         assert found.placed is not None
-        with self._turn:
+        with self._lock:
             placed = zip(found.needs, found.placed, strict=True)
             self._planned = {need.role: [host.node_id for host in chosen] for need, chosen in placed}
 
@@ -75,7 +75,7 @@ class Reservations:
             placed: node id -> workers of the group that are there already.
             unfit: ids of nodes to keep away from.
         """
-        with self._turn:
+        with self._lock:
             held_for = {role for role, until in self._holds.items() if until > time.monotonic()}
             if held_for and need.role not in held_for:
                 return None
@@ -91,9 +91,9 @@ class Reservations:
         """For workers that come and go together; none when they do not all fit.
 
         Args:
-            anywhere: if they fit nowhere else, on hosts too that will be taken away or did not answer.
+            anywhere: if they fit nowhere else, on hosts too that are draining or did not answer.
         """
-        with self._turn:
+        with self._lock:
             free, chosen = self._free(), list[Host]()
             doubtful = self.draining | self._avoided_now()
             for out in (doubtful, self.draining, frozenset[str]()) if anywhere else (doubtful,):
@@ -114,20 +114,20 @@ class Reservations:
         finally:
             remove_placement_group(group)
 
-    def avoid(self, reservations: Sequence[Reservation], for_s: float) -> None:
+    def avoid(self, reservations: Sequence[Reservation], duration_s: float) -> None:
         """Leave their hosts alone so long."""
-        with self._turn:
-            self._avoided |= {each.host.node_id: time.monotonic() + for_s for each in reservations}
+        with self._lock:
+            self._avoided |= {each.host.node_id: time.monotonic() + duration_s for each in reservations}
 
     def hold_for(self, role: WorkerRole) -> None:
         """Others are evicted for that role: for a while `reserve_one` serves only roles for which this was called."""
-        with self._turn:
+        with self._lock:
             self._holds[role] = time.monotonic() + HOLD_S
 
     def release(self, reservation: Reservation) -> None:
         """Of an actor that has been ended."""
         remove_placement_group(reservation.group)
-        with self._turn:
+        with self._lock:
             self._reserved.remove(reservation)
 
     def _for_all(self, need: Need, free: Sequence[Host]) -> list[Host]:
@@ -153,14 +153,14 @@ class Reservations:
 
     def free_or_ours(self) -> tuple[Host, ...]:
         """What is free, and what we have reserved."""
-        with self._turn:
+        with self._lock:
             return tuple(_with(self._free(), self._reserved))
 
-    def free_without(self, going: Sequence[Reservation]) -> tuple[Host, ...]:
+    def free_after_release(self, released: Sequence[Reservation]) -> tuple[Host, ...]:
         """What is free on hosts that stay and answer once these have been released."""
-        with self._turn:
+        with self._lock:
             out = self.draining | self._avoided_now()
-            return tuple(_with([host for host in self._free() if host.node_id not in out], going))
+            return tuple(_with([host for host in self._free() if host.node_id not in out], released))
 
     def _free(self) -> list[Host]:
         """What Ray's report, which is a moment old, and our own reservations leave."""
@@ -193,7 +193,7 @@ class Reservations:
         if not asked or asked[0].group.wait(bound_s):
             return asked
         remove_placement_group(asked[0].group)
-        with self._turn:
+        with self._lock:
             self._reserved = [each for each in self._reserved if each not in asked]
         self.avoid(asked, AVOIDED_S)
         return []

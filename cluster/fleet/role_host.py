@@ -67,7 +67,7 @@ class RoleHost:
         self._fleet.items_reissued(self._one.role, num_items)
         reason = str(lost).splitlines()[0]
         if self.is_draining(member):
-            self.notify(f"{reason}; its host was to be taken away")
+            self.notify(f"{reason}; its host was draining")
         elif isinstance(lost, UnfitHost):
             self._unfit.failed(member.node_id)
             self.notify(f"{reason}; it is tried again, elsewhere after the second time")

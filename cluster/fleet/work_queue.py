@@ -33,7 +33,7 @@ class Job:
 
     Args:
         call: starts work on items, without waiting; its result has one value for each.
-        rest: of a value, the item that is left to do where the value is not final; None where it is.
+        remaining: of a value, the item that is left to do where the value is not final; None where it is.
     """
 
     def __init__(
@@ -42,10 +42,10 @@ class Job:
         chunk_size: int,
         call: Callable[[Actor, Sequence[Any]], Any],
         doing: str,
-        rest: Callable[[Any], Any | None],
+        remaining: Callable[[Any], Any | None],
     ) -> None:
         self.call, self.doing = call, doing
-        self._items, self._chunk_size, self._rest = list(items), chunk_size, rest
+        self._items, self._chunk_size, self._remaining = list(items), chunk_size, remaining
         indices = range(len(items))
         self._todo = deque(tuple(indices[start : start + chunk_size]) for start in indices[::chunk_size])
         self._unfinished: deque[int] = deque()
@@ -64,16 +64,16 @@ class Job:
             return tuple(self._unfinished.popleft() for _ in range(num_taken)) or None
         return self._todo.popleft()
 
-    def give_back(self, chunk: Chunk) -> None:
+    def requeue(self, chunk: Chunk) -> None:
         """Take a chunk again whose member was lost, as it was when it was taken."""
         self._todo.appendleft(chunk)
 
-    def failed(self, chunk: Chunk) -> int:
+    def count_failure(self, chunk: Chunk) -> int:
         """Note that a member failed at a chunk; how often that has happened to it."""
         self._failures[chunk] += 1
         return self._failures[chunk]
 
-    def cost(self, chunk: Chunk, lost: WorkerLost, limit: int) -> None:
+    def count_loss(self, chunk: Chunk, lost: WorkerLost, limit: int) -> None:
         """Note that a chunk may be why a member was lost; RunFailed past the limit since it last progressed."""
         self._losses[chunk] += 1
         count = self._losses[chunk]
@@ -86,16 +86,16 @@ class Job:
     def items(self, chunk: Chunk) -> list[Any]:
         return [self._items[index] for index in chunk]
 
-    def note(self, chunk: Chunk, values: Sequence[Any]) -> int:
+    def record_values(self, chunk: Chunk, values: Sequence[Any]) -> int:
         """Take the values of a chunk; how many of them are final."""
         num_done = len(self._done)
         self._losses.pop(chunk, None)
         for index, value in zip(chunk, values, strict=True):
-            rest = self._rest(value)
-            if rest is None:
+            remaining = self._remaining(value)
+            if remaining is None:
                 self._done[index] = value
             else:
-                self._items[index] = rest
+                self._items[index] = remaining
                 self._unfinished.append(index)
         return len(self._done) - num_done
 
@@ -121,7 +121,7 @@ class Task:
     """
 
     result: Any
-    what: Preparation | Job
+    work: Preparation | Job
     chunk: Chunk
     began: float
     timeout: str

@@ -147,7 +147,7 @@ def render(config: AnyRun, options: Mapping[str, Any]) -> str:
 
 
 def manifest(config: AnyRun, needs: Sequence[Need], image: str, claim: str, ray_version: str) -> str:
-    """A ConfigMap with the configuration and the RayJob that runs it, as YAML. One that is made again goes on.
+    """A ConfigMap with the configuration and the RayJob that runs it, as YAML. One that is made again resumes the run.
 
     Args:
         config: as `cluster.launchers.job_files.for_cluster` gives it.

@@ -64,7 +64,7 @@ class Jobs:
         self._client = connect_dashboard(self.address)
 
     def submit(self, config: AnyRun, with_source: bool, resumes: bool, as_json: bool) -> str:
-        """Start a run on the head, or go on with it if it `resumes` and has begun; its job's id."""
+        """Start a run on the head, or resume it if it `resumes` and has begun; its job's id."""
         with tempfile.TemporaryDirectory(prefix="plumbob-") as folder:
             write_job(config, Path(folder), with_source)
             try:
@@ -84,7 +84,7 @@ class Jobs:
         """Pass on what the job prints until it has ended; how it ended.
 
         Raises:
-            RunFailed: the dashboard could not be reached for a minute; the job may go on.
+            RunFailed: the dashboard could not be reached for a minute; the job may still be running.
         """
         details = asyncio.run(_Following(self._client, job, write).until_it_ends())
         return Ended(
@@ -102,7 +102,7 @@ class _Following:
     def __init__(self, client: DashboardClient, job: str, write: Write) -> None:
         self._client, self._job, self._write = client, job, write
         self._num_written = 0
-        self._heard = time.monotonic()
+        self._answered_at = time.monotonic()
 
     async def until_it_ends(self) -> JobDetails:
         while True:
@@ -129,7 +129,7 @@ class _Following:
                     is_over = (await self._details()).status.is_terminal()
                     continue
                 text = following.result()
-                self._heard = time.monotonic()
+                self._answered_at = time.monotonic()
                 if text is None:
                     return
                 new = text[max(self._num_written - num_seen, 0) :]
@@ -143,12 +143,12 @@ class _Following:
 
     async def _details(self) -> JobDetails:
         details = await asyncio.to_thread(self._client.get_job_info, self._job)
-        self._heard = time.monotonic()
+        self._answered_at = time.monotonic()
         return details
 
     def _give_up_in_time(self, error: Exception) -> None:
-        if time.monotonic() - self._heard > PATIENCE_S:
+        if time.monotonic() - self._answered_at > PATIENCE_S:
             raise RunFailed(
-                f"{self._client.get_address()} has not answered for {PATIENCE_S:g} s, and job {self._job} may go on: "
-                f"{first_line(error)}"
+                f"{self._client.get_address()} has not answered for {PATIENCE_S:g} s, and job {self._job} may still be "
+                f"running: {first_line(error)}"
             ) from error

@@ -57,7 +57,7 @@ stopped=
 start=(ray start --block --temp-dir="$TMPDIR" --num-cpus="$SLURM_CPUS_PER_TASK" "${@:2}")
 RAY_GRACEFUL_SHUTDOWN_DRAIN_TIMEOUT_S=0 setsid "${start[@]}" >"$TMPDIR/printed" 2>&1 &
 ray=$!
-trap "stopped=1; kill -TERM $ray 2>/dev/null" TERM
+trap "stopped=1; kill -TERM $ray 2>/dev/null" TERM USR1
 status=1
 while kill -0 "$ray" 2>/dev/null; do wait "$ray" && status=0 || status=$?; done
 [[ -n $stopped ]] && status=0 || tail -n 20 -- "$TMPDIR/printed" >&2
@@ -93,7 +93,7 @@ cleanup() {
         kill -KILL "$driver" 2>/dev/null || true
     fi
     if ((${#steps[@]})); then
-        scancel --quiet --signal=TERM "$SLURM_JOB_ID" || true
+        scancel --quiet --signal=USR1 "$SLURM_JOB_ID" || true  # Of TERM Slurm says that it is an error.
         local began=$SECONDS step
         for step in "${steps[@]}"; do
             wait_for $((began + 15 - SECONDS)) "$step"
@@ -186,7 +186,7 @@ def sbatch_options(name: str, size: Amount, num_hosts: int) -> Mapping[str, str 
         "cpus-per-task": f"{size.cpus:g}",
         # All that the host has: Plumbob's figures of memory place workers, and bound nothing.
         "mem": "0",
-        # A host that is lost does not end the job: the run goes on with the others.
+        # A host that is lost does not end the job: the run continues on the others.
         "no-kill": None,
         # The job starts again when the host of this script is lost, or a job of higher priority has ended it.
         "requeue": None,

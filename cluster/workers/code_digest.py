@@ -31,7 +31,7 @@ class SourceFile(NamedTuple):
     name: str
 
 
-def home() -> Path:
+def package_folder() -> Path:
     """The folder of the package that this process runs: `plumbob/` in a checkout or among installed packages."""
     return Path(plumbob.__path__[0])
 
@@ -47,7 +47,7 @@ def source_files() -> list[SourceFile]:
         for part in pkgutil.iter_modules([path])
         if part.ispkg and part.name not in NO_SOURCE
     }
-    found = [SourceFile(path, path.name) for path in home().iterdir()]
+    found = [SourceFile(path, path.name) for path in package_folder().iterdir()]
     for part, folder in folders.items():
         found += [SourceFile(path, f"{part}/{path.relative_to(folder).as_posix()}") for path in folder.rglob("*")]
     source = [(path, name) for path, name in found if path.suffix in SOURCE_SUFFIXES and path.is_file()]
@@ -68,5 +68,5 @@ def source_digest() -> str:
 
 def source_location() -> str:
     """The same for two processes of one machine that read the same files, and for no others."""
-    found = home().stat()
+    found = package_folder().stat()
     return f"{BOOT_ID.read_text().strip() if BOOT_ID.exists() else ''} {found.st_dev} {found.st_ino}"

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from ray.job_config import JobConfig
 
-from plumbob.cluster.workers.code_digest import home
+from plumbob.cluster.workers.code_digest import package_folder
 
 
 class WorkerImports(JobConfig):
@@ -25,6 +25,6 @@ class WorkerImports(JobConfig):
 
 def source_path() -> list[str]:
     """The folder that has the package that this process runs; none where every Python of this host finds it anyway."""
-    folder = home().parent
+    folder = package_folder().parent
     installed = [*site.getsitepackages(), site.getusersitepackages()]
     return [] if folder in [Path(path).resolve() for path in installed] else [str(folder)]

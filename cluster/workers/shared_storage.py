@@ -6,6 +6,7 @@ import threading
 from collections.abc import Iterable
 from pathlib import Path
 
+from plumbob.configs.paths import folders_of_base
 from plumbob.core.disk_errors import storage_reason
 from plumbob.core.errors import UserError, first_line
 from plumbob.models.adapter import CONFIG_FILE
@@ -16,16 +17,16 @@ class StorageProbe:
 
     def __init__(self, folder: Path) -> None:
         self._path = folder / f".driver-{secrets.token_hex(16)}"
-        self._turn = threading.Lock()
-        self._is_left = False
+        self._lock = threading.Lock()
+        self._is_written = False
 
-    def left(self) -> Path:
+    def write(self) -> Path:
         """Where it is, from the first call on; the folder is made if need be."""
-        with self._turn:
-            if not self._is_left:
+        with self._lock:
+            if not self._is_written:
                 self._path.parent.mkdir(parents=True, exist_ok=True)
                 self._path.touch()
-                self._is_left = True
+                self._is_written = True
         return self._path
 
     def remove(self) -> None:
@@ -79,4 +80,7 @@ def _base_of(folder: Path) -> str | None:
     """What the adapter in a folder is on, None for a model. Lists the folder and reads the file that says which."""
     is_adapter = CONFIG_FILE in {path.name for path in folder.iterdir()}
     text = (folder / (CONFIG_FILE if is_adapter else "config.json")).read_text()
-    return json.loads(text).get("base_model_name_or_path") if is_adapter else None
+    if not is_adapter:
+        return None
+    base = json.loads(text).get("base_model_name_or_path") or ""
+    return next((str(each) for each in folders_of_base(folder, base) if each.is_dir()), base)

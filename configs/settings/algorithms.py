@@ -5,9 +5,9 @@ Each variant is one class with its `kind`; its equation and paper stand at its f
 
 from typing import Annotated, Literal, Self
 
-from pydantic import Field, NonNegativeFloat, PositiveFloat, PositiveInt, model_validator
+from pydantic import Field, model_validator
 
-from plumbob.configs.base import Settings
+from plumbob.configs.base import Count, Factor, LearningRate, NumTokens, Positive, PositiveOrZero, Settings
 
 Discount = Annotated[float, Field(gt=0, le=1)]
 
@@ -21,8 +21,8 @@ class Gae(Settings):
     gamma: Discount = 1.0
     lam: Annotated[float, Field(ge=0, le=1)] = 0.95
     whiten: bool = True
-    value_learning_rate: PositiveFloat = 1e-3
-    value_clip_range: PositiveFloat | None = 0.2
+    value_learning_rate: LearningRate = 1e-3
+    value_clip_range: Positive | None = 0.2
 
 
 class ReinforcePlusPlus(Settings):
@@ -48,7 +48,7 @@ class Grpo(Settings):
     """The whole return less its group's mean, over its group's standard deviation (Shao et al. 2024, 2402.03300)."""
 
     kind: Literal["grpo"] = "grpo"
-    std_eps: PositiveFloat = 1e-4
+    std_eps: Positive = 1e-4
 
 
 class DrGrpo(Settings):
@@ -71,8 +71,8 @@ class Clipped(Settings):
     """The clipped surrogate of PPO (Schulman et al. 2017, arXiv 1707.06347)."""
 
     kind: Literal["clipped"] = "clipped"
-    clip_range: PositiveFloat = 0.2
-    dual_clip: Annotated[float, Field(gt=1)] | None = None
+    clip_range: Positive = 0.2
+    dual_clip: Factor | None = None
 
 
 PolicyLoss = Clipped
@@ -104,17 +104,17 @@ class KlPlacementSettings(Settings):
 
 class FixedKl(KlPlacementSettings):
     kind: Literal["fixed"] = "fixed"
-    coefficient: NonNegativeFloat = 0.05
+    coefficient: PositiveOrZero = 0.05
 
 
 class AdaptiveKl(KlPlacementSettings):
     """Proportional controller on the measured KL (Ziegler et al. 2019, arXiv 1909.08593, section 2.2)."""
 
     kind: Literal["adaptive"] = "adaptive"
-    coefficient: PositiveFloat = 0.05
-    target: PositiveFloat = 4.0
+    coefficient: Positive = 0.05
+    target: Positive = 4.0
     """Mean KL of a whole response from the reference, in nats."""
-    horizon: PositiveInt = 1000
+    horizon: Count = 1000
     """Samples over which the coefficient changes by the factor 1 + clip(KL / target - 1, -0.2, 0.2)."""
 
 
@@ -127,7 +127,7 @@ class TruncatedImportance(Settings):
     """Tokens are weighted by min(pi_learner / pi_sampler, cap)."""
 
     kind: Literal["truncated"] = "truncated"
-    cap: PositiveFloat = 2.0
+    cap: Positive = 2.0
 
 
 class MaskedImportance(Settings):
@@ -135,7 +135,7 @@ class MaskedImportance(Settings):
 
     kind: Literal["masked"] = "masked"
     low: Annotated[float, Field(ge=0, lt=1)] = 0.5
-    high: Annotated[float, Field(gt=1)] = 2.0
+    high: Factor = 2.0
 
 
 class NoImportance(Settings):
@@ -150,16 +150,16 @@ Importance = Annotated[TruncatedImportance | MaskedImportance | NoImportance, Fi
 class LengthPenaltySettings(Settings):
     """Each token past `free_tokens` costs `per_token`: length control."""
 
-    free_tokens: PositiveInt
-    per_token: PositiveFloat
+    free_tokens: NumTokens
+    per_token: Positive
 
 
 class ShapingSettings(Settings):
     """From the scorer's total to the response's reward: scaled, clipped, then the penalties taken off."""
 
-    scale: PositiveFloat = 1.0
-    clip: PositiveFloat | None = 5.0
-    missing_eos_penalty: NonNegativeFloat = 1.0
+    scale: Positive = 1.0
+    clip: Positive | None = 5.0
+    missing_eos_penalty: PositiveOrZero = 1.0
     length_penalty: LengthPenaltySettings | None = None
 
 
@@ -170,7 +170,7 @@ class DynamicSamplingSettings(Settings):
     After `max_rounds` rounds of sampling the step is filled up with such groups all the same.
     """
 
-    max_rounds: Annotated[int, Field(ge=2)] = 3
+    max_rounds: Annotated[int, Field(ge=2, le=1_000)] = 3
 
 
 # ------------------------------------------------------------------------------------------------------------- offline
@@ -180,7 +180,7 @@ class DpoLoss(Settings):
     """Direct preference optimisation (Rafailov et al. 2023, arXiv 2305.18290)."""
 
     kind: Literal["dpo"] = "dpo"
-    beta: PositiveFloat = 0.1
+    beta: Positive = 0.1
     per_token: bool = False
     """Mean log-ratio of a response's tokens instead of their sum: length-normalised DPO (Lambert et al. 2024, Tulu 3,
     arXiv 2411.15124, section 5)."""
@@ -190,7 +190,7 @@ class ConservativeDpoLoss(Settings):
     """DPO with smoothed labels (Mitchell 2023)."""
 
     kind: Literal["conservative-dpo"] = "conservative-dpo"
-    beta: PositiveFloat = 0.1
+    beta: Positive = 0.1
     flip_rate: Annotated[float, Field(gt=0, lt=0.5)] = 0.1
 
 
@@ -198,7 +198,7 @@ class RobustDpoLoss(Settings):
     """DPO, unbiased under labels that are flipped at a known rate (Chowdhury et al. 2024, arXiv 2403.00409)."""
 
     kind: Literal["robust-dpo"] = "robust-dpo"
-    beta: PositiveFloat = 0.1
+    beta: Positive = 0.1
     flip_rate: Annotated[float, Field(gt=0, lt=0.5)] = 0.1
 
 
@@ -206,7 +206,7 @@ class IpoLoss(Settings):
     """Identity preference optimisation (Azar et al. 2023, arXiv 2310.12036)."""
 
     kind: Literal["ipo"] = "ipo"
-    tau: PositiveFloat = 0.1
+    tau: Positive = 0.1
     per_token: bool = False
     """Mean log-ratio of a response's tokens instead of their sum: not the paper's, but in use."""
 
@@ -215,14 +215,14 @@ class HingeLoss(Settings):
     """A margin of 1 on implicit rewards (SLiC-HF, Zhao et al. 2023, arXiv 2305.10425)."""
 
     kind: Literal["hinge"] = "hinge"
-    beta: PositiveFloat = 0.1
+    beta: Positive = 0.1
 
 
 class OrpoLoss(Settings):
     """Likelihood of the chosen response and its odds against the rejected one (Hong et al. 2024, arXiv 2403.07691)."""
 
     kind: Literal["orpo"] = "orpo"
-    weight: PositiveFloat = 0.1
+    weight: Positive = 0.1
     """Of the odds, beside a likelihood of weight 1."""
     likelihood: Literal["response", "sequence"] = "response"
     """The paper's, of the chosen response and a mean over its tokens; or of its prompt too and a mean over all the
@@ -233,15 +233,15 @@ class SimpoLoss(Settings):
     """Mean log-prob of a token as the reward, with a margin (Meng et al. 2024, arXiv 2405.14734)."""
 
     kind: Literal["simpo"] = "simpo"
-    beta: PositiveFloat = 2.0
-    margin: NonNegativeFloat = 1.0
+    beta: Positive = 2.0
+    margin: PositiveOrZero = 1.0
 
 
 class SppoLoss(Settings):
     """A target for each response's own log-ratio (self-play preference optimisation, Wu et al. 2024, 2405.00675)."""
 
     kind: Literal["sppo"] = "sppo"
-    beta: PositiveFloat = 0.1
+    beta: Positive = 0.1
     """1 / eta of the paper: the targets are 1 / (2 beta) and -1 / (2 beta)."""
 
 

@@ -2,9 +2,9 @@
 
 from typing import Annotated, Literal, Self
 
-from pydantic import Field, PositiveFloat, PositiveInt, model_validator
+from pydantic import Field, model_validator
 
-from plumbob.configs.base import Fraction, InputFile, Settings
+from plumbob.configs.base import Count, Factor, Fraction, InputFile, NumTokens, Positive, Settings
 
 
 class ReadingSettings(Settings):
@@ -25,11 +25,11 @@ class SplittingSettings(Settings):
 
 
 class PromptLengthSettings(Settings):
-    max_prompt_tokens: PositiveInt = 512
+    max_prompt_tokens: NumTokens = 512
 
 
 class LengthSettings(PromptLengthSettings):
-    max_response_tokens: PositiveInt = 512
+    max_response_tokens: NumTokens = 512
 
 
 class TextDataSettings(SplittingSettings, ReadingSettings):
@@ -41,22 +41,22 @@ class TextBlockSettings(ReadingSettings):
     """Running text beside a stage's own data, cut into sequences of the model's tokens."""
 
     text: InputFile
-    block_tokens: PositiveInt = 128
+    block_tokens: NumTokens = 128
 
 
 class RetentionSettings(TextBlockSettings):
     """What the policy must not forget: its perplexity on this text is measured before and after the stage."""
 
-    max_blocks: PositiveInt = 256
+    max_blocks: Count = 256
     """Blocks that are measured, spread evenly over the text."""
-    max_growth: Annotated[float, Field(gt=1)] = 1.2
+    max_growth: Factor = 1.2
     """Perplexity after the stage over that before it: the largest that passes without a note."""
 
 
 class ReplaySettings(TextBlockSettings):
-    """Text that the policy goes on learning: one block beside each record of an optimizer step."""
+    """Text that the policy continues to learn: one block beside each record of an optimizer step."""
 
-    coefficient: PositiveFloat = 1.0
+    coefficient: Positive = 1.0
     """Of its mean loss a token, beside the stage's own loss."""
 
 
@@ -122,15 +122,19 @@ class PromptDataSettings(PromptLengthSettings, SplittingSettings, ReadingSetting
     heldout_prompts: InputFile | None = None
 
 
+NumToyRecords = Annotated[int, Field(gt=0, le=1_000_000)]
+"""They are all made before anything starts."""
+
+
 class ToyWorldSettings(Settings):
     """Size of the generated world that the embedded default is about."""
 
-    num_cars: PositiveInt = 6
-    num_texts: PositiveInt = 6000
-    num_demonstrations: PositiveInt = 1500
-    num_pairs: PositiveInt = 8000
-    num_heldout_pairs: PositiveInt = 3000
-    preference_noise: PositiveFloat = 0.5
+    num_cars: NumToyRecords = 6
+    num_texts: NumToyRecords = 6000
+    num_demonstrations: NumToyRecords = 1500
+    num_pairs: NumToyRecords = 8000
+    num_heldout_pairs: NumToyRecords = 3000
+    preference_noise: Positive = 0.5
     """Temperature of the simulated annotator: P(a over b) = sigmoid((gold(a) - gold(b)) / noise)."""
 
 

@@ -3,12 +3,19 @@
 from dataclasses import dataclass, field
 from typing import Annotated, ClassVar, Literal, get_args
 
-from pydantic import AfterValidator, Field, PositiveFloat, PositiveInt
+from pydantic import AfterValidator, Field
 
-from plumbob.configs.base import Dtype, Fraction, ModelName, Settings
+from plumbob.configs.base import Dtype, Fraction, ModelName, NumTokens, Positive, Settings
 
 POLICY_MODEL, POLICY_BASELINE = "policy.model", "policy.baseline"
 REWARD_MODEL = "reward.model"
+
+
+LayerWidth = Annotated[int, Field(gt=0, le=1_000_000)]
+NumHeads = Annotated[int, Field(gt=0, le=10_000)]
+NumLayers = Annotated[int, Field(gt=0, le=1_000)]
+VocabSize = Annotated[int, Field(gt=0, le=10_000_000)]
+LoraRank = Annotated[int, Field(gt=0, le=65_536)]
 
 
 @dataclass(frozen=True)
@@ -36,12 +43,12 @@ class NewLlamaSettings(Settings):
 
     setting: ClassVar[str] = POLICY_MODEL
 
-    vocab_size: PositiveInt = 1024
-    hidden_size: PositiveInt = 128
-    num_layers: PositiveInt = 2
-    num_heads: PositiveInt = 4
-    intermediate_size: PositiveInt = 384
-    max_positions: PositiveInt = 256
+    vocab_size: VocabSize = 1024
+    hidden_size: LayerWidth = 128
+    num_layers: NumLayers = 2
+    num_heads: NumHeads = 4
+    intermediate_size: LayerWidth = 384
+    max_positions: NumTokens = 256
 
 
 class NewBertSettings(Settings):
@@ -49,12 +56,12 @@ class NewBertSettings(Settings):
 
     setting: ClassVar[str] = REWARD_MODEL
 
-    vocab_size: PositiveInt = 1024
-    hidden_size: PositiveInt = 128
-    num_layers: PositiveInt = 2
-    num_heads: PositiveInt = 4
-    intermediate_size: PositiveInt = 384
-    max_positions: PositiveInt = 256
+    vocab_size: VocabSize = 1024
+    hidden_size: LayerWidth = 128
+    num_layers: NumLayers = 2
+    num_heads: NumHeads = 4
+    intermediate_size: LayerWidth = 384
+    max_positions: NumTokens = 256
 
 
 class FullTuning(Settings):
@@ -74,8 +81,8 @@ class LoraTuning(AdapterTuning):
     peft_type = "LORA"
 
     kind: Literal["lora"] = "lora"
-    rank: PositiveInt = 8
-    alpha: PositiveFloat = 16.0
+    rank: LoraRank = 8
+    alpha: Positive = 16.0
     dropout: Fraction = 0.0
     targets: Literal["all-linear"] | tuple[str, ...] = "all-linear"
 
@@ -139,14 +146,14 @@ class NewOrNamedPolicySettings(PolicyBaseSettings):
         return self.ref_to(self.model, POLICY_MODEL) if isinstance(self.model, str) else self.model
 
     @property
-    def made_ref(self) -> ModelRef:
+    def existing_ref(self) -> ModelRef:
         """Once there is a model, made or named."""
         assert isinstance(self.ref, ModelRef), f"{POLICY_MODEL} has not been made yet"
         return self.ref
 
 
 class PretrainedPolicySettings(NewOrNamedPolicySettings):
-    """The language model of pre-training: made new, or a folder or hub name to go on from."""
+    """The language model of pre-training: made new, or a folder or hub name to continue from."""
 
 
 class PipelinePolicySettings(NewOrNamedPolicySettings):

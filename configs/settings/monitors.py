@@ -2,11 +2,11 @@
 
 from typing import Annotated, Literal
 
-from pydantic import Field, NonNegativeFloat, PositiveFloat
+from pydantic import Field
 
-from plumbob.configs.base import Fraction, Settings
+from plumbob.configs.base import Factor, Fraction, Positive, PositiveOrZero, Settings
 
-Window = Annotated[int, Field(ge=3)]
+Window = Annotated[int, Field(ge=3, le=1_000_000)]
 
 
 class MonitorSettings(Settings):
@@ -17,7 +17,7 @@ class MonitorSettings(Settings):
 class KlMonitorSettings(MonitorSettings):
     """The policy is too far from the reference for its reward to mean much."""
 
-    bound: PositiveFloat = 20.0
+    bound: Positive = 20.0
     """Mean KL of a whole response, in nats."""
 
 
@@ -26,7 +26,7 @@ class OverOptimisationSettings(MonitorSettings):
 
     window: Window = 20
     """Steps over which both trends are fitted."""
-    num_errors: NonNegativeFloat = 2.0
+    num_errors: PositiveOrZero = 2.0
     """How many standard errors each slope must be away from zero."""
 
 
@@ -45,7 +45,7 @@ class LengthGamingSettings(MonitorSettings):
     """Responses grow and the reward with them: it may be paid for length."""
 
     window: Window = 5
-    max_growth: Annotated[float, Field(gt=1)] = 2.0
+    max_growth: Factor = 2.0
     """Mean tokens of a response now, over those of the first steps."""
 
 
@@ -54,15 +54,15 @@ class StandstillSettings(MonitorSettings):
 
     window: Window = 5
     """Steps in a row."""
-    min_update_kl: NonNegativeFloat = 1e-9
+    min_update_kl: PositiveOrZero = 1e-9
     """KL in nats a token between the policies before and during a step; of steps with several optimizer steps."""
-    min_grad_norm: NonNegativeFloat = 1e-9
+    min_grad_norm: PositiveOrZero = 1e-9
 
 
 class SamplerGapSettings(MonitorSettings):
     """Sampler and learner compute different probabilities: other weights, another temperature, a broken kernel."""
 
-    bound: PositiveFloat = 0.05
+    bound: Positive = 0.05
     """Mean |log pi_learner - log pi_sampler| in nats over the tokens of the learner's own version."""
 
 

@@ -4,9 +4,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import ClassVar, Literal, Self
 
-from pydantic import NonNegativeFloat, PositiveInt, model_validator
+from pydantic import model_validator
 
-from plumbob.configs.base import ModelName, Settings
+from plumbob.configs.base import BatchSize, ModelName, NumTokens, PositiveOrZero, Settings
 from plumbob.configs.settings.models import REWARD_MODEL, ModelRef, NewBertSettings
 from plumbob.configs.settings.workers import WorkerGroupSettings
 
@@ -81,9 +81,9 @@ class RewardGroupSettings(WorkerGroupSettings):
     model: ModelName | NewBertSettings
     ensemble: tuple[ModelName, ...] = ()
     """Further reward models: the score is the mean of all, less `uncertainty_penalty` times how far they disagree."""
-    uncertainty_penalty: NonNegativeFloat = 0.0
-    batch_size: PositiveInt = 32
-    max_tokens: PositiveInt = 256
+    uncertainty_penalty: PositiveOrZero = 0.0
+    batch_size: BatchSize = 32
+    max_tokens: NumTokens = 256
     normalize: bool = True
     """Use the calibration stored with the model: mean 0 and variance 1 under the policy that it was calibrated on."""
 
@@ -153,11 +153,11 @@ class EncoderSettings(Settings):
         return ModelRef(self.model, REWARD_MODEL) if isinstance(self.model, str) else self.model
 
     @property
-    def made_encoder(self) -> ModelRef:
+    def existing_encoder(self) -> ModelRef:
         """Once there is an encoder, made or named."""
         assert isinstance(self.encoder, ModelRef), f"{REWARD_MODEL} has not been made yet"
         return self.encoder
 
 
 class RewardEncoderSettings(EncoderSettings):
-    max_tokens: PositiveInt = 256
+    max_tokens: NumTokens = 256

@@ -2,9 +2,21 @@
 
 from typing import Annotated, Literal, Self
 
-from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt, model_validator
+from pydantic import Field, model_validator
 
-from plumbob.configs.base import Changeable, Fraction, ModelName, Settings
+from plumbob.configs.base import (
+    BatchSize,
+    Changeable,
+    Count,
+    CountOrZero,
+    Fraction,
+    LearningRate,
+    ModelName,
+    NumTokens,
+    Positive,
+    PositiveOrZero,
+    Settings,
+)
 from plumbob.configs.settings.algorithms import (
     BradleyTerry,
     Clipped,
@@ -24,36 +36,38 @@ from plumbob.configs.settings.algorithms import (
 from plumbob.configs.settings.models import ModelRef, PolicyBaseSettings
 from plumbob.configs.settings.monitors import MonitoringSettings
 
+SamplesPerPrompt = Annotated[int, Field(gt=0, le=10_000)]
+
 
 class OptimizerSettings(Settings):
     """AdamW with a schedule: linear warm-up, then constant, or linear or cosine decay to zero."""
 
-    learning_rate: PositiveFloat
+    learning_rate: LearningRate
     schedule: Literal["constant", "linear", "cosine"] = "cosine"
     warmup_fraction: Fraction = 0.05
-    weight_decay: Annotated[float, Field(ge=0)] = 0.0
-    max_grad_norm: PositiveFloat = 1.0
+    weight_decay: PositiveOrZero = 0.0
+    max_grad_norm: Positive = 1.0
 
 
 class EarlyStoppingSettings(Settings):
     """Stop once the held-out loss no longer falls; the best step's state is the result, and its checkpoint stays."""
 
-    patience: PositiveInt = 3
+    patience: Count = 3
     """Measurements in a row without an improvement."""
-    min_delta: NonNegativeFloat = 0.0
+    min_delta: PositiveOrZero = 0.0
     """A fall of the held-out loss of no more than this is no improvement."""
 
 
 class EpochSettings(OptimizerSettings):
     """An offline stage: passes over a fixed set of records."""
 
-    num_epochs: PositiveInt = 1
-    batch_size: PositiveInt = 32
+    num_epochs: Count = 1
+    batch_size: BatchSize = 32
     """Records in one optimizer step, over all ranks."""
-    save_every: Changeable[PositiveInt] = 200
+    save_every: Changeable[Count] = 200
     """Optimizer steps between checkpoints; the last step is always saved."""
-    keep_checkpoints: Changeable[PositiveInt] = 2
-    evaluate_every: PositiveInt | None = None
+    keep_checkpoints: Changeable[Count] = 2
+    evaluate_every: Count | None = None
     """Optimizer steps between measurements on the held-out records; None measures after the last step only."""
     early_stopping: EarlyStoppingSettings | None = None
 
@@ -70,8 +84,8 @@ class EpochSettings(OptimizerSettings):
 class PretrainSettings(EpochSettings):
     """Self-supervised training of a causal model: next-token prediction."""
 
-    learning_rate: PositiveFloat = 1e-3
-    block_tokens: PositiveInt = 128
+    learning_rate: LearningRate = 1e-3
+    block_tokens: NumTokens = 128
     """Tokens in one training sequence; documents are packed, an EOS between them."""
 
 
@@ -85,13 +99,13 @@ class PretrainEncoderSettings(PretrainSettings):
 class SftSettings(EpochSettings):
     """Supervised fine-tuning; the loss is on the response's tokens only."""
 
-    learning_rate: PositiveFloat = 5e-4
+    learning_rate: LearningRate = 5e-4
 
 
 class RewardTrainingSettings(EpochSettings):
     """An encoder with one output learns how good a response is."""
 
-    learning_rate: PositiveFloat = 1e-4
+    learning_rate: LearningRate = 1e-4
     objective: RewardObjective = BradleyTerry()
 
 
@@ -100,7 +114,7 @@ class CalibrationSettings(PolicyBaseSettings):
 
     policy: ModelName | None = None
     """The policy whose sampled responses are to score mean 0, variance 1; None takes those in the pairs file."""
-    num_prompts: PositiveInt = 128
+    num_prompts: Count = 128
 
     @property
     def policy_ref(self) -> ModelRef | None:
@@ -110,30 +124,30 @@ class CalibrationSettings(PolicyBaseSettings):
 class DpoSettings(EpochSettings):
     """A policy learns from preference pairs, without a reward model or sampling."""
 
-    learning_rate: PositiveFloat = 5e-4
+    learning_rate: LearningRate = 5e-4
     loss: PreferenceLoss = DpoLoss()
 
 
 class KtoSettings(EpochSettings):
     """A policy learns from single responses labelled good or bad (Ethayarajh et al. 2024, arXiv 2402.01306)."""
 
-    learning_rate: PositiveFloat = 5e-4
-    batch_size: Annotated[int, Field(ge=2)] = 32
+    learning_rate: LearningRate = 5e-4
+    batch_size: Annotated[int, Field(ge=2, le=1_000_000)] = 32
     """Records in one optimizer step, over all ranks; the KL is estimated from prompts with others' responses."""
-    beta: PositiveFloat = 0.1
-    desirable_weight: PositiveFloat = 1.0
-    undesirable_weight: PositiveFloat = 1.0
+    beta: Positive = 0.1
+    desirable_weight: Positive = 1.0
+    undesirable_weight: Positive = 1.0
 
 
 class PpoSettings(OptimizerSettings):
     """Policy gradients on sampled responses, in the form of PPO (Schulman et al. 2017, arXiv 1707.06347)."""
 
-    learning_rate: PositiveFloat = 5e-4
-    num_steps: PositiveInt = 50
-    prompts_per_step: PositiveInt = 32
-    samples_per_prompt: PositiveInt = 1
-    num_epochs: PositiveInt = 1
-    minibatch_size: PositiveInt = 32
+    learning_rate: LearningRate = 5e-4
+    num_steps: Count = 50
+    prompts_per_step: BatchSize = 32
+    samples_per_prompt: SamplesPerPrompt = 1
+    num_epochs: Count = 1
+    minibatch_size: BatchSize = 32
     """Samples in one optimizer step, over all ranks."""
     estimator: Estimator = Gae()
     loss_mean: Literal["token", "response"] = "token"
@@ -144,12 +158,12 @@ class PpoSettings(OptimizerSettings):
     shaping: ShapingSettings = ShapingSettings()
     importance: Importance = TruncatedImportance()
     dynamic_sampling: DynamicSamplingSettings | None = None
-    max_staleness: NonNegativeInt = 0
+    max_staleness: CountOrZero = 0
     """Policy versions that a token may be behind the learner's when it is trained on.
 
-    Above 0 sampling goes on beside learning, as many steps ahead of it; 0 samples and learns by turns.
+    Above 0 sampling continues beside learning, as many steps ahead of it; 0 samples and learns by turns.
     """
-    keep_checkpoints: Changeable[PositiveInt] = 2
+    keep_checkpoints: Changeable[Count] = 2
 
     @property
     def samples_per_step(self) -> int:
@@ -162,7 +176,7 @@ class PpoSettings(OptimizerSettings):
 
 
 class EvaluationSettings(Settings):
-    num_prompts: PositiveInt = 256
-    samples_per_prompt: PositiveInt = 1
-    num_shown: PositiveInt = 8
+    num_prompts: Count = 256
+    samples_per_prompt: SamplesPerPrompt = 1
+    num_shown: Count = 8
     """Prompts whose responses are printed side by side in the report."""

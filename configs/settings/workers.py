@@ -3,46 +3,59 @@
 import os
 from typing import Annotated, Literal, Self
 
-from pydantic import (
-    AfterValidator,
-    Field,
-    NonNegativeFloat,
-    NonNegativeInt,
-    PositiveFloat,
-    PositiveInt,
-    model_validator,
+from pydantic import AfterValidator, Field, model_validator
+
+from plumbob.configs.base import (
+    BatchSize,
+    Changeable,
+    Count,
+    CountOrZero,
+    GiB,
+    NumTokens,
+    NumWorkers,
+    Positive,
+    Seconds,
+    Settings,
+    usable_path,
 )
 
-from plumbob.configs.base import Changeable, Settings
+NumThreads = Annotated[int, Field(gt=0, le=4096)]
+"""Of one process; and CPUs of one machine."""
+
+NumGpus = Annotated[int, Field(gt=0, le=1024)]
+"""That share one model."""
+
+CpuShare = Annotated[float, Field(gt=0, le=4096)]
+GpuShare = Annotated[float, Field(ge=0, le=1024)]
 
 
 class StorageSettings(Settings):
-    path: Annotated[str, AfterValidator(os.path.expanduser)] = "runs"
+    path: Annotated[str, AfterValidator(usable_path), AfterValidator(os.path.expanduser)] = "runs"
     """Folder of all runs; `~` is the home of who reads the settings. On a cluster, one that every host can read."""
 
 
 class ClusterSettings(Settings):
     address: str = "local"
     """`local` starts a private Ray on this machine; `auto` or `HOST:PORT` joins a running one."""
-    num_cpus: PositiveInt | None = None
+    num_cpus: NumThreads | None = None
     """CPUs of a local Ray; None takes all of the machine's."""
-    wait_s: Annotated[float, Field(ge=0)] = 0.0
+    wait_s: Annotated[float, Field(ge=0, le=10_000_000)] = 0.0
     """How long to wait for resources that the cluster does not have yet."""
-    boot_timeout_s: PositiveFloat = 600.0
-    call_timeout_s: PositiveFloat = 1800.0
-    max_restarts: NonNegativeInt = 5
+    boot_timeout_s: Seconds = 600.0
+    call_timeout_s: Seconds = 1800.0
+    max_restarts: CountOrZero = 5
     """How often a lost worker may be replaced between one step and the next; once more ends the run."""
 
 
 class WorkerGroupSettings(Settings):
     """A group of processes of one role, and what each asks of its host."""
 
-    num_workers: Changeable[PositiveInt] = 1
-    num_threads: Changeable[PositiveInt] = 1
-    num_cpus: Changeable[PositiveFloat] = 0.5
+    num_workers: Changeable[NumWorkers] = 1
+    num_threads: Changeable[NumThreads] = 1
+    num_cpus: Changeable[CpuShare] = 0.5
     """What each asks of Ray; its threads are set apart, by `num_threads`."""
-    num_gpus: Changeable[NonNegativeFloat] = 0.0
-    memory_gib: Changeable[NonNegativeFloat] = 1.0
+    num_gpus: Changeable[GpuShare] = 0.0
+    memory_gib: Changeable[GiB] = 1.0
     """Main memory. Nothing enforces it: it keeps workers off hosts that are too small."""
     placement: Changeable[Literal["pack", "spread"]] = "spread"
     """On as few hosts as possible, or over as many as there are."""
@@ -52,7 +65,7 @@ class LearnerRankSettings(WorkerGroupSettings):
     """Processes that hold the policy as a learner does: all that log-probs take."""
 
     placement: Changeable[Literal["pack", "spread"]] = "pack"
-    micro_batch_size: Changeable[PositiveInt] = 16
+    micro_batch_size: Changeable[BatchSize] = 16
     """Sequences in one forward and backward, on each rank. Changes memory and speed, never the result."""
     autocast: bool = False
     """bfloat16 autocast for the matrix products of float32 weights."""
@@ -71,11 +84,11 @@ class TransformersEngine(Settings):
 
 class VllmEngine(Settings):
     kind: Literal["vllm"] = "vllm"
-    kv_cache_gib: Changeable[PositiveFloat] = 0.5
+    kv_cache_gib: Changeable[Positive] = 0.5
     """Of an engine on a CPU. On a GPU vLLM takes what the GPU's memory has left."""
     gpu_memory_fraction: Changeable[Annotated[float, Field(gt=0, le=1)]] = 0.9
     """Of one GPU's memory, what the engine takes; less where roles share a GPU. On a CPU `kv_cache_gib` counts."""
-    max_num_seqs: Changeable[PositiveInt] = 128
+    max_num_seqs: Changeable[BatchSize] = 128
     enforce_eager: Changeable[bool] = True
 
 
@@ -85,11 +98,11 @@ SamplerEngine = Annotated[VllmEngine | TransformersEngine, Field(discriminator="
 class AutoscaleSettings(Settings):
     """The number of rollout workers follows who waits for whom: the learner for responses, or they for it."""
 
-    min_workers: PositiveInt = 1
-    max_workers: PositiveInt
+    min_workers: NumWorkers = 1
+    max_workers: NumWorkers
     margin: Annotated[float, Field(gt=0, lt=1)] = 0.2
     """Share of a step's time by which one side waits longer than the other before the number changes."""
-    patience: PositiveInt = 3
+    patience: Count = 3
     """Steps in a row for which it does."""
 
     @model_validator(mode="after")
@@ -105,19 +118,19 @@ class RolloutSettings(WorkerGroupSettings):
     """The group of rollout workers and how they sample."""
 
     engine: SamplerEngine = VllmEngine()
-    tensor_parallel: Changeable[PositiveInt] = 1
-    temperature: PositiveFloat = 1.0
-    max_tokens: PositiveInt = 64
-    chunk_size: PositiveInt = 64
+    tensor_parallel: Changeable[NumGpus] = 1
+    temperature: Positive = 1.0
+    max_tokens: NumTokens = 64
+    chunk_size: BatchSize = 64
     """Responses that one worker samples together: the unit of work that workers take."""
-    partial_tokens: PositiveInt | None = None
+    partial_tokens: NumTokens | None = None
     """Tokens after which a response is handed back partial, for any worker to continue under the newest policy.
 
-    A worker that is lost costs no more of each response, and one that is to leave goes after one such part. None
+    A worker that is lost costs no more of each response, and one that is draining goes after one such part. None
     samples a chunk whole, or anew: then it depends on the seed and the policy alone.
     """
     autoscale: Changeable[AutoscaleSettings | None] = None
-    """None keeps `num_workers`, which people may change while the run goes on."""
+    """None keeps `num_workers`, which people may change while the run is running."""
 
     @model_validator(mode="after")
     def _check(self) -> Self:

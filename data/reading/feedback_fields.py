@@ -7,7 +7,7 @@ import math
 from collections.abc import Sequence
 
 from plumbob.data.chat import Render
-from plumbob.data.reading.fields import Fields, demonstration_of, pair_of, shown
+from plumbob.data.reading.fields import Fields, demonstration_of, listed, pair_of, shown
 from plumbob.data.records import Ranking, RowError, ScoredResponse
 
 RANKING_FORMS = "prompt + answers (a list, best first), or prompt + answers + ranks or scores"
@@ -69,7 +69,7 @@ def _annotator(fields: Fields) -> str | None:
     value = fields[name]
     if not isinstance(value, str | int) or isinstance(value, bool):
         raise RowError(f"'{name}': expected a name or a number of the annotator, found {shown(value)}")
-    return str(value)
+    return str(value).encode(errors="backslashreplace").decode()
 
 
 def _number(fields: Fields, names: tuple[str, ...], forms: str) -> float:
@@ -81,16 +81,20 @@ def _number(fields: Fields, names: tuple[str, ...], forms: str) -> float:
 
 
 def _is_number(value: object) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return False
+    try:
+        return math.isfinite(value)
+    except OverflowError:  # A whole number of 310 digits or more.
+        return False
 
 
 def _needed(fields: Fields, names: tuple[str, ...], forms: str) -> str:
     """The first of the names that the row has."""
     name = next((name for name in names if name in fields), None)
     if name is None:
-        listed = ", ".join(sorted(map(str, fields))) or "nothing"
         raise RowError(
-            f"'{names[0]}' is missing or null: expected {forms}; found the fields {listed} "
+            f"'{names[0]}' is missing or null: expected {forms}; found the fields {listed(fields) or 'nothing'} "
             f"(data.columns={{{names[0]}: COLUMN}} names another column)"
         )
     return name

@@ -14,6 +14,9 @@ from plumbob.data.records import Demonstration, LabelledResponse, PreferencePair
 
 Fields = Mapping[str, Any]
 
+NUM_LISTED = 40
+"""Names that a message lists at most."""
+
 NAMES = ("prompt", "question", "chosen", "rejected", "completion", "answer", "label", "messages", "text")
 FEEDBACK_NAMES = ("answers", "ranks", "scores", "score", "margin", "annotator")
 PAIR_FORMS = "prompt + chosen + rejected, or chosen + rejected as whole dialogues"
@@ -149,7 +152,14 @@ def _need(fields: Fields, names: tuple[str, ...], forms: str) -> None:
 
 
 def _listed(fields: Fields) -> str:
-    return "the fields " + ", ".join(sorted(map(str, fields))) if fields else "no fields"
+    return "the fields " + listed(fields) if fields else "no fields"
+
+
+def listed(fields: Fields) -> str:
+    """The names of a row's fields, of which there may be many, and long ones, and some that are no Unicode text."""
+    names = [str(name).encode(errors="backslashreplace").decode() for name in sorted(map(str, fields))]
+    short = [name if len(name) <= 60 else f"{name[:57]}..." for name in names[:NUM_LISTED]]
+    return ", ".join(short) + (f" and {len(names) - NUM_LISTED} more" if len(names) > NUM_LISTED else "")
 
 
 def _first(fields: Fields, names: tuple[str, ...]) -> str | None:
@@ -176,11 +186,27 @@ def _text(fields: Fields, name: str) -> str:
 def _messages(name: str, value: object) -> list[Message]:
     if not isinstance(value, list) or not value:
         raise RowError(f"'{name}': expected a list of messages with role and content, found {shown(value)}")
-    for message in value:
-        if not isinstance(message, dict) or not isinstance(message.get("role"), str) or "content" not in message:
-            raise RowError(f"'{name}': expected messages with role and content, found {shown(message)}")
-        _text(message, "content")
-    return value
+    return [_message(name, message) for message in value]
+
+
+def _message(name: str, message: object) -> Message:
+    """Without the keys that are null: Arrow gives every message all keys that any has."""
+    given = _without_nulls(message)
+    if not isinstance(given, dict) or not isinstance(given.get("role"), str) or "content" not in given:
+        raise RowError(f"'{name}': expected messages with role and content, found {shown(message)}")
+    for part in ("role", "content"):
+        _text(given, part)
+    return given
+
+
+def _without_nulls(value: object) -> Any:
+    match value:
+        case dict():
+            return {name: _without_nulls(field) for name, field in value.items() if field is not None}
+        case list():
+            return [_without_nulls(item) for item in value]
+        case _:
+            return value
 
 
 def _prompt(fields: Fields, render: Render) -> str:
@@ -215,7 +241,7 @@ def _rendered(messages: list[Message], render: Render) -> str:
         raise RowError("expected a prompt that ends with a message of the user's before the assistant's answer")
     if not messages[-1]["content"].strip():
         return ""  # A template would hide that there is no question.
-    return render(messages)
+    return _text({"messages": render(messages)}, "messages")
 
 
 def _same_prompt(same: bool) -> None:

@@ -1,22 +1,22 @@
 """Rows out of files: JSONL, JSON, Parquet, Arrow and plain text, one file, a folder or a glob of them."""
 
-import gzip
 import json
-import zlib
 from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
-import pyarrow as pa
-import pyarrow.parquet as pq
-
-from plumbob.core.errors import UserError, first_line
+from plumbob.core.errors import UserError
+from plumbob.core.outside import from_outside, reason_of
+from plumbob.data.reading.arrow_tables import arrow_values, parquet_values
+from plumbob.data.reading.bounded_files import content_of, lines_of
 
 # What the `datasets` library keeps beside its Arrow files.
 SIDE_FILES = {"state.json", "dataset_info.json", "dataset_infos.json", "dataset_dict.json"}
-ARROW_FILE_MAGIC = b"ARROW1"
+
+MAX_DEPTH = 64
+"""Of lists and objects in one another within a row."""
 
 
 @dataclass(frozen=True)
@@ -42,7 +42,7 @@ class FileFormat:
 
     Attributes:
         suffix: of its name.
-        rows: reads a file; OSError, EOFError, zlib.error, ArrowException and ValueError are told to the user.
+        rows: reads a file; whatever it raises is told to the user.
         may_be_zipped: whether `rows` also reads it with `.gz` behind its name.
     """
 
@@ -58,21 +58,22 @@ def iterate_rows(path: str) -> Iterator[FileRow]:
     """
     for file in list_files(path):
         num_rows = 0
-        try:
+        fix = f"the file is damaged or of another kind: make it again or rename it; accepted are {ACCEPTED}"
+        with from_outside(f"{file}: cannot be read as {_suffix(file)}", fix):
             for row in FORMATS[_suffix(file)].rows(file):
                 num_rows += 1
                 yield row
-        except (OSError, EOFError, zlib.error, pa.ArrowException, ValueError) as error:
-            raise UserError(
-                f"{file}: cannot be read as {_suffix(file)}: {first_line(error)}. "
-                f"The file is damaged or of another kind: make it again or rename it; accepted are {ACCEPTED}"
-            ) from error
         if num_rows == 0:
             raise UserError(f"{file}: holds no rows. Expected at least one record")
 
 
 def list_files(path: str) -> list[Path]:
     """The files that a path, a folder or a glob names, sorted. Folders below a folder are not searched."""
+    with from_outside(f"{path}: cannot be looked for", "give a file, a folder or a glob that may be read"):
+        return _found_files(path)
+
+
+def _found_files(path: str) -> list[Path]:
     given = Path(path).expanduser()
     if given.is_file():
         if not _suffix(given):
@@ -114,32 +115,38 @@ def _suffix(file: Path) -> str:
     return suffix if suffix in FORMATS and (FORMATS[suffix].may_be_zipped or not zipped) else ""
 
 
-def _open(file: Path) -> IO[bytes]:
-    return gzip.open(file) if file.suffix == ".gz" else file.open("rb")  # type: ignore[return-value]
-
-
 def _row(file: Path, number: int, value: object) -> FileRow:
     if not isinstance(value, dict):
         return FileRow(file.name, number, {}, f"expected an object of fields, found {type(value).__name__}")
+    if _is_deeper(value, MAX_DEPTH):
+        return FileRow(file.name, number, {}, f"expected lists and objects at most {MAX_DEPTH} deep in one another")
     return FileRow(file.name, number, {name: field for name, field in value.items() if field is not None})
 
 
+def _is_deeper(value: object, depth: int) -> bool:
+    match value:
+        case dict():
+            return depth == 0 or any(_is_deeper(field, depth - 1) for field in value.values())
+        case list():
+            return depth == 0 or any(_is_deeper(item, depth - 1) for item in value)
+        case _:
+            return False
+
+
 def _jsonl_rows(file: Path) -> Iterator[FileRow]:
-    with _open(file) as lines:
-        for number, line in enumerate(lines, 1):
-            if not line.strip():
-                continue
-            try:
-                value = json.loads(line)
-            except ValueError as error:  # JSONDecodeError and UnicodeDecodeError
-                yield FileRow(file.name, number, {}, f"expected one JSON object a line, found {first_line(error)}")
-                continue
-            yield _row(file, number, value)
+    for number, line in enumerate(lines_of(file), 1):
+        if not line.strip():
+            continue
+        try:
+            value = json.loads(line)
+        except (ValueError, RecursionError) as error:  # JSONDecodeError and UnicodeDecodeError among them
+            yield FileRow(file.name, number, {}, f"expected one JSON object a line, found {reason_of(error)}")
+            continue
+        yield _row(file, number, value)
 
 
 def _json_rows(file: Path) -> Iterator[FileRow]:
-    with _open(file) as handle:
-        values = json.load(handle)
+    values = json.loads(content_of(file))
     if not isinstance(values, list):
         raise ValueError(f"expected a list of objects, found {type(values).__name__} (is it .jsonl?)")
     for number, value in enumerate(values, 1):
@@ -149,44 +156,24 @@ def _json_rows(file: Path) -> Iterator[FileRow]:
 def _text_rows(file: Path) -> Iterator[FileRow]:
     """Documents: runs of lines with something on them; blank lines stand between documents."""
     first, document = 0, list[str]()
-    with _open(file) as lines:
-        for number, line in enumerate(lines, 1):
-            text = line.decode("utf-8-sig" if number == 1 else "utf-8").rstrip("\r\n")
-            if text.strip():
-                first = first if document else number
-                document.append(text)
-            elif document:
-                yield FileRow(file.name, first, {"text": "\n".join(document)})
-                document = []
+    for number, line in enumerate(lines_of(file), 1):
+        text = line.decode("utf-8-sig" if number == 1 else "utf-8").rstrip("\r\n")
+        if text.strip():
+            first = first if document else number
+            document.append(text)
+        elif document:
+            yield FileRow(file.name, first, {"text": "\n".join(document)})
+            document = []
     if document:
         yield FileRow(file.name, first, {"text": "\n".join(document)})
 
 
 def _parquet_rows(file: Path) -> Iterator[FileRow]:
-    return _table_rows(file, pq.ParquetFile(file).iter_batches())
+    return (_row(file, number, value) for number, value in enumerate(parquet_values(file), 1))
 
 
 def _arrow_rows(file: Path) -> Iterator[FileRow]:
-    return _table_rows(file, _arrow_batches(file))
-
-
-def _arrow_batches(file: Path) -> Iterator[Any]:
-    """Record batches of an IPC file or an IPC stream; the `datasets` library writes streams."""
-    with pa.memory_map(str(file)) as source:
-        if source.read(len(ARROW_FILE_MAGIC)) == ARROW_FILE_MAGIC:
-            reader = pa.ipc.open_file(source)
-            yield from (reader.get_batch(index) for index in range(reader.num_record_batches))
-        else:
-            source.seek(0)
-            yield from pa.ipc.open_stream(source)
-
-
-def _table_rows(file: Path, batches: Iterator[Any]) -> Iterator[FileRow]:
-    number = 0
-    for batch in batches:
-        for value in batch.to_pylist():
-            number += 1
-            yield _row(file, number, value)
+    return (_row(file, number, value) for number, value in enumerate(arrow_values(file), 1))
 
 
 FORMATS = {

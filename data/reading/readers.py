@@ -24,7 +24,7 @@ from plumbob.data.reading.fields import (
     rename,
     text_of,
 )
-from plumbob.data.reading.formats import FileRow, iterate_rows
+from plumbob.data.reading.formats import FileRow, iterate_rows, list_files
 from plumbob.data.records import (
     Demonstration,
     LabelledResponse,
@@ -41,7 +41,7 @@ NUM_EXAMPLES = 3
 
 
 @dataclass(frozen=True)
-class Read(Generic[T]):
+class ReadRecords(Generic[T]):
     """What a file held.
 
     Attributes:
@@ -65,12 +65,12 @@ def no_chat(messages: list[Message]) -> str:
     raise UserError("chat messages are not plain text: expected a field 'text', or a prompt and a response as text")
 
 
-def read_texts(path: str, rules: ReadingSettings, render: Render = no_chat) -> Read[str]:
+def read_texts(path: str, rules: ReadingSettings, render: Render = no_chat) -> ReadRecords[str]:
     """Documents for pre-training: `text`, or a prompt with its response. UserError as for the other readers."""
     return _read(path, rules, lambda fields: text_of(fields, render), lambda text: (text,))
 
 
-def read_demonstrations(path: str, rules: ReadingSettings, render: Render) -> Read[Demonstration]:
+def read_demonstrations(path: str, rules: ReadingSettings, render: Render) -> ReadRecords[Demonstration]:
     """Prompts with a response to imitate.
 
     UserError when a file is missing, empty or damaged, when rows are malformed and `rules.bad_rows` is "refuse", when
@@ -84,7 +84,7 @@ def read_demonstrations(path: str, rules: ReadingSettings, render: Render) -> Re
     )
 
 
-def read_pairs(path: str, rules: ReadingSettings, render: Render) -> Read[PreferencePair]:
+def read_pairs(path: str, rules: ReadingSettings, render: Render) -> ReadRecords[PreferencePair]:
     """Preference pairs; a pair of two equal responses prefers nothing and is dropped. UserError as above."""
     return _read(
         path,
@@ -96,17 +96,17 @@ def read_pairs(path: str, rules: ReadingSettings, render: Render) -> Read[Prefer
     )
 
 
-def read_annotated_pairs(path: str, rules: ReadingSettings, render: Render, use_margin: bool) -> Read[Ranking]:
+def read_annotated_pairs(path: str, rules: ReadingSettings, render: Render, use_margin: bool) -> ReadRecords[Ranking]:
     """Preference pairs with their annotator, and with their margin if `use_margin`. UserError as above."""
     return _read_rankings(path, rules, lambda fields: annotated_pair_of(fields, render, use_margin))
 
 
-def read_rankings(path: str, rules: ReadingSettings, render: Render) -> Read[Ranking]:
+def read_rankings(path: str, rules: ReadingSettings, render: Render) -> ReadRecords[Ranking]:
     """Rankings of two responses or more, without ties. UserError as above."""
     return _read_rankings(path, rules, lambda fields: ranking_of(fields, render))
 
 
-def _read_rankings(path: str, rules: ReadingSettings, parse: Callable[[Fields], Ranking]) -> Read[Ranking]:
+def _read_rankings(path: str, rules: ReadingSettings, parse: Callable[[Fields], Ranking]) -> ReadRecords[Ranking]:
     return _read(
         path,
         rules,
@@ -117,7 +117,7 @@ def _read_rankings(path: str, rules: ReadingSettings, parse: Callable[[Fields], 
     )
 
 
-def read_scored_responses(path: str, rules: ReadingSettings, render: Render) -> Read[ScoredResponse]:
+def read_scored_responses(path: str, rules: ReadingSettings, render: Render) -> ReadRecords[ScoredResponse]:
     """Responses with an absolute score each. UserError as above."""
     return _read(
         path,
@@ -127,14 +127,14 @@ def read_scored_responses(path: str, rules: ReadingSettings, render: Render) -> 
     )
 
 
-def read_labelled(path: str, rules: ReadingSettings, render: Render) -> Read[LabelledResponse]:
+def read_labelled(path: str, rules: ReadingSettings, render: Render) -> ReadRecords[LabelledResponse]:
     """Responses that are each labelled good or bad. UserError as above."""
     return _read(
         path, rules, lambda fields: labelled_of(fields, render), lambda record: (record.prompt, record.response)
     )
 
 
-def read_prompts(path: str, rules: ReadingSettings, render: Render) -> Read[Prompt]:
+def read_prompts(path: str, rules: ReadingSettings, render: Render) -> ReadRecords[Prompt]:
     """Prompts, each once, of a file of prompts or of any file above. UserError as above."""
     seen: set[str] = set()
 
@@ -169,7 +169,7 @@ def _read(
     texts: Callable[[T], tuple[str, ...]],
     is_duplicate: Callable[[T], bool] = lambda _: False,
     duplicate_reason: str = "",
-) -> Read[T]:
+) -> ReadRecords[T]:
     """Read all rows and sort them by what they are good for.
 
     Args:
@@ -181,7 +181,7 @@ def _read(
     records: list[T] = []
     left_out = _Rows([], [], [])
     num_rows = 0
-    is_one_file = Path(path).expanduser().is_file()
+    is_one_file = list_files(path) == [Path(path).expanduser()]
     for row in iterate_rows(path):
         num_rows += 1
         label = f"row {row.number}" if is_one_file else f"{row.file} row {row.number}"
@@ -206,7 +206,7 @@ def _read(
     notes = _notes(path, num_rows, left_out, duplicate_reason)
     if not records:
         raise UserError(f"{path}: no row can be used. {' '.join(notes)}")
-    return Read(
+    return ReadRecords(
         tuple(records), num_rows, len(left_out.malformed), len(left_out.empty), len(left_out.duplicate), tuple(notes)
     )
 

@@ -148,11 +148,11 @@ def _document(rng: random.Random, questions: Sequence[_Question]) -> str:
     known = facts()[question.car]
     if kind < 0.6:
         return sentence(statement(rng, question.car, question.attribute, known[question.attribute.name]))
-    told = rng.sample(ATTRIBUTES, rng.randint(2, len(ATTRIBUTES)))
-    subjects = [f"the {question.car}", *["it"] * (len(told) - 1)]
+    described = rng.sample(ATTRIBUTES, rng.randint(2, len(ATTRIBUTES)))
+    subjects = [f"the {question.car}", *["it"] * (len(described) - 1)]
     return " ".join(
         sentence(statement(rng, question.car, attribute, known[attribute.name], subject))
-        for attribute, subject in zip(told, subjects, strict=True)
+        for attribute, subject in zip(described, subjects, strict=True)
     )
 
 

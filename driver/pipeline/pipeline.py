@@ -53,11 +53,11 @@ EVAL = "eval"
 """The last stage."""
 
 POLICIES = "policies"
-"""Of its figures those that belong to the stages which made the policies: stage -> figures."""
+"""Of its metrics those that belong to the stages which made the policies: stage -> metrics."""
 
 
 @dataclass(frozen=True)
-class Handover:
+class StageFolders:
     """Folders that stages hand to one another, below the pipeline's."""
 
     pretrained: str
@@ -68,12 +68,12 @@ class Handover:
     dpo: str
 
 
-def handover(run: PipelineRun, folder: Path) -> Handover:
+def stage_folders(run: PipelineRun, folder: Path) -> StageFolders:
     new_policy, new_encoder = (
         isinstance(run.policy.model, NewLlamaSettings),
         isinstance(run.reward.model, NewBertSettings),
     )
-    return Handover(
+    return StageFolders(
         pretrained=str(folder / "pretrain/policy") if new_policy else str(run.policy.model),
         encoder=str(folder / "pretrain-encoder/encoder") if new_encoder else str(run.reward.model),
         sft=str(folder / "sft/policy"),
@@ -87,7 +87,7 @@ class Pipeline:
     """The runs of the stages of one pipeline: their settings come from its own, their input from one another."""
 
     def __init__(self, run: PipelineRun, folder: Path, files: Files) -> None:
-        self._run, self._files, self._folders = run, files, handover(run, folder)
+        self._run, self._files, self._folders = run, files, stage_folders(run, folder)
         self._shared = {"seed": run.seed, "storage": run.storage, "cluster": run.cluster}
         self._common = self._shared | {"learner": run.learner}
         # The files are the pipeline's own by now: read, checked, mapped and split.
@@ -200,7 +200,7 @@ def run_pipeline(run: PipelineRun, prepared: PreparedFiles, context: StageContex
     files = prepared(context.folder / "data")
     for note in files.notes:
         context.listener.notify("data", note)
-    summaries = {name: _once(name, stage, context) for name, stage in _stages(run, files, context)}
+    summaries = {name: _run_unless_done(name, stage, context) for name, stage in _stages(run, files, context)}
     return PipelineResult(summaries, files.noise_ceiling, files.notes).summary()
 
 
@@ -222,7 +222,7 @@ def _stages(run: PipelineRun, files: Files, context: StageContext) -> list[tuple
     ]
 
 
-def _once(name: str, stage: PreparedStage, context: StageContext) -> StageSummary:
+def _run_unless_done(name: str, stage: PreparedStage, context: StageContext) -> StageSummary:
     """The stage's summary: from its folder when an earlier, interrupted run of the pipeline ended it."""
     folder = context.folder / name
     if (folder / SUMMARY_FILE).exists():

@@ -149,7 +149,7 @@ def _real_files(run: PipelineRun, render: Render) -> PreparedFiles:
     )
     if not pairs.heldout:
         raise UserError("nothing is held out: give data.heldout_pairs=FILE, or data.heldout_fraction above 0")
-    pairs, prompts = _apart(pairs, _prompts(run, pairs, render), data)
+    pairs, prompts = _without_overlap(pairs, _prompts(run, pairs, render), data)
     demonstrations = _demonstrations(run, pairs, prompts, render)
     text = _text(run, demonstrations, render)
     notes = tuple(dict.fromkeys(pairs.notes + prompts.notes + demonstrations.notes + text.notes))
@@ -195,21 +195,21 @@ def _prompts(run: PipelineRun, pairs: Split[PreferencePair], render: Render) -> 
     return Split(train, heldout, ())
 
 
-def _apart(
+def _without_overlap(
     pairs: Split[PreferencePair], prompts: Split[Prompt], rules: SplittingSettings
 ) -> tuple[Split[PreferencePair], Split[Prompt]]:
     """The same splits, neither of which trains on a prompt that the other holds out."""
     asked = [PreferencePair(prompt.text, "", "") for prompt in prompts.heldout]
-    judged = [make_prompt(pair.prompt) for pair in pairs.heldout]
+    heldout_prompts = [make_prompt(pair.prompt) for pair in pairs.heldout]
     kept_pairs, pairs_note = check_overlap(
         pairs.train, asked, lambda pair: pair.prompt, rules, "data.pairs and the prompts held out of data.prompts"
     )
     kept_prompts, prompts_note = check_overlap(
-        prompts.train, judged, lambda prompt: prompt.text, rules, "data.prompts and the held-out pairs"
+        prompts.train, heldout_prompts, lambda prompt: prompt.text, rules, "data.prompts and the held-out pairs"
     )
     return (
-        Split(tuple(kept_pairs), pairs.heldout, pairs.notes + _noted(pairs_note)),
-        Split(tuple(kept_prompts), prompts.heldout, prompts.notes + _noted(prompts_note)),
+        Split(tuple(kept_pairs), pairs.heldout, pairs.notes + _as_notes(pairs_note)),
+        Split(tuple(kept_prompts), prompts.heldout, prompts.notes + _as_notes(prompts_note)),
     )
 
 
@@ -225,7 +225,7 @@ def _demonstrations(
     kept, note = check_overlap(
         read.records, heldout, lambda d: d.prompt, run.data, "data.demonstrations and the held-out prompts"
     )
-    return Split(tuple(kept), (), read.notes + _noted(note))
+    return Split(tuple(kept), (), read.notes + _as_notes(note))
 
 
 def _text(run: PipelineRun, demonstrations: Split[Demonstration], render: Render) -> Split[str]:
@@ -236,7 +236,7 @@ def _text(run: PipelineRun, demonstrations: Split[Demonstration], render: Render
     return Split(read.records, (), read.notes)
 
 
-def _noted(note: str | None) -> tuple[str, ...]:
+def _as_notes(note: str | None) -> tuple[str, ...]:
     return () if note is None else (note,)
 
 

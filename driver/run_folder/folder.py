@@ -55,7 +55,7 @@ def is_computed(folder: Path) -> bool:
 
 
 @contextmanager
-def nothing_left(folder: Path) -> Iterator[None]:
+def removed_if_nothing_computed(folder: Path) -> Iterator[None]:
     """A user error or a stop from inside, before anything was computed, removes what was written there meanwhile.
 
     So a run that only a worker could refuse, or that was ended while it booted, leaves its name free.

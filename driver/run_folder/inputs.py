@@ -8,7 +8,7 @@ from typing import Any
 from plumbob.configs.base import IsFile, IsModel
 from plumbob.configs.runs import Run
 from plumbob.configs.schema import marked_texts
-from plumbob.core.atomic_files import write_whole
+from plumbob.core.atomic_files import write_atomically
 from plumbob.core.errors import UserError
 from plumbob.data.reading.row_digest import digest_of_rows
 from plumbob.data.record_digest import Inputs
@@ -61,9 +61,9 @@ def new_digests(config: Run, folder: Path) -> dict[str, Mapping[str, Any]]:
     return digests
 
 
-def keep_digests(digests: Mapping[str, Mapping[str, Any]], folder: Path) -> None:
+def write_digests(digests: Mapping[str, Mapping[str, Any]], folder: Path) -> None:
     for name, content in digests.items():
-        write_whole(folder / name, json.dumps(content, indent=2) + "\n")
+        write_atomically(folder / name, json.dumps(content, indent=2) + "\n")
 
 
 def rows_of(config: Run) -> Inputs:

@@ -19,7 +19,7 @@ LOCKLESS = frozenset({errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP})
 
 
 @contextmanager
-def owned(folder: Path, notify: Callable[[str], None]) -> Iterator[bool]:
+def locked_folder(folder: Path, notify: Callable[[str], None]) -> Iterator[bool]:
     """The folder is this driver's alone until it leaves it or dies.
 
     Gives whether it is. Where the file system keeps no locks that cannot be known, of which the user is notified.
@@ -55,7 +55,7 @@ def _lock(path: Path) -> int | None:
         lock = _open(path)
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            if _is_there(path, lock):
+            if _is_same_file(path, lock):
                 os.ftruncate(lock, 0)
                 since = time.strftime("%Y-%m-%d %H:%M:%S")
                 os.write(lock, f"process {os.getpid()} on {socket.gethostname()} since {since}\n".encode())
@@ -86,7 +86,7 @@ def _open(path: Path) -> int:
         ) from error
 
 
-def _is_there(path: Path, lock: int) -> bool:
+def _is_same_file(path: Path, lock: int) -> bool:
     """Whether the open file is the one of that path: the driver before may have taken away what we have locked."""
     try:
         return os.path.samestat(os.fstat(lock), path.stat())

@@ -24,7 +24,7 @@ def run_concurrently(notify: Callable[[str], None], *tasks: Callable[[], Any]) -
             ended.result()
         return [each.result() for each in running]
     except (UserError, RunFailed) as error:
-        # A stage that lost its learners begins again with what the others start; no other goes on.
+        # A stage that lost its learners begins again with what the others start; no other continues.
         bound = None if isinstance(error, LearnersLost) else ENDING_S
         if not all(each.done() for each in running):
             limit = "" if bound is None else f" for up to {bound:g} s"

@@ -81,7 +81,7 @@ class Responses:
 
 
 @dataclass(frozen=True)
-class Measured(Responses):
+class ComparedResponses(Responses):
     """Beside a baseline.
 
     Attributes:
@@ -203,7 +203,7 @@ def measure_policies(
     scorer: Scorer,
     policies: Mapping[str, OpenedPolicy],
     judge: Judge | None,
-) -> dict[str, Measured]:
+) -> dict[str, ComparedResponses]:
     """Every policy and the baseline on the same prompts with the same seeds; the baseline is under "baseline"."""
     assert policy.baseline is not None, "there is nothing to compare with"
     sampling = PolicySampling(run, policy, session, scorer)
@@ -212,7 +212,7 @@ def measure_policies(
     for name, opened in {"baseline": policy.baseline, **policies}.items():
         found = sampling.responses(opened, judge)
         kl = kl_from_baseline(found.rollouts, policy.pad_id, learners, run.rollout.temperature)
-        measured[name] = Measured(found.rollouts, found.scores, found.gold, kl.reshape(found.scores.shape))
+        measured[name] = ComparedResponses(found.rollouts, found.scores, found.gold, kl.reshape(found.scores.shape))
     return measured
 
 
@@ -237,7 +237,7 @@ def response_metrics(policy: Responses) -> Metrics:
     return metrics if policy.gold is None else metrics | {"gold_score": float(policy.gold.mean())}
 
 
-def policy_metrics(policy: Measured, baseline: Measured) -> Metrics:
+def policy_metrics(policy: ComparedResponses, baseline: ComparedResponses) -> Metrics:
     """A policy's metrics, those against the baseline with their 95% intervals; the judge's where there is one."""
     reward = compare(policy.scores, baseline.scores)
     metrics = response_metrics(policy) | {
@@ -261,7 +261,7 @@ def policy_metrics(policy: Measured, baseline: Measured) -> Metrics:
     return metrics
 
 
-def write_samples(path: Path, measured: Mapping[str, Measured], num_shown: int) -> None:
+def write_samples(path: Path, measured: Mapping[str, ComparedResponses], num_shown: int) -> None:
     """`samples.jsonl`: the first prompts with every policy's response side by side."""
     first = next(iter(measured.values()))
     per_prompt = first.scores.shape[1]

@@ -5,7 +5,6 @@ from dataclasses import replace
 from plumbob.cluster.session import Session
 from plumbob.cluster.worker_groups import SamplerGroup
 from plumbob.configs.paths import absolute
-from plumbob.configs.settings.models import LoraTuning
 from plumbob.configs.settings.workers import RolloutSettings
 from plumbob.models.adapter import load_adapter
 from plumbob.models.loading import OpenedPolicy
@@ -45,8 +44,8 @@ class ModelSampling:
     def serve(self, opened: OpenedPolicy) -> SamplerGroup:
         """Rollout workers that sample from the model until the next call."""
         adapter = opened.source.adapter
-        rank = 0 if adapter is None else served_rank(opened.source, LoraTuning())
-        group = self._session.samplers(sampler_spec(opened, self._rollout, rank), self._rollout)
+        spec = sampler_spec(opened, self._rollout, served_rank(opened.source, new_rank=0))
+        group = self._session.samplers(spec, self._rollout)
         if adapter is None:
             group.serve_base()
         else:

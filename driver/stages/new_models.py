@@ -6,27 +6,27 @@ from typing import TypeVar
 
 from plumbob.configs.settings.models import NewBertSettings, NewLlamaSettings, PretrainedPolicySettings
 from plumbob.configs.settings.rewards import EncoderSettings
-from plumbob.core.disk_errors import naming
+from plumbob.core.disk_errors import naming_file
 from plumbob.models.from_scratch import build_bert, build_llama
 
 E = TypeVar("E", bound=EncoderSettings)
 
 
-def made_policy(
+def create_policy(
     policy: PretrainedPolicySettings, texts: Sequence[str], folder: Path, seed: int
 ) -> PretrainedPolicySettings:
     """The settings with the model that they ask for, made in `folder`; as they are where they name one."""
     if not isinstance(policy.model, NewLlamaSettings):
         return policy
-    with naming(folder):
+    with naming_file(folder):
         build_llama(policy.model, texts, folder, seed)
     return policy.model_copy(update={"model": str(folder)})
 
 
-def made_encoder(encoder: E, texts: Sequence[str], folder: Path, seed: int) -> E:
-    """As `made_policy`, of an encoder."""
+def create_encoder(encoder: E, texts: Sequence[str], folder: Path, seed: int) -> E:
+    """As `create_policy`, of an encoder."""
     if not isinstance(encoder.model, NewBertSettings):
         return encoder
-    with naming(folder):
+    with naming_file(folder):
         build_bert(encoder.model, texts, folder, seed)
     return encoder.model_copy(update={"model": str(folder)})

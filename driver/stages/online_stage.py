@@ -5,7 +5,7 @@ from functools import partial
 from typing import Any
 
 from plumbob.cluster.session import Session
-from plumbob.configs.runs import PpoRun, check_judged
+from plumbob.configs.runs import PpoRun, check_second_judge
 from plumbob.configs.settings.rewards import RuleReward
 from plumbob.driver.stages.concurrent_start import run_concurrently
 from plumbob.driver.stages.model_sampling import sampler_spec
@@ -41,7 +41,7 @@ def prepare(run: PpoRun, rule: Rule | None = None) -> PreparedStage:
     `rule` scores the responses a second time, where the run names no second reward model.
     """
     has_judge = run.judge is not None or rule is not None
-    check_judged(run.ppo, has_judge)
+    check_second_judge(run.ppo, has_judge)
     check_reward(run.reward.reward)
     if run.judge is not None:
         check_reward(run.judge.reward)
@@ -71,7 +71,7 @@ def prepare(run: PpoRun, rule: Rule | None = None) -> PreparedStage:
 
 def _start(context: StageContext, run: PpoRun, opened: OpenedPolicy, rule: Rule | None) -> PpoActors:
     session = context.session
-    spec = sampler_spec(opened, run.rollout, served_rank(opened.source, run.policy.tuning))
+    spec = sampler_spec(opened, run.rollout, served_rank(opened.source, run.policy.tuning.rank))
     return PpoActors(
         *run_concurrently(
             partial(context.listener.notify, run.kind),

@@ -1,4 +1,4 @@
-"""The stages that align a policy with a file of judgements, without sampling: DPO and its family on pairs, and KTO."""
+"""The stages that align a policy with human feedback, without sampling: DPO and its family on pairs, and KTO."""
 
 from plumbob.configs.runs import DpoRun, KtoRun
 from plumbob.driver.stages.stage import PreparedStage, training_stage

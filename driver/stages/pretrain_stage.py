@@ -5,7 +5,7 @@ from typing import Any
 
 from plumbob.configs.runs import PretrainEncoderRun, PretrainRun
 from plumbob.configs.settings.models import ModelRef
-from plumbob.driver.stages.new_models import made_encoder, made_policy
+from plumbob.driver.stages.new_models import create_encoder, create_policy
 from plumbob.driver.stages.stage import PreparedStage, StageContext, training_stage
 from plumbob.models.loading import OpenedModel, open_policy
 from plumbob.models.masked_lm import open_encoder
@@ -20,8 +20,8 @@ def prepare(run: PretrainRun) -> PreparedStage:
         _check_tokenizer(open_policy(run.policy.ref))
 
     def train(context: StageContext, log: MetricsLog) -> Mapping[str, Any]:
-        policy = made_policy(run.policy, corpus.train, context.folder / "new", run.seed)
-        data = encode_corpus(corpus, open_policy(policy.made_ref).tokenizer, run.pretrain.block_tokens)
+        policy = create_policy(run.policy, corpus.train, context.folder / "new", run.seed)
+        data = encode_corpus(corpus, open_policy(policy.existing_ref).tokenizer, run.pretrain.block_tokens)
         named = run.model_copy(update={"policy": policy})
         return run_pretrain(named, data, context.session.learners(named), context.folder, log)
 
@@ -35,8 +35,8 @@ def prepare_encoder(run: PretrainEncoderRun) -> PreparedStage:
         _check_tokenizer(open_encoder(run.reward.encoder))
 
     def train(context: StageContext, log: MetricsLog) -> Mapping[str, Any]:
-        reward = made_encoder(run.reward, corpus.train, context.folder / "new", run.seed)
-        data = encode_corpus(corpus, open_encoder(reward.made_encoder).tokenizer, run.pretrain.block_tokens)
+        reward = create_encoder(run.reward, corpus.train, context.folder / "new", run.seed)
+        data = encode_corpus(corpus, open_encoder(reward.existing_encoder).tokenizer, run.pretrain.block_tokens)
         named = run.model_copy(update={"reward": reward})
         return run_pretrain_encoder(named, data, context.session.learners(named), context.folder, log)
 

@@ -9,7 +9,7 @@ from plumbob.cluster.session import Session
 from plumbob.configs.runs import RewardRun
 from plumbob.data.chat import chat_renderer, plain_dialogue
 from plumbob.driver.stages.model_sampling import ModelSampling
-from plumbob.driver.stages.new_models import made_encoder
+from plumbob.driver.stages.new_models import create_encoder
 from plumbob.driver.stages.stage import PreparedStage, StageContext, training_stage
 from plumbob.models.masked_lm import open_encoder
 from plumbob.reward.calibration import Calibration
@@ -42,9 +42,9 @@ def prepare(run: RewardRun) -> PreparedStage:
 
     def train(context: StageContext, log: MetricsLog) -> Mapping[str, Any]:
         texts = [record.prompt + record.responses[0] for record in data.train]
-        reward = made_encoder(run.reward, texts, context.folder / "new", run.seed)
+        reward = create_encoder(run.reward, texts, context.folder / "new", run.seed)
         named = run.model_copy(update={"reward": reward})
-        tokenizer = open_encoder(reward.made_encoder).tokenizer
+        tokenizer = open_encoder(reward.existing_encoder).tokenizer
         learners = context.session.learners(named)
         metrics = run_reward(named, data, tokenizer, learners, context.folder, log)
         result = context.folder / "reward_model"

@@ -82,13 +82,13 @@ def run_stage(prepared: PreparedStage, context: StageContext, stage: str) -> Sta
     began = time.monotonic()
     context.memory.take()
     context.listener.stage_began(stage)
-    result = _in_spite_of_losses(prepared, context)
+    result = _run_with_restarts(prepared, context)
     summary = StageSummary(result, time.monotonic() - began, context.memory.take())
     context.listener.stage_ended(stage, summary.as_dict())
     return summary
 
 
-def _in_spite_of_losses(prepared: PreparedStage, context: StageContext) -> StageResult:
+def _run_with_restarts(prepared: PreparedStage, context: StageContext) -> StageResult:
     """A stage that lost its learners resumes from its newest checkpoint, as a resumed run does; other workers stay."""
     while True:
         stop_signals.work_ended()  # Until its workers are there and begin, nothing is lost by stopping.

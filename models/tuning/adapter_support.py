@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from plumbob.configs.settings.models import LoraTuning
 from plumbob.core.errors import UserError
 from plumbob.models.loading import OpenedModel
-from plumbob.models.resolution import read_adapter_config
+from plumbob.models.resolution import read_adapter_config, served_rank
 
 
 @dataclass(frozen=True)
@@ -19,6 +19,7 @@ class AdapterSupport:
         unserved: settings of PEFT's adapters that change what an adapter computes, and that it does not follow.
         embedding_architectures: those on whose embeddings it serves LoRA; None serves it on all.
         loads_nothing_else: whether it refuses an adapter that holds other tensors than LoRA's.
+        without_adapters: architectures that it serves no adapter on.
     """
 
     engine: str = "transformers"
@@ -27,6 +28,7 @@ class AdapterSupport:
     unserved: tuple[str, ...] = ()
     embedding_architectures: frozenset[str] | None = None
     loads_nothing_else: bool = False
+    without_adapters: frozenset[str] = frozenset()
 
 
 WHAT_PEFT_LOADS = AdapterSupport()
@@ -39,6 +41,27 @@ def check_rank(tuning: LoraTuning, support: AdapterSupport, setting: str) -> Non
         raise UserError(
             f"{setting}.rank={tuning.rank}: {support.engine} serves LoRA up to rank {support.max_rank}; lower it or "
             f"{support.instead}"
+        )
+
+
+def check_largest_rank(opened: OpenedModel, support: AdapterSupport) -> None:
+    """Raises UserError when the model is an adapter of a larger rank, in any of its modules, than the engine serves."""
+    if opened.source.adapter is None or support.max_rank is None:
+        return
+    rank = served_rank(opened.source, new_rank=0)
+    if rank > support.max_rank:
+        raise UserError(
+            f"{opened.ref.setting}={opened.source.adapter}: the largest rank of the adapter, by r and rank_pattern, is "
+            f"{rank}, and {support.engine} serves LoRA up to rank {support.max_rank}; {support.instead}"
+        )
+
+
+def check_architecture(opened: OpenedModel, support: AdapterSupport) -> None:
+    """Raises UserError when the engine takes no adapter on such a model; it is always started to take some."""
+    found = next((name for name in opened.config.architectures or () if name in support.without_adapters), None)
+    if found is not None:
+        raise UserError(
+            f"{opened.ref.setting}={opened.source.base}: {support.engine} serves no LoRA on {found}; {support.instead}"
         )
 
 

@@ -31,7 +31,7 @@ def read_adapter(model: PeftModel, name: str) -> dict[str, Tensor]:
     return dict(get_peft_model_state_dict(model, adapter_name=name))
 
 
-def take_adapter_off(model: PeftModel, name: str, instead: str) -> None:
+def remove_adapter(model: PeftModel, name: str, instead: str) -> None:
     """Delete the adapter `name`; `instead`, another one, is active afterwards."""
     model.set_adapter(instead)
     model.delete_adapter(name)

@@ -9,7 +9,12 @@ from typing import TYPE_CHECKING
 from plumbob.configs.settings.models import LoraTuning, NewLlamaSettings
 from plumbob.models.adapter import ModelRole
 from plumbob.models.loading import OpenedPolicy
-from plumbob.models.tuning.adapter_support import AdapterSupport, check_rank
+from plumbob.models.tuning.adapter_support import (
+    AdapterSupport,
+    check_architecture,
+    check_largest_rank,
+    check_rank,
+)
 from plumbob.models.tuning.targets import check_new_targets, check_targets
 
 if TYPE_CHECKING:
@@ -25,7 +30,9 @@ class LoraMethod:
     tuning: LoraTuning
 
     def check(self, opened: OpenedPolicy, setting: str, support: AdapterSupport) -> None:
+        check_architecture(opened, support)
         check_rank(self.tuning, support, setting)
+        check_largest_rank(opened, support)
         check_targets(opened, self.tuning, support, f"{setting}.targets")
 
     def check_new(self, spec: NewLlamaSettings, setting: str, support: AdapterSupport) -> None:

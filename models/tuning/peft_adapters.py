@@ -11,7 +11,8 @@ from peft import PeftConfig, PeftModel, get_peft_model
 from peft.utils import get_peft_model_state_dict, set_peft_model_state_dict
 from torch import Tensor, nn
 
-from plumbob.models.adapter import load_adapter
+from plumbob.core.outside import from_outside
+from plumbob.models.adapter import CONFIG_FILE, SAVE_AGAIN, load_adapter
 
 
 def without_dropout(config: PeftConfig) -> PeftConfig:
@@ -28,7 +29,8 @@ def add_adapters(base: nn.Module, config: PeftConfig, names: tuple[str, ...]) ->
 
 
 def config_of(folder: Path) -> PeftConfig:
-    return PeftConfig.from_pretrained(str(folder))
+    with from_outside(f"{folder / CONFIG_FILE}: PEFT cannot read it", SAVE_AGAIN):
+        return PeftConfig.from_pretrained(str(folder))
 
 
 def copy_into(model: PeftModel, folder: Path, names: tuple[str, ...]) -> None:

@@ -12,10 +12,17 @@ from transformers.pytorch_utils import Conv1D
 
 from plumbob.configs.settings.models import LoraTuning, NewLlamaSettings
 from plumbob.core.errors import UserError
-from plumbob.models.adapter import WEIGHTS_FILE
+from plumbob.core.outside import from_outside
+from plumbob.models.adapter import SAVE_AGAIN, WEIGHTS_FILE
 from plumbob.models.from_scratch import llama_config
 from plumbob.models.loading import OpenedPolicy
-from plumbob.models.tuning.adapter_support import WHAT_PEFT_LOADS, AdapterSupport, check_loadable
+from plumbob.models.tuning.adapter_support import (
+    WHAT_PEFT_LOADS,
+    AdapterSupport,
+    check_architecture,
+    check_largest_rank,
+    check_loadable,
+)
 
 SETTING = "policy.tuning.targets"
 ALL_LINEAR = "all-linear"
@@ -39,20 +46,10 @@ def check_targets(
     Raises:
         UserError: a module is not there, cannot take LoRA, or cannot be served with it.
     """
-    source = opened.source
-    if source.adapter is None and tuning.targets == ALL_LINEAR:
-        return
-    with torch.device("meta"):
-        model = AutoModelForCausalLM.from_config(opened.config, trust_remote_code=opened.ref.trust_remote_code)
-    if source.adapter is None:
-        _check_named(model, tuning.targets, source.base, support, setting)
-        return
-    modules = dict(model.named_modules())
-    found = {name: [name] if name in modules else [] for name in _adapted(source.adapter, support)}
-    # PEFT itself says what it cannot load.
-    unusable = {} if support == WHAT_PEFT_LOADS else _unusable(model, support)
-    fix = f"an adapter on {source.base} may hold {_possible(model, _unusable(model, support))}"
-    _refuse(found, unusable, f"{opened.ref.setting}={source.adapter}", source.base, fix, support)
+    if opened.source.adapter is not None:
+        _check_adapted(opened, opened.source.adapter, support)
+    elif tuning.targets != ALL_LINEAR:
+        _check_named(opened.empty(AutoModelForCausalLM), tuning.targets, opened.source.base, support, setting)
 
 
 def check_new_targets(spec: NewLlamaSettings, tuning: LoraTuning, support: AdapterSupport, setting: str) -> None:
@@ -65,10 +62,23 @@ def check_new_targets(spec: NewLlamaSettings, tuning: LoraTuning, support: Adapt
 
 
 def check_served(opened: OpenedPolicy, support: AdapterSupport) -> None:
-    """Look at a policy that is sampled as it is. Raises UserError when it is an adapter that cannot be loaded."""
+    """Look at a policy that is sampled as it is. Raises UserError when the engine cannot serve it."""
+    check_architecture(opened, support)
     check_loadable(opened, support)
+    check_largest_rank(opened, support)
     if opened.source.adapter is not None:
-        check_targets(opened, LoraTuning(), support)
+        _check_adapted(opened, opened.source.adapter, support)
+
+
+def _check_adapted(opened: OpenedPolicy, adapter: Path, support: AdapterSupport) -> None:
+    """The modules that an adapter holds tensors for."""
+    model, base = opened.empty(AutoModelForCausalLM), opened.source.base
+    modules = dict(model.named_modules())
+    found = {name: [name] if name in modules else [] for name in _adapted(adapter, support)}
+    # PEFT itself says what it cannot load.
+    unusable = {} if support == WHAT_PEFT_LOADS else _unusable(model, support)
+    fix = f"an adapter on {base} may hold {_possible(model, _unusable(model, support))}"
+    _refuse(found, unusable, f"{opened.ref.setting}={adapter}", base, fix, support)
 
 
 def _check_named(model: Any, targets: Sequence[str], base: str, support: AdapterSupport, setting: str) -> None:
@@ -125,7 +135,8 @@ def _reason(names: list[str], unusable: Mapping[str, str]) -> str | None:
 
 def _adapted(adapter: Path, support: AdapterSupport) -> list[str]:
     """Names of the modules that the adapter holds LoRA for, each once; what else it holds some would not take."""
-    with safe_open(adapter / WEIGHTS_FILE, framework="pt") as file:
+    what = f"{adapter / WEIGHTS_FILE}: cannot be read"
+    with from_outside(what, SAVE_AGAIN), safe_open(adapter / WEIGHTS_FILE, framework="pt") as file:
         names = [name.removeprefix("base_model.model.") for name in file.keys()]  # noqa: SIM118 - it is no mapping
     kept = names if support.loads_nothing_else else [name for name in names if ".lora_" in name]
     return list(dict.fromkeys(name.partition(".lora_")[0].removesuffix(".base_layer") for name in kept))

@@ -12,6 +12,7 @@ from transformers import GenerationConfig
 from plumbob.configs.settings.models import ModelRef
 from plumbob.configs.settings.workers import SamplerEngine
 from plumbob.core.errors import UserError
+from plumbob.core.outside import from_outside
 from plumbob.models.adapter import Adapter
 from plumbob.models.loading import OpenedPolicy, open_base
 from plumbob.models.resolution import ModelSource
@@ -100,13 +101,19 @@ def stop_token_ids(spec: SamplerSpec, tokenizer: Any) -> tuple[int, ...]:
     The mark matters: a config's default EOS id that nobody set may be an ordinary token of this vocabulary.
     """
     ids = {tokenizer.eos_token_id}
-    try:
-        named = GenerationConfig.from_pretrained(spec.model.name).eos_token_id
-    except OSError:
-        named = None
+    named = named_stop_ids(spec.model)
     special = {i for i, token in tokenizer.added_tokens_decoder.items() if token.special}
-    ids |= special & set(named if isinstance(named, list) else [named])
-    return tuple(sorted(ids))
+    return tuple(sorted(ids | special & named))
+
+
+def named_stop_ids(model: ModelRef) -> set[int]:
+    """Those of the model's generation config, where it has one. Raises UserError when that cannot be read."""
+    with from_outside(f"{model}: generation_config.json cannot be read", "copy the model again, or delete the file"):
+        try:
+            named = GenerationConfig.from_pretrained(model.name).eos_token_id
+        except OSError:
+            return set()
+        return set(named if isinstance(named, list) else [named])
 
 
 @dataclass
@@ -130,19 +137,19 @@ class ResponseInProgress:
     @property
     def context_ids(self) -> NDArray[np.int32]:
         """Int32 [P + S]: what the policy reads before it writes."""
-        return np.concatenate([self.request.prompt_ids, self.request.started.token_ids])
+        return np.concatenate([self.request.prompt_ids, self.request.partial.token_ids])
 
     @property
     def seed(self) -> int:
         return partial_seed(self.request)
 
     def finish(self, reason: FinishReason, worker: str, tokenizer: Any) -> Rollout:
-        """With what was started; where a slice ends before the response may, "length" becomes "partial"."""
-        started = self.request.started
+        """With what was started; where partial_tokens end before the response may, "length" becomes "partial"."""
+        started = self.request.partial
         token_ids = np.concatenate([started.token_ids, np.asarray(self.token_ids, np.int32)])
         versions = np.full(len(self.token_ids), self.version, np.int32)
         return Rollout(
-            request=replace(self.request, started=NOT_STARTED),
+            request=replace(self.request, partial=NOT_STARTED),
             finish_reason="partial" if reason == "length" and len(token_ids) < self.max_tokens else reason,
             response=tokenizer.decode(token_ids.tolist(), skip_special_tokens=True, clean_up_tokenization_spaces=False),
             token_ids=token_ids,
@@ -166,7 +173,7 @@ def begin_response(spec: SamplerSpec, context: int, version: int, request: Sampl
             f"{context}: no room for a response; lower data.max_prompt_tokens to {context - spec.max_tokens} or less"
         )
     max_tokens = min(room, spec.max_tokens)
-    left = max_tokens - len(request.started.token_ids)
+    left = max_tokens - len(request.partial.token_ids)
     if left < 1:
         raise ValueError(f"the response to prompt {request.prompt_id} has {max_tokens} tokens, which is its limit")
     return ResponseInProgress(

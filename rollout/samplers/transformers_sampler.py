@@ -14,7 +14,7 @@ from plumbob.core.errors import UserError
 from plumbob.models.adapter import Adapter
 from plumbob.models.adapter_switch import activate
 from plumbob.models.loading import load_causal_lm
-from plumbob.models.tuning.hosting import put_adapter, read_adapter, take_adapter_off
+from plumbob.models.tuning.hosting import put_adapter, read_adapter, remove_adapter
 from plumbob.rollout.publish_proof import PublishError, PublishProof, judge, max_difference
 from plumbob.rollout.rollout_records import Rollout, SampleRequest
 from plumbob.rollout.samplers.sampler import (
@@ -139,7 +139,7 @@ class TransformersSampler:
         self._loaded.add(adapter.version)
         running = self._batch.responses if self._batch else []
         for version in self._loaded - {self._version} - {response.version for response in [*running, *self._queue]}:
-            take_adapter_off(self._model, _adapter_name(version), instead=name)
+            remove_adapter(self._model, _adapter_name(version), instead=name)
             self._loaded.discard(version)
         return proof
 

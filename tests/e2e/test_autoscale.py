@@ -21,7 +21,7 @@ from tests.support.recording_listener import Watching
 from tests.support.small_run import Stages
 from tests.support.tiny_policy import make_requests, write_policy
 
-pytestmark = pytest.mark.cluster
+pytestmark = pytest.mark.slow
 
 BOUND_S = 240.0
 AUTOSCALE = AutoscaleSettings(max_workers=3, patience=2)

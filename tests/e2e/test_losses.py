@@ -13,7 +13,7 @@ from plumbob.models.adapter import WEIGHTS_FILE
 from plumbob.trainers.metrics.step_record import StepRecord
 from tests.support.small_run import Left, Stages
 
-pytestmark = pytest.mark.cluster
+pytestmark = pytest.mark.slow
 
 
 class Killing(PlainConsole):

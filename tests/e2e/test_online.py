@@ -77,7 +77,7 @@ def test_the_synchronous_loop_is_never_behind(ppo_from_adapter: Left) -> None:
     assert all(line["metrics"]["sampler_gap_max"] < 1e-4 for line in ppo_from_adapter.metrics)
 
 
-@pytest.mark.cluster
+@pytest.mark.slow
 def test_the_asynchronous_loop_trains_on_what_is_one_version_old_at_most(
     stage: Stages, ppo_settings: dict[str, object]
 ) -> None:

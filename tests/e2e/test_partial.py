@@ -6,7 +6,7 @@ import pytest
 
 from tests.support.small_run import PPO, Left, Stages
 
-pytestmark = pytest.mark.cluster
+pytestmark = pytest.mark.slow
 
 SLICE = 4
 

@@ -14,7 +14,7 @@ from tests.support.recording_listener import Watching
 from tests.support.small_run import Stages, settings
 from tests.support.tiny_policy import write_policy
 
-pytestmark = pytest.mark.cluster
+pytestmark = pytest.mark.slow
 
 BOUND_S = 120
 ALL_CPUS = 4

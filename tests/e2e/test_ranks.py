@@ -9,7 +9,7 @@ import pytest
 
 from tests.support.small_run import LENGTHS, Left, Stages
 
-pytestmark = pytest.mark.cluster
+pytestmark = pytest.mark.slow
 
 TWO = {"learner.num_workers": 2}
 

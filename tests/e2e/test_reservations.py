@@ -14,8 +14,6 @@ from plumbob.cluster.placement import plan
 from plumbob.cluster.resources import Need, WorkerRole
 from tests.support.small_run import Stages
 
-pytestmark = pytest.mark.cluster
-
 
 @pytest.fixture
 def large_and_small(stage: Stages) -> Iterator[tuple[str, str]]:

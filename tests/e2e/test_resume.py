@@ -25,8 +25,6 @@ from tests.support.small_run import WORKERS, Left, Stages, settings
 
 STATE_FILE = file_name(0)
 
-pytestmark = pytest.mark.cluster
-
 BOUND_S = 240
 
 

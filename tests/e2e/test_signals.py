@@ -14,8 +14,6 @@ from tests.support.folder_names import names
 from tests.support.signalled_run import SignalledRun, pretrain_settings, start
 from tests.support.small_run import Left
 
-pytestmark = pytest.mark.cluster
-
 LEFT_S = 15.0
 """Within which nothing of a run is alive whose driver was killed."""
 
@@ -43,7 +41,7 @@ def temporary() -> Iterator[Path]:
         yield Path(folder)
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
+@pytest.mark.parametrize("number", [signal.SIGTERM, pytest.param(signal.SIGHUP, marks=pytest.mark.slow)])
 def test_the_first_signal_saves_the_step_and_a_resumed_run_is_as_one_that_nothing_happened_to(
     begin: Callable[..., SignalledRun], world: Path, temporary: Path, tmp_path: Path, number: signal.Signals
 ) -> None:
@@ -61,7 +59,7 @@ def test_the_first_signal_saves_the_step_and_a_resumed_run_is_as_one_that_nothin
     ]
     assert "Traceback" not in printed and "Stack trace" not in printed
     # Nothing that was learnt is lost: saved is the last step that has a line, though save_every is 1000.
-    assert 3 <= len(left.metrics) == int(saved.name.removeprefix("step-")) < 60
+    assert 3 <= len(left.metrics) == int(saved.name.removeprefix("step-")) < 57
     assert run.left(LEFT_S) == [] and names(temporary) == []
     if number == signal.SIGTERM:
         assert main(["resume", str(run.folder)]) == 0
@@ -72,6 +70,7 @@ def test_the_first_signal_saves_the_step_and_a_resumed_run_is_as_one_that_nothin
         assert weights[0] == weights[1]
 
 
+@pytest.mark.slow
 def test_a_boot_that_is_ended_leaves_nothing(
     begin: Callable[..., SignalledRun], temporary: Path, tmp_path: Path
 ) -> None:
@@ -84,6 +83,7 @@ def test_a_boot_that_is_ended_leaves_nothing(
     assert run.left(LEFT_S) == [] and names(tmp_path) == names(temporary) == []
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("signals", [(signal.SIGTERM, signal.SIGTERM), (signal.SIGKILL,)])
 def test_the_second_signal_or_a_kill_ends_all_processes_in_a_bounded_time(
     begin: Callable[..., SignalledRun], signals: tuple[signal.Signals, ...]

@@ -12,8 +12,6 @@ from plumbob.cluster.calls import wait_until
 from plumbob.console.cli import main
 from tests.support.small_run import WORKERS, Left, Stages, settings
 
-pytestmark = pytest.mark.cluster
-
 BOUND_S = 240.0
 
 

@@ -208,7 +208,7 @@ def test_an_adapter_too_wide_for_vllm(refused: Refusals, ppo_settings: dict[str,
     assert "512" in message
 
 
-@pytest.mark.cluster
+@pytest.mark.slow
 @pytest.mark.usefixtures("alone")
 def test_more_workers_than_cpus(
     refused: Refusals, stage: Stages, sft: dict[str, object], capfd: pytest.CaptureFixture[str]
@@ -227,7 +227,7 @@ def test_more_workers_than_cpus(
     assert "after waiting 0.3 s" in message
 
 
-@pytest.mark.cluster
+@pytest.mark.slow
 @pytest.mark.usefixtures("alone")
 def test_waiting_for_a_cluster_is_said(
     stage: Stages, sft: dict[str, object], tmp_path: Path, capfd: pytest.CaptureFixture[str]

@@ -1,30 +1,32 @@
 """The vLLM sampler on a real engine: parity with transformers, versions, proofs of publishes, clean shutdown."""
 
-import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 import psutil
 import pytest
-import torch
-from numpy.typing import NDArray
-from safetensors.torch import load_file, save_file
-from transformers import AutoModelForCausalLM
 
 from plumbob.configs.settings.training import PpoSettings
 from plumbob.configs.settings.workers import VllmEngine
 from plumbob.core.errors import UserError
-from plumbob.models.adapter import CONFIG_FILE, WEIGHTS_FILE, Adapter, save_adapter
+from plumbob.models.adapter import Adapter
 from plumbob.rollout.publish_proof import PublishError
-from plumbob.rollout.rollout_records import Rollout
 from plumbob.rollout.samplers.sampler import SamplerSpec, sample
 from plumbob.rollout.samplers.vllm.vllm_sampler import NUM_SLOTS, VllmSampler
 from plumbob.trainers.online.monitors import Monitors
 from plumbob.trainers.online.step_metrics import StepMetrics
 from tests.support.opened_models import policy_ref
-from tests.support.plain_transformers import load_plain, plain_logprobs
+from tests.support.published_adapters import (
+    AdapterWriter,
+    change_one_element,
+    change_the_scaling,
+    largest_gap,
+    leave_one_module_out,
+    logprob_gaps,
+    on_embeddings,
+)
 from tests.support.tiny_policy import EOS, TEMPERATURE, make_adapter, make_requests, write_policy
 
 
@@ -36,21 +38,10 @@ def test_a_model_without_a_kernel_is_refused_at_once(tmp_path: Path) -> None:
         VllmSampler(spec)
 
 
-class Post:
-    """Between the learner and vLLM: writes the adapter, after which a test may damage what was written."""
-
-    def __init__(self) -> None:
-        self.damage = lambda folder: None
-
-    def __call__(self, adapter: Adapter, folder: Path) -> None:
-        save_adapter(adapter, folder)
-        self.damage(folder)
-
-
 @dataclass
 class Served:
     sampler: VllmSampler
-    post: Post
+    writer: AdapterWriter
     folder: str
     spec: SamplerSpec
     adapters: dict[int, Adapter]
@@ -70,9 +61,9 @@ def opened(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFact
     folder = write_policy(tmp_path_factory.mktemp("policy"))
     engine = VllmEngine(kv_cache_gib=0.05, max_num_seqs=64)
     spec = SamplerSpec(policy_ref(folder, request.param), "rollout-0", engine, TEMPERATURE, max_tokens=48, lora_rank=4)
-    post = Post()
-    sampler = VllmSampler(spec, post)
-    yield Served(sampler, post, folder, spec, {})
+    writer = AdapterWriter()
+    sampler = VllmSampler(spec, writer)
+    yield Served(sampler, writer, folder, spec, {})
     sampler.close()
     assert not set(psutil.Process().children(recursive=True)) - set(others)
     assert not list(Path("/dev/shm").glob("plumbob-*"))
@@ -81,22 +72,8 @@ def opened(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFact
 @pytest.fixture
 def served(opened: Served) -> Iterator[Served]:
     yield opened
-    opened.post.damage = lambda folder: None
+    opened.writer.damage = lambda folder: None
     opened.sampler.cancel()
-
-
-def gaps(
-    adapter: Adapter, folder: Path, rollouts: Sequence[Rollout], temperature: float = TEMPERATURE
-) -> NDArray[np.float32]:
-    """|log-prob - that of plain transformers and peft| of every token."""
-    save_adapter(adapter, folder)
-    model = load_plain(str(folder))
-    plain = (plain_logprobs(model, r.request.prompt_ids, r.token_ids, temperature) for r in rollouts)
-    return np.concatenate([np.abs(logprobs - r.logprobs) for logprobs, r in zip(plain, rollouts, strict=True)])
-
-
-def largest_gap(adapter: Adapter, folder: Path, rollouts: Sequence[Rollout]) -> float:
-    return float(gaps(adapter, folder, rollouts).max())
 
 
 def test_logprobs_equal_those_of_transformers(served: Served, tmp_path: Path) -> None:
@@ -118,9 +95,9 @@ def test_a_sampler_at_another_temperature_than_the_learner_s_is_told(served: Ser
     rollouts = sample(served.sampler, make_requests(32))
 
     def told(temperature: float) -> list[str]:
-        gap = float(gaps(adapter, tmp_path, rollouts, temperature).mean())
+        gap = float(logprob_gaps(adapter, tmp_path, rollouts, temperature).mean())
         monitors = Monitors(PpoSettings())
-        monitors.see(StepMetrics.from_disk({"kl": 0.0, "sampler_gap_fresh": gap}))
+        monitors.observe(StepMetrics.from_disk({"kl": 0.0, "sampler_gap_fresh": gap}))
         return [alarm.name for alarm in monitors.alarms]
 
     assert told(TEMPERATURE) == [] and told(1.1 * TEMPERATURE) == ["sampler_gap"]
@@ -195,23 +172,6 @@ def test_a_correct_adapter_is_proven(served: Served) -> None:
     assert served.sampler.load(adapter).num_tensors == 28
 
 
-def on_embeddings(folder: str, version: int) -> Adapter:
-    """An adapter on the tokens' embeddings and on the output's, rank 4."""
-    whole = make_adapter(folder, version, seed=version)
-    rows = AutoModelForCausalLM.from_pretrained(folder).config.vocab_size
-    shapes = {
-        "model.embed_tokens.lora_embedding_A": (4, rows),
-        "model.embed_tokens.lora_embedding_B": (128, 4),
-        "lm_head.lora_A.weight": (4, 128),
-        "lm_head.lora_B.weight": (rows, 4),
-    }
-    generator = torch.Generator().manual_seed(version)
-    tensors = {
-        f"base_model.model.{name}": torch.randn(shape, generator=generator) * 0.05 for name, shape in shapes.items()
-    }
-    return replace(whole, config={**whole.config, "target_modules": ["embed_tokens", "lm_head"]}, tensors=tensors)
-
-
 def test_an_adapter_on_embeddings_is_served(served: Served, tmp_path: Path) -> None:
     adapter = on_embeddings(served.folder, served.fresh().version)
     assert served.sampler.load(adapter).num_tensors == 4
@@ -220,26 +180,6 @@ def test_an_adapter_on_embeddings_is_served(served: Served, tmp_path: Path) -> N
         assert largest_gap(adapter, tmp_path / "own", rollouts) < 1e-4
         plain = largest_gap(make_adapter(served.folder, 0, seed=99), tmp_path / "other", rollouts)
         assert plain > 0.1
-
-
-def change_one_element(folder: Path) -> None:
-    tensors = load_file(folder / WEIGHTS_FILE)
-    value = tensors["base_model.model.model.layers.1.mlp.up_proj.lora_B.weight"][17]
-    # The smallest step that bfloat16 can show at this value is at most 2**-7 of it.
-    value[2] *= 1 + 2**-7
-    save_file(tensors, folder / WEIGHTS_FILE)
-
-
-def leave_one_module_out(folder: Path) -> None:
-    tensors = load_file(folder / WEIGHTS_FILE)
-    save_file(
-        {name: tensor for name, tensor in tensors.items() if "layers.1.mlp.up_proj" not in name}, folder / WEIGHTS_FILE
-    )
-
-
-def change_the_scaling(folder: Path) -> None:
-    config = json.loads((folder / CONFIG_FILE).read_text())
-    (folder / CONFIG_FILE).write_text(json.dumps(config | {"lora_alpha": 11}))
 
 
 @pytest.mark.parametrize(
@@ -253,13 +193,13 @@ def change_the_scaling(folder: Path) -> None:
 def test_a_corrupt_adapter_is_caught(served: Served, damage, named: str) -> None:
     good, bad = served.fresh(), served.fresh()
     served.sampler.load(good)
-    served.post.damage = damage
+    served.writer.damage = damage
     with pytest.raises(PublishError, match=rf"worker rollout-0, version {bad.version}: .*{named}.* differs"):
         served.sampler.load(bad)
     # Nothing is sampled under what failed.
     assert served.sampler.version == good.version
     assert set(sample(served.sampler, make_requests(1))[0].versions) == {good.version}
-    served.post.damage = lambda folder: None
+    served.writer.damage = lambda folder: None
     assert served.sampler.load(bad).version == bad.version
 
 

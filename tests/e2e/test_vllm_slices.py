@@ -15,7 +15,7 @@ from tests.support.opened_models import policy_ref
 from tests.support.partial_rollouts import in_slices, largest_gaps, pair_statistic, statistic_bound
 from tests.support.tiny_policy import EOS, TEMPERATURE, VOCABULARY, make_adapter, make_requests, write_policy
 
-pytestmark = pytest.mark.cluster
+pytestmark = pytest.mark.slow
 
 MAX_TOKENS = 40
 SLICE = 16

@@ -17,7 +17,7 @@ def load_everywhere(samplers: SamplerGroup, adapter: Adapter) -> None:
     """Workers that are still booting take part in a later publish."""
     load(samplers, adapter)
     pool = samplers._pool
-    with pool.membership.turn:
+    with pool.membership.work_lock:
         while any(member.opened is pool._opening and not pool._is_ready(member) for member in pool.members):
             pool._poll_members(None)
             for member, task in pool._ended():

@@ -11,7 +11,7 @@ from plumbob.rollout.journal import JournalRow, step_file, write_step
 from plumbob.trainers.learner.checkpoint import Checkpoints, DamagedError, Files, on_disk
 from tests.multihost.faults.checks import Undisturbed, check_complete, check_equal, check_published, newest_files
 from tests.multihost.faults.kinds import check_said, unsaid
-from tests.multihost.faults.scene import Fault
+from tests.multihost.faults.system_under_test import Fault
 from tests.support.small_run import Left
 
 NUM_STEPS = 3

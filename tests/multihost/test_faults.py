@@ -2,15 +2,11 @@
 
 from pathlib import Path
 
-import pytest
-
 from tests.multihost.faults.campaign import campaign
 from tests.multihost.faults.catalogue import Setting
-from tests.multihost.faults.scene import Fault
+from tests.multihost.faults.system_under_test import Fault
 from tests.multihost.hosts import missing
 from tests.support.host_requirements import cannot
-
-pytestmark = pytest.mark.cluster
 
 SLICE = (
     Fault("worker killed", "rollout", "sample"),

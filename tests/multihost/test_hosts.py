@@ -15,8 +15,6 @@ from tests.multihost.driver import RayConsole
 from tests.multihost.hosts import NETWORK, PATIENCE_S, SOURCE, Hosts
 from tests.multihost.memory import out_of_memory
 
-pytestmark = pytest.mark.cluster
-
 ALL = [f"{NETWORK}.{number}" for number in (1, 2, 3)]
 SEEN_S = PATIENCE_S + 30
 STARTED_S = 20.0

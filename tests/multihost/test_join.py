@@ -3,15 +3,11 @@
 import secrets
 import subprocess
 
-import pytest
-
 from plumbob.cluster.connection import PROBE_S
 from tests.multihost import echo
 from tests.multihost.cables import serving
 from tests.multihost.hosts import PLUMBOB, PYTHON, Host, Hosts
 from tests.support.small_run import settings
-
-pytestmark = pytest.mark.cluster
 
 START_S = 60.0
 """For a command to start and read its input on a busy machine."""

@@ -2,17 +2,13 @@
 
 from pathlib import Path
 
-import pytest
-
 from tests.multihost.faults.campaign import PROMPTS, SAMPLES, SHARES
 from tests.multihost.faults.checks import check_complete, check_published, check_same_lines, check_same_policy
-from tests.multihost.faults.driven import Driven, Moment
+from tests.multihost.faults.stepped_run import Breakpoint, SteppedRun
 from tests.multihost.hosts import Hosts, missing
 from tests.multihost.inputs import write_inputs
 from tests.support.host_requirements import cannot
 from tests.support.small_run import Left
-
-pytestmark = pytest.mark.cluster
 
 NUM_STEPS = 4
 SMALL: dict[str, object] = {"ppo.num_steps": NUM_STEPS, "rollout.num_workers": 1}
@@ -27,19 +23,20 @@ def test_a_run_goes_on_after_all_hosts_were_without_power(tmp_path: Path) -> Non
         inputs = write_inputs(tmp_path)
         address = {"cluster.address": hosts.ray_address}
         undisturbed, struck = (
-            Driven(hosts.head, tmp_path / "runs" / name, tmp_path / f"{name}.log") for name in ("undisturbed", "struck")
+            SteppedRun(hosts.head, tmp_path / "runs" / name, tmp_path / f"{name}.log")
+            for name in ("undisturbed", "struck")
         )
         for run in (undisturbed, struck):  # Both at once: what takes time is the boot of their workers.
             run.start(inputs, SHARES, SMALL, address)
-        undisturbed.lead_to_end()
-        struck.lead_to(Moment(3, "learn"))
+        undisturbed.run_to_end()
+        struck.run_to(Breakpoint(3, "learn"))
         for host in hosts.all:
             host.power_off()
         struck.kill()
         assert Left(struck.folder).last_checkpoint.name == "step-000002"
         hosts.start_again()
         struck.resume()
-        struck.lead_to_end()
+        struck.run_to_end()
     left, other = Left(struck.folder), Left(undisturbed.folder)
     check_complete(left, NUM_STEPS * PROMPTS, SAMPLES)
     check_published(left, 0, struck.said)

@@ -17,8 +17,6 @@ from tests.multihost.hosts import PLUMBOB, Host, Hosts
 from tests.multihost.namespaces import Command
 from tests.support.small_run import PIPELINE, ROLLOUT, TRANSFORMERS, Left, settings, tensors_of
 
-pytestmark = pytest.mark.cluster
-
 RUN_S = 300.0
 START_S = 60.0
 

@@ -2,12 +2,8 @@
 
 from pathlib import Path
 
-import pytest
-
 from tests.multihost.hosts import PLUMBOB, Host, Hosts
 from tests.support.small_run import settings
-
-pytestmark = pytest.mark.cluster
 
 RUN_S = 300.0
 START_S = 60.0

@@ -21,8 +21,8 @@ from plumbob.configs.settings.algorithms import (
 from plumbob.configs.settings.training import PpoSettings
 from plumbob.models.adapter import ModelRole
 from plumbob.models.policy import PolicyModel
-from plumbob.trainers.online.experience import Evaluated
-from plumbob.trainers.online.objective import evaluate
+from plumbob.trainers.online.experience import LogprobsAndValues
+from plumbob.trainers.online.objective import compute_logprobs_and_values
 from plumbob.trainers.online.trajectories import Trajectories, collate_rollouts
 from plumbob.verify.local_learner import open_learner
 from plumbob.verify.optima.response_tree import EOS
@@ -80,10 +80,10 @@ def role_of_policy(model: PolicyModel, role: ModelRole) -> AbstractContextManage
     return role_of(model, "policy" if role == "reference" else role)
 
 
-def wrong_reference(*arguments: Any) -> Evaluated:
+def wrong_reference(*arguments: Any) -> LogprobsAndValues:
     """The policy as its own reference: as if no KL were measured from where it began."""
-    evaluated = evaluate(*arguments)
-    return replace(evaluated, ref_logprobs=evaluated.logprobs)
+    computed = compute_logprobs_and_values(*arguments)
+    return replace(computed, ref_logprobs=computed.logprobs)
 
 
 def without_eos(*arguments: Any) -> Trajectories:
@@ -96,7 +96,7 @@ BUGS = {
     "beta 10% too large": Bug(stronger),
     "gamma 0.95": Bug(discounted),
     "temperature 1.1": Bug(hotter),
-    "the wrong reference": Bug(replaced=("plumbob.trainers.online.ppo.evaluate", wrong_reference)),
+    "the wrong reference": Bug(replaced=("plumbob.trainers.online.ppo.compute_logprobs_and_values", wrong_reference)),
     "EOS out of the mask": Bug(replaced=("plumbob.trainers.online.ppo.collate_rollouts", without_eos)),
     "responses weigh the same": Bug(weighed),
     "tokens weigh the same": Bug(counted),

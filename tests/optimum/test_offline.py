@@ -9,7 +9,7 @@ import pytest
 
 from plumbob.data.epoch_order import EpochBatches
 from plumbob.verify.rows.offline_rows import OFFLINE_ROWS, OfflineRow, PairPlan
-from plumbob.verify.training.train_offline import drawn_counts, evenly_ordered, exact_counts, laid_out, rounds
+from plumbob.verify.training.train_offline import drawn_counts, evenly_ordered, exact_counts, in_training_order, rounds
 from plumbob.verify.world.problem import Measurement, Size
 from tests.support.learner_ranks import Ranks
 
@@ -67,6 +67,6 @@ def test_records_are_those_counted_and_every_stretch_is_like_the_whole() -> None
 
 
 def test_the_trainer_takes_records_in_the_order_that_they_were_laid_out_for() -> None:
-    records = laid_out([f"record {i}" for i in range(10)], seed=3)
+    records = in_training_order([f"record {i}" for i in range(10)], seed=3)
     batches = EpochBatches(10, 5, 1, seed=3)
     assert [records[i] for step in range(2) for i in batches.batch_at(step)] == [f"record {i}" for i in range(10)]

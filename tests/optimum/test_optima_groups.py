@@ -6,11 +6,11 @@ import pytest
 
 from plumbob.verify.optima.group_optima import (
     batch_std,
-    companions,
     group_advantages,
     group_baseline_optimum,
     grpo_gradient,
     grpo_optimum,
+    multisets,
 )
 from plumbob.verify.optima.online_optima import kl_in_loss_gradient
 from plumbob.verify.optima.response_tree import (
@@ -51,11 +51,11 @@ def drawn_gradient(problem, policy, kind, group_size, ddof, eps):
 
 def test_companions_by_hand():
     # Two others over three responses: 6 multisets, mixed ones in 2 orders.
-    counts, log_orders = companions(2, 3)
+    counts, log_orders = multisets(2, 3)
     found = {tuple(row): round(math.exp(orders)) for row, orders in zip(counts.astype(int), log_orders, strict=True)}
     assert found == {(2, 0, 0): 1, (0, 2, 0): 1, (0, 0, 2): 1, (1, 1, 0): 2, (1, 0, 1): 2, (0, 1, 1): 2}
     with pytest.raises(ValueError, match="above 1,000,000"):
-        companions(31, 8)
+        multisets(31, 8)
 
 
 @pytest.mark.parametrize(("ddof", "eps"), [(0, 0.0), (1, 1e-4)])

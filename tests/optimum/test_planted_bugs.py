@@ -48,7 +48,7 @@ from plumbob.verify.rows.all_rows import ALL_ROWS, bug_shifts
 from plumbob.verify.rows.bug_shift import SEEN, moved
 from plumbob.verify.rows.offline_rows import BETA, EXCESS, OFFLINE_ROWS, HingeRow
 from plumbob.verify.rows.online_rows import CRITIC_FREE_ROWS, LOSS_ROWS, SLOW_ROW, FitRow, OnlineRow
-from plumbob.verify.rows.whole_system import WholeRow
+from plumbob.verify.rows.whole_system import WholeSystemRow
 from plumbob.verify.world.problem import Measurement, make_problem
 from tests.optimum.test_gradients import ROWS as PLANTED_ROWS
 from tests.support.learner_ranks import Ranks
@@ -211,8 +211,10 @@ def test_each_row_but_the_model_itself_lists_what_is_ten_percent_too_large(row: 
 
 
 def test_each_online_row_has_its_bugs_planted_or_is_rloo_as_the_one_that_has(tmp_path: Path) -> None:
-    planted, whole = CRITIC_FREE_ROWS[0], WholeRow()
-    left_out: list[Any] = [row for row in ALL_ROWS if isinstance(row, OnlineRow | WholeRow) and row not in PLANTED_ROWS]
+    planted, whole = CRITIC_FREE_ROWS[0], WholeSystemRow()
+    left_out: list[Any] = [
+        row for row in ALL_ROWS if isinstance(row, OnlineRow | WholeSystemRow) and row not in PLANTED_ROWS
+    ]
     assert planted in PLANTED_ROWS and left_out == [SLOW_ROW, whole]
     whole_ppo = whole.settings(make_problem(whole.size, 0, tmp_path), tmp_path, tmp_path).ppo
     for row, ppo in zip(left_out, (SLOW_ROW.settings(), whole_ppo), strict=True):
@@ -220,7 +222,7 @@ def test_each_online_row_has_its_bugs_planted_or_is_rloo_as_the_one_that_has(tmp
         assert row.bug_targets.keys() == planted.bug_targets.keys()
 
 
-MEASURED = (CRITIC_FREE_ROWS[1], LOSS_ROWS[2], OFFLINE_ROWS[0], OFFLINE_ROWS[1], WholeRow())
+MEASURED = (CRITIC_FREE_ROWS[1], LOSS_ROWS[2], OFFLINE_ROWS[0], OFFLINE_ROWS[1], WholeSystemRow())
 """REINFORCE++, GRPO of one token, DPO on exact pairs and on drawn ones, and the whole pipeline."""
 
 

@@ -16,7 +16,7 @@ from plumbob.verify.rows.reward_rows import (
     drawn_rankings,
     relative_error,
 )
-from plumbob.verify.training.train_reward import evenly_ranked, turning_sets
+from plumbob.verify.training.train_reward import cyclic_sets, evenly_ranked
 from plumbob.verify.world.problem import Measurement
 from tests.support.learner_ranks import Ranks
 
@@ -54,7 +54,7 @@ def test_every_three_responses_are_ranked_equally_often_and_the_best_first_most(
 
 def test_turning_sets_hold_every_response_equally_often() -> None:
     # 0 1 2 turned: 1 2 3, 2 3 4, 3 4 0, 4 0 1. Then 0 1 3 and so on: 10 sets of 3 out of 5.
-    sets = turning_sets(5, 3)
+    sets = cyclic_sets(5, 3)
     assert sets[:6] == [(0, 1, 2), (1, 2, 3), (2, 3, 4), (0, 3, 4), (0, 1, 4), (0, 1, 3)]
     assert sorted(sets) == list(itertools.combinations(range(5), 3))
     assert all(sorted(sum(sets[i : i + 5], ())) == sorted([0, 1, 2, 3, 4] * 3) for i in (0, 5))

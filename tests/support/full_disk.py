@@ -9,7 +9,10 @@ from pathlib import Path
 
 import pytest
 
+from plumbob.cluster.calls import wait_until
 from tests.support.host_requirements import cannot
+
+UNMOUNT_S = 120.0
 
 
 @contextmanager
@@ -22,7 +25,9 @@ def small_disk(size: str) -> Iterator[Path]:
         try:
             yield Path(folder)
         finally:
-            subprocess.run(["umount", folder], check=True)
+            # Workers that are ending still have their files open.
+            unmount = ["umount", folder]
+            assert wait_until(lambda: subprocess.run(unmount, capture_output=True).returncode == 0, UNMOUNT_S)
 
 
 def fill(folder: Path) -> Path:

@@ -35,9 +35,9 @@ def in_slices(
             sampler.load(to_load.pop(0))
         rollouts = sample(sampler, waiting)
         pairs = zip(rollouts, waiting, strict=True)
-        added.append(sum(len(rollout.token_ids) - len(request.started.token_ids) for rollout, request in pairs))
+        added.append(sum(len(rollout.token_ids) - len(request.partial.token_ids) for rollout, request in pairs))
         found |= {rollout.request.group_id: rollout for rollout in rollouts}
-        waiting = [rest for rollout in rollouts if (rest := continuation(rollout)) is not None]
+        waiting = [remaining for rollout in rollouts if (remaining := continuation(rollout)) is not None]
     return [found[request.group_id] for request in requests], added
 
 
@@ -77,9 +77,9 @@ def pair_statistic(sampler: Sampler, folder: str, request: SampleRequest, num: i
     asked = [replace(request, group_id=str(seed), seed=seed) for seed in range(num)]
     counts = torch.zeros_like(expected)
     for rollout in in_slices(sampler, asked)[0]:
-        one, *rest = rollout.token_ids.tolist()
-        assert (one == eos) == (not rest)
-        counts[one % CLASSES, rest[0] % CLASSES if rest else 0] += 1
+        one, *remaining = rollout.token_ids.tolist()
+        assert (one == eos) == (not remaining)
+        counts[one % CLASSES, remaining[0] % CLASSES if remaining else 0] += 1
     return float(((counts - expected) ** 2 / expected).sum())
 
 

@@ -42,14 +42,14 @@ class PartialWorker:
         return [self._sliced(request) for request in requests]
 
     def _sliced(self, request: SampleRequest) -> Rollout:
-        began = request.started
+        began = request.partial
         num_new = min(2, 5 - len(began.token_ids))
         number = int(self._name.split("-")[1])
         token_ids = np.append(began.token_ids, np.full(num_new, number, np.int32))
         logprobs = np.append(began.logprobs, np.full(num_new, -number, np.float32))
         versions = np.append(began.versions, np.full(num_new, self._version, np.int32))
         reason: FinishReason = "length" if len(token_ids) == 5 else "partial"
-        whose = replace(request, started=NOT_STARTED)
+        whose = replace(request, partial=NOT_STARTED)
         return Rollout(whose, reason, "", token_ids, logprobs, versions, np.ones(len(token_ids), np.bool_), self._name)
 
     def num_calls(self) -> int:

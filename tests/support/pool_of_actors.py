@@ -30,7 +30,7 @@ class PoolOfActors:
         kind: of the actors, which are given their log and `settings`.
 
     Attributes:
-        draining: names of members whose hosts will be taken away.
+        draining: names of members whose hosts are draining.
     """
 
     def __init__(self, size: int, folder: Path, max_restarts: int = 2, kind: type = Worker, **settings: Any) -> None:

@@ -132,12 +132,12 @@ class World:
     def phase(self, name: str) -> AbstractContextManager[None]:
         return nullcontext()
 
-    def learnt(self, responses: StepResponses, *others: Any) -> None:
+    def record_update(self, responses: StepResponses, *others: Any) -> None:
         self.versions_learnt.append(int(responses.rollouts[0].versions[0]))
         self.responses_learnt.append(responses)
         self.diary.append("line")
 
-    def accounted(self, step: int, rows: Any) -> None:
+    def record_final_counts(self, step: int, rows: Any) -> None:
         self.accounts += [(step, row) for row in rows]
 
     def stepped(self, record: StepRecord) -> None: ...

@@ -20,7 +20,7 @@ from plumbob.console.cli import main
 from plumbob.console.display import PlainConsole
 from plumbob.driver.api import evaluate, resume, run
 from plumbob.rollout.journal import JournalRow, read_journal
-from plumbob.trainers.learner.checkpoint_shards import stored_shares
+from plumbob.trainers.learner.checkpoint_shards import open_shards
 from plumbob.trainers.metrics.step_record import Listener
 
 LLAMA = {
@@ -114,7 +114,7 @@ class Left:
 
 def tensors_of(checkpoint: Path) -> dict[str, Tensor]:
     """The learner's state, by name."""
-    with stored_shares(checkpoint) as tensors:
+    with open_shards(checkpoint) as tensors:
         return dict(tensors)
 
 

@@ -31,7 +31,7 @@ def kl_estimate(logprobs: Tensor, ref_logprobs: Tensor, kind: KlKind) -> Tensor:
         case "k2":
             return log_ratio.square() / 2
         case "k3":
-            # Behind the bound a straight line goes on, so that the gradient keeps its sign.
+            # Behind the bound a straight line continues, so that the gradient keeps its sign.
             beyond = torch.relu(-log_ratio - MAX_LOG_RATIO)
             return torch.expm1((-log_ratio).clamp(max=MAX_LOG_RATIO)) + math.exp(MAX_LOG_RATIO) * beyond + log_ratio
         case _:

@@ -72,9 +72,11 @@ def replay_passes(passes: Sequence[Pass[Any]], settings: ReplaySettings | None) 
 
 def _of_own_batch(own: Pass[Any]) -> Pass[Any]:
     return Pass(
-        own.role, lambda forward, batch: own.loss_sum(forward, _own(batch)), lambda batch: own.count(_own(batch))
+        own.role,
+        lambda forward, batch: own.loss_sum(forward, _without_replay(batch)),
+        lambda batch: own.count(_without_replay(batch)),
     )
 
 
-def _own(batch: Any) -> Any:
+def _without_replay(batch: Any) -> Any:
     return batch.batch if isinstance(batch, WithReplay) else batch

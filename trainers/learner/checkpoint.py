@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from plumbob.core.atomic_files import discard, flush, replaced
-from plumbob.core.disk_errors import naming, replace_text
+from plumbob.core.disk_errors import naming_file, replace_text
 from plumbob.core.errors import RunFailed
 
 STATE_FILE = "state.json"
@@ -67,8 +67,8 @@ class Checkpoints:
         name = folder_name(step)
         final = self.folder / name
         discard(self.folder, "step-*")
-        with naming(final), replaced(final) as staging:
-            seal(staging, step, state, write(staging))
+        with naming_file(final), replaced(final) as staging:
+            write_manifest(staging, step, state, write(staging))
         replace_text(self.folder / LATEST_FILE, name + "\n")
         self._prune(step, protected)
         return Checkpoint(final, step, dict(state))
@@ -135,7 +135,7 @@ def on_disk(folder: Path, names: Sequence[str]) -> Files:
         }
 
 
-def seal(folder: Path, step: int, state: Mapping[str, Any], files: Files) -> None:
+def write_manifest(folder: Path, step: int, state: Mapping[str, Any], files: Files) -> None:
     """Add `state.json`, by which the files are known.
 
     Whoever wrote them says which they are: of what another host wrote, a listing of the folder may show a part.
@@ -170,13 +170,13 @@ def read_checkpoint(folder: Path) -> Checkpoint:
     if not is_own:
         raise DamagedError(f"{folder} is damaged: {STATE_FILE} is not what was written")
     for name, written in content["files"].items():
-        wrong = what_is_wrong(folder / name, written)
+        wrong = difference_from(folder / name, written)
         if wrong is not None:
             raise DamagedError(f"{folder} is damaged: {name}{wrong}")
     return Checkpoint(folder, content["step"], content["state"])
 
 
-def what_is_wrong(path: Path, written: Mapping[str, Any]) -> str | None:
+def difference_from(path: Path, written: Mapping[str, Any]) -> str | None:
     """How a file differs from what was written, to follow its name; None when it does not."""
     try:
         size = path.stat().st_size

@@ -15,7 +15,7 @@ NUM_FILES = "num_files"
 """In the metadata of each file: how many there are, as the folder's listing on another host may not tell yet."""
 
 
-def share_of(sizes: Mapping[str, int], rank: Rank) -> frozenset[str]:
+def shard_of(sizes: Mapping[str, int], rank: Rank) -> frozenset[str]:
     """Which of these a rank writes, about as much as any other: the largest first, each to whoever has the least."""
     loads = [0] * rank.world_size
     mine = set()
@@ -31,7 +31,7 @@ def file_name(index: int) -> str:
     return f"learner-{index}.safetensors"
 
 
-def write_share(tensors: Mapping[str, Tensor], folder: Path, rank: Rank) -> str:
+def write_shard(tensors: Mapping[str, Tensor], folder: Path, rank: Rank) -> str:
     """The name of the file."""
     name = file_name(rank.index)
     save_file(dict(tensors), folder / name, {NUM_FILES: str(rank.world_size)})
@@ -39,7 +39,7 @@ def write_share(tensors: Mapping[str, Tensor], folder: Path, rank: Rank) -> str:
 
 
 @contextmanager
-def stored_shares(folder: Path) -> Iterator[Mapping[str, Tensor]]:
+def open_shards(folder: Path) -> Iterator[Mapping[str, Tensor]]:
     """All that the ranks wrote, by name."""
     with ExitStack() as opened:
 
@@ -48,10 +48,10 @@ def stored_shares(folder: Path) -> Iterator[Mapping[str, Tensor]]:
 
         first = file_of(0)
         others = [file_of(index) for index in range(1, int(first.metadata()[NUM_FILES]))]
-        yield Stored({name: file for file in (first, *others) for name in file.keys()})  # noqa: SIM118
+        yield LazyTensors({name: file for file in (first, *others) for name in file.keys()})  # noqa: SIM118
 
 
-class Stored(Mapping[str, Tensor]):
+class LazyTensors(Mapping[str, Tensor]):
     """Tensors that are read when they are asked for: all together may be more than a host's memory holds."""
 
     def __init__(self, files: Mapping[str, Any]) -> None:

@@ -193,8 +193,8 @@ class Engine:
     def state(self, names: Collection[str]) -> dict[str, Tensor]:
         """`param.NAME`, `exp_avg.NAME` and `exp_avg_sq.NAME` of these parameters, and `step` if it is one of the names.
 
-        Of all names in `sizes` that is what AdamW needs to go on. Collective: each parameter is gathered on every rank
-        for a moment, and stays, float32 on the CPU, where it was asked for.
+        Of all names in `sizes` that is what AdamW needs to continue. Collective: each parameter is gathered on every
+        rank for a moment, and stays, float32 on the CPU, where it was asked for.
         """
         tensors = {}
         if "step" in names:
@@ -216,7 +216,7 @@ class Engine:
         return self._adamw.state[parameter][moment] if full is None else full
 
     def load_state(self, tensors: Mapping[str, Tensor]) -> None:
-        """Take over what `state` gave, from any ZeRO stage and number of ranks. Collective.
+        """Restore what `state` gave, from any ZeRO stage and number of ranks. Collective.
 
         Raises:
             ValueError: names or shapes are not this model's.

@@ -13,13 +13,13 @@ from torch import Tensor
 
 from plumbob.configs.settings.workers import LearnerRankSettings
 from plumbob.core.atomic_files import flush_all
-from plumbob.core.disk_errors import naming
+from plumbob.core.disk_errors import naming_file
 from plumbob.core.errors import NotFinite
 from plumbob.data.batch import Batch
 from plumbob.models.adapter import Adapter, ModelRole
 from plumbob.models.policy import PolicyModel
 from plumbob.trainers.learner.checkpoint import Files, on_disk
-from plumbob.trainers.learner.checkpoint_shards import share_of, stored_shares, write_share
+from plumbob.trainers.learner.checkpoint_shards import open_shards, shard_of, write_shard
 from plumbob.trainers.learner.engine import Engine, ForwardOnly, Rank
 from plumbob.trainers.learner.export import Artifact
 from plumbob.trainers.learner.learner_protocol import B, Pass, UpdatePlan, UpdateResult, add_shares
@@ -83,7 +83,7 @@ class Learner:
                 index = mine[portion]
                 real = index[index % self.rank.world_size == self.rank.index]  # Without a repeated last row.
                 for p, count in zip(self.passes, counts, strict=True):
-                    with self._acting(p.role):
+                    with self._in_role(p.role):
                         sums = p.loss_sum(self.forward, batch.rows(real if len(real) else index))
                     add_shares(shares, sums, count if len(real) else math.inf)
         return shares
@@ -99,17 +99,17 @@ class Learner:
             rows = minibatch.rows(index)
             for p, count in zip(self.passes, counts, strict=True):
                 is_last = portion is portions[-1] and p is self.passes[-1]
-                with self._acting(p.role):
+                with self._in_role(p.role):
                     sums = p.loss_sum(self.forward, rows)
                     if not torch.isfinite(sums.loss):
                         caused_by = tuple(int(names[i]) for i in index)
                         raise NotFinite(f"the {p.role or 'model'}'s loss is {float(sums.loss)}", caused_by)
-                    self._trained().backward(sums.loss / count, is_last)
+                    self._training_engine().backward(sums.loss / count, is_last)
                 add_shares(shares, sums, count)
         return shares
 
     def _step(self, learning_rate_scale: float) -> dict[str, float]:
-        norms = self._trained().step(learning_rate_scale)
+        norms = self._training_engine().step(learning_rate_scale)
         return {f"{name}_grad_norm": norm for name, norm in norms.items()}
 
     # ---------------------------------------------------------------------------------------------------------- forward
@@ -134,7 +134,7 @@ class Learner:
         self.model.eval()
         mine = self.rows_of_rank(batch.num_rows)
         portions = self.portions(batch.lengths[mine])
-        with torch.no_grad(), self._acting(role):
+        with torch.no_grad(), self._in_role(role):
             parts = [function(forward, batch.rows(mine[portion])).float().cpu().numpy() for portion in portions]
         result = np.empty((len(mine), *parts[0].shape[1:]), dtype=np.float32)
         result[np.concatenate(portions)] = np.concatenate(parts)
@@ -144,35 +144,35 @@ class Learner:
 
     def adapter(self, version: int) -> Adapter:
         """The policy's adapter as it is now. Collective."""
-        return self.artifact.adapter(self._trained().full_parameters(), version)
+        return self.artifact.adapter(self._training_engine().full_parameters(), version)
 
     def save(self, folder: Path) -> Files:
         """Write this rank's share of weights, moments and step by parameter name. Collective.
 
         Returns what this rank wrote, which is on the disk by then.
         """
-        engine = self._trained()
-        tensors = engine.state(share_of(engine.sizes(), self.rank))
-        return on_disk(folder, [write_share(tensors, folder, self.rank)])
+        engine = self._training_engine()
+        tensors = engine.state(shard_of(engine.sizes(), self.rank))
+        return on_disk(folder, [write_shard(tensors, folder, self.rank)])
 
     def load(self, folder: Path) -> None:
-        """Take over what `save` wrote, under any ZeRO stage and number of ranks. Collective."""
-        with stored_shares(folder) as tensors:
-            self._trained().load_state(tensors)
+        """Restore what `save` wrote, under any ZeRO stage and number of ranks. Collective."""
+        with open_shards(folder) as tensors:
+            self._training_engine().load_state(tensors)
 
     def export(self, folder: Path) -> None:
         """Write the result for plain transformers and PEFT into an existing folder; rank 0 writes, all must call."""
-        parameters = self._trained().full_parameters()
+        parameters = self._training_engine().full_parameters()
         if self.rank.index == 0:
-            with naming(folder):
+            with naming_file(folder):
                 self.artifact.export(parameters, folder)
                 flush_all(folder)
 
-    def _trained(self) -> Engine:
+    def _training_engine(self) -> Engine:
         assert isinstance(self.engine, Engine), "this model only answers"
         return self.engine
 
-    def _acting(self, role: ModelRole | None) -> AbstractContextManager[None]:
+    def _in_role(self, role: ModelRole | None) -> AbstractContextManager[None]:
         if role is None:
             return nullcontext()
         assert isinstance(self.model, PolicyModel), "only a policy model has roles"

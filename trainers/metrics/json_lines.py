@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from plumbob.core.atomic_files import flush
-from plumbob.core.disk_errors import naming, replace_text
+from plumbob.core.disk_errors import naming_file, replace_text
 
 
 class JsonLines:
@@ -19,7 +19,7 @@ class JsonLines:
 
     def append(self, *contents: Mapping[str, Any]) -> None:
         """A line for each; they are on the disk before this returns. No value may be infinite or NaN."""
-        with naming(self._path):
+        with naming_file(self._path):
             self._file.write("".join(json.dumps(content, allow_nan=False) + "\n" for content in contents))
             self._file.flush()
             os.fsync(self._file.fileno())
@@ -30,7 +30,7 @@ class JsonLines:
         self._file = self._rewritten([line for line in _whole_lines(self._path) if is_kept(json.loads(line))])
 
     def close(self) -> None:
-        with naming(self._path):  # A write that failed is tried again.
+        with naming_file(self._path):  # A write that failed is tried again.
             self._file.close()
 
     def _rewritten(self, lines: list[str]) -> IO[str]:

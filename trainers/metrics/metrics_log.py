@@ -1,4 +1,4 @@
-"""Each step of a stage to every sink, then to whoever watches."""
+"""Each step of a stage to every sink, then to the listener."""
 
 import time
 from contextlib import ExitStack

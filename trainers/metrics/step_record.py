@@ -27,7 +27,7 @@ class StepRecord:
 
 
 class Listener(Protocol):
-    """Who watches a run. The console has a live one and a plain one."""
+    """What is notified of a run's progress. The console has a live one and a plain one."""
 
     def stage_began(self, stage: str) -> None: ...
 

@@ -89,15 +89,15 @@ def response_logprobs(forward: Any, batch: TokenBatch) -> Tensor:
 
 def pair_logprobs(forward: Any, pairs: PairBatch) -> Tensor:
     """log pi of chosen and rejected, [B, 2], in one forward."""
-    return pair_logprobs_asking(forward, pairs, asks_prompts=False).responses
+    return compute_pair_logprobs(forward, pairs, with_prompts=False).responses
 
 
-def pair_logprobs_asking(forward: Any, pairs: PairBatch, asks_prompts: bool) -> PairLogprobs:
+def compute_pair_logprobs(forward: Any, pairs: PairBatch, with_prompts: bool) -> PairLogprobs:
     """Responses, and the chosen side's prompts if they are asked about, in one forward."""
     both, num_rows = stack(pairs), pairs.num_rows
     attention_mask, response_mask = torch.from_numpy(both.attention_mask), torch.from_numpy(both.loss_mask)
     prompt_mask = torch.zeros_like(response_mask)
-    if asks_prompts:
+    if with_prompts:
         prompt_mask[:num_rows] = (not_first(attention_mask) & ~response_mask)[:num_rows]
     logprobs = forward(torch.from_numpy(both.input_ids), attention_mask, response_mask | prompt_mask, 1.0)
     responses, prompts = (
@@ -118,10 +118,10 @@ def stack(pairs: PairBatch) -> TokenBatch:
 
 
 def dpo_passes(loss: PreferenceLoss) -> tuple[Pass[DpoBatch], ...]:
-    asks_prompts = isinstance(loss, OrpoLoss) and loss.likelihood == "sequence"
+    with_prompts = isinstance(loss, OrpoLoss) and loss.likelihood == "sequence"
 
     def loss_sum(forward: Any, batch: DpoBatch) -> LossSum:
-        logprobs, prompts = pair_logprobs_asking(forward, batch.pairs, asks_prompts)
+        logprobs, prompts = compute_pair_logprobs(forward, batch.pairs, with_prompts)
         reference = torch.from_numpy(np.stack([batch.ref_chosen, batch.ref_rejected], axis=1)).to(logprobs)
         response_tokens = torch.from_numpy(batch.response_lengths).to(logprobs)
         sequence_means = (logprobs[:, 0] + prompts) / batch.sequence_tokens

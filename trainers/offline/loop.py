@@ -128,7 +128,7 @@ def run_epochs(stage: OfflineStage[Any], learners: Learners, folder: Path, log: 
             with phases.phase("save"):  # Counted in the next step's line.
                 last = commit(step)
     assert last is not None, "the last step is always saved"
-    summary = end_at_best(checkpoints, learners, last, num_steps)
+    summary = restore_best_step(checkpoints, learners, last, num_steps)
     return summary if stage.retained is None else stage.retained.added_to(summary, known["retained"], learners)
 
 
@@ -183,7 +183,7 @@ def best_after(
     return next_best(best, step, loss, settings.early_stopping.min_delta)
 
 
-def end_at_best(checkpoints: Checkpoints, learners: Learners, last: Checkpoint, num_steps: int) -> dict[str, Any]:
+def restore_best_step(checkpoints: Checkpoints, learners: Learners, last: Checkpoint, num_steps: int) -> dict[str, Any]:
     """Leave the learners at the step that is the result; the summary of that step, and sentences for the user."""
     best = best_of(last)
     if best is None:

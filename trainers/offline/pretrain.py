@@ -91,7 +91,7 @@ def encode_corpus(corpus: Split[str], tokenizer: Any, block_tokens: int) -> Pret
 
 
 def learner_parts(run: PretrainRun) -> LearnerParts:
-    opened = open_policy(run.policy.made_ref)
+    opened = open_policy(run.policy.existing_ref)
     module = FullMethod().policy(opened, ("policy",), run.seed)
     return LearnerParts(module, NEXT_TOKEN_PASSES, policy_artifact(opened, module), run.pretrain)
 
@@ -151,7 +151,7 @@ MASKED_WORD_PASSES = (Pass(None, masked_word_loss, num_masked),)
 
 
 def encoder_learner_parts(run: PretrainEncoderRun) -> LearnerParts:
-    opened = open_encoder(run.reward.made_encoder)
+    opened = open_encoder(run.reward.existing_encoder)
     encoder = load_masked_lm(opened)
     artifact = FullModel(encoder, "encoder.", opened.tokenizer)
     return LearnerParts(MaskedWordModel(encoder), MASKED_WORD_PASSES, artifact, run.pretrain)

@@ -39,7 +39,7 @@ class RewardBatch(Batch):
         """Those rows, without columns that are padding alone; K stays, so that all rows' rewards make one array."""
         taken = super().rows(index)
         columns = taken.attention_mask.any(axis=(0, 1))
-        return taken.changed(lambda values: values[..., columns] if values.ndim == 3 else values)
+        return taken.map_arrays(lambda values: values[..., columns] if values.ndim == 3 else values)
 
 
 class RewardModule(nn.Module):

@@ -16,11 +16,10 @@ from plumbob.configs.runs import RewardRun
 from plumbob.configs.settings.algorithms import BradleyTerry, PlackettLuce, Regression, RewardObjective
 from plumbob.configs.settings.models import NewBertSettings
 from plumbob.configs.settings.rewards import PipelineScorerSettings, RewardEncoderSettings
-from plumbob.core.errors import UserError
 from plumbob.core.statistics import calibration_error
 from plumbob.data.chat import Render
 from plumbob.data.length_checks import check_limits
-from plumbob.data.reading.readers import Read, read_annotated_pairs, read_rankings, read_scored_responses
+from plumbob.data.reading.readers import ReadRecords, read_annotated_pairs, read_rankings, read_scored_responses
 from plumbob.data.records import Ranking
 from plumbob.data.splitting import hold_out
 from plumbob.models.from_scratch import check_sizes
@@ -74,7 +73,7 @@ def reward_passes(objective: RewardObjective) -> tuple[Pass[RewardBatch], ...]:
 
 
 def learner_parts(run: RewardRun) -> LearnerParts:
-    new = new_reward_model(run.reward.made_encoder)
+    new = new_reward_model(run.reward.existing_encoder)
     module = RewardModule(new.model, "token_type_ids" in new.tokenizer.model_input_names)
     artifact = FullModel(new.model, "classifier.", new.tokenizer)
     return LearnerParts(module, reward_passes(run.reward_training.objective), artifact, run.reward_training)
@@ -120,7 +119,7 @@ def prepare_reward(run: RewardRun, render: Render) -> RewardInput:
     return RewardInput(split.train, split.heldout, split.notes)
 
 
-def _reader(run: RewardRun, render: Render) -> Callable[[str], Read[Any]]:
+def _reader(run: RewardRun, render: Render) -> Callable[[str], ReadRecords[Any]]:
     data, objective = run.data, run.reward_training.objective
     match objective:
         case BradleyTerry(use_margin=use_margin):
@@ -147,11 +146,8 @@ def check_encoder(settings: RewardEncoderSettings | PipelineScorerSettings) -> N
         check_limits({"reward.max_tokens": settings.max_tokens}, encoder.max_positions, limit)
         return
     opened = open_encoder(encoder)
-    try:
-        with torch.device("meta"):
-            model = AutoModelForSequenceClassification.from_config(opened.config)
-    except ValueError as error:
-        raise UserError(f"{encoder}: {opened.config.model_type} cannot become a reward model; give a BERT") from error
+    refusal = f"{opened.config.model_type} cannot become a reward model"
+    model = opened.empty(AutoModelForSequenceClassification, refusal, "give a BERT")
     check_length(RewardModel(model, opened.tokenizer), encoder, settings.max_tokens)
 
 

@@ -25,7 +25,7 @@ from plumbob.trainers.online.trajectories import Trajectories, check_finite, che
 
 
 @dataclass(frozen=True)
-class Evaluated:
+class LogprobsAndValues:
     """The learner's forward passes over the trajectories, before the update: float32 [B, T] each.
 
     Attributes:
@@ -85,13 +85,13 @@ class Experience(Batch):
         """The rows at `index` [b], without columns that are padding in all of them."""
         taken = super().rows(index)
         columns = columns_in_use(taken.attention_mask)
-        return taken.changed(lambda values: values[:, columns])
+        return taken.map_arrays(lambda values: values[:, columns])
 
 
 def make_experience(
     trajectories: Trajectories,
     scores: Tensor,
-    evaluated: Evaluated,
+    computed: LogprobsAndValues,
     ppo: PpoSettings,
     kl_coefficient: float,
     learner_version: int,
@@ -110,13 +110,13 @@ def make_experience(
     mask = trajectories.action_mask
     check_fresh(trajectories, learner_version, ppo.max_staleness)
     check_finite("scores", scores)
-    named = {"sampler_logprobs": trajectories.sampler_logprobs} | vars(evaluated)
+    named = {"sampler_logprobs": trajectories.sampler_logprobs} | vars(computed)
     for name, tensor in named.items():
         if tensor is not None:
             check_finite(name, torch.where(mask, tensor, 0.0))
-    logprobs = torch.where(mask, evaluated.logprobs.float(), 0.0)
-    ref_logprobs = torch.where(mask, evaluated.ref_logprobs.float(), 0.0)
-    values = None if evaluated.values is None else torch.where(mask, evaluated.values.float(), 0.0)
+    logprobs = torch.where(mask, computed.logprobs.float(), 0.0)
+    ref_logprobs = torch.where(mask, computed.ref_logprobs.float(), 0.0)
+    values = None if computed.values is None else torch.where(mask, computed.values.float(), 0.0)
 
     kl = kl_estimate(logprobs, ref_logprobs, "k1")
     in_reward = ppo.kl.place == "reward"

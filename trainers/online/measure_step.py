@@ -10,13 +10,13 @@ from plumbob.reward.scorer import Score
 from plumbob.reward.second_judge import JUDGE_PART
 from plumbob.rollout.rollout_records import Rollout
 from plumbob.trainers.online.collector import StepResponses
-from plumbob.trainers.online.experience import Evaluated
+from plumbob.trainers.online.experience import LogprobsAndValues
 from plumbob.trainers.online.step_metrics import ExperienceStats, RoundMetrics, StepMetrics
 
 
 def measure_step(
     responses: StepResponses,
-    evaluated: Evaluated,
+    computed: LogprobsAndValues,
     stats: ExperienceStats,
     update: Mapping[str, float],
     version: int,
@@ -39,23 +39,23 @@ def measure_step(
         policy_grad_norm=objective.pop("policy_grad_norm", None),
         update_kl=objective.pop("update_kl", None),
         rounds=rounds,
-        entropy=entropy(rollouts, evaluated),
+        entropy=entropy(rollouts, computed),
         repeated_share=repeated_share(rollouts),
         judge_reward=judge_reward(responses.scores),
         staleness_mean=float(behind.mean(dtype=np.float64)),
         staleness_max=float(behind.max(initial=0)),
-        sampler_gap_fresh=fresh_gap(rollouts, evaluated, version),
+        sampler_gap_fresh=fresh_gap(rollouts, computed, version),
         sampler_idle_s=responses.sampler_idle_s,
         tokens_per_s=stats.num_tokens / seconds,
         objective=objective,
     )
 
 
-def entropy(rollouts: Sequence[Rollout], evaluated: Evaluated) -> float:
+def entropy(rollouts: Sequence[Rollout], computed: LogprobsAndValues) -> float:
     """The mean of -log pi of a sampled token, in nats."""
     logprobs = [
         response_of(rollout, own.numpy())[rollout.action_mask]
-        for rollout, own in zip(rollouts, evaluated.logprobs, strict=True)
+        for rollout, own in zip(rollouts, computed.logprobs, strict=True)
     ]
     return -float(np.concatenate(logprobs).mean(dtype=np.float64))
 
@@ -68,8 +68,8 @@ def repeated_share(rollouts: Sequence[Rollout]) -> float:
 
 def judge_reward(scores: Sequence[Score]) -> float | None:
     """Mean of the second judge's score, where there is one."""
-    judged = [score.parts[JUDGE_PART] for score in scores if JUDGE_PART in score.parts]
-    return sum(judged) / len(judged) if judged else None
+    judge_scores = [score.parts[JUDGE_PART] for score in scores if JUDGE_PART in score.parts]
+    return sum(judge_scores) / len(judge_scores) if judge_scores else None
 
 
 def versions_behind(rollouts: Sequence[Rollout], version: int) -> NDArray[np.int32]:
@@ -78,13 +78,13 @@ def versions_behind(rollouts: Sequence[Rollout], version: int) -> NDArray[np.int
     return behind
 
 
-def fresh_gap(rollouts: Sequence[Rollout], evaluated: Evaluated, version: int) -> float:
+def fresh_gap(rollouts: Sequence[Rollout], computed: LogprobsAndValues, version: int) -> float:
     """Mean |log pi_learner - log pi_sampler| in nats over the tokens that `version` itself made; 0 without any."""
     gaps = [
         np.abs(response_of(rollout, own.numpy()) - rollout.logprobs)[
             rollout.action_mask & (rollout.versions == version)
         ]
-        for rollout, own in zip(rollouts, evaluated.logprobs, strict=True)
+        for rollout, own in zip(rollouts, computed.logprobs, strict=True)
     ]
     found = np.concatenate(gaps)
     return float(found.mean(dtype=np.float64)) if len(found) else 0.0

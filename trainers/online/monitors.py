@@ -74,7 +74,7 @@ class Monitors:
         """Whether the newest step is to be the run's last."""
         return any(alarm.stops for alarm in self.alarms)
 
-    def see(self, step: StepMetrics) -> None:
+    def observe(self, step: StepMetrics) -> None:
         before = {alarm.name for alarm in self.alarms}
         self._steps.append(step)
         self.alarms = tuple(alarms(self._steps, self._ppo))
@@ -86,17 +86,17 @@ def alarms(steps: "StepHistory", ppo: PpoSettings) -> list[Alarm]:
     monitors = ppo.monitors
     found: list[Alarm] = []
 
-    def look(name: str, monitor: M, see: Callable[[StepHistory, M], str | None]) -> None:
-        message = None if monitor.action == "off" else see(steps, monitor)
+    def run_monitor(name: str, monitor: M, check: Callable[[StepHistory, M], str | None]) -> None:
+        message = None if monitor.action == "off" else check(steps, monitor)
         if message is not None:
             found.append(Alarm(name, len(steps), message, monitor.action == "stop"))
 
-    look("kl", monitors.kl, see_kl)
-    look("sampler_gap", monitors.sampler_gap, see_sampler_gap)
-    look("over_optimisation", monitors.over_optimisation, see_over_optimisation)
-    look("collapse", monitors.collapse, see_collapse)
-    look("length_gaming", monitors.length_gaming, see_length_gaming)
-    look("standstill", monitors.standstill, partial(see_standstill, updates_per_step=ppo.updates_per_step))
+    run_monitor("kl", monitors.kl, check_kl)
+    run_monitor("sampler_gap", monitors.sampler_gap, check_sampler_gap)
+    run_monitor("over_optimisation", monitors.over_optimisation, check_over_optimisation)
+    run_monitor("collapse", monitors.collapse, check_collapse)
+    run_monitor("length_gaming", monitors.length_gaming, check_length_gaming)
+    run_monitor("standstill", monitors.standstill, partial(check_standstill, updates_per_step=ppo.updates_per_step))
     return found
 
 
@@ -104,7 +104,7 @@ def monitor_summary(steps: Iterable[StepMetrics], ppo: PpoSettings) -> dict[str,
     """What the summary of a whole run says: every episode, and which ended it."""
     monitors, found = Monitors(ppo), []
     for step in steps:
-        monitors.see(step)
+        monitors.observe(step)
         found += [{"name": new.name, "step": new.step, "message": new.message} for new in monitors.new_alarms]
     stopping = [alarm for alarm in monitors.alarms if alarm.stops]
     if not stopping:
@@ -117,12 +117,12 @@ def monitor_summary(steps: Iterable[StepMetrics], ppo: PpoSettings) -> dict[str,
 # -------------------------------------------------------------------------------------------------------- each monitor
 
 
-def see_kl(steps: "StepHistory", monitor: KlMonitorSettings) -> str | None:
+def check_kl(steps: "StepHistory", monitor: KlMonitorSettings) -> str | None:
     kl = steps.newest.experience.kl_mean
     return f"KL {kl:.2f} is above ppo.monitors.kl.bound={monitor.bound:g}" if kl > monitor.bound else None
 
 
-def see_sampler_gap(steps: "StepHistory", monitor: SamplerGapSettings) -> str | None:
+def check_sampler_gap(steps: "StepHistory", monitor: SamplerGapSettings) -> str | None:
     gap = steps.newest.sampler_gap_fresh
     if gap <= monitor.bound:
         return None
@@ -132,31 +132,31 @@ def see_sampler_gap(steps: "StepHistory", monitor: SamplerGapSettings) -> str | 
     )
 
 
-def see_over_optimisation(steps: "StepHistory", monitor: OverOptimisationSettings) -> str | None:
+def check_over_optimisation(steps: "StepHistory", monitor: OverOptimisationSettings) -> str | None:
     """The reward's slope is above zero and the second judge's below, each by `num_errors` standard errors."""
     if len(steps) < monitor.window or steps.newest.judge_reward is None:
         return None
-    reward, judged = (trend(steps.last(name, monitor.window)) for name in (mean_reward, judge_reward))
-    if not (reward.is_above(monitor.num_errors) and judged.is_below(monitor.num_errors)):
+    reward, judge_reward_trend = (trend(steps.last(name, monitor.window)) for name in (mean_reward, judge_reward))
+    if not (reward.is_above(monitor.num_errors) and judge_reward_trend.is_below(monitor.num_errors)):
         return None
     return (
         f"over the last {monitor.window} steps the reward rose by {reward.slope:.3g} a step while the second judge's "
-        f"score fell by {-judged.slope:.3g}, both by more than "
+        f"score fell by {-judge_reward_trend.slope:.3g}, both by more than "
         f"ppo.monitors.over_optimisation.num_errors={monitor.num_errors:g} standard errors: "
         f"the policy learns the reward model's mistakes"
     )
 
 
-def see_collapse(steps: "StepHistory", monitor: CollapseSettings) -> str | None:
+def check_collapse(steps: "StepHistory", monitor: CollapseSettings) -> str | None:
     if len(steps) < 2 * monitor.window:
         return None
-    entropy, first_entropy = steps.ends(lambda step: step.entropy, monitor.window)
+    entropy, first_entropy = steps.means_at_both_ends(lambda step: step.entropy, monitor.window)
     if entropy < monitor.min_entropy_share * first_entropy:
         return (
             f"entropy fell to {entropy:.3g} nats a token from {first_entropy:.3g}, below "
             f"ppo.monitors.collapse.min_entropy_share={monitor.min_entropy_share:g} of it"
         )
-    repeated, first_repeated = steps.ends(lambda step: step.repeated_share, monitor.window)
+    repeated, first_repeated = steps.means_at_both_ends(lambda step: step.repeated_share, monitor.window)
     if repeated - first_repeated > monitor.max_repeated_rise:
         return (
             f"{repeated:.0%} of the responses stand in their batch more than once, {first_repeated:.0%} in the first "
@@ -165,11 +165,11 @@ def see_collapse(steps: "StepHistory", monitor: CollapseSettings) -> str | None:
     return None
 
 
-def see_length_gaming(steps: "StepHistory", monitor: LengthGamingSettings) -> str | None:
+def check_length_gaming(steps: "StepHistory", monitor: LengthGamingSettings) -> str | None:
     if len(steps) < 2 * monitor.window:
         return None
-    tokens, first_tokens = steps.ends(lambda step: step.experience.response_tokens_mean, monitor.window)
-    reward, first_reward = steps.ends(mean_reward, monitor.window)
+    tokens, first_tokens = steps.means_at_both_ends(lambda step: step.experience.response_tokens_mean, monitor.window)
+    reward, first_reward = steps.means_at_both_ends(mean_reward, monitor.window)
     if not (tokens > monitor.max_growth * first_tokens and reward > first_reward):
         return None
     return (
@@ -178,7 +178,7 @@ def see_length_gaming(steps: "StepHistory", monitor: LengthGamingSettings) -> st
     )
 
 
-def see_standstill(steps: "StepHistory", monitor: StandstillSettings, updates_per_step: int) -> str | None:
+def check_standstill(steps: "StepHistory", monitor: StandstillSettings, updates_per_step: int) -> str | None:
     """No gradient, or no distance to the policy before the step, at every one of the last steps.
 
     The first of `updates_per_step` optimizer steps is measured before it moves anything: one alone has no distance.
@@ -238,7 +238,7 @@ class StepHistory:
         """A metric at the last `window` steps; NaN, which no comparison holds for, where a step has none."""
         return _values(list(self._newest)[-window:], value)
 
-    def ends(self, value: Value, window: int) -> tuple[float, float]:
+    def means_at_both_ends(self, value: Value, window: int) -> tuple[float, float]:
         """Means of a metric over the last and over the first `window` steps."""
         return float(self.last(value, window).mean()), float(_values(self._first[:window], value).mean())
 

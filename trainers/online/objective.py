@@ -12,7 +12,7 @@ from plumbob.configs.settings.training import PpoSettings
 from plumbob.data.batch import Batch
 from plumbob.trainers.algorithms.policy_losses import kl_loss, policy_loss, value_loss
 from plumbob.trainers.learner.learner_protocol import Learners, LossSum, Pass
-from plumbob.trainers.online.experience import Evaluated, Experience
+from plumbob.trainers.online.experience import Experience, LogprobsAndValues
 from plumbob.trainers.online.trajectories import Trajectories
 
 
@@ -65,10 +65,12 @@ def total_weight(batch: Experience) -> float:
     return float(batch.loss_weights[batch.action_mask].double().sum())
 
 
-def evaluate(learners: Learners, trajectories: Trajectories, temperature: float, has_critic: bool) -> Evaluated:
+def compute_logprobs_and_values(
+    learners: Learners, trajectories: Trajectories, temperature: float, has_critic: bool
+) -> LogprobsAndValues:
     """The learner's own log-probs, the reference's, and the critic's values of sampled tokens, before the update."""
     batch = TrajectoryBatch(trajectories.input_ids, trajectories.attention_mask, trajectories.action_mask, temperature)
-    return Evaluated(
+    return LogprobsAndValues(
         logprobs=torch.from_numpy(learners.compute(batch, "policy", forward_actions)),
         ref_logprobs=torch.from_numpy(learners.compute(batch, "reference", forward_actions)),
         values=torch.from_numpy(learners.compute(batch, "value", forward_actions)) if has_critic else None,

@@ -34,7 +34,7 @@ from plumbob.trainers.learner.lr_schedule import learning_rate_scale
 from plumbob.trainers.online.async_collector import AsyncCollector
 from plumbob.trainers.online.collector import Collector, StepResponses
 from plumbob.trainers.online.experience import make_experience
-from plumbob.trainers.online.objective import evaluate, ppo_passes
+from plumbob.trainers.online.objective import compute_logprobs_and_values, ppo_passes
 from plumbob.trainers.online.recorder import PpoRecorder
 from plumbob.trainers.online.sample_ledger import SampleLedger
 from plumbob.trainers.online.trajectories import collate_rollouts
@@ -97,7 +97,7 @@ class PpoState:
     Attributes:
         step: steps done, which is also the policy's version.
         kl_coefficient: beta of the next step.
-        cursor: where in the prompts the next step begins; steps that are sampled ahead do not move it.
+        cursor: where in the prompts the next step begins; steps that are sampled asynchronously do not move it.
         ledger: what became of every response.
         replayed: text that is learnt beside each batch, found by the step alone.
         retained: nats a token of the text that must not be forgotten, before the first step; None measures none.
@@ -177,17 +177,19 @@ def learn(
     ppo = run.ppo
     trajectories = collate_rollouts(responses.rollouts, pad_id)
     with record.phase("evaluate"):
-        evaluated = evaluate(learners, trajectories, run.rollout.temperature, isinstance(ppo.estimator, Gae))
+        computed = compute_logprobs_and_values(
+            learners, trajectories, run.rollout.temperature, isinstance(ppo.estimator, Gae)
+        )
     totals = torch.tensor([score.total for score in responses.scores])
     scale = learning_rate_scale(ppo, state.step, ppo.num_steps)
     plan = UpdatePlan(ppo.minibatch_size, ppo.num_epochs, scale, update_seed(run.seed, state.step))
     with naming_prompts(responses.rollouts):
-        experience, stats = make_experience(trajectories, totals, evaluated, ppo, state.kl_coefficient, state.step)
+        experience, stats = make_experience(trajectories, totals, computed, ppo, state.kl_coefficient, state.step)
         with record.phase("learn"):
             metrics = learners.update(with_replay(state.replayed, experience, state.step, run.seed), plan)
     metrics |= {"kl_coefficient": state.kl_coefficient, "learning_rate": scale * ppo.learning_rate}
     state.step += 1
-    record.learnt(responses, evaluated, stats, state.step, metrics)
+    record.record_update(responses, computed, stats, state.step, metrics)
     state.kl_coefficient = next_coefficient(ppo.kl, state.kl_coefficient, stats.kl_mean, stats.num_responses)
 
 
@@ -211,7 +213,7 @@ def commit(
     """Account for what was learnt from and keep what was learnt, before anyone sees the new version."""
     state.ledger.trained(responses.rollouts)
     state.ledger.dropped([rollout for rollout, _ in responses.dropped], "flat")
-    record.accounted(state.step, state.ledger.take_final())
+    record.record_final_counts(state.step, state.ledger.take_final())
     with record.phase("commit"):
         checkpoints.commit(state.step, actors.learners.save, state.as_dict())
 
@@ -225,4 +227,4 @@ def publish(actors: PpoActors, state: PpoState, record: PpoRecorder) -> None:
 def finish(state: PpoState, record: PpoRecorder) -> None:
     """Account for what is left; to a run that is resumed from the last checkpoint, these are rows of a later step."""
     state.ledger.stopped()
-    record.accounted(state.step + 1, state.ledger.take_final(has_ended=True))
+    record.record_final_counts(state.step + 1, state.ledger.take_final(has_ended=True))

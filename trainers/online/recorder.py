@@ -1,4 +1,4 @@
-"""What a step of PPO leaves behind: metrics, the journal, the sample accounting, and a word when something is off."""
+"""What a step of PPO leaves behind (PpoRecorder): metrics, the rollout journal, sample accounting, monitors' alarms."""
 
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager
@@ -9,14 +9,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from plumbob.configs.settings.training import PpoSettings
-from plumbob.core.disk_errors import naming
+from plumbob.core.disk_errors import naming_file
 from plumbob.rollout.journal import DropReason, JournalRow, step_file, write_step
 from plumbob.trainers.metrics.json_lines import JsonLines
 from plumbob.trainers.metrics.metrics_log import MetricsLog
 from plumbob.trainers.metrics.sinks.jsonl import read_metrics
 from plumbob.trainers.metrics.step_record import Listener, Phases, StepRecord
 from plumbob.trainers.online.collector import Scored, StepResponses
-from plumbob.trainers.online.experience import Evaluated
+from plumbob.trainers.online.experience import LogprobsAndValues
 from plumbob.trainers.online.measure_step import measure_step
 from plumbob.trainers.online.monitors import Monitors
 from plumbob.trainers.online.step_metrics import ALARM, ExperienceStats, RoundMetrics, StepMetrics
@@ -40,7 +40,7 @@ class PpoRecorder:
         self._phases = Phases()
         self._monitors = Monitors(ppo)
         for step in steps_on_disk(folder):  # A resumed run's earlier steps.
-            self._monitors.see(step)
+            self._monitors.observe(step)
         self._ledger_lines = JsonLines(folder / LEDGER_FILE)
         self._ledger_lines.keep(lambda row: row["step"] <= self._monitors.num_steps)
 
@@ -59,10 +59,10 @@ class PpoRecorder:
         """Count the block's seconds under this name."""
         return self._phases.phase(name)
 
-    def learnt(
+    def record_update(
         self,
         responses: StepResponses,
-        evaluated: Evaluated,
+        computed: LogprobsAndValues,
         stats: ExperienceStats,
         step: int,
         update: Mapping[str, float],
@@ -74,12 +74,12 @@ class PpoRecorder:
         publishing a version are counted in the step that samples from it.
         """
         journal = self._folder / "rollouts"
-        with naming(step_file(journal, step)):
-            write_step(journal, step, journal_rows(responses, evaluated))
+        with naming_file(step_file(journal, step)):
+            write_step(journal, step, journal_rows(responses, computed))
         seconds = self._phases.take()
         rounds = self._rounds(responses)
-        measured = measure_step(responses, evaluated, stats, update, step - 1, sum(seconds.values()), rounds)
-        self._monitors.see(measured)
+        measured = measure_step(responses, computed, stats, update, step - 1, sum(seconds.values()), rounds)
+        self._monitors.observe(measured)
         metrics = measured.on_disk() | {f"{ALARM}{alarm.name}": 1.0 for alarm in self._monitors.alarms}
         self._log.append(StepRecord("ppo", step, self._ppo.num_steps, metrics, seconds))
         for alarm in self._monitors.new_alarms:
@@ -93,7 +93,7 @@ class PpoRecorder:
                 "reward, and carry no signal but the KL's"
             )
 
-    def accounted(self, step: int, rows: Sequence[Mapping[str, Any]]) -> None:
+    def record_final_counts(self, step: int, rows: Sequence[Mapping[str, Any]]) -> None:
         """Write down final rows of the sample accounting, before the checkpoint of 1-based `step` leaves them out."""
         if rows:
             self._ledger_lines.append(*({"step": step, **row} for row in rows))
@@ -123,7 +123,7 @@ def steps_on_disk(folder: Path) -> list[StepMetrics]:
     return [StepMetrics.from_disk(record.metrics) for record in read_metrics(folder)]
 
 
-def journal_rows(responses: StepResponses, evaluated: Evaluated) -> list[JournalRow]:
+def journal_rows(responses: StepResponses, computed: LogprobsAndValues) -> list[JournalRow]:
     """One row a response, its per-token numbers cut out of the padded batch; then those of the groups left out."""
     rows = []
     positions = responses.positions
@@ -131,8 +131,8 @@ def journal_rows(responses: StepResponses, evaluated: Evaluated) -> list[Journal
         request = scored[0].request
         start = len(request.prompt_ids)
         response = (row, slice(start, start + len(scored[0].token_ids)))
-        values = NO_NUMBERS if evaluated.values is None else evaluated.values[response].numpy()
-        rows.append(_journal_row(scored, positions, evaluated.ref_logprobs[response].numpy(), values, None))
+        values = NO_NUMBERS if computed.values is None else computed.values[response].numpy()
+        rows.append(_journal_row(scored, positions, computed.ref_logprobs[response].numpy(), values, None))
     return rows + [_journal_row(scored, positions, NO_NUMBERS, NO_NUMBERS, "flat") for scored in responses.dropped]
 
 

@@ -53,7 +53,7 @@ class SampleLedger:
         self._version = 0
         self._counts: defaultdict[int, Counts] = defaultdict(Counts)
         self._older = Counts()
-        self._taken = -1
+        self._last_final = -1
         self._in_flight: dict[tuple[str, int], int] = {}
         self._num_reissued = 0
 
@@ -107,11 +107,11 @@ class SampleLedger:
         with self._lock:
             first_open = min(self._in_flight.values(), default=self._version)
             end = self._version + 1 if has_ended else min(first_open, self._version)
-            final = sorted(version for version in self._counts if self._taken < version < end)
+            final = sorted(version for version in self._counts if self._last_final < version < end)
             rows = [{"version": version} | self._counts[version].as_dict() for version in final]
-            self._taken = max([self._taken, *final])
+            self._last_final = max([self._last_final, *final])
             for version in sorted(self._counts)[:-NUM_VERSIONS]:
-                if version <= self._taken:
+                if version <= self._last_final:
                     self._older.add(self._counts.pop(version))
         return rows
 
@@ -127,7 +127,7 @@ class SampleLedger:
     def completed(self) -> dict[str, Any]:
         """The same without what is in flight: a run that is resumed issues that again. `taken`: the last final row."""
         with self._lock:
-            content = self._content(Counts.completed) | {"taken": self._taken}
+            content = self._content(Counts.completed) | {"taken": self._last_final}
         return content | {"versions": {name: row for name, row in content["versions"].items() if row["issued"]}}
 
     def load_state(self, completed: Mapping[str, Any]) -> None:
@@ -136,7 +136,7 @@ class SampleLedger:
             rows = {int(version): _counts(row) for version, row in completed["versions"].items()}
             self._counts = defaultdict(Counts, rows)
             self._older = _counts(completed.get("older", {}))
-            self._taken = completed.get("taken", -1)
+            self._last_final = completed.get("taken", -1)
             self._in_flight.clear()
             self._num_reissued = completed["reissued"]
 

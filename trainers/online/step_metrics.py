@@ -108,10 +108,10 @@ class StepMetrics:
     def from_disk(cls, metrics: Mapping[str, float]) -> Self:
         """The record that `on_disk` made a line of; NaN where a line of an older version lacks what every step has."""
         left = {name: value for name, value in metrics.items() if not name.startswith(ALARM)}
-        parts: dict[str, Any] = {"experience": ExperienceStats(**_taken(ExperienceStats, left))}
-        rounds = _taken(RoundMetrics, left)
+        parts: dict[str, Any] = {"experience": ExperienceStats(**_take_fields(ExperienceStats, left))}
+        rounds = _take_fields(RoundMetrics, left)
         parts["rounds"] = None if math.isnan(rounds["num_rounds"]) else RoundMetrics(**rounds)
-        own = _taken(cls, left, without=("experience", "rounds", "objective"))
+        own = _take_fields(cls, left, without=("experience", "rounds", "objective"))
         return cls(**parts, **own, objective=left)
 
 
@@ -120,7 +120,7 @@ def sampler_idle_s(metrics: Mapping[str, float]) -> float | None:
     return None if "sampler_idle_s" not in metrics else StepMetrics.from_disk(metrics).sampler_idle_s
 
 
-def _taken(record: type[Any], left: dict[str, float], without: tuple[str, ...] = ()) -> dict[str, Any]:
+def _take_fields(record: type[Any], left: dict[str, float], without: tuple[str, ...] = ()) -> dict[str, Any]:
     """The record's fields, taken out of `left`: None is what may be None, and is not there; NaN, what must not."""
     found = {}
     for part in fields(record):

@@ -24,7 +24,7 @@ TOLERANCE = 1e-12
 
 
 @functools.lru_cache(maxsize=8)
-def companions(num_others: int, num_responses: int) -> tuple[Array, Array]:
+def multisets(num_others: int, num_responses: int) -> tuple[Array, Array]:
     """Every multiset of `num_others` responses as counts [M, K], and the logarithm of its number of orders [M]."""
     size = math.comb(num_others + num_responses - 1, num_responses - 1)
     if size > MAX_GROUPS:
@@ -50,7 +50,7 @@ def group_advantages(policy: Array, rewards: Array, group_size: int, ddof: int, 
         ddof: 0 where the variance is divided by G, 1 where by G - 1.
         eps: added to the standard deviation.
     """
-    counts, log_orders = companions(group_size - 1, len(policy))
+    counts, log_orders = multisets(group_size - 1, len(policy))
     probs = np.exp(log_orders + counts @ policy)
     totals = counts @ rewards
     advantages = np.empty_like(rewards)

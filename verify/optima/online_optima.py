@@ -30,7 +30,7 @@ def discounted_optimum(problem: Instance, gamma: float) -> Array:
     policy = np.empty_like(reference)
     values = np.empty(reference.shape[:2])
     for state in reversed(range(len(tree.states))):
-        logits = reference[:, state] + tree.behind(state, gamma * values, problem.rewards) / problem.beta
+        logits = reference[:, state] + tree.of_next_tokens(state, gamma * values, problem.rewards) / problem.beta
         policy[:, state] = log_normalised(logits)
         values[:, state] = problem.beta * (logits - policy[:, state])[:, 0]
     return tree.response_logprobs(policy)
@@ -79,8 +79,8 @@ def balanced_tree(problem: Instance, kind: KlInLoss, gains: Array, weights: Arra
     state_gains, state_weights = np.empty(reference.shape[:2]), np.empty(reference.shape[:2])
     response_weights = np.broadcast_to(weights, gains.shape)
     for state in reversed(range(len(tree.states))):
-        gain = tree.behind(state, state_gains, gains)
-        weight = tree.behind(state, state_weights, response_weights)
+        gain = tree.of_next_tokens(state, state_gains, gains)
+        weight = tree.of_next_tokens(state, state_weights, response_weights)
         policy[:, state] = balanced(reference[:, state], gain, problem.beta * weight, kind)
         probs = np.exp(policy[:, state])
         state_gains[:, state], state_weights[:, state] = (probs * gain).sum(-1), (probs * weight).sum(-1)

@@ -94,8 +94,8 @@ def weighed_returns_optimum(problem: Instance) -> Array:
         found = np.empty_like(problem.reference_policy)
         gains, weights = np.empty(found.shape[:2]), np.empty(found.shape[:2])
         for state in reversed(range(len(tree.states))):
-            gain = tree.behind(state, gains, (problem.rewards - mean) * ends)
-            weight = tree.behind(state, weights, ends)
+            gain = tree.of_next_tokens(state, gains, (problem.rewards - mean) * ends)
+            weight = tree.of_next_tokens(state, weights, ends)
             own = balanced(problem.reference_policy[:, state], gain, problem.beta * weight, "k2")
             found[:, state] = own
             gains[:, state] = (gain - problem.beta * weight * (own - problem.reference_policy[:, state]))[:, 0]

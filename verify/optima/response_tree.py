@@ -69,7 +69,7 @@ class ResponseTree:
         index_of |= {state: index for index, state in enumerate(self.states)}
         return np.array([[index_of[(*state, token)] for token in range(self.vocab_size)] for state in self.states])
 
-    def behind(self, state: int, states: Array, responses: Array) -> Array:
+    def of_next_tokens(self, state: int, states: Array, responses: Array) -> Array:
         """What each next token of a state leads to, [P, V], of `states` [P, S] and, at an end, `responses` [P, K]."""
         child = self.children[state]
         return np.where(child >= 0, states[:, np.maximum(child, 0)], responses[:, np.maximum(~child, 0)])

@@ -14,7 +14,7 @@ SEEN = 2 * DISTANCE
 """What moves a target by at least so much cannot pass for it."""
 
 
-def moves(bug_targets: Mapping[str, T | None], measured: Callable[[T], float]) -> Moved:
+def shifts_of_bugs(bug_targets: Mapping[str, T | None], measured: Callable[[T], float]) -> Moved:
     """What `measured` says of each target of a bug; None of what is not solved for."""
     return {name: None if wrong is None else measured(wrong) for name, wrong in bug_targets.items()}
 
@@ -26,4 +26,4 @@ def moved(solved: Callable[[T], Array], target: T, bug_targets: Mapping[str, T |
         solved: a target -> its log-probs [P, K].
     """
     right = solved(target)
-    return moves(bug_targets, lambda wrong: float(total_variation(solved(wrong), right).max()))
+    return shifts_of_bugs(bug_targets, lambda wrong: float(total_variation(solved(wrong), right).max()))

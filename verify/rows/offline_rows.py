@@ -187,14 +187,16 @@ class HingeRow:
         return moved_hinge(problem, wins_of(problem), BETA, self.bug_targets)
 
 
-class Reached(NamedTuple):
+class TrainedPolicy(NamedTuple):
     """Attributes: log-probs [P, K] of the policy that was reached, and of the one that it began as."""
 
     policy: Array
     reference: Array
 
 
-def trained(problem: Problem, loss: PreferenceLoss, counts: NDArray[np.int64], plan: PairPlan, folder: Path) -> Reached:
+def trained(
+    problem: Problem, loss: PreferenceLoss, counts: NDArray[np.int64], plan: PairPlan, folder: Path
+) -> TrainedPolicy:
     run = problem.dpo_run(
         DpoSettings(
             learning_rate=LEARNING_RATE,
@@ -208,10 +210,10 @@ def trained(problem: Problem, loss: PreferenceLoss, counts: NDArray[np.int64], p
     learners = open_learner(run)
     reference = response_logprobs(problem.world, learners.compute, "policy")
     train_pairs(run, problem.world, counts, learners, folder / "dpo")
-    return Reached(response_logprobs(problem.world, learners.compute, "policy"), reference)
+    return TrainedPolicy(response_logprobs(problem.world, learners.compute, "policy"), reference)
 
 
-def distance(problem: Problem, reached: Reached, target: PairTarget, wins: Array) -> float:
+def distance(problem: Problem, reached: TrainedPolicy, target: PairTarget, wins: Array) -> float:
     """Largest total variation of the policy from its target, over prompts."""
     return float(total_variation(reached.policy, solved(target, problem.world.tree, reached.reference, wins)).max())
 

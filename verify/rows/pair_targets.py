@@ -7,7 +7,7 @@ import numpy as np
 from plumbob.verify.optima.offline_optima import hinge_loss, hinge_optimum
 from plumbob.verify.optima.planted_bugs import PairTarget
 from plumbob.verify.optima.response_tree import Array, ResponseTree
-from plumbob.verify.rows.bug_shift import Moved, moved, moves
+from plumbob.verify.rows.bug_shift import Moved, moved, shifts_of_bugs
 from plumbob.verify.world.problem import Problem
 
 
@@ -30,7 +30,7 @@ def moved_hinge(problem: Problem, wins: Array, beta: float, bug_targets: Mapping
     def excess(wrong: PairTarget) -> float:
         return excess_hinge_loss(wins, beta * (solved(wrong, problem.world.tree, reference, wins) - reference))
 
-    return moves(bug_targets, excess)
+    return shifts_of_bugs(bug_targets, excess)
 
 
 def excess_hinge_loss(wins: Array, scores: Array) -> float:

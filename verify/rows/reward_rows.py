@@ -30,8 +30,8 @@ from plumbob.verify.optima.planted_reward_bugs import (
     plackett_luce_bugs,
 )
 from plumbob.verify.optima.response_tree import Array, seeded_rewards
-from plumbob.verify.rows.bug_shift import Moved, moves
-from plumbob.verify.training.train_offline import drawn_counts, exact_counts, laid_out
+from plumbob.verify.rows.bug_shift import Moved, shifts_of_bugs
+from plumbob.verify.training.train_offline import drawn_counts, exact_counts, in_training_order
 from plumbob.verify.training.train_reward import (
     RewardSettings,
     pair_records,
@@ -101,7 +101,7 @@ class BradleyTerryRow:
         world, rewards = self.size.world, rewards_of(self.size, seed)
         wins = np.stack([flipped(own, self.flip_rate) for own in wins_of(rewards)])
         records = pair_records(world, exact_counts(wins, COPIES))
-        reached = trained_rewards(world, self.settings, laid_out(records, seed), seed, folder)
+        reached = trained_rewards(world, self.settings, in_training_order(records, seed), seed, folder)
         return (Measurement("error of differences", relative_error(reached, rewards), ERROR),)
 
 
@@ -128,7 +128,7 @@ class SampledPairsRow:
     def measure(self, seed: int, folder: Path) -> tuple[Measurement, ...]:
         world, rewards = self.size.world, rewards_of(self.size, seed)
         counts = drawn_counts(wins_of(rewards), seed, COPIES)
-        reached = trained_rewards(world, PAIRS, laid_out(pair_records(world, counts), seed), seed, folder)
+        reached = trained_rewards(world, PAIRS, in_training_order(pair_records(world, counts), seed), seed, folder)
         drawn = counts.astype(np.float64)
         likeliest = np.stack([bradley_terry_rewards(own) for own in drawn])
         errors = [
@@ -165,7 +165,7 @@ class RankingsRow:
         world, rewards = self.size.world, rewards_of(self.size, seed)
         rankings = self.rankings
         counts = drawn_rankings(rankings, rewards, seed)
-        records = laid_out(ranking_records(world, rankings, counts), seed)
+        records = in_training_order(ranking_records(world, rankings, counts), seed)
         reached = trained_rewards(world, RANKINGS, records, seed, folder)
         drawn = counts.astype(np.float64)
         likeliest = np.stack([plackett_luce_scores(rankings, own, rewards.shape[1]) for own in drawn])
@@ -230,7 +230,7 @@ def moved_rewards(feedback: Array, target: RewardTarget, bug_targets: Mapping[st
         return np.stack([wanted(own) for own in feedback])
 
     right = solved(target)
-    return moves(bug_targets, lambda wrong: relative_error(solved(wrong), right))
+    return shifts_of_bugs(bug_targets, lambda wrong: relative_error(solved(wrong), right))
 
 
 def sampled_checks(reached: Array, likeliest: Array, errors: list[float]) -> tuple[Measurement, ...]:

@@ -44,7 +44,7 @@ MAX_TOKENS = 16
 
 
 @dataclass(frozen=True)
-class WholeRow:
+class WholeSystemRow:
     """RLOO as a user runs it; the reward of each response is what the reward model says of its text."""
 
     name: str = "RLOO, the whole pipeline"

@@ -37,13 +37,13 @@ def train_pairs(run: DpoRun, world: TinyWorld, counts: NDArray[np.int64], learne
     responses = sequences(world)
     records = tuple(
         (responses[p][chosen], responses[p][rejected])
-        for p, chosen, rejected in laid_out(evenly_ordered(counts), run.seed)
+        for p, chosen, rejected in in_training_order(evenly_ordered(counts), run.seed)
     )
     with MetricsLog(folder, NullListener()) as log:
         run_dpo(run, DpoInput(records, (), EOS, ()), learners, folder, log)
 
 
-def laid_out(order: Sequence[T], seed: int) -> list[T]:
+def in_training_order(order: Sequence[T], seed: int) -> list[T]:
     """Records so placed that an offline trainer's first epoch takes them in `order`."""
     records = list(order)
     for index, record in zip(epoch_order(len(order), 0, seed), order, strict=True):

@@ -26,7 +26,7 @@ class NullRecorder:
     def phase(self, _: str) -> AbstractContextManager[None]:
         return nullcontext()
 
-    def learnt(self, *_: Any) -> None:
+    def record_update(self, *_: Any) -> None:
         return None
 
 

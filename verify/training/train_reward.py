@@ -93,7 +93,7 @@ def every_response(run: RewardRun, world: TinyWorld) -> RewardBatch:
 
 
 def tokenizer_of(run: RewardRun) -> Any:
-    return open_encoder(run.reward.made_encoder).tokenizer
+    return open_encoder(run.reward.existing_encoder).tokenizer
 
 
 def reward_run(settings: RewardSettings, encoder: Path, seed: int) -> RewardRun:
@@ -147,7 +147,7 @@ def evenly_ranked(rankings: Rankings, counts: NDArray[np.int64]) -> list[tuple[i
     due = np.random.default_rng(0).random(counts.shape)  # Else the likely ones of all sets would come first.
     ordered = []
     for _ in range(num_copies):
-        for members, p in itertools.product(turning_sets(num_responses, size), range(len(counts))):
+        for members, p in itertools.product(cyclic_sets(num_responses, size), range(len(counts))):
             indices = np.array(sets[members])
             shares = counts[p, indices] / num_copies
             due[p, indices] += shares
@@ -162,7 +162,7 @@ def evenly_ranked(rankings: Rankings, counts: NDArray[np.int64]) -> list[tuple[i
     return ordered
 
 
-def turning_sets(num_responses: int, size: int) -> list[tuple[int, ...]]:
+def cyclic_sets(num_responses: int, size: int) -> list[tuple[int, ...]]:
     """Every set of `size` responses once, each followed by those that counting on from it gives: 0 1 3, 1 2 4, ...
 
     Where `size` and `num_responses` have no common divisor, each response stands equally often in any such turn.

@@ -36,11 +36,11 @@ class TinyWorld:
     prompts: tuple[tuple[int, ...], ...]
 
     def prompt_text(self, prompt: int) -> str:
-        return spelled(self.prompts[prompt])
+        return text_of_ids(self.prompts[prompt])
 
     def response_text(self, response: int) -> str:
         """The response without its EOS; no two responses have the same text."""
-        return spelled(self.tree.responses[response])
+        return text_of_ids(self.tree.responses[response])
 
     @property
     def pairs(self) -> tuple[tuple[int, int], ...]:
@@ -48,7 +48,7 @@ class TinyWorld:
         return tuple((p, k) for p in range(len(self.prompts)) for k in range(len(self.tree.responses)))
 
 
-def spelled(ids: tuple[int, ...]) -> str:
+def text_of_ids(ids: tuple[int, ...]) -> str:
     return "".join(LETTERS[token - 1] for token in ids if token != EOS)
 
 

@@ -19,7 +19,7 @@ class RestartBudget:
         self.total = 0
         self._limit = limit
         self._since_step: Counter[str] = Counter()
-        self._furthest: dict[str, int] = {}
+        self._newest_step: dict[str, int] = {}
 
     def spend(self, lost: WorkerLost, slot: str) -> str:
         """What to say of a loss for which another worker is started.
@@ -39,6 +39,6 @@ class RestartBudget:
 
     def stepped(self, stage: str, step: int) -> None:
         """A step has ended: what it cost is forgotten, unless it was made before and has been made again."""
-        if step > self._furthest.get(stage, -1):
-            self._furthest[stage] = step
+        if step > self._newest_step.get(stage, -1):
+            self._newest_step[stage] = step
             self._since_step.clear()

@@ -20,7 +20,7 @@ def evict_for(
     going = [member.reservation for pool in pools for member in pool.members if member.is_draining]
     spare = [(pool, member) for pool in pools for member in _spare(pool)]
     held = [(member.node_id, member.reservation.size) for _, member in spare]
-    found = evicted(need, reservations.free_without(going), held)
+    found = evicted(need, reservations.free_after_release(going), held)
     if found is None:
         return
     reservations.hold_for(need.role)

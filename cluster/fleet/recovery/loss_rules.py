@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from functools import partial
 
 from plumbob.cluster.calls import BOOT_TIMEOUT, CALL_TIMEOUT
-from plumbob.cluster.fleet.member import Loss, LossRule, Member, Moment
+from plumbob.cluster.fleet.member import LossReason, LossRule, Member, PoolSnapshot
 from plumbob.configs.settings.workers import ClusterSettings
 
 
@@ -18,24 +18,24 @@ def loss_rules(cluster: ClusterSettings) -> tuple[LossRule, ...]:
     return (host_is_gone, partial(call_is_overdue, timeouts))
 
 
-def host_is_gone(member: Member, now: Moment) -> Loss | None:
+def host_is_gone(member: Member, snapshot: PoolSnapshot) -> LossReason | None:
     """Ray takes its host for dead."""
-    if member.node_id in now.living_nodes:
+    if member.node_id in snapshot.living_nodes:
         return None
-    was = "" if member.task is None else f" while it was {member.task.what.doing}"
-    return Loss(f"{member.actor.name}: its host {member.reservation.host.address} is gone{was}")
+    was = "" if member.task is None else f" while it was {member.task.work.doing}"
+    return LossReason(f"{member.actor.name}: its host {member.reservation.host.address} is gone{was}")
 
 
-def call_is_overdue(timeouts: Mapping[str, float], member: Member, now: Moment) -> Loss | None:
+def call_is_overdue(timeouts: Mapping[str, float], member: Member, snapshot: PoolSnapshot) -> LossReason | None:
     """It has been at one call for too long. One that has ended is never too late: between two jobs nobody looks.
 
     Args:
         timeouts: key of a setting -> seconds.
     """
     task = member.task
-    if task is None or task.result in now.ended:
+    if task is None or task.result in snapshot.ended:
         return None
     bound_s = timeouts[task.timeout]
-    if now.time_s - task.began <= bound_s:
+    if snapshot.time_s - task.began <= bound_s:
         return None
-    return Loss(f"{member.actor.name}: still {task.what.doing} after {bound_s:.0f} s ({task.timeout})")
+    return LossReason(f"{member.actor.name}: still {task.work.doing} after {bound_s:.0f} s ({task.timeout})")

@@ -8,10 +8,10 @@ NO_MEMORY_S = 5.0
 
 
 class UnfitHosts:
-    """Hosts where a worker could not begin, twice within `for_s`: they are left alone until that is over."""
+    """Hosts where a worker could not begin, twice within `duration_s`: they are left alone until that is over."""
 
-    def __init__(self, for_s: float) -> None:
-        self._for_s = for_s
+    def __init__(self, duration_s: float) -> None:
+        self._duration_s = duration_s
         self._failed: dict[str, list[float]] = defaultdict(list)
 
     def failed(self, node_id: str) -> None:
@@ -19,5 +19,5 @@ class UnfitHosts:
 
     def now(self) -> set[str]:
         """Their nodes' ids."""
-        since = time.monotonic() - self._for_s
+        since = time.monotonic() - self._duration_s
         return {node_id for node_id, times in self._failed.items() if sum(at > since for at in times) > 1}

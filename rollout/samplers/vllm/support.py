@@ -27,6 +27,17 @@ VLLM_SUPPORT = AdapterSupport(
         )
     ),
     loads_nothing_else=True,
+    # Its registry's classes that do not derive from SupportsLoRA.
+    without_adapters=frozenset({"GPT2LMHeadModel"})
+    | frozenset(
+        f"{name}ForCausalLM"
+        for name in (
+            *("BailingMoeV2_5", "BailingMoeV3", "Bloom", "Cohere2Moe", "Dbrx", "Falcon"),
+            *("FalconMamba", "GPTJ", "Gemma3n", "Glm5Next", "GlmMoeDsa", "HCXVisionV2", "HrmText"),
+            *("IQuestLoopCoder", "KimiLinear", "Mamba", "Mamba2", "MiMoV2", "MiMoV2Flash"),
+            *("MiniMaxM3Sparse", "Orion", "StableLm", "Step1", "Step3Text", "Step3p5", "Zamba2"),
+        )
+    ),
 )
 
 

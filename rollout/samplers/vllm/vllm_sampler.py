@@ -229,7 +229,8 @@ def _boot(spec: SamplerSpec, settings: VllmEngine) -> Any:
         _remove_rendezvous()
         return engine
     except (ValueError, NotImplementedError) as error:
-        raise UserError(f"vLLM cannot serve {spec.model} as asked: {main_message(error)}") from error
+        reason = f"vLLM cannot serve {spec.model} as asked: {main_message(error)}"
+        raise UserError(f"{reason}; {VLLM_SUPPORT.instead}") from error
     finally:
         torch.set_num_threads = set_num_threads
 

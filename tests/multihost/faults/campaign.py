@@ -25,10 +25,10 @@ from tests.multihost.faults.checks import (
     check_sampled,
     follow,
 )
-from tests.multihost.faults.driven import Driven, RunEndedError
-from tests.multihost.faults.kinds import make_whole, strike
+from tests.multihost.faults.kinds import inject, restore_system
 from tests.multihost.faults.report import table
-from tests.multihost.faults.scene import Fault, Scene
+from tests.multihost.faults.stepped_run import RunEndedError, SteppedRun
+from tests.multihost.faults.system_under_test import Fault, SystemUnderTest
 from tests.multihost.hosts import Hosts, missing
 from tests.multihost.inputs import write_inputs
 from tests.support.full_disk import small_disk
@@ -74,7 +74,7 @@ class Outcome:
 
 
 @dataclass
-class Played:
+class SettingResult:
     """Runs that were played.
 
     Attributes:
@@ -110,7 +110,7 @@ class Campaign:
         self._num_runs = 0
         self._result = result
         self._began = time.monotonic()
-        self.played = Played(seed)
+        self.played = SettingResult(seed)
 
     def play(self, setting: Setting, faults_per_run: int) -> None:
         """All faults of the setting, over as many runs as that takes, and a run without any."""
@@ -127,10 +127,10 @@ class Campaign:
             self.played.seconds = time.monotonic() - self._began
             self._result.write_text(json.dumps(asdict(self.played), indent=2) + "\n")
 
-    def _start(self, setting: Setting, num_steps: int) -> Driven:
+    def _start(self, setting: Setting, num_steps: int) -> SteppedRun:
         name = f"{setting.name}-{self._num_runs}"
         self._num_runs += 1
-        run = Driven(self._hosts.head, self._hosts.shared / "runs" / name, self._logs / f"{name}.log")
+        run = SteppedRun(self._hosts.head, self._hosts.shared / "runs" / name, self._logs / f"{name}.log")
         own: dict[str, object] = {"ppo.num_steps": num_steps, "cluster.address": self._hosts.ray_address}
         run.start(self._inputs, SHARES, setting.own, own)
         return run
@@ -143,12 +143,12 @@ class Campaign:
         Returns those that have to be played again because the run did not survive another.
         """
         run = self._start(setting, num_steps)
-        scene = Scene(self._hosts, self._console, run, self._random)
+        system = SystemUnderTest(self._hosts, self._console, run, self._random)
         outcomes: list[Outcome] = []
         try:
             for fault in faults:
-                outcomes.append(self._hit(setting, scene, fault, FIRST_STEP + 2 * len(outcomes), undisturbed))
-            run.lead_to_end()
+                outcomes.append(self._hit(setting, system, fault, FIRST_STEP + 2 * len(outcomes), undisturbed))
+            run.run_to_end()
             check(run, num_steps, setting, undisturbed)
             if setting.max_staleness == 0:
                 check_same_policy(Left(run.folder), undisturbed.left)
@@ -163,17 +163,19 @@ class Campaign:
         self.played.outcomes += outcomes
         return []
 
-    def _hit(self, setting: Setting, scene: Scene, fault: Fault, step: int, undisturbed: Undisturbed) -> Outcome:
-        run = scene.run
-        said = strike(scene, fault, step)
+    def _hit(
+        self, setting: Setting, system: SystemUnderTest, fault: Fault, step: int, undisturbed: Undisturbed
+    ) -> Outcome:
+        run = system.run
+        said = inject(system, fault, step)
         lost_s = run.done[step + 1] - run.done[step - 1] - 2 * self.played.step_s[setting.name]
         check(run, step + 1, setting, undisturbed)
-        make_whole(scene)
+        restore_system(system)
         print(f"{run.folder.name}, step {step}: {fault}: {lost_s:.1f} s lost; {said}", flush=True)
         return Outcome(run.folder.name, fault, step, said, lost_s)
 
 
-def check(run: Driven, step: int, setting: Setting, undisturbed: Undisturbed) -> None:
+def check(run: SteppedRun, step: int, setting: Setting, undisturbed: Undisturbed) -> None:
     """That a run which has done so many steps has left what it ought to. Raises AssertionError."""
     left = Left(run.folder)
     check_complete(left, step * PROMPTS, SAMPLES)

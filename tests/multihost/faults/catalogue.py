@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from random import Random
 
 from tests.multihost.faults.kinds import DAMAGES
-from tests.multihost.faults.scene import Fault
+from tests.multihost.faults.system_under_test import Fault
 
 ROLES = ("rollout", "scorer", "learner")
 PHASES = ("sample", "score", "evaluate", "learn", "commit", "publish")

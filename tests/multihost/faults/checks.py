@@ -9,8 +9,8 @@ from typing import Any
 
 from plumbob.models.adapter import WEIGHTS_FILE
 from plumbob.trainers.learner.checkpoint import STATE_FILE, read_checkpoint
-from tests.multihost.faults.driven import Driven
 from tests.multihost.faults.policies import gaps
+from tests.multihost.faults.stepped_run import SteppedRun
 from tests.support.small_run import Left
 
 LARGEST_GAP = 1e-4
@@ -29,14 +29,14 @@ class Undisturbed:
     files: Mapping[int, Mapping[str, Any]]
 
 
-def follow(run: Driven, num_steps: int) -> Undisturbed:
+def follow(run: SteppedRun, num_steps: int) -> Undisturbed:
     """Lead a run to its end and look at each of its checkpoints before they are thrown away."""
     left = Left(run.folder)
     files = {}
     for step in range(1, num_steps + 1):
-        run.lead_past(step)
+        run.run_past(step)
         files[step] = newest_files(left, step)
-    run.lead_to_end()
+    run.run_to_end()
     return Undisturbed(left, files)
 
 

@@ -22,7 +22,7 @@ out = sys.stdout
 begin_phase, save = PpoRecorder.phase, LearnerGroup.save
 
 
-class Guide:
+class PhaseGate:
     """Knows the step, which is 1-based; 0 is before the first."""
 
     step = 0
@@ -35,7 +35,7 @@ class Guide:
         print_json({"event": "left", "step": self.step, "phase": phase}, out)
 
 
-guide = Guide()
+guide = PhaseGate()
 
 
 @contextmanager

@@ -1,4 +1,4 @@
-"""The faults: what each does to a run that waits at the moment which the fault hits, and to its hosts."""
+"""The kinds of faults: what each does to a run that waits at a breakpoint, and to its hosts."""
 
 import signal
 import time
@@ -9,8 +9,8 @@ from pathlib import Path
 
 from plumbob.cluster.calls import wait_until
 from plumbob.trainers.learner.checkpoint import STATE_FILE
-from tests.multihost.faults.driven import Moment
-from tests.multihost.faults.scene import NOTHING, TITLES, Fault, Losses, Scene
+from tests.multihost.faults.stepped_run import Breakpoint
+from tests.multihost.faults.system_under_test import NOTHING, TITLES, Fault, Losses, SystemUnderTest
 from tests.multihost.hosts import PATIENCE_S
 from tests.multihost.memory import out_of_memory
 from tests.support.full_disk import fill
@@ -31,110 +31,110 @@ SLOW_MS, SLOW_KBIT = 20.0, 4000.0
 # ---------------------------------------------------------------------------------------------------------------- kills
 
 
-def kill_worker(scene: Scene, fault: Fault) -> Losses:
+def kill_worker(system: SystemUnderTest, fault: Fault) -> Losses:
     """It is stopped before the phase begins, so that what the phase asks of it is under way when it is killed."""
-    host, pid = scene.worker(fault.target)
+    host, pid = system.worker(fault.target)
     host.kill(pid, signal.SIGSTOP)
-    scene.while_it_goes_on()
+    system.enter_phase()
     host.kill(pid, signal.SIGKILL)
     return {fault.target: 1}
 
 
-def kill_worker_and_successor(scene: Scene, fault: Fault) -> Losses:
+def kill_worker_and_successor(system: SystemUnderTest, fault: Fault) -> Losses:
     """The one that takes its place is killed while it boots."""
-    before = scene.workers(fault.target)
-    kill_worker(scene, fault)
-    scene.run.lead_until(lambda: bool(set(scene.workers(fault.target)) - set(before)))
-    host, pid = scene.random.choice(sorted(set(scene.workers(fault.target)) - set(before), key=lambda each: each[1]))
+    before = system.workers(fault.target)
+    kill_worker(system, fault)
+    system.run.run_until(lambda: bool(set(system.workers(fault.target)) - set(before)))
+    host, pid = system.random.choice(sorted(set(system.workers(fault.target)) - set(before), key=lambda each: each[1]))
     host.kill(pid, signal.SIGKILL)
-    scene.wait(KNOWN_S)
+    system.wait(KNOWN_S)
     return {fault.target: 2}
 
 
-def kill_driver(scene: Scene, fault: Fault) -> Losses:
-    if scene.random.random() < 0.5:
-        scene.while_it_goes_on()
-    scene.run.kill()
-    assert scene.run.status == -signal.SIGKILL, f"status {scene.run.status} of a driver that was to be killed"
-    scene.run.resume()
+def kill_driver(system: SystemUnderTest, fault: Fault) -> Losses:
+    if system.random.random() < 0.5:
+        system.enter_phase()
+    system.run.kill()
+    assert system.run.status == -signal.SIGKILL, f"status {system.run.status} of a driver that was to be killed"
+    system.run.resume()
     return NOTHING
 
 
-def kill_raylet(scene: Scene, fault: Fault) -> Losses:
+def kill_raylet(system: SystemUnderTest, fault: Fault) -> Losses:
     """Of a host with such a worker; a supervisor starts it again."""
-    host, _ = scene.worker(fault.target)
-    lost, node_ids = scene.one_of_each_on(host), scene.node_ids(host)
+    host, _ = system.worker(fault.target)
+    lost, node_ids = system.one_of_each_role_on(host), system.node_ids(host)
     for pid in host.pids("raylet"):
         host.kill(pid, signal.SIGKILL)
-    scene.run.release()
-    scene.run.lead_until(lambda: not host.has_ray)
+    system.run.release()
+    system.run.run_until(lambda: not host.has_ray)
     host.start_raylet()
-    scene.await_end_of(node_ids)
+    system.wait_until_dead(node_ids)
     return lost
 
 
 @contextmanager
-def out_of_memory_under(scene: Scene, role: str) -> Iterator[Losses]:
+def out_of_memory_under(system: SystemUnderTest, role: str) -> Iterator[Losses]:
     """A host with such a worker is out of memory until the block ends.
 
     It begins when Ray's monitor there has killed the worker, and gives all whom that chose.
     """
-    host, pid = scene.worker(role)
+    host, pid = system.worker(role)
     before = {each: host.pids(title) for each, title in TITLES.items()}
     host.kill(pid, signal.SIGSTOP)
-    scene.while_it_goes_on()
+    system.enter_phase()
     with out_of_memory(host):
-        scene.run.lead_until(lambda: pid not in host.pids(TITLES[role]))
-        scene.wait(TOGETHER_S)
+        system.run.run_until(lambda: pid not in host.pids(TITLES[role]))
+        system.wait(TOGETHER_S)
         killed = {each: len(set(pids).difference(host.pids(TITLES[each]))) for each, pids in before.items()}
         killed["learner"] = min(killed["learner"], 1)  # Ranks are lost together.
         yield {each: number for each, number in killed.items() if number}
 
 
-def take_memory(scene: Scene, fault: Fault) -> Losses:
+def take_memory(system: SystemUnderTest, fault: Fault) -> Losses:
     """The next worker may start there."""
-    with out_of_memory_under(scene, fault.target) as lost:
+    with out_of_memory_under(system, fault.target) as lost:
         return lost
 
 
-def take_memory_for_long(scene: Scene, fault: Fault) -> Losses:
+def take_memory_for_long(system: SystemUnderTest, fault: Fault) -> Losses:
     """For this step and the next, in which whoever starts there is killed too."""
-    with out_of_memory_under(scene, fault.target) as lost:
-        scene.run.lead_past(scene.run.last_step + 1)
+    with out_of_memory_under(system, fault.target) as lost:
+        system.run.run_past(system.run.last_step + 1)
         return lost
 
 
 # ---------------------------------------------------------------------------------------------------------------- links
 
 
-def cut_shortly(scene: Scene, fault: Fault) -> Losses:
+def cut_shortly(system: SystemUnderTest, fault: Fault) -> Losses:
     """It may be over before anything had to pass; the run says nothing of it."""
-    host, _ = scene.worker(fault.target)
+    host, _ = system.worker(fault.target)
     host.cut()
-    scene.run.release()
-    scene.run.listen(scene.random.uniform(*SHORT_CUT_S))
+    system.run.release()
+    system.run.listen(system.random.uniform(*SHORT_CUT_S))
     host.mend()
     return NOTHING
 
 
-def cut_for_long(scene: Scene, fault: Fault) -> Losses:
+def cut_for_long(system: SystemUnderTest, fault: Fault) -> Losses:
     """Until Ray has given the host up; its Ray finds that out when the cable is mended, and ends."""
-    host, _ = scene.worker(fault.target)
-    lost, node_ids = scene.one_of_each_on(host), scene.node_ids(host)
+    host, _ = system.worker(fault.target)
+    lost, node_ids = system.one_of_each_role_on(host), system.node_ids(host)
     host.cut()
-    scene.run.release()
-    scene.await_end_of(node_ids)
+    system.run.release()
+    system.wait_until_dead(node_ids)
     host.mend()
-    scene.run.lead_until(lambda: not host.has_ray)
+    system.run.run_until(lambda: not host.has_ray)
     host.start_raylet()
     return lost
 
 
-def slow(scene: Scene, fault: Fault) -> Losses:
+def slow(system: SystemUnderTest, fault: Fault) -> Losses:
     """For this step and the next."""
-    host, _ = scene.worker(fault.target)
+    host, _ = system.worker(fault.target)
     host.slow(SLOW_MS, SLOW_KBIT)
-    scene.run.lead_past(scene.run.last_step + 1)
+    system.run.run_past(system.run.last_step + 1)
     host.mend()
     return NOTHING
 
@@ -142,15 +142,15 @@ def slow(scene: Scene, fault: Fault) -> Losses:
 # -------------------------------------------------------------------------------------------------------------- storage
 
 
-def fill_disk(scene: Scene, fault: Fault) -> Losses:
+def fill_disk(system: SystemUnderTest, fault: Fault) -> Losses:
     """The run ends with one message; with room it goes on."""
-    taken = fill(scene.hosts.shared)
-    scene.run.await_end()
+    taken = fill(system.hosts.shared)
+    system.run.await_end()
     taken.unlink()
-    said = scene.run.last_words
-    assert scene.run.status == 1, f"status {scene.run.status} of a run whose disk was full:\n{said}"
+    said = system.run.last_words
+    assert system.run.status == 1, f"status {system.run.status} of a run whose disk was full:\n{said}"
     assert "No space left on device" in said and "Traceback" not in said, said
-    scene.run.resume()
+    system.run.resume()
     return NOTHING
 
 
@@ -167,16 +167,16 @@ def cut_file(path: Path) -> None:
 DAMAGES: dict[str, Callable[[Path], None]] = {"byte flipped": flip_byte, "file cut": cut_file, "file lost": Path.unlink}
 
 
-def damage_checkpoint(scene: Scene, fault: Fault) -> Losses:
+def damage_checkpoint(system: SystemUnderTest, fault: Fault) -> Losses:
     """Of the newest checkpoint one file, which is not as it was written when the driver has died and comes back."""
-    scene.run.kill()
-    newest = Left(scene.run.folder).last_checkpoint
-    DAMAGES[fault.target](scene.random.choice(sorted(path for path in newest.iterdir() if path.name != STATE_FILE)))
-    scene.run.resume()
+    system.run.kill()
+    newest = Left(system.run.folder).last_checkpoint
+    DAMAGES[fault.target](system.random.choice(sorted(path for path in newest.iterdir() if path.name != STATE_FILE)))
+    system.run.resume()
     return NOTHING
 
 
-STRIKE: dict[str, Callable[[Scene, Fault], Losses]] = {
+STRIKE: dict[str, Callable[[SystemUnderTest, Fault], Losses]] = {
     "worker killed": kill_worker,
     "worker and its successor killed": kill_worker_and_successor,
     "driver killed": kill_driver,
@@ -191,7 +191,7 @@ STRIKE: dict[str, Callable[[Scene, Fault], Losses]] = {
 }
 
 
-def strike(scene: Scene, fault: Fault, step: int) -> tuple[str, ...]:
+def inject(system: SystemUnderTest, fault: Fault, step: int) -> tuple[str, ...]:
     """The fault in its phase of that step, and what the run says until the step after it has been done.
 
     Before that step the run waits until the fault is all there: until Ray knows of a host that it is dead.
@@ -200,14 +200,14 @@ def strike(scene: Scene, fault: Fault, step: int) -> tuple[str, ...]:
         AssertionError: the run has not said that it lost what the fault took from it; one that nobody noticed has hit
             nothing.
     """
-    scene.run.lead_to(Moment(step, fault.phase))
-    scene.run.forget_from(step)
-    num_said = len(scene.run.said)
-    lost = STRIKE[fault.kind](scene, fault)
-    scene.run.lead_past(step + 1)
+    system.run.run_to(Breakpoint(step, fault.phase))
+    system.run.forget_from(step)
+    num_said = len(system.run.said)
+    lost = STRIKE[fault.kind](system, fault)
+    system.run.run_past(step + 1)
     end = time.monotonic() + FELT_S
-    scene.run.lead_until(lambda: not unsaid(lost, scene.run.said[num_said:]) or time.monotonic() > end)
-    said = tuple(scene.run.said[num_said:])
+    system.run.run_until(lambda: not unsaid(lost, system.run.said[num_said:]) or time.monotonic() > end)
+    said = tuple(system.run.said[num_said:])
     check_said(fault, lost, said)
     return said
 
@@ -228,8 +228,8 @@ def unsaid(lost: Losses, said: Sequence[str]) -> Losses:
     return {role: count - named[role] for role, count in lost.items() if named[role] < count}
 
 
-def make_whole(scene: Scene) -> None:
+def restore_system(system: SystemUnderTest) -> None:
     """Wait until all hosts are in the cluster again."""
-    for host in scene.hosts.all[1:]:
+    for host in system.hosts.all[1:]:
         host.await_ray()
-    assert wait_until(scene.is_whole, WHOLE_S), f"Ray has {scene.console.alive()}"
+    assert wait_until(system.is_whole, WHOLE_S), f"Ray has {system.console.alive()}"

@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 
 import plumbob.cluster.admission
-from plumbob.cluster.admission import check_leave, check_scale
+from plumbob.cluster.admission import check_drain, check_scale
 from plumbob.cluster.nodes import living_nodes
 from plumbob.cluster.resources import Amount, Host, Need
 from plumbob.cluster.run_status import AutoscaleBounds
@@ -30,7 +30,7 @@ def test_what_a_run_may_be_scaled_to() -> None:
         check_scale(NO_STATUS, 2, ())
 
 
-def test_hosts_that_will_be_taken_away_have_no_room() -> None:
+def test_draining_hosts_have_no_capacity() -> None:
     with pytest.raises(UserError, match=r"--rollout-workers 3: there are 2 now, and for 1 more there is no host"):
         check_scale(STATUS, 3, living_nodes())
 
@@ -52,15 +52,15 @@ def test_a_host_may_only_leave_where_others_can_do_its_work(monkeypatch: pytest.
     rollout = replace(ROLLOUT, count=1)
     scorer, learner = replace(rollout, role="scorer", num_cpus=0.4), replace(rollout, role="learner", num_cpus=0.9)
     three = replace(STATUS, least=(learner, rollout, scorer))
-    check_leave(replace(STATUS, least=(rollout, scorer)), "10.0.0.3", {"n3"}, {"n4"})  # Both fit on 10.0.0.2.
-    check_leave(three, "10.0.0.4", {"n4"}, ())
+    check_drain(replace(STATUS, least=(rollout, scorer)), "10.0.0.3", {"n3"}, {"n4"})  # Both fit on 10.0.0.2.
+    check_drain(three, "10.0.0.4", {"n4"}, ())
     # Each of them would fit on 10.0.0.2 by itself.
     with pytest.raises(UserError) as refused:
-        check_leave(three, "10.0.0.3", {"n3"}, {"n4"})
+        check_drain(three, "10.0.0.3", {"n3"}, {"n4"})
     assert str(refused.value) == (
         "10.0.0.3: on the hosts that stay there would be no room for the least that the run needs (1 learner of 0.9 "
         "CPUs, 0 GPUs, 0 GiB, 1 rollout of 0.5 CPUs, 0 GPUs, 0 GiB, 1 scorer of 0.4 CPUs, 0 GPUs, 0 GiB); start Ray on "
         "another first, or end the run with `plumbob stop`"
     )
     # It is not this one's fault.
-    check_leave(replace(STATUS, least=(learner, rollout)), "10.0.0.4", {"n4"}, {"n3"})
+    check_drain(replace(STATUS, least=(learner, rollout)), "10.0.0.4", {"n4"}, {"n3"})

@@ -67,12 +67,12 @@ def test_what_cannot_be_is_refused(steering: ControlClient) -> None:
     with pytest.raises(UserError, match=r"--rollout-workers 9: there are 2 now, and for 7 more 0\.75 CPUs are missing"):
         answer(control.scale.remote(9))
     with pytest.raises(UserError, match=r"10\.9\.9\.9: no host of this cluster"):
-        answer(control.leave.remote("10.9.9.9"))
+        answer(control.drain_host.remote("10.9.9.9"))
     # Once a later wish has come, so has what was wished before it.
     answer(control.stop.remote())
     told: list[ControlRequests] = []
     assert heard(steering, lambda wanted: told.append(wanted) or wanted.stop)
-    assert {(wanted.num_rollout_workers, wanted.leaving) for wanted in told} == {(None, frozenset())}
+    assert {(wanted.num_rollout_workers, wanted.draining) for wanted in told} == {(None, frozenset())}
 
 
 def test_a_run_survives_the_death_of_its_control_actor(steering: ControlClient) -> None:
@@ -93,14 +93,14 @@ def test_a_run_survives_the_death_of_its_control_actor(steering: ControlClient) 
 def test_an_actor_that_is_started_again_knows_what_the_driver_had_heard() -> None:
     before, again = Control(), Control()
     before.stop()
-    leaving = frozenset(living_nodes())
-    heard = before.report(STATUS, ControlRequests(leaving=leaving))
-    assert again.report(STATUS, heard) == ControlRequests(leaving=leaving, stop=True)
+    draining = frozenset(living_nodes())
+    heard = before.report(STATUS, ControlRequests(draining=draining))
+    assert again.report(STATUS, heard) == ControlRequests(draining=draining, stop=True)
     # Before the first report there is nothing to compare with.
     assert Control().status() == {}
     with pytest.raises(UserError, match="this run is just starting, and has not said yet"):
         Control().scale(3)
-    # It counts no room on hosts that will be taken away.
+    # It counts no room on hosts that are draining.
     with pytest.raises(UserError, match=r"--rollout-workers 3: there are 2 now, and for 1 more there is no host"):
         again.scale(3)
 

@@ -128,6 +128,6 @@ def test_new_names_are_known_and_old_ones_are_not() -> None:
     for renamed in RENAMED:
         match renamed:
             case MovedKey() | JoinedSwitch():
-                assert known(renamed.now) and not known(renamed.key)
+                assert known(renamed.new_name) and not known(renamed.key)
             case RenamedValue():
                 assert known(renamed.key)

@@ -12,7 +12,7 @@ from plumbob.configs.resolved_copy import write_resolved
 from plumbob.configs.runs import EvalRun
 from plumbob.configs.settings.data import EvalDataSettings
 from plumbob.configs.settings.rewards import ScorerSettings
-from plumbob.core.atomic_files import flush_all, replaced, write_whole
+from plumbob.core.atomic_files import flush_all, replaced, write_atomically
 from tests.support.disk_calls import record_disk_calls
 from tests.support.folder_names import names
 
@@ -125,8 +125,8 @@ def test_a_writer_that_is_overtaken_at_the_end_puts_the_old_one_back(
 
 def test_a_small_file_is_flushed_before_it_gets_its_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     calls, path = record_disk_calls(monkeypatch), tmp_path / "latest"
-    write_whole(path, "old\n")
-    write_whole(path, "new\n")
+    write_atomically(path, "old\n")
+    write_atomically(path, "new\n")
     assert names(tmp_path) == ["latest"] and path.read_text() == "new\n"
     assert calls == [("fsync", ".latest.partial"), ("replace", "latest")] * 2
 

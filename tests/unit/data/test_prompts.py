@@ -98,3 +98,12 @@ def test_without_a_tokenizer_messages_become_a_plain_transcript() -> None:
     assert plain_dialogue([{"role": role, "content": content} for role, content in messages]) == (
         "\n\nSystem: Be brief.\n\nHuman: Hi\n\nAssistant: Hello!\n\nHuman: Who are you?\n\nAssistant:"
     )
+
+
+@pytest.mark.parametrize(
+    "template", ["{{ 1 / 0 }}", "{% include 'x' %}", "{{ 'a' * 10000000 }}", "{{ messages[9].a.b }}"]
+)
+def test_a_template_that_fails_in_python_refuses_the_row(tokenizer: PreTrainedTokenizerFast, template: str) -> None:
+    chat = PreTrainedTokenizerFast(tokenizer_object=tokenizer.backend_tokenizer, chat_template=template)
+    with pytest.raises(RowError, match="chat template"):
+        chat_renderer(chat)([{"role": "user", "content": "Hi"}])

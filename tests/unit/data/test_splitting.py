@@ -4,16 +4,16 @@ from hypothesis import strategies as st
 
 from plumbob.configs.settings.data import SplittingSettings
 from plumbob.core.errors import UserError
-from plumbob.data.reading.readers import Read
+from plumbob.data.reading.readers import ReadRecords
 from plumbob.data.records import PreferencePair, Prompt
 from plumbob.data.splitting import check_overlap, hold_out, split_by_prompt
 
 FILES = {"train": ["a", "b", "c", "d"], "heldout": ["c", "e"], "apart": ["e"]}
 
 
-def read(path: str) -> Read[Prompt]:
+def read(path: str) -> ReadRecords[Prompt]:
     records = tuple(Prompt(text, text) for text in FILES[path])
-    return Read(records, len(records), 0, 0, 0, (f"note of {path}",))
+    return ReadRecords(records, len(records), 0, 0, 0, (f"note of {path}",))
 
 
 def split(heldout: str | None, **rules: object):  # type: ignore[no-untyped-def]

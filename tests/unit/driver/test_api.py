@@ -39,7 +39,7 @@ from plumbob.configs.settings.workers import ClusterSettings, RolloutSettings, S
 from plumbob.core.errors import RunFailed, UserError
 from plumbob.driver import api
 from plumbob.driver.api import plan, resume, run, run_or_resume
-from plumbob.driver.run_folder.inputs import MODELS_FILE, check_models, keep_digests, new_digests
+from plumbob.driver.run_folder.inputs import MODELS_FILE, check_models, new_digests, write_digests
 from plumbob.driver.stages.stage import StageContext
 from tests.support.folder_names import names
 from tests.support.recording_listener import Watching
@@ -190,7 +190,7 @@ def test_a_run_does_not_resume_with_another_model(tmp_path: Path, monkeypatch: p
         name="mine",
     )
     write_resolved(asked, tmp_path)
-    keep_digests(new_digests(asked, tmp_path), tmp_path)
+    write_digests(new_digests(asked, tmp_path), tmp_path)
     assert set(json.loads((tmp_path / MODELS_FILE).read_text())) == {policy, *map(str, scorers)}
     check_models(asked, tmp_path)
     (scorers[1] / "model.safetensors").write_bytes(b"others!")

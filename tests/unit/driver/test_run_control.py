@@ -99,16 +99,14 @@ def test_a_signal_ends_a_run_where_a_person_would(session: Session, tmp_path: Pa
         raise AssertionError("went on")
 
 
-def test_a_host_that_will_be_taken_away_is_told_once(
-    session: Session, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_draining_host_is_reported_once(session: Session, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     watching = Watching()
     with controlled_run(session, "one", (), tmp_path, watching):
-        for leaving in ({"n2"}, {"n2"}, {"n2", "n3"}):
-            monkeypatch.setattr(Client, "requests", ControlRequests(leaving=frozenset(leaving)))
+        for draining in ({"n2"}, {"n2"}, {"n2", "n3"}):
+            monkeypatch.setattr(Client, "requests", ControlRequests(draining=frozenset(draining)))
             session.poll_control()
-    rule = "will be taken away: workers there end what they are at, others start elsewhere"
-    assert watching.notes == [("cluster", f"10.0.0.2 {rule}"), ("cluster", f"10.0.0.3 {rule}")]
+    rule = "workers there finish their work, others start elsewhere"
+    assert watching.notes == [("cluster", f"draining 10.0.0.2: {rule}"), ("cluster", f"draining 10.0.0.3: {rule}")]
 
 
 def test_a_slot_may_cost_as_many_workers_as_the_settings_say(session: Session, tmp_path: Path) -> None:

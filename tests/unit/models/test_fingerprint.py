@@ -65,6 +65,17 @@ def test_an_adapter_is_not_the_same_on_another_base(base: Path, tmp_path: Path) 
     assert digests(adapter) != before
 
 
+def test_a_base_beside_the_adapter_counts_under_the_name_that_it_has_there(base: Path, tmp_path: Path) -> None:
+    adapter = tmp_path / "adapter"
+    adapter.mkdir()
+    (adapter / "adapter_config.json").write_text(json.dumps({"base_model_name_or_path": "../base"}))
+    (adapter / "adapter_model.safetensors").write_bytes(b"weights")
+    before = digests(adapter)
+    assert {name for name in before if "/" in name} == {"../base/config.json", "../base/model.safetensors"}
+    (base / "config.json").write_text("[]")
+    assert digests(adapter) != before
+
+
 def test_an_adapter_that_cannot_be_read_is_named(base: Path) -> None:
     (base / "adapter_model.safetensors").write_bytes(b"weights")
     (base / "adapter_config.json").write_text("{")

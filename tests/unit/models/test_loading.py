@@ -69,6 +69,78 @@ def test_an_adapter_names_its_base(adapter_folder: Path) -> None:
         resolve_model(policy_ref(str(adapter_folder)))
 
 
+@pytest.mark.parametrize(
+    ("named", "place"),
+    [
+        ("../model", "home/model"),
+        ("base", "home/adapter/base"),
+        ("model", "home/model"),
+        ("./work-model", "work-model"),
+    ],
+)
+def test_a_relative_base_is_looked_for_beside_the_adapter_first(
+    folder: str, adapter_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, named: str, place: str
+) -> None:
+    home, work = tmp_path / "there" / "home", tmp_path / "there"
+    shutil.copytree(adapter_folder, home / "adapter")
+    shutil.copytree(folder, work / place)
+    edit(home / "adapter" / "adapter_config.json", base_model_name_or_path=named)
+    # The working folder has one of the same name, which comes last.
+    monkeypatch.chdir(work)
+    if place != "work-model":
+        shutil.copytree(folder, (work / named).resolve(), dirs_exist_ok=True)
+    expected = ModelSource(str((work / place).resolve()), home / "adapter")
+    assert resolve_model(policy_ref(home / "adapter")) == expected
+    # By a relative name of the adapter too.
+    assert resolve_model(policy_ref("home/adapter")).base == expected.base
+
+
+def test_a_base_that_is_nowhere_is_told_where_it_was_looked_for(adapter_folder: Path, tmp_path: Path) -> None:
+    edit(adapter_folder / "adapter_config.json", base_model_name_or_path="../out/models/base")
+    with pytest.raises(UserError) as refused:
+        resolve_model(policy_ref(adapter_folder))
+    assert str(refused.value) == (
+        f"base_model_name_or_path of {adapter_folder}=../out/models/base: no such folder as "
+        f"{adapter_folder}/../out/models/base, {tmp_path}/../out/models/base, {Path.cwd()}/../out/models/base; write "
+        f"the base model's folder into base_model_name_or_path of {adapter_folder}/adapter_config.json"
+    )
+
+
+def test_a_hub_name_of_a_base_stays_one(adapter_folder: Path) -> None:
+    edit(adapter_folder / "adapter_config.json", base_model_name_or_path="some-team/some-model")
+    assert resolve_model(policy_ref(adapter_folder)) == ModelSource("some-team/some-model", adapter_folder)
+
+
+def test_an_adapter_on_an_adapter(folder: str, adapter_folder: Path, tmp_path: Path) -> None:
+    """PEFT stacks them; with one alone the model would be another."""
+    save_adapter(make_adapter(folder, 0, seed=2), tmp_path / "second")
+    for base in (adapter_folder, tmp_path / "second"):
+        edit(tmp_path / "second" / "adapter_config.json", base_model_name_or_path=str(base))
+        with pytest.raises(UserError, match=rf"second: was trained on {base}, which is an adapter itself; merge"):
+            resolve_model(policy_ref(tmp_path / "second"))
+
+
+@pytest.mark.parametrize(
+    ("stored", "said"),
+    [
+        ({"quant_method": "bitsandbytes", "load_in_4bit": True, "bnb_4bit_quant_type": "nf4"}, "bitsandbytes"),
+        ({"quant_method": "gptq", "bits": 4, "group_size": 128}, "gptq"),
+    ],
+)
+def test_quantised_weights(folder: str, adapter_folder: Path, tmp_path: Path, stored: Any, said: str) -> None:
+    shutil.copytree(folder, tmp_path / "base")
+    edit(tmp_path / "base" / "config.json", quantization_config=stored)
+    reason = rf"base: its config\.json says that its weights are quantised \({said}\).*give the model that it was made"
+    for opening in (open_policy, open_model):
+        with pytest.raises(UserError, match=rf"^policy\.model=.*{reason}.*a folder of its own$"):
+            opening(policy_ref(tmp_path / "base"))
+    edit(adapter_folder / "adapter_config.json", base_model_name_or_path=str(tmp_path / "base"))
+    with pytest.raises(
+        UserError, match=rf"{reason}.*write that into base_model_name_or_path of .*adapter_config\.json"
+    ):
+        open_policy(policy_ref(adapter_folder))
+
+
 def test_a_corrupt_adapter(adapter_folder: Path) -> None:
     (adapter_folder / "adapter_config.json").write_text('{"base_model')
     with pytest.raises(UserError, match=r"adapter_config\.json: cannot be read"):

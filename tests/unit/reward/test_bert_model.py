@@ -189,12 +189,17 @@ def test_files_that_cannot_be_read_are_one_clear_error(broken, spoil):
             weights.unlink()
         case "no config":
             (broken / "config.json").unlink()
-    with pytest.raises(UserError, match=f"reward.model={broken}: cannot be loaded"):
+    message = {
+        "cut": "model.safetensors is damaged",
+        "absent": "has no weights",
+        "no config": "the folder has neither config.json",
+    }[spoil]
+    with pytest.raises(UserError, match=f"reward.model={broken}: {message}"):
         load_reward_model(named(broken))
 
 
 def test_a_missing_folder_is_one_clear_error(tmp_path):
-    with pytest.raises(UserError, match=r"reward\.model=.*nowhere: cannot be loaded"):
+    with pytest.raises(UserError, match=r"reward\.model=.*nowhere: no such folder"):
         load_reward_model(named(tmp_path / "nowhere"))
 
 

@@ -66,7 +66,7 @@ def test_each_member_is_normalised_by_its_own_calibration(new_model: Callable[[i
 def test_a_member_that_cannot_be_used_is_named(new_model: Callable[[int], Path], tmp_path: Path) -> None:
     good, uncalibrated = new_model(0), new_model(1)
     save_calibration(Calibration(mean=0.0, std=1.0, num_samples=9, under="x"), good)
-    for bad, message in ((uncalibrated, r"there is no calibration\.json"), (tmp_path / "nowhere", "cannot be loaded")):
+    for bad, message in ((uncalibrated, r"there is no calibration\.json"), (tmp_path / "nowhere", "no such folder")):
         settings = ScorerSettings(model=str(good), ensemble=(str(good), str(bad)), max_tokens=32)
         with pytest.raises(UserError, match=f"reward.ensemble={bad}: {message}"):
             check_reward(settings.reward)

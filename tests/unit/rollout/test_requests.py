@@ -41,9 +41,9 @@ def test_a_partial_response_is_asked_for_again_with_what_there_is() -> None:
     partial = Rollout(request, "partial", "", ids, logprobs, versions, np.ones(2, np.bool_), "w")
     rest = continuation(partial)
     assert rest is not None
-    found = [rest.started.token_ids.tolist(), rest.started.logprobs.tolist(), rest.started.versions.tolist()]
+    found = [rest.partial.token_ids.tolist(), rest.partial.logprobs.tolist(), rest.partial.versions.tolist()]
     assert found == [[5, 6], [-1, -2], [3, 4]]
-    assert replace(rest, started=NOT_STARTED) == request
+    assert replace(rest, partial=NOT_STARTED) == request
     assert continuation(replace(partial, finish_reason="stop")) is None
     assert continuation(replace(partial, finish_reason="length")) is None
     # The noise of the first two tokens is not used again.

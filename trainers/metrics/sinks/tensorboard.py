@@ -6,7 +6,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from plumbob.core.disk_errors import naming
+from plumbob.core.disk_errors import naming_file
 from plumbob.trainers.metrics.step_record import StepRecord
 
 TENSORBOARD_FOLDER = "tensorboard"
@@ -49,10 +49,10 @@ class TensorBoardSink:
         self._add(Event(wall_time=time.time(), step=step + 1, session_log=restart))
 
     def close(self) -> None:
-        with naming(self._path):
+        with naming_file(self._path):
             self._file.close()
 
     def _add(self, event: Any) -> None:
-        with naming(self._path):
+        with naming_file(self._path):
             self._records.write(event.SerializeToString())
             self._file.flush()

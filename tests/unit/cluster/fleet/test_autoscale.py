@@ -48,11 +48,11 @@ def test_after_a_change_the_steps_are_counted_anew() -> None:
     scaling = Scaling(SETTINGS)
     starved = record(7.0, 0.0, 3.0, 3.0)
 
-    def after(size: int) -> int:
-        return scaling.after(starved, size, all_of(size))
+    def workers_after_step(size: int) -> int:
+        return scaling.workers_after_step(starved, size, all_of(size))
 
     # Two steps of waiting are one worker more; the new number has to prove itself for two more.
-    assert [after(size) for size in (1, 1, 2, 2, 3)] == [1, 2, 2, 3, 3]
+    assert [workers_after_step(size) for size in (1, 1, 2, 2, 3)] == [1, 2, 2, 3, 3]
 
 
 def test_while_a_worker_boots_no_other_is_asked_for() -> None:
@@ -60,7 +60,8 @@ def test_while_a_worker_boots_no_other_is_asked_for() -> None:
     starved, fed = record(7.0, 0.0, 3.0, 3.0), record(3.0, 0.0, 7.0, 7.0)
     booting = [*all_of(1), WorkerRow("rollout-1", "10.0.0.1", "starting its engine", 0)]
     # Before it is started, and while it boots: steps shorter than a boot.
-    assert {scaling.after(starved, 2, workers) for workers in (all_of(1), booting, booting, booting)} == {2}
-    assert [scaling.after(starved, 2, all_of(2)) for _ in range(2)] == [2, 3]
+    seen = (all_of(1), booting, booting, booting)
+    assert {scaling.workers_after_step(starved, 2, workers) for workers in seen} == {2}
+    assert [scaling.workers_after_step(starved, 2, all_of(2)) for _ in range(2)] == [2, 3]
     # With fewer than are wanted the samplers waited already.
-    assert [scaling.after(fed, 3, booting) for _ in range(2)] == [3, 2]
+    assert [scaling.workers_after_step(fed, 3, booting) for _ in range(2)] == [3, 2]

@@ -35,7 +35,7 @@ def test_capacity_is_waited_for_from_when_nobody_is_left() -> None:
     host = ShortOfGpus()
     capacity = capacity_of(host, 0.0)
     for num_left in (3, 3, 0):  # However long it was short before.
-        capacity.fell_short(num_left)
+        capacity.note_shortage(num_left)
     waiting = (
         "waiting up to 0 s (cluster.boot_timeout_s) for capacity for a rollout worker, as there is none: "
         "a GPU is missing"
@@ -45,9 +45,9 @@ def test_capacity_is_waited_for_from_when_nobody_is_left() -> None:
         RunFailed,
         match=r"no capacity for a rollout worker after 0 s \(cluster.boot_timeout_s\), and there is none: a GPU is",
     ):
-        capacity.fell_short(0)
-    capacity.sufficed()
-    capacity.fell_short(0)
+        capacity.note_shortage(0)
+    capacity.note_enough()
+    capacity.note_shortage(0)
     assert (host.notes[2:], host.evicted_at) == ([waiting], [])
 
 
@@ -57,6 +57,6 @@ def test_others_are_evicted_after_a_while_and_again(monkeypatch: pytest.MonkeyPa
     capacity = capacity_of(host, 600.0)
     seen = ((0.0, 1), (4.0, 0), (8.0, 0), (9.5, 0), (12.0, 0), (15.0, 0), (30.0, 1), (40.0, 0), (46.0, 0))
     for now[0], num_left in seen:
-        capacity.fell_short(num_left)
+        capacity.note_shortage(num_left)
     # 5 s and more after nobody was left, or after others were evicted last.
     assert host.evicted_at == [9.5, 15.0, 46.0]

@@ -42,7 +42,7 @@ def test_learners_that_lost_one_begin_again_where_they_were(small_fleet: SmallFl
     assert wait_until(lambda: free_cpus() == 0.5, TIMEOUT_S)
 
 
-def test_a_host_that_will_be_taken_away_keeps_no_learners(small_fleet: SmallFleet) -> None:
+def test_a_draining_host_keeps_no_learners(small_fleet: SmallFleet) -> None:
     small_fleet.ranks.get_or_start(LEARNERS)
     before = small_fleet.reserved()
     small_fleet.ranks.stop_lost(LOST)
@@ -103,7 +103,7 @@ def test_a_host_that_does_not_answer_keeps_no_learners(
 
 
 class OnlyDraining:
-    """Reservations that there are on hosts alone that will be taken away."""
+    """Reservations that there are on draining hosts alone."""
 
     def __init__(self) -> None:
         self.asked: list[bool] = []

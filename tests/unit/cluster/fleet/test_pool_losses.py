@@ -7,7 +7,7 @@ import pytest
 import ray
 
 from plumbob.cluster.calls import Actor
-from plumbob.cluster.fleet.member import Loss, Member, Moment
+from plumbob.cluster.fleet.member import LossReason, Member, PoolSnapshot
 from plumbob.cluster.fleet.work_queue import Preparation
 from plumbob.core.errors import RunFailed
 from tests.support.pool_of_actors import TIMEOUT_S, PoolOfActors, rules
@@ -110,7 +110,7 @@ def test_many_that_die_at_once_are_each_lost_once(pool_of: Callable[..., PoolOfA
     assert len(deaths) == 4 and all(said.endswith("(1 of 1 since the last step)") for said in deaths)
 
 
-def test_who_fails_at_what_nobody_foresaw_is_replaced(pool_of: Callable[..., PoolOfActors]) -> None:
+def test_who_fails_with_an_unexpected_error_is_replaced(pool_of: Callable[..., PoolOfActors]) -> None:
     two, tried = pool_of(2), []
 
     def call(actor: Actor, chunk: Any) -> Any:
@@ -180,11 +180,11 @@ def test_another_rule_is_one_more_function(pool_of: Callable[..., PoolOfActors])
     two, taken = pool_of(2), list[str]()
     membership = two.pool.membership
 
-    def straggles(member: Member, now: Moment) -> Loss | None:
+    def straggles(member: Member, snapshot: PoolSnapshot) -> LossReason | None:
         others = [other for other in membership.members if other is not member]
         is_last = bool(others) and all(other.task is None for other in others)
-        is_at_work = member.task is not None and member.task.what.doing == "doubling"
-        return Loss(f"{member.actor.name} straggles") if is_last and is_at_work else None
+        is_at_work = member.task is not None and member.task.work.doing == "doubling"
+        return LossReason(f"{member.actor.name} straggles") if is_last and is_at_work else None
 
     membership.loss_rules = (*membership.loss_rules, straggles)
 

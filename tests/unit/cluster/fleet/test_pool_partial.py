@@ -1,4 +1,4 @@
-"""A pool whose workers hand back what they have: deaths, versions, and hosts that will be taken away."""
+"""A pool whose workers hand back what they have: deaths, versions, and hosts that are draining."""
 
 import threading
 from collections.abc import Callable
@@ -55,7 +55,7 @@ def test_a_version_that_is_published_meanwhile_goes_on_with_what_is_begun(pool_o
     assert [rollout.versions.tolist() for rollout in found] == [[6, 6, 6, 6, 7]]
 
 
-def test_workers_on_a_host_that_will_be_taken_away_end_their_slice_and_leave(
+def test_workers_on_a_draining_host_end_their_slice_and_stop(
     pool_of: Callable[..., PoolOfActors],
 ) -> None:
     two = pool_of(2, kind=PartialWorker, holds_in={"rollout-0": 1})
@@ -63,16 +63,16 @@ def test_workers_on_a_host_that_will_be_taken_away_end_their_slice_and_leave(
     sampling = threading.Thread(target=lambda: found.extend(group_of(two).sample(requests(4))), daemon=True)
     sampling.start()
     assert wait_until(lambda: len(two.started) == 2, TIMEOUT_S)
-    leaver = two.started[0].actor.handle
-    assert wait_until(lambda: ray.get(leaver.num_calls.remote(), timeout=TIMEOUT_S) == 1, TIMEOUT_S)
+    draining = two.started[0].actor.handle
+    assert wait_until(lambda: ray.get(draining.num_calls.remote(), timeout=TIMEOUT_S) == 1, TIMEOUT_S)
     two.draining.add("rollout-0")
     # Its replacement does not wait for it to go.
     assert wait_until(lambda: len(two.started) == 3, TIMEOUT_S)
-    assert [row.state for row in two.pool.status() if row.worker == "rollout-0"] == ["leaving"]
-    ray.get(leaver.release.remote(), timeout=TIMEOUT_S)
+    assert [row.state for row in two.pool.status() if row.worker == "rollout-0"] == ["draining"]
+    ray.get(draining.release.remote(), timeout=TIMEOUT_S)
     sampling.join(TIMEOUT_S)
     tokens = [rollout.token_ids.tolist() for rollout in found]
-    # One slice of two responses is the leaver's, the other two responses it never saw; nothing was lost or done twice.
+    # One slice of two responses is the draining worker's, the other two responses it never saw; nothing is lost.
     assert tokens[:2] == [[0, 0, *tokens[0][2:]], [0, 0, *tokens[1][2:]]]
     assert all(0 not in row for row in (tokens[0][2:], tokens[1][2:], *tokens[2:]))
     assert [len(row) for row in tokens] == [5] * 4
@@ -80,7 +80,7 @@ def test_workers_on_a_host_that_will_be_taken_away_end_their_slice_and_leave(
     assert (two.reissued, two.watching.notes) == ([], [])
 
 
-def test_without_slices_a_chunk_is_ended_before_a_worker_leaves(pool_of: Callable[..., PoolOfActors]) -> None:
+def test_without_slices_a_chunk_is_ended_before_a_draining_worker_stops(pool_of: Callable[..., PoolOfActors]) -> None:
     one = pool_of(1)
 
     def call(actor: Actor, chunk: Any) -> Any:

@@ -71,7 +71,7 @@ def test_learners_are_placed_on_hosts_that_stay() -> None:
     assert hosts_of(ours) == here()
 
 
-def test_learners_are_placed_on_hosts_that_will_be_taken_away_if_they_must() -> None:
+def test_learners_are_placed_on_draining_hosts_if_they_must() -> None:
     ours = Reservations()
     ours.draining = frozenset(living_nodes())
     assert ours.reserve_all(LEARNERS) == []

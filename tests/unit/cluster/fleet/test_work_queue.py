@@ -16,28 +16,28 @@ def countdown(items: list[int], chunk_size: int) -> Job:
 def test_what_is_unfinished_is_taken_as_soon_as_it_fills_a_chunk() -> None:
     job = countdown([1, 2, 2, 1, 2, 1], 2)
     chunks = [job.take()]
-    assert job.note((0, 1), [0, 1]) == 1
+    assert job.record_values((0, 1), [0, 1]) == 1
     # One is unfinished, which fills no chunk: new items first.
     chunks.append(job.take())
-    assert job.note((2, 3), [1, 0]) == 1
+    assert job.record_values((2, 3), [1, 0]) == 1
     # Places 1 and 2 fill one now, and go before the items that nobody has begun.
     chunks += [job.take(), job.take(), job.take()]
     assert chunks == [(0, 1), (2, 3), (1, 2), (4, 5), None]
     assert job.items((1, 2)) == [1, 1]
-    assert job.note((1, 2), [0, 0]) == 2
-    assert job.note((4, 5), [1, 0]) == 1
+    assert job.record_values((1, 2), [0, 0]) == 2
+    assert job.record_values((4, 5), [1, 0]) == 1
     # Nothing else is left: a chunk of one.
     assert not job.is_done
     assert job.take() == (4,)
-    assert job.note((4,), [0]) == 1
+    assert job.record_values((4,), [0]) == 1
     assert job.is_done and job.results() == [0] * 6
 
 
 def test_a_lost_chunk_is_handed_out_again_with_what_was_there_when_it_was_taken() -> None:
     job = countdown([3, 3, 1], 2)
-    assert (job.take(), job.note((0, 1), [2, 2])) == ((0, 1), 0)
+    assert (job.take(), job.record_values((0, 1), [2, 2])) == ((0, 1), 0)
     assert job.take() == (0, 1)
-    job.give_back((0, 1))
+    job.requeue((0, 1))
     assert job.take() == (0, 1) and job.items((0, 1)) == [2, 2]
 
 
@@ -45,13 +45,13 @@ def test_a_chunk_that_went_on_is_forgiven_what_it_cost() -> None:
     job, lost = countdown([3, 3, 1], 2), WorkerLost("rollout-0 died")
     assert (job.take(), job.take()) == ((0, 1), (2,))
     for chunk in ((0, 1), (2,)):
-        job.cost(chunk, lost, 1)
-    job.note((0, 1), [2, 2])
-    job.cost((0, 1), lost, 1)
+        job.count_loss(chunk, lost, 1)
+    job.record_values((0, 1), [2, 2])
+    job.count_loss((0, 1), lost, 1)
     with pytest.raises(
         RunFailed, match=r"^rollout-0 died\nthat is worker number 2 to be lost while it was counting the"
     ):
-        job.cost((2,), lost, 1)
+        job.count_loss((2,), lost, 1)
 
 
 def test_rows_of_an_error_are_those_of_all_items() -> None:

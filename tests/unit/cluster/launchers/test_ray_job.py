@@ -233,7 +233,7 @@ def test_a_dashboard_that_is_gone_ends_the_following_in_time(monkeypatch: pytest
     monkeypatch.setattr(plumbob.cluster.launchers.ray_job, "PATIENCE_S", 0.2)
     with Dashboard() as dashboard:
         jobs = Jobs(dashboard.address)
-    with pytest.raises(RunFailed, match=rf"has not answered for 0.2 s, and job {JOB} may go on"):
+    with pytest.raises(RunFailed, match=rf"has not answered for 0.2 s, and job {JOB} may still be running"):
         jobs.follow(JOB, print)
 
 

@@ -24,7 +24,7 @@ from tests.support.submitted_run import ppo
 JOB_ID = "987654"
 
 STANDS_IN = f"""#!{sys.executable}
-import json, os, socket, sys, time
+import json, os, signal, socket, sys, time
 program, arguments = os.path.basename(sys.argv[0]), sys.argv[1:]
 kept = {{"program": program, "arguments": arguments, "token": os.environ.get("RAY_AUTH_TOKEN"), "pid": os.getpid(),
         "address": os.environ.get("RAY_ADDRESS")}}
@@ -39,7 +39,7 @@ elif program == "scontrol":
 elif program == "scancel":
     for call in map(json.loads, open(os.environ["KEPT"])):
         if call["program"] == "srun" and os.path.exists(f"/proc/{{call['pid']}}"):
-            os.kill(call["pid"], 15)
+            os.kill(call["pid"], signal.SIGUSR1)
 elif program == "srun":
     start = next(place for place, word in enumerate(arguments) if not word.startswith("--"))
     os.execvp(arguments[start], arguments[start:])

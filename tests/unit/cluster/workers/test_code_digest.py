@@ -17,8 +17,9 @@ from tests.support.source_tree import ORDER
 
 ASK = """
 import json
-from plumbob.cluster.workers.code_digest import home, source_digest, source_files
-print(json.dumps({"names": [name for _, name in source_files()], "digest": source_digest(), "home": str(home())}))
+from plumbob.cluster.workers.code_digest import package_folder, source_digest, source_files
+home = str(package_folder())
+print(json.dumps({"names": [name for _, name in source_files()], "digest": source_digest(), "home": home}))
 """
 
 

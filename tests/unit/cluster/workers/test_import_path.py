@@ -94,7 +94,7 @@ def test_workers_of_a_driver_in_a_second_checkout_import_that(tmp_path: Path) ->
 def test_what_is_installed_needs_no_path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     packages = tmp_path / "site-packages"
     (packages / "plumbob").mkdir(parents=True)
-    monkeypatch.setattr(import_path, "home", lambda: packages / "plumbob")
+    monkeypatch.setattr(import_path, "package_folder", lambda: packages / "plumbob")
     assert source_path() == [str(packages)]
     monkeypatch.setattr(site, "getsitepackages", lambda: [str(packages)])
     assert source_path() == []

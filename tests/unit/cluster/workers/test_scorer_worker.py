@@ -66,7 +66,7 @@ def asked_for(settings: ScorerSettings, monkeypatch: pytest.MonkeyPatch, folder:
 
 def in_worker(folder: Path, body: Callable[[ScorerWorker], str]) -> str:
     """What `body` finds in a process of its own: what a worker prints goes to its log."""
-    mark, found = StorageProbe(folder).left(), folder / "found"
+    mark, found = StorageProbe(folder).write(), folder / "found"
 
     def run() -> None:
         found.write_text(body(ScorerWorker(folder / "scorer-1.log", 1, installed(), mark)))
@@ -92,7 +92,7 @@ def test_a_model_that_a_worker_cannot_load_is_named_by_its_setting(
             worker.open(reward)
         return str(refused.value)
 
-    assert in_worker(tmp_path, refusal).startswith(f"{settings.section}.model={folder}: cannot be loaded as a reward")
+    assert in_worker(tmp_path, refusal).startswith(f"{settings.section}.model={folder}: model.safetensors is damaged")
 
 
 def test_a_new_reward_needs_an_arm_and_no_change_here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -80,7 +80,7 @@ def test_a_host_that_does_not_see_the_drivers_probe(tmp_path: Path, kind: type[A
 
 def test_models_that_the_host_has_not(tmp_path: Path) -> None:
     """In a process of its own: what a worker prints goes to its log."""
-    probe, said = StorageProbe(tmp_path).left(), tmp_path / "said"
+    probe, said = StorageProbe(tmp_path).write(), tmp_path / "said"
     process = multiprocessing.get_context("fork").Process(target=refusals, args=(probe, said))
     process.start()
     process.join(60)
@@ -141,6 +141,15 @@ def test_models_that_the_host_has_and_cannot_read() -> None:
         ]
 
 
+def test_a_base_that_is_named_relative_to_its_adapter(tmp_path: Path) -> None:
+    adapter = write_model(tmp_path / "adapter", CONFIG_FILE, Path("../base"))
+    (tmp_path / "base").mkdir()
+    with pytest.raises(UserError, match=rf"cannot read the model {adapter}/\.\./base, which the driver's host has"):
+        check_folders("learner-0", "10.0.0.7", (str(adapter),))
+    (tmp_path / "base" / "config.json").write_text("{}")
+    check_folders("learner-0", "10.0.0.7", (str(adapter),))
+
+
 def test_the_models_that_a_learner_loads() -> None:
     assert models_of(SFT) == ("/gone/policy",)
     evaluated = EvaluatedPolicySettings(model="/a", baseline="/b")
@@ -155,14 +164,14 @@ def test_the_models_that_a_learner_loads() -> None:
 def test_a_probe_is_the_drivers_own_and_goes_with_it(tmp_path: Path) -> None:
     first, second = StorageProbe(tmp_path / "logs"), StorageProbe(tmp_path / "logs")
     assert names(tmp_path) == []  # Nothing is written before it is asked for.
-    assert first.left() == first.left() != second.left()
+    assert first.write() == first.write() != second.write()
     first.remove()
-    assert names(tmp_path / "logs") == [second.left().name]
+    assert names(tmp_path / "logs") == [second.write().name]
 
 
 def test_a_full_disk_is_no_mistake_of_the_users() -> None:
     with small_disk("64k") as disk:
-        probe = StorageProbe(disk).left()
+        probe = StorageProbe(disk).write()
         fill(disk)
         with pytest.raises(OSError, match="No space left on device") as full:
             probe.write_bytes(bytes(100_000))

@@ -9,7 +9,14 @@ import pytest
 from plumbob.configs.settings.data import ReadingSettings
 from plumbob.core.errors import UserError
 from plumbob.data.chat import Message
-from plumbob.data.reading.readers import Read, read_demonstrations, read_labelled, read_pairs, read_prompts, read_texts
+from plumbob.data.reading.readers import (
+    ReadRecords,
+    read_demonstrations,
+    read_labelled,
+    read_pairs,
+    read_prompts,
+    read_texts,
+)
 from plumbob.data.records import Demonstration, LabelledResponse, PreferencePair, prompt_id_of
 
 REFUSE = ReadingSettings()
@@ -31,7 +38,7 @@ def save(folder: Path, *rows: Any) -> str:
     return str(path)
 
 
-def counts(read: Read[Any]) -> tuple[int, int, int, int, int]:
+def counts(read: ReadRecords[Any]) -> tuple[int, int, int, int, int]:
     return len(read.records), read.num_rows, read.num_skipped_malformed, read.num_empty, read.num_duplicate
 
 

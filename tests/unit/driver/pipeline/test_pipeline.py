@@ -15,9 +15,9 @@ from plumbob.configs.settings.models import NewBertSettings, NewLlamaSettings, P
 from plumbob.configs.settings.rewards import PipelineScorerSettings
 from plumbob.data.prompts import EncodedPrompt
 from plumbob.driver.pipeline import pipeline
-from plumbob.driver.pipeline.pipeline import Pipeline, PipelineResult, handover, run_pipeline
+from plumbob.driver.pipeline.pipeline import Pipeline, PipelineResult, run_pipeline, stage_folders
 from plumbob.driver.pipeline.pipeline_data import Files
-from plumbob.driver.stages.evaluation import EvalInput, EvaluatedPolicy, Measured
+from plumbob.driver.stages.evaluation import ComparedResponses, EvalInput, EvaluatedPolicy
 from plumbob.driver.stages.stage import StageContext, StageResult, StageSummary
 from plumbob.rollout.rollout_records import Rollout, SampleRequest
 from tests.support.opened_models import opened_policy
@@ -71,7 +71,7 @@ def test_common_settings_reach_every_stage_and_the_mapping_of_columns_none() -> 
 
 def test_a_named_model_is_taken_as_it_is() -> None:
     run = settings("team/llama", "team/bert")
-    assert handover(run, FOLDER).pretrained == "team/llama" and handover(run, FOLDER).encoder == "team/bert"
+    assert stage_folders(run, FOLDER).pretrained == "team/llama" and stage_folders(run, FOLDER).encoder == "team/bert"
     stages = Pipeline(run, FOLDER, FILES)
     assert stages.sft().policy.model == "team/llama" and stages.reward().reward.model == "team/bert"
 
@@ -164,14 +164,14 @@ def test_notes_about_the_files_are_kept_with_the_figures(tmp_path: Path, monkeyp
     assert said.notes == [("data", "3 rows skipped")]
 
 
-def measured(score: float, num_tokens: int, finish_reason: Any) -> Measured:
+def measured(score: float, num_tokens: int, finish_reason: Any) -> ComparedResponses:
     """The same response to two prompts."""
     ids = np.zeros(num_tokens, dtype=np.int32)
     request = SampleRequest("id", "group", 0, 0, "Who?", ids)
     logprobs, written = np.zeros(num_tokens, dtype=np.float32), np.ones(num_tokens, dtype=np.bool_)
     rollout = Rollout(request, finish_reason, "Me.", ids, logprobs, ids, written, "worker")
     scores = np.full((2, 1), score)
-    return Measured((rollout, rollout), scores, scores / 2, np.zeros((2, 1)))
+    return ComparedResponses((rollout, rollout), scores, scores / 2, np.zeros((2, 1)))
 
 
 def test_the_baseline_gets_every_figure_that_is_no_comparison(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from plumbob.core.errors import RunFailed, RunPreempted, RunStopped, UserError
-from plumbob.driver.run_folder.folder import check_writable, nothing_left
+from plumbob.driver.run_folder.folder import check_writable, removed_if_nothing_computed
 
 
 def everything(folder: Path) -> list[str]:
@@ -40,13 +40,13 @@ def write(folder: Path, **content: str) -> None:
 
 def test_a_mistake_leaves_nothing_of_its_own_behind(tmp_path: Path) -> None:
     folder = tmp_path / "runs" / "new"
-    with pytest.raises(UserError), nothing_left(folder):
+    with pytest.raises(UserError), removed_if_nothing_computed(folder):
         write(folder)
         raise UserError("a mistake")
     assert everything(tmp_path) == []
     folder.mkdir(parents=True)
     (folder / "mine.txt").write_text("mine")
-    with pytest.raises(UserError), nothing_left(folder):
+    with pytest.raises(UserError), removed_if_nothing_computed(folder):
         write(folder)
         raise UserError("a mistake")
     assert everything(tmp_path) == ["runs", "runs/new", "runs/new/mine.txt"]
@@ -54,24 +54,24 @@ def test_a_mistake_leaves_nothing_of_its_own_behind(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("ends", [RunPreempted("SIGTERM"), RunStopped("asked to"), KeyboardInterrupt()])
 def test_a_boot_that_is_ended_leaves_the_name_free(tmp_path: Path, ends: BaseException) -> None:
-    with pytest.raises(type(ends)), nothing_left(tmp_path / "runs" / "new"):
+    with pytest.raises(type(ends)), removed_if_nothing_computed(tmp_path / "runs" / "new"):
         write(tmp_path / "runs" / "new")
         raise ends
     assert everything(tmp_path) == []
-    with pytest.raises(type(ends)), nothing_left(tmp_path / "computed"):
+    with pytest.raises(type(ends)), removed_if_nothing_computed(tmp_path / "computed"):
         write(tmp_path / "computed", metrics="{}\n")
         raise ends
     assert everything(tmp_path / "computed") == ["logs", "logs/learner-0.log", "metrics.jsonl", "resolved.json"]
 
 
 def test_what_was_computed_stays_whatever_is_said_later(tmp_path: Path) -> None:
-    with pytest.raises(UserError), nothing_left(tmp_path / "computed"):
+    with pytest.raises(UserError), removed_if_nothing_computed(tmp_path / "computed"):
         write(tmp_path / "computed", metrics="{}\n")
         raise UserError("a mistake")
-    with pytest.raises(RunFailed), nothing_left(tmp_path / "failed"):
+    with pytest.raises(RunFailed), removed_if_nothing_computed(tmp_path / "failed"):
         write(tmp_path / "failed")
         raise RunFailed("a worker died")
-    with nothing_left(tmp_path / "good"):
+    with removed_if_nothing_computed(tmp_path / "good"):
         write(tmp_path / "good")
     for name in ("computed", "failed", "good"):
         assert everything(tmp_path / name) == ["logs", "logs/learner-0.log", "metrics.jsonl", "resolved.json"]

@@ -10,7 +10,7 @@ from plumbob.configs.settings.data import PromptDataSettings, ReplaySettings, Re
 from plumbob.configs.settings.models import AlignedPolicySettings, NewLlamaSettings, PretrainedPolicySettings
 from plumbob.configs.settings.rewards import ScorerSettings
 from plumbob.core.errors import UserError
-from plumbob.driver.run_folder.inputs import INPUTS_FILE, check_rows, keep_digests, new_digests
+from plumbob.driver.run_folder.inputs import INPUTS_FILE, check_rows, new_digests, write_digests
 
 ROWS = [{"text": f"car {number} has a door", "source": "toy", "id": number} for number in range(200)]
 
@@ -26,7 +26,7 @@ def run_on(path: Path) -> PretrainRun:
 
 def begin(config: Run, folder: Path) -> None:
     folder.mkdir()
-    keep_digests(new_digests(config, folder), folder)
+    write_digests(new_digests(config, folder), folder)
 
 
 def test_a_changed_row_is_refused_with_its_setting_file_and_fix(tmp_path: Path) -> None:
@@ -76,7 +76,7 @@ def test_a_run_that_was_begun_before_there_were_digests_resumes_and_keeps_them(t
     write(file, ROWS)
     folder.mkdir()
     check_rows(run_on(file), folder)
-    keep_digests(new_digests(run_on(file), folder), folder)
+    write_digests(new_digests(run_on(file), folder), folder)
     assert new_digests(run_on(file), folder) == {}
     (folder / INPUTS_FILE).write_text("{")
     with pytest.raises(

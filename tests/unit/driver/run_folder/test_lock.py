@@ -23,7 +23,7 @@ from plumbob.configs.settings.models import PolicySettings
 from plumbob.configs.settings.workers import StorageSettings
 from plumbob.core.errors import UserError
 from plumbob.driver.api import resume, run
-from plumbob.driver.run_folder.lock import LOCK_FILE, owned
+from plumbob.driver.run_folder.lock import LOCK_FILE, locked_folder
 from tests.support.folder_names import names
 from tests.support.host_requirements import cannot
 from tests.support.recording_listener import Watching
@@ -31,8 +31,8 @@ from tests.support.recording_listener import Watching
 HOLDER = """
 import sys
 from pathlib import Path
-from plumbob.driver.run_folder.lock import owned
-with owned(Path(sys.argv[1]), print) as is_ours:
+from plumbob.driver.run_folder.lock import locked_folder
+with locked_folder(Path(sys.argv[1]), print) as is_ours:
     print(is_ours, flush=True)
     sys.stdin.read()
 """
@@ -111,9 +111,9 @@ def test_a_lock_that_its_owner_took_away_is_none(tmp_path: Path, monkeypatch: py
         flock(lock, operation)
 
     monkeypatch.setattr(fcntl, "flock", owner_leaves_first)
-    with owned(tmp_path, pytest.fail) as is_ours:
+    with locked_folder(tmp_path, pytest.fail) as is_ours:
         assert is_ours and path.read_text().startswith(f"process {os.getpid()} on ")
-        with pytest.raises(UserError, match="a driver is at work"), owned(tmp_path, pytest.fail):
+        with pytest.raises(UserError, match="a driver is at work"), locked_folder(tmp_path, pytest.fail):
             pass
     assert names(tmp_path) == []
 
@@ -127,10 +127,10 @@ def test_an_owner_that_leaves_while_it_is_asked_who_it_is(tmp_path: Path, monkey
         finally:
             path.unlink()
 
-    with owned(tmp_path, pytest.fail):
+    with locked_folder(tmp_path, pytest.fail):
         monkeypatch.setattr(fcntl, "flock", refused_and_gone)
         said = rf"a driver is at work on this run: process {os.getpid()} on"
-        with pytest.raises(UserError, match=said), owned(tmp_path, pytest.fail):
+        with pytest.raises(UserError, match=said), locked_folder(tmp_path, pytest.fail):
             pass
 
 
@@ -177,7 +177,7 @@ def test_a_file_system_without_locks_is_said(tmp_path: Path, monkeypatch: pytest
 
     monkeypatch.setattr(fcntl, "flock", no_locks)
     said: list[str] = []
-    with owned(tmp_path, said.append) as is_ours:
+    with locked_folder(tmp_path, said.append) as is_ours:
         assert not is_ours
     assert names(tmp_path) == []
     assert said == [f"{tmp_path}: this file system keeps no locks, so that a second driver of the run is not noticed"]

@@ -137,8 +137,16 @@ def test_a_frozen_reference_answers_as_what_it_was_given(folder: str, adapter_fo
 
 
 def test_the_rank_that_a_sampler_must_hold(folder: str, adapter_folder: Path) -> None:
-    assert served_rank(opened_policy(folder).source, LoraTuning(rank=7)) == 7
-    assert served_rank(opened_policy(folder, adapter_folder).source, LoraTuning(rank=7)) == 4
+    assert served_rank(opened_policy(folder).source, new_rank=7) == 7
+    assert served_rank(opened_policy(folder, adapter_folder).source, new_rank=7) == 4
+    assert served_rank(opened_policy(folder).source, new_rank=0) == 0  # A model that is sampled as it is.
+
+
+def test_the_largest_rank_of_an_adapter_counts(folder: str, tmp_path: Path) -> None:
+    adapter = make_adapter(folder, 0, seed=5)
+    for ranks, largest in (({"layers.1.self_attn.q_proj": 24, "v_proj": 2}, 24), ({"v_proj": 2}, 4), (None, 4)):
+        save_adapter(replace(adapter, config={**adapter.config, "rank_pattern": ranks}), tmp_path)
+        assert served_rank(opened_policy(folder, tmp_path).source, new_rank=7) == largest
 
 
 def test_an_adapter_folder_reads_back_as_written(folder: str, tmp_path: Path) -> None:

@@ -1,5 +1,6 @@
 """Targets of LoRA that the model does not have, that take no LoRA, or that vLLM cannot serve, and adapters on them."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -13,7 +14,7 @@ from plumbob.core.errors import UserError
 from plumbob.models.adapter import WEIGHTS_FILE, save_adapter
 from plumbob.models.tuning.adapter_support import WHAT_PEFT_LOADS
 from plumbob.models.tuning.methods import open_tunable
-from plumbob.models.tuning.targets import check_targets
+from plumbob.models.tuning.targets import check_served, check_targets
 from plumbob.rollout.samplers.open_sampler import support_of
 from tests.support.opened_models import opened_policy
 from tests.support.tiny_policy import make_adapter, write_policy
@@ -124,3 +125,19 @@ def test_a_rank_that_the_engine_does_not_serve(llama: str) -> None:
         open_tunable(policy, vllm)
     open_tunable(policy, support_of(TransformersEngine()))
     open_tunable(policy.model_copy(update={"tuning": LoraTuning(rank=512)}), vllm)
+
+
+def test_an_adapter_of_a_rank_that_the_engine_does_not_serve(llama: str, tmp_path: Path) -> None:
+    """Its own ranks count, in any module, and not those of the settings."""
+    adapter, vllm = make_adapter(llama, 0, seed=1), support_of(VllmEngine())
+    policy = AlignedPolicySettings(model=str(tmp_path))
+    save_adapter(replace(adapter, config={**adapter.config, "rank_pattern": {"q_proj": 512}}), tmp_path)
+    open_tunable(policy, vllm)
+    save_adapter(replace(adapter, config={**adapter.config, "rank_pattern": {"q_proj": 513}}), tmp_path)
+    wanted = (
+        rf"^policy\.model={tmp_path}: the largest rank .* is 513, and vLLM serves LoRA up to rank 512; set rollout\."
+    )
+    for check in (lambda: open_tunable(policy, vllm), lambda: check_served(opened_policy(llama, tmp_path), vllm)):
+        with pytest.raises(UserError, match=wanted):
+            check()
+    open_tunable(policy, support_of(TransformersEngine()))

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from plumbob.trainers.learner.checkpoint_shards import share_of, stored_shares, write_share
+from plumbob.trainers.learner.checkpoint_shards import open_shards, shard_of, write_shard
 from plumbob.trainers.learner.engine import Rank
 from tests.support.folder_names import names
 
@@ -13,7 +13,7 @@ SIZES = {"a": 5, "b": 1, "c": 4, "d": 3, "e": 3}
 
 
 def shares(sizes: dict[str, int], num_ranks: int) -> list[set[str]]:
-    return [set(share_of(sizes, Rank(index, num_ranks, "h:1"))) for index in range(num_ranks)]
+    return [set(shard_of(sizes, Rank(index, num_ranks, "h:1"))) for index in range(num_ranks)]
 
 
 def test_the_largest_go_first_each_to_who_has_the_least() -> None:
@@ -28,12 +28,12 @@ def test_all_shares_together_are_the_state(tmp_path: Path) -> None:
     wanted = {f"{kind}.{name}": torch.rand(size) for name, size in SIZES.items() for kind in ("param", "exp_avg")}
     for index in range(6):  # One more than there are parameters.
         rank = Rank(index, 6, "h:1")
-        mine = share_of(SIZES, rank)
-        write_share({name: t for name, t in wanted.items() if name.split(".")[1] in mine}, tmp_path, rank)
+        mine = shard_of(SIZES, rank)
+        write_shard({name: t for name, t in wanted.items() if name.split(".")[1] in mine}, tmp_path, rank)
     assert names(tmp_path) == [f"learner-{index}.safetensors" for index in range(6)]
-    with stored_shares(tmp_path) as found:
+    with open_shards(tmp_path) as found:
         assert set(found) == set(wanted) and len(found) == 10
         assert all(torch.equal(found[name], tensor) for name, tensor in wanted.items())
     (tmp_path / "learner-3.safetensors").unlink()
-    with pytest.raises(FileNotFoundError), stored_shares(tmp_path):
+    with pytest.raises(FileNotFoundError), open_shards(tmp_path):
         pass

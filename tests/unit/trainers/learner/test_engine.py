@@ -10,7 +10,7 @@ import pytest
 
 from plumbob.configs.settings.training import PpoSettings
 from plumbob.core.errors import NotFinite
-from plumbob.trainers.learner.checkpoint_shards import stored_shares, write_share
+from plumbob.trainers.learner.checkpoint_shards import open_shards, write_shard
 from plumbob.trainers.learner.engine import Rank
 from plumbob.trainers.learner.learner_protocol import LossSum, Pass, UpdatePlan, merge_results
 from tests.support.learner_ranks import (
@@ -207,9 +207,9 @@ def test_a_checkpoint_gives_the_same_next_update_anywhere(
 def load_without_the_head(case: Case, folder: Path) -> None:
     learner = tiny_learner(case)
     learner.save(folder)
-    with stored_shares(folder) as tensors:
+    with open_shards(folder) as tensors:
         others = {name: tensors[name].clone() for name in tensors if "value_head" not in name}
-    write_share(others, folder, Rank(0, 1, ""))
+    write_shard(others, folder, Rank(0, 1, ""))
     learner.load(folder)
 
 

@@ -18,7 +18,7 @@ from plumbob.configs.settings.algorithms import (
 )
 from plumbob.configs.settings.training import PpoSettings
 from plumbob.core.errors import NotFinite, StaleRollouts
-from plumbob.trainers.online.experience import Evaluated, loss_weights, make_experience
+from plumbob.trainers.online.experience import LogprobsAndValues, loss_weights, make_experience
 from plumbob.trainers.online.trajectories import collate_rollouts
 from tests.support.ragged_batches import NAN, ragged, rollout
 
@@ -29,9 +29,9 @@ PPO = PpoSettings(
 )
 
 
-def evaluated() -> Evaluated:
+def computed() -> LogprobsAndValues:
     """The learner's numbers; NaN wherever nothing may be read."""
-    return Evaluated(
+    return LogprobsAndValues(
         logprobs=torch.tensor([[NAN, NAN, -1.0, -0.5, NAN], [NAN, -2.0, NAN, NAN, -1.0], [NAN] * 5]),
         ref_logprobs=torch.tensor([[NAN, NAN, -1.5, -0.25, NAN], [NAN, -1.0, NAN, NAN, -3.0], [NAN] * 5]),
         values=torch.tensor([[NAN, NAN, 0.5, 0.25, NAN], [NAN, 1.0, NAN, NAN, -0.5], [NAN] * 5]),
@@ -42,7 +42,7 @@ def golden(ppo=PPO, **changes):
     arguments = {
         "trajectories": collate_rollouts(ragged(), pad_id=0),
         "scores": torch.tensor([3.0, 7.0, 1.0]),
-        "evaluated": evaluated(),
+        "computed": computed(),
         "ppo": ppo,
         "kl_coefficient": 0.1,
         "learner_version": 3,
@@ -126,7 +126,7 @@ def test_the_shaped_reward_arrives():
 def test_without_a_critic_the_kl_is_summed_into_the_return_before_the_baseline(beta):
     # Whole returns: row 0: 3 - beta (0.5 - 0.25); row 1: 4 - beta (-1 + 2). RLOO: each less the other.
     ppo = PPO.model_copy(update={"estimator": Rloo()})
-    experience, stats = golden(ppo, evaluated=replace(evaluated(), values=None), kl_coefficient=beta)
+    experience, stats = golden(ppo, computed=replace(computed(), values=None), kl_coefficient=beta)
     difference = 4 - beta - (3 - 0.25 * beta)
     expected = [[0, 0, -difference, -difference, 0], [0, difference, 0, 0, difference], [0] * 5]
     torch.testing.assert_close(experience.advantages, torch.tensor(expected))
@@ -137,7 +137,7 @@ def test_without_a_critic_the_kl_is_summed_into_the_return_before_the_baseline(b
 
 def test_kl_in_the_loss_leaves_the_reward_alone():
     ppo = PPO.model_copy(update={"estimator": Rloo(), "kl": FixedKl(place="loss", estimate="k3")})
-    experience, stats = golden(ppo, evaluated=replace(evaluated(), values=None), kl_coefficient=0.3)
+    experience, stats = golden(ppo, computed=replace(computed(), values=None), kl_coefficient=0.3)
     expected = torch.tensor([[0, 0, -1.0, -1, 0], [0, 1, 0, 0, 1], [0] * 5])
     torch.testing.assert_close(experience.advantages, expected)
     assert experience.kl.coefficient == 0.3
@@ -159,16 +159,16 @@ def test_loss_weights_of_ragged_responses():
 
 
 def test_a_policy_that_equals_the_reference_pays_no_kl():
-    same = replace(evaluated(), ref_logprobs=evaluated().logprobs)
-    free, stats = golden(evaluated=same, kl_coefficient=0.0)
-    charged, _ = golden(evaluated=same, kl_coefficient=1000.0)
+    same = replace(computed(), ref_logprobs=computed().logprobs)
+    free, stats = golden(computed=same, kl_coefficient=0.0)
+    charged, _ = golden(computed=same, kl_coefficient=1000.0)
     assert stats.kl_mean == 0.0
     assert torch.equal(free.advantages, charged.advantages)
 
 
 def test_a_batch_of_empty_responses_only_is_all_zero_and_finite():
     empty = [ragged()[2]] * 2
-    nothing = Evaluated(*(torch.full((2, 3), NAN) for _ in range(3)))
+    nothing = LogprobsAndValues(*(torch.full((2, 3), NAN) for _ in range(3)))
     experience, stats = make_experience(
         collate_rollouts(empty, 0),
         torch.tensor([1.0, 2.0]),
@@ -193,17 +193,17 @@ def test_a_score_that_is_not_finite_is_named_by_row(score):
 
 @pytest.mark.parametrize("name", ["logprobs", "ref_logprobs", "values"])
 def test_a_number_that_is_not_finite_on_an_action_is_named_by_row(name):
-    broken = getattr(evaluated(), name).clone()
+    broken = getattr(computed(), name).clone()
     broken[1, 4] = -math.inf
     with pytest.raises(NotFinite, match=f"^{name}: not finite in row 1 "):
-        golden(evaluated=replace(evaluated(), **{name: broken}))
+        golden(computed=replace(computed(), **{name: broken}))
 
 
 def test_a_sampler_log_prob_that_is_not_finite_is_named_by_row():
     broken = [*ragged()[:1], rollout([5], [9, 2], [-1.0, NAN], [True, True], "stop"), ragged()[2]]
     with pytest.raises(NotFinite, match=r"^sampler_logprobs: not finite in row 1 "):
-        fine = Evaluated(*(torch.zeros(3, 4) for _ in range(3)))
-        golden(trajectories=collate_rollouts(broken, pad_id=0), evaluated=fine)
+        fine = LogprobsAndValues(*(torch.zeros(3, 4) for _ in range(3)))
+        golden(trajectories=collate_rollouts(broken, pad_id=0), computed=fine)
 
 
 def test_an_action_without_a_version_is_refused_even_where_minus_one_would_be_fresh_enough():

@@ -130,7 +130,7 @@ def run_ppo_to_its_end(
     run: Any = SimpleNamespace(ppo=ppo, rollout=SimpleNamespace(temperature=1.0), seed=0)
     assert set(vars(run)) <= set(PpoRun.model_fields)
     state: Any = SimpleNamespace(step=0, kl_coefficient=BETA, replayed=None)
-    record: Any = SimpleNamespace(phase=lambda name: nullcontext(), learnt=lambda *_: None)
+    record: Any = SimpleNamespace(phase=lambda name: nullcontext(), record_update=lambda *_: None)
     learners: Any = OneRank(learner)
     random = np.random.default_rng(0)
     while state.step < num_steps:

@@ -10,7 +10,7 @@ from plumbob.reward.scorer import Score
 from plumbob.reward.second_judge import JUDGE_PART
 from plumbob.rollout.rollout_records import Rollout, SampleRequest
 from plumbob.trainers.online.collector import StepResponses
-from plumbob.trainers.online.experience import Evaluated
+from plumbob.trainers.online.experience import LogprobsAndValues
 from plumbob.trainers.online.measure_step import (
     entropy,
     fresh_gap,
@@ -40,9 +40,9 @@ def test_entropy_repetition_and_the_judge_of_one_step() -> None:
     )
     logprobs = torch.tensor([[0, -1, -2, 99], [0, 99, -3, -4], [0, -5, 99, 99], [0, -6, 99, 99]], dtype=torch.float32)
     scores = tuple(Score(0.0, {JUDGE_PART: judged}) for judged in (1.0, 2.0, 3.0, 6.0))
-    evaluated = Evaluated(logprobs=logprobs, ref_logprobs=logprobs, values=None)
+    computed = LogprobsAndValues(logprobs=logprobs, ref_logprobs=logprobs, values=None)
     # Actions: 1 + 2, 3 + 4, 5 and 6 are 21 nats over 6 tokens. Two of four responses are the same; the judge's mean: 3.
-    assert (entropy(rollouts, evaluated), repeated_share(rollouts)) == (3.5, 0.5)
+    assert (entropy(rollouts, computed), repeated_share(rollouts)) == (3.5, 0.5)
     assert judge_reward(scores) == 3.0
     assert judge_reward([Score(0.0, {}) for _ in scores]) is None
 
@@ -64,9 +64,9 @@ def test_staleness_counts_the_tokens_that_the_policy_wrote() -> None:
 def test_sampler_and_learner_are_compared_on_tokens_of_one_version() -> None:
     # The sampler's log-probs are -0.6, -0.7 and -0.2, the learner's lower by 0.1, 0.3 and 9.
     aged = replace(rollout(0, [5], [6, 7, 2]), versions=np.array([4, 4, 3], np.int32))
-    evaluated = Evaluated(torch.tensor([[0.0, -0.7, -1.0, -9.2]]), GRID[:1], None)
-    assert fresh_gap([aged], evaluated, 4) == pytest.approx((0.1 + 0.3) / 2)
-    assert fresh_gap([aged], evaluated, 5) == 0.0
+    computed = LogprobsAndValues(torch.tensor([[0.0, -0.7, -1.0, -9.2]]), GRID[:1], None)
+    assert fresh_gap([aged], computed, 4) == pytest.approx((0.1 + 0.3) / 2)
+    assert fresh_gap([aged], computed, 5) == 0.0
 
 
 def test_a_step_by_its_names_on_disk() -> None:
@@ -78,7 +78,9 @@ def test_a_step_by_its_names_on_disk() -> None:
     stats = ExperienceStats(1, 0, 3, 2.0, 0.0, 0.125, 1.75, 0.0, 3.0, 0.2, 0.4, 0.0, None)
     update = {"policy_loss": -0.5, "update_kl": 0.01, "policy_grad_norm": 2.0}
     update |= {"kl_coefficient": 0.05, "learning_rate": 1e-4}
-    found = measure_step(responses, Evaluated(logprobs, logprobs, None), stats, update, 4, 6.0, RoundMetrics(3, 0.5, 1))
+    found = measure_step(
+        responses, LogprobsAndValues(logprobs, logprobs, None), stats, update, 4, 6.0, RoundMetrics(3, 0.5, 1)
+    )
     assert found.on_disk() == pytest.approx(
         {
             **{"num_answers": 1, "num_empty": 0, "num_tokens": 3, "reward": 2.0, "reward_std": 0.0, "kl": 0.125},

@@ -44,7 +44,7 @@ def steps(num_steps: int, **series: list[float]) -> list[StepMetrics]:
 def seen(found: Sequence[StepMetrics], ppo: PpoSettings) -> Monitors:
     monitors = Monitors(ppo)
     for step in found:
-        monitors.see(step)
+        monitors.observe(step)
     return monitors
 
 
@@ -60,7 +60,7 @@ def has_stopped(found: Sequence[StepMetrics], ppo: PpoSettings) -> bool:
 def episodes(found: Sequence[StepMetrics], ppo: PpoSettings) -> list[Alarm]:
     monitors, alarms = Monitors(ppo), []
     for step in found:
-        monitors.see(step)
+        monitors.observe(step)
         alarms += monitors.new_alarms
     return alarms
 
@@ -207,7 +207,7 @@ def cost_of_a_step(num_steps: int) -> tuple[int, int]:
     monitors = Monitors(ppo)
     quiet = steps(1)[0]
     for _ in range(num_steps):
-        monitors.see(quiet)
+        monitors.observe(quiet)
 
     def count(frame: Any, event: str, argument: Any) -> None:
         nonlocal calls
@@ -215,7 +215,7 @@ def cost_of_a_step(num_steps: int) -> tuple[int, int]:
 
     sys.setprofile(count)
     try:
-        monitors.see(quiet)
+        monitors.observe(quiet)
         assert not monitors.has_stopped
     finally:
         sys.setprofile(None)

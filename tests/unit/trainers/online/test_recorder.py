@@ -7,7 +7,7 @@ import torch
 from plumbob.reward.scorer import Score
 from plumbob.rollout.rollout_records import Rollout, SampleRequest
 from plumbob.trainers.online.collector import StepResponses
-from plumbob.trainers.online.experience import Evaluated
+from plumbob.trainers.online.experience import LogprobsAndValues
 from plumbob.trainers.online.recorder import journal_rows
 
 
@@ -33,7 +33,7 @@ RESPONSES = StepResponses(
 
 
 def test_rows_of_the_journal_line_up_with_their_tokens() -> None:
-    rows = journal_rows(RESPONSES, Evaluated(GRID, GRID + 100, GRID + 200))
+    rows = journal_rows(RESPONSES, LogprobsAndValues(GRID, GRID + 100, GRID + 200))
     # Row 0's response is column 2; row 1's are columns 1 to 3; row 2 has none; row 3 was dropped before any forward.
     assert [row.ref_logprobs.tolist() for row in rows] == [[102.0], [105.0, 106.0, 107.0], [], []]
     assert [row.values.tolist() for row in rows] == [[202.0], [205.0, 206.0, 207.0], [], []]
@@ -52,6 +52,6 @@ def test_rows_of_the_journal_line_up_with_their_tokens() -> None:
 
 
 def test_without_a_critic_the_journal_has_no_values() -> None:
-    rows = journal_rows(RESPONSES, Evaluated(GRID, GRID + 100, None))
+    rows = journal_rows(RESPONSES, LogprobsAndValues(GRID, GRID + 100, None))
     assert [row.values.tolist() for row in rows] == [[], [], [], []]
     assert rows[1].ref_logprobs.tolist() == [105.0, 106.0, 107.0]

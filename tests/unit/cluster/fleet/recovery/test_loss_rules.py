@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from plumbob.cluster.calls import BOOT_TIMEOUT, CALL_TIMEOUT, Actor
-from plumbob.cluster.fleet.member import Loss, Member, Moment
+from plumbob.cluster.fleet.member import LossReason, Member, PoolSnapshot
 from plumbob.cluster.fleet.recovery.loss_rules import host_is_gone, loss_rules
 from plumbob.cluster.fleet.reservations import Reservation
 from plumbob.cluster.fleet.work_queue import Job, Preparation, Task
@@ -16,7 +16,7 @@ from plumbob.configs.settings.workers import ClusterSettings
 
 GROUP: Any = None
 ON_N1 = Reservation("rollout", Host("10.0.0.1", "n1", Amount(1, 0, 0)), Amount(1, 0, 0), GROUP, 0)
-HOUR = Moment(3600.0, frozenset({"n1", "n2"}), frozenset())
+HOUR = PoolSnapshot(3600.0, frozenset({"n1", "n2"}), frozenset())
 JOB = Job([1], 1, lambda actor, items: None, "sampling", lambda _: None)
 SAMPLING = Task("the call", JOB, (0,), 3590.0, CALL_TIMEOUT)
 OPENING = Task("the call", Preparation(lambda actor: None, "starting its engine"), (), 3590.0, BOOT_TIMEOUT)
@@ -35,7 +35,7 @@ def member(task: Task | None) -> Member:
 )
 def test_a_host_that_is_gone(task: Task | None, reason: str) -> None:
     assert host_is_gone(member(task), HOUR) is None
-    assert host_is_gone(member(task), replace(HOUR, living_nodes=frozenset({"n2"}))) == Loss(reason)
+    assert host_is_gone(member(task), replace(HOUR, living_nodes=frozenset({"n2"}))) == LossReason(reason)
 
 
 @pytest.mark.parametrize(
@@ -52,7 +52,7 @@ def test_a_call_that_is_overdue(
     task: Task | None, call_timeout_s: float, boot_timeout_s: float, reason: str | None
 ) -> None:
     _, overdue = loss_rules(ClusterSettings(call_timeout_s=call_timeout_s, boot_timeout_s=boot_timeout_s))
-    assert overdue(member(task), HOUR) == (None if reason is None else Loss(reason))
+    assert overdue(member(task), HOUR) == (None if reason is None else LossReason(reason))
     # One that has ended is not late, though nobody has looked at it.
     assert overdue(member(task), replace(HOUR, ended=frozenset({"the call"}))) is None
 

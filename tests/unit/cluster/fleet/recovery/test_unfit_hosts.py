@@ -4,7 +4,7 @@ from plumbob.cluster.fleet.recovery.unfit_hosts import UnfitHosts
 
 
 def test_a_host_is_left_alone_after_two_failures_for_a_while() -> None:
-    unfit, soon_over = UnfitHosts(for_s=600.0), UnfitHosts(for_s=0.0)
+    unfit, soon_over = UnfitHosts(duration_s=600.0), UnfitHosts(duration_s=0.0)
     for hosts in (unfit, soon_over):
         hosts.failed("a")
         hosts.failed("b")

@@ -43,7 +43,7 @@ def test_a_slice_is_handed_back_and_gone_on_with(sampler: Sampler, adapters: lis
             assert (rollout.finish_reason, length, eos_at) == ("length", MAX_TOKENS, [])
         arrays = (rollout.logprobs, rollout.versions, rollout.action_mask)
         assert {len(array) for array in arrays} == {length}
-        assert not len(rollout.request.started.token_ids)
+        assert not len(rollout.request.partial.token_ids)
         assert continuation(rollout) is None
     assert {rollout.finish_reason for rollout in whole} == {"stop", "length"}
 
@@ -93,6 +93,6 @@ def test_what_is_cancelled_can_be_gone_on_with(sampler: Sampler) -> None:
 def test_a_response_at_its_limit_is_not_gone_on_with(sampler: Sampler) -> None:
     full = np.full(MAX_TOKENS, 5, np.int32)
     started = PartialResponse(full, full.astype(np.float32), full)
-    asked: SampleRequest = replace(make_requests(1)[0], started=started)
+    asked: SampleRequest = replace(make_requests(1)[0], partial=started)
     with pytest.raises(ValueError, match="the response to prompt p0 has 32 tokens, which is its limit"):
         sampler.submit([asked])

@@ -1,4 +1,4 @@
-"""A run that is led from one moment to the next, by whoever wants to disturb it at one of them."""
+"""A run that stops at breakpoints (SteppedRun), so that a fault can be injected at one of them."""
 
 import json
 import signal
@@ -28,22 +28,22 @@ class RunEndedError(Exception):
 
 
 @dataclass(frozen=True)
-class Moment:
+class Breakpoint:
     """The beginning of a phase of a 1-based step; `rename` lies within a commit, when its files are written."""
 
     step: int
     phase: str
 
 
-class Driven:
-    """A run of PPO whose driver waits at each moment.
+class SteppedRun:
+    """A run of PPO whose driver waits at each breakpoint.
 
     Args:
         log: of what the driver prints for people, on the machine.
 
     Attributes:
-        held: the moment that it waits at.
-        last_step: it is led through this step, and waits before the next.
+        held: the breakpoint that it waits at.
+        last_step: it runs through this step, and waits before the next.
         said: all messages of the run, across its drivers.
         done: step -> when the version that it made was first out, in seconds of which none are those that it was held.
         status: the driver's exit status; None while it runs.
@@ -51,7 +51,7 @@ class Driven:
 
     def __init__(self, host: Host, folder: Path, log: Path) -> None:
         self.folder = folder
-        self.held: Moment | None = None
+        self.held: Breakpoint | None = None
         self.last_step = 0
         self.said: list[str] = []
         self.done: dict[int, float] = {}
@@ -81,7 +81,7 @@ class Driven:
             )
         Thread(target=read_events, args=(self._process, self._events), daemon=True).start()
 
-    def lead_to_end(self) -> None:
+    def run_to_end(self) -> None:
         """Raises RunEndedError when it ends with another status than 0."""
         self.last_step = sys.maxsize
         self.await_end()
@@ -95,7 +95,7 @@ class Driven:
         self.await_end()
 
     def await_end(self) -> None:
-        self.lead_until(lambda: self.status is not None)
+        self.run_until(lambda: self.status is not None)
 
     @property
     def last_words(self) -> str:
@@ -110,14 +110,14 @@ class Driven:
         assert self._process.stdin is not None
         print(file=self._process.stdin, flush=True)
 
-    def lead_until(self, is_so: Callable[[], bool]) -> None:
-        """Let it pass all moments, up to the end of `last_step`, until the condition holds.
+    def run_until(self, condition: Callable[[], bool]) -> None:
+        """Let it pass all breakpoints, up to the end of `last_step`, until the condition holds.
 
         Raises:
             RunEndedError: nothing was heard of the run for too long.
         """
         heard_at = time.monotonic()
-        while not is_so():
+        while not condition():
             if self.held is not None and self.held.step <= self.last_step:
                 self.release()
             if self._hear(POLL_S):
@@ -125,18 +125,18 @@ class Driven:
             elif time.monotonic() - heard_at > STUCK_S:
                 raise RunEndedError(f"nothing was heard of {self.folder.name} for {STUCK_S:g} s")
 
-    def lead_to(self, moment: Moment) -> None:
+    def run_to(self, point: Breakpoint) -> None:
         """Let it wait there."""
-        self.last_step = moment.step
-        self.lead_until(lambda: self.held == moment or self._is_over())
+        self.last_step = point.step
+        self.run_until(lambda: self.held == point or self._is_over())
 
-    def lead_past(self, step: int) -> None:
+    def run_past(self, step: int) -> None:
         """Until that step has been done."""
         self.last_step = step
-        self.lead_until(lambda: step in self.done or self._is_over())
+        self.run_until(lambda: step in self.done or self._is_over())
 
     def listen(self, seconds: float) -> None:
-        """Wait so long, or until it waits at another moment."""
+        """Wait so long, or until it waits at another breakpoint."""
         end = time.monotonic() + seconds
         while self.held is None and time.monotonic() < end:
             self._hear(max(0.0, end - time.monotonic()))
@@ -166,7 +166,7 @@ class Driven:
                 self._no_longer_held()
                 self.status = self._process.wait()
             case {"event": "reached"}:
-                self.held, self._held_at = Moment(event["step"], event["phase"]), time.monotonic()
+                self.held, self._held_at = Breakpoint(event["step"], event["phase"]), time.monotonic()
             case {"event": "left", "phase": "publish"}:
                 self.done.setdefault(event["step"], time.monotonic() - self._held_s)
             case {"event": "stray"}:

@@ -1,4 +1,4 @@
-"""What the objectives are given: padded pairs and counted tokens."""
+"""What the objectives of pairs are given: chosen and rejected in one padded batch."""
 
 from typing import Any
 
@@ -8,9 +8,8 @@ import torch
 
 from plumbob.configs.settings.algorithms import DpoLoss, OrpoLoss
 from plumbob.data.tokenization import PairBatch, TokenSequence, collate
-from plumbob.trainers.forgetting.next_token import next_token_loss, num_predicted_tokens, num_tokens
 from plumbob.trainers.offline.dpo import dpo_passes, pair_logprobs, stack, step_batch
-from tests.support.padding_sides import padded_on_the_left, pairs_padded_on_the_left
+from tests.support.padding_sides import pairs_padded_on_the_left
 
 
 def sequence(prompt: list[int], response: list[int]) -> TokenSequence:
@@ -95,13 +94,3 @@ def test_a_prompt_is_asked_about_where_its_likelihood_is_learnt(likelihood: Any,
 
     only.loss_sum(forward, step_batch(pairs(), np.zeros((2, 2), np.float32)))
     assert [int(mask.sum()) for mask in masks] == [num_asked]
-
-
-def test_the_next_token_loss_leaves_out_what_nothing_predicts() -> None:
-    right = collate([sequence([], [3, 4]), sequence([5], [6, 7])], pad_id=0)
-    left = padded_on_the_left(right)
-    # The 3 of row 0 is to be learnt, and nothing stands before it: 0.4 + 0.6 + 0.7, over 3 tokens.
-    for batch in (right, left):
-        assert float(next_token_loss(tenths, batch).loss) == pytest.approx(1.7)
-        assert (num_predicted_tokens(batch), num_tokens(batch)) == (3.0, 5)
-    assert (right.loss_mask[0].tolist(), left.loss_mask[0].tolist()) == ([True, True, False], [False, True, True])

@@ -1,4 +1,4 @@
-"""Hosts that will be taken away, on a Ray of three nodes, as people or Ray's own notice say; and one that joins it."""
+"""Hosts that are draining, on a Ray of three nodes, as people or Ray's own notice say; and one that joins it."""
 
 import subprocess
 import sys
@@ -28,7 +28,7 @@ from tests.support.partial_worker import StartedPartialWorker
 from tests.support.recording_listener import Watching
 from tests.support.small_run import Stages
 
-pytestmark = pytest.mark.cluster
+pytestmark = pytest.mark.slow
 
 BOUND_S = 120.0
 NEED = Need("rollout", "rollout.num_workers", 3, 0.25, 0.0, 0.0, spread=True)
@@ -67,12 +67,12 @@ def sampling_on(
         pool.close()
 
 
-def test_workers_leave_hosts_that_will_be_taken_away(three: RayCluster, tmp_path: Path) -> None:
+def test_workers_leave_hosts_that_are_draining(three: RayCluster, tmp_path: Path) -> None:
     watching = Watching()
-    with sampling_on(three, "leaving", tmp_path, watching, NEED) as (control, pool, at_work):
+    with sampling_on(three, "drained", tmp_path, watching, NEED) as (control, pool, at_work):
         head = three.head_node.node_ip_address
         assert wait_until(lambda: at_work() == {head, "127.0.0.2", "127.0.0.3"}, BOUND_S)
-        asked = [sys.executable, "-m", "plumbob.console.cli", "scale", "leaving", "--leave", "127.0.0.2"]
+        asked = [sys.executable, "-m", "plumbob.console.cli", "scale", "drained", "--leave", "127.0.0.2"]
         said = subprocess.run([*asked, "--address", three.address], capture_output=True, text=True, timeout=BOUND_S)
         assert said.stdout.startswith("127.0.0.2: its rollout workers and scorers finish their work"), said.stderr
         assert wait_until(lambda: at_work() == {head, "127.0.0.3"}, BOUND_S)
@@ -83,18 +83,18 @@ def test_workers_leave_hosts_that_will_be_taken_away(three: RayCluster, tmp_path
         sampling = ThreadPoolExecutor(1).submit(at_work)
         assert wait_until(lambda: state_of(pool, last) == "sampling", BOUND_S)
         drain(three, *nodes_on("127.0.0.3"))
-        assert wait_until(lambda: state_of(pool, last) == "leaving", BOUND_S)
+        assert wait_until(lambda: state_of(pool, last) == "draining", BOUND_S)
         three.remove_node(next(node for node in three.worker_nodes if node.node_ip_address == "127.0.0.3"), False)
         sampling.result(BOUND_S)
         assert at_work() == {head} and control.budget.total == 0
-        # The only one that is left; 127.0.0.2 is there and will be taken away.
+        # The only one that is left; 127.0.0.2 is there and draining.
         asked[-1] = head
         refused = subprocess.run([*asked, "--address", three.address], capture_output=True, text=True, timeout=BOUND_S)
         assert refused.returncode == 2 and f"{head}: on the hosts that stay there would be no room" in refused.stderr
     told = [message for _, message in watching.notes]
-    rule = "will be taken away: workers there end what they are at, others start elsewhere"
-    assert told[:2] == [f"127.0.0.2 {rule}", f"127.0.0.3 {rule}"]
-    assert told[2:] and all(message.endswith("; its host was to be taken away") for message in told[2:])
+    rule = "workers there finish their work, others start elsewhere"
+    assert told[:2] == [f"draining 127.0.0.2: {rule}", f"draining 127.0.0.3: {rule}"]
+    assert told[2:] and all(message.endswith("; its host was draining") for message in told[2:])
 
 
 def test_a_worker_there_was_no_room_for_starts_on_a_host_that_joins(three: RayCluster, tmp_path: Path) -> None:

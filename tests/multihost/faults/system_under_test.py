@@ -1,4 +1,4 @@
-"""What a fault may disturb: a run that waits at the moment which the fault hits, and its hosts."""
+"""The system that a fault is injected into (SystemUnderTest): a run that waits at a breakpoint, and its hosts."""
 
 import time
 from collections.abc import Mapping
@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from random import Random
 
 from tests.multihost.driver import RayConsole
-from tests.multihost.faults.driven import Driven
+from tests.multihost.faults.stepped_run import SteppedRun
 from tests.multihost.hosts import Host, Hosts
 
 TITLES = {"rollout": "ray::RolloutWorker", "scorer": "ray::ScorerWorker", "learner": "ray::LearnerWorker"}
@@ -31,8 +31,8 @@ class Fault:
 
 
 @dataclass(frozen=True)
-class Scene:
-    """What a fault may disturb.
+class SystemUnderTest:
+    """A run and its hosts.
 
     Attributes:
         hosts: their head holds the driver and no worker.
@@ -42,7 +42,7 @@ class Scene:
 
     hosts: Hosts
     console: RayConsole
-    run: Driven
+    run: SteppedRun
     random: Random
 
     def workers(self, role: str) -> list[tuple[Host, int]]:
@@ -57,30 +57,30 @@ class Scene:
             found[:] = self.workers(role)
             return bool(found)
 
-        self.run.lead_until(is_there)
+        self.run.run_until(is_there)
         return self.random.choice(found)
 
-    def one_of_each_on(self, host: Host) -> Losses:
+    def one_of_each_role_on(self, host: Host) -> Losses:
         """Of every role that has a worker there."""
         return {role: 1 for role, title in TITLES.items() if host.pids(title)}
 
-    def while_it_goes_on(self) -> None:
+    def enter_phase(self) -> None:
         """Let the phase begin, and some of it pass."""
         self.run.release()
         self.run.listen(self.random.uniform(0.0, WITHIN_S))
 
     def wait(self, seconds: float) -> None:
-        """Let the run go on as far as it is led meanwhile."""
+        """Let the run continue to its next breakpoint meanwhile."""
         end = time.monotonic() + seconds
-        self.run.lead_until(lambda: time.monotonic() > end)
+        self.run.run_until(lambda: time.monotonic() > end)
 
     def node_ids(self, host: Host) -> set[str]:
         """What Ray knows the host by, until its Ray is started again; nothing once it takes it for dead."""
         return {node_id for node_id, address in self.console.node_ids().items() if address == host.address}
 
-    def await_end_of(self, node_ids: set[str]) -> None:
+    def wait_until_dead(self, node_ids: set[str]) -> None:
         """Until Ray takes them for dead."""
-        self.run.lead_until(lambda: node_ids.isdisjoint(self.console.node_ids()))
+        self.run.run_until(lambda: node_ids.isdisjoint(self.console.node_ids()))
 
     def is_whole(self) -> bool:
         return len(self.console.alive()) == len(self.hosts.all)

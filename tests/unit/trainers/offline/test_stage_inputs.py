@@ -209,7 +209,7 @@ def test_a_reward_run_says_how_many_pairs_it_cut(tmp_path: Path, encoder: str, m
     data = RewardInput((PAIR, Ranking("a", ("b", "c"))), (PAIR,), ())
     learners: Any = FakeLearners()
     log: Any = FakeLog()
-    figures = run_reward(run, data, open_encoder(run.reward.made_encoder).tokenizer, learners, tmp_path, log)
+    figures = run_reward(run, data, open_encoder(run.reward.existing_encoder).tokenizer, learners, tmp_path, log)
     assert (figures["num_cut_pairs"], len(figures.get("notes", []))) == (2 * notes, notes)
     assert all(note.startswith("2 of 3 pairs are longer than reward.max_tokens=6") for note in figures.get("notes", []))
 

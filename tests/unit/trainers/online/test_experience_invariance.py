@@ -7,13 +7,13 @@ from hypothesis import strategies as st
 
 from plumbob.configs.settings.algorithms import DrGrpo, Gae, Grpo, ReinforcePlusPlus, ReinforcePlusPlusBaseline, Rloo
 from plumbob.configs.settings.training import PpoSettings
-from plumbob.trainers.online.experience import Evaluated, make_experience
+from plumbob.trainers.online.experience import LogprobsAndValues, make_experience
 from plumbob.trainers.online.trajectories import Trajectories
 
 NAN = float("nan")
 
 
-def random_batch(draw, num_rows: int, width: int) -> tuple[Trajectories, torch.Tensor, Evaluated]:
+def random_batch(draw, num_rows: int, width: int) -> tuple[Trajectories, torch.Tensor, LogprobsAndValues]:
     lengths = torch.tensor([draw(st.integers(1, width)) for _ in range(num_rows)])
     generator = torch.Generator().manual_seed(draw(st.integers(0, 1000)))
     attention_mask = torch.arange(width) < lengths[:, None]
@@ -29,7 +29,7 @@ def random_batch(draw, num_rows: int, width: int) -> tuple[Trajectories, torch.T
         torch.rand(num_rows, generator=generator) < 0.5,
         torch.randint(0, 2, (num_rows,), generator=generator),
     )
-    return trajectories, torch.randn(num_rows, generator=generator), Evaluated(numbers(), numbers(), numbers())
+    return trajectories, torch.randn(num_rows, generator=generator), LogprobsAndValues(numbers(), numbers(), numbers())
 
 
 def permuted(record, order):
@@ -62,7 +62,7 @@ def test_order_of_rows_and_amount_and_side_of_padding_change_nothing(estimator, 
         return tensor.gather(1, (columns + shifts[order]) % len(columns))
 
     wide = Trajectories(*(padded(tensor, 0) for tensor in vars(trajectories).values()))
-    wide_forward = Evaluated(*(padded(tensor, NAN) for tensor in vars(forward).values()))
+    wide_forward = LogprobsAndValues(*(padded(tensor, NAN) for tensor in vars(forward).values()))
     narrow_result, narrow_stats = make_experience(trajectories, scores, forward, ppo, 0.1, 3)
     wide_result, wide_stats = make_experience(
         permuted(wide, order), scores[order], permuted(wide_forward, order), ppo, 0.1, 3

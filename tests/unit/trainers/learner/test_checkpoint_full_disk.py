@@ -10,7 +10,7 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from plumbob.core.disk_errors import naming, storage_reason
+from plumbob.core.disk_errors import naming_file, storage_reason
 from plumbob.rollout.journal import step_file
 from plumbob.trainers.learner.checkpoint import LATEST_FILE, Checkpoints, Files, on_disk
 from plumbob.trainers.metrics.metrics_log import MetricsLog
@@ -108,6 +108,6 @@ def test_what_is_no_disks_error_is_told_apart(tmp_path: Path) -> None:
     assert storage_reason(ValueError("no space left on device")) is None
     assert storage_reason(Exception("cannot save: Permission denied (os error 13)")) is None
     assert storage_reason(Exception("cannot save (os error 5)")) == os.strerror(errno.EIO)
-    with pytest.raises(FileNotFoundError) as missing, naming(tmp_path / "a"):
+    with pytest.raises(FileNotFoundError) as missing, naming_file(tmp_path / "a"):
         (tmp_path / "b").read_text()
     assert missing.value.filename == str(tmp_path / "b")

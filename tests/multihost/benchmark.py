@@ -1,4 +1,4 @@
-"""Measures what it costs to publish, to add a worker and to lose one: `python -m tests.multihost.figures`.
+"""Measures what it costs to publish, to add a worker and to lose one: `python -m tests.multihost.benchmark`.
 
 Publishing lasts until the last worker has proven the version (`publishing`), adding one until its first response.
 
@@ -68,16 +68,16 @@ class Run:
         with on_core(CORES[0]):
             run = [str(PYTHON), "-m", publishing.__name__, "run", "ppo", *settings(*groups, own)]
             self._run = hosts.head.popen(run, stdout=subprocess.DEVNULL)
-            watch = [str(PYTHON), "-m", "tests.multihost.figures", hosts.ray_address, name]
+            watch = [str(PYTHON), "-m", "tests.multihost.benchmark", hosts.ray_address, name]
             self._watch = hosts.head.popen(watch, stdout=subprocess.PIPE)
 
-    def until(self, is_so: Callable[[Status], bool]) -> Status:
+    def until(self, condition: Callable[[Status], bool]) -> Status:
         """The first status of which the condition holds; the status of a run that has not begun is empty."""
         assert self._watch.stdout is not None
         deadline = time.monotonic() + BOOT_S
         for line in self._watch.stdout:
             status = json.loads(line)
-            if is_so(status):
+            if condition(status):
                 return status
             assert self._run.poll() is None, f"the run has ended with status {self._run.returncode}"
             assert time.monotonic() < deadline, f"waited {BOOT_S:g} s; the last status: {status}"

@@ -1,0 +1,96 @@
+"""YAML that is hostile or clumsy: a message with its place, and nothing is written out that has no end."""
+
+import time
+from pathlib import Path
+
+import pytest
+
+from plumbob.configs.load_run import load_run
+from plumbob.configs.yaml_files import overridden, read_source
+from plumbob.core.errors import UserError
+
+LAUGHS = "a0: &a0 [x, x]\n" + "".join(f"a{i}: &a{i} [*a{i - 1}, *a{i - 1}]\n" for i in range(1, 100))
+
+BROKEN = {
+    "0x_": "a: 0x_",
+    "an int that is none": "a: !!int x",
+    "a float that is none": "a: !!float x",
+    "a list that contains itself": "a: &b [*b]",
+    "a map that contains itself": "--- &a\nb: *a",
+    "a map that contains itself below": "a: &b\n  c:\n    d: *b",
+    "aliases without end": LAUGHS,
+    "5,000 digits": "a: 1" + "0" * 5000,
+    "nesting": "a: " + "[" * 5000 + "]" * 5000,
+    "nesting in blocks": "".join(" " * i + "a:\n" for i in range(200)),
+    "some nesting": "a: " + "{b: " * 40 + "1" + "}" * 40,
+    "an object": "a: !!python/object/apply:os.system ['true']",
+    "bytes": "\xff\xfe",
+    "NUL": "a: \0",
+    "a tab": "\ta: b",
+    "two documents": "a: b\n---\na: b",
+    "no such anchor": "a: *b",
+    "a merge with a text": "a:\n  <<: b",
+    "nothing": "",
+    "a list": "- a",
+    "a date as a key": "2026-01-01: a",
+    "a list as a key": "? [a]\n: b",
+}
+
+
+@pytest.mark.parametrize("name", BROKEN)
+def test_a_file_that_is_no_settings(tmp_path: Path, name: str) -> None:
+    path = tmp_path / "run.yaml"
+    path.write_bytes(BROKEN[name].encode("latin-1"))
+    began = time.monotonic()
+    with pytest.raises(UserError, match=r"^run\.yaml") as refused:
+        source = read_source(path, "run.yaml")
+        if name == "a date as a key":  # Text here.
+            raise UserError("run.yaml")
+        load_run(str(path))
+        raise AssertionError(source)
+    assert len(str(refused.value)) < 1000
+    assert time.monotonic() - began < 10
+
+
+@pytest.mark.parametrize(
+    "override",
+    [
+        "a=0x_",
+        "a=!!int x",
+        "a=&b [*b]",
+        "a=1" + "0" * 5000,
+        "a=" + "[" * 5000,
+        "a='",
+        ".".join("a" * 5000) + "=1",
+        "=1",
+        "a..b=1",
+        "a",
+        "",
+        "\ud83d=\ud83d",
+    ],
+)
+def test_an_override_that_is_none(override: str) -> None:
+    with pytest.raises(UserError):
+        load_run("toy", [override])
+
+
+def test_aliases_that_end_are_read(tmp_path: Path) -> None:
+    path = tmp_path / "run.yaml"
+    path.write_text("a: &a {b: 1, c: &c [2, 3]}\nd: *a\ne: [*a, *c]\n")
+    group = {"b": 1, "c": [2, 3]}
+    assert read_source(path, "run.yaml").values == {"a": group, "d": group, "e": [group, [2, 3]]}
+    assert overridden(read_source(path, "run.yaml"), ["d.b=5"]).values["d"]["b"] == 5
+
+
+@pytest.mark.parametrize(
+    "config", ["x" * 300, "x" * 300 + ".yaml", "a/\0.yaml", "/dev/null/a.yaml", "~nosuchuser/a.yaml"]
+)
+def test_a_config_of_a_name_that_no_file_can_have(config: str) -> None:
+    with pytest.raises(UserError):
+        load_run(config)
+
+
+def test_a_file_that_is_too_large(tmp_path: Path) -> None:
+    (tmp_path / "run.yaml").write_text("# " + "x" * 2**20)
+    with pytest.raises(UserError, match="cannot be read as YAML text: it has more than 1 MiB"):
+        load_run(str(tmp_path / "run.yaml"))

@@ -1,0 +1,132 @@
+"""Model folders that are hostile, damaged or clumsily edited: one message, before anything is built by them."""
+
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from plumbob.core.errors import UserError
+from plumbob.models.adapter import save_adapter
+from plumbob.models.loading import load_causal_lm, open_policy
+from tests.support.opened_models import policy_ref
+from tests.support.tiny_policy import make_adapter, write_policy
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory: pytest.TempPathFactory) -> str:
+    return write_policy(tmp_path_factory.mktemp("policy"))
+
+
+@pytest.fixture
+def folder(whole: str, tmp_path: Path) -> Path:
+    return Path(shutil.copytree(whole, tmp_path / "model"))
+
+
+def edit(path: Path, change: Callable[[dict[str, Any]], object]) -> None:
+    content = json.loads(path.read_text())
+    change(content)
+    path.write_text(json.dumps(content))
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "found"),
+    [
+        ("num_hidden_layers", 100_000, "num_hidden_layers in its config.json is 100000"),
+        ("num_hidden_layers", 0, "num_hidden_layers in its config.json is 0"),
+        ("hidden_size", 10**9, "hidden_size in its config.json is 1000000000"),
+        ("vocab_size", -5, "vocab_size in its config.json is -5"),
+    ],
+)
+def test_sizes_are_read_before_a_model_is_built(folder: Path, name: str, value: object, found: str) -> None:
+    edit(folder / "config.json", lambda config: config.update({name: value}))
+    with pytest.raises(UserError, match=f"policy.model={folder}: {found}, and must be a whole number from 1 to"):
+        open_policy(policy_ref(str(folder)))
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        *(("hidden_size", value) for value in (1.5, "64", [], {}, True)),
+        *(("architectures", value) for value in ("LlamaForCausalLM", [3], {"a": 1})),
+        *(("model_type", value) for value in (3, [], None, "no-such-model")),
+        ("rope_parameters", {"rope_type": 7}),
+        ("quantization_config", "no"),
+        ("dtype", "float99"),
+        ("auto_map", {"AutoConfig": 3}),
+    ],
+)
+def test_a_config_with_values_of_other_types(folder: Path, name: str, value: object) -> None:
+    edit(folder / "config.json", lambda config: config.update({name: value}))
+    with pytest.raises(UserError, match=f"policy.model={folder}: "):
+        opened = open_policy(policy_ref(str(folder)))
+        _ = opened.tokenizer, opened.num_positions
+        load_causal_lm(opened)
+
+
+@pytest.mark.parametrize("content", [b"", b"[]", b"3", b"\xff\xfe{}", b'{"a":' * 50_000, b"{}"])
+@pytest.mark.parametrize("name", ["config.json", "tokenizer.json", "tokenizer_config.json"])
+def test_files_that_hold_another_thing(folder: Path, name: str, content: bytes) -> None:
+    (folder / name).write_bytes(content)
+    if (name, content) == ("tokenizer_config.json", b"{}"):
+        return  # A tokenizer without names of its special tokens: refused for the EOS, which is another test's.
+    with pytest.raises(UserError, match=f"policy.model={folder}: "):
+        _ = open_policy(policy_ref(str(folder))).tokenizer
+
+
+@pytest.mark.parametrize("value", ["256", True, 0, -3, [], float("nan")])
+def test_a_longest_text_that_is_no_number(folder: Path, value: object) -> None:
+    edit(folder / "tokenizer_config.json", lambda config: config.update(model_max_length=value))
+    with pytest.raises(UserError, match=f"policy.model={folder}: .*model_max_length"):
+        _ = open_policy(policy_ref(str(folder))).tokenizer
+
+
+def test_weights_that_lack_layers_are_not_made_of_random_numbers(folder: Path) -> None:
+    edit(folder / "config.json", lambda config: config.update(num_hidden_layers=config["num_hidden_layers"] + 1))
+    with pytest.raises(UserError, match=r"the weights lack model\.layers\.\d.* and 1 more: the folder is not whole"):
+        load_causal_lm(open_policy(policy_ref(str(folder))))
+
+
+@pytest.mark.parametrize("ring", ["itself", "two", "another adapter"])
+def test_an_adapter_on_an_adapter(whole: str, tmp_path: Path, ring: str) -> None:
+    first, second = tmp_path / "first", tmp_path / "second"
+    for adapter in (first, second):
+        save_adapter(make_adapter(whole, 0, seed=1), adapter)
+    bases = {"itself": (first, first), "two": (second, first), "another adapter": (second, Path(whole))}[ring]
+    for adapter, base in zip((first, second), bases, strict=True):
+        edit(
+            adapter / "adapter_config.json",
+            lambda config, base=base: config.update(base_model_name_or_path=str(base)),
+        )
+    with pytest.raises(UserError, match=f"{first}: was trained on {bases[0]}, which is an adapter itself; merge"):
+        open_policy(policy_ref(str(first)))
+
+
+@pytest.mark.parametrize("rank", [0, -1, 10**9])
+def test_an_adapter_of_a_rank_that_no_layer_has(whole: str, tmp_path: Path, rank: int) -> None:
+    save_adapter(make_adapter(whole, 0, seed=1), tmp_path)
+    edit(tmp_path / "adapter_config.json", lambda config: config.update(r=rank))
+    with pytest.raises(UserError, match=rf"adapter_config\.json: r is {rank}, and must be a whole number from 1 to"):
+        open_policy(policy_ref(str(tmp_path)))
+
+
+@pytest.mark.parametrize("name", ["package:a.b/c", "package:", "package:..x/y", "package:no-such/z", "package:\0/a"])
+def test_a_package_that_is_none(name: str) -> None:
+    with pytest.raises(UserError, match=r"policy\.model=package:.*; (install it, or )?give a folder"):
+        open_policy(policy_ref(name))
+
+
+@pytest.mark.parametrize("name", ["x" * 300, "/" + "x" * 300, "~nosuchuser/model", "a\0b"])
+def test_a_name_that_no_folder_can_have(name: str) -> None:
+    with pytest.raises(UserError, match=r"policy\.model="):
+        open_policy(policy_ref(name))
+
+
+def test_an_index_of_weights_names_files_beside_it(folder: Path) -> None:
+    (folder / "model.safetensors").rename(folder.parent / "model.safetensors")
+    index = {"metadata": {}, "weight_map": {"a": "../model.safetensors"}}
+    (folder / "model.safetensors.index.json").write_text(json.dumps(index))
+    with pytest.raises(UserError, match=r"does not name the shards: \.\./model\.safetensors is no file beside it"):
+        open_policy(policy_ref(str(folder)))
