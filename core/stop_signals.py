@@ -64,7 +64,7 @@ class StopSignals:
             self.check()
             raise
         finally:
-            self._is_handling = False
+            self._received, self._is_handling = None, False
             for number in self._taken:
                 signal.signal(number, before[number])
 

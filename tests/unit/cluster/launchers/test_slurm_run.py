@@ -170,7 +170,7 @@ def test_a_ray_that_fails_on_another_host_ends_a_job_that_waits_for_it_and_no_ru
 def test_a_time_limit_is_passed_on_to_the_run_which_says_how_it_ended(slurm: Slurm, tmp_path: Path) -> None:
     """By `--signal=B:TERM@120` this script alone is signalled."""
     (tmp_path / "bin" / "plumbob").write_text(
-        "#!/bin/bash\ntrap 'sleep 1; exit 75' TERM\nkill -TERM $PPID\nwhile true; do sleep 0.1; done\n"
+        "#!/bin/bash\ntrap 'sleep 1; exit 75' TERM\nsleep 0.5\nkill -TERM $PPID\nwhile true; do sleep 0.1; done\n"
     )
     done, calls = slurm(ppo(storage=tmp_path))
     assert (done.returncode, done.stderr) == (75, "")
