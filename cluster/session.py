@@ -26,7 +26,7 @@ from plumbob.cluster.workers.rollout_worker import RolloutWorker
 from plumbob.cluster.workers.same_versions import installed
 from plumbob.cluster.workers.scorer_worker import ScorerWorker
 from plumbob.cluster.workers.shared_storage import StorageProbe
-from plumbob.configs.runs import LearnerRun, PpoRun
+from plumbob.configs.runs import LearnerRun
 from plumbob.configs.settings.rewards import ScorerSettings
 from plumbob.configs.settings.workers import ClusterSettings, RolloutSettings
 from plumbob.rollout.samplers.sampler import SamplerSpec
@@ -157,7 +157,7 @@ class Session:
         calls = [Call(actor, actor.handle.build.remote(run)) for actor in actors]
         gather_ranks(calls, "loading the model", self.cluster.boot_timeout_s, BOOT_TIMEOUT)
         # A run that samples stops before it does that again: what it has sampled is learnt from first.
-        before_update = self.poll_control if isinstance(run, PpoRun) else self.check_stop
+        before_update = self.poll_control if run.samples_for_updates else self.check_stop
         return LearnerGroup(actors, self.cluster.call_timeout_s, before_update, self._pools.abandon)
 
     def samplers(self, spec: SamplerSpec, rollout: RolloutSettings) -> SamplerGroup:

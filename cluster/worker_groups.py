@@ -14,7 +14,7 @@ from plumbob.cluster.failures import LearnersLost
 from plumbob.cluster.fleet.pool import Pool
 from plumbob.cluster.fleet.work_queue import Preparation
 from plumbob.core.atomic_files import replaced
-from plumbob.core.disk_errors import StorageFailed, naming_file
+from plumbob.core.disk_errors import naming_file
 from plumbob.core.errors import RunFailed
 from plumbob.models.adapter import Adapter, ModelRole
 from plumbob.reward.scorer import Score
@@ -75,10 +75,7 @@ class LearnerGroup:
     def export(self, folder: Path) -> None:
         """Whole or not at all: what a rank writes that was given up is in a folder that nobody reads any more."""
         with naming_file(folder), replaced(folder) as partial:
-            try:
-                self._all("writing the result", lambda handle: handle.export.remote(partial))
-            except StorageFailed as error:  # By the name that people know.
-                raise StorageFailed(str(error).replace(str(partial), str(folder))) from error
+            self._all("writing the result", lambda handle: handle.export.remote(partial, folder))
 
     def _all(self, doing: str, call: Callable[[Any], Any]) -> list[Any]:
         try:

@@ -3,7 +3,7 @@
 Imports no torch: the command line reads a configuration in well under a second.
 """
 
-from typing import Annotated, Literal, Self, get_args
+from typing import Annotated, ClassVar, Literal, Self, get_args
 
 from pydantic import Field, model_validator
 
@@ -59,6 +59,9 @@ from plumbob.core.errors import UserError
 
 class Run(Settings):
     """What every kind of run has."""
+
+    samples_for_updates: ClassVar[bool] = False
+    """Whether every update learns from responses that were sampled for it."""
 
     name: str = ""
     """Folder of the run below `storage.path`; the default is the preset's name."""
@@ -134,6 +137,8 @@ class KtoRun(TrainingRun):
 
 
 class PpoRun(TrainingRun):
+    samples_for_updates = True
+
     kind: Literal["ppo"] = "ppo"
     data: PromptDataSettings
     policy: AlignedPolicySettings

@@ -46,6 +46,23 @@ def naming_file(path: Path) -> Iterator[None]:
         raise OSError(error.errno, os.strerror(error.errno), str(path)) from error
 
 
+@contextmanager
+def naming_final(partial: Path, final: Path) -> Iterator[None]:
+    """An error of the disk from inside names the path in `final` of what it names in `partial`, which becomes `final`.
+
+    One that names nothing names `final`.
+    """
+    try:
+        with naming_file(partial):
+            yield
+    except OSError as error:
+        if error.errno not in BROKEN:
+            raise
+        named = Path(os.fsdecode(error.filename))
+        path = final / named.relative_to(partial) if named.is_relative_to(partial) else named
+        raise OSError(error.errno, os.strerror(error.errno), str(path)) from error
+
+
 def replace_text(path: Path, text: str) -> None:
     """Write a small file whole or not at all, on the disk; an error of the disk names it."""
     with naming_file(path):

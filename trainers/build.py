@@ -60,8 +60,10 @@ def models_of(run: LearnerRun) -> tuple[str, ...]:
             refs = () if run.policy is None else (run.policy.ref, run.policy.baseline_ref)
         case PretrainEncoderRun() | RewardRun():
             refs = (run.reward.encoder,)
-        case _:
+        case PretrainRun() | SftRun() | DpoRun() | KtoRun() | PpoRun():
             refs = (run.policy.ref,)
+        case _:
+            assert_never(run)
     return tuple(ref.name for ref in refs if isinstance(ref, ModelRef))
 
 

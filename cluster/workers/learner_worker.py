@@ -13,6 +13,7 @@ import ray
 from numpy.typing import NDArray
 
 from plumbob.cluster.workers.worker import Worker
+from plumbob.core.disk_errors import naming_final
 from plumbob.models.adapter import Adapter
 
 if TYPE_CHECKING:
@@ -93,5 +94,7 @@ class LearnerWorker(Worker):
     def load(self, folder: Path) -> None:
         self._learner.load(folder)
 
-    def export(self, folder: Path) -> None:
-        self._learner.export(folder)
+    def export(self, partial: Path, final: Path) -> None:
+        """Into `partial`, which then becomes `final`: the folder that errors of the disk name."""
+        with naming_final(partial, final):
+            self._learner.export(partial)

@@ -3,7 +3,7 @@
 Each variant is one class with its `kind`; its equation and paper stand at its function in `trainers/`.
 """
 
-from typing import Annotated, Literal, Self
+from typing import Annotated, Literal, Self, assert_never
 
 from pydantic import Field, model_validator
 
@@ -63,6 +63,18 @@ Estimator = Annotated[
 
 GROUPED = ReinforcePlusPlusBaseline | Rloo | Grpo | DrGrpo
 """Estimators that compare the responses to one prompt, of which there must be several."""
+
+
+def critic_of(estimator: Estimator) -> Gae | None:
+    """The settings of the critic that an estimator trains; None where it trains none."""
+    match estimator:
+        case Gae():
+            return estimator
+        case ReinforcePlusPlus() | ReinforcePlusPlusBaseline() | Rloo() | Grpo() | DrGrpo():
+            return None
+        case _:
+            assert_never(estimator)
+
 
 # ---------------------------------------------------------------------------------------------------- policy surrogate
 
@@ -251,6 +263,13 @@ PreferenceLoss = Annotated[
 ]
 
 REFERENCE_FREE = OrpoLoss | SimpoLoss
+"""Losses that compare the policy with no reference."""
+
+
+def reads_prompt(loss: PreferenceLoss) -> bool:
+    """Whether a loss is also one of the prompt's tokens."""
+    return isinstance(loss, OrpoLoss) and loss.likelihood == "sequence"
+
 
 # -------------------------------------------------------------------------------------------------------- reward model
 

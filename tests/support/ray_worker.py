@@ -70,7 +70,7 @@ class Worker:
 class Writer(Worker):
     """Of a result, which it begins to write when it is released."""
 
-    def export(self, folder: Path) -> None:
+    def export(self, folder: Path, final: Path) -> None:
         assert self._released.wait(TIMEOUT_S)
         folder.mkdir(parents=True, exist_ok=True)  # As libraries do.
         (folder / "model.bin").write_text(self._log.name)

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from plumbob.configs.runs import DpoRun
-from plumbob.configs.settings.algorithms import REFERENCE_FREE, OrpoLoss, PreferenceLoss
+from plumbob.configs.settings.algorithms import REFERENCE_FREE, PreferenceLoss, reads_prompt
 from plumbob.data.batch import Batch
 from plumbob.data.chat import chat_renderer
 from plumbob.data.length_checks import LENGTH_KEYS, check_sequences
@@ -118,7 +118,7 @@ def stack(pairs: PairBatch) -> TokenBatch:
 
 
 def dpo_passes(loss: PreferenceLoss) -> tuple[Pass[DpoBatch], ...]:
-    with_prompts = isinstance(loss, OrpoLoss) and loss.likelihood == "sequence"
+    with_prompts = reads_prompt(loss)
 
     def loss_sum(forward: Any, batch: DpoBatch) -> LossSum:
         logprobs, prompts = compute_pair_logprobs(forward, batch.pairs, with_prompts)

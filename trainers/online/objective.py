@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from plumbob.configs.settings.algorithms import Gae
+from plumbob.configs.settings.algorithms import critic_of
 from plumbob.configs.settings.training import PpoSettings
 from plumbob.data.batch import Batch
 from plumbob.trainers.algorithms.policy_losses import kl_loss, policy_loss, value_loss
@@ -19,12 +19,10 @@ from plumbob.trainers.online.trajectories import Trajectories
 def ppo_passes(ppo: PpoSettings, temperature: float) -> tuple[Pass[Experience], ...]:
     """The policy's loss and, where the estimator has a critic, its own; weighted means over the optimizer step."""
     policy: Pass[Experience] = Pass("policy", partial(policy_loss_sum, ppo, temperature), total_weight)
-    match ppo.estimator:
-        case Gae():
-            critic = partial(value_loss_sum, ppo.estimator.value_clip_range, temperature)
-            return (policy, Pass("value", critic, total_weight))
-        case _:
-            return (policy,)
+    critic = critic_of(ppo.estimator)
+    if critic is None:
+        return (policy,)
+    return (policy, Pass("value", partial(value_loss_sum, critic.value_clip_range, temperature), total_weight))
 
 
 def policy_loss_sum(ppo: PpoSettings, temperature: float, forward: Any, batch: Experience) -> LossSum:

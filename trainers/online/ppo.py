@@ -8,7 +8,7 @@ from typing import Any
 import torch
 
 from plumbob.configs.runs import PpoRun
-from plumbob.configs.settings.algorithms import Gae
+from plumbob.configs.settings.algorithms import critic_of
 from plumbob.core.errors import NUM_NAMED, NotFinite
 from plumbob.data.chat import chat_renderer
 from plumbob.data.length_checks import check_context
@@ -81,7 +81,7 @@ def prepare_ppo(run: PpoRun, opened: OpenedPolicy) -> PpoInput:
 
 
 def learner_parts(run: PpoRun) -> LearnerParts:
-    critic = run.ppo.estimator if isinstance(run.ppo.estimator, Gae) else None
+    critic = critic_of(run.ppo.estimator)
     roles: tuple[ModelRole, ...] = ("policy", "reference", "value") if critic else ("policy", "reference")
     module, artifact = tuned_policy(run.policy, roles, run.seed)
     passes = replay_passes(ppo_passes(run.ppo, run.rollout.temperature), run.replay)
@@ -177,9 +177,8 @@ def learn(
     ppo = run.ppo
     trajectories = collate_rollouts(responses.rollouts, pad_id)
     with record.phase("evaluate"):
-        computed = compute_logprobs_and_values(
-            learners, trajectories, run.rollout.temperature, isinstance(ppo.estimator, Gae)
-        )
+        has_critic = critic_of(ppo.estimator) is not None
+        computed = compute_logprobs_and_values(learners, trajectories, run.rollout.temperature, has_critic)
     totals = torch.tensor([score.total for score in responses.scores])
     scale = learning_rate_scale(ppo, state.step, ppo.num_steps)
     plan = UpdatePlan(ppo.minibatch_size, ppo.num_epochs, scale, update_seed(run.seed, state.step))

@@ -16,6 +16,7 @@ from plumbob.configs.settings.algorithms import (
     ReinforcePlusPlus,
     ReinforcePlusPlusBaseline,
     Rloo,
+    critic_of,
 )
 from plumbob.configs.settings.training import PpoSettings
 from plumbob.verify.local_learner import OneRank
@@ -105,7 +106,7 @@ class OnlineRow:
         checks = [Measurement("TV", float(total_variation(policy, target).max()), DISTANCE)]
         if self.kl is None:
             checks.append(Measurement("gap", gap_ratio(policy, target, instance.reference), GAP))
-        if isinstance(self.estimator, Gae):
+        if critic_of(self.estimator) is not None:
             checks.append(Measurement("critic", critic_error(problem, instance, learners), CRITIC))
         return tuple(checks)
 

@@ -33,5 +33,5 @@ def test_a_rank_that_was_given_up_replaces_no_result_however_late_it_wakes(tmp_p
     other.handle.release.remote()
     group(other, TIMEOUT_S).export(folder)
     ray.get(late.remote(), timeout=TIMEOUT_S)
-    ray.get(frozen.handle.export.remote(tmp_path / "end"), timeout=TIMEOUT_S)  # Both of its calls have ended.
+    ray.get(frozen.handle.export.remote(tmp_path / "end", tmp_path), timeout=TIMEOUT_S)  # Both of its calls have ended.
     assert (folder / "model.bin").read_text() == "other"

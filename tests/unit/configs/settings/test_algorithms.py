@@ -4,7 +4,17 @@ import pytest
 
 from plumbob.configs.load_run import load_run
 from plumbob.configs.runs import DpoRun, KtoRun, Run
-from plumbob.configs.settings.algorithms import REFERENCE_FREE, IpoLoss, OrpoLoss, SimpoLoss
+from plumbob.configs.settings.algorithms import (
+    REFERENCE_FREE,
+    DpoLoss,
+    Gae,
+    Grpo,
+    IpoLoss,
+    OrpoLoss,
+    SimpoLoss,
+    critic_of,
+    reads_prompt,
+)
 from plumbob.core.errors import UserError
 
 DPO = ["policy.model=sft", "data.pairs=pairs.jsonl"]
@@ -31,6 +41,12 @@ def test_a_loss_is_chosen_by_its_kind() -> None:
     assert isinstance(of_sequences, DpoRun) and of_sequences.dpo.loss == OrpoLoss(likelihood="sequence")
     assert isinstance(simpo, DpoRun) and simpo.dpo.loss == SimpoLoss(beta=2.0, margin=1.0)
     assert isinstance(orpo.dpo.loss, REFERENCE_FREE) and not isinstance(ipo.dpo.loss, REFERENCE_FREE)
+    assert [reads_prompt(loss) for loss in (orpo.dpo.loss, of_sequences.dpo.loss, DpoLoss())] == [False, True, False]
+
+
+def test_gae_alone_trains_a_critic() -> None:
+    assert critic_of(Gae(value_learning_rate=0.5)) == Gae(value_learning_rate=0.5)
+    assert critic_of(Grpo()) is None
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,7 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from plumbob.core.disk_errors import naming_file, storage_reason
+from plumbob.core.disk_errors import naming_file, naming_final, storage_reason
 from plumbob.rollout.journal import step_file
 from plumbob.trainers.learner.checkpoint import LATEST_FILE, Checkpoints, Files, on_disk
 from plumbob.trainers.metrics.metrics_log import MetricsLog
@@ -100,6 +100,21 @@ def test_a_journal_that_does_not_fit(disk: Path, monkeypatch: pytest.MonkeyPatch
     monkeypatch.undo()
     recorded(settings(num_steps=3), disk)
     assert [record.step for record in read_metrics(disk)] == [1, 2, 3]
+
+
+def test_an_error_in_a_folder_being_filled_names_the_one_that_it_becomes(tmp_path: Path) -> None:
+    partial, final = tmp_path / ".policy.ab12.partial", tmp_path / "policy"
+    full = (errno.ENOSPC, os.strerror(errno.ENOSPC))
+    for error, named in (
+        (OSError(*full, str(partial / "model" / "weights")), final / "model" / "weights"),
+        (OSError(*full), final),
+        (OSError(*full, str(tmp_path / "log")), tmp_path / "log"),
+    ):
+        with pytest.raises(OSError, match=FULL) as failed, naming_final(partial, final):
+            raise error
+        assert storage_reason(failed.value) == f"{named}: {FULL}"
+    with pytest.raises(FileNotFoundError, match="ab12"), naming_final(partial, final):
+        partial.read_text()
 
 
 def test_what_is_no_disks_error_is_told_apart(tmp_path: Path) -> None:
