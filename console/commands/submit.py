@@ -69,15 +69,15 @@ def _check_input(config: AnyRun) -> None:
     from plumbob.driver.run_folder.folder import run_folder
 
     if not Path(config.storage.path).is_dir():
-        said = f"storage.path={config.storage.path} is not on this machine, so the run's input was not checked"
-        print(f"plumbob: {said}", file=sys.stderr)
+        message = f"storage.path={config.storage.path} is not on this machine, so the run's input was not checked"
+        print(f"plumbob: {message}", file=sys.stderr)
         return
     from plumbob.driver.api import check_input
 
     check_input(config)
     if (run_folder(config) / RESOLVED_FILE).exists():
-        said = "a run of this name has begun: what is written here starts another name, or resumes it if told to"
-        print(f"plumbob: {run_folder(config)}: {said}", file=sys.stderr)
+        message = "a run of this name has begun: what is written here starts another name, or resumes it if told to"
+        print(f"plumbob: {run_folder(config)}: {message}", file=sys.stderr)
 
 
 def _submit(config: AnyRun, arguments: Namespace) -> int:
