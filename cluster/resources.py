@@ -51,7 +51,7 @@ def needs_of(run: AnyRun) -> tuple[Need, ...]:
         case EvalRun():
             if run.policy is None:
                 return (scorers(run.reward),)
-            # Learners answer as the baseline; a full model without one is described by itself.
+            # Learners compute as the baseline; a full model without one is described by itself.
             has_baseline = run.policy.baseline is not None or may_be_adapter(run.policy.model)
             baseline = (learners(run.learner),) if has_baseline else ()
             return (*baseline, rollouts(run.rollout), scorers(run.reward))

@@ -13,7 +13,7 @@ from plumbob.cluster.admission import fitting_plan
 from plumbob.cluster.calls import BOOT_TIMEOUT, Actor, Call, gather_ranks
 from plumbob.cluster.connection import connect, disconnect
 from plumbob.cluster.failures import LearnersLost, WorkerLost
-from plumbob.cluster.fleet.learner_group import LearnerRanks
+from plumbob.cluster.fleet.learner_ranks import LearnerRanks
 from plumbob.cluster.fleet.pool_registry import PoolEntry, PoolRegistry
 from plumbob.cluster.fleet.recovery.budget import RestartBudget
 from plumbob.cluster.fleet.reservations import Reservation, Reservations, options

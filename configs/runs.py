@@ -223,7 +223,7 @@ RUN_KINDS: dict[str, type[Run]] = {run.model_fields["kind"].default: run for run
 """By the name that settings give of it."""
 
 LearnerRun = PretrainRun | PretrainEncoderRun | SftRun | RewardRun | DpoRun | KtoRun | PpoRun | EvalRun
-"""The kinds of run that have learners; those of an evaluation only answer as the baseline."""
+"""The kinds of run that have learners; those of an evaluation only compute, as the baseline."""
 
 
 def check_divides(key: str, batch_size: int, learner: LearnerSettings) -> None:

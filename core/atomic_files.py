@@ -60,6 +60,13 @@ def make_folder(folder: Path) -> None:
         flush(path.parent)
 
 
+def open_to_readers(path: Path) -> None:
+    """Give a file the mode that new files have: a library may have made it for its owner alone."""
+    mask = os.umask(0o077)
+    os.umask(mask)
+    path.chmod(0o666 & ~mask)
+
+
 def discard(parent: Path, pattern: str) -> None:
     """Remove what deaths left of folders with such a name: each at once by a rename, so that no part gets in use."""
     for abandoned in sorted(parent.glob(f".{pattern}.*.partial")):

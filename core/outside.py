@@ -56,6 +56,8 @@ def reason_of(error: BaseException) -> str:
     if isinstance(error, RecursionError):
         return "it is nested too deeply, or names itself"
     reason = first_line(error)
+    if isinstance(error, LookupError | TypeError | AttributeError):  # Whose texts alone say little.
+        reason = f"{type(error).__name__}: {reason}"
     return reason if len(reason) <= MAX_REASON else f"{reason[:MAX_REASON]}..."
 
 

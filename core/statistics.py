@@ -72,7 +72,7 @@ def calibration_error(margins: NDArray[np.float64], num_bins: int = 10) -> float
     """Expected calibration error of P(chosen wins) = sigmoid(margin), over both orders of every pair.
 
     In equal bins of predicted probability: the mean |predicted - observed|, weighted by the bin's share
-    (Naeini et al. 2015). Both orders are counted, since which answer stands first means nothing.
+    (Naeini et al. 2015). Both orders are counted, since which response stands first means nothing.
     """
     both = np.exp(-np.logaddexp(0.0, -np.concatenate([margins, -margins])))  # sigmoid, without overflow
     observed = np.concatenate([np.ones(len(margins)), np.zeros(len(margins))])

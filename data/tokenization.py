@@ -37,6 +37,8 @@ class Tokenizer(Protocol):
 
     def get_chat_template(self) -> str: ...
 
+    def convert_ids_to_tokens(self, ids: int) -> Any: ...
+
 
 @dataclass(frozen=True)
 class TokenSequence:
@@ -224,7 +226,21 @@ def _plain_ids(tokenizer: Tokenizer, texts: Sequence[str]) -> list[NDArray[np.in
     if not texts:
         return []
     encoded = tokenizer(list(texts), add_special_tokens=False, verbose=False)["input_ids"]
-    return [np.asarray(ids, dtype=np.int32) for ids in encoded]
+    result = [np.asarray(ids, dtype=np.int32) for ids in encoded]
+    _check_embedded(tokenizer, result)
+    return result
+
+
+def _check_embedded(tokenizer: Tokenizer, encoded: Sequence[NDArray[np.int32]]) -> None:
+    """Raises UserError for a token that the model has no embedding for, where it is known how many it has."""
+    number = getattr(tokenizer, "num_embeddings", None)
+    largest = max((int(ids.max()) for ids in encoded if len(ids)), default=0)
+    if number is not None and largest >= number:
+        raise UserError(
+            f"a text has the token {tokenizer.convert_ids_to_tokens(largest)!r} of id {largest}, and the model has "
+            f"embeddings for {number} tokens: take it out of the text, or resize the model with "
+            f"model.resize_token_embeddings(len(tokenizer)) and save both again"
+        )
 
 
 def _fit(

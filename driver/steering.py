@@ -4,7 +4,6 @@
 raise NotRunningError where no such run is running, and UserError where it cannot be reached or refuses.
 """
 
-import json
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -16,6 +15,7 @@ from plumbob.cluster.connection import joined
 from plumbob.cluster.control_actor import answer, find
 from plumbob.cluster.run_status import RunStatus
 from plumbob.core.errors import NotRunningError, UserError
+from plumbob.core.outside import from_outside, read_json_object
 from plumbob.driver.run_folder.connection_file import read_connection_file
 from plumbob.driver.run_folder.folder import find_run
 from plumbob.driver.run_folder.status_listener import STATUS_FILE
@@ -101,10 +101,11 @@ def _status_on_disk(run: str | Path) -> RunStatus | None:
     """The status that the run wrote last, where its folder can be read. Raises UserError where that is no status."""
     try:
         path = find_run(run) / STATUS_FILE
-        content = path.read_text()
-    except (UserError, FileNotFoundError):
+        if not path.exists():
+            return None
+    except UserError:
         return None
-    try:
-        return RunStatus.from_dict(json.loads(content))
-    except (ValueError, KeyError, TypeError) as error:
-        raise UserError(f"{path}: expected the status of a run as JSON: {error!r}") from error
+    what, fix = f"{path}: expected the status of a run as JSON", "delete it; the run writes it anew when it resumes"
+    content = read_json_object(path, what, fix)
+    with from_outside(what, fix):
+        return RunStatus.from_dict(content)

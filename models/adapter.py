@@ -10,6 +10,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from plumbob.configs.paths import ADAPTER_CONFIG_FILE as CONFIG_FILE
+from plumbob.core.atomic_files import open_to_readers
 from plumbob.core.outside import from_outside, read_json_object
 
 WEIGHTS_FILE = "adapter_model.safetensors"
@@ -38,6 +39,7 @@ def save_adapter(adapter: Adapter, folder: Path) -> None:
     """Write the two files that PEFT and vLLM load, into an existing or new folder."""
     folder.mkdir(parents=True, exist_ok=True)
     save_file({name: tensor.contiguous() for name, tensor in adapter.tensors.items()}, folder / WEIGHTS_FILE)
+    open_to_readers(folder / WEIGHTS_FILE)
     (folder / CONFIG_FILE).write_text(json.dumps(dict(adapter.config), indent=2, sort_keys=True) + "\n")
 
 

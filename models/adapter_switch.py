@@ -1,11 +1,12 @@
 """Which adapter a tuned model computes with: switched on its layers, with `requires_grad` left alone."""
 
 from peft.tuners.tuners_utils import BaseTunerLayer
+from peft.utils.other import AuxiliaryTrainingWrapper
 from torch import nn
 
 
 def activate(model: nn.Module, adapter: str | None) -> None:
-    """Route every tuned layer through one adapter, or through none.
+    """Route every tuned layer, and every module that adapters keep copies of, through one adapter, or through none.
 
     Sets the layers' own switches and nothing else: PEFT's `set_adapter` would also turn off `requires_grad` on the
     adapter that it leaves, which an optimizer that holds several adapters must not see.
@@ -16,5 +17,5 @@ def activate(model: nn.Module, adapter: str | None) -> None:
             layer._active_adapter = [adapter]
 
 
-def tuned_layers(model: nn.Module) -> list[BaseTunerLayer]:
-    return [module for module in model.modules() if isinstance(module, BaseTunerLayer)]
+def tuned_layers(model: nn.Module) -> list[BaseTunerLayer | AuxiliaryTrainingWrapper]:
+    return [module for module in model.modules() if isinstance(module, BaseTunerLayer | AuxiliaryTrainingWrapper)]

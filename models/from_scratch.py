@@ -20,6 +20,7 @@ from transformers import (
 from plumbob.configs.settings.models import NewBertSettings, NewLlamaSettings
 from plumbob.core.errors import UserError
 from plumbob.data.chat import PLAIN_CHAT_TEMPLATE
+from plumbob.models.weight_files import save_model
 
 EOS = "<|endoftext|>"
 PAD = "<|pad|>"
@@ -115,8 +116,7 @@ def _initial_std(spec: NewLlamaSettings | NewBertSettings) -> float:
 
 
 def _save(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, folder: Path) -> None:
-    model.float().save_pretrained(folder)
-    tokenizer.save_pretrained(folder)
+    save_model(model.float(), tokenizer, folder)
 
 
 def _bpe_tokenizer(spec: NewLlamaSettings, texts: Sequence[str]) -> PreTrainedTokenizerFast:

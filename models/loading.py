@@ -91,7 +91,32 @@ class OpenedPolicy(OpenedModel):
                     f"{setting}={self.source.tokenizer_folder}: the tokenizer has no {role} token; set one with "
                     f'tokenizer.{role}_token = "..." and tokenizer.save_pretrained(FOLDER), then point {setting} there'
                 )
+        _fit_to_embeddings(tokenizer, self)
         return tokenizer
+
+
+def _fit_to_embeddings(tokenizer: Any, opened: OpenedModel) -> None:
+    """Tokens that were added to a tokenizer, and to which its model was not resized.
+
+    Padding is masked, so that another id can stand for it. A text with such a token is refused when it is encoded.
+
+    Raises:
+        UserError: what begins or ends a text has no embedding.
+    """
+    number = getattr(opened.config.get_text_config(), "vocab_size", None)
+    if number is None:
+        return
+    for role in ("eos", "bos"):
+        token_id = getattr(tokenizer, f"{role}_token_id")
+        if token_id is not None and token_id >= number:
+            raise UserError(
+                f"{opened.ref.setting}={opened.source.tokenizer_folder}: the {role} token has the id {token_id}, and "
+                f"the model has embeddings for {number} tokens; resize it with "
+                f"model.resize_token_embeddings(len(tokenizer)) and save both again"
+            )
+    if tokenizer.pad_token_id >= number:
+        tokenizer.pad_token = tokenizer.eos_token
+    tokenizer.num_embeddings = number
 
 
 def open_model(ref: ModelRef) -> OpenedModel:

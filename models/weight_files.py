@@ -2,14 +2,28 @@
 
 import os
 from pathlib import Path
+from typing import Any
 
 from safetensors import safe_open
 
+from plumbob.core.atomic_files import open_to_readers
 from plumbob.core.errors import UserError
 from plumbob.core.outside import from_outside, read_json_object
 
 WHOLE, INDEX = "model.safetensors", "model.safetensors.index.json"
 FIX = "copy the model again, or save it with model.save_pretrained(FOLDER)"
+
+
+def save_model(model: Any, tokenizer: Any, folder: Path, **options: Any) -> None:
+    """A plain Hugging Face folder, whose weights whoever may read its other files may read too.
+
+    Args:
+        options: of transformers' `save_pretrained`.
+    """
+    model.save_pretrained(folder, **options)
+    tokenizer.save_pretrained(folder)
+    for path in folder.glob("*.safetensors"):
+        open_to_readers(path)
 
 
 def check_weights(folder: Path, key: str) -> None:

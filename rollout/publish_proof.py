@@ -82,7 +82,7 @@ def served_tensors(adapter: Adapter, dtype: torch.dtype) -> dict[str, Tensor]:
 def max_difference(expected: Tensor, found: Tensor) -> float:
     """Largest |expected - found|. `found` may be larger: what is outside `expected` has to be zero. NaN stays NaN."""
     padded = torch.zeros_like(found)
-    padded[: expected.shape[0], : expected.shape[1]] = expected
+    padded[tuple(slice(length) for length in expected.shape)] = expected
     return float((padded.double() - found.double()).abs().max())
 
 

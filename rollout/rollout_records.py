@@ -34,7 +34,7 @@ class SampleRequest:
     Attributes:
         prompt_id: names the prompt within the run.
         group_id: responses to one prompt within one step share it.
-        sample_index: which answer of the group this is.
+        sample_index: which response of the group this is.
         seed: of this response's random numbers; with the policy version it decides the response.
         prompt: the text that the policy sees, chat template applied.
         prompt_ids: the same as token ids, int32 [P], never empty.

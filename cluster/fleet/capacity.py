@@ -69,12 +69,12 @@ class Capacity:
         if self._wait is None:
             self._wait = CapacityWait(self._bound_s)
             self._host.notify(
-                f"waiting up to {bound} for capacity for a {self._role} worker, as there is none: "
+                f"waiting up to {bound} for capacity for a {self._role} worker, and no worker is left: "
                 f"{self._host.shortage()}"
             )
         elif self._wait.is_over:
             raise RunFailed(
-                f"no capacity for a {self._role} worker after {bound}, and there is none: {self._host.shortage()}"
+                f"no capacity for a {self._role} worker after {bound}, and no worker is left: {self._host.shortage()}"
             )
         elif self._wait.shall_evict():
             self._host.evict()

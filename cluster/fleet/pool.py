@@ -5,7 +5,7 @@ The fleet of a session, and who calls whom (arrows down; states of a member are 
     SamplerGroup, ScorerGroup (worker_groups)          LearnerGroup (worker_groups)
         | work, open, load                                 | remote calls to all ranks at once
         v                                                  v
-    Pool: hands chunks to free members                 LearnerRanks (learner_group): one world of ranks,
+    Pool: hands chunks to free members                 LearnerRanks (learner_ranks): one world of ranks,
         | fill, stop_drained, find_lost, stop_lost         |   started and stopped together
         v                                                  |
     Membership: who is in the pool --> loss_rules          |
@@ -110,7 +110,7 @@ class Pool:
             self._polled_at = -TICK_S
             while not job.is_done:
                 if self._num_abandoned > num_abandoned:
-                    raise RunFailed(f"nobody wants what the {self.role} workers are {doing} any more")
+                    raise RunFailed(f"{doing} abandoned: a learner was lost")
                 self._poll_members(job)
                 for member, task in self._ended():
                     self._handle_result(member, task, job)

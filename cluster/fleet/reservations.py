@@ -208,7 +208,11 @@ def end_actor(handle: Any) -> None:
 def shortage_of(need: Need) -> str:
     """Why nobody got a reservation, as far as Ray's report says."""
     found = plan([need], hosts(free=True))
-    return "Ray did not give what it reports, or it is on hosts left alone" if found.fits else found.shortage()
+    if not found.fits:
+        return found.shortage()
+    return (
+        "Ray did not grant the placement group although its report shows it free, or the capacity is on avoided hosts"
+    )
 
 
 def options(need: Need, reservation: Reservation, num_threads: int) -> dict[str, Any]:

@@ -70,7 +70,7 @@ class RoleHost:
             self.notify(f"{reason}; its host was draining")
         elif isinstance(lost, UnfitHost):
             self._unfit.failed(member.node_id)
-            self.notify(f"{reason}; it is tried again, elsewhere after the second time")
+            self.notify(f"{reason}; it will be retried, after a second failure on another host")
         else:
             if lost.oom_killed:
                 self._reservations.avoid([member.reservation], NO_MEMORY_S)

@@ -3,6 +3,7 @@
 import json
 import math
 from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager
 from html import escape
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,7 @@ from plumbob.configs.resolved_copy import RESOLVED_FILE
 from plumbob.console.report.curves import curve_names, draw_curves
 from plumbob.console.tables import duration, number, summary_table
 from plumbob.core.errors import UserError
+from plumbob.core.outside import from_outside, read_json_object
 from plumbob.driver.run_folder.folder import SAMPLES_FILE, SUMMARY_FILE
 from plumbob.trainers.metrics.sinks.jsonl import METRICS_FILE, read_metrics
 from plumbob.trainers.metrics.step_record import StepRecord
@@ -44,21 +46,23 @@ summary { cursor: pointer } pre { background: var(--soft); padding: .9rem; borde
 
 def write_report(run_dir: Path) -> Path:
     """Write the report beside what it is made of, and give its path; UserError when the folder is no run."""
-    if not (run_dir / RESOLVED_FILE).is_file():
-        raise UserError(f"{run_dir}: this is no run: it has no {RESOLVED_FILE}")
+    with from_outside(f"{run_dir}: cannot be looked into"):
+        if not (run_dir / RESOLVED_FILE).is_file():
+            raise UserError(f"{run_dir}: this is no run: it has no {RESOLVED_FILE}")
+        has_summary = (run_dir / SUMMARY_FILE).exists()
     resolved = _read_json(run_dir / RESOLVED_FILE)
-    summary = _read_json(run_dir / SUMMARY_FILE) if (run_dir / SUMMARY_FILE).exists() else {}
-    stages = _stage_records(run_dir, list(summary.get("stages", {})))
-    config = resolved.get("config", {})
-    title = f"{summary.get('name') or config.get('name') or run_dir.name}"
-    body = [
-        f"<h1>{escape(title)}</h1>{_lead(summary, config)}",
-        _summary_section(summary),
-        _samples_section(_read_samples(run_dir / SAMPLES_FILE)),
-        *[_stage_section(records) for records in stages],
-        _notes_section(summary.get("stages", {})),
-        _settings_section(resolved),
-    ]
+    summary = _read_json(run_dir / SUMMARY_FILE) if has_summary else {}
+    with _made_of(run_dir / SUMMARY_FILE):
+        results = [_summary_section(summary), _notes_section(summary.get("stages", {}))]
+        order = list(summary.get("stages", {}))
+    with _made_of(run_dir / RESOLVED_FILE):
+        config = resolved.get("config", {})
+        title = f"{summary.get('name') or config.get('name') or run_dir.name}"
+        heading = f"<h1>{escape(title)}</h1>{_lead(summary, config)}"
+    with _made_of(run_dir / SAMPLES_FILE):
+        samples = _samples_section(_read_samples(run_dir / SAMPLES_FILE))
+    stages = _stage_sections(run_dir, order)
+    body = [heading, results[0], samples, *stages, results[1], _settings_section(resolved)]
     page = (
         '<!doctype html>\n<html lang="en"><head><meta charset="utf-8">'
         '<meta name="viewport" content="width=device-width, initial-scale=1">'
@@ -74,33 +78,34 @@ def write_report(run_dir: Path) -> Path:
 # ------------------------------------------------------------------------------------------------------------- reading
 
 
+def _made_of(path: Path) -> AbstractContextManager[None]:
+    """Around what is made of a file of the run's folder, which may have been damaged since the run wrote it."""
+    return from_outside(f"{path}: expected JSON, as a run writes it", "put the file back, or delete it")
+
+
 def _read_json(path: Path) -> dict[str, Any]:
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise UserError(f"{path}: expected JSON, as a run writes it: {error}") from error
-    if not isinstance(content, dict):
-        raise UserError(f"{path}: expected a JSON object, as a run writes it")
-    return content
+    return read_json_object(path, f"{path}: expected JSON, as a run writes it", "put the file back")
 
 
 def _read_samples(path: Path) -> list[dict[str, Any]]:
     samples = []
     for number_, line in enumerate(path.read_text(encoding="utf-8").splitlines() if path.exists() else [], start=1):
-        try:
-            samples.append(json.loads(line))
-        except ValueError as error:
-            raise UserError(f"{path}, line {number_}: expected JSON, as a run writes it: {error}") from error
+        with from_outside(f"{path}, line {number_}: expected JSON, as a run writes it"):
+            samples.append(dict(json.loads(line)))
     return samples
 
 
-def _stage_records(run_dir: Path, order: Sequence[str]) -> list[list[StepRecord]]:
-    """The steps of each stage that left any, in the order of the summary: a pipeline has a folder for each stage."""
-    folders = sorted(path.parent for path in [*run_dir.glob(METRICS_FILE), *run_dir.glob(f"*/{METRICS_FILE}")])
-    stages = [records for folder in folders if (records := read_metrics(folder))]
-    return sorted(
-        stages, key=lambda records: order.index(records[0].stage) if records[0].stage in order else len(order)
-    )
+def _stage_sections(run_dir: Path, order: Sequence[str]) -> list[str]:
+    """Of each stage that left steps, in the order of the summary: a pipeline has a folder for each stage."""
+    files = sorted([*run_dir.glob(METRICS_FILE), *run_dir.glob(f"*/{METRICS_FILE}")])
+    sections: list[tuple[int, str]] = []
+    for file in files:
+        with _made_of(file):
+            records = read_metrics(file.parent)
+            if records:
+                stage = records[0].stage
+                sections.append((order.index(stage) if stage in order else len(order), _stage_section(records)))
+    return [section for _, section in sorted(sections, key=lambda placed: placed[0])]
 
 
 # ------------------------------------------------------------------------------------------------------------- sections

@@ -20,7 +20,7 @@ def annotated_pair_of(fields: Fields, render: Render, use_margin: bool) -> Ranki
     pair = pair_of(fields, render)
     margin = _number(fields, ("margin",), "a preference pair with its margin") if use_margin else 0.0
     if margin < 0:
-        raise RowError(f"'margin': expected at least 0, since 'chosen' is the better answer, found {margin:g}")
+        raise RowError(f"'margin': expected at least 0, since 'chosen' is the better response, found {margin:g}")
     return Ranking(pair.prompt, (pair.chosen, pair.rejected), margin, _annotator(fields))
 
 
@@ -33,7 +33,7 @@ def ranking_of(fields: Fields, render: Render) -> Ranking:
     question = _needed(fields, QUESTIONS, RANKING_FORMS)
     given = fields[_needed(fields, ("answers",), RANKING_FORMS)]
     if not isinstance(given, list) or len(given) < 2:
-        raise RowError(f"'answers': expected a list of at least two answers, found {shown(given)}")
+        raise RowError(f"'answers': expected a list of at least two responses, found {shown(given)}")
     found = [demonstration_of({question: fields[question], "answer": response}, render) for response in given]
     order = _best_first(fields, len(given))
     return Ranking(found[0].prompt, tuple(found[index].response for index in order), annotator=_annotator(fields))
@@ -56,7 +56,9 @@ def _best_first(fields: Fields, num_responses: int) -> Sequence[int]:
         raise RowError("expected 'ranks' or 'scores' beside 'answers', found both")
     values = fields[keys[0]]
     if not isinstance(values, list) or len(values) != num_responses or not all(map(_is_number, values)):
-        raise RowError(f"'{keys[0]}': expected a list of {num_responses} numbers, one an answer, found {shown(values)}")
+        raise RowError(
+            f"'{keys[0]}': expected a list of {num_responses} numbers, one a response, found {shown(values)}"
+        )
     if len(set(values)) < num_responses:
         raise RowError(f"'{keys[0]}': expected no ties, found {shown(values)}")
     return sorted(range(num_responses), key=lambda index: values[index], reverse=keys[0] == "scores")

@@ -127,8 +127,8 @@ def split_dialogue(field: str, dialogue: str) -> tuple[str, str]:
     start = dialogue.rfind(ASSISTANT_TURN)
     if start < 0:
         raise RowError(
-            f"'{field}' stands without a prompt: expected a whole dialogue with {ASSISTANT_TURN!r} before the answer, "
-            f"found {shown(dialogue)}"
+            f"'{field}' stands without a prompt: expected a whole dialogue with {ASSISTANT_TURN!r} before the "
+            f"response, found {shown(dialogue)}"
         )
     end = start + len(ASSISTANT_TURN)
     if HUMAN_TURN in dialogue[end:]:
@@ -227,7 +227,7 @@ def _conversation(fields: Fields, name: str) -> tuple[list[Message], str]:
         user = [{"role": "user", "content": _text(fields, question)}] if isinstance(given, str) else None
         prompt = user or _messages(question, given)
         if context and context != prompt:
-            raise RowError(f"'{name}': expected the answer's message alone, or after the messages of '{question}'")
+            raise RowError(f"'{name}': expected the response's message alone, or after the messages of '{question}'")
         context = prompt
     if messages[-1]["role"] != "assistant":
         raise RowError(
@@ -238,7 +238,7 @@ def _conversation(fields: Fields, name: str) -> tuple[list[Message], str]:
 
 def _rendered(messages: list[Message], render: Render) -> str:
     if not messages or messages[-1]["role"] == "assistant":
-        raise RowError("expected a prompt that ends with a message of the user's before the assistant's answer")
+        raise RowError("expected a prompt that ends with a message of the user's before the assistant's response")
     if not messages[-1]["content"].strip():
         return ""  # A template would hide that there is no question.
     return _text({"messages": render(messages)}, "messages")
@@ -247,5 +247,5 @@ def _rendered(messages: list[Message], render: Render) -> str:
 def _same_prompt(same: bool) -> None:
     if not same:
         raise RowError(
-            "expected 'chosen' and 'rejected' to be the same dialogue up to the last answer, found two prompts"
+            "expected 'chosen' and 'rejected' to be the same dialogue up to the last response, found two prompts"
         )

@@ -116,7 +116,7 @@ def _open_policy(run: PipelineRun, ref: ModelRef) -> OpenedPolicy:
     _ = opened.tokenizer
     check_served(opened, support)
     for setting, tuning in _tunings(run.policy):
-        method_of(tuning).check(opened, setting, support)
+        method_of(tuning).check(opened, setting, ("policy", "reference", "value"), support)
     return opened
 
 

@@ -1,4 +1,4 @@
-"""How to reach a run's cluster from its folder: a file that stands there while the run is running."""
+"""The connection file in a run's folder: name, address and token by which a running run is reached (ConnectionFile)."""
 
 import json
 import os
@@ -10,6 +10,7 @@ from typing import Self
 from plumbob.cluster.connection import own_address
 from plumbob.configs.settings.workers import ClusterSettings
 from plumbob.core.errors import UserError
+from plumbob.core.outside import from_outside
 
 CLUSTER_FILE = "cluster.json"
 
@@ -53,10 +54,17 @@ def read_connection_file(folder: Path) -> Connection | None:
     """None when no run is running there, as far as the folder knows. Raises UserError where that cannot be read."""
     path = folder / CLUSTER_FILE
     try:
-        return Connection(**json.loads(path.read_text()))
+        content = path.read_bytes()
     except FileNotFoundError:
         return None
     except OSError as error:
         raise UserError(
             f"{path}: cannot be read: {error.strerror}; only who runs it may; on a cluster give its name and --address"
         ) from error
+    with from_outside(
+        f"{path}: expected how to reach a run, as JSON", "delete it where no driver is at work on the run"
+    ):
+        connection = Connection(**json.loads(content))
+        if not all(isinstance(one, str) for one in (connection.address, connection.name, connection.token or "")):
+            raise ValueError("address, name and token must be text")
+        return connection

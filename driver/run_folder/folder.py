@@ -7,8 +7,9 @@ from pathlib import Path
 
 from plumbob.configs.resolved_copy import RESOLVED_FILE
 from plumbob.configs.runs import Run
-from plumbob.configs.validation import nearest
+from plumbob.configs.validation import nearest, shortened
 from plumbob.core.errors import RunStopped, UserError
+from plumbob.core.outside import from_outside
 
 RUNS = Path("runs")
 """Where runs are unless `storage.path` says otherwise."""
@@ -27,9 +28,10 @@ def run_folder(config: Run) -> Path:
 
 def find_run(run: str | Path) -> Path:
     """The folder that RUN means: one that holds a run, or a run's name below `runs/`. UserError when it is neither."""
-    for folder in (Path(run), RUNS / run):
-        if (folder / RESOLVED_FILE).is_file():
-            return folder
+    with from_outside(f"{shortened(str(run))}: cannot be looked for", "give the folder of a run that may be read"):
+        for folder in (Path(run), RUNS / run):
+            if (folder / RESOLVED_FILE).is_file():
+                return folder
     known = sorted(path.parent.name for path in RUNS.glob(f"*/{RESOLVED_FILE}"))
     close = nearest(str(run), known)
     hint = f"did you mean {close}?" if close else f"runs here: {', '.join(known) or 'none'}"

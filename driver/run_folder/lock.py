@@ -1,4 +1,4 @@
-"""One driver at a time works in a run's folder: a lock that the system takes back from a dead one."""
+"""The lock of a run's folder (`flock`): at most one driver works there, and the lock of a dead one is free."""
 
 import errno
 import fcntl

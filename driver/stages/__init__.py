@@ -1,1 +1,1 @@
-"""One page per kind of run: what it needs, what it prepares, how it runs."""
+"""One module for each kind of run: what it needs, what it prepares, how it runs."""

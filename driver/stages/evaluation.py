@@ -121,7 +121,7 @@ def _prepare_policy(run: EvalRun, settings: EvaluatedPolicySettings) -> tuple[Ev
     check_served(opened, support)
     baseline = open_baseline(settings)
     if baseline is not None:
-        check_served(baseline, support)
+        check_served(baseline, support, ("reference",))
     read = read_prompts(run.data.prompts, run.data, chat_renderer(tokenizer))
     encoded = encode_prompts(tokenizer, read.records, run.data.max_prompt_tokens)
     order = np.random.default_rng(run.seed).permutation(len(encoded.records))[: run.evaluation.num_prompts]

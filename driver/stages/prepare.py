@@ -1,4 +1,4 @@
-"""From the settings of a run to its stage: each kind of run has a page beside this one."""
+"""From the settings of a run to its stage: each kind of run has a module beside this one."""
 
 from typing import assert_never
 
@@ -22,7 +22,7 @@ StageRun = PretrainRun | PretrainEncoderRun | SftRun | RewardRun | DpoRun | KtoR
 def prepare(run: StageRun, rule: Rule | None = None) -> PreparedStage:
     """Read and check a stage's input. Raises UserError; starts and writes nothing.
 
-    `rule` judges the responses of a run of PPO a second time, where the run names no reward model that does.
+    `rule` scores the responses of a run of PPO a second time, where the run names no second reward model.
     """
     match run:
         case PretrainRun():

@@ -1,11 +1,12 @@
 """Which adapters a sampler's engine can load, as the models' side sees it; the engine's own file says what is true."""
 
 from dataclasses import dataclass
+from typing import Literal
 
 from plumbob.configs.settings.models import LoraTuning
 from plumbob.core.errors import UserError
 from plumbob.models.loading import OpenedModel
-from plumbob.models.resolution import read_adapter_config, served_rank
+from plumbob.models.resolution import served_rank
 
 
 @dataclass(frozen=True)
@@ -13,19 +14,17 @@ class AdapterSupport:
     """What an engine can do with adapters.
 
     Attributes:
-        engine: its name, for errors.
+        engine: its name, for errors and in the table of what it carries of an adapter (adapter_fields.py).
         instead: what to set when it cannot do what is asked; empty where nothing can more.
         max_rank: the largest LoRA rank that it serves; None serves any.
-        unserved: settings of PEFT's adapters that change what an adapter computes, and that it does not follow.
         embedding_architectures: those on whose embeddings it serves LoRA; None serves it on all.
         loads_nothing_else: whether it refuses an adapter that holds other tensors than LoRA's.
         without_adapters: architectures that it serves no adapter on.
     """
 
-    engine: str = "transformers"
+    engine: Literal["transformers", "vLLM"] = "transformers"
     instead: str = ""
     max_rank: int | None = None
-    unserved: tuple[str, ...] = ()
     embedding_architectures: frozenset[str] | None = None
     loads_nothing_else: bool = False
     without_adapters: frozenset[str] = frozenset()
@@ -62,19 +61,4 @@ def check_architecture(opened: OpenedModel, support: AdapterSupport) -> None:
     if found is not None:
         raise UserError(
             f"{opened.ref.setting}={opened.source.base}: {support.engine} serves no LoRA on {found}; {support.instead}"
-        )
-
-
-def check_loadable(opened: OpenedModel, support: AdapterSupport) -> None:
-    """Raises UserError when the model is an adapter of more parts than can be switched by role and loaded."""
-    if opened.source.adapter is None:
-        return
-    config = read_adapter_config(opened.source.adapter)
-    extras = [name for name in ("modules_to_save", *support.unserved) if config.get(name)]
-    if config.get("bias", "none") != "none":
-        extras.append("bias")
-    if extras:
-        raise UserError(
-            f"{opened.ref.setting}={opened.source.adapter}: the adapter was trained with {', '.join(extras)}, which "
-            f"cannot be served; merge it into its base first (peft's merge_and_unload) and give the result"
         )

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 class FullMethod:
     """Every weight is trained; there is no second role on the same base."""
 
-    def check(self, opened: OpenedPolicy, setting: str, support: AdapterSupport) -> None:
+    def check(self, opened: OpenedPolicy, setting: str, roles: tuple[ModelRole, ...], support: AdapterSupport) -> None:
         check_full(opened, setting)
 
     def check_new(self, spec: NewLlamaSettings, setting: str, support: AdapterSupport) -> None: ...

@@ -1,6 +1,6 @@
 """Adapters on a model that only samples: put on under a name, read back, taken off."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from peft import PeftConfig, PeftModel
@@ -26,9 +26,14 @@ def put_adapter(model: Any, adapter: Adapter, name: str) -> PeftModel:
     return model.eval()
 
 
-def read_adapter(model: PeftModel, name: str) -> dict[str, Tensor]:
-    """The adapter's tensors as they are in the model, under PEFT's saved names."""
-    return dict(get_peft_model_state_dict(model, adapter_name=name))
+def read_adapter(model: PeftModel, name: str, sent: Iterable[str]) -> dict[str, Tensor]:
+    """The adapter's tensors as they are in the model, under PEFT's saved names.
+
+    Args:
+        sent: names that it came with; PEFT saves a base's embeddings beside adapters on them, and others do not.
+    """
+    with_embeddings = any(".base_layer." in each for each in sent)
+    return dict(get_peft_model_state_dict(model, adapter_name=name, save_embedding_layers=with_embeddings))
 
 
 def remove_adapter(model: PeftModel, name: str, instead: str) -> None:

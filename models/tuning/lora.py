@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from plumbob.configs.settings.models import LoraTuning, NewLlamaSettings
 from plumbob.models.adapter import ModelRole
 from plumbob.models.loading import OpenedPolicy
+from plumbob.models.tuning.adapter_fields import check_adapter
 from plumbob.models.tuning.adapter_support import (
     AdapterSupport,
     check_architecture,
@@ -29,8 +30,9 @@ class LoraMethod:
 
     tuning: LoraTuning
 
-    def check(self, opened: OpenedPolicy, setting: str, support: AdapterSupport) -> None:
+    def check(self, opened: OpenedPolicy, setting: str, roles: tuple[ModelRole, ...], support: AdapterSupport) -> None:
         check_architecture(opened, support)
+        check_adapter(opened, roles, support)
         check_rank(self.tuning, support, setting)
         check_largest_rank(opened, support)
         check_targets(opened, self.tuning, support, f"{setting}.targets")

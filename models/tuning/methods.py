@@ -27,11 +27,12 @@ TUNING = "policy.tuning"
 class TuningMethod(Protocol):
     """What of a policy is trained."""
 
-    def check(self, opened: OpenedPolicy, setting: str, support: AdapterSupport) -> None:
+    def check(self, opened: OpenedPolicy, setting: str, roles: tuple[ModelRole, ...], support: AdapterSupport) -> None:
         """Raises UserError when the model cannot be tuned so, or not be served.
 
         Args:
             setting: the one that these settings are, such as `policy.tuning`.
+            roles: what the model is to act as.
             support: which adapters the sampler can load.
         """
 
@@ -53,16 +54,19 @@ def method_of(tuning: FullTuning | LoraTuning) -> TuningMethod:
 
 
 def open_tunable(
-    policy: PolicySettings | AlignedPolicySettings, support: AdapterSupport = WHAT_PEFT_LOADS
+    policy: PolicySettings | AlignedPolicySettings,
+    roles: tuple[ModelRole, ...],
+    support: AdapterSupport = WHAT_PEFT_LOADS,
 ) -> OpenedPolicy:
     """The policy that a stage begins with.
 
     Args:
+        roles: what it is to act as.
         support: which adapters the sampler can load.
 
     Raises:
         UserError: it cannot be opened, or cannot be tuned as its settings say.
     """
     opened = open_policy(policy.ref)
-    method_of(policy.tuning).check(opened, TUNING, support)
+    method_of(policy.tuning).check(opened, TUNING, roles, support)
     return opened

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from plumbob.core.outside import from_outside
 from plumbob.models.adapter import CONFIG_FILE, SAVE_AGAIN, load_adapter
+from plumbob.models.resolution import ModelSource
 
 
 def without_dropout(config: PeftConfig) -> PeftConfig:
@@ -28,9 +29,15 @@ def add_adapters(base: nn.Module, config: PeftConfig, names: tuple[str, ...]) ->
     return model
 
 
-def config_of(folder: Path) -> PeftConfig:
-    with from_outside(f"{folder / CONFIG_FILE}: PEFT cannot read it", SAVE_AGAIN):
-        return PeftConfig.from_pretrained(str(folder))
+def config_of(source: ModelSource) -> PeftConfig:
+    """Of an adapter, on the base that was found. A fresh adapter beside it changes nothing, however it began itself."""
+    assert source.adapter is not None, "a full model has no adapter"
+    with from_outside(f"{source.adapter / CONFIG_FILE}: PEFT cannot read it", SAVE_AGAIN):
+        config = PeftConfig.from_pretrained(str(source.adapter))
+    config.base_model_name_or_path = source.base
+    if getattr(config, "init_lora_weights", None) is False:
+        config.init_lora_weights = True
+    return config
 
 
 def copy_into(model: PeftModel, folder: Path, names: tuple[str, ...]) -> None:
@@ -42,7 +49,8 @@ def copy_into(model: PeftModel, folder: Path, names: tuple[str, ...]) -> None:
     saved = dict(load_adapter(folder).tensors)
     for name in names:
         result = set_peft_model_state_dict(model, dict(saved), adapter_name=name)
-        missing = [key for key in result.missing_keys if is_adapter_parameter(key, name, model.base_model.prefix)]
+        # Each once: what is tied to another has a second name, under which no file holds it.
+        missing = sorted(adapter_parameter_names(model, name).intersection(result.missing_keys))
         if missing or result.unexpected_keys:
             raise ValueError(
                 f"{folder}: does not fit the model: missing {missing}, unexpected {result.unexpected_keys}"
@@ -61,12 +69,17 @@ def is_adapter_parameter(name: str, adapter: str, prefix: str) -> bool:
     Args:
         prefix: of what the method puts into a layer, such as `lora_`.
     """
-    return re.search(rf"\.({prefix}\w+|modules_to_save)\.{re.escape(adapter)}(\.|$)", name) is not None
+    return (
+        re.search(rf"\.({prefix}\w+|modules_to_save|trainable_tokens_delta)\.{re.escape(adapter)}(\.|$)", name)
+        is not None
+    )
 
 
 def adapter_tensors(model: PeftModel, adapter: str, full: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """The adapter under PEFT's saved names, from `full`: parameter name -> whole tensor (not a ZeRO shard)."""
-    return dict(get_peft_model_state_dict(model, state_dict=dict(full), adapter_name=adapter))
+    return dict(
+        get_peft_model_state_dict(model, state_dict=dict(full), adapter_name=adapter, save_embedding_layers=False)
+    )
 
 
 def saved_config(model: PeftModel, adapter: str, base: str) -> dict[str, Any]:

@@ -53,7 +53,7 @@ def adapted_policy(
     named: dict[ModelRole, str | None] = {role: role for role in roles}
     if source.adapter is None and has_reference:
         named["reference"] = None
-    config = new_adapter if source.adapter is None else config_of(source.adapter)
+    config = new_adapter if source.adapter is None else config_of(source)
     if has_reference:
         config = without_dropout(config)
     torch.manual_seed(seed)
@@ -69,11 +69,11 @@ def adapted_policy(
 
 
 def frozen_reference(opened: OpenedPolicy) -> PolicyModel:
-    """A model that only answers as the reference: a full model, or a base with one adapter on it."""
+    """A model that only computes, as the reference: a full model, or a base with one adapter on it."""
     base, adapter = load_causal_lm(opened), opened.source.adapter
     if adapter is None:
         return PolicyModel(base, {"reference": None}).requires_grad_(False)
-    model = add_adapters(base, config_of(adapter), ("reference",))
+    model = add_adapters(base, config_of(opened.source), ("reference",))
     copy_into(model, adapter, ("reference",))
     return PolicyModel(model, {"reference": "reference"}).requires_grad_(False)
 

@@ -13,15 +13,15 @@ from transformers.pytorch_utils import Conv1D
 from plumbob.configs.settings.models import LoraTuning, NewLlamaSettings
 from plumbob.core.errors import UserError
 from plumbob.core.outside import from_outside
-from plumbob.models.adapter import SAVE_AGAIN, WEIGHTS_FILE
+from plumbob.models.adapter import SAVE_AGAIN, WEIGHTS_FILE, ModelRole
 from plumbob.models.from_scratch import llama_config
 from plumbob.models.loading import OpenedPolicy
+from plumbob.models.tuning.adapter_fields import check_adapter
 from plumbob.models.tuning.adapter_support import (
     WHAT_PEFT_LOADS,
     AdapterSupport,
     check_architecture,
     check_largest_rank,
-    check_loadable,
 )
 
 SETTING = "policy.tuning.targets"
@@ -61,10 +61,17 @@ def check_new_targets(spec: NewLlamaSettings, tuning: LoraTuning, support: Adapt
     _check_named(model, tuning.targets, f"the new {spec.setting}", support, setting)
 
 
-def check_served(opened: OpenedPolicy, support: AdapterSupport) -> None:
-    """Look at a policy that is sampled as it is. Raises UserError when the engine cannot serve it."""
+def check_served(opened: OpenedPolicy, support: AdapterSupport, roles: tuple[ModelRole, ...] = ()) -> None:
+    """Look at a policy that is sampled as it is.
+
+    Args:
+        roles: what it is on the learners' side beside.
+
+    Raises:
+        UserError: the engine or a learner cannot compute with it.
+    """
     check_architecture(opened, support)
-    check_loadable(opened, support)
+    check_adapter(opened, roles, support)
     check_largest_rank(opened, support)
     if opened.source.adapter is not None:
         _check_adapted(opened, opened.source.adapter, support)

@@ -127,7 +127,7 @@ class TransformersSampler:
             self._model = put_adapter(self._model, adapter, name)
         except (ValueError, RuntimeError) as error:
             raise UserError(f"the adapter does not fit {self._spec.model}: {error}") from error
-        found = read_adapter(self._model, name)
+        found = read_adapter(self._model, name, adapter.tensors)
         differences = {
             key: max_difference(tensor.to(found[key].device, found[key].dtype), found[key])
             for key, tensor in adapter.tensors.items()

@@ -51,7 +51,7 @@ def test_a_run_that_lost_every_worker_ends_with_the_same_bytes(
     assert left.untimed == ppo_from_adapter.untimed
 
 
-def test_each_loss_is_said(bereft: tuple[Left, Killing]) -> None:
+def test_each_loss_is_reported(bereft: tuple[Left, Killing]) -> None:
     replaced = [message for message in bereft[1].said_so if "it is replaced" in message]
     assert len(replaced) == 3
     for role in ("rollout", "scorer", "learner"):

@@ -55,7 +55,7 @@ def test_masked_word_training_makes_an_encoder(stage: Stages, world: Path) -> No
     assert not info["missing_keys"]
 
 
-def test_full_fine_tuning_goes_on_from_a_folder(
+def test_full_fine_tuning_resumes_from_a_folder(
     stage: Stages, sft_settings: dict[str, object], pretrained: str, world: Path, tmp_path: Path
 ) -> None:
     file = tmp_path / "demonstrations.jsonl"

@@ -229,7 +229,7 @@ def test_more_workers_than_cpus(
 
 @pytest.mark.slow
 @pytest.mark.usefixtures("alone")
-def test_waiting_for_a_cluster_is_said(
+def test_waiting_for_a_cluster_is_reported(
     stage: Stages, sft: dict[str, object], tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
     many = {"learner.num_workers": 12, "learner.memory_gib": 0}

@@ -223,7 +223,7 @@ def test_no_version_is_pushed_out_while_it_is_used(served: Served) -> None:
     served.sampler.load(served.fresh())
 
 
-def test_what_a_person_did_wrong_is_said(served: Served) -> None:
+def test_a_user_error_is_reported(served: Served) -> None:
     long = replace(make_requests(1)[0], prompt_ids=np.full(256, 5, np.int32))
     with pytest.raises(UserError, match=r"prompt p0 has 256 tokens and the context of .* is 256: no room"):
         served.sampler.submit([long])

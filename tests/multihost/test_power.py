@@ -14,7 +14,7 @@ NUM_STEPS = 4
 SMALL: dict[str, object] = {"ppo.num_steps": NUM_STEPS, "rollout.num_workers": 1}
 
 
-def test_a_run_goes_on_after_all_hosts_were_without_power(tmp_path: Path) -> None:
+def test_a_run_resumes_after_all_hosts_were_without_power(tmp_path: Path) -> None:
     lacking = missing()
     if lacking:
         cannot(lacking)

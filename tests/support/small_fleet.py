@@ -8,7 +8,7 @@ import ray
 
 from plumbob.cluster.calls import Actor
 from plumbob.cluster.failures import LearnersLost, WorkerLost
-from plumbob.cluster.fleet.learner_group import LearnerRanks
+from plumbob.cluster.fleet.learner_ranks import LearnerRanks
 from plumbob.cluster.fleet.pool import Pool
 from plumbob.cluster.fleet.pool_registry import PoolRegistry
 from plumbob.cluster.fleet.reservations import Reservation, Reservations, options

@@ -1,4 +1,4 @@
-"""Running text beside a stage's own data: what must not be forgotten, and what is learnt on."""
+"""Packed auxiliary text beside a stage's own data, for retention (measured) and replay (learnt on)."""
 
 from dataclasses import dataclass
 from typing import Protocol

@@ -1,4 +1,4 @@
-"""What a learner's model is to the world outside: a folder that plain transformers and PEFT load."""
+"""Export of a trained model: a Hugging Face folder or PEFT adapter that plain transformers and PEFT load (Artifact)."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -8,6 +8,7 @@ from typing import Any, Protocol
 from torch import Tensor
 
 from plumbob.models.adapter import Adapter, save_adapter
+from plumbob.models.weight_files import save_model
 
 
 class Artifact(Protocol):
@@ -34,8 +35,7 @@ class FullModel:
 
     def export(self, parameters: Mapping[str, Tensor], folder: Path) -> None:
         weights = {name.removeprefix(self.prefix): tensor.to(self.model.dtype) for name, tensor in parameters.items()}
-        self.model.save_pretrained(folder, state_dict=weights)
-        self.tokenizer.save_pretrained(folder)
+        save_model(self.model, self.tokenizer, folder, state_dict=weights)
 
     def adapter(self, parameters: Mapping[str, Tensor], version: int) -> Adapter:
         raise TypeError("a fully trained model has no adapter")
@@ -70,7 +70,7 @@ class PolicyAdapter:
 
 
 class NoArtifact:
-    """A model that is only asked, never written."""
+    """A model that only computes, and is never written."""
 
     def export(self, parameters: Mapping[str, Tensor], folder: Path) -> None:
         raise TypeError("this model was not trained")

@@ -169,7 +169,7 @@ class Learner:
                 flush_all(folder)
 
     def _training_engine(self) -> Engine:
-        assert isinstance(self.engine, Engine), "this model only answers"
+        assert isinstance(self.engine, Engine), "this model only computes"
         return self.engine
 
     def _in_role(self, role: ModelRole | None) -> AbstractContextManager[None]:

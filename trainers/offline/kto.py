@@ -17,6 +17,7 @@ from plumbob.data.length_checks import LENGTH_KEYS, check_sequences
 from plumbob.data.reading.readers import read_labelled
 from plumbob.data.splitting import hold_out
 from plumbob.data.tokenization import TokenBatch, TokenSequence, collate, encode_labelled
+from plumbob.models.adapter import ModelRole
 from plumbob.models.tuning.methods import open_tunable
 from plumbob.trainers.algorithms.kto_loss import kto_rows
 from plumbob.trainers.forgetting.next_token import num_tokens
@@ -28,6 +29,8 @@ from plumbob.trainers.metrics.metrics_log import MetricsLog
 from plumbob.trainers.offline.dpo import response_logprobs
 from plumbob.trainers.offline.input_digests import inputs_of
 from plumbob.trainers.offline.loop import Heldout, OfflineStage, check_heldout, run_epochs
+
+ROLES: tuple[ModelRole, ...] = ("policy", "reference")
 
 BALANCE = (1.0, 4 / 3)
 """What the paper (arXiv 2402.01306) advises for good responses x their weight over bad responses x theirs."""
@@ -82,7 +85,7 @@ def kto_passes(settings: KtoSettings) -> tuple[Pass[KtoBatch], ...]:
 
 
 def learner_parts(run: KtoRun) -> LearnerParts:
-    module, artifact = tuned_policy(run.policy, ("policy", "reference"), run.seed)
+    module, artifact = tuned_policy(run.policy, ROLES, run.seed)
     return LearnerParts(module, kto_passes(run.kto), artifact, run.kto)
 
 
@@ -106,7 +109,7 @@ def estimated_kl(records: Sequence[Labelled], others: Sequence[Labelled], pad_id
 
 def prepare_kto(run: KtoRun) -> KtoInput:
     """Read, check, split and encode. Raises UserError; starts and writes nothing."""
-    opened, data = open_tunable(run.policy), run.data
+    opened, data = open_tunable(run.policy, ROLES), run.data
     tokenizer = opened.tokenizer
     render = chat_renderer(tokenizer)
     split = hold_out(

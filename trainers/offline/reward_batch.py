@@ -59,7 +59,7 @@ class RewardModule(nn.Module):
 
 
 def response_rewards(forward: Any, batch: RewardBatch) -> Tensor:
-    """Raw rewards [B, K], all answers in one forward; 0 where there is no response."""
+    """Raw rewards [B, K], all responses in one forward; 0 where there is no response."""
     rewards: Tensor = forward(*(torch.from_numpy(getattr(batch, name)[batch.response_mask]) for name in INPUT_NAMES))
     is_response = torch.from_numpy(batch.response_mask).to(rewards.device)
     return torch.zeros(is_response.shape, device=rewards.device).masked_scatter(is_response, rewards)

@@ -65,7 +65,7 @@ def calibrate_on_rollouts(
 def calibrate_on_records(
     records: Sequence[FeedbackRecord], under: str, tokenizer: Any, max_tokens: int, learners: Learners, folder: Path
 ) -> Calibration:
-    """Calibrate on all answers of the records, and store the result in `folder`."""
+    """Calibrate on all responses of the records, and store the result in `folder`."""
     texts = [tuple((record.prompt, response) for response in record.responses) for record in records]
     return _calibrate(texts, under, tokenizer, max_tokens, learners, folder)
 

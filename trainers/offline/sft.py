@@ -14,6 +14,7 @@ from plumbob.data.length_checks import LENGTH_KEYS, check_sequences
 from plumbob.data.reading.readers import read_demonstrations
 from plumbob.data.splitting import hold_out
 from plumbob.data.tokenization import TokenBatch, TokenSequence, collate, encode_demonstrations
+from plumbob.models.adapter import ModelRole
 from plumbob.models.tuning.methods import open_tunable
 from plumbob.trainers.forgetting.next_token import NEXT_TOKEN_PASSES, num_predicted_tokens, num_tokens
 from plumbob.trainers.forgetting.packed_text import PackedText, notes_of
@@ -24,6 +25,8 @@ from plumbob.trainers.learner.learner_protocol import Learners
 from plumbob.trainers.metrics.metrics_log import MetricsLog
 from plumbob.trainers.offline.input_digests import inputs_of
 from plumbob.trainers.offline.loop import Heldout, OfflineStage, check_heldout, run_epochs
+
+ROLES: tuple[ModelRole, ...] = ("policy",)
 
 
 @dataclass(frozen=True)
@@ -40,7 +43,7 @@ class SftInput:
 
 def prepare_sft(run: SftRun) -> SftInput:
     """Read, check, split and encode. Raises UserError; starts and writes nothing."""
-    opened, data = open_tunable(run.policy), run.data
+    opened, data = open_tunable(run.policy, ROLES), run.data
     tokenizer = opened.tokenizer
     render = chat_renderer(tokenizer)
     split = hold_out(
@@ -63,7 +66,7 @@ def prepare_sft(run: SftRun) -> SftInput:
 
 
 def learner_parts(run: SftRun) -> LearnerParts:
-    module, artifact = tuned_policy(run.policy, ("policy",), run.seed)
+    module, artifact = tuned_policy(run.policy, ROLES, run.seed)
     return LearnerParts(module, replay_passes(NEXT_TOKEN_PASSES, run.replay), artifact, run.sft)
 
 

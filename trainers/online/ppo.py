@@ -8,7 +8,7 @@ from typing import Any
 import torch
 
 from plumbob.configs.runs import PpoRun
-from plumbob.configs.settings.algorithms import critic_of
+from plumbob.configs.settings.algorithms import Estimator, critic_of
 from plumbob.core.errors import NUM_NAMED, NotFinite
 from plumbob.data.chat import chat_renderer
 from plumbob.data.length_checks import check_context
@@ -17,7 +17,6 @@ from plumbob.data.reading.readers import read_prompts
 from plumbob.data.splitting import hold_out
 from plumbob.models.adapter import ModelRole
 from plumbob.models.loading import OpenedPolicy
-from plumbob.models.tuning.adapter_support import check_loadable
 from plumbob.models.tuning.methods import open_tunable
 from plumbob.reward.scorer import Scorer
 from plumbob.rollout.requests import Samplers
@@ -54,9 +53,7 @@ class PpoInput:
 def open_sampled_policy(run: PpoRun) -> OpenedPolicy:
     """The policy of a run. Raises UserError also when the rollout workers' engine cannot serve what is trained."""
     support = support_of(run.rollout.engine)
-    opened = open_tunable(run.policy, support)
-    check_loadable(opened, support)
-    return opened
+    return open_tunable(run.policy, roles_of(run.ppo.estimator), support)
 
 
 def prepare_ppo(run: PpoRun, opened: OpenedPolicy) -> PpoInput:
@@ -80,10 +77,13 @@ def prepare_ppo(run: PpoRun, opened: OpenedPolicy) -> PpoInput:
     return PpoInput(train.records, tokenizer.pad_token_id, notes, retained, replayed)
 
 
+def roles_of(estimator: Estimator) -> tuple[ModelRole, ...]:
+    return ("policy", "reference", "value") if critic_of(estimator) else ("policy", "reference")
+
+
 def learner_parts(run: PpoRun) -> LearnerParts:
     critic = critic_of(run.ppo.estimator)
-    roles: tuple[ModelRole, ...] = ("policy", "reference", "value") if critic else ("policy", "reference")
-    module, artifact = tuned_policy(run.policy, roles, run.seed)
+    module, artifact = tuned_policy(run.policy, roles_of(run.ppo.estimator), run.seed)
     passes = replay_passes(ppo_passes(run.ppo, run.rollout.temperature), run.replay)
     return LearnerParts(module, passes, artifact, run.ppo, {"value": critic.value_learning_rate} if critic else {})
 

@@ -1,4 +1,4 @@
-"""Hosts that are avoided for a while because they had no memory left."""
+"""Hosts that are avoided for a while: workers failed to start there twice, or were killed for want of memory."""
 
 import time
 from collections import defaultdict

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from plumbob.console.exit_codes import OK
 from plumbob.console.options import add_json, add_live_run
 from plumbob.console.tables import aligned, duration, number
+from plumbob.core.outside import from_outside
 
 if TYPE_CHECKING:
     from plumbob.cluster.run_status import RunStatus
@@ -42,7 +43,9 @@ def run(arguments: Namespace) -> int:
     if arguments.json:
         print_json(found.as_dict(), sys.stdout)
     else:
-        print("\n".join(lines(found)))
+        with from_outside(f"{arguments.run}: the status that it wrote cannot be shown", "its status.json is damaged"):
+            shown = lines(found)
+        print("\n".join(shown))
     return OK
 
 

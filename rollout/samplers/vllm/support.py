@@ -12,11 +12,6 @@ VLLM_SUPPORT = AdapterSupport(
     engine="vLLM",
     instead="set rollout.engine.kind=transformers",
     max_rank=512,
-    # The last only for stacked experts, whose layout cannot be read back.
-    unserved=(
-        *("use_dora", "lora_bias", "alora_invocation_tokens", "layer_replication", "use_bdlora", "use_qalora"),
-        "target_parameters",
-    ),
     # Its classes' `embedding_modules`. Linear layers inside the model it serves for every architecture that takes LoRA.
     embedding_architectures=frozenset(
         f"{name}ForCausalLM"
@@ -33,7 +28,7 @@ VLLM_SUPPORT = AdapterSupport(
         f"{name}ForCausalLM"
         for name in (
             *("BailingMoeV2_5", "BailingMoeV3", "Bloom", "Cohere2Moe", "Dbrx", "Falcon"),
-            *("FalconMamba", "GPTJ", "Gemma3n", "Glm5Next", "GlmMoeDsa", "HCXVisionV2", "HrmText"),
+            *("FalconMamba", "GPTJ", "Gemma3n", "Glm5Next", "HCXVisionV2", "HrmText"),
             *("IQuestLoopCoder", "KimiLinear", "Mamba", "Mamba2", "MiMoV2", "MiMoV2Flash"),
             *("MiniMaxM3Sparse", "Orion", "StableLm", "Step1", "Step3Text", "Step3p5", "Zamba2"),
         )

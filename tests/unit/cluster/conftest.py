@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from plumbob.cluster.calls import wait_until
-from plumbob.cluster.fleet import capacity, learner_group
+from plumbob.cluster.fleet import capacity, learner_ranks
 from tests.support.pool_of_actors import TIMEOUT_S, PoolOfActors
 from tests.support.small_fleet import SmallFleet, free_cpus
 from tests.support.small_ray import ray_of_one_cpu
@@ -38,7 +38,7 @@ def pool_of(one_cpu: None, tmp_path: Path) -> Iterator[Callable[..., PoolOfActor
 @pytest.fixture
 def small_fleet(one_cpu: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[SmallFleet]:
     monkeypatch.setattr(capacity, "PATIENCE_S", 1.0)
-    monkeypatch.setattr(learner_group, "ANY_HOST_S", 2.0)
+    monkeypatch.setattr(learner_ranks, "ANY_HOST_S", 2.0)
     assert wait_until(lambda: free_cpus() == 1.0, TIMEOUT_S)  # What the test before held.
     made = SmallFleet(tmp_path)
     yield made

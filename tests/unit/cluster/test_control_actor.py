@@ -90,7 +90,7 @@ def test_a_run_survives_the_death_of_its_control_actor(steering: ControlClient) 
         assert wait_until(partial(shows, at_step(STATUS, step)), TIMEOUT_S)
 
 
-def test_an_actor_that_is_started_again_knows_what_the_driver_had_heard() -> None:
+def test_an_actor_that_is_started_again_knows_what_the_driver_knew() -> None:
     before, again = Control(), Control()
     before.stop()
     draining = frozenset(living_nodes())

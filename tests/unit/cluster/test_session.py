@@ -58,7 +58,7 @@ def test_a_run_that_is_too_large_starts_no_ray(tmp_path: Path, monkeypatch: pyte
         )
 
 
-def test_waiting_for_a_cluster_to_grow_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_waiting_for_a_cluster_to_grow_is_reported(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     sizes = chain([2.0] * 3, repeat(3.0))
     grown = lambda _: (Host("10.0.0.1", "n1", Amount(next(sizes), 0.0, 8.0)),)  # noqa: E731
     monkeypatch.setattr(Reservations, "free_or_ours", grown)

@@ -102,7 +102,7 @@ def test_help_is_quick_and_imports_nothing_heavy() -> None:
         (["report", "elsewhere"], "there is no run in this folder nor in runs/elsewhere; runs here: ppo"),
     ],
 )
-def test_a_mistake_is_a_message_and_status_2_before_anything_starts(
+def test_a_user_error_is_a_message_and_status_2_before_anything_starts(
     arguments: list[str], message: str, launched: Callable[..., None], capsys: pytest.CaptureFixture[str]
 ) -> None:
     def refuse(*_: object) -> None:

@@ -93,7 +93,7 @@ def test_a_side_that_may_be_empty_is(bos_tokenizer: PreTrainedTokenizerFast) -> 
     assert note.startswith("1 of 1 pairs dropped")
 
 
-def test_long_rows_are_dropped_counted_and_said(bos_tokenizer: PreTrainedTokenizerFast) -> None:
+def test_long_rows_are_dropped_counted_and_reported(bos_tokenizer: PreTrainedTokenizerFast) -> None:
     rules = LengthSettings(max_prompt_tokens=3, max_response_tokens=2)
     pairs = [
         PreferencePair("a", "b", "c"),

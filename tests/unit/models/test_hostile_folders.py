@@ -1,16 +1,21 @@
 """Model folders that are hostile, damaged or clumsily edited: one message, before anything is built by them."""
 
 import json
+import os
 import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
+from transformers import AutoTokenizer
 
 from plumbob.core.errors import UserError
+from plumbob.data.tokenization import TokenSequence, collate, encode_prompt_ids
 from plumbob.models.adapter import save_adapter
 from plumbob.models.loading import load_causal_lm, open_policy
+from plumbob.models.weight_files import save_model
 from tests.support.opened_models import policy_ref
 from tests.support.tiny_policy import make_adapter, write_policy
 
@@ -130,3 +135,87 @@ def test_an_index_of_weights_names_files_beside_it(folder: Path) -> None:
     (folder / "model.safetensors.index.json").write_text(json.dumps(index))
     with pytest.raises(UserError, match=r"does not name the shards: \.\./model\.safetensors is no file beside it"):
         open_policy(policy_ref(str(folder)))
+
+
+def add_token(folder: Path, token: str, role: str = "") -> None:
+    """To the tokenizer alone, as people do who forget the model."""
+    tokenizer = AutoTokenizer.from_pretrained(folder)
+    if role:
+        tokenizer.add_special_tokens({f"{role}_token": token})
+    else:
+        tokenizer.add_tokens([token], special_tokens=True)
+    tokenizer.save_pretrained(folder)
+
+
+def test_a_pad_token_without_an_embedding_is_never_looked_up(folder: Path) -> None:
+    add_token(folder, "[PAD]", "pad")
+    opened = open_policy(policy_ref(str(folder)))
+    tokenizer = opened.tokenizer
+    assert len(tokenizer) > opened.config.vocab_size
+    assert tokenizer.pad_token_id == tokenizer.eos_token_id
+    sequences = [TokenSequence(ids, ids > 0) for ids in encode_prompt_ids(tokenizer, ["A", "A b c d e"])]
+    batch = collate(sequences, tokenizer.pad_token_id)
+    assert batch.input_ids.max() < opened.config.vocab_size
+    load_causal_lm(opened)(torch.from_numpy(batch.input_ids))
+
+
+@pytest.mark.parametrize("role", ["eos", "bos"])
+def test_a_token_that_every_text_has_needs_an_embedding(folder: Path, role: str) -> None:
+    add_token(folder, "<|new|>", role)
+    with pytest.raises(UserError, match=rf"policy\.model={folder}: the {role} token has the id \d+, and the model has"):
+        _ = open_policy(policy_ref(str(folder))).tokenizer
+
+
+def test_a_text_with_a_token_without_an_embedding(folder: Path) -> None:
+    add_token(folder, "<tool_call>")
+    tokenizer = open_policy(policy_ref(str(folder))).tokenizer
+    assert len(encode_prompt_ids(tokenizer, ["A b"])) == 1
+    with pytest.raises(UserError, match=r"a text has the token '<tool_call>' of id \d+, and the model has embeddings"):
+        encode_prompt_ids(tokenizer, ["A b", "A <tool_call>"])
+
+
+def test_whoever_may_read_a_model_may_read_its_weights(whole: str, tmp_path: Path) -> None:
+    save_adapter(make_adapter(whole, 0, seed=1), tmp_path)
+    opened = open_policy(policy_ref(whole))
+    save_model(load_causal_lm(opened), opened.tokenizer, tmp_path / "full")
+    modes = {path.stat().st_mode & 0o777 for path in tmp_path.rglob("*") if path.is_file()}
+    mask = os.umask(0o022)
+    os.umask(mask)
+    assert modes == {0o666 & ~mask}
+
+
+@pytest.mark.skipif(os.getuid() != 0, reason="only root can become another user")
+def test_a_folder_that_may_not_be_read_is_told_so_to_another_user(folder: Path, tmp_path: Path) -> None:
+    for path in (folder, *folder.parents[: len(folder.parents) - 1]):
+        path.chmod(path.stat().st_mode | 0o755)
+    closed = {
+        "config.json": 0o600,
+        "model.safetensors": 0o600,
+        "tokenizer.json": 0o600,
+        ".": 0o700,
+    }
+    for name, mode in closed.items():
+        path = folder / name
+        before = path.stat().st_mode
+        path.chmod(mode)
+        reading, writing = os.pipe()
+        child = os.fork()
+        if not child:
+            os.setgid(65534)
+            os.setuid(65534)
+            try:
+                _ = open_policy(policy_ref(str(folder))).tokenizer
+                message = "opened"
+            except UserError as error:
+                message = f"UserError {error}"
+            except BaseException as error:
+                message = repr(error)
+            os.write(writing, message.encode()[:4000])
+            os._exit(0)
+        os.waitpid(child, 0)
+        os.close(writing)
+        told = os.read(reading, 4000).decode()
+        os.close(reading)
+        path.chmod(before)
+        assert told.startswith(f"UserError policy.model={folder}: "), (name, told)
+        assert "may not be read" in told or "ermission denied" in told, (name, told)

@@ -11,14 +11,11 @@ import torch
 from transformers import AutoConfig, AutoModelForMaskedLM, AutoTokenizer, BertConfig, MPNetConfig, RobertaConfig
 
 from plumbob.configs.settings.models import EvaluatedPolicySettings, ModelRef, NewBertSettings
-from plumbob.configs.settings.workers import TransformersEngine, VllmEngine
 from plumbob.core.errors import UserError
 from plumbob.models.adapter import save_adapter
 from plumbob.models.from_scratch import build_bert
 from plumbob.models.loading import OpenedPolicy, load_causal_lm, open_base, open_baseline, open_model, open_policy
 from plumbob.models.resolution import ModelSource, resolve_model
-from plumbob.models.tuning.adapter_support import check_loadable
-from plumbob.rollout.samplers.open_sampler import support_of
 from tests.support.opened_models import opened_policy, policy_ref
 from tests.support.tiny_policy import make_adapter, write_policy
 
@@ -212,23 +209,6 @@ def test_an_adapter_that_is_no_lora(adapter_folder: Path, change: dict[str, Any]
     edit(adapter_folder / "adapter_config.json", **change)
     with pytest.raises(UserError, match=r"policy\.model=.*peft_type (PREFIX_TUNING|LORA), .*merge_and_unload"):
         resolve_model(policy_ref(str(adapter_folder)))
-
-
-@pytest.mark.parametrize(
-    "change",
-    [
-        *({"use_dora": True}, {"use_qalora": True}, {"lora_bias": True}, {"target_parameters": ["experts.down_proj"]}),
-        *({"modules_to_save": ["lm_head"]}, {"bias": "all"}),
-    ],
-)
-def test_an_adapter_with_more_than_a_and_b_cannot_be_served(adapter_folder: Path, change: dict[str, Any]) -> None:
-    opened = open_policy(policy_ref(adapter_folder))
-    check_loadable(opened, support_of(VllmEngine()))
-    edit(adapter_folder / "adapter_config.json", **change)
-    with pytest.raises(UserError, match=rf"trained with {next(iter(change))}, which cannot be served"):
-        check_loadable(opened, support_of(VllmEngine()))
-    if not {"modules_to_save", "bias"} & set(change):
-        check_loadable(opened, support_of(TransformersEngine()))
 
 
 def test_an_encoder_is_no_policy(tmp_path: Path) -> None:

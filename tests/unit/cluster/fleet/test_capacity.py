@@ -37,13 +37,13 @@ def test_capacity_is_waited_for_from_when_nobody_is_left() -> None:
     for num_left in (3, 3, 0):  # However long it was short before.
         capacity.note_shortage(num_left)
     waiting = (
-        "waiting up to 0 s (cluster.boot_timeout_s) for capacity for a rollout worker, as there is none: "
+        "waiting up to 0 s (cluster.boot_timeout_s) for capacity for a rollout worker, and no worker is left: "
         "a GPU is missing"
     )
     assert host.notes == ["no host has capacity for another rollout worker; running with 3", waiting]
     with pytest.raises(
         RunFailed,
-        match=r"no capacity for a rollout worker after 0 s \(cluster.boot_timeout_s\), and there is none: a GPU is",
+        match=r"no capacity for a rollout worker after 0 s \(cluster.boot_timeout_s\), and no worker is left: a GPU is",
     ):
         capacity.note_shortage(0)
     capacity.note_enough()

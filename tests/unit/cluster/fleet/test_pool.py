@@ -68,7 +68,7 @@ def said_at_work(one: PoolOfActors, end: Callable[[], None]) -> str:
 
 def test_work_that_nobody_wants_any_more_ends(pool_of: Callable[..., PoolOfActors]) -> None:
     one = pool_of(1)
-    assert "nobody wants what the rollout workers are sampling any more" in said_at_work(one, one.pool.abandon)
+    assert "sampling abandoned: a learner was lost" in said_at_work(one, one.pool.abandon)
     # What was under way is not taken for a response of the work that follows.
     ray.get(one.started[0].actor.handle.release.remote(), timeout=TIMEOUT_S)
     assert one.pool.work(range(3), 1, double, "doubling") == [0, 2, 4] and len(one.started) == 1

@@ -39,7 +39,7 @@ def test_what_was_sampled_before_a_worker_died_is_kept(pool_of: Callable[..., Po
     assert [(row.worker, row.num_done) for row in one.pool.status()] == [("rollout-1", 2)]
 
 
-def test_a_version_that_is_published_meanwhile_goes_on_with_what_is_begun(pool_of: Callable[..., PoolOfActors]) -> None:
+def test_a_version_that_is_published_meanwhile_continues_what_is_begun(pool_of: Callable[..., PoolOfActors]) -> None:
     one = pool_of(1, kind=PartialWorker, holds_in={"rollout-0": 2})
     group = group_of(one)
     group.load(Adapter(6, {}, {}))

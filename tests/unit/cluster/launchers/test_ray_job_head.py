@@ -138,7 +138,7 @@ def test_a_name_that_is_taken_on_the_cluster(head: str, tmp_path: Path, capfd: p
     assert f"plumbob: {tmp_path / 'sent'}: there is a run already" in said
 
 
-def test_a_run_goes_on_from_outside_with_the_settings_that_it_had(
+def test_a_run_resumes_from_outside_with_the_settings_that_it_had(
     head: str, tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
     write_resolved(for_cluster(load_run("sft", [*SFT[1:], f"storage.path={tmp_path}", "name=sent"])), tmp_path / "sent")

@@ -204,7 +204,7 @@ def test_a_run_that_was_begun_is_gone_on_with_when_asked_and_when_slurm_starts_i
     assert commands()[0] == "run"  # Which refuses a name that is taken.
 
 
-def test_what_keeps_it_from_starting_is_said(slurm: Slurm, tmp_path: Path) -> None:
+def test_what_keeps_it_from_starting_is_reported(slurm: Slurm, tmp_path: Path) -> None:
     done, calls = slurm(ppo(storage=tmp_path), HEAD_FAILS="1")
     assert (done.returncode, done.stderr) == (1, "plumbob: the head of Ray did not start on host-1\n")
     assert all(call.program != "plumbob" for call in calls)

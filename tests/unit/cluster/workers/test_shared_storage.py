@@ -169,7 +169,7 @@ def test_a_probe_is_the_drivers_own_and_goes_with_it(tmp_path: Path) -> None:
     assert names(tmp_path / "logs") == [second.write().name]
 
 
-def test_a_full_disk_is_no_mistake_of_the_users() -> None:
+def test_a_full_disk_is_no_user_error() -> None:
     with small_disk("64k") as disk:
         probe = StorageProbe(disk).write()
         fill(disk)

@@ -67,7 +67,7 @@ def test_a_pipelines_scorers_have_the_model_that_it_trained() -> None:
 
 
 @pytest.mark.parametrize("section", ["reward", "judge"])
-def test_mistakes_are_told_by_the_section_in_which_they_are(section: str) -> None:
+def test_errors_name_the_section_in_which_they_are(section: str) -> None:
     given = (*PPO, "judge.model=gold")
     for override, message in (
         ("uncertainty_penalty=0.5", "{0}.uncertainty_penalty=0.5 is for reward models that disagree, and there is one"),

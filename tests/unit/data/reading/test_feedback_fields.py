@@ -61,8 +61,8 @@ def test_rankings_of_messages_come_out_of_parquet(tmp_path: Path) -> None:
     [
         ({"prompt": "q"}, "'answers' is missing or null: expected prompt [+] answers .*found the fields prompt"),
         ({"answers": ["a", "b"]}, "'prompt' is missing or null"),
-        ({"prompt": "q", "answers": ["a"]}, "'answers': expected a list of at least two answers, found .'a'."),
-        ({"prompt": "q", "answers": "a"}, "'answers': expected a list of at least two answers"),
+        ({"prompt": "q", "answers": ["a"]}, "'answers': expected a list of at least two responses, found .'a'."),
+        ({"prompt": "q", "answers": "a"}, "'answers': expected a list of at least two responses"),
         ({"prompt": "q", "answers": ["a", 5]}, "'answer': expected text, found 5"),
         ({"prompt": "q", "answers": ["a", "b"], "ranks": [1]}, "'ranks': expected a list of 2 numbers"),
         ({"prompt": "q", "answers": ["a", "b"], "scores": [1, "2"]}, "'scores': expected a list of 2 numbers"),
@@ -86,7 +86,7 @@ def test_blank_responses_and_equal_ones_are_counted(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("name", ["annotator", "annotator_id", "worker"])
-def test_pairs_say_who_judged_them(tmp_path: Path, name: str) -> None:
+def test_pairs_name_their_annotators(tmp_path: Path, name: str) -> None:
     path = save(tmp_path, {**PAIR, name: "ann"}, {**PAIR, name: 3, "margin": "much"})
     read = read_annotated_pairs(path, REFUSE, render, use_margin=False)
     assert read.records == tuple(Ranking("q", ("good", "bad"), 0.0, who) for who in ("ann", "3"))

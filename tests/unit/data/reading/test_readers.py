@@ -244,7 +244,7 @@ def test_a_note_shows_three_rows_and_counts_the_rest(tmp_path: Path) -> None:
     assert read.notes[0].endswith("blank: row 2; row 3; row 4; and 2 more.")
 
 
-def test_nothing_left_is_a_mistake(tmp_path: Path) -> None:
+def test_nothing_left_is_a_user_error(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"no row can be used.*2 of 2 rows skipped"):
         read_texts(save(tmp_path, {"x": 1}, {"x": 2}), SKIP)
 

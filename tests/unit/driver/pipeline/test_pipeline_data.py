@@ -240,7 +240,7 @@ def test_a_named_policy_is_looked_at_first(tmp_path: Path, pairs: str) -> None:
         check(adapter)
     config = json.loads((adapter / "adapter_config.json").read_text())
     (adapter / "adapter_config.json").write_text(json.dumps(config | {"use_dora": True}))
-    with pytest.raises(UserError, match="trained with use_dora, which cannot be served"):
+    with pytest.raises(UserError, match="trained with use_dora=true, which vLLM cannot carry"):
         check(adapter, sft_tuning=LoraTuning())
     (tmp_path / "base" / "model.safetensors").write_bytes(b"cut")
     with pytest.raises(UserError, match=r"policy\.model=.*base: model\.safetensors is damaged"):

@@ -13,7 +13,7 @@ from plumbob.driver.run_folder.connection_file import CLUSTER_FILE, ConnectionFi
 pytestmark = pytest.mark.usefixtures("one_cpu")
 
 
-def test_a_folder_says_how_to_reach_its_run_while_it_goes_on(tmp_path: Path) -> None:
+def test_a_folder_says_how_to_reach_its_run_while_it_runs(tmp_path: Path) -> None:
     assert read_connection_file(tmp_path) is None
     with ConnectionFile(tmp_path, "one", ClusterSettings()):
         reach = read_connection_file(tmp_path)

@@ -38,7 +38,7 @@ def write(folder: Path, **content: str) -> None:
         (folder / f"{name}.jsonl").write_text(text)
 
 
-def test_a_mistake_leaves_nothing_of_its_own_behind(tmp_path: Path) -> None:
+def test_a_user_error_leaves_nothing_of_its_own_behind(tmp_path: Path) -> None:
     folder = tmp_path / "runs" / "new"
     with pytest.raises(UserError), removed_if_nothing_computed(folder):
         write(folder)
@@ -64,7 +64,7 @@ def test_a_boot_that_is_ended_leaves_the_name_free(tmp_path: Path, ends: BaseExc
     assert everything(tmp_path / "computed") == ["logs", "logs/learner-0.log", "metrics.jsonl", "resolved.json"]
 
 
-def test_what_was_computed_stays_whatever_is_said_later(tmp_path: Path) -> None:
+def test_what_was_computed_stays_whatever_is_reported_later(tmp_path: Path) -> None:
     with pytest.raises(UserError), removed_if_nothing_computed(tmp_path / "computed"):
         write(tmp_path / "computed", metrics="{}\n")
         raise UserError("a mistake")

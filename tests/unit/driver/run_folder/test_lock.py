@@ -171,7 +171,7 @@ def test_another_users_folder_is_refused_with_what_to_do(asked: SftRun, is_share
         assert said.read_text().startswith(begins) and said.read_text().endswith(ends)
 
 
-def test_a_file_system_without_locks_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_file_system_without_locks_is_reported(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def no_locks(*_: object) -> None:
         raise OSError(errno.ENOLCK, "No locks available")
 

@@ -30,7 +30,7 @@ def test_results_come_in_the_order_of_the_tasks() -> None:
     assert run_concurrently(pytest.fail, first, second) == ["first", "second"]
 
 
-def test_a_mistake_waits_no_longer_than_its_bound_for_the_others(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_user_error_waits_no_longer_than_its_bound_for_the_others(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(plumbob.driver.stages.concurrent_start, "ENDING_S", 0.1)
     may_end, has_ended = Event(), Event()
     said: list[str] = []

@@ -11,7 +11,7 @@ from transformers import AutoModelForCausalLM, Qwen2Config
 from plumbob.configs.settings.models import AlignedPolicySettings, LoraTuning
 from plumbob.configs.settings.workers import SamplerEngine, TransformersEngine, VllmEngine
 from plumbob.core.errors import UserError
-from plumbob.models.adapter import WEIGHTS_FILE, save_adapter
+from plumbob.models.adapter import WEIGHTS_FILE, ModelRole, save_adapter
 from plumbob.models.tuning.adapter_support import WHAT_PEFT_LOADS
 from plumbob.models.tuning.methods import open_tunable
 from plumbob.models.tuning.targets import check_served, check_targets
@@ -20,6 +20,7 @@ from tests.support.opened_models import opened_policy
 from tests.support.tiny_policy import make_adapter, write_policy
 
 LINEAR = "down_proj, gate_proj, k_proj, o_proj, q_proj, up_proj, v_proj"
+ROLES: tuple[ModelRole, ...] = ("policy", "reference")
 ENGINES = [None, TransformersEngine(), VllmEngine()]
 
 
@@ -122,9 +123,9 @@ def test_a_rank_that_the_engine_does_not_serve(llama: str) -> None:
     policy = AlignedPolicySettings(model=llama, tuning=LoraTuning(rank=513))
     wanted = r"^policy\.tuning\.rank=513: vLLM serves LoRA up to rank 512; lower it or set rollout\.engine\.kind="
     with pytest.raises(UserError, match=wanted):
-        open_tunable(policy, vllm)
-    open_tunable(policy, support_of(TransformersEngine()))
-    open_tunable(policy.model_copy(update={"tuning": LoraTuning(rank=512)}), vllm)
+        open_tunable(policy, ROLES, vllm)
+    open_tunable(policy, ROLES, support_of(TransformersEngine()))
+    open_tunable(policy.model_copy(update={"tuning": LoraTuning(rank=512)}), ROLES, vllm)
 
 
 def test_an_adapter_of_a_rank_that_the_engine_does_not_serve(llama: str, tmp_path: Path) -> None:
@@ -132,12 +133,15 @@ def test_an_adapter_of_a_rank_that_the_engine_does_not_serve(llama: str, tmp_pat
     adapter, vllm = make_adapter(llama, 0, seed=1), support_of(VllmEngine())
     policy = AlignedPolicySettings(model=str(tmp_path))
     save_adapter(replace(adapter, config={**adapter.config, "rank_pattern": {"q_proj": 512}}), tmp_path)
-    open_tunable(policy, vllm)
+    open_tunable(policy, ROLES, vllm)
     save_adapter(replace(adapter, config={**adapter.config, "rank_pattern": {"q_proj": 513}}), tmp_path)
     wanted = (
         rf"^policy\.model={tmp_path}: the largest rank .* is 513, and vLLM serves LoRA up to rank 512; set rollout\."
     )
-    for check in (lambda: open_tunable(policy, vllm), lambda: check_served(opened_policy(llama, tmp_path), vllm)):
+    for check in (
+        lambda: open_tunable(policy, ROLES, vllm),
+        lambda: check_served(opened_policy(llama, tmp_path), vllm),
+    ):
         with pytest.raises(UserError, match=wanted):
             check()
-    open_tunable(policy, support_of(TransformersEngine()))
+    open_tunable(policy, ROLES, support_of(TransformersEngine()))

@@ -44,7 +44,7 @@ def test_nats_per_token_are_of_the_predicted_tokens() -> None:
     assert retained(300).nats_per_token(learners) == pytest.approx(1.6 / 3)
 
 
-def test_growth_past_its_limit_is_said() -> None:
+def test_growth_past_its_limit_is_reported() -> None:
     # ln 20 and ln 25 nats a token are a choice among 20 and among 25 tokens, which is 1.25 times as many.
     before, after = math.log(20), math.log(25)
     summary = retained().summary(before, after)

@@ -172,7 +172,7 @@ DAMAGES: dict[str, tuple[Callable[[Path], object], str]] = {
 
 
 @pytest.mark.parametrize("damage", DAMAGES)
-def test_a_damaged_one_is_passed_over_and_said(tmp_path: Path, damage: str) -> None:
+def test_a_damaged_one_is_passed_over_and_reported(tmp_path: Path, damage: str) -> None:
     checkpoints = Checkpoints(tmp_path, keep=3)
     checkpoints.commit(1, write("one"), {})
     torn = checkpoints.commit(2, write("two"), {"kl_coefficient": 0.25}).folder

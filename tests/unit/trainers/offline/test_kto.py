@@ -234,7 +234,7 @@ def test_a_prompt_must_have_room_for_every_response(tmp_path: Path, policy: str)
     ("num_good", "num_bad", "weights", "is_said"),
     [(4, 4, (1, 1), False), (4, 3, (1, 1), False), (5, 3, (1, 1), True), (3, 4, (1, 1), True), (3, 4, (1.4, 1), False)],
 )
-def test_labels_out_of_balance_are_said(
+def test_labels_out_of_balance_are_reported(
     num_good: int, num_bad: int, weights: tuple[float, float], is_said: bool
 ) -> None:
     records = [(RECORDS[0][0], True)] * num_good + [(RECORDS[0][0], False)] * num_bad

@@ -120,7 +120,7 @@ def test_every_record_once_an_epoch_with_a_checkpoint_on_the_way(tmp_path: Path)
     assert steps[1].metrics["learning_rate"] == pytest.approx(0.4) and steps[1].metrics["loss"] == 2.0
 
 
-def test_a_failure_names_the_records_and_resuming_goes_on_from_the_checkpoint(tmp_path: Path) -> None:
+def test_a_failure_names_the_records_and_a_resume_starts_at_the_checkpoint(tmp_path: Path) -> None:
     whole, first, second = FakeLearners(), FakeLearners(fails_at=3), FakeLearners()
     play(tmp_path / "whole", whole)
     broken = whole.batches[3]

@@ -162,7 +162,7 @@ def test_ranks_micro_batches_and_the_side_of_padding_do_not_change_an_update(
 # ---------------------------------------------------------------------------------------------------------- the metrics
 
 
-def test_figures_of_held_out_judgements() -> None:
+def test_metrics_of_held_out_feedback() -> None:
     rows = [np.array([math.log(3), 0.0], np.float32)] * 3 + [np.array([0.0, math.log(3)], np.float32)]
     pairs = [Ranking("q", (f"{place}", "-"), annotator=name) for place, name in enumerate("aabb")]
     metrics = feedback_metrics(BradleyTerry(), pairs, rows)

@@ -214,7 +214,7 @@ def test_a_reward_run_says_how_many_pairs_it_cut(tmp_path: Path, encoder: str, m
     assert all(note.startswith("2 of 3 pairs are longer than reward.max_tokens=6") for note in figures.get("notes", []))
 
 
-def test_prompts_too_long_to_calibrate_on_are_said(encoder: str, policy: str) -> None:
+def test_prompts_too_long_to_calibrate_on_are_reported(encoder: str, policy: str) -> None:
     run = RewardRun(
         data=FeedbackDataSettings(pairs="read", max_prompt_tokens=10),
         reward=RewardEncoderSettings(model=encoder),

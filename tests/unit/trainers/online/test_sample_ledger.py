@@ -55,7 +55,7 @@ def test_a_response_stays_in_the_row_that_it_was_issued_in(ledger: SampleLedger)
     assert ledger.as_dict() == {"versions": expected, "older": row(0, 0, 0, 0), "reissued": 2}
 
 
-def test_a_resumed_ledger_goes_on_without_what_was_in_flight(ledger: SampleLedger) -> None:
+def test_a_resumed_ledger_continues_without_what_was_in_flight(ledger: SampleLedger) -> None:
     kept = json.loads(json.dumps(ledger.completed()))
     older = row(0, 0, 0, 0)
     assert kept == {"versions": {"0": row(3, 3, 3, 2, flat=1)}, "older": older, "taken": -1, "reissued": 2}

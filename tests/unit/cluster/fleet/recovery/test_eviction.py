@@ -101,7 +101,7 @@ def test_others_are_evicted_for_a_pool_with_nobody_left(
     # For one, though two are wanted.
     assert (len(scoring.members), len(pool.members)) == (1, 2)
     waiting, *others = small_fleet.said
-    rule = "waiting up to 120 s (cluster.boot_timeout_s) for capacity for a scorer worker, as there is none: "
+    rule = "waiting up to 120 s (cluster.boot_timeout_s) for capacity for a scorer worker, and no worker is left: "
     assert waiting.startswith(f"{rule}0.5 CPUs are missing")
     assert others == [
         "rollout-3 is evicted for the scorer workers",

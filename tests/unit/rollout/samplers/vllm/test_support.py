@@ -73,7 +73,7 @@ def test_architectures_that_vllm_serves_without_lora() -> None:
     causal = {name: place for name, place in registered().items() if "CausalLM" in name or "LMHead" in name}
     without = {name for name, place in causal.items() if not takes_lora(*place)}
     assert without == VLLM_SUPPORT.without_adapters
-    assert {"LlamaForCausalLM", "Qwen3ForCausalLM", "GPTNeoXForCausalLM"} <= causal.keys() - without
+    assert {"LlamaForCausalLM", "Qwen3ForCausalLM", "MistralForCausalLM"} <= causal.keys() - without
 
 
 def test_gpt2_is_refused_before_anything_starts(tmp_path: Path) -> None:
@@ -83,7 +83,7 @@ def test_gpt2_is_refused_before_anything_starts(tmp_path: Path) -> None:
     vllm = support_of(VllmEngine())
     for check in (
         lambda: check_served(opened, vllm),
-        lambda: method_of(LoraTuning()).check(opened, "policy.tuning", vllm),
+        lambda: method_of(LoraTuning()).check(opened, "policy.tuning", ("policy",), vllm),
     ):
         with pytest.raises(UserError) as refused:
             check()

@@ -10,8 +10,8 @@ from ray.exceptions import RayActorError
 
 from plumbob.cluster.calls import wait_until
 from plumbob.cluster.failures import LearnersLost
-from plumbob.cluster.fleet import capacity, learner_group, reservations
-from plumbob.cluster.fleet.learner_group import LearnerRanks
+from plumbob.cluster.fleet import capacity, learner_ranks, reservations
+from plumbob.cluster.fleet.learner_ranks import LearnerRanks
 from plumbob.cluster.nodes import living_nodes
 from plumbob.cluster.resources import Amount, Host, Need, learners, rollouts
 from tests.support.pool_of_actors import TIMEOUT_S
@@ -63,7 +63,7 @@ def test_learners_that_could_not_begin_release_their_reservations(
         raise LOST
 
     with monkeypatch.context() as patched, pytest.raises(LearnersLost):
-        patched.setattr(learner_group, "gather_ranks", lost_again)
+        patched.setattr(learner_ranks, "gather_ranks", lost_again)
         small_fleet.ranks.get_or_start(LEARNERS)
     assert len(small_fleet.reserved()) == 2
     small_fleet.ranks.stop_lost(LOST)
@@ -73,7 +73,7 @@ def test_learners_that_could_not_begin_release_their_reservations(
 def test_learners_begin_again_on_a_host_without_memory_and_nobody_else_does(
     small_fleet: SmallFleet, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(learner_group, "NO_MEMORY_S", TIMEOUT_S)
+    monkeypatch.setattr(learner_ranks, "NO_MEMORY_S", TIMEOUT_S)
     (killed, _), before = small_fleet.ranks.get_or_start(LEARNERS), small_fleet.reserved()
     small_fleet.ranks.stop_lost(LearnersLost("learner-0 died", oom_killed=killed.name))
     assert small_fleet.reserved() == before
@@ -116,9 +116,9 @@ class OnlyDraining:
 def test_any_host_will_do_when_there_is_no_capacity_on_those_that_stay(
     small_fleet: SmallFleet, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(learner_group, "POLL_S", 0.05)
+    monkeypatch.setattr(learner_ranks, "POLL_S", 0.05)
     monkeypatch.setattr(capacity, "PATIENCE_S", 0.1)
-    monkeypatch.setattr(learner_group, "ANY_HOST_S", 0.2)
+    monkeypatch.setattr(learner_ranks, "ANY_HOST_S", 0.2)
     evicted_for: list[Need] = []
     monkeypatch.setattr(small_fleet, "evict", evicted_for.append)
     reservations: Any = OnlyDraining()

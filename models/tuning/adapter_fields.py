@@ -1,0 +1,183 @@
+"""What becomes of every field of PEFT's LoraConfig: who computes with it as PEFT does, and what to do where one cannot.
+
+Whoever a stage uses an adapter for carries each field of it, or the adapter is refused before anything starts.
+"""
+
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal, get_args
+
+from plumbob.core.errors import UserError
+from plumbob.models.adapter import CONFIG_FILE, ModelRole
+from plumbob.models.loading import OpenedModel
+from plumbob.models.resolution import read_adapter_config
+from plumbob.models.tuning.adapter_support import AdapterSupport
+
+User = ModelRole | Literal["transformers", "vLLM"]
+"""Who computes with an adapter: a role on the learners' side, or a sampler's engine."""
+
+LEARNERS: frozenset[User] = frozenset(get_args(ModelRole))
+WITH_PEFT: frozenset[User] = LEARNERS | {"transformers"}
+EVERYBODY: frozenset[User] = WITH_PEFT | {"vLLM"}
+NOBODY: frozenset[User] = frozenset()
+
+WHO: Mapping[User, str] = {
+    "policy": "training",
+    "reference": "a frozen reference",
+    "value": "a critic",
+    "transformers": "the transformers sampler",
+    "vLLM": "vLLM",
+}
+
+MERGE = "merge it into its base first (peft's merge_and_unload) and give the result"
+AS_LORA = (
+    "save it as plain LoRA where it was trained (peft's save_pretrained, path_initial_model_for_weight_conversion); "
+    'or, where the base that it names has the changed weights already, write "init_lora_weights": true into its config'
+)
+AS_OTHER_LORA = 'write "init_lora_weights": true into its config, and A and B are trained as those of any other LoRA'
+ANEW = "no model without it computes the same: train a LoRA without it"
+NAMED_CHARACTERS = 60
+"""Of a field's value, as many stand in an error."""
+
+
+@dataclass(frozen=True)
+class AdapterField:
+    """One field of an adapter's config.
+
+    Attributes:
+        users: who computes with whatever it says, as PEFT does.
+        plain: values that ask nothing of anybody, beside None, False, and what is empty.
+        instead: what to do with an adapter that has it, where somebody cannot.
+    """
+
+    users: frozenset[User]
+    plain: tuple[Any, ...] = ()
+    instead: str = MERGE
+
+    def is_set(self, value: object) -> bool:
+        return bool(value) and value not in self.plain
+
+
+CARRIED = AdapterField(EVERYBODY)
+BY_PEFT = AdapterField(WITH_PEFT)
+REFUSED = AdapterField(NOBODY)
+
+FIELDS: Mapping[str, AdapterField] = {
+    # What the adapter is on, and what wrote it.
+    "peft_type": CARRIED,
+    "auto_mapping": CARRIED,
+    "peft_version": CARRIED,
+    "base_model_name_or_path": CARRIED,
+    "inference_mode": CARRIED,
+    "task_type": AdapterField(
+        NOBODY, ("CAUSAL_LM",), "give an adapter that was trained as a language model (task_type CAUSAL_LM)"
+    ),
+    "revision": AdapterField(
+        NOBODY,
+        ("main",),
+        "download that revision of the base, write its folder into base_model_name_or_path, and null here",
+    ),
+    # B A x on the targets, with the scale of each. Saved tensors and names say which, so that any engine follows.
+    "r": CARRIED,
+    "lora_alpha": CARRIED,
+    "use_rslora": CARRIED,
+    "rank_pattern": CARRIED,
+    "alpha_pattern": CARRIED,
+    "target_modules": CARRIED,
+    "exclude_modules": CARRIED,
+    "layers_to_transform": CARRIED,
+    "layers_pattern": CARRIED,
+    "fan_in_fan_out": CARRIED,
+    # Switched off where there is a reference.
+    "lora_dropout": CARRIED,
+    # Beside B A x.
+    "use_dora": BY_PEFT,
+    "lora_bias": BY_PEFT,
+    "use_bdlora": BY_PEFT,
+    "target_parameters": BY_PEFT,
+    "modules_to_save": BY_PEFT,
+    "trainable_token_indices": BY_PEFT,
+    # Weights of the base itself, of which there is one for all roles; PEFT allows one adapter with it.
+    "bias": AdapterField(NOBODY, ("none",)),
+    # One tensor under two names, of which an adapter's file holds one.
+    "ensure_weight_tying": REFUSED,
+    # The saved weights count, however they began: but those that began as parts of the base's own weights took these
+    # out of it, and putting one on takes them out again, each time. What "lora_ga" took out nobody can find again.
+    "init_lora_weights": AdapterField(NOBODY, (True, "gaussian", "eva", "orthogonal"), AS_LORA),
+    "loftq_config": CARRIED,
+    "eva_config": CARRIED,
+    "corda_config": CARRIED,
+    "lora_ga_config": CARRIED,
+    # Other forwards than B A x, or other gradients.
+    "kasa_config": REFUSED,
+    "monteclora_config": REFUSED,
+    "velora_config": REFUSED,
+    "use_qalora": REFUSED,
+    "qalora_group_size": CARRIED,
+    "arrow_config": AdapterField(NOBODY, instead=ANEW),
+    "alora_invocation_tokens": AdapterField(NOBODY, instead=ANEW),
+    "layer_replication": AdapterField(
+        NOBODY,
+        instead="repeat the layers in the base itself, save that, and train a LoRA on it without layer_replication",
+    ),
+    "megatron_config": AdapterField(NOBODY, instead=ANEW),
+    # A name that counts beside `megatron_config` alone.
+    "megatron_core": CARRIED,
+    # Never saved.
+    "runtime_config": CARRIED,
+}
+
+
+def check_adapter(opened: OpenedModel, roles: Iterable[ModelRole], support: AdapterSupport) -> None:
+    """Look at every field of an adapter's config; a full model passes.
+
+    Args:
+        roles: what the adapter is put on the base as.
+        support: of the sampler's engine that loads it.
+
+    Raises:
+        UserError: somebody would not compute with a field as PEFT does.
+    """
+    if opened.source.adapter is None:
+        return
+    where = f"{opened.ref.setting}={opened.source.adapter}"
+    users = [*roles, support.engine]
+    for name, value in read_adapter_config(opened.source.adapter).items():
+        field = FIELDS.get(name)
+        if field is None:
+            _check_unknown(where, name, value)
+        elif name == "revision" and Path(opened.source.base).is_dir():
+            continue  # Of a name on the hub.
+        elif field.is_set(value):
+            unable = [user for user in users if user not in field.users]
+            if unable:
+                _refuse(where, name, value, unable, support)
+
+
+def _refuse(where: str, name: str, value: object, unable: Sequence[User], support: AdapterSupport) -> None:
+    """Raises UserError."""
+    instead = AS_OTHER_LORA if (name, value) == ("init_lora_weights", "mica") else FIELDS[name].instead
+    if list(unable) == [support.engine] and support.instead:
+        instead = f"{support.instead}, or {instead}"
+    shown, who = _shown(name, value), WHO[unable[0]]
+    raise UserError(f"{where}: the adapter was trained with {shown}, which {who} cannot carry; {instead}")
+
+
+def _check_unknown(where: str, name: str, value: object) -> None:
+    """A field of a PEFT that came later: its switches, lists and sub-configs may change what an adapter computes.
+
+    Raises:
+        UserError: it is on, or not empty.
+    """
+    if value and isinstance(value, bool | list | dict):
+        raise UserError(
+            f"{where}: its {CONFIG_FILE} says {_shown(name, value)}, which is not known here; take it out if the "
+            f"adapter does not depend on it, or {MERGE}"
+        )
+
+
+def _shown(name: str, value: object) -> str:
+    text = value if isinstance(value, str) else json.dumps(value)
+    return f"{name}={text if len(text) <= NAMED_CHARACTERS else text[:NAMED_CHARACTERS] + '...'}"

@@ -1,0 +1,338 @@
+"""Every field of PEFT's LoraConfig, by real adapters: carried by every role and sampler to the digit, or refused."""
+
+import json
+from collections.abc import Mapping
+from dataclasses import fields
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from peft import LoraConfig, PeftModel, get_peft_model
+from peft.tuners.lora.config import (
+    BdLoraConfig,
+    EvaConfig,
+)
+from safetensors.torch import load_file
+from torch import Tensor
+from transformers import AutoModelForCausalLM, LlamaConfig, LlamaForCausalLM
+
+from plumbob.configs.settings.models import AlignedPolicySettings, LoraTuning
+from plumbob.configs.settings.workers import TransformersEngine, VllmEngine
+from plumbob.core.errors import UserError
+from plumbob.models.adapter import WEIGHTS_FILE, ModelRole, load_adapter, save_adapter
+from plumbob.models.adapter_switch import activate
+from plumbob.models.policy import PolicyModel
+from plumbob.models.tuning.adapter_fields import CARRIED, FIELDS, NOBODY
+from plumbob.models.tuning.hosting import put_adapter, read_adapter
+from plumbob.models.tuning.methods import method_of, open_tunable
+from plumbob.models.tuning.roles import trainable_groups
+from plumbob.models.tuning.targets import check_served
+from plumbob.rollout.samplers.open_sampler import support_of
+from plumbob.trainers.learner.export import PolicyAdapter
+from tests.support.opened_models import opened_policy
+from tests.support.tiny_policy import write_policy
+
+ROLES: tuple[ModelRole, ...] = ("policy", "reference", "value")
+
+CARRIED_ONES: tuple[dict[str, Any], ...] = (
+    {"r": 3},
+    {"lora_alpha": 7},
+    {"lora_dropout": 0.5},
+    {"target_modules": "all-linear", "exclude_modules": ["o_proj"]},
+    {"target_modules": r".*layers\.1\..*q_proj"},
+    {"target_modules": ["embed_tokens", "q_proj"]},
+    {"layers_to_transform": [1], "layers_pattern": "layers"},
+    {"use_rslora": True},
+    {"rank_pattern": {"layers.1.self_attn.q_proj": 24}},
+    {"alpha_pattern": {"layers.1.self_attn.q_proj": 128}},
+    {"fan_in_fan_out": True},
+    *({"init_lora_weights": kind} for kind in (True, False, "gaussian", "orthogonal")),
+    {"init_lora_weights": "eva", "eva_config": EvaConfig()},
+)
+"""What a sampler of any kind follows, for each field that says something of its own."""
+
+BY_PEFT_ONES: tuple[dict[str, Any], ...] = (
+    {"use_dora": True},
+    {"lora_bias": True},
+    {"use_bdlora": BdLoraConfig(target_modules_bd_b=["q_proj", "v_proj"], nblocks=2)},
+    {"target_modules": ["v_proj"], "target_parameters": ["q_proj.weight"]},
+    {"modules_to_save": ["lm_head", "embed_tokens"]},
+    {"modules_to_save": ["norm"]},
+    {"modules_to_save": ["layers.0.mlp"]},
+    {"trainable_token_indices": [3, 4, 5]},
+    {"trainable_token_indices": {"embed_tokens": [4], "lm_head": [3]}},
+)
+
+BASE_CHANGED = r"save it as plain LoRA where it was trained \(peft's save_pretrained, path_initial_model_for_weight_con"
+MERGED = r"merge it into its base first \(peft's merge_and_unload\) and give the result$"
+REFUSED_ONES: tuple[tuple[dict[str, Any], str], ...] = (
+    *(({"init_lora_weights": kind}, BASE_CHANGED) for kind in ("pissa", "pissa_niter_4", "olora", "corda", "loftq")),
+    ({"init_lora_weights": "lora_ga"}, BASE_CHANGED),
+    ({"init_lora_weights": "a_later_one"}, BASE_CHANGED),
+    ({"init_lora_weights": "mica"}, r'write "init_lora_weights": true into its config'),
+    *(({"bias": kind}, MERGED) for kind in ("all", "lora_only")),
+    ({"ensure_weight_tying": True}, MERGED),
+    ({"kasa_config": {"beta": 1e-4}}, MERGED),
+    ({"monteclora_config": {"use_entropy": True}}, MERGED),
+    ({"velora_config": {"num_groups": 2}}, MERGED),
+    ({"use_qalora": True}, MERGED),
+    ({"arrow_config": {"top_k": 3}}, "train a LoRA without it$"),
+    ({"alora_invocation_tokens": [5, 6]}, "train a LoRA without it$"),
+    ({"megatron_config": {"a": 1}}, "train a LoRA without it$"),
+    ({"layer_replication": [[0, 2], [1, 2]]}, "repeat the layers in the base itself"),
+    ({"task_type": "SEQ_CLS"}, "give an adapter that was trained as a language model"),
+)
+
+SAY_NOTHING: Mapping[str, object] = {
+    "peft_type": "LORA",
+    "auto_mapping": {"base_model_class": "LlamaForCausalLM", "parent_library": "transformers"},
+    "peft_version": "0.1.0",
+    "base_model_name_or_path": "elsewhere",
+    "inference_mode": True,
+    "loftq_config": {"loftq_bits": 4},
+    "corda_config": {"corda_method": "ipm"},
+    "lora_ga_config": {"direction": "ArB2r"},
+    "qalora_group_size": 32,
+    "megatron_core": "megatron.core",
+    "runtime_config": {"ephemeral_gpu_offload": False},
+}
+"""Carried fields that change nothing about a saved adapter: what it is on, how it began, what counts beside others."""
+
+IDS = torch.randint(2, 280, (2, 8), generator=torch.Generator().manual_seed(2))
+MASK = torch.ones_like(IDS, dtype=torch.bool)
+ACTIONS = torch.arange(8).expand(2, 8) >= 3
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> str:
+    return write_policy(tmp_path_factory.mktemp("policy"))
+
+
+@pytest.fixture(scope="module")
+def tied(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """Its embeddings are its head."""
+    path = tmp_path_factory.mktemp("tied")
+    config = LlamaConfig.from_pretrained(write_policy(path))
+    config.tie_word_embeddings = True
+    torch.manual_seed(0)
+    LlamaForCausalLM(config).save_pretrained(path)
+    return str(path)
+
+
+def named(change: object) -> str:
+    return ",".join(f"{key}={value}" for key, value in change.items())[:50] if isinstance(change, dict) else "-"
+
+
+def base_of(folder: str) -> Any:
+    return AutoModelForCausalLM.from_pretrained(folder)
+
+
+def trained_with_peft(folder: str, path: Path, **config: Any) -> PeftModel:
+    """An adapter on q and v, all that it trains moved, saved in `path`."""
+    torch.manual_seed(0)
+    asked = {"r": 4, "lora_alpha": 10, "target_modules": ["q_proj", "v_proj"], "task_type": "CAUSAL_LM"} | config
+    model = get_peft_model(base_of(folder), LoraConfig(**asked))
+    move(model)
+    model.save_pretrained(str(path))
+    return model
+
+
+def move(model: Any, parameters: Mapping[str, Tensor] | None = None) -> None:
+    generator = torch.Generator().manual_seed(7)
+    with torch.no_grad():
+        for parameter in model.parameters() if parameters is None else parameters.values():
+            if parameter.requires_grad:
+                parameter.add_(torch.randn(parameter.shape, generator=generator) * 0.05)
+
+
+def response(model: PolicyModel, role: ModelRole) -> Tensor:
+    model.eval()
+    with model.role(role), torch.no_grad():
+        found: Tensor = model(IDS, MASK, ACTIONS, 0.8)
+    return found
+
+
+def plain(model: Any) -> Tensor:
+    """The same with nothing of ours: log softmax of the logits over the temperature."""
+    with torch.no_grad():
+        logprobs = torch.log_softmax(model.eval()(input_ids=IDS).logits[:, :-1] / 0.8, dim=-1)
+    chosen = logprobs.gather(-1, IDS[:, 1:, None])[..., 0]
+    return torch.where(ACTIONS, torch.nn.functional.pad(chosen, (1, 0)), 0.0)
+
+
+def same(found: Tensor, expected: Tensor) -> None:
+    torch.testing.assert_close(found, expected, rtol=0, atol=1e-5)
+
+
+def check_carried(base: str, path: Path, **config: Any) -> None:
+    """Start, reference, what is trained, export and sampler, each against plain PEFT."""
+    expected = plain(trained_with_peft(base, path / "given", **config))
+    raw = plain(base_of(base))
+    assert (expected - raw).abs().max() > 0.02
+    model = method_of(LoraTuning()).policy(opened_policy(base, path / "given"), ROLES, 0)
+    reference = response(model, "reference")
+    same(reference, expected)
+    assert torch.equal(response(model, "policy"), reference)
+    # Everything that the file holds for the adapter alone is trained; weights of the base beside it are not.
+    saved = {name for name in load_file(path / "given" / WEIGHTS_FILE) if not name.endswith(".base_layer.weight")}
+    groups = trainable_groups(model)
+    assert len(groups["policy"]) == len(saved)
+    value = response(model, "value")
+    move(model, groups["policy"])
+    # What the policy learns moves neither the reference nor the critic.
+    assert torch.equal(response(model, "reference"), reference)
+    assert torch.equal(response(model, "value"), value)
+    trained = response(model, "policy")
+    assert (trained - reference).abs().max() > 0.02
+    # A step of the critic moves the critic alone.
+    move(model, groups["value"])
+    assert not torch.equal(response(model, "value"), value)
+    assert torch.equal(response(model, "policy"), trained)
+    # What is published and exported is what was learnt.
+    learnt = {name: tensor.detach() for group in groups.values() for name, tensor in group.items()}
+    adapter = PolicyAdapter(model.causal_lm, "causal_lm.", base, None).adapter(learnt, 1)
+    save_adapter(adapter, path / "exported")
+    assert set(adapter.tensors) == saved
+    same(plain(PeftModel.from_pretrained(base_of(base), str(path / "exported"))), trained)
+    # The sampler serves both versions side by side, and the base.
+    sampler = base_of(base)
+    for name, loaded in (("given", load_adapter(path / "given")), ("exported", adapter)):
+        sampler = put_adapter(sampler, loaded, name)
+        found = read_adapter(sampler, name, loaded.tensors)
+        assert found.keys() == loaded.tensors.keys()
+        assert all(torch.equal(found[key], tensor) for key, tensor in loaded.tensors.items())
+    for served, wanted in (("given", reference), ("exported", trained), (None, raw)):
+        activate(sampler, served)
+        same(plain(sampler), wanted)
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("config", [*CARRIED_ONES, *BY_PEFT_ONES], ids=named)
+def test_a_carried_field_is_what_plain_peft_computes(folder: str, tmp_path: Path, config: dict[str, Any]) -> None:
+    check_carried(folder, tmp_path, **config)
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize(
+    "config",
+    [{"modules_to_save": ["lm_head", "embed_tokens"]}, {"modules_to_save": ["embed_tokens"]}, BY_PEFT_ONES[-2]],
+    ids=named,
+)
+def test_on_a_base_whose_head_is_its_embeddings(tied: str, tmp_path: Path, config: dict[str, Any]) -> None:
+    check_carried(tied, tmp_path, **config)
+
+
+def test_every_field_of_the_installed_peft_has_its_line_and_its_case() -> None:
+    """A field that PEFT gets later is looked at here: carried, with a case above, or refused, with its way out."""
+    of_peft = {field.name for field in fields(LoraConfig)}
+    assert of_peft - FIELDS.keys() == set(), "new in PEFT: say in adapter_fields.py what becomes of it"
+    assert FIELDS.keys() - of_peft == set(), "no longer in PEFT"
+    tried = {name for config in (*CARRIED_ONES, *BY_PEFT_ONES, *(each for each, _ in REFUSED_ONES)) for name in config}
+    assert of_peft - tried - SAY_NOTHING.keys() == {"revision"}, "tried by a test of its own"
+    for name in SAY_NOTHING:
+        assert FIELDS[name] is CARRIED
+    for config, _ in REFUSED_ONES:
+        assert {FIELDS[name].users for name in config} == {NOBODY}
+
+
+def test_peft_has_no_other_ways_to_begin_or_to_compute() -> None:
+    """The values of `init_lora_weights`, and the sub-configs of variants, as PEFT declares them."""
+    by_name = {field.name: field for field in fields(LoraConfig)}
+    inits = {config["init_lora_weights"] for config, _ in REFUSED_ONES if "init_lora_weights" in config}
+    inits |= {config["init_lora_weights"] for config in CARRIED_ONES if "init_lora_weights" in config}
+    declared = {word.strip(" ',\n") for word in str(by_name["init_lora_weights"].type).split("'")} - {""}
+    words = {word for word in declared if word.isidentifier()} - {"bool", "Literal"}
+    assert words - inits == set()
+    variants = {name for name, field in by_name.items() if field.metadata.get("is_lora_variant")}
+    assert all(FIELDS[name] is not CARRIED for name in variants)
+
+
+def edited(folder: str, path: Path, **changes: Any) -> Path:
+    """A plain adapter whose config says what it is asked to."""
+    trained_with_peft(folder, path)
+    config = path / "adapter_config.json"
+    config.write_text(json.dumps(json.loads(config.read_text()) | changes))
+    return path
+
+
+@pytest.mark.parametrize(("config", "way_out"), REFUSED_ONES, ids=named)
+def test_what_nobody_can_carry_is_refused_by_every_stage(
+    folder: str, tmp_path: Path, config: dict[str, Any], way_out: str
+) -> None:
+    path = edited(folder, tmp_path, **config)
+    ((name, value),) = config.items()
+    shown = value if isinstance(value, str) else json.dumps(value)
+    said = f"policy.model={path}: the adapter was trained with {name}={shown}, which "
+    policy = AlignedPolicySettings(model=str(path))
+    for roles in (("policy",), ("policy", "reference"), ROLES):
+        with pytest.raises(UserError, match=way_out) as refused:
+            open_tunable(policy, roles)
+        assert str(refused.value).startswith(f"{said}training cannot carry; ")
+    for engine in (VllmEngine(), TransformersEngine()):
+        with pytest.raises(UserError, match=way_out):
+            check_served(opened_policy(folder, path), support_of(engine))
+
+
+@pytest.mark.parametrize("config", BY_PEFT_ONES, ids=named)
+def test_what_vllm_does_not_serve_is_refused_for_it_alone(folder: str, tmp_path: Path, config: dict[str, Any]) -> None:
+    asked = dict(config)
+    targets = asked.pop("target_modules", None)
+    ((name, value),) = asked.items()
+    path = edited(folder, tmp_path, **{name: vars(value) if isinstance(value, BdLoraConfig) else value})
+    policy = AlignedPolicySettings(model=str(path))
+    open_tunable(policy, ROLES)
+    open_tunable(policy, ROLES, support_of(TransformersEngine()))
+    assert targets is None or name == "target_parameters"
+    wanted = rf"trained with {name}=.*, which vLLM cannot carry; set rollout\.engine\.kind=transformers, or {MERGED}"
+    with pytest.raises(UserError, match=wanted):
+        open_tunable(policy, ROLES, support_of(VllmEngine()))
+    with pytest.raises(UserError, match=wanted):
+        check_served(opened_policy(folder, path), support_of(VllmEngine()))
+
+
+@pytest.mark.parametrize(("name", "value"), SAY_NOTHING.items())
+def test_what_says_nothing_of_the_weights_passes(folder: str, tmp_path: Path, name: str, value: object) -> None:
+    path = edited(folder, tmp_path, **{name: value})
+    check_served(opened_policy(folder, path), support_of(VllmEngine()), ROLES)
+
+
+def test_a_revision_counts_for_a_name_on_the_hub_alone(folder: str, tmp_path: Path) -> None:
+    path, vllm = edited(folder, tmp_path, revision="abc123"), support_of(VllmEngine())
+    check_served(opened_policy(folder, path), vllm)
+    opened = opened_policy(folder, path)
+    on_hub = type(opened)(opened.ref, type(opened.source)("some-team/some-model", path), opened.config)
+    with pytest.raises(UserError, match=r"trained with revision=abc123, which .* download that revision of the base"):
+        check_served(on_hub, vllm)
+
+
+def test_a_field_of_a_later_peft(folder: str, tmp_path: Path) -> None:
+    vllm = support_of(VllmEngine())
+    for silent in (None, False, [], {}, 16, "a name"):
+        check_served(opened_policy(folder, edited(folder, tmp_path, use_later=silent)), vllm)
+    for on in (True, [1], {"a": 1}):
+        with pytest.raises(UserError, match=r"adapter_config\.json says use_later=.*, which is not known here; take"):
+            check_served(opened_policy(folder, edited(folder, tmp_path, use_later=on)), vllm)
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("kind", ["pissa", "pissa_niter_4", "olora"])
+def test_the_way_out_of_an_init_that_changes_the_base(folder: str, tmp_path: Path, kind: str) -> None:
+    """What the refusal advises: PEFT's own conversion is plain LoRA, and starts as what was trained, to 1e-5."""
+    torch.manual_seed(0)
+    asked = LoraConfig(r=4, lora_alpha=10, target_modules=["q_proj"], init_lora_weights=kind, task_type="CAUSAL_LM")
+    model = get_peft_model(base_of(folder), asked)
+    model.peft_config["default"].init_lora_weights = True
+    model.save_pretrained(str(tmp_path / "initial"))
+    model.peft_config["default"].init_lora_weights = kind
+    move(model)
+    model.save_pretrained(str(tmp_path / "as-is"))
+    model.save_pretrained(
+        str(tmp_path / "converted"), path_initial_model_for_weight_conversion=str(tmp_path / "initial")
+    )
+    with pytest.raises(UserError, match=BASE_CHANGED):
+        open_tunable(AlignedPolicySettings(model=str(tmp_path / "as-is")), ("policy",))
+    opened = open_tunable(AlignedPolicySettings(model=str(tmp_path / "converted")), ("policy", "reference"))
+    tuned = method_of(LoraTuning()).policy(opened, ("policy", "reference"), 0)
+    for role in ("policy", "reference"):
+        torch.testing.assert_close(response(tuned, role), plain(model), rtol=0, atol=1e-5)
