@@ -10,7 +10,7 @@ from typing import Any
 from plumbob.cluster.launchers.job_files import JOIN_WAIT_S, as_yaml, for_cluster
 from plumbob.cluster.launchers.launcher import LauncherOption
 from plumbob.cluster.placement import TOLERANCE, plan, total
-from plumbob.cluster.resources import Amount, Host, Need, needs_of
+from plumbob.cluster.resources import Host, ResourceAmount, ResourceNeed, resource_needs
 from plumbob.configs.runs import AnyRun
 from plumbob.core.errors import UserError
 
@@ -149,10 +149,10 @@ exit "$status"
 def render(config: AnyRun, options: Mapping[str, Any]) -> str:
     """The script of a run, for as many hosts as --hosts says."""
     sent = for_cluster(config, JOIN_WAIT_S)
-    return script(sent, needs_of(sent), 1 if options["hosts"] is None else options["hosts"])
+    return script(sent, resource_needs(sent), 1 if options["hosts"] is None else options["hosts"])
 
 
-def script(config: AnyRun, needs: Sequence[Need], num_hosts: int) -> str:
+def script(config: AnyRun, needs: Sequence[ResourceNeed], num_hosts: int) -> str:
     """The script. What is given to `sbatch` beside it replaces its own options.
 
     Args:
@@ -177,7 +177,7 @@ def script(config: AnyRun, needs: Sequence[Need], num_hosts: int) -> str:
     return "\n".join(lines) + BODY
 
 
-def sbatch_options(name: str, size: Amount, num_hosts: int) -> Mapping[str, str | None]:
+def sbatch_options(name: str, size: ResourceAmount, num_hosts: int) -> Mapping[str, str | None]:
     """Option -> its value, None where it takes none."""
     options: dict[str, str | None] = {
         "job-name": re.sub(r"[^A-Za-z0-9._-]", "-", name),
@@ -196,7 +196,7 @@ def sbatch_options(name: str, size: Amount, num_hosts: int) -> Mapping[str, str 
     return options | ({"gpus-per-node": f"{size.gpus:g}"} if size.gpus else {})
 
 
-def host_size(needs: Sequence[Need], num_hosts: int) -> Amount:
+def host_size(needs: Sequence[ResourceNeed], num_hosts: int) -> ResourceAmount:
     """The fewest whole GPUs, and with these the fewest whole CPUs, that equal hosts must have to hold all workers."""
     num_workers = sum(need.count for need in needs)
     if not 1 <= num_hosts <= num_workers:
@@ -204,7 +204,7 @@ def host_size(needs: Sequence[Need], num_hosts: int) -> Amount:
     whole = total(needs)
     for gpus in _whole_numbers(whole.gpus, num_hosts):
         for cpus in _whole_numbers(whole.cpus, num_hosts):
-            size = Amount(cpus, gpus, whole.gib)
+            size = ResourceAmount(cpus, gpus, whole.gib)
             if plan(needs, [Host(str(number), str(number), size) for number in range(num_hosts)]).fits:
                 return size
     raise AssertionError("a host that has all that is needed holds all workers")

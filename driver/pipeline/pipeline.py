@@ -216,7 +216,7 @@ def _stages(run: PipelineRun, files: Files, context: StageContext) -> list[tuple
         *first,
         ("sft", lambda inner: prepare(stages.sft())(inner)),
         ("reward", lambda inner: prepare(stages.reward())(inner)),
-        ("ppo", lambda inner: prepare(stages.ppo(), files.judge)(inner)),
+        ("ppo", lambda inner: prepare(stages.ppo(), files.gold_reward)(inner)),
         ("dpo", lambda inner: prepare(stages.dpo())(inner)),
         (EVAL, lambda inner: _evaluate(stages.evaluation(), files, context, inner)),
     ]
@@ -239,13 +239,13 @@ def _evaluate(run: EvalRun, files: Files, outer: StageContext, inner: StageConte
     assert policy is not None, "a pipeline evaluates policies"
     for note in data.notes:
         inner.listener.notify(EVAL, note)
-    scorer = inner.session.scorers(run.reward)
+    scorer = inner.session.start_scorers(run.reward)
     base = policy.opened.ref
     policies = {
         name: open_policy(replace(base, name=str(outer.folder / name / "policy"), setting=name))
         for name in ("ppo", "dpo")
     }
-    measured = measure_policies(run, policy, inner.session, scorer, policies, files.judge)
+    measured = measure_policies(run, policy, inner.session, scorer, policies, files.gold_reward)
     baseline = measured["baseline"]
     write_samples(
         outer.folder / SAMPLES_FILE,

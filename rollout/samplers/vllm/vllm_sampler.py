@@ -17,7 +17,7 @@ from plumbob.configs.settings.workers import VllmEngine
 from plumbob.core.errors import UserError, first_line
 from plumbob.models.adapter import Adapter, save_adapter
 from plumbob.models.loading import DTYPES
-from plumbob.rollout.publish_proof import PublishError, PublishProof, judge, served_tensors
+from plumbob.rollout.publish_proof import PublishError, PublishProof, served_tensors, verify_publish
 from plumbob.rollout.rollout_records import FinishReason, Rollout, SampleRequest
 from plumbob.rollout.samplers.sampler import (
     BASE_VERSION,
@@ -146,7 +146,7 @@ class VllmSampler:
             expected = served_tensors(adapter, DTYPES[self._spec.model.dtype])
             found = self._engine.collective_rpc(compare_in_engine, args=(request.lora_int_id, expected))
             seconds = time.monotonic() - began
-            proof = judge(self._spec.worker, adapter.version, adapter.tensors, _largest(found), seconds)
+            proof = verify_publish(self._spec.worker, adapter.version, adapter.tensors, _largest(found), seconds)
         except PublishError:
             if adapter.version not in self._adapters:
                 self._engine.engine_core.remove_lora(request.lora_int_id)

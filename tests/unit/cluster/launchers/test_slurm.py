@@ -8,7 +8,7 @@ import pytest
 
 from plumbob.cluster.launchers.slurm import host_size
 from plumbob.cluster.launchers.slurm import script as script_of
-from plumbob.cluster.resources import Amount, Need, needs_of
+from plumbob.cluster.resources import ResourceAmount, ResourceNeed, resource_needs
 from plumbob.configs.runs import AnyRun
 from plumbob.console.cli import main
 from plumbob.core.errors import UserError
@@ -30,7 +30,7 @@ ALLOWED = {
 
 
 def script(run: AnyRun, num_hosts: int = 1) -> str:
-    return script_of(run, needs_of(run), num_hosts)
+    return script_of(run, resource_needs(run), num_hosts)
 
 
 def options(text: str) -> dict[str, str]:
@@ -71,8 +71,8 @@ def test_the_options_ask_for_what_the_run_needs() -> None:
     }
 
 
-def size(needs: list[Need], num_hosts: int) -> tuple[float, float]:
-    found: Amount = host_size(needs, num_hosts)
+def size(needs: list[ResourceNeed], num_hosts: int) -> tuple[float, float]:
+    found: ResourceAmount = host_size(needs, num_hosts)
     return found.cpus, found.gpus
 
 

@@ -17,7 +17,7 @@ import pytest
 import yaml
 
 from plumbob.cluster.launchers.slurm import script
-from plumbob.cluster.resources import needs_of
+from plumbob.cluster.resources import resource_needs
 from plumbob.configs.runs import AnyRun
 from tests.support.submitted_run import ppo
 
@@ -97,7 +97,7 @@ class Slurm:
         }
         path = f"{self.folder / 'bin'}{os.pathsep}{os.environ['PATH']}"
         own = {"PATH": path, "KEPT": str(kept), "EXIT": "0", "TMPDIR": str(self.folder / "tmp")}
-        (self.folder / "script").write_text(script(run, needs_of(run), num_hosts))
+        (self.folder / "script").write_text(script(run, resource_needs(run), num_hosts))
         done = subprocess.run(
             ["bash", str(self.folder / "script"), *arguments],
             text=True,
