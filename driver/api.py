@@ -143,11 +143,16 @@ def plan(config: AnyRun) -> Plan:
         UserError: the run would be refused whatever the cluster has.
     """
     writable_folder(config)
-    notes = _prepare(with_absolute_paths(config)).notes
+    notes = check_input(config)
     if config.cluster.address == "local":
         return replace(placement.plan(resource_needs(config), this_machine(config.cluster)), notes=notes)
     with connected(config.cluster):
         return replace(placement.plan(resource_needs(config), hosts(free=True)), notes=notes)
+
+
+def check_input(config: AnyRun) -> tuple[str, ...]:
+    """Read and check all input, and start nothing: sentences about it. Raises UserError."""
+    return _prepare(with_absolute_paths(config)).notes
 
 
 def writable_folder(config: Run) -> Path:

@@ -17,6 +17,7 @@ WATCHED = ("ray", "vllm", "deepspeed", "peft", "transformers")
 """Their private parts are used, or parts that move from release to release."""
 
 OWNERS = {
+    "_get_default_store": "torch.distributed.distributed_c10d",
     "_adapter_manager": "vllm.lora.worker_manager",
     "__compatible_ops__": "deepspeed.ops",
     "_get_fp32_opt_state_partition": "deepspeed.runtime.zero.stage3",

@@ -23,6 +23,9 @@ END_OF_CONFIG = "END OF CONFIG"
 HEAD_START_S = 120
 """How long the head has to start."""
 
+WARNING_S = 120
+"""How long before the time limit the run is told to end its step and save."""
+
 BODY = r"""
 set -euo pipefail
 
@@ -40,52 +43,106 @@ export RAY_AUTH_TOKEN RAY_AUTH_MODE=token RAY_USAGE_STATS_ENABLED=0
 
 # Other jobs may run on the same hosts.
 port=$((20000 + SLURM_JOB_ID % 10000))
-temporary=/tmp/ray-$SLURM_JOB_ID
 config=$(mktemp --suffix=.yaml)
-
+driver=
 steps=()
+hosts=()
+
+# One step a host, so that a host that is lost takes no other with it. In a session of its own Ray hears no signal but
+# the one below; what it prints is shown where it ends by itself; its folder goes with it.
+ray_of_one_host='
+export TMPDIR=$1
+rm -rf -- "$TMPDIR" && mkdir -p -- "$TMPDIR" || exit 1
+stopped=
+start=(ray start --block --temp-dir="$TMPDIR" --num-cpus="$SLURM_CPUS_PER_TASK" "${@:2}")
+RAY_GRACEFUL_SHUTDOWN_DRAIN_TIMEOUT_S=0 setsid "${start[@]}" >"$TMPDIR/printed" 2>&1 &
+ray=$!
+trap "stopped=1; kill -TERM $ray 2>/dev/null" TERM USR1
+status=1
+while kill -0 "$ray" 2>/dev/null; do wait "$ray" && status=0 || status=$?; done
+[[ -n $stopped ]] && status=0 || tail -n 20 -- "$TMPDIR/printed" >&2
+rm -rf -- "$TMPDIR"
+exit "$status"
+'
+
+start_ray() {
+    srun --nodes=1 --ntasks=1 --nodelist="$1" --cpus-per-task="$SLURM_CPUS_PER_TASK" \
+        bash -c "$ray_of_one_host" ray "/tmp/ray-$SLURM_JOB_ID-${#steps[@]}" "${@:2}" &
+    steps+=($!)
+    hosts+=("$1")
+}
+
+is_running() {
+    kill -0 "$1" 2>/dev/null
+}
+
+wait_for() {
+    local deadline=$((SECONDS + $1))
+    while ((SECONDS < deadline)) && is_running "$2"; do
+        sleep 0.2
+    done
+}
+
+# Shorter than Slurm's KillWait, 30 s, after which it kills what is left.
 cleanup() {
+    trap '' TERM
     trap - EXIT
+    if [[ -n $driver ]] && is_running "$driver"; then
+        kill -TERM "$driver" 2>/dev/null || true
+        wait_for 10 "$driver"
+        kill -KILL "$driver" 2>/dev/null || true
+    fi
     if ((${#steps[@]})); then
-        kill "${steps[@]}" 2>/dev/null || true
-        local deadline=$((SECONDS + 45))
-        while ((SECONDS < deadline)) && kill -0 "${steps[@]}" 2>/dev/null; do
-            sleep 0.2
+        scancel --quiet --signal=USR1 "$SLURM_JOB_ID" || true  # Of TERM Slurm says that it is an error.
+        local began=$SECONDS step
+        for step in "${steps[@]}"; do
+            wait_for $((began + 15 - SECONDS)) "$step"
+            kill -KILL "$step" 2>/dev/null || true
         done
     fi
     rm -f -- "$config"
-    timeout 60 srun --overlap --ntasks-per-node=1 rm -rf -- "$temporary" || true
 }
 trap cleanup EXIT
+trap 'exit 143' TERM
 
 head=$SLURMD_NODENAME
 head_ip=$(hostname -I | awk '{ print $1 }')
-one_each=(--ntasks-per-node=1 "--cpus-per-task=$SLURM_CPUS_PER_TASK")
-start=(ray start --block "--num-cpus=$SLURM_CPUS_PER_TASK" "--temp-dir=$temporary")
-
-srun --nodes=1 --ntasks=1 --nodelist="$head" "${one_each[@]}" \
-    "${start[@]}" --head --node-ip-address="$head_ip" --port="$port" --include-dashboard=false &
-steps+=($!)
+start_ray "$head" --head --node-ip-address="$head_ip" --port="$port" --include-dashboard=false
 deadline=$((SECONDS + head_start_s))
 until (: <"/dev/tcp/$head_ip/$port") 2>/dev/null; do
-    kill -0 "${steps[0]}" 2>/dev/null || fail "the head of Ray did not start on $head" 1
+    is_running "${steps[0]}" || fail "the head of Ray did not start on $head" 1
     ((SECONDS < deadline)) || fail "the head of Ray on $head did not answer within $head_start_s s" 1
     sleep 0.2
 done
-others=$((SLURM_JOB_NUM_NODES - 1))
-if ((others)); then
-    srun --nodes="$others" --ntasks="$others" --exclude="$head" "${one_each[@]}" \
-        "${start[@]}" --address="$head_ip:$port" &
-    steps+=($!)
-fi
+for host in $(scontrol show hostnames "$SLURM_JOB_NODELIST"); do
+    [[ $host == "$head" ]] || start_ray "$host" --address="$head_ip:$port"
+done
 
 export RAY_ADDRESS=$head_ip:$port
 if [[ ${1:-} == resume || ${SLURM_RESTART_COUNT:-0} -gt 0 && -e $run_folder/resolved.json ]]; then
-    plumbob resume "$run_folder"
+    plumbob resume "$run_folder" &
 else
     write_config >"$config"
-    plumbob run "$config"
+    plumbob run "$config" &
 fi
+driver=$!
+# The time limit is near, or `scancel --batch --signal=TERM`: the run ends its step, saves and ends with status 75.
+trap 'kill -TERM "$driver" 2>/dev/null || true' TERM
+
+# Once the run has begun it does without a host that is lost; before that it would wait for the host in vain.
+while is_running "$driver"; do
+    for number in "${!steps[@]}"; do
+        is_running "${steps[number]}" && continue
+        echo "plumbob: Ray has ended on ${hosts[number]}" >&2
+        ((number)) || fail "which is the host of its head; resume the run with: sbatch THIS_SCRIPT resume" 1
+        [[ $run_folder/resolved.json -nt $config ]] || fail "it has to be there before the run begins" 1
+        unset "steps[number]"
+    done
+    sleep 1
+done
+status=0
+wait "$driver" || status=$?
+exit "$status"
 """
 
 
@@ -131,6 +188,10 @@ def sbatch_options(name: str, size: ResourceAmount, num_hosts: int) -> Mapping[s
         "mem": "0",
         # A host that is lost does not end the job: the run continues on the others.
         "no-kill": None,
+        # The job starts again when the host of this script is lost, or a job of higher priority has ended it.
+        "requeue": None,
+        "open-mode": "append",
+        "signal": f"B:TERM@{WARNING_S}",
     }
     return options | ({"gpus-per-node": f"{size.gpus:g}"} if size.gpus else {})
 

@@ -82,7 +82,7 @@ def check_models(run: PipelineRun) -> OpenedPolicy | None:
     """What later stages would refuse: models that cannot be read, and lengths that the models have no positions for.
 
     Returns:
-        The policy that the pipeline begins with; None where it is made from nothing.
+        The policy that the pipeline begins with; None where it is made from scratch.
 
     Raises:
         UserError: names the settings that do not go together.
