@@ -192,6 +192,8 @@ def _conversation(fields: Fields, name: str, question: str | None) -> tuple[list
         raise RowError(
             f"'{name}': expected the last message to be the assistant's, found {shown(messages[-1]['role'])}"
         )
+    if messages[-1].get("tool_calls"):
+        raise RowError(f"'{name}': expected a response of text alone, found tool_calls, which would not be learnt")
     return context, messages[-1]["content"]
 
 

@@ -160,6 +160,14 @@ def test_a_demonstration_is_told_what_it_lacks(tmp_path: Path, row: dict[str, An
         read_demonstrations(save(tmp_path, row), RULES, render)
 
 
+@pytest.mark.parametrize("text", ["", "Let me look."])
+def test_a_response_that_calls_a_tool_is_refused(tmp_path: Path, text: str) -> None:
+    call = {"role": "assistant", "content": text, "tool_calls": [{"function": {"name": "f", "arguments": {}}}]}
+    path = save(tmp_path, {"messages": [USER, call], "tools": []})
+    with pytest.raises(UserError, match=r"row 1: 'messages': expected a response of text alone, found tool_calls"):
+        read_demonstrations(path, RULES, render)
+
+
 def test_a_conversation_beside_a_text_has_one_prompt_for_every_stage(tmp_path: Path) -> None:
     path = save(tmp_path, {"prompt": "Hi there", "messages": [USER, GOOD]})
     (record,) = read_demonstrations(path, RULES, render).records
