@@ -54,7 +54,7 @@ def session(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Session:
     monkeypatch.setattr(plumbob.driver.run_control, "ControlClient", Client)
     monkeypatch.setattr(plumbob.driver.run_control, "draining_nodes", frozenset)
     monkeypatch.setattr(plumbob.driver.run_control, "addresses", lambda nodes: [f"10.0.0.{node[1]}" for node in nodes])
-    monkeypatch.setattr(Session, "check", lambda self, needs: None)
+    monkeypatch.setattr(Session, "admit", lambda self, needs: None)
     return Session(CLUSTER, tmp_path / "logs", Watching())
 
 
