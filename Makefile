@@ -5,7 +5,7 @@ BIN := .venv/bin
 # The folders that are installed below `plumbob`, as setup.py has them.
 PACKAGES := core configs data models rollout reward trainers cluster driver verify console
 
-.PHONY: demo test test-training test-rest test-runs test-e2e test-workers test-hosts test-slow faults fuzz lint tree install gpu-install lock clean
+.PHONY: demo test test-training test-rest test-runs test-e2e test-workers test-hosts test-slow test-slurm faults fuzz lint tree install gpu-install lock clean
 
 # SETTINGS, if given, change the demo: make demo SETTINGS="ppo.num_steps=2".
 demo: install
@@ -20,7 +20,7 @@ test-training: install
 
 test-rest: install
 	$(BIN)/python -m pytest -m "not slow and not cluster" tests --ignore=tests/optimum --ignore=tests/unit/trainers \
-	--ignore=tests/e2e --ignore=tests/multihost
+	--ignore=tests/e2e --ignore=tests/multihost --ignore=tests/slurm
 
 # Whole runs, also resumed, submitted and steered, and workers that come and go: again two halves.
 test-runs: install
@@ -39,6 +39,12 @@ test-hosts: install
 # Of whole runs, what CI leaves out for its time.
 test-slow: install
 	$(BIN)/python -m pytest -m slow
+
+# The script for Slurm on a real one: Debian's packages, all daemons on this machine (tests/slurm/). It needs root, and
+# installs Slurm where it is missing. No other target runs it.
+test-slurm: install
+	command -v slurmctld slurmd munged sbatch >/dev/null || { apt-get update && apt-get install --yes slurm-wlm munge; }
+	$(BIN)/python -m pytest -m slurm tests/slurm
 
 # Needs root; about half an hour (docs/reliability.md). What Ray prints meanwhile goes to runs/faults.log.
 faults: install

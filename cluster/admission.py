@@ -6,13 +6,13 @@ from dataclasses import replace
 from plumbob.cluster.calls import wait_until
 from plumbob.cluster.nodes import hosts, this_machine
 from plumbob.cluster.placement import Plan, plan
-from plumbob.cluster.resources import Need, amount
+from plumbob.cluster.resources import ResourceNeed, resources_of
 from plumbob.cluster.run_status import RunStatus
 from plumbob.configs.settings.workers import ClusterSettings
 from plumbob.core.errors import UserError
 
 
-def check_local(cluster: ClusterSettings, needs: tuple[Need, ...]) -> None:
+def check_local(cluster: ClusterSettings, needs: tuple[ResourceNeed, ...]) -> None:
     """A private Ray is as large as this machine, known before it starts. Raises UserError when that is too small."""
     if cluster.address == "local":
         _refuse_unfit(plan(needs, this_machine(cluster)), "")
@@ -80,11 +80,11 @@ def check_drain(status: RunStatus, host: str, nodes: Collection[str], draining: 
     Raises:
         UserError: on the hosts that stay, the least that it needs would not fit any more.
     """
-    least = status.least
+    minimum = status.minimum_needs
     staying = [other for other in hosts(free=False) if other.node_id not in draining]
     others = [other for other in staying if other.node_id not in nodes]
-    if plan(least, staying).fits and not plan(least, others).fits:
-        needed = ", ".join(f"{need.count} {need.role} of {amount(need)}" for need in least)
+    if plan(minimum, staying).fits and not plan(minimum, others).fits:
+        needed = ", ".join(f"{need.count} {need.role} of {resources_of(need)}" for need in minimum)
         raise UserError(
             f"{host}: on the hosts that stay there would be no room for the least that the run needs ({needed}); start "
             f"Ray on another first, or end the run with `plumbob stop`"

@@ -20,8 +20,8 @@ from ray.core.generated.gcs_service_pb2 import CheckAliveReply, CheckAliveReques
 from ray.core.generated.ray_client_pb2 import ClusterInfoRequest, ClusterInfoResponse, ClusterInfoType
 from ray.exceptions import AuthenticationError, RayError
 
+from plumbob.cluster import private_ray
 from plumbob.cluster.calls import wait_until
-from plumbob.cluster.private_ray import own_process_groups
 from plumbob.cluster.workers.import_path import WorkerImports
 from plumbob.configs.settings.workers import ClusterSettings
 from plumbob.core.errors import NotRunningError, UserError, first_line
@@ -59,12 +59,13 @@ def connect(cluster: ClusterSettings) -> None:
     Raises:
         NotRunningError: nothing answers at that address.
         UserError: what answers is no Ray, one of another version, or does not take our token.
+        RunFailed: a private Ray did not start.
     """
     if cluster.address == "local":
         # A private Ray guards itself with a token of its own, and leaves the user's token file alone.
         os.environ.setdefault("RAY_AUTH_TOKEN", secrets.token_hex(32))
-        with own_process_groups():
-            _init(address="local", num_cpus=cluster.num_cpus, include_dashboard=False)
+        with private_ray.starting() as folder:
+            _init(address="local", num_cpus=cluster.num_cpus, include_dashboard=False, _temp_dir=str(folder))
     elif cluster.address.startswith(CLIENT):
         raise UserError(
             f"cluster.address={cluster.address}: a run has to be on a host of its Ray; `plumbob submit` sends it there "
@@ -94,8 +95,9 @@ def joined(address: str) -> Iterator[None]:
 
 
 def disconnect() -> None:
-    """Leave the Ray that was joined, or end the private one."""
+    """Leave the Ray that was joined, or end the private one, of which nothing is left."""
     ray.shutdown()
+    private_ray.remove_folders()
 
 
 @contextmanager
@@ -126,7 +128,7 @@ def _init(**arguments: Any) -> None:
     auto_init_hook.enable_auto_connect = False
     if not arguments["address"].startswith(CLIENT):  # Who only looks starts no workers.
         arguments["job_config"] = WorkerImports()
-    with stop_signals.held():  # Ray puts handlers of its own in place, which end the process with a stack of its C++.
+    with stop_signals.held(), private_ray.without_handlers():
         ray.init(**arguments, **QUIET)
 
 

@@ -8,7 +8,7 @@ from ray._private.ray_constants import DEFAULT_OBJECT_STORE_MEMORY_PROPORTION
 from ray._private.state import available_resources_per_node, state
 from ray._private.utils import estimate_available_memory
 
-from plumbob.cluster.resources import Amount, Host
+from plumbob.cluster.resources import Host, ResourceAmount
 from plumbob.configs.settings.workers import ClusterSettings
 from plumbob.core.errors import UserError
 
@@ -67,8 +67,8 @@ def this_machine(cluster: ClusterSettings) -> tuple[Host, ...]:
 
     gib = estimate_available_memory() * (1 - DEFAULT_OBJECT_STORE_MEMORY_PROPORTION) / GIB
     cpus = float(cluster.num_cpus or os.cpu_count() or 1)
-    return (Host("this machine", "", Amount(cpus, float(torch.cuda.device_count()), gib)),)
+    return (Host("this machine", "", ResourceAmount(cpus, float(torch.cuda.device_count()), gib)),)
 
 
-def _amount(resources: dict[str, float]) -> Amount:
-    return Amount(resources.get("CPU", 0.0), resources.get("GPU", 0.0), resources.get("memory", 0.0) / GIB)
+def _amount(resources: dict[str, float]) -> ResourceAmount:
+    return ResourceAmount(resources.get("CPU", 0.0), resources.get("GPU", 0.0), resources.get("memory", 0.0) / GIB)

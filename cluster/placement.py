@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
-from plumbob.cluster.resources import TOLERANCE, Amount, Host, Need, amount
+from plumbob.cluster.resources import TOLERANCE, Host, ResourceAmount, ResourceNeed, resources_of
 
 
 @dataclass(frozen=True)
@@ -16,26 +16,29 @@ class Plan:
     Attributes:
         hosts: with what they have before anything of the plan is placed.
         placed: for each need the host of each worker; None when they do not fit together.
+        notes: sentences about the run's input, such as what of it is left out.
     """
 
-    needs: tuple[Need, ...]
+    needs: tuple[ResourceNeed, ...]
     hosts: tuple[Host, ...]
     placed: tuple[tuple[Host, ...], ...] | None
+    notes: tuple[str, ...] = ()
 
     @property
     def fits(self) -> bool:
         return self.placed is not None
 
     @property
-    def needed(self) -> Amount:
+    def needed(self) -> ResourceAmount:
         return total(self.needs)
 
     def lines(self) -> list[str]:
         rows = []
         for index, need in enumerate(self.needs):
             where = "" if self.placed is None else f" on {hosts_in_words(self.placed[index])}"
-            rows.append(f"{need.role:<8} {need.count} x {amount(need)} ({need.setting}={need.count}){where}")
+            rows.append(f"{need.role:<8} {need.count} x {resources_of(need)} ({need.setting}={need.count}){where}")
         rows += [f"host     {host.address} has {host.free} free" for host in self.hosts]
+        rows += [f"note     {note}" for note in self.notes]
         return [*rows, f"together {self.needed}", "it fits" if self.fits else self.what_is_missing()]
 
     def what_is_missing(self) -> str:
@@ -53,7 +56,9 @@ class Plan:
         """What is missing, as a sentence without its end."""
         if not self.hosts:
             return "there is no host to run on: start Ray on one"
-        there = Amount(*map(sum, zip(Amount(0, 0, 0), *(host.free for host in self.hosts), strict=True)))
+        there = ResourceAmount(
+            *map(sum, zip(ResourceAmount(0, 0, 0), *(host.free for host in self.hosts), strict=True))
+        )
         missing = [
             f"{needed - has:.3g} {unit}"
             for needed, has, unit in zip(self.needed, there, ("CPUs", "GPUs", "GiB"), strict=True)
@@ -63,11 +68,11 @@ class Plan:
 
     def _what_fits_on_no_host(self) -> str:
         """Of needs whose sum is free: the workers are too large for what is left on any one host."""
-        largest = max(self.needs, key=amount)
+        largest = max(self.needs, key=resources_of)
         roomiest = max(self.hosts, key=lambda host: host.free)
         return (
-            f"the workers do not fit on single hosts: one of role {largest.role} needs {amount(largest)}, and the "
-            f"roomiest host, {roomiest.address}, has {roomiest.free}"
+            f"the workers do not fit on single hosts: one of role {largest.role} needs {resources_of(largest)}, and "
+            f"the roomiest host, {roomiest.address}, has {roomiest.free}"
         )
 
     def as_dict(self) -> dict[str, Any]:
@@ -80,23 +85,24 @@ class Plan:
             "hosts": [{"address": host.address, "free": host.free._asdict()} for host in self.hosts],
             "fits": self.fits,
             "missing": None if self.fits else self.what_is_missing(),
+            "notes": list(self.notes),
         }
 
 
-def plan(needs: Sequence[Need], hosts: Sequence[Host]) -> Plan:
+def plan(needs: Sequence[ResourceNeed], hosts: Sequence[Host]) -> Plan:
     """Hosts for all workers, spread or packed as each role asks; where that does not fit, as tightly as possible."""
     placed = _arranged(needs, hosts, tightly=False) or _arranged(needs, hosts, tightly=True)
     return Plan(tuple(needs), tuple(hosts), placed)
 
 
-def choose(need: Need, hosts: Sequence[Host], placed: Mapping[str, int], tightly: bool = False) -> Host | None:
+def choose(need: ResourceNeed, hosts: Sequence[Host], placed: Mapping[str, int], tightly: bool = False) -> Host | None:
     """The host of the next worker; None where no host has the capacity.
 
     Args:
         placed: node id -> workers of this group that are there already.
         tightly: take the host with the least free, whatever the role asks.
     """
-    able = [host for host in hosts if host.free.holds(amount(need))]
+    able = [host for host in hosts if host.free.holds(resources_of(need))]
     if not able:
         return None
     if tightly:
@@ -105,7 +111,7 @@ def choose(need: Need, hosts: Sequence[Host], placed: Mapping[str, int], tightly
     return min(able, key=lambda host: (away * placed.get(host.node_id, 0), [-free for free in _gpus_first(host.free)]))
 
 
-def nearest_fit(needs: Sequence[Need], hosts: Sequence[Host]) -> tuple[Need, ...] | None:
+def nearest_fit(needs: Sequence[ResourceNeed], hosts: Sequence[Host]) -> tuple[ResourceNeed, ...] | None:
     """The same roles with fewer workers, taken from the largest group first; None if one of each is too many.
 
     Found by halving, with about log2(n) plans for n workers: what holds some workers holds fewer. Of one or two groups
@@ -118,7 +124,7 @@ def nearest_fit(needs: Sequence[Need], hosts: Sequence[Host]) -> tuple[Need, ...
     return fewer[index] if index < len(fewer) else None
 
 
-def evicted(need: Need, hosts: Sequence[Host], held: Sequence[tuple[str, Amount]]) -> list[int] | None:
+def evicted(need: ResourceNeed, hosts: Sequence[Host], held: Sequence[tuple[str, ResourceAmount]]) -> list[int] | None:
     """Which workers have to go so that a group fits; of these those that come first.
 
     Args:
@@ -147,10 +153,10 @@ def evicted(need: Need, hosts: Sequence[Host], held: Sequence[tuple[str, Amount]
     return going
 
 
-def total(needs: Sequence[Need]) -> Amount:
-    whole = Amount(0, 0, 0)
+def total(needs: Sequence[ResourceNeed]) -> ResourceAmount:
+    whole = ResourceAmount(0, 0, 0)
     for need in needs:
-        whole = whole.plus(amount(need), need.count)
+        whole = whole.plus(resources_of(need), need.count)
     return whole
 
 
@@ -160,7 +166,7 @@ def hosts_in_words(hosts: Sequence[Host]) -> str:
     return ", ".join(address if count == 1 else f"{address} ({count})" for address, count in counts.items())
 
 
-def _with_fewer_workers(needs: Sequence[Need]) -> list[tuple[Need, ...]]:
+def _with_fewer_workers(needs: Sequence[ResourceNeed]) -> list[tuple[ResourceNeed, ...]]:
     """These needs, then one worker of the largest group less each time, of equal ones of the first; to one of each."""
     found = [tuple(needs)]
     while any(need.count > 1 for need in found[-1]):
@@ -171,24 +177,28 @@ def _with_fewer_workers(needs: Sequence[Need]) -> list[tuple[Need, ...]]:
     return found
 
 
-def _arranged(needs: Sequence[Need], hosts: Sequence[Host], tightly: bool) -> tuple[tuple[Host, ...], ...] | None:
+def _arranged(
+    needs: Sequence[ResourceNeed], hosts: Sequence[Host], tightly: bool
+) -> tuple[tuple[Host, ...], ...] | None:
     """The largest workers are placed first; of equal ones those of the earlier need."""
     left = {host.node_id: host for host in hosts}
     named = dict(left)
     placed: dict[int, tuple[Host, ...]] = {}
-    for index in sorted(range(len(needs)), key=lambda index: [-size for size in _gpus_first(amount(needs[index]))]):
+    for index in sorted(
+        range(len(needs)), key=lambda index: [-size for size in _gpus_first(resources_of(needs[index]))]
+    ):
         counts: Counter[str] = Counter()
         chosen = []
         for _ in range(needs[index].count):
             host = choose(needs[index], list(left.values()), counts, tightly)
             if host is None:
                 return None
-            left[host.node_id] = replace(host, free=host.free.plus(amount(needs[index]), -1.0))
+            left[host.node_id] = replace(host, free=host.free.plus(resources_of(needs[index]), -1.0))
             counts[host.node_id] += 1
             chosen.append(named[host.node_id])
         placed[index] = tuple(chosen)
     return tuple(placed[index] for index in range(len(needs)))
 
 
-def _gpus_first(size: Amount) -> tuple[float, float, float]:
+def _gpus_first(size: ResourceAmount) -> tuple[float, float, float]:
     return size.gpus, size.cpus, size.gib

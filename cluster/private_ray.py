@@ -1,14 +1,25 @@
-"""A private Ray on this machine: its processes in groups of their own, so that signals to the driver's reach none."""
+"""A private Ray on this machine: where it keeps its files, how it starts and ends, and out of reach of signals."""
 
+import os
+import shutil
 import signal
+import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
-from ray._private import services
+from ray._private import services, utils
 from ray._private.services import ConsolePopen
 
+from plumbob.core.errors import RunFailed, UserError, first_line
 from plumbob.core.stop_signals import SIGNALS
+
+SOCKET_BYTES = 107
+"""The longest path that the system takes for a socket."""
+
+BELOW = f"/ray-12345678/session_2026-01-01_00-00-00_000000_{2**22}/sockets/plasma_store"
+"""The longest path of a socket of Ray below the temporary folder."""
 
 
 class RayProcess(ConsolePopen):
@@ -24,13 +35,92 @@ class RayProcess(ConsolePopen):
             signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)
 
         super().__init__(*arguments, preexec_fn=prepare, process_group=0, **options)
+        started.append(self)
+
+
+started: list[RayProcess] = []
+"""Of the private Ray of this process, or of one that did not start."""
+
+folders: list[Path] = []
+"""Of private Rays that have not been removed."""
+
+
+def temporary_folder() -> Path:
+    """Where a private Ray has its sockets, its logs and what its memory does not hold; made anew.
+
+    RAY_TMPDIR says below which folder, or TMPDIR where that is short enough for a socket's path, or else it is /tmp.
+
+    Raises:
+        UserError: RAY_TMPDIR is too long for a socket's path, or no folder can be made there.
+    """
+    asked, usual = os.environ.get("RAY_TMPDIR"), os.environ.get("TMPDIR")
+    room = SOCKET_BYTES - len(BELOW)
+    if asked and len(os.fsencode(asked)) > room:
+        raise UserError(
+            f"RAY_TMPDIR={asked}: a private Ray has sockets below it, whose paths would be longer than the "
+            f"{SOCKET_BYTES} bytes that the system takes; set it to a folder of at most {room} bytes, such as /tmp"
+        )
+    parent = asked or (usual if usual and len(os.fsencode(usual)) <= room else "/tmp")
+    try:
+        return Path(tempfile.mkdtemp(prefix="ray-", dir=parent))
+    except OSError as error:
+        raise UserError(
+            f"{parent}: a private Ray cannot make its temporary folder there: {error.strerror}; set RAY_TMPDIR to a "
+            f"folder that can be written"
+        ) from error
 
 
 @contextmanager
-def own_process_groups() -> Iterator[None]:
-    """Processes that Ray starts inside are `RayProcess`es."""
+def starting() -> Iterator[Path]:
+    """Ray is started inside, with the folder that comes as its temporary one.
+
+    Raises:
+        RunFailed: it does not start; what had been started is ended.
+    """
+    folder = temporary_folder()
+    started.clear()
     services.ConsolePopen = RayProcess
+    try:
+        yield folder
+    except UserError:
+        remove(folder)
+        raise
+    except Exception as error:  # Ray says nothing of what it raises, and raises bare exceptions too.
+        end_processes()
+        raise RunFailed(
+            f"a private Ray did not start on this machine: {first_line(error)}; its logs are in {folder}. A machine "
+            f"that is busy or out of memory or disk can be why: try again, with fewer cluster.num_cpus, or start a Ray "
+            f"with `ray start --head` and give the run cluster.address=auto"
+        ) from error
+    finally:
+        services.ConsolePopen = ConsolePopen
+    folders.append(folder)
+
+
+@contextmanager
+def without_handlers() -> Iterator[None]:
+    """Ray, private or joined, sets no handler of SIGTERM in Python; its C++ sets one all the same, which aborts."""
+    set_handler = utils.set_sigterm_handler
+    utils.set_sigterm_handler = lambda handler: None
     try:
         yield
     finally:
-        services.ConsolePopen = ConsolePopen
+        utils.set_sigterm_handler = set_handler
+
+
+def end_processes() -> None:
+    """Kill what was started, from the newest on."""
+    while started:
+        process = started.pop()
+        process.kill()
+        process.wait()
+
+
+def remove_folders() -> None:
+    """Called when Ray has ended: nothing else would ever remove what it leaves."""
+    while folders:
+        remove(folders.pop())
+
+
+def remove(folder: Path) -> None:
+    shutil.rmtree(folder, ignore_errors=True)

@@ -15,7 +15,7 @@ WorkerRole = Literal["learner", "rollout", "scorer", "judge"]
 
 
 @dataclass(frozen=True)
-class Need:
+class ResourceNeed:
     """A group of workers.
 
     Attributes:
@@ -34,47 +34,47 @@ class Need:
     spread: bool
 
 
-def needs_of(run: AnyRun) -> tuple[Need, ...]:
+def resource_needs(run: AnyRun) -> tuple[ResourceNeed, ...]:
     """The groups that a run has at the same time, at its widest."""
     match run:
         case RewardRun():
             return (
-                (learners(run.learner),)
+                (learner_need(run.learner),)
                 if run.calibration.policy is None
-                else (learners(run.learner), rollouts(run.rollout))
+                else (learner_need(run.learner), rollout_need(run.rollout))
             )
         case PpoRun():
-            judges = () if run.judge is None else (scorers(run.judge),)
-            return (learners(run.learner), rollouts(run.rollout), scorers(run.reward), *judges)
+            judges = () if run.judge is None else (scorer_need(run.judge),)
+            return (learner_need(run.learner), rollout_need(run.rollout), scorer_need(run.reward), *judges)
         case PipelineRun():
-            return (learners(run.learner), rollouts(run.rollout), scorers(run.reward))
+            return (learner_need(run.learner), rollout_need(run.rollout), scorer_need(run.reward))
         case EvalRun():
             if run.policy is None:
-                return (scorers(run.reward),)
+                return (scorer_need(run.reward),)
             # Learners compute as the baseline; a full model without one is described by itself.
             has_baseline = run.policy.baseline is not None or may_be_adapter(run.policy.model)
-            baseline = (learners(run.learner),) if has_baseline else ()
-            return (*baseline, rollouts(run.rollout), scorers(run.reward))
+            baseline = (learner_need(run.learner),) if has_baseline else ()
+            return (*baseline, rollout_need(run.rollout), scorer_need(run.reward))
         case TrainingRun():
-            return (learners(run.learner),)
+            return (learner_need(run.learner),)
         case _:
             assert_never(run)
 
 
-def learners(learner: LearnerRankSettings) -> Need:
+def learner_need(learner: LearnerRankSettings) -> ResourceNeed:
     return _need("learner", "learner", learner, learner.num_gpus)
 
 
-def rollouts(rollout: RolloutSettings) -> Need:
+def rollout_need(rollout: RolloutSettings) -> ResourceNeed:
     return _need("rollout", "rollout", rollout, rollout.num_gpus * rollout.tensor_parallel)
 
 
-def scorers(scorer: RewardGroupSettings) -> Need:
+def scorer_need(scorer: RewardGroupSettings) -> ResourceNeed:
     return _need("scorer" if scorer.section == "reward" else "judge", scorer.section, scorer, scorer.num_gpus)
 
 
-def _need(role: WorkerRole, section: str, workers: WorkerGroupSettings, num_gpus: float) -> Need:
-    return Need(
+def _need(role: WorkerRole, section: str, workers: WorkerGroupSettings, num_gpus: float) -> ResourceNeed:
+    return ResourceNeed(
         role=role,
         setting=f"{section}.num_workers",
         count=workers.num_workers,
@@ -85,15 +85,15 @@ def _need(role: WorkerRole, section: str, workers: WorkerGroupSettings, num_gpus
     )
 
 
-class Amount(NamedTuple):
+class ResourceAmount(NamedTuple):
     """What a worker asks for, or a host has."""
 
     cpus: float
     gpus: float
     gib: float
 
-    def plus(self, other: Self, times: float = 1.0) -> "Amount":
-        return Amount(*(own + times * its for own, its in zip(self, other, strict=True)))
+    def plus(self, other: Self, times: float = 1.0) -> "ResourceAmount":
+        return ResourceAmount(*(own + times * its for own, its in zip(self, other, strict=True)))
 
     def holds(self, other: Self) -> bool:
         return all(own + TOLERANCE >= its for own, its in zip(self, other, strict=True))
@@ -113,9 +113,9 @@ class Host:
 
     address: str
     node_id: str
-    free: Amount
+    free: ResourceAmount
 
 
-def amount(need: Need) -> Amount:
+def resources_of(need: ResourceNeed) -> ResourceAmount:
     """Of one worker."""
-    return Amount(need.num_cpus, need.num_gpus, need.memory_gib)
+    return ResourceAmount(need.num_cpus, need.num_gpus, need.memory_gib)

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any, Self
 
-from plumbob.cluster.resources import Need, WorkerRole
+from plumbob.cluster.resources import ResourceNeed, WorkerRole
 from plumbob.trainers.metrics.step_record import StepRecord
 
 MESSAGE_CHARS = 2000
@@ -15,8 +15,8 @@ DONE_KEYS: Mapping[WorkerRole, str] = {"rollout": "answers", "scorer": "scores",
 
 
 @dataclass(frozen=True)
-class WorkerRow:
-    """One worker, for people.
+class WorkerStatus:
+    """What one worker is doing, for people.
 
     Attributes:
         state: what it is doing; None for a learner.
@@ -48,7 +48,7 @@ class RunStatus:
         last_message: the newest for the user, at most MESSAGE_CHARS of it.
         workers: role -> its workers; a role that has none now may be missing.
         rollout: the rollout workers as a group, `count` the number wanted now; None while there are none.
-        least: the groups that the run cannot do without.
+        minimum_needs: the groups that the run cannot do without.
         autoscale: None where it does not scale by itself, or no rollout workers have been started.
         workers_lost: since the run began.
         responses: what became of them, as `trainers.online.sample_ledger` counts; None outside PPO.
@@ -58,9 +58,9 @@ class RunStatus:
     stage: str | None
     step: StepRecord | None
     last_message: str
-    workers: Mapping[WorkerRole, tuple[WorkerRow, ...]]
-    rollout: Need | None
-    least: tuple[Need, ...]
+    workers: Mapping[WorkerRole, tuple[WorkerStatus, ...]]
+    rollout: ResourceNeed | None
+    minimum_needs: tuple[ResourceNeed, ...]
     autoscale: AutoscaleBounds | None
     workers_lost: int
     responses: Mapping[str, Any] | None
@@ -74,7 +74,7 @@ class RunStatus:
             "last_message": self.last_message,
             "workers": {role: [_row_as_dict(role, row) for row in rows] for role, rows in self.workers.items()},
             "rollout": None if self.rollout is None else asdict(self.rollout),
-            "least": [asdict(need) for need in self.least],
+            "least": [asdict(need) for need in self.minimum_needs],
             "autoscale": None if self.autoscale is None else asdict(self.autoscale),
             "workers_lost": self.workers_lost,
             "answers": self.responses,
@@ -93,8 +93,8 @@ class RunStatus:
             workers={
                 role: tuple(_row_from_dict(role, row) for row in rows) for role, rows in content["workers"].items()
             },
-            rollout=None if rollout is None else Need(**rollout),
-            least=tuple(Need(**need) for need in content["least"]),
+            rollout=None if rollout is None else ResourceNeed(**rollout),
+            minimum_needs=tuple(ResourceNeed(**need) for need in content["least"]),
             autoscale=None if bounds is None else AutoscaleBounds(**bounds),
             workers_lost=content["workers_lost"],
             responses=content["answers"],
@@ -106,7 +106,7 @@ def _step_as_dict(record: StepRecord) -> dict[str, Any]:
     return step | {"metrics": dict(record.metrics), "seconds": dict(record.seconds)}
 
 
-def _row_as_dict(role: WorkerRole, row: WorkerRow) -> dict[str, Any]:
+def _row_as_dict(role: WorkerRole, row: WorkerStatus) -> dict[str, Any]:
     content: dict[str, Any] = {"worker": row.worker, "host": row.host}
     if row.state is not None:
         content["state"] = row.state
@@ -115,6 +115,6 @@ def _row_as_dict(role: WorkerRole, row: WorkerRow) -> dict[str, Any]:
     return content
 
 
-def _row_from_dict(role: WorkerRole, content: Mapping[str, Any]) -> WorkerRow:
+def _row_from_dict(role: WorkerRole, content: Mapping[str, Any]) -> WorkerStatus:
     done = content.get(DONE_KEYS[role]) if role in DONE_KEYS else None
-    return WorkerRow(content["worker"], content["host"], content.get("state"), done)
+    return WorkerStatus(content["worker"], content["host"], content.get("state"), done)

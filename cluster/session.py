@@ -19,8 +19,8 @@ from plumbob.cluster.fleet.recovery.budget import RestartBudget
 from plumbob.cluster.fleet.reservations import Reservation, Reservations, options
 from plumbob.cluster.fleet.work_queue import Preparation
 from plumbob.cluster.placement import plan
-from plumbob.cluster.resources import Need, WorkerRole, rollouts, scorers
-from plumbob.cluster.run_status import WorkerRow
+from plumbob.cluster.resources import ResourceNeed, WorkerRole, rollout_need, scorer_need
+from plumbob.cluster.run_status import WorkerStatus
 from plumbob.cluster.worker_groups import LearnerGroup, SamplerGroup, ScorerGroup
 from plumbob.cluster.workers.rollout_worker import RolloutWorker
 from plumbob.cluster.workers.same_versions import installed
@@ -45,8 +45,8 @@ class RunHooks(Protocol):
     def poll_control(self) -> None:
         """Called while workers are waited for. Never waits."""
 
-    def check_stop(self) -> None:
-        """Called where little would be lost. Raises RunStopped when the run shall stop."""
+    def begin_work(self) -> None:
+        """Called before work whose end is worth waiting for. Raises RunStopped when the run shall stop."""
 
     def samplers_opened(self, rollout: RolloutSettings) -> None:
         """There are rollout workers now."""
@@ -69,12 +69,12 @@ class UncontrolledRun:
 
     def poll_control(self) -> None: ...
 
-    def check_stop(self) -> None: ...
+    def begin_work(self) -> None: ...
 
     def samplers_opened(self, rollout: RolloutSettings) -> None: ...
 
     def worker_lost(self, lost: WorkerLost, slot: str) -> None:
-        self.notify(self._budget.spend(lost, slot))
+        self.notify(self._budget.record_loss(lost, slot))
 
     def responses_reissued(self, count: int) -> None: ...
 
@@ -92,7 +92,7 @@ class Session:
 
     def __init__(self, cluster: ClusterSettings, logs: Path, listener: Listener) -> None:
         self.cluster, self._logs = cluster, logs.resolve()
-        self._run: RunHooks = UncontrolledRun(listener, cluster.max_restarts)
+        self._hooks: RunHooks = UncontrolledRun(listener, cluster.max_restarts)
         self._probe = StorageProbe(self._logs)
         self._numbers = count()
         self._reservations = Reservations()
@@ -112,20 +112,20 @@ class Session:
     # -------------------------------------------------------------------------------------------------------- the run
 
     @contextmanager
-    def serving(self, run: RunHooks) -> Iterator[None]:
-        """From now to the end, tell `run` what happens to the workers, and ask it what to do."""
-        before, self._run = self._run, run
+    def attached(self, hooks: RunHooks) -> Iterator[None]:
+        """From now to the end, tell the run behind `hooks` what happens to the workers, and ask it what to do."""
+        before, self._hooks = self._hooks, hooks
         try:
             yield
         finally:
-            self._run = before
+            self._hooks = before
 
     @property
-    def rollout(self) -> PoolEntry | None:
+    def rollout_pool(self) -> PoolEntry | None:
         """The rollout workers; None while there are none."""
         return self._pools.get("rollout")
 
-    def workers(self) -> dict[WorkerRole, tuple[WorkerRow, ...]]:
+    def workers(self) -> dict[WorkerRole, tuple[WorkerStatus, ...]]:
         """Those that there are, by role."""
         return {"learner": self._ranks.status(), **self._pools.status()}
 
@@ -140,40 +140,40 @@ class Session:
         return new
 
     def poll_control(self) -> None:
-        self._run.poll_control()
+        self._hooks.poll_control()
 
-    def check_stop(self) -> None:
-        self._run.check_stop()
+    def begin_work(self) -> None:
+        self._hooks.begin_work()
 
     def notify(self, message: str) -> None:
-        self._run.notify(message)
+        self._hooks.notify(message)
 
     # ---------------------------------------------------------------------------------------------------------- groups
 
-    def learners(self, run: LearnerRun) -> LearnerGroup:
+    def start_learners(self, run: LearnerRun) -> LearnerGroup:
         """The learners of a run, its model loaded; processes that an earlier stage left are used again."""
         self.poll_control()  # A host may be known by now to be draining.
         actors = self._ranks.get_or_start(run.learner)
         calls = [Call(actor, actor.handle.build.remote(run)) for actor in actors]
         gather_ranks(calls, "loading the model", self.cluster.boot_timeout_s, BOOT_TIMEOUT)
         # A run that samples stops before it does that again: what it has sampled is learnt from first.
-        before_update = self.poll_control if run.samples_for_updates else self.check_stop
+        before_update = self.poll_control if run.samples_for_updates else self.begin_work
         return LearnerGroup(actors, self.cluster.call_timeout_s, before_update, self._pools.abandon)
 
-    def samplers(self, spec: SamplerSpec, rollout: RolloutSettings) -> SamplerGroup:
+    def start_samplers(self, spec: SamplerSpec, rollout: RolloutSettings) -> SamplerGroup:
         """Rollout workers with that model; `spec.worker` is replaced by each worker's own name."""
         opening = Preparation(
             lambda actor: actor.handle.open.remote(replace(spec, worker=actor.name)), "starting its engine"
         )
-        pool = self._pools.get_or_open(rollouts(rollout), rollout, RolloutWorker, spec, opening)
-        self._run.samplers_opened(rollout)
-        return SamplerGroup(pool, rollout.chunk_size, self.check_stop)
+        pool = self._pools.get_or_open(rollout_need(rollout), rollout, RolloutWorker, spec, opening)
+        self._hooks.samplers_opened(rollout)
+        return SamplerGroup(pool, rollout.chunk_size, self.begin_work)
 
-    def scorers(self, scorer: ScorerSettings) -> ScorerGroup:
+    def start_scorers(self, scorer: ScorerSettings) -> ScorerGroup:
         """Scorers with that reward."""
         reward = scorer.reward
         opening = Preparation(lambda actor: actor.handle.open.remote(reward), "loading the reward")
-        pool = self._pools.get_or_open(scorers(scorer), scorer, ScorerWorker, reward, opening)
+        pool = self._pools.get_or_open(scorer_need(scorer), scorer, ScorerWorker, reward, opening)
         return ScorerGroup(pool, reward.batch_size * BATCHES_PER_CALL)
 
     def replace_learners(self, lost: LearnersLost) -> None:
@@ -181,27 +181,27 @@ class Session:
         self._ranks.stop_lost(lost)
         self.worker_lost(lost, "learners")
 
-    # ------------------------------------------------------------------------------- what the fleet asks: `FleetHost`
+    # --------------------------------------------------------------------------- what the fleet asks: `FleetServices`
 
     def worker_lost(self, lost: WorkerLost, slot: str) -> None:
-        self._run.worker_lost(lost, slot)
+        self._hooks.worker_lost(lost, slot)
 
     def items_reissued(self, role: WorkerRole, num_items: int) -> None:
         if role == "rollout":
-            self._run.responses_reissued(num_items)
+            self._hooks.responses_reissued(num_items)
 
-    def evict(self, need: Need) -> None:
+    def evict(self, need: ResourceNeed) -> None:
         self._pools.evict(need)
 
-    def start_actor(self, need: Need, reservation: Reservation, kind: type, num_threads: int) -> Actor:
+    def start_actor(self, need: ResourceNeed, reservation: Reservation, actor_class: type, num_threads: int) -> Actor:
         name = f"{need.role}-{next(self._numbers)}"
         log = self._logs / f"{name}.log"
-        start = ray.remote(**options(need, reservation, num_threads))(kind).remote
+        start = ray.remote(**options(need, reservation, num_threads))(actor_class).remote
         return Actor(name, start(log, num_threads, installed(), self._probe.write()), log)
 
     # ------------------------------------------------------------------------------------------------------- resources
 
-    def check(self, needs: tuple[Need, ...]) -> None:
+    def admit(self, needs: tuple[ResourceNeed, ...]) -> None:
         """Compare what a run needs with the whole cluster, waiting `cluster.wait_s` for more to join one that runs.
 
         Workers that an earlier run left are used again; those of other roles are ended where they are in the way.
@@ -210,9 +210,9 @@ class Session:
             UserError: it does not fit; says what is missing and what would fit.
         """
 
-        fitting = fitting_plan(lambda: plan(needs, self._reservations.free_or_ours()), self.cluster, self.notify)
-        self._reservations.follow(fitting)
+        fitting = fitting_plan(lambda: plan(needs, self._reservations.free_plus_reserved()), self.cluster, self.notify)
+        self._reservations.use_plan(fitting)
         used = {need.role for need in needs}
         unused = {role: need for role, need in self._pools.needs().items() if role not in used}
-        if not plan((*needs, *unused.values()), self._reservations.free_or_ours()).fits:
+        if not plan((*needs, *unused.values()), self._reservations.free_plus_reserved()).fits:
             self._pools.close(unused)

@@ -123,9 +123,8 @@ def _suggest(model: type[Settings], name: str, prefix: str, root: type[Settings]
     if close is not None:
         return f"did you mean {prefix}{close}?"
     elsewhere = {key.rpartition(".")[2]: key for key in reversed(list(_all_keys(root, "")))}
-    close = nearest(name, list(elsewhere))
-    if close is not None:
-        return f"did you mean {elsewhere[close]}?"
+    if name in elsewhere:  # Of other sections the very name alone: what is merely near it there has another meaning.
+        return f"did you mean {elsewhere[name]}?"
     return f"known {f'below {prefix[:-1]}' if prefix else 'here'}: {', '.join(siblings)}"
 
 

@@ -3,6 +3,7 @@
 import os
 import signal
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from types import FrameType
@@ -12,6 +13,9 @@ from plumbob.core.errors import RunPreempted
 SIGNALS = (signal.SIGTERM, signal.SIGHUP)
 
 STDOUT, STDERR = 1, 2
+
+AGAIN_S = 1.0
+"""Signals closer together are one: `timeout` signals the process and then its group, as the kernel and a shell do."""
 
 
 class StopSignals:
@@ -28,6 +32,7 @@ class StopSignals:
 
     def __init__(self) -> None:
         self._received: signal.Signals | None = None
+        self._received_at = 0.0
         self._is_handling = False
         self._is_working = False
         self._notice = ""
@@ -59,25 +64,32 @@ class StopSignals:
             self.check()
             raise
         finally:
-            self._is_handling = False
+            self._received, self._is_handling = None, False
             for number in self._taken:
                 signal.signal(number, before[number])
 
     @contextmanager
     def held(self) -> Iterator[None]:
-        """Keep signals waiting while a library puts its own handlers in place; then ours are there again.
+        """Keep signals waiting while a library starts that puts its own handlers in place; then ours are there again.
 
-        Processes that are started meanwhile hold them too, unless they let them go themselves.
+        Processes that are started meanwhile hold them too, unless they let them go themselves. A signal that reaches
+        another thread while the handler is still ours is noted.
+
+        Raises:
+            RunPreempted: one arrived.
         """
         if not self._is_handling:
             yield
             return
         before = signal.pthread_sigmask(signal.SIG_BLOCK, self._taken)
+        was_working, self._is_working = self._is_working, True
         try:
             yield
         finally:
             self.put_back()
             signal.pthread_sigmask(signal.SIG_SETMASK, before)
+            self._is_working = was_working
+        self.check()
 
     def put_back(self) -> None:
         for number in self._taken:
@@ -99,10 +111,12 @@ class StopSignals:
             raise RunPreempted(f"{self._received.name}: the run was asked to stop")
 
     def _on_signal(self, number: int, _: FrameType | None) -> None:
+        if self._received is not None and time.monotonic() - self._received_at < AGAIN_S:
+            return
         if self._received is not None:
             signal.signal(number, signal.SIG_DFL)
             os.kill(os.getpid(), number)
-        self._received = signal.Signals(number)
+        self._received, self._received_at = signal.Signals(number), time.monotonic()
         if number == signal.SIGHUP:
             self._leave_terminals()
         if not self._is_working:

@@ -14,16 +14,16 @@ import json
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from plumbob.cluster import placement
 from plumbob.cluster.admission import check_local
 from plumbob.cluster.connection import connected
 from plumbob.cluster.nodes import hosts, this_machine
 from plumbob.cluster.placement import Plan
-from plumbob.cluster.placement import plan as plan_on
-from plumbob.cluster.resources import needs_of
+from plumbob.cluster.resources import resource_needs
 from plumbob.cluster.session import Session
 from plumbob.configs.paths import with_absolute_paths
 from plumbob.configs.resolved_copy import RESOLVED_FILE, read_resolved, write_resolved
@@ -46,7 +46,7 @@ from plumbob.driver.run_folder.lock import locked_folder
 from plumbob.driver.stages import evaluation
 from plumbob.driver.stages.evaluation import prepare_eval, run_eval
 from plumbob.driver.stages.prepare import prepare
-from plumbob.driver.stages.stage import StageContext, run_stage
+from plumbob.driver.stages.stage import PreparedStage, StageContext, run_stage
 from plumbob.trainers.metrics.step_record import Listener
 
 RESUME_WAIT_S = 60.0
@@ -127,9 +127,9 @@ def evaluate(config: EvalRun, listener: Listener, session: Session | None = None
     config = with_absolute_paths(config)
     with stop_signals.handled("the evaluation ends"):
         data = prepare_eval(config)
-        check_local(config.cluster, needs_of(config))
+        check_local(config.cluster, resource_needs(config))
         with _opened(session, config.cluster, folder, listener) as opened:
-            opened.check(needs_of(config))
+            opened.admit(resource_needs(config))
             listener.stage_began("eval")
             metrics = run_eval(config, data, opened).as_dict()
             listener.stage_ended("eval", metrics)
@@ -143,11 +143,16 @@ def plan(config: AnyRun) -> Plan:
         UserError: the run would be refused whatever the cluster has.
     """
     writable_folder(config)
-    _prepare(with_absolute_paths(config))
+    notes = check_input(config)
     if config.cluster.address == "local":
-        return plan_on(needs_of(config), this_machine(config.cluster))
+        return replace(placement.plan(resource_needs(config), this_machine(config.cluster)), notes=notes)
     with connected(config.cluster):
-        return plan_on(needs_of(config), hosts(free=True))
+        return replace(placement.plan(resource_needs(config), hosts(free=True)), notes=notes)
+
+
+def check_input(config: AnyRun) -> tuple[str, ...]:
+    """Read and check all input, and start nothing: sentences about it. Raises UserError."""
+    return _prepare(with_absolute_paths(config)).notes
 
 
 def writable_folder(config: Run) -> Path:
@@ -193,20 +198,20 @@ def _opened(session: Session | None, cluster: ClusterSettings, folder: Path, lis
 
 
 def _execute(
-    config: AnyRun, folder: Path, listener: Listener, session: Session | None, least_wait_s: float = 0.0
+    config: AnyRun, folder: Path, listener: Listener, session: Session | None, min_wait_s: float = 0.0
 ) -> RunResult:
     began = time.monotonic()
     config = with_absolute_paths(config)
     check_rows(config, folder)
-    body = _prepare(config)
+    run_stages = _prepare(config)
     check_models(config, folder)
     digests = new_digests(config, folder)
-    check_local(config.cluster, needs_of(config))
-    wait_s = config.cluster.wait_s if session is not None else max(config.cluster.wait_s, least_wait_s)
+    check_local(config.cluster, resource_needs(config))
+    wait_s = config.cluster.wait_s if session is not None else max(config.cluster.wait_s, min_wait_s)
     cluster = config.cluster.model_copy(update={"wait_s": wait_s})
     with (
         _opened(session, cluster, folder, listener) as opened,
-        controlled_run(opened, config.name, needs_of(config), folder, listener) as control,
+        controlled_run(opened, config.name, resource_needs(config), folder, listener) as control,
         PeakMemory() as memory,
     ):
         write_resolved(config, folder)
@@ -214,7 +219,7 @@ def _execute(
         (folder / SUMMARY_FILE).unlink(missing_ok=True)  # Of an earlier end: the result is being replaced.
         flush(folder)
         with ConnectionFile(folder, config.name, opened.cluster):
-            stages = body(StageContext(opened, control, folder.resolve(), control.listener, memory))
+            stages = run_stages(StageContext(opened, control, folder.resolve(), control.listener, memory))
     summary = {
         "name": config.name,
         "kind": config.kind,
@@ -226,15 +231,32 @@ def _execute(
     return RunResult(folder, summary)
 
 
-def _prepare(config: AnyRun) -> Callable[[StageContext], dict[str, dict[str, Any]]]:
-    """Read and check the input now; the function that comes back does the work."""
+@dataclass(frozen=True)
+class _PreparedRun:
+    """What does the work of a run, and sentences about its input."""
+
+    notes: tuple[str, ...]
+    body: Callable[[StageContext], dict[str, dict[str, Any]]]
+
+    def __call__(self, context: StageContext) -> dict[str, dict[str, Any]]:
+        return self.body(context)
+
+
+def _prepare(config: AnyRun) -> _PreparedRun:
+    """Read and check the input now; the body that comes back does the work."""
     match config:
         case PipelineRun():
             files = prepare_files(config)
-            return lambda context: run_pipeline(config, files, context)
+            return _PreparedRun(files.notes, lambda context: run_pipeline(config, files, context))
         case EvalRun():
             evaluated = evaluation.prepare(config)
-            return lambda context: {config.kind: run_stage(evaluated, context, config.kind).as_dict()}
+            return _of_one_stage(config, evaluated)
         case _:
             prepared = prepare(config)
-            return lambda context: {config.kind: run_stage(prepared, context, config.kind).as_dict()}
+            return _of_one_stage(config, prepared)
+
+
+def _of_one_stage(config: AnyRun, prepared: PreparedStage) -> _PreparedRun:
+    return _PreparedRun(
+        prepared.notes, lambda context: {config.kind: run_stage(prepared, context, config.kind).as_dict()}
+    )

@@ -9,10 +9,10 @@ from pathlib import Path
 
 from plumbob.cluster.control_actor import ControlClient
 from plumbob.cluster.failures import WorkerLost
-from plumbob.cluster.fleet.autoscale import Scaling
+from plumbob.cluster.fleet.autoscale import Autoscaler
 from plumbob.cluster.fleet.recovery.budget import RestartBudget
 from plumbob.cluster.nodes import addresses, draining_nodes
-from plumbob.cluster.resources import Need
+from plumbob.cluster.resources import ResourceNeed
 from plumbob.cluster.run_status import MESSAGE_CHARS, RunStatus
 from plumbob.cluster.session import Session
 from plumbob.configs.resolved_copy import RESOLVED_FILE
@@ -37,28 +37,28 @@ class RunControl:
         ledger: what became of every response of the run's last stage of PPO; None before it.
     """
 
-    def __init__(self, session: Session, needs: tuple[Need, ...], folder: Path, listener: Listener) -> None:
+    def __init__(self, session: Session, needs: tuple[ResourceNeed, ...], folder: Path, listener: Listener) -> None:
         self._session = session
         self.listener = StatusListener(listener, folder / STATUS_FILE, self.status, self._after_step)
         self.budget = RestartBudget(session.cluster.max_restarts)
         self.ledger: SampleLedger | None = None
-        self._least = tuple(need if need.role == "learner" else replace(need, count=1) for need in needs)
+        self._minimum_needs = tuple(need if need.role == "learner" else replace(need, count=1) for need in needs)
         self._client: ControlClient | None = None
         self._polling = threading.Lock()
-        self._scaling: Scaling | None = None
+        self._autoscaler: Autoscaler | None = None
         self._is_stopping = False
 
     def status(self) -> RunStatus:
-        rollout = self._session.rollout
+        rollout = self._session.rollout_pool
         return RunStatus(
             time=time.time(),
             stage=self.listener.stage,
             step=self.listener.step,
             last_message=self.listener.last_message[:MESSAGE_CHARS],
             workers=self._session.workers(),
-            rollout=None if rollout is None else replace(rollout.need, count=rollout.pool.size),
-            least=self._least,
-            autoscale=None if self._scaling is None else self._scaling.bounds,
+            rollout=None if rollout is None else replace(rollout.need, count=rollout.pool.target_size),
+            minimum_needs=self._minimum_needs,
+            autoscale=None if self._autoscaler is None else self._autoscaler.bounds,
             workers_lost=self.budget.total,
             responses=None if self.ledger is None else self.ledger.as_dict(),
         )
@@ -77,7 +77,7 @@ class RunControl:
                 self._polling.release()
 
     def _poll(self, client: ControlClient) -> None:
-        rollout = self._session.rollout
+        rollout = self._session.rollout_pool
         requests = client.exchange(self.status, is_scalable=rollout is not None)
         self._is_stopping = requests.stop
         new = self._session.drain_nodes(requests.draining | draining_nodes())
@@ -85,9 +85,9 @@ class RunControl:
             where = ", ".join(addresses(new))
             self.notify(f"draining {where}: workers there finish their work, others start elsewhere")
         if rollout is not None and requests.num_rollout_workers is not None:
-            rollout.pool.size = requests.num_rollout_workers
+            rollout.pool.target_size = requests.num_rollout_workers
 
-    def check_stop(self) -> None:
+    def begin_work(self) -> None:
         """Called before work whose end is worth waiting for. Raises RunStopped when somebody wants the run to stop."""
         stop_signals.work_began()
         self.poll_control()
@@ -98,11 +98,11 @@ class RunControl:
     # ------------------------------------------------------------------------------------------------- of the workers
 
     def samplers_opened(self, rollout: RolloutSettings) -> None:
-        if rollout.autoscale is not None and self._scaling is None:
-            self._scaling = Scaling(rollout.autoscale)
+        if rollout.autoscale is not None and self._autoscaler is None:
+            self._autoscaler = Autoscaler(rollout.autoscale)
 
     def worker_lost(self, lost: WorkerLost, slot: str) -> None:
-        self.notify(self.budget.spend(lost, slot))
+        self.notify(self.budget.record_loss(lost, slot))
 
     def responses_reissued(self, count: int) -> None:
         if self.ledger is not None:
@@ -110,12 +110,12 @@ class RunControl:
 
     def _after_step(self, record: StepRecord) -> None:
         self.budget.stepped(record.stage, record.step)
-        rollout = self._session.rollout
-        if self._scaling is not None and rollout is not None:
-            size = self._scaling.workers_after_step(record, rollout.pool.size, rollout.pool.status())
-            if size != rollout.pool.size:
-                self.notify(f"rollout.autoscale: {rollout.pool.size} rollout workers become {size}")
-                rollout.pool.size = size
+        rollout = self._session.rollout_pool
+        if self._autoscaler is not None and rollout is not None:
+            size = self._autoscaler.workers_after_step(record, rollout.pool.target_size, rollout.pool.status())
+            if size != rollout.pool.target_size:
+                self.notify(f"rollout.autoscale: {rollout.pool.target_size} rollout workers become {size}")
+                rollout.pool.target_size = size
 
     # -------------------------------------------------------------------------------------------------- its whole life
 
@@ -133,7 +133,7 @@ class RunControl:
 
 @contextmanager
 def controlled_run(
-    session: Session, name: str, needs: tuple[Need, ...], folder: Path, listener: Listener
+    session: Session, name: str, needs: tuple[ResourceNeed, ...], folder: Path, listener: Listener
 ) -> Iterator[RunControl]:
     """A run on a session, from the check that it fits to its end.
 
@@ -143,7 +143,7 @@ def controlled_run(
     """
     control = RunControl(session, needs, folder, listener)
     has_begun = (folder / RESOLVED_FILE).exists()  # Who resumes a run cannot choose another name.
-    with session.serving(control):
-        session.check(needs)
+    with session.attached(control):
+        session.admit(needs)
         with control.reachable(name, session.cluster.wait_s if has_begun else 0.0):
             yield control

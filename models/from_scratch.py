@@ -1,4 +1,4 @@
-"""Models made from nothing: a tokenizer trained on the text and random weights, saved as plain Hugging Face folders."""
+"""Models made from scratch: a tokenizer trained on the text and random weights, saved as Hugging Face folders."""
 
 from collections import Counter
 from collections.abc import Sequence

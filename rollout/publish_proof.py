@@ -86,7 +86,7 @@ def max_difference(expected: Tensor, found: Tensor) -> float:
     return float((padded.double() - found.double()).abs().max())
 
 
-def judge(
+def verify_publish(
     worker: str, version: int, sent: Iterable[str], differences: Mapping[str, float], seconds: float
 ) -> PublishProof:
     """Turn the differences that were found, by tensor name, into a proof.

@@ -17,6 +17,7 @@ WATCHED = ("ray", "vllm", "deepspeed", "peft", "transformers")
 """Their private parts are used, or parts that move from release to release."""
 
 OWNERS = {
+    "_get_default_store": "torch.distributed.distributed_c10d",
     "_adapter_manager": "vllm.lora.worker_manager",
     "__compatible_ops__": "deepspeed.ops",
     "_get_fp32_opt_state_partition": "deepspeed.runtime.zero.stage3",
@@ -28,7 +29,7 @@ OWNERS = {
 }
 """Private attribute that the code reads -> the module that makes it."""
 
-OURS_OR_PYTHONS = {"_replace", "_asdict", "__name__", "__version__", "__path__"}
+OURS_OR_PYTHONS = {"_replace", "_asdict", "__name__", "__version__", "__path__", "__cause__", "__wrapped__", "__self__"}
 
 
 def imported(source: str) -> Iterator[tuple[str, str]]:

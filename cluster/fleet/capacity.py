@@ -3,7 +3,7 @@
 import time
 
 from plumbob.cluster.calls import BOOT_TIMEOUT
-from plumbob.cluster.fleet.pool_host import PoolHost
+from plumbob.cluster.fleet.pool_backend import PoolBackend
 from plumbob.core.errors import RunFailed
 
 PATIENCE_S = 5.0
@@ -38,23 +38,23 @@ class CapacityWait:
         return is_due
 
 
-class Capacity:
+class ShortageTracker:
     """Whether hosts have the capacity for as many workers of a role as are wanted.
 
     Args:
         bound_s: how long it is waited for once nobody is left.
     """
 
-    def __init__(self, role: str, bound_s: float, host: PoolHost) -> None:
-        self._role, self._bound_s, self._host = role, bound_s, host
+    def __init__(self, role: str, bound_s: float, backend: PoolBackend) -> None:
+        self._role, self._bound_s, self._backend = role, bound_s, backend
         self._is_short = False
         self._wait: CapacityWait | None = None
 
-    def note_enough(self) -> None:
+    def handle_enough(self) -> None:
         """As many as are wanted are there."""
         self._is_short, self._wait = False, None
 
-    def note_shortage(self, num_left: int) -> None:
+    def handle_shortage(self, num_left: int) -> None:
         """Fewer are there than are wanted, who work on.
 
         Raises:
@@ -62,19 +62,20 @@ class Capacity:
         """
         if num_left:
             if not self._is_short:
-                self._host.notify(f"no host has capacity for another {self._role} worker; running with {num_left}")
+                self._backend.notify(f"no host has capacity for another {self._role} worker; running with {num_left}")
             self._is_short, self._wait = True, None
             return
         bound = f"{self._bound_s:g} s ({BOOT_TIMEOUT})"
         if self._wait is None:
             self._wait = CapacityWait(self._bound_s)
-            self._host.notify(
+            self._backend.notify(
                 f"waiting up to {bound} for capacity for a {self._role} worker, and no worker is left: "
-                f"{self._host.shortage()}"
+                f"{self._backend.shortage()}"
             )
         elif self._wait.is_over:
             raise RunFailed(
-                f"no capacity for a {self._role} worker after {bound}, and no worker is left: {self._host.shortage()}"
+                f"no capacity for a {self._role} worker after {bound}, and no worker is left: "
+                f"{self._backend.shortage()}"
             )
         elif self._wait.shall_evict():
-            self._host.evict()
+            self._backend.evict()

@@ -5,11 +5,11 @@ import time
 from plumbob.cluster.calls import BOOT_TIMEOUT, Actor, Call, gather_ranks
 from plumbob.cluster.failures import LearnersLost
 from plumbob.cluster.fleet.capacity import CapacityWait
-from plumbob.cluster.fleet.pool_host import FleetHost
+from plumbob.cluster.fleet.pool_backend import FleetServices
 from plumbob.cluster.fleet.recovery.unfit_hosts import NO_MEMORY_S
 from plumbob.cluster.fleet.reservations import Reservation, Reservations, end_actor, shortage_of
-from plumbob.cluster.resources import Need, learners
-from plumbob.cluster.run_status import WorkerRow
+from plumbob.cluster.resources import ResourceNeed, learner_need
+from plumbob.cluster.run_status import WorkerStatus
 from plumbob.cluster.workers.learner_worker import LearnerWorker
 from plumbob.configs.settings.workers import LearnerRankSettings
 from plumbob.core.errors import RunFailed
@@ -24,16 +24,16 @@ ANY_HOST_S = 10.0
 class LearnerRanks:
     """The ranks of one world, used by one stage after another as long as they are of the size that it asks for."""
 
-    def __init__(self, reservations: Reservations, fleet: FleetHost, boot_timeout_s: float) -> None:
+    def __init__(self, reservations: Reservations, fleet: FleetServices, boot_timeout_s: float) -> None:
         self._reservations, self._fleet, self._boot_timeout_s = reservations, fleet, boot_timeout_s
-        self._settings: tuple[Need, int] | None = None
+        self._settings: tuple[ResourceNeed, int] | None = None
         self._reserved: tuple[Reservation, ...] = ()
         self._actors: tuple[Actor, ...] = ()
         self._was_oom_killed = False
 
     def get_or_start(self, settings: LearnerRankSettings) -> tuple[Actor, ...]:
         """The ranks that these settings ask for, rank 0 first."""
-        wanted = (learners(settings), settings.num_threads)
+        wanted = (learner_need(settings), settings.num_threads)
         if self._settings != wanted or not (self._actors or self._reservations.are_usable(self._reserved)):
             self.stop()
         if not self._actors:
@@ -64,19 +64,19 @@ class LearnerRanks:
         for reservation in reserved:
             self._reservations.release(reservation)
 
-    def status(self) -> tuple[WorkerRow, ...]:
+    def status(self) -> tuple[WorkerStatus, ...]:
         """One row a rank, for people."""
         placed = zip(
             self._actors, self._reserved, strict=False
         )  # Between a loss and the next start there are no actors.
-        return tuple(WorkerRow(actor.name, reservation.host.address) for actor, reservation in placed)
+        return tuple(WorkerStatus(actor.name, reservation.host.address) for actor, reservation in placed)
 
     def _end_actors(self) -> None:
         for actor in self._actors:
             end_actor(actor.handle)
         self._actors = ()
 
-    def _start_all(self, need: Need, num_threads: int) -> None:
+    def _start_all(self, need: ResourceNeed, num_threads: int) -> None:
         self._reserved = self._reserved or self._reserve_all(need)
         self._actors = tuple(
             self._fleet.start_actor(need, reservation, LearnerWorker, num_threads) for reservation in self._reserved
@@ -88,7 +88,7 @@ class LearnerRanks:
         calls = [Call(a, a.handle.join.remote(rank)) for a, rank in zip(actors, ranks, strict=True)]
         gather_ranks(calls, "joining the group of learners", self._boot_timeout_s, BOOT_TIMEOUT)
 
-    def _reserve_all(self, need: Need) -> tuple[Reservation, ...]:
+    def _reserve_all(self, need: ResourceNeed) -> tuple[Reservation, ...]:
         """For all ranks. What others hold, or a lost group has not given back yet, is waited for."""
         reserved = self._reservations.reserve_all(need)
         if not reserved:

@@ -7,7 +7,7 @@ from typing import Any
 from plumbob.cluster.calls import Actor
 from plumbob.cluster.fleet.reservations import Reservation
 from plumbob.cluster.fleet.work_queue import Preparation, Task
-from plumbob.cluster.run_status import WorkerRow
+from plumbob.cluster.run_status import WorkerStatus
 
 
 @dataclass(eq=False)
@@ -16,7 +16,7 @@ class Member:
 
     Attributes:
         slot: its number among the members that are there; its replacement has the same.
-        opened, loaded: the preparations that it has behind it.
+        opened_with, loaded_with: the preparations that it has behind it.
         num_items: how many it has done.
         is_draining: it ends what it is doing and takes no more.
     """
@@ -25,8 +25,8 @@ class Member:
     reservation: Reservation
     slot: int = 0
     task: Task | None = None
-    opened: Preparation | None = None
-    loaded: Preparation | None = None
+    opened_with: Preparation | None = None
+    loaded_with: Preparation | None = None
     num_items: int = 0
     is_draining: bool = False
 
@@ -34,11 +34,11 @@ class Member:
     def node_id(self) -> str:
         return self.reservation.host.node_id
 
-    def row(self) -> WorkerRow:
+    def status(self) -> WorkerStatus:
         """For people."""
         task = self.task  # Another thread may end it meanwhile.
         state = "draining" if self.is_draining else "idle" if task is None else task.work.doing
-        return WorkerRow(self.actor.name, self.reservation.host.address, state, self.num_items)
+        return WorkerStatus(self.actor.name, self.reservation.host.address, state, self.num_items)
 
 
 @dataclass(frozen=True)

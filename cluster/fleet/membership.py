@@ -2,7 +2,7 @@
 
 ::
 
-               PoolHost.start_worker, while there are fewer than `size` (Membership.fill)
+               PoolBackend.start_worker, while there are fewer than `target_size` (Membership.fill)
                                             |
                                             v
          +--- another model (open), ---> PREPARING   opens the pool's model, then loads its newest version
@@ -10,19 +10,19 @@
          |                                  | both have ended well
          |                                  v
          +------------------------------- IDLE <-----------------------------+
-                                            |                                | its results are kept (Job.record_values)
-                                            | a chunk of work (Job.take)     |
+                                            |                                | results kept (WorkBatch.record_values)
+                                            | a chunk (WorkBatch.take)       |
                                             v                                |
                                          WORKING ----------------------------+
 
     from PREPARING, IDLE and WORKING, whatever comes first:
 
       its host is draining (people, Ray's drain notice) -----------+
-      it is one of the newest beyond `size` (people, autoscaling) -+--> DRAINING ---> STOPPED
+      it is one of the newest beyond `target_size` ----------------+--> DRAINING ---> STOPPED
       others need what it holds (recovery.eviction) ---------------+    takes no more; stopped when its call has ended,
                                                                         or at once where nobody works with the pool
       a loss rule holds (recovery.loss_rules: host, overdue call) -+
-      its actor dies in a call, or Ray kills it for want of memory +--> LOST   its chunk goes back to the job; one too
+      its actor dies in a call, or Ray kills it for want of memory +--> LOST   its chunk goes back to the batch; one too
       it fails where another may not (Pool._as_loss) --------------+    many in its slot ends the run
       the pool is closed (a later stage, the end) ---------------------> STOPPED
 
@@ -37,34 +37,34 @@ from itertools import count
 
 from plumbob.cluster.calls import ended_among, last_lines
 from plumbob.cluster.failures import WorkerLost
-from plumbob.cluster.fleet.capacity import Capacity
+from plumbob.cluster.fleet.capacity import ShortageTracker
 from plumbob.cluster.fleet.member import LossRule, Member, PoolSnapshot
-from plumbob.cluster.fleet.pool_host import PoolHost
+from plumbob.cluster.fleet.pool_backend import PoolBackend
 from plumbob.cluster.nodes import living_nodes
 from plumbob.core.errors import RunFailed
 
 
 class Membership:
-    """Who is in a pool. The holder of `work_lock` changes that; any thread may set `size`, drain members or close it.
+    """Who is in a pool. The holder of `work_lock` changes that; any thread may set `target_size`, drain or close.
 
     Args:
         boot_timeout_s: how long capacity is waited for once nobody is left.
 
     Attributes:
-        size: how many members are wanted.
+        target_size: how many members are wanted.
         work_lock: held by the thread that works with the members.
         loss_rules: when one is given up; the first that holds gives the reason.
     """
 
     def __init__(
-        self, role: str, size: int, host: PoolHost, boot_timeout_s: float, loss_rules: tuple[LossRule, ...]
+        self, role: str, target_size: int, backend: PoolBackend, boot_timeout_s: float, loss_rules: tuple[LossRule, ...]
     ) -> None:
-        self.size, self.loss_rules = size, loss_rules
+        self.target_size, self.loss_rules = target_size, loss_rules
         self.work_lock = threading.Lock()
-        self._role, self._host = role, host
+        self._role, self._backend = role, backend
         self._members: list[Member] = []
         self._members_lock = threading.Lock()
-        self._capacity = Capacity(role, boot_timeout_s, host)
+        self._shortage = ShortageTracker(role, boot_timeout_s, backend)
         self._is_closed = False
 
     @property
@@ -82,19 +82,19 @@ class Membership:
         with self._members_lock:
             self._is_closed = True
             members, self._members = self._members, []
-        self._host.stop_workers(members, are_lost=False)
+        self._backend.stop_workers(members, are_lost=False)
 
     # ------------------------------------------------------------------------------------------------------------- join
 
     def fill(self) -> None:
         """Start workers until there are as many as are wanted, or no host has capacity. RunFailed after a long wait."""
-        for _ in range(self.size - len(self._staying())):
-            started = self._host.start_worker()
+        for _ in range(self.target_size - len(self._staying())):
+            started = self._backend.start_worker()
             if started is None:
-                self._capacity.note_shortage(len(self._members))
+                self._shortage.handle_shortage(len(self._members))
                 return
             self._join(started)
-        self._capacity.note_enough()
+        self._shortage.handle_enough()
 
     def _join(self, started: Member) -> None:
         """In the lowest slot that is free."""
@@ -104,7 +104,7 @@ class Membership:
                 started.slot = next(slot for slot in count() if slot not in taken)
                 self._members.append(started)
                 return
-        self._host.stop_workers([started], are_lost=False)
+        self._backend.stop_workers([started], are_lost=False)
         self.check_open()
 
     # ------------------------------------------------------------------------------------------------------------ drain
@@ -122,9 +122,9 @@ class Membership:
     def mark_draining(self) -> None:
         """Those whose hosts are draining, and the newest of those that are too many."""
         for member in self._members:
-            if self._host.is_draining(member):
+            if self._backend.is_draining(member):
                 member.is_draining = True
-        for member in self._staying()[self.size :]:
+        for member in self._staying()[self.target_size :]:
             member.is_draining = True
 
     def stop_drained(self) -> None:
@@ -158,4 +158,4 @@ class Membership:
             there = [member for member in members if member in self._members]  # Not, once the pool has been closed.
             self._members = [member for member in self._members if member not in there]
         if there:
-            self._host.stop_workers(there, are_lost)
+            self._backend.stop_workers(there, are_lost)

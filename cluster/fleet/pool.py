@@ -10,11 +10,11 @@ The fleet of a session, and who calls whom (arrows down; states of a member are 
         v                                                  |
     Membership: who is in the pool --> loss_rules          |
         |                          --> capacity: waits <---+
-        v PoolHost                                         |
-    RoleHost: workers of one role --> unfit_hosts          |
+        v PoolBackend                                      |
+    RoleWorkers: workers of one role --> unfit_hosts       |
         |                     |                            |
         |                     +--> Reservations <----------+   placement groups, by placement's plan for all roles
-        v FleetHost                                        |
+        v FleetServices                                    |
     Session <----------------------------------------------+
         | evict                             | worker_lost              | start_actor
         v                                   v                          v
@@ -23,9 +23,10 @@ The fleet of a session, and who calls whom (arrows down; states of a member are 
     eviction: Membership.drain of those that are in the way of another role, for which what they free is held
 
 A lost rollout worker, from noticed to replaced: `Pool._poll_members`, `Membership.find_lost` (a rule holds),
-`Pool._lose`, `Membership.stop_lost`, `RoleHost.stop_workers`, `Reservations.release`; its chunk goes back to the job;
-`RoleHost.worker_lost`, `Session.worker_lost` (the run's budget). Then `Membership.fill`, `RoleHost.start_worker`,
-`Reservations.reserve_one`, `Session.start_actor`; where none has capacity, `Capacity.note_shortage` waits and evicts.
+`Pool._lose`, `Membership.stop_lost`, `RoleWorkers.stop_workers`, `Reservations.release`; its chunk goes back to the
+batch; `RoleWorkers.worker_lost`, `Session.worker_lost` (the run's budget). Then `Membership.fill`,
+`RoleWorkers.start_worker`, `Reservations.reserve_one`, `Session.start_actor`; where none has capacity,
+`ShortageTracker.handle_shortage` waits and evicts.
 """
 
 import time
@@ -38,10 +39,10 @@ from plumbob.cluster.calls import BOOT_TIMEOUT, CALL_TIMEOUT, Actor, Call, resul
 from plumbob.cluster.failures import UnfitHost, WorkerFailed, WorkerLost
 from plumbob.cluster.fleet.member import Member
 from plumbob.cluster.fleet.membership import Membership
-from plumbob.cluster.fleet.pool_host import PoolHost
-from plumbob.cluster.fleet.work_queue import Job, Preparation, Task
+from plumbob.cluster.fleet.pool_backend import PoolBackend
+from plumbob.cluster.fleet.work_queue import Preparation, Task, WorkBatch
 from plumbob.cluster.nodes import living_nodes
-from plumbob.cluster.run_status import WorkerRow
+from plumbob.cluster.run_status import WorkerStatus
 from plumbob.core.disk_errors import StorageFailed
 from plumbob.core.errors import RunFailed, UserError
 from plumbob.reward.scorer import ScoreError
@@ -51,7 +52,7 @@ TICK_S = 1.0
 
 
 class Pool:
-    """Members take chunks of a job when they are free: a slow, late or lost one delays nothing but its own share.
+    """Members take chunks of a batch when they are free: a slow, late or lost one delays nothing but its own share.
 
     A member that is lost, or fails with an unexpected error, is replaced, and its chunk is handed out again as it was;
     one that costs too many members ends the run.
@@ -62,9 +63,9 @@ class Pool:
         max_restarts: how many members one chunk may cost; one more ends the run.
     """
 
-    def __init__(self, role: str, membership: Membership, host: PoolHost, max_restarts: int) -> None:
+    def __init__(self, role: str, membership: Membership, backend: PoolBackend, max_restarts: int) -> None:
         self.role, self.membership = role, membership
-        self._host, self._max_restarts = host, max_restarts
+        self._backend, self._max_restarts = backend, max_restarts
         self._opening: Preparation | None = None
         self._loading: Preparation | None = None
         self._was_opened = False
@@ -98,23 +99,23 @@ class Pool:
         doing: str,
         remaining: Callable[[Any], Any | None] = lambda _: None,
     ) -> list[Any]:
-        """Results of all items, in order; the arguments are those of `Job`.
+        """Results of all items, in order; the arguments are those of `WorkBatch`.
 
         Raises:
             ScoreError: a chunk's, its rows counted over all items.
             UserError, RunFailed: what a worker raised.
             RunFailed: too many were lost, there was no capacity for one within the bound, or `abandon` was called.
         """
-        job, num_abandoned = Job(items, chunk_size, call, doing, remaining), self._num_abandoned
+        batch, num_abandoned = WorkBatch(items, chunk_size, call, doing, remaining), self._num_abandoned
         with self.membership.work_lock:
             self._polled_at = -TICK_S
-            while not job.is_done:
+            while not batch.is_done:
                 if self._num_abandoned > num_abandoned:
                     raise RunFailed(f"{doing} abandoned: a learner was lost")
-                self._poll_members(job)
+                self._poll_members(batch)
                 for member, task in self._ended():
-                    self._handle_result(member, task, job)
-        return job.results()
+                    self._handle_result(member, task, batch)
+        return batch.results()
 
     def abandon(self) -> None:
         """Let the thread that works, if any, fail within a tick; later work is not concerned."""
@@ -126,17 +127,17 @@ class Pool:
         return self.membership.members
 
     @property
-    def size(self) -> int:
+    def target_size(self) -> int:
         """How many members are wanted; any thread may set it."""
-        return self.membership.size
+        return self.membership.target_size
 
-    @size.setter
-    def size(self, wanted: int) -> None:
-        self.membership.size = wanted
+    @target_size.setter
+    def target_size(self, wanted: int) -> None:
+        self.membership.target_size = wanted
 
-    def status(self) -> tuple[WorkerRow, ...]:
+    def status(self) -> tuple[WorkerStatus, ...]:
         """One row a worker, for people."""
-        return tuple(member.row() for member in self.members)
+        return tuple(member.status() for member in self.members)
 
     def close(self) -> None:
         """Stop all members; a thread that works with them fails."""
@@ -155,26 +156,26 @@ class Pool:
 
     def _unprepared(self, member: Member) -> Preparation | None:
         """What the member has to do before it may take work."""
-        if self._opening is not member.opened:
+        if self._opening is not member.opened_with:
             return self._opening
-        return self._loading if self._loading is not member.loaded else None
+        return self._loading if self._loading is not member.loaded_with else None
 
-    def _poll_members(self, job: Job | None) -> None:
+    def _poll_members(self, batch: WorkBatch | None) -> None:
         """Give the free ones something to do; once a tick look for who is lost or missing."""
         self.membership.check_open()
         is_due = time.monotonic() - self._polled_at > TICK_S
         if is_due:
-            self._host.poll_control()
+            self._backend.poll_control()
             for member, lost in self.membership.find_lost():
-                self._lose(member, lost, job)
+                self._lose(member, lost, batch)
         self.membership.mark_draining()
-        self._hand_out(job)
+        self._hand_out(batch)
         if is_due:
             self.membership.fill()
-            self._hand_out(job)
+            self._hand_out(batch)
             self._polled_at = time.monotonic()
 
-    def _hand_out(self, job: Job | None) -> None:
+    def _hand_out(self, batch: WorkBatch | None) -> None:
         self.membership.stop_drained()
         for member in self.members:
             if member.task is not None:
@@ -183,9 +184,9 @@ class Pool:
             if wanted is not None:
                 timeout = BOOT_TIMEOUT if wanted is self._opening else CALL_TIMEOUT
                 member.task = Task(wanted.call(member.actor), wanted, (), time.monotonic(), timeout)
-            elif job is not None and (chunk := job.take()) is not None:
-                call = job.call(member.actor, job.items(chunk))
-                member.task = Task(call, job, chunk, time.monotonic(), CALL_TIMEOUT)
+            elif batch is not None and (chunk := batch.take()) is not None:
+                call = batch.call(member.actor, batch.items(chunk))
+                member.task = Task(call, batch, chunk, time.monotonic(), CALL_TIMEOUT)
 
     def _ended(self) -> Iterator[tuple[Member, Task]]:
         """Calls that have ended, within a tick."""
@@ -202,34 +203,34 @@ class Pool:
 
     # ---------------------------------------------------------------------------------------------------------- results
 
-    def _handle_result(self, member: Member, task: Task, job: Job | None) -> None:
-        """Note the result of a call. What an earlier job, which failed, left under way is forgotten."""
+    def _handle_result(self, member: Member, task: Task, batch: WorkBatch | None) -> None:
+        """Note the result of a call. What an earlier batch, which failed, left under way is forgotten."""
         try:
             value = result_of(Call(member.actor, task.result), task.work.doing)
         except WorkerLost as lost:
             member.task = task
-            self._lose(member, lost, job)
+            self._lose(member, lost, batch)
             return
         except (UserError, RunFailed) as error:
-            if isinstance(task.work, Job) and task.work is not job:
+            if isinstance(task.work, WorkBatch) and task.work is not batch:
                 return
-            if isinstance(error, ScoreError) and job is not None:
-                raise job.counted_over_all(error, task.chunk) from error
+            if isinstance(error, ScoreError) and batch is not None:
+                raise batch.counted_over_all(error, task.chunk) from error
             loss = self._as_loss(member, task, error)
             if loss is None:
                 raise
             member.task = task
-            self._lose(member, loss, job)
+            self._lose(member, loss, batch)
             return
         if isinstance(task.work, Preparation):
             task.work.check(value)
             if task.work is self._opening:
-                member.opened, member.loaded = task.work, None
+                member.opened_with, member.loaded_with = task.work, None
                 self._was_opened, self._failed_openings = True, 0
             else:
-                member.loaded = task.work
-        elif task.work is job:
-            member.num_items += job.record_values(task.chunk, value)
+                member.loaded_with = task.work
+        elif task.work is batch:
+            member.num_items += batch.record_values(task.chunk, value)
 
     def _as_loss(self, member: Member, task: Task, error: Exception) -> WorkerLost | None:
         """What a member raised, as its loss; None where it would be the same on any other.
@@ -238,7 +239,7 @@ class Pool:
         who fails with an unexpected error, is replaced; the chunk that two of them fail at ends the run.
         """
         if task.work is self._opening:
-            others = any(other.opened is self._opening for other in self.members)
+            others = any(other.opened_with is self._opening for other in self.members)
             self._failed_openings += 1
             if self._was_opened and (others or self._failed_openings == 1):
                 return UnfitHost(f"{member.actor.name} on {member.reservation.host.address}: {error}")
@@ -248,16 +249,16 @@ class Pool:
         is_first = isinstance(task.work, Preparation) or task.work.count_failure(task.chunk) == 1
         return WorkerLost(str(error)) if is_first else None
 
-    def _lose(self, member: Member, lost: WorkerLost, job: Job | None) -> None:
+    def _lose(self, member: Member, lost: WorkerLost, batch: WorkBatch | None) -> None:
         """Stop a lost member and hand its chunk out again. Raises RunFailed where that has cost too many."""
         self.membership.check_open()  # Closing the pool ends the members that are at work.
         self._polled_at = -TICK_S
         task = member.task
         self.membership.stop_lost(member)
         num_items = 0
-        if task is not None and task.work is job and job is not None:
-            if not self._host.is_draining(member) and member.node_id in living_nodes():
-                job.count_loss(task.chunk, lost, self._max_restarts)
-            job.requeue(task.chunk)
+        if task is not None and task.work is batch and batch is not None:
+            if not self._backend.is_draining(member) and member.node_id in living_nodes():
+                batch.count_loss(task.chunk, lost, self._max_restarts)
+            batch.requeue(task.chunk)
             num_items = len(task.chunk)
-        self._host.worker_lost(member, lost, num_items)
+        self._backend.worker_lost(member, lost, num_items)

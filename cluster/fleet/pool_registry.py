@@ -6,14 +6,14 @@ from typing import Any
 
 from plumbob.cluster.fleet.membership import Membership
 from plumbob.cluster.fleet.pool import Pool
-from plumbob.cluster.fleet.pool_host import FleetHost
+from plumbob.cluster.fleet.pool_backend import FleetServices
 from plumbob.cluster.fleet.recovery.eviction import evict_for
 from plumbob.cluster.fleet.recovery.loss_rules import loss_rules
 from plumbob.cluster.fleet.reservations import Reservations
-from plumbob.cluster.fleet.role_host import RoleHost
+from plumbob.cluster.fleet.role_workers import RoleWorkers
 from plumbob.cluster.fleet.work_queue import Preparation
-from plumbob.cluster.resources import Need, WorkerRole
-from plumbob.cluster.run_status import WorkerRow
+from plumbob.cluster.resources import ResourceNeed, WorkerRole
+from plumbob.cluster.run_status import WorkerStatus
 from plumbob.configs.settings.workers import ClusterSettings, WorkerGroupSettings
 
 
@@ -22,7 +22,7 @@ class PoolEntry:
     """A pool with what it was made for, and the model that it has open."""
 
     pool: Pool
-    need: Need
+    need: ResourceNeed
     num_threads: int
     model: Any = None
 
@@ -30,18 +30,18 @@ class PoolEntry:
 class PoolRegistry:
     """Those that are there, by role."""
 
-    def __init__(self, cluster: ClusterSettings, reservations: Reservations, fleet: FleetHost) -> None:
+    def __init__(self, cluster: ClusterSettings, reservations: Reservations, fleet: FleetServices) -> None:
         self._cluster, self._reservations, self._fleet = cluster, reservations, fleet
         self._entries: dict[WorkerRole, PoolEntry] = {}
 
     def get(self, role: WorkerRole) -> PoolEntry | None:
         return self._entries.get(role)
 
-    def status(self) -> dict[WorkerRole, tuple[WorkerRow, ...]]:
+    def status(self) -> dict[WorkerRole, tuple[WorkerStatus, ...]]:
         """Role -> one row a worker, for people."""
         return {role: entry.pool.status() for role, entry in self._entries.copy().items()}
 
-    def needs(self) -> dict[WorkerRole, Need]:
+    def needs(self) -> dict[WorkerRole, ResourceNeed]:
         return {role: entry.need for role, entry in self._entries.copy().items()}
 
     def abandon(self) -> None:
@@ -56,7 +56,7 @@ class PoolRegistry:
                 closed.pool.close()
 
     def get_or_open(
-        self, need: Need, workers: WorkerGroupSettings, kind: type, model: Any, opening: Preparation
+        self, need: ResourceNeed, workers: WorkerGroupSettings, actor_class: type, model: Any, opening: Preparation
     ) -> Pool:
         """The pool of that role with that model: one that is there is used again where its workers are of that size."""
         entry = self._entries.get(need.role)
@@ -64,27 +64,29 @@ class PoolRegistry:
             self.close([need.role])
             entry = None
         if entry is None:
-            entry = PoolEntry(self.make_pool(need, workers.num_threads, kind), need, workers.num_threads)
+            entry = PoolEntry(self.make_pool(need, workers.num_threads, actor_class), need, workers.num_threads)
             self._entries[need.role] = entry
         if need.count != entry.need.count:
-            entry.need, entry.pool.size = need, need.count
+            entry.need, entry.pool.target_size = need, need.count
         if model != entry.model:
             entry.pool.open(opening)
             entry.model = model
         return entry.pool
 
-    def make_pool(self, need: Need, num_threads: int, kind: type) -> Pool:
+    def make_pool(self, need: ResourceNeed, num_threads: int, actor_class: type) -> Pool:
         """A pool that no later stage will find; whoever made it closes it."""
-        host = RoleHost(need, num_threads, kind, self._reservations, self._fleet, self._cluster.boot_timeout_s)
+        backend = RoleWorkers(
+            need, num_threads, actor_class, self._reservations, self._fleet, self._cluster.boot_timeout_s
+        )
         rules = loss_rules(self._cluster)
-        membership = Membership(need.role, need.count, host, self._cluster.boot_timeout_s, rules)
-        return Pool(need.role, membership, host, self._cluster.max_restarts)
+        membership = Membership(need.role, need.count, backend, self._cluster.boot_timeout_s, rules)
+        return Pool(need.role, membership, backend, self._cluster.max_restarts)
 
-    def evict(self, need: Need) -> None:
-        """Drain workers that are where these could be, where that helps; one of every pool stays."""
+    def evict(self, need: ResourceNeed) -> None:
+        """Preempt the fewest pool workers that make the group fit, never a pool's last."""
         pools = [entry.pool.membership for entry in self._entries.copy().values()]
         evict_for(need, pools, self._reservations, self._fleet.notify)
 
 
-def _same_size(entry: PoolEntry, need: Need, workers: WorkerGroupSettings) -> bool:
+def _same_size(entry: PoolEntry, need: ResourceNeed, workers: WorkerGroupSettings) -> bool:
     return (replace(entry.need, count=need.count), entry.num_threads) == (need, workers.num_threads)

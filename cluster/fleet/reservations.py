@@ -14,7 +14,7 @@ from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
 
 from plumbob.cluster.nodes import GIB, hosts, living_nodes
 from plumbob.cluster.placement import Plan, choose, plan
-from plumbob.cluster.resources import Amount, Host, Need, WorkerRole, amount
+from plumbob.cluster.resources import Host, ResourceAmount, ResourceNeed, WorkerRole, resources_of
 
 NODE_LABEL = "ray.io/node-id"
 """Ray puts this label on every node by itself."""
@@ -38,7 +38,7 @@ class Reservation:
 
     role: WorkerRole
     host: Host
-    size: Amount
+    size: ResourceAmount
     group: PlacementGroup
     bundle: int
 
@@ -61,14 +61,14 @@ class Reservations:
         self._holds: dict[WorkerRole, float] = {}
         self._lock = threading.Lock()
 
-    def follow(self, found: Plan) -> None:
+    def use_plan(self, found: Plan) -> None:
         """Place workers as that plan does, which fits."""
         assert found.placed is not None
         with self._lock:
             placed = zip(found.needs, found.placed, strict=True)
             self._planned = {need.role: [host.node_id for host in chosen] for need, chosen in placed}
 
-    def reserve_one(self, need: Need, placed: Mapping[str, int], unfit: Collection[str]) -> Reservation | None:
+    def reserve_one(self, need: ResourceNeed, placed: Mapping[str, int], unfit: Collection[str]) -> Reservation | None:
         """For one worker of a group; None when no host has the capacity.
 
         Args:
@@ -85,9 +85,9 @@ class Reservations:
             if host is None:
                 return None
             asked = self._ask(need, [host])
-        return next(iter(self._once_reserved(asked, ONE_RESERVED_S)), None)
+        return next(iter(self._wait_granted(asked, ONE_RESERVED_S)), None)
 
-    def reserve_all(self, need: Need, anywhere: bool = False) -> list[Reservation]:
+    def reserve_all(self, need: ResourceNeed, anywhere: bool = False) -> list[Reservation]:
         """For workers that come and go together; none when they do not all fit.
 
         Args:
@@ -99,7 +99,7 @@ class Reservations:
             for out in (doubtful, self.draining, frozenset[str]()) if anywhere else (doubtful,):
                 chosen = chosen or self._for_all(need, [host for host in free if host.node_id not in out])
             asked = self._ask(need, chosen) if chosen else []
-        return self._once_reserved(asked, RESERVED_S)
+        return self._wait_granted(asked, RESERVED_S)
 
     def are_usable(self, reservations: Sequence[Reservation]) -> bool:
         """Whether others can start on these at once: all their hosts are there, stay, and answer."""
@@ -130,14 +130,14 @@ class Reservations:
         with self._lock:
             self._reserved.remove(reservation)
 
-    def _for_all(self, need: Need, free: Sequence[Host]) -> list[Host]:
+    def _for_all(self, need: ResourceNeed, free: Sequence[Host]) -> list[Host]:
         planned = self._as_planned(need, free, need.count)
         return planned if len(planned) == need.count else list((plan([need], free).placed or ((),))[0])
 
     def _avoided_now(self) -> set[str]:
         return {node_id for node_id, until in self._avoided.items() if until > time.monotonic()}
 
-    def _as_planned(self, need: Need, free: Sequence[Host], count: int) -> list[Host]:
+    def _as_planned(self, need: ResourceNeed, free: Sequence[Host], count: int) -> list[Host]:
         """Hosts for up to `count` workers where the plan has some of that role, none is yet and they fit."""
         left = {host.node_id: host for host in free}
         taken = Counter(each.host.node_id for each in self._reserved if each.role == need.role)
@@ -146,12 +146,12 @@ class Reservations:
             host = left.get(node_id)
             if taken[node_id]:
                 taken[node_id] -= 1
-            elif host is not None and host.free.holds(amount(need)) and len(found) < count:
-                left[node_id] = replace(host, free=host.free.plus(amount(need), -1.0))
+            elif host is not None and host.free.holds(resources_of(need)) and len(found) < count:
+                left[node_id] = replace(host, free=host.free.plus(resources_of(need), -1.0))
                 found.append(host)
         return found
 
-    def free_or_ours(self) -> tuple[Host, ...]:
+    def free_plus_reserved(self) -> tuple[Host, ...]:
         """What is free, and what we have reserved."""
         with self._lock:
             return tuple(_with(self._free(), self._reserved))
@@ -169,23 +169,23 @@ class Reservations:
             if each.host.node_id in totals:
                 totals[each.host.node_id] = totals[each.host.node_id].plus(each.size, -1.0)
         return [
-            replace(host, free=Amount(*map(min, zip(totals[host.node_id], host.free, strict=True))))
+            replace(host, free=ResourceAmount(*map(min, zip(totals[host.node_id], host.free, strict=True))))
             for host in hosts(free=True)
             if host.node_id in totals
         ]
 
-    def _ask(self, need: Need, on: Sequence[Host]) -> list[Reservation]:
+    def _ask(self, need: ResourceNeed, on: Sequence[Host]) -> list[Reservation]:
         """Ask Ray for one on each of these hosts, and count them as reserved, so that no other of ours takes them."""
         bundle = {"CPU": need.num_cpus, "GPU": need.num_gpus, "memory": int(need.memory_gib * GIB)}
         asked = {name: size for name, size in bundle.items() if size}
         labels = [{NODE_LABEL: host.node_id} for host in on]
         group = placement_group([asked for _ in on], strategy="PACK", bundle_label_selector=labels)
-        asked_for = [Reservation(need.role, host, amount(need), group, index) for index, host in enumerate(on)]
+        asked_for = [Reservation(need.role, host, resources_of(need), group, index) for index, host in enumerate(on)]
         self._reserved += asked_for
         self._holds.pop(need.role, None)
         return asked_for
 
-    def _once_reserved(self, asked: list[Reservation], bound_s: float) -> list[Reservation]:
+    def _wait_granted(self, asked: list[Reservation], bound_s: float) -> list[Reservation]:
         """These when Ray has reserved them; none when it has not within the bound. Others may ask meanwhile.
 
         Of several hosts nobody knows which one did not answer: all are avoided for a while.
@@ -205,7 +205,7 @@ def end_actor(handle: Any) -> None:
         ray.kill(handle)
 
 
-def shortage_of(need: Need) -> str:
+def shortage_of(need: ResourceNeed) -> str:
     """Why nobody got a reservation, as far as Ray's report says."""
     found = plan([need], hosts(free=True))
     if not found.fits:
@@ -215,7 +215,7 @@ def shortage_of(need: Need) -> str:
     )
 
 
-def options(need: Need, reservation: Reservation, num_threads: int) -> dict[str, Any]:
+def options(need: ResourceNeed, reservation: Reservation, num_threads: int) -> dict[str, Any]:
     """What an actor on that reservation asks of Ray. Its threads are set before any library counts the machine's cores.
 
     A thread that waits spins for some microseconds and then gives its core away: roles share cores, where the library's

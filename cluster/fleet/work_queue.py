@@ -1,4 +1,4 @@
-"""Work of a pool: chunks of a job (Job), what members prepare first (Preparation), and calls under way (Task)."""
+"""Work of a pool: chunks of a batch (WorkBatch), what members prepare first (Preparation), calls under way (Task)."""
 
 from collections import Counter, deque
 from collections.abc import Callable, Sequence
@@ -28,7 +28,7 @@ class Preparation:
     check: Callable[[Any], None] = lambda _: None
 
 
-class Job:
+class WorkBatch:
     """Items to work on, in chunks that are the same whoever takes them, as long as every item is done in one go.
 
     Args:
@@ -112,7 +112,7 @@ class Job:
 
 @dataclass(frozen=True)
 class Task:
-    """One call under way: a preparation, or a chunk of a job.
+    """One call under way: a preparation, or a chunk of a batch.
 
     Attributes:
         result: what Ray will have it in.
@@ -121,7 +121,7 @@ class Task:
     """
 
     result: Any
-    work: Preparation | Job
+    work: Preparation | WorkBatch
     chunk: Chunk
     began: float
     timeout: str

@@ -14,7 +14,7 @@ from pydantic.alias_generators import to_camel
 from plumbob.cluster.launchers.job_files import CONFIG_FILE, JOIN_WAIT_S, as_yaml, for_cluster
 from plumbob.cluster.launchers.launcher import LauncherOption
 from plumbob.cluster.placement import TOLERANCE
-from plumbob.cluster.resources import Amount, Need, amount, needs_of
+from plumbob.cluster.resources import ResourceAmount, ResourceNeed, resource_needs, resources_of
 from plumbob.configs.runs import AnyRun
 from plumbob.core.errors import UserError
 
@@ -29,7 +29,7 @@ RUN_NAME = re.compile(r"[a-z]([-a-z0-9]{0,45}[a-z0-9])?")
 
 GPU = "nvidia.com/gpu"
 CONFIG_FOLDER = "/etc/plumbob"
-HEAD = Amount(cpus=2, gpus=0, gib=8)
+HEAD = ResourceAmount(cpus=2, gpus=0, gib=8)
 """What the head asks of its host: the driver and Ray's own processes; no worker runs there."""
 OBJECT_STORE_GIB = 2
 """Of each pod: what Ray keeps in shared memory, such as published adapters and rollouts; more goes to the disk."""
@@ -143,10 +143,10 @@ def render(config: AnyRun, options: Mapping[str, Any]) -> str:
             "PersistentVolumeClaim that becomes storage.path"
         )
     sent = for_cluster(config, JOIN_WAIT_S)
-    return manifest(sent, needs_of(sent), image, claim, version("ray"))
+    return manifest(sent, resource_needs(sent), image, claim, version("ray"))
 
 
-def manifest(config: AnyRun, needs: Sequence[Need], image: str, claim: str, ray_version: str) -> str:
+def manifest(config: AnyRun, needs: Sequence[ResourceNeed], image: str, claim: str, ray_version: str) -> str:
     """A ConfigMap with the configuration and the RayJob that runs it, as YAML. One that is made again resumes the run.
 
     Args:
@@ -169,7 +169,7 @@ def manifest(config: AnyRun, needs: Sequence[Need], image: str, claim: str, ray_
     cluster = RayCluster(
         ray_version=ray_version,
         head_group_spec=HeadGroup(
-            ray_start_params=start_params(Amount(0, 0, 0)),
+            ray_start_params=start_params(ResourceAmount(0, 0, 0)),
             template=pod("head", image, HEAD, (storage, settings), mounts),
         ),
         worker_group_specs=tuple(
@@ -191,29 +191,31 @@ def manifest(config: AnyRun, needs: Sequence[Need], image: str, claim: str, ray_
     return yaml.dump_all([as_dict(given), as_dict(job)], Dumper=_Dumper, sort_keys=False, allow_unicode=True)
 
 
-def host_groups(needs: Sequence[Need]) -> dict[str, tuple[Amount, int]]:
+def host_groups(needs: Sequence[ResourceNeed]) -> dict[str, tuple[ResourceAmount, int]]:
     """Name -> what each pod of the group has, and how many there are: one group for each size of worker.
 
     A pod has whole CPUs and GPUs, and as many workers of its size as these hold.
     """
-    counts: defaultdict[Amount, int] = defaultdict(int)
+    counts: defaultdict[ResourceAmount, int] = defaultdict(int)
     for need in needs:
-        counts[amount(need)] += need.count
-    groups: dict[str, tuple[Amount, int]] = {}
+        counts[resources_of(need)] += need.count
+    groups: dict[str, tuple[ResourceAmount, int]] = {}
     for number, (worker, count) in enumerate(counts.items(), start=1):
         cpus, gpus = max(math.ceil(worker.cpus), 1), math.ceil(worker.gpus)
         held = min(int(has / asks + TOLERANCE) for has, asks in ((cpus, worker.cpus), (gpus, worker.gpus)) if asks)
-        groups[f"workers-{number}"] = (Amount(cpus, gpus, held * worker.gib), math.ceil(count / held))
+        groups[f"workers-{number}"] = (ResourceAmount(cpus, gpus, held * worker.gib), math.ceil(count / held))
     return groups
 
 
-def start_params(size: Amount) -> dict[str, str]:
+def start_params(size: ResourceAmount) -> dict[str, str]:
     """Options of `ray start`. Without them Ray would take what it sees: all CPUs of the host."""
     store = OBJECT_STORE_GIB * 2**30
     return {"num-cpus": f"{size.cpus:g}", "num-gpus": f"{size.gpus:g}", "object-store-memory": str(store)}
 
 
-def pod(name: str, image: str, size: Amount, volumes: tuple[Volume, ...], mounts: dict[str, str]) -> PodTemplate:
+def pod(
+    name: str, image: str, size: ResourceAmount, volumes: tuple[Volume, ...], mounts: dict[str, str]
+) -> PodTemplate:
     """One container. Memory is asked for and not limited: Plumbob's figures place workers, and bound nothing."""
     container = Container(
         name=f"ray-{name}",

@@ -10,7 +10,7 @@ from typing import Any
 from plumbob.cluster.launchers.job_files import JOIN_WAIT_S, as_yaml, for_cluster
 from plumbob.cluster.launchers.launcher import LauncherOption
 from plumbob.cluster.placement import TOLERANCE, plan, total
-from plumbob.cluster.resources import Amount, Host, Need, needs_of
+from plumbob.cluster.resources import Host, ResourceAmount, ResourceNeed, resource_needs
 from plumbob.configs.runs import AnyRun
 from plumbob.core.errors import UserError
 
@@ -22,6 +22,9 @@ END_OF_CONFIG = "END OF CONFIG"
 
 HEAD_START_S = 120
 """How long the head has to start."""
+
+WARNING_S = 120
+"""How long before the time limit the run is told to end its step and save."""
 
 BODY = r"""
 set -euo pipefail
@@ -40,62 +43,116 @@ export RAY_AUTH_TOKEN RAY_AUTH_MODE=token RAY_USAGE_STATS_ENABLED=0
 
 # Other jobs may run on the same hosts.
 port=$((20000 + SLURM_JOB_ID % 10000))
-temporary=/tmp/ray-$SLURM_JOB_ID
 config=$(mktemp --suffix=.yaml)
-
+driver=
 steps=()
+hosts=()
+
+# One step a host, so that a host that is lost takes no other with it. In a session of its own Ray hears no signal but
+# the one below; what it prints is shown where it ends by itself; its folder goes with it.
+ray_of_one_host='
+export TMPDIR=$1
+rm -rf -- "$TMPDIR" && mkdir -p -- "$TMPDIR" || exit 1
+stopped=
+start=(ray start --block --temp-dir="$TMPDIR" --num-cpus="$SLURM_CPUS_PER_TASK" "${@:2}")
+RAY_GRACEFUL_SHUTDOWN_DRAIN_TIMEOUT_S=0 setsid "${start[@]}" >"$TMPDIR/printed" 2>&1 &
+ray=$!
+trap "stopped=1; kill -TERM $ray 2>/dev/null" TERM USR1
+status=1
+while kill -0 "$ray" 2>/dev/null; do wait "$ray" && status=0 || status=$?; done
+[[ -n $stopped ]] && status=0 || tail -n 20 -- "$TMPDIR/printed" >&2
+rm -rf -- "$TMPDIR"
+exit "$status"
+'
+
+start_ray() {
+    srun --nodes=1 --ntasks=1 --nodelist="$1" --cpus-per-task="$SLURM_CPUS_PER_TASK" \
+        bash -c "$ray_of_one_host" ray "/tmp/ray-$SLURM_JOB_ID-${#steps[@]}" "${@:2}" &
+    steps+=($!)
+    hosts+=("$1")
+}
+
+is_running() {
+    kill -0 "$1" 2>/dev/null
+}
+
+wait_for() {
+    local deadline=$((SECONDS + $1))
+    while ((SECONDS < deadline)) && is_running "$2"; do
+        sleep 0.2
+    done
+}
+
+# Shorter than Slurm's KillWait, 30 s, after which it kills what is left.
 cleanup() {
+    trap '' TERM
     trap - EXIT
+    if [[ -n $driver ]] && is_running "$driver"; then
+        kill -TERM "$driver" 2>/dev/null || true
+        wait_for 10 "$driver"
+        kill -KILL "$driver" 2>/dev/null || true
+    fi
     if ((${#steps[@]})); then
-        kill "${steps[@]}" 2>/dev/null || true
-        local deadline=$((SECONDS + 45))
-        while ((SECONDS < deadline)) && kill -0 "${steps[@]}" 2>/dev/null; do
-            sleep 0.2
+        scancel --quiet --signal=USR1 "$SLURM_JOB_ID" || true  # Of TERM Slurm says that it is an error.
+        local began=$SECONDS step
+        for step in "${steps[@]}"; do
+            wait_for $((began + 15 - SECONDS)) "$step"
+            kill -KILL "$step" 2>/dev/null || true
         done
     fi
     rm -f -- "$config"
-    timeout 60 srun --overlap --ntasks-per-node=1 rm -rf -- "$temporary" || true
 }
 trap cleanup EXIT
+trap 'exit 143' TERM
 
 head=$SLURMD_NODENAME
 head_ip=$(hostname -I | awk '{ print $1 }')
-one_each=(--ntasks-per-node=1 "--cpus-per-task=$SLURM_CPUS_PER_TASK")
-start=(ray start --block "--num-cpus=$SLURM_CPUS_PER_TASK" "--temp-dir=$temporary")
-
-srun --nodes=1 --ntasks=1 --nodelist="$head" "${one_each[@]}" \
-    "${start[@]}" --head --node-ip-address="$head_ip" --port="$port" --include-dashboard=false &
-steps+=($!)
+start_ray "$head" --head --node-ip-address="$head_ip" --port="$port" --include-dashboard=false
 deadline=$((SECONDS + head_start_s))
 until (: <"/dev/tcp/$head_ip/$port") 2>/dev/null; do
-    kill -0 "${steps[0]}" 2>/dev/null || fail "the head of Ray did not start on $head" 1
+    is_running "${steps[0]}" || fail "the head of Ray did not start on $head" 1
     ((SECONDS < deadline)) || fail "the head of Ray on $head did not answer within $head_start_s s" 1
     sleep 0.2
 done
-others=$((SLURM_JOB_NUM_NODES - 1))
-if ((others)); then
-    srun --nodes="$others" --ntasks="$others" --exclude="$head" "${one_each[@]}" \
-        "${start[@]}" --address="$head_ip:$port" &
-    steps+=($!)
-fi
+for host in $(scontrol show hostnames "$SLURM_JOB_NODELIST"); do
+    [[ $host == "$head" ]] || start_ray "$host" --address="$head_ip:$port"
+done
 
 export RAY_ADDRESS=$head_ip:$port
 if [[ ${1:-} == resume || ${SLURM_RESTART_COUNT:-0} -gt 0 && -e $run_folder/resolved.json ]]; then
-    plumbob resume "$run_folder"
+    plumbob resume "$run_folder" &
 else
     write_config >"$config"
-    plumbob run "$config"
+    plumbob run "$config" &
 fi
+driver=$!
+# The time limit is near, or `scancel --batch --signal=TERM`: the run ends its step, saves and ends with status 75.
+trap 'kill -TERM "$driver" 2>/dev/null || true' TERM
+
+# Once the run has begun it does without a host that is lost; before that it would wait for the host in vain.
+while is_running "$driver"; do
+    for number in "${!steps[@]}"; do
+        is_running "${steps[number]}" && continue
+        echo "plumbob: Ray has ended on ${hosts[number]}" >&2
+        ((number)) || fail "which is the host of its head; resume the run with: sbatch THIS_SCRIPT resume" 1
+        [[ $run_folder/resolved.json -nt $config ]] || fail "it has to be there before the run begins" 1
+        unset "steps[number]"
+    done
+    sleep 1
+done
+status=0
+wait "$driver" || status=$?
+exit "$status"
 """
 
 
 def render(config: AnyRun, options: Mapping[str, Any]) -> str:
     """The script of a run, for as many hosts as --hosts says."""
     sent = for_cluster(config, JOIN_WAIT_S)
-    return script(sent, needs_of(sent), 1 if options["hosts"] is None else options["hosts"])
+    return script(sent, resource_needs(sent), 1 if options["hosts"] is None else options["hosts"])
 
 
-def script(config: AnyRun, needs: Sequence[Need], num_hosts: int) -> str:
+def script(config: AnyRun, needs: Sequence[ResourceNeed], num_hosts: int) -> str:
     """The script. What is given to `sbatch` beside it replaces its own options.
 
     Args:
@@ -120,7 +177,7 @@ def script(config: AnyRun, needs: Sequence[Need], num_hosts: int) -> str:
     return "\n".join(lines) + BODY
 
 
-def sbatch_options(name: str, size: Amount, num_hosts: int) -> Mapping[str, str | None]:
+def sbatch_options(name: str, size: ResourceAmount, num_hosts: int) -> Mapping[str, str | None]:
     """Option -> its value, None where it takes none."""
     options: dict[str, str | None] = {
         "job-name": re.sub(r"[^A-Za-z0-9._-]", "-", name),
@@ -131,11 +188,15 @@ def sbatch_options(name: str, size: Amount, num_hosts: int) -> Mapping[str, str 
         "mem": "0",
         # A host that is lost does not end the job: the run continues on the others.
         "no-kill": None,
+        # The job starts again when the host of this script is lost, or a job of higher priority has ended it.
+        "requeue": None,
+        "open-mode": "append",
+        "signal": f"B:TERM@{WARNING_S}",
     }
     return options | ({"gpus-per-node": f"{size.gpus:g}"} if size.gpus else {})
 
 
-def host_size(needs: Sequence[Need], num_hosts: int) -> Amount:
+def host_size(needs: Sequence[ResourceNeed], num_hosts: int) -> ResourceAmount:
     """The fewest whole GPUs, and with these the fewest whole CPUs, that equal hosts must have to hold all workers."""
     num_workers = sum(need.count for need in needs)
     if not 1 <= num_hosts <= num_workers:
@@ -143,7 +204,7 @@ def host_size(needs: Sequence[Need], num_hosts: int) -> Amount:
     whole = total(needs)
     for gpus in _whole_numbers(whole.gpus, num_hosts):
         for cpus in _whole_numbers(whole.cpus, num_hosts):
-            size = Amount(cpus, gpus, whole.gib)
+            size = ResourceAmount(cpus, gpus, whole.gib)
             if plan(needs, [Host(str(number), str(number), size) for number in range(num_hosts)]).fits:
                 return size
     raise AssertionError("a host that has all that is needed holds all workers")

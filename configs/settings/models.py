@@ -1,4 +1,4 @@
-"""Which models: made from nothing, a folder or a hub name; and what of them is trained."""
+"""Which models: made from scratch, a folder or a hub name; and what of them is trained."""
 
 from dataclasses import dataclass, field
 from typing import Annotated, ClassVar, Literal, get_args
@@ -39,7 +39,7 @@ class ModelRef:
 
 
 class NewLlamaSettings(Settings):
-    """A Llama-architecture model made from nothing, with a byte-level BPE tokenizer trained on the text."""
+    """A Llama-architecture model made from scratch, with a byte-level BPE tokenizer trained on the text."""
 
     setting: ClassVar[str] = POLICY_MODEL
 
@@ -52,7 +52,7 @@ class NewLlamaSettings(Settings):
 
 
 class NewBertSettings(Settings):
-    """A BERT made from nothing, with a WordPiece tokenizer trained on the text."""
+    """A BERT made from scratch, with a WordPiece tokenizer trained on the text."""
 
     setting: ClassVar[str] = REWARD_MODEL
 
@@ -157,7 +157,7 @@ class PretrainedPolicySettings(NewOrNamedPolicySettings):
 
 
 class PipelinePolicySettings(NewOrNamedPolicySettings):
-    """The language model of a pipeline: one made from nothing is pre-trained first, a named one is taken as it is.
+    """The language model of a pipeline: one made from scratch is pre-trained first, a named one is taken as it is.
 
     `sft_tuning` is of supervised fine-tuning, `tuning` of PPO and DPO, which start from its result.
     """

@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from argparse import ArgumentParser, Namespace
 from collections.abc import Iterator
+from pathlib import Path
 from typing import TYPE_CHECKING, Self
 
 from plumbob.console.exit_codes import FAILED, INTERRUPTED, OK, RESUME_ME, USER_ERROR
@@ -51,9 +52,32 @@ def run(arguments: Namespace) -> int:
     _check_options(arguments)
     config = load_run(arguments.config, arguments.overrides, arguments.resume)
     if arguments.render is not None:
-        sys.stdout.write(renderers()[arguments.render].render(config, vars(arguments)))
+        rendered = renderers()[arguments.render].render(config, vars(arguments))
+        _check_input(config)
+        sys.stdout.write(rendered)
         return OK
     return _submit(config, arguments)
+
+
+def _check_input(config: AnyRun) -> None:
+    """Where this machine has the run's storage, find now what would end the job once it has waited for its hosts.
+
+    Raises:
+        UserError: of the input; as `plumbob plan`.
+    """
+    from plumbob.configs.resolved_copy import RESOLVED_FILE
+    from plumbob.driver.run_folder.folder import run_folder
+
+    if not Path(config.storage.path).is_dir():
+        message = f"storage.path={config.storage.path} is not on this machine, so the run's input was not checked"
+        print(f"plumbob: {message}", file=sys.stderr)
+        return
+    from plumbob.driver.api import check_input
+
+    check_input(config)
+    if (run_folder(config) / RESOLVED_FILE).exists():
+        message = "a run of this name has begun: what is written here starts another name, or resumes it if told to"
+        print(f"plumbob: {run_folder(config)}: {message}", file=sys.stderr)
 
 
 def _submit(config: AnyRun, arguments: Namespace) -> int:

@@ -10,17 +10,23 @@ from typing import Any
 
 from plumbob.core.errors import UserError
 from plumbob.data.chat import ASSISTANT_TURN, HUMAN_TURN, Message, Render
+from plumbob.data.reading.field_values import Fields, listed, messages_in, shown, text_at
+from plumbob.data.reading.question import (
+    BLANK_WHEN_NULL,
+    QUESTIONS,
+    RESPONSES,
+    question_in,
+    question_messages,
+    question_of,
+    response_in,
+    with_system,
+)
 from plumbob.data.records import Demonstration, LabelledResponse, PreferencePair, RowError
 
-Fields = Mapping[str, Any]
-
-NUM_LISTED = 40
-"""Names that a message lists at most."""
-
-NAMES = ("prompt", "question", "chosen", "rejected", "completion", "answer", "label", "messages", "text")
+NAMES = (*QUESTIONS, "chosen", "rejected", *RESPONSES, "label", "messages", "text", *BLANK_WHEN_NULL)
 FEEDBACK_NAMES = ("answers", "ranks", "scores", "score", "margin", "annotator")
 PAIR_FORMS = "prompt + chosen + rejected, or chosen + rejected as whole dialogues"
-DEMONSTRATION_FORMS = "prompt + completion, question + answer, messages, or a preference pair"
+DEMONSTRATION_FORMS = "prompt + completion, question + answer, instruction + output, messages, or a preference pair"
 LABELLED_FORMS = "prompt + completion + label, or messages + label"
 PROMPT_FORMS = "prompt, question, messages, chosen + rejected as whole dialogues, or text"
 TEXT_FORMS = "text, or a prompt with its answer"
@@ -37,7 +43,11 @@ def check_columns(columns: Mapping[str, str]) -> None:
 
 
 def rename(fields: Fields, columns: Mapping[str, str]) -> dict[str, Any]:
-    """The fields under our names; a mapped column is no longer seen under its own."""
+    """The fields under our names; a mapped column is no longer seen under its own.
+
+    A prompt that is Alpaca's `instruction` keeps that name, by which its `input` is found.
+    """
+    columns = {"instruction" if column == "instruction" else name: column for name, column in columns.items()}
     for name, column in columns.items():
         if column not in fields:
             raise RowError(
@@ -60,29 +70,35 @@ def pair_of(fields: Fields, render: Render) -> PreferencePair:
     _need(fields, ("chosen", "rejected"), PAIR_FORMS)
     chosen, rejected = fields["chosen"], fields["rejected"]
     if isinstance(chosen, list) or isinstance(rejected, list):
-        context, good = _conversation(fields, "chosen")
-        other, bad = _conversation(fields, "rejected")
-        _same_prompt(context == other)
-        return PreferencePair(_rendered(context, render), good, bad)
-    if _question(fields) is not None:
-        return PreferencePair(_prompt(fields, render), _text(fields, "chosen"), _text(fields, "rejected"))
-    prompt, good = split_dialogue("chosen", _text(fields, "chosen"))
-    other_prompt, bad = split_dialogue("rejected", _text(fields, "rejected"))
+        question = question_in(fields)
+        context, good = _conversation(fields, "chosen", question)
+        other, bad = _conversation(fields, "rejected", question)
+        _same_prompt(_plain(context) == _plain(other))
+        prompt = _rendered(context, render)
+        # By their text: messages may differ in what a template does not write, such as a weight.
+        _same_prompt(context == other or prompt == _rendered(other, render))
+        return PreferencePair(prompt, good, bad)
+    if question_in(fields) is not None:
+        return PreferencePair(_prompt(fields, render), text_at(fields, "chosen"), text_at(fields, "rejected"))
+    prompt, good = split_dialogue("chosen", text_at(fields, "chosen"))
+    other_prompt, bad = split_dialogue("rejected", text_at(fields, "rejected"))
     _same_prompt(prompt == other_prompt)
     return PreferencePair(prompt, good, bad)
 
 
 def demonstration_of(fields: Fields, render: Render) -> Demonstration:
     """A prompt with its response; of a preference pair, the chosen one."""
-    response = _first(fields, ("completion", "answer"))
-    if _question(fields) is not None and response is not None:
+    question, response = question_in(fields), response_in(fields)
+    if question is not None and response is not None:
         if isinstance(fields[response], list):
-            context, text = _conversation(fields, response)
+            context, text = _conversation(fields, response, question)
             return Demonstration(_rendered(context, render), text)
-        return Demonstration(_prompt(fields, render), _text(fields, response))
+        return Demonstration(_prompt(fields, render), text_at(fields, response))
     if "messages" in fields:
-        context, text = _conversation({"messages": fields["messages"]}, "messages")
+        context, text = _conversation(fields, "messages", None)
         return Demonstration(_rendered(context, render), text)
+    if not ("chosen" in fields or "rejected" in fields):
+        _need(fields, ("prompt" if question is None else "completion",), DEMONSTRATION_FORMS)
     _need(fields, ("chosen", "rejected"), DEMONSTRATION_FORMS)
     pair = pair_of(fields, render)
     return Demonstration(pair.prompt, pair.chosen)
@@ -102,20 +118,22 @@ def prompt_of(fields: Fields, render: Render) -> str:
     """The prompt of a row, the same text that the row's pair or demonstration has."""
     if "chosen" in fields and "rejected" in fields:
         return pair_of(fields, render).prompt
-    if _question(fields) is not None:
-        has_response = _first(fields, ("completion", "answer")) is not None
-        return demonstration_of(fields, render).prompt if has_response else _prompt(fields, render)
+    if question_in(fields) is not None and response_in(fields) is not None:
+        return demonstration_of(fields, render).prompt
     if "messages" in fields:
-        messages = _messages("messages", fields["messages"])
-        return _rendered(messages[:-1] if messages[-1]["role"] == "assistant" else messages, render)
+        messages = messages_in("messages", fields["messages"])
+        context = messages[:-1] if messages[-1]["role"] == "assistant" else messages
+        return _rendered(with_system(fields, context), render)
+    if question_in(fields) is not None:
+        return _prompt(fields, render)
     _need(fields, ("text",), PROMPT_FORMS)
-    return _text(fields, "text")
+    return text_at(fields, "text")
 
 
 def text_of(fields: Fields, render: Render) -> str:
     """A document to pre-train on; of a pair or a demonstration, the prompt followed by the (chosen) response."""
     if "text" in fields:
-        return _text(fields, "text")
+        return text_at(fields, "text")
     if not any(name in fields for name in NAMES):
         _need(fields, ("text",), TEXT_FORMS)
     demonstration = demonstration_of(fields, render)
@@ -136,12 +154,6 @@ def split_dialogue(field: str, dialogue: str) -> tuple[str, str]:
     return dialogue[:end], dialogue[end:]
 
 
-def shown(value: object) -> str:
-    """A value, short enough for a message."""
-    text = repr(value)
-    return text if len(text) <= 60 else f"{text[:57]}..."
-
-
 def _need(fields: Fields, names: tuple[str, ...], forms: str) -> None:
     missing = [name for name in names if name not in fields]
     if missing:
@@ -155,84 +167,33 @@ def _listed(fields: Fields) -> str:
     return "the fields " + listed(fields) if fields else "no fields"
 
 
-def listed(fields: Fields) -> str:
-    """The names of a row's fields, of which there may be many, and long ones, and some that are no Unicode text."""
-    names = [str(name).encode(errors="backslashreplace").decode() for name in sorted(map(str, fields))]
-    short = [name if len(name) <= 60 else f"{name[:57]}..." for name in names[:NUM_LISTED]]
-    return ", ".join(short) + (f" and {len(names) - NUM_LISTED} more" if len(names) > NUM_LISTED else "")
-
-
-def _first(fields: Fields, names: tuple[str, ...]) -> str | None:
-    return next((name for name in names if name in fields), None)
-
-
-def _question(fields: Fields) -> str | None:
-    return _first(fields, ("prompt", "question"))
-
-
-def _text(fields: Fields, name: str) -> str:
-    value = fields[name]
-    if not isinstance(value, str):
-        raise RowError(f"'{name}': expected text, found {shown(value)}")
-    try:
-        value.encode()
-    except UnicodeEncodeError as error:
-        raise RowError(
-            f"'{name}': expected Unicode text, found half a surrogate pair at character {error.start}"
-        ) from None
-    return value
-
-
-def _messages(name: str, value: object) -> list[Message]:
-    if not isinstance(value, list) or not value:
-        raise RowError(f"'{name}': expected a list of messages with role and content, found {shown(value)}")
-    return [_message(name, message) for message in value]
-
-
-def _message(name: str, message: object) -> Message:
-    """Without the keys that are null: Arrow gives every message all keys that any has."""
-    given = _without_nulls(message)
-    if not isinstance(given, dict) or not isinstance(given.get("role"), str) or "content" not in given:
-        raise RowError(f"'{name}': expected messages with role and content, found {shown(message)}")
-    for part in ("role", "content"):
-        _text(given, part)
-    return given
-
-
-def _without_nulls(value: object) -> Any:
-    match value:
-        case dict():
-            return {name: _without_nulls(field) for name, field in value.items() if field is not None}
-        case list():
-            return [_without_nulls(item) for item in value]
-        case _:
-            return value
-
-
 def _prompt(fields: Fields, render: Render) -> str:
-    name = _question(fields)
+    name = question_in(fields)
     assert name is not None
-    if isinstance(fields[name], list):
-        return _rendered(_messages(name, fields[name]), render)
-    return _text(fields, name)
+    question = question_of(fields, name)
+    return question if isinstance(question, str) else _rendered(question, render)
 
 
-def _conversation(fields: Fields, name: str) -> tuple[list[Message], str]:
-    """(messages before the response, the response) of a list of messages that may or may not repeat the prompt's."""
-    messages = _messages(name, fields[name])
+def _conversation(fields: Fields, name: str, question: str | None) -> tuple[list[Message], str]:
+    """(messages before the response, the response) of a list of messages that may or may not repeat the prompt's.
+
+    `question` names the field of the prompt, where there is one.
+    """
+    messages = messages_in(name, fields[name])
     context = messages[:-1]
-    question = _question(fields)
     if question is not None:
-        given = fields[question]
-        user = [{"role": "user", "content": _text(fields, question)}] if isinstance(given, str) else None
-        prompt = user or _messages(question, given)
-        if context and context != prompt:
+        prompt = question_messages(fields, question)
+        if context and with_system(fields, context) != prompt:
             raise RowError(f"'{name}': expected the response's message alone, or after the messages of '{question}'")
         context = prompt
+    else:
+        context = with_system(fields, context)
     if messages[-1]["role"] != "assistant":
         raise RowError(
             f"'{name}': expected the last message to be the assistant's, found {shown(messages[-1]['role'])}"
         )
+    if messages[-1].get("tool_calls"):
+        raise RowError(f"'{name}': expected a response of text alone, found tool_calls, which would not be learnt")
     return context, messages[-1]["content"]
 
 
@@ -241,7 +202,11 @@ def _rendered(messages: list[Message], render: Render) -> str:
         raise RowError("expected a prompt that ends with a message of the user's before the assistant's response")
     if not messages[-1]["content"].strip():
         return ""  # A template would hide that there is no question.
-    return _text({"messages": render(messages)}, "messages")
+    return text_at({"messages": render(messages)}, "messages")
+
+
+def _plain(messages: list[Message]) -> list[tuple[str, str]]:
+    return [(message["role"], message["content"]) for message in messages]
 
 
 def _same_prompt(same: bool) -> None:

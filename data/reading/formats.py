@@ -28,12 +28,14 @@ class FileRow:
         number: 1-based; the line in JSONL and text (a document's first), the element or row elsewhere.
         fields: column -> value, null values left out; empty when there is a fault.
         fault: why it cannot be read, or "".
+        nulls: the columns that are null.
     """
 
     file: str
     number: int
     fields: dict[str, Any]
     fault: str = ""
+    nulls: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True)
@@ -91,6 +93,9 @@ def _found_files(path: str) -> list[Path]:
 
 
 def _folder_files(folder: Path) -> list[Path]:
+    saved = _saved_files(folder)
+    if saved is not None:
+        return saved
     found = sorted(
         file for file in folder.iterdir() if file.is_file() and _suffix(file) and file.name not in SIDE_FILES
     )
@@ -108,10 +113,34 @@ def _folder_files(folder: Path) -> list[Path]:
     return found
 
 
+def _saved_files(folder: Path) -> list[Path] | None:
+    """The files of a dataset that `datasets` saved, as its `state.json` names them; None where that names none.
+
+    What else is there are caches of the same rows, which its `map` and `shuffle` leave.
+    """
+    state = folder / "state.json"
+    if not state.is_file():
+        return None
+    content = json.loads(content_of(state))
+    named = content.get("_data_files") if isinstance(content, dict) else None
+    if not isinstance(named, list) or not named:
+        return None
+    names = [one.get("filename") if isinstance(one, dict) else None for one in named]
+    files = [folder / name for name in names if isinstance(name, str) and Path(name).name == name]
+    absent = [str(name) for name in names if not (isinstance(name, str) and folder / name in files)]
+    absent += [file.name for file in files if not (file.is_file() and _suffix(file))]
+    if absent:
+        raise UserError(
+            f"{folder}: state.json names {absent[0]!r}, which is no data file there: save the dataset again, or give "
+            f"its files with a glob, such as '{folder}/*.arrow'"
+        )
+    return files
+
+
 def _suffix(file: Path) -> str:
     """The known kind of a file by its name, `.gz` left aside; "" when it is none."""
-    zipped = file.suffix == ".gz"
-    suffix = Path(file.stem).suffix if zipped else file.suffix
+    zipped = file.suffix.lower() == ".gz"
+    suffix = (Path(file.stem).suffix if zipped else file.suffix).lower()
     return suffix if suffix in FORMATS and (FORMATS[suffix].may_be_zipped or not zipped) else ""
 
 
@@ -120,7 +149,8 @@ def _row(file: Path, number: int, value: object) -> FileRow:
         return FileRow(file.name, number, {}, f"expected an object of fields, found {type(value).__name__}")
     if _is_deeper(value, MAX_DEPTH):
         return FileRow(file.name, number, {}, f"expected lists and objects at most {MAX_DEPTH} deep in one another")
-    return FileRow(file.name, number, {name: field for name, field in value.items() if field is not None})
+    given = {name: field for name, field in value.items() if field is not None}
+    return FileRow(file.name, number, given, nulls=frozenset(value.keys() - given.keys()))
 
 
 def _is_deeper(value: object, depth: int) -> bool:

@@ -14,8 +14,8 @@ from plumbob.configs.settings.data import ReadingSettings
 from plumbob.core.errors import UserError
 from plumbob.data.chat import Message, Render
 from plumbob.data.reading.feedback_fields import annotated_pair_of, ranking_of, scored_response_of
+from plumbob.data.reading.field_values import Fields
 from plumbob.data.reading.fields import (
-    Fields,
     check_columns,
     demonstration_of,
     labelled_of,
@@ -25,6 +25,8 @@ from plumbob.data.reading.fields import (
     text_of,
 )
 from plumbob.data.reading.formats import FileRow, iterate_rows, list_files
+from plumbob.data.reading.question import BLANK_WHEN_NULL
+from plumbob.data.reading.used_columns import UsedColumns
 from plumbob.data.records import (
     Demonstration,
     LabelledResponse,
@@ -50,7 +52,7 @@ class ReadRecords(Generic[T]):
         num_skipped_malformed: rows that could not be understood.
         num_empty: rows whose prompt, response or text is blank.
         num_duplicate: prompts that stood in an earlier row, and pairs whose two responses are the same.
-        notes: sentences for a person about what was left out.
+        notes: sentences for a person about what was left out, columns too.
     """
 
     records: tuple[T, ...]
@@ -180,13 +182,14 @@ def _read(
     check_columns(rules.columns)
     records: list[T] = []
     left_out = _Rows([], [], [])
+    columns = UsedColumns(rules.columns)
     num_rows = 0
     is_one_file = list_files(path) == [Path(path).expanduser()]
     for row in iterate_rows(path):
         num_rows += 1
         label = f"row {row.number}" if is_one_file else f"{row.file} row {row.number}"
         try:
-            record = _parse(row, rules, parse)
+            record = parse(columns.watch(row.fields, _fields_of(row, rules)))
         except RowError as error:
             left_out.malformed.append(f"{label}: {error}")
             continue
@@ -206,15 +209,18 @@ def _read(
     notes = _notes(path, num_rows, left_out, duplicate_reason)
     if not records:
         raise UserError(f"{path}: no row can be used. {' '.join(notes)}")
+    unused = columns.note()
+    notes += [] if unused is None else [f"{path}: {unused}"]
     return ReadRecords(
         tuple(records), num_rows, len(left_out.malformed), len(left_out.empty), len(left_out.duplicate), tuple(notes)
     )
 
 
-def _parse(row: FileRow, rules: ReadingSettings, parse: Callable[[Fields], T]) -> T:
+def _fields_of(row: FileRow, rules: ReadingSettings) -> Fields:
     if row.fault:
         raise RowError(row.fault)
-    return parse(rename(row.fields, rules.columns))
+    blank = dict.fromkeys(row.nulls.intersection(BLANK_WHEN_NULL), "")
+    return rename(row.fields | blank, rules.columns)
 
 
 def _notes(path: str, num_rows: int, left_out: _Rows, duplicate_reason: str) -> list[str]:

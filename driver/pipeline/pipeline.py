@@ -46,7 +46,7 @@ from plumbob.driver.stages.evaluation import (
     write_samples,
 )
 from plumbob.driver.stages.prepare import prepare
-from plumbob.driver.stages.stage import PreparedStage, StageContext, StageResult, StageSummary, run_stage
+from plumbob.driver.stages.stage import StageBody, StageContext, StageResult, StageSummary, run_stage
 from plumbob.models.loading import open_policy
 
 EVAL = "eval"
@@ -204,10 +204,10 @@ def run_pipeline(run: PipelineRun, prepared: PreparedFiles, context: StageContex
     return PipelineResult(summaries, files.noise_ceiling, files.notes).summary()
 
 
-def _stages(run: PipelineRun, files: Files, context: StageContext) -> list[tuple[str, PreparedStage]]:
+def _stages(run: PipelineRun, files: Files, context: StageContext) -> list[tuple[str, StageBody]]:
     """In order. Each is prepared when it begins: its input is what those before it left."""
     stages = Pipeline(run, context.folder, files)
-    first: list[tuple[str, PreparedStage]] = []
+    first: list[tuple[str, StageBody]] = []
     if isinstance(run.policy.model, NewLlamaSettings):
         first.append(("pretrain", lambda inner: prepare(stages.pretrain())(inner)))
     if isinstance(run.reward.model, NewBertSettings):
@@ -216,13 +216,13 @@ def _stages(run: PipelineRun, files: Files, context: StageContext) -> list[tuple
         *first,
         ("sft", lambda inner: prepare(stages.sft())(inner)),
         ("reward", lambda inner: prepare(stages.reward())(inner)),
-        ("ppo", lambda inner: prepare(stages.ppo(), files.judge)(inner)),
+        ("ppo", lambda inner: prepare(stages.ppo(), files.gold_reward)(inner)),
         ("dpo", lambda inner: prepare(stages.dpo())(inner)),
         (EVAL, lambda inner: _evaluate(stages.evaluation(), files, context, inner)),
     ]
 
 
-def _run_unless_done(name: str, stage: PreparedStage, context: StageContext) -> StageSummary:
+def _run_unless_done(name: str, stage: StageBody, context: StageContext) -> StageSummary:
     """The stage's summary: from its folder when an earlier, interrupted run of the pipeline ended it."""
     folder = context.folder / name
     if (folder / SUMMARY_FILE).exists():
@@ -239,13 +239,13 @@ def _evaluate(run: EvalRun, files: Files, outer: StageContext, inner: StageConte
     assert policy is not None, "a pipeline evaluates policies"
     for note in data.notes:
         inner.listener.notify(EVAL, note)
-    scorer = inner.session.scorers(run.reward)
+    scorer = inner.session.start_scorers(run.reward)
     base = policy.opened.ref
     policies = {
         name: open_policy(replace(base, name=str(outer.folder / name / "policy"), setting=name))
         for name in ("ppo", "dpo")
     }
-    measured = measure_policies(run, policy, inner.session, scorer, policies, files.judge)
+    measured = measure_policies(run, policy, inner.session, scorer, policies, files.gold_reward)
     baseline = measured["baseline"]
     write_samples(
         outer.folder / SAMPLES_FILE,

@@ -23,7 +23,7 @@ from plumbob.data.records import Demonstration, PreferencePair, Prompt, make_pro
 from plumbob.data.splitting import Split, check_overlap, hold_out
 from plumbob.data.toy_world.gold_judge import gold_score
 from plumbob.data.toy_world.toy_files import build_world, noise_ceiling, write_world
-from plumbob.driver.stages.evaluation import Judge
+from plumbob.driver.stages.evaluation import GoldReward
 from plumbob.models.from_scratch import check_sizes
 from plumbob.models.loading import OpenedPolicy, open_policy
 from plumbob.models.tuning.methods import method_of
@@ -39,7 +39,7 @@ class Files:
     """The stages' input.
 
     Attributes:
-        judge: scores responses for the evaluation alone; None on real data.
+        gold_reward: scores responses for the evaluation alone; None on real data.
         noise_ceiling: accuracy of the best predictor of the held-out preferences; None where it is not known.
         notes: sentences about rows that were left out.
     """
@@ -50,13 +50,24 @@ class Files:
     heldout_pairs: str
     prompts: str
     heldout_prompts: str
-    judge: Judge | None
+    gold_reward: GoldReward | None
     noise_ceiling: float | None
     notes: tuple[str, ...]
 
 
-PreparedFiles = Callable[[Path], Files]
-"""Input that has been read and found good; called with a folder, it is written there."""
+@dataclass(frozen=True)
+class PreparedFiles:
+    """Input that has been read and found good; called with a folder, it is written there.
+
+    Attributes:
+        notes: sentences about what was left out.
+    """
+
+    notes: tuple[str, ...]
+    write: Callable[[Path], Files]
+
+    def __call__(self, folder: Path) -> Files:
+        return self.write(folder)
 
 
 def prepare_files(run: PipelineRun) -> PreparedFiles:
@@ -71,7 +82,7 @@ def check_models(run: PipelineRun) -> OpenedPolicy | None:
     """What later stages would refuse: models that cannot be read, and lengths that the models have no positions for.
 
     Returns:
-        The policy that the pipeline begins with; None where it is made from nothing.
+        The policy that the pipeline begins with; None where it is made from scratch.
 
     Raises:
         UserError: names the settings that do not go together.
@@ -133,7 +144,7 @@ def _toy_files(run: PipelineRun) -> PreparedFiles:
         write_world(world, folder)
         return _files(folder, gold_score, noise_ceiling(world.heldout_pairs), ())
 
-    return write
+    return PreparedFiles((), write)
 
 
 def _real_files(run: PipelineRun, render: Render) -> PreparedFiles:
@@ -168,7 +179,7 @@ def _real_files(run: PipelineRun, render: Render) -> PreparedFiles:
         write_jsonl(folder / "text.jsonl", ({"text": document} for document in text.train))
         return _files(folder, None, None, notes)
 
-    return write
+    return PreparedFiles(notes, write)
 
 
 def _prompts(run: PipelineRun, pairs: Split[PreferencePair], render: Render) -> Split[Prompt]:
@@ -240,7 +251,7 @@ def _as_notes(note: str | None) -> tuple[str, ...]:
     return () if note is None else (note,)
 
 
-def _files(folder: Path, judge: Judge | None, ceiling: float | None, notes: tuple[str, ...]) -> Files:
+def _files(folder: Path, gold_reward: GoldReward | None, ceiling: float | None, notes: tuple[str, ...]) -> Files:
     return Files(
         text=str(folder / "text.jsonl"),
         demonstrations=str(folder / "demonstrations.jsonl"),
@@ -248,7 +259,7 @@ def _files(folder: Path, judge: Judge | None, ceiling: float | None, notes: tupl
         heldout_pairs=str(folder / "heldout_pairs.jsonl"),
         prompts=str(folder / "prompts.jsonl"),
         heldout_prompts=str(folder / "heldout_prompts.jsonl"),
-        judge=judge,
+        gold_reward=gold_reward,
         noise_ceiling=ceiling,
         notes=notes,
     )

@@ -1,4 +1,4 @@
-"""Groups of workers that are started beside one another, which takes as long as the slowest."""
+"""Groups of workers that are started concurrently, which takes as long as the slowest."""
 
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor, as_completed, wait

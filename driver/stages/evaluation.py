@@ -34,7 +34,7 @@ from plumbob.trainers.online.objective import TrajectoryBatch, forward_actions
 from plumbob.trainers.online.trajectories import collate_rollouts
 
 Metrics = dict[str, Any]
-Judge = Callable[[str, str], float]
+GoldReward = Callable[[str, str], float]
 """(prompt, response) -> how good it is; stands outside all that was trained."""
 
 EVALUATION_STEP = -1
@@ -72,7 +72,7 @@ class Responses:
     Attributes:
         rollouts: prompt by prompt, in order.
         scores: the reward model's.
-        gold: the judge's; None where there is none.
+        gold: of the gold reward; None where there is none.
     """
 
     rollouts: tuple[Rollout, ...]
@@ -94,7 +94,7 @@ class ComparedResponses(Responses):
 def prepare(run: EvalRun) -> PreparedStage:
     """Read and check the input. Raises UserError; starts and writes nothing."""
     data = prepare_eval(run)
-    return lambda context: run_eval(run, data, context.session)
+    return PreparedStage(data.notes, lambda context: run_eval(run, data, context.session))
 
 
 def prepare_eval(run: EvalRun) -> EvalInput:
@@ -133,7 +133,7 @@ def _prepare_policy(run: EvalRun, settings: EvaluatedPolicySettings) -> tuple[Ev
 
 def run_eval(run: EvalRun, data: EvalInput, session: Session) -> StageResult:
     """The metrics of `plumbob eval`."""
-    scorer = session.scorers(_scorer(run))
+    scorer = session.start_scorers(_scorer(run))
     metrics: Metrics = {}
     if data.pairs:
         metrics |= measure_reward_model(scorer, data.pairs)
@@ -188,11 +188,11 @@ class PolicySampling:
         self._shape = (len(policy.prompts), run.evaluation.samples_per_prompt)
         self._requests = sample_requests(policy.prompts, self._shape[1], EVALUATION_STEP, run.seed)
 
-    def responses(self, opened: OpenedPolicy, judge: Judge | None) -> Responses:
+    def responses(self, opened: OpenedPolicy, gold_reward: GoldReward | None) -> Responses:
         rollouts = self._serving.serve(opened).sample(self._requests)
         texts = [(rollout.request.prompt, rollout.response) for rollout in rollouts]
         scores = np.array([score.total for score in self._scorer.score(texts)]).reshape(self._shape)
-        gold = None if judge is None else np.array([judge(*text) for text in texts]).reshape(self._shape)
+        gold = None if gold_reward is None else np.array([gold_reward(*text) for text in texts]).reshape(self._shape)
         return Responses(tuple(rollouts), scores, gold)
 
 
@@ -202,15 +202,15 @@ def measure_policies(
     session: Session,
     scorer: Scorer,
     policies: Mapping[str, OpenedPolicy],
-    judge: Judge | None,
+    gold_reward: GoldReward | None,
 ) -> dict[str, ComparedResponses]:
     """Every policy and the baseline on the same prompts with the same seeds; the baseline is under "baseline"."""
     assert policy.baseline is not None, "there is nothing to compare with"
     sampling = PolicySampling(run, policy, session, scorer)
-    learners = session.learners(run)
+    learners = session.start_learners(run)
     measured = {}
     for name, opened in {"baseline": policy.baseline, **policies}.items():
-        found = sampling.responses(opened, judge)
+        found = sampling.responses(opened, gold_reward)
         kl = kl_from_baseline(found.rollouts, policy.pad_id, learners, run.rollout.temperature)
         measured[name] = ComparedResponses(found.rollouts, found.scores, found.gold, kl.reshape(found.scores.shape))
     return measured
@@ -238,7 +238,7 @@ def response_metrics(policy: Responses) -> Metrics:
 
 
 def policy_metrics(policy: ComparedResponses, baseline: ComparedResponses) -> Metrics:
-    """A policy's metrics, those against the baseline with their 95% intervals; the judge's where there is one."""
+    """A policy's metrics, those against the baseline with their 95% intervals; the gold reward's where there is one."""
     reward = compare(policy.scores, baseline.scores)
     metrics = response_metrics(policy) | {
         "reward_gain": reward.gain.mean,

@@ -45,7 +45,7 @@ class ModelSampling:
         """Rollout workers that sample from the model until the next call."""
         adapter = opened.source.adapter
         spec = sampler_spec(opened, self._rollout, served_rank(opened.source, new_rank=0))
-        group = self._session.samplers(spec, self._rollout)
+        group = self._session.start_samplers(spec, self._rollout)
         if adapter is None:
             group.serve_base()
         else:

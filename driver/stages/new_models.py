@@ -1,4 +1,4 @@
-"""Models that a stage makes from nothing before its learners start: the settings of the stage then name a folder."""
+"""Models that a stage makes from scratch before its learners start: the settings of the stage then name a folder."""
 
 from collections.abc import Sequence
 from pathlib import Path

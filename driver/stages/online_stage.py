@@ -1,4 +1,4 @@
-"""The stage of online alignment: rollout workers, scorers and learners are started beside one another, then PPO."""
+"""The stage of online alignment: rollout workers, scorers and learners are started concurrently, then PPO."""
 
 from collections.abc import Callable, Mapping
 from functools import partial
@@ -19,9 +19,9 @@ from plumbob.trainers.learner.checkpoint import Checkpoints
 from plumbob.trainers.metrics.metrics_log import MetricsLog
 from plumbob.trainers.online.monitors import monitor_summary
 from plumbob.trainers.online.ppo import (
-    PpoActors,
     PpoInput,
     PpoState,
+    PpoWorkers,
     open_sampled_policy,
     prepare_ppo,
     run_ppo,
@@ -29,7 +29,9 @@ from plumbob.trainers.online.ppo import (
 )
 from plumbob.trainers.online.recorder import PpoRecorder, ppo_summary, steps_on_disk
 
-NO_JUDGE = "over-optimisation is not watched: there is no judge.model, a reward model that nothing learns from"
+NO_SECOND_REWARD_MODEL = (
+    "over-optimisation is not watched: there is no judge.model, a reward model that nothing learns from"
+)
 
 Rule = Callable[[str, str], float]
 """(prompt, response) -> how good the response is."""
@@ -50,51 +52,51 @@ def prepare(run: PpoRun, rule: Rule | None = None) -> PreparedStage:
     loop = run_ppo_asynchronous if run.ppo.max_staleness else run_ppo
 
     def train(context: StageContext, log: MetricsLog) -> Mapping[str, Any]:
-        actors = _start(context, run, opened, rule)
+        workers = _start(context, run, opened, rule)
         checkpoints = Checkpoints(context.folder / "checkpoints", run.ppo.keep_checkpoints)
         state = PpoState(run, data)
         context.control.ledger = state.ledger
         newest = checkpoints.newest(partial(context.listener.notify, run.kind))
         if newest is not None:
-            actors.learners.load(newest.folder)
+            workers.learners.load(newest.folder)
             state.restore(newest)
         elif data.retained is not None:
-            state.retained = data.retained.nats_per_token(actors.learners)
+            state.retained = data.retained.nats_per_token(workers.learners)
         log.truncate_after(state.step)
-        with PpoRecorder(run.ppo, context.folder, log, context.listener) as record:
-            loop(run, data.pad_id, state, actors, checkpoints, record)
-        actors.learners.export(context.folder / "policy")
-        return _metrics(context, run, data, state, actors)
+        with PpoRecorder(run.ppo, context.folder, log, context.listener) as recorder:
+            loop(run, data.pad_id, state, workers, checkpoints, recorder)
+        workers.learners.export(context.folder / "policy")
+        return _metrics(context, run, data, state, workers)
 
-    return training_stage(data.notes if has_judge else (*data.notes, NO_JUDGE), train)
+    return training_stage(data.notes if has_judge else (*data.notes, NO_SECOND_REWARD_MODEL), train)
 
 
-def _start(context: StageContext, run: PpoRun, opened: OpenedPolicy, rule: Rule | None) -> PpoActors:
+def _start(context: StageContext, run: PpoRun, opened: OpenedPolicy, rule: Rule | None) -> PpoWorkers:
     session = context.session
     spec = sampler_spec(opened, run.rollout, served_rank(opened.source, run.policy.tuning.rank))
-    return PpoActors(
+    return PpoWorkers(
         *run_concurrently(
             partial(context.listener.notify, run.kind),
-            lambda: session.samplers(spec, run.rollout),
+            lambda: session.start_samplers(spec, run.rollout),
             lambda: _scorer(session, run, rule),
-            lambda: session.learners(run),
+            lambda: session.start_learners(run),
         )
     )
 
 
 def _scorer(session: Session, run: PpoRun, rule: Rule | None) -> Scorer:
     """The run's scorer, with its second reward model where there is one."""
-    scorer = session.scorers(run.reward)
+    scorer = session.start_scorers(run.reward)
     if run.judge is not None:
-        return SecondRewardScorer(scorer, session.scorers(run.judge))
+        return SecondRewardScorer(scorer, session.start_scorers(run.judge))
     return scorer if rule is None else SecondRewardScorer(scorer, open_scorer(RuleReward(rule), "cpu"))
 
 
 def _metrics(
-    context: StageContext, run: PpoRun, data: PpoInput, state: PpoState, actors: PpoActors
+    context: StageContext, run: PpoRun, data: PpoInput, state: PpoState, workers: PpoWorkers
 ) -> Mapping[str, Any]:
     steps = steps_on_disk(context.folder)
     metrics = ppo_summary(steps) | monitor_summary(steps, run.ppo)
     if data.retained is None or state.retained is None:
         return metrics
-    return data.retained.added_to(metrics, state.retained, actors.learners)
+    return data.retained.added_to(metrics, state.retained, workers.learners)

@@ -23,7 +23,7 @@ def prepare(run: PretrainRun) -> PreparedStage:
         policy = create_policy(run.policy, corpus.train, context.folder / "new", run.seed)
         data = encode_corpus(corpus, open_policy(policy.existing_ref).tokenizer, run.pretrain.block_tokens)
         named = run.model_copy(update={"policy": policy})
-        return run_pretrain(named, data, context.session.learners(named), context.folder, log)
+        return run_pretrain(named, data, context.session.start_learners(named), context.folder, log)
 
     return training_stage(corpus.notes, train)
 
@@ -38,7 +38,7 @@ def prepare_encoder(run: PretrainEncoderRun) -> PreparedStage:
         reward = create_encoder(run.reward, corpus.train, context.folder / "new", run.seed)
         data = encode_corpus(corpus, open_encoder(reward.existing_encoder).tokenizer, run.pretrain.block_tokens)
         named = run.model_copy(update={"reward": reward})
-        return run_pretrain_encoder(named, data, context.session.learners(named), context.folder, log)
+        return run_pretrain_encoder(named, data, context.session.start_learners(named), context.folder, log)
 
     return training_stage(corpus.notes, train)
 

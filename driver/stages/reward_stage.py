@@ -45,7 +45,7 @@ def prepare(run: RewardRun) -> PreparedStage:
         reward = create_encoder(run.reward, texts, context.folder / "new", run.seed)
         named = run.model_copy(update={"reward": reward})
         tokenizer = open_encoder(reward.existing_encoder).tokenizer
-        learners = context.session.learners(named)
+        learners = context.session.start_learners(named)
         metrics = run_reward(named, data, tokenizer, learners, context.folder, log)
         result = context.folder / "reward_model"
         stored = _calibrate(run, data, calibration, tokenizer, context.session, learners, result)

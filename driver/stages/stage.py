@@ -73,11 +73,25 @@ class StageSummary:
         return cls(StageResult(metrics, None if notes is None else tuple(notes)), seconds, peak)
 
 
-PreparedStage = Callable[[StageContext], StageResult]
-"""A stage whose input has been read and found good; called, it runs."""
+StageBody = Callable[[StageContext], StageResult]
 
 
-def run_stage(prepared: PreparedStage, context: StageContext, stage: str) -> StageSummary:
+@dataclass(frozen=True)
+class PreparedStage:
+    """A stage whose input has been read and found good; called, it runs.
+
+    Attributes:
+        notes: sentences for a person about its input, known before it runs.
+    """
+
+    notes: tuple[str, ...]
+    body: StageBody
+
+    def __call__(self, context: StageContext) -> StageResult:
+        return self.body(context)
+
+
+def run_stage(prepared: StageBody, context: StageContext, stage: str) -> StageSummary:
     """Run a prepared stage, and tell the listener of its beginning and end."""
     began = time.monotonic()
     context.memory.take()
@@ -88,7 +102,7 @@ def run_stage(prepared: PreparedStage, context: StageContext, stage: str) -> Sta
     return summary
 
 
-def _run_with_restarts(prepared: PreparedStage, context: StageContext) -> StageResult:
+def _run_with_restarts(prepared: StageBody, context: StageContext) -> StageResult:
     """A stage that lost its learners resumes from its newest checkpoint, as a resumed run does; other workers stay."""
     while True:
         stop_signals.work_ended()  # Until its workers are there and begin, nothing is lost by stopping.
@@ -117,4 +131,4 @@ def training_stage(
             context.listener.notify(context.folder.name, note)
         return StageResult(metrics, (*notes, *found))
 
-    return run
+    return PreparedStage(notes, run)

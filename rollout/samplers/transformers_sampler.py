@@ -15,7 +15,7 @@ from plumbob.models.adapter import Adapter
 from plumbob.models.adapter_switch import activate
 from plumbob.models.loading import load_causal_lm
 from plumbob.models.tuning.hosting import put_adapter, read_adapter, remove_adapter
-from plumbob.rollout.publish_proof import PublishError, PublishProof, judge, max_difference
+from plumbob.rollout.publish_proof import PublishError, PublishProof, max_difference, verify_publish
 from plumbob.rollout.rollout_records import Rollout, SampleRequest
 from plumbob.rollout.samplers.sampler import (
     BASE_VERSION,
@@ -134,7 +134,9 @@ class TransformersSampler:
             if key in found
         }
         differences |= {key: float(tensor.abs().max()) for key, tensor in found.items() if key not in adapter.tensors}
-        proof = judge(self._spec.worker, adapter.version, adapter.tensors, differences, time.monotonic() - began)
+        proof = verify_publish(
+            self._spec.worker, adapter.version, adapter.tensors, differences, time.monotonic() - began
+        )
         self._version = adapter.version
         self._loaded.add(adapter.version)
         running = self._batch.responses if self._batch else []

@@ -45,9 +45,9 @@ def test_the_number_of_rollout_workers_moves(session: Session, tmp_path: Path) -
         def size_after(num_steps: int) -> int:
             for _ in range(num_steps):
                 control.listener.stepped(STARVED)
-            return rollout_pool(session).size
+            return rollout_pool(session).target_size
 
-        group = session.samplers(spec, ROLLOUT)
+        group = session.start_samplers(spec, ROLLOUT)
         assert all_have_answered(session, group, 1)
         assert size_after(2) == 2
         # The second boots: what it takes makes no third.
@@ -64,9 +64,9 @@ def test_the_number_of_rollout_workers_moves(session: Session, tmp_path: Path) -
         session._pools.close(["rollout"])
         assert steering.scale("scaled", 2, "auto") == 3
         reports_twice(session)
-        session.samplers(spec, ROLLOUT)
+        session.start_samplers(spec, ROLLOUT)
         session.poll_control()
-        assert rollout_pool(session).size == 2
+        assert rollout_pool(session).target_size == 2
 
 
 def rollout_pool(session: Session) -> Pool:

@@ -18,7 +18,7 @@ from ray.core.generated.autoscaler_pb2 import DrainNodeReason
 from plumbob.cluster.calls import wait_until
 from plumbob.cluster.fleet.pool import Pool
 from plumbob.cluster.nodes import nodes_on
-from plumbob.cluster.resources import Need
+from plumbob.cluster.resources import ResourceNeed
 from plumbob.cluster.session import Session
 from plumbob.cluster.worker_groups import SamplerGroup
 from plumbob.configs.settings.workers import ClusterSettings
@@ -31,7 +31,7 @@ from tests.support.small_run import Stages
 pytestmark = pytest.mark.slow
 
 BOUND_S = 120.0
-NEED = Need("rollout", "rollout.num_workers", 3, 0.25, 0.0, 0.0, spread=True)
+NEED = ResourceNeed("rollout", "rollout.num_workers", 3, 0.25, 0.0, 0.0, spread=True)
 
 
 @pytest.fixture
@@ -48,7 +48,7 @@ def three(stage: Stages) -> Iterator[RayCluster]:
 
 @contextmanager
 def sampling_on(
-    cluster: RayCluster, run: str, folder: Path, watching: Watching, need: Need
+    cluster: RayCluster, run: str, folder: Path, watching: Watching, need: ResourceNeed
 ) -> Iterator[tuple[RunControl, Pool, Callable[[], set[str]]]]:
     """Workers of `run`, and what samples as many responses as they are and says on which hosts they were made."""
     with (
@@ -56,7 +56,7 @@ def sampling_on(
         controlled_run(session, run, (replace(need, count=1),), folder, watching) as control,
     ):
         pool = session._pools.make_pool(need, 1, StartedPartialWorker)
-        samplers = SamplerGroup(pool, 1, session.check_stop)
+        samplers = SamplerGroup(pool, 1, session.begin_work)
         requests = [SampleRequest(f"p{n}", f"g{n}", 0, n, "", np.array([3], np.int32)) for n in range(need.count)]
 
         def at_work() -> set[str]:

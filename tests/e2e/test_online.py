@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from plumbob.driver.stages.online_stage import NO_JUDGE
+from plumbob.driver.stages.online_stage import NO_SECOND_REWARD_MODEL
 from tests.support.small_run import PPO, Left, Stages, text_settings
 
 NO_CRITIC = {
@@ -47,7 +47,7 @@ def test_grpo_with_kl_in_the_loss_and_dynamic_sampling(stage: Stages, ppo_settin
         (dropped if row.dropped else used)[step, row.group_id].add(row.score)
         assert len(row.values) == 0
         assert len(row.ref_logprobs) == (0 if row.dropped else len(row.token_ids))
-    assert NO_JUDGE in left.summary["stages"]["ppo"]["notes"]
+    assert NO_SECOND_REWARD_MODEL in left.summary["stages"]["ppo"]["notes"]
     num_groups = int(str(PPO["ppo.prompts_per_step"]))
     assert len(used) == len(lines) * num_groups and not used.keys() & dropped.keys()
     assert len(dropped) == sum(metrics["num_dropped_groups"] for metrics in lines)
@@ -115,7 +115,7 @@ def test_ppo_is_watched(stage: Stages, ppo_settings: dict[str, object], reward_m
     before = math.log(summary["retention"]["perplexity_before"])
     assert left.metrics[0]["metrics"]["replay_loss"] == pytest.approx(before, rel=0.2)
     assert summary["retention"]["growth"] != 1
-    assert NO_JUDGE not in summary["notes"]
+    assert NO_SECOND_REWARD_MODEL not in summary["notes"]
     # vLLM and the learner never agree to the last bit.
     (alarm,) = summary["monitors"]
     assert (alarm["name"], alarm["step"]) == ("sampler_gap", 1)

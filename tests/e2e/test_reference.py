@@ -83,7 +83,7 @@ def test_the_reference_of_dpo_is_the_sft_model(
     run = dpo_run(stage, world, model)
     data = prepare_dpo(run)
     pairs = PairBatch(*(collate([pair[side] for pair in data.heldout], data.pad_id) for side in (0, 1)))
-    learners = session.learners(run)
+    learners = session.start_learners(run)
     reference = learners.compute(pairs, "reference", pair_logprobs)
     # Before the first update every log-ratio is 0.
     np.testing.assert_allclose(learners.compute(pairs, "policy", pair_logprobs), reference, atol=1e-6)
@@ -121,7 +121,7 @@ def test_the_result_answers_alike_in_vllm_peft_and_learner(
         responses = engine.responses(prompts, num_tokens=12)
     finally:
         engine.close()
-    learners = session.learners(run)
+    learners = session.start_learners(run)
     learners.load(left.last_checkpoint)
     batch = whole_sequences(prompts, [response.ids for response in responses])
     learnt = learners.compute(batch, "policy", forward_actions)

@@ -11,7 +11,7 @@ from ray.exceptions import RaySystemError
 from plumbob.cluster.connection import joined
 from plumbob.cluster.fleet.reservations import Reservation, Reservations
 from plumbob.cluster.placement import plan
-from plumbob.cluster.resources import Need, WorkerRole
+from plumbob.cluster.resources import ResourceNeed, WorkerRole
 from tests.support.small_run import Stages
 
 
@@ -27,8 +27,8 @@ def large_and_small(stage: Stages) -> Iterator[tuple[str, str]]:
     cluster.shutdown()
 
 
-def need(role: WorkerRole, count: int, num_cpus: float) -> Need:
-    return Need(role, f"{role}.num_workers", count, num_cpus, 0.0, 0.0, spread=role != "learner")
+def need(role: WorkerRole, count: int, num_cpus: float) -> ResourceNeed:
+    return ResourceNeed(role, f"{role}.num_workers", count, num_cpus, 0.0, 0.0, spread=role != "learner")
 
 
 NEEDS = (need("learner", 1, 2.0), need("rollout", 2, 4.0), need("scorer", 1, 1.0))
@@ -62,7 +62,7 @@ def test_small_workers_leave_the_host_that_a_large_one_needs(large_and_small: tu
     large, small = large_and_small
     # 2 x 4 CPUs fill the large node, and 2 + 1 the small one.
     reservations = Reservations()
-    reservations.follow(plan(NEEDS, reservations.free_or_ours()))
+    reservations.use_plan(plan(NEEDS, reservations.free_plus_reserved()))
     in_turn = reserve_in_turn(reservations)
     found = {role: [each and each.host.node_id for each in reserved] for role, reserved in in_turn.items()}
     assert found == {"learner": [small], "rollout": [large, large], "scorer": [small]}

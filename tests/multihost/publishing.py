@@ -18,7 +18,7 @@ def load_everywhere(samplers: SamplerGroup, adapter: Adapter) -> None:
     load(samplers, adapter)
     pool = samplers._pool
     with pool.membership.work_lock:
-        while any(member.opened is pool._opening and not pool._is_ready(member) for member in pool.members):
+        while any(member.opened_with is pool._opening and not pool._is_ready(member) for member in pool.members):
             pool._poll_members(None)
             for member, task in pool._ended():
                 pool._handle_result(member, task, None)

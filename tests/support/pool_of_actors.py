@@ -14,17 +14,17 @@ from plumbob.cluster.fleet.pool import Pool
 from plumbob.cluster.fleet.recovery.budget import RestartBudget
 from plumbob.cluster.fleet.recovery.loss_rules import loss_rules
 from plumbob.cluster.fleet.reservations import Reservations, end_actor, options
-from plumbob.cluster.resources import Need
+from plumbob.cluster.resources import ResourceNeed
 from plumbob.configs.settings.workers import ClusterSettings
 from tests.support.ray_worker import Worker
 from tests.support.recording_listener import Watching
 
 TIMEOUT_S = 120.0
-NEED = Need("rollout", "rollout.num_workers", 1, 0.25, 0.0, 0.0, spread=True)
+NEED = ResourceNeed("rollout", "rollout.num_workers", 1, 0.25, 0.0, 0.0, spread=True)
 
 
 class PoolOfActors:
-    """A pool of four members at most, and its host (satisfies `PoolHost`), with what it told.
+    """A pool of four members at most, and its host (satisfies `PoolBackend`), with what it told.
 
     Args:
         kind: of the actors, which are given their log and `settings`.
@@ -71,7 +71,7 @@ class PoolOfActors:
         if isinstance(lost, UnfitHost) or self.is_draining(member):
             self.notify(str(lost).splitlines()[0])
         else:
-            self.notify(self._restarts.spend(lost, f"rollout {member.slot}"))
+            self.notify(self._restarts.record_loss(lost, f"rollout {member.slot}"))
 
     def poll_control(self) -> None: ...
 

@@ -25,7 +25,7 @@ from plumbob.trainers.build import build_learner
 from plumbob.trainers.learner.checkpoint import Checkpoints
 from plumbob.trainers.learner.learner_protocol import UpdatePlan
 from plumbob.trainers.metrics.metrics_log import MetricsLog
-from plumbob.trainers.online.ppo import PpoActors, PpoInput, PpoState, run_ppo, run_ppo_asynchronous
+from plumbob.trainers.online.ppo import PpoInput, PpoState, PpoWorkers, run_ppo, run_ppo_asynchronous
 from plumbob.trainers.online.recorder import PpoRecorder
 from plumbob.verify.local_learner import OneRank
 from tests.support.learner_ranks import this_rank
@@ -164,7 +164,7 @@ def play(model: str, folder: Path, is_asynchronous: bool, max_staleness: int, pa
     texts = [f"the car has {number} doors" for number in range(5)]
     prompts = tuple(EncodedPrompt(text, text, np.array(tokenizer(text).input_ids, np.int32)) for text in texts)
     state = PpoState(run, PpoInput(prompts, tokenizer.pad_token_id, ()))
-    actors = PpoActors(sampling, RuleScorer(lambda prompt, response: len(response) / 10), learning)
+    actors = PpoWorkers(sampling, RuleScorer(lambda prompt, response: len(response) / 10), learning)
     checkpoints = Checkpoints(folder / "checkpoints", 1)
     watching = Watching()
     with MetricsLog(folder, watching) as log, PpoRecorder(run.ppo, folder, log, watching) as record:

@@ -23,7 +23,7 @@ from plumbob.trainers.learner.checkpoint import Checkpoints, Files, read_checkpo
 from plumbob.trainers.metrics.metrics_log import MetricsLog
 from plumbob.trainers.metrics.step_record import StepRecord
 from plumbob.trainers.online.collector import StepResponses
-from plumbob.trainers.online.ppo import PpoActors, PpoInput, PpoState, run_ppo, run_ppo_asynchronous
+from plumbob.trainers.online.ppo import PpoInput, PpoState, PpoWorkers, run_ppo, run_ppo_asynchronous
 from plumbob.trainers.online.recorder import PpoRecorder
 
 NUM_PROMPTS = 6
@@ -173,7 +173,7 @@ def play(run: PpoRun, folder: Path, resume_at: int | None = None, loop: Any = ru
     checkpoints = Checkpoints(folder, run.ppo.keep_checkpoints)
     if resume_at is not None:
         state.restore(read_checkpoint(folder / f"step-{resume_at:06d}"))
-    loop(run, 0, state, PpoActors(world, world, world), checkpoints, world)
+    loop(run, 0, state, PpoWorkers(world, world, world), checkpoints, world)
     return world, state
 
 
@@ -189,6 +189,6 @@ def recorded(run: PpoRun, folder: Path, dies_in: str = "", loop: Any = run_ppo) 
     with MetricsLog(folder, world) as log:
         log.truncate_after(state.step)
         with PpoRecorder(run.ppo, folder, log, world) as record:
-            loop(run, 0, state, PpoActors(world, world, world), checkpoints, record)
+            loop(run, 0, state, PpoWorkers(world, world, world), checkpoints, record)
     world.ledger = state.ledger
     return world

@@ -2,7 +2,7 @@
 
 from dataclasses import replace
 
-from plumbob.cluster.resources import Need
+from plumbob.cluster.resources import ResourceNeed
 from plumbob.cluster.run_status import RunStatus
 from plumbob.trainers.metrics.step_record import StepRecord
 
@@ -13,14 +13,16 @@ NO_STATUS = RunStatus(
     last_message="",
     workers={},
     rollout=None,
-    least=(),
+    minimum_needs=(),
     autoscale=None,
     workers_lost=0,
     responses=None,
 )
 """Of a run that has just begun."""
 
-TWO_ROLLOUT_WORKERS = replace(NO_STATUS, rollout=Need("rollout", "rollout.num_workers", 2, 0.25, 0.0, 0.0, spread=True))
+TWO_ROLLOUT_WORKERS = replace(
+    NO_STATUS, rollout=ResourceNeed("rollout", "rollout.num_workers", 2, 0.25, 0.0, 0.0, spread=True)
+)
 
 
 def at_step(status: RunStatus, step: int) -> RunStatus:

@@ -14,7 +14,7 @@ from plumbob.cluster.fleet.pool_registry import PoolRegistry
 from plumbob.cluster.fleet.reservations import Reservation, Reservations, options
 from plumbob.cluster.fleet.work_queue import Preparation
 from plumbob.cluster.nodes import hosts
-from plumbob.cluster.resources import Need, WorkerRole, rollouts
+from plumbob.cluster.resources import ResourceNeed, WorkerRole, rollout_need
 from plumbob.configs.settings.workers import ClusterSettings, LearnerRankSettings, RolloutSettings
 from tests.support.pool_of_actors import TIMEOUT_S
 from tests.support.ray_worker import Worker
@@ -27,7 +27,7 @@ LOST = LearnersLost("learner-0 died")
 
 
 class SmallFleet:
-    """Learners and rollout workers on reservations of one Ray; all are small actors. Satisfies `FleetHost`."""
+    """Learners and rollout workers on reservations of one Ray; all are small actors. Satisfies `FleetServices`."""
 
     def __init__(self, folder: Path) -> None:
         self.watching = Watching()
@@ -39,7 +39,7 @@ class SmallFleet:
 
     def pool(self) -> Pool:
         opening = Preparation(lambda actor: actor.handle.double.remote([1]), "opening")
-        return self.pools.get_or_open(rollouts(WANTED), WANTED, Worker, "model", opening)
+        return self.pools.get_or_open(rollout_need(WANTED), WANTED, Worker, "model", opening)
 
     def reserved(self) -> list[Reservation]:
         """By the learners."""
@@ -53,12 +53,12 @@ class SmallFleet:
     def said(self) -> list[str]:
         return [message for _, message in self.watching.notes]
 
-    def start_actor(self, need: Need, reservation: Reservation, kind: type, num_threads: int) -> Actor:
+    def start_actor(self, need: ResourceNeed, reservation: Reservation, kind: type, num_threads: int) -> Actor:
         name = f"{need.role}-{next(self._numbers)}"
         log = self._folder / f"{name}.log"
         return Actor(name, ray.remote(**options(need, reservation, 1))(Worker).remote(log), log)
 
-    def evict(self, need: Need) -> None:
+    def evict(self, need: ResourceNeed) -> None:
         self.pools.evict(need)
 
     def worker_lost(self, lost: WorkerLost, slot: str) -> None: ...

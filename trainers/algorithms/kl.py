@@ -38,7 +38,7 @@ def kl_estimate(logprobs: Tensor, ref_logprobs: Tensor, kind: KlKind) -> Tensor:
             assert_never(kind)
 
 
-def initial_kl_state(config: FixedKl | AdaptiveKl) -> float:
+def initial_coefficient(config: FixedKl | AdaptiveKl) -> float:
     """The coefficient of the first step: all the state that the controller has."""
     return config.coefficient
 

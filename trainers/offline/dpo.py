@@ -28,7 +28,7 @@ from plumbob.trainers.learner.learner_parts import LearnerParts, tuned_policy
 from plumbob.trainers.learner.learner_protocol import Learners, LossSum, Pass
 from plumbob.trainers.metrics.metrics_log import MetricsLog
 from plumbob.trainers.offline.input_digests import inputs_of
-from plumbob.trainers.offline.loop import Heldout, OfflineStage, check_heldout, run_epochs
+from plumbob.trainers.offline.loop import Heldout, OfflineStage, check_heldout, run_epochs, small_batch_notes
 
 EncodedPair = tuple[TokenSequence, TokenSequence]
 
@@ -172,8 +172,9 @@ def prepare_dpo(run: DpoRun) -> DpoInput:
     longest = max(len(side.ids) for pair in (*train.records, *heldout.records) for side in pair)
     check_sequences(longest, opened.num_positions, LENGTH_KEYS)
     check_heldout("dpo", run.dpo, len(heldout.records))
+    small = small_batch_notes("dpo", run.dpo, len(train.records), run.learner)
     retained = prepare_retention(run.retention, opened)
-    notes = split.notes + train.notes + heldout.notes + notes_of(retained)
+    notes = split.notes + train.notes + heldout.notes + small + notes_of(retained)
     return DpoInput(train.records, heldout.records, tokenizer.pad_token_id, notes, retained)
 
 

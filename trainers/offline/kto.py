@@ -28,7 +28,7 @@ from plumbob.trainers.learner.learner_protocol import Learners, LossSum, Pass
 from plumbob.trainers.metrics.metrics_log import MetricsLog
 from plumbob.trainers.offline.dpo import response_logprobs
 from plumbob.trainers.offline.input_digests import inputs_of
-from plumbob.trainers.offline.loop import Heldout, OfflineStage, check_heldout, run_epochs
+from plumbob.trainers.offline.loop import Heldout, OfflineStage, check_heldout, run_epochs, small_batch_notes
 
 ROLES: tuple[ModelRole, ...] = ("policy", "reference")
 
@@ -125,8 +125,11 @@ def prepare_kto(run: KtoRun) -> KtoInput:
     longest = max(longest_mismatch(side) for side in (train.records, heldout.records) if side)
     check_sequences(longest, opened.num_positions, LENGTH_KEYS)
     check_heldout("kto", run.kto, len(heldout.records))
+    small = small_batch_notes("kto", run.kto, len(train.records), run.learner)
     retained = prepare_retention(run.retention, opened)
-    notes = split.notes + train.notes + heldout.notes + balance_notes(train.records, run.kto) + notes_of(retained)
+    notes = (
+        split.notes + train.notes + heldout.notes + small + balance_notes(train.records, run.kto) + notes_of(retained)
+    )
     return KtoInput(train.records, heldout.records, tokenizer.pad_token_id, notes, retained)
 
 

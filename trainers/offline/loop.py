@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from plumbob.configs.settings.training import EpochSettings
+from plumbob.configs.settings.workers import LearnerSettings
 from plumbob.core.errors import NotFinite, RunStopped, UserError
 from plumbob.data.epoch_order import EpochBatches
 from plumbob.data.record_digest import Inputs
@@ -68,7 +69,9 @@ class OfflineStage(Generic[B]):
 
     @property
     def batches(self) -> EpochBatches:
-        return EpochBatches(self.num_records, self.settings.batch_size, self.settings.num_epochs, self.seed)
+        """Of fewer records than a batch the batch is all of them: none is in one optimizer step twice."""
+        size = min(self.settings.batch_size, self.num_records)
+        return EpochBatches(self.num_records, size, self.settings.num_epochs, self.seed)
 
     def is_measured(self, step: int) -> bool:
         """Whether the held-out records are measured after this 1-based step."""
@@ -86,6 +89,23 @@ def check_heldout(key: str, settings: EpochSettings, num_records: int) -> None:
             f"{key}.evaluate_every={settings.evaluate_every} measures held-out records, and there are none: raise "
             f"data.heldout_fraction, give a held-out file, or leave {key}.evaluate_every out"
         )
+
+
+def small_batch_notes(key: str, settings: EpochSettings, num_records: int, learner: LearnerSettings) -> tuple[str, ...]:
+    """A sentence where there are fewer records than a batch; UserError where the learners cannot share them equally.
+
+    `key` names the settings.
+    """
+    if num_records >= settings.batch_size:
+        return ()
+    few = f"{num_records} training records are fewer than {key}.batch_size={settings.batch_size}"
+    if num_records % learner.num_workers:
+        divisor = max(n for n in range(1, learner.num_workers) if num_records % n == 0)
+        raise UserError(
+            f"{few}, and learner.num_workers={learner.num_workers} cannot share {num_records} equally: give more "
+            f"records, or set learner.num_workers={divisor}"
+        )
+    return (f"{few}: each optimizer step has {num_records}, every record once.",)
 
 
 def run_epochs(stage: OfflineStage[Any], learners: Learners, folder: Path, log: MetricsLog) -> dict[str, Any]:

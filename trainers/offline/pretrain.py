@@ -28,7 +28,7 @@ from plumbob.trainers.learner.learner_parts import LearnerParts, policy_artifact
 from plumbob.trainers.learner.learner_protocol import Learners, LossSum, Pass
 from plumbob.trainers.metrics.metrics_log import MetricsLog
 from plumbob.trainers.offline.input_digests import inputs_of
-from plumbob.trainers.offline.loop import Heldout, OfflineStage, check_heldout, run_epochs
+from plumbob.trainers.offline.loop import Heldout, OfflineStage, check_heldout, run_epochs, small_batch_notes
 
 
 @dataclass(frozen=True)
@@ -115,6 +115,8 @@ def run_pretrain(
         heldout=heldout,
         inputs=inputs_of(run.data, "text", data.train, data.heldout),
     )
+    for note in small_batch_notes("pretrain", run.pretrain, len(data.train), run.learner):
+        log.notify(stage.name, note)
     metrics = run_epochs(stage, learners, folder, log)
     learners.export(folder / "policy")
     return metrics
@@ -181,6 +183,8 @@ def run_pretrain_encoder(
         ),
         inputs=inputs_of(run.data, "text", data.train, data.heldout),
     )
+    for note in small_batch_notes("pretrain", run.pretrain, len(data.train), run.learner):
+        log.notify(stage.name, note)
     metrics = run_epochs(stage, learners, folder, log)
     learners.export(folder / "encoder")
     return metrics

@@ -44,7 +44,14 @@ from plumbob.trainers.learner.learner_parts import LearnerParts
 from plumbob.trainers.learner.learner_protocol import Learners, LossSum, Pass
 from plumbob.trainers.metrics.metrics_log import MetricsLog
 from plumbob.trainers.offline.input_digests import inputs_of
-from plumbob.trainers.offline.loop import HELDOUT_ROWS, Heldout, OfflineStage, check_heldout, run_epochs
+from plumbob.trainers.offline.loop import (
+    HELDOUT_ROWS,
+    Heldout,
+    OfflineStage,
+    check_heldout,
+    run_epochs,
+    small_batch_notes,
+)
 from plumbob.trainers.offline.reward_batch import (
     FeedbackRecord,
     RewardBatch,
@@ -116,7 +123,8 @@ def prepare_reward(run: RewardRun, render: Render) -> RewardInput:
     path, heldout_path = getattr(run.data, kind), getattr(run.data, f"heldout_{kind}")
     split = hold_out(_reader(run, render), path, heldout_path, lambda record: record.prompt, run.data, run.seed)
     check_heldout("reward_training", run.reward_training, len(split.heldout))
-    return RewardInput(split.train, split.heldout, split.notes)
+    small = small_batch_notes("reward_training", run.reward_training, len(split.train), run.learner)
+    return RewardInput(split.train, split.heldout, split.notes + small)
 
 
 def _reader(run: RewardRun, render: Render) -> Callable[[str], ReadRecords[Any]]:

@@ -24,7 +24,7 @@ from plumbob.trainers.learner.learner_parts import LearnerParts, tuned_policy
 from plumbob.trainers.learner.learner_protocol import Learners
 from plumbob.trainers.metrics.metrics_log import MetricsLog
 from plumbob.trainers.offline.input_digests import inputs_of
-from plumbob.trainers.offline.loop import Heldout, OfflineStage, check_heldout, run_epochs
+from plumbob.trainers.offline.loop import Heldout, OfflineStage, check_heldout, run_epochs, small_batch_notes
 
 ROLES: tuple[ModelRole, ...] = ("policy",)
 
@@ -59,9 +59,10 @@ def prepare_sft(run: SftRun) -> SftInput:
     longest = max(len(sequence.ids) for sequence in (*train.records, *heldout.records))
     check_sequences(longest, opened.num_positions, LENGTH_KEYS)
     check_heldout("sft", run.sft, len(heldout.records))
+    small = small_batch_notes("sft", run.sft, len(train.records), run.learner)
     retained = prepare_retention(run.retention, opened)
     replayed = prepare_replay(run.replay, opened)
-    notes = split.notes + train.notes + heldout.notes + notes_of(retained, replayed)
+    notes = split.notes + train.notes + heldout.notes + small + notes_of(retained, replayed)
     return SftInput(train.records, heldout.records, tokenizer.pad_token_id, retained, replayed, notes)
 
 

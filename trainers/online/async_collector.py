@@ -37,7 +37,7 @@ class AsyncCollector:
         self._is_ending = Event()
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="sampling")
 
-    def allow(self, last: int) -> None:
+    def allow_up_to(self, last: int) -> None:
         """Let all steps up to and with `last` be sampled."""
         while self._next <= last:
             self._begun.append(self._thread.submit(self._sampled, self._next))

@@ -1,4 +1,4 @@
-"""A step's responses with their scores: sampled once, or in rounds until enough groups have something to teach."""
+"""A step's responses with their scores: sampled once, or in rounds until enough groups have a spread of rewards."""
 
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -35,8 +35,8 @@ class StepResponses:
         dropped: responses of groups that were left out, because their rewards are all the same.
         num_rounds: how often was sampled.
         num_flat: groups that are learnt from although their rewards are all the same; counted by dynamic sampling.
-        positions: group -> how many prompts the run had asked for before its own; empty for responses that no cursor's
-            prompts were given for.
+        positions: group -> how many prompts the run had asked for before its own; empty when responses do not
+            come from the prompt cursor.
         sampler_idle_s: seconds since the step before for which the samplers had nothing to do.
     """
 
@@ -73,30 +73,30 @@ class Collector:
         """
         ppo = self._run.ppo
         kept: list[Sequence[Scored]] = []
-        flat: list[Sequence[Scored]] = []
+        zero_variance: list[Sequence[Scored]] = []
         positions: dict[str, int] = {}
         num_rounds, self._idle_s = 0, 0.0
         while len(kept) < ppo.prompts_per_step:
             first = int(self._cursor.state()["position"])
             prompts = self._cursor.next(ppo.prompts_per_step - len(kept))
             requests = sample_requests(
-                prompts, ppo.samples_per_prompt, step, self._run.seed, first_index=len(kept) + len(flat)
+                prompts, ppo.samples_per_prompt, step, self._run.seed, first_index=len(kept) + len(zero_variance)
             )
             scored = self._scored(requests)
             num_rounds += 1
             for index in range(len(prompts)):
                 group = scored[index * ppo.samples_per_prompt : (index + 1) * ppo.samples_per_prompt]
                 positions[group[0][0].request.group_id] = first + index
-                teaches = ppo.dynamic_sampling is None or rewards_differ(group, ppo.shaping)
-                (kept if teaches else flat).append(group)
+                has_signal = ppo.dynamic_sampling is None or rewards_differ(group, ppo.shaping)
+                (kept if has_signal else zero_variance).append(group)
             if ppo.dynamic_sampling is None or num_rounds == ppo.dynamic_sampling.max_rounds:
                 break
         num_flat = ppo.prompts_per_step - len(kept)
-        used = list(chain.from_iterable(kept + flat[:num_flat]))
+        used = list(chain.from_iterable(kept + zero_variance[:num_flat]))
         return StepResponses(
             rollouts=tuple(rollout for rollout, _ in used),
-            scores=tuple(own for _, own in used),
-            dropped=tuple(chain.from_iterable(flat[num_flat:])),
+            scores=tuple(score for _, score in used),
+            dropped=tuple(chain.from_iterable(zero_variance[num_flat:])),
             num_rounds=num_rounds,
             num_flat=num_flat,
             positions=positions,
@@ -122,6 +122,6 @@ def rewards_differ(group: Sequence[Scored], shaping: ShapingSettings) -> bool:
     rollouts = [rollout for rollout, _ in group]
     num_tokens = torch.tensor([int(rollout.action_mask.sum()) for rollout in rollouts])
     ends_with_eos = torch.tensor([rollout.finish_reason == "stop" for rollout in rollouts])
-    totals = torch.tensor([own.total for _, own in group])
+    totals = torch.tensor([score.total for _, score in group])
     rewards = shaped_rewards(totals, ends_with_eos, num_tokens, shaping)
     return bool(has_spread(rewards, num_tokens > 0, group_numbers(rollouts)).any())

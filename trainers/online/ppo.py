@@ -22,7 +22,7 @@ from plumbob.reward.scorer import Scorer
 from plumbob.rollout.requests import Samplers
 from plumbob.rollout.rollout_records import Rollout
 from plumbob.rollout.samplers.open_sampler import support_of
-from plumbob.trainers.algorithms.kl import initial_kl_state, next_coefficient
+from plumbob.trainers.algorithms.kl import initial_coefficient, next_coefficient
 from plumbob.trainers.forgetting.packed_text import PackedText, notes_of
 from plumbob.trainers.forgetting.replay import prepare_replay, replay_passes, with_replay
 from plumbob.trainers.forgetting.retention import RetainedText, prepare_retention
@@ -105,7 +105,7 @@ class PpoState:
 
     def __init__(self, run: PpoRun, data: PpoInput) -> None:
         self.step = 0
-        self.kl_coefficient = initial_kl_state(run.ppo.kl)
+        self.kl_coefficient = initial_coefficient(run.ppo.kl)
         self.cursor = PromptCursor(data.train, run.seed)
         self.ledger = SampleLedger()
         self.replayed = data.replayed
@@ -127,7 +127,7 @@ class PpoState:
 
 
 @dataclass(frozen=True)
-class PpoActors:
+class PpoWorkers:
     """Who does the work; each may be one process or many, here or elsewhere."""
 
     samplers: Samplers
@@ -136,47 +136,47 @@ class PpoActors:
 
 
 def run_ppo(
-    run: PpoRun, pad_id: int, state: PpoState, actors: PpoActors, checkpoints: Checkpoints, record: PpoRecorder
+    run: PpoRun, pad_id: int, state: PpoState, workers: PpoWorkers, checkpoints: Checkpoints, recorder: PpoRecorder
 ) -> None:
     """Sample, score, learn, commit, publish: every response is learnt from by the version that sampled it."""
-    publish(actors, state, record)
-    collector = Collector(run, state.cursor, actors.samplers, actors.scorer, state.ledger, record.phase)
-    while state.step < run.ppo.num_steps and not record.is_stopped:
+    publish(workers, state, recorder)
+    collector = Collector(run, state.cursor, workers.samplers, workers.scorer, state.ledger, recorder.phase)
+    while state.step < run.ppo.num_steps and not recorder.is_stopped:
         responses = collector.collect(state.step)
-        learn(run, pad_id, responses, state, actors.learners, record)
-        commit(responses, state, actors, checkpoints, record)
-        publish(actors, state, record)
-    finish(state, record)
+        learn(run, pad_id, responses, state, workers.learners, recorder)
+        commit(responses, state, workers, checkpoints, recorder)
+        publish(workers, state, recorder)
+    finish(state, recorder)
 
 
 def run_ppo_asynchronous(
-    run: PpoRun, pad_id: int, state: PpoState, actors: PpoActors, checkpoints: Checkpoints, record: PpoRecorder
+    run: PpoRun, pad_id: int, state: PpoState, workers: PpoWorkers, checkpoints: Checkpoints, recorder: PpoRecorder
 ) -> None:
     """The same, with sampling and scoring in a thread beside learning, at most `ppo.max_staleness` versions ahead.
 
     The responses of step n, which version n learns from, may be sampled from version n - max_staleness on; a version
     that is published meanwhile makes what is left of them. The seconds of "sample" are those that learning waited.
     """
-    publish(actors, state, record)
-    with AsyncCollector(run, state.step, state.cursor, actors.samplers, actors.scorer, state.ledger) as ahead:
-        while state.step < run.ppo.num_steps and not record.is_stopped:
-            ahead.allow(min(state.step + run.ppo.max_staleness, run.ppo.num_steps - 1))
-            with record.phase("sample"):
-                responses, next_prompts = ahead.take()
-            learn(run, pad_id, responses, state, actors.learners, record)
+    publish(workers, state, recorder)
+    with AsyncCollector(run, state.step, state.cursor, workers.samplers, workers.scorer, state.ledger) as collector:
+        while state.step < run.ppo.num_steps and not recorder.is_stopped:
+            collector.allow_up_to(min(state.step + run.ppo.max_staleness, run.ppo.num_steps - 1))
+            with recorder.phase("sample"):
+                responses, next_prompts = collector.take()
+            learn(run, pad_id, responses, state, workers.learners, recorder)
             state.cursor.load_state(next_prompts)  # A resumed run samples the steps in flight again.
-            commit(responses, state, actors, checkpoints, record)
-            publish(actors, state, record)
-    finish(state, record)
+            commit(responses, state, workers, checkpoints, recorder)
+            publish(workers, state, recorder)
+    finish(state, recorder)
 
 
 def learn(
-    run: PpoRun, pad_id: int, responses: StepResponses, state: PpoState, learners: Learners, record: PpoRecorder
+    run: PpoRun, pad_id: int, responses: StepResponses, state: PpoState, learners: Learners, recorder: PpoRecorder
 ) -> None:
     """From responses and their scores to the next policy version and the next KL coefficient."""
     ppo = run.ppo
     trajectories = collate_rollouts(responses.rollouts, pad_id)
-    with record.phase("evaluate"):
+    with recorder.phase("evaluate"):
         has_critic = critic_of(ppo.estimator) is not None
         computed = compute_logprobs_and_values(learners, trajectories, run.rollout.temperature, has_critic)
     totals = torch.tensor([score.total for score in responses.scores])
@@ -184,11 +184,11 @@ def learn(
     plan = UpdatePlan(ppo.minibatch_size, ppo.num_epochs, scale, update_seed(run.seed, state.step))
     with naming_prompts(responses.rollouts):
         experience, stats = make_experience(trajectories, totals, computed, ppo, state.kl_coefficient, state.step)
-        with record.phase("learn"):
+        with recorder.phase("learn"):
             metrics = learners.update(with_replay(state.replayed, experience, state.step, run.seed), plan)
     metrics |= {"kl_coefficient": state.kl_coefficient, "learning_rate": scale * ppo.learning_rate}
     state.step += 1
-    record.record_update(responses, computed, stats, state.step, metrics)
+    recorder.record_update(responses, computed, stats, state.step, metrics)
     state.kl_coefficient = next_coefficient(ppo.kl, state.kl_coefficient, stats.kl_mean, stats.num_responses)
 
 
@@ -207,23 +207,23 @@ def naming_prompts(rollouts: Sequence[Rollout]) -> Iterator[None]:
 
 
 def commit(
-    responses: StepResponses, state: PpoState, actors: PpoActors, checkpoints: Checkpoints, record: PpoRecorder
+    responses: StepResponses, state: PpoState, workers: PpoWorkers, checkpoints: Checkpoints, recorder: PpoRecorder
 ) -> None:
     """Account for what was learnt from and keep what was learnt, before anyone sees the new version."""
     state.ledger.trained(responses.rollouts)
     state.ledger.dropped([rollout for rollout, _ in responses.dropped], "flat")
-    record.record_final_counts(state.step, state.ledger.take_final())
-    with record.phase("commit"):
-        checkpoints.commit(state.step, actors.learners.save, state.as_dict())
+    recorder.record_final_counts(state.step, state.ledger.take_final())
+    with recorder.phase("commit"):
+        checkpoints.commit(state.step, workers.learners.save, state.as_dict())
 
 
-def publish(actors: PpoActors, state: PpoState, record: PpoRecorder) -> None:
-    with record.phase("publish"):
-        actors.samplers.load(actors.learners.adapter(state.step))
+def publish(workers: PpoWorkers, state: PpoState, recorder: PpoRecorder) -> None:
+    with recorder.phase("publish"):
+        workers.samplers.load(workers.learners.adapter(state.step))
     state.ledger.published(state.step)
 
 
-def finish(state: PpoState, record: PpoRecorder) -> None:
-    """Account for what is left; to a run that is resumed from the last checkpoint, these are rows of a later step."""
+def finish(state: PpoState, recorder: PpoRecorder) -> None:
+    """Account for what is left; rows are filed under the next step, so that a resume drops them."""
     state.ledger.stopped()
-    record.record_final_counts(state.step + 1, state.ledger.take_final(has_ended=True))
+    recorder.record_final_counts(state.step + 1, state.ledger.take_final(has_ended=True))

@@ -16,7 +16,7 @@ from plumbob.verify.world.tiny_world import TinyWorld, response_logprobs
 
 NO_RATE = 1e-12
 """Learning rate of a step whose gradient is read: the weights stay. Such a run clips no gradients."""
-NO_CLIP = 1e9
+NO_CLIP = 1e6
 
 
 def kto_step_gradient(

@@ -21,8 +21,8 @@ class RestartBudget:
         self._since_step: Counter[str] = Counter()
         self._newest_step: dict[str, int] = {}
 
-    def spend(self, lost: WorkerLost, slot: str) -> str:
-        """What to say of a loss for which another worker is started.
+    def record_loss(self, lost: WorkerLost, slot: str) -> str:
+        """Count a loss for which another worker is started; a message that says so.
 
         Raises:
             RunFailed: too many were lost in that slot since the last step.

@@ -1,4 +1,4 @@
-"""Eviction: pools drain workers that are where others could be, none that could stay, and keep one each."""
+"""Eviction: preempts the fewest pool workers that make a group fit, never a pool's last."""
 
 from collections.abc import Callable, Sequence
 
@@ -6,11 +6,11 @@ from plumbob.cluster.fleet.member import Member
 from plumbob.cluster.fleet.membership import Membership
 from plumbob.cluster.fleet.reservations import Reservations
 from plumbob.cluster.placement import evicted
-from plumbob.cluster.resources import Need
+from plumbob.cluster.resources import ResourceNeed
 
 
 def evict_for(
-    need: Need, pools: Sequence[Membership], reservations: Reservations, notify: Callable[[str], None]
+    need: ResourceNeed, pools: Sequence[Membership], reservations: Reservations, notify: Callable[[str], None]
 ) -> None:
     """Drain the members of these pools without which the group would fit; what they free is held for it for a while.
 

@@ -27,7 +27,7 @@ def host_is_gone(member: Member, snapshot: PoolSnapshot) -> LossReason | None:
 
 
 def call_is_overdue(timeouts: Mapping[str, float], member: Member, snapshot: PoolSnapshot) -> LossReason | None:
-    """It has been at one call for too long. One that has ended is never too late: between two jobs nobody looks.
+    """It has been at one call for too long. One that has ended is never too late: between two batches nobody looks.
 
     Args:
         timeouts: key of a setting -> seconds.

@@ -11,12 +11,13 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor
+from torch.distributed import FileStore, PrefixStore
 
 from plumbob.configs.settings.workers import VllmEngine
 from plumbob.core.errors import UserError, first_line
 from plumbob.models.adapter import Adapter, save_adapter
 from plumbob.models.loading import DTYPES
-from plumbob.rollout.publish_proof import PublishError, PublishProof, judge, served_tensors
+from plumbob.rollout.publish_proof import PublishError, PublishProof, served_tensors, verify_publish
 from plumbob.rollout.rollout_records import FinishReason, Rollout, SampleRequest
 from plumbob.rollout.samplers.sampler import (
     BASE_VERSION,
@@ -145,7 +146,7 @@ class VllmSampler:
             expected = served_tensors(adapter, DTYPES[self._spec.model.dtype])
             found = self._engine.collective_rpc(compare_in_engine, args=(request.lora_int_id, expected))
             seconds = time.monotonic() - began
-            proof = judge(self._spec.worker, adapter.version, adapter.tensors, _largest(found), seconds)
+            proof = verify_publish(self._spec.worker, adapter.version, adapter.tensors, _largest(found), seconds)
         except PublishError:
             if adapter.version not in self._adapters:
                 self._engine.engine_core.remove_lora(request.lora_int_id)
@@ -224,12 +225,26 @@ def _boot(spec: SamplerSpec, settings: VllmEngine) -> Any:
     max_lora_rank = accepted_rank(spec.lora_rank) if spec.lora_rank else 0
     arguments = engine_arguments(spec, settings, max_lora_rank, NUM_SLOTS, _is_cpu())
     try:
-        return LLMEngine.from_engine_args(EngineArgs(**arguments))
+        engine = LLMEngine.from_engine_args(EngineArgs(**arguments))
+        _remove_rendezvous()
+        return engine
     except (ValueError, NotImplementedError) as error:
         reason = f"vLLM cannot serve {spec.model} as asked: {main_message(error)}"
         raise UserError(f"{reason}; {VLLM_SUPPORT.instead}") from error
     finally:
         torch.set_num_threads = set_num_threads
+
+
+def _remove_rendezvous() -> None:
+    """The file by which the ranks of an engine found one another, here the only one itself: `vllm_dist_...` in the
+    temporary folder, which a worker that is ended would leave there."""
+    if not torch.distributed.is_initialized():  # The ranks are processes of their own.
+        return
+    store = torch.distributed.distributed_c10d._get_default_store()
+    while isinstance(store, PrefixStore):
+        store = store.underlying_store
+    if isinstance(store, FileStore):
+        Path(store.path).unlink(missing_ok=True)  # type: ignore[attr-defined]
 
 
 def _is_cpu() -> bool:

@@ -7,14 +7,14 @@ import pytest
 import plumbob.cluster.admission
 from plumbob.cluster.admission import check_drain, check_scale
 from plumbob.cluster.nodes import living_nodes
-from plumbob.cluster.resources import Amount, Host, Need
+from plumbob.cluster.resources import Host, ResourceAmount, ResourceNeed
 from plumbob.cluster.run_status import AutoscaleBounds
 from plumbob.core.errors import UserError
 from tests.support.run_statuses import NO_STATUS
 
 pytestmark = pytest.mark.usefixtures("one_cpu")
 
-ROLLOUT = Need("rollout", "rollout.num_workers", 2, 0.5, 0.0, 0.0, spread=True)
+ROLLOUT = ResourceNeed("rollout", "rollout.num_workers", 2, 0.5, 0.0, 0.0, spread=True)
 STATUS = replace(NO_STATUS, rollout=ROLLOUT)
 
 
@@ -47,12 +47,12 @@ def test_what_autoscaling_would_undo_is_refused(number: int, setting: str) -> No
 
 def test_a_host_may_only_leave_where_others_can_do_its_work(monkeypatch: pytest.MonkeyPatch) -> None:
     sizes = {"n1": 0.0, "n2": 1.0, "n3": 1.0, "n4": 0.4}  # The head has no room for workers.
-    made = tuple(Host(f"10.0.0.{name[1]}", name, Amount(cpus, 0.0, 8.0)) for name, cpus in sizes.items())
+    made = tuple(Host(f"10.0.0.{name[1]}", name, ResourceAmount(cpus, 0.0, 8.0)) for name, cpus in sizes.items())
     monkeypatch.setattr(plumbob.cluster.admission, "hosts", lambda free: () if free else made)
     rollout = replace(ROLLOUT, count=1)
     scorer, learner = replace(rollout, role="scorer", num_cpus=0.4), replace(rollout, role="learner", num_cpus=0.9)
-    three = replace(STATUS, least=(learner, rollout, scorer))
-    check_drain(replace(STATUS, least=(rollout, scorer)), "10.0.0.3", {"n3"}, {"n4"})  # Both fit on 10.0.0.2.
+    three = replace(STATUS, minimum_needs=(learner, rollout, scorer))
+    check_drain(replace(STATUS, minimum_needs=(rollout, scorer)), "10.0.0.3", {"n3"}, {"n4"})  # Both fit on 10.0.0.2.
     check_drain(three, "10.0.0.4", {"n4"}, ())
     # Each of them would fit on 10.0.0.2 by itself.
     with pytest.raises(UserError) as refused:
@@ -63,4 +63,4 @@ def test_a_host_may_only_leave_where_others_can_do_its_work(monkeypatch: pytest.
         "another first, or end the run with `plumbob stop`"
     )
     # It is not this one's fault.
-    check_drain(replace(STATUS, least=(learner, rollout)), "10.0.0.4", {"n4"}, {"n3"})
+    check_drain(replace(STATUS, minimum_needs=(learner, rollout)), "10.0.0.4", {"n4"}, {"n3"})

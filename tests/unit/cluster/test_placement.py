@@ -8,15 +8,15 @@ import pytest
 
 from plumbob.cluster import placement
 from plumbob.cluster.placement import Plan, choose, evicted, nearest_fit, plan
-from plumbob.cluster.resources import Amount, Host, Need
+from plumbob.cluster.resources import Host, ResourceAmount, ResourceNeed
 
 
-def need(role: str, count: int, cpus: float, gpus: float = 0.0, gib: float = 0.0, spread: bool = True) -> Need:
-    return Need(role, f"{role}.num_workers", count, cpus, gpus, gib, spread)  # type: ignore[arg-type]
+def need(role: str, count: int, cpus: float, gpus: float = 0.0, gib: float = 0.0, spread: bool = True) -> ResourceNeed:
+    return ResourceNeed(role, f"{role}.num_workers", count, cpus, gpus, gib, spread)  # type: ignore[arg-type]
 
 
 def hosts(*free: tuple[float, float, float]) -> tuple[Host, ...]:
-    return tuple(Host(f"10.0.0.{place}", f"n{place}", Amount(*has)) for place, has in enumerate(free, 1))
+    return tuple(Host(f"10.0.0.{place}", f"n{place}", ResourceAmount(*has)) for place, has in enumerate(free, 1))
 
 
 def addresses(made: Plan) -> list[str]:
@@ -107,14 +107,20 @@ def test_a_worker_that_is_larger_than_every_host() -> None:
 def test_as_few_as_it_takes_are_evicted() -> None:
     two = need("learner", 2, 1, 1, spread=False)
     free = hosts((0, 0, 0), (1, 1, 0), (0, 1, 0))
-    cpu, whole, other = ("n3", Amount(1, 0, 0)), ("n1", Amount(1, 1, 0)), ("n2", Amount(2, 1, 0))
+    cpu, whole, other = (
+        ("n3", ResourceAmount(1, 0, 0)),
+        ("n1", ResourceAmount(1, 1, 0)),
+        ("n2", ResourceAmount(2, 1, 0)),
+    )
     # n2 holds one rank as it is. The worker of one CPU on n3 has the GPU beside it free: with it gone the other fits.
     assert evicted(two, free, [cpu, whole]) == [0]
     assert evicted(two, free, [whole, cpu]) == [0]
     # Nothing is gained by a worker whose host is not in question: the next one has to go.
-    assert evicted(two, free, [("elsewhere", Amount(8, 8, 8)), other]) == [1]
+    assert evicted(two, free, [("elsewhere", ResourceAmount(8, 8, 8)), other]) == [1]
     # Two small ones on one host are in the way of one rank, neither of them alone.
-    assert evicted(two, hosts((0, 0, 0), (1, 1, 0)), [("n1", Amount(1, 0, 0)), ("n1", Amount(0, 1, 0))]) == [
+    assert evicted(
+        two, hosts((0, 0, 0), (1, 1, 0)), [("n1", ResourceAmount(1, 0, 0)), ("n1", ResourceAmount(0, 1, 0))]
+    ) == [
         0,
         1,
     ]
@@ -122,7 +128,7 @@ def test_as_few_as_it_takes_are_evicted() -> None:
     assert evicted(two, free[:1], [whole]) is None
 
 
-def fewer_one_by_one(needs: Sequence[Need], on: Sequence[Host]) -> tuple[Need, ...] | None:
+def fewer_one_by_one(needs: Sequence[ResourceNeed], on: Sequence[Host]) -> tuple[ResourceNeed, ...] | None:
     """What `nearest_fit` finds, by trying every count."""
     fewer = list(needs)
     while not plan(fewer, on).fits:
@@ -133,7 +139,7 @@ def fewer_one_by_one(needs: Sequence[Need], on: Sequence[Host]) -> tuple[Need, .
     return tuple(fewer)
 
 
-def random_case(draw: random.Random, most_groups: int) -> tuple[list[Need], tuple[Host, ...]]:
+def random_case(draw: random.Random, most_groups: int) -> tuple[list[ResourceNeed], tuple[Host, ...]]:
     roles = ("learner", "rollout", "scorer", "judge")[: draw.randint(1, most_groups)]
     needs = [
         need(role, draw.randint(1, 6), draw.choice((0.5, 1, 2, 3)), draw.choice((0, 0, 1)), draw.choice((0, 1, 2)))
@@ -165,7 +171,7 @@ def test_the_nearest_fit_of_more_groups_fits_and_is_hardly_ever_smaller() -> Non
 def test_the_nearest_fit_makes_a_plan_for_each_halving(monkeypatch: pytest.MonkeyPatch, num_workers: int) -> None:
     num_plans = 0
 
-    def counted(needs: Sequence[Need], on: Sequence[Host]) -> Plan:
+    def counted(needs: Sequence[ResourceNeed], on: Sequence[Host]) -> Plan:
         nonlocal num_plans
         num_plans += 1
         return plan(needs, on)

@@ -1,6 +1,6 @@
 """Who runs side by side in each kind of run."""
 
-from plumbob.cluster.resources import Need, needs_of
+from plumbob.cluster.resources import ResourceNeed, resource_needs
 from plumbob.configs.runs import EvalRun, PpoRun, RewardRun, SftRun
 from plumbob.configs.settings.data import (
     DemonstrationDataSettings,
@@ -20,19 +20,22 @@ def test_who_is_needed_at_a_runs_widest_moment() -> None:
     rollout = RolloutSettings(num_workers=4, num_gpus=1.0, tensor_parallel=2, placement="pack")
     policy = AlignedPolicySettings(model="m")
     ppo = PpoRun(data=PromptDataSettings(prompts="f"), policy=policy, reward=scorer, rollout=rollout, learner=learner)
-    assert needs_of(ppo) == (
+    assert resource_needs(ppo) == (
         # Learners are packed, the others spread, where nothing else is asked.
-        Need("learner", "learner.num_workers", 2, 1.0, 0.0, 8.0, spread=False),
+        ResourceNeed("learner", "learner.num_workers", 2, 1.0, 0.0, 8.0, spread=False),
         # One GPU for each of the two that share the model.
-        Need("rollout", "rollout.num_workers", 4, 0.5, 2.0, 1.0, spread=False),
-        Need("scorer", "reward.num_workers", 3, 0.25, 0.0, 1.0, spread=True),
+        ResourceNeed("rollout", "rollout.num_workers", 4, 0.5, 2.0, 1.0, spread=False),
+        ResourceNeed("scorer", "reward.num_workers", 3, 0.25, 0.0, 1.0, spread=True),
     )
     judged = ppo.model_copy(update={"judge": JudgeSettings(model="other", num_workers=2, num_cpus=0.75)})
-    assert needs_of(judged) == (*needs_of(ppo), Need("judge", "judge.num_workers", 2, 0.75, 0.0, 1.0, spread=True))
+    assert resource_needs(judged) == (
+        *resource_needs(ppo),
+        ResourceNeed("judge", "judge.num_workers", 2, 0.75, 0.0, 1.0, spread=True),
+    )
     sft = SftRun(data=DemonstrationDataSettings(demonstrations="f"), policy=PolicySettings(model="m"), learner=learner)
-    assert [n.role for n in needs_of(sft)] == ["learner"]
+    assert [n.role for n in resource_needs(sft)] == ["learner"]
     reward = RewardRun(data=FeedbackDataSettings(pairs="f"), reward=RewardEncoderSettings(model="m"))
-    assert [n.role for n in needs_of(reward)] == ["learner"]
+    assert [n.role for n in resource_needs(reward)] == ["learner"]
     sampled = reward.model_copy(update={"calibration": CalibrationSettings(policy="m")})
-    assert [n.role for n in needs_of(sampled)] == ["learner", "rollout"]
-    assert [n.role for n in needs_of(EvalRun(data=EvalDataSettings(pairs="f"), reward=scorer))] == ["scorer"]
+    assert [n.role for n in resource_needs(sampled)] == ["learner", "rollout"]
+    assert [n.role for n in resource_needs(EvalRun(data=EvalDataSettings(pairs="f"), reward=scorer))] == ["scorer"]

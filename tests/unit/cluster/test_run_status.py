@@ -5,19 +5,19 @@ from dataclasses import replace
 
 import pytest
 
-from plumbob.cluster.resources import Need
-from plumbob.cluster.run_status import AutoscaleBounds, RunStatus, WorkerRow
+from plumbob.cluster.resources import ResourceNeed
+from plumbob.cluster.run_status import AutoscaleBounds, RunStatus, WorkerStatus
 from tests.support.run_statuses import NO_STATUS, TWO_ROLLOUT_WORKERS, at_step
 
 FULL = replace(
     at_step(TWO_ROLLOUT_WORKERS, 7),
     last_message="a worker is replaced",
     workers={
-        "learner": (WorkerRow("learner-0", "10.0.0.1"),),
-        "rollout": (WorkerRow("rollout-1", "10.0.0.2", "sampling", 0),),
-        "judge": (WorkerRow("judge-2", "10.0.0.2", "idle", 5),),
+        "learner": (WorkerStatus("learner-0", "10.0.0.1"),),
+        "rollout": (WorkerStatus("rollout-1", "10.0.0.2", "sampling", 0),),
+        "judge": (WorkerStatus("judge-2", "10.0.0.2", "idle", 5),),
     },
-    least=(Need("learner", "learner.num_workers", 1, 0.5, 0.0, 1.0, spread=False),),
+    minimum_needs=(ResourceNeed("learner", "learner.num_workers", 1, 0.5, 0.0, 1.0, spread=False),),
     autoscale=AutoscaleBounds(1, 3),
     workers_lost=2,
     responses={"versions": {}, "reissued": 1},

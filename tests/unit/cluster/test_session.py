@@ -11,7 +11,7 @@ import ray
 from plumbob.cluster.admission import check_local
 from plumbob.cluster.connection import connect, joined
 from plumbob.cluster.fleet.reservations import Reservations
-from plumbob.cluster.resources import Amount, Host, Need
+from plumbob.cluster.resources import Host, ResourceAmount, ResourceNeed
 from plumbob.cluster.session import Session
 from plumbob.configs.runs import SftRun
 from plumbob.configs.settings.data import DemonstrationDataSettings
@@ -23,7 +23,7 @@ from plumbob.driver.api import run
 from tests.support.recording_listener import Watching
 from tests.support.tiny_policy import write_policy
 
-NEEDS = (Need("learner", "learner.num_workers", 3, 1.0, 0.0, 0.0, spread=False),)
+NEEDS = (ResourceNeed("learner", "learner.num_workers", 3, 1.0, 0.0, 0.0, spread=False),)
 
 
 def test_a_private_ray_that_would_be_too_small() -> None:
@@ -60,10 +60,10 @@ def test_a_run_that_is_too_large_starts_no_ray(tmp_path: Path, monkeypatch: pyte
 
 def test_waiting_for_a_cluster_to_grow_is_reported(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     sizes = chain([2.0] * 3, repeat(3.0))
-    grown = lambda _: (Host("10.0.0.1", "n1", Amount(next(sizes), 0.0, 8.0)),)  # noqa: E731
-    monkeypatch.setattr(Reservations, "free_or_ours", grown)
+    grown = lambda _: (Host("10.0.0.1", "n1", ResourceAmount(next(sizes), 0.0, 8.0)),)  # noqa: E731
+    monkeypatch.setattr(Reservations, "free_plus_reserved", grown)
     watching = Watching()
-    Session(ClusterSettings(address="auto", wait_s=60), tmp_path, watching).check(NEEDS)
+    Session(ClusterSettings(address="auto", wait_s=60), tmp_path, watching).admit(NEEDS)
     ((stage, message),) = watching.notes
     assert stage == "cluster" and message.startswith("1 CPUs are missing") and "waiting up to 60 s" in message
 

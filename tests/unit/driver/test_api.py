@@ -84,6 +84,21 @@ def test_folders_of_models_and_files_become_absolute_and_hub_names_stay(
     assert whole.replay is not None and whole.replay.text == str(tmp_path / "again.txt")
 
 
+def test_a_plan_says_what_is_left_out_of_the_input(tmp_path: Path) -> None:
+    rows = [{"prompt": f"{n}?", "chosen": " a", "rejected": " b", "id": n} for n in range(8)]
+    (tmp_path / "pairs.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    planned = plan(
+        PipelineRun(
+            data=PipelineDataSettings(pairs=str(tmp_path / "pairs.jsonl"), heldout_fraction=0.5),
+            policy=PipelinePolicySettings(model=NewLlamaSettings(max_positions=1024)),
+            reward=PipelineScorerSettings(model=NewBertSettings()),
+        )
+    )
+    note = f"{tmp_path}/pairs.jsonl: 1 of 4 columns is not used: id."
+    assert note in planned.notes and planned.as_dict()["notes"] == list(planned.notes)
+    assert f"note     {note}" in planned.lines()
+
+
 def test_a_plan_refuses_what_the_run_would() -> None:
     run = PipelineRun(
         data=PipelineDataSettings(
@@ -94,6 +109,7 @@ def test_a_plan_refuses_what_the_run_would() -> None:
     )
     # One worker of each role, of half a CPU each.
     assert plan(run).needed.cpus == 1.5
+    assert plan(run).notes == ()
     wrong = PipelinePolicySettings(model=NewLlamaSettings(max_positions=1024), tuning=LoraTuning(targets=("nope",)))
     with pytest.raises(UserError, match=r"policy\.tuning\.targets: nope is no module in the new policy\.model"):
         plan(run.model_copy(update={"policy": wrong}))

@@ -13,8 +13,8 @@ import pytest
 import plumbob.driver.run_control
 from plumbob.cluster.control_actor import ControlRequests
 from plumbob.cluster.failures import WorkerLost
-from plumbob.cluster.resources import Need
-from plumbob.cluster.run_status import MESSAGE_CHARS, RunStatus, WorkerRow
+from plumbob.cluster.resources import ResourceNeed
+from plumbob.cluster.run_status import MESSAGE_CHARS, RunStatus, WorkerStatus
 from plumbob.cluster.session import Session
 from plumbob.configs.resolved_copy import RESOLVED_FILE
 from plumbob.configs.settings.workers import ClusterSettings
@@ -28,8 +28,8 @@ from plumbob.trainers.online.sample_ledger import NUM_VERSIONS, SampleLedger
 from tests.support.recording_listener import Watching
 
 CLUSTER = ClusterSettings(address="auto", wait_s=60, max_restarts=1)
-LEARNERS = Need("learner", "learner.num_workers", 3, 1.0, 0.0, 0.0, spread=False)
-ROLLOUTS = Need("rollout", "rollout.num_workers", 4, 1.0, 0.0, 0.0, spread=True)
+LEARNERS = ResourceNeed("learner", "learner.num_workers", 3, 1.0, 0.0, 0.0, spread=False)
+ROLLOUTS = ResourceNeed("rollout", "rollout.num_workers", 4, 1.0, 0.0, 0.0, spread=True)
 
 
 class Client:
@@ -54,7 +54,7 @@ def session(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Session:
     monkeypatch.setattr(plumbob.driver.run_control, "ControlClient", Client)
     monkeypatch.setattr(plumbob.driver.run_control, "draining_nodes", frozenset)
     monkeypatch.setattr(plumbob.driver.run_control, "addresses", lambda nodes: [f"10.0.0.{node[1]}" for node in nodes])
-    monkeypatch.setattr(Session, "check", lambda self, needs: None)
+    monkeypatch.setattr(Session, "admit", lambda self, needs: None)
     return Session(CLUSTER, tmp_path / "logs", Watching())
 
 
@@ -78,12 +78,12 @@ def test_only_who_resumes_a_run_waits_for_its_name(
 
 def test_a_run_stops_when_it_was_asked_to(session: Session, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with controlled_run(session, "one", (), tmp_path, Watching()):
-        session.check_stop()
+        session.begin_work()
         monkeypatch.setattr(Client, "requests", ControlRequests(stop=True))
         session.poll_control()  # Where much would be lost it does not end.
         with pytest.raises(RunStopped, match="the run was asked to stop"):
-            session.check_stop()
-    session.check_stop()  # The next run on the session was not.
+            session.begin_work()
+    session.begin_work()  # The next run on the session was not.
 
 
 def test_a_signal_ends_a_run_where_a_person_would(session: Session, tmp_path: Path) -> None:
@@ -92,10 +92,10 @@ def test_a_signal_ends_a_run_where_a_person_would(session: Session, tmp_path: Pa
         stop_signals.handled("noted"),
         controlled_run(session, "one", (), tmp_path, Watching()),
     ):
-        session.check_stop()  # From here on a step is worth ending.
+        session.begin_work()  # From here on a step is worth ending.
         os.kill(os.getpid(), signal.SIGTERM)
         session.poll_control()
-        session.check_stop()
+        session.begin_work()
         raise AssertionError("went on")
 
 
@@ -124,7 +124,7 @@ def test_a_status_is_as_small_after_many_steps_as_after_few(session: Session, tm
     """What is written, and what is sent to the control actor, at every step of a long run with two hundred workers."""
     control = RunControl(session, (LEARNERS, ROLLOUTS), tmp_path, Watching())
     control.ledger = ledger_after(num_steps)
-    rows = tuple(WorkerRow(f"rollout-{number}", "10.0.0.100", "sampling", num_steps) for number in range(200))
+    rows = tuple(WorkerStatus(f"rollout-{number}", "10.0.0.100", "sampling", num_steps) for number in range(200))
     metrics = {f"a_metric_of_some_length_{number}": 1 / 3 for number in range(60)}
     control.listener.step = StepRecord("ppo", num_steps, num_steps, metrics, {"sample": 1 / 3})
     control.notify("x" * 100_000)
@@ -158,7 +158,7 @@ def test_a_status_says_where_the_run_stands_and_is_written_at_every_step(session
         before = control.status()
         assert (before.stage, before.step, before.rollout, before.responses) == (None, None, None, None)
         # Learners come and go together; of the others one is enough.
-        assert before.least == (LEARNERS, replace(ROLLOUTS, count=1))
+        assert before.minimum_needs == (LEARNERS, replace(ROLLOUTS, count=1))
         control.listener.stage_began("sft")
         assert (control.status().stage, control.status().step) == ("sft", None)
         record = StepRecord("sft", 3, 9, {"loss": 0.5}, {"learn": 2.0})

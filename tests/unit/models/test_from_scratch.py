@@ -1,4 +1,4 @@
-"""Models made from nothing: what is saved loads with plain transformers, and the seed decides every byte."""
+"""Models made from scratch: what is saved loads with plain transformers, and the seed decides every byte."""
 
 import subprocess
 import sys

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from plumbob.models.adapter import Adapter
-from plumbob.rollout.publish_proof import PublishError, judge, lora_scaling, max_difference, served_tensors
+from plumbob.rollout.publish_proof import PublishError, lora_scaling, max_difference, served_tensors, verify_publish
 from plumbob.rollout.samplers.vllm.lora_readback import compare_slot
 
 A = "base_model.model.m.q_proj.lora_A.weight"
@@ -57,16 +57,16 @@ def test_difference_counts_what_lies_outside() -> None:
 @pytest.mark.parametrize("difference", [1e-12, float("nan"), float("inf")])
 def test_any_difference_fails(difference: float) -> None:
     with pytest.raises(PublishError, match=f"worker w3, version 7: the engine's {A} differs"):
-        judge("w3", 7, [A, B], {A: difference, B: 0.0}, 0.1)
+        verify_publish("w3", 7, [A, B], {A: difference, B: 0.0}, 0.1)
 
 
 def test_a_tensor_without_a_place_fails() -> None:
     with pytest.raises(PublishError, match=r"holds no .*lora_B\.weight \(1 of 2 tensors"):
-        judge("w3", 7, [A, B], {A: 0.0}, 0.1)
+        verify_publish("w3", 7, [A, B], {A: 0.0}, 0.1)
 
 
 def test_a_proof_says_what_was_compared() -> None:
-    proof = judge("w3", 7, [A, B], {A: 0.0, B: 0.0, "other (nothing was sent)": 0.0}, 0.1)
+    proof = verify_publish("w3", 7, [A, B], {A: 0.0, B: 0.0, "other (nothing was sent)": 0.0}, 0.1)
     assert (proof.worker, proof.version, proof.num_tensors, proof.max_abs_difference) == ("w3", 7, 2, 0.0)
 
 

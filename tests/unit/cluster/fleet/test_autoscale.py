@@ -2,22 +2,22 @@
 
 import pytest
 
-from plumbob.cluster.fleet.autoscale import Idle, Scaling, desired_workers, idle_of
-from plumbob.cluster.run_status import WorkerRow
+from plumbob.cluster.fleet.autoscale import Autoscaler, IdleShares, desired_workers, idle_of
+from plumbob.cluster.run_status import WorkerStatus
 from plumbob.configs.settings.workers import AutoscaleSettings
 from plumbob.trainers.metrics.step_record import StepRecord
 
 SETTINGS = AutoscaleSettings(min_workers=1, max_workers=3, margin=0.2, patience=2)
-STARVED, FED, BALANCED = Idle(0.7, 0.3), Idle(0.3, 0.7), Idle(0.55, 0.45)
+STARVED, FED, BALANCED = IdleShares(0.7, 0.3), IdleShares(0.3, 0.7), IdleShares(0.55, 0.45)
 
 
 def record(sample: float, score: float, learn: float, sampler_idle: float) -> StepRecord:
     return StepRecord("ppo", 1, 9, {"sampler_idle_s": sampler_idle}, {"sample": sample, "score": score, "learn": learn})
 
 
-def all_of(size: int) -> list[WorkerRow]:
+def all_of(size: int) -> list[WorkerStatus]:
     """Workers that have written responses."""
-    return [WorkerRow(f"rollout-{number}", "10.0.0.1", "idle", 1) for number in range(size)]
+    return [WorkerStatus(f"rollout-{number}", "10.0.0.1", "idle", 1) for number in range(size)]
 
 
 def test_the_shares_of_a_step() -> None:
@@ -40,12 +40,12 @@ def test_the_shares_of_a_step() -> None:
         (5, [BALANCED], 3),  # Whatever people asked for.
     ],
 )
-def test_the_number_follows_who_waits(size: int, steps: list[Idle], wanted: int) -> None:
+def test_the_number_follows_who_waits(size: int, steps: list[IdleShares], wanted: int) -> None:
     assert desired_workers(size, steps, SETTINGS) == wanted
 
 
 def test_after_a_change_the_steps_are_counted_anew() -> None:
-    scaling = Scaling(SETTINGS)
+    scaling = Autoscaler(SETTINGS)
     starved = record(7.0, 0.0, 3.0, 3.0)
 
     def workers_after_step(size: int) -> int:
@@ -56,9 +56,9 @@ def test_after_a_change_the_steps_are_counted_anew() -> None:
 
 
 def test_while_a_worker_boots_no_other_is_asked_for() -> None:
-    scaling = Scaling(SETTINGS)
+    scaling = Autoscaler(SETTINGS)
     starved, fed = record(7.0, 0.0, 3.0, 3.0), record(3.0, 0.0, 7.0, 7.0)
-    booting = [*all_of(1), WorkerRow("rollout-1", "10.0.0.1", "starting its engine", 0)]
+    booting = [*all_of(1), WorkerStatus("rollout-1", "10.0.0.1", "starting its engine", 0)]
     # Before it is started, and while it boots: steps shorter than a boot.
     seen = (all_of(1), booting, booting, booting)
     assert {scaling.workers_after_step(starved, 2, workers) for workers in seen} == {2}

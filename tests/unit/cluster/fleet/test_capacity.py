@@ -5,8 +5,8 @@ from typing import cast
 
 import pytest
 
-from plumbob.cluster.fleet.capacity import Capacity
-from plumbob.cluster.fleet.pool_host import PoolHost
+from plumbob.cluster.fleet.capacity import ShortageTracker
+from plumbob.cluster.fleet.pool_backend import PoolBackend
 from plumbob.core.errors import RunFailed
 
 
@@ -27,15 +27,15 @@ class ShortOfGpus:
         self.evicted_at.append(time.monotonic())
 
 
-def capacity_of(host: ShortOfGpus, bound_s: float) -> Capacity:
-    return Capacity("rollout", bound_s, cast(PoolHost, host))
+def capacity_of(host: ShortOfGpus, bound_s: float) -> ShortageTracker:
+    return ShortageTracker("rollout", bound_s, cast(PoolBackend, host))
 
 
 def test_capacity_is_waited_for_from_when_nobody_is_left() -> None:
     host = ShortOfGpus()
     capacity = capacity_of(host, 0.0)
     for num_left in (3, 3, 0):  # However long it was short before.
-        capacity.note_shortage(num_left)
+        capacity.handle_shortage(num_left)
     waiting = (
         "waiting up to 0 s (cluster.boot_timeout_s) for capacity for a rollout worker, and no worker is left: "
         "a GPU is missing"
@@ -45,9 +45,9 @@ def test_capacity_is_waited_for_from_when_nobody_is_left() -> None:
         RunFailed,
         match=r"no capacity for a rollout worker after 0 s \(cluster.boot_timeout_s\), and no worker is left: a GPU is",
     ):
-        capacity.note_shortage(0)
-    capacity.note_enough()
-    capacity.note_shortage(0)
+        capacity.handle_shortage(0)
+    capacity.handle_enough()
+    capacity.handle_shortage(0)
     assert (host.notes[2:], host.evicted_at) == ([waiting], [])
 
 
@@ -57,6 +57,6 @@ def test_others_are_evicted_after_a_while_and_again(monkeypatch: pytest.MonkeyPa
     capacity = capacity_of(host, 600.0)
     seen = ((0.0, 1), (4.0, 0), (8.0, 0), (9.5, 0), (12.0, 0), (15.0, 0), (30.0, 1), (40.0, 0), (46.0, 0))
     for now[0], num_left in seen:
-        capacity.note_shortage(num_left)
+        capacity.handle_shortage(num_left)
     # 5 s and more after nobody was left, or after others were evicted last.
     assert host.evicted_at == [9.5, 15.0, 46.0]

@@ -13,7 +13,7 @@ from plumbob.cluster.failures import LearnersLost
 from plumbob.cluster.fleet import capacity, learner_ranks, reservations
 from plumbob.cluster.fleet.learner_ranks import LearnerRanks
 from plumbob.cluster.nodes import living_nodes
-from plumbob.cluster.resources import Amount, Host, Need, learners, rollouts
+from plumbob.cluster.resources import Host, ResourceAmount, ResourceNeed, learner_need, rollout_need
 from tests.support.pool_of_actors import TIMEOUT_S
 from tests.support.small_fleet import LEARNERS, LOST, WANTED, SmallFleet, free_cpus, work
 
@@ -29,7 +29,7 @@ def test_learners_that_lost_one_begin_again_where_they_were(small_fleet: SmallFl
         ray.get(before[0].handle.die.remote())
     small_fleet.ranks.stop_lost(LOST)
     # Nobody else's now: no worker more fits, whoever asks, though both learners are dead.
-    assert small_fleet.reservations.reserve_one(rollouts(WANTED), {}, ()) is None
+    assert small_fleet.reservations.reserve_one(rollout_need(WANTED), {}, ()) is None
     foreign = ray.util.placement_group([{"CPU": 0.25}])
     assert not foreign.wait(1.0)
     ray.util.remove_placement_group(foreign)
@@ -78,21 +78,21 @@ def test_learners_begin_again_on_a_host_without_memory_and_nobody_else_does(
     small_fleet.ranks.stop_lost(LearnersLost("learner-0 died", oom_killed=killed.name))
     assert small_fleet.reserved() == before
     # There are CPUs for two more.
-    assert small_fleet.reservations.reserve_one(rollouts(WANTED), {}, ()) is None
-    assert small_fleet.reservations.reserve_all(learners(LEARNERS)) == []
+    assert small_fleet.reservations.reserve_one(rollout_need(WANTED), {}, ()) is None
+    assert small_fleet.reservations.reserve_all(learner_need(LEARNERS)) == []
     (_, killed), kept = small_fleet.ranks.get_or_start(LEARNERS), small_fleet.reserved()
     assert kept == before
     # A second time it does not help to wait for memory there.
     small_fleet.ranks.stop_lost(LearnersLost("learner-3 died", oom_killed=killed.name))
     assert small_fleet.reserved() == []
-    assert small_fleet.reservations.reserve_all(learners(LEARNERS)) == []
+    assert small_fleet.reservations.reserve_all(learner_need(LEARNERS)) == []
 
 
 def test_a_host_that_does_not_answer_keeps_no_learners(
     small_fleet: SmallFleet, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     small_fleet.ranks.get_or_start(LEARNERS)
-    ghost = Host("10.9.9.9", "f" * 56, Amount(8.0, 0.0, 64.0))
+    ghost = Host("10.9.9.9", "f" * 56, ResourceAmount(8.0, 0.0, 64.0))
     (first, second) = small_fleet.reserved()
     small_fleet.ranks._reserved = (first, replace(second, host=ghost))
     # Ray does not know yet that it is gone.
@@ -108,7 +108,7 @@ class OnlyDraining:
     def __init__(self) -> None:
         self.asked: list[bool] = []
 
-    def reserve_all(self, need: Need, anywhere: bool = False) -> list[str]:
+    def reserve_all(self, need: ResourceNeed, anywhere: bool = False) -> list[str]:
         self.asked.append(anywhere)
         return ["a reservation"] * need.count if anywhere else []
 
@@ -119,10 +119,10 @@ def test_any_host_will_do_when_there_is_no_capacity_on_those_that_stay(
     monkeypatch.setattr(learner_ranks, "POLL_S", 0.05)
     monkeypatch.setattr(capacity, "PATIENCE_S", 0.1)
     monkeypatch.setattr(learner_ranks, "ANY_HOST_S", 0.2)
-    evicted_for: list[Need] = []
+    evicted_for: list[ResourceNeed] = []
     monkeypatch.setattr(small_fleet, "evict", evicted_for.append)
     reservations: Any = OnlyDraining()
-    two = learners(LEARNERS)
+    two = learner_need(LEARNERS)
     assert len(LearnerRanks(reservations, small_fleet, 60.0)._reserve_all(two)) == 2
     # Looked for elsewhere again first: what Ray reports as free is a moment old, and others may be evicted.
     assert reservations.asked[:2] == [False, False] and reservations.asked[-1]

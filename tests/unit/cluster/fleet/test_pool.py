@@ -98,10 +98,10 @@ def test_a_version_is_loaded_while_others_work(pool_of: Callable[..., PoolOfActo
 def test_a_pool_grows_and_shrinks_between_jobs(pool_of: Callable[..., PoolOfActors]) -> None:
     some = pool_of(1)
     some.pool.work(range(2), 1, double, "doubling")
-    some.pool.size = 3
+    some.pool.target_size = 3
     some.pool.work(range(2), 1, double, "doubling")
     assert [row.worker for row in some.pool.status()] == ["rollout-0", "rollout-1", "rollout-2"]
-    some.pool.size = 1
+    some.pool.target_size = 1
     some.pool.work(range(9), 1, double, "doubling")
     assert [row.worker for row in some.pool.status()] == ["rollout-0"]
 
@@ -140,7 +140,7 @@ def test_a_worker_that_cannot_begin_where_others_could_ends_no_run(pool_of: Call
         return double(actor, chunk)
 
     some.pool.open(Preparation(begin, "opening"))
-    some.pool.size = 2
+    some.pool.target_size = 2
     assert some.pool.work(range(4), 1, call, "doubling") == [0, 2, 4, 6]
     assert [member.actor.name for member in some.started] == ["rollout-0", "rollout-1", "rollout-2"]
     ((_, said),) = some.watching.notes

@@ -11,7 +11,7 @@ from plumbob.cluster.fleet import reservations
 from plumbob.cluster.fleet.reservations import Reservation, Reservations
 from plumbob.cluster.nodes import hosts, living_nodes, nodes_on
 from plumbob.cluster.placement import Plan
-from plumbob.cluster.resources import Amount, Host, Need
+from plumbob.cluster.resources import Host, ResourceAmount, ResourceNeed
 from plumbob.core.errors import UserError
 from tests.support.pool_of_actors import NEED, TIMEOUT_S
 
@@ -31,10 +31,10 @@ def test_which_hosts_can_be_left() -> None:
             nodes_on(host)
 
 
-GHOST = Host("10.9.9.9", "f" * 56, Amount(8.0, 0.0, 64.0))
+GHOST = Host("10.9.9.9", "f" * 56, ResourceAmount(8.0, 0.0, 64.0))
 """Roomier than the real one, so that it is chosen first; Ray can place nothing there."""
 
-LEARNERS = Need("learner", "learner.num_workers", 2, 0.25, 0.0, 0.0, spread=False)
+LEARNERS = ResourceNeed("learner", "learner.num_workers", 2, 0.25, 0.0, 0.0, spread=False)
 
 
 @pytest.fixture
@@ -66,7 +66,7 @@ def test_learners_leave_a_host_alone_that_does_not_answer(haunted: pytest.Monkey
 @pytest.mark.usefixtures("haunted")
 def test_learners_are_placed_on_hosts_that_stay() -> None:
     ours = Reservations()
-    ours.follow(Plan((LEARNERS,), (GHOST,), ((GHOST, GHOST),)))
+    ours.use_plan(Plan((LEARNERS,), (GHOST,), ((GHOST, GHOST),)))
     ours.draining = frozenset({GHOST.node_id})
     assert hosts_of(ours) == here()
 

@@ -7,7 +7,7 @@ import yaml
 
 from plumbob.cluster.launchers.kuberay import ConfigMap, RayJob, as_dict, host_groups, manifest
 from plumbob.cluster.placement import plan
-from plumbob.cluster.resources import Amount, Host, needs_of
+from plumbob.cluster.resources import Host, ResourceAmount, resource_needs
 from plumbob.configs.runs import AnyRun
 from plumbob.console.cli import main
 from plumbob.core.errors import UserError
@@ -59,7 +59,7 @@ CONFIG_MAP = {"apiVersion": ..., "kind": ..., "metadata": {"name": ...}, "data":
 
 def documents(run: AnyRun) -> tuple[dict[str, Any], dict[str, Any]]:
     """The ConfigMap and the RayJob, read back from the text."""
-    settings, job = yaml.safe_load_all(manifest(run, needs_of(run), "registry/plumbob:1", "shared", "2.60.0"))
+    settings, job = yaml.safe_load_all(manifest(run, resource_needs(run), "registry/plumbob:1", "shared", "2.60.0"))
     return settings, job
 
 
@@ -134,10 +134,10 @@ def test_a_group_of_hosts_for_each_size_of_worker() -> None:
 
 def test_workers_that_ask_for_fractions_share_pods() -> None:
     # 3 of a third of a CPU fill one; 5 need 2 pods. 3 of 0.4 GPUs: 2 fit on one, so 2 pods; the CPU holds those 2 too.
-    assert host_groups([need(5, 1 / 3, 0)]) == {"workers-1": (Amount(1, 0, 3), 2)}
-    assert host_groups([need(3, 0.1, 0.4)]) == {"workers-1": (Amount(1, 1, 2), 2)}
+    assert host_groups([need(5, 1 / 3, 0)]) == {"workers-1": (ResourceAmount(1, 0, 3), 2)}
+    assert host_groups([need(3, 0.1, 0.4)]) == {"workers-1": (ResourceAmount(1, 1, 2), 2)}
     # Groups of equal workers are one; 2 GPUs for one worker are 2 GPUs.
-    assert host_groups([need(1, 1, 2), need(2, 1, 2)]) == {"workers-1": (Amount(1, 2, 1), 3)}
+    assert host_groups([need(1, 1, 2), need(2, 1, 2)]) == {"workers-1": (ResourceAmount(1, 2, 1), 3)}
 
 
 @pytest.mark.parametrize(
@@ -150,7 +150,7 @@ def test_workers_that_ask_for_fractions_share_pods() -> None:
     ],
 )
 def test_the_pods_hold_the_run(overrides: list[str]) -> None:
-    needs = needs_of(ppo(*overrides))
+    needs = resource_needs(ppo(*overrides))
     pods = [
         Host(f"{name}-{number}", f"{name}-{number}", size)
         for name, (size, count) in host_groups(needs).items()
@@ -163,7 +163,7 @@ def test_the_pods_hold_the_run(overrides: list[str]) -> None:
 def test_a_name_that_kubernetes_would_not_take(name: str) -> None:
     run = ppo().model_copy(update={"name": name})
     with pytest.raises(UserError, match=rf"^name={name}: Kubernetes takes up to 47 .*: give another name=$"):
-        manifest(run, needs_of(run), "i", "c", "2.60.0")
+        manifest(run, resource_needs(run), "i", "c", "2.60.0")
 
 
 def test_the_command_prints_it(capsys: pytest.CaptureFixture[str]) -> None:

@@ -8,7 +8,7 @@ import pytest
 
 from plumbob.cluster.launchers.slurm import host_size
 from plumbob.cluster.launchers.slurm import script as script_of
-from plumbob.cluster.resources import Amount, Need, needs_of
+from plumbob.cluster.resources import ResourceAmount, ResourceNeed, resource_needs
 from plumbob.configs.runs import AnyRun
 from plumbob.console.cli import main
 from plumbob.core.errors import UserError
@@ -23,11 +23,14 @@ ALLOWED = {
     "gpus-per-node": r"=[1-9][0-9]*",
     "mem": r"=0",
     "no-kill": r"",
+    "requeue": r"",
+    "open-mode": r"=append",
+    "signal": r"=B:TERM@[1-9][0-9]*",
 }
 
 
 def script(run: AnyRun, num_hosts: int = 1) -> str:
-    return script_of(run, needs_of(run), num_hosts)
+    return script_of(run, resource_needs(run), num_hosts)
 
 
 def options(text: str) -> dict[str, str]:
@@ -61,12 +64,15 @@ def test_the_options_ask_for_what_the_run_needs() -> None:
         "cpus-per-task": "=3",
         "mem": "=0",
         "no-kill": "",
+        "requeue": "",
+        "open-mode": "=append",
+        "signal": "=B:TERM@120",
         "gpus-per-node": "=2",
     }
 
 
-def size(needs: list[Need], num_hosts: int) -> tuple[float, float]:
-    found: Amount = host_size(needs, num_hosts)
+def size(needs: list[ResourceNeed], num_hosts: int) -> tuple[float, float]:
+    found: ResourceAmount = host_size(needs, num_hosts)
     return found.cpus, found.gpus
 
 
@@ -91,8 +97,9 @@ def test_more_hosts_than_workers(num_hosts: int) -> None:
 def test_the_command_prints_it(capsys: pytest.CaptureFixture[str]) -> None:
     command = ["submit", "ppo", *PPO, "--render", "slurm"]
     assert main([*command, "storage.path=/shared/runs", "--hosts", "2"]) == 0
-    printed = capsys.readouterr().out
+    printed, said = capsys.readouterr()
     assert options(printed)["nodes"] == "=2" and "wait_s: 300" in printed
+    assert said == "plumbob: storage.path=/shared/runs is not on this machine, so the run's input was not checked\n"
     for wrong, message in (
         (["storage.path=runs"], "storage.path=runs: "),
         (["storage.path=/r", "--hosts", "0"], "--hosts 0: expected 1 to 3"),
@@ -100,3 +107,22 @@ def test_the_command_prints_it(capsys: pytest.CaptureFixture[str]) -> None:
     ):
         assert main([*command, *wrong]) == 2
         assert capsys.readouterr().err.startswith(f"plumbob: {message}")
+
+
+def test_what_would_end_the_job_is_found_where_the_storage_is(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Before the job waits for its hosts: a file that is not there, and a name that is taken."""
+    text = tmp_path / "text.jsonl"
+    command = ["submit", "pretrain", f"data.text={text}", f"storage.path={tmp_path}", "name=run", "--render", "slurm"]
+    assert main(command) == 2
+    printed, said = capsys.readouterr()
+    assert printed == "" and said.startswith(f"plumbob: {text}: does not exist. ")
+    text.write_text("".join(f'{{"text": "This is line {number} of a text."}}\n' for number in range(400)))
+    assert main(command) == 0
+    assert capsys.readouterr().err == ""
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run/resolved.json").touch()
+    assert main(command) == 0
+    printed, said = capsys.readouterr()
+    assert options(printed) and said.startswith(f"plumbob: {tmp_path}/run: a run of this name has begun: ")

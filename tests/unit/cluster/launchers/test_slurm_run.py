@@ -17,14 +17,14 @@ import pytest
 import yaml
 
 from plumbob.cluster.launchers.slurm import script
-from plumbob.cluster.resources import needs_of
+from plumbob.cluster.resources import resource_needs
 from plumbob.configs.runs import AnyRun
 from tests.support.submitted_run import ppo
 
 JOB_ID = "987654"
 
 STANDS_IN = f"""#!{sys.executable}
-import json, os, socket, sys, time
+import json, os, signal, socket, sys, time
 program, arguments = os.path.basename(sys.argv[0]), sys.argv[1:]
 kept = {{"program": program, "arguments": arguments, "token": os.environ.get("RAY_AUTH_TOKEN"), "pid": os.getpid(),
         "address": os.environ.get("RAY_ADDRESS")}}
@@ -34,14 +34,28 @@ with open(os.environ["KEPT"], "a") as log:
     log.write(json.dumps(kept) + "\\n")
 if program == "hostname":
     print("127.0.0.1 10.1.2.3")
+elif program == "scontrol":
+    print("\\n".join(f"host-{{number + 1}}" for number in range(int(os.environ["SLURM_JOB_NUM_NODES"]))))
+elif program == "scancel":
+    for call in map(json.loads, open(os.environ["KEPT"])):
+        if call["program"] == "srun" and os.path.exists(f"/proc/{{call['pid']}}"):
+            os.kill(call["pid"], signal.SIGUSR1)
 elif program == "srun":
     start = next(place for place, word in enumerate(arguments) if not word.startswith("--"))
     os.execvp(arguments[start], arguments[start:])
 elif program == "plumbob":
     hosts, deadline = int(os.environ["SLURM_JOB_NUM_NODES"]), time.monotonic() + 60
-    while open(os.environ["KEPT"]).read().count('"program": "ray"') < min(hosts, 2) and time.monotonic() < deadline:
+    while open(os.environ["KEPT"]).read().count('"program": "ray"') < hosts and time.monotonic() < deadline:
         time.sleep(0.01)
+    if os.environ.get("BEGINS"):
+        os.makedirs(os.environ["BEGINS"], exist_ok=True)
+        open(os.environ["BEGINS"] + "/resolved.json", "w").close()
+    time.sleep(float(os.environ.get("WORKS_S", 0)))
     sys.exit(int(os.environ["EXIT"]))
+elif os.environ.get("FAILS_ON") and os.environ["FAILS_ON"] in os.environ["TMPDIR"]:
+    print("no ports left")
+    time.sleep(1.5)
+    sys.exit(3)
 elif "--head" in arguments:
     if os.environ.get("HEAD_FAILS"):
         sys.exit(1)
@@ -79,10 +93,11 @@ class Slurm:
             "SLURM_JOB_NUM_NODES": str(num_hosts),
             "SLURM_CPUS_PER_TASK": "3",
             "SLURMD_NODENAME": "host-1",
+            "SLURM_JOB_NODELIST": "host-[1-3]",
         }
         path = f"{self.folder / 'bin'}{os.pathsep}{os.environ['PATH']}"
         own = {"PATH": path, "KEPT": str(kept), "EXIT": "0", "TMPDIR": str(self.folder / "tmp")}
-        (self.folder / "script").write_text(script(run, needs_of(run), num_hosts))
+        (self.folder / "script").write_text(script(run, resource_needs(run), num_hosts))
         done = subprocess.run(
             ["bash", str(self.folder / "script"), *arguments],
             text=True,
@@ -98,7 +113,7 @@ class Slurm:
 def slurm(tmp_path: Path) -> Slurm:
     (tmp_path / "tmp").mkdir()
     (tmp_path / "bin").mkdir()
-    for program in ("srun", "ray", "plumbob", "hostname"):
+    for program in ("srun", "scontrol", "scancel", "ray", "plumbob", "hostname"):
         (tmp_path / "bin" / program).write_text(STANDS_IN)
         (tmp_path / "bin" / program).chmod(0o755)
     return Slurm(tmp_path)
@@ -112,30 +127,58 @@ def test_a_ray_on_all_hosts_then_the_run_then_nothing_is_left(slurm: Slurm, tmp_
     run = ppo("rollout.num_workers=2", storage=tmp_path / "it's $HOME")
     done, calls = slurm(run, num_hosts=3)
     assert done.returncode == 0, done.stderr
-    head, others = (call for call in calls if call.program == "ray")
+    # One step a host, and a folder of its own for each: they may be one machine.
+    steps = sorted(call.arguments for call in calls if call.program == "srun")
+    for number, step in enumerate(steps, 1):
+        assert step[:4] == ["--nodes=1", "--ntasks=1", f"--nodelist=host-{number}", "--cpus-per-task=3"]
+    rays = sorted((call for call in calls if call.program == "ray"), key=lambda call: call.arguments[2])
     port = 20000 + int(JOB_ID) % 10000
-    common = ["start", "--block", "--num-cpus=3", f"--temp-dir=/tmp/ray-{JOB_ID}"]
+    common = [["start", "--block", f"--temp-dir=/tmp/ray-{JOB_ID}-{number}", "--num-cpus=3"] for number in range(3)]
     joined = ["--head", "--node-ip-address=127.0.0.1", f"--port={port}", "--include-dashboard=false"]
-    assert head.arguments == common + joined
-    assert others.arguments == [*common, f"--address=127.0.0.1:{port}"]
-    first, second, last = (call.arguments for call in calls if call.program == "srun")
-    assert {"--nodes=1", "--nodelist=host-1", "--cpus-per-task=3"} < set(first)
-    assert {"--nodes=2", "--exclude=host-1", "--cpus-per-task=3"} < set(second)
-    assert last[-4:] == ["rm", "-rf", "--", f"/tmp/ray-{JOB_ID}"]
+    others = [f"--address=127.0.0.1:{port}"]
+    assert [ray.arguments for ray in rays] == [common[0] + joined, common[1] + others, common[2] + others]
     (driver,) = (call for call in calls if call.program == "plumbob")
     assert driver.address == f"127.0.0.1:{port}"
     assert driver.config is not None and yaml.safe_load(driver.config) == run.model_dump(mode="json")
     # One token for all, made by the script, that no list of processes shows.
-    (token,) = {call.token for call in (head, others, driver)}
+    (token,) = {call.token for call in (*rays, driver)}
     assert token is not None and re.fullmatch(r"[0-9a-f]{64}", token)
     assert not any(token in word for call in calls for word in call.arguments)
     assert token not in done.stdout + done.stderr
     # Nothing is left.
-    assert not any(is_alive(call.pid) for call in (head, others))
-    assert list((tmp_path / "tmp").iterdir()) == []
+    assert not any(is_alive(call.pid) for call in rays)
+    assert list((tmp_path / "tmp").iterdir()) == [] and list(Path("/tmp").glob(f"ray-{JOB_ID}-*")) == []
+    assert done.stderr == ""
 
 
-@pytest.mark.parametrize("status", ["1", "2"])
+def test_a_ray_that_fails_on_another_host_ends_a_job_that_waits_for_it_and_no_run_that_has_begun(
+    slurm: Slurm, tmp_path: Path
+) -> None:
+    run = ppo("rollout.num_workers=2", storage=tmp_path)
+    failing = {"FAILS_ON": f"ray-{JOB_ID}-1", "WORKS_S": "4"}
+    done, _ = slurm(run, num_hosts=3, **failing)
+    assert done.returncode == 1
+    lost = "no ports left\nplumbob: Ray has ended on host-2\n"
+    assert done.stderr == lost + "plumbob: it has to be there before the run begins\n"
+    done, _ = slurm(run, num_hosts=3, BEGINS=str(tmp_path / "align"), **failing)
+    assert (done.returncode, done.stderr) == (0, lost)
+    # One that has begun before, and waits for its hosts again.
+    done, _ = slurm(run, "resume", num_hosts=3, **failing)
+    assert done.returncode == 1
+
+
+def test_a_time_limit_is_passed_on_to_the_run_which_says_how_it_ended(slurm: Slurm, tmp_path: Path) -> None:
+    """By `--signal=B:TERM@120` this script alone is signalled."""
+    (tmp_path / "bin" / "plumbob").write_text(
+        "#!/bin/bash\ntrap 'sleep 1; exit 75' TERM\nsleep 0.5\nkill -TERM $PPID\nwhile true; do sleep 0.1; done\n"
+    )
+    done, calls = slurm(ppo(storage=tmp_path))
+    assert (done.returncode, done.stderr) == (75, "")
+    (head,) = (call for call in calls if call.program == "ray")
+    assert not is_alive(head.pid)
+
+
+@pytest.mark.parametrize("status", ["1", "2", "75"])
 def test_the_exit_status_is_that_of_the_run(status: str, slurm: Slurm, tmp_path: Path) -> None:
     done, calls = slurm(ppo(storage=tmp_path), EXIT=status)
     assert done.returncode == int(status)

@@ -10,7 +10,7 @@ import pytest
 
 import plumbob.reward.open_scorer
 from plumbob.cluster.fleet.pool_registry import PoolRegistry
-from plumbob.cluster.resources import Need, scorers
+from plumbob.cluster.resources import ResourceNeed, scorer_need
 from plumbob.cluster.session import BATCHES_PER_CALL, Session
 from plumbob.cluster.workers.same_versions import installed
 from plumbob.cluster.workers.scorer_worker import ScorerWorker
@@ -52,11 +52,11 @@ class Handle:
         self.given += arguments
 
 
-def asked_for(settings: ScorerSettings, monkeypatch: pytest.MonkeyPatch, folder: Path) -> tuple[Any, Need, int]:
+def asked_for(settings: ScorerSettings, monkeypatch: pytest.MonkeyPatch, folder: Path) -> tuple[Any, ResourceNeed, int]:
     """What a session sends its scorers, the group that it starts, and how many responses it sends at a time."""
     opened: list[Any] = []
     monkeypatch.setattr(PoolRegistry, "get_or_open", lambda self, *given: opened.append(given))
-    group: Any = Session(ClusterSettings(), folder, Watching()).scorers(settings)
+    group: Any = Session(ClusterSettings(), folder, Watching()).start_scorers(settings)
     ((need, _, kind, model, opening),) = opened
     handle: Any = Handle()
     opening.call(type("Actor", (), {"handle": handle}))
@@ -85,7 +85,7 @@ def test_a_model_that_a_worker_cannot_load_is_named_by_its_setting(
     folder = write_scorer(tmp_path / "rm")
     (folder / "model.safetensors").write_bytes(b"cut")
     reward, need, _ = asked_for(settings(model=str(folder), normalize=False), monkeypatch, tmp_path)
-    assert need == scorers(settings(model="other"))
+    assert need == scorer_need(settings(model="other"))
 
     def refusal(worker: ScorerWorker) -> str:
         with pytest.raises(UserError) as refused:

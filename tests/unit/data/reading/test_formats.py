@@ -2,12 +2,13 @@ import gzip
 import json
 from pathlib import Path
 
+import datasets
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
 from plumbob.core.errors import UserError
-from plumbob.data.reading.formats import FileRow, iterate_rows
+from plumbob.data.reading.formats import FileRow, iterate_rows, list_files
 
 ROWS = [{"prompt": "a", "n": 1}, {"prompt": "é", "n": 2}]
 EXPECTED = [(1, {"prompt": "a", "n": 1}), (2, {"prompt": "é", "n": 2})]
@@ -78,6 +79,25 @@ def test_a_folder_of_the_datasets_library_is_read_without_its_side_files(tmp_pat
         ("data-00001", 1),
         ("data-00001", 2),
     ]
+
+
+def test_caches_beside_a_saved_dataset_are_not_read(tmp_path: Path) -> None:
+    folder = tmp_path / "saved"
+    datasets.Dataset.from_list([{"text": "a"}, {"text": "b"}, {"text": "c"}]).save_to_disk(str(folder), num_shards=2)
+    loaded = datasets.load_from_disk(str(folder))
+    loaded.map(lambda row: {"text": row["text"].upper()}, load_from_cache_file=False)
+    assert len(list(folder.glob("cache-*.arrow"))) == 1
+    assert [row.fields["text"] for row in iterate_rows(str(folder))] == ["a", "b", "c"]
+
+
+@pytest.mark.parametrize("name", ["gone.arrow", "../other.arrow", "notes.md", 3])
+def test_a_saved_dataset_without_its_files_is_refused(tmp_path: Path, name: object) -> None:
+    pq.write_table(pa.table({"text": ["a"]}), tmp_path / "data.parquet")
+    (tmp_path / "state.json").write_text(
+        json.dumps({"_data_files": [{"filename": "data.parquet"}, {"filename": name}]})
+    )
+    with pytest.raises(UserError, match=r"state\.json names .*, which is no data file there: save the dataset again"):
+        list_files(str(tmp_path))
 
 
 def test_a_glob_takes_what_it_matches(tmp_path: Path) -> None:

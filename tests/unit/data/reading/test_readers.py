@@ -198,7 +198,10 @@ def test_a_wrong_column_mapping_is_refused(tmp_path: Path) -> None:
             "'chosen': expected the last message to be the assis",
         ),
         ({"prompt": [USER, GOOD], "chosen": [GOOD], "rejected": [BAD]}, "ends with a message of the user's"),
-        ({"prompt": "other", "chosen": [USER, GOOD], "rejected": [USER, BAD]}, "'chosen': expected the answer's mess"),
+        (
+            {"prompt": "other", "chosen": [USER, GOOD], "rejected": [USER, BAD]},
+            "'chosen': expected the response's mess",
+        ),
         ({"chosen": [USER, GOOD], "rejected": [GOOD, BAD]}, "two prompts"),
         ({"chosen": [GOOD], "rejected": [BAD]}, "ends with a message of the user's"),
         ({"prompt": [{"role": "user"}], "chosen": "a", "rejected": "b"}, "messages with role and content"),

@@ -183,7 +183,7 @@ def test_the_baseline_gets_every_figure_that_is_no_comparison(tmp_path: Path, mo
     monkeypatch.setattr(pipeline, "prepare_eval", lambda run: EvalInput((), policy, (note,)))
     monkeypatch.setattr(pipeline, "measure_policies", lambda *_: found)
     monkeypatch.setattr(pipeline, "open_policy", lambda ref: opened)
-    session: Any = SimpleNamespace(scorers=lambda settings: None)
+    session: Any = SimpleNamespace(start_scorers=lambda settings: None)
     said: Any = Said()
     nothing: Any = None
     scene = StageContext(session, nothing, tmp_path, said, nothing)

@@ -71,7 +71,7 @@ def test_everything_is_derived_from_the_pairs(tmp_path: Path, pairs: str) -> Non
     )
     assert rows(files.demonstrations) == [{"prompt": r["prompt"], "completion": r["chosen"]} for r in train]
     assert [row["text"] for row in rows(files.text)] == [r["prompt"] + r["chosen"] for r in train]
-    assert files.judge is None and files.noise_ceiling is None
+    assert files.gold_reward is None and files.noise_ceiling is None
 
 
 def test_given_files_take_the_place_of_derived_ones(tmp_path: Path, pairs: str) -> None:

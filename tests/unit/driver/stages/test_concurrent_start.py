@@ -1,4 +1,4 @@
-"""Groups of workers that are started beside one another, one of which cannot be."""
+"""Groups of workers that are started concurrently, one of which cannot be."""
 
 from threading import Event
 

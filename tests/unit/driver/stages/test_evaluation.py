@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from plumbob.cluster.resources import needs_of
+from plumbob.cluster.resources import resource_needs
 from plumbob.configs.runs import EvalRun
 from plumbob.configs.settings.data import EvalDataSettings
 from plumbob.configs.settings.models import REWARD_MODEL, EvaluatedPolicySettings, ModelRef, NewBertSettings
@@ -71,14 +71,14 @@ class FakeSession:
     def __init__(self) -> None:
         self.rollouts, self.num_learner_groups = FakeSamplers(), 0
 
-    def scorers(self, settings: ScorerSettings) -> "FakeSession":
+    def start_scorers(self, settings: ScorerSettings) -> "FakeSession":
         self.settings = settings
         return self
 
-    def samplers(self, spec: SamplerSpec, rollout: RolloutSettings) -> "FakeSamplers":
+    def start_samplers(self, spec: SamplerSpec, rollout: RolloutSettings) -> "FakeSamplers":
         return self.rollouts
 
-    def learners(self, run: EvalRun) -> "FakeSession":
+    def start_learners(self, run: EvalRun) -> "FakeSession":
         self.num_learner_groups += 1
         return self
 
@@ -176,7 +176,7 @@ def test_a_full_model_without_a_baseline_is_sampled_once(tmp_path: Path, uncalib
     session: Any = FakeSession()
     metrics = run_eval(run, prepare_eval(run), session).metrics
     assert session.rollouts.done == ["base", "sample"] and session.num_learner_groups == 0
-    assert [need.role for need in needs_of(run)] == ["rollout", "scorer"]
+    assert [need.role for need in resource_needs(run)] == ["rollout", "scorer"]
     # Two tokens a response, the EOS among them; nothing is compared.
     assert metrics == {"reward": 0.0, "answer_tokens": 2.0, "missing_eos_share": 0.0, "baseline": None}
 
@@ -186,7 +186,7 @@ def test_an_adapter_is_compared_with_its_base(tmp_path: Path, uncalibrated: str,
     session: Any = FakeSession()
     metrics = run_eval(run, prepare_eval(run), session).metrics
     assert session.rollouts.done == ["base", "sample", "adapter", "sample"] and session.num_learner_groups == 1
-    assert [need.role for need in needs_of(run)] == ["learner", "rollout", "scorer"]
+    assert [need.role for need in resource_needs(run)] == ["learner", "rollout", "scorer"]
     assert (metrics["baseline"], metrics["kl"], metrics["win_rate"]) == (policy, 0.0, 0.5)
 
 

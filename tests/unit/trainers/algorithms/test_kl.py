@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from plumbob.configs.settings.algorithms import AdaptiveKl, FixedKl
-from plumbob.trainers.algorithms.kl import initial_kl_state, kl_estimate, next_coefficient
+from plumbob.trainers.algorithms.kl import initial_coefficient, kl_estimate, next_coefficient
 
 
 def test_estimates_by_hand():
@@ -48,7 +48,7 @@ def test_k3_goes_on_as_a_straight_line_when_the_reference_is_far_more_likely():
 
 def test_a_fixed_coefficient_stays():
     config = FixedKl(coefficient=0.07)
-    assert initial_kl_state(config) == 0.07
+    assert initial_coefficient(config) == 0.07
     assert next_coefficient(config, 0.07, measured_kl=1000.0, num_samples=64) == 0.07
 
 

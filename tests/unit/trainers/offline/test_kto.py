@@ -218,8 +218,9 @@ def test_labels_stay_with_their_responses_when_others_are_too_long(tmp_path: Pat
     found = prepare_kto(run_of(tmp_path, policy, rows, max_prompt_tokens=20, max_response_tokens=10))
     assert [label for _, label in found.train] == [True, False] and found.heldout == ()
     # One good, one bad: nothing to say but that a response was dropped.
-    (note,) = found.notes
-    assert note.startswith("1 of 3 labelled responses dropped")
+    long, small = found.notes
+    assert small.startswith("2 training records are fewer than kto.batch_size=")
+    assert long.startswith("1 of 3 labelled responses dropped")
 
 
 def test_a_prompt_must_have_room_for_every_response(tmp_path: Path, policy: str) -> None:

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from plumbob.configs.settings.data import RetentionSettings
 from plumbob.configs.settings.training import EarlyStoppingSettings, EpochSettings
+from plumbob.configs.settings.workers import LearnerSettings
 from plumbob.core.errors import NotFinite, RunStopped, UserError
 from plumbob.data.record_digest import Inputs
 from plumbob.data.tokenization import TokenBatch, TokenSequence
@@ -21,7 +22,15 @@ from plumbob.trainers.learner.learner_protocol import UpdatePlan
 from plumbob.trainers.metrics.metrics_log import MetricsLog
 from plumbob.trainers.metrics.sinks.jsonl import read_metrics
 from plumbob.trainers.metrics.step_record import StepRecord
-from plumbob.trainers.offline.loop import HELDOUT_ROWS, Heldout, OfflineStage, check_heldout, heldout_means, run_epochs
+from plumbob.trainers.offline.loop import (
+    HELDOUT_ROWS,
+    Heldout,
+    OfflineStage,
+    check_heldout,
+    heldout_means,
+    run_epochs,
+    small_batch_notes,
+)
 
 
 class Watcher:
@@ -87,6 +96,7 @@ def play(
     settings: EpochSettings = SETTINGS,
     retained: RetainedText | None = None,
     inputs: Inputs = SAME,
+    num_records: int = 10,
 ) -> dict[str, Any]:
     """10 records in batches of 4; one record is held out, and its loss is what the fake was given."""
     heldout = Heldout(1, lambda index: index, len)
@@ -94,7 +104,7 @@ def play(
         name="sft",
         settings=settings,
         seed=3,
-        num_records=10,
+        num_records=num_records,
         batch_of=lambda index, step: index,
         tokens_of=len,
         heldout=heldout,
@@ -275,6 +285,23 @@ def test_forgetting_is_measured_from_before_the_first_step_to_the_result(tmp_pat
     assert figures["retention"] == pytest.approx(found)
     stopped, forgotten = figures["notes"]
     assert "stopped early" in stopped and "1.492 times as much: above retention.max_growth=1.3" in forgotten
+
+
+def test_fewer_records_than_a_batch_are_each_learnt_once_a_step(tmp_path: Path) -> None:
+    learners = FakeLearners()
+    play(tmp_path, learners, num_records=3)
+    assert [sorted(batch) for batch in learners.batches] == [[0, 1, 2]] * 2  # 2 epochs, each one step.
+    assert {plan.minibatch_size for plan in learners.plans} == {3}
+
+
+def test_a_smaller_batch_is_told_and_shared_equally() -> None:
+    settings, two = EpochSettings(learning_rate=0.1, batch_size=32), LearnerSettings(num_workers=2)
+    assert small_batch_notes("sft", settings, 32, two) == ()
+    assert small_batch_notes("sft", settings, 6, two) == (
+        "6 training records are fewer than sft.batch_size=32: each optimizer step has 6, every record once.",
+    )
+    with pytest.raises(UserError, match=r"5 training records are fewer than .*cannot share 5 equally.*num_workers=1"):
+        small_batch_notes("sft", settings, 5, two)
 
 
 def test_a_held_out_loss_that_is_no_number_ends_the_run(tmp_path: Path) -> None:

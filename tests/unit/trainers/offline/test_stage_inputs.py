@@ -76,7 +76,8 @@ def pairs(tmp_path: Path, name: str, response: str) -> str:
 def test_sft_runs_with_nothing_held_out(tmp_path: Path, policy: str) -> None:
     data = DemonstrationDataSettings(demonstrations=shown(tmp_path, "a.jsonl", "b"), heldout_fraction=0, **SHORT)
     prepared = prepare_sft(SftRun(data=data, policy=PolicySettings(model=policy)))
-    assert (len(prepared.train), prepared.heldout, prepared.notes) == (1, (), ())
+    small = "1 training records are fewer than sft.batch_size=32: each optimizer step has 1, every record once."
+    assert (len(prepared.train), prepared.heldout, prepared.notes) == (1, (), (small,))
 
 
 def test_sft_runs_when_every_held_out_response_is_too_long(tmp_path: Path, policy: str) -> None:

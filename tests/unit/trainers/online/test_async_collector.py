@@ -11,7 +11,7 @@ from plumbob.core.errors import StaleRollouts
 from plumbob.rollout.rollout_records import Rollout, SampleRequest
 from plumbob.trainers.learner.checkpoint import Checkpoints
 from plumbob.trainers.online import async_collector
-from plumbob.trainers.online.ppo import PpoActors, PpoInput, PpoState, run_ppo_asynchronous
+from plumbob.trainers.online.ppo import PpoInput, PpoState, PpoWorkers, run_ppo_asynchronous
 from tests.support.ppo_world import PROMPTS, DriverDeathError, World, play, settings
 
 PATIENCE_S = 60.0
@@ -33,7 +33,7 @@ def test_how_far_ahead(tmp_path: Path, max_staleness: int, versions: list[int]) 
 def run_in(world: Any, folder: Path, max_staleness: int) -> None:
     run = settings(max_staleness=max_staleness)
     state = PpoState(run, PpoInput(PROMPTS, 0, ()))
-    actors = PpoActors(world, world, world)
+    actors = PpoWorkers(world, world, world)
     run_ppo_asynchronous(run, 0, state, actors, Checkpoints(folder, 2), world)
 
 

@@ -15,7 +15,7 @@ from plumbob.trainers.forgetting.packed_text import PackedText
 from plumbob.trainers.learner.checkpoint import Checkpoints
 from plumbob.trainers.metrics.sinks.jsonl import read_metrics
 from plumbob.trainers.online.monitors import monitor_summary
-from plumbob.trainers.online.ppo import PpoActors, PpoInput, PpoState, run_ppo, run_ppo_asynchronous
+from plumbob.trainers.online.ppo import PpoInput, PpoState, PpoWorkers, run_ppo, run_ppo_asynchronous
 from plumbob.trainers.online.recorder import ppo_summary, steps_on_disk
 from tests.support.ppo_world import PROMPTS, DriverDeathError, World, play, recorded, settings
 
@@ -124,7 +124,7 @@ def test_text_is_learnt_beside_each_batch_and_what_was_known_survives_a_resume(t
     world: Any = World(None, 2)
     state = PpoState(run, data)
     state.retained = 1.5
-    run_ppo(run, 0, state, PpoActors(world, world, world), Checkpoints(tmp_path, 2), world)
+    run_ppo(run, 0, state, PpoWorkers(world, world, world), Checkpoints(tmp_path, 2), world)
     assert [batch.replayed.input_ids.tolist() for batch in world.batches] == [[[0, 1, 2]] * 2] * 2
     resumed, newest = PpoState(run, data), Checkpoints(tmp_path, 2).newest(pytest.fail)
     assert newest is not None
@@ -167,6 +167,6 @@ def test_a_loss_that_is_not_finite_names_the_prompts_of_its_rows(tmp_path: Path)
     world.broken_rows = (1,)
     state = PpoState(run, PpoInput(PROMPTS, 0, ()))
     with pytest.raises(NotFinite, match=r"loss is nan; .*the rows are 1 \(prompt p\d\)") as caught:
-        run_ppo(run, 0, state, PpoActors(world, world, world), Checkpoints(tmp_path, 2), world)
+        run_ppo(run, 0, state, PpoWorkers(world, world, world), Checkpoints(tmp_path, 2), world)
     assert caught.value.rows == (1,)
     assert f"prompt {world.requests[1].prompt_id})" in str(caught.value)

@@ -10,7 +10,7 @@ from plumbob.cluster.calls import Call, result_of, wait_until
 from plumbob.cluster.failures import WorkerLost
 from plumbob.cluster.fleet import reservations
 from plumbob.cluster.fleet.work_queue import Preparation
-from plumbob.cluster.resources import Need, rollouts, scorers
+from plumbob.cluster.resources import ResourceNeed, rollout_need, scorer_need
 from plumbob.configs.settings.rewards import ScorerSettings
 from plumbob.configs.settings.workers import LearnerRankSettings
 from plumbob.core.errors import RunFailed
@@ -64,16 +64,16 @@ def test_nobody_else_gets_what_an_eviction_frees(small_fleet: SmallFleet) -> Non
 def test_capacity_is_held_for_a_while_for_whom_others_were_evicted(
     small_fleet: SmallFleet, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    scorer = Need("scorer", "reward.num_workers", 1, 0.25, 0.0, 0.0, spread=True)
+    scorer = ResourceNeed("scorer", "reward.num_workers", 1, 0.25, 0.0, 0.0, spread=True)
     small_fleet.reservations.hold_for("scorer")
-    assert small_fleet.reservations.reserve_one(rollouts(WANTED), {}, ()) is None
+    assert small_fleet.reservations.reserve_one(rollout_need(WANTED), {}, ()) is None
     given = small_fleet.reservations.reserve_one(scorer, {}, ())
-    other = small_fleet.reservations.reserve_one(rollouts(WANTED), {}, ())  # What was held has been given.
+    other = small_fleet.reservations.reserve_one(rollout_need(WANTED), {}, ())  # What was held has been given.
     assert given is not None and other is not None
     small_fleet.reservations.hold_for("scorer")
     monkeypatch.setattr(reservations, "HOLD_S", 0.0)
     small_fleet.reservations.hold_for("scorer")
-    last = small_fleet.reservations.reserve_one(rollouts(WANTED), {}, ())
+    last = small_fleet.reservations.reserve_one(rollout_need(WANTED), {}, ())
     assert last is not None
     for reservation in (given, other, last):
         small_fleet.reservations.release(reservation)
@@ -96,7 +96,7 @@ def test_others_are_evicted_for_a_pool_with_nobody_left(
     assert wait_until(lambda: len(work(pool, 8)) == 8 and len(pool.members) == 4, TIMEOUT_S)
     wanted = ScorerSettings(model="/m", num_workers=2, num_cpus=0.5, memory_gib=0.0)
     opening = Preparation(lambda actor: actor.handle.double.remote([1]), "opening")
-    scoring = small_fleet.pools.get_or_open(scorers(wanted), wanted, Worker, "reward", opening)
+    scoring = small_fleet.pools.get_or_open(scorer_need(wanted), wanted, Worker, "reward", opening)
     assert work(scoring, 4) == [0, 2, 4, 6]
     # For one, though two are wanted.
     assert (len(scoring.members), len(pool.members)) == (1, 2)
@@ -137,7 +137,7 @@ def test_no_worker_is_started_on_a_host_without_memory(
             raise WorkerLost("rollout-0 died", oom_killed="rollout-0")
         return result_of(call, doing)
 
-    monkeypatch.setattr("plumbob.cluster.fleet.role_host.NO_MEMORY_S", TIMEOUT_S)
+    monkeypatch.setattr("plumbob.cluster.fleet.role_workers.NO_MEMORY_S", TIMEOUT_S)
     monkeypatch.setattr("plumbob.cluster.fleet.pool.result_of", killed)
     assert work(pool, 8) == list(range(0, 16, 2))
     assert [member.actor.name for member in pool.members] == ["rollout-1", "rollout-2", "rollout-3"]

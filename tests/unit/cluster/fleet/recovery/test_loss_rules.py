@@ -10,14 +10,14 @@ from plumbob.cluster.calls import BOOT_TIMEOUT, CALL_TIMEOUT, Actor
 from plumbob.cluster.fleet.member import LossReason, Member, PoolSnapshot
 from plumbob.cluster.fleet.recovery.loss_rules import host_is_gone, loss_rules
 from plumbob.cluster.fleet.reservations import Reservation
-from plumbob.cluster.fleet.work_queue import Job, Preparation, Task
-from plumbob.cluster.resources import Amount, Host
+from plumbob.cluster.fleet.work_queue import Preparation, Task, WorkBatch
+from plumbob.cluster.resources import Host, ResourceAmount
 from plumbob.configs.settings.workers import ClusterSettings
 
 GROUP: Any = None
-ON_N1 = Reservation("rollout", Host("10.0.0.1", "n1", Amount(1, 0, 0)), Amount(1, 0, 0), GROUP, 0)
+ON_N1 = Reservation("rollout", Host("10.0.0.1", "n1", ResourceAmount(1, 0, 0)), ResourceAmount(1, 0, 0), GROUP, 0)
 HOUR = PoolSnapshot(3600.0, frozenset({"n1", "n2"}), frozenset())
-JOB = Job([1], 1, lambda actor, items: None, "sampling", lambda _: None)
+JOB = WorkBatch([1], 1, lambda actor, items: None, "sampling", lambda _: None)
 SAMPLING = Task("the call", JOB, (0,), 3590.0, CALL_TIMEOUT)
 OPENING = Task("the call", Preparation(lambda actor: None, "starting its engine"), (), 3590.0, BOOT_TIMEOUT)
 

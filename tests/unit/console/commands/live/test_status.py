@@ -3,7 +3,7 @@
 import time
 from dataclasses import replace
 
-from plumbob.cluster.run_status import WorkerRow
+from plumbob.cluster.run_status import WorkerStatus
 from plumbob.console.commands.live.status import STALE_S, lines
 from plumbob.driver.steering import RunState
 from tests.support.run_statuses import NO_STATUS, at_step
@@ -26,8 +26,8 @@ def test_all_that_a_run_reports_is_shown() -> None:
         time=time.time(),
         last_message="rollout-1 is replaced",
         workers={
-            "learner": (WorkerRow("learner-0", "10.0.0.1"),),
-            "rollout": (WorkerRow("rollout-1", "10.0.0.2", "idle", 8),),
+            "learner": (WorkerStatus("learner-0", "10.0.0.1"),),
+            "rollout": (WorkerStatus("rollout-1", "10.0.0.2", "idle", 8),),
         },
         workers_lost=1,
         responses={"versions": {"0": counts}, "reissued": 0},

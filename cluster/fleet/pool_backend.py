@@ -1,4 +1,4 @@
-"""What the fleet asks of those around it: a pool of its host (PoolHost), all pools and learners of the session."""
+"""What a pool asks of its backend (PoolBackend), and all pools and learners of their session (FleetServices)."""
 
 from collections.abc import Sequence
 from typing import Protocol
@@ -7,10 +7,10 @@ from plumbob.cluster.calls import Actor
 from plumbob.cluster.failures import WorkerLost
 from plumbob.cluster.fleet.member import Member
 from plumbob.cluster.fleet.reservations import Reservation
-from plumbob.cluster.resources import Need, WorkerRole
+from plumbob.cluster.resources import ResourceNeed, WorkerRole
 
 
-class PoolHost(Protocol):
+class PoolBackend(Protocol):
     """What a pool asks for the workers of its role. Called from the thread that works with the pool."""
 
     def start_worker(self) -> Member | None:
@@ -23,7 +23,7 @@ class PoolHost(Protocol):
         """Whether its host is draining: it will be taken away."""
 
     def evict(self) -> None:
-        """Let other pools drain workers that are where one of this pool could be, if that helps."""
+        """Preempt workers of other pools, if that makes one of this pool fit."""
 
     def shortage(self) -> str:
         """What is missing for one worker more, as a sentence without its end."""
@@ -45,14 +45,14 @@ class PoolHost(Protocol):
         """A message for people."""
 
 
-class FleetHost(Protocol):
+class FleetServices(Protocol):
     """What pools and learners ask of the session that they belong to. Called from several threads."""
 
-    def start_actor(self, need: Need, reservation: Reservation, kind: type, num_threads: int) -> Actor:
+    def start_actor(self, need: ResourceNeed, reservation: Reservation, actor_class: type, num_threads: int) -> Actor:
         """An actor of that kind, started on that reservation."""
 
-    def evict(self, need: Need) -> None:
-        """Drain workers of pools that are where these could be, where that helps."""
+    def evict(self, need: ResourceNeed) -> None:
+        """Preempt the fewest pool workers that make the group fit, never a pool's last."""
 
     def worker_lost(self, lost: WorkerLost, slot: str) -> None:
         """Called before it is replaced. Raises RunFailed when too many were lost in that slot."""

@@ -1,4 +1,4 @@
-"""The workers of one role (RoleHost): started on reservations, stopped, and kept off hosts where they cannot begin."""
+"""The workers of one role (RoleWorkers): started on reservations, stopped, kept off hosts where they cannot begin."""
 
 from collections import Counter
 from collections.abc import Sequence
@@ -7,34 +7,34 @@ from dataclasses import replace
 from plumbob.cluster.calls import drain
 from plumbob.cluster.failures import UnfitHost, WorkerLost
 from plumbob.cluster.fleet.member import Member
-from plumbob.cluster.fleet.pool_host import FleetHost
+from plumbob.cluster.fleet.pool_backend import FleetServices
 from plumbob.cluster.fleet.recovery.unfit_hosts import NO_MEMORY_S, UnfitHosts
 from plumbob.cluster.fleet.reservations import Reservations, end_actor, shortage_of
-from plumbob.cluster.resources import Need
+from plumbob.cluster.resources import ResourceNeed
 
 CLOSE_S = 5.0
 """How long a rollout worker has to end its engine; one that is busy is killed all the same."""
 
 
-class RoleHost:
-    """Satisfies `PoolHost`.
+class RoleWorkers:
+    """Satisfies `PoolBackend`.
 
     Args:
         need: of the group; each worker is of that size.
-        kind: the class of its actors.
+        actor_class: of its workers.
         unfit_for_s: how long a host counts where workers could not begin.
     """
 
     def __init__(
         self,
-        need: Need,
+        need: ResourceNeed,
         num_threads: int,
-        kind: type,
+        actor_class: type,
         reservations: Reservations,
-        fleet: FleetHost,
+        fleet: FleetServices,
         unfit_for_s: float,
     ) -> None:
-        self._one, self._num_threads, self._kind = replace(need, count=1), num_threads, kind
+        self._one, self._num_threads, self._actor_class = replace(need, count=1), num_threads, actor_class
         self._reservations, self._fleet = reservations, fleet
         self._placed: Counter[str] = Counter()
         self._unfit = UnfitHosts(unfit_for_s)
@@ -44,7 +44,9 @@ class RoleHost:
         if reservation is None:
             return None
         self._placed[reservation.host.node_id] += 1
-        return Member(self._fleet.start_actor(self._one, reservation, self._kind, self._num_threads), reservation)
+        return Member(
+            self._fleet.start_actor(self._one, reservation, self._actor_class, self._num_threads), reservation
+        )
 
     def stop_workers(self, members: Sequence[Member], are_lost: bool) -> None:
         if not are_lost:  # An engine has processes of its own, which outlive the death of the one that has them.
