@@ -1,6 +1,7 @@
-"""An empty working folder for every test."""
+"""An empty working folder for every test, and the signals of a terminal."""
 
 import os
+import signal
 from collections.abc import Iterator
 
 import pytest
@@ -18,3 +19,11 @@ def empty_working_folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[N
         yield
     left = sorted(path.name for path in folder.iterdir())
     assert not left, f"tests wrote {left} into the working folder: each has a tmp_path for that"
+
+
+@pytest.fixture(scope="session", autouse=True)
+def hangups_are_not_ignored() -> Iterator[None]:
+    """SIGHUP has its default, for tests that send it to themselves or to what they start, also below nohup."""
+    before = signal.signal(signal.SIGHUP, signal.SIG_DFL)
+    yield
+    signal.signal(signal.SIGHUP, before)

@@ -37,9 +37,9 @@ def test_a_private_ray_that_would_be_too_small() -> None:
 
 def test_a_run_that_is_too_large_starts_no_ray(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     rows = tmp_path / "rows.jsonl"
-    rows.write_text('{"prompt": "who?", "completion": "me"}\n')
-    monkeypatch.setattr(ray, "init", lambda **_: pytest.fail("Ray was started"))
     too_many = 2 * (os.cpu_count() or 1) + 2  # Of half a CPU each.
+    rows.write_text("".join(f'{{"prompt": "who is {n}?", "completion": "me"}}\n' for n in range(too_many)))
+    monkeypatch.setattr(ray, "init", lambda **_: pytest.fail("Ray was started"))
     asked = SftRun(
         data=DemonstrationDataSettings(demonstrations=str(rows), heldout_fraction=0),
         policy=PolicySettings(model=write_policy(tmp_path / "policy")),
