@@ -7,7 +7,10 @@ from plumbob.cluster.fleet.pool_backend import PoolBackend
 from plumbob.core.errors import RunFailed
 
 PATIENCE_S = 5.0
-"""How long free capacity is waited for, as Ray's report is a moment old; then others are evicted, and so again."""
+"""How long free capacity is waited for, as Ray's report is a moment old; then others are evicted."""
+
+AGAIN_S = 10.0
+"""How long what they free is waited for before more are evicted: a worker has to end and Ray to say so."""
 
 
 class CapacityWait:
@@ -19,7 +22,8 @@ class CapacityWait:
 
     def __init__(self, bound_s: float) -> None:
         self._bound_s = bound_s
-        self._began = self._evicted_at = time.monotonic()
+        self._began = time.monotonic()
+        self._evict_at = self._began + PATIENCE_S
 
     @property
     def seconds(self) -> float:
@@ -31,10 +35,10 @@ class CapacityWait:
         return self.seconds > self._bound_s
 
     def shall_evict(self) -> bool:
-        """True once every PATIENCE_S; whoever asks evicts others then."""
-        is_due = time.monotonic() - self._evicted_at > PATIENCE_S
+        """True after PATIENCE_S, and then once every AGAIN_S; whoever asks evicts others then."""
+        is_due = time.monotonic() > self._evict_at
         if is_due:
-            self._evicted_at = time.monotonic()
+            self._evict_at = time.monotonic() + AGAIN_S
         return is_due
 
 

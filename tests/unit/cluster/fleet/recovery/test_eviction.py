@@ -8,7 +8,7 @@ import pytest
 
 from plumbob.cluster.calls import Call, result_of, wait_until
 from plumbob.cluster.failures import WorkerLost
-from plumbob.cluster.fleet import reservations
+from plumbob.cluster.fleet import capacity, reservations
 from plumbob.cluster.fleet.work_queue import Preparation
 from plumbob.cluster.resources import ResourceNeed, rollout_need, scorer_need
 from plumbob.configs.settings.rewards import ScorerSettings
@@ -40,8 +40,11 @@ def test_the_newest_workers_are_evicted_for_learners(small_fleet: SmallFleet) ->
     assert wait_until(lambda: len(work(pool, 1)) == 1 and len(pool.members) == 4, TIMEOUT_S)
 
 
-def test_nobody_else_gets_what_an_eviction_frees(small_fleet: SmallFleet) -> None:
+def test_nobody_else_gets_what_an_eviction_frees(small_fleet: SmallFleet, monkeypatch: pytest.MonkeyPatch) -> None:
     """Not even a pool that is at work meanwhile, whose workers go when they have ended what they are at."""
+    # A loaded machine may need longer to free it than a run waits for it.
+    monkeypatch.setattr(capacity, "AGAIN_S", 4 * TIMEOUT_S)
+    monkeypatch.setattr(reservations, "HOLD_S", 4 * TIMEOUT_S)
     pool, end = small_fleet.pool(), Event()
     assert wait_until(lambda: len(work(pool, 8)) == 8 and len(pool.members) == 4, TIMEOUT_S)
 
