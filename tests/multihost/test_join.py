@@ -9,7 +9,7 @@ from tests.multihost.cables import serving
 from tests.multihost.hosts import PLUMBOB, PYTHON, Host, Hosts
 from tests.support.small_run import settings
 
-START_S = 60.0
+START_S = 180.0
 """For a command to start and read its input on a busy machine."""
 
 
