@@ -38,30 +38,27 @@ class ModelRef:
         return f"{self.setting}={self.name}"
 
 
-class NewLlamaSettings(Settings):
+class NewModelSettings(Settings):
+    """Sizes of a transformer that is made from scratch."""
+
+    vocab_size: VocabSize = 1024
+    hidden_size: LayerWidth = 128
+    num_layers: NumLayers = 2
+    num_heads: NumHeads = 4
+    intermediate_size: LayerWidth = 384
+    max_positions: NumTokens = 256
+
+
+class NewLlamaSettings(NewModelSettings):
     """A Llama-architecture model made from scratch, with a byte-level BPE tokenizer trained on the text."""
 
     setting: ClassVar[str] = POLICY_MODEL
 
-    vocab_size: VocabSize = 1024
-    hidden_size: LayerWidth = 128
-    num_layers: NumLayers = 2
-    num_heads: NumHeads = 4
-    intermediate_size: LayerWidth = 384
-    max_positions: NumTokens = 256
 
-
-class NewBertSettings(Settings):
+class NewBertSettings(NewModelSettings):
     """A BERT made from scratch, with a WordPiece tokenizer trained on the text."""
 
     setting: ClassVar[str] = REWARD_MODEL
-
-    vocab_size: VocabSize = 1024
-    hidden_size: LayerWidth = 128
-    num_layers: NumLayers = 2
-    num_heads: NumHeads = 4
-    intermediate_size: LayerWidth = 384
-    max_positions: NumTokens = 256
 
 
 class FullTuning(Settings):

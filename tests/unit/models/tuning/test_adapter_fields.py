@@ -22,7 +22,6 @@ from plumbob.configs.settings.workers import TransformersEngine, VllmEngine
 from plumbob.core.errors import UserError
 from plumbob.models.adapter import WEIGHTS_FILE, ModelRole, load_adapter, save_adapter
 from plumbob.models.adapter_switch import activate
-from plumbob.models.policy import PolicyModel
 from plumbob.models.tuning.adapter_fields import CARRIED, FIELDS, NOBODY
 from plumbob.models.tuning.hosting import put_adapter, read_adapter
 from plumbob.models.tuning.methods import method_of, open_tunable
@@ -31,6 +30,7 @@ from plumbob.models.tuning.targets import check_served
 from plumbob.rollout.samplers.open_sampler import support_of
 from plumbob.trainers.learner.export import PolicyAdapter
 from tests.support.opened_models import opened_policy
+from tests.support.role_logprobs import plain, response
 from tests.support.tiny_policy import write_policy
 
 ROLES: tuple[ModelRole, ...] = ("policy", "reference", "value")
@@ -99,10 +99,6 @@ SAY_NOTHING: Mapping[str, object] = {
 }
 """Carried fields that change nothing about a saved adapter: what it is on, how it began, what counts beside others."""
 
-IDS = torch.randint(2, 280, (2, 8), generator=torch.Generator().manual_seed(2))
-MASK = torch.ones_like(IDS, dtype=torch.bool)
-ACTIONS = torch.arange(8).expand(2, 8) >= 3
-
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> str:
@@ -144,21 +140,6 @@ def move(model: Any, parameters: Mapping[str, Tensor] | None = None) -> None:
         for parameter in model.parameters() if parameters is None else parameters.values():
             if parameter.requires_grad:
                 parameter.add_(torch.randn(parameter.shape, generator=generator) * 0.05)
-
-
-def response(model: PolicyModel, role: ModelRole) -> Tensor:
-    model.eval()
-    with model.role(role), torch.no_grad():
-        found: Tensor = model(IDS, MASK, ACTIONS, 0.8)
-    return found
-
-
-def plain(model: Any) -> Tensor:
-    """The same with nothing of ours: log softmax of the logits over the temperature."""
-    with torch.no_grad():
-        logprobs = torch.log_softmax(model.eval()(input_ids=IDS).logits[:, :-1] / 0.8, dim=-1)
-    chosen = logprobs.gather(-1, IDS[:, 1:, None])[..., 0]
-    return torch.where(ACTIONS, torch.nn.functional.pad(chosen, (1, 0)), 0.0)
 
 
 def same(found: Tensor, expected: Tensor) -> None:

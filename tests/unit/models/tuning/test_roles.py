@@ -2,12 +2,10 @@
 
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import pytest
 import torch
 from peft import LoraConfig, PeftModel
-from torch import Tensor
 from transformers import AutoModelForCausalLM, GPT2Config, GPT2LMHeadModel
 
 from plumbob.configs.settings.models import LoraTuning
@@ -20,6 +18,7 @@ from plumbob.models.tuning.methods import method_of
 from plumbob.models.tuning.peft_adapters import add_adapters, is_adapter_parameter
 from plumbob.models.tuning.roles import frozen_reference, full_policy, trainable_groups
 from tests.support.opened_models import opened_policy
+from tests.support.role_logprobs import ACTIONS, IDS, MASK, plain, response
 from tests.support.tiny_policy import make_adapter, write_policy
 
 ROLES: tuple[ModelRole, ...] = ("policy", "reference", "value")
@@ -36,26 +35,6 @@ def adapter_folder(folder: str, tmp_path_factory: pytest.TempPathFactory) -> Pat
     path = tmp_path_factory.mktemp("adapter")
     save_adapter(make_adapter(folder, 0, seed=5), path)
     return path
-
-
-IDS = torch.randint(2, 280, (2, 8), generator=torch.Generator().manual_seed(2))
-MASK = torch.ones_like(IDS, dtype=torch.bool)
-ACTIONS = torch.arange(8).expand(2, 8) >= 3
-
-
-def response(model: PolicyModel, role: ModelRole) -> Tensor:
-    model.eval()
-    with model.role(role), torch.no_grad():
-        found: Tensor = model(IDS, MASK, ACTIONS, 0.8)
-    return found
-
-
-def plain(model: Any) -> Tensor:
-    """The same with nothing of ours: log softmax of the logits over the temperature."""
-    with torch.no_grad():
-        logprobs = torch.log_softmax(model.eval()(input_ids=IDS).logits[:, :-1] / 0.8, dim=-1)
-    chosen = logprobs.gather(-1, IDS[:, 1:, None])[..., 0]
-    return torch.where(ACTIONS, torch.nn.functional.pad(chosen, (1, 0)), 0.0)
 
 
 def build(opened: OpenedPolicy, roles: tuple[ModelRole, ...] = ROLES, seed: int = 0, rank: int = 3) -> PolicyModel:
