@@ -55,8 +55,8 @@ def test_others_are_evicted_after_a_while_and_again(monkeypatch: pytest.MonkeyPa
     now, host = [0.0], ShortOfGpus()
     monkeypatch.setattr(time, "monotonic", lambda: now[0])
     capacity = capacity_of(host, 600.0)
-    seen = ((0.0, 1), (4.0, 0), (8.0, 0), (9.5, 0), (12.0, 0), (15.0, 0), (30.0, 1), (40.0, 0), (46.0, 0))
+    seen = ((0.0, 1), (4.0, 0), (8.0, 0), (9.5, 0), (12.0, 0), (19.0, 0), (20.0, 0), (30.0, 1), (40.0, 0), (46.0, 0))
     for now[0], num_left in seen:
         capacity.handle_shortage(num_left)
-    # 5 s and more after nobody was left, or after others were evicted last.
-    assert host.evicted_at == [9.5, 15.0, 46.0]
+    # More than 5 s after nobody was left (4 and 40), and more than 10 s after others were evicted last (9.5).
+    assert host.evicted_at == [9.5, 20.0, 46.0]
