@@ -1,34 +1,10 @@
-"""What a tokenizer and a context window must have before a run starts."""
+"""Whether texts and settings fit a model's context, asked before a run starts."""
 
 from collections.abc import Mapping
-from typing import Protocol
 
 from plumbob.core.errors import UserError
 
 LENGTH_KEYS = "data.max_prompt_tokens and data.max_response_tokens"
-
-
-class SpecialTokens(Protocol):
-    """What is asked of a transformers tokenizer."""
-
-    eos_token: str | None
-    pad_token: str | None
-
-
-def check_tokenizer(tokenizer: SpecialTokens, source: str) -> None:
-    """Refuse a causal model's tokenizer without an EOS or a pad token; `source` says where it came from."""
-    if tokenizer.eos_token is None:
-        raise UserError(
-            f"{source}: the tokenizer has no EOS token, so a response could not say where it ends. "
-            'Set "eos_token" in its tokenizer_config.json to the token that the model was trained to end with'
-        )
-    if tokenizer.pad_token is None:
-        raise UserError(
-            f"{source}: the tokenizer has no pad token, which batches of unequal length need. "
-            f'Set "pad_token" in its tokenizer_config.json; "{tokenizer.eos_token}" (its EOS) will do, '
-            "because padding is masked. In Python: tokenizer.pad_token = tokenizer.eos_token; "
-            "tokenizer.save_pretrained(FOLDER)"
-        )
 
 
 def check_sequences(longest: int, max_positions: int, keys: str) -> None:

@@ -1,21 +1,7 @@
 import pytest
-from tokenizers import Tokenizer, models
-from transformers import PreTrainedTokenizerFast
 
 from plumbob.core.errors import UserError
-from plumbob.data.length_checks import check_context, check_limits, check_tokenizer
-
-
-def bare(**names: str) -> PreTrainedTokenizerFast:
-    return PreTrainedTokenizerFast(tokenizer_object=Tokenizer(models.BPE()), **names)
-
-
-def test_a_tokenizer_needs_an_eos_and_a_pad_token() -> None:
-    with pytest.raises(UserError, match="my-model: the tokenizer has no EOS token"):
-        check_tokenizer(bare(pad_token="<pad>"), "my-model")
-    with pytest.raises(UserError, match=r'my-model: the tokenizer has no pad token.*"</s>"'):
-        check_tokenizer(bare(eos_token="</s>"), "my-model")
-    check_tokenizer(bare(eos_token="</s>", pad_token="</s>"), "my-model")
+from plumbob.data.length_checks import check_context, check_limits
 
 
 def test_prompt_and_response_must_fit_the_context() -> None:

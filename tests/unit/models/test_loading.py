@@ -259,14 +259,15 @@ def test_a_tokenizer_is_loaded_with_what_the_stages_need(folder: str) -> None:
     assert (tokenizer.pad_token_id, tokenizer.eos_token_id) == (0, 1)
 
 
-def test_a_tokenizer_that_cannot_be_used_is_refused_each_time(folder: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize("role", ["eos", "pad"])
+def test_a_tokenizer_that_cannot_be_used_is_refused_each_time(folder: str, tmp_path: Path, role: str) -> None:
     tokenizer = AutoTokenizer.from_pretrained(folder)
-    tokenizer.pad_token = None
+    setattr(tokenizer, f"{role}_token", None)
     tokenizer.save_pretrained(tmp_path)
     (tmp_path / "config.json").write_text('{"model_type": "llama"}')
     opened = opened_policy(tmp_path)
     for _ in range(2):
-        with pytest.raises(UserError, match="the tokenizer has no pad token"):
+        with pytest.raises(UserError, match=f"the tokenizer has no {role} token"):
             _ = opened.tokenizer
 
 
