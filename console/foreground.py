@@ -31,6 +31,9 @@ def run_in_foreground(folder: Path, as_json: bool, start: Callable[[Listener], R
             raise
         print(f"plumbob: interrupted; resume from the last checkpoint with: plumbob resume {folder}", file=sys.stderr)
         return INTERRUPTED
+    if result.was_finished:
+        _tell_finished(result, as_json)
+        return OK
     try:
         report = write_report(result.folder)
     except OSError as error:
@@ -45,3 +48,15 @@ def run_in_foreground(folder: Path, as_json: bool, start: Callable[[Listener], R
         print_summary(result.summary, sys.stdout)
         print(f"report: {report}")
     return OK
+
+
+def _tell_finished(result: RunResult, as_json: bool) -> None:
+    """Of a run that was to be resumed."""
+    from plumbob.console.display import print_json, print_summary
+
+    if as_json:
+        ended = {"event": "run_ended", "folder": str(result.folder), "was_finished": True, "summary": result.summary}
+        print_json(ended, sys.stdout)
+    else:
+        print(f"{result.folder}: this run is finished: there is nothing to resume, and nothing was changed")
+        print_summary(result.summary, sys.stdout)
