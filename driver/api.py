@@ -40,7 +40,14 @@ from plumbob.driver.pipeline.pipeline import run_pipeline
 from plumbob.driver.pipeline.pipeline_data import prepare_files
 from plumbob.driver.run_control import controlled_run
 from plumbob.driver.run_folder.connection_file import ConnectionFile
-from plumbob.driver.run_folder.folder import SUMMARY_FILE, check_writable, removed_if_nothing_computed, run_folder
+from plumbob.driver.run_folder.driver_log import DriverLog
+from plumbob.driver.run_folder.folder import (
+    SUMMARY_FILE,
+    check_writable,
+    removed_if_nothing_computed,
+    run_folder,
+    summary_of_finished,
+)
 from plumbob.driver.run_folder.inputs import check_models, check_rows, new_digests, write_digests
 from plumbob.driver.run_folder.lock import locked_folder
 from plumbob.driver.stages import evaluation
@@ -55,10 +62,16 @@ RESUME_WAIT_S = 60.0
 
 @dataclass(frozen=True)
 class RunResult:
-    """What a run left behind: its folder, and the content of its `summary.json`."""
+    """What a run left behind.
+
+    Attributes:
+        summary: the content of its `summary.json`.
+        was_finished: before it was resumed, which changed nothing.
+    """
 
     folder: Path
     summary: dict[str, Any]
+    was_finished: bool = False
 
 
 def run(config: AnyRun, listener: Listener, session: Session | None = None) -> RunResult:
@@ -81,13 +94,14 @@ def run(config: AnyRun, listener: Listener, session: Session | None = None) -> R
             raise UserError(
                 f"{folder}: there is a run already; resume it with `plumbob resume {folder}`, or give another name="
             )
-        return _execute(config, folder, listener, session)
+        with DriverLog(folder, listener) as kept:
+            return _execute(config, folder, kept, session)
 
 
 def resume(
     folder: Path, listener: Listener, session: Session | None = None, overrides: Sequence[str] = ()
 ) -> RunResult:
-    """Resume a run from its newest whole checkpoint, with the settings that it had.
+    """Resume a run from its newest whole checkpoint, with the settings that it had; of a finished one change nothing.
 
     Args:
         listener, session: as of `run`.
@@ -98,9 +112,7 @@ def resume(
         RunFailed: as `run`; or checkpoints were made and none is whole.
     """
     folder = folder.expanduser()
-    config = read_resolved(folder, overrides)
-    with _locked(folder, listener):
-        return _execute(config, folder, listener, session, RESUME_WAIT_S)
+    return _resume(read_resolved(folder, overrides), folder, listener, session)
 
 
 def run_or_resume(config: AnyRun, listener: Listener, session: Session | None = None) -> RunResult:
@@ -114,8 +126,15 @@ def run_or_resume(config: AnyRun, listener: Listener, session: Session | None = 
     began = read_resolved(folder)
     config = with_absolute_paths(config.model_copy(update={"storage": began.storage}))
     check_changes(type(began), changes(began.model_dump(mode="json"), config.model_dump(mode="json")))
-    with _locked(folder, listener):
-        return _execute(config, folder, listener, session, RESUME_WAIT_S)
+    return _resume(config, folder, listener, session)
+
+
+def _resume(config: AnyRun, folder: Path, listener: Listener, session: Session | None) -> RunResult:
+    finished = summary_of_finished(folder)
+    if finished is not None:
+        return RunResult(folder, finished, was_finished=True)
+    with _locked(folder, listener), DriverLog(folder, listener) as kept:
+        return _execute(config, folder, kept, session, RESUME_WAIT_S)
 
 
 def evaluate(config: EvalRun, listener: Listener, session: Session | None = None) -> dict[str, Any]:
@@ -147,7 +166,7 @@ def plan(config: AnyRun) -> Plan:
     if config.cluster.address == "local":
         return replace(placement.plan(resource_needs(config), this_machine(config.cluster)), notes=notes)
     with connected(config.cluster):
-        return replace(placement.plan(resource_needs(config), hosts(free=True)), notes=notes)
+        return replace(placement.plan(resource_needs(config), hosts(free=True), hosts(free=False)), notes=notes)
 
 
 def check_input(config: AnyRun) -> tuple[str, ...]:
@@ -216,7 +235,7 @@ def _execute(
     ):
         write_resolved(config, folder)
         write_digests(digests, folder)
-        (folder / SUMMARY_FILE).unlink(missing_ok=True)  # Of an earlier end: the result is being replaced.
+        (folder / SUMMARY_FILE).unlink(missing_ok=True)  # A run that has one is finished, and this one is not.
         flush(folder)
         with ConnectionFile(folder, config.name, opened.cluster):
             stages = run_stages(StageContext(opened, control, folder.resolve(), control.listener, memory))
@@ -228,6 +247,7 @@ def _execute(
         "stages": stages,
     }
     replace_text(folder / SUMMARY_FILE, json.dumps(summary, indent=2) + "\n")
+    control.events.record("finished")
     return RunResult(folder, summary)
 
 

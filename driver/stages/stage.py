@@ -124,7 +124,7 @@ def training_stage(
     def run(context: StageContext) -> StageResult:
         for note in notes:
             context.listener.notify(context.folder.name, note)
-        with MetricsLog(context.folder, context.listener) as log:
+        with MetricsLog(context.folder, context.listener, context.control.saved) as log:
             metrics = dict(train(context, log))
         found = tuple(metrics.pop("notes", ()))
         for note in found:
