@@ -41,6 +41,7 @@ from plumbob.driver.pipeline.pipeline_data import prepare_files
 from plumbob.driver.run_control import controlled_run
 from plumbob.driver.run_folder.connection_file import ConnectionFile
 from plumbob.driver.run_folder.driver_log import DriverLog
+from plumbob.driver.run_folder.event_log import EventLog
 from plumbob.driver.run_folder.folder import (
     SUMMARY_FILE,
     check_writable,
@@ -229,6 +230,7 @@ def _execute(
     wait_s = config.cluster.wait_s if session is not None else max(config.cluster.wait_s, min_wait_s)
     cluster = config.cluster.model_copy(update={"wait_s": wait_s})
     with (
+        EventLog(folder).of_end(),
         _opened(session, cluster, folder, listener) as opened,
         controlled_run(opened, config.name, resource_needs(config), folder, listener) as control,
         PeakMemory() as memory,

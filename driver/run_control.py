@@ -175,7 +175,7 @@ def controlled_run(
     """
     control = RunControl(session, name, needs, folder, listener)
     has_begun = (folder / RESOLVED_FILE).exists()  # Who resumes a run cannot choose another name.
-    with session.attached(control), control.events.of_end():
+    with session.attached(control):
         session.admit(needs)
         with control.reachable(session.cluster.wait_s if has_begun else 0.0):
             control.events.record("resumed" if has_begun else "started", name=name)
