@@ -38,9 +38,9 @@ from plumbob.cluster.launchers.kubernetes_objects import (
 from plumbob.cluster.launchers.launcher import LauncherOption
 from plumbob.cluster.launchers.pod_groups import PodGroup, pod_groups
 from plumbob.cluster.resources import ResourceAmount, ResourceNeed, resource_needs
-from plumbob.configs.runs import AnyRun
+from plumbob.configs.runs import AnyRun, PipelineRun, PpoRun
 from plumbob.configs.settings.kuberay import TAINT, KubeRaySettings
-from plumbob.configs.settings.workers import AutoscaleSettings, RolloutSettings
+from plumbob.configs.settings.workers import AutoscaleSettings
 from plumbob.core.errors import UserError
 
 NAME = "kuberay"
@@ -136,9 +136,12 @@ def manifest(config: AnyRun, needs: Sequence[ResourceNeed], image: str, claim: s
 
 
 def autoscale_of(config: AnyRun) -> AutoscaleSettings | None:
-    """Of the run's rollout workers, where it has some."""
-    rollout = getattr(config, "rollout", None)
-    return rollout.autoscale if isinstance(rollout, RolloutSettings) else None
+    """Of the run's rollout workers: only steps of PPO change their number."""
+    match config:
+        case PpoRun() | PipelineRun():
+            return config.rollout.autoscale
+        case _:
+            return None
 
 
 def start_params(size: ResourceAmount) -> dict[str, str]:

@@ -4,7 +4,7 @@ import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from plumbob.cluster.resources import TOLERANCE, ResourceAmount, ResourceNeed, WorkerRole
+from plumbob.cluster.resources import TOLERANCE, ResourceAmount, ResourceNeed
 from plumbob.configs.settings.kuberay import KubeRaySettings
 from plumbob.configs.settings.workers import AutoscaleSettings
 
@@ -19,7 +19,6 @@ class PodGroup:
     """
 
     name: str
-    role: WorkerRole
     size: ResourceAmount
     replicas: int
     min_replicas: int
@@ -49,7 +48,7 @@ def _fixed(need: ResourceNeed, kuberay: KubeRaySettings) -> Iterator[PodGroup]:
     full, rest = divmod(need.count, held)
     for name, workers, replicas in ((need.role, held, full), (f"{need.role}-rest", rest, 1)):
         if workers:
-            yield PodGroup(name, need.role, pod_size(need, workers, kuberay), replicas, replicas, replicas)
+            yield PodGroup(name, pod_size(need, workers, kuberay), replicas, replicas, replicas)
 
 
 def _changing(need: ResourceNeed, kuberay: KubeRaySettings, autoscale: AutoscaleSettings) -> PodGroup:
@@ -58,7 +57,7 @@ def _changing(need: ResourceNeed, kuberay: KubeRaySettings, autoscale: Autoscale
     least, now, most = (
         math.ceil(workers / held) for workers in (autoscale.min_workers, need.count, autoscale.max_workers)
     )
-    return PodGroup(need.role, need.role, pod_size(need, held, kuberay), now, min(least, now), max(now, most))
+    return PodGroup(need.role, pod_size(need, held, kuberay), now, min(least, now), max(now, most))
 
 
 def workers_per_pod(need: ResourceNeed, kuberay: KubeRaySettings) -> int:

@@ -4,6 +4,7 @@ from dataclasses import replace
 
 import pytest
 
+from plumbob.cluster.launchers.kuberay import autoscale_of
 from plumbob.cluster.launchers.pod_groups import PodGroup, pod_groups
 from plumbob.cluster.placement import plan
 from plumbob.cluster.resources import Host, ResourceAmount, resource_needs
@@ -15,7 +16,7 @@ HOSTS = KubeRaySettings(gpus_per_pod=8, cpus_per_pod=16, gib_per_gpu=12)
 
 
 def fixed(name: str, size: ResourceAmount, replicas: int) -> PodGroup:
-    return PodGroup(name, "learner", size, replicas, replicas, replicas)
+    return PodGroup(name, size, replicas, replicas, replicas)
 
 
 def test_ranks_of_one_host_share_a_pod() -> None:
@@ -49,12 +50,12 @@ def test_workers_that_come_and_go_have_pods_of_their_own() -> None:
     scale = AutoscaleSettings(min_workers=2, max_workers=9)
     rollout = replace(need(4, 2, 1), role="rollout")
     assert pod_groups([rollout], HOSTS, scale) == (
-        PodGroup("rollout", "rollout", ResourceAmount(2, 1, 12), replicas=4, min_replicas=2, max_replicas=9),
+        PodGroup("rollout", ResourceAmount(2, 1, 12), replicas=4, min_replicas=2, max_replicas=9),
     )
     # Two share a CPU: 4 are 2 pods, and 9 are 5.
     halves = replace(need(4, 0.5, 0), role="rollout")
     assert pod_groups([halves], HOSTS, scale) == (
-        PodGroup("rollout", "rollout", ResourceAmount(1, 0, 2), replicas=2, min_replicas=1, max_replicas=5),
+        PodGroup("rollout", ResourceAmount(1, 0, 2), replicas=2, min_replicas=1, max_replicas=5),
     )
     # A number outside of the bounds, which the run leaves with its first step.
     many = replace(need(12, 2, 1), role="rollout")
@@ -77,7 +78,7 @@ def test_the_pods_hold_the_run(overrides: list[str]) -> None:
     needs = resource_needs(run)
     pods = [
         Host(f"{group.name}-{number}", f"{group.name}-{number}", group.size)
-        for group in pod_groups(needs, run.cluster.kuberay, run.rollout.autoscale)  # type: ignore[union-attr]
+        for group in pod_groups(needs, run.cluster.kuberay, autoscale_of(run))
         for number in range(group.replicas)
     ]
     assert plan(needs, pods).fits
