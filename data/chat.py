@@ -1,5 +1,7 @@
 """Chat messages and how they become text: the tokenizer's template, or a plain dialogue."""
 
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any, Protocol
 
 from jinja2 import Template, TemplateError
@@ -59,20 +61,37 @@ def chat_renderer(tokenizer: Tokenizer) -> Render:
                 "the file has chat messages, but the model's tokenizer has no chat template to write them with. "
                 "Give the prompt as text, or add a chat_template to the tokenizer's folder"
             )
-        try:
+        with _refusing_rows():
             template = tokenizer.get_chat_template(tools=values.get("tools"))
-            return render_bounded(
-                template, **{**_UNSET, **tokenizer.special_tokens_map, **values, "messages": messages}
-            )
-        except TemplateError as error:
-            raise RowError(f"the tokenizer's chat template refuses the messages: {reason_of(error)}") from error
-        except Exception as error:  # A template is a program from outside: it raises what it likes.
-            raise RowError(
-                f"the tokenizer's chat template cannot write the messages: {type(error).__name__}: {reason_of(error)}; "
-                f"correct chat_template in the tokenizer's folder"
-            ) from error
+            return template_renderer(template, tokenizer.special_tokens_map)(messages, **values)
 
     return render
+
+
+def template_renderer(template: str, special_tokens: Mapping[str, Any]) -> Render:
+    """The same by a chat template of any origin, which finds `special_tokens` by their names."""
+
+    def render(messages: list[Message], **values: Any) -> str:
+        with _refusing_rows():
+            return render_bounded(template, **{**_UNSET, **special_tokens, **values, "messages": messages})
+
+    return render
+
+
+@contextmanager
+def _refusing_rows() -> Iterator[None]:
+    """A template is a program from outside: it raises what it likes."""
+    try:
+        yield
+    except RowError:
+        raise
+    except TemplateError as error:
+        raise RowError(f"the tokenizer's chat template refuses the messages: {reason_of(error)}") from error
+    except Exception as error:
+        raise RowError(
+            f"the tokenizer's chat template cannot write the messages: {type(error).__name__}: {reason_of(error)}; "
+            f"correct chat_template in the tokenizer's folder"
+        ) from error
 
 
 def plain_dialogue(messages: list[Message], **values: Any) -> str:

@@ -39,6 +39,8 @@ class Tokenizer(Protocol):
 
     def convert_ids_to_tokens(self, ids: int) -> Any: ...
 
+    def decode(self, ids: Any, **options: Any) -> Any: ...
+
 
 @dataclass(frozen=True)
 class TokenSequence:
