@@ -45,8 +45,8 @@ class Files:
     Attributes:
         gold_reward: scores responses for the evaluation alone; None on real data.
         noise_ceiling: accuracy of the best predictor of the held-out preferences; None where it is not known.
-        dialogue_form: in which chat messages were written; None where there were none.
         notes: sentences about rows that were left out.
+        dialogue_form: in which chat messages were written; None where there were none.
     """
 
     text: str
@@ -57,8 +57,8 @@ class Files:
     heldout_prompts: str
     gold_reward: GoldReward | None
     noise_ceiling: float | None
-    dialogue_form: DialogueForm | None
     notes: tuple[str, ...]
+    dialogue_form: DialogueForm | None = None
 
 
 @dataclass(frozen=True)
@@ -276,8 +276,8 @@ def _files(
         heldout_prompts=str(folder / "heldout_prompts.jsonl"),
         gold_reward=gold_reward,
         noise_ceiling=ceiling,
-        dialogue_form=form,
         notes=notes,
+        dialogue_form=form,
     )
 
 
