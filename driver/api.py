@@ -146,11 +146,12 @@ def plan(config: AnyRun) -> Plan:
     """
     writable_folder(config)
     prepared = _prepare(with_absolute_paths(config))
-    found = {"notes": prepared.notes, "rows": prepared.rows}
     if config.cluster.address == "local":
-        return replace(placement.plan(resource_needs(config), this_machine(config.cluster)), **found)
-    with connected(config.cluster):
-        return replace(placement.plan(resource_needs(config), hosts(free=True)), **found)
+        planned = placement.plan(resource_needs(config), this_machine(config.cluster))
+    else:
+        with connected(config.cluster):
+            planned = placement.plan(resource_needs(config), hosts(free=True))
+    return replace(planned, notes=prepared.notes, rows=prepared.rows)
 
 
 def check_input(config: AnyRun) -> tuple[str, ...]:
