@@ -16,7 +16,7 @@ MAX_NAME_BYTES, MAX_PATH_BYTES = 255, 4095
 class Settings(BaseModel):
     """A frozen group of settings; unknown keys are refused."""
 
-    said_of_others: ClassVar[str] = ""
+    unknown_key_advice: ClassVar[str] = ""
     """What a message about a key or a value that the group does not have says of the group, where that helps."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", protected_namespaces=())

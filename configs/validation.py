@@ -100,9 +100,9 @@ def _walk(model: type[Settings], given: Mapping[str, Any], prefix: str, root: ty
         if group is not None:
             assert isinstance(value, dict)
             yield from _of_other_kind(group, groups, value, key, root)
-        elif groups and isinstance(value, str) and groups[0].said_of_others:
-            said = f"expected a group of settings, found {describe(value)}; {groups[0].said_of_others}"
-            yield SettingError(key, said)
+        elif groups and isinstance(value, str) and groups[0].unknown_key_advice:
+            text = f"expected a group of settings, found {describe(value)}; {groups[0].unknown_key_advice}"
+            yield SettingError(key, text)
         elif isinstance(value, bool) and bool not in types_of(field.annotation):
             yield SettingError(key, f"expected {_words(field.annotation)}, found {describe(value)}")
         elif isinstance(value, float) and not math.isfinite(value):
@@ -134,16 +134,16 @@ def _suggest(model: type[Settings], name: str, prefix: str, root: type[Settings]
     if 0 < len(same) <= (1 if prefix else MAX_SUGGESTED):
         return f"did you mean {' or '.join(same)}?"
     known = f"known {f'below {prefix[:-1]}' if prefix else 'here'}: {', '.join(siblings)}"
-    return "; ".join([known, *dict.fromkeys(said for said in _said_of(name, model, root) if said)])
+    return "; ".join([known, *dict.fromkeys(filter(None, _advice_on(name, model, root)))])
 
 
-def _said_of(name: str, model: type[Settings], root: type[Settings]) -> Iterator[str]:
+def _advice_on(name: str, model: type[Settings], root: type[Settings]) -> Iterator[str]:
     """What the group says, and, of names such as `reward_function` at the top, what the group that they begin with."""
-    yield model.said_of_others
+    yield model.unknown_key_advice
     if model is root:
         for section, field in root.model_fields.items():
             if name.startswith(f"{section}_"):
-                yield from (group.said_of_others for group in groups_of(field.annotation))
+                yield from (group.unknown_key_advice for group in groups_of(field.annotation))
 
 
 def _all_keys(model: type[Settings], prefix: str) -> Iterator[str]:

@@ -83,7 +83,7 @@ REWARDS_TODAY = (
 class RewardGroupSettings(WorkerGroupSettings):
     """The group of reward scorers; what it scores with is the reward model `model` and those of `ensemble`."""
 
-    said_of_others = REWARDS_TODAY
+    unknown_key_advice = REWARDS_TODAY
     section: ClassVar[Literal["reward", "judge"]] = "reward"
     """The settings' own key, for error messages."""
 

@@ -20,7 +20,7 @@ def run(arguments: Namespace) -> int:
 
     config = load_run(arguments.config, arguments.overrides)
     from plumbob.console.display import print_json
-    from plumbob.console.rendered_rows import print_rows
+    from plumbob.console.row_display import print_rows
     from plumbob.driver.api import plan
 
     planned = plan(config)

@@ -3,8 +3,8 @@ import io
 import pytest
 from rich.console import Console
 
-from plumbob.console import rendered_rows
-from plumbob.console.rendered_rows import escaped, print_rows
+from plumbob.console import row_display
+from plumbob.console.row_display import escaped, print_rows
 from plumbob.data.rendered_rows import RenderedRow, RowPart
 
 ROWS = (
@@ -34,7 +34,7 @@ def test_what_is_learnt_is_said_without_colours() -> None:
 def test_what_is_learnt_stands_in_green_on_a_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
     stream = io.StringIO()
     monkeypatch.setattr(
-        rendered_rows, "Console", lambda **options: Console(**options, force_terminal=True, color_system="standard")
+        row_display, "Console", lambda **options: Console(**options, force_terminal=True, color_system="standard")
     )
     print_rows(ROWS[:1], stream)
     assert "\x1b[32mHello!<eos>\x1b[0m" in stream.getvalue()
