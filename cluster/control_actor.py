@@ -19,8 +19,8 @@ SILENT_S = 60.0
 """After this without an answer from it, the user is told that the run cannot be steered."""
 
 
-MOST_TOLD = 100
-"""Requests that are told one by one to a driver that has not answered for a while."""
+MOST_MADE = 100
+"""Requests that are kept one by one for a driver that has not asked for a while."""
 
 POLL_S = 0.5
 """Between two tries to take a name."""
@@ -45,7 +45,7 @@ class ControlRequests(NamedTuple):
         num_rollout_workers: told once, so that autoscaling continues from there; None otherwise.
         draining: ids of nodes that will be taken away; all since the run began.
         stop: since the run began.
-        made: each told once, the newest MOST_TOLD of them.
+        made: each told once, the newest MOST_MADE of them.
     """
 
     num_rollout_workers: int | None = None
@@ -65,8 +65,8 @@ class Control:
         """What is requested by now. `known`: what the driver knows of it, which outlives an actor that dies."""
         self._status = status
         draining, stop = self._requests.draining | known.draining, self._requests.stop or known.stop
-        told, self._requests = self._requests, ControlRequests(None, draining, stop)
-        return self._requests._replace(num_rollout_workers=told.num_rollout_workers, made=told.made)
+        newest, self._requests = self._requests, ControlRequests(None, draining, stop)
+        return self._requests._replace(num_rollout_workers=newest.num_rollout_workers, made=newest.made)
 
     def status(self) -> dict[str, Any]:
         """`RunStatus.as_dict` of the last report; empty before the first."""
@@ -97,7 +97,7 @@ class Control:
         self._note("stop", by)
 
     def _note(self, what: str, by: Mapping[str, Any]) -> None:
-        made = (*self._requests.made, PersonsRequest(what, by))[-MOST_TOLD:]
+        made = (*self._requests.made, PersonsRequest(what, by))[-MOST_MADE:]
         self._requests = self._requests._replace(made=made)
 
     def _reported(self) -> RunStatus:
@@ -133,11 +133,11 @@ class ControlClient:
         """
         if self._answer is None or self._take_answer():
             self._answer = self._control.report.remote(status(), self._requests)
-        requests, told = self._requests, self._requests._replace(num_rollout_workers=None, made=())
+        requests, reported = self._requests, self._requests._replace(num_rollout_workers=None, made=())
         if not is_scalable:
             self._requests = self._requests._replace(made=())
             return requests._replace(num_rollout_workers=None)
-        self._requests = told
+        self._requests = reported
         return requests
 
     def _take_answer(self) -> bool:

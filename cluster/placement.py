@@ -7,6 +7,7 @@ from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from plumbob.cluster.resources import TOLERANCE, Host, ResourceAmount, ResourceNeed, resources_of
+from plumbob.data.rendered_rows import RenderedRow
 
 
 @dataclass(frozen=True)
@@ -18,6 +19,7 @@ class Plan:
         placed: for each need the host of each worker; None when they do not fit together.
         notes: sentences about the run's input, such as what of it is left out.
         total: all that the hosts have together, where the needs would fit if others held nothing of it; else None.
+        rows: one of each input as the run's models see it.
     """
 
     needs: tuple[ResourceNeed, ...]
@@ -25,6 +27,7 @@ class Plan:
     placed: tuple[tuple[Host, ...], ...] | None
     notes: tuple[str, ...] = ()
     total: ResourceAmount | None = None
+    rows: tuple[RenderedRow, ...] = ()
 
     @property
     def fits(self) -> bool:
@@ -89,6 +92,7 @@ class Plan:
             "fits": self.fits,
             "missing": None if self.fits else self.what_is_missing(),
             "notes": list(self.notes),
+            "rows": [asdict(row) for row in self.rows],
         }
 
 

@@ -19,7 +19,7 @@ from plumbob.cluster.fleet.recovery.budget import RestartBudget
 from plumbob.cluster.fleet.reservations import Reservation, Reservations, options
 from plumbob.cluster.fleet.work_queue import Preparation
 from plumbob.cluster.nodes import hosts
-from plumbob.cluster.placement import plan
+from plumbob.cluster.placement import Plan, plan
 from plumbob.cluster.resources import ResourceNeed, WorkerRole, rollout_need, scorer_need
 from plumbob.cluster.run_status import WorkerStatus
 from plumbob.cluster.worker_groups import LearnerGroup, SamplerGroup, ScorerGroup
@@ -221,9 +221,16 @@ class Session:
         Raises:
             UserError: it does not fit; says what is missing, who has it, and what would fit.
         """
-        found = lambda: plan(needs, self._reservations.free_plus_reserved(), hosts(free=False))  # noqa: E731
-        fitting = fitting_plan(found, self.cluster, self.notify)
-        self._reservations.use_plan(fitting)
+
+        def found() -> Plan:
+            return plan(needs, self._reservations.free_plus_reserved(), hosts(free=False))
+
+        if not found().fits:
+            self._reservations.request_hosts(*needs)
+        try:
+            self._reservations.use_plan(fitting_plan(found, self.cluster, self.notify))
+        finally:
+            self._reservations.request_hosts(*(replace(need, count=0) for need in needs))
         used = {need.role for need in needs}
         unused = {role: need for role, need in self._pools.needs().items() if role not in used}
         if not plan((*needs, *unused.values()), self._reservations.free_plus_reserved()).fits:

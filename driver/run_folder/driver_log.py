@@ -9,9 +9,8 @@ from typing import Any, Self, TextIO
 
 from plumbob.core.errors import RunFailed, UserError
 from plumbob.core.stamped_lines import StampedLines
+from plumbob.driver.run_folder.folder import DRIVER_LOG
 from plumbob.trainers.metrics.step_record import Listener, StepRecord
-
-DRIVER_LOG = "driver.log"
 
 
 class DriverLog:

@@ -14,8 +14,7 @@ from plumbob.cluster.run_status import MESSAGE_CHARS
 from plumbob.core.disk_errors import naming_file
 from plumbob.core.errors import RunStopped, UserError, first_line
 from plumbob.core.stamped_lines import utc_now
-
-EVENTS_FILE = "events.jsonl"
+from plumbob.driver.run_folder.folder import EVENTS_FILE
 
 
 class EventLog:

@@ -11,14 +11,14 @@ from plumbob.configs.runs import Run
 from plumbob.configs.validation import nearest, shortened
 from plumbob.core.errors import RunStopped, UserError
 from plumbob.core.outside import from_outside, read_json_object
-from plumbob.driver.run_folder.driver_log import DRIVER_LOG
-from plumbob.driver.run_folder.event_log import EVENTS_FILE
 
 RUNS = Path("runs")
 """Where runs are unless `storage.path` says otherwise."""
 
 SUMMARY_FILE = "summary.json"
 SAMPLES_FILE = "samples.jsonl"
+DRIVER_LOG = "driver.log"
+EVENTS_FILE = "events.jsonl"
 
 COMPUTED = ("**/metrics.jsonl", "**/checkpoints/latest", "**/rollouts/*.parquet")
 """What stands in a run's folder, not empty, once something has been computed."""

@@ -9,7 +9,7 @@ import pytest
 from ray._private.state import actors
 
 from plumbob.console.display import PlainConsole
-from plumbob.driver.run_folder.event_log import EVENTS_FILE
+from plumbob.driver.run_folder.folder import EVENTS_FILE
 from plumbob.models.adapter import WEIGHTS_FILE
 from plumbob.trainers.metrics.json_lines import read_json_lines
 from plumbob.trainers.metrics.step_record import StepRecord

@@ -10,8 +10,7 @@ from safetensors.torch import load_file, save_file
 from plumbob.configs.load_run import load_run
 from plumbob.configs.runs import SftRun
 from plumbob.core.errors import RunFailed
-from plumbob.driver.run_folder.driver_log import DRIVER_LOG
-from plumbob.driver.run_folder.event_log import EVENTS_FILE
+from plumbob.driver.run_folder.folder import DRIVER_LOG, EVENTS_FILE
 from tests.support.folder_names import names
 from tests.support.small_run import WORKERS, Left, Stages, settings
 

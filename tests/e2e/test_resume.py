@@ -18,8 +18,7 @@ from pathlib import Path
 import pytest
 
 from plumbob.console.cli import main
-from plumbob.driver.run_folder.driver_log import DRIVER_LOG
-from plumbob.driver.run_folder.event_log import EVENTS_FILE
+from plumbob.driver.run_folder.folder import DRIVER_LOG, EVENTS_FILE
 from plumbob.models.adapter import WEIGHTS_FILE
 from plumbob.trainers.learner.checkpoint_shards import file_name
 from plumbob.trainers.metrics.json_lines import read_json_lines

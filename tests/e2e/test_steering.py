@@ -11,7 +11,7 @@ import pytest
 
 from plumbob.cluster.calls import wait_until
 from plumbob.console.cli import main
-from plumbob.driver.run_folder.event_log import EVENTS_FILE
+from plumbob.driver.run_folder.folder import EVENTS_FILE
 from plumbob.trainers.metrics.json_lines import read_json_lines
 from tests.support.small_run import WORKERS, Left, Stages, settings
 

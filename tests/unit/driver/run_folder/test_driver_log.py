@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 
 from plumbob.core.errors import RunFailed
-from plumbob.driver.run_folder.driver_log import DRIVER_LOG, DriverLog
+from plumbob.driver.run_folder.driver_log import DriverLog
+from plumbob.driver.run_folder.folder import DRIVER_LOG
 from plumbob.trainers.metrics.step_record import StepRecord
 from tests.support.recording_listener import Watching
 

@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 
 from plumbob.core.errors import RunPreempted, UserError
-from plumbob.driver.run_folder.event_log import EVENTS_FILE, EventLog
+from plumbob.driver.run_folder.event_log import EventLog
+from plumbob.driver.run_folder.folder import EVENTS_FILE
 from plumbob.trainers.metrics.json_lines import read_json_lines
 
 
