@@ -14,6 +14,7 @@ from rich.progress import BarColumn, Progress, TaskID, TextColumn
 from rich.table import Column
 
 from plumbob.console.tables import aligned, duration, stage_metrics, step_metrics, summary_table
+from plumbob.trainers.metrics.stage_result import StageSummary
 from plumbob.trainers.metrics.step_record import StepRecord
 
 BAR_FROM_WIDTH = 90
@@ -91,7 +92,7 @@ class LiveConsole:
     def notify(self, stage: str, message: str) -> None:
         self._progress.console.print(f"{stage}: {message}", markup=False, highlight=False)
 
-    def stage_ended(self, stage: str, summary: Mapping[str, object]) -> None:
+    def stage_ended(self, stage: str, summary: StageSummary) -> None:
         task = self._task(stage)
         self._progress.update(
             task, total=1, completed=1, time=f"done in {duration(self._clocks.clock_of(stage).elapsed())}"
@@ -133,8 +134,8 @@ class PlainConsole:
     def notify(self, stage: str, message: str) -> None:
         self._print(f"{stage}: {message}")
 
-    def stage_ended(self, stage: str, summary: Mapping[str, object]) -> None:
-        metrics = {title: text for title, text in stage_metrics(summary).items() if title != "time"}
+    def stage_ended(self, stage: str, summary: StageSummary) -> None:
+        metrics = {title: text for title, text in stage_metrics(summary.as_dict()).items() if title != "time"}
         ended = f"{stage}: done in {duration(self._clocks.clock_of(stage).elapsed())}"
         self._print(", ".join([ended, *(f"{title} {text}" for title, text in metrics.items())]))
 
@@ -163,8 +164,8 @@ class JsonConsole:
     def notify(self, stage: str, message: str) -> None:
         print_json({"event": "said", "stage": stage, "message": message}, self._stream)
 
-    def stage_ended(self, stage: str, summary: Mapping[str, object]) -> None:
-        print_json({"event": "stage_ended", "stage": stage, "summary": dict(summary)}, self._stream)
+    def stage_ended(self, stage: str, summary: StageSummary) -> None:
+        print_json({"event": "stage_ended", "stage": stage, "summary": summary.as_dict()}, self._stream)
 
 
 Display = LiveConsole | PlainConsole | JsonConsole

@@ -47,6 +47,7 @@ from plumbob.driver.stages import evaluation
 from plumbob.driver.stages.evaluation import prepare_eval, run_eval
 from plumbob.driver.stages.prepare import prepare
 from plumbob.driver.stages.stage import PreparedStage, StageContext, run_stage
+from plumbob.trainers.metrics.stage_result import StageSummary
 from plumbob.trainers.metrics.step_record import Listener
 
 RESUME_WAIT_S = 60.0
@@ -130,10 +131,12 @@ def evaluate(config: EvalRun, listener: Listener, session: Session | None = None
         check_local(config.cluster, resource_needs(config))
         with _opened(session, config.cluster, folder, listener) as opened:
             opened.admit(resource_needs(config))
-            listener.stage_began("eval")
-            metrics = run_eval(config, data, opened).as_dict()
-            listener.stage_ended("eval", metrics)
-    return metrics
+            with PeakMemory() as memory:
+                listener.stage_began("eval")
+                began = time.monotonic()
+                result = run_eval(config, data, opened)
+                listener.stage_ended("eval", StageSummary(result, time.monotonic() - began, memory.take()))
+    return result.as_dict()
 
 
 def plan(config: AnyRun) -> Plan:

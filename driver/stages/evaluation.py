@@ -20,7 +20,7 @@ from plumbob.data.prompts import EncodedPrompt, encode_prompts
 from plumbob.data.reading.readers import read_annotated_pairs, read_prompts
 from plumbob.data.records import Ranking
 from plumbob.driver.stages.model_sampling import ModelSampling
-from plumbob.driver.stages.stage import PreparedStage, StageResult
+from plumbob.driver.stages.stage import PreparedStage
 from plumbob.models.loading import OpenedPolicy, open_baseline, open_policy
 from plumbob.models.tuning.targets import check_served
 from plumbob.reward.agreement import agreement_metrics, annotator_metrics
@@ -30,6 +30,7 @@ from plumbob.rollout.requests import sample_requests
 from plumbob.rollout.rollout_records import Rollout
 from plumbob.rollout.samplers.open_sampler import support_of
 from plumbob.trainers.learner.learner_protocol import Learners
+from plumbob.trainers.metrics.stage_result import StageResult
 from plumbob.trainers.online.objective import TrajectoryBatch, forward_actions
 from plumbob.trainers.online.trajectories import collate_rollouts
 
