@@ -14,6 +14,7 @@ from rich.text import Text
 from plumbob.console.stage_clock import StageClock
 from plumbob.console.tables import duration, ended_line, heldout_metrics, printable, step_metrics
 from plumbob.core.activities import activities
+from plumbob.core.stop_signals import stop_signals
 from plumbob.trainers.metrics.step_record import StepRecord
 
 BAR_FROM_WIDTH = 50
@@ -79,9 +80,11 @@ class LiveConsole:
         self._live.stop()
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
-        """The stages that run, and what is being done."""
+        """The stages that run, what is being done, and that the run was asked to stop."""
         lines = [line for stage in list(self._stages.values()) for line in stage.lines(options.max_width)]
-        yield Group(*lines, *_activities(options.max_width))
+        # A signal's handler can write to the terminal alone, where the next picture stands over it.
+        warning = [] if stop_signals.warning is None else [Text(stop_signals.warning, style="bold")]
+        yield Group(*lines, *_activities(options.max_width), *warning)
 
     def stage_began(self, stage: str) -> None:
         self._stages[stage] = RunningStage(stage)

@@ -1,13 +1,17 @@
 """The live display, drawn at the widths of real terminals."""
 
 import io
+import os
 import re
+import signal
 
 import pytest
 from rich.console import Console
 
 from plumbob.console.live_console import LiveConsole
 from plumbob.core.activities import activities
+from plumbob.core.errors import RunPreempted
+from plumbob.core.stop_signals import stop_signals
 from plumbob.trainers.metrics.step_record import StepRecord
 from tests.support.terminal import Terminal
 
@@ -107,6 +111,15 @@ def test_a_stage_that_has_ended_becomes_a_line_and_leaves_the_display(monkeypatc
     assert "dpo: 3 rows of [data] skipped" in lines
     assert re.fullmatch(r"dpo: done in 0\.\d s, held-out loss 0\.489", lines[-1])
     assert text.count("held-out loss") == 1
+
+
+def test_a_signal_stays_on_the_display_until_the_run_ends_by_it() -> None:
+    with pytest.raises(RunPreempted), stop_signals.handled("the run ends its step"):
+        stop_signals.work_began()
+        os.kill(os.getpid(), signal.SIGTERM)
+        assert drawn(display_of("ppo"), 80)[-1] == "SIGTERM: the run ends its step"
+        stop_signals.work_ended()
+    assert drawn(LiveConsole(io.StringIO()), 80) == []
 
 
 def test_names_and_rows_cannot_move_the_cursor() -> None:
