@@ -11,6 +11,7 @@ from plumbob.cluster.placement import Plan, plan
 from plumbob.cluster.resources import ResourceNeed, resources_of
 from plumbob.cluster.run_status import RunStatus
 from plumbob.configs.settings.workers import ClusterSettings
+from plumbob.core.activities import activities
 from plumbob.core.errors import UserError
 
 BUSY_S = 30.0
@@ -35,7 +36,8 @@ def fitting_plan(found: Callable[[], Plan], cluster: ClusterSettings, notify: Ca
     if waits and not first.fits:
         until = "for hosts to join" if first.total is None else "for others to end"
         notify(f"{first.what_is_missing()}; waiting up to {wait_s:g} s {until}")
-        wait_until(lambda: found().fits, wait_s)
+        with activities.during(f"waiting {until}"):
+            wait_until(lambda: found().fits, wait_s)
     fitting = found()
     _refuse_unfit(fitting, f" after waiting {wait_s:g} s" if waits else "")
     return fitting

@@ -57,6 +57,7 @@ from plumbob.driver.stages.evaluation import run_eval
 from plumbob.driver.stages.evaluation_input import prepare_eval
 from plumbob.driver.stages.prepare import prepare
 from plumbob.driver.stages.stage import PreparedStage, StageContext, run_stage
+from plumbob.trainers.metrics.stage_result import StageSummary
 from plumbob.trainers.metrics.step_record import Listener
 
 RESUME_WAIT_S = 60.0
@@ -152,10 +153,12 @@ def evaluate(config: EvalRun, listener: Listener, session: Session | None = None
         check_local(config.cluster, resource_needs(config))
         with _opened(session, config.cluster, folder, listener) as opened:
             opened.admit(resource_needs(config))
-            listener.stage_began("eval")
-            metrics = run_eval(config, data, opened).as_dict()
-            listener.stage_ended("eval", metrics)
-    return metrics
+            with PeakMemory() as memory:
+                listener.stage_began("eval")
+                began = time.monotonic()
+                result = run_eval(config, data, opened)
+                listener.stage_ended("eval", StageSummary(result, time.monotonic() - began, memory.take()))
+    return result.as_dict()
 
 
 def plan(config: AnyRun) -> Plan:
@@ -231,10 +234,11 @@ def _execute(
     check_models(config, folder)
     digests = new_digests(config, folder)
     check_local(config.cluster, resource_needs(config))
+    events = EventLog(folder)
     wait_s = config.cluster.wait_s if session is not None else max(config.cluster.wait_s, min_wait_s)
     cluster = config.cluster.model_copy(update={"wait_s": wait_s})
     with (
-        EventLog(folder).of_end(),
+        events.of_end(),
         _opened(session, cluster, folder, listener) as opened,
         controlled_run(opened, config.name, resource_needs(config), folder, listener) as control,
         PeakMemory() as memory,
@@ -253,7 +257,7 @@ def _execute(
         "stages": stages,
     }
     replace_text(folder / SUMMARY_FILE, json.dumps(summary, indent=2) + "\n")
-    control.events.record("finished")
+    events.record("finished")
     return RunResult(folder, summary)
 
 

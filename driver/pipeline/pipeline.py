@@ -47,14 +47,12 @@ from plumbob.driver.stages.evaluation import (
 )
 from plumbob.driver.stages.evaluation_input import prepare_eval
 from plumbob.driver.stages.prepare import prepare
-from plumbob.driver.stages.stage import StageBody, StageContext, StageResult, StageSummary, run_stage
+from plumbob.driver.stages.stage import StageBody, StageContext, run_stage
 from plumbob.models.loading import open_policy
+from plumbob.trainers.metrics.stage_result import StageResult, StageSummary
 
 EVAL = "eval"
 """The last stage."""
-
-POLICIES = "policies"
-"""Of its metrics those that belong to the stages which made the policies: stage -> metrics."""
 
 
 @dataclass(frozen=True)
@@ -178,7 +176,8 @@ class PipelineResult:
     """What the stages of a pipeline ended with, each as it left it.
 
     Attributes:
-        stages: stage -> its own summary, in the order in which they ran; the evaluation's has `POLICIES`.
+        stages: stage -> its own summary, in the order in which they ran; the evaluation's has `policies`, of the stages
+            that made them.
         noise_ceiling: accuracy of the best predictor of the held-out preferences; None where it is not known.
         notes: sentences about rows that were left out.
     """
@@ -190,10 +189,12 @@ class PipelineResult:
     def summary(self) -> dict[str, dict[str, Any]]:
         """Stage -> all that is known of it, as `summary.json` has it."""
         data = {"data": {"notes": list(self.notes)}} if self.notes else {}
-        found = {name: summary.as_dict() for name, summary in self.stages.items()}
-        policies: Mapping[str, Any] = found[EVAL].pop(POLICIES)
+        measured = self.stages[EVAL].result
+        evaluated = replace(self.stages[EVAL], result=replace(measured, policies=None))
+        found = {name: summary.as_dict() for name, summary in {**self.stages, EVAL: evaluated}.items()}
+        policies = measured.policies or {}
         ceiling = {} if self.noise_ceiling is None else {"reward": {"noise_ceiling": self.noise_ceiling}}
-        return data | {name: own | ceiling.get(name, {}) | policies.get(name, {}) for name, own in found.items()}
+        return data | {name: {**own, **ceiling.get(name, {}), **policies.get(name, {})} for name, own in found.items()}
 
 
 def run_pipeline(run: PipelineRun, prepared: PreparedFiles, context: StageContext) -> dict[str, dict[str, Any]]:
@@ -254,4 +255,4 @@ def _evaluate(run: EvalRun, files: Files, outer: StageContext, inner: StageConte
         run.evaluation.num_shown,
     )
     shown = {"sft": response_metrics(baseline)} | {name: policy_metrics(measured[name], baseline) for name in policies}
-    return StageResult({"num_prompts": len(policy.prompts), POLICIES: shown}, data.notes)
+    return StageResult({"num_prompts": len(policy.prompts)}, data.notes, shown)

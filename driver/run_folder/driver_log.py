@@ -2,7 +2,6 @@
 
 import sys
 import traceback
-from collections.abc import Mapping
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self, TextIO
@@ -10,6 +9,7 @@ from typing import Any, Self, TextIO
 from plumbob.core.errors import RunFailed, UserError
 from plumbob.core.stamped_lines import StampedLines
 from plumbob.driver.run_folder.folder import DRIVER_LOG
+from plumbob.trainers.metrics.stage_result import StageSummary
 from plumbob.trainers.metrics.step_record import Listener, StepRecord
 
 
@@ -49,7 +49,7 @@ class DriverLog:
         self._log.write(f"{stage}: {message}\n")
         self._listener.notify(stage, message)
 
-    def stage_ended(self, stage: str, summary: Mapping[str, object]) -> None:
+    def stage_ended(self, stage: str, summary: StageSummary) -> None:
         self._log.write(f"{stage}: ended\n")
         self._listener.stage_ended(stage, summary)
 

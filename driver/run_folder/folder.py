@@ -20,7 +20,7 @@ SAMPLES_FILE = "samples.jsonl"
 DRIVER_LOG = "driver.log"
 EVENTS_FILE = "events.jsonl"
 
-COMPUTED = ("**/metrics.jsonl", "**/checkpoints/latest", "**/rollouts/*.parquet")
+COMPUTED = ("**/metrics.jsonl", "**/checkpoints/latest", "**/rollouts/*.parquet", "**/summary.json")
 """What stands in a run's folder, not empty, once something has been computed."""
 
 TELLING = ("logs/*", DRIVER_LOG, EVENTS_FILE)
