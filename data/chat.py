@@ -9,7 +9,7 @@ from plumbob.core.errors import UserError
 from plumbob.core.outside import reason_of
 from plumbob.data.bounded_templates import render as render_bounded
 from plumbob.data.records import RowError
-from plumbob.data.tokenization import Tokenizer
+from plumbob.data.texts.tokenizer import Tokenizer
 
 Message = dict[str, Any]
 Render = Callable[[list[Message]], str]

@@ -1,12 +1,13 @@
 """The transformers sampler: seeds, stopping, temperature, versions, and the proof of a load."""
 
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
-from transformers import AutoTokenizer, GenerationConfig
+from transformers import AddedToken, AutoTokenizer, GenerationConfig
 
 from plumbob.configs.settings.models import ModelRef
 from plumbob.core.errors import UserError
@@ -75,6 +76,24 @@ def test_eos_ends_a_response_and_stays_in_it(sampler: Sampler) -> None:
         length = len(rollout.token_ids)
         assert (eos_at, length <= 32) == ([length - 1], True) if rollout in stopped else (eos_at, length) == ([], 32)
         assert "<eos>" not in rollout.response
+
+
+def test_what_the_template_ends_a_turn_with_ends_a_response(spec: SamplerSpec, folder: str, tmp_path: Path) -> None:
+    model = tmp_path / "model"
+    shutil.copytree(folder, model)
+    tokenizer = AutoTokenizer.from_pretrained(model)
+    end = tokenizer.convert_tokens_to_ids("the")
+    tokenizer.add_tokens([AddedToken("the", special=False)])  # Decoding would leave out a special one by itself.
+    tokenizer.chat_template = "{% for m in messages %}{{ m['content'] }}the{% endfor %}"
+    tokenizer.save_pretrained(model)
+    sampler = TransformersSampler(replace(spec, model=policy_ref(model), tokenizer=str(model)))
+    rollouts = sample(sampler, make_requests(64))
+    ended = [rollout for rollout in rollouts if rollout.token_ids[-1] == end]
+    assert ended
+    for rollout in ended:
+        assert rollout.finish_reason == "stop"
+        assert rollout.response == tokenizer.decode(rollout.token_ids[:-1], skip_special_tokens=True)
+    assert all(end not in rollout.token_ids[:-1] for rollout in rollouts)
 
 
 def test_only_special_tokens_of_the_generation_config_stop(spec: SamplerSpec, folder: str, tmp_path: Path) -> None:
