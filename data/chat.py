@@ -1,7 +1,6 @@
 """Chat messages and how they become text: the tokenizer's template, or a plain dialogue."""
 
-from collections.abc import Callable
-from typing import Any
+from typing import Any, Protocol
 
 from jinja2 import Template, TemplateError
 
@@ -12,10 +11,25 @@ from plumbob.data.records import RowError
 from plumbob.data.texts.tokenizer import Tokenizer
 
 Message = dict[str, Any]
-Render = Callable[[list[Message]], str]
-"""Chat messages -> the text of the prompt, opened for the assistant's response."""
+
+
+class Render(Protocol):
+    """Chat messages -> text."""
+
+    def __call__(self, messages: list[Message], **values: Any) -> str:
+        """The text of the prompt, opened for the assistant's response.
+
+        Args:
+            values: what the chat template is given beside the messages: `tools`, `add_generation_prompt` (False closes
+                the text behind its last message), and what else it knows.
+        """
+
+
 HUMAN_TURN = "\n\nHuman:"
 ASSISTANT_TURN = "\n\nAssistant:"
+
+_UNSET = {"tools": None, "documents": None, "add_generation_prompt": True}
+"""What a template finds where nothing is said, as in transformers."""
 
 TURNS = {"user": HUMAN_TURN, "assistant": ASSISTANT_TURN}
 PLAIN_CHAT_TEMPLATE = (
@@ -39,16 +53,17 @@ def chat_renderer(tokenizer: Tokenizer) -> Render:
     cannot write them within its bounds.
     """
 
-    def render(messages: list[Message]) -> str:
+    def render(messages: list[Message], **values: Any) -> str:
         if tokenizer.chat_template is None:
             raise UserError(
                 "the file has chat messages, but the model's tokenizer has no chat template to write them with. "
                 "Give the prompt as text, or add a chat_template to the tokenizer's folder"
             )
         try:
-            template = tokenizer.get_chat_template()
-            values = {"tools": None, "documents": None, **tokenizer.special_tokens_map}
-            return render_bounded(template, messages=messages, add_generation_prompt=True, **values)
+            template = tokenizer.get_chat_template(tools=values.get("tools"))
+            return render_bounded(
+                template, **{**_UNSET, **tokenizer.special_tokens_map, **values, "messages": messages}
+            )
         except TemplateError as error:
             raise RowError(f"the tokenizer's chat template refuses the messages: {reason_of(error)}") from error
         except Exception as error:  # A template is a program from outside: it raises what it likes.
@@ -60,6 +75,6 @@ def chat_renderer(tokenizer: Tokenizer) -> Render:
     return render
 
 
-def plain_dialogue(messages: list[Message]) -> str:
-    """Chat messages -> prompt text where no tokenizer with a chat template is at hand: `PLAIN_CHAT_TEMPLATE`."""
-    return Template(PLAIN_CHAT_TEMPLATE).render(messages=messages, add_generation_prompt=True)
+def plain_dialogue(messages: list[Message], **values: Any) -> str:
+    """Chat messages -> text where no tokenizer with a chat template is at hand: `PLAIN_CHAT_TEMPLATE`."""
+    return Template(PLAIN_CHAT_TEMPLATE).render(**{**_UNSET, "eos_token": "", **values, "messages": messages})

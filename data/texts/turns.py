@@ -115,7 +115,7 @@ def write(tokenizer: Tokenizer, messages: list[dict[str, Any]], **values: Any) -
     """
     unset = {"tools": None, "documents": None, "add_generation_prompt": True}
     given = {**unset, **tokenizer.special_tokens_map, **values, "messages": messages}
-    return render(tokenizer.get_chat_template(), **given)
+    return render(tokenizer.get_chat_template(tools=given["tools"]), **given)
 
 
 def opened_tags(prompt: str) -> str:
