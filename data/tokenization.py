@@ -16,6 +16,7 @@ from plumbob.core.errors import UserError
 from plumbob.data.batch import Batch
 from plumbob.data.records import Demonstration, LabelledResponse, PreferencePair
 from plumbob.data.texts.codec import TextCodec
+from plumbob.data.texts.control_tokens import ControlTokens
 from plumbob.data.texts.tokenizer import Tokenizer
 from plumbob.data.texts.turns import ResponseEnds
 
@@ -161,12 +162,18 @@ def keep_fitting(
     return EncodedRecords(records, len(encoded), len(lengths["prompt"]), len(lengths["response"]), notes)
 
 
-def pack_texts(tokenizer: Tokenizer, texts: Sequence[str], block_tokens: int) -> list[TokenSequence]:
+def pack_texts(
+    tokenizer: Tokenizer, texts: Sequence[str], block_tokens: int, rendered: bool = False
+) -> list[TokenSequence]:
     """Documents in a row, cut into sequences of `block_tokens`, the last one shorter; every token is learnt.
 
     For a causal model an EOS ends each document (and the BOS of its prompts, if it has one, begins it). For an encoder,
     known by its CLS and SEP, a SEP ends each document and a CLS is set before each block, within `block_tokens`.
+    Unless texts are `rendered`, the control tokens that they spell are letters.
     """
+    if not rendered:
+        control = ControlTokens(tokenizer)
+        texts = [control.marked(text) for text in texts]
     cls, sep = tokenizer.cls_token_id, tokenizer.sep_token_id
     is_encoder = cls is not None and sep is not None
     end = np.array([sep if is_encoder else tokenizer.eos_token_id], dtype=np.int32)

@@ -15,8 +15,31 @@ from plumbob.data.texts.tokenizer import Tokenizer
 MARK = "\ufdd0"
 
 
-class ControlTokens:
-    """Those of one tokenizer.
+class SpeltTokens:
+    """Control tokens by their text alone."""
+
+    def __init__(self, tokens: Sequence[str]) -> None:
+        self._spelt = any_of(tokens)
+
+    def marked(self, text: str) -> str:
+        """A person's text, each control token that it spells marked as letters."""
+        return self._spelt.sub(lambda found: MARK + found[0], text.replace(MARK, ""))
+
+    def marked_within(self, value: Any) -> Any:
+        """The same of all texts in a value: lists, and the names and values of mappings too."""
+        match value:
+            case str():
+                return self.marked(value)
+            case list():
+                return [self.marked_within(item) for item in value]
+            case dict():
+                return {self.marked_within(name): self.marked_within(item) for name, item in value.items()}
+            case _:
+                return value
+
+
+class ControlTokens(SpeltTokens):
+    """Those of a tokenizer.
 
     Attributes:
         ids: text -> id.
@@ -25,9 +48,9 @@ class ControlTokens:
     def __init__(self, tokenizer: Tokenizer) -> None:
         added = tokenizer.added_tokens_decoder
         self.ids = {token.content: int(id_) for id_, token in added.items() if token.special and token.content}
+        super().__init__(tuple(self.ids))
         self._unknown_id = tokenizer.unk_token_id
         self._added = {token.content: token for token in added.values()}
-        self._spelt = any_of(tuple(self.ids))
         self._marked = re.compile(f"{MARK}?(?:{self._spelt.pattern})")
 
     def spelt_as_ids(self, text: str, ids: Sequence[int]) -> bool:
@@ -41,22 +64,6 @@ class ControlTokens:
             parts.append(text[start : found.start() + 1])
             start = found.start() + 1
         return [*parts, text[start:]]
-
-    def marked(self, text: str) -> str:
-        """A person's text, each control token that it spells marked as letters."""
-        return self._spelt.sub(lambda found: MARK + found[0], text.replace(MARK, ""))
-
-    def marked_within(self, value: Any) -> Any:
-        """The same of all texts in a row's value: lists and the values of mappings too."""
-        match value:
-            case str():
-                return self.marked(value)
-            case list():
-                return [self.marked_within(item) for item in value]
-            case dict():
-                return {name: self.marked_within(item) for name, item in value.items()}
-            case _:
-                return value
 
     def pieces(self, text: str) -> list[tuple[str, bool]]:
         """The text cut into (a control token, True) and (letters, False); the marks are gone.

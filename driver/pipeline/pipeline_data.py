@@ -16,15 +16,16 @@ from plumbob.configs.settings.models import (
     Tuning,
 )
 from plumbob.core.errors import UserError
-from plumbob.data.chat import Render, chat_renderer, plain_dialogue
+from plumbob.data.chat import PlainDialogue, Render, chat_renderer
 from plumbob.data.length_checks import check_limits
 from plumbob.data.reading.readers import read_demonstrations, read_pairs, read_prompts, read_texts
 from plumbob.data.records import Demonstration, PreferencePair, Prompt, make_prompt
 from plumbob.data.splitting import Split, check_overlap, hold_out
+from plumbob.data.texts.control_tokens import SpeltTokens
 from plumbob.data.toy_world.gold_judge import gold_score
 from plumbob.data.toy_world.toy_files import build_world, noise_ceiling, write_world
 from plumbob.driver.stages.evaluation import GoldReward
-from plumbob.models.from_scratch import check_sizes
+from plumbob.models.from_scratch import EOS, PAD, check_sizes
 from plumbob.models.loading import OpenedPolicy, open_policy
 from plumbob.models.tuning.methods import method_of
 from plumbob.models.tuning.targets import check_served
@@ -75,7 +76,8 @@ def prepare_files(run: PipelineRun) -> PreparedFiles:
     opened = check_models(run)
     if run.data.toy is not None:
         return _toy_files(run)
-    return _real_files(run, plain_dialogue if opened is None else chat_renderer(opened.tokenizer))
+    new = PlainDialogue(SpeltTokens((EOS, PAD)))
+    return _real_files(run, new if opened is None else chat_renderer(opened.tokenizer))
 
 
 def check_models(run: PipelineRun) -> OpenedPolicy | None:

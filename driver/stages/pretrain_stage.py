@@ -21,7 +21,7 @@ def prepare(run: PretrainRun) -> PreparedStage:
 
     def train(context: StageContext, log: MetricsLog) -> Mapping[str, Any]:
         policy = create_policy(run.policy, corpus.train, context.folder / "new", run.seed)
-        data = encode_corpus(corpus, open_policy(policy.existing_ref).tokenizer, run.pretrain.block_tokens)
+        data = encode_corpus(corpus, open_policy(policy.existing_ref).tokenizer, run)
         named = run.model_copy(update={"policy": policy})
         return run_pretrain(named, data, context.session.start_learners(named), context.folder, log)
 
@@ -36,7 +36,7 @@ def prepare_encoder(run: PretrainEncoderRun) -> PreparedStage:
 
     def train(context: StageContext, log: MetricsLog) -> Mapping[str, Any]:
         reward = create_encoder(run.reward, corpus.train, context.folder / "new", run.seed)
-        data = encode_corpus(corpus, open_encoder(reward.existing_encoder).tokenizer, run.pretrain.block_tokens)
+        data = encode_corpus(corpus, open_encoder(reward.existing_encoder).tokenizer, run)
         named = run.model_copy(update={"reward": reward})
         return run_pretrain_encoder(named, data, context.session.start_learners(named), context.folder, log)
 

@@ -9,8 +9,10 @@ from torch import nn
 from transformers import GenerationConfig
 
 from plumbob.configs.paths import absolute
+from plumbob.configs.settings.data import ReadingSettings
 from plumbob.configs.settings.models import AlignedPolicySettings, PolicySettings
 from plumbob.configs.settings.training import OptimizerSettings
+from plumbob.data.chat import PROMPT_TEMPLATE
 from plumbob.data.texts.turns import assistant_turn
 from plumbob.models.adapter import ModelRole
 from plumbob.models.loading import OpenedPolicy, open_policy
@@ -42,10 +44,16 @@ class LearnerParts:
 
 
 def tuned_policy(
-    policy: PolicySettings | AlignedPolicySettings, roles: tuple[ModelRole, ...], seed: int
+    policy: PolicySettings | AlignedPolicySettings, roles: tuple[ModelRole, ...], seed: int, reading: ReadingSettings
 ) -> tuple["PolicyModel", Artifact]:
-    """The policy in its roles, and how it is written. Raises UserError when it cannot be loaded."""
+    """The policy in its roles, and how it is written: with the prompt template that its data were read with.
+
+    Raises:
+        UserError: it cannot be loaded.
+    """
     opened = open_policy(policy.ref)
+    if reading.prompt_template is not None:
+        opened.tokenizer.init_kwargs[PROMPT_TEMPLATE] = reading.prompt_template
     module = method_of(policy.tuning).policy(opened, roles, seed)
     return module, policy_artifact(opened, module)
 

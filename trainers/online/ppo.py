@@ -83,7 +83,7 @@ def roles_of(estimator: Estimator) -> tuple[ModelRole, ...]:
 
 def learner_parts(run: PpoRun) -> LearnerParts:
     critic = critic_of(run.ppo.estimator)
-    module, artifact = tuned_policy(run.policy, roles_of(run.ppo.estimator), run.seed)
+    module, artifact = tuned_policy(run.policy, roles_of(run.ppo.estimator), run.seed, run.data)
     passes = replay_passes(ppo_passes(run.ppo, run.rollout.temperature), run.replay)
     return LearnerParts(module, passes, artifact, run.ppo, {"value": critic.value_learning_rate} if critic else {})
 
