@@ -176,8 +176,10 @@ def _json_rows(file: Path) -> Iterator[FileRow]:
 
 def _csv_rows(file: Path, delimiter: str = ",") -> Iterator[FileRow]:
     for number, value in enumerate(delimited_values(file, delimiter), 1):
-        is_fault = isinstance(value, str)
-        yield FileRow(file.name, number, {}, value) if is_fault else FileRow(file.name, number, value, is_text=True)
+        if isinstance(value, str):
+            yield FileRow(file.name, number, {}, value)
+        else:
+            yield FileRow(file.name, number, value, is_text=True)
 
 
 def _text_rows(file: Path) -> Iterator[FileRow]:
