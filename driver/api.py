@@ -244,9 +244,7 @@ def _date_notes(clock: TemplateClock) -> tuple[str, ...]:
     if not clock.was_read:
         return ()
     date = clock.now.strftime("%Y-%m-%d")
-    return (
-        f"the chat template writes the date: all of the run has that of its beginning, {date}, when it resumes too",
-    )
+    return (f"the chat template writes the date: a run has that of its beginning, {date}, when it resumes too",)
 
 
 @dataclass(frozen=True)

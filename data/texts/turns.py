@@ -52,7 +52,7 @@ class AssistantTurn:
 
 
 def assistant_turn(tokenizer: Tokenizer) -> AssistantTurn | None:
-    """None where the tokenizer has no chat template, or one that does not write the plainest dialogue."""
+    """None where the tokenizer has no chat template, or one that does not write the plainest dialogue or never ends."""
     if tokenizer.chat_template is None:
         return None
     try:
@@ -65,9 +65,10 @@ def assistant_turn(tokenizer: Tokenizer) -> AssistantTurn | None:
     except Exception:  # A template is a program from outside: it raises what it likes.
         return None
     front, answered, after = whole.rpartition(ANSWER)
-    if not answered or QUESTION not in opened:
+    found = _end(tokenizer, after)
+    if not answered or QUESTION not in opened or found is None:
         return None
-    closing, end, end_id = _end(tokenizer, after)
+    closing, end, end_id = found
     tail = opened.removeprefix(unopened) if opened.startswith(unopened) else ""
     tail = tail or opened.rpartition(QUESTION)[2]
     return AssistantTurn(
@@ -139,11 +140,10 @@ def _user() -> dict[str, str]:
     return {"role": "user", "content": QUESTION}
 
 
-def _end(tokenizer: Tokenizer, after: str) -> tuple[str, str, int]:
-    """(text before it, the token, its id)."""
+def _end(tokenizer: Tokenizer, after: str) -> tuple[str, str, int] | None:
+    """(text before it, the token, its id); None where there is none, and no EOS."""
     ids = {token.content: int(id_) for id_, token in tokenizer.added_tokens_decoder.items() if token.content}
     found = any_of(tuple(ids)).search(after)
     if found is not None:
         return after[: found.start()], found[0], ids[found[0]]
-    assert tokenizer.eos_token_id is not None, "a policy's tokenizer has an EOS"
-    return "", str(tokenizer.eos_token), tokenizer.eos_token_id
+    return None if tokenizer.eos_token_id is None else ("", str(tokenizer.eos_token), tokenizer.eos_token_id)

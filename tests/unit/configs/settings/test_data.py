@@ -15,5 +15,5 @@ def test_a_prompt_template_has_the_prompt_once(template: str, times: int) -> Non
 
 
 def test_other_braces_of_a_prompt_template_are_its_own() -> None:
-    run = load_run("sft", [*SFT, "data.prompt_template='{\"q\": \"{prompt}\"}'"])
+    run = load_run("sft", [*SFT, 'data.prompt_template=\'{"q": "{prompt}"}\''])
     assert run.data.prompt_template == '{"q": "{prompt}"}'  # type: ignore[union-attr]
