@@ -46,11 +46,11 @@ def when_begun(folder: Path) -> datetime:
     path = folder / RESOLVED_FILE
     what = f"{path}: expected the settings of a run as JSON"
     with from_outside(what):
-        said = read_json_object(path, what).get("time") if path.exists() else None
+        began = read_json_object(path, what).get("time") if path.exists() else None
         return (
             datetime.now().replace(microsecond=0)
-            if said is None
-            else datetime.strptime(said, TIME_FORMAT).replace(tzinfo=None)
+            if began is None
+            else datetime.strptime(began, TIME_FORMAT).replace(tzinfo=None)
         )
 
 

@@ -61,8 +61,8 @@ PLAIN_CHAT_TEMPLATE = (
 """
 
 
-class Renderer:
-    """A render that knows more than how messages are written.
+class ModelRender:
+    """A render for one model.
 
     Attributes:
         control: the control tokens of the model that is to read the texts; None where that is not known.
@@ -80,7 +80,7 @@ class Renderer:
         return str(message["content"])
 
 
-class ChatRenderer(Renderer):
+class ChatRenderer(ModelRender):
     """By the tokenizer's chat template.
 
     Called, it raises UserError when the tokenizer has no template, RowError when the template refuses the messages or
@@ -136,7 +136,7 @@ def chat_renderer(tokenizer: Tokenizer) -> ChatRenderer:
     return ChatRenderer(tokenizer)
 
 
-class PlainDialogue(Renderer):
+class PlainDialogue(ModelRender):
     """By `PLAIN_CHAT_TEMPLATE`, where no tokenizer with a chat template is at hand."""
 
     def __init__(self, control: SpeltTokens | None = None) -> None:
@@ -174,7 +174,7 @@ class WrittenTexts:
         return self.prompt_template.replace(PROMPT_PLACE, text)
 
     def response(self, context: list[Message], message: Message, prompt: str, **values: Any) -> str:
-        if not isinstance(self.render, Renderer):
+        if not isinstance(self.render, ModelRender):
             return str(message["content"])
         return self.render.response(self.marked(context), self.marked(message), prompt, **self.marked(values))
 
@@ -188,7 +188,7 @@ class WrittenTexts:
 
     def template_note(self, rules: ReadingSettings) -> str | None:
         """A sentence about a prompt template that is not the settings', or not the model's."""
-        own = self.render.prompt_template if isinstance(self.render, Renderer) else None
+        own = self.render.prompt_template if isinstance(self.render, ModelRender) else None
         if own is None or self.prompt_template is None or own == rules.prompt_template:
             return None
         if rules.prompt_template is None:
@@ -198,7 +198,7 @@ class WrittenTexts:
 
 def written_texts(render: Render, rules: ReadingSettings) -> WrittenTexts:
     """By a file's rules; texts that are rendered already are taken as they are."""
-    known = isinstance(render, Renderer)
+    known = isinstance(render, ModelRender)
     if rules.rendered:
         return WrittenTexts(render, None, None)
     template = rules.prompt_template or (render.prompt_template if known else None)

@@ -224,7 +224,7 @@ def _read(
         watched.unwritten_note(),
         watched.turns_note() if learns_last_turn else None,
         written.template_note(rules),
-        f"{_count(spelling, num_rows)} spelling control tokens of the model's, which are read as letters "
+        f"control tokens of the model's are spelt in {len(spelling)} of {num_rows} rows, and read as letters "
         f"({_examples(spelling)}); set `rendered`, beside the setting of the file, to true where they are meant."
         if spelling
         else None,

@@ -1,7 +1,7 @@
 """Text into ids and back, exactly: parts of a text that are tokenised apart, and letters that spell a control token.
 
-Tokenizers of Llama 2's kind put a space before each text that they are given. A response is no text of its own but goes
-on where its prompt ended, so its ids are made, and read, as those of a text's later part.
+Tokenizers of Llama 2's kind put a space before each text that they are given. A response is no text of its own but
+continues its prompt, so its ids are made, and read, as those of a text's later part.
 """
 
 from collections.abc import Sequence
@@ -42,7 +42,7 @@ class TextCodec:
         return [_array(self._marked_ids(text) if MARK in text else next(encoded)) for text in texts]
 
     def encode_after(self, prompts: Sequence[NDArray[np.int32]], texts: Sequence[str]) -> list[NDArray[np.int32]]:
-        """Ids [T] of each text where it goes on behind the ids of its prompt."""
+        """Ids [T] of each text as it continues the ids of its prompt."""
         if not self._adds_space:
             return self.encode(texts)
         begins = [self._begins_anew(prompt) for prompt in prompts]
@@ -53,7 +53,7 @@ class TextCodec:
         ]
 
     def decode_after(self, prompt: NDArray[np.int32], ids: NDArray[np.int32]) -> str:
-        """The text of `ids` where they go on behind those of a prompt, without control tokens."""
+        """The text of `ids` as they continue those of a prompt, without control tokens."""
         if not self._anchors or self._begins_anew(prompt):
             return self._decode(ids.tolist())
         _, anchor = self._anchors[0]

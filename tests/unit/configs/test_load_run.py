@@ -104,7 +104,10 @@ def test_eval_needs_no_preset() -> None:
         ("ppo.num_stpes=3", "command line: ppo.num_stpes: unknown key; did you mean ppo.num_steps?"),
         ("num_steps=3", "command line: num_steps: unknown key; did you mean ppo.num_steps?"),
         ("ppo.max_restart=3", "command line: ppo.max_restart: unknown key; known below ppo: "),
-        ("data.foo.bar=3", "command line: data.foo: unknown key; known below data: columns, bad_rows, overlap, "),
+        (
+            "data.foo.bar=3",
+            "command line: data.foo: unknown key; known below data: columns, bad_rows, ",
+        ),
         ("policy.tuning.rnak=3", "command line: policy.tuning.rnak: unknown key; did you mean policy.tuning.rank?"),
         ("rollout.engine.kv_cache=1", "unknown key; did you mean rollout.engine.kv_cache_gib?"),
         ("ppo.num_steps=many", "ppo.num_steps: expected a whole number, found the text 'many'"),

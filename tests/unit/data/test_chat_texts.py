@@ -103,7 +103,7 @@ def test_control_tokens_in_a_users_text_are_letters_and_the_templates_stay(tmp_p
         assert prompt.ids.tolist().count(end) == (1 if text is row else 0)
         assert INJECTED in prompt.text  # As a person, the journal and a reward model read it.
     (note,) = read.notes
-    assert "1 of 1 rows is spelling control tokens of the model's, which are read as letters (row 1)" in note
+    assert "control tokens of the model's are spelt in 1 of 1 rows, and read as letters (row 1)" in note
 
 
 def test_tools_and_system_messages_are_letters_too(tmp_path: Path) -> None:

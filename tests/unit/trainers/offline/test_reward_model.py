@@ -11,6 +11,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from safetensors.torch import save_file
 from transformers import BertConfig, BertForSequenceClassification, LlamaConfig
 
 from plumbob.configs.settings.algorithms import BradleyTerry, PlackettLuce, Regression, RewardObjective
@@ -181,5 +182,6 @@ def test_metrics_of_held_out_feedback() -> None:
 def test_a_decoder_is_no_encoder_to_begin_from(tmp_path: Path) -> None:
     LlamaConfig().save_pretrained(tmp_path)
     bert_tokenizer().save_pretrained(tmp_path)
+    save_file({}, tmp_path / "model.safetensors")
     with pytest.raises(UserError, match=r"reward\.model=.*: llama is a decoder, .*: give a BERT"):
         check_encoder(RewardEncoderSettings(model=str(tmp_path)))
