@@ -142,7 +142,8 @@ def _user() -> dict[str, str]:
 
 def _end(tokenizer: Tokenizer, after: str) -> tuple[str, str, int] | None:
     """(text before it, the token, its id); None where there is none, and no EOS."""
-    ids = {token.content: int(id_) for id_, token in tokenizer.added_tokens_decoder.items() if token.content}
+    # Some vocabularies have runs of space as added tokens.
+    ids = {token.content: int(id_) for id_, token in tokenizer.added_tokens_decoder.items() if token.content.strip()}
     found = any_of(tuple(ids)).search(after)
     if found is not None:
         return after[: found.start()], found[0], ids[found[0]]

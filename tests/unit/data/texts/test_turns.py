@@ -1,6 +1,7 @@
 """What a chat template ends an assistant's turn with, and that it is what is learnt."""
 
 import pytest
+from transformers import AddedToken
 
 from plumbob.configs.settings.data import LengthSettings
 from plumbob.data.records import Demonstration, PreferencePair
@@ -62,6 +63,14 @@ def test_where_no_turn_can_be_told_a_response_ends_with_the_eos(template: str | 
     tokenizer = byte_tokenizer(template)
     assert assistant_turn(tokenizer) is None
     assert ResponseEnds(tokenizer).stop_ids == {tokenizer.eos_token_id}
+
+
+def test_a_run_of_space_that_is_a_token_ends_no_turn() -> None:
+    tokenizer = byte_tokenizer(CHATML.replace("<|im_end|>", "  <|im_end|>"))
+    tokenizer.add_tokens([AddedToken("  ", special=False, normalized=False)])
+    turn = assistant_turn(tokenizer)
+    assert turn is not None
+    assert (turn.closing, turn.end) == ("  ", "<|im_end|>")
 
 
 def test_a_turn_without_a_token_of_its_own_ends_with_the_eos() -> None:
