@@ -198,8 +198,8 @@ class WrittenTexts:
 
 def written_texts(render: Render, rules: ReadingSettings) -> WrittenTexts:
     """By a file's rules; texts that are rendered already are taken as they are."""
-    known = isinstance(render, ModelRender)
     if rules.rendered:
         return WrittenTexts(render, None, None)
-    template = rules.prompt_template or (render.prompt_template if known else None)
-    return WrittenTexts(render, template, render.control if known else None)
+    if not isinstance(render, ModelRender):
+        return WrittenTexts(render, rules.prompt_template, None)
+    return WrittenTexts(render, rules.prompt_template or render.prompt_template, render.control)
