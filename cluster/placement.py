@@ -7,6 +7,7 @@ from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from plumbob.cluster.resources import TOLERANCE, Host, ResourceAmount, ResourceNeed, resources_of
+from plumbob.data.rendered_rows import RenderedRow
 
 
 @dataclass(frozen=True)
@@ -17,12 +18,14 @@ class Plan:
         hosts: with what they have before anything of the plan is placed.
         placed: for each need the host of each worker; None when they do not fit together.
         notes: sentences about the run's input, such as what of it is left out.
+        rows: one of each input as the run's models see it.
     """
 
     needs: tuple[ResourceNeed, ...]
     hosts: tuple[Host, ...]
     placed: tuple[tuple[Host, ...], ...] | None
     notes: tuple[str, ...] = ()
+    rows: tuple[RenderedRow, ...] = ()
 
     @property
     def fits(self) -> bool:
@@ -86,6 +89,7 @@ class Plan:
             "fits": self.fits,
             "missing": None if self.fits else self.what_is_missing(),
             "notes": list(self.notes),
+            "rows": [asdict(row) for row in self.rows],
         }
 
 

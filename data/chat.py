@@ -1,6 +1,7 @@
 """Chat messages and how they become text: the tokenizer's template, or a plain dialogue."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, Protocol
@@ -13,7 +14,7 @@ from plumbob.core.outside import reason_of
 from plumbob.data.records import RowError
 from plumbob.data.texts.control_tokens import ControlTokens, SpeltTokens
 from plumbob.data.texts.tokenizer import Tokenizer
-from plumbob.data.texts.turns import AssistantTurn, assistant_turn, opened_tags, without_repeated, write
+from plumbob.data.texts.turns import AssistantTurn, assistant_turn, opened_tags, without_repeated, write, written_by
 
 Message = dict[str, Any]
 
@@ -80,6 +81,28 @@ class ModelRender:
         return str(message["content"])
 
 
+class ObservedRender(ModelRender):
+    """Another render, of which calls are made through `call`.
+
+    Args:
+        prompt_template: None takes that of `render`.
+    """
+
+    def __init__(self, render: Render, call: Render, prompt_template: str | None = None) -> None:
+        self._render, self._call = render, call
+        self.prompt_template = prompt_template
+        if isinstance(render, ModelRender):
+            self.control, self.prompt_template = render.control, prompt_template or render.prompt_template
+
+    def __call__(self, messages: list[Message], **values: Any) -> str:
+        return self._call(messages, **values)
+
+    def response(self, context: list[Message], message: Message, prompt: str, **values: Any) -> str:
+        if isinstance(self._render, ModelRender):
+            return self._render.response(context, message, prompt, **values)
+        return super().response(context, message, prompt, **values)
+
+
 class ChatRenderer(ModelRender):
     """By the tokenizer's chat template.
 
@@ -98,15 +121,8 @@ class ChatRenderer(ModelRender):
                 "the file has chat messages, but the model's tokenizer has no chat template to write them with. "
                 "Give the prompt as text, or add a chat_template to the tokenizer's folder"
             )
-        try:
+        with _refusing_rows():
             return write(self._tokenizer, messages, **values)
-        except TemplateError as error:
-            raise RowError(f"the tokenizer's chat template refuses the messages: {reason_of(error)}") from error
-        except Exception as error:  # A template is a program from outside: it raises what it likes.
-            raise RowError(
-                f"the tokenizer's chat template cannot write the messages: {type(error).__name__}: {reason_of(error)}; "
-                f"correct chat_template in the tokenizer's folder"
-            ) from error
 
     def response(self, context: list[Message], message: Message, prompt: str, **values: Any) -> str:
         """What the template writes of the message behind the prompt, up to the token that ends the turn.
@@ -203,3 +219,29 @@ def written_texts(render: Render, rules: ReadingSettings) -> WrittenTexts:
     if not isinstance(render, ModelRender):
         return WrittenTexts(render, rules.prompt_template, None)
     return WrittenTexts(render, rules.prompt_template or render.prompt_template, render.control)
+
+
+def template_renderer(template: str, special_tokens: Mapping[str, Any]) -> Render:
+    """The same by a chat template of any origin, which finds `special_tokens` by their names."""
+
+    def render(messages: list[Message], **values: Any) -> str:
+        with _refusing_rows():
+            return written_by(template, special_tokens, messages, **values)
+
+    return render
+
+
+@contextmanager
+def _refusing_rows() -> Iterator[None]:
+    """A template is a program from outside: it raises what it likes."""
+    try:
+        yield
+    except RowError:
+        raise
+    except TemplateError as error:
+        raise RowError(f"the tokenizer's chat template refuses the messages: {reason_of(error)}") from error
+    except Exception as error:
+        raise RowError(
+            f"the tokenizer's chat template cannot write the messages: {type(error).__name__}: {reason_of(error)}; "
+            f"correct chat_template in the tokenizer's folder"
+        ) from error

@@ -36,6 +36,7 @@ from plumbob.core.disk_errors import replace_text
 from plumbob.core.errors import UserError
 from plumbob.core.stop_signals import stop_signals
 from plumbob.data.bounded_templates import TemplateClock, template_time
+from plumbob.data.rendered_rows import RenderedRow
 from plumbob.driver.failure_advice import with_failure_advice
 from plumbob.driver.peak_memory import PeakMemory
 from plumbob.driver.pipeline.pipeline import run_pipeline
@@ -46,7 +47,8 @@ from plumbob.driver.run_folder.folder import SUMMARY_FILE, check_writable, remov
 from plumbob.driver.run_folder.inputs import check_models, check_rows, new_digests, write_digests
 from plumbob.driver.run_folder.lock import locked_folder
 from plumbob.driver.stages import evaluation
-from plumbob.driver.stages.evaluation import prepare_eval, run_eval
+from plumbob.driver.stages.evaluation import run_eval
+from plumbob.driver.stages.evaluation_input import prepare_eval
 from plumbob.driver.stages.prepare import prepare
 from plumbob.driver.stages.stage import PreparedStage, StageContext, run_stage
 from plumbob.trainers.metrics.step_record import Listener
@@ -145,11 +147,13 @@ def plan(config: AnyRun) -> Plan:
         UserError: the run would be refused whatever the cluster has.
     """
     writable_folder(config)
-    notes = check_input(config)
+    prepared = _prepare(with_absolute_paths(config))
     if config.cluster.address == "local":
-        return replace(placement.plan(resource_needs(config), this_machine(config.cluster)), notes=notes)
-    with connected(config.cluster):
-        return replace(placement.plan(resource_needs(config), hosts(free=True)), notes=notes)
+        planned = placement.plan(resource_needs(config), this_machine(config.cluster))
+    else:
+        with connected(config.cluster):
+            planned = placement.plan(resource_needs(config), hosts(free=True))
+    return replace(planned, notes=prepared.notes, rows=prepared.rows)
 
 
 def check_input(config: AnyRun) -> tuple[str, ...]:
@@ -249,9 +253,10 @@ def _date_notes(clock: TemplateClock) -> tuple[str, ...]:
 
 @dataclass(frozen=True)
 class _PreparedRun:
-    """What does the work of a run, and sentences about its input."""
+    """What does the work of a run, sentences about its input, and one row of each input as the models see it."""
 
     notes: tuple[str, ...]
+    rows: tuple[RenderedRow, ...]
     body: Callable[[StageContext], dict[str, dict[str, Any]]]
 
     def __call__(self, context: StageContext) -> dict[str, dict[str, Any]]:
@@ -263,7 +268,7 @@ def _prepare(config: AnyRun) -> _PreparedRun:
     match config:
         case PipelineRun():
             files = prepare_files(config)
-            return _PreparedRun(files.notes, lambda context: run_pipeline(config, files, context))
+            return _PreparedRun(files.notes, files.rows, lambda context: run_pipeline(config, files, context))
         case EvalRun():
             evaluated = evaluation.prepare(config)
             return _of_one_stage(config, evaluated)
@@ -274,5 +279,7 @@ def _prepare(config: AnyRun) -> _PreparedRun:
 
 def _of_one_stage(config: AnyRun, prepared: PreparedStage) -> _PreparedRun:
     return _PreparedRun(
-        prepared.notes, lambda context: {config.kind: run_stage(prepared, context, config.kind).as_dict()}
+        prepared.notes,
+        prepared.rows,
+        lambda context: {config.kind: run_stage(prepared, context, config.kind).as_dict()},
     )

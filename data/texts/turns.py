@@ -5,6 +5,7 @@ where the EOS is `<|endoftext|>`. What a template writes is the one source of it
 """
 
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -114,9 +115,14 @@ def write(tokenizer: Tokenizer, messages: list[dict[str, Any]], **values: Any) -
     Raises:
         Exception: what the template raises.
     """
+    template = tokenizer.get_chat_template(tools=values.get("tools"))
+    return written_by(template, tokenizer.special_tokens_map, messages, **values)
+
+
+def written_by(template: str, special_tokens: Mapping[str, Any], messages: list[dict[str, Any]], **values: Any) -> str:
+    """The same by a chat template of any origin, which finds `special_tokens` by their names."""
     unset = {"tools": None, "documents": None, "add_generation_prompt": True}
-    given = {**unset, **tokenizer.special_tokens_map, **values, "messages": messages}
-    return render(tokenizer.get_chat_template(tools=given["tools"]), **given)
+    return render(template, **{**unset, **special_tokens, **values, "messages": messages})
 
 
 def opened_tags(prompt: str) -> str:

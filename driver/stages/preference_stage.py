@@ -10,7 +10,9 @@ def prepare(run: DpoRun) -> PreparedStage:
     """Read and check the pairs. Raises UserError; starts and writes nothing."""
     data = prepare_dpo(run)
     return training_stage(
-        data.notes, lambda context, log: run_dpo(run, data, context.session.start_learners(run), context.folder, log)
+        data.notes,
+        lambda context, log: run_dpo(run, data, context.session.start_learners(run), context.folder, log),
+        data.rows,
     )
 
 
@@ -18,5 +20,7 @@ def prepare_labelled(run: KtoRun) -> PreparedStage:
     """Read and check the labelled responses. Raises UserError; starts and writes nothing."""
     data = prepare_kto(run)
     return training_stage(
-        data.notes, lambda context, log: run_kto(run, data, context.session.start_learners(run), context.folder, log)
+        data.notes,
+        lambda context, log: run_kto(run, data, context.session.start_learners(run), context.folder, log),
+        data.rows,
     )

@@ -9,6 +9,7 @@ from typing import Any, Self
 from plumbob.cluster.failures import LearnersLost
 from plumbob.cluster.session import Session
 from plumbob.core.stop_signals import stop_signals
+from plumbob.data.rendered_rows import RenderedRow
 from plumbob.driver.peak_memory import PeakMemory
 from plumbob.driver.run_control import RunControl
 from plumbob.trainers.metrics.metrics_log import MetricsLog
@@ -82,10 +83,12 @@ class PreparedStage:
 
     Attributes:
         notes: sentences for a person about its input, known before it runs.
+        rows: one of each input as the model sees it.
     """
 
     notes: tuple[str, ...]
     body: StageBody
+    rows: tuple[RenderedRow, ...] = ()
 
     def __call__(self, context: StageContext) -> StageResult:
         return self.body(context)
@@ -113,7 +116,9 @@ def _run_with_restarts(prepared: StageBody, context: StageContext) -> StageResul
 
 
 def training_stage(
-    notes: tuple[str, ...], train: Callable[[StageContext, MetricsLog], Mapping[str, Any]]
+    notes: tuple[str, ...],
+    train: Callable[[StageContext, MetricsLog], Mapping[str, Any]],
+    rows: tuple[RenderedRow, ...] = (),
 ) -> PreparedStage:
     """A stage that logs metrics. It first says what was left out of its input, and at its end what `train` found.
 
@@ -131,4 +136,4 @@ def training_stage(
             context.listener.notify(context.folder.name, note)
         return StageResult(metrics, (*notes, *found))
 
-    return PreparedStage(notes, run)
+    return PreparedStage(notes, run, rows)
