@@ -31,7 +31,6 @@ from plumbob.configs.resolved_copy import RESOLVED_FILE, read_resolved, when_beg
 from plumbob.configs.resume_rules import changes, check_changes
 from plumbob.configs.runs import AnyRun, EvalRun, PipelineRun, Run
 from plumbob.configs.settings.workers import ClusterSettings
-from plumbob.core.activities import activities
 from plumbob.core.atomic_files import flush
 from plumbob.core.disk_errors import replace_text
 from plumbob.core.errors import UserError
@@ -52,6 +51,7 @@ from plumbob.driver.stages.evaluation import run_eval
 from plumbob.driver.stages.evaluation_input import prepare_eval
 from plumbob.driver.stages.prepare import prepare
 from plumbob.driver.stages.stage import PreparedStage, StageContext, run_stage
+from plumbob.trainers.metrics.stage_result import StageSummary
 from plumbob.trainers.metrics.step_record import Listener
 
 RESUME_WAIT_S = 60.0
@@ -131,15 +131,16 @@ def evaluate(config: EvalRun, listener: Listener, session: Session | None = None
     folder = writable_folder(config)
     config = with_absolute_paths(config)
     with stop_signals.handled("the evaluation ends"):
-        with activities.during("reading the data and the models"):
-            data = prepare_eval(config)
+        data = prepare_eval(config)
         check_local(config.cluster, resource_needs(config))
         with _opened(session, config.cluster, folder, listener) as opened:
             opened.admit(resource_needs(config))
-            listener.stage_began("eval")
-            metrics = run_eval(config, data, opened).as_dict()
-            listener.stage_ended("eval", metrics)
-    return metrics
+            with PeakMemory() as memory:
+                listener.stage_began("eval")
+                began = time.monotonic()
+                result = run_eval(config, data, opened)
+                listener.stage_ended("eval", StageSummary(result, time.monotonic() - began, memory.take()))
+    return result.as_dict()
 
 
 def plan(config: AnyRun) -> Plan:
@@ -211,12 +212,12 @@ def _execute(
 ) -> RunResult:
     began = time.monotonic()
     config = with_absolute_paths(config)
+    check_rows(config, folder)
     started = when_begun(folder)
-    with activities.during("reading the data and the models"), template_time(started) as clock:
-        check_rows(config, folder)
+    with template_time(started) as clock:
         run_stages = _prepare(config)
-        check_models(config, folder)
-        digests = new_digests(config, folder)
+    check_models(config, folder)
+    digests = new_digests(config, folder)
     check_local(config.cluster, resource_needs(config))
     wait_s = config.cluster.wait_s if session is not None else max(config.cluster.wait_s, min_wait_s)
     cluster = config.cluster.model_copy(update={"wait_s": wait_s})
