@@ -1,8 +1,10 @@
 """What a run is given before it starts."""
 
 import json
+from contextlib import nullcontext
 from pathlib import Path
-from typing import Any
+from types import SimpleNamespace
+from typing import Any, NoReturn
 
 import pytest
 import ray
@@ -36,11 +38,12 @@ from plumbob.configs.settings.rewards import JudgeSettings, PipelineScorerSettin
 from plumbob.configs.settings.training import SftSettings
 from plumbob.configs.settings.workers import ClusterSettings, RolloutSettings, StorageSettings
 from plumbob.console.cli import main
-from plumbob.core.errors import UserError
+from plumbob.core.errors import RunFailed, UserError
 from plumbob.data.bounded_templates import render as render_template
 from plumbob.driver import api
 from plumbob.driver.api import plan, resume, run, run_or_resume
 from plumbob.driver.run_folder.inputs import MODELS_FILE, check_models, new_digests, write_digests
+from plumbob.driver.stages.stage import StageContext
 from tests.support.recording_listener import Watching
 from tests.support.tiny_policy import write_policy
 
