@@ -34,6 +34,7 @@ from plumbob.core.atomic_files import flush
 from plumbob.core.disk_errors import replace_text
 from plumbob.core.errors import UserError
 from plumbob.core.stop_signals import stop_signals
+from plumbob.driver.default_baseline import with_default_baseline
 from plumbob.driver.failure_advice import with_failure_advice
 from plumbob.driver.peak_memory import PeakMemory
 from plumbob.driver.pipeline.pipeline import run_pipeline
@@ -112,7 +113,7 @@ def run_or_resume(config: AnyRun, listener: Listener, session: Session | None = 
     if not (folder / RESOLVED_FILE).exists():
         return run(config, listener, session)
     began = read_resolved(folder)
-    config = with_absolute_paths(config.model_copy(update={"storage": began.storage}))
+    config = _located(config.model_copy(update={"storage": began.storage}))
     check_changes(type(began), changes(began.model_dump(mode="json"), config.model_dump(mode="json")))
     with _locked(folder, listener):
         return _execute(config, folder, listener, session, RESUME_WAIT_S)
@@ -124,7 +125,7 @@ def evaluate(config: EvalRun, listener: Listener, session: Session | None = None
     Arguments and errors are those of `run`.
     """
     folder = writable_folder(config)
-    config = with_absolute_paths(config)
+    config = with_default_baseline(with_absolute_paths(config))
     with stop_signals.handled("the evaluation ends"):
         data = prepare_eval(config)
         check_local(config.cluster, resource_needs(config))
@@ -152,7 +153,13 @@ def plan(config: AnyRun) -> Plan:
 
 def check_input(config: AnyRun) -> tuple[str, ...]:
     """Read and check all input, and start nothing: sentences about it. Raises UserError."""
-    return _prepare(with_absolute_paths(config)).notes
+    return _prepare(_located(config)).notes
+
+
+def _located(config: AnyRun) -> AnyRun:
+    """The same run, whatever the working folder: absolute paths, and of an evaluation also what it compares with."""
+    located = with_absolute_paths(config)
+    return with_default_baseline(located) if isinstance(located, EvalRun) else located
 
 
 def writable_folder(config: Run) -> Path:
@@ -201,7 +208,7 @@ def _execute(
     config: AnyRun, folder: Path, listener: Listener, session: Session | None, min_wait_s: float = 0.0
 ) -> RunResult:
     began = time.monotonic()
-    config = with_absolute_paths(config)
+    config = _located(config)
     check_rows(config, folder)
     run_stages = _prepare(config)
     check_models(config, folder)
@@ -258,5 +265,5 @@ def _prepare(config: AnyRun) -> _PreparedRun:
 
 def _of_one_stage(config: AnyRun, prepared: PreparedStage) -> _PreparedRun:
     return _PreparedRun(
-        prepared.notes, lambda context: {config.kind: run_stage(prepared, context, config.kind).as_dict()}
+        prepared.notes, lambda context: {config.stage: run_stage(prepared, context, config.stage).as_dict()}
     )

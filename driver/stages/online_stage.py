@@ -56,7 +56,7 @@ def prepare(run: PpoRun, rule: Rule | None = None) -> PreparedStage:
         checkpoints = Checkpoints(context.folder / "checkpoints", run.ppo.keep_checkpoints)
         state = PpoState(run, data)
         context.control.ledger = state.ledger
-        newest = checkpoints.newest(partial(context.listener.notify, run.kind))
+        newest = checkpoints.newest(partial(context.listener.notify, run.stage))
         if newest is not None:
             workers.learners.load(newest.folder)
             state.restore(newest)
@@ -76,7 +76,7 @@ def _start(context: StageContext, run: PpoRun, opened: OpenedPolicy, rule: Rule 
     spec = sampler_spec(opened, run.rollout, served_rank(opened.source, run.policy.tuning.rank))
     return PpoWorkers(
         *run_concurrently(
-            partial(context.listener.notify, run.kind),
+            partial(context.listener.notify, run.stage),
             lambda: session.start_samplers(spec, run.rollout),
             lambda: _scorer(session, run, rule),
             lambda: session.start_learners(run),
