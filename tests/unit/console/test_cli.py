@@ -164,7 +164,7 @@ def test_the_versions_are_printed_without_a_command(capsys: pytest.CaptureFixtur
         (["status", "absent"], "absent: "),
         (["verify", "nothing-of-that-name"], "no row has nothing-of-that-name in it"),
         (["submit", *PPO, "--render", "slurm"], "--json is for --address only"),
-        (["submit", *PPO, "--address", "http://127.0.0.1:9"], "cannot be sent to a cluster"),
+        (["submit", *PPO, "--address", "http://127.0.0.1:9"], "expected an absolute path"),
         (["presets", "toy"], "unrecognized arguments: toy"),
     ],
 )
