@@ -4,7 +4,6 @@ import ast
 import inspect
 import json
 import re
-import sys
 import types
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -168,12 +167,16 @@ def _one_of(choices: Sequence[str]) -> str:
 
 def _doc(group: type[Settings]) -> str:
     """Of the class itself, on one line."""
-    return _joined(group.__dict__.get("__doc__") or "")
+    return _joined(vars(group).get("__doc__") or "")
 
 
 def _field_doc(group: type[Settings], name: str) -> str:
     """The docstring below a field, in the class that said it last."""
-    docs = (_docs_of(each).get(name) for each in group.__mro__ if issubclass(each, Settings) and each is not Settings)
+    docs = (
+        _docs_of(each).get(name)
+        for each in inspect.getmro(group)
+        if issubclass(each, Settings) and each is not Settings
+    )
     return next((doc for doc in docs if doc), "")
 
 
@@ -189,12 +192,12 @@ def _docs_of(group: type[Settings]) -> dict[str, str]:
 
 
 def _class_body(group: type[Settings]) -> list[ast.stmt]:
-    return _classes_of(group.__module__)[group.__name__].body
+    return _classes_of(inspect.getmodule(group))[group.__name__].body
 
 
 @cache
-def _classes_of(module: str) -> dict[str, ast.ClassDef]:
-    tree = ast.parse(inspect.getsource(sys.modules[module]))
+def _classes_of(module: types.ModuleType) -> dict[str, ast.ClassDef]:
+    tree = ast.parse(inspect.getsource(module))
     return {node.name: node for node in tree.body if isinstance(node, ast.ClassDef)}
 
 

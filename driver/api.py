@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from plumbob.cluster import placement
-from plumbob.cluster.admission import check_local
+from plumbob.cluster.admission import check_joined, check_local, check_memory
 from plumbob.cluster.connection import connected
 from plumbob.cluster.nodes import hosts, this_machine
 from plumbob.cluster.placement import Plan
@@ -35,6 +35,7 @@ from plumbob.core.disk_errors import replace_text
 from plumbob.core.errors import UserError
 from plumbob.core.stop_signals import stop_signals
 from plumbob.driver.default_baseline import with_default_baseline
+from plumbob.driver.expected_memory import expected_memory
 from plumbob.driver.failure_advice import with_failure_advice
 from plumbob.driver.peak_memory import PeakMemory
 from plumbob.driver.pipeline.pipeline import run_pipeline
@@ -128,9 +129,11 @@ def evaluate(config: EvalRun, listener: Listener, session: Session | None = None
     config = with_default_baseline(with_absolute_paths(config))
     with stop_signals.handled("the evaluation ends"):
         data = prepare_eval(config)
-        check_local(config.cluster, resource_needs(config))
+        needs, expected = resource_needs(config), expected_memory(config)
+        check_local(config.cluster, needs, expected)
         with _opened(session, config.cluster, folder, listener) as opened:
-            opened.admit(resource_needs(config))
+            check_joined(config.cluster, needs, expected)
+            opened.admit(needs)
             listener.stage_began("eval")
             metrics = run_eval(config, data, opened).as_dict()
             listener.stage_ended("eval", metrics)
@@ -144,11 +147,17 @@ def plan(config: AnyRun) -> Plan:
         UserError: the run would be refused whatever the cluster has.
     """
     writable_folder(config)
-    notes = check_input(config)
+    config = _located(config)
+    prepared, needs = _prepare(config), resource_needs(config)
+    expected = expected_memory(config, prepared.longest)
     if config.cluster.address == "local":
-        return replace(placement.plan(resource_needs(config), this_machine(config.cluster)), notes=notes)
-    with connected(config.cluster):
-        return replace(placement.plan(resource_needs(config), hosts(free=True)), notes=notes)
+        check_memory(needs, expected, this_machine(config.cluster, free=False))
+        found = placement.plan(needs, this_machine(config.cluster))
+    else:
+        with connected(config.cluster):
+            check_joined(config.cluster, needs, expected)
+            found = placement.plan(needs, hosts(free=True))
+    return replace(found, notes=prepared.notes, expected=expected)
 
 
 def check_input(config: AnyRun) -> tuple[str, ...]:
@@ -213,14 +222,16 @@ def _execute(
     run_stages = _prepare(config)
     check_models(config, folder)
     digests = new_digests(config, folder)
-    check_local(config.cluster, resource_needs(config))
+    needs, expected = resource_needs(config), expected_memory(config, run_stages.longest)
+    check_local(config.cluster, needs, expected)
     wait_s = config.cluster.wait_s if session is not None else max(config.cluster.wait_s, min_wait_s)
     cluster = config.cluster.model_copy(update={"wait_s": wait_s})
     with (
         _opened(session, cluster, folder, listener) as opened,
-        controlled_run(opened, config.name, resource_needs(config), folder, listener) as control,
+        controlled_run(opened, config.name, needs, folder, listener) as control,
         PeakMemory() as memory,
     ):
+        check_joined(config.cluster, needs, expected)
         write_resolved(config, folder)
         write_digests(digests, folder)
         (folder / SUMMARY_FILE).unlink(missing_ok=True)  # Of an earlier end: the result is being replaced.
@@ -240,10 +251,11 @@ def _execute(
 
 @dataclass(frozen=True)
 class _PreparedRun:
-    """What does the work of a run, and sentences about its input."""
+    """What does the work of a run, sentences about its input, and its longest sequence as `PreparedStage` has it."""
 
     notes: tuple[str, ...]
     body: Callable[[StageContext], dict[str, dict[str, Any]]]
+    longest: int | None = None
 
     def __call__(self, context: StageContext) -> dict[str, dict[str, Any]]:
         return self.body(context)
@@ -265,5 +277,7 @@ def _prepare(config: AnyRun) -> _PreparedRun:
 
 def _of_one_stage(config: AnyRun, prepared: PreparedStage) -> _PreparedRun:
     return _PreparedRun(
-        prepared.notes, lambda context: {config.stage: run_stage(prepared, context, config.stage).as_dict()}
+        prepared.notes,
+        lambda context: {config.stage: run_stage(prepared, context, config.stage).as_dict()},
+        prepared.longest,
     )

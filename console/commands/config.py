@@ -87,5 +87,5 @@ def lines(setting: DescribedSetting, kinds: Sequence[str]) -> list[str]:
         facts.append("may change on resume")
     choices = [f"{choice}: {meaning}" for choice, meaning in setting.choices if meaning]
     width = min(shutil.get_terminal_size().columns, MAX_WIDTH) - len(INDENT)
-    told = [line for text in ("; ".join(facts), setting.meaning, *choices) for line in textwrap.wrap(text, width)]
-    return [f"{setting.key}{'' if is_plain_group else value}", *(f"{INDENT}{line}" for line in told)]
+    wrapped = [line for text in ("; ".join(facts), setting.meaning, *choices) for line in textwrap.wrap(text, width)]
+    return [f"{setting.key}{'' if is_plain_group else value}", *(f"{INDENT}{line}" for line in wrapped)]

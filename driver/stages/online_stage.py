@@ -68,7 +68,8 @@ def prepare(run: PpoRun, rule: Rule | None = None) -> PreparedStage:
         workers.learners.export(context.folder / "policy")
         return _metrics(context, run, data, state, workers)
 
-    return training_stage(data.notes if has_judge else (*data.notes, NO_SECOND_REWARD_MODEL), train)
+    longest = max(len(prompt.ids) for prompt in data.train) + run.rollout.max_tokens
+    return training_stage(data.notes if has_judge else (*data.notes, NO_SECOND_REWARD_MODEL), train, longest)
 
 
 def _start(context: StageContext, run: PpoRun, opened: OpenedPolicy, rule: Rule | None) -> PpoWorkers:

@@ -82,10 +82,12 @@ class PreparedStage:
 
     Attributes:
         notes: sentences for a person about its input, known before it runs.
+        longest: tokens of the longest sequence that its learners compute; None where that is not known before it runs.
     """
 
     notes: tuple[str, ...]
     body: StageBody
+    longest: int | None = None
 
     def __call__(self, context: StageContext) -> StageResult:
         return self.body(context)
@@ -113,12 +115,15 @@ def _run_with_restarts(prepared: StageBody, context: StageContext) -> StageResul
 
 
 def training_stage(
-    notes: tuple[str, ...], train: Callable[[StageContext, MetricsLog], Mapping[str, Any]]
+    notes: tuple[str, ...],
+    train: Callable[[StageContext, MetricsLog], Mapping[str, Any]],
+    longest: int | None = None,
 ) -> PreparedStage:
     """A stage that logs metrics. It first says what was left out of its input, and at its end what `train` found.
 
     Args:
         train: does the work; gives the stage's metrics, sentences for a person among them as `notes`.
+        longest: as of `PreparedStage`.
     """
 
     def run(context: StageContext) -> StageResult:
@@ -131,4 +136,4 @@ def training_stage(
             context.listener.notify(context.folder.name, note)
         return StageResult(metrics, (*notes, *found))
 
-    return PreparedStage(notes, run)
+    return PreparedStage(notes, run, longest)

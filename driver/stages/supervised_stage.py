@@ -9,5 +9,7 @@ def prepare(run: SftRun) -> PreparedStage:
     """Read and check the input. Raises UserError; starts and writes nothing."""
     data = prepare_sft(run)
     return training_stage(
-        data.notes, lambda context, log: run_sft(run, data, context.session.start_learners(run), context.folder, log)
+        data.notes,
+        lambda context, log: run_sft(run, data, context.session.start_learners(run), context.folder, log),
+        max(len(sequence.ids) for sequence in (*data.train, *data.heldout)),
     )

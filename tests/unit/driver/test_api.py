@@ -108,11 +108,16 @@ def test_a_plan_refuses_what_the_run_would() -> None:
         reward=PipelineScorerSettings(model=NewBertSettings()),
     )
     # One worker of each role, of half a CPU each.
-    assert plan(run).needed.cpus == 1.5
-    assert plan(run).notes == ()
+    planned = plan(run)
+    assert (planned.needed.cpus, planned.notes) == (1.5, ())
+    assert set(planned.as_dict()["expected_memory_gib"]["roles"]) == {"learner", "rollout", "scorer"}
+    assert any(line.startswith("memory   in all about ") for line in planned.lines())
     wrong = PipelinePolicySettings(model=NewLlamaSettings(max_positions=1024), tuning=LoraTuning(targets=("nope",)))
     with pytest.raises(UserError, match=r"policy\.tuning\.targets: nope is no module in the new policy\.model"):
         plan(run.model_copy(update={"policy": wrong}))
+    vast = NewLlamaSettings(hidden_size=131_072, num_layers=8, intermediate_size=524_288, max_positions=1024)
+    with pytest.raises(UserError, match=r"one worker of role learner takes .* GiB for its weights and their optimizer"):
+        plan(run.model_copy(update={"policy": PipelinePolicySettings(model=vast)}))
     with pytest.raises(UserError, match=r"storage\.path: /proc/runs cannot"):
         plan(run.model_copy(update={"storage": StorageSettings(path="/proc/runs")}))
 
