@@ -63,12 +63,13 @@ def check_memory(needs: Sequence[ResourceNeed], expected: Expected, hosts: Seque
         return
     largest = max(hosts, key=lambda host: host.free.gib)
     for need in on_hosts:
-        taken = expected[need.role].certain / GIB
+        estimate = expected[need.role]
+        taken = estimate.certain / GIB
         if taken > largest.free.gib:
             raise UserError(
                 f"one worker of role {need.role} takes {gib_in_words(taken)} for its weights and their optimizer "
-                f"alone, of {parts_in_words(expected[need.role])}, and {largest.address} has "
-                f"{gib_in_words(largest.free.gib)}: {FIX}"
+                f"alone, about {gib_in_words(estimate.total / GIB)} in all ({parts_in_words(estimate)}), and "
+                f"{largest.address} has {gib_in_words(largest.free.gib)}: {FIX}"
             )
     together = sum(need.count * expected[need.role].certain for need in on_hosts) / GIB
     there = sum(host.free.gib for host in hosts)

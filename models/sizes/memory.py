@@ -18,8 +18,9 @@ LEARNER_FLOOR, VLLM_FLOOR, TRANSFORMERS_FLOOR, SCORER_FLOOR, DRIVER_FLOOR, PRIVA
 )
 """Of each process before it holds a model: Python, torch, and DeepSpeed, vLLM or Ray."""
 
-ALLOCATED = 2.4
-"""What the allocator takes for activations, over what they hold: it keeps what was freed, in pieces."""
+ALLOCATED, ALLOCATED_BESIDE_ADAPTERS = 1.3, 2.4
+"""What the allocator takes for activations, over what they hold: it keeps what was freed, in pieces. Adapters compute
+beside each layer, which leaves more of them."""
 
 HALF = 0.75
 """What activations and logits take in bfloat16, over float32: not all of them are halved."""
@@ -35,7 +36,7 @@ class MemoryEstimate:
     Attributes:
         weights: of all models that it holds.
         optimizer: Adam's moments, and float32 copies of what is trained.
-        gradients: with the copies that are made of them, or of weights and moments for a checkpoint, as far as these
+        gradients: with the copies that are made of them; or of weights and moments for a checkpoint, as far as these
             do not lie where activations were.
         activations: what a forward keeps for its backward, at most.
         logits: of a micro-batch with their gradients, or of what is sampled at once.
@@ -103,8 +104,8 @@ class MicroBatch:
 def learner_memory(model: ModelSizes, trained: Trained, batch: MicroBatch) -> MemoryEstimate:
     """One rank of a learner, at its widest.
 
-    That is one of three moments: the backward, when activations meet the first gradients; the clipping of the
-    gradients, when each has a copy; or a checkpoint, when the rank's share of weights and moments is copied.
+    That is one of two moments: the clipping of the gradients, when each has a copy, and the allocator keeps what
+    activations were in; or a checkpoint, when the rank's share of weights and moments is copied into that.
     """
     num, weight, shares = trained.num_parameters, trained.weight_bytes, trained.num_ranks
     held = weight * (num + trained.num_frozen)
@@ -117,8 +118,9 @@ def learner_memory(model: ModelSizes, trained: Trained, batch: MicroBatch) -> Me
         case 3:  # The share's gradients have a buffer from the beginning; weights are gathered where they are used.
             held //= shares
             optimizer, clipped = 4 * share, 4 * weight * num
-    forward, predicted = activations(model, batch, weight), logits(model, batch, weight)
-    gradients = max(weight * num, clipped - forward - predicted, 3 * share - forward - predicted)
+    allocated = ALLOCATED_BESIDE_ADAPTERS if trained.num_frozen else ALLOCATED
+    forward, predicted = activations(model, batch, weight, allocated), logits(model, batch, weight)
+    gradients = max(clipped, 3 * share - forward - predicted)
     return MemoryEstimate(
         weights=held,
         optimizer=optimizer,
@@ -180,14 +182,14 @@ def scorer_memory(models: tuple[ModelSizes, ...], batch_size: int, max_tokens: i
     )
 
 
-def activations(model: ModelSizes, batch: MicroBatch, weight_bytes: int) -> int:
+def activations(model: ModelSizes, batch: MicroBatch, weight_bytes: int, allocated: float) -> int:
     """What a forward keeps: of each layer all that its backward reads, or its input alone beside what is recomputed."""
     layer = _width_of_a_layer(model)
     if batch.has_checkpoints:
         kept = model.hidden_size * model.num_layers + RECOMPUTED_LAYERS * layer
     else:
         kept = layer * model.num_layers
-    return int(ALLOCATED * _number_bytes(batch, weight_bytes) * batch.num_tokens * kept)
+    return int(allocated * _number_bytes(batch, weight_bytes) * batch.num_tokens * kept)
 
 
 def logits(model: ModelSizes, batch: MicroBatch, weight_bytes: int) -> int:

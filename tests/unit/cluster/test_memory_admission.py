@@ -34,8 +34,9 @@ def test_one_worker_that_is_larger_than_every_host() -> None:
     with pytest.raises(UserError) as refused:
         check_memory((LEARNER, ROLLOUT), EXPECTED, hosts(5.0, 5.5, 5.0))
     assert str(refused.value).startswith(
-        "one worker of role learner takes 6 GiB for its weights and their optimizer alone, of weights 2, optimizer 4, "
-        "activations 90, and 10.0.0.2 has 5.5 GiB: take a smaller model, policy.dtype=bfloat16, an adapter"
+        "one worker of role learner takes 6 GiB for its weights and their optimizer alone, about 96 GiB in all "
+        "(weights 2, optimizer 4, activations 90), and 10.0.0.2 has 5.5 GiB: take a "
+        "smaller model, policy.dtype=bfloat16, an adapter"
     )
 
 

@@ -28,14 +28,16 @@ FORWARD = {"activations": 10 * 128 * 2 * 4, "logits": 2 * 6 * 50 * 4}
 def nothing_is_added(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("LEARNER", "VLLM", "TRANSFORMERS", "SCORER"):
         monkeypatch.setattr(memory, f"{name}_FLOOR", 0)
-    monkeypatch.setattr(memory, "ALLOCATED", 1.0)
+    for name in ("ALLOCATED", "ALLOCATED_BESIDE_ADAPTERS"):
+        monkeypatch.setattr(memory, name, 1.0)
 
 
 @pytest.mark.parametrize(
     ("zero_stage", "num_ranks", "weights", "optimizer", "gradients"),
     [
-        # Two moments of 4 bytes; a gradient and its copy of 4 bytes, but a checkpoint copies weight and moments: 12.
-        (0, 1, 400_000, 800_000, 1_200_000),
+        # Two moments of 4 bytes. A gradient and its copy of 4 bytes, but a checkpoint copies weight and moments, 12
+        # bytes, into what activations and logits were in.
+        (0, 1, 400_000, 800_000, 1_200_000 - sum(FORWARD.values())),
         (0, 4, 400_000, 800_000, 800_000),
         # A copy and two moments of a quarter: 12 / 4 bytes. A bucket and copies of 4 bytes each, and a quarter.
         (2, 4, 400_000, 300_000, 900_000),
@@ -51,8 +53,7 @@ def test_what_is_trained_whole(
     assert learner_memory(SIZES, trained, BATCH) == MemoryEstimate(
         weights=weights,
         optimizer=optimizer,
-        # The copies lie where activations and logits were.
-        gradients=gradients - sum(FORWARD.values()),
+        gradients=gradients,
         **FORWARD,
     )
 
@@ -60,9 +61,16 @@ def test_what_is_trained_whole(
 def test_an_adapter_costs_its_own_moments_and_gradients_alone() -> None:
     trained = Trained(1000, 102_000, weight_bytes=4, zero_stage=2, num_ranks=1)
     found = learner_memory(SIZES, trained, BATCH)
-    assert (found.weights, found.optimizer, found.gradients) == (4 * 103_000, 12_000, 4000)
+    assert (found.weights, found.optimizer, found.gradients) == (4 * 103_000, 12_000, 12_000)
     assert found.certain == 4 * 103_000 + 12_000
-    assert found.total == found.certain + 4000 + sum(FORWARD.values())
+    assert found.total == found.certain + 12_000 + sum(FORWARD.values())
+
+
+def test_adapters_leave_the_allocator_more_to_keep(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(memory, "ALLOCATED_BESIDE_ADAPTERS", 2.0)
+    for num_frozen, times in ((0, 1), (100_000, 2)):
+        trained = Trained(1000, num_frozen, weight_bytes=4, zero_stage=2, num_ranks=1)
+        assert learner_memory(SIZES, trained, BATCH).activations == times * FORWARD["activations"]
 
 
 def test_checkpoints_keep_the_inputs_of_layers_and_one_layer() -> None:
