@@ -149,8 +149,8 @@ def memory_lines(needs: Sequence[ResourceNeed], expected: Expected, hosts: Seque
         whole, free = total_bytes(needs, expected) / GIB, sum(host.free.gib for host in hosts)
         but = "" if whole <= free else ", which is less: the run may be ended for want of memory"
         rows.append(
-            f"in all about {gib_in_words(whole)}, the driver's and Ray's own included; {gib_in_words(free)} are "
-            f"free{but}"
+            f"in all about {gib_in_words(whole)}, {gib_in_words(DRIVER / GIB)} of it the driver and Ray; "
+            f"{gib_in_words(free)} are free{but}"
         )
     return rows
 
@@ -166,7 +166,9 @@ def expected_gib(needs: Sequence[ResourceNeed], expected: Expected) -> dict[str,
         for need in needs
         if need.role in expected
     }
-    return {"roles": roles, "total": total_bytes(needs, expected) / GIB} if roles else {}
+    if not roles:
+        return {}
+    return {"roles": roles, "driver_and_ray": DRIVER / GIB, "total": total_bytes(needs, expected) / GIB}
 
 
 def total_bytes(needs: Sequence[ResourceNeed], expected: Expected) -> int:

@@ -72,7 +72,7 @@ def test_what_is_expected_stands_beside_what_is_asked_for() -> None:
             "learner: about 3.5 GiB each (weights 1, optimizer 2, activations 0.5); learner.memory_gib=1 is less, so "
             "that hosts may be filled past their memory: set learner.memory_gib=3.5",
             "scorer: about 0.25 GiB each (weights 0.25); reward.memory_gib=4",
-            f"in all about {2 * 3.5 + 0.25 + rest:.3g} GiB, the driver's and Ray's own included; {free:g} GiB are "
+            f"in all about {2 * 3.5 + 0.25 + rest:.3g} GiB, {rest:.3g} GiB of it the driver and Ray; {free:g} GiB are "
             f"free{end}",
         ]
     found = expected_gib((LEARNER, SCORER), EXPECTED)
@@ -81,6 +81,7 @@ def test_what_is_expected_stands_beside_what_is_asked_for() -> None:
         "parts": {"weights": 1.0, "optimizer": 2.0, "activations": 0.5},
         "declared": 1.0,
     }
+    assert found["driver_and_ray"] == rest
     assert found["total"] == pytest.approx(7.25 + rest)
     assert memory_lines((LEARNER,), {}, ()) == [] and expected_gib((LEARNER,), {}) == {}
 
