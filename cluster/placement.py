@@ -16,6 +16,7 @@ from plumbob.cluster.resources import (
     memory_lines,
     resources_of,
 )
+from plumbob.data.rendered_rows import RenderedRow
 
 
 @dataclass(frozen=True)
@@ -26,6 +27,7 @@ class Plan:
         hosts: with what they have before anything of the plan is placed.
         placed: for each need the host of each worker; None when they do not fit together.
         notes: sentences about the run's input, such as what of it is left out.
+        rows: one of each input as the run's models see it.
         expected: role -> what one of its workers is expected to take of its host's memory; empty where nobody asked.
     """
 
@@ -33,6 +35,7 @@ class Plan:
     hosts: tuple[Host, ...]
     placed: tuple[tuple[Host, ...], ...] | None
     notes: tuple[str, ...] = ()
+    rows: tuple[RenderedRow, ...] = ()
     expected: Expected = field(default_factory=dict)
 
     @property
@@ -98,6 +101,7 @@ class Plan:
             "fits": self.fits,
             "missing": None if self.fits else self.what_is_missing(),
             "notes": list(self.notes),
+            "rows": [asdict(row) for row in self.rows],
             "expected_memory_gib": expected_gib(self.needs, self.expected),
         }
 

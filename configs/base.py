@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Literal, TypeVar
+from typing import Annotated, ClassVar, Literal, TypeVar
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 from pydantic_core import PydanticCustomError
@@ -15,6 +15,9 @@ MAX_NAME_BYTES, MAX_PATH_BYTES = 255, 4095
 
 class Settings(BaseModel):
     """A frozen group of settings; unknown keys are refused."""
+
+    unknown_key_advice: ClassVar[str] = ""
+    """What a message about a key or a value that the group does not have says of the group, where that helps."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", protected_namespaces=())
 

@@ -30,6 +30,9 @@ _EXPECTED = {
 }
 
 
+MAX_SUGGESTED = 4
+"""Keys of one name that a message asks about."""
+
 MAX_SHOWN, MAX_SHOWN_BITS = 300, 3400
 """Letters, and bits of a number, of a value that a message repeats."""
 
@@ -97,6 +100,9 @@ def _walk(model: type[Settings], given: Mapping[str, Any], prefix: str, root: ty
         if group is not None:
             assert isinstance(value, dict)
             yield from _of_other_kind(group, groups, value, key, root)
+        elif groups and isinstance(value, str) and groups[0].unknown_key_advice:
+            text = f"expected a group of settings, found {describe(value)}; {groups[0].unknown_key_advice}"
+            yield SettingError(key, text)
         elif isinstance(value, bool) and bool not in types_of(field.annotation):
             yield SettingError(key, f"expected {_words(field.annotation)}, found {describe(value)}")
         elif isinstance(value, float) and not math.isfinite(value):
@@ -120,12 +126,24 @@ def _of_other_kind(
 def _suggest(model: type[Settings], name: str, prefix: str, root: type[Settings]) -> str:
     siblings = list(model.model_fields)
     close = nearest(name, siblings)
-    if close is not None:
+    if close is not None and not (model is root and name.startswith(f"{close}_")):
         return f"did you mean {prefix}{close}?"
-    elsewhere = {key.rpartition(".")[2]: key for key in reversed(list(_all_keys(root, "")))}
-    if name in elsewhere:  # Of other sections the very name alone: what is merely near it there has another meaning.
-        return f"did you mean {elsewhere[name]}?"
-    return f"known {f'below {prefix[:-1]}' if prefix else 'here'}: {', '.join(siblings)}"
+    # Elsewhere the very name alone, within the section that was meant: what is far off, or of a name that many groups
+    # have, such as `path` or `action`, has another meaning.
+    same = [key for key in dict.fromkeys(_all_keys(root, "")) if key.startswith(prefix) and key.endswith(f".{name}")]
+    if 0 < len(same) <= (1 if prefix else MAX_SUGGESTED):
+        return f"did you mean {' or '.join(same)}?"
+    known = f"known {f'below {prefix[:-1]}' if prefix else 'here'}: {', '.join(siblings)}"
+    return "; ".join([known, *dict.fromkeys(filter(None, _advice_on(name, model, root)))])
+
+
+def _advice_on(name: str, model: type[Settings], root: type[Settings]) -> Iterator[str]:
+    """What the group says, and, of names such as `reward_function` at the top, what the group that they begin with."""
+    yield model.unknown_key_advice
+    if model is root:
+        for section, field in root.model_fields.items():
+            if name.startswith(f"{section}_"):
+                yield from (group.unknown_key_advice for group in groups_of(field.annotation))
 
 
 def _all_keys(model: type[Settings], prefix: str) -> Iterator[str]:

@@ -1,7 +1,8 @@
 """Chat messages and how they become text: the tokenizer's template, or a plain dialogue."""
 
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any, Protocol
 
 from jinja2 import Template, TemplateError
 
@@ -12,10 +13,25 @@ from plumbob.data.records import RowError
 from plumbob.data.tokenization import Tokenizer
 
 Message = dict[str, Any]
-Render = Callable[[list[Message]], str]
-"""Chat messages -> the text of the prompt, opened for the assistant's response."""
+
+
+class Render(Protocol):
+    """Chat messages -> text."""
+
+    def __call__(self, messages: list[Message], **values: Any) -> str:
+        """The text of the prompt, opened for the assistant's response.
+
+        Args:
+            values: what the chat template is given beside the messages: `tools`, `add_generation_prompt` (False closes
+                the text behind its last message), and what else it knows.
+        """
+
+
 HUMAN_TURN = "\n\nHuman:"
 ASSISTANT_TURN = "\n\nAssistant:"
+
+_UNSET = {"tools": None, "documents": None, "add_generation_prompt": True}
+"""What a template finds where nothing is said, as in transformers."""
 
 TURNS = {"user": HUMAN_TURN, "assistant": ASSISTANT_TURN}
 PLAIN_CHAT_TEMPLATE = (
@@ -39,27 +55,45 @@ def chat_renderer(tokenizer: Tokenizer) -> Render:
     cannot write them within its bounds.
     """
 
-    def render(messages: list[Message]) -> str:
+    def render(messages: list[Message], **values: Any) -> str:
         if tokenizer.chat_template is None:
             raise UserError(
                 "the file has chat messages, but the model's tokenizer has no chat template to write them with. "
                 "Give the prompt as text, or add a chat_template to the tokenizer's folder"
             )
-        try:
-            template = tokenizer.get_chat_template()
-            values = {"tools": None, "documents": None, **tokenizer.special_tokens_map}
-            return render_bounded(template, messages=messages, add_generation_prompt=True, **values)
-        except TemplateError as error:
-            raise RowError(f"the tokenizer's chat template refuses the messages: {reason_of(error)}") from error
-        except Exception as error:  # A template is a program from outside: it raises what it likes.
-            raise RowError(
-                f"the tokenizer's chat template cannot write the messages: {type(error).__name__}: {reason_of(error)}; "
-                f"correct chat_template in the tokenizer's folder"
-            ) from error
+        with _refusing_rows():
+            template = tokenizer.get_chat_template(tools=values.get("tools"))
+            return template_renderer(template, tokenizer.special_tokens_map)(messages, **values)
 
     return render
 
 
-def plain_dialogue(messages: list[Message]) -> str:
-    """Chat messages -> prompt text where no tokenizer with a chat template is at hand: `PLAIN_CHAT_TEMPLATE`."""
-    return Template(PLAIN_CHAT_TEMPLATE).render(messages=messages, add_generation_prompt=True)
+def template_renderer(template: str, special_tokens: Mapping[str, Any]) -> Render:
+    """The same by a chat template of any origin, which finds `special_tokens` by their names."""
+
+    def render(messages: list[Message], **values: Any) -> str:
+        with _refusing_rows():
+            return render_bounded(template, **{**_UNSET, **special_tokens, **values, "messages": messages})
+
+    return render
+
+
+@contextmanager
+def _refusing_rows() -> Iterator[None]:
+    """A template is a program from outside: it raises what it likes."""
+    try:
+        yield
+    except RowError:
+        raise
+    except TemplateError as error:
+        raise RowError(f"the tokenizer's chat template refuses the messages: {reason_of(error)}") from error
+    except Exception as error:
+        raise RowError(
+            f"the tokenizer's chat template cannot write the messages: {type(error).__name__}: {reason_of(error)}; "
+            f"correct chat_template in the tokenizer's folder"
+        ) from error
+
+
+def plain_dialogue(messages: list[Message], **values: Any) -> str:
+    """Chat messages -> text where no tokenizer with a chat template is at hand: `PLAIN_CHAT_TEMPLATE`."""
+    return Template(PLAIN_CHAT_TEMPLATE).render(**{**_UNSET, "eos_token": "", **values, "messages": messages})

@@ -24,9 +24,9 @@ class EncodedPrompt:
 
 
 def encode_prompts(
-    tokenizer: Tokenizer, prompts: Sequence[Prompt], max_prompt_tokens: int
+    tokenizer: Tokenizer, prompts: Sequence[Prompt], max_prompt_tokens: int, required: bool = True
 ) -> EncodedRecords[EncodedPrompt]:
-    """Every prompt of at most `max_prompt_tokens`. UserError if there is none."""
+    """Every prompt of at most `max_prompt_tokens`. UserError if `required` and there is none."""
     all_ids = encode_prompt_ids(tokenizer, [prompt.text for prompt in prompts])
     encoded = [
         EncodedPrompt(prompt.prompt_id, prompt.text, ids)
@@ -34,7 +34,7 @@ def encode_prompts(
         else TooLong("prompt", len(ids))
         for prompt, ids in zip(prompts, all_ids, strict=True)
     ]
-    return keep_fitting(encoded, "prompts", max_prompt_tokens)
+    return keep_fitting(encoded, "prompts", max_prompt_tokens, required=required)
 
 
 class PromptCursor:

@@ -34,6 +34,7 @@ from plumbob.core.atomic_files import flush
 from plumbob.core.disk_errors import replace_text
 from plumbob.core.errors import UserError
 from plumbob.core.stop_signals import stop_signals
+from plumbob.data.rendered_rows import RenderedRow
 from plumbob.driver.default_baseline import with_default_baseline
 from plumbob.driver.expected_memory import expected_memory
 from plumbob.driver.failure_advice import with_failure_advice
@@ -46,7 +47,8 @@ from plumbob.driver.run_folder.folder import SUMMARY_FILE, check_writable, remov
 from plumbob.driver.run_folder.inputs import check_models, check_rows, new_digests, write_digests
 from plumbob.driver.run_folder.lock import locked_folder
 from plumbob.driver.stages import evaluation
-from plumbob.driver.stages.evaluation import prepare_eval, run_eval
+from plumbob.driver.stages.evaluation import run_eval
+from plumbob.driver.stages.evaluation_input import prepare_eval
 from plumbob.driver.stages.prepare import prepare
 from plumbob.driver.stages.stage import PreparedStage, StageContext, run_stage
 from plumbob.trainers.metrics.step_record import Listener
@@ -157,7 +159,7 @@ def plan(config: AnyRun) -> Plan:
         with connected(config.cluster):
             check_joined(config.cluster, needs, expected)
             found = placement.plan(needs, hosts(free=True))
-    return replace(found, notes=prepared.notes, expected=expected)
+    return replace(found, notes=prepared.notes, rows=prepared.rows, expected=expected)
 
 
 def check_input(config: AnyRun) -> tuple[str, ...]:
@@ -251,9 +253,10 @@ def _execute(
 
 @dataclass(frozen=True)
 class _PreparedRun:
-    """What does the work of a run, sentences about its input, and its longest sequence as `PreparedStage` has it."""
+    """What does the work of a run; notes, rows and the longest sequence of its input, as `PreparedStage` has them."""
 
     notes: tuple[str, ...]
+    rows: tuple[RenderedRow, ...]
     body: Callable[[StageContext], dict[str, dict[str, Any]]]
     longest: int | None = None
 
@@ -266,7 +269,7 @@ def _prepare(config: AnyRun) -> _PreparedRun:
     match config:
         case PipelineRun():
             files = prepare_files(config)
-            return _PreparedRun(files.notes, lambda context: run_pipeline(config, files, context))
+            return _PreparedRun(files.notes, files.rows, lambda context: run_pipeline(config, files, context))
         case EvalRun():
             evaluated = evaluation.prepare(config)
             return _of_one_stage(config, evaluated)
@@ -278,6 +281,7 @@ def _prepare(config: AnyRun) -> _PreparedRun:
 def _of_one_stage(config: AnyRun, prepared: PreparedStage) -> _PreparedRun:
     return _PreparedRun(
         prepared.notes,
+        prepared.rows,
         lambda context: {config.stage: run_stage(prepared, context, config.stage).as_dict()},
         prepared.longest,
     )

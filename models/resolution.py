@@ -1,6 +1,7 @@
 """What a setting that names a model points at: a Hugging Face folder, a PEFT adapter on its base, or a hub name."""
 
 import importlib.util
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -17,6 +18,8 @@ PACKAGE_PREFIX = "package:"
 BASE_KEY = "base_model_name_or_path"
 MODEL_FILES = ("config.json", CONFIG_FILE)
 """By which a folder is known as a model's or an adapter's."""
+
+HUB_NAME = re.compile(r"[A-Za-z0-9_][\w.-]*(/[A-Za-z0-9_][\w.-]*)?", re.ASCII)
 
 MAX_RANK = 65_536
 """Of an adapter: no wider than the layers of the largest models."""
@@ -78,10 +81,17 @@ def resolve_model(ref: ModelRef) -> ModelSource:
     with from_outside(f"{key}={model}: cannot be looked at", "give a folder that may be read"):
         folder = Path(model).expanduser()
         is_folder = folder.is_dir()
+        if folder.is_file():
+            raise UserError(f"{key}={model}: is a file; a model is a folder with config.json")
         files = {path.name for path in folder.iterdir()} if is_folder else set()
     if not is_folder:
         if _looks_like_a_path(model):
             raise UserError(f"{key}={model}: no such folder")
+        if not HUB_NAME.fullmatch(model):
+            raise UserError(
+                f"{key}={model}: there is no such folder, and it is no hub name, which is NAME or TEAM/NAME in "
+                f"letters, digits, '-', '_' and '.'"
+            )
         return ModelSource(model, None)
     if CONFIG_FILE in files:
         return _resolve_adapter(ref, folder)

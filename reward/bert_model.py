@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -9,7 +10,7 @@ from torch import Tensor
 from transformers import AutoModelForSequenceClassification
 
 from plumbob.configs.settings.models import ModelRef
-from plumbob.configs.settings.rewards import ModelReward
+from plumbob.configs.settings.rewards import REWARDS_TODAY, ModelReward
 from plumbob.core.errors import UserError
 from plumbob.models.loading import OpenedModel, load_weights, num_reserved_positions, open_model, open_tokenizer
 from plumbob.models.resolution import resolve_model, resolve_package_folder
@@ -31,7 +32,7 @@ def load_reward_model(ref: ModelRef) -> RewardModel:
         UserError: it cannot be read, is no sequence classifier, has another number of outputs than one, or lacks its
             head (which would silently be made of random numbers).
     """
-    opened = _open(ref)
+    opened = _open_trained(ref)
     _check_classifier(opened)
     model = load_weights(AutoModelForSequenceClassification, ref, opened.source.base, dtype=torch.float32)
     return _with_tokenizer(model.eval(), ref)
@@ -45,12 +46,22 @@ def check_reward_model(reward: ModelReward) -> None:
             no positions for `max_tokens`, or it is to be calibrated and has no calibration.
     """
     ref = reward.model
-    opened = _open(ref)
+    opened = _open_trained(ref)
     _check_classifier(opened)
     model = opened.empty(AutoModelForSequenceClassification)
     check_length(RewardModel(model, _load_tokenizer(ref)), ref, reward.max_tokens)
     if reward.is_calibrated:
         load_calibration(ref)
+
+
+def _open_trained(ref: ModelRef) -> OpenedModel:
+    """A model to score with: where the setting names no model at all, the message says what a reward can be."""
+    try:
+        return _open(ref)
+    except UserError as error:
+        if (Path(resolve_package_folder(ref.name, ref.setting)).expanduser() / "config.json").exists():
+            raise
+        raise UserError(f"{error}; {REWARDS_TODAY}") from error
 
 
 def _open(ref: ModelRef) -> OpenedModel:

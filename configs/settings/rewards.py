@@ -72,9 +72,18 @@ and its arm in `reward/open_scorer.py`: nobody else asks which of them it is."""
 # -------------------------------------------------------------------------------------------------- as it is written
 
 
+REWARDS_TODAY = (
+    "what responses are rewarded by is a trained reward model, a folder or hub name of a sequence classifier with one "
+    "output: reward.model=FOLDER, further ones as reward.ensemble. A function, rule or script of your own cannot be "
+    "given yet: score responses with it, train a reward model on the scores (plumbob run reward data.scores=FILE "
+    "reward_training.objective.kind=regression) and give that"
+)
+
+
 class RewardGroupSettings(WorkerGroupSettings):
     """The group of reward scorers; what it scores with is the reward model `model` and those of `ensemble`."""
 
+    unknown_key_advice = REWARDS_TODAY
     section: ClassVar[Literal["reward", "judge"]] = "reward"
     """The settings' own key, for error messages."""
 

@@ -1,4 +1,4 @@
-"""`plumbob plan`: say which workers a run will need and where they fit, and start nothing."""
+"""`plumbob plan`: say which workers a run will need, where they fit and what its models will see; start nothing."""
 
 import sys
 from argparse import ArgumentParser, Namespace
@@ -20,6 +20,7 @@ def run(arguments: Namespace) -> int:
 
     config = load_run(arguments.config, arguments.overrides)
     from plumbob.console.display import print_json
+    from plumbob.console.row_display import print_rows
     from plumbob.driver.api import plan
 
     planned = plan(config)
@@ -27,4 +28,5 @@ def run(arguments: Namespace) -> int:
         print_json(planned.as_dict(), sys.stdout)
     else:
         print("\n".join(planned.lines()))
+        print_rows(planned.rows, sys.stdout)
     return OK if planned.fits else FAILED

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from plumbob.data.chat import Render
 from plumbob.data.reading.field_values import Fields, listed, shown
 from plumbob.data.reading.fields import demonstration_of, pair_of
-from plumbob.data.reading.question import QUESTIONS, asked
+from plumbob.data.reading.question import QUESTIONS, answered
 from plumbob.data.records import Ranking, RowError, ScoredResponse
 
 RANKING_FORMS = "prompt + answers (a list, best first), or prompt + answers + ranks or scores"
@@ -35,7 +35,7 @@ def ranking_of(fields: Fields, render: Render) -> Ranking:
     given = fields[_needed(fields, ("answers",), RANKING_FORMS)]
     if not isinstance(given, list) or len(given) < 2:
         raise RowError(f"'answers': expected a list of at least two responses, found {shown(given)}")
-    found = [demonstration_of({**asked(fields), "answer": response}, render) for response in given]
+    found = [demonstration_of(answered(fields, response), render) for response in given]
     order = _best_first(fields, len(given))
     return Ranking(found[0].prompt, tuple(found[index].response for index in order), annotator=_annotator(fields))
 
@@ -43,7 +43,7 @@ def ranking_of(fields: Fields, render: Render) -> Ranking:
 def scored_response_of(fields: Fields, render: Render) -> ScoredResponse:
     _needed(fields, QUESTIONS, SCORE_FORMS)
     response = _needed(fields, ("answer", "response", "completion"), SCORE_FORMS)
-    shown_response = demonstration_of({**asked(fields), "answer": fields[response]}, render)
+    shown_response = demonstration_of(answered(fields, fields[response]), render)
     score = _number(fields, ("score", "rating"), SCORE_FORMS)
     return ScoredResponse(shown_response.prompt, shown_response.response, score)
 

@@ -1,9 +1,8 @@
-"""Values of a row's fields: text, or messages with role and content; and how a message to a person shows them."""
+"""Values of a row's fields: text at a name, and how a message to a person shows names and values."""
 
 from collections.abc import Mapping
 from typing import Any
 
-from plumbob.data.chat import Message
 from plumbob.data.records import RowError
 
 Fields = Mapping[str, Any]
@@ -36,29 +35,3 @@ def text_at(fields: Fields, name: str) -> str:
             f"'{name}': expected Unicode text, found half a surrogate pair at character {error.start}"
         ) from None
     return value
-
-
-def messages_in(name: str, value: object) -> list[Message]:
-    if not isinstance(value, list) or not value:
-        raise RowError(f"'{name}': expected a list of messages with role and content, found {shown(value)}")
-    return [_message(name, message) for message in value]
-
-
-def _message(name: str, message: object) -> Message:
-    """Without the keys that are null: Arrow gives every message all keys that any has."""
-    given = _without_nulls(message)
-    if not isinstance(given, dict) or not isinstance(given.get("role"), str) or "content" not in given:
-        raise RowError(f"'{name}': expected messages with role and content, found {shown(message)}")
-    for part in ("role", "content"):
-        text_at(given, part)
-    return given
-
-
-def _without_nulls(value: object) -> Any:
-    match value:
-        case dict():
-            return {name: _without_nulls(field) for name, field in value.items() if field is not None}
-        case list():
-            return [_without_nulls(item) for item in value]
-        case _:
-            return value

@@ -6,11 +6,20 @@ between. Only chat messages go through a template, which the caller gives as `re
 
 import difflib
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any
 
 from plumbob.core.errors import UserError
 from plumbob.data.chat import ASSISTANT_TURN, HUMAN_TURN, Message, Render
-from plumbob.data.reading.field_values import Fields, listed, messages_in, shown, text_at
+from plumbob.data.reading.field_values import Fields, listed, shown, text_at
+from plumbob.data.reading.messages import (
+    CONVERSATIONS,
+    TEMPLATE_VALUES,
+    TOOLS,
+    conversation_in,
+    messages_in,
+    template_values,
+)
 from plumbob.data.reading.question import (
     BLANK_WHEN_NULL,
     QUESTIONS,
@@ -23,12 +32,19 @@ from plumbob.data.reading.question import (
 )
 from plumbob.data.records import Demonstration, LabelledResponse, PreferencePair, RowError
 
-NAMES = (*QUESTIONS, "chosen", "rejected", *RESPONSES, "label", "messages", "text", *BLANK_WHEN_NULL)
+BESIDE = (*BLANK_WHEN_NULL, TOOLS, TEMPLATE_VALUES)
+"""What stands beside a prompt or a conversation."""
+
+NAMES = (*QUESTIONS, "chosen", "rejected", *RESPONSES, "label", *CONVERSATIONS, "text", *BESIDE)
 FEEDBACK_NAMES = ("answers", "ranks", "scores", "score", "margin", "annotator")
 PAIR_FORMS = "prompt + chosen + rejected, or chosen + rejected as whole dialogues"
-DEMONSTRATION_FORMS = "prompt + completion, question + answer, instruction + output, messages, or a preference pair"
-LABELLED_FORMS = "prompt + completion + label, or messages + label"
-PROMPT_FORMS = "prompt, question, messages, chosen + rejected as whole dialogues, or text"
+DEMONSTRATION_FORMS = (
+    "prompt + completion, question + answer, instruction + output, messages or conversations, or a preference pair"
+)
+LABELLED_FORMS = "prompt + completion + label, or messages or conversations + label"
+PROMPT_FORMS = "prompt, question, messages or conversations, chosen + rejected as whole dialogues, or text"
+_PROBE = "the response's end is looked for behind this"
+
 TEXT_FORMS = "text, or a prompt with its answer"
 
 
@@ -71,13 +87,12 @@ def pair_of(fields: Fields, render: Render) -> PreferencePair:
     chosen, rejected = fields["chosen"], fields["rejected"]
     if isinstance(chosen, list) or isinstance(rejected, list):
         question = question_in(fields)
-        context, good = _conversation(fields, "chosen", question)
-        other, bad = _conversation(fields, "rejected", question)
-        _same_prompt(_plain(context) == _plain(other))
-        prompt = _rendered(context, render)
+        chosen, rejected = _conversation(fields, "chosen", question), _conversation(fields, "rejected", question)
+        _same_prompt(_plain(chosen.context) == _plain(rejected.context))
+        prompt = _rendered(fields, chosen.context, render)
         # By their text: messages may differ in what a template does not write, such as a weight.
-        _same_prompt(context == other or prompt == _rendered(other, render))
-        return PreferencePair(prompt, good, bad)
+        _same_prompt(chosen.context == rejected.context or prompt == _rendered(fields, rejected.context, render))
+        return PreferencePair(prompt, *(_response(fields, one, prompt, render) for one in (chosen, rejected)))
     if question_in(fields) is not None:
         return PreferencePair(_prompt(fields, render), text_at(fields, "chosen"), text_at(fields, "rejected"))
     prompt, good = split_dialogue("chosen", text_at(fields, "chosen"))
@@ -91,12 +106,11 @@ def demonstration_of(fields: Fields, render: Render) -> Demonstration:
     question, response = question_in(fields), response_in(fields)
     if question is not None and response is not None:
         if isinstance(fields[response], list):
-            context, text = _conversation(fields, response, question)
-            return Demonstration(_rendered(context, render), text)
+            return _last_turn(fields, response, question, render)
         return Demonstration(_prompt(fields, render), text_at(fields, response))
-    if "messages" in fields:
-        context, text = _conversation(fields, "messages", None)
-        return Demonstration(_rendered(context, render), text)
+    conversation = conversation_in(fields)
+    if conversation is not None:
+        return _last_turn(fields, conversation, None, render)
     if not ("chosen" in fields or "rejected" in fields):
         _need(fields, ("prompt" if question is None else "completion",), DEMONSTRATION_FORMS)
     _need(fields, ("chosen", "rejected"), DEMONSTRATION_FORMS)
@@ -120,10 +134,11 @@ def prompt_of(fields: Fields, render: Render) -> str:
         return pair_of(fields, render).prompt
     if question_in(fields) is not None and response_in(fields) is not None:
         return demonstration_of(fields, render).prompt
-    if "messages" in fields:
-        messages = messages_in("messages", fields["messages"])
+    conversation = conversation_in(fields)
+    if conversation is not None:
+        messages = messages_in(conversation, fields[conversation])
         context = messages[:-1] if messages[-1]["role"] == "assistant" else messages
-        return _rendered(with_system(fields, context), render)
+        return _rendered(fields, with_system(fields, context), render)
     if question_in(fields) is not None:
         return _prompt(fields, render)
     _need(fields, ("text",), PROMPT_FORMS)
@@ -171,14 +186,20 @@ def _prompt(fields: Fields, render: Render) -> str:
     name = question_in(fields)
     assert name is not None
     question = question_of(fields, name)
-    return question if isinstance(question, str) else _rendered(question, render)
+    return question if isinstance(question, str) else _rendered(fields, question, render)
 
 
-def _conversation(fields: Fields, name: str, question: str | None) -> tuple[list[Message], str]:
-    """(messages before the response, the response) of a list of messages that may or may not repeat the prompt's.
+@dataclass(frozen=True)
+class _Conversation:
+    """The messages before a response, and the response's own, which stands in the field `name`."""
 
-    `question` names the field of the prompt, where there is one.
-    """
+    name: str
+    context: list[Message]
+    response: Message
+
+
+def _conversation(fields: Fields, name: str, question: str | None) -> _Conversation:
+    """Of a list of messages that may or may not repeat the prompt's; `question` names its field, where there is one."""
     messages = messages_in(name, fields[name])
     context = messages[:-1]
     if question is not None:
@@ -192,17 +213,49 @@ def _conversation(fields: Fields, name: str, question: str | None) -> tuple[list
         raise RowError(
             f"'{name}': expected the last message to be the assistant's, found {shown(messages[-1]['role'])}"
         )
-    if messages[-1].get("tool_calls"):
-        raise RowError(f"'{name}': expected a response of text alone, found tool_calls, which would not be learnt")
-    return context, messages[-1]["content"]
+    return _Conversation(name, context, messages[-1])
 
 
-def _rendered(messages: list[Message], render: Render) -> str:
+def _last_turn(fields: Fields, name: str, question: str | None, render: Render) -> Demonstration:
+    conversation = _conversation(fields, name, question)
+    prompt = _rendered(fields, conversation.context, render)
+    return Demonstration(prompt, _response(fields, conversation, prompt, render))
+
+
+def _rendered(fields: Fields, messages: list[Message], render: Render) -> str:
     if not messages or messages[-1]["role"] == "assistant":
         raise RowError("expected a prompt that ends with a message of the user's before the assistant's response")
-    if not messages[-1]["content"].strip():
+    if messages[-1]["role"] != "tool" and not messages[-1]["content"].strip():
         return ""  # A template would hide that there is no question.
-    return text_at({"messages": render(messages)}, "messages")
+    return text_at({"messages": render(messages, **template_values(fields))}, "messages")
+
+
+def _response(fields: Fields, conversation: _Conversation, prompt: str, render: Render) -> str:
+    """The response's text; where its message carries more, such as tool calls, what the template writes of it all."""
+    name, response = conversation.name, conversation.response
+    content: str = response["content"]
+    if response.keys() == {"role", "content"} or not prompt:
+        return content
+
+    def whole(message: Message) -> str:
+        values = template_values(fields) | {"add_generation_prompt": False}
+        return text_at({name: render([*conversation.context, message], **values)}, name)
+
+    written = whole(response)
+    if "tool_calls" in response and written == whole({key: response[key] for key in response if key != "tool_calls"}):
+        raise RowError(
+            f"'{name}': the response has tool_calls, which the chat template does not write, so that they would not "
+            f"be learnt: give the model a chat template that does, or leave such rows out"
+        )
+    if written == whole({"role": response["role"], "content": content}):
+        return content
+    if not written.startswith(prompt):
+        raise RowError(
+            f"'{name}': the chat template writes a conversation with a response otherwise than the prompt that asks "
+            f"for it, so that the response's own part cannot be told: {shown(written)}"
+        )
+    end = whole({"role": response["role"], "content": _PROBE}).rpartition(_PROBE)[2]
+    return written.removeprefix(prompt).removesuffix(end)
 
 
 def _plain(messages: list[Message]) -> list[tuple[str, str]]:

@@ -1,22 +1,21 @@
-"""Rows out of files: JSONL, JSON, Parquet, Arrow and plain text, one file, a folder or a glob of them."""
+"""Rows out of files: JSONL, JSON, CSV, Parquet, Arrow and plain text, one file, a folder or a glob of them."""
 
 import json
 from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from plumbob.core.errors import UserError
 from plumbob.core.outside import from_outside, reason_of
 from plumbob.data.reading.arrow_tables import arrow_values, parquet_values
-from plumbob.data.reading.bounded_files import content_of, lines_of
+from plumbob.data.reading.bounded_files import MAX_DEPTH, content_of, is_deeper, lines_of
+from plumbob.data.reading.delimited_text import delimited_values
 
 # What the `datasets` library keeps beside its Arrow files.
 SIDE_FILES = {"state.json", "dataset_info.json", "dataset_infos.json", "dataset_dict.json"}
-
-MAX_DEPTH = 64
-"""Of lists and objects in one another within a row."""
 
 
 @dataclass(frozen=True)
@@ -29,6 +28,7 @@ class FileRow:
         fields: column -> value, null values left out; empty when there is a fault.
         fault: why it cannot be read, or "".
         nulls: the columns that are null.
+        is_text: whether its values are text because the file holds no others.
     """
 
     file: str
@@ -36,6 +36,7 @@ class FileRow:
     fields: dict[str, Any]
     fault: str = ""
     nulls: frozenset[str] = frozenset()
+    is_text: bool = False
 
 
 @dataclass(frozen=True)
@@ -147,20 +148,10 @@ def _suffix(file: Path) -> str:
 def _row(file: Path, number: int, value: object) -> FileRow:
     if not isinstance(value, dict):
         return FileRow(file.name, number, {}, f"expected an object of fields, found {type(value).__name__}")
-    if _is_deeper(value, MAX_DEPTH):
+    if is_deeper(value, MAX_DEPTH):
         return FileRow(file.name, number, {}, f"expected lists and objects at most {MAX_DEPTH} deep in one another")
     given = {name: field for name, field in value.items() if field is not None}
     return FileRow(file.name, number, given, nulls=frozenset(value.keys() - given.keys()))
-
-
-def _is_deeper(value: object, depth: int) -> bool:
-    match value:
-        case dict():
-            return depth == 0 or any(_is_deeper(field, depth - 1) for field in value.values())
-        case list():
-            return depth == 0 or any(_is_deeper(item, depth - 1) for item in value)
-        case _:
-            return False
 
 
 def _jsonl_rows(file: Path) -> Iterator[FileRow]:
@@ -181,6 +172,14 @@ def _json_rows(file: Path) -> Iterator[FileRow]:
         raise ValueError(f"expected a list of objects, found {type(values).__name__} (is it .jsonl?)")
     for number, value in enumerate(values, 1):
         yield _row(file, number, value)
+
+
+def _csv_rows(file: Path, delimiter: str = ",") -> Iterator[FileRow]:
+    for number, value in enumerate(delimited_values(file, delimiter), 1):
+        if isinstance(value, str):
+            yield FileRow(file.name, number, {}, value)
+        else:
+            yield FileRow(file.name, number, value, is_text=True)
 
 
 def _text_rows(file: Path) -> Iterator[FileRow]:
@@ -212,6 +211,8 @@ FORMATS = {
         FileFormat(".jsonl", _jsonl_rows, may_be_zipped=True),
         FileFormat(".ndjson", _jsonl_rows, may_be_zipped=True),
         FileFormat(".json", _json_rows, may_be_zipped=True),
+        FileFormat(".csv", _csv_rows, may_be_zipped=True),
+        FileFormat(".tsv", partial(_csv_rows, delimiter="\t"), may_be_zipped=True),
         FileFormat(".parquet", _parquet_rows),
         FileFormat(".arrow", _arrow_rows),
         FileFormat(".txt", _text_rows, may_be_zipped=True),

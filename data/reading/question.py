@@ -1,7 +1,12 @@
 """What a row asks: its prompt, with Alpaca's `input` and the row's `system` message, as text or as messages."""
 
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
 from plumbob.data.chat import Message
-from plumbob.data.reading.field_values import Fields, messages_in, shown, text_at
+from plumbob.data.reading.field_values import Fields, shown, text_at
+from plumbob.data.reading.messages import TEMPLATE_VALUES, TOOLS, messages_in
 from plumbob.data.records import RowError
 
 QUESTIONS = ("prompt", "question", "instruction")
@@ -26,6 +31,29 @@ ALPACA_WITHOUT_INPUT = (
     "### Instruction:\n{instruction}\n\n### Response:"
 )
 
+ASKED = (*QUESTIONS, INPUT, SYSTEM, TOOLS, TEMPLATE_VALUES)
+"""What a prompt is made of."""
+
+
+@dataclass(frozen=True)
+class _Asked(Mapping[str, Any]):
+    """Of a row what its prompt is made of, and one response. Nothing is taken from the row before it is asked for."""
+
+    row: Fields
+    answer: object
+
+    def __getitem__(self, name: str) -> Any:
+        return self.answer if name == "answer" else self.row[name]
+
+    def __contains__(self, name: object) -> bool:
+        return name == "answer" or (name in ASKED and name in self.row)
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(("answer", *(name for name in ASKED if name in self.row)))
+
+    def __len__(self) -> int:
+        return 1 + sum(name in self.row for name in ASKED)
+
 
 def question_in(fields: Fields) -> str | None:
     """The name of the field that the row's question stands in."""
@@ -36,9 +64,9 @@ def response_in(fields: Fields) -> str | None:
     return next((name for name in RESPONSES if name in fields), None)
 
 
-def asked(fields: Fields) -> Fields:
-    """The fields of a row that its prompt is made of, without its responses."""
-    return {name: fields[name] for name in (*QUESTIONS, INPUT, SYSTEM) if name in fields}
+def answered(fields: Fields, response: object) -> Fields:
+    """The fields of a row that its prompt is made of, with `response` as its `answer`, whatever responses it has."""
+    return _Asked(fields, response)
 
 
 def question_of(fields: Fields, name: str) -> str | list[Message]:

@@ -8,11 +8,12 @@ human feedback, `data.reading.feedback_fields`.
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Generic, TypeVar
+from typing import Any, Generic, TypeVar
 
 from plumbob.configs.settings.data import ReadingSettings
 from plumbob.core.errors import UserError
 from plumbob.data.chat import Message, Render
+from plumbob.data.reading.delimited_text import typed
 from plumbob.data.reading.feedback_fields import annotated_pair_of, ranking_of, scored_response_of
 from plumbob.data.reading.field_values import Fields
 from plumbob.data.reading.fields import (
@@ -26,7 +27,7 @@ from plumbob.data.reading.fields import (
 )
 from plumbob.data.reading.formats import FileRow, iterate_rows, list_files
 from plumbob.data.reading.question import BLANK_WHEN_NULL
-from plumbob.data.reading.used_columns import UsedColumns
+from plumbob.data.reading.used_columns import UsedColumns, WatchedTemplate
 from plumbob.data.records import (
     Demonstration,
     LabelledResponse,
@@ -63,13 +64,13 @@ class ReadRecords(Generic[T]):
     notes: tuple[str, ...]
 
 
-def no_chat(messages: list[Message]) -> str:
+def no_chat(messages: list[Message], **values: Any) -> str:
     raise UserError("chat messages are not plain text: expected a field 'text', or a prompt and a response as text")
 
 
 def read_texts(path: str, rules: ReadingSettings, render: Render = no_chat) -> ReadRecords[str]:
     """Documents for pre-training: `text`, or a prompt with its response. UserError as for the other readers."""
-    return _read(path, rules, lambda fields: text_of(fields, render), lambda text: (text,))
+    return _read(path, rules, render, text_of, lambda text: (text,), learns_last_turn=False)
 
 
 def read_demonstrations(path: str, rules: ReadingSettings, render: Render) -> ReadRecords[Demonstration]:
@@ -81,7 +82,8 @@ def read_demonstrations(path: str, rules: ReadingSettings, render: Render) -> Re
     return _read(
         path,
         rules,
-        lambda fields: demonstration_of(fields, render),
+        render,
+        demonstration_of,
         lambda record: (record.prompt, record.response),
     )
 
@@ -91,7 +93,8 @@ def read_pairs(path: str, rules: ReadingSettings, render: Render) -> ReadRecords
     return _read(
         path,
         rules,
-        lambda fields: pair_of(fields, render),
+        render,
+        pair_of,
         lambda record: (record.prompt, record.chosen, record.rejected),
         lambda record: record.chosen == record.rejected,
         "dropped, because chosen and rejected are the same response",
@@ -100,18 +103,21 @@ def read_pairs(path: str, rules: ReadingSettings, render: Render) -> ReadRecords
 
 def read_annotated_pairs(path: str, rules: ReadingSettings, render: Render, use_margin: bool) -> ReadRecords[Ranking]:
     """Preference pairs with their annotator, and with their margin if `use_margin`. UserError as above."""
-    return _read_rankings(path, rules, lambda fields: annotated_pair_of(fields, render, use_margin))
+    return _read_rankings(path, rules, render, lambda fields, watched: annotated_pair_of(fields, watched, use_margin))
 
 
 def read_rankings(path: str, rules: ReadingSettings, render: Render) -> ReadRecords[Ranking]:
     """Rankings of two responses or more, without ties. UserError as above."""
-    return _read_rankings(path, rules, lambda fields: ranking_of(fields, render))
+    return _read_rankings(path, rules, render, ranking_of)
 
 
-def _read_rankings(path: str, rules: ReadingSettings, parse: Callable[[Fields], Ranking]) -> ReadRecords[Ranking]:
+def _read_rankings(
+    path: str, rules: ReadingSettings, render: Render, parse: Callable[[Fields, Render], Ranking]
+) -> ReadRecords[Ranking]:
     return _read(
         path,
         rules,
+        render,
         parse,
         lambda record: (record.prompt, *record.responses),
         lambda record: len(set(record.responses)) < len(record.responses),
@@ -121,19 +127,12 @@ def _read_rankings(path: str, rules: ReadingSettings, parse: Callable[[Fields], 
 
 def read_scored_responses(path: str, rules: ReadingSettings, render: Render) -> ReadRecords[ScoredResponse]:
     """Responses with an absolute score each. UserError as above."""
-    return _read(
-        path,
-        rules,
-        lambda fields: scored_response_of(fields, render),
-        lambda record: (record.prompt, record.response),
-    )
+    return _read(path, rules, render, scored_response_of, lambda record: (record.prompt, record.response))
 
 
 def read_labelled(path: str, rules: ReadingSettings, render: Render) -> ReadRecords[LabelledResponse]:
     """Responses that are each labelled good or bad. UserError as above."""
-    return _read(
-        path, rules, lambda fields: labelled_of(fields, render), lambda record: (record.prompt, record.response)
-    )
+    return _read(path, rules, render, labelled_of, lambda record: (record.prompt, record.response))
 
 
 def read_prompts(path: str, rules: ReadingSettings, render: Render) -> ReadRecords[Prompt]:
@@ -148,10 +147,12 @@ def read_prompts(path: str, rules: ReadingSettings, render: Render) -> ReadRecor
     return _read(
         path,
         rules,
-        lambda fields: make_prompt(prompt_of(fields, render)),
+        render,
+        lambda fields, watched: make_prompt(prompt_of(fields, watched)),
         lambda record: (record.text,),
         is_repeated,
         "dropped, because their prompt stands in an earlier row",
+        learns_last_turn=False,
     )
 
 
@@ -167,29 +168,33 @@ class _Rows:
 def _read(
     path: str,
     rules: ReadingSettings,
-    parse: Callable[[Fields], T],
+    render: Render,
+    parse: Callable[[Fields, Render], T],
     texts: Callable[[T], tuple[str, ...]],
     is_duplicate: Callable[[T], bool] = lambda _: False,
     duplicate_reason: str = "",
+    learns_last_turn: bool = True,
 ) -> ReadRecords[T]:
     """Read all rows and sort them by what they are good for.
 
     Args:
-        parse: fields -> record; RowError on a malformed row.
+        parse: fields and how their messages become text -> record; RowError on a malformed row.
         texts: the record's parts, none of which may be blank.
         is_duplicate: whether a record with nothing blank in it is one too many; asked once a record, in order.
+        learns_last_turn: whether of a conversation the last assistant turn alone is learnt.
     """
     check_columns(rules.columns)
     records: list[T] = []
     left_out = _Rows([], [], [])
-    columns = UsedColumns(rules.columns)
+    columns, watched = UsedColumns(rules.columns), WatchedTemplate(render)
     num_rows = 0
     is_one_file = list_files(path) == [Path(path).expanduser()]
     for row in iterate_rows(path):
         num_rows += 1
         label = f"row {row.number}" if is_one_file else f"{row.file} row {row.number}"
+        watched.begin_row()
         try:
-            record = parse(columns.watch(row.fields, _fields_of(row, rules)))
+            record = parse(columns.watch(row.fields, _fields_of(row, rules)), watched)
         except RowError as error:
             left_out.malformed.append(f"{label}: {error}")
             continue
@@ -201,6 +206,7 @@ def _read(
             left_out.duplicate.append(label)
         else:
             records.append(record)
+            watched.end_row()
     if left_out.malformed and rules.bad_rows == "refuse":
         raise UserError(
             f"{path}: {_count(left_out.malformed, num_rows)} malformed. {_examples(left_out.malformed)}. "
@@ -209,8 +215,8 @@ def _read(
     notes = _notes(path, num_rows, left_out, duplicate_reason)
     if not records:
         raise UserError(f"{path}: no row can be used. {' '.join(notes)}")
-    unused = columns.note()
-    notes += [] if unused is None else [f"{path}: {unused}"]
+    found = (columns.note(), watched.unwritten_note(), watched.turns_note() if learns_last_turn else None)
+    notes += [f"{path}: {note}" for note in found if note is not None]
     return ReadRecords(
         tuple(records), num_rows, len(left_out.malformed), len(left_out.empty), len(left_out.duplicate), tuple(notes)
     )
@@ -220,7 +226,8 @@ def _fields_of(row: FileRow, rules: ReadingSettings) -> Fields:
     if row.fault:
         raise RowError(row.fault)
     blank = dict.fromkeys(row.nulls.intersection(BLANK_WHEN_NULL), "")
-    return rename(row.fields | blank, rules.columns)
+    fields = rename(row.fields | blank, rules.columns)
+    return typed(fields) if row.is_text else fields
 
 
 def _notes(path: str, num_rows: int, left_out: _Rows, duplicate_reason: str) -> list[str]:

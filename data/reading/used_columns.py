@@ -1,10 +1,14 @@
 """Which columns of a file are read and which are not: what a row carries is used, or named as left out."""
 
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from plumbob.data.chat import Message, Render
 from plumbob.data.reading.field_values import Fields, listed
+from plumbob.data.reading.messages import TEMPLATE_VALUES, TOOLS
+from plumbob.data.records import RowError
 
 
 @dataclass
@@ -57,3 +61,67 @@ class _Watched(Mapping[str, Any]):
 
     def __len__(self) -> int:
         return len(self.fields)
+
+
+class WatchedTemplate:
+    """A render over the rows of a file: what of them it does not write, and of how many assistant turns one is learnt.
+
+    Whether it writes something is tried: without it the text is the same. Once something has been written it is known.
+    """
+
+    def __init__(self, render: Render) -> None:
+        self._render = render
+        self._written: set[str] = set()
+        self._unwritten = Counter[str]()
+        self._num_conversations = self._num_turns = 0
+        self.begin_row()
+
+    def begin_row(self) -> None:
+        self._row_unwritten: set[str] = set()
+        self._row_turns: int | None = None
+
+    def end_row(self) -> None:
+        """The row has become a record."""
+        self._unwritten.update(self._row_unwritten)
+        if self._row_turns is not None:
+            self._num_conversations += 1
+            self._num_turns += self._row_turns + 1
+
+    def __call__(self, messages: list[Message], **values: Any) -> str:
+        text = self._render(messages, **values)
+        for name in values.keys() - {"add_generation_prompt"}:
+            others = {key: value for key, value in values.items() if key != name}
+            self._look(name if name == TOOLS else f"{TEMPLATE_VALUES}.{name}", text, messages, others)
+        for name in {key for message in messages for key in message} - {"role", "content"}:
+            without = [{key: value for key, value in message.items() if key != name} for message in messages]
+            self._look(f"{name} of messages", text, without, values)
+        if values.get("add_generation_prompt", True):
+            self._row_turns = sum(message["role"] == "assistant" for message in messages)
+        return text
+
+    def unwritten_note(self) -> str | None:
+        """A sentence for a person about what no row's text was made of."""
+        rows = [
+            f"{name} ({count} row{'' if count == 1 else 's'})"
+            for name, count in sorted(self._unwritten.items())
+            if name not in self._written
+        ]
+        return f"the chat template writes the same text without {', '.join(rows)}: left out." if rows else None
+
+    def turns_note(self) -> str | None:
+        """A sentence about conversations of several assistant turns."""
+        if self._num_turns == self._num_conversations:
+            return None
+        return (
+            f"{self._num_conversations:,} of {self._num_turns:,} assistant turns are learnt: of each conversation the "
+            f"last, to which those before it are the prompt."
+        )
+
+    def _look(self, name: str, text: str, messages: list[Message], values: Mapping[str, Any]) -> None:
+        if name in self._written:
+            return
+        try:
+            is_written = self._render(messages, **values) != text
+        except RowError:
+            is_written = True
+        (self._written if is_written else self._row_unwritten).add(name)

@@ -39,13 +39,14 @@ from plumbob.configs.settings.workers import LearnerRankSettings
 from plumbob.core.disk_errors import replace_text
 from plumbob.driver.pipeline.pipeline_data import Files, PreparedFiles
 from plumbob.driver.run_folder.folder import SAMPLES_FILE, SUMMARY_FILE
+from plumbob.driver.stages import reward_stage
 from plumbob.driver.stages.evaluation import (
     measure_policies,
     policy_metrics,
-    prepare_eval,
     response_metrics,
     write_samples,
 )
+from plumbob.driver.stages.evaluation_input import prepare_eval
 from plumbob.driver.stages.prepare import prepare
 from plumbob.driver.stages.stage import StageBody, StageContext, StageResult, StageSummary, run_stage
 from plumbob.models.loading import open_policy
@@ -222,7 +223,7 @@ def _stages(run: PipelineRun, files: Files, context: StageContext) -> list[tuple
     return [
         *first,
         ("sft", lambda inner: prepare(stages.sft())(inner)),
-        ("reward", lambda inner: prepare(stages.reward())(inner)),
+        ("reward", lambda inner: reward_stage.prepare(stages.reward(), files.dialogue_form)(inner)),
         (stages.online_stage, lambda inner: prepare(stages.online(), files.gold_reward)(inner)),
         ("dpo", lambda inner: prepare(stages.dpo())(inner)),
         (EVAL, lambda inner: _evaluate(stages.evaluation(), (stages.online_stage, "dpo"), files, context, inner)),

@@ -16,18 +16,22 @@ from plumbob.configs.settings.models import (
     Tuning,
 )
 from plumbob.core.errors import UserError
-from plumbob.data.chat import Render, chat_renderer, plain_dialogue
+from plumbob.data.chat import Render
 from plumbob.data.length_checks import check_limits
 from plumbob.data.reading.readers import read_demonstrations, read_pairs, read_prompts, read_texts
 from plumbob.data.records import Demonstration, PreferencePair, Prompt, make_prompt
+from plumbob.data.rendered_rows import RenderedRow
 from plumbob.data.splitting import Split, check_overlap, hold_out
+from plumbob.data.tokenization import Tokenizer
 from plumbob.data.toy_world.gold_judge import gold_score
 from plumbob.data.toy_world.toy_files import build_world, noise_ceiling, write_world
+from plumbob.driver.pipeline.pipeline_rows import pipeline_rows
 from plumbob.driver.stages.evaluation import GoldReward
 from plumbob.models.from_scratch import check_sizes
 from plumbob.models.loading import OpenedPolicy, open_policy
 from plumbob.models.tuning.methods import method_of
 from plumbob.models.tuning.targets import check_served
+from plumbob.reward.dialogue_form import DialogueForm, FormInUse
 from plumbob.reward.open_scorer import check_reward
 from plumbob.rollout.samplers.open_sampler import support_of
 from plumbob.rollout.samplers.vllm.support import MIN_HEAD_WIDTH
@@ -42,6 +46,7 @@ class Files:
         gold_reward: scores responses for the evaluation alone; None on real data.
         noise_ceiling: accuracy of the best predictor of the held-out preferences; None where it is not known.
         notes: sentences about rows that were left out.
+        dialogue_form: in which chat messages were written; None where there were none.
     """
 
     text: str
@@ -53,6 +58,7 @@ class Files:
     gold_reward: GoldReward | None
     noise_ceiling: float | None
     notes: tuple[str, ...]
+    dialogue_form: DialogueForm | None = None
 
 
 @dataclass(frozen=True)
@@ -61,10 +67,12 @@ class PreparedFiles:
 
     Attributes:
         notes: sentences about what was left out.
+        rows: one of each input as the stages' models see it.
     """
 
     notes: tuple[str, ...]
     write: Callable[[Path], Files]
+    rows: tuple[RenderedRow, ...] = ()
 
     def __call__(self, folder: Path) -> Files:
         return self.write(folder)
@@ -75,7 +83,7 @@ def prepare_files(run: PipelineRun) -> PreparedFiles:
     opened = check_models(run)
     if run.data.toy is not None:
         return _toy_files(run)
-    return _real_files(run, plain_dialogue if opened is None else chat_renderer(opened.tokenizer))
+    return _real_files(run, None if opened is None else opened.tokenizer)
 
 
 def check_models(run: PipelineRun) -> OpenedPolicy | None:
@@ -142,13 +150,13 @@ def _toy_files(run: PipelineRun) -> PreparedFiles:
 
     def write(folder: Path) -> Files:
         write_world(world, folder)
-        return _files(folder, gold_score, noise_ceiling(world.heldout_pairs), ())
+        return _files(folder, gold_score, noise_ceiling(world.heldout_pairs))
 
     return PreparedFiles((), write)
 
 
-def _real_files(run: PipelineRun, render: Render) -> PreparedFiles:
-    data = run.data
+def _real_files(run: PipelineRun, tokenizer: Tokenizer | None) -> PreparedFiles:
+    data, render = run.data, FormInUse(tokenizer)
     assert data.pairs is not None
     pairs = hold_out(
         lambda path: read_pairs(path, data, render),
@@ -160,6 +168,7 @@ def _real_files(run: PipelineRun, render: Render) -> PreparedFiles:
     )
     if not pairs.heldout:
         raise UserError("nothing is held out: give data.heldout_pairs=FILE, or data.heldout_fraction above 0")
+    form = render.form_of_messages()
     pairs, prompts = _without_overlap(pairs, _prompts(run, pairs, render), data)
     demonstrations = _demonstrations(run, pairs, prompts, render)
     text = _text(run, demonstrations, render)
@@ -177,9 +186,9 @@ def _real_files(run: PipelineRun, render: Render) -> PreparedFiles:
         shown = ({"prompt": d.prompt, "completion": d.response} for d in demonstrations.train)
         write_jsonl(folder / "demonstrations.jsonl", shown)
         write_jsonl(folder / "text.jsonl", ({"text": document} for document in text.train))
-        return _files(folder, None, None, notes)
+        return _files(folder, form=form, notes=notes)
 
-    return PreparedFiles(notes, write)
+    return PreparedFiles(notes, write, pipeline_rows(run.data, tokenizer, text, demonstrations, pairs, prompts))
 
 
 def _prompts(run: PipelineRun, pairs: Split[PreferencePair], render: Render) -> Split[Prompt]:
@@ -251,7 +260,13 @@ def _as_notes(note: str | None) -> tuple[str, ...]:
     return () if note is None else (note,)
 
 
-def _files(folder: Path, gold_reward: GoldReward | None, ceiling: float | None, notes: tuple[str, ...]) -> Files:
+def _files(
+    folder: Path,
+    gold_reward: GoldReward | None = None,
+    ceiling: float | None = None,
+    form: DialogueForm | None = None,
+    notes: tuple[str, ...] = (),
+) -> Files:
     return Files(
         text=str(folder / "text.jsonl"),
         demonstrations=str(folder / "demonstrations.jsonl"),
@@ -262,6 +277,7 @@ def _files(folder: Path, gold_reward: GoldReward | None, ceiling: float | None, 
         gold_reward=gold_reward,
         noise_ceiling=ceiling,
         notes=notes,
+        dialogue_form=form,
     )
 
 

@@ -11,24 +11,17 @@ from numpy.typing import NDArray
 
 from plumbob.cluster.session import Session
 from plumbob.configs.runs import EvalRun
-from plumbob.configs.settings.models import EvaluatedPolicySettings
-from plumbob.configs.settings.rewards import ScorerSettings
 from plumbob.core.statistics import Interval, calibration_error, compare, mean_interval, proportion_interval
-from plumbob.data.chat import Render, chat_renderer, plain_dialogue
-from plumbob.data.length_checks import check_context
-from plumbob.data.prompts import EncodedPrompt, encode_prompts
-from plumbob.data.reading.readers import read_annotated_pairs, read_prompts
 from plumbob.data.records import Ranking
+from plumbob.driver.stages.evaluation_input import EvalInput, EvaluatedPolicy, prepare_eval, scorer_of
 from plumbob.driver.stages.model_sampling import ModelSampling
 from plumbob.driver.stages.stage import PreparedStage, StageResult
-from plumbob.models.loading import OpenedPolicy, open_baseline, open_policy
-from plumbob.models.tuning.targets import check_served
+from plumbob.models.loading import OpenedPolicy
 from plumbob.reward.agreement import agreement_metrics, annotator_metrics
-from plumbob.reward.open_scorer import check_reward
+from plumbob.reward.dialogue_form import FormScorer
 from plumbob.reward.scorer import Scorer
 from plumbob.rollout.requests import sample_requests
 from plumbob.rollout.rollout_records import Rollout
-from plumbob.rollout.samplers.open_sampler import support_of
 from plumbob.trainers.learner.learner_protocol import Learners
 from plumbob.trainers.online.objective import TrajectoryBatch, forward_actions
 from plumbob.trainers.online.trajectories import collate_rollouts
@@ -39,30 +32,6 @@ GoldReward = Callable[[str, str], float]
 
 EVALUATION_STEP = -1
 """Stands where the step does in the seeds of sampled responses."""
-
-
-@dataclass(frozen=True)
-class EvaluatedPolicy:
-    """A policy with the prompts that it is asked.
-
-    Attributes:
-        opened: the policy.
-        baseline: what it is compared with; None for a full model without one, which is described by itself.
-    """
-
-    opened: OpenedPolicy
-    baseline: OpenedPolicy | None
-    prompts: tuple[EncodedPrompt, ...]
-    pad_id: int
-
-
-@dataclass(frozen=True)
-class EvalInput:
-    """Pairs for the reward model, which may be none; a policy where one is measured; notes on what was left out."""
-
-    pairs: tuple[Ranking, ...]
-    policy: EvaluatedPolicy | None
-    notes: tuple[str, ...]
 
 
 @dataclass(frozen=True)
@@ -94,50 +63,18 @@ class ComparedResponses(Responses):
 def prepare(run: EvalRun) -> PreparedStage:
     """Read and check the input. Raises UserError; starts and writes nothing."""
     data = prepare_eval(run)
-    return PreparedStage(data.notes, lambda context: run_eval(run, data, context.session))
-
-
-def prepare_eval(run: EvalRun) -> EvalInput:
-    """Read and check pairs and prompts. Raises UserError; starts and writes nothing."""
-    check_reward(_scorer(run).reward)
-    notes: tuple[str, ...] = ()
-    pairs: tuple[Ranking, ...] = ()
-    policy = None
-    render: Render = plain_dialogue
-    if run.policy is not None:
-        policy, notes = _prepare_policy(run, run.policy)
-        render = chat_renderer(policy.opened.tokenizer)
-    if run.data.pairs is not None:
-        read = read_annotated_pairs(run.data.pairs, run.data, render, use_margin=False)
-        pairs, notes = read.records, notes + read.notes
-    return EvalInput(pairs, policy, notes)
-
-
-def _prepare_policy(run: EvalRun, settings: EvaluatedPolicySettings) -> tuple[EvaluatedPolicy, tuple[str, ...]]:
-    """The policy, its baseline and its prompts, and notes about those left out."""
-    assert run.data.prompts is not None, "a policy is measured on prompts"
-    opened, support = open_policy(settings.ref), support_of(run.rollout.engine)
-    tokenizer = opened.tokenizer
-    check_served(opened, support)
-    baseline = open_baseline(settings)
-    if baseline is not None:
-        check_served(baseline, support, ("reference",))
-    read = read_prompts(run.data.prompts, run.data, chat_renderer(tokenizer))
-    encoded = encode_prompts(tokenizer, read.records, run.data.max_prompt_tokens)
-    order = np.random.default_rng(run.seed).permutation(len(encoded.records))[: run.evaluation.num_prompts]
-    prompts = tuple(encoded.records[index] for index in order)
-    longest = max(len(prompt.ids) for prompt in prompts)
-    check_context(longest, run.rollout.max_tokens, opened.num_positions)
-    return EvaluatedPolicy(opened, baseline, prompts, tokenizer.pad_token_id), read.notes + encoded.notes
+    return PreparedStage(data.notes, lambda context: run_eval(run, data, context.session), data.rows)
 
 
 def run_eval(run: EvalRun, data: EvalInput, session: Session) -> StageResult:
     """The metrics of `plumbob eval`."""
-    scorer = session.start_scorers(_scorer(run))
+    scorer: Scorer = session.start_scorers(scorer_of(run))
     metrics: Metrics = {}
     if data.pairs:
         metrics |= measure_reward_model(scorer, data.pairs)
     policy, settings = data.policy, run.policy
+    if policy is not None and policy.scored is not None:
+        scorer = FormScorer(scorer, policy.scored)
     if policy is None or settings is None:
         return StageResult(metrics, data.notes or None)
     if policy.baseline is None:
@@ -148,11 +85,6 @@ def run_eval(run: EvalRun, data: EvalInput, session: Session) -> StageResult:
         metrics |= policy_metrics(measured["policy"], measured["baseline"])
         metrics["baseline"] = settings.baseline or policy.baseline.source.base
     return StageResult(metrics, data.notes or None)
-
-
-def _scorer(run: EvalRun) -> ScorerSettings:
-    """The run's scorer; pairs alone are compared by one model's raw scores, which need no calibration."""
-    return run.reward.uncalibrated() if run.policy is None else run.reward
 
 
 def measure_reward_model(scorer: Scorer, pairs: Sequence[Ranking]) -> Metrics:

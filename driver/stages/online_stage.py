@@ -1,6 +1,6 @@
 """The stage of online alignment: rollout workers, scorers and learners are started concurrently, then PPO."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Any
 
@@ -12,6 +12,7 @@ from plumbob.driver.stages.model_sampling import sampler_spec
 from plumbob.driver.stages.stage import PreparedStage, StageContext, training_stage
 from plumbob.models.loading import OpenedPolicy
 from plumbob.models.resolution import served_rank
+from plumbob.reward.dialogue_form import FormScorer, RewardPrompts
 from plumbob.reward.open_scorer import check_reward, open_scorer
 from plumbob.reward.scorer import Scorer
 from plumbob.reward.second_judge import SecondRewardScorer
@@ -44,15 +45,16 @@ def prepare(run: PpoRun, rule: Rule | None = None) -> PreparedStage:
     """
     has_judge = run.judge is not None or rule is not None
     check_second_judge(run.ppo, has_judge)
-    check_reward(run.reward.reward)
-    if run.judge is not None:
-        check_reward(run.judge.reward)
+    rewards = [run.reward.reward] + ([] if run.judge is None else [run.judge.reward])
+    for reward in rewards:
+        check_reward(reward)
     opened = open_sampled_policy(run)
-    data = prepare_ppo(run, opened)
+    scored = [RewardPrompts(reward) for reward in rewards]
+    data = prepare_ppo(run, opened, scored)
     loop = run_ppo_asynchronous if run.ppo.max_staleness else run_ppo
 
     def train(context: StageContext, log: MetricsLog) -> Mapping[str, Any]:
-        workers = _start(context, run, opened, rule)
+        workers = _start(context, run, opened, rule, scored)
         checkpoints = Checkpoints(context.folder / "checkpoints", run.ppo.keep_checkpoints)
         state = PpoState(run, data)
         context.control.ledger = state.ledger
@@ -69,27 +71,30 @@ def prepare(run: PpoRun, rule: Rule | None = None) -> PreparedStage:
         return _metrics(context, run, data, state, workers)
 
     longest = max(len(prompt.ids) for prompt in data.train) + run.rollout.max_tokens
-    return training_stage(data.notes if has_judge else (*data.notes, NO_SECOND_REWARD_MODEL), train, longest)
+    notes = data.notes if has_judge else (*data.notes, NO_SECOND_REWARD_MODEL)
+    return training_stage(notes, train, data.rows, longest)
 
 
-def _start(context: StageContext, run: PpoRun, opened: OpenedPolicy, rule: Rule | None) -> PpoWorkers:
+def _start(
+    context: StageContext, run: PpoRun, opened: OpenedPolicy, rule: Rule | None, scored: Sequence[RewardPrompts]
+) -> PpoWorkers:
     session = context.session
     spec = sampler_spec(opened, run.rollout, served_rank(opened.source, run.policy.tuning.rank))
     return PpoWorkers(
         *run_concurrently(
             partial(context.listener.notify, run.stage),
             lambda: session.start_samplers(spec, run.rollout),
-            lambda: _scorer(session, run, rule),
+            lambda: _scorer(session, run, rule, scored),
             lambda: session.start_learners(run),
         )
     )
 
 
-def _scorer(session: Session, run: PpoRun, rule: Rule | None) -> Scorer:
-    """The run's scorer, with its second reward model where there is one."""
-    scorer = session.start_scorers(run.reward)
+def _scorer(session: Session, run: PpoRun, rule: Rule | None, scored: Sequence[RewardPrompts]) -> Scorer:
+    """The run's scorer, with its second reward model where there is one; each reads the prompts in its own form."""
+    scorer: Scorer = FormScorer(session.start_scorers(run.reward), scored[0])
     if run.judge is not None:
-        return SecondRewardScorer(scorer, session.start_scorers(run.judge))
+        return SecondRewardScorer(scorer, FormScorer(session.start_scorers(run.judge), scored[1]))
     return scorer if rule is None else SecondRewardScorer(scorer, open_scorer(RuleReward(rule), "cpu"))
 
 

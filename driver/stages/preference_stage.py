@@ -12,6 +12,7 @@ def prepare(run: DpoRun) -> PreparedStage:
     return training_stage(
         data.notes,
         lambda context, log: run_dpo(run, data, context.session.start_learners(run), context.folder, log),
+        data.rows,
         max(len(sequence.ids) for pair in (*data.train, *data.heldout) for sequence in pair),
     )
 
@@ -22,5 +23,6 @@ def prepare_labelled(run: KtoRun) -> PreparedStage:
     return training_stage(
         data.notes,
         lambda context, log: run_kto(run, data, context.session.start_learners(run), context.folder, log),
+        data.rows,
         max(longest_mismatch(side) for side in (data.train, data.heldout) if side),
     )

@@ -7,17 +7,22 @@ from plumbob.configs.runs import PretrainEncoderRun, PretrainRun
 from plumbob.configs.settings.models import ModelRef
 from plumbob.driver.stages.new_models import create_encoder, create_policy
 from plumbob.driver.stages.stage import PreparedStage, StageContext, training_stage
-from plumbob.models.loading import OpenedModel, open_policy
+from plumbob.models.loading import open_policy
 from plumbob.models.masked_lm import open_encoder
 from plumbob.trainers.metrics.metrics_log import MetricsLog
-from plumbob.trainers.offline.pretrain import encode_corpus, read_corpus, run_pretrain, run_pretrain_encoder
+from plumbob.trainers.offline.pretrain import (
+    corpus_rows,
+    encode_corpus,
+    read_corpus,
+    run_pretrain,
+    run_pretrain_encoder,
+)
 
 
 def prepare(run: PretrainRun) -> PreparedStage:
     """Read and check the input. Raises UserError; starts and writes nothing."""
     corpus = read_corpus(run)
-    if isinstance(run.policy.ref, ModelRef):
-        _check_tokenizer(open_policy(run.policy.ref))
+    tokenizer = open_policy(run.policy.ref).tokenizer if isinstance(run.policy.ref, ModelRef) else None
 
     def train(context: StageContext, log: MetricsLog) -> Mapping[str, Any]:
         policy = create_policy(run.policy, corpus.train, context.folder / "new", run.seed)
@@ -25,14 +30,13 @@ def prepare(run: PretrainRun) -> PreparedStage:
         named = run.model_copy(update={"policy": policy})
         return run_pretrain(named, data, context.session.start_learners(named), context.folder, log)
 
-    return training_stage(corpus.notes, train)
+    return training_stage(corpus.notes, train, corpus_rows(corpus, tokenizer, run.pretrain.block_tokens))
 
 
 def prepare_encoder(run: PretrainEncoderRun) -> PreparedStage:
     """Read and check the input. Raises UserError; starts and writes nothing."""
     corpus = read_corpus(run)
-    if isinstance(run.reward.encoder, ModelRef):
-        _check_tokenizer(open_encoder(run.reward.encoder))
+    tokenizer = open_encoder(run.reward.encoder).tokenizer if isinstance(run.reward.encoder, ModelRef) else None
 
     def train(context: StageContext, log: MetricsLog) -> Mapping[str, Any]:
         reward = create_encoder(run.reward, corpus.train, context.folder / "new", run.seed)
@@ -40,9 +44,4 @@ def prepare_encoder(run: PretrainEncoderRun) -> PreparedStage:
         named = run.model_copy(update={"reward": reward})
         return run_pretrain_encoder(named, data, context.session.start_learners(named), context.folder, log)
 
-    return training_stage(corpus.notes, train)
-
-
-def _check_tokenizer(opened: OpenedModel) -> None:
-    """Raises UserError when it cannot be used."""
-    _ = opened.tokenizer
+    return training_stage(corpus.notes, train, corpus_rows(corpus, tokenizer, run.pretrain.block_tokens))

@@ -7,12 +7,12 @@ from typing import Any
 
 from plumbob.cluster.session import Session
 from plumbob.configs.runs import RewardRun
-from plumbob.data.chat import chat_renderer, plain_dialogue
 from plumbob.driver.stages.model_sampling import ModelSampling
 from plumbob.driver.stages.new_models import create_encoder
 from plumbob.driver.stages.stage import PreparedStage, StageContext, training_stage
 from plumbob.models.masked_lm import open_encoder
 from plumbob.reward.calibration import Calibration
+from plumbob.reward.dialogue_form import DialogueForm, FormInUse, save_form
 from plumbob.rollout.requests import sample_requests
 from plumbob.trainers.learner.learner_protocol import Learners
 from plumbob.trainers.metrics.metrics_log import MetricsLog
@@ -30,13 +30,18 @@ CALIBRATION_STEP = -2
 """Stands where the step does in the seeds of responses that a reward model is calibrated on."""
 
 
-def prepare(run: RewardRun) -> PreparedStage:
+def prepare(run: RewardRun, written_as: DialogueForm | None = None) -> PreparedStage:
     """Read and check the input. Raises UserError; starts and writes nothing.
 
     Chat messages in the data are written with the template of the policy to calibrate on, or else plainly.
+
+    Args:
+        written_as: the form in which prompts that are texts by now were written; None where nothing is known of it.
     """
     policy = open_calibration_policy(run)
-    data = prepare_reward(run, plain_dialogue if policy is None else chat_renderer(policy.tokenizer))
+    in_use = FormInUse(None if policy is None else policy.tokenizer)
+    data = prepare_reward(run, in_use)
+    form = written_as or in_use.form([record.prompt for record in data.train])
     calibration = None if policy is None else prepare_calibration(run, policy, data.train)
     notes = data.notes if calibration is None else data.notes + calibration.notes
 
@@ -48,10 +53,11 @@ def prepare(run: RewardRun) -> PreparedStage:
         learners = context.session.start_learners(named)
         metrics = run_reward(named, data, tokenizer, learners, context.folder, log)
         result = context.folder / "reward_model"
+        save_form(form, result)
         stored = _calibrate(run, data, calibration, tokenizer, context.session, learners, result)
         return {**metrics, "calibration": asdict(stored)}
 
-    return training_stage(notes, train)
+    return training_stage(notes, train, data.rows)
 
 
 def _calibrate(

@@ -9,6 +9,7 @@ from typing import Any, Self
 from plumbob.cluster.failures import LearnersLost
 from plumbob.cluster.session import Session
 from plumbob.core.stop_signals import stop_signals
+from plumbob.data.rendered_rows import RenderedRow
 from plumbob.driver.peak_memory import PeakMemory
 from plumbob.driver.run_control import RunControl
 from plumbob.trainers.metrics.metrics_log import MetricsLog
@@ -82,11 +83,13 @@ class PreparedStage:
 
     Attributes:
         notes: sentences for a person about its input, known before it runs.
+        rows: one of each input as the model sees it.
         longest: tokens of the longest sequence that its learners compute; None where that is not known before it runs.
     """
 
     notes: tuple[str, ...]
     body: StageBody
+    rows: tuple[RenderedRow, ...] = ()
     longest: int | None = None
 
     def __call__(self, context: StageContext) -> StageResult:
@@ -117,6 +120,7 @@ def _run_with_restarts(prepared: StageBody, context: StageContext) -> StageResul
 def training_stage(
     notes: tuple[str, ...],
     train: Callable[[StageContext, MetricsLog], Mapping[str, Any]],
+    rows: tuple[RenderedRow, ...] = (),
     longest: int | None = None,
 ) -> PreparedStage:
     """A stage that logs metrics. It first says what was left out of its input, and at its end what `train` found.
@@ -136,4 +140,4 @@ def training_stage(
             context.listener.notify(context.folder.name, note)
         return StageResult(metrics, (*notes, *found))
 
-    return PreparedStage(notes, run, longest)
+    return PreparedStage(notes, run, rows, longest)

@@ -13,7 +13,8 @@ from numpy.typing import NDArray
 from plumbob.configs.load_run import load_eval
 from plumbob.configs.runs import EvalRun
 from plumbob.console.cli import main
-from plumbob.driver.stages.evaluation import EVALUATION_STEP, prepare_eval
+from plumbob.driver.stages.evaluation import EVALUATION_STEP
+from plumbob.driver.stages.evaluation_input import prepare_eval
 from plumbob.driver.stages.model_sampling import sampler_spec
 from plumbob.models.adapter import load_adapter, save_adapter
 from plumbob.reward.bert_scorer import BertScorer

@@ -1,6 +1,8 @@
 """What is mutated, and what is asked of each mutation: whatever `plumbob plan` does before anything starts."""
 
+import csv
 import gzip
+import io
 import json
 import random
 import shutil
@@ -24,13 +26,19 @@ SHARES = (8, 4, 7, 3)
 
 SKIP = ReadingSettings(bad_rows="skip")
 MESSAGES = [{"role": "user", "content": "Is it?"}, {"role": "assistant", "content": "Yes.", "tool_calls": None}]
+TOOLS = [{"type": "function", "function": {"name": "f", "parameters": {"type": "object", "properties": {}}}}]
+CALLING = {"role": "assistant", "content": None, "tool_calls": [{"function": {"name": "f", "arguments": "{}"}}]}
 ROWS = [
     {"prompt": "q", "chosen": "a", "rejected": "b", "margin": 1.5, "annotator": 3},
     {"prompt": "q?", "completion": " a", "label": True, "made": "2026-01-01"},
     {"messages": MESSAGES},
     {"prompt": "r", "answers": ["a", "b", "c"], "scores": [1, 3, 2]},
+    {"conversations": [{"from": "human", "value": "Is it?"}, {"from": "gpt", "value": "Yes."}], "system": "Be."},
+    {"instruction": "Add.", "input": "1 + 1", "output": "2"},
+    {"messages": [MESSAGES[0], CALLING], "tools": TOOLS, "chat_template_kwargs": {"brief": True}},
+    {"prompt": [{"role": "user", "content": [{"type": "text", "text": "q"}]}], "completion": MESSAGES[1:]},
 ]
-FORMATS = ("jsonl", "json", "jsonl.gz", "parquet", "arrow", "stream.arrow", "txt")
+FORMATS = ("jsonl", "json", "jsonl.gz", "csv", "parquet", "arrow", "stream.arrow", "txt")
 
 
 def kind_of(seed: int) -> str:
@@ -104,9 +112,7 @@ def _write_rows(rng: random.Random, folder: Path) -> None:
         path.write_bytes(mutated_bytes(rng, path.read_bytes()))
         return
     rows = [mutated_json(rng, row) if rng.random() < 0.7 else row for row in same]
-    content = (
-        json.dumps(rows).encode() if form == "json" else b"".join(json.dumps(row).encode() + b"\n" for row in rows)
-    )
+    content = _as_csv(rows) if form == "csv" else _as_json(rows, in_lines=form != "json")
     if rng.random() < 0.5:
         content = mutated_bytes(rng, content)
     if form.endswith(".gz"):
@@ -115,9 +121,22 @@ def _write_rows(rng: random.Random, folder: Path) -> None:
     path.write_bytes(content)
 
 
+def _as_json(rows: list[object], in_lines: bool) -> bytes:
+    return b"".join(json.dumps(row).encode() + b"\n" for row in rows) if in_lines else json.dumps(rows).encode()
+
+
+def _as_csv(rows: list[object]) -> bytes:
+    text = io.StringIO()
+    writer = csv.writer(text)
+    for index, row in enumerate(row for row in rows if isinstance(row, dict)):
+        writer.writerows([row.keys()] if index == 0 else [])
+        writer.writerow([value if isinstance(value, str) else json.dumps(value) for value in row.values()])
+    return text.getvalue().encode("utf-8", "surrogatepass")
+
+
 def _use_rows(path: Path) -> None:
-    def render(messages: list[dict[str, object]]) -> str:
-        return "".join(f"{message['role']}: {message['content']}\n" for message in messages)
+    def render(messages: list[dict[str, object]], **values: object) -> str:
+        return "".join(f"{message}\n" for message in messages) + str(values)
 
     digest_of_rows(str(path))
     readers: list[Callable[[], object]] = [

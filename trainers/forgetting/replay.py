@@ -45,7 +45,7 @@ def with_replay(text: PackedText | None, batch: B, step: int, seed: int) -> "B |
 
 def prepare_replay(settings: ReplaySettings | None, opened: OpenedModel) -> PackedText | None:
     """Read and cut. Raises UserError."""
-    return None if settings is None else pack_text("replay", settings, opened)
+    return None if settings is None else pack_text("replay", settings, opened, is_learnt=True)
 
 
 def replay_passes(passes: Sequence[Pass[Any]], settings: ReplaySettings | None) -> tuple[Pass[Any], ...]:

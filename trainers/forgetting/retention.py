@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from plumbob.configs.settings.data import RetentionSettings
+from plumbob.data.rendered_rows import RenderedRow
 from plumbob.data.tokenization import TokenBatch
 from plumbob.models.loading import OpenedModel
 from plumbob.models.logprobs import sequence_logprobs
@@ -30,6 +31,10 @@ class RetainedText:
     @property
     def notes(self) -> tuple[str, ...]:
         return self.text.notes
+
+    @property
+    def rows(self) -> tuple[RenderedRow, ...]:
+        return self.text.rows
 
     def nats_per_token(self, learners: Learners) -> float:
         """-log p of a token under the policy as it is now, mean over the text's predicted tokens."""
@@ -78,8 +83,8 @@ def prepare_retention(settings: RetentionSettings | None, opened: OpenedModel) -
     """Read, cut, and keep the blocks that are measured. Raises UserError."""
     if settings is None:
         return None
-    packed = pack_text("retention", settings, opened)
+    packed = pack_text("retention", settings, opened, is_learnt=False)
     num_kept = min(settings.max_blocks, len(packed.blocks))
     indices = np.arange(num_kept) * len(packed.blocks) // num_kept
     blocks = tuple(packed.blocks[index] for index in indices)
-    return RetainedText(settings, PackedText(blocks, packed.pad_id, packed.notes))
+    return RetainedText(settings, replace(packed, blocks=blocks))

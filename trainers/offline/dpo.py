@@ -15,6 +15,7 @@ from plumbob.data.batch import Batch
 from plumbob.data.chat import chat_renderer
 from plumbob.data.length_checks import LENGTH_KEYS, check_sequences
 from plumbob.data.reading.readers import read_pairs
+from plumbob.data.rendered_rows import RenderedRow, sequence_rows
 from plumbob.data.splitting import hold_out
 from plumbob.data.tokenization import PairBatch, TokenBatch, TokenSequence, collate, encode_pairs
 from plumbob.models.adapter import ModelRole
@@ -22,7 +23,7 @@ from plumbob.models.logprobs import sequence_logprobs
 from plumbob.models.tuning.methods import open_tunable
 from plumbob.trainers.algorithms.preference_losses import preference_loss
 from plumbob.trainers.forgetting.next_token import not_first, num_tokens
-from plumbob.trainers.forgetting.packed_text import notes_of
+from plumbob.trainers.forgetting.packed_text import notes_of, rows_of
 from plumbob.trainers.forgetting.retention import RetainedText, prepare_retention
 from plumbob.trainers.learner.learner_parts import LearnerParts, tuned_policy
 from plumbob.trainers.learner.learner_protocol import Learners, LossSum, Pass
@@ -35,13 +36,14 @@ EncodedPair = tuple[TokenSequence, TokenSequence]
 
 @dataclass(frozen=True)
 class DpoInput:
-    """Encoded pairs (chosen, rejected), and sentences about rows that were left out."""
+    """Encoded pairs (chosen, rejected), sentences about rows that were left out, and rows as the model sees them."""
 
     train: tuple[EncodedPair, ...]
     heldout: tuple[EncodedPair, ...]
     pad_id: int
     notes: tuple[str, ...]
     retained: RetainedText | None = None
+    rows: tuple[RenderedRow, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -175,7 +177,8 @@ def prepare_dpo(run: DpoRun) -> DpoInput:
     small = small_batch_notes("dpo", run.dpo, len(train.records), run.learner)
     retained = prepare_retention(run.retention, opened)
     notes = split.notes + train.notes + heldout.notes + small + notes_of(retained)
-    return DpoInput(train.records, heldout.records, tokenizer.pad_token_id, notes, retained)
+    rows = sequence_rows("data.pairs", tokenizer, train.records, ("chosen", "rejected")) + rows_of(retained)
+    return DpoInput(train.records, heldout.records, tokenizer.pad_token_id, notes, retained, rows)
 
 
 def run_dpo(run: DpoRun, data: DpoInput, learners: Learners, folder: Path, log: MetricsLog) -> dict[str, Any]:

@@ -15,13 +15,14 @@ from plumbob.data.batch import Batch
 from plumbob.data.chat import chat_renderer
 from plumbob.data.length_checks import LENGTH_KEYS, check_sequences
 from plumbob.data.reading.readers import read_labelled
+from plumbob.data.rendered_rows import RenderedRow, sequence_rows
 from plumbob.data.splitting import hold_out
 from plumbob.data.tokenization import TokenBatch, TokenSequence, collate, encode_labelled
 from plumbob.models.adapter import ModelRole
 from plumbob.models.tuning.methods import open_tunable
 from plumbob.trainers.algorithms.kto_loss import kto_rows
 from plumbob.trainers.forgetting.next_token import num_tokens
-from plumbob.trainers.forgetting.packed_text import notes_of
+from plumbob.trainers.forgetting.packed_text import notes_of, rows_of
 from plumbob.trainers.forgetting.retention import RetainedText, prepare_retention
 from plumbob.trainers.learner.learner_parts import LearnerParts, tuned_policy
 from plumbob.trainers.learner.learner_protocol import Learners, LossSum, Pass
@@ -40,13 +41,14 @@ Labelled = tuple[TokenSequence, bool]
 
 @dataclass(frozen=True)
 class KtoInput:
-    """Encoded responses with their labels (True is good), and sentences for the user."""
+    """Encoded responses with their labels (True is good), sentences for the user, and rows as the model sees them."""
 
     train: tuple[Labelled, ...]
     heldout: tuple[Labelled, ...]
     pad_id: int
     notes: tuple[str, ...]
     retained: RetainedText | None = None
+    rows: tuple[RenderedRow, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -130,7 +132,9 @@ def prepare_kto(run: KtoRun) -> KtoInput:
     notes = (
         split.notes + train.notes + heldout.notes + small + balance_notes(train.records, run.kto) + notes_of(retained)
     )
-    return KtoInput(train.records, heldout.records, tokenizer.pad_token_id, notes, retained)
+    label = "response, good" if train.records[0][1] else "response, bad"
+    rows = sequence_rows("data.labelled", tokenizer, [(one,) for one, _ in train.records], (label,)) + rows_of(retained)
+    return KtoInput(train.records, heldout.records, tokenizer.pad_token_id, notes, retained, rows)
 
 
 def longest_mismatch(records: Sequence[Labelled]) -> int:

@@ -14,6 +14,7 @@ from plumbob.configs.settings.models import ModelRef, NewBertSettings, NewLlamaS
 from plumbob.data.batch import Batch
 from plumbob.data.length_checks import check_limits
 from plumbob.data.reading.readers import read_texts
+from plumbob.data.rendered_rows import RenderedRow, text_rows, token_part
 from plumbob.data.splitting import Split, hold_out
 from plumbob.data.tokenization import IGNORED_LABEL, TokenBatch, TokenSequence, collate, mask_tokens, pack_texts
 from plumbob.models.from_scratch import check_sizes
@@ -75,6 +76,16 @@ def _positions(run: PretrainRun | PretrainEncoderRun) -> tuple[int, str]:
         case _:
             assert_never(model)
     return model.max_positions, f"{model.setting}.max_positions"
+
+
+def corpus_rows(corpus: Split[str], tokenizer: Any | None, block_tokens: int) -> tuple[RenderedRow, ...]:
+    """The first block, or the first document where the tokenizer is made of this text only later."""
+    if tokenizer is None:
+        return text_rows("data.text", len(corpus.train), ("text", corpus.train[0], True))
+    blocks = pack_texts(tokenizer, corpus.train[:1], block_tokens)
+    name = "text" if tokenizer.mask_token_id is None else "text, of which words are masked"
+    part = token_part(name, tokenizer, blocks[0].ids, True)
+    return (RenderedRow("data.text", len(corpus.train), (part,)),)
 
 
 def encode_corpus(corpus: Split[str], tokenizer: Any, block_tokens: int) -> PretrainInput:

@@ -20,7 +20,8 @@ from plumbob.core.statistics import calibration_error
 from plumbob.data.chat import Render
 from plumbob.data.length_checks import check_limits
 from plumbob.data.reading.readers import ReadRecords, read_annotated_pairs, read_rankings, read_scored_responses
-from plumbob.data.records import Ranking
+from plumbob.data.records import Ranking, ScoredResponse
+from plumbob.data.rendered_rows import RenderedRow, text_rows, token_part
 from plumbob.data.splitting import hold_out
 from plumbob.models.from_scratch import check_sizes
 from plumbob.models.masked_lm import open_encoder
@@ -65,11 +66,12 @@ from plumbob.trainers.offline.reward_batch import (
 
 @dataclass(frozen=True)
 class RewardInput:
-    """Human feedback as text, and sentences about rows that were left out."""
+    """Human feedback as text, sentences about rows that were left out, and one row as the model sees it."""
 
     train: tuple[FeedbackRecord, ...]
     heldout: tuple[FeedbackRecord, ...]
     notes: tuple[str, ...]
+    rows: tuple[RenderedRow, ...] = ()
 
 
 # ----------------------------------------------------------------------------------------------------------- the loss
@@ -124,7 +126,25 @@ def prepare_reward(run: RewardRun, render: Render) -> RewardInput:
     split = hold_out(_reader(run, render), path, heldout_path, lambda record: record.prompt, run.data, run.seed)
     check_heldout("reward_training", run.reward_training, len(split.heldout))
     small = small_batch_notes("reward_training", run.reward_training, len(split.train), run.learner)
-    return RewardInput(split.train, split.heldout, split.notes + small)
+    return RewardInput(split.train, split.heldout, split.notes + small, _rows(run, split.train))
+
+
+def _rows(run: RewardRun, records: Sequence[FeedbackRecord]) -> tuple[RenderedRow, ...]:
+    """Prompt and response are read together, as a pair; an encoder that is made anew has no tokens yet."""
+    setting, encoder = f"data.{run.data.kind}", run.reward.encoder
+    first = records[0]
+    names = [f"response, score {first.score:g}"] if isinstance(first, ScoredResponse) else _ranked(len(first.responses))
+    if isinstance(encoder, NewBertSettings):
+        responses = [(name, response, True) for name, response in zip(names, first.responses, strict=True)]
+        return text_rows(setting, len(records), ("prompt", first.prompt, False), *responses)
+    tokenizer = open_encoder(encoder).tokenizer
+    (encoded,) = encode_responses(tokenizer, [first], run.reward.max_tokens)
+    parts = (token_part(name, tokenizer, one.input_ids, True) for name, one in zip(names, encoded, strict=True))
+    return (RenderedRow(setting, len(records), tuple(parts)),)
+
+
+def _ranked(num_responses: int) -> list[str]:
+    return ["chosen", "rejected"] if num_responses == 2 else [f"rank {place}" for place in range(1, num_responses + 1)]
 
 
 def _reader(run: RewardRun, render: Render) -> Callable[[str], ReadRecords[Any]]:

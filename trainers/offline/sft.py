@@ -12,12 +12,13 @@ from plumbob.configs.runs import SftRun
 from plumbob.data.chat import chat_renderer
 from plumbob.data.length_checks import LENGTH_KEYS, check_sequences
 from plumbob.data.reading.readers import read_demonstrations
+from plumbob.data.rendered_rows import RenderedRow, sequence_rows
 from plumbob.data.splitting import hold_out
 from plumbob.data.tokenization import TokenBatch, TokenSequence, collate, encode_demonstrations
 from plumbob.models.adapter import ModelRole
 from plumbob.models.tuning.methods import open_tunable
 from plumbob.trainers.forgetting.next_token import NEXT_TOKEN_PASSES, num_predicted_tokens, num_tokens
-from plumbob.trainers.forgetting.packed_text import PackedText, notes_of
+from plumbob.trainers.forgetting.packed_text import PackedText, notes_of, rows_of
 from plumbob.trainers.forgetting.replay import WithReplay, prepare_replay, replay_passes, with_replay
 from plumbob.trainers.forgetting.retention import RetainedText, prepare_retention
 from plumbob.trainers.learner.learner_parts import LearnerParts, tuned_policy
@@ -31,7 +32,11 @@ ROLES: tuple[ModelRole, ...] = ("policy",)
 
 @dataclass(frozen=True)
 class SftInput:
-    """Encoded demonstrations, text that is measured or learnt beside them, and sentences about what was left out."""
+    """Encoded demonstrations, text that is measured or learnt beside them, and sentences about what was left out.
+
+    Attributes:
+        rows: one of each input as the model sees it.
+    """
 
     train: tuple[TokenSequence, ...]
     heldout: tuple[TokenSequence, ...]
@@ -39,6 +44,7 @@ class SftInput:
     retained: RetainedText | None
     replayed: PackedText | None
     notes: tuple[str, ...]
+    rows: tuple[RenderedRow, ...] = ()
 
 
 def prepare_sft(run: SftRun) -> SftInput:
@@ -63,7 +69,9 @@ def prepare_sft(run: SftRun) -> SftInput:
     retained = prepare_retention(run.retention, opened)
     replayed = prepare_replay(run.replay, opened)
     notes = split.notes + train.notes + heldout.notes + small + notes_of(retained, replayed)
-    return SftInput(train.records, heldout.records, tokenizer.pad_token_id, retained, replayed, notes)
+    rows = sequence_rows("data.demonstrations", tokenizer, [(one,) for one in train.records], ("response",))
+    rows += rows_of(retained, replayed)
+    return SftInput(train.records, heldout.records, tokenizer.pad_token_id, retained, replayed, notes, rows)
 
 
 def learner_parts(run: SftRun) -> LearnerParts:

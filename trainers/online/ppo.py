@@ -14,16 +14,18 @@ from plumbob.data.chat import chat_renderer
 from plumbob.data.length_checks import check_context
 from plumbob.data.prompts import EncodedPrompt, PromptCursor, encode_prompts
 from plumbob.data.reading.readers import read_prompts
+from plumbob.data.rendered_rows import RenderedRow, prompt_rows
 from plumbob.data.splitting import hold_out
 from plumbob.models.adapter import ModelRole
 from plumbob.models.loading import OpenedPolicy
 from plumbob.models.tuning.methods import open_tunable
+from plumbob.reward.dialogue_form import RewardPrompts
 from plumbob.reward.scorer import Scorer
 from plumbob.rollout.requests import Samplers
 from plumbob.rollout.rollout_records import Rollout
 from plumbob.rollout.samplers.open_sampler import support_of
 from plumbob.trainers.algorithms.kl import initial_coefficient, next_coefficient
-from plumbob.trainers.forgetting.packed_text import PackedText, notes_of
+from plumbob.trainers.forgetting.packed_text import PackedText, notes_of, rows_of
 from plumbob.trainers.forgetting.replay import prepare_replay, replay_passes, with_replay
 from plumbob.trainers.forgetting.retention import RetainedText, prepare_retention
 from plumbob.trainers.learner.checkpoint import Checkpoint, Checkpoints
@@ -41,13 +43,18 @@ from plumbob.trainers.online.trajectories import collate_rollouts
 
 @dataclass(frozen=True)
 class PpoInput:
-    """Encoded prompts, sentences about rows that were left out, and text that is measured or learnt beside them."""
+    """Encoded prompts, sentences about rows that were left out, and text that is measured or learnt beside them.
+
+    Attributes:
+        rows: one of each input as the model sees it.
+    """
 
     train: tuple[EncodedPrompt, ...]
     pad_id: int
     notes: tuple[str, ...]
     retained: RetainedText | None = None
     replayed: PackedText | None = None
+    rows: tuple[RenderedRow, ...] = ()
 
 
 def open_sampled_policy(run: PpoRun) -> OpenedPolicy:
@@ -56,10 +63,16 @@ def open_sampled_policy(run: PpoRun) -> OpenedPolicy:
     return open_tunable(run.policy, roles_of(run.ppo.estimator), support)
 
 
-def prepare_ppo(run: PpoRun, opened: OpenedPolicy) -> PpoInput:
-    """Read, check and encode the prompts. Raises UserError; starts and writes nothing."""
+def prepare_ppo(run: PpoRun, opened: OpenedPolicy, scored: Sequence[RewardPrompts] = ()) -> PpoInput:
+    """Read, check and encode the prompts. Raises UserError; starts and writes nothing.
+
+    Args:
+        scored: take down how the reward models read the prompts.
+    """
     data, tokenizer = run.data, opened.tokenizer
     render = chat_renderer(tokenizer)
+    for prompts in scored:
+        render = prompts.beside(render)
     split = hold_out(
         lambda path: read_prompts(path, data, render),
         data.prompts,
@@ -73,8 +86,13 @@ def prepare_ppo(run: PpoRun, opened: OpenedPolicy) -> PpoInput:
     check_context(longest, run.rollout.max_tokens, opened.num_positions)
     retained = prepare_retention(run.retention, opened)
     replayed = prepare_replay(run.replay, opened)
-    notes = split.notes + train.notes + notes_of(retained, replayed)
-    return PpoInput(train.records, tokenizer.pad_token_id, notes, retained, replayed)
+    texts = [prompt.text for prompt in train.records]
+    unlike = tuple(note for prompts in scored for note in prompts.notes(texts))
+    notes = split.notes + train.notes + unlike + notes_of(retained, replayed)
+    as_scored = [part for prompts in scored for part in prompts.parts(texts[0])]
+    rows = prompt_rows("data.prompts", tokenizer, [one.ids for one in train.records], as_scored)
+    rows += rows_of(retained, replayed)
+    return PpoInput(train.records, tokenizer.pad_token_id, notes, retained, replayed, rows)
 
 
 def roles_of(estimator: Estimator) -> tuple[ModelRole, ...]:

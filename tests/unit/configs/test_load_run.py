@@ -103,6 +103,11 @@ def test_eval_needs_no_preset() -> None:
     [
         ("ppo.num_stpes=3", "command line: ppo.num_stpes: unknown key; did you mean ppo.num_steps?"),
         ("num_steps=3", "command line: num_steps: unknown key; did you mean ppo.num_steps?"),
+        ("ppo.action=warn", "command line: ppo.action: unknown key; known below ppo: "),
+        ("rollout.model=rm", "command line: rollout.model: unknown key; known below rollout: "),
+        ("temperature=1", "command line: temperature: unknown key; did you mean rollout.temperature?"),
+        ("judge_model=rm", "command line: judge_model: unknown key; known here: name, seed, "),
+        ("batch_size=3", "unknown key; did you mean reward.batch_size or judge.batch_size?"),
         ("ppo.max_restart=3", "command line: ppo.max_restart: unknown key; known below ppo: "),
         ("data.foo.bar=3", "command line: data.foo: unknown key; known below data: columns, bad_rows, overlap, "),
         ("policy.tuning.rnak=3", "command line: policy.tuning.rnak: unknown key; did you mean policy.tuning.rank?"),

@@ -21,6 +21,7 @@ from plumbob.configs.runs import EvalRun
 from plumbob.console.cli import main
 from plumbob.console.commands.doctor import examine, package_check
 from plumbob.core.errors import RunFailed, RunPreempted, RunStopped
+from plumbob.data.rendered_rows import RenderedRow, RowPart
 from plumbob.driver.run_folder.folder import run_folder
 from plumbob.trainers.metrics.step_record import Listener, StepRecord
 
@@ -37,6 +38,7 @@ class Result:
 @dataclass(frozen=True)
 class Planned:
     fits: bool
+    rows = (RenderedRow("data.prompts", 2, (RowPart("prompt", "Hi\n", False, 3),)),)
 
     def lines(self) -> list[str]:
         return ["1 learner, 0.5 CPUs"]
@@ -331,7 +333,8 @@ def test_plan_says_whether_the_run_fits(launched: Callable[..., None], capsys: p
     launched(plan=lambda config: Planned(fits=config.seed == 0))
     assert main(["plan", *PPO]) == 0
     assert main(["plan", *PPO, "seed=1", "--json"]) == 1
-    assert capsys.readouterr().out == '1 learner, 0.5 CPUs\n{"learners": 1}\n'
+    row = "row      data.prompts, one of 2, as the model sees it:\n  prompt (3 tokens)  Hi\\n\n"
+    assert capsys.readouterr().out == f'1 learner, 0.5 CPUs\n{row}{{"learners": 1}}\n'
 
 
 def test_doctor_tells_versions_apart() -> None:

@@ -99,6 +99,37 @@ def test_a_plan_says_what_is_left_out_of_the_input(tmp_path: Path) -> None:
     assert f"note     {note}" in planned.lines()
 
 
+def test_a_plan_shows_one_row_of_each_input(tmp_path: Path) -> None:
+    """Of a policy that is made from scratch there are no tokens yet."""
+    rows = [{"prompt": "Why?", "chosen": " a", "rejected": " b"}, {"prompt": "How?", "chosen": " c", "rejected": " d"}]
+    (tmp_path / "pairs.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    planned = plan(
+        PipelineRun(
+            data=PipelineDataSettings(pairs=str(tmp_path / "pairs.jsonl"), heldout_fraction=0.5),
+            policy=PipelinePolicySettings(model=NewLlamaSettings(max_positions=1024)),
+            reward=PipelineScorerSettings(model=NewBertSettings()),
+        )
+    )
+    asked, chosen, rejected = next(
+        (row["prompt"], row["chosen"], row["rejected"])
+        for row in rows
+        if row["prompt"] == planned.rows[1].parts[0].text
+    )
+    assert planned.as_dict()["rows"] == [
+        {"setting": setting, "num_records": 1, "parts": tuple(part(*one) for one in parts)}
+        for setting, parts in (
+            ("data.text", [("text", asked + chosen, True)]),
+            ("data.demonstrations", [("prompt", asked, False), ("response", chosen, True)]),
+            ("data.pairs", [("prompt", asked, False), ("chosen", chosen, True), ("rejected", rejected, True)]),
+            ("data.prompts", [("prompt", asked, False)]),
+        )
+    ]
+
+
+def part(name: str, text: str, is_learnt: bool) -> dict[str, Any]:
+    return {"name": name, "text": text, "is_learnt": is_learnt, "num_tokens": None}
+
+
 def test_a_plan_refuses_what_the_run_would() -> None:
     run = PipelineRun(
         data=PipelineDataSettings(

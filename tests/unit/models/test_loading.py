@@ -51,6 +51,18 @@ def test_a_missing_folder_is_not_taken_for_a_hub_name(
         resolve_model(policy_ref(model))
 
 
+@pytest.mark.parametrize("model", ["score.py:main", "a b", "team/name@v1", "-x"])
+def test_what_is_no_hub_name_is_not_asked_for(model: str) -> None:
+    with pytest.raises(UserError, match=r"there is no such folder, and it is no hub name, which is NAME or TEAM/NAME"):
+        resolve_model(policy_ref(model))
+
+
+def test_a_file_is_no_model(tmp_path: Path) -> None:
+    (tmp_path / "model.gguf").write_text("")
+    with pytest.raises(UserError, match=r"model\.gguf: is a file; a model is a folder with config\.json"):
+        resolve_model(policy_ref(str(tmp_path / "model.gguf")))
+
+
 def test_a_folder_with_neither_model_nor_adapter(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"neither config\.json \(a model\) nor adapter_config\.json"):
         resolve_model(policy_ref(str(tmp_path)))

@@ -203,6 +203,15 @@ def test_a_missing_folder_is_one_clear_error(tmp_path):
         load_reward_model(named(tmp_path / "nowhere"))
 
 
+@pytest.mark.parametrize("name", ["score.py", "score.py:main", "a_function_of_mine", "an/empty/folder"])
+def test_a_reward_of_ones_own_is_told_what_a_reward_can_be(tmp_path, monkeypatch, name):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "score.py").write_text("")
+    (tmp_path / "an/empty/folder").mkdir(parents=True)
+    with pytest.raises(UserError, match=f"reward.model={name}: .*; what responses are rewarded by is a trained reward"):
+        check_reward_model(model_reward(name))
+
+
 def test_a_folder_without_a_tokenizer_is_refused(broken):
     for name in ("tokenizer.json", "tokenizer_config.json"):
         (broken / name).unlink()

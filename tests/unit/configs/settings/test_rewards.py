@@ -73,6 +73,10 @@ def test_errors_name_the_section_in_which_they_are(section: str) -> None:
         ("uncertainty_penalty=0.5", "{0}.uncertainty_penalty=0.5 is for reward models that disagree, and there is one"),
         ("ensemble=[a]", "{0}.ensemble with {0}.normalize=false: raw scores of different models have different units"),
         ("ensembel=[a]", "command line: {0}.ensembel: unknown key; did you mean {0}.ensemble?"),
+        (
+            "function=my.py:score",
+            "command line: {0}.function: unknown key; known below {0}: num_workers, num_threads, ",
+        ),
     ):
         extra = [f"{section}.normalize=false"] if override == "ensemble=[a]" else []
         with pytest.raises(UserError) as caught:
@@ -96,3 +100,15 @@ def test_a_run_that_began_before_rewards_were_a_union_resumes(tmp_path: Path) ->
     found = read_resolved(tmp_path)
     assert found == asked and isinstance(found, PpoRun)
     assert found.judge is not None and len(found.judge.reward.models) == 1
+
+
+@pytest.mark.parametrize(
+    "override",
+    ["reward.function=a.py:score", "reward.kind=rule", "reward_funcs=[a]", "reward=a.py:score", "judge=a.py"],
+)
+def test_a_reward_of_ones_own_is_told_what_a_reward_can_be(override: str) -> None:
+    with pytest.raises(
+        UserError, match=r"is a trained reward model, .* plumbob run reward data\.scores=FILE"
+    ) as caught:
+        load_run("ppo", [*PPO, override])
+    assert "did you mean" not in str(caught.value)

@@ -20,7 +20,7 @@ USER = {"role": "user", "content": "Hi"}
 PAIR = {"prompt": "q", "chosen": "good", "rejected": "bad"}
 
 
-def render(messages: list[Message]) -> str:
+def render(messages: list[Message], **_: Any) -> str:
     return "".join(f"[{message['role']}:{message['content']}]" for message in messages)
 
 

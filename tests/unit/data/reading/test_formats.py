@@ -169,6 +169,6 @@ def test_missing_and_unknown_files_say_what_is_accepted(tmp_path: Path) -> None:
         list(iterate_rows(str(tmp_path / "nowhere.jsonl")))
     with pytest.raises(UserError, match=r"matches no file of a known kind"):
         list(iterate_rows(str(tmp_path / "*.jsonl")))
-    (tmp_path / "a.csv").write_text("x")
-    with pytest.raises(UserError, match=r"a\.csv: unknown kind of file.*\.parquet"):
-        list(iterate_rows(str(tmp_path / "a.csv")))
+    (tmp_path / "a.xlsx").write_text("x")
+    with pytest.raises(UserError, match=r"a\.xlsx: unknown kind of file.*\.parquet"):
+        list(iterate_rows(str(tmp_path / "a.xlsx")))

@@ -119,12 +119,12 @@ def test_keys_that_a_message_lacks_are_not_null_in_it(tmp_path: Path, suffix: st
     pq.write_table(table, path) if suffix == "parquet" else write_stream(path, table)
     seen: list[Any] = []
 
-    def render(messages: list[Any]) -> str:
+    def render(messages: list[Any], **_: Any) -> str:
         seen.extend(messages)
-        return "prompt"
+        return str(messages)
 
     read_demonstrations(str(path), RULES, render)
-    assert seen == [rows[0][0], rows[1][0]]
+    assert seen[:2] == [rows[0][0], rows[1][0]]
 
 
 # ---------------------------------------------------------------------------------------------------------------- JSON
@@ -221,7 +221,7 @@ def test_a_template_with_an_error_of_its_own_refuses_the_rows(tmp_path: Path) ->
         chat_template = "{{ 1 / 0 }}"
         special_tokens_map: dict[str, str] = {}  # noqa: RUF012
 
-        def get_chat_template(self) -> str:
+        def get_chat_template(self, tools: object) -> str:
             return self.chat_template
 
     path = write_lines(tmp_path / "a.jsonl", {"prompt": [{"role": "user", "content": "q"}]})

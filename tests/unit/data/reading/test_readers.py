@@ -28,7 +28,7 @@ BAD = {"role": "assistant", "content": "Go away."}
 PAIR = PreferencePair("[user:Hi]", "Hello!", "Go away.")
 
 
-def render(messages: list[Message]) -> str:
+def render(messages: list[Message], **_: Any) -> str:
     return "".join(f"[{message['role']}:{message['content']}]" for message in messages)
 
 

@@ -18,7 +18,8 @@ from plumbob.data.prompts import EncodedPrompt
 from plumbob.driver.pipeline import pipeline
 from plumbob.driver.pipeline.pipeline import Pipeline, PipelineResult, run_pipeline, stage_folders
 from plumbob.driver.pipeline.pipeline_data import Files
-from plumbob.driver.stages.evaluation import ComparedResponses, EvalInput, EvaluatedPolicy
+from plumbob.driver.stages.evaluation import ComparedResponses
+from plumbob.driver.stages.evaluation_input import EvalInput, EvaluatedPolicy
 from plumbob.driver.stages.stage import StageContext, StageResult, StageSummary
 from plumbob.rollout.rollout_records import Rollout, SampleRequest
 from tests.support.opened_models import opened_policy

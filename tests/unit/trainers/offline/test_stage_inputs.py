@@ -12,6 +12,8 @@ from plumbob.configs.runs import DpoRun, PretrainEncoderRun, PretrainRun, Reward
 from plumbob.configs.settings.data import (
     DemonstrationDataSettings,
     FeedbackDataSettings,
+    ReplaySettings,
+    RetentionSettings,
     TextDataSettings,
     TokenizedPairDataSettings,
 )
@@ -28,7 +30,9 @@ from plumbob.configs.settings.models import (
 from plumbob.configs.settings.rewards import RewardEncoderSettings
 from plumbob.configs.settings.training import CalibrationSettings, PretrainEncoderSettings, PretrainSettings
 from plumbob.core.errors import UserError
+from plumbob.data.chat import plain_dialogue
 from plumbob.data.records import Ranking
+from plumbob.data.rendered_rows import RenderedRow
 from plumbob.models.adapter import save_adapter
 from plumbob.models.from_scratch import build_bert
 from plumbob.models.masked_lm import open_encoder
@@ -101,6 +105,31 @@ def test_dpo_runs_with_nothing_held_out(tmp_path: Path, policy: str) -> None:
         prepared = prepare_dpo(DpoRun(data=data, policy=AlignedPolicySettings(model=policy)))
         assert (len(prepared.train), prepared.heldout) == (1, ())
     assert prepared.notes[0].startswith("1 of 1 pairs dropped")
+
+
+def test_each_stage_shows_one_row_as_its_model_sees_it(tmp_path: Path, policy: str, encoder: str) -> None:
+    """What is learnt ends with the EOS; a reward model reads prompt and response as a pair."""
+    sft = DemonstrationDataSettings(demonstrations=shown(tmp_path, "a.jsonl", "b"), heldout_fraction=0, **SHORT)
+    replay = ReplaySettings(text=write(tmp_path / "text.jsonl", [{"text": "x"}]), block_tokens=8)
+    retention = RetentionSettings(text=replay.text, block_tokens=8)
+    run = SftRun(data=sft, policy=PolicySettings(model=policy), replay=replay, retention=retention)
+    assert [(row.setting, *texts_of(row)) for row in prepare_sft(run).rows] == [
+        ("data.demonstrations", ("prompt", "a.jsonl", False), ("response", "b<eos>", True)),
+        ("retention.text", ("text", "x<eos>", False)),
+        ("replay.text", ("text", "x<eos>", True)),
+    ]
+    dpo = TokenizedPairDataSettings(pairs=pairs(tmp_path, "a.jsonl", "b"), heldout_fraction=0, **SHORT)
+    (row,) = prepare_dpo(DpoRun(data=dpo, policy=AlignedPolicySettings(model=policy))).rows
+    assert texts_of(row) == [("prompt", "a.jsonl", False), ("chosen", "b<eos>", True), ("rejected", "d<eos>", True)]
+    file = write(tmp_path / "feedback.jsonl", [{"prompt": "a", "chosen": "b", "rejected": "d"}])
+    feedback = FeedbackDataSettings(pairs=file, heldout_fraction=0)
+    settings = RewardEncoderSettings(model=encoder, max_tokens=40)
+    (row,) = prepare_reward(RewardRun(data=feedback, reward=settings), plain_dialogue).rows
+    assert texts_of(row) == [("chosen", "[CLS] a [SEP] b [SEP]", True), ("rejected", "[CLS] a [SEP] d [SEP]", True)]
+
+
+def texts_of(row: RenderedRow) -> list[tuple[str, str, bool]]:
+    return [(part.name, part.text, part.is_learnt) for part in row.parts]
 
 
 def test_blocks_that_the_model_has_no_positions_for(tmp_path: Path, policy: str, encoder: str) -> None:

@@ -1,0 +1,106 @@
+"""What an evaluation reads: pairs that a reward model is measured on, prompts that a policy is asked."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from plumbob.configs.runs import EvalRun
+from plumbob.configs.settings.models import EvaluatedPolicySettings
+from plumbob.configs.settings.rewards import ScorerSettings
+from plumbob.data.chat import chat_renderer, plain_dialogue
+from plumbob.data.length_checks import check_context
+from plumbob.data.prompts import EncodedPrompt, encode_prompts
+from plumbob.data.reading.readers import read_annotated_pairs, read_prompts
+from plumbob.data.records import Ranking
+from plumbob.data.rendered_rows import RenderedRow, prompt_rows, text_rows
+from plumbob.models.loading import OpenedPolicy, open_baseline, open_policy
+from plumbob.models.tuning.targets import check_served
+from plumbob.reward.dialogue_form import RewardPrompts
+from plumbob.reward.open_scorer import check_reward
+from plumbob.rollout.samplers.open_sampler import support_of
+
+
+@dataclass(frozen=True)
+class EvaluatedPolicy:
+    """A policy with the prompts that it is asked.
+
+    Attributes:
+        opened: the policy.
+        baseline: what it is compared with; None for a full model without one, which is described by itself.
+        scored: how the reward model reads the prompts; None where it reads them as the policy does.
+    """
+
+    opened: OpenedPolicy
+    baseline: OpenedPolicy | None
+    prompts: tuple[EncodedPrompt, ...]
+    pad_id: int
+    scored: RewardPrompts | None = None
+
+
+@dataclass(frozen=True)
+class EvalInput:
+    """Pairs for the reward model, which may be none; a policy where one is measured; notes on what was left out.
+
+    Attributes:
+        rows: one of each input as the models see it.
+    """
+
+    pairs: tuple[Ranking, ...]
+    policy: EvaluatedPolicy | None
+    notes: tuple[str, ...]
+    rows: tuple[RenderedRow, ...] = ()
+
+
+def prepare_eval(run: EvalRun) -> EvalInput:
+    """Read and check pairs and prompts. Raises UserError; starts and writes nothing."""
+    check_reward(scorer_of(run).reward)
+    notes: tuple[str, ...] = ()
+    pairs: tuple[Ranking, ...] = ()
+    policy = None
+    if run.policy is not None:
+        policy, notes = _prepare_policy(run, run.policy)
+    if run.data.pairs is not None:
+        scored = RewardPrompts(run.reward.reward)
+        render = plain_dialogue if policy is None else chat_renderer(policy.opened.tokenizer)
+        read = read_annotated_pairs(run.data.pairs, run.data, scored.instead_of(render), use_margin=False)
+        pairs = read.records
+        notes += read.notes + scored.notes([pair.prompt for pair in pairs])
+    return EvalInput(pairs, policy, tuple(dict.fromkeys(notes)), _rows(policy, pairs))
+
+
+def _rows(policy: EvaluatedPolicy | None, pairs: Sequence[Ranking]) -> tuple[RenderedRow, ...]:
+    rows: tuple[RenderedRow, ...] = ()
+    if policy is not None:
+        as_scored = () if policy.scored is None else policy.scored.parts(policy.prompts[0].text)
+        ids = [prompt.ids for prompt in policy.prompts]
+        rows += prompt_rows("data.prompts", policy.opened.tokenizer, ids, as_scored)
+    for pair in pairs[:1]:
+        responses = zip(("chosen", "rejected"), pair.responses, (False, False), strict=True)
+        rows += text_rows("data.pairs", len(pairs), ("prompt", pair.prompt, False), *responses)
+    return rows
+
+
+def _prepare_policy(run: EvalRun, settings: EvaluatedPolicySettings) -> tuple[EvaluatedPolicy, tuple[str, ...]]:
+    """The policy, its baseline and its prompts, and notes about those left out."""
+    assert run.data.prompts is not None, "a policy is measured on prompts"
+    opened, support = open_policy(settings.ref), support_of(run.rollout.engine)
+    tokenizer = opened.tokenizer
+    check_served(opened, support)
+    baseline = open_baseline(settings)
+    if baseline is not None:
+        check_served(baseline, support, ("reference",))
+    scored = RewardPrompts(run.reward.reward)
+    read = read_prompts(run.data.prompts, run.data, scored.beside(chat_renderer(tokenizer)))
+    encoded = encode_prompts(tokenizer, read.records, run.data.max_prompt_tokens)
+    order = np.random.default_rng(run.seed).permutation(len(encoded.records))[: run.evaluation.num_prompts]
+    prompts = tuple(encoded.records[index] for index in order)
+    longest = max(len(prompt.ids) for prompt in prompts)
+    check_context(longest, run.rollout.max_tokens, opened.num_positions)
+    notes = read.notes + encoded.notes + scored.notes([prompt.text for prompt in prompts])
+    return EvaluatedPolicy(opened, baseline, prompts, tokenizer.pad_token_id, scored), notes
+
+
+def scorer_of(run: EvalRun) -> ScorerSettings:
+    """The run's scorer; pairs alone are compared by one model's raw scores, which need no calibration."""
+    return run.reward.uncalibrated() if run.policy is None else run.reward

@@ -1,0 +1,231 @@
+"""The form of dialogue that a reward model was trained on, stored with it, and prompts written in that form for it."""
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from itertools import takewhile
+from pathlib import Path
+from typing import Any
+
+from transformers.utils import cached_file
+
+from plumbob.configs.settings.models import ModelRef
+from plumbob.configs.settings.rewards import Reward
+from plumbob.core.atomic_files import flush, write_atomically
+from plumbob.core.errors import UserError
+from plumbob.core.outside import from_outside
+from plumbob.data.chat import (
+    PLAIN_CHAT_TEMPLATE,
+    Message,
+    Render,
+    chat_renderer,
+    plain_dialogue,
+    template_renderer,
+)
+from plumbob.data.records import RowError
+from plumbob.data.rendered_rows import RowPart, shortened
+from plumbob.data.tokenization import Tokenizer
+from plumbob.models.loading import open_tokenizer
+from plumbob.models.resolution import resolve_package_folder
+from plumbob.reward.scorer import Score, Scorer
+
+FORM_FILE = "dialogue_form.json"
+PROBE = "what the user asks"
+MIN_ENDING, MAX_ENDING = 4, 60
+
+
+@dataclass(frozen=True)
+class DialogueForm:
+    """How the prompts that a reward model was trained on were written.
+
+    Attributes:
+        chat_template: what chat messages were written with; None where the prompts were texts.
+        special_tokens: name -> text, for the template.
+        ending: what every prompt ended with, such as "\\n\\nAssistant:"; "" where nothing is known of it.
+    """
+
+    chat_template: str | None
+    special_tokens: Mapping[str, str]
+    ending: str
+
+    @property
+    def render(self) -> Render | None:
+        return None if self.chat_template is None else template_renderer(self.chat_template, self.special_tokens)
+
+
+class FormInUse:
+    """Renders a file's messages, and knows afterwards in which form its prompts are.
+
+    Messages are written by the tokenizer's chat template, or plainly where there is no tokenizer.
+    """
+
+    def __init__(self, tokenizer: Tokenizer | None) -> None:
+        self._tokenizer = tokenizer
+        self._render: Render = plain_dialogue if tokenizer is None else chat_renderer(tokenizer)
+        self._has_messages = False
+
+    def __call__(self, messages: list[Message], **values: Any) -> str:
+        self._has_messages = True
+        return self._render(messages, **values)
+
+    def form(self, prompts: Sequence[str]) -> DialogueForm:
+        """Of the prompts that were read with it."""
+        return self.form_of_messages() or DialogueForm(None, {}, common_ending(prompts))
+
+    def form_of_messages(self) -> DialogueForm | None:
+        """None where there were none."""
+        if not self._has_messages:
+            return None
+        if self._tokenizer is None:
+            return form_of(PLAIN_CHAT_TEMPLATE, {})
+        return form_of(self._tokenizer.get_chat_template(), self._tokenizer.special_tokens_map)
+
+
+def form_of(chat_template: str, special_tokens: Mapping[str, Any]) -> DialogueForm:
+    texts = {name: token for name, token in special_tokens.items() if isinstance(token, str)}
+    try:
+        asked = template_renderer(chat_template, texts)([{"role": "user", "content": PROBE}])
+    except RowError:  # It writes no dialogue as plain as this.
+        asked = ""
+    return DialogueForm(chat_template, texts, asked.rpartition(PROBE)[2])
+
+
+def common_ending(prompts: Sequence[str]) -> str:
+    """What all prompts end with, of at most `MAX_ENDING` letters; "" where it is too short to tell a form by."""
+    backwards = [prompt[-MAX_ENDING:][::-1] for prompt in prompts]
+    # What the first and the last in order have in common all between them have.
+    same = takewhile(lambda letters: letters[0] == letters[1], zip(min(backwards), max(backwards), strict=False))
+    ending = "".join(letter for letter, _ in same)[::-1]
+    return ending if len(ending.strip()) >= MIN_ENDING else ""
+
+
+def save_form(form: DialogueForm, folder: Path) -> None:
+    """Write it into a reward model's folder, whole or not at all."""
+    write_atomically(folder / FORM_FILE, json.dumps(asdict(form), indent=2, ensure_ascii=False) + "\n")
+    flush(folder)
+
+
+def load_form(ref: ModelRef) -> DialogueForm | None:
+    """The form stored with a reward model, or that of its own tokenizer's chat template; None where there is neither.
+
+    Raises:
+        UserError: what is stored cannot be used.
+    """
+    try:
+        path = Path(cached_file(ref.name, FORM_FILE))
+    except OSError:
+        tokenizer = open_tokenizer(resolve_package_folder(ref.name, ref.setting), ref.setting)
+        return (
+            None
+            if tokenizer.chat_template is None
+            else form_of(tokenizer.get_chat_template(), tokenizer.special_tokens_map)
+        )
+    with from_outside(
+        f"{path}: cannot be read", "it has chat_template, special_tokens and ending, as a reward run writes"
+    ):
+        content = json.loads(path.read_text(encoding="utf-8"))
+        template, tokens, ending = content["chat_template"], content["special_tokens"], content["ending"]
+        if not (isinstance(template, str | None) and isinstance(ending, str) and isinstance(tokens, dict)):
+            raise ValueError("a value is of another kind")
+        return DialogueForm(template, tokens, ending)
+
+
+# ------------------------------------------------------------------------------------------------- prompts in the form
+
+
+class RewardPrompts:
+    """The prompts of a run as the reward models of one group of scorers read them.
+
+    Raises:
+        UserError: the models of an ensemble were trained on different forms.
+    """
+
+    def __init__(self, reward: Reward) -> None:
+        self._refs = reward.models
+        forms = {ref: load_form(ref) for ref in self._refs}
+        self._unknown = [ref for ref, form in forms.items() if form is None]
+        known = {ref: form for ref, form in forms.items() if form is not None}
+        different = [ref for ref, form in known.items() if form != next(iter(known.values()))]
+        if different:
+            raise UserError(
+                f"{next(iter(known))} and {different[0]} were trained on prompts in different forms of dialogue "
+                f"({FORM_FILE} in their folders), and an ensemble reads the same: give models of one form"
+            )
+        self._form = next(iter(known.values()), None)
+        self._texts: dict[str, str] = {}
+        self._has_messages = False
+
+    @property
+    def render(self) -> Render | None:
+        """Writes messages in the form; None where there is none for messages."""
+        return None if self._form is None else self._form.render
+
+    def beside(self, render: Render) -> Render:
+        """The policy's render; what it writes is remembered beside the same messages in the reward models' form."""
+        own = self.render
+
+        def both(messages: list[Message], **values: Any) -> str:
+            text = render(messages, **values)
+            self._has_messages = True
+            if own is not None and values.get("add_generation_prompt", True) and text not in self._texts:
+                try:
+                    self._texts[text] = own(messages, **values)
+                except RowError as error:
+                    raise RowError(f"for {self._refs[0]}: {error}") from error
+            return text
+
+        return both
+
+    def instead_of(self, render: Render) -> Render:
+        """What reads messages for the reward models alone: in their form, or by `render` where they have none."""
+        own = self.render or render
+
+        def one(messages: list[Message], **values: Any) -> str:
+            self._has_messages = True
+            return own(messages, **values)
+
+        return one
+
+    def read_as(self, prompt: str) -> str:
+        """A prompt of the policy's as the reward models read it."""
+        return self._texts.get(prompt, prompt)
+
+    def parts(self, prompt: str) -> tuple[RowPart, ...]:
+        """The same for a person; nothing where they read what the policy does."""
+        text = self.read_as(prompt)
+        named = " and ".join(dict.fromkeys(ref.setting for ref in self._refs))
+        return () if text == prompt else (RowPart(f"as {named} reads it", shortened(text), False),)
+
+    def notes(self, prompts: Sequence[str]) -> tuple[str, ...]:
+        """Sentences where the reward models may never have seen prompts like these, which are the policy's."""
+        if self._has_messages:
+            template = "the policy's chat template" if self.render is None else "that of the others"
+            notes = [
+                f"{ref}: nothing says in which form of dialogue it was trained (there is no {FORM_FILE} beside it, nor "
+                f"a chat template): it is given chat messages as {template} writes them."
+                for ref in self._unknown
+            ]
+        else:
+            notes = []
+        form = self._form
+        is_other = form is not None and self._has_messages == (form.chat_template is None)
+        if form is None or not is_other or (form.ending and all(prompt.endswith(form.ending) for prompt in prompts)):
+            return tuple(notes)
+        trained, asked = ("texts", "chat messages") if self._has_messages else ("chat messages", "texts")
+        ends = f", which ended with {form.ending!r}" if form.ending else ""
+        named = ", ".join(map(str, self._refs))
+        return (
+            *notes,
+            f"{named}: trained on {trained}{ends}, and here given prompts from {asked} that do not end so, such as "
+            f"...{prompts[0][-MAX_ENDING:]!r}: its scores may mean little.",
+        )
+
+
+class FormScorer:
+    """A scorer that is given each prompt of the policy's as its reward models read it."""
+
+    def __init__(self, scorer: Scorer, prompts: RewardPrompts) -> None:
+        self._scorer, self._prompts = scorer, prompts
+
+    def score(self, pairs: Sequence[tuple[str, str]]) -> list[Score]:
+        return self._scorer.score([(self._prompts.read_as(prompt), response) for prompt, response in pairs])

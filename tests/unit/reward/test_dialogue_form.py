@@ -1,0 +1,170 @@
+"""A reward model is asked in the form of dialogue in which it was trained, or it is said that it is not."""
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+
+import pytest
+from transformers import AutoTokenizer, PreTrainedTokenizerFast
+
+from plumbob.configs.settings.data import ReadingSettings
+from plumbob.configs.settings.models import REWARD_MODEL, ModelRef
+from plumbob.configs.settings.rewards import EnsembleReward
+from plumbob.core.errors import UserError
+from plumbob.data.chat import chat_renderer, plain_dialogue
+from plumbob.data.reading.readers import read_pairs, read_prompts
+from plumbob.data.rendered_rows import RowPart
+from plumbob.reward.dialogue_form import (
+    FORM_FILE,
+    DialogueForm,
+    FormInUse,
+    FormScorer,
+    RewardPrompts,
+    load_form,
+    save_form,
+)
+from plumbob.reward.scorer import Score
+from tests.support.tiny_policy import write_policy
+from tests.support.tiny_scorer import model_reward, write_scorer
+
+CHATML = (
+    "{{ bos }}{% for message in messages %}<|im_start|>{{ message['role'] }}\n{{ message['content'] }}<|im_end|>\n"
+    "{% endfor %}{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
+)
+RULES = ReadingSettings()
+USER = {"role": "user", "content": "Capital?"}
+ASKED = "<|im_start|>user\nCapital?<|im_end|>\n<|im_start|>assistant\n"
+PLAIN = "\n\nHuman: Capital?\n\nAssistant:"
+
+
+@pytest.fixture(scope="module")
+def chat(tmp_path_factory: pytest.TempPathFactory) -> PreTrainedTokenizerFast:
+    tokenizer = AutoTokenizer.from_pretrained(write_policy(tmp_path_factory.mktemp("policy")))
+    tokenizer.chat_template = CHATML
+    return tokenizer
+
+
+@pytest.fixture
+def scorer(tmp_path: Path) -> Path:
+    return write_scorer(tmp_path / "scorer")
+
+
+def write(folder: Path, *rows: object) -> str:
+    (folder / "rows.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    return str(folder / "rows.jsonl")
+
+
+def form_of_pairs(folder: Path, tokenizer: PreTrainedTokenizerFast | None, prompt: object) -> DialogueForm:
+    """What a reward model is given that was trained on pairs with such a prompt."""
+    responses = ({"chosen": "a", "rejected": "b"}, {"chosen": "c", "rejected": "d"})
+    in_use = FormInUse(tokenizer)
+    rows = [{"prompt": prompt, **pair} for pair in responses]
+    if isinstance(prompt, list):
+        rows = [
+            {"prompt": prompt} | {name: [{"role": "assistant", "content": x}] for name, x in pair.items()}
+            for pair in responses
+        ]
+    read = read_pairs(write(folder, *rows), RULES, in_use)
+    return in_use.form([record.prompt for record in read.records])
+
+
+def asked_in_ppo(folder: Path, scored: RewardPrompts, tokenizer: PreTrainedTokenizerFast, prompt: object) -> list[str]:
+    read = read_prompts(write(folder, {"prompt": prompt}), RULES, scored.beside(chat_renderer(tokenizer)))
+    return [prompt.text for prompt in read.records]
+
+
+def test_a_form_is_stored_with_the_model(tmp_path: Path, scorer: Path, chat: PreTrainedTokenizerFast) -> None:
+    ref = ModelRef(str(scorer), REWARD_MODEL)
+    assert load_form(ref) is None
+    for tokenizer, prompt, ending in (
+        (None, [USER], "\n\nAssistant:"),
+        (chat, [USER], "<|im_end|>\n<|im_start|>assistant\n"),
+        (chat, "Capital of X?\nAnswer:", "Capital of X?\nAnswer:"),
+        (None, "?", ""),
+    ):
+        form = form_of_pairs(tmp_path, tokenizer, prompt)
+        save_form(form, scorer)
+        assert load_form(ref) == form and form.ending == ending
+        assert (form.chat_template is None) == isinstance(prompt, str)
+
+
+def test_a_form_that_was_tampered_with_is_refused(scorer: Path) -> None:
+    for content in ("[]", "{", '{"chat_template": 3, "special_tokens": {}, "ending": ""}'):
+        (scorer / FORM_FILE).write_text(content)
+        with pytest.raises(UserError, match=r"dialogue_form\.json: cannot be read"):
+            load_form(ModelRef(str(scorer), REWARD_MODEL))
+
+
+def test_a_model_of_plain_transcripts_is_asked_plainly(
+    tmp_path: Path, scorer: Path, chat: PreTrainedTokenizerFast
+) -> None:
+    """Although the policy's template is another; the policy itself is asked by its own."""
+    save_form(form_of_pairs(tmp_path, None, [USER]), scorer)
+    scored = RewardPrompts(model_reward(scorer))
+    prompts = asked_in_ppo(tmp_path, scored, chat, [USER])
+    assert prompts == [ASKED] and scored.read_as(ASKED) == PLAIN and scored.notes(prompts) == ()
+    assert scored.parts(ASKED) == (RowPart("as reward.model reads it", PLAIN, False),) and scored.parts("x") == ()
+
+    class Echo:
+        def score(self, pairs: Sequence[tuple[str, str]]) -> list[Score]:
+            return [Score(float(len(prompt)), {prompt: 0.0, response: 1.0}) for prompt, response in pairs]
+
+    asked = [(ASKED, "Ostvik."), ("something else", "no")]
+    assert FormScorer(Echo(), scored).score(asked) == Echo().score([(PLAIN, "Ostvik."), ("something else", "no")])
+
+
+def test_a_model_of_a_template_is_asked_by_it_where_the_policy_has_none_of_its_own(
+    tmp_path: Path, scorer: Path, chat: PreTrainedTokenizerFast
+) -> None:
+    save_form(form_of_pairs(tmp_path, chat, [USER]), scorer)
+    scored = RewardPrompts(model_reward(scorer))
+    read = read_prompts(write(tmp_path, {"prompt": [USER]}), RULES, scored.beside(plain_dialogue))
+    assert [prompt.text for prompt in read.records] == [PLAIN] and scored.read_as(PLAIN) == ASKED
+    # Pairs that it alone is to compare are written for it.
+    row = {"prompt": [USER], "chosen": "a", "rejected": "b"}
+    (pair,) = read_pairs(
+        write(tmp_path, row), RULES, RewardPrompts(model_reward(scorer)).instead_of(plain_dialogue)
+    ).records
+    assert pair.prompt == ASKED
+
+
+def test_a_foreign_model_is_told_of(tmp_path: Path, scorer: Path, chat: PreTrainedTokenizerFast) -> None:
+    scored = RewardPrompts(model_reward(scorer))
+    (note,) = scored.notes(asked_in_ppo(tmp_path, scored, chat, [USER]))
+    assert note.startswith(f"reward.model={scorer}: nothing says in which form of dialogue it was trained")
+    assert "as the policy's chat template writes them" in note
+    assert RewardPrompts(model_reward(scorer)).notes(["Capital?"]) == ()
+    # Of one with a chat template in its own tokenizer that is the form.
+    own = AutoTokenizer.from_pretrained(scorer)
+    own.chat_template = "{% for message in messages %}[{{ message['content'] }}]{% endfor %}"
+    own.save_pretrained(scorer)
+    scored = RewardPrompts(model_reward(scorer))
+    prompts = asked_in_ppo(tmp_path, scored, chat, [USER])
+    assert scored.notes(prompts) == () and scored.read_as(ASKED) == "[Capital?]"
+
+
+def test_texts_and_messages_that_do_not_end_alike_are_told_of(
+    tmp_path: Path, scorer: Path, chat: PreTrainedTokenizerFast
+) -> None:
+    save_form(form_of_pairs(tmp_path, None, "Capital of X?\nAnswer:"), scorer)
+    scored = RewardPrompts(model_reward(scorer))
+    (note,) = scored.notes(asked_in_ppo(tmp_path, scored, chat, [USER]))
+    assert "trained on texts, which ended with" in note and "from chat messages that do not end so" in note
+    save_form(form_of_pairs(tmp_path, chat, [USER]), scorer)
+    scored = RewardPrompts(model_reward(scorer))
+    (note,) = scored.notes(asked_in_ppo(tmp_path, scored, chat, "Capital?"))
+    assert "trained on chat messages, which ended with" in note and "from texts that do not end so" in note
+    # Texts that were written in the form before, as a pipeline writes them.
+    assert RewardPrompts(model_reward(scorer)).notes([ASKED]) == ()
+
+
+def test_an_ensemble_of_different_forms_is_refused(tmp_path: Path, scorer: Path, chat: PreTrainedTokenizerFast) -> None:
+    other, foreign = write_scorer(tmp_path / "other"), write_scorer(tmp_path / "foreign")
+    save_form(form_of_pairs(tmp_path, None, [USER]), scorer)
+    save_form(form_of_pairs(tmp_path, chat, [USER]), other)
+    with pytest.raises(UserError, match="were trained on prompts in different forms of dialogue"):
+        RewardPrompts(EnsembleReward((model_reward(scorer), model_reward(other)), 0.0))
+    # One of which nothing is known is asked as the others are, and that is told.
+    scored = RewardPrompts(EnsembleReward((model_reward(scorer), model_reward(foreign)), 0.0))
+    (note,) = scored.notes(asked_in_ppo(tmp_path, scored, chat, [USER]))
+    assert scored.read_as(ASKED) == PLAIN and str(foreign) in note and "as that of the others writes them" in note
