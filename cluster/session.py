@@ -18,7 +18,7 @@ from plumbob.cluster.fleet.pool_registry import PoolEntry, PoolRegistry
 from plumbob.cluster.fleet.recovery.budget import RestartBudget
 from plumbob.cluster.fleet.reservations import Reservation, Reservations, options
 from plumbob.cluster.fleet.work_queue import Preparation
-from plumbob.cluster.placement import plan
+from plumbob.cluster.placement import Plan, plan
 from plumbob.cluster.resources import ResourceNeed, WorkerRole, rollout_need, scorer_need
 from plumbob.cluster.run_status import WorkerStatus
 from plumbob.cluster.worker_groups import LearnerGroup, SamplerGroup, ScorerGroup
@@ -210,8 +210,15 @@ class Session:
             UserError: it does not fit; says what is missing and what would fit.
         """
 
-        fitting = fitting_plan(lambda: plan(needs, self._reservations.free_plus_reserved()), self.cluster, self.notify)
-        self._reservations.use_plan(fitting)
+        def found() -> Plan:
+            return plan(needs, self._reservations.free_plus_reserved())
+
+        if not found().fits:
+            self._reservations.request_hosts(*needs)
+        try:
+            self._reservations.use_plan(fitting_plan(found, self.cluster, self.notify))
+        finally:
+            self._reservations.request_hosts(*(replace(need, count=0) for need in needs))
         used = {need.role for need in needs}
         unused = {role: need for role, need in self._pools.needs().items() if role not in used}
         if not plan((*needs, *unused.values()), self._reservations.free_plus_reserved()).fits:

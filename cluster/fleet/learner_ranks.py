@@ -1,6 +1,7 @@
 """The learner ranks of a session: processes of one world, started together and ended together (LearnerRanks)."""
 
 import time
+from dataclasses import replace
 
 from plumbob.cluster.calls import BOOT_TIMEOUT, Actor, Call, gather_ranks
 from plumbob.cluster.failures import LearnersLost
@@ -96,12 +97,14 @@ class LearnerRanks:
             self._fleet.notify(
                 f"waiting up to {bound} for capacity for {need.count} learner workers: {shortage_of(need)}"
             )
+            self._reservations.request_hosts(need)
             wait = CapacityWait(self._boot_timeout_s)
             while not reserved and not wait.is_over:
                 if wait.shall_evict():
                     self._fleet.evict(need)
                 time.sleep(POLL_S)
                 reserved = self._reservations.reserve_all(need, anywhere=wait.seconds > ANY_HOST_S)
+            self._reservations.request_hosts(replace(need, count=0))
         if not reserved:
             raise RunFailed(f"no capacity for the learners after {bound}: {shortage_of(need)}")
         return tuple(reserved)

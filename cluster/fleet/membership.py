@@ -83,6 +83,7 @@ class Membership:
             self._is_closed = True
             members, self._members = self._members, []
         self._backend.stop_workers(members, are_lost=False)
+        self._backend.request_hosts(0)
 
     # ------------------------------------------------------------------------------------------------------------- join
 
@@ -91,9 +92,11 @@ class Membership:
         for _ in range(self.target_size - len(self._staying())):
             started = self._backend.start_worker()
             if started is None:
+                self._backend.request_hosts(self.target_size)
                 self._shortage.handle_shortage(len(self._members))
                 return
             self._join(started)
+        self._backend.request_hosts(0)
         self._shortage.handle_enough()
 
     def _join(self, started: Member) -> None:

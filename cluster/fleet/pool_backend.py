@@ -25,6 +25,9 @@ class PoolBackend(Protocol):
     def evict(self) -> None:
         """Preempt workers of other pools, if that makes one of this pool fit."""
 
+    def request_hosts(self, count: int) -> None:
+        """Tell Ray's autoscaler, if there is one, how many workers there shall be; 0 when all have capacity."""
+
     def shortage(self) -> str:
         """What is missing for one worker more, as a sentence without its end."""
 

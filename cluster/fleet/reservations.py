@@ -6,9 +6,11 @@ from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
+from itertools import chain
 from typing import Any
 
 import ray
+from ray.autoscaler.sdk import request_resources
 from ray.util.placement_group import PlacementGroup, placement_group, remove_placement_group
 from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
 
@@ -59,6 +61,8 @@ class Reservations:
         self._planned: dict[WorkerRole, list[str]] = {}
         self._avoided: dict[str, float] = {}
         self._holds: dict[WorkerRole, float] = {}
+        self._short: dict[WorkerRole, list[ResourceAmount]] = {}
+        self._requested: list[dict[str, float]] = []
         self._lock = threading.Lock()
 
     def use_plan(self, found: Plan) -> None:
@@ -124,6 +128,25 @@ class Reservations:
         with self._lock:
             self._holds[role] = time.monotonic() + HOLD_S
 
+    def request_hosts(self, *needs: ResourceNeed) -> None:
+        """Tell Ray's autoscaler, if there is one, of groups for which no host has capacity.
+
+        It is told the sizes of all workers of such groups, and of those that others have, and compares them with whole
+        hosts; what it was told before counts no more. A placement group that waited instead would be seen too, and
+        would take what learners give back for a moment.
+
+        Args:
+            needs: `count` is how many there shall be; 0 where all have capacity.
+        """
+        with self._lock:
+            self._short |= {need.role: [resources_of(need)] * need.count for need in needs}
+            short = {role: sizes for role, sizes in self._short.items() if sizes}
+            held = [each.size for each in self._reserved if each.role not in short]
+            requested = sorted(map(_bundle, [*held, *chain(*short.values())]), key=str) if short else []
+            if requested != self._requested:
+                request_resources(bundles=requested)
+                self._requested = requested
+
     def release(self, reservation: Reservation) -> None:
         """Of an actor that has been ended."""
         remove_placement_group(reservation.group)
@@ -176,8 +199,7 @@ class Reservations:
 
     def _ask(self, need: ResourceNeed, on: Sequence[Host]) -> list[Reservation]:
         """Ask Ray for one on each of these hosts, and count them as reserved, so that no other of ours takes them."""
-        bundle = {"CPU": need.num_cpus, "GPU": need.num_gpus, "memory": int(need.memory_gib * GIB)}
-        asked = {name: size for name, size in bundle.items() if size}
+        asked = _bundle(resources_of(need))
         labels = [{NODE_LABEL: host.node_id} for host in on]
         group = placement_group([asked for _ in on], strategy="PACK", bundle_label_selector=labels)
         asked_for = [Reservation(need.role, host, resources_of(need), group, index) for index, host in enumerate(on)]
@@ -233,6 +255,12 @@ def options(need: ResourceNeed, reservation: Reservation, num_threads: int) -> d
         # A dead one is never restarted behind our back.
         "max_restarts": 0,
     }
+
+
+def _bundle(size: ResourceAmount) -> dict[str, float]:
+    """As Ray names it."""
+    bundle = {"CPU": size.cpus, "GPU": size.gpus, "memory": int(size.gib * GIB)}
+    return {name: amount for name, amount in bundle.items() if amount}
 
 
 def _with(free: Sequence[Host], reservations: Sequence[Reservation]) -> list[Host]:

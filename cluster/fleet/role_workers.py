@@ -62,6 +62,9 @@ class RoleWorkers:
     def evict(self) -> None:
         self._fleet.evict(self._one)
 
+    def request_hosts(self, count: int) -> None:
+        self._reservations.request_hosts(replace(self._one, count=count))
+
     def shortage(self) -> str:
         return shortage_of(self._one)
 

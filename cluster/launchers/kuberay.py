@@ -1,21 +1,46 @@
-"""Writes a run as a KubeRay RayJob: typed models of the fields of `ray.io/v1` that are emitted, and no others."""
+"""Writes a run as a KubeRay RayJob, with pods as large as hosts and what `cluster.kuberay` says of them."""
 
 import math
 import re
-from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from importlib.metadata import version
-from typing import Any, Literal
+from typing import Any
 
 import yaml
-from pydantic import BaseModel, ConfigDict
-from pydantic.alias_generators import to_camel
 
 from plumbob.cluster.launchers.job_files import CONFIG_FILE, JOIN_WAIT_S, as_yaml, for_cluster
+from plumbob.cluster.launchers.kubernetes_objects import (
+    Claim,
+    ConfigMap,
+    ConfigMapSource,
+    Container,
+    EmptyFolder,
+    EnvSource,
+    EnvVar,
+    HeadGroup,
+    Metadata,
+    ObjectReference,
+    PodSecurity,
+    PodSpec,
+    PodTemplate,
+    RayCluster,
+    RayJob,
+    RayJobSpec,
+    Resources,
+    SecretSource,
+    Toleration,
+    Volume,
+    VolumeMount,
+    WorkerGroup,
+    as_dict,
+    merged,
+)
 from plumbob.cluster.launchers.launcher import LauncherOption
-from plumbob.cluster.placement import TOLERANCE
-from plumbob.cluster.resources import ResourceAmount, ResourceNeed, resource_needs, resources_of
-from plumbob.configs.runs import AnyRun
+from plumbob.cluster.launchers.pod_groups import PodGroup, pod_groups
+from plumbob.cluster.resources import ResourceAmount, ResourceNeed, resource_needs
+from plumbob.configs.runs import AnyRun, PipelineRun, PpoRun
+from plumbob.configs.settings.kuberay import TAINT, KubeRaySettings
+from plumbob.configs.settings.workers import AutoscaleSettings
 from plumbob.core.errors import UserError
 
 NAME = "kuberay"
@@ -28,110 +53,16 @@ RUN_NAME = re.compile(r"[a-z]([-a-z0-9]{0,45}[a-z0-9])?")
 """A DNS label, and short enough for the names that KubeRay makes of it (47 characters)."""
 
 GPU = "nvidia.com/gpu"
+QUEUE_LABEL = "kueue.x-k8s.io/queue-name"
 CONFIG_FOLDER = "/etc/plumbob"
-HEAD = ResourceAmount(cpus=2, gpus=0, gib=8)
-"""What the head asks of its host: the driver and Ray's own processes; no worker runs there."""
+HEAD = ResourceAmount(cpus=2, gpus=0, gib=5)
+"""What the head asks of its host for the driver; no worker runs there."""
 OBJECT_STORE_GIB = 2
 """Of each pod: what Ray keeps in shared memory, such as published adapters and rollouts; more goes to the disk."""
-
-
-class _Fields(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid", alias_generator=to_camel, validate_by_name=True)
-
-
-class Metadata(_Fields):
-    name: str
-
-
-class Claim(_Fields):
-    claim_name: str
-
-
-class ConfigMapSource(_Fields):
-    name: str
-
-
-class Volume(_Fields):
-    """Either of the two sources."""
-
-    name: str
-    persistent_volume_claim: Claim | None = None
-    config_map: ConfigMapSource | None = None
-
-
-class VolumeMount(_Fields):
-    name: str
-    mount_path: str
-
-
-class Resources(_Fields):
-    """By Kubernetes' names of resources; GPUs must stand in the limits."""
-
-    requests: dict[str, str]
-    limits: dict[str, str] | None = None
-
-
-class Container(_Fields):
-    name: str
-    image: str
-    resources: Resources
-    volume_mounts: tuple[VolumeMount, ...]
-
-
-class PodSpec(_Fields):
-    containers: tuple[Container, ...]
-    volumes: tuple[Volume, ...]
-
-
-class PodTemplate(_Fields):
-    spec: PodSpec
-
-
-class HeadGroup(_Fields):
-    ray_start_params: dict[str, str]
-    template: PodTemplate
-
-
-class WorkerGroup(_Fields):
-    group_name: str
-    replicas: int
-    min_replicas: int
-    max_replicas: int
-    ray_start_params: dict[str, str]
-    template: PodTemplate
-
-
-class AuthOptions(_Fields):
-    """KubeRay makes a Secret with the token and gives it to every pod."""
-
-    mode: Literal["token"] = "token"
-
-
-class RayCluster(_Fields):
-    ray_version: str
-    auth_options: AuthOptions = AuthOptions()
-    head_group_spec: HeadGroup
-    worker_group_specs: tuple[WorkerGroup, ...]
-
-
-class RayJobSpec(_Fields):
-    entrypoint: str
-    shutdown_after_job_finishes: Literal[True] = True
-    ray_cluster_spec: RayCluster
-
-
-class RayJob(_Fields):
-    api_version: Literal["ray.io/v1"] = "ray.io/v1"
-    kind: Literal["RayJob"] = "RayJob"
-    metadata: Metadata
-    spec: RayJobSpec
-
-
-class ConfigMap(_Fields):
-    api_version: Literal["v1"] = "v1"
-    kind: Literal["ConfigMap"] = "ConfigMap"
-    metadata: Metadata
-    data: dict[str, str]
+RAY_GIB = 1
+"""Of each pod: Ray's own processes."""
+SUBMITTER = Resources(requests={"cpu": "500m", "memory": "200Mi"}, limits={"cpu": "1", "memory": "1Gi"})
+"""KubeRay's own figures for the pod that hands the job to the head."""
 
 
 def render(config: AnyRun, options: Mapping[str, Any]) -> str:
@@ -155,82 +86,156 @@ def manifest(config: AnyRun, needs: Sequence[ResourceNeed], image: str, claim: s
         claim: the PersistentVolumeClaim that is mounted at `storage.path` on every pod.
 
     Raises:
-        UserError: Kubernetes would not take the run's name.
+        UserError: Kubernetes would not take the run's name, or Kueue its autoscaling.
     """
     if not RUN_NAME.fullmatch(config.name):
         raise UserError(
             f"name={config.name}: Kubernetes takes up to 47 lower-case letters, digits and '-', a letter first: "
             f"give another name="
         )
+    kuberay, autoscale = config.cluster.kuberay, autoscale_of(config)
+    if kuberay.queue is not None and autoscale is not None:
+        raise UserError(
+            f"cluster.kuberay.queue={kuberay.queue}: Kueue admits a job of fixed size alone, and rollout.autoscale "
+            f"changes it: leave one of them out"
+        )
     given = ConfigMap(metadata=Metadata(name=f"{config.name}-config"), data={CONFIG_FILE: as_yaml(config)})
-    storage = Volume(name="storage", persistent_volume_claim=Claim(claim_name=claim))
-    settings = Volume(name="config", config_map=ConfigMapSource(name=given.metadata.name))
-    mounts = {"storage": config.storage.path, "config": CONFIG_FOLDER}
+    pods = Pods(image, config.storage.path, claim, kuberay)
     cluster = RayCluster(
         ray_version=ray_version,
+        enable_in_tree_autoscaling=None if autoscale is None else True,
         head_group_spec=HeadGroup(
-            ray_start_params=start_params(ResourceAmount(0, 0, 0)),
-            template=pod("head", image, HEAD, (storage, settings), mounts),
+            ray_start_params=start_params(ResourceAmount(0, 0, 0)), template=pods.head(given.metadata.name)
         ),
         worker_group_specs=tuple(
             WorkerGroup(
-                group_name=name,
-                replicas=count,
-                min_replicas=count,
-                max_replicas=count,
-                ray_start_params=start_params(size),
-                template=pod("worker", image, size, (storage,), mounts),
+                group_name=group.name,
+                replicas=group.replicas,
+                min_replicas=group.min_replicas,
+                max_replicas=group.max_replicas,
+                ray_start_params=start_params(group.size),
+                template=pods.worker(group),
             )
-            for name, (size, count) in host_groups(needs).items()
+            for group in pod_groups(needs, kuberay, autoscale)
         ),
     )
+    labels = kuberay.labels | ({} if kuberay.queue is None else {QUEUE_LABEL: kuberay.queue})
     job = RayJob(
-        metadata=Metadata(name=config.name),
-        spec=RayJobSpec(entrypoint=f"plumbob run {CONFIG_FOLDER}/{CONFIG_FILE} --resume", ray_cluster_spec=cluster),
+        metadata=Metadata(name=config.name, labels=labels or None, annotations=kuberay.annotations or None),
+        spec=RayJobSpec(
+            entrypoint=f"plumbob run {CONFIG_FOLDER}/{CONFIG_FILE} --resume",
+            backoff_limit=kuberay.backoff_limit,
+            active_deadline_seconds=kuberay.active_deadline_s,
+            ttl_seconds_after_finished=kuberay.ttl_after_finished_s,
+            submitter_pod_template=pods.submitter(),
+            ray_cluster_spec=cluster,
+        ),
     )
-    return yaml.dump_all([as_dict(given), as_dict(job)], Dumper=_Dumper, sort_keys=False, allow_unicode=True)
+    documents = [as_dict(given), merged(as_dict(job), kuberay.overlay)]
+    return yaml.dump_all(documents, Dumper=_Dumper, sort_keys=False, allow_unicode=True)
 
 
-def host_groups(needs: Sequence[ResourceNeed]) -> dict[str, tuple[ResourceAmount, int]]:
-    """Name -> what each pod of the group has, and how many there are: one group for each size of worker.
-
-    A pod has whole CPUs and GPUs, and as many workers of its size as these hold.
-    """
-    counts: defaultdict[ResourceAmount, int] = defaultdict(int)
-    for need in needs:
-        counts[resources_of(need)] += need.count
-    groups: dict[str, tuple[ResourceAmount, int]] = {}
-    for number, (worker, count) in enumerate(counts.items(), start=1):
-        cpus, gpus = max(math.ceil(worker.cpus), 1), math.ceil(worker.gpus)
-        held = min(int(has / asks + TOLERANCE) for has, asks in ((cpus, worker.cpus), (gpus, worker.gpus)) if asks)
-        groups[f"workers-{number}"] = (ResourceAmount(cpus, gpus, held * worker.gib), math.ceil(count / held))
-    return groups
+def autoscale_of(config: AnyRun) -> AutoscaleSettings | None:
+    """Of the run's rollout workers: only steps of PPO change their number."""
+    match config:
+        case PpoRun() | PipelineRun():
+            return config.rollout.autoscale
+        case _:
+            return None
 
 
 def start_params(size: ResourceAmount) -> dict[str, str]:
-    """Options of `ray start`. Without them Ray would take what it sees: all CPUs of the host."""
-    store = OBJECT_STORE_GIB * 2**30
-    return {"num-cpus": f"{size.cpus:g}", "num-gpus": f"{size.gpus:g}", "object-store-memory": str(store)}
+    """Options of `ray start`. Without them Ray would take what it sees: all CPUs and all memory of the host."""
+    of_workers = {"memory": str(int(size.gib * 2**30))} if size.gib else {}
+    store = {"object-store-memory": str(OBJECT_STORE_GIB * 2**30)}
+    return {"num-cpus": f"{size.cpus:g}", "num-gpus": f"{size.gpus:g}"} | of_workers | store
 
 
-def pod(
-    name: str, image: str, size: ResourceAmount, volumes: tuple[Volume, ...], mounts: dict[str, str]
-) -> PodTemplate:
-    """One container. Memory is asked for and not limited: Plumbob's figures place workers, and bound nothing."""
-    container = Container(
-        name=f"ray-{name}",
-        image=image,
-        resources=Resources(
-            requests={"cpu": f"{size.cpus:g}", "memory": f"{math.ceil((size.gib + OBJECT_STORE_GIB) * 1024)}Mi"},
-            limits={GPU: f"{size.gpus:g}"} if size.gpus else None,
-        ),
-        volume_mounts=tuple(VolumeMount(name=volume.name, mount_path=mounts[volume.name]) for volume in volumes),
-    )
-    return PodTemplate(spec=PodSpec(containers=(container,), volumes=volumes))
+class Pods:
+    """The pods of one run.
+
+    Args:
+        path: where the claim is mounted.
+    """
+
+    def __init__(self, image: str, path: str, claim: str, kuberay: KubeRaySettings) -> None:
+        self._image, self._kuberay = image, kuberay
+        storage = Volume(name="storage", persistent_volume_claim=Claim(claim_name=claim))
+        further = {place: volume_of(f"volume-{n}", source) for n, (place, source) in enumerate(kuberay.volumes.items())}
+        self._volumes = {path: storage} | further
+
+    def head(self, config_map: str) -> PodTemplate:
+        settings = Volume(name="config", config_map=ConfigMapSource(name=config_map))
+        return self._ray_pod("ray-head", HEAD, self._volumes | {CONFIG_FOLDER: settings})
+
+    def worker(self, group: PodGroup) -> PodTemplate:
+        return self._ray_pod("ray-worker", group.size, self._volumes)
+
+    def submitter(self) -> PodTemplate:
+        """The pod that hands the job to the head. KubeRay's own would have neither pull secrets nor tolerations."""
+        container = Container(name="ray-job-submitter", image=self._image, resources=SUBMITTER)
+        return PodTemplate(
+            spec=self._spec(container, {}, has_gpus=False).model_copy(update={"restart_policy": "Never"})
+        )
+
+    def _ray_pod(self, name: str, size: ResourceAmount, volumes: Mapping[str, Volume]) -> PodTemplate:
+        container = Container(
+            name=name,
+            image=self._image,
+            env=tuple(EnvVar(name=key, value=value) for key, value in self._kuberay.env.items()) or None,
+            env_from=tuple(
+                EnvSource(secret_ref=ObjectReference(name=secret)) for secret in self._kuberay.env_from_secrets
+            )
+            or None,
+            resources=self._resources(size),
+            volume_mounts=tuple(VolumeMount(name=volume.name, mount_path=path) for path, volume in volumes.items()),
+        )
+        return PodTemplate(spec=self._spec(container, volumes, has_gpus=size.gpus > 0))
+
+    def _resources(self, size: ResourceAmount) -> Resources:
+        mib = math.ceil((size.gib + OBJECT_STORE_GIB + RAY_GIB) * 1024)
+        asked = {"cpu": f"{size.cpus:g}", "memory": f"{mib}Mi"}
+        gpus = {GPU: f"{size.gpus:g}"} if size.gpus else {}
+        limits = (asked if self._kuberay.limits else {}) | gpus
+        return Resources(requests=asked, limits=limits or None)
+
+    def _spec(self, container: Container, volumes: Mapping[str, Volume], has_gpus: bool) -> PodSpec:
+        kuberay = self._kuberay
+        selector = kuberay.node_selector | (kuberay.gpu_node_selector if has_gpus else {})
+        taints = (*kuberay.tolerations, *(kuberay.gpu_tolerations if has_gpus else ()))
+        security = PodSecurity(
+            run_as_user=kuberay.run_as_user, run_as_group=kuberay.run_as_group, fs_group=kuberay.fs_group
+        )
+        return PodSpec(
+            containers=(container,),
+            volumes=tuple(volumes.values()) or None,
+            node_selector=selector or None,
+            tolerations=tuple(map(toleration, taints)) or None,
+            image_pull_secrets=tuple(ObjectReference(name=name) for name in kuberay.image_pull_secrets) or None,
+            security_context=None if security == PodSecurity() else security,
+        )
 
 
-def as_dict(document: BaseModel) -> dict[str, Any]:
-    return document.model_dump(mode="json", by_alias=True, exclude_none=True)
+def toleration(taint: str) -> Toleration:
+    """Of a taint as `kubectl taint` has it; without a value any is tolerated, without an effect all are."""
+    found = TAINT.fullmatch(taint)
+    assert found is not None
+    key, value, effect = found.groups()
+    return Toleration(key=key, operator="Exists" if value is None else "Equal", value=value, effect=effect)
+
+
+def volume_of(name: str, source: str) -> Volume:
+    """Of pvc/NAME, secret/NAME, configmap/NAME or emptydir."""
+    kind, _, of = source.partition("/")
+    match kind:
+        case "pvc":
+            return Volume(name=name, persistent_volume_claim=Claim(claim_name=of))
+        case "secret":
+            return Volume(name=name, secret=SecretSource(secret_name=of))
+        case "configmap":
+            return Volume(name=name, config_map=ConfigMapSource(name=of))
+        case _:
+            return Volume(name=name, empty_dir=EmptyFolder())
 
 
 class _Dumper(yaml.SafeDumper):

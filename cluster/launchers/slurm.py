@@ -44,6 +44,7 @@ export RAY_AUTH_TOKEN RAY_AUTH_MODE=token RAY_USAGE_STATS_ENABLED=0
 # Other jobs may run on the same hosts.
 port=$((20000 + SLURM_JOB_ID % 10000))
 config=$(mktemp --suffix=.yaml)
+joined=$(mktemp)  # A line for each host on which Ray has started.
 driver=
 steps=()
 hosts=()
@@ -58,6 +59,9 @@ start=(ray start --block --temp-dir="$TMPDIR" --num-cpus="$SLURM_CPUS_PER_TASK" 
 RAY_GRACEFUL_SHUTDOWN_DRAIN_TIMEOUT_S=0 setsid "${start[@]}" >"$TMPDIR/printed" 2>&1 &
 ray=$!
 trap "stopped=1; kill -TERM $ray 2>/dev/null" TERM USR1
+has_started() { grep -qs "Ray runtime started" -- "$TMPDIR/printed"; }
+until has_started || ! kill -0 "$ray" 2>/dev/null; do sleep 0.2; done
+has_started && echo joined
 status=1
 while kill -0 "$ray" 2>/dev/null; do wait "$ray" && status=0 || status=$?; done
 [[ -n $stopped ]] && status=0 || tail -n 20 -- "$TMPDIR/printed" >&2
@@ -67,7 +71,7 @@ exit "$status"
 
 start_ray() {
     srun --nodes=1 --ntasks=1 --nodelist="$1" --cpus-per-task="$SLURM_CPUS_PER_TASK" \
-        bash -c "$ray_of_one_host" ray "/tmp/ray-$SLURM_JOB_ID-${#steps[@]}" "${@:2}" &
+        bash -c "$ray_of_one_host" ray "/tmp/ray-$SLURM_JOB_ID-${#steps[@]}" "${@:2}" >>"$joined" &
     steps+=($!)
     hosts+=("$1")
 }
@@ -100,7 +104,7 @@ cleanup() {
             kill -KILL "$step" 2>/dev/null || true
         done
     fi
-    rm -f -- "$config"
+    rm -f -- "$config" "$joined"
 }
 trap cleanup EXIT
 trap 'exit 143' TERM
@@ -118,6 +122,26 @@ for host in $(scontrol show hostnames "$SLURM_JOB_NODELIST"); do
     [[ $host == "$head" ]] || start_ray "$host" --address="$head_ip:$port"
 done
 
+# Once the run has begun it does without a host that is lost; before that it would wait for the host in vain.
+look_for_lost_hosts() {
+    local number
+    for number in "${!steps[@]}"; do
+        is_running "${steps[number]}" && continue
+        echo "plumbob: Ray has ended on ${hosts[number]}" >&2
+        ((number)) || fail "which is the host of its head; resume the run with: sbatch THIS_SCRIPT resume" 1
+        [[ $run_folder/resolved.json -nt $config ]] || fail "it has to be there before the run begins" 1
+        unset "steps[number]"
+    done
+}
+
+# Workers that shall be spread over all hosts go to those that are there.
+deadline=$((SECONDS + join_wait_s))
+until (($(wc -l <"$joined") == ${#steps[@]})); do
+    look_for_lost_hosts
+    ((SECONDS < deadline)) || fail "Ray has started on $(wc -l <"$joined") of ${#steps[@]} hosts in $join_wait_s s" 1
+    sleep 0.2
+done
+
 export RAY_ADDRESS=$head_ip:$port
 if [[ ${1:-} == resume || ${SLURM_RESTART_COUNT:-0} -gt 0 && -e $run_folder/resolved.json ]]; then
     plumbob resume "$run_folder" &
@@ -129,15 +153,8 @@ driver=$!
 # The time limit is near, or `scancel --batch --signal=TERM`: the run ends its step, saves and ends with status 75.
 trap 'kill -TERM "$driver" 2>/dev/null || true' TERM
 
-# Once the run has begun it does without a host that is lost; before that it would wait for the host in vain.
 while is_running "$driver"; do
-    for number in "${!steps[@]}"; do
-        is_running "${steps[number]}" && continue
-        echo "plumbob: Ray has ended on ${hosts[number]}" >&2
-        ((number)) || fail "which is the host of its head; resume the run with: sbatch THIS_SCRIPT resume" 1
-        [[ $run_folder/resolved.json -nt $config ]] || fail "it has to be there before the run begins" 1
-        unset "steps[number]"
-    done
+    look_for_lost_hosts
     sleep 1
 done
 status=0
@@ -169,6 +186,7 @@ def script(config: AnyRun, needs: Sequence[ResourceNeed], num_hosts: int) -> str
         "",
         f"run_folder={shlex.quote(str(PurePosixPath(config.storage.path) / config.name))}",
         f"head_start_s={HEAD_START_S}",
+        f"join_wait_s={JOIN_WAIT_S:g}",
         "write_config() {",
         f"    cat <<'{END_OF_CONFIG}'",
         as_yaml(config) + END_OF_CONFIG,

@@ -18,6 +18,7 @@ from plumbob.configs.base import (
     Settings,
     usable_path,
 )
+from plumbob.configs.settings.kuberay import KubeRaySettings
 
 NumThreads = Annotated[int, Field(gt=0, le=4096)]
 """Of one process; and CPUs of one machine."""
@@ -47,6 +48,7 @@ class ClusterSettings(Settings):
     """How long a worker may take over one piece of work."""
     max_restarts: CountOrZero = 5
     """How often a lost worker may be replaced between one step and the next; once more ends the run."""
+    kuberay: KubeRaySettings = KubeRaySettings()
 
 
 class WorkerGroupSettings(Settings):

@@ -148,7 +148,7 @@ def test_a_host_that_is_lost_ends_ray_on_no_other(
         wait_for(slurm, job, lambda: slurm.state(job) not in ("RUNNING", "COMPLETING"))
         said = printed(slurm, job)
         assert slurm.state(job) == "COMPLETED", said
-        assert "Ray has ended on node1" not in said and "Ray has ended on node2" not in said
+        assert "Ray has ended on node1" not in said and "Ray has ended on node2" not in said, said
         assert json.loads((tmp_path / "run/status.json").read_text())["workers_lost"] > 0
     finally:
         for left in Path("/tmp").glob(f"ray-{job}-*"):

@@ -1,6 +1,7 @@
 """A pool of real Ray actors on a Ray of one CPU, with what it told."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -62,6 +63,9 @@ class PoolOfActors:
         return member.actor.name in self.draining
 
     def evict(self) -> None: ...
+
+    def request_hosts(self, count: int) -> None:
+        self._reservations.request_hosts(replace(NEED, count=count))
 
     def shortage(self) -> str:
         return "0.25 CPUs are missing"

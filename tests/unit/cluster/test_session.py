@@ -10,6 +10,7 @@ import ray
 
 from plumbob.cluster.admission import check_local
 from plumbob.cluster.connection import connect, joined
+from plumbob.cluster.fleet import reservations
 from plumbob.cluster.fleet.reservations import Reservations
 from plumbob.cluster.resources import Host, ResourceAmount, ResourceNeed
 from plumbob.cluster.session import Session
@@ -59,13 +60,16 @@ def test_a_run_that_is_too_large_starts_no_ray(tmp_path: Path, monkeypatch: pyte
 
 
 def test_waiting_for_a_cluster_to_grow_is_reported(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    sizes = chain([2.0] * 3, repeat(3.0))
+    sizes = chain([2.0] * 4, repeat(3.0))
     grown = lambda _: (Host("10.0.0.1", "n1", ResourceAmount(next(sizes), 0.0, 8.0)),)  # noqa: E731
     monkeypatch.setattr(Reservations, "free_plus_reserved", grown)
+    requested: list[list[dict[str, float]]] = []
+    monkeypatch.setattr(reservations, "request_resources", lambda bundles: requested.append(bundles))
     watching = Watching()
     Session(ClusterSettings(address="auto", wait_s=60), tmp_path, watching).admit(NEEDS)
     ((stage, message),) = watching.notes
     assert stage == "cluster" and message.startswith("1 CPUs are missing") and "waiting up to 60 s" in message
+    assert requested == [[{"CPU": 1.0}] * 3, []]  # Ray's autoscaler, if there is one, may start the host.
 
 
 def test_an_address_where_nothing_answers(monkeypatch: pytest.MonkeyPatch) -> None:

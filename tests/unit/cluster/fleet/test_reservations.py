@@ -5,6 +5,7 @@ from itertools import chain
 
 import pytest
 import ray
+from ray.autoscaler.v2.sdk import get_cluster_status
 
 from plumbob.cluster.calls import wait_until
 from plumbob.cluster.fleet import reservations
@@ -14,6 +15,8 @@ from plumbob.cluster.placement import Plan
 from plumbob.cluster.resources import Host, ResourceAmount, ResourceNeed
 from plumbob.core.errors import UserError
 from tests.support.pool_of_actors import NEED, TIMEOUT_S
+from tests.support.small_fleet import LEARNERS as LEARNER_SETTINGS
+from tests.support.small_fleet import SmallFleet, work
 
 pytestmark = pytest.mark.usefixtures("one_cpu")
 
@@ -93,3 +96,29 @@ def hosts_of(ours: Reservations, anywhere: bool = False) -> set[str]:
     assert wait_until(are_placed, TIMEOUT_S)
     ray.util.remove_placement_group(taken[0].group)
     return {each.host.address for each in taken}
+
+
+@pytest.mark.cluster
+def test_rays_autoscaler_is_told_of_workers_that_find_no_capacity(
+    small_fleet: SmallFleet, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # As on the head of a cluster that has an autoscaler, which reads what Ray's own record of the cluster says here.
+    monkeypatch.setattr("ray.autoscaler.v2.utils.cached_is_autoscaler_v2", True)
+
+    def told() -> list[tuple[dict[str, float], int]]:
+        status = get_cluster_status(ray.get_runtime_context().gcs_address)
+        demands = status.resource_demands.cluster_constraint_demand
+        return [(bundle.bundle, bundle.count) for demand in demands for bundle in demand.bundles_by_count]
+
+    small_fleet.ranks.get_or_start(LEARNER_SETTINGS)
+    pool = small_fleet.pool()  # 4 of a quarter of a CPU: 2 of them find no capacity beside the learners.
+    assert len(work(pool, 4)) == 4 and wait_until(lambda: len(pool.members) == 2, TIMEOUT_S)
+    assert told() == [({"CPU": 0.25}, 6)]
+    pool.target_size = 2
+    assert len(work(pool, 4)) == 4
+    assert told() == []
+    pool.target_size = 3
+    assert len(work(pool, 4)) == 4
+    assert told() == [({"CPU": 0.25}, 5)]
+    pool.close()
+    assert told() == []

@@ -10,6 +10,7 @@ import os
 import re
 import subprocess
 import sys
+import time
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -53,7 +54,7 @@ elif program == "plumbob":
     time.sleep(float(os.environ.get("WORKS_S", 0)))
     sys.exit(int(os.environ["EXIT"]))
 elif os.environ.get("FAILS_ON") and os.environ["FAILS_ON"] in os.environ["TMPDIR"]:
-    print("no ports left")
+    print("Ray runtime started." if os.environ.get("BEGINS") else "no ports left", flush=True)
     time.sleep(1.5)
     sys.exit(3)
 elif "--head" in arguments:
@@ -61,8 +62,11 @@ elif "--head" in arguments:
         sys.exit(1)
     port = next(word.partition("=")[2] for word in arguments if word.startswith("--port="))
     with socket.create_server(("127.0.0.1", int(port))):
+        print("Ray runtime started.", flush=True)
         time.sleep(300)
 else:
+    time.sleep(float(os.environ.get("JOINS_AFTER_S", 0)))
+    print("Ray runtime started.", flush=True)
     time.sleep(300)
 """
 
@@ -158,13 +162,22 @@ def test_a_ray_that_fails_on_another_host_ends_a_job_that_waits_for_it_and_no_ru
     failing = {"FAILS_ON": f"ray-{JOB_ID}-1", "WORKS_S": "4"}
     done, _ = slurm(run, num_hosts=3, **failing)
     assert done.returncode == 1
-    lost = "no ports left\nplumbob: Ray has ended on host-2\n"
-    assert done.stderr == lost + "plumbob: it has to be there before the run begins\n"
+    lost = "plumbob: Ray has ended on host-2\n"
+    assert done.stderr == f"no ports left\n{lost}plumbob: it has to be there before the run begins\n"
     done, _ = slurm(run, num_hosts=3, BEGINS=str(tmp_path / "align"), **failing)
-    assert (done.returncode, done.stderr) == (0, lost)
+    assert (done.returncode, done.stderr) == (0, f"Ray runtime started.\n{lost}")
     # One that has begun before, and waits for its hosts again.
     done, _ = slurm(run, "resume", num_hosts=3, **failing)
     assert done.returncode == 1
+
+
+def test_the_run_begins_when_ray_has_started_on_all_hosts(slurm: Slurm, tmp_path: Path) -> None:
+    """Earlier its workers would go to those that are there."""
+    began = time.monotonic()
+    done, calls = slurm(ppo("rollout.num_workers=2", storage=tmp_path), num_hosts=3, JOINS_AFTER_S="2")
+    assert (done.returncode, done.stderr) == (0, "")
+    # The stand-in for `plumbob` is called no sooner than the last of Ray has started.
+    assert [call.program for call in calls].index("plumbob") > 3 and time.monotonic() - began > 2.0
 
 
 def test_a_time_limit_is_passed_on_to_the_run_which_says_how_it_ended(slurm: Slurm, tmp_path: Path) -> None:
