@@ -53,7 +53,7 @@ def test_every_stage_gets_the_folder_of_the_one_before() -> None:
 
 def test_the_stage_of_online_alignment_is_called_as_its_algorithm_is(tmp_path: Path) -> None:
     run = settings(NewLlamaSettings(), NewBertSettings())
-    grpo = run.model_copy(update={"ppo": run.ppo.model_copy(update={"estimator": Grpo()})})
+    grpo = run.model_copy(update={"ppo": run.ppo.model_copy(update={"estimator": Grpo(), "samples_per_prompt": 2})})
     for asked, name in ((run, "ppo"), (grpo, "grpo")):
         stages = Pipeline(asked, tmp_path, FILES)
         assert (stages.online_stage, stages.online().name, stages.online().stage) == (name, name, name)
