@@ -277,7 +277,7 @@ def test_an_ended_run_that_is_at_work_again_has_not_ended(tmp_path: Path, monkey
     opened: Any = SimpleNamespace(cluster=asked.cluster)
     control = SimpleNamespace(listener=Watching())
     monkeypatch.setattr(api, "controlled_run", lambda *_: nullcontext(control))
-    monkeypatch.setattr(api, "_prepare", lambda config: dies)
+    monkeypatch.setattr(api, "_prepare", lambda config: api._PreparedRun((), (), dies))
     monkeypatch.setattr(api, "ConnectionFile", lambda *_: nullcontext())
     with pytest.raises(RunFailed, match="a worker died"):
         resume(tmp_path, Watching(), opened)
