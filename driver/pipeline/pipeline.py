@@ -36,6 +36,7 @@ from plumbob.configs.settings.models import (
 from plumbob.configs.settings.rewards import EncoderSettings, RewardEncoderSettings
 from plumbob.configs.settings.training import CalibrationSettings
 from plumbob.configs.settings.workers import LearnerRankSettings
+from plumbob.core.activities import activities
 from plumbob.core.disk_errors import replace_text
 from plumbob.driver.pipeline.pipeline_data import Files, PreparedFiles
 from plumbob.driver.run_folder.folder import SAMPLES_FILE, SUMMARY_FILE
@@ -205,7 +206,8 @@ class PipelineResult:
 
 def run_pipeline(run: PipelineRun, prepared: PreparedFiles, context: StageContext) -> dict[str, dict[str, Any]]:
     """Every stage that has not already ended in this folder; stage -> its part of `summary.json`."""
-    files = prepared(context.folder / "data")
+    with activities.during("writing the data of the stages"):
+        files = prepared(context.folder / "data")
     for note in files.notes:
         context.listener.notify("data", note)
     summaries = {name: _run_unless_done(name, stage, context) for name, stage in _stages(run, files, context)}
@@ -245,7 +247,8 @@ def _evaluate(
     run: EvalRun, aligned: tuple[str, ...], files: Files, outer: StageContext, inner: StageContext
 ) -> StageResult:
     """The policies that the stages `aligned` made, beside the one that they began from."""
-    data = prepare_eval(run)
+    with activities.during("reading the data and the models"):
+        data = prepare_eval(run)
     policy = data.policy
     assert policy is not None, "a pipeline evaluates policies"
     for note in data.notes:

@@ -11,6 +11,7 @@ from plumbob.configs.runs import (
     RewardRun,
     SftRun,
 )
+from plumbob.core.activities import activities
 from plumbob.driver.stages import online_stage, preference_stage, pretrain_stage, reward_stage, supervised_stage
 from plumbob.driver.stages.online_stage import Rule
 from plumbob.driver.stages.stage import PreparedStage
@@ -24,20 +25,21 @@ def prepare(run: StageRun, rule: Rule | None = None) -> PreparedStage:
 
     `rule` scores the responses of a run of PPO a second time, where the run names no second reward model.
     """
-    match run:
-        case PretrainRun():
-            return pretrain_stage.prepare(run)
-        case PretrainEncoderRun():
-            return pretrain_stage.prepare_encoder(run)
-        case SftRun():
-            return supervised_stage.prepare(run)
-        case DpoRun():
-            return preference_stage.prepare(run)
-        case KtoRun():
-            return preference_stage.prepare_labelled(run)
-        case RewardRun():
-            return reward_stage.prepare(run)
-        case PpoRun():
-            return online_stage.prepare(run, rule)
-        case _:
-            assert_never(run)
+    with activities.during("reading the data and the model"):
+        match run:
+            case PretrainRun():
+                return pretrain_stage.prepare(run)
+            case PretrainEncoderRun():
+                return pretrain_stage.prepare_encoder(run)
+            case SftRun():
+                return supervised_stage.prepare(run)
+            case DpoRun():
+                return preference_stage.prepare(run)
+            case KtoRun():
+                return preference_stage.prepare_labelled(run)
+            case RewardRun():
+                return reward_stage.prepare(run)
+            case PpoRun():
+                return online_stage.prepare(run, rule)
+            case _:
+                assert_never(run)

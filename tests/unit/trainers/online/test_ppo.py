@@ -137,8 +137,11 @@ def test_a_death_after_the_last_commit_leaves_the_figures(tmp_path: Path) -> Non
     with pytest.raises(DriverDeathError):
         recorded(run, tmp_path, "publish")
     recorded(run, tmp_path)
+    steps = steps_on_disk(tmp_path)
     # A KL of 9 nats a token, one token a response.
-    assert ppo_summary(steps_on_disk(tmp_path))["train_kl"] == pytest.approx(9.0)
+    assert ppo_summary(steps)["train_kl"] == pytest.approx(9.0)
+    rewards = [line.metrics["reward"] for line in read_metrics(tmp_path)]
+    assert [ppo_summary(steps)[name] for name in ("first_train_reward", "train_reward")] == rewards
 
 
 def test_what_a_line_says_of_the_critic_and_of_dynamic_sampling(tmp_path: Path) -> None:
