@@ -20,6 +20,7 @@ from plumbob.console.tables import (
     step_metrics,
     summary_table,
 )
+from plumbob.trainers.metrics.stage_result import StageSummary
 from plumbob.trainers.metrics.step_record import StepRecord
 
 
@@ -55,8 +56,8 @@ class PlainConsole:
     def notify(self, stage: str, message: str) -> None:
         self._print(f"{stage}: {message}")
 
-    def stage_ended(self, stage: str, summary: Mapping[str, object]) -> None:
-        self._print(ended_line(stage, self._clock(stage).elapsed_s(), summary))
+    def stage_ended(self, stage: str, summary: StageSummary) -> None:
+        self._print(ended_line(stage, self._clock(stage).elapsed_s(), summary.as_dict()))
 
     def _clock(self, stage: str) -> StageClock:
         return self._clocks.setdefault(stage, StageClock.start())
@@ -86,8 +87,8 @@ class JsonConsole:
     def notify(self, stage: str, message: str) -> None:
         print_json({"event": "said", "stage": stage, "message": message}, self._stream)
 
-    def stage_ended(self, stage: str, summary: Mapping[str, object]) -> None:
-        print_json({"event": "stage_ended", "stage": stage, "summary": dict(summary)}, self._stream)
+    def stage_ended(self, stage: str, summary: StageSummary) -> None:
+        print_json({"event": "stage_ended", "stage": stage, "summary": summary.as_dict()}, self._stream)
 
 
 Display = LiveConsole | PlainConsole | JsonConsole

@@ -1,7 +1,7 @@
 """The live display of a terminal: the stage that runs stays at the bottom, what has ended and messages stand above."""
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Self, TextIO
 
@@ -15,6 +15,7 @@ from plumbob.console.stage_clock import StageClock
 from plumbob.console.tables import duration, ended_line, heldout_metrics, printable, step_metrics
 from plumbob.core.activities import activities
 from plumbob.core.stop_signals import stop_signals
+from plumbob.trainers.metrics.stage_result import StageSummary
 from plumbob.trainers.metrics.step_record import StepRecord
 
 BAR_FROM_WIDTH = 50
@@ -95,10 +96,10 @@ class LiveConsole:
     def notify(self, stage: str, message: str) -> None:
         self._print(f"{stage}: {message}")
 
-    def stage_ended(self, stage: str, summary: Mapping[str, object]) -> None:
+    def stage_ended(self, stage: str, summary: StageSummary) -> None:
         elapsed_s = self._running(stage).clock.elapsed_s()
         del self._stages[stage]
-        self._print(ended_line(stage, elapsed_s, summary))
+        self._print(ended_line(stage, elapsed_s, summary.as_dict()))
 
     def _running(self, stage: str) -> RunningStage:
         if stage not in self._stages:

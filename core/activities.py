@@ -29,7 +29,7 @@ class Activities:
 
     @contextmanager
     def during(self, doing: str) -> Iterator[None]:
-        """The block is doing that, unless something within it says what more precisely."""
+        """The block, or the function that this decorates, is doing that; what is said within it is more precise."""
         thread, activity = threading.get_ident(), Activity(doing, time.monotonic())
         with self._lock:
             self._of_threads.setdefault(thread, []).append(activity)

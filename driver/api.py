@@ -30,7 +30,6 @@ from plumbob.configs.resolved_copy import RESOLVED_FILE, read_resolved, write_re
 from plumbob.configs.resume_rules import changes, check_changes
 from plumbob.configs.runs import AnyRun, EvalRun, PipelineRun, Run
 from plumbob.configs.settings.workers import ClusterSettings
-from plumbob.core.activities import activities
 from plumbob.core.atomic_files import flush
 from plumbob.core.disk_errors import replace_text
 from plumbob.core.errors import UserError
@@ -52,6 +51,7 @@ from plumbob.driver.stages.evaluation import run_eval
 from plumbob.driver.stages.evaluation_input import prepare_eval
 from plumbob.driver.stages.prepare import prepare
 from plumbob.driver.stages.stage import PreparedStage, StageContext, run_stage
+from plumbob.trainers.metrics.stage_result import StageSummary
 from plumbob.trainers.metrics.step_record import Listener
 
 RESUME_WAIT_S = 60.0
@@ -131,17 +131,18 @@ def evaluate(config: EvalRun, listener: Listener, session: Session | None = None
     folder = writable_folder(config)
     config = with_default_baseline(with_absolute_paths(config))
     with stop_signals.handled("the evaluation ends"):
-        with activities.during("reading the data and the models"):
-            data = prepare_eval(config)
-            needs, expected = resource_needs(config), expected_memory(config)
+        data = prepare_eval(config)
+        needs, expected = resource_needs(config), expected_memory(config)
         check_local(config.cluster, needs, expected)
         with _opened(session, config.cluster, folder, listener) as opened:
             check_joined(config.cluster, needs, expected)
             opened.admit(needs)
-            listener.stage_began("eval")
-            metrics = run_eval(config, data, opened).as_dict()
-            listener.stage_ended("eval", metrics)
-    return metrics
+            with PeakMemory() as memory:
+                listener.stage_began("eval")
+                began = time.monotonic()
+                result = run_eval(config, data, opened)
+                listener.stage_ended("eval", StageSummary(result, time.monotonic() - began, memory.take()))
+    return result.as_dict()
 
 
 def plan(config: AnyRun) -> Plan:
@@ -221,13 +222,12 @@ def _execute(
     config: AnyRun, folder: Path, listener: Listener, session: Session | None, min_wait_s: float = 0.0
 ) -> RunResult:
     began = time.monotonic()
-    with activities.during("reading the data and the models"):
-        config = _located(config)
-        check_rows(config, folder)
-        run_stages = _prepare(config)
-        check_models(config, folder)
-        digests = new_digests(config, folder)
-        needs, expected = resource_needs(config), expected_memory(config, run_stages.longest)
+    config = _located(config)
+    check_rows(config, folder)
+    run_stages = _prepare(config)
+    check_models(config, folder)
+    digests = new_digests(config, folder)
+    needs, expected = resource_needs(config), expected_memory(config, run_stages.longest)
     check_local(config.cluster, needs, expected)
     wait_s = config.cluster.wait_s if session is not None else max(config.cluster.wait_s, min_wait_s)
     cluster = config.cluster.model_copy(update={"wait_s": wait_s})

@@ -36,7 +36,6 @@ from plumbob.configs.settings.models import (
 from plumbob.configs.settings.rewards import EncoderSettings, RewardEncoderSettings
 from plumbob.configs.settings.training import CalibrationSettings
 from plumbob.configs.settings.workers import LearnerRankSettings
-from plumbob.core.activities import activities
 from plumbob.core.disk_errors import replace_text
 from plumbob.driver.pipeline.pipeline_data import Files, PreparedFiles
 from plumbob.driver.run_folder.folder import SAMPLES_FILE, SUMMARY_FILE
@@ -49,14 +48,12 @@ from plumbob.driver.stages.evaluation import (
 )
 from plumbob.driver.stages.evaluation_input import prepare_eval
 from plumbob.driver.stages.prepare import prepare
-from plumbob.driver.stages.stage import StageBody, StageContext, StageResult, StageSummary, run_stage
+from plumbob.driver.stages.stage import StageBody, StageContext, run_stage
 from plumbob.models.loading import open_policy
+from plumbob.trainers.metrics.stage_result import StageResult, StageSummary
 
 EVAL = "eval"
 """The last stage."""
-
-POLICIES = "policies"
-"""Of its metrics those that belong to the stages which made the policies: stage -> metrics."""
 
 
 @dataclass(frozen=True)
@@ -186,7 +183,8 @@ class PipelineResult:
     """What the stages of a pipeline ended with, each as it left it.
 
     Attributes:
-        stages: stage -> its own summary, in the order in which they ran; the evaluation's has `POLICIES`.
+        stages: stage -> its own summary, in the order in which they ran; the evaluation's has `policies`, of the stages
+            that made them.
         noise_ceiling: accuracy of the best predictor of the held-out preferences; None where it is not known.
         notes: sentences about rows that were left out.
     """
@@ -198,16 +196,17 @@ class PipelineResult:
     def summary(self) -> dict[str, dict[str, Any]]:
         """Stage -> all that is known of it, as `summary.json` has it."""
         data = {"data": {"notes": list(self.notes)}} if self.notes else {}
-        found = {name: summary.as_dict() for name, summary in self.stages.items()}
-        policies: Mapping[str, Any] = found[EVAL].pop(POLICIES)
+        measured = self.stages[EVAL].result
+        evaluated = replace(self.stages[EVAL], result=replace(measured, policies=None))
+        found = {name: summary.as_dict() for name, summary in {**self.stages, EVAL: evaluated}.items()}
+        policies = measured.policies or {}
         ceiling = {} if self.noise_ceiling is None else {"reward": {"noise_ceiling": self.noise_ceiling}}
-        return data | {name: own | ceiling.get(name, {}) | policies.get(name, {}) for name, own in found.items()}
+        return data | {name: {**own, **ceiling.get(name, {}), **policies.get(name, {})} for name, own in found.items()}
 
 
 def run_pipeline(run: PipelineRun, prepared: PreparedFiles, context: StageContext) -> dict[str, dict[str, Any]]:
     """Every stage that has not already ended in this folder; stage -> its part of `summary.json`."""
-    with activities.during("writing the data of the stages"):
-        files = prepared(context.folder / "data")
+    files = prepared(context.folder / "data")
     for note in files.notes:
         context.listener.notify("data", note)
     summaries = {name: _run_unless_done(name, stage, context) for name, stage in _stages(run, files, context)}
@@ -247,8 +246,7 @@ def _evaluate(
     run: EvalRun, aligned: tuple[str, ...], files: Files, outer: StageContext, inner: StageContext
 ) -> StageResult:
     """The policies that the stages `aligned` made, beside the one that they began from."""
-    with activities.during("reading the data and the models"):
-        data = prepare_eval(run)
+    data = prepare_eval(run)
     policy = data.policy
     assert policy is not None, "a pipeline evaluates policies"
     for note in data.notes:
@@ -266,4 +264,4 @@ def _evaluate(
         run.evaluation.num_shown,
     )
     shown = {"sft": response_metrics(baseline)} | {name: policy_metrics(measured[name], baseline) for name in policies}
-    return StageResult({"num_prompts": len(policy.prompts), POLICIES: shown}, data.notes)
+    return StageResult({"num_prompts": len(policy.prompts)}, data.notes, shown)

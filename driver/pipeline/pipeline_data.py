@@ -15,6 +15,7 @@ from plumbob.configs.settings.models import (
     PipelinePolicySettings,
     Tuning,
 )
+from plumbob.core.activities import activities
 from plumbob.core.errors import UserError
 from plumbob.data.chat import Render
 from plumbob.data.length_checks import check_limits
@@ -78,6 +79,7 @@ class PreparedFiles:
         return self.write(folder)
 
 
+@activities.during("reading the data and the models")
 def prepare_files(run: PipelineRun) -> PreparedFiles:
     """Generate the world, or read and split the user's files. Raises UserError; writes nothing."""
     opened = check_models(run)

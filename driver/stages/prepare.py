@@ -20,26 +20,26 @@ StageRun = PretrainRun | PretrainEncoderRun | SftRun | RewardRun | DpoRun | KtoR
 """The kinds of run that are one stage of training."""
 
 
+@activities.during("reading the data and the model")
 def prepare(run: StageRun, rule: Rule | None = None) -> PreparedStage:
     """Read and check a stage's input. Raises UserError; starts and writes nothing.
 
     `rule` scores the responses of a run of PPO a second time, where the run names no second reward model.
     """
-    with activities.during("reading the data and the model"):
-        match run:
-            case PretrainRun():
-                return pretrain_stage.prepare(run)
-            case PretrainEncoderRun():
-                return pretrain_stage.prepare_encoder(run)
-            case SftRun():
-                return supervised_stage.prepare(run)
-            case DpoRun():
-                return preference_stage.prepare(run)
-            case KtoRun():
-                return preference_stage.prepare_labelled(run)
-            case RewardRun():
-                return reward_stage.prepare(run)
-            case PpoRun():
-                return online_stage.prepare(run, rule)
-            case _:
-                assert_never(run)
+    match run:
+        case PretrainRun():
+            return pretrain_stage.prepare(run)
+        case PretrainEncoderRun():
+            return pretrain_stage.prepare_encoder(run)
+        case SftRun():
+            return supervised_stage.prepare(run)
+        case DpoRun():
+            return preference_stage.prepare(run)
+        case KtoRun():
+            return preference_stage.prepare_labelled(run)
+        case RewardRun():
+            return reward_stage.prepare(run)
+        case PpoRun():
+            return online_stage.prepare(run, rule)
+        case _:
+            assert_never(run)

@@ -28,6 +28,7 @@ from plumbob.trainers.learner.export import FullModel
 from plumbob.trainers.learner.learner_parts import LearnerParts, policy_artifact
 from plumbob.trainers.learner.learner_protocol import Learners, LossSum, Pass
 from plumbob.trainers.metrics.metrics_log import MetricsLog
+from plumbob.trainers.metrics.stage_result import StageResult
 from plumbob.trainers.offline.input_digests import inputs_of
 from plumbob.trainers.offline.loop import Heldout, OfflineStage, check_heldout, run_epochs, small_batch_notes
 
@@ -109,8 +110,8 @@ def learner_parts(run: PretrainRun) -> LearnerParts:
 
 def run_pretrain(
     run: PretrainRun, data: PretrainInput, learners: Learners, folder: Path, log: MetricsLog
-) -> dict[str, Any]:
-    """Train a causal model on next tokens and write `policy/`. Returns the summary's metrics."""
+) -> StageResult:
+    """Train a causal model on next tokens and write `policy/`."""
 
     def batch_of(blocks: Sequence[TokenSequence], index: NDArray[np.int64]) -> TokenBatch:
         return collate([blocks[i] for i in index], data.pad_id)
@@ -128,9 +129,9 @@ def run_pretrain(
     )
     for note in small_batch_notes("pretrain", run.pretrain, len(data.train), run.learner):
         log.notify(stage.name, note)
-    metrics = run_epochs(stage, learners, folder, log)
+    result = run_epochs(stage, learners, folder, log)
     learners.export(folder / "policy")
-    return metrics
+    return result
 
 
 HELDOUT_MASKS = 2**31
@@ -172,8 +173,8 @@ def encoder_learner_parts(run: PretrainEncoderRun) -> LearnerParts:
 
 def run_pretrain_encoder(
     run: PretrainEncoderRun, data: PretrainInput, learners: Learners, folder: Path, log: MetricsLog
-) -> dict[str, Any]:
-    """Train an encoder on masked words and write `encoder/`. Returns the summary's metrics."""
+) -> StageResult:
+    """Train an encoder on masked words and write `encoder/`."""
 
     def masked(sequences: tuple[TokenSequence, ...], index: NDArray[np.int64], seed: list[int]) -> MaskedBatch:
         batch = collate([sequences[i] for i in index], data.pad_id)
@@ -196,6 +197,6 @@ def run_pretrain_encoder(
     )
     for note in small_batch_notes("pretrain", run.pretrain, len(data.train), run.learner):
         log.notify(stage.name, note)
-    metrics = run_epochs(stage, learners, folder, log)
+    result = run_epochs(stage, learners, folder, log)
     learners.export(folder / "encoder")
-    return metrics
+    return result

@@ -9,6 +9,7 @@ import pytest
 from plumbob.console.display import JsonConsole, PlainConsole, choose_listener, print_summary
 from plumbob.console.live_console import LiveConsole
 from plumbob.console.tables import duration, number, summary_table
+from plumbob.trainers.metrics.stage_result import StageResult, StageSummary
 from plumbob.trainers.metrics.step_record import StepRecord
 from tests.support.terminal import Terminal
 
@@ -33,14 +34,14 @@ def test_a_pipe_gets_a_line_each_tenth_of_the_steps() -> None:
         console.notify("ppo", "3 rows skipped")
         for number_ in range(1, 21):
             console.stepped(step(number_, reward=0.5, loss=9.0, kl=0.02, tokens_per_s=3456.0))
-        console.stage_ended("ppo", {"gold_score": 0.75, "seconds": 3.0})
+        console.stage_ended("ppo", StageSummary(StageResult({"gold_score": 0.75}), 3.0, 0.5))
     begun, said, *steps, ended = stream.getvalue().splitlines()
     assert (begun, said) == ("ppo: begins", "ppo: 3 rows skipped")
     # 20 steps: a tenth is 2 steps, so steps 2, 4, ... 20.
     assert [line.split(",")[0] for line in steps] == [f"ppo: step {number_}/20" for number_ in range(2, 21, 2)]
     assert "step 2/20, loss 9.000, reward 0.500, KL 0.020, 3,456 tok/s, " in steps[0]
     assert ended.startswith("ppo: done in ")
-    assert ended.endswith("s, gold score 0.750")
+    assert ended.endswith("s, gold score 0.750, memory 0.50 GiB")
 
 
 def test_a_pipe_is_told_held_out_figures_once_with_the_next_line() -> None:
@@ -69,12 +70,12 @@ def test_json_lines_are_strict_json() -> None:
         console.stage_began("ppo")
         console.stepped(step(1, 2, reward=math.nan))
         console.notify("ppo", "three\nlines")
-        console.stage_ended("ppo", {"ci": (0.25, math.inf)})
+        console.stage_ended("ppo", StageSummary(StageResult({"ci": (0.25, math.inf)}), 3.0, math.nan))
     lines = [json.loads(line, parse_constant=pytest.fail) for line in stream.getvalue().splitlines()]
     assert [line["event"] for line in lines] == ["stage_began", "step", "said", "stage_ended"]
     assert lines[1]["metrics"] == {"reward": None}
     assert lines[1]["seconds"] == {"learn": 0.1}
-    assert lines[3]["summary"] == {"ci": [0.25, None]}
+    assert lines[3]["summary"] == {"ci": [0.25, None], "seconds": 3.0, "peak_memory_gib": None}
 
 
 def test_the_listener_suits_the_stream(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -12,6 +12,7 @@ from plumbob.console.live_console import LiveConsole
 from plumbob.core.activities import activities
 from plumbob.core.errors import RunPreempted
 from plumbob.core.stop_signals import stop_signals
+from plumbob.trainers.metrics.stage_result import StageResult, StageSummary
 from plumbob.trainers.metrics.step_record import StepRecord
 from tests.support.terminal import Terminal
 
@@ -104,7 +105,7 @@ def test_a_stage_that_has_ended_becomes_a_line_and_leaves_the_display(monkeypatc
     with LiveConsole(terminal) as display:
         display.stage_began("dpo")
         display.notify("dpo", "3 rows of [data] skipped")
-        display.stage_ended("dpo", {"heldout_loss": 0.489, "seconds": 3.0})
+        display.stage_ended("dpo", StageSummary(StageResult({"heldout_loss": 0.489}), 3.0, 0.5))
         assert drawn(display, 80) == []
     text = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", terminal.getvalue())
     lines = [line.strip() for line in text.splitlines() if line.strip()]
