@@ -130,6 +130,8 @@ def _words(annotation: Any, marks: tuple[Any, ...]) -> str:
         return f"list of: {_words(args[0], marks)}"
     if origin is dict:
         return f"names, each with: {_words(args[1], ())}"
+    if annotation is Any:
+        return "anything"
     if isinstance(annotation, type) and issubclass(annotation, Settings):
         return "group"
     if any(isinstance(mark, IsModel) for mark in marks):

@@ -12,9 +12,10 @@ and changed, by `driver.steering`.
 
 import json
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, replace
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -26,31 +27,28 @@ from plumbob.cluster.placement import Plan
 from plumbob.cluster.resources import resource_needs
 from plumbob.cluster.session import Session
 from plumbob.configs.paths import with_absolute_paths
-from plumbob.configs.resolved_copy import RESOLVED_FILE, read_resolved, write_resolved
+from plumbob.configs.resolved_copy import RESOLVED_FILE, read_resolved, when_begun, write_resolved
 from plumbob.configs.resume_rules import changes, check_changes
-from plumbob.configs.runs import AnyRun, EvalRun, PipelineRun, Run
+from plumbob.configs.runs import AnyRun, EvalRun, Run
 from plumbob.configs.settings.workers import ClusterSettings
 from plumbob.core.atomic_files import flush
 from plumbob.core.disk_errors import replace_text
 from plumbob.core.errors import UserError
 from plumbob.core.stop_signals import stop_signals
-from plumbob.data.rendered_rows import RenderedRow
+from plumbob.data.bounded_templates import TemplateClock, template_time
 from plumbob.driver.default_baseline import with_default_baseline
 from plumbob.driver.expected_memory import expected_memory
 from plumbob.driver.failure_advice import with_failure_advice
 from plumbob.driver.peak_memory import PeakMemory
-from plumbob.driver.pipeline.pipeline import run_pipeline
-from plumbob.driver.pipeline.pipeline_data import prepare_files
+from plumbob.driver.prepared_run import prepare_run
 from plumbob.driver.run_control import controlled_run
 from plumbob.driver.run_folder.connection_file import ConnectionFile
 from plumbob.driver.run_folder.folder import SUMMARY_FILE, check_writable, removed_if_nothing_computed, run_folder
 from plumbob.driver.run_folder.inputs import check_models, check_rows, new_digests, write_digests
 from plumbob.driver.run_folder.lock import locked_folder
-from plumbob.driver.stages import evaluation
 from plumbob.driver.stages.evaluation import run_eval
 from plumbob.driver.stages.evaluation_input import prepare_eval
-from plumbob.driver.stages.prepare import prepare
-from plumbob.driver.stages.stage import PreparedStage, StageContext, run_stage
+from plumbob.driver.stages.stage import StageContext
 from plumbob.trainers.metrics.stage_result import StageSummary
 from plumbob.trainers.metrics.step_record import Listener
 
@@ -153,7 +151,7 @@ def plan(config: AnyRun) -> Plan:
     """
     writable_folder(config)
     config = _located(config)
-    prepared, needs = _prepare(config), resource_needs(config)
+    prepared, needs = prepare_run(config), resource_needs(config)
     expected = expected_memory(config, prepared.longest)
     if config.cluster.address == "local":
         check_memory(needs, expected, this_machine(config.cluster, free=False))
@@ -167,7 +165,8 @@ def plan(config: AnyRun) -> Plan:
 
 def check_input(config: AnyRun) -> tuple[str, ...]:
     """Read and check all input, and start nothing: sentences about it. Raises UserError."""
-    return _prepare(_located(config)).notes
+    with template_time(datetime.now()) as clock:
+        return prepare_run(_located(config)).notes + _date_notes(clock)
 
 
 def _located(config: AnyRun) -> AnyRun:
@@ -224,7 +223,9 @@ def _execute(
     began = time.monotonic()
     config = _located(config)
     check_rows(config, folder)
-    run_stages = _prepare(config)
+    started = when_begun(folder)
+    with template_time(started) as clock:
+        run_stages = prepare_run(config)
     check_models(config, folder)
     digests = new_digests(config, folder)
     needs, expected = resource_needs(config), expected_memory(config, run_stages.longest)
@@ -235,9 +236,12 @@ def _execute(
         _opened(session, cluster, folder, listener) as opened,
         controlled_run(opened, config.name, needs, folder, listener) as control,
         PeakMemory() as memory,
+        template_time(started),
     ):
         check_joined(config.cluster, needs, expected)
-        write_resolved(config, folder)
+        for note in _date_notes(clock):
+            listener.notify(config.stage, note)
+        write_resolved(config, folder, started)
         write_digests(digests, folder)
         (folder / SUMMARY_FILE).unlink(missing_ok=True)  # Of an earlier end: the result is being replaced.
         flush(folder)
@@ -254,37 +258,9 @@ def _execute(
     return RunResult(folder, summary)
 
 
-@dataclass(frozen=True)
-class _PreparedRun:
-    """What does the work of a run; notes, rows and the longest sequence of its input, as `PreparedStage` has them."""
-
-    notes: tuple[str, ...]
-    rows: tuple[RenderedRow, ...]
-    body: Callable[[StageContext], dict[str, dict[str, Any]]]
-    longest: int | None = None
-
-    def __call__(self, context: StageContext) -> dict[str, dict[str, Any]]:
-        return self.body(context)
-
-
-def _prepare(config: AnyRun) -> _PreparedRun:
-    """Read and check the input now; the body that comes back does the work."""
-    match config:
-        case PipelineRun():
-            files = prepare_files(config)
-            return _PreparedRun(files.notes, files.rows, lambda context: run_pipeline(config, files, context))
-        case EvalRun():
-            evaluated = evaluation.prepare(config)
-            return _of_one_stage(config, evaluated)
-        case _:
-            prepared = prepare(config)
-            return _of_one_stage(config, prepared)
-
-
-def _of_one_stage(config: AnyRun, prepared: PreparedStage) -> _PreparedRun:
-    return _PreparedRun(
-        prepared.notes,
-        prepared.rows,
-        lambda context: {config.stage: run_stage(prepared, context, config.stage).as_dict()},
-        prepared.longest,
-    )
+def _date_notes(clock: TemplateClock) -> tuple[str, ...]:
+    """For a run whose chat template has asked for the date."""
+    if not clock.was_read:
+        return ()
+    date = clock.now.strftime("%Y-%m-%d")
+    return (f"the chat template writes the date: a run has that of its beginning, {date}, when it resumes too",)
