@@ -5,7 +5,7 @@ BIN := .venv/bin
 # The folders that are installed below `plumbob`, as setup.py has them.
 PACKAGES := core configs data models rollout reward trainers cluster driver verify console
 
-.PHONY: demo test test-training test-rest test-runs test-e2e test-workers test-hosts test-slow test-slurm faults fuzz lint tree install gpu-install lock clean
+.PHONY: demo test test-training test-rest test-runs test-e2e test-workers test-hosts test-slow test-slurm test-browser faults fuzz lint tree install gpu-install lock clean
 
 # SETTINGS, if given, change the demo: make demo SETTINGS="ppo.num_steps=2".
 demo: install
@@ -45,6 +45,11 @@ test-slow: install
 test-slurm: install
 	command -v slurmctld slurmd munged sbatch >/dev/null || { apt-get update && apt-get install --yes slurm-wlm munge; }
 	$(BIN)/python -m pytest -m slurm tests/slurm
+
+# The report in Debian's Chromium, which is installed where it is missing (as root). `make test` has this where it is there.
+test-browser: install
+	command -v chromium >/dev/null || { apt-get update && apt-get install --yes --no-install-recommends chromium; }
+	$(BIN)/python -m pytest tests/unit/console/report/test_page_in_browser.py
 
 # Needs root; about half an hour (docs/reliability.md). What Ray prints meanwhile goes to runs/faults.log.
 faults: install

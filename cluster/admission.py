@@ -9,6 +9,7 @@ from plumbob.cluster.placement import Plan, plan
 from plumbob.cluster.resources import ResourceNeed, resources_of
 from plumbob.cluster.run_status import RunStatus
 from plumbob.configs.settings.workers import ClusterSettings
+from plumbob.core.activities import activities
 from plumbob.core.errors import UserError
 
 
@@ -23,7 +24,8 @@ def fitting_plan(found: Callable[[], Plan], cluster: ClusterSettings, notify: Ca
     waits = cluster.wait_s > 0 and cluster.address != "local"
     if waits and not found().fits:
         notify(f"{found().what_is_missing()}; waiting up to {cluster.wait_s:g} s for them to join")
-        wait_until(lambda: found().fits, cluster.wait_s)
+        with activities.during("waiting for the cluster to grow"):
+            wait_until(lambda: found().fits, cluster.wait_s)
     fitting = found()
     _refuse_unfit(fitting, f" after waiting {cluster.wait_s:g} s" if waits else "")
     return fitting

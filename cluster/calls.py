@@ -13,6 +13,7 @@ import ray
 from ray.exceptions import OutOfMemoryError, RayActorError, RayError, RayTaskError
 
 from plumbob.cluster.failures import LearnersLost, WorkerFailed, WorkerLost
+from plumbob.core.activities import activities
 from plumbob.core.disk_errors import StorageFailed, storage_reason
 from plumbob.core.errors import RunFailed, UserError
 
@@ -65,6 +66,11 @@ def gather(calls: Sequence[Call], doing: str, timeout_s: float, setting: str = C
         WorkerLost: an actor died, or took longer than `timeout_s`.
         WorkerFailed: it failed otherwise.
     """
+    with activities.during(f"{workers_in_words(calls[0].actor.name, len(calls))}: {doing}"):
+        return _gather(calls, doing, timeout_s, setting)
+
+
+def _gather(calls: Sequence[Call], doing: str, timeout_s: float, setting: str) -> list[Any]:
     by_result = {call.result: call for call in calls}
     results: dict[Any, Any] = {}
     deadline = time.monotonic() + timeout_s
@@ -114,6 +120,13 @@ def _death_among(calls: Sequence[Call], doing: str) -> WorkerLost | None:
         except (UserError, RunFailed):
             continue
     return None
+
+
+def workers_in_words(name: str, count: int) -> str:
+    """Such as "learner" or "3 rollout workers"; `name`: of the role, or of one of them."""
+    role = name.partition("-")[0]
+    noun = "rollout worker" if role == "rollout" else role
+    return noun if count == 1 else f"{count} {noun}s"
 
 
 def ended_among(results: Sequence[Any]) -> frozenset[Any]:

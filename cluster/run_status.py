@@ -5,6 +5,7 @@ from dataclasses import asdict, dataclass
 from typing import Any, Self
 
 from plumbob.cluster.resources import ResourceNeed, WorkerRole
+from plumbob.trainers.metrics.response_counts import CountsByVersion
 from plumbob.trainers.metrics.step_record import StepRecord
 
 MESSAGE_CHARS = 2000
@@ -51,7 +52,7 @@ class RunStatus:
         minimum_needs: the groups that the run cannot do without.
         autoscale: None where it does not scale by itself, or no rollout workers have been started.
         workers_lost: since the run began.
-        responses: what became of them, as `trainers.online.sample_ledger` counts; None outside PPO.
+        responses: what became of them; None outside online stages.
     """
 
     time: float
@@ -63,7 +64,7 @@ class RunStatus:
     minimum_needs: tuple[ResourceNeed, ...]
     autoscale: AutoscaleBounds | None
     workers_lost: int
-    responses: Mapping[str, Any] | None
+    responses: CountsByVersion | None
 
     def as_dict(self) -> dict[str, Any]:
         """What JSON can carry: the content of `status.json`, and what a control actor tells a person."""
@@ -77,14 +78,14 @@ class RunStatus:
             "least": [asdict(need) for need in self.minimum_needs],
             "autoscale": None if self.autoscale is None else asdict(self.autoscale),
             "workers_lost": self.workers_lost,
-            "answers": self.responses,
+            "answers": None if self.responses is None else self.responses.as_dict(),
         }
 
     @classmethod
     def from_dict(cls, content: Mapping[str, Any]) -> Self:
         """The status that `as_dict` made this of. Raises KeyError or TypeError where it is no status."""
         step = {name: content[name] for name in ("stage", "step", "num_steps", "metrics", "seconds") if name in content}
-        rollout, bounds = content["rollout"], content["autoscale"]
+        rollout, bounds, responses = content["rollout"], content["autoscale"], content["answers"]
         return cls(
             time=content["time"],
             stage=content.get("stage"),
@@ -97,7 +98,7 @@ class RunStatus:
             minimum_needs=tuple(ResourceNeed(**need) for need in content["least"]),
             autoscale=None if bounds is None else AutoscaleBounds(**bounds),
             workers_lost=content["workers_lost"],
-            responses=content["answers"],
+            responses=None if responses is None else CountsByVersion.from_dict(responses),
         )
 
 

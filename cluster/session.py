@@ -29,6 +29,7 @@ from plumbob.cluster.workers.shared_storage import StorageProbe
 from plumbob.configs.runs import LearnerRun
 from plumbob.configs.settings.rewards import ScorerSettings
 from plumbob.configs.settings.workers import ClusterSettings, RolloutSettings
+from plumbob.core.activities import activities
 from plumbob.rollout.samplers.sampler import SamplerSpec
 from plumbob.trainers.metrics.step_record import Listener
 
@@ -100,14 +101,17 @@ class Session:
         self._ranks = LearnerRanks(self._reservations, self, cluster.boot_timeout_s)
 
     def __enter__(self) -> Self:
-        connect(self.cluster)
+        address = self.cluster.address
+        with activities.during("starting Ray" if address == "local" else f"joining the Ray at {address}"):
+            connect(self.cluster)
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._pools.close(self._pools.needs())
-        self._ranks.stop()
-        disconnect()
-        self._probe.remove()
+        with activities.during("ending the workers"):
+            self._pools.close(self._pools.needs())
+            self._ranks.stop()
+            disconnect()
+            self._probe.remove()
 
     # -------------------------------------------------------------------------------------------------------- the run
 

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from plumbob.console.exit_codes import INTERRUPTED, OK
+from plumbob.core.activities import activities
 from plumbob.core.errors import RunFailed
 
 if TYPE_CHECKING:
@@ -20,24 +21,18 @@ def run_in_foreground(folder: Path, as_json: bool, start: Callable[[Listener], R
     """Run with a listener, then write the report and print the result; an interrupted run says how to resume it."""
     from plumbob.configs.resolved_copy import RESOLVED_FILE
     from plumbob.console.display import choose_listener, print_json, print_summary
-    from plumbob.console.report.page import write_report
 
     try:
         # Ray prints what happens to workers and hosts to whatever stdout is then.
         with choose_listener(as_json, sys.stdout) as listener, redirect_stdout(sys.stderr):
             result = start(listener)
+            with activities.during("writing the report"):
+                report = _written_report(result.folder)
     except KeyboardInterrupt:
         if not (folder / RESOLVED_FILE).is_file():
             raise
         print(f"plumbob: interrupted; resume from the last checkpoint with: plumbob resume {folder}", file=sys.stderr)
         return INTERRUPTED
-    try:
-        report = write_report(result.folder)
-    except OSError as error:
-        raise RunFailed(
-            f"all stages ended well, but the report cannot be written: {error}; write it later with: "
-            f"plumbob report {result.folder}"
-        ) from error
     if as_json:
         ended = {"event": "run_ended", "folder": str(result.folder), "report": str(report), "summary": result.summary}
         print_json(ended, sys.stdout)
@@ -45,3 +40,15 @@ def run_in_foreground(folder: Path, as_json: bool, start: Callable[[Listener], R
         print_summary(result.summary, sys.stdout)
         print(f"report: {report}")
     return OK
+
+
+def _written_report(folder: Path) -> Path:
+    from plumbob.console.report.page import write_report
+
+    try:
+        return write_report(folder)
+    except OSError as error:
+        raise RunFailed(
+            f"all stages ended well, but the report cannot be written: {error}; write it later with: "
+            f"plumbob report {folder}"
+        ) from error

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
+from plumbob.console.metric_names import HELDOUT
+
 if TYPE_CHECKING:
     from plumbob.trainers.metrics.step_record import StepRecord
 
@@ -29,11 +31,16 @@ def duration(seconds: object) -> str:
     if not isinstance(seconds, int | float):
         return ""
     if seconds < 9.95:
-        return f"{seconds:.1f} s"
+        return f"{seconds} s" if isinstance(seconds, int) else f"{seconds:.1f} s"
     minutes, rest = divmod(round(seconds), 60)
     if not minutes:
         return f"{rest} s"
     return f"{minutes} min {rest:02d} s" if minutes < 60 else f"{minutes // 60} h {minutes % 60:02d} min"
+
+
+def printable(text: str) -> str:
+    """Without what would move a terminal's cursor or change its colours: names and rows come from outside."""
+    return "".join(letter if letter.isprintable() or letter in "\n\t" else "\ufffd" for letter in text)
 
 
 def interval(bounds: object, form: Callable[[object], str]) -> str:
@@ -64,6 +71,12 @@ def _win_rate(stage: Stage) -> str:
     return f"{percent(stage.get('win_rate'))} {interval(stage.get('win_rate_ci95'), percent)}".strip()
 
 
+def _training_reward(stage: Stage) -> str:
+    """From the first step to the last, where nothing was measured on held-out prompts."""
+    known = [number(stage.get(name)) for name in ("first_train_reward", "train_reward")]
+    return "" if "reward" in stage or not all(known) else " to ".join(known)
+
+
 def _retention(stage: Stage) -> str:
     measured = stage.get("retention", {})
     return " to ".join(number(measured[name]) for name in ("perplexity_before", "perplexity_after") if name in measured)
@@ -80,9 +93,11 @@ _COLUMNS: tuple[tuple[str, Callable[[Stage], str]], ...] = (
     ("gold score", lambda stage: number(stage.get("gold_score"))),
     ("gold gain 95%", lambda stage: interval(stage.get("gold_gain_ci95"), number)),
     ("reward", lambda stage: number(stage.get("reward"))),
+    ("training reward", _training_reward),
     ("win rate", _win_rate),
     ("response tokens", lambda stage: number(stage.get("answer_tokens"))),
     ("KL", lambda stage: number(stage.get("kl"))),
+    ("training KL", lambda stage: "" if "kl" in stage else number(stage.get("train_kl"))),
     ("retained perplexity", _retention),
     ("sampler gap", lambda stage: number(stage.get("max_sampler_gap"))),
     ("time", lambda stage: duration(stage.get("seconds"))),
@@ -96,6 +111,12 @@ def stage_metrics(stage: Stage) -> dict[str, str]:
     return {title: cell for title, cell in cells.items() if cell}
 
 
+def ended_line(stage: str, elapsed_s: float, summary: Stage) -> str:
+    """A sentence for a stage that has ended, with what it came to."""
+    metrics = {title: text for title, text in stage_metrics(summary).items() if title != "time"}
+    return ", ".join([f"{stage}: done in {duration(elapsed_s)}", *(" ".join(pair) for pair in metrics.items())])
+
+
 def summary_table(summary: Mapping[str, Any]) -> list[list[str]]:
     """A heading and one row per stage; a column that no stage has, and a stage without metrics, are left out."""
     stages = {name: stage_metrics(stage) for name, stage in summary.get("stages", {}).items()}
@@ -104,16 +125,29 @@ def summary_table(summary: Mapping[str, Any]) -> list[list[str]]:
     return [["stage", *titles], *([name, *(row.get(title, "") for title in titles)] for name, row in rows.items())]
 
 
+_STEP: tuple[tuple[str, Callable[[Mapping[str, float]], str]], ...] = (
+    ("loss", lambda metrics: f"loss {number(metrics['loss'])}"),
+    ("accuracy", lambda metrics: f"accuracy {percent(metrics['accuracy'])}"),
+    ("margin", lambda metrics: f"margin {number(metrics['margin'])}"),
+    ("reward", lambda metrics: f"reward {_with_spread(metrics['reward'], metrics.get('reward_std'))}"),
+    ("kl", lambda metrics: f"KL {number(metrics['kl'])}"),
+    ("entropy", lambda metrics: f"entropy {number(metrics['entropy'])}"),
+    ("answer_tokens_mean", lambda metrics: f"{metrics['answer_tokens_mean']:.1f} tokens"),
+    ("sampler_gap_max", lambda metrics: f"gap {number(metrics['sampler_gap_max'])}"),
+    ("tokens_per_s", lambda metrics: f"{metrics['tokens_per_s']:,.0f} tok/s"),
+)
+
+
 def step_metrics(record: StepRecord) -> list[str]:
-    """What a display shows of one step: the reward or the loss, the KL and the speed."""
-    metrics = record.metrics
-    shown = []
-    for name in ("reward", "loss"):
-        if name in metrics:
-            shown.append(f"{name} {number(metrics[name])}")
-            break
-    if "kl" in metrics:
-        shown.append(f"KL {number(metrics['kl'])}")
-    if "tokens_per_s" in metrics:
-        shown.append(f"{metrics['tokens_per_s']:,.0f} tok/s")
-    return shown
+    """What a display shows of one step, the most telling first."""
+    return [shown(record.metrics) for name, shown in _STEP if name in record.metrics]
+
+
+def heldout_metrics(record: StepRecord) -> list[str]:
+    """What a display shows of held-out records; nothing of a step after which they were not measured."""
+    metrics = {name.removeprefix(HELDOUT): value for name, value in record.metrics.items() if name.startswith(HELDOUT)}
+    return [f"held-out {shown(metrics)}" for name, shown in _STEP if name in metrics]
+
+
+def _with_spread(mean: float, spread: float | None) -> str:
+    return number(mean) if spread is None else f"{number(mean)} ± {number(spread)}"

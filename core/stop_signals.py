@@ -95,6 +95,11 @@ class StopSignals:
         for number in self._taken:
             signal.signal(number, self._on_signal)
 
+    @property
+    def warning(self) -> str | None:
+        """What a user is told of the signal that has arrived, until the run ends by it; None while there was none."""
+        return None if self._received is None else f"{self._received.name}: {self._notice}"
+
     def work_began(self) -> None:
         """From here on something would be lost."""
         self._is_working = True
@@ -122,7 +127,7 @@ class StopSignals:
         if not self._is_working:
             raise KeyboardInterrupt
         with suppress(OSError):  # Written past Python's streams, in whose middle a signal may arrive.
-            os.write(STDERR, f"plumbob: {self._received.name}: {self._notice}\n".encode())
+            os.write(STDERR, f"plumbob: {self.warning}\n".encode())
 
     def _leave_terminals(self) -> None:
         """What is printed to a terminal that has gone would be an error at every line."""

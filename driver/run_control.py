@@ -60,7 +60,7 @@ class RunControl:
             minimum_needs=self._minimum_needs,
             autoscale=None if self._autoscaler is None else self._autoscaler.bounds,
             workers_lost=self.budget.total,
-            responses=None if self.ledger is None else self.ledger.as_dict(),
+            responses=None if self.ledger is None else self.ledger.counts(),
         )
 
     def notify(self, message: str) -> None:

@@ -4,6 +4,7 @@ import os
 from pathlib import Path
 from typing import Any
 
+import torch
 from safetensors import safe_open
 
 from plumbob.core.atomic_files import open_to_readers
@@ -20,6 +21,8 @@ def save_model(model: Any, tokenizer: Any, folder: Path, **options: Any) -> None
     Args:
         options: of transformers' `save_pretrained`.
     """
+    if not torch.cuda.is_available():  # Saving imports DeepSpeed, which warns of having found no GPU unless it is told.
+        os.environ.setdefault("DS_ACCELERATOR", "cpu")
     model.save_pretrained(folder, **options)
     tokenizer.save_pretrained(folder)
     for path in folder.glob("*.safetensors"):

@@ -15,6 +15,9 @@ from plumbob.core.atomic_files import flush, make_folder
 from plumbob.core.errors import UserError
 from plumbob.rollout.rollout_records import FinishReason
 
+JOURNAL_FOLDER = "rollouts"
+"""Below the stage's folder."""
+
 DropReason = Literal["flat"]
 """Why a response was not trained on. "flat": the rewards of its group are all the same (dynamic sampling)."""
 
@@ -107,6 +110,12 @@ def step_file(folder: Path, step: int) -> Path:
     return folder / f"step-{step:06d}.parquet"
 
 
+def step_files(folder: Path) -> list[Path]:
+    """Of all steps that the journal has, in order; none where there is no journal."""
+    # Past step 999,999 a name has more digits, and text would sort it before the others.
+    return sorted(folder.glob("step-*.parquet"), key=lambda path: (len(path.name), path.name))
+
+
 def write_step(folder: Path, step: int, rows: Sequence[JournalRow]) -> Path:
     """Write one step's file, which appears whole or not at all; one that is there already is replaced."""
     make_folder(folder)
@@ -130,8 +139,7 @@ def read_step(path: Path) -> list[JournalRow]:
 
 def read_journal(folder: Path) -> Iterator[tuple[int, JournalRow]]:
     """(step, row) of all steps in order, one file in memory at a time."""
-    # Past step 999,999 a name has more digits, and text would sort it before the others.
-    for path in sorted(folder.glob("step-*.parquet"), key=lambda path: (len(path.name), path.name)):
+    for path in step_files(folder):
         for cells in read_table(path).to_pylist():
             yield cells["step"], _row(cells)
 

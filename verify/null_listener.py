@@ -1,7 +1,6 @@
 """A listener that shows nothing (NullListener)."""
 
-from collections.abc import Mapping
-
+from plumbob.trainers.metrics.stage_result import StageSummary
 from plumbob.trainers.metrics.step_record import StepRecord
 
 
@@ -14,4 +13,4 @@ class NullListener:
 
     def notify(self, stage: str, message: str) -> None: ...
 
-    def stage_ended(self, stage: str, summary: Mapping[str, object]) -> None: ...
+    def stage_ended(self, stage: str, summary: StageSummary) -> None: ...

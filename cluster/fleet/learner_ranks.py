@@ -3,7 +3,7 @@
 import time
 from dataclasses import replace
 
-from plumbob.cluster.calls import BOOT_TIMEOUT, Actor, Call, gather_ranks
+from plumbob.cluster.calls import BOOT_TIMEOUT, Actor, Call, gather_ranks, workers_in_words
 from plumbob.cluster.failures import LearnersLost
 from plumbob.cluster.fleet.capacity import CapacityWait
 from plumbob.cluster.fleet.pool_backend import FleetServices
@@ -13,6 +13,7 @@ from plumbob.cluster.resources import ResourceNeed, learner_need
 from plumbob.cluster.run_status import WorkerStatus
 from plumbob.cluster.workers.learner_worker import LearnerWorker
 from plumbob.configs.settings.workers import LearnerRankSettings
+from plumbob.core.activities import activities
 from plumbob.core.errors import RunFailed
 from plumbob.trainers.learner.engine import Rank
 
@@ -99,11 +100,12 @@ class LearnerRanks:
             )
             self._reservations.request_hosts(need)
             wait = CapacityWait(self._boot_timeout_s)
-            while not reserved and not wait.is_over:
-                if wait.shall_evict():
-                    self._fleet.evict(need)
-                time.sleep(POLL_S)
-                reserved = self._reservations.reserve_all(need, anywhere=wait.seconds > ANY_HOST_S)
+            with activities.during(f"{workers_in_words(need.role, need.count)}: waiting for capacity"):
+                while not reserved and not wait.is_over:
+                    if wait.shall_evict():
+                        self._fleet.evict(need)
+                    time.sleep(POLL_S)
+                    reserved = self._reservations.reserve_all(need, anywhere=wait.seconds > ANY_HOST_S)
             self._reservations.request_hosts(replace(need, count=0))
         if not reserved:
             raise RunFailed(f"no capacity for the learners after {bound}: {shortage_of(need)}")

@@ -31,11 +31,12 @@ batch; `RoleWorkers.worker_lost`, `Session.worker_lost` (the run's budget). Then
 
 import time
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager
 from typing import Any
 
 import ray
 
-from plumbob.cluster.calls import BOOT_TIMEOUT, CALL_TIMEOUT, Actor, Call, result_of
+from plumbob.cluster.calls import BOOT_TIMEOUT, CALL_TIMEOUT, Actor, Call, result_of, workers_in_words
 from plumbob.cluster.failures import UnfitHost, WorkerFailed, WorkerLost
 from plumbob.cluster.fleet.member import Member
 from plumbob.cluster.fleet.membership import Membership
@@ -43,6 +44,7 @@ from plumbob.cluster.fleet.pool_backend import PoolBackend
 from plumbob.cluster.fleet.work_queue import Preparation, Task, WorkBatch
 from plumbob.cluster.nodes import living_nodes
 from plumbob.cluster.run_status import WorkerStatus
+from plumbob.core.activities import activities
 from plumbob.core.disk_errors import StorageFailed
 from plumbob.core.errors import RunFailed, UserError
 from plumbob.reward.scorer import ScoreError
@@ -80,14 +82,14 @@ class Pool:
         self._loading = None
         self._opening, self._was_opened, self._failed_openings = opening, False, 0
         with self.membership.work_lock:
-            self._until_one_is_ready()
+            self._until_one_is_ready(opening)
 
     def load(self, loading: Preparation) -> None:
         """What every member loads before its next chunk; returns when the first has, or while another thread works."""
         self._loading = loading
         if self.membership.work_lock.acquire(blocking=False):
             try:
-                self._until_one_is_ready()
+                self._until_one_is_ready(loading)
             finally:
                 self.membership.work_lock.release()
 
@@ -107,7 +109,7 @@ class Pool:
             RunFailed: too many were lost, there was no capacity for one within the bound, or `abandon` was called.
         """
         batch, num_abandoned = WorkBatch(items, chunk_size, call, doing, remaining), self._num_abandoned
-        with self.membership.work_lock:
+        with self.membership.work_lock, self._shown(doing):
             self._polled_at = -TICK_S
             while not batch.is_done:
                 if self._num_abandoned > num_abandoned:
@@ -145,11 +147,15 @@ class Pool:
 
     # --------------------------------------------------------------------------------------------------------- dispatch
 
-    def _until_one_is_ready(self) -> None:
-        while not any(self._is_ready(member) for member in self.members):
-            self._poll_members(None)
-            for member, task in self._ended():
-                self._handle_result(member, task, None)
+    def _until_one_is_ready(self, wanted: Preparation) -> None:
+        with self._shown(wanted.doing):
+            while not any(self._is_ready(member) for member in self.members):
+                self._poll_members(None)
+                for member, task in self._ended():
+                    self._handle_result(member, task, None)
+
+    def _shown(self, doing: str) -> AbstractContextManager[None]:
+        return activities.during(f"{workers_in_words(self.role, self.target_size)}: {doing}")
 
     def _is_ready(self, member: Member) -> bool:
         return self._unprepared(member) is None and not member.is_draining

@@ -8,6 +8,7 @@ from typing import Any
 from plumbob.console.exit_codes import OK
 from plumbob.console.options import add_json, add_overrides
 from plumbob.console.tables import aligned, number
+from plumbob.core.activities import activities
 from plumbob.core.errors import UserError
 
 NAME = "eval"
@@ -29,9 +30,9 @@ def run(arguments: Namespace) -> int:
     settings = load_eval(arguments.overrides) if not config or "=" in config else load_run(config, overrides)
     if not isinstance(settings, EvalRun):
         raise UserError(f"{config}: kind is {settings.kind}, expected eval; start that with: plumbob run {config}")
-    from plumbob.driver.api import evaluate
-
     with choose_listener(False, sys.stderr) as listener:
+        with activities.during("loading the libraries"):
+            from plumbob.driver.api import evaluate
         result = evaluate(settings, listener)
     if arguments.json:
         print_json(result, sys.stdout)

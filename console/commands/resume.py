@@ -1,9 +1,17 @@
 """`plumbob resume`: resume a run that was stopped, from its newest checkpoint."""
 
+from __future__ import annotations
+
 from argparse import ArgumentParser, Namespace
+from typing import TYPE_CHECKING
 
 from plumbob.console.foreground import run_in_foreground
 from plumbob.console.options import RESUME_OVERRIDES, add_json, add_overrides, add_run
+from plumbob.core.activities import activities
+
+if TYPE_CHECKING:
+    from plumbob.driver.api import RunResult
+    from plumbob.trainers.metrics.step_record import Listener
 
 NAME = "resume"
 ABOUT = "resume a run that was stopped"
@@ -19,7 +27,10 @@ def run(arguments: Namespace) -> int:
     from plumbob.driver.run_folder.folder import find_run
 
     folder = find_run(arguments.run)
-    from plumbob.driver.api import resume
 
-    overrides = arguments.overrides
-    return run_in_foreground(folder, arguments.json, lambda listener: resume(folder, listener, overrides=overrides))
+    def start(listener: Listener) -> RunResult:
+        with activities.during("loading the libraries"):
+            from plumbob.driver.api import resume
+        return resume(folder, listener, overrides=arguments.overrides)
+
+    return run_in_foreground(folder, arguments.json, start)

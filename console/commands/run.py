@@ -1,9 +1,17 @@
 """`plumbob run`: run the stages that a preset or a YAML file describes."""
 
+from __future__ import annotations
+
 from argparse import ArgumentParser, Namespace
+from typing import TYPE_CHECKING
 
 from plumbob.console.foreground import run_in_foreground
 from plumbob.console.options import add_config, add_json
+from plumbob.core.activities import activities
+
+if TYPE_CHECKING:
+    from plumbob.driver.api import RunResult
+    from plumbob.trainers.metrics.step_record import Listener
 
 NAME = "run"
 ABOUT = "run the stages that CONFIG describes"
@@ -21,9 +29,12 @@ def run(arguments: Namespace) -> int:
     config = load_run(arguments.config, arguments.overrides, arguments.resume)
     from plumbob.driver.run_folder.folder import run_folder
 
-    folder = run_folder(config)
-    if arguments.resume:
-        from plumbob.driver.api import run_or_resume as start
-    else:
-        from plumbob.driver.api import run as start
-    return run_in_foreground(folder, arguments.json, lambda listener: start(config, listener))
+    def start(listener: Listener) -> RunResult:
+        with activities.during("loading the libraries"):
+            if arguments.resume:
+                from plumbob.driver.api import run_or_resume as run_config
+            else:
+                from plumbob.driver.api import run as run_config
+        return run_config(config, listener)
+
+    return run_in_foreground(run_folder(config), arguments.json, start)

@@ -1,71 +1,126 @@
-"""A stage's metrics as inline SVG pictures that take the page's colour, light or dark."""
+"""A stage's metrics as charts: inline SVG pictures that take the page's colour, light or dark, with words in HTML."""
 
 import io
 import math
 import re
 from collections.abc import Sequence
+from dataclasses import dataclass
+from html import escape
+from typing import Any
 
+from plumbob.console.metric_names import HELDOUT, MetricName, metric_name
+from plumbob.console.report.style import PALETTE
 from plumbob.trainers.metrics.step_record import StepRecord
+from plumbob.trainers.online.step_metrics import ALARM
 
 FIRST = (
-    *("reward", "loss", "kl", "accuracy", "policy_loss", "value_loss", "entropy", "answer_tokens_mean"),
+    *("reward", "loss", "kl", "accuracy", "margin", "policy_loss", "value_loss", "entropy", "answer_tokens_mean"),
     "sampler_gap_max",
 )
 MAX_POINTS = 300
-NUM_COLUMNS = 3
+WIDTH_IN, HEIGHT_IN, POINTS = 4.3, 2.1, 10.0
+"""Inches, and the size of letters: of a picture that fills 300 pixels or more, these are 10 pixels high or more."""
+
 INK = "#010203"  # stands for the page's own text colour, which a picture drawn beforehand cannot know
-LINE = "#2f81c4"
+TRAINING, HELD_OUT = "training", "held-out"
+
+Points = tuple[tuple[float, float], ...]
 
 
-def curve_names(records: Sequence[StepRecord]) -> list[str]:
-    """The metrics that have at least two finite values, the best known first, then as they were logged."""
-    counts: dict[str, int] = {}
-    for record in records:
-        for name, value in record.metrics.items():
-            counts[name] = counts.get(name, 0) + math.isfinite(value)
-    drawn = [name for name, count in counts.items() if count >= 2]
-    return [name for name in FIRST if name in drawn] + [name for name in drawn if name not in FIRST]
+@dataclass(frozen=True)
+class Chart:
+    """One metric over the steps.
+
+    Attributes:
+        series: "training" or "held-out" -> its points, (step, value).
+    """
+
+    name: MetricName
+    series: dict[str, Points]
 
 
-def thinned(points: Sequence[tuple[float, float]], limit: int = MAX_POINTS) -> list[tuple[float, float]]:
+def charts_of(records: Sequence[StepRecord]) -> list[Chart]:
+    """One for each metric that has at least two finite values, training and held-out together, the best known first.
+
+    A chart may have a single held-out point, as records are measured at the last step alone by default.
+    """
+    found: dict[str, dict[str, Points]] = {}
+    for name in dict.fromkeys(name for record in records for name in record.metrics if not name.startswith(ALARM)):
+        values = [(float(record.step), record.metrics.get(name, math.nan)) for record in records]
+        points = tuple((step, value) for step, value in values if math.isfinite(value))
+        series = HELD_OUT if name.startswith(HELDOUT) else TRAINING
+        if points:
+            found.setdefault(name.removeprefix(HELDOUT), {})[series] = points
+    drawn = [name for name, series in found.items() if any(len(points) >= 2 for points in series.values())]
+    ordered = [name for name in FIRST if name in drawn] + [name for name in drawn if name not in FIRST]
+    return [Chart(metric_name(records[0].stage, name), found[name]) for name in ordered]
+
+
+def thinned(points: Points, limit: int = MAX_POINTS) -> Points:
     """At most `limit` points, each the mean of equally many neighbours."""
     size = math.ceil(len(points) / limit)
     groups = [points[start : start + size] for start in range(0, len(points), size)]
-    return [(sum(x for x, _ in group) / len(group), sum(y for _, y in group) / len(group)) for group in groups]
+    return tuple((sum(x for x, _ in group) / len(group), sum(y for _, y in group) / len(group)) for group in groups)
 
 
-def draw_curves(records: Sequence[StepRecord], names: Sequence[str]) -> str:
-    """One SVG element with a small picture for each metric over the steps."""
+def figure_of(chart: Chart, key: str) -> str:
+    """The chart as HTML: its title with the unit, what each colour is, and the picture. `key`: no other chart's."""
+    unit = f' <span class="dim">{escape(chart.name.unit)}</span>' if chart.name.unit else ""
+    legend = "".join(
+        f'<span class="key"><i style="background:{_colour(series)}"></i>{series}</span>' for series in chart.series
+    )
+    shown = f"<br>{legend}" if HELD_OUT in chart.series else ""
+    return f"<figure><figcaption><b>{escape(chart.name.title)}</b>{unit}{shown}</figcaption>{_svg(chart, key)}</figure>"
+
+
+def _svg(chart: Chart, key: str) -> str:
+    """The picture: its steps are whole, and its letters are letters."""
     import matplotlib
     from matplotlib.figure import Figure
 
-    num_rows = math.ceil(len(names) / NUM_COLUMNS)
     style = {
         "svg.fonttype": "none",
-        "svg.hashsalt": records[0].stage + names[0],
+        "svg.hashsalt": key,  # Names within a picture, which the page has many of, come from it.
         "font.family": "sans-serif",
-        "font.size": 9.0,
+        "font.size": POINTS,
         "axes.spines.top": False,
         "axes.spines.right": False,
         "axes.formatter.limits": (-3, 4),
+        "axes.formatter.useoffset": False,
         **dict.fromkeys(("text.color", "axes.edgecolor", "axes.labelcolor", "xtick.color", "ytick.color"), INK),
     }
     with matplotlib.rc_context(style):
-        figure = Figure(figsize=(10, 2.2 * num_rows), layout="constrained")
-        for index, name in enumerate(names, start=1):
-            axes = figure.add_subplot(num_rows, NUM_COLUMNS, index)
-            values = [(float(record.step), record.metrics.get(name, math.nan)) for record in records]
-            points = thinned([(step, value) for step, value in values if math.isfinite(value)])
-            axes.plot([step for step, _ in points], [value for _, value in points], color=LINE, linewidth=1.4)
-            axes.set_title(name.replace("_", " "), loc="left", fontsize=9)
-            axes.grid(visible=True, alpha=0.15)
+        figure = Figure(figsize=(WIDTH_IN, HEIGHT_IN))
+        axes = figure.add_axes((0.15, 0.21, 0.82, 0.69))
+        for series, points in chart.series.items():
+            steps, values = zip(*thinned(points), strict=True)
+            marker = "o" if series == HELD_OUT or len(points) == 1 else None
+            axes.plot(steps, values, color=_colour(series), linewidth=1.4, marker=marker, markersize=4)
+        _label(axes, chart.name)
         text = io.StringIO()
         figure.savefig(text, format="svg", transparent=True, metadata={"Date": None, "Creator": None})
-    svg = text.getvalue()
-    svg = svg[svg.index("<svg") :].replace(INK, "currentColor")
-    return re.sub(
-        r'(<svg[^>]*?) width="[^"]*"',
-        r'\1 width="100%"',
-        re.sub(r'(<svg[^>]*?) height="[^"]*"', r"\1", svg, count=1),
-        count=1,
-    )
+    return _for_page(text.getvalue(), chart.name.title)
+
+
+def _label(axes: Any, name: MetricName) -> None:
+    from matplotlib.ticker import MaxNLocator, PercentFormatter
+
+    axes.set_xlabel("step")
+    axes.xaxis.set_major_locator(MaxNLocator(6, integer=True))
+    axes.yaxis.set_major_locator(MaxNLocator(5))
+    if name.is_share:
+        axes.yaxis.set_major_formatter(PercentFormatter(1.0))
+    axes.grid(visible=True, alpha=0.15)
+
+
+def _for_page(svg: str, title: str) -> str:
+    """As a part of an HTML page: no size, no style for the whole page, no name that another picture has too."""
+    svg = re.sub(r"<(metadata|style)\b.*?</\1>", "", svg[svg.index("<svg") :].replace(INK, "currentColor"), flags=re.S)
+    svg = re.sub(r' id="[\w.]+_\d+"', "", svg)
+    opening, rest = svg.split(">", 1)
+    opening = re.sub(r' (width|height)="[^"]*"', "", opening)
+    return f'{opening} role="img" aria-label="{escape(title)} over the steps">{rest}'
+
+
+def _colour(series: str) -> str:
+    return PALETTE[series == HELD_OUT]

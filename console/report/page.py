@@ -1,7 +1,9 @@
 """One self-contained `report.html` from what lies in a run's folder: metrics, samples, curves, settings."""
 
+import itertools
 import json
 import math
+import re
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager
 from html import escape
@@ -9,39 +11,21 @@ from pathlib import Path
 from typing import Any
 
 from plumbob.configs.resolved_copy import RESOLVED_FILE
-from plumbob.console.report.curves import curve_names, draw_curves
-from plumbob.console.tables import duration, number, summary_table
+from plumbob.console.report.curves import charts_of, figure_of
+from plumbob.console.report.samples import evaluation_samples, journal_samples
+from plumbob.console.report.style import PALETTE, STYLE
+from plumbob.console.tables import duration, summary_table
 from plumbob.core.errors import UserError
 from plumbob.core.outside import from_outside, read_json_object
 from plumbob.driver.run_folder.folder import SAMPLES_FILE, SUMMARY_FILE
+from plumbob.rollout.journal import JOURNAL_FOLDER
 from plumbob.trainers.metrics.sinks.jsonl import METRICS_FILE, read_metrics
 from plumbob.trainers.metrics.step_record import StepRecord
 
 REPORT_FILE = "report.html"
 NUM_CURVES_SHOWN = 6
-
-STYLE = """
-:root { color-scheme: light dark; --line: #8884; --soft: #8881;
-  --dim: color-mix(in srgb, currentColor 62%, transparent); }
-body { font: 15px/1.55 system-ui, sans-serif; max-width: 66rem; margin: 2.5rem auto; padding: 0 1.2rem;
-  color: light-dark(#1c2126, #d9dee3); background: light-dark(#fff, #14181c); }
-h1 { font-size: 1.7rem; margin: 0 } h2 { font-size: 1.2rem; margin: 2.6rem 0 .7rem }
-h3 { font-size: 1rem; margin: 1.4rem 0 .3rem }
-p.lead, .dim { color: var(--dim) } .scroll { overflow-x: auto }
-table { border-collapse: collapse; width: 100% }
-th, td { padding: .4rem .7rem; border-bottom: 1px solid var(--line); text-align: right;
-  white-space: nowrap; font-variant-numeric: tabular-nums }
-th:first-child, td:first-child { text-align: left } th { font-weight: 600 }
-.sample { border: 1px solid var(--line); border-radius: 8px; margin: 1rem 0; overflow: hidden }
-.prompt { background: var(--soft); padding: .6rem .9rem; white-space: pre-wrap; overflow-wrap: anywhere }
-.responses { display: grid; grid-template-columns: repeat(auto-fit, minmax(15rem, 1fr)) }
-.response { padding: .6rem .9rem; border-top: 1px solid var(--line) }
-.response + .response { border-left: 1px solid var(--line) }
-.response p { margin: .2rem 0; white-space: pre-wrap; overflow-wrap: anywhere }
-.bar { display: flex; height: .8rem; border-radius: 4px; overflow: hidden } .bar span { background: #2f81c4 }
-.bar span:nth-child(even) { background: #86b6de } svg { height: auto; font-family: system-ui, sans-serif }
-summary { cursor: pointer } pre { background: var(--soft); padding: .9rem; border-radius: 8px; overflow-x: auto }
-"""
+POLICY = "<meta http-equiv=\"Content-Security-Policy\" content=\"default-src 'none'; style-src 'unsafe-inline'\">"
+"""Whatever a model wrote: nothing runs, and nothing is loaded."""
 
 
 def write_report(run_dir: Path) -> Path:
@@ -60,18 +44,19 @@ def write_report(run_dir: Path) -> Path:
         title = f"{summary.get('name') or config.get('name') or run_dir.name}"
         heading = f"<h1>{escape(title)}</h1>{_lead(summary, config)}"
     with _made_of(run_dir / SAMPLES_FILE):
-        samples = _samples_section(_read_samples(run_dir / SAMPLES_FILE))
+        samples = evaluation_samples(run_dir / SAMPLES_FILE)
     stages = _stage_sections(run_dir, order)
-    body = [heading, results[0], samples, *stages, results[1], _settings_section(resolved)]
+    shown = f"<h2>Responses side by side</h2>{samples}" if samples else ""
+    body = [heading, results[0], shown, *stages, results[1], _settings_section(resolved)]
     page = (
         '<!doctype html>\n<html lang="en"><head><meta charset="utf-8">'
         '<meta name="viewport" content="width=device-width, initial-scale=1">'
-        f"<title>{escape(title)}</title><style>{STYLE}</style></head>\n<body>\n"
+        f"{POLICY}<title>{escape(title)}</title><style>{STYLE}</style></head>\n<body>\n"
         + "\n".join(body)
         + "\n</body></html>\n"
     )
     partial = run_dir / f"{REPORT_FILE}.partial"
-    partial.write_text(page, encoding="utf-8")
+    partial.write_text(page, encoding="utf-8", errors="replace")  # Half a letter, as JSON may hold, is none in UTF-8.
     return partial.replace(run_dir / REPORT_FILE)
 
 
@@ -87,14 +72,6 @@ def _read_json(path: Path) -> dict[str, Any]:
     return read_json_object(path, f"{path}: expected JSON, as a run writes it", "put the file back")
 
 
-def _read_samples(path: Path) -> list[dict[str, Any]]:
-    samples = []
-    for number_, line in enumerate(path.read_text(encoding="utf-8").splitlines() if path.exists() else [], start=1):
-        with from_outside(f"{path}, line {number_}: expected JSON, as a run writes it"):
-            samples.append(dict(json.loads(line)))
-    return samples
-
-
 def _stage_sections(run_dir: Path, order: Sequence[str]) -> list[str]:
     """Of each stage that left steps, in the order of the summary: a pipeline has a folder for each stage."""
     files = sorted([*run_dir.glob(METRICS_FILE), *run_dir.glob(f"*/{METRICS_FILE}")])
@@ -102,9 +79,10 @@ def _stage_sections(run_dir: Path, order: Sequence[str]) -> list[str]:
     for file in files:
         with _made_of(file):
             records = read_metrics(file.parent)
-            if records:
-                stage = records[0].stage
-                sections.append((order.index(stage) if stage in order else len(order), _stage_section(records)))
+            stage, curves = (records[0].stage, _stage_section(records)) if records else ("", "")
+        if curves:
+            samples = _journal_section(file.parent, is_alone=file.parent == run_dir)
+            sections.append((order.index(stage) if stage in order else len(order), curves + samples))
     return [section for _, section in sorted(sections, key=lambda placed: placed[0])]
 
 
@@ -128,44 +106,31 @@ def _summary_section(summary: Mapping[str, Any]) -> str:
     if not rows:
         return ""
     head = "".join(f"<th>{escape(title)}</th>" for title in heading)
-    lines = ["<tr>" + "".join(f"<td>{escape(cell)}</td>" for cell in row) + "</tr>" for row in rows]
-    return f'<h2>Result</h2><div class="scroll"><table><tr>{head}</tr>{"".join(lines)}</table></div>'
+    lines = ["<tr>" + "".join(_cell(*pair) for pair in zip(heading, row, strict=True)) + "</tr>" for row in rows]
+    return f"<h2>Result</h2><table><tr>{head}</tr>{''.join(lines)}</table>"
 
 
-def _samples_section(samples: Sequence[Mapping[str, Any]]) -> str:
-    if not samples:
-        return ""
-    cards = []
-    for sample in samples:
-        responses = "".join(_response(policy, response) for policy, response in sample.get("answers", {}).items())
-        prompt = escape(str(sample.get("prompt", "")))
-        cards.append(
-            f'<div class="sample"><div class="prompt">{prompt}</div><div class="responses">{responses}</div></div>'
-        )
-    return "<h2>Responses side by side</h2>" + "".join(cards)
-
-
-def _response(policy: str, response: Mapping[str, Any]) -> str:
-    scores = [f"{name} {number(response[name])}" for name in ("reward", "gold") if number(response.get(name))]
-    text = escape(str(response.get("text", ""))) or '<span class="dim">(empty)</span>'
-    label = f'<b>{escape(policy.upper())}</b> <span class="dim">{escape(" · ".join(scores))}</span>'
-    return f'<div class="response">{label}<p>{text}</p></div>'
+def _cell(title: str, text: str) -> str:
+    """Its title stands beside it where the page is too narrow for a table; an interval stays in one line."""
+    shown = re.sub(r"\[.*\]", r'<span class="interval">\g<0></span>', escape(text))
+    return f'<td data-title="{escape(title)}">{shown and f"<span>{shown}</span>"}</td>'
 
 
 def _stage_section(records: Sequence[StepRecord]) -> str:
     last = records[-1]
-    names = curve_names(records)
-    shown, more = names[:NUM_CURVES_SHOWN], names[NUM_CURVES_SHOWN:]
+    figures = [figure_of(chart, f"{last.stage} {chart.name.title}") for chart in charts_of(records)]
+    shown, more = figures[:NUM_CURVES_SHOWN], figures[NUM_CURVES_SHOWN:]
     parts = [f'<h2>{escape(last.stage)} <span class="dim">{last.step} of {last.num_steps} steps</span></h2>']
     if shown:
-        parts.append(draw_curves(records, shown))
+        parts.append(f'<div class="curves">{"".join(shown)}</div>')
     if more:
-        parts.append(f"<details><summary>{len(more)} more curves</summary>{draw_curves(records, more)}</details>")
+        hidden = f'<div class="curves">{"".join(more)}</div>'
+        parts.append(f"<details><summary>{len(more)} more curves</summary>{hidden}</details>")
     return "".join(parts) + _phases(records)
 
 
 def _phases(records: Sequence[StepRecord]) -> str:
-    """Where the stage's seconds went, as one bar."""
+    """Where the steps' seconds went, as one bar with its legend."""
     totals: dict[str, float] = {}
     for record in records:
         for phase, seconds in record.seconds.items():
@@ -173,9 +138,30 @@ def _phases(records: Sequence[StepRecord]) -> str:
     whole = sum(totals.values())
     if whole <= 0:
         return ""
-    bars = "".join(f'<span style="width:{100 * seconds / whole:.2f}%"></span>' for seconds in totals.values())
-    words = [f"{phase} {duration(seconds)} ({100 * seconds / whole:.0f}%)" for phase, seconds in totals.items()]
-    return f'<h3>Seconds per phase</h3><div class="bar">{bars}</div><p class="dim">{escape(" · ".join(words))}</p>'
+    colours = dict(zip(totals, itertools.cycle(PALETTE), strict=False))
+    bars = [
+        f'<span style="background:{colours[phase]};width:{100 * seconds / whole:.2f}%"></span>'
+        for phase, seconds in totals.items()
+    ]
+    keys = [
+        f'<span class="key"><i style="background:{colours[phase]}"></i>{escape(phase)} {duration(seconds)} '
+        f'<span class="dim">({100 * seconds / whole:.0f}%)</span></span>'
+        for phase, seconds in totals.items()
+    ]
+    return (
+        f'<section><h3>Seconds per phase</h3><div class="bar">{"".join(bars)}</div>'
+        f"<div>{' '.join(keys)}</div></section>"
+    )
+
+
+def _journal_section(folder: Path, is_alone: bool) -> str:
+    """What a stage that sampled has in its journal; of a pipeline, which has an evaluation too, on demand."""
+    samples = journal_samples(folder / JOURNAL_FOLDER)
+    if not samples:
+        return ""
+    if is_alone:
+        return f"<h2>Responses that it learnt from</h2>{samples}"
+    return f"<details><summary>Responses that it learnt from</summary>{samples}</details>"
 
 
 def _notes_section(stages: Mapping[str, Mapping[str, Any]]) -> str:

@@ -47,14 +47,12 @@ from plumbob.driver.stages.evaluation import (
 )
 from plumbob.driver.stages.evaluation_input import prepare_eval
 from plumbob.driver.stages.prepare import prepare
-from plumbob.driver.stages.stage import StageBody, StageContext, StageResult, StageSummary, run_stage
+from plumbob.driver.stages.stage import StageBody, StageContext, run_stage
 from plumbob.models.loading import open_policy
+from plumbob.trainers.metrics.stage_result import StageResult, StageSummary
 
 EVAL = "eval"
 """The last stage."""
-
-POLICIES = "policies"
-"""Of its metrics those that belong to the stages which made the policies: stage -> metrics."""
 
 
 @dataclass(frozen=True)
@@ -91,9 +89,10 @@ class Pipeline:
         self._run, self._files, self._folders = run, files, stage_folders(run, folder)
         self._shared = {"seed": run.seed, "storage": run.storage, "cluster": run.cluster}
         self._common = self._shared | {"learner": run.learner}
-        # The files are the pipeline's own by now: read, checked, mapped and split.
-        self._split = {"heldout_fraction": run.data.heldout_fraction}
-        self._prompt = {"max_prompt_tokens": run.data.max_prompt_tokens}
+        # The files are the pipeline's own by now: read, checked, mapped, rendered and split.
+        self._reading = {"rendered": True, "prompt_template": run.data.prompt_template}
+        self._split = self._reading | {"heldout_fraction": run.data.heldout_fraction}
+        self._prompt = self._reading | {"max_prompt_tokens": run.data.max_prompt_tokens}
         self._lengths = self._prompt | {"max_response_tokens": run.data.max_response_tokens}
         self._pairs = {"pairs": files.pairs, "heldout_pairs": files.heldout_pairs}
         self._base = {"dtype": run.policy.dtype, "trust_remote_code": run.policy.trust_remote_code}
@@ -120,7 +119,7 @@ class Pipeline:
         return SftRun(
             name="sft",
             **self._common,
-            data=DemonstrationDataSettings(demonstrations=self._files.demonstrations, **self._split, **self._lengths),
+            data=DemonstrationDataSettings(demonstrations=self._files.demonstrations, **(self._split | self._lengths)),
             policy=PolicySettings(model=self._folders.pretrained, tuning=self._run.policy.sft_tuning, **self._base),
             sft=self._run.sft,
         )
@@ -178,7 +177,8 @@ class PipelineResult:
     """What the stages of a pipeline ended with, each as it left it.
 
     Attributes:
-        stages: stage -> its own summary, in the order in which they ran; the evaluation's has `POLICIES`.
+        stages: stage -> its own summary, in the order in which they ran; the evaluation's has `policies`, of the stages
+            that made them.
         noise_ceiling: accuracy of the best predictor of the held-out preferences; None where it is not known.
         notes: sentences about rows that were left out.
     """
@@ -190,10 +190,12 @@ class PipelineResult:
     def summary(self) -> dict[str, dict[str, Any]]:
         """Stage -> all that is known of it, as `summary.json` has it."""
         data = {"data": {"notes": list(self.notes)}} if self.notes else {}
-        found = {name: summary.as_dict() for name, summary in self.stages.items()}
-        policies: Mapping[str, Any] = found[EVAL].pop(POLICIES)
+        measured = self.stages[EVAL].result
+        evaluated = replace(self.stages[EVAL], result=replace(measured, policies=None))
+        found = {name: summary.as_dict() for name, summary in {**self.stages, EVAL: evaluated}.items()}
+        policies = measured.policies or {}
         ceiling = {} if self.noise_ceiling is None else {"reward": {"noise_ceiling": self.noise_ceiling}}
-        return data | {name: own | ceiling.get(name, {}) | policies.get(name, {}) for name, own in found.items()}
+        return data | {name: {**own, **ceiling.get(name, {}), **policies.get(name, {})} for name, own in found.items()}
 
 
 def run_pipeline(run: PipelineRun, prepared: PreparedFiles, context: StageContext) -> dict[str, dict[str, Any]]:
@@ -254,4 +256,4 @@ def _evaluate(run: EvalRun, files: Files, outer: StageContext, inner: StageConte
         run.evaluation.num_shown,
     )
     shown = {"sft": response_metrics(baseline)} | {name: policy_metrics(measured[name], baseline) for name in policies}
-    return StageResult({"num_prompts": len(policy.prompts), POLICIES: shown}, data.notes)
+    return StageResult({"num_prompts": len(policy.prompts)}, data.notes, shown)

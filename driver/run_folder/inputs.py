@@ -8,6 +8,7 @@ from typing import Any
 from plumbob.configs.base import IsFile, IsModel
 from plumbob.configs.runs import Run
 from plumbob.configs.schema import marked_texts
+from plumbob.core.activities import activities
 from plumbob.core.atomic_files import write_atomically
 from plumbob.core.errors import UserError
 from plumbob.data.reading.row_digest import digest_of_rows
@@ -21,6 +22,7 @@ MODELS_FILE = "models.json"
 """In a run's folder: name of a model -> file -> its digest when the run began."""
 
 
+@activities.during("comparing the data with those that the run began with")
 def check_rows(config: Run, folder: Path) -> None:
     """Compare the rows of the files with those that a run which has begun there began with.
 
@@ -32,6 +34,7 @@ def check_rows(config: Run, folder: Path) -> None:
         rows_of(config).check(began_with)
 
 
+@activities.during("comparing the models with those that the run began with")
 def check_models(config: Run, folder: Path) -> None:
     """Compare the models with those that a run which has begun there began with; what has been added is passed over.
 
@@ -51,6 +54,7 @@ def check_models(config: Run, folder: Path) -> None:
             )
 
 
+@activities.during("taking digests of the data and the models")
 def new_digests(config: Run, folder: Path) -> dict[str, Mapping[str, Any]]:
     """What a run is to know its input by when it resumes: file of its folder -> content, of those not there yet."""
     digests: dict[str, Mapping[str, Any]] = {}

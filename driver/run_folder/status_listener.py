@@ -1,11 +1,12 @@
 """A listener that keeps how far a run has come, and writes its status into its folder at every step."""
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from pathlib import Path
 
 from plumbob.cluster.run_status import RunStatus
 from plumbob.core.disk_errors import replace_text
+from plumbob.trainers.metrics.stage_result import StageSummary
 from plumbob.trainers.metrics.step_record import Listener, StepRecord
 
 STATUS_FILE = "status.json"
@@ -46,7 +47,7 @@ class StatusListener:
         self.last_message = message
         self._listener.notify(stage, message)
 
-    def stage_ended(self, stage: str, summary: Mapping[str, object]) -> None:
+    def stage_ended(self, stage: str, summary: StageSummary) -> None:
         self._write()
         self._listener.stage_ended(stage, summary)
 

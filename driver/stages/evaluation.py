@@ -15,7 +15,7 @@ from plumbob.core.statistics import Interval, calibration_error, compare, mean_i
 from plumbob.data.records import Ranking
 from plumbob.driver.stages.evaluation_input import EvalInput, EvaluatedPolicy, prepare_eval, scorer_of
 from plumbob.driver.stages.model_sampling import ModelSampling
-from plumbob.driver.stages.stage import PreparedStage, StageResult
+from plumbob.driver.stages.stage import PreparedStage
 from plumbob.models.loading import OpenedPolicy
 from plumbob.reward.agreement import agreement_metrics, annotator_metrics
 from plumbob.reward.dialogue_form import FormScorer
@@ -23,6 +23,7 @@ from plumbob.reward.scorer import Scorer
 from plumbob.rollout.requests import sample_requests
 from plumbob.rollout.rollout_records import Rollout
 from plumbob.trainers.learner.learner_protocol import Learners
+from plumbob.trainers.metrics.stage_result import StageResult
 from plumbob.trainers.online.objective import TrajectoryBatch, forward_actions
 from plumbob.trainers.online.trajectories import collate_rollouts
 

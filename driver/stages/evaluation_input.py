@@ -8,6 +8,7 @@ import numpy as np
 from plumbob.configs.runs import EvalRun
 from plumbob.configs.settings.models import EvaluatedPolicySettings
 from plumbob.configs.settings.rewards import ScorerSettings
+from plumbob.core.activities import activities
 from plumbob.data.chat import chat_renderer, plain_dialogue
 from plumbob.data.length_checks import check_context
 from plumbob.data.prompts import EncodedPrompt, encode_prompts
@@ -52,6 +53,7 @@ class EvalInput:
     rows: tuple[RenderedRow, ...] = ()
 
 
+@activities.during("reading the data and the models")
 def prepare_eval(run: EvalRun) -> EvalInput:
     """Read and check pairs and prompts. Raises UserError; starts and writes nothing."""
     check_reward(scorer_of(run).reward)

@@ -6,6 +6,7 @@ from typing import TypeVar
 
 from plumbob.configs.settings.models import NewBertSettings, NewLlamaSettings, PretrainedPolicySettings
 from plumbob.configs.settings.rewards import EncoderSettings
+from plumbob.core.activities import activities
 from plumbob.core.disk_errors import naming_file
 from plumbob.models.from_scratch import build_bert, build_llama
 
@@ -18,7 +19,7 @@ def create_policy(
     """The settings with the model that they ask for, made in `folder`; as they are where they name one."""
     if not isinstance(policy.model, NewLlamaSettings):
         return policy
-    with naming_file(folder):
+    with naming_file(folder), activities.during("making a new model"):
         build_llama(policy.model, texts, folder, seed)
     return policy.model_copy(update={"model": str(folder)})
 
@@ -27,6 +28,6 @@ def create_encoder(encoder: E, texts: Sequence[str], folder: Path, seed: int) ->
     """As `create_policy`, of an encoder."""
     if not isinstance(encoder.model, NewBertSettings):
         return encoder
-    with naming_file(folder):
+    with naming_file(folder), activities.during("making a new model"):
         build_bert(encoder.model, texts, folder, seed)
     return encoder.model_copy(update={"model": str(folder)})

@@ -1,8 +1,7 @@
 """The stage of online alignment: rollout workers, scorers and learners are started concurrently, then PPO."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
-from typing import Any
 
 from plumbob.cluster.session import Session
 from plumbob.configs.runs import PpoRun, check_second_judge
@@ -18,7 +17,8 @@ from plumbob.reward.scorer import Scorer
 from plumbob.reward.second_judge import SecondRewardScorer
 from plumbob.trainers.learner.checkpoint import Checkpoints
 from plumbob.trainers.metrics.metrics_log import MetricsLog
-from plumbob.trainers.online.monitors import monitor_summary
+from plumbob.trainers.metrics.stage_result import StageResult
+from plumbob.trainers.online.monitors import monitor_result
 from plumbob.trainers.online.ppo import (
     PpoInput,
     PpoState,
@@ -53,7 +53,7 @@ def prepare(run: PpoRun, rule: Rule | None = None) -> PreparedStage:
     data = prepare_ppo(run, opened, scored)
     loop = run_ppo_asynchronous if run.ppo.max_staleness else run_ppo
 
-    def train(context: StageContext, log: MetricsLog) -> Mapping[str, Any]:
+    def train(context: StageContext, log: MetricsLog) -> StageResult:
         workers = _start(context, run, opened, rule, scored)
         checkpoints = Checkpoints(context.folder / "checkpoints", run.ppo.keep_checkpoints)
         state = PpoState(run, data)
@@ -68,7 +68,7 @@ def prepare(run: PpoRun, rule: Rule | None = None) -> PreparedStage:
         with PpoRecorder(run.ppo, context.folder, log, context.listener) as recorder:
             loop(run, data.pad_id, state, workers, checkpoints, recorder)
         workers.learners.export(context.folder / "policy")
-        return _metrics(context, run, data, state, workers)
+        return _result(context, run, data, state, workers)
 
     return training_stage(data.notes if has_judge else (*data.notes, NO_SECOND_REWARD_MODEL), train, data.rows)
 
@@ -96,11 +96,9 @@ def _scorer(session: Session, run: PpoRun, rule: Rule | None, scored: Sequence[R
     return scorer if rule is None else SecondRewardScorer(scorer, open_scorer(RuleReward(rule), "cpu"))
 
 
-def _metrics(
-    context: StageContext, run: PpoRun, data: PpoInput, state: PpoState, workers: PpoWorkers
-) -> Mapping[str, Any]:
+def _result(context: StageContext, run: PpoRun, data: PpoInput, state: PpoState, workers: PpoWorkers) -> StageResult:
     steps = steps_on_disk(context.folder)
-    metrics = ppo_summary(steps) | monitor_summary(steps, run.ppo)
+    result = monitor_result(steps, run.ppo).with_metrics(ppo_summary(steps))
     if data.retained is None or state.retained is None:
-        return metrics
-    return data.retained.added_to(metrics, state.retained, workers.learners)
+        return result
+    return data.retained.added_to(result, state.retained, workers.learners)

@@ -11,6 +11,7 @@ from plumbob.configs.runs import (
     RewardRun,
     SftRun,
 )
+from plumbob.core.activities import activities
 from plumbob.driver.stages import online_stage, preference_stage, pretrain_stage, reward_stage, supervised_stage
 from plumbob.driver.stages.online_stage import Rule
 from plumbob.driver.stages.stage import PreparedStage
@@ -19,6 +20,7 @@ StageRun = PretrainRun | PretrainEncoderRun | SftRun | RewardRun | DpoRun | KtoR
 """The kinds of run that are one stage of training."""
 
 
+@activities.during("reading the data and the model")
 def prepare(run: StageRun, rule: Rule | None = None) -> PreparedStage:
     """Read and check a stage's input. Raises UserError; starts and writes nothing.
 

@@ -1,12 +1,12 @@
 """The stage of reward modelling: the encoder is trained, and then calibrated under the responses of a policy."""
 
-from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 from plumbob.cluster.session import Session
 from plumbob.configs.runs import RewardRun
+from plumbob.data.texts.control_tokens import unmarked
 from plumbob.driver.stages.model_sampling import ModelSampling
 from plumbob.driver.stages.new_models import create_encoder
 from plumbob.driver.stages.stage import PreparedStage, StageContext, training_stage
@@ -16,6 +16,7 @@ from plumbob.reward.dialogue_form import DialogueForm, FormInUse, save_form
 from plumbob.rollout.requests import sample_requests
 from plumbob.trainers.learner.learner_protocol import Learners
 from plumbob.trainers.metrics.metrics_log import MetricsLog
+from plumbob.trainers.metrics.stage_result import StageResult
 from plumbob.trainers.offline.reward_calibration import (
     SAMPLES_PER_PROMPT,
     CalibrationPolicy,
@@ -45,17 +46,17 @@ def prepare(run: RewardRun, written_as: DialogueForm | None = None) -> PreparedS
     calibration = None if policy is None else prepare_calibration(run, policy, data.train)
     notes = data.notes if calibration is None else data.notes + calibration.notes
 
-    def train(context: StageContext, log: MetricsLog) -> Mapping[str, Any]:
-        texts = [record.prompt + record.responses[0] for record in data.train]
+    def train(context: StageContext, log: MetricsLog) -> StageResult:
+        texts = [unmarked(record.prompt + record.responses[0]) for record in data.train]
         reward = create_encoder(run.reward, texts, context.folder / "new", run.seed)
         named = run.model_copy(update={"reward": reward})
         tokenizer = open_encoder(reward.existing_encoder).tokenizer
         learners = context.session.start_learners(named)
-        metrics = run_reward(named, data, tokenizer, learners, context.folder, log)
+        trained = run_reward(named, data, tokenizer, learners, context.folder, log)
         result = context.folder / "reward_model"
         save_form(form, result)
         stored = _calibrate(run, data, calibration, tokenizer, context.session, learners, result)
-        return {**metrics, "calibration": asdict(stored)}
+        return trained.with_metrics({"calibration": asdict(stored)})
 
     return training_stage(notes, train, data.rows)
 

@@ -1,10 +1,9 @@
 """One stage on a session: what it is given, what it leaves, and how it outlives the loss of its learners."""
 
 import time
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Self
 
 from plumbob.cluster.failures import LearnersLost
 from plumbob.cluster.session import Session
@@ -13,6 +12,7 @@ from plumbob.data.rendered_rows import RenderedRow
 from plumbob.driver.peak_memory import PeakMemory
 from plumbob.driver.run_control import RunControl
 from plumbob.trainers.metrics.metrics_log import MetricsLog
+from plumbob.trainers.metrics.stage_result import StageResult, StageSummary
 from plumbob.trainers.metrics.step_record import Listener
 
 
@@ -29,49 +29,6 @@ class StageContext:
     folder: Path
     listener: Listener
     memory: PeakMemory
-
-
-@dataclass(frozen=True)
-class StageResult:
-    """What a stage's work comes to.
-
-    Attributes:
-        metrics: name -> number, text, or a list or mapping of them, as JSON has them.
-        notes: sentences for a person; None where the stage has nothing that it could say.
-    """
-
-    metrics: Mapping[str, Any]
-    notes: tuple[str, ...] | None = None
-
-    def as_dict(self) -> dict[str, Any]:
-        """As JSON on disk and for scripts."""
-        return {**self.metrics, **({} if self.notes is None else {"notes": list(self.notes)})}
-
-
-@dataclass(frozen=True)
-class StageSummary:
-    """A stage's part of `summary.json`.
-
-    Attributes:
-        result: what its work came to.
-        seconds: from its beginning, the start of its workers included.
-        peak_memory_gib: of the driver and its workers on this host.
-    """
-
-    result: StageResult
-    seconds: float
-    peak_memory_gib: float
-
-    def as_dict(self) -> dict[str, Any]:
-        """As JSON on disk."""
-        return {**self.result.as_dict(), "seconds": self.seconds, "peak_memory_gib": self.peak_memory_gib}
-
-    @classmethod
-    def from_dict(cls, content: Mapping[str, Any]) -> Self:
-        """What `as_dict` gave."""
-        metrics = dict(content)
-        seconds, peak, notes = metrics.pop("seconds"), metrics.pop("peak_memory_gib"), metrics.pop("notes", None)
-        return cls(StageResult(metrics, None if notes is None else tuple(notes)), seconds, peak)
 
 
 StageBody = Callable[[StageContext], StageResult]
@@ -101,7 +58,7 @@ def run_stage(prepared: StageBody, context: StageContext, stage: str) -> StageSu
     context.listener.stage_began(stage)
     result = _run_with_restarts(prepared, context)
     summary = StageSummary(result, time.monotonic() - began, context.memory.take())
-    context.listener.stage_ended(stage, summary.as_dict())
+    context.listener.stage_ended(stage, summary)
     return summary
 
 
@@ -117,23 +74,23 @@ def _run_with_restarts(prepared: StageBody, context: StageContext) -> StageResul
 
 def training_stage(
     notes: tuple[str, ...],
-    train: Callable[[StageContext, MetricsLog], Mapping[str, Any]],
+    train: Callable[[StageContext, MetricsLog], StageResult],
     rows: tuple[RenderedRow, ...] = (),
 ) -> PreparedStage:
     """A stage that logs metrics. It first says what was left out of its input, and at its end what `train` found.
 
     Args:
-        train: does the work; gives the stage's metrics, sentences for a person among them as `notes`.
+        train: does the work.
     """
 
     def run(context: StageContext) -> StageResult:
         for note in notes:
             context.listener.notify(context.folder.name, note)
         with MetricsLog(context.folder, context.listener) as log:
-            metrics = dict(train(context, log))
-        found = tuple(metrics.pop("notes", ()))
+            result = train(context, log)
+        found = result.notes or ()
         for note in found:
             context.listener.notify(context.folder.name, note)
-        return StageResult(metrics, (*notes, *found))
+        return replace(result, notes=(*notes, *found))
 
     return PreparedStage(notes, run, rows)

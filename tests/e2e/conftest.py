@@ -3,6 +3,7 @@
 import os
 import secrets
 from collections.abc import Iterator
+from contextlib import redirect_stdout
 from pathlib import Path
 
 import pytest
@@ -23,6 +24,7 @@ from tests.support.small_run import (
     Stages,
     run_to_end,
 )
+from tests.support.terminal import Terminal
 
 
 @pytest.fixture(scope="package")
@@ -46,10 +48,19 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="package")
-def pipeline(tmp_path_factory: pytest.TempPathFactory, stage: Stages) -> Left:
-    """`plumbob run toy`, every stage once with a few steps, on a private Ray with vLLM."""
+def terminal() -> Terminal:
+    """Where `pipeline` is shown, so wide that no line is broken."""
+    return Terminal()
+
+
+@pytest.fixture(scope="package")
+def pipeline(tmp_path_factory: pytest.TempPathFactory, stage: Stages, terminal: Terminal) -> Left:
+    """`plumbob run toy` on a terminal, every stage once with a few steps, on a private Ray with vLLM."""
     stage.close()
-    return run_to_end(tmp_path_factory.mktemp("runs"), "tiny", "toy", PIPELINE, WORKERS, ROLLOUT)
+    with pytest.MonkeyPatch.context() as patch, redirect_stdout(terminal):
+        patch.setenv("TERM", "xterm")
+        patch.setenv("COLUMNS", "400")
+        return run_to_end(tmp_path_factory.mktemp("runs"), "tiny", "toy", PIPELINE, WORKERS, ROLLOUT)
 
 
 @pytest.fixture(scope="package")

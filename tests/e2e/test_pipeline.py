@@ -9,7 +9,9 @@ import pytest
 
 from tests.support.plain_transformers import largest_gap, load_plain
 from tests.support.small_run import TEMPERATURE, Left
+from tests.support.terminal import Terminal
 
+ESCAPES = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")
 STAGES = ("pretrain", "pretrain-encoder", "sft", "reward", "ppo", "dpo", "eval")
 
 
@@ -44,10 +46,28 @@ def test_the_folder_has_what_people_and_scripts_read(pipeline: Left) -> None:
     assert "git_commit" in resolved
     report = (pipeline.folder / "report.html").read_text()
     assert report.count("<svg") >= 6  # Every stage of training has its pictures.
-    titles = {text.strip() for text in re.findall(r"<text[^>]*>([^<]*)</text>", report)}
-    assert {"reward", "loss", "kl", "accuracy", "policy loss", "value loss", "sampler gap max"} <= titles
+    titles = set(re.findall(r"<figcaption><b>([^<]*)</b>", report))
+    named = {"reward", "loss", "KL from the reference", "accuracy", "policy loss", "value loss", "sampler gap, largest"}
+    assert named <= titles
+    assert "held-out" in report
+    assert "Responses that it learnt from" in report
     shown = [json.loads(line) for line in (pipeline.folder / "samples.jsonl").read_text().splitlines()]
     assert [set(sample["answers"]) for sample in shown] == [{"sft", "ppo", "dpo"}] * 3
+
+
+def test_the_terminal_showed_the_stages_what_was_waited_for_and_nothing_else(
+    pipeline: Left, terminal: Terminal
+) -> None:
+    lines = [line.rstrip() for line in ESCAPES.sub("", terminal.getvalue()).splitlines() if line.strip()]
+    ended = [line for line in lines if ": done in " in line]
+    assert [line.partition(":")[0] for line in ended] == list(STAGES)
+    for waited_for in ("starting Ray (", "rollout worker: starting its engine ("):
+        assert any(line.startswith(f"  {waited_for}") for line in lines)
+    stages = "|".join(STAGES)
+    shown = re.compile(rf"  \S.*|({stages}) +\S?━.*|({stages}|data|cluster|tiny|report): .*|stage  .*|({stages})  .*")
+    # The bar of transformers is off where the command line begins the process, before transformers is imported.
+    others = [line for line in lines if not shown.fullmatch(line) and not line.startswith("Writing model shards:")]
+    assert others == []
 
 
 @pytest.mark.parametrize("name", ["pretrain", "pretrain-encoder", "sft", "reward", "ppo", "dpo"])

@@ -171,4 +171,4 @@ def play(model: str, folder: Path, is_asynchronous: bool, max_staleness: int, pa
         loop = run_ppo_asynchronous if is_asynchronous else run_ppo
         loop(run, tokenizer.pad_token_id, state, actors, checkpoints, record)
     messages = [message for _, message in watching.notes]
-    return {"begun": sampling.begun, "ledger": state.ledger.as_dict(), "messages": messages}
+    return {"begun": sampling.begun, "ledger": state.ledger.counts().as_dict(), "messages": messages}

@@ -1,5 +1,6 @@
 """A listener that keeps what it is told."""
 
+from plumbob.trainers.metrics.stage_result import StageSummary
 from plumbob.trainers.metrics.step_record import StepRecord
 
 
@@ -14,4 +15,4 @@ class Watching:
 
     def stepped(self, record: StepRecord) -> None: ...
 
-    def stage_ended(self, stage: str, summary: object) -> None: ...
+    def stage_ended(self, stage: str, summary: StageSummary) -> None: ...

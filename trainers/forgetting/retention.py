@@ -1,7 +1,6 @@
 """Forgetting: how much a stage has raised the policy's perplexity on text that it knew before."""
 
 import math
-from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -17,6 +16,7 @@ from plumbob.models.logprobs import sequence_logprobs
 from plumbob.trainers.forgetting.next_token import num_predicted_tokens, predicted_mask
 from plumbob.trainers.forgetting.packed_text import PackedText, pack_text
 from plumbob.trainers.learner.learner_protocol import Learners
+from plumbob.trainers.metrics.stage_result import StageResult
 
 BLOCKS_IN_CALL = 256
 
@@ -45,23 +45,23 @@ class RetainedText:
             num_tokens += num_predicted_tokens(batch)
         return total / num_tokens
 
-    def summary(self, before: float, after: float) -> dict[str, Any]:
-        """What the summary says of nats a token, with a sentence for the user where the limit is passed."""
+    def result(self, before: float, after: float) -> StageResult:
+        """What becomes of nats a token, with a sentence for the user where the limit is passed."""
         perplexities = perplexity(before), perplexity(after)
         growth, limit = perplexity(after - before), self.settings.max_growth
         measured = {"perplexity_before": perplexities[0], "perplexity_after": perplexities[1], "growth": growth}
         if growth <= limit:
-            return {"retention": measured, "notes": []}
+            return StageResult({"retention": measured}, ())
         note = (
             f"forgetting: the perplexity of {self.settings.text} is {perplexities[1]:,.2f} after the stage and "
             f"{perplexities[0]:,.2f} before it, {growth:.3f} times as much: above retention.max_growth={limit:g}"
         )
-        return {"retention": measured, "notes": [note]}
+        return StageResult({"retention": measured}, (note,))
 
-    def added_to(self, summary: Mapping[str, Any], before: float, learners: Learners) -> dict[str, Any]:
-        """A stage's summary, with what has become of the text by its end."""
-        found = self.summary(before, self.nats_per_token(learners))
-        return {**summary, **found, "notes": summary["notes"] + found["notes"]}
+    def added_to(self, result: StageResult, before: float, learners: Learners) -> StageResult:
+        """A stage's result, with what has become of the text by its end."""
+        found = self.result(before, self.nats_per_token(learners))
+        return result.with_metrics(found.metrics, *(found.notes or ()))
 
 
 def perplexity(nats_per_token: float) -> float:

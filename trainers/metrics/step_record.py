@@ -6,6 +6,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Protocol
 
+from plumbob.trainers.metrics.stage_result import StageSummary
+
 
 @dataclass(frozen=True)
 class StepRecord:
@@ -36,7 +38,7 @@ class Listener(Protocol):
     def notify(self, stage: str, message: str) -> None:
         """A sentence for the user: rows skipped, a bound passed, what is being waited for."""
 
-    def stage_ended(self, stage: str, summary: Mapping[str, object]) -> None: ...
+    def stage_ended(self, stage: str, summary: StageSummary) -> None: ...
 
 
 class Phases:

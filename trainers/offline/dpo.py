@@ -28,6 +28,7 @@ from plumbob.trainers.forgetting.retention import RetainedText, prepare_retentio
 from plumbob.trainers.learner.learner_parts import LearnerParts, tuned_policy
 from plumbob.trainers.learner.learner_protocol import Learners, LossSum, Pass
 from plumbob.trainers.metrics.metrics_log import MetricsLog
+from plumbob.trainers.metrics.stage_result import StageResult
 from plumbob.trainers.offline.input_digests import inputs_of
 from plumbob.trainers.offline.loop import Heldout, OfflineStage, check_heldout, run_epochs, small_batch_notes
 
@@ -134,7 +135,7 @@ def dpo_passes(loss: PreferenceLoss) -> tuple[Pass[DpoBatch], ...]:
 
 
 def learner_parts(run: DpoRun) -> LearnerParts:
-    module, artifact = tuned_policy(run.policy, roles_of(run.dpo.loss), run.seed)
+    module, artifact = tuned_policy(run.policy, roles_of(run.dpo.loss), run.seed, run.data)
     return LearnerParts(module, dpo_passes(run.dpo.loss), artifact, run.dpo)
 
 
@@ -181,8 +182,8 @@ def prepare_dpo(run: DpoRun) -> DpoInput:
     return DpoInput(train.records, heldout.records, tokenizer.pad_token_id, notes, retained, rows)
 
 
-def run_dpo(run: DpoRun, data: DpoInput, learners: Learners, folder: Path, log: MetricsLog) -> dict[str, Any]:
-    """Train and write `policy/`. Returns the summary's metrics."""
+def run_dpo(run: DpoRun, data: DpoInput, learners: Learners, folder: Path, log: MetricsLog) -> StageResult:
+    """Train and write `policy/`."""
 
     def batch_of(records: tuple[EncodedPair, ...], index: NDArray[np.int64]) -> DpoBatch:
         sides = [[records[i][side] for i in index] for side in (0, 1)]
@@ -203,6 +204,6 @@ def run_dpo(run: DpoRun, data: DpoInput, learners: Learners, folder: Path, log: 
         inputs=inputs_of(run.data, "pairs", data.train, data.heldout, data.retained),
         retained=data.retained,
     )
-    metrics = run_epochs(stage, learners, folder, log)
+    result = run_epochs(stage, learners, folder, log)
     learners.export(folder / "policy")
-    return metrics | {"num_records": len(data.train)}
+    return result.with_metrics({"num_records": len(data.train)})

@@ -27,6 +27,7 @@ from plumbob.trainers.forgetting.retention import RetainedText, prepare_retentio
 from plumbob.trainers.learner.learner_parts import LearnerParts, tuned_policy
 from plumbob.trainers.learner.learner_protocol import Learners, LossSum, Pass
 from plumbob.trainers.metrics.metrics_log import MetricsLog
+from plumbob.trainers.metrics.stage_result import StageResult
 from plumbob.trainers.offline.dpo import response_logprobs
 from plumbob.trainers.offline.input_digests import inputs_of
 from plumbob.trainers.offline.loop import Heldout, OfflineStage, check_heldout, run_epochs, small_batch_notes
@@ -87,7 +88,7 @@ def kto_passes(settings: KtoSettings) -> tuple[Pass[KtoBatch], ...]:
 
 
 def learner_parts(run: KtoRun) -> LearnerParts:
-    module, artifact = tuned_policy(run.policy, ROLES, run.seed)
+    module, artifact = tuned_policy(run.policy, ROLES, run.seed, run.data)
     return LearnerParts(module, kto_passes(run.kto), artifact, run.kto)
 
 
@@ -157,8 +158,8 @@ def balance_notes(records: Sequence[Labelled], settings: KtoSettings) -> tuple[s
     )
 
 
-def run_kto(run: KtoRun, data: KtoInput, learners: Learners, folder: Path, log: MetricsLog) -> dict[str, Any]:
-    """Train and write `policy/`. Returns the summary's metrics."""
+def run_kto(run: KtoRun, data: KtoInput, learners: Learners, folder: Path, log: MetricsLog) -> StageResult:
+    """Train and write `policy/`."""
 
     def batch_of(records: Sequence[Labelled], others: Sequence[Labelled]) -> KtoBatch:
         responses = collate([sequence for sequence, _ in records], data.pad_id)
@@ -184,6 +185,6 @@ def run_kto(run: KtoRun, data: KtoInput, learners: Learners, folder: Path, log: 
         inputs=inputs_of(run.data, "labelled", data.train, data.heldout, data.retained),
         retained=data.retained,
     )
-    metrics = run_epochs(stage, learners, folder, log)
+    result = run_epochs(stage, learners, folder, log)
     learners.export(folder / "policy")
-    return metrics | {"num_records": len(data.train)}
+    return result.with_metrics({"num_records": len(data.train)})

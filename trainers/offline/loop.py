@@ -19,6 +19,7 @@ from plumbob.trainers.learner.checkpoint import Checkpoint, Checkpoints
 from plumbob.trainers.learner.learner_protocol import B, Learners, UpdatePlan, update_seed
 from plumbob.trainers.learner.lr_schedule import learning_rate_scale
 from plumbob.trainers.metrics.metrics_log import MetricsLog
+from plumbob.trainers.metrics.stage_result import StageResult
 from plumbob.trainers.metrics.step_record import Phases, StepRecord
 from plumbob.trainers.offline.early_stopping import BestStep, has_stopped, is_turning_point, next_best
 
@@ -108,10 +109,10 @@ def small_batch_notes(key: str, settings: EpochSettings, num_records: int, learn
     return (f"{few}: each optimizer step has {num_records}, every record once.",)
 
 
-def run_epochs(stage: OfflineStage[Any], learners: Learners, folder: Path, log: MetricsLog) -> dict[str, Any]:
+def run_epochs(stage: OfflineStage[Any], learners: Learners, folder: Path, log: MetricsLog) -> StageResult:
     """Train from the newest checkpoint in `folder`, if there is one, to the last step or where early stopping ends it.
 
-    The learners are left at the last step, or with early stopping at the best one. Returns that step's summary: its
+    The learners are left at the last step, or with early stopping at the best one. Returns that step's result: its
     held-out means, which step it is, where training stopped early, and what it has forgotten.
     """
     stopping, num_steps = stage.settings.early_stopping, stage.batches.num_batches
@@ -148,8 +149,8 @@ def run_epochs(stage: OfflineStage[Any], learners: Learners, folder: Path, log: 
             with phases.phase("save"):  # Counted in the next step's line.
                 last = commit(step)
     assert last is not None, "the last step is always saved"
-    summary = restore_best_step(checkpoints, learners, last, num_steps)
-    return summary if stage.retained is None else stage.retained.added_to(summary, known["retained"], learners)
+    result = restore_best_step(checkpoints, learners, last, num_steps)
+    return result if stage.retained is None else stage.retained.added_to(result, known["retained"], learners)
 
 
 def train_step(stage: OfflineStage[Any], learners: Learners, step: int, phases: Phases) -> dict[str, float]:
@@ -203,22 +204,22 @@ def best_after(
     return next_best(best, step, loss, settings.early_stopping.min_delta)
 
 
-def restore_best_step(checkpoints: Checkpoints, learners: Learners, last: Checkpoint, num_steps: int) -> dict[str, Any]:
-    """Leave the learners at the step that is the result; the summary of that step, and sentences for the user."""
+def restore_best_step(checkpoints: Checkpoints, learners: Learners, last: Checkpoint, num_steps: int) -> StageResult:
+    """Leave the learners at the step that is the result: its held-out means, its number, and where training stopped."""
     best = best_of(last)
     if best is None:
-        return {**last.state["heldout"], "notes": []}
-    summary: dict[str, Any] = {"best_step": best.step, "notes": []}
+        return StageResult(last.state["heldout"], ())
+    chosen = checkpoints.at(best.step)
+    result = StageResult(dict(chosen.state["heldout"]) | {"best_step": best.step}, ())
     if last.step < num_steps:
         note = (
             f"stopped early after step {last.step} of {num_steps}: the held-out loss did not improve at "
             f"{best.num_since} measurements in a row; the result is step {best.step}, of held-out loss {best.loss:.4g}"
         )
-        summary |= {"stopped_at_step": last.step, "notes": [note]}
-    chosen = checkpoints.at(best.step)
+        result = result.with_metrics({"stopped_at_step": last.step}, note)
     if chosen.step != last.step:
         learners.load(chosen.folder)
-    return dict(chosen.state["heldout"]) | summary
+    return result
 
 
 def update_naming_records(

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, assert_never
 
@@ -28,6 +29,7 @@ from plumbob.trainers.learner.export import FullModel
 from plumbob.trainers.learner.learner_parts import LearnerParts, policy_artifact
 from plumbob.trainers.learner.learner_protocol import Learners, LossSum, Pass
 from plumbob.trainers.metrics.metrics_log import MetricsLog
+from plumbob.trainers.metrics.stage_result import StageResult
 from plumbob.trainers.offline.input_digests import inputs_of
 from plumbob.trainers.offline.loop import Heldout, OfflineStage, check_heldout, run_epochs, small_batch_notes
 
@@ -78,21 +80,24 @@ def _positions(run: PretrainRun | PretrainEncoderRun) -> tuple[int, str]:
     return model.max_positions, f"{model.setting}.max_positions"
 
 
-def corpus_rows(corpus: Split[str], tokenizer: Any | None, block_tokens: int) -> tuple[RenderedRow, ...]:
+def corpus_rows(
+    corpus: Split[str], tokenizer: Any | None, run: PretrainRun | PretrainEncoderRun
+) -> tuple[RenderedRow, ...]:
     """The first block, or the first document where the tokenizer is made of this text only later."""
     if tokenizer is None:
         return text_rows("data.text", len(corpus.train), ("text", corpus.train[0], True))
-    blocks = pack_texts(tokenizer, corpus.train[:1], block_tokens)
+    blocks = pack_texts(tokenizer, corpus.train[:1], run.pretrain.block_tokens, run.data.rendered)
     name = "text" if tokenizer.mask_token_id is None else "text, of which words are masked"
     part = token_part(name, tokenizer, blocks[0].ids, True)
     return (RenderedRow("data.text", len(corpus.train), (part,)),)
 
 
-def encode_corpus(corpus: Split[str], tokenizer: Any, block_tokens: int) -> PretrainInput:
+def encode_corpus(corpus: Split[str], tokenizer: Any, run: PretrainRun | PretrainEncoderRun) -> PretrainInput:
     is_encoder = tokenizer.mask_token_id is not None
+    pack = partial(pack_texts, block_tokens=run.pretrain.block_tokens, rendered=run.data.rendered)
     return PretrainInput(
-        train=tuple(pack_texts(tokenizer, corpus.train, block_tokens)),
-        heldout=tuple(pack_texts(tokenizer, corpus.heldout, block_tokens)) if corpus.heldout else (),
+        train=tuple(pack(tokenizer, corpus.train)),
+        heldout=tuple(pack(tokenizer, corpus.heldout)) if corpus.heldout else (),
         pad_id=tokenizer.pad_token_id,
         special_ids=tuple(tokenizer.all_special_ids),
         mask_id=tokenizer.mask_token_id if is_encoder else -1,
@@ -109,8 +114,8 @@ def learner_parts(run: PretrainRun) -> LearnerParts:
 
 def run_pretrain(
     run: PretrainRun, data: PretrainInput, learners: Learners, folder: Path, log: MetricsLog
-) -> dict[str, Any]:
-    """Train a causal model on next tokens and write `policy/`. Returns the summary's metrics."""
+) -> StageResult:
+    """Train a causal model on next tokens and write `policy/`."""
 
     def batch_of(blocks: Sequence[TokenSequence], index: NDArray[np.int64]) -> TokenBatch:
         return collate([blocks[i] for i in index], data.pad_id)
@@ -128,9 +133,9 @@ def run_pretrain(
     )
     for note in small_batch_notes("pretrain", run.pretrain, len(data.train), run.learner):
         log.notify(stage.name, note)
-    metrics = run_epochs(stage, learners, folder, log)
+    result = run_epochs(stage, learners, folder, log)
     learners.export(folder / "policy")
-    return metrics
+    return result
 
 
 HELDOUT_MASKS = 2**31
@@ -172,8 +177,8 @@ def encoder_learner_parts(run: PretrainEncoderRun) -> LearnerParts:
 
 def run_pretrain_encoder(
     run: PretrainEncoderRun, data: PretrainInput, learners: Learners, folder: Path, log: MetricsLog
-) -> dict[str, Any]:
-    """Train an encoder on masked words and write `encoder/`. Returns the summary's metrics."""
+) -> StageResult:
+    """Train an encoder on masked words and write `encoder/`."""
 
     def masked(sequences: tuple[TokenSequence, ...], index: NDArray[np.int64], seed: list[int]) -> MaskedBatch:
         batch = collate([sequences[i] for i in index], data.pad_id)
@@ -196,6 +201,6 @@ def run_pretrain_encoder(
     )
     for note in small_batch_notes("pretrain", run.pretrain, len(data.train), run.learner):
         log.notify(stage.name, note)
-    metrics = run_epochs(stage, learners, folder, log)
+    result = run_epochs(stage, learners, folder, log)
     learners.export(folder / "encoder")
-    return metrics
+    return result

@@ -33,7 +33,7 @@ from plumbob.reward.agreement import (
     pair_margins,
 )
 from plumbob.reward.bert_encoding import EncodedPair
-from plumbob.reward.bert_model import RewardModel, check_length, new_reward_model
+from plumbob.reward.bert_model import RewardModel, check_length, check_pairs_are_read, new_reward_model
 from plumbob.trainers.algorithms.reward_losses import (
     bradley_terry_loss,
     ordered_pairs,
@@ -44,6 +44,7 @@ from plumbob.trainers.learner.export import FullModel
 from plumbob.trainers.learner.learner_parts import LearnerParts
 from plumbob.trainers.learner.learner_protocol import Learners, LossSum, Pass
 from plumbob.trainers.metrics.metrics_log import MetricsLog
+from plumbob.trainers.metrics.stage_result import StageResult
 from plumbob.trainers.offline.input_digests import inputs_of
 from plumbob.trainers.offline.loop import (
     HELDOUT_ROWS,
@@ -174,6 +175,7 @@ def check_encoder(settings: RewardEncoderSettings | PipelineScorerSettings) -> N
         check_limits({"reward.max_tokens": settings.max_tokens}, encoder.max_positions, limit)
         return
     opened = open_encoder(encoder)
+    check_pairs_are_read(opened, opened.config.model_type)
     refusal = f"{opened.config.model_type} cannot become a reward model"
     model = opened.empty(AutoModelForSequenceClassification, refusal, "give a BERT")
     check_length(RewardModel(model, opened.tokenizer), encoder, settings.max_tokens)
@@ -202,8 +204,8 @@ class _Encoded:
 
 def run_reward(
     run: RewardRun, data: RewardInput, tokenizer: Any, learners: Learners, folder: Path, log: MetricsLog
-) -> FeedbackMetrics:
-    """Train and write `reward_model/`, not yet calibrated. Returns the summary's metrics."""
+) -> StageResult:
+    """Train and write `reward_model/`, not yet calibrated."""
     max_tokens = run.reward.max_tokens
     train, heldout = (
         _Encoded(side, encode_responses(tokenizer, side, max_tokens)) for side in (data.train, data.heldout)
@@ -219,21 +221,22 @@ def run_reward(
         heldout=Heldout(len(data.heldout), lambda index: heldout.batch(tokenizer, index), num_rows),
         inputs=inputs_of(run.data, run.data.kind, data.train, data.heldout),
     )
-    metrics = run_epochs(stage, learners, folder, log)
+    result = run_epochs(stage, learners, folder, log)
     learners.export(folder / "reward_model")
+    metrics: FeedbackMetrics = {}
     if data.heldout:
         rewards = heldout_rewards(stage.heldout, learners)
         metrics |= feedback_metrics(run.reward_training.objective, data.heldout, rewards)
     metrics |= agreement_metrics([record for record in (*data.train, *data.heldout) if isinstance(record, Ranking)])
     metrics |= {"num_records": len(data.train), f"num_cut_{run.data.kind}": num_cut}
     if not num_cut:
-        return metrics
+        return result.with_metrics(metrics)
     what = {"pairs": "pairs", "rankings": "rankings", "scores": "scored responses"}[run.data.kind]
     note = (
         f"{num_cut} of {len(data.train) + len(data.heldout)} {what} are longer than reward.max_tokens={max_tokens}: "
         f"their prompts lost their beginning, or responses that do not fit even alone their end."
     )
-    return metrics | {"notes": [*metrics.get("notes", []), note]}
+    return result.with_metrics(metrics, note)
 
 
 def heldout_rewards(heldout: Heldout[RewardBatch], learners: Learners) -> list[NDArray[np.float32]]:

@@ -24,6 +24,7 @@ from plumbob.trainers.forgetting.retention import RetainedText, prepare_retentio
 from plumbob.trainers.learner.learner_parts import LearnerParts, tuned_policy
 from plumbob.trainers.learner.learner_protocol import Learners
 from plumbob.trainers.metrics.metrics_log import MetricsLog
+from plumbob.trainers.metrics.stage_result import StageResult
 from plumbob.trainers.offline.input_digests import inputs_of
 from plumbob.trainers.offline.loop import Heldout, OfflineStage, check_heldout, run_epochs, small_batch_notes
 
@@ -75,12 +76,12 @@ def prepare_sft(run: SftRun) -> SftInput:
 
 
 def learner_parts(run: SftRun) -> LearnerParts:
-    module, artifact = tuned_policy(run.policy, ROLES, run.seed)
+    module, artifact = tuned_policy(run.policy, ROLES, run.seed, run.data)
     return LearnerParts(module, replay_passes(NEXT_TOKEN_PASSES, run.replay), artifact, run.sft)
 
 
-def run_sft(run: SftRun, data: SftInput, learners: Learners, folder: Path, log: MetricsLog) -> dict[str, Any]:
-    """Train and write `policy/`. Returns the summary's metrics."""
+def run_sft(run: SftRun, data: SftInput, learners: Learners, folder: Path, log: MetricsLog) -> StageResult:
+    """Train and write `policy/`."""
 
     def batch_of(records: Sequence[TokenSequence], index: NDArray[np.int64]) -> TokenBatch:
         return collate([records[i] for i in index], data.pad_id)
@@ -97,9 +98,9 @@ def run_sft(run: SftRun, data: SftInput, learners: Learners, folder: Path, log: 
         inputs=inputs_of(run.data, "demonstrations", data.train, data.heldout, data.retained, replayed),
         retained=data.retained,
     )
-    metrics = run_epochs(stage, learners, folder, log)
+    result = run_epochs(stage, learners, folder, log)
     learners.export(folder / "policy")
-    return metrics | {"num_records": len(data.train)}
+    return result.with_metrics({"num_records": len(data.train)})
 
 
 def num_tokens_of(batch: TokenBatch | WithReplay[TokenBatch]) -> int:

@@ -8,7 +8,7 @@ from collections import deque
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, TypeVar
+from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,6 +23,7 @@ from plumbob.configs.settings.monitors import (
     StandstillSettings,
 )
 from plumbob.configs.settings.training import PpoSettings
+from plumbob.trainers.metrics.stage_result import StageResult
 from plumbob.trainers.online.step_metrics import StepMetrics
 
 MIN_RATE_SHARE = 0.1
@@ -100,18 +101,18 @@ def alarms(steps: "StepHistory", ppo: PpoSettings) -> list[Alarm]:
     return found
 
 
-def monitor_summary(steps: Iterable[StepMetrics], ppo: PpoSettings) -> dict[str, Any]:
-    """What the summary of a whole run says: every episode, and which ended it."""
+def monitor_result(steps: Iterable[StepMetrics], ppo: PpoSettings) -> StageResult:
+    """Of a whole run: every episode, and which ended it."""
     monitors, found = Monitors(ppo), []
     for step in steps:
         monitors.observe(step)
         found += [{"name": new.name, "step": new.step, "message": new.message} for new in monitors.new_alarms]
     stopping = [alarm for alarm in monitors.alarms if alarm.stops]
     if not stopping:
-        return {"monitors": found, "notes": []}
+        return StageResult({"monitors": found}, ())
     why = "; ".join(f"ppo.monitors.{alarm.name}.action=stop: {alarm.message}" for alarm in stopping)
     note = f"stopped after step {monitors.num_steps} of {ppo.num_steps}, whose policy is the result, by {why}"
-    return {"monitors": found, "stopped_at_step": monitors.num_steps, "notes": [note]}
+    return StageResult({"monitors": found, "stopped_at_step": monitors.num_steps}, (note,))
 
 
 # -------------------------------------------------------------------------------------------------------- each monitor

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from plumbob.configs.settings.training import PpoSettings
 from plumbob.core.disk_errors import naming_file
-from plumbob.rollout.journal import DropReason, JournalRow, step_file, write_step
+from plumbob.rollout.journal import JOURNAL_FOLDER, DropReason, JournalRow, step_file, write_step
 from plumbob.trainers.metrics.json_lines import JsonLines
 from plumbob.trainers.metrics.metrics_log import MetricsLog
 from plumbob.trainers.metrics.sinks.jsonl import read_metrics
@@ -73,7 +73,7 @@ class PpoRecorder:
         resuming drops the lines past its checkpoint. The seconds are those since the line before, so committing and
         publishing a version are counted in the step that samples from it.
         """
-        journal = self._folder / "rollouts"
+        journal = self._folder / JOURNAL_FOLDER
         with naming_file(step_file(journal, step)):
             write_step(journal, step, journal_rows(responses, computed))
         seconds = self._phases.take()
@@ -110,8 +110,13 @@ class PpoRecorder:
 
 
 def ppo_summary(steps: Sequence[StepMetrics]) -> dict[str, float]:
-    """What the summary says of a whole run, whatever interrupted it; KL in nats a whole response."""
+    """What the summary says of a whole run, whatever interrupted it; KL in nats a whole response.
+
+    Rewards are means over a step's responses, before shaping.
+    """
     return {
+        "first_train_reward": steps[0].experience.score_mean,
+        "train_reward": steps[-1].experience.score_mean,
         "train_kl": steps[-1].experience.kl_mean,
         "max_train_kl": max(step.experience.kl_mean for step in steps),
         "max_sampler_gap": max(step.experience.sampler_gap_max for step in steps),

@@ -1,42 +1,17 @@
 """Sample accounting: every response of a run is issued, finished, scored, then trained on or dropped."""
 
-from collections import Counter, defaultdict
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from copy import deepcopy
 from threading import Lock
 from typing import Any
 
 from plumbob.rollout.journal import DropReason
 from plumbob.rollout.rollout_records import Rollout, SampleRequest
+from plumbob.trainers.metrics.response_counts import CountsByVersion, ResponseCounts
 
 NUM_VERSIONS = 64
 """Policy versions whose rows are kept, the newest: more than are ever in flight."""
-
-
-@dataclass
-class Counts:
-    """Of the responses that were issued under one policy version; `dropped`: reason -> how many."""
-
-    issued: int = 0
-    finished: int = 0
-    scored: int = 0
-    trained: int = 0
-    dropped: Counter[str] = field(default_factory=Counter)
-
-    def as_dict(self) -> dict[str, Any]:
-        return vars(self) | {"dropped": dict(self.dropped)}
-
-    def add(self, other: "Counts") -> None:
-        self.issued += other.issued
-        self.finished += other.finished
-        self.scored += other.scored
-        self.trained += other.trained
-        self.dropped += other.dropped
-
-    def completed(self) -> dict[str, Any]:
-        """The same without the responses whose end is still open."""
-        completed = self.trained + self.dropped.total()
-        return self.as_dict() | dict.fromkeys(("issued", "finished", "scored"), completed)
 
 
 class SampleLedger:
@@ -51,8 +26,8 @@ class SampleLedger:
     def __init__(self) -> None:
         self._lock = Lock()
         self._version = 0
-        self._counts: defaultdict[int, Counts] = defaultdict(Counts)
-        self._older = Counts()
+        self._counts: defaultdict[int, ResponseCounts] = defaultdict(ResponseCounts)
+        self._older = ResponseCounts()
         self._last_final = -1
         self._in_flight: dict[tuple[str, int], int] = {}
         self._num_reissued = 0
@@ -115,38 +90,26 @@ class SampleLedger:
                     self._older.add(self._counts.pop(version))
         return rows
 
-    def as_dict(self) -> dict[str, Any]:
-        """What JSON can carry.
-
-        {"versions": {"3": {"issued", "finished", "scored", "trained": int, "dropped": {reason: int}}},
-        "older": the sums of the versions before those, "reissued": int}
-        """
+    def counts(self) -> CountsByVersion:
+        """As they are now; nothing that comes later changes them."""
         with self._lock:
-            return self._content(Counts.as_dict)
+            return deepcopy(CountsByVersion(dict(sorted(self._counts.items())), self._older, self._num_reissued))
 
     def completed(self) -> dict[str, Any]:
-        """The same without what is in flight: a run that is resumed issues that again. `taken`: the last final row."""
+        """As JSON, without what is in flight: a resumed run issues that again. `taken`: the last final row."""
         with self._lock:
-            content = self._content(Counts.completed) | {"taken": self._last_final}
-        return content | {"versions": {name: row for name, row in content["versions"].items() if row["issued"]}}
+            rows = {version: counts.completed() for version, counts in sorted(self._counts.items())}
+            issued = {version: counts for version, counts in rows.items() if counts.issued}
+            return CountsByVersion(issued, self._older, self._num_reissued).as_dict() | {"taken": self._last_final}
 
     def load_state(self, completed: Mapping[str, Any]) -> None:
         """Resume where `completed` was taken. An older run has the rows of all versions there, none of them taken."""
+        found = CountsByVersion.from_dict(completed)
         with self._lock:
-            rows = {int(version): _counts(row) for version, row in completed["versions"].items()}
-            self._counts = defaultdict(Counts, rows)
-            self._older = _counts(completed.get("older", {}))
+            self._counts = defaultdict(ResponseCounts, found.versions)
+            self._older, self._num_reissued = found.older, found.reissued
             self._last_final = completed.get("taken", -1)
             self._in_flight.clear()
-            self._num_reissued = completed["reissued"]
-
-    def _content(self, show: Callable[[Counts], dict[str, Any]]) -> dict[str, Any]:
-        rows = {str(version): show(counts) for version, counts in sorted(self._counts.items())}
-        return {"versions": rows, "older": self._older.as_dict(), "reissued": self._num_reissued}
-
-
-def _counts(row: Mapping[str, Any]) -> Counts:
-    return Counts(**{**row, "dropped": Counter(row.get("dropped", {}))})
 
 
 def _name(request: SampleRequest) -> tuple[str, int]:

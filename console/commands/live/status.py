@@ -5,8 +5,7 @@ from __future__ import annotations
 import sys
 import time
 from argparse import ArgumentParser, Namespace
-from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from plumbob.console.exit_codes import OK
 from plumbob.console.options import add_json, add_live_run
@@ -16,6 +15,7 @@ from plumbob.core.outside import from_outside
 if TYPE_CHECKING:
     from plumbob.cluster.run_status import RunStatus
     from plumbob.driver.steering import RunState
+    from plumbob.trainers.metrics.response_counts import CountsByVersion
 
 NAME = "status"
 ABOUT = "say where a run stands: its step, its workers, its responses"
@@ -85,11 +85,11 @@ def _worker_table(status: RunStatus) -> list[str]:
     return ["", *aligned(rows)] if len(rows) > 1 else []
 
 
-def _response_table(responses: Mapping[str, Any] | None) -> list[str]:
-    if not responses:
+def _response_table(responses: CountsByVersion | None) -> list[str]:
+    if responses is None:
         return []
     rows = [["version", *COUNTED, "dropped"]]
-    for version, counts in list(responses["versions"].items())[-NUM_VERSIONS:]:
-        dropped = ", ".join(f"{count} {reason}" for reason, count in counts["dropped"].items())
-        rows.append([version, *(str(counts[name]) for name in COUNTED), dropped or "0"])
+    for version, counts in list(responses.versions.items())[-NUM_VERSIONS:]:
+        dropped = ", ".join(f"{count} {reason}" for reason, count in counts.dropped.items())
+        rows.append([str(version), *(str(getattr(counts, name)) for name in COUNTED), dropped or "0"])
     return ["", "responses by the policy version that they were issued under", *aligned(rows)]

@@ -3,14 +3,15 @@
 import io
 import json
 import math
-import re
-from types import SimpleNamespace
 
 import pytest
 
-from plumbob.console.display import JsonConsole, LiveConsole, PlainConsole, choose_listener, print_summary
+from plumbob.console.display import JsonConsole, PlainConsole, choose_listener, print_summary
+from plumbob.console.live_console import LiveConsole
 from plumbob.console.tables import duration, number, summary_table
+from plumbob.trainers.metrics.stage_result import StageResult, StageSummary
 from plumbob.trainers.metrics.step_record import StepRecord
+from tests.support.terminal import Terminal
 
 SUMMARY = {
     "name": "toy",
@@ -20,11 +21,6 @@ SUMMARY = {
         "ppo": {"gold_score": 0.55, "win_rate": 0.71, "win_rate_ci95": [0.66, 0.76], "kl": 3.25, "seconds": 111.0},
     },
 }
-
-
-class Terminal(io.StringIO):
-    def isatty(self) -> bool:
-        return True
 
 
 def step(number_: int, num_steps: int = 20, **metrics: float) -> StepRecord:
@@ -38,26 +34,34 @@ def test_a_pipe_gets_a_line_each_tenth_of_the_steps() -> None:
         console.notify("ppo", "3 rows skipped")
         for number_ in range(1, 21):
             console.stepped(step(number_, reward=0.5, loss=9.0, kl=0.02, tokens_per_s=3456.0))
-        console.stage_ended("ppo", {"gold_score": 0.75, "seconds": 3.0})
+        console.stage_ended("ppo", StageSummary(StageResult({"gold_score": 0.75}), 3.0, 0.5))
     begun, said, *steps, ended = stream.getvalue().splitlines()
     assert (begun, said) == ("ppo: begins", "ppo: 3 rows skipped")
     # 20 steps: a tenth is 2 steps, so steps 2, 4, ... 20.
     assert [line.split(",")[0] for line in steps] == [f"ppo: step {number_}/20" for number_ in range(2, 21, 2)]
-    assert "step 2/20, reward 0.500, KL 0.020, 3,456 tok/s, " in steps[0]
+    assert "step 2/20, loss 9.000, reward 0.500, KL 0.020, 3,456 tok/s, " in steps[0]
     assert ended.startswith("ppo: done in ")
-    assert ended.endswith("s, gold score 0.750")
+    assert ended.endswith("s, gold score 0.750, memory 0.50 GiB")
 
 
-def test_time_left_is_from_the_steps_seen_since_the_stage_began(monkeypatch: pytest.MonkeyPatch) -> None:
-    # Resumed at step 11 of 20: begun at 0 s, step 12 ends at 8 s; 2 steps took 8 s, so 8 steps more take 32 s.
-    clock = iter([0.0, 4.0, 8.0])
-    monkeypatch.setattr("plumbob.console.display.time", SimpleNamespace(monotonic=lambda: next(clock)))
+def test_a_pipe_is_told_held_out_figures_once_with_the_next_line() -> None:
     stream = io.StringIO()
     console = PlainConsole(stream)
-    console.stage_began("ppo")
-    console.stepped(step(11))
-    console.stepped(step(12))
-    assert stream.getvalue().splitlines()[-1] == "ppo: step 12/20, 32 s left"
+    console.stage_began("dpo")
+    for number_ in range(1, 21):
+        measured = {"heldout_loss": 0.625, "heldout_accuracy": 0.75} if number_ == 5 else {}
+        record = StepRecord("dpo", number_, 20, {"loss": 0.5, "accuracy": 0.875, "margin": 1.25, **measured}, {})
+        console.stepped(record)
+    lines = stream.getvalue().splitlines()
+    shown = "loss 0.500, accuracy 87.5%, margin 1.250"
+    assert lines[3].startswith(f"dpo: step 6/20, {shown}, held-out loss 0.625, held-out accuracy 75.0%, ")
+    assert sum("held-out" in line for line in lines) == 1
+
+
+def test_a_pipe_gets_no_control_characters() -> None:
+    stream = io.StringIO()
+    PlainConsole(stream).notify("data", "row 3: \x1b[2J left out")
+    assert stream.getvalue() == "data: row 3: \ufffd[2J left out\n"
 
 
 def test_json_lines_are_strict_json() -> None:
@@ -66,32 +70,12 @@ def test_json_lines_are_strict_json() -> None:
         console.stage_began("ppo")
         console.stepped(step(1, 2, reward=math.nan))
         console.notify("ppo", "three\nlines")
-        console.stage_ended("ppo", {"ci": (0.25, math.inf)})
+        console.stage_ended("ppo", StageSummary(StageResult({"ci": (0.25, math.inf)}), 3.0, math.nan))
     lines = [json.loads(line, parse_constant=pytest.fail) for line in stream.getvalue().splitlines()]
     assert [line["event"] for line in lines] == ["stage_began", "step", "said", "stage_ended"]
     assert lines[1]["metrics"] == {"reward": None}
     assert lines[1]["seconds"] == {"learn": 0.1}
-    assert lines[3]["summary"] == {"ci": [0.25, None]}
-
-
-@pytest.mark.parametrize("width", [30, 60, 90, 200])
-def test_the_live_display_fits_the_terminal(width: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("COLUMNS", str(width))
-    monkeypatch.setenv("TERM", "xterm")
-    monkeypatch.setenv("NO_COLOR", "1")
-    stream = Terminal()
-    with LiveConsole(stream) as console:
-        console.stage_began("ppo")
-        console.notify("ppo", "3 rows of [data] skipped")
-        console.stepped(step(5, reward=0.5, kl=0.02, tokens_per_s=3456.0))
-        console.stage_ended("ppo", {})
-    text = stream.getvalue()
-    assert "3 rows of [data] skipped" in text
-    last = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", text).rstrip().splitlines()[-1]
-    assert len(last) <= width
-    assert "5/20" in last
-    assert "done in" in last
-    assert ("reward 0.500" in last) == (width >= 60)
+    assert lines[3]["summary"] == {"ci": [0.25, None], "seconds": 3.0, "peak_memory_gib": None}
 
 
 def test_the_listener_suits_the_stream(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -114,6 +98,19 @@ def test_the_table_has_a_row_per_stage_and_only_columns_in_use() -> None:
     assert summary_table({"stages": {"sft": {"heldout_loss": 2.5, "retention": retention}}}) == [
         ["stage", "held-out loss", "retained perplexity"],
         ["sft", "2.500", "12.250 to 14.700"],
+    ]
+
+
+def test_a_lone_run_of_grpo_shows_the_rewards_and_the_kl_of_its_training() -> None:
+    trained = {"first_train_reward": 0.125, "train_reward": 0.625, "train_kl": 2.5, "max_train_kl": 3.0}
+    assert summary_table({"stages": {"ppo": trained}}) == [
+        ["stage", "training reward", "training KL"],
+        ["ppo", "0.125 to 0.625", "2.500"],
+    ]
+    # Where held-out prompts were answered too, those say more.
+    assert summary_table({"stages": {"ppo": trained | {"reward": 0.5, "kl": 2.0}}}) == [
+        ["stage", "reward", "KL"],
+        ["ppo", "0.500", "2.000"],
     ]
 
 

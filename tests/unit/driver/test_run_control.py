@@ -133,10 +133,10 @@ def test_a_status_is_as_small_after_many_steps_as_after_few(session: Session, tm
     assert len(pickle.dumps(status)) < 64 * 1024
     # The newest: what is in flight belongs to them.
     assert status.responses is not None
-    versions = list(status.responses["versions"])
-    assert versions == [str(version) for version in range(num_steps - NUM_VERSIONS, num_steps)]
-    assert status.responses["older"]["trained"] == num_steps - NUM_VERSIONS
-    assert status.responses["versions"][versions[-1]]["trained"] == 1
+    versions = list(status.responses.versions)
+    assert versions == list(range(num_steps - NUM_VERSIONS, num_steps))
+    assert status.responses.older.trained == num_steps - NUM_VERSIONS
+    assert status.responses.versions[versions[-1]].trained == 1
 
 
 def ledger_after(num_steps: int) -> SampleLedger:

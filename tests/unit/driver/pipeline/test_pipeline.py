@@ -19,8 +19,9 @@ from plumbob.driver.pipeline.pipeline import Pipeline, PipelineResult, run_pipel
 from plumbob.driver.pipeline.pipeline_data import Files
 from plumbob.driver.stages.evaluation import ComparedResponses
 from plumbob.driver.stages.evaluation_input import EvalInput, EvaluatedPolicy
-from plumbob.driver.stages.stage import StageContext, StageResult, StageSummary
+from plumbob.driver.stages.stage import StageContext
 from plumbob.rollout.rollout_records import Rollout, SampleRequest
+from plumbob.trainers.metrics.stage_result import StageResult, StageSummary
 from tests.support.opened_models import opened_policy
 from tests.support.tiny_policy import write_policy
 
@@ -94,8 +95,9 @@ def test_only_a_new_model_is_pre_trained_and_an_ended_stage_is_not_run_again(
     def run_stage(body: Any, context: StageContext, name: str) -> StageSummary:
         assert context.folder == tmp_path / name
         ran.append(name)
-        metrics = {"policies": {"ppo": {"gold_score": 1.0}}} if name == "eval" else {"loss": 3.0}
-        return StageSummary(StageResult(metrics, ("a note",) if name == "sft" else None), 2.0, 0.5)
+        if name == "eval":
+            return StageSummary(StageResult({}, policies={"ppo": {"gold_score": 1.0}}), 2.0, 0.5)
+        return StageSummary(StageResult({"loss": 3.0}, ("a note",) if name == "sft" else None), 2.0, 0.5)
 
     monkeypatch.setattr(pipeline, "run_stage", run_stage)
     nothing: Any = None
@@ -120,10 +122,14 @@ def test_only_a_new_model_is_pre_trained_and_an_ended_stage_is_not_run_again(
 
 def test_a_summary_adds_to_a_stage_what_others_know_of_it_and_changes_none() -> None:
     policies = {"sft": {"reward": 1.0}, "ppo": {"reward": 2.0}}
-    metrics = {"sft": {"loss": 1.0}, "reward": {"accuracy": 0.8}, "ppo": {"kl": 0.5}, "eval": {"policies": policies}}
-    stages = {name: StageSummary(StageResult(own), 2.0, 0.5) for name, own in metrics.items()}
+    results = {
+        "sft": StageResult({"loss": 1.0}),
+        "reward": StageResult({"accuracy": 0.8}),
+        "ppo": StageResult({"kl": 0.5}),
+        "eval": StageResult({}, policies=policies),
+    }
+    stages = {name: StageSummary(result, 2.0, 0.5) for name, result in results.items()}
     spent = {"seconds": 2.0, "peak_memory_gib": 0.5}
-    kept = json.dumps(metrics)
     assert PipelineResult(stages, 0.9, ("3 rows skipped",)).summary() == {
         "data": {"notes": ["3 rows skipped"]},
         "sft": {"loss": 1.0, "reward": 1.0, **spent},
@@ -131,7 +137,7 @@ def test_a_summary_adds_to_a_stage_what_others_know_of_it_and_changes_none() -> 
         "ppo": {"kl": 0.5, "reward": 2.0, **spent},
         "eval": spent,
     }
-    assert json.dumps(metrics) == kept
+    assert results["eval"].policies == {"sft": {"reward": 1.0}, "ppo": {"reward": 2.0}}
     assert list(PipelineResult(stages, None, ()).summary()) == ["sft", "reward", "ppo", "eval"]
 
 
@@ -147,7 +153,7 @@ class Said:
 
 def ended(body: Any, context: StageContext, name: str) -> StageSummary:
     """A stage that has come to nothing."""
-    return StageSummary(StageResult({"policies": {}} if name == "eval" else {}), 1.0, 1.0)
+    return StageSummary(StageResult({}, policies={} if name == "eval" else None), 1.0, 1.0)
 
 
 def test_notes_about_the_files_are_kept_with_the_figures(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -190,11 +196,11 @@ def test_the_baseline_gets_every_figure_that_is_no_comparison(tmp_path: Path, mo
     scene = StageContext(session, nothing, tmp_path, said, nothing)
     run = Pipeline(settings("team/llama", "team/bert"), tmp_path, FILES).evaluation()
     result = pipeline._evaluate(run, FILES, scene, scene)
-    figures = result.metrics
+    policies = result.policies or {}
     own = {"reward": 1.0, "answer_tokens": 7.0, "missing_eos_share": 1.0, "gold_score": 0.5}
-    assert figures["policies"]["sft"] == own
-    assert (figures["policies"]["ppo"]["answer_tokens"], figures["policies"]["ppo"]["missing_eos_share"]) == (5.0, 0.0)
-    assert set(figures["policies"]["dpo"]) > set(own)
+    assert policies["sft"] == own
+    assert (policies["ppo"]["answer_tokens"], policies["ppo"]["missing_eos_share"]) == (5.0, 0.0)
+    assert set(policies["dpo"]) > set(own)
     assert result.notes == (note,) and said.notes == [("eval", note)]
     sample, _ = [json.loads(line) for line in (tmp_path / "samples.jsonl").read_text().splitlines()]
     assert list(sample["answers"]) == ["sft", "ppo", "dpo"]

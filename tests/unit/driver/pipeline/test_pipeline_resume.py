@@ -18,7 +18,8 @@ from plumbob.core.errors import RunFailed, UserError
 from plumbob.driver import api
 from plumbob.driver.api import resume, run
 from plumbob.driver.pipeline import pipeline
-from plumbob.driver.stages.stage import StageContext, StageResult, StageSummary
+from plumbob.driver.stages.stage import StageContext
+from plumbob.trainers.metrics.stage_result import StageResult, StageSummary
 from tests.support.recording_listener import Watching
 
 STAGES = ["pretrain", "pretrain-encoder", "sft", "reward", "ppo", "dpo", "eval"]
@@ -45,7 +46,7 @@ class Workers:
         if name == self.dies_in:
             raise RunFailed("a worker died")
         self.ran.append(name)
-        return StageSummary(StageResult({"policies": {}} if name == "eval" else {}), seconds=1.0, peak_memory_gib=1.0)
+        return StageSummary(StageResult({}, policies={} if name == "eval" else None), seconds=1.0, peak_memory_gib=1.0)
 
 
 def test_a_pipeline_resumes_on_the_rows_that_it_began_with_alone(

@@ -12,7 +12,8 @@ import pytest
 from plumbob.cluster.failures import LearnersLost
 from plumbob.core.errors import RunPreempted
 from plumbob.core.stop_signals import stop_signals
-from plumbob.driver.stages.stage import StageContext, StageResult, StageSummary, run_stage, training_stage
+from plumbob.driver.stages.stage import StageContext, run_stage, training_stage
+from plumbob.trainers.metrics.stage_result import StageResult, StageSummary
 from tests.support.recording_listener import Watching
 
 
@@ -47,11 +48,13 @@ def test_a_summary_is_read_back_as_it_was_written(notes: tuple[str, ...] | None)
 
 
 def test_notes_about_the_input_come_before_what_training_found(context: StageContext) -> None:
-    stage = training_stage(("1 row skipped",), lambda inner, log: {"loss": 0.5, "notes": ["stopped early"], "num": 3})
+    stage = training_stage(
+        ("1 row skipped",), lambda inner, log: StageResult({"loss": 0.5, "num": 3}, ("stopped early",))
+    )
     assert stage(context) == StageResult({"loss": 0.5, "num": 3}, ("1 row skipped", "stopped early"))
     assert context.listener.notes == [("sft", "1 row skipped"), ("sft", "stopped early")]  # type: ignore[attr-defined]
     # A stage that trains always says what it left out, also when that is nothing.
-    assert training_stage((), lambda inner, log: {})(context).as_dict() == {"notes": []}
+    assert training_stage((), lambda inner, log: StageResult({}))(context).as_dict() == {"notes": []}
 
 
 def test_a_stage_that_lost_its_learners_begins_again(context: StageContext) -> None:

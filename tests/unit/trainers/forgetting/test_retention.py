@@ -47,24 +47,27 @@ def test_nats_per_token_are_of_the_predicted_tokens() -> None:
 def test_growth_past_its_limit_is_reported() -> None:
     # ln 20 and ln 25 nats a token are a choice among 20 and among 25 tokens, which is 1.25 times as many.
     before, after = math.log(20), math.log(25)
-    summary = retained().summary(before, after)
-    assert summary["retention"] == pytest.approx({"perplexity_before": 20, "perplexity_after": 25, "growth": 1.25})
-    assert summary["notes"] == [
+    result = retained().result(before, after)
+    assert result.metrics["retention"] == pytest.approx(
+        {"perplexity_before": 20, "perplexity_after": 25, "growth": 1.25}
+    )
+    assert result.notes == (
         "forgetting: the perplexity of old.txt is 25.00 after the stage and 20.00 before it, 1.250 times as much: "
-        "above retention.max_growth=1.2"
-    ]
-    assert retained().summary(before, math.log(23.9))["notes"] == []
-    assert retained().summary(after, before)["notes"] == []
-    assert retained(max_growth=1.26).summary(before, after)["notes"] == []
+        "above retention.max_growth=1.2",
+    )
+    assert retained().result(before, math.log(23.9)).notes == ()
+    assert retained().result(after, before).notes == ()
+    assert retained(max_growth=1.26).result(before, after).notes == ()
     with pytest.raises(ValueError, match="greater than 1"):
         retained(max_growth=1.0)
 
 
 def test_a_policy_that_has_diverged_has_its_summary() -> None:
-    summary = retained().summary(2.0, 1000.0)
-    assert summary["retention"]["perplexity_after"] == summary["retention"]["growth"] == math.inf
-    assert "is inf after the stage and 7.39 before it" in summary["notes"][0]
-    assert retained().summary(2.0, math.nan)["notes"] != []
+    result = retained().result(2.0, 1000.0)
+    retention = result.metrics["retention"]
+    assert retention["perplexity_after"] == retention["growth"] == math.inf
+    assert "is inf after the stage and 7.39 before it" in (result.notes or ("",))[0]
+    assert retained().result(2.0, math.nan).notes != ()
 
 
 def test_the_blocks_that_are_measured_are_spread_over_the_text(tmp_path: Path) -> None:

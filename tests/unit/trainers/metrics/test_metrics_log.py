@@ -2,7 +2,6 @@
 
 import json
 import math
-from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
@@ -10,6 +9,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 
 from plumbob.trainers.metrics.metrics_log import MetricsLog
 from plumbob.trainers.metrics.sinks.jsonl import read_metrics
+from plumbob.trainers.metrics.stage_result import StageSummary
 from plumbob.trainers.metrics.step_record import StepRecord
 from tests.support.disk_calls import record_disk_calls
 from tests.support.folder_names import names
@@ -26,7 +26,7 @@ class Listening:
 
     def notify(self, stage: str, message: str) -> None: ...
 
-    def stage_ended(self, stage: str, summary: Mapping[str, object]) -> None: ...
+    def stage_ended(self, stage: str, summary: StageSummary) -> None: ...
 
 
 def record(step: int, loss: float = 0.5) -> StepRecord:

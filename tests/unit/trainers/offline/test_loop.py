@@ -112,7 +112,7 @@ def play(
         retained=retained,
     )
     with MetricsLog(folder, Watcher()) as log:  # type: ignore[arg-type]
-        return run_epochs(stage, learners, folder, log)  # type: ignore[arg-type]
+        return run_epochs(stage, learners, folder, log).as_dict()  # type: ignore[arg-type]
 
 
 def test_every_record_once_an_epoch_with_a_checkpoint_on_the_way(tmp_path: Path) -> None:

@@ -197,7 +197,7 @@ def test_an_encoder_is_looked_at_before_it_is_trained(tmp_path: Path, encoder: s
         prepare_reward(run(encoder, 41), str)
     with pytest.raises(UserError, match=r"reward\.max_tokens=41 .* 40 positions of reward\.model\.max_positions"):
         prepare_reward(run(NewBertSettings(max_positions=40), 41), str)
-    with pytest.raises(UserError, match=r"reward\.model=.*no mask token"):
+    with pytest.raises(UserError, match=r"reward\.model=.*llama is a decoder"):
         check_encoder(RewardEncoderSettings(model=policy, max_tokens=40))
 
 
@@ -239,9 +239,9 @@ def test_a_reward_run_says_how_many_pairs_it_cut(tmp_path: Path, encoder: str, m
     data = RewardInput((PAIR, Ranking("a", ("b", "c"))), (PAIR,), ())
     learners: Any = FakeLearners()
     log: Any = FakeLog()
-    figures = run_reward(run, data, open_encoder(run.reward.existing_encoder).tokenizer, learners, tmp_path, log)
-    assert (figures["num_cut_pairs"], len(figures.get("notes", []))) == (2 * notes, notes)
-    assert all(note.startswith("2 of 3 pairs are longer than reward.max_tokens=6") for note in figures.get("notes", []))
+    result = run_reward(run, data, open_encoder(run.reward.existing_encoder).tokenizer, learners, tmp_path, log)
+    assert (result.metrics["num_cut_pairs"], len(result.notes or ())) == (2 * notes, notes)
+    assert all(note.startswith("2 of 3 pairs are longer than reward.max_tokens=6") for note in result.notes or ())
 
 
 def test_prompts_too_long_to_calibrate_on_are_reported(encoder: str, policy: str) -> None:

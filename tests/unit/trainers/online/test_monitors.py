@@ -20,7 +20,7 @@ from plumbob.configs.settings.monitors import (
     StandstillSettings,
 )
 from plumbob.configs.settings.training import PpoSettings
-from plumbob.trainers.online.monitors import Alarm, Monitors, Trend, monitor_summary, trend
+from plumbob.trainers.online.monitors import Alarm, Monitors, Trend, monitor_result, trend
 from plumbob.trainers.online.step_metrics import StepMetrics
 
 QUIET = {
@@ -188,14 +188,14 @@ def test_the_summary_has_every_episode_and_says_what_stopped_the_run() -> None:
     ppo = settings(kl=KlMonitorSettings(bound=5.0, action="stop"), length_gaming=LengthGamingSettings(action="off"))
     kl = [4.0, 6.0]
     assert not has_stopped(steps(1, kl=kl), ppo) and has_stopped(steps(2, kl=kl), ppo)
-    found = monitor_summary(steps(2, kl=kl), ppo)
+    found = monitor_result(steps(2, kl=kl), ppo).as_dict()
     message = "KL 6.00 is above ppo.monitors.kl.bound=5"
     assert found["monitors"] == [{"name": "kl", "step": 2, "message": message}]
     assert found["stopped_at_step"] == 2
     (note,) = found["notes"]
     assert "after step 2 of 50" in note and "ppo.monitors.kl.action=stop" in note and message in note
     # With a warning alone the run goes on.
-    assert monitor_summary(steps(2, kl=kl), settings(kl=KlMonitorSettings(bound=5.0))) == {
+    assert monitor_result(steps(2, kl=kl), settings(kl=KlMonitorSettings(bound=5.0))).as_dict() == {
         "monitors": [{"name": "kl", "step": 2, "message": message}],
         "notes": [],
     }

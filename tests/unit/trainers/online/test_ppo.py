@@ -14,7 +14,7 @@ from plumbob.rollout.journal import read_journal, read_step
 from plumbob.trainers.forgetting.packed_text import PackedText
 from plumbob.trainers.learner.checkpoint import Checkpoints
 from plumbob.trainers.metrics.sinks.jsonl import read_metrics
-from plumbob.trainers.online.monitors import monitor_summary
+from plumbob.trainers.online.monitors import monitor_result
 from plumbob.trainers.online.ppo import PpoInput, PpoState, PpoWorkers, run_ppo, run_ppo_asynchronous
 from plumbob.trainers.online.recorder import ppo_summary, steps_on_disk
 from tests.support.ppo_world import PROMPTS, DriverDeathError, World, play, recorded, settings
@@ -107,14 +107,14 @@ def test_a_monitor_ends_the_run_after_the_commit(tmp_path: Path, loop: Any) -> N
         assert world.diary.count("learn") == world.diary.count("commit") == num_learnt
         assert world.version == 1
         assert world.messages == ["step 1: KL 9.00 is above ppo.monitors.kl.bound=5"] * num_learnt
-        rows = world.ledger.as_dict()["versions"].values()
+        rows = world.ledger.counts().as_dict()["versions"].values()
         assert all(row["issued"] == row["trained"] + row["dropped"].get("stopped", 0) for row in rows)
         # The second step's, which were sampled ahead.
         num_ahead = 2 if loop is run_ppo_asynchronous and num_learnt else 0
         assert sum(row["dropped"].get("stopped", 0) for row in rows) == num_ahead
     (line,) = read_metrics(tmp_path)
     assert line.metrics["alarm_kl"] == 1.0
-    assert monitor_summary(steps_on_disk(tmp_path), run.ppo)["stopped_at_step"] == 1
+    assert monitor_result(steps_on_disk(tmp_path), run.ppo).metrics["stopped_at_step"] == 1
 
 
 def test_text_is_learnt_beside_each_batch_and_what_was_known_survives_a_resume(tmp_path: Path) -> None:
@@ -137,8 +137,11 @@ def test_a_death_after_the_last_commit_leaves_the_figures(tmp_path: Path) -> Non
     with pytest.raises(DriverDeathError):
         recorded(run, tmp_path, "publish")
     recorded(run, tmp_path)
+    steps = steps_on_disk(tmp_path)
     # A KL of 9 nats a token, one token a response.
-    assert ppo_summary(steps_on_disk(tmp_path))["train_kl"] == pytest.approx(9.0)
+    assert ppo_summary(steps)["train_kl"] == pytest.approx(9.0)
+    rewards = [line.metrics["reward"] for line in read_metrics(tmp_path)]
+    assert [ppo_summary(steps)[name] for name in ("first_train_reward", "train_reward")] == rewards
 
 
 def test_what_a_line_says_of_the_critic_and_of_dynamic_sampling(tmp_path: Path) -> None:

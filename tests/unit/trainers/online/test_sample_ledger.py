@@ -52,7 +52,7 @@ def ledger() -> SampleLedger:
 
 def test_a_response_stays_in_the_row_that_it_was_issued_in(ledger: SampleLedger) -> None:
     expected = {"0": row(4, 4, 3, 2, flat=1), "1": row(1, 0, 0, 0)}
-    assert ledger.as_dict() == {"versions": expected, "older": row(0, 0, 0, 0), "reissued": 2}
+    assert ledger.counts().as_dict() == {"versions": expected, "older": row(0, 0, 0, 0), "reissued": 2}
 
 
 def test_a_resumed_ledger_continues_without_what_was_in_flight(ledger: SampleLedger) -> None:
@@ -64,7 +64,7 @@ def test_a_resumed_ledger_continues_without_what_was_in_flight(ledger: SampleLed
     assert resumed.completed() == kept
     resumed.published(1)
     resumed.issued(ASKED[3:])
-    assert resumed.as_dict()["versions"] == kept["versions"] | {"1": row(1, 0, 0, 0)}
+    assert resumed.counts().as_dict()["versions"] == kept["versions"] | {"1": row(1, 0, 0, 0)}
 
 
 def test_a_row_is_given_away_once_nothing_can_be_added_to_it(ledger: SampleLedger) -> None:
@@ -81,7 +81,7 @@ def test_a_row_is_given_away_once_nothing_can_be_added_to_it(ledger: SampleLedge
     ledger.stopped()
     rest = [{"version": 1, **row(1, 1, 0, 0, flat=1)}, {"version": 2, **row(1, 0, 0, 0, stopped=1)}]
     assert ledger.take_final(has_ended=True) == rest
-    assert list(ledger.as_dict()["versions"]) == ["0", "1", "2"]
+    assert list(ledger.counts().as_dict()["versions"]) == ["0", "1", "2"]
 
 
 def after(num_versions: int) -> SampleLedger:
@@ -103,7 +103,7 @@ def trained_on(ledger: SampleLedger, version: int) -> None:
 
 def test_the_newest_versions_stay_and_the_older_are_summed() -> None:
     ledger = after(NUM_VERSIONS + 10)
-    content = ledger.as_dict()
+    content = ledger.counts().as_dict()
     assert list(content["versions"]) == [str(version) for version in range(10, NUM_VERSIONS + 10)]
     assert content["older"] == row(10, 10, 10, 10)
     resumed = SampleLedger()
@@ -119,7 +119,7 @@ def test_the_state_of_an_older_run_is_taken_with_all_its_versions() -> None:
     ledger.load_state(old)
     ledger.published(100)
     assert [line["version"] for line in ledger.take_final()] == list(range(100))
-    content = ledger.as_dict()
+    content = ledger.counts().as_dict()
     assert len(content["versions"]) == NUM_VERSIONS and content["reissued"] == 3
     assert content["older"] == row(72, 72, 72, 36, flat=36)
 
@@ -138,7 +138,7 @@ def calls_of_a_step(num_versions: int) -> tuple[int, int]:
         trained_on(ledger, num_versions)
         ledger.take_final()
         ledger.completed()
-        ledger.as_dict()
+        ledger.counts().as_dict()
     finally:
         sys.setprofile(None)
     return len(json.dumps(ledger.completed())), calls
@@ -153,7 +153,7 @@ def test_neither_state_nor_work_grows_with_the_number_of_steps() -> None:
 def test_what_is_in_flight_when_a_run_stops_is_dropped(ledger: SampleLedger) -> None:
     ledger.stopped()
     expected = {"0": row(4, 4, 3, 2, flat=1, stopped=1), "1": row(1, 0, 0, 0, stopped=1)}
-    assert ledger.as_dict()["versions"] == expected
+    assert ledger.counts().as_dict()["versions"] == expected
     with pytest.raises(KeyError):
         ledger.trained(RESPONSES[3:])
 
@@ -172,7 +172,7 @@ def test_every_response_of_a_run_is_accounted_for(
 ) -> None:
     run = settings(max_staleness=max_staleness, samples_per_prompt=2, **changes)
     world, state = play(run, tmp_path, loop=loop)
-    rows = state.ledger.as_dict()["versions"].values()
+    rows = state.ledger.counts().as_dict()["versions"].values()
     for counts in rows:
         completed = counts["trained"] + sum(counts["dropped"].values())
         assert counts["issued"] == counts["finished"] == counts["scored"] == completed
@@ -189,11 +189,11 @@ def test_a_resumed_run_accounts_for_the_same_responses(tmp_path: Path, loop: Any
     _, whole = play(run, tmp_path, loop=loop)
     _, resumed = play(run, tmp_path, resume_at=3, loop=loop)
     for state in (whole, resumed):
-        rows = state.ledger.as_dict()["versions"].values()
+        rows = state.ledger.counts().as_dict()["versions"].values()
         # 6 steps of 2 responses, however many were in flight when step 3 was committed.
         assert [sum(counts[name] for counts in rows) for name in ("issued", "trained")] == [12, 12]
     if loop is run_ppo:
-        assert resumed.ledger.as_dict() == whole.ledger.as_dict()
+        assert resumed.ledger.counts().as_dict() == whole.ledger.counts().as_dict()
 
 
 def test_the_file_of_a_resumed_run_has_each_version_once(tmp_path: Path) -> None:

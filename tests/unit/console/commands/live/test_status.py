@@ -1,11 +1,13 @@
 """What `plumbob status` says to a person."""
 
 import time
+from collections import Counter
 from dataclasses import replace
 
 from plumbob.cluster.run_status import WorkerStatus
 from plumbob.console.commands.live.status import STALE_S, lines
 from plumbob.driver.steering import RunState
+from plumbob.trainers.metrics.response_counts import CountsByVersion, ResponseCounts
 from tests.support.run_statuses import NO_STATUS, at_step
 
 
@@ -20,7 +22,7 @@ def test_a_status_that_is_old_says_so() -> None:
 
 
 def test_all_that_a_run_reports_is_shown() -> None:
-    counts = {"issued": 8, "finished": 8, "scored": 8, "trained": 7, "dropped": {"flat": 1}}
+    counts = ResponseCounts(issued=8, finished=8, scored=8, trained=7, dropped=Counter(flat=1))
     found = replace(
         at_step(NO_STATUS, 3),
         time=time.time(),
@@ -30,7 +32,7 @@ def test_all_that_a_run_reports_is_shown() -> None:
             "rollout": (WorkerStatus("rollout-1", "10.0.0.2", "idle", 8),),
         },
         workers_lost=1,
-        responses={"versions": {"0": counts}, "reissued": 0},
+        responses=CountsByVersion({0: counts}, ResponseCounts(), 0),
     )
     assert [line.split() for line in lines(RunState(None, found))] == [
         ["running;", "ppo:", "step", "3", "of", "9"],
