@@ -299,7 +299,7 @@ def test_a_chat_template_has_the_date_of_the_beginning_when_the_run_resumes(
     )
     template, written = "{{ strftime_now('%d %b %Y %H:%M:%S') }}", []
 
-    def prepared(config: Any) -> Any:
+    def prepared(config: Any) -> PreparedRun:
         written.append(render_template(template))
 
         def dies(context: StageContext) -> NoReturn:
@@ -307,7 +307,7 @@ def test_a_chat_template_has_the_date_of_the_beginning_when_the_run_resumes(
             (folder / "metrics.jsonl").write_text("{}")
             raise RunFailed("a worker died")
 
-        return dies
+        return PreparedRun((), (), dies)
 
     listener = Watching()
     monkeypatch.setattr(api, "controlled_run", lambda *_: nullcontext(SimpleNamespace(listener=listener)))
