@@ -3,10 +3,19 @@
 from bisect import bisect_left
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
-from plumbob.cluster.resources import TOLERANCE, Host, ResourceAmount, ResourceNeed, resources_of
+from plumbob.cluster.resources import (
+    TOLERANCE,
+    Expected,
+    Host,
+    ResourceAmount,
+    ResourceNeed,
+    expected_gib,
+    memory_lines,
+    resources_of,
+)
 from plumbob.data.rendered_rows import RenderedRow
 
 
@@ -20,6 +29,7 @@ class Plan:
         notes: sentences about the run's input, such as what of it is left out.
         total: all that the hosts have together, where the needs would fit if others held nothing of it; else None.
         rows: one of each input as the run's models see it.
+        expected: role -> what one of its workers is expected to take of its host's memory; empty where nobody asked.
     """
 
     needs: tuple[ResourceNeed, ...]
@@ -28,6 +38,7 @@ class Plan:
     notes: tuple[str, ...] = ()
     total: ResourceAmount | None = None
     rows: tuple[RenderedRow, ...] = ()
+    expected: Expected = field(default_factory=dict)
 
     @property
     def fits(self) -> bool:
@@ -43,6 +54,7 @@ class Plan:
             where = "" if self.placed is None else f" on {hosts_in_words(self.placed[index])}"
             rows.append(f"{need.role:<8} {need.count} x {resources_of(need)} ({need.setting}={need.count}){where}")
         rows += [f"host     {host.address} has {host.free} free" for host in self.hosts]
+        rows += [f"memory   {line}" for line in memory_lines(self.needs, self.expected, self.hosts)]
         rows += [f"note     {note}" for note in self.notes]
         return [*rows, f"together {self.needed}", "it fits" if self.fits else self.what_is_missing()]
 
@@ -93,6 +105,7 @@ class Plan:
             "missing": None if self.fits else self.what_is_missing(),
             "notes": list(self.notes),
             "rows": [asdict(row) for row in self.rows],
+            "expected_memory_gib": expected_gib(self.needs, self.expected),
         }
 
 

@@ -62,8 +62,8 @@ CHANGEABLE = {
     | {"ppo.keep_checkpoints"},
 }
 
-PLAIN_TEXT = {"name", "storage.path", "cluster.address"}
-"""Texts that are no input: what is made, where, and a network address."""
+PLAIN_TEXT = {"name", "storage.path", "cluster.address", "cluster.kuberay.queue"}
+"""Texts that are no input: what is made, where, a network address, and a queue of Kubernetes."""
 
 
 @pytest.mark.parametrize("kind", RUN_KINDS)

@@ -107,8 +107,6 @@ def test_a_run_that_began_before_rewards_were_a_union_resumes(tmp_path: Path) ->
     ["reward.function=a.py:score", "reward.kind=rule", "reward_funcs=[a]", "reward=a.py:score", "judge=a.py"],
 )
 def test_a_reward_of_ones_own_is_told_what_a_reward_can_be(override: str) -> None:
-    with pytest.raises(
-        UserError, match=r"is a trained reward model, .* plumbob run reward data\.scores=FILE"
-    ) as caught:
+    with pytest.raises(UserError, match=r"is a trained reward model, .*plumbob run reward data\.scores=FILE") as caught:
         load_run("ppo", [*PPO, override])
     assert "did you mean" not in str(caught.value)

@@ -1,6 +1,7 @@
 """What an evaluation asks of a reward model, and how it reads its pairs."""
 
 import json
+import shutil
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -22,6 +23,7 @@ from plumbob.driver.stages.evaluation_input import EvalInput, prepare_eval
 from plumbob.models.adapter import Adapter, save_adapter
 from plumbob.models.from_scratch import build_bert
 from plumbob.reward.bert_model import new_reward_model
+from plumbob.reward.dialogue_form import form_of, save_form
 from plumbob.reward.scorer import Score
 from plumbob.rollout.rollout_records import Rollout, SampleRequest
 from plumbob.rollout.samplers.sampler import SamplerSpec
@@ -146,7 +148,23 @@ def test_chat_pairs_without_a_policy_become_a_plain_transcript(tmp_path: Path, u
     turns = {name: [{"role": role, "content": name}] for name, role in (("prompt", "user"), ("chosen", "assistant"))}
     chats = write(tmp_path / "chats.jsonl", {**turns, "rejected": [{"role": "assistant", "content": "no"}]})
     data = prepare_eval(EvalRun(data=EvalDataSettings(pairs=chats), reward=ScorerSettings(model=uncalibrated)))
-    assert data == EvalInput((Ranking("\n\nHuman: prompt\n\nAssistant:", ("chosen", "no")),), None, ())
+    assert data.pairs == (Ranking("\n\nHuman: prompt\n\nAssistant:", ("chosen", "no")),)
+    (note,) = data.notes
+    assert "nothing says in which form of dialogue it was trained" in note
+    assert [(part.name, part.text) for part in data.rows[0].parts] == [
+        ("prompt", "\n\nHuman: prompt\n\nAssistant:"),
+        ("chosen", "chosen"),
+        ("rejected", "no"),
+    ]
+
+
+def test_chat_pairs_are_written_for_the_reward_model_as_it_was_trained(tmp_path: Path, uncalibrated: str) -> None:
+    scorer = Path(shutil.copytree(uncalibrated, tmp_path / "scorer"))
+    save_form(form_of("{% for m in messages %}<{{ m.role }}>{{ m.content }}{% endfor %}<assistant>", {}), scorer)
+    turns = {name: [{"role": role, "content": name}] for name, role in (("prompt", "user"), ("chosen", "assistant"))}
+    chats = write(tmp_path / "chats.jsonl", {**turns, "rejected": [{"role": "assistant", "content": "no"}]})
+    data = prepare_eval(EvalRun(data=EvalDataSettings(pairs=chats), reward=ScorerSettings(model=str(scorer))))
+    assert data.pairs == (Ranking("<user>prompt<assistant>", ("chosen", "no")),) and data.notes == ()
 
 
 @pytest.fixture(scope="module")
