@@ -3,6 +3,7 @@
 import json
 import time
 from collections.abc import Sequence
+from datetime import datetime
 from pathlib import Path
 
 from plumbob.configs.environment import environment
@@ -17,25 +18,40 @@ from plumbob.core.errors import UserError
 from plumbob.core.outside import from_outside, read_json_object
 
 RESOLVED_FILE = "resolved.json"
+TIME_FORMAT = "%Y-%m-%dT%H:%M:%S%z"
 
 
-def write_resolved(run: AnyRun, folder: Path) -> None:
-    """Write `resolved.json`: the whole configuration, the versions of the packages, the machine and the git commit.
+def write_resolved(run: AnyRun, folder: Path, began: datetime | None = None) -> None:
+    """Write `resolved.json`: the whole configuration, when the run began, the versions of the packages, the machine and
+    the git commit.
 
     Where a run resumes, those that it began with stay, and an entry of `resumed` says what they are now, which
-    settings have changed, from what and to what.
+    settings have changed, from what and to what. None for `began` is now.
     """
     config, made_with = run.model_dump(mode="json"), environment()
     path = folder / RESOLVED_FILE
     if path.exists():
         content = json.loads(path.read_text())
         changed = changes(with_new_names(content["config"]), config)
-        resumed = {"time": time.strftime("%Y-%m-%dT%H:%M:%S%z"), "changed": changed, **made_with}
+        resumed = {"time": time.strftime(TIME_FORMAT), "changed": changed, **made_with}
         content |= {"config": config, "resumed": [*content.get("resumed", []), resumed]}
     else:
-        content = {"config": config, **made_with}
+        content = {"time": (began or datetime.now()).astimezone().strftime(TIME_FORMAT), "config": config, **made_with}
     folder.mkdir(parents=True, exist_ok=True)
     write_atomically(path, json.dumps(content, indent=2) + "\n")
+
+
+def when_begun(folder: Path) -> datetime:
+    """When the run in the folder began, in the time of the place where it did; now where none has, or does not say."""
+    path = folder / RESOLVED_FILE
+    what = f"{path}: expected the settings of a run as JSON"
+    with from_outside(what):
+        began = read_json_object(path, what).get("time") if path.exists() else None
+        return (
+            datetime.now().replace(microsecond=0)
+            if began is None
+            else datetime.strptime(began, TIME_FORMAT).replace(tzinfo=None)
+        )
 
 
 def read_resolved(folder: Path, overrides: Sequence[str] = ()) -> AnyRun:

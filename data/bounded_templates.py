@@ -11,6 +11,9 @@ import json
 import re
 import time
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+from dataclasses import dataclass
 from datetime import datetime
 from functools import cache, wraps
 from typing import Any, NoReturn
@@ -36,6 +39,28 @@ MAX_NUMBER = 100_000
 
 MAX_BITS = 4096
 _WIDTH = re.compile(r"\d{6,}")
+
+
+@dataclass
+class TemplateClock:
+    """What templates take for the present; `was_read` once one has asked."""
+
+    now: datetime
+    was_read: bool = False
+
+
+_CLOCK: ContextVar[TemplateClock | None] = ContextVar("template_clock", default=None)
+
+
+@contextmanager
+def template_time(now: datetime) -> Iterator[TemplateClock]:
+    """Templates that write the date write this one inside: a run that is resumed on another day has the same texts."""
+    clock = TemplateClock(now)
+    token = _CLOCK.set(clock)
+    try:
+        yield clock
+    finally:
+        _CLOCK.reset(token)
 
 
 def render(template: str, **values: Any) -> str:
@@ -235,4 +260,8 @@ def _raise_exception(message: str) -> NoReturn:
 
 
 def _strftime_now(form: str) -> str:
-    return datetime.now().strftime(form)
+    clock = _CLOCK.get()
+    if clock is None:
+        return datetime.now().strftime(form)
+    clock.was_read = True
+    return clock.now.strftime(form)

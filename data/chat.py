@@ -2,15 +2,19 @@
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import cached_property
 from typing import Any, Protocol
 
 from jinja2 import Template, TemplateError
 
+from plumbob.configs.settings.data import PROMPT_PLACE, ReadingSettings
 from plumbob.core.errors import UserError
 from plumbob.core.outside import reason_of
-from plumbob.data.bounded_templates import render as render_bounded
 from plumbob.data.records import RowError
-from plumbob.data.tokenization import Tokenizer
+from plumbob.data.texts.control_tokens import ControlTokens, SpeltTokens
+from plumbob.data.texts.tokenizer import Tokenizer
+from plumbob.data.texts.turns import AssistantTurn, assistant_turn, opened_tags, without_repeated, write, written_by
 
 Message = dict[str, Any]
 
@@ -27,11 +31,21 @@ class Render(Protocol):
         """
 
 
+class RowRender(Render, Protocol):
+    """The same while a file is read, with what becomes of the texts that no template writes."""
+
+    def prompt(self, text: str) -> str:
+        """The prompt that a question given as text is."""
+
+    def response(self, context: list[Message], message: Message, prompt: str, **values: Any) -> str:
+        """The response that the message is, behind the prompt that `context` was written as."""
+
+
+PROMPT_TEMPLATE = "prompt_template"
+"""Where a tokenizer keeps what its model's prompts were written with: a name of its tokenizer_config.json."""
+
 HUMAN_TURN = "\n\nHuman:"
 ASSISTANT_TURN = "\n\nAssistant:"
-
-_UNSET = {"tools": None, "documents": None, "add_generation_prompt": True}
-"""What a template finds where nothing is said, as in transformers."""
 
 TURNS = {"user": HUMAN_TURN, "assistant": ASSISTANT_TURN}
 PLAIN_CHAT_TEMPLATE = (
@@ -48,24 +62,163 @@ PLAIN_CHAT_TEMPLATE = (
 """
 
 
-def chat_renderer(tokenizer: Tokenizer) -> Render:
-    """Chat messages -> prompt text by the tokenizer's chat template, opened for the assistant's response.
+class ModelRender:
+    """A render for one model.
 
-    The function raises UserError when the tokenizer has no template, RowError when the template refuses the messages or
+    Attributes:
+        control: the control tokens of the model that is to read the texts; None where that is not known.
+        prompt_template: what the model's prompts were written with, where no chat template was.
+    """
+
+    control: SpeltTokens | None = None
+    prompt_template: str | None = None
+
+    def __call__(self, messages: list[Message], **values: Any) -> str:
+        raise NotImplementedError
+
+    def response(self, context: list[Message], message: Message, prompt: str, **values: Any) -> str:
+        """What the message's content is behind the prompt."""
+        return str(message["content"])
+
+
+class ObservedRender(ModelRender):
+    """Another render, of which calls are made through `call`.
+
+    Args:
+        prompt_template: None takes that of `render`.
+    """
+
+    def __init__(self, render: Render, call: Render, prompt_template: str | None = None) -> None:
+        self._render, self._call = render, call
+        self.prompt_template = prompt_template
+        if isinstance(render, ModelRender):
+            self.control, self.prompt_template = render.control, prompt_template or render.prompt_template
+
+    def __call__(self, messages: list[Message], **values: Any) -> str:
+        return self._call(messages, **values)
+
+    def response(self, context: list[Message], message: Message, prompt: str, **values: Any) -> str:
+        if isinstance(self._render, ModelRender):
+            return self._render.response(context, message, prompt, **values)
+        return super().response(context, message, prompt, **values)
+
+
+class ChatRenderer(ModelRender):
+    """By the tokenizer's chat template.
+
+    Called, it raises UserError when the tokenizer has no template, RowError when the template refuses the messages or
     cannot write them within its bounds.
     """
 
-    def render(messages: list[Message], **values: Any) -> str:
-        if tokenizer.chat_template is None:
+    def __init__(self, tokenizer: Tokenizer) -> None:
+        self._tokenizer = tokenizer
+        self.control = ControlTokens(tokenizer)
+        self.prompt_template = tokenizer.init_kwargs.get(PROMPT_TEMPLATE)
+
+    def __call__(self, messages: list[Message], **values: Any) -> str:
+        if self._tokenizer.chat_template is None:
             raise UserError(
                 "the file has chat messages, but the model's tokenizer has no chat template to write them with. "
                 "Give the prompt as text, or add a chat_template to the tokenizer's folder"
             )
         with _refusing_rows():
-            template = tokenizer.get_chat_template(tools=values.get("tools"))
-            return template_renderer(template, tokenizer.special_tokens_map)(messages, **values)
+            return write(self._tokenizer, messages, **values)
 
-    return render
+    def response(self, context: list[Message], message: Message, prompt: str, **values: Any) -> str:
+        """What the template writes of the message behind the prompt, up to the token that ends the turn.
+
+        Where it writes a whole dialogue otherwise than its opened prompt, such as one that opens `<think>` and leaves
+        the thoughts of answers out, it is the content, without what the prompt has opened already.
+        """
+        content, turn = str(message["content"]), self._turn
+        if turn is None or not content.strip():
+            return content
+        try:
+            written = self([*context, message], **(values | {"add_generation_prompt": False}))
+        except RowError:
+            written = ""
+        if written.startswith(prompt) and written.endswith(turn.after):
+            return written.removeprefix(prompt).removesuffix(turn.after) + turn.closing
+        answer = content.strip() if turn.strips else content
+        return without_repeated(opened_tags(prompt), answer) + turn.closing
+
+    @cached_property
+    def _turn(self) -> AssistantTurn | None:
+        return assistant_turn(self._tokenizer)
+
+
+def chat_renderer(tokenizer: Tokenizer) -> ChatRenderer:
+    """Chat messages -> text by the tokenizer's chat template."""
+    return ChatRenderer(tokenizer)
+
+
+class PlainDialogue(ModelRender):
+    """By `PLAIN_CHAT_TEMPLATE`, where no tokenizer with a chat template is at hand."""
+
+    def __init__(self, control: SpeltTokens | None = None) -> None:
+        self.control = control
+
+    def __call__(self, messages: list[Message], **values: Any) -> str:
+        unset = {"add_generation_prompt": True, "eos_token": ""}
+        return Template(PLAIN_CHAT_TEMPLATE).render(**{**unset, **values, "messages": messages})
+
+
+plain_dialogue = PlainDialogue()
+"""For a reader of text that has no control tokens."""
+
+
+@dataclass(frozen=True)
+class WrittenTexts:
+    """The texts of a file's rows as a model is to read them.
+
+    Attributes:
+        render: writes messages.
+        prompt_template: around each prompt that is given as text; None puts nothing there.
+        control: the tokens that a person's text may spell without meaning them; None where all are meant.
+    """
+
+    render: Render
+    prompt_template: str | None
+    control: SpeltTokens | None
+
+    def __call__(self, messages: list[Message], **values: Any) -> str:
+        return self.render(self.marked(messages), **self.marked(values))
+
+    def prompt(self, text: str) -> str:
+        if self.prompt_template is None or not text.strip():
+            return text
+        return self.prompt_template.replace(PROMPT_PLACE, text)
+
+    def response(self, context: list[Message], message: Message, prompt: str, **values: Any) -> str:
+        if not isinstance(self.render, ModelRender):
+            return str(message["content"])
+        return self.render.response(self.marked(context), self.marked(message), prompt, **self.marked(values))
+
+    def marked(self, value: Any) -> Any:
+        """The same, with what spells a control token marked as letters."""
+        return value if self.control is None else self.control.marked_within(value)
+
+    def marked_row(self, fields: Mapping[str, Any]) -> dict[str, Any]:
+        """The same of the fields of a row, under their names."""
+        return {name: self.marked(value) for name, value in fields.items()}
+
+    def template_note(self, rules: ReadingSettings) -> str | None:
+        """A sentence about a prompt template that is not the settings', or not the model's."""
+        own = self.render.prompt_template if isinstance(self.render, ModelRender) else None
+        if own is None or self.prompt_template is None or own == rules.prompt_template:
+            return None
+        if rules.prompt_template is None:
+            return f"prompts given as text are written as the model was trained to read them: {own!r}."
+        return f"prompts given as text are written as {rules.prompt_template!r}; the model was trained on {own!r}."
+
+
+def written_texts(render: Render, rules: ReadingSettings) -> WrittenTexts:
+    """By a file's rules; texts that are rendered already are taken as they are."""
+    if rules.rendered:
+        return WrittenTexts(render, None, None)
+    if not isinstance(render, ModelRender):
+        return WrittenTexts(render, rules.prompt_template, None)
+    return WrittenTexts(render, rules.prompt_template or render.prompt_template, render.control)
 
 
 def template_renderer(template: str, special_tokens: Mapping[str, Any]) -> Render:
@@ -73,7 +226,7 @@ def template_renderer(template: str, special_tokens: Mapping[str, Any]) -> Rende
 
     def render(messages: list[Message], **values: Any) -> str:
         with _refusing_rows():
-            return render_bounded(template, **{**_UNSET, **special_tokens, **values, "messages": messages})
+            return written_by(template, special_tokens, messages, **values)
 
     return render
 
@@ -92,8 +245,3 @@ def _refusing_rows() -> Iterator[None]:
             f"the tokenizer's chat template cannot write the messages: {type(error).__name__}: {reason_of(error)}; "
             f"correct chat_template in the tokenizer's folder"
         ) from error
-
-
-def plain_dialogue(messages: list[Message], **values: Any) -> str:
-    """Chat messages -> text where no tokenizer with a chat template is at hand: `PLAIN_CHAT_TEMPLATE`."""
-    return Template(PLAIN_CHAT_TEMPLATE).render(**{**_UNSET, "eos_token": "", **values, "messages": messages})

@@ -11,7 +11,9 @@ from numpy.typing import NDArray
 from plumbob.core.errors import UserError
 from plumbob.data.epoch_order import endless_order
 from plumbob.data.records import Prompt
-from plumbob.data.tokenization import EncodedRecords, Tokenizer, TooLong, encode_prompt_ids, keep_fitting
+from plumbob.data.texts.control_tokens import unmarked
+from plumbob.data.texts.tokenizer import Tokenizer
+from plumbob.data.tokenization import EncodedRecords, TooLong, encode_prompt_ids, keep_fitting
 
 
 @dataclass(frozen=True)
@@ -29,7 +31,7 @@ def encode_prompts(
     """Every prompt of at most `max_prompt_tokens`. UserError if `required` and there is none."""
     all_ids = encode_prompt_ids(tokenizer, [prompt.text for prompt in prompts])
     encoded = [
-        EncodedPrompt(prompt.prompt_id, prompt.text, ids)
+        EncodedPrompt(prompt.prompt_id, unmarked(prompt.text), ids)
         if len(ids) <= max_prompt_tokens
         else TooLong("prompt", len(ids))
         for prompt, ids in zip(prompts, all_ids, strict=True)

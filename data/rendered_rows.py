@@ -7,7 +7,9 @@ from typing import Any, TypeVar
 
 from numpy.typing import NDArray
 
-from plumbob.data.tokenization import EncodedRecords, Tokenizer, TokenSequence
+from plumbob.data.texts.control_tokens import unmarked
+from plumbob.data.texts.tokenizer import Tokenizer
+from plumbob.data.tokenization import EncodedRecords, TokenSequence
 
 T = TypeVar("T")
 MAX_LETTERS = 1200
@@ -108,6 +110,7 @@ def decoded(tokenizer: Tokenizer, ids: Sequence[int] | NDArray[Any]) -> str:
 
 
 def shortened(text: str) -> str:
+    text = unmarked(text)
     if len(text) <= MAX_LETTERS:
         return text
     half = MAX_LETTERS // 2

@@ -1,12 +1,12 @@
 """Records into token ids, and token ids into padded batches; numpy only.
 
 A prompt and its response are tokenised apart and then joined: the sampler is given the prompt's ids alone, so every
-stage sees the same boundary.
+stage sees the same boundary. Together they are the ids of the whole text, where no token of that crosses the boundary.
 """
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Generic, Literal, Protocol, TypeVar
+from typing import Generic, Literal, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,31 +15,14 @@ from plumbob.configs.settings.data import LengthSettings
 from plumbob.core.errors import UserError
 from plumbob.data.batch import Batch
 from plumbob.data.records import Demonstration, LabelledResponse, PreferencePair
+from plumbob.data.texts.codec import TextCodec
+from plumbob.data.texts.control_tokens import ControlTokens
+from plumbob.data.texts.tokenizer import Tokenizer
+from plumbob.data.texts.turns import ResponseEnds
 
 T = TypeVar("T")
 IGNORED_LABEL = -100
 """The label of a token that is not to be predicted (torch's own default for cross-entropy)."""
-
-
-class Tokenizer(Protocol):
-    """What is used of a transformers tokenizer."""
-
-    eos_token_id: int | None
-    bos_token_id: int | None
-    cls_token_id: int | None
-    sep_token_id: int | None
-    chat_template: Any
-
-    def __call__(self, text: Any, **options: Any) -> Any: ...
-
-    @property
-    def special_tokens_map(self) -> Any: ...
-
-    def get_chat_template(self, chat_template: None = None, tools: Any = None) -> str: ...
-
-    def convert_ids_to_tokens(self, ids: int) -> Any: ...
-
-    def decode(self, ids: Any, **options: Any) -> Any: ...
 
 
 @dataclass(frozen=True)
@@ -123,9 +106,10 @@ def encode_prompt_ids(tokenizer: Tokenizer, prompts: Sequence[str]) -> list[NDAr
 def encode_demonstrations(
     tokenizer: Tokenizer, records: Sequence[Demonstration], rules: LengthSettings, required: bool = True
 ) -> EncodedRecords[TokenSequence]:
-    """Prompt, response and EOS of every demonstration that fits the rules' limits; the loss is on response and EOS.
+    """Prompt, response and its end of every demonstration that fits the rules' limits; the loss is on the last two.
 
-    The EOS counts as one of the response's tokens. UserError if `required` and none fits.
+    The end is the EOS, or what the chat template ends the assistant's turn with where it opened one. It counts as one
+    of the response's tokens. UserError if `required` and none fits.
     """
     fitted = _fit(tokenizer, [(record.prompt, (record.response,)) for record in records], rules)
     encoded = [item if isinstance(item, TooLong) else item[0] for item in fitted]
@@ -178,12 +162,18 @@ def keep_fitting(
     return EncodedRecords(records, len(encoded), len(lengths["prompt"]), len(lengths["response"]), notes)
 
 
-def pack_texts(tokenizer: Tokenizer, texts: Sequence[str], block_tokens: int) -> list[TokenSequence]:
+def pack_texts(
+    tokenizer: Tokenizer, texts: Sequence[str], block_tokens: int, rendered: bool = False
+) -> list[TokenSequence]:
     """Documents in a row, cut into sequences of `block_tokens`, the last one shorter; every token is learnt.
 
     For a causal model an EOS ends each document (and the BOS of its prompts, if it has one, begins it). For an encoder,
     known by its CLS and SEP, a SEP ends each document and a CLS is set before each block, within `block_tokens`.
+    Unless texts are `rendered`, the control tokens that they spell are letters.
     """
+    if not rendered:
+        control = ControlTokens(tokenizer)
+        texts = [control.marked(text) for text in texts]
     cls, sep = tokenizer.cls_token_id, tokenizer.sep_token_id
     is_encoder = cls is not None and sep is not None
     end = np.array([sep if is_encoder else tokenizer.eos_token_id], dtype=np.int32)
@@ -225,10 +215,7 @@ def mask_tokens(
 
 
 def _plain_ids(tokenizer: Tokenizer, texts: Sequence[str]) -> list[NDArray[np.int32]]:
-    if not texts:
-        return []
-    encoded = tokenizer(list(texts), add_special_tokens=False, verbose=False)["input_ids"]
-    result = [np.asarray(ids, dtype=np.int32) for ids in encoded]
+    result = TextCodec(tokenizer).encode(texts) if texts else []
     _check_embedded(tokenizer, result)
     return result
 
@@ -249,18 +236,28 @@ def _fit(
     tokenizer: Tokenizer, records: Sequence[tuple[str, tuple[str, ...]]], rules: LengthSettings
 ) -> list[list[TokenSequence] | TooLong]:
     """Each prompt with each of its responses and an EOS, or what of it does not fit; every record has as many."""
-    prompts = encode_prompt_ids(tokenizer, [prompt for prompt, _ in records])
+    texts = [prompt for prompt, _ in records]
+    prompts = encode_prompt_ids(tokenizer, texts)
     columns = zip(*(responses for _, responses in records), strict=True)
-    responses = zip(*(_response_ids(tokenizer, column) for column in columns), strict=True)
+    responses = zip(*(_response_ids(tokenizer, texts, prompts, column) for column in columns), strict=True)
     return [
         _joined(prompt, list(own), rules.max_prompt_tokens, rules.max_response_tokens)
         for prompt, own in zip(prompts, responses, strict=True)
     ]
 
 
-def _response_ids(tokenizer: Tokenizer, responses: Sequence[str]) -> list[NDArray[np.int32]]:
-    eos = np.array([tokenizer.eos_token_id], dtype=np.int32)
-    return [np.concatenate([ids, eos]) for ids in _plain_ids(tokenizer, responses)]
+def _response_ids(
+    tokenizer: Tokenizer, prompts: Sequence[str], prompt_ids: Sequence[NDArray[np.int32]], responses: Sequence[str]
+) -> list[NDArray[np.int32]]:
+    """Of each response behind its prompt, with the token that ends it."""
+    ends = ResponseEnds(tokenizer)
+    encoded = TextCodec(tokenizer).encode_after(prompt_ids, [ends.without_end(response) for response in responses])
+    result = [
+        np.concatenate([ids, np.array([ends.end_id(prompt)], dtype=np.int32)])
+        for prompt, ids in zip(prompts, encoded, strict=True)
+    ]
+    _check_embedded(tokenizer, result)
+    return result
 
 
 def _joined(

@@ -15,6 +15,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, replace
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +27,7 @@ from plumbob.cluster.placement import Plan
 from plumbob.cluster.resources import resource_needs
 from plumbob.cluster.session import Session
 from plumbob.configs.paths import with_absolute_paths
-from plumbob.configs.resolved_copy import RESOLVED_FILE, read_resolved, write_resolved
+from plumbob.configs.resolved_copy import RESOLVED_FILE, read_resolved, when_begun, write_resolved
 from plumbob.configs.resume_rules import changes, check_changes
 from plumbob.configs.runs import AnyRun, EvalRun, PipelineRun, Run
 from plumbob.configs.settings.workers import ClusterSettings
@@ -34,6 +35,7 @@ from plumbob.core.atomic_files import flush
 from plumbob.core.disk_errors import replace_text
 from plumbob.core.errors import UserError
 from plumbob.core.stop_signals import stop_signals
+from plumbob.data.bounded_templates import TemplateClock, template_time
 from plumbob.data.rendered_rows import RenderedRow
 from plumbob.driver.failure_advice import with_failure_advice
 from plumbob.driver.peak_memory import PeakMemory
@@ -159,7 +161,8 @@ def plan(config: AnyRun) -> Plan:
 
 def check_input(config: AnyRun) -> tuple[str, ...]:
     """Read and check all input, and start nothing: sentences about it. Raises UserError."""
-    return _prepare(with_absolute_paths(config)).notes
+    with template_time(datetime.now()) as clock:
+        return _prepare(with_absolute_paths(config)).notes + _date_notes(clock)
 
 
 def writable_folder(config: Run) -> Path:
@@ -210,7 +213,9 @@ def _execute(
     began = time.monotonic()
     config = with_absolute_paths(config)
     check_rows(config, folder)
-    run_stages = _prepare(config)
+    started = when_begun(folder)
+    with template_time(started) as clock:
+        run_stages = _prepare(config)
     check_models(config, folder)
     digests = new_digests(config, folder)
     check_local(config.cluster, resource_needs(config))
@@ -220,8 +225,11 @@ def _execute(
         _opened(session, cluster, folder, listener) as opened,
         controlled_run(opened, config.name, resource_needs(config), folder, listener) as control,
         PeakMemory() as memory,
+        template_time(started),
     ):
-        write_resolved(config, folder)
+        for note in _date_notes(clock):
+            listener.notify(config.kind, note)
+        write_resolved(config, folder, started)
         write_digests(digests, folder)
         (folder / SUMMARY_FILE).unlink(missing_ok=True)  # Of an earlier end: the result is being replaced.
         flush(folder)
@@ -236,6 +244,14 @@ def _execute(
     }
     replace_text(folder / SUMMARY_FILE, json.dumps(summary, indent=2) + "\n")
     return RunResult(folder, summary)
+
+
+def _date_notes(clock: TemplateClock) -> tuple[str, ...]:
+    """For a run whose chat template has asked for the date."""
+    if not clock.was_read:
+        return ()
+    date = clock.now.strftime("%Y-%m-%d")
+    return (f"the chat template writes the date: a run has that of its beginning, {date}, when it resumes too",)
 
 
 @dataclass(frozen=True)

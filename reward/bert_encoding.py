@@ -5,7 +5,10 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
+from tokenizers import Encoding
 from torch import Tensor
+
+from plumbob.data.texts.control_tokens import ControlTokens, unmarked
 
 Pair = tuple[str, str]
 
@@ -24,15 +27,14 @@ class EncodedPair:
 def encode_pairs(tokenizer: Any, pairs: Sequence[Pair], max_tokens: int) -> list[EncodedPair]:
     """(prompt, response) as text pairs of at most `max_tokens` tokens, special ones included.
 
-    What is too long loses the beginning of the prompt first, since the end of a dialogue says what is being answered;
-    a response that does not fit even alone loses its end.
+    The texts are letters throughout: a control token of the model's own that one spells is none. What is too long loses
+    the beginning of the prompt first, since the end of a dialogue says what is being answered; a response that does not
+    fit even alone loses its end.
     """
     if not pairs:
         return []
     room = max_tokens - tokenizer.num_special_tokens_to_add(pair=True)
-    prompts, responses = (
-        tokenizer(list(texts), add_special_tokens=False, verbose=False).encodings for texts in zip(*pairs, strict=True)
-    )
+    prompts, responses = (_letters(tokenizer, texts) for texts in zip(*pairs, strict=True))
     encoded = []
     for prompt, response in zip(prompts, responses, strict=True):
         response.truncate(room, direction="right")
@@ -40,6 +42,23 @@ def encode_pairs(tokenizer: Any, pairs: Sequence[Pair], max_tokens: int) -> list
         whole = tokenizer.backend_tokenizer.post_process(prompt, response)
         encoded.append(EncodedPair(whole.ids, whole.type_ids))
     return encoded
+
+
+def _letters(tokenizer: Any, texts: Sequence[str]) -> list[Encoding]:
+    control, plain = ControlTokens(tokenizer), [unmarked(text) for text in texts]
+    encoded = _encodings(tokenizer, plain)
+    return [
+        # A vocabulary of words may have the spelt token as one of them.
+        Encoding.merge(_encodings(tokenizer, control.cut(text))) if control.spelt_as_ids(text, own.ids) else own
+        for text, own in zip(plain, encoded, strict=True)
+    ]
+
+
+def _encodings(tokenizer: Any, texts: Sequence[str]) -> list[Encoding]:
+    found: list[Encoding] = tokenizer(
+        list(texts), add_special_tokens=False, verbose=False, split_special_tokens=True
+    ).encodings
+    return found
 
 
 def pad_pairs(tokenizer: Any, encoded: Sequence[EncodedPair]) -> dict[str, Tensor]:

@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 from transformers import AutoModelForSequenceClassification
+from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES, MODEL_FOR_MASKED_LM_MAPPING_NAMES
 
 from plumbob.configs.settings.models import ModelRef
 from plumbob.configs.settings.rewards import REWARDS_TODAY, ModelReward
@@ -29,8 +30,8 @@ def load_reward_model(ref: ModelRef) -> RewardModel:
     """A trained reward model, in evaluation mode.
 
     Raises:
-        UserError: it cannot be read, is no sequence classifier, has another number of outputs than one, or lacks its
-            head (which would silently be made of random numbers).
+        UserError: it cannot be read, is no sequence classifier, is a decoder, has another number of outputs than one,
+            or lacks its head (which would silently be made of random numbers).
     """
     opened = _open_trained(ref)
     _check_classifier(opened)
@@ -42,8 +43,8 @@ def check_reward_model(reward: ModelReward) -> None:
     """What can be told of a trained reward model before it is loaded.
 
     Raises:
-        UserError: it is no sequence classifier with one output, its weights are not whole, it has no tokenizer, it has
-            no positions for `max_tokens`, or it is to be calibrated and has no calibration.
+        UserError: it is no sequence classifier with one output, or a decoder, its weights are not whole, it has no
+            tokenizer, it has no positions for `max_tokens`, or it is to be calibrated and has no calibration.
     """
     ref = reward.model
     opened = _open_trained(ref)
@@ -82,10 +83,26 @@ def _check_classifier(opened: OpenedModel) -> None:
             f"{ref}: {', '.join(architectures)} is no reward model; expected a ...ForSequenceClassification "
             f"with one output: train one with a reward run"
         )
+    check_pairs_are_read(opened, ", ".join(architectures))
     if config.num_labels != 1:
         raise UserError(
             f"{ref}: the classifier has {config.num_labels} outputs, a reward model has one: "
             f"train one with a reward run"
+        )
+
+
+def check_pairs_are_read(opened: OpenedModel, named: str) -> None:
+    """Raises UserError for a decoder, such as Llama: it reads one text up to its last token, not a pair of texts.
+
+    Args:
+        named: what it is, for people.
+    """
+    kind = opened.config.model_type
+    if kind in MODEL_FOR_CAUSAL_LM_MAPPING_NAMES and kind not in MODEL_FOR_MASKED_LM_MAPPING_NAMES:
+        raise UserError(
+            f"{opened.ref}: {named} is a decoder, which reads a prompt and its response as one text and scores its "
+            f"last token; reward models here are encoders, which read them as a pair: give a BERT or one of its kin, "
+            f"such as a reward run makes"
         )
 
 

@@ -17,6 +17,8 @@ from plumbob.core.outside import from_outside
 from plumbob.data.chat import (
     PLAIN_CHAT_TEMPLATE,
     Message,
+    ModelRender,
+    ObservedRender,
     Render,
     chat_renderer,
     plain_dialogue,
@@ -24,7 +26,8 @@ from plumbob.data.chat import (
 )
 from plumbob.data.records import RowError
 from plumbob.data.rendered_rows import RowPart, shortened
-from plumbob.data.tokenization import Tokenizer
+from plumbob.data.texts.control_tokens import unmarked
+from plumbob.data.texts.tokenizer import Tokenizer
 from plumbob.models.loading import open_tokenizer
 from plumbob.models.resolution import resolve_package_folder
 from plumbob.reward.scorer import Score, Scorer
@@ -53,20 +56,21 @@ class DialogueForm:
         return None if self.chat_template is None else template_renderer(self.chat_template, self.special_tokens)
 
 
-class FormInUse:
+class FormInUse(ObservedRender):
     """Renders a file's messages, and knows afterwards in which form its prompts are.
 
-    Messages are written by the tokenizer's chat template, or plainly where there is no tokenizer.
+    Messages are written by the tokenizer's chat template, or `plain` where there is no tokenizer.
     """
 
-    def __init__(self, tokenizer: Tokenizer | None) -> None:
+    def __init__(self, tokenizer: Tokenizer | None, plain: Render = plain_dialogue) -> None:
+        render = plain if tokenizer is None else chat_renderer(tokenizer)
+        super().__init__(render, render)
         self._tokenizer = tokenizer
-        self._render: Render = plain_dialogue if tokenizer is None else chat_renderer(tokenizer)
         self._has_messages = False
 
     def __call__(self, messages: list[Message], **values: Any) -> str:
         self._has_messages = True
-        return self._render(messages, **values)
+        return super().__call__(messages, **values)
 
     def form(self, prompts: Sequence[str]) -> DialogueForm:
         """Of the prompts that were read with it."""
@@ -167,14 +171,15 @@ class RewardPrompts:
         def both(messages: list[Message], **values: Any) -> str:
             text = render(messages, **values)
             self._has_messages = True
-            if own is not None and values.get("add_generation_prompt", True) and text not in self._texts:
+            read = unmarked(text)
+            if own is not None and values.get("add_generation_prompt", True) and read not in self._texts:
                 try:
-                    self._texts[text] = own(messages, **values)
+                    self._texts[read] = unmarked(own(messages, **values))
                 except RowError as error:
                     raise RowError(f"for {self._refs[0]}: {error}") from error
             return text
 
-        return both
+        return ObservedRender(render, both)
 
     def instead_of(self, render: Render) -> Render:
         """What reads messages for the reward models alone: in their form, or by `render` where they have none."""
@@ -184,11 +189,11 @@ class RewardPrompts:
             self._has_messages = True
             return own(messages, **values)
 
-        return one
+        return ObservedRender(own, one, render.prompt_template if isinstance(render, ModelRender) else None)
 
     def read_as(self, prompt: str) -> str:
         """A prompt of the policy's as the reward models read it."""
-        return self._texts.get(prompt, prompt)
+        return self._texts.get(unmarked(prompt), prompt)
 
     def parts(self, prompt: str) -> tuple[RowPart, ...]:
         """The same for a person; nothing where they read what the policy does."""

@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 
 from plumbob.configs.load_run import preset_names
+from tests.support.packages_of_our_names import write_packages_of_our_names
 from tests.support.source_tree import ORDER, ROOT, source_files
 
 TINY = [
@@ -87,12 +88,9 @@ def installed(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def others_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A user's working folder, whose packages are called as ours in the checkout; importing one ends the process."""
+    """A user's working folder with packages of our names, and a text."""
     folder = tmp_path_factory.mktemp("work")
-    for name in ORDER:
-        (folder / name).mkdir()
-        (folder / name / "__init__.py").write_text(f"raise SystemExit('the working folder has its own {name}')\n")
-    (folder / "models.py").write_text("raise SystemExit('the working folder has its own models.py')\n")
+    write_packages_of_our_names(folder)
     lines = (json.dumps({"text": f"The car has {number} doors and a red engine."}) for number in range(60))
     (folder / "text.jsonl").write_text("\n".join(lines) + "\n")
     return folder

@@ -2,9 +2,21 @@
 
 from typing import Annotated, Literal, Self
 
-from pydantic import Field, model_validator
+from pydantic import AfterValidator, Field, model_validator
 
 from plumbob.configs.base import Count, Factor, Fraction, InputFile, NumTokens, Positive, Settings
+
+PROMPT_PLACE = "{prompt}"
+"""Where a prompt template has the prompt."""
+
+
+def check_prompt_template(template: str) -> str:
+    if template.count(PROMPT_PLACE) != 1:
+        raise ValueError(
+            f"data.prompt_template={template!r} has {PROMPT_PLACE} {template.count(PROMPT_PLACE)} times: it stands for "
+            f"the prompt, once, as in 'Question: {PROMPT_PLACE}\\nAnswer:'"
+        )
+    return template
 
 
 class ReadingSettings(Settings):
@@ -13,6 +25,12 @@ class ReadingSettings(Settings):
     columns: dict[str, str] = Field(default_factory=dict)
     """Our field name -> the file's column, for files whose names are not recognised."""
     bad_rows: Literal["refuse", "skip"] = "refuse"
+    prompt_template: Annotated[str, AfterValidator(check_prompt_template)] | None = None
+    """What is put around each prompt that is given as text, with `{prompt}` in its place; messages have the chat
+    template. None takes that which the model was trained with, if any."""
+    rendered: bool = False
+    """Whether texts are as the model is to read them: nothing is put around them, and the control tokens that they
+    spell are meant. Else they are letters."""
 
 
 class SplittingSettings(Settings):

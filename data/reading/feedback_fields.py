@@ -6,7 +6,7 @@ Prompts and responses have the forms of `data.reading.fields`: texts, or lists o
 import math
 from collections.abc import Sequence
 
-from plumbob.data.chat import Render
+from plumbob.data.chat import RowRender
 from plumbob.data.reading.field_values import Fields, listed, shown
 from plumbob.data.reading.fields import demonstration_of, pair_of
 from plumbob.data.reading.question import QUESTIONS, answered
@@ -16,7 +16,7 @@ RANKING_FORMS = "prompt + answers (a list, best first), or prompt + answers + ra
 SCORE_FORMS = "prompt + answer (or response, completion) + score (or rating)"
 
 
-def annotated_pair_of(fields: Fields, render: Render, use_margin: bool) -> Ranking:
+def annotated_pair_of(fields: Fields, render: RowRender, use_margin: bool) -> Ranking:
     """A preference pair with its annotator; `use_margin` asks for its `margin`, a number of at least 0."""
     pair = pair_of(fields, render)
     margin = _number(fields, ("margin",), "a preference pair with its margin") if use_margin else 0.0
@@ -25,7 +25,7 @@ def annotated_pair_of(fields: Fields, render: Render, use_margin: bool) -> Ranki
     return Ranking(pair.prompt, (pair.chosen, pair.rejected), margin, _annotator(fields))
 
 
-def ranking_of(fields: Fields, render: Render) -> Ranking:
+def ranking_of(fields: Fields, render: RowRender) -> Ranking:
     """A ranking of two responses or more: `responses` best first, or in any order beside `ranks` (1 is best) or
     `scores`.
 
@@ -40,7 +40,7 @@ def ranking_of(fields: Fields, render: Render) -> Ranking:
     return Ranking(found[0].prompt, tuple(found[index].response for index in order), annotator=_annotator(fields))
 
 
-def scored_response_of(fields: Fields, render: Render) -> ScoredResponse:
+def scored_response_of(fields: Fields, render: RowRender) -> ScoredResponse:
     _needed(fields, QUESTIONS, SCORE_FORMS)
     response = _needed(fields, ("answer", "response", "completion"), SCORE_FORMS)
     shown_response = demonstration_of(answered(fields, fields[response]), render)

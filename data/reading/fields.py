@@ -1,7 +1,7 @@
 """Which fields of a row are the prompt and the responses, for the names that TRL, hh-rlhf and others use.
 
 Texts are taken exactly as written, so that prompt + response is the text of the file: nothing is stripped or put
-between. Only chat messages go through a template, which the caller gives as `render`.
+between, but what `data.prompt_template` says. Chat messages go through a template. Both are the `render` of the caller.
 """
 
 import difflib
@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from plumbob.core.errors import UserError
-from plumbob.data.chat import ASSISTANT_TURN, HUMAN_TURN, Message, Render
+from plumbob.data.chat import ASSISTANT_TURN, HUMAN_TURN, Message, RowRender
 from plumbob.data.reading.field_values import Fields, listed, shown, text_at
 from plumbob.data.reading.messages import (
     CONVERSATIONS,
@@ -74,7 +74,7 @@ def rename(fields: Fields, columns: Mapping[str, str]) -> dict[str, Any]:
     return others | {name: fields[column] for name, column in columns.items()}
 
 
-def pair_of(fields: Fields, render: Render) -> PreferencePair:
+def pair_of(fields: Fields, render: RowRender) -> PreferencePair:
     """A preference pair.
 
     With a prompt, `chosen` and `rejected` are the responses: texts, or lists of messages of which the last is the
@@ -101,7 +101,7 @@ def pair_of(fields: Fields, render: Render) -> PreferencePair:
     return PreferencePair(prompt, good, bad)
 
 
-def demonstration_of(fields: Fields, render: Render) -> Demonstration:
+def demonstration_of(fields: Fields, render: RowRender) -> Demonstration:
     """A prompt with its response; of a preference pair, the chosen one."""
     question, response = question_in(fields), response_in(fields)
     if question is not None and response is not None:
@@ -118,7 +118,7 @@ def demonstration_of(fields: Fields, render: Render) -> Demonstration:
     return Demonstration(pair.prompt, pair.chosen)
 
 
-def labelled_of(fields: Fields, render: Render) -> LabelledResponse:
+def labelled_of(fields: Fields, render: RowRender) -> LabelledResponse:
     """A prompt with its response, as in a demonstration, and `label`: whether the response is good."""
     _need(fields, ("label",), LABELLED_FORMS)
     label = fields["label"]
@@ -128,7 +128,7 @@ def labelled_of(fields: Fields, render: Render) -> LabelledResponse:
     return LabelledResponse(demonstration.prompt, demonstration.response, label)
 
 
-def prompt_of(fields: Fields, render: Render) -> str:
+def prompt_of(fields: Fields, render: RowRender) -> str:
     """The prompt of a row, the same text that the row's pair or demonstration has."""
     if "chosen" in fields and "rejected" in fields:
         return pair_of(fields, render).prompt
@@ -142,10 +142,10 @@ def prompt_of(fields: Fields, render: Render) -> str:
     if question_in(fields) is not None:
         return _prompt(fields, render)
     _need(fields, ("text",), PROMPT_FORMS)
-    return text_at(fields, "text")
+    return render.prompt(text_at(fields, "text"))
 
 
-def text_of(fields: Fields, render: Render) -> str:
+def text_of(fields: Fields, render: RowRender) -> str:
     """A document to pre-train on; of a pair or a demonstration, the prompt followed by the (chosen) response."""
     if "text" in fields:
         return text_at(fields, "text")
@@ -182,11 +182,11 @@ def _listed(fields: Fields) -> str:
     return "the fields " + listed(fields) if fields else "no fields"
 
 
-def _prompt(fields: Fields, render: Render) -> str:
+def _prompt(fields: Fields, render: RowRender) -> str:
     name = question_in(fields)
     assert name is not None
     question = question_of(fields, name)
-    return question if isinstance(question, str) else _rendered(fields, question, render)
+    return render.prompt(question) if isinstance(question, str) else _rendered(fields, question, render)
 
 
 @dataclass(frozen=True)
@@ -216,13 +216,13 @@ def _conversation(fields: Fields, name: str, question: str | None) -> _Conversat
     return _Conversation(name, context, messages[-1])
 
 
-def _last_turn(fields: Fields, name: str, question: str | None, render: Render) -> Demonstration:
+def _last_turn(fields: Fields, name: str, question: str | None, render: RowRender) -> Demonstration:
     conversation = _conversation(fields, name, question)
     prompt = _rendered(fields, conversation.context, render)
     return Demonstration(prompt, _response(fields, conversation, prompt, render))
 
 
-def _rendered(fields: Fields, messages: list[Message], render: Render) -> str:
+def _rendered(fields: Fields, messages: list[Message], render: RowRender) -> str:
     if not messages or messages[-1]["role"] == "assistant":
         raise RowError("expected a prompt that ends with a message of the user's before the assistant's response")
     if messages[-1]["role"] != "tool" and not messages[-1]["content"].strip():
@@ -230,16 +230,18 @@ def _rendered(fields: Fields, messages: list[Message], render: Render) -> str:
     return text_at({"messages": render(messages, **template_values(fields))}, "messages")
 
 
-def _response(fields: Fields, conversation: _Conversation, prompt: str, render: Render) -> str:
+def _response(fields: Fields, conversation: _Conversation, prompt: str, render: RowRender) -> str:
     """The response's text; where its message carries more, such as tool calls, what the template writes of it all."""
     name, response = conversation.name, conversation.response
     content: str = response["content"]
-    if response.keys() == {"role", "content"} or not prompt:
+    if not prompt:
         return content
+    values = template_values(fields)
+    if response.keys() == {"role", "content"}:
+        return render.response(conversation.context, response, prompt, **values)
 
     def whole(message: Message) -> str:
-        values = template_values(fields) | {"add_generation_prompt": False}
-        return text_at({name: render([*conversation.context, message], **values)}, name)
+        return text_at({name: render([*conversation.context, message], **values, add_generation_prompt=False)}, name)
 
     written = whole(response)
     if "tool_calls" in response and written == whole({key: response[key] for key in response if key != "tool_calls"}):
@@ -248,7 +250,7 @@ def _response(fields: Fields, conversation: _Conversation, prompt: str, render: 
             f"be learnt: give the model a chat template that does, or leave such rows out"
         )
     if written == whole({"role": response["role"], "content": content}):
-        return content
+        return render.response(conversation.context, response, prompt, **values)
     if not written.startswith(prompt):
         raise RowError(
             f"'{name}': the chat template writes a conversation with a response otherwise than the prompt that asks "

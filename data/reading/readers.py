@@ -12,7 +12,7 @@ from typing import Any, Generic, TypeVar
 
 from plumbob.configs.settings.data import ReadingSettings
 from plumbob.core.errors import UserError
-from plumbob.data.chat import Message, Render
+from plumbob.data.chat import Message, Render, RowRender, written_texts
 from plumbob.data.reading.delimited_text import typed
 from plumbob.data.reading.feedback_fields import annotated_pair_of, ranking_of, scored_response_of
 from plumbob.data.reading.field_values import Fields
@@ -112,7 +112,7 @@ def read_rankings(path: str, rules: ReadingSettings, render: Render) -> ReadReco
 
 
 def _read_rankings(
-    path: str, rules: ReadingSettings, render: Render, parse: Callable[[Fields, Render], Ranking]
+    path: str, rules: ReadingSettings, render: Render, parse: Callable[[Fields, RowRender], Ranking]
 ) -> ReadRecords[Ranking]:
     return _read(
         path,
@@ -169,7 +169,7 @@ def _read(
     path: str,
     rules: ReadingSettings,
     render: Render,
-    parse: Callable[[Fields, Render], T],
+    parse: Callable[[Fields, RowRender], T],
     texts: Callable[[T], tuple[str, ...]],
     is_duplicate: Callable[[T], bool] = lambda _: False,
     duplicate_reason: str = "",
@@ -185,8 +185,9 @@ def _read(
     """
     check_columns(rules.columns)
     records: list[T] = []
-    left_out = _Rows([], [], [])
-    columns, watched = UsedColumns(rules.columns), WatchedTemplate(render)
+    left_out, spelling = _Rows([], [], []), list[str]()
+    columns, written = UsedColumns(rules.columns), written_texts(render, rules)
+    watched = WatchedTemplate(written)
     num_rows = 0
     is_one_file = list_files(path) == [Path(path).expanduser()]
     for row in iterate_rows(path):
@@ -194,7 +195,10 @@ def _read(
         label = f"row {row.number}" if is_one_file else f"{row.file} row {row.number}"
         watched.begin_row()
         try:
-            record = parse(columns.watch(row.fields, _fields_of(row, rules)), watched)
+            fields = _fields_of(row, rules)
+            marked = written.marked_row(fields)
+            record = parse(columns.watch(row.fields, marked), watched)
+            spelling += [] if marked == fields else [label]
         except RowError as error:
             left_out.malformed.append(f"{label}: {error}")
             continue
@@ -215,7 +219,16 @@ def _read(
     notes = _notes(path, num_rows, left_out, duplicate_reason)
     if not records:
         raise UserError(f"{path}: no row can be used. {' '.join(notes)}")
-    found = (columns.note(), watched.unwritten_note(), watched.turns_note() if learns_last_turn else None)
+    found = (
+        columns.note(),
+        watched.unwritten_note(),
+        watched.turns_note() if learns_last_turn else None,
+        written.template_note(rules),
+        f"control tokens of the model's are spelt in {len(spelling)} of {num_rows} rows, and read as letters "
+        f"({_examples(spelling)}); set `rendered`, beside the setting of the file, to true where they are meant."
+        if spelling
+        else None,
+    )
     notes += [f"{path}: {note}" for note in found if note is not None]
     return ReadRecords(
         tuple(records), num_rows, len(left_out.malformed), len(left_out.empty), len(left_out.duplicate), tuple(notes)

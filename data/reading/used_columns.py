@@ -5,7 +5,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from plumbob.data.chat import Message, Render
+from plumbob.data.chat import Message, WrittenTexts
 from plumbob.data.reading.field_values import Fields, listed
 from plumbob.data.reading.messages import TEMPLATE_VALUES, TOOLS
 from plumbob.data.records import RowError
@@ -69,7 +69,7 @@ class WatchedTemplate:
     Whether it writes something is tried: without it the text is the same. Once something has been written it is known.
     """
 
-    def __init__(self, render: Render) -> None:
+    def __init__(self, render: WrittenTexts) -> None:
         self._render = render
         self._written: set[str] = set()
         self._unwritten = Counter[str]()
@@ -98,6 +98,12 @@ class WatchedTemplate:
         if values.get("add_generation_prompt", True):
             self._row_turns = sum(message["role"] == "assistant" for message in messages)
         return text
+
+    def prompt(self, text: str) -> str:
+        return self._render.prompt(text)
+
+    def response(self, context: list[Message], message: Message, prompt: str, **values: Any) -> str:
+        return self._render.response(context, message, prompt, **values)
 
     def unwritten_note(self) -> str | None:
         """A sentence for a person about what no row's text was made of."""

@@ -89,9 +89,10 @@ class Pipeline:
         self._run, self._files, self._folders = run, files, stage_folders(run, folder)
         self._shared = {"seed": run.seed, "storage": run.storage, "cluster": run.cluster}
         self._common = self._shared | {"learner": run.learner}
-        # The files are the pipeline's own by now: read, checked, mapped and split.
-        self._split = {"heldout_fraction": run.data.heldout_fraction}
-        self._prompt = {"max_prompt_tokens": run.data.max_prompt_tokens}
+        # The files are the pipeline's own by now: read, checked, mapped, rendered and split.
+        self._reading = {"rendered": True, "prompt_template": run.data.prompt_template}
+        self._split = self._reading | {"heldout_fraction": run.data.heldout_fraction}
+        self._prompt = self._reading | {"max_prompt_tokens": run.data.max_prompt_tokens}
         self._lengths = self._prompt | {"max_response_tokens": run.data.max_response_tokens}
         self._pairs = {"pairs": files.pairs, "heldout_pairs": files.heldout_pairs}
         self._base = {"dtype": run.policy.dtype, "trust_remote_code": run.policy.trust_remote_code}
@@ -118,7 +119,7 @@ class Pipeline:
         return SftRun(
             name="sft",
             **self._common,
-            data=DemonstrationDataSettings(demonstrations=self._files.demonstrations, **self._split, **self._lengths),
+            data=DemonstrationDataSettings(demonstrations=self._files.demonstrations, **(self._split | self._lengths)),
             policy=PolicySettings(model=self._folders.pretrained, tuning=self._run.policy.sft_tuning, **self._base),
             sft=self._run.sft,
         )

@@ -17,18 +17,19 @@ from plumbob.configs.settings.models import (
 )
 from plumbob.core.activities import activities
 from plumbob.core.errors import UserError
-from plumbob.data.chat import Render
+from plumbob.data.chat import PlainDialogue, Render
 from plumbob.data.length_checks import check_limits
 from plumbob.data.reading.readers import read_demonstrations, read_pairs, read_prompts, read_texts
 from plumbob.data.records import Demonstration, PreferencePair, Prompt, make_prompt
 from plumbob.data.rendered_rows import RenderedRow
 from plumbob.data.splitting import Split, check_overlap, hold_out
-from plumbob.data.tokenization import Tokenizer
+from plumbob.data.texts.control_tokens import SpeltTokens
+from plumbob.data.texts.tokenizer import Tokenizer
 from plumbob.data.toy_world.gold_judge import gold_score
 from plumbob.data.toy_world.toy_files import build_world, noise_ceiling, write_world
 from plumbob.driver.pipeline.pipeline_rows import pipeline_rows
 from plumbob.driver.stages.evaluation import GoldReward
-from plumbob.models.from_scratch import check_sizes
+from plumbob.models.from_scratch import EOS, PAD, check_sizes
 from plumbob.models.loading import OpenedPolicy, open_policy
 from plumbob.models.tuning.methods import method_of
 from plumbob.models.tuning.targets import check_served
@@ -158,7 +159,7 @@ def _toy_files(run: PipelineRun) -> PreparedFiles:
 
 
 def _real_files(run: PipelineRun, tokenizer: Tokenizer | None) -> PreparedFiles:
-    data, render = run.data, FormInUse(tokenizer)
+    data, render = run.data, FormInUse(tokenizer, PlainDialogue(SpeltTokens((EOS, PAD))))
     assert data.pairs is not None
     pairs = hold_out(
         lambda path: read_pairs(path, data, render),

@@ -8,7 +8,8 @@ from plumbob.data.prompts import encode_prompts
 from plumbob.data.records import Demonstration, PreferencePair, Prompt
 from plumbob.data.rendered_rows import RenderedRow, first_fitting, prompt_rows, sequence_rows, text_rows
 from plumbob.data.splitting import Split
-from plumbob.data.tokenization import Tokenizer, encode_demonstrations, encode_pairs
+from plumbob.data.texts.tokenizer import Tokenizer
+from plumbob.data.tokenization import encode_demonstrations, encode_pairs
 
 
 def pipeline_rows(

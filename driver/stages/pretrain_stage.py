@@ -24,11 +24,11 @@ def prepare(run: PretrainRun) -> PreparedStage:
 
     def train(context: StageContext, log: MetricsLog) -> StageResult:
         policy = create_policy(run.policy, corpus.train, context.folder / "new", run.seed)
-        data = encode_corpus(corpus, open_policy(policy.existing_ref).tokenizer, run.pretrain.block_tokens)
+        data = encode_corpus(corpus, open_policy(policy.existing_ref).tokenizer, run)
         named = run.model_copy(update={"policy": policy})
         return run_pretrain(named, data, context.session.start_learners(named), context.folder, log)
 
-    return training_stage(corpus.notes, train, corpus_rows(corpus, tokenizer, run.pretrain.block_tokens))
+    return training_stage(corpus.notes, train, corpus_rows(corpus, tokenizer, run))
 
 
 def prepare_encoder(run: PretrainEncoderRun) -> PreparedStage:
@@ -38,8 +38,8 @@ def prepare_encoder(run: PretrainEncoderRun) -> PreparedStage:
 
     def train(context: StageContext, log: MetricsLog) -> StageResult:
         reward = create_encoder(run.reward, corpus.train, context.folder / "new", run.seed)
-        data = encode_corpus(corpus, open_encoder(reward.existing_encoder).tokenizer, run.pretrain.block_tokens)
+        data = encode_corpus(corpus, open_encoder(reward.existing_encoder).tokenizer, run)
         named = run.model_copy(update={"reward": reward})
         return run_pretrain_encoder(named, data, context.session.start_learners(named), context.folder, log)
 
-    return training_stage(corpus.notes, train, corpus_rows(corpus, tokenizer, run.pretrain.block_tokens))
+    return training_stage(corpus.notes, train, corpus_rows(corpus, tokenizer, run))

@@ -6,6 +6,7 @@ from typing import Any
 
 from plumbob.cluster.session import Session
 from plumbob.configs.runs import RewardRun
+from plumbob.data.texts.control_tokens import unmarked
 from plumbob.driver.stages.model_sampling import ModelSampling
 from plumbob.driver.stages.new_models import create_encoder
 from plumbob.driver.stages.stage import PreparedStage, StageContext, training_stage
@@ -46,7 +47,7 @@ def prepare(run: RewardRun, written_as: DialogueForm | None = None) -> PreparedS
     notes = data.notes if calibration is None else data.notes + calibration.notes
 
     def train(context: StageContext, log: MetricsLog) -> StageResult:
-        texts = [record.prompt + record.responses[0] for record in data.train]
+        texts = [unmarked(record.prompt + record.responses[0]) for record in data.train]
         reward = create_encoder(run.reward, texts, context.folder / "new", run.seed)
         named = run.model_copy(update={"reward": reward})
         tokenizer = open_encoder(reward.existing_encoder).tokenizer

@@ -13,6 +13,8 @@ from plumbob.configs.settings.models import ModelRef
 from plumbob.configs.settings.workers import SamplerEngine
 from plumbob.core.errors import UserError
 from plumbob.core.outside import from_outside
+from plumbob.data.texts.codec import TextCodec
+from plumbob.data.texts.turns import ResponseEnds
 from plumbob.models.adapter import Adapter
 from plumbob.models.loading import OpenedPolicy, open_base
 from plumbob.models.resolution import ModelSource
@@ -96,11 +98,12 @@ def sample(sampler: Sampler, requests: Sequence[SampleRequest]) -> list[Rollout]
 
 
 def stop_token_ids(spec: SamplerSpec, tokenizer: Any) -> tuple[int, ...]:
-    """The tokenizer's EOS, and those of the model's generation config that the tokenizer marks as special.
+    """The tokenizer's EOS, what its chat template ends the assistant's turn with, and those of the model's generation
+    config that the tokenizer marks as special.
 
     The mark matters: a config's default EOS id that nobody set may be an ordinary token of this vocabulary.
     """
-    ids = {tokenizer.eos_token_id}
+    ids = ResponseEnds(tokenizer).stop_ids
     named = named_stop_ids(spec.model)
     special = {i for i, token in tokenizer.added_tokens_decoder.items() if token.special}
     return tuple(sorted(ids | special & named))
@@ -143,15 +146,18 @@ class ResponseInProgress:
     def seed(self) -> int:
         return partial_seed(self.request)
 
-    def finish(self, reason: FinishReason, worker: str, tokenizer: Any) -> Rollout:
-        """With what was started; where partial_tokens end before the response may, "length" becomes "partial"."""
+    def finish(self, reason: FinishReason, worker: str, codec: TextCodec) -> Rollout:
+        """With what was started; where partial_tokens end before the response may, "length" becomes "partial".
+
+        The text is without the token that ends the response.
+        """
         started = self.request.partial
         token_ids = np.concatenate([started.token_ids, np.asarray(self.token_ids, np.int32)])
         versions = np.full(len(self.token_ids), self.version, np.int32)
         return Rollout(
             request=replace(self.request, partial=NOT_STARTED),
             finish_reason="partial" if reason == "length" and len(token_ids) < self.max_tokens else reason,
-            response=tokenizer.decode(token_ids.tolist(), skip_special_tokens=True, clean_up_tokenization_spaces=False),
+            response=codec.decode_after(self.request.prompt_ids, token_ids[:-1] if reason == "stop" else token_ids),
             token_ids=token_ids,
             logprobs=np.concatenate([started.logprobs, np.asarray(self.logprobs, np.float32)]),
             versions=np.concatenate([started.versions, versions]),

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from plumbob.core.errors import UserError
+from plumbob.data.texts.codec import TextCodec
 from plumbob.models.adapter import Adapter
 from plumbob.models.adapter_switch import activate
 from plumbob.models.loading import load_causal_lm
@@ -58,8 +59,8 @@ class TransformersSampler:
         self._device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
         opened = open_sampled(spec)
         self._model: Any = load_causal_lm(opened).to(self._device).eval()
-        self._tokenizer = opened.tokenizer
-        self._stop_ids = stop_token_ids(spec, self._tokenizer)
+        self._pad_id, self._codec = opened.tokenizer.pad_token_id, TextCodec(opened.tokenizer)
+        self._stop_ids = stop_token_ids(spec, opened.tokenizer)
         self._context = opened.num_positions
         self._queue: deque[ResponseInProgress] = deque()
         self._batch: _Batch | None = None
@@ -110,7 +111,7 @@ class TransformersSampler:
         responses = [*running, *self._queue]
         self._batch = None
         self._queue.clear()
-        return [response.finish("partial", self._spec.worker, self._tokenizer) for response in responses]
+        return [response.finish("partial", self._spec.worker, self._codec) for response in responses]
 
     def drain(self) -> list[Rollout]:
         rollouts: list[Rollout] = []
@@ -159,7 +160,7 @@ class TransformersSampler:
             responses.append(self._queue.popleft())
         contexts = [response.context_ids for response in responses]
         longest = max(map(len, contexts))
-        inputs = torch.full((len(responses), longest), self._tokenizer.pad_token_id, dtype=torch.long)
+        inputs = torch.full((len(responses), longest), self._pad_id, dtype=torch.long)
         mask = torch.zeros((len(responses), longest), dtype=torch.bool)
         for row, ids in enumerate(contexts):
             inputs[row, longest - len(ids) :] = torch.from_numpy(ids.astype(np.int64))
@@ -176,7 +177,7 @@ class TransformersSampler:
         if not stopped and len(response.token_ids) < response.num_tokens:
             return None
         self._batch.unfinished.discard(row)
-        return response.finish("stop" if stopped else "length", self._spec.worker, self._tokenizer)
+        return response.finish("stop" if stopped else "length", self._spec.worker, self._codec)
 
 
 def draw(logprobs: Tensor, generators: Sequence[torch.Generator]) -> Tensor:

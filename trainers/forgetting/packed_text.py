@@ -39,7 +39,7 @@ def pack_text(key: str, settings: TextBlockSettings, opened: OpenedModel, is_lea
     """
     check_limits({f"{key}.block_tokens": settings.block_tokens}, opened.num_positions, opened.ref.setting)
     read = read_texts(settings.text, settings)
-    blocks = pack_texts(opened.tokenizer, read.records, settings.block_tokens)
+    blocks = pack_texts(opened.tokenizer, read.records, settings.block_tokens, settings.rendered)
     rows = block_rows(f"{key}.text", opened.tokenizer, blocks, is_learnt)
     return PackedText(tuple(blocks), opened.tokenizer.pad_token_id, read.notes, rows)
 

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from torch import Tensor
+from transformers import GenerationConfig
 
 from plumbob.models.adapter import Adapter, save_adapter
 from plumbob.models.weight_files import save_model
@@ -49,16 +50,20 @@ class PolicyAdapter:
         model: the PEFT model.
         prefix: of its parameters' names within the learner's module.
         base: folder or hub name that the adapter's config names.
+        generation: how it is sampled from, where the base's own does not say it all.
     """
 
     model: Any
     prefix: str
     base: str
     tokenizer: Any
+    generation: GenerationConfig | None = None
 
     def export(self, parameters: Mapping[str, Tensor], folder: Path) -> None:
         save_adapter(self.adapter(parameters, 0), folder)
         self.tokenizer.save_pretrained(folder)
+        if self.generation is not None:
+            self.generation.save_pretrained(folder)
 
     def adapter(self, parameters: Mapping[str, Tensor], version: int) -> Adapter:
         from plumbob.models.tuning.peft_adapters import adapter_tensors, saved_config

@@ -1,14 +1,19 @@
 """What a learner is made from: a module, its passes, how it is written, and what optimizes it."""
 
 from collections.abc import Mapping, Sequence
+from copy import deepcopy
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from torch import nn
+from transformers import GenerationConfig
 
 from plumbob.configs.paths import absolute
+from plumbob.configs.settings.data import ReadingSettings
 from plumbob.configs.settings.models import AlignedPolicySettings, PolicySettings
 from plumbob.configs.settings.training import OptimizerSettings
+from plumbob.data.chat import PROMPT_TEMPLATE
+from plumbob.data.texts.turns import assistant_turn
 from plumbob.models.adapter import ModelRole
 from plumbob.models.loading import OpenedPolicy, open_policy
 from plumbob.models.tuning.methods import method_of
@@ -39,16 +44,39 @@ class LearnerParts:
 
 
 def tuned_policy(
-    policy: PolicySettings | AlignedPolicySettings, roles: tuple[ModelRole, ...], seed: int
+    policy: PolicySettings | AlignedPolicySettings, roles: tuple[ModelRole, ...], seed: int, reading: ReadingSettings
 ) -> tuple["PolicyModel", Artifact]:
-    """The policy in its roles, and how it is written. Raises UserError when it cannot be loaded."""
+    """The policy in its roles, and how it is written: with the prompt template that its data were read with.
+
+    Raises:
+        UserError: it cannot be loaded.
+    """
     opened = open_policy(policy.ref)
+    if reading.prompt_template is not None:
+        opened.tokenizer.init_kwargs[PROMPT_TEMPLATE] = reading.prompt_template
     module = method_of(policy.tuning).policy(opened, roles, seed)
     return module, policy_artifact(opened, module)
 
 
 def policy_artifact(opened: OpenedPolicy, module: "PolicyModel") -> Artifact:
     """The adapter alone where there is one, which its base stays as it is beside; else the whole model."""
+    model, tokenizer = module.causal_lm, opened.tokenizer
+    generation = with_all_ends(model.generation_config, tokenizer)
     if module.adapters["policy"] is None:
-        return FullModel(module.causal_lm, "causal_lm.", opened.tokenizer)
-    return PolicyAdapter(module.causal_lm, "causal_lm.", absolute(opened.source.base), opened.tokenizer)
+        model.generation_config = generation
+        return FullModel(model, "causal_lm.", tokenizer)
+    own = None if generation is model.generation_config else generation
+    return PolicyAdapter(model, "causal_lm.", absolute(opened.source.base), tokenizer, own)
+
+
+def with_all_ends(generation: GenerationConfig, tokenizer: Any) -> GenerationConfig:
+    """The same, or a copy that also names what the chat template ends a turn with: it was learnt, and is to be stopped
+    at."""
+    turn = assistant_turn(tokenizer)
+    named = generation.eos_token_id
+    ids = named if isinstance(named, list) else [tokenizer.eos_token_id if named is None else named]
+    if turn is None or turn.end_id in ids:
+        return generation
+    extended = deepcopy(generation)
+    extended.eos_token_id = [*ids, turn.end_id]
+    return extended

@@ -135,7 +135,7 @@ def dpo_passes(loss: PreferenceLoss) -> tuple[Pass[DpoBatch], ...]:
 
 
 def learner_parts(run: DpoRun) -> LearnerParts:
-    module, artifact = tuned_policy(run.policy, roles_of(run.dpo.loss), run.seed)
+    module, artifact = tuned_policy(run.policy, roles_of(run.dpo.loss), run.seed, run.data)
     return LearnerParts(module, dpo_passes(run.dpo.loss), artifact, run.dpo)
 
 

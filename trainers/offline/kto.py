@@ -88,7 +88,7 @@ def kto_passes(settings: KtoSettings) -> tuple[Pass[KtoBatch], ...]:
 
 
 def learner_parts(run: KtoRun) -> LearnerParts:
-    module, artifact = tuned_policy(run.policy, ROLES, run.seed)
+    module, artifact = tuned_policy(run.policy, ROLES, run.seed, run.data)
     return LearnerParts(module, kto_passes(run.kto), artifact, run.kto)
 
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, assert_never
 
@@ -79,21 +80,24 @@ def _positions(run: PretrainRun | PretrainEncoderRun) -> tuple[int, str]:
     return model.max_positions, f"{model.setting}.max_positions"
 
 
-def corpus_rows(corpus: Split[str], tokenizer: Any | None, block_tokens: int) -> tuple[RenderedRow, ...]:
+def corpus_rows(
+    corpus: Split[str], tokenizer: Any | None, run: PretrainRun | PretrainEncoderRun
+) -> tuple[RenderedRow, ...]:
     """The first block, or the first document where the tokenizer is made of this text only later."""
     if tokenizer is None:
         return text_rows("data.text", len(corpus.train), ("text", corpus.train[0], True))
-    blocks = pack_texts(tokenizer, corpus.train[:1], block_tokens)
+    blocks = pack_texts(tokenizer, corpus.train[:1], run.pretrain.block_tokens, run.data.rendered)
     name = "text" if tokenizer.mask_token_id is None else "text, of which words are masked"
     part = token_part(name, tokenizer, blocks[0].ids, True)
     return (RenderedRow("data.text", len(corpus.train), (part,)),)
 
 
-def encode_corpus(corpus: Split[str], tokenizer: Any, block_tokens: int) -> PretrainInput:
+def encode_corpus(corpus: Split[str], tokenizer: Any, run: PretrainRun | PretrainEncoderRun) -> PretrainInput:
     is_encoder = tokenizer.mask_token_id is not None
+    pack = partial(pack_texts, block_tokens=run.pretrain.block_tokens, rendered=run.data.rendered)
     return PretrainInput(
-        train=tuple(pack_texts(tokenizer, corpus.train, block_tokens)),
-        heldout=tuple(pack_texts(tokenizer, corpus.heldout, block_tokens)) if corpus.heldout else (),
+        train=tuple(pack(tokenizer, corpus.train)),
+        heldout=tuple(pack(tokenizer, corpus.heldout)) if corpus.heldout else (),
         pad_id=tokenizer.pad_token_id,
         special_ids=tuple(tokenizer.all_special_ids),
         mask_id=tokenizer.mask_token_id if is_encoder else -1,

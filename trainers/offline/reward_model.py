@@ -33,7 +33,7 @@ from plumbob.reward.agreement import (
     pair_margins,
 )
 from plumbob.reward.bert_encoding import EncodedPair
-from plumbob.reward.bert_model import RewardModel, check_length, new_reward_model
+from plumbob.reward.bert_model import RewardModel, check_length, check_pairs_are_read, new_reward_model
 from plumbob.trainers.algorithms.reward_losses import (
     bradley_terry_loss,
     ordered_pairs,
@@ -175,6 +175,7 @@ def check_encoder(settings: RewardEncoderSettings | PipelineScorerSettings) -> N
         check_limits({"reward.max_tokens": settings.max_tokens}, encoder.max_positions, limit)
         return
     opened = open_encoder(encoder)
+    check_pairs_are_read(opened, opened.config.model_type)
     refusal = f"{opened.config.model_type} cannot become a reward model"
     model = opened.empty(AutoModelForSequenceClassification, refusal, "give a BERT")
     check_length(RewardModel(model, opened.tokenizer), encoder, settings.max_tokens)

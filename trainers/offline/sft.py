@@ -76,7 +76,7 @@ def prepare_sft(run: SftRun) -> SftInput:
 
 
 def learner_parts(run: SftRun) -> LearnerParts:
-    module, artifact = tuned_policy(run.policy, ROLES, run.seed)
+    module, artifact = tuned_policy(run.policy, ROLES, run.seed, run.data)
     return LearnerParts(module, replay_passes(NEXT_TOKEN_PASSES, run.replay), artifact, run.sft)
 
 

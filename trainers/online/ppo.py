@@ -10,7 +10,7 @@ import torch
 from plumbob.configs.runs import PpoRun
 from plumbob.configs.settings.algorithms import Estimator, critic_of
 from plumbob.core.errors import NUM_NAMED, NotFinite
-from plumbob.data.chat import chat_renderer
+from plumbob.data.chat import Render, chat_renderer
 from plumbob.data.length_checks import check_context
 from plumbob.data.prompts import EncodedPrompt, PromptCursor, encode_prompts
 from plumbob.data.reading.readers import read_prompts
@@ -70,7 +70,7 @@ def prepare_ppo(run: PpoRun, opened: OpenedPolicy, scored: Sequence[RewardPrompt
         scored: take down how the reward models read the prompts.
     """
     data, tokenizer = run.data, opened.tokenizer
-    render = chat_renderer(tokenizer)
+    render: Render = chat_renderer(tokenizer)
     for prompts in scored:
         render = prompts.beside(render)
     split = hold_out(
@@ -101,7 +101,7 @@ def roles_of(estimator: Estimator) -> tuple[ModelRole, ...]:
 
 def learner_parts(run: PpoRun) -> LearnerParts:
     critic = critic_of(run.ppo.estimator)
-    module, artifact = tuned_policy(run.policy, roles_of(run.ppo.estimator), run.seed)
+    module, artifact = tuned_policy(run.policy, roles_of(run.ppo.estimator), run.seed, run.data)
     passes = replay_passes(ppo_passes(run.ppo, run.rollout.temperature), run.replay)
     return LearnerParts(module, passes, artifact, run.ppo, {"value": critic.value_learning_rate} if critic else {})
 

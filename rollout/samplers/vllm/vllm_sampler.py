@@ -15,6 +15,7 @@ from torch.distributed import FileStore, PrefixStore
 
 from plumbob.configs.settings.workers import VllmEngine
 from plumbob.core.errors import UserError, first_line
+from plumbob.data.texts.codec import TextCodec
 from plumbob.models.adapter import Adapter, save_adapter
 from plumbob.models.loading import DTYPES
 from plumbob.rollout.publish_proof import PublishError, PublishProof, served_tensors, verify_publish
@@ -56,8 +57,8 @@ class VllmSampler:
         assert isinstance(spec.engine, VllmEngine)
         self._spec = spec
         self._save = save
-        self._tokenizer = open_sampled(spec).tokenizer
-        self._stop_ids = list(stop_token_ids(spec, self._tokenizer))
+        tokenizer = open_sampled(spec).tokenizer
+        self._codec, self._stop_ids = TextCodec(tokenizer), list(stop_token_ids(spec, tokenizer))
         self._engine = _boot(spec, spec.engine)
         self._context = int(self._engine.model_config.max_model_len)
         self._names = (str(number) for number in count())
@@ -118,12 +119,12 @@ class VllmSampler:
     def _finish(self, response: ResponseInProgress, reason: str) -> Rollout:
         if reason not in _FINISH_REASONS:
             raise RuntimeError(f"vLLM ended the response to prompt {response.request.prompt_id} with {reason!r}")
-        return response.finish(_FINISH_REASONS[reason], self._spec.worker, self._tokenizer)
+        return response.finish(_FINISH_REASONS[reason], self._spec.worker, self._codec)
 
     def cancel(self) -> list[Rollout]:
         self._engine.abort_request(list(self._running))
         responses, self._running = list(self._running.values()), {}
-        return [response.finish("partial", self._spec.worker, self._tokenizer) for response in responses]
+        return [response.finish("partial", self._spec.worker, self._codec) for response in responses]
 
     def drain(self) -> list[Rollout]:
         rollouts: list[Rollout] = []

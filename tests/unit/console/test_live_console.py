@@ -110,7 +110,7 @@ def test_a_stage_that_has_ended_becomes_a_line_and_leaves_the_display(monkeypatc
     text = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", terminal.getvalue())
     lines = [line.strip() for line in text.splitlines() if line.strip()]
     assert "dpo: 3 rows of [data] skipped" in lines
-    assert re.fullmatch(r"dpo: done in 0\.\d s, held-out loss 0\.489", lines[-1])
+    assert re.fullmatch(r"dpo: done in 0\.\d s, held-out loss 0\.489, memory 0\.50 GiB", lines[-1])
     assert text.count("held-out loss") == 1
 
 

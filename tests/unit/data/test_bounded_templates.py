@@ -1,11 +1,12 @@
 """Chat templates are run as transformers runs them, until they do more than any template that writes a dialogue."""
 
 import time
+from datetime import datetime
 
 import pytest
 from transformers.utils.chat_template_utils import render_jinja_template
 
-from plumbob.data.bounded_templates import MAX_LETTERS, MAX_SECONDS, render
+from plumbob.data.bounded_templates import MAX_LETTERS, MAX_SECONDS, render, template_time
 from plumbob.data.chat import PLAIN_CHAT_TEMPLATE
 
 MESSAGES = [
@@ -117,3 +118,14 @@ def test_the_budget_is_of_one_dialogue() -> None:
     template = "{% for i in range(400) %}{{ 'x' * 1000 }}{% endfor %}"
     for _ in range(7):
         assert len(render(template)) == 400_000
+
+
+def test_a_template_writes_the_date_that_it_is_given() -> None:
+    """As Llama 3.2's does; a run that is resumed on another day would read other texts."""
+    template = "Today: {{ strftime_now('%d %b %Y') }}"
+    with template_time(datetime(2024, 7, 26)) as clock:
+        assert render("no date") == "no date"
+        assert not clock.was_read
+        assert render(template) == "Today: 26 Jul 2024"
+        assert clock.was_read
+    assert render(template) != "Today: 26 Jul 2024"

@@ -37,6 +37,7 @@ from plumbob.configs.settings.rewards import JudgeSettings, PipelineScorerSettin
 from plumbob.configs.settings.training import SftSettings
 from plumbob.configs.settings.workers import ClusterSettings, RolloutSettings, StorageSettings
 from plumbob.core.errors import RunFailed, UserError
+from plumbob.data.bounded_templates import render as render_template
 from plumbob.driver import api
 from plumbob.driver.api import plan, resume, run, run_or_resume
 from plumbob.driver.run_folder.inputs import MODELS_FILE, check_models, new_digests, write_digests
@@ -277,3 +278,44 @@ def test_an_ended_run_that_is_at_work_again_has_not_ended(tmp_path: Path, monkey
     with pytest.raises(RunFailed, match="a worker died"):
         resume(tmp_path, Watching(), opened)
     assert names(tmp_path) == ["inputs.json", "models.json", "resolved.json"]
+
+
+def test_a_chat_template_has_the_date_of_the_beginning_when_the_run_resumes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "t.txt").write_text("A car has a door.")
+    folder = tmp_path / "runs/mine"
+    asked = PretrainRun(
+        data=TextDataSettings(text=str(tmp_path / "t.txt")),
+        policy=PretrainedPolicySettings(model=NewLlamaSettings()),
+        name="mine",
+        storage=StorageSettings(path=str(folder.parent)),
+    )
+    template, written = "{{ strftime_now('%d %b %Y %H:%M:%S') }}", []
+
+    def prepared(config: Any) -> Any:
+        written.append(render_template(template))
+
+        def dies(context: StageContext) -> NoReturn:
+            written.append(render_template(template))  # As the later stages of a pipeline do.
+            (folder / "metrics.jsonl").write_text("{}")
+            raise RunFailed("a worker died")
+
+        return dies
+
+    listener = Watching()
+    monkeypatch.setattr(api, "controlled_run", lambda *_: nullcontext(SimpleNamespace(listener=listener)))
+    monkeypatch.setattr(api, "_prepare", prepared)
+    monkeypatch.setattr(api, "ConnectionFile", lambda *_: nullcontext())
+    opened: Any = SimpleNamespace(cluster=asked.cluster)
+    with pytest.raises(RunFailed):
+        run(asked, listener, opened)
+    resolved = json.loads((folder / "resolved.json").read_text())
+    resolved["time"] = "2024-07-26T23:59:58+0200"  # Two years ago, two hours east of Greenwich.
+    (folder / "resolved.json").write_text(json.dumps(resolved))
+    with pytest.raises(RunFailed):
+        resume(folder, listener, opened)
+    assert written[0] == written[1]
+    assert written[2:] == ["26 Jul 2024 23:59:58"] * 2
+    note = "the chat template writes the date: a run has that of its beginning, 2024-07-26, when it resumes too"
+    assert ("pretrain", note) in listener.notes

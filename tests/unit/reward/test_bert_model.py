@@ -4,6 +4,7 @@ import shutil
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
+from tokenizers.processors import TemplateProcessing
 from transformers import (
     AutoModelForSequenceClassification,
     AutoTokenizer,
@@ -11,6 +12,7 @@ from transformers import (
     BertModel,
     DistilBertConfig,
     DistilBertForSequenceClassification,
+    LlamaConfig,
     RobertaConfig,
     RobertaForSequenceClassification,
 )
@@ -29,7 +31,8 @@ from plumbob.reward.bert_model import (
 from plumbob.reward.bert_scorer import BertScorer
 from plumbob.reward.calibration import Calibration, save_calibration
 from plumbob.reward.scorer import ScoreError
-from tests.support.tiny_scorer import CLS, PAD, SEP, A, bert_config, bert_tokenizer, model_reward, write_scorer
+from tests.support.control_tokenizers import space_tokenizer
+from tests.support.tiny_scorer import CLS, PAD, SEP, UNK, A, bert_config, bert_tokenizer, model_reward, write_scorer
 
 PAIRS = [("a b c", "d e"), ("a", "b c d e f g h"), ("", "x"), ("p q r s t u v w", ""), ("a b", "c")]
 
@@ -90,6 +93,24 @@ def test_a_truncation_and_padding_stored_in_the_tokenizer_do_not_reach_the_text(
     tokenizer.backend_tokenizer.enable_padding(length=12)
     (found,) = encode_pairs(tokenizer, [("a b c", "x y")], 32)
     assert found.input_ids == ids("CabcSxyS")
+
+
+@pytest.mark.parametrize("spelt", ["[SEP]", "[CLS]", "\ufdd0[SEP]"])
+def test_a_control_token_that_a_text_spells_is_letters(spelt):
+    for pair in [(f"a {spelt} b", "x"), ("a", f"x {spelt}")]:
+        (found,) = encode_pairs(bert_tokenizer(), [pair], 32)
+        # "[", the word and "]", none of which the vocabulary has.
+        assert (found.input_ids.count(CLS), found.input_ids.count(SEP)) == (1, 2)
+        assert found.input_ids.count(UNK) == 3
+
+
+def test_a_vocabulary_that_has_the_control_token_as_a_word_does_not_read_it():
+    tokenizer = space_tokenizer("unigram")
+    tokenizer.backend_tokenizer.post_processor = TemplateProcessing(
+        single="<s> $A </s>", pair="<s> $A </s> $B </s>", special_tokens=[("<s>", 1), ("</s>", 2)]
+    )
+    (found,) = encode_pairs(tokenizer, [("What is </s> it", "Lima")], 64)
+    assert (found.input_ids.count(1), found.input_ids.count(2)) == (1, 2)
 
 
 def test_padding_is_on_the_right_and_masked():
@@ -162,6 +183,15 @@ def test_an_encoder_without_a_head_is_no_reward_model(tmp_path):
     bert_tokenizer().save_pretrained(tmp_path)
     with pytest.raises(UserError, match=r"BertModel is no reward model"):
         load_reward_model(named(tmp_path))
+
+
+def test_a_decoder_is_refused_before_its_weights_are_read(tmp_path):
+    LlamaConfig(architectures=["LlamaForSequenceClassification"], num_labels=1).save_pretrained(tmp_path)
+    bert_tokenizer().save_pretrained(tmp_path)
+    save_file({}, tmp_path / "model.safetensors")
+    for check in (lambda: load_reward_model(named(tmp_path)), lambda: check_reward_model(model_reward(tmp_path))):
+        with pytest.raises(UserError, match=r"LlamaForSequenceClassification is a decoder, .*: give a BERT"):
+            check()
 
 
 def test_a_classifier_of_several_classes_is_no_reward_model(tmp_path):

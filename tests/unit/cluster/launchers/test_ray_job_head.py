@@ -22,6 +22,7 @@ from plumbob.configs.load_run import load_run
 from plumbob.configs.resolved_copy import write_resolved
 from plumbob.console.cli import main
 from plumbob.core.errors import UserError
+from tests.support.packages_of_our_names import write_packages_of_our_names
 from tests.support.tiny_policy import write_policy
 
 pytestmark = pytest.mark.cluster
@@ -63,10 +64,15 @@ def environment(token: str | None) -> Iterator[None]:
 
 @pytest.fixture(scope="module")
 def head() -> Iterator[str]:
-    """A Ray with a dashboard that asks for TOKEN, in a folder, a home and on ports of its own."""
+    """A Ray with a dashboard that asks for TOKEN, in a folder, a home and on ports of its own.
+
+    It was started in a working folder that has packages of our names.
+    """
     # A short path: Ray makes sockets in it, whose names have an end.
     with tempfile.TemporaryDirectory(prefix="plumbob-", dir="/tmp") as folder, held_port() as client_port:
         programs = Path(sys.executable).parent
+        (work := Path(folder) / "work").mkdir()
+        write_packages_of_our_names(work)
         own = {
             "PATH": f"{programs}{os.pathsep}{os.environ['PATH']}",
             "HOME": folder,
@@ -85,7 +91,7 @@ def head() -> Iterator[str]:
         ]
         log = Path(folder) / "log"
         with log.open("wb") as file:
-            ray_start = subprocess.Popen(command, env=own, stdout=file, stderr=file, start_new_session=True)
+            ray_start = subprocess.Popen(command, env=own, cwd=work, stdout=file, stderr=file, start_new_session=True)
         try:
             wait_until(lambda: ray_start.poll() is not None or bool(PRINTED.search(log.read_text())), 120.0)
             found = PRINTED.search(log.read_text())
@@ -127,6 +133,30 @@ def test_a_run_that_is_refused_on_the_cluster(head: str, tmp_path: Path, capfd: 
     assert "plumbob: the cluster is too small: 2 CPUs are missing" in said
     assert "Traceback" not in said
     assert not (tmp_path / "runs").exists()
+
+
+def test_a_run_sent_from_a_folder_with_packages_of_our_names(head: str, tmp_path: Path) -> None:
+    """To the end of its training, by a worker on a host whose Ray was started in such a folder too."""
+    (work := tmp_path / "work").mkdir()
+    write_packages_of_our_names(work)
+    rows = tmp_path / "rows.jsonl"
+    rows.write_text("".join(f'{{"prompt": "who is {number}?", "completion": "me"}}\n' for number in range(4)))
+    settings = {
+        "policy.model": write_policy(tmp_path / "policy"),
+        "data.demonstrations": rows,
+        "data.heldout_fraction": 0,
+        "sft.batch_size": 4,
+        "sft.num_epochs": 1,
+        "learner.num_cpus": 1,
+        "storage.path": tmp_path / "runs",
+        "name": "sent",
+    }
+    command = [sys.executable, "-m", "plumbob.console.cli", "submit", "sft", "--with-source", "--address", head]
+    command += [f"{key}={value}" for key, value in settings.items()]
+    with environment(TOKEN):
+        ended = subprocess.run(command, cwd=work, capture_output=True, text=True, timeout=600)
+    assert ended.returncode == 0, ended.stdout + ended.stderr
+    assert (tmp_path / "runs/sent/policy/adapter_model.safetensors").is_file()
 
 
 def test_a_name_that_is_taken_on_the_cluster(head: str, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:

@@ -23,6 +23,7 @@ from plumbob.data.reading.readers import (
     read_scored_responses,
 )
 from plumbob.data.reading.row_digest import digest_of_rows
+from tests.support.control_tokenizers import byte_tokenizer
 
 RULES, SKIP = ReadingSettings(), ReadingSettings(bad_rows="skip")
 GOOD = {"prompt": "q", "completion": "a"}
@@ -217,13 +218,6 @@ def test_names_that_no_file_can_have(path: str) -> None:
 
 
 def test_a_template_with_an_error_of_its_own_refuses_the_rows(tmp_path: Path) -> None:
-    class Divides:
-        chat_template = "{{ 1 / 0 }}"
-        special_tokens_map: dict[str, str] = {}  # noqa: RUF012
-
-        def get_chat_template(self, tools: object) -> str:
-            return self.chat_template
-
     path = write_lines(tmp_path / "a.jsonl", {"prompt": [{"role": "user", "content": "q"}]})
     with pytest.raises(UserError, match=r"row 1: the tokenizer's chat template cannot write .*ZeroDivisionError"):
-        read_prompts(path, RULES, chat_renderer(Divides()))  # type: ignore[arg-type]
+        read_prompts(path, RULES, chat_renderer(byte_tokenizer("{{ 1 / 0 }}")))

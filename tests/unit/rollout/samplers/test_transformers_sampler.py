@@ -1,21 +1,24 @@
 """The transformers sampler: seeds, stopping, temperature, versions, and the proof of a load."""
 
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
-from transformers import AutoTokenizer, GenerationConfig
+from transformers import AddedToken, AutoTokenizer, GenerationConfig, LlamaConfig, LlamaForCausalLM
 
 from plumbob.configs.settings.models import ModelRef
 from plumbob.core.errors import UserError
+from plumbob.data.tokenization import encode_prompt_ids
 from plumbob.models.adapter import Adapter
 from plumbob.models.tuning import hosting
 from plumbob.rollout.publish_proof import PublishError
 from plumbob.rollout.samplers import transformers_sampler
 from plumbob.rollout.samplers.sampler import BASE_VERSION, Sampler, SamplerSpec, sample, stop_token_ids
 from plumbob.rollout.samplers.transformers_sampler import TransformersSampler, draw
+from tests.support.control_tokenizers import Spacing, space_tokenizer
 from tests.support.opened_models import policy_ref
 from tests.support.plain_transformers import load_plain, plain_logprobs
 from tests.support.tiny_policy import EOS, TEMPERATURE, make_requests
@@ -75,6 +78,43 @@ def test_eos_ends_a_response_and_stays_in_it(sampler: Sampler) -> None:
         length = len(rollout.token_ids)
         assert (eos_at, length <= 32) == ([length - 1], True) if rollout in stopped else (eos_at, length) == ([], 32)
         assert "<eos>" not in rollout.response
+
+
+def test_what_the_template_ends_a_turn_with_ends_a_response(spec: SamplerSpec, folder: str, tmp_path: Path) -> None:
+    model = tmp_path / "model"
+    shutil.copytree(folder, model)
+    tokenizer = AutoTokenizer.from_pretrained(model)
+    end = tokenizer.convert_tokens_to_ids("the")
+    tokenizer.add_tokens([AddedToken("the", special=False)])  # Decoding would leave out a special one by itself.
+    tokenizer.chat_template = "{% for m in messages %}{{ m['content'] }}the{% endfor %}"
+    tokenizer.save_pretrained(model)
+    sampler = TransformersSampler(replace(spec, model=policy_ref(model), tokenizer=str(model)))
+    rollouts = sample(sampler, make_requests(64))
+    ended = [rollout for rollout in rollouts if rollout.token_ids[-1] == end]
+    assert ended
+    for rollout in ended:
+        assert rollout.finish_reason == "stop"
+        assert rollout.response == tokenizer.decode(rollout.token_ids[:-1], skip_special_tokens=True)
+    assert all(end not in rollout.token_ids[:-1] for rollout in rollouts)
+
+
+@pytest.mark.parametrize("spacing", ["normalizer", "first"])
+def test_prompt_and_response_are_the_text_of_their_ids(spec: SamplerSpec, spacing: Spacing, tmp_path: Path) -> None:
+    """Also where a tokenizer reads a text that stands alone as if a space were before it."""
+    tokenizer, model = space_tokenizer(spacing), tmp_path / "model"
+    torch.manual_seed(0)
+    small = {"hidden_size": 32, "intermediate_size": 32, "num_hidden_layers": 1, "num_attention_heads": 1}
+    config = LlamaConfig(vocab_size=len(tokenizer), max_position_embeddings=64, eos_token_id=2, **small)
+    LlamaForCausalLM(config).save_pretrained(model)
+    tokenizer.save_pretrained(model)
+    sampler = TransformersSampler(replace(spec, model=policy_ref(model), tokenizer=str(model), max_tokens=4))
+    (ids,) = encode_prompt_ids(tokenizer, ["What is"])
+    requests = [replace(request, prompt="What is", prompt_ids=ids) for request in make_requests(256)]
+    rollouts = sample(sampler, requests)
+    for rollout in rollouts:
+        whole = tokenizer.decode([*ids, *rollout.token_ids], skip_special_tokens=True)
+        assert rollout.request.prompt + rollout.response == whole
+    assert any(rollout.response.startswith(" ") for rollout in rollouts)
 
 
 def test_only_special_tokens_of_the_generation_config_stop(spec: SamplerSpec, folder: str, tmp_path: Path) -> None:

@@ -1,21 +1,27 @@
 """What a learner writes is what plain transformers and PEFT load."""
 
+import shutil
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 from peft import PeftModel
-from transformers import AutoModelForCausalLM, AutoTokenizer
+from transformers import AutoModelForCausalLM, AutoTokenizer, GenerationConfig
 
 from plumbob.configs.settings.models import LoraTuning
+from plumbob.configs.settings.workers import TransformersEngine
 from plumbob.models.policy import PolicyModel
 from plumbob.models.tuning.methods import method_of
 from plumbob.models.tuning.roles import full_policy, trainable_groups
+from plumbob.rollout.samplers.sampler import SamplerSpec, stop_token_ids
 from plumbob.trainers.learner.export import FullModel, NoArtifact, PolicyAdapter
-from tests.support.opened_models import opened_policy
+from plumbob.trainers.learner.learner_parts import policy_artifact
+from tests.support.opened_models import opened_policy, policy_ref
 from tests.support.tiny_policy import write_policy
 
+SAMPLED = SamplerSpec(policy_ref("base"), "worker", TransformersEngine(), temperature=1.0, max_tokens=8, lora_rank=0)
 IDS = torch.randint(2, 280, (2, 8), generator=torch.Generator().manual_seed(2))
 MASK = torch.ones_like(IDS, dtype=torch.bool)
 ACTIONS = torch.arange(8).expand(2, 8) >= 1
@@ -65,6 +71,29 @@ def test_a_full_model_loads_with_plain_transformers(folder: str, tmp_path: Path)
     check_loaded(AutoModelForCausalLM.from_pretrained(tmp_path), model)
     with pytest.raises(TypeError, match="has no adapter"):
         artifact.adapter(parameters, 1)
+
+
+def test_the_result_stops_at_the_end_of_a_turn_too(folder: str, tmp_path: Path) -> None:
+    """A template that ends turns with another token than the EOS: what is learnt, whoever samples stops at."""
+    for name, template in (("plain", None), ("chat", "{% for m in messages %}{{ m['content'] }}<pad>{% endfor %}")):
+        base = tmp_path / name
+        shutil.copytree(folder, base)
+        tokenizer = AutoTokenizer.from_pretrained(base)
+        tokenizer.chat_template = template
+        tokenizer.save_pretrained(base)
+        opened = opened_policy(str(base))
+        for kind, model in (
+            ("full", full_policy(opened)),
+            ("adapter", method_of(LoraTuning(rank=4)).policy(opened, ("policy",), seed=0)),
+        ):
+            result = tmp_path / name / kind
+            policy_artifact(opened, model).export(moved(model), result)
+            is_written = (result / "generation_config.json").exists()
+            ends = GenerationConfig.from_pretrained(result).eos_token_id if is_written else None
+            assert (kind, ends) in ([("full", 1), ("adapter", None)] if name == "plain" else [(kind, [1, 0])])
+            # Sampled from again, where the result is a full model: one file names all.
+            spec = replace(SAMPLED, model=policy_ref(result if kind == "full" else base))
+            assert stop_token_ids(spec, tokenizer) == ((1,) if name == "plain" else (0, 1))
 
 
 def test_what_was_not_trained_is_not_written(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 import math
 from dataclasses import replace
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -10,11 +11,14 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from transformers import BertConfig, BertForSequenceClassification
+from safetensors.torch import save_file
+from transformers import BertConfig, BertForSequenceClassification, LlamaConfig
 
 from plumbob.configs.settings.algorithms import BradleyTerry, PlackettLuce, Regression, RewardObjective
+from plumbob.configs.settings.rewards import RewardEncoderSettings
 from plumbob.configs.settings.training import RewardTrainingSettings
 from plumbob.configs.settings.workers import LearnerSettings
+from plumbob.core.errors import UserError
 from plumbob.data.records import Ranking, ScoredResponse
 from plumbob.reward.bert_encoding import EncodedPair
 from plumbob.trainers.learner.engine import Engine, ParameterGroup
@@ -22,9 +26,10 @@ from plumbob.trainers.learner.export import NoArtifact
 from plumbob.trainers.learner.learner import Learner
 from plumbob.trainers.learner.learner_protocol import UpdatePlan, merge_results
 from plumbob.trainers.offline.reward_batch import RewardBatch, RewardModule, collate_responses, response_rewards
-from plumbob.trainers.offline.reward_model import batch_loss, feedback_metrics, reward_passes
+from plumbob.trainers.offline.reward_model import batch_loss, check_encoder, feedback_metrics, reward_passes
 from tests.support.learner_ranks import Ranks, numpy_state, this_rank
 from tests.support.padding_sides import judged_padded_on_the_left
+from tests.support.tiny_scorer import bert_tokenizer
 
 OBJECTIVES: tuple[RewardObjective, ...] = (BradleyTerry(flip_rate=0.1, use_margin=True), PlackettLuce(), Regression())
 NUM_ROWS = 6
@@ -172,3 +177,11 @@ def test_metrics_of_held_out_feedback() -> None:
     scored = [ScoredResponse("q", "a", score) for score in (1.0, 2.0, 3.0)]
     rewards = [np.array([value], np.float32) for value in (1, 2, 2)]
     assert feedback_metrics(Regression(), scored, rewards) == {"heldout_explained_variance": pytest.approx(2 / 3)}
+
+
+def test_a_decoder_is_no_encoder_to_begin_from(tmp_path: Path) -> None:
+    LlamaConfig().save_pretrained(tmp_path)
+    bert_tokenizer().save_pretrained(tmp_path)
+    save_file({}, tmp_path / "model.safetensors")
+    with pytest.raises(UserError, match=r"reward\.model=.*: llama is a decoder, .*: give a BERT"):
+        check_encoder(RewardEncoderSettings(model=str(tmp_path)))

@@ -197,7 +197,7 @@ def test_an_encoder_is_looked_at_before_it_is_trained(tmp_path: Path, encoder: s
         prepare_reward(run(encoder, 41), str)
     with pytest.raises(UserError, match=r"reward\.max_tokens=41 .* 40 positions of reward\.model\.max_positions"):
         prepare_reward(run(NewBertSettings(max_positions=40), 41), str)
-    with pytest.raises(UserError, match=r"reward\.model=.*no mask token"):
+    with pytest.raises(UserError, match=r"reward\.model=.*llama is a decoder"):
         check_encoder(RewardEncoderSettings(model=policy, max_tokens=40))
 
 

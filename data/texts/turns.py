@@ -1,0 +1,156 @@
+"""An assistant's turn in a chat template: how it is opened, and which token ends it.
+
+Many templates end turns with another token than the tokenizer's EOS: Llama 3's `<|eot_id|>`, ChatML's `<|im_end|>`
+where the EOS is `<|endoftext|>`. What a template writes is the one source of it: it is asked to write a dialogue.
+"""
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from plumbob.data.bounded_templates import render
+from plumbob.data.texts.control_tokens import MARK, any_of
+from plumbob.data.texts.tokenizer import Tokenizer
+
+QUESTION, ANSWER = "Qmbldvx", "Ambldvx"
+"""Words that no template knows."""
+
+TAG = r"(?:</?\w+>|\[/?[A-Z_]+\])"
+"""Such as `<think>`: what a template may open or close in the assistant's name."""
+
+_TAGS_AT_END = re.compile(rf"(?:\s*{TAG})*\s*\Z")
+
+
+@dataclass(frozen=True)
+class AssistantTurn:
+    """As the template writes it: opening, answer, closing.
+
+    Attributes:
+        opening: what a prompt ends with, up to tags such as `<think>`.
+        before: between the opened prompt and the answer, such as a space.
+        after: all that follows the answer where the dialogue ends there.
+        closing: the part of it that stands before the end token, such as a space.
+        end, end_id: the token that ends the turn: the first control token behind the answer, or the EOS where there is
+            none.
+        strips: whether the template takes away space around an answer.
+    """
+
+    opening: str
+    before: str
+    after: str
+    closing: str
+    end: str
+    end_id: int
+    strips: bool
+
+    def is_opened_by(self, prompt: str) -> bool:
+        """Whether the prompt ends with an opened turn of the assistant's, which the template wrote."""
+        start = prompt.rfind(self.opening)
+        if start < 0 or not self.opening or prompt[:start].endswith(MARK):
+            return False
+        return _TAGS_AT_END.fullmatch(prompt, start + len(self.opening)) is not None
+
+
+def assistant_turn(tokenizer: Tokenizer) -> AssistantTurn | None:
+    """None where the tokenizer has no chat template, or one that does not write the plainest dialogue or never ends."""
+    if tokenizer.chat_template is None:
+        return None
+    try:
+        opened = write(tokenizer, [_user()])
+        unopened = write(tokenizer, [_user()], add_generation_prompt=False)
+        whole, spaced = (
+            write(tokenizer, [_user(), {"role": "assistant", "content": text}], add_generation_prompt=False)
+            for text in (ANSWER, f" \n{ANSWER}\n ")
+        )
+    except Exception:  # A template is a program from outside: it raises what it likes.
+        return None
+    front, answered, after = whole.rpartition(ANSWER)
+    found = _end(tokenizer, after)
+    if not answered or QUESTION not in opened or found is None:
+        return None
+    closing, end, end_id = found
+    tail = opened.removeprefix(unopened) if opened.startswith(unopened) else ""
+    tail = tail or opened.rpartition(QUESTION)[2]
+    return AssistantTurn(
+        opening=_TAGS_AT_END.sub("", tail) or tail.rstrip(),
+        before=front.removeprefix(opened) if front.startswith(opened) else "",
+        after=after,
+        closing=closing,
+        end=end,
+        end_id=end_id,
+        strips=spaced == whole,
+    )
+
+
+class ResponseEnds:
+    """Where the responses of one tokenizer's model end.
+
+    Attributes:
+        stop_ids: the tokens that end one.
+    """
+
+    def __init__(self, tokenizer: Tokenizer) -> None:
+        assert tokenizer.eos_token_id is not None, "a policy's tokenizer has an EOS"
+        self._turn, self._eos_id = assistant_turn(tokenizer), tokenizer.eos_token_id
+        self.stop_ids = {self._eos_id} | (set() if self._turn is None else {self._turn.end_id})
+        ends = [str(tokenizer.eos_token)] + ([] if self._turn is None else [self._turn.end])
+        self._spelt_at_end = re.compile(rf"(?:{MARK}?(?:{any_of(ends).pattern})\s*)+\Z")
+
+    def end_id(self, prompt: str) -> int:
+        """What a response to the prompt ends with: a turn that the template opened ends as the template ends it."""
+        return self._turn.end_id if self._turn is not None and self._turn.is_opened_by(prompt) else self._eos_id
+
+    def without_end(self, response: str) -> str:
+        """The response without the end tokens that its text spells: it gets one of its own."""
+        return self._spelt_at_end.sub("", response)
+
+
+def write(tokenizer: Tokenizer, messages: list[dict[str, Any]], **values: Any) -> str:
+    """What the chat template writes, opened for the assistant's response unless `add_generation_prompt` is False.
+
+    Args:
+        values: what the template is given beside the messages, in place of what it finds where nothing is said.
+
+    Raises:
+        Exception: what the template raises.
+    """
+    template = tokenizer.get_chat_template(tools=values.get("tools"))
+    return written_by(template, tokenizer.special_tokens_map, messages, **values)
+
+
+def written_by(template: str, special_tokens: Mapping[str, Any], messages: list[dict[str, Any]], **values: Any) -> str:
+    """The same by a chat template of any origin, which finds `special_tokens` by their names."""
+    unset = {"tools": None, "documents": None, "add_generation_prompt": True}
+    return render(template, **{**unset, **special_tokens, **values, "messages": messages})
+
+
+def opened_tags(prompt: str) -> str:
+    """The tags, such as `<think>` and the space behind it, that the end of a prompt opens for the response."""
+    found = _TAGS_AT_END.search(prompt)
+    return "" if found is None or not found[0].strip() else found[0]
+
+
+def without_repeated(tags: str, answer: str) -> str:
+    """The answer without what the prompt has opened already."""
+    named = re.findall(TAG, tags)
+    for first in range(len(named)):
+        pattern = r"\s*".join(map(re.escape, named[first:]))
+        found = re.match(rf"\s*{pattern}\s*", answer)
+        if found is not None:
+            return answer[found.end() :]
+    return answer
+
+
+def _user() -> dict[str, str]:
+    return {"role": "user", "content": QUESTION}
+
+
+def _end(tokenizer: Tokenizer, after: str) -> tuple[str, str, int] | None:
+    """(text before it, the token, its id); None where there is none, and no EOS."""
+    # Some vocabularies have runs of space as added tokens.
+    ids = {token.content: int(id_) for id_, token in tokenizer.added_tokens_decoder.items() if token.content.strip()}
+    found = any_of(tuple(ids)).search(after)
+    if found is not None:
+        return after[: found.start()], found[0], ids[found[0]]
+    return None if tokenizer.eos_token_id is None else ("", str(tokenizer.eos_token), tokenizer.eos_token_id)
