@@ -12,6 +12,7 @@ from transformers.utils import cached_file
 from plumbob.configs.settings.models import ModelRef
 from plumbob.core.atomic_files import flush, write_atomically
 from plumbob.core.errors import UserError
+from plumbob.models.resolution import resolve_package_folder
 
 CALIBRATION_FILE = "calibration.json"
 
@@ -59,7 +60,7 @@ def load_calibration(ref: ModelRef) -> Calibration:
         UserError: there is none, or it cannot be used.
     """
     try:
-        path = Path(cached_file(ref.name, CALIBRATION_FILE))
+        path = Path(cached_file(resolve_package_folder(ref.name, ref.setting), CALIBRATION_FILE))
     except OSError as error:
         raise UserError(
             f"{ref}: there is no {CALIBRATION_FILE} beside the model; a reward run writes it, "
