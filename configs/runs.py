@@ -8,7 +8,14 @@ from typing import Annotated, ClassVar, Literal, Self, get_args
 from pydantic import Field, model_validator
 
 from plumbob.configs.base import Changeable, Count, Seed, Settings
-from plumbob.configs.settings.algorithms import GROUPED, BradleyTerry, NoImportance, RewardObjective
+from plumbob.configs.schema import kind_of
+from plumbob.configs.settings.algorithms import (
+    GROUPED,
+    BradleyTerry,
+    NoImportance,
+    RewardObjective,
+    algorithm_of,
+)
 from plumbob.configs.settings.data import (
     DemonstrationDataSettings,
     EvalDataSettings,
@@ -66,8 +73,14 @@ class Run(Settings):
     name: str = ""
     """Folder of the run below `storage.path`; the default is the preset's name."""
     seed: Seed = 0
+    """Of all randomness: the same seed and settings give the same run."""
     storage: StorageSettings = StorageSettings()
     cluster: Changeable[ClusterSettings] = ClusterSettings()
+
+    @property
+    def stage(self) -> str:
+        """What its one stage is called, on the screen and in what it leaves behind."""
+        return kind_of(type(self))
 
 
 class TrainingRun(Run):
@@ -149,6 +162,10 @@ class PpoRun(TrainingRun):
     retention: RetentionSettings | None = None
     replay: ReplaySettings | None = None
 
+    @property
+    def stage(self) -> str:
+        return algorithm_of(self.ppo.estimator)
+
     @model_validator(mode="after")
     def _check(self) -> Self:
         check_ppo(self.ppo, self.learner)
@@ -161,6 +178,7 @@ class EvalRun(Run):
     kind: Literal["eval"] = "eval"
     data: EvalDataSettings
     policy: EvaluatedPolicySettings | None = None
+    """The policy to measure, on `data.prompts`; None measures a reward model alone."""
     reward: ScorerSettings
     rollout: RolloutSettings = RolloutSettings()
     learner: LearnerRankSettings = LearnerRankSettings()
@@ -195,6 +213,7 @@ class PipelineRun(TrainingRun):
     ppo: PpoSettings = PpoSettings()
     dpo: DpoSettings = DpoSettings()
     calibration_prompts: Count = 128
+    """Prompts whose responses, of the fine-tuned policy, are to score mean 0 and variance 1."""
     evaluation: EvaluationSettings = EvaluationSettings()
 
     @model_validator(mode="after")

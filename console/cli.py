@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import argparse
+import json
 import os
 import sys
 from collections.abc import Sequence
-from typing import Any, Protocol
+from typing import Any, NoReturn, Protocol
 
 from plumbob.console.commands import (
+    config,
     doctor,
     evaluate,
     plan,
@@ -64,35 +66,45 @@ COMMANDS: tuple[Command, ...] = (
     doctor,
     verify,
     presets,
+    config,
 )
 """In the order of `plumbob --help`."""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command and give its exit status: one of `console.exit_codes`."""
-    arguments = _parse(argv)
+    arguments = _parse(sys.argv[1:] if argv is None else argv)
     for name, value in QUIET.items():
         os.environ.setdefault(name, value)
     command: Command = arguments.command
+    as_json = "json" in arguments and arguments.json
     try:
         return command.run(arguments)
     except UserError as error:
-        print("\n".join(f"plumbob: {line}" for line in str(error).splitlines()), file=sys.stderr)
-        return USER_ERROR
+        return _ended(str(error), USER_ERROR, as_json)
     except RunStopped as error:
-        print(f"plumbob: {error}", file=sys.stderr)
-        return RESUME_ME if isinstance(error, RunPreempted) else INTERRUPTED
+        return _ended(str(error), RESUME_ME if isinstance(error, RunPreempted) else INTERRUPTED, as_json)
     except RunFailed as error:
-        print(f"plumbob: the run failed: {error}", file=sys.stderr)
-        return FAILED
+        return _ended(f"the run failed: {error}", FAILED, as_json)
     except KeyboardInterrupt:
-        print("plumbob: interrupted", file=sys.stderr)
-        return INTERRUPTED
+        return _ended("interrupted", INTERRUPTED, as_json)
 
 
-def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
+def _ended(message: str, exit_code: int, as_json: bool) -> int:
+    """Say on stderr why the command did not end well, and to a script as one object on stdout; gives the status."""
+    print("\n".join(f"plumbob: {line}" for line in message.splitlines()), file=sys.stderr)
+    if as_json:
+        _print_error(message, exit_code)
+    return exit_code
+
+
+def _print_error(message: str, exit_code: int) -> None:
+    print(json.dumps({"event": "error", "error": message, "exit_code": exit_code}), flush=True)
+
+
+def _parse(argv: Sequence[str]) -> argparse.Namespace:
     """Parse; settings may stand after an option too, where argparse has closed its list of them."""
-    parser = _parser()
+    parser = _parser("--json" in argv)
     arguments, rest = parser.parse_known_args(argv)
     if rest and ("overrides" not in arguments or any(item.startswith("-") for item in rest)):
         parser.error(f"unrecognized arguments: {' '.join(rest)}")
@@ -101,19 +113,49 @@ def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
     return arguments
 
 
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
+def _parser(as_json: bool) -> argparse.ArgumentParser:
+    parser = _Parser(
+        as_json=as_json,
         prog="plumbob",
         description="Aligns language models: pre-training, fine-tuning, reward models, PPO, GRPO, DPO, KTO and more.",
         epilog="CONFIG is a preset's name, such as toy, or a YAML file. `plumbob run toy` needs nothing else.",
     )
+    parser.add_argument("--version", action=_Versions, help="print the versions of Plumbob and what it runs on")
     commands = parser.add_subparsers(required=True, metavar="COMMAND", parser_class=_CommandParser)
     for command in COMMANDS:
-        commands.add_parser(command.NAME, help=command.ABOUT, description=command.ABOUT, command=command)
+        commands.add_parser(
+            command.NAME, help=command.ABOUT, description=command.ABOUT, command=command, as_json=as_json
+        )
     return parser
 
 
-class _CommandParser(argparse.ArgumentParser):
+class _Parser(argparse.ArgumentParser):
+    """Tells a script too what is wrong with the arguments."""
+
+    def __init__(self, *, as_json: bool, **settings: Any) -> None:
+        super().__init__(**settings)
+        self._as_json = as_json
+
+    def error(self, message: str) -> NoReturn:
+        if self._as_json:
+            _print_error(message, USER_ERROR)
+        super().error(message)
+
+
+class _Versions(argparse.Action):
+    """Prints the versions when it is met, as `--help` does: no command is needed beside it."""
+
+    def __init__(self, **settings: Any) -> None:
+        super().__init__(nargs=0, **settings)
+
+    def __call__(self, parser: argparse.ArgumentParser, *_: object) -> NoReturn:
+        from plumbob.configs.environment import MAIN_PACKAGES, versions
+
+        print("\n".join(f"{package} {version}" for package, version in versions(MAIN_PACKAGES).items()))
+        parser.exit()
+
+
+class _CommandParser(_Parser):
     """Asks for its command's options when the command was typed: those of `submit` come from every launcher."""
 
     def __init__(self, *, command: Command, **settings: Any) -> None:

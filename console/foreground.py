@@ -8,9 +8,9 @@ from contextlib import redirect_stdout
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from plumbob.console.exit_codes import INTERRUPTED, OK
+from plumbob.console.exit_codes import OK
 from plumbob.core.activities import activities
-from plumbob.core.errors import RunFailed
+from plumbob.core.errors import RunFailed, RunStopped
 
 if TYPE_CHECKING:
     from plumbob.driver.api import RunResult
@@ -31,8 +31,8 @@ def run_in_foreground(folder: Path, as_json: bool, start: Callable[[Listener], R
     except KeyboardInterrupt:
         if not (folder / RESOLVED_FILE).is_file():
             raise
-        print(f"plumbob: interrupted; resume from the last checkpoint with: plumbob resume {folder}", file=sys.stderr)
-        return INTERRUPTED
+        resume = f"interrupted; resume from the last checkpoint with: plumbob resume {folder}"
+        raise RunStopped(resume) from None
     if as_json:
         ended = {"event": "run_ended", "folder": str(result.folder), "report": str(report), "summary": result.summary}
         print_json(ended, sys.stdout)

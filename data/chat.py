@@ -12,9 +12,17 @@ from plumbob.configs.settings.data import PROMPT_PLACE, ReadingSettings
 from plumbob.core.errors import UserError
 from plumbob.core.outside import reason_of
 from plumbob.data.records import RowError
-from plumbob.data.texts.control_tokens import ControlTokens, SpeltTokens
+from plumbob.data.texts.control_tokens import SpeltTokens
 from plumbob.data.texts.tokenizer import Tokenizer
-from plumbob.data.texts.turns import AssistantTurn, assistant_turn, opened_tags, without_repeated, write, written_by
+from plumbob.data.texts.turns import (
+    AssistantTurn,
+    assistant_turn,
+    control_tokens,
+    opened_tags,
+    without_repeated,
+    write,
+    written_by,
+)
 
 Message = dict[str, Any]
 
@@ -112,7 +120,7 @@ class ChatRenderer(ModelRender):
 
     def __init__(self, tokenizer: Tokenizer) -> None:
         self._tokenizer = tokenizer
-        self.control = ControlTokens(tokenizer)
+        self.control = control_tokens(tokenizer)
         self.prompt_template = tokenizer.init_kwargs.get(PROMPT_TEMPLATE)
 
     def __call__(self, messages: list[Message], **values: Any) -> str:

@@ -16,9 +16,8 @@ from plumbob.core.errors import UserError
 from plumbob.data.batch import Batch
 from plumbob.data.records import Demonstration, LabelledResponse, PreferencePair
 from plumbob.data.texts.codec import TextCodec
-from plumbob.data.texts.control_tokens import ControlTokens
 from plumbob.data.texts.tokenizer import Tokenizer
-from plumbob.data.texts.turns import ResponseEnds
+from plumbob.data.texts.turns import ResponseEnds, control_tokens
 
 T = TypeVar("T")
 IGNORED_LABEL = -100
@@ -172,7 +171,7 @@ def pack_texts(
     Unless texts are `rendered`, the control tokens that they spell are letters.
     """
     if not rendered:
-        control = ControlTokens(tokenizer)
+        control = control_tokens(tokenizer)
         texts = [control.marked(text) for text in texts]
     cls, sep = tokenizer.cls_token_id, tokenizer.sep_token_id
     is_encoder = cls is not None and sep is not None

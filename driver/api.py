@@ -12,7 +12,7 @@ and changed, by `driver.steering`.
 
 import json
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, replace
 from datetime import datetime
@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from plumbob.cluster import placement
-from plumbob.cluster.admission import check_local
+from plumbob.cluster.admission import check_joined, check_local, check_memory
 from plumbob.cluster.connection import connected
 from plumbob.cluster.nodes import hosts, this_machine
 from plumbob.cluster.placement import Plan
@@ -29,28 +29,26 @@ from plumbob.cluster.session import Session
 from plumbob.configs.paths import with_absolute_paths
 from plumbob.configs.resolved_copy import RESOLVED_FILE, read_resolved, when_begun, write_resolved
 from plumbob.configs.resume_rules import changes, check_changes
-from plumbob.configs.runs import AnyRun, EvalRun, PipelineRun, Run
+from plumbob.configs.runs import AnyRun, EvalRun, Run
 from plumbob.configs.settings.workers import ClusterSettings
 from plumbob.core.atomic_files import flush
 from plumbob.core.disk_errors import replace_text
 from plumbob.core.errors import UserError
 from plumbob.core.stop_signals import stop_signals
 from plumbob.data.bounded_templates import TemplateClock, template_time
-from plumbob.data.rendered_rows import RenderedRow
+from plumbob.driver.default_baseline import with_default_baseline
+from plumbob.driver.expected_memory import expected_memory
 from plumbob.driver.failure_advice import with_failure_advice
 from plumbob.driver.peak_memory import PeakMemory
-from plumbob.driver.pipeline.pipeline import run_pipeline
-from plumbob.driver.pipeline.pipeline_data import prepare_files
+from plumbob.driver.prepared_run import prepare_run
 from plumbob.driver.run_control import controlled_run
 from plumbob.driver.run_folder.connection_file import ConnectionFile
 from plumbob.driver.run_folder.folder import SUMMARY_FILE, check_writable, removed_if_nothing_computed, run_folder
 from plumbob.driver.run_folder.inputs import check_models, check_rows, new_digests, write_digests
 from plumbob.driver.run_folder.lock import locked_folder
-from plumbob.driver.stages import evaluation
 from plumbob.driver.stages.evaluation import run_eval
 from plumbob.driver.stages.evaluation_input import prepare_eval
-from plumbob.driver.stages.prepare import prepare
-from plumbob.driver.stages.stage import PreparedStage, StageContext, run_stage
+from plumbob.driver.stages.stage import StageContext
 from plumbob.trainers.metrics.stage_result import StageSummary
 from plumbob.trainers.metrics.step_record import Listener
 
@@ -117,7 +115,7 @@ def run_or_resume(config: AnyRun, listener: Listener, session: Session | None = 
     if not (folder / RESOLVED_FILE).exists():
         return run(config, listener, session)
     began = read_resolved(folder)
-    config = with_absolute_paths(config.model_copy(update={"storage": began.storage}))
+    config = _located(config.model_copy(update={"storage": began.storage}))
     check_changes(type(began), changes(began.model_dump(mode="json"), config.model_dump(mode="json")))
     with _locked(folder, listener):
         return _execute(config, folder, listener, session, RESUME_WAIT_S)
@@ -129,12 +127,14 @@ def evaluate(config: EvalRun, listener: Listener, session: Session | None = None
     Arguments and errors are those of `run`.
     """
     folder = writable_folder(config)
-    config = with_absolute_paths(config)
+    config = with_default_baseline(with_absolute_paths(config))
     with stop_signals.handled("the evaluation ends"):
         data = prepare_eval(config)
-        check_local(config.cluster, resource_needs(config))
+        needs, expected = resource_needs(config), expected_memory(config)
+        check_local(config.cluster, needs, expected)
         with _opened(session, config.cluster, folder, listener) as opened:
-            opened.admit(resource_needs(config))
+            check_joined(config.cluster, needs, expected)
+            opened.admit(needs)
             with PeakMemory() as memory:
                 listener.stage_began("eval")
                 began = time.monotonic()
@@ -150,19 +150,29 @@ def plan(config: AnyRun) -> Plan:
         UserError: the run would be refused whatever the cluster has.
     """
     writable_folder(config)
-    prepared = _prepare(with_absolute_paths(config))
+    config = _located(config)
+    prepared, needs = prepare_run(config), resource_needs(config)
+    expected = expected_memory(config, prepared.longest)
     if config.cluster.address == "local":
-        planned = placement.plan(resource_needs(config), this_machine(config.cluster))
+        check_memory(needs, expected, this_machine(config.cluster, free=False))
+        found = placement.plan(needs, this_machine(config.cluster))
     else:
         with connected(config.cluster):
-            planned = placement.plan(resource_needs(config), hosts(free=True))
-    return replace(planned, notes=prepared.notes, rows=prepared.rows)
+            check_joined(config.cluster, needs, expected)
+            found = placement.plan(needs, hosts(free=True))
+    return replace(found, notes=prepared.notes, rows=prepared.rows, expected=expected)
 
 
 def check_input(config: AnyRun) -> tuple[str, ...]:
     """Read and check all input, and start nothing: sentences about it. Raises UserError."""
     with template_time(datetime.now()) as clock:
-        return _prepare(with_absolute_paths(config)).notes + _date_notes(clock)
+        return prepare_run(_located(config)).notes + _date_notes(clock)
+
+
+def _located(config: AnyRun) -> AnyRun:
+    """The same run, whatever the working folder: absolute paths, and of an evaluation also what it compares with."""
+    located = with_absolute_paths(config)
+    return with_default_baseline(located) if isinstance(located, EvalRun) else located
 
 
 def writable_folder(config: Run) -> Path:
@@ -211,24 +221,26 @@ def _execute(
     config: AnyRun, folder: Path, listener: Listener, session: Session | None, min_wait_s: float = 0.0
 ) -> RunResult:
     began = time.monotonic()
-    config = with_absolute_paths(config)
+    config = _located(config)
     check_rows(config, folder)
     started = when_begun(folder)
     with template_time(started) as clock:
-        run_stages = _prepare(config)
+        run_stages = prepare_run(config)
     check_models(config, folder)
     digests = new_digests(config, folder)
-    check_local(config.cluster, resource_needs(config))
+    needs, expected = resource_needs(config), expected_memory(config, run_stages.longest)
+    check_local(config.cluster, needs, expected)
     wait_s = config.cluster.wait_s if session is not None else max(config.cluster.wait_s, min_wait_s)
     cluster = config.cluster.model_copy(update={"wait_s": wait_s})
     with (
         _opened(session, cluster, folder, listener) as opened,
-        controlled_run(opened, config.name, resource_needs(config), folder, listener) as control,
+        controlled_run(opened, config.name, needs, folder, listener) as control,
         PeakMemory() as memory,
         template_time(started),
     ):
+        check_joined(config.cluster, needs, expected)
         for note in _date_notes(clock):
-            listener.notify(config.kind, note)
+            listener.notify(config.stage, note)
         write_resolved(config, folder, started)
         write_digests(digests, folder)
         (folder / SUMMARY_FILE).unlink(missing_ok=True)  # Of an earlier end: the result is being replaced.
@@ -252,37 +264,3 @@ def _date_notes(clock: TemplateClock) -> tuple[str, ...]:
         return ()
     date = clock.now.strftime("%Y-%m-%d")
     return (f"the chat template writes the date: a run has that of its beginning, {date}, when it resumes too",)
-
-
-@dataclass(frozen=True)
-class _PreparedRun:
-    """What does the work of a run, sentences about its input, and one row of each input as the models see it."""
-
-    notes: tuple[str, ...]
-    rows: tuple[RenderedRow, ...]
-    body: Callable[[StageContext], dict[str, dict[str, Any]]]
-
-    def __call__(self, context: StageContext) -> dict[str, dict[str, Any]]:
-        return self.body(context)
-
-
-def _prepare(config: AnyRun) -> _PreparedRun:
-    """Read and check the input now; the body that comes back does the work."""
-    match config:
-        case PipelineRun():
-            files = prepare_files(config)
-            return _PreparedRun(files.notes, files.rows, lambda context: run_pipeline(config, files, context))
-        case EvalRun():
-            evaluated = evaluation.prepare(config)
-            return _of_one_stage(config, evaluated)
-        case _:
-            prepared = prepare(config)
-            return _of_one_stage(config, prepared)
-
-
-def _of_one_stage(config: AnyRun, prepared: PreparedStage) -> _PreparedRun:
-    return _PreparedRun(
-        prepared.notes,
-        prepared.rows,
-        lambda context: {config.kind: run_stage(prepared, context, config.kind).as_dict()},
-    )

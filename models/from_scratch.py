@@ -74,24 +74,41 @@ def build_bert(spec: NewBertSettings, texts: Sequence[str], folder: Path, seed: 
     """
     check_sizes(spec)
     tokenizer = _wordpiece_tokenizer(spec, texts)
-    config = BertConfig(
-        vocab_size=len(tokenizer),
-        hidden_size=spec.hidden_size,
-        intermediate_size=spec.intermediate_size,
-        num_hidden_layers=spec.num_layers,
-        num_attention_heads=spec.num_heads,
-        max_position_embeddings=spec.max_positions,
-        pad_token_id=tokenizer.pad_token_id,
-        initializer_range=_initial_std(spec),
-        hidden_dropout_prob=0.0,
-        attention_probs_dropout_prob=0.0,
-    )
+    config = bert_config(spec, len(tokenizer), tokenizer.pad_token_id)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         model = BertForMaskedLM(config)
     # Masked-word training never shows a second segment: it starts out as nothing, not as noise.
     torch.nn.init.zeros_(model.bert.embeddings.token_type_embeddings.weight)
     _save(model, tokenizer, folder)
+
+
+def bert_config(spec: NewBertSettings, vocab_size: int, pad_token_id: int) -> BertConfig:
+    """As `llama_config`."""
+    return BertConfig(
+        vocab_size=vocab_size,
+        hidden_size=spec.hidden_size,
+        intermediate_size=spec.intermediate_size,
+        num_hidden_layers=spec.num_layers,
+        num_attention_heads=spec.num_heads,
+        max_position_embeddings=spec.max_positions,
+        pad_token_id=pad_token_id,
+        initializer_range=_initial_std(spec),
+        hidden_dropout_prob=0.0,
+        attention_probs_dropout_prob=0.0,
+    )
+
+
+def empty_llama(spec: NewLlamaSettings) -> LlamaForCausalLM:
+    """The modules of a model that is yet to be made, without weights."""
+    with torch.device("meta"):
+        return LlamaForCausalLM(llama_config(spec, spec.vocab_size, eos_token_id=0, pad_token_id=1))
+
+
+def empty_bert(spec: NewBertSettings) -> BertForMaskedLM:
+    """As `empty_llama`."""
+    with torch.device("meta"):
+        return BertForMaskedLM(bert_config(spec, spec.vocab_size, pad_token_id=0))
 
 
 def check_sizes(spec: NewLlamaSettings | NewBertSettings, min_head_width: int = 1) -> None:

@@ -15,8 +15,8 @@ from plumbob.configs.settings.models import EvaluatedPolicySettings, ModelRef
 from plumbob.core.errors import NUM_NAMED, UserError
 from plumbob.core.outside import from_outside
 from plumbob.models.adapter import CONFIG_FILE
-from plumbob.models.config_sizes import check_config_sizes
 from plumbob.models.resolution import BASE_KEY, ModelSource, resolve_model
+from plumbob.models.sizes.config_sizes import check_config_sizes
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 

@@ -1,5 +1,6 @@
 """Weights on disk, looked at without reading them: a safetensors file's header tells whether the file is whole."""
 
+import math
 import os
 from pathlib import Path
 from typing import Any
@@ -51,6 +52,13 @@ def check_file(path: Path, key: str) -> None:
         raise UserError(f"{what} may not be read by you; ask its owner to let you, such as by chmod a+r")
     with from_outside(f"{what} is damaged or missing", FIX), safe_open(path, framework="pt"):
         return
+
+
+def num_stored(path: Path) -> int:
+    """Numbers in a safetensors file, by its header. Raises UserError when it cannot be read."""
+    with from_outside(f"{path}: cannot be read", FIX), safe_open(path, framework="pt") as file:
+        shapes = [file.get_slice(name).get_shape() for name in file.keys()]  # noqa: SIM118 - it is no mapping
+    return sum(math.prod(shape) for shape in shapes)
 
 
 def _shards(index: Path, key: str) -> list[str]:

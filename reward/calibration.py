@@ -12,6 +12,7 @@ from transformers.utils import cached_file
 from plumbob.configs.settings.models import ModelRef
 from plumbob.core.atomic_files import flush, write_atomically
 from plumbob.core.errors import UserError
+from plumbob.core.outside import from_outside, read_json_object
 from plumbob.models.resolution import resolve_package_folder
 
 CALIBRATION_FILE = "calibration.json"
@@ -63,16 +64,20 @@ def load_calibration(ref: ModelRef) -> Calibration:
         path = Path(cached_file(resolve_package_folder(ref.name, ref.setting), CALIBRATION_FILE))
     except OSError as error:
         raise UserError(
-            f"{ref}: there is no {CALIBRATION_FILE} beside the model; a reward run writes it, "
-            f"or set {ref.setting.partition('.')[0]}.normalize=false to use one model's raw scores"
+            f"{ref}: there is no {CALIBRATION_FILE} beside the model; a reward run writes it, or set {_raw(ref)}"
         ) from error
-    try:
-        content = json.loads(path.read_text())
+    what, fix = f"{ref}: {path} cannot be used", f"copy the model again, or set {_raw(ref)}"
+    content = read_json_object(path, what, fix)
+    with from_outside(what, fix):
         calibration = Calibration(
             float(content["mean"]), float(content["std"]), int(content["num_samples"]), str(content["under"])
         )
-    except (ValueError, KeyError, TypeError) as error:
-        raise UserError(f"{path}: expected mean, std, num_samples and under: {error!r}") from error
-    if not (math.isfinite(calibration.mean) and math.isfinite(calibration.std) and calibration.std > 0):
-        raise UserError(f"{path}: mean must be finite and std above 0, found {calibration.mean} and {calibration.std}")
+        if not (math.isfinite(calibration.mean) and math.isfinite(calibration.std) and calibration.std > 0):
+            found = f"found {calibration.mean} and {calibration.std}"
+            raise ValueError(f"mean must be finite and std above 0, {found}")
     return calibration
+
+
+def _raw(ref: ModelRef) -> str:
+    """The setting by which a model's raw scores are used."""
+    return f"{ref.setting.partition('.')[0]}.normalize=false to use one model's raw scores"

@@ -19,10 +19,15 @@ class Gae(Settings):
 
     kind: Literal["gae"] = "gae"
     gamma: Discount = 1.0
+    """Discount of later rewards."""
     lam: Annotated[float, Field(ge=0, le=1)] = 0.95
+    """Between the critic alone (0) and the return alone (1)."""
     whiten: bool = True
+    """Advantages get mean 0 and variance 1 over the batch."""
     value_learning_rate: LearningRate = 1e-3
+    """The critic's."""
     value_clip_range: Positive | None = 0.2
+    """How far an update may move a value; None does not clip."""
 
 
 class ReinforcePlusPlus(Settings):
@@ -30,6 +35,7 @@ class ReinforcePlusPlus(Settings):
 
     kind: Literal["reinforce++"] = "reinforce++"
     gamma: Discount = 1.0
+    """Discount of later rewards."""
 
 
 class ReinforcePlusPlusBaseline(Settings):
@@ -49,6 +55,7 @@ class Grpo(Settings):
 
     kind: Literal["grpo"] = "grpo"
     std_eps: Positive = 1e-4
+    """Added to the group's standard deviation."""
 
 
 class DrGrpo(Settings):
@@ -63,6 +70,11 @@ Estimator = Annotated[
 
 GROUPED = ReinforcePlusPlusBaseline | Rloo | Grpo | DrGrpo
 """Estimators that compare the responses to one prompt, of which there must be several."""
+
+
+def algorithm_of(estimator: Estimator) -> str:
+    """What people call policy gradients with that estimator: its kind, or `ppo` where it is PPO's own."""
+    return "ppo" if isinstance(estimator, Gae) else estimator.kind
 
 
 def critic_of(estimator: Estimator) -> Gae | None:
@@ -84,7 +96,9 @@ class Clipped(Settings):
 
     kind: Literal["clipped"] = "clipped"
     clip_range: Positive = 0.2
+    """How far from 1 the ratio of new to old probability still earns."""
     dual_clip: Factor | None = None
+    """Bound of the ratio where the advantage is negative; None has none."""
 
 
 PolicyLoss = Clipped
@@ -97,7 +111,9 @@ class KlPlacementSettings(Settings):
     """Where the divergence from the reference is paid for, and by which estimate (k1, k2, k3 of Schulman 2020)."""
 
     place: Literal["reward", "loss"] = "reward"
+    """Taken off the reward, or added to the loss."""
     estimate: Literal["k1", "k2", "k3"] = "k1"
+    """k1 in the reward; k2 or k3 in the loss."""
 
     @model_validator(mode="after")
     def _check(self) -> Self:
@@ -117,6 +133,7 @@ class KlPlacementSettings(Settings):
 class FixedKl(KlPlacementSettings):
     kind: Literal["fixed"] = "fixed"
     coefficient: PositiveOrZero = 0.05
+    """Of the KL."""
 
 
 class AdaptiveKl(KlPlacementSettings):
@@ -124,6 +141,7 @@ class AdaptiveKl(KlPlacementSettings):
 
     kind: Literal["adaptive"] = "adaptive"
     coefficient: Positive = 0.05
+    """Of the KL, in the first step."""
     target: Positive = 4.0
     """Mean KL of a whole response from the reference, in nats."""
     horizon: Count = 1000
@@ -140,6 +158,7 @@ class TruncatedImportance(Settings):
 
     kind: Literal["truncated"] = "truncated"
     cap: Positive = 2.0
+    """The largest weight."""
 
 
 class MaskedImportance(Settings):
@@ -147,7 +166,9 @@ class MaskedImportance(Settings):
 
     kind: Literal["masked"] = "masked"
     low: Annotated[float, Field(ge=0, lt=1)] = 0.5
+    """The smallest weight that counts."""
     high: Factor = 2.0
+    """The largest weight that counts."""
 
 
 class NoImportance(Settings):
@@ -163,15 +184,20 @@ class LengthPenaltySettings(Settings):
     """Each token past `free_tokens` costs `per_token`: length control."""
 
     free_tokens: NumTokens
+    """Tokens that cost nothing."""
     per_token: Positive
+    """What each further one costs."""
 
 
 class ShapingSettings(Settings):
     """From the scorer's total to the response's reward: scaled, clipped, then the penalties taken off."""
 
     scale: Positive = 1.0
+    """The scorer's total is multiplied by it."""
     clip: Positive | None = 5.0
+    """Then cut to between -clip and clip; None does not."""
     missing_eos_penalty: PositiveOrZero = 1.0
+    """Taken off where a response did not end."""
     length_penalty: LengthPenaltySettings | None = None
 
 
@@ -183,6 +209,7 @@ class DynamicSamplingSettings(Settings):
     """
 
     max_rounds: Annotated[int, Field(ge=2, le=1_000)] = 3
+    """Rounds of sampling at most."""
 
 
 # ------------------------------------------------------------------------------------------------------------- offline
@@ -193,6 +220,7 @@ class DpoLoss(Settings):
 
     kind: Literal["dpo"] = "dpo"
     beta: Positive = 0.1
+    """How strongly the policy is held to the reference."""
     per_token: bool = False
     """Mean log-ratio of a response's tokens instead of their sum: length-normalised DPO (Lambert et al. 2024, Tulu 3,
     arXiv 2411.15124, section 5)."""
@@ -203,7 +231,9 @@ class ConservativeDpoLoss(Settings):
 
     kind: Literal["conservative-dpo"] = "conservative-dpo"
     beta: Positive = 0.1
+    """How strongly the policy is held to the reference."""
     flip_rate: Annotated[float, Field(gt=0, lt=0.5)] = 0.1
+    """Share of labels that are wrong."""
 
 
 class RobustDpoLoss(Settings):
@@ -211,7 +241,9 @@ class RobustDpoLoss(Settings):
 
     kind: Literal["robust-dpo"] = "robust-dpo"
     beta: Positive = 0.1
+    """How strongly the policy is held to the reference."""
     flip_rate: Annotated[float, Field(gt=0, lt=0.5)] = 0.1
+    """Share of labels that are wrong."""
 
 
 class IpoLoss(Settings):
@@ -219,6 +251,7 @@ class IpoLoss(Settings):
 
     kind: Literal["ipo"] = "ipo"
     tau: Positive = 0.1
+    """How strongly the policy is held to the reference."""
     per_token: bool = False
     """Mean log-ratio of a response's tokens instead of their sum: not the paper's, but in use."""
 
@@ -228,6 +261,7 @@ class HingeLoss(Settings):
 
     kind: Literal["hinge"] = "hinge"
     beta: Positive = 0.1
+    """How strongly the policy is held to the reference."""
 
 
 class OrpoLoss(Settings):
@@ -246,7 +280,9 @@ class SimpoLoss(Settings):
 
     kind: Literal["simpo"] = "simpo"
     beta: Positive = 2.0
+    """Scale of the reward."""
     margin: PositiveOrZero = 1.0
+    """By which the chosen response must be ahead."""
 
 
 class SppoLoss(Settings):

@@ -25,6 +25,7 @@ class ReadingSettings(Settings):
     columns: dict[str, str] = Field(default_factory=dict)
     """Our field name -> the file's column, for files whose names are not recognised."""
     bad_rows: Literal["refuse", "skip"] = "refuse"
+    """What to do about rows that cannot be read: end the run, or leave them out and say so."""
     prompt_template: Annotated[str, AfterValidator(check_prompt_template)] | None = None
     """What is put around each prompt that is given as text, with `{prompt}` in its place; messages have the chat
     template. None takes that which the model was trained with, if any."""
@@ -44,22 +45,28 @@ class SplittingSettings(Settings):
 
 class PromptLengthSettings(Settings):
     max_prompt_tokens: NumTokens = 512
+    """Longer prompts are left out, which is said."""
 
 
 class LengthSettings(PromptLengthSettings):
     max_response_tokens: NumTokens = 512
+    """Records with longer responses are left out, which is said."""
 
 
 class TextDataSettings(SplittingSettings, ReadingSettings):
     text: InputFile
+    """Documents to learn from."""
     heldout_text: InputFile | None = None
+    """Documents to measure on; None holds a share of `text` out."""
 
 
 class TextBlockSettings(ReadingSettings):
     """Running text beside a stage's own data, cut into sequences of the model's tokens."""
 
     text: InputFile
+    """Documents."""
     block_tokens: NumTokens = 128
+    """Tokens of one sequence."""
 
 
 class RetentionSettings(TextBlockSettings):
@@ -80,12 +87,16 @@ class ReplaySettings(TextBlockSettings):
 
 class DemonstrationDataSettings(LengthSettings, SplittingSettings, ReadingSettings):
     demonstrations: InputFile
+    """Prompts with the response to imitate."""
     heldout_demonstrations: InputFile | None = None
+    """To measure on; None holds a share out."""
 
 
 class PairDataSettings(SplittingSettings, ReadingSettings):
     pairs: InputFile
+    """Prompts with a better and a worse response."""
     heldout_pairs: InputFile | None = None
+    """To measure on; None holds a share out."""
 
 
 class FeedbackDataSettings(PromptLengthSettings, SplittingSettings, ReadingSettings):
@@ -95,11 +106,17 @@ class FeedbackDataSettings(PromptLengthSettings, SplittingSettings, ReadingSetti
     """
 
     pairs: InputFile | None = None
+    """Prompts with a better and a worse response."""
     heldout_pairs: InputFile | None = None
+    """To measure on; None holds a share out."""
     rankings: InputFile | None = None
+    """Prompts with several responses, the best first."""
     heldout_rankings: InputFile | None = None
+    """To measure on; None holds a share out."""
     scores: InputFile | None = None
+    """Prompts with a response and its score."""
     heldout_scores: InputFile | None = None
+    """To measure on; None holds a share out."""
 
     @model_validator(mode="after")
     def _check(self) -> Self:
@@ -132,12 +149,16 @@ class LabelledDataSettings(LengthSettings, SplittingSettings, ReadingSettings):
     """Responses that are each labelled good or bad."""
 
     labelled: InputFile
+    """Prompts with a response that is good or bad."""
     heldout_labelled: InputFile | None = None
+    """To measure on; None holds a share out."""
 
 
 class PromptDataSettings(PromptLengthSettings, SplittingSettings, ReadingSettings):
     prompts: InputFile
+    """What the policy is asked."""
     heldout_prompts: InputFile | None = None
+    """Kept apart for an evaluation; None holds a share out."""
 
 
 NumToyRecords = Annotated[int, Field(gt=0, le=1_000_000)]
@@ -148,10 +169,15 @@ class ToyWorldSettings(Settings):
     """Size of the generated world that the embedded default is about."""
 
     num_cars: NumToyRecords = 6
+    """Cars that questions are about."""
     num_texts: NumToyRecords = 6000
+    """Documents for pre-training."""
     num_demonstrations: NumToyRecords = 1500
+    """For supervised fine-tuning."""
     num_pairs: NumToyRecords = 8000
+    """To train the reward model and DPO on."""
     num_heldout_pairs: NumToyRecords = 3000
+    """To measure on."""
     preference_noise: Positive = 0.5
     """Temperature of the simulated annotator: P(a over b) = sigmoid((gold(a) - gold(b)) / noise)."""
 
@@ -161,12 +187,19 @@ class PipelineDataSettings(LengthSettings, SplittingSettings, ReadingSettings):
 
     toy: ToyWorldSettings | None = None
     pairs: InputFile | None = None
+    """Prompts with a better and a worse response."""
     heldout_pairs: InputFile | None = None
+    """To measure on; None holds a share out."""
     demonstrations: InputFile | None = None
+    """For supervised fine-tuning."""
     prompts: InputFile | None = None
+    """What the policy is asked."""
     text: InputFile | None = None
+    """Documents for pre-training."""
 
 
 class EvalDataSettings(PromptLengthSettings, ReadingSettings):
     prompts: InputFile | None = None
+    """What a policy is asked."""
     pairs: InputFile | None = None
+    """What a reward model is measured on."""

@@ -68,6 +68,7 @@ class KubeRaySettings(Settings):
     gpu_tolerations: tuple[Taint, ...] = ("nvidia.com/gpu:NoSchedule",)
     """Further ones for pods with GPUs."""
     image_pull_secrets: tuple[ObjectName, ...] = ()
+    """Secrets by which the image may be pulled."""
     env: dict[str, str] = Field(default_factory=dict)
     """Environment of all of Ray's containers, such as NCCL_SOCKET_IFNAME. It is readable in the manifest."""
     env_from_secrets: tuple[ObjectName, ...] = ()
@@ -77,6 +78,7 @@ class KubeRaySettings(Settings):
     run_as_user: UserId | None = None
     """Number of the user whose processes all pods are; None leaves it to the image."""
     run_as_group: UserId | None = None
+    """Number of that user's group."""
     fs_group: UserId | None = None
     """Group to which mounted volumes belong, so that a user who is not root can write to the claim."""
     queue: ObjectName | None = None
@@ -84,6 +86,7 @@ class KubeRaySettings(Settings):
     labels: dict[str, str] = Field(default_factory=dict)
     """Of the RayJob, such as kueue.x-k8s.io/priority-class."""
     annotations: dict[str, str] = Field(default_factory=dict)
+    """Of the RayJob too."""
     backoff_limit: Annotated[int, Field(ge=0, le=1000)] = 2
     """How often a run that failed gets a new cluster, on which it resumes."""
     active_deadline_s: Annotated[int, Field(gt=0, le=2**31 - 1)] | None = None

@@ -42,11 +42,17 @@ class NewModelSettings(Settings):
     """Sizes of a transformer that is made from scratch."""
 
     vocab_size: VocabSize = 1024
+    """Tokens at most: a tokenizer trained on little text has fewer."""
     hidden_size: LayerWidth = 128
+    """Width of the layers."""
     num_layers: NumLayers = 2
+    """Transformer blocks."""
     num_heads: NumHeads = 4
+    """Attention heads, which share the width equally."""
     intermediate_size: LayerWidth = 384
+    """Width inside the feed-forward part."""
     max_positions: NumTokens = 256
+    """Tokens of the longest text."""
 
 
 class NewLlamaSettings(NewModelSettings):
@@ -79,9 +85,13 @@ class LoraTuning(AdapterTuning):
 
     kind: Literal["lora"] = "lora"
     rank: LoraRank = 8
+    """Width of the adapters."""
     alpha: Positive = 16.0
+    """The adapters are scaled by alpha / rank."""
     dropout: Fraction = 0.0
+    """Of the adapters' input; for supervised fine-tuning alone."""
     targets: Literal["all-linear"] | tuple[str, ...] = "all-linear"
+    """Which modules get an adapter: all linear ones but the head, or those of these names."""
 
 
 Tuning = Annotated[FullTuning | LoraTuning, Field(discriminator="kind")]
@@ -104,7 +114,9 @@ AlignmentTuning = Annotated[LoraTuning, AfterValidator(refuse_dropout)]
 
 class PolicyBaseSettings(Settings):
     trust_remote_code: bool = False
+    """Run the Python code that comes with the model."""
     dtype: Dtype = "float32"
+    """Of its weights."""
 
     def ref_to(self, name: str, setting: str) -> ModelRef:
         """The model that `setting` names, loaded as these settings say."""
@@ -115,6 +127,7 @@ class NamedPolicySettings(PolicyBaseSettings):
     """A language model that there is. `model` is a Hugging Face folder, a PEFT adapter folder or a hub name."""
 
     model: ModelName
+    """A full model, or an adapter on one."""
 
     @property
     def ref(self) -> ModelRef:
@@ -137,6 +150,7 @@ class NewOrNamedPolicySettings(PolicyBaseSettings):
     """A language model that there is, or that is to be made."""
 
     model: ModelName | NewLlamaSettings
+    """One that there is, or the sizes of one to be made."""
 
     @property
     def ref(self) -> ModelRef | NewLlamaSettings:
@@ -165,7 +179,8 @@ class PipelinePolicySettings(NewOrNamedPolicySettings):
 
 class EvaluatedPolicySettings(NamedPolicySettings):
     baseline: ModelName | None = None
-    """What the policy is compared with and KL is measured from; None takes the policy's own base."""
+    """What the policy is compared with and KL is measured from; None takes what its run began from, or
+    an adapter's base."""
 
     @property
     def baseline_ref(self) -> ModelRef | None:

@@ -45,6 +45,7 @@ class LengthGamingSettings(MonitorSettings):
     """Responses grow and the reward with them: it may be paid for length."""
 
     window: Window = 5
+    """Steps at the beginning and at the end that are compared."""
     max_growth: Factor = 2.0
     """Mean tokens of a response now, over those of the first steps."""
 
@@ -57,6 +58,7 @@ class StandstillSettings(MonitorSettings):
     min_update_kl: PositiveOrZero = 1e-9
     """KL in nats a token between the policies before and during a step; of steps with several optimizer steps."""
     min_grad_norm: PositiveOrZero = 1e-9
+    """Gradient norm below which a step changes nothing."""
 
 
 class SamplerGapSettings(MonitorSettings):

@@ -91,8 +91,11 @@ class RewardGroupSettings(WorkerGroupSettings):
     ensemble: tuple[ModelName, ...] = ()
     """Further reward models: the score is the mean of all, less `uncertainty_penalty` times how far they disagree."""
     uncertainty_penalty: PositiveOrZero = 0.0
+    """Of the members' disagreement, their scores' standard deviation."""
     batch_size: BatchSize = 32
+    """Responses in one forward. Changes memory and speed, never a score."""
     max_tokens: NumTokens = 256
+    """Of prompt and response together, the reward model's own tokens."""
     normalize: bool = True
     """Use the calibration stored with the model: mean 0 and variance 1 under the policy that it was calibrated on."""
 
@@ -123,6 +126,7 @@ class ScorerSettings(RewardGroupSettings):
     """Scorers with a trained reward model. `model` is a sequence-classification folder with one output."""
 
     model: ModelName
+    """A reward model: a sequence-classification folder with one output."""
 
     @property
     def reward(self) -> Reward:
@@ -156,6 +160,7 @@ class EncoderSettings(Settings):
     """The BERT of a stage that trains it: made new, a folder or a hub name."""
 
     model: ModelName | NewBertSettings
+    """One that there is, or the sizes of one to be made."""
 
     @property
     def encoder(self) -> ModelRef | NewBertSettings:
@@ -170,3 +175,4 @@ class EncoderSettings(Settings):
 
 class RewardEncoderSettings(EncoderSettings):
     max_tokens: NumTokens = 256
+    """Of prompt and response together, the reward model's own tokens."""

@@ -43,10 +43,15 @@ class OptimizerSettings(Settings):
     """AdamW with a schedule: linear warm-up, then constant, or linear or cosine decay to zero."""
 
     learning_rate: LearningRate
+    """At its highest."""
     schedule: Literal["constant", "linear", "cosine"] = "cosine"
+    """What the learning rate does after the warm-up."""
     warmup_fraction: Fraction = 0.05
+    """Share of the steps over which the learning rate rises."""
     weight_decay: PositiveOrZero = 0.0
+    """AdamW's."""
     max_grad_norm: Positive = 1.0
+    """Gradients of a larger norm are scaled down to it."""
 
 
 class EarlyStoppingSettings(Settings):
@@ -62,11 +67,13 @@ class EpochSettings(OptimizerSettings):
     """An offline stage: passes over a fixed set of records."""
 
     num_epochs: Count = 1
+    """Passes over the records."""
     batch_size: BatchSize = 32
     """Records in one optimizer step, over all ranks."""
     save_every: Changeable[Count] = 200
     """Optimizer steps between checkpoints; the last step is always saved."""
     keep_checkpoints: Changeable[Count] = 2
+    """Newest checkpoints that are kept."""
     evaluate_every: Count | None = None
     """Optimizer steps between measurements on the held-out records; None measures after the last step only."""
     early_stopping: EarlyStoppingSettings | None = None
@@ -115,6 +122,7 @@ class CalibrationSettings(PolicyBaseSettings):
     policy: ModelName | None = None
     """The policy whose sampled responses are to score mean 0, variance 1; None takes those in the pairs file."""
     num_prompts: Count = 128
+    """Prompts that it is asked."""
 
     @property
     def policy_ref(self) -> ModelRef | None:
@@ -135,8 +143,11 @@ class KtoSettings(EpochSettings):
     batch_size: Annotated[int, Field(ge=2, le=1_000_000)] = 32
     """Records in one optimizer step, over all ranks; the KL is estimated from prompts with others' responses."""
     beta: Positive = 0.1
+    """How strongly the policy is held to the reference."""
     desirable_weight: Positive = 1.0
+    """Of good responses in the loss."""
     undesirable_weight: Positive = 1.0
+    """Of bad responses in the loss."""
 
 
 class PpoSettings(OptimizerSettings):
@@ -144,9 +155,13 @@ class PpoSettings(OptimizerSettings):
 
     learning_rate: LearningRate = 5e-4
     num_steps: Count = 50
+    """Rounds of sampling, scoring and learning."""
     prompts_per_step: BatchSize = 32
+    """Prompts in one round."""
     samples_per_prompt: SamplesPerPrompt = 1
+    """Responses to each."""
     num_epochs: Count = 1
+    """Passes over a round's responses."""
     minibatch_size: BatchSize = 32
     """Samples in one optimizer step, over all ranks."""
     estimator: Estimator = Gae()
@@ -164,6 +179,7 @@ class PpoSettings(OptimizerSettings):
     Above 0 sampling continues beside learning, as many steps ahead of it; 0 samples and learns by turns.
     """
     keep_checkpoints: Changeable[Count] = 2
+    """Newest checkpoints that are kept."""
 
     @property
     def samples_per_step(self) -> int:
@@ -177,6 +193,8 @@ class PpoSettings(OptimizerSettings):
 
 class EvaluationSettings(Settings):
     num_prompts: Count = 256
+    """Prompts that are asked."""
     samples_per_prompt: SamplesPerPrompt = 1
+    """Responses to each."""
     num_shown: Count = 8
     """Prompts whose responses are printed side by side in the report."""

@@ -43,7 +43,9 @@ class ClusterSettings(Settings):
     wait_s: Annotated[float, Field(ge=0, le=10_000_000)] = 0.0
     """How long to wait for resources that the cluster does not have yet."""
     boot_timeout_s: Seconds = 600.0
+    """How long a worker may take to start and to load its model."""
     call_timeout_s: Seconds = 1800.0
+    """How long a worker may take over one piece of work."""
     max_restarts: CountOrZero = 5
     """How often a lost worker may be replaced between one step and the next; once more ends the run."""
     kuberay: KubeRaySettings = KubeRaySettings()
@@ -53,10 +55,13 @@ class WorkerGroupSettings(Settings):
     """A group of processes of one role, and what each asks of its host."""
 
     num_workers: Changeable[NumWorkers] = 1
+    """Processes in the group."""
     num_threads: Changeable[NumThreads] = 1
+    """CPU threads of each."""
     num_cpus: Changeable[CpuShare] = 0.5
     """What each asks of Ray; its threads are set apart, by `num_threads`."""
     num_gpus: Changeable[GpuShare] = 0.0
+    """GPUs that each asks for; a part of one where several share it."""
     memory_gib: Changeable[GiB] = 1.0
     """Main memory. Nothing enforces it: it keeps workers off hosts that are too small."""
     placement: Changeable[Literal["pack", "spread"]] = "spread"
@@ -77,7 +82,9 @@ class LearnerSettings(LearnerRankSettings):
     """The group of DeepSpeed ranks."""
 
     zero_stage: Changeable[Literal[0, 1, 2, 3]] = 2
+    """What the ranks share of the training state: nothing, optimizer, gradients too, weights too."""
     gradient_checkpointing: Changeable[bool] = False
+    """Compute activations anew in the backward: less memory, more time."""
 
 
 class TransformersEngine(Settings):
@@ -91,7 +98,9 @@ class VllmEngine(Settings):
     gpu_memory_fraction: Changeable[Annotated[float, Field(gt=0, le=1)]] = 0.9
     """Of one GPU's memory, what the engine takes; less where roles share a GPU. On a CPU `kv_cache_gib` counts."""
     max_num_seqs: Changeable[BatchSize] = 128
+    """Responses that the engine samples at once."""
     enforce_eager: Changeable[bool] = True
+    """Start sooner and sample slower: nothing is compiled."""
 
 
 SamplerEngine = Annotated[VllmEngine | TransformersEngine, Field(discriminator="kind")]
@@ -101,7 +110,9 @@ class AutoscaleSettings(Settings):
     """The number of rollout workers follows who waits for whom: the learner for responses, or they for it."""
 
     min_workers: NumWorkers = 1
+    """Fewest rollout workers."""
     max_workers: NumWorkers
+    """Most rollout workers."""
     margin: Annotated[float, Field(gt=0, lt=1)] = 0.2
     """Share of a step's time by which one side waits longer than the other before the number changes."""
     patience: Count = 3
@@ -121,8 +132,11 @@ class RolloutSettings(WorkerGroupSettings):
 
     engine: SamplerEngine = VllmEngine()
     tensor_parallel: Changeable[NumGpus] = 1
+    """GPUs that share one copy of the model."""
     temperature: Positive = 1.0
+    """What logits are divided by before a token is drawn."""
     max_tokens: NumTokens = 64
+    """Of one response."""
     chunk_size: BatchSize = 64
     """Responses that one worker samples together: the unit of work that workers take."""
     partial_tokens: NumTokens | None = None

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Self
 
 from plumbob.console.exit_codes import FAILED, INTERRUPTED, OK, RESUME_ME, USER_ERROR
 from plumbob.console.options import add_config, add_json
-from plumbob.core.errors import RunFailed, UserError
+from plumbob.core.errors import RunFailed, RunStopped, UserError
 
 if TYPE_CHECKING:
     from plumbob.cluster.launchers.launcher import LauncherOption, Renderer
@@ -101,11 +101,8 @@ def _submit(config: AnyRun, arguments: Namespace) -> int:
             ended = jobs.follow(job, printing.write)
         return exit_status(ended, arguments.with_source)
     except KeyboardInterrupt:
-        print(
-            f"plumbob: the job keeps running; look: {tool.format('status')}; end it: {tool.format('stop')}",
-            file=sys.stderr,
-        )
-        return INTERRUPTED
+        look = f"the job keeps running; look: {tool.format('status')}; end it: {tool.format('stop')}"
+        raise RunStopped(look) from None
 
 
 def exit_status(ended: Ended, with_source: bool) -> int:
@@ -137,6 +134,8 @@ def _options() -> Iterator[tuple[str, LauncherOption]]:
 def _check_options(arguments: Namespace) -> None:
     """Raises UserError for options of a launcher that was not asked for."""
     chosen = "--address" if arguments.render is None else f"--render {arguments.render}"
+    if arguments.json and arguments.render is not None:
+        raise UserError("--json is for --address only: what is rendered is for another system to read")
     for owner, option in _options():
         given = getattr(arguments, option.name)
         if owner != chosen and given is not None and given is not False:

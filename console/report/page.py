@@ -91,7 +91,7 @@ def _stage_sections(run_dir: Path, order: Sequence[str]) -> list[str]:
 
 def _lead(summary: Mapping[str, Any], config: Mapping[str, Any]) -> str:
     facts = [
-        f"{config.get('kind', summary.get('kind', 'run'))} run",
+        f"{_kind(config) or summary.get('kind', 'run')} run",
         f"seed {config.get('seed', summary.get('seed', 0))}",
     ]
     if "seconds_total" in summary:
@@ -99,6 +99,13 @@ def _lead(summary: Mapping[str, Any], config: Mapping[str, Any]) -> str:
     if not summary:
         facts.append("not finished")
     return f'<p class="lead">{escape(" · ".join(facts))}</p>'
+
+
+def _kind(config: Mapping[str, Any]) -> str | None:
+    """What was asked for: of policy gradients the algorithm, as the estimator is called."""
+    kind: str | None = config.get("kind")
+    estimator = config["ppo"]["estimator"]["kind"] if kind == "ppo" and "ppo" in config else None
+    return estimator if estimator not in (None, "gae") else kind
 
 
 def _summary_section(summary: Mapping[str, Any]) -> str:

@@ -10,8 +10,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from plumbob.data.texts.control_tokens import MARK, ControlTokens
+from plumbob.data.texts.control_tokens import MARK
 from plumbob.data.texts.tokenizer import Tokenizer
+from plumbob.data.texts.turns import control_tokens
 
 SPACES = ("\u2581", "\u0120")
 """How sentencepiece and byte-level vocabularies write a space."""
@@ -25,7 +26,7 @@ class TextCodec:
 
     def __init__(self, tokenizer: Tokenizer) -> None:
         self._tokenizer: Any = tokenizer
-        self.control = ControlTokens(tokenizer)
+        self.control = control_tokens(tokenizer)
         self._control_ids = frozenset(self.control.ids.values())
         first = self._ids("a")[:1]
         self._adds_space = bool(first) and str(tokenizer.convert_ids_to_tokens(first[0])).startswith(SPACES)

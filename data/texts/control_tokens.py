@@ -7,7 +7,7 @@ Unicode's noncharacters, which are for a program's own use and stand in no text;
 """
 
 import re
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import Any
 
 from plumbob.data.texts.tokenizer import Tokenizer
@@ -39,15 +39,19 @@ class SpeltTokens:
 
 
 class ControlTokens(SpeltTokens):
-    """Those of a tokenizer.
+    """Those of a tokenizer: what it marks as special, and `others` that it was given.
 
     Attributes:
         ids: text -> id.
     """
 
-    def __init__(self, tokenizer: Tokenizer) -> None:
+    def __init__(self, tokenizer: Tokenizer, others: Collection[str] = ()) -> None:
         added = tokenizer.added_tokens_decoder
-        self.ids = {token.content: int(id_) for id_, token in added.items() if token.special and token.content}
+        self.ids = {
+            token.content: int(id_)
+            for id_, token in added.items()
+            if token.content and (token.special or token.content in others)
+        }
         super().__init__(tuple(self.ids))
         self._unknown_id = tokenizer.unk_token_id
         self._added = {token.content: token for token in added.values()}

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from plumbob.data.bounded_templates import render
-from plumbob.data.texts.control_tokens import MARK, any_of
+from plumbob.data.texts.control_tokens import MARK, ControlTokens, any_of
 from plumbob.data.texts.tokenizer import Tokenizer
 
 QUESTION, ANSWER = "Qmbldvx", "Ambldvx"
@@ -34,6 +34,7 @@ class AssistantTurn:
         end, end_id: the token that ends the turn: the first control token behind the answer, or the EOS where there is
             none.
         strips: whether the template takes away space around an answer.
+        tokens: the added tokens that the template writes around questions and answers.
     """
 
     opening: str
@@ -43,6 +44,7 @@ class AssistantTurn:
     end: str
     end_id: int
     strips: bool
+    tokens: frozenset[str]
 
     def is_opened_by(self, prompt: str) -> bool:
         """Whether the prompt ends with an opened turn of the assistant's, which the template wrote."""
@@ -80,7 +82,14 @@ def assistant_turn(tokenizer: Tokenizer) -> AssistantTurn | None:
         end=end,
         end_id=end_id,
         strips=spaced == whole,
+        tokens=frozenset(token for token in _added_ids(tokenizer) if token in opened + whole) - _tags(opened),
     )
+
+
+def control_tokens(tokenizer: Tokenizer) -> ControlTokens:
+    """Those that it marks as special, and those by which its chat template tells turns apart."""
+    turn = assistant_turn(tokenizer)
+    return ControlTokens(tokenizer, () if turn is None else turn.tokens)
 
 
 class ResponseEnds:
@@ -146,10 +155,18 @@ def _user() -> dict[str, str]:
     return {"role": "user", "content": QUESTION}
 
 
+def _added_ids(tokenizer: Tokenizer) -> dict[str, int]:
+    """Without the runs of space that some vocabularies have as added tokens."""
+    return {token.content: int(id_) for id_, token in tokenizer.added_tokens_decoder.items() if token.content.strip()}
+
+
+def _tags(prompt: str) -> set[str]:
+    return set(re.findall(TAG, opened_tags(prompt)))
+
+
 def _end(tokenizer: Tokenizer, after: str) -> tuple[str, str, int] | None:
     """(text before it, the token, its id); None where there is none, and no EOS."""
-    # Some vocabularies have runs of space as added tokens.
-    ids = {token.content: int(id_) for id_, token in tokenizer.added_tokens_decoder.items() if token.content.strip()}
+    ids = _added_ids(tokenizer)
     found = any_of(tuple(ids)).search(after)
     if found is not None:
         return after[: found.start()], found[0], ids[found[0]]

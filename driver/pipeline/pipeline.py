@@ -16,6 +16,7 @@ from plumbob.configs.runs import (
     RewardRun,
     SftRun,
 )
+from plumbob.configs.settings.algorithms import algorithm_of
 from plumbob.configs.settings.data import (
     DemonstrationDataSettings,
     EvalDataSettings,
@@ -63,7 +64,7 @@ class StageFolders:
     encoder: str
     sft: str
     reward_model: str
-    ppo: str
+    online: str
     dpo: str
 
 
@@ -77,9 +78,14 @@ def stage_folders(run: PipelineRun, folder: Path) -> StageFolders:
         encoder=str(folder / "pretrain-encoder/encoder") if new_encoder else str(run.reward.model),
         sft=str(folder / "sft/policy"),
         reward_model=str(folder / "reward/reward_model"),
-        ppo=str(folder / "ppo/policy"),
+        online=str(folder / online_stage(run, folder) / "policy"),
         dpo=str(folder / "dpo/policy"),
     )
+
+
+def online_stage(run: PipelineRun, folder: Path) -> str:
+    """What its stage of online alignment is called: as its algorithm is, or `ppo` where an older run called it that."""
+    return "ppo" if (folder / "ppo").exists() else algorithm_of(run.ppo.estimator)
 
 
 class Pipeline:
@@ -87,6 +93,7 @@ class Pipeline:
 
     def __init__(self, run: PipelineRun, folder: Path, files: Files) -> None:
         self._run, self._files, self._folders = run, files, stage_folders(run, folder)
+        self.online_stage = online_stage(run, folder)
         self._shared = {"seed": run.seed, "storage": run.storage, "cluster": run.cluster}
         self._common = self._shared | {"learner": run.learner}
         # The files are the pipeline's own by now: read, checked, mapped, rendered and split.
@@ -137,9 +144,9 @@ class Pipeline:
             reward_training=self._run.reward_training,
         )
 
-    def ppo(self) -> PpoRun:
+    def online(self) -> PpoRun:
         return PpoRun(
-            name="ppo",
+            name=self.online_stage,
             **self._common,
             data=PromptDataSettings(
                 prompts=self._files.prompts, heldout_prompts=self._files.heldout_prompts, **self._prompt
@@ -165,7 +172,7 @@ class Pipeline:
             **self._shared,
             learner=LearnerRankSettings(**self._run.learner.model_dump(include=set(LearnerRankSettings.model_fields))),
             data=EvalDataSettings(prompts=self._files.heldout_prompts, **self._prompt),
-            policy=EvaluatedPolicySettings(model=self._folders.ppo, baseline=self._folders.sft, **self._base),
+            policy=EvaluatedPolicySettings(model=self._folders.online, baseline=self._folders.sft, **self._base),
             reward=self._run.reward.trained(self._folders.reward_model),
             rollout=self._run.rollout,
             evaluation=self._run.evaluation,
@@ -219,9 +226,9 @@ def _stages(run: PipelineRun, files: Files, context: StageContext) -> list[tuple
         *first,
         ("sft", lambda inner: prepare(stages.sft())(inner)),
         ("reward", lambda inner: reward_stage.prepare(stages.reward(), files.dialogue_form)(inner)),
-        ("ppo", lambda inner: prepare(stages.ppo(), files.gold_reward)(inner)),
+        (stages.online_stage, lambda inner: prepare(stages.online(), files.gold_reward)(inner)),
         ("dpo", lambda inner: prepare(stages.dpo())(inner)),
-        (EVAL, lambda inner: _evaluate(stages.evaluation(), files, context, inner)),
+        (EVAL, lambda inner: _evaluate(stages.evaluation(), (stages.online_stage, "dpo"), files, context, inner)),
     ]
 
 
@@ -236,7 +243,10 @@ def _run_unless_done(name: str, stage: StageBody, context: StageContext) -> Stag
     return summary
 
 
-def _evaluate(run: EvalRun, files: Files, outer: StageContext, inner: StageContext) -> StageResult:
+def _evaluate(
+    run: EvalRun, aligned: tuple[str, ...], files: Files, outer: StageContext, inner: StageContext
+) -> StageResult:
+    """The policies that the stages `aligned` made, beside the one that they began from."""
     data = prepare_eval(run)
     policy = data.policy
     assert policy is not None, "a pipeline evaluates policies"
@@ -245,8 +255,7 @@ def _evaluate(run: EvalRun, files: Files, outer: StageContext, inner: StageConte
     scorer = inner.session.start_scorers(run.reward)
     base = policy.opened.ref
     policies = {
-        name: open_policy(replace(base, name=str(outer.folder / name / "policy"), setting=name))
-        for name in ("ppo", "dpo")
+        name: open_policy(replace(base, name=str(outer.folder / name / "policy"), setting=name)) for name in aligned
     }
     measured = measure_policies(run, policy, inner.session, scorer, policies, files.gold_reward)
     baseline = measured["baseline"]

@@ -58,7 +58,7 @@ def prepare(run: PpoRun, rule: Rule | None = None) -> PreparedStage:
         checkpoints = Checkpoints(context.folder / "checkpoints", run.ppo.keep_checkpoints)
         state = PpoState(run, data)
         context.control.ledger = state.ledger
-        newest = checkpoints.newest(partial(context.listener.notify, run.kind))
+        newest = checkpoints.newest(partial(context.listener.notify, run.stage))
         if newest is not None:
             workers.learners.load(newest.folder)
             state.restore(newest)
@@ -70,7 +70,9 @@ def prepare(run: PpoRun, rule: Rule | None = None) -> PreparedStage:
         workers.learners.export(context.folder / "policy")
         return _result(context, run, data, state, workers)
 
-    return training_stage(data.notes if has_judge else (*data.notes, NO_SECOND_REWARD_MODEL), train, data.rows)
+    longest = max(len(prompt.ids) for prompt in data.train) + run.rollout.max_tokens
+    notes = data.notes if has_judge else (*data.notes, NO_SECOND_REWARD_MODEL)
+    return training_stage(notes, train, data.rows, longest)
 
 
 def _start(
@@ -80,7 +82,7 @@ def _start(
     spec = sampler_spec(opened, run.rollout, served_rank(opened.source, run.policy.tuning.rank))
     return PpoWorkers(
         *run_concurrently(
-            partial(context.listener.notify, run.kind),
+            partial(context.listener.notify, run.stage),
             lambda: session.start_samplers(spec, run.rollout),
             lambda: _scorer(session, run, rule, scored),
             lambda: session.start_learners(run),

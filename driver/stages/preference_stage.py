@@ -3,7 +3,7 @@
 from plumbob.configs.runs import DpoRun, KtoRun
 from plumbob.driver.stages.stage import PreparedStage, training_stage
 from plumbob.trainers.offline.dpo import prepare_dpo, run_dpo
-from plumbob.trainers.offline.kto import prepare_kto, run_kto
+from plumbob.trainers.offline.kto import longest_mismatch, prepare_kto, run_kto
 
 
 def prepare(run: DpoRun) -> PreparedStage:
@@ -13,6 +13,7 @@ def prepare(run: DpoRun) -> PreparedStage:
         data.notes,
         lambda context, log: run_dpo(run, data, context.session.start_learners(run), context.folder, log),
         data.rows,
+        max(len(sequence.ids) for pair in (*data.train, *data.heldout) for sequence in pair),
     )
 
 
@@ -23,4 +24,5 @@ def prepare_labelled(run: KtoRun) -> PreparedStage:
         data.notes,
         lambda context, log: run_kto(run, data, context.session.start_learners(run), context.folder, log),
         data.rows,
+        max(longest_mismatch(side) for side in (data.train, data.heldout) if side),
     )

@@ -41,11 +41,13 @@ class PreparedStage:
     Attributes:
         notes: sentences for a person about its input, known before it runs.
         rows: one of each input as the model sees it.
+        longest: tokens of the longest sequence that its learners compute; None where that is not known before it runs.
     """
 
     notes: tuple[str, ...]
     body: StageBody
     rows: tuple[RenderedRow, ...] = ()
+    longest: int | None = None
 
     def __call__(self, context: StageContext) -> StageResult:
         return self.body(context)
@@ -76,11 +78,13 @@ def training_stage(
     notes: tuple[str, ...],
     train: Callable[[StageContext, MetricsLog], StageResult],
     rows: tuple[RenderedRow, ...] = (),
+    longest: int | None = None,
 ) -> PreparedStage:
     """A stage that logs metrics. It first says what was left out of its input, and at its end what `train` found.
 
     Args:
         train: does the work.
+        longest: as of `PreparedStage`.
     """
 
     def run(context: StageContext) -> StageResult:
@@ -93,4 +97,4 @@ def training_stage(
             context.listener.notify(context.folder.name, note)
         return replace(result, notes=(*notes, *found))
 
-    return PreparedStage(notes, run, rows)
+    return PreparedStage(notes, run, rows, longest)

@@ -12,4 +12,5 @@ def prepare(run: SftRun) -> PreparedStage:
         data.notes,
         lambda context, log: run_sft(run, data, context.session.start_learners(run), context.folder, log),
         data.rows,
+        max(len(sequence.ids) for sequence in (*data.train, *data.heldout)),
     )

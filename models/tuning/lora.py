@@ -4,7 +4,7 @@ PEFT is imported where a model is made: it takes seconds, and the driver only ch
 """
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from plumbob.configs.settings.models import LoraTuning, NewLlamaSettings
 from plumbob.models.adapter import ModelRole
@@ -16,7 +16,7 @@ from plumbob.models.tuning.adapter_support import (
     check_largest_rank,
     check_rank,
 )
-from plumbob.models.tuning.targets import check_new_targets, check_targets
+from plumbob.models.tuning.targets import ALL_LINEAR, LINEAR, check_new_targets, check_targets
 
 if TYPE_CHECKING:
     from peft import LoraConfig
@@ -45,6 +45,23 @@ class LoraMethod:
         from plumbob.models.tuning.roles import adapted_policy
 
         return adapted_policy(opened, lora_config(self.tuning, opened.source.base), roles, seed)
+
+
+def num_adapter_parameters(model: Any, tuning: LoraTuning) -> int:
+    """Of one new adapter: A [rank, in] and B [out, rank] for each target.
+
+    Args:
+        model: which may be one without weights.
+    """
+    head = model.get_output_embeddings()
+    sides = 0
+    for name, module in model.named_modules():
+        if tuning.targets == ALL_LINEAR:
+            is_target = isinstance(module, LINEAR) and module is not head
+        else:
+            is_target = any(f".{name}".endswith(f".{target}") for target in tuning.targets)
+        sides += sum(module.weight.shape) if is_target else 0
+    return tuning.rank * sides
 
 
 def lora_config(tuning: LoraTuning, base: str) -> "LoraConfig":

@@ -4,17 +4,16 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import torch
 from safetensors import safe_open
 from torch import nn
-from transformers import AutoModelForCausalLM, LlamaForCausalLM
+from transformers import AutoModelForCausalLM
 from transformers.pytorch_utils import Conv1D
 
 from plumbob.configs.settings.models import LoraTuning, NewLlamaSettings
 from plumbob.core.errors import UserError
 from plumbob.core.outside import from_outside
 from plumbob.models.adapter import SAVE_AGAIN, WEIGHTS_FILE, ModelRole
-from plumbob.models.from_scratch import llama_config
+from plumbob.models.from_scratch import empty_llama
 from plumbob.models.loading import OpenedPolicy
 from plumbob.models.tuning.adapter_fields import check_adapter
 from plumbob.models.tuning.adapter_support import (
@@ -56,9 +55,7 @@ def check_new_targets(spec: NewLlamaSettings, tuning: LoraTuning, support: Adapt
     """As `check_targets`, for a model that is yet to be made."""
     if tuning.targets == ALL_LINEAR:
         return
-    with torch.device("meta"):
-        model = LlamaForCausalLM(llama_config(spec, spec.vocab_size, eos_token_id=0, pad_token_id=1))
-    _check_named(model, tuning.targets, f"the new {spec.setting}", support, setting)
+    _check_named(empty_llama(spec), tuning.targets, f"the new {spec.setting}", support, setting)
 
 
 def check_served(opened: OpenedPolicy, support: AdapterSupport, roles: tuple[ModelRole, ...] = ()) -> None:

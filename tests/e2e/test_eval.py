@@ -135,6 +135,16 @@ def test_an_adapter_is_compared_with_its_base_by_default(
     assert {"reward_gain", "win_rate"} <= set(figures)
 
 
+def test_what_a_run_made_is_compared_with_what_it_began_from(
+    stage: Stages, policy_settings: list[str], reward_model: str, sft_lora: Left, ppo_from_adapter: Left
+) -> None:
+    figures = stage.evaluate(*policy_settings, f"policy.model={ppo_from_adapter.policy}")
+    rollouts, _ = answered(policy_settings, ppo_from_adapter.policy, reward_model)
+    assert figures["baseline"] == sft_lora.policy
+    kl = mean_kl(ppo_from_adapter.policy, sft_lora.policy, rollouts)
+    assert figures["kl"] == pytest.approx(kl, abs=1e-3)
+
+
 def test_a_full_model_is_compared_with_nothing_by_default(
     stage: Stages, policy_settings: list[str], reward_model: str, sft_full: str
 ) -> None:

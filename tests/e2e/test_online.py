@@ -47,7 +47,10 @@ def test_grpo_with_kl_in_the_loss_and_dynamic_sampling(stage: Stages, ppo_settin
         (dropped if row.dropped else used)[step, row.group_id].add(row.score)
         assert len(row.values) == 0
         assert len(row.ref_logprobs) == (0 if row.dropped else len(row.token_ids))
-    assert NO_SECOND_REWARD_MODEL in left.summary["stages"]["ppo"]["notes"]
+    # It is called what was asked for, in all that it leaves.
+    assert list(left.summary["stages"]) == ["grpo"]
+    assert json.loads((left.folder / "status.json").read_text())["stage"] == "grpo"
+    assert NO_SECOND_REWARD_MODEL in left.summary["stages"]["grpo"]["notes"]
     num_groups = int(str(PPO["ppo.prompts_per_step"]))
     assert len(used) == len(lines) * num_groups and not used.keys() & dropped.keys()
     assert len(dropped) == sum(metrics["num_dropped_groups"] for metrics in lines)

@@ -8,6 +8,7 @@ from typing import Any, Self
 import numpy as np
 from numpy.typing import NDArray
 
+from plumbob.configs.settings.algorithms import algorithm_of
 from plumbob.configs.settings.training import PpoSettings
 from plumbob.core.disk_errors import naming_file
 from plumbob.rollout.journal import JOURNAL_FOLDER, DropReason, JournalRow, step_file, write_step
@@ -37,6 +38,7 @@ class PpoRecorder:
 
     def __init__(self, ppo: PpoSettings, folder: Path, log: MetricsLog, listener: Listener) -> None:
         self._ppo, self._folder, self._log, self._listener = ppo, folder, log, listener
+        self._algorithm = algorithm_of(ppo.estimator)
         self._phases = Phases()
         self._monitors = Monitors(ppo)
         for step in steps_on_disk(folder):  # A resumed run's earlier steps.
@@ -81,7 +83,7 @@ class PpoRecorder:
         measured = measure_step(responses, computed, stats, update, step - 1, sum(seconds.values()), rounds)
         self._monitors.observe(measured)
         metrics = measured.on_disk() | {f"{ALARM}{alarm.name}": 1.0 for alarm in self._monitors.alarms}
-        self._log.append(StepRecord("ppo", step, self._ppo.num_steps, metrics, seconds))
+        self._log.append(StepRecord(self._algorithm, step, self._ppo.num_steps, metrics, seconds))
         for alarm in self._monitors.new_alarms:
             self._notify(f"step {step}: {alarm.message}")
         if stats.num_empty:
@@ -106,7 +108,7 @@ class PpoRecorder:
         return RoundMetrics(responses.num_rounds, num_dropped, responses.num_flat)
 
     def _notify(self, message: str) -> None:
-        self._listener.notify("ppo", message)
+        self._listener.notify(self._algorithm, message)
 
 
 def ppo_summary(steps: Sequence[StepMetrics]) -> dict[str, float]:

@@ -1,6 +1,18 @@
 """Who runs side by side in each kind of run."""
 
-from plumbob.cluster.resources import ResourceNeed, resource_needs
+from dataclasses import replace
+
+import pytest
+
+from plumbob.cluster.resources import (
+    Expected,
+    Host,
+    ResourceAmount,
+    ResourceNeed,
+    expected_gib,
+    memory_lines,
+    resource_needs,
+)
 from plumbob.configs.runs import EvalRun, PpoRun, RewardRun, SftRun
 from plumbob.configs.settings.data import (
     DemonstrationDataSettings,
@@ -12,6 +24,7 @@ from plumbob.configs.settings.models import AlignedPolicySettings, PolicySetting
 from plumbob.configs.settings.rewards import JudgeSettings, RewardEncoderSettings, ScorerSettings
 from plumbob.configs.settings.training import CalibrationSettings
 from plumbob.configs.settings.workers import LearnerSettings, RolloutSettings
+from plumbob.models.sizes.memory import DRIVER_FLOOR, GIB, PRIVATE_RAY_FLOOR, MemoryEstimate
 
 
 def test_who_is_needed_at_a_runs_widest_moment() -> None:
@@ -39,3 +52,40 @@ def test_who_is_needed_at_a_runs_widest_moment() -> None:
     sampled = reward.model_copy(update={"calibration": CalibrationSettings(policy="m")})
     assert [n.role for n in resource_needs(sampled)] == ["learner", "rollout"]
     assert [n.role for n in resource_needs(EvalRun(data=EvalDataSettings(pairs="f"), reward=scorer))] == ["scorer"]
+
+
+LEARNER, SCORER = (
+    ResourceNeed("learner", "learner.num_workers", 2, 0.5, 0.0, 1.0, spread=False),
+    ResourceNeed("scorer", "reward.num_workers", 1, 0.5, 0.0, 4.0, spread=True),
+)
+EXPECTED: Expected = {
+    "learner": MemoryEstimate(weights=GIB, optimizer=2 * GIB, activations=GIB // 2),
+    "scorer": MemoryEstimate(weights=GIB // 4),
+}
+
+
+def test_what_is_expected_stands_beside_what_is_asked_for() -> None:
+    rest = (DRIVER_FLOOR + PRIVATE_RAY_FLOOR) / GIB
+    for free, end in ((20.0, ""), (5.0, ", which is less: the run may be ended for want of memory")):
+        host = Host("10.0.0.1", "n1", ResourceAmount(4, 0, free))
+        assert memory_lines((LEARNER, SCORER), EXPECTED, (host,)) == [
+            "learner: about 3.5 GiB each (weights 1, optimizer 2, activations 0.5); learner.memory_gib=1 is less, so "
+            "that hosts may be filled past their memory: set learner.memory_gib=3.5",
+            "scorer: about 0.25 GiB each (weights 0.25); reward.memory_gib=4",
+            f"in all about {2 * 3.5 + 0.25 + rest:.3g} GiB, {rest:.3g} GiB of it the driver and Ray; {free:g} GiB are "
+            f"free{end}",
+        ]
+    found = expected_gib((LEARNER, SCORER), EXPECTED)
+    assert found["roles"]["learner"] == {
+        "each": 3.5,
+        "parts": {"weights": 1.0, "optimizer": 2.0, "activations": 0.5},
+        "declared": 1.0,
+    }
+    assert found["driver_and_ray"] == rest
+    assert found["total"] == pytest.approx(7.25 + rest)
+    assert memory_lines((LEARNER,), {}, ()) == [] and expected_gib((LEARNER,), {}) == {}
+
+
+def test_what_is_on_gpus_asks_for_no_memory_of_the_host() -> None:
+    (row, _) = memory_lines((replace(LEARNER, num_gpus=1.0),), EXPECTED, ())
+    assert row.endswith("each on its GPUs (weights 1, optimizer 2, activations 0.5); learner.memory_gib=1")

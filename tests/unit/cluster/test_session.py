@@ -28,12 +28,12 @@ NEEDS = (ResourceNeed("learner", "learner.num_workers", 3, 1.0, 0.0, 0.0, spread
 
 
 def test_a_private_ray_that_would_be_too_small() -> None:
-    check_local(ClusterSettings(num_cpus=3), NEEDS)
+    check_local(ClusterSettings(num_cpus=3), NEEDS, {})
     # 3 workers of one CPU each; nobody can join a private Ray, so there is nothing to wait for.
     with pytest.raises(UserError) as refused:
-        check_local(ClusterSettings(num_cpus=2, wait_s=600), NEEDS)
+        check_local(ClusterSettings(num_cpus=2, wait_s=600), NEEDS, {})
     assert str(refused.value) == ("the cluster is too small: 1 CPUs are missing; this would fit: learner.num_workers=2")
-    check_local(ClusterSettings(address="10.0.0.1:6379", num_cpus=2), NEEDS)  # Known when it has been joined.
+    check_local(ClusterSettings(address="10.0.0.1:6379", num_cpus=2), NEEDS, {})  # Known when it has been joined.
 
 
 def test_a_run_that_is_too_large_starts_no_ray(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

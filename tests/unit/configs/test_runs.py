@@ -17,6 +17,23 @@ def setting_error(config: str, *overrides: str) -> str:
 
 
 @pytest.mark.parametrize(
+    ("preset", "stage"),
+    [
+        ("ppo", "ppo"),
+        ("grpo", "grpo"),
+        ("dr-grpo", "dr-grpo"),
+        ("rloo", "rloo"),
+        ("reinforce-plus-plus", "reinforce++"),
+    ],
+)
+def test_policy_gradients_are_called_what_they_are(preset: str, stage: str) -> None:
+    assert load_run(preset, PPO).stage == stage
+    assert load_run("ppo", [*PPO, "ppo.estimator.kind=rloo", "ppo.samples_per_prompt=4"]).stage == "rloo"
+    assert load_run("dpo", ["policy.model=m", "data.pairs=f"]).stage == "dpo"
+    assert load_run("toy").stage == "pipeline"
+
+
+@pytest.mark.parametrize(
     ("name", "objective"), [("pairs", "bradley-terry"), ("rankings", "plackett-luce"), ("scores", "regression")]
 )
 def test_each_kind_of_data_has_its_objective(name: str, objective: str) -> None:

@@ -9,6 +9,7 @@ import sys
 import types
 from collections.abc import Callable
 from dataclasses import dataclass
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -115,17 +116,75 @@ def test_a_user_error_is_a_message_and_status_2_before_anything_starts(
     write_resolved(load_run(PPO[0], PPO[1:]), Path("runs/ppo"))
     assert main(arguments) == 2
     out, err = capsys.readouterr()
-    assert out == ""
+    told = (
+        "".join(f"plumbob: {line}\n" for line in error_in(out)["error"].splitlines()) if "--json" in arguments else ""
+    )
+    assert told == err if told else out == ""
     assert err.startswith("plumbob: ")
     assert message in err
     assert "Traceback" not in err
 
 
+def error_in(out: str) -> dict[str, Any]:
+    """What a script is told, which is one line."""
+    (line,) = out.splitlines()
+    error: dict[str, Any] = json.loads(line)
+    return error
+
+
 @pytest.mark.parametrize("arguments", [["run"], ["fly"], [], ["run", "toy", "--jsn"], ["doctor", "seed=1"]])
-def test_arguments_that_are_none_end_with_status_2(arguments: list[str]) -> None:
+def test_arguments_that_are_none_end_with_status_2(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    for given in (arguments, [*arguments, "--json"]):
+        with pytest.raises(SystemExit) as ended:
+            main(given)
+        assert ended.value.code == 2
+        out, err = capsys.readouterr()
+        assert err.startswith("usage: plumbob")
+        if "--json" in given:
+            told = error_in(out)
+            assert (told["event"], told["exit_code"]) == ("error", 2)
+            assert err.endswith(f": error: {told['error']}\n")
+        else:
+            assert out == ""
+
+
+def test_the_versions_are_printed_without_a_command(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as ended:
-        main(arguments)
-    assert ended.value.code == 2
+        main(["--version"])
+    assert ended.value.code == 0
+    found = dict(line.split(" ", 1) for line in capsys.readouterr().out.splitlines())
+    assert found["plumbob"] == version("plumbob") and found["torch"] == version("torch")
+    assert {"ray", "deepspeed", "transformers", "peft"} < found.keys()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "error"),
+    [
+        (["eval", "reward.model=rm"], "nothing to measure"),
+        (["resume", "absent"], "absent: there is no run"),
+        (["report", "absent"], "absent: there is no run"),
+        (["status", "absent"], "absent: "),
+        (["verify", "nothing-of-that-name"], "no row has nothing-of-that-name in it"),
+        (["submit", *PPO, "--render", "slurm"], "--json is for --address only"),
+        (["submit", *PPO, "--address", "http://127.0.0.1:9"], "expected an absolute path"),
+        (["presets", "toy"], "unrecognized arguments: toy"),
+    ],
+)
+def test_with_json_every_command_tells_a_script_of_an_error_too(
+    arguments: list[str],
+    error: str,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    try:
+        status = main([*arguments, "--json"])
+    except SystemExit as ended:
+        status = ended.code
+    told = error_in(capsys.readouterr().out)
+    assert error in told["error"]
+    assert (told["event"], told["exit_code"], status) == ("error", 2, 2)
 
 
 def test_a_run_ends_with_its_table_and_its_report(
@@ -185,8 +244,10 @@ def test_a_run_that_fails_ends_with_status_1(launched: Callable[..., None], caps
 
     launched(run=fail)
     assert main(["run", *PPO]) == 1
-    expected = "plumbob: the run failed: the loss of step 3 is not finite; the last checkpoint is step 2\n"
-    assert capsys.readouterr().err == expected
+    expected = "the run failed: the loss of step 3 is not finite; the last checkpoint is step 2"
+    assert capsys.readouterr() == ("", f"plumbob: {expected}\n")
+    assert main(["run", *PPO, "--json"]) == 1
+    assert error_in(capsys.readouterr().out) == {"event": "error", "error": expected, "exit_code": 1}
 
 
 def test_an_interrupted_run_says_how_to_go_on(
@@ -198,7 +259,11 @@ def test_an_interrupted_run_says_how_to_go_on(
 
     launched(run=interrupt, resume=lambda folder, listener, overrides: Result(folder, {**SUMMARY, "name": overrides}))
     assert main(["run", *PPO, "name=mine"]) == 130
-    assert capsys.readouterr().err.endswith("resume from the last checkpoint with: plumbob resume runs/mine\n")
+    advice = "resume from the last checkpoint with: plumbob resume runs/mine"
+    assert capsys.readouterr().err.endswith(f"{advice}\n")
+    assert main(["run", *PPO, "name=mine", "--json"]) == 130
+    *_, told = capsys.readouterr().out.splitlines()
+    assert json.loads(told) == {"event": "error", "error": f"interrupted; {advice}", "exit_code": 130}
     assert main(["resume", "mine"]) == 0
     assert main(["resume", "runs/mine", "--json", "rollout.num_workers=2"]) == 0
     assert json.loads(capsys.readouterr().out.splitlines()[-1])["summary"]["name"] == ["rollout.num_workers=2"]
@@ -216,6 +281,8 @@ def test_a_preempted_run_ends_with_a_status_of_its_own_and_one_that_a_person_sto
         launched(run=stop)
         assert main(["run", *PPO]) == status
         assert capsys.readouterr().err == f"plumbob: {error}\n"
+        assert main(["run", *PPO, "--json"]) == status
+        assert error_in(capsys.readouterr().out) == {"event": "error", "error": str(error), "exit_code": status}
 
 
 def test_a_home_folder_is_written_out_once(

@@ -40,6 +40,7 @@ from plumbob.core.errors import RunFailed, UserError
 from plumbob.data.bounded_templates import render as render_template
 from plumbob.driver import api
 from plumbob.driver.api import plan, resume, run, run_or_resume
+from plumbob.driver.prepared_run import PreparedRun
 from plumbob.driver.run_folder.inputs import MODELS_FILE, check_models, new_digests, write_digests
 from plumbob.driver.stages.stage import StageContext
 from tests.support.folder_names import names
@@ -140,11 +141,16 @@ def test_a_plan_refuses_what_the_run_would() -> None:
         reward=PipelineScorerSettings(model=NewBertSettings()),
     )
     # One worker of each role, of half a CPU each.
-    assert plan(run).needed.cpus == 1.5
-    assert plan(run).notes == ()
+    planned = plan(run)
+    assert (planned.needed.cpus, planned.notes) == (1.5, ())
+    assert set(planned.as_dict()["expected_memory_gib"]["roles"]) == {"learner", "rollout", "scorer"}
+    assert any(line.startswith("memory   in all about ") for line in planned.lines())
     wrong = PipelinePolicySettings(model=NewLlamaSettings(max_positions=1024), tuning=LoraTuning(targets=("nope",)))
     with pytest.raises(UserError, match=r"policy\.tuning\.targets: nope is no module in the new policy\.model"):
         plan(run.model_copy(update={"policy": wrong}))
+    vast = NewLlamaSettings(hidden_size=131_072, num_layers=8, intermediate_size=524_288, max_positions=1024)
+    with pytest.raises(UserError, match=r"one worker of role learner takes .* GiB for its weights and their optimizer"):
+        plan(run.model_copy(update={"policy": PipelinePolicySettings(model=vast)}))
     with pytest.raises(UserError, match=r"storage\.path: /proc/runs cannot"):
         plan(run.model_copy(update={"storage": StorageSettings(path="/proc/runs")}))
 
@@ -244,7 +250,7 @@ def test_a_run_does_not_resume_with_another_model(tmp_path: Path, monkeypatch: p
     (scorers[1] / "model.safetensors").write_bytes(b"others!")
     (scorers[0] / "calibration.json").write_text("{}")  # Is new, and no other model.
     assert new_digests(asked, tmp_path) == {}  # Those that it began with stay.
-    monkeypatch.setattr(api, "_prepare", lambda config: pytest.fail)
+    monkeypatch.setattr(api, "prepare_run", lambda config: pytest.fail)
     with pytest.raises(
         UserError, match=rf"^reward\.ensemble={scorers[1]}: this is not the model .*: model\.safetensors ch"
     ):
@@ -273,7 +279,7 @@ def test_an_ended_run_that_is_at_work_again_has_not_ended(tmp_path: Path, monkey
     opened: Any = SimpleNamespace(cluster=asked.cluster)
     control = SimpleNamespace(listener=Watching())
     monkeypatch.setattr(api, "controlled_run", lambda *_: nullcontext(control))
-    monkeypatch.setattr(api, "_prepare", lambda config: dies)
+    monkeypatch.setattr(api, "prepare_run", lambda config: PreparedRun((), (), dies))
     monkeypatch.setattr(api, "ConnectionFile", lambda *_: nullcontext())
     with pytest.raises(RunFailed, match="a worker died"):
         resume(tmp_path, Watching(), opened)
@@ -293,7 +299,7 @@ def test_a_chat_template_has_the_date_of_the_beginning_when_the_run_resumes(
     )
     template, written = "{{ strftime_now('%d %b %Y %H:%M:%S') }}", []
 
-    def prepared(config: Any) -> Any:
+    def prepared(config: Any) -> PreparedRun:
         written.append(render_template(template))
 
         def dies(context: StageContext) -> NoReturn:
@@ -301,11 +307,11 @@ def test_a_chat_template_has_the_date_of_the_beginning_when_the_run_resumes(
             (folder / "metrics.jsonl").write_text("{}")
             raise RunFailed("a worker died")
 
-        return dies
+        return PreparedRun((), (), dies)
 
     listener = Watching()
     monkeypatch.setattr(api, "controlled_run", lambda *_: nullcontext(SimpleNamespace(listener=listener)))
-    monkeypatch.setattr(api, "_prepare", prepared)
+    monkeypatch.setattr(api, "prepare_run", prepared)
     monkeypatch.setattr(api, "ConnectionFile", lambda *_: nullcontext())
     opened: Any = SimpleNamespace(cluster=asked.cluster)
     with pytest.raises(RunFailed):

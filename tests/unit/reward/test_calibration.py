@@ -49,10 +49,11 @@ def test_a_missing_one_says_what_to_do(tmp_path):
         '{"mean": NaN, "std": 1, "num_samples": 4, "under": "x"}',
     ],
 )
-def test_a_broken_one_is_refused_by_file(tmp_path, content):
+def test_a_broken_one_is_refused_by_setting_and_file(tmp_path, content):
     (tmp_path / "calibration.json").write_text(content)
-    with pytest.raises(UserError, match=r"calibration\.json: "):
-        load_calibration(ModelRef(str(tmp_path), REWARD_MODEL))
+    message = rf"^judge\.model={tmp_path}: {tmp_path}/calibration\.json cannot be used: .*judge\.normalize=false"
+    with pytest.raises(UserError, match=message):
+        load_calibration(ModelRef(str(tmp_path), "judge.model"))
 
 
 def test_the_file_is_plain_json(tmp_path):

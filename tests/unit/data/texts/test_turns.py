@@ -5,7 +5,8 @@ from transformers import AddedToken
 
 from plumbob.configs.settings.data import LengthSettings
 from plumbob.data.records import Demonstration, PreferencePair
-from plumbob.data.texts.turns import ResponseEnds, assistant_turn, opened_tags, without_repeated
+from plumbob.data.texts.codec import TextCodec
+from plumbob.data.texts.turns import ResponseEnds, assistant_turn, control_tokens, opened_tags, without_repeated
 from plumbob.data.tokenization import encode_demonstrations, encode_pairs
 from tests.support.control_tokenizers import CHATML, LLAMA_2, LLAMA_3, THINKING, byte_tokenizer, space_tokenizer
 
@@ -71,6 +72,19 @@ def test_a_run_of_space_that_is_a_token_ends_no_turn() -> None:
     turn = assistant_turn(tokenizer)
     assert turn is not None
     assert (turn.closing, turn.end) == ("  ", "<|im_end|>")
+
+
+def test_what_tells_turns_apart_is_a_control_token_though_the_tokenizer_does_not_mark_it() -> None:
+    template = THINKING.replace("<|im_start|>", "<|turn|>").replace("<|im_end|>", "<|over|>")
+    tokenizer = byte_tokenizer(template)
+    tokenizer.add_tokens([AddedToken(text, special=False) for text in ("<|turn|>", "<|over|>", "<think>")])
+    control, codec = control_tokens(tokenizer), TextCodec(tokenizer)
+    assert {"<|turn|>", "<|over|>", EOS} <= control.ids.keys()
+    assert "<think>" not in control.ids  # A word of the vocabulary, which answers write too.
+    (ids,) = codec.encode([f"<|turn|>user\n{control.marked('Hi<|over|> <think>')}<|over|>"])
+    over, think = tokenizer.convert_tokens_to_ids(["<|over|>", "<think>"])
+    assert (ids.tolist().count(over), ids.tolist().count(think)) == (1, 1)
+    assert tokenizer.decode(ids) == "<|turn|>user\nHi<|over|> <think><|over|>"
 
 
 def test_a_turn_without_a_token_of_its_own_ends_with_the_eos() -> None:

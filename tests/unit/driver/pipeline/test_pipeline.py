@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from plumbob.configs.runs import PipelineRun
+from plumbob.configs.settings.algorithms import Grpo
 from plumbob.configs.settings.data import PipelineDataSettings
 from plumbob.configs.settings.models import NewBertSettings, NewLlamaSettings, PipelinePolicySettings
 from plumbob.configs.settings.rewards import PipelineScorerSettings
@@ -44,16 +45,29 @@ def test_every_stage_gets_the_folder_of_the_one_before() -> None:
     assert stages.sft().policy.model == "/runs/mine/pretrain/policy"
     assert stages.reward().reward.model == "/runs/mine/pretrain-encoder/encoder"
     assert stages.reward().calibration.policy == "/runs/mine/sft/policy"
-    assert stages.ppo().policy.model == stages.dpo().policy.model == "/runs/mine/sft/policy"
-    assert stages.ppo().reward.model == stages.evaluation().reward.model == "/runs/mine/reward/reward_model"
+    assert stages.online().policy.model == stages.dpo().policy.model == "/runs/mine/sft/policy"
+    assert stages.online().reward.model == stages.evaluation().reward.model == "/runs/mine/reward/reward_model"
     evaluated = stages.evaluation().policy
     assert evaluated is not None
     assert (evaluated.model, evaluated.baseline) == ("/runs/mine/ppo/policy", "/runs/mine/sft/policy")
 
 
+def test_the_stage_of_online_alignment_is_called_as_its_algorithm_is(tmp_path: Path) -> None:
+    run = settings(NewLlamaSettings(), NewBertSettings())
+    grpo = run.model_copy(update={"ppo": run.ppo.model_copy(update={"estimator": Grpo(), "samples_per_prompt": 2})})
+    for asked, name in ((run, "ppo"), (grpo, "grpo")):
+        stages = Pipeline(asked, tmp_path, FILES)
+        assert (stages.online_stage, stages.online().name, stages.online().stage) == (name, name, name)
+        evaluated = stages.evaluation().policy
+        assert evaluated is not None and evaluated.model == f"{tmp_path}/{name}/policy"
+    # A run that began when every such stage was called ppo goes on in its folder.
+    (tmp_path / "ppo").mkdir()
+    assert Pipeline(grpo, tmp_path, FILES).online_stage == "ppo"
+
+
 def test_every_stage_gets_its_side_of_the_split() -> None:
     stages = Pipeline(settings(NewLlamaSettings(), NewBertSettings()), FOLDER, FILES)
-    assert (stages.ppo().data.prompts, stages.ppo().data.heldout_prompts) == ("asked", "heldout_asked")
+    assert (stages.online().data.prompts, stages.online().data.heldout_prompts) == ("asked", "heldout_asked")
     assert (stages.dpo().data.pairs, stages.dpo().data.heldout_pairs) == ("pairs", "heldout_pairs")
     assert (stages.reward().data.pairs, stages.reward().data.heldout_pairs) == ("pairs", "heldout_pairs")
     assert stages.evaluation().data.prompts == "heldout_asked"
@@ -62,13 +76,13 @@ def test_every_stage_gets_its_side_of_the_split() -> None:
 
 def test_common_settings_reach_every_stage_and_the_mapping_of_columns_none() -> None:
     stages = Pipeline(settings(NewLlamaSettings(), NewBertSettings()), FOLDER, FILES)
-    runs: list[Any] = [stages.sft(), stages.reward(), stages.ppo(), stages.dpo(), stages.evaluation()]
+    runs: list[Any] = [stages.sft(), stages.reward(), stages.online(), stages.dpo(), stages.evaluation()]
     assert {run.seed for run in runs} == {4}
     # The files are the pipeline's own by now: mapped, and split.
     assert all(run.data.columns == {} for run in runs)
     assert {run.data.max_response_tokens for run in (stages.sft(), stages.dpo())} == {33}
-    assert stages.ppo().policy.dtype == stages.reward().calibration.dtype == "bfloat16"
-    assert (stages.ppo().reward.max_tokens, stages.ppo().reward.num_workers) == (77, 2)
+    assert stages.online().policy.dtype == stages.reward().calibration.dtype == "bfloat16"
+    assert (stages.online().reward.max_tokens, stages.online().reward.num_workers) == (77, 2)
 
 
 def test_a_named_model_is_taken_as_it_is() -> None:
@@ -195,7 +209,7 @@ def test_the_baseline_gets_every_figure_that_is_no_comparison(tmp_path: Path, mo
     nothing: Any = None
     scene = StageContext(session, nothing, tmp_path, said, nothing)
     run = Pipeline(settings("team/llama", "team/bert"), tmp_path, FILES).evaluation()
-    result = pipeline._evaluate(run, FILES, scene, scene)
+    result = pipeline._evaluate(run, ("ppo", "dpo"), FILES, scene, scene)
     policies = result.policies or {}
     own = {"reward": 1.0, "answer_tokens": 7.0, "missing_eos_share": 1.0, "gold_score": 0.5}
     assert policies["sft"] == own

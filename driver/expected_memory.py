@@ -1,0 +1,255 @@
+"""How much memory each worker of a run is expected to take, told before anything is loaded."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import assert_never
+
+from transformers import AutoModelForCausalLM, AutoModelForMaskedLM, AutoModelForSequenceClassification
+
+from plumbob.cluster.resources import Expected, WorkerRole
+from plumbob.configs.runs import (
+    AnyRun,
+    DpoRun,
+    EvalRun,
+    KtoRun,
+    PipelineRun,
+    PpoRun,
+    PretrainEncoderRun,
+    PretrainRun,
+    RewardRun,
+    SftRun,
+)
+from plumbob.configs.settings.data import LengthSettings
+from plumbob.configs.settings.models import ModelRef, NewBertSettings, NewLlamaSettings, Tuning
+from plumbob.configs.settings.rewards import RewardGroupSettings
+from plumbob.configs.settings.workers import (
+    LearnerRankSettings,
+    LearnerSettings,
+    RolloutSettings,
+    TransformersEngine,
+    VllmEngine,
+)
+from plumbob.core.errors import UserError
+from plumbob.models.adapter import WEIGHTS_FILE, ModelRole
+from plumbob.models.from_scratch import empty_bert, empty_llama
+from plumbob.models.loading import open_baseline, open_model, open_policy
+from plumbob.models.sizes.config_sizes import ModelSizes, sizes_of
+from plumbob.models.sizes.memory import (
+    MemoryEstimate,
+    MicroBatch,
+    Trained,
+    forward_memory,
+    learner_memory,
+    scorer_memory,
+    transformers_memory,
+    vllm_memory,
+)
+from plumbob.models.tuning.lora import num_adapter_parameters
+from plumbob.models.weight_files import num_stored
+from plumbob.trainers.online.ppo import roles_of
+
+BYTES = {"float32": 4, "bfloat16": 2}
+
+RESPONSES_OF_A_PAIR = 2
+
+NUM_ADAPTERS_HELD = 2
+"""By a rollout worker: the version that it samples from and the one before."""
+
+
+def expected_memory(run: AnyRun, longest: int | None = None) -> Expected:
+    """Role -> what one of its workers takes, in the widest of the run's stages.
+
+    Args:
+        longest: tokens of the longest sequence that learners compute; None takes what the settings allow.
+    """
+    try:
+        estimates = list(_estimates(run, longest))
+    except UserError:  # Code that comes with a model may need its weights to make it: of that nothing is told.
+        return {}
+    return {role: max(_of_role(role, estimates), key=lambda one: one.total) for role, _ in estimates}
+
+
+def _of_role(role: WorkerRole, estimates: Sequence[tuple[WorkerRole, MemoryEstimate]]) -> list[MemoryEstimate]:
+    return [estimate for other, estimate in estimates if other == role]
+
+
+def _estimates(run: AnyRun, longest: int | None) -> Iterator[tuple[WorkerRole, MemoryEstimate]]:
+    match run:
+        case PretrainRun():
+            yield "learner", _pretrained(run.policy.ref, run.policy.dtype, run.learner, run.pretrain.block_tokens)
+        case PretrainEncoderRun():
+            yield "learner", _encoder(run.reward.encoder, run.learner, run.pretrain.block_tokens, is_masked_lm=True)
+        case RewardRun():
+            rows = 1 if run.data.kind == "scores" else RESPONSES_OF_A_PAIR
+            yield "learner", _encoder(run.reward.encoder, run.learner, rows * run.reward.max_tokens)
+            if run.calibration.policy_ref is not None:
+                policy = _policy(run.calibration.policy_ref, None)
+                yield "rollout", _sampler(policy, run.rollout, run.data.max_prompt_tokens)
+        case SftRun():
+            policy = _policy(run.policy.ref, run.policy.tuning)
+            yield "learner", _learner(policy, ("policy",), run.learner, _longest(policy, longest, run.data))
+        case DpoRun() | KtoRun():
+            policy = _policy(run.policy.ref, run.policy.tuning)
+            rows = RESPONSES_OF_A_PAIR if isinstance(run, DpoRun) else 1
+            tokens = rows * _longest(policy, longest, run.data)
+            yield "learner", _learner(policy, ("policy", "reference"), run.learner, tokens)
+        case PpoRun():
+            policy = _policy(run.policy.ref, run.policy.tuning)
+            prompt = run.data.max_prompt_tokens
+            tokens = longest or min(policy.num_positions, prompt + run.rollout.max_tokens)
+            roles = roles_of(run.ppo.estimator)
+            yield "learner", _learner(policy, roles, run.learner, tokens, run.rollout.max_tokens)
+            yield "rollout", _sampler(policy, run.rollout, prompt)
+            yield "scorer", _scorer(run.reward)
+            if run.judge is not None:
+                yield "judge", _scorer(run.judge)
+        case EvalRun():
+            yield from _of_evaluation(run)
+        case PipelineRun():
+            yield from _of_pipeline(run)
+        case _:
+            assert_never(run)
+
+
+def _of_evaluation(run: EvalRun) -> Iterator[tuple[WorkerRole, MemoryEstimate]]:
+    yield "scorer", _scorer(run.reward)
+    if run.policy is None:
+        return
+    yield "rollout", _sampler(_policy(run.policy.ref, None), run.rollout, run.data.max_prompt_tokens)
+    baseline = open_baseline(run.policy)
+    if baseline is not None:
+        sizes = sizes_of(baseline.empty(AutoModelForCausalLM))
+        adapter = baseline.source.adapter
+        held = 0 if adapter is None else num_stored(adapter / WEIGHTS_FILE)
+        tokens = run.data.max_prompt_tokens + run.rollout.max_tokens
+        batch = _micro_batch(run.learner, tokens, run.rollout.max_tokens)
+        yield "learner", forward_memory(sizes, held, BYTES[run.policy.dtype], batch)
+
+
+def _of_pipeline(run: PipelineRun) -> Iterator[tuple[WorkerRole, MemoryEstimate]]:
+    """Of its stages, as each would be by itself."""
+    data, learner, encoder = run.data, run.learner, run.reward.encoder
+    if isinstance(run.policy.ref, NewLlamaSettings):
+        yield "learner", _pretrained(run.policy.ref, run.policy.dtype, learner, run.pretrain.block_tokens)
+    if isinstance(encoder, NewBertSettings):
+        yield "learner", _encoder(encoder, learner, run.pretrain_encoder.block_tokens, is_masked_lm=True)
+    yield "learner", _encoder(encoder, learner, RESPONSES_OF_A_PAIR * run.reward.max_tokens)
+    tuned, aligned = (_policy(run.policy.ref, tuning) for tuning in (run.policy.sft_tuning, run.policy.tuning))
+    longest = _longest(aligned, None, data)
+    yield "learner", _learner(tuned, ("policy",), learner, longest)
+    yield "learner", _learner(aligned, ("policy", "reference"), learner, RESPONSES_OF_A_PAIR * longest)
+    sampled = min(aligned.num_positions, data.max_prompt_tokens + run.rollout.max_tokens)
+    yield "learner", _learner(aligned, roles_of(run.ppo.estimator), learner, sampled, run.rollout.max_tokens)
+    yield "rollout", _sampler(aligned, run.rollout, data.max_prompt_tokens)
+    yield "scorer", _scorer(run.reward)
+
+
+# --------------------------------------------------------------------------------------------------------------- roles
+
+
+@dataclass(frozen=True)
+class _Policy:
+    """A causal model and what is put on it.
+
+    Attributes:
+        num_trained: parameters of one role that is trained.
+        num_begun: of the adapter that it begins from, 0 where that is a full model.
+        is_full: all of the model is trained.
+    """
+
+    sizes: ModelSizes
+    weight_bytes: int
+    num_positions: int
+    num_trained: int
+    num_begun: int
+    is_full: bool
+
+
+def _policy(ref: ModelRef | NewLlamaSettings, tuning: Tuning | None) -> _Policy:
+    begun, positions = 0, 0
+    if isinstance(ref, ModelRef):
+        opened = open_policy(ref)
+        model, positions = opened.empty(AutoModelForCausalLM), opened.num_positions
+        if opened.source.adapter is not None:
+            begun = num_stored(opened.source.adapter / WEIGHTS_FILE)
+    else:
+        model, positions = empty_llama(ref), ref.max_positions
+    sizes = sizes_of(model)
+    is_full = tuning is not None and tuning.kind == "full"
+    if tuning is None or tuning.kind == "full":
+        trained = sizes.num_parameters if is_full else 0
+    else:
+        trained = begun or num_adapter_parameters(model, tuning)
+    dtype = ref.dtype if isinstance(ref, ModelRef) else "float32"
+    return _Policy(sizes, BYTES[dtype], positions, trained, begun, is_full)
+
+
+def _longest(policy: _Policy, longest: int | None, data: LengthSettings) -> int:
+    return longest or min(policy.num_positions, data.max_prompt_tokens + data.max_response_tokens)
+
+
+def _pretrained(
+    ref: ModelRef | NewLlamaSettings, dtype: str, learner: LearnerSettings, block_tokens: int
+) -> MemoryEstimate:
+    model = open_policy(ref).empty(AutoModelForCausalLM) if isinstance(ref, ModelRef) else empty_llama(ref)
+    sizes = sizes_of(model)
+    trained = Trained(sizes.num_parameters, 0, BYTES[dtype], learner.zero_stage, learner.num_workers)
+    return learner_memory(sizes, trained, _micro_batch(learner, block_tokens, block_tokens))
+
+
+def _encoder(
+    ref: ModelRef | NewBertSettings, learner: LearnerSettings, tokens: int, is_masked_lm: bool = False
+) -> MemoryEstimate:
+    auto_class = AutoModelForMaskedLM if is_masked_lm else AutoModelForSequenceClassification
+    sizes = sizes_of(open_model(ref).empty(auto_class) if isinstance(ref, ModelRef) else empty_bert(ref))
+    trained = Trained(sizes.num_parameters, 0, BYTES["float32"], learner.zero_stage, learner.num_workers)
+    return learner_memory(sizes, trained, _micro_batch(learner, tokens, tokens if is_masked_lm else 0))
+
+
+def _learner(
+    policy: _Policy,
+    roles: tuple[ModelRole, ...],
+    learner: LearnerSettings,
+    row_tokens: int,
+    row_predicted: int | None = None,
+) -> MemoryEstimate:
+    """Of a policy in its roles: those that learn have adapters of their own, as the reference of an adapter has."""
+    if policy.is_full:
+        trained, frozen = policy.num_trained, 0
+    else:
+        trained = policy.num_trained * (1 + ("value" in roles))
+        frozen = policy.sizes.num_parameters + (policy.num_begun if "reference" in roles else 0)
+    held = Trained(trained, frozen, policy.weight_bytes, learner.zero_stage, learner.num_workers)
+    batch = _micro_batch(learner, row_tokens, row_tokens if row_predicted is None else row_predicted)
+    return learner_memory(policy.sizes, held, batch)
+
+
+def _micro_batch(learner: LearnerRankSettings, row_tokens: int, row_predicted: int) -> MicroBatch:
+    rows = learner.micro_batch_size
+    checkpoints = isinstance(learner, LearnerSettings) and learner.gradient_checkpointing
+    return MicroBatch(rows * row_tokens, rows * row_predicted, checkpoints, learner.autocast)
+
+
+def _sampler(policy: _Policy, rollout: RolloutSettings, max_prompt_tokens: int) -> MemoryEstimate:
+    adapters = NUM_ADAPTERS_HELD * policy.num_trained
+    match rollout.engine:
+        case VllmEngine(kv_cache_gib=gib, max_num_seqs=at_once):
+            number = min(at_once, rollout.chunk_size)
+            return vllm_memory(policy.sizes, policy.weight_bytes, adapters, int(gib * 2**30), number)
+        case TransformersEngine():
+            tokens = min(policy.num_positions, max_prompt_tokens + rollout.max_tokens)
+            number = rollout.chunk_size
+            return transformers_memory(policy.sizes, policy.weight_bytes, adapters, number, tokens)
+        case _:
+            assert_never(rollout.engine)
+
+
+def _scorer(group: RewardGroupSettings) -> MemoryEstimate:
+    """Of its reward model and the others of its ensemble."""
+    first = group.model
+    refs = [each.model for each in group.further_members]
+    models = [empty_bert(first)] if isinstance(first, NewBertSettings) else []
+    if isinstance(first, str):
+        refs = [ModelRef(first, f"{group.section}.model"), *refs]
+    models += [open_model(ref).empty(AutoModelForSequenceClassification) for ref in refs]
+    return scorer_memory(tuple(map(sizes_of, models)), group.batch_size, group.max_tokens)

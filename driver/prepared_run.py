@@ -1,0 +1,49 @@
+"""From the settings of a run, of whatever kind, to what does its work: its input is read and checked first."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from plumbob.configs.runs import AnyRun, EvalRun, PipelineRun
+from plumbob.data.rendered_rows import RenderedRow
+from plumbob.driver.pipeline.pipeline import run_pipeline
+from plumbob.driver.pipeline.pipeline_data import prepare_files
+from plumbob.driver.stages import evaluation
+from plumbob.driver.stages.prepare import prepare
+from plumbob.driver.stages.stage import PreparedStage, StageContext, run_stage
+
+
+@dataclass(frozen=True)
+class PreparedRun:
+    """What does the work of a run; notes, rows and the longest sequence of its input, as `PreparedStage` has them."""
+
+    notes: tuple[str, ...]
+    rows: tuple[RenderedRow, ...]
+    body: Callable[[StageContext], dict[str, dict[str, Any]]]
+    longest: int | None = None
+
+    def __call__(self, context: StageContext) -> dict[str, dict[str, Any]]:
+        return self.body(context)
+
+
+def prepare_run(config: AnyRun) -> PreparedRun:
+    """Read and check the input now; the body that comes back does the work."""
+    match config:
+        case PipelineRun():
+            files = prepare_files(config)
+            return PreparedRun(files.notes, files.rows, lambda context: run_pipeline(config, files, context))
+        case EvalRun():
+            evaluated = evaluation.prepare(config)
+            return _of_one_stage(config, evaluated)
+        case _:
+            prepared = prepare(config)
+            return _of_one_stage(config, prepared)
+
+
+def _of_one_stage(config: AnyRun, prepared: PreparedStage) -> PreparedRun:
+    return PreparedRun(
+        prepared.notes,
+        prepared.rows,
+        lambda context: {config.stage: run_stage(prepared, context, config.stage).as_dict()},
+        prepared.longest,
+    )

@@ -1,0 +1,212 @@
+"""How much memory a worker takes, from sizes that are known before it starts: pure arithmetic, in bytes.
+
+What a model holds (weights, gradients, Adam's moments, keys and values) is counted; what a framework takes of itself
+is measured on CPUs, and docs/cluster.md has the figures. A worker on a GPU is counted alike, but nothing was measured
+there.
+"""
+
+from dataclasses import astuple, dataclass, fields
+from typing import Literal
+
+from plumbob.models.sizes.config_sizes import ModelSizes
+
+GIB = 2**30
+FLOAT32 = 4
+
+LEARNER_FLOOR, VLLM_FLOOR, TRANSFORMERS_FLOOR, SCORER_FLOOR, DRIVER_FLOOR, PRIVATE_RAY_FLOOR = (
+    int(gib * GIB) for gib in (0.56, 0.80, 0.42, 0.32, 0.50, 0.45)
+)
+"""Of each process before it holds a model: Python, torch, and DeepSpeed, vLLM or Ray."""
+
+ALLOCATED, ALLOCATED_BESIDE_ADAPTERS = 1.3, 2.4
+"""What the allocator takes for activations, over what they hold: it keeps what was freed, in pieces. Adapters compute
+beside each layer, which leaves more of them."""
+
+HALF = 0.75
+"""What activations and logits take in bfloat16, over float32: not all of them are halved."""
+
+RECOMPUTED_LAYERS = 3.5
+"""What activations that are computed anew take, in layers."""
+
+
+@dataclass(frozen=True)
+class MemoryEstimate:
+    """Of one worker, in bytes.
+
+    Attributes:
+        weights: of all models that it holds.
+        optimizer: Adam's moments, and float32 copies of what is trained.
+        gradients: with the copies that are made of them; or of weights and moments for a checkpoint, as far as these
+            do not lie where activations were.
+        activations: what a forward keeps for its backward, at most.
+        logits: of a micro-batch with their gradients, or of what is sampled at once.
+        cache: keys and values of what is sampled at once, at most.
+        framework: what the process takes without a model.
+    """
+
+    weights: int = 0
+    optimizer: int = 0
+    gradients: int = 0
+    activations: int = 0
+    logits: int = 0
+    cache: int = 0
+    framework: int = 0
+
+    @property
+    def total(self) -> int:
+        return sum(astuple(self))
+
+    @property
+    def certain(self) -> int:
+        """What it takes whatever it is given to do."""
+        return self.weights + self.optimizer
+
+    def parts(self) -> dict[str, int]:
+        """Those that are not 0."""
+        return {field.name: size for field in fields(self) if (size := getattr(self, field.name))}
+
+
+@dataclass(frozen=True)
+class Trained:
+    """What of a model a learner trains, and how.
+
+    Attributes:
+        num_parameters: that are trained.
+        num_frozen: further ones that stay as they are.
+        weight_bytes: of one parameter.
+        zero_stage, num_ranks: how the ranks share what they hold.
+    """
+
+    num_parameters: int
+    num_frozen: int
+    weight_bytes: int
+    zero_stage: Literal[0, 1, 2, 3]
+    num_ranks: int
+
+
+@dataclass(frozen=True)
+class MicroBatch:
+    """What goes through a model at once.
+
+    Attributes:
+        num_tokens: rows times the longest row.
+        num_predicted: of them, those that logits are computed for.
+        has_checkpoints: whether activations are computed anew in the backward (gradient checkpointing).
+        autocast: matrix products in bfloat16.
+    """
+
+    num_tokens: int
+    num_predicted: int
+    has_checkpoints: bool = False
+    autocast: bool = False
+
+
+def learner_memory(model: ModelSizes, trained: Trained, batch: MicroBatch) -> MemoryEstimate:
+    """One rank of a learner, at its widest.
+
+    That is one of two moments: the clipping of the gradients, when each has a copy, and the allocator keeps what
+    activations were in; or a checkpoint, when the rank's share of weights and moments is copied into that.
+    """
+    num, weight, shares = trained.num_parameters, trained.weight_bytes, trained.num_ranks
+    held = weight * (num + trained.num_frozen)
+    share = FLOAT32 * num // shares
+    match trained.zero_stage:
+        case 0:
+            optimizer, clipped = 2 * weight * num, 2 * weight * num
+        case 1 | 2:  # A float32 copy and two moments of the share; gradients in a bucket, as copies, and the share.
+            optimizer, clipped = 3 * share, 2 * weight * num + share
+        case 3:  # The share's gradients have a buffer from the beginning; weights are gathered where they are used.
+            held //= shares
+            optimizer, clipped = 4 * share, 4 * weight * num
+    allocated = ALLOCATED_BESIDE_ADAPTERS if trained.num_frozen else ALLOCATED
+    forward, predicted = activations(model, batch, weight, allocated), logits(model, batch, weight)
+    gradients = max(clipped, 3 * share - forward - predicted)
+    return MemoryEstimate(
+        weights=held,
+        optimizer=optimizer,
+        gradients=gradients,
+        activations=forward,
+        logits=predicted,
+        framework=LEARNER_FLOOR,
+    )
+
+
+def forward_memory(model: ModelSizes, num_frozen: int, weight_bytes: int, batch: MicroBatch) -> MemoryEstimate:
+    """A learner that only computes, as the baseline of an evaluation: nothing is kept for a backward."""
+    return MemoryEstimate(
+        weights=weight_bytes * (model.num_parameters + num_frozen),
+        activations=int(ALLOCATED * FLOAT32 * batch.num_tokens * _width_of_a_layer(model)),
+        logits=logits(model, batch, FLOAT32) // 2,
+        framework=LEARNER_FLOOR,
+    )
+
+
+def vllm_memory(
+    model: ModelSizes, weight_bytes: int, adapter_parameters: int, cache_bytes: int, num_at_once: int
+) -> MemoryEstimate:
+    """A rollout worker with vLLM.
+
+    Args:
+        adapter_parameters: of all adapters that it holds.
+        cache_bytes: what its cache of keys and values may grow to.
+        num_at_once: responses that are sampled together, each of which has its logits and log-probs in float32.
+    """
+    return MemoryEstimate(
+        weights=weight_bytes * (model.num_parameters + adapter_parameters),
+        logits=2 * FLOAT32 * num_at_once * model.vocab_size,
+        cache=cache_bytes,
+        framework=VLLM_FLOOR,
+    )
+
+
+def transformers_memory(
+    model: ModelSizes, weight_bytes: int, adapter_parameters: int, num_at_once: int, num_tokens: int
+) -> MemoryEstimate:
+    """A rollout worker with transformers: it keeps the keys and values of all its responses, `num_tokens` of each."""
+    cached = 2 * weight_bytes * model.num_layers * model.kv_size * num_at_once * num_tokens
+    return MemoryEstimate(
+        weights=weight_bytes * (model.num_parameters + adapter_parameters),
+        logits=2 * FLOAT32 * num_at_once * model.vocab_size,
+        cache=int(ALLOCATED * cached),
+        framework=TRANSFORMERS_FLOOR,
+    )
+
+
+def scorer_memory(models: tuple[ModelSizes, ...], batch_size: int, max_tokens: int) -> MemoryEstimate:
+    """A scorer with float32 reward models, which score one after the other."""
+    widest = max((_width_of_a_layer(model) for model in models), default=0)
+    return MemoryEstimate(
+        weights=FLOAT32 * sum(model.num_parameters for model in models),
+        activations=int(ALLOCATED * FLOAT32 * batch_size * max_tokens * widest),
+        framework=SCORER_FLOOR,
+    )
+
+
+def activations(model: ModelSizes, batch: MicroBatch, weight_bytes: int, allocated: float) -> int:
+    """What a forward keeps: of each layer all that its backward reads, or its input alone beside what is recomputed."""
+    layer = _width_of_a_layer(model)
+    if batch.has_checkpoints:
+        kept = model.hidden_size * model.num_layers + RECOMPUTED_LAYERS * layer
+    else:
+        kept = layer * model.num_layers
+    return int(allocated * _number_bytes(batch, weight_bytes) * batch.num_tokens * kept)
+
+
+def logits(model: ModelSizes, batch: MicroBatch, weight_bytes: int) -> int:
+    """Logits [B, T, V] of a micro-batch, and their gradient."""
+    return int(2 * _number_bytes(batch, weight_bytes) * batch.num_predicted * model.vocab_size)
+
+
+def _number_bytes(batch: MicroBatch, weight_bytes: int) -> float:
+    """Of one number between the layers."""
+    return FLOAT32 * HALF if batch.autocast or weight_bytes < FLOAT32 else FLOAT32
+
+
+def _width_of_a_layer(model: ModelSizes) -> int:
+    """Numbers that the backward of one block reads of one token.
+
+    The input of each norm and its output (4 of the hidden size), queries and the attention's output before and after
+    its heads are joined (3), keys and values, and the feed-forward part's gate, its activation, the other branch and
+    their product (4 of the intermediate size).
+    """
+    return 7 * model.hidden_size + 2 * model.kv_size + 4 * model.intermediate_size

@@ -1,0 +1,86 @@
+"""What workers are expected to take, from the settings of a run and the files of its models."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from plumbob.configs.load_run import load_run
+from plumbob.driver.expected_memory import expected_memory
+from plumbob.models.adapter import save_adapter
+from plumbob.models.sizes.memory import VLLM_FLOOR, MemoryEstimate
+from tests.support.tiny_policy import make_adapter, write_policy
+from tests.support.tiny_scorer import write_scorer
+
+BLOCK = 2 * 128 * 128 + 2 * 128 * 64 + 3 * 128 * 256 + 2 * 128
+"""Of the tiny policy, whose hidden size is 128, with 4 heads and 2 for keys and values; it has two, and a norm."""
+
+ADAPTER = 4 * 2 * (2 * (128 + 128) + 2 * (128 + 64) + 3 * (128 + 256))
+"""Of rank 4 on all linear layers."""
+
+WIDTH = 7 * 128 + 2 * 64 + 4 * 256
+"""What a backward reads of one token in one block."""
+
+
+@pytest.fixture(scope="module")
+def policy(tmp_path_factory: pytest.TempPathFactory) -> str:
+    return write_policy(tmp_path_factory.mktemp("models") / "policy")
+
+
+def num_parameters(policy: str) -> int:
+    """With untied embeddings of as many tokens as its config says."""
+    vocabulary = json.loads((Path(policy) / "config.json").read_text())["vocab_size"]
+    return 2 * vocabulary * 128 + 2 * BLOCK + 128
+
+
+def learner_of(preset: str, *overrides: str, longest: int | None = None) -> MemoryEstimate:
+    return expected_memory(load_run(preset, overrides), longest)["learner"]
+
+
+def test_all_weights_or_an_adapter_are_trained(policy: str) -> None:
+    given = (f"policy.model={policy}", "data.demonstrations=d", "learner.micro_batch_size=3")
+    number = num_parameters(policy)
+    whole = learner_of("sft", *given, "policy.tuning.kind=full", "learner.autocast=false", longest=20)
+    assert (whole.weights, whole.optimizer) == (4 * number, 12 * number)
+    assert whole.activations == pytest.approx(1.3 * 4 * 3 * 20 * 2 * WIDTH, abs=1)
+    given = (*given, "policy.tuning.rank=4")
+    adapter = learner_of("sft", *given, longest=20)
+    assert (adapter.weights, adapter.optimizer) == (4 * (number + ADAPTER), 12 * ADAPTER)
+    # Shared by two, and at most as long as the settings allow: a prompt and a response of 30 tokens each.
+    limits = ("data.max_prompt_tokens=30", "data.max_response_tokens=30", "learner.num_workers=2", "sft.batch_size=6")
+    shared = learner_of("sft", *given, *limits, "learner.autocast=false")
+    assert (shared.optimizer, shared.activations) == (6 * ADAPTER, pytest.approx(2.4 * 4 * 3 * 60 * 2 * WIDTH, abs=1))
+
+
+def test_every_role_of_an_adapter_has_weights_of_its_own(policy: str, tmp_path: Path) -> None:
+    save_adapter(make_adapter(policy, version=0, seed=0, rank=4), tmp_path / "adapter")
+    scorer = write_scorer(tmp_path / "scorer")
+    number = num_parameters(policy)
+    pairs = learner_of("dpo", f"policy.model={tmp_path}/adapter", "data.pairs=p", longest=20)
+    # The reference is a frozen copy; chosen and rejected go through together.
+    assert (pairs.weights, pairs.optimizer) == (4 * (number + 2 * ADAPTER), 12 * ADAPTER)
+    assert pairs.activations == pytest.approx(2.4 * 3 * 8 * 2 * 20 * 2 * WIDTH, abs=1)
+    given = (f"policy.model={tmp_path}/adapter", f"reward.model={scorer}", "data.prompts=p", "rollout.chunk_size=8")
+    found = expected_memory(load_run("ppo", [*given, "rollout.engine.kv_cache_gib=0.5"]), 20)
+    # The critic is a third, which learns too.
+    assert found["learner"].weights == 4 * (number + 3 * ADAPTER)
+    assert found["learner"].optimizer == 12 * 2 * ADAPTER
+    assert found["rollout"].cache == 2**29 and found["rollout"].framework == VLLM_FLOOR
+    assert found["rollout"].weights == 4 * (number + 2 * ADAPTER)
+    assert set(found) == {"learner", "rollout", "scorer"}
+
+
+def test_models_that_are_yet_to_be_made(policy: str) -> None:
+    found = expected_memory(load_run("toy"))
+    assert set(found) == {"learner", "rollout", "scorer"}
+    vast = learner_of(
+        "pretrain", "data.text=t", "policy.model.hidden_size=4096", "policy.model.num_layers=32",
+        "policy.model.num_heads=32", "policy.model.intermediate_size=11008", "policy.model.vocab_size=32000",
+    )  # fmt: skip
+    # Llama-2's 7 B with shared embeddings: 32 x (4 x 4096^2 + 3 x 4096 x 11008 + 2 x 4096) + 32001 x 4096.
+    number = 32 * (4 * 4096**2 + 3 * 4096 * 11008 + 2 * 4096) + 32_001 * 4096
+    assert vast.certain == 16 * number
+
+
+def test_of_what_cannot_be_told_nothing_is(tmp_path: Path) -> None:
+    assert expected_memory(load_run("dpo", [f"policy.model={tmp_path}/none", "data.pairs=p"])) == {}

@@ -1,0 +1,114 @@
+"""The memory of workers by hand-made sizes. What the allocator and frameworks add is measured, and left out here."""
+
+from typing import Literal
+
+import pytest
+
+from plumbob.models.sizes import memory
+from plumbob.models.sizes.config_sizes import ModelSizes
+from plumbob.models.sizes.memory import (
+    MemoryEstimate,
+    MicroBatch,
+    Trained,
+    forward_memory,
+    learner_memory,
+    scorer_memory,
+    transformers_memory,
+    vllm_memory,
+)
+
+SIZES = ModelSizes(num_parameters=100_000, num_layers=2, hidden_size=8, intermediate_size=16, kv_size=4, vocab_size=50)
+"""A layer's backward reads 7 x 8 + 2 x 4 + 4 x 16 = 128 numbers of each token."""
+
+BATCH = MicroBatch(num_tokens=10, num_predicted=6)
+FORWARD = {"activations": 10 * 128 * 2 * 4, "logits": 2 * 6 * 50 * 4}
+
+
+@pytest.fixture(autouse=True)
+def nothing_is_added(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("LEARNER", "VLLM", "TRANSFORMERS", "SCORER"):
+        monkeypatch.setattr(memory, f"{name}_FLOOR", 0)
+    for name in ("ALLOCATED", "ALLOCATED_BESIDE_ADAPTERS"):
+        monkeypatch.setattr(memory, name, 1.0)
+
+
+@pytest.mark.parametrize(
+    ("zero_stage", "num_ranks", "weights", "optimizer", "gradients"),
+    [
+        # Two moments of 4 bytes. A gradient and its copy of 4 bytes, but a checkpoint copies weight and moments, 12
+        # bytes, into what activations and logits were in.
+        (0, 1, 400_000, 800_000, 1_200_000 - sum(FORWARD.values())),
+        (0, 4, 400_000, 800_000, 800_000),
+        # A copy and two moments of a quarter: 12 / 4 bytes. A bucket and copies of 4 bytes each, and a quarter.
+        (2, 4, 400_000, 300_000, 900_000),
+        (1, 1, 400_000, 1_200_000, 1_200_000),
+        # Weights too are a quarter; gradients have a buffer from the beginning; they are gathered: 16 bytes.
+        (3, 4, 100_000, 400_000, 1_600_000),
+    ],
+)
+def test_what_is_trained_whole(
+    zero_stage: Literal[0, 1, 2, 3], num_ranks: int, weights: int, optimizer: int, gradients: int
+) -> None:
+    trained = Trained(100_000, 0, weight_bytes=4, zero_stage=zero_stage, num_ranks=num_ranks)
+    assert learner_memory(SIZES, trained, BATCH) == MemoryEstimate(
+        weights=weights,
+        optimizer=optimizer,
+        gradients=gradients,
+        **FORWARD,
+    )
+
+
+def test_an_adapter_costs_its_own_moments_and_gradients_alone() -> None:
+    trained = Trained(1000, 102_000, weight_bytes=4, zero_stage=2, num_ranks=1)
+    found = learner_memory(SIZES, trained, BATCH)
+    assert (found.weights, found.optimizer, found.gradients) == (4 * 103_000, 12_000, 12_000)
+    assert found.certain == 4 * 103_000 + 12_000
+    assert found.total == found.certain + 12_000 + sum(FORWARD.values())
+
+
+def test_adapters_leave_the_allocator_more_to_keep(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(memory, "ALLOCATED_BESIDE_ADAPTERS", 2.0)
+    for num_frozen, times in ((0, 1), (100_000, 2)):
+        trained = Trained(1000, num_frozen, weight_bytes=4, zero_stage=2, num_ranks=1)
+        assert learner_memory(SIZES, trained, BATCH).activations == times * FORWARD["activations"]
+
+
+def test_checkpoints_keep_the_inputs_of_layers_and_one_layer() -> None:
+    trained = Trained(0, 100_000, weight_bytes=4, zero_stage=0, num_ranks=1)
+    batch = MicroBatch(10, 6, has_checkpoints=True)
+    # The inputs of 2 layers, and three and a half layers' worth of what is computed anew.
+    assert learner_memory(SIZES, trained, batch).activations == 10 * 4 * (2 * 8 + 3.5 * 128)
+
+
+@pytest.mark.parametrize(("weight_bytes", "autocast"), [(2, False), (4, True)])
+def test_in_bfloat16_a_quarter_less_is_kept(weight_bytes: int, autocast: bool) -> None:
+    trained = Trained(0, 100_000, weight_bytes, zero_stage=0, num_ranks=1)
+    found = learner_memory(SIZES, trained, MicroBatch(10, 6, autocast=autocast))
+    assert {"activations": found.activations, "logits": found.logits} == {
+        name: 0.75 * size for name, size in FORWARD.items()
+    }
+
+
+def test_what_only_computes_keeps_one_layer() -> None:
+    found = forward_memory(SIZES, 500, weight_bytes=2, batch=BATCH)
+    assert (found.weights, found.activations) == (2 * 100_500, 4 * 10 * 128)
+    assert (found.optimizer, found.gradients) == (0, 0)
+
+
+def test_samplers_hold_keys_and_values_or_a_cache_of_a_given_size() -> None:
+    # Logits and log-probs in float32: 2 x 4 bytes x 3 responses x 50 tokens.
+    expected = MemoryEstimate(weights=2 * 100_400, logits=1200, cache=7)
+    assert vllm_memory(SIZES, 2, adapter_parameters=400, cache_bytes=7, num_at_once=3) == expected
+    found = transformers_memory(SIZES, 2, adapter_parameters=400, num_at_once=3, num_tokens=20)
+    # 2 layers x key and value x 4 wide x 2 bytes x 3 responses x 20 tokens.
+    assert (found.weights, found.logits, found.cache) == (2 * 100_400, 1200, 2 * 2 * 4 * 2 * 3 * 20)
+
+
+def test_a_scorer_holds_all_its_models_and_computes_with_one() -> None:
+    found = scorer_memory((SIZES, SIZES), batch_size=5, max_tokens=10)
+    assert (found.weights, found.activations) == (2 * 400_000, 4 * 5 * 10 * 128)
+    assert scorer_memory((), 5, 10).total == 0
+
+
+def test_parts_are_those_that_there_are() -> None:
+    assert MemoryEstimate(weights=3, framework=4).parts() == {"weights": 3, "framework": 4}
