@@ -3,6 +3,8 @@
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import replace
 
+import ray
+
 from plumbob.cluster.calls import wait_until
 from plumbob.cluster.nodes import hosts, this_machine
 from plumbob.cluster.placement import Plan, plan
@@ -17,6 +19,9 @@ FIX = (
     "take a smaller model, policy.dtype=bfloat16, an adapter (policy.tuning.kind=lora) where all weights are trained, "
     "or more hosts"
 )
+
+BUSY_S = 30.0
+"""What others hold is waited for so long at least: workers of a run that has just ended hold theirs for seconds."""
 
 
 def check_local(cluster: ClusterSettings, needs: tuple[ResourceNeed, ...], expected: Expected) -> None:
@@ -33,20 +38,34 @@ def check_joined(cluster: ClusterSettings, needs: tuple[ResourceNeed, ...], expe
 
 
 def fitting_plan(found: Callable[[], Plan], cluster: ClusterSettings, notify: Callable[[str], None]) -> Plan:
-    """What is found, as soon as it fits; of a cluster that can grow that is waited for. UserError when it does not."""
-    waits = cluster.wait_s > 0 and cluster.address != "local"
-    if waits and not found().fits:
-        notify(f"{found().what_is_missing()}; waiting up to {cluster.wait_s:g} s for them to join")
-        with activities.during("waiting for the cluster to grow"):
-            wait_until(lambda: found().fits, cluster.wait_s)
+    """What is found, as soon as it fits; what a cluster lacks that can grow, or others hold of it, is waited for.
+
+    Raises:
+        UserError: it does not fit in time.
+    """
+    first = found()
+    wait_s = max(cluster.wait_s, 0.0 if first.total is None else BUSY_S)
+    waits = wait_s > 0 and cluster.address != "local"
+    if waits and not first.fits:
+        until = "for hosts to join" if first.total is None else "for others to end"
+        notify(f"{first.what_is_missing()}; waiting up to {wait_s:g} s {until}")
+        with activities.during(f"waiting {until}"):
+            wait_until(lambda: found().fits, wait_s)
     fitting = found()
-    _refuse_unfit(fitting, f" after waiting {cluster.wait_s:g} s" if waits else "")
+    _refuse_unfit(fitting, f" after waiting {wait_s:g} s" if waits else "")
     return fitting
 
 
 def _refuse_unfit(found: Plan, waited: str) -> None:
-    if not found.fits:
+    if found.fits:
+        return
+    if found.total is None:
         raise UserError(f"the cluster is too small{waited}: {found.what_is_missing()}")
+    running = ", ".join(sorted(ray.util.list_named_actors())) or "none"
+    raise UserError(
+        f"the cluster is busy{waited}: {found.what_is_missing()}; runs of Plumbob on it: {running}; the run fits once "
+        f"others have ended: cluster.wait_s=3600 waits up to an hour for that"
+    )
 
 
 def check_memory(needs: Sequence[ResourceNeed], expected: Expected, hosts: Sequence[Host]) -> None:

@@ -4,7 +4,7 @@ import os
 import secrets
 import socket
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -14,7 +14,7 @@ from ray._private import auto_init_hook
 from ray._private.authentication.authentication_utils import is_token_auth_enabled
 from ray._private.grpc_utils import init_grpc_channel
 from ray._private.ray_constants import GLOBAL_GRPC_OPTIONS
-from ray._private.services import canonicalize_bootstrap_address_or_die, find_node_ids
+from ray._private.services import canonicalize_bootstrap_address_or_die, find_node_ids, resolve_ip_for_localhost
 from ray._raylet import AuthenticationTokenLoader, Config  # type: ignore[attr-defined]
 from ray.core.generated.gcs_service_pb2 import CheckAliveReply, CheckAliveRequest
 from ray.core.generated.ray_client_pb2 import ClusterInfoRequest, ClusterInfoResponse, ClusterInfoType
@@ -25,6 +25,7 @@ from plumbob.cluster.calls import wait_until
 from plumbob.cluster.workers.import_path import WorkerImports
 from plumbob.configs.settings.workers import ClusterSettings
 from plumbob.core.errors import NotRunningError, UserError, first_line
+from plumbob.core.host_network import LOOPBACK
 from plumbob.core.stop_signals import stop_signals
 
 NAMESPACE = "plumbob"
@@ -64,8 +65,14 @@ def connect(cluster: ClusterSettings) -> None:
     if cluster.address == "local":
         # A private Ray guards itself with a token of its own, and leaves the user's token file alone.
         os.environ.setdefault("RAY_AUTH_TOKEN", secrets.token_hex(32))
-        with private_ray.starting() as folder:
-            _init(address="local", num_cpus=cluster.num_cpus, include_dashboard=False, _temp_dir=str(folder))
+        with private_ray.starting() as folder, private_ray.loopback_as_given():
+            _init(
+                address="local",
+                num_cpus=cluster.num_cpus,
+                include_dashboard=False,
+                _temp_dir=str(folder),
+                _node_ip_address=LOOPBACK,
+            )
     elif cluster.address.startswith(CLIENT):
         raise UserError(
             f"cluster.address={cluster.address}: a run has to be on a host of its Ray; `plumbob submit` sends it there "
@@ -137,13 +144,26 @@ def _join(address: str, wait_s: float = 0.0) -> None:
     try:
         has_token = _use_token()
         _probe(address, has_token, wait_s)
-        _init(address=address)
+        with private_ray.loopback_as_given() if _is_private(address) else nullcontext():
+            _init(address=address)
     except UserError:
         raise
     except AuthenticationError as error:
         raise UserError(f"cluster.address={address}: no token can be read: {first_line(error)}") from error
     except (ConnectionError, ValueError, RuntimeError, RayError) as error:
         raise UserError(f"cluster.address={address}: cannot be joined: {error}") from error
+
+
+def _is_private(address: str) -> bool:
+    """Whether what answers there is reached on the loopback interface alone, as a private Ray of this machine is."""
+    host, _, port = address.rpartition(":")
+    if host != LOOPBACK:
+        return False
+    try:
+        socket.create_connection((resolve_ip_for_localhost(host), int(port)), PROBE_S).close()
+    except OSError:
+        return True
+    return False
 
 
 def _use_token() -> bool:

@@ -1,7 +1,7 @@
 """A small named actor beside the driver, by which a run is watched and changed from any machine on its cluster."""
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 import ray
@@ -19,8 +19,23 @@ SILENT_S = 60.0
 """After this without an answer from it, the user is told that the run cannot be steered."""
 
 
+MOST_MADE = 100
+"""Requests that are kept one by one for a driver that has not asked for a while."""
+
 POLL_S = 0.5
 """Between two tries to take a name."""
+
+
+class PersonsRequest(NamedTuple):
+    """One request, for the record.
+
+    Attributes:
+        what: as a command would say it, such as `scale --rollout-workers 3`.
+        by: user, host and process that asked.
+    """
+
+    what: str
+    by: Mapping[str, Any]
 
 
 class ControlRequests(NamedTuple):
@@ -30,11 +45,13 @@ class ControlRequests(NamedTuple):
         num_rollout_workers: told once, so that autoscaling continues from there; None otherwise.
         draining: ids of nodes that will be taken away; all since the run began.
         stop: since the run began.
+        made: each told once, the newest MOST_MADE of them.
     """
 
     num_rollout_workers: int | None = None
     draining: frozenset[str] = frozenset()
     stop: bool = False
+    made: tuple[PersonsRequest, ...] = ()
 
 
 class Control:
@@ -48,23 +65,24 @@ class Control:
         """What is requested by now. `known`: what the driver knows of it, which outlives an actor that dies."""
         self._status = status
         draining, stop = self._requests.draining | known.draining, self._requests.stop or known.stop
-        number, self._requests = self._requests.num_rollout_workers, ControlRequests(None, draining, stop)
-        return self._requests._replace(num_rollout_workers=number)
+        newest, self._requests = self._requests, ControlRequests(None, draining, stop)
+        return self._requests._replace(num_rollout_workers=newest.num_rollout_workers, made=newest.made)
 
     def status(self) -> dict[str, Any]:
         """`RunStatus.as_dict` of the last report; empty before the first."""
         return {} if self._status is None else self._status.as_dict()
 
-    def scale(self, num_rollout_workers: int) -> int:
+    def scale(self, num_rollout_workers: int, by: Mapping[str, Any]) -> int:
         """How many there were. Raises UserError."""
         from plumbob.cluster.admission import check_scale
         from plumbob.cluster.nodes import draining_nodes
 
         before = check_scale(self._reported(), num_rollout_workers, self._requests.draining | draining_nodes())
         self._requests = self._requests._replace(num_rollout_workers=num_rollout_workers)
+        self._note(f"scale --rollout-workers {num_rollout_workers}", by)
         return before
 
-    def drain_host(self, host: str) -> None:
+    def drain_host(self, host: str, by: Mapping[str, Any]) -> None:
         """That host, by address or name, will be taken away. Raises UserError."""
         from plumbob.cluster.admission import check_drain
         from plumbob.cluster.nodes import draining_nodes, nodes_on
@@ -72,9 +90,15 @@ class Control:
         nodes = nodes_on(host)
         check_drain(self._reported(), host, nodes, self._requests.draining | draining_nodes())
         self._requests = self._requests._replace(draining=self._requests.draining | nodes)
+        self._note(f"scale --leave {host}", by)
 
-    def stop(self) -> None:
+    def stop(self, by: Mapping[str, Any]) -> None:
         self._requests = self._requests._replace(stop=True)
+        self._note("stop", by)
+
+    def _note(self, what: str, by: Mapping[str, Any]) -> None:
+        made = (*self._requests.made, PersonsRequest(what, by))[-MOST_MADE:]
+        self._requests = self._requests._replace(made=made)
 
     def _reported(self) -> RunStatus:
         if self._status is None:
@@ -109,10 +133,11 @@ class ControlClient:
         """
         if self._answer is None or self._take_answer():
             self._answer = self._control.report.remote(status(), self._requests)
-        requests, without_number = self._requests, self._requests._replace(num_rollout_workers=None)
+        requests, reported = self._requests, self._requests._replace(num_rollout_workers=None, made=())
         if not is_scalable:
-            return without_number
-        self._requests = without_number
+            self._requests = self._requests._replace(made=())
+            return requests._replace(num_rollout_workers=None)
+        self._requests = reported
         return requests
 
     def _take_answer(self) -> bool:
@@ -128,7 +153,8 @@ class ControlClient:
             return True
         number = known.num_rollout_workers
         self._requests = known._replace(
-            num_rollout_workers=self._requests.num_rollout_workers if number is None else number
+            num_rollout_workers=self._requests.num_rollout_workers if number is None else number,
+            made=(*self._requests.made, *known.made),
         )
         self._silent_since, self._is_notified = None, False
         return True

@@ -27,6 +27,7 @@ class Plan:
         hosts: with what they have before anything of the plan is placed.
         placed: for each need the host of each worker; None when they do not fit together.
         notes: sentences about the run's input, such as what of it is left out.
+        total: all that the hosts have together, where the needs would fit if others held nothing of it; else None.
         rows: one of each input as the run's models see it.
         expected: role -> what one of its workers is expected to take of its host's memory; empty where nobody asked.
     """
@@ -35,6 +36,7 @@ class Plan:
     hosts: tuple[Host, ...]
     placed: tuple[tuple[Host, ...], ...] | None
     notes: tuple[str, ...] = ()
+    total: ResourceAmount | None = None
     rows: tuple[RenderedRow, ...] = ()
     expected: Expected = field(default_factory=dict)
 
@@ -57,26 +59,27 @@ class Plan:
         return [*rows, f"together {self.needed}", "it fits" if self.fits else self.what_is_missing()]
 
     def what_is_missing(self) -> str:
-        """One sentence: the shortage, and the nearest counts that would fit."""
+        """One sentence: the shortage, who has what is missing if anybody has, and the nearest counts that would fit."""
         if not self.hosts:
             return self.shortage()
         nearest = nearest_fit(self.needs, self.hosts)
+        if self.total is not None:
+            free = _free_together(self.hosts)
+            held = f"others hold {self.total.plus(free, -1.0)} of its {self.total}"
+            fewer = "" if nearest is None else f"; this would fit now: {_counts(nearest)}"
+            return f"{self.shortage()} while {held}{fewer}"
         if nearest is None:
             lower = "lower *.num_cpus, *.num_gpus or *.memory_gib"
             return f"{self.shortage()}, and one worker of each role does not fit either: {lower}"
-        fewer = " ".join(f"{need.setting}={need.count}" for need in nearest)
-        return f"{self.shortage()}; this would fit: {fewer}"
+        return f"{self.shortage()}; this would fit: {_counts(nearest)}"
 
     def shortage(self) -> str:
         """What is missing, as a sentence without its end."""
         if not self.hosts:
             return "there is no host to run on: start Ray on one"
-        there = ResourceAmount(
-            *map(sum, zip(ResourceAmount(0, 0, 0), *(host.free for host in self.hosts), strict=True))
-        )
         missing = [
             f"{needed - has:.3g} {unit}"
-            for needed, has, unit in zip(self.needed, there, ("CPUs", "GPUs", "GiB"), strict=True)
+            for needed, has, unit in zip(self.needed, _free_together(self.hosts), ("CPUs", "GPUs", "GiB"), strict=True)
             if needed > has + TOLERANCE
         ]
         return f"{' and '.join(missing)} are missing" if missing else self._what_fits_on_no_host()
@@ -106,10 +109,15 @@ class Plan:
         }
 
 
-def plan(needs: Sequence[ResourceNeed], hosts: Sequence[Host]) -> Plan:
-    """Hosts for all workers, spread or packed as each role asks; where that does not fit, as tightly as possible."""
+def plan(needs: Sequence[ResourceNeed], hosts: Sequence[Host], whole_hosts: Sequence[Host] = ()) -> Plan:
+    """Hosts for all workers, spread or packed as each role asks; where that does not fit, as tightly as possible.
+
+    Args:
+        whole_hosts: the same hosts with all that they have, to tell a cluster that is busy from one that is too small.
+    """
     placed = _arranged(needs, hosts, tightly=False) or _arranged(needs, hosts, tightly=True)
-    return Plan(tuple(needs), tuple(hosts), placed)
+    is_busy = placed is None and bool(whole_hosts) and plan(needs, whole_hosts).fits
+    return Plan(tuple(needs), tuple(hosts), placed, total=_free_together(whole_hosts) if is_busy else None)
 
 
 def choose(need: ResourceNeed, hosts: Sequence[Host], placed: Mapping[str, int], tightly: bool = False) -> Host | None:
@@ -181,6 +189,17 @@ def hosts_in_words(hosts: Sequence[Host]) -> str:
     """`10.0.0.1, 10.0.0.2 (3)`: the number of workers where there are several."""
     counts = Counter(host.address for host in hosts)
     return ", ".join(address if count == 1 else f"{address} ({count})" for address, count in counts.items())
+
+
+def _free_together(hosts: Sequence[Host]) -> ResourceAmount:
+    there = ResourceAmount(0, 0, 0)
+    for host in hosts:
+        there = there.plus(host.free)
+    return there
+
+
+def _counts(needs: Sequence[ResourceNeed]) -> str:
+    return " ".join(f"{need.setting}={need.count}" for need in needs)
 
 
 def _with_fewer_workers(needs: Sequence[ResourceNeed]) -> list[tuple[ResourceNeed, ...]]:

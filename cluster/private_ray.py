@@ -5,13 +5,14 @@ import shutil
 import signal
 import tempfile
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 from ray._private import services, utils
 from ray._private.services import ConsolePopen
 
+from plumbob.core.after_death import AfterDeath
 from plumbob.core.errors import RunFailed, UserError, first_line
 from plumbob.core.stop_signals import SIGNALS
 
@@ -26,7 +27,8 @@ class RayProcess(ConsolePopen):
     """A process of Ray in a process group of its own, which holds no signals.
 
     A terminal that is closed, `timeout` and a shell signal the whole group of the driver: were Ray in it, nobody would
-    be left to end the step with. The kernel ends these processes when the driver is dead, however it died.
+    be left to end the step with. The kernel ends these processes when the driver is dead, however it died, and
+    `AfterDeath` what they have started in their groups: the raylet's agents would try for a minute to say so first.
     """
 
     def __init__(self, *arguments: Any, preexec_fn: Callable[[], None], **options: Any) -> None:
@@ -43,6 +45,9 @@ started: list[RayProcess] = []
 
 folders: list[Path] = []
 """Of private Rays that have not been removed."""
+
+guards: list[AfterDeath] = []
+"""Of private Rays that run."""
 
 
 def temporary_folder() -> Path:
@@ -95,6 +100,22 @@ def starting() -> Iterator[Path]:
     finally:
         services.ConsolePopen = ConsolePopen
     folders.append(folder)
+    guards.append(AfterDeath([process.pid for process in started], folder))
+
+
+@contextmanager
+def loopback_as_given() -> Iterator[None]:
+    """Ray takes 127.0.0.1 for what it says; by itself it puts this machine's address on its network in its place.
+
+    A node whose address is that one binds its servers to it, and those of its workers; any other node binds them to
+    all interfaces of its host.
+    """
+    resolve = services.resolve_ip_for_localhost
+    services.resolve_ip_for_localhost = lambda host: host
+    try:
+        yield
+    finally:
+        services.resolve_ip_for_localhost = resolve
 
 
 @contextmanager
@@ -109,15 +130,18 @@ def without_handlers() -> Iterator[None]:
 
 
 def end_processes() -> None:
-    """Kill what was started, from the newest on."""
+    """Kill what was started with all in its groups, from the newest on."""
     while started:
         process = started.pop()
-        process.kill()
+        with suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
         process.wait()
 
 
 def remove_folders() -> None:
     """Called when Ray has ended: nothing else would ever remove what it leaves."""
+    while guards:
+        guards.pop().cancel()
     while folders:
         remove(folders.pop())
 

@@ -1,8 +1,11 @@
-"""Where a run stands while it is running: its stage, last step, workers and samples, as one typed record."""
+"""Where a run stands while it is running: as one typed record, and as gauges for Prometheus."""
 
+import re
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any, Self
+
+from ray.util.metrics import Gauge
 
 from plumbob.cluster.resources import ResourceNeed, WorkerRole
 from plumbob.trainers.metrics.response_counts import CountsByVersion
@@ -10,6 +13,9 @@ from plumbob.trainers.metrics.step_record import StepRecord
 
 MESSAGE_CHARS = 2000
 """Of the last message, so that no long one makes the status large."""
+
+OTHER_THAN_WORDS = re.compile(r"\W", re.ASCII)
+"""What a name in Prometheus may not have."""
 
 DONE_KEYS: Mapping[WorkerRole, str] = {"rollout": "answers", "scorer": "scores", "judge": "scores"}
 """Role -> what JSON calls the number of items that a worker has done; a learner counts none."""
@@ -119,3 +125,25 @@ def _row_as_dict(role: WorkerRole, row: WorkerStatus) -> dict[str, Any]:
 def _row_from_dict(role: WorkerRole, content: Mapping[str, Any]) -> WorkerStatus:
     done = content.get(DONE_KEYS[role]) if role in DONE_KEYS else None
     return WorkerStatus(content["worker"], content["host"], content.get("state"), done)
+
+
+class RunGauges:
+    """The metrics of a run's newest step as gauges of Ray, whose agent on the driver's host serves them to Prometheus.
+
+    `kl` of metrics.jsonl is `ray_plumbob_kl` there, labelled with the run and the stage: Ray puts its name before all.
+    """
+
+    def __init__(self, run: str) -> None:
+        self._run = run
+        self._gauges: dict[str, Gauge] = {}
+
+    def show(self, record: StepRecord) -> None:
+        seconds = {f"seconds_{phase}": spent for phase, spent in record.seconds.items()}
+        step = {"step": float(record.step), "num_steps": float(record.num_steps)}
+        for name, value in {**record.metrics, **seconds, **step}.items():
+            gauge = self._gauges.get(name)
+            if gauge is None:
+                about = f"{name} of the newest step of a run of Plumbob"
+                gauge = Gauge(f"plumbob_{OTHER_THAN_WORDS.sub('_', name)}", about, tag_keys=("run", "stage"))
+                self._gauges[name] = gauge
+            gauge.set(float(value), {"run": self._run, "stage": record.stage})

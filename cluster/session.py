@@ -18,6 +18,7 @@ from plumbob.cluster.fleet.pool_registry import PoolEntry, PoolRegistry
 from plumbob.cluster.fleet.recovery.budget import RestartBudget
 from plumbob.cluster.fleet.reservations import Reservation, Reservations, options
 from plumbob.cluster.fleet.work_queue import Preparation
+from plumbob.cluster.nodes import hosts
 from plumbob.cluster.placement import Plan, plan
 from plumbob.cluster.resources import ResourceNeed, WorkerRole, rollout_need, scorer_need
 from plumbob.cluster.run_status import WorkerStatus
@@ -58,6 +59,12 @@ class RunHooks(Protocol):
     def responses_reissued(self, count: int) -> None:
         """Responses that were given to another rollout worker, because theirs was lost."""
 
+    def worker_started(self, role: WorkerRole, worker: str, host: str) -> None:
+        """One more of the role, which may replace one that was lost."""
+
+    def published(self, version: int) -> None:
+        """A policy version that rollout workers sample from, from now on."""
+
 
 class UncontrolledRun:
     """Work that nobody can watch or stop from elsewhere, such as `plumbob eval`: messages, and a budget."""
@@ -78,6 +85,10 @@ class UncontrolledRun:
         self.notify(self._budget.record_loss(lost, slot))
 
     def responses_reissued(self, count: int) -> None: ...
+
+    def worker_started(self, role: WorkerRole, worker: str, host: str) -> None: ...
+
+    def published(self, version: int) -> None: ...
 
 
 class Session:
@@ -171,7 +182,7 @@ class Session:
         )
         pool = self._pools.get_or_open(rollout_need(rollout), rollout, RolloutWorker, spec, opening)
         self._hooks.samplers_opened(rollout)
-        return SamplerGroup(pool, rollout.chunk_size, self.begin_work)
+        return SamplerGroup(pool, rollout.chunk_size, self.begin_work, self._hooks.published)
 
     def start_scorers(self, scorer: ScorerSettings) -> ScorerGroup:
         """Scorers with that reward."""
@@ -200,22 +211,23 @@ class Session:
     def start_actor(self, need: ResourceNeed, reservation: Reservation, actor_class: type, num_threads: int) -> Actor:
         name = f"{need.role}-{next(self._numbers)}"
         log = self._logs / f"{name}.log"
+        self._hooks.worker_started(need.role, name, reservation.host.address)
         start = ray.remote(**options(need, reservation, num_threads))(actor_class).remote
         return Actor(name, start(log, num_threads, installed(), self._probe.write()), log)
 
     # ------------------------------------------------------------------------------------------------------- resources
 
     def admit(self, needs: tuple[ResourceNeed, ...]) -> None:
-        """Compare what a run needs with the whole cluster, waiting `cluster.wait_s` for more to join one that runs.
+        """Compare what a run needs with the whole cluster; `cluster.wait_s` waits for more to join, or others to end.
 
         Workers that an earlier run left are used again; those of other roles are ended where they are in the way.
 
         Raises:
-            UserError: it does not fit; says what is missing and what would fit.
+            UserError: it does not fit; says what is missing, who has it, and what would fit.
         """
 
         def found() -> Plan:
-            return plan(needs, self._reservations.free_plus_reserved())
+            return plan(needs, self._reservations.free_plus_reserved(), hosts(free=False))
 
         if not found().fits:
             self._reservations.request_hosts(*needs)

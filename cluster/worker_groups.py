@@ -93,10 +93,18 @@ class SamplerGroup:
 
     Args:
         before_sampling: called before each batch; what it raises goes through.
+        published: told of each version that has been loaded.
     """
 
-    def __init__(self, pool: Pool, chunk_size: int, before_sampling: Callable[[], None]) -> None:
+    def __init__(
+        self,
+        pool: Pool,
+        chunk_size: int,
+        before_sampling: Callable[[], None],
+        published: Callable[[int], None] = lambda version: None,
+    ) -> None:
         self._pool, self._chunk_size, self._before_sampling = pool, chunk_size, before_sampling
+        self._published = published
 
     def sample(self, requests: Sequence[SampleRequest]) -> list[Rollout]:
         self._before_sampling()
@@ -117,6 +125,7 @@ class SamplerGroup:
 
         doing = f"loading policy version {adapter.version}"
         self._pool.load(Preparation(lambda actor: actor.handle.load.remote(shared), doing, check))
+        self._published(adapter.version)
 
     def serve_base(self) -> None:
         """Sample from the base model, without an adapter."""

@@ -21,32 +21,38 @@ def run_in_foreground(folder: Path, as_json: bool, start: Callable[[Listener], R
     """Run with a listener, then write the report and print the result; an interrupted run says how to resume it."""
     from plumbob.configs.resolved_copy import RESOLVED_FILE
     from plumbob.console.display import choose_listener, print_json, print_summary
+    from plumbob.console.report.page import REPORT_FILE
 
     try:
         # Ray prints what happens to workers and hosts to whatever stdout is then.
         with choose_listener(as_json, sys.stdout) as listener, redirect_stdout(sys.stderr):
             result = start(listener)
-            with activities.during("writing the report"):
-                report = _written_report(result.folder)
+            if not result.was_finished:
+                with activities.during("writing the report"):
+                    _write_report(result.folder)
     except KeyboardInterrupt:
         if not (folder / RESOLVED_FILE).is_file():
             raise
         resume = f"interrupted; resume from the last checkpoint with: plumbob resume {folder}"
         raise RunStopped(resume) from None
+    report = result.folder / REPORT_FILE
     if as_json:
         ended = {"event": "run_ended", "folder": str(result.folder), "report": str(report), "summary": result.summary}
-        print_json(ended, sys.stdout)
-    else:
-        print_summary(result.summary, sys.stdout)
+        print_json(ended | ({"was_finished": True} if result.was_finished else {}), sys.stdout)
+        return OK
+    if result.was_finished:
+        print(f"{result.folder}: this run is finished: there is nothing to resume, and nothing was changed")
+    print_summary(result.summary, sys.stdout)
+    if report.exists():
         print(f"report: {report}")
     return OK
 
 
-def _written_report(folder: Path) -> Path:
+def _write_report(folder: Path) -> None:
     from plumbob.console.report.page import write_report
 
     try:
-        return write_report(folder)
+        write_report(folder)
     except OSError as error:
         raise RunFailed(
             f"all stages ended well, but the report cannot be written: {error}; write it later with: "

@@ -43,7 +43,15 @@ from plumbob.driver.peak_memory import PeakMemory
 from plumbob.driver.prepared_run import prepare_run
 from plumbob.driver.run_control import controlled_run
 from plumbob.driver.run_folder.connection_file import ConnectionFile
-from plumbob.driver.run_folder.folder import SUMMARY_FILE, check_writable, removed_if_nothing_computed, run_folder
+from plumbob.driver.run_folder.driver_log import DriverLog
+from plumbob.driver.run_folder.event_log import EventLog
+from plumbob.driver.run_folder.folder import (
+    SUMMARY_FILE,
+    check_writable,
+    removed_if_nothing_computed,
+    run_folder,
+    summary_of_finished,
+)
 from plumbob.driver.run_folder.inputs import check_models, check_rows, new_digests, write_digests
 from plumbob.driver.run_folder.lock import locked_folder
 from plumbob.driver.stages.evaluation import run_eval
@@ -58,10 +66,16 @@ RESUME_WAIT_S = 60.0
 
 @dataclass(frozen=True)
 class RunResult:
-    """What a run left behind: its folder, and the content of its `summary.json`."""
+    """What a run left behind.
+
+    Attributes:
+        summary: the content of its `summary.json`.
+        was_finished: before it was resumed, which changed nothing.
+    """
 
     folder: Path
     summary: dict[str, Any]
+    was_finished: bool = False
 
 
 def run(config: AnyRun, listener: Listener, session: Session | None = None) -> RunResult:
@@ -84,13 +98,14 @@ def run(config: AnyRun, listener: Listener, session: Session | None = None) -> R
             raise UserError(
                 f"{folder}: there is a run already; resume it with `plumbob resume {folder}`, or give another name="
             )
-        return _execute(config, folder, listener, session)
+        with DriverLog(folder, listener) as kept:
+            return _execute(config, folder, kept, session)
 
 
 def resume(
     folder: Path, listener: Listener, session: Session | None = None, overrides: Sequence[str] = ()
 ) -> RunResult:
-    """Resume a run from its newest whole checkpoint, with the settings that it had.
+    """Resume a run from its newest whole checkpoint, with the settings that it had; of a finished one change nothing.
 
     Args:
         listener, session: as of `run`.
@@ -101,9 +116,7 @@ def resume(
         RunFailed: as `run`; or checkpoints were made and none is whole.
     """
     folder = folder.expanduser()
-    config = read_resolved(folder, overrides)
-    with _locked(folder, listener):
-        return _execute(config, folder, listener, session, RESUME_WAIT_S)
+    return _resume(read_resolved(folder, overrides), folder, listener, session)
 
 
 def run_or_resume(config: AnyRun, listener: Listener, session: Session | None = None) -> RunResult:
@@ -117,8 +130,15 @@ def run_or_resume(config: AnyRun, listener: Listener, session: Session | None = 
     began = read_resolved(folder)
     config = _located(config.model_copy(update={"storage": began.storage}))
     check_changes(type(began), changes(began.model_dump(mode="json"), config.model_dump(mode="json")))
-    with _locked(folder, listener):
-        return _execute(config, folder, listener, session, RESUME_WAIT_S)
+    return _resume(config, folder, listener, session)
+
+
+def _resume(config: AnyRun, folder: Path, listener: Listener, session: Session | None) -> RunResult:
+    finished = summary_of_finished(folder)
+    if finished is not None:
+        return RunResult(folder, finished, was_finished=True)
+    with _locked(folder, listener), DriverLog(folder, listener) as kept:
+        return _execute(config, folder, kept, session, RESUME_WAIT_S)
 
 
 def evaluate(config: EvalRun, listener: Listener, session: Session | None = None) -> dict[str, Any]:
@@ -159,7 +179,7 @@ def plan(config: AnyRun) -> Plan:
     else:
         with connected(config.cluster):
             check_joined(config.cluster, needs, expected)
-            found = placement.plan(needs, hosts(free=True))
+            found = placement.plan(needs, hosts(free=True), hosts(free=False))
     return replace(found, notes=prepared.notes, rows=prepared.rows, expected=expected)
 
 
@@ -230,9 +250,11 @@ def _execute(
     digests = new_digests(config, folder)
     needs, expected = resource_needs(config), expected_memory(config, run_stages.longest)
     check_local(config.cluster, needs, expected)
+    events = EventLog(folder)
     wait_s = config.cluster.wait_s if session is not None else max(config.cluster.wait_s, min_wait_s)
     cluster = config.cluster.model_copy(update={"wait_s": wait_s})
     with (
+        events.of_end(),
         _opened(session, cluster, folder, listener) as opened,
         controlled_run(opened, config.name, needs, folder, listener) as control,
         PeakMemory() as memory,
@@ -243,7 +265,7 @@ def _execute(
             listener.notify(config.stage, note)
         write_resolved(config, folder, started)
         write_digests(digests, folder)
-        (folder / SUMMARY_FILE).unlink(missing_ok=True)  # Of an earlier end: the result is being replaced.
+        (folder / SUMMARY_FILE).unlink(missing_ok=True)  # A run that has one is finished, and this one is not.
         flush(folder)
         with ConnectionFile(folder, config.name, opened.cluster):
             stages = run_stages(StageContext(opened, control, folder.resolve(), control.listener, memory))
@@ -255,6 +277,7 @@ def _execute(
         "stages": stages,
     }
     replace_text(folder / SUMMARY_FILE, json.dumps(summary, indent=2) + "\n")
+    events.record("finished")
     return RunResult(folder, summary)
 
 

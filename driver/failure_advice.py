@@ -48,7 +48,8 @@ def how_to_continue(folder: Path, error: RunFailed) -> str:
         has_begun = (folder / RESOLVED_FILE).exists()
         return f"resume with: plumbob resume {folder}" if has_begun else "nothing was computed, and its name is free"
     if not named:
-        return f"no checkpoint had been made; {logs}"
+        free = "" if (folder / RESOLVED_FILE).exists() else ", and its name is free"
+        return f"no checkpoint had been made{free}; {logs}"
     try:
         checkpoint = Checkpoints(named[-1].parent, 1).newest(lambda _: None)
     except RunFailed:

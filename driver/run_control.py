@@ -2,24 +2,27 @@
 
 import threading
 import time
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
 from plumbob.cluster.control_actor import ControlClient
-from plumbob.cluster.failures import WorkerLost
+from plumbob.cluster.failures import LearnersLost, WorkerLost
 from plumbob.cluster.fleet.autoscale import Autoscaler
 from plumbob.cluster.fleet.recovery.budget import RestartBudget
 from plumbob.cluster.nodes import addresses, draining_nodes
-from plumbob.cluster.resources import ResourceNeed
-from plumbob.cluster.run_status import MESSAGE_CHARS, RunStatus
+from plumbob.cluster.resources import ResourceNeed, WorkerRole
+from plumbob.cluster.run_status import MESSAGE_CHARS, RunGauges, RunStatus
 from plumbob.cluster.session import Session
 from plumbob.configs.resolved_copy import RESOLVED_FILE
 from plumbob.configs.settings.workers import RolloutSettings
-from plumbob.core.errors import RunStopped
+from plumbob.core.errors import RunStopped, first_line
 from plumbob.core.stop_signals import stop_signals
+from plumbob.driver.run_folder.event_log import EventLog
 from plumbob.driver.run_folder.status_listener import STATUS_FILE, StatusListener
+from plumbob.trainers.learner.checkpoint import Checkpoint
 from plumbob.trainers.metrics.step_record import Listener, StepRecord
 from plumbob.trainers.online.sample_ledger import SampleLedger
 
@@ -28,21 +31,28 @@ class RunControl:
     """A run that can be watched and changed from elsewhere; satisfies `cluster.session.RunHooks`.
 
     Args:
+        name: of the run.
         needs: the groups of workers that it will have.
         listener: hears what the run reports, by way of the attribute of that name.
 
     Attributes:
         listener: what the run's stages report to; keeps the status.
+        events: the record of what happens to it.
         budget: how many workers may still be lost.
         ledger: what became of every response of the run's last stage of PPO; None before it.
     """
 
-    def __init__(self, session: Session, needs: tuple[ResourceNeed, ...], folder: Path, listener: Listener) -> None:
-        self._session = session
-        self.listener = StatusListener(listener, folder / STATUS_FILE, self.status, self._after_step)
+    def __init__(
+        self, session: Session, name: str, needs: tuple[ResourceNeed, ...], folder: Path, listener: Listener
+    ) -> None:
+        self._session, self._name = session, name
+        self.events = EventLog(folder)
+        self.listener = StatusListener(listener, folder / STATUS_FILE, self.status, self._after_step, self.events)
         self.budget = RestartBudget(session.cluster.max_restarts)
         self.ledger: SampleLedger | None = None
+        self._gauges = RunGauges(name)
         self._minimum_needs = tuple(need if need.role == "learner" else replace(need, count=1) for need in needs)
+        self._unreplaced: Counter[str] = Counter()
         self._client: ControlClient | None = None
         self._polling = threading.Lock()
         self._autoscaler: Autoscaler | None = None
@@ -80,9 +90,12 @@ class RunControl:
         rollout = self._session.rollout_pool
         requests = client.exchange(self.status, is_scalable=rollout is not None)
         self._is_stopping = requests.stop
+        for request in requests.made:
+            self.events.record("steered", by=dict(request.by), what=request.what)
         new = self._session.drain_nodes(requests.draining | draining_nodes())
         if new:
             where = ", ".join(addresses(new))
+            self.events.record("draining", hosts=addresses(new))
             self.notify(f"draining {where}: workers there finish their work, others start elsewhere")
         if rollout is not None and requests.num_rollout_workers is not None:
             rollout.pool.target_size = requests.num_rollout_workers
@@ -102,7 +115,24 @@ class RunControl:
             self._autoscaler = Autoscaler(rollout.autoscale)
 
     def worker_lost(self, lost: WorkerLost, slot: str) -> None:
+        self.events.record("lost", slot=slot, why=first_line(lost)[:MESSAGE_CHARS])
         self.notify(self.budget.record_loss(lost, slot))
+        if isinstance(lost, LearnersLost):  # All of them are started again.
+            self._unreplaced["learner"] = sum(need.count for need in self._minimum_needs if need.role == "learner")
+        else:
+            self._unreplaced[slot.partition(" ")[0]] += 1
+
+    def worker_started(self, role: WorkerRole, worker: str, host: str) -> None:
+        is_replacement = self._unreplaced[role] > 0
+        self._unreplaced[role] -= is_replacement
+        self.events.record("replaced" if is_replacement else "joined", worker=worker, on=host)
+
+    def published(self, version: int) -> None:
+        self.events.record("published", stage=self.listener.stage, version=version)
+
+    def saved(self, checkpoint: Checkpoint) -> None:
+        """Called when a checkpoint stands."""
+        self.events.record("saved", stage=self.listener.stage, step=checkpoint.step, folder=str(checkpoint.folder))
 
     def responses_reissued(self, count: int) -> None:
         if self.ledger is not None:
@@ -110,19 +140,21 @@ class RunControl:
 
     def _after_step(self, record: StepRecord) -> None:
         self.budget.stepped(record.stage, record.step)
+        self._gauges.show(record)
         rollout = self._session.rollout_pool
         if self._autoscaler is not None and rollout is not None:
             size = self._autoscaler.workers_after_step(record, rollout.pool.target_size, rollout.pool.status())
             if size != rollout.pool.target_size:
+                self.events.record("steered", what=f"rollout.autoscale: {rollout.pool.target_size} become {size}")
                 self.notify(f"rollout.autoscale: {rollout.pool.target_size} rollout workers become {size}")
                 rollout.pool.target_size = size
 
     # -------------------------------------------------------------------------------------------------- its whole life
 
     @contextmanager
-    def reachable(self, name: str, wait_s: float) -> Iterator[None]:
-        """Be watched and changed under that name. Arguments and errors are those of `ControlClient`."""
-        self._client = ControlClient(name, self.notify, wait_s)
+    def reachable(self, wait_s: float) -> Iterator[None]:
+        """Be watched and changed under its name. Argument and errors are those of `ControlClient`."""
+        self._client = ControlClient(self._name, self.notify, wait_s)
         try:
             self.poll_control()  # Whoever asks from now on finds a status.
             yield
@@ -141,9 +173,10 @@ def controlled_run(
         UserError: it does not fit, or a run of that name is running on the cluster; for one that has begun before
             after `cluster.wait_s`.
     """
-    control = RunControl(session, needs, folder, listener)
+    control = RunControl(session, name, needs, folder, listener)
     has_begun = (folder / RESOLVED_FILE).exists()  # Who resumes a run cannot choose another name.
     with session.attached(control):
         session.admit(needs)
-        with control.reachable(name, session.cluster.wait_s if has_begun else 0.0):
+        with control.reachable(session.cluster.wait_s if has_begun else 0.0):
+            control.events.record("resumed" if has_begun else "started", name=name)
             yield control

@@ -17,7 +17,8 @@ from plumbob.cluster.run_status import RunStatus
 from plumbob.core.errors import NotRunningError, UserError
 from plumbob.core.outside import from_outside, read_json_object
 from plumbob.driver.run_folder.connection_file import read_connection_file
-from plumbob.driver.run_folder.folder import find_run
+from plumbob.driver.run_folder.event_log import this_process
+from plumbob.driver.run_folder.folder import SUMMARY_FILE, find_run
 from plumbob.driver.run_folder.status_listener import STATUS_FILE
 
 
@@ -59,20 +60,20 @@ def status(run: str | Path, address: str | None = None) -> RunState:
 def scale(run: str | Path, num_rollout_workers: int, address: str | None = None) -> int:
     """Change the number of rollout workers; returns how many there were. Who leaves finishes its responses first."""
     with _control_of_run(run, address) as control:
-        before: int = answer(control.scale.remote(num_rollout_workers))
+        before: int = answer(control.scale.remote(num_rollout_workers, this_process()))
     return before
 
 
 def leave(run: str | Path, host: str, address: str | None = None) -> None:
     """Drain a host that will be taken away, by its address or name: its rollout workers and scorers end their work."""
     with _control_of_run(run, address) as control:
-        answer(control.drain_host.remote(host))
+        answer(control.drain_host.remote(host, this_process()))
 
 
 def stop(run: str | Path, address: str | None = None) -> None:
     """Ask the run to stop where little is lost; `driver.api.resume` resumes it."""
     with _control_of_run(run, address) as control:
-        answer(control.stop.remote())
+        answer(control.stop.remote(this_process()))
 
 
 @contextmanager
@@ -87,6 +88,8 @@ def _from_folder(run: str | Path) -> tuple[str, str]:
     """Address and name of the run that is running in a folder; a private Ray's token is made ours."""
     folder = find_run(run)
     connection = read_connection_file(folder)
+    if connection is None and (folder / SUMMARY_FILE).exists():
+        raise NotRunningError(f"{folder}: this run is finished; its result is there, and `plumbob report` shows it")
     if connection is None:
         raise NotRunningError(
             f"{folder}: this run is not running; `plumbob resume {folder}` resumes it. A run on a cluster is reached "

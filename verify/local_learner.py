@@ -14,6 +14,7 @@ from torch import Tensor
 
 from plumbob.configs.runs import LearnerRun
 from plumbob.core.atomic_files import replaced
+from plumbob.core.host_network import LOOPBACK, listen_on
 from plumbob.models.adapter import Adapter, ModelRole
 from plumbob.trainers.build import build_learner
 from plumbob.trainers.learner.checkpoint import Files
@@ -64,7 +65,8 @@ def _joined() -> Rank:
     os.environ["CUDA_VISIBLE_DEVICES"] = ""
     torch.set_num_threads(1)
     with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        rank = Rank(0, 1, f"127.0.0.1:{probe.getsockname()[1]}")
+        probe.bind((LOOPBACK, 0))
+        rank = Rank(0, 1, f"{LOOPBACK}:{probe.getsockname()[1]}")
+    listen_on(LOOPBACK)
     join_group(rank, use_cuda=False)
     return rank

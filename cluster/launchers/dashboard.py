@@ -2,8 +2,12 @@
 
 import logging
 import os
+import shlex
+import shutil
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -72,6 +76,19 @@ def connect_dashboard(address: str) -> DashboardClient:
             f"submit from an environment with the cluster's version"
         )
     return client
+
+
+def ray_command(*words: str) -> str:
+    """A command of Ray's own as a user can paste it here: it reaches what we reach, with the token that we send.
+
+    By itself it sends a token in token mode alone, and asks what RAY_ADDRESSES name, whatever address it is given.
+    """
+    others = [word for name in RAY_ADDRESSES if name in os.environ for word in ("-u", name)]
+    is_in_token_mode = os.environ.get("RAY_AUTH_MODE", "").lower() == "token"
+    mode = ["RAY_AUTH_MODE=token"] if _token_headers() and not is_in_token_mode else []
+    own = Path(sys.executable).with_name("ray")
+    ray_program = str(own) if own.exists() and shutil.which("ray") != str(own) else "ray"
+    return shlex.join([*(["env", *others, *mode] if others or mode else []), ray_program, *words])
 
 
 def _check_address(address: str) -> None:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from ray.job_submission import JobDetails, JobStatus
 
-from plumbob.cluster.launchers.dashboard import UNREACHABLE, DashboardClient, connect_dashboard
+from plumbob.cluster.launchers.dashboard import UNREACHABLE, DashboardClient, connect_dashboard, ray_command
 from plumbob.cluster.launchers.job_files import entrypoint, write_job
 from plumbob.cluster.launchers.launcher import LauncherOption
 from plumbob.configs.runs import AnyRun
@@ -76,9 +76,13 @@ class Jobs:
             except UNREACHABLE as error:
                 raise RunFailed(
                     f"{self.address} did not confirm that the job has started: {first_line(error)}; whether it has: "
-                    f"ray job list --address {self.address}"
+                    f"{ray_command('job', 'list', '--address', self.address)}"
                 ) from error
         return job
+
+    def command(self, job: str, *words: str) -> str:
+        """`ray job WORDS` about a job, for a user to paste."""
+        return ray_command("job", *words, "--address", self.address, job)
 
     def follow(self, job: str, write: Write) -> Ended:
         """Pass on what the job prints until it has ended; how it ended.

@@ -1,14 +1,12 @@
 """The Ray actor around one DeepSpeed rank (LearnerWorker)."""
 
 import gc
-import os
 import socket
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import psutil
 import ray
 from numpy.typing import NDArray
 
@@ -22,14 +20,6 @@ if TYPE_CHECKING:
     from plumbob.trainers.learner.checkpoint import Files
     from plumbob.trainers.learner.engine import Rank
     from plumbob.trainers.learner.learner_protocol import UpdatePlan, UpdateResult
-
-
-def interface_of(address: str) -> str | None:
-    """The interface of this host that has the address; None for one that leads to none, as Debian's 127.0.1.1."""
-    for name, addresses in psutil.net_if_addrs().items():
-        if address in (each.address for each in addresses):
-            return name
-    return None
 
 
 class LearnerWorker(Worker):
@@ -55,11 +45,6 @@ class LearnerWorker(Worker):
         from plumbob.trainers.learner.engine import join_group
 
         self._rank = rank
-        interface = interface_of(ray.util.get_node_ip_address())
-        if interface is not None:
-            # Else the libraries look the host's name up, which need not lead to the network that the hosts share.
-            for name in ("GLOO_SOCKET_IFNAME", "NCCL_SOCKET_IFNAME"):
-                os.environ.setdefault(name, interface)
         join_group(rank, torch.cuda.is_available())
 
     def build(self, run: "LearnerRun") -> None:

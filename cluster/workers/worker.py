@@ -3,7 +3,7 @@
 vLLM and DeepSpeed are imported inside the methods: the driver, which also reads this file, needs neither.
 """
 
-import os
+import sys
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
@@ -11,14 +11,8 @@ import ray
 
 from plumbob.cluster.workers.same_versions import check_packages, installed
 from plumbob.cluster.workers.shared_storage import check_folders, check_shared
-
-
-def write_to(log: Path) -> None:
-    """Send all that this process prints, from Python or not, to a file of the run, whose folder is there."""
-    descriptor = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
-    os.dup2(descriptor, 1)
-    os.dup2(descriptor, 2)
-    os.close(descriptor)
+from plumbob.core.host_network import listen_on
+from plumbob.core.stamped_lines import sent_to
 
 
 class Worker:
@@ -31,10 +25,11 @@ class Worker:
 
     def __init__(self, log: Path, packages: Mapping[str, str], probe: Path) -> None:
         self._name, self._packages = log.stem, packages
+        listen_on(ray.util.get_node_ip_address())
         self._storage_error: OSError | None = None
         try:
             probe.read_bytes()
-            write_to(log)
+            sys.stdout = sys.stderr = sent_to(log)
         except OSError as error:
             self._storage_error = error
 

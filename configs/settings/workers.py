@@ -41,7 +41,7 @@ class ClusterSettings(Settings):
     num_cpus: NumThreads | None = None
     """CPUs of a local Ray; None takes all of the machine's."""
     wait_s: Annotated[float, Field(ge=0, le=10_000_000)] = 0.0
-    """How long to wait for resources that the cluster does not have yet."""
+    """How long to wait for resources that the cluster does not have yet, or that others hold (these 30 s at least)."""
     boot_timeout_s: Seconds = 600.0
     """How long a worker may take to start and to load its model."""
     call_timeout_s: Seconds = 1800.0

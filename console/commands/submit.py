@@ -88,12 +88,11 @@ def _submit(config: AnyRun, arguments: Namespace) -> int:
     sent = for_cluster(config)
     jobs = Jobs(arguments.address)
     job = jobs.submit(sent, arguments.with_source, arguments.resume, arguments.json)
-    tool = f"ray job {{}} --address {jobs.address} {job}"
     if arguments.json:
         print_json({"event": "job_submitted", "job": job, "address": jobs.address, "run": sent.name}, sys.stdout)
     else:
         print(f"job {job}: run {sent.name} is on its way to {sent.storage.path}/{sent.name}; what it prints:")
-        print(f"  {tool.format('logs --follow')}", flush=True)
+        print(f"  {jobs.command(job, 'logs', '--follow')}", flush=True)
     if arguments.no_wait:
         return OK
     try:
@@ -101,7 +100,7 @@ def _submit(config: AnyRun, arguments: Namespace) -> int:
             ended = jobs.follow(job, printing.write)
         return exit_status(ended, arguments.with_source)
     except KeyboardInterrupt:
-        look = f"the job keeps running; look: {tool.format('status')}; end it: {tool.format('stop')}"
+        look = f"the job keeps running; look: {jobs.command(job, 'status')}; end it: {jobs.command(job, 'stop')}"
         raise RunStopped(look) from None
 
 

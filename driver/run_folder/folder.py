@@ -4,21 +4,27 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import Any
 
 from plumbob.configs.resolved_copy import RESOLVED_FILE
 from plumbob.configs.runs import Run
 from plumbob.configs.validation import nearest, shortened
 from plumbob.core.errors import RunStopped, UserError
-from plumbob.core.outside import from_outside
+from plumbob.core.outside import from_outside, read_json_object
 
 RUNS = Path("runs")
 """Where runs are unless `storage.path` says otherwise."""
 
 SUMMARY_FILE = "summary.json"
 SAMPLES_FILE = "samples.jsonl"
+DRIVER_LOG = "driver.log"
+EVENTS_FILE = "events.jsonl"
 
-COMPUTED = ("**/metrics.jsonl", "**/checkpoints/latest", "**/rollouts/*.parquet")
+COMPUTED = ("**/metrics.jsonl", "**/checkpoints/latest", "**/rollouts/*.parquet", "**/summary.json")
 """What stands in a run's folder, not empty, once something has been computed."""
+
+TELLING = ("logs/*", DRIVER_LOG, EVENTS_FILE)
+"""What stands there that tells why a run failed."""
 
 
 def run_folder(config: Run) -> Path:
@@ -36,6 +42,15 @@ def find_run(run: str | Path) -> Path:
     close = nearest(str(run), known)
     hint = f"did you mean {close}?" if close else f"runs here: {', '.join(known) or 'none'}"
     raise UserError(f"{run}: there is no run in this folder nor in {RUNS / run}; {hint}")
+
+
+def summary_of_finished(folder: Path) -> dict[str, Any] | None:
+    """What a run that ended well left as `summary.json`; None of any other. Raises UserError where it is damaged."""
+    path = folder / SUMMARY_FILE
+    if not path.is_file():
+        return None
+    what, fix = f"{path}: expected the summary of a finished run as JSON", "delete it to have the run measured again"
+    return read_json_object(path, what, fix)
 
 
 def check_writable(folder: Path) -> None:
@@ -58,9 +73,10 @@ def is_computed(folder: Path) -> bool:
 
 @contextmanager
 def removed_if_nothing_computed(folder: Path) -> Iterator[None]:
-    """A user error or a stop from inside, before anything was computed, removes what was written there meanwhile.
+    """An end before anything was computed, whatever is its reason, leaves the run's name free.
 
-    So a run that only a worker could refuse, or that was ended while it booted, leaves its name free.
+    A user error or a stop from inside removes all that was written there meanwhile: a run that only a worker could
+    refuse, or that was ended while it booted. A failure leaves what tells why: logs and the record of events.
     """
     before = {path for path in (folder, *folder.absolute().parents) if path.exists()} | set(folder.rglob("*"))
     try:
@@ -68,6 +84,10 @@ def removed_if_nothing_computed(folder: Path) -> Iterator[None]:
     except (UserError, RunStopped, KeyboardInterrupt):
         if not is_computed(folder):
             _remove_except(before, folder)
+        raise
+    except Exception:
+        if not is_computed(folder):
+            _remove_except(before.union(*(folder.glob(pattern) for pattern in TELLING)), folder)
         raise
 
 

@@ -28,6 +28,8 @@ def locked_folder(folder: Path, notify: Callable[[str], None]) -> Iterator[bool]
         UserError: another driver has it, or it may not be written.
     """
     made = [path for path in (folder, *folder.absolute().parents) if not path.exists()]
+    if _has_something(folder.absolute().parent):  # Which may be a run that made it, and leaves before we do.
+        made.append(folder.absolute().parent)
     lock = None
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -47,6 +49,13 @@ def locked_folder(folder: Path, notify: Callable[[str], None]) -> Iterator[bool]
         for path in made:
             with suppress(OSError):  # Something stands in it.
                 path.rmdir()
+
+
+def _has_something(folder: Path) -> bool:
+    try:
+        return any(folder.iterdir())
+    except OSError:
+        return False
 
 
 def _lock(path: Path) -> int | None:

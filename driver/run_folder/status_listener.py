@@ -6,6 +6,7 @@ from pathlib import Path
 
 from plumbob.cluster.run_status import RunStatus
 from plumbob.core.disk_errors import replace_text
+from plumbob.driver.run_folder.event_log import EventLog
 from plumbob.trainers.metrics.stage_result import StageSummary
 from plumbob.trainers.metrics.step_record import Listener, StepRecord
 
@@ -19,6 +20,7 @@ class StatusListener:
         path: where the status is written, for those who ask when the run is over.
         status: of the run, as it is now.
         after_step: called at every step, before the status is written.
+        events: where beginnings and ends of stages are recorded.
 
     Attributes:
         stage, step: the newest; None before the first.
@@ -26,15 +28,22 @@ class StatusListener:
     """
 
     def __init__(
-        self, listener: Listener, path: Path, status: Callable[[], RunStatus], after_step: Callable[[StepRecord], None]
+        self,
+        listener: Listener,
+        path: Path,
+        status: Callable[[], RunStatus],
+        after_step: Callable[[StepRecord], None],
+        events: EventLog,
     ) -> None:
         self._listener, self._path, self._status, self._after_step = listener, path, status, after_step
+        self._events = events
         self.stage: str | None = None
         self.step: StepRecord | None = None
         self.last_message = ""
 
     def stage_began(self, stage: str) -> None:
         self.stage, self.step = stage, None
+        self._events.record("stage_began", stage=stage)
         self._listener.stage_began(stage)
 
     def stepped(self, record: StepRecord) -> None:
@@ -49,6 +58,7 @@ class StatusListener:
 
     def stage_ended(self, stage: str, summary: StageSummary) -> None:
         self._write()
+        self._events.record("stage_ended", stage=stage)
         self._listener.stage_ended(stage, summary)
 
     def _write(self) -> None:

@@ -55,7 +55,7 @@ def prepare(run: PpoRun, rule: Rule | None = None) -> PreparedStage:
 
     def train(context: StageContext, log: MetricsLog) -> StageResult:
         workers = _start(context, run, opened, rule, scored)
-        checkpoints = Checkpoints(context.folder / "checkpoints", run.ppo.keep_checkpoints)
+        checkpoints = Checkpoints(context.folder / "checkpoints", run.ppo.keep_checkpoints, log.saved)
         state = PpoState(run, data)
         context.control.ledger = state.ledger
         newest = checkpoints.newest(partial(context.listener.notify, run.stage))

@@ -90,7 +90,7 @@ def training_stage(
     def run(context: StageContext) -> StageResult:
         for note in notes:
             context.listener.notify(context.folder.name, note)
-        with MetricsLog(context.folder, context.listener) as log:
+        with MetricsLog(context.folder, context.listener, context.control.saved) as log:
             result = train(context, log)
         found = result.notes or ()
         for note in found:

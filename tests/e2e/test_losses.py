@@ -9,11 +9,16 @@ import pytest
 from ray._private.state import actors
 
 from plumbob.console.display import PlainConsole
+from plumbob.driver.run_folder.folder import EVENTS_FILE
 from plumbob.models.adapter import WEIGHTS_FILE
+from plumbob.trainers.metrics.json_lines import read_json_lines
 from plumbob.trainers.metrics.step_record import StepRecord
 from tests.support.small_run import Left, Stages
 
 pytestmark = pytest.mark.slow
+
+
+CHANGES = ("lost", "replaced")
 
 
 class Killing(PlainConsole):
@@ -56,6 +61,14 @@ def test_each_loss_is_reported(bereft: tuple[Left, Killing]) -> None:
     assert len(replaced) == 3
     for role in ("rollout", "scorer", "learner"):
         assert sum(message.startswith(f"{role}-") and " died while " in message for message in replaced) == 1, role
+    events = read_json_lines(bereft[0].folder / EVENTS_FILE)
+    told = [(each["event"], each.get("slot", each.get("worker"))) for each in events if each["event"] in CHANGES]
+    assert sorted(slot for event, slot in told if event == "lost") == ["learners", "rollout 0", "scorer 0"]
+    assert sorted(worker.partition("-")[0] for event, worker in told if event == "replaced") == [
+        "learner",
+        "rollout",
+        "scorer",
+    ]
 
 
 def test_every_prompt_was_learnt_from_once(bereft: tuple[Left, Killing], ppo_from_adapter: Left) -> None:

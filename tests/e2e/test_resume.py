@@ -7,17 +7,21 @@ import json
 import os
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
 
 from plumbob.console.cli import main
+from plumbob.driver.run_folder.folder import DRIVER_LOG, EVENTS_FILE
 from plumbob.models.adapter import WEIGHTS_FILE
 from plumbob.trainers.learner.checkpoint_shards import file_name
+from plumbob.trainers.metrics.json_lines import read_json_lines
 from tests.support.folder_names import names
 from tests.support.full_disk import fill, small_disk
 from tests.support.recording_listener import Watching
@@ -94,7 +98,33 @@ def same_sft(resumed: Left, undisturbed: Left) -> None:
 def test_a_resumed_ppo_ends_with_the_same_bytes(stage: Stages, killed: Killed, ppo_from_adapter: Left) -> None:
     coefficients = [line["metrics"]["kl_coefficient"] for line in ppo_from_adapter.metrics]
     assert len(set(coefficients)) == 3
-    same_ppo(stage.resume(again(killed.ppo, "ppo-resumed")), ppo_from_adapter)
+    left = stage.resume(again(killed.ppo, "ppo-resumed"))
+    same_ppo(left, ppo_from_adapter)
+    keeps_a_record_of_both_drivers(left)
+
+
+def keeps_a_record_of_both_drivers(left: Left) -> None:
+    """Killed at the line of the second step of three, then resumed from the checkpoint of the first."""
+    events = read_json_lines(left.folder / EVENTS_FILE)
+    told = [(event["event"], event.get("version", event.get("step"))) for event in events if event["event"] != "joined"]
+    assert told == [
+        *[("started", None), ("stage_began", None), ("published", 0), ("saved", 1), ("published", 1)],
+        *[("resumed", None), ("stage_began", None), ("published", 1), ("saved", 2), ("published", 2)],
+        *[("saved", 3), ("published", 3), ("stage_ended", None), ("finished", None)],
+    ]
+    # The killed driver started a worker of each role; the one that resumed had those of the session.
+    resumed = [event["event"] for event in events].index("resumed")
+    workers = [event["worker"].partition("-")[0] for event in events[:resumed] if event["event"] == "joined"]
+    assert sorted(workers) == ["learner", "rollout", "scorer"]
+    drivers = [{event["by"]["pid"] for event in some} for some in (events[:resumed], events[resumed:])]
+    assert len(drivers[0]) == 1 and drivers[1] == {os.getpid()} != drivers[0]
+    assert {event["by"]["host"] for event in events} == {socket.gethostname()}
+    times = [datetime.fromisoformat(event["time"]) for event in events]
+    assert times == sorted(times) and all(time.tzinfo == UTC for time in times)
+    lines = (left.folder / DRIVER_LOG).read_text().splitlines()
+    steps = [line.split()[1:6] for line in lines if " ppo: step " in line]
+    assert steps == [["ppo:", "step", number, "of", "3:"] for number in ("1", "2", "2", "3")]
+    assert all(datetime.fromisoformat(line.split()[0]).tzinfo == UTC for line in lines)
 
 
 def same_ppo(resumed: Left, undisturbed: Left) -> None:

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from plumbob.cluster.calls import wait_until
 from plumbob.console.cli import main
 from tests.support.folder_names import names
 from tests.support.signalled_run import SignalledRun, pretrain_settings, start
@@ -86,9 +87,9 @@ def test_a_boot_that_is_ended_leaves_nothing(
 @pytest.mark.slow
 @pytest.mark.parametrize("signals", [(signal.SIGTERM, signal.SIGTERM), (signal.SIGKILL,)])
 def test_the_second_signal_or_a_kill_ends_all_processes_in_a_bounded_time(
-    begin: Callable[..., SignalledRun], signals: tuple[signal.Signals, ...]
+    begin: Callable[..., SignalledRun], temporary: Path, signals: tuple[signal.Signals, ...]
 ) -> None:
-    run = begin("killed")
+    run = begin("killed", TMPDIR=str(temporary))
     run.wait_for(lambda: run.num_steps() >= 1)
     learner = next(process for process in run.processes if "LearnerWorker" in process.name() + str(process.cmdline()))
     learner.suspend()  # Its step does not end.
@@ -99,4 +100,4 @@ def test_the_second_signal_or_a_kill_ends_all_processes_in_a_bounded_time(
     assert run.driver.returncode == -signals[-1]
     learner.resume()
     assert len(run.processes) > 4
-    assert run.left(LEFT_S) == []
+    assert run.left(LEFT_S) == [] and wait_until(lambda: names(temporary) == [], LEFT_S)

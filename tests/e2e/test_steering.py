@@ -1,6 +1,7 @@
 """A run that goes on in another process is watched, given more workers, and stopped, by commands."""
 
 import json
+import os
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -10,6 +11,8 @@ import pytest
 
 from plumbob.cluster.calls import wait_until
 from plumbob.console.cli import main
+from plumbob.driver.run_folder.folder import EVENTS_FILE
+from plumbob.trainers.metrics.json_lines import read_json_lines
 from tests.support.small_run import WORKERS, Left, Stages, settings
 
 BOUND_S = 240.0
@@ -93,3 +96,17 @@ def test_a_stopped_run_says_where_it_stopped(
     assert left.last_checkpoint.name == f"step-{last:06d}"
     assert main(["scale", str(left.folder), "--rollout-workers", "2"]) == 2
     assert "this run is not running" in capfd.readouterr().err
+
+
+def test_what_people_asked_of_a_run_is_recorded_with_who_they_are(
+    going_on: subprocess.Popen[str], stage: Stages
+) -> None:
+    events = read_json_lines(stage.storage / "steered" / EVENTS_FILE)
+    steered = [(event["what"], event["by"]["pid"]) for event in events if event["event"] == "steered"]
+    asked = ("scale --rollout-workers 2", "scale --rollout-workers 1", "stop")
+    assert steered == [(what, os.getpid()) for what in asked]  # Who asks for what cannot be is not in it.
+    assert events[0]["event"] == "started" and events[0]["by"]["pid"] == going_on.pid
+    assert (events[-1]["event"], events[-1]["why"]) == ("stopped", "the run was asked to stop")
+    # The second rollout worker; nobody was lost.
+    assert [event["worker"].partition("-")[0] for event in events if event["event"] == "joined"].count("rollout") == 2
+    assert not {"lost", "replaced"} & {event["event"] for event in events}

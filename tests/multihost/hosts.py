@@ -138,7 +138,7 @@ class Host:
 
     def power_off(self) -> None:
         """End all that runs on it."""
-        for process in self._namespaces.processes():
+        for process in self.processes():
             process.kill()
         self.await_end_of_ray()
 
@@ -149,13 +149,17 @@ class Host:
 
     # ------------------------------------------------------------------------------------------------------- processes
 
+    def processes(self) -> list[psutil.Process]:
+        """All that run on the host."""
+        return list(self._namespaces.processes())
+
     def pids(self, title: str) -> list[int]:
         """The host's processes of that title, such as `raylet` or `ray::RolloutWorker`, as the machine numbers them."""
-        return [process.pid for process in self._namespaces.processes() if titled(process, title)]
+        return [process.pid for process in self.processes() if titled(process, title)]
 
     def kill(self, pid: int, number: int) -> None:
         """Send a signal to a process of this host. Raises ValueError for any other."""
-        if pid not in (process.pid for process in self._namespaces.processes()):
+        if pid not in (process.pid for process in self.processes()):
             raise ValueError(f"{pid} is no process of {self.name}")
         os.kill(pid, number)
 

@@ -2,11 +2,12 @@
 
 import json
 import subprocess
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
+import psutil
 import pytest
 from numpy.typing import NDArray
 
@@ -15,6 +16,7 @@ from plumbob.cluster.launchers.job_files import CONFIG_FILE
 from plumbob.trainers.learner.checkpoint_shards import file_name
 from tests.multihost.hosts import PLUMBOB, Host, Hosts
 from tests.multihost.namespaces import Command
+from tests.support.listening_sockets import ListeningSocket, listening
 from tests.support.small_run import PIPELINE, ROLLOUT, TRANSFORMERS, Left, settings, tensors_of
 
 RUN_S = 300.0
@@ -47,15 +49,22 @@ def start(
     return hosts.spare.popen(whole, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
 
 
-def hosts_of_workers(hosts: Hosts, run: Command) -> dict[str, set[str]]:
-    """Watch a run to its end. Returns kind of worker -> names of the hosts where there was one."""
+def hosts_of_workers(hosts: Hosts, run: Command, doors: set[ListeningSocket] | None = None) -> dict[str, set[str]]:
+    """Watch a run to its end. Returns kind of worker -> names of the hosts where there was one.
+
+    Args:
+        doors: where given, is filled with all on which learners listened.
+    """
     seen: dict[str, set[str]] = defaultdict(set)
 
     def ended() -> bool:
         for host in hosts.all:
             for kind in ("LearnerWorker", "RolloutWorker", "ScorerWorker"):
-                if host.pids(f"ray::{kind}"):
+                pids = host.pids(f"ray::{kind}")
+                if pids:
                     seen[kind].add(host.name)
+                if doors is not None and kind == "LearnerWorker":
+                    doors.update(listening(map(psutil.Process, pids)))
         return run.poll() is not None
 
     wait_until(ended, RUN_S)
@@ -98,8 +107,14 @@ def trained(left: Left) -> dict[str, NDArray[np.float32]]:
 def test_learners_on_two_hosts_learn_what_one_learns(hosts: Hosts, inputs: dict[str, object]) -> None:
     one = start(hosts, "run", "one", inputs, ONE_HOST)
     three = start(hosts, "submit", "three", inputs, THREE_HOSTS, options=("--address", hosts.dashboard))
-    seen = hosts_of_workers(hosts, three)
+    doors: set[ListeningSocket] = set()
+    seen = hosts_of_workers(hosts, three, doors)
     said_to_its_end(one)
+    # Ray's own server, of which each worker has one, is on all interfaces and asks for the token; torch's is on the
+    # address that the host has in this Ray, as are gloo's.
+    assert sorted(Counter(each.pid for each in doors if each.address == "::").values()) == [1, 1], doors
+    own = {each.address for each in doors} - {"::"}
+    assert len(own) == 2 and own <= {host.address for host in hosts.all}, doors
     assert "job raysubmit_" in (told := said_to_its_end(three)) and "step 2" in told
     assert uploaded(hosts.head) == [CONFIG_FILE]
     assert {kind: len(names) for kind, names in seen.items()} == {

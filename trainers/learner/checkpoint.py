@@ -48,10 +48,16 @@ class DamagedError(Exception):
 
 
 class Checkpoints:
-    """The checkpoints of one stage, below `folder`; the newest `keep` stay, and one that a commit protects."""
+    """The checkpoints of one stage, below `folder`; the newest `keep` stay, and one that a commit protects.
 
-    def __init__(self, folder: Path, keep: int) -> None:
-        self.folder, self.keep = folder, keep
+    Args:
+        saved: told of each that a commit has made.
+    """
+
+    def __init__(
+        self, folder: Path, keep: int, saved: Callable[["Checkpoint"], None] = lambda checkpoint: None
+    ) -> None:
+        self.folder, self.keep, self._saved = folder, keep, saved
 
     def commit(self, step: int, write: Write, state: Mapping[str, Any], protected: int | None = None) -> Checkpoint:
         """Make the checkpoint of `step`: `write` fills a folder that nobody sees before it is complete.
@@ -71,7 +77,9 @@ class Checkpoints:
             write_manifest(staging, step, state, write(staging))
         replace_text(self.folder / LATEST_FILE, name + "\n")
         self._prune(step, protected)
-        return Checkpoint(final, step, dict(state))
+        checkpoint = Checkpoint(final, step, dict(state))
+        self._saved(checkpoint)
+        return checkpoint
 
     def at(self, step: int) -> Checkpoint:
         """The checkpoint of that step, which an earlier commit made. RunFailed when it is not whole any more."""

@@ -5,12 +5,13 @@ The only file that imports deepspeed.
 
 import math
 import os
+import socket
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor, distributed, nn
 
 from plumbob.configs.settings.training import OptimizerSettings
 from plumbob.core.errors import NotFinite
@@ -43,16 +44,20 @@ class ParameterGroup:
 
 def join_group(rank: Rank, use_cuda: bool) -> None:
     """Make this process one rank of a torch.distributed group."""
-    host, port = rank.master.rsplit(":", 1)
-    os.environ |= {
-        "RANK": str(rank.index),
-        "WORLD_SIZE": str(rank.world_size),
-        "LOCAL_RANK": "0",
-        "MASTER_ADDR": host,
-        "MASTER_PORT": port,
-    }
+    os.environ |= {"RANK": str(rank.index), "WORLD_SIZE": str(rank.world_size), "LOCAL_RANK": "0"}
+    backend = "nccl" if use_cuda else "gloo"
     deepspeed = import_deepspeed(use_cuda)
-    deepspeed.init_distributed(dist_backend="nccl" if use_cuda else "gloo", verbose=False)
+    store, timeout = _rendezvous(rank), distributed.default_pg_timeout
+    distributed.init_process_group(backend, None, timeout, rank.world_size, rank.index, store)
+    deepspeed.init_distributed(dist_backend=backend, verbose=False)
+
+
+def _rendezvous(rank: Rank) -> distributed.TCPStore:
+    """Where the ranks find one another. Rank 0 listens on its own address: torch by itself would on all of its host."""
+    host, port = rank.master.rsplit(":", 1)
+    listening = None if rank.index else socket.create_server((host, int(port))).detach()
+    ours = (host, int(port), rank.world_size, rank.index == 0, distributed.default_pg_timeout)
+    return distributed.TCPStore(*ours, master_listen_fd=listening)
 
 
 def import_deepspeed(use_cuda: bool) -> Any:

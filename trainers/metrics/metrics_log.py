@@ -1,10 +1,12 @@
 """Each step of a stage to every sink, then to the listener."""
 
 import time
+from collections.abc import Callable
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Protocol, Self
 
+from plumbob.trainers.learner.checkpoint import Checkpoint
 from plumbob.trainers.metrics.sinks.jsonl import JsonlSink
 from plumbob.trainers.metrics.sinks.tensorboard import TensorBoardSink
 from plumbob.trainers.metrics.step_record import Listener, StepRecord
@@ -31,11 +33,16 @@ class MetricsLog:
     """Appends each step to all sinks, then tells the listener.
 
     A step is on the disk before `append` returns: a checkpoint that is made after it has its line, whatever happens.
+
+    Attributes:
+        saved: told of each checkpoint that the stage has made.
     """
 
-    def __init__(self, folder: Path, listener: Listener) -> None:
+    def __init__(
+        self, folder: Path, listener: Listener, saved: Callable[[Checkpoint], None] = lambda checkpoint: None
+    ) -> None:
         folder.mkdir(parents=True, exist_ok=True)
-        self._listener = listener
+        self._listener, self.saved = listener, saved
         self._sinks = open_sinks(folder)
 
     def __enter__(self) -> Self:

@@ -116,7 +116,7 @@ def run_epochs(stage: OfflineStage[Any], learners: Learners, folder: Path, log: 
     held-out means, which step it is, where training stopped early, and what it has forgotten.
     """
     stopping, num_steps = stage.settings.early_stopping, stage.batches.num_batches
-    checkpoints = Checkpoints(folder / "checkpoints", stage.settings.keep_checkpoints)
+    checkpoints = Checkpoints(folder / "checkpoints", stage.settings.keep_checkpoints, log.saved)
     last = newest = resume_learners(checkpoints, learners, lambda message: log.notify(stage.name, message))
     if newest is not None:
         stage.inputs.check(newest.state["inputs"])

@@ -9,7 +9,7 @@ import ray
 
 import plumbob.cluster.control_actor
 from plumbob.cluster.calls import wait_until
-from plumbob.cluster.control_actor import Control, ControlClient, ControlRequests, answer, find
+from plumbob.cluster.control_actor import Control, ControlClient, ControlRequests, PersonsRequest, answer, find
 from plumbob.cluster.nodes import living_nodes
 from plumbob.cluster.run_status import RunStatus
 from plumbob.core.errors import UserError
@@ -21,6 +21,7 @@ pytestmark = pytest.mark.usefixtures("one_cpu")
 TIMEOUT_S = 120.0
 
 STATUS = at_step(TWO_ROLLOUT_WORKERS, 7)
+ME = {"user": "ann", "host": "desk", "pid": 7}
 
 
 def heard(steering: ControlClient, is_so: Callable[[ControlRequests], bool]) -> bool:
@@ -40,24 +41,30 @@ def steering() -> Iterator[ControlClient]:
 
 def test_a_run_is_watched_and_steered_by_its_name(steering: ControlClient) -> None:
     control = find("one")
-    assert answer(control.scale.remote(3)) == 2
-    assert heard(steering, lambda wanted: wanted == ControlRequests(num_rollout_workers=3))
+    assert answer(control.scale.remote(3, ME)) == 2
+    scaled = PersonsRequest("scale --rollout-workers 3", ME)
+    assert heard(steering, lambda wanted: wanted == ControlRequests(num_rollout_workers=3, made=(scaled,)))
     # It is told once, however often the driver asks: autoscaling goes on from there.
-    answer(control.stop.remote())
+    answer(control.stop.remote(ME))
     told: list[ControlRequests] = []
     assert heard(steering, lambda wanted: told.append(wanted) or wanted.stop)
     assert {wanted.num_rollout_workers for wanted in told} == {None}
+    assert [request for wanted in told for request in wanted.made] == [PersonsRequest("stop", ME)]
 
 
 def test_a_number_of_workers_is_kept_until_there_are_some(steering: ControlClient) -> None:
-    assert answer(find("one").scale.remote(3)) == 2
+    assert answer(find("one").scale.remote(3, ME)) == 2
+    made: list[PersonsRequest] = []
     for step in (8, 9):  # The second is sent when the answer to the first has been heard.
 
         def shows(status: RunStatus) -> bool:
-            assert steering.exchange(lambda: status, False) == ControlRequests()
+            requests = steering.exchange(lambda: status, False)
+            made.extend(requests.made)
+            assert requests._replace(made=()) == ControlRequests()
             return answer(find("one").status.remote()) == status.as_dict()
 
         assert wait_until(partial(shows, at_step(STATUS, step)), TIMEOUT_S)
+    assert made == [PersonsRequest("scale --rollout-workers 3", ME)]  # Who asked is known at once.
     assert steering.exchange(lambda: STATUS, True) == ControlRequests(num_rollout_workers=3)
     assert steering.exchange(lambda: STATUS, True) == ControlRequests()
 
@@ -65,11 +72,11 @@ def test_a_number_of_workers_is_kept_until_there_are_some(steering: ControlClien
 def test_what_cannot_be_is_refused(steering: ControlClient) -> None:
     control = find("one")
     with pytest.raises(UserError, match=r"--rollout-workers 9: there are 2 now, and for 7 more 0\.75 CPUs are missing"):
-        answer(control.scale.remote(9))
+        answer(control.scale.remote(9, ME))
     with pytest.raises(UserError, match=r"10\.9\.9\.9: no host of this cluster"):
-        answer(control.drain_host.remote("10.9.9.9"))
+        answer(control.drain_host.remote("10.9.9.9", ME))
     # Once a later wish has come, so has what was wished before it.
-    answer(control.stop.remote())
+    answer(control.stop.remote(ME))
     told: list[ControlRequests] = []
     assert heard(steering, lambda wanted: told.append(wanted) or wanted.stop)
     assert {(wanted.num_rollout_workers, wanted.draining) for wanted in told} == {(None, frozenset())}
@@ -77,7 +84,7 @@ def test_what_cannot_be_is_refused(steering: ControlClient) -> None:
 
 def test_a_run_survives_the_death_of_its_control_actor(steering: ControlClient) -> None:
     control = find("one")
-    answer(control.stop.remote())
+    answer(control.stop.remote(ME))
     assert heard(steering, lambda wanted: wanted.stop)
     ray.kill(control, no_restart=False)
 
@@ -92,17 +99,18 @@ def test_a_run_survives_the_death_of_its_control_actor(steering: ControlClient) 
 
 def test_an_actor_that_is_started_again_knows_what_the_driver_knew() -> None:
     before, again = Control(), Control()
-    before.stop()
+    before.stop(ME)
     draining = frozenset(living_nodes())
     heard = before.report(STATUS, ControlRequests(draining=draining))
+    assert heard.made == (PersonsRequest("stop", ME),)
     assert again.report(STATUS, heard) == ControlRequests(draining=draining, stop=True)
     # Before the first report there is nothing to compare with.
     assert Control().status() == {}
     with pytest.raises(UserError, match="this run is just starting, and has not said yet"):
-        Control().scale(3)
+        Control().scale(3, ME)
     # It counts no room on hosts that are draining.
     with pytest.raises(UserError, match=r"--rollout-workers 3: there are 2 now, and for 1 more there is no host"):
-        again.scale(3)
+        again.scale(3, ME)
 
 
 def test_an_actor_that_never_starts_is_told_once(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -173,7 +181,7 @@ def test_a_name_that_stays_another_runs_is_refused_when_the_wait_is_over() -> No
 def test_a_run_that_is_gone_does_not_answer() -> None:
     steering = ControlClient("four", print)
     control = find("four")
-    answer(control.stop.remote())
+    answer(control.stop.remote(ME))
     steering.close()
     assert wait_until(lambda: answers(control) is None, TIMEOUT_S)  # Ray kills it in its own time.
     with pytest.raises(UserError, match="the run does not answer"):

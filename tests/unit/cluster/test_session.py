@@ -2,14 +2,18 @@
 
 import os
 import socket
+from dataclasses import replace
 from itertools import chain, repeat
 from pathlib import Path
 
 import pytest
 import ray
 
+import plumbob.cluster.admission
+import plumbob.cluster.session
 from plumbob.cluster.admission import check_local
 from plumbob.cluster.connection import connect, joined
+from plumbob.cluster.control_actor import ControlClient
 from plumbob.cluster.fleet import reservations
 from plumbob.cluster.fleet.reservations import Reservations
 from plumbob.cluster.resources import Host, ResourceAmount, ResourceNeed
@@ -63,6 +67,7 @@ def test_waiting_for_a_cluster_to_grow_is_reported(tmp_path: Path, monkeypatch: 
     sizes = chain([2.0] * 4, repeat(3.0))
     grown = lambda _: (Host("10.0.0.1", "n1", ResourceAmount(next(sizes), 0.0, 8.0)),)  # noqa: E731
     monkeypatch.setattr(Reservations, "free_plus_reserved", grown)
+    monkeypatch.setattr(plumbob.cluster.session, "hosts", lambda free: ())
     requested: list[list[dict[str, float]]] = []
     monkeypatch.setattr(reservations, "request_resources", lambda bundles: requested.append(bundles))
     watching = Watching()
@@ -70,6 +75,37 @@ def test_waiting_for_a_cluster_to_grow_is_reported(tmp_path: Path, monkeypatch: 
     ((stage, message),) = watching.notes
     assert stage == "cluster" and message.startswith("1 CPUs are missing") and "waiting up to 60 s" in message
     assert requested == [[{"CPU": 1.0}] * 3, []]  # Ray's autoscaler, if there is one, may start the host.
+
+
+def test_a_busy_cluster_is_not_called_too_small(one_cpu: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """3 learners of one CPU each, of 4 CPUs of which 2.5 are free."""
+    monkeypatch.setattr(plumbob.cluster.admission, "BUSY_S", 0.1)
+    monkeypatch.setattr(plumbob.cluster.session, "hosts", lambda free: (Host("h", "n1", ResourceAmount(4.0, 0, 8.0)),))
+    left = [2.5]
+    free = lambda _: (Host("h", "n1", ResourceAmount(left[0], 0.0, 6.0)),)  # noqa: E731
+    monkeypatch.setattr(Reservations, "free_plus_reserved", free)
+    watching = Watching()
+    session = Session(ClusterSettings(address="auto"), tmp_path, watching)
+    other = ControlClient("align", print)
+    try:
+        with pytest.raises(UserError) as refused:
+            session.admit(NEEDS)
+    finally:
+        other.close()
+    missing = (
+        "0.5 CPUs are missing while others hold 1.5 CPUs, 0 GPUs, 2 GiB of its 4 CPUs, 0 GPUs, 8 GiB; this would fit "
+        "now: learner.num_workers=2"
+    )
+    assert watching.notes == [("cluster", f"{missing}; waiting up to 0.1 s for others to end")]
+    assert str(refused.value) == (
+        f"the cluster is busy after waiting 0.1 s: {missing}; runs of Plumbob on it: align; the run fits once others "
+        f"have ended: cluster.wait_s=3600 waits up to an hour for that"
+    )
+    left[0] = 3.0
+    session.admit(NEEDS)
+    # Of 5 there are never enough, whoever ends.
+    with pytest.raises(UserError, match=r"^the cluster is too small: 2 CPUs are missing; this would fit: .*workers=3"):
+        session.admit((replace(NEEDS[0], count=5),))
 
 
 def test_an_address_where_nothing_answers(monkeypatch: pytest.MonkeyPatch) -> None:

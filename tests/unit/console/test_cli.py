@@ -33,6 +33,7 @@ SUMMARY = {"name": "ppo", "seconds_total": 2.0, "stages": {"ppo": {"reward": 0.5
 class Result:
     folder: Path
     summary: dict[str, Any]
+    was_finished: bool = False
 
 
 @dataclass(frozen=True)

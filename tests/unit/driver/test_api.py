@@ -10,6 +10,7 @@ import pytest
 import ray
 
 from plumbob.cluster.session import Session
+from plumbob.configs.load_run import load_run
 from plumbob.configs.paths import with_absolute_paths
 from plumbob.configs.resolved_copy import write_resolved
 from plumbob.configs.runs import EvalRun, PipelineRun, PpoRun, PretrainRun, SftRun
@@ -36,6 +37,7 @@ from plumbob.configs.settings.models import (
 from plumbob.configs.settings.rewards import JudgeSettings, PipelineScorerSettings, ScorerSettings
 from plumbob.configs.settings.training import SftSettings
 from plumbob.configs.settings.workers import ClusterSettings, RolloutSettings, StorageSettings
+from plumbob.console.cli import main
 from plumbob.core.errors import RunFailed, UserError
 from plumbob.data.bounded_templates import render as render_template
 from plumbob.driver import api
@@ -43,7 +45,6 @@ from plumbob.driver.api import plan, resume, run, run_or_resume
 from plumbob.driver.prepared_run import PreparedRun
 from plumbob.driver.run_folder.inputs import MODELS_FILE, check_models, new_digests, write_digests
 from plumbob.driver.stages.stage import StageContext
-from tests.support.folder_names import names
 from tests.support.recording_listener import Watching
 from tests.support.tiny_policy import write_policy
 
@@ -260,30 +261,26 @@ def test_a_run_does_not_resume_with_another_model(tmp_path: Path, monkeypatch: p
         resume(tmp_path, Watching())
 
 
-def test_an_ended_run_that_is_at_work_again_has_not_ended(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Its result is being replaced: the summary would say of a part that it is whole."""
-    asked = PretrainRun(
-        data=TextDataSettings(text=str(tmp_path.parent / "t.txt")),
-        policy=PretrainedPolicySettings(model=NewLlamaSettings()),
-        name="mine",
-        storage=StorageSettings(path="/runs"),
-    )
-    (tmp_path.parent / "t.txt").write_text("A car has a door.")
-    write_resolved(asked, tmp_path)
-    (tmp_path / "summary.json").write_text("{}\n")
-
-    def dies(scene: StageContext) -> NoReturn:
-        assert names(tmp_path) == ["driver.lock", "inputs.json", "models.json", "resolved.json"]
-        raise RunFailed("a worker died")
-
-    opened: Any = SimpleNamespace(cluster=asked.cluster)
-    control = SimpleNamespace(listener=Watching())
-    monkeypatch.setattr(api, "controlled_run", lambda *_: nullcontext(control))
-    monkeypatch.setattr(api, "prepare_run", lambda config: PreparedRun((), (), dies))
-    monkeypatch.setattr(api, "ConnectionFile", lambda *_: nullcontext())
-    with pytest.raises(RunFailed, match="a worker died"):
-        resume(tmp_path, Watching(), opened)
-    assert names(tmp_path) == ["inputs.json", "models.json", "resolved.json"]
+def test_to_resume_a_finished_run_changes_nothing_and_ends_well(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Not even its input has to be there."""
+    monkeypatch.setattr(ray, "init", lambda **_: pytest.fail("Ray was started"))
+    monkeypatch.chdir(tmp_path)
+    folder = tmp_path / "mine"
+    given = ["pretrain", f"data.text={tmp_path}/gone.txt", "name=mine", f"storage.path={tmp_path}"]
+    write_resolved(with_absolute_paths(load_run(given[0], given[1:])), folder)
+    summary = {"name": "mine", "kind": "pretrain", "seconds_total": 3.0, "stages": {"pretrain": {"loss": 2.5}}}
+    (folder / "summary.json").write_text(json.dumps(summary))
+    before = {path: (path.read_bytes(), path.stat().st_mtime_ns) for path in folder.iterdir()}
+    for command in (["resume", str(folder)], ["run", *given, "--resume"]):
+        assert main(command) == 0
+        said = capsys.readouterr().out
+        assert said.startswith(f"{folder}: this run is finished: there is nothing to resume, and nothing was changed\n")
+        assert main([*command, "--json"]) == 0
+        told = json.loads(capsys.readouterr().out)
+        assert (told["event"], told["was_finished"], told["summary"]) == ("run_ended", True, summary)
+    assert {path: (path.read_bytes(), path.stat().st_mtime_ns) for path in folder.iterdir()} == before
 
 
 def test_a_chat_template_has_the_date_of_the_beginning_when_the_run_resumes(

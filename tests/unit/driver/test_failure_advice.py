@@ -28,7 +28,10 @@ def checkpointed(folder: Path, *steps: int) -> Path:
 
 
 def test_a_failed_run_is_told_to_resume_only_where_that_can_help(tmp_path: Path) -> None:
-    assert "no checkpoint had been made" in how_to_continue(tmp_path, RunFailed("a worker died"))
+    failed = "no checkpoint had been made, and its name is free; what it printed is in "
+    assert how_to_continue(tmp_path, RunFailed("a worker died")).startswith(failed)
+    (tmp_path / RESOLVED_FILE).touch()  # It had begun, by what it left, before this driver did.
+    assert "no checkpoint had been made; what" in how_to_continue(tmp_path, RunFailed("a worker died"))
     checkpointed(tmp_path, 2, 3)
     last = f"the last good checkpoint is {tmp_path / 'checkpoints/step-000003'}; "
     assert how_to_continue(tmp_path, RunFailed("a worker died")) == f"{last}resume with: plumbob resume {tmp_path}"
@@ -88,4 +91,5 @@ def test_an_error_keeps_what_it_carries(tmp_path: Path, error: RunFailed, attrib
     with pytest.raises(RunFailed) as failed, with_failure_advice(tmp_path):
         raise error
     assert type(failed.value) is type(error) and getattr(failed.value, attribute) == value
-    assert str(failed.value) == f"{message}\nno checkpoint had been made; what it printed is in {tmp_path / 'logs'}"
+    free = "no checkpoint had been made, and its name is free"
+    assert str(failed.value) == f"{message}\n{free}; what it printed is in {tmp_path / 'logs'}"

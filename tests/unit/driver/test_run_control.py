@@ -110,7 +110,7 @@ def test_a_draining_host_is_reported_once(session: Session, tmp_path: Path, monk
 
 
 def test_a_slot_may_cost_as_many_workers_as_the_settings_say(session: Session, tmp_path: Path) -> None:
-    control = RunControl(session, (), tmp_path, Watching())
+    control = RunControl(session, "one", (), tmp_path, Watching())
     control.worker_lost(WorkerLost("rollout-1 died"), "rollout 0")
     with pytest.raises(RunFailed, match=r"number 2 .* cluster\.max_restarts=1"):
         control.worker_lost(WorkerLost("rollout-2 died"), "rollout 0")
@@ -122,7 +122,7 @@ def test_a_slot_may_cost_as_many_workers_as_the_settings_say(session: Session, t
 @pytest.mark.parametrize("num_steps", [1_000, 100_000])
 def test_a_status_is_as_small_after_many_steps_as_after_few(session: Session, tmp_path: Path, num_steps: int) -> None:
     """What is written, and what is sent to the control actor, at every step of a long run with two hundred workers."""
-    control = RunControl(session, (LEARNERS, ROLLOUTS), tmp_path, Watching())
+    control = RunControl(session, "one", (LEARNERS, ROLLOUTS), tmp_path, Watching())
     control.ledger = ledger_after(num_steps)
     rows = tuple(WorkerStatus(f"rollout-{number}", "10.0.0.100", "sampling", num_steps) for number in range(200))
     metrics = {f"a_metric_of_some_length_{number}": 1 / 3 for number in range(60)}

@@ -14,6 +14,7 @@ from plumbob.configs.settings.workers import ClusterSettings
 from plumbob.core.errors import NotRunningError, UserError
 from plumbob.driver import steering
 from plumbob.driver.run_folder.connection_file import ConnectionFile
+from plumbob.driver.run_folder.folder import SUMMARY_FILE
 from plumbob.driver.run_folder.status_listener import STATUS_FILE
 from plumbob.driver.steering import RunState
 from tests.support.run_statuses import TWO_ROLLOUT_WORKERS, at_step
@@ -65,6 +66,10 @@ def test_a_run_that_is_over_is_known_by_what_it_wrote(run: Path) -> None:
     # What scripts read: flat, as it always was.
     printed = found.as_dict()
     assert (printed["running"], printed["why"], printed["step"]) == (False, found.why_not, 7)
+    (run / SUMMARY_FILE).write_text("{}\n")
+    finished = steering.status(run).why_not
+    assert finished is not None and finished.startswith(f"{run}: this run is finished") and "resume" not in finished
+    (run / SUMMARY_FILE).unlink()
     (run / STATUS_FILE).write_text('{"step": 9}\n')
     with pytest.raises(UserError, match=r"status\.json: expected the status of a run as JSON: KeyError"):
         steering.status(run)

@@ -149,7 +149,7 @@ def test_a_job_is_sent_and_followed_to_its_end(capfd: pytest.CaptureFixture[str]
     assert "entrypoint_num_cpus" not in dashboard.handed_over  # The driver takes nothing of what workers share.
     said = capfd.readouterr().out
     assert f"job {JOB}: run sent is on its way to /shared/runs/sent" in said
-    assert f"ray job logs --follow --address {dashboard.address} {JOB}" in said
+    assert f"job logs --follow --address {dashboard.address} {JOB}" in said
     assert said.endswith("sft: begins\nsft: done\n")
 
 
@@ -244,4 +244,4 @@ def test_an_interrupt_leaves_the_job_alone_and_says_how_to_end_it(capfd: pytest.
         dashboard.sent = lambda: os.kill(os.getpid(), signal.SIGINT)
         assert submit(dashboard) == 130
     said = capfd.readouterr().err
-    assert "the job keeps running" in said and f"ray job stop --address {dashboard.address} {JOB}" in said
+    assert "the job keeps running" in said and f"job stop --address {dashboard.address} {JOB}" in said

@@ -161,11 +161,20 @@ def test_a_run_sent_from_a_folder_with_packages_of_our_names(head: str, tmp_path
 
 def test_a_name_that_is_taken_on_the_cluster(head: str, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     write_resolved(load_run("sft", SFT[1:]), tmp_path / "sent")
-    with environment(TOKEN):
+    with environment(TOKEN), pytest.MonkeyPatch.context() as patch:
+        patch.setenv("RAY_ADDRESS", "http://127.0.0.1:1")
+        patch.setenv("PATH", "/usr/bin:/bin")
         status = main(["submit", *SFT, f"storage.path={tmp_path}", "name=sent", "--address", head])
     said = capfd.readouterr().out
     assert status == 2, said
-    assert f"plumbob: {tmp_path / 'sent'}: there is a run already" in said
+    refused = f"plumbob: {tmp_path / 'sent'}: there is a run already"
+    assert refused in said
+    # The command that it printed, as a user pastes it who has no Ray on the path, a token, and another Ray's address.
+    (printed,) = (line for line in said.splitlines() if " job logs --follow " in line)
+    with environment(TOKEN):
+        others = {"PATH": "/usr/bin:/bin", "RAY_ADDRESS": "http://127.0.0.1:1"}
+        pasted = subprocess.run(["sh", "-c", printed], env=os.environ | others, capture_output=True, text=True)
+    assert refused in pasted.stdout, pasted.stderr
 
 
 def test_a_run_resumes_from_outside_with_the_settings_that_it_had(

@@ -68,10 +68,22 @@ def test_what_was_computed_stays_whatever_is_reported_later(tmp_path: Path) -> N
     with pytest.raises(UserError), removed_if_nothing_computed(tmp_path / "computed"):
         write(tmp_path / "computed", metrics="{}\n")
         raise UserError("a mistake")
-    with pytest.raises(RunFailed), removed_if_nothing_computed(tmp_path / "failed"):
-        write(tmp_path / "failed")
-        raise RunFailed("a worker died")
     with removed_if_nothing_computed(tmp_path / "good"):
         write(tmp_path / "good")
-    for name in ("computed", "failed", "good"):
+    for name in ("computed", "good"):
         assert everything(tmp_path / name) == ["logs", "logs/learner-0.log", "metrics.jsonl", "resolved.json"]
+
+
+@pytest.mark.parametrize("fails", [RunFailed("a worker died"), OSError(28, "no space"), RuntimeError("Ray did")])
+def test_a_failed_start_leaves_its_name_free_and_what_tells_why(tmp_path: Path, fails: Exception) -> None:
+    for _ in range(2):  # And so does another try.
+        with pytest.raises(type(fails)), removed_if_nothing_computed(tmp_path / "failed"):
+            write(tmp_path / "failed", events="{}\n")
+            (tmp_path / "failed/driver.log").write_text("a worker died")
+            (tmp_path / "failed/data").mkdir()
+            raise fails
+        assert everything(tmp_path / "failed") == ["driver.log", "events.jsonl", "logs", "logs/learner-0.log"]
+    with pytest.raises(type(fails)), removed_if_nothing_computed(tmp_path / "computed"):
+        write(tmp_path / "computed", metrics="{}\n")
+        raise fails
+    assert everything(tmp_path / "computed") == ["logs", "logs/learner-0.log", "metrics.jsonl", "resolved.json"]

@@ -10,7 +10,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 import pytest
@@ -99,6 +99,22 @@ def test_a_refused_run_leaves_its_name_free(tmp_path: Path, asked: SftRun) -> No
     with pytest.raises(UserError, match=r"policy\.model=/missing: no such folder"):
         run(asked, Watching())
     assert names(tmp_path) == []
+
+
+@pytest.mark.parametrize("first", [0, 1])
+def test_the_last_of_two_runs_that_leave_nothing_removes_their_storage(tmp_path: Path, first: int) -> None:
+    storage = tmp_path / "runs"
+    two = [ExitStack(), ExitStack()]
+    for stack, name in zip(two, ("one", "two"), strict=True):
+        stack.enter_context(locked_folder(storage / name, pytest.fail))
+    two[first].close()
+    assert len(names(storage)) == 1
+    two[1 - first].close()
+    assert names(tmp_path) == []
+    storage.mkdir()  # A user's own stays.
+    with locked_folder(storage / "one", pytest.fail):
+        pass
+    assert names(tmp_path) == ["runs"]
 
 
 def test_a_lock_that_its_owner_took_away_is_none(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

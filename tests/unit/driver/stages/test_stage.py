@@ -30,7 +30,7 @@ class Session:
 @pytest.fixture
 def context(tmp_path: Path) -> Any:
     memory = SimpleNamespace(take=lambda: 0.25)
-    return StageContext(Session(), SimpleNamespace(), tmp_path / "sft", Watching(), memory)  # type: ignore[arg-type]
+    return StageContext(Session(), SimpleNamespace(saved=None), tmp_path / "sft", Watching(), memory)  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("notes", [None, (), ("2 rows skipped",)])

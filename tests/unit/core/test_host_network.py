@@ -1,6 +1,6 @@
 """What workers find out about their host."""
 
-from plumbob.cluster.workers.learner_worker import interface_of
+from plumbob.core.host_network import interface_of
 
 
 def test_the_interface_that_has_an_address() -> None:

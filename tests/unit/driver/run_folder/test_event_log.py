@@ -1,0 +1,56 @@
+"""The record of a run: what is on the disk after each event, after a torn line, and after an end."""
+
+import json
+import os
+import socket
+from pathlib import Path
+
+import pytest
+
+from plumbob.core.errors import RunPreempted, UserError
+from plumbob.driver.run_folder.event_log import EventLog
+from plumbob.driver.run_folder.folder import EVENTS_FILE
+from plumbob.trainers.metrics.json_lines import read_json_lines
+
+
+def test_each_event_is_a_whole_line_when_it_is_recorded(tmp_path: Path) -> None:
+    log, path = EventLog(tmp_path), tmp_path / EVENTS_FILE
+    assert not path.exists()  # Nothing has happened.
+    log.record("saved", step=3)
+    log.record("steered", by={"user": "ann", "host": "desk", "pid": 7}, what="stop")
+    saved, steered = (json.loads(line) for line in path.read_text().splitlines())
+    assert (saved["event"], saved["step"]) == ("saved", 3)
+    assert saved["by"] | {"user": ""} == {"user": "", "host": socket.gethostname(), "pid": os.getpid()}
+    assert steered["by"]["user"] == "ann" and steered["what"] == "stop"
+
+
+def test_a_later_driver_takes_off_what_a_dead_one_had_begun(tmp_path: Path) -> None:
+    path = tmp_path / EVENTS_FILE
+    EventLog(tmp_path).record("started")
+    with path.open("a") as file:
+        file.write('{"time": "2026-')
+    EventLog(tmp_path).record("resumed")
+    assert [event["event"] for event in read_json_lines(path)] == ["started", "resumed"]
+    assert path.read_text().endswith("}\n")
+
+
+@pytest.mark.parametrize(
+    ("error", "event"),
+    [
+        (RunPreempted("SIGTERM: the run was asked to stop"), "stopped"),
+        (KeyboardInterrupt(), "stopped"),
+        (UserError("data.pairs: row 3 is empty"), "refused"),
+        (OSError(28, "No space left on device"), "failed"),
+    ],
+)
+def test_why_a_run_ended(tmp_path: Path, error: BaseException, event: str) -> None:
+    log = EventLog(tmp_path)
+    with pytest.raises(type(error)), log.of_end():
+        raise error
+    (told,) = read_json_lines(tmp_path / EVENTS_FILE)
+    assert told["event"] == event and told["why"] == (str(error) or "KeyboardInterrupt")
+
+
+def test_an_end_that_cannot_be_recorded_stays_what_it_is(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="row 3"), EventLog(tmp_path / "gone").of_end():
+        raise UserError("row 3")
