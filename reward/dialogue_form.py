@@ -115,15 +115,14 @@ def load_form(ref: ModelRef) -> DialogueForm | None:
     Raises:
         UserError: what is stored cannot be used.
     """
+    folder = resolve_package_folder(ref.name, ref.setting)
     try:
-        path = Path(cached_file(ref.name, FORM_FILE))
+        path = Path(cached_file(folder, FORM_FILE))
     except OSError:
-        tokenizer = open_tokenizer(resolve_package_folder(ref.name, ref.setting), ref.setting)
-        return (
-            None
-            if tokenizer.chat_template is None
-            else form_of(tokenizer.get_chat_template(), tokenizer.special_tokens_map)
-        )
+        tokenizer = open_tokenizer(folder, ref.setting)
+        if tokenizer.chat_template is None:
+            return None
+        return form_of(tokenizer.get_chat_template(), tokenizer.special_tokens_map)
     with from_outside(
         f"{path}: cannot be read", "it has chat_template, special_tokens and ending, as a reward run writes"
     ):
@@ -141,21 +140,22 @@ class RewardPrompts:
     """The prompts of a run as the reward models of one group of scorers read them.
 
     Raises:
-        UserError: the models of an ensemble were trained on different forms.
+        UserError: the models of an ensemble were trained on messages that different templates wrote.
     """
 
     def __init__(self, reward: Reward) -> None:
         self._refs = reward.models
-        forms = {ref: load_form(ref) for ref in self._refs}
-        self._unknown = [ref for ref, form in forms.items() if form is None]
-        known = {ref: form for ref, form in forms.items() if form is not None}
-        different = [ref for ref, form in known.items() if form != next(iter(known.values()))]
-        if different:
+        self._forms = {ref: load_form(ref) for ref in self._refs}
+        written = {
+            ref: form for ref, form in self._forms.items() if form is not None and form.chat_template is not None
+        }
+        self._form = next(iter(written.values()), None)
+        other = next((ref for ref, form in written.items() if form != self._form), None)
+        if other is not None:
             raise UserError(
-                f"{next(iter(known))} and {different[0]} were trained on prompts in different forms of dialogue "
+                f"{next(iter(written))} and {other} were trained on chat messages that different templates wrote "
                 f"({FORM_FILE} in their folders), and an ensemble reads the same: give models of one form"
             )
-        self._form = next(iter(known.values()), None)
         self._texts: dict[str, str] = {}
         self._has_messages = False
 
@@ -202,27 +202,27 @@ class RewardPrompts:
         return () if text == prompt else (RowPart(f"as {named} reads it", shortened(text), False),)
 
     def notes(self, prompts: Sequence[str]) -> tuple[str, ...]:
-        """Sentences where the reward models may never have seen prompts like these, which are the policy's."""
-        if self._has_messages:
-            template = "the policy's chat template" if self.render is None else "that of the others"
-            notes = [
+        """Sentences about reward models that may never have seen prompts like these, which are the policy's."""
+        read = [self.read_as(prompt) for prompt in prompts]
+        notes = (self._note(ref, form, read) for ref, form in self._forms.items())
+        return tuple(note for note in notes if note is not None)
+
+    def _note(self, ref: ModelRef, form: DialogueForm | None, prompts: Sequence[str]) -> str | None:
+        if form is None:
+            template = "the policy's chat template" if self._form is None else "that of the others"
+            note = (
                 f"{ref}: nothing says in which form of dialogue it was trained (there is no {FORM_FILE} beside it, nor "
                 f"a chat template): it is given chat messages as {template} writes them."
-                for ref in self._unknown
-            ]
-        else:
-            notes = []
-        form = self._form
-        is_other = form is not None and self._has_messages == (form.chat_template is None)
-        if form is None or not is_other or (form.ending and all(prompt.endswith(form.ending) for prompt in prompts)):
-            return tuple(notes)
+            )
+            return note if self._has_messages else None
+        is_other = self._has_messages == (form.chat_template is None)
+        if not is_other or (form.ending and all(prompt.endswith(form.ending) for prompt in prompts)):
+            return None
         trained, asked = ("texts", "chat messages") if self._has_messages else ("chat messages", "texts")
         ends = f", which ended with {form.ending!r}" if form.ending else ""
-        named = ", ".join(map(str, self._refs))
         return (
-            *notes,
-            f"{named}: trained on {trained}{ends}, and here given prompts from {asked} that do not end so, such as "
-            f"...{prompts[0][-MAX_ENDING:]!r}: its scores may mean little.",
+            f"{ref}: trained on {trained}{ends}, and here given prompts from {asked} that do not end so, such as "
+            f"...{prompts[0][-MAX_ENDING:]!r}: its scores may mean little."
         )
 
 

@@ -212,6 +212,12 @@ def test_a_reward_model_is_calibrated_on_a_policy(pipeline: Left, sft_full: str)
     assert stored["std"] > 0
 
 
+def test_the_form_of_its_prompts_is_kept_with_a_reward_model(pipeline: Left) -> None:
+    form = json.loads((pipeline.folder / "reward/reward_model/dialogue_form.json").read_text())
+    # The toy world's prompts are texts, "Question: ...\nAnswer:".
+    assert form["chat_template"] is None and form["ending"].endswith("\nAnswer:")
+
+
 @torch.no_grad()
 def test_a_reward_model_is_a_plain_classifier(reward_model: str) -> None:
     texts = [

@@ -162,9 +162,25 @@ def test_an_ensemble_of_different_forms_is_refused(tmp_path: Path, scorer: Path,
     other, foreign = write_scorer(tmp_path / "other"), write_scorer(tmp_path / "foreign")
     save_form(form_of_pairs(tmp_path, None, [USER]), scorer)
     save_form(form_of_pairs(tmp_path, chat, [USER]), other)
-    with pytest.raises(UserError, match="were trained on prompts in different forms of dialogue"):
+    with pytest.raises(UserError, match="were trained on chat messages that different templates wrote"):
         RewardPrompts(EnsembleReward((model_reward(scorer), model_reward(other)), 0.0))
+    # Of texts that end otherwise nothing says that they are of two forms.
+    save_form(DialogueForm(None, {}, "?\nAnswer:"), scorer)
+    save_form(DialogueForm(None, {}, "\nAnswer:"), other)
+    texts = RewardPrompts(EnsembleReward((model_reward(scorer), model_reward(other)), 0.0))
+    assert texts.render is None and texts.notes(["Why?\nAnswer:"]) == ()
+    save_form(form_of_pairs(tmp_path, None, [USER]), scorer)
     # One of which nothing is known is asked as the others are, and that is told.
     scored = RewardPrompts(EnsembleReward((model_reward(scorer), model_reward(foreign)), 0.0))
     (note,) = scored.notes(asked_in_ppo(tmp_path, scored, chat, [USER]))
     assert scored.read_as(ASKED) == PLAIN and str(foreign) in note and "as that of the others writes them" in note
+
+
+def test_a_model_inside_a_package_is_found(
+    tmp_path: Path, scorer: Path, monkeypatch: pytest.MonkeyPatch, chat: PreTrainedTokenizerFast
+) -> None:
+    (tmp_path / "__init__.py").write_text("")
+    monkeypatch.syspath_prepend(tmp_path.parent)
+    form = form_of_pairs(tmp_path, chat, [USER])
+    save_form(form, scorer)
+    assert load_form(ModelRef(f"package:{tmp_path.name}/scorer", REWARD_MODEL)) == form
