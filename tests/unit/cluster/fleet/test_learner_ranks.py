@@ -112,6 +112,8 @@ class OnlyDraining:
         self.asked.append(anywhere)
         return ["a reservation"] * need.count if anywhere else []
 
+    def request_hosts(self, need: ResourceNeed) -> None: ...
+
 
 def test_any_host_will_do_when_there_is_no_capacity_on_those_that_stay(
     small_fleet: SmallFleet, monkeypatch: pytest.MonkeyPatch
