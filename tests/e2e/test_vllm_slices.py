@@ -24,7 +24,7 @@ LONG = 140
 
 
 @dataclass
-class Served:
+class CountedEngine:
     """An engine, and how often its cache was emptied, and how many tokens of each request it found there."""
 
     sampler: VllmSampler
@@ -35,17 +35,17 @@ class Served:
 
 
 @pytest.fixture(scope="module")
-def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
+def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[CountedEngine]:
     folder = write_policy(tmp_path_factory.mktemp("policy"))
     engine = VllmEngine(kv_cache_gib=0.05, max_num_seqs=64)
     spec = SamplerSpec(policy_ref(folder), "w", engine, TEMPERATURE, MAX_TOKENS, lora_rank=4, partial_tokens=SLICE)
-    found = Served(VllmSampler(spec), folder)
+    found = CountedEngine(VllmSampler(spec), folder)
     watch(found)
     yield found
     found.sampler.close()
 
 
-def watch(served: Served) -> None:
+def watch(served: CountedEngine) -> None:
     engine = served.sampler._engine
     reset, step = engine.reset_prefix_cache, engine.step
 
@@ -70,7 +70,7 @@ def long_requests(num: int) -> list[SampleRequest]:
     ]
 
 
-def test_responses_in_slices(served: Served) -> None:
+def test_responses_in_slices(served: CountedEngine) -> None:
     adapters = [make_adapter(served.folder, version, seed=version) for version in (1, 2)]
     rollouts, added = in_slices(served.sampler, make_requests(32), adapters)
     # 40 tokens are 2 slices of 16 and one of 8; nothing is made that is not kept.
@@ -89,7 +89,7 @@ def test_responses_in_slices(served: Served) -> None:
     assert min(largest_gaps(served.folder, swapped, rollouts, TEMPERATURE).values()) > 0.1
 
 
-def test_the_cache_of_another_policy_is_never_read(served: Served) -> None:
+def test_the_cache_of_another_policy_is_never_read(served: CountedEngine) -> None:
     """Whether emptying it works, or vLLM's keys alone keep the two apart."""
     for resets_work, versions in ((True, (11, 12)), (False, (13, 14))):
         adapters = [make_adapter(served.folder, version, seed=version) for version in versions]
@@ -109,7 +109,9 @@ def test_the_cache_of_another_policy_is_never_read(served: Served) -> None:
     served.resets_work = True
 
 
-def test_responses_in_slices_are_distributed_as_whole_ones(served: Served, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_responses_in_slices_are_distributed_as_whole_ones(
+    served: CountedEngine, monkeypatch: pytest.MonkeyPatch
+) -> None:
     shorter = replace(served.sampler._spec, max_tokens=2, partial_tokens=1)
     monkeypatch.setattr(served.sampler, "_spec", shorter)
     served.sampler.serve_base()

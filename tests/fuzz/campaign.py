@@ -61,7 +61,7 @@ def _work(pipe: Connection, scratch: Path, whole_model: Path) -> None:
             pipe.send(judge(pipe.recv(), scratch, whole_model))
 
 
-class Worker:
+class JudgingProcess:
     """A process that judges one input after another."""
 
     def __init__(self, scratch: Path, whole_model: Path) -> None:
@@ -100,7 +100,7 @@ def campaign(seeds: range, whole_model: Path, out: Path) -> Iterator[Judged]:
     from concurrent.futures import ThreadPoolExecutor
 
     with tempfile.TemporaryDirectory() as scratch:
-        workers = [Worker(Path(scratch) / str(index), whole_model) for index in range(NUM_WORKERS)]
+        workers = [JudgingProcess(Path(scratch) / str(index), whole_model) for index in range(NUM_WORKERS)]
 
         def run(index: int) -> list[Judged]:
             done = []

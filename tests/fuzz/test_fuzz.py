@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.fuzz.campaign import Worker, judge
+from tests.fuzz.campaign import JudgingProcess, judge
 from tests.fuzz.inputs import KINDS, kind_of, make
 from tests.support.tiny_policy import write_policy
 
@@ -37,7 +37,7 @@ def test_a_seed_makes_the_same_input(model: Path, tmp_path: Path) -> None:
 
 
 def test_a_process_that_ends_is_seen(model: Path, tmp_path: Path) -> None:
-    worker = Worker(tmp_path / "input", model)
+    worker = JudgingProcess(tmp_path / "input", model)
     worker._process.kill()
     worker._process.join()
     assert worker.judged(0).verdict == "crashed"

@@ -58,7 +58,7 @@ ONE_LONG_STEP: dict[str, object] = {
 Status = Mapping[str, Any]
 
 
-class Run:
+class BenchmarkRun:
     """A run of PPO on the head, and what it says of itself several times a second."""
 
     def __init__(self, hosts: Hosts, name: str, *groups: Mapping[str, object]) -> None:
@@ -115,7 +115,7 @@ def working(status: Status) -> int:
 
 def growing(hosts: Hosts, inputs: Mapping[str, object]) -> Iterator[dict[str, Any]]:
     """A run that is scaled from one worker to MAX_WORKERS: one row for each number of workers."""
-    run = Run(hosts, "growing", inputs, SHARES)
+    run = BenchmarkRun(hosts, "growing", inputs, SHARES)
     for size in range(1, MAX_WORKERS + 1):
         added_s = None
         if size > 1:
@@ -137,7 +137,7 @@ def growing(hosts: Hosts, inputs: Mapping[str, object]) -> Iterator[dict[str, An
 def losing(hosts: Hosts, inputs: Mapping[str, object]) -> Iterator[dict[str, Any]]:
     """A worker on the third host is killed while the one on the second goes on: a row for each time."""
     _, near, far = hosts.all
-    run = Run(hosts, "losing", inputs, SHARES, ONE_LONG_STEP)
+    run = BenchmarkRun(hosts, "losing", inputs, SHARES, ONE_LONG_STEP)
     for _ in range(NUM_KILLS):
         begun = run.until(lambda status: working(status) == 2)
         ends = begun["time"] + CALM_S

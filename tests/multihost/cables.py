@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 from tests.multihost import echo
-from tests.multihost.hosts import PYTHON, Host
+from tests.multihost.hosts import PYTHON, SimulatedHost
 
 ECHO = [str(PYTHON), echo.__file__]
 VISIT_S = 60.0
@@ -16,7 +16,7 @@ Times = tuple[float, float]
 
 
 @contextmanager
-def serving(host: Host) -> Iterator[None]:
+def serving(host: SimulatedHost) -> Iterator[None]:
     server = host.popen([*ECHO, "serve"], stdout=subprocess.PIPE)
     try:
         assert server.stdout is not None and server.stdout.readline() == "ready\n"
@@ -27,7 +27,7 @@ def serving(host: Host) -> Iterator[None]:
 
 
 @contextmanager
-def visitor(guest: Host, server: Host, num_bytes: int = 0) -> Iterator[Callable[[], Times | None]]:
+def visitor(guest: SimulatedHost, server: SimulatedHost, num_bytes: int = 0) -> Iterator[Callable[[], Times | None]]:
     """One who sets out when called, once: what starting a process takes is none of the way's."""
     process = guest.popen(
         [*ECHO, "visit", server.address, str(num_bytes)],
@@ -48,6 +48,6 @@ def visitor(guest: Host, server: Host, num_bytes: int = 0) -> Iterator[Callable[
         process.communicate()
 
 
-def visit(guest: Host, server: Host, num_bytes: int = 0) -> Times | None:
+def visit(guest: SimulatedHost, server: SimulatedHost, num_bytes: int = 0) -> Times | None:
     with visitor(guest, server, num_bytes) as set_out:
         return set_out()

@@ -15,7 +15,7 @@ from typing import Any
 import ray
 from ray.exceptions import RayError
 
-from tests.multihost.hosts import PYTHON, Host
+from tests.multihost.hosts import PYTHON, SimulatedHost
 
 RESPONSE_S = 60.0
 
@@ -100,7 +100,7 @@ class RayConsole:
 
 
 @contextmanager
-def ray_console(host: Host, address: str) -> Iterator[RayConsole]:
+def ray_console(host: SimulatedHost, address: str) -> Iterator[RayConsole]:
     """A driver on that host."""
     command = [str(PYTHON), "-m", "tests.multihost.driver", address]
     process = host.popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE)

@@ -17,7 +17,7 @@ from typing import Any, Self
 import psutil
 
 from plumbob.cluster.calls import wait_until
-from tests.multihost.namespaces import HOME, STOP_S, Command, Namespaces
+from tests.multihost.namespaces import HOME, STOP_S, NamespacedCommand, Namespaces
 from tests.multihost.switch import Switch
 
 NETWORK = "10.77.0"
@@ -61,7 +61,7 @@ def missing() -> str | None:
     return f"several hosts on one machine need namespaces and bridges: {reason}" if tried.returncode else None
 
 
-class Host:
+class SimulatedHost:
     """A host with an address, private folders and perhaps a Ray. Its commands are given the cluster's token."""
 
     def __init__(self, name: str, address: str, namespaces: Namespaces, switch: Switch, token: str, log: Path) -> None:
@@ -70,7 +70,7 @@ class Host:
         """What its `ray start` prints, on the machine."""
         self._namespaces, self._switch, self._token = namespaces, switch, token
         self._start_ray: list[str] = []
-        self._ray: Command | None = None
+        self._ray: NamespacedCommand | None = None
 
     # -------------------------------------------------------------------------------------------------------- commands
 
@@ -81,7 +81,7 @@ class Host:
         own["PATH"] = f"{PYTHON.parent}{os.pathsep}{os.environ['PATH']}"
         return inherited | RAY_ENV | {"RAY_AUTH_TOKEN": self._token} | own
 
-    def popen(self, command: Sequence[str], env: Mapping[str, str] | None = None, **pipes: Any) -> Command:
+    def popen(self, command: Sequence[str], env: Mapping[str, str] | None = None, **pipes: Any) -> NamespacedCommand:
         """Start a command in a working folder of the host's own. `env` is all that is set, else `environment()`."""
         return self._namespaces.popen(command, self.environment() if env is None else env, **pipes)
 
@@ -210,7 +210,7 @@ class Hosts:
         self.token = secrets.token_hex(32)
         self._count, self._logs = count, logs
         self._made = ExitStack()
-        self.all: list[Host] = []
+        self.all: list[SimulatedHost] = []
 
     def __enter__(self) -> Self:
         with ExitStack() as made:
@@ -223,17 +223,17 @@ class Hosts:
     def __exit__(self, *_: object) -> None:
         self._made.close()
 
-    def _join(self, made: ExitStack, switch: Switch, name: str, number: int) -> Host:
+    def _join(self, made: ExitStack, switch: Switch, name: str, number: int) -> SimulatedHost:
         namespaces = made.enter_context(self._namespaces(name))
         address = f"{NETWORK}.{number}"
         switch.join(namespaces, address)
-        return Host(name, address, namespaces, switch, self.token, self._logs / f"{name}-ray.log")
+        return SimulatedHost(name, address, namespaces, switch, self.token, self._logs / f"{name}-ray.log")
 
     def _namespaces(self, name: str) -> Namespaces:
         return Namespaces(name, self.shared, [SOURCE, Path(sys.prefix), Path(sys.base_prefix)])
 
     @property
-    def head(self) -> Host:
+    def head(self) -> SimulatedHost:
         return self.all[0]
 
     @property

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import psutil
 
-from tests.multihost.hosts import Host
+from tests.multihost.hosts import SimulatedHost
 
 MEMORY = "/proc/meminfo"
 LIMITS = (Path("/sys/fs/cgroup/memory.max"), Path("/sys/fs/cgroup/memory/memory.limit_in_bytes"))
@@ -16,7 +16,7 @@ MOUNT_S = 20.0
 
 
 @contextmanager
-def out_of_memory(host: Host) -> Iterator[None]:
+def out_of_memory(host: SimulatedHost) -> Iterator[None]:
     """The kernel's figures are pretended, to this host alone; that its Ray kills workers for want of memory is real.
 
     They are a file over the host's own /proc/meminfo, gone with its namespaces at the latest. Ray goes by the lesser of
@@ -32,7 +32,7 @@ def out_of_memory(host: Host) -> Iterator[None]:
         _run(host, f"umount -n {MEMORY}")
 
 
-def _run(host: Host, script: str) -> None:
+def _run(host: SimulatedHost, script: str) -> None:
     done = host.run(["sh", "-c", script], MOUNT_S)
     if done.returncode:
         raise RuntimeError(f"{host.name}: {done.stderr.strip()}")

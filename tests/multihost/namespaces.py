@@ -60,7 +60,7 @@ exec env --ignore-signal=CHLD sleep infinity
 """
 
 
-class Command(subprocess.Popen[str]):
+class NamespacedCommand(subprocess.Popen[str]):
     """A command in namespaces; signals go to the command itself, not to what entered the namespaces for it."""
 
     def send_signal(self, sig: int) -> None:
@@ -88,7 +88,7 @@ class Namespaces:
         kept = [str(path) for path in readable if any(path.is_relative_to(folder) for folder in PRIVATE)]
         flags = ["--net", "--mount", "--uts", "--ipc", "--pid", "--fork", "--kill-child=KILL", "--mount-proc"]
         self._command = [*DIES_WITH_PARENT, "unshare", *flags, "sh", "-c", SETUP, "setup", name, str(shared), *kept]
-        self._commands: list[Command] = []
+        self._commands: list[NamespacedCommand] = []
 
     def __enter__(self) -> Self:
         pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
@@ -117,10 +117,10 @@ class Namespaces:
         stdin: int | None = subprocess.DEVNULL,
         stdout: int | IO[str] | None = None,
         stderr: int | IO[str] | None = None,
-    ) -> Command:
+    ) -> NamespacedCommand:
         """Start a command in the host's working folder. It dies when this process does."""
         entered = ["nsenter", "-t", str(self.first_pid), "-m", "-u", "-i", "-n", "-p", *DIES_WITH_PARENT]
-        started = Command(
+        started = NamespacedCommand(
             [*entered, "env", f"--chdir={WORK}", *command],
             env=env,
             stdin=stdin,

@@ -4,7 +4,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from tests.multihost.namespaces import STOP_S, Command, Namespaces
+from tests.multihost.namespaces import STOP_S, NamespacedCommand, Namespaces
 
 INTERFACE = "eth0"
 """The one network interface of a host."""
@@ -21,7 +21,7 @@ class Switch:
 
     def __init__(self, namespaces: Namespaces) -> None:
         self._namespaces = namespaces
-        self._relays: dict[str, Command] = {}
+        self._relays: dict[str, NamespacedCommand] = {}
         self._ip("link", "add", "bridge", "type", "bridge")
         self._ip("link", "set", "bridge", "up")
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from plumbob.cluster.calls import wait_until
-from tests.multihost.hosts import PLUMBOB, Host, Hosts, missing
+from tests.multihost.hosts import PLUMBOB, Hosts, SimulatedHost, missing
 from tests.multihost.inputs import write_inputs
 from tests.support.host_requirements import cannot
 from tests.support.listening_sockets import ListeningSocket, listening
@@ -61,7 +61,7 @@ def test_a_local_run_listens_on_the_loopback_interface_alone(machine: Hosts) -> 
     assert told.returncode == 0 and json.loads(told.stdout)["running"], told.stderr
 
 
-def _seen_until_it_learns(host: Host, run: subprocess.Popen[str], metrics: Path) -> set[ListeningSocket]:
+def _seen_until_it_learns(host: SimulatedHost, run: subprocess.Popen[str], metrics: Path) -> set[ListeningSocket]:
     """All that listened at any moment until the first step was done, as what is open while it starts is open too."""
     seen: set[ListeningSocket] = set()
 

@@ -6,14 +6,14 @@ import subprocess
 from plumbob.cluster.connection import PROBE_S
 from tests.multihost import echo
 from tests.multihost.cables import serving
-from tests.multihost.hosts import PLUMBOB, PYTHON, Host, Hosts
+from tests.multihost.hosts import PLUMBOB, PYTHON, Hosts, SimulatedHost
 from tests.support.small_run import settings
 
 START_S = 60.0
 """For a command to start and read its input on a busy machine."""
 
 
-def connect(host: Host, address: str) -> subprocess.CompletedProcess[str]:
+def connect(host: SimulatedHost, address: str) -> subprocess.CompletedProcess[str]:
     """`cluster.connection` in a process of its own on a host; prints what it refuses with, else the number of hosts."""
     script = f"""
 import ray
@@ -29,7 +29,7 @@ except UserError as error:
     return host.run([str(PYTHON), "-c", script], START_S)
 
 
-def without_token(host: Host) -> dict[str, str]:
+def without_token(host: SimulatedHost) -> dict[str, str]:
     return {name: value for name, value in host.environment().items() if not name.startswith("RAY_AUTH")}
 
 

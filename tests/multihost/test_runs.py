@@ -14,8 +14,8 @@ from numpy.typing import NDArray
 from plumbob.cluster.calls import wait_until
 from plumbob.cluster.launchers.job_files import CONFIG_FILE
 from plumbob.trainers.learner.checkpoint_shards import file_name
-from tests.multihost.hosts import PLUMBOB, Host, Hosts
-from tests.multihost.namespaces import Command
+from tests.multihost.hosts import PLUMBOB, Hosts, SimulatedHost
+from tests.multihost.namespaces import NamespacedCommand
 from tests.support.listening_sockets import ListeningSocket, listening
 from tests.support.small_run import PIPELINE, ROLLOUT, TRANSFORMERS, Left, settings, tensors_of
 
@@ -42,14 +42,16 @@ ROUNDING = 2e-5
 
 def start(
     hosts: Hosts, command: str, name: str, *groups: dict[str, Any], kind: str = "ppo", options: Sequence[str] = ()
-) -> Command:
+) -> NamespacedCommand:
     """`plumbob COMMAND KIND` on a machine that is no host of the Ray."""
     given = settings({"storage.path": hosts.shared / "runs", "name": name}, *groups)
     whole = [PLUMBOB, command, kind, *given, *options]
     return hosts.spare.popen(whole, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
 
 
-def hosts_of_workers(hosts: Hosts, run: Command, doors: set[ListeningSocket] | None = None) -> dict[str, set[str]]:
+def hosts_of_workers(
+    hosts: Hosts, run: NamespacedCommand, doors: set[ListeningSocket] | None = None
+) -> dict[str, set[str]]:
     """Watch a run to its end. Returns kind of worker -> names of the hosts where there was one.
 
     Args:
@@ -71,7 +73,7 @@ def hosts_of_workers(hosts: Hosts, run: Command, doors: set[ListeningSocket] | N
     return seen
 
 
-def said_to_its_end(run: Command, status: int = 0) -> str:
+def said_to_its_end(run: NamespacedCommand, status: int = 0) -> str:
     try:
         said = run.communicate(timeout=RUN_S)[0]
     except subprocess.TimeoutExpired:
@@ -92,7 +94,7 @@ def hosts_of_rollout_workers(hosts: Hosts, name: str) -> list[str]:
     return [] if told.returncode else [row["host"] for row in json.loads(told.stdout)["workers"].get("rollout", [])]
 
 
-def uploaded(head: Host) -> list[str]:
+def uploaded(head: SimulatedHost) -> list[str]:
     """Names of the files that jobs brought to the head."""
     folder = f"/tmp/ray-{head.name}/session_latest/runtime_resources/working_dir_files"
     files = ["find", folder, "-type", "f", "-not", "-name", "*.lock", "-printf", "%f\n"]

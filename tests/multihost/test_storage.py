@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from tests.multihost.hosts import PLUMBOB, Host, Hosts
+from tests.multihost.hosts import PLUMBOB, Hosts, SimulatedHost
 from tests.support.small_run import settings
 
 RUN_S = 300.0
@@ -15,7 +15,7 @@ SPREAD: dict[str, object] = {
 }
 
 
-def refused(host: Host, *groups: dict[str, object]) -> str:
+def refused(host: SimulatedHost, *groups: dict[str, object]) -> str:
     """What `plumbob run ppo` says on that host, which ends with status 2."""
     done = host.run([PLUMBOB, "run", "ppo", *settings(*groups, SPREAD)], RUN_S)
     assert done.returncode == 2, done.stdout + done.stderr
@@ -23,7 +23,7 @@ def refused(host: Host, *groups: dict[str, object]) -> str:
     return done.stderr
 
 
-def has(host: Host, path: Path) -> bool:
+def has(host: SimulatedHost, path: Path) -> bool:
     return host.run(["test", "-e", str(path)], START_S).returncode == 0
 
 

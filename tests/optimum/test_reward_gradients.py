@@ -90,7 +90,7 @@ NOISY = "Bradley-Terry, flip rate 0.2 and margins"
 
 
 @dataclass(frozen=True)
-class Case:
+class RewardCase:
     """What a reward model is trained by.
 
     Attributes:
@@ -104,7 +104,7 @@ class Case:
     bugs: Sequence[str]
 
 
-def case_of(name: str) -> Case:
+def case_of(name: str) -> RewardCase:
     """One of `ROWS`, or `NOISY`."""
     scores = rewards_of(SIZE, 0)
     if name == NOISY:
@@ -113,30 +113,30 @@ def case_of(name: str) -> Case:
     match row:
         case RewardFitRow():
             records, gradient = scored_records(SIZE.world, scores), partial(regression_gradient, scores)
-            return Case(SCORES.objective, records, gradient, tuple(row.bug_targets))
+            return RewardCase(SCORES.objective, records, gradient, tuple(row.bug_targets))
         case BradleyTerryRow():
             pairs = drawn(scores, 2)
             gradient = partial(bradley_terry_gradient, pairs, row.flip_rate)
-            return Case(row.settings.objective, pairs.records(SIZE.world), gradient, tuple(row.bug_targets))
+            return RewardCase(row.settings.objective, pairs.records(SIZE.world), gradient, tuple(row.bug_targets))
         case SampledPairsRow():
             pairs = drawn(scores, 2)
             gradient = partial(bradley_terry_gradient, pairs, 0.0)
-            return Case(PAIRS.objective, pairs.records(SIZE.world), gradient, tuple(row.bug_targets))
+            return RewardCase(PAIRS.objective, pairs.records(SIZE.world), gradient, tuple(row.bug_targets))
         case RankingsRow() | TwoRankedRow():
             rankings = drawn(scores, 3 if isinstance(row, RankingsRow) else 2)
             gradient = partial(plackett_luce_gradient, rankings)
-            return Case(RANKINGS.objective, rankings.records(SIZE.world), gradient, tuple(row.bug_targets))
+            return RewardCase(RANKINGS.objective, rankings.records(SIZE.world), gradient, tuple(row.bug_targets))
         case _:
             assert_never(row)
 
 
-def noisy_case(scores: Array) -> Case:
+def noisy_case(scores: Array) -> RewardCase:
     pairs = drawn(scores, 2)
     chosen, rejected = pairs.rankings.T
     pairs = replace(pairs, margins=np.abs(scores[:, chosen] - scores[:, rejected]))
     gradient = partial(bradley_terry_gradient, pairs, 0.2)
     bugs = ("rewards 10% too large", "flip rate left out", "margin left out")
-    return Case(BradleyTerry(flip_rate=0.2, use_margin=True), pairs.records(SIZE.world), gradient, bugs)
+    return RewardCase(BradleyTerry(flip_rate=0.2, use_margin=True), pairs.records(SIZE.world), gradient, bugs)
 
 
 def drawn(rewards: Array, size: int) -> Ranked:

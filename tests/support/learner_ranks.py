@@ -104,7 +104,7 @@ def write_tiny_llama(folder: Path, vocab_size: int = 40, initializer_range: floa
 
 
 @dataclass(frozen=True)
-class Case:
+class LearnerCase:
     """How a tiny learner is set up. `adapter_std`: of its random adapters; 0 leaves them as LoRA begins."""
 
     folder: Path
@@ -124,7 +124,7 @@ PPO = PpoSettings(
 )
 
 
-def tiny_learner(case: Case, ppo: PpoSettings = PPO, passes: tuple[Pass[Any], ...] | None = None) -> Learner:
+def tiny_learner(case: LearnerCase, ppo: PpoSettings = PPO, passes: tuple[Pass[Any], ...] | None = None) -> Learner:
     """A policy, its reference and, where the estimator has one, a critic on one base, on this process's rank."""
     tuning = LoraTuning(rank=case.lora_rank, alpha=2.0 * case.lora_rank)
     critic = ppo.estimator if isinstance(ppo.estimator, Gae) else None
@@ -140,7 +140,7 @@ def tiny_learner(case: Case, ppo: PpoSettings = PPO, passes: tuple[Pass[Any], ..
     return Learner(model, passes or ppo_passes(ppo, TEMPERATURE), engine, NoArtifact(), _rank, settings)
 
 
-def _randomise(model: PolicyModel, case: Case) -> None:
+def _randomise(model: PolicyModel, case: LearnerCase) -> None:
     if case.adapter_std:
         generator = torch.Generator().manual_seed(case.seed + 1)
         with torch.no_grad():

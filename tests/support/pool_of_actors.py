@@ -17,7 +17,7 @@ from plumbob.cluster.fleet.recovery.loss_rules import loss_rules
 from plumbob.cluster.fleet.reservations import Reservations, end_actor, options
 from plumbob.cluster.resources import ResourceNeed
 from plumbob.configs.settings.workers import ClusterSettings
-from tests.support.ray_worker import Worker
+from tests.support.ray_worker import BlockingWorker
 from tests.support.recording_listener import Watching
 
 TIMEOUT_S = 120.0
@@ -34,7 +34,9 @@ class PoolOfActors:
         draining: names of members whose hosts are draining.
     """
 
-    def __init__(self, size: int, folder: Path, max_restarts: int = 2, kind: type = Worker, **settings: Any) -> None:
+    def __init__(
+        self, size: int, folder: Path, max_restarts: int = 2, kind: type = BlockingWorker, **settings: Any
+    ) -> None:
         self.started: list[Member] = []
         self.watching = Watching()
         self._reservations, self._folder, self._kind, self._settings = Reservations(), folder, kind, settings

@@ -37,7 +37,7 @@ class DriverDeathError(Exception):
     """Stands for the driver's death."""
 
 
-class World:
+class FakePpoWorld:
     """Samplers, scorer, learners and recorder in one, with a diary of what they were asked.
 
     Args:
@@ -165,10 +165,10 @@ def settings(**changes: Any) -> PpoRun:
     )
 
 
-def play(run: PpoRun, folder: Path, resume_at: int | None = None, loop: Any = run_ppo) -> tuple[World, PpoState]:
+def play(run: PpoRun, folder: Path, resume_at: int | None = None, loop: Any = run_ppo) -> tuple[FakePpoWorld, PpoState]:
     """The loop from its beginning, or from the checkpoint of a step on."""
     is_in_order = loop is run_ppo_asynchronous and run.ppo.dynamic_sampling is None
-    world: Any = World(run.ppo.max_staleness if is_in_order else None, run.ppo.num_steps - (resume_at or 0))
+    world: Any = FakePpoWorld(run.ppo.max_staleness if is_in_order else None, run.ppo.num_steps - (resume_at or 0))
     state = PpoState(run, PpoInput(PROMPTS, 0, ()))
     checkpoints = Checkpoints(folder, run.ppo.keep_checkpoints)
     if resume_at is not None:
@@ -177,9 +177,9 @@ def play(run: PpoRun, folder: Path, resume_at: int | None = None, loop: Any = ru
     return world, state
 
 
-def recorded(run: PpoRun, folder: Path, dies_in: str = "", loop: Any = run_ppo) -> World:
+def recorded(run: PpoRun, folder: Path, dies_in: str = "", loop: Any = run_ppo) -> FakePpoWorld:
     """From the newest checkpoint on, with a real recorder and log; the death is in the second step."""
-    world: Any = World(run.ppo.max_staleness if loop is run_ppo_asynchronous else None, run.ppo.num_steps)
+    world: Any = FakePpoWorld(run.ppo.max_staleness if loop is run_ppo_asynchronous else None, run.ppo.num_steps)
     world.dies_in = dies_in
     state = PpoState(run, PpoInput(PROMPTS, 0, ()))
     checkpoints = Checkpoints(folder / "checkpoints", 2)

@@ -13,7 +13,7 @@ from plumbob.reward.scorer import ScoreError
 TIMEOUT_S = 120.0
 
 
-class Worker:
+class BlockingWorker:
     """What the tests ask of a worker; `hold` blocks until `release` is called from another of its threads."""
 
     def __init__(self, log: Path) -> None:
@@ -67,7 +67,7 @@ class Worker:
         os._exit(1)
 
 
-class Writer(Worker):
+class Writer(BlockingWorker):
     """Of a result, which it begins to write when it is released."""
 
     def export(self, folder: Path, final: Path) -> None:

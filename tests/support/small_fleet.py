@@ -17,7 +17,7 @@ from plumbob.cluster.nodes import hosts
 from plumbob.cluster.resources import ResourceNeed, WorkerRole, rollout_need
 from plumbob.configs.settings.workers import ClusterSettings, LearnerRankSettings, RolloutSettings
 from tests.support.pool_of_actors import TIMEOUT_S
-from tests.support.ray_worker import Worker
+from tests.support.ray_worker import BlockingWorker
 from tests.support.recording_listener import Watching
 
 SMALL: dict[str, Any] = {"num_cpus": 0.25, "memory_gib": 0.0}
@@ -39,7 +39,7 @@ class SmallFleet:
 
     def pool(self) -> Pool:
         opening = Preparation(lambda actor: actor.handle.double.remote([1]), "opening")
-        return self.pools.get_or_open(rollout_need(WANTED), WANTED, Worker, "model", opening)
+        return self.pools.get_or_open(rollout_need(WANTED), WANTED, BlockingWorker, "model", opening)
 
     def reserved(self) -> list[Reservation]:
         """By the learners."""
@@ -56,7 +56,7 @@ class SmallFleet:
     def start_actor(self, need: ResourceNeed, reservation: Reservation, kind: type, num_threads: int) -> Actor:
         name = f"{need.role}-{next(self._numbers)}"
         log = self._folder / f"{name}.log"
-        return Actor(name, ray.remote(**options(need, reservation, 1))(Worker).remote(log), log)
+        return Actor(name, ray.remote(**options(need, reservation, 1))(BlockingWorker).remote(log), log)
 
     def evict(self, need: ResourceNeed) -> None:
         self.pools.evict(need)

@@ -13,8 +13,8 @@ from threading import Thread
 from typing import Any
 
 from tests.multihost.faults import driver
-from tests.multihost.hosts import PYTHON, Host
-from tests.multihost.namespaces import Command
+from tests.multihost.hosts import PYTHON, SimulatedHost
+from tests.multihost.namespaces import NamespacedCommand
 from tests.support.small_run import settings
 
 STUCK_S = 300.0
@@ -49,7 +49,7 @@ class SteppedRun:
         status: the driver's exit status; None while it runs.
     """
 
-    def __init__(self, host: Host, folder: Path, log: Path) -> None:
+    def __init__(self, host: SimulatedHost, folder: Path, log: Path) -> None:
         self.folder = folder
         self.held: Breakpoint | None = None
         self.last_step = 0
@@ -176,7 +176,7 @@ class SteppedRun:
         return True
 
 
-def read_events(process: Command, events: "Queue[dict[str, Any] | None]") -> None:
+def read_events(process: NamespacedCommand, events: "Queue[dict[str, Any] | None]") -> None:
     assert process.stdout is not None
     for line in process.stdout:
         try:

@@ -7,7 +7,7 @@ from random import Random
 
 from tests.multihost.driver import RayConsole
 from tests.multihost.faults.stepped_run import SteppedRun
-from tests.multihost.hosts import Host, Hosts
+from tests.multihost.hosts import Hosts, SimulatedHost
 
 TITLES = {"rollout": "ray::RolloutWorker", "scorer": "ray::ScorerWorker", "learner": "ray::LearnerWorker"}
 """Role -> the name of its processes."""
@@ -45,13 +45,13 @@ class SystemUnderTest:
     run: SteppedRun
     random: Random
 
-    def workers(self, role: str) -> list[tuple[Host, int]]:
+    def workers(self, role: str) -> list[tuple[SimulatedHost, int]]:
         """The processes of that role."""
         return [(host, pid) for host in self.hosts.all[1:] for pid in host.pids(TITLES[role])]
 
-    def worker(self, role: str) -> tuple[Host, int]:
+    def worker(self, role: str) -> tuple[SimulatedHost, int]:
         """One of them; the first call of a replacement may still be under way."""
-        found: list[tuple[Host, int]] = []
+        found: list[tuple[SimulatedHost, int]] = []
 
         def is_there() -> bool:
             found[:] = self.workers(role)
@@ -60,7 +60,7 @@ class SystemUnderTest:
         self.run.run_until(is_there)
         return self.random.choice(found)
 
-    def one_of_each_role_on(self, host: Host) -> Losses:
+    def one_of_each_role_on(self, host: SimulatedHost) -> Losses:
         """Of every role that has a worker there."""
         return {role: 1 for role, title in TITLES.items() if host.pids(title)}
 
@@ -74,7 +74,7 @@ class SystemUnderTest:
         end = time.monotonic() + seconds
         self.run.run_until(lambda: time.monotonic() > end)
 
-    def node_ids(self, host: Host) -> set[str]:
+    def node_ids(self, host: SimulatedHost) -> set[str]:
         """What Ray knows the host by, until its Ray is started again; nothing once it takes it for dead."""
         return {node_id for node_id, address in self.console.node_ids().items() if address == host.address}
 

@@ -25,7 +25,7 @@ from plumbob.cluster.failures import LearnersLost, WorkerFailed, WorkerLost
 from plumbob.core.disk_errors import StorageFailed
 from plumbob.core.errors import NotFinite, RunFailed, UserError
 from tests.support.ray_publish_prover import Prover
-from tests.support.ray_worker import Worker
+from tests.support.ray_worker import BlockingWorker
 
 TIMEOUT_S = 120.0
 
@@ -36,7 +36,7 @@ def workers(one_cpu: None, tmp_path_factory: pytest.TempPathFactory) -> list[Act
 
 
 def start(name: str, log: Path) -> Actor:
-    return Actor(name, ray.remote(num_cpus=0, max_concurrency=4)(Worker).remote(log), log)
+    return Actor(name, ray.remote(num_cpus=0, max_concurrency=4)(BlockingWorker).remote(log), log)
 
 
 def test_results_in_the_order_of_the_calls(workers: list[Actor]) -> None:

@@ -30,7 +30,7 @@ SUMMARY = {"name": "ppo", "seconds_total": 2.0, "stages": {"ppo": {"reward": 0.5
 
 
 @dataclass(frozen=True)
-class Result:
+class EndedRun:
     folder: Path
     summary: dict[str, Any]
     was_finished: bool = False
@@ -61,13 +61,13 @@ def launched(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[..., N
     return install
 
 
-def finish(config: Any, listener: Listener) -> Result:
+def finish(config: Any, listener: Listener) -> EndedRun:
     folder = Path(config.storage.path) / config.name
     write_resolved(config, folder)
     (folder / "summary.json").write_text(json.dumps(SUMMARY))
     listener.stage_began("ppo")
     listener.stepped(StepRecord("ppo", 1, 1, {"reward": 0.5}, {}))
-    return Result(folder, SUMMARY)
+    return EndedRun(folder, SUMMARY)
 
 
 def processor_seconds_of_children() -> float:
@@ -258,7 +258,7 @@ def test_an_interrupted_run_says_how_to_go_on(
         finish(config, listener)
         raise KeyboardInterrupt
 
-    launched(run=interrupt, resume=lambda folder, listener, overrides: Result(folder, {**SUMMARY, "name": overrides}))
+    launched(run=interrupt, resume=lambda folder, listener, overrides: EndedRun(folder, {**SUMMARY, "name": overrides}))
     assert main(["run", *PPO, "name=mine"]) == 130
     advice = "resume from the last checkpoint with: plumbob resume runs/mine"
     assert capsys.readouterr().err.endswith(f"{advice}\n")

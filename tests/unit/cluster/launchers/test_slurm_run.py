@@ -72,7 +72,7 @@ else:
 
 
 @dataclass(frozen=True)
-class Call:
+class StubCall:
     program: str
     arguments: list[str]
     token: str | None
@@ -89,7 +89,7 @@ class Slurm:
 
     def __call__(
         self, run: AnyRun, *arguments: str, num_hosts: int = 1, **environment: str
-    ) -> tuple[subprocess.CompletedProcess[str], list[Call]]:
+    ) -> tuple[subprocess.CompletedProcess[str], list[StubCall]]:
         kept = self.folder / "kept.jsonl"
         kept.unlink(missing_ok=True)
         slurm = {
@@ -110,7 +110,7 @@ class Slurm:
             timeout=120,
             env=own | slurm | environment,
         )
-        return done, [Call(**json.loads(line)) for line in kept.read_text().splitlines()] if kept.exists() else []
+        return done, [StubCall(**json.loads(line)) for line in kept.read_text().splitlines()] if kept.exists() else []
 
 
 @pytest.fixture

@@ -34,7 +34,7 @@ class LengthReward:
     is_calibrated: ClassVar[bool] = False
 
 
-class LengthSettings(ScorerSettings):
+class LengthRewardSettings(ScorerSettings):
     model: str = ""
 
     @property
@@ -96,7 +96,7 @@ def test_a_model_that_a_worker_cannot_load_is_named_by_its_setting(
 
 
 def test_a_new_reward_needs_an_arm_and_no_change_here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    reward, _, at_a_time = asked_for(LengthSettings(), monkeypatch, tmp_path)
+    reward, _, at_a_time = asked_for(LengthRewardSettings(), monkeypatch, tmp_path)
     assert (reward, at_a_time) == (LengthReward(), 7 * BATCHES_PER_CALL)
 
     def refusal(worker: ScorerWorker) -> str:

@@ -17,7 +17,7 @@ from plumbob.trainers.metrics.stage_result import StageResult, StageSummary
 from tests.support.recording_listener import Watching
 
 
-class Session:
+class RestartingSession:
     """Keeps which learners were replaced."""
 
     def __init__(self) -> None:
@@ -30,7 +30,7 @@ class Session:
 @pytest.fixture
 def context(tmp_path: Path) -> Any:
     memory = SimpleNamespace(take=lambda: 0.25)
-    return StageContext(Session(), SimpleNamespace(saved=None), tmp_path / "sft", Watching(), memory)  # type: ignore[arg-type]
+    return StageContext(RestartingSession(), SimpleNamespace(saved=None), tmp_path / "sft", Watching(), memory)  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("notes", [None, (), ("2 rows skipped",)])

@@ -18,7 +18,7 @@ from tests.support.learner_ranks import (
     PPO,
     TEMPERATURE,
     WHOLE,
-    Case,
+    LearnerCase,
     Ranks,
     numpy_state,
     ragged_experience,
@@ -83,7 +83,7 @@ def gradient_of(folder: Path, micro_batch_size: int, part: str) -> dict[str, np.
     """Adam's first moment after one step, 0.1 times the gradient; nothing is clipped."""
     ppo = PPO.model_copy(update={"estimator": Rloo(), "max_grad_norm": 1e9})
     passes = NEXT_TOKEN_PASSES if part != "both" else replay_passes(NEXT_TOKEN_PASSES, REPLAY)
-    learner = tiny_learner(Case(folder, micro_batch_size=micro_batch_size), ppo, passes)
+    learner = tiny_learner(LearnerCase(folder, micro_batch_size=micro_batch_size), ppo, passes)
     own, replayed = ragged_rows(0), ragged_rows(1)
     learner.update({"own": own, "replayed": replayed, "both": WithReplay(own, replayed)}[part], WHOLE)
     return {name: moment for name, moment in numpy_state(learner).items() if name.startswith("exp_avg.")}
@@ -110,7 +110,7 @@ def ppo_gradient_of(folder: Path, zero_stage: int, replayed: bool) -> dict[str, 
     """The same for the clipped surrogate with a critic, on eight ragged responses."""
     ppo = PPO.model_copy(update={"max_grad_norm": 1e9})
     passes = replay_passes(ppo_passes(ppo, TEMPERATURE), REPLAY if replayed else None)
-    learner = tiny_learner(Case(folder, zero_stage=zero_stage, micro_batch_size=3), ppo, passes)
+    learner = tiny_learner(LearnerCase(folder, zero_stage=zero_stage, micro_batch_size=3), ppo, passes)
     batch = ragged_experience(ppo)
     learner.update(WithReplay(batch, ragged_rows(1)) if replayed else batch, WHOLE)
     return {name: moment for name, moment in numpy_state(learner).items() if name.startswith("exp_avg.")}

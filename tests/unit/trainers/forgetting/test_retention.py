@@ -24,7 +24,7 @@ def tenths(input_ids: torch.Tensor, attention_mask: torch.Tensor, mask: torch.Te
     return torch.where(mask, -input_ids / 10, 0.0)
 
 
-class FakeLearners:
+class LearnersOfText:
     def compute(self, batch: TokenBatch, role: str, function: Callable[[Any, Any], Any]) -> NDArray[np.float32]:
         assert role == "policy"
         found: NDArray[np.float32] = function(tenths, batch).numpy()
@@ -39,7 +39,7 @@ def retained(num_blocks: int = 1, **settings: float) -> RetainedText:
 
 def test_nats_per_token_are_of_the_predicted_tokens() -> None:
     # 4, 5 and 7 are predicted, each after a first token: (0.4 + 0.5 + 0.7) / 3, in one call or, with 600 blocks, three.
-    learners: Any = FakeLearners()
+    learners: Any = LearnersOfText()
     assert retained().nats_per_token(learners) == pytest.approx(1.6 / 3)
     assert retained(300).nats_per_token(learners) == pytest.approx(1.6 / 3)
 

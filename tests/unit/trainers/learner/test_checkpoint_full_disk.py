@@ -18,7 +18,7 @@ from plumbob.trainers.metrics.sinks.jsonl import read_metrics
 from plumbob.trainers.metrics.step_record import StepRecord
 from tests.support.folder_names import names
 from tests.support.full_disk import fill, small_disk
-from tests.support.ppo_world import World, recorded, settings
+from tests.support.ppo_world import FakePpoWorld, recorded, settings
 from tests.support.recording_listener import Watching
 
 FULL = "No space left on device"
@@ -78,14 +78,14 @@ def test_metrics_that_do_not_fit(disk: Path) -> None:
 
 
 def test_a_journal_that_does_not_fit(disk: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    learns, taken = World.update, []
+    learns, taken = FakePpoWorld.update, []
 
-    def update(world: World, *arguments: Any) -> dict[str, float]:
+    def update(world: FakePpoWorld, *arguments: Any) -> dict[str, float]:
         if world.version == 1:  # The second step.
             taken.append(fill(disk))
         return learns(world, *arguments)
 
-    monkeypatch.setattr(World, "update", update)
+    monkeypatch.setattr(FakePpoWorld, "update", update)
     with pytest.raises(OSError, match=FULL) as failed:
         recorded(settings(num_steps=3), disk)
     assert storage_reason(failed.value) == f"{step_file(disk / 'rollouts', 2)}: {FULL}"

@@ -17,7 +17,7 @@ from tests.support.learner_ranks import (
     IN_TWO,
     PPO,
     WHOLE,
-    Case,
+    LearnerCase,
     Ranks,
     numpy_state,
     padded,
@@ -32,7 +32,12 @@ SIX_TWICE = UpdatePlan(minibatch_size=6, num_epochs=2, learning_rate_scale=1.0, 
 
 
 def updated(
-    case: Case, plan: UpdatePlan, num_padding: int = 0, ppo: PpoSettings = PPO, scale: float = 1.0, num_rows: int = 8
+    case: LearnerCase,
+    plan: UpdatePlan,
+    num_padding: int = 0,
+    ppo: PpoSettings = PPO,
+    scale: float = 1.0,
+    num_rows: int = 8,
 ) -> tuple[Any, ...]:
     """One update from a fresh learner: its result, the state before and the state after."""
     learner = tiny_learner(case, ppo)
@@ -66,7 +71,7 @@ def check_same(found: tuple[dict[str, float], State, State], expected: tuple[dic
 
 @pytest.fixture(scope="module")
 def expected(one_rank: Ranks, llama: Path) -> tuple[dict[str, float], State, State]:
-    result = run(one_rank, Case(llama), WHOLE)
+    result = run(one_rank, LearnerCase(llama), WHOLE)
     moved = [np.abs(result[2][name] - tensor).max() for name, tensor in result[1].items() if name.startswith("param.")]
     assert len(moved) == 57 and min(moved) > 1e-4, "an update that moves nothing proves nothing"
     assert any(tensor.size % 2 for name, tensor in result[2].items() if name.startswith("param."))
@@ -75,20 +80,20 @@ def expected(one_rank: Ranks, llama: Path) -> tuple[dict[str, float], State, Sta
 
 @pytest.mark.parametrize("micro_batch_size", [1, 2, 4])
 def test_micro_batches_change_nothing(one_rank: Ranks, llama: Path, expected: Any, micro_batch_size: int) -> None:
-    check_same(run(one_rank, Case(llama, micro_batch_size=micro_batch_size), WHOLE), expected)
+    check_same(run(one_rank, LearnerCase(llama, micro_batch_size=micro_batch_size), WHOLE), expected)
 
 
 def test_padding_changes_nothing(one_rank: Ranks, llama: Path, expected: Any) -> None:
-    check_same(run(one_rank, Case(llama), WHOLE, 5), expected)
+    check_same(run(one_rank, LearnerCase(llama), WHOLE, 5), expected)
 
 
 def test_gradient_checkpointing_changes_nothing(one_rank: Ranks, llama: Path, expected: Any) -> None:
-    check_same(run(one_rank, Case(llama, gradient_checkpointing=True, micro_batch_size=4), WHOLE), expected)
+    check_same(run(one_rank, LearnerCase(llama, gradient_checkpointing=True, micro_batch_size=4), WHOLE), expected)
 
 
 @pytest.fixture(scope="module")
 def expected_of_six(one_rank: Ranks, llama: Path) -> tuple[dict[str, float], State, State]:
-    return run(one_rank, Case(llama), SIX_TWICE, 0, PPO, 1.0, 6)
+    return run(one_rank, LearnerCase(llama), SIX_TWICE, 0, PPO, 1.0, 6)
 
 
 @pytest.mark.parametrize("zero_stage", STAGES)
@@ -104,18 +109,18 @@ def test_ranks_and_zero_stages_change_nothing(
 ) -> None:
     # Two optimizer steps: what a stage keeps of the first one's gradients would show in the second.
     ranks = {1: one_rank, 2: two_ranks, 3: three_ranks}[num_ranks]
-    case = Case(llama, zero_stage=zero_stage, micro_batch_size=1)
+    case = LearnerCase(llama, zero_stage=zero_stage, micro_batch_size=1)
     check_same(run(ranks, case, SIX_TWICE, 0, PPO, 1.0, 6), expected_of_six)
 
 
 def test_a_mean_of_micro_batches_would_have_been_noticed(one_rank: Ranks, llama: Path, expected: Any) -> None:
     # The planted mistake: dividing by each micro-batch's own tokens weighs short responses more.
-    found = one_rank.run(updated_by_micro_batch_means, Case(llama, micro_batch_size=2))[0]
+    found = one_rank.run(updated_by_micro_batch_means, LearnerCase(llama, micro_batch_size=2))[0]
     with pytest.raises(AssertionError):
         check_same((expected[0], expected[1], found), expected)
 
 
-def updated_by_micro_batch_means(case: Case) -> State:
+def updated_by_micro_batch_means(case: LearnerCase) -> State:
     learner = tiny_learner(case)
 
     def wrong(own: Pass[Any]) -> Pass[Any]:
@@ -147,7 +152,7 @@ def test_each_group_is_clipped_by_itself(two_ranks: Ranks, llama: Path, zero_sta
     # After one step the first moment is 0.1 of the clipped gradient. The policy's norm is below the bound of 9: it
     # stays. The critic's, with returns a thousand times larger, is cut to 9 exactly, and does not shrink the policy's.
     ppo = PPO.model_copy(update={"max_grad_norm": 9.0})
-    case = Case(llama, zero_stage=zero_stage)
+    case = LearnerCase(llama, zero_stage=zero_stage)
     metrics, _, state = run(two_ranks, case, WHOLE, 0, ppo, 1000.0)
     assert metrics["policy_grad_norm"] < 9 and metrics["value_grad_norm"] > 100
     assert moment_norm(state, "policy") == pytest.approx(0.1 * metrics["policy_grad_norm"], rel=1e-4)
@@ -157,7 +162,7 @@ def test_each_group_is_clipped_by_itself(two_ranks: Ranks, llama: Path, zero_sta
 def test_each_group_has_its_learning_rate(one_rank: Ranks, llama: Path) -> None:
     # Adam's first step is lr g / (|g| + 1e-8): the learning rate itself wherever the gradient is not tiny.
     plan = replace(WHOLE, learning_rate_scale=0.5)
-    _, before, after = run(one_rank, Case(llama, zero_stage=2), plan)
+    _, before, after = run(one_rank, LearnerCase(llama, zero_stage=2), plan)
     moved = {name: float(np.abs(after[name] - before[name]).max()) for name in after if name.startswith("param.")}
     for name, step in moved.items():
         rate = 3e-3 if ".value." in name or "value_head" in name else 1e-3
@@ -167,7 +172,7 @@ def test_each_group_has_its_learning_rate(one_rank: Ranks, llama: Path) -> None:
 # ---------------------------------------------------------------------------------------------------------- checkpoints
 
 
-def saved(case: Case, folder: Path) -> State:
+def saved(case: LearnerCase, folder: Path) -> State:
     """Two optimizer steps, a checkpoint, two more."""
     learner = tiny_learner(case)
     learner.update(ragged_experience(), IN_TWO)
@@ -176,7 +181,7 @@ def saved(case: Case, folder: Path) -> State:
     return numpy_state(learner)
 
 
-def resumed(case: Case, folder: Path) -> State:
+def resumed(case: LearnerCase, folder: Path) -> State:
     """The same from the checkpoint, by a learner that began otherwise and has moved."""
     learner = tiny_learner(replace(case, seed=50))
     learner.update(ragged_experience(), WHOLE)
@@ -190,7 +195,7 @@ def test_a_checkpoint_gives_the_same_next_update_anywhere(
     one_rank: Ranks, two_ranks: Ranks, llama: Path, tmp_path: Path, num_ranks: int, zero_stage: int
 ) -> None:
     ranks = {1: one_rank, 2: two_ranks}
-    case = Case(llama, zero_stage=zero_stage)
+    case = LearnerCase(llama, zero_stage=zero_stage)
     expected = ranks[num_ranks].run(saved, case, tmp_path)[0]
     again = ranks[num_ranks].run(resumed, case, tmp_path)[0]
     assert all(np.array_equal(again[name], tensor) for name, tensor in expected.items())
@@ -204,7 +209,7 @@ def test_a_checkpoint_gives_the_same_next_update_anywhere(
             assert np.abs(found[name] - tensor).max() <= bound, (other_ranks, other_stage, name)
 
 
-def load_without_the_head(case: Case, folder: Path) -> None:
+def load_without_the_head(case: LearnerCase, folder: Path) -> None:
     learner = tiny_learner(case)
     learner.save(folder)
     with open_shards(folder) as tensors:
@@ -215,13 +220,13 @@ def load_without_the_head(case: Case, folder: Path) -> None:
 
 def test_a_checkpoint_of_another_model_is_refused(one_rank: Ranks, llama: Path, tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=r"of another model: \['param\.value_head\.weight'\] stand on one side only"):
-        one_rank.run(load_without_the_head, Case(llama), tmp_path)
+        one_rank.run(load_without_the_head, LearnerCase(llama), tmp_path)
 
 
 # ---------------------------------------------------------------------------------------------------------- not finite
 
 
-def broken_update(case: Case, kind: str) -> tuple[str, tuple[int, ...], bool]:
+def broken_update(case: LearnerCase, kind: str) -> tuple[str, tuple[int, ...], bool]:
     """An update that must fail: its message, the rows that it names, and whether the parameters are as before."""
     learner = tiny_learner(case)
     before = numpy_state(learner)
@@ -244,7 +249,7 @@ def infinite_slope(forward: Any, batch: Any) -> LossSum:
 
 
 def test_a_loss_that_is_not_finite_names_its_rows_and_moves_nothing(one_rank: Ranks, llama: Path) -> None:
-    message, rows, unmoved = one_rank.run(broken_update, Case(llama, micro_batch_size=2), "loss")[0]
+    message, rows, unmoved = one_rank.run(broken_update, LearnerCase(llama, micro_batch_size=2), "loss")[0]
     assert message == "the value's loss is nan" and unmoved
     # Micro-batches of two, the longest first: row 4 has 10 tokens, rows 0 and 5 have 8, in the order of the shuffle.
     order = np.random.default_rng(0).permutation(8).tolist()
@@ -254,12 +259,12 @@ def test_a_loss_that_is_not_finite_names_its_rows_and_moves_nothing(one_rank: Ra
 
 @pytest.mark.parametrize("zero_stage", [0, 2, 3])
 def test_a_gradient_that_is_not_finite_moves_nothing(one_rank: Ranks, llama: Path, zero_stage: int) -> None:
-    message, rows, unmoved = one_rank.run(broken_update, Case(llama, zero_stage=zero_stage), "gradient")[0]
+    message, rows, unmoved = one_rank.run(broken_update, LearnerCase(llama, zero_stage=zero_stage), "gradient")[0]
     assert "gradient norms are {'policy': nan" in message and rows == () and unmoved
 
 
 def test_nothing_is_compiled(one_rank: Ranks, two_ranks: Ranks, llama: Path) -> None:
     for ranks in (one_rank, two_ranks):
-        ranks.run(updated, Case(llama, zero_stage=2), WHOLE)
+        ranks.run(updated, LearnerCase(llama, zero_stage=2), WHOLE)
         assert set(ranks.run(os.getenv, "TORCH_EXTENSIONS_DIR")) == {str(ranks.extensions)}
         assert list(ranks.extensions.iterdir()) == []

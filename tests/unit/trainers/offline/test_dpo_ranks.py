@@ -12,7 +12,7 @@ from plumbob.configs.settings.algorithms import DpoLoss, OrpoLoss, PreferenceLos
 from plumbob.trainers.build import build_learner
 from plumbob.trainers.learner.learner_protocol import UpdatePlan, merge_results
 from plumbob.trainers.offline.dpo import dpo_passes, pair_logprobs, step_batch, with_reference
-from tests.support.learner_ranks import Case, Ranks, numpy_state, this_rank, tiny_learner
+from tests.support.learner_ranks import LearnerCase, Ranks, numpy_state, this_rank, tiny_learner
 from tests.support.padding_sides import pairs_padded_on_the_left
 from tests.support.ragged_batches import ragged_pairs
 from tests.support.tiny_policy import write_policy
@@ -22,7 +22,7 @@ PLAN = UpdatePlan(minibatch_size=8, num_epochs=1, learning_rate_scale=1.0, seed=
 
 
 def updated(
-    case: Case, loss: PreferenceLoss, reference: np.ndarray | None, on_left: bool = False
+    case: LearnerCase, loss: PreferenceLoss, reference: np.ndarray | None, on_left: bool = False
 ) -> tuple[Any, dict[str, np.ndarray]]:
     learner = tiny_learner(case, passes=dpo_passes(loss))
     learners: Any = learner
@@ -35,7 +35,7 @@ def updated(
     return learner.update(batch, PLAN), numpy_state(learner)
 
 
-def reference_logprobs(case: Case) -> np.ndarray:
+def reference_logprobs(case: LearnerCase) -> np.ndarray:
     return tiny_learner(case, passes=dpo_passes(DpoLoss())).compute(ragged_pairs(PAIRS), "reference", pair_logprobs)
 
 
@@ -47,8 +47,8 @@ def reference_logprobs(case: Case) -> np.ndarray:
 def test_ranks_micro_batches_and_the_side_of_padding_change_nothing(
     one_rank: Ranks, two_ranks: Ranks, llama: Path, loss: PreferenceLoss
 ) -> None:
-    reference = one_rank.run(reference_logprobs, Case(llama))[0] if isinstance(loss, DpoLoss) else None
-    result, expected = one_rank.run(updated, Case(llama), loss, reference)[0]
+    reference = one_rank.run(reference_logprobs, LearnerCase(llama))[0] if isinstance(loss, DpoLoss) else None
+    result, expected = one_rank.run(updated, LearnerCase(llama), loss, reference)[0]
     metrics = merge_results([result])
     assert metrics["policy_grad_norm"] > 1e-3
     for ranks, zero_stage, micro_batch_size, on_left in (
@@ -57,7 +57,7 @@ def test_ranks_micro_batches_and_the_side_of_padding_change_nothing(
         (two_ranks, 2, 2, True),
         (two_ranks, 3, 1, False),
     ):
-        case = Case(llama, zero_stage=zero_stage, micro_batch_size=micro_batch_size)
+        case = LearnerCase(llama, zero_stage=zero_stage, micro_batch_size=micro_batch_size)
         found = ranks.run(updated, case, loss, reference, on_left)
         merged = merge_results([result for result, _ in found])
         assert merged == pytest.approx(metrics, rel=1e-4, abs=1e-6)

@@ -20,7 +20,7 @@ from plumbob.core.errors import UserError
 from plumbob.data.tokenization import TokenBatch, TokenSequence, collate
 from plumbob.trainers.learner.learner_protocol import UpdatePlan, join_rows, merge_results
 from plumbob.trainers.offline.kto import KtoBatch, balance_notes, estimated_kl, kto_passes, mismatched, prepare_kto
-from tests.support.learner_ranks import Case, Ranks, numpy_state, tiny_learner
+from tests.support.learner_ranks import LearnerCase, Ranks, numpy_state, tiny_learner
 from tests.support.padding_sides import padded_on_the_left
 from tests.support.tiny_policy import write_policy
 
@@ -147,7 +147,7 @@ EIGHT = [
 class FromRanks:
     """All ranks as the learners that answer `compute`, with the roles changed about: so the estimate is above 0."""
 
-    def __init__(self, ranks: Ranks, case: Case) -> None:
+    def __init__(self, ranks: Ranks, case: LearnerCase) -> None:
         self.ranks, self.case = ranks, case
 
     def compute(self, batch: Any, role: str, function: Any) -> np.ndarray:
@@ -155,11 +155,11 @@ class FromRanks:
         return join_rows(self.ranks.run(computed, self.case, batch, other, function), batch.num_rows)
 
 
-def computed(case: Case, batch: Any, role: Any, function: Any) -> np.ndarray:
+def computed(case: LearnerCase, batch: Any, role: Any, function: Any) -> np.ndarray:
     return tiny_learner(case, passes=kto_passes(SETTINGS)).compute(batch, role, function)
 
 
-def updated(case: Case, batch: KtoBatch) -> tuple[Any, dict[str, np.ndarray]]:
+def updated(case: LearnerCase, batch: KtoBatch) -> tuple[Any, dict[str, np.ndarray]]:
     learner = tiny_learner(case, passes=kto_passes(SETTINGS))
     result = learner.update(batch, UpdatePlan(minibatch_size=8, num_epochs=1, learning_rate_scale=1.0, seed=0))
     return result, numpy_state(learner)
@@ -173,8 +173,8 @@ def test_ranks_micro_batches_and_the_side_of_padding_change_neither_the_kl_nor_t
     records = list(zip(rows, batch.desirable.tolist(), strict=True))
     found = []
     on_left = replace(batch, responses=padded_on_the_left(batch.responses))
-    split = Case(llama, zero_stage=2, micro_batch_size=1)
-    for ranks, case, own in ((one_rank, Case(llama), batch), (two_ranks, split, on_left)):
+    split = LearnerCase(llama, zero_stage=2, micro_batch_size=1)
+    for ranks, case, own in ((one_rank, LearnerCase(llama), batch), (two_ranks, split, on_left)):
         learners: Any = FromRanks(ranks, case)
         kl = estimated_kl(records, records[1:] + records[:1], 0, learners)
         results = ranks.run(updated, case, own)

@@ -210,7 +210,7 @@ def test_a_pair_is_cut_when_one_side_does_not_fit(encoder: str, max_tokens: int,
     assert count_cut(open_encoder(ModelRef(encoder, "reward.model")).tokenizer, [PAIR], max_tokens) == num_cut
 
 
-class FakeLearners:
+class LearnersOfNothing:
     def update(self, batch: Any, plan: Any) -> dict[str, float]:
         return {"loss": 1.0}
 
@@ -237,7 +237,7 @@ def test_a_reward_run_says_how_many_pairs_it_cut(tmp_path: Path, encoder: str, m
     reward = RewardEncoderSettings(model=encoder, max_tokens=max_tokens)
     run = RewardRun(data=FeedbackDataSettings(pairs="read"), reward=reward)
     data = RewardInput((PAIR, Ranking("a", ("b", "c"))), (PAIR,), ())
-    learners: Any = FakeLearners()
+    learners: Any = LearnersOfNothing()
     log: Any = FakeLog()
     result = run_reward(run, data, open_encoder(run.reward.existing_encoder).tokenizer, learners, tmp_path, log)
     assert (result.metrics["num_cut_pairs"], len(result.notes or ())) == (2 * notes, notes)

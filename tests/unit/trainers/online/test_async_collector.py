@@ -12,7 +12,7 @@ from plumbob.rollout.rollout_records import Rollout, SampleRequest
 from plumbob.trainers.learner.checkpoint import Checkpoints
 from plumbob.trainers.online import async_collector
 from plumbob.trainers.online.ppo import PpoInput, PpoState, PpoWorkers, run_ppo_asynchronous
-from tests.support.ppo_world import PROMPTS, DriverDeathError, World, play, settings
+from tests.support.ppo_world import PROMPTS, DriverDeathError, FakePpoWorld, play, settings
 
 PATIENCE_S = 60.0
 
@@ -37,7 +37,7 @@ def run_in(world: Any, folder: Path, max_staleness: int) -> None:
     run_ppo_asynchronous(run, 0, state, actors, Checkpoints(folder, 2), world)
 
 
-class Deaf(World):
+class Deaf(FakePpoWorld):
     """Its samplers stay at version 0, whatever they are given."""
 
     def load(self, first: Any) -> None:
@@ -52,7 +52,7 @@ def test_a_token_that_is_too_old_is_not_learnt_from(tmp_path: Path) -> None:
     assert world.diary.count("learn") == 2
 
 
-class Failing(World):
+class Failing(FakePpoWorld):
     """Its samplers fail at the second step, while the first is learnt from."""
 
     def __init__(self) -> None:
@@ -77,7 +77,7 @@ def test_what_sampling_raises_ends_the_run_after_the_step_that_is_learnt_from(tm
     assert (world.diary.count("learn"), world.diary.count("commit")) == (1, 1)
 
 
-class Stuck(World):
+class Stuck(FakePpoWorld):
     """Learning fails at the first step, while the second is being sampled and does not come to an end."""
 
     def __init__(self) -> None:

@@ -39,7 +39,7 @@ from plumbob.trainers.online.collector import StepResponses
 from plumbob.trainers.online.objective import TrajectoryBatch, forward_actions, ppo_passes
 from plumbob.trainers.online.ppo import learn
 from plumbob.verify.local_learner import OneRank
-from tests.support.learner_ranks import Case, Ranks, tiny_learner, write_tiny_llama
+from tests.support.learner_ranks import LearnerCase, Ranks, tiny_learner, write_tiny_llama
 
 EOS = 0
 PROMPT = (1, 2)
@@ -122,7 +122,7 @@ def ppo_settings(estimator: Estimator, num_steps: int, num_samples: int) -> PpoS
 
 
 def run_ppo_to_its_end(
-    case: Case, estimator: Estimator, num_steps: int, num_samples: int
+    case: LearnerCase, estimator: Estimator, num_steps: int, num_samples: int
 ) -> tuple[float, float, float]:
     ppo = ppo_settings(estimator, num_steps, num_samples)
     learner = tiny_learner(case, ppo, ppo_passes(ppo, 1.0))
@@ -153,7 +153,7 @@ def sequences(responses: Sequence[int]) -> list[TokenSequence]:
     return [TokenSequence(row, np.arange(len(row)) >= 2) for row in ids]
 
 
-def run_dpo_to_its_end(case: Case, num_steps: int) -> tuple[float, float, float]:
+def run_dpo_to_its_end(case: LearnerCase, num_steps: int) -> tuple[float, float, float]:
     settings = PpoSettings(learning_rate=5e-3, schedule="linear")
     learner = tiny_learner(case, settings, dpo_passes(DpoLoss(beta=BETA)))
     chosen, rejected = zip(*exact_pairs(), strict=True)
@@ -166,10 +166,10 @@ def run_dpo_to_its_end(case: Case, num_steps: int) -> tuple[float, float, float]
 
 
 @pytest.fixture(scope="module")
-def case(tmp_path_factory: pytest.TempPathFactory) -> Case:
+def case(tmp_path_factory: pytest.TempPathFactory) -> LearnerCase:
     """A base that is spread over the four tokens, and adapters as LoRA begins them."""
     folder = write_tiny_llama(tmp_path_factory.mktemp("bandit"), vocab_size=4, initializer_range=0.1)
-    return Case(folder, micro_batch_size=512, adapter_std=0.0, lora_rank=8)
+    return LearnerCase(folder, micro_batch_size=512, adapter_std=0.0, lora_rank=8)
 
 
 @pytest.mark.parametrize(
@@ -184,14 +184,14 @@ def case(tmp_path_factory: pytest.TempPathFactory) -> Case:
     ],
     ids=lambda estimator: estimator.kind,
 )
-def test_each_estimator_reaches_the_best_policy(one_rank: Ranks, case: Case, estimator: Estimator) -> None:
+def test_each_estimator_reaches_the_best_policy(one_rank: Ranks, case: LearnerCase, estimator: Estimator) -> None:
     # With k1 in the reward. 0.005 to 0.009 is reached; a beta that is 10% off would be noticed.
     found, begun, wrong_beta = one_rank.run(run_ppo_to_its_end, case, estimator, 60, 256)[0]
     assert begun > 0.3 and wrong_beta > 0.02
     assert found < 0.015
 
 
-def test_dpo_reaches_the_best_policy(one_rank: Ranks, case: Case) -> None:
+def test_dpo_reaches_the_best_policy(one_rank: Ranks, case: LearnerCase) -> None:
     found, begun, wrong_beta = one_rank.run(run_dpo_to_its_end, replace(case, micro_batch_size=1024), 80)[0]
     assert begun > 0.3 and wrong_beta > 0.02
     assert found < 0.01

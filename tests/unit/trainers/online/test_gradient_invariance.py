@@ -14,7 +14,7 @@ from plumbob.configs.settings.algorithms import FixedKl, Grpo
 from plumbob.configs.settings.training import PpoSettings
 from plumbob.models.policy import PolicyModel
 from plumbob.trainers.learner.learner_protocol import UpdatePlan
-from tests.support.learner_ranks import PPO, Case, Ranks, numpy_state, padded, ragged_experience, tiny_learner
+from tests.support.learner_ranks import PPO, LearnerCase, Ranks, numpy_state, padded, ragged_experience, tiny_learner
 
 NUM_ROWS = 6
 PLAN = UpdatePlan(minibatch_size=NUM_ROWS, num_epochs=1, learning_rate_scale=1.0, seed=0)
@@ -33,7 +33,9 @@ OBJECTIVES = {
 Gradient = dict[str, np.ndarray]
 
 
-def gradient(case: Case, ppo: PpoSettings, order: list[int], num_padding: int, on_left: bool = False) -> Gradient:
+def gradient(
+    case: LearnerCase, ppo: PpoSettings, order: list[int], num_padding: int, on_left: bool = False
+) -> Gradient:
     """Ten times Adam's first moment after one step: the gradient, whole on every rank, of six of the ragged rows."""
     learner = tiny_learner(case, ppo)
     batch = padded(ragged_experience(ppo).rows(np.array(order)), num_padding, on_left)
@@ -45,7 +47,7 @@ def gradient(case: Case, ppo: PpoSettings, order: list[int], num_padding: int, o
 def expected(one_rank: Ranks, llama: Path) -> dict[str, Gradient]:
     """One rank, ZeRO 0, all rows at once, without further padding."""
     rows = list(range(NUM_ROWS))
-    return {name: one_rank.run(gradient, Case(llama), ppo, rows, 0)[0] for name, ppo in OBJECTIVES.items()}
+    return {name: one_rank.run(gradient, LearnerCase(llama), ppo, rows, 0)[0] for name, ppo in OBJECTIVES.items()}
 
 
 @pytest.mark.parametrize("name", OBJECTIVES)
@@ -61,7 +63,9 @@ def test_the_gradient_is_the_batchs_own(
     data: st.DataObject,
 ) -> None:
     ranks = data.draw(st.sampled_from([one_rank, two_ranks, three_ranks]))
-    case = Case(llama, zero_stage=data.draw(st.integers(0, 3)), micro_batch_size=data.draw(st.integers(1, NUM_ROWS)))
+    case = LearnerCase(
+        llama, zero_stage=data.draw(st.integers(0, 3)), micro_batch_size=data.draw(st.integers(1, NUM_ROWS))
+    )
     order, num_padding = data.draw(st.permutations(range(NUM_ROWS))), data.draw(st.integers(0, 4))
     for found in ranks.run(gradient, case, OBJECTIVES[name], order, num_padding, data.draw(st.booleans())):
         assert found.keys() == expected[name].keys()

@@ -17,7 +17,7 @@ from plumbob.trainers.metrics.sinks.jsonl import read_metrics
 from plumbob.trainers.online.monitors import monitor_result
 from plumbob.trainers.online.ppo import PpoInput, PpoState, PpoWorkers, run_ppo, run_ppo_asynchronous
 from plumbob.trainers.online.recorder import ppo_summary, steps_on_disk
-from tests.support.ppo_world import PROMPTS, DriverDeathError, World, play, recorded, settings
+from tests.support.ppo_world import PROMPTS, DriverDeathError, FakePpoWorld, play, recorded, settings
 
 
 def test_the_order_of_a_step(tmp_path: Path) -> None:
@@ -121,7 +121,7 @@ def test_text_is_learnt_beside_each_batch_and_what_was_known_survives_a_resume(t
     block = TokenSequence(np.arange(3, dtype=np.int32), np.ones(3, np.bool_))
     data = PpoInput(PROMPTS, 0, (), replayed=PackedText((block,), 0, ()))
     run = settings(num_steps=2)
-    world: Any = World(None, 2)
+    world: Any = FakePpoWorld(None, 2)
     state = PpoState(run, data)
     state.retained = 1.5
     run_ppo(run, 0, state, PpoWorkers(world, world, world), Checkpoints(tmp_path, 2), world)
@@ -166,7 +166,7 @@ def test_what_a_line_says_of_the_critic_and_of_dynamic_sampling(tmp_path: Path) 
 
 def test_a_loss_that_is_not_finite_names_the_prompts_of_its_rows(tmp_path: Path) -> None:
     run = settings(num_steps=1)
-    world: Any = World(None, 1)
+    world: Any = FakePpoWorld(None, 1)
     world.broken_rows = (1,)
     state = PpoState(run, PpoInput(PROMPTS, 0, ()))
     with pytest.raises(NotFinite, match=r"loss is nan; .*the rows are 1 \(prompt p\d\)") as caught:

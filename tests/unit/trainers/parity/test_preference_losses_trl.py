@@ -45,7 +45,7 @@ LENGTHS = LengthSettings(max_prompt_tokens=64, max_response_tokens=64)
 Found = tuple[float, dict[str, torch.Tensor]]
 
 
-class World(NamedTuple):
+class PairModels(NamedTuple):
     """A tiny model, a reference that differs from it in every weight, and their tokenizer."""
 
     model: Any
@@ -54,7 +54,7 @@ class World(NamedTuple):
 
 
 @pytest.fixture(scope="module")
-def world(tmp_path_factory: pytest.TempPathFactory) -> World:
+def world(tmp_path_factory: pytest.TempPathFactory) -> PairModels:
     folder = write_policy(tmp_path_factory.mktemp("policy"))
     model = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32)
     reference = copy.deepcopy(model)
@@ -62,7 +62,7 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> World:
     with torch.no_grad():
         for parameter in reference.parameters():
             parameter += 0.02 * torch.randn(parameter.shape, generator=generator)
-    return World(model, reference, AutoTokenizer.from_pretrained(folder))
+    return PairModels(model, reference, AutoTokenizer.from_pretrained(folder))
 
 
 ARGUMENTS: dict[str, Any] = {
@@ -71,7 +71,7 @@ ARGUMENTS: dict[str, Any] = {
 }
 
 
-def trainer_of(kind: Any, settings: Any, world: World, rows: list[Any], folder: Path, **given: Any) -> Any:
+def trainer_of(kind: Any, settings: Any, world: PairModels, rows: list[Any], folder: Path, **given: Any) -> Any:
     """A TRL trainer on copies of the models, which it changes."""
     data = datasets.Dataset.from_list(rows)
     arguments = settings(str(folder), **ARGUMENTS)
@@ -113,7 +113,7 @@ def check_same(found: Found, expected: Found) -> None:
 class Both:
     """Policy and reference as the learners that answer `compute`."""
 
-    def __init__(self, world: World) -> None:
+    def __init__(self, world: PairModels) -> None:
         self.models = {"policy": world.model, "reference": world.reference}
 
     def compute(self, batch: Any, role: Any, function: Any) -> np.ndarray:
@@ -123,7 +123,7 @@ class Both:
         return found
 
 
-def our_pairs(world: World, with_reference: bool) -> DpoBatch:
+def our_pairs(world: PairModels, with_reference: bool) -> DpoBatch:
     chosen, rejected = zip(*encode_pairs(world.tokenizer, PAIRS, LENGTHS).records, strict=True)
     pad_id = world.tokenizer.pad_token_id
     pairs = PairBatch(collate(chosen, pad_id), collate(rejected, pad_id))
@@ -131,7 +131,7 @@ def our_pairs(world: World, with_reference: bool) -> DpoBatch:
     return step_batch(pairs, reference)
 
 
-def check_pairs(loss: PreferenceLoss, world: World, expected: Found, with_reference: bool = True) -> None:
+def check_pairs(loss: PreferenceLoss, world: PairModels, expected: Found, with_reference: bool = True) -> None:
     (only,) = dpo_passes(loss)
     check_same(ours(only, our_pairs(world, with_reference), world.model), expected)
 
@@ -152,7 +152,9 @@ PAIR_ROWS = [{"prompt": pair.prompt, "chosen": pair.chosen, "rejected": pair.rej
     ],
     ids=lambda value: getattr(value, "kind", ""),
 )
-def test_losses_with_a_reference(loss: PreferenceLoss, settings: dict[str, Any], world: World, tmp_path: Path) -> None:
+def test_losses_with_a_reference(
+    loss: PreferenceLoss, settings: dict[str, Any], world: PairModels, tmp_path: Path
+) -> None:
     def config(folder: str, **arguments: Any) -> Any:
         return trl.DPOConfig(folder, **settings, **arguments)
 
@@ -174,7 +176,7 @@ def test_losses_with_a_reference(loss: PreferenceLoss, settings: dict[str, Any],
     ids=lambda value: getattr(value, "kind", ""),
 )
 def test_losses_without_a_reference(
-    loss: PreferenceLoss, settings: dict[str, Any], world: World, tmp_path: Path
+    loss: PreferenceLoss, settings: dict[str, Any], world: PairModels, tmp_path: Path
 ) -> None:
     cpo = pytest.importorskip("trl.experimental.cpo")
 
@@ -186,7 +188,7 @@ def test_losses_without_a_reference(
     check_pairs(loss, world, expected, with_reference=False)
 
 
-def orpo_trainer(world: World, folder: Path) -> Any:
+def orpo_trainer(world: PairModels, folder: Path) -> Any:
     orpo = pytest.importorskip("trl.experimental.orpo")
 
     def config(folder: str, **arguments: Any) -> Any:
@@ -195,13 +197,13 @@ def orpo_trainer(world: World, folder: Path) -> Any:
     return trainer_of(orpo.ORPOTrainer, config, world, PAIR_ROWS, folder)
 
 
-def test_orpo_of_sequences(world: World, tmp_path: Path) -> None:
+def test_orpo_of_sequences(world: PairModels, tmp_path: Path) -> None:
     trainer = orpo_trainer(world, tmp_path)
     expected = gradient_of(trainer.compute_loss(trainer.model, batch_of(trainer)), trainer.model)
     check_pairs(OrpoLoss(weight=0.3, likelihood="sequence"), world, expected, with_reference=False)
 
 
-def test_orpo_of_responses(world: World, tmp_path: Path) -> None:
+def test_orpo_of_responses(world: PairModels, tmp_path: Path) -> None:
     trainer = orpo_trainer(world, tmp_path)
     # The paper's likelihood is a mean over a response's tokens, which is what TRL's `chosen` is. The odds are its own.
     chosen, rejected = trainer.concatenated_forward(trainer.model, batch_of(trainer))[:2]
@@ -209,7 +211,7 @@ def test_orpo_of_responses(world: World, tmp_path: Path) -> None:
     check_pairs(OrpoLoss(weight=0.3), world, gradient_of(-(odds + chosen).mean(), trainer.model), with_reference=False)
 
 
-def test_kto(world: World, tmp_path: Path) -> None:
+def test_kto(world: PairModels, tmp_path: Path) -> None:
     rows = [{"prompt": a.prompt, "completion": a.response, "label": a.desirable} for a in RESPONSES]
 
     def config(folder: str, **arguments: Any) -> Any:

@@ -15,7 +15,7 @@ from plumbob.configs.settings.rewards import ScorerSettings
 from plumbob.configs.settings.workers import LearnerRankSettings
 from plumbob.core.errors import RunFailed
 from tests.support.pool_of_actors import TIMEOUT_S
-from tests.support.ray_worker import Worker
+from tests.support.ray_worker import BlockingWorker
 from tests.support.small_fleet import LEARNERS, SMALL, WANTED, SmallFleet, work
 
 pytestmark = [pytest.mark.cluster, pytest.mark.usefixtures("one_cpu")]
@@ -99,7 +99,7 @@ def test_others_are_evicted_for_a_pool_with_nobody_left(
     assert wait_until(lambda: len(work(pool, 8)) == 8 and len(pool.members) == 4, TIMEOUT_S)
     wanted = ScorerSettings(model="/m", num_workers=2, num_cpus=0.5, memory_gib=0.0)
     opening = Preparation(lambda actor: actor.handle.double.remote([1]), "opening")
-    scoring = small_fleet.pools.get_or_open(scorer_need(wanted), wanted, Worker, "reward", opening)
+    scoring = small_fleet.pools.get_or_open(scorer_need(wanted), wanted, BlockingWorker, "reward", opening)
     assert work(scoring, 4) == [0, 2, 4, 6]
     # For one, though two are wanted.
     assert (len(scoring.members), len(pool.members)) == (1, 2)
