@@ -26,7 +26,12 @@ SHARES = (8, 4, 7, 3)
 
 SKIP = ReadingSettings(bad_rows="skip")
 MESSAGES = [{"role": "user", "content": "Is it?"}, {"role": "assistant", "content": "Yes.", "tool_calls": None}]
-TOOLS = [{"type": "function", "function": {"name": "f", "parameters": {"type": "object", "properties": {}}}}]
+TOOLS = [
+    {
+        "type": "function",
+        "function": {"name": "f", "parameters": {"type": "object", "properties": {"x": {"type": "text"}}}},
+    }
+]
 CALLING = {"role": "assistant", "content": None, "tool_calls": [{"function": {"name": "f", "arguments": "{}"}}]}
 ROWS = [
     {"prompt": "q", "chosen": "a", "rejected": "b", "margin": 1.5, "annotator": 3},
