@@ -43,7 +43,9 @@ class ParameterGroup:
 
 
 def join_group(rank: Rank, use_cuda: bool) -> None:
-    """Make this process one rank of a torch.distributed group."""
+    """Make this process one rank of a torch.distributed group; one that is in a group already stays in that."""
+    if distributed.is_initialized():
+        return
     os.environ |= {"RANK": str(rank.index), "WORLD_SIZE": str(rank.world_size), "LOCAL_RANK": "0"}
     backend = "nccl" if use_cuda else "gloo"
     deepspeed = import_deepspeed(use_cuda)

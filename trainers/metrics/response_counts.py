@@ -25,6 +25,10 @@ class ResponseCounts:
         """What `as_dict` gave."""
         return cls(**{**content, "dropped": Counter(content.get("dropped", {}))})
 
+    def copy(self) -> "ResponseCounts":
+        """The same, which later counts do not change."""
+        return ResponseCounts(self.issued, self.finished, self.scored, self.trained, Counter(self.dropped))
+
     def add(self, other: "ResponseCounts") -> None:
         self.issued += other.issued
         self.finished += other.finished

@@ -2,7 +2,6 @@
 
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
-from copy import deepcopy
 from threading import Lock
 from typing import Any
 
@@ -93,7 +92,8 @@ class SampleLedger:
     def counts(self) -> CountsByVersion:
         """As they are now; nothing that comes later changes them."""
         with self._lock:
-            return deepcopy(CountsByVersion(dict(sorted(self._counts.items())), self._older, self._num_reissued))
+            rows = {version: counts.copy() for version, counts in sorted(self._counts.items())}
+            return CountsByVersion(rows, self._older.copy(), self._num_reissued)
 
     def completed(self) -> dict[str, Any]:
         """As JSON, without what is in flight: a resumed run issues that again. `taken`: the last final row."""

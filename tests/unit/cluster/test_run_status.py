@@ -1,12 +1,14 @@
 """A status on its way through JSON: nothing is lost, and its keys are the old ones."""
 
 import json
+from collections import Counter
 from dataclasses import replace
 
 import pytest
 
 from plumbob.cluster.resources import ResourceNeed
 from plumbob.cluster.run_status import AutoscaleBounds, RunStatus, WorkerStatus
+from plumbob.trainers.metrics.response_counts import CountsByVersion, ResponseCounts
 from tests.support.run_statuses import NO_STATUS, TWO_ROLLOUT_WORKERS, at_step
 
 FULL = replace(
@@ -20,7 +22,9 @@ FULL = replace(
     minimum_needs=(ResourceNeed("learner", "learner.num_workers", 1, 0.5, 0.0, 1.0, spread=False),),
     autoscale=AutoscaleBounds(1, 3),
     workers_lost=2,
-    responses={"versions": {}, "reissued": 1},
+    responses=CountsByVersion(
+        {3: ResponseCounts(issued=2, trained=1, dropped=Counter(flat=1))}, ResponseCounts(issued=4), 1
+    ),
 )
 
 
@@ -34,6 +38,9 @@ def test_the_keys_of_the_workers_are_those_that_scripts_know() -> None:
         "learner": [{"worker": "learner-0", "host": "10.0.0.1"}],
         "rollout": [{"worker": "rollout-1", "host": "10.0.0.2", "state": "sampling", "answers": 0}],
         "judge": [{"worker": "judge-2", "host": "10.0.0.2", "state": "idle", "scores": 5}],
+    }
+    assert FULL.as_dict()["answers"]["versions"] == {
+        "3": {"issued": 2, "finished": 0, "scored": 0, "trained": 1, "dropped": {"flat": 1}}
     }
     assert FULL.as_dict()["autoscale"] == {"min_workers": 1, "max_workers": 3}
 

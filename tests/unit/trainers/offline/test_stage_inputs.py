@@ -231,6 +231,8 @@ class FakeLog:
 
     def truncate_after(self, step: int) -> None: ...
 
+    def saved(self, step: int) -> None: ...
+
 
 @pytest.mark.parametrize(("max_tokens", "notes"), [(7, 0), (6, 1)])
 def test_a_reward_run_says_how_many_pairs_it_cut(tmp_path: Path, encoder: str, max_tokens: int, notes: int) -> None:
