@@ -8,6 +8,7 @@ import pytest
 from transformers import PreTrainedTokenizerFast
 
 from plumbob.configs.settings.data import LengthSettings, ReadingSettings
+from plumbob.core.errors import UserError
 from plumbob.data.chat import PROMPT_TEMPLATE, chat_renderer, plain_dialogue
 from plumbob.data.prompts import encode_prompts
 from plumbob.data.reading.readers import read_demonstrations, read_pairs, read_prompts
@@ -165,3 +166,24 @@ def test_a_model_keeps_the_prompt_template_that_it_was_trained_with(tmp_path: Pa
     other = read_prompts(path, ReadingSettings(prompt_template="{prompt}?"), chat_renderer(opened))
     assert [prompt.text for prompt in other.records] == ["Why??"]
     assert any("the model was trained on 'Q: {prompt}\\nA:'" in note for note in other.notes)
+
+
+@pytest.mark.parametrize(
+    ("kept", "fault"),
+    [
+        ("Q", r"'Q' in its tokenizer_config\.json has {prompt} 0 times"),
+        ("{prompt}{prompt}", "has {prompt} 2 times"),
+        ("{prompt}\ud800", "has half a surrogate pair"),
+        (5, r"5 in its tokenizer_config\.json is no text"),
+        (["{prompt}"], "is no text"),
+    ],
+)
+def test_a_prompt_template_that_a_model_brings_is_checked_as_one_of_the_settings(
+    tmp_path: Path, kept: object, fault: str
+) -> None:
+    byte_tokenizer().save_pretrained(tmp_path)
+    config = json.loads((tmp_path / "tokenizer_config.json").read_text())
+    (tmp_path / "tokenizer_config.json").write_text(json.dumps(config | {PROMPT_TEMPLATE: kept}))
+    opened = PreTrainedTokenizerFast.from_pretrained(tmp_path)
+    with pytest.raises(UserError, match=rf"^{tmp_path}: prompt_template=.*{fault}.*take it out$"):
+        chat_renderer(opened)
