@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from plumbob.data.bounded_templates import render
+from plumbob.data.bounded_templates import render, template_trial
 from plumbob.data.texts.control_tokens import MARK, ControlTokens, any_of
 from plumbob.data.texts.tokenizer import Tokenizer
 
@@ -57,6 +57,7 @@ class AssistantTurn:
         return not _without_tags(prompt[start + len(self.opening) :])
 
 
+@template_trial()
 def assistant_turn(tokenizer: Tokenizer) -> AssistantTurn | None:
     """None where the tokenizer has no chat template, or one that does not write the plainest dialogue or never ends."""
     if tokenizer.chat_template is None:
