@@ -160,7 +160,7 @@ def opened_tags(prompt: str) -> str:
 
 def without_repeated(tags: str, answer: str) -> str:
     """The answer without what the prompt has opened already."""
-    named, found, ends = _TAG.findall(tags), [], []
+    named, found, ends = _TAG.findall(tags), list[str](), list[int]()
     while len(found) < len(named):
         tag = _TAG_BEHIND_SPACE.match(answer, ends[-1] if ends else 0)
         if tag is None:
