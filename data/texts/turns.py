@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from plumbob.data.bounded_templates import render
+from plumbob.data.bounded_templates import render, template_trial
 from plumbob.data.texts.control_tokens import MARK, ControlTokens, any_of
 from plumbob.data.texts.tokenizer import Tokenizer
 
@@ -54,6 +54,7 @@ class AssistantTurn:
         return _TAGS_AT_END.fullmatch(prompt, start + len(self.opening)) is not None
 
 
+@template_trial()
 def assistant_turn(tokenizer: Tokenizer) -> AssistantTurn | None:
     """None where the tokenizer has no chat template, or one that does not write the plainest dialogue or never ends."""
     if tokenizer.chat_template is None:

@@ -1,6 +1,7 @@
 """From rows to ids with the chat templates of several families: what is learnt is what the template writes."""
 
 import json
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -8,6 +9,8 @@ import pytest
 from transformers import PreTrainedTokenizerFast
 
 from plumbob.configs.settings.data import LengthSettings, ReadingSettings
+from plumbob.core.errors import UserError
+from plumbob.data.bounded_templates import template_time
 from plumbob.data.chat import PROMPT_TEMPLATE, chat_renderer, plain_dialogue
 from plumbob.data.prompts import encode_prompts
 from plumbob.data.reading.readers import read_demonstrations, read_pairs, read_prompts
@@ -165,3 +168,44 @@ def test_a_model_keeps_the_prompt_template_that_it_was_trained_with(tmp_path: Pa
     other = read_prompts(path, ReadingSettings(prompt_template="{prompt}?"), chat_renderer(opened))
     assert [prompt.text for prompt in other.records] == ["Why??"]
     assert any("the model was trained on 'Q: {prompt}\\nA:'" in note for note in other.notes)
+
+
+@pytest.mark.parametrize(
+    ("kept", "fault"),
+    [
+        ("Q", r"'Q' in its tokenizer_config\.json has {prompt} 0 times"),
+        ("{prompt}{prompt}", "has {prompt} 2 times"),
+        ("{prompt}\ud800", "has half a surrogate pair"),
+        (5, r"5 in its tokenizer_config\.json is no text"),
+        (["{prompt}"], "is no text"),
+    ],
+)
+def test_a_prompt_template_that_a_model_brings_is_checked_as_one_of_the_settings(
+    tmp_path: Path, kept: object, fault: str
+) -> None:
+    byte_tokenizer().save_pretrained(tmp_path)
+    config = json.loads((tmp_path / "tokenizer_config.json").read_text())
+    (tmp_path / "tokenizer_config.json").write_text(json.dumps(config | {PROMPT_TEMPLATE: kept}))
+    opened = PreTrainedTokenizerFast.from_pretrained(tmp_path)
+    with pytest.raises(UserError, match=rf"^{tmp_path}: prompt_template=.*{fault}.*take it out$"):
+        chat_renderer(opened)
+
+
+def test_what_is_learnt_of_a_chat_template_is_a_trial() -> None:
+    """Rows of text are read beside a template that would write the date, and no text of theirs has it."""
+    template = "{{ strftime_now('%Y') }}{% for m in messages %}<{{ m.role }}>{{ m.content }}<|eot_id|>{% endfor %}"
+    with template_time(datetime(2024, 7, 26)) as clock:
+        render_row = chat_renderer(byte_tokenizer(template))
+        assert render_row.response([], {"role": "assistant", "content": " "}, "") == " "
+        assert not clock.was_read
+        assert render_row([{"role": "user", "content": "Hi"}]).startswith("2024")
+        assert clock.was_read
+
+
+def test_a_row_that_brings_its_own_date_is_not_written_with_todays(tmp_path: Path) -> None:
+    template = "{{ date if date is defined else strftime_now('%Y') }}:{{ messages[0].content }}<|eot_id|>"
+    user = {"role": "user", "content": "Hi"}
+    row = {"messages": [user, {"role": "assistant", "content": "Yes"}], "chat_template_kwargs": {"date": "1999"}}
+    with template_time(datetime(2024, 7, 26)) as clock:
+        (prompt,) = read_prompts(saved(tmp_path, row), RULES, chat_renderer(byte_tokenizer(template))).records
+    assert prompt.text == "1999:Hi<|eot_id|>" and not clock.was_read
