@@ -40,7 +40,7 @@ from plumbob.driver.default_baseline import with_default_baseline
 from plumbob.driver.expected_memory import expected_memory
 from plumbob.driver.failure_advice import with_failure_advice
 from plumbob.driver.peak_memory import PeakMemory
-from plumbob.driver.prepared_run import PreparedRun, prepare_run
+from plumbob.driver.prepared_run import PreparedRun, prepare_run, stage_of
 from plumbob.driver.run_control import controlled_run
 from plumbob.driver.run_folder.connection_file import ConnectionFile
 from plumbob.driver.run_folder.driver_log import DriverLog
@@ -251,7 +251,7 @@ def _execute(
     began = time.monotonic()
     config = _located(config)
     check_rows(config, folder)
-    started = when_begun(folder)
+    started, stage = when_begun(folder), stage_of(config, folder)
     with template_time(started) as clock:
         run_stages = prepare_run(config)
     check_models(config, folder)
@@ -270,13 +270,13 @@ def _execute(
     ):
         check_joined(config.cluster, needs, expected)
         for note in _date_notes(clock):
-            listener.notify(config.stage, note)
+            listener.notify(stage, note)
         write_resolved(config, folder, started)
         write_digests(digests, folder)
         (folder / SUMMARY_FILE).unlink(missing_ok=True)  # A run that has one is finished, and this one is not.
         flush(folder)
         with ConnectionFile(folder, config.name, opened.cluster):
-            stages = run_stages(StageContext(opened, control, folder.resolve(), control.listener, memory))
+            stages = run_stages(StageContext(opened, control, folder.resolve(), control.listener, memory, stage))
     summary = {
         "name": config.name,
         "kind": config.kind,
