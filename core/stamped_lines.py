@@ -20,7 +20,7 @@ class StampedLines(io.TextIOWrapper):
     def __init__(self, path: Path) -> None:
         unbuffered: Any = path.open("ab", buffering=0)  # What could not be written is not kept to be tried again.
         super().__init__(unbuffered, encoding="utf-8", errors="backslashreplace", write_through=True)
-        self._writing = threading.Lock()
+        self._writing = threading.RLock()  # A garbage collection in the middle may print too, in the same thread.
         self._is_at_begin = True
 
     def write(self, text: str) -> int:

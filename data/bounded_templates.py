@@ -63,6 +63,14 @@ def template_time(now: datetime) -> Iterator[TemplateClock]:
         _CLOCK.reset(token)
 
 
+@contextmanager
+def template_trial() -> Iterator[None]:
+    """Inside, a template is tried out to learn of it, at the same time: that it asks then says nothing of any text."""
+    clock = _CLOCK.get()
+    with template_time(datetime.now() if clock is None else clock.now):
+        yield
+
+
 def render(template: str, **values: Any) -> str:
     """What the template writes. Raises whatever it does, and OverflowError, as jinja, when it does too much."""
     return _compiled(template)(values)

@@ -8,7 +8,8 @@ from typing import Any, Protocol
 
 from jinja2 import Template, TemplateError
 
-from plumbob.configs.settings.data import PROMPT_PLACE, ReadingSettings
+from plumbob.configs.settings.data import PROMPT_PLACE, ReadingSettings, prompt_template_fault
+from plumbob.configs.validation import shortened
 from plumbob.core.errors import UserError
 from plumbob.core.outside import reason_of
 from plumbob.data.records import RowError
@@ -116,12 +117,15 @@ class ChatRenderer(ModelRender):
 
     Called, it raises UserError when the tokenizer has no template, RowError when the template refuses the messages or
     cannot write them within its bounds.
+
+    Raises:
+        UserError: what the model's prompts were written with is no prompt template.
     """
 
     def __init__(self, tokenizer: Tokenizer) -> None:
         self._tokenizer = tokenizer
         self.control = control_tokens(tokenizer)
-        self.prompt_template = tokenizer.init_kwargs.get(PROMPT_TEMPLATE)
+        self.prompt_template = _prompt_template_of(tokenizer)
 
     def __call__(self, messages: list[Message], **values: Any) -> str:
         if self._tokenizer.chat_template is None:
@@ -153,6 +157,18 @@ class ChatRenderer(ModelRender):
     @cached_property
     def _turn(self) -> AssistantTurn | None:
         return assistant_turn(self._tokenizer)
+
+
+def _prompt_template_of(tokenizer: Tokenizer) -> str | None:
+    """What is kept beside the model comes from outside, as the model does. Raises UserError where it cannot be used."""
+    kept = tokenizer.init_kwargs.get(PROMPT_TEMPLATE)
+    fault = None if kept is None else prompt_template_fault(kept)
+    if fault is not None:
+        raise UserError(
+            f"{tokenizer.name_or_path}: {PROMPT_TEMPLATE}={shortened(repr(kept))} in its tokenizer_config.json "
+            f"{fault}; correct it there, or take it out"
+        )
+    return kept
 
 
 def chat_renderer(tokenizer: Tokenizer) -> ChatRenderer:

@@ -40,7 +40,7 @@ from plumbob.driver.default_baseline import with_default_baseline
 from plumbob.driver.expected_memory import expected_memory
 from plumbob.driver.failure_advice import with_failure_advice
 from plumbob.driver.peak_memory import PeakMemory
-from plumbob.driver.prepared_run import prepare_run
+from plumbob.driver.prepared_run import PreparedRun, prepare_run, stage_of
 from plumbob.driver.run_control import controlled_run
 from plumbob.driver.run_folder.connection_file import ConnectionFile
 from plumbob.driver.run_folder.driver_log import DriverLog
@@ -149,7 +149,9 @@ def evaluate(config: EvalRun, listener: Listener, session: Session | None = None
     folder = writable_folder(config)
     config = with_default_baseline(with_absolute_paths(config))
     with stop_signals.handled("the evaluation ends"):
-        data = prepare_eval(config)
+        with template_time(datetime.now()) as clock:
+            data = prepare_eval(config)
+        data = replace(data, notes=data.notes + _date_notes(clock))
         needs, expected = resource_needs(config), expected_memory(config)
         check_local(config.cluster, needs, expected)
         with _opened(session, config.cluster, folder, listener) as opened:
@@ -172,7 +174,7 @@ def plan(config: AnyRun) -> Plan:
     """
     writable_folder(config)
     config = _located(config)
-    prepared, needs = prepare_run(config), resource_needs(config)
+    prepared, needs = _begun_now(config), resource_needs(config)
     expected = expected_memory(config, prepared.longest)
     if config.cluster.address == "local":
         check_memory(config.cluster, needs, expected)
@@ -186,8 +188,14 @@ def plan(config: AnyRun) -> Plan:
 
 def check_input(config: AnyRun) -> tuple[str, ...]:
     """Read and check all input, and start nothing: sentences about it. Raises UserError."""
+    return _begun_now(_located(config)).notes
+
+
+def _begun_now(config: AnyRun) -> PreparedRun:
+    """What the run would be if it began now, with all that is to be told of its input."""
     with template_time(datetime.now()) as clock:
-        return prepare_run(_located(config)).notes + _date_notes(clock)
+        prepared = prepare_run(config)
+    return replace(prepared, notes=prepared.notes + _date_notes(clock))
 
 
 def _located(config: AnyRun) -> AnyRun:
@@ -244,7 +252,7 @@ def _execute(
     began = time.monotonic()
     config = _located(config)
     check_rows(config, folder)
-    started = when_begun(folder)
+    started, stage = when_begun(folder), stage_of(config, folder)
     with template_time(started) as clock:
         run_stages = prepare_run(config)
     check_models(config, folder)
@@ -264,13 +272,13 @@ def _execute(
         for note in joined_notes(config.cluster, needs, expected):
             listener.notify("cluster", note)
         for note in _date_notes(clock):
-            listener.notify(config.stage, note)
+            listener.notify(stage, note)
         write_resolved(config, folder, started)
         write_digests(digests, folder)
         (folder / SUMMARY_FILE).unlink(missing_ok=True)  # A run that has one is finished, and this one is not.
         flush(folder)
         with ConnectionFile(folder, config.name, opened.cluster):
-            stages = run_stages(StageContext(opened, control, folder.resolve(), control.listener, memory))
+            stages = run_stages(StageContext(opened, control, folder.resolve(), control.listener, memory, stage))
     summary = {
         "name": config.name,
         "kind": config.kind,

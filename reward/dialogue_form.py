@@ -14,6 +14,7 @@ from plumbob.configs.settings.rewards import Reward
 from plumbob.core.atomic_files import flush, write_atomically
 from plumbob.core.errors import UserError
 from plumbob.core.outside import from_outside
+from plumbob.data.bounded_templates import template_trial
 from plumbob.data.chat import (
     PLAIN_CHAT_TEMPLATE,
     Message,
@@ -85,6 +86,7 @@ class FormInUse(ObservedRender):
         return form_of(self._tokenizer.get_chat_template(), self._tokenizer.special_tokens_map)
 
 
+@template_trial()
 def form_of(chat_template: str, special_tokens: Mapping[str, Any]) -> DialogueForm:
     texts = {name: token for name, token in special_tokens.items() if isinstance(token, str)}
     try:

@@ -136,9 +136,12 @@ look_for_lost_hosts() {
 
 # Workers that shall be spread over all hosts go to those that are there.
 deadline=$((SECONDS + join_wait_s))
-until (($(wc -l <"$joined") == ${#steps[@]})); do
+num_joined() {  # What a site's own prologs print stands there too.
+    grep -cx joined -- "$joined" || true
+}
+until (($(num_joined) == ${#steps[@]})); do
     look_for_lost_hosts
-    ((SECONDS < deadline)) || fail "Ray has started on $(wc -l <"$joined") of ${#steps[@]} hosts in $join_wait_s s" 1
+    ((SECONDS < deadline)) || fail "Ray has started on $(num_joined) of ${#steps[@]} hosts in $join_wait_s s" 1
     sleep 0.2
 done
 

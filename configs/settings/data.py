@@ -10,12 +10,23 @@ PROMPT_PLACE = "{prompt}"
 """Where a prompt template has the prompt."""
 
 
-def check_prompt_template(template: str) -> str:
-    if template.count(PROMPT_PLACE) != 1:
-        raise ValueError(
-            f"data.prompt_template={template!r} has {PROMPT_PLACE} {template.count(PROMPT_PLACE)} times: it stands for "
-            f"the prompt, once, as in 'Question: {PROMPT_PLACE}\\nAnswer:'"
-        )
+def prompt_template_fault(template: object) -> str | None:
+    """What is wrong with a prompt template, as words that follow its value; None where it can be used."""
+    if not isinstance(template, str):
+        return "is no text"
+    if template.encode(errors="ignore").decode() != template:
+        return "has half a surrogate pair, which is no Unicode text"
+    times = template.count(PROMPT_PLACE)
+    if times != 1:
+        example = f"'Question: {PROMPT_PLACE}\\nAnswer:'"
+        return f"has {PROMPT_PLACE} {times} times: it stands for the prompt, once, as in {example}"
+    return None
+
+
+def _check_prompt_template(template: str) -> str:
+    fault = prompt_template_fault(template)
+    if fault is not None:
+        raise ValueError(f"data.prompt_template={template!r} {fault}")
     return template
 
 
@@ -26,7 +37,7 @@ class ReadingSettings(Settings):
     """Our field name -> the file's column, for files whose names are not recognised."""
     bad_rows: Literal["refuse", "skip"] = "refuse"
     """What to do about rows that cannot be read: end the run, or leave them out and say so."""
-    prompt_template: Annotated[str, AfterValidator(check_prompt_template)] | None = None
+    prompt_template: Annotated[str, AfterValidator(_check_prompt_template)] | None = None
     """What is put around each prompt that is given as text, with `{prompt}` in its place; messages have the chat
     template. None takes that which the model was trained with, if any."""
     rendered: bool = False

@@ -5,6 +5,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from plumbob.data.bounded_templates import template_trial
 from plumbob.data.chat import Message, WrittenTexts
 from plumbob.data.reading.field_values import Fields, listed
 from plumbob.data.reading.messages import TEMPLATE_VALUES, TOOLS
@@ -127,7 +128,8 @@ class WatchedTemplate:
         if name in self._written:
             return
         try:
-            is_written = self._render(messages, **values) != text
+            with template_trial():
+                is_written = self._render(messages, **values) != text
         except RowError:
             is_written = True
         (self._written if is_written else self._row_unwritten).add(name)

@@ -72,6 +72,8 @@ class ControlTokens(SpeltTokens):
     def pieces(self, text: str) -> list[tuple[str, bool]]:
         """The text cut into (a control token, True) and (letters, False); the marks are gone.
 
+        So are those whose token a template has cut off, as one that splits an answer does.
+
         Space that a control token takes in is no part of the letters beside it.
         """
         pieces: list[tuple[str, bool]] = []
@@ -85,7 +87,8 @@ class ControlTokens(SpeltTokens):
             pieces += [(letters, False), (found[0], True)]
             letters = ""
         pieces.append((letters + text[start:], False))
-        return [(piece, is_control) for piece, is_control in self._without_taken_space(pieces) if piece]
+        cleaned = self._without_taken_space([(unmarked(piece), is_control) for piece, is_control in pieces])
+        return [(piece, is_control) for piece, is_control in cleaned if piece]
 
     def _without_taken_space(self, pieces: Sequence[tuple[str, bool]]) -> list[tuple[str, bool]]:
         result = list(pieces)

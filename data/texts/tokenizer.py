@@ -6,6 +6,7 @@ from typing import Any, Protocol
 class Tokenizer(Protocol):
     """What is used of a transformers tokenizer."""
 
+    name_or_path: str
     eos_token: Any
     eos_token_id: int | None
     bos_token_id: int | None

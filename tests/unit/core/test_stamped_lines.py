@@ -3,6 +3,7 @@
 import re
 import subprocess
 import sys
+import threading
 from pathlib import Path
 
 from plumbob.core.stamped_lines import StampedLines
@@ -27,6 +28,23 @@ def test_a_line_written_in_pieces_has_one_stamp(tmp_path: Path) -> None:
         log.write(" end")
     text = (tmp_path / "log").read_text()
     assert re.fullmatch(f"{STAMP}loss 2.5\n{STAMP}\n{STAMP}step 2\n{STAMP}an end", text)
+
+
+def test_what_is_printed_in_the_middle_of_a_line_ends_no_thread(tmp_path: Path) -> None:
+    """As a finaliser does that the collection of garbage calls."""
+
+    class Interrupted(str):
+        def splitlines(self, keepends: bool = False) -> list[str]:
+            log.write("a finaliser\n")
+            return super().splitlines(keepends)
+
+    with StampedLines(tmp_path / "log") as log:
+        writing = threading.Thread(target=log.write, args=(Interrupted("a line\n"),), daemon=True)
+        writing.start()
+        writing.join(60)
+        assert not writing.is_alive()
+    text = (tmp_path / "log").read_text()
+    assert re.fullmatch(f"{STAMP}a finaliser\n{STAMP}a line\n", text)
 
 
 def test_what_a_process_prints_until_it_dies_is_in_its_log(tmp_path: Path) -> None:

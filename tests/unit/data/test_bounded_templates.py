@@ -6,7 +6,7 @@ from datetime import datetime
 import pytest
 from transformers.utils.chat_template_utils import render_jinja_template
 
-from plumbob.data.bounded_templates import MAX_LETTERS, MAX_SECONDS, render, template_time
+from plumbob.data.bounded_templates import MAX_LETTERS, MAX_SECONDS, render, template_time, template_trial
 from plumbob.data.chat import PLAIN_CHAT_TEMPLATE
 
 MESSAGES = [
@@ -129,3 +129,12 @@ def test_a_template_writes_the_date_that_it_is_given() -> None:
         assert render(template) == "Today: 26 Jul 2024"
         assert clock.was_read
     assert render(template) != "Today: 26 Jul 2024"
+
+
+def test_a_template_that_is_tried_out_has_the_same_time_and_has_written_no_date() -> None:
+    with template_time(datetime(2024, 7, 26)) as clock:
+        with template_trial():
+            assert render("{{ strftime_now('%d %b %Y') }}") == "26 Jul 2024"
+        assert not clock.was_read
+    with template_trial():
+        assert render("{{ strftime_now('%Y') }}") == str(datetime.now().year)

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Sequence
+from datetime import datetime
 from pathlib import Path
 
 import pytest
@@ -11,6 +12,7 @@ from plumbob.configs.settings.data import ReadingSettings
 from plumbob.configs.settings.models import REWARD_MODEL, ModelRef
 from plumbob.configs.settings.rewards import EnsembleReward
 from plumbob.core.errors import UserError
+from plumbob.data.bounded_templates import template_time
 from plumbob.data.chat import chat_renderer, plain_dialogue
 from plumbob.data.reading.readers import read_pairs, read_prompts
 from plumbob.data.rendered_rows import RowPart
@@ -20,6 +22,7 @@ from plumbob.reward.dialogue_form import (
     FormInUse,
     FormScorer,
     RewardPrompts,
+    form_of,
     load_form,
     save_form,
 )
@@ -184,3 +187,12 @@ def test_a_model_inside_a_package_is_found(
     form = form_of_pairs(tmp_path, chat, [USER])
     save_form(form, scorer)
     assert load_form(ModelRef(f"package:{tmp_path.name}/scorer", REWARD_MODEL)) == form
+
+
+def test_to_look_at_a_template_that_writes_the_date_is_not_to_write_it() -> None:
+    """A run on texts alone beside such a reward model says nothing of a date."""
+    dated = "{{ strftime_now('%Y') }}" + CHATML
+    with template_time(datetime(2024, 7, 26)) as clock:
+        form = form_of(dated, {"bos": "<s>"})
+        assert form.ending == "<|im_end|>\n<|im_start|>assistant\n" and not clock.was_read
+        assert form.render is not None and form.render([USER]) == f"2024<s>{ASKED}" and clock.was_read

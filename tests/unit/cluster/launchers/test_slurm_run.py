@@ -42,6 +42,7 @@ elif program == "scancel":
         if call["program"] == "srun" and os.path.exists(f"/proc/{{call['pid']}}"):
             os.kill(call["pid"], signal.SIGUSR1)
 elif program == "srun":
+    print(os.environ.get("PROLOG_PRINTS", ""), flush=True)
     start = next(place for place, word in enumerate(arguments) if not word.startswith("--"))
     os.execvp(arguments[start], arguments[start:])
 elif program == "plumbob":
@@ -174,7 +175,9 @@ def test_a_ray_that_fails_on_another_host_ends_a_job_that_waits_for_it_and_no_ru
 def test_the_run_begins_when_ray_has_started_on_all_hosts(slurm: Slurm, tmp_path: Path) -> None:
     """Earlier its workers would go to those that are there."""
     began = time.monotonic()
-    done, calls = slurm(ppo("rollout.num_workers=2", storage=tmp_path), num_hosts=3, JOINS_AFTER_S="2")
+    # A site's own prolog prints a line on each host.
+    environment = {"JOINS_AFTER_S": "2", "PROLOG_PRINTS": "loading modules"}
+    done, calls = slurm(ppo("rollout.num_workers=2", storage=tmp_path), num_hosts=3, **environment)
     assert (done.returncode, done.stderr) == (0, "")
     # The stand-in for `plumbob` is called no sooner than the last of Ray has started.
     assert [call.program for call in calls].index("plumbob") > 3 and time.monotonic() - began > 2.0

@@ -80,6 +80,15 @@ def test_a_mark_that_stands_in_a_text_is_taken_out() -> None:
     }
 
 
+def test_a_mark_whose_token_a_template_has_cut_off_is_no_letter() -> None:
+    codec = TextCodec(byte_tokenizer())
+    cut, plain = codec.encode([f"What {MARK}is{MARK}<|sep|> it{MARK}", f"What is{MARK}<|sep|> it"])
+    assert cut.tolist() == plain.tolist()
+    # Nor does what is left become a token: a person wrote it.
+    (ids,) = codec.encode([f"<|im_{MARK}end|>"])
+    assert codec.control.ids["<|im_end|>"] not in ids
+
+
 def test_space_that_a_control_token_takes_in_is_no_part_of_the_letters() -> None:
     tokenizer = byte_tokenizer()
     tokenizer.add_tokens([_taking_space()], special_tokens=True)
