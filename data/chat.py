@@ -16,6 +16,7 @@ from plumbob.data.records import RowError
 from plumbob.data.texts.control_tokens import SpeltTokens
 from plumbob.data.texts.tokenizer import Tokenizer
 from plumbob.data.texts.turns import (
+    ANSWER,
     AssistantTurn,
     assistant_turn,
     control_tokens,
@@ -86,8 +87,16 @@ class ModelRender:
         raise NotImplementedError
 
     def response(self, context: list[Message], message: Message, prompt: str, **values: Any) -> str:
-        """What the message's content is behind the prompt."""
-        return str(message["content"])
+        """The message's content, behind what is written between the prompt and it, such as a space."""
+        content = str(message["content"])
+        if not content.strip():
+            return content
+        try:
+            written = self([*context, message | {"content": ANSWER}], **(values | {"add_generation_prompt": False}))
+        except RowError:
+            return content
+        before, answered, _ = written.removeprefix(prompt).partition(ANSWER)
+        return before + content if answered and written.startswith(prompt) else content
 
 
 class ObservedRender(ModelRender):
@@ -176,6 +185,9 @@ def chat_renderer(tokenizer: Tokenizer) -> ChatRenderer:
     return ChatRenderer(tokenizer)
 
 
+_PLAIN_TEMPLATE = Template(PLAIN_CHAT_TEMPLATE)
+
+
 class PlainDialogue(ModelRender):
     """By `PLAIN_CHAT_TEMPLATE`, where no tokenizer with a chat template is at hand."""
 
@@ -184,7 +196,7 @@ class PlainDialogue(ModelRender):
 
     def __call__(self, messages: list[Message], **values: Any) -> str:
         unset = {"add_generation_prompt": True, "eos_token": ""}
-        return Template(PLAIN_CHAT_TEMPLATE).render(**{**unset, **values, "messages": messages})
+        return _PLAIN_TEMPLATE.render(**{**unset, **values, "messages": messages})
 
 
 plain_dialogue = PlainDialogue()
@@ -245,14 +257,15 @@ def written_texts(render: Render, rules: ReadingSettings) -> WrittenTexts:
     return WrittenTexts(render, rules.prompt_template or render.prompt_template, render.control)
 
 
-def template_renderer(template: str, special_tokens: Mapping[str, Any]) -> Render:
-    """The same by a chat template of any origin, which finds `special_tokens` by their names."""
+class TemplateRenderer(ModelRender):
+    """By a chat template of any origin, which finds `special_tokens` by their names."""
 
-    def render(messages: list[Message], **values: Any) -> str:
+    def __init__(self, template: str, special_tokens: Mapping[str, Any]) -> None:
+        self._template, self._special_tokens = template, special_tokens
+
+    def __call__(self, messages: list[Message], **values: Any) -> str:
         with _refusing_rows():
-            return written_by(template, special_tokens, messages, **values)
-
-    return render
+            return written_by(self._template, self._special_tokens, messages, **values)
 
 
 @contextmanager

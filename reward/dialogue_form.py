@@ -21,9 +21,9 @@ from plumbob.data.chat import (
     ModelRender,
     ObservedRender,
     Render,
+    TemplateRenderer,
     chat_renderer,
     plain_dialogue,
-    template_renderer,
 )
 from plumbob.data.records import RowError
 from plumbob.data.rendered_rows import RowPart, shortened
@@ -54,7 +54,7 @@ class DialogueForm:
 
     @property
     def render(self) -> Render | None:
-        return None if self.chat_template is None else template_renderer(self.chat_template, self.special_tokens)
+        return None if self.chat_template is None else TemplateRenderer(self.chat_template, self.special_tokens)
 
     def writes_as(self, other: "DialogueForm") -> bool:
         """Whether messages become the same texts: tokens that the template does not name, such as for padding, may
@@ -100,7 +100,7 @@ class FormInUse(ObservedRender):
 def form_of(chat_template: str, special_tokens: Mapping[str, Any]) -> DialogueForm:
     texts = {name: token for name, token in special_tokens.items() if isinstance(token, str)}
     try:
-        asked = template_renderer(chat_template, texts)([{"role": "user", "content": PROBE}])
+        asked = TemplateRenderer(chat_template, texts)([{"role": "user", "content": PROBE}])
     except RowError:  # It writes no dialogue as plain as this.
         asked = ""
     return DialogueForm(chat_template, texts, asked.rpartition(PROBE)[2])

@@ -11,7 +11,7 @@ from transformers import PreTrainedTokenizerFast
 from plumbob.configs.settings.data import LengthSettings, ReadingSettings
 from plumbob.core.errors import UserError
 from plumbob.data.bounded_templates import template_time
-from plumbob.data.chat import PROMPT_TEMPLATE, chat_renderer, plain_dialogue
+from plumbob.data.chat import PLAIN_CHAT_TEMPLATE, PROMPT_TEMPLATE, TemplateRenderer, chat_renderer, plain_dialogue
 from plumbob.data.prompts import encode_prompts
 from plumbob.data.reading.readers import read_demonstrations, read_pairs, read_prompts
 from plumbob.data.tokenization import TokenSequence, encode_demonstrations
@@ -74,6 +74,32 @@ def test_prompt_and_response_are_the_dialogue_that_the_template_writes(tmp_path:
     whole = written(tokenizer, ("user", QUESTION), ("assistant", ANSWER))
     # Up to what stands behind the end of the turn, which nothing stops at.
     assert tokenizer.decode(found.ids) == whole.rstrip("\n")
+
+
+@pytest.mark.parametrize("answer", ["Lima", " Lima", "Assistant:", "a"])
+def test_a_response_of_a_plain_transcript_is_what_the_transcript_has_of_it(tmp_path: Path, answer: str) -> None:
+    """By whomever it is written: where a model is yet to be made, by the template that it then keeps, for a reward."""
+    tokenizer = byte_tokenizer(PLAIN_CHAT_TEMPLATE)
+    renders = [plain_dialogue, chat_renderer(tokenizer), TemplateRenderer(PLAIN_CHAT_TEMPLATE, {})]
+    for render in renders:
+        (found,) = read_demonstrations(saved(tmp_path, chat(QUESTION, answer)), RULES, render).records
+        assert found.response == f" {answer}"
+    assert found.prompt + found.response == plain_dialogue(
+        chat(QUESTION, answer)["messages"], add_generation_prompt=False
+    )
+
+
+def test_a_response_is_written_by_a_template_alone_as_by_that_of_a_tokenizer(tmp_path: Path) -> None:
+    """Up to the end of the turn, which tokens alone tell; such is a form in which a reward model was trained."""
+    for template, text in (
+        (CHATML, "Lima"),
+        (LLAMA_2, " Lima"),
+        (THINKING, "Lima"),
+        ("{{ messages[0].content }}", "Lima"),
+    ):
+        path = saved(tmp_path, chat(QUESTION, ANSWER))
+        (found,) = read_demonstrations(path, RULES, TemplateRenderer(template, {"eos_token": "</s>"})).records
+        assert found.response == text
 
 
 @pytest.mark.parametrize("spacing", ["normalizer", "always", "first", "unigram"])
