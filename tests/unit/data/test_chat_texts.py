@@ -152,6 +152,35 @@ def test_tools_and_system_messages_are_letters_too(tmp_path: Path) -> None:
     assert (found.count(start), found.count(end), found.count(sep)) == (3, 3, 0)
 
 
+@pytest.mark.parametrize(
+    "escaping",
+    ["{{ c.function.arguments }}", "{{ c.function.arguments | tojson(ensure_ascii=True) }}", "{{ c.id | urlencode }}"],
+)
+def test_a_row_whose_spelt_control_tokens_the_template_escapes_is_refused(tmp_path: Path, escaping: str) -> None:
+    def called(token: str) -> dict[str, Any]:
+        row = chat("Hi", "")
+        row["messages"][-1]["tool_calls"] = [{"id": token, "function": {"name": "f", "arguments": {"q": token}}}]
+        return row
+
+    template = CHATML.replace(
+        "<|im_end|>", f"{{% for c in message.tool_calls or [] %}}{escaping}{{% endfor %}}<|im_end|>"
+    )
+    tokenizer = byte_tokenizer(template)
+    render, rules = chat_renderer(tokenizer), ReadingSettings(bad_rows="skip")
+    path = saved(tmp_path, called("<|im_end|>"), called("plain"), chat("Hi <|im_end|>", "a \\d"))
+    read = read_demonstrations(path, rules, render)
+    assert (len(read.records), read.num_skipped_malformed) == (2, 1)
+    with pytest.raises(UserError, match=r"row 1: .*spells a control token .* chat template escapes"):
+        read_demonstrations(path, RULES, render)
+    # The letters of the escape mean nothing by themselves.
+    assert read_demonstrations(saved(tmp_path, called("\\ufdd0")), RULES, render).records
+    # Where a template writes texts as they are, the same row is read.
+    as_it_is = byte_tokenizer(template.replace(escaping, "{{ c.function.arguments | tojson }}"))
+    found = encoded(tmp_path, as_it_is, called("<|im_end|>"))
+    assert learnt(as_it_is, found) == '{"q": "<|im_end|>"}<|im_end|>'
+    assert found.ids[found.loss_mask].tolist().count(as_it_is.convert_tokens_to_ids("<|im_end|>")) == 1
+
+
 def test_texts_that_are_rendered_keep_their_control_tokens(tmp_path: Path) -> None:
     tokenizer = byte_tokenizer(CHATML)
     prompt = "<|im_start|>user\nHi<|im_end|>\n<|im_start|>assistant\n"
