@@ -1,6 +1,6 @@
 """Chat messages and how they become text: the tokenizer's template, or a plain dialogue."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
@@ -13,7 +13,7 @@ from plumbob.configs.validation import shortened
 from plumbob.core.errors import UserError
 from plumbob.core.outside import reason_of
 from plumbob.data.records import RowError
-from plumbob.data.texts.control_tokens import SpeltTokens
+from plumbob.data.texts.control_tokens import ESCAPED_MARKS, SpeltTokens, is_marked
 from plumbob.data.texts.tokenizer import Tokenizer
 from plumbob.data.texts.turns import (
     ANSWER,
@@ -218,7 +218,7 @@ class WrittenTexts:
     control: SpeltTokens | None
 
     def __call__(self, messages: list[Message], **values: Any) -> str:
-        return self.render(self.marked(messages), **self.marked(values))
+        return self._with_marks(self.render, self.marked(messages), **self.marked(values))
 
     def prompt(self, text: str) -> str:
         if self.prompt_template is None or not text.strip():
@@ -228,7 +228,8 @@ class WrittenTexts:
     def response(self, context: list[Message], message: Message, prompt: str, **values: Any) -> str:
         if not isinstance(self.render, ModelRender):
             return str(message["content"])
-        return self.render.response(self.marked(context), self.marked(message), prompt, **self.marked(values))
+        given = self.marked(context), self.marked(message), prompt
+        return self._with_marks(self.render.response, *given, **self.marked(values))
 
     def marked(self, value: Any) -> Any:
         """The same, with what spells a control token marked as letters."""
@@ -237,6 +238,18 @@ class WrittenTexts:
     def marked_row(self, fields: Mapping[str, Any]) -> dict[str, Any]:
         """The same of the fields of a row, under their names."""
         return {name: self.marked(value) for name, value in fields.items()}
+
+    @staticmethod
+    def _with_marks(write: Callable[..., str], *given: Any, **values: Any) -> str:
+        """What it writes of them. RowError where it escapes marks: control tokens behind them would be meant."""
+        text = write(*given, **values)
+        if any(escaped in text for escaped in ESCAPED_MARKS) and is_marked([*given, values]):
+            raise RowError(
+                "the row spells a control token of the model's in a text that the tokenizer's chat template escapes, "
+                "so that its letters cannot be told from the token: leave the row out, or correct chat_template in the "
+                "tokenizer's folder (`tojson` in place of a mapping as it is, without ensure_ascii)"
+            )
+        return text
 
     def template_note(self, rules: ReadingSettings) -> str | None:
         """A sentence about a prompt template that is not the settings', or not the model's."""

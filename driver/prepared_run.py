@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from plumbob.configs.runs import AnyRun, EvalRun, PipelineRun
@@ -11,6 +12,7 @@ from plumbob.driver.pipeline.pipeline_data import prepare_files
 from plumbob.driver.stages import evaluation
 from plumbob.driver.stages.prepare import prepare
 from plumbob.driver.stages.stage import PreparedStage, StageContext, run_stage
+from plumbob.trainers.metrics.sinks.jsonl import read_metrics
 
 
 @dataclass(frozen=True)
@@ -34,16 +36,24 @@ def prepare_run(config: AnyRun) -> PreparedRun:
             return PreparedRun(files.notes, files.rows, lambda context: run_pipeline(config, files, context))
         case EvalRun():
             evaluated = evaluation.prepare(config)
-            return _of_one_stage(config, evaluated)
+            return _of_one_stage(evaluated)
         case _:
             prepared = prepare(config)
-            return _of_one_stage(config, prepared)
+            return _of_one_stage(prepared)
 
 
-def _of_one_stage(config: AnyRun, prepared: PreparedStage) -> PreparedRun:
+def stage_of(config: AnyRun, folder: Path) -> str:
+    """What the one stage of a run is called: as in the metrics that are in its folder, or else as its settings say.
+
+    An older run called every stage of online alignment `ppo`.
+    """
+    return next((record.stage for record in read_metrics(folder)), config.stage)
+
+
+def _of_one_stage(prepared: PreparedStage) -> PreparedRun:
     return PreparedRun(
         prepared.notes,
         prepared.rows,
-        lambda context: {config.stage: run_stage(prepared, context, config.stage).as_dict()},
+        lambda context: {context.stage: run_stage(prepared, context).as_dict()},
         prepared.longest,
     )

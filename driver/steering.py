@@ -29,19 +29,23 @@ class RunState:
     Attributes:
         why_not: why it counts as not running; None where it is.
         status: what it reported or, of one that is not running, wrote last; None before its first report.
+        is_finished: whether it has ended well and left its summary; one that is neither running nor finished can be
+            resumed.
     """
 
     why_not: str | None
     status: RunStatus | None
+    is_finished: bool = False
 
     @property
     def is_running(self) -> bool:
         return self.why_not is None
 
     def as_dict(self) -> dict[str, Any]:
-        """What `plumbob status --json` prints: `running`, of one that is not `why`, and `RunStatus.as_dict`."""
+        """What `plumbob status --json` prints: `running`, `finished`, of one that is not running `why`, the status."""
         why = {} if self.why_not is None else {"why": self.why_not}
-        return {"running": self.is_running, **why, **({} if self.status is None else self.status.as_dict())}
+        status = {} if self.status is None else self.status.as_dict()
+        return {"running": self.is_running, "finished": self.is_finished, **why, **status}
 
 
 def status(run: str | Path, address: str | None = None) -> RunState:
@@ -54,7 +58,7 @@ def status(run: str | Path, address: str | None = None) -> RunState:
         last = _status_on_disk(run)
         if last is None:
             raise
-        return RunState(str(error), last)
+        return RunState(str(error), last, (find_run(run) / SUMMARY_FILE).exists())
 
 
 def scale(run: str | Path, num_rollout_workers: int, address: str | None = None) -> int:

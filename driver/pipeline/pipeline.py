@@ -237,7 +237,7 @@ def _run_unless_done(name: str, stage: StageBody, context: StageContext) -> Stag
     folder = context.folder / name
     if (folder / SUMMARY_FILE).exists():
         return StageSummary.from_dict(json.loads((folder / SUMMARY_FILE).read_text()))
-    summary = run_stage(stage, replace(context, folder=folder), name)
+    summary = run_stage(stage, replace(context, folder=folder, stage=name))
     folder.mkdir(parents=True, exist_ok=True)
     replace_text(folder / SUMMARY_FILE, json.dumps(summary.as_dict(), indent=2) + "\n")
     return summary

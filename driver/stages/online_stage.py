@@ -58,14 +58,14 @@ def prepare(run: PpoRun, rule: Rule | None = None) -> PreparedStage:
         checkpoints = Checkpoints(context.folder / "checkpoints", run.ppo.keep_checkpoints, log.saved)
         state = PpoState(run, data)
         context.control.ledger = state.ledger
-        newest = checkpoints.newest(partial(context.listener.notify, run.stage))
+        newest = checkpoints.newest(partial(context.listener.notify, context.stage))
         if newest is not None:
             workers.learners.load(newest.folder)
             state.restore(newest)
         elif data.retained is not None:
             state.retained = data.retained.nats_per_token(workers.learners)
         log.truncate_after(state.step)
-        with PpoRecorder(run.ppo, context.folder, log, context.listener) as recorder:
+        with PpoRecorder(context.stage, run.ppo, context.folder, log, context.listener) as recorder:
             loop(run, data.pad_id, state, workers, checkpoints, recorder)
         workers.learners.export(context.folder / "policy")
         return _result(context, run, data, state, workers)
@@ -82,7 +82,7 @@ def _start(
     spec = sampler_spec(opened, run.rollout, served_rank(opened.source, run.policy.tuning.rank))
     return PpoWorkers(
         *run_concurrently(
-            partial(context.listener.notify, run.stage),
+            partial(context.listener.notify, context.stage),
             lambda: session.start_samplers(spec, run.rollout),
             lambda: _scorer(session, run, rule, scored),
             lambda: session.start_learners(run),

@@ -22,6 +22,7 @@ class StageContext:
 
     Attributes:
         folder: where the stage's metrics, checkpoints and result go.
+        stage: what it is called in all that it leaves and says; of a pipeline, before its stages, `pipeline`.
     """
 
     session: Session
@@ -29,6 +30,7 @@ class StageContext:
     folder: Path
     listener: Listener
     memory: PeakMemory
+    stage: str
 
 
 StageBody = Callable[[StageContext], StageResult]
@@ -53,14 +55,14 @@ class PreparedStage:
         return self.body(context)
 
 
-def run_stage(prepared: StageBody, context: StageContext, stage: str) -> StageSummary:
+def run_stage(prepared: StageBody, context: StageContext) -> StageSummary:
     """Run a prepared stage, and tell the listener of its beginning and end."""
     began = time.monotonic()
     context.memory.take()
-    context.listener.stage_began(stage)
+    context.listener.stage_began(context.stage)
     result = _run_with_restarts(prepared, context)
     summary = StageSummary(result, time.monotonic() - began, context.memory.take())
-    context.listener.stage_ended(stage, summary)
+    context.listener.stage_ended(context.stage, summary)
     return summary
 
 
@@ -89,12 +91,12 @@ def training_stage(
 
     def run(context: StageContext) -> StageResult:
         for note in notes:
-            context.listener.notify(context.folder.name, note)
+            context.listener.notify(context.stage, note)
         with MetricsLog(context.folder, context.listener, context.control.saved) as log:
             result = train(context, log)
         found = result.notes or ()
         for note in found:
-            context.listener.notify(context.folder.name, note)
+            context.listener.notify(context.stage, note)
         return replace(result, notes=(*notes, *found))
 
     return PreparedStage(notes, run, rows, longest)

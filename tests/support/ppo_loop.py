@@ -167,7 +167,7 @@ def play(model: str, folder: Path, is_asynchronous: bool, max_staleness: int, pa
     actors = PpoWorkers(sampling, RuleScorer(lambda prompt, response: len(response) / 10), learning)
     checkpoints = Checkpoints(folder / "checkpoints", 1)
     watching = Watching()
-    with MetricsLog(folder, watching) as log, PpoRecorder(run.ppo, folder, log, watching) as record:
+    with MetricsLog(folder, watching) as log, PpoRecorder(run.stage, run.ppo, folder, log, watching) as record:
         loop = run_ppo_asynchronous if is_asynchronous else run_ppo
         loop(run, tokenizer.pad_token_id, state, actors, checkpoints, record)
     messages = [message for _, message in watching.notes]

@@ -129,6 +129,9 @@ class FakePpoWorld:
             raise DriverDeathError
         return {}
 
+    def export(self, folder: Path) -> None:
+        self.diary.append("export")
+
     def phase(self, name: str) -> AbstractContextManager[None]:
         return nullcontext()
 
@@ -188,7 +191,7 @@ def recorded(run: PpoRun, folder: Path, dies_in: str = "", loop: Any = run_ppo) 
         state.restore(newest)
     with MetricsLog(folder, world) as log:
         log.truncate_after(state.step)
-        with PpoRecorder(run.ppo, folder, log, world) as record:
+        with PpoRecorder(run.stage, run.ppo, folder, log, world) as record:
             loop(run, 0, state, PpoWorkers(world, world, world), checkpoints, record)
     world.ledger = state.ledger
     return world

@@ -8,7 +8,6 @@ from typing import Any, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from plumbob.configs.settings.algorithms import algorithm_of
 from plumbob.configs.settings.training import PpoSettings
 from plumbob.core.disk_errors import naming_file
 from plumbob.rollout.journal import JOURNAL_FOLDER, DropReason, JournalRow, step_file, write_step
@@ -33,12 +32,13 @@ class PpoRecorder:
     """Writes down a run of PPO, and watches it. Used as a context, which closes its file.
 
     Args:
+        stage: what it is called in the metrics and messages.
         folder: the stage's; the journal goes to `rollouts/` below it.
     """
 
-    def __init__(self, ppo: PpoSettings, folder: Path, log: MetricsLog, listener: Listener) -> None:
+    def __init__(self, stage: str, ppo: PpoSettings, folder: Path, log: MetricsLog, listener: Listener) -> None:
         self._ppo, self._folder, self._log, self._listener = ppo, folder, log, listener
-        self._algorithm = algorithm_of(ppo.estimator)
+        self._stage = stage
         self._phases = Phases()
         self._monitors = Monitors(ppo)
         for step in steps_on_disk(folder):  # A resumed run's earlier steps.
@@ -83,7 +83,7 @@ class PpoRecorder:
         measured = measure_step(responses, computed, stats, update, step - 1, sum(seconds.values()), rounds)
         self._monitors.observe(measured)
         metrics = measured.on_disk() | {f"{ALARM}{alarm.name}": 1.0 for alarm in self._monitors.alarms}
-        self._log.append(StepRecord(self._algorithm, step, self._ppo.num_steps, metrics, seconds))
+        self._log.append(StepRecord(self._stage, step, self._ppo.num_steps, metrics, seconds))
         for alarm in self._monitors.new_alarms:
             self._notify(f"step {step}: {alarm.message}")
         if stats.num_empty:
@@ -108,7 +108,7 @@ class PpoRecorder:
         return RoundMetrics(responses.num_rounds, num_dropped, responses.num_flat)
 
     def _notify(self, message: str) -> None:
-        self._listener.notify(self._algorithm, message)
+        self._listener.notify(self._stage, message)
 
 
 def ppo_summary(steps: Sequence[StepMetrics]) -> dict[str, float]:

@@ -106,7 +106,8 @@ def test_only_a_new_model_is_pre_trained_and_an_ended_stage_is_not_run_again(
 ) -> None:
     ran: list[str] = []
 
-    def run_stage(body: Any, context: StageContext, name: str) -> StageSummary:
+    def run_stage(body: Any, context: StageContext) -> StageSummary:
+        name = context.stage
         assert context.folder == tmp_path / name
         ran.append(name)
         if name == "eval":
@@ -115,7 +116,7 @@ def test_only_a_new_model_is_pre_trained_and_an_ended_stage_is_not_run_again(
 
     monkeypatch.setattr(pipeline, "run_stage", run_stage)
     nothing: Any = None
-    scene = StageContext(nothing, nothing, tmp_path, nothing, nothing)
+    scene = StageContext(nothing, nothing, tmp_path, nothing, nothing, "pipeline")
     figures = run_pipeline(settings(policy, encoder), lambda folder: FILES, scene)
     assert ran == [*first, "sft", "reward", "ppo", "dpo", "eval"]
     spent = {"seconds": 2.0, "peak_memory_gib": 0.5}
@@ -165,9 +166,9 @@ class Said:
         self.notes.append((stage, note))
 
 
-def ended(body: Any, context: StageContext, name: str) -> StageSummary:
+def ended(body: Any, context: StageContext) -> StageSummary:
     """A stage that has come to nothing."""
-    return StageSummary(StageResult({}, policies={} if name == "eval" else None), 1.0, 1.0)
+    return StageSummary(StageResult({}, policies={} if context.stage == "eval" else None), 1.0, 1.0)
 
 
 def test_notes_about_the_files_are_kept_with_the_figures(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -178,7 +179,7 @@ def test_notes_about_the_files_are_kept_with_the_figures(tmp_path: Path, monkeyp
     figures = run_pipeline(
         settings("team/llama", "team/bert"),
         lambda folder: files,
-        StageContext(nothing, nothing, tmp_path, said, nothing),
+        StageContext(nothing, nothing, tmp_path, said, nothing, "pipeline"),
     )
     assert list(figures) == ["data", "sft", "reward", "ppo", "dpo", "eval"]
     assert figures["data"] == {"notes": ["3 rows skipped"]}
@@ -207,7 +208,7 @@ def test_the_baseline_gets_every_figure_that_is_no_comparison(tmp_path: Path, mo
     session: Any = SimpleNamespace(start_scorers=lambda settings: None)
     said: Any = Said()
     nothing: Any = None
-    scene = StageContext(session, nothing, tmp_path, said, nothing)
+    scene = StageContext(session, nothing, tmp_path, said, nothing, "pipeline")
     run = Pipeline(settings("team/llama", "team/bert"), tmp_path, FILES).evaluation()
     result = pipeline._evaluate(run, ("ppo", "dpo"), FILES, scene, scene)
     policies = result.policies or {}

@@ -42,7 +42,8 @@ class Workers:
     def __init__(self, dies_in: str) -> None:
         self.dies_in, self.ran = dies_in, list[str]()
 
-    def run_stage(self, body: Any, context: StageContext, name: str) -> StageSummary:
+    def run_stage(self, body: Any, context: StageContext) -> StageSummary:
+        name = context.stage
         if name == self.dies_in:
             raise RunFailed("a worker died")
         self.ran.append(name)

@@ -1,15 +1,23 @@
 import json
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 from transformers import AutoTokenizer
 
 from plumbob.configs.runs import PpoRun
+from plumbob.configs.settings.algorithms import Grpo
 from plumbob.configs.settings.data import PromptDataSettings
 from plumbob.configs.settings.models import AlignedPolicySettings
 from plumbob.configs.settings.rewards import JudgeSettings, ScorerSettings
+from plumbob.configs.settings.training import PpoSettings
 from plumbob.configs.settings.workers import RolloutSettings, TransformersEngine
 from plumbob.driver.stages.online_stage import prepare
+from plumbob.driver.stages.stage import StageContext, run_stage
 from plumbob.reward.dialogue_form import form_of, save_form
+from plumbob.trainers.metrics.sinks.jsonl import read_metrics
+from tests.support.ppo_world import FakePpoWorld
+from tests.support.recording_listener import Watching
 from tests.support.tiny_policy import write_policy
 from tests.support.tiny_scorer import write_scorer
 
@@ -43,3 +51,48 @@ def test_each_reward_model_is_asked_in_its_own_form(tmp_path: Path) -> None:
     ]
     (note,) = [note for note in prepared.notes if "form of dialogue" in note]
     assert note.startswith(f"judge.model={judge}: nothing says in which form of dialogue it was trained")
+
+
+def test_a_stage_is_called_as_it_was_begun_whatever_its_algorithm(tmp_path: Path) -> None:
+    """An older run called every stage of online alignment `ppo`: resumed, it has that name in all that it leaves."""
+    prompts = tmp_path / "prompts.jsonl"
+    prompts.write_text("".join(json.dumps({"prompt": f"the car has {number}"}) + "\n" for number in range(4)))
+    run = PpoRun(
+        data=PromptDataSettings(prompts=str(prompts), heldout_fraction=0),
+        policy=AlignedPolicySettings(model=write_policy(tmp_path / "policy")),
+        reward=ScorerSettings(model=str(write_scorer(tmp_path / "reward")), normalize=False, max_tokens=32),
+        rollout=RolloutSettings(engine=TransformersEngine(), max_tokens=8),
+        ppo=PpoSettings(
+            estimator=Grpo(),
+            num_steps=2,
+            prompts_per_step=2,
+            samples_per_prompt=2,
+            minibatch_size=4,
+            keep_checkpoints=1,
+        ),
+    )
+    world, heard = FakePpoWorld(None, run.ppo.num_steps), Heard()
+    workers: Any = SimpleNamespace(
+        start_samplers=lambda *_: world, start_scorers=lambda _: world, start_learners=lambda _: world
+    )
+    control: Any = SimpleNamespace(saved=lambda _: None)
+    memory: Any = SimpleNamespace(take=lambda: 0.25)
+    folder = tmp_path / "ppo"
+    for _ in range(2):  # The second resumes, and says that it passes over a damaged checkpoint.
+        run_stage(prepare(run), StageContext(workers, control, folder, heard, memory, "ppo"))
+        (folder / "checkpoints/step-000009").mkdir(exist_ok=True)
+    assert run.stage == "grpo" and heard.begun == ["ppo", "ppo"]
+    assert [record.stage for record in read_metrics(folder)] == ["ppo", "ppo"]
+    assert {stage for stage, _ in heard.notes} == {"ppo"}
+    assert any("step-000009 is damaged" in message for _, message in heard.notes)
+
+
+class Heard(Watching):
+    """Keeps the stages that began too."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.begun: list[str] = []
+
+    def stage_began(self, stage: str) -> None:
+        self.begun.append(stage)

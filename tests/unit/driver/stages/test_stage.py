@@ -30,7 +30,9 @@ class RestartingSession:
 @pytest.fixture
 def context(tmp_path: Path) -> Any:
     memory = SimpleNamespace(take=lambda: 0.25)
-    return StageContext(RestartingSession(), SimpleNamespace(saved=None), tmp_path / "sft", Watching(), memory)  # type: ignore[arg-type]
+    session: Any = RestartingSession()
+    control: Any = SimpleNamespace(saved=None)
+    return StageContext(session, control, tmp_path / "mine", Watching(), memory, "sft")  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("notes", [None, (), ("2 rows skipped",)])
@@ -65,7 +67,7 @@ def test_a_stage_that_lost_its_learners_begins_again(context: StageContext) -> N
             raise death
         return StageResult({"loss": 0.5})
 
-    summary = run_stage(dies_twice, context, "sft")
+    summary = run_stage(dies_twice, context)
     assert context.session.replaced == ["rank 0 died", "rank 1 died"]  # type: ignore[attr-defined]
     assert (summary.result, summary.peak_memory_gib) == (StageResult({"loss": 0.5}), 0.25)
 
@@ -79,5 +81,5 @@ def test_a_run_that_was_signalled_starts_no_learners_again(context: StageContext
         raise LearnersLost("rank 0 died")
 
     with pytest.raises(RunPreempted), stop_signals.handled("noted"):
-        run_stage(dies, context, "sft")
+        run_stage(dies, context)
     assert context.session.replaced == ["rank 0 died"]  # type: ignore[attr-defined]

@@ -1,11 +1,19 @@
 """What `plumbob status` says to a person."""
 
+import json
 import time
 from collections import Counter
 from dataclasses import replace
+from pathlib import Path
+
+import pytest
 
 from plumbob.cluster.run_status import WorkerStatus
+from plumbob.configs.resolved_copy import RESOLVED_FILE
+from plumbob.console.cli import main
 from plumbob.console.commands.live.status import STALE_S, lines
+from plumbob.driver.run_folder.folder import SUMMARY_FILE
+from plumbob.driver.run_folder.status_listener import STATUS_FILE
 from plumbob.driver.steering import RunState
 from plumbob.trainers.metrics.response_counts import CountsByVersion, ResponseCounts
 from tests.support.run_statuses import NO_STATUS, at_step
@@ -48,3 +56,17 @@ def test_all_that_a_run_reports_is_shown() -> None:
         ["version", "issued", "finished", "scored", "trained", "dropped"],
         ["0", "8", "8", "8", "7", "1", "flat"],
     ]
+
+
+def test_a_script_tells_a_finished_run_from_a_stopped_one(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / RESOLVED_FILE).touch()
+    (tmp_path / STATUS_FILE).write_text(json.dumps(at_step(NO_STATUS, 9).as_dict()))
+    assert main(["status", str(tmp_path), "--json"]) == 0
+    stopped = json.loads(capsys.readouterr().out)
+    assert (stopped["running"], stopped["finished"], stopped["step"]) == (False, False, 9)
+    (tmp_path / SUMMARY_FILE).write_text("{}\n")
+    assert main(["status", str(tmp_path), "--json"]) == 0
+    finished = json.loads(capsys.readouterr().out)
+    assert (finished["running"], finished["finished"], finished["step"]) == (False, True, 9)
+    running = RunState(None, at_step(NO_STATUS, 9)).as_dict()
+    assert (running["running"], running["finished"]) == (True, False)
