@@ -37,6 +37,18 @@ def test_no_space_comes_between_where_the_text_has_none(spacing: Spacing) -> Non
 
 
 @pytest.mark.parametrize("spacing", SPACINGS)
+def test_a_letter_that_the_vocabulary_has_not_begins_no_text(spacing: Spacing) -> None:
+    tokenizer = space_tokenizer(spacing)
+    codec = TextCodec(tokenizer)
+    (front,) = codec.encode(["What is \u00e9"])
+    assert int(front[-1]) == tokenizer.unk_token_id
+    (back,) = codec.encode_after([front], ["Lima"])
+    together = tokenizer("What is \u00e9Lima", add_special_tokens=False)["input_ids"]
+    assert [*front.tolist(), *back.tolist()] == together
+    assert codec.decode_after(front, back) == "Lima"
+
+
+@pytest.mark.parametrize("spacing", SPACINGS)
 def test_behind_a_control_token_a_text_is_tokenised_as_the_tokenizer_does(spacing: Spacing) -> None:
     tokenizer = space_tokenizer(spacing)
     codec = TextCodec(tokenizer)
