@@ -58,7 +58,7 @@ def test_a_busy_machine_is_not_called_too_small(monkeypatch: pytest.MonkeyPatch)
         "GiB; the run fits once others have ended"
     )
     check_local(ClusterSettings(num_cpus=2), (replace(large[0], memory_gib=16.0),), {})  # All that is free.
-    with pytest.raises(UserError, match="^this machine is too small: 9 GiB are missing"):
+    with pytest.raises(UserError, match=r"^this machine is too small: 9 GiB are missing"):
         check_local(ClusterSettings(num_cpus=2), (replace(large[0], memory_gib=25.0),), {})
 
 
