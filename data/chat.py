@@ -13,7 +13,7 @@ from plumbob.configs.validation import shortened
 from plumbob.core.errors import UserError
 from plumbob.core.outside import reason_of
 from plumbob.data.records import RowError
-from plumbob.data.texts.control_tokens import ESCAPED_MARKS, SpeltTokens, is_marked
+from plumbob.data.texts.control_tokens import SpeltTokens, check_marks
 from plumbob.data.texts.tokenizer import Tokenizer
 from plumbob.data.texts.turns import (
     ANSWER,
@@ -49,6 +49,9 @@ class RowRender(Render, Protocol):
 
     def response(self, context: list[Message], message: Message, prompt: str, **values: Any) -> str:
         """The response that the message is, behind the prompt that `context` was written as."""
+
+    def ended(self, response: str) -> str:
+        """A response as the template wrote it, to its end. RowError where it ends with what nothing would stop at."""
 
 
 PROMPT_TEMPLATE = "prompt_template"
@@ -98,6 +101,9 @@ class ModelRender:
         before, answered, _ = written.removeprefix(prompt).partition(ANSWER)
         return before + content if answered and written.startswith(prompt) else content
 
+    def ended(self, response: str) -> str:
+        return response
+
 
 class ObservedRender(ModelRender):
     """Another render, of which calls are made through `call`.
@@ -119,6 +125,9 @@ class ObservedRender(ModelRender):
         if isinstance(self._render, ModelRender):
             return self._render.response(context, message, prompt, **values)
         return super().response(context, message, prompt, **values)
+
+    def ended(self, response: str) -> str:
+        return self._render.ended(response) if isinstance(self._render, ModelRender) else response
 
 
 class ChatRenderer(ModelRender):
@@ -162,6 +171,11 @@ class ChatRenderer(ModelRender):
             return written.removeprefix(prompt).removesuffix(turn.after) + turn.closing
         answer = content.strip() if turn.strips else content
         return without_repeated(opened_tags(prompt), answer) + turn.closing
+
+    def ended(self, response: str) -> str:
+        if self._turn is not None:
+            self._turn.check_end(self._tokenizer, response)
+        return response
 
     @cached_property
     def _turn(self) -> AssistantTurn | None:
@@ -231,6 +245,9 @@ class WrittenTexts:
         given = self.marked(context), self.marked(message), prompt
         return self._with_marks(self.render.response, *given, **self.marked(values))
 
+    def ended(self, response: str) -> str:
+        return self.render.ended(response) if isinstance(self.render, ModelRender) else response
+
     def marked(self, value: Any) -> Any:
         """The same, with what spells a control token marked as letters."""
         return value if self.control is None else self.control.marked_within(value)
@@ -241,14 +258,8 @@ class WrittenTexts:
 
     @staticmethod
     def _with_marks(write: Callable[..., str], *given: Any, **values: Any) -> str:
-        """What it writes of them. RowError where it escapes marks: control tokens behind them would be meant."""
         text = write(*given, **values)
-        if any(escaped in text for escaped in ESCAPED_MARKS) and is_marked([*given, values]):
-            raise RowError(
-                "the row spells a control token of the model's in a text that the tokenizer's chat template escapes, "
-                "so that its letters cannot be told from the token: leave the row out, or correct chat_template in the "
-                "tokenizer's folder (`tojson` in place of a mapping as it is, without ensure_ascii)"
-            )
+        check_marks(text, [*given, values])
         return text
 
     def template_note(self, rules: ReadingSettings) -> str | None:

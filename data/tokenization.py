@@ -252,8 +252,8 @@ def _response_ids(
     ends = ResponseEnds(tokenizer)
     encoded = TextCodec(tokenizer).encode_after(prompt_ids, [ends.without_end(response) for response in responses])
     result = [
-        np.concatenate([ids, np.array([ends.end_id(prompt)], dtype=np.int32)])
-        for prompt, ids in zip(prompts, encoded, strict=True)
+        np.concatenate([ids, np.array([ends.end_id(prompt, response)], dtype=np.int32)])
+        for prompt, response, ids in zip(prompts, responses, encoded, strict=True)
     ]
     _check_embedded(tokenizer, result)
     return result

@@ -257,7 +257,8 @@ def _response(fields: Fields, conversation: _Conversation, prompt: str, render: 
             f"for it, so that the response's own part cannot be told: {shown(written)}"
         )
     end = whole({"role": response["role"], "content": _PROBE}).rpartition(_PROBE)[2]
-    return written.removeprefix(prompt).removesuffix(end)
+    learnt = written.removeprefix(prompt)
+    return learnt.removesuffix(end) if end.strip() and learnt.endswith(end) else render.ended(learnt)
 
 
 def _plain(messages: list[Message]) -> list[tuple[str, str]]:

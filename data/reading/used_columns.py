@@ -106,6 +106,9 @@ class WatchedTemplate:
     def response(self, context: list[Message], message: Message, prompt: str, **values: Any) -> str:
         return self._render.response(context, message, prompt, **values)
 
+    def ended(self, response: str) -> str:
+        return self._render.ended(response)
+
     def unwritten_note(self) -> str | None:
         """A sentence for a person about what no row's text was made of."""
         rows = [

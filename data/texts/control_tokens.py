@@ -10,6 +10,7 @@ import re
 from collections.abc import Collection, Sequence
 from typing import Any
 
+from plumbob.data.records import RowError
 from plumbob.data.texts.tokenizer import Tokenizer
 
 MARK = "\ufdd0"
@@ -107,15 +108,26 @@ def any_of(texts: Sequence[str]) -> re.Pattern[str]:
     return re.compile("|".join(map(re.escape, sorted(texts, key=len, reverse=True))) or r"(?!)")
 
 
-def is_marked(value: Any) -> bool:
+def check_marks(written: str, given: Any) -> None:
+    """RowError where the template that wrote the text has escaped marks of what it was given: the control tokens behind
+    them would be meant."""
+    if any(escaped in written for escaped in ESCAPED_MARKS) and _is_marked(given):
+        raise RowError(
+            "the row spells a control token of the model's in a text that the tokenizer's chat template escapes, so "
+            "that its letters cannot be told from the token: leave the row out, or correct chat_template in the "
+            "tokenizer's folder (`tojson` in place of a mapping as it is, without ensure_ascii)"
+        )
+
+
+def _is_marked(value: Any) -> bool:
     """Whether any text in the value has a mark: of lists and mappings as in `marked_within`."""
     match value:
         case str():
             return MARK in value
         case list() | tuple():
-            return any(map(is_marked, value))
+            return any(map(_is_marked, value))
         case dict():
-            return any(is_marked(name) or is_marked(item) for name, item in value.items())
+            return any(_is_marked(name) or _is_marked(item) for name, item in value.items())
         case _:
             return False
 

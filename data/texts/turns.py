@@ -5,11 +5,12 @@ where the EOS is `<|endoftext|>`. What a template writes is the one source of it
 """
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from plumbob.data.bounded_templates import render, template_trial
+from plumbob.data.records import RowError
 from plumbob.data.texts.control_tokens import MARK, ControlTokens, any_of
 from plumbob.data.texts.tokenizer import Tokenizer
 
@@ -21,6 +22,7 @@ TAG = r"(?:</?\w+>|\[/?[A-Z_]+\])"
 
 _TAG = re.compile(TAG)
 _TAG_BEHIND_SPACE = re.compile(rf"\s*({TAG})")
+_CLOSING = re.compile(r"</\w+>|\[/[A-Z_]+\]")
 _DELIMITED = re.compile(r"<.+>|\[.+\]")
 
 
@@ -35,6 +37,7 @@ class AssistantTurn:
         closing: the part of it that stands before the end token, such as a space.
         end, end_id: the token that ends the turn: the first control token behind the answer, or the EOS where there is
             none.
+        ends: token -> id of all that end its turns: `end`, and what ends a turn that calls a tool.
         strips: whether the template takes away space around an answer.
         tokens: the added tokens that the template writes around questions and answers, without the tags at the head
             of an answer, such as `<think>` and `</think>`, which answers write too.
@@ -46,6 +49,7 @@ class AssistantTurn:
     closing: str
     end: str
     end_id: int
+    ends: Mapping[str, int]
     strips: bool
     tokens: frozenset[str]
 
@@ -55,6 +59,16 @@ class AssistantTurn:
         if start < 0 or not self.opening or prompt[:start].endswith(MARK):
             return False
         return not _without_tags(prompt[start + len(self.opening) :])
+
+    def check_end(self, tokenizer: Tokenizer, response: str) -> None:
+        """RowError where a response as the template wrote it ends with a control token that ends no turn known here."""
+        end = written_end(tokenizer, response)
+        if end is not None and end != tokenizer.eos_token and end not in self.ends:
+            raise RowError(
+                f"the tokenizer's chat template ends the response's turn with {end}, and others with "
+                f"{', '.join(self.ends)}: no sampler would know to stop at it. Leave the row out, or correct "
+                f"chat_template in the tokenizer's folder"
+            )
 
 
 @template_trial()
@@ -88,6 +102,7 @@ def assistant_turn(tokenizer: Tokenizer) -> AssistantTurn | None:
         closing=closing,
         end=end,
         end_id=end_id,
+        ends={end: end_id} | _tool_ends(tokenizer),
         strips=spaced == whole,
         tokens=frozenset(token for token in _added_ids(tokenizer) if token in opened + whole).difference(
             _TAG.findall(opened_tags(opened) + head)
@@ -111,13 +126,17 @@ class ResponseEnds:
     def __init__(self, tokenizer: Tokenizer) -> None:
         assert tokenizer.eos_token_id is not None, "a policy's tokenizer has an EOS"
         self._turn, self._eos_id = assistant_turn(tokenizer), tokenizer.eos_token_id
-        self.stop_ids = {self._eos_id} | (set() if self._turn is None else {self._turn.end_id})
-        ends = {str(tokenizer.eos_token)} | (set() if self._turn is None else {self._turn.end})
+        turn_ends = {} if self._turn is None else self._turn.ends
+        self.stop_ids = {self._eos_id, *turn_ends.values()}
+        ends = {str(tokenizer.eos_token), *turn_ends}
         self._ends = sorted(filter(None, ends), key=len, reverse=True)
 
-    def end_id(self, prompt: str) -> int:
+    def end_id(self, prompt: str, response: str) -> int:
         """What a response to the prompt ends with: a turn that the template opened ends as the template ends it."""
-        return self._turn.end_id if self._turn is not None and self._turn.is_opened_by(prompt) else self._eos_id
+        if self._turn is None or not self._turn.is_opened_by(prompt):
+            return self._eos_id
+        written = _last_token(self._turn.ends, response)
+        return self._turn.end_id if written is None else self._turn.ends[written]
 
     def without_end(self, response: str) -> str:
         """The response without the end tokens that its text spells: it gets one of its own."""
@@ -131,6 +150,13 @@ class ResponseEnds:
                 stop -= 1
             else:
                 return response[:start]
+
+
+def written_end(tokenizer: Tokenizer, turn: str) -> str | None:
+    """The control token that ends a turn as the template wrote it. A tag that closes something, as a tool call, ends
+    no turn, unless it is the EOS. None where there is none."""
+    token = _last_token(_added_ids(tokenizer), turn)
+    return None if token is None or (_CLOSING.fullmatch(token) and token != tokenizer.eos_token) else token
 
 
 def write(tokenizer: Tokenizer, messages: list[dict[str, Any]], **values: Any) -> str:
@@ -187,6 +213,31 @@ def _added_ids(tokenizer: Tokenizer) -> dict[str, int]:
         for id_, token in tokenizer.added_tokens_decoder.items()
         if token.content.strip() and (token.special or _DELIMITED.fullmatch(token.content.strip()))
     }
+
+
+def _tool_ends(tokenizer: Tokenizer) -> dict[str, int]:
+    """What ends a turn that calls a tool, also one of the tools that Llama 3.1 has built in; nothing where the template
+    writes no calls."""
+    call = {"id": "Callqmbld", "type": "function", "function": {"name": ANSWER, "arguments": {}}}
+    dialogue = [_user(), {"role": "assistant", "content": "", "tool_calls": [call]}]
+    ends = {}
+    for values in ({}, {"builtin_tools": [ANSWER]}):
+        try:
+            written = write(tokenizer, dialogue, add_generation_prompt=False, **values)
+        except Exception:  # As in `assistant_turn`.
+            continue
+        _, called, after = written.rpartition(ANSWER)
+        end = written_end(tokenizer, after)
+        if called and end is not None:
+            ends[end] = _added_ids(tokenizer)[end]
+    return ends
+
+
+def _last_token(tokens: Iterable[str], text: str) -> str | None:
+    """The longest of the tokens that the text ends with, space aside, where it is not marked as letters."""
+    stop = _end_without_space(text, len(text))
+    found = max((token for token in tokens if text.endswith(token, 0, stop)), key=len, default=None)
+    return None if found is None or text.endswith(MARK, 0, stop - len(found)) else found
 
 
 def _without_tags(text: str) -> str:

@@ -39,6 +39,15 @@ QWEN_3 = (
 )
 # As that of its thinking-only kind: prompts open the thoughts.
 QWEN_3_THINKING = QWEN_3.removesuffix("{% endif %}") + "<think>\n{% endif %}"
+# As Llama 3.1's: a call of a tool that it has built in ends with another token than other turns.
+LLAMA_3_TOOLS = (
+    "{% for message in messages %}<|im_start|>{{ message['role'] }}<|sep|>\n\n"
+    "{% for call in message.tool_calls or [] %}{% if call.function.name in (builtin_tools or []) %}"
+    "<|python_tag|>{{ call.function.name }}.call()<|eom_id|>{% else %}"
+    '{"name": "{{ call.function.name }}", "parameters": {{ call.function.arguments | tojson }}}<|eot_id|>{% endif %}'
+    "{% else %}{{ message['content'] | trim }}<|eot_id|>{% endfor %}{% endfor %}"
+    "{% if add_generation_prompt %}<|im_start|>assistant<|sep|>\n\n{% endif %}"
+)
 
 CONTROL = ("<|endoftext|>", "<|pad|>", "<|im_start|>", "<|im_end|>", "<|sep|>", "<|eot_id|>")
 

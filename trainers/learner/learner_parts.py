@@ -75,8 +75,9 @@ def with_all_ends(generation: GenerationConfig, tokenizer: Any) -> GenerationCon
     turn = assistant_turn(tokenizer)
     named = generation.eos_token_id
     ids = named if isinstance(named, list) else [tokenizer.eos_token_id if named is None else named]
-    if turn is None or turn.end_id in ids:
+    ends = [] if turn is None else [end for end in turn.ends.values() if end not in ids]
+    if not ends:
         return generation
     extended = deepcopy(generation)
-    extended.eos_token_id = [*ids, turn.end_id]
+    extended.eos_token_id = [*ids, *ends]
     return extended

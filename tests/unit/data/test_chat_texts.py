@@ -8,13 +8,14 @@ from typing import Any
 import pytest
 from transformers import AddedToken, PreTrainedTokenizerFast
 
-from plumbob.configs.settings.data import LengthSettings, ReadingSettings
+from plumbob.configs.settings.data import ReadingSettings
 from plumbob.core.errors import UserError
 from plumbob.data.bounded_templates import template_time
 from plumbob.data.chat import PLAIN_CHAT_TEMPLATE, PROMPT_TEMPLATE, TemplateRenderer, chat_renderer, plain_dialogue
 from plumbob.data.prompts import encode_prompts
 from plumbob.data.reading.readers import read_demonstrations, read_pairs, read_prompts
-from plumbob.data.tokenization import TokenSequence, encode_demonstrations, pack_texts
+from plumbob.data.tokenization import pack_texts
+from tests.support.chat_rows import chat, encoded, learnt, saved
 from tests.support.control_tokenizers import (
     CHATML,
     LLAMA_2,
@@ -30,28 +31,6 @@ from tests.support.control_tokenizers import (
 
 RULES = ReadingSettings()
 QUESTION, ANSWER = "What is the capital?", "Lima"
-
-
-def saved(folder: Path, *rows: Any) -> str:
-    path = folder / "rows.jsonl"
-    path.write_text("\n".join(map(json.dumps, rows)))
-    return str(path)
-
-
-def chat(question: str, answer: str) -> dict[str, Any]:
-    return {"messages": [{"role": "user", "content": question}, {"role": "assistant", "content": answer}]}
-
-
-def encoded(
-    folder: Path, tokenizer: PreTrainedTokenizerFast, row: Any, rules: ReadingSettings = RULES
-) -> TokenSequence:
-    records = read_demonstrations(saved(folder, row), rules, chat_renderer(tokenizer)).records
-    (found,) = encode_demonstrations(tokenizer, records, LengthSettings()).records
-    return found
-
-
-def learnt(tokenizer: PreTrainedTokenizerFast, sequence: TokenSequence) -> str:
-    return str(tokenizer.decode(sequence.ids[sequence.loss_mask]))
 
 
 @pytest.mark.parametrize(
