@@ -18,7 +18,7 @@ LOST = LearnersLost("learner-0 died")
 TWO = LearnerRankSettings(num_workers=2)
 
 
-class Hosts:
+class AnyNumberOfHosts:
     """Reservations without end, and the fleet: actors that are names. `joined`: who, and whether for another."""
 
     def __init__(self) -> None:
@@ -54,7 +54,7 @@ def test_learners_have_joined_when_their_group_is_there(monkeypatch: pytest.Monk
 
     monkeypatch.setattr(learner_ranks, "gather_ranks", gather_ranks)
     monkeypatch.setattr(learner_ranks, "end_actor", lambda handle: None)
-    hosts: Any = Hosts()
+    hosts: Any = AnyNumberOfHosts()
     ranks = LearnerRanks(hosts, hosts, boot_timeout_s=60.0)
     for _ in range(2):  # One dies before it answers, one as the group is made.
         with pytest.raises(LearnersLost):
