@@ -1,6 +1,6 @@
 """Admission: whether a run fits before it starts, and whether it may be scaled or do without a host while it runs."""
 
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import replace
 
 import ray
@@ -8,12 +8,23 @@ import ray
 from plumbob.cluster.calls import wait_until
 from plumbob.cluster.nodes import hosts, this_machine
 from plumbob.cluster.placement import Plan, plan
-from plumbob.cluster.resources import Expected, Host, ResourceNeed, gib_in_words, parts_in_words, resources_of
+from plumbob.cluster.resources import (
+    Expected,
+    Host,
+    ResourceNeed,
+    WorkerRole,
+    gib_in_words,
+    hosts_of,
+    on_hosts,
+    parts_in_words,
+    resources_of,
+    settings_that_hold,
+)
 from plumbob.cluster.run_status import RunStatus
 from plumbob.configs.settings.workers import ClusterSettings
 from plumbob.core.activities import activities
 from plumbob.core.errors import UserError
-from plumbob.models.sizes.memory import GIB
+from plumbob.models.sizes.memory import GIB, MemoryEstimate
 
 FIX = (
     "take a smaller model, policy.dtype=bfloat16, an adapter (policy.tuning.kind=lora) where all weights are trained, "
@@ -24,17 +35,49 @@ BUSY_S = 30.0
 """What others hold is waited for so long at least: workers of a run that has just ended hold theirs for seconds."""
 
 
-def check_local(cluster: ClusterSettings, needs: tuple[ResourceNeed, ...], expected: Expected) -> None:
-    """A private Ray is as large as this machine, known before it starts. Raises UserError when that is too small."""
+def check_local(
+    cluster: ClusterSettings, needs: tuple[ResourceNeed, ...], expected: Expected, is_running: bool = False
+) -> None:
+    """A private Ray is as large as this machine, known before it starts.
+
+    Args:
+        is_running: it has been started already, perhaps with workers that this run takes over: it knows what is free.
+
+    Raises:
+        UserError: this machine is too small, or others hold too much of it.
+    """
     if cluster.address == "local":
-        check_memory(needs, expected, this_machine(cluster, free=False))
-        _refuse_unfit(plan(needs, this_machine(cluster)), "")
+        check_memory(cluster, needs, expected)
+        if not is_running:
+            _refuse_unfit(plan_here(cluster, needs), cluster, "")
 
 
-def check_joined(cluster: ClusterSettings, needs: tuple[ResourceNeed, ...], expected: Expected) -> None:
-    """Of a cluster that was joined, what no waiting mends. Raises UserError, as `check_memory`."""
-    if cluster.address != "local":
-        check_memory(needs, expected, hosts(free=False))
+def plan_here(cluster: ClusterSettings, needs: Sequence[ResourceNeed]) -> Plan:
+    """What a private Ray that starts now would have room for."""
+    return plan(needs, this_machine(cluster), this_machine(cluster, free=False))
+
+
+def check_memory(cluster: ClusterSettings, needs: Sequence[ResourceNeed], expected: Expected) -> None:
+    """Raises UserError for weights and optimizer states that are larger than this machine's memory, whoever uses it."""
+    impossible = what_cannot_be(needs, expected, this_machine(cluster, free=False))
+    if impossible is not None:
+        raise UserError(f"{impossible}: {FIX}")
+
+
+def joined_notes(cluster: ClusterSettings, needs: Sequence[ResourceNeed], expected: Expected) -> tuple[str, ...]:
+    """What is said of the memory of a cluster that was joined. It ends nothing: only Ray's own figure is known.
+
+    That is what `ray start --memory` was given, or most of what was free when Ray was started.
+    """
+    impossible = None if cluster.address == "local" else what_cannot_be(needs, expected, hosts(free=False))
+    if impossible is None:
+        return ()
+    asked = " and ".join(settings_that_hold(needs, expected))
+    placed = f", and {asked} places each where it has room" if asked else ""
+    return (
+        f"{impossible} by its Ray, which may be less than it is; if it is that, the run will be ended for want of "
+        f"memory: {FIX}; if not, `ray start --memory=BYTES` says so{placed}",
+    )
 
 
 def fitting_plan(found: Callable[[], Plan], cluster: ClusterSettings, notify: Callable[[str], None]) -> Plan:
@@ -52,54 +95,61 @@ def fitting_plan(found: Callable[[], Plan], cluster: ClusterSettings, notify: Ca
         with activities.during(f"waiting {until}"):
             wait_until(lambda: found().fits, wait_s)
     fitting = found()
-    _refuse_unfit(fitting, f" after waiting {wait_s:g} s" if waits else "")
+    _refuse_unfit(fitting, cluster, f" after waiting {wait_s:g} s" if waits else "")
     return fitting
 
 
-def _refuse_unfit(found: Plan, waited: str) -> None:
+def _refuse_unfit(found: Plan, cluster: ClusterSettings, waited: str) -> None:
     if found.fits:
         return
+    where = "this machine" if cluster.address == "local" else "the cluster"
     if found.total is None:
-        raise UserError(f"the cluster is too small{waited}: {found.what_is_missing()}")
+        raise UserError(f"{where} is too small{waited}: {found.what_is_missing()}")
+    if cluster.address == "local":  # What others run here is unknown to a Ray of our own, which may not have started.
+        raise UserError(f"{where} is busy: {found.what_is_missing()}; the run fits once others have ended")
     running = ", ".join(sorted(ray.util.list_named_actors())) or "none"
     raise UserError(
-        f"the cluster is busy{waited}: {found.what_is_missing()}; runs of Plumbob on it: {running}; the run fits once "
+        f"{where} is busy{waited}: {found.what_is_missing()}; runs of Plumbob on it: {running}; the run fits once "
         f"others have ended: cluster.wait_s=3600 waits up to an hour for that"
     )
 
 
-def check_memory(needs: Sequence[ResourceNeed], expected: Expected, hosts: Sequence[Host]) -> None:
-    """Look for what cannot be: weights and optimizer states that are larger than the memory.
+def what_cannot_be(needs: Sequence[ResourceNeed], expected: Expected, hosts: Sequence[Host]) -> str | None:
+    """The first stage whose weights and optimizer states are larger than the memory, as a sentence without its end.
 
-    What is on GPUs is not looked at: the hosts do not say how much memory these have.
+    Those of one worker are larger than the memory of any host that it may be on, or those of all workers than that
+    of all hosts. What is on GPUs is not looked at: the hosts do not say how much memory these have.
 
     Args:
         hosts: with all that they have, whoever uses it now.
-
-    Raises:
-        UserError: those of one worker are larger than any host's memory, or those of all than that of all hosts.
     """
-    on_hosts = [need for need in needs if not need.num_gpus and need.role in expected]
-    if not on_hosts or not hosts:
-        return
-    largest = max(hosts, key=lambda host: host.free.gib)
-    for need in on_hosts:
-        estimate = expected[need.role]
-        taken = estimate.certain / GIB
-        if taken > largest.free.gib:
-            raise UserError(
-                f"one worker of role {need.role} takes {gib_in_words(taken)} for its weights and their optimizer "
-                f"alone, about {gib_in_words(estimate.total / GIB)} in all ({parts_in_words(estimate)}), and "
-                f"{largest.address} has {gib_in_words(largest.free.gib)}: {FIX}"
+    return next((found for stage in expected if (found := _of_stage(stage, needs, expected[stage], hosts))), None)
+
+
+def _of_stage(
+    stage: str, needs: Sequence[ResourceNeed], roles: Mapping[WorkerRole, MemoryEstimate], hosts: Sequence[Host]
+) -> str | None:
+    looked_at = on_hosts(needs, roles)
+    for need in looked_at:
+        able = hosts_of([need], hosts)
+        taken, estimate = roles[need.role].certain / GIB, roles[need.role]
+        largest = max(able, key=lambda host: host.free.gib, default=None)
+        if largest is not None and taken > largest.free.gib:
+            return (
+                f"stage {stage}: one worker of role {need.role} takes {gib_in_words(taken)} for its weights and their "
+                f"optimizer alone, about {gib_in_words(estimate.total / GIB)} in all ({parts_in_words(estimate)}), and "
+                f"{largest.address} has {gib_in_words(largest.free.gib)}"
             )
-    together = sum(need.count * expected[need.role].certain for need in on_hosts) / GIB
-    there = sum(host.free.gib for host in hosts)
-    if together > there:
-        workers = ", ".join(f"{need.setting}={need.count}" for need in on_hosts)
-        raise UserError(
-            f"the weights of all workers and their optimizers take {gib_in_words(together)} together ({workers}), and "
-            f"the hosts have {gib_in_words(there)}: {FIX}, or fewer workers"
-        )
+    together = sum(need.count * roles[need.role].certain for need in looked_at) / GIB
+    able = hosts_of(looked_at, hosts)
+    there = sum(host.free.gib for host in able)
+    if not able or together <= there:
+        return None
+    workers = ", ".join(f"{need.setting}={need.count}" for need in looked_at)
+    return (
+        f"stage {stage}: the weights of all workers and their optimizers take {gib_in_words(together)} together "
+        f"({workers}; fewer may fit), and the hosts that they may be on have {gib_in_words(there)}"
+    )
 
 
 def check_scale(status: RunStatus, num_workers: int, draining: Collection[str]) -> int:

@@ -125,8 +125,8 @@ def resources_of(need: ResourceNeed) -> ResourceAmount:
 
 # ------------------------------------------------------------------------------------------------------------- expected
 
-Expected = Mapping[WorkerRole, MemoryEstimate]
-"""Role -> what one of its workers takes."""
+Expected = Mapping[str, Mapping[WorkerRole, MemoryEstimate]]
+"""Stage -> role -> what one of its workers takes, of all workers that there are while the stage runs."""
 
 DRIVER = DRIVER_FLOOR + PRIVATE_RAY_FLOOR
 """What a run takes beside its workers: its driver, and Ray's own processes."""
@@ -135,52 +135,109 @@ DRIVER = DRIVER_FLOOR + PRIVATE_RAY_FLOOR
 def memory_lines(needs: Sequence[ResourceNeed], expected: Expected, hosts: Sequence[Host]) -> list[str]:
     """What a person reads of it: each role, with what its settings ask for, then all together, with what is free."""
     rows = []
+    largest = widest(expected)
     for need in needs:
-        if need.role not in expected:
+        if need.role not in largest:
             continue
-        estimate = expected[need.role]
+        estimate = largest[need.role]
         section = need.setting.partition(".")[0]
         where = "on its GPUs " if need.num_gpus else ""
+        nowhere = "" if _fits_on_a_host(need, largest, hosts) else "; no host has that much free"
+        more = "".join(settings_that_hold([need], expected))
+        less = f" is less, so that hosts may be filled past their memory: set {more}" if more else ""
         rows.append(
             f"{need.role}: about {gib_in_words(estimate.total / GIB)} each {where}({parts_in_words(estimate)}); "
-            f"{section}.memory_gib={need.memory_gib:g}" + (_too_little(section, need, estimate) if not where else "")
+            f"{section}.memory_gib={need.memory_gib:g}{less}{nowhere}"
         )
     if rows:
-        whole, free = total_bytes(needs, expected) / GIB, sum(host.free.gib for host in hosts)
+        whole, free = total_bytes(needs, expected) / GIB, _free_gib(needs, hosts)
+        beside = " beside what is on GPUs" if any(need.num_gpus and need.role in largest for need in needs) else ""
         but = "" if whole <= free else ", which is less: the run may be ended for want of memory"
+        compared = f"; {gib_in_words(free)} are free{but}" if hosts else ""
         rows.append(
-            f"in all about {gib_in_words(whole)}, {gib_in_words(DRIVER / GIB)} of it the driver and Ray; "
-            f"{gib_in_words(free)} are free{but}"
+            f"in all about {gib_in_words(whole)}{beside}, {gib_in_words(DRIVER / GIB)} of it the driver and Ray"
+            f"{compared}"
         )
     return rows
 
 
 def expected_gib(needs: Sequence[ResourceNeed], expected: Expected) -> dict[str, Any]:
     """As JSON has it, in GiB."""
+    largest = widest(expected)
     roles = {
         need.role: {
-            "each": expected[need.role].total / GIB,
-            "parts": {name: size / GIB for name, size in expected[need.role].parts().items()},
+            "each": largest[need.role].total / GIB,
+            "parts": {name: size / GIB for name, size in largest[need.role].parts().items()},
             "declared": need.memory_gib,
         }
         for need in needs
-        if need.role in expected
+        if need.role in largest
     }
     if not roles:
         return {}
     return {"roles": roles, "driver_and_ray": DRIVER / GIB, "total": total_bytes(needs, expected) / GIB}
 
 
+def memory_fits(needs: Sequence[ResourceNeed], expected: Expected, hosts: Sequence[Host]) -> bool | None:
+    """Whether what is expected is free, of all workers together and of each on a host; None where nothing is expected.
+
+    It says nothing of what is on GPUs.
+    """
+    largest = widest(expected)
+    if not any(need.role in largest for need in needs):
+        return None
+    is_enough = total_bytes(needs, expected) / GIB <= _free_gib(needs, hosts)
+    return is_enough and all(_fits_on_a_host(need, largest, hosts) for need in needs)
+
+
+def _fits_on_a_host(need: ResourceNeed, largest: Mapping[WorkerRole, MemoryEstimate], hosts: Sequence[Host]) -> bool:
+    roomiest = max((host.free.gib for host in hosts_of([need], hosts)), default=None)
+    return roomiest is None or not on_hosts([need], largest) or largest[need.role].total / GIB <= roomiest
+
+
+def _free_gib(needs: Sequence[ResourceNeed], hosts: Sequence[Host]) -> float:
+    return sum(host.free.gib for host in hosts_of(needs, hosts))
+
+
 def total_bytes(needs: Sequence[ResourceNeed], expected: Expected) -> int:
-    """Of all workers, the driver and Ray."""
-    return DRIVER + sum(need.count * expected[need.role].total for need in needs if need.role in expected)
+    """In the stage that takes most: of all workers that are not on GPUs, the driver and Ray."""
+    stages = [[need.count * roles[need.role].total for need in on_hosts(needs, roles)] for roles in expected.values()]
+    return DRIVER + max(map(sum, stages), default=0)
 
 
-def _too_little(section: str, need: ResourceNeed, estimate: MemoryEstimate) -> str:
-    enough = round(estimate.total / GIB + 0.05, 1)
-    if enough <= need.memory_gib:
-        return ""
-    return f" is less, so that hosts may be filled past their memory: set {section}.memory_gib={enough:g}"
+def on_hosts(needs: Sequence[ResourceNeed], roles: Mapping[WorkerRole, MemoryEstimate]) -> list[ResourceNeed]:
+    """Those that have their models in their hosts' memory, and of which something is expected."""
+    return [need for need in needs if not need.num_gpus and need.role in roles]
+
+
+def widest(expected: Expected) -> dict[WorkerRole, MemoryEstimate]:
+    """Role -> what one of its workers takes in the stage in which that is most."""
+    found: dict[WorkerRole, MemoryEstimate] = {}
+    for roles in expected.values():
+        for role, estimate in roles.items():
+            if role not in found or estimate.total > found[role].total:
+                found[role] = estimate
+    return found
+
+
+def hosts_of(needs: Sequence[ResourceNeed], hosts: Sequence[Host]) -> list[Host]:
+    """Those that a worker of at least one of the needs may be on, by its CPUs and GPUs."""
+    return [
+        host
+        for host in hosts
+        if any(host.free.holds(ResourceAmount(need.num_cpus, need.num_gpus, 0.0)) for need in needs)
+    ]
+
+
+def settings_that_hold(needs: Sequence[ResourceNeed], expected: Expected) -> list[str]:
+    """What to set of workers on hosts that ask for less memory than they are expected to take."""
+    largest = widest(expected)
+    found = []
+    for need in on_hosts(needs, largest):
+        enough = round(largest[need.role].total / GIB + 0.05, 1)
+        if enough > need.memory_gib:
+            found.append(f"{need.setting.partition('.')[0]}.memory_gib={enough:g}")
+    return found
 
 
 def parts_in_words(estimate: MemoryEstimate) -> str:

@@ -1,6 +1,6 @@
 """Chat messages and how they become text: the tokenizer's template, or a plain dialogue."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
@@ -13,9 +13,10 @@ from plumbob.configs.validation import shortened
 from plumbob.core.errors import UserError
 from plumbob.core.outside import reason_of
 from plumbob.data.records import RowError
-from plumbob.data.texts.control_tokens import SpeltTokens
+from plumbob.data.texts.control_tokens import ESCAPED_MARKS, SpeltTokens, is_marked
 from plumbob.data.texts.tokenizer import Tokenizer
 from plumbob.data.texts.turns import (
+    ANSWER,
     AssistantTurn,
     assistant_turn,
     control_tokens,
@@ -86,8 +87,16 @@ class ModelRender:
         raise NotImplementedError
 
     def response(self, context: list[Message], message: Message, prompt: str, **values: Any) -> str:
-        """What the message's content is behind the prompt."""
-        return str(message["content"])
+        """The message's content, behind what is written between the prompt and it, such as a space."""
+        content = str(message["content"])
+        if not content.strip():
+            return content
+        try:
+            written = self([*context, message | {"content": ANSWER}], **(values | {"add_generation_prompt": False}))
+        except RowError:
+            return content
+        before, answered, _ = written.removeprefix(prompt).partition(ANSWER)
+        return before + content if answered and written.startswith(prompt) else content
 
 
 class ObservedRender(ModelRender):
@@ -176,6 +185,9 @@ def chat_renderer(tokenizer: Tokenizer) -> ChatRenderer:
     return ChatRenderer(tokenizer)
 
 
+_PLAIN_TEMPLATE = Template(PLAIN_CHAT_TEMPLATE)
+
+
 class PlainDialogue(ModelRender):
     """By `PLAIN_CHAT_TEMPLATE`, where no tokenizer with a chat template is at hand."""
 
@@ -184,7 +196,7 @@ class PlainDialogue(ModelRender):
 
     def __call__(self, messages: list[Message], **values: Any) -> str:
         unset = {"add_generation_prompt": True, "eos_token": ""}
-        return Template(PLAIN_CHAT_TEMPLATE).render(**{**unset, **values, "messages": messages})
+        return _PLAIN_TEMPLATE.render(**{**unset, **values, "messages": messages})
 
 
 plain_dialogue = PlainDialogue()
@@ -206,7 +218,7 @@ class WrittenTexts:
     control: SpeltTokens | None
 
     def __call__(self, messages: list[Message], **values: Any) -> str:
-        return self.render(self.marked(messages), **self.marked(values))
+        return self._with_marks(self.render, self.marked(messages), **self.marked(values))
 
     def prompt(self, text: str) -> str:
         if self.prompt_template is None or not text.strip():
@@ -216,7 +228,8 @@ class WrittenTexts:
     def response(self, context: list[Message], message: Message, prompt: str, **values: Any) -> str:
         if not isinstance(self.render, ModelRender):
             return str(message["content"])
-        return self.render.response(self.marked(context), self.marked(message), prompt, **self.marked(values))
+        given = self.marked(context), self.marked(message), prompt
+        return self._with_marks(self.render.response, *given, **self.marked(values))
 
     def marked(self, value: Any) -> Any:
         """The same, with what spells a control token marked as letters."""
@@ -225,6 +238,18 @@ class WrittenTexts:
     def marked_row(self, fields: Mapping[str, Any]) -> dict[str, Any]:
         """The same of the fields of a row, under their names."""
         return {name: self.marked(value) for name, value in fields.items()}
+
+    @staticmethod
+    def _with_marks(write: Callable[..., str], *given: Any, **values: Any) -> str:
+        """What it writes of them. RowError where it escapes marks: control tokens behind them would be meant."""
+        text = write(*given, **values)
+        if any(escaped in text for escaped in ESCAPED_MARKS) and is_marked([*given, values]):
+            raise RowError(
+                "the row spells a control token of the model's in a text that the tokenizer's chat template escapes, "
+                "so that its letters cannot be told from the token: leave the row out, or correct chat_template in the "
+                "tokenizer's folder (`tojson` in place of a mapping as it is, without ensure_ascii)"
+            )
+        return text
 
     def template_note(self, rules: ReadingSettings) -> str | None:
         """A sentence about a prompt template that is not the settings', or not the model's."""
@@ -245,14 +270,15 @@ def written_texts(render: Render, rules: ReadingSettings) -> WrittenTexts:
     return WrittenTexts(render, rules.prompt_template or render.prompt_template, render.control)
 
 
-def template_renderer(template: str, special_tokens: Mapping[str, Any]) -> Render:
-    """The same by a chat template of any origin, which finds `special_tokens` by their names."""
+class TemplateRenderer(ModelRender):
+    """By a chat template of any origin, which finds `special_tokens` by their names."""
 
-    def render(messages: list[Message], **values: Any) -> str:
+    def __init__(self, template: str, special_tokens: Mapping[str, Any]) -> None:
+        self._template, self._special_tokens = template, special_tokens
+
+    def __call__(self, messages: list[Message], **values: Any) -> str:
         with _refusing_rows():
-            return written_by(template, special_tokens, messages, **values)
-
-    return render
+            return written_by(self._template, self._special_tokens, messages, **values)
 
 
 @contextmanager

@@ -1,6 +1,6 @@
 """How much memory each worker of a run is expected to take, told before anything is loaded."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import assert_never
 
@@ -12,6 +12,7 @@ from plumbob.configs.runs import (
     DpoRun,
     EvalRun,
     KtoRun,
+    LearnerRun,
     PipelineRun,
     PpoRun,
     PretrainEncoderRun,
@@ -19,6 +20,7 @@ from plumbob.configs.runs import (
     RewardRun,
     SftRun,
 )
+from plumbob.configs.settings.algorithms import algorithm_of
 from plumbob.configs.settings.data import LengthSettings
 from plumbob.configs.settings.models import ModelRef, NewBertSettings, NewLlamaSettings, Tuning
 from plumbob.configs.settings.rewards import RewardGroupSettings
@@ -57,23 +59,18 @@ NUM_ADAPTERS_HELD = 2
 
 
 def expected_memory(run: AnyRun, longest: int | None = None) -> Expected:
-    """Role -> what one of its workers takes, in the widest of the run's stages.
+    """Stage -> role -> what one of its workers takes; empty where nothing can be told.
 
     Args:
         longest: tokens of the longest sequence that learners compute; None takes what the settings allow.
     """
     try:
-        estimates = list(_estimates(run, longest))
+        return _of_pipeline(run) if isinstance(run, PipelineRun) else {run.stage: dict(_of_roles(run, longest))}
     except UserError:  # Code that comes with a model may need its weights to make it: of that nothing is told.
         return {}
-    return {role: max(_of_role(role, estimates), key=lambda one: one.total) for role, _ in estimates}
 
 
-def _of_role(role: WorkerRole, estimates: Sequence[tuple[WorkerRole, MemoryEstimate]]) -> list[MemoryEstimate]:
-    return [estimate for other, estimate in estimates if other == role]
-
-
-def _estimates(run: AnyRun, longest: int | None) -> Iterator[tuple[WorkerRole, MemoryEstimate]]:
+def _of_roles(run: LearnerRun, longest: int | None) -> Iterator[tuple[WorkerRole, MemoryEstimate]]:
     match run:
         case PretrainRun():
             yield "learner", _pretrained(run.policy.ref, run.policy.dtype, run.learner, run.pretrain.block_tokens)
@@ -105,8 +102,6 @@ def _estimates(run: AnyRun, longest: int | None) -> Iterator[tuple[WorkerRole, M
                 yield "judge", _scorer(run.judge)
         case EvalRun():
             yield from _of_evaluation(run)
-        case PipelineRun():
-            yield from _of_pipeline(run)
         case _:
             assert_never(run)
 
@@ -126,22 +121,30 @@ def _of_evaluation(run: EvalRun) -> Iterator[tuple[WorkerRole, MemoryEstimate]]:
         yield "learner", forward_memory(sizes, held, BYTES[run.policy.dtype], batch)
 
 
-def _of_pipeline(run: PipelineRun) -> Iterator[tuple[WorkerRole, MemoryEstimate]]:
-    """Of its stages, as each would be by itself."""
-    data, learner, encoder = run.data, run.learner, run.reward.encoder
+def _of_pipeline(run: PipelineRun) -> Expected:
+    """Of each stage what it would take by itself, and what the workers do that earlier ones leave for later ones."""
+    data, learner, encoder, dtype = run.data, run.learner, run.reward.encoder, run.policy.dtype
+    stages: dict[str, dict[WorkerRole, MemoryEstimate]] = {}
     if isinstance(run.policy.ref, NewLlamaSettings):
-        yield "learner", _pretrained(run.policy.ref, run.policy.dtype, learner, run.pretrain.block_tokens)
+        stages["pretrain"] = {"learner": _pretrained(run.policy.ref, dtype, learner, run.pretrain.block_tokens)}
     if isinstance(encoder, NewBertSettings):
-        yield "learner", _encoder(encoder, learner, run.pretrain_encoder.block_tokens, is_masked_lm=True)
-    yield "learner", _encoder(encoder, learner, RESPONSES_OF_A_PAIR * run.reward.max_tokens)
-    tuned, aligned = (_policy(run.policy.ref, tuning) for tuning in (run.policy.sft_tuning, run.policy.tuning))
+        masked = _encoder(encoder, learner, run.pretrain_encoder.block_tokens, is_masked_lm=True)
+        stages["pretrain-encoder"] = {"learner": masked}
+    tuned, aligned = (_policy(run.policy.ref, tuning, dtype) for tuning in (run.policy.sft_tuning, run.policy.tuning))
     longest = _longest(aligned, None, data)
-    yield "learner", _learner(tuned, ("policy",), learner, longest)
-    yield "learner", _learner(aligned, ("policy", "reference"), learner, RESPONSES_OF_A_PAIR * longest)
     sampled = min(aligned.num_positions, data.max_prompt_tokens + run.rollout.max_tokens)
-    yield "learner", _learner(aligned, roles_of(run.ppo.estimator), learner, sampled, run.rollout.max_tokens)
-    yield "rollout", _sampler(aligned, run.rollout, data.max_prompt_tokens)
-    yield "scorer", _scorer(run.reward)
+    online = _learner(aligned, roles_of(run.ppo.estimator), learner, sampled, run.rollout.max_tokens)
+    pairs = _learner(aligned, ("policy", "reference"), learner, RESPONSES_OF_A_PAIR * longest)
+    # The reward model is calibrated on what the first rollout workers sample.
+    samplers: dict[WorkerRole, MemoryEstimate] = {"rollout": _sampler(aligned, run.rollout, data.max_prompt_tokens)}
+    left: dict[WorkerRole, MemoryEstimate] = {**samplers, "scorer": _scorer(run.reward)}
+    return {
+        **stages,
+        "sft": {"learner": _learner(tuned, ("policy",), learner, longest)},
+        "reward": {"learner": _encoder(encoder, learner, RESPONSES_OF_A_PAIR * run.reward.max_tokens), **samplers},
+        algorithm_of(run.ppo.estimator): {"learner": online, **left},
+        "dpo": {"learner": pairs, **left},
+    }
 
 
 # --------------------------------------------------------------------------------------------------------------- roles
@@ -165,7 +168,8 @@ class _Policy:
     is_full: bool
 
 
-def _policy(ref: ModelRef | NewLlamaSettings, tuning: Tuning | None) -> _Policy:
+def _policy(ref: ModelRef | NewLlamaSettings, tuning: Tuning | None, new_dtype: str = "float32") -> _Policy:
+    """`new_dtype`: of the weights of a model that is made from scratch, as later stages load it."""
     begun, positions = 0, 0
     if isinstance(ref, ModelRef):
         opened = open_policy(ref)
@@ -180,7 +184,7 @@ def _policy(ref: ModelRef | NewLlamaSettings, tuning: Tuning | None) -> _Policy:
         trained = sizes.num_parameters if is_full else 0
     else:
         trained = begun or num_adapter_parameters(model, tuning)
-    dtype = ref.dtype if isinstance(ref, ModelRef) else "float32"
+    dtype = ref.dtype if isinstance(ref, ModelRef) else new_dtype
     return _Policy(sizes, BYTES[dtype], positions, trained, begun, is_full)
 
 

@@ -21,9 +21,9 @@ from plumbob.data.chat import (
     ModelRender,
     ObservedRender,
     Render,
+    TemplateRenderer,
     chat_renderer,
     plain_dialogue,
-    template_renderer,
 )
 from plumbob.data.records import RowError
 from plumbob.data.rendered_rows import RowPart, shortened
@@ -54,7 +54,17 @@ class DialogueForm:
 
     @property
     def render(self) -> Render | None:
-        return None if self.chat_template is None else template_renderer(self.chat_template, self.special_tokens)
+        return None if self.chat_template is None else TemplateRenderer(self.chat_template, self.special_tokens)
+
+    def writes_as(self, other: "DialogueForm") -> bool:
+        """Whether messages become the same texts: tokens that the template does not name, such as for padding, may
+        differ."""
+        return self.chat_template == other.chat_template and self._named_tokens == other._named_tokens
+
+    @property
+    def _named_tokens(self) -> dict[str, str]:
+        template = self.chat_template or ""
+        return {name: token for name, token in self.special_tokens.items() if name in template}
 
 
 class FormInUse(ObservedRender):
@@ -90,7 +100,7 @@ class FormInUse(ObservedRender):
 def form_of(chat_template: str, special_tokens: Mapping[str, Any]) -> DialogueForm:
     texts = {name: token for name, token in special_tokens.items() if isinstance(token, str)}
     try:
-        asked = template_renderer(chat_template, texts)([{"role": "user", "content": PROBE}])
+        asked = TemplateRenderer(chat_template, texts)([{"role": "user", "content": PROBE}])
     except RowError:  # It writes no dialogue as plain as this.
         asked = ""
     return DialogueForm(chat_template, texts, asked.rpartition(PROBE)[2])
@@ -151,15 +161,15 @@ class RewardPrompts:
         written = {
             ref: form for ref, form in self._forms.items() if form is not None and form.chat_template is not None
         }
-        self._form = next(iter(written.values()), None)
-        other = next((ref for ref, form in written.items() if form != self._form), None)
+        self._form = first = next(iter(written.values()), None)
+        other = next((ref for ref, form in written.items() if first and not form.writes_as(first)), None)
         if other is not None:
             raise UserError(
                 f"{next(iter(written))} and {other} were trained on chat messages that different templates wrote "
                 f"({FORM_FILE} in their folders), and an ensemble reads the same: give models of one form"
             )
         self._texts: dict[str, str] = {}
-        self._has_messages = False
+        self._from_messages: set[str] = set()
 
     @property
     def render(self) -> Render | None:
@@ -172,9 +182,11 @@ class RewardPrompts:
 
         def both(messages: list[Message], **values: Any) -> str:
             text = render(messages, **values)
-            self._has_messages = True
+            if not values.get("add_generation_prompt", True):
+                return text
             read = unmarked(text)
-            if own is not None and values.get("add_generation_prompt", True) and read not in self._texts:
+            self._from_messages.add(read)
+            if own is not None and read not in self._texts:
                 try:
                     self._texts[read] = unmarked(own(messages, **values))
                 except RowError as error:
@@ -188,8 +200,9 @@ class RewardPrompts:
         own = self.render or render
 
         def one(messages: list[Message], **values: Any) -> str:
-            self._has_messages = True
-            return own(messages, **values)
+            text = own(messages, **values)
+            self._from_messages.add(unmarked(text))
+            return text
 
         return ObservedRender(own, one, render.prompt_template if isinstance(render, ModelRender) else None)
 
@@ -205,27 +218,41 @@ class RewardPrompts:
 
     def notes(self, prompts: Sequence[str]) -> tuple[str, ...]:
         """Sentences about reward models that may never have seen prompts like these, which are the policy's."""
-        read = [self.read_as(prompt) for prompt in prompts]
-        notes = (self._note(ref, form, read) for ref, form in self._forms.items())
+        asked = [(self.read_as(prompt), unmarked(prompt) in self._from_messages) for prompt in prompts]
+        notes = (self._note(ref, form, asked) for ref, form in self._forms.items())
         return tuple(note for note in notes if note is not None)
 
-    def _note(self, ref: ModelRef, form: DialogueForm | None, prompts: Sequence[str]) -> str | None:
+    def _note(self, ref: ModelRef, form: DialogueForm | None, asked: Sequence[tuple[str, bool]]) -> str | None:
+        """Of prompts as they are read, and whether they are from messages."""
         if form is None:
             template = "the policy's chat template" if self._form is None else "that of the others"
             note = (
                 f"{ref}: nothing says in which form of dialogue it was trained (there is no {FORM_FILE} beside it, nor "
                 f"a chat template): it is given chat messages as {template} writes them."
             )
-            return note if self._has_messages else None
-        is_other = self._has_messages == (form.chat_template is None)
-        if not is_other or (form.ending and all(prompt.endswith(form.ending) for prompt in prompts)):
+            return note if any(is_chat for _, is_chat in asked) else None
+        unlike = [one for one in asked if _is_unlike(form, *one)]
+        if not unlike:
             return None
-        trained, asked = ("texts", "chat messages") if self._has_messages else ("chat messages", "texts")
-        ends = f", which ended with {form.ending!r}" if form.ending else ""
+        prompt, is_chat = unlike[0]
+        ends, so = (f", which ended with {form.ending!r}", " that do not end so") if form.ending else ("", "")
         return (
-            f"{ref}: trained on {trained}{ends}, and here given prompts from {asked} that do not end so, such as "
-            f"...{prompts[0][-MAX_ENDING:]!r}: its scores may mean little."
+            f"{ref}: trained on {_kind(form.chat_template is not None)}{ends}, and here given prompts "
+            f"({len(unlike):,} of {len(asked):,}) from {_kind(is_chat)}{so}, such as ...{prompt[-MAX_ENDING:]!r}: its "
+            f"scores may mean little."
         )
+
+
+def _is_unlike(form: DialogueForm, prompt: str, is_chat: bool) -> bool:
+    """Whether a prompt, from messages or from text, is not in the form, as far as one can tell."""
+    was_chat = form.chat_template is not None
+    if was_chat and is_chat:  # It has been written in the form.
+        return False
+    return not prompt.endswith(form.ending) if form.ending else is_chat != was_chat
+
+
+def _kind(is_chat: bool) -> str:
+    return "chat messages" if is_chat else "texts"
 
 
 class FormScorer:

@@ -27,7 +27,8 @@ class TextCodec:
     def __init__(self, tokenizer: Tokenizer) -> None:
         self._tokenizer: Any = tokenizer
         self.control = control_tokens(tokenizer)
-        self._control_ids = frozenset(self.control.ids.values())
+        # What stands for a letter that the vocabulary has not is a word's part, though it is marked as special.
+        self._control_ids = frozenset(self.control.ids.values()) - {tokenizer.unk_token_id}
         first = self._ids("a")[:1]
         self._adds_space = bool(first) and str(tokenizer.convert_ids_to_tokens(first[0])).startswith(SPACES)
         self._anchors = [(text, ids) for text in ANCHORS if (ids := self._anchor_ids(text))] if self._adds_space else []

@@ -13,6 +13,8 @@ from typing import Any
 from plumbob.data.texts.tokenizer import Tokenizer
 
 MARK = "\ufdd0"
+ESCAPED_MARKS = ("\\ufdd0", "%EF%B7%90")
+"""How programs write the mark where they escape what is not ASCII or not printable. Nothing reads it then."""
 
 
 class SpeltTokens:
@@ -72,6 +74,8 @@ class ControlTokens(SpeltTokens):
     def pieces(self, text: str) -> list[tuple[str, bool]]:
         """The text cut into (a control token, True) and (letters, False); the marks are gone.
 
+        So are those whose token a template has cut off, as one that splits an answer does.
+
         Space that a control token takes in is no part of the letters beside it.
         """
         pieces: list[tuple[str, bool]] = []
@@ -85,7 +89,8 @@ class ControlTokens(SpeltTokens):
             pieces += [(letters, False), (found[0], True)]
             letters = ""
         pieces.append((letters + text[start:], False))
-        return [(piece, is_control) for piece, is_control in self._without_taken_space(pieces) if piece]
+        cleaned = self._without_taken_space([(unmarked(piece), is_control) for piece, is_control in pieces])
+        return [(piece, is_control) for piece, is_control in cleaned if piece]
 
     def _without_taken_space(self, pieces: Sequence[tuple[str, bool]]) -> list[tuple[str, bool]]:
         result = list(pieces)
@@ -100,6 +105,19 @@ class ControlTokens(SpeltTokens):
 def any_of(texts: Sequence[str]) -> re.Pattern[str]:
     """Finds any of them, the longest that begins at a place; nothing where there are none."""
     return re.compile("|".join(map(re.escape, sorted(texts, key=len, reverse=True))) or r"(?!)")
+
+
+def is_marked(value: Any) -> bool:
+    """Whether any text in the value has a mark: of lists and mappings as in `marked_within`."""
+    match value:
+        case str():
+            return MARK in value
+        case list() | tuple():
+            return any(map(is_marked, value))
+        case dict():
+            return any(is_marked(name) or is_marked(item) for name, item in value.items())
+        case _:
+            return False
 
 
 def unmarked(text: str) -> str:

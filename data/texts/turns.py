@@ -19,7 +19,9 @@ QUESTION, ANSWER = "Qmbldvx", "Ambldvx"
 TAG = r"(?:</?\w+>|\[/?[A-Z_]+\])"
 """Such as `<think>`: what a template may open or close in the assistant's name."""
 
-_TAGS_AT_END = re.compile(rf"(?:\s*{TAG})*\s*\Z")
+_TAG = re.compile(TAG)
+_TAG_BEHIND_SPACE = re.compile(rf"\s*({TAG})")
+_DELIMITED = re.compile(r"<.+>|\[.+\]")
 
 
 @dataclass(frozen=True)
@@ -34,7 +36,8 @@ class AssistantTurn:
         end, end_id: the token that ends the turn: the first control token behind the answer, or the EOS where there is
             none.
         strips: whether the template takes away space around an answer.
-        tokens: the added tokens that the template writes around questions and answers.
+        tokens: the added tokens that the template writes around questions and answers, without the tags at the head
+            of an answer, such as `<think>` and `</think>`, which answers write too.
     """
 
     opening: str
@@ -51,7 +54,7 @@ class AssistantTurn:
         start = prompt.rfind(self.opening)
         if start < 0 or not self.opening or prompt[:start].endswith(MARK):
             return False
-        return _TAGS_AT_END.fullmatch(prompt, start + len(self.opening)) is not None
+        return not _without_tags(prompt[start + len(self.opening) :])
 
 
 @template_trial()
@@ -75,15 +78,20 @@ def assistant_turn(tokenizer: Tokenizer) -> AssistantTurn | None:
     closing, end, end_id = found
     tail = opened.removeprefix(unopened) if opened.startswith(unopened) else ""
     tail = tail or opened.rpartition(QUESTION)[2]
+    before = front.removeprefix(opened) if front.startswith(opened) else ""
+    # Of a template that opens no prompt, what stands before an answer is what tells turns apart.
+    head = "" if opened == unopened else before + opened_tags(front)
     return AssistantTurn(
-        opening=_TAGS_AT_END.sub("", tail) or tail.rstrip(),
-        before=front.removeprefix(opened) if front.startswith(opened) else "",
+        opening=_without_tags(tail) or tail.rstrip(),
+        before=before,
         after=after,
         closing=closing,
         end=end,
         end_id=end_id,
         strips=spaced == whole,
-        tokens=frozenset(token for token in _added_ids(tokenizer) if token in opened + whole) - _tags(opened),
+        tokens=frozenset(token for token in _added_ids(tokenizer) if token in opened + whole).difference(
+            _TAG.findall(opened_tags(opened) + head)
+        ),
     )
 
 
@@ -104,8 +112,8 @@ class ResponseEnds:
         assert tokenizer.eos_token_id is not None, "a policy's tokenizer has an EOS"
         self._turn, self._eos_id = assistant_turn(tokenizer), tokenizer.eos_token_id
         self.stop_ids = {self._eos_id} | (set() if self._turn is None else {self._turn.end_id})
-        ends = [str(tokenizer.eos_token)] + ([] if self._turn is None else [self._turn.end])
-        self._spelt_at_end = re.compile(rf"(?:{MARK}?(?:{any_of(ends).pattern})\s*)+\Z")
+        ends = {str(tokenizer.eos_token)} | (set() if self._turn is None else {self._turn.end})
+        self._ends = sorted(filter(None, ends), key=len, reverse=True)
 
     def end_id(self, prompt: str) -> int:
         """What a response to the prompt ends with: a turn that the template opened ends as the template ends it."""
@@ -113,7 +121,16 @@ class ResponseEnds:
 
     def without_end(self, response: str) -> str:
         """The response without the end tokens that its text spells: it gets one of its own."""
-        return self._spelt_at_end.sub("", response)
+        start = stop = len(response)
+        while True:
+            spelt = next((end for end in self._ends if response.endswith(end, 0, stop)), None)
+            if spelt is not None:
+                start = stop - len(spelt)
+                start = stop = start - response.endswith(MARK, 0, start)
+            elif stop and response[stop - 1].isspace():
+                stop -= 1
+            else:
+                return response[:start]
 
 
 def write(tokenizer: Tokenizer, messages: list[dict[str, Any]], **values: Any) -> str:
@@ -137,18 +154,22 @@ def written_by(template: str, special_tokens: Mapping[str, Any], messages: list[
 
 def opened_tags(prompt: str) -> str:
     """The tags, such as `<think>` and the space behind it, that the end of a prompt opens for the response."""
-    found = _TAGS_AT_END.search(prompt)
-    return "" if found is None or not found[0].strip() else found[0]
+    tags = prompt[len(_without_tags(prompt)) :]
+    return tags if tags.strip() else ""
 
 
 def without_repeated(tags: str, answer: str) -> str:
     """The answer without what the prompt has opened already."""
-    named = re.findall(TAG, tags)
-    for first in range(len(named)):
-        pattern = r"\s*".join(map(re.escape, named[first:]))
-        found = re.match(rf"\s*{pattern}\s*", answer)
-        if found is not None:
-            return answer[found.end() :]
+    named, found, ends = _TAG.findall(tags), list[str](), list[int]()
+    while len(found) < len(named):
+        tag = _TAG_BEHIND_SPACE.match(answer, ends[-1] if ends else 0)
+        if tag is None:
+            break
+        found.append(tag[1])
+        ends.append(tag.end())
+    for number in range(len(found), 0, -1):
+        if named[-number:] == found[:number]:
+            return answer[ends[number - 1] :].lstrip()
     return answer
 
 
@@ -157,12 +178,33 @@ def _user() -> dict[str, str]:
 
 
 def _added_ids(tokenizer: Tokenizer) -> dict[str, int]:
-    """Without the runs of space that some vocabularies have as added tokens."""
-    return {token.content: int(id_) for id_, token in tokenizer.added_tokens_decoder.items() if token.content.strip()}
+    """The added tokens that may tell turns apart: what is marked as special, or looks as control tokens do.
+
+    Vocabularies have ordinary words and runs of space as added tokens too.
+    """
+    return {
+        token.content: int(id_)
+        for id_, token in tokenizer.added_tokens_decoder.items()
+        if token.content.strip() and (token.special or _DELIMITED.fullmatch(token.content.strip()))
+    }
 
 
-def _tags(prompt: str) -> set[str]:
-    return set(re.findall(TAG, opened_tags(prompt)))
+def _without_tags(text: str) -> str:
+    """The text without the tags at its end and the space around them; a tag at a time, in time linear in its length."""
+    stop = _end_without_space(text, len(text))
+    while stop and text[stop - 1] in ">]":
+        start = text.rfind("<" if text[stop - 1] == ">" else "[", 0, stop)
+        if start < 0 or _TAG.fullmatch(text, start, stop) is None:
+            break
+        stop = _end_without_space(text, start)
+    return text[:stop]
+
+
+def _end_without_space(text: str, stop: int) -> int:
+    """Where text[:stop] ends without the space at its end."""
+    while stop and text[stop - 1].isspace():
+        stop -= 1
+    return stop
 
 
 def _end(tokenizer: Tokenizer, after: str) -> tuple[str, str, int] | None:

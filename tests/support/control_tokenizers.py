@@ -27,6 +27,18 @@ THINKING = (
     "<|im_end|>\n{% else %}<|im_start|>assistant\n{{ message['content'].split('</think>')[-1] }}<|im_end|>\n"
     "{% endif %}{% endfor %}{% if add_generation_prompt %}<|im_start|>assistant\n<think>\n{% endif %}"
 )
+# As Qwen 3's: an answer at the end of a dialogue has thoughts, empty ones where it gave none; no prompt opens them.
+QWEN_3 = (
+    "{% for message in messages %}{% set answer = message['content'] %}{% if message['role'] == 'assistant' %}"
+    "{% set thoughts = '' %}{% if '</think>' in answer %}"
+    "{% set thoughts = answer.split('</think>')[0].rstrip('\n').split('<think>')[-1].lstrip('\n') %}"
+    "{% set answer = answer.split('</think>')[-1].lstrip('\n') %}{% endif %}<|im_start|>assistant\n"
+    "{% if loop.last or thoughts %}<think>\n{{ thoughts.strip('\n') }}\n</think>\n\n{% endif %}"
+    "{% else %}<|im_start|>{{ message['role'] }}\n{% endif %}{{ answer }}<|im_end|>\n{% endfor %}"
+    "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
+)
+# As that of its thinking-only kind: prompts open the thoughts.
+QWEN_3_THINKING = QWEN_3.removesuffix("{% endif %}") + "<think>\n{% endif %}"
 
 CONTROL = ("<|endoftext|>", "<|pad|>", "<|im_start|>", "<|im_end|>", "<|sep|>", "<|eot_id|>")
 

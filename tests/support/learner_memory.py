@@ -11,6 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
+from plumbob.cluster.resources import widest
 from plumbob.configs.load_run import load_run
 from plumbob.configs.runs import SftRun
 from plumbob.data.tokenization import TokenBatch
@@ -31,7 +32,7 @@ def measure(policy: str, num_rows: int, num_tokens: int, overrides: list[str]) -
     given = [f"policy.model={policy}", "data.demonstrations=none", f"learner.micro_batch_size={num_rows}", *overrides]
     run = load_run("sft", given)
     assert isinstance(run, SftRun)
-    expected = expected_memory(run, num_tokens)["learner"].total / GIB
+    expected = widest(expected_memory(run, num_tokens))["learner"].total / GIB
     learner = open_learner(run)
     ids = np.random.default_rng(0).integers(5, 300, (num_rows, num_tokens))
     batch = TokenBatch(ids, np.ones(ids.shape, np.bool_), np.ones(ids.shape, np.bool_))

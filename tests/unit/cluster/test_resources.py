@@ -59,8 +59,10 @@ LEARNER, SCORER = (
     ResourceNeed("scorer", "reward.num_workers", 1, 0.5, 0.0, 4.0, spread=True),
 )
 EXPECTED: Expected = {
-    "learner": MemoryEstimate(weights=GIB, optimizer=2 * GIB, activations=GIB // 2),
-    "scorer": MemoryEstimate(weights=GIB // 4),
+    "ppo": {
+        "learner": MemoryEstimate(weights=GIB, optimizer=2 * GIB, activations=GIB // 2),
+        "scorer": MemoryEstimate(weights=GIB // 4),
+    }
 }
 
 

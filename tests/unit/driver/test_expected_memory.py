@@ -1,14 +1,17 @@
 """What workers are expected to take, from the settings of a run and the files of its models."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
+from plumbob.cluster.admission import what_cannot_be
+from plumbob.cluster.resources import Host, ResourceAmount, resource_needs, settings_that_hold, total_bytes, widest
 from plumbob.configs.load_run import load_run
 from plumbob.driver.expected_memory import expected_memory
 from plumbob.models.adapter import save_adapter
-from plumbob.models.sizes.memory import VLLM_FLOOR, MemoryEstimate
+from plumbob.models.sizes.memory import GIB, VLLM_FLOOR, MemoryEstimate
 from tests.support.tiny_policy import make_adapter, write_policy
 from tests.support.tiny_scorer import write_scorer
 
@@ -34,7 +37,7 @@ def num_parameters(policy: str) -> int:
 
 
 def learner_of(preset: str, *overrides: str, longest: int | None = None) -> MemoryEstimate:
-    return expected_memory(load_run(preset, overrides), longest)["learner"]
+    return widest(expected_memory(load_run(preset, overrides), longest))["learner"]
 
 
 def test_all_weights_or_an_adapter_are_trained(policy: str) -> None:
@@ -61,7 +64,7 @@ def test_every_role_of_an_adapter_has_weights_of_its_own(policy: str, tmp_path: 
     assert (pairs.weights, pairs.optimizer) == (4 * (number + 2 * ADAPTER), 12 * ADAPTER)
     assert pairs.activations == pytest.approx(2.4 * 3 * 8 * 2 * 20 * 2 * WIDTH, abs=1)
     given = (f"policy.model={tmp_path}/adapter", f"reward.model={scorer}", "data.prompts=p", "rollout.chunk_size=8")
-    found = expected_memory(load_run("ppo", [*given, "rollout.engine.kv_cache_gib=0.5"]), 20)
+    found = expected_memory(load_run("ppo", [*given, "rollout.engine.kv_cache_gib=0.5"]), 20)["ppo"]
     # The critic is a third, which learns too.
     assert found["learner"].weights == 4 * (number + 3 * ADAPTER)
     assert found["learner"].optimizer == 12 * 2 * ADAPTER
@@ -71,8 +74,16 @@ def test_every_role_of_an_adapter_has_weights_of_its_own(policy: str, tmp_path: 
 
 
 def test_models_that_are_yet_to_be_made(policy: str) -> None:
-    found = expected_memory(load_run("toy"))
-    assert set(found) == {"learner", "rollout", "scorer"}
+    alone, all_of_them = {"learner"}, {"learner", "rollout", "scorer"}
+    assert {stage: set(roles) for stage, roles in expected_memory(load_run("toy")).items()} == {
+        "pretrain": alone, "pretrain-encoder": alone, "sft": alone,
+        "reward": {"learner", "rollout"}, "ppo": all_of_them, "dpo": all_of_them,
+    }  # fmt: skip
+    halved = expected_memory(load_run("toy", ["policy.dtype=bfloat16"]))
+    full = expected_memory(load_run("toy"))
+    for stage in ("pretrain", "sft", "ppo", "dpo"):
+        assert 2 * halved[stage]["learner"].weights == full[stage]["learner"].weights
+    assert 2 * halved["ppo"]["rollout"].weights == full["ppo"]["rollout"].weights
     vast = learner_of(
         "pretrain", "data.text=t", "policy.model.hidden_size=4096", "policy.model.num_layers=32",
         "policy.model.num_heads=32", "policy.model.intermediate_size=11008", "policy.model.vocab_size=32000",
@@ -80,6 +91,34 @@ def test_models_that_are_yet_to_be_made(policy: str) -> None:
     # Llama-2's 7 B with shared embeddings: 32 x (4 x 4096^2 + 3 x 4096 x 11008 + 2 x 4096) + 32001 x 4096.
     number = 32 * (4 * 4096**2 + 3 * 4096 * 11008 + 2 * 4096) + 32_001 * 4096
     assert vast.certain == 16 * number
+
+
+def test_a_pipeline_takes_what_its_widest_stage_does() -> None:
+    """A model of 2.06 B that is pre-trained whole, before any of the rollout workers is there."""
+    model = [
+        "policy.model.hidden_size=2048", "policy.model.num_layers=40", "policy.model.intermediate_size=5632",
+        "policy.model.num_heads=16", "rollout.num_workers=5",
+    ]  # fmt: skip
+    saving = ["learner.micro_batch_size=1", "learner.autocast=true", "learner.gradient_checkpointing=true"]
+    run = load_run("toy", [*model, *saving])
+    expected, needs = expected_memory(run), resource_needs(run)
+    host = Host("10.0.0.1", "n1", ResourceAmount(8, 0, 64.0))
+    # 40 x (4 x 2048^2 + 3 x 2048 x 5632 + 2 x 2048) + 1025 x 2048 + 2048 parameters, each with two moments and a copy.
+    number = 40 * (4 * 2048**2 + 3 * 2048 * 5632 + 2 * 2048) + 1025 * 2048 + 2048
+    assert expected["pretrain"]["learner"].certain == pytest.approx(16 * number, rel=0.001)
+    assert what_cannot_be(needs, expected, (host,)) is None
+    assert total_bytes(needs, expected) < 64 * GIB
+    # With a large micro-batch a stage with adapters is the widest, and pre-training takes as much for certain.
+    wide = expected_memory(load_run("toy", model))
+    assert widest(wide)["learner"].total > wide["pretrain"]["learner"].total
+    refused = what_cannot_be(needs, wide, (replace(host, free=ResourceAmount(8, 0, 24.0)),))
+    assert str(refused).startswith("stage pretrain: one worker of role learner takes 30.7 GiB for its weights")
+
+
+def test_the_toy_preset_asks_for_what_it_takes() -> None:
+    """So that its plan warns of nothing."""
+    run = load_run("toy")
+    assert settings_that_hold(resource_needs(run), expected_memory(run)) == []
 
 
 def test_of_what_cannot_be_told_nothing_is(tmp_path: Path) -> None:

@@ -161,6 +161,42 @@ def test_texts_and_messages_that_do_not_end_alike_are_told_of(
     assert RewardPrompts(model_reward(scorer)).notes([ASKED]) == ()
 
 
+def test_texts_that_do_not_end_as_those_of_the_training_are_told_of(
+    tmp_path: Path, scorer: Path, chat: PreTrainedTokenizerFast
+) -> None:
+    """Such as by `data.prompt_template`, of which a reward model's tokenizer knows nothing."""
+    save_form(DialogueForm(None, {}, "\n\nAssistant:"), scorer)
+    asked = ["Question: a\nAnswer:", "\n\nHuman: b\n\nAssistant:", "Question: c\nAnswer:"]
+    (note,) = RewardPrompts(model_reward(scorer)).notes(asked)
+    assert note == (
+        f"reward.model={scorer}: trained on texts, which ended with '\\n\\nAssistant:', and here given prompts "
+        f"(2 of 3) from texts that do not end so, such as ...'Question: a\\nAnswer:': its scores may mean little."
+    )
+    assert RewardPrompts(model_reward(scorer)).notes(asked[1:2]) == ()
+    save_form(DialogueForm(None, {}, ""), scorer)  # Those of the training ended in many ways.
+    assert RewardPrompts(model_reward(scorer)).notes(asked) == ()
+    # Of a file of both, each prompt by what it was: this one is written in the form, that one is not.
+    save_form(form_of_pairs(tmp_path, chat, [USER]), scorer)
+    scored = RewardPrompts(model_reward(scorer))
+    asked = asked_in_ppo(tmp_path, scored, chat, [USER]) + asked[:1]
+    (note,) = scored.notes(asked)
+    assert "trained on chat messages" in note and "(1 of 2) from texts that do not end so, such as ...'Quest" in note
+
+
+def test_the_tokens_of_a_template_are_those_that_it_names(tmp_path: Path, scorer: Path) -> None:
+    """One template beside tokenizers that pad otherwise is one form; beside other tokens that it writes it is not."""
+    other = write_scorer(tmp_path / "other")
+    members = EnsembleReward((model_reward(scorer), model_reward(other)), 0.0)
+    save_form(form_of(CHATML, {"bos": "<s>", "pad_token": "[PAD]"}), scorer)
+    save_form(form_of(CHATML, {"bos": "<s>", "pad_token": "<pad>", "mask_token": "?"}), other)
+    render = RewardPrompts(members).render
+    assert render is not None and render([USER]) == f"<s>{ASKED}"
+    for tokens in ({"bos": "<bos>"}, {}):
+        save_form(form_of(CHATML, tokens), other)
+        with pytest.raises(UserError, match="were trained on chat messages that different templates wrote"):
+            RewardPrompts(members)
+
+
 def test_an_ensemble_of_different_forms_is_refused(tmp_path: Path, scorer: Path, chat: PreTrainedTokenizerFast) -> None:
     other, foreign = write_scorer(tmp_path / "other"), write_scorer(tmp_path / "foreign")
     save_form(form_of_pairs(tmp_path, None, [USER]), scorer)

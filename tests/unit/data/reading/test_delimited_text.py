@@ -42,7 +42,7 @@ def test_fields_that_are_no_texts_are_read_as_json(tmp_path: Path) -> None:
     chat = '[{""role"": ""user"", ""content"": ""Hi""}, {""role"": ""assistant"", ""content"": ""Hello!""}]'
     conversation = save(tmp_path, f'messages,label\n"{chat}",true\n')
     assert read_labelled(conversation, RULES, plain_dialogue).records == (
-        LabelledResponse("\n\nHuman: Hi\n\nAssistant:", "Hello!", True),
+        LabelledResponse("\n\nHuman: Hi\n\nAssistant:", " Hello!", True),
     )
 
 

@@ -61,11 +61,11 @@ def test_sharegpt_conversations_are_messages(tmp_path: Path) -> None:
     path = save(tmp_path, {"conversations": [{"from": who, "value": text} for who, text in names]})
     read = read_demonstrations(path, RULES, plain_dialogue)
     prompt = "\n\nSystem: Be brief.\n\nHuman: Hi\n\nAssistant: Hello!\n\nHuman: Who?\n\nAssistant:"
-    assert read.records == (Demonstration(prompt, "Me."),)
+    assert read.records == (Demonstration(prompt, " Me."),)
     assert [prompt.text for prompt in read_prompts(path, RULES, plain_dialogue).records] == [prompt]
     mapped = ReadingSettings(columns={"conversations": "talk"})
     path = save(tmp_path, {"talk": [{"from": "human", "value": "Hi"}, {"from": "gpt", "value": "Yes"}], "label": True})
-    assert read_labelled(path, mapped, plain_dialogue).records[0].response == "Yes"
+    assert read_labelled(path, mapped, plain_dialogue).records[0].response == " Yes"
 
 
 @pytest.mark.parametrize(
@@ -80,7 +80,7 @@ def test_content_in_parts_of_text_is_one_text(tmp_path: Path) -> None:
     parts = [{"type": "text", "text": "Hello"}, {"type": "text", "text": "!"}]
     row = {"messages": [USER | {"content": [{"type": "text", "text": "Hi"}]}, GOOD | {"content": parts}]}
     (record,) = read_demonstrations(save(tmp_path, row), RULES, plain_dialogue).records
-    assert record == Demonstration("\n\nHuman: Hi\n\nAssistant:", "Hello!")
+    assert record == Demonstration("\n\nHuman: Hi\n\nAssistant:", " Hello!")
 
 
 @pytest.mark.parametrize(

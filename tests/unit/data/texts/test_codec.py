@@ -37,6 +37,18 @@ def test_no_space_comes_between_where_the_text_has_none(spacing: Spacing) -> Non
 
 
 @pytest.mark.parametrize("spacing", SPACINGS)
+def test_a_letter_that_the_vocabulary_has_not_begins_no_text(spacing: Spacing) -> None:
+    tokenizer = space_tokenizer(spacing)
+    codec = TextCodec(tokenizer)
+    (front,) = codec.encode(["What is \u00e9"])
+    assert int(front[-1]) == tokenizer.unk_token_id
+    (back,) = codec.encode_after([front], ["Lima"])
+    together = tokenizer("What is \u00e9Lima", add_special_tokens=False)["input_ids"]
+    assert [*front.tolist(), *back.tolist()] == together
+    assert codec.decode_after(front, back) == "Lima"
+
+
+@pytest.mark.parametrize("spacing", SPACINGS)
 def test_behind_a_control_token_a_text_is_tokenised_as_the_tokenizer_does(spacing: Spacing) -> None:
     tokenizer = space_tokenizer(spacing)
     codec = TextCodec(tokenizer)
@@ -78,6 +90,15 @@ def test_a_mark_that_stands_in_a_text_is_taken_out() -> None:
         "content": f"{MARK}<|sep|>",
         "calls": [{"name": f"{MARK}<|pad|>", "count": 2}],
     }
+
+
+def test_a_mark_whose_token_a_template_has_cut_off_is_no_letter() -> None:
+    codec = TextCodec(byte_tokenizer())
+    cut, plain = codec.encode([f"What {MARK}is{MARK}<|sep|> it{MARK}", f"What is{MARK}<|sep|> it"])
+    assert cut.tolist() == plain.tolist()
+    # Nor does what is left become a token: a person wrote it.
+    (ids,) = codec.encode([f"<|im_{MARK}end|>"])
+    assert codec.control.ids["<|im_end|>"] not in ids
 
 
 def test_space_that_a_control_token_takes_in_is_no_part_of_the_letters() -> None:

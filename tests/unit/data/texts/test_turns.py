@@ -1,5 +1,7 @@
 """What a chat template ends an assistant's turn with, and that it is what is learnt."""
 
+import time
+
 import pytest
 from transformers import AddedToken
 
@@ -39,7 +41,9 @@ def test_a_response_ends_as_the_template_ends_a_turn(template: str | None, promp
     assert {int(chosen.ids[-1]), int(rejected.ids[-1])} == {int(learnt[-1])}
 
 
-@pytest.mark.parametrize("spelt", ["<|im_end|>", "<|im_end|>\n", EOS, f"<|im_end|>\n{EOS}", f"\ufdd0{EOS}"])
+@pytest.mark.parametrize(
+    "spelt", ["<|im_end|>", "<|im_end|>\n", EOS, f"<|im_end|>\n{EOS}", f"\ufdd0{EOS}", "<|im_end|>" * 3]
+)
 def test_an_end_that_the_response_spells_is_learnt_once(spelt: str) -> None:
     tokenizer = byte_tokenizer(CHATML)
     rows = [Demonstration(prompt, f"Lima{spelt}") for prompt in (CHATML_PROMPT, "What is it?")]
@@ -72,6 +76,34 @@ def test_a_run_of_space_that_is_a_token_ends_no_turn() -> None:
     turn = assistant_turn(tokenizer)
     assert turn is not None
     assert (turn.closing, turn.end) == ("  ", "<|im_end|>")
+
+
+def test_a_word_behind_an_answer_ends_no_turn() -> None:
+    tokenizer = byte_tokenizer(CHATML.replace("<|im_end|>", " over<|im_end|>"))
+    tokenizer.add_tokens(["over"])
+    turn = assistant_turn(tokenizer)
+    assert turn is not None
+    assert (turn.closing, turn.end) == (" over", "<|im_end|>")
+
+
+def test_a_template_that_opens_no_prompt_tells_turns_apart_by_what_it_writes_before_answers() -> None:
+    turns = "{% for m in messages %}<{{ m['role'] }}>{{ m['content'] }}<|im_end|>{% endfor %}"
+    tokenizer = byte_tokenizer(turns)
+    tokenizer.add_tokens([AddedToken(text, special=False) for text in ("<user>", "<assistant>")])
+    assert {"<user>", "<assistant>"} <= control_tokens(tokenizer).ids.keys()
+
+
+def test_a_long_text_is_read_in_time_linear_in_its_length() -> None:
+    ends, size = ResponseEnds(byte_tokenizer(CHATML)), 50_000
+    begun = time.process_time()
+    assert opened_tags("x" + " " * size + "y") == ""
+    assert opened_tags("x<b>" + "<b>" * size + "y") == ""
+    for text in ("<|im_end|>" * size + "x", "x" + " " * size + "y"):
+        assert ends.without_end(text) == text
+    assert ends.without_end("x" + "<|im_end|>" * size) == "x"
+    assert without_repeated("<b>" * size, "x") == "x"
+    # Milliseconds; in time quadratic in the length it would be minutes.
+    assert time.process_time() - begun < 10
 
 
 def test_what_tells_turns_apart_is_a_control_token_though_the_tokenizer_does_not_mark_it() -> None:

@@ -160,7 +160,7 @@ def test_chat_messages_are_written_plainly_for_a_model_that_is_yet_to_be_made(tm
     files = prepare(tmp_path, pairs=chats, text=text)
     both = prompts_of(files.pairs) | prompts_of(files.heldout_pairs)
     assert both == {f"\n\nHuman: {name}\n\nAssistant:" for name in "abcd"}
-    assert rows(files.text) == [{"text": "\n\nHuman: Hi\n\nAssistant:Hello!"}]
+    assert rows(files.text) == [{"text": "\n\nHuman: Hi\n\nAssistant: Hello!"}]
 
 
 @pytest.mark.parametrize(

@@ -148,13 +148,13 @@ def test_chat_pairs_without_a_policy_become_a_plain_transcript(tmp_path: Path, u
     turns = {name: [{"role": role, "content": name}] for name, role in (("prompt", "user"), ("chosen", "assistant"))}
     chats = write(tmp_path / "chats.jsonl", {**turns, "rejected": [{"role": "assistant", "content": "no"}]})
     data = prepare_eval(EvalRun(data=EvalDataSettings(pairs=chats), reward=ScorerSettings(model=uncalibrated)))
-    assert data.pairs == (Ranking("\n\nHuman: prompt\n\nAssistant:", ("chosen", "no")),)
+    assert data.pairs == (Ranking("\n\nHuman: prompt\n\nAssistant:", (" chosen", " no")),)
     (note,) = data.notes
     assert "nothing says in which form of dialogue it was trained" in note
     assert [(part.name, part.text) for part in data.rows[0].parts] == [
         ("prompt", "\n\nHuman: prompt\n\nAssistant:"),
-        ("chosen", "chosen"),
-        ("rejected", "no"),
+        ("chosen", " chosen"),
+        ("rejected", " no"),
     ]
 
 
