@@ -1,7 +1,7 @@
 """Chat messages and how they become text: the tokenizer's template, or a plain dialogue."""
 
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, Protocol
@@ -13,7 +13,7 @@ from plumbob.configs.validation import shortened
 from plumbob.core.errors import UserError
 from plumbob.core.outside import reason_of
 from plumbob.data.records import RowError
-from plumbob.data.texts.control_tokens import SpeltTokens, check_marks
+from plumbob.data.texts.control_tokens import SpeltTokens, checked_marks
 from plumbob.data.texts.tokenizer import Tokenizer
 from plumbob.data.texts.turns import (
     ANSWER,
@@ -160,22 +160,18 @@ class ChatRenderer(ModelRender):
         Where it writes a whole dialogue otherwise than its opened prompt, such as one that opens `<think>` and leaves
         the thoughts of answers out, it is the content, without what the prompt has opened already.
         """
-        content, turn = str(message["content"]), self._turn
+        content, turn, written = str(message["content"]), self._turn, ""
         if turn is None or not content.strip():
             return content
-        try:
+        with suppress(RowError):
             written = self([*context, message], **(values | {"add_generation_prompt": False}))
-        except RowError:
-            written = ""
         if written.startswith(prompt) and written.endswith(turn.after):
             return written.removeprefix(prompt).removesuffix(turn.after) + turn.closing
         answer = content.strip() if turn.strips else content
         return without_repeated(opened_tags(prompt), answer) + turn.closing
 
     def ended(self, response: str) -> str:
-        if self._turn is not None:
-            self._turn.check_end(self._tokenizer, response)
-        return response
+        return response if self._turn is None else self._turn.checked_end(self._tokenizer, response)
 
     @cached_property
     def _turn(self) -> AssistantTurn | None:
@@ -232,7 +228,8 @@ class WrittenTexts:
     control: SpeltTokens | None
 
     def __call__(self, messages: list[Message], **values: Any) -> str:
-        return self._with_marks(self.render, self.marked(messages), **self.marked(values))
+        given, own = self.marked(messages), self.marked(values)
+        return checked_marks(self.render(given, **own), (given, own))
 
     def prompt(self, text: str) -> str:
         if self.prompt_template is None or not text.strip():
@@ -242,8 +239,8 @@ class WrittenTexts:
     def response(self, context: list[Message], message: Message, prompt: str, **values: Any) -> str:
         if not isinstance(self.render, ModelRender):
             return str(message["content"])
-        given = self.marked(context), self.marked(message), prompt
-        return self._with_marks(self.render.response, *given, **self.marked(values))
+        given, own = (self.marked(context), self.marked(message), prompt), self.marked(values)
+        return checked_marks(self.render.response(*given, **own), (given, own))
 
     def ended(self, response: str) -> str:
         return self.render.ended(response) if isinstance(self.render, ModelRender) else response
@@ -255,12 +252,6 @@ class WrittenTexts:
     def marked_row(self, fields: Mapping[str, Any]) -> dict[str, Any]:
         """The same of the fields of a row, under their names."""
         return {name: self.marked(value) for name, value in fields.items()}
-
-    @staticmethod
-    def _with_marks(write: Callable[..., str], *given: Any, **values: Any) -> str:
-        text = write(*given, **values)
-        check_marks(text, [*given, values])
-        return text
 
     def template_note(self, rules: ReadingSettings) -> str | None:
         """A sentence about a prompt template that is not the settings', or not the model's."""

@@ -108,15 +108,16 @@ def any_of(texts: Sequence[str]) -> re.Pattern[str]:
     return re.compile("|".join(map(re.escape, sorted(texts, key=len, reverse=True))) or r"(?!)")
 
 
-def check_marks(written: str, given: Any) -> None:
-    """RowError where the template that wrote the text has escaped marks of what it was given: the control tokens behind
-    them would be meant."""
+def checked_marks(written: str, given: Any) -> str:
+    """What a template wrote. RowError where it has escaped marks of what it was given: the control tokens behind them
+    would be meant."""
     if any(escaped in written for escaped in ESCAPED_MARKS) and _is_marked(given):
         raise RowError(
             "the row spells a control token of the model's in a text that the tokenizer's chat template escapes, so "
             "that its letters cannot be told from the token: leave the row out, or correct chat_template in the "
             "tokenizer's folder (`tojson` in place of a mapping as it is, without ensure_ascii)"
         )
+    return written
 
 
 def _is_marked(value: Any) -> bool:

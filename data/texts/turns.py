@@ -60,8 +60,8 @@ class AssistantTurn:
             return False
         return not _without_tags(prompt[start + len(self.opening) :])
 
-    def check_end(self, tokenizer: Tokenizer, response: str) -> None:
-        """RowError where a response as the template wrote it ends with a control token that ends no turn known here."""
+    def checked_end(self, tokenizer: Tokenizer, response: str) -> str:
+        """The response as the template wrote it. RowError where it ends with a token not of `ends`, nor the EOS."""
         end = written_end(tokenizer, response)
         if end is not None and end != tokenizer.eos_token and end not in self.ends:
             raise RowError(
@@ -69,6 +69,7 @@ class AssistantTurn:
                 f"{', '.join(self.ends)}: no sampler would know to stop at it. Leave the row out, or correct "
                 f"chat_template in the tokenizer's folder"
             )
+        return response
 
 
 @template_trial()
@@ -219,7 +220,7 @@ def _tool_ends(tokenizer: Tokenizer) -> dict[str, int]:
     """What ends a turn that calls a tool, also one of the tools that Llama 3.1 has built in; nothing where the template
     writes no calls."""
     call = {"id": "Callqmbld", "type": "function", "function": {"name": ANSWER, "arguments": {}}}
-    dialogue = [_user(), {"role": "assistant", "content": "", "tool_calls": [call]}]
+    dialogue: list[dict[str, Any]] = [_user(), {"role": "assistant", "content": "", "tool_calls": [call]}]
     ends = {}
     for values in ({}, {"builtin_tools": [ANSWER]}):
         try:
