@@ -35,11 +35,26 @@ BUSY_S = 30.0
 """What others hold is waited for so long at least: workers of a run that has just ended hold theirs for seconds."""
 
 
-def check_local(cluster: ClusterSettings, needs: tuple[ResourceNeed, ...], expected: Expected) -> None:
-    """A private Ray is as large as this machine, known before it starts. Raises UserError when that is too small."""
+def check_local(
+    cluster: ClusterSettings, needs: tuple[ResourceNeed, ...], expected: Expected, is_running: bool = False
+) -> None:
+    """A private Ray is as large as this machine, known before it starts.
+
+    Args:
+        is_running: it has been started already, perhaps with workers that this run takes over: it knows what is free.
+
+    Raises:
+        UserError: this machine is too small, or others hold too much of it.
+    """
     if cluster.address == "local":
         check_memory(cluster, needs, expected)
-        _refuse_unfit(plan(needs, this_machine(cluster)), "")
+        if not is_running:
+            _refuse_unfit(plan_here(cluster, needs), cluster, "")
+
+
+def plan_here(cluster: ClusterSettings, needs: Sequence[ResourceNeed]) -> Plan:
+    """What a private Ray that starts now would have room for."""
+    return plan(needs, this_machine(cluster), this_machine(cluster, free=False))
 
 
 def check_memory(cluster: ClusterSettings, needs: Sequence[ResourceNeed], expected: Expected) -> None:
@@ -80,18 +95,21 @@ def fitting_plan(found: Callable[[], Plan], cluster: ClusterSettings, notify: Ca
         with activities.during(f"waiting {until}"):
             wait_until(lambda: found().fits, wait_s)
     fitting = found()
-    _refuse_unfit(fitting, f" after waiting {wait_s:g} s" if waits else "")
+    _refuse_unfit(fitting, cluster, f" after waiting {wait_s:g} s" if waits else "")
     return fitting
 
 
-def _refuse_unfit(found: Plan, waited: str) -> None:
+def _refuse_unfit(found: Plan, cluster: ClusterSettings, waited: str) -> None:
     if found.fits:
         return
+    where = "this machine" if cluster.address == "local" else "the cluster"
     if found.total is None:
-        raise UserError(f"the cluster is too small{waited}: {found.what_is_missing()}")
+        raise UserError(f"{where} is too small{waited}: {found.what_is_missing()}")
+    if cluster.address == "local":  # What others run here is unknown to a Ray of our own, which may not have started.
+        raise UserError(f"{where} is busy: {found.what_is_missing()}; the run fits once others have ended")
     running = ", ".join(sorted(ray.util.list_named_actors())) or "none"
     raise UserError(
-        f"the cluster is busy{waited}: {found.what_is_missing()}; runs of Plumbob on it: {running}; the run fits once "
+        f"{where} is busy{waited}: {found.what_is_missing()}; runs of Plumbob on it: {running}; the run fits once "
         f"others have ended: cluster.wait_s=3600 waits up to an hour for that"
     )
 

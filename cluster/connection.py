@@ -22,6 +22,7 @@ from ray.exceptions import AuthenticationError, RayError
 
 from plumbob.cluster import private_ray
 from plumbob.cluster.calls import wait_until
+from plumbob.cluster.nodes import available_memory
 from plumbob.cluster.workers.import_path import WorkerImports
 from plumbob.configs.settings.workers import ClusterSettings
 from plumbob.core.errors import NotRunningError, UserError, first_line
@@ -69,6 +70,7 @@ def connect(cluster: ClusterSettings) -> None:
             _init(
                 address="local",
                 num_cpus=cluster.num_cpus,
+                _memory=available_memory(),
                 include_dashboard=False,
                 _temp_dir=str(folder),
                 _node_ip_address=LOOPBACK,

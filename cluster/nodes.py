@@ -4,7 +4,6 @@ import os
 from collections.abc import Collection
 
 import ray
-from ray._private.ray_constants import DEFAULT_OBJECT_STORE_MEMORY_PROPORTION
 from ray._private.state import available_resources_per_node, state
 from ray._private.utils import estimate_available_memory, get_system_memory
 
@@ -65,10 +64,17 @@ def this_machine(cluster: ClusterSettings, free: bool = True) -> tuple[Host, ...
     """What a private Ray on this machine would have; or with all of its memory, whoever uses it now."""
     import torch
 
-    left = estimate_available_memory() * (1 - DEFAULT_OBJECT_STORE_MEMORY_PROPORTION)
-    gib = (left if free else get_system_memory()) / GIB
+    gib = (available_memory() if free else get_system_memory()) / GIB
     cpus = float(cluster.num_cpus or os.cpu_count() or 1)
     return (Host("this machine", "", ResourceAmount(cpus, float(torch.cuda.device_count()), gib)),)
+
+
+def available_memory() -> int:
+    """Bytes of this machine that nobody has taken: what workers on a private Ray may ask for.
+
+    Ray would keep back 30% for its object store, which holds little more here than the weights of one publish.
+    """
+    return int(estimate_available_memory())
 
 
 def _amount(resources: dict[str, float]) -> ResourceAmount:

@@ -13,10 +13,13 @@ from plumbob.cluster.resources import (
     ResourceAmount,
     ResourceNeed,
     expected_gib,
+    memory_fits,
     memory_lines,
     resources_of,
 )
 from plumbob.data.rendered_rows import RenderedRow
+
+BUT_NOT_BY_MEMORY = "it fits by what the settings ask for, but not by the memory that is expected"
 
 
 @dataclass(frozen=True)
@@ -45,6 +48,11 @@ class Plan:
         return self.placed is not None
 
     @property
+    def memory_fits(self) -> bool | None:
+        """Whether the memory that is expected is free; None where nothing is expected. It refuses nothing."""
+        return memory_fits(self.needs, self.expected, self.hosts)
+
+    @property
     def needed(self) -> ResourceAmount:
         return total(self.needs)
 
@@ -56,7 +64,8 @@ class Plan:
         rows += [f"host     {host.address} has {host.free} free" for host in self.hosts]
         rows += [f"memory   {line}" for line in memory_lines(self.needs, self.expected, self.hosts)]
         rows += [f"note     {note}" for note in self.notes]
-        return [*rows, f"together {self.needed}", "it fits" if self.fits else self.what_is_missing()]
+        fits = "it fits" if self.memory_fits is not False else BUT_NOT_BY_MEMORY
+        return [*rows, f"together {self.needed}", fits if self.fits else self.what_is_missing()]
 
     def what_is_missing(self) -> str:
         """One sentence: the shortage, who has what is missing if anybody has, and the nearest counts that would fit."""
@@ -102,6 +111,7 @@ class Plan:
             ],
             "hosts": [{"address": host.address, "free": host.free._asdict()} for host in self.hosts],
             "fits": self.fits,
+            "memory_fits": self.memory_fits,
             "missing": None if self.fits else self.what_is_missing(),
             "notes": list(self.notes),
             "rows": [asdict(row) for row in self.rows],

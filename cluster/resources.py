@@ -142,19 +142,21 @@ def memory_lines(needs: Sequence[ResourceNeed], expected: Expected, hosts: Seque
         estimate = largest[need.role]
         section = need.setting.partition(".")[0]
         where = "on its GPUs " if need.num_gpus else ""
+        nowhere = "" if _fits_on_a_host(need, largest, hosts) else "; no host has that much free"
         more = "".join(settings_that_hold([need], expected))
         less = f" is less, so that hosts may be filled past their memory: set {more}" if more else ""
         rows.append(
             f"{need.role}: about {gib_in_words(estimate.total / GIB)} each {where}({parts_in_words(estimate)}); "
-            f"{section}.memory_gib={need.memory_gib:g}{less}"
+            f"{section}.memory_gib={need.memory_gib:g}{less}{nowhere}"
         )
     if rows:
-        whole, free = total_bytes(needs, expected) / GIB, sum(host.free.gib for host in hosts)
+        whole, free = total_bytes(needs, expected) / GIB, _free_gib(needs, hosts)
         beside = " beside what is on GPUs" if any(need.num_gpus and need.role in largest for need in needs) else ""
         but = "" if whole <= free else ", which is less: the run may be ended for want of memory"
+        compared = f"; {gib_in_words(free)} are free{but}" if hosts else ""
         rows.append(
-            f"in all about {gib_in_words(whole)}{beside}, {gib_in_words(DRIVER / GIB)} of it the driver and Ray; "
-            f"{gib_in_words(free)} are free{but}"
+            f"in all about {gib_in_words(whole)}{beside}, {gib_in_words(DRIVER / GIB)} of it the driver and Ray"
+            f"{compared}"
         )
     return rows
 
@@ -174,6 +176,27 @@ def expected_gib(needs: Sequence[ResourceNeed], expected: Expected) -> dict[str,
     if not roles:
         return {}
     return {"roles": roles, "driver_and_ray": DRIVER / GIB, "total": total_bytes(needs, expected) / GIB}
+
+
+def memory_fits(needs: Sequence[ResourceNeed], expected: Expected, hosts: Sequence[Host]) -> bool | None:
+    """Whether what is expected is free, of all workers together and of each on a host; None where nothing is expected.
+
+    It says nothing of what is on GPUs.
+    """
+    largest = widest(expected)
+    if not any(need.role in largest for need in needs):
+        return None
+    is_enough = total_bytes(needs, expected) / GIB <= _free_gib(needs, hosts)
+    return is_enough and all(_fits_on_a_host(need, largest, hosts) for need in needs)
+
+
+def _fits_on_a_host(need: ResourceNeed, largest: Mapping[WorkerRole, MemoryEstimate], hosts: Sequence[Host]) -> bool:
+    roomiest = max((host.free.gib for host in hosts_of([need], hosts)), default=None)
+    return roomiest is None or not on_hosts([need], largest) or largest[need.role].total / GIB <= roomiest
+
+
+def _free_gib(needs: Sequence[ResourceNeed], hosts: Sequence[Host]) -> float:
+    return sum(host.free.gib for host in hosts_of(needs, hosts))
 
 
 def total_bytes(needs: Sequence[ResourceNeed], expected: Expected) -> int:

@@ -20,9 +20,9 @@ from pathlib import Path
 from typing import Any
 
 from plumbob.cluster import placement
-from plumbob.cluster.admission import check_local, check_memory, joined_notes
+from plumbob.cluster.admission import check_local, check_memory, joined_notes, plan_here
 from plumbob.cluster.connection import connected
-from plumbob.cluster.nodes import hosts, this_machine
+from plumbob.cluster.nodes import hosts
 from plumbob.cluster.placement import Plan
 from plumbob.cluster.resources import resource_needs
 from plumbob.cluster.session import Session
@@ -153,7 +153,7 @@ def evaluate(config: EvalRun, listener: Listener, session: Session | None = None
             data = prepare_eval(config)
         data = replace(data, notes=data.notes + _date_notes(clock))
         needs, expected = resource_needs(config), expected_memory(config)
-        check_local(config.cluster, needs, expected)
+        check_local(config.cluster, needs, expected, is_running=session is not None)
         with _opened(session, config.cluster, folder, listener) as opened:
             opened.admit(needs)
             for note in joined_notes(config.cluster, needs, expected):
@@ -178,7 +178,7 @@ def plan(config: AnyRun) -> Plan:
     expected = expected_memory(config, prepared.longest)
     if config.cluster.address == "local":
         check_memory(config.cluster, needs, expected)
-        notes, found = prepared.notes, placement.plan(needs, this_machine(config.cluster))
+        notes, found = prepared.notes, plan_here(config.cluster, needs)
     else:
         with connected(config.cluster):
             notes = prepared.notes + joined_notes(config.cluster, needs, expected)
@@ -258,7 +258,7 @@ def _execute(
     check_models(config, folder)
     digests = new_digests(config, folder)
     needs, expected = resource_needs(config), expected_memory(config, run_stages.longest)
-    check_local(config.cluster, needs, expected)
+    check_local(config.cluster, needs, expected, is_running=session is not None)
     events = EventLog(folder)
     wait_s = config.cluster.wait_s if session is not None else max(config.cluster.wait_s, min_wait_s)
     cluster = config.cluster.model_copy(update={"wait_s": wait_s})

@@ -7,8 +7,9 @@ from dataclasses import replace
 import pytest
 
 from plumbob.cluster import placement
-from plumbob.cluster.placement import Plan, choose, evicted, nearest_fit, plan
-from plumbob.cluster.resources import Host, ResourceAmount, ResourceNeed
+from plumbob.cluster.placement import BUT_NOT_BY_MEMORY, Plan, choose, evicted, nearest_fit, plan
+from plumbob.cluster.resources import Expected, Host, ResourceAmount, ResourceNeed
+from plumbob.models.sizes.memory import GIB, MemoryEstimate
 
 
 def need(role: str, count: int, cpus: float, gpus: float = 0.0, gib: float = 0.0, spread: bool = True) -> ResourceNeed:
@@ -40,6 +41,26 @@ def test_a_plan_says_who_goes_where() -> None:
     assert made.as_dict()["needs"][0]["hosts"] == ["10.0.0.1", "10.0.0.1"]
     for lacking in ((4.4, 8, 11), (4.5, 7, 11), (4.5, 8, 10.9)):
         assert not plan(made.needs, hosts(lacking)).fits
+
+
+def test_a_plan_may_fit_but_for_the_memory_that_is_expected() -> None:
+    """3 GiB for one worker, 0.95 for the driver and Ray."""
+    expected: Expected = {"sft": {"learner": MemoryEstimate(activations=3 * GIB)}}
+    learner = need("learner", 1, 1, gib=1)
+    for has, fits, end in (
+        ([(1, 0, 3.96)], True, "it fits"),
+        ([(1, 0, 3.94)], False, "it fits by what the settings ask for, but not by the memory that is expected"),
+        # Enough together, and on no host; or on one that has no CPU for it.
+        ([(1, 0, 2.9), (1, 0, 2.9)], False, BUT_NOT_BY_MEMORY),
+        ([(1, 0, 2.9), (0, 0, 60)], False, BUT_NOT_BY_MEMORY),
+    ):
+        made = replace(plan([learner], hosts(*has)), expected=expected)
+        assert made.fits and (made.as_dict()["memory_fits"], made.lines()[-1]) == (fits, end)
+    nothing_known = plan([learner], hosts((1, 0, 2)))
+    assert (nothing_known.as_dict()["memory_fits"], nothing_known.lines()[-1]) == (None, "it fits")
+    # What is on a GPU takes none of its host's.
+    on_gpu = replace(plan([replace(learner, num_gpus=1)], hosts((1, 1, 2))), expected=expected)
+    assert on_gpu.memory_fits and on_gpu.lines()[-1] == "it fits"
 
 
 def test_groups_are_spread_or_packed_as_they_ask() -> None:

@@ -5,12 +5,14 @@ import socket
 from dataclasses import replace
 from itertools import chain, repeat
 from pathlib import Path
+from typing import Any
 
 import pytest
 import ray
 
 import plumbob.cluster.admission
 import plumbob.cluster.session
+from plumbob.cluster import nodes
 from plumbob.cluster.admission import check_local
 from plumbob.cluster.connection import connect, joined
 from plumbob.cluster.control_actor import ControlClient
@@ -36,8 +38,43 @@ def test_a_private_ray_that_would_be_too_small() -> None:
     # 3 workers of one CPU each; nobody can join a private Ray, so there is nothing to wait for.
     with pytest.raises(UserError) as refused:
         check_local(ClusterSettings(num_cpus=2, wait_s=600), NEEDS, {})
-    assert str(refused.value) == ("the cluster is too small: 1 CPUs are missing; this would fit: learner.num_workers=2")
+    assert str(refused.value) == (
+        "this machine is too small: 1 CPUs are missing; this would fit: learner.num_workers=2"
+    )
+    check_local(ClusterSettings(num_cpus=2), NEEDS, {}, is_running=True)  # It may be its own workers that hold them.
     check_local(ClusterSettings(address="10.0.0.1:6379", num_cpus=2), NEEDS, {})  # Known when it has been joined.
+
+
+def test_a_busy_machine_is_not_called_too_small(monkeypatch: pytest.MonkeyPatch) -> None:
+    """20 GiB for one worker, of 24 GiB of which others hold 8; no Ray runs that could be asked for their names."""
+    monkeypatch.setattr(nodes, "get_system_memory", lambda: 24 * 2**30)
+    monkeypatch.setattr(nodes, "estimate_available_memory", lambda: 16 * 2**30)
+    monkeypatch.setattr(ray.util, "list_named_actors", lambda: pytest.fail("Ray was asked"))
+    large = (replace(NEEDS[0], count=1, memory_gib=20.0),)
+    with pytest.raises(UserError) as refused:
+        check_local(ClusterSettings(num_cpus=2), large, {})
+    assert str(refused.value) == (
+        "this machine is busy: 4 GiB are missing while others hold 0 CPUs, 0 GPUs, 8 GiB of its 2 CPUs, 0 GPUs, 24 "
+        "GiB; the run fits once others have ended"
+    )
+    check_local(ClusterSettings(num_cpus=2), (replace(large[0], memory_gib=16.0),), {})  # All that is free.
+    with pytest.raises(UserError, match=r"^this machine is too small: 9 GiB are missing"):
+        check_local(ClusterSettings(num_cpus=2), (replace(large[0], memory_gib=25.0),), {})
+
+
+def test_a_private_ray_has_all_the_memory_that_is_free(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A plan that fits this machine fits the Ray that is started then."""
+    monkeypatch.setattr(nodes, "estimate_available_memory", lambda: 16 * 2**30)
+    given: list[dict[str, Any]] = []
+
+    def refuse(**arguments: Any) -> None:
+        given.append(arguments)
+        raise UserError("not started")
+
+    monkeypatch.setattr(ray, "init", refuse)
+    with pytest.raises(UserError, match="not started"):
+        connect(ClusterSettings())
+    assert given[0]["_memory"] == 16 * 2**30
 
 
 def test_a_run_that_is_too_large_starts_no_ray(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from plumbob.cluster.admission import what_cannot_be
-from plumbob.cluster.resources import Host, ResourceAmount, resource_needs, total_bytes, widest
+from plumbob.cluster.resources import Host, ResourceAmount, resource_needs, settings_that_hold, total_bytes, widest
 from plumbob.configs.load_run import load_run
 from plumbob.driver.expected_memory import expected_memory
 from plumbob.models.adapter import save_adapter
@@ -113,6 +113,12 @@ def test_a_pipeline_takes_what_its_widest_stage_does() -> None:
     assert widest(wide)["learner"].total > wide["pretrain"]["learner"].total
     refused = what_cannot_be(needs, wide, (replace(host, free=ResourceAmount(8, 0, 24.0)),))
     assert str(refused).startswith("stage pretrain: one worker of role learner takes 30.7 GiB for its weights")
+
+
+def test_the_toy_preset_asks_for_what_it_takes() -> None:
+    """So that its plan warns of nothing."""
+    run = load_run("toy")
+    assert settings_that_hold(resource_needs(run), expected_memory(run)) == []
 
 
 def test_of_what_cannot_be_told_nothing_is(tmp_path: Path) -> None:
