@@ -86,8 +86,10 @@ class BlankColumns:
     def note(self) -> str | None:
         """A sentence for a person about rows that were read before it was known that others have the column."""
         late = [(name, label) for name, label in self._first_rows.items() if self._num_before[name]]
-        told = [f"{self._num_before[name]:,} before {label} have no '{name}', which it has" for name, label in late]
-        return f"rows are written in two forms: {'; '.join(told)}: give each row one, blank or null." if told else None
+        counts = [f"{self._num_before[name]:,} before {label} have no '{name}', which it has" for name, label in late]
+        return (
+            f"rows are written in two forms: {'; '.join(counts)}: give each row one, blank or null." if counts else None
+        )
 
 
 class WatchedTemplate:
