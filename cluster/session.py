@@ -59,8 +59,8 @@ class RunHooks(Protocol):
     def responses_reissued(self, count: int) -> None:
         """Responses that were given to another rollout worker, because theirs was lost."""
 
-    def worker_started(self, role: WorkerRole, worker: str, host: str) -> None:
-        """One more of the role, which may replace one that was lost."""
+    def worker_joined(self, role: WorkerRole, worker: str, host: str, is_replacement: bool) -> None:
+        """One more of the role has answered."""
 
     def published(self, version: int) -> None:
         """A policy version that rollout workers sample from, from now on."""
@@ -86,7 +86,7 @@ class UncontrolledRun:
 
     def responses_reissued(self, count: int) -> None: ...
 
-    def worker_started(self, role: WorkerRole, worker: str, host: str) -> None: ...
+    def worker_joined(self, role: WorkerRole, worker: str, host: str, is_replacement: bool) -> None: ...
 
     def published(self, version: int) -> None: ...
 
@@ -201,6 +201,9 @@ class Session:
     def worker_lost(self, lost: WorkerLost, slot: str) -> None:
         self._hooks.worker_lost(lost, slot)
 
+    def worker_joined(self, role: WorkerRole, worker: str, host: str, is_replacement: bool) -> None:
+        self._hooks.worker_joined(role, worker, host, is_replacement)
+
     def items_reissued(self, role: WorkerRole, num_items: int) -> None:
         if role == "rollout":
             self._hooks.responses_reissued(num_items)
@@ -211,7 +214,6 @@ class Session:
     def start_actor(self, need: ResourceNeed, reservation: Reservation, actor_class: type, num_threads: int) -> Actor:
         name = f"{need.role}-{next(self._numbers)}"
         log = self._logs / f"{name}.log"
-        self._hooks.worker_started(need.role, name, reservation.host.address)
         start = ray.remote(**options(need, reservation, num_threads))(actor_class).remote
         return Actor(name, start(log, num_threads, installed(), self._probe.write()), log)
 

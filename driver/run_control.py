@@ -2,14 +2,13 @@
 
 import threading
 import time
-from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
 from plumbob.cluster.control_actor import ControlClient
-from plumbob.cluster.failures import LearnersLost, WorkerLost
+from plumbob.cluster.failures import WorkerLost
 from plumbob.cluster.fleet.autoscale import Autoscaler
 from plumbob.cluster.fleet.recovery.budget import RestartBudget
 from plumbob.cluster.nodes import addresses, draining_nodes
@@ -52,7 +51,6 @@ class RunControl:
         self.ledger: SampleLedger | None = None
         self._gauges = RunGauges(name)
         self._minimum_needs = tuple(need if need.role == "learner" else replace(need, count=1) for need in needs)
-        self._unreplaced: Counter[str] = Counter()
         self._client: ControlClient | None = None
         self._polling = threading.Lock()
         self._autoscaler: Autoscaler | None = None
@@ -117,15 +115,10 @@ class RunControl:
     def worker_lost(self, lost: WorkerLost, slot: str) -> None:
         self.events.record("lost", slot=slot, why=first_line(lost)[:MESSAGE_CHARS])
         self.notify(self.budget.record_loss(lost, slot))
-        if isinstance(lost, LearnersLost):  # All of them are started again.
-            self._unreplaced["learner"] = sum(need.count for need in self._minimum_needs if need.role == "learner")
-        else:
-            self._unreplaced[slot.partition(" ")[0]] += 1
 
-    def worker_started(self, role: WorkerRole, worker: str, host: str) -> None:
-        is_replacement = self._unreplaced[role] > 0
-        self._unreplaced[role] -= is_replacement
-        self.events.record("replaced" if is_replacement else "joined", worker=worker, on=host)
+    def worker_joined(self, role: WorkerRole, worker: str, host: str, is_replacement: bool) -> None:
+        is_of_this_run = self.budget.total > 0  # An earlier run on the session may have lost it.
+        self.events.record("replaced" if is_replacement and is_of_this_run else "joined", worker=worker, on=host)
 
     def published(self, version: int) -> None:
         self.events.record("published", stage=self.listener.stage, version=version)

@@ -32,6 +32,7 @@ class LearnerRanks:
         self._reserved: tuple[Reservation, ...] = ()
         self._actors: tuple[Actor, ...] = ()
         self._was_oom_killed = False
+        self._is_unreplaced = False
 
     def get_or_start(self, settings: LearnerRankSettings) -> tuple[Actor, ...]:
         """The ranks that these settings ask for, rank 0 first."""
@@ -51,6 +52,7 @@ class LearnerRanks:
         then; not a second time where one was killed for want of memory, which only the first time may be free by now.
         """
         placed = zip(self._actors, self._reserved, strict=False)
+        self._is_unreplaced = self._is_unreplaced or self._settings is not None
         without = [reservation for actor, reservation in placed if actor.name == lost.oom_killed]
         self._reservations.avoid(without, NO_MEMORY_S)
         self._end_actors()
@@ -89,6 +91,9 @@ class LearnerRanks:
         ranks = [Rank(index, len(actors), master) for index in range(len(actors))]
         calls = [Call(a, a.handle.join.remote(rank)) for a, rank in zip(actors, ranks, strict=True)]
         gather_ranks(calls, "joining the group of learners", self._boot_timeout_s, BOOT_TIMEOUT)
+        for actor, reservation in zip(actors, self._reserved, strict=True):
+            self._fleet.worker_joined(need.role, actor.name, reservation.host.address, self._is_unreplaced)
+        self._is_unreplaced = False
 
     def _reserve_all(self, need: ResourceNeed) -> tuple[Reservation, ...]:
         """For all ranks. What others hold, or a lost group has not given back yet, is waited for."""

@@ -19,6 +19,7 @@ class Member:
         opened_with, loaded_with: the preparations that it has behind it.
         num_items: how many it has done.
         is_draining: it ends what it is doing and takes no more.
+        is_replacement: it is in the place of one that was lost.
     """
 
     actor: Actor
@@ -29,6 +30,7 @@ class Member:
     loaded_with: Preparation | None = None
     num_items: int = 0
     is_draining: bool = False
+    is_replacement: bool = False
 
     @property
     def node_id(self) -> str:

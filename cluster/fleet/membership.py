@@ -66,6 +66,7 @@ class Membership:
         self._members_lock = threading.Lock()
         self._shortage = ShortageTracker(role, boot_timeout_s, backend)
         self._is_closed = False
+        self._num_unreplaced = 0
 
     @property
     def members(self) -> tuple[Member, ...]:
@@ -96,6 +97,7 @@ class Membership:
                 self._shortage.handle_shortage(len(self._members))
                 return
             self._join(started)
+        self._num_unreplaced = 0  # Fewer may be wanted by now: whoever comes when more are again replaces nobody.
         self._backend.request_hosts(0)
         self._shortage.handle_enough()
 
@@ -105,6 +107,8 @@ class Membership:
             if not self._is_closed:
                 taken = {member.slot for member in self._members}
                 started.slot = next(slot for slot in count() if slot not in taken)
+                started.is_replacement = self._num_unreplaced > 0
+                self._num_unreplaced -= started.is_replacement
                 self._members.append(started)
                 return
         self._backend.stop_workers([started], are_lost=False)
@@ -150,6 +154,8 @@ class Membership:
         return found
 
     def stop_lost(self, member: Member) -> None:
+        """Whoever comes next replaces it; where it had not joined yet, it stands for whom it replaced, if anybody."""
+        self._num_unreplaced += member.opened_with is not None or member.is_replacement
         self._stop([member], are_lost=True)
 
     def _snapshot(self) -> PoolSnapshot:

@@ -231,6 +231,8 @@ class Pool:
         if isinstance(task.work, Preparation):
             task.work.check(value)
             if task.work is self._opening:
+                if member.opened_with is None:
+                    self._backend.worker_joined(member)
                 member.opened_with, member.loaded_with = task.work, None
                 self._was_opened, self._failed_openings = True, 0
             else:

@@ -31,6 +31,9 @@ class PoolBackend(Protocol):
     def shortage(self) -> str:
         """What is missing for one worker more, as a sentence without its end."""
 
+    def worker_joined(self, member: Member) -> None:
+        """Called when a member has opened its first model: from now on it can take work."""
+
     def worker_lost(self, member: Member, lost: WorkerLost, num_items: int) -> None:
         """Called when a lost member has been stopped; it is replaced if this returns.
 
@@ -56,6 +59,9 @@ class FleetServices(Protocol):
 
     def evict(self, need: ResourceNeed) -> None:
         """Preempt the fewest pool workers that make the group fit, never a pool's last."""
+
+    def worker_joined(self, role: WorkerRole, worker: str, host: str, is_replacement: bool) -> None:
+        """Called when a worker that was started has answered. A replacement is in the place of one that was lost."""
 
     def worker_lost(self, lost: WorkerLost, slot: str) -> None:
         """Called before it is replaced. Raises RunFailed when too many were lost in that slot."""

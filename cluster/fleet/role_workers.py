@@ -68,6 +68,10 @@ class RoleWorkers:
     def shortage(self) -> str:
         return shortage_of(self._one)
 
+    def worker_joined(self, member: Member) -> None:
+        host = member.reservation.host.address
+        self._fleet.worker_joined(self._one.role, member.actor.name, host, member.is_replacement)
+
     def worker_lost(self, member: Member, lost: WorkerLost, num_items: int) -> None:
         self._fleet.items_reissued(self._one.role, num_items)
         reason = str(lost).splitlines()[0]

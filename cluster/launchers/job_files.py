@@ -41,8 +41,12 @@ def for_cluster(config: C, wait_s: float = 0.0) -> C:
 
 
 def as_yaml(config: AnyRun) -> str:
-    """The whole configuration, as `plumbob run FILE` reads it."""
-    return yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
+    """The configuration as `plumbob run FILE` reads it, without `cluster.kuberay`.
+
+    Only the launcher reads that, and the run would keep the values of its `env` in its folder and its report.
+    """
+    content = config.model_dump(mode="json", exclude={"cluster": {"kuberay"}})
+    return yaml.safe_dump(content, sort_keys=False, allow_unicode=True)
 
 
 def write_job(config: AnyRun, folder: Path, with_source: bool) -> None:

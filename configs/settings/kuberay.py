@@ -70,7 +70,8 @@ class KubeRaySettings(Settings):
     image_pull_secrets: tuple[ObjectName, ...] = ()
     """Secrets by which the image may be pulled."""
     env: dict[str, str] = Field(default_factory=dict)
-    """Environment of all of Ray's containers, such as NCCL_SOCKET_IFNAME. It is readable in the manifest."""
+    """Environment of all of Ray's containers, such as NCCL_SOCKET_IFNAME. Its values are
+    readable in the manifest, which is no place for secrets."""
     env_from_secrets: tuple[ObjectName, ...] = ()
     """Secrets whose keys become environment, such as HF_TOKEN."""
     volumes: dict[MountPath, VolumeSource] = Field(default_factory=dict)

@@ -72,6 +72,8 @@ class PoolOfActors:
     def shortage(self) -> str:
         return "0.25 CPUs are missing"
 
+    def worker_joined(self, member: Member) -> None: ...
+
     def worker_lost(self, member: Member, lost: WorkerLost, num_items: int) -> None:
         self.reissued.append(num_items)
         if isinstance(lost, UnfitHost) or self.is_draining(member):

@@ -31,6 +31,7 @@ class SmallFleet:
 
     def __init__(self, folder: Path) -> None:
         self.watching = Watching()
+        self.joined: list[tuple[str, bool]] = []
         self.reservations = Reservations()
         self._folder, self._numbers = folder, count()
         cluster = ClusterSettings(boot_timeout_s=TIMEOUT_S)
@@ -60,6 +61,9 @@ class SmallFleet:
 
     def evict(self, need: ResourceNeed) -> None:
         self.pools.evict(need)
+
+    def worker_joined(self, role: WorkerRole, worker: str, host: str, is_replacement: bool) -> None:
+        self.joined.append((worker, is_replacement))
 
     def worker_lost(self, lost: WorkerLost, slot: str) -> None: ...
 

@@ -21,8 +21,10 @@ from plumbob.configs.settings.workers import ClusterSettings
 from plumbob.core.errors import RunFailed, RunPreempted, RunStopped, UserError
 from plumbob.core.stop_signals import stop_signals
 from plumbob.driver.run_control import RunControl, controlled_run
+from plumbob.driver.run_folder.folder import EVENTS_FILE
 from plumbob.driver.run_folder.status_listener import STATUS_FILE
 from plumbob.rollout.rollout_records import Rollout, SampleRequest
+from plumbob.trainers.metrics.json_lines import read_json_lines
 from plumbob.trainers.metrics.step_record import StepRecord
 from plumbob.trainers.online.sample_ledger import NUM_VERSIONS, SampleLedger
 from tests.support.recording_listener import Watching
@@ -117,6 +119,22 @@ def test_a_slot_may_cost_as_many_workers_as_the_settings_say(session: Session, t
     control.listener.stepped(StepRecord("ppo", 1, 9, {}, {}))
     control.worker_lost(WorkerLost("rollout-3 died"), "rollout 0")
     assert control.status().workers_lost == 3
+
+
+def test_only_a_run_that_lost_a_worker_has_one_replaced(session: Session, tmp_path: Path) -> None:
+    """An earlier run on the session may have lost the one in whose place another is."""
+    control = RunControl(session, "one", (), tmp_path, Watching())
+    control.worker_joined("rollout", "rollout-1", "10.0.0.1", is_replacement=True)
+    control.worker_lost(WorkerLost("rollout-1 died"), "rollout 0")
+    control.worker_joined("scorer", "scorer-2", "10.0.0.1", is_replacement=False)
+    control.worker_joined("rollout", "rollout-3", "10.0.0.2", is_replacement=True)
+    told = [(event["event"], event.get("worker"), event.get("on")) for event in read_json_lines(tmp_path / EVENTS_FILE)]
+    assert told == [
+        ("joined", "rollout-1", "10.0.0.1"),
+        ("lost", None, None),
+        ("joined", "scorer-2", "10.0.0.1"),
+        ("replaced", "rollout-3", "10.0.0.2"),
+    ]
 
 
 @pytest.mark.parametrize("num_steps", [1_000, 100_000])

@@ -10,6 +10,8 @@ import yaml
 
 from plumbob.cluster.launchers.job_files import CONFIG_FILE, as_yaml, entrypoint, for_cluster, write_job
 from plumbob.configs.load_run import PRESETS, load_run, preset_names
+from plumbob.configs.resume_rules import changes, check_changes
+from plumbob.configs.runs import SftRun
 from plumbob.core.errors import UserError
 from tests.support.source_tree import source_files
 
@@ -40,6 +42,17 @@ def test_a_storage_path_that_only_one_host_would_know_is_refused(path: str) -> N
 def test_a_home_folder_is_that_of_who_submits(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HOME", "/shared/me")
     assert for_cluster(load_run("sft", [*SFT, "storage.path=~/runs"])).storage.path == "/shared/me/runs"
+
+
+def test_what_kuberay_alone_is_told_is_not_sent_to_the_run() -> None:
+    """It would stand in the run's folder and its report, which more people read than the manifest."""
+    env = "cluster.kuberay.env={WANDB_API_KEY: not-for-all}"
+    run = load_run("sft", [*SFT, "storage.path=/shared/runs", "cluster.wait_s=20", env])
+    written = as_yaml(for_cluster(run))
+    assert "not-for-all" not in written and "kuberay" not in written
+    assert yaml.safe_load(written)["cluster"]["wait_s"] == 20.0
+    # A run whose folder has it from before resumes with what is sent.
+    check_changes(SftRun, changes(run.model_dump(mode="json"), yaml.safe_load(written)))
 
 
 @pytest.mark.parametrize("preset", preset_names())
