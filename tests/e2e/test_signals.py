@@ -56,7 +56,7 @@ def test_the_first_signal_saves_the_step_and_a_resumed_run_is_as_one_that_nothin
     saved = left.last_checkpoint
     assert last == [
         f"plumbob: {number.name}: the run was asked to stop",
-        f"the last good checkpoint is {saved}; resume with: plumbob resume {run.folder}",
+        f"plumbob: the last good checkpoint is {saved}; resume with: plumbob resume {run.folder}",
     ]
     assert "Traceback" not in printed and "Stack trace" not in printed
     # Nothing that was learnt is lost: saved is the last step that has a line, though save_every is 1000.
@@ -80,7 +80,8 @@ def test_a_boot_that_is_ended_leaves_nothing(
     run.signal_group(signal.SIGTERM)
     printed = run.end()
     assert run.driver.returncode == 75, printed
-    assert printed.endswith("plumbob: SIGTERM: the run was asked to stop\nnothing was computed, and its name is free\n")
+    said = "SIGTERM: the run was asked to stop", "nothing was computed, and its name is free"
+    assert printed.endswith("".join(f"plumbob: {line}\n" for line in said))
     assert run.left(LEFT_S) == [] and names(tmp_path) == names(temporary) == []
 
 
