@@ -47,21 +47,26 @@ def check_local(
         UserError: this machine is too small, or others hold too much of it.
     """
     if cluster.address == "local":
-        check_memory(cluster, needs, expected)
+        here = plan_here(cluster, needs, expected)
         if not is_running:
-            _refuse_unfit(plan_here(cluster, needs), cluster, "")
+            _refuse_unfit(here, cluster, "")
 
 
-def plan_here(cluster: ClusterSettings, needs: Sequence[ResourceNeed]) -> Plan:
-    """What a private Ray that starts now would have room for."""
-    return plan(needs, this_machine(cluster), this_machine(cluster, free=False))
+def plan_here(cluster: ClusterSettings, needs: Sequence[ResourceNeed], expected: Expected) -> Plan:
+    """What a private Ray that starts now would have room for.
 
-
-def check_memory(cluster: ClusterSettings, needs: Sequence[ResourceNeed], expected: Expected) -> None:
-    """Raises UserError for weights and optimizer states that are larger than this machine's memory, whoever uses it."""
+    Raises:
+        UserError: weights and optimizer states are larger than this machine's memory.
+    """
     impossible = what_cannot_be(needs, expected, this_machine(cluster, free=False))
     if impossible is not None:
         raise UserError(f"{impossible}: {FIX}")
+    return plan(needs, this_machine(cluster), this_machine(cluster, free=False))
+
+
+def plan_there(needs: Sequence[ResourceNeed]) -> Plan:
+    """What the cluster that was joined has room for now."""
+    return plan(needs, hosts(free=True), hosts(free=False))
 
 
 def joined_notes(cluster: ClusterSettings, needs: Sequence[ResourceNeed], expected: Expected) -> tuple[str, ...]:

@@ -229,10 +229,11 @@ class Session:
         """
 
         def found() -> Plan:
-            return plan(needs, self._reservations.free_plus_reserved(), hosts(free=False))
+            current = plan(needs, self._reservations.free_plus_reserved(), hosts(free=False))
+            if not current.fits:
+                self._reservations.request_hosts(*needs)
+            return current
 
-        if not found().fits:
-            self._reservations.request_hosts(*needs)
         try:
             self._reservations.use_plan(fitting_plan(found, self.cluster, self.notify))
         finally:

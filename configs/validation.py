@@ -127,23 +127,22 @@ def _suggest(model: type[Settings], name: str, prefix: str, root: type[Settings]
     siblings = list(model.model_fields)
     close = nearest(name, siblings)
     if close is not None and not (model is root and name.startswith(f"{close}_")):
-        return f"did you mean {prefix}{close}?"
+        return "; ".join([f"did you mean {prefix}{close}?", *dict.fromkeys(_advice_on(name, root, close))])
     # Elsewhere the very name alone, within the section that was meant: what is far off, or of a name that many groups
     # have, such as `path` or `action`, has another meaning.
     same = [key for key in dict.fromkeys(_all_keys(root, "")) if key.startswith(prefix) and key.endswith(f".{name}")]
     if 0 < len(same) <= (1 if prefix else MAX_SUGGESTED):
         return f"did you mean {' or '.join(same)}?"
     known = f"known {f'below {prefix[:-1]}' if prefix else 'here'}: {', '.join(siblings)}"
-    return "; ".join([known, *dict.fromkeys(filter(None, _advice_on(name, model, root)))])
+    return "; ".join(dict.fromkeys(filter(None, [known, model.unknown_key_advice, *_advice_on(name, root)])))
 
 
-def _advice_on(name: str, model: type[Settings], root: type[Settings]) -> Iterator[str]:
-    """What the group says, and, of names such as `reward_function` at the top, what the group that they begin with."""
-    yield model.unknown_key_advice
-    if model is root:
-        for section, field in root.model_fields.items():
-            if name.startswith(f"{section}_"):
-                yield from (group.unknown_key_advice for group in groups_of(field.annotation))
+def _advice_on(name: str, root: type[Settings], close: str = "") -> Iterator[str]:
+    """What the groups at the top say whose names are in the name, as in `reward_function` or `custom_reward`, wherever
+    it was given; nothing where another key that is `close` has theirs too."""
+    for section, field in root.model_fields.items():
+        if section in name and (section == close or section not in close):
+            yield from (group.unknown_key_advice for group in groups_of(field.annotation) if group.unknown_key_advice)
 
 
 def _all_keys(model: type[Settings], prefix: str) -> Iterator[str]:

@@ -19,12 +19,10 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from plumbob.cluster import placement
-from plumbob.cluster.admission import check_local, check_memory, joined_notes, plan_here
+from plumbob.cluster.admission import check_local, joined_notes, plan_here, plan_there
 from plumbob.cluster.connection import connected
-from plumbob.cluster.nodes import hosts
 from plumbob.cluster.placement import Plan
-from plumbob.cluster.resources import resource_needs
+from plumbob.cluster.resources import memory_lines, resource_needs
 from plumbob.cluster.session import Session
 from plumbob.configs.paths import with_absolute_paths
 from plumbob.configs.resolved_copy import RESOLVED_FILE, read_resolved, when_begun, write_resolved
@@ -177,18 +175,20 @@ def plan(config: AnyRun) -> Plan:
     prepared, needs = _begun_now(config), resource_needs(config)
     expected = expected_memory(config, prepared.longest)
     if config.cluster.address == "local":
-        check_memory(config.cluster, needs, expected)
-        notes, found = prepared.notes, plan_here(config.cluster, needs)
+        notes, found = prepared.notes, plan_here(config.cluster, needs, expected)
     else:
         with connected(config.cluster):
             notes = prepared.notes + joined_notes(config.cluster, needs, expected)
-            found = placement.plan(needs, hosts(free=True), hosts(free=False))
+            found = plan_there(needs)
     return replace(found, notes=notes, rows=prepared.rows, expected=expected)
 
 
 def check_input(config: AnyRun) -> tuple[str, ...]:
-    """Read and check all input, and start nothing: sentences about it. Raises UserError."""
-    return _begun_now(_located(config)).notes
+    """Read and check all input, and start nothing: sentences about it and the memory expected. Raises UserError."""
+    config = _located(config)
+    prepared = _begun_now(config)
+    lines = memory_lines(resource_needs(config), expected_memory(config, prepared.longest), hosts=())
+    return (*prepared.notes, *(f"memory: {line}" for line in lines))
 
 
 def _begun_now(config: AnyRun) -> PreparedRun:

@@ -103,10 +103,10 @@ class LearnerRanks:
             self._fleet.notify(
                 f"waiting up to {bound} for capacity for {need.count} learner workers: {shortage_of(need)}"
             )
-            self._reservations.request_hosts(need)
             wait = CapacityWait(self._boot_timeout_s)
             with activities.during(f"{workers_in_words(need.role, need.count)}: waiting for capacity"):
                 while not reserved and not wait.is_over:
+                    self._reservations.request_hosts(need)
                     if wait.shall_evict():
                         self._fleet.evict(need)
                     time.sleep(POLL_S)

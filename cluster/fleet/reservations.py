@@ -34,6 +34,10 @@ HOLD_S = 10.0
 """How long capacity is held for those for whom others were evicted; they ask again sooner than that."""
 
 
+REPEATED_S = 30.0
+"""How often Ray's autoscaler is told again what is short: it knows one request, which another run may have replaced."""
+
+
 @dataclass(frozen=True)
 class Reservation:
     """A bundle of a placement group on a host that the plan chose."""
@@ -63,6 +67,7 @@ class Reservations:
         self._holds: dict[WorkerRole, float] = {}
         self._short: dict[WorkerRole, list[ResourceAmount]] = {}
         self._requested: list[dict[str, float]] = []
+        self._repeat_at = 0.0
         self._lock = threading.Lock()
 
     def use_plan(self, found: Plan) -> None:
@@ -132,8 +137,8 @@ class Reservations:
         """Tell Ray's autoscaler, if there is one, of groups for which no host has capacity.
 
         It is told the sizes of all workers of such groups, and of those that others have, and compares them with whole
-        hosts; what it was told before counts no more. A placement group that waited instead would be seen too, and
-        would take what learners give back for a moment.
+        hosts; what it was told before, by whatever run, counts no more: whoever waits asks again and again. A placement
+        group that waited instead would be seen too, and would take what learners give back for a moment.
 
         Args:
             needs: `count` is how many there shall be; 0 where all have capacity.
@@ -143,9 +148,9 @@ class Reservations:
             short = {role: sizes for role, sizes in self._short.items() if sizes}
             held = [each.size for each in self._reserved if each.role not in short]
             requested = sorted(map(_bundle, [*held, *chain(*short.values())]), key=str) if short else []
-            if requested != self._requested:
+            if requested != self._requested or (requested and time.monotonic() > self._repeat_at):
                 request_resources(bundles=requested)
-                self._requested = requested
+                self._requested, self._repeat_at = requested, time.monotonic() + REPEATED_S
 
     def release(self, reservation: Reservation) -> None:
         """Of an actor that has been ended."""

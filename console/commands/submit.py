@@ -62,6 +62,8 @@ def run(arguments: Namespace) -> int:
 def _check_input(config: AnyRun) -> None:
     """Where this machine has the run's storage, find now what would end the job once it has waited for its hosts.
 
+    What is left out of the input, and the memory that workers are expected to take, is said on stderr.
+
     Raises:
         UserError: of the input; as `plumbob plan`.
     """
@@ -74,7 +76,8 @@ def _check_input(config: AnyRun) -> None:
         return
     from plumbob.driver.api import check_input
 
-    check_input(config)
+    for note in check_input(config):
+        print(f"plumbob: {note}", file=sys.stderr)
     if (run_folder(config) / RESOLVED_FILE).exists():
         message = "a run of this name has begun: what is written here starts another name, or resumes it if told to"
         print(f"plumbob: {run_folder(config)}: {message}", file=sys.stderr)

@@ -6,11 +6,16 @@ from pathlib import Path
 from typing import Any
 
 from plumbob.data.reading.bounded_files import MAX_LINE_BYTES, lines_of
-from plumbob.data.reading.field_values import Fields
+from plumbob.data.reading.field_values import Fields, shown
 from plumbob.data.reading.messages import CONVERSATIONS, parsed_json
+from plumbob.data.records import RowError
 
 NO_TEXTS = ("label", "score", "rating", "margin", "ranks", "scores", "answers", *CONVERSATIONS)
 """Fields that are numbers, true or false, or lists: where a file has text alone they are written as in JSON."""
+
+
+PYTHON_MESSAGES = tuple(f"[{{'{key}':" for key in ("role", "from", "content", "value"))
+"""How messages begin that were written by `str`, as pandas' `to_csv` writes lists."""
 
 
 def delimited_values(file: Path, delimiter: str) -> Iterator[dict[str, str] | str]:
@@ -33,13 +38,34 @@ def delimited_values(file: Path, delimiter: str) -> Iterator[dict[str, str] | st
 
 
 def typed(fields: Fields) -> dict[str, Any]:
-    """The fields of a row of text: those that are no texts by what they say, where that is JSON."""
-    return {name: _value(value) if name in NO_TEXTS else value for name, value in fields.items()}
+    """The fields of a row of text: those that are no texts by what they say, where that is JSON.
+
+    Raises:
+        RowError: messages stand there in another form, and would be taken for text.
+    """
+    return {name: _value(value) if name in NO_TEXTS else _messages(name, value) for name, value in fields.items()}
 
 
 def _value(text: Any) -> Any:
     value = parsed_json(text.strip().lower() if text.strip() in ("True", "False", "TRUE", "FALSE") else text)
     return text if value is None else value
+
+
+def _messages(name: str, text: str) -> Any:
+    """A prompt or a response that is a list of messages; any other text is given back as it is."""
+    cell = text.strip()
+    if name == "text" or not cell.startswith("["):
+        return text
+    value = parsed_json(cell)
+    if (
+        isinstance(value, list)
+        and value
+        and all(isinstance(one, dict) and ("role" in one or "from" in one) for one in value)
+    ):
+        return value
+    if cell.startswith(PYTHON_MESSAGES) and cell.endswith("}]"):
+        raise RowError(f"'{name}': expected messages as JSON, found {shown(cell)}; write them with json.dumps")
+    return text
 
 
 def _text_lines(file: Path) -> Iterator[str]:

@@ -21,7 +21,7 @@ from plumbob.data.reading.messages import (
     template_values,
 )
 from plumbob.data.reading.question import (
-    BLANK_WHEN_NULL,
+    BLANK_WHEN_MISSING,
     QUESTIONS,
     RESPONSES,
     question_in,
@@ -32,7 +32,7 @@ from plumbob.data.reading.question import (
 )
 from plumbob.data.records import Demonstration, LabelledResponse, PreferencePair, RowError
 
-BESIDE = (*BLANK_WHEN_NULL, TOOLS, TEMPLATE_VALUES)
+BESIDE = (*BLANK_WHEN_MISSING, TOOLS, TEMPLATE_VALUES)
 """What stands beside a prompt or a conversation."""
 
 NAMES = (*QUESTIONS, "chosen", "rejected", *RESPONSES, "label", *CONVERSATIONS, "text", *BESIDE)

@@ -16,8 +16,8 @@ RESPONSES = ("completion", "answer", "output")
 
 INPUT, SYSTEM = "input", "system"
 
-BLANK_WHEN_NULL = (INPUT, SYSTEM)
-"""Beside rows that have one, a row whose own is null is written in the same form: as where it is blank."""
+BLANK_WHEN_MISSING = (INPUT, SYSTEM)
+"""Beside rows that have one, a row without it is written in the same form: as where it is blank."""
 
 # Taori et al. 2023, "Stanford Alpaca", the prompts of its training code; the response follows at once.
 ALPACA_WITH_INPUT = (

@@ -26,8 +26,7 @@ from plumbob.data.reading.fields import (
     text_of,
 )
 from plumbob.data.reading.formats import FileRow, iterate_rows, list_files
-from plumbob.data.reading.question import BLANK_WHEN_NULL
-from plumbob.data.reading.used_columns import UsedColumns, WatchedTemplate
+from plumbob.data.reading.used_columns import BlankColumns, UsedColumns, WatchedTemplate
 from plumbob.data.records import (
     Demonstration,
     LabelledResponse,
@@ -186,7 +185,7 @@ def _read(
     check_columns(rules.columns)
     records: list[T] = []
     left_out, spelling = _Rows([], [], []), list[str]()
-    columns, written = UsedColumns(rules.columns), written_texts(render, rules)
+    columns, written, blank = UsedColumns(rules.columns), written_texts(render, rules), BlankColumns(rules.columns)
     watched = WatchedTemplate(written)
     num_rows = 0
     is_one_file = list_files(path) == [Path(path).expanduser()]
@@ -195,7 +194,7 @@ def _read(
         label = f"row {row.number}" if is_one_file else f"{row.file} row {row.number}"
         watched.begin_row()
         try:
-            fields = _fields_of(row, rules)
+            fields = _fields_of(row, rules, blank, label)
             marked = written.marked_row(fields)
             record = parse(columns.watch(row.fields, marked), watched)
             spelling += [] if marked == fields else [label]
@@ -221,6 +220,7 @@ def _read(
         raise UserError(f"{path}: no row can be used. {' '.join(notes)}")
     found = (
         columns.note(),
+        blank.note(),
         watched.unwritten_note(),
         watched.turns_note() if learns_last_turn else None,
         written.template_note(rules),
@@ -235,11 +235,10 @@ def _read(
     )
 
 
-def _fields_of(row: FileRow, rules: ReadingSettings) -> Fields:
+def _fields_of(row: FileRow, rules: ReadingSettings, blank: BlankColumns, label: str) -> Fields:
     if row.fault:
         raise RowError(row.fault)
-    blank = dict.fromkeys(row.nulls.intersection(BLANK_WHEN_NULL), "")
-    fields = rename(row.fields | blank, rules.columns)
+    fields = rename(blank.filled(row.fields, row.nulls, label), rules.columns)
     return typed(fields) if row.is_text else fields
 
 

@@ -1,7 +1,7 @@
 """Which columns of a file are read and which are not: what a row carries is used, or named as left out."""
 
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -9,6 +9,7 @@ from plumbob.data.bounded_templates import template_trial
 from plumbob.data.chat import Message, WrittenTexts
 from plumbob.data.reading.field_values import Fields, listed
 from plumbob.data.reading.messages import TEMPLATE_VALUES, TOOLS
+from plumbob.data.reading.question import BLANK_WHEN_MISSING
 from plumbob.data.records import RowError
 
 
@@ -62,6 +63,33 @@ class _Watched(Mapping[str, Any]):
 
     def __len__(self) -> int:
         return len(self.fields)
+
+
+class BlankColumns:
+    """Columns that a row may be without: beside rows that have one, it is written in the same form, as where it is
+    blank, from the first row on that has it, or has it as null."""
+
+    def __init__(self, columns: Mapping[str, str]) -> None:
+        self._names = [name for name in BLANK_WHEN_MISSING if name not in columns.values()]
+        self._first_rows: dict[str, str] = {}
+        self._num_before = Counter[str]()
+
+    def filled(self, fields: Fields, nulls: Collection[str], label: str) -> dict[str, Any]:
+        """The fields of a row, named `label`, with those that are blank in it."""
+        for name in self._names:
+            if name in fields or name in nulls:
+                self._first_rows.setdefault(name, label)
+            elif name not in self._first_rows:
+                self._num_before[name] += 1
+        return dict.fromkeys(self._first_rows, "") | dict(fields)
+
+    def note(self) -> str | None:
+        """A sentence for a person about rows that were read before it was known that others have the column."""
+        late = [(name, label) for name, label in self._first_rows.items() if self._num_before[name]]
+        counts = [f"{self._num_before[name]:,} before {label} have no '{name}', which it has" for name, label in late]
+        return (
+            f"rows are written in two forms: {'; '.join(counts)}: give each row one, blank or null." if counts else None
+        )
 
 
 class WatchedTemplate:

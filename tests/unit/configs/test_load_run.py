@@ -10,6 +10,7 @@ from plumbob.configs.resolved_copy import read_resolved, write_resolved
 from plumbob.configs.runs import EvalRun, PpoRun, PretrainRun
 from plumbob.configs.settings.algorithms import AdaptiveKl, FixedKl, Rloo
 from plumbob.configs.settings.models import NewLlamaSettings
+from plumbob.configs.settings.rewards import REWARDS_TODAY
 from plumbob.configs.settings.workers import TransformersEngine, VllmEngine
 from plumbob.core.errors import UserError
 from plumbob.driver.stages.prepare import prepare
@@ -139,6 +140,31 @@ def test_eval_needs_no_preset() -> None:
 def test_one_setting_error_is_one_line_with_key_expectation_and_finding(override: str, message: str) -> None:
     (line,) = errors("ppo", *PPO, override)
     assert message in line
+
+
+@pytest.mark.parametrize(
+    "override",
+    [
+        "ppo.reward_fn=x",
+        "custom_reward_function.path=x.py",
+        "rewards.model=x",
+        "reward_function=x",
+        "reward.function=x",
+        "reward=x",
+        "ppo.estimator.reward_func=x",
+        "rollout.reward_url=x",
+        "data.reward_column=x",
+    ],
+)
+def test_whatever_names_a_reward_is_told_what_one_must_be(override: str) -> None:
+    (line,) = errors("ppo", *PPO, override)
+    assert line.startswith(f"command line: {override.partition('=')[0].removesuffix('.path').removesuffix('.model')}: ")
+    assert line.endswith(f"; {REWARDS_TODAY}")
+
+
+@pytest.mark.parametrize("override", ["reward_traning.num_epochs=3", "reward.batch_sise=3", "ppo.max_staleness_=3"])
+def test_what_is_misspelt_elsewhere_is_not(override: str) -> None:
+    assert "rewarded by" not in "".join(errors("toy", override))
 
 
 def test_a_key_of_another_kind_is_told_apart_from_a_misspelt_one() -> None:

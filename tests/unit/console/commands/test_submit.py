@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -22,6 +23,19 @@ def test_a_file_is_written_without_torch(options: list[str]) -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=60)
     assert done.stderr.splitlines()[-1] == "[]" and "was not checked" in done.stderr and "plumbob" in done.stdout
+
+
+def test_what_pods_and_hosts_have_to_hold_is_said(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """A pod has as much as `memory_gib` says, and its kernel ends what takes more."""
+    small = ("data.toy.num_texts=200", "data.toy.num_demonstrations=20", "data.toy.num_pairs=20")
+    asked = ["submit", "toy", *small, f"storage.path={tmp_path}", "learner.memory_gib=0.5"]
+    assert main([*asked, "--render", "kuberay", "--image", "i", "--claim", "c"]) == 0
+    shown = capsys.readouterr()
+    (learner,) = (line for line in shown.err.splitlines() if "memory: learner: about 1.02 GiB each" in line)
+    assert learner.endswith(
+        "learner.memory_gib=0.5 is less, so that hosts may be filled past their memory: set learner.memory_gib=1.1"
+    )
+    assert "are free" not in shown.err and shown.out.startswith("apiVersion: ")  # Of what nodes there will be.
 
 
 def test_help_names_the_launcher_of_each_option(capsys: pytest.CaptureFixture[str]) -> None:

@@ -1,3 +1,4 @@
+import json
 from pathlib import Path
 
 import pytest
@@ -6,8 +7,14 @@ from plumbob.configs.settings.data import ReadingSettings
 from plumbob.core.errors import UserError
 from plumbob.data.chat import plain_dialogue
 from plumbob.data.reading.formats import iterate_rows
-from plumbob.data.reading.readers import read_demonstrations, read_labelled, read_rankings, read_scored_responses
-from plumbob.data.records import Demonstration, LabelledResponse, Ranking, ScoredResponse
+from plumbob.data.reading.readers import (
+    read_demonstrations,
+    read_labelled,
+    read_pairs,
+    read_rankings,
+    read_scored_responses,
+)
+from plumbob.data.records import Demonstration, LabelledResponse, PreferencePair, Ranking, ScoredResponse
 
 RULES = ReadingSettings()
 SKIP = ReadingSettings(bad_rows="skip")
@@ -44,6 +51,34 @@ def test_fields_that_are_no_texts_are_read_as_json(tmp_path: Path) -> None:
     assert read_labelled(conversation, RULES, plain_dialogue).records == (
         LabelledResponse("\n\nHuman: Hi\n\nAssistant:", " Hello!", True),
     )
+
+
+def cells(*values: object) -> str:
+    """A line of CSV: lists as JSON."""
+    texts = [value if isinstance(value, str) else json.dumps(value) for value in values]
+    return ",".join('"' + text.replace('"', '""') + '"' for text in texts) + "\n"
+
+
+def test_messages_in_cells_of_prompts_and_responses_are_messages(tmp_path: Path) -> None:
+    user, answers = [{"role": "user", "content": "Hi"}], [[{"role": "assistant", "content": x}] for x in "ab"]
+    prompt = "\n\nHuman: Hi\n\nAssistant:"
+    path = save(tmp_path, "prompt,chosen,rejected\n" + cells(user, *answers))
+    assert read_pairs(path, RULES, plain_dialogue).records == (PreferencePair(prompt, " a", " b"),)
+    path = save(tmp_path, "chosen,rejected\n" + cells(*([*user, *answer] for answer in answers)))
+    assert read_pairs(path, RULES, plain_dialogue).records == (PreferencePair(prompt, " a", " b"),)
+    sharegpt = [{"from": "human", "value": "Hi"}]
+    path = save(tmp_path, "prompt,completion\n" + cells(sharegpt, answers[0]))
+    assert read_demonstrations(path, RULES, plain_dialogue).records == (Demonstration(prompt, " a"),)
+
+
+def test_other_lists_in_cells_are_text_and_messages_that_are_no_json_are_refused(tmp_path: Path) -> None:
+    for text in ("[1, 2]", "[]", '[{"a": 1}]', "[x] is it?"):
+        path = save(tmp_path, "prompt,completion\n" + cells(text, text))
+        assert read_demonstrations(path, RULES, plain_dialogue).records == (Demonstration(text, text),)
+    written_by_str = str([{"content": "Hi", "role": "user"}])  # As pandas' to_csv writes it.
+    path = save(tmp_path, "prompt,completion\n" + cells(written_by_str, "a"))
+    with pytest.raises(UserError, match=r"row 1: 'prompt': expected messages as JSON, found .*json\.dumps"):
+        read_demonstrations(path, RULES, plain_dialogue)
 
 
 def test_a_label_that_is_no_json_is_refused_as_it_stands(tmp_path: Path) -> None:

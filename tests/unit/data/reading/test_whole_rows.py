@@ -129,6 +129,24 @@ def test_alpaca_rows_are_written_in_their_published_form(tmp_path: Path, columns
     assert len(read_prompts(path, rules, render).records) == 25 and read.notes == ()
 
 
+def test_rows_without_a_key_that_others_of_their_file_have_are_written_in_the_same_form(tmp_path: Path) -> None:
+    """In JSONL a key may be missing where Parquet has a null."""
+    alpaca = [{"instruction": "Add.", "input": "1", "output": "1"}, {"instruction": "Say", "output": "2"}]
+    read = read_demonstrations(save(tmp_path, *alpaca), RULES, render)
+    assert read.records[1].prompt.endswith("### Instruction:\nSay\n\n### Response:") and read.notes == ()
+    chats = [{"prompt": "Hi", "system": "Be brief."}, {"prompt": "Ho"}]
+    read_chats = read_prompts(save(tmp_path, *chats), RULES, render)
+    assert [one.text for one in read_chats.records] == ["[system:Be brief.][user:Hi]", "[user:Ho]"]
+    # Those that were read before it was known are counted.
+    read = read_demonstrations(save(tmp_path, alpaca[1], alpaca[1], *alpaca), RULES, render)
+    assert [record.prompt == "Say" for record in read.records] == [True, True, False, False]
+    assert "rows are written in two forms: 2 before row 3 have no 'input', which it has" in read.notes[-1]
+    # Of a file that has none at all nothing is said, nor of a column that is another field.
+    assert read_demonstrations(save(tmp_path, alpaca[1]), RULES, render).notes == ()
+    rules = ReadingSettings(columns={"prompt": "input"}, bad_rows="skip")
+    assert read_prompts(save(tmp_path, {"input": "Hi"}, {"x": "Ho"}), rules, render).num_skipped_malformed == 1
+
+
 def test_braces_in_a_row_are_text(tmp_path: Path) -> None:
     row = {"instruction": "{input} {0}", "input": "{instruction}", "output": "a"}
     (record,) = read_demonstrations(save(tmp_path, row), RULES, render).records
