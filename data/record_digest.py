@@ -34,7 +34,7 @@ class Inputs:
         if changed:
             raise UserError(
                 f"{', '.join(changed)}: the records are not those that the run began with: a run is resumed on the "
-                f"same files, limits, tokenizer and seed. Put them back, or start a new run"
+                f"same files, limits, tokenizer, seed and version of Plumbob. Put them back, or start a new run"
             )
 
 
