@@ -69,6 +69,7 @@ class PromptCursor:
         if state["fingerprint"] != self._fingerprint:
             raise UserError(
                 f"the prompts are not those that the run began with ({len(self._prompts)} prompts now): "
-                "a run is resumed on the same file, limits, tokenizer and seed. Put them back, or start a new run"
+                f"a run is resumed on the same file, limits, tokenizer, seed and version of Plumbob. Put them back, or "
+                f"start a new run"
             )
         self._position = int(state["position"])

@@ -79,7 +79,7 @@ def test_a_pipeline_resumes_on_the_rows_that_it_began_with_alone(
         resume(folder, Watching(), session)
     assert str(refused.value) == (
         f"data.pairs={file}: the records are not those that the run began with: a run is resumed on the same files, "
-        f"limits, tokenizer and seed. Put them back, or start a new run"
+        f"limits, tokenizer, seed and version of Plumbob. Put them back, or start a new run"
     )
     assert workers.ran == STAGES[:3] and contents(folder / "data") == split
     assert (folder / "resolved.json").exists() and not (folder / "reward").exists()

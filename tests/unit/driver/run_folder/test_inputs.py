@@ -41,7 +41,7 @@ def test_a_changed_row_is_refused_with_its_setting_file_and_fix(tmp_path: Path) 
             check_rows(run_on(file), folder)
         assert str(refused.value) == (
             f"data.text={file}: the records are not those that the run began with: a run is resumed on the same files, "
-            f"limits, tokenizer and seed. Put them back, or start a new run"
+            f"limits, tokenizer, seed and version of Plumbob. Put them back, or start a new run"
         )
 
 
