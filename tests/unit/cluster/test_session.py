@@ -72,6 +72,7 @@ def test_a_private_ray_has_all_the_memory_that_is_free(monkeypatch: pytest.Monke
         raise UserError("not started")
 
     monkeypatch.setattr(ray, "init", refuse)
+    monkeypatch.setattr(ray, "is_initialized", lambda: False)  # Another test's may be there.
     with pytest.raises(UserError, match="not started"):
         connect(ClusterSettings())
     assert given[0]["_memory"] == 16 * 2**30

@@ -84,10 +84,16 @@ def test_what_the_template_ends_a_turn_with_ends_a_response(spec: SamplerSpec, f
     model = tmp_path / "model"
     shutil.copytree(folder, model)
     tokenizer = AutoTokenizer.from_pretrained(model)
-    end = tokenizer.convert_tokens_to_ids("the")
-    tokenizer.add_tokens([AddedToken("the", special=False)])  # Decoding would leave out a special one by itself.
-    tokenizer.chat_template = "{% for m in messages %}{{ m['content'] }}the{% endfor %}"
+    # Decoding would leave out a special one by itself.
+    tokenizer.add_tokens([AddedToken("<end_of_turn>", special=False)])
+    end = tokenizer.convert_tokens_to_ids("<end_of_turn>")
+    tokenizer.chat_template = "{% for m in messages %}{{ m['content'] }}<end_of_turn>{% endfor %}"
     tokenizer.save_pretrained(model)
+    weights = LlamaForCausalLM.from_pretrained(folder)
+    weights.resize_token_embeddings(len(tokenizer))
+    with torch.no_grad():  # As likely as a word that it knows.
+        weights.lm_head.weight[end] = weights.lm_head.weight[tokenizer.convert_tokens_to_ids("the")]
+    weights.save_pretrained(model)
     sampler = TransformersSampler(replace(spec, model=policy_ref(model), tokenizer=str(model)))
     rollouts = sample(sampler, make_requests(64))
     ended = [rollout for rollout in rollouts if rollout.token_ids[-1] == end]
