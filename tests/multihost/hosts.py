@@ -10,7 +10,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import Any, Self
 
@@ -139,7 +139,8 @@ class SimulatedHost:
     def power_off(self) -> None:
         """End all that runs on it."""
         for process in self.processes():
-            process.kill()
+            with suppress(psutil.NoSuchProcess):  # It had seen the end of one before it.
+                process.kill()
         self.await_end_of_ray()
 
     def await_end_of_ray(self) -> None:
