@@ -210,11 +210,7 @@ def _read(
         else:
             records.append(record)
             watched.end_row()
-    if left_out.malformed and rules.bad_rows == "refuse":
-        raise UserError(
-            f"{path}: {_count(left_out.malformed, num_rows)} malformed. {_examples(left_out.malformed)}. "
-            f"Fix the file, or set data.bad_rows=skip to skip and count such rows"
-        )
+    _check_malformed(path, rules, left_out.malformed, num_rows)
     notes = _notes(path, num_rows, left_out, duplicate_reason)
     if not records:
         raise UserError(f"{path}: no row can be used. {' '.join(notes)}")
@@ -224,14 +220,30 @@ def _read(
         watched.unwritten_note(),
         watched.turns_note() if learns_last_turn else None,
         written.template_note(rules),
-        f"control tokens of the model's are spelt in {len(spelling)} of {num_rows} rows, and read as letters "
-        f"({_examples(spelling)}); set `rendered`, beside the setting of the file, to true where they are meant."
-        if spelling
-        else None,
+        _spelling_note(spelling, num_rows),
     )
     notes += [f"{path}: {note}" for note in found if note is not None]
     return ReadRecords(
         tuple(records), num_rows, len(left_out.malformed), len(left_out.empty), len(left_out.duplicate), tuple(notes)
+    )
+
+
+def _check_malformed(path: str, rules: ReadingSettings, malformed: list[str], num_rows: int) -> None:
+    """Raises UserError where there are malformed rows that shall not be skipped."""
+    if malformed and rules.bad_rows == "refuse":
+        raise UserError(
+            f"{path}: {_count(malformed, num_rows)} malformed. {_examples(malformed)}. "
+            f"Fix the file, or set data.bad_rows=skip to skip and count such rows"
+        )
+
+
+def _spelling_note(spelling: list[str], num_rows: int) -> str | None:
+    """Of rows, by their labels, in which control tokens are spelt."""
+    if not spelling:
+        return None
+    return (
+        f"control tokens of the model's are spelt in {len(spelling)} of {num_rows} rows, and read as letters "
+        f"({_examples(spelling)}); set `rendered`, beside the setting of the file, to true where they are meant."
     )
 
 
