@@ -9,13 +9,7 @@ from pydantic import Field, model_validator
 
 from plumbob.configs.base import Changeable, Count, Seed, Settings
 from plumbob.configs.schema import kind_of
-from plumbob.configs.settings.algorithms import (
-    GROUPED,
-    BradleyTerry,
-    NoImportance,
-    RewardObjective,
-    algorithm_of,
-)
+from plumbob.configs.settings.algorithms import GROUPED, NoImportance, algorithm_of
 from plumbob.configs.settings.data import (
     DemonstrationDataSettings,
     EvalDataSettings,
@@ -35,6 +29,7 @@ from plumbob.configs.settings.models import (
     PolicySettings,
     PretrainedPolicySettings,
 )
+from plumbob.configs.settings.offline_objectives import BradleyTerry, RewardObjective
 from plumbob.configs.settings.rewards import (
     EncoderSettings,
     JudgeSettings,

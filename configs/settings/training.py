@@ -18,9 +18,7 @@ from plumbob.configs.base import (
     Settings,
 )
 from plumbob.configs.settings.algorithms import (
-    BradleyTerry,
     Clipped,
-    DpoLoss,
     DynamicSamplingSettings,
     Estimator,
     FixedKl,
@@ -28,13 +26,12 @@ from plumbob.configs.settings.algorithms import (
     Importance,
     KlPenalty,
     PolicyLoss,
-    PreferenceLoss,
-    RewardObjective,
     ShapingSettings,
     TruncatedImportance,
 )
 from plumbob.configs.settings.models import ModelRef, PolicyBaseSettings
 from plumbob.configs.settings.monitors import MonitoringSettings
+from plumbob.configs.settings.offline_objectives import BradleyTerry, DpoLoss, PreferenceLoss, RewardObjective
 
 SamplesPerPrompt = Annotated[int, Field(gt=0, le=10_000)]
 

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from plumbob.configs.runs import DpoRun
-from plumbob.configs.settings.algorithms import (
+from plumbob.configs.settings.offline_objectives import (
     ConservativeDpoLoss,
     DpoLoss,
     HingeLoss,
@@ -52,7 +52,7 @@ def dpo_enumerated_gradient(
 
 
 def pairs_gradient(loss: PreferenceLoss, wins: Array, policy: Array, reference: Array, num_tokens: Array) -> Array:
-    """Of the mean loss over `wins` [K, K] by the responses' log-probs, [K]; papers: `configs.settings.algorithms`."""
+    """Of the mean loss over `wins` [K, K] by log-probs, [K]; papers: `configs.settings.offline_objectives`."""
     u = policy - reference
     match loss:
         case DpoLoss(beta=beta, per_token=per_token):

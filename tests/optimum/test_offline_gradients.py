@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from torch import Tensor
 
-from plumbob.configs.settings.algorithms import DpoLoss, IpoLoss, OrpoLoss, PreferenceLoss
+from plumbob.configs.settings.offline_objectives import DpoLoss, IpoLoss, OrpoLoss, PreferenceLoss
 from plumbob.configs.settings.training import DpoSettings, KtoSettings
 from plumbob.data.tokenization import TokenBatch, collate
 from plumbob.models.policy import PolicyModel

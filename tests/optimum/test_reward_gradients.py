@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 from torch import Tensor
 
-from plumbob.configs.settings.algorithms import BradleyTerry, RewardObjective
+from plumbob.configs.settings.offline_objectives import BradleyTerry, RewardObjective
 from plumbob.trainers.offline.reward_batch import FeedbackRecord, response_rewards
 from plumbob.verify.local_learner import open_learner
 from plumbob.verify.optima.count_optima import all_rankings

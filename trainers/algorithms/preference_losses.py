@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from plumbob.configs.settings.algorithms import (
+from plumbob.configs.settings.offline_objectives import (
     ConservativeDpoLoss,
     DpoLoss,
     HingeLoss,

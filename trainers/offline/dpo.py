@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from plumbob.configs.runs import DpoRun
-from plumbob.configs.settings.algorithms import REFERENCE_FREE, PreferenceLoss, reads_prompt
+from plumbob.configs.settings.offline_objectives import REFERENCE_FREE, PreferenceLoss, reads_prompt
 from plumbob.data.batch import Batch
 from plumbob.data.chat import chat_renderer
 from plumbob.data.length_checks import LENGTH_KEYS, check_sequences

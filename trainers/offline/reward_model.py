@@ -13,8 +13,8 @@ from torch import Tensor
 from transformers import AutoModelForSequenceClassification
 
 from plumbob.configs.runs import RewardRun
-from plumbob.configs.settings.algorithms import BradleyTerry, PlackettLuce, Regression, RewardObjective
 from plumbob.configs.settings.models import NewBertSettings
+from plumbob.configs.settings.offline_objectives import BradleyTerry, PlackettLuce, Regression, RewardObjective
 from plumbob.configs.settings.rewards import PipelineScorerSettings, RewardEncoderSettings
 from plumbob.core.statistics import calibration_error
 from plumbob.data.chat import Render

@@ -8,7 +8,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from plumbob.configs.settings.algorithms import (
+from plumbob.configs.settings.offline_objectives import (
     ConservativeDpoLoss,
     DpoLoss,
     HingeLoss,

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from plumbob.configs.settings.algorithms import BradleyTerry, PlackettLuce, Regression
+from plumbob.configs.settings.offline_objectives import BradleyTerry, PlackettLuce, Regression
 from plumbob.verify.optima.count_optima import (
     Rankings,
     all_rankings,

@@ -4,15 +4,13 @@ import pytest
 
 from plumbob.configs.load_run import load_run
 from plumbob.configs.runs import DpoRun, KtoRun, Run
-from plumbob.configs.settings.algorithms import (
+from plumbob.configs.settings.algorithms import Gae, Grpo, critic_of
+from plumbob.configs.settings.offline_objectives import (
     REFERENCE_FREE,
     DpoLoss,
-    Gae,
-    Grpo,
     IpoLoss,
     OrpoLoss,
     SimpoLoss,
-    critic_of,
     reads_prompt,
 )
 from plumbob.core.errors import UserError

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from plumbob.configs.settings.algorithms import (
+from plumbob.configs.settings.offline_objectives import (
     ConservativeDpoLoss,
     DpoLoss,
     HingeLoss,

@@ -8,7 +8,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from plumbob.configs.settings.algorithms import PreferenceLoss
+from plumbob.configs.settings.offline_objectives import PreferenceLoss
 from plumbob.trainers.offline.dpo import DpoBatch, dpo_passes, step_batch
 from tests.support.ragged_batches import ragged_pairs
 from tests.unit.trainers.algorithms.test_preference_losses import EVERY

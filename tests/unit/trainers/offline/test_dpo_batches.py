@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from plumbob.configs.settings.algorithms import DpoLoss, OrpoLoss
+from plumbob.configs.settings.offline_objectives import DpoLoss, OrpoLoss
 from plumbob.data.tokenization import PairBatch, TokenSequence, collate
 from plumbob.trainers.offline.dpo import dpo_passes, pair_logprobs, stack, step_batch
 from tests.support.padding_sides import pairs_padded_on_the_left

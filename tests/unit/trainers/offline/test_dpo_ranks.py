@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from plumbob.configs.load_run import load_run
-from plumbob.configs.settings.algorithms import DpoLoss, OrpoLoss, PreferenceLoss, SimpoLoss
+from plumbob.configs.settings.offline_objectives import DpoLoss, OrpoLoss, PreferenceLoss, SimpoLoss
 from plumbob.trainers.build import build_learner
 from plumbob.trainers.learner.learner_protocol import UpdatePlan, merge_results
 from plumbob.trainers.offline.dpo import dpo_passes, pair_logprobs, step_batch, with_reference

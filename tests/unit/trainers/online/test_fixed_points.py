@@ -16,7 +16,6 @@ import torch
 
 from plumbob.configs.runs import PpoRun
 from plumbob.configs.settings.algorithms import (
-    DpoLoss,
     DrGrpo,
     Estimator,
     FixedKl,
@@ -27,6 +26,7 @@ from plumbob.configs.settings.algorithms import (
     Rloo,
     ShapingSettings,
 )
+from plumbob.configs.settings.offline_objectives import DpoLoss
 from plumbob.configs.settings.training import PpoSettings
 from plumbob.data.tokenization import PairBatch, TokenSequence, collate
 from plumbob.reward.scorer import Score

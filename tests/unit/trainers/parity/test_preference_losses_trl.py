@@ -9,7 +9,8 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from plumbob.configs.settings.algorithms import (
+from plumbob.configs.settings.data import LengthSettings
+from plumbob.configs.settings.offline_objectives import (
     ConservativeDpoLoss,
     DpoLoss,
     HingeLoss,
@@ -20,7 +21,6 @@ from plumbob.configs.settings.algorithms import (
     SimpoLoss,
     SppoLoss,
 )
-from plumbob.configs.settings.data import LengthSettings
 from plumbob.configs.settings.training import KtoSettings
 from plumbob.data.records import LabelledResponse, PreferencePair
 from plumbob.data.tokenization import PairBatch, collate, encode_labelled, encode_pairs

@@ -8,7 +8,7 @@ import pytest
 import torch
 from transformers import AutoModelForSequenceClassification
 
-from plumbob.configs.settings.algorithms import BradleyTerry
+from plumbob.configs.settings.offline_objectives import BradleyTerry
 from plumbob.data.records import Ranking
 from plumbob.reward.bert_encoding import EncodedPair
 from plumbob.trainers.offline.reward_batch import RewardModule, collate_responses, encode_responses
