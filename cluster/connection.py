@@ -37,6 +37,9 @@ PROBE_S = 5.0
 JOINING_S = 60.0
 """How long this machine may take to become a host of a Ray that answers: its raylet says so seconds after it starts."""
 
+CLIENT_TRIES = 3
+"""How often a client asks: a Ray makes a server for each, and a busy head loses some of them as they start."""
+
 CHECK_ALIVE = "/ray.rpc.NodeInfoGcsService/CheckAlive"
 CLIENT_INFO = "/ray.rpc.RayletDriver/ClusterInfo"
 
@@ -141,13 +144,26 @@ def _init(**arguments: Any) -> None:
         ray.init(**arguments, **QUIET)
 
 
+def _init_as_client(address: str) -> None:
+    """Raises UserError where each of `CLIENT_TRIES` servers was lost before it took us."""
+    for _ in range(CLIENT_TRIES):
+        try:
+            return _init(address=address)
+        except ConnectionAbortedError as error:
+            said = str(error).strip().splitlines()[-1].rstrip(".")
+    raise UserError(
+        f"cluster.address={address}: the head started {CLIENT_TRIES} servers for this command and none took it: "
+        f"{said}; run the command on a host of the cluster"
+    )
+
+
 def _join(address: str, wait_s: float = 0.0) -> None:
     """Join the Ray there; `wait_s`: how long this machine may take to become a host of it."""
     try:
         has_token = _use_token()
         _probe(address, has_token, wait_s)
         with private_ray.loopback_as_given() if _is_private(address) else nullcontext():
-            _init(address=address)
+            (_init_as_client if address.startswith(CLIENT) else _init)(address=address)
     except UserError:
         raise
     except AuthenticationError as error:

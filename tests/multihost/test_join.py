@@ -3,6 +3,9 @@
 import secrets
 import subprocess
 
+import psutil
+
+from plumbob.cluster.calls import wait_until
 from plumbob.cluster.connection import PROBE_S
 from tests.multihost import echo
 from tests.multihost.cables import serving
@@ -56,6 +59,28 @@ def test_a_machine_without_ray_is_told_so(hosts: Hosts) -> None:
     said = connect(hosts.spare, hosts.ray_address).stdout
     assert said.startswith(f"cluster.address={hosts.ray_address}: this machine is no host of the Ray there; run `ray ")
     assert connect(hosts.spare, "auto").stdout.startswith("cluster.address=auto: cannot be joined: ")
+
+
+def test_a_client_asks_again_whose_server_was_lost(hosts: Hosts) -> None:
+    """As the head's memory limit ends it, say: the first is killed as soon as it is there."""
+
+    def servers() -> set[psutil.Process]:
+        every = psutil.process_iter(["cmdline"])
+        return {one for one in every if "--mode=specific-server" in (one.info["cmdline"] or [])}
+
+    before = servers()
+    script = f"""
+import ray
+from plumbob.cluster.connection import joined
+with joined("ray://{hosts.head.address}:10001"):
+    print(len(ray.nodes()))
+"""
+    joining = hosts.spare.popen([str(PYTHON), "-c", script], stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    assert wait_until(lambda: bool(servers() - before), START_S, poll_s=0.05)
+    for lost in servers() - before:
+        lost.kill()
+    out, err = joining.communicate(timeout=2 * START_S)
+    assert out.strip() == str(len(hosts.all)), err
 
 
 def test_what_listens_may_be_something_else(hosts: Hosts) -> None:
