@@ -174,9 +174,9 @@ def _death(call: Call, doing: str, error: RayError, oom_killed: str | None = Non
     log, start = call.actor.log, call.actor.log_start
     crash = crash_in(_end_of(log, start) or "")
     why = crash or next(iter(plain(str(error)).splitlines()), type(error).__name__)
-    said = last_lines(log) if crash is None else _shown(log, crash.before)
+    ending = last_lines(log) if crash is None else _shown(log, crash.before)
     signal = None if crash is None else crash.signal
-    return WorkerLost(f"{call.actor.name} died while {doing}: {why}\n{said}", oom_killed, signal)
+    return WorkerLost(f"{call.actor.name} died while {doing}: {why}\n{ending}", oom_killed, signal)
 
 
 def drain(results: Sequence[Any], timeout_s: float) -> None:
