@@ -17,6 +17,7 @@ from plumbob.core.activities import activities
 from plumbob.core.crash_signals import crash_in
 from plumbob.core.disk_errors import StorageFailed, storage_reason
 from plumbob.core.errors import RunFailed, UserError
+from plumbob.core.spans import spans
 
 CALL_TIMEOUT = "cluster.call_timeout_s"
 BOOT_TIMEOUT = "cluster.boot_timeout_s"
@@ -79,16 +80,17 @@ def gather(calls: Sequence[Call], doing: str, timeout_s: float, setting: str = C
 def _gather(calls: Sequence[Call], doing: str, timeout_s: float, setting: str) -> list[Any]:
     by_result = {call.result: call for call in calls}
     results: dict[Any, Any] = {}
-    deadline = time.monotonic() + timeout_s
+    began = time.monotonic()
     pending = list(by_result)
     while pending:
-        ready, pending = ray.wait(pending, num_returns=1, timeout=max(deadline - time.monotonic(), 0.0))
+        ready, pending = ray.wait(pending, num_returns=1, timeout=max(began + timeout_s - time.monotonic(), 0.0))
         if not ready:
             late = [by_result[result].actor for result in pending]
             names = ", ".join(actor.name for actor in late)
             logs = "\n".join(last_lines(actor.log) for actor in late[:NUM_LOGS])
             raise WorkerLost(f"{names}: still {doing} after {timeout_s:.0f} s ({setting})\n{logs}")
         for result in ready:
+            spans.record(by_result[result].actor.name, doing, began)
             results[result] = result_of(by_result[result], doing)
     return [results[call.result] for call in calls]
 

@@ -47,6 +47,7 @@ from plumbob.cluster.run_status import WorkerStatus
 from plumbob.core.activities import activities
 from plumbob.core.disk_errors import StorageFailed
 from plumbob.core.errors import RunFailed, UserError
+from plumbob.core.spans import spans
 from plumbob.reward.scorer import ScoreError
 
 TICK_S = 1.0
@@ -205,6 +206,7 @@ class Pool:
             member = by_result[result]
             task, member.task = member.task, None
             assert task is not None
+            spans.record(member.actor.name, task.work.doing, task.began)
             yield member, task
 
     # ---------------------------------------------------------------------------------------------------------- results
