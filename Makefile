@@ -5,7 +5,7 @@ BIN := .venv/bin
 # The folders that are installed below `plumbob`, as setup.py has them.
 PACKAGES := core configs data models rollout reward trainers cluster driver verify console
 
-.PHONY: demo test test-training test-rest test-runs test-e2e test-workers test-hosts test-slow test-slurm test-browser faults fuzz lint tree install gpu-install lock clean
+.PHONY: demo test test-training test-rest test-runs test-e2e test-workers test-hosts test-slow test-slurm test-browser faults fuzz bench bench-gpu bench-table lint tree install gpu-install lock clean
 
 # SETTINGS, if given, change the demo: make demo SETTINGS="ppo.num_steps=2".
 demo: install
@@ -59,6 +59,20 @@ faults: install
 # Mutated configs, command lines, data files and model folders, 21,000 of them; what fails is kept in runs/fuzz.
 fuzz: install
 	$(BIN)/python -m tests.fuzz.campaign
+
+# Plumbob against TRL and against the limit, in turn on the same work: a table, and benchmarks/results.json. Less than 40
+# minutes on two cores that nothing else uses. ROWS="dpo-* limit-*" measures those alone; PAIRS=FILE takes the lengths of
+# those preference pairs (docs/performance.md).
+bench: install
+	$(BIN)/python -m benchmarks $(ROWS)
+
+# After `make gpu-install`, and `pip install trl==1.16.0` beside it.
+bench-gpu:
+	$(BIN)/python -m benchmarks --gpu $(ROWS)
+
+# The results as the table of docs/performance.md, where it is written.
+bench-table: install
+	$(BIN)/python -m benchmarks.results_table
 
 lint: install
 	$(BIN)/ruff check .
