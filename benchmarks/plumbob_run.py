@@ -148,5 +148,6 @@ def run_process(command: Sequence[str], folder: Path) -> None:
         except subprocess.TimeoutExpired as error:
             raise SideError(f"not done after {RUN_TIMEOUT_S:.0f} s; see {log}") from error
     if done.returncode:
-        said = [line.strip() for line in log.read_text(encoding="utf-8", errors="replace").splitlines() if line.strip()]
-        raise SideError(f"status {done.returncode}: {said[-1] if said else 'it printed nothing'}"[:300])
+        lines = (line.strip() for line in log.read_text(encoding="utf-8", errors="replace").splitlines())
+        last = next((line for line in reversed([*lines]) if line), "it printed nothing")
+        raise SideError(f"status {done.returncode}: {last}"[:300])

@@ -20,15 +20,18 @@ def variants(work: Workload) -> Variants:
 
 def train(work: Workload, rows: Dataset, folder: str, settings: dict[str, Any]) -> dict[str, Any]:
     clock = StepClock()
+    tokenizer = AutoTokenizer.from_pretrained(work.policy)
     if "train_sampling_strategy" in settings:
         rows = with_lengths(rows)
     trainer = RewardTrainer(
         model=AutoModelForSequenceClassification.from_pretrained(work.policy, num_labels=1, dtype=torch.float32),
-        processing_class=AutoTokenizer.from_pretrained(work.policy),
+        processing_class=tokenizer,
         args=RewardConfig(
             output_dir=folder,
             max_steps=work.num_steps,
             max_length=work.max_tokens,
+            # A BERT's tokenizer names no EOS, and the library puts one behind every text.
+            eos_token=tokenizer.sep_token,
             learning_rate=LEARNING_RATE,
             bf16=work.precision == "bfloat16",
             use_cpu=not torch.cuda.is_available(),

@@ -40,10 +40,10 @@ def test_results_have_what_was_and_what_was_not_measured(tmp_path: Path) -> None
     assert {"date", "hardware", "versions", "minutes"} <= content.keys() and content["versions"]["torch"]
     assert read_results(tmp_path / "results.json")[1] == rows
     document = tmp_path / "performance.md"
-    document.write_text(f"before\n{BEGIN}old\n{END}after\n")
+    document.write_text(f"before\n{BEGIN}OLDER ROWS\n{END}after\n")
     write_document(document, tmp_path / "results.json")
     text = document.read_text()
-    assert text.startswith(f"before\n{BEGIN}") and text.endswith(f"{END}after\n") and "old" not in text
+    assert text.startswith(f"before\n{BEGIN}") and text.endswith(f"{END}after\n") and "OLDER" not in text
     assert "| dpo / best | pairs/s | 30 | 20 | 1.5 | 1.5 to 1.5 | ≥ 1.4 | yes | grouped |" in text
     assert "| sft / best | records/s | - | - | - | - | ≥ 1.4 | - | SideError: status 2: no such folder |" in text
 
