@@ -13,11 +13,11 @@ from torch import Tensor
 from plumbob.configs.runs import DpoRun
 from plumbob.configs.settings.offline_objectives import REFERENCE_FREE, PreferenceLoss, reads_prompt
 from plumbob.data.batch import Batch
-from plumbob.data.chat import chat_renderer
 from plumbob.data.length_checks import LENGTH_KEYS, check_sequences
 from plumbob.data.reading.readers import read_pairs
 from plumbob.data.rendered_rows import RenderedRow, sequence_rows
 from plumbob.data.splitting import hold_out
+from plumbob.data.texts.chat import chat_renderer
 from plumbob.data.tokenization import PairBatch, TokenBatch, TokenSequence, collate, encode_pairs
 from plumbob.models.adapter import ModelRole
 from plumbob.models.logprobs import sequence_logprobs
