@@ -23,7 +23,6 @@ from plumbob.trainers.algorithms.reward_shaping import shaped_rewards, token_rew
 from plumbob.trainers.online.step_metrics import ExperienceStats
 from plumbob.trainers.online.trajectories import Trajectories, check_finite, check_fresh
 
-
 COMPUTED = ("logprobs", "ref_logprobs", "values")
 """Of `LogprobsAndValues`, what every action has."""
 
