@@ -23,7 +23,7 @@ MUST_BE_GIVEN = {
 }
 ONE_OF_SEVERAL = ("reward", "data.pairs")
 """The preset and the path for which there may be rankings or scores instead."""
-PIPELINES = {"toy": [], "hh-minilm-cpu": ["data.pairs=pairs.jsonl"]}
+PIPELINES = {"toy": [], **dict.fromkeys(("hh-minilm-cpu", "smollm2-cpu"), ["data.pairs=pairs.jsonl"])}
 
 
 @pytest.mark.parametrize("preset", preset_names())
