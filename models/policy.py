@@ -10,9 +10,10 @@ from torch import Tensor, nn
 
 from plumbob.models.adapter import ModelRole
 from plumbob.models.adapter_switch import activate
+from plumbob.models.forward.shared_prompts import can_share, find_shared, states_after
+from plumbob.models.forward.vocabulary import vocabulary_of
 from plumbob.models.logprobs import token_logprobs
 from plumbob.models.padding import real_tokens_first
-from plumbob.models.vocabulary import vocabulary_of
 
 
 class RoleError(RuntimeError):
@@ -39,6 +40,7 @@ class PolicyModel(nn.Module):
         self.value_head = value_head
         self.adapters = dict(adapters)
         self._vocabulary = vocabulary_of(causal_lm)
+        self._can_share = self._vocabulary is not None and can_share(self._backbone)
         self._role: ModelRole | None = None
         self._num_live_graphs = 0
 
@@ -79,7 +81,9 @@ class PolicyModel(nn.Module):
             of_asked = self._by_own_logits(ids, attended, asked, temperature)[asked]
         else:
             states = self._states_before(ids, attended, asked)
-            of_asked = self._values(states) if self._role == "value" else self._logprobs(states, ids[asked], temperature)
+            of_asked = (
+                self._values(states) if self._role == "value" else self._logprobs(states, ids[asked], temperature)
+            )
         outputs = of_asked.new_zeros(ids.shape).masked_scatter(asked, of_asked)
         outputs = outputs.new_zeros(input_ids.shape).scatter(1, columns, outputs)
         if outputs.requires_grad:
@@ -92,13 +96,21 @@ class PolicyModel(nn.Module):
 
     def _states_before(self, ids: Tensor, attended: Tensor, asked: Tensor) -> Tensor:
         """The last hidden state before each asked token [N, H], row by row: what predicts it."""
-        num_read = _num_read(asked)
-        hidden = self._backbone(
-            input_ids=ids[:, :num_read], attention_mask=attended[:, :num_read].long(), use_cache=False
-        ).last_hidden_state
-        before = asked[:, 1 : num_read + 1]
-        hidden = hidden[:, : before.shape[1]]
-        return hidden.flatten(0, 1).index_select(0, before.flatten().nonzero().squeeze(1))
+        shared = find_shared(ids, asked) if self._may_share() else None
+        if shared is None:
+            num_read = _num_read(asked)
+            inputs = {"input_ids": ids[:, :num_read], "attention_mask": attended[:, :num_read].long()}
+            states = self._backbone(**inputs, use_cache=False).last_hidden_state
+            before = nn.functional.pad(asked, (0, 1))[:, 1 : num_read + 1]
+        else:
+            states = states_after(self._backbone, ids, shared)
+            columns = shared.lengths[:, None] + torch.arange(states.shape[1], device=ids.device)
+            before = nn.functional.pad(asked, (0, 1)).gather(1, columns.clamp(max=asked.shape[1]))
+        return states.flatten(0, 1).index_select(0, before.flatten().nonzero().squeeze(1))
+
+    def _may_share(self) -> bool:
+        """Recomputed activations (gradient checkpointing) leave no keys and values to read."""
+        return self._can_share and not (self.training and self._backbone.is_gradient_checkpointing)
 
     @property
     def _backbone(self) -> Any:

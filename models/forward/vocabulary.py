@@ -1,4 +1,4 @@
-"""The vocabulary projection: log-probabilities of asked tokens, some of them at a time, never logits of a whole batch."""
+"""The vocabulary projection: log-probabilities of asked tokens, a portion at a time."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -34,7 +34,8 @@ class Vocabulary:
         """log softmax(logits / temperature) of one token after each state: [N, H] and int64 [N] -> float32 [N].
 
         Where the head is frozen, the gradient of a token's log-prob by its state is taken along with it: one [N, H]
-        tensor is kept, and the backward multiplies no matrices. Otherwise logits of several portions are computed again.
+        tensor is kept, and the backward multiplies no matrices. Otherwise the backward computes the logits again, if
+        they are of several portions.
         """
         if not temperature > 0:
             raise ValueError(f"temperature must be above 0, not {temperature}")
@@ -49,7 +50,8 @@ class Vocabulary:
 
     @property
     def num_words(self) -> int:
-        return int(getattr(self.head, "out_features", 0)) or len(self.head.weight)
+        head: Any = self.head
+        return len(head.weight)
 
     def logits(self, projected: Tensor) -> Tensor:
         """Of what the head gives, float32."""
@@ -64,16 +66,15 @@ class Vocabulary:
 
     def _is_frozen_matrix(self) -> bool:
         """A plain linear layer that is whole here (ZeRO-3 gathers a layer's weight when it is called) and stays."""
-        return (
-            type(self.head) is nn.Linear
-            and not any(p.requires_grad or hasattr(p, "ds_id") for p in self.head.parameters())
+        return type(self.head) is nn.Linear and not any(
+            p.requires_grad or hasattr(p, "ds_id") for p in self.head.parameters()
         )
 
 
 def vocabulary_of(causal_lm: Any) -> Vocabulary | None:
     """Found by the model's own logits of a few tokens; None where they are made in a way that is not known here."""
     model = getattr(causal_lm, "get_base_model", lambda: causal_lm)()
-    head = model.get_output_embeddings()
+    head = getattr(model, "get_output_embeddings", lambda: None)()
     if head is None:
         return None
     config = model.config.get_text_config()
@@ -107,7 +108,9 @@ class _FrozenHeadLogprobs(torch.autograd.Function):
         ctx: Any, hidden: Tensor, tokens: Tensor, vocabulary: Vocabulary, temperature: float, size: int
     ) -> Tensor:
         head: Any = vocabulary.head
-        product = torch.get_autocast_dtype(hidden.device.type) if torch.is_autocast_enabled(hidden.device.type) else None
+        product = (
+            torch.get_autocast_dtype(hidden.device.type) if torch.is_autocast_enabled(hidden.device.type) else None
+        )
         weight, bias, states = (
             x if x is None or product is None else x.to(product) for x in (head.weight, head.bias, hidden)
         )
