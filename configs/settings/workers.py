@@ -26,6 +26,8 @@ NumThreads = Annotated[int, Field(gt=0, le=4096)]
 NumGpus = Annotated[int, Field(gt=0, le=1024)]
 """That share one model."""
 
+ZeroStage = Literal[0, 1, 2, 3]
+
 CpuShare = Annotated[float, Field(gt=0, le=4096)]
 GpuShare = Annotated[float, Field(ge=0, le=1024)]
 
@@ -81,10 +83,20 @@ class LearnerRankSettings(WorkerGroupSettings):
 class LearnerSettings(LearnerRankSettings):
     """The group of DeepSpeed ranks."""
 
-    zero_stage: Changeable[Literal[0, 1, 2, 3]] = 2
-    """What the ranks share of the training state: nothing, optimizer, gradients too, weights too."""
+    zero_stage: Changeable[ZeroStage | None] = None
+    """What the ranks share of the training state: nothing, optimizer, gradients too, weights too.
+
+    None is 2, and 0 at one rank, which has nobody to share with, where what is trained is float32: of other weights
+    Adam needs the float32 copy that stages 1 to 3 keep.
+    """
     gradient_checkpointing: Changeable[bool] = False
     """Compute activations anew in the backward: less memory, more time."""
+
+    def resolved_zero_stage(self, trains_float32: bool) -> ZeroStage:
+        """The stage that is given, or the one that None stands for."""
+        if self.zero_stage is not None:
+            return self.zero_stage
+        return 0 if self.num_workers == 1 and trains_float32 else 2
 
 
 class TransformersEngine(Settings):

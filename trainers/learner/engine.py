@@ -109,6 +109,7 @@ class Engine:
         adamw = torch.optim.AdamW(
             [{"params": list(group.parameters.values()), "lr": group.learning_rate} for group in groups],
             weight_decay=optimizer.weight_decay,
+            fused=True,
         )
         self._engine, _, _, _ = deepspeed.initialize(
             model=module,
@@ -123,6 +124,7 @@ class Engine:
             },
         )
         self._adamw = adamw
+        self._has_nothing_to_reduce = zero_stage == 0 and rank.world_size == 1
         self._create_moments()
 
     @property
@@ -135,7 +137,8 @@ class Engine:
 
     def backward(self, loss: Tensor, is_last: bool) -> None:
         """Accumulate the gradients of a share of the step's loss; `is_last` says that `step` comes next."""
-        self._engine.set_gradient_accumulation_boundary(is_last)
+        # Where it reduces, DeepSpeed copies all gradients into a buffer and back, also of one rank.
+        self._engine.set_gradient_accumulation_boundary(is_last and not self._has_nothing_to_reduce)
         # DeepSpeed averages over ranks; the loss is a share of one sum.
         self._engine.backward(loss * self.world_size, scale_wrt_gas=False)
 
@@ -152,6 +155,7 @@ class Engine:
             raise NotFinite(f"gradient norms are {norms}")
         for group, torch_group in zip(self.groups, self._engine.optimizer.param_groups, strict=True):
             torch_group["lr"] = group.learning_rate * learning_rate_scale
+        self._engine.set_gradient_accumulation_boundary(True)
         self._engine.step()
         self._forget_gradients()
         return norms
@@ -168,22 +172,18 @@ class Engine:
                 safe_set_local_grad(parameter, torch.zeros_like(safe_get_local_grad(parameter)))
 
     def _clip(self, group: ParameterGroup) -> float:
-        from deepspeed.utils import (
-            safe_get_full_grad,
-            safe_get_local_grad,
-            safe_set_full_grad,
-            safe_set_local_grad,
-        )
+        from deepspeed import utils
 
-        gradients = {name: safe_get_full_grad(p) for name, p in group.parameters.items()}
-        norm = float(torch.stack([g.float().square().sum() for g in gradients.values()]).sum().sqrt())
+        parameters = list(group.parameters.values())
+        gradients = [utils.safe_get_full_grad(parameter) for parameter in parameters]  # Copies, but at stage 0.
+        norm = float(torch.stack([gradient.float().square().sum() for gradient in gradients]).sum().sqrt())
         if norm > self.max_grad_norm:
             factor = self.max_grad_norm / norm
-            for name, parameter in group.parameters.items():
+            for parameter, gradient in zip(parameters, gradients, strict=True):
                 if hasattr(parameter, "ds_id"):  # ZeRO-3: whole gradients that the ranks do not divide cannot be set.
-                    safe_set_local_grad(parameter, safe_get_local_grad(parameter) * factor)
+                    utils.safe_set_local_grad(parameter, utils.safe_get_local_grad(parameter) * factor)
                 else:
-                    safe_set_full_grad(parameter, gradients[name] * factor)
+                    utils.safe_set_full_grad(parameter, gradient.mul_(factor))
         return norm
 
     # ---------------------------------------------------------------------------------------------------- state by name

@@ -3,7 +3,7 @@
 import pytest
 from pydantic import ValidationError
 
-from plumbob.configs.settings.workers import RolloutSettings
+from plumbob.configs.settings.workers import LearnerSettings, RolloutSettings
 
 
 def test_partial_responses_are_shorter_than_whole_ones() -> None:
@@ -11,3 +11,11 @@ def test_partial_responses_are_shorter_than_whole_ones() -> None:
     assert RolloutSettings(max_tokens=65, partial_tokens=64).partial_tokens == 64
     with pytest.raises(ValidationError, match=r"rollout\.max_tokens=64 ends them before: set rollout\.partial_tokens"):
         RolloutSettings(max_tokens=64, partial_tokens=64)
+
+
+def test_one_rank_has_nobody_to_share_with_but_keeps_the_float32_copy_of_other_weights() -> None:
+    one, two = LearnerSettings(), LearnerSettings(num_workers=2)
+    assert [one.resolved_zero_stage(True), one.resolved_zero_stage(False)] == [0, 2]
+    assert [two.resolved_zero_stage(True), two.resolved_zero_stage(False)] == [2, 2]
+    assert LearnerSettings(zero_stage=3).resolved_zero_stage(True) == 3
+    assert LearnerSettings(zero_stage=0, num_workers=2).resolved_zero_stage(False) == 0
