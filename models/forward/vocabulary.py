@@ -24,11 +24,13 @@ class Vocabulary:
         head: the output embedding, with an adapter where it has one.
         scale: what the head's output is multiplied by (Cohere, Granite).
         cap: the soft bound on what comes of that (Gemma 2); None is none.
+        num_words: V.
     """
 
     head: nn.Module
     scale: float
     cap: float | None
+    num_words: int
 
     def logprobs(self, hidden: Tensor, tokens: Tensor, temperature: float) -> Tensor:
         """log softmax(logits / temperature) of one token after each state: [N, H] and int64 [N] -> float32 [N].
@@ -47,11 +49,6 @@ class Vocabulary:
             return self._logprobs(hidden, tokens, temperature)
         parts = zip(hidden.split(size), tokens.split(size), strict=True)
         return torch.cat([checkpoint(self._logprobs, *part, temperature, use_reentrant=False) for part in parts])
-
-    @property
-    def num_words(self) -> int:
-        head: Any = self.head
-        return len(head.weight)
 
     def logits(self, projected: Tensor) -> Tensor:
         """Of what the head gives, float32."""
@@ -88,7 +85,7 @@ def vocabulary_of(causal_lm: Any) -> Vocabulary | None:
     bound = AGREEMENT.get(projected.dtype, 2e-2) * float(own.abs().max())
     for scale in _scales(config):
         for cap in {getattr(config, "final_logit_softcapping", None), None}:
-            vocabulary = Vocabulary(head, scale, cap)
+            vocabulary = Vocabulary(head, scale, cap, own.shape[-1])
             if projected.shape == own.shape and float((vocabulary.logits(projected) - own).abs().max()) <= bound:
                 return vocabulary
     return None
