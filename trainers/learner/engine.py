@@ -103,9 +103,7 @@ class Engine:
     ) -> None:
         use_cuda = torch.cuda.is_available()
         deepspeed = import_deepspeed(use_cuda)
-        self.groups = groups
-        self.world_size = rank.world_size
-        self.max_grad_norm = optimizer.max_grad_norm
+        self.groups, self.world_size, self.max_grad_norm = groups, rank.world_size, optimizer.max_grad_norm
         adamw = torch.optim.AdamW(
             [{"params": list(group.parameters.values()), "lr": group.learning_rate} for group in groups],
             weight_decay=optimizer.weight_decay,
@@ -175,6 +173,9 @@ class Engine:
         from deepspeed import utils
 
         parameters = list(group.parameters.values())
+        for parameter in parameters if self._has_nothing_to_reduce else ():
+            if parameter.grad is None:  # Of what the loss does not reach; where DeepSpeed reduces, it does the same.
+                parameter.grad = torch.zeros_like(parameter)
         gradients = [utils.safe_get_full_grad(parameter) for parameter in parameters]  # Copies, but at stage 0.
         norm = float(torch.stack([gradient.float().square().sum() for gradient in gradients]).sum().sqrt())
         if norm > self.max_grad_norm:
@@ -250,25 +251,24 @@ class Engine:
 
         DeepSpeed links them after the first group's first step, when the other groups have none yet, and never again.
         """
-        for group in self._adamw_tensors():
-            for tensor in group:
-                self._adamw.state[tensor] = {
-                    "step": torch.zeros((), dtype=torch.float32),
-                    "exp_avg": torch.zeros_like(tensor, requires_grad=False),
-                    "exp_avg_sq": torch.zeros_like(tensor, requires_grad=False),
-                }
+        for tensor in self._adamw_tensors():
+            self._adamw.state[tensor] = {
+                "step": torch.zeros((), dtype=torch.float32),
+                "exp_avg": torch.zeros_like(tensor, requires_grad=False),
+                "exp_avg_sq": torch.zeros_like(tensor, requires_grad=False),
+            }
         link = getattr(self._engine.optimizer, "_lazy_init_hp_params_optimizer_state", None)
         if link is not None:
             link()
 
-    def _adamw_tensors(self) -> list[list[Tensor]]:
+    def _adamw_tensors(self) -> list[Tensor]:
         """The tensors that AdamW really updates: parameters (stage 0) or flat partitions (stages 1 to 3)."""
         zero = self._engine.optimizer
         if hasattr(zero, "fp32_partitioned_groups_flat"):
-            return [list(zero.fp32_partitioned_groups_flat)]
+            return list(zero.fp32_partitioned_groups_flat)
         if hasattr(zero, "single_partition_of_fp32_groups"):
-            return [list(zero.single_partition_of_fp32_groups)]
-        return [group["params"] for group in self._adamw.param_groups]
+            return list(zero.single_partition_of_fp32_groups)
+        return [parameter for group in self._adamw.param_groups for parameter in group["params"]]
 
     def _set(self, parameter: nn.Parameter, value: Tensor, moment: str | None) -> None:
         value = value.to(self.device)
