@@ -96,7 +96,7 @@ PACES = {
 
 
 @dataclass(frozen=True)
-class Fault:
+class SamplerFault:
     """A sampler whose log-probs are too low by 0.01, from a 0-based step on.
 
     Attributes:
@@ -120,7 +120,7 @@ class Sampling:
     """A sampler as a group of one worker: a new version is taken between chunks."""
 
     def __init__(
-        self, sampler: TransformersSampler, pace: Pace, progress: Progress, fault: Fault | None = None
+        self, sampler: TransformersSampler, pace: Pace, progress: Progress, fault: SamplerFault | None = None
     ) -> None:
         self._sampler, self._pace, self._progress, self._fault = sampler, pace, progress, fault
         self._turn = Lock()
@@ -185,7 +185,7 @@ def play(
     max_staleness: int,
     pace: str,
     changes: Mapping[str, Any] = MappingProxyType({}),
-    fault: Fault | None = None,
+    fault: SamplerFault | None = None,
 ) -> dict[str, Any]:
     """A whole run into `folder`, in a process that is a rank; how sampling began, the ledger, and what was said."""
     run, progress = small_run(model, max_staleness, changes), Progress()

@@ -152,7 +152,7 @@ class PpoState:
         self.cursor.load_state(checkpoint.state["cursor"])
         self.ledger.load_state(checkpoint.state["ledger"])
         self.retained = checkpoint.state["retained"]
-        # A checkpoint of before there was a choice goes on as it began, with the learner's own.
+        # One of before there was a choice: as the run began, with the learner's own.
         self.trusts_sampler = checkpoint.state.get("trusts_sampler", False)
 
 

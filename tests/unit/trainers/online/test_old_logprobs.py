@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from tests.support.learner_ranks import Ranks
-from tests.support.ppo_loop import NUM_STEPS, Fault, play
+from tests.support.ppo_loop import NUM_STEPS, SamplerFault, play
 from tests.support.small_run import Left
 from tests.support.tiny_policy import write_policy
 
@@ -56,7 +56,7 @@ class Played(Left):
 def played(one_rank: Ranks, tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Played]:
     model = write_policy(tmp_path_factory.mktemp("policy"))
 
-    def run(fault: Fault | None = None, **changes: Any) -> Played:
+    def run(fault: SamplerFault | None = None, **changes: Any) -> Played:
         folder = tmp_path_factory.mktemp("run")
         found = one_rank.run(play, model, folder, False, 0, "free", changes, fault)[0]
         return Played(folder, messages=found["messages"])
@@ -79,8 +79,8 @@ def test_a_sampler_that_agrees_is_taken_at_its_word(played: Callable[..., Played
 
 
 def test_one_that_was_always_off_is_never_learnt_from(played: Callable[..., Played]) -> None:
-    found = played(Fault(from_step=0))
-    own = played(Fault(from_step=0), old_logprobs="learner")
+    found = played(SamplerFault(from_step=0))
+    own = played(SamplerFault(from_step=0), old_logprobs="learner")
     assert found.weights == own.weights and found.untimed == own.untimed
     assert found.took_sampler == [False] * NUM_STEPS and not found.trusts_sampler
     assert found.learnt_above_sampled == pytest.approx([0.01] * NUM_STEPS, abs=1e-5)
@@ -91,7 +91,7 @@ def test_one_that_was_always_off_is_never_learnt_from(played: Callable[..., Play
 
 
 def test_one_that_goes_wrong_is_noticed_before_it_is_learnt_from(played: Callable[..., Played]) -> None:
-    found = played(Fault(from_step=2))
+    found = played(SamplerFault(from_step=2))
     assert found.took_sampler == [False, True, False, False] and not found.trusts_sampler
     assert found.learnt_above_sampled == pytest.approx([0, 0, 0.01, 0.01], abs=1e-5)
     (message,) = found.messages
@@ -100,7 +100,7 @@ def test_one_that_goes_wrong_is_noticed_before_it_is_learnt_from(played: Callabl
 
 def test_what_the_probe_misses_the_update_itself_sees(played: Callable[..., Played]) -> None:
     # One minibatch is the whole step, so that its forward is of every row. The probe sees nothing of those not probed.
-    found = played(Fault(from_step=1, is_hidden=True), minibatch_size=4)
+    found = played(SamplerFault(from_step=1, is_hidden=True), minibatch_size=4)
     assert found.took_sampler == [False, True, False, False] and not found.trusts_sampler
     assert found.lines[1]["sampler_gap_max"] < 1e-4 < 1e-3 < found.lines[1]["sampler_gap_rms"] < 0.01
     assert found.lines[2]["sampler_gap_max"] == pytest.approx(0.01, abs=1e-5)
