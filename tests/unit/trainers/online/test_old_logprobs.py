@@ -15,7 +15,7 @@ from tests.support.tiny_policy import write_policy
 
 
 @dataclass(frozen=True)
-class Played(Left):
+class PlayedLoop(Left):
     """A run, and what was said."""
 
     messages: list[str]
@@ -53,18 +53,18 @@ class Played(Left):
 
 
 @pytest.fixture(scope="module")
-def played(one_rank: Ranks, tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Played]:
+def played(one_rank: Ranks, tmp_path_factory: pytest.TempPathFactory) -> Callable[..., PlayedLoop]:
     model = write_policy(tmp_path_factory.mktemp("policy"))
 
-    def run(fault: SamplerFault | None = None, **changes: Any) -> Played:
+    def run(fault: SamplerFault | None = None, **changes: Any) -> PlayedLoop:
         folder = tmp_path_factory.mktemp("run")
         found = one_rank.run(play, model, folder, False, 0, "free", changes, fault)[0]
-        return Played(folder, messages=found["messages"])
+        return PlayedLoop(folder, messages=found["messages"])
 
     return run
 
 
-def test_a_sampler_that_agrees_is_taken_at_its_word(played: Callable[..., Played]) -> None:
+def test_a_sampler_that_agrees_is_taken_at_its_word(played: Callable[..., PlayedLoop]) -> None:
     found = played()
     assert found.took_sampler == [False, True, True, True] and found.messages == [] and found.trusts_sampler
     for line in found.lines:
@@ -78,7 +78,7 @@ def test_a_sampler_that_agrees_is_taken_at_its_word(played: Callable[..., Played
         assert found.lines[-1][name] == pytest.approx(own.lines[-1][name], rel=1e-3, abs=1e-5), name
 
 
-def test_one_that_was_always_off_is_never_learnt_from(played: Callable[..., Played]) -> None:
+def test_one_that_was_always_off_is_never_learnt_from(played: Callable[..., PlayedLoop]) -> None:
     found = played(SamplerFault(from_step=0))
     own = played(SamplerFault(from_step=0), old_logprobs="learner")
     assert found.weights == own.weights and found.untimed == own.untimed
@@ -90,7 +90,7 @@ def test_one_that_was_always_off_is_never_learnt_from(played: Callable[..., Play
     assert own.messages == []
 
 
-def test_one_that_goes_wrong_is_noticed_before_it_is_learnt_from(played: Callable[..., Played]) -> None:
+def test_one_that_goes_wrong_is_noticed_before_it_is_learnt_from(played: Callable[..., PlayedLoop]) -> None:
     found = played(SamplerFault(from_step=2))
     assert found.took_sampler == [False, True, False, False] and not found.trusts_sampler
     assert found.learnt_above_sampled == pytest.approx([0, 0, 0.01, 0.01], abs=1e-5)
@@ -98,7 +98,7 @@ def test_one_that_goes_wrong_is_noticed_before_it_is_learnt_from(played: Callabl
     assert message.startswith("step 3: ")
 
 
-def test_what_the_probe_misses_the_update_itself_sees(played: Callable[..., Played]) -> None:
+def test_what_the_probe_misses_the_update_itself_sees(played: Callable[..., PlayedLoop]) -> None:
     # One minibatch is the whole step, so that its forward is of every row. The probe sees nothing of those not probed.
     found = played(SamplerFault(from_step=1, is_hidden=True), minibatch_size=4)
     assert found.took_sampler == [False, True, False, False] and not found.trusts_sampler
