@@ -106,6 +106,10 @@ class VllmEngine(Settings):
 SamplerEngine = Annotated[VllmEngine | TransformersEngine, Field(discriminator="kind")]
 
 
+AdapterServing = Literal["merged", "lora"]
+"""What a sampler does with an adapter: adds it to the base's weights, or computes with it beside them."""
+
+
 class AutoscaleSettings(Settings):
     """The number of rollout workers follows who waits for whom: the learner for responses, or they for it."""
 
@@ -131,6 +135,12 @@ class RolloutSettings(WorkerGroupSettings):
     """The group of rollout workers and how they sample."""
 
     engine: SamplerEngine = VllmEngine()
+    adapter: Changeable[AdapterServing | None] = None
+    """How vLLM samples with an adapter: `merged` into its weights, one version at a time; or as `lora`, beside them.
+
+    None merges on a CPU in float32, with models that this is known to be exact for. Merged weights that are rounded to
+    bfloat16 are a little further from the learner's policy. `summary.json` says which it was.
+    """
     tensor_parallel: Changeable[NumGpus] = 1
     """GPUs that share one copy of the model."""
     temperature: Positive = 1.0
@@ -150,6 +160,11 @@ class RolloutSettings(WorkerGroupSettings):
 
     @model_validator(mode="after")
     def _check(self) -> Self:
+        if self.adapter == "merged" and (self.tensor_parallel > 1 or not isinstance(self.engine, VllmEngine)):
+            raise ValueError(
+                "rollout.adapter=merged is for vLLM on one device: set rollout.engine.kind=vllm and "
+                "rollout.tensor_parallel=1, or rollout.adapter=lora"
+            )
         if self.partial_tokens is not None and self.partial_tokens >= self.max_tokens:
             raise ValueError(
                 f"rollout.partial_tokens={self.partial_tokens} hands partial responses back, and "

@@ -7,8 +7,9 @@ import torch
 from torch import Tensor
 
 from plumbob.models.adapter import Adapter
-from plumbob.rollout.publish_proof import PublishError, lora_scaling, max_difference, served_tensors, verify_publish
+from plumbob.rollout.publish_proof import PublishError, max_difference, verify_publish
 from plumbob.rollout.samplers.vllm.lora_readback import compare_slot
+from plumbob.rollout.served_adapter import lora_scaling, served_tensors
 
 A = "base_model.model.m.q_proj.lora_A.weight"
 B = "base_model.model.m.q_proj.lora_B.weight"

@@ -12,8 +12,9 @@ from plumbob.configs.settings.models import AlignedPolicySettings, LoraTuning
 from plumbob.configs.settings.workers import SamplerEngine, TransformersEngine, VllmEngine
 from plumbob.core.errors import UserError
 from plumbob.models.adapter import WEIGHTS_FILE, ModelRole, save_adapter
+from plumbob.models.loading import open_policy
 from plumbob.models.tuning.adapter_support import WHAT_PEFT_LOADS
-from plumbob.models.tuning.methods import open_tunable
+from plumbob.models.tuning.methods import check_tunable
 from plumbob.models.tuning.targets import check_served, check_targets
 from plumbob.rollout.samplers.open_sampler import support_of
 from tests.support.opened_models import opened_policy
@@ -123,9 +124,9 @@ def test_a_rank_that_the_engine_does_not_serve(llama: str) -> None:
     policy = AlignedPolicySettings(model=llama, tuning=LoraTuning(rank=513))
     wanted = r"^policy\.tuning\.rank=513: vLLM serves LoRA up to rank 512; lower it or set rollout\.engine\.kind="
     with pytest.raises(UserError, match=wanted):
-        open_tunable(policy, ROLES, vllm)
-    open_tunable(policy, ROLES, support_of(TransformersEngine()))
-    open_tunable(policy.model_copy(update={"tuning": LoraTuning(rank=512)}), ROLES, vllm)
+        check_tunable(open_policy(policy.ref), policy, ROLES, vllm)
+    check_tunable(open_policy(policy.ref), policy, ROLES, support_of(TransformersEngine()))
+    check_tunable(open_policy(policy.ref), policy.model_copy(update={"tuning": LoraTuning(rank=512)}), ROLES, vllm)
 
 
 def test_an_adapter_of_a_rank_that_the_engine_does_not_serve(llama: str, tmp_path: Path) -> None:
@@ -133,15 +134,15 @@ def test_an_adapter_of_a_rank_that_the_engine_does_not_serve(llama: str, tmp_pat
     adapter, vllm = make_adapter(llama, 0, seed=1), support_of(VllmEngine())
     policy = AlignedPolicySettings(model=str(tmp_path))
     save_adapter(replace(adapter, config={**adapter.config, "rank_pattern": {"q_proj": 512}}), tmp_path)
-    open_tunable(policy, ROLES, vllm)
+    check_tunable(open_policy(policy.ref), policy, ROLES, vllm)
     save_adapter(replace(adapter, config={**adapter.config, "rank_pattern": {"q_proj": 513}}), tmp_path)
     wanted = (
         rf"^policy\.model={tmp_path}: the largest rank .* is 513, and vLLM serves LoRA up to rank 512; set rollout\."
     )
     for check in (
-        lambda: open_tunable(policy, ROLES, vllm),
+        lambda: check_tunable(open_policy(policy.ref), policy, ROLES, vllm),
         lambda: check_served(opened_policy(llama, tmp_path), vllm),
     ):
         with pytest.raises(UserError, match=wanted):
             check()
-    open_tunable(policy, ROLES, support_of(TransformersEngine()))
+    check_tunable(open_policy(policy.ref), policy, ROLES, support_of(TransformersEngine()))
