@@ -1,6 +1,6 @@
 """The vLLM sampler with adapters merged into its weights, on a real engine: parity, versions, proofs, the base."""
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -37,14 +37,14 @@ UP = "model.layers.1.mlp.up_proj.weight"
 
 
 @dataclass
-class Served:
+class MergedEngine:
     sampler: VllmSampler
     folder: str
     spec: SamplerSpec
 
 
 @pytest.fixture(scope="module", params=["float32", "bfloat16"])
-def opened(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
+def opened(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[MergedEngine]:
     folder = write_policy(tmp_path_factory.mktemp("policy"))
     engine = VllmEngine(kv_cache_gib=0.05, max_num_seqs=64)
     spec = SamplerSpec(
@@ -57,12 +57,12 @@ def opened(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFact
         adapter="merged",
     )
     sampler = VllmSampler(spec)
-    yield Served(sampler, folder, spec)
+    yield MergedEngine(sampler, folder, spec)
     sampler.close()
 
 
 @pytest.fixture
-def served(opened: Served) -> Iterator[Served]:
+def served(opened: MergedEngine) -> Iterator[MergedEngine]:
     yield opened
     opened.sampler.cancel()
     opened.sampler.serve_base()
@@ -91,6 +91,7 @@ def random_adapter(folder: str, config: LoraConfig, version: int) -> Adapter:
     }
     content = {
         **make_config(config),
+        "base_model_name_or_path": folder,
         "target_modules": sorted(model.peft_config["default"].target_modules),
     }
     return Adapter(version, content, tensors)
@@ -101,7 +102,7 @@ def make_config(config: LoraConfig) -> dict[str, object]:
     return {"peft_type": "LORA", **{name: getattr(config, name) for name in names}}
 
 
-def bound(served: Served) -> float:
+def bound(served: MergedEngine) -> float:
     """On the gap to PEFT's unmerged float32, where a log-prob of -30, as these have, steps by 2e-6."""
     return 3e-5 if served.spec.model.dtype == "float32" else 0.5
 
@@ -111,7 +112,7 @@ def same(left: list[Rollout], right: list[Rollout]) -> bool:
     return all(np.array_equal(a.token_ids, b.token_ids) and np.array_equal(a.logprobs, b.logprobs) for a, b in pairs)
 
 
-def test_each_publish_is_sampled_from_as_peft_computes_it(served: Served, tmp_path: Path) -> None:
+def test_each_publish_is_sampled_from_as_peft_computes_it(served: MergedEngine, tmp_path: Path) -> None:
     adapters = [
         make_adapter(served.folder, 1, seed=1),
         make_adapter(served.folder, 2, seed=2),
@@ -135,11 +136,11 @@ def test_each_publish_is_sampled_from_as_peft_computes_it(served: Served, tmp_pa
     assert served.sampler.load(adapters[-1]).version == 3
 
 
-def test_no_lora_runs_in_the_engine(served: Served) -> None:
+def test_no_lora_runs_in_the_engine(served: MergedEngine) -> None:
     assert served.sampler._engine.vllm_config.lora_config is None
 
 
-def test_an_adapter_on_embeddings_is_merged(served: Served, tmp_path: Path) -> None:
+def test_an_adapter_on_embeddings_is_merged(served: MergedEngine, tmp_path: Path) -> None:
     adapter = on_embeddings(served.folder, 4)
     assert served.sampler.load(adapter).num_tensors == 4
     rollouts = sample(served.sampler, make_requests(8))
@@ -147,7 +148,7 @@ def test_an_adapter_on_embeddings_is_merged(served: Served, tmp_path: Path) -> N
     assert largest_gap(make_adapter(served.folder, 0, seed=99), tmp_path / "other", rollouts) > 0.1
 
 
-def test_the_base_is_given_back_to_the_bit(served: Served) -> None:
+def test_the_base_is_given_back_to_the_bit(served: MergedEngine) -> None:
     before = sample(served.sampler, make_requests(8))
     served.sampler.load(make_adapter(served.folder, 5, seed=5))
     assert not same(before, sample(served.sampler, make_requests(8)))
@@ -190,7 +191,7 @@ def keys_and_values_swapped(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
     ],
 )
 def test_what_the_engine_does_not_hold_is_not_proven(
-    served: Served,
+    served: MergedEngine,
     monkeypatch: pytest.MonkeyPatch,
     damage: Callable[[Mapping[str, Tensor]], dict[str, Tensor]],
     named: str,
@@ -200,8 +201,8 @@ def test_what_the_engine_does_not_hold_is_not_proven(
     before = sample(served.sampler, make_requests(6))
     times = iter([True, False])
 
-    def damaged(worker: object, weights: Mapping[str, Tensor]) -> None:
-        load_in_engine(worker, damage(weights) if next(times) else weights)
+    def damaged(worker: object, weights: Iterable[tuple[str, Tensor]]) -> None:
+        load_in_engine(worker, damage(dict(weights)).items() if next(times) else weights)
 
     monkeypatch.setattr(merged_weights, "load_in_engine", damaged)
     # One small update lies between the two: 1e-3 of every element.
@@ -212,7 +213,7 @@ def test_what_the_engine_does_not_hold_is_not_proven(
     assert served.sampler.version == 6 and same(before, sample(served.sampler, make_requests(6)))
 
 
-def test_a_version_is_not_taken_from_what_is_being_sampled(served: Served) -> None:
+def test_a_version_is_not_taken_from_what_is_being_sampled(served: MergedEngine) -> None:
     served.sampler.load(make_adapter(served.folder, 8, seed=8))
     served.sampler.submit(make_requests(2))
     served.sampler.poll()
@@ -223,7 +224,7 @@ def test_a_version_is_not_taken_from_what_is_being_sampled(served: Served) -> No
 
 
 def test_a_part_is_continued_by_the_next_version(
-    served: Served, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    served: MergedEngine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(served.sampler, "_spec", replace(served.spec, partial_tokens=16))
     old, new = make_adapter(served.folder, 10, seed=10), make_adapter(served.folder, 11, seed=11)

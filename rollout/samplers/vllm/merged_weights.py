@@ -5,7 +5,7 @@ adapter of version N -------+--> the same, once more ---------------------------
 """
 
 import time
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from logging import ERROR, getLogger
 from typing import Any
 
@@ -96,30 +96,29 @@ class MergedWeights:
         new = [module for module in packed if module not in self._compared]
         if new:
             found = self._base.of(new)
-            (differences,) = self._compare({module: base.weight for module, base in found.items()})
+            differences = self._compare(new, lambda module: found[module].weight)
             verify_publish(self._worker, BASE_VERSION, new, differences, 0.0)
             self._compared |= found
         return {module: self._compared[module] for module in packed}
 
     def _put(self, pairs: Mapping[str, LoraPair], base: Mapping[str, BaseWeight]) -> dict[str, float]:
         """Load the base's weights, with what the pairs add to them; returns the differences of what the engine holds
-        to a merge that was made anew."""
-        merged = {f"{module}.weight": base[module].as_kept(weight) for module, weight in self._merged(pairs, base)}
-        self._engine.collective_rpc(load_in_engine, args=(merged,))
-        del merged
-        (differences,) = self._compare(dict(self._merged(pairs, base)))
-        return differences
+        to a merge that was made anew. One layer's weights are made at a time."""
 
-    def _merged(self, pairs: Mapping[str, LoraPair], base: Mapping[str, BaseWeight]) -> Iterator[tuple[str, Tensor]]:
-        for module, kept in base.items():
-            pair = pairs.get(module)
-            yield module, kept.weight if pair is None else merged_weight(kept.weight, pair, self._dtype)
+        def merged(module: str) -> Tensor:
+            weight, pair = base[module].weight, pairs.get(module)
+            return weight if pair is None else merged_weight(weight, pair, self._dtype)
 
-    def _compare(self, expected: Mapping[str, Tensor]) -> list[dict[str, float]]:
-        return list(self._engine.collective_rpc(compare_in_engine, args=(expected,)))
+        weights = ((f"{module}.weight", base[module].as_kept(merged(module))) for module in base)
+        self._engine.collective_rpc(load_in_engine, args=(weights,))
+        return self._compare(base, merged)
+
+    def _compare(self, modules: Iterable[str], expected: Callable[[str], Tensor]) -> dict[str, float]:
+        (differences,) = self._engine.collective_rpc(compare_in_engine, args=(modules, expected))
+        return dict(differences)
 
 
-# ------------------------------------------------------------------------------------------- inside vLLM's own worker
+# ------------------------------------------------------------- inside vLLM's own worker, which is in the same process
 
 
 def packed_in_engine(worker: Any, modules: Sequence[str]) -> list[str]:
@@ -127,13 +126,13 @@ def packed_in_engine(worker: Any, modules: Sequence[str]) -> list[str]:
     return list(dict.fromkeys(part for module in modules for part in packed_with(model, module)))
 
 
-def load_in_engine(worker: Any, weights: Mapping[str, Tensor]) -> None:
+def load_in_engine(worker: Any, weights: Iterable[tuple[str, Tensor]]) -> None:
     """As from a checkpoint that holds these alone: vLLM packs them anew, and leaves all other layers as they are."""
     # It warns of each layer that the checkpoint has nothing for.
     getLogger("vllm.model_executor.model_loader.reload").setLevel(ERROR)
-    worker.reload_weights(weights_iterator=weights.items())
+    worker.reload_weights(weights_iterator=weights)
 
 
 @torch.inference_mode()
-def compare_in_engine(worker: Any, expected: Mapping[str, Tensor]) -> dict[str, float]:
-    return compare_weights(worker.model_runner.get_model(), expected)
+def compare_in_engine(worker: Any, modules: Iterable[str], expected: Callable[[str], Tensor]) -> dict[str, float]:
+    return compare_weights(worker.model_runner.get_model(), modules, expected)

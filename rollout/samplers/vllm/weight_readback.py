@@ -1,6 +1,6 @@
 """Reads weights back from inside vLLM: what its layers multiply with, in whichever form they keep it."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import accumulate
 from typing import Any
 
@@ -19,13 +19,13 @@ def packed_with(model: Any, module: str) -> list[str]:
     return _place(model, module)[1]
 
 
-def compare_weights(model: Any, expected: Mapping[str, Tensor]) -> dict[str, float]:
+def compare_weights(model: Any, modules: Iterable[str], expected: Callable[[str], Tensor]) -> dict[str, float]:
     """What an engine on one device holds, against what it should hold.
 
     Args:
         model: vLLM's.
-        expected: module of transformers' model -> its weight [out, in], in the engine's dtype; with each module all
-            that are packed with it.
+        modules: of transformers' model; all that are packed with one of them are compared too.
+        expected: module -> its weight [out, in], in the engine's dtype; asked for one after another.
 
     Returns:
         The largest difference of each.
@@ -34,14 +34,14 @@ def compare_weights(model: Any, expected: Mapping[str, Tensor]) -> dict[str, flo
         PublishError: the engine has no such module, or its layout is not known.
     """
     differences: dict[str, float] = {}
-    for module in expected:
+    for module in modules:
         if module in differences:
             continue
         place, parts = _place(model, module)
         layer = dict(model.named_modules()).get(place)
         if layer is None:
             raise PublishError(f"the engine has no module {place}, where {module} should be")
-        weights = [expected[part] for part in parts]
+        weights = [expected(part) for part in parts]
         differences |= dict(zip(parts, _differences(layer, place, weights), strict=True))
     return differences
 
