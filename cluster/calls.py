@@ -14,8 +14,10 @@ from ray.exceptions import OutOfMemoryError, RayActorError, RayError, RayTaskErr
 
 from plumbob.cluster.failures import LearnersLost, WorkerFailed, WorkerLost
 from plumbob.core.activities import activities
+from plumbob.core.crash_signals import crash_in
 from plumbob.core.disk_errors import StorageFailed, storage_reason
 from plumbob.core.errors import RunFailed, UserError
+from plumbob.core.spans import spans
 
 CALL_TIMEOUT = "cluster.call_timeout_s"
 BOOT_TIMEOUT = "cluster.boot_timeout_s"
@@ -37,11 +39,16 @@ DEATH_KNOWN_S = 2.0
 
 @dataclass(frozen=True)
 class Actor:
-    """A Ray actor with the name that people know it by, and where it writes its log."""
+    """A Ray actor with the name that people know it by, and where it writes its log.
+
+    Attributes:
+        log_start: bytes that an earlier actor of that name has left in the log.
+    """
 
     name: str
     handle: Any
     log: Path
+    log_start: int = 0
 
 
 @dataclass(frozen=True)
@@ -73,16 +80,17 @@ def gather(calls: Sequence[Call], doing: str, timeout_s: float, setting: str = C
 def _gather(calls: Sequence[Call], doing: str, timeout_s: float, setting: str) -> list[Any]:
     by_result = {call.result: call for call in calls}
     results: dict[Any, Any] = {}
-    deadline = time.monotonic() + timeout_s
+    began = time.monotonic()
     pending = list(by_result)
     while pending:
-        ready, pending = ray.wait(pending, num_returns=1, timeout=max(deadline - time.monotonic(), 0.0))
+        ready, pending = ray.wait(pending, num_returns=1, timeout=max(began + timeout_s - time.monotonic(), 0.0))
         if not ready:
             late = [by_result[result].actor for result in pending]
             names = ", ".join(actor.name for actor in late)
             logs = "\n".join(last_lines(actor.log) for actor in late[:NUM_LOGS])
             raise WorkerLost(f"{names}: still {doing} after {timeout_s:.0f} s ({setting})\n{logs}")
         for result in ready:
+            spans.record(by_result[result].actor.name, doing, began)
             results[result] = result_of(by_result[result], doing)
     return [results[call.result] for call in calls]
 
@@ -96,12 +104,14 @@ def gather_ranks(calls: Sequence[Call], doing: str, timeout_s: float, setting: s
     try:
         return gather(calls, doing, timeout_s, setting)
     except WorkerLost as error:
-        raise LearnersLost(str(error), error.oom_killed) from error
+        raise LearnersLost(str(error), error.oom_killed, error.crash) from error
     except WorkerFailed as error:
         if len(calls) == 1:
             raise
         death = _death_among(calls, doing)
-        raise LearnersLost(str(death or error), death.oom_killed if death else None) from error
+        if death is None:
+            raise LearnersLost(str(error)) from error
+        raise LearnersLost(str(death), death.oom_killed, death.crash) from error
 
 
 def _death_among(calls: Sequence[Call], doing: str) -> WorkerLost | None:
@@ -154,16 +164,21 @@ def result_of(call: Call, doing: str) -> Any:
             raise WorkerFailed(
                 f"{call.actor.name} failed as it began: {reason}\n{last_lines(call.actor.log)}"
             ) from error
-        raise WorkerLost(_death(call, doing, error)) from error
+        raise _death(call, doing, error) from error
     except OutOfMemoryError as error:
-        raise WorkerLost(_death(call, doing, error), oom_killed=call.actor.name) from error
+        raise _death(call, doing, error, oom_killed=call.actor.name) from error
     except RayError as error:
-        raise WorkerLost(_death(call, doing, error)) from error
+        raise _death(call, doing, error) from error
 
 
-def _death(call: Call, doing: str, error: RayError) -> str:
-    why = next(iter(plain(str(error)).splitlines()), type(error).__name__)
-    return f"{call.actor.name} died while {doing}: {why}\n{last_lines(call.actor.log)}"
+def _death(call: Call, doing: str, error: RayError, oom_killed: str | None = None) -> WorkerLost:
+    """By its own log, which knows the signal; of what it says of that, the stack of C++ calls helps nobody."""
+    log, start = call.actor.log, call.actor.log_start
+    crash = crash_in(_end_of(log, start) or "")
+    why = crash or next(iter(plain(str(error)).splitlines()), type(error).__name__)
+    ending = last_lines(log) if crash is None else _shown(log, crash.before)
+    signal = None if crash is None else crash.signal
+    return WorkerLost(f"{call.actor.name} died while {doing}: {why}\n{ending}", oom_killed, signal)
 
 
 def drain(results: Sequence[Any], timeout_s: float) -> None:
@@ -175,12 +190,21 @@ def drain(results: Sequence[Any], timeout_s: float) -> None:
 
 
 def last_lines(log: Path) -> str:
+    end = _end_of(log)
+    return f"its log {log} cannot be read" if end is None else _shown(log, end)
+
+
+def _end_of(log: Path, start: int = 0) -> str | None:
+    """The last of what stands from byte `start` on; None where it cannot be read."""
     try:
         with log.open("rb") as file:
-            file.seek(max(file.seek(0, os.SEEK_END) - LOG_BYTES, 0))
-            end = file.read().decode(errors="replace")
+            file.seek(max(file.seek(0, os.SEEK_END) - LOG_BYTES, start))
+            return file.read().decode(errors="replace")
     except OSError:
-        return f"its log {log} cannot be read"
+        return None
+
+
+def _shown(log: Path, end: str) -> str:
     lines = plain(end).splitlines()[-LOG_LINES:]
     return "\n".join([f"the end of {log}:", *(f"  {line}" for line in lines)])
 

@@ -150,10 +150,10 @@ def _init_as_client(address: str) -> None:
         try:
             return _init(address=address)
         except ConnectionAbortedError as error:
-            said = str(error).strip().splitlines()[-1].rstrip(".")
+            reason = str(error).strip().splitlines()[-1].rstrip(".")
     raise UserError(
         f"cluster.address={address}: the head started {CLIENT_TRIES} servers for this command and none took it: "
-        f"{said}; run the command on a host of the cluster"
+        f"{reason}; run the command on a host of the cluster"
     )
 
 

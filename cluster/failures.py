@@ -8,11 +8,16 @@ class WorkerLost(RunFailed):
 
     Args:
         oom_killed: the name of the worker that Ray killed because its host had no memory left, where that is how.
+        crash: the signal by which it ended itself, such as "SIGILL", where that is how.
+
+    Attributes:
+        has_worked: it had done some of its work before; said by whoever gave it work.
     """
 
-    def __init__(self, message: str, oom_killed: str | None = None) -> None:
+    def __init__(self, message: str, oom_killed: str | None = None, crash: str | None = None) -> None:
         super().__init__(message)
-        self.oom_killed = oom_killed
+        self.oom_killed, self.crash = oom_killed, crash
+        self.has_worked = False
 
 
 class WorkerFailed(RunFailed):

@@ -214,8 +214,9 @@ class Session:
     def start_actor(self, need: ResourceNeed, reservation: Reservation, actor_class: type, num_threads: int) -> Actor:
         name = f"{need.role}-{next(self._numbers)}"
         log = self._logs / f"{name}.log"
+        log_start = log.stat().st_size if log.exists() else 0
         start = ray.remote(**options(need, reservation, num_threads))(actor_class).remote
-        return Actor(name, start(log, num_threads, installed(), self._probe.write()), log)
+        return Actor(name, start(log, num_threads, installed(), self._probe.write()), log, log_start)
 
     # ------------------------------------------------------------------------------------------------------- resources
 

@@ -41,22 +41,23 @@ class LearnerGroup:
         when_lost: Callable[[], None],
     ) -> None:
         self.actors, self._timeout_s = tuple(actors), timeout_s
+        self._has_worked = False
         self._before_update, self._when_lost = before_update, when_lost
 
     def update(self, batch: Any, plan: UpdatePlan) -> dict[str, float]:
         self._before_update()
         shared = ray.put(batch)
-        return merge_results(self._all("updating", lambda handle: handle.update.remote(shared, plan)))
+        return merge_results(self._compute("updating", lambda handle: handle.update.remote(shared, plan)))
 
     def evaluate(self, batch: Any) -> dict[str, float]:
         shared = ray.put(batch)
-        return summed(self._all("evaluating", lambda handle: handle.evaluate.remote(shared)))
+        return summed(self._compute("evaluating", lambda handle: handle.evaluate.remote(shared)))
 
     def compute(
         self, batch: Any, role: ModelRole | None, function: Callable[[Any, Any], Tensor]
     ) -> NDArray[np.float32]:
         shared = ray.put(batch)
-        parts = self._all(
+        parts = self._compute(
             f"computing as {role or 'model'}", lambda handle: handle.compute.remote(shared, role, function)
         )
         return join_rows(parts, batch.num_rows)
@@ -77,10 +78,17 @@ class LearnerGroup:
         with naming_file(folder), replaced(folder) as partial:
             self._all("writing the result", lambda handle: handle.export.remote(partial, folder))
 
+    def _compute(self, doing: str, call: Callable[[Any], Any]) -> list[Any]:
+        """What takes forwards of the model: ranks that have made some have worked."""
+        found = self._all(doing, call)
+        self._has_worked = True
+        return found
+
     def _all(self, doing: str, call: Callable[[Any], Any]) -> list[Any]:
         try:
             return gather_ranks([Call(actor, call(actor.handle)) for actor in self.actors], doing, self._timeout_s)
-        except LearnersLost:
+        except LearnersLost as lost:
+            lost.has_worked = self._has_worked
             self._when_lost()
             raise
 

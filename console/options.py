@@ -26,5 +26,13 @@ def add_live_run(parser: ArgumentParser) -> None:
     parser.add_argument("--address", metavar="HOST:PORT", help="the Ray that the run uses, as cluster.address")
 
 
+def add_trace(parser: ArgumentParser) -> None:
+    parser.add_argument(
+        "--trace",
+        action="store_true",
+        help="write trace.json into the run's folder: who was at what and when, for ui.perfetto.dev",
+    )
+
+
 def add_json(parser: ArgumentParser) -> None:
     parser.add_argument("--json", action="store_true", help="print JSON for scripts, one object a line")

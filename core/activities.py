@@ -6,6 +6,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
+from plumbob.core.spans import spans
+
 
 @dataclass(frozen=True)
 class Activity:
@@ -40,6 +42,7 @@ class Activities:
                 self._of_threads[thread].remove(activity)
                 if not self._of_threads[thread]:
                     del self._of_threads[thread]
+            spans.record_here(doing, activity.began)
 
     def now(self) -> tuple[Activity, ...]:
         """Of each thread the innermost, the oldest first."""

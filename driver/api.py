@@ -41,7 +41,7 @@ from plumbob.driver.peak_memory import PeakMemory
 from plumbob.driver.prepared_run import PreparedRun, prepare_run, stage_of
 from plumbob.driver.run_control import controlled_run
 from plumbob.driver.run_folder.connection_file import ConnectionFile
-from plumbob.driver.run_folder.driver_log import DriverLog
+from plumbob.driver.run_folder.driver_log import kept_in
 from plumbob.driver.run_folder.event_log import EventLog
 from plumbob.driver.run_folder.folder import (
     SUMMARY_FILE,
@@ -96,7 +96,7 @@ def run(config: AnyRun, listener: Listener, session: Session | None = None) -> R
             raise UserError(
                 f"{folder}: there is a run already; resume it with `plumbob resume {folder}`, or give another name="
             )
-        with DriverLog(folder, listener) as kept:
+        with kept_in(folder, listener) as kept:
             return _execute(config, folder, kept, session)
 
 
@@ -135,7 +135,7 @@ def _resume(config: AnyRun, folder: Path, listener: Listener, session: Session |
     finished = summary_of_finished(folder)
     if finished is not None:
         return RunResult(folder, finished, was_finished=True)
-    with _locked(folder, listener), DriverLog(folder, listener) as kept:
+    with _locked(folder, listener), kept_in(folder, listener) as kept:
         return _execute(config, folder, kept, session, RESUME_WAIT_S)
 
 

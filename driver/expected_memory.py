@@ -201,7 +201,8 @@ def _pretrained(
 ) -> MemoryEstimate:
     model = open_policy(ref).empty(AutoModelForCausalLM) if isinstance(ref, ModelRef) else empty_llama(ref)
     sizes = sizes_of(model)
-    trained = Trained(sizes.num_parameters, 0, BYTES[dtype], learner.zero_stage, learner.num_workers)
+    stage = learner.resolved_zero_stage(dtype == "float32")
+    trained = Trained(sizes.num_parameters, 0, BYTES[dtype], stage, learner.num_workers)
     return learner_memory(sizes, trained, _micro_batch(learner, block_tokens, block_tokens))
 
 
@@ -210,7 +211,8 @@ def _encoder(
 ) -> MemoryEstimate:
     auto_class = AutoModelForMaskedLM if is_masked_lm else AutoModelForSequenceClassification
     sizes = sizes_of(open_model(ref).empty(auto_class) if isinstance(ref, ModelRef) else empty_bert(ref))
-    trained = Trained(sizes.num_parameters, 0, BYTES["float32"], learner.zero_stage, learner.num_workers)
+    stage = learner.resolved_zero_stage(trains_float32=True)
+    trained = Trained(sizes.num_parameters, 0, BYTES["float32"], stage, learner.num_workers)
     return learner_memory(sizes, trained, _micro_batch(learner, tokens, tokens if is_masked_lm else 0))
 
 
@@ -227,7 +229,8 @@ def _learner(
     else:
         trained = policy.num_trained * (1 + ("value" in roles))
         frozen = policy.sizes.num_parameters + (policy.num_begun if "reference" in roles else 0)
-    held = Trained(trained, frozen, policy.weight_bytes, learner.zero_stage, learner.num_workers)
+    stage = learner.resolved_zero_stage(not policy.is_full or policy.weight_bytes == BYTES["float32"])
+    held = Trained(trained, frozen, policy.weight_bytes, stage, learner.num_workers)
     batch = _micro_batch(learner, row_tokens, row_tokens if row_predicted is None else row_predicted)
     return learner_memory(policy.sizes, held, batch)
 

@@ -10,6 +10,8 @@ from torch import Tensor, nn
 
 from plumbob.models.adapter import ModelRole
 from plumbob.models.adapter_switch import activate
+from plumbob.models.forward.shared_prompts import can_share, find_shared, states_after
+from plumbob.models.forward.vocabulary import vocabulary_of
 from plumbob.models.logprobs import token_logprobs
 from plumbob.models.padding import real_tokens_first
 
@@ -37,6 +39,8 @@ class PolicyModel(nn.Module):
         self.causal_lm = causal_lm
         self.value_head = value_head
         self.adapters = dict(adapters)
+        self._vocabulary = vocabulary_of(causal_lm)
+        self._can_share = self._vocabulary is not None and can_share(self._backbone)
         self._role: ModelRole | None = None
         self._num_live_graphs = 0
 
@@ -72,11 +76,16 @@ class PolicyModel(nn.Module):
             raise RoleError("a forward needs a role: use `with model.role(...)`")
         columns = real_tokens_first(attention_mask)
         ids, attended, asked = (x.gather(1, columns) for x in (input_ids, attention_mask, action_mask))
-        if self._role == "value":
-            outputs = self._values(ids, attended)
+        asked[:, 0] = False
+        if self._role != "value" and self._vocabulary is None:
+            of_asked = self._by_own_logits(ids, attended, asked, temperature)[asked]
         else:
-            outputs = self._logprobs(ids, attended, asked, temperature)
-        outputs = outputs.new_zeros(input_ids.shape).scatter(1, columns, torch.where(asked, outputs, 0.0))
+            states = self._states_before(ids, attended, asked)
+            of_asked = (
+                self._values(states) if self._role == "value" else self._logprobs(states, ids[asked], temperature)
+            )
+        outputs = of_asked.new_zeros(ids.shape).masked_scatter(asked, of_asked)
+        outputs = outputs.new_zeros(input_ids.shape).scatter(1, columns, outputs)
         if outputs.requires_grad:
             self._num_live_graphs += 1
             outputs.register_hook(self._backward_began)
@@ -85,24 +94,53 @@ class PolicyModel(nn.Module):
     def _backward_began(self, _: Tensor) -> None:
         self._num_live_graphs -= 1
 
-    def _logprobs(self, input_ids: Tensor, attention_mask: Tensor, action_mask: Tensor, temperature: float) -> Tensor:
-        # Columns before the first action need no vocabulary projection: in a chat that is most of them.
-        asked = action_mask.any(dim=0).nonzero()
-        first = max(int(asked[0]) - 1, 0) if len(asked) else input_ids.shape[1] - 1
+    def _states_before(self, ids: Tensor, attended: Tensor, asked: Tensor) -> Tensor:
+        """The last hidden state before each asked token [N, H], row by row: what predicts it."""
+        shared = find_shared(ids, asked) if self._may_share() else None
+        if shared is None:
+            num_read = _num_read(asked)
+            inputs = {"input_ids": ids[:, :num_read], "attention_mask": attended[:, :num_read].long()}
+            states = self._backbone(**inputs, use_cache=False).last_hidden_state
+            before = nn.functional.pad(asked, (0, 1))[:, 1 : num_read + 1]
+        else:
+            states = states_after(self._backbone, ids, shared)
+            columns = shared.lengths[:, None] + torch.arange(states.shape[1], device=ids.device)
+            before = nn.functional.pad(asked, (0, 1)).gather(1, columns.clamp(max=asked.shape[1]))
+        return states.flatten(0, 1).index_select(0, before.flatten().nonzero().squeeze(1))
+
+    def _may_share(self) -> bool:
+        """Recomputed activations (gradient checkpointing) leave no keys and values to read."""
+        return self._can_share and not (self.training and self._backbone.is_gradient_checkpointing)
+
+    @property
+    def _backbone(self) -> Any:
+        return getattr(self.causal_lm, "get_base_model", lambda: self.causal_lm)().base_model
+
+    def _logprobs(self, states: Tensor, tokens: Tensor, temperature: float) -> Tensor:
+        assert self._vocabulary is not None
+        return self._vocabulary.logprobs(states, tokens, temperature)
+
+    def _values(self, states: Tensor) -> Tensor:
+        assert self.value_head is not None, "this model has no critic"
+        return self.value_head(states.to(self.value_head.weight.dtype)).squeeze(-1).float()
+
+    def _by_own_logits(self, ids: Tensor, attended: Tensor, asked: Tensor, temperature: float) -> Tensor:
+        """Log-probs [B, T] from logits that the model makes itself: of every column from the first asked one on."""
+        first = int(asked.any(dim=0).to(torch.uint8).argmax()) - 1
+        first = first if first >= 0 else ids.shape[1] - 1
         logits = self.causal_lm(
-            input_ids=input_ids,
-            attention_mask=attention_mask.long(),
-            logits_to_keep=input_ids.shape[1] - first,
+            input_ids=ids,
+            attention_mask=attended.long(),
+            logits_to_keep=ids.shape[1] - first,
             use_cache=False,
         ).logits
-        return nn.functional.pad(token_logprobs(logits, input_ids[:, first:], temperature), (first, 0))
+        return nn.functional.pad(token_logprobs(logits, ids[:, first:], temperature), (first, 0))
 
-    def _values(self, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
-        assert self.value_head is not None, "this model has no critic"
-        backbone = getattr(self.causal_lm, "get_base_model", lambda: self.causal_lm)().base_model
-        hidden = backbone(input_ids=input_ids, attention_mask=attention_mask.long(), use_cache=False).last_hidden_state
-        values = self.value_head(hidden[:, :-1].to(self.value_head.weight.dtype)).squeeze(-1).float()
-        return nn.functional.pad(values, (1, 0))
+
+def _num_read(asked: Tensor) -> int:
+    """Columns of bool [B, T] that stand before an asked token, at least one: what comes later predicts nothing."""
+    columns = asked.any(dim=0).nonzero()
+    return max(int(columns[-1]), 1) if len(columns) else 1
 
 
 def new_value_head(hidden_size: int, generator: torch.Generator) -> nn.Linear:

@@ -15,7 +15,9 @@ from plumbob.core.atomic_files import flush, write_atomically
 from plumbob.core.errors import UserError
 from plumbob.core.outside import from_outside
 from plumbob.data.bounded_templates import template_trial
-from plumbob.data.chat import (
+from plumbob.data.records import RowError
+from plumbob.data.rendered_rows import RowPart, shortened
+from plumbob.data.texts.chat import (
     PLAIN_CHAT_TEMPLATE,
     Message,
     ModelRender,
@@ -25,8 +27,6 @@ from plumbob.data.chat import (
     chat_renderer,
     plain_dialogue,
 )
-from plumbob.data.records import RowError
-from plumbob.data.rendered_rows import RowPart, shortened
 from plumbob.data.texts.control_tokens import unmarked
 from plumbob.data.texts.tokenizer import Tokenizer
 from plumbob.models.loading import open_tokenizer

@@ -31,7 +31,17 @@ OWNERS = {
 }
 """Private attribute that the code reads -> the module that makes it."""
 
-OURS_OR_PYTHONS = {"_replace", "_asdict", "__name__", "__version__", "__path__", "__cause__", "__wrapped__", "__self__"}
+OURS_OR_PYTHONS = {
+    "_replace",
+    "_asdict",
+    "__name__",
+    "__version__",
+    "__path__",
+    "__cause__",
+    "__class__",
+    "__wrapped__",
+    "__self__",
+}
 
 
 def imported(source: str) -> Iterator[tuple[str, str]]:

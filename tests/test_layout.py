@@ -10,7 +10,7 @@ from collections.abc import Iterator
 import pytest
 
 from tests.support.annotated_tree import annotated_tree, tree_in_readme
-from tests.support.source_tree import ROOT, modules, packages, text
+from tests.support.source_tree import ROOT, modules, modules_beside, packages, text
 from tests.test_docs import DOCUMENTS
 
 MOST_MODULES = 12
@@ -66,7 +66,7 @@ OLD_KEYS = ("configs.renamed_keys",)
 
 
 def test_no_folder_has_more_than_a_dozen_modules() -> None:
-    sizes = Counter(module.rpartition(".")[0] for module in modules())
+    sizes = Counter(module.rpartition(".")[0] for module in (*modules(), *modules_beside()))
     assert {folder: size for folder, size in sizes.items() if size > MOST_MODULES} == {}
 
 
@@ -90,7 +90,7 @@ def test_no_two_modules_share_a_name() -> None:
     assert {name: found for name, found in homes.items() if len(found) > 1} == {}
 
 
-@pytest.mark.parametrize("module", [*modules(), *packages()])
+@pytest.mark.parametrize("module", [*modules(), *packages(), *modules_beside()])
 def test_a_module_begins_with_a_line_that_says_what_is_in_it(module: str) -> None:
     docstring = ast.get_docstring(ast.parse(text(module))) or ""
     first = docstring.partition("\n")[0]
@@ -116,7 +116,7 @@ def wrong_words(source: str) -> set[str]:
     return {f"{word}: say {WRONG_WORDS[word]}" for word in words if word in WRONG_WORDS}
 
 
-@pytest.mark.parametrize("module", modules())
+@pytest.mark.parametrize("module", [*modules(), *modules_beside()])
 def test_names_are_made_of_the_words_of_the_field(module: str) -> None:
     assert wrong_words(text(module) + "\n" + "\n".join(f"{part} = 0" for part in module.split("."))) == set()
 
@@ -150,7 +150,9 @@ def wrong_terms(words: str) -> set[str]:
     }
 
 
-@pytest.mark.parametrize("module", [module for module in (*modules(), *packages()) if module not in OLD_KEYS])
+@pytest.mark.parametrize(
+    "module", [module for module in (*modules(), *packages(), *modules_beside()) if module not in OLD_KEYS]
+)
 def test_docstrings_messages_and_comments_use_the_terms_of_the_field(module: str) -> None:
     assert wrong_terms(prose(text(module))) == set()
 

@@ -48,7 +48,9 @@ def build_learner(run: LearnerRun, rank: Rank) -> Learner:
         ParameterGroup(name, parameters, parts.learning_rates.get(name, parts.optimizer.learning_rate))
         for name, parameters in _groups(parts.module).items()
     ]
-    engine = Engine(parts.module, groups, parts.optimizer, run.learner.zero_stage, rank)
+    trains_float32 = all(p.dtype == torch.float32 for group in groups for p in group.parameters.values())
+    stage = run.learner.resolved_zero_stage(trains_float32)
+    engine = Engine(parts.module, groups, parts.optimizer, stage, rank)
     return Learner(parts.module, parts.passes, engine, parts.artifact, rank, run.learner)
 
 

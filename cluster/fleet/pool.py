@@ -47,6 +47,7 @@ from plumbob.cluster.run_status import WorkerStatus
 from plumbob.core.activities import activities
 from plumbob.core.disk_errors import StorageFailed
 from plumbob.core.errors import RunFailed, UserError
+from plumbob.core.spans import spans
 from plumbob.reward.scorer import ScoreError
 
 TICK_S = 1.0
@@ -205,6 +206,7 @@ class Pool:
             member = by_result[result]
             task, member.task = member.task, None
             assert task is not None
+            spans.record(member.actor.name, task.work.doing, task.began)
             yield member, task
 
     # ---------------------------------------------------------------------------------------------------------- results
@@ -215,7 +217,7 @@ class Pool:
             value = result_of(Call(member.actor, task.result), task.work.doing)
         except WorkerLost as lost:
             member.task = task
-            self._lose(member, lost, batch)
+            self._lose(member, self._as_crash(member, lost), batch)
             return
         except (UserError, RunFailed) as error:
             if isinstance(task.work, WorkBatch) and task.work is not batch:
@@ -256,6 +258,13 @@ class Pool:
             return None
         is_first = isinstance(task.work, Preparation) or task.work.count_failure(task.chunk) == 1
         return WorkerLost(str(error)) if is_first else None
+
+    def _as_crash(self, member: Member, lost: WorkerLost) -> WorkerLost:
+        """The loss of a member that died: it is its host's, where it crashed before it had worked and others have."""
+        lost.has_worked = member.num_items > 0
+        if lost.crash is None or lost.has_worked or not any(other.num_items for other in self.members):
+            return lost
+        return UnfitHost(f"{member.actor.name} on {member.reservation.host.address}: {lost}")
 
     def _lose(self, member: Member, lost: WorkerLost, batch: WorkBatch | None) -> None:
         """Stop a lost member and hand its chunk out again. Raises RunFailed where that has cost too many."""

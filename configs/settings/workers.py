@@ -26,6 +26,8 @@ NumThreads = Annotated[int, Field(gt=0, le=4096)]
 NumGpus = Annotated[int, Field(gt=0, le=1024)]
 """That share one model."""
 
+ZeroStage = Literal[0, 1, 2, 3]
+
 CpuShare = Annotated[float, Field(gt=0, le=4096)]
 GpuShare = Annotated[float, Field(ge=0, le=1024)]
 
@@ -81,10 +83,20 @@ class LearnerRankSettings(WorkerGroupSettings):
 class LearnerSettings(LearnerRankSettings):
     """The group of DeepSpeed ranks."""
 
-    zero_stage: Changeable[Literal[0, 1, 2, 3]] = 2
-    """What the ranks share of the training state: nothing, optimizer, gradients too, weights too."""
+    zero_stage: Changeable[ZeroStage | None] = None
+    """What the ranks share of the training state: nothing, optimizer, gradients too, weights too.
+
+    None is 2, and 0 at one rank, which has nobody to share with, where what is trained is float32: of other weights
+    Adam needs the float32 copy that stages 1 to 3 keep.
+    """
     gradient_checkpointing: Changeable[bool] = False
     """Compute activations anew in the backward: less memory, more time."""
+
+    def resolved_zero_stage(self, trains_float32: bool) -> ZeroStage:
+        """The stage that is given, or the one that None stands for."""
+        if self.zero_stage is not None:
+            return self.zero_stage
+        return 0 if self.num_workers == 1 and trains_float32 else 2
 
 
 class TransformersEngine(Settings):
@@ -160,10 +172,10 @@ class RolloutSettings(WorkerGroupSettings):
 
     @model_validator(mode="after")
     def _check(self) -> Self:
-        if self.adapter == "merged" and (self.tensor_parallel > 1 or not isinstance(self.engine, VllmEngine)):
+        if self.adapter == "merged" and not self.can_merge:
             raise ValueError(
-                "rollout.adapter=merged is for vLLM on one device: set rollout.engine.kind=vllm and "
-                "rollout.tensor_parallel=1, or rollout.adapter=lora"
+                "rollout.adapter=merged is for vLLM on one device, uncompiled: set rollout.engine.kind=vllm, "
+                "rollout.engine.enforce_eager=true and rollout.tensor_parallel=1, or rollout.adapter=lora"
             )
         if self.partial_tokens is not None and self.partial_tokens >= self.max_tokens:
             raise ValueError(
@@ -171,3 +183,8 @@ class RolloutSettings(WorkerGroupSettings):
                 f"rollout.max_tokens={self.max_tokens} ends them before: set rollout.partial_tokens lower"
             )
         return self
+
+    @property
+    def can_merge(self) -> bool:
+        """Whether the engine computes with what is loaded into it later: compiled code may keep what it began with."""
+        return isinstance(self.engine, VllmEngine) and self.engine.enforce_eager and self.tensor_parallel == 1

@@ -6,8 +6,9 @@ from argparse import ArgumentParser, Namespace
 from typing import TYPE_CHECKING
 
 from plumbob.console.foreground import run_in_foreground
-from plumbob.console.options import RESUME_OVERRIDES, add_json, add_overrides, add_run
+from plumbob.console.options import RESUME_OVERRIDES, add_json, add_overrides, add_run, add_trace
 from plumbob.core.activities import activities
+from plumbob.core.spans import spans
 
 if TYPE_CHECKING:
     from plumbob.driver.api import RunResult
@@ -20,6 +21,7 @@ ABOUT = "resume a run that was stopped"
 def add_options(parser: ArgumentParser) -> None:
     add_run(parser)
     add_overrides(parser, RESUME_OVERRIDES)
+    add_trace(parser)
     add_json(parser)
 
 
@@ -27,6 +29,9 @@ def run(arguments: Namespace) -> int:
     from plumbob.driver.run_folder.folder import find_run
 
     folder = find_run(arguments.run)
+
+    if arguments.trace:
+        spans.request()
 
     def start(listener: Listener) -> RunResult:
         with activities.during("loading the libraries"):

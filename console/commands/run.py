@@ -6,8 +6,9 @@ from argparse import ArgumentParser, Namespace
 from typing import TYPE_CHECKING
 
 from plumbob.console.foreground import run_in_foreground
-from plumbob.console.options import add_config, add_json
+from plumbob.console.options import add_config, add_json, add_trace
 from plumbob.core.activities import activities
+from plumbob.core.spans import spans
 
 if TYPE_CHECKING:
     from plumbob.driver.api import RunResult
@@ -20,6 +21,7 @@ ABOUT = "run the stages that CONFIG describes"
 def add_options(parser: ArgumentParser) -> None:
     add_config(parser)
     parser.add_argument("--resume", action="store_true", help="resume the run of that name, if it has begun")
+    add_trace(parser)
     add_json(parser)
 
 
@@ -28,6 +30,9 @@ def run(arguments: Namespace) -> int:
 
     config = load_run(arguments.config, arguments.overrides, arguments.resume)
     from plumbob.driver.run_folder.folder import run_folder
+
+    if arguments.trace:
+        spans.request()
 
     def start(listener: Listener) -> RunResult:
         with activities.during("loading the libraries"):

@@ -6,11 +6,11 @@ Prompts and responses have the forms of `data.reading.fields`: texts, or lists o
 import math
 from collections.abc import Sequence
 
-from plumbob.data.chat import RowRender
 from plumbob.data.reading.field_values import Fields, listed, shown
 from plumbob.data.reading.fields import demonstration_of, pair_of
 from plumbob.data.reading.question import QUESTIONS, answered
 from plumbob.data.records import Ranking, RowError, ScoredResponse
+from plumbob.data.texts.chat import RowRender
 
 RANKING_FORMS = "prompt + answers (a list, best first), or prompt + answers + ranks or scores"
 SCORE_FORMS = "prompt + answer (or response, completion) + score (or rating)"

@@ -10,7 +10,6 @@ from dataclasses import dataclass
 from typing import Any
 
 from plumbob.core.errors import UserError
-from plumbob.data.chat import ASSISTANT_TURN, HUMAN_TURN, Message, RowRender
 from plumbob.data.reading.field_values import Fields, listed, shown, text_at
 from plumbob.data.reading.messages import (
     CONVERSATIONS,
@@ -31,6 +30,7 @@ from plumbob.data.reading.question import (
     with_system,
 )
 from plumbob.data.records import Demonstration, LabelledResponse, PreferencePair, RowError
+from plumbob.data.texts.chat import ASSISTANT_TURN, HUMAN_TURN, Message, RowRender
 
 BESIDE = (*BLANK_WHEN_MISSING, TOOLS, TEMPLATE_VALUES)
 """What stands beside a prompt or a conversation."""

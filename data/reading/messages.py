@@ -4,10 +4,10 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
-from plumbob.data.chat import Message
 from plumbob.data.reading.bounded_files import MAX_DEPTH, is_deeper
 from plumbob.data.reading.field_values import Fields, shown, text_at
 from plumbob.data.records import RowError
+from plumbob.data.texts.chat import Message
 
 CONVERSATIONS = ("messages", "conversations")
 """The first of them that a row has is its conversation."""
@@ -23,8 +23,10 @@ SHAREGPT_ROLES = {
     "assistant": "assistant",
     "system": "system",
     "tool": "tool",
+    "observation": "tool",
+    "function_call": "assistant",
 }
-"""ShareGPT's `from` -> the role. Its `value` is the content."""
+"""ShareGPT's `from` -> the role. Its `value` is the content, of a function call the call as JSON."""
 
 RESERVED = ("messages", TOOLS, "add_generation_prompt", "template", "self")
 
@@ -94,7 +96,20 @@ def _of_sharegpt(name: str, message: Mapping[str, Any]) -> dict[str, Any]:
             f"'{name}': expected messages with 'from' ({', '.join(SHAREGPT_ROLES)}) and 'value', found {shown(message)}"
         )
     others = {key: value for key, value in message.items() if key not in ("from", "value")}
+    if who == "function_call":
+        return {"role": role, "content": "", "tool_calls": _calls_in(name, message["value"]), **others}
     return {"role": role, "content": message["value"], **others}
+
+
+def _calls_in(name: str, value: object) -> list[dict[str, Any]]:
+    """The calls of ShareGPT's function call, one or several as JSON text, in the form that templates expect."""
+    parsed = parsed_json(value) if isinstance(value, str) else None
+    calls = parsed if isinstance(parsed, list) else [parsed]
+    if not calls or not all(isinstance(call, dict) and isinstance(call.get("name"), str) for call in calls):
+        raise RowError(
+            f"'{name}': expected the value of a function_call as JSON with 'name' and 'arguments', found {shown(value)}"
+        )
+    return [{"type": "function", "function": call} for call in calls]
 
 
 def _joined_parts(name: str, content: object) -> object:

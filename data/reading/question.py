@@ -4,10 +4,10 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from plumbob.data.chat import Message
 from plumbob.data.reading.field_values import Fields, shown, text_at
 from plumbob.data.reading.messages import TEMPLATE_VALUES, TOOLS, messages_in
 from plumbob.data.records import RowError
+from plumbob.data.texts.chat import Message
 
 QUESTIONS = ("prompt", "question", "instruction")
 """The first of them that a row has is its question."""

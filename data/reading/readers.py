@@ -12,7 +12,6 @@ from typing import Any, Generic, TypeVar
 
 from plumbob.configs.settings.data import ReadingSettings
 from plumbob.core.errors import UserError
-from plumbob.data.chat import Message, Render, RowRender, written_texts
 from plumbob.data.reading.delimited_text import typed
 from plumbob.data.reading.feedback_fields import annotated_pair_of, ranking_of, scored_response_of
 from plumbob.data.reading.field_values import Fields
@@ -37,6 +36,8 @@ from plumbob.data.records import (
     ScoredResponse,
     make_prompt,
 )
+from plumbob.data.texts.chat import Message, Render, RowRender
+from plumbob.data.texts.written_texts import written_texts
 
 T = TypeVar("T")
 NUM_EXAMPLES = 3
@@ -218,6 +219,7 @@ def _read(
         columns.note(),
         blank.note(),
         watched.unwritten_note(),
+        watched.unclosed_note(num_rows),
         watched.turns_note() if learns_last_turn else None,
         written.template_note(rules),
         _spelling_note(spelling, num_rows),

@@ -6,11 +6,12 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from plumbob.data.bounded_templates import template_trial
-from plumbob.data.chat import Message, WrittenTexts
 from plumbob.data.reading.field_values import Fields, listed
 from plumbob.data.reading.messages import TEMPLATE_VALUES, TOOLS
 from plumbob.data.reading.question import BLANK_WHEN_MISSING
 from plumbob.data.records import RowError
+from plumbob.data.texts.chat import Message
+from plumbob.data.texts.written_texts import WrittenTexts
 
 
 @dataclass
@@ -93,7 +94,7 @@ class BlankColumns:
 
 
 class WatchedTemplate:
-    """A render over the rows of a file: what of them it does not write, and of how many assistant turns one is learnt.
+    """A render over the rows of a file: what it does not write, opens in vain, and of how many turns one is learnt.
 
     Whether it writes something is tried: without it the text is the same. Once something has been written it is known.
     """
@@ -102,12 +103,13 @@ class WatchedTemplate:
         self._render = render
         self._written: set[str] = set()
         self._unwritten = Counter[str]()
-        self._num_conversations = self._num_turns = 0
+        self._num_conversations = self._num_turns = self._num_unclosed = 0
         self.begin_row()
 
     def begin_row(self) -> None:
         self._row_unwritten: set[str] = set()
         self._row_turns: int | None = None
+        self._row_unclosed: str | None = None
 
     def end_row(self) -> None:
         """The row has become a record."""
@@ -115,6 +117,9 @@ class WatchedTemplate:
         if self._row_turns is not None:
             self._num_conversations += 1
             self._num_turns += self._row_turns + 1
+        if self._row_unclosed is not None:
+            self._num_unclosed += 1
+            self._unclosed = self._row_unclosed
 
     def __call__(self, messages: list[Message], **values: Any) -> str:
         text = self._render(messages, **values)
@@ -132,10 +137,15 @@ class WatchedTemplate:
         return self._render.prompt(text)
 
     def response(self, context: list[Message], message: Message, prompt: str, **values: Any) -> str:
-        return self._render.response(context, message, prompt, **values)
+        response = self._render.response(context, message, prompt, **values)
+        self._row_unclosed = self._row_unclosed or self._render.unclosed_tag(prompt, response)
+        return response
 
     def ended(self, response: str) -> str:
         return self._render.ended(response)
+
+    def unclosed_tag(self, prompt: str, response: str) -> str | None:
+        return self._render.unclosed_tag(prompt, response)
 
     def unwritten_note(self) -> str | None:
         """A sentence for a person about what no row's text was made of."""
@@ -153,6 +163,16 @@ class WatchedTemplate:
         return (
             f"{self._num_conversations:,} of {self._num_turns:,} assistant turns are learnt: of each conversation the "
             f"last, to which those before it are the prompt."
+        )
+
+    def unclosed_note(self, num_rows: int) -> str | None:
+        """A sentence about responses that are learnt as thoughts without an answer."""
+        if not self._num_unclosed:
+            return None
+        return (
+            f"{self._num_unclosed:,} of {num_rows:,} rows do not close the {self._unclosed} that the chat template "
+            f"opens: their responses are learnt as what stands within it; close it in them, or "
+            f"have the template open none."
         )
 
     def _look(self, name: str, text: str, messages: list[Message], values: Mapping[str, Any]) -> None:

@@ -60,6 +60,14 @@ class AssistantTurn:
             return False
         return not _without_tags(prompt[start + len(self.opening) :])
 
+    def unclosed_tag(self, prompt: str, response: str) -> str | None:
+        """Such as `<think>`, where the prompt's end opens it and the response does not close it; else None."""
+        tags = prompt[prompt.rfind(self.opening) + len(self.opening) :] if self.is_opened_by(prompt) else ""
+        for tag in map(str, reversed(_TAG.findall(tags))):
+            if _CLOSING.fullmatch(tag) is None and f"{tag[0]}/{tag[1:]}" not in tags + response:
+                return tag
+        return None
+
     def checked_end(self, tokenizer: Tokenizer, response: str) -> str:
         """The response as the template wrote it. RowError where it ends with a token not of `ends`, nor the EOS."""
         end = written_end(tokenizer, response)

@@ -17,12 +17,12 @@ from plumbob.configs.settings.models import (
 )
 from plumbob.core.activities import activities
 from plumbob.core.errors import UserError
-from plumbob.data.chat import PlainDialogue, Render
 from plumbob.data.length_checks import check_limits
 from plumbob.data.reading.readers import read_demonstrations, read_pairs, read_prompts, read_texts
 from plumbob.data.records import Demonstration, PreferencePair, Prompt, make_prompt
 from plumbob.data.rendered_rows import RenderedRow
 from plumbob.data.splitting import Split, check_overlap, hold_out
+from plumbob.data.texts.chat import PlainDialogue, Render
 from plumbob.data.texts.control_tokens import SpeltTokens
 from plumbob.data.texts.tokenizer import Tokenizer
 from plumbob.data.toy_world.gold_judge import gold_score

@@ -2,13 +2,16 @@
 
 import sys
 import traceback
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self, TextIO
 
 from plumbob.core.errors import RunFailed, UserError
+from plumbob.core.spans import spans
 from plumbob.core.stamped_lines import StampedLines
-from plumbob.driver.run_folder.folder import DRIVER_LOG
+from plumbob.driver.run_folder.folder import DRIVER_LOG, TRACE_FILE
 from plumbob.trainers.metrics.stage_result import StageSummary
 from plumbob.trainers.metrics.step_record import Listener, StepRecord
 
@@ -52,6 +55,13 @@ class DriverLog:
     def stage_ended(self, stage: str, summary: StageSummary) -> None:
         self._log.write(f"{stage}: ended\n")
         self._listener.stage_ended(stage, summary)
+
+
+@contextmanager
+def kept_in(folder: Path, listener: Listener) -> Iterator[DriverLog]:
+    """What a driver tells, and also when it and its workers were at what, if that was requested (`core.spans`)."""
+    with DriverLog(folder, listener) as kept, spans.written_if_requested(folder / TRACE_FILE):
+        yield kept
 
 
 class _Tee:

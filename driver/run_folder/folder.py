@@ -19,11 +19,12 @@ SUMMARY_FILE = "summary.json"
 SAMPLES_FILE = "samples.jsonl"
 DRIVER_LOG = "driver.log"
 EVENTS_FILE = "events.jsonl"
+TRACE_FILE = "trace.json"
 
 COMPUTED = ("**/metrics.jsonl", "**/checkpoints/latest", "**/rollouts/*.parquet", "**/summary.json")
 """What stands in a run's folder, not empty, once something has been computed."""
 
-TELLING = ("logs/*", DRIVER_LOG, EVENTS_FILE)
+TELLING = ("logs/*", DRIVER_LOG, EVENTS_FILE, TRACE_FILE)
 """What stands there that tells why a run failed."""
 
 

@@ -9,12 +9,12 @@ from plumbob.configs.runs import EvalRun
 from plumbob.configs.settings.models import EvaluatedPolicySettings
 from plumbob.configs.settings.rewards import ScorerSettings
 from plumbob.core.activities import activities
-from plumbob.data.chat import chat_renderer, plain_dialogue
 from plumbob.data.length_checks import check_context
 from plumbob.data.prompts import EncodedPrompt, encode_prompts
 from plumbob.data.reading.readers import read_annotated_pairs, read_prompts
 from plumbob.data.records import Ranking
 from plumbob.data.rendered_rows import RenderedRow, prompt_rows, text_rows
+from plumbob.data.texts.chat import chat_renderer, plain_dialogue
 from plumbob.models.loading import OpenedPolicy, open_baseline, open_policy
 from plumbob.models.tuning.targets import check_served
 from plumbob.reward.dialogue_form import RewardPrompts

@@ -104,15 +104,15 @@ class MicroBatch:
 def learner_memory(model: ModelSizes, trained: Trained, batch: MicroBatch) -> MemoryEstimate:
     """One rank of a learner, at its widest.
 
-    That is one of two moments: the clipping of the gradients, when each has a copy, and the allocator keeps what
+    That is one of two moments: the clipping of the gradients, which may have copies then, and the allocator keeps what
     activations were in; or a checkpoint, when the rank's share of weights and moments is copied into that.
     """
     num, weight, shares = trained.num_parameters, trained.weight_bytes, trained.num_ranks
     held = weight * (num + trained.num_frozen)
     share = FLOAT32 * num // shares
     match trained.zero_stage:
-        case 0:
-            optimizer, clipped = 2 * weight * num, 2 * weight * num
+        case 0:  # Several ranks add up their gradients in a copy.
+            optimizer, clipped = 2 * weight * num, (1 if shares == 1 else 2) * weight * num
         case 1 | 2:  # A float32 copy and two moments of the share; gradients in a bucket, as copies, and the share.
             optimizer, clipped = 3 * share, 2 * weight * num + share
         case 3:  # The share's gradients have a buffer from the beginning; weights are gathered where they are used.

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from plumbob.core.outside import from_outside
 from plumbob.models.adapter import CONFIG_FILE, SAVE_AGAIN, load_adapter
 from plumbob.models.resolution import ModelSource
+from plumbob.models.tuning.fused_lora import fuse_lora
 
 
 def without_dropout(config: PeftConfig) -> PeftConfig:
@@ -26,6 +27,7 @@ def add_adapters(base: nn.Module, config: PeftConfig, names: tuple[str, ...]) ->
     model = get_peft_model(base, config, adapter_name=names[0])
     for name in names[1:]:
         model.add_adapter(name, config)
+    fuse_lora(model)
     return model
 
 

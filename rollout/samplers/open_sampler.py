@@ -37,8 +37,7 @@ def adapter_serving(rollout: RolloutSettings, dtype: Dtype, architectures: Seque
         return rollout.adapter
     assert MERGED_SUPPORT.merged_into is not None
     is_exact = dtype == "float32" and not MERGED_SUPPORT.merged_into.isdisjoint(architectures)
-    on_one_cpu = rollout.num_gpus == 0 and rollout.tensor_parallel == 1
-    return "merged" if is_exact and on_one_cpu and isinstance(rollout.engine, VllmEngine) else "lora"
+    return "merged" if is_exact and rollout.num_gpus == 0 and rollout.can_merge else "lora"
 
 
 def serving_of(rollout: RolloutSettings, opened: OpenedModel) -> AdapterServing:

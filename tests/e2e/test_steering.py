@@ -11,7 +11,7 @@ import pytest
 
 from plumbob.cluster.calls import wait_until
 from plumbob.console.cli import main
-from plumbob.driver.run_folder.folder import EVENTS_FILE
+from plumbob.driver.run_folder.folder import EVENTS_FILE, TRACE_FILE
 from plumbob.trainers.metrics.json_lines import read_json_lines
 from tests.support.small_run import WORKERS, Left, Stages, settings
 
@@ -23,7 +23,7 @@ def going_on(stage: Stages, ppo_settings: dict[str, object]) -> Iterator[subproc
     """PPO of more steps than anybody will wait for."""
     stage.close()
     many = {"name": "steered", "ppo.num_steps": 10_000}
-    command = [sys.executable, "-m", "plumbob.console.cli", "run", "ppo"]
+    command = [sys.executable, "-m", "plumbob.console.cli", "run", "--trace", "ppo"]
     command += settings(stage.cluster, WORKERS, ppo_settings, many)
     run = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
     yield run
@@ -110,3 +110,17 @@ def test_what_people_asked_of_a_run_is_recorded_with_who_they_are(
     # The second rollout worker; nobody was lost.
     assert [event["worker"].partition("-")[0] for event in events if event["event"] == "joined"].count("rollout") == 2
     assert not {"lost", "replaced"} & {event["event"] for event in events}
+
+
+def test_a_trace_shows_who_was_at_what(going_on: subprocess.Popen[str], stage: Stages) -> None:
+    events = json.loads((stage.storage / "steered" / TRACE_FILE).read_text())
+    rows = {event["tid"]: event["args"]["name"] for event in events if event["ph"] == "M"}
+    done = {(rows[event["tid"]].partition("-")[0], event["name"]) for event in events if event["ph"] == "X"}
+    phases = ("sample", "score", "evaluate", "learn", "commit", "publish")
+    assert {("driver", phase) for phase in phases} <= done
+    work = (("rollout", "sampling"), ("scorer", "scoring"), ("learner", "updating"), ("learner", "computing as policy"))
+    assert set(work) <= done
+    # Whoever samples in a step does so within that step's phase.
+    (sampled, *_) = [event for event in events if event.get("name") == "sampling" and event["ph"] == "X"]
+    (phase, *_) = [event for event in events if event.get("name") == "sample"]
+    assert phase["ts"] <= sampled["ts"] and sampled["ts"] + sampled["dur"] <= phase["ts"] + phase["dur"]

@@ -4,14 +4,14 @@ import ast
 from collections.abc import Iterator
 from pathlib import Path
 
-from tests.support.source_tree import ORDER, ROOT
+from tests.support.source_tree import BESIDE, ORDER, ROOT
 
 README = ROOT / "README.md"
 BEGIN, END = "<!-- the tree, written by `make tree` -->\n```\n", "```\n<!-- end of the tree -->\n"
 
 
 def annotated_tree() -> str:
-    rows = [row for folder in ORDER for row in _rows(ROOT / folder, 0)]
+    rows = [row for folder in (*ORDER, *BESIDE) for row in _rows(ROOT / folder, 0)]
     width = max(len(name) for name, _ in rows)
     return "".join(f"{name:{width}}  {note}".rstrip() + "\n" for name, note in rows)
 

@@ -7,8 +7,8 @@ from typing import Any
 from transformers import PreTrainedTokenizerFast
 
 from plumbob.configs.settings.data import LengthSettings, ReadingSettings
-from plumbob.data.chat import chat_renderer
 from plumbob.data.reading.readers import read_demonstrations
+from plumbob.data.texts.chat import chat_renderer
 from plumbob.data.tokenization import TokenSequence, encode_demonstrations
 
 RULES = ReadingSettings()

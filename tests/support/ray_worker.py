@@ -1,9 +1,15 @@
 """A worker for the tests of groups, in a module that Ray's processes import fast: it needs no torch."""
 
+import ctypes
 import importlib
+import mmap
 import os
+import sys
 import threading
 from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
 
 from plumbob.cluster.calls import LOG_LINES
 from plumbob.cluster.control_actor import Control
@@ -62,9 +68,20 @@ class BlockingWorker:
     def close(self) -> None:
         """There is no engine to end."""
 
+    def compute(self, batch: object, role: object, function: object) -> NDArray[np.float32]:
+        return np.array([0.5], np.float32)
+
     def die(self) -> None:
         self._log.write_text("".join(f"line {number}\n" for number in range(LOG_LINES + 5)))
         os._exit(1)
+
+    def crash(self) -> None:
+        """By an instruction that no CPU has, as compiled code that was made for another one."""
+        os.dup2(os.open(self._log, os.O_WRONLY | os.O_APPEND | os.O_CREAT), 2)
+        print("its last words", file=sys.stderr, flush=True)
+        code = mmap.mmap(-1, mmap.PAGESIZE, prot=mmap.PROT_READ | mmap.PROT_WRITE | mmap.PROT_EXEC)
+        code.write(b"\x0f\x0b")  # x86's ud2.
+        ctypes.CFUNCTYPE(None)(ctypes.addressof(ctypes.c_char.from_buffer(code)))()
 
 
 class Writer(BlockingWorker):

@@ -22,6 +22,10 @@ ORDER = setup_folders()
 """The folders of the source; each imports those before it and itself."""
 
 
+BESIDE = ("benchmarks",)
+"""Folders of code that are not installed, and held to the size of rooms, first lines and words as the source is."""
+
+
 def source_files() -> list[str]:
     """Paths below the root, with forward slashes."""
     return sorted(path.relative_to(ROOT).as_posix() for folder in ORDER for path in (ROOT / folder).rglob("*.py"))
@@ -35,6 +39,12 @@ def modules() -> list[str]:
 def packages() -> list[str]:
     """Dotted names of the `__init__` modules."""
     return [path[:-3].replace("/", ".") for path in source_files() if path.endswith("__init__.py")]
+
+
+def modules_beside() -> list[str]:
+    """Modules of `BESIDE`, by their dotted names."""
+    found = (path.relative_to(ROOT) for folder in BESIDE for path in (ROOT / folder).rglob("*.py"))
+    return sorted(path.with_suffix("").as_posix().replace("/", ".") for path in found if path.stem != "__init__")
 
 
 def text(module: str) -> str:

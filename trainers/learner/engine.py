@@ -103,12 +103,11 @@ class Engine:
     ) -> None:
         use_cuda = torch.cuda.is_available()
         deepspeed = import_deepspeed(use_cuda)
-        self.groups = groups
-        self.world_size = rank.world_size
-        self.max_grad_norm = optimizer.max_grad_norm
+        self.groups, self.world_size, self.max_grad_norm = groups, rank.world_size, optimizer.max_grad_norm
         adamw = torch.optim.AdamW(
             [{"params": list(group.parameters.values()), "lr": group.learning_rate} for group in groups],
             weight_decay=optimizer.weight_decay,
+            fused=True,
         )
         self._engine, _, _, _ = deepspeed.initialize(
             model=module,
@@ -123,6 +122,7 @@ class Engine:
             },
         )
         self._adamw = adamw
+        self._has_nothing_to_reduce = zero_stage == 0 and rank.world_size == 1
         self._create_moments()
 
     @property
@@ -135,7 +135,8 @@ class Engine:
 
     def backward(self, loss: Tensor, is_last: bool) -> None:
         """Accumulate the gradients of a share of the step's loss; `is_last` says that `step` comes next."""
-        self._engine.set_gradient_accumulation_boundary(is_last)
+        # Where it reduces, DeepSpeed copies all gradients into a buffer and back, also of one rank.
+        self._engine.set_gradient_accumulation_boundary(is_last and not self._has_nothing_to_reduce)
         # DeepSpeed averages over ranks; the loss is a share of one sum.
         self._engine.backward(loss * self.world_size, scale_wrt_gas=False)
 
@@ -152,6 +153,7 @@ class Engine:
             raise NotFinite(f"gradient norms are {norms}")
         for group, torch_group in zip(self.groups, self._engine.optimizer.param_groups, strict=True):
             torch_group["lr"] = group.learning_rate * learning_rate_scale
+        self._engine.set_gradient_accumulation_boundary(True)
         self._engine.step()
         self._forget_gradients()
         return norms
@@ -168,22 +170,21 @@ class Engine:
                 safe_set_local_grad(parameter, torch.zeros_like(safe_get_local_grad(parameter)))
 
     def _clip(self, group: ParameterGroup) -> float:
-        from deepspeed.utils import (
-            safe_get_full_grad,
-            safe_get_local_grad,
-            safe_set_full_grad,
-            safe_set_local_grad,
-        )
+        from deepspeed import utils
 
-        gradients = {name: safe_get_full_grad(p) for name, p in group.parameters.items()}
-        norm = float(torch.stack([g.float().square().sum() for g in gradients.values()]).sum().sqrt())
+        parameters = list(group.parameters.values())
+        for parameter in parameters if self._has_nothing_to_reduce else ():
+            if parameter.grad is None:  # Of what the loss does not reach; where DeepSpeed reduces, it does the same.
+                parameter.grad = torch.zeros_like(parameter)
+        gradients = [utils.safe_get_full_grad(parameter) for parameter in parameters]  # Copies, but at stage 0.
+        norm = float(torch.stack([gradient.float().square().sum() for gradient in gradients]).sum().sqrt())
         if norm > self.max_grad_norm:
             factor = self.max_grad_norm / norm
-            for name, parameter in group.parameters.items():
+            for parameter, gradient in zip(parameters, gradients, strict=True):
                 if hasattr(parameter, "ds_id"):  # ZeRO-3: whole gradients that the ranks do not divide cannot be set.
-                    safe_set_local_grad(parameter, safe_get_local_grad(parameter) * factor)
+                    utils.safe_set_local_grad(parameter, utils.safe_get_local_grad(parameter) * factor)
                 else:
-                    safe_set_full_grad(parameter, gradients[name] * factor)
+                    utils.safe_set_full_grad(parameter, gradient.mul_(factor))
         return norm
 
     # ---------------------------------------------------------------------------------------------------- state by name
@@ -250,25 +251,24 @@ class Engine:
 
         DeepSpeed links them after the first group's first step, when the other groups have none yet, and never again.
         """
-        for group in self._adamw_tensors():
-            for tensor in group:
-                self._adamw.state[tensor] = {
-                    "step": torch.zeros((), dtype=torch.float32),
-                    "exp_avg": torch.zeros_like(tensor, requires_grad=False),
-                    "exp_avg_sq": torch.zeros_like(tensor, requires_grad=False),
-                }
+        for tensor in self._adamw_tensors():
+            self._adamw.state[tensor] = {
+                "step": torch.zeros((), dtype=torch.float32),
+                "exp_avg": torch.zeros_like(tensor, requires_grad=False),
+                "exp_avg_sq": torch.zeros_like(tensor, requires_grad=False),
+            }
         link = getattr(self._engine.optimizer, "_lazy_init_hp_params_optimizer_state", None)
         if link is not None:
             link()
 
-    def _adamw_tensors(self) -> list[list[Tensor]]:
+    def _adamw_tensors(self) -> list[Tensor]:
         """The tensors that AdamW really updates: parameters (stage 0) or flat partitions (stages 1 to 3)."""
         zero = self._engine.optimizer
         if hasattr(zero, "fp32_partitioned_groups_flat"):
-            return [list(zero.fp32_partitioned_groups_flat)]
+            return list(zero.fp32_partitioned_groups_flat)
         if hasattr(zero, "single_partition_of_fp32_groups"):
-            return [list(zero.single_partition_of_fp32_groups)]
-        return [group["params"] for group in self._adamw.param_groups]
+            return list(zero.single_partition_of_fp32_groups)
+        return [parameter for group in self._adamw.param_groups for parameter in group["params"]]
 
     def _set(self, parameter: nn.Parameter, value: Tensor, moment: str | None) -> None:
         value = value.to(self.device)

@@ -12,7 +12,7 @@ from plumbob.configs.paths import absolute
 from plumbob.configs.settings.data import ReadingSettings
 from plumbob.configs.settings.models import AlignedPolicySettings, PolicySettings
 from plumbob.configs.settings.training import OptimizerSettings
-from plumbob.data.chat import PROMPT_TEMPLATE
+from plumbob.data.texts.chat import PROMPT_TEMPLATE
 from plumbob.data.texts.turns import assistant_turn
 from plumbob.models.adapter import ModelRole
 from plumbob.models.loading import OpenedPolicy, open_policy

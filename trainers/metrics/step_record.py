@@ -6,6 +6,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Protocol
 
+from plumbob.core.spans import spans
 from plumbob.trainers.metrics.stage_result import StageSummary
 
 
@@ -50,11 +51,12 @@ class Phases:
     @contextmanager
     def phase(self, name: str) -> Iterator[None]:
         """Add the block's wall-clock seconds to `name`, also when the block raises."""
-        began = time.perf_counter()
+        began = time.monotonic()
         try:
             yield
         finally:
-            self._seconds[name] = self._seconds.get(name, 0.0) + time.perf_counter() - began
+            self._seconds[name] = self._seconds.get(name, 0.0) + time.monotonic() - began
+            spans.record_here(name, began)
 
     def total(self) -> float:
         """All seconds counted since the last `take`."""

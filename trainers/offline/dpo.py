@@ -1,5 +1,6 @@
 """Learning from preference pairs without a reward model or sampling: DPO and its family."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -12,11 +13,11 @@ from torch import Tensor
 from plumbob.configs.runs import DpoRun
 from plumbob.configs.settings.offline_objectives import REFERENCE_FREE, PreferenceLoss, reads_prompt
 from plumbob.data.batch import Batch
-from plumbob.data.chat import chat_renderer
 from plumbob.data.length_checks import LENGTH_KEYS, check_sequences
 from plumbob.data.reading.readers import read_pairs
 from plumbob.data.rendered_rows import RenderedRow, sequence_rows
 from plumbob.data.splitting import hold_out
+from plumbob.data.texts.chat import chat_renderer
 from plumbob.data.tokenization import PairBatch, TokenBatch, TokenSequence, collate, encode_pairs
 from plumbob.models.adapter import ModelRole
 from plumbob.models.logprobs import sequence_logprobs
@@ -31,6 +32,7 @@ from plumbob.trainers.metrics.metrics_log import MetricsLog
 from plumbob.trainers.metrics.stage_result import StageResult
 from plumbob.trainers.offline.input_digests import inputs_of
 from plumbob.trainers.offline.loop import Heldout, OfflineStage, check_heldout, run_epochs, small_batch_notes
+from plumbob.trainers.offline.reference_logprobs import KeptLogprobs
 
 EncodedPair = tuple[TokenSequence, TokenSequence]
 
@@ -64,6 +66,11 @@ class DpoBatch(Batch):
     ref_chosen: NDArray[np.float32]
     ref_rejected: NDArray[np.float32]
     sequence_tokens: float
+
+    @property
+    def ref_logprobs(self) -> NDArray[np.float32]:
+        """The reference's of chosen and rejected, [B, 2]."""
+        return np.stack([self.ref_chosen, self.ref_rejected], axis=1)
 
     @property
     def response_lengths(self) -> NDArray[np.int64]:
@@ -125,7 +132,7 @@ def dpo_passes(loss: PreferenceLoss) -> tuple[Pass[DpoBatch], ...]:
 
     def loss_sum(forward: Any, batch: DpoBatch) -> LossSum:
         logprobs, prompts = compute_pair_logprobs(forward, batch.pairs, with_prompts)
-        reference = torch.from_numpy(np.stack([batch.ref_chosen, batch.ref_rejected], axis=1)).to(logprobs)
+        reference = torch.from_numpy(batch.ref_logprobs).to(logprobs)
         response_tokens = torch.from_numpy(batch.response_lengths).to(logprobs)
         sequence_means = (logprobs[:, 0] + prompts) / batch.sequence_tokens
         result = preference_loss(loss, logprobs, reference, response_tokens, sequence_means)
@@ -185,20 +192,26 @@ def prepare_dpo(run: DpoRun) -> DpoInput:
 def run_dpo(run: DpoRun, data: DpoInput, learners: Learners, folder: Path, log: MetricsLog) -> StageResult:
     """Train and write `policy/`."""
 
-    def batch_of(records: tuple[EncodedPair, ...], index: NDArray[np.int64]) -> DpoBatch:
-        sides = [[records[i][side] for i in index] for side in (0, 1)]
-        pairs = PairBatch(collate(sides[0], data.pad_id), collate(sides[1], data.pad_id))
-        return with_reference(pairs, run.dpo.loss, learners)
+    def batches_of(records: tuple[EncodedPair, ...], are_met_again: bool) -> Callable[[NDArray[np.int64]], DpoBatch]:
+        def pairs_of(index: NDArray[np.int64]) -> PairBatch:
+            chosen, rejected = ([records[i][side] for i in index] for side in (0, 1))
+            return PairBatch(collate(chosen, data.pad_id), collate(rejected, data.pad_id))
 
-    heldout = Heldout(
-        len(data.heldout), lambda index: batch_of(data.heldout, index), lambda batch: float(batch.num_rows)
-    )
+        def computed(index: NDArray[np.int64]) -> DpoBatch:
+            return with_reference(pairs_of(index), run.dpo.loss, learners)
+
+        kept = KeptLogprobs(len(records), lambda index: computed(index).ref_logprobs)
+        return (lambda index: step_batch(pairs_of(index), kept.of(index))) if are_met_again else computed
+
+    train_batch = batches_of(data.train, run.dpo.num_epochs > 1)
+    heldout_batch = batches_of(data.heldout, run.dpo.evaluate_every is not None)
+    heldout = Heldout(len(data.heldout), heldout_batch, lambda batch: float(batch.num_rows))
     stage = OfflineStage(
         name="dpo",
         settings=run.dpo,
         seed=run.seed,
         num_records=len(data.train),
-        batch_of=lambda index, step: batch_of(data.train, index),
+        batch_of=lambda index, step: train_batch(index),
         tokens_of=lambda batch: num_tokens(batch.pairs.chosen) + num_tokens(batch.pairs.rejected),
         heldout=heldout,
         inputs=inputs_of(run.data, "pairs", data.train, data.heldout, data.retained),

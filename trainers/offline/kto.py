@@ -12,11 +12,11 @@ from numpy.typing import NDArray
 from plumbob.configs.runs import KtoRun
 from plumbob.configs.settings.training import KtoSettings
 from plumbob.data.batch import Batch
-from plumbob.data.chat import chat_renderer
 from plumbob.data.length_checks import LENGTH_KEYS, check_sequences
 from plumbob.data.reading.readers import read_labelled
 from plumbob.data.rendered_rows import RenderedRow, sequence_rows
 from plumbob.data.splitting import hold_out
+from plumbob.data.texts.chat import chat_renderer
 from plumbob.data.tokenization import TokenBatch, TokenSequence, collate, encode_labelled
 from plumbob.models.adapter import ModelRole
 from plumbob.models.tuning.methods import open_tunable
@@ -31,6 +31,7 @@ from plumbob.trainers.metrics.stage_result import StageResult
 from plumbob.trainers.offline.dpo import response_logprobs
 from plumbob.trainers.offline.input_digests import inputs_of
 from plumbob.trainers.offline.loop import Heldout, OfflineStage, check_heldout, run_epochs, small_batch_notes
+from plumbob.trainers.offline.reference_logprobs import Compute, KeptLogprobs
 
 ROLES: tuple[ModelRole, ...] = ("policy", "reference")
 
@@ -161,18 +162,32 @@ def balance_notes(records: Sequence[Labelled], settings: KtoSettings) -> tuple[s
 def run_kto(run: KtoRun, data: KtoInput, learners: Learners, folder: Path, log: MetricsLog) -> StageResult:
     """Train and write `policy/`."""
 
-    def batch_of(records: Sequence[Labelled], others: Sequence[Labelled]) -> KtoBatch:
-        responses = collate([sequence for sequence, _ in records], data.pad_id)
-        reference = learners.compute(responses, "reference", response_logprobs)
-        kl = estimated_kl(records, others, data.pad_id, learners)
-        return KtoBatch(responses, np.array([desirable for _, desirable in records]), reference, kl)
+    def responses_of(records: Sequence[Labelled], index: NDArray[np.int64]) -> TokenBatch:
+        return collate([records[i][0] for i in index], data.pad_id)
+
+    def reference_of(records: Sequence[Labelled], are_met_again: bool) -> Compute:
+        def computed(index: NDArray[np.int64]) -> NDArray[np.float32]:
+            return learners.compute(responses_of(records, index), "reference", response_logprobs)
+
+        return KeptLogprobs(len(records), computed).of if are_met_again else computed
+
+    def batch_of(
+        records: Sequence[Labelled], reference: Compute, index: NDArray[np.int64], others: NDArray[np.int64]
+    ) -> KtoBatch:
+        rows = [records[i] for i in index]
+        # Whose response is put to which prompt changes with every epoch: of these nothing is kept.
+        kl = estimated_kl(rows, [records[i] for i in others], data.pad_id, learners)
+        desirable = np.array([desirable for _, desirable in rows])
+        return KtoBatch(responses_of(records, index), desirable, reference(index), kl)
+
+    reference = reference_of(data.train, run.kto.num_epochs > 1)
+    heldout_reference = reference_of(data.heldout, run.kto.evaluate_every is not None)
 
     def train_batch(index: NDArray[np.int64], step: int) -> KtoBatch:
-        return batch_of([data.train[i] for i in index], [data.train[i] for i in np.roll(index, -1)])
+        return batch_of(data.train, reference, index, np.roll(index, -1))
 
     def heldout_batch(index: NDArray[np.int64]) -> KtoBatch:
-        following = (index + 1) % len(data.heldout)
-        return batch_of([data.heldout[i] for i in index], [data.heldout[i] for i in following])
+        return batch_of(data.heldout, heldout_reference, index, (index + 1) % len(data.heldout))
 
     stage = OfflineStage(
         name="kto",

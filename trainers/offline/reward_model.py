@@ -17,12 +17,12 @@ from plumbob.configs.settings.models import NewBertSettings
 from plumbob.configs.settings.offline_objectives import BradleyTerry, PlackettLuce, Regression, RewardObjective
 from plumbob.configs.settings.rewards import PipelineScorerSettings, RewardEncoderSettings
 from plumbob.core.statistics import calibration_error
-from plumbob.data.chat import Render
 from plumbob.data.length_checks import check_limits
 from plumbob.data.reading.readers import ReadRecords, read_annotated_pairs, read_rankings, read_scored_responses
 from plumbob.data.records import Ranking, ScoredResponse
 from plumbob.data.rendered_rows import RenderedRow, text_rows, token_part
 from plumbob.data.splitting import hold_out
+from plumbob.data.texts.chat import Render
 from plumbob.models.from_scratch import check_sizes
 from plumbob.models.masked_lm import open_encoder
 from plumbob.reward.agreement import (

@@ -9,11 +9,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from plumbob.configs.runs import SftRun
-from plumbob.data.chat import chat_renderer
 from plumbob.data.length_checks import LENGTH_KEYS, check_sequences
 from plumbob.data.reading.readers import read_demonstrations
 from plumbob.data.rendered_rows import RenderedRow, sequence_rows
 from plumbob.data.splitting import hold_out
+from plumbob.data.texts.chat import chat_renderer
 from plumbob.data.tokenization import TokenBatch, TokenSequence, collate, encode_demonstrations
 from plumbob.models.adapter import ModelRole
 from plumbob.models.tuning.methods import open_tunable

@@ -10,12 +10,12 @@ import torch
 from plumbob.configs.runs import PpoRun
 from plumbob.configs.settings.algorithms import Estimator, critic_of
 from plumbob.core.errors import NUM_NAMED, NotFinite
-from plumbob.data.chat import Render, chat_renderer
 from plumbob.data.length_checks import check_context
 from plumbob.data.prompts import EncodedPrompt, PromptCursor, encode_prompts
 from plumbob.data.reading.readers import read_prompts
 from plumbob.data.rendered_rows import RenderedRow, prompt_rows
 from plumbob.data.splitting import hold_out
+from plumbob.data.texts.chat import Render, chat_renderer
 from plumbob.models.adapter import ModelRole
 from plumbob.models.loading import OpenedPolicy, open_policy
 from plumbob.models.tuning.methods import check_tunable

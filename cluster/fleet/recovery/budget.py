@@ -3,6 +3,7 @@
 from collections import Counter
 
 from plumbob.cluster.failures import WorkerLost
+from plumbob.cluster.fleet.recovery.crashes import RepeatedCrashes
 from plumbob.core.errors import RunFailed
 
 
@@ -20,14 +21,19 @@ class RestartBudget:
         self._limit = limit
         self._since_step: Counter[str] = Counter()
         self._newest_step: dict[str, int] = {}
+        self._crashes = RepeatedCrashes()
 
     def record_loss(self, lost: WorkerLost, slot: str) -> str:
         """Count a loss for which another worker is started; a message that says so.
 
+        Args:
+            slot: the role, and which of its workers where they are replaced one by one: "rollout 3", "learners".
+
         Raises:
-            RunFailed: too many were lost in that slot since the last step.
+            RunFailed: too many were lost in that slot since the last step; or it crashed as one of its role did before.
         """
         self.total += 1
+        self._crashes.record(lost, slot.partition(" ")[0].removesuffix("s"))
         self._since_step[slot] += 1
         count = self._since_step[slot]
         if count > self._limit:
@@ -42,3 +48,4 @@ class RestartBudget:
         if step > self._newest_step.get(stage, -1):
             self._newest_step[stage] = step
             self._since_step.clear()
+            self._crashes.forgive()

@@ -170,6 +170,17 @@ def test_whatever_ray_says_of_a_worker_ends_the_run(
     assert caught.value.oom_killed == ("learner-0" if isinstance(error, OutOfMemoryError) else None)
 
 
+def test_a_crash_of_an_earlier_worker_of_that_name_is_not_this_ones(one_cpu: None, tmp_path: Path) -> None:
+    """A resumed run counts its workers anew, and appends to their logs."""
+    log = tmp_path / "0.log"
+    log.write_text("*** SIGILL received at time=1 on cpu 0 ***\n")
+    made = ray.remote(num_cpus=0)(BlockingWorker).remote(tmp_path / "another.log")
+    actor = Actor("rollout-0", made, log, log_start=log.stat().st_size)
+    with pytest.raises(WorkerLost, match=r"rollout-0 died while doubling: The actor died") as lost:
+        gather([Call(actor, actor.handle.die.remote())], "doubling", TIMEOUT_S)
+    assert lost.value.crash is None
+
+
 def test_a_package_that_a_host_lacks_is_named(one_cpu: None, tmp_path: Path) -> None:
     asked = start("rollout-0", tmp_path / "0.log")
     with pytest.raises(

@@ -1,6 +1,7 @@
 """Groups of real Ray actors as what a loop works with."""
 
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import ray
@@ -35,3 +36,15 @@ def test_a_rank_that_was_given_up_replaces_no_result_however_late_it_wakes(tmp_p
     ray.get(late.remote(), timeout=TIMEOUT_S)
     ray.get(frozen.handle.export.remote(tmp_path / "end", tmp_path), timeout=TIMEOUT_S)  # Both of its calls have ended.
     assert (folder / "model.bin").read_text() == "other"
+
+
+def test_learners_that_crash_say_whether_they_had_worked(tmp_path: Path) -> None:
+    batch = SimpleNamespace(num_rows=1)
+    for has_worked in (False, True):
+        actor = writer(f"rank-{has_worked}", tmp_path)
+        learners = group(actor, TIMEOUT_S)
+        if has_worked:
+            assert learners.compute(batch, "policy", len).tolist() == [0.5]
+        with pytest.raises(LearnersLost, match=r"^rank-.* died while crashing: SIGILL, an illegal inst") as lost:
+            learners._all("crashing", lambda handle: handle.crash.remote())
+        assert (lost.value.crash, lost.value.has_worked) == ("SIGILL", has_worked)

@@ -6,7 +6,6 @@ import os
 import resource
 import subprocess
 import sys
-import types
 from collections.abc import Callable
 from dataclasses import dataclass
 from importlib.metadata import version
@@ -19,21 +18,10 @@ from plumbob.configs.load_run import load_run
 from plumbob.configs.resolved_copy import write_resolved
 from plumbob.configs.runs import EvalRun
 from plumbob.console.cli import main
-from plumbob.console.commands.doctor import examine, package_check
-from plumbob.core.errors import RunFailed, RunPreempted, RunStopped
 from plumbob.data.rendered_rows import RenderedRow, RowPart
 from plumbob.driver.run_folder.folder import run_folder
-from plumbob.trainers.metrics.step_record import Listener, StepRecord
-
-PPO = ["ppo", "policy.model=sft", "reward.model=rm", "data.prompts=prompts.jsonl"]
-SUMMARY = {"name": "ppo", "seconds_total": 2.0, "stages": {"ppo": {"reward": 0.5, "seconds": 2.0}}}
-
-
-@dataclass(frozen=True)
-class EndedRun:
-    folder: Path
-    summary: dict[str, Any]
-    was_finished: bool = False
+from plumbob.trainers.metrics.step_record import Listener
+from tests.support.ended_run import PPO, SUMMARY, error_in, finish
 
 
 @dataclass(frozen=True)
@@ -46,28 +34,6 @@ class Planned:
 
     def as_dict(self) -> dict[str, object]:
         return {"learners": 1}
-
-
-@pytest.fixture
-def launched(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[..., None]:
-    """Puts functions in the place of those that start Ray; runs stand below tmp_path."""
-    monkeypatch.chdir(tmp_path)
-
-    def install(**functions: Callable[..., object]) -> None:
-        module = types.ModuleType("plumbob.driver.api")
-        vars(module).update(functions)
-        monkeypatch.setitem(sys.modules, "plumbob.driver.api", module)
-
-    return install
-
-
-def finish(config: Any, listener: Listener) -> EndedRun:
-    folder = Path(config.storage.path) / config.name
-    write_resolved(config, folder)
-    (folder / "summary.json").write_text(json.dumps(SUMMARY))
-    listener.stage_began("ppo")
-    listener.stepped(StepRecord("ppo", 1, 1, {"reward": 0.5}, {}))
-    return EndedRun(folder, SUMMARY)
 
 
 def processor_seconds_of_children() -> float:
@@ -124,13 +90,6 @@ def test_a_user_error_is_a_message_and_status_2_before_anything_starts(
     assert err.startswith("plumbob: ")
     assert message in err
     assert "Traceback" not in err
-
-
-def error_in(out: str) -> dict[str, Any]:
-    """What a script is told, which is one line."""
-    (line,) = out.splitlines()
-    error: dict[str, Any] = json.loads(line)
-    return error
 
 
 @pytest.mark.parametrize("arguments", [["run"], ["fly"], [], ["run", "toy", "--jsn"], ["doctor", "seed=1"]])
@@ -239,53 +198,6 @@ def test_with_json_every_line_is_an_object_wherever_the_option_stands(
     assert ended == {"event": "run_ended", "folder": "runs/ppo", "report": "runs/ppo/report.html", "summary": SUMMARY}
 
 
-def test_a_run_that_fails_ends_with_status_1(launched: Callable[..., None], capsys: pytest.CaptureFixture[str]) -> None:
-    def fail(*_: object) -> None:
-        raise RunFailed("the loss of step 3 is not finite; the last checkpoint is step 2")
-
-    launched(run=fail)
-    assert main(["run", *PPO]) == 1
-    expected = "the run failed: the loss of step 3 is not finite; the last checkpoint is step 2"
-    assert capsys.readouterr() == ("", f"plumbob: {expected}\n")
-    assert main(["run", *PPO, "--json"]) == 1
-    assert error_in(capsys.readouterr().out) == {"event": "error", "error": expected, "exit_code": 1}
-
-
-def test_an_interrupted_run_says_how_to_go_on(
-    launched: Callable[..., None], capsys: pytest.CaptureFixture[str]
-) -> None:
-    def interrupt(config: Any, listener: Listener) -> None:
-        finish(config, listener)
-        raise KeyboardInterrupt
-
-    launched(run=interrupt, resume=lambda folder, listener, overrides: EndedRun(folder, {**SUMMARY, "name": overrides}))
-    assert main(["run", *PPO, "name=mine"]) == 130
-    advice = "resume from the last checkpoint with: plumbob resume runs/mine"
-    assert capsys.readouterr().err.endswith(f"{advice}\n")
-    assert main(["run", *PPO, "name=mine", "--json"]) == 130
-    *_, told = capsys.readouterr().out.splitlines()
-    assert json.loads(told) == {"event": "error", "error": f"interrupted; {advice}", "exit_code": 130}
-    assert main(["resume", "mine"]) == 0
-    assert main(["resume", "runs/mine", "--json", "rollout.num_workers=2"]) == 0
-    assert json.loads(capsys.readouterr().out.splitlines()[-1])["summary"]["name"] == ["rollout.num_workers=2"]
-
-
-def test_a_preempted_run_ends_with_a_status_of_its_own_and_one_that_a_person_stopped_with_another(
-    launched: Callable[..., None], capsys: pytest.CaptureFixture[str]
-) -> None:
-    """75 is EX_TEMPFAIL of sysexits.h: a scheduler may start it again, and nobody wanted it to end."""
-    for error, status in ((RunPreempted("SIGTERM"), 75), (RunStopped("asked to"), 130)):
-
-        def stop(config: Any, listener: Listener, error: RunStopped = error) -> None:
-            raise error
-
-        launched(run=stop)
-        assert main(["run", *PPO]) == status
-        assert capsys.readouterr().err == f"plumbob: {error}\n"
-        assert main(["run", *PPO, "--json"]) == status
-        assert error_in(capsys.readouterr().out) == {"event": "error", "error": str(error), "exit_code": status}
-
-
 def test_a_home_folder_is_written_out_once(
     launched: Callable[..., None], capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -301,17 +213,6 @@ def test_a_home_folder_is_written_out_once(
         assert main(["run", "toy", "storage.path=~/runs"]) == 130
         assert capsys.readouterr().err.endswith(f"plumbob resume {tmp_path}/me/runs/{name}\n")
     assert sorted(path.name for path in (tmp_path / "me/runs").iterdir()) == ["toy", "toy-2"]
-
-
-def test_a_run_interrupted_before_it_left_anything_has_nothing_to_resume(
-    launched: Callable[..., None], capsys: pytest.CaptureFixture[str]
-) -> None:
-    def interrupt(*_: object) -> None:
-        raise KeyboardInterrupt
-
-    launched(run=interrupt)
-    assert main(["run", *PPO]) == 130
-    assert capsys.readouterr().err == "plumbob: interrupted\n"
 
 
 def test_eval_prints_its_result_alone(launched: Callable[..., None], capsys: pytest.CaptureFixture[str]) -> None:
@@ -336,18 +237,3 @@ def test_plan_says_whether_the_run_fits(launched: Callable[..., None], capsys: p
     assert main(["plan", *PPO, "seed=1", "--json"]) == 1
     row = "row      data.prompts, one of 2, as the model sees it:\n  prompt (3 tokens)  Hi\\n\n"
     assert capsys.readouterr().out == f'1 learner, 0.5 CPUs\n{row}{{"learners": 1}}\n'
-
-
-def test_doctor_tells_versions_apart() -> None:
-    assert package_check("pydantic", ">=2.14").ok
-    old = package_check("pydantic", ">=99")
-    assert (old.ok, old.advice) == (False, 'run `pip install "pydantic>=99"`')
-    missing = package_check("no-such-package-of-ours", ">=1")
-    assert (missing.ok, missing.found) == (False, "not installed")
-
-
-def test_doctor_looks_at_everything_and_every_problem_has_its_mend(tmp_path: Path) -> None:
-    checks = examine(tmp_path)
-    names = {"python", "torch", "ray", "deepspeed", "peft", "vllm", "device", "memory", "shared memory", "disk"}
-    assert names <= {check.name for check in checks}
-    assert all(check.ok or check.advice for check in checks)

@@ -11,9 +11,15 @@ from transformers import AddedToken, PreTrainedTokenizerFast
 from plumbob.configs.settings.data import ReadingSettings
 from plumbob.core.errors import UserError
 from plumbob.data.bounded_templates import template_time
-from plumbob.data.chat import PLAIN_CHAT_TEMPLATE, PROMPT_TEMPLATE, TemplateRenderer, chat_renderer, plain_dialogue
 from plumbob.data.prompts import encode_prompts
 from plumbob.data.reading.readers import read_demonstrations, read_pairs, read_prompts
+from plumbob.data.texts.chat import (
+    PLAIN_CHAT_TEMPLATE,
+    PROMPT_TEMPLATE,
+    TemplateRenderer,
+    chat_renderer,
+    plain_dialogue,
+)
 from plumbob.data.tokenization import pack_texts
 from tests.support.chat_rows import chat, encoded, learnt, saved
 from tests.support.control_tokenizers import (
@@ -46,6 +52,17 @@ QUESTION, ANSWER = "What is the capital?", "Lima"
 def test_a_chat_row_is_learnt_as_the_template_writes_it(tmp_path: Path, template: str, answer: str, text: str) -> None:
     tokenizer = byte_tokenizer(template)
     assert learnt(tokenizer, encoded(tmp_path, tokenizer, chat(QUESTION, answer))) == text
+
+
+def test_answers_that_do_not_end_the_thoughts_that_the_template_begins_are_counted(tmp_path: Path) -> None:
+    rows = [chat(QUESTION, answer) for answer in (ANSWER, "<think>\nhm\n</think>\nLima", "hm\n</think>\nLima", "hm")]
+    path = saved(tmp_path, *rows)
+    (note,) = read_demonstrations(path, RULES, chat_renderer(byte_tokenizer(THINKING))).notes
+    assert note == (
+        f"{path}: 2 of 4 rows do not close the <think> that the chat template opens: their responses are learnt as "
+        f"what stands within it; close it in them, or have the template open none."
+    )
+    assert read_demonstrations(path, RULES, chat_renderer(byte_tokenizer(CHATML))).notes == ()
 
 
 @pytest.mark.parametrize("template", [CHATML, LLAMA_3])

@@ -8,9 +8,9 @@ from hypothesis import strategies as st
 from transformers import PreTrainedTokenizerFast
 
 from plumbob.core.errors import UserError
-from plumbob.data.chat import chat_renderer, plain_dialogue
 from plumbob.data.prompts import EncodedPrompt, PromptCursor, encode_prompts
 from plumbob.data.records import RowError, make_prompt
+from plumbob.data.texts.chat import chat_renderer, plain_dialogue
 
 CHAT_TEMPLATE = (
     "{% for m in messages %}{% if m.role == 'critic' %}{{ raise_exception('no critics') }}{% endif %}"

@@ -242,47 +242,6 @@ def test_a_config_or_weights_that_cannot_be_read(folder: str, tmp_path: Path) ->
         opened_policy(tmp_path)
 
 
-@pytest.mark.parametrize("role", ["pad", "eos"])
-def test_a_tokenizer_without_a_token_that_is_needed(folder: str, tmp_path: Path, role: str) -> None:
-    tokenizer = AutoTokenizer.from_pretrained(folder)
-    setattr(tokenizer, f"{role}_token", None)
-    tokenizer.save_pretrained(tmp_path)
-    (tmp_path / "config.json").write_text('{"model_type": "llama"}')
-    with pytest.raises(UserError, match=rf"the tokenizer has no {role} token; set one with"):
-        _ = opened_policy(tmp_path).tokenizer
-
-
-def test_a_folder_without_a_tokenizer(tmp_path: Path) -> None:
-    (tmp_path / "config.json").write_text('{"model_type": "llama"}')
-    with pytest.raises(UserError, match="no tokenizer can be loaded"):
-        _ = opened_policy(tmp_path).tokenizer
-
-
-def test_a_tokenizer_is_not_made_up(tmp_path: Path) -> None:
-    """transformers makes a Qwen2 tokenizer of one token, with an EOS and a pad token, out of nothing."""
-    (tmp_path / "config.json").write_text('{"model_type": "qwen2", "architectures": ["Qwen2ForCausalLM"]}')
-    assert len(AutoTokenizer.from_pretrained(tmp_path)) == 1
-    with pytest.raises(UserError, match=r"there is none of merges\.txt, tokenizer\.json, vocab\.json; save"):
-        _ = opened_policy(tmp_path).tokenizer
-
-
-def test_a_tokenizer_is_loaded_with_what_the_stages_need(folder: str) -> None:
-    tokenizer = open_policy(policy_ref(folder)).tokenizer
-    assert (tokenizer.pad_token_id, tokenizer.eos_token_id) == (0, 1)
-
-
-@pytest.mark.parametrize("role", ["eos", "pad"])
-def test_a_tokenizer_that_cannot_be_used_is_refused_each_time(folder: str, tmp_path: Path, role: str) -> None:
-    tokenizer = AutoTokenizer.from_pretrained(folder)
-    setattr(tokenizer, f"{role}_token", None)
-    tokenizer.save_pretrained(tmp_path)
-    (tmp_path / "config.json").write_text('{"model_type": "llama"}')
-    opened = opened_policy(tmp_path)
-    for _ in range(2):
-        with pytest.raises(UserError, match=f"the tokenizer has no {role} token"):
-            _ = opened.tokenizer
-
-
 def test_a_model_is_read_once(folder: str, monkeypatch: pytest.MonkeyPatch) -> None:
     opened = open_policy(policy_ref(folder))
     assert (opened.num_positions, opened.tokenizer.eos_token_id) == (256, 1)

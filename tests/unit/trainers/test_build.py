@@ -1,4 +1,4 @@
-"""Learners as settings ask for them: gradient checkpointing reaches the models that are no policies too."""
+"""Learners as settings ask for them: gradient checkpointing reaches all models, and one rank shards nothing."""
 
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -8,12 +8,13 @@ import pytest
 import torch
 from pydantic import BaseModel
 
-from plumbob.configs.runs import PretrainEncoderRun, RewardRun
+from plumbob.configs.runs import PretrainEncoderRun, RewardRun, SftRun
 from plumbob.configs.settings.models import NewBertSettings
 from plumbob.models.from_scratch import build_bert
 from plumbob.trainers.build import build_learner
 from plumbob.trainers.learner.engine import Engine
 from tests.support.learner_ranks import Ranks, numpy_state, this_rank
+from tests.support.tiny_policy import write_policy
 
 NUM_LAYERS = 3
 RUNS: dict[str, tuple[type[BaseModel], str]] = {
@@ -74,3 +75,38 @@ def test_gradient_checkpointing_runs_the_layers_again_and_changes_nothing(
     assert set(checkpointed.state) == set(plain.state)
     for name, tensor in plain.state.items():
         np.testing.assert_allclose(checkpointed.state[name], tensor, rtol=1e-4, atol=1e-7, err_msg=name)
+
+
+def moved(policy: str, tuning: str, dtype: str) -> tuple[int, list[float]]:
+    """The ZeRO stage of an sft run at one rank, and what a step of 1e-6 adds to weights as the optimizer has them."""
+    run = SftRun.model_validate(
+        {
+            "data": {"demonstrations": "unread"},
+            "policy": {"model": policy, "dtype": dtype, "tuning": {"kind": tuning}},
+            "sft": {"learning_rate": 1e-6},
+        }
+    )
+    learner = build_learner(run, this_rank())
+    assert isinstance(learner.engine, Engine)
+    before = numpy_state(learner)
+    ids = torch.tensor([[1, 2, 3, 4]])
+    with learner.model.role("policy"):  # type: ignore[operator]
+        logprobs = learner.forward(ids, ids > 0, ids > 1, 1.0)
+        learner.engine.backward(-logprobs.sum(), True)
+    learner.engine.step(1.0)
+    after = numpy_state(learner)
+    changes = [np.abs(after[name] - tensor).max() for name, tensor in before.items() if name.startswith("param.")]
+    return learner.engine._engine.zero_optimization_stage(), [float(change) for change in changes if change]
+
+
+@pytest.mark.parametrize(
+    ("tuning", "dtype", "stage"),
+    [("lora", "float32", 0), ("full", "float32", 0), ("lora", "bfloat16", 0), ("full", "bfloat16", 2)],
+)
+def test_at_one_rank_only_weights_that_need_a_float32_copy_have_one(
+    one_rank: Ranks, tmp_path: Path, tuning: str, dtype: str, stage: int
+) -> None:
+    # Weights of up to 1 in bfloat16 have steps of 4e-3: without a copy a step of 1e-6 would be lost or be 4e-3.
+    found, changes = one_rank.run(moved, str(write_policy(tmp_path)), tuning, dtype)[0]
+    assert found == stage
+    assert changes and max(changes) == pytest.approx(1e-6, rel=0.2)

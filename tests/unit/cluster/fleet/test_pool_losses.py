@@ -81,6 +81,54 @@ def test_a_chunk_that_costs_worker_after_worker_ends_the_run(
     assert four.reissued == [2]
 
 
+def crash(actor: Actor, chunk: Any) -> Any:
+    return actor.handle.crash.remote()
+
+
+def test_what_crashes_two_workers_before_they_have_worked_ends_the_run(pool_of: Callable[..., PoolOfActors]) -> None:
+    one = pool_of(1, max_restarts=9)
+    with pytest.raises(RunFailed) as caught:
+        one.pool.work(range(1), 1, crash, "doubling")
+    message = str(caught.value)
+    assert message.startswith("rollout-1 died while doubling: SIGILL, an illegal instruction: compiled code used one ")
+    assert message.splitlines()[1:3] == [f"the end of {one.started[1].actor.log}:", "  its last words"]
+    assert "that is rollout worker number 2 to crash by SIGILL before it had done anything" in message
+    assert len(one.started) == 2
+
+
+def test_a_host_where_a_worker_crashes_is_blamed_where_others_have_worked(pool_of: Callable[..., PoolOfActors]) -> None:
+    two, crashed = pool_of(2, max_restarts=9), list[str]()
+    two.pool.work(range(1), 1, double, "doubling")  # By one of them.
+    (worked,) = [member.actor for member in two.pool.members if member.num_items]
+
+    def call(actor: Actor, chunk: Any) -> Any:
+        if actor is worked and not crashed:
+            return actor.handle.double_when_released.remote(list(chunk))
+        if crashed:
+            return double(actor, chunk)
+        crashed.append(actor.name)
+        worked.handle.release.remote()
+        return crash(actor, chunk)
+
+    assert two.pool.work(range(4), 1, call, "doubling") == [0, 2, 4, 6]
+    ((_, said),) = two.watching.notes
+    (host,) = {member.reservation.host.address for member in two.pool.members}
+    assert said.startswith(f"{crashed[0]} on {host}: {crashed[0]} died while doubling: SIGILL, an illegal")
+
+
+def test_a_worker_that_crashes_at_its_second_chunk_is_replaced(pool_of: Callable[..., PoolOfActors]) -> None:
+    one, died = pool_of(1, max_restarts=9), set[int]()
+
+    def call(actor: Actor, chunk: Any) -> Any:
+        if chunk[0] % 2 and chunk[0] not in died:
+            died.add(chunk[0])
+            return crash(actor, chunk)
+        return double(actor, chunk)
+
+    assert one.pool.work(range(5), 1, call, "doubling") == [0, 2, 4, 6, 8]
+    assert len(one.started) == 3
+
+
 def test_a_chunk_is_not_blamed_for_workers_whose_hosts_are_taken_away(pool_of: Callable[..., PoolOfActors]) -> None:
     one, taken = pool_of(1, max_restarts=1), []
 

@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
-from plumbob.configs.settings.workers import RolloutSettings
+from plumbob.configs.settings.workers import LearnerSettings, RolloutSettings
 
 
 def test_partial_responses_are_shorter_than_whole_ones() -> None:
@@ -15,7 +15,19 @@ def test_partial_responses_are_shorter_than_whole_ones() -> None:
         RolloutSettings(max_tokens=64, partial_tokens=64)
 
 
-@pytest.mark.parametrize("given", [{"engine": {"kind": "transformers"}}, {"tensor_parallel": 2}])
+@pytest.mark.parametrize(
+    "given", [{"engine": {"kind": "transformers"}}, {"tensor_parallel": 2}, {"engine": {"enforce_eager": False}}]
+)
 def test_adapters_are_merged_in_vllm_on_one_device(given: dict[str, Any]) -> None:
-    with pytest.raises(ValidationError, match=r"rollout\.adapter=merged is for vLLM on one device: set .*adapter=lora"):
+    with pytest.raises(
+        ValidationError, match=r"merged is for vLLM on one device, uncompiled: set .* or .*adapter=lora"
+    ):
         RolloutSettings(adapter="merged", **given)
+
+
+def test_one_rank_has_nobody_to_share_with_but_keeps_the_float32_copy_of_other_weights() -> None:
+    one, two = LearnerSettings(), LearnerSettings(num_workers=2)
+    assert [one.resolved_zero_stage(True), one.resolved_zero_stage(False)] == [0, 2]
+    assert [two.resolved_zero_stage(True), two.resolved_zero_stage(False)] == [2, 2]
+    assert LearnerSettings(zero_stage=3).resolved_zero_stage(True) == 3
+    assert LearnerSettings(zero_stage=0, num_workers=2).resolved_zero_stage(False) == 0

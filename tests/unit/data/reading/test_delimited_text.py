@@ -5,7 +5,6 @@ import pytest
 
 from plumbob.configs.settings.data import ReadingSettings
 from plumbob.core.errors import UserError
-from plumbob.data.chat import plain_dialogue
 from plumbob.data.reading.formats import iterate_rows
 from plumbob.data.reading.readers import (
     read_demonstrations,
@@ -15,6 +14,7 @@ from plumbob.data.reading.readers import (
     read_scored_responses,
 )
 from plumbob.data.records import Demonstration, LabelledResponse, PreferencePair, Ranking, ScoredResponse
+from plumbob.data.texts.chat import plain_dialogue
 
 RULES = ReadingSettings()
 SKIP = ReadingSettings(bad_rows="skip")

@@ -13,7 +13,6 @@ import pytest
 
 from plumbob.configs.settings.data import ReadingSettings
 from plumbob.core.errors import UserError
-from plumbob.data.chat import chat_renderer, plain_dialogue
 from plumbob.data.reading import bounded_files
 from plumbob.data.reading.readers import (
     read_annotated_pairs,
@@ -23,6 +22,7 @@ from plumbob.data.reading.readers import (
     read_scored_responses,
 )
 from plumbob.data.reading.row_digest import digest_of_rows
+from plumbob.data.texts.chat import chat_renderer, plain_dialogue
 from tests.support.control_tokenizers import byte_tokenizer
 
 RULES, SKIP = ReadingSettings(), ReadingSettings(bad_rows="skip")

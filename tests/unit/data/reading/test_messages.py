@@ -11,7 +11,6 @@ from transformers import PreTrainedTokenizerFast
 
 from plumbob.configs.settings.data import ReadingSettings
 from plumbob.core.errors import UserError
-from plumbob.data.chat import Render, chat_renderer, plain_dialogue
 from plumbob.data.reading.readers import (
     read_demonstrations,
     read_labelled,
@@ -21,6 +20,7 @@ from plumbob.data.reading.readers import (
     read_texts,
 )
 from plumbob.data.records import Demonstration
+from plumbob.data.texts.chat import Render, chat_renderer, plain_dialogue
 
 RULES = ReadingSettings()
 USER = {"role": "user", "content": "Capital?"}
@@ -54,6 +54,34 @@ def save(folder: Path, *rows: Any) -> str:
 
 
 # ------------------------------------------------------------------------------------------------------ other forms
+
+
+def test_a_function_call_of_sharegpt_is_a_tool_call(tmp_path: Path, render: Render) -> None:
+    call = json.dumps({"name": "capital", "arguments": {"of": "Peru"}})
+    talk = [
+        {"from": "human", "value": "Capital?"},
+        {"from": "function_call", "value": call},
+        {"from": "observation", "value": "Lima"},
+        {"from": "gpt", "value": "It is Lima."},
+    ]
+    as_messages = [
+        {"role": "user", "content": "Capital?"},
+        {
+            "role": "assistant",
+            "content": "",
+            "tool_calls": [{"type": "function", "function": {"name": "capital", "arguments": {"of": "Peru"}}}],
+        },
+        {"role": "tool", "content": "Lima"},
+        {"role": "assistant", "content": "It is Lima."},
+    ]
+    found, wanted = (
+        read_demonstrations(save(tmp_path, row), RULES, render).records
+        for row in ({"conversations": talk}, {"messages": as_messages})
+    )
+    assert found == wanted
+    with pytest.raises(UserError, match=r"expected the value of a function_call as JSON with 'name' and 'arguments', "):
+        talk[1]["value"] = "capital of Peru"
+        read_demonstrations(save(tmp_path, {"conversations": talk}), RULES, render)
 
 
 def test_sharegpt_conversations_are_messages(tmp_path: Path) -> None:

@@ -8,7 +8,6 @@ import pytest
 
 from plumbob.configs.settings.data import ReadingSettings
 from plumbob.core.errors import UserError
-from plumbob.data.chat import Message
 from plumbob.data.reading.readers import (
     ReadRecords,
     read_demonstrations,
@@ -18,6 +17,7 @@ from plumbob.data.reading.readers import (
     read_texts,
 )
 from plumbob.data.records import Demonstration, LabelledResponse, PreferencePair, prompt_id_of
+from plumbob.data.texts.chat import Message
 
 REFUSE = ReadingSettings()
 SKIP = ReadingSettings(bad_rows="skip")

@@ -10,7 +10,6 @@ import pytest
 
 from plumbob.configs.settings.data import ReadingSettings
 from plumbob.core.errors import UserError
-from plumbob.data.chat import Message
 from plumbob.data.reading.readers import (
     read_demonstrations,
     read_labelled,
@@ -19,6 +18,7 @@ from plumbob.data.reading.readers import (
     read_rankings,
     read_texts,
 )
+from plumbob.data.texts.chat import Message
 
 RULES = ReadingSettings()
 USER = {"role": "user", "content": "Hi"}

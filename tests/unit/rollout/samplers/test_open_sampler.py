@@ -21,6 +21,7 @@ LLAMA = ("LlamaForCausalLM",)
         ({}, "float32", (), "lora"),
         ({"num_gpus": 1}, "float32", LLAMA, "lora"),
         ({"tensor_parallel": 2}, "float32", LLAMA, "lora"),
+        ({"engine": {"kind": "vllm", "enforce_eager": False}}, "float32", LLAMA, "lora"),
         ({"engine": {"kind": "transformers"}}, "float32", LLAMA, "lora"),
         ({"adapter": "lora"}, "float32", LLAMA, "lora"),
         ({"adapter": "merged"}, "bfloat16", LLAMA, "merged"),

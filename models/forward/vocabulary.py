@@ -1,0 +1,137 @@
+"""The vocabulary projection: log-probabilities of asked tokens, a portion at a time."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
+from torch.nn import functional
+from torch.utils.checkpoint import checkpoint
+
+PORTION = 2**23
+"""Logits that are taken together, but at least one token's: 32 MiB in float32."""
+
+AGREEMENT = {torch.float32: 1e-5}
+"""How far a head may be from the model's own logits, as a share of the largest; further in coarser numbers."""
+
+
+@dataclass(frozen=True)
+class Vocabulary:
+    """How a model makes logits of its last hidden states: cap tanh(scale head(h) / cap), or without the cap.
+
+    Attributes:
+        head: the output embedding, with an adapter where it has one.
+        scale: what the head's output is multiplied by (Cohere, Granite).
+        cap: the soft bound on what comes of that (Gemma 2); None is none.
+        num_words: V.
+    """
+
+    head: nn.Module
+    scale: float
+    cap: float | None
+    num_words: int
+
+    def logprobs(self, hidden: Tensor, tokens: Tensor, temperature: float) -> Tensor:
+        """log softmax(logits / temperature) of one token after each state: [N, H] and int64 [N] -> float32 [N].
+
+        Where the head is frozen, the gradient of a token's log-prob by its state is taken along with it: one [N, H]
+        tensor is kept, and the backward multiplies no matrices. Otherwise the backward computes the logits again, if
+        they are of several portions.
+        """
+        if not temperature > 0:
+            raise ValueError(f"temperature must be above 0, not {temperature}")
+        size = max(1, PORTION // self.num_words)
+        if self._is_frozen_matrix():
+            found: Tensor = _FrozenHeadLogprobs.apply(hidden, tokens, self, temperature, size)
+            return found
+        if len(tokens) <= size:
+            return self._logprobs(hidden, tokens, temperature)
+        parts = zip(hidden.split(size), tokens.split(size), strict=True)
+        return torch.cat([checkpoint(self._logprobs, *part, temperature, use_reentrant=False) for part in parts])
+
+    def logits(self, projected: Tensor) -> Tensor:
+        """Of what the head gives, float32."""
+        logits = projected.float()
+        if self.scale != 1.0:
+            logits = logits * self.scale
+        return logits if self.cap is None else self.cap * torch.tanh(logits / self.cap)
+
+    def _logprobs(self, hidden: Tensor, tokens: Tensor, temperature: float) -> Tensor:
+        log_softmax = torch.log_softmax(self.logits(self.head(hidden)) / temperature, dim=-1)
+        return log_softmax.gather(-1, tokens[:, None]).squeeze(-1)
+
+    def _is_frozen_matrix(self) -> bool:
+        """A plain linear layer that is whole here (ZeRO-3 gathers a layer's weight when it is called) and stays."""
+        return type(self.head) is nn.Linear and not any(
+            p.requires_grad or hasattr(p, "ds_id") for p in self.head.parameters()
+        )
+
+
+def vocabulary_of(causal_lm: Any) -> Vocabulary | None:
+    """Found by the model's own logits of a few tokens; None where they are made in a way that is not known here."""
+    model = getattr(causal_lm, "get_base_model", lambda: causal_lm)()
+    head = getattr(model, "get_output_embeddings", lambda: None)()
+    if head is None:
+        return None
+    config = model.config.get_text_config()
+    was_training = causal_lm.training
+    causal_lm.eval()
+    with torch.no_grad():
+        ids = torch.arange(4, device=next(model.parameters()).device)[None] % config.vocab_size
+        own = causal_lm(input_ids=ids, use_cache=False).logits.float()
+        projected = head(model.base_model(input_ids=ids, use_cache=False).last_hidden_state)
+    causal_lm.train(was_training)
+    bound = AGREEMENT.get(projected.dtype, 2e-2) * float(own.abs().max())
+    for scale in _scales(config):
+        for cap in {getattr(config, "final_logit_softcapping", None), None}:
+            vocabulary = Vocabulary(head, scale, cap, own.shape[-1])
+            if projected.shape == own.shape and float((vocabulary.logits(projected) - own).abs().max()) <= bound:
+                return vocabulary
+    return None
+
+
+def _scales(config: Any) -> list[float]:
+    """What families multiply logits by, and 1."""
+    times, over = getattr(config, "logit_scale", None), getattr(config, "logits_scaling", None)
+    return [scale for scale in (times, 1 / over if over else None) if scale] + [1.0]
+
+
+class _FrozenHeadLogprobs(torch.autograd.Function):
+    """d log p(y) / d h = (scale / T) W^T ((1 - (z / cap)^2) (onehot(y) - p)), z the capped logits."""
+
+    @staticmethod
+    def forward(
+        ctx: Any, hidden: Tensor, tokens: Tensor, vocabulary: Vocabulary, temperature: float, size: int
+    ) -> Tensor:
+        head: Any = vocabulary.head
+        product = (
+            torch.get_autocast_dtype(hidden.device.type) if torch.is_autocast_enabled(hidden.device.type) else None
+        )
+        weight, bias, states = (
+            x if x is None or product is None else x.to(product) for x in (head.weight, head.bias, hidden)
+        )
+        needs_gradient = ctx.needs_input_grad[0]
+        gradient = torch.empty_like(hidden) if needs_gradient else None
+        logprobs = torch.empty(tokens.shape, dtype=torch.float32, device=hidden.device)
+        for start in range(0, len(tokens), size):
+            rows = slice(start, start + size)
+            logits = vocabulary.logits(functional.linear(states[rows], weight, bias))
+            log_softmax = torch.log_softmax(logits / temperature, dim=-1)
+            chosen = tokens[rows, None]
+            logprobs[rows] = log_softmax.gather(-1, chosen).squeeze(-1)
+            if gradient is not None:
+                slope = log_softmax.exp_().neg_()
+                slope.scatter_add_(-1, chosen, torch.ones_like(chosen, dtype=slope.dtype))
+                if vocabulary.cap is not None:
+                    slope *= 1 - (logits / vocabulary.cap) ** 2
+                gradient[rows] = (slope.to(weight.dtype) @ weight).to(gradient.dtype) * (vocabulary.scale / temperature)
+        if gradient is not None:
+            ctx.save_for_backward(gradient)
+        return logprobs
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None, None, None, None]:
+        (gradient,) = ctx.saved_tensors
+        return (grad[:, None] * gradient).to(gradient.dtype), None, None, None, None

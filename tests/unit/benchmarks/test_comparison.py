@@ -1,0 +1,75 @@
+"""The arithmetic of the benchmark's table, by hand, and what a row that could not be measured says."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from benchmarks.comparison import Row, compared, not_measured
+from benchmarks.plumbob_run import read_run
+from benchmarks.results_table import BEGIN, END, read_results, text_table, write_document, write_results
+from benchmarks.small_models import hazard_of, mean_length
+
+
+def test_a_ratio_is_that_of_the_medians_and_its_spread_that_of_the_repeats() -> None:
+    # Medians 20 and 10; the repeats, one by one, 10 / 10, 20 / 8 and 60 / 12.
+    row = compared("a", "pairs/s", [10, 20, 60], [10, 8, 12], target=2.0, higher_is_better=True)
+    assert (row.plumbob, row.peer, row.ratio, row.spread, row.is_met) == (20, 10, 2.0, (1.0, 5.0), True)
+
+
+@pytest.mark.parametrize(("seconds", "target", "is_met"), [(11.0, 1.1, True), (11.1, 1.1, False), (11.0, None, None)])
+def test_a_limit_is_met_from_below(seconds: float, target: float | None, is_met: bool | None) -> None:
+    assert compared("a", "s", [seconds], [10.0], target=target, higher_is_better=False).is_met is is_met
+
+
+def test_sides_that_were_not_measured_as_often_are_refused() -> None:
+    with pytest.raises(ValueError, match="2 measurements against 1"):
+        compared("a", "s", [1, 2], [1], target=None, higher_is_better=True)
+
+
+def test_results_have_what_was_and_what_was_not_measured(tmp_path: Path) -> None:
+    rows = [
+        compared("dpo / best", "pairs/s", [30.0], [20.0], target=1.4, higher_is_better=True, note="grouped"),
+        not_measured("sft / best", "records/s", 1.4, True, "SideError: status 2: no such folder"),
+    ]
+    write_results(tmp_path / "results.json", rows, "made up", 1.25)
+    content = json.loads((tmp_path / "results.json").read_text())
+    assert content["rows"][0]["ratio"] == 1.5 and content["rows"][0]["is_met"] is True
+    failed = content["rows"][1]
+    assert (failed["ratio"], failed["is_met"], failed["reason"]) == (None, None, "SideError: status 2: no such folder")
+    assert {"date", "hardware", "versions", "minutes"} <= content.keys() and content["versions"]["torch"]
+    assert read_results(tmp_path / "results.json")[1] == rows
+    document = tmp_path / "performance.md"
+    document.write_text(f"before\n{BEGIN}OLDER ROWS\n{END}after\n")
+    write_document(document, tmp_path / "results.json")
+    text = document.read_text()
+    assert text.startswith(f"before\n{BEGIN}") and text.endswith(f"{END}after\n") and "OLDER" not in text
+    assert "| dpo / best | pairs/s | 30 | 20 | 1.5 | 1.5 to 1.5 | ≥ 1.4 | yes | grouped |" in text
+    assert "| sft / best | records/s | - | - | - | - | ≥ 1.4 | - | SideError: status 2: no such folder |" in text
+
+
+def test_the_tables_columns_stand_below_one_another() -> None:
+    first, second, third = text_table(
+        [Row("long name", "s", 1, 2, 0.5, None, False), Row("b", "s", 1, 2, 0.5, 1, True)]
+    ).split("\n")
+    assert first.index("unit") == second.index("s  ") == third.index("s  ")
+
+
+def test_steps_are_timed_from_end_to_end_without_the_first_and_without_held_out_measurement() -> None:
+    lines = [
+        {"time": 103.0, "seconds": {"data": 0.5, "learn": 2.0}, "metrics": {}},
+        {"time": 105.0, "seconds": {"data": 0.5, "learn": 1.5}, "metrics": {}},
+        {"time": 110.0, "seconds": {"data": 0.5, "learn": 1.0, "evaluate": 3.5}, "metrics": {}},
+    ]
+    run = read_run(lines, began=90.0, is_online=False)
+    assert (run.steps, run.first_step_s) == ([2.0, 1.5], 13.0)
+    assert run.whole_s == 2.5 + 2.0 + 1.5
+    assert run.phase_s("learn") == 1.25
+    # Online, "evaluate" is a forward that every step needs.
+    assert read_run(lines, began=90.0, is_online=True).steps == [2.0, 5.0]
+
+
+def test_the_hazard_gives_the_mean_length() -> None:
+    # h = 1/2 and at most 3 tokens: 1 x 1/2 + 2 x 1/4 + 3 x 1/4 = 1.75.
+    assert mean_length(0.5, 3) == pytest.approx(1.75)
+    assert hazard_of(1.75, 3) == pytest.approx(0.5)
