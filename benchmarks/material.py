@@ -14,9 +14,9 @@ from transformers import AutoModelForSequenceClassification, AutoTokenizer, PreT
 from benchmarks.small_models import hazard_of, save_llama
 from plumbob.configs.settings.data import ReadingSettings
 from plumbob.configs.settings.models import ModelRef, NewBertSettings, NewLlamaSettings
-from plumbob.data.chat import ASSISTANT_TURN, HUMAN_TURN, plain_dialogue
 from plumbob.data.reading.readers import read_pairs
 from plumbob.data.records import PreferencePair
+from plumbob.data.texts.chat import ASSISTANT_TURN, HUMAN_TURN, plain_dialogue
 from plumbob.models.from_scratch import build_bert, build_llama
 from plumbob.models.resolution import resolve_model
 

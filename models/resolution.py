@@ -12,6 +12,7 @@ from plumbob.configs.settings.models import ADAPTER_TYPES, ModelRef
 from plumbob.core.errors import UserError
 from plumbob.core.outside import from_outside, read_json_object
 from plumbob.models.adapter import CONFIG_FILE, WEIGHTS_FILE
+from plumbob.models.gguf_files import gguf_file_in, plain_folder_of
 from plumbob.models.weight_files import check_file, check_weights
 
 PACKAGE_PREFIX = "package:"
@@ -53,8 +54,10 @@ class ModelSource:
 def resolve_package_folder(name: str, key: str) -> str:
     """`package:NAME/FOLDER` becomes that folder inside the installed Python package; any other name stays as it is.
 
+    Where the folder has a model in a GGUF file, it becomes the folder of the cache with that model in plain form.
+
     Raises:
-        UserError: the package is not installed, or has no such folder.
+        UserError: the package is not installed, has no such folder, or a GGUF file that cannot be read.
     """
     if not name.startswith(PACKAGE_PREFIX):
         return name
@@ -67,7 +70,8 @@ def resolve_package_folder(name: str, key: str) -> str:
     folder = Path(spec.submodule_search_locations[0]) / inner
     if not folder.is_dir():
         raise UserError(f"{key}={name}: {folder} is no folder")
-    return str(folder)
+    gguf = gguf_file_in(folder)
+    return str(folder if gguf is None else plain_folder_of(gguf, key))
 
 
 def resolve_model(ref: ModelRef) -> ModelSource:

@@ -23,7 +23,8 @@ MUST_BE_GIVEN = {
 }
 ONE_OF_SEVERAL = ("reward", "data.pairs")
 """The preset and the path for which there may be rankings or scores instead."""
-PIPELINES = {"toy": [], "hh-minilm-cpu": ["data.pairs=pairs.jsonl"]}
+ON_PAIRS = ["data.pairs=pairs.jsonl"]
+PIPELINES = {"toy": [], "hh-minilm-cpu": ON_PAIRS, "smollm2-cpu": ON_PAIRS}
 
 
 @pytest.mark.parametrize("preset", preset_names())

@@ -1,0 +1,71 @@
+"""A model in a GGUF file, dequantised once into a plain Hugging Face folder in the user's cache."""
+
+import fcntl
+import hashlib
+import os
+from functools import cache
+from pathlib import Path
+
+import torch
+from transformers import AutoModelForCausalLM, AutoTokenizer
+
+from plumbob.core.atomic_files import flush_all, make_folder, replaced
+from plumbob.core.outside import from_outside
+from plumbob.models.weight_files import save_model
+
+FIX = "install what reads it (pip install gguf), or give a Hugging Face folder"
+
+
+def gguf_file_in(folder: Path) -> Path | None:
+    """The only GGUF file of a folder that has no config.json of a model; else None."""
+    files = sorted(folder.glob("*.gguf"))
+    return files[0] if len(files) == 1 and not (folder / "config.json").exists() else None
+
+
+def plain_folder_of(file: Path, key: str) -> Path:
+    """The folder with the file's model in float32, its tokenizer and its chat template; made where it is not there yet.
+
+    It is in the cache (`XDG_CACHE_HOME`, or ~/.cache) under the file's name and digest. It stands there whole or not at
+    all; a second process that asks for it waits for the first.
+
+    Args:
+        key: the setting that named it.
+
+    Raises:
+        UserError: the file cannot be read, or what reads it is not installed.
+    """
+    with from_outside(f"{key}={file}: the GGUF file cannot be read", FIX):
+        folder = _cache() / f"{file.stem}-{_digest_of(file)}"
+        if not folder.exists():
+            make_folder(folder.parent)
+            with (folder.parent / f".{folder.name}.lock").open("w") as lock:
+                fcntl.flock(lock, fcntl.LOCK_EX)
+                if not folder.exists():
+                    _convert(file, folder)
+    return folder
+
+
+def _convert(file: Path, folder: Path) -> None:
+    """transformers takes what it read for quantised, and neither casts nor saves it: a plain model is made of it."""
+    tokenizer = AutoTokenizer.from_pretrained(file.parent, gguf_file=file.name)
+    quantised = AutoModelForCausalLM.from_pretrained(file.parent, gguf_file=file.name, dtype=torch.float32)
+    config = type(quantised.config).from_dict(
+        {name: value for name, value in quantised.config.to_dict().items() if name != "quantization_config"}
+    )
+    tokenizer.model_max_length = config.max_position_embeddings
+    model = type(quantised)(config)
+    model.load_state_dict(quantised.state_dict())
+    model.generation_config = quantised.generation_config
+    with replaced(folder) as partial:
+        save_model(model, tokenizer, partial)
+        flush_all(partial)
+
+
+def _cache() -> Path:
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "plumbob" / "models"
+
+
+@cache
+def _digest_of(file: Path) -> str:
+    with file.open("rb") as opened:
+        return hashlib.file_digest(opened, "sha256").hexdigest()[:16]
