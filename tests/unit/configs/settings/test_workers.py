@@ -16,7 +16,12 @@ def test_partial_responses_are_shorter_than_whole_ones() -> None:
 
 
 @pytest.mark.parametrize(
-    "given", [{"engine": {"kind": "transformers"}}, {"tensor_parallel": 2}, {"engine": {"enforce_eager": False}}]
+    "given",
+    [
+        {"engine": {"kind": "transformers"}},
+        {"tensor_parallel": 2},
+        {"engine": {"kind": "vllm", "enforce_eager": False}},
+    ],
 )
 def test_adapters_are_merged_in_vllm_on_one_device(given: dict[str, Any]) -> None:
     with pytest.raises(
