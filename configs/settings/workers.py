@@ -75,7 +75,8 @@ class LearnerRankSettings(WorkerGroupSettings):
 
     placement: Changeable[Literal["pack", "spread"]] = "pack"
     micro_batch_size: Changeable[BatchSize] = 16
-    """Sequences in one forward and backward, on each rank. Changes memory and speed, never the result."""
+    """The longest sequences in one forward and backward, on each rank; of shorter ones as many as have no more tokens.
+    Changes memory and speed, never the result."""
     autocast: bool = False
     """bfloat16 autocast for the matrix products of float32 weights."""
 
