@@ -2,10 +2,34 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass, fields, replace
-from typing import Any, Self
+from typing import Any, NamedTuple, Self
 
 import numpy as np
 from numpy.typing import NDArray
+
+
+class Prompts(NamedTuple):
+    """Which rows begin with the same prompt.
+
+    Attributes:
+        numbers: int64 [B], the same for rows with the same prompt.
+        lengths: int64 [B], tokens of each row's prompt.
+    """
+
+    numbers: NDArray[np.int64]
+    lengths: NDArray[np.int64]
+
+    def rows(self, index: NDArray[np.int64]) -> "Prompts":
+        return Prompts(self.numbers[index], self.lengths[index])
+
+
+def prompts_before(input_ids: Any, attention_mask: Any, action_mask: Any) -> Prompts:
+    """Found by the real tokens before each row's first action; [B, T] each, arrays or tensors."""
+    ids, attended, actions = (np.asarray(x) for x in (input_ids, attention_mask, action_mask))
+    before = attended & (actions.cumsum(axis=1) == 0)
+    numbers: dict[bytes, int] = {}
+    rows = [numbers.setdefault(row[kept].tobytes(), len(numbers)) for row, kept in zip(ids, before, strict=True)]
+    return Prompts(np.array(rows, dtype=np.int64), before.sum(axis=1, dtype=np.int64))
 
 
 @dataclass(frozen=True)
@@ -31,6 +55,11 @@ class Batch:
             found: NDArray[np.int64] = np.asarray(self.attention_mask).sum(axis=-1, dtype=np.int64)
             return found.reshape(len(found), -1).max(axis=1)
         return np.stack([value.lengths for value in self._of_rows() if isinstance(value, Batch)]).max(axis=0)
+
+    @property
+    def prompts(self) -> Prompts | None:
+        """For rows that may begin with the same prompt: None where they do not, or where that is not looked for."""
+        return None
 
     def rows(self, index: NDArray[np.int64], /) -> Self:
         """The rows at `index` [b], in that order: of every field."""

@@ -7,6 +7,7 @@ from typing import assert_never
 from transformers import AutoModelForCausalLM, AutoModelForMaskedLM, AutoModelForSequenceClassification
 
 from plumbob.cluster.resources import Expected, WorkerRole
+from plumbob.configs.base import Dtype
 from plumbob.configs.runs import (
     AnyRun,
     DpoRun,
@@ -48,6 +49,7 @@ from plumbob.models.sizes.memory import (
 )
 from plumbob.models.tuning.lora import num_adapter_parameters
 from plumbob.models.weight_files import num_stored
+from plumbob.rollout.samplers.open_sampler import adapter_serving
 from plumbob.trainers.online.ppo import roles_of
 
 BYTES = {"float32": 4, "bfloat16": 2}
@@ -160,6 +162,8 @@ class _Policy:
         is_full: all of the model is trained.
     """
 
+    architecture: str
+    dtype: Dtype
     sizes: ModelSizes
     weight_bytes: int
     num_positions: int
@@ -168,7 +172,7 @@ class _Policy:
     is_full: bool
 
 
-def _policy(ref: ModelRef | NewLlamaSettings, tuning: Tuning | None, new_dtype: str = "float32") -> _Policy:
+def _policy(ref: ModelRef | NewLlamaSettings, tuning: Tuning | None, new_dtype: Dtype = "float32") -> _Policy:
     """`new_dtype`: of the weights of a model that is made from scratch, as later stages load it."""
     begun, positions = 0, 0
     if isinstance(ref, ModelRef):
@@ -185,7 +189,7 @@ def _policy(ref: ModelRef | NewLlamaSettings, tuning: Tuning | None, new_dtype: 
     else:
         trained = begun or num_adapter_parameters(model, tuning)
     dtype = ref.dtype if isinstance(ref, ModelRef) else new_dtype
-    return _Policy(sizes, BYTES[dtype], positions, trained, begun, is_full)
+    return _Policy(type(model).__name__, dtype, sizes, BYTES[dtype], positions, trained, begun, is_full)
 
 
 def _longest(policy: _Policy, longest: int | None, data: LengthSettings) -> int:
@@ -239,6 +243,9 @@ def _micro_batch(learner: LearnerRankSettings, row_tokens: int, row_predicted: i
 
 def _sampler(policy: _Policy, rollout: RolloutSettings, max_prompt_tokens: int) -> MemoryEstimate:
     adapters = NUM_ADAPTERS_HELD * policy.num_trained
+    has_adapter = not policy.is_full and policy.num_trained + policy.num_begun > 0
+    if has_adapter and adapter_serving(rollout, policy.dtype, (policy.architecture,)) == "merged":
+        adapters = policy.sizes.num_parameters  # The base, from which each version is merged anew.
     match rollout.engine:
         case VllmEngine(kv_cache_gib=gib, max_num_seqs=at_once):
             number = min(at_once, rollout.chunk_size)

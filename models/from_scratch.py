@@ -46,6 +46,10 @@ def build_llama(spec: NewLlamaSettings, texts: Sequence[str], folder: Path, seed
     _save(model, tokenizer, folder)
 
 
+NEW_POLICY = LlamaForCausalLM.__name__
+"""The architecture of a policy that is made from scratch."""
+
+
 def llama_config(spec: NewLlamaSettings, vocab_size: int, eos_token_id: int, pad_token_id: int) -> LlamaConfig:
     """The architecture that is made; a tokenizer trained on little text has fewer tokens than `spec.vocab_size`."""
     return LlamaConfig(

@@ -96,7 +96,7 @@ class PolicyModel(nn.Module):
 
     def _states_before(self, ids: Tensor, attended: Tensor, asked: Tensor) -> Tensor:
         """The last hidden state before each asked token [N, H], row by row: what predicts it."""
-        shared = find_shared(ids, asked) if self._may_share() else None
+        shared = find_shared(ids, asked) if self.shares_prompts else None
         if shared is None:
             num_read = _num_read(asked)
             inputs = {"input_ids": ids[:, :num_read], "attention_mask": attended[:, :num_read].long()}
@@ -108,8 +108,12 @@ class PolicyModel(nn.Module):
             before = nn.functional.pad(asked, (0, 1)).gather(1, columns.clamp(max=asked.shape[1]))
         return states.flatten(0, 1).index_select(0, before.flatten().nonzero().squeeze(1))
 
-    def _may_share(self) -> bool:
-        """Recomputed activations (gradient checkpointing) leave no keys and values to read."""
+    @property
+    def shares_prompts(self) -> bool:
+        """Whether rows with the same prompt are computed together.
+
+        Not where activations are computed anew (gradient checkpointing): they leave no keys and values to read.
+        """
         return self._can_share and not (self.training and self._backbone.is_gradient_checkpointing)
 
     @property

@@ -1,22 +1,16 @@
 """Proof that a published adapter is the one that will be sampled from: what the engine holds against what was sent."""
 
-import math
-import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 from torch import Tensor
 
 from plumbob.core.errors import RunFailed
-from plumbob.models.adapter import Adapter
 
 MAX_ALLOWED = 0.0
 """Both sides are rounded alike, so they agree to the bit. Any slack of the size of a rounding would let a stale
 neighbour pass: in bfloat16 one small update moves few elements, and those by one unit in the last place."""
-
-_LORA_TENSOR = re.compile(r"^(?:base_model\.model\.)?(?P<module>.+)\.lora_(?:embedding_)?(?P<side>[AB])(?:\.weight)?$")
 
 
 class PublishError(RunFailed):
@@ -42,41 +36,6 @@ class PublishProof:
     max_abs_difference: float
     max_allowed: float
     seconds: float
-
-
-def lora_scaling(config: Mapping[str, Any], module: str, rank: int) -> float:
-    """What multiplies `B A x` in one module: alpha / r, or alpha / sqrt(r) with rsLoRA (arXiv 2312.03732).
-
-    A key of PEFT's `alpha_pattern` names a module when it is the end of the module's name, from a dot on.
-    """
-    patterns: Mapping[str, float] = config.get("alpha_pattern") or {}
-    matches = (alpha for key, alpha in patterns.items() if re.match(rf"(.*\.)?({key})$", module))
-    alpha = next(matches, config["lora_alpha"])
-    return float(alpha) / (math.sqrt(rank) if config.get("use_rslora") else rank)
-
-
-def served_tensors(adapter: Adapter, dtype: torch.dtype) -> dict[str, Tensor]:
-    """The adapter as an engine of `dtype` should hold it: rounded, then B multiplied by the scaling in that dtype.
-
-    Raises:
-        PublishError: a tensor is no part of a LoRA, or its other half is missing.
-    """
-    sides: dict[tuple[str, str], str] = {}
-    for name in adapter.tensors:
-        match = _LORA_TENSOR.match(name)
-        if match is None:
-            raise PublishError(f"version {adapter.version}: {name} is not a LoRA tensor and cannot be served")
-        sides[match["module"], match["side"]] = name
-    served: dict[str, Tensor] = {}
-    for (module, side), name in sides.items():
-        other = sides.get((module, "B" if side == "A" else "A"))
-        if other is None:
-            raise PublishError(f"version {adapter.version}: {name} was sent without its other half")
-        served[name] = adapter.tensors[name].to(dtype, copy=True)
-        if side == "B":
-            rank = adapter.tensors[other].shape[0]
-            served[name] *= lora_scaling(adapter.config, module, rank)
-    return served
 
 
 def max_difference(expected: Tensor, found: Tensor) -> float:

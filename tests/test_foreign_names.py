@@ -18,6 +18,8 @@ WATCHED = ("ray", "vllm", "deepspeed", "peft", "transformers")
 
 OWNERS = {
     "_get_default_store": "torch.distributed.distributed_c10d",
+    "_init_amx": "torch.cpu",
+    "_is_amx_tile_supported": "torch.cpu",
     "_adapter_manager": "vllm.lora.worker_manager",
     "__compatible_ops__": "deepspeed.ops",
     "_get_fp32_opt_state_partition": "deepspeed.runtime.zero.stage3",

@@ -75,7 +75,8 @@ class LearnerRankSettings(WorkerGroupSettings):
 
     placement: Changeable[Literal["pack", "spread"]] = "pack"
     micro_batch_size: Changeable[BatchSize] = 16
-    """Sequences in one forward and backward, on each rank. Changes memory and speed, never the result."""
+    """The longest sequences in one forward and backward, on each rank; of shorter ones as many as have no more tokens.
+    Changes memory and speed, never the result."""
     autocast: bool = False
     """bfloat16 autocast for the matrix products of float32 weights."""
 
@@ -118,6 +119,10 @@ class VllmEngine(Settings):
 SamplerEngine = Annotated[VllmEngine | TransformersEngine, Field(discriminator="kind")]
 
 
+AdapterServing = Literal["merged", "lora"]
+"""What a sampler does with an adapter: adds it to the base's weights, or computes with it beside them."""
+
+
 class AutoscaleSettings(Settings):
     """The number of rollout workers follows who waits for whom: the learner for responses, or they for it."""
 
@@ -143,6 +148,12 @@ class RolloutSettings(WorkerGroupSettings):
     """The group of rollout workers and how they sample."""
 
     engine: SamplerEngine = VllmEngine()
+    adapter: Changeable[AdapterServing | None] = None
+    """How vLLM samples with an adapter: `merged` into its weights, one version at a time; or as `lora`, beside them.
+
+    None merges on a CPU in float32, with models that this is known to be exact for. Merged weights that are rounded to
+    bfloat16 are a little further from the learner's policy. `summary.json` says which it was.
+    """
     tensor_parallel: Changeable[NumGpus] = 1
     """GPUs that share one copy of the model."""
     temperature: Positive = 1.0
@@ -162,9 +173,19 @@ class RolloutSettings(WorkerGroupSettings):
 
     @model_validator(mode="after")
     def _check(self) -> Self:
+        if self.adapter == "merged" and not self.can_merge:
+            raise ValueError(
+                "rollout.adapter=merged is for vLLM on one device, uncompiled: set rollout.engine.kind=vllm, "
+                "rollout.engine.enforce_eager=true and rollout.tensor_parallel=1, or rollout.adapter=lora"
+            )
         if self.partial_tokens is not None and self.partial_tokens >= self.max_tokens:
             raise ValueError(
                 f"rollout.partial_tokens={self.partial_tokens} hands partial responses back, and "
                 f"rollout.max_tokens={self.max_tokens} ends them before: set rollout.partial_tokens lower"
             )
         return self
+
+    @property
+    def can_merge(self) -> bool:
+        """Whether the engine computes with what is loaded into it later: compiled code may keep what it began with."""
+        return isinstance(self.engine, VllmEngine) and self.engine.enforce_eager and self.tensor_parallel == 1

@@ -29,13 +29,13 @@ from plumbob.data.toy_world.gold_judge import gold_score
 from plumbob.data.toy_world.toy_files import build_world, noise_ceiling, write_world
 from plumbob.driver.pipeline.pipeline_rows import pipeline_rows
 from plumbob.driver.stages.evaluation import GoldReward
-from plumbob.models.from_scratch import EOS, PAD, check_sizes
+from plumbob.models.from_scratch import EOS, NEW_POLICY, PAD, check_sizes
 from plumbob.models.loading import OpenedPolicy, open_policy
 from plumbob.models.tuning.methods import method_of
 from plumbob.models.tuning.targets import check_served
 from plumbob.reward.dialogue_form import DialogueForm, FormInUse
 from plumbob.reward.open_scorer import check_reward
-from plumbob.rollout.samplers.open_sampler import support_of
+from plumbob.rollout.samplers.open_sampler import adapter_serving, support_for, support_of
 from plumbob.rollout.samplers.vllm.support import MIN_HEAD_WIDTH
 from plumbob.trainers.offline.reward_model import check_encoder
 
@@ -125,7 +125,8 @@ def check_models(run: PipelineRun) -> OpenedPolicy | None:
 
 
 def _check_new_policy(run: PipelineRun, spec: NewLlamaSettings) -> None:
-    support = support_of(run.rollout.engine)
+    serving = adapter_serving(run.rollout, run.policy.dtype, (NEW_POLICY,))
+    support = support_of(run.rollout.engine, serving)
     check_sizes(spec, MIN_HEAD_WIDTH)
     for setting, tuning in _tunings(run.policy):
         method_of(tuning).check_new(spec, setting, support)
@@ -134,7 +135,8 @@ def _check_new_policy(run: PipelineRun, spec: NewLlamaSettings) -> None:
 
 
 def _open_policy(run: PipelineRun, ref: ModelRef) -> OpenedPolicy:
-    opened, support = open_policy(ref), support_of(run.rollout.engine)
+    opened = open_policy(ref)
+    support = support_for(run.rollout, opened)
     _ = opened.tokenizer
     check_served(opened, support)
     for setting, tuning in _tunings(run.policy):

@@ -19,7 +19,7 @@ from plumbob.models.loading import OpenedPolicy, open_baseline, open_policy
 from plumbob.models.tuning.targets import check_served
 from plumbob.reward.dialogue_form import RewardPrompts
 from plumbob.reward.open_scorer import check_reward
-from plumbob.rollout.samplers.open_sampler import support_of
+from plumbob.rollout.samplers.open_sampler import support_for
 
 
 @dataclass(frozen=True)
@@ -86,7 +86,8 @@ def _rows(policy: EvaluatedPolicy | None, pairs: Sequence[Ranking]) -> tuple[Ren
 def _prepare_policy(run: EvalRun, settings: EvaluatedPolicySettings) -> tuple[EvaluatedPolicy, tuple[str, ...]]:
     """The policy, its baseline and its prompts, and notes about those left out."""
     assert run.data.prompts is not None, "a policy is measured on prompts"
-    opened, support = open_policy(settings.ref), support_of(run.rollout.engine)
+    opened = open_policy(settings.ref)
+    support = support_for(run.rollout, opened)
     tokenizer = opened.tokenizer
     check_served(opened, support)
     baseline = open_baseline(settings)

@@ -9,6 +9,7 @@ from plumbob.configs.settings.workers import RolloutSettings
 from plumbob.models.adapter import load_adapter
 from plumbob.models.loading import OpenedPolicy
 from plumbob.models.resolution import served_rank
+from plumbob.rollout.samplers.open_sampler import serving_of
 from plumbob.rollout.samplers.sampler import SamplerSpec
 
 SHARED_LORA_RANK = 16
@@ -20,16 +21,18 @@ FIRST_SERVED_VERSION = 1_000_000
 
 def sampler_spec(opened: OpenedPolicy, rollout: RolloutSettings, lora_rank: int) -> SamplerSpec:
     """What rollout workers are made from; each puts its own name in."""
+    adapter = serving_of(rollout, opened)
     return SamplerSpec(
         model=replace(opened.ref, name=absolute(opened.source.base)),
         worker="",
         engine=rollout.engine,
         temperature=rollout.temperature,
         max_tokens=rollout.max_tokens,
-        lora_rank=max(lora_rank, SHARED_LORA_RANK),
+        lora_rank=max(lora_rank, SHARED_LORA_RANK) if adapter == "lora" else 0,
         tokenizer=absolute(opened.source.tokenizer_folder),
         tensor_parallel=rollout.tensor_parallel,
         num_threads=rollout.num_threads,
+        adapter=adapter,
         partial_tokens=rollout.partial_tokens,
     )
 

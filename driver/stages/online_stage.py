@@ -15,6 +15,7 @@ from plumbob.reward.dialogue_form import FormScorer, RewardPrompts
 from plumbob.reward.open_scorer import check_reward, open_scorer
 from plumbob.reward.scorer import Scorer
 from plumbob.reward.second_judge import SecondRewardScorer
+from plumbob.rollout.samplers.open_sampler import serving_of
 from plumbob.trainers.learner.checkpoint import Checkpoints
 from plumbob.trainers.metrics.metrics_log import MetricsLog
 from plumbob.trainers.metrics.stage_result import StageResult
@@ -68,7 +69,8 @@ def prepare(run: PpoRun, rule: Rule | None = None) -> PreparedStage:
         with PpoRecorder(context.stage, run.ppo, context.folder, log, context.listener) as recorder:
             loop(run, data.pad_id, state, workers, checkpoints, recorder)
         workers.learners.export(context.folder / "policy")
-        return _result(context, run, data, state, workers)
+        result = _result(context, run, data, state, workers)
+        return result.with_metrics({"rollout_adapter": serving_of(run.rollout, opened)})
 
     longest = max(len(prompt.ids) for prompt in data.train) + run.rollout.max_tokens
     notes = data.notes if has_judge else (*data.notes, NO_SECOND_REWARD_MODEL)

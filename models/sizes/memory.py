@@ -147,7 +147,7 @@ def vllm_memory(
     """A rollout worker with vLLM.
 
     Args:
-        adapter_parameters: of all adapters that it holds.
+        adapter_parameters: of all adapters that it holds; of the base that it keeps, where it merges them.
         cache_bytes: what its cache of keys and values may grow to.
         num_at_once: responses that are sampled together, each of which has its logits and log-probs in float32.
     """

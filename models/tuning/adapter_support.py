@@ -20,6 +20,7 @@ class AdapterSupport:
         embedding_architectures: those on whose embeddings it serves LoRA; None serves it on all.
         loads_nothing_else: whether it refuses an adapter that holds other tensors than LoRA's.
         without_adapters: architectures that it serves no adapter on.
+        merged_into: architectures into whose weights it merges adapters; None where it computes with them beside.
     """
 
     engine: Literal["transformers", "vLLM"] = "transformers"
@@ -28,6 +29,7 @@ class AdapterSupport:
     embedding_architectures: frozenset[str] | None = None
     loads_nothing_else: bool = False
     without_adapters: frozenset[str] = frozenset()
+    merged_into: frozenset[str] | None = None
 
 
 WHAT_PEFT_LOADS = AdapterSupport()
@@ -57,7 +59,13 @@ def check_largest_rank(opened: OpenedModel, support: AdapterSupport) -> None:
 
 def check_architecture(opened: OpenedModel, support: AdapterSupport) -> None:
     """Raises UserError when the engine takes no adapter on such a model; it is always started to take some."""
-    found = next((name for name in opened.config.architectures or () if name in support.without_adapters), None)
+    architectures = opened.config.architectures or ()
+    if support.merged_into is not None and not support.merged_into.intersection(architectures):
+        raise UserError(
+            f"{opened.ref.setting}={opened.source.base}: adapters are merged in {support.engine} into "
+            f"{', '.join(sorted(support.merged_into))}, and this is {', '.join(architectures)}; {support.instead}"
+        )
+    found = next((name for name in architectures if name in support.without_adapters), None)
     if found is not None:
         raise UserError(
             f"{opened.ref.setting}={opened.source.base}: {support.engine} serves no LoRA on {found}; {support.instead}"

@@ -53,20 +53,29 @@ def method_of(tuning: FullTuning | LoraTuning) -> TuningMethod:
             assert_never(tuning)
 
 
-def open_tunable(
-    policy: PolicySettings | AlignedPolicySettings,
-    roles: tuple[ModelRole, ...],
-    support: AdapterSupport = WHAT_PEFT_LOADS,
-) -> OpenedPolicy:
-    """The policy that a stage begins with.
+def open_tunable(policy: PolicySettings | AlignedPolicySettings, roles: tuple[ModelRole, ...]) -> OpenedPolicy:
+    """The policy that a stage begins with, which nothing samples from.
 
     Args:
         roles: what it is to act as.
-        support: which adapters the sampler can load.
 
     Raises:
         UserError: it cannot be opened, or cannot be tuned as its settings say.
     """
     opened = open_policy(policy.ref)
-    method_of(policy.tuning).check(opened, TUNING, roles, support)
+    check_tunable(opened, policy, roles, WHAT_PEFT_LOADS)
     return opened
+
+
+def check_tunable(
+    opened: OpenedPolicy,
+    policy: PolicySettings | AlignedPolicySettings,
+    roles: tuple[ModelRole, ...],
+    support: AdapterSupport,
+) -> None:
+    """Raises UserError when the policy cannot be tuned as its settings say, or not be sampled from.
+
+    Args:
+        support: which adapters the sampler can load.
+    """
+    method_of(policy.tuning).check(opened, TUNING, roles, support)

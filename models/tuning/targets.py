@@ -118,12 +118,15 @@ def _unusable(model: Any, support: AdapterSupport) -> Mapping[str, str]:
     """Name of a module -> why LoRA cannot be put on it, or not be served on it by the engine."""
     served = support.embedding_architectures
     serves_embeddings = served is None or type(model).__name__ in served
-    head = model.get_output_embeddings()
+    head, embeddings = model.get_output_embeddings(), model.get_input_embeddings()
+    is_tied = support.merged_into is not None and model.config.get_text_config().tie_word_embeddings
     why: dict[str, str] = {}
     for name, module in model.named_modules():
         kind = type(module).__name__
         if not isinstance(module, ADAPTABLE):
             why[name] = f"({kind}) takes no LoRA"
+        elif is_tied and (module is head or module is embeddings):
+            why[name] = f"({kind}) shares its weight, into which no adapter on one side alone can be merged,"
         elif not serves_embeddings and (module is head or not isinstance(module, LINEAR)):
             why[name] = (
                 f"({kind}) lies outside the layers, where {support.engine} serves no LoRA for this architecture,"

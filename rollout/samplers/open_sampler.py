@@ -1,11 +1,20 @@
-"""From a sampler's settings to the sampler, vLLM or transformers, and to what its engine can serve."""
+"""From a sampler's settings to the sampler, vLLM or transformers, and to what its engine does with adapters."""
 
+from collections.abc import Sequence
 from typing import assert_never
 
-from plumbob.configs.settings.workers import SamplerEngine, TransformersEngine, VllmEngine
+from plumbob.configs.base import Dtype
+from plumbob.configs.settings.workers import (
+    AdapterServing,
+    RolloutSettings,
+    SamplerEngine,
+    TransformersEngine,
+    VllmEngine,
+)
+from plumbob.models.loading import OpenedModel
 from plumbob.models.tuning.adapter_support import WHAT_PEFT_LOADS, AdapterSupport
 from plumbob.rollout.samplers.sampler import Sampler, SamplerSpec
-from plumbob.rollout.samplers.vllm.support import VLLM_SUPPORT
+from plumbob.rollout.samplers.vllm.support import MERGED_SUPPORT, VLLM_SUPPORT
 
 
 def open_sampler(spec: SamplerSpec) -> Sampler:
@@ -22,12 +31,31 @@ def open_sampler(spec: SamplerSpec) -> Sampler:
             assert_never(spec.engine)
 
 
-def support_of(engine: SamplerEngine) -> AdapterSupport:
+def adapter_serving(rollout: RolloutSettings, dtype: Dtype, architectures: Sequence[str]) -> AdapterServing:
+    """What all rollout workers of a run do with adapters on such a model, where the settings leave it open too."""
+    if rollout.adapter is not None:
+        return rollout.adapter
+    assert MERGED_SUPPORT.merged_into is not None
+    is_exact = dtype == "float32" and not MERGED_SUPPORT.merged_into.isdisjoint(architectures)
+    return "merged" if is_exact and rollout.num_gpus == 0 and rollout.can_merge else "lora"
+
+
+def serving_of(rollout: RolloutSettings, opened: OpenedModel) -> AdapterServing:
+    """As `adapter_serving`, of a model that is there."""
+    return adapter_serving(rollout, opened.ref.dtype, opened.config.architectures or ())
+
+
+def support_of(engine: SamplerEngine, serving: AdapterServing = "lora") -> AdapterSupport:
     """Which adapters the engine can load."""
     match engine:
         case VllmEngine():
-            return VLLM_SUPPORT
+            return MERGED_SUPPORT if serving == "merged" else VLLM_SUPPORT
         case TransformersEngine():
             return WHAT_PEFT_LOADS
         case _:
             assert_never(engine)
+
+
+def support_for(rollout: RolloutSettings, opened: OpenedModel) -> AdapterSupport:
+    """Which adapters on the model the rollout workers can load."""
+    return support_of(rollout.engine, serving_of(rollout, opened))

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from transformers import GenerationConfig
 
 from plumbob.configs.settings.models import ModelRef
-from plumbob.configs.settings.workers import SamplerEngine
+from plumbob.configs.settings.workers import AdapterServing, SamplerEngine
 from plumbob.core.errors import UserError
 from plumbob.core.outside import from_outside
 from plumbob.data.texts.codec import TextCodec
@@ -36,10 +36,11 @@ class SamplerSpec:
         engine: which sampler, with its own settings.
         temperature: logits are divided by it, in sampling and in log-probs alike.
         max_tokens: of one response.
-        lora_rank: largest rank of an adapter that will be loaded; 0 when none will be.
+        lora_rank: largest rank of an adapter that will be loaded and not merged; 0 when none will be.
         tokenizer: folder or hub name; None takes the model's own.
         tensor_parallel: GPUs that share the model.
         num_threads: CPU threads of this process.
+        adapter: how vLLM holds one.
         partial_tokens: a response that has made so many since it was submitted, and is not finished, comes back
             partial; None makes responses whole.
     """
@@ -53,6 +54,7 @@ class SamplerSpec:
     tokenizer: str | None = None
     tensor_parallel: int = 1
     num_threads: int = 1
+    adapter: AdapterServing = "lora"
     partial_tokens: int | None = None
 
 

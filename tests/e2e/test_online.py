@@ -100,6 +100,24 @@ def test_the_asynchronous_loop_trains_on_what_is_one_version_old_at_most(
     assert sorted(row.position for _, row in left.journal) == list(range(num_responses))
 
 
+@pytest.mark.slow
+def test_merged_adapters_ahead_of_learning_and_in_parts(stage: Stages, ppo_settings: dict[str, object]) -> None:
+    ahead = {"ppo.max_staleness": 1, "rollout.partial_tokens": 4}
+    given = {key: value for key, value in ppo_settings.items() if key != "rollout.engine.kind"}
+    left = stage("merged", "ppo", given, ahead)
+    assert left.summary["stages"]["ppo"]["rollout_adapter"] == "merged"
+    mixed = set()
+    for step, row in left.journal:
+        versions = row.versions.tolist()
+        # What an older version began a newer one ended.
+        assert versions == sorted(versions) and {step - 1 - version for version in versions} <= {0, 1}
+        mixed.add(len(set(versions)))
+    assert mixed <= {1, 2} and any(len(row.token_ids) > 4 for _, row in left.journal)
+    # On tokens of the learner's own version; others were sampled from another policy.
+    assert all(line["metrics"]["sampler_gap_fresh"] < 1e-4 for line in left.metrics)
+    assert left.metrics[-1]["metrics"]["kl"] != 0
+
+
 def test_ppo_is_watched(stage: Stages, ppo_settings: dict[str, object], reward_model: str, world: Path) -> None:
     judge = {"judge.model": reward_model, "judge.max_tokens": 64, "judge.num_cpus": 0.25}
     left = stage(

@@ -9,7 +9,7 @@ import torch
 from numpy.typing import NDArray
 
 from plumbob.configs.settings.data import ReplaySettings
-from plumbob.data.batch import Batch
+from plumbob.data.batch import Batch, Prompts
 from plumbob.data.epoch_order import endless_order
 from plumbob.data.tokenization import TokenBatch
 from plumbob.models.loading import OpenedModel
@@ -29,6 +29,10 @@ class WithReplay(Batch, Generic[B]):
     def lengths(self) -> NDArray[np.int64]:
         """Of the stage's own rows: the blocks of text beside them are all of one length."""
         return self.batch.lengths
+
+    @property
+    def prompts(self) -> Prompts | None:
+        return self.batch.prompts
 
 
 def with_replay(text: PackedText | None, batch: B, step: int, seed: int) -> "B | WithReplay[B]":

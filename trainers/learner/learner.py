@@ -23,6 +23,7 @@ from plumbob.trainers.learner.checkpoint_shards import open_shards, shard_of, wr
 from plumbob.trainers.learner.engine import Engine, ForwardOnly, Rank
 from plumbob.trainers.learner.export import Artifact
 from plumbob.trainers.learner.learner_protocol import B, Pass, UpdatePlan, UpdateResult, add_shares
+from plumbob.trainers.learner.micro_batches import cut_evenly
 
 
 class Learner:
@@ -79,7 +80,7 @@ class Learner:
         self.model.eval()
         mine = self.rows_of_rank(batch.num_rows)
         with torch.no_grad():
-            for portion in self.portions(batch.lengths[mine]):
+            for portion in self.portions(batch):
                 index = mine[portion]
                 real = index[index % self.rank.world_size == self.rank.index]  # Without a repeated last row.
                 for p, count in zip(self.passes, counts, strict=True):
@@ -93,7 +94,7 @@ class Learner:
         counts = [max(p.count(minibatch), 1.0) for p in self.passes]
         shares: dict[str, float] = {}
         mine = self.rows_of_rank(minibatch.num_rows)
-        portions = self.portions(minibatch.lengths[mine])
+        portions = self.portions(minibatch)
         for portion in portions:
             index = mine[portion]
             rows = minibatch.rows(index)
@@ -133,7 +134,7 @@ class Learner:
         forward = self.forward if role is not None and self.passes else self.plain_forward
         self.model.eval()
         mine = self.rows_of_rank(batch.num_rows)
-        portions = self.portions(batch.lengths[mine])
+        portions = self.portions(batch)
         with torch.no_grad(), self._in_role(role):
             parts = [function(forward, batch.rows(mine[portion])).float().cpu().numpy() for portion in portions]
         result = np.empty((len(mine), *parts[0].shape[1:]), dtype=np.float32)
@@ -185,14 +186,16 @@ class Learner:
 
         Every rank must make the same number of forwards: under ZeRO-3 each gathers the weights from all of them.
         """
-        share = -(-num_rows // self.rank.world_size)
-        return np.minimum(np.arange(share) * self.rank.world_size + self.rank.index, num_rows - 1)
+        return self._shares(num_rows)[self.rank.index]
 
-    def portions(self, lengths: NDArray[np.int64]) -> list[NDArray[np.int64]]:
-        """Indices of the rows of each micro-batch: rows of like length together, so that little of it is padding.
+    def _shares(self, num_rows: int) -> list[NDArray[np.int64]]:
+        ranks = self.rank.world_size
+        share = np.arange(-(-num_rows // ranks)) * ranks
+        return [np.minimum(share + rank, num_rows - 1) for rank in range(ranks)]
 
-        The longest come first, so that memory peaks at once.
-        """
-        by_length = np.argsort(-lengths, kind="stable")
-        size = self.settings.micro_batch_size
-        return [by_length[start : start + size] for start in range(0, len(by_length), size)]
+    def portions(self, batch: Batch) -> list[NDArray[np.int64]]:
+        """The micro-batches of this rank's rows, as positions among them; as many on every rank."""
+        may_share = isinstance(self.model, PolicyModel) and self.model.shares_prompts
+        prompts = batch.prompts if may_share else None
+        size, device = self.settings.micro_batch_size, self.engine.device.type
+        return cut_evenly(self._shares(batch.num_rows), batch.lengths, prompts, size, device)[self.rank.index]

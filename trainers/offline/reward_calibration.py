@@ -15,7 +15,7 @@ from plumbob.models.tuning.targets import check_served
 from plumbob.reward.bert_encoding import encode_pairs
 from plumbob.reward.calibration import Calibration, calibrate, save_calibration
 from plumbob.rollout.rollout_records import Rollout
-from plumbob.rollout.samplers.open_sampler import support_of
+from plumbob.rollout.samplers.open_sampler import support_for
 from plumbob.trainers.learner.learner_protocol import Learners
 from plumbob.trainers.offline.reward_batch import FeedbackRecord, collate_responses, response_rewards
 
@@ -41,7 +41,7 @@ def open_calibration_policy(run: RewardRun) -> OpenedPolicy | None:
     if ref is None:
         return None
     opened = open_policy(ref)
-    check_served(opened, support_of(run.rollout.engine))
+    check_served(opened, support_for(run.rollout, opened))
     return opened
 
 

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from plumbob.configs.settings.training import PpoSettings
-from plumbob.data.batch import Batch
+from plumbob.data.batch import Batch, Prompts, prompts_before
 from plumbob.models.padding import columns_in_use
 from plumbob.trainers.algorithms.advantages import estimate, masked_mean, masked_variance
 from plumbob.trainers.algorithms.importance_sampling import ImportanceWeights, importance_weights
@@ -80,6 +80,10 @@ class Experience(Batch):
     importance_weights: Tensor
     critic: CriticTargets | None
     kl: LossKl | None
+
+    @property
+    def prompts(self) -> Prompts:
+        return prompts_before(self.input_ids, self.attention_mask, self.action_mask)
 
     def rows(self, index: NDArray[np.int64], /) -> Self:
         """The rows at `index` [b], without columns that are padding in all of them."""

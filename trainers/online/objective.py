@@ -9,7 +9,7 @@ from torch import Tensor
 
 from plumbob.configs.settings.algorithms import critic_of
 from plumbob.configs.settings.training import PpoSettings
-from plumbob.data.batch import Batch
+from plumbob.data.batch import Batch, Prompts, prompts_before
 from plumbob.trainers.algorithms.policy_losses import kl_loss, policy_loss, value_loss
 from plumbob.trainers.learner.learner_protocol import Learners, LossSum, Pass
 from plumbob.trainers.online.experience import Experience, LogprobsAndValues
@@ -83,6 +83,10 @@ class TrajectoryBatch(Batch):
     attention_mask: Tensor
     action_mask: Tensor
     temperature: float
+
+    @property
+    def prompts(self) -> Prompts:
+        return prompts_before(self.input_ids, self.attention_mask, self.action_mask)
 
 
 def forward_actions(forward: Any, batch: TrajectoryBatch) -> Tensor:

@@ -17,13 +17,13 @@ from plumbob.data.rendered_rows import RenderedRow, prompt_rows
 from plumbob.data.splitting import hold_out
 from plumbob.data.texts.chat import Render, chat_renderer
 from plumbob.models.adapter import ModelRole
-from plumbob.models.loading import OpenedPolicy
-from plumbob.models.tuning.methods import open_tunable
+from plumbob.models.loading import OpenedPolicy, open_policy
+from plumbob.models.tuning.methods import check_tunable
 from plumbob.reward.dialogue_form import RewardPrompts
 from plumbob.reward.scorer import Scorer
 from plumbob.rollout.requests import Samplers
 from plumbob.rollout.rollout_records import Rollout
-from plumbob.rollout.samplers.open_sampler import support_of
+from plumbob.rollout.samplers.open_sampler import support_for
 from plumbob.trainers.algorithms.kl import initial_coefficient, next_coefficient
 from plumbob.trainers.forgetting.packed_text import PackedText, notes_of, rows_of
 from plumbob.trainers.forgetting.replay import prepare_replay, replay_passes, with_replay
@@ -59,8 +59,9 @@ class PpoInput:
 
 def open_sampled_policy(run: PpoRun) -> OpenedPolicy:
     """The policy of a run. Raises UserError also when the rollout workers' engine cannot serve what is trained."""
-    support = support_of(run.rollout.engine)
-    return open_tunable(run.policy, roles_of(run.ppo.estimator), support)
+    opened = open_policy(run.policy.ref)
+    check_tunable(opened, run.policy, roles_of(run.ppo.estimator), support_for(run.rollout, opened))
+    return opened
 
 
 def prepare_ppo(run: PpoRun, opened: OpenedPolicy, scored: Sequence[RewardPrompts] = ()) -> PpoInput:

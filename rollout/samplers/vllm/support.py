@@ -35,6 +35,17 @@ VLLM_SUPPORT = AdapterSupport(
     ),
 )
 
+"""Of adapters that it computes with beside the base."""
+
+MERGED_SUPPORT = AdapterSupport(
+    engine="vLLM",
+    instead="set rollout.adapter=lora",
+    loads_nothing_else=True,
+    # Those whose weights were read back, of each kind of module, and compared.
+    merged_into=frozenset({"GPT2LMHeadModel", "LlamaForCausalLM", "MistralForCausalLM", "Qwen2ForCausalLM"}),
+)
+"""Of adapters that are merged into its weights."""
+
 
 def accepted_rank(rank: int) -> int:
     """The smallest maximum rank that the installed vLLM accepts and `rank` fits in."""

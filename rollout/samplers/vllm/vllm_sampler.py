@@ -1,8 +1,6 @@
 """The sampler around a vLLM engine in this process, driven step by step."""
 
 import os
-import tempfile
-import time
 from collections.abc import Callable, Mapping, Sequence
 from itertools import count
 from pathlib import Path
@@ -10,15 +8,13 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor
 from torch.distributed import FileStore, PrefixStore
 
 from plumbob.configs.settings.workers import VllmEngine
 from plumbob.core.errors import UserError, first_line
 from plumbob.data.texts.codec import TextCodec
 from plumbob.models.adapter import Adapter, save_adapter
-from plumbob.models.loading import DTYPES
-from plumbob.rollout.publish_proof import PublishError, PublishProof, served_tensors, verify_publish
+from plumbob.rollout.publish_proof import PublishProof
 from plumbob.rollout.rollout_records import FinishReason, Rollout, SampleRequest
 from plumbob.rollout.samplers.sampler import (
     BASE_VERSION,
@@ -29,11 +25,9 @@ from plumbob.rollout.samplers.sampler import (
     stop_token_ids,
 )
 from plumbob.rollout.samplers.vllm.engine_settings import engine_arguments, environment, main_message
-from plumbob.rollout.samplers.vllm.lora_readback import compare_slot
+from plumbob.rollout.samplers.vllm.lora_slots import NUM_SLOTS, LoraSlots
+from plumbob.rollout.samplers.vllm.merged_weights import MergedWeights
 from plumbob.rollout.samplers.vllm.support import VLLM_SUPPORT, accepted_rank
-
-NUM_SLOTS = 4
-"""Adapter versions that the engine holds at once: the newest, and older ones whose responses are still being made."""
 
 _FINISH_REASONS: Mapping[str, FinishReason] = {"stop": "stop", "length": "length"}
 
@@ -56,15 +50,19 @@ class VllmSampler:
     def __init__(self, spec: SamplerSpec, save: Callable[[Adapter, Path], None] = save_adapter) -> None:
         assert isinstance(spec.engine, VllmEngine)
         self._spec = spec
-        self._save = save
-        tokenizer = open_sampled(spec).tokenizer
-        self._codec, self._stop_ids = TextCodec(tokenizer), list(stop_token_ids(spec, tokenizer))
+        opened = open_sampled(spec)
+        self._codec = TextCodec(opened.tokenizer)
+        self._stop_ids = list(stop_token_ids(spec, opened.tokenizer))
         self._engine = _boot(spec, spec.engine)
         self._context = int(self._engine.model_config.max_model_len)
         self._names = (str(number) for number in count())
         self._running: dict[str, ResponseInProgress] = {}
         self._version = BASE_VERSION
-        self._adapters: dict[int, Any] = {}
+        self._adapters: LoraSlots | MergedWeights = (
+            MergedWeights(self._engine, spec, opened)
+            if spec.adapter == "merged"
+            else LoraSlots(self._engine, spec, save)
+        )
         self._is_cache_old = False
         self._try_out()
 
@@ -97,7 +95,7 @@ class VllmSampler:
             name = next(self._names)
             self._running[name] = response
             prompt = TokensPrompt(prompt_token_ids=response.context_ids.tolist())
-            self._engine.add_request(name, prompt, params, lora_request=self._adapters.get(self._version))
+            self._engine.add_request(name, prompt, params, lora_request=self._adapters.request_of(self._version))
 
     def poll(self) -> list[Rollout]:
         finished: list[Rollout] = []
@@ -133,34 +131,20 @@ class VllmSampler:
         return rollouts
 
     def load(self, adapter: Adapter) -> PublishProof:
-        began = time.monotonic()
-        if self._spec.lora_rank == 0:
-            raise PublishError(f"worker {self._spec.worker} was opened without adapters (lora_rank=0)")
-        self._retire()
-        if adapter.version not in self._adapters and len(self._adapters) == NUM_SLOTS:
-            raise PublishError(
-                f"worker {self._spec.worker}: responses of versions {sorted(self._adapters)} are still being made and "
-                f"the engine holds {NUM_SLOTS} versions: drain or cancel before version {adapter.version} is loaded"
-            )
-        request = self._add_adapter(adapter)
-        try:
-            expected = served_tensors(adapter, DTYPES[self._spec.model.dtype])
-            found = self._engine.collective_rpc(compare_in_engine, args=(request.lora_int_id, expected))
-            seconds = time.monotonic() - began
-            proof = verify_publish(self._spec.worker, adapter.version, adapter.tensors, _largest(found), seconds)
-        except PublishError:
-            if adapter.version not in self._adapters:
-                self._engine.engine_core.remove_lora(request.lora_int_id)
-            raise
-        self._adapters[adapter.version] = request
-        self._version = adapter.version
-        self._is_cache_old = True
-        self._retire()
+        proof = self._adapters.load(adapter, self._versions_running())
+        self._serve(adapter.version)
         return proof
 
     def serve_base(self) -> None:
-        self._version = BASE_VERSION
+        self._adapters.serve_base(self._versions_running())
+        self._serve(BASE_VERSION)
+
+    def _serve(self, version: int) -> None:
+        self._version = version
         self._is_cache_old = True
+
+    def _versions_running(self) -> set[int]:
+        return {response.version for response in self._running.values()}
 
     def close(self) -> None:
         from vllm.distributed import cleanup_dist_env_and_memory
@@ -182,36 +166,6 @@ class VllmSampler:
                 f"vLLM loads {self._spec.model} but cannot sample from it: {first_line(error)}; {VLLM_SUPPORT.instead}"
             ) from error
 
-    def _add_adapter(self, adapter: Adapter) -> Any:
-        """Hand the adapter to vLLM through a folder in memory; its name, id and path all carry the version.
-
-        The folder is gone afterwards: should vLLM ever drop an adapter that is still wanted, it fails aloud instead of
-        loading it again unproven.
-        """
-        from vllm.lora.request import LoRARequest
-
-        name = f"policy-{adapter.version}"
-        memory = "/dev/shm" if os.access("/dev/shm", os.W_OK) else None
-        with tempfile.TemporaryDirectory(prefix="plumbob-", dir=memory) as parent:
-            folder = Path(parent) / name
-            self._save(adapter, folder)
-            # vLLM's ids begin at 1, our versions at 0.
-            request = LoRARequest(name, adapter.version + 1, str(folder))
-            try:
-                self._engine.engine_core.add_lora(request)
-            except ValueError as error:
-                raise UserError(
-                    f"vLLM cannot serve this adapter on {self._spec.model}: {first_line(error)} "
-                    f"Change policy.tuning, or {VLLM_SUPPORT.instead}"
-                ) from error
-        return request
-
-    def _retire(self) -> None:
-        """Take out the adapters that no response needs any more."""
-        used = {self._version} | {response.version for response in self._running.values()}
-        for version in [version for version in self._adapters if version not in used]:
-            self._engine.engine_core.remove_lora(self._adapters.pop(version).lora_int_id)
-
 
 def _boot(spec: SamplerSpec, settings: VllmEngine) -> Any:
     os.environ |= environment(spec, settings)
@@ -220,10 +174,13 @@ def _boot(spec: SamplerSpec, settings: VllmEngine) -> Any:
     from vllm.engine.arg_utils import EngineArgs
     from vllm.v1.engine.llm_engine import LLMEngine
 
+    if _is_cpu():
+        allow_amx()
     # vLLM's CPU worker replaces torch's function by one that only warns.
     set_num_threads = torch.set_num_threads
     set_num_threads(spec.num_threads)
-    max_lora_rank = accepted_rank(spec.lora_rank) if spec.lora_rank else 0
+    has_lora = spec.adapter == "lora" and spec.lora_rank > 0
+    max_lora_rank = accepted_rank(spec.lora_rank) if has_lora else 0
     arguments = engine_arguments(spec, settings, max_lora_rank, NUM_SLOTS, _is_cpu())
     try:
         engine = LLMEngine.from_engine_args(EngineArgs(**arguments))
@@ -248,24 +205,16 @@ def _remove_rendezvous() -> None:
         Path(store.path).unlink(missing_ok=True)  # type: ignore[attr-defined]
 
 
+def allow_amx() -> None:
+    """Ask Linux for the use of AMX's tiles, which it grants a process on request alone.
+
+    vLLM picks its kernels by what the CPU has, and one that touches a tile unasked ends the process with SIGILL.
+    """
+    if torch.cpu._is_amx_tile_supported():
+        torch.cpu._init_amx()
+
+
 def _is_cpu() -> bool:
     from vllm.platforms import current_platform
 
     return bool(current_platform.is_cpu())
-
-
-def _largest(per_rank: Sequence[Mapping[str, float]]) -> dict[str, float]:
-    """Name -> largest difference over the tensor-parallel ranks; NaN counts as larger than all. Names on all ranks."""
-    names = {name for differences in per_rank for name in differences}
-    return {name: float(np.max([differences.get(name, np.nan) for differences in per_rank])) for name in names}
-
-
-def compare_in_engine(worker: Any, lora_id: int, expected: Mapping[str, Tensor]) -> dict[str, float]:
-    """Runs inside vLLM's worker: `compare_slot`, with vLLM's own reading of PEFT's names."""
-    from vllm.lora.utils import parse_fine_tuned_lora_name
-
-    manager = worker.model_runner.lora_manager._adapter_manager
-    mapper = getattr(manager.model, "hf_to_vllm_mapper", None)
-    rename = mapper.get_rename_mapper() if mapper is not None else None
-    places = {parse_fine_tuned_lora_name(name, rename): name for name in expected}
-    return compare_slot(manager, lora_id, expected, places)

@@ -64,12 +64,16 @@ def test_every_role_of_an_adapter_has_weights_of_its_own(policy: str, tmp_path: 
     assert (pairs.weights, pairs.optimizer) == (4 * (number + 2 * ADAPTER), 8 * ADAPTER)
     assert pairs.activations == pytest.approx(2.4 * 3 * 8 * 2 * 20 * 2 * WIDTH, abs=1)
     given = (f"policy.model={tmp_path}/adapter", f"reward.model={scorer}", "data.prompts=p", "rollout.chunk_size=8")
-    found = expected_memory(load_run("ppo", [*given, "rollout.engine.kv_cache_gib=0.5"]), 20)["ppo"]
+    given = (*given, "rollout.engine.kv_cache_gib=0.5")
+    found = expected_memory(load_run("ppo", given), 20)["ppo"]
     # The critic is a third, which learns too.
     assert found["learner"].weights == 4 * (number + 3 * ADAPTER)
     assert found["learner"].optimizer == 8 * 2 * ADAPTER
     assert found["rollout"].cache == 2**29 and found["rollout"].framework == VLLM_FLOOR
-    assert found["rollout"].weights == 4 * (number + 2 * ADAPTER)
+    # Merged, a second base is kept, from which each version is made; unmerged, two versions.
+    assert found["rollout"].weights == 4 * 2 * number
+    unmerged = expected_memory(load_run("ppo", [*given, "rollout.adapter=lora"]), 20)["ppo"]["rollout"]
+    assert unmerged.weights == 4 * (number + 2 * ADAPTER)
     assert set(found) == {"learner", "rollout", "scorer"}
 
 
@@ -79,8 +83,8 @@ def test_models_that_are_yet_to_be_made(policy: str) -> None:
         "pretrain": alone, "pretrain-encoder": alone, "sft": alone,
         "reward": {"learner", "rollout"}, "ppo": all_of_them, "dpo": all_of_them,
     }  # fmt: skip
-    halved = expected_memory(load_run("toy", ["policy.dtype=bfloat16"]))
-    full = expected_memory(load_run("toy"))
+    halved = expected_memory(load_run("toy", ["policy.dtype=bfloat16", "rollout.adapter=lora"]))
+    full = expected_memory(load_run("toy", ["rollout.adapter=lora"]))
     for stage in ("pretrain", "sft", "ppo", "dpo"):
         assert 2 * halved[stage]["learner"].weights == full[stage]["learner"].weights
     assert 2 * halved["ppo"]["rollout"].weights == full["ppo"]["rollout"].weights
@@ -97,7 +101,7 @@ def test_a_pipeline_takes_what_its_widest_stage_does() -> None:
     """A model of 2.06 B that is pre-trained whole, before any of the rollout workers is there."""
     model = [
         "policy.model.hidden_size=2048", "policy.model.num_layers=40", "policy.model.intermediate_size=5632",
-        "policy.model.num_heads=16", "rollout.num_workers=5",
+        "policy.model.num_heads=16", "rollout.num_workers=5", "rollout.adapter=lora",
     ]  # fmt: skip
     saving = ["learner.micro_batch_size=1", "learner.autocast=true", "learner.gradient_checkpointing=true"]
     run = load_run("toy", [*model, *saving])

@@ -1,5 +1,7 @@
 """What a group of workers may be asked for."""
 
+from typing import Any
+
 import pytest
 from pydantic import ValidationError
 
@@ -11,6 +13,21 @@ def test_partial_responses_are_shorter_than_whole_ones() -> None:
     assert RolloutSettings(max_tokens=65, partial_tokens=64).partial_tokens == 64
     with pytest.raises(ValidationError, match=r"rollout\.max_tokens=64 ends them before: set rollout\.partial_tokens"):
         RolloutSettings(max_tokens=64, partial_tokens=64)
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        {"engine": {"kind": "transformers"}},
+        {"tensor_parallel": 2},
+        {"engine": {"kind": "vllm", "enforce_eager": False}},
+    ],
+)
+def test_adapters_are_merged_in_vllm_on_one_device(given: dict[str, Any]) -> None:
+    with pytest.raises(
+        ValidationError, match=r"merged is for vLLM on one device, uncompiled: set .* or .*adapter=lora"
+    ):
+        RolloutSettings(adapter="merged", **given)
 
 
 def test_one_rank_has_nobody_to_share_with_but_keeps_the_float32_copy_of_other_weights() -> None:

@@ -22,9 +22,10 @@ from plumbob.configs.settings.workers import TransformersEngine, VllmEngine
 from plumbob.core.errors import UserError
 from plumbob.models.adapter import WEIGHTS_FILE, ModelRole, load_adapter, save_adapter
 from plumbob.models.adapter_switch import activate
+from plumbob.models.loading import open_policy
 from plumbob.models.tuning.adapter_fields import CARRIED, FIELDS, NOBODY
 from plumbob.models.tuning.hosting import put_adapter, read_adapter
-from plumbob.models.tuning.methods import method_of, open_tunable
+from plumbob.models.tuning.methods import check_tunable, method_of, open_tunable
 from plumbob.models.tuning.roles import trainable_groups
 from plumbob.models.tuning.targets import check_served
 from plumbob.rollout.samplers.open_sampler import support_of
@@ -263,11 +264,11 @@ def test_what_vllm_does_not_serve_is_refused_for_it_alone(folder: str, tmp_path:
     path = edited(folder, tmp_path, **{name: vars(value) if isinstance(value, BdLoraConfig) else value})
     policy = AlignedPolicySettings(model=str(path))
     open_tunable(policy, ROLES)
-    open_tunable(policy, ROLES, support_of(TransformersEngine()))
+    check_tunable(open_policy(policy.ref), policy, ROLES, support_of(TransformersEngine()))
     assert targets is None or name == "target_parameters"
     wanted = rf"trained with {name}=.*, which vLLM cannot carry; set rollout\.engine\.kind=transformers, or {MERGED}"
     with pytest.raises(UserError, match=wanted):
-        open_tunable(policy, ROLES, support_of(VllmEngine()))
+        check_tunable(open_policy(policy.ref), policy, ROLES, support_of(VllmEngine()))
     with pytest.raises(UserError, match=wanted):
         check_served(opened_policy(folder, path), support_of(VllmEngine()))
 

@@ -6,14 +6,15 @@ from pathlib import Path
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
-from transformers import AutoModelForCausalLM, Qwen2Config
+from transformers import AutoModelForCausalLM, LlamaConfig, Qwen2Config
 
 from plumbob.configs.settings.models import AlignedPolicySettings, LoraTuning
 from plumbob.configs.settings.workers import SamplerEngine, TransformersEngine, VllmEngine
 from plumbob.core.errors import UserError
 from plumbob.models.adapter import WEIGHTS_FILE, ModelRole, save_adapter
+from plumbob.models.loading import open_policy
 from plumbob.models.tuning.adapter_support import WHAT_PEFT_LOADS
-from plumbob.models.tuning.methods import open_tunable
+from plumbob.models.tuning.methods import check_tunable
 from plumbob.models.tuning.targets import check_served, check_targets
 from plumbob.rollout.samplers.open_sampler import support_of
 from tests.support.opened_models import opened_policy
@@ -81,6 +82,20 @@ def test_embeddings_are_served_for_some_architectures(llama: str, qwen: str, tar
     assert str(refused.value).endswith("set rollout.engine.kind=transformers")
 
 
+@pytest.mark.parametrize("target", ["embed_tokens", "lm_head"])
+def test_one_side_of_a_shared_weight_takes_no_merge(llama: str, qwen: str, tmp_path: Path, target: str) -> None:
+    """PEFT leaves the other side as it was."""
+    merged = support_of(VllmEngine(), "merged")
+    for apart in (llama, qwen):
+        check_targets(opened_policy(apart), LoraTuning(targets=(target,)), merged)
+    sizes = {"hidden_size": 64, "num_attention_heads": 2, "num_hidden_layers": 1, "vocab_size": 50}
+    LlamaConfig(tie_word_embeddings=True, **sizes).save_pretrained(tmp_path)
+    check_targets(opened_policy(tmp_path), LoraTuning(), merged)
+    with pytest.raises(UserError, match=rf"{target} \(\w+\) shares its weight, .*; or set rollout\.adapter=lora$"):
+        check_targets(opened_policy(tmp_path), LoraTuning(targets=(target,)), merged)
+    check_targets(opened_policy(tmp_path), LoraTuning(targets=(target,)), support_of(VllmEngine()))
+
+
 def test_an_adapter_is_checked_by_what_it_holds(llama: str, qwen: str, tmp_path: Path) -> None:
     save_adapter(make_adapter(llama, 0, seed=1), tmp_path)
     for engine in ENGINES:
@@ -123,9 +138,10 @@ def test_a_rank_that_the_engine_does_not_serve(llama: str) -> None:
     policy = AlignedPolicySettings(model=llama, tuning=LoraTuning(rank=513))
     wanted = r"^policy\.tuning\.rank=513: vLLM serves LoRA up to rank 512; lower it or set rollout\.engine\.kind="
     with pytest.raises(UserError, match=wanted):
-        open_tunable(policy, ROLES, vllm)
-    open_tunable(policy, ROLES, support_of(TransformersEngine()))
-    open_tunable(policy.model_copy(update={"tuning": LoraTuning(rank=512)}), ROLES, vllm)
+        check_tunable(open_policy(policy.ref), policy, ROLES, vllm)
+    for any_rank in (support_of(TransformersEngine()), support_of(VllmEngine(), "merged")):
+        check_tunable(open_policy(policy.ref), policy, ROLES, any_rank)
+    check_tunable(open_policy(policy.ref), policy.model_copy(update={"tuning": LoraTuning(rank=512)}), ROLES, vllm)
 
 
 def test_an_adapter_of_a_rank_that_the_engine_does_not_serve(llama: str, tmp_path: Path) -> None:
@@ -133,15 +149,15 @@ def test_an_adapter_of_a_rank_that_the_engine_does_not_serve(llama: str, tmp_pat
     adapter, vllm = make_adapter(llama, 0, seed=1), support_of(VllmEngine())
     policy = AlignedPolicySettings(model=str(tmp_path))
     save_adapter(replace(adapter, config={**adapter.config, "rank_pattern": {"q_proj": 512}}), tmp_path)
-    open_tunable(policy, ROLES, vllm)
+    check_tunable(open_policy(policy.ref), policy, ROLES, vllm)
     save_adapter(replace(adapter, config={**adapter.config, "rank_pattern": {"q_proj": 513}}), tmp_path)
     wanted = (
         rf"^policy\.model={tmp_path}: the largest rank .* is 513, and vLLM serves LoRA up to rank 512; set rollout\."
     )
     for check in (
-        lambda: open_tunable(policy, ROLES, vllm),
+        lambda: check_tunable(open_policy(policy.ref), policy, ROLES, vllm),
         lambda: check_served(opened_policy(llama, tmp_path), vllm),
     ):
         with pytest.raises(UserError, match=wanted):
             check()
-    open_tunable(policy, ROLES, support_of(TransformersEngine()))
+    check_tunable(open_policy(policy.ref), policy, ROLES, support_of(TransformersEngine()))

@@ -89,3 +89,13 @@ def test_gpt2_is_refused_before_anything_starts(tmp_path: Path) -> None:
             check()
         assert str(refused.value) == wanted
     check_served(opened, support_of(TransformersEngine()))
+
+
+def test_gpt2_is_merged_and_what_was_never_read_back_is_not(tmp_path: Path) -> None:
+    merged = support_of(VllmEngine(), "merged")
+    (tmp_path / "config.json").write_text('{"model_type": "gpt2", "architectures": ["GPT2LMHeadModel"]}')
+    check_served(opened_policy(tmp_path), merged)
+    (tmp_path / "config.json").write_text('{"model_type": "opt", "architectures": ["OPTForCausalLM"]}')
+    wanted = r"merged in vLLM into GPT2LMHeadModel, .* and this is OPTForCausalLM; set rollout\.adapter=lora$"
+    with pytest.raises(UserError, match=wanted):
+        check_served(opened_policy(tmp_path), merged)
