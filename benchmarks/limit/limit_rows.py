@@ -5,6 +5,7 @@ import os
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from statistics import median
 
 from benchmarks.comparison import Row, compared, not_measured
 from benchmarks.limit.learner_memory import LearnerMemory
@@ -16,12 +17,15 @@ from benchmarks.rows import Comparison
 from benchmarks.workload import Workload
 from plumbob.core.errors import UserError
 
-STEP, ASYNC = "limit-ppo-26m-step", "limit-ppo-3m-async"
-LIMITS = (STEP, ASYNC)
+STEP, ASYNC, GROWTH = "limit-ppo-26m-step", "limit-ppo-3m-async", "limit-rloo-3m-growth"
+LIMITS = (STEP, ASYNC, GROWTH)
 """Names of the limits that runs of their own are made for."""
 
 PPO_STEP = Comparison("ppo", "26m", 4, 32, ending="full", prompt_tokens=32, samples_per_prompt=4)
 PPO_ASYNC = Comparison("ppo", "3m", 8, 64, ending="full", prompt_tokens=32, samples_per_prompt=4)
+LONG_RUN = Comparison("rloo", "3m", 41, 32, ending="full", prompt_tokens=32, samples_per_prompt=4, max_new_tokens=16)
+COMPARED_STEPS = 10
+"""Of the long run's beginning and end."""
 LEARNS = ("evaluate", "learn", "publish", "commit")
 SAMPLES = ("sample", "score")
 FIRST_STEP_S = 30.0
@@ -31,7 +35,7 @@ LARGE = ("26m", "135m", "1b")
 
 def limit_rows(name: str, material: Material, folder: Path, repeats: int) -> list[Row]:
     """The rows of one of `LIMITS`; what kept them from being measured is in their place."""
-    rows_of = {STEP: step_rows, ASYNC: async_rows}[name]
+    rows_of = {STEP: step_rows, ASYNC: async_rows, GROWTH: growth_rows}[name]
     try:
         return list(rows_of(material, folder, repeats))
     except (SideError, UserError, ValueError, OSError, LookupError) as error:
@@ -45,8 +49,10 @@ def step_rows(material: Material, folder: Path, repeats: int) -> Iterator[Row]:
     for _ in range(repeats):
         with LearnerMemory() as memory:
             run = run_plumbob(work, folder / "plumbob")
+        if not memory.peak:
+            raise SideError("no learner process was seen")
         parts = bare_parts(work, folder)
-        steps.append(sorted(run.steps)[len(run.steps) // 2])
+        steps.append(median(run.steps))
         floors.append(parts)
         peaks.append(memory.peak - parts["loaded"])
         notes = [f"{name} {run.phase_s(name):.2f}" for name in (*SAMPLES, *LEARNS)]
@@ -73,10 +79,21 @@ def async_rows(material: Material, folder: Path, repeats: int) -> Iterator[Row]:
         by_turns = run_plumbob(work, folder / "by-turns", apart)
         beside = run_plumbob(work, folder / "beside", apart | {"ppo.max_staleness": "1"})
         halves = [sum(map(by_turns.phase_s, names)) for names in (SAMPLES, LEARNS)]
-        steps.append(sorted(beside.steps[1:])[len(beside.steps[1:]) // 2])
+        steps.append(median(beside.steps[1:]))
         larger.append(max(halves))
     note = f"by turns: sampling {halves[0]:.2f}, learning {halves[1]:.2f}; a thread each, {os.cpu_count()} cores"
     yield compared(f"{ASYNC} / the larger part", "s", steps, larger, target=1.1, higher_is_better=False, note=note)
+
+
+def growth_rows(material: Material, folder: Path, repeats: int) -> Iterator[Row]:
+    """The last steps of a long run against its first ones: what a step costs does not grow with their number."""
+    work, first, last = LONG_RUN.workload(material), [], []
+    for _ in range(repeats):
+        steps = run_plumbob(work, folder / "plumbob").steps
+        first.append(median(steps[:COMPARED_STEPS]))
+        last.append(median(steps[-COMPARED_STEPS:]))
+    note = f"steps {work.num_steps - COMPARED_STEPS + 1} to {work.num_steps} against 2 to {COMPARED_STEPS + 1}"
+    yield compared(f"{GROWTH} / its first steps", "s", last, first, target=1.1, higher_is_better=False, note=note)
 
 
 def bare_parts(work: Workload, folder: Path) -> dict[str, float]:

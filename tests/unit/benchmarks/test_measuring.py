@@ -1,5 +1,6 @@
 """A row of the benchmark that is really measured, and one that cannot be."""
 
+import sys
 from pathlib import Path
 
 import pytest
@@ -7,6 +8,7 @@ import pytest
 from benchmarks.__main__ import chosen, measured_rows
 from benchmarks.limit.limit_rows import LIMITS
 from benchmarks.material import Material
+from benchmarks.plumbob_run import SideError, run_process
 from benchmarks.rows import DEFAULT, Comparison, every_comparison
 
 
@@ -18,12 +20,9 @@ def test_a_row_that_cannot_be_measured_has_no_ratio_and_says_why(tmp_path: Path)
 
 
 def test_a_side_that_fails_leaves_the_last_line_that_it_printed(tmp_path: Path) -> None:
-    # 16 tokens of prompt are more than the model may read.
-    material = Material(tmp_path, None)
-    asked = every_comparison()["dpo-tiny-f32"]
-    (tmp_path / "llama-tiny-endless").mkdir()
-    rows = measured_rows(asked, material, tmp_path, 1)
-    assert all(row.ratio is None and row.reason for row in rows)
+    with pytest.raises(SideError, match=r"^status 1: the reason$"):
+        run_process([sys.executable, "-c", "print('before'); raise SystemExit('the reason\\n')"], tmp_path)
+    assert (tmp_path / "printed.txt").read_text().startswith("before")
 
 
 def test_rows_are_chosen_by_patterns() -> None:
