@@ -34,21 +34,23 @@ def plain_folder_of(file: Path, key: str) -> Path:
     Raises:
         UserError: the file cannot be read, or what reads it is not installed.
     """
-    with from_outside(f"{key}={file}: the GGUF file cannot be read", FIX):
+    what = f"{key}={file}: the GGUF file cannot be read"
+    with from_outside(what, FIX):
         folder = _cache() / f"{file.stem}-{_digest_of(file)}"
         if not folder.exists():
             make_folder(folder.parent)
             with (folder.parent / f".{folder.name}.lock").open("w") as lock:
                 fcntl.flock(lock, fcntl.LOCK_EX)
                 if not folder.exists():
-                    _convert(file, folder)
+                    _convert(file, folder, what)
     return folder
 
 
-def _convert(file: Path, folder: Path) -> None:
+def _convert(file: Path, folder: Path, what: str) -> None:
     """transformers takes what it read for quantised, and neither casts nor saves it: a plain model is made of it."""
-    tokenizer = AutoTokenizer.from_pretrained(file.parent, gguf_file=file.name)
-    quantised = AutoModelForCausalLM.from_pretrained(file.parent, gguf_file=file.name, dtype=torch.float32)
+    with from_outside(what, FIX):
+        tokenizer = AutoTokenizer.from_pretrained(file.parent, gguf_file=file.name)
+        quantised = AutoModelForCausalLM.from_pretrained(file.parent, gguf_file=file.name, dtype=torch.float32)
     config = type(quantised.config).from_dict(
         {name: value for name, value in quantised.config.to_dict().items() if name != "quantization_config"}
     )

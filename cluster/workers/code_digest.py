@@ -10,7 +10,7 @@ import plumbob
 
 SOURCE_SUFFIXES = (".py", ".yaml", ".typed")
 
-NO_SOURCE = frozenset({"plumbob", "tests"})
+NO_SOURCE = frozenset({"plumbob", "tests", "benchmarks"})
 """Packages beside those of Plumbob in a checkout: the one that gathers them, and what is never installed."""
 
 NOT_OF_WORKERS = "console/"

@@ -38,7 +38,7 @@ def test_what_may_change_is_where_and_how_fast() -> None:
     assert {key for key in others if not key.startswith(("cluster.", "rollout.autoscale."))} == {
         *("learner.zero_stage", "learner.micro_batch_size", "learner.gradient_checkpointing"),
         *("rollout.engine.kv_cache_gib", "rollout.engine.gpu_memory_fraction", "rollout.engine.max_num_seqs"),
-        *("rollout.engine.enforce_eager", "rollout.tensor_parallel", "ppo.keep_checkpoints"),
+        *("rollout.engine.enforce_eager", "rollout.tensor_parallel", "rollout.adapter", "ppo.keep_checkpoints"),
     }
 
 
@@ -62,8 +62,9 @@ def test_settings_that_would_change_the_result_are_refused(folder: Path, overrid
         "These may change: cluster; learner.(num_workers, num_threads, num_cpus, num_gpus, memory_gib, placement, "
         "micro_batch_size, zero_stage, gradient_checkpointing); reward.(num_workers, num_threads, num_cpus, num_gpus, "
         "memory_gib, placement); judge.(num_workers, num_threads, num_cpus, num_gpus, memory_gib, placement); "
-        "rollout.(num_workers, num_threads, num_cpus, num_gpus, memory_gib, placement, tensor_parallel, autoscale); "
-        "rollout.engine.(kv_cache_gib, gpu_memory_fraction, max_num_seqs, enforce_eager); ppo.(keep_checkpoints)"
+        "rollout.(num_workers, num_threads, num_cpus, num_gpus, memory_gib, placement, adapter, "
+        "tensor_parallel, autoscale); rollout.engine.(kv_cache_gib, gpu_memory_fraction, max_num_seqs, enforce_eager); "
+        "ppo.(keep_checkpoints)"
     )
     # Another engine samples otherwise.
     assert refused(folder, "rollout.engine.kind=transformers").startswith("rollout.engine.kind")

@@ -39,7 +39,7 @@ WORKERS = {"num_workers", "num_threads", "num_cpus", "num_gpus", "memory_gib", "
 RANKS = {f"learner.{name}" for name in WORKERS | {"micro_batch_size"}}
 LEARNER = RANKS | {"learner.zero_stage", "learner.gradient_checkpointing"}
 ENGINE = {f"rollout.engine.{name}" for name in ("kv_cache_gib", "gpu_memory_fraction", "max_num_seqs", "enforce_eager")}
-ROLLOUT = {f"rollout.{name}" for name in WORKERS | {"tensor_parallel", "autoscale"}} | ENGINE
+ROLLOUT = {f"rollout.{name}" for name in WORKERS | {"tensor_parallel", "adapter", "autoscale"}} | ENGINE
 REWARD, JUDGE = ({f"{group}.{name}" for name in WORKERS} for group in ("reward", "judge"))
 
 

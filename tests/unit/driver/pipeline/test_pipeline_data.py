@@ -11,6 +11,7 @@ from plumbob.configs.runs import PipelineRun
 from plumbob.configs.settings.data import PipelineDataSettings
 from plumbob.configs.settings.models import LoraTuning, NewBertSettings, NewLlamaSettings, PipelinePolicySettings
 from plumbob.configs.settings.rewards import PipelineScorerSettings
+from plumbob.configs.settings.workers import RolloutSettings
 from plumbob.core.errors import UserError
 from plumbob.driver.pipeline.pipeline_data import Files, check_models, prepare_files
 from plumbob.models.adapter import save_adapter
@@ -212,9 +213,14 @@ def test_targets_are_looked_up_in_a_model_that_is_yet_to_be_made(pairs: str, set
         policy = PipelinePolicySettings(
             model=NewLlamaSettings(max_positions=1024), **{setting: LoraTuning(targets=targets)}
         )
-        return settings(pairs=pairs).model_copy(update={"policy": policy})
+        rollout = RolloutSettings(adapter="lora")  # A new model's embeddings are its head: nothing is merged into them.
+        return settings(pairs=pairs).model_copy(update={"policy": policy, "rollout": rollout})
 
     check_models(run("q_proj", "embed_tokens"))
+    with pytest.raises(
+        UserError, match=r"embed_tokens \(Embedding\) shares its weight.*; or set rollout\.adapter=lora$"
+    ):
+        check_models(run("embed_tokens").model_copy(update={"rollout": RolloutSettings()}))
     with pytest.raises(UserError) as refused:
         check_models(run("q_proj", "nope"))
     assert str(refused.value) == (
@@ -251,6 +257,8 @@ def test_a_named_policy_is_looked_at_first(tmp_path: Path, pairs: str) -> None:
 def test_a_rank_that_the_engine_does_not_serve(tmp_path: Path, pairs: str, setting: str) -> None:
     for model in (NewLlamaSettings(max_positions=1024), write_policy(tmp_path / "base")):
         policy = PipelinePolicySettings(model=model, **{setting: LoraTuning(rank=513)})
-        run = settings(pairs=pairs).model_copy(update={"policy": policy})
+        merged = settings(pairs=pairs).model_copy(update={"policy": policy})
+        check_models(merged)
+        run = merged.model_copy(update={"rollout": RolloutSettings(adapter="lora")})
         with pytest.raises(UserError, match=rf"^policy\.{setting}\.rank=513: vLLM serves LoRA up to rank 512"):
             check_models(run)
