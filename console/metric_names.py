@@ -63,6 +63,7 @@ KNOWN: Mapping[str, MetricName] = {
     "sampler_gap_mean": MetricName("sampler gap, mean", "nats per token"),
     "sampler_gap_max": MetricName("sampler gap, largest", "nats per token"),
     "sampler_gap_fresh": MetricName("sampler gap, newest version", "nats per token"),
+    "sampler_gap_rms": MetricName("sampler gap, root mean square in the update", "nats per token"),
     "sampler_idle_s": MetricName("samplers idle", "seconds per step"),
     "importance_cut_share": _share("importance ratios cut", "% of tokens"),
     "staleness_mean": MetricName("staleness, mean", "policy versions behind"),

@@ -175,6 +175,12 @@ class PpoSettings(OptimizerSettings):
 
     Above 0 sampling continues beside learning, as many steps ahead of it; 0 samples and learns by turns.
     """
+    old_logprobs: Literal["sampler", "learner"] = "sampler"
+    """Whose log-probs of the responses stand for those of the policy as an update begins.
+
+    `sampler` spares a forward over the whole batch. It holds while no measured gap between the two is above 1e-4 nats
+    and responses have no staleness: the first step, and all from the first larger gap on, take the learner's.
+    """
     keep_checkpoints: Changeable[Count] = 2
     """Newest checkpoints that are kept."""
 

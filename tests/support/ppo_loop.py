@@ -1,9 +1,10 @@
 """The loops of PPO with a real learner and a real sampler in one process, which wait for one another as a test says."""
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from threading import Condition, Lock
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -25,6 +26,7 @@ from plumbob.trainers.build import build_learner
 from plumbob.trainers.learner.checkpoint import Checkpoints
 from plumbob.trainers.learner.learner_protocol import UpdatePlan
 from plumbob.trainers.metrics.metrics_log import MetricsLog
+from plumbob.trainers.online.objective import rows_to_probe
 from plumbob.trainers.online.ppo import PpoInput, PpoState, PpoWorkers, run_ppo, run_ppo_asynchronous
 from plumbob.trainers.online.recorder import PpoRecorder
 from plumbob.verify.local_learner import OneRank
@@ -93,11 +95,34 @@ PACES = {
 }
 
 
+@dataclass(frozen=True)
+class SamplerFault:
+    """A sampler whose log-probs are too low by 0.01, from a 0-based step on.
+
+    Attributes:
+        is_hidden: only those of responses that the step does not probe.
+    """
+
+    from_step: int
+    is_hidden: bool = False
+
+    def of(self, rollouts: list[Rollout], step: int) -> list[Rollout]:
+        spared = set(rows_to_probe(rollouts, step).tolist()) if self.is_hidden else set()
+        return [
+            rollout
+            if step < self.from_step or row in spared
+            else replace(rollout, logprobs=rollout.logprobs - np.float32(0.01))
+            for row, rollout in enumerate(rollouts)
+        ]
+
+
 class Sampling:
     """A sampler as a group of one worker: a new version is taken between chunks."""
 
-    def __init__(self, sampler: TransformersSampler, pace: Pace, progress: Progress) -> None:
-        self._sampler, self._pace, self._progress = sampler, pace, progress
+    def __init__(
+        self, sampler: TransformersSampler, pace: Pace, progress: Progress, fault: SamplerFault | None = None
+    ) -> None:
+        self._sampler, self._pace, self._progress, self._fault = sampler, pace, progress, fault
         self._turn = Lock()
         self.begun: list[tuple[int, int]] = []
         """Of each step: its number, and the version that was published when its sampling began."""
@@ -111,7 +136,7 @@ class Sampling:
             with self._turn:
                 rollouts += sample(self._sampler, requests[start : start + CHUNK_SIZE])
             self._progress.move(num_chunks=self._progress.num_chunks + 1)
-        return rollouts
+        return rollouts if self._fault is None else self._fault.of(rollouts, step)
 
     def _wait(self, step: int, chunk: int) -> None:
         progress = self._progress
@@ -136,7 +161,7 @@ class Learning(OneRank):
         return super().update(batch, plan)
 
 
-def small_run(model: str, max_staleness: int) -> PpoRun:
+def small_run(model: str, max_staleness: int, changes: Mapping[str, Any]) -> PpoRun:
     return PpoRun(
         data=PromptDataSettings(prompts="unused"),
         policy=AlignedPolicySettings(model=model, tuning=LoraTuning(rank=4)),
@@ -148,17 +173,25 @@ def small_run(model: str, max_staleness: int) -> PpoRun:
             minibatch_size=2,
             learning_rate=1e-2,
             max_staleness=max_staleness,
-        ),
+        ).model_copy(update=changes),
         seed=3,
     )
 
 
-def play(model: str, folder: Path, is_asynchronous: bool, max_staleness: int, pace: str) -> dict[str, Any]:
+def play(
+    model: str,
+    folder: Path,
+    is_asynchronous: bool,
+    max_staleness: int,
+    pace: str,
+    changes: Mapping[str, Any] = MappingProxyType({}),
+    fault: SamplerFault | None = None,
+) -> dict[str, Any]:
     """A whole run into `folder`, in a process that is a rank; how sampling began, the ledger, and what was said."""
-    run, progress = small_run(model, max_staleness), Progress()
+    run, progress = small_run(model, max_staleness, changes), Progress()
     rollout = run.rollout
     spec = SamplerSpec(run.policy.ref, "rollout-0", rollout.engine, rollout.temperature, rollout.max_tokens, 4)
-    sampling = Sampling(TransformersSampler(spec), PACES[pace], progress)
+    sampling = Sampling(TransformersSampler(spec), PACES[pace], progress, fault)
     learning = Learning(build_learner(run, this_rank()), PACES[pace], progress)
     tokenizer = AutoTokenizer.from_pretrained(model)
     texts = [f"the car has {number} doors" for number in range(5)]

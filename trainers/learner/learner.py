@@ -22,7 +22,7 @@ from plumbob.trainers.learner.checkpoint import Files, on_disk
 from plumbob.trainers.learner.checkpoint_shards import open_shards, shard_of, write_shard
 from plumbob.trainers.learner.engine import Engine, ForwardOnly, Rank
 from plumbob.trainers.learner.export import Artifact
-from plumbob.trainers.learner.learner_protocol import B, Pass, UpdatePlan, UpdateResult, add_shares
+from plumbob.trainers.learner.learner_protocol import FIRST, B, Pass, UpdatePlan, UpdateResult, add_shares
 from plumbob.trainers.learner.micro_batches import cut_evenly
 
 
@@ -69,7 +69,7 @@ class Learner:
                     norms.setdefault(name, []).append(norm)
         num_steps = plan.num_epochs * (batch.num_rows // plan.minibatch_size)
         return UpdateResult(
-            {name: sum(values) / num_steps for name, values in shares.items()},
+            {name: values[0] if name.startswith(FIRST) else sum(values) / num_steps for name, values in shares.items()},
             {name: sum(values) / num_steps for name, values in norms.items()},
         )
 

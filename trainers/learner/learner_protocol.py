@@ -16,6 +16,10 @@ from plumbob.trainers.learner.checkpoint import Files
 B = TypeVar("B", bound=Batch)
 
 
+FIRST = "first_"
+"""Before the name of a statistic of an update's first optimizer step alone, before anything has moved."""
+
+
 class LossSum(NamedTuple):
     """A loss and its statistics, as sums over the rows given: the learner divides by the count of the whole batch."""
 

@@ -23,20 +23,38 @@ from plumbob.trainers.algorithms.reward_shaping import shaped_rewards, token_rew
 from plumbob.trainers.online.step_metrics import ExperienceStats
 from plumbob.trainers.online.trajectories import Trajectories, check_finite, check_fresh
 
+COMPUTED = ("logprobs", "ref_logprobs", "values")
+"""Of `LogprobsAndValues`, what every action has."""
+
+
+@dataclass(frozen=True)
+class ComparedRows:
+    """Rows of the batch whose log-probs under the policy are the learner's own: `index` [n], `logprobs` [n, T]."""
+
+    index: NDArray[np.int64]
+    logprobs: Tensor
+
 
 @dataclass(frozen=True)
 class LogprobsAndValues:
-    """The learner's forward passes over the trajectories, before the update: float32 [B, T] each.
+    """What is known of the trajectories before the update: float32 [B, T] each, by the learner's forwards.
 
     Attributes:
         logprobs: under the policy, at the sampling temperature.
         ref_logprobs: under the reference, at the same temperature.
         values: of the critic; None where the estimator has none.
+        probed: where `logprobs` are the sampler's, the rows that the learner computed too; None where all are its own.
     """
 
     logprobs: Tensor
     ref_logprobs: Tensor
     values: Tensor | None
+    probed: ComparedRows | None = None
+
+    @property
+    def compared(self) -> ComparedRows:
+        """What the sampler's log-probs can be compared with."""
+        return self.probed or ComparedRows(np.arange(len(self.logprobs)), self.logprobs)
 
 
 @dataclass(frozen=True)
@@ -63,7 +81,7 @@ class Experience(Batch):
         input_ids: int64.
         attention_mask: bool.
         action_mask: bool.
-        old_logprobs: of the learner's policy as the update begins.
+        old_logprobs: of the policy as the update begins, the learner's or the sampler's.
         advantages: by `ppo.estimator`, over the whole batch.
         loss_weights: what a token weighs in a mean over rows, which is sum(w x) / sum(w).
         importance_weights: by `ppo.importance`; 1 on every action where there is no correction.
@@ -114,8 +132,8 @@ def make_experience(
     mask = trajectories.action_mask
     check_fresh(trajectories, learner_version, ppo.max_staleness)
     check_finite("scores", scores)
-    named = {"sampler_logprobs": trajectories.sampler_logprobs} | vars(computed)
-    for name, tensor in named.items():
+    named = {"sampler_logprobs": trajectories.sampler_logprobs}
+    for name, tensor in (named | {name: getattr(computed, name) for name in COMPUTED}).items():
         if tensor is not None:
             check_finite(name, torch.where(mask, tensor, 0.0))
     logprobs = torch.where(mask, computed.logprobs.float(), 0.0)
@@ -139,7 +157,7 @@ def make_experience(
         critic=None if values is None or returns is None else CriticTargets(values, returns),
         kl=None if in_reward else LossKl(ref_logprobs, kl_coefficient),
     )
-    return experience, _stats(trajectories, scores, experience, kl, rewards, importance)
+    return experience, _stats(trajectories, scores, computed.compared, experience, kl, rewards, importance)
 
 
 def loss_weights(action_mask: Tensor, mean: Literal["token", "response"]) -> Tensor:
@@ -160,6 +178,7 @@ def loss_weights(action_mask: Tensor, mean: Literal["token", "response"]) -> Ten
 def _stats(
     trajectories: Trajectories,
     scores: Tensor,
+    compared: ComparedRows,
     experience: Experience,
     kl: Tensor,
     rewards: Tensor,
@@ -167,7 +186,7 @@ def _stats(
 ) -> ExperienceStats:
     mask = experience.action_mask
     has_action = mask.any(dim=1)
-    gap = torch.where(mask, experience.old_logprobs - trajectories.sampler_logprobs, 0.0).abs()
+    gap, gap_mask = sampler_gap(trajectories, compared), mask[compared.index]
     return ExperienceStats(
         num_responses=int(has_action.sum()),
         num_empty=int((~has_action).sum()),
@@ -178,11 +197,17 @@ def _stats(
         return_mean=masked_mean(rewards.sum(dim=1), has_action).item(),
         missing_eos_share=masked_mean(~trajectories.ends_with_eos, has_action).item(),
         response_tokens_mean=masked_mean(mask.sum(dim=1), has_action).item(),
-        sampler_gap_mean=masked_mean(gap, mask).item(),
+        sampler_gap_mean=masked_mean(gap, gap_mask).item(),
         sampler_gap_max=gap.max().item(),
         importance_cut_share=masked_mean(importance.is_cut, mask).item(),
         explained_variance=None if experience.critic is None else explained_variance(experience.critic, mask),
     )
+
+
+def sampler_gap(trajectories: Trajectories, compared: ComparedRows) -> Tensor:
+    """|log pi_learner - log pi_sampler| [n, T] of the rows compared, in nats; 0 outside the action mask."""
+    mask, sampler = trajectories.action_mask[compared.index], trajectories.sampler_logprobs[compared.index]
+    return torch.where(mask, compared.logprobs.float() - sampler, 0.0).abs()
 
 
 def explained_variance(critic: CriticTargets, mask: Tensor) -> float:

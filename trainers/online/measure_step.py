@@ -45,6 +45,7 @@ def measure_step(
         staleness_mean=float(behind.mean(dtype=np.float64)),
         staleness_max=float(behind.max(initial=0)),
         sampler_gap_fresh=fresh_gap(rollouts, computed, version),
+        sampler_gap_rms=objective.pop("sampler_gap_rms", None),
         sampler_idle_s=responses.sampler_idle_s,
         tokens_per_s=stats.num_tokens / seconds,
         objective=objective,
@@ -79,12 +80,13 @@ def versions_behind(rollouts: Sequence[Rollout], version: int) -> NDArray[np.int
 
 
 def fresh_gap(rollouts: Sequence[Rollout], computed: LogprobsAndValues, version: int) -> float:
-    """Mean |log pi_learner - log pi_sampler| in nats over the tokens that `version` itself made; 0 without any."""
+    """Mean |log pi_learner - log pi_sampler| in nats over the tokens compared that `version` itself made; 0 without."""
+    compared = computed.compared
     gaps = [
         np.abs(response_of(rollout, own.numpy()) - rollout.logprobs)[
             rollout.action_mask & (rollout.versions == version)
         ]
-        for rollout, own in zip(rollouts, computed.logprobs, strict=True)
+        for rollout, own in zip((rollouts[row] for row in compared.index), compared.logprobs, strict=True)
     ]
     found = np.concatenate(gaps)
     return float(found.mean(dtype=np.float64)) if len(found) else 0.0

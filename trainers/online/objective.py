@@ -1,19 +1,35 @@
 """The objective of a step: the policy's loss, the critic's where there is one, and the forwards before it."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from plumbob.configs.settings.algorithms import critic_of
 from plumbob.configs.settings.training import PpoSettings
 from plumbob.data.batch import Batch, Prompts, prompts_before
+from plumbob.rollout.rollout_records import Rollout
 from plumbob.trainers.algorithms.policy_losses import kl_loss, policy_loss, value_loss
-from plumbob.trainers.learner.learner_protocol import Learners, LossSum, Pass
-from plumbob.trainers.online.experience import Experience, LogprobsAndValues
+from plumbob.trainers.learner.learner_protocol import FIRST, Learners, LossSum, Pass
+from plumbob.trainers.online.experience import ComparedRows, Experience, LogprobsAndValues, sampler_gap
 from plumbob.trainers.online.trajectories import Trajectories
+
+MAX_TRUSTED_GAP = 1e-4
+"""Nats between sampler and learner at a token, up to which the one's log-probs stand for the other's.
+
+In float32 they are some 1e-6 apart, in bfloat16 some 1e-2.
+"""
+
+PROBED_SHARE = 16
+"""One row in so many is probed."""
+
+SQUARED_GAP = f"{FIRST}squared_log_ratio"
+"""The statistic of (log pi - log pi_old)^2, of which nothing but the gap of old log-probs is left before a step."""
 
 
 def ppo_passes(ppo: PpoSettings, temperature: float) -> tuple[Pass[Experience], ...]:
@@ -40,6 +56,7 @@ def policy_loss_sum(ppo: PpoSettings, temperature: float, forward: Any, batch: E
     )
     result = policy_loss(ppo.policy_loss, logprobs, old, advantages, mask, weights, importance)
     statistics = {"policy_loss": result.loss.detach(), "clipped_share": result.clipped, "update_kl": result.kl}
+    statistics[SQUARED_GAP] = (weights * torch.where(mask, logprobs.detach() - old, 0.0).square()).sum()
     if batch.kl is None:
         return LossSum(result.loss, statistics)
     assert ppo.kl.estimate != "k1", "its gradient is zero in expectation"
@@ -63,16 +80,52 @@ def total_weight(batch: Experience) -> float:
     return float(batch.loss_weights[batch.action_mask].double().sum())
 
 
+def rows_to_probe(rollouts: Sequence[Rollout], step: int) -> NDArray[np.int64]:
+    """By which rows a step's sampler is compared with the learner, in the batch's order.
+
+    The longest response, one of each worker, and of all by length every sixteenth, from a first one that moves with
+    the step.
+    """
+    by_length = sorted(range(len(rollouts)), key=lambda row: -len(rollouts[row].token_ids))
+    of_workers = {rollout.worker: row for row, rollout in enumerate(rollouts)}
+    chosen = {by_length[0], *of_workers.values(), *by_length[step % PROBED_SHARE :: PROBED_SHARE]}
+    return np.array(sorted(chosen))
+
+
 def compute_logprobs_and_values(
-    learners: Learners, trajectories: Trajectories, temperature: float, has_critic: bool
+    learners: Learners,
+    trajectories: Trajectories,
+    temperature: float,
+    has_critic: bool,
+    probed: NDArray[np.int64] | None,
 ) -> LogprobsAndValues:
-    """The learner's own log-probs, the reference's, and the critic's values of sampled tokens, before the update."""
+    """Log-probs under the policy and the reference, and the critic's values, of sampled tokens before the update.
+
+    Args:
+        probed: rows by which the sampler's own log-probs are tried, and taken for the policy's if they hold. The
+            learner computes them all where they do not, or None are probed.
+    """
     batch = TrajectoryBatch(trajectories.input_ids, trajectories.attention_mask, trajectories.action_mask, temperature)
+    held = None if probed is None else probe(learners, trajectories, batch, probed)
+    if held is None:
+        logprobs = torch.from_numpy(learners.compute(batch, "policy", forward_actions))
+    else:
+        logprobs = trajectories.sampler_logprobs
     return LogprobsAndValues(
-        logprobs=torch.from_numpy(learners.compute(batch, "policy", forward_actions)),
+        logprobs=logprobs,
+        probed=held,
         ref_logprobs=torch.from_numpy(learners.compute(batch, "reference", forward_actions)),
         values=torch.from_numpy(learners.compute(batch, "value", forward_actions)) if has_critic else None,
     )
+
+
+def probe(
+    learners: Learners, trajectories: Trajectories, batch: "TrajectoryBatch", index: NDArray[np.int64]
+) -> ComparedRows | None:
+    """The learner's own log-probs of these rows; None where the sampler's are further off than is trusted."""
+    logprobs = torch.from_numpy(learners.compute(batch.rows(index), "policy", forward_actions))
+    compared = ComparedRows(index, logprobs)
+    return compared if sampler_gap(trajectories, compared).max() <= MAX_TRUSTED_GAP else None  # Not where it is NaN.
 
 
 @dataclass(frozen=True)

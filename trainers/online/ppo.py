@@ -1,5 +1,6 @@
 """The online policy-gradient loop, the same for PPO, RLOO, REINFORCE++ and GRPO: sample, score, learn, publish."""
 
+import math
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -35,7 +36,13 @@ from plumbob.trainers.learner.lr_schedule import learning_rate_scale
 from plumbob.trainers.online.async_collector import AsyncCollector
 from plumbob.trainers.online.collector import Collector, StepResponses
 from plumbob.trainers.online.experience import make_experience
-from plumbob.trainers.online.objective import compute_logprobs_and_values, ppo_passes
+from plumbob.trainers.online.objective import (
+    MAX_TRUSTED_GAP,
+    SQUARED_GAP,
+    compute_logprobs_and_values,
+    ppo_passes,
+    rows_to_probe,
+)
 from plumbob.trainers.online.recorder import PpoRecorder
 from plumbob.trainers.online.sample_ledger import SampleLedger
 from plumbob.trainers.online.trajectories import collate_rollouts
@@ -118,6 +125,7 @@ class PpoState:
         kl_coefficient: beta of the next step.
         cursor: where in the prompts the next step begins; steps that are sampled asynchronously do not move it.
         ledger: what became of every response.
+        trusts_sampler: whether its log-probs are taken for the policy's: until a gap is seen.
         replayed: text that is learnt beside each batch, found by the step alone.
         retained: nats a token of the text that must not be forgotten, before the first step; None measures none.
     """
@@ -127,6 +135,7 @@ class PpoState:
         self.kl_coefficient = initial_coefficient(run.ppo.kl)
         self.cursor = PromptCursor(data.train, run.seed)
         self.ledger = SampleLedger()
+        self.trusts_sampler = run.ppo.old_logprobs == "sampler" and run.ppo.max_staleness == 0
         self.replayed = data.replayed
         self.retained: float | None = None
 
@@ -136,6 +145,7 @@ class PpoState:
             "cursor": self.cursor.state(),
             "ledger": self.ledger.completed(),
             "retained": self.retained,
+            "trusts_sampler": self.trusts_sampler,
         }
 
     def restore(self, checkpoint: Checkpoint) -> None:
@@ -143,6 +153,8 @@ class PpoState:
         self.cursor.load_state(checkpoint.state["cursor"])
         self.ledger.load_state(checkpoint.state["ledger"])
         self.retained = checkpoint.state["retained"]
+        # One of before there was a choice: as the run began, with the learner's own.
+        self.trusts_sampler = checkpoint.state.get("trusts_sampler", False)
 
 
 @dataclass(frozen=True)
@@ -197,7 +209,8 @@ def learn(
     trajectories = collate_rollouts(responses.rollouts, pad_id)
     with recorder.phase("evaluate"):
         has_critic = critic_of(ppo.estimator) is not None
-        computed = compute_logprobs_and_values(learners, trajectories, run.rollout.temperature, has_critic)
+        probed = rows_to_probe(responses.rollouts, state.step) if takes_sampler(state, responses.rollouts) else None
+        computed = compute_logprobs_and_values(learners, trajectories, run.rollout.temperature, has_critic, probed)
     totals = torch.tensor([score.total for score in responses.scores])
     scale = learning_rate_scale(ppo, state.step, ppo.num_steps)
     plan = UpdatePlan(ppo.minibatch_size, ppo.num_epochs, scale, update_seed(run.seed, state.step))
@@ -206,9 +219,20 @@ def learn(
         with recorder.phase("learn"):
             metrics = learners.update(with_replay(state.replayed, experience, state.step, run.seed), plan)
     metrics |= {"kl_coefficient": state.kl_coefficient, "learning_rate": scale * ppo.learning_rate}
+    gap_rms = math.sqrt(metrics.pop(SQUARED_GAP, 0.0))
+    if computed.probed is not None:
+        metrics["sampler_gap_rms"] = gap_rms
     state.step += 1
-    recorder.record_update(responses, computed, stats, state.step, metrics)
+    gap = max(stats.sampler_gap_max, metrics.get("sampler_gap_rms", 0.0))
+    breach = gap if state.trusts_sampler and gap > MAX_TRUSTED_GAP else None
+    state.trusts_sampler &= breach is None
+    recorder.record_update(responses, computed, stats, state.step, metrics, breach)
     state.kl_coefficient = next_coefficient(ppo.kl, state.kl_coefficient, stats.kl_mean, stats.num_responses)
+
+
+def takes_sampler(state: PpoState, rollouts: Sequence[Rollout]) -> bool:
+    """Whether a step may take the sampler's log-probs: not the first, which compares all, nor with others' text."""
+    return state.trusts_sampler and state.step > 0 and all(rollout.action_mask.all() for rollout in rollouts)
 
 
 @contextmanager

@@ -19,6 +19,7 @@ from plumbob.trainers.online.collector import Scored, StepResponses
 from plumbob.trainers.online.experience import LogprobsAndValues
 from plumbob.trainers.online.measure_step import measure_step
 from plumbob.trainers.online.monitors import Monitors
+from plumbob.trainers.online.objective import MAX_TRUSTED_GAP
 from plumbob.trainers.online.step_metrics import ALARM, ExperienceStats, RoundMetrics, StepMetrics
 
 NO_NUMBERS = np.empty(0, np.float32)
@@ -68,8 +69,11 @@ class PpoRecorder:
         stats: ExperienceStats,
         step: int,
         update: Mapping[str, float],
+        breach: float | None,
     ) -> None:
         """Write down one update, of 1-based `step`: its file of the journal and its line of metrics.
+
+        `breach` is the gap that ended the trust in the sampler's log-probs; None at any other step.
 
         The line comes before the step's checkpoint, so that no death leaves a checkpoint whose step has no line;
         resuming drops the lines past its checkpoint. The seconds are those since the line before, so committing and
@@ -86,6 +90,11 @@ class PpoRecorder:
         self._log.append(StepRecord(self._stage, step, self._ppo.num_steps, metrics, seconds))
         for alarm in self._monitors.new_alarms:
             self._notify(f"step {step}: {alarm.message}")
+        if breach is not None:
+            self._notify(
+                f"step {step}: log-probs of sampler and learner are {breach:.2g} nats apart, more than "
+                f"{MAX_TRUSTED_GAP:g}: from now on each step computes the policy's own (ppo.old_logprobs)"
+            )
         if stats.num_empty:
             self._notify(f"step {step}: {stats.num_empty} responses are empty and carry no signal")
         if responses.num_flat:

@@ -28,7 +28,8 @@ class ExperienceStats:
         return_mean: reward of a whole response, shaped, with the KL penalty where it is in the reward, undiscounted.
         missing_eos_share: of the responses, those cut at the length limit.
         response_tokens_mean: action tokens of a response.
-        sampler_gap_mean, sampler_gap_max: |log pi_learner - log pi_sampler| over action tokens, in nats.
+        sampler_gap_mean, sampler_gap_max: |log pi_learner - log pi_sampler| in nats, over the action tokens of the
+            rows whose log-probs the learner computed before the update: all, or those that it probed the sampler's by.
         importance_cut_share: of the action tokens, those whose importance ratio was held at the cap, or masked.
         explained_variance: of the critic, 1 - Var(return - value) / Var(return) over action tokens; 0 where returns
             are all equal, None where there is no critic.
@@ -73,8 +74,11 @@ class StepMetrics:
         repeated_share: of the responses, those that stand in the step more than once, whatever their prompts.
         judge_reward: mean of the second judge's score; None where there is none.
         staleness_mean, staleness_max: how many versions the tokens are behind `version`.
-        sampler_gap_fresh: mean |log pi_learner - log pi_sampler| in nats over the tokens that `version` itself made; 0
-            without any. Both are of one policy there, and ought to agree; older tokens differ by what was learnt since.
+        sampler_gap_fresh: mean |log pi_learner - log pi_sampler| in nats over those of these tokens that `version`
+            itself made; 0 without any. Both are of one policy there, and ought to agree; older tokens differ by what
+            was learnt since.
+        sampler_gap_rms: root mean square of the gap over the tokens of the step's first minibatch, by the update's own
+            forward, by their loss weights; None in a step that did not take the sampler's log-probs.
         sampler_idle_s: seconds since the step before for which the samplers had nothing to do.
         tokens_per_s: action tokens, by all seconds since the step before.
         objective: what else the update measured, by the objective's own names, such as `policy_loss`.
@@ -92,6 +96,7 @@ class StepMetrics:
     staleness_mean: float
     staleness_max: float
     sampler_gap_fresh: float
+    sampler_gap_rms: float | None
     sampler_idle_s: float
     tokens_per_s: float
     objective: Mapping[str, float] = field(default_factory=dict)

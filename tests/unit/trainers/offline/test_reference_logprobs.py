@@ -3,6 +3,7 @@
 from collections import Counter
 from pathlib import Path
 from shutil import copytree, rmtree
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -66,9 +67,9 @@ def train(kind: str, model: str, folder: Path, forgets: bool = False) -> tuple[d
     """
     random = np.random.default_rng(0)
     records: Any = [(sequence(2, 1 + i, random), sequence(2, 7 - i, random)) for i in range(NUM_RECORDS)]
+    trainer: Any = dpo if kind == "dpo" else kto
     if forgets:
-        module: Any = dpo if kind == "dpo" else kto
-        module.KeptLogprobs = lambda number, compute: type("Forgetful", (), {"of": staticmethod(compute)})
+        trainer.KeptLogprobs = lambda number, compute: SimpleNamespace(of=compute)
     settings = settings_of(kind, model)
     try:
         with MetricsLog(folder, Watching()) as log:
@@ -82,7 +83,7 @@ def train(kind: str, model: str, folder: Path, forgets: bool = False) -> tuple[d
                 learners = Counting(build_learner(other, this_rank()))
                 kto.run_kto(other, kto.KtoInput(labelled, (), 0, ()), learners, folder, log)
     finally:
-        dpo.KeptLogprobs = kto.KeptLogprobs = KeptLogprobs  # type: ignore[attr-defined]
+        trainer.KeptLogprobs = KeptLogprobs
     return dict(learners.rows), (folder / "policy/adapter_model.safetensors").read_bytes()
 
 

@@ -33,7 +33,7 @@ def random_batch(draw, num_rows: int, width: int) -> tuple[Trajectories, torch.T
 
 
 def permuted(record, order):
-    return type(record)(*(tensor[order] for tensor in vars(record).values()))
+    return type(record)(*(None if tensor is None else tensor[order] for tensor in vars(record).values()))
 
 
 ESTIMATORS = [Gae(gamma=0.9), ReinforcePlusPlus(gamma=0.9), ReinforcePlusPlusBaseline(), Rloo(), Grpo(), DrGrpo()]
@@ -62,7 +62,9 @@ def test_order_of_rows_and_amount_and_side_of_padding_change_nothing(estimator, 
         return tensor.gather(1, (columns + shifts[order]) % len(columns))
 
     wide = Trajectories(*(padded(tensor, 0) for tensor in vars(trajectories).values()))
-    wide_forward = LogprobsAndValues(*(padded(tensor, NAN) for tensor in vars(forward).values()))
+    assert forward.values is not None
+    numbers = (forward.logprobs, forward.ref_logprobs, forward.values)
+    wide_forward = LogprobsAndValues(*(padded(tensor, NAN) for tensor in numbers))
     narrow_result, narrow_stats = make_experience(trajectories, scores, forward, ppo, 0.1, 3)
     wide_result, wide_stats = make_experience(
         permuted(wide, order), scores[order], permuted(wide_forward, order), ppo, 0.1, 3

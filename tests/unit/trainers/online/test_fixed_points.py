@@ -129,7 +129,7 @@ def run_ppo_to_its_end(
     # No more of a run is read than these.
     run: Any = SimpleNamespace(ppo=ppo, rollout=SimpleNamespace(temperature=1.0), seed=0)
     assert set(vars(run)) <= set(PpoRun.model_fields)
-    state: Any = SimpleNamespace(step=0, kl_coefficient=BETA, replayed=None)
+    state: Any = SimpleNamespace(step=0, kl_coefficient=BETA, replayed=None, trusts_sampler=True)
     record: Any = SimpleNamespace(phase=lambda name: nullcontext(), record_update=lambda *_: None)
     learners: Any = OneRank(learner)
     random = np.random.default_rng(0)

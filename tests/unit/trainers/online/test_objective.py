@@ -3,13 +3,15 @@
 import math
 from dataclasses import replace
 
+import numpy as np
 import pytest
 import torch
 
 from plumbob.configs.settings.algorithms import FixedKl, Gae, Rloo
 from plumbob.configs.settings.training import PpoSettings
+from plumbob.rollout.rollout_records import Rollout, SampleRequest
 from plumbob.trainers.online.experience import CriticTargets, Experience, LossKl, loss_weights
-from plumbob.trainers.online.objective import ppo_passes
+from plumbob.trainers.online.objective import SQUARED_GAP, ppo_passes, rows_to_probe
 
 # Responses of two tokens, of one and of none; at the policy as it was, so that every ratio is 1.
 MASK = torch.tensor([[False, True, True], [False, True, False], [False, False, False]])
@@ -50,7 +52,31 @@ def test_the_policys_pass_by_hand(mean, count, slopes):
     sums.loss.backward()
     assert policy.count(experience(mean)) == count
     torch.testing.assert_close(logprobs.grad, torch.tensor(slopes))
-    assert set(sums.statistics) == {"policy_loss", "clipped_share", "update_kl"}
+    assert set(sums.statistics) == {"policy_loss", "clipped_share", "update_kl", SQUARED_GAP}
+
+
+def test_the_squared_gap_by_hand():
+    # Tokens of weight 1/2, 1/2 and 1, off by 0.1, -0.2 and 0.3: 0.005 + 0.02 + 0.09 over two responses.
+    (policy,) = ppo_passes(PpoSettings(estimator=Rloo(), loss_mean="response"), 1.0)
+    off = torch.tensor([[9.0, 0.1, -0.2], [9.0, 0.3, 9.0], [9.0, 9.0, 9.0]])
+    batch = experience("response")
+    found = policy.loss_sum(lambda *_: LOGPROBS + off, batch).statistics[SQUARED_GAP]
+    assert float(found) / policy.count(batch) == pytest.approx(0.115 / 2)
+
+
+def test_rows_are_probed_by_length_and_by_worker():
+    def rollout(length, worker):
+        request = SampleRequest("p", "g", 0, 0, "", np.ones(1, np.int32))
+        ones = np.ones(length, np.int32)
+        return Rollout(request, "stop", "", ones, -ones.astype(np.float32), ones, ones > 0, worker)
+
+    # Row 20 is the longest, then come rows 0, 1, ... of 40, 39, ... tokens; the last row of worker b is 7.
+    rollouts = [rollout(99 if row == 20 else 40 - row, "b" if row == 7 else "a") for row in range(40)]
+    # From place 0, 16 and 32; from place 3, of rows 2, 18 and 35; and the last row of worker a each time.
+    assert rows_to_probe(rollouts, 0).tolist() == [7, 15, 20, 32, 39]
+    assert rows_to_probe(rollouts, 3).tolist() == [2, 7, 18, 20, 35, 39]
+    assert rows_to_probe(rollouts, 19).tolist() == rows_to_probe(rollouts, 3).tolist()
+    assert rows_to_probe(rollouts[:1], 5).tolist() == [0]
 
 
 def test_kl_in_the_loss_has_the_steps_coefficient_and_the_policys_weights():
