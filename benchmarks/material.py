@@ -16,7 +16,7 @@ from plumbob.configs.settings.data import ReadingSettings
 from plumbob.configs.settings.models import ModelRef, NewBertSettings, NewLlamaSettings
 from plumbob.data.reading.readers import read_pairs
 from plumbob.data.records import PreferencePair
-from plumbob.data.texts.chat import ASSISTANT_TURN, HUMAN_TURN, plain_dialogue
+from plumbob.data.texts.chat import ASSISTANT_TURN, HUMAN_TURN, PLAIN_CHAT_TEMPLATE, plain_dialogue
 from plumbob.models.from_scratch import build_bert, build_llama
 from plumbob.models.resolution import resolve_model
 
@@ -77,7 +77,10 @@ class Material:
             base = self.encoder(name)
             model = AutoModelForSequenceClassification.from_pretrained(base, num_labels=1)
             model.save_pretrained(folder)
-            AutoTokenizer.from_pretrained(base).save_pretrained(folder)
+            tokenizer = AutoTokenizer.from_pretrained(base)
+            # The peer writes chat messages for the reward model by the reward model's own template.
+            tokenizer.chat_template = PLAIN_CHAT_TEMPLATE
+            tokenizer.save_pretrained(folder)
         return str(folder)
 
     def encoder(self, name: str) -> str:
