@@ -258,7 +258,8 @@ def test_a_rank_that_the_engine_does_not_serve(tmp_path: Path, pairs: str, setti
     for model in (NewLlamaSettings(max_positions=1024), write_policy(tmp_path / "base")):
         policy = PipelinePolicySettings(model=model, **{setting: LoraTuning(rank=513)})
         merged = settings(pairs=pairs).model_copy(update={"policy": policy})
-        check_models(merged)
+        if isinstance(model, NewLlamaSettings):  # The other one has too few positions.
+            check_models(merged)
         run = merged.model_copy(update={"rollout": RolloutSettings(adapter="lora")})
         with pytest.raises(UserError, match=rf"^policy\.{setting}\.rank=513: vLLM serves LoRA up to rank 512"):
             check_models(run)
