@@ -202,7 +202,8 @@ def test_a_batch_that_ranks_cannot_share(refused: Refusals, sft: dict[str, objec
 
 
 def test_an_adapter_too_wide_for_vllm(refused: Refusals, ppo_settings: dict[str, object], sft_full: str) -> None:
-    wide = {"policy.model": sft_full, "policy.tuning.rank": 1024, "rollout.engine.kind": "vllm"}
+    served = {"rollout.engine.kind": "vllm", "rollout.adapter": "lora"}
+    wide = {"policy.model": sft_full, "policy.tuning.rank": 1024} | served
     message = refused("ppo", ppo_settings, wide)
     assert "policy.tuning.rank=1024" in message
     assert "512" in message
