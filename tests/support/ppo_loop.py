@@ -107,7 +107,7 @@ class SamplerFault:
     is_hidden: bool = False
 
     def of(self, rollouts: list[Rollout], step: int) -> list[Rollout]:
-        spared = set(rows_to_probe(rollouts, step).tolist()) if self.is_hidden else set()
+        spared = set(rows_to_probe(rollouts, step, RolloutSettings().chunk_size).tolist()) if self.is_hidden else set()
         return [
             rollout
             if step < self.from_step or row in spared

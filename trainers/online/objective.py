@@ -80,15 +80,19 @@ def total_weight(batch: Experience) -> float:
     return float(batch.loss_weights[batch.action_mask].double().sum())
 
 
-def rows_to_probe(rollouts: Sequence[Rollout], step: int) -> NDArray[np.int64]:
+def rows_to_probe(rollouts: Sequence[Rollout], step: int, chunk_size: int) -> NDArray[np.int64]:
     """By which rows a step's sampler is compared with the learner, in the batch's order.
 
-    The longest response, one of each worker, and of all by length every sixteenth, from a first one that moves with
-    the step.
+    The longest response, one of each chunk, so of every worker, and of all by length every sixteenth, from first ones
+    that move with the step. Whoever sampled which chunk, they are the same: what a step measures does not depend on it.
+
+    Args:
+        chunk_size: responses that one worker samples together.
     """
     by_length = sorted(range(len(rollouts)), key=lambda row: -len(rollouts[row].token_ids))
-    of_workers = {rollout.worker: row for row, rollout in enumerate(rollouts)}
-    chosen = {by_length[0], *of_workers.values(), *by_length[step % PROBED_SHARE :: PROBED_SHARE]}
+    chunks = [range(len(rollouts))[start : start + chunk_size] for start in range(0, len(rollouts), chunk_size)]
+    of_chunks = {chunk[step % len(chunk)] for chunk in chunks}
+    chosen = {by_length[0], *of_chunks, *by_length[step % PROBED_SHARE :: PROBED_SHARE]}
     return np.array(sorted(chosen))
 
 

@@ -209,7 +209,8 @@ def learn(
     trajectories = collate_rollouts(responses.rollouts, pad_id)
     with recorder.phase("evaluate"):
         has_critic = critic_of(ppo.estimator) is not None
-        probed = rows_to_probe(responses.rollouts, state.step) if takes_sampler(state, responses.rollouts) else None
+        chunk_size, is_tried = run.rollout.chunk_size, takes_sampler(state, responses.rollouts)
+        probed = rows_to_probe(responses.rollouts, state.step, chunk_size) if is_tried else None
         computed = compute_logprobs_and_values(learners, trajectories, run.rollout.temperature, has_critic, probed)
     totals = torch.tensor([score.total for score in responses.scores])
     scale = learning_rate_scale(ppo, state.step, ppo.num_steps)

@@ -64,19 +64,22 @@ def test_the_squared_gap_by_hand():
     assert float(found) / policy.count(batch) == pytest.approx(0.115 / 2)
 
 
-def test_rows_are_probed_by_length_and_by_worker():
-    def rollout(length, worker):
+def test_rows_are_probed_by_length_and_by_chunk():
+    def rollout(length, worker="a"):
         request = SampleRequest("p", "g", 0, 0, "", np.ones(1, np.int32))
         ones = np.ones(length, np.int32)
         return Rollout(request, "stop", "", ones, -ones.astype(np.float32), ones, ones > 0, worker)
 
-    # Row 20 is the longest, then come rows 0, 1, ... of 40, 39, ... tokens; the last row of worker b is 7.
-    rollouts = [rollout(99 if row == 20 else 40 - row, "b" if row == 7 else "a") for row in range(40)]
-    # From place 0, 16 and 32; from place 3, of rows 2, 18 and 35; and the last row of worker a each time.
-    assert rows_to_probe(rollouts, 0).tolist() == [7, 15, 20, 32, 39]
-    assert rows_to_probe(rollouts, 3).tolist() == [2, 7, 18, 20, 35, 39]
-    assert rows_to_probe(rollouts, 19).tolist() == rows_to_probe(rollouts, 3).tolist()
-    assert rows_to_probe(rollouts[:1], 5).tolist() == [0]
+    # Row 20 is the longest, then come rows 0, 1, ... of 40, 39, ... tokens; chunks are rows 0 to 24 and 25 to 39.
+    rollouts = [rollout(99 if row == 20 else 40 - row) for row in range(40)]
+    # By length from place 0, 16 and 32: rows 20, 15 and 32; from place 3, rows 2, 18 and 35.
+    assert rows_to_probe(rollouts, 0, 25).tolist() == [0, 15, 20, 25, 32]
+    assert rows_to_probe(rollouts, 3, 25).tolist() == [2, 3, 18, 20, 28, 35]
+    assert rows_to_probe(rollouts, 19, 25).tolist() == [2, 18, 19, 20, 29, 35]
+    assert rows_to_probe(rollouts[:1], 5, 25).tolist() == [0]
+    # Whoever sampled them.
+    others = [replace(rollout, worker=str(row)) for row, rollout in enumerate(rollouts)]
+    assert rows_to_probe(others, 3, 25).tolist() == rows_to_probe(rollouts, 3, 25).tolist()
 
 
 def test_kl_in_the_loss_has_the_steps_coefficient_and_the_policys_weights():
