@@ -16,15 +16,15 @@ from benchmarks.limit.limit_rows import LIMITS, limit_rows, shares
 from benchmarks.material import Material
 from benchmarks.measuring import Measured, comparison_rows, try_measure
 from benchmarks.results_table import RESULTS, text_table, write_results
-from benchmarks.rows import DEFAULT, GPU, Comparison, every_comparison
+from benchmarks.rows import DEFAULT, GPU, PeerComparison, every_comparison
 from benchmarks.workload import ONLINE
 
 
-def chosen(patterns: Sequence[str], on_gpu: bool) -> list[Comparison | str]:
+def chosen(patterns: Sequence[str], on_gpu: bool) -> list[PeerComparison | str]:
     """The comparisons, and the names of the limits, that match; without a pattern those of a plain run."""
     if not patterns:
         return list(GPU) if on_gpu else [*DEFAULT, *LIMITS]
-    known: dict[str, Comparison | str] = {**every_comparison(), **{name: name for name in LIMITS}}
+    known: dict[str, PeerComparison | str] = {**every_comparison(), **{name: name for name in LIMITS}}
     names = [name for name in known if any(fnmatch.fnmatchcase(name, pattern) for pattern in patterns)]
     if not names:
         sys.exit(f"no row is called {' or '.join(patterns)}; the rows are:\n" + "\n".join(known))
@@ -60,7 +60,7 @@ def main() -> None:
     print(text_table(rows))
 
 
-def measured_rows(each: Comparison | str, material: Material, folder: Path, repeats: int) -> list[Row]:
+def measured_rows(each: PeerComparison | str, material: Material, folder: Path, repeats: int) -> list[Row]:
     """The rows of a comparison, or of the limit of that name."""
     if isinstance(each, str):
         return limit_rows(each, material, folder, repeats)

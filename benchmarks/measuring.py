@@ -9,7 +9,7 @@ from benchmarks.comparison import Row, compared, not_measured
 from benchmarks.material import Material
 from benchmarks.peer_run import PeerRun, run_peer
 from benchmarks.plumbob_run import PlumbobRun, SideError, run_plumbob
-from benchmarks.rows import Comparison
+from benchmarks.rows import PeerComparison
 from benchmarks.workload import Workload
 from plumbob.core.errors import UserError
 
@@ -34,7 +34,7 @@ class Measured:
         return median(run.steps) if self.work.is_online else run.whole_s / self.work.num_steps
 
 
-def measure(comparison: Comparison, material: Material, folder: Path, repeats: int) -> Measured:
+def measure(comparison: PeerComparison, material: Material, folder: Path, repeats: int) -> Measured:
     """Run both sides in turn. From the second repeat on the peer runs its defaults and its best variant alone.
 
     Raises:
@@ -49,7 +49,7 @@ def measure(comparison: Comparison, material: Material, folder: Path, repeats: i
     return measured
 
 
-def comparison_rows(comparison: Comparison, measured: Measured | Exception) -> Iterator[Row]:
+def comparison_rows(comparison: PeerComparison, measured: Measured | Exception) -> Iterator[Row]:
     """One row against the peer's defaults, and one against its best settings."""
     unit = MADE.get(comparison.method, "responses/s")
     for against, target in comparison.targets.items():
@@ -83,7 +83,7 @@ def _note(measured: Measured, variant: str) -> str:
     return f"TRL {variant}; Plumbob's step in s: {parts}{lengths}"
 
 
-def try_measure(comparison: Comparison, material: Material, folder: Path, repeats: int) -> Measured | Exception:
+def try_measure(comparison: PeerComparison, material: Material, folder: Path, repeats: int) -> Measured | Exception:
     """As `measure`; what kept it from being measured is returned, for the row to say."""
     try:
         return measure(comparison, material, folder, repeats)

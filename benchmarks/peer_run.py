@@ -17,7 +17,7 @@ SCRIPTS = {
     "grpo": "online",
     "dpo": "preference",
     "sft": "supervised",
-    "reward": "reward_model",
+    "reward": "reward_modelling",
 }
 """Method -> its script. There is none for PPO: TRL has no PPO trainer any more."""
 

@@ -1,4 +1,4 @@
-"""Which comparisons there are (Comparison), which a plain `make bench` makes, and the targets of each."""
+"""Which comparisons there are (PeerComparison), which a plain `make bench` makes, and the targets of each."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -21,7 +21,7 @@ NAMES = {"135m": CHAT_MODEL, "minilm": "minilm"}
 
 
 @dataclass(frozen=True)
-class Comparison:
+class PeerComparison:
     """Work that both sides do, before there are models and data for it.
 
     Attributes:
@@ -88,58 +88,58 @@ class Comparison:
 
 
 DEFAULT = (
-    Comparison("rloo", "3m", 6, 64, ending="full", prompt_tokens=32, samples_per_prompt=4),
-    Comparison("rloo", "3m", 8, 64, ending="ragged", prompt_tokens=32, samples_per_prompt=4),
-    Comparison("grpo", "3m", 6, 64, ending="full", prompt_tokens=128, samples_per_prompt=8),
-    Comparison("rloo", "26m", 4, 32, ending="full", prompt_tokens=32, samples_per_prompt=4),
-    Comparison("rloo", "26m", 4, 32, "bfloat16", ending="full", prompt_tokens=32, samples_per_prompt=4),
-    Comparison("grpo", "26m", 4, 32, ending="ragged", prompt_tokens=128, samples_per_prompt=8),
-    Comparison("dpo", "3m", 8, 32),
-    Comparison("dpo", "26m", 4, 32),
-    Comparison("dpo", "26m", 4, 32, "bfloat16"),
-    Comparison("sft", "3m", 16, 32),
-    Comparison("sft", "26m", 6, 32),
-    Comparison("reward", "minilm", 4, 32),
-    Comparison("rloo", "135m", 3, 8, ending="own", prompt_tokens=96, samples_per_prompt=4, micro_batch_size=8),
-    Comparison("dpo", "135m", 2, 8, micro_batch_size=8),
-    Comparison("sft", "135m", 2, 8, micro_batch_size=8),
+    PeerComparison("rloo", "3m", 6, 64, ending="full", prompt_tokens=32, samples_per_prompt=4),
+    PeerComparison("rloo", "3m", 8, 64, ending="ragged", prompt_tokens=32, samples_per_prompt=4),
+    PeerComparison("grpo", "3m", 6, 64, ending="full", prompt_tokens=128, samples_per_prompt=8),
+    PeerComparison("rloo", "26m", 4, 32, ending="full", prompt_tokens=32, samples_per_prompt=4),
+    PeerComparison("rloo", "26m", 4, 32, "bfloat16", ending="full", prompt_tokens=32, samples_per_prompt=4),
+    PeerComparison("grpo", "26m", 4, 32, ending="ragged", prompt_tokens=128, samples_per_prompt=8),
+    PeerComparison("dpo", "3m", 8, 32),
+    PeerComparison("dpo", "26m", 4, 32),
+    PeerComparison("dpo", "26m", 4, 32, "bfloat16"),
+    PeerComparison("sft", "3m", 16, 32),
+    PeerComparison("sft", "26m", 6, 32),
+    PeerComparison("reward", "minilm", 4, 32),
+    PeerComparison("rloo", "135m", 3, 8, ending="own", prompt_tokens=96, samples_per_prompt=4, micro_batch_size=8),
+    PeerComparison("dpo", "135m", 2, 8, micro_batch_size=8),
+    PeerComparison("sft", "135m", 2, 8, micro_batch_size=8),
 )
-"""Within 40 minutes on two cores: every kind of work, each size and form of ending, bfloat16 where it counts."""
+"""Every kind of work, each size and form of ending, bfloat16 where it counts."""
 
 MORE = (
     *(
-        Comparison(method, size, 6, 64, precision, ending, tokens, samples)
+        PeerComparison(method, size, 6, 64, precision, ending, tokens, samples)
         for method in ("rloo", "grpo")
         for size in ("3m", "26m")
         for precision in ("float32", "bfloat16")
         for ending in ("full", "ragged")
         for tokens, samples in ((32, 4), (128, 8))
     ),
-    *(Comparison(method, size, 8, 32, "bfloat16") for method in ("dpo", "sft") for size in ("3m", "26m")),
-    Comparison("reward", "minilm", 4, 32, "bfloat16"),
-    Comparison("rloo", "135m", 3, 8, "bfloat16", "own", 96, 4, micro_batch_size=8),
-    Comparison("dpo", "135m", 2, 8, "bfloat16", micro_batch_size=8),
-    Comparison("sft", "135m", 2, 8, "bfloat16", micro_batch_size=8),
-    Comparison("rloo", "tiny", 3, 8, "float32", "ragged", 16, 4, 16, micro_batch_size=8),
-    Comparison("grpo", "tiny", 3, 8, "bfloat16", "full", 16, 4, 16, micro_batch_size=8),
-    Comparison("dpo", "tiny", 2, 8, micro_batch_size=8),
-    Comparison("sft", "tiny", 2, 8, micro_batch_size=8),
+    *(PeerComparison(method, size, 8, 32, "bfloat16") for method in ("dpo", "sft") for size in ("3m", "26m")),
+    PeerComparison("reward", "minilm", 4, 32, "bfloat16"),
+    PeerComparison("rloo", "135m", 3, 8, "bfloat16", "own", 96, 4, micro_batch_size=8),
+    PeerComparison("dpo", "135m", 2, 8, "bfloat16", micro_batch_size=8),
+    PeerComparison("sft", "135m", 2, 8, "bfloat16", micro_batch_size=8),
+    PeerComparison("rloo", "tiny", 3, 8, "float32", "ragged", 16, 4, 16, micro_batch_size=8),
+    PeerComparison("grpo", "tiny", 3, 8, "bfloat16", "full", 16, 4, 16, micro_batch_size=8),
+    PeerComparison("dpo", "tiny", 2, 8, micro_batch_size=8),
+    PeerComparison("sft", "tiny", 2, 8, micro_batch_size=8),
 )
 """Made when they are asked for by name."""
 
 GPU = (
-    Comparison("rloo", "1b", 6, 128, "bfloat16", "full", 128, 8, 256, 1024),
-    Comparison("grpo", "1b", 6, 128, "bfloat16", "ragged", 128, 8, 256, 1024),
-    Comparison("dpo", "1b", 6, 64, "bfloat16", max_tokens=512),
-    Comparison("sft", "1b", 6, 64, "bfloat16", max_tokens=512),
-    Comparison("reward", "minilm", 16, 64, "bfloat16", max_tokens=512),
+    PeerComparison("rloo", "1b", 6, 128, "bfloat16", "full", 128, 8, 256, 1024),
+    PeerComparison("grpo", "1b", 6, 128, "bfloat16", "ragged", 128, 8, 256, 1024),
+    PeerComparison("dpo", "1b", 6, 64, "bfloat16", max_tokens=512),
+    PeerComparison("sft", "1b", 6, 64, "bfloat16", max_tokens=512),
+    PeerComparison("reward", "minilm", 16, 64, "bfloat16", max_tokens=512),
 )
 """For a machine with a GPU."""
 
 
-def every_comparison() -> dict[str, Comparison]:
+def every_comparison() -> dict[str, PeerComparison]:
     """By name; a plain run's own come first, and are not hidden by a larger one of the same name."""
-    found: dict[str, Comparison] = {}
+    found: dict[str, PeerComparison] = {}
     for each in (*DEFAULT, *MORE, *GPU):
         found.setdefault(each.name, each)
     return found

@@ -1,4 +1,4 @@
-"""A step's parts alone, in a process: `python -m benchmarks.limit.bare_parts sample|learn WORKLOAD RESULT`.
+"""A step's parts alone, in a process: `python -m benchmarks.limit.bare_parts sample|learn|score WORKLOAD RESULT`.
 
 What no step can be faster than: vLLM on the same prompts without LoRA; the scorer on as many texts; torch and PEFT on
 the same shapes, forward and backward. Nothing is published, checked or written.
@@ -15,6 +15,7 @@ from statistics import median
 
 import psutil
 import torch
+from transformers import AutoTokenizer
 
 from benchmarks.workload import LEARNING_RATE, LORA_ALPHA, LORA_RANK, Workload
 
@@ -40,7 +41,6 @@ def prompts_of(work: Workload) -> list[str]:
 def sample(work: Workload) -> dict[str, float]:
     """vLLM's seconds for a step's responses, all of full length."""
     os.environ |= {"VLLM_ENABLE_V1_MULTIPROCESSING": "0", "VLLM_LOGGING_LEVEL": "ERROR", "TORCHDYNAMO_DISABLE": "1"}
-    from transformers import AutoTokenizer
     from vllm import LLM, SamplingParams
 
     tokenizer = AutoTokenizer.from_pretrained(work.policy)
@@ -65,15 +65,39 @@ def sample(work: Workload) -> dict[str, float]:
     return {"sample": seconds_of(part)}
 
 
+def score(work: Workload) -> dict[str, float]:
+    """The scorer's seconds for a step's prompts with as many random tokens behind them as a response has."""
+    from transformers import AutoModelForSequenceClassification
+
+    scorer = AutoModelForSequenceClassification.from_pretrained(work.reward_model)
+    tokenizer = AutoTokenizer.from_pretrained(work.reward_model)
+    texts = AutoTokenizer.from_pretrained(work.policy).batch_decode(rows_of(work))
+
+    def part() -> None:
+        with torch.no_grad():
+            for start in range(0, len(texts), 32):
+                given = tokenizer(texts[start : start + 32], return_tensors="pt", padding=True, truncation=True)
+                scorer(**given)
+
+    return {"score": seconds_of(part)}
+
+
+def rows_of(work: Workload) -> torch.Tensor:
+    """A step's prompts, each with a random response of full length: int64 [B, P + R]."""
+    tokenizer = AutoTokenizer.from_pretrained(work.policy)
+    prompts = torch.tensor([tokenizer.encode(text) for text in prompts_of(work)])
+    return torch.cat([prompts, torch.randint(len(tokenizer), (len(prompts), work.max_new_tokens))], dim=1)
+
+
 def learn(work: Workload) -> dict[str, float]:
-    """Seconds of the scorer and of the learner's forwards and backwards, and the memory that these took, in bytes.
+    """Seconds of the learner's forwards and backwards, and the memory that these took, in bytes.
 
     `memory`: the base, two adapters with gradients and AdamW's state, and one micro-batch: how far the process grew
     from `loaded`, what it had before; `base`: the base alone.
     """
     # What a learner's process has loaded before its model is none of the growth.
     from peft import LoraConfig, get_peft_model
-    from transformers import AutoModelForCausalLM, AutoModelForSequenceClassification, AutoTokenizer
+    from transformers import AutoModelForCausalLM
 
     import plumbob.cluster.workers.learner_worker
     import plumbob.trainers.learner.engine  # noqa: F401
@@ -89,10 +113,7 @@ def learn(work: Workload) -> dict[str, float]:
     for parameter in trained:
         parameter.requires_grad_(True)
     optimizer = torch.optim.AdamW([*trained, *head.parameters()], lr=LEARNING_RATE, fused=True)
-    tokenizer = AutoTokenizer.from_pretrained(work.policy)
-    prompts = torch.tensor([tokenizer.encode(text) for text in prompts_of(work)])
-    responses = torch.randint(len(tokenizer), (len(prompts), work.max_new_tokens))
-    rows, num = torch.cat([prompts, responses], dim=1), work.max_new_tokens
+    rows, num = rows_of(work), work.max_new_tokens
 
     def logprobs(ids: torch.Tensor) -> torch.Tensor:
         logits = model(input_ids=ids, logits_to_keep=num + 1).logits[:, :-1]
@@ -122,20 +143,10 @@ def learn(work: Workload) -> dict[str, float]:
 
     learn_seconds = seconds_of(part)
     grown = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 - before
-    scorer = AutoModelForSequenceClassification.from_pretrained(work.reward_model)
-    scorer_tokenizer = AutoTokenizer.from_pretrained(work.reward_model)
-    texts = tokenizer.batch_decode(rows)
-
-    def score() -> None:
-        with torch.no_grad():
-            for start in range(0, len(texts), 32):
-                given = scorer_tokenizer(texts[start : start + 32], return_tensors="pt", padding=True, truncation=True)
-                scorer(**given)
-
-    return {"learn": learn_seconds, "score": seconds_of(score), "memory": grown, "base": base_bytes, "loaded": before}
+    return {"learn": learn_seconds, "memory": grown, "base": base_bytes, "loaded": before}
 
 
 if __name__ == "__main__":
     torch.set_num_threads(os.cpu_count() or 1)
-    measured = {"sample": sample, "learn": learn}[sys.argv[1]](Workload.read(Path(sys.argv[2])))
+    measured = {"sample": sample, "learn": learn, "score": score}[sys.argv[1]](Workload.read(Path(sys.argv[2])))
     Path(sys.argv[3]).write_text(json.dumps(measured), encoding="utf-8")

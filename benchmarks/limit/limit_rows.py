@@ -13,7 +13,7 @@ from benchmarks.material import Material
 from benchmarks.measuring import Measured
 from benchmarks.peer_run import ROOT
 from benchmarks.plumbob_run import SideError, run_plumbob, run_process
-from benchmarks.rows import Comparison
+from benchmarks.rows import PeerComparison
 from benchmarks.workload import Workload
 from plumbob.core.errors import UserError
 
@@ -21,9 +21,11 @@ STEP, ASYNC, GROWTH = "limit-ppo-26m-step", "limit-ppo-3m-async", "limit-rloo-3m
 LIMITS = (STEP, ASYNC, GROWTH)
 """Names of the limits that runs of their own are made for."""
 
-PPO_STEP = Comparison("ppo", "26m", 4, 32, ending="full", prompt_tokens=32, samples_per_prompt=4)
-PPO_ASYNC = Comparison("ppo", "3m", 8, 64, ending="full", prompt_tokens=32, samples_per_prompt=4)
-LONG_RUN = Comparison("rloo", "3m", 41, 32, ending="full", prompt_tokens=32, samples_per_prompt=4, max_new_tokens=16)
+PPO_STEP = PeerComparison("ppo", "26m", 4, 32, ending="full", prompt_tokens=32, samples_per_prompt=4)
+PPO_ASYNC = PeerComparison("ppo", "3m", 8, 64, ending="full", prompt_tokens=32, samples_per_prompt=4)
+LONG_RUN = PeerComparison(
+    "rloo", "3m", 41, 32, ending="full", prompt_tokens=32, samples_per_prompt=4, max_new_tokens=16
+)
 COMPARED_STEPS = 10
 """Of the long run's beginning and end."""
 LEARNS = ("evaluate", "learn", "publish", "commit")
@@ -101,7 +103,7 @@ def bare_parts(work: Workload, folder: Path) -> dict[str, float]:
     given, found = folder / "workload.json", folder / "parts.json"
     work.write(given)
     parts: dict[str, float] = {}
-    for which in ("sample", "learn"):
+    for which in ("sample", "learn", "score"):
         path = os.pathsep.join(filter(None, (str(ROOT), os.environ.get("PYTHONPATH"))))
         command = ["env", f"PYTHONPATH={path}", sys.executable, "-m", "benchmarks.limit.bare_parts", which]
         run_process([*command, str(given), str(found)], folder)
@@ -109,7 +111,7 @@ def bare_parts(work: Workload, folder: Path) -> dict[str, float]:
     return parts
 
 
-def shares(comparison: Comparison, measured: Measured) -> Iterator[Row]:
+def shares(comparison: PeerComparison, measured: Measured) -> Iterator[Row]:
     """Of a comparison's own runs of Plumbob: publishing, the driver's own share, and the first finished step."""
     runs, name = measured.plumbob, comparison.name
     steps = [measured.step_seconds(run) for run in runs]

@@ -8,8 +8,8 @@ from peft import LoraConfig
 from transformers import AutoModelForCausalLM, AutoModelForSequenceClassification, AutoTokenizer
 from trl import GRPOConfig, GRPOTrainer, RLOOConfig, RLOOTrainer
 
-from benchmarks.peers.timing import QUIET, StepClock, Variants, run_variants
-from benchmarks.workload import KL_COEFFICIENT, LEARNING_RATE, LORA_ALPHA, LORA_RANK, Workload
+from benchmarks.peers.timing import StepClock, Variants, arguments, run_variants
+from benchmarks.workload import KL_COEFFICIENT, LORA_ALPHA, LORA_RANK, Workload
 
 TRAINERS = {"rloo": (RLOOConfig, RLOOTrainer, {}), "grpo": (GRPOConfig, GRPOTrainer, {"loss_type": "grpo"})}
 
@@ -30,16 +30,10 @@ def train(work: Workload, rows: Dataset, folder: str, settings: dict[str, Any]) 
     weights = settings.pop("weights", torch.float32)
     config_class, trainer_class, own = TRAINERS[work.method]
     config = config_class(
-        output_dir=folder,
-        max_steps=work.num_steps,
         num_generations=work.samples_per_prompt,
         max_completion_length=work.max_new_tokens,
         beta=KL_COEFFICIENT[work.method],
-        learning_rate=LEARNING_RATE,
-        bf16=work.precision == "bfloat16",
-        use_cpu=not torch.cuda.is_available(),
-        gradient_accumulation_steps=work.batch_size // settings.get("per_device_train_batch_size", 8),
-        **own | QUIET | settings,
+        **own | arguments(work, folder, settings),
     )
     clock = StepClock()
     trainer = trainer_class(

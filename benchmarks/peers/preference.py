@@ -9,8 +9,8 @@ from peft import LoraConfig
 from transformers import AutoModelForCausalLM, AutoTokenizer
 from trl import DPOConfig, DPOTrainer
 
-from benchmarks.peers.timing import QUIET, StepClock, Variants, run_variants, with_lengths
-from benchmarks.workload import LEARNING_RATE, LORA_ALPHA, LORA_RANK, PREFERENCE_BETA, Workload
+from benchmarks.peers.timing import StepClock, Variants, arguments, run_variants, with_lengths
+from benchmarks.workload import LORA_ALPHA, LORA_RANK, PREFERENCE_BETA, Workload
 
 
 class TimedDpo(DPOTrainer):
@@ -47,17 +47,7 @@ def train(work: Workload, rows: Dataset, folder: str, settings: dict[str, Any]) 
     trainer = TimedDpo(
         model=AutoModelForCausalLM.from_pretrained(work.policy, dtype=torch.float32),
         processing_class=tokenizer,
-        args=DPOConfig(
-            output_dir=folder,
-            max_steps=work.num_steps,
-            max_length=work.max_tokens,
-            beta=PREFERENCE_BETA,
-            learning_rate=LEARNING_RATE,
-            bf16=work.precision == "bfloat16",
-            use_cpu=not torch.cuda.is_available(),
-            gradient_accumulation_steps=work.batch_size // settings.get("per_device_train_batch_size", 8),
-            **QUIET | settings,
-        ),
+        args=DPOConfig(max_length=work.max_tokens, beta=PREFERENCE_BETA, **arguments(work, folder, settings)),
         train_dataset=rows,
         peft_config=LoraConfig(r=LORA_RANK, lora_alpha=LORA_ALPHA, target_modules="all-linear"),
         callbacks=[clock],

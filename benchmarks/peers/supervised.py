@@ -8,8 +8,8 @@ from peft import LoraConfig
 from transformers import AutoModelForCausalLM, AutoTokenizer
 from trl import SFTConfig, SFTTrainer
 
-from benchmarks.peers.timing import QUIET, StepClock, Variants, run_variants
-from benchmarks.workload import LEARNING_RATE, LORA_ALPHA, LORA_RANK, Workload
+from benchmarks.peers.timing import StepClock, Variants, arguments, run_variants
+from benchmarks.workload import LORA_ALPHA, LORA_RANK, Workload
 
 
 def variants(work: Workload) -> Variants:
@@ -31,15 +31,7 @@ def train(work: Workload, rows: Dataset, folder: str, settings: dict[str, Any]) 
     trainer = SFTTrainer(
         model=AutoModelForCausalLM.from_pretrained(work.policy, dtype=torch.float32),
         processing_class=AutoTokenizer.from_pretrained(work.policy),
-        args=SFTConfig(
-            output_dir=folder,
-            max_steps=work.num_steps,
-            learning_rate=LEARNING_RATE,
-            bf16=work.precision == "bfloat16",
-            use_cpu=not torch.cuda.is_available(),
-            gradient_accumulation_steps=work.batch_size // settings.get("per_device_train_batch_size", 8),
-            **{"max_length": work.max_tokens} | QUIET | settings,
-        ),
+        args=SFTConfig(**{"max_length": work.max_tokens} | arguments(work, folder, settings)),
         train_dataset=rows,
         peft_config=LoraConfig(r=LORA_RANK, lora_alpha=LORA_ALPHA, target_modules="all-linear"),
         callbacks=[clock],

@@ -10,9 +10,10 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 import datasets
+import torch
 from transformers import TrainerCallback
 
-from benchmarks.workload import Workload
+from benchmarks.workload import LEARNING_RATE, Workload
 
 QUIET = {"report_to": "none", "save_strategy": "no", "logging_steps": 1, "disable_tqdm": True}
 """Nothing is sent or saved; metrics of every step are kept, since they have the lengths."""
@@ -42,6 +43,20 @@ class StepClock(TrainerCallback):
             "steps": [after - before for before, after in pairwise(self.ends)],
             "whole": self.ends[-1] - self.began,
         }
+
+
+def arguments(work: Workload, folder: str, settings: Mapping[str, Any]) -> dict[str, Any]:
+    """What every trainer of the library is given. `settings`: what a variant sets, by the library's names."""
+    return {
+        "output_dir": folder,
+        "max_steps": work.num_steps,
+        "learning_rate": LEARNING_RATE,
+        "bf16": work.precision == "bfloat16",
+        "use_cpu": not torch.cuda.is_available(),
+        "gradient_accumulation_steps": work.batch_size // settings.get("per_device_train_batch_size", 8),
+        **QUIET,
+        **settings,
+    }
 
 
 def rows_of(work: Workload) -> datasets.Dataset:

@@ -185,10 +185,9 @@ def _read(
     """
     check_columns(rules.columns)
     records: list[T] = []
-    left_out, spelling = _Rows([], [], []), list[str]()
+    left_out, spelling, num_rows = _Rows([], [], []), list[str](), 0
     columns, written, blank = UsedColumns(rules.columns), written_texts(render, rules), BlankColumns(rules.columns)
     watched = WatchedTemplate(written)
-    num_rows = 0
     is_one_file = list_files(path) == [Path(path).expanduser()]
     for row in iterate_rows(path):
         num_rows += 1
@@ -218,9 +217,7 @@ def _read(
     found = (
         columns.note(),
         blank.note(),
-        watched.unwritten_note(),
-        watched.unclosed_note(num_rows),
-        watched.turns_note() if learns_last_turn else None,
+        *watched.notes(num_rows, learns_last_turn),
         written.template_note(rules),
         _spelling_note(spelling, num_rows),
     )

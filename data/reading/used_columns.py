@@ -147,7 +147,16 @@ class WatchedTemplate:
     def unclosed_tag(self, prompt: str, response: str) -> str | None:
         return self._render.unclosed_tag(prompt, response)
 
-    def unwritten_note(self) -> str | None:
+    def notes(self, num_rows: int, learns_last_turn: bool) -> tuple[str | None, ...]:
+        """Sentences for a person, None where there is nothing to say.
+
+        Args:
+            learns_last_turn: whether of a conversation the last assistant turn alone is learnt.
+        """
+        turns = self._turns_note() if learns_last_turn else None
+        return self._unwritten_note(), self._unclosed_note(num_rows), turns
+
+    def _unwritten_note(self) -> str | None:
         """A sentence for a person about what no row's text was made of."""
         rows = [
             f"{name} ({count} row{'' if count == 1 else 's'})"
@@ -156,7 +165,7 @@ class WatchedTemplate:
         ]
         return f"the chat template writes the same text without {', '.join(rows)}: left out." if rows else None
 
-    def turns_note(self) -> str | None:
+    def _turns_note(self) -> str | None:
         """A sentence about conversations of several assistant turns."""
         if self._num_turns == self._num_conversations:
             return None
@@ -165,7 +174,7 @@ class WatchedTemplate:
             f"last, to which those before it are the prompt."
         )
 
-    def unclosed_note(self, num_rows: int) -> str | None:
+    def _unclosed_note(self, num_rows: int) -> str | None:
         """A sentence about responses that are learnt as thoughts without an answer."""
         if not self._num_unclosed:
             return None

@@ -9,11 +9,11 @@ from benchmarks.__main__ import chosen, measured_rows
 from benchmarks.limit.limit_rows import LIMITS
 from benchmarks.material import Material
 from benchmarks.plumbob_run import SideError, run_process
-from benchmarks.rows import DEFAULT, Comparison, every_comparison
+from benchmarks.rows import DEFAULT, PeerComparison, every_comparison
 
 
 def test_a_row_that_cannot_be_measured_has_no_ratio_and_says_why(tmp_path: Path) -> None:
-    missing = Comparison("dpo", "package:no_such_package_of_models", 2, 8)
+    missing = PeerComparison("dpo", "package:no_such_package_of_models", 2, 8)
     rows = measured_rows(missing, Material(tmp_path, None), tmp_path, 1)
     assert [(row.ratio, row.target) for row in rows] == [(None, 2.0), (None, 1.4)]
     assert all("no_such_package_of_models is not installed" in row.reason for row in rows)

@@ -1,4 +1,4 @@
-"""TRL's reward modelling: `python -m benchmarks.peers.reward_model WORKLOAD RESULT`."""
+"""TRL's reward modelling: `python -m benchmarks.peers.reward_modelling WORKLOAD RESULT`."""
 
 from typing import Any
 
@@ -7,8 +7,8 @@ from datasets import Dataset
 from transformers import AutoModelForSequenceClassification, AutoTokenizer
 from trl import RewardConfig, RewardTrainer
 
-from benchmarks.peers.timing import QUIET, StepClock, Variants, run_variants, with_lengths
-from benchmarks.workload import LEARNING_RATE, Workload
+from benchmarks.peers.timing import StepClock, Variants, arguments, run_variants, with_lengths
+from benchmarks.workload import Workload
 
 
 def variants(work: Workload) -> Variants:
@@ -27,16 +27,10 @@ def train(work: Workload, rows: Dataset, folder: str, settings: dict[str, Any]) 
         model=AutoModelForSequenceClassification.from_pretrained(work.policy, num_labels=1, dtype=torch.float32),
         processing_class=tokenizer,
         args=RewardConfig(
-            output_dir=folder,
-            max_steps=work.num_steps,
             max_length=work.max_tokens,
             # A BERT's tokenizer names no EOS, and the library puts one behind every text.
             eos_token=tokenizer.sep_token,
-            learning_rate=LEARNING_RATE,
-            bf16=work.precision == "bfloat16",
-            use_cpu=not torch.cuda.is_available(),
-            gradient_accumulation_steps=work.batch_size // settings.get("per_device_train_batch_size", 8),
-            **QUIET | settings,
+            **arguments(work, folder, settings),
         ),
         train_dataset=rows,
         callbacks=[clock],
