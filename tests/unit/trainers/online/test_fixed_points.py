@@ -28,6 +28,7 @@ from plumbob.configs.settings.algorithms import (
 )
 from plumbob.configs.settings.offline_objectives import DpoLoss
 from plumbob.configs.settings.training import PpoSettings
+from plumbob.configs.settings.workers import RolloutSettings
 from plumbob.data.tokenization import PairBatch, TokenSequence, collate
 from plumbob.reward.scorer import Score
 from plumbob.rollout.rollout_records import Rollout, SampleRequest
@@ -127,7 +128,7 @@ def run_ppo_to_its_end(
     ppo = ppo_settings(estimator, num_steps, num_samples)
     learner = tiny_learner(case, ppo, ppo_passes(ppo, 1.0))
     # No more of a run is read than these.
-    run: Any = SimpleNamespace(ppo=ppo, rollout=SimpleNamespace(temperature=1.0), seed=0)
+    run: Any = SimpleNamespace(ppo=ppo, rollout=RolloutSettings(), seed=0)
     assert set(vars(run)) <= set(PpoRun.model_fields)
     state: Any = SimpleNamespace(step=0, kl_coefficient=BETA, replayed=None, trusts_sampler=True)
     record: Any = SimpleNamespace(phase=lambda name: nullcontext(), record_update=lambda *_: None)
