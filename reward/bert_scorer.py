@@ -9,7 +9,7 @@ from plumbob.configs.settings.rewards import ModelReward
 from plumbob.reward.bert_encoding import Pair, encode_pairs, pad_pairs
 from plumbob.reward.bert_model import check_length, load_reward_model, rewards_of
 from plumbob.reward.calibration import load_calibration
-from plumbob.reward.scorer import Score, ScoreError
+from plumbob.reward.scorer import Score, ScoreError, ScoreRequest
 
 
 class BertScorer:
@@ -29,13 +29,14 @@ class BertScorer:
         self._max_tokens = reward.max_tokens
         self._device = device
 
-    def score(self, pairs: Sequence[Pair]) -> list[Score]:
-        """Scores of (prompt, response) texts in the order given; the raw score is the part `raw`.
+    def score(self, requests: Sequence[ScoreRequest]) -> list[Score]:
+        """Scores in the order of the requests; the raw score is the part `raw`.
 
         Raises:
             ScoreError: a raw score is NaN or infinite.
         """
-        return [Score(self._normalized(raw), {"raw": raw}) for raw in self.raw_scores(pairs)]
+        raw_scores = self.raw_scores([request.model_pair for request in requests])
+        return [Score(self._normalized(raw), {"raw": raw}) for raw in raw_scores]
 
     @torch.inference_mode()
     def raw_scores(self, pairs: Sequence[Pair]) -> list[float]:

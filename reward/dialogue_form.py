@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from itertools import takewhile
 from pathlib import Path
 from typing import Any
@@ -31,7 +31,7 @@ from plumbob.data.texts.control_tokens import unmarked
 from plumbob.data.texts.tokenizer import Tokenizer
 from plumbob.models.loading import open_tokenizer
 from plumbob.models.resolution import resolve_package_folder
-from plumbob.reward.scorer import Score, Scorer
+from plumbob.reward.scorer import Score, Scorer, ScoreRequest
 
 FORM_FILE = "dialogue_form.json"
 PROBE = "what the user asks"
@@ -261,5 +261,7 @@ class FormScorer:
     def __init__(self, scorer: Scorer, prompts: RewardPrompts) -> None:
         self._scorer, self._prompts = scorer, prompts
 
-    def score(self, pairs: Sequence[tuple[str, str]]) -> list[Score]:
-        return self._scorer.score([(self._prompts.read_as(prompt), response) for prompt, response in pairs])
+    def score(self, requests: Sequence[ScoreRequest]) -> list[Score]:
+        return self._scorer.score(
+            [replace(request, form_prompt=self._prompts.read_as(request.prompt)) for request in requests]
+        )

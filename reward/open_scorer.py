@@ -2,9 +2,10 @@
 
 from typing import assert_never
 
-from plumbob.configs.settings.rewards import EnsembleReward, ModelReward, Reward, RuleReward
+from plumbob.configs.settings.rewards import CombinedReward, EnsembleReward, ModelReward, Reward, RuleReward
 from plumbob.reward.bert_model import check_reward_model
 from plumbob.reward.bert_scorer import BertScorer
+from plumbob.reward.combined import combined_opening
 from plumbob.reward.ensemble import ensemble_opening
 from plumbob.reward.rules import RuleScorer
 from plumbob.reward.scorer import Opening, Scorer
@@ -30,6 +31,8 @@ def _opening(reward: Reward) -> Opening:
             return Opening(lambda: check_reward_model(reward), lambda device: BertScorer(reward, device))
         case EnsembleReward(members, penalty):
             return ensemble_opening([_opening(member) for member in members], penalty)
+        case CombinedReward(parts):
+            return combined_opening([(part, _opening(part.reward)) for part in parts])
         case RuleReward(rule):
             return Opening(lambda: None, lambda device: RuleScorer(rule))
         case _:
