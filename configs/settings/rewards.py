@@ -178,8 +178,8 @@ class RewardGroupSettings(WorkerGroupSettings):
         twice = next((name for name in names if names.count(name) > 1 or name in RESERVED_NAMES), None)
         if twice is not None:
             raise ValueError(
-                f"{self.section}.parts: the name {twice!r} is taken, and the journal and the metrics know a part by its "
-                f"name: give each a `name` of its own"
+                f"{self.section}.parts: the name {twice!r} is taken, by which the journal and the metrics know a part: "
+                f"give each a `name` of its own"
             )
         if self.uncertainty_penalty and not self.ensemble:
             raise ValueError(
