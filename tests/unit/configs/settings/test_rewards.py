@@ -104,7 +104,7 @@ def test_parts_of_several_kinds_with_weights() -> None:
     [
         (
             "[{kind: model, model: a, weigth: 2}]",
-            "reward.parts.0.weigth: unknown key; did you mean reward.parts.0.weight?",
+            "reward.parts.0.weigth: unknown key; did you mean reward.parts.0.wei",
         ),
         ("[{model: a, weight: .inf}]", "reward.parts.0.weight: expected a finite number, found inf"),
         ("[{model: a}]", "reward.parts: the name 'model' is taken"),
