@@ -30,6 +30,7 @@ from plumbob.cluster.workers.shared_storage import StorageProbe
 from plumbob.configs.runs import LearnerRun
 from plumbob.configs.settings.rewards import ScorerSettings
 from plumbob.configs.settings.workers import ClusterSettings, RolloutSettings
+from plumbob.configs.user_functions import source_digests
 from plumbob.core.activities import activities
 from plumbob.rollout.samplers.sampler import SamplerSpec
 from plumbob.trainers.metrics.step_record import Listener
@@ -186,9 +187,9 @@ class Session:
 
     def start_scorers(self, scorer: ScorerSettings) -> ScorerGroup:
         """Scorers with that reward."""
-        reward = scorer.reward
-        opening = Preparation(lambda actor: actor.handle.open.remote(reward), "loading the reward")
-        pool = self._pools.get_or_open(scorer_need(scorer), scorer, ScorerWorker, reward, opening)
+        reward, sources = scorer.reward, source_digests(scorer)
+        opening = Preparation(lambda actor: actor.handle.open.remote(reward, sources), "loading the reward")
+        pool = self._pools.get_or_open(scorer_need(scorer), scorer, ScorerWorker, (reward, sources), opening)
         return ScorerGroup(pool, reward.batch_size * BATCHES_PER_CALL)
 
     def replace_learners(self, lost: LearnersLost) -> None:

@@ -12,6 +12,9 @@ T = TypeVar("T")
 MAX_NAME_BYTES, MAX_PATH_BYTES = 255, 4095
 """Of one part of a path, and of all of it, on the file systems of Linux."""
 
+SOURCE_SUFFIX = ".py"
+"""By which a file with a function is told from a module."""
+
 
 class Settings(BaseModel):
     """A frozen group of settings; unknown keys are refused."""
@@ -30,6 +33,11 @@ class IsModel:
 @dataclass(frozen=True)
 class IsFile:
     """The text names files with records."""
+
+
+@dataclass(frozen=True)
+class IsFunction:
+    """The text names a function of the user's."""
 
 
 @dataclass(frozen=True)
@@ -63,6 +71,22 @@ resumes on the same files alone."""
 
 InputFile = Annotated[str, AfterValidator(usable_path), IsFile()]
 """A file, a folder or a glob of files with records. It becomes absolute, and a run resumes on the same rows alone."""
+
+
+def usable_function(text: str) -> str:
+    """The same text. Raises what pydantic tells as a wrong type where no function can be called so."""
+    place, _, name = text.rpartition(":")
+    if place.endswith(SOURCE_SUFFIX):
+        usable_path(place)
+    if not name.isidentifier() or not (
+        place.endswith(SOURCE_SUFFIX) or all(part.isidentifier() for part in place.split("."))
+    ):
+        raise PydanticCustomError("path", "file.py:function or package.module:function")
+    return text
+
+
+FunctionName = Annotated[str, AfterValidator(usable_function), IsFunction()]
+"""`file.py:name` or `package.module:name`. A file becomes absolute, and a run resumes on the same source alone."""
 
 Changeable = Annotated[T, MayChange()]
 """A setting that may change when a run resumes: where and how fast something is computed, never what. Of a group,

@@ -1,9 +1,9 @@
-"""Absolute paths of the models and files that the settings of a run name, so that any working folder finds them."""
+"""Absolute paths of the models, files and functions that a run's settings name: any working folder finds them."""
 
 from pathlib import Path
 from typing import TypeVar
 
-from plumbob.configs.base import IsFile, IsModel
+from plumbob.configs.base import SOURCE_SUFFIX, IsFile, IsFunction, IsModel
 from plumbob.configs.runs import Run
 from plumbob.configs.schema import with_marked_texts
 
@@ -14,16 +14,23 @@ R = TypeVar("R", bound=Run)
 
 
 def with_absolute_paths(config: R) -> R:
-    """Folders of models and files of data by their absolute paths.
+    """Folders of models, files of data and files with functions by their absolute paths.
 
     A worker may be another host's, with a working folder of its own, and a run may be resumed from another folder.
     """
-    return with_marked_texts(with_marked_texts(config, IsModel, absolute), IsFile, _absolute_file)
+    located = with_marked_texts(with_marked_texts(config, IsModel, absolute), IsFile, _absolute_file)
+    return with_marked_texts(located, IsFunction, _absolute_function)
 
 
 def _absolute_file(path: str) -> str:
     """A file, folder or pattern of files, whether it is there or not."""
     return str(Path(path).expanduser().absolute())
+
+
+def _absolute_function(function: str) -> str:
+    """One in a file by the file's absolute path, one in a module as it is."""
+    place, _, name = function.rpartition(":")
+    return f"{_absolute_file(place)}:{name}" if place.endswith(SOURCE_SUFFIX) else function
 
 
 def absolute(base: str) -> str:

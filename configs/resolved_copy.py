@@ -11,6 +11,7 @@ from plumbob.configs.load_run import build_run
 from plumbob.configs.renamed_keys import with_new_names
 from plumbob.configs.resume_rules import changes, check_changes
 from plumbob.configs.runs import AnyRun
+from plumbob.configs.user_functions import source_digests
 from plumbob.configs.validation import describe
 from plumbob.configs.yaml_files import Source, overridden
 from plumbob.core.atomic_files import write_atomically
@@ -22,8 +23,8 @@ TIME_FORMAT = "%Y-%m-%dT%H:%M:%S%z"
 
 
 def write_resolved(run: AnyRun, folder: Path, began: datetime | None = None) -> None:
-    """Write `resolved.json`: the whole configuration, when the run began, the versions of the packages, the machine and
-    the git commit.
+    """Write `resolved.json`: the whole configuration, when the run began, digests of the user's functions that score,
+    the versions of the packages, the machine and the git commit.
 
     Where a run resumes, those that it began with stay, and an entry of `resumed` says what they are now, which
     settings have changed, from what and to what. None for `began` is now.
@@ -36,7 +37,8 @@ def write_resolved(run: AnyRun, folder: Path, began: datetime | None = None) -> 
         resumed = {"time": time.strftime(TIME_FORMAT), "changed": changed, **made_with}
         content |= {"config": config, "resumed": [*content.get("resumed", []), resumed]}
     else:
-        content = {"time": (began or datetime.now()).astimezone().strftime(TIME_FORMAT), "config": config, **made_with}
+        time_begun = (began or datetime.now()).astimezone().strftime(TIME_FORMAT)
+        content = {"time": time_begun, "config": config, "sources": source_digests(run), **made_with}
     folder.mkdir(parents=True, exist_ok=True)
     write_atomically(path, json.dumps(content, indent=2) + "\n")
 
@@ -52,6 +54,14 @@ def when_begun(folder: Path) -> datetime:
             if began is None
             else datetime.strptime(began, TIME_FORMAT).replace(tzinfo=None)
         )
+
+
+def sources_of_begun(folder: Path) -> dict[str, str]:
+    """Function of the user's -> digest of its source when the run in the folder began; none where none has."""
+    path = folder / RESOLVED_FILE
+    what = f"{path}: expected the settings of a run as JSON"
+    with from_outside(what):
+        return dict(read_json_object(path, what).get("sources", {})) if path.exists() else {}
 
 
 def read_resolved(folder: Path, overrides: Sequence[str] = ()) -> AnyRun:

@@ -50,7 +50,7 @@ from plumbob.driver.run_folder.folder import (
     run_folder,
     summary_of_finished,
 )
-from plumbob.driver.run_folder.inputs import check_models, check_rows, new_digests, write_digests
+from plumbob.driver.run_folder.inputs import check_models, check_rows, check_sources, new_digests, write_digests
 from plumbob.driver.run_folder.lock import locked_folder
 from plumbob.driver.stages.evaluation import run_eval
 from plumbob.driver.stages.evaluation_input import prepare_eval
@@ -252,6 +252,7 @@ def _execute(
     began = time.monotonic()
     config = _located(config)
     check_rows(config, folder)
+    check_sources(config, folder)
     started, stage = when_begun(folder), stage_of(config, folder)
     with template_time(started) as clock:
         run_stages = prepare_run(config)

@@ -2,11 +2,13 @@
 
 from typing import assert_never
 
+from plumbob.configs.settings.reward_programs import FunctionPart
 from plumbob.configs.settings.rewards import CombinedReward, EnsembleReward, ModelReward, Reward, RuleReward
 from plumbob.reward.bert_model import check_reward_model
 from plumbob.reward.bert_scorer import BertScorer
 from plumbob.reward.combined import combined_opening
 from plumbob.reward.ensemble import ensemble_opening
+from plumbob.reward.programs.function_scorer import function_opening
 from plumbob.reward.rules import RuleScorer
 from plumbob.reward.scorer import Opening, Scorer
 
@@ -35,5 +37,7 @@ def _opening(reward: Reward) -> Opening:
             return combined_opening([(part, _opening(part.reward)) for part in parts])
         case RuleReward(rule):
             return Opening(lambda: None, lambda device: RuleScorer(rule))
+        case FunctionPart():
+            return function_opening(reward)
         case _:
             assert_never(reward)

@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from plumbob.cluster.workers.worker import Worker
+from plumbob.cluster.workers.worker import NO_SOURCES, Worker
 from plumbob.reward.scorer import Score, ScoreRequest
 
 if TYPE_CHECKING:
@@ -20,8 +20,9 @@ class ScorerWorker(Worker):
 
         torch.set_num_threads(num_threads)
 
-    def open(self, reward: "Reward") -> None:
-        self._check_host(model.name for model in reward.models)
+    def open(self, reward: "Reward", sources: Mapping[str, str] = NO_SOURCES) -> None:
+        """`sources`: function of the user's that the reward calls -> digest of its source on the driver's host."""
+        self._check_host((model.name for model in reward.models), sources)
         import torch
 
         from plumbob.reward.open_scorer import open_scorer

@@ -3,10 +3,11 @@
 import json
 import secrets
 import threading
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from plumbob.configs.paths import folders_of_base
+from plumbob.configs.user_functions import digest_of_source
 from plumbob.core.disk_errors import storage_reason
 from plumbob.core.errors import UserError, first_line
 from plumbob.models.adapter import CONFIG_FILE
@@ -74,6 +75,27 @@ def check_folders(worker: str, host: str, models: Iterable[str | None]) -> None:
                 f"{first_line(error)}; put it where every host can read it"
             ) from error
         check_folders(worker, host, (base,))
+
+
+def check_sources(worker: str, host: str, sources: Mapping[str, str]) -> None:
+    """The user's functions stand in the same files as on the driver's host.
+
+    Args:
+        sources: function -> digest of its source there.
+
+    Raises:
+        UserError: one is not there, or is another.
+    """
+    for function, digest in sources.items():
+        try:
+            found = digest_of_source(function)
+        except UserError as error:
+            raise UserError(f"worker {worker} on {host} has not what the driver's host has: {error}") from error
+        if found != digest:
+            raise UserError(
+                f"worker {worker} on {host}: function={function} has another source than on the driver's host; put the "
+                f"same on every host, or the file on storage that all of them read"
+            )
 
 
 def _base_of(folder: Path) -> str | None:

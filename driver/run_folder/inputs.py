@@ -1,4 +1,4 @@
-"""What a run began with, by digest: the rows of its files and the files of its models, which every resume compares."""
+"""What a run began with, by digest: rows of its files, files of its models, functions: every resume compares them."""
 
 import json
 from collections.abc import Mapping
@@ -6,8 +6,10 @@ from pathlib import Path
 from typing import Any
 
 from plumbob.configs.base import IsFile, IsModel
+from plumbob.configs.resolved_copy import sources_of_begun
 from plumbob.configs.runs import Run
 from plumbob.configs.schema import marked_texts
+from plumbob.configs.user_functions import changed_sources, source_digests, source_file
 from plumbob.core.activities import activities
 from plumbob.core.atomic_files import write_atomically
 from plumbob.core.errors import UserError
@@ -52,6 +54,19 @@ def check_models(config: Run, folder: Path) -> None:
                 f"{key}={name}: this is not the model that the run began with: {', '.join(changed)} changed. Put it "
                 f"back, or start a new run"
             )
+
+
+def check_sources(config: Run, folder: Path) -> None:
+    """Compare the user's functions with those that a run which has begun there began with, by their files.
+
+    Raises:
+        UserError: one is not the same any more, or is not there.
+    """
+    for function in changed_sources(source_digests(config), sources_of_begun(folder)):
+        raise UserError(
+            f"function={function}: {source_file(function)} is not the source that the run began with, and may score "
+            f"otherwise. Put it back, or start a new run"
+        )
 
 
 @activities.during("taking digests of the data and the models")

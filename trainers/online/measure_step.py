@@ -94,6 +94,12 @@ def failures_by_part(scores: Sequence[Score]) -> dict[str, list[str]]:
     return found
 
 
+def kinds_of_failures(reasons: Sequence[str]) -> str:
+    """How often which: `3 x time-out, 1 x ValueError`; the kind of a reason is what it says up to a colon."""
+    counts = Counter(reason.partition(":")[0] for reason in reasons)
+    return ", ".join(f"{count} x {kind}" for kind, count in counts.most_common())
+
+
 def versions_behind(rollouts: Sequence[Rollout], version: int) -> NDArray[np.int32]:
     """How many versions each token that the policy wrote is behind `version`, which learnt from them."""
     behind: NDArray[np.int32] = version - np.concatenate([one.versions[one.action_mask] for one in rollouts])

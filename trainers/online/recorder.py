@@ -17,7 +17,7 @@ from plumbob.trainers.metrics.sinks.jsonl import read_metrics
 from plumbob.trainers.metrics.step_record import Listener, Phases, StepRecord
 from plumbob.trainers.online.collector import Scored, StepResponses
 from plumbob.trainers.online.experience import LogprobsAndValues
-from plumbob.trainers.online.measure_step import failures_by_part, measure_step
+from plumbob.trainers.online.measure_step import failures_by_part, kinds_of_failures, measure_step
 from plumbob.trainers.online.monitors import Monitors
 from plumbob.trainers.online.objective import MAX_TRUSTED_GAP
 from plumbob.trainers.online.step_metrics import ALARM, ExperienceStats, RoundMetrics, StepMetrics
@@ -98,7 +98,7 @@ class PpoRecorder:
         for part, reasons in failures_by_part(responses.scores).items():
             self._notify(
                 f"step {step}: the reward's part {part} could not score {len(reasons)} of {len(responses.scores)} "
-                f"responses: {reasons[0]}"
+                f"responses ({kinds_of_failures(reasons)}), the first of them for {reasons[0]}"
             )
         if stats.num_empty:
             self._notify(f"step {step}: {stats.num_empty} responses are empty and carry no signal")

@@ -61,8 +61,8 @@ def asked_for(settings: ScorerSettings, monkeypatch: pytest.MonkeyPatch, folder:
     ((need, _, kind, model, opening),) = opened
     handle: Any = Handle()
     opening.call(type("Actor", (), {"handle": handle}))
-    assert kind is ScorerWorker and handle.given == [model]
-    return model, need, group._chunk_size
+    assert kind is ScorerWorker and tuple(handle.given) == model
+    return model[0], need, group._chunk_size
 
 
 def in_worker(folder: Path, body: Callable[[ScorerWorker], str]) -> str:

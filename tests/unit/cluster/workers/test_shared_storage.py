@@ -14,12 +14,13 @@ from plumbob.cluster.workers.learner_worker import LearnerWorker
 from plumbob.cluster.workers.rollout_worker import RolloutWorker
 from plumbob.cluster.workers.same_versions import installed
 from plumbob.cluster.workers.scorer_worker import ScorerWorker
-from plumbob.cluster.workers.shared_storage import StorageProbe, check_folders, check_shared
+from plumbob.cluster.workers.shared_storage import StorageProbe, check_folders, check_shared, check_sources
 from plumbob.configs.runs import EvalRun, RewardRun, SftRun
 from plumbob.configs.settings.data import DemonstrationDataSettings, EvalDataSettings, FeedbackDataSettings
 from plumbob.configs.settings.models import EvaluatedPolicySettings, NewBertSettings, PolicySettings
 from plumbob.configs.settings.rewards import RewardEncoderSettings, ScorerSettings
 from plumbob.configs.settings.workers import TransformersEngine
+from plumbob.configs.user_functions import digest_of_source
 from plumbob.core.errors import UserError
 from plumbob.models.adapter import CONFIG_FILE
 from plumbob.rollout.samplers.sampler import SamplerSpec
@@ -177,3 +178,25 @@ def test_a_full_disk_is_no_user_error() -> None:
             probe.write_bytes(bytes(100_000))
         with pytest.raises(OSError, match="No space left on device"):
             check_shared("rollout-0", "10.0.0.1", full.value)
+
+
+def test_a_reward_function_that_a_host_lacks_or_has_another_of(tmp_path: Path) -> None:
+    file = tmp_path / "my_reward.py"
+    file.write_text("def score(prompt, response): return 1.0")
+    function = f"{file}:score"
+    sources = {function: digest_of_source(function)}
+    check_sources("scorer-1", "10.0.0.2", sources)
+    file.write_text("def score(prompt, response): return 2.0")
+    with pytest.raises(UserError) as refused:
+        check_sources("scorer-1", "10.0.0.2", sources)
+    assert str(refused.value) == (
+        f"worker scorer-1 on 10.0.0.2: function={function} has another source than on the driver's host; put the same on "
+        f"every host, or the file on storage that all of them read"
+    )
+    file.unlink()
+    with pytest.raises(UserError) as refused:
+        check_sources("scorer-1", "10.0.0.2", sources)
+    assert str(refused.value) == (
+        f"worker scorer-1 on 10.0.0.2 has not what the driver's host has: function={function}: there is no such file on "
+        f"this host; put it where every host can read it"
+    )

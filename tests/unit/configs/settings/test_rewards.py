@@ -5,9 +5,12 @@ from pathlib import Path
 
 import pytest
 
+from plumbob.configs.base import IsFunction
 from plumbob.configs.load_run import load_run
+from plumbob.configs.paths import with_absolute_paths
 from plumbob.configs.resolved_copy import read_resolved
 from plumbob.configs.runs import PpoRun
+from plumbob.configs.schema import marked_texts
 from plumbob.configs.settings.models import ModelRef
 from plumbob.configs.settings.reward_parts import ModelPart
 from plumbob.configs.settings.rewards import (
@@ -106,16 +109,37 @@ def test_parts_of_several_kinds_with_weights() -> None:
             "[{kind: model, model: a, weigth: 2}]",
             "reward.parts.0.weigth: unknown key; did you mean reward.parts.0.wei",
         ),
-        ("[{model: a, weight: .inf}]", "reward.parts.0.weight: expected a finite number, found inf"),
-        ("[{model: a}]", "reward.parts: the name 'model' is taken"),
-        ("[{model: a, name: judge}]", "reward.parts: the name 'judge' is taken"),
-        ("[{weight: 2, name: b}]", "reward.parts.0.model: missing key"),
+        ("[{kind: model, model: a, weight: .inf}]", "reward.parts.0.weight: expected a finite number, found inf"),
+        ("[{kind: model, model: a}]", "reward.parts: the name 'model' is taken"),
+        ("[{kind: model, model: a, name: judge}]", "reward.parts: the name 'judge' is taken"),
+        ("[{kind: model, weight: 2, name: b}]", "reward.parts.0.model: missing key"),
+        ("[{model: a, name: b}]", "reward.parts.0.kind: missing key; expected one of 'model', 'function'"),
+        ("[{kind: modle, model: a, name: b}]", "reward.parts.0.kind: expected one of 'model', 'function'"),
+        ("[{kind: function, model: a}]", "reward.parts.0.model: not a key of reward.parts.0.kind=function; it belongs"),
+        ("[{kind: function, function: my_reward}]", "reward.parts.0.function: expected file.py:function or package.mod"),
+        ("[{kind: function, function: 'a.py:'}]", "reward.parts.0.function: expected file.py:function or package.mod"),
+        ("[{kind: function, function: 'a-b:f'}]", "reward.parts.0.function: expected file.py:function or package.mod"),
+        ("[{kind: function, function: 'a:f', on_failure: never}]", "reward.parts.0.on_failure: expected"),
     ],
 )
 def test_errors_in_a_part_name_it(parts: str, message: str) -> None:
     with pytest.raises(UserError) as caught:
         load_run("ppo", [*PPO, f"reward.parts={parts}"])
     assert str(caught.value).removeprefix("command line: ").startswith(message)
+
+
+def test_a_function_of_the_users_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    parts = "[{kind: function, function: my_reward.py:score}, {kind: function, function: a.b:c, name: c, on_failure: 0}]"
+    config = load_run("ppo", [*(one for one in PPO if "reward.model" not in one), f"reward.parts={parts}"])
+    assert isinstance(config, PpoRun)
+    reward = config.reward.reward
+    assert isinstance(reward, CombinedReward) and reward.reads_rows and reward.models == ()
+    assert [part.name for part in reward.parts] == ["function", "c"]
+    # A file is found from any working folder.
+    found = with_absolute_paths(config)
+    functions = [("reward.parts.0.function", f"{tmp_path}/my_reward.py:score"), ("reward.parts.1.function", "a.b:c")]
+    assert list(marked_texts(found, IsFunction)) == functions
 
 
 def test_a_reward_of_nothing_is_refused() -> None:

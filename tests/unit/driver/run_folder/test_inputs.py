@@ -1,16 +1,19 @@
 """A run resumes on the rows that it began with, and on no others."""
 
+import hashlib
 import json
 from pathlib import Path
 
 import pytest
 
+from plumbob.configs.resolved_copy import write_resolved
 from plumbob.configs.runs import PpoRun, PretrainRun, Run
 from plumbob.configs.settings.data import PromptDataSettings, ReplaySettings, RetentionSettings, TextDataSettings
 from plumbob.configs.settings.models import AlignedPolicySettings, NewLlamaSettings, PretrainedPolicySettings
+from plumbob.configs.settings.reward_programs import FunctionPart
 from plumbob.configs.settings.rewards import ScorerSettings
 from plumbob.core.errors import UserError
-from plumbob.driver.run_folder.inputs import INPUTS_FILE, check_rows, new_digests, write_digests
+from plumbob.driver.run_folder.inputs import INPUTS_FILE, check_rows, check_sources, new_digests, write_digests
 
 ROWS = [{"text": f"car {number} has a door", "source": "toy", "id": number} for number in range(200)]
 
@@ -83,3 +86,30 @@ def test_a_run_that_was_begun_before_there_were_digests_resumes_and_keeps_them(t
         UserError, match=r"inputs\.json: expected digests as JSON: .*; delete it to resume with the rows"
     ):
         check_rows(run_on(file), folder)
+
+
+def test_a_changed_reward_function_is_refused(tmp_path: Path) -> None:
+    file, folder = tmp_path / "my_reward.py", tmp_path / "run"
+    file.write_text("def score(prompt, response): return 1.0")
+    config = PpoRun(
+        data=PromptDataSettings(prompts="unused"),
+        policy=AlignedPolicySettings(model="team/policy"),
+        reward=ScorerSettings(parts=(FunctionPart(function=f"{file}:score"),)),
+    )
+    check_sources(config, folder)  # Nothing has begun there.
+    write_resolved(config, folder)
+    sources = json.loads((folder / "resolved.json").read_text())["sources"]
+    assert sources == {f"{file}:score": hashlib.sha256(file.read_bytes()).hexdigest()}
+    check_sources(config, folder)
+    file.write_text("def score(prompt, response): return 2.0")
+    with pytest.raises(UserError) as refused:
+        check_sources(config, folder)
+    assert str(refused.value) == (
+        f"function={file}:score: {file} is not the source that the run began with, and may score otherwise. Put it back, "
+        f"or start a new run"
+    )
+    write_resolved(config, folder)
+    assert json.loads((folder / "resolved.json").read_text())["sources"] == sources
+    file.unlink()
+    with pytest.raises(UserError, match="there is no such file"):
+        check_sources(config, folder)

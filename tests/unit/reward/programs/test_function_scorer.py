@@ -1,0 +1,346 @@
+"""A user's function as a reward, in its real process: each form that it may have, each way in which it may fail."""
+
+import datetime
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from plumbob.configs.settings.reward_programs import FunctionPart
+from plumbob.core.errors import RunFailed, UserError
+from plumbob.reward.programs.function_scorer import FunctionScorer
+from plumbob.reward.scorer import Score, ScoreRequest
+from tests.support.score_functions import function_part, write_function
+
+# len(prompt) + 10 len(response) + 100 row["n"]
+FORMS = {
+    "plain": ("def score(prompt, response, row): return len(prompt) + 10 * len(response) + 100 * row['n']", {}),
+    "awaited": (
+        "async def score(prompt, response, row): return len(prompt) + 10 * len(response) + 100 * row['n']",
+        {},
+    ),
+    "batched": (
+        "def score(prompts, responses, rows):\n"
+        "    return [len(p) + 10 * len(r) + 100 * w['n'] for p, r, w in zip(prompts, responses, rows)]",
+        {"batched": True, "batch_size": 2},
+    ),
+    "batched and awaited": (
+        "async def score(prompts, responses, rows):\n"
+        "    return tuple(len(p) + 10 * len(r) + 100 * w['n'] for p, r, w in zip(prompts, responses, rows))",
+        {"batched": True},
+    ),
+    "an object": (
+        "class Scorer:\n"
+        "    async def __call__(self, prompt, response, row):\n"
+        "        return len(prompt) + 10 * len(response) + 100 * row['n']\n"
+        "score = Scorer()",
+        {},
+    ),
+}
+REQUESTS = [ScoreRequest("p" * 3, "r" * size, {"n": size}) for size in (1, 0, 2)]
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_each_form_gives_its_numbers(form: str, tmp_path: Path) -> None:
+    body, settings = FORMS[form]
+    scorer = FunctionScorer(function_part(tmp_path, body, **settings))
+    assert scorer.score(REQUESTS) == [Score(3 + 10 + 100, {}), Score(3.0, {}), Score(3 + 20 + 200, {})]
+    assert scorer.score([]) == []
+
+
+@pytest.mark.parametrize("arguments", ["prompt, response", "prompt, response, strict=True"])
+def test_one_that_takes_no_row(arguments: str, tmp_path: Path) -> None:
+    """A third argument of another name has its own default."""
+    body = f"def score({arguments}): assert locals().get('strict', True) is True; return float(response)"
+    assert FunctionScorer(function_part(tmp_path, body)).score([ScoreRequest("q", "2.5", {"n": 1})]) == [Score(2.5, {})]
+
+
+def test_numbers_of_other_types_and_texts_of_all_kinds(tmp_path: Path) -> None:
+    body = """
+        import decimal, fractions, numpy
+        GIVEN = {"int": 2, "bool": True, "fraction": fractions.Fraction(1, 4), "numpy": numpy.float32(0.5)}
+        def score(prompt, response, row):
+            assert prompt == "\\ud800 \\u2028 \\x00 é" and row == {"day": "2026-11-30", "nested": [{"a": None}]}
+            return GIVEN[response]
+        """
+    row = {"day": datetime.date(2026, 11, 30), "nested": [{"a": None}]}
+    asked = [ScoreRequest("\ud800 \u2028 \x00 é", name, row) for name in ("int", "bool", "fraction", "numpy")]
+    found = FunctionScorer(function_part(tmp_path, body)).score(asked)
+    assert [score.total for score in found] == [2.0, 1.0, 0.25, 0.5]
+
+
+def test_calls_are_awaited_together(tmp_path: Path) -> None:
+    body = """
+        import asyncio
+        async def score(prompt, response):
+            await asyncio.sleep(0.5)
+            return float(response)
+        """
+    scorer = FunctionScorer(function_part(tmp_path, body, batch_size=8))
+    began = time.monotonic()
+    found = scorer.score([ScoreRequest("q", str(number)) for number in range(16)])
+    assert [score.total for score in found] == [float(number) for number in range(16)]
+    assert 1.0 <= time.monotonic() - began < 4.0  # Two batches of 8, not 16 calls of half a second.
+
+
+# ------------------------------------------------------------------------------------------------------------ failures
+
+FAILING = """
+    import asyncio, os, signal, sys, time
+    def score(prompt, response):
+        if response == "good":
+            return 1.0
+        return eval(response)
+    """
+FAILURES = {
+    "1 / 0": "ZeroDivisionError: division by zero",
+    "sys.exit(3)": "SystemExit: 3",
+    "None": "no value: it gave None",
+    "'0.5'": "wrong type: it gave a str, and a score is a float",
+    "[1.0]": "wrong type: it gave a list, and a score is a float",
+    "float('nan')": "not finite: it gave nan",
+    "-float('inf')": "not finite: it gave -inf",
+    "10 ** 400": "OverflowError: int too large to convert to float",
+    "time.sleep(60)": "time-out: it took more than 1 s",
+    "os._exit(3)": "its process ended: with status 3",
+    "os.kill(os.getpid(), signal.SIGSEGV)": "its process ended: by SIGSEGV",
+    "len(bytearray(2 ** 31))": "MemoryError",
+}
+
+
+@pytest.mark.parametrize("response", FAILURES)
+def test_a_failure_is_worth_what_the_user_says_and_is_told(response: str, tmp_path: Path) -> None:
+    """Those beside it keep theirs, and the process works again."""
+    part = function_part(tmp_path, FAILING, timeout_s=1, memory_gib=0.5, on_failure=-2.0)
+    before, failed, after = FunctionScorer(part).score([ScoreRequest("q", one) for one in ("good", response, "good")])
+    assert before == after == Score(1.0, {})
+    assert failed == Score(-2.0, {}, {"function": FAILURES[response]})
+
+
+def test_closed_pipes_are_a_process_that_ended(tmp_path: Path) -> None:
+    body = "import os\ndef score(prompt, response): os.closerange(3, 64); return 1.0"
+    (found,) = FunctionScorer(function_part(tmp_path, body, timeout_s=2, on_failure=0.5)).score(
+        [ScoreRequest("q", "r")]
+    )
+    assert found.total == 0.5 and found.failures["function"].startswith("its process ended")
+
+
+@pytest.mark.parametrize("is_async", [False, True])
+def test_of_a_batch_one_is_none(is_async: bool, tmp_path: Path) -> None:
+    body = f"{'async ' * is_async}def score(prompts, responses, rows): return [1.0, None, float('nan')]"
+    found = FunctionScorer(function_part(tmp_path, body, batched=True, on_failure=0.0)).score(REQUESTS)
+    assert [score.total for score in found] == [1.0, 0.0, 0.0]
+    assert [score.failures.get("function") for score in found] == [
+        None,
+        "no value: it gave None",
+        "not finite: it gave nan",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("body", "reason"),
+    [
+        ("return [1.0]", "wrong number: it gave 1 values for 3 responses"),
+        ("return 1.0", "TypeError: 'float' object is not iterable"),
+        ("raise KeyError('a')", "KeyError: 'a'"),
+        ("time.sleep(60)", "time-out: it took more than 1 s"),
+    ],
+)
+def test_a_batch_that_fails_fails_as_a_whole(body: str, reason: str, tmp_path: Path) -> None:
+    content = f"import time\ndef score(prompts, responses, rows): {body}"
+    part = function_part(tmp_path, content, batched=True, timeout_s=1, on_failure=0.25)
+    assert FunctionScorer(part).score(REQUESTS) == [Score(0.25, {}, {"function": reason})] * 3
+
+
+def test_awaited_calls_fail_one_by_one(tmp_path: Path) -> None:
+    body = """
+        import asyncio
+        async def score(prompt, response):
+            if response == "own":
+                raise TimeoutError("of its own")
+            await asyncio.sleep(float(response))
+            return 1.0
+        """
+    part = function_part(tmp_path, body, timeout_s=1, on_failure=0.0)
+    found = FunctionScorer(part).score([ScoreRequest("q", one) for one in ("0", "60", "own", "x")])
+    assert found[0] == Score(1.0, {})
+    assert [score.failures["function"] for score in found[1:]] == [
+        "time-out: it took more than 1 s",
+        "TimeoutError: of its own",
+        "ValueError: could not convert string to float: 'x'",
+    ]
+
+
+def test_one_that_blocks_its_loop_is_ended_and_those_that_answered_keep_theirs(tmp_path: Path) -> None:
+    body = """
+        import time
+        async def score(prompt, response):
+            if response == "blocks":
+                time.sleep(60)
+            return 1.0
+        """
+    part = function_part(tmp_path, body, timeout_s=1, on_failure=0.0)
+    began = time.monotonic()
+    found = FunctionScorer(part).score([ScoreRequest("q", one) for one in ("a", "blocks", "b")])
+    assert [score.total for score in found][:2] == [1.0, 0.0] and time.monotonic() - began < 20
+    assert found[1].failures["function"] == "time-out: it took more than 1 s"
+
+
+def test_by_default_a_failure_ends_the_run_with_the_users_own_lines(tmp_path: Path) -> None:
+    body = """
+        def inner(response):
+            return {}[response]
+
+        def score(prompt, response):
+            return inner(response)
+        """
+    with pytest.raises(RunFailed) as failed:
+        FunctionScorer(function_part(tmp_path, body)).score([ScoreRequest("what?", "door")])
+    said = str(failed.value)
+    assert said.startswith(
+        f"the reward function {tmp_path}/my_reward.py:score failed on the response 'door' to ...'what?': KeyError: "
+    )
+    assert f'  File "{tmp_path}/my_reward.py", line 3, in inner' in said and "function_program" not in said
+    assert "KeyError: 'door'\non_failure=NUMBER" in said
+
+
+def test_a_source_that_has_changed_is_not_taken_in_the_middle_of_a_run(tmp_path: Path) -> None:
+    scorer = FunctionScorer(function_part(tmp_path, FAILING, timeout_s=1, on_failure=0.0))
+    write_function(tmp_path, "def score(prompt, response): return 9.0")
+    assert scorer.score([ScoreRequest("q", "good")]) == [Score(1.0, {})]
+    with pytest.raises(UserError, match="its source has changed since the run began"):
+        scorer.score([ScoreRequest("q", "os._exit(0)")])
+
+
+# --------------------------------------------------------------------------------------------------- what it runs in
+
+
+def test_it_does_not_see_the_runs_environment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HF_TOKEN", "secret")
+    monkeypatch.setenv("SERVICE_KEY", "asked for")
+    body = """
+        import json, os
+        def score(prompt, response):
+            raise ValueError(json.dumps(sorted(os.environ)) + os.environ.get("SERVICE_KEY", ""))
+        """
+    (found,) = FunctionScorer(function_part(tmp_path, body, on_failure=0)).score([ScoreRequest("q", "r")])
+    assert "HF_TOKEN" not in found.failures["function"] and '"PATH"' in found.failures["function"]
+    part = function_part(tmp_path, body, on_failure=0, environment=("SERVICE_KEY",))
+    (found,) = FunctionScorer(part).score([ScoreRequest("q", "r")])
+    assert found.failures["function"].endswith("asked for")
+    monkeypatch.delenv("SERVICE_KEY")
+    with pytest.raises(UserError, match="environment has SERVICE_KEY, which is not set here"):
+        FunctionScorer(part)
+
+
+def test_it_stands_in_its_own_folder_with_its_neighbours(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine/words.txt").write_text("car\n")
+    (tmp_path / "mine/helper.py").write_text("WORTH = 7.0")
+    monkeypatch.chdir(tmp_path)
+    body = """
+        import os, sys
+        from helper import WORTH
+        WORDS = open("words.txt").read().split()
+        heavy = {"torch", "pydantic", "ray", "plumbob"} & set(sys.modules)
+        assert not heavy, heavy
+        def score(prompt, response):
+            return WORTH if response in WORDS and "my_reward" in sys.modules else 0.0
+        """
+    found = FunctionScorer(function_part(tmp_path / "mine", body)).score([ScoreRequest("q", "car")])
+    assert found == [Score(7.0, {})]
+
+
+def test_a_file_called_as_a_module_of_python_takes_nothing_from_it(tmp_path: Path) -> None:
+    function = write_function(tmp_path, "def score(prompt, response): return 3.0", file="json.py")
+    assert FunctionScorer(FunctionPart(function=function)).score([ScoreRequest("q", "r")]) == [Score(3.0, {})]
+
+
+def test_one_of_an_installed_package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "cars/wheels").mkdir(parents=True)
+    (tmp_path / "cars/__init__.py").write_text("WORTH = 4.0")
+    (tmp_path / "cars/wheels/__init__.py").touch()
+    write_function(
+        tmp_path / "cars/wheels", "from .. import WORTH\ndef score(prompt, response): return WORTH", file="round.py"
+    )
+    monkeypatch.syspath_prepend(str(tmp_path))
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    scorer = FunctionScorer(FunctionPart(function="cars.wheels.round:score"))
+    assert scorer.score([ScoreRequest("q", "r")]) == [Score(4.0, {})]
+
+
+def test_what_it_prints_is_for_the_log(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    body = """
+        import os, sys
+        print("imported")
+        def score(prompt, response):
+            print("scoring", response)
+            os.write(1, b"raw\\n")
+            sys.stdin.read()
+            return 1.0
+        """
+    assert FunctionScorer(function_part(tmp_path, body)).score([ScoreRequest("q", "r")]) == [Score(1.0, {})]
+    out, err = capfd.readouterr()
+    assert out == "" and err.split("\n") == ["imported", "scoring r", "raw", ""]
+
+
+def test_what_it_started_ends_with_it_and_its_scratch_is_removed(tmp_path: Path) -> None:
+    body = """
+        import os, subprocess, tempfile
+        def score(prompt, response):
+            child = subprocess.Popen(["sleep", "600"])
+            handle, name = tempfile.mkstemp()
+            raise ValueError(f"{child.pid} {name}")
+        """
+    scorer = FunctionScorer(function_part(tmp_path, body, on_failure=0.0))
+    (found,) = scorer.score([ScoreRequest("q", "r")])
+    pid, name = found.failures["function"].removeprefix("ValueError: ").split()
+    assert is_alive(int(pid)) and Path(name).exists()
+    del scorer
+    assert_soon(lambda: not is_alive(int(pid)) and not Path(name).parent.exists())
+
+
+def is_alive(pid: int) -> bool:
+    """And no zombie, which waits for its parent alone."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except OSError:
+        return False
+
+
+def assert_soon(condition: Any) -> None:
+    deadline = time.monotonic() + 20
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+
+
+def test_it_ends_with_its_worker(tmp_path: Path) -> None:
+    """Killed in the middle of a call that holds the interpreter, with a child of its own."""
+    body = """
+        import os, re, subprocess
+        def score(prompt, response):
+            child = subprocess.Popen(["sleep", "600"])
+            open("pids", "w").write(f"{os.getpid()} {child.pid} {os.environ['TMPDIR']}")
+            os.rename("pids", "all-pids")
+            re.match("(a+)+$", "a" * 200 + "b")
+        """
+    part = function_part(tmp_path, body, timeout_s=600)
+    code = (
+        "from plumbob.configs.settings.reward_programs import FunctionPart\n"
+        "from plumbob.reward.programs.function_scorer import FunctionScorer\n"
+        "from plumbob.reward.scorer import ScoreRequest\n"
+        f"FunctionScorer(FunctionPart.model_validate_json({part.model_dump_json()!r})).score([ScoreRequest('q', 'r')])"
+    )
+    worker = subprocess.Popen([sys.executable, "-c", code])
+    assert_soon((tmp_path / "all-pids").exists)
+    mine, child, scratch = (tmp_path / "all-pids").read_text().split()
+    assert is_alive(int(mine)) and is_alive(int(child)) and Path(scratch).is_dir()
+    os.kill(worker.pid, signal.SIGKILL)
+    worker.wait(20)
+    assert_soon(lambda: not (is_alive(int(mine)) or is_alive(int(child)) or Path(scratch).exists()))
