@@ -82,8 +82,6 @@ class DecoderScorer:
         for row, ids in enumerate(rows):
             input_ids[row, : len(ids)] = torch.from_numpy(ids.astype(np.int64))
             attention_mask[row, : len(ids)] = 1
-        inputs = {"input_ids": input_ids, "attention_mask": attention_mask}
-        found: list[float] = rewards_of(
-            self._model, {key: value.to(self._device) for key, value in inputs.items()}
-        ).tolist()
+        inputs = {"input_ids": input_ids.to(self._device), "attention_mask": attention_mask.to(self._device)}
+        found: list[float] = rewards_of(self._model, inputs).tolist()
         return found
