@@ -181,7 +181,6 @@ class RewardPrompts:
 
     def beside(self, render: Render) -> Render:
         """The policy's render; what it writes is remembered beside the same messages in the reward models' form."""
-        own = self.render
 
         def both(messages: list[Message], **values: Any) -> str:
             text = render(messages, **values)
@@ -189,11 +188,12 @@ class RewardPrompts:
                 return text
             read = unmarked(text)
             self._from_messages.add(read)
-            if own is not None and read not in self._texts:
+            if read not in self._texts:
                 try:
-                    self._texts[read] = own(self._control.marked_within(messages), **values)
+                    written = self.written(messages, **values)
                 except RowError as error:
                     raise RowError(f"for {self._refs[0]}: {error}") from error
+                self._texts |= {} if written is None else {read: written}
             return text
 
         return ObservedRender(render, both)
@@ -209,11 +209,16 @@ class RewardPrompts:
 
         return ObservedRender(own, one, render.prompt_template if isinstance(render, ModelRender) else None)
 
-    def form_prompt(self, prompt: str) -> str | None:
-        """A prompt of the policy's from messages, as the reward models' template writes them; None of any other.
+    def written(self, messages: list[Message], **values: Any) -> str | None:
+        """Chat messages in the form, opened for the response; None where there is none for messages.
 
         What is spelt like one of the models' control tokens in the messages is marked as letters.
         """
+        own = self.render
+        return None if own is None else own(self._control.marked_within(messages), **values)
+
+    def form_prompt(self, prompt: str) -> str | None:
+        """A prompt of the policy's from messages, as `written` writes them; None of any other."""
         return self._texts.get(unmarked(prompt))
 
     def read_as(self, prompt: str) -> str:

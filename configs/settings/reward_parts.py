@@ -1,4 +1,4 @@
-"""The parts of a reward, as they are written in `reward.parts`."""
+"""What every part of a reward has, and the part that is a trained reward model."""
 
 from typing import Annotated, ClassVar, Literal
 
@@ -41,7 +41,3 @@ class ModelPart(PartSettings):
     """Of prompt and response together, the reward model's own tokens."""
     normalize: bool = True
     """Use the calibration stored with the model: mean 0 and variance 1 under the policy that it was calibrated on."""
-
-
-RewardPart = ModelPart
-"""A new one is a variant here, a file in `reward/` that scores, and its arm in `reward/open_scorer.py`."""

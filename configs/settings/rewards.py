@@ -2,13 +2,14 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import ClassVar, Literal, Self
+from typing import Annotated, ClassVar, Literal, Self
 
-from pydantic import model_validator
+from pydantic import Field, model_validator
 
 from plumbob.configs.base import BatchSize, ModelName, NumTokens, PositiveOrZero, Settings
 from plumbob.configs.settings.models import REWARD_MODEL, ModelRef, NewBertSettings
-from plumbob.configs.settings.reward_parts import ModelPart, RewardPart
+from plumbob.configs.settings.reward_parts import ModelPart
+from plumbob.configs.settings.reward_services import HttpPart
 from plumbob.configs.settings.workers import WorkerGroupSettings
 
 # ----------------------------------------------------------------------------------------------------------- the union
@@ -107,7 +108,10 @@ class CombinedReward:
         return any(part.reward.reads_rows for part in self.parts)
 
 
-Reward = ModelReward | EnsembleReward | RuleReward | CombinedReward
+RewardPart = Annotated[ModelPart | HttpPart, Field(discriminator="kind")]
+"""What `reward.parts` is a list of. Each but `ModelPart`, which becomes a `ModelReward`, is a reward itself."""
+
+Reward = ModelReward | EnsembleReward | RuleReward | CombinedReward | HttpPart
 """Each says which models every scorer's host must have, how many responses it scores together, whether its scores have
 mean 0 and variance 1, and whether it reads the prompts' rows. A new one is a variant of `RewardPart`, which is a member
 here too, a file in `reward/` that scores, and its arm in `reward/open_scorer.py`: nobody else asks which it is."""
