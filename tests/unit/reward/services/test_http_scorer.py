@@ -15,7 +15,7 @@ from plumbob.configs.settings.reward_services import HttpPart
 from plumbob.core.errors import RunFailed, UserError
 from plumbob.reward.open_scorer import check_reward, open_scorer
 from plumbob.reward.scorer import Score, ScoreRequest
-from plumbob.reward.services import http_scorer
+from plumbob.reward.services import endpoint as endpoints
 from tests.support.score_requests import score_requests
 
 Answer = tuple[int, Any]
@@ -51,7 +51,7 @@ def endpoint(answer: Callable[[list[dict[str, Any]], Any], Answer]) -> Iterator[
 
 @pytest.fixture(autouse=True)
 def soon_again(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(http_scorer, "FIRST_WAIT_S", 0.001)
+    monkeypatch.setattr(endpoints, "FIRST_WAIT_S", 0.001)
 
 
 def lengths(requests: list[dict[str, Any]], _: Any) -> Answer:
