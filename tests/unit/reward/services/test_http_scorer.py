@@ -1,12 +1,10 @@
 """Scores from a real endpoint: what it is sent, what is tried again, and what becomes of what it cannot score."""
 
-import json
 import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import date
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
 import pytest
@@ -16,37 +14,17 @@ from plumbob.core.errors import RunFailed, UserError
 from plumbob.reward.open_scorer import check_reward, open_scorer
 from plumbob.reward.scorer import Score, ScoreRequest
 from plumbob.reward.services import endpoint as endpoints
+from tests.support.http_endpoint import Answer, http_endpoint
 from tests.support.score_requests import score_requests
 
-Answer = tuple[int, Any]
-"""(status, what is written as JSON)."""
+Rows = list[dict[str, Any]]
 
 
 @contextmanager
-def endpoint(answer: Callable[[list[dict[str, Any]], Any], Answer]) -> Iterator[str]:
-    """A server on a free port, which answers a batch by (its requests, its headers)."""
-
-    class Handler(BaseHTTPRequestHandler):
-        def do_POST(self) -> None:
-            body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
-            status, given = answer(body["requests"], self.headers)
-            written = json.dumps(given).encode()
-            self.send_response(status)
-            self.send_header("Content-Length", str(len(written)))
-            self.end_headers()
-            self.wfile.write(written)
-
-        def log_message(self, *_: Any) -> None: ...
-
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    thread = threading.Thread(target=server.serve_forever)
-    thread.start()
-    try:
-        yield f"http://127.0.0.1:{server.server_port}/score"
-    finally:
-        server.shutdown()
-        thread.join()
-        server.server_close()
+def endpoint(answer: Callable[[Rows, Any], Answer]) -> Iterator[str]:
+    """The address of one that answers a batch by (its requests, its headers)."""
+    with http_endpoint(lambda body, headers: answer(body["requests"], headers)) as address:
+        yield f"{address}/score"
 
 
 @pytest.fixture(autouse=True)
@@ -54,14 +32,14 @@ def soon_again(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(endpoints, "FIRST_WAIT_S", 0.001)
 
 
-def lengths(requests: list[dict[str, Any]], _: Any) -> Answer:
+def lengths(requests: Rows, _: Any) -> Answer:
     return 200, {"scores": [len(request["response"]) for request in requests]}
 
 
 def test_batches_come_back_in_their_order() -> None:
     seen: list[int] = []
 
-    def answer(requests: list[dict[str, Any]], headers: Any) -> Answer:
+    def answer(requests: Rows, headers: Any) -> Answer:
         seen.append(len(requests))
         time.sleep(0.2 if requests[0]["response"] == "" else 0)  # The first batch is the last to be answered.
         return lengths(requests, headers)
@@ -75,7 +53,7 @@ def test_batches_come_back_in_their_order() -> None:
 
 
 def test_the_row_goes_along_and_parts_come_back() -> None:
-    def answer(requests: list[dict[str, Any]], _: Any) -> Answer:
+    def answer(requests: Rows, _: Any) -> Answer:
         assert requests == [{"prompt": "q", "response": "4", "row": {"answer": 4, "asked": "2026-11-30"}}]
         return 200, {"scores": [{"score": 1, "parts": {"exact": 1.0}}]}
 
@@ -88,7 +66,7 @@ def test_never_more_in_flight_than_said() -> None:
     at_once, most = [0], [0]
     lock = threading.Lock()
 
-    def answer(requests: list[dict[str, Any]], headers: Any) -> Answer:
+    def answer(requests: Rows, headers: Any) -> Answer:
         with lock:
             at_once[0] += 1
             most[0] = max(most[0], at_once[0])
@@ -107,7 +85,7 @@ def test_never_more_in_flight_than_said() -> None:
 def test_what_may_pass_is_tried_again(status: int) -> None:
     statuses = [status, status, 200]
 
-    def answer(requests: list[dict[str, Any]], headers: Any) -> Answer:
+    def answer(requests: Rows, headers: Any) -> Answer:
         now = statuses.pop(0)
         return lengths(requests, headers) if now == 200 else (now, {"error": "busy"})
 
