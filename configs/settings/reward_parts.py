@@ -1,4 +1,4 @@
-"""The parts of a reward, as they are written in `reward.parts`."""
+"""What every part of a reward has, and the part that is a trained reward model."""
 
 from typing import Annotated, ClassVar, Literal
 

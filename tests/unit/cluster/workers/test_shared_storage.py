@@ -190,13 +190,13 @@ def test_a_reward_function_that_a_host_lacks_or_has_another_of(tmp_path: Path) -
     with pytest.raises(UserError) as refused:
         check_sources("scorer-1", "10.0.0.2", sources)
     assert str(refused.value) == (
-        f"worker scorer-1 on 10.0.0.2: function={function} has another source than on the driver's host; put the same on "
-        f"every host, or the file on storage that all of them read"
+        f"worker scorer-1 on 10.0.0.2: function={function} has another source than on the driver's host; put the same "
+        f"on every host, or the file on storage that all of them read"
     )
     file.unlink()
     with pytest.raises(UserError) as refused:
         check_sources("scorer-1", "10.0.0.2", sources)
     assert str(refused.value) == (
-        f"worker scorer-1 on 10.0.0.2 has not what the driver's host has: function={function}: there is no such file on "
-        f"this host; put it where every host can read it"
+        f"worker scorer-1 on 10.0.0.2 has not what the driver's host has: function={function}: there is no such file "
+        f"on this host; put it where every host can read it"
     )
