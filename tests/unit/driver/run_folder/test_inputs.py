@@ -105,8 +105,8 @@ def test_a_changed_reward_function_is_refused(tmp_path: Path) -> None:
     with pytest.raises(UserError) as refused:
         check_sources(config, folder)
     assert str(refused.value) == (
-        f"function={file}:score: {file} is not the source that the run began with, and may score otherwise. Put it back, "
-        f"or start a new run"
+        f"function={file}:score: {file} is not the source that the run began with, and may score otherwise. Put it "
+        f"back, or start a new run"
     )
     write_resolved(config, folder)
     assert json.loads((folder / "resolved.json").read_text())["sources"] == sources
