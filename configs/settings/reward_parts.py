@@ -18,6 +18,11 @@ class PartSettings(Settings):
     is_gate: bool = False
     """A value of 0 makes the whole reward 0; with `weight=0` it does nothing else."""
 
+    @property
+    def label(self) -> str:
+        """What it is called: its name, or its kind."""
+        return self.name or str(type(self).model_fields["kind"].default)
+
     batch_size: ClassVar[int] = 32
     """Responses that it scores together."""
     models: ClassVar[tuple[ModelRef, ...]] = ()

@@ -127,7 +127,7 @@ def judge_opening(part: LlmJudgePart) -> Opening:
             LlmJudge(part, CHECK_TIMEOUT_S).ask("This tries whether you can be asked.", [1, 2])
         except EndpointError as error:
             raise UserError(
-                f"the reward's part {part.name or part.kind}: {part.model} at {part.url} does not judge: {error}. "
+                f"the reward's part {part.label}: {part.model} at {part.url} does not judge: {error}. "
                 f"Start it, or correct url and model; it must take response_format of type json_schema"
             ) from error
 

@@ -34,6 +34,7 @@ def _listen(host: str, port: int) -> socket.socket:
         listening = socket.socket(family, kind, protocol)
         listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         listening.bind(address)
+        listening.listen()
     except (OSError, OverflowError) as error:
         raise UserError(f"nothing can listen on {host}, port {port}: {error}; give another --host or --port") from error
     return listening

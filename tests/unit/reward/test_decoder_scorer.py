@@ -29,7 +29,7 @@ def write_decoder(folder: Path, pad_id: int | None, template: str | None = CHATM
     torch.manual_seed(0)
     config = LlamaConfig(
         vocab_size=len(tokenizer), hidden_size=32, intermediate_size=64, num_hidden_layers=2, num_attention_heads=2,
-        max_position_embeddings=256, num_labels=1, pad_token_id=pad_id,
+        max_position_embeddings=256, num_labels=1, pad_token_id=pad_id, initializer_range=0.2,
     )  # fmt: skip
     LlamaForSequenceClassification(config).save_pretrained(folder)
     tokenizer.save_pretrained(folder)
