@@ -15,9 +15,7 @@ WANTED = {"the car": "e", "a door": "o", "red": "a", "an engine": "x"}
 PROMPTS = [{"prompt": f"{text} {number}", "letter": letter} for text, letter in WANTED.items() for number in range(4)]
 
 BODY = """
-    import os
     def score(prompt, response, row):
-        assert "PLUMBOB_TEST_SECRET" not in os.environ
         if len(response) % 4 == 0:
             raise ValueError("a length that it does not like")
         return response.count(row["letter"])
@@ -25,7 +23,7 @@ BODY = """
 
 
 @pytest.fixture(scope="module")
-def given(tmp_path_factory: pytest.TempPathFactory) -> dict[str, object]:
+def given(tmp_path_factory: pytest.TempPathFactory, ray_address: str) -> dict[str, object]:
     """Settings of a run of two steps; the file of the function is named from the working folder."""
     folder = tmp_path_factory.mktemp("mine")
     (folder / "prompts.jsonl").write_text("".join(json.dumps(row) + "\n" for row in PROMPTS))
@@ -36,6 +34,7 @@ def given(tmp_path_factory: pytest.TempPathFactory) -> dict[str, object]:
         "data.prompts": folder / "prompts.jsonl",
         "data.max_prompt_tokens": 32,
         "storage.path": folder / "runs",
+        "cluster.address": ray_address,
         "reward.parts": f"[{part}]",
         "reward.num_cpus": 0.25,
         "rollout.num_cpus": 0.25,
@@ -55,7 +54,6 @@ def test_a_function_is_what_a_policy_learns_from(
 ) -> None:
     storage = Path(str(given["storage.path"]))
     monkeypatch.chdir(storage.parent)
-    monkeypatch.setenv("PLUMBOB_TEST_SECRET", "secret")
     assert main(["run", "rloo", *settings(given, {"name": "letters"})]) == 0
     run = storage / "letters"
     rows = [row for _, row in read_journal(run / "rollouts")]
