@@ -18,8 +18,8 @@ from plumbob.configs.settings.training import PpoSettings
 from plumbob.configs.settings.workers import ClusterSettings, LearnerSettings, RolloutSettings, StorageSettings
 from plumbob.driver.api import run
 from plumbob.models.from_scratch import build_bert
-from plumbob.reward.bert_scorer import BertScorer
-from plumbob.reward.calibration import Calibration, save_calibration
+from plumbob.reward.reward_models.bert_scorer import BertScorer
+from plumbob.reward.reward_models.calibration import Calibration, save_calibration
 from plumbob.reward.scorer import ScoreRequest
 from plumbob.verify.local_learner import open_learner
 from plumbob.verify.null_listener import NullListener

@@ -12,8 +12,8 @@ from plumbob.configs.settings.data import ReadingSettings
 from plumbob.core.errors import UserError
 from plumbob.data.reading.readers import read_prompts
 from plumbob.data.texts.chat import chat_renderer
-from plumbob.reward.dialogue_form import FormScorer, RewardPrompts
 from plumbob.reward.open_scorer import check_reward, open_scorer
+from plumbob.reward.reward_models.dialogue_form import FormScorer, RewardPrompts
 from plumbob.reward.scorer import ScoreRequest
 from tests.support.control_tokenizers import byte_tokenizer
 from tests.support.score_requests import score_requests

@@ -273,7 +273,7 @@ def test_messages_come_out_of_parquet_as_they_do_out_of_jsonl(tmp_path: Path) ->
 
 
 def test_a_prompt_keeps_its_row_where_a_reward_reads_it(tmp_path: Path) -> None:
-    rows = ({"prompt": "2 + 2?", "answer": 4, "tags": ["sum"]}, {"prompt": "Who?", "answer": None, "tags": []})
+    rows = ({"prompt": "2 + 2?", "solution": 4, "tags": ["sum"]}, {"prompt": "Who?", "solution": None, "tags": []})
     path = save(tmp_path, *rows)
     kept = read_prompts(path, REFUSE, render, keeps_rows=True)
     # A null counts as missing, and what is handed on is used.
@@ -281,4 +281,4 @@ def test_a_prompt_keeps_its_row_where_a_reward_reads_it(tmp_path: Path) -> None:
     assert not any("not used" in note for note in kept.notes)
     without = read_prompts(path, REFUSE, render)
     assert [prompt.row for prompt in without.records] == [{}, {}]
-    assert any("2 of 3 columns are not used: answer, tags" in note for note in without.notes)
+    assert any("2 of 3 columns are not used: solution, tags" in note for note in without.notes)

@@ -13,9 +13,9 @@ import pytest
 
 from plumbob.configs.settings.reward_services import HttpPart
 from plumbob.core.errors import UserError
-from plumbob.reward.bert_scorer import BertScorer
-from plumbob.reward.dialogue_form import form_of, save_form
 from plumbob.reward.open_scorer import check_reward, open_scorer
+from plumbob.reward.reward_models.bert_scorer import BertScorer
+from plumbob.reward.reward_models.dialogue_form import form_of, save_form
 from plumbob.reward.scorer import ScoreRequest
 from tests.support.score_requests import score_requests
 from tests.support.tiny_scorer import model_reward, write_scorer
