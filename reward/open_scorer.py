@@ -7,13 +7,10 @@ from plumbob.configs.settings.reward_services import HttpPart, LlmJudgePart
 from plumbob.configs.settings.rewards import CombinedReward, EnsembleReward, ModelReward, Reward, RuleReward
 from plumbob.reward.combined import combined_opening
 from plumbob.reward.ensemble import ensemble_opening
-<<<<<<< HEAD
 from plumbob.reward.programs.function_scorer import function_opening
-=======
 from plumbob.reward.reward_models.bert_model import check_reward_model, is_decoder, load_reward_model
 from plumbob.reward.reward_models.bert_scorer import BertScorer
 from plumbob.reward.reward_models.decoder_scorer import DecoderScorer
->>>>>>> landing
 from plumbob.reward.rules import RuleScorer
 from plumbob.reward.scorer import Opening, Scorer
 from plumbob.reward.services.http_scorer import http_opening
