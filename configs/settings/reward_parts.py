@@ -18,15 +18,25 @@ class PartSettings(Settings):
     is_gate: bool = False
     """A value of 0 makes the whole reward 0; with `weight=0` it does nothing else."""
 
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """Of the prompts' rows, those that it cannot score without."""
+        return ()
+
+    @property
+    def reads_rows(self) -> bool:
+        """Whether it is given the prompts' rows."""
+        return bool(self.columns)
+
+
+class ModelFreePart(PartSettings):
+    """A part that no model scores: as it is written it is a reward itself."""
+
     batch_size: ClassVar[int] = 32
     """Responses that it scores together."""
     models: ClassVar[tuple[ModelRef, ...]] = ()
     """What every scorer's host must have."""
     is_calibrated: ClassVar[bool] = False
-    columns: ClassVar[tuple[str, ...]] = ()
-    """Of the prompts' rows, those that it cannot score without."""
-    reads_rows: ClassVar[bool] = False
-    """Whether it is given the prompts' rows, with `columns` or whatever they have."""
 
 
 class ModelPart(PartSettings):
@@ -35,13 +45,9 @@ class ModelPart(PartSettings):
     kind: Literal["model"] = "model"
     model: ModelName
     """A sequence-classification folder with one output, or its hub name."""
-    batch_size: BatchSize = 32  # type: ignore[misc]
+    batch_size: BatchSize = 32
     """Responses in one forward. Changes memory and speed, never a score."""
     max_tokens: NumTokens = 256
     """Of prompt and response together, the reward model's own tokens."""
     normalize: bool = True
     """Use the calibration stored with the model: mean 0 and variance 1 under the policy that it was calibrated on."""
-
-
-RewardPart = ModelPart
-"""A new one is a variant here, a file in `reward/` that scores, and its arm in `reward/open_scorer.py`."""

@@ -2,13 +2,14 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import ClassVar, Literal, Self
+from typing import Annotated, ClassVar, Literal, Self
 
-from pydantic import model_validator
+from pydantic import Field, model_validator
 
 from plumbob.configs.base import BatchSize, ModelName, NumTokens, PositiveOrZero, Settings
 from plumbob.configs.settings.models import REWARD_MODEL, ModelRef, NewBertSettings
-from plumbob.configs.settings.reward_parts import ModelPart, RewardPart
+from plumbob.configs.settings.reward_parts import ModelPart
+from plumbob.configs.settings.reward_rules import RulePart
 from plumbob.configs.settings.workers import WorkerGroupSettings
 
 # ----------------------------------------------------------------------------------------------------------- the union
@@ -76,12 +77,14 @@ class WeightedPart:
         name: of its values, in the journal and the metrics.
         weight: what its value counts in the sum.
         is_gate: a value of 0 makes the whole 0.
+        columns: of the prompts' rows, those that it cannot score without.
     """
 
     name: str
     reward: "Reward"
     weight: float
     is_gate: bool
+    columns: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -107,7 +110,7 @@ class CombinedReward:
         return any(part.reward.reads_rows for part in self.parts)
 
 
-Reward = ModelReward | EnsembleReward | RuleReward | CombinedReward
+Reward = ModelReward | EnsembleReward | RuleReward | CombinedReward | RulePart
 """Each says which models every scorer's host must have, how many responses it scores together, whether its scores have
 mean 0 and variance 1, and whether it reads the prompts' rows. A new one is a variant of `RewardPart`, which is a member
 here too, a file in `reward/` that scores, and its arm in `reward/open_scorer.py`: nobody else asks which it is."""
@@ -115,6 +118,8 @@ here too, a file in `reward/` that scores, and its arm in `reward/open_scorer.py
 
 # -------------------------------------------------------------------------------------------------- as it is written
 
+RewardPart = Annotated[ModelPart | RulePart, Field(discriminator="kind")]
+"""A new one is a variant here, a file in `reward/` that scores, and its arm in `reward/open_scorer.py`."""
 
 REWARDS_TODAY = (
     "what responses are rewarded by is a trained reward model, a folder or hub name of a sequence classifier with one "
@@ -159,7 +164,9 @@ class RewardGroupSettings(WorkerGroupSettings):
     def weighted_parts(self) -> tuple[WeightedPart, ...]:
         """Those of `parts`."""
         return tuple(
-            WeightedPart(part.name or part.kind, self._part_reward(part, number), part.weight, part.is_gate)
+            WeightedPart(
+                part.name or part.kind, self._part_reward(part, number), part.weight, part.is_gate, part.columns
+            )
             for number, part in enumerate(self.parts)
         )
 
