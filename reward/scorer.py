@@ -1,5 +1,6 @@
 """What scores responses: text in, one score a response out. A scorer knows nothing of the policy's tokens."""
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
@@ -55,6 +56,19 @@ class ScoreError(RunFailed):
     def __init__(self, message: str, rows: tuple[int, ...] = ()) -> None:
         super().__init__(message)
         self.rows = rows
+
+
+def finite_scores(raw: Sequence[float], requests: Sequence[ScoreRequest]) -> list[float]:
+    """The same raw scores of a reward model. ScoreError where one is NaN or infinite."""
+    broken = tuple(row for row, reward in enumerate(raw) if not math.isfinite(reward))
+    if broken:
+        first = requests[broken[0]]
+        raise ScoreError(
+            f"the reward model's score is not finite for {len(broken)} responses; the first is "
+            f"{first.response[:80]!r} to ...{first.prompt[-80:]!r}",
+            broken,
+        )
+    return list(raw)
 
 
 class Scorer(Protocol):

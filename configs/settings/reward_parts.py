@@ -1,4 +1,4 @@
-"""The parts of a reward, as they are written in `reward.parts`."""
+"""What every part of a reward has, and the part that is a trained reward model."""
 
 from typing import Annotated, ClassVar, Literal
 
@@ -18,6 +18,10 @@ class PartSettings(Settings):
     is_gate: bool = False
     """A value of 0 makes the whole reward 0; with `weight=0` it does nothing else."""
 
+    models: ClassVar[tuple[ModelRef, ...]] = ()
+    """What every scorer's host must have."""
+    is_calibrated: ClassVar[bool] = False
+
     @property
     def columns(self) -> tuple[str, ...]:
         """Of the prompts' rows, those that it cannot score without."""
@@ -27,16 +31,6 @@ class PartSettings(Settings):
     def reads_rows(self) -> bool:
         """Whether it is given the prompts' rows."""
         return bool(self.columns)
-
-
-class ModelFreePart(PartSettings):
-    """A part that no model scores: as it is written it is a reward itself."""
-
-    batch_size: ClassVar[int] = 32
-    """Responses that it scores together."""
-    models: ClassVar[tuple[ModelRef, ...]] = ()
-    """What every scorer's host must have."""
-    is_calibrated: ClassVar[bool] = False
 
 
 class ModelPart(PartSettings):

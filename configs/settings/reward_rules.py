@@ -1,12 +1,12 @@
 """The parts of a reward that are rules: functions of a response's text and, for some, of the prompt's row."""
 
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, ClassVar, Literal, Self
 
 from pydantic import Field, model_validator
 
 from plumbob.configs.base import PositiveOrZero
 from plumbob.configs.settings.instructions import CountSettings, Instruction, ShortText
-from plumbob.configs.settings.reward_parts import ModelFreePart
+from plumbob.configs.settings.reward_parts import PartSettings
 
 Column = Annotated[str, Field(min_length=1, max_length=1000)]
 """Of the prompts' rows, by our name of it where `data.columns` gives it one."""
@@ -14,11 +14,14 @@ Column = Annotated[str, Field(min_length=1, max_length=1000)]
 CpuSeconds = Annotated[float, Field(ge=0.1, le=600)]
 
 
-class RuleSettings(ModelFreePart):
+class RuleSettings(PartSettings):
     """What each rule has. A rule is the same function of the same text wherever it runs."""
 
     after: ShortText | None = None
     """The rule reads what follows the last of this text alone, such as `</think>`; a response without it is worth 0."""
+
+    batch_size: ClassVar[int] = 32
+    """Responses that it scores together."""
 
 
 class ContainsRule(RuleSettings):

@@ -11,7 +11,6 @@ from transformers import (
     BertModel,
     DistilBertConfig,
     DistilBertForSequenceClassification,
-    LlamaConfig,
     RobertaConfig,
     RobertaForSequenceClassification,
 )
@@ -118,15 +117,6 @@ def test_an_encoder_without_a_head_is_no_reward_model(tmp_path):
     bert_tokenizer().save_pretrained(tmp_path)
     with pytest.raises(UserError, match=r"BertModel is no reward model"):
         load_reward_model(named(tmp_path))
-
-
-def test_a_decoder_is_refused_before_its_weights_are_read(tmp_path):
-    LlamaConfig(architectures=["LlamaForSequenceClassification"], num_labels=1).save_pretrained(tmp_path)
-    bert_tokenizer().save_pretrained(tmp_path)
-    save_file({}, tmp_path / "model.safetensors")
-    for check in (lambda: load_reward_model(named(tmp_path)), lambda: check_reward_model(model_reward(tmp_path))):
-        with pytest.raises(UserError, match=r"LlamaForSequenceClassification is a decoder, .*: give a BERT"):
-            check()
 
 
 def test_a_classifier_of_several_classes_is_no_reward_model(tmp_path):
