@@ -7,7 +7,7 @@ from fractions import Fraction
 from typing import Any
 
 from plumbob.configs.settings.reward_rules import ExactRule, MathRule, NumericRule
-from plumbob.core.outside import MAX_REASON
+from plumbob.data.reading.field_values import shown
 from plumbob.data.records import RowError
 from plumbob.reward.rules.numbers import ANSWER_MARK, answer_number
 
@@ -19,7 +19,7 @@ def expected_answers(row: Mapping[str, Any], rule: ExactRule) -> tuple[str, ...]
     given = row[rule.column]
     answers = tuple(normalised(_text_of(one, rule.column), rule) for one in (given if _is_list(given) else [given]))
     if not answers or "" in answers:
-        raise RowError(f"the column '{rule.column}' has {_shown(given)}, of which nothing is left to compare with")
+        raise RowError(f"the column '{rule.column}' has {shown(given)}, of which nothing is left to compare with")
     return answers
 
 
@@ -45,7 +45,7 @@ def expected_number(row: Mapping[str, Any], rule: NumericRule) -> Fraction:
     given = row[rule.column]
     found = answer_number(_text_of(given, rule.column))
     if found is None:
-        raise RowError(f"the column '{rule.column}' has {_shown(given)}, in which there is no number to compare with")
+        raise RowError(f"the column '{rule.column}' has {shown(given)}, in which there is no number to compare with")
     return found
 
 
@@ -68,14 +68,9 @@ def expected_formula(row: Mapping[str, Any], rule: MathRule) -> str:
 def _text_of(value: Any, column: str) -> str:
     is_number = isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
     if not isinstance(value, str) and not is_number:
-        raise RowError(f"the column '{column}' has {_shown(value)}: expected a text or a number")
+        raise RowError(f"the column '{column}' has {shown(value)}: expected a text or a number")
     return str(value)
 
 
 def _is_list(value: Any) -> bool:
     return isinstance(value, list | tuple)
-
-
-def _shown(value: Any) -> str:
-    text = repr(value)
-    return text if len(text) <= MAX_REASON else f"{text[:MAX_REASON]}..."

@@ -15,12 +15,14 @@ def nothing(row: Mapping[str, Any]) -> None:
 
 @dataclass(frozen=True)
 class Rule:
-    """A pure function of a text, and for some of what stands in a row.
+    """A pure function of a text and, for some, of what stands in the prompt's row.
 
     Attributes:
         value: (text, what it is compared with) -> its value; raises NotScored.
         expected: a row -> what texts are compared with; raises RowError where the row has nothing of the kind.
+        check: raises UserError where the rule cannot be used.
     """
 
     value: Callable[[str, Any], float]
     expected: Callable[[Mapping[str, Any]], Any] = nothing
+    check: Callable[[], Any] = lambda: None
