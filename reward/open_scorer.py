@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from typing import assert_never
 
 from plumbob.configs.settings.reward_rules import RuleSettings
-from plumbob.configs.settings.reward_services import HttpPart
+from plumbob.configs.settings.reward_services import HttpPart, LlmJudgePart
 from plumbob.configs.settings.rewards import CombinedReward, EnsembleReward, ModelReward, Reward, RuleReward
 from plumbob.core.errors import UserError
 from plumbob.data.prompts import EncodedPrompt
@@ -19,6 +19,7 @@ from plumbob.reward.rules.callable_rule import RuleScorer
 from plumbob.reward.rules.open_rule import rule_opening
 from plumbob.reward.scorer import Opening, Scorer
 from plumbob.reward.services.http_scorer import http_opening
+from plumbob.reward.services.llm_judge import judge_opening
 
 
 def check_reward(reward: Reward) -> None:
@@ -74,6 +75,8 @@ def _opening(reward: Reward) -> Opening:
             return rule_opening(reward)
         case HttpPart():
             return http_opening(reward)
+        case LlmJudgePart():
+            return judge_opening(reward)
         case RuleReward(rule):
             return Opening(lambda: None, lambda device: RuleScorer(rule))
         case _:
