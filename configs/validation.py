@@ -108,6 +108,9 @@ def _walk(model: type[Settings], given: Mapping[str, Any], prefix: str, root: ty
             group = _group_for(elements, element) if isinstance(element, dict) else None
             if group is not None:
                 yield from _of_other_kind(group, elements, element, f"{key}.{number}", root)
+            elif isinstance(element, dict) and "kind" not in element:
+                kinds = ", ".join(map(kind_of, elements))
+                yield SettingError(f"{key}.{number}.kind", f"missing key; it is one of {kinds}")
         groups = groups_of(field.annotation)
         group = _group_for(groups, value) if isinstance(value, dict) else None
         if group is not None:

@@ -1,6 +1,6 @@
 """Instructions that a program can verify, as they are written in the settings or in the rows of the prompts.
 
-The idea is IFEval's (Zhou et al. 2023, arXiv 2311.07911). `reward/rules/instructions.py` says exactly when each is kept.
+The idea is IFEval's (Zhou et al. 2023, arXiv 2311.07911). `reward/rules/instructions.py` says when each is kept.
 """
 
 from typing import Annotated, Literal, Self

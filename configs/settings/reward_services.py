@@ -65,6 +65,8 @@ class LlmJudgePart(ServicePart):
     max_tokens: NumTokens = 64
     """Of the judge's answer."""
 
+    batch_size: ClassVar[int] = 32
+
     @property
     def columns(self) -> tuple[str, ...]:
         return () if self.reference is None else (self.reference,)

@@ -37,7 +37,7 @@ def normalised(text: str, rule: ExactRule) -> str:
     return " ".join(unicodedata.normalize("NFKC", text).casefold().split()).strip(_AROUND)
 
 
-# --------------------------------------------------------------------------------------------------------------- numbers
+# -------------------------------------------------------------------------------------------------------------- numbers
 
 
 def expected_number(row: Mapping[str, Any], rule: NumericRule) -> Fraction:
@@ -54,7 +54,7 @@ def is_number(text: str, expected: Fraction, rule: NumericRule) -> bool:
     return found is not None and abs(found - expected) <= Fraction(str(rule.tolerance))
 
 
-# ----------------------------------------------------------------------------------------------------------- mathematics
+# ---------------------------------------------------------------------------------------------------------- mathematics
 
 
 def expected_formula(row: Mapping[str, Any], rule: MathRule) -> str:

@@ -6,8 +6,8 @@
       |  {"text", "expected"}                 -->   values it, within CPU seconds and memory
       |  <--     {"value"} or {"reason"}, or it ended: then the next text starts another
 
-Signals bound neither, as libraries use them, outside the main thread or within long operations of C code. Here the
-system itself ends the process after its seconds, whatever it does; CPU seconds, so that no score hangs on what else runs.
+Signals as libraries use them bound nothing outside the main thread, nor long operations of C code. Here the system
+itself ends the process after its seconds, whatever it does: CPU seconds, so that no score hangs on what else runs.
 """
 
 import json

@@ -22,10 +22,11 @@ _END = regex.compile(r"(?:(?<![.!?…؟।])[.!?…؟।]++[\"'”’»)\]*_]*+(
 _BEFORE_END = regex.compile(rf"(?:{LETTER}+\.)*{LETTER}+$")
 _MOST_BEFORE_END = 40
 
-ABBREVIATIONS = frozenset(
-    "approx cf co dept dr e.g est etc fig gen gov i.e inc jr ltd mr mrs ms mt no nos pp prof rev sr st u.k u.s vol vs".split()
-)
-"""After which a full stop ends no sentence, but at the end of a line."""
+BEFORE_NAMES = re.compile(r"approx|cf|dept|dr|e\.g|fig|gen|gov|i\.e|mr|mrs|ms|mt|pp|prof|rev|st|vol|vs", re.IGNORECASE)
+"""Abbreviations after whose full stop a sentence continues."""
+
+AT_ENDS = re.compile(r"a\.m|co|etc|inc|jr|ltd|p\.m|sr|u\.k|u\.s", re.IGNORECASE)
+"""Those that end a sentence where a small letter does not follow."""
 
 
 def is_within(count: int, bounds: CountSettings) -> bool:
@@ -66,7 +67,7 @@ def num_sentences(text: str) -> int:
     )
 
 
-# ---------------------------------------------------------------------------------------------------------------- blocks
+# --------------------------------------------------------------------------------------------------------------- blocks
 
 
 @dataclass
@@ -106,7 +107,7 @@ def _blocks(text: str, divides_items: bool) -> Iterable[_Block]:
     yield block
 
 
-# ------------------------------------------------------------------------------------------------------------- sentences
+# ------------------------------------------------------------------------------------------------------------ sentences
 
 
 def _sentences_of(text: str) -> int:
@@ -126,5 +127,7 @@ def _ends_sentence(text: str, at: int, mark: str, end: int) -> bool:
         return True
     before = _BEFORE_END.search(text[max(0, at - _MOST_BEFORE_END) : at])
     word = "" if before is None else before.group()
+    if AT_ENDS.fullmatch(word):
+        return not following.islower()
     is_initial = len(word) == 1 and word.isupper() and word != "I"
-    return not is_initial and word.lower() not in ABBREVIATIONS
+    return not is_initial and not BEFORE_NAMES.fullmatch(word)

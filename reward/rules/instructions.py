@@ -71,7 +71,7 @@ def _of_row(given: Any, column: str) -> tuple[Instruction, ...]:
         raise RowError(f"the column '{column}': instruction {place}: {first['msg']}") from error
     except (ValueError, TypeError, AttributeError, RecursionError) as error:
         raise RowError(
-            f"the column '{column}' has no list of instructions such as [{{\"kind\": \"sentences\", \"max\": 1}}]"
+            f'the column \'{column}\' has no list of instructions such as [{{"kind": "sentences", "max": 1}}]'
         ) from error
 
 

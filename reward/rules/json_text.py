@@ -7,6 +7,8 @@ from typing import Any, NoReturn
 import jsonschema
 import jsonschema.validators
 import referencing
+import referencing.exceptions
+from referencing.jsonschema import DRAFT202012
 
 from plumbob.configs.settings.reward_rules import JsonRule
 from plumbob.core.errors import UserError
@@ -66,11 +68,15 @@ def _validator(rule: JsonRule, schema: dict[str, Any]) -> Any:
         kind.check_schema(schema)
     except jsonschema.SchemaError as error:
         raise UserError(f"{what} is no JSON Schema: at {error.json_path}: {reason_of(error)}") from error
-    outside = next((name for name in _references(schema) if not name.startswith("#")), None)
-    if outside is not None:
-        raise UserError(
-            f"{what} refers to {outside!r}, which does not stand in it: put that below $defs, and refer to #/$defs/NAME"
-        )
+    within = referencing.Resource.from_contents(schema, DRAFT202012)
+    resolver = referencing.Registry().with_resource("", within).resolver()
+    for name in _references(schema):
+        try:
+            resolver.lookup(name)
+        except referencing.exceptions.Unresolvable:
+            raise UserError(
+                f"{what} refers to {name!r}, which does not stand in it: put that below $defs, and name it #/$defs/NAME"
+            ) from None
     # An empty registry, or it would fetch what it does not know.
     return kind(schema, registry=referencing.Registry())
 

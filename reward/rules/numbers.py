@@ -1,6 +1,7 @@
-"""Numbers in texts, exactly: signs, decimals, thousands, fractions; units, currencies and percent signs are left off."""
+"""Numbers in texts, exactly: signs, decimals, thousands, fractions; units, currencies and percents are left off."""
 
 import re
+from collections import deque
 from decimal import Decimal
 from fractions import Fraction
 
@@ -31,10 +32,8 @@ def answer_number(text: str) -> Fraction | None:
     None where there is none, or where what looks like one is malformed, as `1,00` or `1.2.3` is.
     """
     _, mark, answer = text.replace("{,}", ",").rpartition(ANSWER_MARK)
-    found = None
-    for found in _TOKEN.finditer(answer):
-        if mark:
-            break
+    tokens = _TOKEN.finditer(answer)
+    found = next(tokens, None) if mark else next(iter(deque(tokens, maxlen=1)), None)
     return None if found is None else _number_of(found["sign"] or "", found["number"], found["exponent"] or "")
 
 

@@ -52,9 +52,7 @@ def rule_of(part: RulePart) -> Rule:
         case JsonRule():
             return Rule(BoundedProcess(part).value, check=lambda: SchemaCheck(part))
         case InstructionsRule():
-            return Rule(
-                lambda text, asked: share_kept(text, asked, part), lambda row: expected_instructions(row, part)
-            )
+            return Rule(lambda text, asked: share_kept(text, asked, part), lambda row: expected_instructions(row, part))
         case _:
             assert_never(part)
 

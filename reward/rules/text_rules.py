@@ -30,7 +30,7 @@ def length(text: str, rule: LengthRule) -> bool:
             return is_within(len(text.strip()), rule)
 
 
-# --------------------------------------------------------------------------------------------------- regular expressions
+# -------------------------------------------------------------------------------------------------- regular expressions
 
 
 def matches(text: str, rule: RegexRule | FormatRule) -> bool:
@@ -61,7 +61,7 @@ def compiled(rule: RegexRule | FormatRule) -> Any:
         ) from error
 
 
-# -------------------------------------------------------------------------------------------------------------- language
+# ------------------------------------------------------------------------------------------------------------- language
 
 
 def is_in_language(text: str, rule: LanguageRule) -> bool:

@@ -52,6 +52,12 @@ def counts(read: ReadRecords[Any]) -> tuple[int, int, int, int, int]:
         {"prompt": [USER], "chosen": "Hello!", "rejected": "Go away."},
     ],
 )
+def test_conversational_pairs_of_every_form_are_the_same_pair(tmp_path: Path, row: dict[str, Any]) -> None:
+    path = save(tmp_path, row)
+    assert read_pairs(path, REFUSE, render).records == (PAIR,)
+    assert [prompt.text for prompt in read_prompts(path, REFUSE, render).records] == [PAIR.prompt]
+
+
 def test_a_prompt_keeps_its_row_where_a_reward_reads_it(tmp_path: Path) -> None:
     rows = ({"prompt": "2 + 2?", "answer": 4, "tags": ["sum"]}, {"prompt": "Who?", "answer": None, "tags": []})
     path = save(tmp_path, *rows)
@@ -62,12 +68,6 @@ def test_a_prompt_keeps_its_row_where_a_reward_reads_it(tmp_path: Path) -> None:
     without = read_prompts(path, REFUSE, render)
     assert [prompt.row for prompt in without.records] == [{}, {}]
     assert any("2 of 3 columns are not used: answer, tags" in note for note in without.notes)
-
-
-def test_conversational_pairs_of_every_form_are_the_same_pair(tmp_path: Path, row: dict[str, Any]) -> None:
-    path = save(tmp_path, row)
-    assert read_pairs(path, REFUSE, render).records == (PAIR,)
-    assert [prompt.text for prompt in read_prompts(path, REFUSE, render).records] == [PAIR.prompt]
 
 
 def test_plain_pairs_are_taken_as_written(tmp_path: Path) -> None:
