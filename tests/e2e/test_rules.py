@@ -5,7 +5,6 @@ import re
 import statistics
 import unicodedata
 from collections import defaultdict
-from pathlib import Path
 
 import pytest
 
@@ -15,10 +14,12 @@ from tests.support.tiny_policy import write_policy
 
 LETTERS = "etar"
 MOST_LETTERS = 12
-PARTS = (
-    "[{kind: contains, texts: [h, s], match: any, weight: 2.0}, {kind: regex, name: pairs, pattern: '[a-z]{2}', weight: -0.5}, "
-    f"{{kind: instructions, column: checks}}, {{kind: length, unit: characters, max: {MOST_LETTERS}, is_gate: true, weight: 0}}]"
-)
+PARTS = [
+    {"kind": "contains", "texts": ["h", "s"], "match": "any", "weight": 2.0},
+    {"kind": "regex", "name": "pairs", "pattern": "[a-z]{2}", "weight": -0.5},
+    {"kind": "instructions", "column": "checks"},
+    {"kind": "length", "unit": "characters", "max": MOST_LETTERS, "is_gate": True, "weight": 0},
+]
 WEIGHTS = {"contains": 2.0, "pairs": -0.5, "instructions": 1.0, "length": 0.0}
 
 
@@ -57,7 +58,7 @@ def ruled(tmp_path_factory: pytest.TempPathFactory, stage: Stages) -> Left:
         WORKERS,
         TRANSFORMERS,
         {"storage.path": folder, "policy.model": write_policy(folder / "policy"), "policy.tuning.rank": 4},
-        {"data.prompts": folder / "prompts.jsonl", "data.heldout_fraction": 0, "reward.parts": PARTS},
+        {"data.prompts": folder / "prompts.jsonl", "data.heldout_fraction": 0, "reward.parts": json.dumps(PARTS)},
         {"rollout.num_cpus": 0.25, "reward.num_cpus": 0.25, "rollout.max_tokens": 10},
         {"ppo.num_steps": 2, "ppo.prompts_per_step": 8, "ppo.samples_per_prompt": 4, "ppo.minibatch_size": 16},
     )
@@ -71,7 +72,7 @@ def test_each_value_and_the_total_are_what_the_texts_say(ruled: Left) -> None:
         assert dict(row.rewards) == expected
         assert row.score == pytest.approx(total(expected))
     # Each part was worth both values, so that what it gives was seen.
-    assert {name: {row.rewards[name] for row in rows} for name in WEIGHTS} == dict.fromkeys(WEIGHTS, {0.0, 1.0})
+    assert {name: {row.rewards[name] for row in rows} for name in WEIGHTS} == {name: {0, 1} for name in WEIGHTS}
 
 
 def test_the_metrics_have_each_parts_mean_and_spread(ruled: Left) -> None:
