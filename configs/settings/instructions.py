@@ -19,7 +19,9 @@ class CountSettings(Settings):
     """A number that a response must have of something: at least `min`, at most `max`, or between them."""
 
     min: CountOrZero | None = None
+    """No fewer."""
     max: CountOrZero | None = None
+    """No more."""
 
     @model_validator(mode="after")
     def _check(self) -> Self:
@@ -71,6 +73,7 @@ class WithoutLetter(Settings):
 
     kind: Literal["without-letter"] = "without-letter"
     letter: Annotated[str, Field(min_length=1, max_length=1)]
+    """That it must not have."""
 
 
 class Mention(Settings):
@@ -78,7 +81,9 @@ class Mention(Settings):
 
     kind: Literal["mention"] = "mention"
     text: Phrase
+    """As whole words; white space of any width is the same."""
     min: Count = 1
+    """How often."""
 
 
 class Avoid(Settings):
@@ -86,6 +91,7 @@ class Avoid(Settings):
 
     kind: Literal["avoid"] = "avoid"
     texts: Annotated[tuple[Phrase, ...], Field(min_length=1)]
+    """As whole words; white space of any width is the same."""
 
 
 class StartsWith(Settings):
@@ -93,6 +99,7 @@ class StartsWith(Settings):
 
     kind: Literal["starts-with"] = "starts-with"
     text: Phrase
+    """Its beginning."""
 
 
 class EndsWith(Settings):
@@ -100,6 +107,7 @@ class EndsWith(Settings):
 
     kind: Literal["ends-with"] = "ends-with"
     text: Phrase
+    """Its end."""
 
 
 class Quoted(Settings):

@@ -61,6 +61,7 @@ class LengthRule(RuleSettings, CountSettings):
 
     kind: Literal["length"] = "length"
     unit: Literal["words", "characters", "sentences"] = "words"
+    """What is counted."""
 
 
 class LanguageRule(RuleSettings):
