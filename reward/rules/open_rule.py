@@ -1,6 +1,5 @@
 """From a rule of the settings to the function that it is: the one place that asks which rule it is."""
 
-import importlib.util
 from typing import assert_never
 
 from plumbob.configs.settings.reward_rules import (
@@ -16,7 +15,6 @@ from plumbob.configs.settings.reward_rules import (
     RegexRule,
     RulePart,
 )
-from plumbob.core.errors import UserError
 from plumbob.reward.rules.answers import expected_answers, expected_formula, expected_number, is_exact, is_number
 from plumbob.reward.rules.bounded_process import BoundedProcess
 from plumbob.reward.rules.instructions import expected_instructions, share_kept
@@ -48,18 +46,10 @@ def rule_of(part: RulePart) -> Rule:
         case NumericRule():
             return Rule(lambda text, number: is_number(text, number, part), lambda row: expected_number(row, part))
         case MathRule():
-            return Rule(BoundedProcess(part).value, lambda row: expected_formula(row, part), _check_library)
+            return Rule(BoundedProcess(part).value, lambda row: expected_formula(row, part))
         case JsonRule():
             return Rule(BoundedProcess(part).value, check=lambda: SchemaCheck(part))
         case InstructionsRule():
             return Rule(lambda text, asked: share_kept(text, asked, part), lambda row: expected_instructions(row, part))
         case _:
             assert_never(part)
-
-
-def _check_library() -> None:
-    if importlib.util.find_spec("math_verify") is None:
-        raise UserError(
-            "reward.parts: a part of kind math compares by the package math-verify, which is not installed: "
-            "pip install 'plumbob[math]'"
-        )
