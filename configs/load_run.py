@@ -1,6 +1,7 @@
 """A preset or YAML file and `a.b=c` overrides become a run's configuration; every error is told with its place."""
 
 import os
+import re
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -97,6 +98,6 @@ def _name_errors(name: object) -> list[SettingError]:
 def _line(error: SettingError, source: Source) -> str:
     if not error.key:
         return error.text
-    line = source.lines.get(error.key)
+    line = source.lines.get(re.split(r"\.\d+", error.key)[0])  # A list is written as one value.
     place = {None: source.label, 0: "command line"}.get(line, f"{source.label}, line {line}")
     return f"{place}: {error.key}: {error.text}"

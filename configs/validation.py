@@ -110,7 +110,7 @@ def _walk(model: type[Settings], given: Mapping[str, Any], prefix: str, root: ty
                 yield from _of_other_kind(group, elements, element, f"{key}.{number}", root)
             elif isinstance(element, dict) and "kind" not in element:
                 kinds = ", ".join(map(kind_of, elements))
-                yield SettingError(f"{key}.{number}.kind", f"missing key; it is one of {kinds}")
+                yield SettingError(f"{key}.{number}.kind", f"missing key; give it, one of {kinds}")
         groups = groups_of(field.annotation)
         group = _group_for(groups, value) if isinstance(value, dict) else None
         if group is not None:
@@ -164,7 +164,7 @@ def _advice_on(name: str, root: type[Settings], close: str = "") -> Iterator[str
 def _all_keys(model: type[Settings], prefix: str) -> Iterator[str]:
     for name, field in model.model_fields.items():
         yield f"{prefix}{name}"
-        for group in groups_of(field.annotation) + element_groups_of(field.annotation):
+        for group in groups_of(field.annotation):
             yield from _all_keys(group, f"{prefix}{name}.")
 
 
@@ -208,7 +208,12 @@ def _one_of(choices: str) -> str:
 def _dotted(loc: tuple[int | str, ...], given: Any) -> str:
     """The key as the user wrote it: pydantic's `loc` also names union branches, which are no keys."""
     path: list[str] = []
+    is_element = False
     for part in loc:
+        is_kind = is_element and isinstance(given, dict) and part == given.get("kind")
+        is_element = isinstance(given, list)
+        if is_kind:  # Of the element, which may have a key of that name too.
+            continue
         match given:
             case dict() if part in given:
                 given = given[part]

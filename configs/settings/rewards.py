@@ -111,10 +111,10 @@ class CombinedReward:
         return any(part.reward.reads_rows for part in self.parts)
 
 
-RewardPart = Annotated[ModelPart | RulePart | HttpPart | LlmJudgePart, Field(discriminator="kind")]
+RewardPart = Annotated[ModelPart | HttpPart | LlmJudgePart | RulePart, Field(discriminator="kind")]
 """What `reward.parts` is a list of. Each but `ModelPart`, which becomes a `ModelReward`, is a reward itself."""
 
-Reward = ModelReward | EnsembleReward | RuleReward | CombinedReward | RulePart | HttpPart | LlmJudgePart
+Reward = ModelReward | EnsembleReward | RuleReward | CombinedReward | HttpPart | LlmJudgePart | RulePart
 """Each says which models every scorer's host must have, how many responses it scores together, whether its scores have
 mean 0 and variance 1, and whether it reads the prompts' rows. A new one is a variant of `RewardPart`, which is a member
 here too, a file in `reward/` that scores, and its arm in `reward/open_scorer.py`: nobody else asks which it is."""

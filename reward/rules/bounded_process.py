@@ -123,7 +123,7 @@ def main() -> None:
         question = json.loads(line)
         signal.setitimer(signal.ITIMER_PROF, rule.timeout_s)
         try:
-            found = {"value": value(question["text"], question["expected"])}
+            found: dict[str, float | str] = {"value": value(question["text"], question["expected"])}
         except NotScored as error:
             found = {"reason": str(error)}
         except MemoryError:

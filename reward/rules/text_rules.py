@@ -64,6 +64,10 @@ def compiled(rule: RegexRule | FormatRule) -> Any:
 # ------------------------------------------------------------------------------------------------------------- language
 
 
+NO_LANGUAGE = "zxx"
+"""What the package calls a text that is in none, such as code."""
+
+
 def is_in_language(text: str, rule: LanguageRule) -> bool:
     """Whether the language is the likeliest of the text; one without letters is in none."""
     return has_letters(text) and bool(_identifier().classify(text)[0] == rule.language)
@@ -71,7 +75,7 @@ def is_in_language(text: str, rule: LanguageRule) -> bool:
 
 def check_language(rule: LanguageRule) -> None:
     """Raises UserError where the language is not one of those that are told apart."""
-    known = sorted(map(str, _identifier().nb_classes))
+    known = sorted(set(_identifier().labels) - {NO_LANGUAGE})
     if rule.language not in known:
         raise UserError(
             f"reward.parts: {rule.name or rule.kind}: language={rule.language} is not one of those that are told "
@@ -83,4 +87,4 @@ def check_language(rule: LanguageRule) -> None:
 def _identifier() -> Any:
     from py3langid.langid import MODEL_FILE, LanguageIdentifier
 
-    return LanguageIdentifier.from_pickled_model(MODEL_FILE, norm_probs=False)
+    return LanguageIdentifier.from_model_file(MODEL_FILE)

@@ -110,8 +110,8 @@ def test_parts_of_several_kinds_with_weights() -> None:
         ("[{kind: model, model: a}]", "reward.parts: the name 'model' is taken"),
         ("[{kind: model, model: a, name: judge}]", "reward.parts: the name 'judge' is taken"),
         ("[{kind: model, weight: 2, name: b}]", "reward.parts.0.model: missing key"),
-        ("[{model: a, name: b}]", "reward.parts.0.kind: missing key; it is one of model, contains, "),
-        ("[{kind: exakt}]", "reward.parts.0.kind: expected one of 'model', 'contains', "),
+        ("[{model: a, name: b}]", "reward.parts.0.kind: missing key; give it, one of model, http, "),
+        ("[{kind: exakt}]", "reward.parts.0.kind: expected one of 'model', 'http', "),
         ("[{kind: exact, columns: a}]", "reward.parts.0.columns: unknown key; did you mean reward.parts.0.column?"),
         (
             "[{kind: exact, pattern: a}]",
@@ -131,7 +131,7 @@ def test_parts_of_several_kinds_with_weights() -> None:
         ),
         (
             "[{kind: instructions, instructions: [{max: 3}]}]",
-            "reward.parts.0.instructions.0.kind: missing key; it is one of words, sentences, ",
+            "reward.parts.0.instructions.0.kind: missing key; give it, one of words, sentences, ",
         ),
     ],
 )

@@ -112,7 +112,9 @@ def test_a_text_without_letters_is_in_no_language(response: str) -> None:
 
 
 def test_a_language_that_is_not_known_is_refused_with_those_that_are() -> None:
-    with pytest.raises(UserError, match=r"reward\.parts: language: language=xx is not one .* told apart: af, .*en,"):
+    with pytest.raises(
+        UserError, match=r"reward\.parts: language: language=xx is not one .* told apart: .*, en, .*, zh"
+    ):
         rule_scorer("language", language="xx")
 
 
