@@ -3,9 +3,9 @@
 from collections.abc import Sequence
 from typing import assert_never
 
-from plumbob.configs.settings.reward_rules import RuleSettings
 from plumbob.configs.settings.reward_services import HttpPart, LlmJudgePart
 from plumbob.configs.settings.rewards import CombinedReward, EnsembleReward, ModelReward, Reward, RuleReward
+from plumbob.configs.settings.rules.reward_rules import RuleSettings
 from plumbob.core.errors import UserError
 from plumbob.data.prompts import EncodedPrompt
 from plumbob.data.reading.field_values import shown

@@ -9,8 +9,8 @@ from pydantic import Field, model_validator
 from plumbob.configs.base import BatchSize, ModelName, NumTokens, PositiveOrZero, Settings
 from plumbob.configs.settings.models import REWARD_MODEL, ModelRef, NewBertSettings
 from plumbob.configs.settings.reward_parts import ModelPart
-from plumbob.configs.settings.reward_rules import RulePart
 from plumbob.configs.settings.reward_services import HttpPart, LlmJudgePart
+from plumbob.configs.settings.rules.reward_rules import RulePart
 from plumbob.configs.settings.workers import WorkerGroupSettings
 
 # ----------------------------------------------------------------------------------------------------------- the union
@@ -239,6 +239,9 @@ class JudgeSettings(ScorerSettings):
 
 class PipelineScorerSettings(RewardGroupSettings):
     """In a pipeline, `model` is the encoder that becomes the reward model: made new, a folder or a hub name."""
+
+    model: ModelName | NewBertSettings
+    """Beside `parts` it is the one called `model`."""
 
     def trained(self, folder: str) -> ScorerSettings:
         """The scorers once the reward model is there."""

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from fractions import Fraction
 from typing import Any
 
-from plumbob.configs.settings.reward_rules import ExactRule, MathRule, NumericRule
+from plumbob.configs.settings.rules.reward_rules import ExactRule, MathRule, NumericRule
 from plumbob.data.reading.field_values import shown
 from plumbob.data.records import RowError
 from plumbob.reward.rules.numbers import ANSWER_MARK, answer_number

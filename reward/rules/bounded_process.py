@@ -22,7 +22,7 @@ from typing import Any, assert_never
 
 from pydantic import TypeAdapter
 
-from plumbob.configs.settings.reward_rules import JsonRule, MathRule
+from plumbob.configs.settings.rules.reward_rules import JsonRule, MathRule
 from plumbob.core.errors import RunFailed
 from plumbob.reward.rules.rule import NotScored
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 
 import regex
 
-from plumbob.configs.settings.instructions import CountSettings
+from plumbob.configs.settings.rules.instructions import CountSettings
 
 LETTER = r"[\p{L}\p{N}\p{M}]"
 _LETTER = regex.compile(r"[\p{L}\p{N}]")

@@ -8,7 +8,7 @@ from typing import Any, assert_never
 import regex
 from pydantic import TypeAdapter, ValidationError
 
-from plumbob.configs.settings.instructions import (
+from plumbob.configs.settings.rules.instructions import (
     Avoid,
     EndsWith,
     Instruction,
@@ -25,7 +25,7 @@ from plumbob.configs.settings.instructions import (
     WithoutLetter,
     Words,
 )
-from plumbob.configs.settings.reward_rules import InstructionsRule
+from plumbob.configs.settings.rules.reward_rules import InstructionsRule
 from plumbob.data.records import RowError
 from plumbob.reward.rules.counting import (
     LETTER,

@@ -10,7 +10,7 @@ import referencing
 import referencing.exceptions
 from referencing.jsonschema import DRAFT202012
 
-from plumbob.configs.settings.reward_rules import JsonRule
+from plumbob.configs.settings.rules.reward_rules import JsonRule
 from plumbob.core.errors import UserError
 from plumbob.core.outside import reason_of
 from plumbob.reward.rules.rule import NotScored

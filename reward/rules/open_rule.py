@@ -2,7 +2,7 @@
 
 from typing import assert_never
 
-from plumbob.configs.settings.reward_rules import (
+from plumbob.configs.settings.rules.reward_rules import (
     ContainsRule,
     ExactRule,
     FormatRule,

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from plumbob.configs.settings.reward_rules import RulePart
+from plumbob.configs.settings.rules.reward_rules import RulePart
 from plumbob.reward.rules.rule import NotScored, Rule
 from plumbob.reward.scorer import Score, ScoreRequest
 

@@ -5,7 +5,7 @@ from typing import Any
 
 import regex
 
-from plumbob.configs.settings.reward_rules import ContainsRule, FormatRule, LanguageRule, LengthRule, RegexRule
+from plumbob.configs.settings.rules.reward_rules import ContainsRule, FormatRule, LanguageRule, LengthRule, RegexRule
 from plumbob.core.errors import UserError
 from plumbob.reward.rules.counting import has_letters, is_within, num_sentences, num_words
 from plumbob.reward.rules.rule import NotScored

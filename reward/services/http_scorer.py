@@ -63,9 +63,10 @@ def _score_of(value: Any) -> Score | None:
     match value:
         case None:
             return None
-        case {"score": score, **others}:
-            parts = {name: _number(part) for name, part in dict(others.get("parts", {})).items()}
-            return Score(_number(score), parts)
+        case {"score": score, "parts": parts}:
+            return Score(_number(score), {name: _number(part) for name, part in dict(parts).items()})
+        case {"score": score}:
+            return Score(_number(score), {})
         case _:
             return Score(_number(value), {})
 

@@ -5,7 +5,7 @@ from typing import Any
 
 from pydantic import TypeAdapter
 
-from plumbob.configs.settings.reward_rules import RulePart
+from plumbob.configs.settings.rules.reward_rules import RulePart
 from plumbob.reward.rules.open_rule import rule_opening
 from plumbob.reward.scorer import Score, Scorer, ScoreRequest
 

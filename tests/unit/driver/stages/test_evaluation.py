@@ -14,8 +14,8 @@ from plumbob.cluster.resources import resource_needs
 from plumbob.configs.runs import EvalRun
 from plumbob.configs.settings.data import EvalDataSettings
 from plumbob.configs.settings.models import REWARD_MODEL, EvaluatedPolicySettings, ModelRef, NewBertSettings
-from plumbob.configs.settings.reward_rules import ExactRule
 from plumbob.configs.settings.rewards import ScorerSettings
+from plumbob.configs.settings.rules.reward_rules import ExactRule
 from plumbob.configs.settings.workers import RolloutSettings, TransformersEngine
 from plumbob.core.errors import UserError
 from plumbob.data.records import Ranking

@@ -11,8 +11,8 @@ from plumbob.configs.runs import PpoRun
 from plumbob.configs.settings.algorithms import Grpo
 from plumbob.configs.settings.data import PromptDataSettings
 from plumbob.configs.settings.models import AlignedPolicySettings
-from plumbob.configs.settings.reward_rules import LengthRule, NumericRule
 from plumbob.configs.settings.rewards import JudgeSettings, ScorerSettings
+from plumbob.configs.settings.rules.reward_rules import LengthRule, NumericRule
 from plumbob.configs.settings.training import PpoSettings
 from plumbob.configs.settings.workers import RolloutSettings, TransformersEngine
 from plumbob.core.errors import UserError

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from plumbob.configs.settings.reward_rules import ExactRule, MathRule, NumericRule
+from plumbob.configs.settings.rules.reward_rules import ExactRule, MathRule, NumericRule
 from plumbob.data.records import RowError
 from plumbob.reward.rules.numbers import answer_number
 from plumbob.reward.rules.open_rule import rule_opening

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from plumbob.configs.settings.reward_rules import JsonRule, MathRule
+from plumbob.configs.settings.rules.reward_rules import JsonRule, MathRule
 from plumbob.core.errors import RunFailed, UserError
 from plumbob.reward.rules.bounded_process import BoundedProcess
 from plumbob.reward.rules.rule import NotScored

@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from plumbob.configs.settings.reward_rules import InstructionsRule
+from plumbob.configs.settings.rules.reward_rules import InstructionsRule
 from plumbob.data.records import RowError
 from plumbob.reward.rules.open_rule import rule_opening
 from tests.support.rule_values import value_of

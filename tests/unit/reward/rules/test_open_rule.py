@@ -5,7 +5,7 @@ from typing import Any, get_args
 
 import pytest
 
-from plumbob.configs.settings.reward_rules import RulePart
+from plumbob.configs.settings.rules.reward_rules import RulePart
 from tests.support.rule_values import rule_scorer, score_of
 
 BOUND_S = 1.0

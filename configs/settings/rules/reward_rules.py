@@ -5,8 +5,8 @@ from typing import Annotated, Any, ClassVar, Literal, Self
 from pydantic import Field, model_validator
 
 from plumbob.configs.base import PositiveOrZero
-from plumbob.configs.settings.instructions import CountSettings, Instruction, ShortText
 from plumbob.configs.settings.reward_parts import PartSettings
+from plumbob.configs.settings.rules.instructions import CountSettings, Instruction, ShortText
 
 Column = Annotated[str, Field(min_length=1, max_length=1000)]
 """Of the prompts' rows, by our name of it where `data.columns` gives it one."""
