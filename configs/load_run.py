@@ -1,7 +1,6 @@
 """A preset or YAML file and `a.b=c` overrides become a run's configuration; every error is told with its place."""
 
 import os
-import re
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -98,6 +97,6 @@ def _name_errors(name: object) -> list[SettingError]:
 def _line(error: SettingError, source: Source) -> str:
     if not error.key:
         return error.text
-    line = source.lines.get(re.split(r"\.\d+", error.key)[0])  # A list is written as one value.
+    line = source.line_of(error.key)
     place = {None: source.label, 0: "command line"}.get(line, f"{source.label}, line {line}")
     return f"{place}: {error.key}: {error.text}"

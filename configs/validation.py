@@ -4,6 +4,7 @@ import difflib
 import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from itertools import zip_longest
 from typing import Any, get_origin
 
 from pydantic import ValidationError
@@ -208,13 +209,10 @@ def _one_of(choices: str) -> str:
 def _dotted(loc: tuple[int | str, ...], given: Any) -> str:
     """The key as the user wrote it: pydantic's `loc` also names union branches, which are no keys."""
     path: list[str] = []
-    is_element = False
-    for part in loc:
-        is_kind = is_element and isinstance(given, dict) and part == given.get("kind")
-        is_element = isinstance(given, list)
-        if is_kind:  # Of the element, which may have a key of that name too.
-            continue
+    for part, following in zip_longest(loc, loc[1:]):
         match given:
+            case dict() if part == given.get("kind") and following in given:
+                continue  # The branch of a union, which may be called as one of its keys is.
             case dict() if part in given:
                 given = given[part]
             case list() if isinstance(part, int):

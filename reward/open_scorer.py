@@ -10,11 +10,11 @@ from plumbob.core.errors import UserError
 from plumbob.data.prompts import EncodedPrompt
 from plumbob.data.reading.field_values import shown
 from plumbob.data.records import RowError
-from plumbob.reward.bert_model import check_reward_model, is_decoder, load_reward_model
-from plumbob.reward.bert_scorer import BertScorer
 from plumbob.reward.combined import combined_opening
-from plumbob.reward.decoder_scorer import DecoderScorer
 from plumbob.reward.ensemble import ensemble_opening
+from plumbob.reward.reward_models.bert_model import check_reward_model, is_decoder, load_reward_model
+from plumbob.reward.reward_models.bert_scorer import BertScorer
+from plumbob.reward.reward_models.decoder_scorer import DecoderScorer
 from plumbob.reward.rules.callable_rule import RuleScorer
 from plumbob.reward.rules.open_rule import rule_opening
 from plumbob.reward.scorer import Opening, Scorer

@@ -5,7 +5,7 @@ from urllib.parse import urlsplit
 
 from pydantic import Field, model_validator
 
-from plumbob.configs.base import BatchSize, Coefficient, NumTokens, Seconds
+from plumbob.configs.base import Coefficient, NumTokens, Seconds
 from plumbob.configs.settings.reward_parts import PartSettings
 
 
@@ -43,11 +43,6 @@ class HttpPart(ServicePart):
     kind: Literal["http"] = "http"
     url: Annotated[str, Field(max_length=2000)]
     """What batches are posted to, such as http://localhost:8100/score."""
-    batch_size: BatchSize = 32
-    """Responses in one request."""
-
-
-Level = Annotated[int, Field(ge=-1_000_000, le=1_000_000)]
 
 
 class LlmJudgePart(ServicePart):
@@ -60,15 +55,13 @@ class LlmJudgePart(ServicePart):
     """By its name there."""
     rubric: Annotated[str, Field(min_length=1, max_length=100_000)]
     """What is to be judged, in words. The prompt and the response are put behind it."""
-    scale: tuple[Level, Level] = (1, 10)
+    scale: tuple[int, int] = (1, 10)
     """The least and the highest score. The value is where it lies between them: from 0 to 1."""
     reference: Annotated[str, Field(min_length=1)] | None = None
     """The column with a response to compare with: the value is the share of the two orders in which the policy's wins,
     a tie counting half. None scores by `scale`."""
     max_tokens: NumTokens = 64
     """Of the judge's answer."""
-
-    batch_size: ClassVar[int] = 32
 
     @property
     def columns(self) -> tuple[str, ...]:

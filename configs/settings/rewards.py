@@ -165,9 +165,7 @@ class RewardGroupSettings(WorkerGroupSettings):
     def weighted_parts(self) -> tuple[WeightedPart, ...]:
         """Those of `parts`."""
         return tuple(
-            WeightedPart(
-                part.name or part.kind, self._part_reward(part, number), part.weight, part.is_gate, part.columns
-            )
+            WeightedPart(part.label, self._part_reward(part, number), part.weight, part.is_gate, part.columns)
             for number, part in enumerate(self.parts)
         )
 
@@ -182,7 +180,7 @@ class RewardGroupSettings(WorkerGroupSettings):
 
     @model_validator(mode="after")
     def _check(self) -> Self:
-        names = [part.name or part.kind for part in self.parts] + ([MODEL] if self.model is not None else [])
+        names = [part.label for part in self.parts] + ([MODEL] if self.model is not None else [])
         twice = next((name for name in names if names.count(name) > 1 or name in RESERVED_NAMES), None)
         if twice is not None:
             raise ValueError(
@@ -241,7 +239,7 @@ class PipelineScorerSettings(RewardGroupSettings):
     """In a pipeline, `model` is the encoder that becomes the reward model: made new, a folder or a hub name."""
 
     model: ModelName | NewBertSettings
-    """Beside `parts` it is the one called `model`."""
+    """One that there is, or the sizes of one to be made."""
 
     def trained(self, folder: str) -> ScorerSettings:
         """The scorers once the reward model is there."""

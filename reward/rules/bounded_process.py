@@ -72,7 +72,7 @@ class BoundedProcess:
         weakref.finalize(self, _ended, process)
         if _asked(process, self._rule.model_dump(mode="json")) != READY:
             raise RunFailed(
-                f"the process of the reward's part {self._rule.name or self._rule.kind} did not start: it ended with "
+                f"the process of the reward's part {self._rule.label} did not start: it ended with "
                 f"status {_ended(process)}; what it wrote stands above, or in the worker's log"
             )
         return process

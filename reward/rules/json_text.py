@@ -63,7 +63,7 @@ class SchemaCheck:
 
 def _validator(rule: JsonRule, schema: dict[str, Any]) -> Any:
     kind = jsonschema.validators.validator_for(schema, default=jsonschema.Draft202012Validator)
-    what = f"reward.parts: {rule.name or rule.kind}: json_schema"
+    what = f"reward.parts: {rule.label}: json_schema"
     try:
         kind.check_schema(schema)
     except jsonschema.SchemaError as error:

@@ -25,4 +25,4 @@ class RulePartScorer:
         try:
             return Score(float(self._rule.value(text, self._rule.expected(request.row))), {})
         except NotScored as error:
-            return Score(0.0, {}, {self._part.name or self._part.kind: str(error)})
+            return Score(0.0, {}, {self._part.label: str(error)})

@@ -56,7 +56,7 @@ def compiled(rule: RegexRule | FormatRule) -> Any:
         return regex.compile(rule.pattern, regex.DOTALL if isinstance(rule, FormatRule) else 0)
     except regex.error as error:
         raise UserError(
-            f"reward.parts: {rule.name or rule.kind}: pattern={rule.pattern!r} is no regular expression: {error}; "
+            f"reward.parts: {rule.label}: pattern={rule.pattern!r} is no regular expression: {error}; "
             f"a character that shall stand for itself is written with a backslash before it"
         ) from error
 
@@ -78,7 +78,7 @@ def check_language(rule: LanguageRule) -> None:
     known = sorted(set(_identifier().labels) - {NO_LANGUAGE})
     if rule.language not in known:
         raise UserError(
-            f"reward.parts: {rule.name or rule.kind}: language={rule.language} is not one of those that are told "
+            f"reward.parts: {rule.label}: language={rule.language} is not one of those that are told "
             f"apart: {', '.join(known)}"
         )
 

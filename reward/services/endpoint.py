@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 
 import httpx
 
-from plumbob.configs.settings.reward_services import HttpPart, LlmJudgePart
+from plumbob.configs.settings.reward_services import ServicePart
 from plumbob.core.errors import RunFailed, UserError
 from plumbob.reward.scorer import Score
 
@@ -31,8 +31,8 @@ class Endpoint:
         UserError: the variable of the token is not set.
     """
 
-    def __init__(self, part: HttpPart | LlmJudgePart, timeout_s: float | None = None) -> None:
-        self._part, self._name = part, part.name or part.kind
+    def __init__(self, part: ServicePart, timeout_s: float | None = None) -> None:
+        self._part, self._name = part, part.label
         self._client = httpx.Client(timeout=timeout_s or part.timeout_s, headers=self._headers())
 
     def post(self, url: str, body: Any, retries: int | None = None) -> httpx.Response:

@@ -1,6 +1,6 @@
 """The parts of a reward that are rules: functions of a response's text and, for some, of the prompt's row."""
 
-from typing import Annotated, Any, ClassVar, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, model_validator
 
@@ -19,9 +19,6 @@ class RuleSettings(PartSettings):
 
     after: ShortText | None = None
     """The rule reads what follows the last of this text alone, such as `</think>`; a response without it is worth 0."""
-
-    batch_size: ClassVar[int] = 32
-    """Responses that it scores together."""
 
 
 class ContainsRule(RuleSettings):

@@ -18,7 +18,7 @@ from plumbob.configs.settings.workers import RolloutSettings, TransformersEngine
 from plumbob.core.errors import UserError
 from plumbob.driver.stages.online_stage import prepare
 from plumbob.driver.stages.stage import StageContext, run_stage
-from plumbob.reward.dialogue_form import form_of, save_form
+from plumbob.reward.reward_models.dialogue_form import form_of, save_form
 from plumbob.trainers.metrics.sinks.jsonl import read_metrics
 from plumbob.trainers.online.ppo import open_sampled_policy, prepare_ppo
 from tests.support.ppo_world import FakePpoWorld
