@@ -26,6 +26,13 @@ class Demonstration:
 
 
 @dataclass(frozen=True)
+class Dialogue:
+    """Turns of the assistant's in one conversation, in their order: the prompt of each is all that stands before it."""
+
+    turns: tuple[Demonstration, ...]
+
+
+@dataclass(frozen=True)
 class PreferencePair:
     """Two responses to one prompt, of which a person preferred `chosen`."""
 

@@ -110,9 +110,16 @@ def encode_demonstrations(
     The end is the EOS, or what the chat template ends the assistant's turn with where it opened one. It counts as one
     of the response's tokens. UserError if `required` and none fits.
     """
-    fitted = _fit(tokenizer, [(record.prompt, (record.response,)) for record in records], rules)
-    encoded = [item if isinstance(item, TooLong) else item[0] for item in fitted]
+    encoded = fit_demonstrations(tokenizer, records, rules)
     return keep_fitting(encoded, "demonstrations", rules.max_prompt_tokens, rules.max_response_tokens, required)
+
+
+def fit_demonstrations(
+    tokenizer: Tokenizer, records: Sequence[Demonstration], rules: LengthSettings
+) -> list[TokenSequence | TooLong]:
+    """Each of them as `encode_demonstrations` has it, or what of it does not fit."""
+    fitted = _fit(tokenizer, [(record.prompt, (record.response,)) for record in records], rules)
+    return [item if isinstance(item, TooLong) else item[0] for item in fitted]
 
 
 def encode_pairs(
@@ -142,8 +149,13 @@ def keep_fitting(
     max_prompt_tokens: int,
     max_response_tokens: int | None = None,
     required: bool = True,
+    num_rows: int | None = None,
 ) -> EncodedRecords[T]:
-    """Leave out what is too long, and say how many against which limit. UserError if `required` and nothing is left."""
+    """Leave out what is too long, and say how many against which limit. UserError if `required` and nothing is left.
+
+    `num_rows` is how many there were, where several of those that fit have become one.
+    """
+    num_rows = len(encoded) if num_rows is None else num_rows
     long = [item for item in encoded if isinstance(item, TooLong)]
     limits = {
         "prompt": f"their prompt is longer than data.max_prompt_tokens={max_prompt_tokens}",
@@ -151,14 +163,14 @@ def keep_fitting(
     }
     lengths = {part: [item.num_tokens for item in long if item.part == part] for part in limits}
     notes = tuple(
-        f"{len(found)} of {len(encoded)} {what} dropped, because {limits[part]} (the longest has {max(found)} tokens)."
+        f"{len(found)} of {num_rows} {what} dropped, because {limits[part]} (the longest has {max(found)} tokens)."
         for part, found in lengths.items()
         if found
     )
     records = tuple(item for item in encoded if not isinstance(item, TooLong))
     if required and not records:
         raise UserError(f"no {what} are left to use: raise the limit or give shorter ones. {' '.join(notes)}".rstrip())
-    return EncodedRecords(records, len(encoded), len(lengths["prompt"]), len(lengths["response"]), notes)
+    return EncodedRecords(records, num_rows, len(lengths["prompt"]), len(lengths["response"]), notes)
 
 
 def pack_texts(

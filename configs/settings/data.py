@@ -30,6 +30,9 @@ def _check_prompt_template(template: str) -> str:
     return template
 
 
+LearntTurns = Literal["last", "all"]
+
+
 class ReadingSettings(Settings):
     """How the records of a file are read."""
 
@@ -101,6 +104,9 @@ class DemonstrationDataSettings(LengthSettings, SplittingSettings, ReadingSettin
     """Prompts with the response to imitate."""
     heldout_demonstrations: InputFile | None = None
     """To measure on; None holds a share out."""
+    learnt_turns: LearntTurns = "last"
+    """Which turns of the assistant's are learnt of a row's `messages` or `conversations`: the last, whose prompt is all
+    before it, or each that answers a message, as if the conversation up to it were a row of its own."""
 
 
 class PairDataSettings(SplittingSettings, ReadingSettings):

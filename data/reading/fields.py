@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from plumbob.configs.settings.data import LearntTurns
 from plumbob.core.errors import UserError
 from plumbob.data.reading.field_values import Fields, listed, shown, text_at
 from plumbob.data.reading.messages import (
@@ -29,7 +30,7 @@ from plumbob.data.reading.question import (
     response_in,
     with_system,
 )
-from plumbob.data.records import Demonstration, LabelledResponse, PreferencePair, RowError
+from plumbob.data.records import Demonstration, Dialogue, LabelledResponse, PreferencePair, RowError
 from plumbob.data.texts.chat import ASSISTANT_TURN, HUMAN_TURN, Message, RowRender
 
 BESIDE = (*BLANK_WHEN_MISSING, TOOLS, TEMPLATE_VALUES)
@@ -116,6 +117,21 @@ def demonstration_of(fields: Fields, render: RowRender) -> Demonstration:
     _need(fields, ("chosen", "rejected"), DEMONSTRATION_FORMS)
     pair = pair_of(fields, render)
     return Demonstration(pair.prompt, pair.chosen)
+
+
+def dialogue_of(fields: Fields, render: RowRender, learnt_turns: LearntTurns) -> Dialogue:
+    """The turns to imitate of a row's conversation: the last, or each that answers a message; else its response."""
+    name = conversation_in(fields)
+    has_response = question_in(fields) is not None and response_in(fields) is not None
+    if learnt_turns == "last" or name is None or has_response:
+        return Dialogue((demonstration_of(fields, render),))
+    whole = _conversation(fields, name, None)
+    roles = [message["role"] for message in whole.context]
+    places = [
+        place for place in range(1, len(roles)) if roles[place] == "assistant" and roles[place - 1] != "assistant"
+    ]
+    turns = [_Conversation(name, whole.context[:place], whole.context[place]) for place in places]
+    return Dialogue(tuple(_turn(fields, turn, render) for turn in (*turns, whole)))
 
 
 def labelled_of(fields: Fields, render: RowRender) -> LabelledResponse:
@@ -217,7 +233,10 @@ def _conversation(fields: Fields, name: str, question: str | None) -> _Conversat
 
 
 def _last_turn(fields: Fields, name: str, question: str | None, render: RowRender) -> Demonstration:
-    conversation = _conversation(fields, name, question)
+    return _turn(fields, _conversation(fields, name, question), render)
+
+
+def _turn(fields: Fields, conversation: _Conversation, render: RowRender) -> Demonstration:
     prompt = _rendered(fields, conversation.context, render)
     return Demonstration(prompt, _response(fields, conversation, prompt, render))
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Generic, TypeVar
 
-from plumbob.configs.settings.data import ReadingSettings
+from plumbob.configs.settings.data import LearntTurns, ReadingSettings
 from plumbob.core.errors import UserError
 from plumbob.data.reading.delimited_text import typed
 from plumbob.data.reading.feedback_fields import annotated_pair_of, ranking_of, scored_response_of
@@ -18,6 +18,7 @@ from plumbob.data.reading.field_values import Fields
 from plumbob.data.reading.fields import (
     check_columns,
     demonstration_of,
+    dialogue_of,
     labelled_of,
     pair_of,
     prompt_of,
@@ -28,6 +29,7 @@ from plumbob.data.reading.formats import FileRow, iterate_rows, list_files
 from plumbob.data.reading.used_columns import BlankColumns, UsedColumns, WatchedTemplate
 from plumbob.data.records import (
     Demonstration,
+    Dialogue,
     LabelledResponse,
     PreferencePair,
     Prompt,
@@ -70,7 +72,7 @@ def no_chat(messages: list[Message], **values: Any) -> str:
 
 def read_texts(path: str, rules: ReadingSettings, render: Render = no_chat) -> ReadRecords[str]:
     """Documents for pre-training: `text`, or a prompt with its response. UserError as for the other readers."""
-    return _read(path, rules, render, text_of, lambda text: (text,), learns_last_turn=False)
+    return _read(path, rules, render, text_of, lambda text: (text,), num_learnt=lambda _: 0)
 
 
 def read_demonstrations(path: str, rules: ReadingSettings, render: Render) -> ReadRecords[Demonstration]:
@@ -85,6 +87,20 @@ def read_demonstrations(path: str, rules: ReadingSettings, render: Render) -> Re
         render,
         demonstration_of,
         lambda record: (record.prompt, record.response),
+    )
+
+
+def read_dialogues(
+    path: str, rules: ReadingSettings, render: Render, learnt_turns: LearntTurns
+) -> ReadRecords[Dialogue]:
+    """The same, of whose conversations the last turn of the assistant's is imitated, or all. UserError as above."""
+    return _read(
+        path,
+        rules,
+        render,
+        lambda fields, watched: dialogue_of(fields, watched, learnt_turns),
+        lambda record: tuple(text for turn in record.turns for text in (turn.prompt, turn.response)),
+        num_learnt=lambda record: len(record.turns),
     )
 
 
@@ -152,7 +168,7 @@ def read_prompts(path: str, rules: ReadingSettings, render: Render) -> ReadRecor
         lambda record: (record.text,),
         is_repeated,
         "dropped, because their prompt stands in an earlier row",
-        learns_last_turn=False,
+        num_learnt=lambda _: 0,
     )
 
 
@@ -173,7 +189,7 @@ def _read(
     texts: Callable[[T], tuple[str, ...]],
     is_duplicate: Callable[[T], bool] = lambda _: False,
     duplicate_reason: str = "",
-    learns_last_turn: bool = True,
+    num_learnt: Callable[[T], int] = lambda _: 1,
 ) -> ReadRecords[T]:
     """Read all rows and sort them by what they are good for.
 
@@ -181,7 +197,7 @@ def _read(
         parse: fields and how their messages become text -> record; RowError on a malformed row.
         texts: the record's parts, none of which may be blank.
         is_duplicate: whether a record with nothing blank in it is one too many; asked once a record, in order.
-        learns_last_turn: whether of a conversation the last assistant turn alone is learnt.
+        num_learnt: how many turns of the assistant's a record has that are learnt.
     """
     check_columns(rules.columns)
     records: list[T] = []
@@ -209,7 +225,7 @@ def _read(
             left_out.duplicate.append(label)
         else:
             records.append(record)
-            watched.end_row()
+            watched.end_row(num_learnt(record))
     _check_malformed(path, rules, left_out.malformed, num_rows)
     notes = _notes(path, num_rows, left_out, duplicate_reason)
     if not records:
@@ -217,7 +233,7 @@ def _read(
     found = (
         columns.note(),
         blank.note(),
-        *watched.notes(num_rows, learns_last_turn),
+        *watched.notes(num_rows),
         written.template_note(rules),
         _spelling_note(spelling, num_rows),
     )

@@ -94,7 +94,7 @@ class BlankColumns:
 
 
 class WatchedTemplate:
-    """A render over the rows of a file: what it does not write, opens in vain, and of how many turns one is learnt.
+    """A render over the rows of a file: what it does not write, opens in vain, and how many turns are learnt.
 
     Whether it writes something is tried: without it the text is the same. Once something has been written it is known.
     """
@@ -103,7 +103,7 @@ class WatchedTemplate:
         self._render = render
         self._written: set[str] = set()
         self._unwritten = Counter[str]()
-        self._num_conversations = self._num_turns = self._num_unclosed = 0
+        self._num_conversations = self._num_turns = self._num_learnt = self._num_unclosed = 0
         self.begin_row()
 
     def begin_row(self) -> None:
@@ -111,12 +111,13 @@ class WatchedTemplate:
         self._row_turns: int | None = None
         self._row_unclosed: str | None = None
 
-    def end_row(self) -> None:
-        """The row has become a record."""
+    def end_row(self, num_learnt: int) -> None:
+        """The row has become a record, of which so many turns of the assistant's are learnt."""
         self._unwritten.update(self._row_unwritten)
         if self._row_turns is not None:
             self._num_conversations += 1
             self._num_turns += self._row_turns + 1
+            self._num_learnt += num_learnt
         if self._row_unclosed is not None:
             self._num_unclosed += 1
             self._unclosed = self._row_unclosed
@@ -147,14 +148,9 @@ class WatchedTemplate:
     def unclosed_tag(self, prompt: str, response: str) -> str | None:
         return self._render.unclosed_tag(prompt, response)
 
-    def notes(self, num_rows: int, learns_last_turn: bool) -> tuple[str | None, ...]:
-        """Sentences for a person, None where there is nothing to say.
-
-        Args:
-            learns_last_turn: whether of a conversation the last assistant turn alone is learnt.
-        """
-        turns = self._turns_note() if learns_last_turn else None
-        return self._unwritten_note(), self._unclosed_note(num_rows), turns
+    def notes(self, num_rows: int) -> tuple[str | None, ...]:
+        """Sentences for a person, None where there is nothing to say."""
+        return self._unwritten_note(), self._unclosed_note(num_rows), self._turns_note()
 
     def _unwritten_note(self) -> str | None:
         """A sentence for a person about what no row's text was made of."""
@@ -167,12 +163,14 @@ class WatchedTemplate:
 
     def _turns_note(self) -> str | None:
         """A sentence about conversations of several assistant turns."""
-        if self._num_turns == self._num_conversations:
+        if self._num_learnt in (0, self._num_turns):
             return None
-        return (
-            f"{self._num_conversations:,} of {self._num_turns:,} assistant turns are learnt: of each conversation the "
-            f"last, to which those before it are the prompt."
+        which = (
+            "of each conversation the last, to which those before it are the prompt"
+            if self._num_learnt == self._num_conversations
+            else "those that answer a message"
         )
+        return f"{self._num_learnt:,} of {self._num_turns:,} assistant turns are learnt: {which}."
 
     def _unclosed_note(self, num_rows: int) -> str | None:
         """A sentence about responses that are learnt as thoughts without an answer."""

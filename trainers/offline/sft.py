@@ -1,4 +1,4 @@
-"""Supervised fine-tuning: imitate demonstrations, with the loss on the response's tokens only."""
+"""Supervised fine-tuning: imitate demonstrations, with the loss on the tokens of the assistant's turns only."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -9,12 +9,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from plumbob.configs.runs import SftRun
+from plumbob.data.dialogues import encode_dialogues
 from plumbob.data.length_checks import LENGTH_KEYS, check_sequences
-from plumbob.data.reading.readers import read_demonstrations
+from plumbob.data.reading.readers import read_dialogues
 from plumbob.data.rendered_rows import RenderedRow, sequence_rows
 from plumbob.data.splitting import hold_out
 from plumbob.data.texts.chat import chat_renderer
-from plumbob.data.tokenization import TokenBatch, TokenSequence, collate, encode_demonstrations
+from plumbob.data.tokenization import TokenBatch, TokenSequence, collate
 from plumbob.models.adapter import ModelRole
 from plumbob.models.tuning.methods import open_tunable
 from plumbob.trainers.forgetting.next_token import NEXT_TOKEN_PASSES, num_predicted_tokens, num_tokens
@@ -54,15 +55,15 @@ def prepare_sft(run: SftRun) -> SftInput:
     tokenizer = opened.tokenizer
     render = chat_renderer(tokenizer)
     split = hold_out(
-        lambda path: read_demonstrations(path, data, render),
+        lambda path: read_dialogues(path, data, render, data.learnt_turns),
         data.demonstrations,
         data.heldout_demonstrations,
-        lambda demonstration: demonstration.prompt,
+        lambda dialogue: dialogue.turns[0].prompt,  # Dialogues that begin alike share turns.
         data,
         run.seed,
     )
-    train = encode_demonstrations(tokenizer, split.train, data)
-    heldout = encode_demonstrations(tokenizer, split.heldout, data, required=False)
+    train = encode_dialogues(tokenizer, split.train, data)
+    heldout = encode_dialogues(tokenizer, split.heldout, data, required=False)
     longest = max(len(sequence.ids) for sequence in (*train.records, *heldout.records))
     check_sequences(longest, opened.num_positions, LENGTH_KEYS)
     check_heldout("sft", run.sft, len(heldout.records))
