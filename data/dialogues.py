@@ -13,9 +13,16 @@ from itertools import islice
 import numpy as np
 
 from plumbob.configs.settings.data import LengthSettings
-from plumbob.data.records import Dialogue
+from plumbob.data.records import Dialogue, DialoguePair
 from plumbob.data.texts.tokenizer import Tokenizer
-from plumbob.data.tokenization import EncodedRecords, TokenSequence, TooLong, fit_demonstrations, keep_fitting
+from plumbob.data.tokenization import (
+    EncodedRecords,
+    TokenSequence,
+    TooLong,
+    encode_turns,
+    keep_fitting,
+    too_long,
+)
 
 RECORDS_AT_ONCE = 1024
 """Each turn has all before it: of more records at once they would fill the memory."""
@@ -33,11 +40,11 @@ def encode_dialogues(
     num_split = num_parts = 0
     for start in range(0, len(records), RECORDS_AT_ONCE):
         some = records[start : start + RECORDS_AT_ONCE]
-        fitted = iter(fit_demonstrations(tokenizer, [turn for record in some for turn in record.turns], rules))
+        turns = iter(encode_turns(tokenizer, [turn for record in some for turn in record.turns]))
         for record in some:
-            turns = list(islice(fitted, len(record.turns)))
-            sequences = join_turns([turn for turn in turns if not isinstance(turn, TooLong)])
-            encoded += [*sequences, *(turn for turn in turns if isinstance(turn, TooLong))]
+            own = [(turn, too_long([turn], rules)) for turn in islice(turns, len(record.turns))]
+            sequences = join_turns([turn for turn, excess in own if excess is None])
+            encoded += [*sequences, *(excess for _, excess in own if excess is not None)]
             if len(sequences) > 1:
                 num_split, num_parts = num_split + 1, num_parts + len(sequences)
     what = "demonstrations" if num_turns == len(records) else "assistant turns"
@@ -48,6 +55,31 @@ def encode_dialogues(
         f"prompt that the policy is given for it."
     )
     return replace(kept, notes=(*kept.notes, note)) if num_split else kept
+
+
+def encode_dialogue_pairs(
+    tokenizer: Tokenizer, records: Sequence[DialoguePair], rules: LengthSettings, required: bool = True
+) -> EncodedRecords[tuple[TokenSequence, TokenSequence]]:
+    """(chosen, rejected) of every pair of which both are one sequence and fit: the prompt, and all behind it.
+
+    Behind the prompt the turns of the assistant's are learnt. UserError if `required` and there is no such pair.
+    """
+    encoded: list[tuple[TokenSequence, TokenSequence] | TooLong] = []
+    for start in range(0, len(records), RECORDS_AT_ONCE):
+        some = records[start : start + RECORDS_AT_ONCE]
+        dialogues = [side for record in some for side in (record.chosen, record.rejected)]
+        turns = iter(encode_turns(tokenizer, [turn for one in dialogues for turn in one.turns]))
+        sides = [join_turns(list(islice(turns, len(one.turns)))) for one in dialogues]
+        for chosen, rejected in zip(sides[::2], sides[1::2], strict=True):
+            if len(chosen) == len(rejected) == 1:
+                encoded.append(too_long([chosen[0], rejected[0]], rules) or (chosen[0], rejected[0]))
+    num_split = len(records) - len(encoded)
+    note = (
+        f"{num_split:,} of {len(records):,} pairs dropped, because the chat template writes one of their turns "
+        f"otherwise once others follow it, such as without its thoughts: what the policy wrote is no one sequence."
+    )
+    limits = rules.max_prompt_tokens, rules.max_response_tokens
+    return keep_fitting(encoded, "pairs", *limits, required, len(records), (note,) if num_split else ())
 
 
 def join_turns(turns: Sequence[TokenSequence]) -> list[TokenSequence]:

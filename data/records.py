@@ -31,6 +31,27 @@ class Dialogue:
 
     turns: tuple[Demonstration, ...]
 
+    @property
+    def texts(self) -> tuple[str, ...]:
+        """Prompts and responses."""
+        return tuple(text for turn in self.turns for text in (turn.prompt, turn.response))
+
+
+@dataclass(frozen=True)
+class DialoguePair:
+    """Two dialogues from one prompt on, that of the first turn of each, of which a person preferred `chosen`."""
+
+    chosen: Dialogue
+    rejected: Dialogue
+
+    @property
+    def prompt(self) -> str:
+        return self.chosen.turns[0].prompt
+
+    @property
+    def texts(self) -> tuple[str, ...]:
+        return (*self.chosen.texts, *self.rejected.texts)
+
 
 @dataclass(frozen=True)
 class PreferencePair:
@@ -39,6 +60,10 @@ class PreferencePair:
     prompt: str
     chosen: str
     rejected: str
+
+    @property
+    def texts(self) -> tuple[str, ...]:
+        return (self.prompt, self.chosen, self.rejected)
 
 
 @dataclass(frozen=True)

@@ -19,6 +19,7 @@ from plumbob.data.reading.fields import (
     check_columns,
     demonstration_of,
     dialogue_of,
+    dialogue_pair_of,
     labelled_of,
     pair_of,
     prompt_of,
@@ -30,6 +31,7 @@ from plumbob.data.reading.used_columns import BlankColumns, UsedColumns, Watched
 from plumbob.data.records import (
     Demonstration,
     Dialogue,
+    DialoguePair,
     LabelledResponse,
     PreferencePair,
     Prompt,
@@ -81,13 +83,7 @@ def read_demonstrations(path: str, rules: ReadingSettings, render: Render) -> Re
     UserError when a file is missing, empty or damaged, when rows are malformed and `rules.bad_rows` is "refuse", when
     messages need a chat template that the tokenizer lacks, and when no row is left.
     """
-    return _read(
-        path,
-        rules,
-        render,
-        demonstration_of,
-        lambda record: (record.prompt, record.response),
-    )
+    return _read(path, rules, render, demonstration_of, lambda record: (record.prompt, record.response))
 
 
 def read_dialogues(
@@ -99,22 +95,35 @@ def read_dialogues(
         rules,
         render,
         lambda fields, watched: dialogue_of(fields, watched, learnt_turns),
-        lambda record: tuple(text for turn in record.turns for text in (turn.prompt, turn.response)),
+        lambda record: record.texts,
         num_learnt=lambda record: len(record.turns),
     )
 
 
+SAME_RESPONSE = "dropped, because chosen and rejected are the same response"
+
+
 def read_pairs(path: str, rules: ReadingSettings, render: Render) -> ReadRecords[PreferencePair]:
     """Preference pairs; a pair of two equal responses prefers nothing and is dropped. UserError as above."""
+    return _read(path, rules, render, pair_of, lambda record: record.texts, _prefers_nothing, SAME_RESPONSE)
+
+
+def read_dialogue_pairs(path: str, rules: ReadingSettings, render: Render) -> ReadRecords[DialoguePair]:
+    """The same, also those whose sides part before their last turns. UserError as above."""
     return _read(
         path,
         rules,
         render,
-        pair_of,
-        lambda record: (record.prompt, record.chosen, record.rejected),
-        lambda record: record.chosen == record.rejected,
-        "dropped, because chosen and rejected are the same response",
+        dialogue_pair_of,
+        lambda record: record.texts,
+        _prefers_nothing,
+        SAME_RESPONSE,
+        lambda record: len(record.rejected.turns),
     )
+
+
+def _prefers_nothing(pair: PreferencePair | DialoguePair) -> bool:
+    return pair.chosen == pair.rejected
 
 
 def read_annotated_pairs(path: str, rules: ReadingSettings, render: Render, use_margin: bool) -> ReadRecords[Ranking]:

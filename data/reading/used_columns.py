@@ -168,7 +168,7 @@ class WatchedTemplate:
         which = (
             "of each conversation the last, to which those before it are the prompt"
             if self._num_learnt == self._num_conversations
-            else "those that answer a message"
+            else "to each all that stands before it is the prompt"
         )
         return f"{self._num_learnt:,} of {self._num_turns:,} assistant turns are learnt: {which}."
 

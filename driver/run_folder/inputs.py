@@ -12,8 +12,8 @@ from plumbob.configs.schema import marked_texts
 from plumbob.core.activities import activities
 from plumbob.core.atomic_files import write_atomically
 from plumbob.core.errors import UserError
-from plumbob.data.reading.row_digest import digest_of_rows
 from plumbob.data.record_digest import Inputs
+from plumbob.data.row_digest import digest_of_rows
 from plumbob.models.fingerprint import digests_of_model
 
 INPUTS_FILE = "inputs.json"

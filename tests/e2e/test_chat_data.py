@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 from transformers import AutoTokenizer
 
+from plumbob.configs.settings.offline_objectives import SimpoLoss
 from plumbob.models.adapter import WEIGHTS_FILE
 from tests.support.chat_rows import dialogue
 from tests.support.plain_transformers import load_plain, plain_logprobs
@@ -64,6 +65,35 @@ def test_every_turn_is_learnt_behind_its_own_prompt(stage: Stages, policy: str, 
     assert line["metrics"]["loss"] == pytest.approx(-np.concatenate(logprobs).mean(), abs=1e-4)
     # Two rows: the three turns are two sequences.
     assert left.summary["stages"]["sft"]["num_records"] == 2
+
+
+def test_pairs_that_part_early_are_compared_by_all_their_turns(stage: Stages, policy: str, tmp_path: Path) -> None:
+    contents = {
+        "chosen": ("Hi", "a car", "Who?", "the engine"),
+        "rejected": ("Hi", "red", "What?", "a door", "No?", "four"),
+    }
+    row = {name: dialogue(*texts)["messages"] for name, texts in contents.items()}
+    left = stage(
+        "dpo-turns",
+        "dpo",
+        {"policy.model": policy, "data.pairs": write(tmp_path / "pairs.jsonl", [row])},
+        {"data.heldout_fraction": 0, "dpo.batch_size": 1, "dpo.loss.kind": "simpo"},
+    )
+    # By hand: the mean over the tokens of each side's turns, each behind all that stands before it.
+    tokenizer, model = AutoTokenizer.from_pretrained(policy), load_plain(policy)
+    rewards = []
+    for texts in contents.values():
+        before, logprobs = "", []
+        for asked, answer in zip(texts[::2], texts[1::2], strict=True):
+            before += f"user: {asked}\nassistant: "
+            ids = (tokenizer(text, add_special_tokens=False)["input_ids"] for text in (before, f"{answer}<eos>"))
+            logprobs.append(plain_logprobs(model, *ids, 1.0))
+            before += f"{answer}<eos>\n"
+        rewards.append(np.concatenate(logprobs).mean())
+    loss = SimpoLoss()
+    margin = loss.beta * (rewards[0] - rewards[1]) - loss.margin
+    (line,) = left.metrics
+    assert line["metrics"]["loss"] == pytest.approx(np.log1p(np.exp(-margin)), abs=1e-4)
 
 
 def test_a_mixture_that_was_killed_ends_with_the_same_bytes(stage: Stages, policy: str, tmp_path: Path) -> None:

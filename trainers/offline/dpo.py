@@ -13,12 +13,13 @@ from torch import Tensor
 from plumbob.configs.runs import DpoRun
 from plumbob.configs.settings.offline_objectives import REFERENCE_FREE, PreferenceLoss, reads_prompt
 from plumbob.data.batch import Batch
+from plumbob.data.dialogues import encode_dialogue_pairs
 from plumbob.data.epoch_order import Mixture
 from plumbob.data.length_checks import LENGTH_KEYS, check_sequences
-from plumbob.data.reading.readers import read_pairs
+from plumbob.data.reading.readers import read_dialogue_pairs
 from plumbob.data.rendered_rows import RenderedRow, sequence_rows
 from plumbob.data.texts.chat import chat_renderer
-from plumbob.data.tokenization import PairBatch, TokenBatch, TokenSequence, collate, encode_pairs
+from plumbob.data.tokenization import PairBatch, TokenBatch, TokenSequence, collate
 from plumbob.models.adapter import ModelRole
 from plumbob.models.logprobs import sequence_logprobs
 from plumbob.models.tuning.methods import open_tunable
@@ -178,10 +179,10 @@ def prepare_dpo(run: DpoRun) -> DpoInput:
     files = encode_files(
         data,
         run.seed,
-        lambda path: read_pairs(path, data, render),
+        lambda path: read_dialogue_pairs(path, data, render),
         lambda pair: pair.prompt,
         data.heldout_pairs,
-        lambda pairs, required: encode_pairs(tokenizer, pairs, data, required),
+        lambda pairs, required: encode_dialogue_pairs(tokenizer, pairs, data, required),
     )
     longest = max(len(side.ids) for pair in (*files.train, *files.heldout) for side in pair)
     check_sequences(longest, opened.num_positions, LENGTH_KEYS)

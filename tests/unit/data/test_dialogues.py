@@ -207,7 +207,8 @@ def test_a_turn_that_answers_no_message_is_not_learnt_and_that_is_told(tmp_path:
             Demonstration(f"{asked}  Hello! \n\n\nHuman: Who?\n\nAssistant:", " Me."),
         )
     )
-    assert read.notes == (f"{path}: 3 of 4 assistant turns are learnt: those that answer a message.",)
+    note = "3 of 4 assistant turns are learnt: to each all that stands before it is the prompt."
+    assert read.notes == (f"{path}: {note}",)
     path = saved(tmp_path, {"messages": [*row["messages"], greeting]})
     with pytest.raises(UserError, match=r"row 1: expected a prompt that ends with a message of the user's"):
         read_dialogues(path, RULES, plain_dialogue, "all")
