@@ -223,6 +223,12 @@ class PipelineRun(TrainingRun):
                 "reward_training.objective.use_margin=true: the pairs of a pipeline carry no margin; "
                 "set it to false, or train the reward model in a reward run of its own"
             )
+        needy = next((part for part in self.reward.weighted_parts if part.reward.reads_rows), None)
+        if needy is not None:
+            raise ValueError(
+                f"reward.parts: {needy.name} reads the rows of the prompts' file, which a pipeline does not hand on to "
+                f"its stages: align in a run of kind ppo"
+            )
         check_ppo(self.ppo, self.learner)
         check_second_judge(self.ppo, self.data.toy is not None)
         return self

@@ -6,7 +6,7 @@ human feedback, `data.reading.feedback_fields`.
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Generic, TypeVar
 
@@ -27,7 +27,13 @@ from plumbob.data.reading.fields import (
     text_of,
 )
 from plumbob.data.reading.formats import FileRow, iterate_rows, list_files
-from plumbob.data.reading.used_columns import BlankColumns, UsedColumns, WatchedTemplate
+from plumbob.data.reading.used_columns import (
+    BlankColumns,
+    LeftOutRows,
+    UsedColumns,
+    WatchedTemplate,
+    spelling_note,
+)
 from plumbob.data.records import (
     Demonstration,
     Dialogue,
@@ -44,7 +50,6 @@ from plumbob.data.texts.chat import Message, Render, RowRender
 from plumbob.data.texts.written_texts import written_texts
 
 T = TypeVar("T")
-NUM_EXAMPLES = 3
 
 
 @dataclass(frozen=True)
@@ -160,8 +165,12 @@ def read_labelled(path: str, rules: ReadingSettings, render: Render) -> ReadReco
     return _read(path, rules, render, labelled_of, lambda record: (record.prompt, record.response))
 
 
-def read_prompts(path: str, rules: ReadingSettings, render: Render) -> ReadRecords[Prompt]:
-    """Prompts, each once, of a file of prompts or of any file above. UserError as above."""
+def read_prompts(path: str, rules: ReadingSettings, render: Render, keeps_rows: bool = False) -> ReadRecords[Prompt]:
+    """Prompts, each once, of a file of prompts or of any file above. UserError as above.
+
+    Args:
+        keeps_rows: each prompt is to have its row, by the names of `data.columns` and else those of the file.
+    """
     seen: set[str] = set()
 
     def is_repeated(prompt: Prompt) -> bool:
@@ -178,16 +187,8 @@ def read_prompts(path: str, rules: ReadingSettings, render: Render) -> ReadRecor
         is_repeated,
         "dropped, because their prompt stands in an earlier row",
         num_learnt=lambda _: 0,
+        with_row=(lambda prompt, row: replace(prompt, row=row)) if keeps_rows else None,
     )
-
-
-@dataclass
-class _Rows:
-    """Labels of the rows that did not become a record, such as "row 3"."""
-
-    malformed: list[str]
-    empty: list[str]
-    duplicate: list[str]
 
 
 def _read(
@@ -199,6 +200,7 @@ def _read(
     is_duplicate: Callable[[T], bool] = lambda _: False,
     duplicate_reason: str = "",
     num_learnt: Callable[[T], int] = lambda _: 1,
+    with_row: Callable[[T, dict[str, Any]], T] | None = None,
 ) -> ReadRecords[T]:
     """Read all rows and sort them by what they are good for.
 
@@ -207,10 +209,11 @@ def _read(
         texts: the record's parts, none of which may be blank.
         is_duplicate: whether a record with nothing blank in it is one too many; asked once a record, in order.
         num_learnt: how many turns of the assistant's a record has that are learnt.
+        with_row: what keeps the whole row in the record; None keeps it nowhere.
     """
     check_columns(rules.columns)
     records: list[T] = []
-    left_out, spelling, num_rows = _Rows([], [], []), list[str](), 0
+    left_out, spelling, num_rows = LeftOutRows(), list[str](), 0
     columns, written, blank = UsedColumns(rules.columns), written_texts(render, rules), BlankColumns(rules.columns)
     watched = WatchedTemplate(written)
     is_one_file = list_files(path) == [Path(path).expanduser()]
@@ -222,6 +225,8 @@ def _read(
             fields = _fields_of(row, rules, blank, label)
             marked = written.marked_row(fields)
             record = parse(columns.watch(row.fields, marked), watched)
+            if with_row is not None:
+                record = with_row(record, columns.take_all(fields))
             spelling += [] if marked == fields else [label]
         except RowError as error:
             left_out.malformed.append(f"{label}: {error}")
@@ -235,8 +240,8 @@ def _read(
         else:
             records.append(record)
             watched.end_row(num_learnt(record))
-    _check_malformed(path, rules, left_out.malformed, num_rows)
-    notes = _notes(path, num_rows, left_out, duplicate_reason)
+    left_out.check(path, rules, num_rows)
+    notes = left_out.notes(path, num_rows, duplicate_reason)
     if not records:
         raise UserError(f"{path}: no row can be used. {' '.join(notes)}")
     found = (
@@ -244,30 +249,11 @@ def _read(
         blank.note(),
         *watched.notes(num_rows),
         written.template_note(rules),
-        _spelling_note(spelling, num_rows),
+        spelling_note(spelling, num_rows),
     )
     notes += [f"{path}: {note}" for note in found if note is not None]
     return ReadRecords(
         tuple(records), num_rows, len(left_out.malformed), len(left_out.empty), len(left_out.duplicate), tuple(notes)
-    )
-
-
-def _check_malformed(path: str, rules: ReadingSettings, malformed: list[str], num_rows: int) -> None:
-    """Raises UserError where there are malformed rows that shall not be skipped."""
-    if malformed and rules.bad_rows == "refuse":
-        raise UserError(
-            f"{path}: {_count(malformed, num_rows)} malformed. {_examples(malformed)}. "
-            f"Fix the file, or set data.bad_rows=skip to skip and count such rows"
-        )
-
-
-def _spelling_note(spelling: list[str], num_rows: int) -> str | None:
-    """Of rows, by their labels, in which control tokens are spelt."""
-    if not spelling:
-        return None
-    return (
-        f"control tokens of the model's are spelt in {len(spelling)} of {num_rows} rows, and read as letters "
-        f"({_examples(spelling)}); set `rendered`, beside the setting of the file, to true where they are meant."
     )
 
 
@@ -276,25 +262,3 @@ def _fields_of(row: FileRow, rules: ReadingSettings, blank: BlankColumns, label:
         raise RowError(row.fault)
     fields = rename(blank.filled(row.fields, row.nulls, label), rules.columns)
     return typed(fields) if row.is_text else fields
-
-
-def _notes(path: str, num_rows: int, left_out: _Rows, duplicate_reason: str) -> list[str]:
-    reasons = {
-        "skipped, because they are malformed": left_out.malformed,
-        "dropped, because a prompt, a response or a text in them is blank": left_out.empty,
-        duplicate_reason: left_out.duplicate,
-    }
-    return [
-        f"{path}: {len(labels)} of {num_rows} rows {reason}: {_examples(labels)}."
-        for reason, labels in reasons.items()
-        if labels
-    ]
-
-
-def _count(labels: list[str], num_rows: int) -> str:
-    return f"{len(labels)} of {num_rows} rows {'is' if len(labels) == 1 else 'are'}"
-
-
-def _examples(labels: list[str]) -> str:
-    rest = len(labels) - NUM_EXAMPLES
-    return "; ".join(labels[:NUM_EXAMPLES]) + (f"; and {rest} more" if rest > 0 else "")

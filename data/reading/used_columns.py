@@ -1,10 +1,12 @@
-"""Which columns of a file are read and which are not: what a row carries is used, or named as left out."""
+"""Which rows and columns of a file are used and which are not: what it carries is used, or named as left out."""
 
 from collections import Counter
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from plumbob.configs.settings.data import ReadingSettings
+from plumbob.core.errors import UserError
 from plumbob.data.bounded_templates import template_trial
 from plumbob.data.reading.field_values import Fields, listed
 from plumbob.data.reading.messages import TEMPLATE_VALUES, TOOLS
@@ -12,6 +14,53 @@ from plumbob.data.reading.question import BLANK_WHEN_MISSING
 from plumbob.data.records import RowError
 from plumbob.data.texts.chat import Message
 from plumbob.data.texts.written_texts import WrittenTexts
+
+NUM_EXAMPLES = 3
+
+
+@dataclass
+class LeftOutRows:
+    """Labels of the rows that did not become a record, such as "row 3"."""
+
+    malformed: list[str] = field(default_factory=list)
+    empty: list[str] = field(default_factory=list)
+    duplicate: list[str] = field(default_factory=list)
+
+    def check(self, path: str, rules: ReadingSettings, num_rows: int) -> None:
+        """Raises UserError where there are malformed rows that shall not be skipped."""
+        num = len(self.malformed)
+        if num and rules.bad_rows == "refuse":
+            raise UserError(
+                f"{path}: {num} of {num_rows} rows {'is' if num == 1 else 'are'} malformed. "
+                f"{_examples(self.malformed)}. Fix the file, or set data.bad_rows=skip to skip and count such rows"
+            )
+
+    def notes(self, path: str, num_rows: int, duplicate_reason: str) -> list[str]:
+        reasons = {
+            "skipped, because they are malformed": self.malformed,
+            "dropped, because a prompt, a response or a text in them is blank": self.empty,
+            duplicate_reason: self.duplicate,
+        }
+        return [
+            f"{path}: {len(labels)} of {num_rows} rows {reason}: {_examples(labels)}."
+            for reason, labels in reasons.items()
+            if labels
+        ]
+
+
+def spelling_note(labels: list[str], num_rows: int) -> str | None:
+    """A sentence for a person about rows, by their labels, in which control tokens are spelt."""
+    if not labels:
+        return None
+    return (
+        f"control tokens of the model's are spelt in {len(labels)} of {num_rows} rows, and read as letters "
+        f"({_examples(labels)}); set `rendered`, beside the setting of the file, to true where they are meant."
+    )
+
+
+def _examples(labels: list[str]) -> str:
+    rest = len(labels) - NUM_EXAMPLES
+    return "; ".join(labels[:NUM_EXAMPLES]) + (f"; and {rest} more" if rest > 0 else "")
 
 
 @dataclass
@@ -33,6 +82,12 @@ class UsedColumns:
 
     def take(self, name: str) -> None:
         self._used.add(self.columns.get(name, name))
+
+    def take_all(self, fields: Fields) -> dict[str, Any]:
+        """All of a row's fields, which are used from now on."""
+        for name in fields:
+            self.take(name)
+        return dict(fields)
 
     def note(self) -> str | None:
         """A sentence for a person about those that no row's record was made of."""

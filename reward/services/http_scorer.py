@@ -1,0 +1,100 @@
+"""An endpoint that scores batches, as a scorer (HttpScorer)."""
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import httpx
+
+from plumbob.configs.settings.reward_services import HttpPart
+from plumbob.core.errors import UserError
+from plumbob.reward.scorer import Opening, Score, Scorer, ScoreRequest
+from plumbob.reward.services.endpoint import MAX_SHOWN, Endpoint, EndpointError
+
+CHECK_TIMEOUT_S = 10.0
+
+
+class HttpScorer:
+    """Posts batches of responses, and gives the scores that come back.
+
+    A batch is `{"requests": [{"prompt", "response", "row"}, ...]}`, its answer `{"scores": [...]}`: a number, a null
+    for a response that could not be scored, or `{"score": number, "parts": {name: number}}` for each.
+
+    Raises:
+        UserError: the variable of the token is not set.
+    """
+
+    def __init__(self, part: HttpPart) -> None:
+        self._part, self._endpoint = part, Endpoint(part)
+
+    def score(self, requests: Sequence[ScoreRequest]) -> list[Score]:
+        """Scores in the order of the requests.
+
+        Raises:
+            RunFailed: a response could not be scored, and `on_failure` is `stop`.
+        """
+        size = self._part.batch_size
+        batches = [requests[start : start + size] for start in range(0, len(requests), size)]
+        return [score for scores in self._endpoint.for_each(self._score_batch, batches) for score in scores]
+
+    def _score_batch(self, requests: Sequence[ScoreRequest]) -> list[Score]:
+        rows = [{"prompt": one.prompt, "response": one.response, "row": _plain(one.row)} for one in requests]
+        try:
+            found = scores_of(self._endpoint.post(self._part.url, {"requests": rows}), len(requests))
+        except EndpointError as error:
+            return [self._endpoint.failed(str(error)) for _ in requests]
+        unscored = "the endpoint gave it no score"
+        return [self._endpoint.failed(unscored) if score is None else score for score in found]
+
+
+def scores_of(answer: httpx.Response, number: int) -> list[Score | None]:
+    """What the endpoint answered, checked. EndpointError where it is not of the form."""
+    try:
+        given = answer.json()["scores"]
+        found = [_score_of(value) for value in given]
+    except (ValueError, KeyError, TypeError) as error:
+        raise EndpointError(f"its answer is not of the form ({error}): {answer.text[:MAX_SHOWN]}") from error
+    if len(found) != number:
+        raise EndpointError(f"it gave {len(found)} scores for {number} responses")
+    return found
+
+
+def _score_of(value: Any) -> Score | None:
+    match value:
+        case None:
+            return None
+        case {"score": score, **others}:
+            parts = {name: _number(part) for name, part in dict(others.get("parts", {})).items()}
+            return Score(_number(score), parts)
+        case _:
+            return Score(_number(value), {})
+
+
+def _number(value: Any) -> float:
+    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+        raise ValueError(f"a score is {value!r}, and must be a finite number")
+    return float(value)
+
+
+def _plain(row: Mapping[str, Any]) -> dict[str, Any]:
+    """What JSON has no form for, such as a date of a Parquet file, is sent as text."""
+    known = (str, int, float, bool, list, dict, type(None))
+    return {name: value if isinstance(value, known) else str(value) for name, value in row.items()}
+
+
+def http_opening(part: HttpPart) -> Opening:
+    """Checked with a batch of nothing: whoever does not answer that does not answer a run."""
+
+    def check() -> None:
+        try:
+            scores_of(Endpoint(part, CHECK_TIMEOUT_S).post(part.url, {"requests": []}, retries=0), 0)
+        except EndpointError as error:
+            raise UserError(
+                f"the reward's part {part.name or part.kind}: {part.url} does not score: {error}. Start what answers "
+                f"there, such as plumbob serve-reward FOLDER, or correct the url"
+            ) from error
+
+    def open_scorer(device: str) -> Scorer:
+        return HttpScorer(part)
+
+    return Opening(check, open_scorer)
