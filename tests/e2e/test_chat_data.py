@@ -12,6 +12,7 @@ import pytest
 from transformers import AutoTokenizer
 
 from plumbob.configs.settings.offline_objectives import SimpoLoss
+from plumbob.console.cli import main
 from plumbob.models.adapter import WEIGHTS_FILE
 from tests.support.chat_rows import dialogue
 from tests.support.plain_transformers import load_plain, plain_logprobs
@@ -24,6 +25,8 @@ TEMPLATE = (
     "{% if add_generation_prompt %}assistant: {% endif %}"
 )
 BOUND_S = 240
+NAMED = ("prompt", "response")
+"""What parts of a row are called."""
 
 
 @pytest.fixture(scope="module")
@@ -39,6 +42,23 @@ def policy(tmp_path_factory: pytest.TempPathFactory) -> str:
 def write(path: Path, rows: list[dict[str, Any]]) -> Path:
     path.write_text("".join(f"{json.dumps(row)}\n" for row in rows))
     return path
+
+
+def test_a_plan_marks_every_turn_that_is_learnt(
+    policy: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    chats = write(tmp_path / "chats.jsonl", [dialogue("Hi", "a car", "Who?", "the engine")])
+    given = {"policy.model": policy, "data.demonstrations": chats, "storage.path": tmp_path, "sft.batch_size": 1}
+    overrides = settings(given, {"data.learnt_turns": "all", "data.heldout_fraction": 0})
+    assert main(["plan", "sft", *overrides]) == 0
+    shown = [line.split(None, 1) for line in capsys.readouterr().out.splitlines()]
+    rows = [rest.partition(")  ") for kind, rest in filter(lambda line: len(line) == 2, shown) if kind in NAMED]
+    assert [("learnt" in title, text) for title, _, text in rows] == [
+        (False, "user: Hi\\nassistant: "),
+        (True, "a car<eos>"),
+        (False, "\\nuser: Who?\\nassistant: "),
+        (True, "the engine<eos>"),
+    ]
 
 
 def test_every_turn_is_learnt_behind_its_own_prompt(stage: Stages, policy: str, tmp_path: Path) -> None:
