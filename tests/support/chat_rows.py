@@ -47,7 +47,7 @@ def dialogue(*contents: str) -> dict[str, Any]:
 def all_turns(folder: Path, tokenizer: PreTrainedTokenizerFast, *rows: Any) -> EncodedRecords[TokenSequence]:
     """The rows with every turn of the assistant's learnt."""
     read = read_dialogues(saved(folder, *rows), RULES, chat_renderer(tokenizer), "all")
-    return encode_dialogues(tokenizer, read.records, LengthSettings())
+    return encode_dialogues(tokenizer, read.records, LengthSettings(max_prompt_tokens=4096))
 
 
 def parts(tokenizer: PreTrainedTokenizerFast, sequence: TokenSequence) -> list[tuple[str, bool]]:
