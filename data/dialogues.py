@@ -24,6 +24,10 @@ from plumbob.data.tokenization import (
     too_long,
 )
 
+OTHERWISE = (
+    "once others follow it the chat template, or the tokenizer, writes a turn otherwise, as without its thoughts"
+)
+
 RECORDS_AT_ONCE = 1024
 """Each turn has all before it: of more records at once they would fill the memory."""
 
@@ -50,9 +54,8 @@ def encode_dialogues(
     what = "demonstrations" if num_turns == len(records) else "assistant turns"
     kept = keep_fitting(encoded, what, rules.max_prompt_tokens, rules.max_response_tokens, required, num_turns)
     note = (
-        f"{num_split:,} of {len(records):,} conversations are learnt as {num_parts:,} sequences: the chat template "
-        f"writes a turn otherwise once others follow it, such as without its thoughts, and each is learnt behind the "
-        f"prompt that the policy is given for it."
+        f"{num_split:,} of {len(records):,} conversations are learnt as {num_parts:,} sequences: {OTHERWISE}, and each "
+        f"is learnt behind the prompt that the policy is given for it."
     )
     return replace(kept, notes=(*kept.notes, note)) if num_split else kept
 
@@ -75,8 +78,8 @@ def encode_dialogue_pairs(
                 encoded.append(too_long([chosen[0], rejected[0]], rules) or (chosen[0], rejected[0]))
     num_split = len(records) - len(encoded)
     note = (
-        f"{num_split:,} of {len(records):,} pairs dropped, because the chat template writes one of their turns "
-        f"otherwise once others follow it, such as without its thoughts: what the policy wrote is no one sequence."
+        f"{num_split:,} of {len(records):,} pairs dropped: {OTHERWISE}, so that all that the policy is to write of one "
+        f"is no one sequence."
     )
     limits = rules.max_prompt_tokens, rules.max_response_tokens
     return keep_fitting(encoded, "pairs", *limits, required, len(records), (note,) if num_split else ())

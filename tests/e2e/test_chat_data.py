@@ -20,9 +20,9 @@ from tests.support.small_run import WORKERS, Left, Stages, settings
 from tests.support.tiny_policy import write_policy
 
 TEMPLATE = (
-    "{% for message in messages %}{{ message['role'] }}: {{ message['content'] }}"
-    "{% if message['role'] == 'assistant' %}{{ eos_token }}{% endif %}\n{% endfor %}"
-    "{% if add_generation_prompt %}assistant: {% endif %}"
+    "{% for message in messages %}{{ message['role'] }}:\n{{ message['content'] }}"
+    "{{ eos_token if message['role'] == 'assistant' else '' }}\n{% endfor %}"
+    "{% if add_generation_prompt %}assistant:\n{% endif %}"
 )
 BOUND_S = 240
 NAMED = ("prompt", "response")
@@ -53,10 +53,10 @@ def test_a_plan_marks_every_turn_that_is_learnt(
     assert main(["plan", "sft", *overrides]) == 0
     shown = [line.split(None, 1) for line in capsys.readouterr().out.splitlines()]
     rows = [rest.partition(")  ") for kind, rest in filter(lambda line: len(line) == 2, shown) if kind in NAMED]
-    assert [("learnt" in title, text) for title, _, text in rows] == [
-        (False, "user: Hi\\nassistant: "),
+    assert [("learnt" in title, text.lstrip(" ")) for title, _, text in rows] == [
+        (False, r"user:\nHi\nassistant:\n"),
         (True, "a car<eos>"),
-        (False, "\\nuser: Who?\\nassistant: "),
+        (False, r"\nuser:\nWho?\nassistant:\n"),
         (True, "the engine<eos>"),
     ]
 
@@ -70,11 +70,11 @@ def test_every_turn_is_learnt_behind_its_own_prompt(stage: Stages, policy: str, 
         {"data.learnt_turns": "all", "data.heldout_fraction": 0, "sft.batch_size": 2},
     )
     # By hand, each turn by itself.
-    first = "user: Hi\nassistant: "
+    first = "user:\nHi\nassistant:\n"
     turns = [
         (first, "a car<eos>"),
-        (f"{first}a car<eos>\nuser: Who?\nassistant: ", "the engine<eos>"),
-        ("user: red?\nassistant: ", "four<eos>"),
+        (f"{first}a car<eos>\nuser:\nWho?\nassistant:\n", "the engine<eos>"),
+        ("user:\nred?\nassistant:\n", "four<eos>"),
     ]
     tokenizer, model = AutoTokenizer.from_pretrained(policy), load_plain(policy)
     logprobs = [
@@ -105,7 +105,7 @@ def test_pairs_that_part_early_are_compared_by_all_their_turns(stage: Stages, po
     for texts in contents.values():
         before, logprobs = "", []
         for asked, answer in zip(texts[::2], texts[1::2], strict=True):
-            before += f"user: {asked}\nassistant: "
+            before += f"user:\n{asked}\nassistant:\n"
             ids = (tokenizer(text, add_special_tokens=False)["input_ids"] for text in (before, f"{answer}<eos>"))
             logprobs.append(plain_logprobs(model, *ids, 1.0))
             before += f"{answer}<eos>\n"

@@ -162,8 +162,8 @@ def test_a_side_that_is_no_one_sequence_is_dropped_and_told(tmp_path: Path) -> N
     last = {"chosen": messages("Hi", f"{thoughts}Me."), "rejected": messages("Hi", f"{thoughts}No.")}
     found = encoded(tmp_path, tokenizer, row, last)
     assert (len(found.records), found.num_rows) == (1, 2)
-    assert found.notes[0].startswith("1 of 2 pairs dropped, because the chat template writes one of their turns other")
-    with pytest.raises(UserError, match=r"^no pairs are left to use: .* 1 of 1 pairs dropped, because the chat templ"):
+    assert found.notes[0].startswith("1 of 2 pairs dropped: once others follow it the chat template, or the tokenizer")
+    with pytest.raises(UserError, match=r"^no pairs are left to use: .* 1 of 1 pairs dropped: once others follow it"):
         encoded(tmp_path, tokenizer, row)
 
 

@@ -15,7 +15,7 @@ from plumbob.data.texts.chat import chat_renderer, plain_dialogue
 from plumbob.data.tokenization import encode_demonstrations
 from tests.support.chat_rows import all_turns, dialogue, parts, saved
 from tests.support.control_tokenizers import CHATML, LLAMA_2, Spacing, byte_tokenizer, space_tokenizer, written
-from tests.support.public_templates import public_tokenizer
+from tests.support.public_templates import public_names, public_tokenizer
 
 RULES = ReadingSettings()
 TURNS = ("Hi", " Hello! \n", "Who?", "Me.")
@@ -56,7 +56,7 @@ def test_llama_3_trims_what_it_writes_and_has_a_bos(tmp_path: Path) -> None:
     opened = "<|start_header_id|>assistant<|end_header_id|>\n\n"
     assert parts(tokenizer, found) == [
         (
-            "<|begin_of_text|><|start_header_id|>system<|end_header_id|>\n\nBe brief.<|eot_id|>"
+            "<bos><|start_header_id|>system<|end_header_id|>\n\nBe brief.<|eot_id|>"
             f"<|start_header_id|>user<|end_header_id|>\n\nHi<|eot_id|>{opened}",
             False,
         ),
@@ -93,13 +93,13 @@ def test_thoughts_that_the_template_takes_out_of_earlier_turns_are_learnt_where_
         ("<think>\nso\n</think>\n\nMe.<|im_end|>", True),
     ]
     (note,) = found.notes
-    assert note.startswith("1 of 1 conversations are learnt as 2 sequences: the chat template writes a turn otherwise")
+    assert note.startswith("1 of 1 conversations are learnt as 2 sequences: once others follow it the chat template,")
 
 
 def test_thoughts_opened_by_the_prompt_are_no_part_of_what_is_learnt(tmp_path: Path) -> None:
     tokenizer = public_tokenizer("deepseek_r1_distill")
     first, second = all_turns(tmp_path, tokenizer, dialogue("Hi", "hm</think>Hello!", "Who?", "so</think>Me.")).records
-    asked = "<｜begin▁of▁sentence｜><｜User｜>Hi<｜Assistant｜>"
+    asked = "<bos><｜User｜>Hi<｜Assistant｜>"
     assert parts(tokenizer, first) == [
         (f"{asked}<think>\n", False),
         ("hm</think>Hello!<｜end▁of▁sentence｜>", True),
@@ -108,6 +108,30 @@ def test_thoughts_opened_by_the_prompt_are_no_part_of_what_is_learnt(tmp_path: P
         (f"{asked}Hello!<｜end▁of▁sentence｜><｜User｜>Who?<｜Assistant｜><think>\n", False),
         ("so</think>Me.<｜end▁of▁sentence｜>", True),
     ]
+
+
+PARTS_ALONE = {"llava_next"}
+"""Templates that take content in parts, and no text."""
+
+
+@pytest.mark.parametrize("name", [name for name in public_names() if name not in PARTS_ALONE])
+def test_each_answer_is_learnt_once_and_no_question_whatever_the_template(tmp_path: Path, name: str) -> None:
+    tokenizer, row = public_tokenizer(name), dialogue("Quito?", "Aruba.", "Quebec?", "Antwerp.")
+    found = all_turns(tmp_path, tokenizer, row).records
+    runs = [run for sequence in found for run in parts(tokenizer, sequence)]
+    first, second = (text for text, is_learnt in runs if is_learnt)
+    (end_id,) = {int(sequence.ids[-1]) for sequence in found}
+    for text, answer in ((first, "Aruba."), (second, "Antwerp.")):
+        # Around it thoughts that are empty, or whom it is for.
+        assert text.count(answer) == 1 and text.endswith(answer + tokenizer.decode(end_id)) and "Qu" not in text
+    # Each behind the very prompt that transformers opens for it.
+    for place in (1, 3):
+        prompt = tokenizer.apply_chat_template(row["messages"][:place], tokenize=False, add_generation_prompt=True)
+        ids = tokenizer(prompt, add_special_tokens=False)["input_ids"]
+        assert 1 == sum(
+            one.ids[: len(ids)].tolist() == ids and one.loss_mask[len(ids)] and not one.loss_mask[len(ids) - 1]
+            for one in found
+        )
 
 
 def calling(first: str, last: str) -> dict[str, Any]:
