@@ -22,7 +22,7 @@ class TurnInContext:
 
 def last_turn(fields: Fields, name: str, question: str | None) -> TurnInContext:
     """Of a list of messages that may or may not repeat the prompt's; `question` names its field, where there is one."""
-    messages = messages_in(name, fields[name])
+    messages = _answered(fields, name)
     context = messages[:-1]
     if question is not None:
         prompt = question_messages(fields, question)
@@ -31,7 +31,7 @@ def last_turn(fields: Fields, name: str, question: str | None) -> TurnInContext:
         context = prompt
     else:
         context = with_system(fields, context)
-    return _ending(name, [*context, messages[-1]])
+    return TurnInContext(name, context, messages[-1])
 
 
 def answering_turns(last: TurnInContext, first: int) -> list[TurnInContext]:
@@ -87,24 +87,25 @@ def check_same_prompt(same: bool) -> None:
 
 def _side(fields: Fields, name: str, question: str | None) -> TurnInContext:
     """All of one side of a pair; beside a prompt its messages follow those of the prompt, or repeat them first."""
-    given = messages_in(name, fields[name])
+    given = _answered(fields, name)
     if question is None:
-        return _ending(name, with_system(fields, given))
-    prompt = question_messages(fields, question)
-    if given[0]["role"] == "assistant":
-        return _ending(name, [*prompt, *given])
-    whole = with_system(fields, given)
-    if whole[: len(prompt)] != prompt or len(whole) == len(prompt):
-        raise RowError(f"'{name}': expected the response's message alone, or after the messages of '{question}'")
-    return _ending(name, whole)
+        whole = with_system(fields, given)
+    else:
+        prompt = question_messages(fields, question)
+        whole = [*prompt, *given] if given[0]["role"] == "assistant" else with_system(fields, given)
+        if whole[: len(prompt)] != prompt or len(whole) == len(prompt):
+            raise RowError(f"'{name}': expected the response's message alone, or after the messages of '{question}'")
+    return TurnInContext(name, whole[:-1], whole[-1])
 
 
-def _ending(name: str, messages: list[Message]) -> TurnInContext:
+def _answered(fields: Fields, name: str) -> list[Message]:
+    """Messages of which the last is the assistant's."""
+    messages = messages_in(name, fields[name])
     if messages[-1]["role"] != "assistant":
         raise RowError(
             f"'{name}': expected the last message to be the assistant's, found {shown(messages[-1]['role'])}"
         )
-    return TurnInContext(name, messages[:-1], messages[-1])
+    return messages
 
 
 def _response(fields: Fields, turn: TurnInContext, prompt: str, render: RowRender) -> str:
