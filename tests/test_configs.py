@@ -15,6 +15,7 @@ MUST_BE_GIVEN = {
     "sft": ["policy.model=base", "data.demonstrations=demonstrations.jsonl"],
     "reward": ["reward.model=bert", "data.pairs=pairs.jsonl"],
     **dict.fromkeys(ONLINE_PRESETS, ONLINE),
+    "verifiable": ["policy.model=sft", "data.prompts=prompts.jsonl"],
     "dpo": ["policy.model=sft", "data.pairs=pairs.jsonl"],
     "kto": ["policy.model=sft", "data.labelled=labelled.jsonl"],
 }
@@ -34,7 +35,7 @@ def test_preset_is_read(preset: str, tmp_path: Path) -> None:
     run = load_run(preset, [*(MUST_BE_GIVEN | PIPELINES)[preset], f"storage.path={tmp_path}"])
     assert run.name == preset
     expected = preset if preset in MUST_BE_GIVEN else "pipeline"
-    assert run.kind == ("ppo" if MUST_BE_GIVEN.get(preset) == ONLINE else expected)
+    assert run.kind == ("ppo" if "data.prompts=prompts.jsonl" in MUST_BE_GIVEN.get(preset, []) else expected)
 
 
 @pytest.mark.parametrize("preset", MUST_BE_GIVEN)
