@@ -9,7 +9,7 @@ from pydantic import Field, model_validator
 
 from plumbob.configs.base import Changeable, Count, Seed, Settings
 from plumbob.configs.schema import kind_of
-from plumbob.configs.settings.algorithms import GROUPED, NoImportance, algorithm_of
+from plumbob.configs.settings.algorithms import GROUPED, Gspo, NoImportance, algorithm_of
 from plumbob.configs.settings.data import (
     DemonstrationDataSettings,
     EvalDataSettings,
@@ -163,7 +163,7 @@ class PpoRun(TrainingRun):
 
     @model_validator(mode="after")
     def _check(self) -> Self:
-        check_ppo(self.ppo, self.learner)
+        check_ppo(self.ppo, self.learner, self.rollout)
         return self
 
 
@@ -223,7 +223,7 @@ class PipelineRun(TrainingRun):
                 "reward_training.objective.use_margin=true: the pairs of a pipeline carry no margin; "
                 "set it to false, or train the reward model in a reward run of its own"
             )
-        check_ppo(self.ppo, self.learner)
+        check_ppo(self.ppo, self.learner, self.rollout)
         check_second_judge(self.ppo, self.data.toy is not None)
         return self
 
@@ -257,7 +257,7 @@ def check_feedback_kind(kind: Literal["pairs", "rankings", "scores"], objective:
         )
 
 
-def check_ppo(ppo: PpoSettings, learner: LearnerSettings) -> None:
+def check_ppo(ppo: PpoSettings, learner: LearnerSettings, rollout: RolloutSettings) -> None:
     check_divides("ppo.minibatch_size", ppo.minibatch_size, learner)
     if ppo.samples_per_step % ppo.minibatch_size:
         raise ValueError(
@@ -273,6 +273,17 @@ def check_ppo(ppo: PpoSettings, learner: LearnerSettings) -> None:
         raise ValueError(
             f"ppo.dynamic_sampling looks for prompts whose responses differ in reward, but "
             f"ppo.samples_per_prompt={ppo.samples_per_prompt}: set it to at least 2"
+        )
+    if isinstance(ppo.policy_loss, Gspo) and ppo.loss_mean == "token":
+        raise ValueError(
+            "ppo.policy_loss.kind=gspo with ppo.loss_mean=token: it is a mean over responses, whose ratio would be "
+            "counted once for each token; set ppo.loss_mean=response"
+        )
+    overlong = ppo.shaping.overlong_penalty
+    if overlong is not None and overlong.cache_tokens > rollout.max_tokens:
+        raise ValueError(
+            f"ppo.shaping.overlong_penalty.cache_tokens={overlong.cache_tokens} is more than "
+            f"rollout.max_tokens={rollout.max_tokens}: set it to a part of that, such as a fifth"
         )
     if ppo.max_staleness and isinstance(ppo.importance, NoImportance):
         raise ValueError(

@@ -16,6 +16,8 @@ MUST_BE_GIVEN = {
     "ppo": ONLINE,
     "grpo": ONLINE,
     "dr-grpo": ONLINE,
+    "dapo": ONLINE,
+    "gspo": ONLINE,
     "rloo": ONLINE,
     "reinforce-plus-plus": ONLINE,
     "dpo": ["policy.model=sft", "data.pairs=pairs.jsonl"],

@@ -100,8 +100,8 @@ class PpoRecorder:
         if responses.num_flat:
             self._notify(
                 f"step {step}: after {responses.num_rounds} rounds, {responses.num_flat} of "
-                f"{self._ppo.prompts_per_step} prompts still have responses of one and the same "
-                "reward, and carry no signal but the KL's"
+                f"{self._ppo.prompts_per_step} prompts still have responses that the scorer "
+                "rewards alike, and carry no signal but the KL's and that of ppo.shaping's penalties"
             )
 
     def record_final_counts(self, step: int, rows: Sequence[Mapping[str, Any]]) -> None:
