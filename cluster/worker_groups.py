@@ -17,7 +17,7 @@ from plumbob.core.atomic_files import replaced
 from plumbob.core.disk_errors import naming_file
 from plumbob.core.errors import RunFailed
 from plumbob.models.adapter import Adapter, ModelRole
-from plumbob.reward.scorer import Score
+from plumbob.reward.scorer import Score, ScoreRequest
 from plumbob.rollout.publish_proof import PublishProof
 from plumbob.rollout.requests import continuation
 from plumbob.rollout.rollout_records import Rollout, SampleRequest
@@ -147,7 +147,7 @@ class ScorerGroup:
     def __init__(self, pool: Pool, chunk_size: int) -> None:
         self._pool, self._chunk_size = pool, chunk_size
 
-    def score(self, pairs: Sequence[tuple[str, str]]) -> list[Score]:
+    def score(self, requests: Sequence[ScoreRequest]) -> list[Score]:
         return self._pool.work(
-            pairs, self._chunk_size, lambda actor, chunk: actor.handle.score.remote(chunk), "scoring"
+            requests, self._chunk_size, lambda actor, chunk: actor.handle.score.remote(chunk), "scoring"
         )

@@ -90,6 +90,9 @@ Positive = Annotated[float, Field(gt=0, le=1_000_000)]
 
 PositiveOrZero = Annotated[float, Field(ge=0, le=1_000_000)]
 
+Coefficient = Annotated[float, Field(ge=-1_000_000, le=1_000_000)]
+"""Of either sign."""
+
 Factor = Annotated[float, Field(gt=1, le=1_000_000)]
 """How much larger something is."""
 

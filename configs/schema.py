@@ -26,6 +26,16 @@ def groups_of(annotation: Any) -> list[type[Settings]]:
     return [member for member in types_of(annotation) if isinstance(member, type) and issubclass(member, Settings)]
 
 
+def element_groups_of(annotation: Any) -> list[type[Settings]]:
+    """Those of the elements, where a value is a list of groups of settings: `tuple[Group, ...]`."""
+    return [
+        group
+        for member in types_of(annotation)
+        if get_origin(member) is tuple
+        for group in groups_of(get_args(member)[0])
+    ]
+
+
 def kind_of(group: type[Settings]) -> str:
     """What the variant of a union is called."""
     return str(group.model_fields["kind"].default)
@@ -48,9 +58,8 @@ def marked_keys(model: type[Settings], mark: type, prefix: str = "") -> list[str
         if is_marked(field, mark):
             keys[key] = None
         else:
-            keys |= {
-                below: None for group in groups_of(field.annotation) for below in marked_keys(group, mark, f"{key}.")
-            }
+            groups = groups_of(field.annotation) + element_groups_of(field.annotation)
+            keys |= {below: None for group in groups for below in marked_keys(group, mark, f"{key}.")}
     return list(keys)
 
 
@@ -62,6 +71,9 @@ def marked_texts(settings: Settings, mark: type, prefix: str = "") -> Iterator[t
                 yield from marked_texts(group, mark, f"{prefix}{name}.")
             case str() as text if is_marked(field, mark):
                 yield f"{prefix}{name}", text
+            case tuple() as elements if element_groups_of(field.annotation):
+                for number, group in enumerate(elements):
+                    yield from marked_texts(group, mark, f"{prefix}{name}.{number}.")
             case tuple() as texts if is_marked(field, mark):
                 yield from ((f"{prefix}{name}", text) for text in texts)
 
@@ -75,6 +87,8 @@ def with_marked_texts(settings: S, mark: type, change: Callable[[str], str]) -> 
                 changed[name] = with_marked_texts(group, mark, change)
             case str() as text if is_marked(field, mark):
                 changed[name] = change(text)
+            case tuple() as elements if element_groups_of(field.annotation):
+                changed[name] = tuple(with_marked_texts(group, mark, change) for group in elements)
             case tuple() as texts if is_marked(field, mark):
                 changed[name] = tuple(map(change, texts))
     changed = {name: value for name, value in changed.items() if value != getattr(settings, name)}

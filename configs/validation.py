@@ -9,7 +9,7 @@ from typing import Any, get_origin
 from pydantic import ValidationError
 
 from plumbob.configs.base import Settings
-from plumbob.configs.schema import groups_of, kind_of, types_of
+from plumbob.configs.schema import element_groups_of, groups_of, kind_of, types_of
 
 _EXPECTED = {
     "int_type": "a whole number",
@@ -56,6 +56,9 @@ def complete(model: type[Settings], given: Mapping[str, Any]) -> dict[str, Any]:
         members = types_of(field.annotation)
         groups = groups_of(field.annotation)
         value = given.get(name)
+        elements = element_groups_of(field.annotation)
+        if elements and isinstance(value, list):
+            completed[name] = [_completed_element(elements, element) for element in value]
         if not groups or not (value is None or isinstance(value, dict)):
             continue
         left_out = value is None and (type(None) in members or name not in given)
@@ -67,6 +70,11 @@ def complete(model: type[Settings], given: Mapping[str, Any]) -> dict[str, Any]:
         group = _group_for(groups, value)
         completed[name] = value if group is None else complete(group, value)
     return completed
+
+
+def _completed_element(groups: list[type[Settings]], value: Any) -> Any:
+    group = _group_for(groups, value) if isinstance(value, dict) else None
+    return value if group is None else complete(group, value)
 
 
 def setting_errors(model: type[Settings], given: Mapping[str, Any]) -> list[SettingError]:
@@ -95,6 +103,11 @@ def _walk(model: type[Settings], given: Mapping[str, Any], prefix: str, root: ty
                 )
             continue
         value = given[name]
+        elements = element_groups_of(field.annotation)
+        for number, element in enumerate(value if elements and isinstance(value, list) else []):
+            group = _group_for(elements, element) if isinstance(element, dict) else None
+            if group is not None:
+                yield from _of_other_kind(group, elements, element, f"{key}.{number}", root)
         groups = groups_of(field.annotation)
         group = _group_for(groups, value) if isinstance(value, dict) else None
         if group is not None:
@@ -148,7 +161,7 @@ def _advice_on(name: str, root: type[Settings], close: str = "") -> Iterator[str
 def _all_keys(model: type[Settings], prefix: str) -> Iterator[str]:
     for name, field in model.model_fields.items():
         yield f"{prefix}{name}"
-        for group in groups_of(field.annotation):
+        for group in groups_of(field.annotation) + element_groups_of(field.annotation):
             yield from _all_keys(group, f"{prefix}{name}.")
 
 

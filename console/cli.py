@@ -18,6 +18,7 @@ from plumbob.console.commands import (
     report,
     resume,
     run,
+    serve_reward,
     submit,
     verify,
 )
@@ -65,6 +66,7 @@ COMMANDS: tuple[Command, ...] = (
     report,
     doctor,
     verify,
+    serve_reward,
     presets,
     config,
 )

@@ -2,7 +2,7 @@
 
 import hashlib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -18,11 +18,12 @@ from plumbob.data.tokenization import EncodedRecords, TooLong, encode_prompt_ids
 
 @dataclass(frozen=True)
 class EncodedPrompt:
-    """A prompt as the sampler takes it. `ids` int32 [P], never empty."""
+    """A prompt as the sampler takes it. `ids` int32 [P], never empty; `row` as in `Prompt`."""
 
     prompt_id: str
     text: str
     ids: NDArray[np.int32]
+    row: Mapping[str, Any] = field(default_factory=dict, hash=False)
 
 
 def encode_prompts(
@@ -31,7 +32,7 @@ def encode_prompts(
     """Every prompt of at most `max_prompt_tokens`. UserError if `required` and there is none."""
     all_ids = encode_prompt_ids(tokenizer, [prompt.text for prompt in prompts])
     encoded = [
-        EncodedPrompt(prompt.prompt_id, unmarked(prompt.text), ids)
+        EncodedPrompt(prompt.prompt_id, unmarked(prompt.text), ids, prompt.row)
         if len(ids) <= max_prompt_tokens
         else TooLong("prompt", len(ids))
         for prompt, ids in zip(prompts, all_ids, strict=True)

@@ -1,7 +1,9 @@
 """One frozen record per kind of input."""
 
 import hashlib
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
 
 
 @dataclass(frozen=True)
@@ -11,10 +13,12 @@ class Prompt:
     Attributes:
         prompt_id: stable name: a hash of the text, the same wherever and whenever the file is read.
         text: what the policy sees, chat template applied.
+        row: the row that it stands in, by its columns, for rewards that read it; empty where none does.
     """
 
     prompt_id: str
     text: str
+    row: Mapping[str, Any] = field(default_factory=dict, hash=False)
 
 
 @dataclass(frozen=True)

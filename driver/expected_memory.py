@@ -259,9 +259,10 @@ def _sampler(policy: _Policy, rollout: RolloutSettings, max_prompt_tokens: int) 
 
 
 def _scorer(group: RewardGroupSettings) -> MemoryEstimate:
-    """Of its reward model and the others of its ensemble."""
+    """Of its reward model, the others of its ensemble and those among its parts."""
     first = group.model
     refs = [each.model for each in group.further_members]
+    refs += [ref for part in group.weighted_parts for ref in part.reward.models]
     models = [empty_bert(first)] if isinstance(first, NewBertSettings) else []
     if isinstance(first, str):
         refs = [ModelRef(first, f"{group.section}.model"), *refs]

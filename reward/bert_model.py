@@ -1,4 +1,4 @@
-"""The BERT reward model: an encoder with one output, and its own tokenizer."""
+"""Reward models, encoders or decoders: sequence classifiers with one output, each with its own tokenizer."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -30,27 +30,29 @@ def load_reward_model(ref: ModelRef) -> RewardModel:
     """A trained reward model, in evaluation mode.
 
     Raises:
-        UserError: it cannot be read, is no sequence classifier, is a decoder, has another number of outputs than one,
-            or lacks its head (which would silently be made of random numbers).
+        UserError: it cannot be read, is no sequence classifier, has another number of outputs than one, or lacks its
+            head (which would silently be made of random numbers).
     """
     opened = _open_trained(ref)
     _check_classifier(opened)
-    model = load_weights(AutoModelForSequenceClassification, ref, opened.source.base, dtype=torch.float32)
-    return _with_tokenizer(model.eval(), ref)
+    model = load_weights(AutoModelForSequenceClassification, ref, opened.source.base, dtype=torch.float32).eval()
+    # By its own config a decoder scores the last token that is no padding: the tokenizer's may be what ends a text.
+    return RewardModel(model, open_reward_tokenizer(ref)) if is_decoder(opened.config) else _with_tokenizer(model, ref)
 
 
 def check_reward_model(reward: ModelReward) -> None:
     """What can be told of a trained reward model before it is loaded.
 
     Raises:
-        UserError: it is no sequence classifier with one output, or a decoder, its weights are not whole, it has no
-            tokenizer, it has no positions for `max_tokens`, or it is to be calibrated and has no calibration.
+        UserError: it is no sequence classifier with one output, its weights are not whole, it has no tokenizer, it has
+            no positions for `max_tokens`, or it is to be calibrated and has no calibration.
     """
     ref = reward.model
     opened = _open_trained(ref)
     _check_classifier(opened)
     model = opened.empty(AutoModelForSequenceClassification)
-    check_length(RewardModel(model, _load_tokenizer(ref)), ref, reward.max_tokens)
+    tokenizer = open_reward_tokenizer(ref) if is_decoder(opened.config) else _load_tokenizer(ref)
+    check_length(RewardModel(model, tokenizer), ref, reward.max_tokens)
     if reward.is_calibrated:
         load_calibration(ref)
 
@@ -83,7 +85,6 @@ def _check_classifier(opened: OpenedModel) -> None:
             f"{ref}: {', '.join(architectures)} is no reward model; expected a ...ForSequenceClassification "
             f"with one output: train one with a reward run"
         )
-    check_pairs_are_read(opened, ", ".join(architectures))
     if config.num_labels != 1:
         raise UserError(
             f"{ref}: the classifier has {config.num_labels} outputs, a reward model has one: "
@@ -97,13 +98,18 @@ def check_pairs_are_read(opened: OpenedModel, named: str) -> None:
     Args:
         named: what it is, for people.
     """
-    kind = opened.config.model_type
-    if kind in MODEL_FOR_CAUSAL_LM_MAPPING_NAMES and kind not in MODEL_FOR_MASKED_LM_MAPPING_NAMES:
+    if is_decoder(opened.config):
         raise UserError(
             f"{opened.ref}: {named} is a decoder, which reads a prompt and its response as one text and scores its "
-            f"last token; reward models here are encoders, which read them as a pair: give a BERT or one of its kin, "
-            f"such as a reward run makes"
+            f"last token; reward models are trained here from encoders, which read them as a pair: give a BERT or one "
+            f"of its kin"
         )
+
+
+def is_decoder(config: Any) -> bool:
+    """Whether a model of that config, such as Llama, reads one text up to its last token, and no pair of texts."""
+    kind = config.model_type
+    return kind in MODEL_FOR_CAUSAL_LM_MAPPING_NAMES and kind not in MODEL_FOR_MASKED_LM_MAPPING_NAMES
 
 
 def new_reward_model(encoder: ModelRef) -> RewardModel:
@@ -152,8 +158,13 @@ def _with_tokenizer(model: Any, ref: ModelRef) -> RewardModel:
     return RewardModel(model, tokenizer)
 
 
+def open_reward_tokenizer(ref: ModelRef) -> Any:
+    """The tokenizer in a reward model's folder. UserError where there is none."""
+    return open_tokenizer(resolve_package_folder(ref.name, ref.setting), ref.setting)
+
+
 def _load_tokenizer(ref: ModelRef) -> Any:
-    tokenizer = open_tokenizer(resolve_package_folder(ref.name, ref.setting), ref.setting)
+    tokenizer = open_reward_tokenizer(ref)
     if not tokenizer.is_fast:
         raise UserError(f"{ref}: the tokenizer has no tokenizer.json, which a reward model needs; save one there")
     if tokenizer.pad_token_id is None:

@@ -1,15 +1,14 @@
 """A BERT reward model as a scorer."""
 
-import math
 from collections.abc import Sequence
 
 import torch
 
 from plumbob.configs.settings.rewards import ModelReward
 from plumbob.reward.bert_encoding import Pair, encode_pairs, pad_pairs
-from plumbob.reward.bert_model import check_length, load_reward_model, rewards_of
+from plumbob.reward.bert_model import RewardModel, check_length, load_reward_model, rewards_of
 from plumbob.reward.calibration import load_calibration
-from plumbob.reward.scorer import Score, ScoreError
+from plumbob.reward.scorer import Score, ScoreRequest, finite_scores
 
 
 class BertScorer:
@@ -19,9 +18,9 @@ class BertScorer:
         UserError: the model cannot be used, or is to be calibrated and has no calibration.
     """
 
-    def __init__(self, reward: ModelReward, device: str = "cpu") -> None:
+    def __init__(self, reward: ModelReward, loaded: RewardModel | None = None, device: str = "cpu") -> None:
         self.calibration = load_calibration(reward.model) if reward.is_calibrated else None
-        reward_model = load_reward_model(reward.model)
+        reward_model = load_reward_model(reward.model) if loaded is None else loaded
         check_length(reward_model, reward.model, reward.max_tokens)
         self._model = reward_model.model.to(device)
         self._tokenizer = reward_model.tokenizer
@@ -29,13 +28,15 @@ class BertScorer:
         self._max_tokens = reward.max_tokens
         self._device = device
 
-    def score(self, pairs: Sequence[Pair]) -> list[Score]:
-        """Scores of (prompt, response) texts in the order given; the raw score is the part `raw`.
+    def score(self, requests: Sequence[ScoreRequest]) -> list[Score]:
+        """Scores in the order of the requests; the raw score is the part `raw`.
 
         Raises:
             ScoreError: a raw score is NaN or infinite.
         """
-        return [Score(self._normalized(raw), {"raw": raw}) for raw in self.raw_scores(pairs)]
+        raw = finite_scores(self.raw_scores([request.model_pair for request in requests]), requests)
+        normalized = raw if self.calibration is None else [self.calibration.normalized(value) for value in raw]
+        return [Score(total, {"raw": value}) for total, value in zip(normalized, raw, strict=True)]
 
     @torch.inference_mode()
     def raw_scores(self, pairs: Sequence[Pair]) -> list[float]:
@@ -50,15 +51,4 @@ class BertScorer:
             rewards = rewards_of(self._model, {key: value.to(self._device) for key, value in inputs.items()})
             for row, reward in zip(rows, rewards.tolist(), strict=True):
                 raw[row] = reward
-        broken = tuple(row for row, reward in enumerate(raw) if not math.isfinite(reward))
-        if broken:
-            prompt, response = pairs[broken[0]]
-            raise ScoreError(
-                f"the reward model's score is not finite for {len(broken)} responses; the first is {response[:80]!r} "
-                f"to ...{prompt[-80:]!r}",
-                broken,
-            )
         return raw
-
-    def _normalized(self, raw: float) -> float:
-        return raw if self.calibration is None else (raw - self.calibration.mean) / self.calibration.std

@@ -33,6 +33,9 @@ class Calibration:
     num_samples: int
     under: str
 
+    def normalized(self, raw: float) -> float:
+        return (raw - self.mean) / self.std
+
 
 def calibrate(raw_scores: Sequence[float], under: str) -> Calibration:
     """Raises UserError when the scores are all equal: such a model tells no response from another."""

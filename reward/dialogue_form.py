@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from itertools import takewhile
 from pathlib import Path
 from typing import Any
@@ -27,11 +27,12 @@ from plumbob.data.texts.chat import (
     chat_renderer,
     plain_dialogue,
 )
-from plumbob.data.texts.control_tokens import unmarked
+from plumbob.data.texts.control_tokens import SpeltTokens, unmarked
 from plumbob.data.texts.tokenizer import Tokenizer
-from plumbob.models.loading import open_tokenizer
+from plumbob.data.texts.turns import control_tokens
 from plumbob.models.resolution import resolve_package_folder
-from plumbob.reward.scorer import Score, Scorer
+from plumbob.reward.bert_model import open_reward_tokenizer
+from plumbob.reward.scorer import Score, Scorer, ScoreRequest
 
 FORM_FILE = "dialogue_form.json"
 PROBE = "what the user asks"
@@ -131,7 +132,7 @@ def load_form(ref: ModelRef) -> DialogueForm | None:
     try:
         path = Path(cached_file(folder, FORM_FILE))
     except OSError:
-        tokenizer = open_tokenizer(folder, ref.setting)
+        tokenizer = open_reward_tokenizer(ref)
         if tokenizer.chat_template is None:
             return None
         return form_of(tokenizer.get_chat_template(), tokenizer.special_tokens_map)
@@ -168,6 +169,8 @@ class RewardPrompts:
                 f"{next(iter(written))} and {other} were trained on chat messages that different templates wrote "
                 f"({FORM_FILE} in their folders), and an ensemble reads the same: give models of one form"
             )
+        control = [control_tokens(open_reward_tokenizer(ref)) for ref in self._refs if first is not None]
+        self._control = SpeltTokens([token for one in control for token in one.ids])
         self._texts: dict[str, str] = {}
         self._from_messages: set[str] = set()
 
@@ -178,7 +181,6 @@ class RewardPrompts:
 
     def beside(self, render: Render) -> Render:
         """The policy's render; what it writes is remembered beside the same messages in the reward models' form."""
-        own = self.render
 
         def both(messages: list[Message], **values: Any) -> str:
             text = render(messages, **values)
@@ -186,11 +188,12 @@ class RewardPrompts:
                 return text
             read = unmarked(text)
             self._from_messages.add(read)
-            if own is not None and read not in self._texts:
+            if read not in self._texts:
                 try:
-                    self._texts[read] = unmarked(own(messages, **values))
+                    written = self.written(messages, **values)
                 except RowError as error:
                     raise RowError(f"for {self._refs[0]}: {error}") from error
+                self._texts |= {} if written is None else {read: written}
             return text
 
         return ObservedRender(render, both)
@@ -206,9 +209,21 @@ class RewardPrompts:
 
         return ObservedRender(own, one, render.prompt_template if isinstance(render, ModelRender) else None)
 
+    def written(self, messages: list[Message], **values: Any) -> str | None:
+        """Chat messages in the form, opened for the response; None where there is none for messages.
+
+        What is spelt like one of the models' control tokens in the messages is marked as letters.
+        """
+        own = self.render
+        return None if own is None else own(self._control.marked_within(messages), **values)
+
+    def form_prompt(self, prompt: str) -> str | None:
+        """A prompt of the policy's from messages, as `written` writes them; None of any other."""
+        return self._texts.get(unmarked(prompt))
+
     def read_as(self, prompt: str) -> str:
-        """A prompt of the policy's as the reward models read it."""
-        return self._texts.get(unmarked(prompt), prompt)
+        """A prompt of the policy's as the reward models read it, for a person."""
+        return unmarked(self._texts.get(unmarked(prompt), prompt))
 
     def parts(self, prompt: str) -> tuple[RowPart, ...]:
         """The same for a person; nothing where they read what the policy does."""
@@ -261,5 +276,7 @@ class FormScorer:
     def __init__(self, scorer: Scorer, prompts: RewardPrompts) -> None:
         self._scorer, self._prompts = scorer, prompts
 
-    def score(self, pairs: Sequence[tuple[str, str]]) -> list[Score]:
-        return self._scorer.score([(self._prompts.read_as(prompt), response) for prompt, response in pairs])
+    def score(self, requests: Sequence[ScoreRequest]) -> list[Score]:
+        return self._scorer.score(
+            [replace(request, form_prompt=self._prompts.form_prompt(request.prompt)) for request in requests]
+        )

@@ -3,7 +3,7 @@
 import statistics
 from collections.abc import Sequence
 
-from plumbob.reward.scorer import Opening, Score, Scorer
+from plumbob.reward.scorer import Opening, Score, Scorer, ScoreRequest
 
 
 class EnsembleScorer:
@@ -19,9 +19,9 @@ class EnsembleScorer:
     def __init__(self, members: Sequence[Scorer], penalty: float) -> None:
         self._members, self._penalty = tuple(members), penalty
 
-    def score(self, pairs: Sequence[tuple[str, str]]) -> list[Score]:
+    def score(self, requests: Sequence[ScoreRequest]) -> list[Score]:
         """Scores in the order given; their parts are the members' totals `model-0`, `model-1`, ... and the `std`."""
-        columns = [[score.total for score in member.score(pairs)] for member in self._members]
+        columns = [[score.total for score in member.score(requests)] for member in self._members]
         return [self._joined(totals) for totals in zip(*columns, strict=True)]
 
     def _joined(self, totals: Sequence[float]) -> Score:

@@ -2,12 +2,16 @@
 
 from typing import assert_never
 
-from plumbob.configs.settings.rewards import EnsembleReward, ModelReward, Reward, RuleReward
-from plumbob.reward.bert_model import check_reward_model
+from plumbob.configs.settings.reward_services import HttpPart
+from plumbob.configs.settings.rewards import CombinedReward, EnsembleReward, ModelReward, Reward, RuleReward
+from plumbob.reward.bert_model import check_reward_model, is_decoder, load_reward_model
 from plumbob.reward.bert_scorer import BertScorer
+from plumbob.reward.combined import combined_opening
+from plumbob.reward.decoder_scorer import DecoderScorer
 from plumbob.reward.ensemble import ensemble_opening
 from plumbob.reward.rules import RuleScorer
 from plumbob.reward.scorer import Opening, Scorer
+from plumbob.reward.services.http_scorer import http_opening
 
 
 def check_reward(reward: Reward) -> None:
@@ -27,10 +31,20 @@ def open_scorer(reward: Reward, device: str) -> Scorer:
 def _opening(reward: Reward) -> Opening:
     match reward:
         case ModelReward():
-            return Opening(lambda: check_reward_model(reward), lambda device: BertScorer(reward, device))
+            return Opening(lambda: check_reward_model(reward), lambda device: _model_scorer(reward, device))
         case EnsembleReward(members, penalty):
             return ensemble_opening([_opening(member) for member in members], penalty)
+        case CombinedReward(parts):
+            return combined_opening([(part, _opening(part.reward)) for part in parts])
+        case HttpPart():
+            return http_opening(reward)
         case RuleReward(rule):
             return Opening(lambda: None, lambda device: RuleScorer(rule))
         case _:
             assert_never(reward)
+
+
+def _model_scorer(reward: ModelReward, device: str) -> Scorer:
+    loaded = load_reward_model(reward.model)
+    scorer = DecoderScorer if is_decoder(loaded.model.config) else BertScorer
+    return scorer(reward, loaded, device)

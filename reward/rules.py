@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Sequence
 
-from plumbob.reward.scorer import Score
+from plumbob.reward.scorer import Score, ScoreRequest
 
 
 class RuleScorer:
@@ -11,5 +11,5 @@ class RuleScorer:
     def __init__(self, rule: Callable[[str, str], float]) -> None:
         self._rule = rule
 
-    def score(self, pairs: Sequence[tuple[str, str]]) -> list[Score]:
-        return [Score(self._rule(prompt, response), {}) for prompt, response in pairs]
+    def score(self, requests: Sequence[ScoreRequest]) -> list[Score]:
+        return [Score(self._rule(request.prompt, request.response), {}) for request in requests]

@@ -1,10 +1,34 @@
 """What scores responses: text in, one score a response out. A scorer knows nothing of the policy's tokens."""
 
+import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Protocol
+from dataclasses import dataclass, field
+from typing import Any, Protocol
 
 from plumbob.core.errors import RunFailed
+
+
+@dataclass(frozen=True)
+class ScoreRequest:
+    """One response to be scored.
+
+    Attributes:
+        prompt: the text that the policy saw, chat template applied.
+        response: what it wrote, as text without special tokens.
+        row: the row of the prompt's file, by its columns; empty where no part of the reward reads it.
+        form_prompt: the prompt in the form of dialogue that the reward models were trained on; None where they read
+            what the policy does.
+    """
+
+    prompt: str
+    response: str
+    row: Mapping[str, Any] = field(default_factory=dict, hash=False)
+    form_prompt: str | None = None
+
+    @property
+    def model_pair(self) -> tuple[str, str]:
+        """(prompt, response) for a reward model."""
+        return (self.prompt if self.form_prompt is None else self.form_prompt), self.response
 
 
 @dataclass(frozen=True)
@@ -14,10 +38,12 @@ class Score:
     Attributes:
         total: what the learner is given.
         parts: name -> number behind the total, for the rollout log.
+        failures: part -> why it could not score this response, which was given the score that the user chose for that.
     """
 
     total: float
     parts: Mapping[str, float]
+    failures: Mapping[str, str] = field(default_factory=dict, hash=False)
 
 
 class ScoreError(RunFailed):
@@ -32,11 +58,24 @@ class ScoreError(RunFailed):
         self.rows = rows
 
 
+def finite_scores(raw: Sequence[float], requests: Sequence[ScoreRequest]) -> list[float]:
+    """The same raw scores of a reward model. ScoreError where one is NaN or infinite."""
+    broken = tuple(row for row, reward in enumerate(raw) if not math.isfinite(reward))
+    if broken:
+        first = requests[broken[0]]
+        raise ScoreError(
+            f"the reward model's score is not finite for {len(broken)} responses; the first is "
+            f"{first.response[:80]!r} to ...{first.prompt[-80:]!r}",
+            broken,
+        )
+    return list(raw)
+
+
 class Scorer(Protocol):
     """Scores responses, each by itself: a response's score does not depend on what is scored beside it."""
 
-    def score(self, pairs: Sequence[tuple[str, str]]) -> list[Score]:
-        """Scores of (prompt, response) texts, in the order given."""
+    def score(self, requests: Sequence[ScoreRequest]) -> list[Score]:
+        """Scores in the order of the requests."""
 
 
 @dataclass(frozen=True)

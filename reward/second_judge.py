@@ -1,8 +1,9 @@
 """A second, held-out reward model beside the first: its scores are logged, and nothing learns from them."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 
-from plumbob.reward.scorer import Score, Scorer
+from plumbob.reward.scorer import Score, Scorer, ScoreRequest
 
 JUDGE_PART = "judge"
 """The second reward model's total among a score's parts."""
@@ -18,9 +19,9 @@ class SecondRewardScorer:
     def __init__(self, scorer: Scorer, second: Scorer) -> None:
         self._scorer, self._second = scorer, second
 
-    def score(self, pairs: Sequence[tuple[str, str]]) -> list[Score]:
-        seconds = self._second.score(pairs)
+    def score(self, requests: Sequence[ScoreRequest]) -> list[Score]:
+        seconds = self._second.score(requests)
         return [
-            Score(first.total, {**first.parts, JUDGE_PART: second.total})
-            for first, second in zip(self._scorer.score(pairs), seconds, strict=True)
+            replace(first, parts={**first.parts, JUDGE_PART: second.total})
+            for first, second in zip(self._scorer.score(requests), seconds, strict=True)
         ]

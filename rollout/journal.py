@@ -1,8 +1,9 @@
 """The journal of a run: every response that was sampled to train on, token by token, in one Parquet file a step."""
 
+import json
 import os
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, get_args
 
@@ -30,6 +31,7 @@ _SCHEMA = pa.schema(
         ("sample_index", pa.int32()),
         ("seed", pa.int64()),
         ("prompt", pa.string()),
+        ("prompt_row", pa.string()),
         ("response", pa.string()),
         ("prompt_ids", pa.list_(pa.int32())),
         ("token_ids", pa.list_(pa.int32())),
@@ -66,6 +68,7 @@ class JournalRow:
         response, token_ids, logprobs, versions, action_mask, finish_reason, worker: as in `Rollout`.
         ref_logprobs: float32 [T], of the reference policy; empty where the response was dropped.
         values: float32 [T], of the critic; empty when there is none.
+        prompt_row: the row of the prompt's file, by its columns, as JSON on disk; empty where no reward reads it.
         rewards: part -> its reward.
         score: the scorer's total, before shaping.
         dropped: why it was not trained on; None where it was.
@@ -90,6 +93,7 @@ class JournalRow:
     action_mask: NDArray[np.bool_]
     finish_reason: FinishReason
     worker: str
+    prompt_row: Mapping[str, Any] = field(default_factory=dict, hash=False)
 
     def __post_init__(self) -> None:
         num_tokens = len(self.token_ids)
@@ -154,6 +158,9 @@ def read_table(path: Path) -> pa.Table:
         table = pq.ParquetFile(path).read()
     except (pa.ArrowInvalid, OSError) as error:
         raise UserError(f"{path}: cannot be read as Parquet: {error}") from error
+    if "prompt_row" not in table.schema.names:  # One of before rewards could read rows.
+        rows = pa.array(["{}"] * len(table), pa.string())
+        table = table.add_column(_SCHEMA.get_field_index("prompt_row"), "prompt_row", rows)
     if table.schema.names != _SCHEMA.names:
         different = sorted(set(table.schema.names) ^ set(_SCHEMA.names))
         raise UserError(f"{path}: is not a journal of rollouts; its columns differ in {different}")
@@ -166,11 +173,15 @@ def _cell(row: JournalRow, step: int, column: str) -> Any:
             return step
         case "rewards":
             return list(row.rewards.items())
+        case "prompt_row":
+            # What JSON has no form for, such as a date of a Parquet file, is written as text.
+            return json.dumps(row.prompt_row, ensure_ascii=False, default=str)
         case _:
             return getattr(row, column)
 
 
 def _row(cells: Mapping[str, Any]) -> JournalRow:
     arrays: dict[str, Any] = {name: np.asarray(cells[name], dtype) for name, dtype in _ARRAYS.items()}
-    others = {name: value for name, value in cells.items() if name not in arrays and name not in ("step", "rewards")}
-    return JournalRow(**others, **arrays, rewards=dict(cells["rewards"]))
+    others = {name: value for name, value in cells.items() if name not in arrays and name != "step"}
+    others |= {"rewards": dict(cells["rewards"]), "prompt_row": json.loads(cells["prompt_row"])}
+    return JournalRow(**others, **arrays)

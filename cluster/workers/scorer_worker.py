@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from plumbob.cluster.workers.worker import Worker
-from plumbob.reward.scorer import Score
+from plumbob.reward.scorer import Score, ScoreRequest
 
 if TYPE_CHECKING:
     from plumbob.configs.settings.rewards import Reward
@@ -28,7 +28,7 @@ class ScorerWorker(Worker):
 
         self._scorer = open_scorer(reward, "cuda" if torch.cuda.is_available() else "cpu")
 
-    def score(self, pairs: Sequence[tuple[str, str]]) -> list[Score]:
-        return self._scorer.score(pairs)
+    def score(self, requests: Sequence[ScoreRequest]) -> list[Score]:
+        return self._scorer.score(requests)
 
     def close(self) -> None: ...

@@ -2,12 +2,14 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import ClassVar, Literal, Self
+from typing import Annotated, ClassVar, Literal, Self
 
-from pydantic import model_validator
+from pydantic import Field, model_validator
 
 from plumbob.configs.base import BatchSize, ModelName, NumTokens, PositiveOrZero, Settings
 from plumbob.configs.settings.models import REWARD_MODEL, ModelRef, NewBertSettings
+from plumbob.configs.settings.reward_parts import ModelPart
+from plumbob.configs.settings.reward_services import HttpPart
 from plumbob.configs.settings.workers import WorkerGroupSettings
 
 # ----------------------------------------------------------------------------------------------------------- the union
@@ -32,6 +34,8 @@ class ModelReward:
     def models(self) -> tuple[ModelRef, ...]:
         return (self.model,)
 
+    reads_rows: ClassVar[bool] = False
+
 
 @dataclass(frozen=True)
 class EnsembleReward:
@@ -39,6 +43,7 @@ class EnsembleReward:
 
     members: tuple[ModelReward, ...]
     uncertainty_penalty: float
+    reads_rows: ClassVar[bool] = False
 
     @property
     def models(self) -> tuple[ModelRef, ...]:
@@ -61,12 +66,55 @@ class RuleReward:
     batch_size: int = 32
     models: ClassVar[tuple[ModelRef, ...]] = ()
     is_calibrated: ClassVar[bool] = False
+    reads_rows: ClassVar[bool] = False
 
 
-Reward = ModelReward | EnsembleReward | RuleReward
-"""Each says which models every scorer's host must have, how many responses it scores together, and whether its scores
-have mean 0 and variance 1. A new one is a member here with the settings that name it, a file in `reward/` that scores,
-and its arm in `reward/open_scorer.py`: nobody else asks which of them it is."""
+@dataclass(frozen=True)
+class WeightedPart:
+    """One part of a reward.
+
+    Attributes:
+        name: of its values, in the journal and the metrics.
+        weight: what its value counts in the sum.
+        is_gate: a value of 0 makes the whole 0.
+    """
+
+    name: str
+    reward: "Reward"
+    weight: float
+    is_gate: bool
+
+
+@dataclass(frozen=True)
+class CombinedReward:
+    """Several parts: the sum of weight x value, or 0 where a gate's value is 0."""
+
+    parts: tuple[WeightedPart, ...]
+
+    @property
+    def models(self) -> tuple[ModelRef, ...]:
+        return tuple(dict.fromkeys(model for part in self.parts for model in part.reward.models))
+
+    @property
+    def batch_size(self) -> int:
+        return max(part.reward.batch_size for part in self.parts)
+
+    @property
+    def is_calibrated(self) -> bool:
+        return all(part.reward.is_calibrated for part in self.parts)
+
+    @property
+    def reads_rows(self) -> bool:
+        return any(part.reward.reads_rows for part in self.parts)
+
+
+RewardPart = Annotated[ModelPart | HttpPart, Field(discriminator="kind")]
+"""What `reward.parts` is a list of. Each but `ModelPart`, which becomes a `ModelReward`, is a reward itself."""
+
+Reward = ModelReward | EnsembleReward | RuleReward | CombinedReward | HttpPart
+"""Each says which models every scorer's host must have, how many responses it scores together, whether its scores have
+mean 0 and variance 1, and whether it reads the prompts' rows. A new one is a variant of `RewardPart`, which is a member
+here too, a file in `reward/` that scores, and its arm in `reward/open_scorer.py`: nobody else asks which it is."""
 
 
 # -------------------------------------------------------------------------------------------------- as it is written
@@ -74,22 +122,29 @@ and its arm in `reward/open_scorer.py`: nobody else asks which of them it is."""
 
 REWARDS_TODAY = (
     "what responses are rewarded by is a trained reward model, a folder or hub name of a sequence classifier with one "
-    "output: reward.model=FOLDER, further ones as reward.ensemble. A function, rule or script of your own cannot be "
-    "given yet: score responses with it, train a reward model on the scores (plumbob run reward data.scores=FILE "
-    "reward_training.objective.kind=regression) and give that"
+    "output (reward.model=FOLDER, further ones as reward.ensemble), or a list of parts of which each has a kind and a "
+    "weight (reward.parts, docs/rewards.md), or both"
 )
+
+MODEL = "model"
+"""What `model` is called among the parts."""
+
+RESERVED_NAMES = ("judge",)
+"""What the journal calls a second reward model's score."""
 
 
 class RewardGroupSettings(WorkerGroupSettings):
-    """The group of reward scorers; what it scores with is the reward model `model` and those of `ensemble`."""
+    """The group of reward scorers; what it scores with is `model`, with those of `ensemble`, and all of `parts`."""
 
     unknown_key_advice = REWARDS_TODAY
     section: ClassVar[Literal["reward", "judge"]] = "reward"
     """The settings' own key, for error messages."""
 
-    model: ModelName | NewBertSettings
+    model: ModelName | NewBertSettings | None
     ensemble: tuple[ModelName, ...] = ()
     """Further reward models: the score is the mean of all, less `uncertainty_penalty` times how far they disagree."""
+    parts: tuple[RewardPart, ...] = ()
+    """What is added to the score of `model`, each by its weight; or all there is, where there is no model."""
     uncertainty_penalty: PositiveOrZero = 0.0
     """Of the members' disagreement, their scores' standard deviation."""
     batch_size: BatchSize = 32
@@ -104,11 +159,32 @@ class RewardGroupSettings(WorkerGroupSettings):
         """The ensemble without `model`."""
         return tuple(self._member(name, "ensemble") for name in self.ensemble)
 
+    @property
+    def weighted_parts(self) -> tuple[WeightedPart, ...]:
+        """Those of `parts`."""
+        return tuple(
+            WeightedPart(part.name or part.kind, self._part_reward(part, number), part.weight, part.is_gate)
+            for number, part in enumerate(self.parts)
+        )
+
+    def _part_reward(self, part: RewardPart, number: int) -> Reward:
+        if not isinstance(part, ModelPart):
+            return part
+        ref = ModelRef(part.model, f"{self.section}.parts.{number}.model")
+        return ModelReward(ref, part.batch_size, part.max_tokens, part.normalize)
+
     def _member(self, name: str, key: str) -> ModelReward:
         return ModelReward(ModelRef(name, f"{self.section}.{key}"), self.batch_size, self.max_tokens, self.normalize)
 
     @model_validator(mode="after")
     def _check(self) -> Self:
+        names = [part.name or part.kind for part in self.parts] + ([MODEL] if self.model is not None else [])
+        twice = next((name for name in names if names.count(name) > 1 or name in RESERVED_NAMES), None)
+        if twice is not None:
+            raise ValueError(
+                f"{self.section}.parts: the name {twice!r} is taken, by which the journal and the metrics know a part: "
+                f"give each a `name` of its own"
+            )
         if self.uncertainty_penalty and not self.ensemble:
             raise ValueError(
                 f"{self.section}.uncertainty_penalty={self.uncertainty_penalty:g} is for reward models that disagree, "
@@ -123,19 +199,32 @@ class RewardGroupSettings(WorkerGroupSettings):
 
 
 class ScorerSettings(RewardGroupSettings):
-    """Scorers with a trained reward model. `model` is a sequence-classification folder with one output."""
+    """Scorers with a trained reward model, or with parts of other kinds, or both."""
 
-    model: ModelName
-    """A reward model: a sequence-classification folder with one output."""
+    model: ModelName | None = None
+    """A reward model: a sequence-classification folder with one output. Beside `parts` it is the one called `model`."""
 
     @property
     def reward(self) -> Reward:
-        first = self._member(self.model, "model")
-        return EnsembleReward((first, *self.further_members), self.uncertainty_penalty) if self.ensemble else first
+        if self.model is None:
+            return CombinedReward(self.weighted_parts)
+        first = self._member(self.model, MODEL)
+        model = EnsembleReward((first, *self.further_members), self.uncertainty_penalty) if self.ensemble else first
+        return CombinedReward((WeightedPart(MODEL, model, 1.0, False), *self.weighted_parts)) if self.parts else model
 
     def uncalibrated(self) -> Self:
         """The same for comparing responses alone, which raw scores of one model do; those of several have no mean."""
-        return self if self.ensemble else self.model_copy(update={"normalize": False})
+        return self if self.ensemble or self.parts else self.model_copy(update={"normalize": False})
+
+    @model_validator(mode="after")
+    def _check_given(self) -> Self:
+        if self.model is None and not self.parts:
+            raise ValueError(f"{self.section}.model is missing, and there are no {self.section}.parts; {REWARDS_TODAY}")
+        if self.model is None and self.ensemble:
+            raise ValueError(
+                f"{self.section}.ensemble has further reward models: give the first as {self.section}.model"
+            )
+        return self
 
 
 class JudgeSettings(ScorerSettings):

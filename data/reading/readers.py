@@ -6,7 +6,7 @@ human feedback, `data.reading.feedback_fields`.
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Generic, TypeVar
 
@@ -135,8 +135,12 @@ def read_labelled(path: str, rules: ReadingSettings, render: Render) -> ReadReco
     return _read(path, rules, render, labelled_of, lambda record: (record.prompt, record.response))
 
 
-def read_prompts(path: str, rules: ReadingSettings, render: Render) -> ReadRecords[Prompt]:
-    """Prompts, each once, of a file of prompts or of any file above. UserError as above."""
+def read_prompts(path: str, rules: ReadingSettings, render: Render, keeps_rows: bool = False) -> ReadRecords[Prompt]:
+    """Prompts, each once, of a file of prompts or of any file above. UserError as above.
+
+    Args:
+        keeps_rows: each prompt is to have its row, by the names of `data.columns` and else those of the file.
+    """
     seen: set[str] = set()
 
     def is_repeated(prompt: Prompt) -> bool:
@@ -153,6 +157,7 @@ def read_prompts(path: str, rules: ReadingSettings, render: Render) -> ReadRecor
         is_repeated,
         "dropped, because their prompt stands in an earlier row",
         learns_last_turn=False,
+        with_row=(lambda prompt, row: replace(prompt, row=row)) if keeps_rows else None,
     )
 
 
@@ -174,6 +179,7 @@ def _read(
     is_duplicate: Callable[[T], bool] = lambda _: False,
     duplicate_reason: str = "",
     learns_last_turn: bool = True,
+    with_row: Callable[[T, dict[str, Any]], T] | None = None,
 ) -> ReadRecords[T]:
     """Read all rows and sort them by what they are good for.
 
@@ -182,6 +188,7 @@ def _read(
         texts: the record's parts, none of which may be blank.
         is_duplicate: whether a record with nothing blank in it is one too many; asked once a record, in order.
         learns_last_turn: whether of a conversation the last assistant turn alone is learnt.
+        with_row: what keeps the whole row in the record; None keeps it nowhere.
     """
     check_columns(rules.columns)
     records: list[T] = []
@@ -197,6 +204,8 @@ def _read(
             fields = _fields_of(row, rules, blank, label)
             marked = written.marked_row(fields)
             record = parse(columns.watch(row.fields, marked), watched)
+            if with_row is not None:
+                record = with_row(record, columns.take_all(fields))
             spelling += [] if marked == fields else [label]
         except RowError as error:
             left_out.malformed.append(f"{label}: {error}")

@@ -34,6 +34,12 @@ class UsedColumns:
     def take(self, name: str) -> None:
         self._used.add(self.columns.get(name, name))
 
+    def take_all(self, fields: Fields) -> dict[str, Any]:
+        """All of a row's fields, which are used from now on."""
+        for name in fields:
+            self.take(name)
+        return dict(fields)
+
     def note(self) -> str | None:
         """A sentence for a person about those that no row's record was made of."""
         unused = self._found - self._used

@@ -121,6 +121,8 @@ def check_models(run: PipelineRun) -> OpenedPolicy | None:
     check_encoder(run.reward)
     for member in run.reward.further_members:
         check_reward(member)
+    for part in run.reward.weighted_parts:
+        check_reward(part.reward)
     return opened
 
 

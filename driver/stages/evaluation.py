@@ -19,11 +19,12 @@ from plumbob.driver.stages.stage import PreparedStage
 from plumbob.models.loading import OpenedPolicy
 from plumbob.reward.agreement import agreement_metrics, annotator_metrics
 from plumbob.reward.dialogue_form import FormScorer
-from plumbob.reward.scorer import Scorer
+from plumbob.reward.scorer import Scorer, ScoreRequest
 from plumbob.rollout.requests import sample_requests
 from plumbob.rollout.rollout_records import Rollout
 from plumbob.trainers.learner.learner_protocol import Learners
 from plumbob.trainers.metrics.stage_result import StageResult
+from plumbob.trainers.online.collector import rows_of, score_requests
 from plumbob.trainers.online.objective import TrajectoryBatch, forward_actions
 from plumbob.trainers.online.trajectories import collate_rollouts
 
@@ -93,7 +94,9 @@ def measure_reward_model(scorer: Scorer, pairs: Sequence[Ranking]) -> Metrics:
 
     An ensemble is measured by its total, which is no logit: of its margins no probability can be told.
     """
-    chosen, rejected = (scorer.score([(pair.prompt, pair.responses[side]) for pair in pairs]) for side in (0, 1))
+    chosen, rejected = (
+        scorer.score([ScoreRequest(pair.prompt, pair.responses[side]) for pair in pairs]) for side in (0, 1)
+    )
     is_raw = "raw" in chosen[0].parts
     margins = np.array(
         [
@@ -118,14 +121,17 @@ class PolicySampling:
 
     def __init__(self, run: EvalRun, policy: EvaluatedPolicy, session: Session, scorer: Scorer) -> None:
         self._serving, self._scorer = ModelSampling(session, run.rollout), scorer
+        self._rows = rows_of(policy.prompts)
         self._shape = (len(policy.prompts), run.evaluation.samples_per_prompt)
         self._requests = sample_requests(policy.prompts, self._shape[1], EVALUATION_STEP, run.seed)
 
     def responses(self, opened: OpenedPolicy, gold_reward: GoldReward | None) -> Responses:
         rollouts = self._serving.serve(opened).sample(self._requests)
-        texts = [(rollout.request.prompt, rollout.response) for rollout in rollouts]
-        scores = np.array([score.total for score in self._scorer.score(texts)]).reshape(self._shape)
-        gold = None if gold_reward is None else np.array([gold_reward(*text) for text in texts]).reshape(self._shape)
+        asked = score_requests(rollouts, self._rows)
+        scores = np.array([score.total for score in self._scorer.score(asked)]).reshape(self._shape)
+        gold = None
+        if gold_reward is not None:
+            gold = np.array([gold_reward(one.prompt, one.response) for one in asked]).reshape(self._shape)
         return Responses(tuple(rollouts), scores, gold)
 
 

@@ -94,7 +94,9 @@ def _prepare_policy(run: EvalRun, settings: EvaluatedPolicySettings) -> tuple[Ev
     if baseline is not None:
         check_served(baseline, support, ("reference",))
     scored = RewardPrompts(run.reward.reward)
-    read = read_prompts(run.data.prompts, run.data, scored.beside(chat_renderer(tokenizer)))
+    read = read_prompts(
+        run.data.prompts, run.data, scored.beside(chat_renderer(tokenizer)), run.reward.reward.reads_rows
+    )
     encoded = encode_prompts(tokenizer, read.records, run.data.max_prompt_tokens)
     order = np.random.default_rng(run.seed).permutation(len(encoded.records))[: run.evaluation.num_prompts]
     prompts = tuple(encoded.records[index] for index in order)

@@ -23,6 +23,7 @@ from plumbob.rollout.rollout_records import Rollout
 from plumbob.rollout.samplers.sampler import sample
 from plumbob.rollout.samplers.transformers_sampler import TransformersSampler
 from tests.support.plain_transformers import load_plain, plain_logprobs
+from tests.support.score_requests import score_requests
 from tests.support.small_run import ROLLOUT, TEMPERATURE, TRANSFORMERS, WORKERS, Left, Stages, settings
 from tests.support.tiny_scorer import model_reward
 
@@ -87,7 +88,9 @@ def answered(common: list[str], policy: str, reward_model: str) -> tuple[list[Ro
         sampler.load(load_adapter(adapter))
     rollouts = sample(sampler, sample_requests(evaluated.prompts, 1, EVALUATION_STEP, run.seed))
     scorer = BertScorer(model_reward(reward_model, 8, 64, is_calibrated=True))
-    return rollouts, np.array([s.total for s in scorer.score([(r.request.prompt, r.response) for r in rollouts])])
+    return rollouts, np.array(
+        [s.total for s in scorer.score(score_requests((r.request.prompt, r.response) for r in rollouts))]
+    )
 
 
 def mean_kl(policy: str, baseline: str, rollouts: list[Rollout]) -> float:

@@ -12,6 +12,7 @@ from transformers import AutoModelForMaskedLM, AutoModelForSequenceClassificatio
 
 from plumbob.reward.bert_scorer import BertScorer
 from tests.support.plain_transformers import load_plain, plain_logprobs
+from tests.support.score_requests import score_requests
 from tests.support.small_run import (
     BERT,
     LENGTHS,
@@ -182,7 +183,7 @@ def test_reward_models_of_rankings_and_of_scores_and_their_ensemble(stage: Stage
     margins = []
     for pair in pairs:
         better, worse = (
-            np.array([member.score([(pair["prompt"], pair[side])])[0].total for member in members])
+            np.array([member.score(score_requests([(pair["prompt"], pair[side])]))[0].total for member in members])
             for side in ("chosen", "rejected")
         )
         margins.append(better.mean() - 0.5 * better.std() - worse.mean() + 0.5 * worse.std())

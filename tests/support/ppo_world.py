@@ -17,7 +17,7 @@ from plumbob.configs.settings.training import PpoSettings
 from plumbob.core.errors import NotFinite
 from plumbob.data.prompts import EncodedPrompt
 from plumbob.models.adapter import Adapter
-from plumbob.reward.scorer import Score
+from plumbob.reward.scorer import Score, ScoreRequest
 from plumbob.rollout.rollout_records import Rollout, SampleRequest
 from plumbob.trainers.learner.checkpoint import Checkpoints, Files, read_checkpoint
 from plumbob.trainers.metrics.metrics_log import MetricsLog
@@ -82,13 +82,13 @@ class FakePpoWorld:
         else:
             self.diary.append(f"load {first.name}")
 
-    def score(self, pairs: Sequence[tuple[str, str]]) -> list[Score]:
+    def score(self, requests: Sequence[ScoreRequest]) -> list[Score]:
         """The responses to prompts of an even number differ in reward, those to the others do not."""
         self.diary.append("score")
-        numbers = [int(prompt[-1]) for prompt, _ in pairs]
+        numbers = [int(request.prompt[-1]) for request in requests]
         scores = [
-            Score(float(number + (int(response) if number % 2 == 0 else 0)), {})
-            for number, (_, response) in zip(numbers, pairs, strict=True)
+            Score(float(number + (int(request.response) if number % 2 == 0 else 0)), {})
+            for number, request in zip(numbers, requests, strict=True)
         ]
         self._scored.release()
         return scores

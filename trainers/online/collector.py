@@ -5,13 +5,14 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from itertools import chain
+from typing import Any
 
 import torch
 
 from plumbob.configs.runs import PpoRun
 from plumbob.configs.settings.training import PpoSettings
-from plumbob.data.prompts import PromptCursor
-from plumbob.reward.scorer import Score, Scorer
+from plumbob.data.prompts import EncodedPrompt, PromptCursor
+from plumbob.reward.scorer import Score, Scorer, ScoreRequest
 from plumbob.rollout.requests import Samplers, sample_requests
 from plumbob.rollout.rollout_records import Rollout, SampleRequest
 from plumbob.trainers.algorithms.advantages import has_spread
@@ -38,6 +39,7 @@ class StepResponses:
         positions: group -> how many prompts the run had asked for before its own; empty when responses do not
             come from the prompt cursor.
         sampler_idle_s: seconds since the step before for which the samplers had nothing to do.
+        rows: prompt -> its row, where the reward reads them.
     """
 
     rollouts: tuple[Rollout, ...]
@@ -47,6 +49,7 @@ class StepResponses:
     num_flat: int
     positions: Mapping[str, int] = field(default_factory=dict)
     sampler_idle_s: float = 0.0
+    rows: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
 
 
 class Collector:
@@ -75,6 +78,7 @@ class Collector:
         kept: list[Sequence[Scored]] = []
         zero_variance: list[Sequence[Scored]] = []
         positions: dict[str, int] = {}
+        rows: dict[str, Mapping[str, Any]] = {}
         num_rounds, self._idle_s = 0, 0.0
         while len(kept) < ppo.prompts_per_step:
             first = int(self._cursor.state()["position"])
@@ -82,7 +86,8 @@ class Collector:
             requests = sample_requests(
                 prompts, ppo.samples_per_prompt, step, self._run.seed, first_index=len(kept) + len(zero_variance)
             )
-            scored = self._scored(requests)
+            rows |= rows_of(prompts)
+            scored = self._scored(requests, rows)
             num_rounds += 1
             for index in range(len(prompts)):
                 group = scored[index * ppo.samples_per_prompt : (index + 1) * ppo.samples_per_prompt]
@@ -101,9 +106,10 @@ class Collector:
             num_flat=num_flat,
             positions=positions,
             sampler_idle_s=self._idle_s,
+            rows=rows,
         )
 
-    def _scored(self, requests: Sequence[SampleRequest]) -> list[Scored]:
+    def _scored(self, requests: Sequence[SampleRequest], rows: Mapping[str, Mapping[str, Any]]) -> list[Scored]:
         """One response to each request, with its score."""
         with self._phase("sample"):
             self._ledger.issued(requests)
@@ -112,9 +118,21 @@ class Collector:
             self._idle_since = time.monotonic()
             self._ledger.finished(rollouts)
         with self._phase("score"):
-            scores = self._scorer.score([(rollout.request.prompt, rollout.response) for rollout in rollouts])
+            scores = self._scorer.score(score_requests(rollouts, rows))
             self._ledger.scored(rollouts)
         return list(zip(rollouts, scores, strict=True))
+
+
+def rows_of(prompts: Sequence[EncodedPrompt]) -> dict[str, Mapping[str, Any]]:
+    """prompt -> its row, of those that have one."""
+    return {prompt.prompt_id: prompt.row for prompt in prompts if prompt.row}
+
+
+def score_requests(rollouts: Sequence[Rollout], rows: Mapping[str, Mapping[str, Any]]) -> list[ScoreRequest]:
+    return [
+        ScoreRequest(rollout.request.prompt, rollout.response, rows.get(rollout.request.prompt_id, {}))
+        for rollout in rollouts
+    ]
 
 
 def rewards_differ(group: Sequence[Scored], ppo: PpoSettings) -> bool:

@@ -48,7 +48,7 @@ def measure_step(
         sampler_gap_rms=objective.pop("sampler_gap_rms", None),
         sampler_idle_s=responses.sampler_idle_s,
         tokens_per_s=stats.num_tokens / seconds,
-        objective=objective,
+        objective=objective | part_metrics(responses.scores),
     )
 
 
@@ -71,6 +71,27 @@ def judge_reward(scores: Sequence[Score]) -> float | None:
     """Mean of the second judge's score, where there is one."""
     judge_scores = [score.parts[JUDGE_PART] for score in scores if JUDGE_PART in score.parts]
     return sum(judge_scores) / len(judge_scores) if judge_scores else None
+
+
+def part_metrics(scores: Sequence[Score]) -> dict[str, float]:
+    """Of each part of the reward, by its name: mean and standard deviation of its values, and how many it failed on."""
+    names = dict.fromkeys(name for score in scores for name in score.parts if name != JUDGE_PART)
+    found: dict[str, float] = {}
+    for name in names:
+        values = np.array([score.parts[name] for score in scores if name in score.parts])
+        found |= {f"reward_mean/{name}": float(values.mean()), f"reward_std/{name}": float(values.std())}
+    for name, reasons in failures_by_part(scores).items():
+        found[f"reward_failures/{name}"] = float(len(reasons))
+    return found
+
+
+def failures_by_part(scores: Sequence[Score]) -> dict[str, list[str]]:
+    """Part of the reward -> why it could not score, a reason for each response that it failed on."""
+    found: dict[str, list[str]] = {}
+    for score in scores:
+        for name, reason in score.failures.items():
+            found.setdefault(name, []).append(reason)
+    return found
 
 
 def versions_behind(rollouts: Sequence[Rollout], version: int) -> NDArray[np.int32]:

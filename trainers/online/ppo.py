@@ -82,7 +82,7 @@ def prepare_ppo(run: PpoRun, opened: OpenedPolicy, scored: Sequence[RewardPrompt
     for prompts in scored:
         render = prompts.beside(render)
     split = hold_out(
-        lambda path: read_prompts(path, data, render),
+        lambda path: read_prompts(path, data, render, run.reward.reward.reads_rows),
         data.prompts,
         data.heldout_prompts,
         lambda prompt: prompt.text,

@@ -17,7 +17,7 @@ from plumbob.trainers.metrics.sinks.jsonl import read_metrics
 from plumbob.trainers.metrics.step_record import Listener, Phases, StepRecord
 from plumbob.trainers.online.collector import Scored, StepResponses
 from plumbob.trainers.online.experience import LogprobsAndValues
-from plumbob.trainers.online.measure_step import measure_step
+from plumbob.trainers.online.measure_step import failures_by_part, measure_step
 from plumbob.trainers.online.monitors import Monitors
 from plumbob.trainers.online.objective import MAX_TRUSTED_GAP
 from plumbob.trainers.online.step_metrics import ALARM, ExperienceStats, RoundMetrics, StepMetrics
@@ -95,6 +95,11 @@ class PpoRecorder:
                 f"step {step}: log-probs of sampler and learner are {breach:.2g} nats apart, more than "
                 f"{MAX_TRUSTED_GAP:g}: from now on each step computes the policy's own (ppo.old_logprobs)"
             )
+        for part, reasons in failures_by_part(responses.scores).items():
+            self._notify(
+                f"step {step}: the reward's part {part} could not score {len(reasons)} of {len(responses.scores)} "
+                f"responses: {reasons[0]}"
+            )
         if stats.num_empty:
             self._notify(f"step {step}: {stats.num_empty} responses are empty and carry no signal")
         if responses.num_flat:
@@ -142,19 +147,18 @@ def steps_on_disk(folder: Path) -> list[StepMetrics]:
 def journal_rows(responses: StepResponses, computed: LogprobsAndValues) -> list[JournalRow]:
     """One row a response, its per-token numbers cut out of the padded batch; then those of the groups left out."""
     rows = []
-    positions = responses.positions
     for row, scored in enumerate(zip(responses.rollouts, responses.scores, strict=True)):
         request = scored[0].request
         start = len(request.prompt_ids)
         response = (row, slice(start, start + len(scored[0].token_ids)))
         values = NO_NUMBERS if computed.values is None else computed.values[response].numpy()
-        rows.append(_journal_row(scored, positions, computed.ref_logprobs[response].numpy(), values, None))
-    return rows + [_journal_row(scored, positions, NO_NUMBERS, NO_NUMBERS, "flat") for scored in responses.dropped]
+        rows.append(_journal_row(scored, responses, computed.ref_logprobs[response].numpy(), values, None))
+    return rows + [_journal_row(scored, responses, NO_NUMBERS, NO_NUMBERS, "flat") for scored in responses.dropped]
 
 
 def _journal_row(
     scored: Scored,
-    positions: Mapping[str, int],
+    responses: StepResponses,
     ref_logprobs: NDArray[np.float32],
     values: NDArray[np.float32],
     dropped: DropReason | None,
@@ -162,12 +166,13 @@ def _journal_row(
     rollout, score = scored
     request = rollout.request
     return JournalRow(
-        position=positions[request.group_id],
+        position=responses.positions[request.group_id],
         prompt_id=request.prompt_id,
         group_id=request.group_id,
         sample_index=request.sample_index,
         seed=request.seed,
         prompt=request.prompt,
+        prompt_row=responses.rows.get(request.prompt_id, {}),
         response=rollout.response,
         prompt_ids=request.prompt_ids,
         token_ids=rollout.token_ids,

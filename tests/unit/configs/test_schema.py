@@ -23,6 +23,7 @@ FILES = {
     "eval": {"data.prompts", "data.pairs"},
     "pipeline": {"data.pairs", "data.heldout_pairs", "data.demonstrations", "data.prompts", "data.text"},
 }
+MODELS_OF_REWARD = {"reward.model", "reward.ensemble", "reward.parts.model"}
 MODELS = {
     "pretrain": {"policy.model"},
     "pretrain-encoder": {"reward.model"},
@@ -30,9 +31,9 @@ MODELS = {
     "reward": {"reward.model", "calibration.policy"},
     "dpo": {"policy.model"},
     "kto": {"policy.model"},
-    "ppo": {"policy.model", "reward.model", "reward.ensemble", "judge.model", "judge.ensemble"},
-    "eval": {"policy.model", "policy.baseline", "reward.model", "reward.ensemble"},
-    "pipeline": {"policy.model", "reward.model", "reward.ensemble"},
+    "ppo": {"policy.model", *MODELS_OF_REWARD, "judge.model", "judge.ensemble", "judge.parts.model"},
+    "eval": {"policy.model", "policy.baseline", *MODELS_OF_REWARD},
+    "pipeline": {"policy.model", *MODELS_OF_REWARD},
 }
 
 WORKERS = {"num_workers", "num_threads", "num_cpus", "num_gpus", "memory_gib", "placement"}

@@ -11,7 +11,6 @@ from transformers import (
     BertModel,
     DistilBertConfig,
     DistilBertForSequenceClassification,
-    LlamaConfig,
     RobertaConfig,
     RobertaForSequenceClassification,
 )
@@ -29,6 +28,7 @@ from plumbob.reward.bert_model import (
 from plumbob.reward.bert_scorer import BertScorer
 from plumbob.reward.calibration import Calibration, save_calibration
 from plumbob.reward.scorer import ScoreError
+from tests.support.score_requests import score_requests
 from tests.support.tiny_scorer import CLS, SEP, A, bert_config, bert_tokenizer, model_reward, write_scorer
 
 PAIRS = [("a b c", "d e"), ("a", "b c d e f g h"), ("", "x"), ("p q r s t u v w", ""), ("a b", "c")]
@@ -64,7 +64,7 @@ def test_scores_are_those_of_plain_transformers_whatever_the_batch(folder):
         expected = [model(**tokenizer([p], [r], return_tensors="pt")).logits.item() for p, r in PAIRS]
     assert max(expected) - min(expected) > 0.1
     for batch_size in (1, 2, 8):
-        found = BertScorer(model_reward(folder, batch_size)).score(PAIRS)
+        found = BertScorer(model_reward(folder, batch_size)).score(score_requests(PAIRS))
         assert [score.total for score in found] == pytest.approx(expected, abs=1e-5)
         assert [score.parts["raw"] for score in found] == [score.total for score in found]
 
@@ -78,7 +78,7 @@ def test_the_order_of_the_responses_does_not_matter(folder):
 def test_the_stored_calibration_is_applied(broken):
     save_calibration(Calibration(mean=3.0, std=0.5, num_samples=9, under="x"), broken)
     raw = BertScorer(model_reward(broken)).raw_scores(PAIRS)
-    found = BertScorer(model_reward(broken, is_calibrated=True)).score(PAIRS)
+    found = BertScorer(model_reward(broken, is_calibrated=True)).score(score_requests(PAIRS))
     assert [score.total for score in found] == pytest.approx([(value - 3.0) * 2 for value in raw])
     assert [score.parts["raw"] for score in found] == raw
 
@@ -94,7 +94,7 @@ def test_a_score_that_is_not_finite_is_raised_with_its_rows(broken):
     save_file(weights, broken / "model.safetensors", {"format": "pt"})
     scorer = BertScorer(model_reward(broken))
     with pytest.raises(ScoreError, match=r"for 1 responses; the first is 'x' to") as caught:
-        scorer.score(PAIRS)
+        scorer.score(score_requests(PAIRS))
     assert caught.value.rows == (2,)
 
 
@@ -105,7 +105,7 @@ def test_a_model_without_token_types_is_scored_too(tmp_path):
     )
     DistilBertForSequenceClassification(config).save_pretrained(tmp_path)
     bert_tokenizer(model_input_names=["input_ids", "attention_mask"]).save_pretrained(tmp_path)
-    scores = BertScorer(model_reward(tmp_path)).score(PAIRS)
+    scores = BertScorer(model_reward(tmp_path)).score(score_requests(PAIRS))
     assert all(math.isfinite(score.total) for score in scores)
 
 
@@ -117,15 +117,6 @@ def test_an_encoder_without_a_head_is_no_reward_model(tmp_path):
     bert_tokenizer().save_pretrained(tmp_path)
     with pytest.raises(UserError, match=r"BertModel is no reward model"):
         load_reward_model(named(tmp_path))
-
-
-def test_a_decoder_is_refused_before_its_weights_are_read(tmp_path):
-    LlamaConfig(architectures=["LlamaForSequenceClassification"], num_labels=1).save_pretrained(tmp_path)
-    bert_tokenizer().save_pretrained(tmp_path)
-    save_file({}, tmp_path / "model.safetensors")
-    for check in (lambda: load_reward_model(named(tmp_path)), lambda: check_reward_model(model_reward(tmp_path))):
-        with pytest.raises(UserError, match=r"LlamaForSequenceClassification is a decoder, .*: give a BERT"):
-            check()
 
 
 def test_a_classifier_of_several_classes_is_no_reward_model(tmp_path):

@@ -26,7 +26,8 @@ from plumbob.reward.dialogue_form import (
     load_form,
     save_form,
 )
-from plumbob.reward.scorer import Score
+from plumbob.reward.scorer import Score, ScoreRequest
+from tests.support.score_requests import score_requests
 from tests.support.tiny_policy import write_policy
 from tests.support.tiny_scorer import model_reward, write_scorer
 
@@ -109,11 +110,17 @@ def test_a_model_of_plain_transcripts_is_asked_plainly(
     assert scored.parts(ASKED) == (RowPart("as reward.model reads it", PLAIN, False),) and scored.parts("x") == ()
 
     class Echo:
-        def score(self, pairs: Sequence[tuple[str, str]]) -> list[Score]:
-            return [Score(float(len(prompt)), {prompt: 0.0, response: 1.0}) for prompt, response in pairs]
+        def score(self, requests: Sequence[ScoreRequest]) -> list[Score]:
+            return [
+                Score(0.0, {request.prompt: 0.0, prompt: 1.0, response: 2.0})
+                for request in requests
+                for prompt, response in [request.model_pair]
+            ]
 
-    asked = [(ASKED, "Ostvik."), ("something else", "no")]
-    assert FormScorer(Echo(), scored).score(asked) == Echo().score([(PLAIN, "Ostvik."), ("something else", "no")])
+    first, second = FormScorer(Echo(), scored).score(score_requests([(ASKED, "Ostvik."), ("something else", "no")]))
+    # A reward model reads its own form; whoever else scores, what the policy saw.
+    assert first.parts == {ASKED: 0.0, PLAIN: 1.0, "Ostvik.": 2.0}
+    assert second.parts == {"something else": 1.0, "no": 2.0}
 
 
 def test_a_model_of_a_template_is_asked_by_it_where_the_policy_has_none_of_its_own(

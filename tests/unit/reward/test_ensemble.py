@@ -12,7 +12,8 @@ from plumbob.reward.bert_scorer import BertScorer
 from plumbob.reward.calibration import Calibration, save_calibration
 from plumbob.reward.ensemble import EnsembleScorer
 from plumbob.reward.open_scorer import check_reward, open_scorer
-from plumbob.reward.scorer import Score
+from plumbob.reward.scorer import Score, ScoreRequest
+from tests.support.score_requests import score_requests
 from tests.support.tiny_scorer import model_reward, write_scorer
 
 PAIRS = [("a b c", "d e"), ("a", "b c d"), ("", "x")]
@@ -24,13 +25,13 @@ class Fixed:
     def __init__(self, **totals: float) -> None:
         self._totals = totals
 
-    def score(self, pairs: Sequence[tuple[str, str]]) -> list[Score]:
-        return [Score(self._totals[response], {"raw": 99.0}) for _, response in pairs]
+    def score(self, requests: Sequence[ScoreRequest]) -> list[Score]:
+        return [Score(self._totals[response], {"raw": 99.0}) for response in (request.response for request in requests)]
 
 
 def test_disagreement_is_paid_for_by_hand() -> None:
     ensemble = EnsembleScorer([Fixed(x=1, y=2), Fixed(x=3, y=2), Fixed(x=5, y=2)], penalty=0.5)
-    one, agreed = ensemble.score([("q", "x"), ("q", "y")])
+    one, agreed = ensemble.score(score_requests([("q", "x"), ("q", "y")]))
     # 1, 3 and 5: mean 3, variance (4 + 0 + 4) / 3. All of one mind: nothing is taken off.
     assert one.total == pytest.approx(3 - 0.5 * math.sqrt(8 / 3))
     assert one.parts == {"model-0": 1, "model-1": 3, "model-2": 5, "std": pytest.approx(math.sqrt(8 / 3))}
@@ -53,13 +54,13 @@ def test_each_member_is_normalised_by_its_own_calibration(new_model: Callable[[i
     raw = [BertScorer(model_reward(folder)).raw_scores(PAIRS) for folder in (first, second)]
     settings = ScorerSettings(model=str(first), ensemble=(str(second),), uncertainty_penalty=2.0, max_tokens=32)
     check_reward(settings.reward)
-    found = open_scorer(settings.reward, "cpu").score(PAIRS)
+    found = open_scorer(settings.reward, "cpu").score(score_requests(PAIRS))
     for score, one, other in zip(found, *raw, strict=True):
         one, other = (one - 1) / 2, (other + 3) * 4
         assert (score.parts["model-0"], score.parts["model-1"]) == pytest.approx((one, other), abs=1e-4)
         # Of two, the standard deviation is half the distance.
         assert score.total == pytest.approx((one + other) / 2 - abs(one - other), abs=1e-4)
-    alone = open_scorer(ScorerSettings(model=str(first), max_tokens=32).reward, "cpu").score(PAIRS)
+    alone = open_scorer(ScorerSettings(model=str(first), max_tokens=32).reward, "cpu").score(score_requests(PAIRS))
     assert [score.total for score in alone] == pytest.approx([score.parts["model-0"] for score in found])
 
 

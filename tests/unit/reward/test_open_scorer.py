@@ -11,10 +11,11 @@ from plumbob.reward.bert_scorer import BertScorer
 from plumbob.reward.calibration import Calibration, save_calibration
 from plumbob.reward.open_scorer import check_reward, open_scorer
 from plumbob.reward.scorer import Score
+from tests.support.score_requests import score_requests
 from tests.support.source_tree import modules, text
 from tests.support.tiny_scorer import model_reward, write_scorer
 
-PAIRS = [("a b c", "d e"), ("", "x")]
+PAIRS = score_requests([("a b c", "d e"), ("", "x")])
 
 
 def test_a_model_scores_as_it_does_by_itself(tmp_path: Path) -> None:

@@ -3,16 +3,17 @@
 from collections.abc import Sequence
 
 from plumbob.reward.rules import RuleScorer
-from plumbob.reward.scorer import Score
+from plumbob.reward.scorer import Score, ScoreRequest
 from plumbob.reward.second_judge import SecondRewardScorer
+from tests.support.score_requests import score_requests
 
 
 class Lengths:
-    def score(self, pairs: Sequence[tuple[str, str]]) -> list[Score]:
-        return [Score(float(len(response)), {"model": float(len(response))}) for _, response in pairs]
+    def score(self, requests: Sequence[ScoreRequest]) -> list[Score]:
+        return [Score(float(len(one.response)), {"model": float(len(one.response))}) for one in requests]
 
 
 def test_the_second_reward_is_a_part_and_not_the_total() -> None:
     second = RuleScorer(lambda prompt, response: -float(len(prompt)))
-    found = SecondRewardScorer(Lengths(), second).score([("a", "bc"), ("def", "g")])
+    found = SecondRewardScorer(Lengths(), second).score(score_requests([("a", "bc"), ("def", "g")]))
     assert found == [Score(2.0, {"model": 2.0, "judge": -1.0}), Score(1.0, {"model": 1.0, "judge": -3.0})]

@@ -22,6 +22,7 @@ from plumbob.core.errors import UserError
 from plumbob.reward.rules import RuleScorer
 from plumbob.reward.scorer import Opening, Score
 from tests.support.recording_listener import Watching
+from tests.support.score_requests import score_requests
 from tests.support.tiny_scorer import write_scorer
 
 
@@ -113,6 +114,6 @@ def test_a_new_reward_needs_an_arm_and_no_change_here(tmp_path: Path, monkeypatc
 
     def score(worker: ScorerWorker) -> str:
         worker.open(reward)
-        return repr(worker.score([("q", "abc"), ("q", "")]))
+        return repr(worker.score(score_requests([("q", "abc"), ("q", "")])))
 
     assert in_worker(tmp_path, score) == repr([Score(3.0, {}), Score(0.0, {})])

@@ -9,7 +9,9 @@ from plumbob.configs.load_run import load_run
 from plumbob.configs.resolved_copy import read_resolved
 from plumbob.configs.runs import PpoRun
 from plumbob.configs.settings.models import ModelRef
+from plumbob.configs.settings.reward_parts import ModelPart
 from plumbob.configs.settings.rewards import (
+    CombinedReward,
     EnsembleReward,
     JudgeSettings,
     ModelReward,
@@ -84,6 +86,44 @@ def test_errors_name_the_section_in_which_they_are(section: str) -> None:
         assert str(caught.value).startswith(message.format(section))
 
 
+def test_parts_of_several_kinds_with_weights() -> None:
+    part = ModelPart(model="other", weight=-0.5, max_tokens=16, name="second")
+    reward = ScorerSettings(model="rm", parts=(part,)).reward
+    assert isinstance(reward, CombinedReward)
+    assert [(one.name, one.weight, one.is_gate) for one in reward.parts] == [
+        ("model", 1.0, False),
+        ("second", -0.5, False),
+    ]
+    assert [str(ref) for ref in reward.models] == ["reward.model=rm", "reward.parts.0.model=other"]
+    alone = ScorerSettings(parts=(part,)).reward
+    assert isinstance(alone, CombinedReward) and len(alone.parts) == 1
+
+
+@pytest.mark.parametrize(
+    ("parts", "message"),
+    [
+        (
+            "[{kind: model, model: a, weigth: 2}]",
+            "reward.parts.0.weigth: unknown key; did you mean reward.parts.0.wei",
+        ),
+        ("[{model: a, weight: .inf}]", "reward.parts.0.weight: expected a finite number, found inf"),
+        ("[{model: a}]", "reward.parts: the name 'model' is taken"),
+        ("[{model: a, name: judge}]", "reward.parts: the name 'judge' is taken"),
+        ("[{weight: 2, name: b}]", "reward.parts.0.model: missing key"),
+    ],
+)
+def test_errors_in_a_part_name_it(parts: str, message: str) -> None:
+    with pytest.raises(UserError) as caught:
+        load_run("ppo", [*PPO, f"reward.parts={parts}"])
+    assert str(caught.value).removeprefix("command line: ").startswith(message)
+
+
+def test_a_reward_of_nothing_is_refused() -> None:
+    given = [one for one in PPO if not one.startswith("reward.model")]
+    with pytest.raises(UserError, match=r"reward\.model is missing, and there are no reward\.parts; .*reward\.parts"):
+        load_run("ppo", given)
+
+
 def test_a_run_that_began_before_rewards_were_a_union_resumes(tmp_path: Path) -> None:
     """Its copy of the settings as it was written then."""
     asked = load_run("ppo", [*PPO, "reward.ensemble=[a]", "judge.model=gold"])
@@ -92,10 +132,12 @@ def test_a_run_that_began_before_rewards_were_a_union_resumes(tmp_path: Path) ->
         **{"num_workers": 1, "num_threads": 1, "num_cpus": 0.5, "num_gpus": 0.0, "memory_gib": 1.0},
         "placement": "spread",
     }
+    # There were no parts then.
     of_model = {"uncertainty_penalty": 0.0, "batch_size": 32, "max_tokens": 256, "normalize": True}
     reward = {**workers, "model": "rm", "ensemble": ["a"], **of_model}
     judge = {**workers, "model": "gold", "ensemble": [], **of_model}
-    assert (list(config["reward"]), list(config["judge"])) == (list(reward), list(judge))
+    for now, then in ((config["reward"], reward), (config["judge"], judge)):
+        assert [key for key in now if key != "parts"] == list(then)
     (tmp_path / "resolved.json").write_text(json.dumps({"config": {**config, "reward": reward, "judge": judge}}))
     found = read_resolved(tmp_path)
     assert found == asked and isinstance(found, PpoRun)
@@ -107,6 +149,6 @@ def test_a_run_that_began_before_rewards_were_a_union_resumes(tmp_path: Path) ->
     ["reward.function=a.py:score", "reward.kind=rule", "reward_funcs=[a]", "reward=a.py:score", "judge=a.py"],
 )
 def test_a_reward_of_ones_own_is_told_what_a_reward_can_be(override: str) -> None:
-    with pytest.raises(UserError, match=r"is a trained reward model, .*plumbob run reward data\.scores=FILE") as caught:
+    with pytest.raises(UserError, match=r"is a trained reward model, .*reward\.parts") as caught:
         load_run("ppo", [*PPO, override])
     assert "did you mean" not in str(caught.value)

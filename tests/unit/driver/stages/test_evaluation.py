@@ -24,7 +24,7 @@ from plumbob.models.adapter import Adapter, save_adapter
 from plumbob.models.from_scratch import build_bert
 from plumbob.reward.bert_model import new_reward_model
 from plumbob.reward.dialogue_form import form_of, save_form
-from plumbob.reward.scorer import Score
+from plumbob.reward.scorer import Score, ScoreRequest
 from plumbob.rollout.rollout_records import Rollout, SampleRequest
 from plumbob.rollout.samplers.sampler import SamplerSpec
 from tests.support.tiny_policy import make_adapter, write_policy
@@ -88,8 +88,8 @@ class FakeSession:
     def compute(self, batch: Any, role: str, function: Any) -> NDArray[np.float32]:
         return np.zeros(batch.input_ids.shape, np.float32)
 
-    def score(self, texts: list[tuple[str, str]]) -> list[Score]:
-        return [Score(0.0, {"raw": float(len(response))}) for _, response in texts]
+    def score(self, requests: list[ScoreRequest]) -> list[Score]:
+        return [Score(0.0, {"raw": float(len(one.response))}) for one in requests]
 
 
 def test_pairs_alone_need_no_calibration(tmp_path: Path, uncalibrated: str) -> None:
@@ -117,8 +117,9 @@ def test_pairs_of_several_annotators(tmp_path: Path, uncalibrated: str) -> None:
 
 def test_an_ensemble_is_measured_by_its_total(tmp_path: Path, uncalibrated: str) -> None:
     class Ensemble(FakeSession):
-        def score(self, texts: list[tuple[str, str]]) -> list[Score]:
-            return [Score(2.0 * len(response), {"model-0": 9.0, "model-1": 9.0, "std": 0.0}) for _, response in texts]
+        def score(self, requests: list[ScoreRequest]) -> list[Score]:
+            parts = {"model-0": 9.0, "model-1": 9.0, "std": 0.0}
+            return [Score(2.0 * len(one.response), parts) for one in requests]
 
     pairs = write(tmp_path / "pairs.jsonl", {"prompt": "Q", "chosen": "long", "rejected": "no"})
     run = EvalRun(

@@ -15,7 +15,7 @@ from plumbob.configs.settings.models import AlignedPolicySettings
 from plumbob.configs.settings.rewards import ScorerSettings
 from plumbob.configs.settings.training import PpoSettings
 from plumbob.data.prompts import EncodedPrompt, PromptCursor
-from plumbob.reward.scorer import Score
+from plumbob.reward.scorer import Score, ScoreRequest
 from plumbob.rollout.requests import response_seed
 from plumbob.rollout.rollout_records import Rollout, SampleRequest
 from plumbob.trainers.online.collector import Collector, StepResponses, rewards_differ
@@ -42,8 +42,8 @@ class Fake:
         self.rounds.append(list(requests))
         return [response(request) for request in requests]
 
-    def score(self, pairs: Sequence[tuple[str, str]]) -> list[Score]:
-        return [Score(float(response) if prompt in self.teaching else 2.0, {}) for prompt, response in pairs]
+    def score(self, requests: Sequence[ScoreRequest]) -> list[Score]:
+        return [Score(float(one.response) if one.prompt in self.teaching else 2.0, {}) for one in requests]
 
 
 def order() -> list[str]:

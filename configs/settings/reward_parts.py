@@ -1,0 +1,43 @@
+"""What every part of a reward has, and the part that is a trained reward model."""
+
+from typing import Annotated, ClassVar, Literal
+
+from pydantic import Field
+
+from plumbob.configs.base import BatchSize, Coefficient, ModelName, NumTokens, Settings
+from plumbob.configs.settings.models import ModelRef
+
+
+class PartSettings(Settings):
+    """What each part has, whatever it is."""
+
+    name: Annotated[str, Field(min_length=1, max_length=60)] | None = None
+    """Of its values in the journal and the metrics; None takes the kind's."""
+    weight: Coefficient = 1.0
+    """What its value counts in the sum."""
+    is_gate: bool = False
+    """A value of 0 makes the whole reward 0; with `weight=0` it does nothing else."""
+
+    batch_size: ClassVar[int] = 32
+    """Responses that it scores together."""
+    models: ClassVar[tuple[ModelRef, ...]] = ()
+    """What every scorer's host must have."""
+    is_calibrated: ClassVar[bool] = False
+    columns: ClassVar[tuple[str, ...]] = ()
+    """Of the prompts' rows, those that it cannot score without."""
+    reads_rows: ClassVar[bool] = False
+    """Whether it is given the prompts' rows, with `columns` or whatever they have."""
+
+
+class ModelPart(PartSettings):
+    """A trained reward model: a sequence classifier with one output."""
+
+    kind: Literal["model"] = "model"
+    model: ModelName
+    """A sequence-classification folder with one output, or its hub name."""
+    batch_size: BatchSize = 32  # type: ignore[misc]
+    """Responses in one forward. Changes memory and speed, never a score."""
+    max_tokens: NumTokens = 256
+    """Of prompt and response together, the reward model's own tokens."""
+    normalize: bool = True
+    """Use the calibration stored with the model: mean 0 and variance 1 under the policy that it was calibrated on."""

@@ -1,0 +1,40 @@
+"""Several parts as one reward: their weighted sum, which a gate can make 0."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from plumbob.configs.settings.rewards import WeightedPart
+from plumbob.reward.scorer import Opening, Score, Scorer, ScoreRequest
+
+
+@dataclass(frozen=True)
+class CombinedScorer:
+    """sum_k w_k v_k of the parts' values v, or 0 where the value of a gate is 0.
+
+    Attributes:
+        parts: each with its scorer, whose total is the part's value.
+    """
+
+    parts: Sequence[tuple[WeightedPart, Scorer]]
+
+    def score(self, requests: Sequence[ScoreRequest]) -> list[Score]:
+        """Scores in the order of the requests; their parts are the values by the parts' names."""
+        columns = [scorer.score(requests) for _, scorer in self.parts]
+        return [self._combined(values) for values in zip(*columns, strict=True)]
+
+    def _combined(self, values: Sequence[Score]) -> Score:
+        found = list(zip((part for part, _ in self.parts), values, strict=True))
+        is_shut = any(part.is_gate and value.total == 0 for part, value in found)
+        total = 0.0 if is_shut else sum(part.weight * value.total for part, value in found)
+        failures = {part.name: reason for part, value in found for reason in value.failures.values()}
+        return Score(total, {part.name: value.total for part, value in found}, failures)
+
+
+def combined_opening(parts: Sequence[tuple[WeightedPart, Opening]]) -> Opening:
+    """Each part is checked, and opened, as it would be alone."""
+
+    def check() -> None:
+        for _, opening in parts:
+            opening.check()
+
+    return Opening(check, lambda device: CombinedScorer([(part, opening.open(device)) for part, opening in parts]))

@@ -1,0 +1,154 @@
+"""A trained reward model as an endpoint (`plumbob serve-reward`): batches in, scores out, health, a token."""
+
+import asyncio
+import hmac
+import json
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import asynccontextmanager, suppress
+from dataclasses import dataclass
+from typing import Any
+
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+from starlette.routing import Route
+
+from plumbob.core.errors import RunFailed
+from plumbob.reward.scorer import Score, Scorer, ScoreRequest
+
+MAX_BODY_BYTES = 64 * 2**20
+MAX_REQUESTS = 10_000
+"""Responses in one batch."""
+
+FormPrompt = Callable[[list[dict[str, Any]]], str | None]
+"""Chat messages as the reward model reads them; None where it reads the prompt's text."""
+
+
+@dataclass(frozen=True)
+class _Batch:
+    requests: Sequence[ScoreRequest]
+    scores: "asyncio.Future[list[Score]]"
+
+
+class BatchedScorer:
+    """Scores one batch at a time, in a thread; what came in meanwhile is scored together, up to `max_rows`."""
+
+    def __init__(self, scorer: Scorer, max_rows: int) -> None:
+        self._scorer, self._max_rows = scorer, max_rows
+        self._waiting: asyncio.Queue[_Batch] = asyncio.Queue()
+
+    async def score(self, requests: Sequence[ScoreRequest]) -> list[Score]:
+        """Raises what the scorer raises."""
+        batch = _Batch(requests, asyncio.get_running_loop().create_future())
+        await self._waiting.put(batch)
+        return await batch.scores
+
+    async def run(self) -> None:
+        """Until it is cancelled."""
+        while True:
+            batches = [await self._waiting.get()]
+            while not self._waiting.empty() and sum(len(batch.requests) for batch in batches) < self._max_rows:
+                batches.append(self._waiting.get_nowait())
+            await self._score(batches)
+
+    async def _score(self, batches: Sequence[_Batch]) -> None:
+        together = [request for batch in batches for request in batch.requests]
+        try:
+            scores = iter(await asyncio.to_thread(self._scorer.score, together))
+        except Exception as error:
+            if len(batches) > 1:  # One of them may be to blame alone.
+                for batch in batches:
+                    await self._score([batch])
+            elif not batches[0].scores.done():  # Whoever asked may have gone.
+                batches[0].scores.set_exception(error)
+            return
+        for batch in batches:
+            found = [next(scores) for _ in batch.requests]
+            if not batch.scores.done():
+                batch.scores.set_result(found)
+
+
+def reward_app(
+    scorer: Scorer, form_prompt: FormPrompt, about: dict[str, Any], token: str | None, max_rows: int
+) -> Starlette:
+    """The endpoint: GET /health, POST /score as `HttpScorer` asks.
+
+    Args:
+        about: what /health says of the model.
+        token: what a request must bear; None asks for none.
+        max_rows: responses that are scored together.
+    """
+    batched = BatchedScorer(scorer, max_rows)
+
+    @asynccontextmanager
+    async def lifespan(app: Starlette) -> AsyncIterator[None]:
+        scoring = asyncio.create_task(batched.run())
+        yield
+        scoring.cancel()
+        with suppress(asyncio.CancelledError):
+            await scoring
+
+    async def health(request: Request) -> Response:
+        return JSONResponse({"status": "ok", **about})
+
+    async def score(request: Request) -> Response:
+        if token is not None and not _bears(request, token):
+            return _refused(401, "the request does not bear the token that this server was started with")
+        body = await _bounded_body(request)
+        if body is None:
+            return _refused(413, f"a batch may have {MAX_BODY_BYTES} bytes")
+        try:
+            requests = score_requests_of(body, form_prompt)
+        except (ValueError, TypeError, KeyError) as error:
+            return _refused(400, f"not a batch of requests: {error}")
+        try:
+            scores = await batched.score(requests)
+        except RunFailed as error:
+            return _refused(422, str(error))
+        return JSONResponse({"scores": [{"score": one.total, "parts": dict(one.parts)} for one in scores]})
+
+    routes: list[tuple[str, Callable[[Request], Awaitable[Response]], str]] = [
+        ("/health", health, "GET"),
+        ("/score", score, "POST"),
+    ]
+    return Starlette(
+        routes=[Route(path, handler, methods=[method]) for path, handler, method in routes], lifespan=lifespan
+    )
+
+
+def score_requests_of(body: bytes, form_prompt: FormPrompt) -> list[ScoreRequest]:
+    """Raises ValueError, TypeError or KeyError where it is no batch of requests."""
+    given = json.loads(body)["requests"]
+    if not isinstance(given, list) or len(given) > MAX_REQUESTS:
+        raise ValueError(f"expected a list of at most {MAX_REQUESTS} requests")
+    return [_score_request(one, form_prompt) for one in given]
+
+
+def _score_request(given: dict[str, Any], form_prompt: FormPrompt) -> ScoreRequest:
+    prompt, response = given["prompt"], given["response"]
+    if not isinstance(prompt, str) or not isinstance(response, str):
+        raise TypeError("prompt and response must be texts")
+    row = given.get("row") or {}
+    messages = next((row[name] for name in ("messages", "prompt") if isinstance(row.get(name), list)), None)
+    if messages and messages[-1].get("role") == "assistant":
+        messages = messages[:-1]
+    return ScoreRequest(prompt, response, form_prompt=form_prompt(messages) if messages else None)
+
+
+async def _bounded_body(request: Request) -> bytes | None:
+    """None where it is longer than it may be; no more than that is held."""
+    parts, size = [], 0
+    async for part in request.stream():
+        size += len(part)
+        if size > MAX_BODY_BYTES:
+            return None
+        parts.append(part)
+    return b"".join(parts)
+
+
+def _bears(request: Request, token: str) -> bool:
+    return hmac.compare_digest(request.headers.get("authorization", ""), f"Bearer {token}")
+
+
+def _refused(status: int, reason: str) -> Response:
+    return JSONResponse({"error": reason}, status_code=status)

@@ -1,0 +1,45 @@
+"""Listening for `plumbob serve-reward`: the socket, the server on it, and the reward model's own form of dialogue."""
+
+import socket
+from typing import Any
+
+import uvicorn
+
+from plumbob.configs.settings.rewards import ModelReward
+from plumbob.core.errors import UserError
+from plumbob.reward.dialogue_form import RewardPrompts
+from plumbob.reward.open_scorer import check_reward, open_scorer
+from plumbob.reward.services.reward_server import reward_app
+
+
+def serve_reward(reward: ModelReward, host: str, port: int, token: str | None) -> None:
+    """Serve until the process is asked to end.
+
+    Raises:
+        UserError: the model cannot be used, or nothing can listen there.
+    """
+    check_reward(reward)
+    prompts = RewardPrompts(reward)
+    listening = _listen(host, port)
+    about = {"model": reward.model.name, "is_calibrated": reward.is_calibrated, "max_tokens": reward.max_tokens}
+    app = reward_app(open_scorer(reward, _device()), prompts.written, about, token, reward.batch_size)
+    shown = f"[{host}]" if ":" in host else host
+    print(f"{reward.model.name} scores batches at http://{shown}:{listening.getsockname()[1]}/score", flush=True)
+    uvicorn.Server(uvicorn.Config(app, log_level="warning")).run(sockets=[listening])
+
+
+def _listen(host: str, port: int) -> socket.socket:
+    try:
+        family, kind, protocol, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
+        listening = socket.socket(family, kind, protocol)
+        listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listening.bind(address)
+    except (OSError, OverflowError) as error:
+        raise UserError(f"nothing can listen on {host}, port {port}: {error}; give another --host or --port") from error
+    return listening
+
+
+def _device() -> Any:
+    import torch
+
+    return "cuda" if torch.cuda.is_available() else "cpu"

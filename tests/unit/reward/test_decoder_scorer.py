@@ -1,0 +1,93 @@
+"""A decoder as a reward model scores as it does in plain transformers, whatever is padded beside it."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from transformers import AutoModelForSequenceClassification, AutoTokenizer, LlamaConfig, PreTrainedTokenizerFast
+from transformers.models.llama.modeling_llama import LlamaForSequenceClassification
+
+from plumbob.configs.settings.data import ReadingSettings
+from plumbob.core.errors import UserError
+from plumbob.data.reading.readers import read_prompts
+from plumbob.data.texts.chat import chat_renderer
+from plumbob.reward.dialogue_form import FormScorer, RewardPrompts
+from plumbob.reward.open_scorer import check_reward, open_scorer
+from plumbob.reward.scorer import ScoreRequest
+from tests.support.control_tokenizers import byte_tokenizer
+from tests.support.score_requests import score_requests
+from tests.support.tiny_scorer import model_reward
+from tests.unit.reward.test_dialogue_form import CHATML, write
+
+QUESTIONS = ("Capital?", "How far is it from Ostvik to the sea?", "Say <|im_end|> aloud.")
+ANSWERS = ("Ostvik.", "It is forty miles, by the old road.", "No <|im_end|> here.", "")
+
+
+def write_decoder(folder: Path, pad_id: int | None, template: str | None = CHATML) -> Path:
+    tokenizer = byte_tokenizer(template)
+    torch.manual_seed(0)
+    config = LlamaConfig(
+        vocab_size=len(tokenizer), hidden_size=32, intermediate_size=64, num_hidden_layers=2, num_attention_heads=2,
+        max_position_embeddings=256, num_labels=1, pad_token_id=pad_id,
+    )  # fmt: skip
+    LlamaForSequenceClassification(config).save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    return folder
+
+
+def plain_score(folder: Path, ids: list[int]) -> float:
+    """By transformers alone, of one text that nothing is beside."""
+    model = AutoModelForSequenceClassification.from_pretrained(folder)
+    with torch.inference_mode():
+        found: float = model(torch.tensor([ids])).logits.item()
+    return found
+
+
+def letters(tokenizer: PreTrainedTokenizerFast, text: str) -> list[int]:
+    """Ids of a text in which nothing is a control token."""
+    found: list[int] = tokenizer(text, add_special_tokens=False, split_special_tokens=True)["input_ids"]
+    return found
+
+
+@pytest.mark.parametrize("padding", ["its own", "none"])
+def test_a_dialogue_is_scored_at_its_last_token(tmp_path: Path, padding: str) -> None:
+    tokenizer = byte_tokenizer(CHATML)
+    # Without a padding token of the config's the model takes the last token, also where that is a batch's padding.
+    folder = write_decoder(tmp_path / "rm", tokenizer.pad_token_id if padding == "its own" else None)
+    reward = model_reward(folder, batch_size=5, max_tokens=200)
+    check_reward(reward)
+    prompts = RewardPrompts(reward)
+    policy: Any = byte_tokenizer("{% for m in messages %}[{{ m['content'] }}]{% endfor %}")
+    rows = [{"prompt": [{"role": "user", "content": text}]} for text in QUESTIONS]
+    asked = read_prompts(write(tmp_path, *rows), ReadingSettings(), prompts.beside(chat_renderer(policy))).records
+    requests = [ScoreRequest(prompt.text, answer) for prompt in asked for answer in ANSWERS]
+    found = FormScorer(open_scorer(reward, "cpu"), prompts).score(requests)
+    start, end = (tokenizer.convert_tokens_to_ids(token) for token in ("<|im_start|>", "<|im_end|>"))
+    expected = []
+    for question in QUESTIONS:
+        for answer in ANSWERS:
+            ids = [start, *letters(tokenizer, f"user\n{question}"), end, *letters(tokenizer, "\n")]
+            ids += [start, *letters(tokenizer, "assistant\n"), *letters(tokenizer, answer), end]
+            expected.append(plain_score(folder, [*ids, *letters(tokenizer, "\n")]))
+    assert max(expected) - min(expected) > 0.05
+    assert [score.total for score in found] == pytest.approx(expected, abs=1e-5)
+    assert [score.parts["raw"] for score in found] == [score.total for score in found]
+
+
+def test_a_text_is_followed_by_the_response_and_the_eos(tmp_path: Path) -> None:
+    folder = write_decoder(tmp_path / "rm", None, template=None)
+    tokenizer = AutoTokenizer.from_pretrained(folder)
+    (found,) = open_scorer(model_reward(folder), "cpu").score(score_requests([("2 + 2 =", " 4")]))
+    ids = [*letters(tokenizer, "2 + 2 = 4"), tokenizer.eos_token_id]
+    assert found.total == pytest.approx(plain_score(folder, ids), abs=1e-5)
+
+
+def test_what_is_too_long_loses_its_beginning(tmp_path: Path) -> None:
+    folder = write_decoder(tmp_path / "rm", None, template=None)
+    tokenizer = AutoTokenizer.from_pretrained(folder)
+    (found,) = open_scorer(model_reward(folder, max_tokens=5), "cpu").score(score_requests([("abcdefgh", "xyz")]))
+    ids = [*letters(tokenizer, "abcdefghxyz"), tokenizer.eos_token_id][-5:]
+    assert found.total == pytest.approx(plain_score(folder, ids), abs=1e-5)
+    with pytest.raises(UserError, match="takes at most 256 tokens"):
+        check_reward(model_reward(folder, max_tokens=257))
