@@ -18,7 +18,7 @@ class CombinedScorer:
     parts: Sequence[tuple[WeightedPart, Scorer]]
 
     def score(self, requests: Sequence[ScoreRequest]) -> list[Score]:
-        """Scores in the order of the requests; their parts are the values by the parts' names."""
+        """Scores in the order of the requests; their parts are the parts' values, and as `NAME/DETAIL` what is behind them."""
         columns = [scorer.score(requests) for _, scorer in self.parts]
         return [self._combined(values) for values in zip(*columns, strict=True)]
 
@@ -26,8 +26,10 @@ class CombinedScorer:
         found = list(zip((part for part, _ in self.parts), values, strict=True))
         is_shut = any(part.is_gate and value.total == 0 for part, value in found)
         total = 0.0 if is_shut else sum(part.weight * value.total for part, value in found)
+        parts = {part.name: value.total for part, value in found}
+        parts |= {f"{part.name}/{name}": detail for part, value in found for name, detail in value.parts.items()}
         failures = {part.name: reason for part, value in found for reason in value.failures.values()}
-        return Score(total, {part.name: value.total for part, value in found}, failures)
+        return Score(total, parts, failures)
 
 
 def combined_opening(parts: Sequence[tuple[WeightedPart, Opening]]) -> Opening:

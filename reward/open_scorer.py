@@ -2,7 +2,7 @@
 
 from typing import assert_never
 
-from plumbob.configs.settings.reward_services import HttpPart
+from plumbob.configs.settings.reward_services import HttpPart, LlmJudgePart
 from plumbob.configs.settings.rewards import CombinedReward, EnsembleReward, ModelReward, Reward, RuleReward
 from plumbob.reward.bert_model import check_reward_model, is_decoder, load_reward_model
 from plumbob.reward.bert_scorer import BertScorer
@@ -12,6 +12,7 @@ from plumbob.reward.ensemble import ensemble_opening
 from plumbob.reward.rules import RuleScorer
 from plumbob.reward.scorer import Opening, Scorer
 from plumbob.reward.services.http_scorer import http_opening
+from plumbob.reward.services.llm_judge import judge_opening
 
 
 def check_reward(reward: Reward) -> None:
@@ -38,6 +39,8 @@ def _opening(reward: Reward) -> Opening:
             return combined_opening([(part, _opening(part.reward)) for part in parts])
         case HttpPart():
             return http_opening(reward)
+        case LlmJudgePart():
+            return judge_opening(reward)
         case RuleReward(rule):
             return Opening(lambda: None, lambda device: RuleScorer(rule))
         case _:

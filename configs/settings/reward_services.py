@@ -1,24 +1,20 @@
-"""Parts of a reward that another process gives, over HTTP."""
+"""Parts of a reward that another process gives, over HTTP: an endpoint that scores, and an LLM as a judge."""
 
 from typing import Annotated, ClassVar, Literal, Self
 from urllib.parse import urlsplit
 
 from pydantic import Field, model_validator
 
-from plumbob.configs.base import BatchSize, Coefficient, Seconds
+from plumbob.configs.base import BatchSize, Coefficient, NumTokens, Seconds
 from plumbob.configs.settings.reward_parts import PartSettings
 
 
-class HttpPart(PartSettings):
-    """An endpoint that scores batches, such as `plumbob serve-reward` gives (docs/rewards.md has the form)."""
+class ServicePart(PartSettings):
+    """What each of them has: where it is, how long it is waited for, and what becomes of what it cannot score."""
 
-    kind: Literal["http"] = "http"
     url: Annotated[str, Field(max_length=2000)]
-    """What batches are posted to, such as http://localhost:8100/score."""
     token_env: Annotated[str, Field(pattern=r"^[A-Za-z_][A-Za-z0-9_]*$")] | None = None
     """The variable of the environment that holds the bearer token, on every scorer's host; None sends none."""
-    batch_size: BatchSize = 32  # type: ignore[misc]
-    """Responses in one request."""
     max_in_flight: Annotated[int, Field(gt=0, le=256)] = 4
     """Requests of one scorer that wait for their answer at once."""
     timeout_s: Seconds = 60.0
@@ -37,5 +33,47 @@ class HttpPart(PartSettings):
             raise ValueError(
                 f"the url {self.url!r} of a reward's part is no address of an endpoint: give one such as "
                 f"http://localhost:8100/score"
+            )
+        return self
+
+
+class HttpPart(ServicePart):
+    """An endpoint that scores batches, such as `plumbob serve-reward` gives (docs/rewards.md has the form)."""
+
+    kind: Literal["http"] = "http"
+    url: Annotated[str, Field(max_length=2000)]
+    """What batches are posted to, such as http://localhost:8100/score."""
+    batch_size: BatchSize = 32  # type: ignore[misc]
+    """Responses in one request."""
+
+
+class LlmJudgePart(ServicePart):
+    """An LLM behind an OpenAI-compatible endpoint, by a rubric; or against another response, asked in both orders."""
+
+    kind: Literal["llm-judge"] = "llm-judge"
+    url: Annotated[str, Field(max_length=2000)]
+    """Of the API, such as http://localhost:8000/v1."""
+    model: Annotated[str, Field(min_length=1, max_length=500)]
+    """By its name there."""
+    rubric: Annotated[str, Field(min_length=1, max_length=100_000)]
+    """What is to be judged, in words. The prompt and the response are put behind it."""
+    scale: tuple[int, int] = (1, 10)
+    """The least and the highest score. The value is where it lies between them: from 0 to 1."""
+    reference: Annotated[str, Field(min_length=1)] | None = None
+    """The column with a response to compare with: the value is the share of the two orders in which the policy's wins,
+    a tie counting half. None scores by `scale`."""
+    max_tokens: NumTokens = 64
+    """Of the judge's answer."""
+
+    @property
+    def columns(self) -> tuple[str, ...]:  # type: ignore[override]
+        return () if self.reference is None else (self.reference,)
+
+    @model_validator(mode="after")
+    def _check_scale(self) -> Self:
+        low, high = self.scale
+        if not 0 < high - low <= 100:
+            raise ValueError(
+                f"the scale [{low}, {high}] of a judge: give the least and the highest score, at most 100 apart"
             )
         return self

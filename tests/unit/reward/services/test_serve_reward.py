@@ -1,0 +1,127 @@
+"""`plumbob serve-reward` as a process of its own, asked as a run asks it."""
+
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from pathlib import Path
+
+import httpx
+import pytest
+
+from plumbob.configs.settings.reward_services import HttpPart
+from plumbob.core.errors import UserError
+from plumbob.reward.bert_scorer import BertScorer
+from plumbob.reward.dialogue_form import form_of, save_form
+from plumbob.reward.open_scorer import check_reward, open_scorer
+from plumbob.reward.scorer import ScoreRequest
+from tests.support.score_requests import score_requests
+from tests.support.tiny_scorer import model_reward, write_scorer
+
+FORM = "{% for m in messages %}{{ m['role'] }} {{ m['content'] }} {% endfor %}a"
+PLUMBOB = [sys.executable, "-c", "import sys; from plumbob.console.cli import main; sys.exit(main())"]
+PAIRS = [("a b c", "d e"), ("a", "b c d"), ("", "x"), ("p q", "r")]
+
+
+@contextmanager
+def serving(folder: Path, *options: str, **variables: str) -> Iterator[str]:
+    """The address that a server of the model in the folder says it scores at."""
+    command = [*PLUMBOB, "serve-reward", str(folder), "--port=0", "--max-tokens=32", *options]
+    server = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env={**os.environ, **variables})
+    try:
+        assert server.stdout is not None
+        said = server.stdout.readline()
+        assert " scores batches at " in said, said
+        yield said.split()[-1]
+    finally:
+        server.terminate()
+        server.wait(60)
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = write_scorer(tmp_path_factory.mktemp("served"))
+    save_form(form_of(FORM, {}), folder)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def address(model: Path) -> Iterator[str]:
+    with serving(model, "--raw") as url:
+        yield url
+
+
+def test_it_scores_as_the_model_does(model: Path, address: str) -> None:
+    part = HttpPart(url=address, batch_size=2)
+    check_reward(part)
+    expected = BertScorer(model_reward(model)).score(score_requests(PAIRS))
+    found = open_scorer(part, "cpu").score(score_requests(PAIRS))
+    assert [score.total for score in found] == pytest.approx([score.total for score in expected], abs=1e-5)
+    assert httpx.get(address.replace("/score", "/health")).json() == {
+        "status": "ok", "model": str(model), "is_calibrated": False, "max_tokens": 32,
+    }  # fmt: skip
+
+
+def test_many_at_once_each_get_their_own(model: Path, address: str) -> None:
+    expected = [score.total for score in BertScorer(model_reward(model)).score(score_requests(PAIRS))]
+
+    def ask(number: int) -> float:
+        prompt, response = PAIRS[number % len(PAIRS)]
+        body = {"requests": [{"prompt": prompt, "response": response}]}
+        found: float = httpx.post(address, json=body, timeout=60).json()["scores"][0]["score"]
+        return found
+
+    with ThreadPoolExecutor(16) as threads:
+        found = list(threads.map(ask, range(64)))
+    assert found == pytest.approx(expected * 16, abs=1e-5)
+
+
+def test_chat_messages_are_read_in_the_models_own_form(model: Path, address: str) -> None:
+    messages = [{"role": "user", "content": "b c"}]
+    asked = [ScoreRequest("[whatever the policy saw]", "d", {"prompt": messages})]
+    (found,) = open_scorer(HttpPart(url=address), "cpu").score(asked)
+    (expected,) = BertScorer(model_reward(model)).score(score_requests([("user b c a", "d")]))
+    assert found.total == pytest.approx(expected.total, abs=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("body", "status"),
+    [
+        (b"{", 400),
+        (b"[]", 400),
+        (b'{"requests": [{"prompt": 3, "response": "x"}]}', 400),
+        (b'{"requests": [{"prompt": "x"}]}', 400),
+        (b'{"requests": ' + b"[1]" * 2**20, 400),
+        (b" " * (64 * 2**20 + 1), 413),
+    ],
+)
+def test_what_is_no_batch_is_refused(address: str, body: bytes, status: int) -> None:
+    answer = httpx.post(address, content=body, timeout=60)
+    assert answer.status_code == status and answer.json()["error"]
+
+
+def test_whoever_has_not_the_token_is_not_scored(model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with serving(model, "--raw", "--token-env=KEY", KEY="s3cret") as url:
+        with pytest.raises(UserError, match="status 401"):
+            check_reward(HttpPart(url=url))
+        monkeypatch.setenv("MINE", "s3cret")
+        check_reward(HttpPart(url=url, token_env="MINE"))
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["nowhere"], "plumbob: reward.model=nowhere: "),
+        (["MODEL"], "calibration.json"),
+        (["MODEL", "--raw", "--host=0.0.0.0"], "others could use the server: give a token too"),
+        (["MODEL", "--raw", "--token-env=NOT_SET"], "the variable is not set"),
+        (["MODEL", "--raw", "--port=1000000"], "nothing can listen on 127.0.0.1, port 1000000"),
+    ],
+)
+def test_a_mistake_gets_one_message(model: Path, options: list[str], message: str) -> None:
+    given = [str(model) if option == "MODEL" else option for option in options]
+    command = [*PLUMBOB, "serve-reward", *given, "--max-tokens=32"]
+    ended = subprocess.run(command, capture_output=True, text=True, timeout=300)
+    assert ended.returncode == 2 and message in ended.stderr and "Traceback" not in ended.stderr
