@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from plumbob.configs.runs import PpoRun
-from plumbob.configs.settings.algorithms import Rloo
+from plumbob.configs.settings.algorithms import FixedKl, Rloo
 from plumbob.configs.settings.training import PpoSettings
 from plumbob.trainers.learner.learner_protocol import UpdatePlan
 from plumbob.trainers.online.collector import StepResponses
@@ -96,7 +96,7 @@ def test_past_a_ratio_of_one_each_surrogate_has_the_enumerated_gradient_and_no_l
 
 
 def test_so_has_the_clipped_surrogate_of_one_range(one_rank: Ranks, tmp_path: Path) -> None:
-    ppo = PpoSettings(estimator=Rloo(), shaping=UNSHAPED)
+    ppo = PpoSettings(estimator=Rloo(), kl=FixedKl(coefficient=Size().beta), shaping=UNSHAPED)
     found = one_rank.run(errors_past_one, tmp_path, Size(), ppo, ())[0]
     found.errors.check()
     assert 0.05 < found.clipped_share < 0.95
