@@ -14,8 +14,8 @@ from plumbob.verify.world.problem import UNSHAPED, Size
 
 TWO_UPDATES = "two updates a step"
 """So that the second begins where ratios are not 1."""
-OVERLONG = OverlongPenaltySettings(cache_tokens=2)
-"""Of responses of at most 3 tokens those of 2 pay a half, those of 3 all."""
+OVERLONG = OverlongPenaltySettings(cache_tokens=2, penalty=0.5)
+"""Of responses of at most 3 tokens those of 2 pay 1/4, those of 3 pay 1/2."""
 
 
 def unsolved(*names: str) -> Mapping[str, OnlineTarget | None]:
@@ -27,8 +27,8 @@ def penalised(target: OnlineTarget, cache_tokens: int) -> OnlineTarget:
     """Of the rewards less the soft overlong penalty."""
 
     def solved(instance: Instance) -> Array:
-        penalty = overlong_penalty(instance.tree.num_tokens, instance.tree.depth, cache_tokens)
-        return target(replace(instance, rewards=instance.rewards - penalty))
+        share = overlong_penalty(instance.tree.num_tokens, instance.tree.depth, cache_tokens)
+        return target(replace(instance, rewards=instance.rewards - OVERLONG.penalty * share))
 
     return solved
 
@@ -36,7 +36,7 @@ def penalised(target: OnlineTarget, cache_tokens: int) -> OnlineTarget:
 def cut_off(instance: Instance) -> Array:
     """Where a penalty leads that is all or nothing, at the limit."""
     at_limit = instance.tree.num_tokens >= instance.tree.depth
-    return best(replace(instance, rewards=instance.rewards - at_limit))
+    return best(replace(instance, rewards=instance.rewards - OVERLONG.penalty * at_limit))
 
 
 def greedy_given_end(instance: Instance) -> Array:
@@ -61,7 +61,7 @@ GSPO_ROW = OnlineRow(
     lambda instance: kl_in_loss_optimum(instance, "k2", 3 / 4, length_weighted=True),
     k_in_loss(Size(), "k2"),
     group_size=4,
-    num_steps=250,
+    num_steps=300,
     num_minibatches=2,
     learning_rate=5e-3,
     num_samples=504,
@@ -79,7 +79,7 @@ CISPO_ROW = OnlineRow(
     Rloo(),
     best,
     group_size=GROUP,
-    num_steps=160,
+    num_steps=240,
     num_minibatches=2,
     policy_loss=Cispo(cap=1.1),
     own_bugs={
@@ -105,7 +105,7 @@ MASKED_ROW = OnlineRow(
 )
 OVERLONG_ROW = OnlineRow(
     "soft overlong penalty (DAPO)",
-    "RLOO, k1 in the reward, 40 responses, of which those of 2 tokens pay 1/2 and of 3 pay 1",
+    "RLOO, k1 in the reward, 40 responses, of which those of 2 tokens pay 1/4 and of 3 pay 1/2",
     Rloo(),
     penalised(best, OVERLONG.cache_tokens),
     group_size=GROUP,
