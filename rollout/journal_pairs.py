@@ -37,7 +37,7 @@ class JournalPairs:
     num_close: int
 
 
-class _Judged(NamedTuple):
+class _Ranked(NamedTuple):
     response: str
     score: float
 
@@ -57,19 +57,19 @@ def best_against_worst(rows: Iterable[tuple[int, JournalRow]], part: str | None,
         UserError: a response has no such part.
     """
     prompts: dict[str, str] = {}
-    best: dict[str, _Judged] = {}
-    worst: dict[str, _Judged] = {}
+    best: dict[str, _Ranked] = {}
+    worst: dict[str, _Ranked] = {}
     num_unusable = 0
     for step, row in rows:
         prompts.setdefault(row.prompt_id, row.prompt)
         if row.finish_reason != "stop" or not row.response.strip():
             num_unusable += 1
             continue
-        judged = _Judged(row.response, _score(step, row, part))
-        if judged.score > best.setdefault(row.prompt_id, judged).score:
-            best[row.prompt_id] = judged
-        if judged.score < worst.setdefault(row.prompt_id, judged).score:
-            worst[row.prompt_id] = judged
+        ranked = _Ranked(row.response, _score(step, row, part))
+        if ranked.score > best.setdefault(row.prompt_id, ranked).score:
+            best[row.prompt_id] = ranked
+        if ranked.score < worst.setdefault(row.prompt_id, ranked).score:
+            worst[row.prompt_id] = ranked
     pairs = []
     for prompt_id, prompt in prompts.items():
         if prompt_id in best:

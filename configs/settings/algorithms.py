@@ -121,7 +121,7 @@ class Gspo(Settings):
 class Cispo(Settings):
     """The log-prob of each token, weighted by its ratio up to a bound (MiniMax 2025, arXiv 2506.13585).
 
-    No token is left out: where the clipped surrogate stops pushing, this one goes on at the bound.
+    No token is left out: where the clipped surrogate stops pushing, this one pushes on, at the bound.
     """
 
     kind: Literal["cispo"] = "cispo"

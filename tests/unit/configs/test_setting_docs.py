@@ -34,8 +34,13 @@ def test_a_setting_has_its_type_bounds_default_and_meaning() -> None:
     (memory,) = of_key("judge.memory_gib")
     assert (memory.default, memory.may_change, memory.runs) == (1.0, True, ("ppo",))
     assert memory.meaning.startswith("Main memory.")
-    (files,) = of_key("data.pairs", "dpo")
+    (files,) = of_key("data.labelled", "kto")
     assert (files.type, files.is_required) == ("file (also a folder or a pattern of files)", True)
+    (mixture,) = of_key("data.mixture", "sft")
+    weight = "number above 0 and at most 1,000,000"
+    assert (mixture.type, mixture.default) == (f"file (also a folder or a pattern of files), each with: {weight}", {})
+    (columns,) = of_key("data.columns", "sft")
+    assert columns.type == "name, each with: text"
     (stop,) = of_key("cluster.num_cpus")
     assert (stop.type, stop.default) == ("whole number above 0 and at most 4,096 or null", None)
     assert stop.meaning == "CPUs of a local Ray; null takes all of the machine's."
@@ -55,6 +60,15 @@ def test_a_choice_lists_its_variants_and_what_each_has() -> None:
     }
     (run,) = of_key("kind")
     assert set(dict(run.choices)) == set(RUN_KINDS) and run.is_required
+
+
+def test_the_elements_of_a_list_are_listed() -> None:
+    (kind,) = of_key("reward.parts.N.kind", "ppo")
+    assert kind.is_required and dict(kind.choices)["exact"].startswith("1 where a response is the row's answer")
+    (column,) = of_key("reward.parts.N.tolerance", "ppo")
+    assert (column.only_with, column.default) == (("reward.parts.N.kind=numeric",), 0.0)
+    (letter,) = of_key("reward.parts.N.instructions.N.letter", "ppo")
+    assert letter.only_with == ("reward.parts.N.instructions.N.kind=without-letter",)
 
 
 @pytest.mark.parametrize(

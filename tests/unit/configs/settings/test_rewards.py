@@ -112,6 +112,27 @@ def test_parts_of_several_kinds_with_weights() -> None:
         ("[{kind: model, weight: 2, name: b}]", "reward.parts.0.model: missing key"),
         ("[{model: a}]", "reward.parts.0.kind: missing key; give it, one of model, http, "),
         ("[{kind: modle, model: a}]", "reward.parts.0.kind: expected one of 'model', 'http'"),
+        ("[{kind: exact, columns: a}]", "reward.parts.0.columns: unknown key; did you mean reward.parts.0.column?"),
+        (
+            "[{kind: exact, pattern: a}]",
+            "reward.parts.0.pattern: not a key of reward.parts.0.kind=exact; it belongs to reward.parts.0.kind=regex",
+        ),
+        ("[{kind: exact}, {kind: exact, column: b}]", "reward.parts: the name 'exact' is taken"),
+        ("[{kind: contains, texts: []}]", "reward.parts.0.texts: "),
+        ("[{kind: length}]", "a count without bounds: give min, max or both"),
+        ("[{kind: length, min: 3, max: 2}]", "a count between min=3 and max=2: min must not be above max"),
+        (
+            "[{kind: instructions}]",
+            "a part of kind instructions has none: give instructions=[{kind: sentences, max: 1}",
+        ),
+        (
+            "[{kind: instructions, instructions: [{kind: words, maxx: 3}]}]",
+            "reward.parts.0.instructions.0.maxx: unknown key; did you mean reward.parts.0.instructions.0.max?",
+        ),
+        (
+            "[{kind: instructions, instructions: [{max: 3}]}]",
+            "reward.parts.0.instructions.0.kind: missing key; give it, one of words, sentences, ",
+        ),
     ],
 )
 def test_errors_in_a_part_name_it(parts: str, message: str) -> None:
@@ -138,6 +159,13 @@ def test_one_part_of_a_file_is_changed_on_the_command_line(tmp_path: Path) -> No
     file.write_text(file.read_text().replace("weight: 1", "wieght: 1"))
     with pytest.raises(UserError, match=r"mine\.yaml, line 10: reward\.parts\.1\.wieght: unknown key; did you mean"):
         load_run(str(file), [])
+
+
+def test_the_parts_of_a_pipeline_read_no_rows() -> None:
+    load_run("toy", ["reward.parts=[{kind: length, max: 9}, {kind: instructions, instructions: [{kind: lowercase}]}]"])
+    for part in ("{kind: exact}", "{kind: instructions, column: checks}"):
+        with pytest.raises(UserError, match="reads the rows of the prompts' file, which a pipeline does not hand on"):
+            load_run("toy", [f"reward.parts=[{part}]"])
 
 
 def test_a_reward_of_nothing_is_refused() -> None:
