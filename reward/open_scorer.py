@@ -2,7 +2,7 @@
 
 from typing import assert_never
 
-from plumbob.configs.settings.reward_programs import FunctionPart
+from plumbob.configs.settings.reward_programs import CodePart, FunctionPart
 from plumbob.configs.settings.reward_services import HttpPart, LlmJudgePart
 from plumbob.configs.settings.rewards import CombinedReward, EnsembleReward, ModelReward, Reward, RuleReward
 from plumbob.reward.bert_model import check_reward_model, is_decoder, load_reward_model
@@ -10,6 +10,7 @@ from plumbob.reward.bert_scorer import BertScorer
 from plumbob.reward.combined import combined_opening
 from plumbob.reward.decoder_scorer import DecoderScorer
 from plumbob.reward.ensemble import ensemble_opening
+from plumbob.reward.programs.code_scorer import code_opening
 from plumbob.reward.programs.function_scorer import function_opening
 from plumbob.reward.rules import RuleScorer
 from plumbob.reward.scorer import Opening, Scorer
@@ -41,6 +42,8 @@ def _opening(reward: Reward) -> Opening:
             return combined_opening([(part, _opening(part.reward)) for part in parts])
         case FunctionPart():
             return function_opening(reward)
+        case CodePart():
+            return code_opening(reward)
         case HttpPart():
             return http_opening(reward)
         case LlmJudgePart():
