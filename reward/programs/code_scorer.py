@@ -18,6 +18,7 @@ from plumbob.configs.settings.reward_programs import CodePart
 from plumbob.core.after_death import AfterDeath
 from plumbob.core.errors import RunFailed, UserError
 from plumbob.data.records import RowError
+from plumbob.reward.programs.inside.tester_program import PROGRAM_GONE
 from plumbob.reward.programs.program_tests import (
     InputOutput,
     assertions_in,
@@ -26,7 +27,6 @@ from plumbob.reward.programs.program_tests import (
     program_in,
 )
 from plumbob.reward.programs.sandbox import Sandbox, SandboxRefused
-from plumbob.reward.programs.tester_program import PROGRAM_GONE
 from plumbob.reward.scorer import Opening, Score, ScoreRequest
 
 

@@ -18,7 +18,7 @@ from plumbob.core.errors import RunFailed
 
 Role = Literal["answers", "tests", "script"]
 
-BEGIN = "import sys; sys.path.append({ours!r}); from plumbob.reward.programs.sandbox_program import main; main()"
+BEGIN = "import sys; sys.path.append({ours!r}); from plumbob.reward.programs.inside.sandbox_program import main; main()"
 START_TIMEOUT_S = 30.0
 """To be inside: a host that is busy takes longer than the 0.05 s of an idle one."""
 

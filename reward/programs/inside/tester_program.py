@@ -12,8 +12,8 @@ import sys
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from plumbob.reward.programs.channel import ChannelClosed, receive, send
-from plumbob.reward.programs.plain_values import decoded, encoded
+from plumbob.reward.programs.inside.channel import ChannelClosed, receive, send
+from plumbob.reward.programs.inside.plain_values import decoded, encoded
 
 PROGRAM_GONE = 3
 """Exit status where the program's process has ended: its other tests need another."""

@@ -12,8 +12,8 @@ from collections.abc import Callable
 from types import ModuleType
 from typing import Any
 
-from plumbob.reward.programs.channel import receive, send
-from plumbob.reward.programs.plain_values import decoded, encoded
+from plumbob.reward.programs.inside.channel import receive, send
+from plumbob.reward.programs.inside.plain_values import decoded, encoded
 
 Message = dict[str, Any]
 

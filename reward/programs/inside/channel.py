@@ -5,7 +5,7 @@ import os
 import struct
 from typing import Any
 
-from plumbob.reward.programs.plain_values import MAX_BYTES
+from plumbob.reward.programs.inside.plain_values import MAX_BYTES
 
 HEADER = struct.Struct(">I")
 

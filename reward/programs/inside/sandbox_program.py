@@ -62,14 +62,14 @@ def main() -> None:
 def _role(name: str) -> Callable[[dict[str, Any]], None]:
     """What is to be done inside; all of its modules are imported before the sandbox is closed."""
     if name == "answers":
-        from plumbob.reward.programs.answer_program import serve
+        from plumbob.reward.programs.inside.answer_program import serve
 
         return serve
     if name == "tests":
-        from plumbob.reward.programs.tester_program import run_tests
+        from plumbob.reward.programs.inside.tester_program import run_tests
 
         return run_tests
-    from plumbob.reward.programs.script_program import run_script
+    from plumbob.reward.programs.inside.script_program import run_script
 
     return run_script
 
