@@ -97,6 +97,6 @@ def _name_errors(name: object) -> list[SettingError]:
 def _line(error: SettingError, source: Source) -> str:
     if not error.key:
         return error.text
-    line = source.lines.get(error.key)
+    line = source.line_of(error.key)
     place = {None: source.label, 0: "command line"}.get(line, f"{source.label}, line {line}")
     return f"{place}: {error.key}: {error.text}"

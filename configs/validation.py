@@ -4,6 +4,7 @@ import difflib
 import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from itertools import zip_longest
 from typing import Any, get_origin
 
 from pydantic import ValidationError
@@ -109,8 +110,8 @@ def _walk(model: type[Settings], given: Mapping[str, Any], prefix: str, root: ty
             if group is not None:
                 yield from _of_other_kind(group, elements, element, f"{key}.{number}", root)
             elif isinstance(element, dict) and "kind" not in element:
-                kinds = ", ".join(repr(kind_of(one)) for one in elements)
-                yield SettingError(f"{key}.{number}.kind", f"missing key; expected {_one_of(kinds)}")
+                kinds = ", ".join(map(kind_of, elements))
+                yield SettingError(f"{key}.{number}.kind", f"missing key; give it, one of {kinds}")
         groups = groups_of(field.annotation)
         group = _group_for(groups, value) if isinstance(value, dict) else None
         if group is not None:
@@ -164,7 +165,7 @@ def _advice_on(name: str, root: type[Settings], close: str = "") -> Iterator[str
 def _all_keys(model: type[Settings], prefix: str) -> Iterator[str]:
     for name, field in model.model_fields.items():
         yield f"{prefix}{name}"
-        for group in groups_of(field.annotation) + element_groups_of(field.annotation):
+        for group in groups_of(field.annotation):
             yield from _all_keys(group, f"{prefix}{name}.")
 
 
@@ -208,8 +209,10 @@ def _one_of(choices: str) -> str:
 def _dotted(loc: tuple[int | str, ...], given: Any) -> str:
     """The key as the user wrote it: pydantic's `loc` also names union branches, which are no keys."""
     path: list[str] = []
-    for part in loc:
+    for part, following in zip_longest(loc, loc[1:]):
         match given:
+            case dict() if part == given.get("kind") and following in given:
+                continue  # The branch of a union, which may be called as one of its keys is.
             case dict() if part in given:
                 given = given[part]
             case list() if isinstance(part, int):

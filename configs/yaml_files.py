@@ -34,6 +34,12 @@ class Source:
     values: dict[str, Any]
     lines: dict[str, int] = field(default_factory=dict)
 
+    def line_of(self, key: str) -> int | None:
+        """Of the key, or of the list that it is in an element of; None where neither was written."""
+        parts = key.split(".")
+        lists = (".".join(parts[:number]) for number, part in enumerate(parts) if part.isdecimal())
+        return next((self.lines[name] for name in (key, *lists) if name in self.lines), None)
+
 
 class _Loader(yaml.SafeLoader):
     """YAML in which a key stands once, 1e-4 is a number, and 2026-01-01 and off are text."""
@@ -117,12 +123,17 @@ def _size_of(node: yaml.Node, sizes: dict[int, int], above: tuple[int, ...]) -> 
 
 
 def _lines(node: yaml.Node | None, prefix: str) -> dict[str, int]:
-    if not isinstance(node, yaml.MappingNode):
-        return {}
+    """Dotted key -> line; the elements of a list by their numbers, from 0."""
     lines: dict[str, int] = {}
-    for key_node, value_node in node.value:
-        key = f"{prefix}{key_node.value}"
-        lines |= {key: key_node.start_mark.line + 1} | _lines(value_node, f"{key}.")
+    match node:
+        case yaml.MappingNode():
+            keyed = [(f"{prefix}{key_node.value}", key_node, value_node) for key_node, value_node in node.value]
+        case yaml.SequenceNode():
+            keyed = [(f"{prefix}{number}", element, element) for number, element in enumerate(node.value)]
+        case _:
+            return lines
+    for key, place, value_node in keyed:
+        lines |= {key: place.start_mark.line + 1} | _lines(value_node, f"{key}.")
     return lines
 
 
@@ -141,14 +152,19 @@ def overridden(source: Source, overrides: Sequence[str]) -> Source:
     return Source(source.label, values, lines)
 
 
-def _put(values: dict[str, Any], key: str, value: object) -> None:
+def _element(values: list[Any], number: str) -> Any:
+    """The element of that number, from 0; None where there is none."""
+    return dict(zip(map(str, range(len(values))), values, strict=True)).get(number)
+
+
+def _put(values: Any, key: str, value: object) -> None:
     """Set a nested value. Another `kind` starts its group anew: the old kind's settings do not apply to it."""
     *groups, name = key.split(".")
     for depth, part in enumerate(groups):
-        inner = values.get(part)
-        if inner is None:
+        inner = _element(values, part) if isinstance(values, list) else values.get(part)
+        if inner is None and isinstance(values, dict):
             inner = values[part] = {}
-        if not isinstance(inner, dict):
+        if not isinstance(inner, dict | list) or (isinstance(inner, list) and depth + 1 == len(groups)):
             parent = ".".join(groups[: depth + 1])
             raise UserError(f"{key}: {parent} is {describe(inner)}, which has no settings below it")
         values = inner

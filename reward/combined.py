@@ -18,7 +18,7 @@ class CombinedScorer:
     parts: Sequence[tuple[WeightedPart, Scorer]]
 
     def score(self, requests: Sequence[ScoreRequest]) -> list[Score]:
-        """Scores in the order of the requests; their parts are the values by name, and `NAME/DETAIL` behind them."""
+        """Scores in the order of the requests; their parts are the values, and as `NAME/DETAIL` what is behind them."""
         columns = [scorer.score(requests) for _, scorer in self.parts]
         return [self._combined(values) for values in zip(*columns, strict=True)]
 

@@ -5,13 +5,13 @@ from typing import assert_never
 from plumbob.configs.settings.reward_programs import CodePart, FunctionPart
 from plumbob.configs.settings.reward_services import HttpPart, LlmJudgePart
 from plumbob.configs.settings.rewards import CombinedReward, EnsembleReward, ModelReward, Reward, RuleReward
-from plumbob.reward.bert_model import check_reward_model, is_decoder, load_reward_model
-from plumbob.reward.bert_scorer import BertScorer
 from plumbob.reward.combined import combined_opening
-from plumbob.reward.decoder_scorer import DecoderScorer
 from plumbob.reward.ensemble import ensemble_opening
 from plumbob.reward.programs.code_scorer import code_opening
 from plumbob.reward.programs.function_scorer import function_opening
+from plumbob.reward.reward_models.bert_model import check_reward_model, is_decoder, load_reward_model
+from plumbob.reward.reward_models.bert_scorer import BertScorer
+from plumbob.reward.reward_models.decoder_scorer import DecoderScorer
 from plumbob.reward.rules import RuleScorer
 from plumbob.reward.scorer import Opening, Scorer
 from plumbob.reward.services.http_scorer import http_opening

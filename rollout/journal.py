@@ -158,7 +158,8 @@ def read_table(path: Path) -> pa.Table:
         table = pq.ParquetFile(path).read()
     except (pa.ArrowInvalid, OSError) as error:
         raise UserError(f"{path}: cannot be read as Parquet: {error}") from error
-    if "prompt_row" not in table.schema.names:  # One of before rewards could read rows.
+    if set(_SCHEMA.names) - set(table.schema.names) == {"prompt_row"}:
+        # One of before rewards could read rows.
         rows = pa.array(["{}"] * len(table), pa.string())
         table = table.add_column(_SCHEMA.get_field_index("prompt_row"), "prompt_row", rows)
     if table.schema.names != _SCHEMA.names:

@@ -18,8 +18,14 @@ class PartSettings(Settings):
     is_gate: bool = False
     """A value of 0 makes the whole reward 0; with `weight=0` it does nothing else."""
 
-    batch_size: ClassVar[int] = 32
-    """Responses that it scores together."""
+    batch_size: BatchSize = 32
+    """Responses that it scores together. Changes memory and speed, never a score."""
+
+    @property
+    def label(self) -> str:
+        """What it is called: its name, or its kind."""
+        return self.name or str(type(self).model_fields["kind"].default)
+
     models: ClassVar[tuple[ModelRef, ...]] = ()
     """What every scorer's host must have."""
     is_calibrated: ClassVar[bool] = False
@@ -35,8 +41,6 @@ class ModelPart(PartSettings):
     kind: Literal["model"] = "model"
     model: ModelName
     """A sequence-classification folder with one output, or its hub name."""
-    batch_size: BatchSize = 32  # type: ignore[misc]
-    """Responses in one forward. Changes memory and speed, never a score."""
     max_tokens: NumTokens = 256
     """Of prompt and response together, the reward model's own tokens."""
     normalize: bool = True

@@ -24,7 +24,7 @@ class FunctionPart(PartSettings):
     """`file.py:name` or `package.module:name`. It is given texts and a dictionary, and gives a number."""
     batched: bool = False
     """It is given lists of prompts, of responses and of rows, and gives a list of numbers; None is a failure."""
-    batch_size: BatchSize = 32  # type: ignore[misc]
+    batch_size: BatchSize = 32
     """Responses in one call where it is batched; calls that are awaited together where it is `async def`."""
     timeout_s: Seconds = 10.0
     """Of one call; then its process is killed and started again."""

@@ -5,7 +5,7 @@ from urllib.parse import urlsplit
 
 from pydantic import Field, model_validator
 
-from plumbob.configs.base import BatchSize, Coefficient, NumTokens, Seconds
+from plumbob.configs.base import Coefficient, NumTokens, Seconds
 from plumbob.configs.settings.reward_parts import PartSettings
 
 
@@ -43,8 +43,6 @@ class HttpPart(ServicePart):
     kind: Literal["http"] = "http"
     url: Annotated[str, Field(max_length=2000)]
     """What batches are posted to, such as http://localhost:8100/score."""
-    batch_size: BatchSize = 32  # type: ignore[misc]
-    """Responses in one request."""
 
 
 class LlmJudgePart(ServicePart):

@@ -109,10 +109,10 @@ class CombinedReward:
         return any(part.reward.reads_rows for part in self.parts)
 
 
-RewardPart = Annotated[ModelPart | FunctionPart | CodePart | HttpPart | LlmJudgePart, Field(discriminator="kind")]
+RewardPart = Annotated[ModelPart | HttpPart | LlmJudgePart | FunctionPart | CodePart, Field(discriminator="kind")]
 """What `reward.parts` is a list of. Each but `ModelPart`, which becomes a `ModelReward`, is a reward itself."""
 
-Reward = ModelReward | EnsembleReward | RuleReward | CombinedReward | FunctionPart | CodePart | HttpPart | LlmJudgePart
+Reward = ModelReward | EnsembleReward | RuleReward | CombinedReward | HttpPart | LlmJudgePart | FunctionPart | CodePart
 """Each says which models every scorer's host must have, how many responses it scores together, whether its scores have
 mean 0 and variance 1, and whether it reads the prompts' rows. A new one is a variant of `RewardPart`, which is a member
 here too, a file in `reward/` that scores, and its arm in `reward/open_scorer.py`: nobody else asks which it is."""
@@ -163,7 +163,7 @@ class RewardGroupSettings(WorkerGroupSettings):
     def weighted_parts(self) -> tuple[WeightedPart, ...]:
         """Those of `parts`."""
         return tuple(
-            WeightedPart(part.name or part.kind, self._part_reward(part, number), part.weight, part.is_gate)
+            WeightedPart(part.label, self._part_reward(part, number), part.weight, part.is_gate)
             for number, part in enumerate(self.parts)
         )
 
@@ -178,7 +178,7 @@ class RewardGroupSettings(WorkerGroupSettings):
 
     @model_validator(mode="after")
     def _check(self) -> Self:
-        names = [part.name or part.kind for part in self.parts] + ([MODEL] if self.model is not None else [])
+        names = [part.label for part in self.parts] + ([MODEL] if self.model is not None else [])
         twice = next((name for name in names if names.count(name) > 1 or name in RESERVED_NAMES), None)
         if twice is not None:
             raise ValueError(
@@ -235,6 +235,9 @@ class JudgeSettings(ScorerSettings):
 
 class PipelineScorerSettings(RewardGroupSettings):
     """In a pipeline, `model` is the encoder that becomes the reward model: made new, a folder or a hub name."""
+
+    model: ModelName | NewBertSettings
+    """One that there is, or the sizes of one to be made."""
 
     def trained(self, folder: str) -> ScorerSettings:
         """The scorers once the reward model is there."""

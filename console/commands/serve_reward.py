@@ -26,8 +26,10 @@ def run(arguments: Namespace) -> int:
     from plumbob.configs.settings.models import REWARD_MODEL, ModelRef
     from plumbob.configs.settings.rewards import ModelReward
     from plumbob.core.errors import UserError
-    from plumbob.reward.services.serving import serve_reward
+    from plumbob.driver.serve_reward import serve_reward
 
+    if not 0 <= arguments.port < 2**16:
+        raise UserError(f"--port={arguments.port}: a port is a number from 0, for a free one, to 65535")
     token = None
     if arguments.token_env is not None:
         token = os.environ.get(arguments.token_env)

@@ -33,8 +33,8 @@ from plumbob.models.from_scratch import EOS, NEW_POLICY, PAD, check_sizes
 from plumbob.models.loading import OpenedPolicy, open_policy
 from plumbob.models.tuning.methods import method_of
 from plumbob.models.tuning.targets import check_served
-from plumbob.reward.dialogue_form import DialogueForm, FormInUse
 from plumbob.reward.open_scorer import check_reward
+from plumbob.reward.reward_models.dialogue_form import DialogueForm, FormInUse
 from plumbob.rollout.samplers.open_sampler import adapter_serving, support_for, support_of
 from plumbob.rollout.samplers.vllm.support import MIN_HEAD_WIDTH
 from plumbob.trainers.offline.reward_model import check_encoder

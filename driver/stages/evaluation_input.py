@@ -17,8 +17,8 @@ from plumbob.data.rendered_rows import RenderedRow, prompt_rows, text_rows
 from plumbob.data.texts.chat import chat_renderer, plain_dialogue
 from plumbob.models.loading import OpenedPolicy, open_baseline, open_policy
 from plumbob.models.tuning.targets import check_served
-from plumbob.reward.dialogue_form import RewardPrompts
 from plumbob.reward.open_scorer import check_reward
+from plumbob.reward.reward_models.dialogue_form import RewardPrompts
 from plumbob.rollout.samplers.open_sampler import support_for
 
 

@@ -11,8 +11,8 @@ from plumbob.driver.stages.model_sampling import sampler_spec
 from plumbob.driver.stages.stage import PreparedStage, StageContext, training_stage
 from plumbob.models.loading import OpenedPolicy
 from plumbob.models.resolution import served_rank
-from plumbob.reward.dialogue_form import FormScorer, RewardPrompts
 from plumbob.reward.open_scorer import check_reward, open_scorer
+from plumbob.reward.reward_models.dialogue_form import FormScorer, RewardPrompts
 from plumbob.reward.scorer import Scorer
 from plumbob.reward.second_judge import SecondRewardScorer
 from plumbob.rollout.samplers.open_sampler import serving_of

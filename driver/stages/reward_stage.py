@@ -11,8 +11,8 @@ from plumbob.driver.stages.model_sampling import ModelSampling
 from plumbob.driver.stages.new_models import create_encoder
 from plumbob.driver.stages.stage import PreparedStage, StageContext, training_stage
 from plumbob.models.masked_lm import open_encoder
-from plumbob.reward.calibration import Calibration
-from plumbob.reward.dialogue_form import DialogueForm, FormInUse, save_form
+from plumbob.reward.reward_models.calibration import Calibration
+from plumbob.reward.reward_models.dialogue_form import DialogueForm, FormInUse, save_form
 from plumbob.rollout.requests import sample_requests
 from plumbob.trainers.learner.learner_protocol import Learners
 from plumbob.trainers.metrics.metrics_log import MetricsLog

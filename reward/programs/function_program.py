@@ -96,7 +96,7 @@ def load(place: str, name: str) -> Callable[..., Any]:
         raise Refused(f"{place} has no {name}; its functions: {', '.join(near) or 'none'}")
     if not callable(function) or inspect.isclass(function):
         raise Refused(f"{name} in {place} is no function but a {type(function).__name__}")
-    return function  # type: ignore[no-any-return]
+    return function
 
 
 def _module_of(path: Path) -> ModuleType:

@@ -32,7 +32,7 @@ class Endpoint:
     """
 
     def __init__(self, part: ServicePart, timeout_s: float | None = None) -> None:
-        self._part, self._name = part, part.name or part.kind
+        self._part, self._name = part, part.label
         self._client = httpx.Client(timeout=timeout_s or part.timeout_s, headers=self._headers())
 
     def post(self, url: str, body: Any, retries: int | None = None) -> httpx.Response:

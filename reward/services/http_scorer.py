@@ -52,7 +52,7 @@ def scores_of(answer: httpx.Response, number: int) -> list[Score | None]:
     try:
         given = answer.json()["scores"]
         found = [_score_of(value) for value in given]
-    except (ValueError, KeyError, TypeError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise EndpointError(f"its answer is not of the form ({error}): {answer.text[:MAX_SHOWN]}") from error
     if len(found) != number:
         raise EndpointError(f"it gave {len(found)} scores for {number} responses")
@@ -64,7 +64,8 @@ def _score_of(value: Any) -> Score | None:
         case None:
             return None
         case {"score": score, **others}:
-            parts = {name: _number(part) for name, part in dict(others.get("parts", {})).items()}
+            parts: Any = others.get("parts", {})
+            parts = {name: _number(part) for name, part in parts.items()}
             return Score(_number(score), parts)
         case _:
             return Score(_number(value), {})
@@ -90,7 +91,7 @@ def http_opening(part: HttpPart) -> Opening:
             scores_of(Endpoint(part, CHECK_TIMEOUT_S).post(part.url, {"requests": []}, retries=0), 0)
         except EndpointError as error:
             raise UserError(
-                f"the reward's part {part.name or part.kind}: {part.url} does not score: {error}. Start what answers "
+                f"the reward's part {part.label}: {part.url} does not score: {error}. Start what answers "
                 f"there, such as plumbob serve-reward FOLDER, or correct the url"
             ) from error
 

@@ -22,9 +22,9 @@ WINS: Mapping[str, float] = {"A": 1.0, "tie": 0.5, "B": 0.0}
 
 @dataclass(frozen=True)
 class Verdict:
-    """What the judge said to one question, and the tokens that it read and wrote."""
+    """What the judge chose at one question, and the tokens that it read and wrote."""
 
-    said: int | str
+    choice: int | str
     prompt_tokens: int
     completion_tokens: int
 
@@ -59,9 +59,9 @@ class LlmJudge:
             return self._endpoint.failed(str(error))
         if self._part.reference is None:
             low, high = self._part.scale
-            value = (int(verdicts[0].said) - low) / (high - low)
+            value = (int(verdicts[0].choice) - low) / (high - low)
         else:
-            first, second = (WINS[str(verdict.said)] for verdict in verdicts)
+            first, second = (WINS[str(verdict.choice)] for verdict in verdicts)
             value = (first + 1 - second) / 2
         tokens = ("prompt_tokens", "completion_tokens")
         return Score(value, {name: float(sum(getattr(one, name) for one in verdicts)) for name in tokens})
@@ -97,7 +97,7 @@ class LlmJudge:
         }
         answer = self._endpoint.post(f"{self._part.url.rstrip('/')}/chat/completions", body)
         verdict = _verdict_of(answer.text, choices)
-        self._kept[question] = verdict.said
+        self._kept[question] = verdict.choice
         while len(self._kept) > MAX_CACHED:
             self._kept.popitem(last=False)
         return verdict
@@ -112,9 +112,9 @@ def _verdict_of(text: str, choices: Sequence[int | str]) -> Verdict:
     except (ValueError, KeyError, TypeError, IndexError) as error:
         raise EndpointError(f"the judge's answer is not of the form ({error}): {text[:MAX_SHOWN]}") from error
     match given:
-        case {"verdict": said, **others} if not others and not isinstance(said, bool) and said in choices:
+        case {"verdict": choice, **others} if not others and not isinstance(choice, bool) and choice in choices:
             usage = answer.get("usage") or {}
-            return Verdict(said, usage.get("prompt_tokens", 0), usage.get("completion_tokens", 0))
+            return Verdict(choice, usage.get("prompt_tokens", 0), usage.get("completion_tokens", 0))
         case _:
             raise EndpointError(f"the judge answered {written[:MAX_SHOWN]!r}, and was to choose one of {list(choices)}")
 
@@ -127,7 +127,7 @@ def judge_opening(part: LlmJudgePart) -> Opening:
             LlmJudge(part, CHECK_TIMEOUT_S).ask("This tries whether you can be asked.", [1, 2])
         except EndpointError as error:
             raise UserError(
-                f"the reward's part {part.name or part.kind}: {part.model} at {part.url} does not judge: {error}. "
+                f"the reward's part {part.label}: {part.model} at {part.url} does not judge: {error}. "
                 f"Start it, or correct url and model; it must take response_format of type json_schema"
             ) from error
 

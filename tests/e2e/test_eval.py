@@ -17,7 +17,7 @@ from plumbob.driver.stages.evaluation import EVALUATION_STEP
 from plumbob.driver.stages.evaluation_input import prepare_eval
 from plumbob.driver.stages.model_sampling import sampler_spec
 from plumbob.models.adapter import load_adapter, save_adapter
-from plumbob.reward.bert_scorer import BertScorer
+from plumbob.reward.reward_models.bert_scorer import BertScorer
 from plumbob.rollout.requests import sample_requests
 from plumbob.rollout.rollout_records import Rollout
 from plumbob.rollout.samplers.sampler import sample

@@ -10,7 +10,7 @@ import torch
 from safetensors.torch import load_file
 from transformers import AutoModelForMaskedLM, AutoModelForSequenceClassification, AutoTokenizer
 
-from plumbob.reward.bert_scorer import BertScorer
+from plumbob.reward.reward_models.bert_scorer import BertScorer
 from tests.support.plain_transformers import load_plain, plain_logprobs
 from tests.support.score_requests import score_requests
 from tests.support.small_run import (

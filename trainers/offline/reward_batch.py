@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from plumbob.data.batch import Batch
 from plumbob.data.records import Ranking, ScoredResponse
 from plumbob.models.padding import real_tokens_first
-from plumbob.reward.bert_encoding import EncodedPair, encode_pairs, pad_pairs
+from plumbob.reward.reward_models.bert_encoding import EncodedPair, encode_pairs, pad_pairs
 
 INPUT_NAMES = ("input_ids", "attention_mask", "token_type_ids")
 

@@ -32,8 +32,8 @@ from plumbob.reward.agreement import (
     explained_variance,
     pair_margins,
 )
-from plumbob.reward.bert_encoding import EncodedPair
-from plumbob.reward.bert_model import RewardModel, check_length, check_pairs_are_read, new_reward_model
+from plumbob.reward.reward_models.bert_encoding import EncodedPair
+from plumbob.reward.reward_models.bert_model import RewardModel, check_length, check_pairs_are_read, new_reward_model
 from plumbob.trainers.algorithms.reward_losses import (
     bradley_terry_loss,
     ordered_pairs,

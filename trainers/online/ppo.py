@@ -20,7 +20,7 @@ from plumbob.data.texts.chat import Render, chat_renderer
 from plumbob.models.adapter import ModelRole
 from plumbob.models.loading import OpenedPolicy, open_policy
 from plumbob.models.tuning.methods import check_tunable
-from plumbob.reward.dialogue_form import RewardPrompts
+from plumbob.reward.reward_models.dialogue_form import RewardPrompts
 from plumbob.reward.scorer import Scorer
 from plumbob.rollout.requests import Samplers
 from plumbob.rollout.rollout_records import Rollout

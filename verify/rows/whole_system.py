@@ -18,8 +18,9 @@ from plumbob.configs.settings.training import PpoSettings
 from plumbob.configs.settings.workers import ClusterSettings, LearnerSettings, RolloutSettings, StorageSettings
 from plumbob.driver.api import run
 from plumbob.models.from_scratch import build_bert
-from plumbob.reward.bert_scorer import BertScorer
-from plumbob.reward.calibration import Calibration, save_calibration
+from plumbob.reward.reward_models.bert_scorer import BertScorer
+from plumbob.reward.reward_models.calibration import Calibration, save_calibration
+from plumbob.reward.scorer import ScoreRequest
 from plumbob.verify.local_learner import open_learner
 from plumbob.verify.null_listener import NullListener
 from plumbob.verify.optima.planted_bugs import OnlineTarget, online_bugs
@@ -132,7 +133,9 @@ def _reward(folder: Path, is_calibrated: bool) -> ModelReward:
 
 def scored(world: TinyWorld, reward_model: Path) -> Array:
     """What the reward model says of every response, [P, K]."""
-    scores = BertScorer(_reward(reward_model, is_calibrated=True)).score(_texts(world))
+    scores = BertScorer(_reward(reward_model, is_calibrated=True)).score(
+        [ScoreRequest(*text) for text in _texts(world)]
+    )
     return np.array([score.total for score in scores]).reshape(len(world.prompts), -1)
 
 

@@ -1,5 +1,6 @@
 """Which settings are files, models and changeable: by hand for every kind of run, against the schema's types."""
 
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, get_args
@@ -9,7 +10,15 @@ import pytest
 from plumbob.configs.base import InputFile, IsFile, IsModel, MayChange, ModelName, Settings
 from plumbob.configs.paths import with_absolute_paths
 from plumbob.configs.runs import RUN_KINDS, Run
-from plumbob.configs.schema import groups_of, is_marked, marked_keys, marked_texts, types_of, with_marked_texts
+from plumbob.configs.schema import (
+    element_groups_of,
+    groups_of,
+    is_marked,
+    marked_keys,
+    marked_texts,
+    types_of,
+    with_marked_texts,
+)
 
 RETAINED, REPLAYED = "retention.text", "replay.text"
 FILES = {
@@ -99,6 +108,8 @@ def filled(model: type[Settings], prefix: str = "") -> Any:
         if is_marked(field, IsFile) or is_marked(field, IsModel):
             is_list = any(get_args(one) for one in types_of(field.annotation))
             values[name] = (f"one-{key}", f"two-{key}") if is_list else f"one-{key}"
+        elif parts := element_groups_of(field.annotation):
+            values[name] = tuple(filled(part, f"{key}.{number}.") for number, part in enumerate(parts))
         elif inner:
             values[name] = filled(inner[0], f"{key}.")
         elif field.is_required():
@@ -117,7 +128,7 @@ def test_all_files_and_models_of_every_run_become_absolute(
     whole = with_absolute_paths(run)
     for mark, expected in ((IsFile, FILES), (IsModel, MODELS)):
         found = list(marked_texts(whole, mark))
-        assert {key for key, _ in found} == expected[kind]
+        assert {re.sub(r"\.\d+\.", ".", key) for key, _ in found} == expected[kind]
         assert [path for _, path in found] == [str(tmp_path / name) for _, name in marked_texts(run, mark)]
     ensembles = [key for key, _ in marked_texts(whole, IsModel) if key.endswith("ensemble")]
     assert len(ensembles) == 2 * len(set(ensembles))

@@ -17,7 +17,7 @@ from transformers import (
 
 from plumbob.configs.settings.models import REWARD_MODEL, ModelRef
 from plumbob.core.errors import UserError
-from plumbob.reward.bert_model import (
+from plumbob.reward.reward_models.bert_model import (
     RewardModel,
     check_length,
     check_reward_model,
@@ -25,8 +25,8 @@ from plumbob.reward.bert_model import (
     new_reward_model,
     rewards_of,
 )
-from plumbob.reward.bert_scorer import BertScorer
-from plumbob.reward.calibration import Calibration, save_calibration
+from plumbob.reward.reward_models.bert_scorer import BertScorer
+from plumbob.reward.reward_models.calibration import Calibration, save_calibration
 from plumbob.reward.scorer import ScoreError
 from tests.support.score_requests import score_requests
 from tests.support.tiny_scorer import CLS, SEP, A, bert_config, bert_tokenizer, model_reward, write_scorer

@@ -4,7 +4,7 @@ import pytest
 
 from plumbob.configs.settings.models import REWARD_MODEL, ModelRef
 from plumbob.core.errors import UserError
-from plumbob.reward.calibration import Calibration, calibrate, load_calibration, save_calibration
+from plumbob.reward.reward_models.calibration import Calibration, calibrate, load_calibration, save_calibration
 
 
 def test_mean_and_standard_deviation_by_hand():

@@ -12,8 +12,8 @@ from plumbob.configs.settings.data import ReadingSettings
 from plumbob.core.errors import UserError
 from plumbob.data.reading.readers import read_prompts
 from plumbob.data.texts.chat import chat_renderer
-from plumbob.reward.dialogue_form import FormScorer, RewardPrompts
 from plumbob.reward.open_scorer import check_reward, open_scorer
+from plumbob.reward.reward_models.dialogue_form import FormScorer, RewardPrompts
 from plumbob.reward.scorer import ScoreRequest
 from tests.support.control_tokenizers import byte_tokenizer
 from tests.support.score_requests import score_requests
@@ -29,7 +29,7 @@ def write_decoder(folder: Path, pad_id: int | None, template: str | None = CHATM
     torch.manual_seed(0)
     config = LlamaConfig(
         vocab_size=len(tokenizer), hidden_size=32, intermediate_size=64, num_hidden_layers=2, num_attention_heads=2,
-        max_position_embeddings=256, num_labels=1, pad_token_id=pad_id,
+        max_position_embeddings=256, num_labels=1, pad_token_id=pad_id, initializer_range=0.2,
     )  # fmt: skip
     LlamaForSequenceClassification(config).save_pretrained(folder)
     tokenizer.save_pretrained(folder)

@@ -16,7 +16,7 @@ from plumbob.data.bounded_templates import template_time
 from plumbob.data.reading.readers import read_pairs, read_prompts
 from plumbob.data.rendered_rows import RowPart
 from plumbob.data.texts.chat import chat_renderer, plain_dialogue
-from plumbob.reward.dialogue_form import (
+from plumbob.reward.reward_models.dialogue_form import (
     FORM_FILE,
     DialogueForm,
     FormInUse,

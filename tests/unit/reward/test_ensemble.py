@@ -8,10 +8,10 @@ import pytest
 
 from plumbob.configs.settings.rewards import JudgeSettings, ScorerSettings
 from plumbob.core.errors import UserError
-from plumbob.reward.bert_scorer import BertScorer
-from plumbob.reward.calibration import Calibration, save_calibration
 from plumbob.reward.ensemble import EnsembleScorer
 from plumbob.reward.open_scorer import check_reward, open_scorer
+from plumbob.reward.reward_models.bert_scorer import BertScorer
+from plumbob.reward.reward_models.calibration import Calibration, save_calibration
 from plumbob.reward.scorer import Score, ScoreRequest
 from tests.support.score_requests import score_requests
 from tests.support.tiny_scorer import model_reward, write_scorer

@@ -7,9 +7,9 @@ import pytest
 
 from plumbob.configs.settings.rewards import JudgeSettings, RuleReward, ScorerSettings
 from plumbob.core.errors import UserError
-from plumbob.reward.bert_scorer import BertScorer
-from plumbob.reward.calibration import Calibration, save_calibration
 from plumbob.reward.open_scorer import check_reward, open_scorer
+from plumbob.reward.reward_models.bert_scorer import BertScorer
+from plumbob.reward.reward_models.calibration import Calibration, save_calibration
 from plumbob.reward.scorer import Score
 from tests.support.score_requests import score_requests
 from tests.support.source_tree import modules, text

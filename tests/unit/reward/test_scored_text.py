@@ -3,7 +3,7 @@
 import pytest
 from tokenizers.processors import TemplateProcessing
 
-from plumbob.reward.bert_encoding import EncodedPair, encode_pairs, pad_pairs
+from plumbob.reward.reward_models.bert_encoding import EncodedPair, encode_pairs, pad_pairs
 from tests.support.control_tokenizers import space_tokenizer
 from tests.support.tiny_scorer import CLS, PAD, SEP, UNK, A, bert_tokenizer
 

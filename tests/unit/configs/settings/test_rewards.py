@@ -113,8 +113,6 @@ def test_parts_of_several_kinds_with_weights() -> None:
         ("[{kind: model, model: a}]", "reward.parts: the name 'model' is taken"),
         ("[{kind: model, model: a, name: judge}]", "reward.parts: the name 'judge' is taken"),
         ("[{kind: model, weight: 2, name: b}]", "reward.parts.0.model: missing key"),
-        ("[{model: a, name: b}]", "reward.parts.0.kind: missing key; expected one of 'model', 'function', "),
-        ("[{kind: modle, model: a, name: b}]", "reward.parts.0.kind: expected one of 'model', 'function', "),
         ("[{kind: function, model: a}]", "reward.parts.0.model: not a key of reward.parts.0.kind=function; it belongs"),
         (
             "[{kind: function, function: my_reward}]",
@@ -123,6 +121,8 @@ def test_parts_of_several_kinds_with_weights() -> None:
         ("[{kind: function, function: 'a.py:'}]", "reward.parts.0.function: expected file.py:function or package.mod"),
         ("[{kind: function, function: 'a-b:f'}]", "reward.parts.0.function: expected file.py:function or package.mod"),
         ("[{kind: function, function: 'a:f', on_failure: never}]", "reward.parts.0.on_failure: expected"),
+        ("[{model: a}]", "reward.parts.0.kind: missing key; give it, one of model, http, "),
+        ("[{kind: modle, model: a}]", "reward.parts.0.kind: expected one of 'model', 'http'"),
     ],
 )
 def test_errors_in_a_part_name_it(parts: str, message: str) -> None:
@@ -145,6 +145,26 @@ def test_a_function_of_the_users_own(tmp_path: Path, monkeypatch: pytest.MonkeyP
     found = with_absolute_paths(config)
     functions = [("reward.parts.0.function", f"{tmp_path}/my_reward.py:score"), ("reward.parts.1.function", "a.b:c")]
     assert list(marked_texts(found, IsFunction)) == functions
+
+
+def test_one_part_of_a_file_is_changed_on_the_command_line(tmp_path: Path) -> None:
+    file = tmp_path / "mine.yaml"
+    file.write_text(
+        "kind: ppo\npolicy: {model: sft}\ndata: {prompts: p.jsonl}\nreward:\n  parts:\n    - {kind: model, model: a}\n"
+        "    - kind: model\n      model: b\n      name: second\n      weight: 1\n"
+    )
+    run = load_run(str(file), ["reward.parts.1.weight=0.5"])
+    assert isinstance(run, PpoRun) and [part.weight for part in run.reward.parts] == [1.0, 0.5]
+    for override, message in (
+        ("reward.parts.1.weight=x", "command line: reward.parts.1.weight: expected a number, found the text 'x'"),
+        ("reward.parts.2.weight=1", "reward.parts.2.weight: reward.parts.2 is null, which has no settings below it"),
+    ):
+        with pytest.raises(UserError) as caught:
+            load_run(str(file), [override])
+        assert str(caught.value) == message
+    file.write_text(file.read_text().replace("weight: 1", "wieght: 1"))
+    with pytest.raises(UserError, match=r"mine\.yaml, line 10: reward\.parts\.1\.wieght: unknown key; did you mean"):
+        load_run(str(file), [])
 
 
 def test_a_reward_of_nothing_is_refused() -> None:
@@ -175,7 +195,7 @@ def test_a_run_that_began_before_rewards_were_a_union_resumes(tmp_path: Path) ->
 
 @pytest.mark.parametrize(
     "override",
-    ["reward.function=a.py:score", "reward.kind=rule", "reward_funcs=[a]", "reward=a.py:score", "judge=a.py"],
+    ["reward.function=a.py:score", "reward.kinds=rule", "reward_funcs=[a]", "reward=a.py:score", "judge=a.py"],
 )
 def test_a_reward_of_ones_own_is_told_what_a_reward_can_be(override: str) -> None:
     with pytest.raises(UserError, match=r"is a trained reward model, .*reward\.parts") as caught:

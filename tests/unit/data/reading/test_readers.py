@@ -52,18 +52,6 @@ def counts(read: ReadRecords[Any]) -> tuple[int, int, int, int, int]:
         {"prompt": [USER], "chosen": "Hello!", "rejected": "Go away."},
     ],
 )
-def test_a_prompt_keeps_its_row_where_a_reward_reads_it(tmp_path: Path) -> None:
-    rows = ({"prompt": "2 + 2?", "answer": 4, "tags": ["sum"]}, {"prompt": "Who?", "answer": None, "tags": []})
-    path = save(tmp_path, *rows)
-    kept = read_prompts(path, REFUSE, render, keeps_rows=True)
-    # A null counts as missing, and what is handed on is used.
-    assert [prompt.row for prompt in kept.records] == [rows[0], {"prompt": "Who?", "tags": []}]
-    assert not any("not used" in note for note in kept.notes)
-    without = read_prompts(path, REFUSE, render)
-    assert [prompt.row for prompt in without.records] == [{}, {}]
-    assert any("2 of 3 columns are not used: answer, tags" in note for note in without.notes)
-
-
 def test_conversational_pairs_of_every_form_are_the_same_pair(tmp_path: Path, row: dict[str, Any]) -> None:
     path = save(tmp_path, row)
     assert read_pairs(path, REFUSE, render).records == (PAIR,)
@@ -282,3 +270,15 @@ def test_messages_come_out_of_parquet_as_they_do_out_of_jsonl(tmp_path: Path) ->
     row = {"prompt": [USER], "chosen": [GOOD], "rejected": [BAD]}
     pq.write_table(pa.Table.from_pylist([row]), tmp_path / "pairs.parquet")
     assert read_pairs(str(tmp_path / "pairs.parquet"), REFUSE, render).records == (PAIR,)
+
+
+def test_a_prompt_keeps_its_row_where_a_reward_reads_it(tmp_path: Path) -> None:
+    rows = ({"prompt": "2 + 2?", "solution": 4, "tags": ["sum"]}, {"prompt": "Who?", "solution": None, "tags": []})
+    path = save(tmp_path, *rows)
+    kept = read_prompts(path, REFUSE, render, keeps_rows=True)
+    # A null counts as missing, and what is handed on is used.
+    assert [prompt.row for prompt in kept.records] == [rows[0], {"prompt": "Who?", "tags": []}]
+    assert not any("not used" in note for note in kept.notes)
+    without = read_prompts(path, REFUSE, render)
+    assert [prompt.row for prompt in without.records] == [{}, {}]
+    assert any("2 of 3 columns are not used: solution, tags" in note for note in without.notes)

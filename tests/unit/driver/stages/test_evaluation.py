@@ -22,8 +22,8 @@ from plumbob.driver.stages.evaluation import run_eval
 from plumbob.driver.stages.evaluation_input import EvalInput, prepare_eval
 from plumbob.models.adapter import Adapter, save_adapter
 from plumbob.models.from_scratch import build_bert
-from plumbob.reward.bert_model import new_reward_model
-from plumbob.reward.dialogue_form import form_of, save_form
+from plumbob.reward.reward_models.bert_model import new_reward_model
+from plumbob.reward.reward_models.dialogue_form import form_of, save_form
 from plumbob.reward.scorer import Score, ScoreRequest
 from plumbob.rollout.rollout_records import Rollout, SampleRequest
 from plumbob.rollout.samplers.sampler import SamplerSpec

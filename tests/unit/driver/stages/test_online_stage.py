@@ -14,7 +14,7 @@ from plumbob.configs.settings.training import PpoSettings
 from plumbob.configs.settings.workers import RolloutSettings, TransformersEngine
 from plumbob.driver.stages.online_stage import prepare
 from plumbob.driver.stages.stage import StageContext, run_stage
-from plumbob.reward.dialogue_form import form_of, save_form
+from plumbob.reward.reward_models.dialogue_form import form_of, save_form
 from plumbob.trainers.metrics.sinks.jsonl import read_metrics
 from tests.support.ppo_world import FakePpoWorld
 from tests.support.recording_listener import Watching

@@ -41,7 +41,9 @@ def test_batches_come_back_in_their_order() -> None:
 
     def answer(requests: Rows, headers: Any) -> Answer:
         seen.append(len(requests))
-        time.sleep(0.2 if requests[0]["response"] == "" else 0)  # The first batch is the last to be answered.
+        time.sleep(
+            0.2 if requests and requests[0]["response"] == "" else 0
+        )  # The first batch is the last to be answered.
         return lengths(requests, headers)
 
     with endpoint(answer) as url:

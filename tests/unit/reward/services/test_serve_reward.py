@@ -13,9 +13,9 @@ import pytest
 
 from plumbob.configs.settings.reward_services import HttpPart
 from plumbob.core.errors import UserError
-from plumbob.reward.bert_scorer import BertScorer
-from plumbob.reward.dialogue_form import form_of, save_form
 from plumbob.reward.open_scorer import check_reward, open_scorer
+from plumbob.reward.reward_models.bert_scorer import BertScorer
+from plumbob.reward.reward_models.dialogue_form import form_of, save_form
 from plumbob.reward.scorer import ScoreRequest
 from tests.support.score_requests import score_requests
 from tests.support.tiny_scorer import model_reward, write_scorer
@@ -117,7 +117,7 @@ def test_whoever_has_not_the_token_is_not_scored(model: Path, monkeypatch: pytes
         (["MODEL"], "calibration.json"),
         (["MODEL", "--raw", "--host=0.0.0.0"], "others could use the server: give a token too"),
         (["MODEL", "--raw", "--token-env=NOT_SET"], "the variable is not set"),
-        (["MODEL", "--raw", "--port=1000000"], "nothing can listen on 127.0.0.1, port 1000000"),
+        (["MODEL", "--raw", "--port=1000000"], "--port=1000000: a port is a number from 0"),
     ],
 )
 def test_a_mistake_gets_one_message(model: Path, options: list[str], message: str) -> None:

@@ -20,7 +20,7 @@ from plumbob.configs.settings.training import RewardTrainingSettings
 from plumbob.configs.settings.workers import LearnerSettings
 from plumbob.core.errors import UserError
 from plumbob.data.records import Ranking, ScoredResponse
-from plumbob.reward.bert_encoding import EncodedPair
+from plumbob.reward.reward_models.bert_encoding import EncodedPair
 from plumbob.trainers.learner.engine import Engine, ParameterGroup
 from plumbob.trainers.learner.export import NoArtifact
 from plumbob.trainers.learner.learner import Learner

@@ -15,7 +15,9 @@ from plumbob.trainers.online.measure_step import (
     entropy,
     fresh_gap,
     judge_reward,
+    kinds_of_failures,
     measure_step,
+    part_metrics,
     repeated_share,
     versions_behind,
 )
@@ -93,3 +95,17 @@ def test_a_step_by_its_names_on_disk() -> None:
         }
     )
     assert all(isinstance(value, float) for value in found.on_disk().values())
+
+
+def test_what_a_part_failed_on_is_counted_and_told_by_its_kind() -> None:
+    scores = [
+        Score(1.0, {"mine": 1.0, "model": 3.0}),
+        Score(0.0, {"mine": 0.0, "model": 3.0}, {"mine": "time-out: it took more than 1 s"}),
+        Score(0.0, {"mine": 0.0, "model": 3.0}, {"mine": "KeyError: 'a'"}),
+        Score(0.0, {"mine": 0.0, "model": 3.0}, {"mine": "KeyError: 'b'"}),
+    ]
+    found = part_metrics(scores)
+    assert found["reward_failures/mine"] == 3.0 and "reward_failures/model" not in found
+    assert found["reward_mean/mine"] == 0.25 and found["reward_std/model"] == 0.0
+    reasons = [reason for score in scores for reason in score.failures.values()]
+    assert kinds_of_failures(reasons) == "2 x KeyError, 1 x time-out"

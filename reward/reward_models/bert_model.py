@@ -15,7 +15,7 @@ from plumbob.configs.settings.rewards import REWARDS_TODAY, ModelReward
 from plumbob.core.errors import UserError
 from plumbob.models.loading import OpenedModel, load_weights, num_reserved_positions, open_model, open_tokenizer
 from plumbob.models.resolution import resolve_model, resolve_package_folder
-from plumbob.reward.calibration import load_calibration
+from plumbob.reward.reward_models.calibration import load_calibration
 
 
 @dataclass(frozen=True)

@@ -7,8 +7,8 @@ import uvicorn
 
 from plumbob.configs.settings.rewards import ModelReward
 from plumbob.core.errors import UserError
-from plumbob.reward.dialogue_form import RewardPrompts
 from plumbob.reward.open_scorer import check_reward, open_scorer
+from plumbob.reward.reward_models.dialogue_form import RewardPrompts
 from plumbob.reward.services.reward_server import reward_app
 
 
@@ -34,6 +34,7 @@ def _listen(host: str, port: int) -> socket.socket:
         listening = socket.socket(family, kind, protocol)
         listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         listening.bind(address)
+        listening.listen()
     except (OSError, OverflowError) as error:
         raise UserError(f"nothing can listen on {host}, port {port}: {error}; give another --host or --port") from error
     return listening

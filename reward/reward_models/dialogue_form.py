@@ -31,7 +31,7 @@ from plumbob.data.texts.control_tokens import SpeltTokens, unmarked
 from plumbob.data.texts.tokenizer import Tokenizer
 from plumbob.data.texts.turns import control_tokens
 from plumbob.models.resolution import resolve_package_folder
-from plumbob.reward.bert_model import open_reward_tokenizer
+from plumbob.reward.reward_models.bert_model import open_reward_tokenizer
 from plumbob.reward.scorer import Score, Scorer, ScoreRequest
 
 FORM_FILE = "dialogue_form.json"

@@ -10,8 +10,8 @@ from plumbob.configs.settings.rewards import ModelReward
 from plumbob.data.texts.control_tokens import ControlTokens
 from plumbob.data.texts.turns import assistant_turn
 from plumbob.data.tokenization import encode_prompt_ids
-from plumbob.reward.bert_model import RewardModel, check_length, rewards_of
-from plumbob.reward.calibration import load_calibration
+from plumbob.reward.reward_models.bert_model import RewardModel, check_length, rewards_of
+from plumbob.reward.reward_models.calibration import load_calibration
 from plumbob.reward.scorer import Score, ScoreRequest, finite_scores
 
 

@@ -5,9 +5,9 @@ from collections.abc import Sequence
 import torch
 
 from plumbob.configs.settings.rewards import ModelReward
-from plumbob.reward.bert_encoding import Pair, encode_pairs, pad_pairs
-from plumbob.reward.bert_model import RewardModel, check_length, load_reward_model, rewards_of
-from plumbob.reward.calibration import load_calibration
+from plumbob.reward.reward_models.bert_encoding import Pair, encode_pairs, pad_pairs
+from plumbob.reward.reward_models.bert_model import RewardModel, check_length, load_reward_model, rewards_of
+from plumbob.reward.reward_models.calibration import load_calibration
 from plumbob.reward.scorer import Score, ScoreRequest, finite_scores
 
 
