@@ -190,6 +190,12 @@ class EvalRun(Run):
             raise ValueError("data.prompts measures a policy: give policy.model=FOLDER too")
         if self.policy is not None and self.data.prompts is None:
             raise ValueError("policy.model is measured on prompts: give data.prompts=FILE too")
+        needy = next((part for part in self.reward.weighted_parts if part.columns), None)
+        if self.data.pairs is not None and needy is not None:
+            raise ValueError(
+                f"reward.parts: {needy.name} compares with the column '{needy.columns[0]}' of a prompt's row, which "
+                f"the pairs of data.pairs do not have: measure it on data.prompts"
+            )
         return self
 
 

@@ -16,10 +16,13 @@ from pydantic_core import to_jsonable_python
 
 from plumbob.configs.base import IsFile, IsModel, MayChange, Settings
 from plumbob.configs.runs import RUN_KINDS
-from plumbob.configs.schema import groups_of, is_marked, kind_of, types_of
+from plumbob.configs.schema import element_groups_of, groups_of, is_marked, kind_of, types_of
 
 KIND = "kind"
 """By which a variant of a union, and a kind of run, is chosen."""
+
+NUMBER = "N"
+"""Stands in a key for the place of an element in its list."""
 
 WORDS = {bool: "true or false", int: "whole number", float: "number", str: "text", type(None): "null"}
 
@@ -90,22 +93,32 @@ def _described(
         )
         if not groups:
             yield replace(setting, default=None if is_required else to_jsonable_python(default))
+            elements = element_groups_of(field.annotation)
+            yield from _described_groups(elements, f"{key}.{NUMBER}", None, only_with, changeable) if elements else ()
             continue
         is_union = len(groups) > 1
         if not is_union or type(None) in types_of(field.annotation):
             yield replace(setting, meaning=setting.meaning or ("" if is_union else _doc(groups[0])))
-        if is_union:
-            kinds = [kind_of(each) for each in groups]
-            chosen = kind_of(type(default)) if isinstance(default, Settings) else None
-            choices = tuple((kind_of(each), _doc(each)) for each in groups)
-            yield DescribedSetting(
-                f"{key}.{KIND}", _one_of(kinds), chosen, chosen is None, "", choices, changeable, only_with
-            )
-        for each in groups:
-            own = default if type(default) is each else None
-            only = (f"{key}.{KIND}={kind_of(each)}",) if is_union else only_with
-            below = _described(each, f"{key}.", own, only, changeable)
-            yield from (setting for setting in below if not (is_union and setting.key == f"{key}.{KIND}"))
+        yield from _described_groups(groups, key, default, only_with, changeable)
+
+
+def _described_groups(
+    groups: list[type[Settings]], key: str, default: Any, only_with: tuple[str, ...], changeable: bool
+) -> Iterator[DescribedSetting]:
+    """What is below a key: of several groups also the `kind` by which one is chosen."""
+    is_union = len(groups) > 1
+    if is_union:
+        kinds = [kind_of(each) for each in groups]
+        chosen = kind_of(type(default)) if isinstance(default, Settings) else None
+        choices = tuple((kind_of(each), _doc(each)) for each in groups)
+        yield DescribedSetting(
+            f"{key}.{KIND}", _one_of(kinds), chosen, chosen is None, "", choices, changeable, only_with
+        )
+    for each in groups:
+        own = default if type(default) is each else None
+        only = (f"{key}.{KIND}={kind_of(each)}",) if is_union else only_with
+        below = _described(each, f"{key}.", own, only, changeable)
+        yield from (setting for setting in below if not (is_union and setting.key == f"{key}.{KIND}"))
 
 
 # --------------------------------------------------------------------------------------------------------------- types

@@ -1,9 +1,12 @@
 """Several parts as one reward: their weighted sum, which a gate can make 0."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from plumbob.configs.settings.rewards import WeightedPart
+from plumbob.data.reading.field_values import listed
+from plumbob.data.records import RowError
 from plumbob.reward.scorer import Opening, Score, Scorer, ScoreRequest
 
 
@@ -39,4 +42,21 @@ def combined_opening(parts: Sequence[tuple[WeightedPart, Opening]]) -> Opening:
         for _, opening in parts:
             opening.check()
 
-    return Opening(check, lambda device: CombinedScorer([(part, opening.open(device)) for part, opening in parts]))
+    def check_row(row: Mapping[str, Any]) -> None:
+        for part, opening in parts:
+            missing = next((column for column in part.columns if column not in row), None)
+            if missing is not None:
+                raise RowError(
+                    f"{part.name} needs the column '{missing}' of the prompt's row, which has {listed(row)}; "
+                    f"a null counts as missing"
+                )
+            try:
+                opening.check_row(row)
+            except RowError as error:
+                raise RowError(f"{part.name}: {error}") from error
+
+    return Opening(
+        check,
+        lambda device: CombinedScorer([(part, opening.open(device)) for part, opening in parts]),
+        check_row,
+    )

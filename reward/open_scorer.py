@@ -1,10 +1,16 @@
 """From a reward of the settings to its scorer: the one place that asks which reward it is."""
 
+from collections.abc import Sequence
 from typing import assert_never
 
 from plumbob.configs.settings.reward_programs import CodePart, FunctionPart
 from plumbob.configs.settings.reward_services import HttpPart, LlmJudgePart
 from plumbob.configs.settings.rewards import CombinedReward, EnsembleReward, ModelReward, Reward, RuleReward
+from plumbob.configs.settings.rules.reward_rules import RuleSettings
+from plumbob.core.errors import UserError
+from plumbob.data.prompts import EncodedPrompt
+from plumbob.data.reading.field_values import shown
+from plumbob.data.records import RowError
 from plumbob.reward.combined import combined_opening
 from plumbob.reward.ensemble import ensemble_opening
 from plumbob.reward.programs.code_scorer import code_opening
@@ -12,7 +18,8 @@ from plumbob.reward.programs.function_scorer import function_opening
 from plumbob.reward.reward_models.bert_model import check_reward_model, is_decoder, load_reward_model
 from plumbob.reward.reward_models.bert_scorer import BertScorer
 from plumbob.reward.reward_models.decoder_scorer import DecoderScorer
-from plumbob.reward.rules import RuleScorer
+from plumbob.reward.rules.callable_rule import RuleScorer
+from plumbob.reward.rules.open_rule import rule_opening
 from plumbob.reward.scorer import Opening, Scorer
 from plumbob.reward.services.http_scorer import http_opening
 from plumbob.reward.services.llm_judge import judge_opening
@@ -25,6 +32,33 @@ def check_reward(reward: Reward) -> None:
         UserError: it cannot be used; names the setting that it comes from.
     """
     _opening(reward).check()
+
+
+def check_rows(rewards: Sequence[Reward], prompts: Sequence[EncodedPrompt], file: str) -> None:
+    """Whether each prompt's row has what the rewards need of it to score responses.
+
+    Args:
+        file: in which the prompts are.
+
+    Raises:
+        UserError: one has not; names the part of the reward, the column, and the first such prompt.
+    """
+    openings = [_opening(reward) for reward in rewards]
+    faults = [(prompt, fault) for prompt in prompts for opening in openings if (fault := _row_fault(opening, prompt))]
+    if faults:
+        prompt, fault = faults[0]
+        raise UserError(
+            f"{file}: the reward cannot score responses to {len(faults):,} of {len(prompts):,} prompts, such as "
+            f"{shown(prompt.text)}: the part {fault}. Fix these rows, or the part's setting `column`"
+        )
+
+
+def _row_fault(opening: Opening, prompt: EncodedPrompt) -> str | None:
+    try:
+        opening.check_row(prompt.row)
+    except RowError as error:
+        return str(error)
+    return None
 
 
 def open_scorer(reward: Reward, device: str) -> Scorer:
@@ -44,6 +78,8 @@ def _opening(reward: Reward) -> Opening:
             return function_opening(reward)
         case CodePart():
             return code_opening(reward)
+        case RuleSettings():
+            return rule_opening(reward)
         case HttpPart():
             return http_opening(reward)
         case LlmJudgePart():

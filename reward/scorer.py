@@ -85,7 +85,9 @@ class Opening:
     Attributes:
         check: what can be told before anything is loaded; raises UserError.
         open: device -> the scorer, its models loaded; raises UserError.
+        check_row: a prompt's row, without which or by which a response could not be scored; raises RowError.
     """
 
     check: Callable[[], None]
     open: Callable[[str], Scorer]
+    check_row: Callable[[Mapping[str, Any]], Any] = lambda row: None

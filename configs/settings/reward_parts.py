@@ -29,10 +29,16 @@ class PartSettings(Settings):
     models: ClassVar[tuple[ModelRef, ...]] = ()
     """What every scorer's host must have."""
     is_calibrated: ClassVar[bool] = False
-    columns: ClassVar[tuple[str, ...]] = ()
-    """Of the prompts' rows, those that it cannot score without."""
-    reads_rows: ClassVar[bool] = False
-    """Whether it is given the prompts' rows, with `columns` or whatever they have."""
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """Of the prompts' rows, those that it cannot score without."""
+        return ()
+
+    @property
+    def reads_rows(self) -> bool:
+        """Whether it is given the prompts' rows."""
+        return bool(self.columns)
 
 
 class ModelPart(PartSettings):

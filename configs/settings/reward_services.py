@@ -45,6 +45,9 @@ class HttpPart(ServicePart):
     """What batches are posted to, such as http://localhost:8100/score."""
 
 
+Level = Annotated[int, Field(ge=-1_000_000, le=1_000_000)]
+
+
 class LlmJudgePart(ServicePart):
     """An LLM behind an OpenAI-compatible endpoint, by a rubric; or against another response, asked in both orders."""
 
@@ -55,7 +58,7 @@ class LlmJudgePart(ServicePart):
     """By its name there."""
     rubric: Annotated[str, Field(min_length=1, max_length=100_000)]
     """What is to be judged, in words. The prompt and the response are put behind it."""
-    scale: tuple[int, int] = (1, 10)
+    scale: tuple[Level, Level] = (1, 10)
     """The least and the highest score. The value is where it lies between them: from 0 to 1."""
     reference: Annotated[str, Field(min_length=1)] | None = None
     """The column with a response to compare with: the value is the share of the two orders in which the policy's wins,
@@ -64,7 +67,7 @@ class LlmJudgePart(ServicePart):
     """Of the judge's answer."""
 
     @property
-    def columns(self) -> tuple[str, ...]:  # type: ignore[override]
+    def columns(self) -> tuple[str, ...]:
         return () if self.reference is None else (self.reference,)
 
     @model_validator(mode="after")

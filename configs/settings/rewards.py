@@ -11,6 +11,7 @@ from plumbob.configs.settings.models import REWARD_MODEL, ModelRef, NewBertSetti
 from plumbob.configs.settings.reward_parts import ModelPart
 from plumbob.configs.settings.reward_programs import CodePart, FunctionPart
 from plumbob.configs.settings.reward_services import HttpPart, LlmJudgePart
+from plumbob.configs.settings.rules.reward_rules import RulePart
 from plumbob.configs.settings.workers import WorkerGroupSettings
 
 # ----------------------------------------------------------------------------------------------------------- the union
@@ -78,12 +79,14 @@ class WeightedPart:
         name: of its values, in the journal and the metrics.
         weight: what its value counts in the sum.
         is_gate: a value of 0 makes the whole 0.
+        columns: of the prompts' rows, those that it cannot score without.
     """
 
     name: str
     reward: "Reward"
     weight: float
     is_gate: bool
+    columns: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -109,10 +112,22 @@ class CombinedReward:
         return any(part.reward.reads_rows for part in self.parts)
 
 
-RewardPart = Annotated[ModelPart | HttpPart | LlmJudgePart | FunctionPart | CodePart, Field(discriminator="kind")]
+RewardPart = Annotated[
+    ModelPart | HttpPart | LlmJudgePart | RulePart | FunctionPart | CodePart, Field(discriminator="kind")
+]
 """What `reward.parts` is a list of. Each but `ModelPart`, which becomes a `ModelReward`, is a reward itself."""
 
-Reward = ModelReward | EnsembleReward | RuleReward | CombinedReward | HttpPart | LlmJudgePart | FunctionPart | CodePart
+Reward = (
+    ModelReward
+    | EnsembleReward
+    | RuleReward
+    | CombinedReward
+    | HttpPart
+    | LlmJudgePart
+    | RulePart
+    | FunctionPart
+    | CodePart
+)
 """Each says which models every scorer's host must have, how many responses it scores together, whether its scores have
 mean 0 and variance 1, and whether it reads the prompts' rows. A new one is a variant of `RewardPart`, which is a member
 here too, a file in `reward/` that scores, and its arm in `reward/open_scorer.py`: nobody else asks which it is."""
@@ -163,7 +178,7 @@ class RewardGroupSettings(WorkerGroupSettings):
     def weighted_parts(self) -> tuple[WeightedPart, ...]:
         """Those of `parts`."""
         return tuple(
-            WeightedPart(part.label, self._part_reward(part, number), part.weight, part.is_gate)
+            WeightedPart(part.label, self._part_reward(part, number), part.weight, part.is_gate, part.columns)
             for number, part in enumerate(self.parts)
         )
 

@@ -129,11 +129,15 @@ def labelled_of(fields: Fields, render: RowRender) -> LabelledResponse:
 
 
 def prompt_of(fields: Fields, render: RowRender) -> str:
-    """The prompt of a row, the same text that the row's pair or demonstration has."""
+    """The prompt of a row, the same text that the row's pair or demonstration has.
+
+    A response beside a question may be anything, such as the number that a reward compares with.
+    """
     if "chosen" in fields and "rejected" in fields:
         return pair_of(fields, render).prompt
-    if question_in(fields) is not None and response_in(fields) is not None:
-        return demonstration_of(fields, render).prompt
+    response = response_in(fields)
+    if question_in(fields) is not None and response is not None:
+        return demonstration_of(fields, render).prompt if _is_messages(fields[response]) else _prompt(fields, render)
     conversation = conversation_in(fields)
     if conversation is not None:
         messages = messages_in(conversation, fields[conversation])
@@ -143,6 +147,10 @@ def prompt_of(fields: Fields, render: RowRender) -> str:
         return _prompt(fields, render)
     _need(fields, ("text",), PROMPT_FORMS)
     return render.prompt(text_at(fields, "text"))
+
+
+def _is_messages(value: object) -> bool:
+    return isinstance(value, list) and any(isinstance(one, dict) for one in value)
 
 
 def text_of(fields: Fields, render: RowRender) -> str:

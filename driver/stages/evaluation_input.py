@@ -17,7 +17,7 @@ from plumbob.data.rendered_rows import RenderedRow, prompt_rows, text_rows
 from plumbob.data.texts.chat import chat_renderer, plain_dialogue
 from plumbob.models.loading import OpenedPolicy, open_baseline, open_policy
 from plumbob.models.tuning.targets import check_served
-from plumbob.reward.open_scorer import check_reward
+from plumbob.reward.open_scorer import check_reward, check_rows
 from plumbob.reward.reward_models.dialogue_form import RewardPrompts
 from plumbob.rollout.samplers.open_sampler import support_for
 
@@ -100,6 +100,7 @@ def _prepare_policy(run: EvalRun, settings: EvaluatedPolicySettings) -> tuple[Ev
     encoded = encode_prompts(tokenizer, read.records, run.data.max_prompt_tokens)
     order = np.random.default_rng(run.seed).permutation(len(encoded.records))[: run.evaluation.num_prompts]
     prompts = tuple(encoded.records[index] for index in order)
+    check_rows([run.reward.reward], prompts, run.data.prompts)
     longest = max(len(prompt.ids) for prompt in prompts)
     check_context(longest, run.rollout.max_tokens, opened.num_positions)
     notes = read.notes + encoded.notes + scored.notes([prompt.text for prompt in prompts])

@@ -171,5 +171,10 @@ def _remove(folder: Path, after_death: AfterDeath) -> None:
 
 
 def code_opening(part: CodePart) -> Opening:
-    """It is checked by a program of one line."""
-    return Opening(lambda: CodeScorer(part).close(), lambda device: CodeScorer(part))
+    """It is checked by a program of one line, and a row by its tests."""
+    read = assertions_in if part.form == "asserts" else pairs_in
+    return Opening(
+        check=lambda: CodeScorer(part).close(),
+        open=lambda device: CodeScorer(part),
+        check_row=lambda row: read(row, part.column),
+    )

@@ -18,7 +18,7 @@ from plumbob.configs.settings.training import PpoSettings
 from plumbob.configs.settings.workers import RolloutSettings, TransformersEngine
 from plumbob.data.prompts import EncodedPrompt
 from plumbob.models.adapter import Adapter
-from plumbob.reward.rules import RuleScorer
+from plumbob.reward.rules.callable_rule import RuleScorer
 from plumbob.rollout.rollout_records import Rollout, SampleRequest
 from plumbob.rollout.samplers.sampler import SamplerSpec, sample
 from plumbob.rollout.samplers.transformers_sampler import TransformersSampler

@@ -20,6 +20,7 @@ from plumbob.data.texts.chat import Render, chat_renderer
 from plumbob.models.adapter import ModelRole
 from plumbob.models.loading import OpenedPolicy, open_policy
 from plumbob.models.tuning.methods import check_tunable
+from plumbob.reward.open_scorer import check_rows
 from plumbob.reward.reward_models.dialogue_form import RewardPrompts
 from plumbob.reward.scorer import Scorer
 from plumbob.rollout.requests import Samplers
@@ -81,8 +82,10 @@ def prepare_ppo(run: PpoRun, opened: OpenedPolicy, scored: Sequence[RewardPrompt
     render: Render = chat_renderer(tokenizer)
     for prompts in scored:
         render = prompts.beside(render)
+    rewards = [group.reward for group in (run.reward, run.judge) if group is not None]
+    reads_rows = any(reward.reads_rows for reward in rewards)
     split = hold_out(
-        lambda path: read_prompts(path, data, render, run.reward.reward.reads_rows),
+        lambda path: read_prompts(path, data, render, reads_rows),
         data.prompts,
         data.heldout_prompts,
         lambda prompt: prompt.text,
@@ -90,6 +93,7 @@ def prepare_ppo(run: PpoRun, opened: OpenedPolicy, scored: Sequence[RewardPrompt
         run.seed,
     )
     train = encode_prompts(tokenizer, split.train, data.max_prompt_tokens)
+    check_rows(rewards, train.records, data.prompts)
     longest = max(len(prompt.ids) for prompt in train.records)
     check_context(longest, run.rollout.max_tokens, opened.num_positions)
     retained = prepare_retention(run.retention, opened)

@@ -6,7 +6,7 @@ import pytest
 from plumbob.configs.base import Settings
 from plumbob.configs.load_run import load_eval, load_run
 from plumbob.configs.runs import RUN_KINDS
-from plumbob.configs.schema import groups_of
+from plumbob.configs.schema import element_groups_of, groups_of
 from plumbob.core.errors import UserError
 
 
@@ -35,7 +35,8 @@ def all_groups() -> list[type[Settings]]:
         group = waiting.pop()
         if group not in found:
             found[group] = None
-            waiting += [below for field in group.model_fields.values() for below in groups_of(field.annotation)]
+            for field in group.model_fields.values():
+                waiting += groups_of(field.annotation) + element_groups_of(field.annotation)
     return list(found)
 
 

@@ -57,6 +57,15 @@ def test_a_choice_lists_its_variants_and_what_each_has() -> None:
     assert set(dict(run.choices)) == set(RUN_KINDS) and run.is_required
 
 
+def test_the_elements_of_a_list_are_listed() -> None:
+    (kind,) = of_key("reward.parts.N.kind", "ppo")
+    assert kind.is_required and dict(kind.choices)["exact"].startswith("1 where a response is the row's answer")
+    (column,) = of_key("reward.parts.N.tolerance", "ppo")
+    assert (column.only_with, column.default) == (("reward.parts.N.kind=numeric",), 0.0)
+    (letter,) = of_key("reward.parts.N.instructions.N.letter", "ppo")
+    assert letter.only_with == ("reward.parts.N.instructions.N.kind=without-letter",)
+
+
 @pytest.mark.parametrize(
     ("preset", "given"),
     [

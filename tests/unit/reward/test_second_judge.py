@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from plumbob.reward.rules import RuleScorer
+from plumbob.reward.rules.callable_rule import RuleScorer
 from plumbob.reward.scorer import Score, ScoreRequest
 from plumbob.reward.second_judge import SecondRewardScorer
 from tests.support.score_requests import score_requests

@@ -19,7 +19,7 @@ from plumbob.configs.settings.models import ModelRef
 from plumbob.configs.settings.rewards import JudgeSettings, ScorerSettings
 from plumbob.configs.settings.workers import ClusterSettings
 from plumbob.core.errors import UserError
-from plumbob.reward.rules import RuleScorer
+from plumbob.reward.rules.callable_rule import RuleScorer
 from plumbob.reward.scorer import Opening, Score
 from tests.support.recording_listener import Watching
 from tests.support.score_requests import score_requests

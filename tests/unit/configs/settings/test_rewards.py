@@ -123,6 +123,27 @@ def test_parts_of_several_kinds_with_weights() -> None:
         ("[{kind: function, function: 'a:f', on_failure: never}]", "reward.parts.0.on_failure: expected"),
         ("[{model: a}]", "reward.parts.0.kind: missing key; give it, one of model, http, "),
         ("[{kind: modle, model: a}]", "reward.parts.0.kind: expected one of 'model', 'http'"),
+        ("[{kind: exact, columns: a}]", "reward.parts.0.columns: unknown key; did you mean reward.parts.0.column?"),
+        (
+            "[{kind: exact, pattern: a}]",
+            "reward.parts.0.pattern: not a key of reward.parts.0.kind=exact; it belongs to reward.parts.0.kind=regex",
+        ),
+        ("[{kind: exact}, {kind: exact, column: b}]", "reward.parts: the name 'exact' is taken"),
+        ("[{kind: contains, texts: []}]", "reward.parts.0.texts: "),
+        ("[{kind: length}]", "a count without bounds: give min, max or both"),
+        ("[{kind: length, min: 3, max: 2}]", "a count between min=3 and max=2: min must not be above max"),
+        (
+            "[{kind: instructions}]",
+            "a part of kind instructions has none: give instructions=[{kind: sentences, max: 1}",
+        ),
+        (
+            "[{kind: instructions, instructions: [{kind: words, maxx: 3}]}]",
+            "reward.parts.0.instructions.0.maxx: unknown key; did you mean reward.parts.0.instructions.0.max?",
+        ),
+        (
+            "[{kind: instructions, instructions: [{max: 3}]}]",
+            "reward.parts.0.instructions.0.kind: missing key; give it, one of words, sentences, ",
+        ),
     ],
 )
 def test_errors_in_a_part_name_it(parts: str, message: str) -> None:

@@ -282,3 +282,10 @@ def test_a_prompt_keeps_its_row_where_a_reward_reads_it(tmp_path: Path) -> None:
     without = read_prompts(path, REFUSE, render)
     assert [prompt.row for prompt in without.records] == [{}, {}]
     assert any("2 of 3 columns are not used: solution, tags" in note for note in without.notes)
+
+
+@pytest.mark.parametrize("answer", [4, ["4", "four"], 4.0, True, {"value": 4}])
+def test_what_stands_beside_a_question_need_be_no_text_to_ask_it(tmp_path: Path, answer: Any) -> None:
+    path = save(tmp_path, {"question": "2 + 2?", "answer": answer})
+    (prompt,) = read_prompts(path, REFUSE, render, keeps_rows=True).records
+    assert (prompt.text, prompt.row["answer"]) == ("2 + 2?", answer)

@@ -15,6 +15,7 @@ from plumbob.configs.runs import EvalRun
 from plumbob.configs.settings.data import EvalDataSettings
 from plumbob.configs.settings.models import REWARD_MODEL, EvaluatedPolicySettings, ModelRef, NewBertSettings
 from plumbob.configs.settings.rewards import ScorerSettings
+from plumbob.configs.settings.rules.reward_rules import ExactRule
 from plumbob.configs.settings.workers import RolloutSettings, TransformersEngine
 from plumbob.core.errors import UserError
 from plumbob.data.records import Ranking
@@ -221,3 +222,24 @@ def test_a_baseline_that_is_no_policy_is_named(tmp_path: Path, uncalibrated: str
     run = evaluation(tmp_path, uncalibrated, policy, uncalibrated)
     with pytest.raises(UserError, match=r"^policy\.baseline=.*BertForSequenceClassification is not a causal language"):
         prepare_eval(run)
+
+
+def test_a_policy_is_measured_by_rules_on_rows(tmp_path: Path, policy: str) -> None:
+    asked = tmp_path / "prompts.jsonl"
+    run = EvalRun(
+        data=EvalDataSettings(prompts=str(asked)),
+        policy=EvaluatedPolicySettings(model=policy),
+        reward=ScorerSettings(parts=(ExactRule(),)),
+        rollout=RolloutSettings(engine=TransformersEngine()),
+    )
+    asked.write_text('{"prompt": "Q", "answer": "Yes"}\n{"prompt": "Why", "answer": "no"}\n')
+    found = prepare_eval(run).policy
+    assert found is not None and {prompt.row["answer"] for prompt in found.prompts} == {"Yes", "no"}
+    asked.write_text('{"prompt": "Q", "answer": "Yes"}\n{"prompt": "Why"}\n')
+    with pytest.raises(UserError, match=r"to 1 of 2 prompts, such as 'Why': the part exact needs the column 'answer'"):
+        prepare_eval(run)
+
+
+def test_pairs_have_no_rows_for_a_rule_to_read() -> None:
+    with pytest.raises(ValueError, match=r"reward\.parts: exact compares with the column 'answer' of a prompt's row"):
+        EvalRun(data=EvalDataSettings(pairs="pairs.jsonl"), reward=ScorerSettings(parts=(ExactRule(),)))

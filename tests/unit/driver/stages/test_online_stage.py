@@ -1,8 +1,10 @@
 import json
+import re
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import pytest
 from transformers import AutoTokenizer
 
 from plumbob.configs.runs import PpoRun
@@ -10,12 +12,15 @@ from plumbob.configs.settings.algorithms import Grpo
 from plumbob.configs.settings.data import PromptDataSettings
 from plumbob.configs.settings.models import AlignedPolicySettings
 from plumbob.configs.settings.rewards import JudgeSettings, ScorerSettings
+from plumbob.configs.settings.rules.reward_rules import LengthRule, NumericRule
 from plumbob.configs.settings.training import PpoSettings
 from plumbob.configs.settings.workers import RolloutSettings, TransformersEngine
+from plumbob.core.errors import UserError
 from plumbob.driver.stages.online_stage import prepare
 from plumbob.driver.stages.stage import StageContext, run_stage
 from plumbob.reward.reward_models.dialogue_form import form_of, save_form
 from plumbob.trainers.metrics.sinks.jsonl import read_metrics
+from plumbob.trainers.online.ppo import open_sampled_policy, prepare_ppo
 from tests.support.ppo_world import FakePpoWorld
 from tests.support.recording_listener import Watching
 from tests.support.tiny_policy import write_policy
@@ -96,3 +101,56 @@ class Heard(Watching):
 
     def stage_began(self, stage: str) -> None:
         self.begun.append(stage)
+
+
+def answered_prompts(tmp_path: Path, *answers: object) -> str:
+    """Prompts with their numbers from 0 on, each with the answer given, or without where that is None."""
+    path = tmp_path / "answered.jsonl"
+    rows = [{"prompt": f"the car has {number}", "answer": answer} for number, answer in enumerate(answers)]
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return str(path)
+
+
+def ruled(tmp_path: Path, prompts: str, **groups: Any) -> PpoRun:
+    return PpoRun(
+        data=PromptDataSettings(prompts=prompts, heldout_fraction=0),
+        policy=AlignedPolicySettings(model=write_policy(tmp_path / "policy")),
+        rollout=RolloutSettings(engine=TransformersEngine(), max_tokens=8),
+        **groups,
+    )
+
+
+@pytest.mark.parametrize(
+    ("answers", "message"),
+    [
+        (
+            (1, None, None),
+            r"the reward cannot score responses to 2 of 3 prompts, such as 'the car has 1': the part right needs the "
+            r"column 'answer' of the prompt's row, which has prompt; a null counts as missing\. Fix these rows, or the "
+            r"part's setting `column`$",
+        ),
+        (
+            (1, 2, "many"),
+            r"to 1 of 3 prompts, such as 'the car has 2': the part right: the column 'answer' has 'many', in which "
+            r"there is no number",
+        ),
+    ],
+)
+@pytest.mark.parametrize("group", ["reward", "judge"])
+def test_a_row_that_a_part_cannot_score_by_is_refused_before_anything_starts(
+    answers: tuple[object, ...], message: str, group: str, tmp_path: Path
+) -> None:
+    parts = {"parts": (NumericRule(name="right"),)}
+    others: dict[str, Any] = {"reward": ScorerSettings(parts=(LengthRule(max=9),)), "judge": JudgeSettings(**parts)}
+    groups = others if group == "judge" else {"reward": ScorerSettings(**parts)}
+    prompts = answered_prompts(tmp_path, *answers)
+    with pytest.raises(UserError, match=f"^{re.escape(prompts)}: .*{message}"):
+        prepare(ruled(tmp_path, prompts, **groups))
+
+
+def test_rows_are_kept_where_a_part_reads_them_alone(tmp_path: Path) -> None:
+    prompts = answered_prompts(tmp_path, 1, 2)
+    for part, kept in ((NumericRule(), {"answer"}), (LengthRule(max=9), set())):
+        run = ruled(tmp_path, prompts, reward=ScorerSettings(parts=(part,)))
+        rows = [prompt.row for prompt in prepare_ppo(run, open_sampled_policy(run)).train]
+        assert [set(row) - {"prompt"} for row in rows] == [kept, kept]

@@ -1,0 +1,91 @@
+"""`plumbob run` with rules alone as its reward: what the journal and the metrics have is recomputed from the texts."""
+
+import json
+import re
+import statistics
+import unicodedata
+from collections import defaultdict
+
+import pytest
+
+from plumbob.rollout.journal import JournalRow
+from tests.support.small_run import TRANSFORMERS, WORKERS, Left, Stages, run_to_end
+from tests.support.tiny_policy import write_policy
+
+LETTERS = "etar"
+MOST_LETTERS = 12
+PARTS = [
+    {"kind": "contains", "texts": ["h", "s"], "match": "any", "weight": 2.0},
+    {"kind": "regex", "name": "pairs", "pattern": "[a-z]{2}", "weight": -0.5},
+    {"kind": "instructions", "column": "checks"},
+    {"kind": "length", "unit": "characters", "max": MOST_LETTERS, "is_gate": True, "weight": 0},
+]
+WEIGHTS = {"contains": 2.0, "pairs": -0.5, "instructions": 1.0, "length": 0.0}
+
+
+def values(row: JournalRow) -> dict[str, float]:
+    """The parts' values of a response, by what docs/rewards.md says of them."""
+    text = row.response
+    (check,) = row.prompt_row["checks"]
+    has_letters = any(letter.isalnum() for letter in text)
+    keeps = has_letters and check["letter"] not in unicodedata.normalize("NFKD", text).lower()
+    return {
+        "contains": float("h" in text or "s" in text),
+        "pairs": float(re.search("[a-z]{2}", text) is not None),
+        "instructions": float(keeps),
+        "length": float(len(text.strip()) <= MOST_LETTERS),
+    }
+
+
+def total(parts: dict[str, float]) -> float:
+    return sum(WEIGHTS[name] * value for name, value in parts.items()) if parts["length"] else 0.0
+
+
+@pytest.fixture(scope="module")
+def ruled(tmp_path_factory: pytest.TempPathFactory, stage: Stages) -> Left:
+    stage.close()
+    folder = tmp_path_factory.mktemp("ruled")
+    rows = [
+        {"prompt": f"the car has {number}", "checks": [{"kind": "without-letter", "letter": LETTERS[number % 4]}]}
+        for number in range(12)
+    ]
+    (folder / "prompts.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return run_to_end(
+        folder,
+        "ruled",
+        "rloo",
+        stage.cluster,
+        WORKERS,
+        TRANSFORMERS,
+        {"storage.path": folder, "policy.model": write_policy(folder / "policy"), "policy.tuning.rank": 4},
+        {"data.prompts": folder / "prompts.jsonl", "data.heldout_fraction": 0, "reward.parts": json.dumps(PARTS)},
+        {"rollout.num_cpus": 0.25, "reward.num_cpus": 0.25, "rollout.max_tokens": 10},
+        {"ppo.num_steps": 2, "ppo.prompts_per_step": 8, "ppo.samples_per_prompt": 4, "ppo.minibatch_size": 16},
+    )
+
+
+def test_each_value_and_the_total_are_what_the_texts_say(ruled: Left) -> None:
+    rows = [row for _, row in ruled.journal]
+    assert len(rows) == 2 * 8 * 4
+    for row in rows:
+        expected = values(row)
+        assert dict(row.rewards) == expected
+        assert row.score == pytest.approx(total(expected))
+    # Each part was worth both values, so that what it gives was seen.
+    assert {name: {row.rewards[name] for row in rows} for name in WEIGHTS} == {name: {0, 1} for name in WEIGHTS}
+
+
+def test_the_metrics_have_each_parts_mean_and_spread(ruled: Left) -> None:
+    by_step = defaultdict(list)
+    for step, row in ruled.journal:
+        by_step[step].append(values(row))
+    assert sorted(by_step) == [1, 2]
+    for line in ruled.metrics:
+        metrics, found = line["metrics"], by_step[line["step"]]
+        assert metrics["reward"] == pytest.approx(statistics.fmean(map(total, found)), abs=1e-6)
+        for name in WEIGHTS:
+            column = [parts[name] for parts in found]
+            assert metrics[f"reward_mean/{name}"] == pytest.approx(statistics.fmean(column))
+            assert metrics[f"reward_std/{name}"] == pytest.approx(statistics.pstdev(column))
+            assert f"reward_failures/{name}" not in metrics
+        assert metrics["policy_grad_norm"] > 0
