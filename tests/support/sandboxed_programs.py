@@ -17,17 +17,20 @@ def passes(scorer: CodeScorer, program: str, *tests: str) -> bool:
     began = time.monotonic()
     (found,) = scorer.score([ScoreRequest("q", program, {"tests": list(tests)})])
     assert time.monotonic() - began < LIMITS["timeout_s"] + 10
-    assert leftover() == []
+    assert_soon(lambda: leftover() == [])
     return found.total == 1.0
 
 
 def leftover() -> list[str]:
-    """Processes of sandboxes, by their program and by the users that they alone have."""
+    """Processes of sandboxes that run, by their program and by the users that they alone have."""
     return [
         str(one)
-        for one in psutil.process_iter(["uids", "cmdline"])
-        if (one.info["uids"] and one.info["uids"].real >= FIRST_UID)
-        or any("sandbox_program" in argument for argument in one.info["cmdline"] or ())
+        for one in psutil.process_iter(["uids", "cmdline", "status"])
+        if one.info["status"] != psutil.STATUS_ZOMBIE
+        and (
+            (one.info["uids"] and one.info["uids"].real >= FIRST_UID)
+            or any("sandbox_program" in argument for argument in one.info["cmdline"] or ())
+        )
     ]
 
 

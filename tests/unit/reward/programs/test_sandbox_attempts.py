@@ -83,9 +83,9 @@ for folder in ({str(tmp_path)!r}, "/", "/usr", "/usr/lib", "/bin", "/lib", "/dev
     written.append(folder)
 open("mine", "w").write("mine")
 os.makedirs("a/b")
-return written, open("/tmp/mine").read(), os.getcwd(), sorted(os.listdir("/tmp"))
+return written, open("/tmp/mine").read(), os.getcwd(), os.listdir("/tmp/a")
 """
-    said_by(scorer, body, "([], 'mine', '/tmp', ['a', 'mine'])")
+    said_by(scorer, body, "([], 'mine', '/tmp', ['b'])")
     assert list(tmp_path.iterdir()) == [] and not Path("/tmp/mark").exists() and not Path("/tmp/mine").exists()
 
 
