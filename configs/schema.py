@@ -7,6 +7,7 @@ from typing import Annotated, Any, TypeVar, Union, get_args, get_origin
 from pydantic.fields import FieldInfo
 
 from plumbob.configs.base import Settings
+from plumbob.core.errors import UserError
 
 S = TypeVar("S", bound=Settings)
 
@@ -42,7 +43,8 @@ def kind_of(group: type[Settings]) -> str:
 
 
 def is_marked(field: FieldInfo, mark: type) -> bool:
-    """Whether the field's type has the mark: itself, a member of its union or an element of its tuple."""
+    """Whether the field's type has the mark: itself, or what it is made of: a member of its union, an element of
+    its tuple, a key of its mapping."""
     return any(isinstance(one, mark) for one in field.metadata) or _has(field.annotation, mark)
 
 
@@ -64,7 +66,7 @@ def marked_keys(model: type[Settings], mark: type, prefix: str = "") -> list[str
 
 
 def marked_texts(settings: Settings, mark: type, prefix: str = "") -> Iterator[tuple[str, str]]:
-    """(dotted key, text) of every text in the settings that has the mark, the elements of a tuple one by one."""
+    """(dotted key, text) of every text in the settings that has the mark; of a tuple each, of a mapping each key."""
     for name, field in type(settings).model_fields.items():
         match getattr(settings, name):
             case Settings() as group:
@@ -74,12 +76,16 @@ def marked_texts(settings: Settings, mark: type, prefix: str = "") -> Iterator[t
             case tuple() as elements if element_groups_of(field.annotation):
                 for number, group in enumerate(elements):
                     yield from marked_texts(group, mark, f"{prefix}{name}.{number}.")
-            case tuple() as texts if is_marked(field, mark):
+            case (tuple() | dict()) as texts if is_marked(field, mark):
                 yield from ((f"{prefix}{name}", text) for text in texts)
 
 
 def with_marked_texts(settings: S, mark: type, change: Callable[[str], str]) -> S:
-    """The same settings, with `change` made to every text that has the mark."""
+    """The same settings, with `change` made to every text that has the mark.
+
+    Raises:
+        UserError: two keys of a mapping become one.
+    """
     changed: dict[str, Any] = {}
     for name, field in type(settings).model_fields.items():
         match getattr(settings, name):
@@ -91,5 +97,9 @@ def with_marked_texts(settings: S, mark: type, change: Callable[[str], str]) -> 
                 changed[name] = tuple(with_marked_texts(group, mark, change) for group in elements)
             case tuple() as texts if is_marked(field, mark):
                 changed[name] = tuple(map(change, texts))
+            case dict() as texts if is_marked(field, mark):
+                changed[name] = {change(text): value for text, value in texts.items()}
+                if len(changed[name]) < len(texts):
+                    raise UserError(f"{name}: two of {', '.join(texts)} are the same: give it once")
     changed = {name: value for name, value in changed.items() if value != getattr(settings, name)}
     return settings.model_copy(update=changed) if changed else settings

@@ -142,7 +142,7 @@ def _words(annotation: Any, marks: tuple[Any, ...]) -> str:
     if origin is tuple:
         return f"list of: {_words(args[0], marks)}"
     if origin is dict:
-        return f"names, each with: {_words(args[1], ())}"
+        return f"{_words(args[0], ()).replace(WORDS[str], 'name')}, each with: {_words(args[1], ())}"
     if annotation is Any:
         return "anything"
     if isinstance(annotation, type) and issubclass(annotation, Settings):

@@ -1,11 +1,14 @@
-"""The seeded order in which records are used: every one once an epoch, each position found by its number alone."""
+"""The seeded order in which records are used: each once an epoch, or files in shares; a position tells its record."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cached_property, lru_cache
+from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
+
+T = TypeVar("T")
 
 
 @lru_cache(maxsize=8)
@@ -18,12 +21,58 @@ def epoch_order(num_records: int, epoch: int, seed: int) -> NDArray[np.int64]:
 
 def endless_order(num_records: int, start: int, count: int, seed: int) -> NDArray[np.int64]:
     """Positions [start, start + count) of the endless row of epochs, each in its own order. int64 [count]."""
-    if num_records < 1 or count < 1:
-        raise ValueError(f"an order has at least one record and one position, given {num_records} and {count}")
-    first, last = start // num_records, (start + count - 1) // num_records
-    offset = start - first * num_records
-    row = np.concatenate([epoch_order(num_records, epoch, seed) for epoch in range(first, last + 1)])
-    return row[offset : offset + count]
+    return _positions(lambda epoch: epoch_order(num_records, epoch, seed), num_records, start, count)
+
+
+@dataclass(frozen=True)
+class Mixture:
+    """Records of several files, numbered one file after the other, each file with its share of every epoch.
+
+    An epoch has as many places as there are records, and each file the same number of them in every epoch. Which they
+    are the seed and the epoch's number decide. At its places a file's records come in an endless row of epochs of their
+    own, over all epochs of the run: none is used again before all of its file have been used as often.
+
+    Attributes:
+        sizes: records of each file.
+        weights: of each file.
+    """
+
+    sizes: tuple[int, ...]
+    weights: tuple[float, ...]
+
+    @property
+    def num_records(self) -> int:
+        return sum(self.sizes)
+
+    @cached_property
+    def num_places(self) -> tuple[int, ...]:
+        """Of each file: its share by weight, where that is no whole number the next lower one, and of the places that
+        are left one to each of the largest remainders (Hamilton's method)."""
+        exact = np.array(self.weights) * (self.num_records / sum(self.weights))
+        places = np.floor(exact).astype(np.int64)
+        left = self.num_records - int(places.sum())
+        places[np.argsort(places - exact, kind="stable")[:left]] += 1
+        return tuple(places.tolist())
+
+    def cut(self, records: Sequence[T]) -> list[Sequence[T]]:
+        """The records of each file."""
+        stops = np.cumsum(self.sizes).tolist()
+        return [records[stop - size : stop] for size, stop in zip(self.sizes, stops, strict=True)]
+
+
+@lru_cache(maxsize=8)
+def mixed_order(mixture: Mixture, epoch: int, seed: int) -> NDArray[np.int64]:
+    """The order of one epoch, int64 [num_records]: not all records of a large file, those of a small one repeated."""
+    owners = np.repeat(np.arange(len(mixture.sizes)), mixture.num_places)
+    owners = owners[epoch_order(mixture.num_records, epoch, seed)]
+    order = np.empty(mixture.num_records, dtype=np.int64)
+    first = 0
+    for file, (size, places) in enumerate(zip(mixture.sizes, mixture.num_places, strict=True)):
+        own = endless_order(size, epoch * places, places, _seed_of(file, seed))
+        order[owners == file] = first + own
+        first += size
+    order.setflags(write=False)
+    return order
 
 
 @dataclass(frozen=True)
@@ -32,12 +81,16 @@ class EpochBatches:
 
     The epochs follow one another without a gap, so a batch may hold the end of one and the beginning of the next. Every
     batch has exactly `batch_size` indices; the last one is completed from the order of one more epoch.
+
+    Attributes:
+        mixture: the shares of the files that the records are of; None uses every record once an epoch.
     """
 
     num_records: int
     batch_size: int
     num_epochs: int
     seed: int
+    mixture: Mixture | None = None
 
     @property
     def num_batches(self) -> int:
@@ -47,7 +100,29 @@ class EpochBatches:
         """The indices of step 0, 1, ..., num_batches - 1. int64 [batch_size]."""
         if not 0 <= step < self.num_batches:
             raise IndexError(f"step {step} is outside the {self.num_batches} steps of {self.num_epochs} epochs")
-        return endless_order(self.num_records, step * self.batch_size, self.batch_size, self.seed)
+        return _positions(self._order, self.num_records, step * self.batch_size, self.batch_size)
+
+    def _order(self, epoch: int) -> NDArray[np.int64]:
+        if self.mixture is None:
+            return epoch_order(self.num_records, epoch, self.seed)
+        return mixed_order(self.mixture, epoch, self.seed)
 
     def __iter__(self) -> Iterator[NDArray[np.int64]]:
         return map(self.batch_at, range(self.num_batches))
+
+
+def _positions(
+    order_of: Callable[[int], NDArray[np.int64]], num_records: int, start: int, count: int
+) -> NDArray[np.int64]:
+    """[start, start + count) of the endless row of epochs of `num_records` each."""
+    if num_records < 1 or count < 1:
+        raise ValueError(f"an order has at least one record and one position, given {num_records} and {count}")
+    first, last = start // num_records, (start + count - 1) // num_records
+    offset = start - first * num_records
+    row = np.concatenate([order_of(epoch) for epoch in range(first, last + 1)])
+    return row[offset : offset + count]
+
+
+def _seed_of(file: int, seed: int) -> int:
+    """Of the order of one file's records."""
+    return int(np.random.SeedSequence([seed, file + 1]).generate_state(1, np.uint64)[0])

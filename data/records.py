@@ -30,12 +30,44 @@ class Demonstration:
 
 
 @dataclass(frozen=True)
+class Dialogue:
+    """Turns of the assistant's in one conversation, in their order: the prompt of each is all that stands before it."""
+
+    turns: tuple[Demonstration, ...]
+
+    @property
+    def texts(self) -> tuple[str, ...]:
+        """Prompts and responses."""
+        return tuple(text for turn in self.turns for text in (turn.prompt, turn.response))
+
+
+@dataclass(frozen=True)
+class DialoguePair:
+    """Two dialogues from one prompt on, that of the first turn of each, of which a person preferred `chosen`."""
+
+    chosen: Dialogue
+    rejected: Dialogue
+
+    @property
+    def prompt(self) -> str:
+        return self.chosen.turns[0].prompt
+
+    @property
+    def texts(self) -> tuple[str, ...]:
+        return (*self.chosen.texts, *self.rejected.texts)
+
+
+@dataclass(frozen=True)
 class PreferencePair:
     """Two responses to one prompt, of which a person preferred `chosen`."""
 
     prompt: str
     chosen: str
     rejected: str
+
+    @property
+    def texts(self) -> tuple[str, ...]:
+        return (self.prompt, self.chosen, self.rejected)
 
 
 @dataclass(frozen=True)

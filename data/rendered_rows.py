@@ -2,9 +2,10 @@
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from itertools import islice
+from itertools import islice, pairwise
 from typing import Any, TypeVar
 
+import numpy as np
 from numpy.typing import NDArray
 
 from plumbob.data.texts.control_tokens import unmarked
@@ -59,19 +60,32 @@ def text_rows(setting: str, num_records: int, *parts: tuple[str, str, bool]) -> 
 def sequence_rows(
     setting: str, tokenizer: Tokenizer, records: Sequence[Sequence[TokenSequence]], names: Sequence[str]
 ) -> tuple[RenderedRow, ...]:
-    """Records of sequences with one prompt: it, and what is learnt of each under the name given for it."""
+    """Records of sequences with one prompt: it, and what is learnt of each under the name given for it.
+
+    Between the turns that are learnt of one sequence stands what the policy is prompted with for the next.
+    """
     if not records:
         return ()
-    first = records[0][0]
-    prompt = first.ids[~first.loss_mask]
-    parts = [token_part("prompt", tokenizer, prompt, False)] if len(prompt) else []
+    prompt, *_ = _runs(tokenizer, records[0][0], "")
+    parts = [] if prompt.is_learnt else [prompt]
     for name, sequence in zip(names, records[0], strict=True):
-        learnt = sequence.ids[sequence.loss_mask]
-        # What follows the prompt, in its place: some tokenizers write a text's first token otherwise.
-        before, whole = decoded(tokenizer, sequence.ids[~sequence.loss_mask]), decoded(tokenizer, sequence.ids)
-        text = whole.removeprefix(before) if whole.startswith(before) else decoded(tokenizer, learnt)
-        parts.append(RowPart(name, shortened(text), True, len(learnt)))
+        runs = _runs(tokenizer, sequence, name)
+        parts += runs if runs[0].is_learnt else runs[1:]
     return (RenderedRow(setting, len(records), tuple(parts)),)
+
+
+def _runs(tokenizer: Tokenizer, sequence: TokenSequence, name: str) -> list[RowPart]:
+    """The sequence cut where learning begins and ends; what is learnt is called `name`."""
+    ids, mask = sequence.ids, sequence.loss_mask
+    places = [0, *(np.flatnonzero(mask[1:] != mask[:-1]) + 1).tolist(), len(ids)]
+    runs = []
+    for start, stop in pairwise(places):
+        # In its place: some tokenizers write a text's first token otherwise.
+        before, until = decoded(tokenizer, ids[:start]), decoded(tokenizer, ids[:stop])
+        text = until.removeprefix(before) if until.startswith(before) else decoded(tokenizer, ids[start:stop])
+        is_learnt = bool(mask[start])
+        runs.append(RowPart(name if is_learnt else "prompt", shortened(text), is_learnt, stop - start))
+    return runs
 
 
 def prompt_rows(

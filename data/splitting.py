@@ -22,6 +22,15 @@ class Split(Generic[T]):
     notes: tuple[str, ...]
 
 
+@dataclass(frozen=True)
+class SplitFiles(Generic[T]):
+    """The same of several files: the training records of each, and what is held out of them together."""
+
+    train: tuple[tuple[T, ...], ...]
+    heldout: tuple[T, ...]
+    notes: tuple[str, ...]
+
+
 def hold_out(
     read: Callable[[str], ReadRecords[T]],
     path: str,
@@ -35,13 +44,43 @@ def hold_out(
     Raises:
         UserError: a file cannot be read, or prompts stand on both sides and `rules.overlap` is "refuse".
     """
-    given = read(path)
+    found = hold_out_each(read, (path,), heldout_path, key, rules, seed)
+    return Split(found.train[0], found.heldout, found.notes)
+
+
+def hold_out_each(
+    read: Callable[[str], ReadRecords[T]],
+    paths: Sequence[str],
+    heldout_path: str | None,
+    key: Callable[[T], str],
+    rules: SplittingSettings,
+    seed: int,
+) -> SplitFiles[T]:
+    """`hold_out` of several files: a prompt that several of them have is on one side in all.
+
+    Raises:
+        UserError: as there, or no record of a file is left to train on.
+    """
+    given = [read(path) for path in paths]
+    notes = tuple(note for file in given for note in file.notes)
     if heldout_path is None:
-        train, heldout = split_by_prompt(given.records, key, rules.heldout_fraction, seed)
-        return Split(tuple(train), tuple(heldout), given.notes)
-    apart = read(heldout_path)
-    train, note = check_overlap(given.records, apart.records, key, rules, f"{path} and {heldout_path}")
-    return Split(tuple(train), apart.records, given.notes + apart.notes + ((note,) if note else ()))
+        numbered = [(number, record) for number, file in enumerate(given) for record in file.records]
+        kept, apart = split_by_prompt(numbered, lambda one: key(one[1]), rules.heldout_fraction, seed)
+        train = tuple(tuple(record for number, record in kept if number == place) for place in range(len(paths)))
+        for path, records in zip(paths, train, strict=True):
+            if not records:
+                raise UserError(
+                    f"{path}: all its prompts are held out, and nothing is left to train on: give it more, lower "
+                    f"data.heldout_fraction={rules.heldout_fraction:g}, or give the held-out records as a file"
+                )
+        return SplitFiles(train, tuple(record for _, record in apart), notes)
+    heldout = read(heldout_path)
+    sides = [
+        check_overlap(file.records, heldout.records, key, rules, f"{path} and {heldout_path}")
+        for path, file in zip(paths, given, strict=True)
+    ]
+    found = tuple(note for _, note in sides if note)
+    return SplitFiles(tuple(tuple(records) for records, _ in sides), heldout.records, notes + heldout.notes + found)
 
 
 def split_by_prompt(

@@ -110,9 +110,22 @@ def encode_demonstrations(
     The end is the EOS, or what the chat template ends the assistant's turn with where it opened one. It counts as one
     of the response's tokens. UserError if `required` and none fits.
     """
-    fitted = _fit(tokenizer, [(record.prompt, (record.response,)) for record in records], rules)
-    encoded = [item if isinstance(item, TooLong) else item[0] for item in fitted]
+    encoded = [too_long([sequence], rules) or sequence for sequence in encode_turns(tokenizer, records)]
     return keep_fitting(encoded, "demonstrations", rules.max_prompt_tokens, rules.max_response_tokens, required)
+
+
+def encode_turns(tokenizer: Tokenizer, records: Sequence[Demonstration]) -> list[TokenSequence]:
+    """Each of them as `encode_demonstrations` has it, whatever its length."""
+    return [one for (one,) in _encode(tokenizer, [(record.prompt, (record.response,)) for record in records])]
+
+
+def too_long(sequences: Sequence[TokenSequence], rules: LengthSettings) -> TooLong | None:
+    """What does not fit of sequences with one prompt: it, or the longest of what follows it."""
+    num_prompt = int(sequences[0].loss_mask.argmax())
+    if num_prompt > rules.max_prompt_tokens:
+        return TooLong("prompt", num_prompt)
+    longest = max(len(sequence.ids) for sequence in sequences) - num_prompt
+    return TooLong("response", longest) if longest > rules.max_response_tokens else None
 
 
 def encode_pairs(
@@ -142,23 +155,31 @@ def keep_fitting(
     max_prompt_tokens: int,
     max_response_tokens: int | None = None,
     required: bool = True,
+    num_rows: int | None = None,
+    others: tuple[str, ...] = (),
 ) -> EncodedRecords[T]:
-    """Leave out what is too long, and say how many against which limit. UserError if `required` and nothing is left."""
+    """Leave out what is too long, and say how many against which limit. UserError if `required` and nothing is left.
+
+    Args:
+        num_rows: how many there were, where that is not how many are given.
+        others: sentences about what was left out before.
+    """
+    num_rows = len(encoded) if num_rows is None else num_rows
     long = [item for item in encoded if isinstance(item, TooLong)]
     limits = {
         "prompt": f"their prompt is longer than data.max_prompt_tokens={max_prompt_tokens}",
         "response": f"a response with its EOS is longer than data.max_response_tokens={max_response_tokens}",
     }
     lengths = {part: [item.num_tokens for item in long if item.part == part] for part in limits}
-    notes = tuple(
-        f"{len(found)} of {len(encoded)} {what} dropped, because {limits[part]} (the longest has {max(found)} tokens)."
+    notes = others + tuple(
+        f"{len(found)} of {num_rows} {what} dropped, because {limits[part]} (the longest has {max(found)} tokens)."
         for part, found in lengths.items()
         if found
     )
     records = tuple(item for item in encoded if not isinstance(item, TooLong))
     if required and not records:
         raise UserError(f"no {what} are left to use: raise the limit or give shorter ones. {' '.join(notes)}".rstrip())
-    return EncodedRecords(records, len(encoded), len(lengths["prompt"]), len(lengths["response"]), notes)
+    return EncodedRecords(records, num_rows, len(lengths["prompt"]), len(lengths["response"]), notes)
 
 
 def pack_texts(
@@ -235,14 +256,15 @@ def _fit(
     tokenizer: Tokenizer, records: Sequence[tuple[str, tuple[str, ...]]], rules: LengthSettings
 ) -> list[list[TokenSequence] | TooLong]:
     """Each prompt with each of its responses and an EOS, or what of it does not fit; every record has as many."""
+    return [too_long(sequences, rules) or sequences for sequences in _encode(tokenizer, records)]
+
+
+def _encode(tokenizer: Tokenizer, records: Sequence[tuple[str, tuple[str, ...]]]) -> list[list[TokenSequence]]:
     texts = [prompt for prompt, _ in records]
     prompts = encode_prompt_ids(tokenizer, texts)
     columns = zip(*(responses for _, responses in records), strict=True)
     responses = zip(*(_response_ids(tokenizer, texts, prompts, column) for column in columns), strict=True)
-    return [
-        _joined(prompt, list(own), rules.max_prompt_tokens, rules.max_response_tokens)
-        for prompt, own in zip(prompts, responses, strict=True)
-    ]
+    return [[_joined(prompt, one) for one in own] for prompt, own in zip(prompts, responses, strict=True)]
 
 
 def _response_ids(
@@ -259,22 +281,6 @@ def _response_ids(
     return result
 
 
-def _joined(
-    prompt_ids: NDArray[np.int32],
-    responses: Sequence[NDArray[np.int32]],
-    max_prompt_tokens: int,
-    max_response_tokens: int,
-) -> list[TokenSequence] | TooLong:
-    """The prompt with each of its responses, or what does not fit."""
-    if len(prompt_ids) > max_prompt_tokens:
-        return TooLong("prompt", len(prompt_ids))
-    longest = max(len(response_ids) for response_ids in responses)
-    if longest > max_response_tokens:
-        return TooLong("response", longest)
-    return [
-        TokenSequence(
-            np.concatenate([prompt_ids, response_ids]),
-            np.arange(len(prompt_ids) + len(response_ids)) >= len(prompt_ids),
-        )
-        for response_ids in responses
-    ]
+def _joined(prompt_ids: NDArray[np.int32], response_ids: NDArray[np.int32]) -> TokenSequence:
+    ids = np.concatenate([prompt_ids, response_ids])
+    return TokenSequence(ids, np.arange(len(ids)) >= len(prompt_ids))

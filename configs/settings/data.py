@@ -1,6 +1,6 @@
 """Which files a run reads, how their records are read, split and cut."""
 
-from typing import Annotated, Literal, Self
+from typing import Annotated, ClassVar, Literal, Self
 
 from pydantic import AfterValidator, Field, model_validator
 
@@ -30,6 +30,9 @@ def _check_prompt_template(template: str) -> str:
     return template
 
 
+LearntTurns = Literal["last", "all"]
+
+
 class ReadingSettings(Settings):
     """How the records of a file are read."""
 
@@ -52,6 +55,35 @@ class SplittingSettings(Settings):
     """What to do with records whose prompt stands in both the training and the held-out split."""
     heldout_fraction: Fraction = 0.05
     """Share of the prompts kept apart when no held-out file is given."""
+
+
+class MixtureSettings(SplittingSettings):
+    """Records of one file, or of several in fixed shares."""
+
+    one_file: ClassVar[str]
+    """The setting that names it."""
+    mixture: dict[InputFile, Positive] = Field(default_factory=dict)
+    """Several files in place of the one, each with its weight, such as `{a.jsonl: 3, b.jsonl: 1}`: its share of the
+    records of every epoch, whatever its size."""
+
+    @model_validator(mode="after")
+    def _check_files(self) -> Self:
+        key, has_one = f"data.{self.one_file}", self.given_file is not None
+        if has_one and self.mixture:
+            raise ValueError(f"{key} names one file and data.mixture several with their weights: give one of them")
+        if not has_one and not self.mixture:
+            raise ValueError(f"{key} is missing: give {key}=FILE, or data.mixture='{{FILE: WEIGHT, FILE: WEIGHT}}'")
+        return self
+
+    @property
+    def given_file(self) -> str | None:
+        """The one file; None where there are several."""
+        raise NotImplementedError
+
+    @property
+    def weights(self) -> dict[str, float]:
+        """File -> its weight, in the order of their names; of the one file 1."""
+        return dict(sorted(self.mixture.items())) if self.given_file is None else {self.given_file: 1.0}
 
 
 class PromptLengthSettings(Settings):
@@ -96,18 +128,20 @@ class ReplaySettings(TextBlockSettings):
     """Of its mean loss a token, beside the stage's own loss."""
 
 
-class DemonstrationDataSettings(LengthSettings, SplittingSettings, ReadingSettings):
-    demonstrations: InputFile
+class DemonstrationDataSettings(LengthSettings, MixtureSettings, ReadingSettings):
+    one_file = "demonstrations"
+
+    demonstrations: InputFile | None = None
     """Prompts with the response to imitate."""
     heldout_demonstrations: InputFile | None = None
     """To measure on; None holds a share out."""
+    learnt_turns: LearntTurns = "last"
+    """Which turns of the assistant's are learnt of a row's `messages` or `conversations`: the last, whose prompt is all
+    before it, or each that answers a message, as if the conversation up to it were a row of its own."""
 
-
-class PairDataSettings(SplittingSettings, ReadingSettings):
-    pairs: InputFile
-    """Prompts with a better and a worse response."""
-    heldout_pairs: InputFile | None = None
-    """To measure on; None holds a share out."""
+    @property
+    def given_file(self) -> str | None:
+        return self.demonstrations
 
 
 class FeedbackDataSettings(PromptLengthSettings, SplittingSettings, ReadingSettings):
@@ -152,8 +186,19 @@ class FeedbackDataSettings(PromptLengthSettings, SplittingSettings, ReadingSetti
         return "pairs" if self.pairs is not None else "rankings" if self.rankings is not None else "scores"
 
 
-class TokenizedPairDataSettings(LengthSettings, PairDataSettings):
+class TokenizedPairDataSettings(LengthSettings, MixtureSettings, ReadingSettings):
     """Pairs for a policy."""
+
+    one_file = "pairs"
+
+    pairs: InputFile | None = None
+    """Prompts with a better and a worse response."""
+    heldout_pairs: InputFile | None = None
+    """To measure on; None holds a share out."""
+
+    @property
+    def given_file(self) -> str | None:
+        return self.pairs
 
 
 class LabelledDataSettings(LengthSettings, SplittingSettings, ReadingSettings):

@@ -6,31 +6,31 @@ between, but what `data.prompt_template` says. Chat messages go through a templa
 
 import difflib
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any
 
+from plumbob.configs.settings.data import LearntTurns
 from plumbob.core.errors import UserError
-from plumbob.data.reading.field_values import Fields, listed, shown, text_at
-from plumbob.data.reading.messages import (
-    CONVERSATIONS,
-    TEMPLATE_VALUES,
-    TOOLS,
-    conversation_in,
-    messages_in,
-    template_values,
+from plumbob.data.reading.conversations import (
+    answering_turns,
+    check_same_prompt,
+    last_turn,
+    parted_turns,
+    written_prompt,
+    written_turn,
 )
+from plumbob.data.reading.field_values import Fields, listed, shown, text_at
+from plumbob.data.reading.messages import CONVERSATIONS, TEMPLATE_VALUES, TOOLS, conversation_in, messages_in
 from plumbob.data.reading.question import (
     BLANK_WHEN_MISSING,
     QUESTIONS,
     RESPONSES,
     question_in,
-    question_messages,
     question_of,
     response_in,
     with_system,
 )
-from plumbob.data.records import Demonstration, LabelledResponse, PreferencePair, RowError
-from plumbob.data.texts.chat import ASSISTANT_TURN, HUMAN_TURN, Message, RowRender
+from plumbob.data.records import Demonstration, Dialogue, DialoguePair, LabelledResponse, PreferencePair, RowError
+from plumbob.data.texts.chat import ASSISTANT_TURN, HUMAN_TURN, RowRender
 
 BESIDE = (*BLANK_WHEN_MISSING, TOOLS, TEMPLATE_VALUES)
 """What stands beside a prompt or a conversation."""
@@ -43,8 +43,6 @@ DEMONSTRATION_FORMS = (
 )
 LABELLED_FORMS = "prompt + completion + label, or messages or conversations + label"
 PROMPT_FORMS = "prompt, question, messages or conversations, chosen + rejected as whole dialogues, or text"
-_PROBE = "the response's end is looked for behind this"
-
 TEXT_FORMS = "text, or a prompt with its answer"
 
 
@@ -84,21 +82,33 @@ def pair_of(fields: Fields, render: RowRender) -> PreferencePair:
     after it.
     """
     _need(fields, ("chosen", "rejected"), PAIR_FORMS)
-    chosen, rejected = fields["chosen"], fields["rejected"]
-    if isinstance(chosen, list) or isinstance(rejected, list):
-        question = question_in(fields)
-        chosen, rejected = _conversation(fields, "chosen", question), _conversation(fields, "rejected", question)
-        _same_prompt(_plain(chosen.context) == _plain(rejected.context))
-        prompt = _rendered(fields, chosen.context, render)
-        # By their text: messages may differ in what a template does not write, such as a weight.
-        _same_prompt(chosen.context == rejected.context or prompt == _rendered(fields, rejected.context, render))
-        return PreferencePair(prompt, *(_response(fields, one, prompt, render) for one in (chosen, rejected)))
+    if isinstance(fields["chosen"], list) or isinstance(fields["rejected"], list):
+        pair = _conversational_pair(fields, render)
+        if len(pair.chosen.turns) + len(pair.rejected.turns) > 2:
+            raise RowError(
+                "expected 'chosen' and 'rejected' to be the same dialogue up to the last response, found that they "
+                "part before: a dpo run alone learns from several turns of a pair"
+            )
+        return PreferencePair(pair.prompt, *(side.turns[0].response for side in (pair.chosen, pair.rejected)))
     if question_in(fields) is not None:
         return PreferencePair(_prompt(fields, render), text_at(fields, "chosen"), text_at(fields, "rejected"))
     prompt, good = split_dialogue("chosen", text_at(fields, "chosen"))
     other_prompt, bad = split_dialogue("rejected", text_at(fields, "rejected"))
-    _same_prompt(prompt == other_prompt)
+    check_same_prompt(prompt == other_prompt)
     return PreferencePair(prompt, good, bad)
+
+
+def dialogue_pair_of(fields: Fields, render: RowRender) -> DialoguePair:
+    """A preference pair of which, as lists of messages, the sides may part before their last turns.
+
+    The prompt is what they have alike up to the turn of the assistant's at which they part. From there on each side's
+    turns are learnt, and what they answer is not.
+    """
+    _need(fields, ("chosen", "rejected"), PAIR_FORMS)
+    if isinstance(fields["chosen"], list) or isinstance(fields["rejected"], list):
+        return _conversational_pair(fields, render)
+    pair = pair_of(fields, render)
+    return DialoguePair(*(Dialogue((Demonstration(pair.prompt, text),)) for text in (pair.chosen, pair.rejected)))
 
 
 def demonstration_of(fields: Fields, render: RowRender) -> Demonstration:
@@ -106,16 +116,26 @@ def demonstration_of(fields: Fields, render: RowRender) -> Demonstration:
     question, response = question_in(fields), response_in(fields)
     if question is not None and response is not None:
         if isinstance(fields[response], list):
-            return _last_turn(fields, response, question, render)
+            return written_turn(fields, last_turn(fields, response, question), render)
         return Demonstration(_prompt(fields, render), text_at(fields, response))
     conversation = conversation_in(fields)
     if conversation is not None:
-        return _last_turn(fields, conversation, None, render)
+        return written_turn(fields, last_turn(fields, conversation, None), render)
     if not ("chosen" in fields or "rejected" in fields):
         _need(fields, ("prompt" if question is None else "completion",), DEMONSTRATION_FORMS)
     _need(fields, ("chosen", "rejected"), DEMONSTRATION_FORMS)
     pair = pair_of(fields, render)
     return Demonstration(pair.prompt, pair.chosen)
+
+
+def dialogue_of(fields: Fields, render: RowRender, learnt_turns: LearntTurns) -> Dialogue:
+    """The turns to imitate of a row's conversation: the last, or each that answers a message; else its response."""
+    name = conversation_in(fields)
+    has_response = question_in(fields) is not None and response_in(fields) is not None
+    if learnt_turns == "last" or name is None or has_response:
+        return Dialogue((demonstration_of(fields, render),))
+    turns = answering_turns(last_turn(fields, name, None), first=1)
+    return Dialogue(tuple(written_turn(fields, turn, render) for turn in turns))
 
 
 def labelled_of(fields: Fields, render: RowRender) -> LabelledResponse:
@@ -142,7 +162,7 @@ def prompt_of(fields: Fields, render: RowRender) -> str:
     if conversation is not None:
         messages = messages_in(conversation, fields[conversation])
         context = messages[:-1] if messages[-1]["role"] == "assistant" else messages
-        return _rendered(fields, with_system(fields, context), render)
+        return written_prompt(fields, with_system(fields, context), render)
     if question_in(fields) is not None:
         return _prompt(fields, render)
     _need(fields, ("text",), PROMPT_FORMS)
@@ -194,87 +214,17 @@ def _prompt(fields: Fields, render: RowRender) -> str:
     name = question_in(fields)
     assert name is not None
     question = question_of(fields, name)
-    return render.prompt(question) if isinstance(question, str) else _rendered(fields, question, render)
+    return render.prompt(question) if isinstance(question, str) else written_prompt(fields, question, render)
 
 
-@dataclass(frozen=True)
-class _Conversation:
-    """The messages before a response, and the response's own, which stands in the field `name`."""
-
-    name: str
-    context: list[Message]
-    response: Message
-
-
-def _conversation(fields: Fields, name: str, question: str | None) -> _Conversation:
-    """Of a list of messages that may or may not repeat the prompt's; `question` names its field, where there is one."""
-    messages = messages_in(name, fields[name])
-    context = messages[:-1]
-    if question is not None:
-        prompt = question_messages(fields, question)
-        if context and with_system(fields, context) != prompt:
-            raise RowError(f"'{name}': expected the response's message alone, or after the messages of '{question}'")
-        context = prompt
-    else:
-        context = with_system(fields, context)
-    if messages[-1]["role"] != "assistant":
-        raise RowError(
-            f"'{name}': expected the last message to be the assistant's, found {shown(messages[-1]['role'])}"
-        )
-    return _Conversation(name, context, messages[-1])
-
-
-def _last_turn(fields: Fields, name: str, question: str | None, render: RowRender) -> Demonstration:
-    conversation = _conversation(fields, name, question)
-    prompt = _rendered(fields, conversation.context, render)
-    return Demonstration(prompt, _response(fields, conversation, prompt, render))
-
-
-def _rendered(fields: Fields, messages: list[Message], render: RowRender) -> str:
-    if not messages or messages[-1]["role"] == "assistant":
-        raise RowError("expected a prompt that ends with a message of the user's before the assistant's response")
-    if messages[-1]["role"] != "tool" and not messages[-1]["content"].strip():
-        return ""  # A template would hide that there is no question.
-    return text_at({"messages": render(messages, **template_values(fields))}, "messages")
-
-
-def _response(fields: Fields, conversation: _Conversation, prompt: str, render: RowRender) -> str:
-    """The response's text; where its message carries more, such as tool calls, what the template writes of it all."""
-    name, response = conversation.name, conversation.response
-    content: str = response["content"]
-    if not prompt:
-        return content
-    values = template_values(fields)
-    if response.keys() == {"role", "content"}:
-        return render.response(conversation.context, response, prompt, **values)
-
-    def whole(message: Message) -> str:
-        return text_at({name: render([*conversation.context, message], **values, add_generation_prompt=False)}, name)
-
-    written = whole(response)
-    if "tool_calls" in response and written == whole({key: response[key] for key in response if key != "tool_calls"}):
-        raise RowError(
-            f"'{name}': the response has tool_calls, which the chat template does not write, so that they would not "
-            f"be learnt: give the model a chat template that does, or leave such rows out"
-        )
-    if written == whole({"role": response["role"], "content": content}):
-        return render.response(conversation.context, response, prompt, **values)
-    if not written.startswith(prompt):
-        raise RowError(
-            f"'{name}': the chat template writes a conversation with a response otherwise than the prompt that asks "
-            f"for it, so that the response's own part cannot be told: {shown(written)}"
-        )
-    end = whole({"role": response["role"], "content": _PROBE}).rpartition(_PROBE)[2]
-    learnt = written.removeprefix(prompt)
-    return learnt.removesuffix(end) if end.strip() and learnt.endswith(end) else render.ended(learnt)
-
-
-def _plain(messages: list[Message]) -> list[tuple[str, str]]:
-    return [(message["role"], message["content"]) for message in messages]
-
-
-def _same_prompt(same: bool) -> None:
-    if not same:
-        raise RowError(
-            "expected 'chosen' and 'rejected' to be the same dialogue up to the last response, found two prompts"
-        )
+def _conversational_pair(fields: Fields, render: RowRender) -> DialoguePair:
+    sides = parted_turns(fields, question_in(fields))
+    one, other = (side[0].context for side in sides)
+    prompt = written_prompt(fields, one, render)
+    # By their text: messages may differ in what a template does not write, such as a weight.
+    check_same_prompt(one == other or prompt == written_prompt(fields, other, render))
+    chosen, rejected = (
+        [written_turn(fields, turn, render, prompt if turn is first else None) for turn in (first, *later)]
+        for first, *later in sides
+    )
+    return DialoguePair(Dialogue(tuple(chosen)), Dialogue(tuple(rejected)))

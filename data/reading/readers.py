@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Generic, TypeVar
 
-from plumbob.configs.settings.data import ReadingSettings
+from plumbob.configs.settings.data import LearntTurns, ReadingSettings
 from plumbob.core.errors import UserError
 from plumbob.data.reading.delimited_text import typed
 from plumbob.data.reading.feedback_fields import annotated_pair_of, ranking_of, scored_response_of
@@ -18,6 +18,8 @@ from plumbob.data.reading.field_values import Fields
 from plumbob.data.reading.fields import (
     check_columns,
     demonstration_of,
+    dialogue_of,
+    dialogue_pair_of,
     labelled_of,
     pair_of,
     prompt_of,
@@ -25,9 +27,17 @@ from plumbob.data.reading.fields import (
     text_of,
 )
 from plumbob.data.reading.formats import FileRow, iterate_rows, list_files
-from plumbob.data.reading.used_columns import BlankColumns, UsedColumns, WatchedTemplate
+from plumbob.data.reading.used_columns import (
+    BlankColumns,
+    LeftOutRows,
+    UsedColumns,
+    WatchedTemplate,
+    spelling_note,
+)
 from plumbob.data.records import (
     Demonstration,
+    Dialogue,
+    DialoguePair,
     LabelledResponse,
     PreferencePair,
     Prompt,
@@ -40,7 +50,6 @@ from plumbob.data.texts.chat import Message, Render, RowRender
 from plumbob.data.texts.written_texts import written_texts
 
 T = TypeVar("T")
-NUM_EXAMPLES = 3
 
 
 @dataclass(frozen=True)
@@ -70,7 +79,7 @@ def no_chat(messages: list[Message], **values: Any) -> str:
 
 def read_texts(path: str, rules: ReadingSettings, render: Render = no_chat) -> ReadRecords[str]:
     """Documents for pre-training: `text`, or a prompt with its response. UserError as for the other readers."""
-    return _read(path, rules, render, text_of, lambda text: (text,), learns_last_turn=False)
+    return _read(path, rules, render, text_of, lambda text: (text,), num_learnt=lambda _: 0)
 
 
 def read_demonstrations(path: str, rules: ReadingSettings, render: Render) -> ReadRecords[Demonstration]:
@@ -79,26 +88,47 @@ def read_demonstrations(path: str, rules: ReadingSettings, render: Render) -> Re
     UserError when a file is missing, empty or damaged, when rows are malformed and `rules.bad_rows` is "refuse", when
     messages need a chat template that the tokenizer lacks, and when no row is left.
     """
+    return _read(path, rules, render, demonstration_of, lambda record: (record.prompt, record.response))
+
+
+def read_dialogues(
+    path: str, rules: ReadingSettings, render: Render, learnt_turns: LearntTurns
+) -> ReadRecords[Dialogue]:
+    """The same, of whose conversations the last turn of the assistant's is imitated, or all. UserError as above."""
     return _read(
         path,
         rules,
         render,
-        demonstration_of,
-        lambda record: (record.prompt, record.response),
+        lambda fields, watched: dialogue_of(fields, watched, learnt_turns),
+        lambda record: record.texts,
+        num_learnt=lambda record: len(record.turns),
     )
+
+
+SAME_RESPONSE = "dropped, because chosen and rejected are the same response"
 
 
 def read_pairs(path: str, rules: ReadingSettings, render: Render) -> ReadRecords[PreferencePair]:
     """Preference pairs; a pair of two equal responses prefers nothing and is dropped. UserError as above."""
+    return _read(path, rules, render, pair_of, lambda record: record.texts, _prefers_nothing, SAME_RESPONSE)
+
+
+def read_dialogue_pairs(path: str, rules: ReadingSettings, render: Render) -> ReadRecords[DialoguePair]:
+    """The same, also those whose sides part before their last turns. UserError as above."""
     return _read(
         path,
         rules,
         render,
-        pair_of,
-        lambda record: (record.prompt, record.chosen, record.rejected),
-        lambda record: record.chosen == record.rejected,
-        "dropped, because chosen and rejected are the same response",
+        dialogue_pair_of,
+        lambda record: record.texts,
+        _prefers_nothing,
+        SAME_RESPONSE,
+        lambda record: len(record.rejected.turns),
     )
+
+
+def _prefers_nothing(pair: PreferencePair | DialoguePair) -> bool:
+    return pair.chosen == pair.rejected
 
 
 def read_annotated_pairs(path: str, rules: ReadingSettings, render: Render, use_margin: bool) -> ReadRecords[Ranking]:
@@ -156,18 +186,9 @@ def read_prompts(path: str, rules: ReadingSettings, render: Render, keeps_rows: 
         lambda record: (record.text,),
         is_repeated,
         "dropped, because their prompt stands in an earlier row",
-        learns_last_turn=False,
+        num_learnt=lambda _: 0,
         with_row=(lambda prompt, row: replace(prompt, row=row)) if keeps_rows else None,
     )
-
-
-@dataclass
-class _Rows:
-    """Labels of the rows that did not become a record, such as "row 3"."""
-
-    malformed: list[str]
-    empty: list[str]
-    duplicate: list[str]
 
 
 def _read(
@@ -178,7 +199,7 @@ def _read(
     texts: Callable[[T], tuple[str, ...]],
     is_duplicate: Callable[[T], bool] = lambda _: False,
     duplicate_reason: str = "",
-    learns_last_turn: bool = True,
+    num_learnt: Callable[[T], int] = lambda _: 1,
     with_row: Callable[[T, dict[str, Any]], T] | None = None,
 ) -> ReadRecords[T]:
     """Read all rows and sort them by what they are good for.
@@ -187,12 +208,12 @@ def _read(
         parse: fields and how their messages become text -> record; RowError on a malformed row.
         texts: the record's parts, none of which may be blank.
         is_duplicate: whether a record with nothing blank in it is one too many; asked once a record, in order.
-        learns_last_turn: whether of a conversation the last assistant turn alone is learnt.
+        num_learnt: how many turns of the assistant's a record has that are learnt.
         with_row: what keeps the whole row in the record; None keeps it nowhere.
     """
     check_columns(rules.columns)
     records: list[T] = []
-    left_out, spelling, num_rows = _Rows([], [], []), list[str](), 0
+    left_out, spelling, num_rows = LeftOutRows(), list[str](), 0
     columns, written, blank = UsedColumns(rules.columns), written_texts(render, rules), BlankColumns(rules.columns)
     watched = WatchedTemplate(written)
     is_one_file = list_files(path) == [Path(path).expanduser()]
@@ -218,40 +239,21 @@ def _read(
             left_out.duplicate.append(label)
         else:
             records.append(record)
-            watched.end_row()
-    _check_malformed(path, rules, left_out.malformed, num_rows)
-    notes = _notes(path, num_rows, left_out, duplicate_reason)
+            watched.end_row(num_learnt(record))
+    left_out.check(path, rules, num_rows)
+    notes = left_out.notes(path, num_rows, duplicate_reason)
     if not records:
         raise UserError(f"{path}: no row can be used. {' '.join(notes)}")
     found = (
         columns.note(),
         blank.note(),
-        *watched.notes(num_rows, learns_last_turn),
+        *watched.notes(num_rows),
         written.template_note(rules),
-        _spelling_note(spelling, num_rows),
+        spelling_note(spelling, num_rows),
     )
     notes += [f"{path}: {note}" for note in found if note is not None]
     return ReadRecords(
         tuple(records), num_rows, len(left_out.malformed), len(left_out.empty), len(left_out.duplicate), tuple(notes)
-    )
-
-
-def _check_malformed(path: str, rules: ReadingSettings, malformed: list[str], num_rows: int) -> None:
-    """Raises UserError where there are malformed rows that shall not be skipped."""
-    if malformed and rules.bad_rows == "refuse":
-        raise UserError(
-            f"{path}: {_count(malformed, num_rows)} malformed. {_examples(malformed)}. "
-            f"Fix the file, or set data.bad_rows=skip to skip and count such rows"
-        )
-
-
-def _spelling_note(spelling: list[str], num_rows: int) -> str | None:
-    """Of rows, by their labels, in which control tokens are spelt."""
-    if not spelling:
-        return None
-    return (
-        f"control tokens of the model's are spelt in {len(spelling)} of {num_rows} rows, and read as letters "
-        f"({_examples(spelling)}); set `rendered`, beside the setting of the file, to true where they are meant."
     )
 
 
@@ -260,25 +262,3 @@ def _fields_of(row: FileRow, rules: ReadingSettings, blank: BlankColumns, label:
         raise RowError(row.fault)
     fields = rename(blank.filled(row.fields, row.nulls, label), rules.columns)
     return typed(fields) if row.is_text else fields
-
-
-def _notes(path: str, num_rows: int, left_out: _Rows, duplicate_reason: str) -> list[str]:
-    reasons = {
-        "skipped, because they are malformed": left_out.malformed,
-        "dropped, because a prompt, a response or a text in them is blank": left_out.empty,
-        duplicate_reason: left_out.duplicate,
-    }
-    return [
-        f"{path}: {len(labels)} of {num_rows} rows {reason}: {_examples(labels)}."
-        for reason, labels in reasons.items()
-        if labels
-    ]
-
-
-def _count(labels: list[str], num_rows: int) -> str:
-    return f"{len(labels)} of {num_rows} rows {'is' if len(labels) == 1 else 'are'}"
-
-
-def _examples(labels: list[str]) -> str:
-    rest = len(labels) - NUM_EXAMPLES
-    return "; ".join(labels[:NUM_EXAMPLES]) + (f"; and {rest} more" if rest > 0 else "")

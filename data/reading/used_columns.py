@@ -1,10 +1,12 @@
-"""Which columns of a file are read and which are not: what a row carries is used, or named as left out."""
+"""Which rows and columns of a file are used and which are not: what it carries is used, or named as left out."""
 
 from collections import Counter
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from plumbob.configs.settings.data import ReadingSettings
+from plumbob.core.errors import UserError
 from plumbob.data.bounded_templates import template_trial
 from plumbob.data.reading.field_values import Fields, listed
 from plumbob.data.reading.messages import TEMPLATE_VALUES, TOOLS
@@ -12,6 +14,53 @@ from plumbob.data.reading.question import BLANK_WHEN_MISSING
 from plumbob.data.records import RowError
 from plumbob.data.texts.chat import Message
 from plumbob.data.texts.written_texts import WrittenTexts
+
+NUM_EXAMPLES = 3
+
+
+@dataclass
+class LeftOutRows:
+    """Labels of the rows that did not become a record, such as "row 3"."""
+
+    malformed: list[str] = field(default_factory=list)
+    empty: list[str] = field(default_factory=list)
+    duplicate: list[str] = field(default_factory=list)
+
+    def check(self, path: str, rules: ReadingSettings, num_rows: int) -> None:
+        """Raises UserError where there are malformed rows that shall not be skipped."""
+        num = len(self.malformed)
+        if num and rules.bad_rows == "refuse":
+            raise UserError(
+                f"{path}: {num} of {num_rows} rows {'is' if num == 1 else 'are'} malformed. "
+                f"{_examples(self.malformed)}. Fix the file, or set data.bad_rows=skip to skip and count such rows"
+            )
+
+    def notes(self, path: str, num_rows: int, duplicate_reason: str) -> list[str]:
+        reasons = {
+            "skipped, because they are malformed": self.malformed,
+            "dropped, because a prompt, a response or a text in them is blank": self.empty,
+            duplicate_reason: self.duplicate,
+        }
+        return [
+            f"{path}: {len(labels)} of {num_rows} rows {reason}: {_examples(labels)}."
+            for reason, labels in reasons.items()
+            if labels
+        ]
+
+
+def spelling_note(labels: list[str], num_rows: int) -> str | None:
+    """A sentence for a person about rows, by their labels, in which control tokens are spelt."""
+    if not labels:
+        return None
+    return (
+        f"control tokens of the model's are spelt in {len(labels)} of {num_rows} rows, and read as letters "
+        f"({_examples(labels)}); set `rendered`, beside the setting of the file, to true where they are meant."
+    )
+
+
+def _examples(labels: list[str]) -> str:
+    rest = len(labels) - NUM_EXAMPLES
+    return "; ".join(labels[:NUM_EXAMPLES]) + (f"; and {rest} more" if rest > 0 else "")
 
 
 @dataclass
@@ -100,7 +149,7 @@ class BlankColumns:
 
 
 class WatchedTemplate:
-    """A render over the rows of a file: what it does not write, opens in vain, and of how many turns one is learnt.
+    """A render over the rows of a file: what it does not write, opens in vain, and how many turns are learnt.
 
     Whether it writes something is tried: without it the text is the same. Once something has been written it is known.
     """
@@ -109,7 +158,7 @@ class WatchedTemplate:
         self._render = render
         self._written: set[str] = set()
         self._unwritten = Counter[str]()
-        self._num_conversations = self._num_turns = self._num_unclosed = 0
+        self._num_conversations = self._num_turns = self._num_learnt = self._num_unclosed = 0
         self.begin_row()
 
     def begin_row(self) -> None:
@@ -117,12 +166,13 @@ class WatchedTemplate:
         self._row_turns: int | None = None
         self._row_unclosed: str | None = None
 
-    def end_row(self) -> None:
-        """The row has become a record."""
+    def end_row(self, num_learnt: int) -> None:
+        """The row has become a record, of which so many turns of the assistant's are learnt."""
         self._unwritten.update(self._row_unwritten)
         if self._row_turns is not None:
             self._num_conversations += 1
             self._num_turns += self._row_turns + 1
+            self._num_learnt += num_learnt
         if self._row_unclosed is not None:
             self._num_unclosed += 1
             self._unclosed = self._row_unclosed
@@ -153,14 +203,9 @@ class WatchedTemplate:
     def unclosed_tag(self, prompt: str, response: str) -> str | None:
         return self._render.unclosed_tag(prompt, response)
 
-    def notes(self, num_rows: int, learns_last_turn: bool) -> tuple[str | None, ...]:
-        """Sentences for a person, None where there is nothing to say.
-
-        Args:
-            learns_last_turn: whether of a conversation the last assistant turn alone is learnt.
-        """
-        turns = self._turns_note() if learns_last_turn else None
-        return self._unwritten_note(), self._unclosed_note(num_rows), turns
+    def notes(self, num_rows: int) -> tuple[str | None, ...]:
+        """Sentences for a person, None where there is nothing to say."""
+        return self._unwritten_note(), self._unclosed_note(num_rows), self._turns_note()
 
     def _unwritten_note(self) -> str | None:
         """A sentence for a person about what no row's text was made of."""
@@ -173,12 +218,14 @@ class WatchedTemplate:
 
     def _turns_note(self) -> str | None:
         """A sentence about conversations of several assistant turns."""
-        if self._num_turns == self._num_conversations:
+        if self._num_learnt in (0, self._num_turns):
             return None
-        return (
-            f"{self._num_conversations:,} of {self._num_turns:,} assistant turns are learnt: of each conversation the "
-            f"last, to which those before it are the prompt."
+        which = (
+            "of each conversation the last, to which those before it are the prompt"
+            if self._num_learnt == self._num_conversations
+            else "to each all that stands before it is the prompt"
         )
+        return f"{self._num_learnt:,} of {self._num_turns:,} assistant turns are learnt: {which}."
 
     def _unclosed_note(self, num_rows: int) -> str | None:
         """A sentence about responses that are learnt as thoughts without an answer."""

@@ -1,6 +1,7 @@
 """What a run began with, by digest: rows of its files, files of its models, functions: every resume compares them."""
 
 import json
+from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -13,8 +14,8 @@ from plumbob.configs.user_functions import changed_sources, source_digests, sour
 from plumbob.core.activities import activities
 from plumbob.core.atomic_files import write_atomically
 from plumbob.core.errors import UserError
-from plumbob.data.reading.row_digest import digest_of_rows
 from plumbob.data.record_digest import Inputs
+from plumbob.data.row_digest import digest_of_rows
 from plumbob.models.fingerprint import digests_of_model
 
 INPUTS_FILE = "inputs.json"
@@ -88,8 +89,14 @@ def write_digests(digests: Mapping[str, Mapping[str, Any]], folder: Path) -> Non
 def rows_of(config: Run) -> Inputs:
     """By digest, all rows of all files that the settings name: not as a stage takes them, but whole."""
     named = list(marked_texts(config, IsFile))
+    times = Counter(key for key, _ in named)
     digests = {path: digest_of_rows(path) for path in {path for _, path in named}}
-    return Inputs({key: f"{key}={path}" for key, path in named}, {key: digests[path] for key, path in named})
+    # Of a setting that names several files each is known by its path too.
+    names = [key if times[key] == 1 else f"{key}={path}" for key, path in named]
+    return Inputs(
+        {name: f"{key}={path}" for name, (key, path) in zip(names, named, strict=True)},
+        {name: digests[path] for name, (_, path) in zip(names, named, strict=True)},
+    )
 
 
 def _read(path: Path, what: str) -> dict[str, Any]:

@@ -1,15 +1,17 @@
 """Rows of a file and what of them is learnt."""
 
 import json
+from itertools import groupby
 from pathlib import Path
 from typing import Any
 
 from transformers import PreTrainedTokenizerFast
 
 from plumbob.configs.settings.data import LengthSettings, ReadingSettings
-from plumbob.data.reading.readers import read_demonstrations
+from plumbob.data.dialogues import encode_dialogues
+from plumbob.data.reading.readers import read_demonstrations, read_dialogues
 from plumbob.data.texts.chat import chat_renderer
-from plumbob.data.tokenization import TokenSequence, encode_demonstrations
+from plumbob.data.tokenization import EncodedRecords, TokenSequence, encode_demonstrations
 
 RULES = ReadingSettings()
 
@@ -34,3 +36,22 @@ def encoded(
 
 def learnt(tokenizer: PreTrainedTokenizerFast, sequence: TokenSequence) -> str:
     return str(tokenizer.decode(sequence.ids[sequence.loss_mask]))
+
+
+def dialogue(*contents: str) -> dict[str, Any]:
+    """A row of turns of the user's and the assistant's, by turns."""
+    roles = ("user", "assistant")
+    return {"messages": [{"role": roles[place % 2], "content": text} for place, text in enumerate(contents)]}
+
+
+def all_turns(folder: Path, tokenizer: PreTrainedTokenizerFast, *rows: Any) -> EncodedRecords[TokenSequence]:
+    """The rows with every turn of the assistant's learnt."""
+    read = read_dialogues(saved(folder, *rows), RULES, chat_renderer(tokenizer), "all")
+    return encode_dialogues(tokenizer, read.records, LengthSettings(max_prompt_tokens=4096))
+
+
+def parts(tokenizer: PreTrainedTokenizerFast, sequence: TokenSequence) -> list[tuple[str, bool]]:
+    """A sequence as text, cut where learning begins and ends, and whether each part is learnt."""
+    tokens = zip(sequence.ids.tolist(), sequence.loss_mask.tolist(), strict=True)
+    runs = ((is_learnt, [id_ for id_, _ in run]) for is_learnt, run in groupby(tokens, key=lambda token: token[1]))
+    return [(str(tokenizer.decode(ids)), is_learnt) for is_learnt, ids in runs]

@@ -13,12 +13,13 @@ from torch import Tensor
 from plumbob.configs.runs import DpoRun
 from plumbob.configs.settings.offline_objectives import REFERENCE_FREE, PreferenceLoss, reads_prompt
 from plumbob.data.batch import Batch
+from plumbob.data.dialogues import encode_dialogue_pairs
+from plumbob.data.epoch_order import Mixture
 from plumbob.data.length_checks import LENGTH_KEYS, check_sequences
-from plumbob.data.reading.readers import read_pairs
+from plumbob.data.reading.readers import read_dialogue_pairs
 from plumbob.data.rendered_rows import RenderedRow, sequence_rows
-from plumbob.data.splitting import hold_out
 from plumbob.data.texts.chat import chat_renderer
-from plumbob.data.tokenization import PairBatch, TokenBatch, TokenSequence, collate, encode_pairs
+from plumbob.data.tokenization import PairBatch, TokenBatch, TokenSequence, collate
 from plumbob.models.adapter import ModelRole
 from plumbob.models.logprobs import sequence_logprobs
 from plumbob.models.tuning.methods import open_tunable
@@ -30,6 +31,7 @@ from plumbob.trainers.learner.learner_parts import LearnerParts, tuned_policy
 from plumbob.trainers.learner.learner_protocol import Learners, LossSum, Pass
 from plumbob.trainers.metrics.metrics_log import MetricsLog
 from plumbob.trainers.metrics.stage_result import StageResult
+from plumbob.trainers.offline.encoded_files import by_setting, encode_files
 from plumbob.trainers.offline.input_digests import inputs_of
 from plumbob.trainers.offline.loop import Heldout, OfflineStage, check_heldout, run_epochs, small_batch_notes
 from plumbob.trainers.offline.reference_logprobs import KeptLogprobs
@@ -39,7 +41,11 @@ EncodedPair = tuple[TokenSequence, TokenSequence]
 
 @dataclass(frozen=True)
 class DpoInput:
-    """Encoded pairs (chosen, rejected), sentences about rows that were left out, and rows as the model sees them."""
+    """Encoded pairs (chosen, rejected), sentences about rows that were left out, and rows as the model sees them.
+
+    Attributes:
+        mixture: the shares of the files that `train` is of; None of one file.
+    """
 
     train: tuple[EncodedPair, ...]
     heldout: tuple[EncodedPair, ...]
@@ -47,6 +53,7 @@ class DpoInput:
     notes: tuple[str, ...]
     retained: RetainedText | None = None
     rows: tuple[RenderedRow, ...] = ()
+    mixture: Mixture | None = None
 
 
 @dataclass(frozen=True)
@@ -169,24 +176,27 @@ def prepare_dpo(run: DpoRun) -> DpoInput:
     opened, data = open_tunable(run.policy, roles_of(run.dpo.loss)), run.data
     tokenizer = opened.tokenizer
     render = chat_renderer(tokenizer)
-    split = hold_out(
-        lambda path: read_pairs(path, data, render),
-        data.pairs,
-        data.heldout_pairs,
-        lambda pair: pair.prompt,
+    files = encode_files(
         data,
         run.seed,
+        lambda path: read_dialogue_pairs(path, data, render),
+        lambda pair: pair.prompt,
+        data.heldout_pairs,
+        lambda pairs, required: encode_dialogue_pairs(tokenizer, pairs, data, required),
     )
-    train = encode_pairs(tokenizer, split.train, data)
-    heldout = encode_pairs(tokenizer, split.heldout, data, required=False)
-    longest = max(len(side.ids) for pair in (*train.records, *heldout.records) for side in pair)
+    longest = max(len(side.ids) for pair in (*files.train, *files.heldout) for side in pair)
     check_sequences(longest, opened.num_positions, LENGTH_KEYS)
-    check_heldout("dpo", run.dpo, len(heldout.records))
-    small = small_batch_notes("dpo", run.dpo, len(train.records), run.learner)
+    check_heldout("dpo", run.dpo, len(files.heldout))
+    small = small_batch_notes("dpo", run.dpo, len(files.train), run.learner)
     retained = prepare_retention(run.retention, opened)
-    notes = split.notes + train.notes + heldout.notes + small + notes_of(retained)
-    rows = sequence_rows("data.pairs", tokenizer, train.records, ("chosen", "rejected")) + rows_of(retained)
-    return DpoInput(train.records, heldout.records, tokenizer.pad_token_id, notes, retained, rows)
+    notes = files.notes + small + notes_of(retained)
+    rows = tuple(
+        row
+        for setting, records in by_setting(data, files.train, files.mixture)
+        for row in sequence_rows(setting, tokenizer, records, ("chosen", "rejected"))
+    )
+    rows += rows_of(retained)
+    return DpoInput(files.train, files.heldout, tokenizer.pad_token_id, notes, retained, rows, files.mixture)
 
 
 def run_dpo(run: DpoRun, data: DpoInput, learners: Learners, folder: Path, log: MetricsLog) -> StageResult:
@@ -203,7 +213,7 @@ def run_dpo(run: DpoRun, data: DpoInput, learners: Learners, folder: Path, log: 
         kept = KeptLogprobs(len(records), lambda index: computed(index).ref_logprobs)
         return (lambda index: step_batch(pairs_of(index), kept.of(index))) if are_met_again else computed
 
-    train_batch = batches_of(data.train, run.dpo.num_epochs > 1)
+    train_batch = batches_of(data.train, run.dpo.num_epochs > 1 or data.mixture is not None)
     heldout_batch = batches_of(data.heldout, run.dpo.evaluate_every is not None)
     heldout = Heldout(len(data.heldout), heldout_batch, lambda batch: float(batch.num_rows))
     stage = OfflineStage(
@@ -214,8 +224,9 @@ def run_dpo(run: DpoRun, data: DpoInput, learners: Learners, folder: Path, log: 
         batch_of=lambda index, step: train_batch(index),
         tokens_of=lambda batch: num_tokens(batch.pairs.chosen) + num_tokens(batch.pairs.rejected),
         heldout=heldout,
-        inputs=inputs_of(run.data, "pairs", data.train, data.heldout, data.retained),
+        inputs=inputs_of(run.data, "pairs", data.train, data.heldout, data.retained, mixture=data.mixture),
         retained=data.retained,
+        mixture=data.mixture,
     )
     result = run_epochs(stage, learners, folder, log)
     learners.export(folder / "policy")

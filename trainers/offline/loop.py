@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from plumbob.configs.settings.training import EpochSettings
 from plumbob.configs.settings.workers import LearnerSettings
 from plumbob.core.errors import NotFinite, RunStopped, UserError
-from plumbob.data.epoch_order import EpochBatches
+from plumbob.data.epoch_order import EpochBatches, Mixture
 from plumbob.data.record_digest import Inputs
 from plumbob.trainers.forgetting.retention import RetainedText
 from plumbob.trainers.learner.checkpoint import Checkpoint, Checkpoints
@@ -56,6 +56,7 @@ class OfflineStage(Generic[B]):
         heldout: what is measured on the way and at the end.
         inputs: what the records are, by which a resumed run knows them again.
         retained: text that is measured before and after; None measures none.
+        mixture: the shares of the files that the records are of; None uses every record once an epoch.
     """
 
     name: str
@@ -67,12 +68,13 @@ class OfflineStage(Generic[B]):
     heldout: Heldout[B]
     inputs: Inputs
     retained: RetainedText | None = None
+    mixture: Mixture | None = None
 
     @property
     def batches(self) -> EpochBatches:
-        """Of fewer records than a batch the batch is all of them: none is in one optimizer step twice."""
+        """Of fewer records than a batch the batch is as large as an epoch: without a mixture none is in it twice."""
         size = min(self.settings.batch_size, self.num_records)
-        return EpochBatches(self.num_records, size, self.settings.num_epochs, self.seed)
+        return EpochBatches(self.num_records, size, self.settings.num_epochs, self.seed, self.mixture)
 
     def is_measured(self, step: int) -> bool:
         """Whether the held-out records are measured after this 1-based step."""

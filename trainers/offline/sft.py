@@ -1,4 +1,4 @@
-"""Supervised fine-tuning: imitate demonstrations, with the loss on the response's tokens only."""
+"""Supervised fine-tuning: imitate demonstrations, with the loss on the tokens of the assistant's turns only."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -9,12 +9,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from plumbob.configs.runs import SftRun
+from plumbob.data.dialogues import encode_dialogues
+from plumbob.data.epoch_order import Mixture
 from plumbob.data.length_checks import LENGTH_KEYS, check_sequences
-from plumbob.data.reading.readers import read_demonstrations
+from plumbob.data.reading.readers import read_dialogues
 from plumbob.data.rendered_rows import RenderedRow, sequence_rows
-from plumbob.data.splitting import hold_out
 from plumbob.data.texts.chat import chat_renderer
-from plumbob.data.tokenization import TokenBatch, TokenSequence, collate, encode_demonstrations
+from plumbob.data.tokenization import TokenBatch, TokenSequence, collate
 from plumbob.models.adapter import ModelRole
 from plumbob.models.tuning.methods import open_tunable
 from plumbob.trainers.forgetting.next_token import NEXT_TOKEN_PASSES, num_predicted_tokens, num_tokens
@@ -25,6 +26,7 @@ from plumbob.trainers.learner.learner_parts import LearnerParts, tuned_policy
 from plumbob.trainers.learner.learner_protocol import Learners
 from plumbob.trainers.metrics.metrics_log import MetricsLog
 from plumbob.trainers.metrics.stage_result import StageResult
+from plumbob.trainers.offline.encoded_files import by_setting, encode_files
 from plumbob.trainers.offline.input_digests import inputs_of
 from plumbob.trainers.offline.loop import Heldout, OfflineStage, check_heldout, run_epochs, small_batch_notes
 
@@ -37,6 +39,7 @@ class SftInput:
 
     Attributes:
         rows: one of each input as the model sees it.
+        mixture: the shares of the files that `train` is of; None of one file.
     """
 
     train: tuple[TokenSequence, ...]
@@ -46,6 +49,7 @@ class SftInput:
     replayed: PackedText | None
     notes: tuple[str, ...]
     rows: tuple[RenderedRow, ...] = ()
+    mixture: Mixture | None = None
 
 
 def prepare_sft(run: SftRun) -> SftInput:
@@ -53,26 +57,29 @@ def prepare_sft(run: SftRun) -> SftInput:
     opened, data = open_tunable(run.policy, ROLES), run.data
     tokenizer = opened.tokenizer
     render = chat_renderer(tokenizer)
-    split = hold_out(
-        lambda path: read_demonstrations(path, data, render),
-        data.demonstrations,
-        data.heldout_demonstrations,
-        lambda demonstration: demonstration.prompt,
+    files = encode_files(
         data,
         run.seed,
+        lambda path: read_dialogues(path, data, render, data.learnt_turns),
+        lambda dialogue: dialogue.turns[0].prompt,  # Dialogues that begin alike share turns.
+        data.heldout_demonstrations,
+        lambda dialogues, required: encode_dialogues(tokenizer, dialogues, data, required),
     )
-    train = encode_demonstrations(tokenizer, split.train, data)
-    heldout = encode_demonstrations(tokenizer, split.heldout, data, required=False)
-    longest = max(len(sequence.ids) for sequence in (*train.records, *heldout.records))
+    longest = max(len(sequence.ids) for sequence in (*files.train, *files.heldout))
     check_sequences(longest, opened.num_positions, LENGTH_KEYS)
-    check_heldout("sft", run.sft, len(heldout.records))
-    small = small_batch_notes("sft", run.sft, len(train.records), run.learner)
+    check_heldout("sft", run.sft, len(files.heldout))
+    small = small_batch_notes("sft", run.sft, len(files.train), run.learner)
     retained = prepare_retention(run.retention, opened)
     replayed = prepare_replay(run.replay, opened)
-    notes = split.notes + train.notes + heldout.notes + small + notes_of(retained, replayed)
-    rows = sequence_rows("data.demonstrations", tokenizer, [(one,) for one in train.records], ("response",))
+    notes = files.notes + small + notes_of(retained, replayed)
+    rows = tuple(
+        row
+        for setting, records in by_setting(data, files.train, files.mixture)
+        for row in sequence_rows(setting, tokenizer, [(one,) for one in records], ("response",))
+    )
     rows += rows_of(retained, replayed)
-    return SftInput(train.records, heldout.records, tokenizer.pad_token_id, retained, replayed, notes, rows)
+    pad_id = tokenizer.pad_token_id
+    return SftInput(files.train, files.heldout, pad_id, retained, replayed, notes, rows, files.mixture)
 
 
 def learner_parts(run: SftRun) -> LearnerParts:
@@ -95,8 +102,9 @@ def run_sft(run: SftRun, data: SftInput, learners: Learners, folder: Path, log: 
         batch_of=lambda index, step: with_replay(data.replayed, batch_of(data.train, index), step, run.seed),
         tokens_of=num_tokens_of,
         heldout=Heldout(len(data.heldout), lambda index: batch_of(data.heldout, index), num_predicted_tokens),
-        inputs=inputs_of(run.data, "demonstrations", data.train, data.heldout, data.retained, replayed),
+        inputs=inputs_of(run.data, "demonstrations", data.train, data.heldout, data.retained, replayed, data.mixture),
         retained=data.retained,
+        mixture=data.mixture,
     )
     result = run_epochs(stage, learners, folder, log)
     learners.export(folder / "policy")

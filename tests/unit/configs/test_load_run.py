@@ -178,8 +178,6 @@ def test_all_setting_errors_are_reported_with_the_line_of_the_file(tmp_path: Pat
     assert sorted(errors(str(file), "seed=-1")) == sorted(
         [
             f"{file}, line 3: data.pair: unknown key; did you mean data.pairs?",
-            f"{file}: data.pairs: missing key; "
-            "give it as data.pairs=... on the command line or as data.pairs in the file",
             f"{file}: policy.model: missing key; "
             "give it as policy.model=... on the command line or as policy.model in the file",
             f"{file}, line 6: dpo.loss.beta: expected a number, found the text 'much'",

@@ -3,7 +3,7 @@
 import re
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any, get_origin
 
 import pytest
 
@@ -19,14 +19,15 @@ from plumbob.configs.schema import (
     types_of,
     with_marked_texts,
 )
+from plumbob.core.errors import UserError
 
 RETAINED, REPLAYED = "retention.text", "replay.text"
 FILES = {
     "pretrain": {"data.text", "data.heldout_text"},
     "pretrain-encoder": {"data.text", "data.heldout_text"},
-    "sft": {"data.demonstrations", "data.heldout_demonstrations", RETAINED, REPLAYED},
+    "sft": {"data.demonstrations", "data.heldout_demonstrations", "data.mixture", RETAINED, REPLAYED},
     "reward": {f"data.{side}{name}" for side in ("", "heldout_") for name in ("pairs", "rankings", "scores")},
-    "dpo": {"data.pairs", "data.heldout_pairs", RETAINED},
+    "dpo": {"data.pairs", "data.heldout_pairs", "data.mixture", RETAINED},
     "kto": {"data.labelled", "data.heldout_labelled", RETAINED},
     "ppo": {"data.prompts", "data.heldout_prompts", RETAINED, REPLAYED},
     "eval": {"data.prompts", "data.pairs"},
@@ -106,8 +107,9 @@ def filled(model: type[Settings], prefix: str = "") -> Any:
     for name, field in model.model_fields.items():
         key, inner = f"{prefix}{name}", groups_of(field.annotation)
         if is_marked(field, IsFile) or is_marked(field, IsModel):
-            is_list = any(get_args(one) for one in types_of(field.annotation))
-            values[name] = (f"one-{key}", f"two-{key}") if is_list else f"one-{key}"
+            kinds = {get_origin(one) for one in types_of(field.annotation)}
+            two = (f"one-{key}", f"two-{key}")
+            values[name] = dict.fromkeys(two, 1.0) if dict in kinds else two if tuple in kinds else two[0]
         elif parts := element_groups_of(field.annotation):
             values[name] = tuple(filled(part, f"{key}.{number}.") for number, part in enumerate(parts))
         elif inner:
@@ -160,6 +162,7 @@ def test_only_marked_texts_change() -> None:
     class Outer(Settings):
         model: ModelName | Inner
         models: tuple[ModelName, ...] = ()
+        files: dict[InputFile, float] = {}  # noqa: RUF012 - pydantic copies it
         inner: Inner | None = None
 
     outer = Outer(model=Inner(file="f"), models=("a", "b"), inner=Inner())
@@ -170,4 +173,9 @@ def test_only_marked_texts_change() -> None:
     )
     assert with_marked_texts(outer, IsFile, str.upper).model == Inner(file="F")
     assert with_marked_texts(Outer(model="m"), IsModel, str.upper) == Outer(model="M")
+    mixed = Outer(model="m", files={"a": 1, "b": 2})
+    assert list(marked_texts(mixed, IsFile)) == [("files", "a"), ("files", "b")]
+    assert with_marked_texts(mixed, IsFile, str.upper).files == {"A": 1, "B": 2}
+    with pytest.raises(UserError, match="files: two of a, b are the same: give it once"):
+        with_marked_texts(mixed, IsFile, lambda _: "c")
     assert with_marked_texts(outer, MayChange, str.upper) is outer

@@ -34,8 +34,13 @@ def test_a_setting_has_its_type_bounds_default_and_meaning() -> None:
     (memory,) = of_key("judge.memory_gib")
     assert (memory.default, memory.may_change, memory.runs) == (1.0, True, ("ppo",))
     assert memory.meaning.startswith("Main memory.")
-    (files,) = of_key("data.pairs", "dpo")
+    (files,) = of_key("data.labelled", "kto")
     assert (files.type, files.is_required) == ("file (also a folder or a pattern of files)", True)
+    (mixture,) = of_key("data.mixture", "sft")
+    weight = "number above 0 and at most 1,000,000"
+    assert (mixture.type, mixture.default) == (f"file (also a folder or a pattern of files), each with: {weight}", {})
+    (columns,) = of_key("data.columns", "sft")
+    assert columns.type == "name, each with: text"
     (stop,) = of_key("cluster.num_cpus")
     assert (stop.type, stop.default) == ("whole number above 0 and at most 4,096 or null", None)
     assert stop.meaning == "CPUs of a local Ray; null takes all of the machine's."

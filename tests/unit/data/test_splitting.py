@@ -6,7 +6,7 @@ from plumbob.configs.settings.data import SplittingSettings
 from plumbob.core.errors import UserError
 from plumbob.data.reading.readers import ReadRecords
 from plumbob.data.records import PreferencePair, Prompt
-from plumbob.data.splitting import check_overlap, hold_out, split_by_prompt
+from plumbob.data.splitting import check_overlap, hold_out, hold_out_each, split_by_prompt
 
 FILES = {"train": ["a", "b", "c", "d"], "heldout": ["c", "e"], "apart": ["e"]}
 
@@ -43,6 +43,31 @@ def test_prompts_on_both_sides_are_refused_or_dropped_from_training() -> None:
     assert [prompt.text for prompt in found.train] == ["a", "b", "d"]
     assert [prompt.text for prompt in found.heldout] == ["c", "e"]
     assert len(found.notes) == 3 and "dropped from training" in found.notes[2]
+
+
+def test_of_several_files_a_prompt_is_on_one_side_in_all() -> None:
+    files = {"one": ["a", "b", "c", "d"], "two": ["c", "d", "e"]}
+
+    def read_file(path: str) -> ReadRecords[tuple[str, str]]:
+        return ReadRecords(tuple((path, text) for text in files[path]), len(files[path]), 0, 0, 0, (f"of {path}",))
+
+    rules = SplittingSettings(heldout_fraction=0.4)
+    found = hold_out_each(read_file, ("one", "two"), None, lambda record: record[1], rules, seed=1)
+    # Two fifths of five prompts.
+    apart = {text for _, text in found.heldout}
+    assert len(apart) == 2 and found.notes == ("of one", "of two")
+    for path, records in zip(files, found.train, strict=True):
+        assert [text for _, text in records] == [text for text in files[path] if text not in apart]
+        assert {name for name, _ in records} == {path}
+    assert sorted(found.heldout) == sorted((path, text) for path in files for text in files[path] if text in apart)
+    files["two"] = sorted(apart)
+    with pytest.raises(UserError, match=r"^two: all its prompts are held out, .*data\.heldout_fraction=0\.4"):
+        hold_out_each(read_file, ("one", "two"), None, lambda record: record[1], rules, seed=1)
+    overlap = SplittingSettings(overlap="drop")
+    files |= {"two": ["x", "c"], "apart": ["c"]}
+    beside = hold_out_each(read_file, ("one", "two"), "apart", lambda record: record[1], overlap, seed=1)
+    assert [[text for _, text in records] for records in beside.train] == [["a", "b", "d"], ["x"]]
+    assert beside.heldout == (("apart", "c"),) and len(beside.notes) == 5
 
 
 def pair(prompt: str, chosen: str = "a") -> PreferencePair:

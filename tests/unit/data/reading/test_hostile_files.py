@@ -21,7 +21,7 @@ from plumbob.data.reading.readers import (
     read_prompts,
     read_scored_responses,
 )
-from plumbob.data.reading.row_digest import digest_of_rows
+from plumbob.data.row_digest import digest_of_rows
 from plumbob.data.texts.chat import chat_renderer, plain_dialogue
 from tests.support.control_tokenizers import byte_tokenizer
 

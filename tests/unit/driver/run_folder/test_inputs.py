@@ -7,9 +7,20 @@ from pathlib import Path
 import pytest
 
 from plumbob.configs.resolved_copy import write_resolved
-from plumbob.configs.runs import PpoRun, PretrainRun, Run
-from plumbob.configs.settings.data import PromptDataSettings, ReplaySettings, RetentionSettings, TextDataSettings
-from plumbob.configs.settings.models import AlignedPolicySettings, NewLlamaSettings, PretrainedPolicySettings
+from plumbob.configs.runs import PpoRun, PretrainRun, Run, SftRun
+from plumbob.configs.settings.data import (
+    DemonstrationDataSettings,
+    PromptDataSettings,
+    ReplaySettings,
+    RetentionSettings,
+    TextDataSettings,
+)
+from plumbob.configs.settings.models import (
+    AlignedPolicySettings,
+    NewLlamaSettings,
+    PolicySettings,
+    PretrainedPolicySettings,
+)
 from plumbob.configs.settings.reward_programs import FunctionPart
 from plumbob.configs.settings.rewards import ScorerSettings
 from plumbob.core.errors import UserError
@@ -72,6 +83,25 @@ def test_every_file_of_a_run_counts(tmp_path: Path) -> None:
             check_rows(config, folder)
         file.write_text(before)
     check_rows(config, folder)
+
+
+def test_each_file_of_a_mixture_counts(tmp_path: Path) -> None:
+    files = [tmp_path / f"{name}.jsonl" for name in ("one", "two")]
+    for file in files:
+        write(file, [{"prompt": file.stem, "completion": "c"}])
+    data = DemonstrationDataSettings(mixture={str(file): 1.0 for file in files})
+    config = SftRun(data=data, policy=PolicySettings(model="team/policy"))
+    begin(config, tmp_path / "run")
+    assert sorted(json.loads((tmp_path / "run" / INPUTS_FILE).read_text())) == [
+        f"data.mixture={path}" for path in files
+    ]
+    for file in files:
+        before = file.read_text()
+        write(file, [{"prompt": file.stem, "completion": "other"}])
+        with pytest.raises(UserError, match=rf"^data\.mixture={file}: the records are not those"):
+            check_rows(config, tmp_path / "run")
+        file.write_text(before)
+    check_rows(config, tmp_path / "run")
 
 
 def test_a_run_that_was_begun_before_there_were_digests_resumes_and_keeps_them(tmp_path: Path) -> None:

@@ -14,7 +14,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from plumbob.core.errors import UserError
-from plumbob.data.reading.row_digest import digest_of_rows
+from plumbob.data.row_digest import digest_of_rows
 
 ROWS: list[dict[str, Any]] = [
     {"text": f"car {number} has a \u00fcber door", "turns": [{"role": "user", "number": number}]}
