@@ -30,8 +30,8 @@ from plumbob.cluster.workers.shared_storage import StorageProbe
 from plumbob.configs.runs import LearnerRun
 from plumbob.configs.settings.rewards import ScorerSettings
 from plumbob.configs.settings.workers import ClusterSettings, RolloutSettings
-from plumbob.configs.user_functions import source_digests
 from plumbob.core.activities import activities
+from plumbob.reward.programs.function_source import source_digests
 from plumbob.rollout.samplers.sampler import SamplerSpec
 from plumbob.trainers.metrics.step_record import Listener
 

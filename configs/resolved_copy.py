@@ -2,16 +2,16 @@
 
 import json
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
+from types import MappingProxyType
 
 from plumbob.configs.environment import environment
 from plumbob.configs.load_run import build_run
 from plumbob.configs.renamed_keys import with_new_names
 from plumbob.configs.resume_rules import changes, check_changes
 from plumbob.configs.runs import AnyRun
-from plumbob.configs.user_functions import source_digests
 from plumbob.configs.validation import describe
 from plumbob.configs.yaml_files import Source, overridden
 from plumbob.core.atomic_files import write_atomically
@@ -19,12 +19,15 @@ from plumbob.core.errors import UserError
 from plumbob.core.outside import from_outside, read_json_object
 
 RESOLVED_FILE = "resolved.json"
+NO_SOURCES: Mapping[str, str] = MappingProxyType({})
 TIME_FORMAT = "%Y-%m-%dT%H:%M:%S%z"
 
 
-def write_resolved(run: AnyRun, folder: Path, began: datetime | None = None) -> None:
-    """Write `resolved.json`: the whole configuration, when the run began, digests of the user's functions that score,
-    the versions of the packages, the machine and the git commit.
+def write_resolved(
+    run: AnyRun, folder: Path, began: datetime | None = None, sources: Mapping[str, str] = NO_SOURCES
+) -> None:
+    """Write `resolved.json`: the whole configuration, when the run began, the digests of `sources`, by the user's
+    functions that stand in them, the versions of the packages, the machine and the git commit.
 
     Where a run resumes, those that it began with stay, and an entry of `resumed` says what they are now, which
     settings have changed, from what and to what. None for `began` is now.
@@ -38,7 +41,7 @@ def write_resolved(run: AnyRun, folder: Path, began: datetime | None = None) -> 
         content |= {"config": config, "resumed": [*content.get("resumed", []), resumed]}
     else:
         time_begun = (began or datetime.now()).astimezone().strftime(TIME_FORMAT)
-        content = {"time": time_begun, "config": config, "sources": source_digests(run), **made_with}
+        content = {"time": time_begun, "config": config, "sources": dict(sources), **made_with}
     folder.mkdir(parents=True, exist_ok=True)
     write_atomically(path, json.dumps(content, indent=2) + "\n")
 

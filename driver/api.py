@@ -55,6 +55,7 @@ from plumbob.driver.run_folder.lock import locked_folder
 from plumbob.driver.stages.evaluation import run_eval
 from plumbob.driver.stages.evaluation_input import prepare_eval
 from plumbob.driver.stages.stage import StageContext
+from plumbob.reward.programs.function_source import source_digests
 from plumbob.trainers.metrics.stage_result import StageSummary
 from plumbob.trainers.metrics.step_record import Listener
 
@@ -274,7 +275,7 @@ def _execute(
             listener.notify("cluster", note)
         for note in _date_notes(clock):
             listener.notify(stage, note)
-        write_resolved(config, folder, started)
+        write_resolved(config, folder, started, source_digests(config))
         write_digests(digests, folder)
         (folder / SUMMARY_FILE).unlink(missing_ok=True)  # A run that has one is finished, and this one is not.
         flush(folder)

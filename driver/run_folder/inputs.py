@@ -10,13 +10,13 @@ from plumbob.configs.base import IsFile, IsModel
 from plumbob.configs.resolved_copy import sources_of_begun
 from plumbob.configs.runs import Run
 from plumbob.configs.schema import marked_texts
-from plumbob.configs.user_functions import changed_sources, source_digests, source_file
 from plumbob.core.activities import activities
 from plumbob.core.atomic_files import write_atomically
 from plumbob.core.errors import UserError
 from plumbob.data.record_digest import Inputs
 from plumbob.data.row_digest import digest_of_rows
 from plumbob.models.fingerprint import digests_of_model
+from plumbob.reward.programs.function_source import changed_sources, source_digests, source_file
 
 INPUTS_FILE = "inputs.json"
 """In a run's folder: setting that names files -> digest of their rows when the run began."""

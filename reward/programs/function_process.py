@@ -15,11 +15,11 @@ from pathlib import Path
 from typing import Any
 
 from plumbob.configs.settings.reward_programs import FunctionPart
-from plumbob.configs.user_functions import digest_of_source, source_file
 from plumbob.core.after_death import AfterDeath
 from plumbob.core.errors import UserError
 from plumbob.reward.programs import function_program
 from plumbob.reward.programs.function_program import Call, time_out
+from plumbob.reward.programs.function_source import digest_of_source, source_file
 from plumbob.reward.programs.message_pipe import MessagePipe, PipeClosed
 
 START_TIMEOUT_S = 120.0

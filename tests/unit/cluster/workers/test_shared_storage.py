@@ -20,9 +20,9 @@ from plumbob.configs.settings.data import DemonstrationDataSettings, EvalDataSet
 from plumbob.configs.settings.models import EvaluatedPolicySettings, NewBertSettings, PolicySettings
 from plumbob.configs.settings.rewards import RewardEncoderSettings, ScorerSettings
 from plumbob.configs.settings.workers import TransformersEngine
-from plumbob.configs.user_functions import digest_of_source
 from plumbob.core.errors import UserError
 from plumbob.models.adapter import CONFIG_FILE
+from plumbob.reward.programs.function_source import digest_of_source
 from plumbob.rollout.samplers.sampler import SamplerSpec
 from plumbob.trainers.build import models_of
 from plumbob.trainers.learner.engine import Rank

@@ -25,6 +25,7 @@ from plumbob.configs.settings.reward_programs import FunctionPart
 from plumbob.configs.settings.rewards import ScorerSettings
 from plumbob.core.errors import UserError
 from plumbob.driver.run_folder.inputs import INPUTS_FILE, check_rows, check_sources, new_digests, write_digests
+from plumbob.reward.programs.function_source import source_digests
 
 ROWS = [{"text": f"car {number} has a door", "source": "toy", "id": number} for number in range(200)]
 
@@ -127,7 +128,7 @@ def test_a_changed_reward_function_is_refused(tmp_path: Path) -> None:
         reward=ScorerSettings(parts=(FunctionPart(function=f"{file}:score"),)),
     )
     check_sources(config, folder)  # Nothing has begun there.
-    write_resolved(config, folder)
+    write_resolved(config, folder, None, source_digests(config))
     sources = json.loads((folder / "resolved.json").read_text())["sources"]
     assert sources == {f"{file}:score": hashlib.sha256(file.read_bytes()).hexdigest()}
     check_sources(config, folder)

@@ -7,8 +7,8 @@ import pytest
 
 from plumbob.configs.settings.reward_programs import FunctionPart
 from plumbob.configs.settings.rewards import ScorerSettings
-from plumbob.configs.user_functions import changed_sources, digest_of_source, source_digests, source_file
 from plumbob.core.errors import UserError
+from plumbob.reward.programs.function_source import changed_sources, digest_of_source, source_digests, source_file
 
 SOURCE = "raise SystemExit('it was run')"
 
