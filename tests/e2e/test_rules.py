@@ -18,9 +18,10 @@ PARTS = [
     {"kind": "contains", "texts": ["h", "s"], "match": "any", "weight": 2.0},
     {"kind": "regex", "name": "pairs", "pattern": "[a-z]{2}", "weight": -0.5},
     {"kind": "instructions", "column": "checks"},
+    {"kind": "json", "weight": 4.0},
     {"kind": "length", "unit": "characters", "max": MOST_LETTERS, "is_gate": True, "weight": 0},
 ]
-WEIGHTS = {"contains": 2.0, "pairs": -0.5, "instructions": 1.0, "length": 0.0}
+WEIGHTS = {"contains": 2.0, "pairs": -0.5, "instructions": 1.0, "json": 4.0, "length": 0.0}
 
 
 def values(row: JournalRow) -> dict[str, float]:
@@ -33,8 +34,17 @@ def values(row: JournalRow) -> dict[str, float]:
         "contains": float("h" in text or "s" in text),
         "pairs": float(re.search("[a-z]{2}", text) is not None),
         "instructions": float(keeps),
+        "json": float(is_json(text)),
         "length": float(len(text.strip()) <= MOST_LETTERS),
     }
+
+
+def is_json(text: str) -> bool:
+    try:
+        json.loads(text)
+    except ValueError:
+        return False
+    return True
 
 
 def total(parts: dict[str, float]) -> float:
@@ -71,8 +81,9 @@ def test_each_value_and_the_total_are_what_the_texts_say(ruled: Left) -> None:
         expected = values(row)
         assert dict(row.rewards) == expected
         assert row.score == pytest.approx(total(expected))
-    # Each part was worth both values, so that what it gives was seen.
-    assert {name: {row.rewards[name] for row in rows} for name in WEIGHTS} == {name: {0, 1} for name in WEIGHTS}
+    # Each part was worth both values, so that what it gives was seen; JSON is rare.
+    seen = {name: {row.rewards[name] for row in rows} for name in WEIGHTS if name != "json"}
+    assert seen == {name: {0, 1} for name in seen}
 
 
 def test_the_metrics_have_each_parts_mean_and_spread(ruled: Left) -> None:

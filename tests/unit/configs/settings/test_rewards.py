@@ -188,6 +188,13 @@ def test_one_part_of_a_file_is_changed_on_the_command_line(tmp_path: Path) -> No
         load_run(str(file), [])
 
 
+def test_the_parts_of_a_pipeline_read_no_rows() -> None:
+    load_run("toy", ["reward.parts=[{kind: length, max: 9}, {kind: instructions, instructions: [{kind: lowercase}]}]"])
+    for part in ("{kind: exact}", "{kind: instructions, column: checks}"):
+        with pytest.raises(UserError, match="reads the rows of the prompts' file, which a pipeline does not hand on"):
+            load_run("toy", [f"reward.parts=[{part}]"])
+
+
 def test_a_reward_of_nothing_is_refused() -> None:
     given = [one for one in PPO if not one.startswith("reward.model")]
     with pytest.raises(UserError, match=r"reward\.model is missing, and there are no reward\.parts; .*reward\.parts"):
