@@ -70,8 +70,6 @@ class CodePart(PartSettings):
     on_failure: Coefficient | Literal["stop"] = "stop"
     """What a response is worth whose tests cannot be run, whatever the program is; or the run ends."""
 
-    reads_rows: ClassVar[bool] = True
-
     @property
-    def columns(self) -> tuple[str, ...]:  # type: ignore[override]
+    def columns(self) -> tuple[str, ...]:
         return (self.column,)

@@ -40,6 +40,7 @@ class CodeScorer:
     def __init__(self, part: CodePart) -> None:
         self._part = part
         self._folder = Path(tempfile.mkdtemp(prefix="plumbob-code-"))
+        self._folder.chmod(0o711)  # Another user's scratch is in it, where there are no namespaces.
         self._end = weakref.finalize(self, _remove, self._folder, AfterDeath((), self._folder))
         try:
             works = self._by_assertions("def double(x): return 2 * x", ["assert double(21) == 42"]) == [True]

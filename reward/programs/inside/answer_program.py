@@ -9,6 +9,7 @@ import operator
 import os
 import sys
 from collections.abc import Callable
+from functools import partial
 from types import ModuleType
 from typing import Any
 
@@ -44,8 +45,7 @@ def serve(spec: dict[str, Any]) -> None:
 
     _answer(channel, run_program)
     while True:
-        question = receive(channel)
-        _answer(channel, lambda question=question: objects.answer(question))
+        _answer(channel, partial(objects.answer, receive(channel)))
 
 
 def _answer(channel: int, made: Callable[[], Any]) -> None:

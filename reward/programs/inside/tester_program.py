@@ -114,14 +114,10 @@ class Program:
 
     def ask(self, number: int, operation: str, arguments: Sequence[Any], named: Mapping[str, Any]) -> Any:
         """The result of an operation on one of its objects; arguments that it changed are changed here too."""
-        question = {
-            "object": number,
-            "operation": operation,
-            "arguments": [encoded(one, _number_of) for one in arguments],
-            "named": {name: encoded(one, _number_of) for name, one in named.items()},
-        }
-        answer = self._asked(question)
-        for argument, before, after in zip(arguments, question["arguments"], answer["arguments"], strict=True):
+        given = [encoded(one, _number_of) for one in arguments]
+        by_name = {name: encoded(one, _number_of) for name, one in named.items()}
+        answer = self._asked({"object": number, "operation": operation, "arguments": given, "named": by_name})
+        for argument, before, after in zip(arguments, given, answer["arguments"], strict=True):
             if before != after:
                 _change(argument, self._decode(after))
         return self._decode(answer["result"])
@@ -156,7 +152,7 @@ def _change(argument: Any, value: Any) -> None:
 
 def _number_of(value: Any) -> int:
     if isinstance(value, Remote):
-        return object.__getattribute__(value, "_number")  # type: ignore[no-any-return]
+        return object.__getattribute__(value, "_number")
     raise UnsupportedTest(
         f"it gives the program a {type(value).__name__}, where only plain values and the program's own objects can be"
     )

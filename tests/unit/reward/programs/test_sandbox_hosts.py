@@ -81,7 +81,7 @@ LIMITED = {
         "'PermissionError'",
     ),
     "no rights": ("return ctypes.CDLL(None).mount(b'tmpfs', b'/tmp', b'tmpfs', 0, None)", "-1"),
-    "a scratch": ("open('a', 'w').write('b')\nreturn os.listdir('.')", "['a']"),
+    "a scratch": ("open(os.environ['TMPDIR'] + '/a', 'w').write('b')\nreturn os.listdir('.')", "['a']"),
 }
 
 
