@@ -9,7 +9,7 @@ from pydantic import Field, model_validator
 
 from plumbob.configs.base import Changeable, Count, Seed, Settings
 from plumbob.configs.schema import kind_of
-from plumbob.configs.settings.algorithms import GROUPED, NoImportance, algorithm_of
+from plumbob.configs.settings.algorithms import algorithm_of
 from plumbob.configs.settings.data import (
     DemonstrationDataSettings,
     EvalDataSettings,
@@ -22,6 +22,7 @@ from plumbob.configs.settings.data import (
     TextDataSettings,
     TokenizedPairDataSettings,
 )
+from plumbob.configs.settings.joint_checks import check_divides, check_feedback_kind, check_ppo, check_second_judge
 from plumbob.configs.settings.models import (
     AlignedPolicySettings,
     EvaluatedPolicySettings,
@@ -29,7 +30,7 @@ from plumbob.configs.settings.models import (
     PolicySettings,
     PretrainedPolicySettings,
 )
-from plumbob.configs.settings.offline_objectives import BradleyTerry, RewardObjective
+from plumbob.configs.settings.offline_objectives import BradleyTerry
 from plumbob.configs.settings.rewards import (
     EncoderSettings,
     JudgeSettings,
@@ -56,7 +57,6 @@ from plumbob.configs.settings.workers import (
     RolloutSettings,
     StorageSettings,
 )
-from plumbob.core.errors import UserError
 
 
 class Run(Settings):
@@ -163,7 +163,7 @@ class PpoRun(TrainingRun):
 
     @model_validator(mode="after")
     def _check(self) -> Self:
-        check_ppo(self.ppo, self.learner)
+        check_ppo(self.ppo, self.learner, self.rollout)
         return self
 
 
@@ -235,7 +235,7 @@ class PipelineRun(TrainingRun):
                 f"reward.parts: {needy.name} reads the rows of the prompts' file, which a pipeline does not hand on to "
                 f"its stages: align in a run of kind ppo"
             )
-        check_ppo(self.ppo, self.learner)
+        check_ppo(self.ppo, self.learner, self.rollout)
         check_second_judge(self.ppo, self.data.toy is not None)
         return self
 
@@ -250,52 +250,3 @@ RUN_KINDS: dict[str, type[Run]] = {run.model_fields["kind"].default: run for run
 
 LearnerRun = PretrainRun | PretrainEncoderRun | SftRun | RewardRun | DpoRun | KtoRun | PpoRun | EvalRun
 """The kinds of run that have learners; those of an evaluation only compute, as the baseline."""
-
-
-def check_divides(key: str, batch_size: int, learner: LearnerSettings) -> None:
-    if batch_size % learner.num_workers:
-        raise ValueError(
-            f"{key}={batch_size} cannot be shared equally by learner.num_workers={learner.num_workers}: "
-            f"make it a multiple of {learner.num_workers}"
-        )
-
-
-def check_feedback_kind(kind: Literal["pairs", "rankings", "scores"], objective: RewardObjective) -> None:
-    fitting = {"pairs": "bradley-terry", "rankings": "plackett-luce", "scores": "regression"}[kind]
-    if objective.kind != fitting:
-        raise ValueError(
-            f"reward_training.objective.kind={objective.kind} does not learn from data.{kind}: "
-            f"set reward_training.objective.kind={fitting}"
-        )
-
-
-def check_ppo(ppo: PpoSettings, learner: LearnerSettings) -> None:
-    check_divides("ppo.minibatch_size", ppo.minibatch_size, learner)
-    if ppo.samples_per_step % ppo.minibatch_size:
-        raise ValueError(
-            f"ppo.prompts_per_step x ppo.samples_per_prompt = {ppo.samples_per_step} samples cannot be cut into "
-            f"minibatches of ppo.minibatch_size={ppo.minibatch_size}: make it a divisor of {ppo.samples_per_step}"
-        )
-    if ppo.samples_per_prompt < 2 and isinstance(ppo.estimator, GROUPED):
-        raise ValueError(
-            f"ppo.estimator.kind={ppo.estimator.kind} compares the responses to one prompt, but "
-            f"ppo.samples_per_prompt={ppo.samples_per_prompt}: set it to at least 2, better 4 to 16"
-        )
-    if ppo.dynamic_sampling is not None and ppo.samples_per_prompt < 2:
-        raise ValueError(
-            f"ppo.dynamic_sampling looks for prompts whose responses differ in reward, but "
-            f"ppo.samples_per_prompt={ppo.samples_per_prompt}: set it to at least 2"
-        )
-    if ppo.max_staleness and isinstance(ppo.importance, NoImportance):
-        raise ValueError(
-            f"ppo.max_staleness={ppo.max_staleness} trains on tokens of older policies, but ppo.importance.kind=none "
-            "counts them as the learner's own: set ppo.importance.kind=truncated or masked, or ppo.max_staleness=0"
-        )
-
-
-def check_second_judge(ppo: PpoSettings, has_judge: bool) -> None:
-    if ppo.monitors.over_optimisation.action == "stop" and not has_judge:
-        raise UserError(
-            "ppo.monitors.over_optimisation.action=stop, but nothing judges the responses a second time: give a run of "
-            "ppo a judge.model, a reward model that nothing learns from, or set the action to warn"
-        )

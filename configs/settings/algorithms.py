@@ -92,17 +92,44 @@ def critic_of(estimator: Estimator) -> Gae | None:
 
 
 class Clipped(Settings):
-    """The clipped surrogate of PPO (Schulman et al. 2017, arXiv 1707.06347)."""
+    """The clipped surrogate of PPO (Schulman et al. 2017, arXiv 1707.06347), token by token."""
 
     kind: Literal["clipped"] = "clipped"
     clip_range: Positive = 0.2
-    """How far from 1 the ratio of new to old probability still earns."""
+    """How far below 1, and above it, the ratio of new to old probability still earns."""
+    clip_range_high: Positive | None = None
+    """How far above 1 instead: clip-higher, 0.28 in DAPO (arXiv 2503.14476); None is `clip_range`."""
     dual_clip: Factor | None = None
     """Bound of the ratio where the advantage is negative; None has none."""
 
+    @property
+    def high(self) -> float:
+        """How far above 1 the ratio still earns."""
+        return self.clip_range if self.clip_range_high is None else self.clip_range_high
 
-PolicyLoss = Clipped
-"""With a second variant: `Annotated[Clipped | ..., Field(discriminator="kind")]`, as the others here."""
+
+class Gspo(Settings):
+    """The clipped surrogate with one ratio for a whole response (Zheng et al. 2025, arXiv 2507.18071)."""
+
+    kind: Literal["gspo"] = "gspo"
+    clip_range: Positive = 3e-4
+    """How far below 1 the response's ratio, the geometric mean of its tokens', still earns."""
+    clip_range_high: Positive = 4e-4
+    """How far above 1."""
+
+
+class Cispo(Settings):
+    """The log-prob of each token, weighted by its ratio up to a bound (MiniMax 2025, arXiv 2506.13585).
+
+    No token is left out: where the clipped surrogate stops pushing, this one pushes on, at the bound.
+    """
+
+    kind: Literal["cispo"] = "cispo"
+    cap: Factor = 5.0
+    """The largest ratio that weighs, the paper's 1 + epsilon."""
+
+
+PolicyLoss = Annotated[Clipped | Gspo | Cispo, Field(discriminator="kind")]
 
 # ------------------------------------------------------------------------------------------------------------------ KL
 
@@ -189,6 +216,18 @@ class LengthPenaltySettings(Settings):
     """What each further one costs."""
 
 
+class OverlongPenaltySettings(Settings):
+    """The soft overlong penalty (DAPO, Yu et al. 2025, arXiv 2503.14476, equation 13): it grows near the limit.
+
+    The limit is `rollout.max_tokens`: a response of so many tokens pays all of `penalty`.
+    """
+
+    cache_tokens: NumTokens
+    """Tokens before the limit over which it grows; a response that is shorter by so many pays nothing."""
+    penalty: Positive = 1.0
+    """Taken off at the limit."""
+
+
 class ShapingSettings(Settings):
     """From the scorer's total to the response's reward: scaled, clipped, then the penalties taken off."""
 
@@ -199,11 +238,14 @@ class ShapingSettings(Settings):
     missing_eos_penalty: PositiveOrZero = 1.0
     """Taken off where a response did not end."""
     length_penalty: LengthPenaltySettings | None = None
+    overlong_penalty: OverlongPenaltySettings | None = None
 
 
 class DynamicSamplingSettings(Settings):
-    """Groups of equal rewards teach nothing but the KL's; other prompts are sampled in their place (arXiv 2503.14476).
+    """Groups that the scorer rewards alike; other prompts are sampled in their place (arXiv 2503.14476).
 
+    Looked at is the scorer's total as `ppo.shaping` scales and clips it, of the responses that are learnt from: a group
+    that differs only in what length or a missing end costs has nothing to teach about the task, and would teach that.
     The paper has no KL. With one, prompts whose responses are all rewarded alike are no longer held to the reference.
     After `max_rounds` rounds of sampling the step is filled up with such groups all the same.
     """

@@ -169,6 +169,11 @@ class PpoSettings(OptimizerSettings):
     monitors: MonitoringSettings = MonitoringSettings()
     shaping: ShapingSettings = ShapingSettings()
     importance: Importance = TruncatedImportance()
+    mask_truncated: bool = False
+    """Responses that were cut at their length limit are not learnt from (DAPO's overlong filtering, 2503.14476).
+
+    Nor are they part of their group's mean or deviation: the update is that of the reward of responses that end.
+    """
     dynamic_sampling: DynamicSamplingSettings | None = None
     max_staleness: CountOrZero = 0
     """Policy versions that a token may be behind the learner's when it is trained on.

@@ -4,7 +4,8 @@ from collections.abc import Callable, Sequence
 from functools import partial
 
 from plumbob.cluster.session import Session
-from plumbob.configs.runs import PpoRun, check_second_judge
+from plumbob.configs.runs import PpoRun
+from plumbob.configs.settings.joint_checks import check_second_judge
 from plumbob.configs.settings.rewards import RuleReward
 from plumbob.driver.stages.concurrent_start import run_concurrently
 from plumbob.driver.stages.model_sampling import sampler_spec

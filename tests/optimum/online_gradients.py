@@ -18,7 +18,7 @@ from plumbob.trainers.online.collector import StepResponses
 from plumbob.trainers.online.objective import forward_actions
 from plumbob.trainers.online.ppo import PpoInput, PpoState, learn
 from plumbob.verify.local_learner import OneRank
-from plumbob.verify.optima.online_optima import kl_slope, step_gradient
+from plumbob.verify.optima.online_optima import kl_slope, overlong_penalty, step_gradient
 from plumbob.verify.optima.response_tree import EOS, Array, Instance
 from plumbob.verify.training.gradients import gradient_of
 from plumbob.verify.training.train_online import Draws, NullRecorder, encoded_prompts
@@ -63,14 +63,45 @@ def trainer_gradient(run: PpoRun, world: TinyWorld, learners: OneRank, responses
 
 def enumerated_gradient(run: PpoRun, instance: Instance, world: TinyWorld, learners: OneRank, counts: Array) -> Array:
     """Gradient of the step's loss by next-token logits, [P, S, V], from the papers' formulas."""
+    policy = policy_of(world, learners)
+    advantages = enumerated_advantages(run, instance, world, learners, counts)
+    return gradient_with(run, instance, policy, advantages, counts)
+
+
+def policy_of(world: TinyWorld, learners: OneRank) -> Array:
+    """log pi of every next token, [P, S, V]."""
+    return world.tree.next_token_logprobs(response_logprobs(world, learners.compute, "policy"))
+
+
+def learnt(run: PpoRun, instance: Instance, counts: Array) -> Array:
+    """How often each response is in the step and learnt from, [P, K]."""
+    return counts * instance.tree.ends if run.ppo.mask_truncated else counts
+
+
+def enumerated_advantages(run: PpoRun, instance: Instance, world: TinyWorld, learners: OneRank, counts: Array) -> Array:
+    """Of each token of each response, [P, K, T]; the policy is that which has sampled the step."""
     tree, ppo = instance.tree, run.ppo
-    policy = tree.next_token_logprobs(response_logprobs(world, learners.compute, "policy"))
-    in_loss = ppo.kl.place == "loss"
-    rewarded = Instance(tree, instance.prompts, instance.reference, instance.rewards, 0.0 if in_loss else instance.beta)
+    overlong = ppo.shaping.overlong_penalty
+    paid = 0.0
+    if overlong is not None:
+        paid = overlong.penalty * overlong_penalty(tree.num_tokens, tree.depth, overlong.cache_tokens)
+    beta = 0.0 if ppo.kl.place == "loss" else instance.beta
+    rewarded = Instance(tree, instance.prompts, instance.reference, instance.rewards - paid, beta)
     has_critic = isinstance(ppo.estimator, Gae)
     values = state_values(world, learners.compute) if has_critic else np.zeros((len(world.prompts), len(tree.states)))
-    pushes = advantages_of(ppo.estimator, rewarded, policy, counts, values)
-    if in_loss:
+    policy = policy_of(world, learners)
+    return advantages_of(ppo.estimator, rewarded, policy, learnt(run, instance, counts), values)
+
+
+def gradient_with(run: PpoRun, instance: Instance, policy: Array, pushes: Array, counts: Array) -> Array:
+    """Gradient by next-token logits, [P, S, V], of tokens that are pushed so, and of the KL where it is in the loss.
+
+    Args:
+        policy: log pi [P, S, V] as it is now.
+        pushes: what multiplies grad log pi of each token, [P, K, T].
+    """
+    tree, ppo = instance.tree, run.ppo
+    if ppo.kl.place == "loss":
         assert ppo.kl.estimate != "k1"
         pushes = pushes - instance.beta * kl_slope(tree.along(policy - instance.reference_policy), ppo.kl.estimate)
-    return step_gradient(instance, policy, pushes, counts, ppo.loss_mean == "response")
+    return step_gradient(instance, policy, pushes, learnt(run, instance, counts), ppo.loss_mean == "response")

@@ -6,14 +6,19 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
+from torch import Tensor
 
 from plumbob.configs.runs import PpoRun
 from plumbob.configs.settings.algorithms import (
     GROUPED,
     DrGrpo,
+    Estimator,
     FixedKl,
     Gae,
     Grpo,
+    OverlongPenaltySettings,
+    PolicyLoss,
     ReinforcePlusPlus,
     ReinforcePlusPlusBaseline,
     Rloo,
@@ -21,18 +26,22 @@ from plumbob.configs.settings.algorithms import (
 from plumbob.configs.settings.training import PpoSettings
 from plumbob.models.adapter import ModelRole
 from plumbob.models.policy import PolicyModel
+from plumbob.trainers.algorithms.advantages import Estimate, estimate
+from plumbob.trainers.algorithms.policy_losses import PolicyLossSums, Surrogate, policy_loss
 from plumbob.trainers.online.experience import LogprobsAndValues
 from plumbob.trainers.online.objective import compute_logprobs_and_values
 from plumbob.trainers.online.trajectories import Trajectories, collate_rollouts
 from plumbob.verify.local_learner import open_learner
 from plumbob.verify.optima.response_tree import EOS
 from plumbob.verify.rows.online_rows import CRITIC_FREE_ROWS, LOSS_ROWS, PPO_ROW, OnlineRow, k_in_loss
+from plumbob.verify.rows.surrogate_rows import OVERLONG, SURROGATE_ROWS
 from plumbob.verify.training.gradients import pulled_back, relative_error
 from plumbob.verify.training.train_online import train_online
 from plumbob.verify.world.problem import UNSHAPED, Problem, Size, make_problem
 from plumbob.verify.world.tiny_world import response_logprobs
 from tests.optimum.online_gradients import enumerated_gradient, listed_counts, listed_step, trainer_gradient
 from tests.optimum.planted import HONEST, Bug, Errors, errors_with
+from tests.optimum.ratio_bugs import LOSSES, RATIO_BUGS, with_ppo
 from tests.support.learner_ranks import Ranks
 
 NUM_RESPONSES = 100
@@ -40,15 +49,12 @@ NUM_RESPONSES = 100
 STEPS = 8
 """Updates before the gradient is taken, so that the policy is not the reference."""
 
-ROWS = (PPO_ROW, *CRITIC_FREE_ROWS, *LOSS_ROWS)
+ROWS = (PPO_ROW, *CRITIC_FREE_ROWS, *LOSS_ROWS, *SURROGATE_ROWS)
 """Those of 400 responses and of the whole pipeline are RLOO as the second, which `test_planted_bugs.py` holds."""
 
 IN_REWARD = FixedKl(coefficient=Size().beta)
+EARLY = UNSHAPED.model_copy(update={"overlong_penalty": OVERLONG.model_copy(update={"cache_tokens": Size().depth})})
 K2_IN_LOSS, K3_IN_LOSS = k_in_loss(Size(), "k2"), k_in_loss(Size(), "k3")
-
-
-def with_ppo(run: PpoRun, **changes: Any) -> PpoRun:
-    return run.model_copy(update={"ppo": run.ppo.model_copy(update=changes)})
 
 
 def stronger(run: PpoRun) -> PpoRun:
@@ -92,6 +98,29 @@ def without_eos(*arguments: Any) -> Trajectories:
     return replace(trajectories, action_mask=trajectories.action_mask & (trajectories.input_ids != EOS))
 
 
+def with_cut_ones(
+    estimator: Estimator, rewards: Tensor, values: Tensor | None, action_mask: Tensor, groups: Tensor
+) -> Estimate:
+    """Responses that are not learnt from stay in their group's mean: each of their tokens has some reward, the KL's."""
+    found = estimate(estimator, rewards, values, action_mask | (rewards != 0), groups)
+    return Estimate(torch.where(action_mask, found.advantages, 0.0), found.returns)
+
+
+def all_or_nothing(num_tokens: Tensor, settings: OverlongPenaltySettings, max_tokens: int) -> Tensor:
+    return settings.penalty * (num_tokens >= max_tokens).float()
+
+
+def summed_ratio(settings: PolicyLoss, *tensors: Tensor) -> PolicyLossSums:
+    """The surrogate of a response counted once for each of its tokens, and divided by the responses all the same."""
+    logprobs, old, advantages, mask, _, importance = tensors
+    return policy_loss(settings, logprobs, old, advantages, mask, mask.float(), importance)
+
+
+def with_gradient(ratio: Tensor, logprobs: Tensor, advantages: Tensor, cap: float) -> Surrogate:
+    return Surrogate(ratio.clamp(max=cap) * advantages * logprobs, ratio > cap)
+
+
+EXPERIENCE = "plumbob.trainers.online.experience"
 BUGS = {
     "beta 10% too large": Bug(stronger),
     "gamma 0.95": Bug(discounted),
@@ -100,6 +129,16 @@ BUGS = {
     "EOS out of the mask": Bug(replaced=("plumbob.trainers.online.ppo.collate_rollouts", without_eos)),
     "responses weigh the same": Bug(weighed),
     "tokens weigh the same": Bug(counted),
+    "cut responses learnt from": Bug(lambda run: with_ppo(run, mask_truncated=False)),
+    "cut responses in the baseline": Bug(replaced=(f"{EXPERIENCE}.estimate", with_cut_ones)),
+    "a penalty from the first token on": Bug(lambda run: with_ppo(run, shaping=EARLY)),
+    "a penalty that is all or nothing": Bug(
+        replaced=("plumbob.trainers.algorithms.reward_shaping.overlong_penalty", all_or_nothing)
+    ),
+    "a response's ratio summed over its tokens": Bug(
+        replaced=("plumbob.trainers.online.objective.policy_loss", summed_ratio)
+    ),
+    "a weight with a gradient": Bug(replaced=(f"{LOSSES}.weighted_logprobs", with_gradient)),
     "the policy in the reference's role": Bug(replaced=("plumbob.models.policy.PolicyModel.role", role_of_policy)),
 }
 
@@ -117,7 +156,6 @@ def run_of(problem: Problem, ppo: PpoSettings) -> PpoRun:
         "samples_per_prompt": samples,
         "minibatch_size": num_samples,
         "max_grad_norm": 1e9,
-        "shaping": UNSHAPED,
     }
     return problem.ppo_run(ppo.model_copy(update=changes))
 
@@ -148,14 +186,16 @@ def errors_of(folder: Path, size: Size, ppo: PpoSettings, bugs: tuple[str, ...])
 def test_each_row_has_the_enumerated_gradient_and_no_listed_bug_has(
     one_rank: Ranks, tmp_path: Path, row: OnlineRow
 ) -> None:
-    one_rank.run(errors_of, tmp_path, row.size, row.settings(), tuple(row.bug_targets))[0].check()
+    bugs = tuple(name for name in row.bug_targets if name not in RATIO_BUGS)
+    one_rank.run(errors_of, tmp_path, row.size, row.settings(), bugs)[0].check()
 
 
 @pytest.mark.parametrize("kl", [IN_REWARD, K2_IN_LOSS], ids=["reward", "loss"])
 def test_a_reference_that_is_trained_along_is_far_from_it(one_rank: Ranks, tmp_path: Path, kl: FixedKl) -> None:
     # What is enumerated takes the reference from the model as it begins, not from the trainer that may be wrong.
     bugs = ("the policy in the reference's role",)
-    one_rank.run(errors_of, tmp_path, Size(depth=2), PpoSettings(estimator=Rloo(), kl=kl), bugs)[0].check()
+    ppo = PpoSettings(estimator=Rloo(), kl=kl, shaping=UNSHAPED)
+    one_rank.run(errors_of, tmp_path, Size(depth=2), ppo, bugs)[0].check()
 
 
 @pytest.mark.parametrize(
@@ -175,4 +215,5 @@ def test_a_reference_that_is_trained_along_is_far_from_it(one_rank: Ranks, tmp_p
 def test_settings_that_no_row_has_lead_to_the_enumerated_gradient(
     one_rank: Ranks, tmp_path: Path, ppo: PpoSettings
 ) -> None:
-    assert one_rank.run(errors_of, tmp_path, Size(), ppo, ())[0].honest < HONEST
+    unshaped = ppo.model_copy(update={"shaping": UNSHAPED})
+    assert one_rank.run(errors_of, tmp_path, Size(), unshaped, ())[0].honest < HONEST

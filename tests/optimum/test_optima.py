@@ -8,8 +8,10 @@ from plumbob.verify.optima.online_optima import (
     kl_in_loss_gradient,
     kl_in_loss_optimum,
     kl_in_reward_gradient,
+    overlong_penalty,
     returns_to_go,
     step_gradient,
+    summed_ratio_optimum,
 )
 from plumbob.verify.optima.response_tree import (
     Instance,
@@ -109,6 +111,25 @@ def test_gradient_with_gamma_one_is_that_of_the_objective():
     policy = log_normalised(logits)
     num_tokens = (np.exp(tree.response_logprobs(policy)) * tree.num_tokens).sum()
     assert kl_in_reward_gradient(problem, policy) == pytest.approx(-numeric / num_tokens, abs=1e-9)
+
+
+def test_a_ratio_summed_over_its_tokens_is_zero_where_it_is_said_to_lead():
+    # The mean over responses of |y| (1/|y|) A grad, and of the KL's mean over their tokens.
+    problem = instance(seed=3)
+    optimum = summed_ratio_optimum(problem, 0.75)
+    policy = problem.tree.next_token_logprobs(optimum)
+    counts, lengths = np.exp(optimum), problem.tree.num_tokens[:, None]
+    advantages = 0.75 * (problem.rewards - (counts * problem.rewards).sum(-1, keepdims=True))[..., None]
+    slopes = problem.beta * problem.tree.along(policy - problem.reference_policy)
+    gradient = step_gradient(problem, policy, lengths * advantages - slopes, counts, length_weighted=True)
+    assert gradient == pytest.approx(np.zeros_like(policy), abs=1e-13)
+    assert total_variation(optimum, kl_in_loss_optimum(problem, "k2", 0.75, length_weighted=True)).max() > 0.1
+
+
+def test_the_overlong_penalty_by_hand():
+    # L_max 8, L_cache 4.
+    found = overlong_penalty(np.array([1.0, 4.0, 5.0, 7.0, 8.0, 9.0]), 8, 4)
+    assert found.tolist() == [0.0, 0.0, 0.25, 0.75, 1.0, 1.0]
 
 
 @pytest.mark.parametrize("length_weighted", [False, True])

@@ -8,6 +8,7 @@ from plumbob.verify.optima.response_tree import (
     Instance,
     ResponseTree,
     gap_ratio,
+    given_end,
     kl,
     log_normalised,
     seeded_rewards,
@@ -116,6 +117,13 @@ def instance(seed=0, beta=0.4, num_prompts=3, tree=None):
     reference = tree.response_logprobs(random_policy(tree, num_prompts, seed))
     rewards = seeded_rewards(tree, num_prompts, seed)
     return Instance(tree, single_token_prompts(tree, num_prompts), reference, rewards, beta)
+
+
+def test_responses_that_end_given_that_one_does_by_hand():
+    # EOS 1/2, 1 EOS 1/6, and 1 1, which is cut, 1/3.
+    tree = ResponseTree(2, 2)
+    assert tree.ends.tolist() == [True, True, False]
+    assert np.exp(given_end(tree, np.log([[1 / 2, 1 / 6, 1 / 3]]))) == pytest.approx(np.array([[3 / 4, 1 / 4]]))
 
 
 def test_the_gap_is_that_of_the_objective():

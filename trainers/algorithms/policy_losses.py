@@ -10,7 +10,7 @@ from typing import Literal, NamedTuple, assert_never
 import torch
 from torch import Tensor
 
-from plumbob.configs.settings.algorithms import Clipped, PolicyLoss
+from plumbob.configs.settings.algorithms import Cispo, Clipped, Gspo, PolicyLoss
 from plumbob.trainers.algorithms.kl import MAX_LOG_RATIO, kl_estimate
 
 
@@ -18,7 +18,7 @@ class PolicyLossSums(NamedTuple):
     """Attributes: all scalars, sums over the action tokens by their loss weights.
 
     loss: the surrogate, to be minimised.
-    clipped: 1 for each token whose ratio is clipped, so that it pushes no further.
+    clipped: 1 for each token whose ratio is clipped, so that it pushes no further; of `Cispo`, held at the bound.
     kl: KL(pi_old || pi), the k3 estimate: how far the update has moved.
     """
 
@@ -44,45 +44,84 @@ def policy_loss(
         loss_weights: w, what each token weighs in the mean.
         importance_weights: i, the correction for tokens that another policy sampled.
     """
-    tensors = (logprobs, old_logprobs, advantages, action_mask, loss_weights, importance_weights)
-    match settings:
-        case Clipped():
-            return clipped_surrogate(*tensors, settings.clip_range, settings.dual_clip)
-        case _:
-            assert_never(settings)
-
-
-def clipped_surrogate(
-    logprobs: Tensor,
-    old_logprobs: Tensor,
-    advantages: Tensor,
-    action_mask: Tensor,
-    loss_weights: Tensor,
-    importance_weights: Tensor,
-    clip_range: float,
-    dual_clip: float | None,
-) -> PolicyLossSums:
-    """-w i min(rho A, clip(rho, 1 - c, 1 + c) A), rho = pi / pi_old (Schulman et al. 2017, 1707.06347, equation 7).
-
-    Args:
-        dual_clip: where A < 0, the surrogate is at least dual_clip * A (Ye et al. 2020, arXiv 1912.09729).
-    """
     log_ratio = torch.where(action_mask, logprobs - old_logprobs, 0.0)
-    ratio = log_ratio.clamp(-MAX_LOG_RATIO, MAX_LOG_RATIO).exp()
     advantages, weights, importance = (
         torch.where(action_mask, x, 0.0) for x in (advantages, loss_weights, importance_weights)
     )
-    plain = ratio * advantages
-    clipped = ratio.clamp(1 - clip_range, 1 + clip_range) * advantages
-    surrogate = torch.minimum(plain, clipped)
-    if dual_clip is not None:
-        surrogate = torch.where(advantages < 0, torch.maximum(surrogate, dual_clip * advantages), surrogate)
+    match settings:
+        case Clipped():
+            surrogate, is_clipped = clipped_surrogate(
+                _exp(log_ratio), advantages, settings.clip_range, settings.high, settings.dual_clip
+            )
+        case Gspo():
+            ratio = response_ratio(log_ratio, action_mask)
+            surrogate, is_clipped = clipped_surrogate(ratio, advantages, settings.clip_range, settings.clip_range_high)
+        case Cispo():
+            own = torch.where(action_mask, logprobs, 0.0)
+            surrogate, is_clipped = weighted_logprobs(_exp(log_ratio), own, advantages, settings.cap)
+        case _:
+            assert_never(settings)
     update_kl = kl_estimate(torch.zeros_like(log_ratio), log_ratio.detach(), "k3")
     return PolicyLossSums(
         loss=-(weights * importance * surrogate).sum(),
-        clipped=(weights * (clipped < plain)).sum().detach(),
+        clipped=(weights * is_clipped).sum().detach(),
         kl=(weights * update_kl).sum(),
     )
+
+
+class Surrogate(NamedTuple):
+    """Attributes: [B, T]. value: what is maximised, of each token. is_clipped: bool, whether its ratio was clipped."""
+
+    value: Tensor
+    is_clipped: Tensor
+
+
+def clipped_surrogate(
+    ratio: Tensor, advantages: Tensor, low: float, high: float, dual_clip: float | None = None
+) -> Surrogate:
+    """min(rho A, clip(rho, 1 - low, 1 + high) A) (Schulman et al. 2017, arXiv 1707.06347, equation 7).
+
+    With `high` above `low` it is clip-higher (DAPO, Yu et al. 2025, arXiv 2503.14476, section 3.1).
+
+    Args:
+        ratio: rho, of each token, [B, T].
+        dual_clip: where A < 0, the surrogate is at least dual_clip * A (Ye et al. 2020, arXiv 1912.09729).
+    """
+    plain = ratio * advantages
+    clipped = ratio.clamp(1 - low, 1 + high) * advantages
+    surrogate = torch.minimum(plain, clipped)
+    if dual_clip is not None:
+        surrogate = torch.where(advantages < 0, torch.maximum(surrogate, dual_clip * advantages), surrogate)
+    return Surrogate(surrogate, clipped < plain)
+
+
+def response_ratio(log_ratio: Tensor, action_mask: Tensor) -> Tensor:
+    """s = (pi(y) / pi_old(y))^(1/|y|) at each token, [B, T] (GSPO, Zheng et al. 2025, arXiv 2507.18071, section 4.1).
+
+    In the token-wise form, s_t = sg(s) pi_t / sg(pi_t) with sg for no gradient (section 4.3): each token has the value
+    of the response's ratio, and the gradient of its own log-prob. With the weights 1/|y| of a mean over responses and
+    one advantage for a response, the sum over its tokens is the response's own surrogate, min(s A, clip(s) A), in value
+    and gradient (equations 11 and 18); with any other weights it is not GSPO.
+
+    Args:
+        log_ratio: log pi - log pi_old, 0 outside the mask.
+    """
+    num_tokens = action_mask.sum(dim=1, keepdim=True).clamp(min=1)
+    mean = (log_ratio.sum(dim=1, keepdim=True) / num_tokens).detach()
+    return _exp(mean + log_ratio - log_ratio.detach())
+
+
+def weighted_logprobs(ratio: Tensor, logprobs: Tensor, advantages: Tensor, cap: float) -> Surrogate:
+    """sg(min(rho, cap)) A log pi, sg for no gradient (CISPO, MiniMax 2025, arXiv 2506.13585, equations 4 and 5).
+
+    The paper leaves the weight unbounded below, and so does this.
+    """
+    weight = ratio.detach()
+    return Surrogate(weight.clamp(max=cap) * advantages * logprobs, weight > cap)
+
+
+def _exp(log_ratio: Tensor) -> Tensor:
+    return log_ratio.clamp(-MAX_LOG_RATIO, MAX_LOG_RATIO).exp()
 
 
 def kl_loss(

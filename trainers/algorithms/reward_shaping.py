@@ -3,27 +3,51 @@
 import torch
 from torch import Tensor
 
-from plumbob.configs.settings.algorithms import ShapingSettings
+from plumbob.configs.settings.algorithms import OverlongPenaltySettings, ShapingSettings
 
 
-def shaped_rewards(scores: Tensor, ends_with_eos: Tensor, num_tokens: Tensor, shaping: ShapingSettings) -> Tensor:
-    """clip(scale s, -c, c) - e [no EOS] - l max(0, |y| - free): what each whole response earns, float32 [B].
+def task_rewards(scores: Tensor, shaping: ShapingSettings) -> Tensor:
+    """clip(scale s, -c, c): what each response earns for its task, float32 [B], before anything is taken off.
 
-    Scale and clip: Zheng et al. 2023 (arXiv 2307.04964); no EOS: Huang et al. 2024 (arXiv 2403.17031), the EOS trick.
+    Zheng et al. 2023 (arXiv 2307.04964).
 
     Args:
         scores: s, the scorer's totals, [B].
-        ends_with_eos: bool [B], False where the response was cut at its length limit.
-        num_tokens: |y|, the tokens that the policy wrote, its EOS included, [B].
     """
     rewards = shaping.scale * scores.float()
-    if shaping.clip is not None:
-        rewards = rewards.clamp(-shaping.clip, shaping.clip)
-    rewards = rewards - shaping.missing_eos_penalty * (~ends_with_eos).float()
+    return rewards if shaping.clip is None else rewards.clamp(-shaping.clip, shaping.clip)
+
+
+def shaped_rewards(
+    scores: Tensor, ends_with_eos: Tensor, num_tokens: Tensor, shaping: ShapingSettings, max_tokens: int
+) -> Tensor:
+    """The task's reward - e [no EOS] - l max(0, |y| - free) - o(|y|): what each whole response earns, float32 [B].
+
+    No EOS: Huang et al. 2024 (arXiv 2403.17031), the EOS trick; o: `overlong_penalty`.
+
+    Args:
+        scores: the scorer's totals, [B].
+        ends_with_eos: bool [B], False where the response was cut at its length limit.
+        num_tokens: |y|, the tokens that the policy wrote, its EOS included, [B].
+        max_tokens: the length limit.
+    """
+    rewards = task_rewards(scores, shaping) - shaping.missing_eos_penalty * (~ends_with_eos).float()
     if shaping.length_penalty is not None:
         over = (num_tokens - shaping.length_penalty.free_tokens).clamp(min=0)
         rewards = rewards - shaping.length_penalty.per_token * over.float()
+    if shaping.overlong_penalty is not None:
+        rewards = rewards - overlong_penalty(num_tokens, shaping.overlong_penalty, max_tokens)
     return rewards
+
+
+def overlong_penalty(num_tokens: Tensor, settings: OverlongPenaltySettings, max_tokens: int) -> Tensor:
+    """p clip((|y| - (L_max - L_cache)) / L_cache, 0, 1), float32 [B] (DAPO, arXiv 2503.14476, equation 13, negated).
+
+    Args:
+        max_tokens: L_max, the length limit.
+    """
+    over = num_tokens - (max_tokens - settings.cache_tokens)
+    return settings.penalty * (over.float() / settings.cache_tokens).clamp(0, 1)
 
 
 def token_rewards(response_rewards: Tensor, kl: Tensor, action_mask: Tensor, kl_coefficient: float) -> Tensor:

@@ -80,7 +80,7 @@ class Experience(Batch):
     Attributes:
         input_ids: int64.
         attention_mask: bool.
-        action_mask: bool.
+        action_mask: bool, of responses that are learnt from; another is as if it were empty.
         old_logprobs: of the policy as the update begins, the learner's or the sampler's.
         advantages: by `ppo.estimator`, over the whole batch.
         loss_weights: what a token weighs in a mean over rows, which is sum(w x) / sum(w).
@@ -117,6 +117,7 @@ def make_experience(
     ppo: PpoSettings,
     kl_coefficient: float,
     learner_version: int,
+    max_tokens: int,
 ) -> tuple[Experience, ExperienceStats]:
     """Rewards, advantages and weights of one step's whole batch.
 
@@ -124,6 +125,7 @@ def make_experience(
         scores: float [B], the scorer's total of each response.
         kl_coefficient: beta of the KL penalty, in the reward or in the loss.
         learner_version: the version that the update starts from.
+        max_tokens: the length limit of responses.
 
     Raises:
         StaleRollouts: a token is older than `ppo.max_staleness` versions, or newer than the learner.
@@ -142,22 +144,39 @@ def make_experience(
 
     kl = kl_estimate(logprobs, ref_logprobs, "k1")
     in_reward = ppo.kl.place == "reward"
-    response_rewards = shaped_rewards(scores, trajectories.ends_with_eos, mask.sum(dim=1), ppo.shaping)
+    attended, learnt = learnt_tokens(trajectories, ppo.mask_truncated)
+    num_tokens = mask.sum(dim=1)
+    response_rewards = shaped_rewards(scores, trajectories.ends_with_eos, num_tokens, ppo.shaping, max_tokens)
     rewards = token_rewards(response_rewards, kl, mask, kl_coefficient if in_reward else 0.0)
-    advantages, returns = estimate(ppo.estimator, rewards, values, mask, trajectories.groups)
+    advantages, returns = estimate(ppo.estimator, rewards, values, learnt, trajectories.groups)
     importance = importance_weights(ppo.importance, logprobs, trajectories.sampler_logprobs, mask)
     experience = Experience(
         input_ids=trajectories.input_ids,
-        attention_mask=trajectories.attention_mask,
-        action_mask=mask,
-        old_logprobs=logprobs,
+        attention_mask=attended,
+        action_mask=learnt,
+        old_logprobs=torch.where(learnt, logprobs, 0.0),
         advantages=advantages,
-        loss_weights=loss_weights(mask, ppo.loss_mean),
-        importance_weights=importance.weights,
+        loss_weights=loss_weights(learnt, ppo.loss_mean),
+        importance_weights=torch.where(learnt, importance.weights, 0.0),
         critic=None if values is None or returns is None else CriticTargets(values, returns),
-        kl=None if in_reward else LossKl(ref_logprobs, kl_coefficient),
+        kl=None if in_reward else LossKl(torch.where(learnt, ref_logprobs, 0.0), kl_coefficient),
     )
     return experience, _stats(trajectories, scores, computed.compared, experience, kl, rewards, importance)
+
+
+def learnt_tokens(trajectories: Trajectories, mask_truncated: bool) -> tuple[Tensor, Tensor]:
+    """Attention mask and action mask [B, T] of what is learnt from: of a response that is left out, the prompt alone.
+
+    Overlong filtering (DAPO, Yu et al. 2025, arXiv 2503.14476, section 3.4). A response that is left out is in no
+    group and no statistic of the estimator, so that RLOO's expected update goes along grad E[R | it ends]. Left in the
+    baseline b alone it would add (E[R | it ends] - b) grad log P(it ends): a bad score of what was cut would push up
+    all that ends, whatever it says.
+    """
+    attention, actions = trajectories.attention_mask, trajectories.action_mask
+    if not mask_truncated:
+        return attention, actions
+    is_learnt = trajectories.ends_with_eos[:, None]
+    return attention & (is_learnt | (actions.cumsum(dim=1) == 0)), actions & is_learnt
 
 
 def loss_weights(action_mask: Tensor, mean: Literal["token", "response"]) -> Tensor:
@@ -184,7 +203,7 @@ def _stats(
     rewards: Tensor,
     importance: ImportanceWeights,
 ) -> ExperienceStats:
-    mask = experience.action_mask
+    mask = trajectories.action_mask
     has_action = mask.any(dim=1)
     gap, gap_mask = sampler_gap(trajectories, compared), mask[compared.index]
     return ExperienceStats(
@@ -200,7 +219,7 @@ def _stats(
         sampler_gap_mean=masked_mean(gap, gap_mask).item(),
         sampler_gap_max=gap.max().item(),
         importance_cut_share=masked_mean(importance.is_cut, mask).item(),
-        explained_variance=None if experience.critic is None else explained_variance(experience.critic, mask),
+        explained_variance=explained_variance(experience.critic, experience.action_mask),
     )
 
 
@@ -210,7 +229,9 @@ def sampler_gap(trajectories: Trajectories, compared: ComparedRows) -> Tensor:
     return torch.where(mask, compared.logprobs.float() - sampler, 0.0).abs()
 
 
-def explained_variance(critic: CriticTargets, mask: Tensor) -> float:
+def explained_variance(critic: CriticTargets | None, mask: Tensor) -> float | None:
+    if critic is None:
+        return None
     spread = masked_variance(critic.returns, mask).item()
     error = masked_variance(critic.returns - critic.values, mask).item()
     return 1 - error / spread if spread > 0 else 0.0

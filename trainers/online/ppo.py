@@ -220,7 +220,9 @@ def learn(
     scale = learning_rate_scale(ppo, state.step, ppo.num_steps)
     plan = UpdatePlan(ppo.minibatch_size, ppo.num_epochs, scale, update_seed(run.seed, state.step))
     with naming_prompts(responses.rollouts):
-        experience, stats = make_experience(trajectories, totals, computed, ppo, state.kl_coefficient, state.step)
+        experience, stats = make_experience(
+            trajectories, totals, computed, ppo, state.kl_coefficient, state.step, run.rollout.max_tokens
+        )
         with recorder.phase("learn"):
             metrics = learners.update(with_replay(state.replayed, experience, state.step, run.seed), plan)
     metrics |= {"kl_coefficient": state.kl_coefficient, "learning_rate": scale * ppo.learning_rate}

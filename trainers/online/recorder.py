@@ -1,6 +1,6 @@
 """What a step of PPO leaves behind (PpoRecorder): metrics, the rollout journal, sample accounting, monitors' alarms."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any, Self
@@ -95,19 +95,8 @@ class PpoRecorder:
                 f"step {step}: log-probs of sampler and learner are {breach:.2g} nats apart, more than "
                 f"{MAX_TRUSTED_GAP:g}: from now on each step computes the policy's own (ppo.old_logprobs)"
             )
-        for part, reasons in failures_by_part(responses.scores).items():
-            self._notify(
-                f"step {step}: the reward's part {part} could not score {len(reasons)} of {len(responses.scores)} "
-                f"responses ({kinds_of_failures(reasons)}), the first of them for {reasons[0]}"
-            )
-        if stats.num_empty:
-            self._notify(f"step {step}: {stats.num_empty} responses are empty and carry no signal")
-        if responses.num_flat:
-            self._notify(
-                f"step {step}: after {responses.num_rounds} rounds, {responses.num_flat} of "
-                f"{self._ppo.prompts_per_step} prompts still have responses of one and the same "
-                "reward, and carry no signal but the KL's"
-            )
+        for note in step_notes(responses, stats, self._ppo):
+            self._notify(f"step {step}: {note}")
 
     def record_final_counts(self, step: int, rows: Sequence[Mapping[str, Any]]) -> None:
         """Write down final rows of the sample accounting, before the checkpoint of 1-based `step` leaves them out."""
@@ -123,6 +112,28 @@ class PpoRecorder:
 
     def _notify(self, message: str) -> None:
         self._listener.notify(self._stage, message)
+
+
+def step_notes(responses: StepResponses, stats: ExperienceStats, ppo: PpoSettings) -> Iterator[str]:
+    """What a person should know of a step's responses: those that nothing was learnt from, or not what was meant."""
+    for part, reasons in failures_by_part(responses.scores).items():
+        yield (
+            f"the reward's part {part} could not score {len(reasons)} of {len(responses.scores)} responses "
+            f"({kinds_of_failures(reasons)}), the first of them for {reasons[0]}"
+        )
+    if stats.num_empty:
+        yield f"{stats.num_empty} responses are empty and carry no signal"
+    if ppo.mask_truncated and stats.missing_eos_share == 1:
+        yield (
+            "no response ended, and none was learnt from (ppo.mask_truncated): "
+            "give them more tokens, with a higher rollout.max_tokens, or learn from what is cut"
+        )
+    if responses.num_flat:
+        yield (
+            f"after {responses.num_rounds} rounds, {responses.num_flat} of {ppo.prompts_per_step} prompts still have "
+            "responses that the scorer rewards alike, and carry no signal but the KL's and that of ppo.shaping's "
+            "penalties"
+        )
 
 
 def ppo_summary(steps: Sequence[StepMetrics]) -> dict[str, float]:

@@ -119,6 +119,21 @@ def balanced(reference: Array, gains: Array, weights: Array, kind: KlInLoss) -> 
     raise ArithmeticError(f"no balance of {kind} after 200 steps: the probabilities exceed 1 by {excess}")
 
 
+def summed_ratio_optimum(problem: Instance, scale: float) -> Array:
+    """Where GSPO ends whose surrogate is summed over a response's tokens instead of counted once, with k2 in the loss.
+
+    The mean over responses of |y| s A has the gradient A sum_t grad log pi where s = 1, while the KL keeps its mean
+    over a response's tokens: gains r, weights 1/|y|. The baseline drops out.
+    """
+    tree = problem.tree
+    return tree.response_logprobs(balanced_tree(problem, "k2", scale * problem.rewards, 1 / tree.num_tokens))
+
+
+def overlong_penalty(num_tokens: Array, max_tokens: int, cache_tokens: int) -> Array:
+    """0 up to L_max - L_cache, 1 from L_max on, linear between, [K] (DAPO, arXiv 2503.14476, equation 13, negated)."""
+    return np.interp(num_tokens, [max_tokens - cache_tokens, max_tokens], [0.0, 1.0])
+
+
 def global_baseline_optimum(problem: Instance) -> Array:
     """Fixed point of k1 in the reward with weights 1/|y| and one mean of the whole return over all prompts.
 

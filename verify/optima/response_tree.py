@@ -49,6 +49,11 @@ class ResponseTree:
         return np.array([len(response) for response in self.responses], dtype=np.float64)
 
     @cached_property
+    def ends(self) -> NDArray[np.bool_]:
+        """Whether a response ends in EOS, instead of being cut, [K]."""
+        return np.array([response[-1] == EOS for response in self.responses])
+
+    @cached_property
     def paths(self) -> NDArray[np.int64]:
         """Where each response's tokens stand in a table flattened to [S * V], [K, T]; S * V behind a response's end."""
         offset = {state: index * self.vocab_size for index, state in enumerate(self.states)}
@@ -184,6 +189,11 @@ def kl(policy: Array, other: Array) -> Array:
     """KL(policy || other) in nats, from log-probs [..., K]; [...]."""
     divergence: Array = (np.exp(policy) * (policy - other)).sum(-1)
     return divergence
+
+
+def given_end(tree: ResponseTree, policy: Array) -> Array:
+    """Log-probs of the responses that end, given that one does: of [P, K] those of the E that end, [P, E]."""
+    return log_normalised(policy[:, tree.ends])
 
 
 def gap_ratio(policy: Array, optimum: Array, reference: Array) -> float:

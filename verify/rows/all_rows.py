@@ -8,6 +8,7 @@ from plumbob.verify.rows.bug_shift import Moved
 from plumbob.verify.rows.offline_rows import OFFLINE_ROWS
 from plumbob.verify.rows.online_rows import ONLINE_ROWS, FitRow
 from plumbob.verify.rows.reward_rows import REWARD_ROWS
+from plumbob.verify.rows.surrogate_rows import SURROGATE_ROWS
 from plumbob.verify.rows.whole_system import WholeSystemRow
 from plumbob.verify.world.problem import Measurement
 
@@ -33,7 +34,13 @@ class VerifyRow(Protocol):
         """What these would move the target by, without training, in what the first check measures."""
 
 
-ALL_ROWS: tuple[FitRow | VerifyRow, ...] = (*ONLINE_ROWS, *OFFLINE_ROWS, *REWARD_ROWS, WholeSystemRow())
+ALL_ROWS: tuple[FitRow | VerifyRow, ...] = (
+    *ONLINE_ROWS,
+    *SURROGATE_ROWS,
+    *OFFLINE_ROWS,
+    *REWARD_ROWS,
+    WholeSystemRow(),
+)
 
 
 def bug_shifts(row: FitRow | VerifyRow, seed: int, folder: Path) -> Moved:

@@ -8,14 +8,17 @@ from typing import Literal
 import numpy as np
 
 from plumbob.configs.settings.algorithms import (
+    Clipped,
     DrGrpo,
     Estimator,
     FixedKl,
     Gae,
     Grpo,
+    PolicyLoss,
     ReinforcePlusPlus,
     ReinforcePlusPlusBaseline,
     Rloo,
+    ShapingSettings,
     critic_of,
 )
 from plumbob.configs.settings.training import PpoSettings
@@ -23,7 +26,7 @@ from plumbob.verify.local_learner import OneRank
 from plumbob.verify.optima.group_optima import group_baseline_optimum, grpo_optimum
 from plumbob.verify.optima.online_optima import discounted_optimum, kl_in_loss_optimum
 from plumbob.verify.optima.planted_bugs import OnlineTarget, online_bugs, weighed_returns_optimum
-from plumbob.verify.optima.response_tree import Array, Instance, gap_ratio, soft_values, total_variation
+from plumbob.verify.optima.response_tree import Array, Instance, gap_ratio, given_end, soft_values, total_variation
 from plumbob.verify.rows.bug_shift import Moved, moved
 from plumbob.verify.training.fit import fitted_distance
 from plumbob.verify.training.train_online import train_online
@@ -72,7 +75,7 @@ class OnlineRow:
     Attributes:
         target: where the expected update is zero, log-probs [P, K].
         group_size: responses to a prompt in one step that belong together.
-        own_bugs: targets of bugs that not every online trainer can have.
+        own_bugs: targets of bugs that not every online trainer can have, or that lead elsewhere with this one.
     """
 
     name: str
@@ -87,6 +90,9 @@ class OnlineRow:
     num_minibatches: int = 1
     learning_rate: float = 3e-3
     loss_mean: Literal["token", "response"] = "token"
+    policy_loss: PolicyLoss = field(default_factory=Clipped)
+    shaping: ShapingSettings = UNSHAPED
+    mask_truncated: bool = False
     own_bugs: Mapping[str, OnlineTarget | None] = field(default_factory=dict)
 
     @property
@@ -96,16 +102,21 @@ class OnlineRow:
 
     def bug_shifts(self, seed: int, folder: Path) -> Moved:
         instance = make_problem(self.size, seed, folder).instance()
-        return moved(lambda target: target(instance), self.target, self.bug_targets)
+        return moved(lambda target: self.seen(instance, target(instance)), self.target, self.bug_targets)
+
+    def seen(self, instance: Instance, policy: Array) -> Array:
+        """What of a policy [P, K] is held to: where cut responses are not learnt from, those that end, given it."""
+        return given_end(instance.tree, policy) if self.mask_truncated else policy
 
     def measure(self, seed: int, folder: Path) -> tuple[Measurement, ...]:
         problem = make_problem(self.size, seed, folder)
         learners = train_online(problem.ppo_run(self.settings()), problem.world, problem.rewards)
         instance = problem.instance()
-        policy, target = response_logprobs(problem.world, learners.compute, "policy"), self.target(instance)
+        reached = response_logprobs(problem.world, learners.compute, "policy")
+        policy, target, begun = (self.seen(instance, x) for x in (reached, self.target(instance), instance.reference))
         checks = [Measurement("TV", float(total_variation(policy, target).max()), DISTANCE)]
         if self.kl is None:
-            checks.append(Measurement("gap", gap_ratio(policy, target, instance.reference), GAP))
+            checks.append(Measurement("gap", gap_ratio(policy, target, begun), GAP))
         if critic_of(self.estimator) is not None:
             checks.append(Measurement("critic", critic_error(problem, instance, learners), CRITIC))
         return tuple(checks)
@@ -121,8 +132,10 @@ class OnlineRow:
             max_grad_norm=MAX_GRAD_NORM,
             estimator=self.estimator,
             loss_mean=self.loss_mean,
+            policy_loss=self.policy_loss,
             kl=self.kl or FixedKl(coefficient=self.size.beta),
-            shaping=UNSHAPED,
+            shaping=self.shaping,
+            mask_truncated=self.mask_truncated,
         )
 
 

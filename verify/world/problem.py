@@ -10,7 +10,7 @@ from plumbob.configs.settings.data import LabelledDataSettings, PromptDataSettin
 from plumbob.configs.settings.models import AlignedPolicySettings, LoraTuning
 from plumbob.configs.settings.rewards import ScorerSettings
 from plumbob.configs.settings.training import DpoSettings, KtoSettings, PpoSettings
-from plumbob.configs.settings.workers import LearnerSettings
+from plumbob.configs.settings.workers import LearnerSettings, RolloutSettings
 from plumbob.verify.local_learner import open_learner
 from plumbob.verify.optima.response_tree import Array, Instance, ResponseTree, seeded_rewards
 from plumbob.verify.world.tiny_world import TinyWorld, response_logprobs, write_model
@@ -88,6 +88,7 @@ class Problem:
             data=PromptDataSettings(prompts=UNREAD),
             policy=self.policy,
             reward=ScorerSettings(model=UNREAD),
+            rollout=RolloutSettings(max_tokens=self.size.depth),
             learner=LearnerSettings(zero_stage=0, micro_batch_size=1024),
             ppo=ppo,
         )

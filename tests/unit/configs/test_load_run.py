@@ -197,6 +197,11 @@ def test_all_setting_errors_are_reported_with_the_line_of_the_file(tmp_path: Pat
         (["ppo.kl.estimate=k2"], "ppo.kl.place=reward with ppo.kl.estimate=k2: as a reward it "),
         (["ppo.estimator.kind=rloo"], "ppo.estimator.kind=rloo compares the responses to one prompt"),
         (["ppo.dynamic_sampling.max_rounds=2"], "looks for prompts whose responses differ in reward"),
+        (["ppo.policy_loss.kind=gspo"], "ppo.policy_loss.kind=gspo with ppo.loss_mean=token"),
+        (
+            ["rollout.max_tokens=64", "ppo.shaping.overlong_penalty={cache_tokens: 65}"],
+            "ppo.shaping.overlong_penalty.cache_tokens=65 is more than rollout.max_tokens=64",
+        ),
         (["policy.tuning.dropout=0.1"], "set policy.tuning.dropout=0"),
     ],
 )
@@ -239,8 +244,8 @@ def test_a_file_that_is_no_configuration(tmp_path: Path, text: str, message: str
 
 
 def test_unknown_presets_and_files_name_what_there_is() -> None:
-    assert errors("pop")[0].startswith("pop: unknown preset; did you mean ppo? presets: dpo, ")
-    assert errors("nowhere/ppo.yaml")[0].startswith("nowhere/ppo.yaml: there is no such file; presets: dpo, ")
+    assert errors("pop")[0].startswith("pop: unknown preset; did you mean ppo? presets: dapo, dpo, ")
+    assert errors("nowhere/ppo.yaml")[0].startswith("nowhere/ppo.yaml: there is no such file; presets: dapo, dpo, ")
 
 
 @pytest.mark.parametrize("override", ["ppo.num_steps", "=3", "ppo..num_steps=3", "ppo.num_steps=[1", "seed.x=3"])

@@ -22,6 +22,8 @@ def setting_error(config: str, *overrides: str) -> str:
         ("ppo", "ppo"),
         ("grpo", "grpo"),
         ("dr-grpo", "dr-grpo"),
+        ("dapo", "grpo"),
+        ("gspo", "grpo"),
         ("rloo", "rloo"),
         ("reinforce-plus-plus", "reinforce++"),
     ],

@@ -6,8 +6,12 @@ import re
 from plumbob.core import errors
 from tests.support.source_tree import modules, text
 
-OUTSIDE = {"RowError", "RoleError", "DamagedError"}
-"""These end no run: a row is skipped or refused by name, a role is misused by code, a checkpoint is passed over."""
+OUTSIDE = {
+    *("RowError", "RoleError", "DamagedError"),
+    *("NotScored", "EndpointError", "PipeClosed", "Refused"),
+}
+"""These end no run: a row is skipped or refused by name, a role is misused by code, a checkpoint is passed over; and of
+a reward, that a response has no score, or that what gives scores has gone, which become a failure of its part."""
 
 
 def drawn() -> dict[str, str]:

@@ -3,8 +3,8 @@
 import pytest
 
 from plumbob.configs.load_run import load_run
-from plumbob.configs.runs import DpoRun, KtoRun, Run
-from plumbob.configs.settings.algorithms import Gae, Grpo, critic_of
+from plumbob.configs.runs import DpoRun, KtoRun, PpoRun, Run
+from plumbob.configs.settings.algorithms import Cispo, Clipped, Gae, Grpo, Gspo, critic_of
 from plumbob.configs.settings.offline_objectives import (
     REFERENCE_FREE,
     DpoLoss,
@@ -16,6 +16,7 @@ from plumbob.configs.settings.offline_objectives import (
 from plumbob.core.errors import UserError
 
 DPO = ["policy.model=sft", "data.pairs=pairs.jsonl"]
+PPO = ["policy.model=sft", "reward.model=reward", "data.prompts=prompts.jsonl"]
 KTO = ["policy.model=sft", "data.labelled=labelled.jsonl"]
 
 
@@ -40,6 +41,19 @@ def test_a_loss_is_chosen_by_its_kind() -> None:
     assert isinstance(simpo, DpoRun) and simpo.dpo.loss == SimpoLoss(beta=2.0, margin=1.0)
     assert isinstance(orpo.dpo.loss, REFERENCE_FREE) and not isinstance(ipo.dpo.loss, REFERENCE_FREE)
     assert [reads_prompt(loss) for loss in (orpo.dpo.loss, of_sequences.dpo.loss, DpoLoss())] == [False, True, False]
+
+
+def test_a_surrogate_is_chosen_by_its_kind() -> None:
+    run = loaded("grpo", *PPO, "ppo.policy_loss.kind=gspo")
+    assert isinstance(run, PpoRun) and run.ppo.policy_loss == Gspo(clip_range=3e-4, clip_range_high=4e-4)
+    run = loaded("ppo", *PPO, "ppo.policy_loss.kind=cispo", "ppo.policy_loss.cap=3")
+    assert isinstance(run, PpoRun) and run.ppo.policy_loss == Cispo(cap=3.0)
+    line = setting_error("ppo", *PPO, "ppo.policy_loss.kind=cispo", "ppo.policy_loss.clip_range=0.2")
+    assert "not a key of ppo.policy_loss.kind=cispo" in line
+
+
+def test_the_upper_clip_range_is_the_lower_one_unless_it_is_set() -> None:
+    assert [Clipped(clip_range=0.1).high, Clipped(clip_range=0.1, clip_range_high=0.3).high] == [0.1, 0.3]
 
 
 def test_gae_alone_trains_a_critic() -> None:

@@ -137,6 +137,55 @@ def test_rloo_of_three_by_hand():
     assert found[:, 0].tolist() == pytest.approx([-3.0, -1.5, 4.5])
 
 
+NEARLY_ALL_GOOD = torch.tensor([0.0] + [0.95] * 7)
+
+
+def of_one_group(estimator, rewards):
+    """Advantages of responses of one token."""
+    mask = torch.ones(len(rewards), 1, dtype=torch.bool)
+    return estimate(estimator, rewards[:, None], None, mask, torch.zeros(len(rewards)).long()).advantages[:, 0]
+
+
+def check_standardised(advantages):
+    """No number is further than (n - 1) / sqrt(n) of their own sample's deviations from the mean of n (Samuelson)."""
+    n = len(advantages)
+    assert advantages.abs().max().item() <= (n - 1) / n**0.5 + 1e-4
+
+
+def left_out_by_mean_of_squares(rewards, eps=1e-6):
+    """As a peer wrote it: (r - mean) / std of the others, whose variance is E[r^2] - E[r]^2 in float32.
+
+    Of equal rewards that is not 0 but what rounding leaves, some 1e-7.
+    """
+    num_others = len(rewards) - 1
+    mean = (rewards.sum() - rewards) / num_others
+    squares = (rewards.square().sum() - rewards.square()) / num_others
+    variance = (squares - mean.square()) * num_others / (num_others - 1)
+    return (rewards - mean) / (variance.clamp(min=0).sqrt() + eps)
+
+
+def test_one_bad_response_among_equals_by_hand():
+    # Mean 7/8 x 0.95. RLOO: -0.95, and 0.95 - 6/7 x 0.95. Squares sum to 0.95^2 x 7/8, so that the deviation is
+    # 0.95 / sqrt(8): -7/8 x sqrt(8) and sqrt(8) / 8.
+    left_out, standardised = of_one_group(Rloo(), NEARLY_ALL_GOOD), of_one_group(Grpo(std_eps=1e-9), NEARLY_ALL_GOOD)
+    assert left_out.tolist() == pytest.approx([-0.95, *[0.95 / 7] * 7], rel=1e-5)
+    assert standardised.tolist() == pytest.approx([-7 / 8 * 8**0.5, *[8**0.5 / 8] * 7], rel=1e-5)
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.floats(-3, 3, width=32), st.lists(st.sampled_from([0.0, 0.0, 0.0, 1e-6, -1.0, 2.0]), min_size=2, max_size=12))
+def test_nothing_that_is_standardised_in_its_group_explodes(base, steps):
+    check_standardised(of_one_group(Grpo(), base + torch.tensor(steps)))
+
+
+def test_that_bound_catches_a_variance_by_mean_of_squares_without_the_response_itself():
+    check_standardised(of_one_group(Grpo(), NEARLY_ALL_GOOD))
+    planted = left_out_by_mean_of_squares(NEARLY_ALL_GOOD)
+    assert planted[0].item() < -1000
+    with pytest.raises(AssertionError):
+        check_standardised(planted)
+
+
 def test_grpo_divides_by_the_standard_deviation_of_the_sample():
     # Of 1 and 4: sqrt((2.25 + 2.25) / (2 - 1)) = 2.1213; divided by n it would be 1.5. Epsilon 0.5 is added to it.
     expected = 1.5 / (4.5**0.5 + 0.5)

@@ -3,7 +3,7 @@ import math
 import pytest
 import torch
 
-from plumbob.configs.settings.algorithms import Clipped
+from plumbob.configs.settings.algorithms import Cispo, Clipped, Gspo
 from plumbob.trainers.algorithms.lm_losses import causal_lm_loss, masked_lm_loss
 from plumbob.trainers.algorithms.policy_losses import kl_loss, policy_loss, value_loss
 
@@ -53,6 +53,79 @@ def test_dual_clip_bounds_the_push_against_a_bad_token():
     assert result.loss.item() == pytest.approx(3.0 + 2.0 - 1.2)
     assert logprobs.grad[0].tolist() == pytest.approx([0.0, 2.0, 0.0])
     assert result.clipped.item() == 1
+
+
+def test_clip_higher_lets_a_good_token_rise_further_than_a_bad_one_may_fall():
+    # 0.8 and 1.28.  A   ratio  plain  clipped  surrogate  d loss / d logprob
+    #                +1   1.25   1.25    1.25     1.25     -1.25
+    #                +1   1.5    1.5     1.28     1.28      0
+    #                -1   0.75  -0.75   -0.8     -0.8       0
+    #                -1   1.5   -1.5    -1.28    -1.5       1.5
+    logprobs, old, mask = ratios([1.25, 1.5, 0.75, 1.5])
+    advantages, ones = torch.tensor([[1.0, 1.0, -1.0, -1.0]]), torch.ones(1, 4)
+    result = policy_loss(Clipped(clip_range_high=0.28), logprobs, old, advantages, mask, ones, ones)
+    result.loss.backward()
+    assert result.loss.item() == pytest.approx(-(1.25 + 1.28 - 0.8 - 1.5))
+    assert logprobs.grad[0].tolist() == pytest.approx([-1.25, 0.0, 0.0, 1.5])
+    assert result.clipped.item() == 2
+
+
+def test_gspo_has_one_ratio_for_a_response_whatever_its_length():
+    # Ratios of 0.5, 4 and 4 have the geometric mean 2; of 0.5 and 2 the mean 1; of 0.25 that itself. Bounds 0.5, 2.5.
+    # A = 1: min(2, 2) = 2; A = -3: min(-3, -3); A = -1: min(-0.25, -0.5), clipped. The mean over responses is
+    # -(2 - 3 - 0.5) / 3. A token's slope is -s A / |y|: -2 / 3, then 3 / 2, then nothing.
+    rows = [[0.5, 4.0, 4.0], [0.5, NAN, 2.0], [NAN, NAN, 0.25]]
+    old = torch.full((3, 3), -2.0)
+    mask = ~torch.tensor(rows).isnan()
+    logprobs = (torch.tensor(rows).log() - 2.0).requires_grad_()
+    advantages = torch.where(mask, torch.tensor([[1.0], [-3.0], [-1.0]]), NAN)
+    weights = torch.where(mask, 1 / mask.sum(dim=1, keepdim=True), NAN)
+    settings = Gspo(clip_range=0.5, clip_range_high=1.5)
+    result = policy_loss(settings, logprobs, old, advantages, mask, weights, torch.where(mask, 1.0, NAN))
+    result.loss.backward()
+    assert result.loss.item() == pytest.approx(-(2 - 3 - 0.5))
+    assert result.clipped.item() == pytest.approx(1)  # Of three responses.
+    expected = torch.tensor([[-2 / 3, -2 / 3, -2 / 3], [1.5, 0.0, 1.5], [0.0, 0.0, 0.0]])
+    torch.testing.assert_close(logprobs.grad, expected)
+
+
+def test_gspo_clips_a_response_whole():
+    # Both have the ratio 1 + 0.6e-3, above 1 + 4e-4, though the first one's tokens are far apart. A good one is held at
+    # 1.0004; a bad one is not.
+    log_ratio = math.log(1 + 6e-4)
+    logprobs = torch.tensor([[-1 + log_ratio - 0.5, -1 + log_ratio + 0.5], [-1 + log_ratio] * 2], requires_grad=True)
+    old, mask, weights = torch.full((2, 2), -1.0), torch.ones(2, 2, dtype=torch.bool), torch.full((2, 2), 0.5)
+    advantages = torch.tensor([[1.0, 1.0], [-1.0, -1.0]])
+    result = policy_loss(Gspo(), logprobs, old, advantages, mask, weights, torch.ones(2, 2))
+    result.loss.backward()
+    assert result.loss.item() == pytest.approx(-1.0004 + 1.0006, abs=1e-6)
+    torch.testing.assert_close(logprobs.grad, torch.tensor([[0.0, 0.0], [0.5003, 0.5003]]))
+
+
+def test_cispo_weighs_each_log_prob_and_leaves_none_out():
+    # Held at 2.  A   ratio  weight  -weight A log pi             d loss / d logprob = -weight A
+    #             +1   3       2     -2 (ln 3 - 1)                 -2
+    #             -1   3       2      2 (ln 3 - 1)                  2
+    #             +2   0.1     0.1   -0.2 (ln 0.1 - 1)             -0.2
+    logprobs, old, mask = ratios([3.0, 3.0, 0.1, NAN])
+    advantages, ones = torch.tensor([[1.0, -1.0, 2.0, NAN]]), torch.where(mask, 1.0, NAN)
+    result = policy_loss(Cispo(cap=2.0), logprobs, old, advantages, mask, ones, ones)
+    result.loss.backward()
+    assert result.loss.item() == pytest.approx(-0.2 * (math.log(0.1) - 1))
+    assert logprobs.grad[0].tolist() == pytest.approx([-2.0, 2.0, -0.2, 0.0])
+    assert result.clipped.item() == 2
+
+
+@pytest.mark.parametrize("settings", [Clipped(), Gspo(), Cispo()], ids=lambda settings: settings.kind)
+def test_where_an_update_begins_every_surrogate_is_the_policy_gradient(settings):
+    # -w i A, weights and importance of their own.
+    logprobs = torch.tensor([[-1.0, -2.0, NAN]], requires_grad=True)
+    old, mask = torch.tensor([[-1.0, -2.0, NAN]]), torch.tensor([[True, True, False]])
+    weights, importance = torch.tensor([[0.5, 0.25, NAN]]), torch.tensor([[1.0, 2.0, NAN]])
+    result = policy_loss(settings, logprobs, old, torch.tensor([[3.0, -5.0, NAN]]), mask, weights, importance)
+    result.loss.backward()
+    assert logprobs.grad[0].tolist() == pytest.approx([-1.5, 2.5, 0.0])
+    assert (result.clipped.item(), result.kl.item()) == (0, 0)
 
 
 def test_loss_weights_weigh_the_loss_and_its_statistics():

@@ -3,8 +3,8 @@
 import pytest
 import torch
 
-from plumbob.configs.settings.algorithms import LengthPenaltySettings, ShapingSettings
-from plumbob.trainers.algorithms.reward_shaping import shaped_rewards, token_rewards
+from plumbob.configs.settings.algorithms import LengthPenaltySettings, OverlongPenaltySettings, ShapingSettings
+from plumbob.trainers.algorithms.reward_shaping import overlong_penalty, shaped_rewards, task_rewards, token_rewards
 
 NAN = float("nan")
 ENDS = torch.tensor([True, False, True])
@@ -13,7 +13,7 @@ LENGTHS = torch.tensor([4, 7, 5])
 
 def shaped(**changes):
     settings = ShapingSettings(**({"clip": None, "missing_eos_penalty": 0.0} | changes))
-    return shaped_rewards(torch.tensor([3.0, -8.0, 0.5]), ENDS, LENGTHS, settings).tolist()
+    return shaped_rewards(torch.tensor([3.0, -8.0, 0.5]), ENDS, LENGTHS, settings, max_tokens=7).tolist()
 
 
 def test_each_part_by_itself():
@@ -23,6 +23,29 @@ def test_each_part_by_itself():
     assert shaped(missing_eos_penalty=1.5) == [3.0, -9.5, 0.5]
     # Tokens past the fifth: 0, 2 and 0.
     assert shaped(length_penalty=LengthPenaltySettings(free_tokens=5, per_token=0.25)) == [3.0, -8.5, 0.5]
+
+
+def test_the_overlong_penalty_grows_over_the_cache_and_stays():
+    # L_max 10, L_cache 4: nothing up to 6, a quarter at 7, all from 10 on; times 2.
+    lengths = torch.tensor([1, 6, 7, 9, 10, 12])
+    settings = OverlongPenaltySettings(cache_tokens=4)
+    assert overlong_penalty(lengths, settings, 10).tolist() == [0.0, 0.0, 0.25, 0.75, 1.0, 1.0]
+    doubled = settings.model_copy(update={"penalty": 2.0})
+    assert overlong_penalty(lengths, doubled, 10).tolist() == [0.0, 0.0, 0.5, 1.5, 2.0, 2.0]
+    # L_max 7, L_cache 3, of 4, 7 and 5 tokens: 0, 1 and 1/3, after the clip.
+    overlong = OverlongPenaltySettings(cache_tokens=3)
+    assert shaped(clip=2.0, overlong_penalty=overlong) == pytest.approx([2.0, -3.0, 0.5 - 1 / 3])
+
+
+def test_the_tasks_reward_is_before_anything_is_taken_off():
+    settings = ShapingSettings(
+        scale=2.0,
+        clip=5.0,
+        missing_eos_penalty=1.0,
+        length_penalty=LengthPenaltySettings(free_tokens=1, per_token=1.0),
+        overlong_penalty=OverlongPenaltySettings(cache_tokens=3),
+    )
+    assert task_rewards(torch.tensor([3.0, -8.0, 0.5]), settings).tolist() == [5.0, -5.0, 1.0]
 
 
 def test_scaled_then_clipped_then_penalised():

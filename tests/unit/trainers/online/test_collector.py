@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from plumbob.configs.runs import PpoRun
-from plumbob.configs.settings.algorithms import DynamicSamplingSettings, ShapingSettings
+from plumbob.configs.settings.algorithms import DynamicSamplingSettings, LengthPenaltySettings, ShapingSettings
 from plumbob.configs.settings.data import PromptDataSettings
 from plumbob.configs.settings.models import AlignedPolicySettings
 from plumbob.configs.settings.rewards import ScorerSettings
@@ -51,12 +51,14 @@ def order() -> list[str]:
     return [prompt.prompt_id for prompt in PromptCursor(PROMPTS, SEED).next(len(PROMPTS))]
 
 
-def ppo_run(dynamic: DynamicSamplingSettings | None) -> PpoRun:
+def ppo_run(dynamic: DynamicSamplingSettings | None, **changes: Any) -> PpoRun:
     return PpoRun(
         data=PromptDataSettings(prompts="unused"),
         policy=AlignedPolicySettings(model="unused"),
         reward=ScorerSettings(model="unused"),
-        ppo=PpoSettings(prompts_per_step=2, samples_per_prompt=2, minibatch_size=4, dynamic_sampling=dynamic),
+        ppo=PpoSettings(
+            prompts_per_step=2, samples_per_prompt=2, minibatch_size=4, dynamic_sampling=dynamic, **changes
+        ),
         seed=SEED,
     )
 
@@ -111,6 +113,23 @@ def test_one_round_is_enough_when_all_teach() -> None:
     assert cursor.state()["position"] == 2
 
 
+def test_a_group_that_is_all_wrong_and_differs_in_length_alone_is_replaced() -> None:
+    # Prompt 0's responses earn the same and pay for 1 and 2 tokens; 1 and 2 teach.
+    class Longer(Fake):
+        def sample(self, requests: Sequence[SampleRequest]) -> list[Rollout]:
+            super().sample(requests)
+            return [response(request, 1 + request.sample_index) for request in requests]
+
+    shaping = ShapingSettings(length_penalty=LengthPenaltySettings(free_tokens=1, per_token=0.5))
+    run = ppo_run(DynamicSamplingSettings(max_rounds=3), shaping=shaping)
+    fake: Any = Longer(order()[1:3])
+    found = Collector(run, PromptCursor(PROMPTS, SEED), fake, fake, SampleLedger(), lambda name: nullcontext()).collect(
+        4
+    )
+    assert places(found.rollouts) == [1, 1, 2, 2]
+    assert places([rollout for rollout, _ in found.dropped]) == [0, 0]
+
+
 def test_without_dynamic_sampling_nothing_is_dropped() -> None:
     _, _, found = collected([], None)
     assert (places(found.rollouts), found.dropped, found.num_rounds, found.num_flat) == ([0, 0, 1, 1], (), 1, 0)
@@ -145,23 +164,18 @@ def test_samplers_are_idle_while_responses_are_scored_and_learnt_from(monkeypatc
 
 
 @pytest.mark.parametrize(
-    ("totals", "shaping", "expected"),
+    ("totals", "settings", "expected"),
     [
-        ((1.0, 1.0), ShapingSettings(), True),  # One of them is cut at the limit, and pays for it.
-        ((1.0, 1.0), ShapingSettings(missing_eos_penalty=0.0), False),
-        ((7.0, 9.0), ShapingSettings(missing_eos_penalty=0.0), False),  # Both clipped to 5.
-        ((7.0, 9.0), ShapingSettings(clip=None, missing_eos_penalty=0.0), True),
-        (
-            (7.0, float("nan")),
-            ShapingSettings(missing_eos_penalty=0.0),
-            True,
-        ),  # Kept, for the learner to refuse by name.
+        ((1.0, 1.0), {}, False),  # One of them is cut at the limit and pays for it: that is not the task's.
+        ((1.0, 1.5), {}, True),
+        ((7.0, 9.0), {}, False),  # Both clipped to 5.
+        ((7.0, 9.0), {"shaping": ShapingSettings(clip=None)}, True),
+        ((7.0, float("nan")), {}, True),  # Kept, for the learner to refuse by name.
+        ((1.0, 1.5), {"mask_truncated": True}, False),  # The cut one is not learnt from, and another there is not.
     ],
 )
-def test_spread_is_that_of_the_shaped_rewards(
-    totals: Sequence[float], shaping: ShapingSettings, expected: bool
-) -> None:
+def test_spread_is_that_of_the_tasks_rewards(totals: Sequence[float], settings: dict[str, Any], expected: bool) -> None:
     request = SampleRequest("p", "g", 0, 0, "", np.array([3], np.int32))
     rollouts = (response(request, 2, "stop"), response(request, 3, "length"))
     group = [(rollout, Score(total, {})) for rollout, total in zip(rollouts, totals, strict=True)]
-    assert rewards_differ(group, shaping) is expected
+    assert rewards_differ(group, PpoSettings(**settings)) is expected

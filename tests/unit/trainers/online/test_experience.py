@@ -11,6 +11,7 @@ import torch
 from plumbob.configs.settings.algorithms import (
     FixedKl,
     Gae,
+    Grpo,
     MaskedImportance,
     Rloo,
     ShapingSettings,
@@ -46,6 +47,7 @@ def golden(ppo=PPO, **changes):
         "ppo": ppo,
         "kl_coefficient": 0.1,
         "learner_version": 3,
+        "max_tokens": 64,
     } | changes
     return make_experience(**arguments)
 
@@ -135,6 +137,66 @@ def test_without_a_critic_the_kl_is_summed_into_the_return_before_the_baseline(b
     assert stats.return_mean == pytest.approx((7 - 1.25 * beta) / 2)
 
 
+def three_and_a_cut_one():
+    """Responses to one prompt: of 1 and of 2 tokens and of 2, which end, and of 3 tokens, which was cut."""
+    ended = [rollout([5, 6], ids, [-1.0] * len(ids), [True] * len(ids), "stop") for ids in ([2], [7, 2], [8, 2])]
+    return collate_rollouts([*ended, rollout([5, 6], [7, 7, 7], [-1.0] * 3, [True] * 3, "length")], pad_id=0)
+
+
+def experience_of_three_and_a_cut_one(mask_truncated, **changes):
+    """Scores 1, 2, 6 and -9; the policy is the reference."""
+    trajectories = three_and_a_cut_one()
+    same = torch.where(trajectories.action_mask, -1.0, NAN)
+    ppo = PpoSettings(
+        estimator=Rloo(), shaping=ShapingSettings(clip=None), mask_truncated=mask_truncated, loss_mean="response"
+    ).model_copy(update=changes)
+    values = torch.where(trajectories.action_mask, 0.5, NAN) if isinstance(ppo.estimator, Gae) else None
+    computed = LogprobsAndValues(logprobs=same, ref_logprobs=same, values=values)
+    return make_experience(trajectories, torch.tensor([1.0, 2.0, 6.0, -9.0]), computed, ppo, 0.1, 3, 64)
+
+
+def test_cut_responses_are_left_out_and_out_of_their_groups_mean():
+    # RLOO of 1, 2 and 6: 1 - 4, 2 - 3.5 and 6 - 1.5. The fourth, at -9 - 1 (no EOS), would have made them
+    # 1 + 2/3, 2 + 1 and 6 + 7/3: each that ends is praised for what was cut, the worst too.
+    left_out, _ = experience_of_three_and_a_cut_one(True)
+    kept, _ = experience_of_three_and_a_cut_one(False)
+    expected = torch.tensor([[0, 0, -3.0, 0, 0], [0, 0, -1.5, -1.5, 0], [0, 0, 4.5, 4.5, 0], [0] * 5])
+    torch.testing.assert_close(left_out.advantages, expected)
+    assert kept.advantages[:3, 2].tolist() == pytest.approx([5 / 3, 3.0, 25 / 3])
+    assert left_out.loss_weights.sum().item() == 3 and kept.loss_weights.sum().item() == 4
+    for name in ("action_mask", "old_logprobs", "loss_weights", "importance_weights"):
+        assert torch.equal(getattr(left_out, name)[:3], getattr(kept, name)[:3])
+        assert not getattr(left_out, name)[3].any() and getattr(kept, name)[3].any()
+    # Of what is left out the prompt alone is computed.
+    assert left_out.attention_mask.sum(dim=1).tolist() == [3, 4, 4, 2]
+    assert kept.attention_mask.sum(dim=1).tolist() == [3, 4, 4, 5]
+
+
+def test_cut_responses_are_left_out_of_the_deviation_and_of_what_a_critic_learns():
+    # Ended returns 1, 2 and 6: mean 3, sample deviation sqrt((4 + 1 + 9) / 2).
+    standardised, _ = experience_of_three_and_a_cut_one(True, estimator=Grpo(std_eps=1e-9))
+    assert standardised.advantages[:3, 2].tolist() == pytest.approx([-2 / 7**0.5, -1 / 7**0.5, 3 / 7**0.5])
+    critic, _ = experience_of_three_and_a_cut_one(True, estimator=Gae(lam=1.0, whiten=False))
+    returns = torch.tensor([[0, 0, 1.0, 0, 0], [0, 0, 2.0, 2.0, 0], [0, 0, 6.0, 6.0, 0], [0] * 5])
+    torch.testing.assert_close(critic.critic.returns, returns)
+
+
+def test_what_is_left_out_is_measured_all_the_same():
+    _, left_out = experience_of_three_and_a_cut_one(True)
+    _, kept = experience_of_three_and_a_cut_one(False)
+    assert left_out == kept
+    assert (left_out.missing_eos_share, left_out.num_tokens, left_out.num_empty) == (0.25, 8, 0)
+
+
+def test_a_step_whose_responses_are_all_cut_teaches_nothing():
+    cut = [rollout([5], [7, 7], [-1.0] * 2, [True] * 2, "length")] * 2
+    same = torch.full((2, 3), -1.0)
+    ppo = PpoSettings(estimator=Rloo(), mask_truncated=True)
+    computed = LogprobsAndValues(logprobs=same, ref_logprobs=same, values=None)
+    experience, _ = make_experience(collate_rollouts(cut, 0), torch.tensor([1.0, 2.0]), computed, ppo, 0.1, 3, 64)
+    assert experience.advantages.abs().sum() == 0 and experience.loss_weights.sum() == 0
+
+
 def test_kl_in_the_loss_leaves_the_reward_alone():
     ppo = PPO.model_copy(update={"estimator": Rloo(), "kl": FixedKl(place="loss", estimate="k3")})
     experience, stats = golden(ppo, computed=replace(computed(), values=None), kl_coefficient=0.3)
@@ -176,6 +238,7 @@ def test_a_batch_of_empty_responses_only_is_all_zero_and_finite():
         PpoSettings(),
         kl_coefficient=0.1,
         learner_version=3,
+        max_tokens=64,
     )
     assert (stats.num_responses, stats.num_empty) == (0, 2)
     assert experience.advantages.abs().sum() == 0

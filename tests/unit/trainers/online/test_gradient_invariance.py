@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from transformers import AutoModelForCausalLM
 
-from plumbob.configs.settings.algorithms import FixedKl, Grpo
+from plumbob.configs.settings.algorithms import Cispo, FixedKl, Grpo, Gspo
 from plumbob.configs.settings.training import PpoSettings
 from plumbob.models.policy import PolicyModel
 from plumbob.trainers.learner.learner_protocol import UpdatePlan
@@ -28,6 +28,16 @@ OBJECTIVES = {
         estimator=Grpo(),
         loss_mean="response",
         kl=FixedKl(place="loss", estimate="k3"),
+    ),
+    "one ratio a response": PpoSettings(
+        learning_rate=1e-3,
+        max_grad_norm=NO_CLIP,
+        estimator=Grpo(),
+        loss_mean="response",
+        policy_loss=Gspo(clip_range=0.3, clip_range_high=0.5),
+    ),
+    "weighted log-probs": PpoSettings(
+        learning_rate=1e-3, max_grad_norm=NO_CLIP, estimator=Grpo(), policy_loss=Cispo(cap=1.2)
     ),
 }
 Gradient = dict[str, np.ndarray]
@@ -76,10 +86,11 @@ def test_the_gradient_is_the_batchs_own(
 
 
 def test_without_a_critic_nothing_of_one_is_built(expected: dict[str, Gradient]) -> None:
-    with_critic, without = (expected[name] for name in OBJECTIVES)
+    with_critic, *others = (expected[name] for name in OBJECTIVES)
     value = {name for name in with_critic if ".value." in name or "value_head" in name}
-    assert value and without.keys() == with_critic.keys() - value
-    assert all(np.abs(tensor).max() > 1e-5 for tensor in without.values())
+    for without in others:
+        assert value and without.keys() == with_critic.keys() - value
+        assert all(np.abs(tensor).max() > 1e-5 for tensor in without.values())
 
 
 @pytest.fixture(scope="module")

@@ -1,14 +1,18 @@
 """What a step leaves behind: its rows of the journal."""
 
+from dataclasses import fields, replace
+
 import numpy as np
 import pytest
 import torch
 
+from plumbob.configs.settings.training import PpoSettings
 from plumbob.reward.scorer import Score
 from plumbob.rollout.rollout_records import Rollout, SampleRequest
 from plumbob.trainers.online.collector import StepResponses
 from plumbob.trainers.online.experience import LogprobsAndValues
-from plumbob.trainers.online.recorder import journal_rows
+from plumbob.trainers.online.recorder import journal_rows, step_notes
+from plumbob.trainers.online.step_metrics import ExperienceStats
 
 
 def rollout(place: int, prompt: list[int], response: list[int]) -> Rollout:
@@ -49,6 +53,22 @@ def test_rows_of_the_journal_line_up_with_their_tokens() -> None:
     assert [row.dropped for row in rows] == [None, None, None, "flat"]
     assert [row.position for row in rows] == [10, 11, 12, 13]
     assert all(len(row.versions) == len(row.token_ids) == len(row.action_mask) for row in rows)
+
+
+def test_a_step_says_what_nothing_was_learnt_from() -> None:
+    stats = ExperienceStats(
+        **{field.name: 0 for field in fields(ExperienceStats)} | {"num_empty": 2, "missing_eos_share": 1.0}
+    )
+    left_out = list(step_notes(RESPONSES, stats, PpoSettings(mask_truncated=True)))
+    assert [note.partition(",")[0] for note in left_out] == [
+        "2 responses are empty and carry no signal",
+        "no response ended",
+    ]
+    assert len(list(step_notes(RESPONSES, stats, PpoSettings()))) == 1
+    one_ended = replace(stats, missing_eos_share=0.99)
+    assert len(list(step_notes(RESPONSES, one_ended, PpoSettings(mask_truncated=True)))) == 1
+    (flat,) = step_notes(replace(RESPONSES, num_flat=3), replace(stats, num_empty=0), PpoSettings(prompts_per_step=8))
+    assert flat.startswith("after 2 rounds, 3 of 8 prompts still have responses that the scorer rewards alike")
 
 
 def test_without_a_critic_the_journal_has_no_values() -> None:

@@ -13,7 +13,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from plumbob.configs.settings.algorithms import Clipped, FixedKl, Grpo, Rloo
+from plumbob.configs.settings.algorithms import Cispo, Clipped, FixedKl, Grpo, Gspo, Rloo
 from plumbob.configs.settings.training import PpoSettings
 from plumbob.trainers.algorithms.advantages import estimate
 from plumbob.trainers.online.experience import Experience, LossKl, loss_weights
@@ -137,6 +137,33 @@ def test_the_dual_clip_is_their_delta() -> None:
     arguments = SimpleNamespace(use_bias_correction_kl=False, delta=3.0, steps_per_generation=1)
     theirs = trl_loss(grpo_trainer.GRPOTrainer, numbers, loss_type="bnpo", args=arguments)
     check_equal(our_loss(numbers, PpoSettings(policy_loss=Clipped(dual_clip=3.0))), theirs)
+
+
+def test_clip_higher() -> None:
+    theirs = trl_loss(grpo_trainer.GRPOTrainer, drawn(), loss_type="bnpo", epsilon_high=0.28)
+    check_equal(our_loss(drawn(), PpoSettings(policy_loss=Clipped(clip_range_high=0.28))), theirs)
+
+
+def test_gspo() -> None:
+    # With ranges between which some of the six responses are.
+    theirs = trl_loss(
+        grpo_trainer.GRPOTrainer,
+        drawn(),
+        beta=BETA,
+        importance_sampling_level="sequence",
+        epsilon_low=0.1,
+        epsilon_high=0.2,
+    )
+    gspo = Gspo(clip_range=0.1, clip_range_high=0.2)
+    ours = PpoSettings(estimator=Grpo(), loss_mean="response", kl=K3_IN_LOSS, policy_loss=gspo)
+    check_equal(our_loss(drawn(), ours), theirs)
+    by_token = PpoSettings(estimator=Grpo(), loss_mean="token", kl=K3_IN_LOSS, policy_loss=gspo)
+    assert (our_loss(drawn(), by_token)[1] - theirs[1]).abs().max() > 0.01
+
+
+def test_cispo() -> None:
+    theirs = trl_loss(grpo_trainer.GRPOTrainer, drawn(), loss_type="cispo", epsilon_high=1.2)
+    check_equal(our_loss(drawn(), PpoSettings(policy_loss=Cispo(cap=1.2))), theirs)
 
 
 def test_the_correction_for_the_sampler() -> None:

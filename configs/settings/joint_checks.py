@@ -1,0 +1,69 @@
+"""What several settings of a run must satisfy together: a ValueError says the rule, the values and the way out."""
+
+from typing import Literal
+
+from plumbob.configs.settings.algorithms import GROUPED, Gspo, NoImportance
+from plumbob.configs.settings.offline_objectives import RewardObjective
+from plumbob.configs.settings.training import PpoSettings
+from plumbob.configs.settings.workers import LearnerSettings, RolloutSettings
+from plumbob.core.errors import UserError
+
+
+def check_divides(key: str, batch_size: int, learner: LearnerSettings) -> None:
+    if batch_size % learner.num_workers:
+        raise ValueError(
+            f"{key}={batch_size} cannot be shared equally by learner.num_workers={learner.num_workers}: "
+            f"make it a multiple of {learner.num_workers}"
+        )
+
+
+def check_feedback_kind(kind: Literal["pairs", "rankings", "scores"], objective: RewardObjective) -> None:
+    fitting = {"pairs": "bradley-terry", "rankings": "plackett-luce", "scores": "regression"}[kind]
+    if objective.kind != fitting:
+        raise ValueError(
+            f"reward_training.objective.kind={objective.kind} does not learn from data.{kind}: "
+            f"set reward_training.objective.kind={fitting}"
+        )
+
+
+def check_ppo(ppo: PpoSettings, learner: LearnerSettings, rollout: RolloutSettings) -> None:
+    check_divides("ppo.minibatch_size", ppo.minibatch_size, learner)
+    if ppo.samples_per_step % ppo.minibatch_size:
+        raise ValueError(
+            f"ppo.prompts_per_step x ppo.samples_per_prompt = {ppo.samples_per_step} samples cannot be cut into "
+            f"minibatches of ppo.minibatch_size={ppo.minibatch_size}: make it a divisor of {ppo.samples_per_step}"
+        )
+    if ppo.samples_per_prompt < 2 and isinstance(ppo.estimator, GROUPED):
+        raise ValueError(
+            f"ppo.estimator.kind={ppo.estimator.kind} compares the responses to one prompt, but "
+            f"ppo.samples_per_prompt={ppo.samples_per_prompt}: set it to at least 2, better 4 to 16"
+        )
+    if ppo.dynamic_sampling is not None and ppo.samples_per_prompt < 2:
+        raise ValueError(
+            f"ppo.dynamic_sampling looks for prompts whose responses differ in reward, but "
+            f"ppo.samples_per_prompt={ppo.samples_per_prompt}: set it to at least 2"
+        )
+    if isinstance(ppo.policy_loss, Gspo) and ppo.loss_mean == "token":
+        raise ValueError(
+            "ppo.policy_loss.kind=gspo with ppo.loss_mean=token: it is a mean over responses, whose ratio would be "
+            "counted once for each token; set ppo.loss_mean=response"
+        )
+    overlong = ppo.shaping.overlong_penalty
+    if overlong is not None and overlong.cache_tokens > rollout.max_tokens:
+        raise ValueError(
+            f"ppo.shaping.overlong_penalty.cache_tokens={overlong.cache_tokens} is more than "
+            f"rollout.max_tokens={rollout.max_tokens}: set it to a part of that, such as a fifth"
+        )
+    if ppo.max_staleness and isinstance(ppo.importance, NoImportance):
+        raise ValueError(
+            f"ppo.max_staleness={ppo.max_staleness} trains on tokens of older policies, but ppo.importance.kind=none "
+            "counts them as the learner's own: set ppo.importance.kind=truncated or masked, or ppo.max_staleness=0"
+        )
+
+
+def check_second_judge(ppo: PpoSettings, has_judge: bool) -> None:
+    if ppo.monitors.over_optimisation.action == "stop" and not has_judge:
+        raise UserError(
+            "ppo.monitors.over_optimisation.action=stop, but nothing judges the responses a second time: give a run of "
+            "ppo a judge.model, a reward model that nothing learns from, or set the action to warn"
+        )
