@@ -36,3 +36,40 @@ class FunctionPart(PartSettings):
     """Variables of the scorer's environment that it shall see, such as the key of a service that it asks."""
 
     reads_rows: ClassVar[bool] = True
+
+
+class CodePart(PartSettings):
+    """The program that a response holds, by the tests of the prompt's row, in a sandbox (docs/rewards.md says which).
+
+    The program is the response's last fenced block of code, or all of it where it has none. It is Python.
+    """
+
+    kind: Literal["code"] = "code"
+    column: Annotated[str, Field(min_length=1, max_length=200)] = "tests"
+    """Of the prompts' rows: where the tests stand."""
+    form: Literal["asserts", "stdio"] = "asserts"
+    """Tests are code that calls the program's functions and asserts; or pairs of what it reads and what it prints."""
+    value: Literal["all", "share"] = "all"
+    """1 where it passes all tests and else 0; or the share of them that it passes."""
+    isolation: Literal["namespaces", "limits"] = "namespaces"
+    """`limits` is for hosts that give nobody a namespace, and contains less: the network and files can be reached."""
+    timeout_s: Seconds = 10.0
+    """Of all tests of a response together, by the clock."""
+    cpu_s: Annotated[float, Field(ge=1, le=86_400)] = 4.0
+    """Of one of its processes; in whole seconds, rounded up."""
+    memory_gib: MemoryGib = 0.5
+    """Of one of its processes."""
+    max_processes: Annotated[int, Field(ge=1, le=1000)] = 4
+    """Threads and processes that it may have at once, itself among them; with `isolation=limits` it has one."""
+    max_file_mib: Annotated[int, Field(ge=1, le=1024)] = 4
+    """Of its output, and of each file that it writes."""
+    scratch_mib: Annotated[int, Field(ge=1, le=65_536)] = 16
+    """Of all its files, which are in memory and gone afterwards."""
+    programs_at_once: Annotated[int, Field(ge=1, le=256)] = 2
+    """Responses of one scorer that are tested beside one another."""
+    on_failure: Coefficient | Literal["stop"] = "stop"
+    """What a response is worth whose tests cannot be run, whatever the program is; or the run ends."""
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        return (self.column,)

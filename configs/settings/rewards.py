@@ -9,7 +9,7 @@ from pydantic import Field, model_validator
 from plumbob.configs.base import BatchSize, ModelName, NumTokens, PositiveOrZero, Settings
 from plumbob.configs.settings.models import REWARD_MODEL, ModelRef, NewBertSettings
 from plumbob.configs.settings.reward_parts import ModelPart
-from plumbob.configs.settings.reward_programs import FunctionPart
+from plumbob.configs.settings.reward_programs import CodePart, FunctionPart
 from plumbob.configs.settings.reward_services import HttpPart, LlmJudgePart
 from plumbob.configs.settings.rules.reward_rules import RulePart
 from plumbob.configs.settings.workers import WorkerGroupSettings
@@ -112,10 +112,22 @@ class CombinedReward:
         return any(part.reward.reads_rows for part in self.parts)
 
 
-RewardPart = Annotated[ModelPart | HttpPart | LlmJudgePart | RulePart | FunctionPart, Field(discriminator="kind")]
+RewardPart = Annotated[
+    ModelPart | HttpPart | LlmJudgePart | RulePart | FunctionPart | CodePart, Field(discriminator="kind")
+]
 """What `reward.parts` is a list of. Each but `ModelPart`, which becomes a `ModelReward`, is a reward itself."""
 
-Reward = ModelReward | EnsembleReward | RuleReward | CombinedReward | HttpPart | LlmJudgePart | RulePart | FunctionPart
+Reward = (
+    ModelReward
+    | EnsembleReward
+    | RuleReward
+    | CombinedReward
+    | HttpPart
+    | LlmJudgePart
+    | RulePart
+    | FunctionPart
+    | CodePart
+)
 """Each says which models every scorer's host must have, how many responses it scores together, whether its scores have
 mean 0 and variance 1, and whether it reads the prompts' rows. A new one is a variant of `RewardPart`, which is a member
 here too, a file in `reward/` that scores, and its arm in `reward/open_scorer.py`: nobody else asks which it is."""
