@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from typing import assert_never
 
-from plumbob.configs.settings.reward_programs import CodePart, FunctionPart
+from plumbob.configs.settings.programs.reward_programs import CodePart, FunctionPart
 from plumbob.configs.settings.reward_services import HttpPart, LlmJudgePart
 from plumbob.configs.settings.rewards import CombinedReward, EnsembleReward, ModelReward, Reward, RuleReward
 from plumbob.configs.settings.rules.reward_rules import RuleSettings

@@ -41,6 +41,14 @@ OURS_OR_PYTHONS = {
     "__class__",
     "__wrapped__",
     "__self__",
+    "__call__",
+    "__dict__",
+    "__file__",
+    "__getattribute__",
+    "__getitem__",
+    "__mro__",
+    "__module__",
+    "__str__",
 }
 
 

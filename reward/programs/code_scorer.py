@@ -14,7 +14,7 @@ from pathlib import Path
 from subprocess import DEVNULL
 from typing import Any
 
-from plumbob.configs.settings.reward_programs import CodePart
+from plumbob.configs.settings.programs.reward_programs import CodePart
 from plumbob.core.after_death import AfterDeath
 from plumbob.core.errors import RunFailed, UserError
 from plumbob.data.records import RowError

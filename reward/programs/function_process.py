@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from plumbob.configs.settings.reward_programs import FunctionPart
+from plumbob.configs.settings.programs.reward_programs import FunctionPart
 from plumbob.core.after_death import AfterDeath
 from plumbob.core.errors import UserError
 from plumbob.reward.programs import function_program

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from plumbob.configs.settings.reward_programs import FunctionPart
+from plumbob.configs.settings.programs.reward_programs import FunctionPart
 from plumbob.core.errors import RunFailed
 from plumbob.reward.programs.function_process import FunctionProcess, NoScore
 from plumbob.reward.scorer import Opening, Score, ScoreRequest

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Literal
 
 import plumbob
-from plumbob.configs.settings.reward_programs import CodePart
+from plumbob.configs.settings.programs.reward_programs import CodePart
 from plumbob.core.errors import RunFailed
 
 Role = Literal["answers", "tests", "script"]

@@ -4,7 +4,7 @@ import textwrap
 from pathlib import Path
 from typing import Any
 
-from plumbob.configs.settings.reward_programs import FunctionPart
+from plumbob.configs.settings.programs.reward_programs import FunctionPart
 
 
 def write_function(folder: Path, body: str, file: str = "my_reward.py") -> str:

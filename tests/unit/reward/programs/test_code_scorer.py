@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from plumbob.configs.settings.reward_programs import CodePart
+from plumbob.configs.settings.programs.reward_programs import CodePart
 from plumbob.core.errors import RunFailed
 from plumbob.reward.programs.code_scorer import CodeScorer
 from plumbob.reward.programs.program_tests import program_in

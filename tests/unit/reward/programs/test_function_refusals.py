@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from plumbob.configs.settings.reward_programs import FunctionPart
+from plumbob.configs.settings.programs.reward_programs import FunctionPart
 from plumbob.configs.settings.rewards import ScorerSettings
 from plumbob.core.errors import UserError
 from plumbob.reward.open_scorer import check_reward, open_scorer

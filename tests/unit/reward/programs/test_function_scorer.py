@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from plumbob.configs.settings.reward_programs import FunctionPart
+from plumbob.configs.settings.programs.reward_programs import FunctionPart
 from plumbob.core.errors import RunFailed, UserError
 from plumbob.reward.programs.function_scorer import FunctionScorer
 from plumbob.reward.scorer import Score, ScoreRequest
@@ -332,7 +332,7 @@ def test_it_ends_with_its_worker(tmp_path: Path) -> None:
         """
     part = function_part(tmp_path, body, timeout_s=600)
     code = (
-        "from plumbob.configs.settings.reward_programs import FunctionPart\n"
+        "from plumbob.configs.settings.programs.reward_programs import FunctionPart\n"
         "from plumbob.reward.programs.function_scorer import FunctionScorer\n"
         "from plumbob.reward.scorer import ScoreRequest\n"
         f"FunctionScorer(FunctionPart.model_validate_json({part.model_dump_json()!r})).score([ScoreRequest('q', 'r')])"

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from plumbob.configs.settings.reward_programs import FunctionPart
+from plumbob.configs.settings.programs.reward_programs import FunctionPart
 from plumbob.configs.settings.rewards import ScorerSettings
 from plumbob.core.errors import UserError
 from plumbob.reward.programs.function_source import changed_sources, digest_of_source, source_digests, source_file

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from plumbob.configs.settings.reward_programs import CodePart
+from plumbob.configs.settings.programs.reward_programs import CodePart
 from plumbob.reward.programs.code_scorer import CodeScorer
 from tests.support.sandboxed_programs import LIMITS, passes
 

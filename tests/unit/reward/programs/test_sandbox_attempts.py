@@ -12,7 +12,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from plumbob.configs.settings.reward_programs import CodePart
+from plumbob.configs.settings.programs.reward_programs import CodePart
 from plumbob.reward.programs.code_scorer import CodeScorer
 from plumbob.reward.scorer import ScoreRequest
 from tests.support.sandboxed_programs import LIMITS, assert_soon, leftover, passes, said_by
@@ -181,7 +181,7 @@ return gained
 
 def test_it_ends_with_its_worker(tmp_path: Path) -> None:
     code = (
-        "from plumbob.configs.settings.reward_programs import CodePart\n"
+        "from plumbob.configs.settings.programs.reward_programs import CodePart\n"
         "from plumbob.reward.programs.code_scorer import CodeScorer\n"
         "from plumbob.reward.scorer import ScoreRequest\n"
         "scorer = CodeScorer(CodePart(timeout_s=600))\n"

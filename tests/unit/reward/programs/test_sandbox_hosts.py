@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from plumbob.configs.settings.reward_programs import CodePart
+from plumbob.configs.settings.programs.reward_programs import CodePart
 from plumbob.reward.programs.code_scorer import CodeScorer
 from tests.support.sandboxed_programs import LIMITS, passes, said_by
 
@@ -19,7 +19,7 @@ WITHOUT_NAMESPACES = ("unshare", "-r", "sh", "-c", 'echo 0 > /proc/sys/user/max_
 
 SCORE = """
 import os, sys
-from plumbob.configs.settings.reward_programs import CodePart
+from plumbob.configs.settings.programs.reward_programs import CodePart
 from plumbob.core.errors import UserError
 from plumbob.reward.programs.code_scorer import CodeScorer
 from plumbob.reward.scorer import ScoreRequest
