@@ -41,6 +41,7 @@ OURS_OR_PYTHONS = {
     "__class__",
     "__wrapped__",
     "__self__",
+    "_exit",
     "__call__",
     "__dict__",
     "__file__",
