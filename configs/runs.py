@@ -22,7 +22,13 @@ from plumbob.configs.settings.data import (
     TextDataSettings,
     TokenizedPairDataSettings,
 )
-from plumbob.configs.settings.joint_checks import check_divides, check_feedback_kind, check_ppo, check_second_judge
+from plumbob.configs.settings.joint_checks import (
+    check_divides,
+    check_feedback_kind,
+    check_parts,
+    check_ppo,
+    check_second_judge,
+)
 from plumbob.configs.settings.models import (
     AlignedPolicySettings,
     EvaluatedPolicySettings,
@@ -164,6 +170,7 @@ class PpoRun(TrainingRun):
     @model_validator(mode="after")
     def _check(self) -> Self:
         check_ppo(self.ppo, self.learner, self.rollout)
+        check_parts(self.ppo, self.reward)
         return self
 
 
@@ -236,6 +243,7 @@ class PipelineRun(TrainingRun):
                 f"its stages: align in a run of kind ppo"
             )
         check_ppo(self.ppo, self.learner, self.rollout)
+        check_parts(self.ppo, self.reward)
         check_second_judge(self.ppo, self.data.toy is not None)
         return self
 

@@ -4,6 +4,7 @@ from typing import Literal
 
 from plumbob.configs.settings.algorithms import GROUPED, Gspo, NoImportance
 from plumbob.configs.settings.offline_objectives import RewardObjective
+from plumbob.configs.settings.rewards import RewardGroupSettings
 from plumbob.configs.settings.training import PpoSettings
 from plumbob.configs.settings.workers import LearnerSettings, RolloutSettings
 from plumbob.core.errors import UserError
@@ -58,6 +59,15 @@ def check_ppo(ppo: PpoSettings, learner: LearnerSettings, rollout: RolloutSettin
         raise ValueError(
             f"ppo.max_staleness={ppo.max_staleness} trains on tokens of older policies, but ppo.importance.kind=none "
             "counts them as the learner's own: set ppo.importance.kind=truncated or masked, or ppo.max_staleness=0"
+        )
+
+
+def check_parts(ppo: PpoSettings, reward: RewardGroupSettings) -> None:
+    if ppo.combine_parts == "standardised" and (not reward.parts or ppo.samples_per_prompt < 2):
+        raise ValueError(
+            f"ppo.combine_parts=standardised compares each part's values for the responses to one prompt, but there "
+            f"are {len(reward.parts)} reward.parts and ppo.samples_per_prompt={ppo.samples_per_prompt}: give parts, "
+            f"and at least 2 samples a prompt"
         )
 
 

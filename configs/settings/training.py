@@ -167,6 +167,9 @@ class PpoSettings(OptimizerSettings):
     policy_loss: PolicyLoss = Clipped()
     kl: KlPenalty = FixedKl()
     monitors: MonitoringSettings = MonitoringSettings()
+    combine_parts: Literal["sum", "standardised"] = "sum"
+    """How the parts of a reward become one: their weighted sum; or each first standardised in its group, so that one
+    whose values lie far apart does not drown the others (GDPO, Liu et al. 2026, arXiv 2601.05242)."""
     shaping: ShapingSettings = ShapingSettings()
     importance: Importance = TruncatedImportance()
     mask_truncated: bool = False

@@ -154,7 +154,7 @@ def prompt_of(fields: Fields, render: RowRender) -> str:
     A response beside a question may be anything, such as the number that a reward compares with.
     """
     if "chosen" in fields and "rejected" in fields:
-        return pair_of(fields, render).prompt
+        return dialogue_pair_of(fields, render).prompt
     response = response_in(fields)
     if question_in(fields) is not None and response is not None:
         return demonstration_of(fields, render).prompt if _is_messages(fields[response]) else _prompt(fields, render)

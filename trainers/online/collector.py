@@ -10,13 +10,13 @@ from typing import Any
 import torch
 
 from plumbob.configs.runs import PpoRun
-from plumbob.configs.settings.training import PpoSettings
 from plumbob.data.prompts import EncodedPrompt, PromptCursor
 from plumbob.reward.scorer import Score, Scorer, ScoreRequest
 from plumbob.rollout.requests import Samplers, sample_requests
 from plumbob.rollout.rollout_records import Rollout, SampleRequest
 from plumbob.trainers.algorithms.advantages import has_spread
 from plumbob.trainers.algorithms.reward_shaping import task_rewards
+from plumbob.trainers.online.part_rewards import scores_learnt_from
 from plumbob.trainers.online.sample_ledger import SampleLedger
 from plumbob.trainers.online.trajectories import group_numbers
 
@@ -92,7 +92,7 @@ class Collector:
             for index in range(len(prompts)):
                 group = scored[index * ppo.samples_per_prompt : (index + 1) * ppo.samples_per_prompt]
                 positions[group[0][0].request.group_id] = first + index
-                has_signal = ppo.dynamic_sampling is None or rewards_differ(group, ppo)
+                has_signal = ppo.dynamic_sampling is None or rewards_differ(group, self._run)
                 (kept if has_signal else zero_variance).append(group)
             if ppo.dynamic_sampling is None or num_rounds == ppo.dynamic_sampling.max_rounds:
                 break
@@ -135,14 +135,15 @@ def score_requests(rollouts: Sequence[Rollout], rows: Mapping[str, Mapping[str, 
     ]
 
 
-def rewards_differ(group: Sequence[Scored], ppo: PpoSettings) -> bool:
+def rewards_differ(group: Sequence[Scored], run: PpoRun) -> bool:
     """Whether the task's rewards of a group's responses that are learnt from are not all the same.
 
     The task's are the scorer's totals, scaled and clipped: what length or a missing end costs, and the KL, are not
     looked at. A group of responses that are all wrong and differ in length would teach length alone.
     """
-    rollouts = [rollout for rollout, _ in group]
+    ppo, rollouts = run.ppo, [rollout for rollout, _ in group]
     num_tokens = torch.tensor([int(rollout.action_mask.sum()) for rollout in rollouts])
     is_learnt = torch.tensor([rollout.finish_reason == "stop" or not ppo.mask_truncated for rollout in rollouts])
-    rewards = task_rewards(torch.tensor([score.total for _, score in group]), ppo.shaping)
-    return bool(has_spread(rewards, (num_tokens > 0) & is_learnt, group_numbers(rollouts)).any())
+    groups, counts = group_numbers(rollouts), (num_tokens > 0) & is_learnt
+    rewards = task_rewards(scores_learnt_from(run, [score for _, score in group], counts, groups), ppo.shaping)
+    return bool(has_spread(rewards, counts, groups).any())

@@ -6,8 +6,6 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
-import torch
-
 from plumbob.configs.runs import PpoRun
 from plumbob.configs.settings.algorithms import Estimator, critic_of
 from plumbob.core.errors import NUM_NAMED, NotFinite
@@ -44,6 +42,7 @@ from plumbob.trainers.online.objective import (
     ppo_passes,
     rows_to_probe,
 )
+from plumbob.trainers.online.part_rewards import scores_learnt_from, with_totals
 from plumbob.trainers.online.recorder import PpoRecorder
 from plumbob.trainers.online.sample_ledger import SampleLedger
 from plumbob.trainers.online.trajectories import collate_rollouts
@@ -216,13 +215,15 @@ def learn(
         chunk_size, is_tried = run.rollout.chunk_size, takes_sampler(state, responses.rollouts)
         probed = rows_to_probe(responses.rollouts, state.step, chunk_size) if is_tried else None
         computed = compute_logprobs_and_values(learners, trajectories, run.rollout.temperature, has_critic, probed)
-    totals = torch.tensor([score.total for score in responses.scores])
+    has_action = trajectories.action_mask.any(dim=1)
+    scores = scores_learnt_from(run, responses.scores, has_action, trajectories.groups)
     scale = learning_rate_scale(ppo, state.step, ppo.num_steps)
     plan = UpdatePlan(ppo.minibatch_size, ppo.num_epochs, scale, update_seed(run.seed, state.step))
     with naming_prompts(responses.rollouts):
         experience, stats = make_experience(
-            trajectories, totals, computed, ppo, state.kl_coefficient, state.step, run.rollout.max_tokens
+            trajectories, scores, computed, ppo, state.kl_coefficient, state.step, run.rollout.max_tokens
         )
+        stats = with_totals(stats, responses.scores, has_action)
         with recorder.phase("learn"):
             metrics = learners.update(with_replay(state.replayed, experience, state.step, run.seed), plan)
     metrics |= {"kl_coefficient": state.kl_coefficient, "learning_rate": scale * ppo.learning_rate}

@@ -8,7 +8,7 @@ import pytest
 from plumbob.configs.settings.data import LengthSettings, ReadingSettings
 from plumbob.core.errors import UserError
 from plumbob.data.dialogues import encode_dialogue_pairs
-from plumbob.data.reading.readers import read_dialogue_pairs, read_pairs
+from plumbob.data.reading.readers import read_dialogue_pairs, read_pairs, read_prompts
 from plumbob.data.records import Demonstration, Dialogue, DialoguePair
 from plumbob.data.rendered_rows import sequence_rows
 from plumbob.data.texts.chat import chat_renderer, plain_dialogue
@@ -141,6 +141,11 @@ def test_sides_that_answer_nothing_alike_are_refused(
 def test_where_one_turn_alone_is_learnt_parted_sides_are_refused(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"row 1: .*found that they part before: a dpo run alone learns from several"):
         read_pairs(saved(tmp_path, PARTED), RULES, plain_dialogue)
+
+
+def test_the_prompt_of_a_row_is_where_its_sides_part(tmp_path: Path) -> None:
+    render = chat_renderer(byte_tokenizer(CHATML))
+    assert [prompt.text for prompt in read_prompts(saved(tmp_path, PARTED), RULES, render).records] == [ASKED]
 
 
 def test_pairs_as_text_and_equal_ones_are_read_as_ever(tmp_path: Path) -> None:

@@ -12,6 +12,7 @@ from plumbob.configs.runs import PpoRun
 from plumbob.configs.settings.algorithms import DynamicSamplingSettings, LengthPenaltySettings, ShapingSettings
 from plumbob.configs.settings.data import PromptDataSettings
 from plumbob.configs.settings.models import AlignedPolicySettings
+from plumbob.configs.settings.reward_parts import ModelPart
 from plumbob.configs.settings.rewards import ScorerSettings
 from plumbob.configs.settings.training import PpoSettings
 from plumbob.data.prompts import EncodedPrompt, PromptCursor
@@ -178,4 +179,20 @@ def test_spread_is_that_of_the_tasks_rewards(totals: Sequence[float], settings: 
     request = SampleRequest("p", "g", 0, 0, "", np.array([3], np.int32))
     rollouts = (response(request, 2, "stop"), response(request, 3, "length"))
     group = [(rollout, Score(total, {})) for rollout, total in zip(rollouts, totals, strict=True)]
-    assert rewards_differ(group, PpoSettings(**settings)) is expected
+    run = ppo_run(DynamicSamplingSettings())
+    run = run.model_copy(update={"ppo": run.ppo.model_copy(update=settings)})
+    assert rewards_differ(group, run) is expected
+
+
+def test_by_standardised_parts_a_spread_that_the_sum_hides_is_one() -> None:
+    request = SampleRequest("p", "g", 0, 0, "", np.array([3], np.int32))
+    values = ((1.0, 0.0), (0.0, 1.0), (0.5, 0.5))
+    group = [(response(request), Score(sum(two), {"first": two[0], "second": two[1]})) for two in values]
+    parts = tuple(ModelPart(model="m", name=name, weight=weight) for name, weight in (("first", 1.0), ("second", 2.0)))
+    run = ppo_run(DynamicSamplingSettings())
+    assert not rewards_differ(group, run)
+    changes = {
+        "ppo": run.ppo.model_copy(update={"combine_parts": "standardised"}),
+        "reward": ScorerSettings(parts=parts),
+    }
+    assert rewards_differ(group, run.model_copy(update=changes))

@@ -1,0 +1,40 @@
+"""What responses are learnt from: the scorer's totals, or the reward's parts standardised in their groups."""
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+import torch
+from torch import Tensor
+
+from plumbob.configs.runs import PpoRun
+from plumbob.configs.settings.rewards import CombinedReward
+from plumbob.reward.scorer import Score
+from plumbob.trainers.algorithms.advantages import masked_mean, masked_variance, standardised_sum
+from plumbob.trainers.online.step_metrics import ExperienceStats
+
+
+def scores_learnt_from(run: PpoRun, scores: Sequence[Score], has_action: Tensor, groups: Tensor) -> Tensor:
+    """Float [B]: the totals, or by `ppo.combine_parts` the weighted sum of each part's place within its group.
+
+    A gate whose value is 0 makes the values of all the response's parts 0.
+
+    Args:
+        has_action: bool [B].
+        groups: rows with the same number respond to the same prompt, int64 [B].
+    """
+    if run.ppo.combine_parts == "sum":
+        return torch.tensor([score.total for score in scores])
+    reward = run.reward.reward
+    assert isinstance(reward, CombinedReward), "checked with the settings"
+    gates = [part.name for part in reward.parts if part.is_gate]
+    is_open = torch.tensor([all(score.parts[name] != 0 for name in gates) for score in scores])
+    values = torch.tensor([[score.parts[part.name] for score in scores] for part in reward.parts])
+    weights = torch.tensor([part.weight for part in reward.parts])
+    return standardised_sum(values * is_open, weights, has_action, groups)
+
+
+def with_totals(stats: ExperienceStats, scores: Sequence[Score], has_action: Tensor) -> ExperienceStats:
+    """The same, with the scorer's totals as the scores, whatever was learnt from."""
+    totals = torch.tensor([score.total for score in scores])
+    mean, std = masked_mean(totals, has_action).item(), masked_variance(totals, has_action).sqrt().item()
+    return replace(stats, score_mean=mean, score_std=std)
