@@ -60,9 +60,9 @@ faults: install
 fuzz: install
 	$(BIN)/python -m tests.fuzz.campaign
 
-# Plumbob against TRL and against the limit, in turn on the same work: a table, and benchmarks/results.json. Less than 40
-# minutes on two cores that nothing else uses. ROWS="dpo-* limit-*" measures those alone; PAIRS=FILE takes the lengths of
-# those preference pairs (docs/performance.md).
+# Plumbob against TRL and against the limit, in turn on the same work: a table, and benchmarks/results.json, on cores that
+# nothing else uses. ROWS="dpo-* limit-*" measures those alone; PAIRS=FILE takes the lengths of those preference pairs
+# (docs/performance.md).
 bench: install smollm2
 	$(BIN)/python -m benchmarks $(ROWS)
 
