@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from plumbob.configs.base import MayChange, Settings
-from plumbob.configs.schema import groups_of, is_marked, marked_keys
+from plumbob.configs.schema import element_groups_of, groups_of, is_marked, marked_keys
 from plumbob.core.errors import UserError
 
 
@@ -30,10 +30,14 @@ def may_change(model: type[Settings], key: str) -> bool:
     """Whether a setting, or a group that it is in, is `Changeable`."""
     candidates = [model]
     for name in key.split("."):
+        if name.isdecimal():  # An element of a list.
+            continue
         fields = [group.model_fields[name] for group in candidates if name in group.model_fields]
         if any(is_marked(field, MayChange) for field in fields):
             return True
-        candidates = [group for field in fields for group in groups_of(field.annotation)]
+        candidates = [
+            group for field in fields for group in [*groups_of(field.annotation), *element_groups_of(field.annotation)]
+        ]
     return False
 
 
@@ -47,9 +51,11 @@ def _words(model: type[Settings]) -> str:
 
 
 def flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Nested settings by dotted key; a list is one value."""
+    """Nested settings by dotted key; a list is one value, but for one of groups, whose elements have numbers."""
     result: dict[str, Any] = {}
     for name, value in values.items():
+        if isinstance(value, list | tuple) and value and all(isinstance(each, Mapping) for each in value):
+            value = {str(number): each for number, each in enumerate(value)}
         if isinstance(value, Mapping):
             result |= flat(value, f"{prefix}{name}.")
         else:

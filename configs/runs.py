@@ -3,7 +3,7 @@
 Imports no torch: the command line reads a configuration in well under a second.
 """
 
-from typing import Annotated, ClassVar, Literal, Self, get_args
+from typing import Annotated, Any, ClassVar, Literal, Self, get_args
 
 from pydantic import Field, model_validator
 
@@ -28,6 +28,7 @@ from plumbob.configs.settings.joint_checks import (
     check_parts,
     check_ppo,
     check_second_judge,
+    without_clip_of_parts,
 )
 from plumbob.configs.settings.models import (
     AlignedPolicySettings,
@@ -167,6 +168,11 @@ class PpoRun(TrainingRun):
     def stage(self) -> str:
         return algorithm_of(self.ppo.estimator)
 
+    @model_validator(mode="before")
+    @classmethod
+    def _leave_the_scale_of_parts(cls, given: Any) -> Any:
+        return without_clip_of_parts(given)
+
     @model_validator(mode="after")
     def _check(self) -> Self:
         check_ppo(self.ppo, self.learner, self.rollout)
@@ -223,6 +229,11 @@ class PipelineRun(TrainingRun):
     calibration_prompts: Count = 128
     """Prompts whose responses, of the fine-tuned policy, are to score mean 0 and variance 1."""
     evaluation: EvaluationSettings = EvaluationSettings()
+
+    @model_validator(mode="before")
+    @classmethod
+    def _leave_the_scale_of_parts(cls, given: Any) -> Any:
+        return without_clip_of_parts(given)
 
     @model_validator(mode="after")
     def _check(self) -> Self:

@@ -18,7 +18,10 @@ def serve_reward(reward: ModelReward, host: str, port: int, token: str | None) -
     Raises:
         UserError: the model cannot be used, or nothing can listen there.
     """
-    check_reward(reward)
+    try:
+        check_reward(reward)
+    except UserError as error:
+        raise UserError(f"{error} (here as --raw, --max-tokens)") from error
     prompts = RewardPrompts(reward)
     listening = _listen(host, port)
     about = {"model": reward.model.name, "is_calibrated": reward.is_calibrated, "max_tokens": reward.max_tokens}

@@ -20,8 +20,12 @@ class SecondRewardScorer:
         self._scorer, self._second = scorer, second
 
     def score(self, requests: Sequence[ScoreRequest]) -> list[Score]:
-        seconds = self._second.score(requests)
-        return [
-            replace(first, parts={**first.parts, JUDGE_PART: second.total})
-            for first, second in zip(self._scorer.score(requests), seconds, strict=True)
-        ]
+        scored = zip(self._scorer.score(requests), self._second.score(requests), strict=True)
+        return [_joined(first, second) for first, second in scored]
+
+
+def _joined(first: Score, second: Score) -> Score:
+    failures = dict(first.failures)
+    if second.failures:
+        failures[JUDGE_PART] = "; ".join(second.failures.values())
+    return replace(first, parts={**first.parts, JUDGE_PART: second.total}, failures=failures)

@@ -39,6 +39,7 @@ _SCHEMA = pa.schema(
         ("ref_logprobs", pa.list_(pa.float32())),
         ("values", pa.list_(pa.float32())),
         ("rewards", pa.map_(pa.string(), pa.float64())),
+        ("failures", pa.map_(pa.string(), pa.string())),
         ("score", pa.float64()),
         ("dropped", pa.string()),
         ("versions", pa.list_(pa.int32())),
@@ -47,6 +48,8 @@ _SCHEMA = pa.schema(
         ("worker", pa.string()),
     ]
 )
+_ADDED: Mapping[str, Any] = {"prompt_row": "{}", "failures": []}
+"""Columns that journals of earlier versions lack -> what stands there for nothing."""
 _ARRAYS: Mapping[str, Any] = {
     "prompt_ids": np.int32,
     "token_ids": np.int32,
@@ -70,6 +73,7 @@ class JournalRow:
         values: float32 [T], of the critic; empty when there is none.
         prompt_row: the row of the prompt's file, by its columns, as JSON on disk; empty where no reward reads it.
         rewards: part -> its reward.
+        failures: part -> why it could not score the response.
         score: the scorer's total, before shaping.
         dropped: why it was not trained on; None where it was.
     """
@@ -94,6 +98,7 @@ class JournalRow:
     finish_reason: FinishReason
     worker: str
     prompt_row: Mapping[str, Any] = field(default_factory=dict, hash=False)
+    failures: Mapping[str, str] = field(default_factory=dict, hash=False)
 
     def __post_init__(self) -> None:
         num_tokens = len(self.token_ids)
@@ -158,10 +163,10 @@ def read_table(path: Path) -> pa.Table:
         table = pq.ParquetFile(path).read()
     except (pa.ArrowInvalid, OSError) as error:
         raise UserError(f"{path}: cannot be read as Parquet: {error}") from error
-    if set(_SCHEMA.names) - set(table.schema.names) == {"prompt_row"}:
-        # One of before rewards could read rows.
-        rows = pa.array(["{}"] * len(table), pa.string())
-        table = table.add_column(_SCHEMA.get_field_index("prompt_row"), "prompt_row", rows)
+    if set(_SCHEMA.names) - set(table.schema.names) == set(_ADDED):  # One of before rewards had parts.
+        for name, nothing in _ADDED.items():
+            column = pa.array([nothing] * len(table), _SCHEMA.field(name).type)
+            table = table.add_column(_SCHEMA.get_field_index(name), name, column)
     if table.schema.names != _SCHEMA.names:
         different = sorted(set(table.schema.names) ^ set(_SCHEMA.names))
         raise UserError(f"{path}: is not a journal of rollouts; its columns differ in {different}")
@@ -172,8 +177,8 @@ def _cell(row: JournalRow, step: int, column: str) -> Any:
     match column:
         case "step":
             return step
-        case "rewards":
-            return list(row.rewards.items())
+        case "rewards" | "failures":
+            return list(getattr(row, column).items())
         case "prompt_row":
             # What JSON has no form for, such as a date of a Parquet file, is written as text.
             return json.dumps(row.prompt_row, ensure_ascii=False, default=str)
@@ -184,5 +189,6 @@ def _cell(row: JournalRow, step: int, column: str) -> Any:
 def _row(cells: Mapping[str, Any]) -> JournalRow:
     arrays: dict[str, Any] = {name: np.asarray(cells[name], dtype) for name, dtype in _ARRAYS.items()}
     others = {name: value for name, value in cells.items() if name not in arrays and name != "step"}
-    others |= {"rewards": dict(cells["rewards"]), "prompt_row": json.loads(cells["prompt_row"])}
+    others |= {name: dict(cells[name]) for name in ("rewards", "failures")}
+    others["prompt_row"] = json.loads(cells["prompt_row"])
     return JournalRow(**others, **arrays)

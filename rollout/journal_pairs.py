@@ -25,8 +25,8 @@ class JournalPairs:
     Attributes:
         pairs: one a prompt at most, in the order in which prompts were first met.
         num_prompts: that the rows are about.
-        num_unusable: responses that were cut at the length limit, or say nothing. A loss on pairs learns the end of a
-            response too, which the first do not have.
+        num_unusable: responses that were cut at the length limit, say nothing, or a part of the reward failed on. A
+            loss on pairs learns the end of a response too, which the first do not have.
         num_close: prompts whose best response is no further above the worst than was asked for; those that have but one
             response to compare count too.
     """
@@ -62,7 +62,7 @@ def best_against_worst(rows: Iterable[tuple[int, JournalRow]], part: str | None,
     num_unusable = 0
     for step, row in rows:
         prompts.setdefault(row.prompt_id, row.prompt)
-        if row.finish_reason != "stop" or not row.response.strip():
+        if row.finish_reason != "stop" or not row.response.strip() or row.failures:
             num_unusable += 1
             continue
         ranked = _Ranked(row.response, _score(step, row, part))

@@ -234,7 +234,8 @@ class ShapingSettings(Settings):
     scale: Positive = 1.0
     """The scorer's total is multiplied by it."""
     clip: Positive | None = 5.0
-    """Then cut to between -clip and clip; None does not."""
+    """Then cut to between -clip and clip; None does not. It is None by default where there are `reward.parts`: their
+    scale is the user's, and calibrated scores have the variance 1."""
     missing_eos_penalty: PositiveOrZero = 1.0
     """Taken off where a response did not end."""
     length_penalty: LengthPenaltySettings | None = None

@@ -1,6 +1,6 @@
 """What several settings of a run must satisfy together: a ValueError says the rule, the values and the way out."""
 
-from typing import Literal
+from typing import Any, Literal
 
 from plumbob.configs.settings.algorithms import GROUPED, Gspo, NoImportance
 from plumbob.configs.settings.offline_objectives import RewardObjective
@@ -60,6 +60,15 @@ def check_ppo(ppo: PpoSettings, learner: LearnerSettings, rollout: RolloutSettin
             f"ppo.max_staleness={ppo.max_staleness} trains on tokens of older policies, but ppo.importance.kind=none "
             "counts them as the learner's own: set ppo.importance.kind=truncated or masked, or ppo.max_staleness=0"
         )
+
+
+def without_clip_of_parts(given: Any) -> Any:
+    """A run's settings as they were given, with `ppo.shaping.clip` null where there are parts and nobody set it."""
+    reward, ppo = (given.get(name) or {} for name in ("reward", "ppo")) if isinstance(given, dict) else ({}, {})
+    shaping = (ppo.get("shaping") or {}) if isinstance(ppo, dict) else None
+    if not (isinstance(reward, dict) and reward.get("parts") and isinstance(shaping, dict)) or "clip" in shaping:
+        return given
+    return given | {"ppo": ppo | {"shaping": shaping | {"clip": None}}}
 
 
 def check_parts(ppo: PpoSettings, reward: RewardGroupSettings) -> None:

@@ -5,21 +5,21 @@ from urllib.parse import urlsplit
 
 from pydantic import Field, model_validator
 
-from plumbob.configs.base import Coefficient, NumTokens, Seconds
+from plumbob.configs.base import Changeable, Coefficient, NumTokens, Seconds
 from plumbob.configs.settings.reward_parts import PartSettings
 
 
 class ServicePart(PartSettings):
     """What each of them has: where it is, how long it is waited for, and what becomes of what it cannot score."""
 
-    url: Annotated[str, Field(max_length=2000)]
-    token_env: Annotated[str, Field(pattern=r"^[A-Za-z_][A-Za-z0-9_]*$")] | None = None
+    url: Changeable[Annotated[str, Field(max_length=2000)]]
+    token_env: Changeable[Annotated[str, Field(pattern=r"^[A-Za-z_][A-Za-z0-9_]*$")] | None] = None
     """The variable of the environment that holds the bearer token, on every scorer's host; None sends none."""
-    max_in_flight: Annotated[int, Field(gt=0, le=256)] = 4
+    max_in_flight: Changeable[Annotated[int, Field(gt=0, le=256)]] = 4
     """Requests of one scorer that wait for their answer at once."""
-    timeout_s: Seconds = 60.0
-    """How long one request may take."""
-    retries: Annotated[int, Field(ge=0, le=20)] = 4
+    timeout_s: Changeable[Seconds] = 60.0
+    """How long a request may wait for a connection, or for the next part of its answer."""
+    retries: Changeable[Annotated[int, Field(ge=0, le=20)]] = 4
     """Further tries after a connection that broke, a time-out, 429 or 5xx, each after twice the wait of the last."""
     on_failure: Coefficient | Literal["stop"] = "stop"
     """What a response is given that could not be scored; `stop` ends the run."""
@@ -28,8 +28,12 @@ class ServicePart(PartSettings):
 
     @model_validator(mode="after")
     def _check_url(self) -> Self:
-        parts = urlsplit(self.url)
-        if parts.scheme not in ("http", "https") or not parts.hostname:
+        try:
+            parts = urlsplit(self.url)
+            is_address = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
+        except ValueError:
+            is_address = False
+        if not is_address:
             raise ValueError(
                 f"the url {self.url!r} of a reward's part is no address of an endpoint: give one such as "
                 f"http://localhost:8100/score"
@@ -41,7 +45,7 @@ class HttpPart(ServicePart):
     """An endpoint that scores batches, such as `plumbob serve-reward` gives (docs/rewards.md has the form)."""
 
     kind: Literal["http"] = "http"
-    url: Annotated[str, Field(max_length=2000)]
+    url: Changeable[Annotated[str, Field(max_length=2000)]]
     """What batches are posted to, such as http://localhost:8100/score."""
 
 
@@ -52,7 +56,7 @@ class LlmJudgePart(ServicePart):
     """An LLM behind an OpenAI-compatible endpoint, by a rubric; or against another response, asked in both orders."""
 
     kind: Literal["llm-judge"] = "llm-judge"
-    url: Annotated[str, Field(max_length=2000)]
+    url: Changeable[Annotated[str, Field(max_length=2000)]]
     """Of the API, such as http://localhost:8000/v1."""
     model: Annotated[str, Field(min_length=1, max_length=500)]
     """By its name there."""

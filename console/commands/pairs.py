@@ -33,7 +33,8 @@ def add_options(parser: ArgumentParser) -> None:
     parser.add_argument("--output", type=Path, metavar="FILE", help=f"default: {PAIRS_FILE} in the run's folder")
     add_json(parser)
     parser.epilog = (
-        "example: plumbob pairs runs/rloo --margin 0.5, then plumbob run dpo data.pairs=runs/rloo/pairs.jsonl"
+        "example: plumbob pairs runs/rloo --margin 0.5, then plumbob run dpo data.pairs=runs/rloo/pairs.jsonl "
+        "data.rendered=true"
     )
 
 

@@ -30,6 +30,9 @@ def run(arguments: Namespace) -> int:
 
     if not 0 <= arguments.port < 2**16:
         raise UserError(f"--port={arguments.port}: a port is a number from 0, for a free one, to 65535")
+    for option, value in (("--batch-size", arguments.batch_size), ("--max-tokens", arguments.max_tokens)):
+        if value < 1:
+            raise UserError(f"{option}={value}: expected a number from 1")
     token = None
     if arguments.token_env is not None:
         token = os.environ.get(arguments.token_env)

@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -44,11 +44,13 @@ class Responses:
         rollouts: prompt by prompt, in order.
         scores: the reward model's.
         gold: of the gold reward; None where there is none.
+        num_failed: those that a part of the reward could not score, and gave what was set for that.
     """
 
     rollouts: tuple[Rollout, ...]
     scores: NDArray[np.float64]
     gold: NDArray[np.float64] | None
+    num_failed: int = field(default=0, kw_only=True)
 
 
 @dataclass(frozen=True)
@@ -111,6 +113,9 @@ def measure_reward_model(scorer: Scorer, pairs: Sequence[Ranking]) -> Metrics:
         "num_pairs": len(pairs),
         "mean_margin": float(margins.mean()),
     }
+    num_failed = sum(bool(score.failures) for score in (*chosen, *rejected))
+    if num_failed:
+        metrics["reward_failures"] = num_failed
     if is_raw:
         metrics["calibration_error"] = calibration_error(margins)
     return metrics | annotator_metrics(pairs, list(margins[:, None])) | agreement_metrics(pairs)
@@ -128,11 +133,12 @@ class PolicySampling:
     def responses(self, opened: OpenedPolicy, gold_reward: GoldReward | None) -> Responses:
         rollouts = self._serving.serve(opened).sample(self._requests)
         asked = score_requests(rollouts, self._rows)
-        scores = np.array([score.total for score in self._scorer.score(asked)]).reshape(self._shape)
+        found = self._scorer.score(asked)
+        scores = np.array([score.total for score in found]).reshape(self._shape)
         gold = None
         if gold_reward is not None:
             gold = np.array([gold_reward(one.prompt, one.response) for one in asked]).reshape(self._shape)
-        return Responses(tuple(rollouts), scores, gold)
+        return Responses(tuple(rollouts), scores, gold, num_failed=sum(bool(score.failures) for score in found))
 
 
 def measure_policies(
@@ -151,7 +157,10 @@ def measure_policies(
     for name, opened in {"baseline": policy.baseline, **policies}.items():
         found = sampling.responses(opened, gold_reward)
         kl = kl_from_baseline(found.rollouts, policy.pad_id, learners, run.rollout.temperature)
-        measured[name] = ComparedResponses(found.rollouts, found.scores, found.gold, kl.reshape(found.scores.shape))
+        compared = kl.reshape(found.scores.shape)
+        measured[name] = ComparedResponses(
+            found.rollouts, found.scores, found.gold, compared, num_failed=found.num_failed
+        )
     return measured
 
 
@@ -173,6 +182,8 @@ def response_metrics(policy: Responses) -> Metrics:
         "answer_tokens": float(np.mean([len(rollout.token_ids) for rollout in policy.rollouts])),
         "missing_eos_share": float(np.mean([rollout.finish_reason != "stop" for rollout in policy.rollouts])),
     }
+    if policy.num_failed:
+        metrics["reward_failures"] = policy.num_failed
     return metrics if policy.gold is None else metrics | {"gold_score": float(policy.gold.mean())}
 
 

@@ -34,6 +34,8 @@ EXIT_WAIT_S = 5.0
 KEPT_ENVIRONMENT = (
     *("PATH", "HOME", "USER", "LOGNAME", "SHELL", "TZ", "LANG", "LANGUAGE", "PYTHONPATH", "LD_LIBRARY_PATH"),
     *("VIRTUAL_ENV", "OMP_NUM_THREADS", "SSL_CERT_FILE", "SSL_CERT_DIR"),
+    # The GPU that Ray gave the scorer: another one is somebody else's.
+    *("CUDA_VISIBLE_DEVICES", "ROCR_VISIBLE_DEVICES", "HIP_VISIBLE_DEVICES"),
 )
 """What a function's process sees of the scorer's environment, beside LC_*, a TMPDIR of its own and what it asks for."""
 

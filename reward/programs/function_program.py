@@ -10,7 +10,6 @@ import importlib
 import importlib.util
 import inspect
 import json
-import math
 import numbers
 import os
 import resource
@@ -25,6 +24,8 @@ from typing import Any, BinaryIO
 HEADER = struct.Struct(">Q")
 MAX_TRACEBACK_LINES = 12
 MAX_LINE = 300
+MAX_FLOAT32 = 3.4e38
+"""What is larger is infinite to the learner."""
 
 Write = Callable[[dict[str, Any]], None]
 Call = tuple[str, str, dict[str, Any]]
@@ -206,7 +207,7 @@ def answer_of(function: Callable[..., Any], *arguments: Any) -> Answer:
         if not isinstance(value, numbers.Real):
             return {"failure": f"wrong type: it gave a {type(value).__name__}, and a score is a float"}
         number = float(value)
-        return {"value": number} if math.isfinite(number) else {"failure": f"not finite: it gave {number}"}
+        return {"value": number} if abs(number) <= MAX_FLOAT32 else {"failure": f"not finite: it gave {number}"}
     except BaseException as error:
         return failure_of(error)
 

@@ -140,7 +140,7 @@ def rewards_of(model: Any, inputs: Mapping[str, Tensor]) -> Tensor:
 
 def check_length(reward_model: RewardModel, ref: ModelRef, max_tokens: int) -> None:
     """Raises UserError when the model has no positions for `max_tokens`, or those leave no room for text."""
-    setting = f"{ref.setting.partition('.')[0]}.max_tokens"
+    setting = f"{ref.setting.rpartition('.')[0]}.max_tokens"
     limit = getattr(reward_model.model.config, "max_position_embeddings", None)
     if limit is not None:
         limit -= num_reserved_positions(reward_model.model)

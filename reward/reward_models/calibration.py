@@ -83,4 +83,4 @@ def load_calibration(ref: ModelRef) -> Calibration:
 
 def _raw(ref: ModelRef) -> str:
     """The setting by which a model's raw scores are used."""
-    return f"{ref.setting.partition('.')[0]}.normalize=false to use one model's raw scores"
+    return f"{ref.setting.rpartition('.')[0]}.normalize=false to use one model's raw scores"

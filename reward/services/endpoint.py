@@ -33,30 +33,43 @@ class Endpoint:
 
     def __init__(self, part: ServicePart, timeout_s: float | None = None) -> None:
         self._part, self._name = part, part.label
-        self._client = httpx.Client(timeout=timeout_s or part.timeout_s, headers=self._headers())
+        self._client = httpx.Client(
+            timeout=timeout_s or part.timeout_s,
+            headers=self._headers(),
+            limits=httpx.Limits(max_connections=part.max_in_flight),
+        )
+        self._gave_up = ""
 
     def post(self, url: str, body: Any, retries: int | None = None) -> httpx.Response:
-        """The answer of status 200 to one try of several. EndpointError when there was none."""
+        """The answer of status 200 to one try of several. EndpointError when there was none, or to one before."""
+        if self._gave_up:
+            raise EndpointError(f"not asked, after another was not answered: {self._gave_up}")
         wait_s, reason = FIRST_WAIT_S, ""
         for tries_left in range(self._part.retries if retries is None else retries, -1, -1):
             try:
                 answer = self._client.post(url, json=body)
-            except httpx.TransportError as error:
+            except (httpx.RequestError, httpx.InvalidURL) as error:
                 reason = f"{type(error).__name__}: {error}"
             else:
                 if answer.status_code == 200:
                     return answer
                 reason = f"it answered with status {answer.status_code}: {answer.text[:MAX_SHOWN]}"
                 if answer.status_code != 429 and answer.status_code < 500:
-                    break
+                    raise EndpointError(reason)
             if tries_left:
                 # Spread, so that the scorers of a run do not come back all at once.
                 time.sleep(wait_s * (0.5 + random.random()))
                 wait_s = min(2 * wait_s, MAX_WAIT_S)
+        self._gave_up = reason
         raise EndpointError(reason)
 
     def for_each(self, ask: Callable[[T], R], items: Sequence[T]) -> list[R]:
-        """What `ask` gives for each item, in their order, `max_in_flight` at once."""
+        """What `ask` gives for each item, in their order, `max_in_flight` at once.
+
+        After one that no try was answered to, those that are left are not asked: a service that is gone costs its tries
+        once, not once an item.
+        """
+        self._gave_up = ""
         with ThreadPoolExecutor(self._part.max_in_flight) as threads:
             return list(threads.map(ask, items))
 
@@ -65,7 +78,7 @@ class Endpoint:
         if self._part.on_failure == "stop":
             raise RunFailed(
                 f"the reward's part {self._name} at {self._part.url}: {reason}. Mend the endpoint and resume the run, "
-                f"or let such responses have a score: on_failure=NUMBER"
+                f"or begin one that gives such responses a score: on_failure=NUMBER"
             )
         return Score(self._part.on_failure, {}, {self._name: reason})
 

@@ -77,10 +77,19 @@ def _number(value: Any) -> float:
     return float(value)
 
 
-def _plain(row: Mapping[str, Any]) -> dict[str, Any]:
-    """What JSON has no form for, such as a date of a Parquet file, is sent as text."""
-    known = (str, int, float, bool, list, dict, type(None))
-    return {name: value if isinstance(value, known) else str(value) for name, value in row.items()}
+def _plain(value: Any) -> Any:
+    """As JSON can carry it: what it has no form for, such as a date of a Parquet file, as text; NaN as null."""
+    match value:
+        case str() | bool() | int() | None:
+            return value
+        case float():
+            return value if math.isfinite(value) else None
+        case Mapping():
+            return {str(name): _plain(item) for name, item in value.items()}
+        case list() | tuple():
+            return [_plain(item) for item in value]
+        case _:
+            return str(value)
 
 
 def http_opening(part: HttpPart) -> Opening:

@@ -99,7 +99,7 @@ def reward_app(
             return _refused(413, f"a batch may have {MAX_BODY_BYTES} bytes")
         try:
             requests = score_requests_of(body, form_prompt)
-        except (ValueError, TypeError, KeyError) as error:
+        except (ValueError, TypeError, KeyError, AttributeError) as error:
             return _refused(400, f"not a batch of requests: {error}")
         try:
             scores = await batched.score(requests)
@@ -147,7 +147,8 @@ async def _bounded_body(request: Request) -> bytes | None:
 
 
 def _bears(request: Request, token: str) -> bool:
-    return hmac.compare_digest(request.headers.get("authorization", ""), f"Bearer {token}")
+    given = request.headers.get("authorization", "")
+    return hmac.compare_digest(given.encode(), f"Bearer {token}".encode())
 
 
 def _refused(status: int, reason: str) -> Response:

@@ -48,7 +48,7 @@ def measure_step(
         sampler_gap_rms=objective.pop("sampler_gap_rms", None),
         sampler_idle_s=responses.sampler_idle_s,
         tokens_per_s=stats.num_tokens / seconds,
-        objective=objective | part_metrics(responses.scores),
+        objective=objective | part_metrics(responses),
     )
 
 
@@ -73,16 +73,23 @@ def judge_reward(scores: Sequence[Score]) -> float | None:
     return sum(judge_scores) / len(judge_scores) if judge_scores else None
 
 
-def part_metrics(scores: Sequence[Score]) -> dict[str, float]:
-    """Of each part of the reward, by its name: mean and standard deviation of its values, and how many it failed on."""
+def part_metrics(responses: StepResponses) -> dict[str, float]:
+    """Of each part of the reward, by its name: mean and standard deviation of its values over what is learnt from, and
+    how many it failed on, of those of groups that were left out too."""
+    scores = responses.scores
     names = dict.fromkeys(name for score in scores for name in score.parts if name != JUDGE_PART)
     found: dict[str, float] = {}
     for name in names:
         values = np.array([score.parts[name] for score in scores if name in score.parts])
         found |= {f"reward_mean/{name}": float(values.mean()), f"reward_std/{name}": float(values.std())}
-    for name, reasons in failures_by_part(scores).items():
+    for name, reasons in failures_by_part(all_scores(responses)).items():
         found[f"reward_failures/{name}"] = float(len(reasons))
     return found
+
+
+def all_scores(responses: StepResponses) -> list[Score]:
+    """Also of the groups that were left out: where a part fails on a whole group, its rewards are all the same."""
+    return [*responses.scores, *(score for _, score in responses.dropped)]
 
 
 def failures_by_part(scores: Sequence[Score]) -> dict[str, list[str]]:

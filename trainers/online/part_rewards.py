@@ -13,13 +13,13 @@ from plumbob.trainers.algorithms.advantages import masked_mean, masked_variance,
 from plumbob.trainers.online.step_metrics import ExperienceStats
 
 
-def scores_learnt_from(run: PpoRun, scores: Sequence[Score], has_action: Tensor, groups: Tensor) -> Tensor:
+def scores_learnt_from(run: PpoRun, scores: Sequence[Score], is_learnt: Tensor, groups: Tensor) -> Tensor:
     """Float [B]: the totals, or by `ppo.combine_parts` the weighted sum of each part's place within its group.
 
     A gate whose value is 0 makes the values of all the response's parts 0.
 
     Args:
-        has_action: bool [B].
+        is_learnt: bool [B], False where the response is in no group.
         groups: rows with the same number respond to the same prompt, int64 [B].
     """
     if run.ppo.combine_parts == "sum":
@@ -30,7 +30,7 @@ def scores_learnt_from(run: PpoRun, scores: Sequence[Score], has_action: Tensor,
     is_open = torch.tensor([all(score.parts[name] != 0 for name in gates) for score in scores])
     values = torch.tensor([[score.parts[part.name] for score in scores] for part in reward.parts])
     weights = torch.tensor([part.weight for part in reward.parts])
-    return standardised_sum(values * is_open, weights, has_action, groups)
+    return standardised_sum(values * is_open, weights, is_learnt, groups)
 
 
 def with_totals(stats: ExperienceStats, scores: Sequence[Score], has_action: Tensor) -> ExperienceStats:

@@ -34,7 +34,7 @@ from plumbob.trainers.learner.learner_protocol import Learners, UpdatePlan, upda
 from plumbob.trainers.learner.lr_schedule import learning_rate_scale
 from plumbob.trainers.online.async_collector import AsyncCollector
 from plumbob.trainers.online.collector import Collector, StepResponses
-from plumbob.trainers.online.experience import make_experience
+from plumbob.trainers.online.experience import learnt_tokens, make_experience
 from plumbob.trainers.online.objective import (
     MAX_TRUSTED_GAP,
     SQUARED_GAP,
@@ -216,7 +216,8 @@ def learn(
         probed = rows_to_probe(responses.rollouts, state.step, chunk_size) if is_tried else None
         computed = compute_logprobs_and_values(learners, trajectories, run.rollout.temperature, has_critic, probed)
     has_action = trajectories.action_mask.any(dim=1)
-    scores = scores_learnt_from(run, responses.scores, has_action, trajectories.groups)
+    is_learnt = learnt_tokens(trajectories, ppo.mask_truncated)[1].any(dim=1)
+    scores = scores_learnt_from(run, responses.scores, is_learnt, trajectories.groups)
     scale = learning_rate_scale(ppo, state.step, ppo.num_steps)
     plan = UpdatePlan(ppo.minibatch_size, ppo.num_epochs, scale, update_seed(run.seed, state.step))
     with naming_prompts(responses.rollouts):

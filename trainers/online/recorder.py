@@ -17,7 +17,7 @@ from plumbob.trainers.metrics.sinks.jsonl import read_metrics
 from plumbob.trainers.metrics.step_record import Listener, Phases, StepRecord
 from plumbob.trainers.online.collector import Scored, StepResponses
 from plumbob.trainers.online.experience import LogprobsAndValues
-from plumbob.trainers.online.measure_step import failures_by_part, kinds_of_failures, measure_step
+from plumbob.trainers.online.measure_step import all_scores, failures_by_part, kinds_of_failures, measure_step
 from plumbob.trainers.online.monitors import Monitors
 from plumbob.trainers.online.objective import MAX_TRUSTED_GAP
 from plumbob.trainers.online.step_metrics import ALARM, ExperienceStats, RoundMetrics, StepMetrics
@@ -116,9 +116,10 @@ class PpoRecorder:
 
 def step_notes(responses: StepResponses, stats: ExperienceStats, ppo: PpoSettings) -> Iterator[str]:
     """What a person should know of a step's responses: those that nothing was learnt from, or not what was meant."""
-    for part, reasons in failures_by_part(responses.scores).items():
+    scores = all_scores(responses)
+    for part, reasons in failures_by_part(scores).items():
         yield (
-            f"the reward's part {part} could not score {len(reasons)} of {len(responses.scores)} responses "
+            f"the reward's part {part} could not score {len(reasons)} of {len(scores)} responses "
             f"({kinds_of_failures(reasons)}), the first of them for {reasons[0]}"
         )
     if stats.num_empty:
@@ -191,6 +192,7 @@ def _journal_row(
         ref_logprobs=ref_logprobs,
         values=values,
         rewards=dict(score.parts),
+        failures=dict(score.failures),
         score=score.total,
         dropped=dropped,
         versions=rollout.versions,

@@ -51,7 +51,8 @@ RANKS = {f"learner.{name}" for name in WORKERS | {"micro_batch_size"}}
 LEARNER = RANKS | {"learner.zero_stage", "learner.gradient_checkpointing"}
 ENGINE = {f"rollout.engine.{name}" for name in ("kv_cache_gib", "gpu_memory_fraction", "max_num_seqs", "enforce_eager")}
 ROLLOUT = {f"rollout.{name}" for name in WORKERS | {"tensor_parallel", "adapter", "autoscale"}} | ENGINE
-REWARD, JUDGE = ({f"{group}.{name}" for name in WORKERS} for group in ("reward", "judge"))
+SERVICE = {f"parts.{name}" for name in ("url", "token_env", "timeout_s", "retries", "max_in_flight")}
+REWARD, JUDGE = ({f"{group}.{name}" for name in WORKERS | SERVICE} for group in ("reward", "judge"))
 
 
 def kept(*stages: str) -> set[str]:

@@ -13,6 +13,16 @@ class Lengths:
         return [Score(float(len(one.response)), {"model": float(len(one.response))}) for one in requests]
 
 
+class Failing:
+    def score(self, requests: Sequence[ScoreRequest]) -> list[Score]:
+        return [Score(-1.0, {}, {"model": "it is asleep"}) for _ in requests]
+
+
+def test_what_the_second_reward_failed_on_is_told_as_its_own() -> None:
+    (found,) = SecondRewardScorer(Lengths(), Failing()).score(score_requests([("a", "bc")]))
+    assert (found.total, found.failures) == (2.0, {"judge": "it is asleep"})
+
+
 def test_the_second_reward_is_a_part_and_not_the_total() -> None:
     second = RuleScorer(lambda prompt, response: -float(len(prompt)))
     found = SecondRewardScorer(Lengths(), second).score(score_requests([("a", "bc"), ("def", "g")]))

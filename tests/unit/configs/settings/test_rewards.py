@@ -9,6 +9,7 @@ from plumbob.configs.base import IsFunction
 from plumbob.configs.load_run import load_run
 from plumbob.configs.paths import with_absolute_paths
 from plumbob.configs.resolved_copy import read_resolved
+from plumbob.configs.resume_rules import changes, check_changes
 from plumbob.configs.runs import PpoRun
 from plumbob.configs.schema import marked_texts
 from plumbob.configs.settings.models import ModelRef
@@ -229,3 +230,22 @@ def test_a_reward_of_ones_own_is_told_what_a_reward_can_be(override: str) -> Non
     with pytest.raises(UserError, match=r"is a trained reward model, .*reward\.parts") as caught:
         load_run("ppo", [*PPO, override])
     assert "did you mean" not in str(caught.value)
+
+
+def test_the_scale_of_parts_is_left_to_the_user() -> None:
+    """Scores of calibrated models have the variance 1; a function may give 0 to 100."""
+    part = "reward.parts=[{kind: model, model: a, name: b}]"
+    clips = [load_run("ppo", [*PPO, *more]) for more in ((), (part,), (part, "ppo.shaping.clip=3"))]
+    assert [run.ppo.shaping.clip for run in clips if isinstance(run, PpoRun)] == [5.0, None, 3.0]
+
+
+def test_a_run_resumes_with_a_service_that_has_moved() -> None:
+    def resolved(**changes: object) -> dict[str, object]:
+        part = {"kind": "http", "url": "http://old:1/score", "weight": 1.0} | changes
+        return {"kind": "ppo", "reward": {"parts": [part]}}
+
+    moved = changes(resolved(), resolved(url="http://new:1/score"))
+    assert moved == {"reward.parts.0.url": ["http://old:1/score", "http://new:1/score"]}
+    check_changes(PpoRun, moved)
+    with pytest.raises(UserError, match=r"^reward\.parts\.0\.weight: cannot change when a run resumes"):
+        check_changes(PpoRun, changes(resolved(), resolved(weight=2.0)))

@@ -56,11 +56,13 @@ def test_batches_come_back_in_their_order() -> None:
 
 def test_the_row_goes_along_and_parts_come_back() -> None:
     def answer(requests: Rows, _: Any) -> Answer:
-        assert requests == [{"prompt": "q", "response": "4", "row": {"answer": 4, "asked": "2026-11-30"}}]
+        row = {"answer": 4, "asked": {"on": "2026-11-30"}, "shares": [0.5, None]}
+        assert requests == [{"prompt": "q", "response": "4", "row": row}]
         return 200, {"scores": [{"score": 1, "parts": {"exact": 1.0}}]}
 
     with endpoint(answer) as url:
-        request = ScoreRequest("q", "4", {"answer": 4, "asked": date(2026, 11, 30)})
+        row = {"answer": 4, "asked": {"on": date(2026, 11, 30)}, "shares": [0.5, float("nan")]}
+        request = ScoreRequest("q", "4", row)
         assert open_scorer(HttpPart(url=url), "cpu").score([request]) == [Score(1.0, {"exact": 1.0})]
 
 
@@ -120,6 +122,24 @@ def test_what_cannot_be_scored_ends_the_run_or_has_the_score_that_was_chosen(
     assert (found.total, list(found.failures)) == (-1.5, ["mine"])
 
 
+def test_a_service_that_is_gone_costs_its_tries_once() -> None:
+    seen: list[int] = []
+
+    def answer(requests: Rows, _: Any) -> Answer:
+        seen.append(len(requests))
+        return 503, {"error": "down"}
+
+    with endpoint(answer) as url:
+        part = HttpPart(url=url, batch_size=1, max_in_flight=1, retries=2, on_failure=-1)
+        scorer = open_scorer(part, "cpu")
+        found = scorer.score(score_requests([("q", "x")] * 5))
+        assert len(seen) == 3 and [score.total for score in found] == [-1] * 5
+        assert all("status 503" in score.failures["http"] for score in found)
+        # The next batch asks again: it may be back.
+        scorer.score(score_requests([("q", "x")]))
+        assert len(seen) == 6
+
+
 def test_nobody_there_is_told_before_anything_starts() -> None:
     with endpoint(lengths) as url:
         pass
@@ -141,6 +161,9 @@ def test_the_token_is_taken_from_the_environment(monkeypatch: pytest.MonkeyPatch
             check_reward(HttpPart(url=url))
 
 
-def test_an_address_that_is_none_is_refused() -> None:
+@pytest.mark.parametrize(
+    "url", ["localhost:8000/score", "http://localhost:81o0/score", "http://[::1/score", "ftp://x/y"]
+)
+def test_an_address_that_is_none_is_refused(url: str) -> None:
     with pytest.raises(ValueError, match="no address of an endpoint"):
-        HttpPart(url="localhost:8000/score")
+        HttpPart(url=url)

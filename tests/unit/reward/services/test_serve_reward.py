@@ -94,6 +94,8 @@ def test_chat_messages_are_read_in_the_models_own_form(model: Path, address: str
         (b'{"requests": [{"prompt": 3, "response": "x"}]}', 400),
         (b'{"requests": [{"prompt": "x"}]}', 400),
         (b'{"requests": ' + b"[1]" * 2**20, 400),
+        (b'{"requests": [{"prompt": "x", "response": "y", "row": [1]}]}', 400),
+        (b'{"requests": [{"prompt": "x", "response": "y", "row": {"messages": [1]}}]}', 400),
         (b" " * (64 * 2**20 + 1), 413),
     ],
 )
@@ -115,6 +117,8 @@ def test_whoever_has_not_the_token_is_not_scored(model: Path, monkeypatch: pytes
     [
         (["nowhere"], "plumbob: reward.model=nowhere: "),
         (["MODEL"], "calibration.json"),
+        (["MODEL"], "(here as --raw, --max-tokens)"),
+        (["MODEL", "--raw", "--batch-size=0"], "--batch-size=0: expected a number from 1"),
         (["MODEL", "--raw", "--host=0.0.0.0"], "others could use the server: give a token too"),
         (["MODEL", "--raw", "--token-env=NOT_SET"], "the variable is not set"),
         (["MODEL", "--raw", "--port=1000000"], "--port=1000000: a port is a number from 0"),
