@@ -7,11 +7,17 @@ import pytest
 
 from plumbob.console.cli import main
 from plumbob.rollout.journal import read_journal
-from tests.support.small_run import TRANSFORMERS, WORKERS, settings
+from tests.support.small_run import TRANSFORMERS, WORKERS, Stages, settings
 from tests.support.tiny_policy import write_policy
 
 RIGHT_AND_WRONG = ["assert 1 + 1 == 2", "assert double(2) == 4"]
 """The one asks nothing of the program but that it runs."""
+
+
+@pytest.fixture(autouse=True)
+def unconnected(stage: Stages) -> None:
+    """A command connects this process by itself."""
+    stage.close()
 
 
 def test_programs_are_scored_by_the_rows_tests(

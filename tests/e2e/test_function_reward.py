@@ -8,7 +8,7 @@ import pytest
 from plumbob.console.cli import main
 from plumbob.rollout.journal import read_journal
 from tests.support.score_functions import write_function
-from tests.support.small_run import TRANSFORMERS, WORKERS, settings
+from tests.support.small_run import TRANSFORMERS, WORKERS, Stages, settings
 from tests.support.tiny_policy import write_policy
 
 WANTED = {"the car": "e", "a door": "o", "red": "a", "an engine": "x"}
@@ -47,6 +47,12 @@ def given(tmp_path_factory: pytest.TempPathFactory, ray_address: str) -> dict[st
         **TRANSFORMERS,
         **WORKERS,
     }
+
+
+@pytest.fixture(autouse=True)
+def unconnected(stage: Stages) -> None:
+    """A command connects this process by itself."""
+    stage.close()
 
 
 def test_a_function_is_what_a_policy_learns_from(

@@ -196,7 +196,7 @@ def test_a_reward_model_is_calibrated_on_its_pairs(stage: Stages, world: Path, p
     folder = str(left.folder / "reward_model")
     pairs = [json.loads(line) for line in (world / "pairs.jsonl").read_text().splitlines()]
     texts = [(pair["prompt"], pair[side]) for pair in pairs for side in ("chosen", "rejected")]
-    scores = BertScorer(model_reward(folder, 8, 64, is_calibrated=True)).score(texts)
+    scores = BertScorer(model_reward(folder, 8, 64, is_calibrated=True)).score(score_requests(texts))
     totals = np.array([score.total for score in scores])
     # Nothing is held out of this file, so its responses are those that it was calibrated on: mean 0, variance 1.
     assert totals.mean() == pytest.approx(0, abs=1e-4)
@@ -229,6 +229,6 @@ def test_a_reward_model_is_a_plain_classifier(reward_model: str) -> None:
     assert not info["missing_keys"]
     tokenizer = AutoTokenizer.from_pretrained(reward_model)
     plain = [float(model.eval()(**tokenizer(*text, return_tensors="pt")).logits) for text in texts]
-    ours = BertScorer(model_reward(reward_model, 8, 64, is_calibrated=False)).score(texts)
+    ours = BertScorer(model_reward(reward_model, 8, 64, is_calibrated=False)).score(score_requests(texts))
     assert [score.total for score in ours] == pytest.approx(plain, abs=1e-5)
     assert plain[0] != pytest.approx(plain[1], abs=1e-4)
