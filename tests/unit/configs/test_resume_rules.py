@@ -61,10 +61,11 @@ def test_settings_that_would_change_the_result_are_refused(folder: Path, overrid
     assert message.endswith(
         "These may change: cluster; learner.(num_workers, num_threads, num_cpus, num_gpus, memory_gib, placement, "
         "micro_batch_size, zero_stage, gradient_checkpointing); reward.(num_workers, num_threads, num_cpus, num_gpus, "
-        "memory_gib, placement); judge.(num_workers, num_threads, num_cpus, num_gpus, memory_gib, placement); "
-        "rollout.(num_workers, num_threads, num_cpus, num_gpus, memory_gib, placement, adapter, "
-        "tensor_parallel, autoscale); rollout.engine.(kv_cache_gib, gpu_memory_fraction, max_num_seqs, enforce_eager); "
-        "ppo.(keep_checkpoints)"
+        "memory_gib, placement); reward.parts.(url, token_env, max_in_flight, timeout_s, retries); "
+        "judge.(num_workers, num_threads, num_cpus, num_gpus, memory_gib, placement); judge.parts.(url, token_env, "
+        "max_in_flight, timeout_s, retries); rollout.(num_workers, num_threads, num_cpus, num_gpus, memory_gib, "
+        "placement, adapter, tensor_parallel, autoscale); rollout.engine.(kv_cache_gib, gpu_memory_fraction, "
+        "max_num_seqs, enforce_eager); ppo.(keep_checkpoints)"
     )
     # Another engine samples otherwise.
     assert refused(folder, "rollout.engine.kind=transformers").startswith("rollout.engine.kind")

@@ -13,13 +13,13 @@ class Lengths:
         return [Score(float(len(one.response)), {"model": float(len(one.response))}) for one in requests]
 
 
-class Failing:
+class Asleep:
     def score(self, requests: Sequence[ScoreRequest]) -> list[Score]:
         return [Score(-1.0, {}, {"model": "it is asleep"}) for _ in requests]
 
 
 def test_what_the_second_reward_failed_on_is_told_as_its_own() -> None:
-    (found,) = SecondRewardScorer(Lengths(), Failing()).score(score_requests([("a", "bc")]))
+    (found,) = SecondRewardScorer(Lengths(), Asleep()).score(score_requests([("a", "bc")]))
     assert (found.total, found.failures) == (2.0, {"judge": "it is asleep"})
 
 

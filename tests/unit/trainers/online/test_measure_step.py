@@ -1,6 +1,7 @@
 """What a step measures, by hand: entropy, repetition, the second judge, staleness, and how far the sampler is off."""
 
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -104,8 +105,11 @@ def test_what_a_part_failed_on_is_counted_and_told_by_its_kind() -> None:
         Score(0.0, {"mine": 0.0, "model": 3.0}, {"mine": "KeyError: 'a'"}),
         Score(0.0, {"mine": 0.0, "model": 3.0}, {"mine": "KeyError: 'b'"}),
     ]
-    found = part_metrics(scores)
-    assert found["reward_failures/mine"] == 3.0 and "reward_failures/model" not in found
+    rollouts: Any = (None,) * 4
+    # A group in which it failed on all is flat, and left out of what is learnt from: it counts all the same.
+    dropped: Any = ((None, scores[2]), (None, scores[3]))
+    found = part_metrics(StepResponses(rollouts, tuple(scores), dropped, 1, 0))
+    assert found["reward_failures/mine"] == 5.0 and "reward_failures/model" not in found
     assert found["reward_mean/mine"] == 0.25 and found["reward_std/model"] == 0.0
     reasons = [reason for score in scores for reason in score.failures.values()]
     assert kinds_of_failures(reasons) == "2 x KeyError, 1 x time-out"
