@@ -85,7 +85,7 @@ def said_to_its_end(run: NamespacedCommand, status: int = 0) -> str:
 
 def asked(hosts: Hosts, *arguments: str) -> subprocess.CompletedProcess[str]:
     """A command about a run, from a machine that is no host of the Ray."""
-    return hosts.spare.run([PLUMBOB, *arguments, "--address", f"ray://{hosts.head.address}:10001"], START_S)
+    return hosts.spare.run([PLUMBOB, *arguments, "--address", f"ray://{hosts.head.address}:10001"], RUN_S)
 
 
 def hosts_of_rollout_workers(hosts: Hosts, name: str) -> list[str]:
