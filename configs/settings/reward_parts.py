@@ -28,7 +28,6 @@ class PartSettings(Settings):
 
     models: ClassVar[tuple[ModelRef, ...]] = ()
     """What every scorer's host must have."""
-    is_calibrated: ClassVar[bool] = False
 
     @property
     def columns(self) -> tuple[str, ...]:

@@ -104,10 +104,6 @@ class CombinedReward:
         return max(part.reward.batch_size for part in self.parts)
 
     @property
-    def is_calibrated(self) -> bool:
-        return all(part.reward.is_calibrated for part in self.parts)
-
-    @property
     def reads_rows(self) -> bool:
         return any(part.reward.reads_rows for part in self.parts)
 
@@ -128,8 +124,8 @@ Reward = (
     | FunctionPart
     | CodePart
 )
-"""Each says which models every scorer's host must have, how many responses it scores together, whether its scores have
-mean 0 and variance 1, and whether it reads the prompts' rows. A new one is a variant of `RewardPart`, which is a member
+"""Each says which models every scorer's host must have, how many responses it scores together, and whether it
+reads the prompts' rows. A new one is a variant of `RewardPart`, which is a member
 here too, a file in `reward/` that scores, and its arm in `reward/open_scorer.py`: nobody else asks which it is."""
 
 

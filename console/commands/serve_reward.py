@@ -26,7 +26,7 @@ def run(arguments: Namespace) -> int:
     from plumbob.configs.settings.models import REWARD_MODEL, ModelRef
     from plumbob.configs.settings.rewards import ModelReward
     from plumbob.core.errors import UserError
-    from plumbob.driver.serve_reward import serve_reward
+    from plumbob.driver.reward_endpoint import serve_reward
 
     if not 0 <= arguments.port < 2**16:
         raise UserError(f"--port={arguments.port}: a port is a number from 0, for a free one, to 65535")

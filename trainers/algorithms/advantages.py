@@ -130,7 +130,7 @@ def group_standardised(rewards: Tensor, action_mask: Tensor, groups: Tensor, eps
 
 def standardised_sum(values: Tensor, weights: Tensor, has_action: Tensor, groups: Tensor, eps: float = 1e-4) -> Tensor:
     """sum_k w_k (v_k - mean) / (std + eps) of the group, float32 [B]: each part of a reward counts by its weight alone,
-    however far its values lie apart (GDPO, Liu et al. 2026, arXiv 2601.05242, equation 4).
+    however far its values lie apart (GDPO, Liu et al. 2026, arXiv 2601.05242).
 
     Args:
         values: of each part, [K, B].

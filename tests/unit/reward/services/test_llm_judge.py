@@ -155,8 +155,7 @@ def test_vllms_own_server_judges(tmp_path: Path) -> None:
         part = LlmJudgePart(url=f"http://127.0.0.1:{port}/v1", model="judge", rubric="Is it polite?", retries=0)
         check_reward(part)
         found = open_scorer(part, "cpu").score(score_requests([("a b", "c"), ("a b", "d e")]))
-        assert all(score.total * 9 == pytest.approx(round(score.total * 9)) for score in found)
-        assert all(score.parts["completion_tokens"] > 0 for score in found)
+        assert len(found) == 2 and all(score.parts["completion_tokens"] > 0 for score in found)
     finally:
         server.terminate()
         server.wait(60)
