@@ -4,6 +4,7 @@ from typing import Any, Literal
 
 from plumbob.configs.settings.algorithms import GROUPED, Gspo, NoImportance
 from plumbob.configs.settings.offline_objectives import RewardObjective
+from plumbob.configs.settings.reward_parts import EnvironmentPart
 from plumbob.configs.settings.rewards import RewardGroupSettings
 from plumbob.configs.settings.training import PpoSettings
 from plumbob.configs.settings.workers import LearnerSettings, RolloutSettings
@@ -77,6 +78,23 @@ def check_parts(ppo: PpoSettings, reward: RewardGroupSettings) -> None:
             f"ppo.combine_parts=standardised compares each part's values for the responses to one prompt, but there "
             f"are {len(reward.parts)} reward.parts and ppo.samples_per_prompt={ppo.samples_per_prompt}: give parts, "
             f"and at least 2 samples a prompt"
+        )
+
+
+def check_environment(rollout: RolloutSettings, reward: RewardGroupSettings) -> None:
+    part = next((part.label for part in reward.parts if isinstance(part, EnvironmentPart)), None)
+    if part is not None and rollout.environment is None:
+        raise ValueError(
+            f"{reward.section}.parts: {part} is what an environment gives, and there is none: name it as "
+            f"rollout.environment.source=file.py:Class"
+        )
+
+
+def check_no_environment(rollout: RolloutSettings, kind: str) -> None:
+    if rollout.environment is not None:
+        raise ValueError(
+            f"rollout.environment in a run of kind {kind}: its prompts' rows, which an environment is opened with, do "
+            f"not come so far; use it in a run of kind ppo or eval"
         )
 
 

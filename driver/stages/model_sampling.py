@@ -34,6 +34,7 @@ def sampler_spec(opened: OpenedPolicy, rollout: RolloutSettings, lora_rank: int)
         num_threads=rollout.num_threads,
         adapter=adapter,
         partial_tokens=rollout.partial_tokens,
+        environment=rollout.environment,
     )
 
 

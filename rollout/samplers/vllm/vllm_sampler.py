@@ -76,7 +76,8 @@ class VllmSampler:
         from vllm.sampling_params import RequestOutputKind
 
         responses = [begin_response(self._spec, self._context, self._version, request) for request in requests]
-        if not self._running and (self._spec.partial_tokens is None or self._is_cache_old):
+        is_begun = self._spec.partial_tokens is not None or any(len(one.request.partial.token_ids) for one in responses)
+        if not self._running and (not is_begun or self._is_cache_old):
             if not self._engine.reset_prefix_cache():
                 raise RuntimeError("vLLM kept its prefix cache although nothing is running")
             self._is_cache_old = False
