@@ -97,9 +97,7 @@ def _prepare_policy(run: EvalRun, settings: EvaluatedPolicySettings) -> tuple[Ev
     scored = RewardPrompts(run.reward.reward)
     reads_rows = run.rollout.environment is not None or run.reward.reward.reads_rows
     with openings_of(run.rollout.environment) as opening:
-        read = read_prompts(
-            run.data.prompts, run.data, scored.beside(chat_renderer(tokenizer)), reads_rows, opening
-        )
+        read = read_prompts(run.data.prompts, run.data, scored.beside(chat_renderer(tokenizer)), reads_rows, opening)
     encoded = encode_prompts(tokenizer, read.records, run.data.max_prompt_tokens)
     order = np.random.default_rng(run.seed).permutation(len(encoded.records))[: run.evaluation.num_prompts]
     prompts = tuple(encoded.records[index] for index in order)

@@ -210,9 +210,7 @@ class EpisodeSampler:
         episode.turns = [replace(earlier, reward=0.0) for earlier in episode.turns]
         return self._ended(episode, "stop", turn, reason)
 
-    def _ended(
-        self, episode: _Running, reason: FinishReason, turn: EpisodeTurn, failure: str | None = None
-    ) -> Rollout:
+    def _ended(self, episode: _Running, reason: FinishReason, turn: EpisodeTurn, failure: str | None = None) -> Rollout:
         assert episode.sampled is not None
         episode.environment.close()
         del self._running[_key(episode.request)]
