@@ -34,6 +34,7 @@ from plumbob.core.disk_errors import replace_text
 from plumbob.core.errors import UserError
 from plumbob.core.stop_signals import stop_signals
 from plumbob.data.bounded_templates import TemplateClock, template_time
+from plumbob.driver.cpu_threads import with_threads
 from plumbob.driver.default_baseline import with_default_baseline
 from plumbob.driver.expected_memory import expected_memory
 from plumbob.driver.failure_advice import with_failure_advice
@@ -146,7 +147,7 @@ def evaluate(config: EvalRun, listener: Listener, session: Session | None = None
     Arguments and errors are those of `run`.
     """
     folder = writable_folder(config)
-    config = with_default_baseline(with_absolute_paths(config))
+    config = with_threads(with_default_baseline(with_absolute_paths(config)))
     with stop_signals.handled("the evaluation ends"):
         with template_time(datetime.now()) as clock:
             data = prepare_eval(config)
@@ -256,7 +257,7 @@ def _execute(
     check_sources(config, folder)
     started, stage = when_begun(folder), stage_of(config, folder)
     with template_time(started) as clock:
-        run_stages = prepare_run(config)
+        run_stages = prepare_run(with_threads(config))
     check_models(config, folder)
     digests = new_digests(config, folder)
     needs, expected = resource_needs(config), expected_memory(config, run_stages.longest)

@@ -59,8 +59,9 @@ class WorkerGroupSettings(Settings):
 
     num_workers: Changeable[NumWorkers] = 1
     """Processes in the group."""
-    num_threads: Changeable[NumThreads] = 1
-    """CPU threads of each."""
+    num_threads: Changeable[NumThreads | None] = None
+    """CPU threads of each. None is `OMP_NUM_THREADS` where that is set, and else all cores of this machine, shared by
+    the group's processes; on a cluster that is not this run's own, what each asks of Ray."""
     num_cpus: Changeable[CpuShare] = 0.5
     """What each asks of Ray; its threads are set apart, by `num_threads`."""
     num_gpus: Changeable[GpuShare] = 0.0
@@ -69,6 +70,11 @@ class WorkerGroupSettings(Settings):
     """Main memory. Nothing enforces it: it keeps workers off hosts that are too small."""
     placement: Changeable[Literal["pack", "spread"]] = "spread"
     """On as few hosts as possible, or over as many as there are."""
+
+    @property
+    def threads(self) -> int:
+        """`num_threads` of a run that is running."""
+        return self.num_threads or 1
 
 
 class LearnerRankSettings(WorkerGroupSettings):

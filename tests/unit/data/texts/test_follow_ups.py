@@ -99,7 +99,9 @@ def test_public_templates_go_on_behind_the_end_of_a_turn(name: str) -> None:
 
 
 def test_a_template_that_leaves_the_tools_answer_out_is_refused() -> None:
-    only_people = CHATML.replace("{% for message in messages %}", "{% for message in messages if message.role != 'tool' %}")
+    only_people = CHATML.replace(
+        "{% for message in messages %}", "{% for message in messages if message.role != 'tool' %}"
+    )
     with pytest.raises(UserError, match=r"does not write the messages \(tool\) .* \(it leaves them out\): answer with"):
         follow_ups(byte_tokenizer(only_people)).text([TOOL])
     with pytest.raises(UserError, match="no chat template to write them with: add a chat_template"):
