@@ -176,7 +176,10 @@ def _boot(spec: SamplerSpec, settings: VllmEngine) -> Any:
     from vllm.v1.engine.llm_engine import LLMEngine
 
     if _is_cpu():
+        from plumbob.rollout.samplers.vllm.lora_products import use_grouped_lora
+
         allow_amx()
+        use_grouped_lora()
     # vLLM's CPU worker replaces torch's function by one that only warns.
     set_num_threads = torch.set_num_threads
     set_num_threads(spec.num_threads)

@@ -1,4 +1,4 @@
-"""What a template writes between an assistant's turn and its next: by hand, by public templates, and what is refused."""
+"""What a template writes between an assistant's turn and its next: by hand, of public models, and what is refused."""
 
 import numpy as np
 import pytest
