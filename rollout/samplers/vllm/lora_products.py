@@ -1,7 +1,7 @@
 """LoRA on a CPU as one pair of matrix products an adapter: vLLM's own copies the adapter once for each token.
 
-vLLM 0.32 gathers A and B for every token ([tokens, r, in] and [tokens, out, r], in float32 and the model's dtype), which
-takes longer than the model does. Tokens of one adapter are multiplied together here. Imported by vLLM, by its name.
+vLLM 0.32 gathers A and B for every token, [tokens, r, in] and [tokens, out, r], which takes longer than the model
+does. Tokens of one adapter are multiplied together here. Imported by vLLM, by its name.
 """
 
 from typing import Any
