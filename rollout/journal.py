@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from plumbob.core.atomic_files import flush, make_folder
 from plumbob.core.errors import UserError
-from plumbob.rollout.rollout_records import Episode, EpisodeTurn, FinishReason
+from plumbob.rollout.rollout_records import EpisodeRecord, EpisodeTurn, FinishReason
 
 JOURNAL_FOLDER = "rollouts"
 """Below the stage's folder."""
@@ -101,7 +101,7 @@ class JournalRow:
     worker: str
     prompt_row: Mapping[str, Any] = field(default_factory=dict, hash=False)
     failures: Mapping[str, str] = field(default_factory=dict, hash=False)
-    episode: Episode | None = None
+    episode: EpisodeRecord | None = None
 
     def __post_init__(self) -> None:
         num_tokens = len(self.token_ids)
@@ -201,6 +201,6 @@ def _row(cells: Mapping[str, Any]) -> JournalRow:
     return JournalRow(**others, **arrays)
 
 
-def _episode(cell: Mapping[str, Any]) -> Episode:
+def _episode(cell: Mapping[str, Any]) -> EpisodeRecord:
     turns = [EpisodeTurn(**turn | {"messages": tuple(turn["messages"])}) for turn in cell["turns"]]
-    return Episode(tuple(turns), cell["failure"])
+    return EpisodeRecord(tuple(turns), cell["failure"])

@@ -76,7 +76,7 @@ class EpisodeTurn:
 
 
 @dataclass(frozen=True)
-class Episode:
+class EpisodeRecord:
     """What a response was that the policy and an environment made together.
 
     Attributes:
@@ -120,4 +120,4 @@ class Rollout:
     versions: NDArray[np.int32]
     action_mask: NDArray[np.bool_]
     worker: str
-    episode: Episode | None = None
+    episode: EpisodeRecord | None = None

@@ -12,13 +12,14 @@ from plumbob.data.texts.codec import TextCodec
 from plumbob.data.texts.follow_ups import FollowUps
 from plumbob.models.adapter import Adapter
 from plumbob.rollout.environments.environment import EnvironmentFailed, EnvironmentReply
-from plumbob.rollout.environments.environment_host import EnvironmentHost, OpenEnvironment
+from plumbob.rollout.environments.environment_host import EnvironmentHost
+from plumbob.rollout.environments.episode import Episode
 from plumbob.rollout.environments.tool_calls import TurnParser
 from plumbob.rollout.publish_proof import PublishProof
 from plumbob.rollout.rollout_records import (
     NO_VERSION,
     NOT_STARTED,
-    Episode,
+    EpisodeRecord,
     EpisodeTurn,
     FinishReason,
     PartialResponse,
@@ -47,7 +48,7 @@ class _Running:
     """
 
     request: SampleRequest
-    environment: OpenEnvironment
+    environment: Episode
     max_tokens: int
     until: float
     turns: list[EpisodeTurn] = field(default_factory=list)
@@ -161,7 +162,7 @@ class EpisodeSampler:
         try:
             reply = episode.environment.poll()
         except EnvironmentFailed as failure:
-            return self._failed(episode, str(failure))
+            return self._failed(episode, failure)
         if reply is None:
             return None
         turn = self._turn(episode, reply)
@@ -197,18 +198,18 @@ class EpisodeSampler:
         )
         return replace(episode.request, partial=partial, row={})
 
-    def _failed(self, episode: _Running, reason: str) -> Rollout:
+    def _failed(self, episode: _Running, failure: EnvironmentFailed) -> Rollout:
         """The episode as far as it came, worth what the settings say. RunFailed where they end the run."""
         assert episode.sampled is not None
         if self._settings.on_failure == "stop":
             raise RunFailed(
                 f"the environment {self._settings.source} failed in an episode of prompt {episode.request.prompt_id}: "
-                f"{reason}. Mend it; or set rollout.environment.on_failure to what such an episode is worth"
+                f"{failure}\nMend it, or set rollout.environment.on_failure to what such an episode is worth"
             )
         value = self._settings.on_failure
         turn = EpisodeTurn(len(episode.sampled.token_ids) - 1, episode.text(self._codec), value)
         episode.turns = [replace(earlier, reward=0.0) for earlier in episode.turns]
-        return self._ended(episode, "stop", turn, reason)
+        return self._ended(episode, "stop", turn, failure.reason)
 
     def _ended(self, episode: _Running, reason: FinishReason, turn: EpisodeTurn, failure: str | None = None) -> Rollout:
         assert episode.sampled is not None
@@ -218,7 +219,7 @@ class EpisodeSampler:
             episode.sampled,
             request=replace(episode.request, row={}),
             finish_reason=reason,
-            episode=Episode((*episode.turns, turn), failure),
+            episode=EpisodeRecord((*episode.turns, turn), failure),
         )
 
 

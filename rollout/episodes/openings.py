@@ -16,6 +16,9 @@ from plumbob.rollout.environments.environment_host import EnvironmentHost
 SEEDS = (0, 1)
 """That rows are opened with while they are read. Responses to one prompt have seeds of their own and one opening."""
 
+MAX_WAIT_S = 1.0
+"""At a time, for an opening."""
+
 NUM_COMPARED = 8
 """Rows, the first ones, that are opened with each of the seeds."""
 
@@ -38,9 +41,9 @@ def openings_of(settings: EnvironmentSettings | None) -> Iterator[Opening | None
         seeds = SEEDS if num_opened < NUM_COMPARED else SEEDS[:1]
         num_opened += 1
         try:
-            found = [host.opening(row, seed) for seed in seeds]
+            found = [_opening(host, row, seed) for seed in seeds]
         except EnvironmentFailed as failure:
-            raise RowError(f"the environment {settings.source} cannot open an episode on it: {failure}") from failure
+            raise RowError(f"{settings.source} cannot open an episode on it: {failure}") from failure
         if found[0] != found[-1]:
             raise UserError(
                 f"the environment {settings.source} opens an episode on one row with other messages for another seed: "
@@ -53,3 +56,14 @@ def openings_of(settings: EnvironmentSettings | None) -> Iterator[Opening | None
         yield opening
     finally:
         host.close()
+
+
+def _opening(host: EnvironmentHost, row: dict[str, Any], seed: int) -> list[Message] | None:
+    episode = host.open(row, seed)
+    try:
+        while not episode.is_open:  # Until its time limit, at which `poll` raises.
+            host.wait([episode], MAX_WAIT_S)
+            episode.poll()
+        return episode.opening
+    finally:
+        episode.close()

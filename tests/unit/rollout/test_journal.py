@@ -13,7 +13,7 @@ import pytest
 from plumbob.core.errors import UserError
 from plumbob.rollout import journal
 from plumbob.rollout.journal import JournalRow, read_journal, read_step, write_step
-from plumbob.rollout.rollout_records import Episode, EpisodeTurn
+from plumbob.rollout.rollout_records import EpisodeRecord, EpisodeTurn
 from tests.support.disk_calls import record_disk_calls
 
 ROW = JournalRow(
@@ -61,7 +61,7 @@ def test_rows_come_back_as_they_were(tmp_path: Path) -> None:
     failed = replace(ROW, failures={"judge": "time-out: 5 s"})
     with_columns = replace(ROW, prompt_row={"answer": "#### 72", "tags": ["a", None], "level": 2})
     answered = EpisodeTurn(0, "2+2?", -0.25, ({"role": "tool", "content": "4"},))
-    episode = replace(ROW, episode=Episode((answered, EpisodeTurn(1, "4", 1.0)), "time-out: 5 s"))
+    episode = replace(ROW, episode=EpisodeRecord((answered, EpisodeTurn(1, "4", 1.0)), "time-out: 5 s"))
     wrote = [ROW, without_critic, partial, left_out, failed, with_columns, episode]
     path = write_step(tmp_path / "rollouts", 12, wrote)
     assert path == tmp_path / "rollouts" / "step-000012.parquet"

@@ -19,7 +19,7 @@ from plumbob.configs.settings.algorithms import (
 )
 from plumbob.configs.settings.training import PpoSettings
 from plumbob.core.errors import NotFinite, StaleRollouts
-from plumbob.rollout.rollout_records import Episode, EpisodeTurn
+from plumbob.rollout.rollout_records import EpisodeRecord, EpisodeTurn
 from plumbob.trainers.online.experience import LogprobsAndValues, loss_weights, make_experience
 from plumbob.trainers.online.trajectories import collate_rollouts
 from tests.support.ragged_batches import NAN, ragged, rollout
@@ -85,7 +85,7 @@ def test_rewards_of_turns_are_earned_where_the_turns_end():
     # Clipped to 5, less 1 (no EOS), it is 4: with 2 at the first turn, 4 - 7 + 5 = 2 are left at the second.
     # Less the KL: 2 + 0.1 and 2 - 0.2. GAE: A4 = 1.8 + 0.5 = 2.3; A1 = 2.1 + 0.5 x -0.5 - 1 + 0.25 x 2.3 = 1.425.
     rollouts = ragged()
-    rollouts[1] = replace(rollouts[1], episode=Episode((EpisodeTurn(0, "a", 2.0), EpisodeTurn(3, "b", 5.0))))
+    rollouts[1] = replace(rollouts[1], episode=EpisodeRecord((EpisodeTurn(0, "a", 2.0), EpisodeTurn(3, "b", 5.0))))
     trajectories = collate_rollouts(rollouts, pad_id=0)
     at_turns, stats = golden(trajectories=trajectories, turn_scale=1.0)
     assert at_turns.critic.returns[1].tolist() == pytest.approx([0, 2.425, 0, 0, 1.8], abs=1e-6)
