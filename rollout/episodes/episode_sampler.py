@@ -3,8 +3,10 @@
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from plumbob.configs.settings.programs.environments import EnvironmentSettings
 from plumbob.core.errors import RunFailed
@@ -14,7 +16,7 @@ from plumbob.models.adapter import Adapter
 from plumbob.rollout.environments.environment import EnvironmentFailed, EnvironmentReply
 from plumbob.rollout.environments.environment_host import EnvironmentHost
 from plumbob.rollout.environments.episode import Episode
-from plumbob.rollout.environments.tool_calls import TurnParser
+from plumbob.rollout.environments.tool_calls import ToolCallParser
 from plumbob.rollout.publish_proof import PublishProof
 from plumbob.rollout.rollout_records import (
     NO_VERSION,
@@ -54,18 +56,17 @@ class _Running:
     turns: list[EpisodeTurn] = field(default_factory=list)
     sampled: Rollout | None = None
 
-    def text(self, codec: TextCodec) -> str:
-        """Of the turn that the policy has ended, without the token that ends it."""
+    def turn_ids(self) -> tuple[NDArray[np.int32], NDArray[np.int32]]:
+        """What stood before the policy's last turn, [P + S], and the turn without the token that ends it."""
         assert self.sampled is not None
-        ids = self.sampled.token_ids
-        start = self._num_before()
-        return codec.decode_after(np.concatenate([self.request.prompt_ids, ids[:start]]), ids[start:-1])
+        ids, written_by_others = self.sampled.token_ids, np.flatnonzero(~self.sampled.action_mask)
+        start = int(written_by_others[-1]) + 1 if len(written_by_others) else 0
+        end = len(ids) - (self.sampled.finish_reason == "stop")
+        return np.concatenate([self.request.prompt_ids, ids[:start]]), ids[start:end]
 
-    def _num_before(self) -> int:
-        """Tokens before that turn: the policy's last ones are it."""
-        assert self.sampled is not None
-        written_by_others = np.flatnonzero(~self.sampled.action_mask)
-        return int(written_by_others[-1]) + 1 if len(written_by_others) else 0
+    def text(self, codec: TextCodec) -> str:
+        """Of the policy's last turn, without control tokens."""
+        return codec.decode_after(*self.turn_ids())
 
 
 class EpisodeSampler:
@@ -87,7 +88,8 @@ class EpisodeSampler:
         opened = open_sampled(spec)
         self._codec, self._context = TextCodec(opened.tokenizer), opened.num_positions
         self._follow_ups = FollowUps(opened.tokenizer, self._codec)
-        self._parser = TurnParser(opened.tokenizer, self._settings.tool_calls)
+        self._tokenizer: Any = opened.tokenizer
+        self._calls = ToolCallParser(opened.tokenizer) if self._settings.tool_calls == "template" else None
         self._running: dict[Key, _Running] = {}
 
     @property
@@ -98,7 +100,7 @@ class EpisodeSampler:
         for request in requests:
             self._running[_key(request)] = _Running(
                 request,
-                self._environments.open(request.row, request.seed),
+                self._environments.open(request.row, request.environment_seed),
                 response_room(self._spec, self._context, request),
                 time.monotonic() + self._settings.episode_s,
             )
@@ -149,12 +151,20 @@ class EpisodeSampler:
         episode = self._running[_key(sampled.request)]
         episode.sampled = sampled
         if sampled.finish_reason != "stop":
-            start = episode._num_before()
-            before = np.concatenate([episode.request.prompt_ids, sampled.token_ids[:start]])
-            text = self._codec.decode_after(before, sampled.token_ids[start:])
-            return self._ended(episode, "length", EpisodeTurn(len(sampled.token_ids) - 1, text, 0.0))
-        episode.environment.begin(self._parser.message(episode.text(self._codec)))
+            return self._ended(episode, "length", self._turn(episode, 0.0))
+        episode.environment.begin(self._message(episode))
         return None
+
+    def _message(self, episode: _Running) -> dict[str, Any]:
+        """The policy's turn as a message, with the calls of tools that the template's own convention finds in it."""
+        message = {"role": "assistant", "content": episode.text(self._codec)}
+        if self._calls is None:
+            return message
+        before, ids = episode.turn_ids()
+        # Control tokens may mark a call, which are no part of the text.
+        spelt, prompt = (self._tokenizer.decode(part, skip_special_tokens=False) for part in (ids, before))
+        found = self._calls.turn_of(spelt, prompt)
+        return found if "tool_calls" in found else message
 
     def _answered(self, episode: _Running) -> SampleRequest | Rollout | None:
         """What asks for the next turn, or the episode where it has ended; None where there is no answer yet."""
@@ -165,7 +175,7 @@ class EpisodeSampler:
             return self._failed(episode, failure)
         if reply is None:
             return None
-        turn = self._turn(episode, reply)
+        turn = self._turn(episode, reply.reward)
         if reply.is_done:
             return self._ended(episode, "stop", turn)
         if len(episode.turns) + 1 == self._settings.max_turns or time.monotonic() > episode.until:
@@ -177,9 +187,9 @@ class EpisodeSampler:
         episode.sampled = None
         return request
 
-    def _turn(self, episode: _Running, reply: EnvironmentReply) -> EpisodeTurn:
+    def _turn(self, episode: _Running, reward: float) -> EpisodeTurn:
         assert episode.sampled is not None
-        return EpisodeTurn(len(episode.sampled.token_ids) - 1, episode.text(self._codec), reply.reward)
+        return EpisodeTurn(len(episode.sampled.token_ids) - 1, episode.text(self._codec), reward)
 
     def _next_request(self, episode: _Running, reply: EnvironmentReply) -> SampleRequest | None:
         """None where the answer leaves no room for another turn."""
@@ -206,8 +216,7 @@ class EpisodeSampler:
                 f"the environment {self._settings.source} failed in an episode of prompt {episode.request.prompt_id}: "
                 f"{failure}\nMend it, or set rollout.environment.on_failure to what such an episode is worth"
             )
-        value = self._settings.on_failure
-        turn = EpisodeTurn(len(episode.sampled.token_ids) - 1, episode.text(self._codec), value)
+        turn = self._turn(episode, self._settings.on_failure)
         episode.turns = [replace(earlier, reward=0.0) for earlier in episode.turns]
         return self._ended(episode, "stop", turn, failure.reason)
 

@@ -7,7 +7,7 @@ import time
 class Echo:
     """Answers each turn with how many letters it had, in several words; ends with the turn `num_turns`."""
 
-    def __init__(self, num_turns: int = 3) -> None:
+    def __init__(self, num_turns: int = 2) -> None:
         self._num_turns = num_turns
 
     def reset(self, row: dict, seed: int) -> list[dict] | None:  # type: ignore[type-arg]

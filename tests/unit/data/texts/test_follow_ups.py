@@ -88,7 +88,10 @@ def test_a_message_cannot_end_its_turn() -> None:
 def test_public_templates_go_on_behind_the_end_of_a_turn(name: str) -> None:
     tokenizer = public_tokenizer(name)
     turn = assistant_turn(tokenizer)
-    assert turn is not None
+    if turn is None:  # Of a model of pictures: it writes no content that is plain text.
+        with pytest.raises(UserError, match="does not write the messages"):
+            follow_ups(tokenizer).text([ANSWERED])
+        return
     found = follow_ups(tokenizer).text([{"role": "user", "content": "What is 6 x 7?"}])
     dialogue = [{"role": "user", "content": "Hi"}, {"role": "assistant", "content": "Yes."}]
     whole = chat_renderer(tokenizer)([*dialogue, {"role": "user", "content": "What is 6 x 7?"}])
