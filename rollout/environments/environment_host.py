@@ -23,7 +23,7 @@ from plumbob.core.errors import UserError
 from plumbob.core.programs.function_source import SOURCE_SUFFIX, changed_sources, source_digests, source_file
 from plumbob.core.programs.process_environment import command_of, kept_environment
 from plumbob.rollout.environments import host_program
-from plumbob.rollout.environments.environment import EnvironmentFailed
+from plumbob.rollout.environments.environment_protocol import EnvironmentFailed
 from plumbob.rollout.environments.episode import Episode, EpisodeEnd
 
 SECTION = "environment."

@@ -59,7 +59,10 @@ def main() -> None:
     except Refused as error:
         answer: dict[str, Any] = {"refused": str(error), "detail": []}
     except BaseException as error:
-        answer = {"refused": "cannot be imported", "detail": users_lines(error, __file__)}
+        answer = {
+            "refused": "cannot be imported",
+            "detail": users_lines(error, __file__, users_environment.__code__.co_filename),
+        }
     else:
         answer = {"ready": True}
     control.send(json.dumps(answer).encode())
@@ -87,6 +90,7 @@ class EpisodeFork:
 
     def read(self) -> None:
         """What there is of what it printed; a little at a time, so that one that floods stops no other."""
+        assert self.output is not None
         with suppress(BlockingIOError):
             content = os.read(self.output, MAX_MESSAGE)
             self.printed = (self.printed + content)[-KEPT_BYTES:]
@@ -94,6 +98,7 @@ class EpisodeFork:
                 self.close()
 
     def close(self) -> None:
+        assert self.output is not None
         os.close(self.output)
         self.output = None
 
@@ -146,7 +151,9 @@ class EpisodeForks:
                 fork.read()
         if not found.get(self._control.fileno(), 0) & (select.POLLIN | select.POLLHUP):
             return True
-        content, channels, _, _ = socket.recv_fds(self._control, MAX_MESSAGE, 1)
+        content, channels = b"", list[int]()
+        with suppress(ConnectionResetError):  # It has gone without having read all.
+            content, channels, _, _ = socket.recv_fds(self._control, MAX_MESSAGE, 1)
         match json.loads(content) if content else None:
             case {"open": number} if channels:
                 os.set_inheritable(channels[0], False)

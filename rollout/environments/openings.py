@@ -5,8 +5,8 @@ from typing import Any
 
 from plumbob.core.errors import UserError
 from plumbob.data.texts.chat import Message
-from plumbob.rollout.environments.environment import EnvironmentFailed, episode_seed
 from plumbob.rollout.environments.environment_host import EnvironmentHost
+from plumbob.rollout.environments.environment_protocol import EnvironmentFailed, episode_seed
 from plumbob.rollout.environments.episode import Episode
 
 AT_ONCE = 16

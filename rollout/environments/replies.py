@@ -9,7 +9,7 @@ from plumbob.data.reading.bounded_files import MAX_DEPTH, is_deeper
 from plumbob.data.reading.messages import messages_in
 from plumbob.data.records import RowError
 from plumbob.data.texts.chat import Message
-from plumbob.rollout.environments.environment import EnvironmentFailed, EnvironmentReply
+from plumbob.rollout.environments.environment_protocol import EnvironmentFailed, EnvironmentReply
 
 KEYS = ("messages", "reward", "done")
 

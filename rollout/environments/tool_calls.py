@@ -4,7 +4,8 @@ from typing import Any
 
 from plumbob.data.reading.bounded_files import MAX_DEPTH, is_deeper
 from plumbob.data.texts.tokenizer import Tokenizer
-from plumbob.rollout.environments.call_conventions import NoCall, call_convention, named_call
+from plumbob.rollout.environments.call_conventions import call_convention
+from plumbob.rollout.environments.call_forms import NoCall, named_call
 
 
 class ToolCallParser:

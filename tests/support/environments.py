@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from plumbob.configs.settings.programs.environments import EnvironmentSettings
-from plumbob.rollout.environments.environment import EnvironmentReply
 from plumbob.rollout.environments.environment_host import EnvironmentHost
+from plumbob.rollout.environments.environment_protocol import EnvironmentReply
 from plumbob.rollout.environments.episode import Episode
 
 BOUND_S = 30.0

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from plumbob.rollout.environments.environment import EnvironmentFailed, EnvironmentReply
 from plumbob.rollout.environments.environment_host import EnvironmentHost
+from plumbob.rollout.environments.environment_protocol import EnvironmentFailed, EnvironmentReply
 from plumbob.rollout.environments.host_program import MAX_PROCESSES
 from tests.support.environments import awaited, environment, gone_soon, is_alive, replied, said, stepping
 
@@ -268,10 +268,10 @@ def test_a_host_that_is_killed_fails_its_episodes_and_the_next_has_another(tmp_p
     pids = [list(map(int, replied(host, one, "a").messages[0]["content"].split())) for one in episodes]
     assert {parent for parent, _ in pids} == {host.pid}
     os.kill(host.pid, signal.SIGKILL)
+    assert gone_soon(*(own for _, own in pids))
     for episode in episodes:
         with pytest.raises(EnvironmentFailed, match="its process ended: its host's process ended by SIGKILL"):
             replied(host, episode, "a")
-    assert gone_soon(*(own for _, own in pids))
     before = host.pid
     assert replied(host, host.open({}, 0), "a").messages and host.pid != before
 

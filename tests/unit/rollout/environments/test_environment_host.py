@@ -11,8 +11,8 @@ import pytest
 from plumbob.configs.settings.programs.environments import EnvironmentSettings
 from plumbob.core.errors import UserError
 from plumbob.rollout.environments import environment_host
-from plumbob.rollout.environments.environment import EnvironmentReply, episode_seed
 from plumbob.rollout.environments.environment_host import EnvironmentHost
+from plumbob.rollout.environments.environment_protocol import EnvironmentReply, episode_seed
 from plumbob.rollout.environments.openings import openings
 from tests.support.environments import awaited, environment, gone_soon, replied, said, stepping
 
@@ -212,7 +212,7 @@ def test_a_seed_is_of_the_row_and_the_run() -> None:
     ],
 )
 def test_rows_that_cannot_be_opened(reset: str, told: str, tmp_path: Path) -> None:
-    body = f"import os\nclass World:\n    def reset(self, row, seed): {reset}\n    def step(self, turn): pass"
+    body = f"import os\nclass World:\n    def reset(self, row, seed):\n        {reset}\n    def step(self, turn): pass"
     host = EnvironmentHost(environment(tmp_path, body))
     with pytest.raises(UserError) as refused:
         openings(host, [{"n": number} for number in range(4)], 0)

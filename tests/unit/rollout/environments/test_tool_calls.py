@@ -24,6 +24,7 @@ DEEPSEEK = (
     '<｜tool▁calls▁begin｜><｜tool▁call▁begin｜>function<｜tool▁sep｜>add\n```json\n{"a": 1}\n```<｜tool▁call▁end｜>'
     "<｜tool▁calls▁end｜>"
 )
+GPT_OSS = ' to=functions.add<|channel|>commentary json<|message|>{"a": 1}'
 MISTRAL = (
     "{{ bos_token }}{% for message in messages %}{% if message.role == 'user' %}[INST] {{ message.content }}[/INST]"
     "{% elif message.tool_calls %}[TOOL_CALLS] [{% for call in message.tool_calls %}"
@@ -68,6 +69,8 @@ def test_a_call_has_the_form_of_openais() -> None:
         ("qwen3_5_think", "<tool_call>\n<function=now>\n</function>\n</tool_call>", [("now", {})]),
         ("qwen3_5_think", f"{QWEN_3_5}\n{QWEN_3_5}", [("add", {"a": 1, "b": "two, three"})] * 2),
         ("deepseekv3", DEEPSEEK, [("add", {"a": 1})]),
+        ("gptoss", GPT_OSS, [("add", {"a": 1})]),
+        ("gptoss", f"<|channel|>analysis<|message|>Sum.<|end|><|start|>assistant{GPT_OSS}", [("add", {"a": 1})]),
     ],
 )
 def test_what_public_templates_write(name: str, text: str, calls: list[tuple[str, Any]]) -> None:
@@ -159,8 +162,13 @@ def test_what_a_template_writes_of_a_call_is_read_again(name: str) -> None:
     pytest.fail("the template refuses a call")
 
 
-UNKNOWN: set[str] = set()
-"""Templates that write no calls, or as a program would (LFM 2), or with marks of their own (Gemma 4)."""
+UNKNOWN = {
+    *("cohere", "cohere2", "deepseek_r1_distill", "gemma", "gemma3", "idefics3", "llama3", "llava_next", "phi3"),
+    *("lfm2", "phi3_5", "qwen2_5_vl", "smolvlm"),
+    *("diffusion_gemma", "gemma4", "gemma4_v2", "gemma4_v3", "gemma4_v4", "gemma4_v5"),
+    *("lfm2_2_5", "lfm2_2_5_v2", "lfm2_2_5_vl", "lfm2_v2", "muse_glimmer"),
+}
+"""Templates that write no calls, or as a program would (LFM 2), or in marks of their own (Gemma 4, Muse Glimmer)."""
 
 
 def test_a_tokenizer_without_calls() -> None:
