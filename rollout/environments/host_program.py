@@ -28,9 +28,9 @@ from pathlib import Path
 from typing import Any
 
 from plumbob.core.programs.users_code import MAX_LINE, Refused, limit, users_lines
+from plumbob.rollout.environments import users_environment
 from plumbob.rollout.environments.episode_program import EpisodeProgram, ToolCalls
 from plumbob.rollout.environments.process_trees import children_of, descendants_of, end_trees
-from plumbob.rollout.environments.users_environment import users_environment
 
 MAX_PROCESSES = 64
 """Of one episode, beside its own."""
@@ -55,13 +55,13 @@ def main() -> None:
     control = socket.socket(fileno=int(sys.argv[1]))
     spec = json.loads(sys.stdin.buffer.read())
     try:
-        make, tool_calls = users_environment(spec)
+        make, tool_calls = users_environment.load_environment(spec)
     except Refused as error:
         answer: dict[str, Any] = {"refused": str(error), "detail": []}
     except BaseException as error:
         answer = {
             "refused": "cannot be imported",
-            "detail": users_lines(error, __file__, users_environment.__code__.co_filename),
+            "detail": users_lines(error, __file__, users_environment.__file__),
         }
     else:
         answer = {"ready": True}

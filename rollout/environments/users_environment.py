@@ -11,7 +11,7 @@ from plumbob.core.programs.users_code import Refused, load, load_function
 from plumbob.rollout.environments.episode_program import ToolCalls
 
 
-def users_environment(spec: dict[str, Any]) -> tuple[Callable[[], Any], ToolCalls | None]:
+def load_environment(spec: dict[str, Any]) -> tuple[Callable[[], Any], ToolCalls | None]:
     """What makes an episode's object, and what finds calls of tools. Raises Refused, and what the import raises."""
     place, name, arguments = spec["place"], spec["name"], spec["arguments"]
     environment = load(place, name, inspect.isclass, "classes")
