@@ -166,8 +166,9 @@ def read_table(path: Path) -> pa.Table:
         table = pq.ParquetFile(path).read()
     except (pa.ArrowInvalid, OSError) as error:
         raise UserError(f"{path}: cannot be read as Parquet: {error}") from error
-    for name in _SCHEMA.names:  # In order, so that each finds its place.
-        if name in _ADDED and name not in table.schema.names:
+    missing = [name for name in _SCHEMA.names if name not in table.schema.names]
+    if set(missing) <= set(_ADDED):
+        for name in missing:  # In order, so that each finds its place.
             column = pa.array([_ADDED[name]] * len(table), _SCHEMA.field(name).type)
             table = table.add_column(_SCHEMA.get_field_index(name), name, column)
     if table.schema.names != _SCHEMA.names:

@@ -47,6 +47,7 @@ def sample_requests(
                     prompt=prompt.text,
                     prompt_ids=prompt.ids,
                     row=prompt.row if with_rows else {},
+                    environment_seed=episode_seed(seed, prompt.row) if with_rows else 0,
                 )
             )
     return requests

@@ -46,6 +46,7 @@ class SampleRequest:
         prompt_ids: the same as token ids, int32 [P], never empty.
         partial: what there is of the response, which is to be continued.
         row: the prompt's row, by its columns, for the environment; empty where there is none.
+        environment_seed: of all that is random in its environment: the same for all responses of a group.
     """
 
     prompt_id: str
@@ -56,6 +57,7 @@ class SampleRequest:
     prompt_ids: NDArray[np.int32]
     partial: PartialResponse = NOT_STARTED
     row: Mapping[str, Any] = field(default_factory=dict, hash=False)
+    environment_seed: int = 0
 
 
 @dataclass(frozen=True)

@@ -61,6 +61,11 @@ class MessagePipe:
             raise PipeClosed from error
         return True
 
+    @property
+    def is_sending(self) -> bool:
+        """Whether a part of what was begun waits for room."""
+        return bool(self._unsent)
+
     def take(self) -> dict[str, Any] | None:
         """The next message where it is all there. Raises PipeClosed."""
         while (message := self._message()) is None:

@@ -90,19 +90,19 @@ def _module_of(path: Path) -> ModuleType:
     return module
 
 
-def failure_of(error: BaseException, own: str) -> Failure:
+def failure_of(error: BaseException, *own: str) -> Failure:
     what = traceback.format_exception_only(error)[-1].splitlines()
-    return {"failure": what[0][:MAX_LINE] if what else type(error).__name__, "detail": users_lines(error, own)}
+    return {"failure": what[0][:MAX_LINE] if what else type(error).__name__, "detail": users_lines(error, *own)}
 
 
-def users_lines(error: BaseException, own: str) -> list[str]:
+def users_lines(error: BaseException, *own: str) -> list[str]:
     """The last lines of its traceback, without those that are ours.
 
     Args:
-        own: the file of the program that called the user's code.
+        own: the files of ours through which the user's code was called.
     """
     found = traceback.TracebackException.from_exception(error)
-    ours = (own, __file__)
+    ours = (*own, __file__)
     frames = [frame for frame in found.stack if frame.filename not in ours and "importlib" not in frame.filename]
     found.stack = traceback.StackSummary.from_list(frames)
     lines = [line for text in found.format() for line in text.splitlines()]

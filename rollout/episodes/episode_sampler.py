@@ -13,8 +13,8 @@ from plumbob.core.errors import RunFailed
 from plumbob.data.texts.codec import TextCodec
 from plumbob.data.texts.follow_ups import FollowUps
 from plumbob.models.adapter import Adapter
-from plumbob.rollout.environments.environment import EnvironmentFailed, EnvironmentReply
 from plumbob.rollout.environments.environment_host import EnvironmentHost
+from plumbob.rollout.environments.environment_protocol import EnvironmentFailed, EnvironmentReply
 from plumbob.rollout.environments.episode import Episode
 from plumbob.rollout.environments.tool_calls import ToolCallParser
 from plumbob.rollout.publish_proof import PublishProof

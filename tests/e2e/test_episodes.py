@@ -14,7 +14,7 @@ from plumbob.rollout.rollout_records import NO_VERSION
 from tests.support.small_run import TRANSFORMERS, WORKERS, Stages, settings
 from tests.support.tiny_policy import EOS, write_policy
 
-ENVIRONMENTS = Path(__file__).parents[1] / "support/environments.py"
+ENVIRONMENTS = Path(__file__).parents[1] / "support/echo_environments.py"
 THINGS = ("car", "door", "engine", "red car", "four doors", "red door")
 
 
@@ -116,7 +116,7 @@ def test_an_evaluation_plays_whole_episodes_too(given: dict[str, object]) -> Non
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"rollout.environment.source": f"{ENVIRONMENTS}:Seeded"}, "with other messages for another seed"),
+        ({"rollout.environment.source": f"{ENVIRONMENTS}:Forgetful"}, "gives other messages when it is reset again"),
         ({"rollout.environment.source": f"{ENVIRONMENTS}:Missing"}, "has no Missing"),
         ({"rollout.environment": "null"}, "reward.parts: environment is what an environment gives, and there is none"),
         ({"rollout.partial_tokens": 8}, "leave it out with rollout.environment"),

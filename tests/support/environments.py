@@ -1,55 +1,74 @@
-"""Environments for tests of episodes, as a user writes them: no import of ours."""
+"""Environments as a user writes them: a file with a class, its settings, and what becomes of single turns."""
 
-import os
+import textwrap
 import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from plumbob.configs.settings.programs.environments import EnvironmentSettings
+from plumbob.rollout.environments.environment_host import EnvironmentHost
+from plumbob.rollout.environments.environment_protocol import EnvironmentReply
+from plumbob.rollout.environments.episode import Episode
+
+BOUND_S = 30.0
 
 
-class Echo:
-    """Answers each turn with how many letters it had, in several words; ends with the turn `num_turns`."""
-
-    def __init__(self, num_turns: int = 2) -> None:
-        self._num_turns = num_turns
-
-    def reset(self, row: dict, seed: int) -> list[dict] | None:  # type: ignore[type-arg]
-        self._turns: list[str] = []
-        return None
-
-    def step(self, turn: dict) -> dict:  # type: ignore[type-arg]
-        self._turns.append(turn["content"])
-        answer = {"role": "user", "content": f"the car has {len(turn['content'])} doors"}
-        is_done = len(self._turns) == self._num_turns
-        return {"messages": [] if is_done else [answer], "reward": float(len(self._turns)), "done": is_done}
+def environment(folder: Path, body: str, file: str = "my_world.py", **settings: Any) -> EnvironmentSettings:
+    """The settings of the class `World` in a file with that content."""
+    (folder / file).write_text(textwrap.dedent(body))
+    return EnvironmentSettings(source=f"{folder / file}:World", **settings)
 
 
-class Asking(Echo):
-    """Opens with a question of its own about the row."""
+def stepping(folder: Path, step: str, head: str = "", **settings: Any) -> EnvironmentSettings:
+    """One whose `step` has that body, where `text` is the turn's."""
+    body = "\n".join(
+        [
+            "import json, os, random, signal, sys, time",
+            textwrap.dedent(head),
+            "class World:",
+            "    def reset(self, row, seed):",
+            "        self.row, self.seed = row, seed",
+            "    def step(self, turn):",
+            "        text = turn['content']",
+            textwrap.indent(textwrap.dedent(step).strip(), " " * 8),
+        ]
+    )
+    return environment(folder, body, **settings)
 
-    def reset(self, row: dict, seed: int) -> list[dict] | None:  # type: ignore[type-arg]
-        super().reset(row, seed)
-        return [{"role": "user", "content": f"about the {row['thing']}"}]
+
+def said(text: str) -> dict[str, Any]:
+    """A turn of the policy's."""
+    return {"role": "assistant", "content": text}
 
 
-class Seeded(Echo):
-    """Opens otherwise with another seed."""
-
-    def reset(self, row: dict, seed: int) -> list[dict] | None:  # type: ignore[type-arg]
-        super().reset(row, seed)
-        return [{"role": "user", "content": f"question {seed}"}]
+def replied(host: EnvironmentHost, episode: Episode, turn: Mapping[str, Any] | str) -> EnvironmentReply:
+    """What becomes of a turn, waited for. Raises EnvironmentFailed."""
+    episode.begin(said(turn) if isinstance(turn, str) else turn)
+    return awaited(host, episode)
 
 
-class Failing(Echo):
-    """Fails in its second turn: it raises, hangs, or ends its process."""
+def awaited(host: EnvironmentHost, episode: Episode) -> EnvironmentReply:
+    deadline = time.monotonic() + BOUND_S
+    while (reply := episode.poll()) is None:
+        assert time.monotonic() < deadline
+        host.wait([episode], 1.0)
+    return reply
 
-    def __init__(self, how: str) -> None:
-        super().__init__()
-        self._how = how
 
-    def step(self, turn: dict) -> dict:  # type: ignore[type-arg]
-        answer = super().step(turn)
-        if len(self._turns) == 2:
-            if self._how == "hangs":
-                time.sleep(3600)
-            if self._how == "exits":
-                os._exit(3)
-            raise RuntimeError("out of doors")
-        return answer
+def is_alive(pid: int) -> bool:
+    """And no zombie, which waits for its parent alone."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except OSError:
+        return False
+
+
+def gone_soon(*pids: int) -> bool:
+    """Whether none of them is there any more, within the bound."""
+    deadline = time.monotonic() + BOUND_S
+    while any(map(is_alive, pids)):
+        if time.monotonic() > deadline:
+            return False
+        time.sleep(0.02)
+    return True

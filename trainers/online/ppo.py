@@ -1,4 +1,4 @@
-"""The online policy-gradient loop, the same for PPO, RLOO, REINFORCE++ and GRPO: sample, score, learn, publish."""
+"""The online loop, the same for PPO, RLOO, GRPO, RAFT, online DPO and their kin: sample, score, learn, publish."""
 
 import math
 from collections.abc import Iterator, Sequence
@@ -21,7 +21,7 @@ from plumbob.models.tuning.methods import check_tunable
 from plumbob.reward.open_scorer import check_rows
 from plumbob.reward.reward_models.dialogue_form import RewardPrompts
 from plumbob.reward.scorer import Scorer
-from plumbob.rollout.episodes.openings import openings_of
+from plumbob.rollout.environments.openings import openings_of
 from plumbob.rollout.requests import Samplers
 from plumbob.rollout.rollout_records import Rollout
 from plumbob.rollout.samplers.open_sampler import support_for
@@ -38,11 +38,12 @@ from plumbob.trainers.online.collector import Collector, StepResponses
 from plumbob.trainers.online.experience import learnt_tokens, make_experience
 from plumbob.trainers.online.objective import (
     MAX_TRUSTED_GAP,
-    SQUARED_GAP,
     compute_logprobs_and_values,
+    learnt_rows,
     ppo_passes,
     rows_to_probe,
 )
+from plumbob.trainers.online.objectives.movement import SQUARED_GAP
 from plumbob.trainers.online.part_rewards import scores_learnt_from, turn_scale, with_totals
 from plumbob.trainers.online.recorder import PpoRecorder
 from plumbob.trainers.online.sample_ledger import SampleLedger
@@ -84,7 +85,7 @@ def prepare_ppo(run: PpoRun, opened: OpenedPolicy, scored: Sequence[RewardPrompt
         render = prompts.beside(render)
     rewards = [group.reward for group in (run.reward, run.judge) if group is not None]
     reads_rows = run.rollout.environment is not None or any(reward.reads_rows for reward in rewards)
-    with openings_of(run.rollout.environment) as opening:
+    with openings_of(run.rollout.environment, run.seed) as opening:
         split = hold_out(
             lambda path: read_prompts(path, data, render, reads_rows, opening),
             data.prompts,
@@ -221,7 +222,7 @@ def learn(
     is_learnt = learnt_tokens(trajectories, ppo.mask_truncated)[1].any(dim=1)
     scores = scores_learnt_from(run, responses.scores, is_learnt, trajectories.groups)
     scale = learning_rate_scale(ppo, state.step, ppo.num_steps)
-    plan = UpdatePlan(ppo.minibatch_size, ppo.num_epochs, scale, update_seed(run.seed, state.step))
+    plan = UpdatePlan(ppo.rows_per_update, ppo.num_epochs, scale, update_seed(run.seed, state.step))
     with naming_prompts(responses.rollouts):
         experience, stats = make_experience(
             trajectories,
@@ -234,8 +235,9 @@ def learn(
             turn_scale(run),
         )
         stats = with_totals(stats, responses.scores, has_action)
-        with recorder.phase("learn"):
-            metrics = learners.update(with_replay(state.replayed, experience, state.step, run.seed), plan)
+    batch, rows = learnt_rows(ppo.estimator, experience, computed, trajectories.groups)
+    with naming_prompts([responses.rollouts[row] for row in rows]), recorder.phase("learn"):
+        metrics = learners.update(with_replay(state.replayed, batch, state.step, run.seed), plan)
     metrics |= {"kl_coefficient": state.kl_coefficient, "learning_rate": scale * ppo.learning_rate}
     gap_rms = math.sqrt(metrics.pop(SQUARED_GAP, 0.0))
     if computed.probed is not None:

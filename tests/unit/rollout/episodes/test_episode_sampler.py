@@ -22,7 +22,7 @@ from tests.support.opened_models import policy_ref
 from tests.support.plain_transformers import load_plain, plain_logprobs
 from tests.support.tiny_policy import EOS, TEMPERATURE, make_requests, write_policy
 
-ENVIRONMENTS = str(Path(__file__).parents[3] / "support" / "environments.py")
+ENVIRONMENTS = str(Path(__file__).parents[3] / "support" / "echo_environments.py")
 LIMIT = 200
 
 
