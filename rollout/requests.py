@@ -7,6 +7,7 @@ from typing import Protocol
 
 from plumbob.data.prompts import EncodedPrompt
 from plumbob.models.adapter import Adapter
+from plumbob.rollout.environments.environment_protocol import episode_seed
 from plumbob.rollout.rollout_records import PartialResponse, Rollout, SampleRequest
 
 

@@ -83,7 +83,7 @@ class EpisodeRecord:
 
     Attributes:
         turns: the policy's, in order, at least one.
-        failure: why the environment could not go on; None where it did not fail.
+        failure: why the environment could not continue; None where it did not fail.
     """
 
     turns: tuple[EpisodeTurn, ...]

@@ -70,7 +70,7 @@ class FollowUps:
         ]
         calls = [call for role, call in messages if role == "tool"]
         reason = "it leaves them out"
-        for turn in (_SAID, _called(calls)):
+        for turn in (_ANSWERED, _called(calls)):
             try:
                 written = self._render([_QUESTION, turn, *probes])
             except RowError as error:
@@ -98,7 +98,7 @@ class FollowUps:
 
 
 _QUESTION: Message = {"role": "user", "content": QUESTION}
-_SAID: Message = {"role": "assistant", "content": ANSWER}
+_ANSWERED: Message = {"role": "assistant", "content": ANSWER}
 
 
 def _called(calls: Sequence[str | None]) -> Message:

@@ -70,14 +70,14 @@ class _Running:
 
 
 class EpisodeSampler:
-    """Another sampler, each of whose responses goes on for as long as the environment answers.
+    """Another sampler, each of whose responses continues for as long as the environment answers.
 
     The policy reads the tokens that it has written and those of the answers, never a text that is tokenised anew. A
     response's tokens are the policy's turns, each with the token that ended it, and between them what the chat template
     writes around the environment's messages: no actions, with log-prob 0.
 
     Args:
-        sampler: makes each turn; it goes on from its own prefix cache.
+        sampler: makes each turn; it continues from its own prefix cache.
         environments: where the environments of all episodes run.
     """
 

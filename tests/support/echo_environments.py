@@ -37,7 +37,7 @@ class Forgetful(Echo):
         return [{"role": "user", "content": f"question {time.time_ns()}"}]
 
 
-class Failing(Echo):
+class Breaking(Echo):
     """Fails in its second turn: it raises, hangs, or ends its process."""
 
     def __init__(self, how: str) -> None:

@@ -267,7 +267,7 @@ REFUSED = {
 def test_what_is_no_environment_is_refused(body: str, tmp_path: Path) -> None:
     with pytest.raises(UserError) as refused:
         EnvironmentHost(environment(tmp_path, body, memory_gib=0.5), quiet=True)
-    assert str(refused.value).startswith(f"environment.source={tmp_path}/my_world.py:World: ")
+    assert str(refused.value).startswith(f"rollout.environment.source={tmp_path}/my_world.py:World: ")
     assert REFUSED[body].format(tmp_path) in str(refused.value)
 
 

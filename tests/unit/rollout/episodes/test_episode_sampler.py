@@ -137,7 +137,7 @@ def test_limits_of_turns_and_of_tokens_cut_an_episode(folder: str) -> None:
     [("raises", "RuntimeError: out of doors"), ("exits", "3"), ("hangs", "time-out")],
 )
 def test_an_environment_that_fails_costs_its_own_episode_alone(folder: str, how: str, reason: str) -> None:
-    spec = spec_of(folder, "Failing", arguments={"how": how}, timeout_s=2.0, on_failure=-0.5)
+    spec = spec_of(folder, "Breaking", arguments={"how": how}, timeout_s=2.0, on_failure=-0.5)
     sampler = with_environment(open_sampler(spec), spec)
     try:
         found = sample(sampler, make_requests(24))
@@ -153,10 +153,10 @@ def test_an_environment_that_fails_costs_its_own_episode_alone(folder: str, how:
 
 
 def test_a_failure_ends_the_run_where_the_user_said_so(folder: str) -> None:
-    spec = spec_of(folder, "Failing", arguments={"how": "raises"}, on_failure="stop")
+    spec = spec_of(folder, "Breaking", arguments={"how": "raises"}, on_failure="stop")
     sampler = with_environment(open_sampler(spec), spec)
     try:
-        with pytest.raises(RunFailed, match=r"Failing failed in an episode of prompt p\d+: .*out of doors"):
+        with pytest.raises(RunFailed, match=r"Breaking failed in an episode of prompt p\d+: .*out of doors"):
             sample(sampler, make_requests(24))
     finally:
         sampler.close()
