@@ -4,10 +4,10 @@ import os
 from pathlib import Path
 from typing import Any, TypeVar
 
-from plumbob.configs.runs import AnyRun, PpoRun
+from plumbob.configs.runs import PpoRun, Run
 from plumbob.configs.settings.workers import ClusterSettings, RolloutSettings, WorkerGroupSettings
 
-R = TypeVar("R", bound=AnyRun)
+R = TypeVar("R", bound=Run)
 
 QUOTA = Path("/sys/fs/cgroup/cpu.max")
 """Of a container: microseconds of CPU time, or `max`, and the period in which it may use them."""
@@ -27,7 +27,7 @@ def with_threads(run: R) -> R:
     return run.model_copy(update=changes)
 
 
-def _threads(run: AnyRun, name: str, group: WorkerGroupSettings) -> int:
+def _threads(run: Run, name: str, group: WorkerGroupSettings) -> int:
     asked = os.environ.get("OMP_NUM_THREADS", "")
     if asked.isdecimal() and int(asked):
         return int(asked)

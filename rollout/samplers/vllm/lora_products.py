@@ -58,4 +58,4 @@ def use_grouped_lora() -> None:
     """Have engines that this process starts from now on compute with it. On a CPU alone."""
     from vllm.platforms import current_platform
 
-    type(current_platform).get_punica_wrapper = classmethod(lambda cls: NAME)  # type: ignore[method-assign]
+    type(current_platform).get_punica_wrapper = classmethod(lambda cls: NAME)
