@@ -64,8 +64,33 @@ class DrGrpo(Settings):
     kind: Literal["dr-grpo"] = "dr-grpo"
 
 
+class Distillation(Settings):
+    """On-policy distillation: a teacher grades each token of what the policy itself wrote, by KL(policy || teacher).
+
+    Agarwal et al. 2023 (GKD, arXiv 2306.13649), Gu et al. 2023 (MiniLLM, arXiv 2306.08543); no reward is learnt from.
+    """
+
+    kind: Literal["distillation"] = "distillation"
+    form: Literal["full", "sampled"] = "full"
+    """`full`: the loss is the exact KL over the whole vocabulary at each token of a response; `sampled`: a policy
+    gradient, whose advantage is log teacher - log policy of the token that was sampled."""
+    gamma: Annotated[float, Field(ge=0, le=1)] = 0.0
+    """Of `sampled`: discount of what the tokens that follow are graded; 0 is the token's own KL, as `full` has it, and
+    1 the KL of whole responses."""
+
+    @model_validator(mode="after")
+    def _check_gamma(self) -> Self:
+        if self.form == "full" and self.gamma:
+            raise ValueError(
+                f"ppo.estimator.gamma={self.gamma:g} with ppo.estimator.form=full: its loss is of each token by "
+                f"itself; set ppo.estimator.gamma=0, or ppo.estimator.form=sampled"
+            )
+        return self
+
+
 Estimator = Annotated[
-    Gae | ReinforcePlusPlus | ReinforcePlusPlusBaseline | Rloo | Grpo | DrGrpo, Field(discriminator="kind")
+    Gae | ReinforcePlusPlus | ReinforcePlusPlusBaseline | Rloo | Grpo | DrGrpo | Distillation,
+    Field(discriminator="kind"),
 ]
 
 GROUPED = ReinforcePlusPlusBaseline | Rloo | Grpo | DrGrpo
@@ -82,7 +107,7 @@ def critic_of(estimator: Estimator) -> Gae | None:
     match estimator:
         case Gae():
             return estimator
-        case ReinforcePlusPlus() | ReinforcePlusPlusBaseline() | Rloo() | Grpo() | DrGrpo():
+        case ReinforcePlusPlus() | ReinforcePlusPlusBaseline() | Rloo() | Grpo() | DrGrpo() | Distillation():
             return None
         case _:
             assert_never(estimator)

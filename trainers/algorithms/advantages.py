@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from plumbob.configs.settings.algorithms import (
+    Distillation,
     DrGrpo,
     Estimator,
     Gae,
@@ -41,7 +42,8 @@ def estimate(
     """The advantages of a whole batch by the estimator chosen.
 
     Args:
-        rewards: reward of each token, the KL penalty included where it is in the reward.
+        rewards: reward of each token, the KL penalty included where it is in the reward; of `Distillation`, log teacher
+            - log policy. Its advantages have no baseline: at the teacher they are all 0, whatever is sampled.
         values: of the critic, which `Gae` alone has.
         groups: rows with the same number response the same prompt.
     """
@@ -60,6 +62,8 @@ def estimate(
             return Estimate(group_standardised(rewards, action_mask, groups, estimator.std_eps), None)
         case DrGrpo():
             return Estimate(group_centred(rewards, action_mask, groups), None)
+        case Distillation():
+            return Estimate(returns_to_go(rewards, action_mask, estimator.gamma), None)
         case _:
             assert_never(estimator)
 

@@ -1,7 +1,7 @@
 """The objective of a step: the policy's loss, the critic's where there is one, and the forwards before it."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
@@ -16,7 +16,14 @@ from plumbob.data.batch import Batch, Prompts, prompts_before
 from plumbob.rollout.rollout_records import Rollout
 from plumbob.trainers.algorithms.policy_losses import kl_loss, policy_loss, value_loss
 from plumbob.trainers.learner.learner_protocol import FIRST, Learners, LossSum, Pass
-from plumbob.trainers.online.experience import ComparedRows, Experience, LogprobsAndValues, sampler_gap
+from plumbob.trainers.online.experience import (
+    ComparedRows,
+    Experience,
+    LogprobsAndValues,
+    TeacherLogprobs,
+    learns_whole_kl,
+    sampler_gap,
+)
 from plumbob.trainers.online.trajectories import Trajectories
 
 MAX_TRUSTED_GAP = 1e-4
@@ -34,6 +41,8 @@ SQUARED_GAP = f"{FIRST}squared_log_ratio"
 
 def ppo_passes(ppo: PpoSettings, temperature: float) -> tuple[Pass[Experience], ...]:
     """The policy's loss and, where the estimator has a critic, its own; weighted means over the optimizer step."""
+    if learns_whole_kl(ppo.estimator):
+        return (Pass("policy", partial(teacher_kl_sum, temperature), total_weight),)
     policy: Pass[Experience] = Pass("policy", partial(policy_loss_sum, ppo, temperature), total_weight)
     critic = critic_of(ppo.estimator)
     if critic is None:
@@ -63,6 +72,18 @@ def policy_loss_sum(ppo: PpoSettings, temperature: float, forward: Any, batch: E
     reference = batch.kl.ref_logprobs.to(logprobs.device)
     penalty = kl_loss(logprobs, reference, mask, weights, importance, ppo.kl.estimate)
     return LossSum(result.loss + batch.kl.coefficient * penalty, statistics | {"kl_loss": penalty.detach()})
+
+
+def teacher_kl_sum(temperature: float, forward: Any, batch: Experience) -> LossSum:
+    """w KL(policy || teacher) of each token's whole distribution, summed (GKD, arXiv 2306.13649, equation 4, reverse).
+
+    The gradient goes through the policy's logits alone. That they decide too what is sampled is left out, as the paper
+    does. Importance weights have no part: where a token was drawn does not depend on which it was.
+    """
+    kl = forward(batch.input_ids, batch.attention_mask, batch.action_mask, temperature, batch.teachers)
+    mask, weights = (x.to(kl.device) for x in (batch.action_mask, batch.loss_weights))
+    loss = torch.where(mask, weights * kl, 0.0).sum()
+    return LossSum(loss, {"policy_loss": loss.detach()})
 
 
 def value_loss_sum(clip_range: float | None, temperature: float, forward: Any, batch: Experience) -> LossSum:
@@ -102,12 +123,15 @@ def compute_logprobs_and_values(
     temperature: float,
     has_critic: bool,
     probed: NDArray[np.int64] | None,
+    teachers: Tensor | None = None,
 ) -> LogprobsAndValues:
-    """Log-probs under the policy and the reference, and the critic's values, of sampled tokens before the update.
+    """Log-probs under the policy, the reference and the teachers, and the critic's values, of sampled tokens before the
+    update.
 
     Args:
         probed: rows by which the sampler's own log-probs are tried, and taken for the policy's if they hold. The
             learner computes them all where they do not, or None are probed.
+        teachers: the number of each row's, int64 [B]; None where there are none.
     """
     batch = TrajectoryBatch(trajectories.input_ids, trajectories.attention_mask, trajectories.action_mask, temperature)
     held = None if probed is None else probe(learners, trajectories, batch, probed)
@@ -120,7 +144,13 @@ def compute_logprobs_and_values(
         probed=held,
         ref_logprobs=torch.from_numpy(learners.compute(batch, "reference", forward_actions)),
         values=torch.from_numpy(learners.compute(batch, "value", forward_actions)) if has_critic else None,
+        graded=None if teachers is None else grade(learners, batch, teachers),
     )
+
+
+def grade(learners: Learners, batch: "TrajectoryBatch", teachers: Tensor) -> TeacherLogprobs:
+    logprobs = learners.compute(replace(batch, teachers=teachers), "teacher", forward_actions)
+    return TeacherLogprobs(teachers, torch.from_numpy(logprobs))
 
 
 def probe(
@@ -134,12 +164,13 @@ def probe(
 
 @dataclass(frozen=True)
 class TrajectoryBatch(Batch):
-    """What a forward over trajectories needs: tensors [B, T], and the sampling temperature."""
+    """What a forward over trajectories needs: tensors [B, T], the sampling temperature, and each row's teacher [B]."""
 
     input_ids: Tensor
     attention_mask: Tensor
     action_mask: Tensor
     temperature: float
+    teachers: Tensor | None = None
 
     @property
     def prompts(self) -> Prompts:
@@ -147,5 +178,6 @@ class TrajectoryBatch(Batch):
 
 
 def forward_actions(forward: Any, batch: TrajectoryBatch) -> Tensor:
-    result: Tensor = forward(batch.input_ids, batch.attention_mask, batch.action_mask, batch.temperature)
+    asked = batch.input_ids, batch.attention_mask, batch.action_mask, batch.temperature
+    result: Tensor = forward(*asked) if batch.teachers is None else forward(*asked, batch.teachers)
     return result
