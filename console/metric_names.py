@@ -83,6 +83,8 @@ OF_STAGES: Mapping[tuple[str, str], MetricName] = {
     ("reward", "accuracy"): _share("accuracy", "% of pairs"),
     ("dpo", "loss"): MetricName("loss", "per pair"),
     ("dpo", "accuracy"): _share("accuracy", "% of pairs"),
+    ("online-dpo", "policy_loss"): MetricName("policy loss", "per pair"),
+    ("online-dpo", "accuracy"): _share("accuracy", "% of pairs"),
     ("kto", "loss"): MetricName("loss", "per response"),
     ("kto", "accuracy"): _share("accuracy", "% of responses"),
 }

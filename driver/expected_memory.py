@@ -21,7 +21,7 @@ from plumbob.configs.runs import (
     RewardRun,
     SftRun,
 )
-from plumbob.configs.settings.algorithms import algorithm_of
+from plumbob.configs.settings.algorithms import Estimator, OnlineDpo, algorithm_of
 from plumbob.configs.settings.data import LengthSettings
 from plumbob.configs.settings.models import ModelRef, NewBertSettings, NewLlamaSettings, Tuning
 from plumbob.configs.settings.rewards import RewardGroupSettings
@@ -97,8 +97,7 @@ def _of_roles(run: LearnerRun, longest: int | None) -> Iterator[tuple[WorkerRole
             policy = _policy(run.policy.ref, run.policy.tuning)
             prompt = run.data.max_prompt_tokens
             tokens = longest or min(policy.num_positions, prompt + run.rollout.max_tokens)
-            roles = roles_of(run.ppo.estimator)
-            learner = _learner(policy, roles, run.learner, tokens, run.rollout.max_tokens)
+            learner = _online(policy, run.ppo.estimator, run.learner, tokens, run.rollout.max_tokens)
             yield "learner", _beside_teachers(learner, policy, run, tokens)
             yield "rollout", _sampler(policy, run.rollout, prompt)
             if run.reward is not None:
@@ -138,7 +137,7 @@ def _of_pipeline(run: PipelineRun) -> Expected:
     tuned, aligned = (_policy(run.policy.ref, tuning, dtype) for tuning in (run.policy.sft_tuning, run.policy.tuning))
     longest = _longest(aligned, None, data)
     sampled = min(aligned.num_positions, data.max_prompt_tokens + run.rollout.max_tokens)
-    online = _learner(aligned, roles_of(run.ppo.estimator), learner, sampled, run.rollout.max_tokens)
+    online = _online(aligned, run.ppo.estimator, learner, sampled, run.rollout.max_tokens)
     pairs = _learner(aligned, ("policy", "reference"), learner, RESPONSES_OF_A_PAIR * longest)
     # The reward model is calibrated on what the first rollout workers sample.
     samplers: dict[WorkerRole, MemoryEstimate] = {"rollout": _sampler(aligned, run.rollout, data.max_prompt_tokens)}
@@ -197,6 +196,14 @@ def _policy(ref: ModelRef | NewLlamaSettings, tuning: Tuning | None, new_dtype: 
 
 def _longest(policy: _Policy, longest: int | None, data: LengthSettings) -> int:
     return longest or min(policy.num_positions, data.max_prompt_tokens + data.max_response_tokens)
+
+
+def _online(
+    policy: _Policy, estimator: Estimator, learner: LearnerSettings, tokens: int, max_tokens: int
+) -> MemoryEstimate:
+    """`tokens`: of a whole sequence, of which a row has one, or the two of a pair."""
+    rows = RESPONSES_OF_A_PAIR if isinstance(estimator, OnlineDpo) else 1
+    return _learner(policy, roles_of(estimator), learner, rows * tokens, rows * max_tokens)
 
 
 def _pretrained(

@@ -8,6 +8,7 @@ from typing import Annotated, Literal, Self, assert_never
 from pydantic import Field, model_validator
 
 from plumbob.configs.base import Count, Factor, LearningRate, NumTokens, Positive, PositiveOrZero, Settings
+from plumbob.configs.settings.offline_objectives import DpoLoss, PreferenceLoss
 
 Discount = Annotated[float, Field(gt=0, le=1)]
 
@@ -88,17 +89,33 @@ class Distillation(Settings):
         return self
 
 
+class BestOfN(Settings):
+    """Only the best response of each group is learnt, by its likelihood (RAFT, Dong et al. 2023, arXiv 2304.06767)."""
+
+    kind: Literal["best-of-n"] = "best-of-n"
+
+
+class OnlineDpo(Settings):
+    """A loss of pairs, of each group the best response against the worst (Guo et al. 2024, arXiv 2402.04792)."""
+
+    kind: Literal["online-dpo"] = "online-dpo"
+    loss: PreferenceLoss = DpoLoss()
+
+
 Estimator = Annotated[
-    Gae | ReinforcePlusPlus | ReinforcePlusPlusBaseline | Rloo | Grpo | DrGrpo | Distillation,
+    Gae | ReinforcePlusPlus | ReinforcePlusPlusBaseline | Rloo | Grpo | DrGrpo | BestOfN | OnlineDpo | Distillation,
     Field(discriminator="kind"),
 ]
 
-GROUPED = ReinforcePlusPlusBaseline | Rloo | Grpo | DrGrpo
+RANKED = BestOfN | OnlineDpo
+"""Estimators that rank the responses to one prompt, and learn one row of each group: the best, or a pair."""
+
+GROUPED = ReinforcePlusPlusBaseline | Rloo | Grpo | DrGrpo | RANKED
 """Estimators that compare the responses to one prompt, of which there must be several."""
 
 
 def algorithm_of(estimator: Estimator) -> str:
-    """What people call policy gradients with that estimator: its kind, or `ppo` where it is PPO's own."""
+    """What people call the objective with that estimator: its kind, or `ppo` where it is PPO's own."""
     return "ppo" if isinstance(estimator, Gae) else estimator.kind
 
 
@@ -107,7 +124,9 @@ def critic_of(estimator: Estimator) -> Gae | None:
     match estimator:
         case Gae():
             return estimator
-        case ReinforcePlusPlus() | ReinforcePlusPlusBaseline() | Rloo() | Grpo() | DrGrpo() | Distillation():
+        case ReinforcePlusPlus() | ReinforcePlusPlusBaseline() | Rloo() | Grpo() | DrGrpo():
+            return None
+        case BestOfN() | OnlineDpo() | Distillation():
             return None
         case _:
             assert_never(estimator)

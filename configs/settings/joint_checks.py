@@ -3,9 +3,18 @@
 from collections.abc import Sequence
 from typing import Any, Literal
 
-from plumbob.configs.settings.algorithms import GROUPED, Distillation, Gspo, NoImportance
+from plumbob.configs.settings.algorithms import (
+    GROUPED,
+    RANKED,
+    Clipped,
+    Distillation,
+    Gspo,
+    NoImportance,
+    OnlineDpo,
+    TruncatedImportance,
+)
 from plumbob.configs.settings.models import TeacherSettings
-from plumbob.configs.settings.offline_objectives import RewardObjective
+from plumbob.configs.settings.offline_objectives import RewardObjective, reads_prompt
 from plumbob.configs.settings.rewards import RewardGroupSettings, no_reward
 from plumbob.configs.settings.training import PpoSettings
 from plumbob.configs.settings.workers import LearnerSettings, RolloutSettings
@@ -61,6 +70,52 @@ def check_ppo(ppo: PpoSettings, learner: LearnerSettings, rollout: RolloutSettin
         raise ValueError(
             f"ppo.max_staleness={ppo.max_staleness} trains on tokens of older policies, but ppo.importance.kind=none "
             "counts them as the learner's own: set ppo.importance.kind=truncated or masked, or ppo.max_staleness=0"
+        )
+    if isinstance(ppo.estimator, RANKED):
+        check_ranked(ppo, learner)
+    if isinstance(ppo.estimator, OnlineDpo):
+        check_online_pairs(ppo, ppo.estimator)
+
+
+def check_ranked(ppo: PpoSettings, learner: LearnerSettings) -> None:
+    """Of an estimator that learns one row of each group."""
+    chosen, size = f"ppo.estimator.kind={ppo.estimator.kind}", ppo.samples_per_prompt
+    if ppo.minibatch_size % size:
+        raise ValueError(
+            f"{chosen} learns from whole groups of ppo.samples_per_prompt={size} responses, into which "
+            f"ppo.minibatch_size={ppo.minibatch_size} cannot be cut: make it a multiple of {size}"
+        )
+    if ppo.rows_per_update % learner.num_workers:
+        raise ValueError(
+            f"ppo.minibatch_size={ppo.minibatch_size} is {ppo.rows_per_update} groups of "
+            f"ppo.samples_per_prompt={size}, which cannot be shared equally by "
+            f"learner.num_workers={learner.num_workers}: make it a multiple of {size * learner.num_workers}"
+        )
+    if ppo.kl.place == "loss":
+        raise ValueError(
+            f"{chosen} with ppo.kl.place=loss: it learns from responses that their reward has chosen, which do not say "
+            "how far the policy is from its reference; set ppo.kl.place=reward with ppo.kl.estimate=k1, which ranks "
+            "them by their reward less the KL"
+        )
+
+
+def check_online_pairs(ppo: PpoSettings, estimator: OnlineDpo) -> None:
+    """Of a loss of pairs, which has no surrogate."""
+    changed = {
+        "ppo.policy_loss": ppo.policy_loss != Clipped(),
+        "ppo.loss_mean": ppo.loss_mean != "token",
+        "ppo.importance": ppo.importance != TruncatedImportance(),
+    }
+    if any(changed.values()):
+        keys = ", ".join(key for key, is_changed in changed.items() if is_changed)
+        raise ValueError(
+            f"{keys}: not read by ppo.estimator.kind=online-dpo, whose loss of pairs is ppo.estimator.loss; leave the "
+            "default"
+        )
+    if reads_prompt(estimator.loss):
+        raise ValueError(
+            "ppo.estimator.loss.likelihood=sequence is also a likelihood of the prompts, which an online run does not "
+            "learn: set ppo.estimator.loss.likelihood=response"
         )
 
 

@@ -18,6 +18,7 @@ from plumbob.configs.base import (
     Settings,
 )
 from plumbob.configs.settings.algorithms import (
+    RANKED,
     Clipped,
     DynamicSamplingSettings,
     Estimator,
@@ -195,6 +196,11 @@ class PpoSettings(OptimizerSettings):
     @property
     def samples_per_step(self) -> int:
         return self.prompts_per_step * self.samples_per_prompt
+
+    @property
+    def rows_per_update(self) -> int:
+        """Rows of one optimizer step: its samples, or its groups where one row is learnt of each."""
+        return self.minibatch_size // (self.samples_per_prompt if isinstance(self.estimator, RANKED) else 1)
 
     @property
     def updates_per_step(self) -> int:

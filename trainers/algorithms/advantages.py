@@ -11,11 +11,13 @@ import torch
 from torch import Tensor
 
 from plumbob.configs.settings.algorithms import (
+    BestOfN,
     Distillation,
     DrGrpo,
     Estimator,
     Gae,
     Grpo,
+    OnlineDpo,
     ReinforcePlusPlus,
     ReinforcePlusPlusBaseline,
     Rloo,
@@ -62,6 +64,10 @@ def estimate(
             return Estimate(group_standardised(rewards, action_mask, groups, estimator.std_eps), None)
         case DrGrpo():
             return Estimate(group_centred(rewards, action_mask, groups), None)
+        case BestOfN():
+            return Estimate(best_and_worst(rewards, action_mask, groups).clamp(min=0), None)
+        case OnlineDpo():
+            return Estimate(best_and_worst(rewards, action_mask, groups), None)
         case Distillation():
             return Estimate(returns_to_go(rewards, action_mask, estimator.gamma), None)
         case _:
@@ -155,13 +161,46 @@ def group_baseline(rewards: Tensor, action_mask: Tensor, groups: Tensor, eps: fl
     return centred * torch.rsqrt(masked_variance(centred, action_mask) + eps)
 
 
+def best_and_worst(rewards: Tensor, action_mask: Tensor, groups: Tensor) -> Tensor:
+    """1 on every token of the response with the highest return of its group, -1 on those of the lowest, else 0.
+
+    The chosen and the rejected response of online DPO (Guo et al. 2024, arXiv 2402.04792); the best alone is RAFT's
+    (Dong et al. 2023, arXiv 2304.06767). Of returns that are the same but for rounding the first in the group counts:
+    a group's responses are drawn alike, so that none is preferred. A group of equal returns has neither.
+    """
+    has_action = action_mask.any(dim=1)
+    totals = torch.where(action_mask, rewards.double(), 0.0).sum(dim=1)
+    high, low, rounding = _range(totals, has_action, groups)
+    differs = has_spread(totals, has_action, groups)
+    is_high = differs & (totals >= high - rounding)
+    is_low = differs & (totals <= low + rounding) & ~is_high
+    return _on_tokens(_first(is_high, groups).double() - _first(is_low, groups).double(), action_mask)
+
+
 def has_spread(totals: Tensor, has_action: Tensor, groups: Tensor) -> Tensor:
     """bool [B]: whether the rewards [B] of the row's group differ by more than rounding; NaN counts as differing."""
-    totals = totals.double()
+    high, low, rounding = _range(totals.double(), has_action, groups)
+    return has_action & ~(high - low <= rounding)
+
+
+class _Range(NamedTuple):
+    """Attributes: float64 [B], of each row's group: its highest and lowest reward, and what is rounding between two."""
+
+    high: Tensor
+    low: Tensor
+    rounding: Tensor
+
+
+def _range(totals: Tensor, has_action: Tensor, groups: Tensor) -> _Range:
     high = _extremes(torch.where(has_action, totals, -torch.inf), groups, "amax")
     low = _extremes(torch.where(has_action, totals, torch.inf), groups, "amin")
-    bound = TIE * torch.maximum(high.abs(), low.abs()).clamp(min=1)
-    return has_action & ~(high - low <= bound)
+    return _Range(high, low, TIE * torch.maximum(high.abs(), low.abs()).clamp(min=1))
+
+
+def _first(flags: Tensor, groups: Tensor) -> Tensor:
+    """bool [B]: the first row of each group that has the flag [B]."""
+    rows = torch.arange(len(flags), device=flags.device)
+    return flags & (rows == _extremes(torch.where(flags, rows, len(flags)), groups, "amin"))
 
 
 class _Group(NamedTuple):

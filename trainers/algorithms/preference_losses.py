@@ -50,9 +50,18 @@ class PreferenceSums(NamedTuple):
 
 
 def preference_loss(
-    settings: PreferenceLoss, logprobs: Tensor, ref_logprobs: Tensor, num_tokens: Tensor, sequence_means: Tensor
+    settings: PreferenceLoss,
+    logprobs: Tensor,
+    ref_logprobs: Tensor,
+    num_tokens: Tensor,
+    sequence_means: Tensor,
+    is_pair: Tensor | None = None,
 ) -> PreferenceSums:
-    """Sums of `preference_rows`, with what is watched: accuracy, margin and rewards by the loss's own measure."""
+    """Sums of `preference_rows`, with what is watched: accuracy, margin and rewards by the loss's own measure.
+
+    Args:
+        is_pair: bool [B], False where a row stands for no pair and is in no sum; None where every row is one.
+    """
     rows = preference_rows(settings, logprobs, ref_logprobs, num_tokens, sequence_means)
     margins = margins_of(rows.rewards)
     watched = {
@@ -63,7 +72,10 @@ def preference_loss(
         "rejected_reward": rows.rewards[:, 1],
         **rows.parts,
     }
-    return PreferenceSums(rows.loss.sum(), {name: values.sum() for name, values in watched.items()})
+    weights = torch.ones_like(rows.loss) if is_pair is None else is_pair.float()
+    return PreferenceSums(
+        (weights * rows.loss).sum(), {name: (weights * values).sum() for name, values in watched.items()}
+    )
 
 
 def preference_rows(

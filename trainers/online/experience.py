@@ -198,8 +198,12 @@ def learnt_tokens(trajectories: Trajectories, mask_truncated: bool) -> tuple[Ten
     attention, actions = trajectories.attention_mask, trajectories.action_mask
     if not mask_truncated:
         return attention, actions
-    is_learnt = trajectories.ends_with_eos[:, None]
-    return attention & (is_learnt | (actions.cumsum(dim=1) == 0)), actions & is_learnt
+    return kept_tokens(attention, actions, trajectories.ends_with_eos[:, None])
+
+
+def kept_tokens(attention_mask: Tensor, action_mask: Tensor, is_kept: Tensor) -> tuple[Tensor, Tensor]:
+    """Both masks [B, T], of a row that is not kept (bool [B, 1]) the prompt alone."""
+    return attention_mask & (is_kept | (action_mask.cumsum(dim=1) == 0)), action_mask & is_kept
 
 
 def loss_weights(action_mask: Tensor, mean: Literal["token", "response"]) -> Tensor:

@@ -1,21 +1,32 @@
-"""The objective of a step: the policy's loss, the critic's where there is one, and the forwards before it."""
+"""The objective of a step: what of its experience is learnt, by which passes, and the forwards before it."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import Any
+from typing import Any, NamedTuple, assert_never
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from plumbob.configs.settings.algorithms import critic_of
+from plumbob.configs.settings.algorithms import (
+    BestOfN,
+    Distillation,
+    DrGrpo,
+    Estimator,
+    Gae,
+    Grpo,
+    OnlineDpo,
+    ReinforcePlusPlus,
+    ReinforcePlusPlusBaseline,
+    Rloo,
+)
 from plumbob.configs.settings.training import PpoSettings
 from plumbob.data.batch import Batch, Prompts, prompts_before
 from plumbob.rollout.rollout_records import Rollout
 from plumbob.trainers.algorithms.policy_losses import kl_loss, policy_loss, value_loss
-from plumbob.trainers.learner.learner_protocol import FIRST, Learners, LossSum, Pass
+from plumbob.trainers.learner.learner_protocol import Learners, LossSum, Pass
 from plumbob.trainers.online.experience import (
     ComparedRows,
     Experience,
@@ -24,6 +35,14 @@ from plumbob.trainers.online.experience import (
     learns_whole_kl,
     sampler_gap,
 )
+from plumbob.trainers.online.objectives.movement import SQUARED_GAP
+from plumbob.trainers.online.objectives.ranked_responses import (
+    best_responses,
+    num_pairs,
+    pair_loss_sum,
+    response_pairs,
+)
+from plumbob.trainers.online.objectives.teacher_kl import teacher_kl_sum
 from plumbob.trainers.online.trajectories import Trajectories
 
 MAX_TRUSTED_GAP = 1e-4
@@ -35,19 +54,53 @@ In float32 they are some 1e-6 apart, in bfloat16 some 1e-2.
 PROBED_SHARE = 16
 """One row in so many is probed."""
 
-SQUARED_GAP = f"{FIRST}squared_log_ratio"
-"""The statistic of (log pi - log pi_old)^2, of which nothing but the gap of old log-probs is left before a step."""
+
+class LearntRows(NamedTuple):
+    """What a step learns from.
+
+    Attributes:
+        batch: what the passes are given.
+        rows: of the step's responses the one that each row of the batch is named after in messages, [B].
+    """
+
+    batch: Batch
+    rows: NDArray[np.int64]
 
 
-def ppo_passes(ppo: PpoSettings, temperature: float) -> tuple[Pass[Experience], ...]:
-    """The policy's loss and, where the estimator has a critic, its own; weighted means over the optimizer step."""
-    if learns_whole_kl(ppo.estimator):
-        return (Pass("policy", partial(teacher_kl_sum, temperature), total_weight),)
-    policy: Pass[Experience] = Pass("policy", partial(policy_loss_sum, ppo, temperature), total_weight)
-    critic = critic_of(ppo.estimator)
-    if critic is None:
-        return (policy,)
-    return (policy, Pass("value", partial(value_loss_sum, critic.value_clip_range, temperature), total_weight))
+def learnt_rows(
+    estimator: Estimator, experience: Experience, computed: LogprobsAndValues, groups: Tensor
+) -> LearntRows:
+    """What the estimator's passes learn from: the experience itself, or rows that are made of it.
+
+    Args:
+        groups: int64 [B], rows with the same number respond to the same prompt.
+    """
+    match estimator:
+        case Gae() | ReinforcePlusPlus() | ReinforcePlusPlusBaseline() | Rloo() | Grpo() | DrGrpo() | Distillation():
+            return LearntRows(experience, np.arange(experience.num_rows))
+        case BestOfN():
+            return LearntRows(*best_responses(experience, groups))
+        case OnlineDpo():
+            return LearntRows(*response_pairs(experience, computed.ref_logprobs, groups))
+        case _:
+            assert_never(estimator)
+
+
+def ppo_passes(ppo: PpoSettings, temperature: float) -> tuple[Pass[Any], ...]:
+    """The policy's loss and, where the estimator has a critic, its own: means over the optimizer step."""
+    policy = Pass("policy", partial(policy_loss_sum, ppo, temperature), total_weight)
+    match ppo.estimator:
+        case ReinforcePlusPlus() | ReinforcePlusPlusBaseline() | Rloo() | Grpo() | DrGrpo() | BestOfN():
+            return (policy,)
+        case Gae(value_clip_range=clip_range):
+            return (policy, Pass("value", partial(value_loss_sum, clip_range, temperature), total_weight))
+        case OnlineDpo(loss=loss):
+            return (Pass("policy", partial(pair_loss_sum, loss, temperature), num_pairs),)
+        case Distillation():
+            whole = Pass("policy", partial(teacher_kl_sum, temperature), total_weight)
+            return (whole if learns_whole_kl(ppo.estimator) else policy,)
+        case _:
+            assert_never(ppo.estimator)
 
 
 def policy_loss_sum(ppo: PpoSettings, temperature: float, forward: Any, batch: Experience) -> LossSum:
@@ -72,18 +125,6 @@ def policy_loss_sum(ppo: PpoSettings, temperature: float, forward: Any, batch: E
     reference = batch.kl.ref_logprobs.to(logprobs.device)
     penalty = kl_loss(logprobs, reference, mask, weights, importance, ppo.kl.estimate)
     return LossSum(result.loss + batch.kl.coefficient * penalty, statistics | {"kl_loss": penalty.detach()})
-
-
-def teacher_kl_sum(temperature: float, forward: Any, batch: Experience) -> LossSum:
-    """w KL(policy || teacher) of each token's whole distribution, summed (GKD, arXiv 2306.13649, equation 4, reverse).
-
-    The gradient goes through the policy's logits alone. That they decide too what is sampled is left out, as the paper
-    does. Importance weights have no part: where a token was drawn does not depend on which it was.
-    """
-    kl = forward(batch.input_ids, batch.attention_mask, batch.action_mask, temperature, batch.teachers)
-    mask, weights = (x.to(kl.device) for x in (batch.action_mask, batch.loss_weights))
-    loss = torch.where(mask, weights * kl, 0.0).sum()
-    return LossSum(loss, {"policy_loss": loss.detach()})
 
 
 def value_loss_sum(clip_range: float | None, temperature: float, forward: Any, batch: Experience) -> LossSum:

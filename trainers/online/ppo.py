@@ -1,4 +1,4 @@
-"""The online policy-gradient loop, the same for PPO, RLOO, REINFORCE++ and GRPO: sample, score, learn, publish."""
+"""The online loop, the same for PPO, RLOO, GRPO, RAFT, online DPO and their kin: sample, score, learn, publish."""
 
 import math
 from collections.abc import Iterator, Sequence
@@ -38,11 +38,12 @@ from plumbob.trainers.online.collector import Collector, StepResponses
 from plumbob.trainers.online.experience import learnt_tokens, make_experience
 from plumbob.trainers.online.objective import (
     MAX_TRUSTED_GAP,
-    SQUARED_GAP,
     compute_logprobs_and_values,
+    learnt_rows,
     ppo_passes,
     rows_to_probe,
 )
+from plumbob.trainers.online.objectives.movement import SQUARED_GAP
 from plumbob.trainers.online.part_rewards import scores_learnt_from, with_totals
 from plumbob.trainers.online.recorder import PpoRecorder
 from plumbob.trainers.online.sample_ledger import SampleLedger
@@ -225,14 +226,15 @@ def learn(
     is_learnt = learnt_tokens(trajectories, ppo.mask_truncated)[1].any(dim=1)
     scores = scores_learnt_from(run, responses.scores, is_learnt, trajectories.groups)
     scale = learning_rate_scale(ppo, state.step, ppo.num_steps)
-    plan = UpdatePlan(ppo.minibatch_size, ppo.num_epochs, scale, update_seed(run.seed, state.step))
+    plan = UpdatePlan(ppo.rows_per_update, ppo.num_epochs, scale, update_seed(run.seed, state.step))
     with naming_prompts(responses.rollouts):
         experience, stats = make_experience(
             trajectories, scores, computed, ppo, state.kl_coefficient, state.step, run.rollout.max_tokens
         )
         stats = with_totals(run, stats, responses.scores, has_action)
-        with recorder.phase("learn"):
-            metrics = learners.update(with_replay(state.replayed, experience, state.step, run.seed), plan)
+    batch, rows = learnt_rows(ppo.estimator, experience, computed, trajectories.groups)
+    with naming_prompts([responses.rollouts[row] for row in rows]), recorder.phase("learn"):
+        metrics = learners.update(with_replay(state.replayed, batch, state.step, run.seed), plan)
     metrics |= {"kl_coefficient": state.kl_coefficient, "learning_rate": scale * ppo.learning_rate}
     squared_gap = metrics.pop(SQUARED_GAP, None)
     if computed.probed is not None and squared_gap is not None:

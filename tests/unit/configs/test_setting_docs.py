@@ -48,7 +48,8 @@ def test_a_setting_has_its_type_bounds_default_and_meaning() -> None:
 
 def test_a_choice_lists_its_variants_and_what_each_has() -> None:
     (kind,) = of_key("ppo.estimator.kind")
-    assert kind.type == "one of gae, reinforce++, reinforce++-baseline, rloo, grpo, dr-grpo, distillation"
+    kinds = "gae, reinforce++, reinforce++-baseline, rloo, grpo, dr-grpo, best-of-n, online-dpo, distillation"
+    assert kind.type == f"one of {kinds}"
     assert kind.default == "gae" and dict(kind.choices)["rloo"].startswith("The whole return less the mean")
     (gamma,) = of_key("ppo.estimator.gamma")
     assert gamma.only_with == ("ppo.estimator.kind=gae", "ppo.estimator.kind=reinforce++")

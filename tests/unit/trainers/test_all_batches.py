@@ -17,6 +17,7 @@ from plumbob.trainers.offline.pretrain import MaskedBatch
 from plumbob.trainers.offline.reward_batch import RewardBatch
 from plumbob.trainers.online.experience import CriticTargets, Experience, LossKl
 from plumbob.trainers.online.objective import TrajectoryBatch
+from plumbob.trainers.online.objectives.ranked_responses import PairSide, ResponsePairs
 from plumbob.verify.training.fit import WeightedResponses
 from tests.support.source_tree import modules
 
@@ -62,6 +63,15 @@ EXPERIENCE = Experience(
     kl=LossKl(tensor(1000), coefficient=0.05),
     teachers=torch.tensor([1, 0, 2]),
 )
+CHOSEN, REJECTED = (
+    PairSide(
+        torch.from_numpy(numbers(base)),
+        *(torch.tensor(rows).bool() for rows in (attended, LEARNT)),
+        tensor(base + 100),
+        tensor(base + 200),
+    )
+    for base, attended in ((300, MASK), (600, SHORT))
+)
 MADE: list[tuple[Batch, list[int]]] = [
     (TOKENS, [4, 1, 3]),
     (PAIRS, [4, 3, 3]),
@@ -75,6 +85,8 @@ MADE: list[tuple[Batch, list[int]]] = [
     ),
     (RESPONSES, [4, 1, 3]),
     (EXPERIENCE, [4, 1, 3]),
+    (CHOSEN, [4, 1, 3]),
+    (ResponsePairs(CHOSEN, REJECTED), [4, 3, 3]),
     (WeightedResponses(RESPONSES, torch.from_numpy(PER_ROW)), [4, 1, 3]),
 ]
 PARTS = {CriticTargets, LossKl}

@@ -5,7 +5,16 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from plumbob.configs.settings.algorithms import DrGrpo, Gae, Grpo, ReinforcePlusPlus, ReinforcePlusPlusBaseline, Rloo
+from plumbob.configs.settings.algorithms import (
+    BestOfN,
+    DrGrpo,
+    Gae,
+    Grpo,
+    OnlineDpo,
+    ReinforcePlusPlus,
+    ReinforcePlusPlusBaseline,
+    Rloo,
+)
 from plumbob.configs.settings.training import PpoSettings
 from plumbob.trainers.online.experience import LogprobsAndValues, make_experience
 from plumbob.trainers.online.trajectories import Trajectories
@@ -37,6 +46,7 @@ def permuted(record, order):
 
 
 ESTIMATORS = [Gae(gamma=0.9), ReinforcePlusPlus(gamma=0.9), ReinforcePlusPlusBaseline(), Rloo(), Grpo(), DrGrpo()]
+ESTIMATORS += [BestOfN(), OnlineDpo()]
 
 
 @pytest.mark.parametrize("estimator", ESTIMATORS, ids=lambda estimator: estimator.kind)

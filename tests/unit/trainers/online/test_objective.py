@@ -11,7 +11,8 @@ from plumbob.configs.settings.algorithms import FixedKl, Gae, Rloo
 from plumbob.configs.settings.training import PpoSettings
 from plumbob.rollout.rollout_records import Rollout, SampleRequest
 from plumbob.trainers.online.experience import CriticTargets, Experience, LossKl, loss_weights
-from plumbob.trainers.online.objective import SQUARED_GAP, ppo_passes, rows_to_probe
+from plumbob.trainers.online.objective import ppo_passes, rows_to_probe
+from plumbob.trainers.online.objectives.movement import SQUARED_GAP
 
 # Responses of two tokens, of one and of none; at the policy as it was, so that every ratio is 1.
 MASK = torch.tensor([[False, True, True], [False, True, False], [False, False, False]])

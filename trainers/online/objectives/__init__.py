@@ -1,0 +1,1 @@
+"""Online objectives that learn something else than each response's weighted tokens."""
