@@ -24,7 +24,9 @@ from plumbob.configs.settings.data import (
 )
 from plumbob.configs.settings.joint_checks import (
     check_divides,
+    check_environment,
     check_feedback_kind,
+    check_no_environment,
     check_no_teachers,
     check_parts,
     check_ppo,
@@ -137,6 +139,7 @@ class RewardRun(TrainingRun):
     @model_validator(mode="after")
     def _check(self) -> Self:
         check_feedback_kind(self.data.kind, self.reward_training.objective)
+        check_no_environment(self.rollout, self.kind)
         return self
 
 
@@ -204,6 +207,7 @@ class PpoRun(TrainingRun):
     def _check(self) -> Self:
         check_ppo(self.ppo, self.learner, self.rollout)
         check_parts(self.ppo, self.reward)
+        check_environment(self.rollout, self.reward)
         return self
 
 
@@ -230,6 +234,7 @@ class EvalRun(Run):
             raise ValueError("data.prompts measures a policy: give policy.model=FOLDER too")
         if self.policy is not None and self.data.prompts is None:
             raise ValueError("policy.model is measured on prompts: give data.prompts=FILE too")
+        check_environment(self.rollout, self.reward)
         needy = next((part for part in self.reward.weighted_parts if part.columns), None)
         if self.data.pairs is not None and needy is not None:
             raise ValueError(
@@ -283,6 +288,8 @@ class PipelineRun(TrainingRun):
         check_no_teachers(self.ppo)
         check_ppo(self.ppo, self.learner, self.rollout)
         check_parts(self.ppo, self.reward)
+        check_environment(self.rollout, self.reward)
+        check_no_environment(self.rollout, self.kind)
         check_second_judge(self.ppo, self.data.toy is not None)
         return self
 

@@ -69,6 +69,8 @@ KNOWN: Mapping[str, MetricName] = {
     "importance_cut_share": _share("importance ratios cut", "% of tokens"),
     "staleness_mean": MetricName("staleness, mean", "policy versions behind"),
     "staleness_max": MetricName("staleness, largest", "policy versions behind"),
+    "episode_turns": MetricName("turns of the policy", "per episode"),
+    "environment_failures": MetricName("failures of the environment", "episodes per step"),
     "num_rounds": MetricName("rounds of sampling", "per step"),
     "num_dropped_groups": MetricName("groups left out", "per step"),
     "num_flat_groups": MetricName("groups without spread", "per step"),

@@ -3,7 +3,7 @@
 import json
 import os
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Literal, get_args
 
@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from plumbob.core.atomic_files import flush, make_folder
 from plumbob.core.errors import UserError
-from plumbob.rollout.rollout_records import FinishReason
+from plumbob.rollout.rollout_records import EpisodeRecord, EpisodeTurn, FinishReason
 
 JOURNAL_FOLDER = "rollouts"
 """Below the stage's folder."""
@@ -47,9 +47,10 @@ _SCHEMA = pa.schema(
         ("action_mask", pa.list_(pa.bool_())),
         ("finish_reason", pa.string()),
         ("worker", pa.string()),
+        ("episode", pa.string()),
     ]
 )
-_ADDED: Mapping[str, Any] = {"prompt_row": "{}", "failures": [], "teacher_logprobs": []}
+_ADDED: Mapping[str, Any] = {"prompt_row": "{}", "failures": [], "teacher_logprobs": [], "episode": "null"}
 """Columns that journals of earlier versions lack -> what stands there for nothing."""
 _ARRAYS: Mapping[str, Any] = {
     "prompt_ids": np.int32,
@@ -77,6 +78,7 @@ class JournalRow:
         prompt_row: the row of the prompt's file, by its columns, as JSON on disk; empty where no reward reads it.
         rewards: part -> its reward.
         failures: part -> why it could not score the response.
+        episode: what the policy's turns in it were, and an environment's answers; JSON on disk.
         score: the scorer's total, before shaping.
         dropped: why it was not trained on; None where it was.
     """
@@ -103,6 +105,7 @@ class JournalRow:
     prompt_row: Mapping[str, Any] = field(default_factory=dict, hash=False)
     failures: Mapping[str, str] = field(default_factory=dict, hash=False)
     teacher_logprobs: NDArray[np.float32] = field(default_factory=lambda: np.empty(0, np.float32), hash=False)
+    episode: EpisodeRecord | None = None
 
     def __post_init__(self) -> None:
         num_tokens = len(self.token_ids)
@@ -170,8 +173,8 @@ def read_table(path: Path) -> pa.Table:
     except (pa.ArrowInvalid, OSError) as error:
         raise UserError(f"{path}: cannot be read as Parquet: {error}") from error
     missing = [name for name in _SCHEMA.names if name not in table.schema.names]
-    if set(missing) <= set(_ADDED):  # In the schema's order, so that each stands in its place.
-        for name in missing:
+    if set(missing) <= set(_ADDED):
+        for name in missing:  # In order, so that each finds its place.
             column = pa.array([_ADDED[name]] * len(table), _SCHEMA.field(name).type)
             table = table.add_column(_SCHEMA.get_field_index(name), name, column)
     if table.schema.names != _SCHEMA.names:
@@ -189,6 +192,8 @@ def _cell(row: JournalRow, step: int, column: str) -> Any:
         case "prompt_row":
             # What JSON has no form for, such as a date of a Parquet file, is written as text.
             return json.dumps(row.prompt_row, ensure_ascii=False, default=str)
+        case "episode":
+            return json.dumps(None if row.episode is None else asdict(row.episode), ensure_ascii=False)
         case _:
             return getattr(row, column)
 
@@ -198,4 +203,11 @@ def _row(cells: Mapping[str, Any]) -> JournalRow:
     others = {name: value for name, value in cells.items() if name not in arrays and name != "step"}
     others |= {name: dict(cells[name]) for name in ("rewards", "failures")}
     others["prompt_row"] = json.loads(cells["prompt_row"])
+    episode = json.loads(cells["episode"])
+    others["episode"] = None if episode is None else _episode(episode)
     return JournalRow(**others, **arrays)
+
+
+def _episode(cell: Mapping[str, Any]) -> EpisodeRecord:
+    turns = [EpisodeTurn(**turn | {"messages": tuple(turn["messages"])}) for turn in cell["turns"]]
+    return EpisodeRecord(tuple(turns), cell["failure"])

@@ -15,6 +15,7 @@ from plumbob.configs.settings.algorithms import (
 )
 from plumbob.configs.settings.models import TeacherSettings
 from plumbob.configs.settings.offline_objectives import RewardObjective, reads_prompt
+from plumbob.configs.settings.reward_parts import EnvironmentPart
 from plumbob.configs.settings.rewards import RewardGroupSettings, no_reward
 from plumbob.configs.settings.training import PpoSettings
 from plumbob.configs.settings.workers import LearnerSettings, RolloutSettings
@@ -184,6 +185,25 @@ def check_teachers(ppo: PpoSettings, teachers: Sequence[TeacherSettings], column
         raise ValueError(
             f"ppo.policy_loss.kind=gspo has one ratio for a whole response, and {kind} grades each token: set "
             f"ppo.policy_loss.kind=clipped"
+        )
+
+
+def check_environment(rollout: RolloutSettings, reward: RewardGroupSettings | None) -> None:
+    if reward is None:
+        return
+    part = next((part.label for part in reward.parts if isinstance(part, EnvironmentPart)), None)
+    if part is not None and rollout.environment is None:
+        raise ValueError(
+            f"{reward.section}.parts: {part} is what an environment gives, and there is none: name it as "
+            f"rollout.environment.source=file.py:Class"
+        )
+
+
+def check_no_environment(rollout: RolloutSettings, kind: str) -> None:
+    if rollout.environment is not None:
+        raise ValueError(
+            f"rollout.environment in a run of kind {kind}: its prompts' rows, which an environment is opened with, do "
+            f"not come so far; use it in a run of kind ppo or eval"
         )
 
 

@@ -9,7 +9,7 @@ from pydantic import Field, model_validator
 from plumbob.configs.base import BatchSize, ModelName, NumTokens, PositiveOrZero, Settings
 from plumbob.configs.settings.models import REWARD_MODEL, ModelRef, NewBertSettings
 from plumbob.configs.settings.programs.reward_programs import CodePart, FunctionPart
-from plumbob.configs.settings.reward_parts import ModelPart
+from plumbob.configs.settings.reward_parts import EnvironmentPart, ModelPart
 from plumbob.configs.settings.reward_services import HttpPart, LlmJudgePart
 from plumbob.configs.settings.rules.reward_rules import RulePart
 from plumbob.configs.settings.workers import WorkerGroupSettings
@@ -109,7 +109,8 @@ class CombinedReward:
 
 
 RewardPart = Annotated[
-    ModelPart | HttpPart | LlmJudgePart | RulePart | FunctionPart | CodePart, Field(discriminator="kind")
+    ModelPart | EnvironmentPart | HttpPart | LlmJudgePart | RulePart | FunctionPart | CodePart,
+    Field(discriminator="kind"),
 ]
 """What `reward.parts` is a list of. Each but `ModelPart`, which becomes a `ModelReward`, is a reward itself."""
 
@@ -118,6 +119,7 @@ Reward = (
     | EnsembleReward
     | RuleReward
     | CombinedReward
+    | EnvironmentPart
     | HttpPart
     | LlmJudgePart
     | RulePart

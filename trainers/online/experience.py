@@ -131,6 +131,7 @@ def make_experience(
     kl_coefficient: float,
     learner_version: int,
     max_tokens: int,
+    turn_scale: float = 0.0,
 ) -> tuple[Experience, ExperienceStats]:
     """Rewards, advantages and weights of one step's whole batch.
 
@@ -139,6 +140,7 @@ def make_experience(
         kl_coefficient: beta of the KL penalty, in the reward or in the loss.
         learner_version: the version that the update starts from.
         max_tokens: the length limit of responses.
+        turn_scale: what the rewards of an episode's turns count in its score, which has them already.
 
     Raises:
         StaleRollouts: a token is older than `ppo.max_staleness` versions, or newer than the learner.
@@ -162,7 +164,8 @@ def make_experience(
     attended, learnt = learnt_tokens(trajectories, ppo.mask_truncated)
     num_tokens = mask.sum(dim=1)
     response_rewards = shaped_rewards(scores, trajectories.ends_with_eos, num_tokens, ppo.shaping, max_tokens)
-    rewards = token_rewards(response_rewards, kl, mask, kl_coefficient if in_reward else 0.0)
+    turn_rewards = turn_scale * trajectories.turn_rewards
+    rewards = token_rewards(response_rewards, turn_rewards, kl, mask, kl_coefficient if in_reward else 0.0)
     if computed.graded is not None:
         rewards = torch.where(mask, computed.graded.logprobs.float() - logprobs, 0.0)
     advantages, returns = estimate(ppo.estimator, rewards, values, learnt, trajectories.groups)

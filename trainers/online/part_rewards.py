@@ -8,6 +8,7 @@ from torch import Tensor
 
 from plumbob.configs.runs import PpoRun
 from plumbob.configs.settings.algorithms import Distillation
+from plumbob.configs.settings.reward_parts import EnvironmentPart
 from plumbob.configs.settings.rewards import CombinedReward
 from plumbob.reward.scorer import Score
 from plumbob.trainers.algorithms.advantages import masked_mean, masked_variance, standardised_sum
@@ -32,6 +33,18 @@ def scores_learnt_from(run: PpoRun, scores: Sequence[Score], is_learnt: Tensor, 
     values = torch.tensor([[score.parts[part.name] for score in scores] for part in reward.parts])
     weights = torch.tensor([part.weight for part in reward.parts])
     return standardised_sum(values * is_open, weights, is_learnt, groups)
+
+
+def turn_scale(run: PpoRun) -> float:
+    """What the reward of an episode's turn counts in the response's: its part's weight, scaled as the total is.
+
+    0 where none counts by itself: without such a part, and where parts count by their places in their groups.
+    """
+    reward = None if run.reward is None else run.reward.reward
+    if run.ppo.combine_parts != "sum" or not isinstance(reward, CombinedReward):
+        return 0.0
+    weights = [part.weight for part in reward.parts if isinstance(part.reward, EnvironmentPart)]
+    return run.ppo.shaping.scale * sum(weights)
 
 
 def with_totals(run: PpoRun, stats: ExperienceStats, scores: Sequence[Score], has_action: Tensor) -> ExperienceStats:

@@ -21,6 +21,7 @@ from plumbob.models.tuning.methods import check_tunable
 from plumbob.reward.open_scorer import check_rows
 from plumbob.reward.reward_models.dialogue_form import RewardPrompts
 from plumbob.reward.scorer import Scorer
+from plumbob.rollout.environments.openings import openings_of
 from plumbob.rollout.requests import Samplers
 from plumbob.rollout.rollout_records import Rollout
 from plumbob.rollout.samplers.open_sampler import support_for
@@ -44,7 +45,7 @@ from plumbob.trainers.online.objective import (
     rows_to_probe,
 )
 from plumbob.trainers.online.objectives.movement import SQUARED_GAP
-from plumbob.trainers.online.part_rewards import scores_learnt_from, with_totals
+from plumbob.trainers.online.part_rewards import scores_learnt_from, turn_scale, with_totals
 from plumbob.trainers.online.recorder import PpoRecorder
 from plumbob.trainers.online.sample_ledger import SampleLedger
 from plumbob.trainers.online.trajectories import collate_rollouts
@@ -84,15 +85,17 @@ def prepare_ppo(run: PpoRun, opened: OpenedPolicy, scored: Sequence[RewardPrompt
     for prompts in scored:
         render = prompts.beside(render)
     rewards = [group.reward for group in (run.reward, run.judge) if group is not None]
-    reads_rows = run.teachers_by is not None or any(reward.reads_rows for reward in rewards)
-    split = hold_out(
-        lambda path: read_prompts(path, data, render, reads_rows),
-        data.prompts,
-        data.heldout_prompts,
-        lambda prompt: prompt.text,
-        data,
-        run.seed,
-    )
+    has_rows = run.rollout.environment is not None or run.teachers_by is not None
+    reads_rows = has_rows or any(reward.reads_rows for reward in rewards)
+    with openings_of(run.rollout.environment, run.seed) as opening:
+        split = hold_out(
+            lambda path: read_prompts(path, data, render, reads_rows, opening),
+            data.prompts,
+            data.heldout_prompts,
+            lambda prompt: prompt.text,
+            data,
+            run.seed,
+        )
     train = encode_prompts(tokenizer, split.train, data.max_prompt_tokens)
     check_rows(rewards, train.records, data.prompts)
     longest = max(len(prompt.ids) for prompt in train.records)
@@ -229,7 +232,14 @@ def learn(
     plan = UpdatePlan(ppo.rows_per_update, ppo.num_epochs, scale, update_seed(run.seed, state.step))
     with naming_prompts(responses.rollouts):
         experience, stats = make_experience(
-            trajectories, scores, computed, ppo, state.kl_coefficient, state.step, run.rollout.max_tokens
+            trajectories,
+            scores,
+            computed,
+            ppo,
+            state.kl_coefficient,
+            state.step,
+            run.rollout.max_tokens,
+            turn_scale(run),
         )
         stats = with_totals(run, stats, responses.scores, has_action)
     batch, rows = learnt_rows(ppo.estimator, experience, computed, trajectories.groups)

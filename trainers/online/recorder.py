@@ -123,6 +123,13 @@ def step_notes(responses: StepResponses, stats: ExperienceStats, ppo: PpoSetting
             f"the reward's part {part} could not score {len(reasons)} of {len(scores)} responses "
             f"({kinds_of_failures(reasons)}), the first of them for {reasons[0]}"
         )
+    failures = [rollout.episode.failure for rollout in responses.all_rollouts if rollout.episode is not None]
+    reasons = [reason for reason in failures if reason is not None]
+    if reasons:
+        yield (
+            f"the environment failed in {len(reasons)} of {len(failures)} episodes ({kinds_of_failures(reasons)}), in "
+            f"the first of them for {reasons[0]}"
+        )
     if stats.num_empty:
         yield f"{stats.num_empty} responses are empty and carry no signal"
     if ppo.mask_truncated and stats.missing_eos_share == 1:
@@ -207,4 +214,5 @@ def _journal_row(
         action_mask=rollout.action_mask,
         finish_reason=rollout.finish_reason,
         worker=rollout.worker,
+        episode=rollout.episode,
     )

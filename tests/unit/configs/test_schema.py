@@ -7,7 +7,7 @@ from typing import Any, get_origin
 
 import pytest
 
-from plumbob.configs.base import InputFile, IsFile, IsModel, MayChange, ModelName, Settings
+from plumbob.configs.base import InputFile, IsFile, IsFunction, IsModel, MayChange, ModelName, Settings
 from plumbob.configs.paths import with_absolute_paths
 from plumbob.configs.runs import RUN_KINDS, Run
 from plumbob.configs.schema import (
@@ -94,7 +94,9 @@ def test_what_a_setting_is_stands_in_its_type(kind: str, expected: dict[str, set
 
 def texts_without_mark(model: type[Settings], prefix: str = "") -> Iterator[str]:
     for name, field in model.model_fields.items():
-        if str in types_of(field.annotation) and not (is_marked(field, IsFile) or is_marked(field, IsModel)):
+        if str in types_of(field.annotation) and not any(
+            is_marked(field, mark) for mark in (IsFile, IsModel, IsFunction)
+        ):
             yield f"{prefix}{name}"
         for group in groups_of(field.annotation):
             yield from texts_without_mark(group, f"{prefix}{name}.")

@@ -22,8 +22,8 @@ from plumbob.configs.settings.models import EvaluatedPolicySettings, NewBertSett
 from plumbob.configs.settings.rewards import RewardEncoderSettings, ScorerSettings
 from plumbob.configs.settings.workers import TransformersEngine
 from plumbob.core.errors import UserError
+from plumbob.core.programs.function_source import digest_of_source
 from plumbob.models.adapter import CONFIG_FILE
-from plumbob.reward.programs.function_source import digest_of_source
 from plumbob.rollout.samplers.sampler import SamplerSpec
 from plumbob.trainers.build import models_of
 from plumbob.trainers.learner.engine import Rank
