@@ -101,9 +101,9 @@ class DistillationRow:
     estimator: Distillation
     num_teachers: int = 1
     size: Size = field(default_factory=Size)
-    num_samples: int = 510
-    num_steps: int = 200
-    learning_rate: float = 3e-3
+    num_samples: int = 150
+    num_steps: int = 100
+    learning_rate: float = 6e-3
     own_bugs: Mapping[str, LessonTarget | None] = field(default_factory=dict)
 
     @property
@@ -176,7 +176,7 @@ OF_SAMPLED_TOKENS: Mapping[str, LessonTarget | None] = {
     "the KL over the vocabulary as the advantage": unmoved,
     "the log-ratio the other way around": None,
 }
-FULL_ROW = DistillationRow("distillation", "full KL, 40 responses", Distillation(), num_steps=160, own_bugs=OF_WHOLE_KL)
+FULL_ROW = DistillationRow("distillation", "full KL, 40 responses", Distillation(), own_bugs=OF_WHOLE_KL)
 SAMPLED_ROW = DistillationRow(
     "distillation",
     "sampled tokens, 40 responses",
@@ -194,7 +194,6 @@ ROUTED_ROW = DistillationRow(
     "full KL, two teachers by the prompt's row, 40 responses",
     Distillation(),
     num_teachers=2,
-    num_steps=160,
     own_bugs={**OF_WHOLE_KL, "teachers exchanged": exchanged},
 )
 DISTILLATION_ROWS = (FULL_ROW, SAMPLED_ROW, RETURN_ROW, ROUTED_ROW)
