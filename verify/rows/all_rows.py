@@ -7,6 +7,7 @@ from typing import Protocol
 from plumbob.verify.rows.bug_shift import Moved
 from plumbob.verify.rows.offline_rows import OFFLINE_ROWS
 from plumbob.verify.rows.online_rows import ONLINE_ROWS, FitRow
+from plumbob.verify.rows.ranked_rows import RANKED_ROWS
 from plumbob.verify.rows.reward_rows import REWARD_ROWS
 from plumbob.verify.rows.surrogate_rows import SURROGATE_ROWS
 from plumbob.verify.rows.whole_system import WholeSystemRow
@@ -37,6 +38,7 @@ class VerifyRow(Protocol):
 ALL_ROWS: tuple[FitRow | VerifyRow, ...] = (
     *ONLINE_ROWS,
     *SURROGATE_ROWS,
+    *RANKED_ROWS,
     *OFFLINE_ROWS,
     *REWARD_ROWS,
     WholeSystemRow(),
