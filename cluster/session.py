@@ -27,11 +27,13 @@ from plumbob.cluster.workers.rollout_worker import RolloutWorker
 from plumbob.cluster.workers.same_versions import installed
 from plumbob.cluster.workers.scorer_worker import ScorerWorker
 from plumbob.cluster.workers.shared_storage import StorageProbe
+from plumbob.configs.base import IsFunction
 from plumbob.configs.runs import LearnerRun
+from plumbob.configs.schema import marked_texts
 from plumbob.configs.settings.rewards import ScorerSettings
 from plumbob.configs.settings.workers import ClusterSettings, RolloutSettings
 from plumbob.core.activities import activities
-from plumbob.reward.programs.function_source import source_digests
+from plumbob.core.programs.function_source import source_digests
 from plumbob.rollout.samplers.sampler import SamplerSpec
 from plumbob.trainers.metrics.step_record import Listener
 
@@ -187,7 +189,7 @@ class Session:
 
     def start_scorers(self, scorer: ScorerSettings) -> ScorerGroup:
         """Scorers with that reward."""
-        reward, sources = scorer.reward, source_digests(scorer)
+        reward, sources = scorer.reward, source_digests(marked_texts(scorer, IsFunction))
         opening = Preparation(lambda actor: actor.handle.open.remote(reward, sources), "loading the reward")
         pool = self._pools.get_or_open(scorer_need(scorer), scorer, ScorerWorker, (reward, sources), opening)
         return ScorerGroup(pool, reward.batch_size * BATCHES_PER_CALL)

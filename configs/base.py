@@ -7,13 +7,12 @@ from typing import Annotated, ClassVar, Literal, TypeVar
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 from pydantic_core import PydanticCustomError
 
+from plumbob.core.programs.function_source import SOURCE_SUFFIX
+
 T = TypeVar("T")
 
 MAX_NAME_BYTES, MAX_PATH_BYTES = 255, 4095
 """Of one part of a path, and of all of it, on the file systems of Linux."""
-
-SOURCE_SUFFIX = ".py"
-"""By which a file with a function is told from a module."""
 
 
 class Settings(BaseModel):
@@ -37,7 +36,7 @@ class IsFile:
 
 @dataclass(frozen=True)
 class IsFunction:
-    """The text names a function of the user's."""
+    """The text names a function or a class of the user's."""
 
 
 @dataclass(frozen=True)

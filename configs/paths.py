@@ -3,9 +3,10 @@
 from pathlib import Path
 from typing import TypeVar
 
-from plumbob.configs.base import SOURCE_SUFFIX, IsFile, IsFunction, IsModel
+from plumbob.configs.base import IsFile, IsFunction, IsModel
 from plumbob.configs.runs import Run
 from plumbob.configs.schema import with_marked_texts
+from plumbob.core.programs.function_source import SOURCE_SUFFIX
 
 ADAPTER_CONFIG_FILE = "adapter_config.json"
 """PEFT's, by which the folder of an adapter is told from that of a full model."""

@@ -2,7 +2,7 @@
 
 import types
 from collections.abc import Callable, Iterator
-from typing import Annotated, Any, TypeVar, Union, get_args, get_origin
+from typing import Annotated, Any, Literal, TypeVar, Union, get_args, get_origin
 
 from pydantic.fields import FieldInfo
 
@@ -52,6 +52,11 @@ def _has(annotation: Any, mark: type) -> bool:
     return any(isinstance(one, mark) or _has(one, mark) for one in get_args(annotation))
 
 
+def _words_of(field: FieldInfo) -> list[Any]:
+    """The words that a value may be instead of what its type's mark says."""
+    return [word for one in types_of(field.annotation) if get_origin(one) is Literal for word in get_args(one)]
+
+
 def marked_keys(model: type[Settings], mark: type, prefix: str = "") -> list[str]:
     """Dotted keys of all fields that have the mark. What is below a group that has it is not listed."""
     keys: dict[str, None] = {}
@@ -71,7 +76,7 @@ def marked_texts(settings: Settings, mark: type, prefix: str = "") -> Iterator[t
         match getattr(settings, name):
             case Settings() as group:
                 yield from marked_texts(group, mark, f"{prefix}{name}.")
-            case str() as text if is_marked(field, mark):
+            case str() as text if is_marked(field, mark) and text not in _words_of(field):
                 yield f"{prefix}{name}", text
             case tuple() as elements if element_groups_of(field.annotation):
                 for number, group in enumerate(elements):
@@ -91,7 +96,7 @@ def with_marked_texts(settings: S, mark: type, change: Callable[[str], str]) -> 
         match getattr(settings, name):
             case Settings() as group:
                 changed[name] = with_marked_texts(group, mark, change)
-            case str() as text if is_marked(field, mark):
+            case str() as text if is_marked(field, mark) and text not in _words_of(field):
                 changed[name] = change(text)
             case tuple() as elements if element_groups_of(field.annotation):
                 changed[name] = tuple(with_marked_texts(group, mark, change) for group in elements)

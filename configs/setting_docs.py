@@ -11,6 +11,7 @@ from functools import cache
 from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
 from annotated_types import Ge, Gt, Le, Lt
+from pydantic import JsonValue
 from pydantic.fields import FieldInfo
 from pydantic_core import to_jsonable_python
 
@@ -143,7 +144,7 @@ def _words(annotation: Any, marks: tuple[Any, ...]) -> str:
         return f"list of: {_words(args[0], marks)}"
     if origin is dict:
         return f"{_words(args[0], ()).replace(WORDS[str], 'name')}, each with: {_words(args[1], ())}"
-    if annotation is Any:
+    if annotation in (Any, JsonValue):
         return "anything"
     if isinstance(annotation, type) and issubclass(annotation, Settings):
         return "group"

@@ -8,6 +8,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Iterable
 from contextlib import suppress
 from pathlib import Path
@@ -20,10 +21,11 @@ class AfterDeath:
 
     Args:
         groups: ids of process groups.
+        grace_s: how long these may take to end by themselves.
     """
 
-    def __init__(self, groups: Iterable[int], folder: Path) -> None:
-        command = [sys.executable, "-I", "-S", __file__, str(folder), *map(str, groups)]
+    def __init__(self, groups: Iterable[int], folder: Path, grace_s: float = 0.0) -> None:
+        command = [sys.executable, "-I", "-S", __file__, str(folder), str(grace_s), *map(str, groups)]
         self._process = subprocess.Popen(command, stdin=subprocess.PIPE, start_new_session=True)
 
     def cancel(self) -> None:
@@ -31,12 +33,23 @@ class AfterDeath:
         self._process.communicate()
 
 
-def main(folder: str, *groups: str) -> None:
+def main(folder: str, grace_s: str, *groups: str) -> None:
     sys.stdin.buffer.read()
+    deadline = time.monotonic() + float(grace_s)
+    while time.monotonic() < deadline and any(_is_there(int(group)) for group in groups):
+        time.sleep(0.05)
     for group in groups:
         with suppress(ProcessLookupError):
             os.killpg(int(group), signal.SIGKILL)
     shutil.rmtree(folder, ignore_errors=True)
+
+
+def _is_there(group: int) -> bool:
+    try:
+        os.killpg(group, 0)
+    except ProcessLookupError:
+        return False
+    return True
 
 
 if __name__ == "__main__":

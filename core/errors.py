@@ -12,6 +12,7 @@
         ├── StaleRollouts         tokens older than the learner may train on
         ├── PublishError          a worker does not hold the policy that was published  (rollout/publish_proof.py)
         ├── StorageFailed         a disk is full or broken                              (core/disk_errors.py)
+        ├── EnvironmentFailed     an episode's environment failed     (rollout/environments/environment_protocol.py)
         ├── SandboxRefused        this host gives a program no sandbox                  (reward/programs/sandbox.py)
         ├── WorkerFailed          a worker raised an unexpected error                   (cluster/failures.py)
         └── WorkerLost            a worker died or did not answer; another replaces it  (cluster/failures.py)

@@ -24,16 +24,20 @@ from plumbob.cluster.connection import connected
 from plumbob.cluster.placement import Plan
 from plumbob.cluster.resources import memory_lines, resource_needs
 from plumbob.cluster.session import Session
+from plumbob.configs.base import IsFunction
 from plumbob.configs.paths import with_absolute_paths
 from plumbob.configs.resolved_copy import RESOLVED_FILE, read_resolved, when_begun, write_resolved
 from plumbob.configs.resume_rules import changes, check_changes
 from plumbob.configs.runs import AnyRun, EvalRun, Run
+from plumbob.configs.schema import marked_texts
 from plumbob.configs.settings.workers import ClusterSettings
 from plumbob.core.atomic_files import flush
 from plumbob.core.disk_errors import replace_text
 from plumbob.core.errors import UserError
+from plumbob.core.programs.function_source import source_digests
 from plumbob.core.stop_signals import stop_signals
 from plumbob.data.bounded_templates import TemplateClock, template_time
+from plumbob.driver.cpu_threads import with_threads
 from plumbob.driver.default_baseline import with_default_baseline
 from plumbob.driver.expected_memory import expected_memory
 from plumbob.driver.failure_advice import with_failure_advice
@@ -55,7 +59,6 @@ from plumbob.driver.run_folder.lock import locked_folder
 from plumbob.driver.stages.evaluation import run_eval
 from plumbob.driver.stages.evaluation_input import prepare_eval
 from plumbob.driver.stages.stage import StageContext
-from plumbob.reward.programs.function_source import source_digests
 from plumbob.trainers.metrics.stage_result import StageSummary
 from plumbob.trainers.metrics.step_record import Listener
 
@@ -146,7 +149,7 @@ def evaluate(config: EvalRun, listener: Listener, session: Session | None = None
     Arguments and errors are those of `run`.
     """
     folder = writable_folder(config)
-    config = with_default_baseline(with_absolute_paths(config))
+    config = with_threads(with_default_baseline(with_absolute_paths(config)))
     with stop_signals.handled("the evaluation ends"):
         with template_time(datetime.now()) as clock:
             data = prepare_eval(config)
@@ -256,7 +259,7 @@ def _execute(
     check_sources(config, folder)
     started, stage = when_begun(folder), stage_of(config, folder)
     with template_time(started) as clock:
-        run_stages = prepare_run(config)
+        run_stages = prepare_run(with_threads(config))
     check_models(config, folder)
     digests = new_digests(config, folder)
     needs, expected = resource_needs(config), expected_memory(config, run_stages.longest)
@@ -275,7 +278,7 @@ def _execute(
             listener.notify("cluster", note)
         for note in _date_notes(clock):
             listener.notify(stage, note)
-        write_resolved(config, folder, started, source_digests(config))
+        write_resolved(config, folder, started, source_digests(marked_texts(config, IsFunction)))
         write_digests(digests, folder)
         (folder / SUMMARY_FILE).unlink(missing_ok=True)  # A run that has one is finished, and this one is not.
         flush(folder)

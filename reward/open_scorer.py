@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from typing import assert_never
 
 from plumbob.configs.settings.programs.reward_programs import CodePart, FunctionPart
+from plumbob.configs.settings.reward_parts import EnvironmentPart
 from plumbob.configs.settings.reward_services import HttpPart, LlmJudgePart
 from plumbob.configs.settings.rewards import CombinedReward, EnsembleReward, ModelReward, Reward, RuleReward
 from plumbob.configs.settings.rules.reward_rules import RuleSettings
@@ -13,6 +14,7 @@ from plumbob.data.reading.field_values import shown
 from plumbob.data.records import RowError
 from plumbob.reward.combined import combined_opening
 from plumbob.reward.ensemble import ensemble_opening
+from plumbob.reward.episode_scorer import EpisodeScorer
 from plumbob.reward.programs.code_scorer import code_opening
 from plumbob.reward.programs.function_scorer import function_opening
 from plumbob.reward.reward_models.bert_model import check_reward_model, is_decoder, load_reward_model
@@ -74,6 +76,8 @@ def _opening(reward: Reward) -> Opening:
             return ensemble_opening([_opening(member) for member in members], penalty)
         case CombinedReward(parts):
             return combined_opening([(part, _opening(part.reward)) for part in parts])
+        case EnvironmentPart():
+            return Opening(lambda: None, lambda device: EpisodeScorer())
         case FunctionPart():
             return function_opening(reward)
         case CodePart():

@@ -18,12 +18,14 @@ class ScoreRequest:
         row: the row of the prompt's file, by its columns; empty where no part of the reward reads it.
         form_prompt: the prompt in the form of dialogue that the reward models were trained on; None where they read
             what the policy does.
+        episode_reward: what an environment gave for it; None where none took part.
     """
 
     prompt: str
     response: str
     row: Mapping[str, Any] = field(default_factory=dict, hash=False)
     form_prompt: str | None = None
+    episode_reward: float | None = None
 
     @property
     def model_pair(self) -> tuple[str, str]:
@@ -76,6 +78,13 @@ class Scorer(Protocol):
 
     def score(self, requests: Sequence[ScoreRequest]) -> list[Score]:
         """Scores in the order of the requests."""
+
+
+class Unrewarded:
+    """A scorer where there is no reward: each response's total is 0."""
+
+    def score(self, requests: Sequence[ScoreRequest]) -> list[Score]:
+        return [Score(0.0, {})] * len(requests)
 
 
 @dataclass(frozen=True)

@@ -3,7 +3,7 @@
 import json
 import os
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Literal, get_args
 
@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from plumbob.core.atomic_files import flush, make_folder
 from plumbob.core.errors import UserError
-from plumbob.rollout.rollout_records import FinishReason
+from plumbob.rollout.rollout_records import EpisodeRecord, EpisodeTurn, FinishReason
 
 JOURNAL_FOLDER = "rollouts"
 """Below the stage's folder."""
@@ -37,6 +37,7 @@ _SCHEMA = pa.schema(
         ("token_ids", pa.list_(pa.int32())),
         ("logprobs", pa.list_(pa.float32())),
         ("ref_logprobs", pa.list_(pa.float32())),
+        ("teacher_logprobs", pa.list_(pa.float32())),
         ("values", pa.list_(pa.float32())),
         ("rewards", pa.map_(pa.string(), pa.float64())),
         ("failures", pa.map_(pa.string(), pa.string())),
@@ -46,15 +47,17 @@ _SCHEMA = pa.schema(
         ("action_mask", pa.list_(pa.bool_())),
         ("finish_reason", pa.string()),
         ("worker", pa.string()),
+        ("episode", pa.string()),
     ]
 )
-_ADDED: Mapping[str, Any] = {"prompt_row": "{}", "failures": []}
+_ADDED: Mapping[str, Any] = {"prompt_row": "{}", "failures": [], "teacher_logprobs": [], "episode": "null"}
 """Columns that journals of earlier versions lack -> what stands there for nothing."""
 _ARRAYS: Mapping[str, Any] = {
     "prompt_ids": np.int32,
     "token_ids": np.int32,
     "logprobs": np.float32,
     "ref_logprobs": np.float32,
+    "teacher_logprobs": np.float32,
     "values": np.float32,
     "versions": np.int32,
     "action_mask": np.bool_,
@@ -70,10 +73,12 @@ class JournalRow:
         prompt_id, group_id, sample_index, seed, prompt, prompt_ids: as in `SampleRequest`.
         response, token_ids, logprobs, versions, action_mask, finish_reason, worker: as in `Rollout`.
         ref_logprobs: float32 [T], of the reference policy; empty where the response was dropped.
+        teacher_logprobs: float32 [T], of the response's teacher; empty when there is none.
         values: float32 [T], of the critic; empty when there is none.
         prompt_row: the row of the prompt's file, by its columns, as JSON on disk; empty where no reward reads it.
         rewards: part -> its reward.
         failures: part -> why it could not score the response.
+        episode: what the policy's turns in it were, and an environment's answers; JSON on disk.
         score: the scorer's total, before shaping.
         dropped: why it was not trained on; None where it was.
     """
@@ -99,12 +104,16 @@ class JournalRow:
     worker: str
     prompt_row: Mapping[str, Any] = field(default_factory=dict, hash=False)
     failures: Mapping[str, str] = field(default_factory=dict, hash=False)
+    teacher_logprobs: NDArray[np.float32] = field(default_factory=lambda: np.empty(0, np.float32), hash=False)
+    episode: EpisodeRecord | None = None
 
     def __post_init__(self) -> None:
         num_tokens = len(self.token_ids)
-        for name in ("logprobs", "ref_logprobs", "versions", "action_mask", "values"):
+        for name in ("logprobs", "ref_logprobs", "versions", "action_mask", "values", "teacher_logprobs"):
             length = len(getattr(self, name))
-            may_be_empty = name == "values" or (name == "ref_logprobs" and self.dropped is not None)
+            may_be_empty = name in ("values", "teacher_logprobs") or (
+                name == "ref_logprobs" and self.dropped is not None
+            )
             if length != num_tokens and not (may_be_empty and length == 0):
                 raise ValueError(f"{self.prompt_id}: {name} has {length} entries for a response of {num_tokens} tokens")
         if self.finish_reason not in get_args(FinishReason):
@@ -163,9 +172,10 @@ def read_table(path: Path) -> pa.Table:
         table = pq.ParquetFile(path).read()
     except (pa.ArrowInvalid, OSError) as error:
         raise UserError(f"{path}: cannot be read as Parquet: {error}") from error
-    if set(_SCHEMA.names) - set(table.schema.names) == set(_ADDED):  # One of before rewards had parts.
-        for name, nothing in _ADDED.items():
-            column = pa.array([nothing] * len(table), _SCHEMA.field(name).type)
+    missing = [name for name in _SCHEMA.names if name not in table.schema.names]
+    if set(missing) <= set(_ADDED):
+        for name in missing:  # In order, so that each finds its place.
+            column = pa.array([_ADDED[name]] * len(table), _SCHEMA.field(name).type)
             table = table.add_column(_SCHEMA.get_field_index(name), name, column)
     if table.schema.names != _SCHEMA.names:
         different = sorted(set(table.schema.names) ^ set(_SCHEMA.names))
@@ -182,6 +192,8 @@ def _cell(row: JournalRow, step: int, column: str) -> Any:
         case "prompt_row":
             # What JSON has no form for, such as a date of a Parquet file, is written as text.
             return json.dumps(row.prompt_row, ensure_ascii=False, default=str)
+        case "episode":
+            return json.dumps(None if row.episode is None else asdict(row.episode), ensure_ascii=False)
         case _:
             return getattr(row, column)
 
@@ -191,4 +203,11 @@ def _row(cells: Mapping[str, Any]) -> JournalRow:
     others = {name: value for name, value in cells.items() if name not in arrays and name != "step"}
     others |= {name: dict(cells[name]) for name in ("rewards", "failures")}
     others["prompt_row"] = json.loads(cells["prompt_row"])
+    episode = json.loads(cells["episode"])
+    others["episode"] = None if episode is None else _episode(episode)
     return JournalRow(**others, **arrays)
+
+
+def _episode(cell: Mapping[str, Any]) -> EpisodeRecord:
+    turns = [EpisodeTurn(**turn | {"messages": tuple(turn["messages"])}) for turn in cell["turns"]]
+    return EpisodeRecord(tuple(turns), cell["failure"])

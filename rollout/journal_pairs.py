@@ -54,7 +54,7 @@ def best_against_worst(rows: Iterable[tuple[int, JournalRow]], part: str | None,
         least_margin: by which the best must be above the worst; at 0 any difference will do.
 
     Raises:
-        UserError: a response has no such part.
+        UserError: a response has no such part, or is an episode.
     """
     prompts: dict[str, str] = {}
     best: dict[str, _Ranked] = {}
@@ -62,6 +62,11 @@ def best_against_worst(rows: Iterable[tuple[int, JournalRow]], part: str | None,
     num_unusable = 0
     for step, row in rows:
         prompts.setdefault(row.prompt_id, row.prompt)
+        if row.episode is not None:
+            raise UserError(
+                f"step {step}, prompt {row.prompt_id}: the response is an episode, and what its environment wrote is "
+                f"not the policy's to learn: pairs are made of runs without rollout.environment"
+            )
         if row.finish_reason != "stop" or not row.response.strip() or row.failures:
             num_unusable += 1
             continue

@@ -7,6 +7,7 @@ from typing import Protocol
 
 from plumbob.data.prompts import EncodedPrompt
 from plumbob.models.adapter import Adapter
+from plumbob.rollout.environments.environment_protocol import episode_seed
 from plumbob.rollout.rollout_records import PartialResponse, Rollout, SampleRequest
 
 
@@ -21,12 +22,18 @@ class Samplers(Protocol):
 
 
 def sample_requests(
-    prompts: Sequence[EncodedPrompt], samples_per_prompt: int, step: int, seed: int, first_index: int = 0
+    prompts: Sequence[EncodedPrompt],
+    samples_per_prompt: int,
+    step: int,
+    seed: int,
+    first_index: int = 0,
+    with_rows: bool = False,
 ) -> list[SampleRequest]:
     """`samples_per_prompt` requests for each prompt, in order; every response has a seed of its own.
 
     Args:
         first_index: of the first prompt in its step; the prompts that were asked before in the same step come first.
+        with_rows: each is to carry its prompt's row, for an environment.
     """
     requests = []
     for index, prompt in enumerate(prompts, first_index):
@@ -40,6 +47,8 @@ def sample_requests(
                     seed=response_seed(seed, group_id, index),
                     prompt=prompt.text,
                     prompt_ids=prompt.ids,
+                    row=prompt.row if with_rows else {},
+                    environment_seed=episode_seed(seed, prompt.row) if with_rows else 0,
                 )
             )
     return requests
@@ -49,7 +58,8 @@ def continuation(rollout: Rollout) -> SampleRequest | None:
     """What asks for the rest of a partial response; None for one that is finished."""
     if rollout.finish_reason != "partial":
         return None
-    return replace(rollout.request, partial=PartialResponse(rollout.token_ids, rollout.logprobs, rollout.versions))
+    started = PartialResponse(rollout.token_ids, rollout.logprobs, rollout.versions, rollout.action_mask)
+    return replace(rollout.request, partial=started)
 
 
 def partial_seed(request: SampleRequest) -> int:

@@ -36,7 +36,7 @@ class LearnerRanks:
 
     def get_or_start(self, settings: LearnerRankSettings) -> tuple[Actor, ...]:
         """The ranks that these settings ask for, rank 0 first."""
-        wanted = (learner_need(settings), settings.num_threads)
+        wanted = (learner_need(settings), settings.threads)
         if self._settings != wanted or not (self._actors or self._reservations.are_usable(self._reserved)):
             self.stop()
         if not self._actors:

@@ -64,7 +64,7 @@ class PoolRegistry:
             self.close([need.role])
             entry = None
         if entry is None:
-            entry = PoolEntry(self.make_pool(need, workers.num_threads, actor_class), need, workers.num_threads)
+            entry = PoolEntry(self.make_pool(need, workers.threads, actor_class), need, workers.threads)
             self._entries[need.role] = entry
         if need.count != entry.need.count:
             entry.need, entry.pool.target_size = need, need.count
@@ -89,4 +89,4 @@ class PoolRegistry:
 
 
 def _same_size(entry: PoolEntry, need: ResourceNeed, workers: WorkerGroupSettings) -> bool:
-    return (replace(entry.need, count=need.count), entry.num_threads) == (need, workers.num_threads)
+    return (replace(entry.need, count=need.count), entry.num_threads) == (need, workers.threads)

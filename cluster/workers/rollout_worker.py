@@ -23,10 +23,11 @@ class RolloutWorker(Worker):
     def open(self, spec: "SamplerSpec") -> None:
         """Another model instead of one that is open."""
         self._check_host((spec.model.name, spec.tokenizer))
+        from plumbob.rollout.episodes.episode_sampler import with_environment
         from plumbob.rollout.samplers.open_sampler import open_sampler
 
         self.close()
-        self._sampler = open_sampler(spec)
+        self._sampler = with_environment(open_sampler(spec), spec)
 
     def sample(self, requests: Sequence[SampleRequest]) -> list[Rollout]:
         from plumbob.rollout.samplers.sampler import sample

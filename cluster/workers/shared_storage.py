@@ -9,8 +9,8 @@ from pathlib import Path
 from plumbob.configs.paths import folders_of_base
 from plumbob.core.disk_errors import storage_reason
 from plumbob.core.errors import UserError, first_line
+from plumbob.core.programs.function_source import digest_of_source
 from plumbob.models.adapter import CONFIG_FILE
-from plumbob.reward.programs.function_source import digest_of_source
 
 
 class StorageProbe:

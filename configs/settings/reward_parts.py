@@ -1,4 +1,4 @@
-"""What every part of a reward has, and the part that is a trained reward model."""
+"""What every part of a reward has, and the parts that are a trained reward model and what an environment gives."""
 
 from typing import Annotated, ClassVar, Literal
 
@@ -50,3 +50,12 @@ class ModelPart(PartSettings):
     """Of prompt and response together, the reward model's own tokens."""
     normalize: bool = True
     """Use the calibration stored with the model: mean 0 and variance 1 under the policy that it was calibrated on."""
+
+
+class EnvironmentPart(PartSettings):
+    """What the environment of the rollouts gives, the sum over an episode's turns (`rollout.environment`).
+
+    With `ppo.estimator.kind=gae` each turn's reward stands at the turn's last token.
+    """
+
+    kind: Literal["environment"] = "environment"

@@ -9,7 +9,7 @@ from pydantic import Field, model_validator
 from plumbob.configs.base import BatchSize, ModelName, NumTokens, PositiveOrZero, Settings
 from plumbob.configs.settings.models import REWARD_MODEL, ModelRef, NewBertSettings
 from plumbob.configs.settings.programs.reward_programs import CodePart, FunctionPart
-from plumbob.configs.settings.reward_parts import ModelPart
+from plumbob.configs.settings.reward_parts import EnvironmentPart, ModelPart
 from plumbob.configs.settings.reward_services import HttpPart, LlmJudgePart
 from plumbob.configs.settings.rules.reward_rules import RulePart
 from plumbob.configs.settings.workers import WorkerGroupSettings
@@ -109,7 +109,8 @@ class CombinedReward:
 
 
 RewardPart = Annotated[
-    ModelPart | HttpPart | LlmJudgePart | RulePart | FunctionPart | CodePart, Field(discriminator="kind")
+    ModelPart | EnvironmentPart | HttpPart | LlmJudgePart | RulePart | FunctionPart | CodePart,
+    Field(discriminator="kind"),
 ]
 """What `reward.parts` is a list of. Each but `ModelPart`, which becomes a `ModelReward`, is a reward itself."""
 
@@ -118,6 +119,7 @@ Reward = (
     | EnsembleReward
     | RuleReward
     | CombinedReward
+    | EnvironmentPart
     | HttpPart
     | LlmJudgePart
     | RulePart
@@ -136,6 +138,12 @@ REWARDS_TODAY = (
     "output (reward.model=FOLDER, further ones as reward.ensemble), or a list of parts of which each has a kind and a "
     "weight (reward.parts, docs/rewards.md), or both"
 )
+
+
+def no_reward(section: str) -> str:
+    """What is said of a reward that there must be."""
+    return f"{section}.model is missing, and there are no {section}.parts; {REWARDS_TODAY}"
+
 
 MODEL = "model"
 """What `model` is called among the parts."""
@@ -230,7 +238,7 @@ class ScorerSettings(RewardGroupSettings):
     @model_validator(mode="after")
     def _check_given(self) -> Self:
         if self.model is None and not self.parts:
-            raise ValueError(f"{self.section}.model is missing, and there are no {self.section}.parts; {REWARDS_TODAY}")
+            raise ValueError(no_reward(self.section))
         if self.model is None and self.ensemble:
             raise ValueError(
                 f"{self.section}.ensemble has further reward models: give the first as {self.section}.model"

@@ -19,6 +19,7 @@ from plumbob.configs.base import (
     usable_path,
 )
 from plumbob.configs.settings.kuberay import KubeRaySettings
+from plumbob.configs.settings.programs.environments import EnvironmentSettings
 
 NumThreads = Annotated[int, Field(gt=0, le=4096)]
 """Of one process; and CPUs of one machine."""
@@ -58,8 +59,9 @@ class WorkerGroupSettings(Settings):
 
     num_workers: Changeable[NumWorkers] = 1
     """Processes in the group."""
-    num_threads: Changeable[NumThreads] = 1
-    """CPU threads of each."""
+    num_threads: Changeable[NumThreads | None] = None
+    """CPU threads of each. None is `OMP_NUM_THREADS` where that is set, and else all cores of this machine, shared by
+    the group's processes; on a cluster that is not this run's own, what each asks of Ray."""
     num_cpus: Changeable[CpuShare] = 0.5
     """What each asks of Ray; its threads are set apart, by `num_threads`."""
     num_gpus: Changeable[GpuShare] = 0.0
@@ -68,6 +70,11 @@ class WorkerGroupSettings(Settings):
     """Main memory. Nothing enforces it: it keeps workers off hosts that are too small."""
     placement: Changeable[Literal["pack", "spread"]] = "spread"
     """On as few hosts as possible, or over as many as there are."""
+
+    @property
+    def threads(self) -> int:
+        """`num_threads` of a run that is running."""
+        return self.num_threads or 1
 
 
 class LearnerRankSettings(WorkerGroupSettings):
@@ -159,7 +166,7 @@ class RolloutSettings(WorkerGroupSettings):
     temperature: Positive = 1.0
     """What logits are divided by before a token is drawn."""
     max_tokens: NumTokens = 64
-    """Of one response."""
+    """Of one response; of an episode, the policy's and the environment's together."""
     chunk_size: BatchSize = 64
     """Responses that one worker samples together: the unit of work that workers take."""
     partial_tokens: NumTokens | None = None
@@ -168,6 +175,8 @@ class RolloutSettings(WorkerGroupSettings):
     A worker that is lost costs no more of each response, and one that is draining goes after one such part. None
     samples a chunk whole, or anew: then it depends on the seed and the policy alone.
     """
+    environment: EnvironmentSettings | None = None
+    """What answers each turn of the policy's, so that a response is a whole episode; None makes it one turn."""
     autoscale: Changeable[AutoscaleSettings | None] = None
     """None keeps `num_workers`, which people may change while the run is running."""
 
@@ -182,6 +191,11 @@ class RolloutSettings(WorkerGroupSettings):
             raise ValueError(
                 f"rollout.partial_tokens={self.partial_tokens} hands partial responses back, and "
                 f"rollout.max_tokens={self.max_tokens} ends them before: set rollout.partial_tokens lower"
+            )
+        if self.partial_tokens is not None and self.environment is not None:
+            raise ValueError(
+                f"rollout.partial_tokens={self.partial_tokens} hands responses on to other workers, which have not the "
+                f"environment of an episode that has begun: leave it out with rollout.environment"
             )
         return self
 

@@ -55,13 +55,27 @@ def _of_group(rows: Sequence[JournalRow]) -> str:
     if len(ordered) > NUM_RESPONSES:
         ordered = [ordered[0], ordered[len(ordered) // 2], ordered[-1]]
     return _card(
-        rows[0].prompt, [_response(f"reward {number(row.score)}", _facts(row), row.response) for row in ordered]
+        rows[0].prompt, [_response(f"reward {number(row.score)}", _facts(row), _transcript(row)) for row in ordered]
     )
 
 
 def _facts(row: JournalRow) -> str:
-    cut = ["cut at the length limit"] if row.finish_reason == "length" else []
-    return " · ".join([f"{len(row.token_ids)} tokens", *cut])
+    cut = ["cut at a limit"] if row.finish_reason == "length" else []
+    turns = [] if row.episode is None else [f"{len(row.episode.turns)} turns"]
+    failed = [] if row.episode is None or row.episode.failure is None else [f"failed: {row.episode.failure}"]
+    return " · ".join([f"{len(row.token_ids)} tokens", *turns, *cut, *failed])
+
+
+def _transcript(row: JournalRow) -> str:
+    """The response; of an episode turn by turn, with what each earned and what the environment answered."""
+    if row.episode is None:
+        return row.response
+    lines = []
+    for turn in row.episode.turns:
+        earned = f" [reward {number(turn.reward)}]" if turn.reward else ""
+        lines.append(f"policy: {turn.text.strip()}{earned}")
+        lines += [f"{message['role']}: {message['content']}" for message in turn.messages]
+    return "\n".join(lines)
 
 
 def _of_policy(policy: str, response: Mapping[str, Any]) -> str:

@@ -12,6 +12,7 @@ from typing import Any, Generic, TypeVar
 
 from plumbob.configs.settings.data import LearntTurns, ReadingSettings
 from plumbob.core.errors import UserError
+from plumbob.data.reading.conversations import written_prompt
 from plumbob.data.reading.delimited_text import typed
 from plumbob.data.reading.feedback_fields import annotated_pair_of, ranking_of, scored_response_of
 from plumbob.data.reading.field_values import Fields
@@ -27,6 +28,7 @@ from plumbob.data.reading.fields import (
     text_of,
 )
 from plumbob.data.reading.formats import FileRow, iterate_rows, list_files
+from plumbob.data.reading.messages import messages_in
 from plumbob.data.reading.used_columns import (
     BlankColumns,
     LeftOutRows,
@@ -47,6 +49,7 @@ from plumbob.data.records import (
     make_prompt,
 )
 from plumbob.data.texts.chat import Message, Render, RowRender
+from plumbob.data.texts.control_tokens import unmarked_within
 from plumbob.data.texts.written_texts import written_texts
 
 T = TypeVar("T")
@@ -165,12 +168,27 @@ def read_labelled(path: str, rules: ReadingSettings, render: Render) -> ReadReco
     return _read(path, rules, render, labelled_of, lambda record: (record.prompt, record.response))
 
 
-def read_prompts(path: str, rules: ReadingSettings, render: Render, keeps_rows: bool = False) -> ReadRecords[Prompt]:
+Opening = Callable[[dict[str, Any]], list[Message] | None]
+"""The row of a prompt -> the messages with which an environment opens an episode on it; None for the row's own."""
+
+
+def read_prompts(
+    path: str, rules: ReadingSettings, render: Render, keeps_rows: bool = False, opening: Opening | None = None
+) -> ReadRecords[Prompt]:
     """Prompts, each once, of a file of prompts or of any file above. UserError as above.
 
     Args:
         keeps_rows: each prompt is to have its row, by the names of `data.columns` and else those of the file.
+        opening: makes the prompts, in place of what the rows have of them; None where the rows have them. RowError
+            where it cannot.
     """
+
+    def prompt_in(fields: Fields, watched: RowRender) -> Prompt:
+        messages = None if opening is None else opening(unmarked_within(dict(fields)))
+        if messages is None:
+            return make_prompt(prompt_of(fields, watched))
+        return make_prompt(written_prompt(fields, messages_in("the environment's opening", messages), watched))
+
     seen: set[str] = set()
 
     def is_repeated(prompt: Prompt) -> bool:
@@ -182,7 +200,7 @@ def read_prompts(path: str, rules: ReadingSettings, render: Render, keeps_rows: 
         path,
         rules,
         render,
-        lambda fields, watched: make_prompt(prompt_of(fields, watched)),
+        prompt_in,
         lambda record: (record.text,),
         is_repeated,
         "dropped, because their prompt stands in an earlier row",

@@ -133,6 +133,19 @@ def _is_marked(value: Any) -> bool:
             return False
 
 
+def unmarked_within(value: Any) -> Any:
+    """The same of all texts in a value: of lists and mappings as in `SpeltTokens.marked_within`."""
+    match value:
+        case str():
+            return unmarked(value)
+        case list():
+            return [unmarked_within(item) for item in value]
+        case dict():
+            return {unmarked_within(name): unmarked_within(item) for name, item in value.items()}
+        case _:
+            return value
+
+
 def unmarked(text: str) -> str:
     """The text as a person reads it."""
     return text.replace(MARK, "")

@@ -130,6 +130,7 @@ class ResponseEnds:
 
     Attributes:
         stop_ids: the tokens that end one.
+        stop_tokens: the same as text.
     """
 
     def __init__(self, tokenizer: Tokenizer) -> None:
@@ -138,7 +139,7 @@ class ResponseEnds:
         turn_ends = {} if self._turn is None else self._turn.ends
         self.stop_ids = {self._eos_id, *turn_ends.values()}
         ends = {str(tokenizer.eos_token), *turn_ends}
-        self._ends = sorted(filter(None, ends), key=len, reverse=True)
+        self.stop_tokens = sorted(filter(None, ends), key=len, reverse=True)
 
     def end_id(self, prompt: str, response: str) -> int:
         """What a response to the prompt ends with: a turn that the template opened ends as the template ends it."""
@@ -151,7 +152,7 @@ class ResponseEnds:
         """The response without the end tokens that its text spells: it gets one of its own."""
         start = stop = len(response)
         while True:
-            spelt = next((end for end in self._ends if response.endswith(end, 0, stop)), None)
+            spelt = next((end for end in self.stop_tokens if response.endswith(end, 0, stop)), None)
             if spelt is not None:
                 start = stop - len(spelt)
                 start = stop = start - response.endswith(MARK, 0, start)

@@ -6,17 +6,17 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from plumbob.configs.base import IsFile, IsModel
+from plumbob.configs.base import IsFile, IsFunction, IsModel
 from plumbob.configs.resolved_copy import sources_of_begun
 from plumbob.configs.runs import Run
 from plumbob.configs.schema import marked_texts
 from plumbob.core.activities import activities
 from plumbob.core.atomic_files import write_atomically
 from plumbob.core.errors import UserError
+from plumbob.core.programs.function_source import changed_sources, source_digests, source_file
 from plumbob.data.record_digest import Inputs
 from plumbob.data.row_digest import digest_of_rows
 from plumbob.models.fingerprint import digests_of_model
-from plumbob.reward.programs.function_source import changed_sources, source_digests, source_file
 
 INPUTS_FILE = "inputs.json"
 """In a run's folder: setting that names files -> digest of their rows when the run began."""
@@ -58,15 +58,17 @@ def check_models(config: Run, folder: Path) -> None:
 
 
 def check_sources(config: Run, folder: Path) -> None:
-    """Compare the user's functions with those that a run which has begun there began with, by their files.
+    """Compare the user's functions and classes with those that a run which has begun there began with, by their files.
 
     Raises:
         UserError: one is not the same any more, or is not there.
     """
-    for function in changed_sources(source_digests(config), sources_of_begun(folder)):
+    named = list(marked_texts(config, IsFunction))
+    keys = {function: key for key, function in named}
+    for function in changed_sources(source_digests(named), sources_of_begun(folder)):
         raise UserError(
-            f"function={function}: {source_file(function)} is not the source that the run began with, and may score "
-            f"otherwise. Put it back, or start a new run"
+            f"{keys[function]}={function}: {source_file(function)} is not the source that the run began with, and may "
+            f"do otherwise. Put it back, or start a new run"
         )
 
 

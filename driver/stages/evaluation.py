@@ -128,7 +128,10 @@ class PolicySampling:
         self._serving, self._scorer = ModelSampling(session, run.rollout), scorer
         self._rows = rows_of(policy.prompts)
         self._shape = (len(policy.prompts), run.evaluation.samples_per_prompt)
-        self._requests = sample_requests(policy.prompts, self._shape[1], EVALUATION_STEP, run.seed)
+        has_environment = run.rollout.environment is not None
+        self._requests = sample_requests(
+            policy.prompts, self._shape[1], EVALUATION_STEP, run.seed, with_rows=has_environment
+        )
 
     def responses(self, opened: OpenedPolicy, gold_reward: GoldReward | None) -> Responses:
         rollouts = self._serving.serve(opened).sample(self._requests)

@@ -19,6 +19,7 @@ from plumbob.models.loading import OpenedPolicy, open_baseline, open_policy
 from plumbob.models.tuning.targets import check_served
 from plumbob.reward.open_scorer import check_reward, check_rows
 from plumbob.reward.reward_models.dialogue_form import RewardPrompts
+from plumbob.rollout.environments.openings import openings_of
 from plumbob.rollout.samplers.open_sampler import support_for
 
 
@@ -94,9 +95,9 @@ def _prepare_policy(run: EvalRun, settings: EvaluatedPolicySettings) -> tuple[Ev
     if baseline is not None:
         check_served(baseline, support, ("reference",))
     scored = RewardPrompts(run.reward.reward)
-    read = read_prompts(
-        run.data.prompts, run.data, scored.beside(chat_renderer(tokenizer)), run.reward.reward.reads_rows
-    )
+    reads_rows = run.rollout.environment is not None or run.reward.reward.reads_rows
+    with openings_of(run.rollout.environment, run.seed) as opening:
+        read = read_prompts(run.data.prompts, run.data, scored.beside(chat_renderer(tokenizer)), reads_rows, opening)
     encoded = encode_prompts(tokenizer, read.records, run.data.max_prompt_tokens)
     order = np.random.default_rng(run.seed).permutation(len(encoded.records))[: run.evaluation.num_prompts]
     prompts = tuple(encoded.records[index] for index in order)

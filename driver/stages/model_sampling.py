@@ -31,9 +31,10 @@ def sampler_spec(opened: OpenedPolicy, rollout: RolloutSettings, lora_rank: int)
         lora_rank=max(lora_rank, SHARED_LORA_RANK) if adapter == "lora" else 0,
         tokenizer=absolute(opened.source.tokenizer_folder),
         tensor_parallel=rollout.tensor_parallel,
-        num_threads=rollout.num_threads,
+        num_threads=rollout.threads,
         adapter=adapter,
         partial_tokens=rollout.partial_tokens,
+        environment=rollout.environment,
     )
 
 

@@ -4,7 +4,6 @@ import os
 import shutil
 import signal
 import subprocess
-import sys
 import tempfile
 import time
 import weakref
@@ -17,10 +16,11 @@ from typing import Any
 from plumbob.configs.settings.programs.reward_programs import FunctionPart
 from plumbob.core.after_death import AfterDeath
 from plumbob.core.errors import UserError
+from plumbob.core.programs.function_source import digest_of_source, source_file
+from plumbob.core.programs.message_pipe import MessagePipe, PipeClosed
+from plumbob.core.programs.process_environment import command_of, kept_environment
 from plumbob.reward.programs import function_program
 from plumbob.reward.programs.function_program import Call, time_out
-from plumbob.reward.programs.function_source import digest_of_source, source_file
-from plumbob.reward.programs.message_pipe import MessagePipe, PipeClosed
 
 START_TIMEOUT_S = 120.0
 """To start and to import the function, whatever that imports."""
@@ -30,14 +30,6 @@ GRACE_S = 1.0
 
 EXIT_WAIT_S = 5.0
 """How long a process that was killed may take to be gone."""
-
-KEPT_ENVIRONMENT = (
-    *("PATH", "HOME", "USER", "LOGNAME", "SHELL", "TZ", "LANG", "LANGUAGE", "PYTHONPATH", "LD_LIBRARY_PATH"),
-    *("VIRTUAL_ENV", "OMP_NUM_THREADS", "SSL_CERT_FILE", "SSL_CERT_DIR"),
-    # The GPU that Ray gave the scorer: another one is somebody else's.
-    *("CUDA_VISIBLE_DEVICES", "ROCR_VISIBLE_DEVICES", "HIP_VISIBLE_DEVICES"),
-)
-"""What a function's process sees of the scorer's environment, beside LC_*, a TMPDIR of its own and what it asks for."""
 
 
 @dataclass(frozen=True)
@@ -112,16 +104,17 @@ class FunctionProcess:
         file = source_file(part.function)
         scratch = tempfile.mkdtemp(prefix="plumbob-function-")
         self._process = subprocess.Popen(
-            [sys.executable, "-E", "-P", "-u", function_program.__file__],
+            command_of(function_program.__name__),
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL if self._quiet else None,
             cwd=file.parent,
-            env={**environment_for(part), "TMPDIR": scratch},
+            env={**kept_environment(f"function={part.function}", "environment", part.environment), "TMPDIR": scratch},
             start_new_session=True,
         )
         self._end = weakref.finalize(self, _end, self._process, AfterDeath([self._process.pid], Path(scratch)), scratch)
-        self._pipe = MessagePipe(self._process)
+        assert self._process.stdin is not None and self._process.stdout is not None
+        self._pipe = MessagePipe(self._process.stdin.fileno(), self._process.stdout.fileno())
         asked = {
             "place": str(file) if place.endswith(".py") else place,
             "name": name,
@@ -172,15 +165,3 @@ def _end(process: "subprocess.Popen[bytes]", after_death: AfterDeath, scratch: s
         stream.close()
     after_death.cancel()
     shutil.rmtree(scratch, ignore_errors=True)
-
-
-def environment_for(part: FunctionPart) -> dict[str, str]:
-    """What the process of a function sees. Raises UserError where a variable that it asks for is not set."""
-    missing = next((name for name in part.environment if name not in os.environ), None)
-    if missing is not None:
-        raise UserError(
-            f"function={part.function}: environment has {missing}, which is not set here; set it where the run's Ray "
-            f"is started, on every host"
-        )
-    kept = (*KEPT_ENVIRONMENT, *(name for name in os.environ if name.startswith("LC_")), *part.environment)
-    return {name: os.environ[name] for name in kept if name in os.environ}

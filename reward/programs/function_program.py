@@ -1,42 +1,36 @@
 """The program of the process in which a user's function runs: calls come in on a pipe, what it gave goes out.
 
-It imports nothing but the standard library, so that it starts at once; the other side is `function_process`. A message
-is JSON after its length. The first says which function it is, and is answered by what that takes, or why it is refused;
-each further one is a list of calls, and is answered by a message for each of them, in any order.
+The other side is `function_process`. The first message says which function it is, and is answered by what that takes,
+or why it is refused; each further one is a list of calls, answered by a message for each of them, in any order.
 """
 
 import asyncio
-import importlib
-import importlib.util
 import inspect
 import json
 import numbers
 import os
 import resource
-import struct
-import sys
-import traceback
 from collections.abc import Callable, Sequence
-from pathlib import Path
-from types import ModuleType
-from typing import Any, BinaryIO
+from typing import Any
 
-HEADER = struct.Struct(">Q")
-MAX_TRACEBACK_LINES = 12
-MAX_LINE = 300
-MAX_FLOAT32 = 3.4e38
-"""What is larger is infinite to the learner."""
+from plumbob.core.programs.users_code import (
+    HEADER,
+    MAX_FLOAT32,
+    Failure,
+    Refused,
+    failure_of,
+    limit,
+    load_function,
+    read_message,
+    users_lines,
+)
 
 Write = Callable[[dict[str, Any]], None]
 Call = tuple[str, str, dict[str, Any]]
 """Prompt, response and row."""
 
-Answer = dict[str, Any]
-"""`value`, or else `failure`, by which such are counted, and `detail`, the lines of a traceback where there is one."""
-
-
-class Refused(Exception):  # noqa: N818 - a refusal of what the user named, told on the other side
-    """It is nothing that can be called for a score."""
+Answer = Failure
+"""Or `value`."""
 
 
 def main() -> None:
@@ -52,64 +46,22 @@ def main() -> None:
     asked = read_message(calls)
     if asked is None:
         return
-    _limit(resource.RLIMIT_DATA, asked["memory_bytes"])
-    _limit(resource.RLIMIT_CORE, 0)
+    limit(resource.RLIMIT_DATA, asked["memory_bytes"])
+    limit(resource.RLIMIT_CORE, 0)
     try:
-        function = load(asked["place"], asked["name"])
+        function = load_function(asked["place"], asked["name"])
         has_row = takes_row(function, asked["name"])
     except Refused as error:
         write({"refused": str(error)})
         return
     except BaseException as error:
-        write({"refused": "cannot be imported", "detail": users_lines(error)})
+        write({"refused": "cannot be imported", "detail": users_lines(error, __file__)})
         return
     answering = Answering(function, 3 if has_row else 2, asked["batched"], asked["timeout_s"])
     write({"takes_row": has_row, "is_async": answering.is_async})
     with asyncio.Runner() as runner:
         while (batch := read_message(calls)) is not None:
             answering.answer(batch, write, runner)
-
-
-def _limit(kind: int, most: int) -> None:
-    _, hard = resource.getrlimit(kind)
-    most = most if hard == resource.RLIM_INFINITY else min(most, hard)
-    resource.setrlimit(kind, (most, most))
-
-
-def read_message(stream: BinaryIO) -> Any:
-    """The next message; None where the other side has gone."""
-    header = stream.read(HEADER.size)
-    if len(header) < HEADER.size:
-        return None
-    return json.loads(stream.read(HEADER.unpack(header)[0]))
-
-
-# ---------------------------------------------------------------------------------------------------- the function
-
-
-def load(place: str, name: str) -> Callable[..., Any]:
-    """The function, its module imported afresh; whatever that raises."""
-    sys.path[:0] = [entry for entry in os.environ.get("PYTHONPATH", "").split(os.pathsep) if entry]
-    module = _module_of(Path(place)) if place.endswith(".py") else importlib.import_module(place)
-    function = getattr(module, name, None)
-    if function is None:
-        near = [one for one, value in vars(module).items() if inspect.isfunction(value)]
-        raise Refused(f"{place} has no {name}; its functions: {', '.join(near) or 'none'}")
-    if not callable(function) or inspect.isclass(function):
-        raise Refused(f"{name} in {place} is no function but a {type(function).__name__}")
-    return function
-
-
-def _module_of(path: Path) -> ModuleType:
-    """A file as a module, whose neighbours it can import; it takes no other module's name from it."""
-    sys.path.insert(0, str(path.parent))
-    name = path.stem if path.stem not in sys.modules and path.stem not in sys.stdlib_module_names else f"_{path.stem}"
-    spec = importlib.util.spec_from_file_location(name, path)
-    assert spec is not None and spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[name] = module
-    spec.loader.exec_module(module)
-    return module
 
 
 def takes_row(function: Callable[..., Any], name: str) -> bool:
@@ -169,9 +121,9 @@ class Answering:
             async with asyncio.timeout(self._timeout_s) as bound:
                 return await self._function(*arguments), None
         except TimeoutError as error:
-            return None, time_out(self._timeout_s) if bound.expired() else failure_of(error)
+            return None, time_out(self._timeout_s) if bound.expired() else failure_of(error, __file__)
         except BaseException as error:
-            return None, failure_of(error)
+            return None, failure_of(error, __file__)
 
 
 def _write_batch(answers: Sequence[Answer], write: Write) -> None:
@@ -192,7 +144,7 @@ def answers_of(count: int, function: Callable[..., Any], *arguments: Any) -> lis
     try:
         values = list(function(*arguments))
     except BaseException as error:
-        return [failure_of(error)] * count
+        return [failure_of(error, __file__)] * count
     if len(values) != count:
         return [{"failure": f"wrong number: it gave {len(values)} values for {count} responses"}] * count
     return [answer_of(_same, value) for value in values]
@@ -209,22 +161,4 @@ def answer_of(function: Callable[..., Any], *arguments: Any) -> Answer:
         number = float(value)
         return {"value": number} if abs(number) <= MAX_FLOAT32 else {"failure": f"not finite: it gave {number}"}
     except BaseException as error:
-        return failure_of(error)
-
-
-def failure_of(error: BaseException) -> Answer:
-    what = traceback.format_exception_only(error)[-1].splitlines()
-    return {"failure": what[0][:MAX_LINE] if what else type(error).__name__, "detail": users_lines(error)}
-
-
-def users_lines(error: BaseException) -> list[str]:
-    """The last lines of its traceback, without those that are ours."""
-    found = traceback.TracebackException.from_exception(error)
-    frames = [frame for frame in found.stack if frame.filename != __file__ and "importlib" not in frame.filename]
-    found.stack = traceback.StackSummary.from_list(frames)
-    lines = [line for text in found.format() for line in text.splitlines()]
-    return [line[:MAX_LINE] for line in lines[-MAX_TRACEBACK_LINES:]]
-
-
-if __name__ == "__main__":
-    main()
+        return failure_of(error, __file__)

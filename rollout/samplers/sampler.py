@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from transformers import GenerationConfig
 
 from plumbob.configs.settings.models import ModelRef
+from plumbob.configs.settings.programs.environments import EnvironmentSettings
 from plumbob.configs.settings.workers import AdapterServing, SamplerEngine
 from plumbob.core.errors import UserError
 from plumbob.core.outside import from_outside
@@ -43,6 +44,7 @@ class SamplerSpec:
         adapter: how vLLM holds one.
         partial_tokens: a response that has made so many since it was submitted, and is not finished, comes back
             partial; None makes responses whole.
+        environment: what answers the policy's turns; None where a response is one turn.
     """
 
     model: ModelRef
@@ -56,6 +58,7 @@ class SamplerSpec:
     num_threads: int = 1
     adapter: AdapterServing = "lora"
     partial_tokens: int | None = None
+    environment: EnvironmentSettings | None = None
 
 
 class Sampler(Protocol):
@@ -163,7 +166,7 @@ class ResponseInProgress:
             token_ids=token_ids,
             logprobs=np.concatenate([started.logprobs, np.asarray(self.logprobs, np.float32)]),
             versions=np.concatenate([started.versions, versions]),
-            action_mask=np.ones(len(token_ids), np.bool_),
+            action_mask=np.concatenate([started.action_mask, np.ones(len(self.token_ids), np.bool_)]),
             worker=worker,
         )
 
@@ -174,19 +177,24 @@ def begin_response(spec: SamplerSpec, context: int, version: int, request: Sampl
     Raises:
         UserError: the prompt fills the context.
     """
-    room = context - len(request.prompt_ids)
-    if room < 1:
-        raise UserError(
-            f"prompt {request.prompt_id} has {len(request.prompt_ids)} tokens and the context of {spec.model.name} is "
-            f"{context}: no room for a response; lower data.max_prompt_tokens to {context - spec.max_tokens} or less"
-        )
-    max_tokens = min(room, spec.max_tokens)
+    max_tokens = response_room(spec, context, request)
     left = max_tokens - len(request.partial.token_ids)
     if left < 1:
         raise ValueError(f"the response to prompt {request.prompt_id} has {max_tokens} tokens, which is its limit")
     return ResponseInProgress(
         request, version, max_tokens, left if spec.partial_tokens is None else min(left, spec.partial_tokens)
     )
+
+
+def response_room(spec: SamplerSpec, context: int, request: SampleRequest) -> int:
+    """Tokens that the whole response may have, at least 1. UserError as `begin_response`."""
+    room = context - len(request.prompt_ids)
+    if room < 1:
+        raise UserError(
+            f"prompt {request.prompt_id} has {len(request.prompt_ids)} tokens and the context of {spec.model.name} is "
+            f"{context}: no room for a response; lower data.max_prompt_tokens to {context - spec.max_tokens} or less"
+        )
+    return min(room, spec.max_tokens)
 
 
 def open_sampled(spec: SamplerSpec) -> OpenedPolicy:

@@ -50,13 +50,22 @@ def overlong_penalty(num_tokens: Tensor, settings: OverlongPenaltySettings, max_
     return settings.penalty * (over.float() / settings.cache_tokens).clamp(0, 1)
 
 
-def token_rewards(response_rewards: Tensor, kl: Tensor, action_mask: Tensor, kl_coefficient: float) -> Tensor:
-    """-beta KL on every action token, and the response's reward [B] on the row's last one; [B, T], 0 elsewhere.
+def token_rewards(
+    response_rewards: Tensor, turn_rewards: Tensor, kl: Tensor, action_mask: Tensor, kl_coefficient: float
+) -> Tensor:
+    """-beta KL on every action token, and what the response earns where it earns it; [B, T], 0 outside the mask.
+
+    A row's sum is its response's reward less beta times its KL, however much of it is earned at turns.
 
     Args:
+        response_rewards: of whole responses, [B].
+        turn_rewards: the part of them that turns of an episode earn, on their last tokens, [B, T]; the rest is earned
+            on the row's last action token.
         kl_coefficient: beta; 0 where the divergence is paid for in the loss.
     """
-    rewards = torch.where(action_mask, -kl_coefficient * kl, 0.0)
+    turn_rewards = torch.where(action_mask, turn_rewards, 0.0)
+    rewards = turn_rewards + torch.where(action_mask, -kl_coefficient * kl, 0.0)
+    at_end = response_rewards - turn_rewards.sum(dim=1)
     columns = torch.arange(action_mask.shape[1], device=action_mask.device)
     last = torch.where(action_mask, columns, -1).max(dim=1, keepdim=True).values
-    return torch.where(action_mask & (columns == last), rewards + response_rewards[:, None], rewards)
+    return torch.where(action_mask & (columns == last), rewards + at_end[:, None], rewards)

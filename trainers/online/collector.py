@@ -51,6 +51,11 @@ class StepResponses:
     sampler_idle_s: float = 0.0
     rows: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
 
+    @property
+    def all_rollouts(self) -> tuple[Rollout, ...]:
+        """Also those of the groups that were left out."""
+        return (*self.rollouts, *(rollout for rollout, _ in self.dropped))
+
 
 class Collector:
     """Samples and scores the prompts of one step after another.
@@ -84,7 +89,12 @@ class Collector:
             first = int(self._cursor.state()["position"])
             prompts = self._cursor.next(ppo.prompts_per_step - len(kept))
             requests = sample_requests(
-                prompts, ppo.samples_per_prompt, step, self._run.seed, first_index=len(kept) + len(zero_variance)
+                prompts,
+                ppo.samples_per_prompt,
+                step,
+                self._run.seed,
+                first_index=len(kept) + len(zero_variance),
+                with_rows=self._run.rollout.environment is not None,
             )
             rows |= rows_of(prompts)
             scored = self._scored(requests, rows)
@@ -130,7 +140,12 @@ def rows_of(prompts: Sequence[EncodedPrompt]) -> dict[str, Mapping[str, Any]]:
 
 def score_requests(rollouts: Sequence[Rollout], rows: Mapping[str, Mapping[str, Any]]) -> list[ScoreRequest]:
     return [
-        ScoreRequest(rollout.request.prompt, rollout.response, rows.get(rollout.request.prompt_id, {}))
+        ScoreRequest(
+            rollout.request.prompt,
+            rollout.response,
+            rows.get(rollout.request.prompt_id, {}),
+            episode_reward=None if rollout.episode is None else rollout.episode.reward,
+        )
         for rollout in rollouts
     ]
 

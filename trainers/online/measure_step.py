@@ -48,7 +48,7 @@ def measure_step(
         sampler_gap_rms=objective.pop("sampler_gap_rms", None),
         sampler_idle_s=responses.sampler_idle_s,
         tokens_per_s=stats.num_tokens / seconds,
-        objective=objective | part_metrics(responses),
+        objective=objective | part_metrics(responses) | episode_metrics(responses),
     )
 
 
@@ -85,6 +85,18 @@ def part_metrics(responses: StepResponses) -> dict[str, float]:
     for name, reasons in failures_by_part(all_scores(responses)).items():
         found[f"reward_failures/{name}"] = float(len(reasons))
     return found
+
+
+def episode_metrics(responses: StepResponses) -> dict[str, float]:
+    """The policy's turns in an episode, their mean; and in how many episodes the environment failed. Nothing where no
+    environment took part."""
+    episodes = [rollout.episode for rollout in responses.all_rollouts if rollout.episode is not None]
+    if not episodes:
+        return {}
+    return {
+        "episode_turns": sum(len(episode.turns) for episode in episodes) / len(episodes),
+        "environment_failures": float(sum(episode.failure is not None for episode in episodes)),
+    }
 
 
 def all_scores(responses: StepResponses) -> list[Score]:

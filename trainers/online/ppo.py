@@ -21,10 +21,12 @@ from plumbob.models.tuning.methods import check_tunable
 from plumbob.reward.open_scorer import check_rows
 from plumbob.reward.reward_models.dialogue_form import RewardPrompts
 from plumbob.reward.scorer import Scorer
+from plumbob.rollout.environments.openings import openings_of
 from plumbob.rollout.requests import Samplers
 from plumbob.rollout.rollout_records import Rollout
 from plumbob.rollout.samplers.open_sampler import support_for
 from plumbob.trainers.algorithms.kl import initial_coefficient, next_coefficient
+from plumbob.trainers.distillation.teachers import load_teachers, prepare_teachers, teacher_metrics, teacher_numbers
 from plumbob.trainers.forgetting.packed_text import PackedText, notes_of, rows_of
 from plumbob.trainers.forgetting.replay import prepare_replay, replay_passes, with_replay
 from plumbob.trainers.forgetting.retention import RetainedText, prepare_retention
@@ -43,7 +45,7 @@ from plumbob.trainers.online.objective import (
     rows_to_probe,
 )
 from plumbob.trainers.online.objectives.movement import SQUARED_GAP
-from plumbob.trainers.online.part_rewards import scores_learnt_from, with_totals
+from plumbob.trainers.online.part_rewards import scores_learnt_from, turn_scale, with_totals
 from plumbob.trainers.online.recorder import PpoRecorder
 from plumbob.trainers.online.sample_ledger import SampleLedger
 from plumbob.trainers.online.trajectories import collate_rollouts
@@ -83,24 +85,27 @@ def prepare_ppo(run: PpoRun, opened: OpenedPolicy, scored: Sequence[RewardPrompt
     for prompts in scored:
         render = prompts.beside(render)
     rewards = [group.reward for group in (run.reward, run.judge) if group is not None]
-    reads_rows = any(reward.reads_rows for reward in rewards)
-    split = hold_out(
-        lambda path: read_prompts(path, data, render, reads_rows),
-        data.prompts,
-        data.heldout_prompts,
-        lambda prompt: prompt.text,
-        data,
-        run.seed,
-    )
+    has_rows = run.rollout.environment is not None or run.teachers_by is not None
+    reads_rows = has_rows or any(reward.reads_rows for reward in rewards)
+    with openings_of(run.rollout.environment, run.seed) as opening:
+        split = hold_out(
+            lambda path: read_prompts(path, data, render, reads_rows, opening),
+            data.prompts,
+            data.heldout_prompts,
+            lambda prompt: prompt.text,
+            data,
+            run.seed,
+        )
     train = encode_prompts(tokenizer, split.train, data.max_prompt_tokens)
     check_rows(rewards, train.records, data.prompts)
     longest = max(len(prompt.ids) for prompt in train.records)
     check_context(longest, run.rollout.max_tokens, opened.num_positions)
+    taught = prepare_teachers(run, opened, train.records)
     retained = prepare_retention(run.retention, opened)
     replayed = prepare_replay(run.replay, opened)
     texts = [prompt.text for prompt in train.records]
     unlike = tuple(note for prompts in scored for note in prompts.notes(texts))
-    notes = split.notes + train.notes + unlike + notes_of(retained, replayed)
+    notes = split.notes + train.notes + unlike + taught + notes_of(retained, replayed)
     as_scored = [part for prompts in scored for part in prompts.parts(texts[0])]
     rows = prompt_rows("data.prompts", tokenizer, [one.ids for one in train.records], as_scored)
     rows += rows_of(retained, replayed)
@@ -114,6 +119,7 @@ def roles_of(estimator: Estimator) -> tuple[ModelRole, ...]:
 def learner_parts(run: PpoRun) -> LearnerParts:
     critic = critic_of(run.ppo.estimator)
     module, artifact = tuned_policy(run.policy, roles_of(run.ppo.estimator), run.seed, run.data)
+    load_teachers(run, module)
     passes = replay_passes(ppo_passes(run.ppo, run.rollout.temperature), run.replay)
     return LearnerParts(module, passes, artifact, run.ppo, {"value": critic.value_learning_rate} if critic else {})
 
@@ -215,7 +221,10 @@ def learn(
         has_critic = critic_of(ppo.estimator) is not None
         chunk_size, is_tried = run.rollout.chunk_size, takes_sampler(state, responses.rollouts)
         probed = rows_to_probe(responses.rollouts, state.step, chunk_size) if is_tried else None
-        computed = compute_logprobs_and_values(learners, trajectories, run.rollout.temperature, has_critic, probed)
+        teachers = teacher_numbers(run, responses.rollouts, responses.rows)
+        computed = compute_logprobs_and_values(
+            learners, trajectories, run.rollout.temperature, has_critic, probed, teachers
+        )
     has_action = trajectories.action_mask.any(dim=1)
     is_learnt = learnt_tokens(trajectories, ppo.mask_truncated)[1].any(dim=1)
     scores = scores_learnt_from(run, responses.scores, is_learnt, trajectories.groups)
@@ -223,16 +232,26 @@ def learn(
     plan = UpdatePlan(ppo.rows_per_update, ppo.num_epochs, scale, update_seed(run.seed, state.step))
     with naming_prompts(responses.rollouts):
         experience, stats = make_experience(
-            trajectories, scores, computed, ppo, state.kl_coefficient, state.step, run.rollout.max_tokens
+            trajectories,
+            scores,
+            computed,
+            ppo,
+            state.kl_coefficient,
+            state.step,
+            run.rollout.max_tokens,
+            turn_scale(run),
         )
-        stats = with_totals(stats, responses.scores, has_action)
+        stats = with_totals(run, stats, responses.scores, has_action)
     batch, rows = learnt_rows(ppo.estimator, experience, computed, trajectories.groups)
     with naming_prompts([responses.rollouts[row] for row in rows]), recorder.phase("learn"):
         metrics = learners.update(with_replay(state.replayed, batch, state.step, run.seed), plan)
     metrics |= {"kl_coefficient": state.kl_coefficient, "learning_rate": scale * ppo.learning_rate}
-    gap_rms = math.sqrt(metrics.pop(SQUARED_GAP, 0.0))
-    if computed.probed is not None:
-        metrics["sampler_gap_rms"] = gap_rms
+    squared_gap = metrics.pop(SQUARED_GAP, None)
+    if computed.probed is not None and squared_gap is not None:
+        metrics["sampler_gap_rms"] = math.sqrt(squared_gap)
+    if computed.graded is not None:
+        log_ratios = computed.logprobs - computed.graded.logprobs
+        metrics |= teacher_metrics(run, log_ratios, trajectories.action_mask, computed.graded.numbers)
     state.step += 1
     gap = max(stats.sampler_gap_max, metrics.get("sampler_gap_rms", 0.0))
     breach = gap if state.trusts_sampler and gap > MAX_TRUSTED_GAP else None

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from plumbob.core.errors import NUM_NAMED, NotFinite, StaleRollouts
-from plumbob.rollout.rollout_records import Rollout
+from plumbob.rollout.rollout_records import NO_VERSION, Rollout
 
 
 @dataclass(frozen=True)
@@ -20,9 +20,10 @@ class Trajectories:
         attention_mask: bool [B, T], True on real tokens.
         action_mask: bool [B, T], True on the tokens that the policy wrote, never in column 0.
         sampler_logprobs: float32 [B, T], 0 outside the action mask.
-        versions: int32 [B, T], the policy version that made each token; -1 outside the action mask.
+        versions: int32 [B, T], the policy version that made each token; `NO_VERSION` outside the action mask.
         ends_with_eos: bool [B], False where the response was cut at its length limit.
         groups: int64 [B], the same number for responses to the same prompt within the step.
+        turn_rewards: float32 [B, T], of an episode what the environment gave, each on the last token of its turn.
     """
 
     input_ids: Tensor
@@ -32,6 +33,7 @@ class Trajectories:
     versions: Tensor
     ends_with_eos: Tensor
     groups: Tensor
+    turn_rewards: Tensor
 
 
 def collate_rollouts(rollouts: Sequence[Rollout], pad_id: int) -> Trajectories:
@@ -50,7 +52,8 @@ def collate_rollouts(rollouts: Sequence[Rollout], pad_id: int) -> Trajectories:
     attention_mask = np.zeros((num_rows, width), dtype=np.bool_)
     action_mask = np.zeros((num_rows, width), dtype=np.bool_)
     sampler_logprobs = np.zeros((num_rows, width), dtype=np.float32)
-    versions = np.full((num_rows, width), -1, dtype=np.int32)
+    versions = np.full((num_rows, width), NO_VERSION, dtype=np.int32)
+    turn_rewards = np.zeros((num_rows, width), dtype=np.float32)
     for row, rollout in enumerate(rollouts):
         start = len(rollout.request.prompt_ids)
         end = start + len(rollout.token_ids)
@@ -59,7 +62,9 @@ def collate_rollouts(rollouts: Sequence[Rollout], pad_id: int) -> Trajectories:
         attention_mask[row, :end] = True
         action_mask[row, start:end] = rollout.action_mask
         sampler_logprobs[row, start:end] = np.where(rollout.action_mask, rollout.logprobs, 0.0)
-        versions[row, start:end] = np.where(rollout.action_mask, rollout.versions, -1)
+        versions[row, start:end] = np.where(rollout.action_mask, rollout.versions, NO_VERSION)
+        for turn in rollout.episode.turns if rollout.episode is not None else ():
+            turn_rewards[row, start + turn.end] += turn.reward
     return Trajectories(
         torch.from_numpy(input_ids),
         torch.from_numpy(attention_mask),
@@ -68,6 +73,7 @@ def collate_rollouts(rollouts: Sequence[Rollout], pad_id: int) -> Trajectories:
         torch.from_numpy(versions),
         torch.tensor([rollout.finish_reason == "stop" for rollout in rollouts]),
         group_numbers(rollouts),
+        torch.from_numpy(turn_rewards),
     )
 
 

@@ -76,7 +76,8 @@ class VllmSampler:
         from vllm.sampling_params import RequestOutputKind
 
         responses = [begin_response(self._spec, self._context, self._version, request) for request in requests]
-        if not self._running and (self._spec.partial_tokens is None or self._is_cache_old):
+        is_begun = self._spec.partial_tokens is not None or any(len(one.request.partial.token_ids) for one in responses)
+        if not self._running and (not is_begun or self._is_cache_old):
             if not self._engine.reset_prefix_cache():
                 raise RuntimeError("vLLM kept its prefix cache although nothing is running")
             self._is_cache_old = False
@@ -175,7 +176,10 @@ def _boot(spec: SamplerSpec, settings: VllmEngine) -> Any:
     from vllm.v1.engine.llm_engine import LLMEngine
 
     if _is_cpu():
+        from plumbob.rollout.samplers.vllm.lora_products import use_grouped_lora
+
         allow_amx()
+        use_grouped_lora()
     # vLLM's CPU worker replaces torch's function by one that only warns.
     set_num_threads = torch.set_num_threads
     set_num_threads(spec.num_threads)

@@ -7,7 +7,7 @@ from typing import Any, get_origin
 
 import pytest
 
-from plumbob.configs.base import InputFile, IsFile, IsModel, MayChange, ModelName, Settings
+from plumbob.configs.base import InputFile, IsFile, IsFunction, IsModel, MayChange, ModelName, Settings
 from plumbob.configs.paths import with_absolute_paths
 from plumbob.configs.runs import RUN_KINDS, Run
 from plumbob.configs.schema import (
@@ -41,7 +41,10 @@ MODELS = {
     "reward": {"reward.model", "calibration.policy"},
     "dpo": {"policy.model"},
     "kto": {"policy.model"},
-    "ppo": {"policy.model", *MODELS_OF_REWARD, "judge.model", "judge.ensemble", "judge.parts.model"},
+    "ppo": {
+        *{"policy.model", "teachers.model", *MODELS_OF_REWARD},
+        *{"judge.model", "judge.ensemble", "judge.parts.model"},
+    },
     "eval": {"policy.model", "policy.baseline", *MODELS_OF_REWARD},
     "pipeline": {"policy.model", *MODELS_OF_REWARD},
 }
@@ -77,6 +80,9 @@ CHANGEABLE = {
 PLAIN_TEXT = {"name", "storage.path", "cluster.address", "cluster.kuberay.queue"}
 """Texts that are no input: what is made, where, a network address, and a queue of Kubernetes."""
 
+COLUMNS = {"ppo": {"teachers_by"}}
+"""Texts that name a column of an input, by the kind of run."""
+
 
 @pytest.mark.parametrize("kind", RUN_KINDS)
 @pytest.mark.parametrize(("expected", "mark"), [(FILES, IsFile), (MODELS, IsModel), (CHANGEABLE, MayChange)])
@@ -88,7 +94,9 @@ def test_what_a_setting_is_stands_in_its_type(kind: str, expected: dict[str, set
 
 def texts_without_mark(model: type[Settings], prefix: str = "") -> Iterator[str]:
     for name, field in model.model_fields.items():
-        if str in types_of(field.annotation) and not (is_marked(field, IsFile) or is_marked(field, IsModel)):
+        if str in types_of(field.annotation) and not any(
+            is_marked(field, mark) for mark in (IsFile, IsModel, IsFunction)
+        ):
             yield f"{prefix}{name}"
         for group in groups_of(field.annotation):
             yield from texts_without_mark(group, f"{prefix}{name}.")
@@ -99,7 +107,7 @@ def test_any_other_text_is_known_to_be_no_input(kind: str) -> None:
     """A new setting that names a file or a model is `InputFile` or `ModelName`; else it is added to those here."""
     keys = set(texts_without_mark(RUN_KINDS[kind]))
     # What stands around a prompt, wherever files are read.
-    assert {key for key in keys if not key.endswith(".prompt_template")} == PLAIN_TEXT
+    assert {key for key in keys if not key.endswith(".prompt_template")} == PLAIN_TEXT | COLUMNS.get(kind, set())
 
 
 def filled(model: type[Settings], prefix: str = "") -> Any:

@@ -8,10 +8,11 @@ from tests.support.source_tree import modules, text
 
 OUTSIDE = {
     *("RowError", "RoleError", "DamagedError"),
-    *("NotScored", "EndpointError", "PipeClosed", "Refused", "ChannelClosed"),
+    *("NotScored", "EndpointError", "PipeClosed", "Refused", "ChannelClosed", "NoCall"),
 }
 """These end no run: a row is skipped or refused by name, a role is misused by code, a checkpoint is passed over; and of
-a reward, that a response has no score, or that what gives scores has gone, which become a failure of its part."""
+a reward, that a response has no score, or that what gives scores has gone, which become a failure of its part; and that
+a text holds no call of a tool."""
 
 
 def drawn() -> dict[str, str]:

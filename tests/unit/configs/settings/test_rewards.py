@@ -122,8 +122,8 @@ def test_parts_of_several_kinds_with_weights() -> None:
         ("[{kind: function, function: 'a.py:'}]", "reward.parts.0.function: expected file.py:function or package.mod"),
         ("[{kind: function, function: 'a-b:f'}]", "reward.parts.0.function: expected file.py:function or package.mod"),
         ("[{kind: function, function: 'a:f', on_failure: never}]", "reward.parts.0.on_failure: expected"),
-        ("[{model: a}]", "reward.parts.0.kind: missing key; give it, one of model, http, "),
-        ("[{kind: modle, model: a}]", "reward.parts.0.kind: expected one of 'model', 'http'"),
+        ("[{model: a}]", "reward.parts.0.kind: missing key; give it, one of model, environment, http, "),
+        ("[{kind: modle, model: a}]", "reward.parts.0.kind: expected one of 'model', 'environment', 'http'"),
         ("[{kind: exact, columns: a}]", "reward.parts.0.columns: unknown key; did you mean reward.parts.0.column?"),
         (
             "[{kind: exact, pattern: a}]",
@@ -204,7 +204,8 @@ def test_a_reward_of_nothing_is_refused() -> None:
 
 def test_a_run_that_began_before_rewards_were_a_union_resumes(tmp_path: Path) -> None:
     """Its copy of the settings as it was written then."""
-    asked = load_run("ppo", [*PPO, "reward.ensemble=[a]", "judge.model=gold"])
+    threads = ("reward.num_threads=1", "judge.num_threads=1")  # As nobody left them open then.
+    asked = load_run("ppo", [*PPO, "reward.ensemble=[a]", "judge.model=gold", *threads])
     config = asked.model_dump(mode="json")
     workers = {
         **{"num_workers": 1, "num_threads": 1, "num_cpus": 0.5, "num_gpus": 0.0, "memory_gib": 1.0},

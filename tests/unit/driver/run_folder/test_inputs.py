@@ -6,8 +6,10 @@ from pathlib import Path
 
 import pytest
 
+from plumbob.configs.base import IsFunction
 from plumbob.configs.resolved_copy import write_resolved
 from plumbob.configs.runs import PpoRun, PretrainRun, Run, SftRun
+from plumbob.configs.schema import marked_texts
 from plumbob.configs.settings.data import (
     DemonstrationDataSettings,
     PromptDataSettings,
@@ -24,8 +26,8 @@ from plumbob.configs.settings.models import (
 from plumbob.configs.settings.programs.reward_programs import FunctionPart
 from plumbob.configs.settings.rewards import ScorerSettings
 from plumbob.core.errors import UserError
+from plumbob.core.programs.function_source import source_digests
 from plumbob.driver.run_folder.inputs import INPUTS_FILE, check_rows, check_sources, new_digests, write_digests
-from plumbob.reward.programs.function_source import source_digests
 
 ROWS = [{"text": f"car {number} has a door", "source": "toy", "id": number} for number in range(200)]
 
@@ -128,7 +130,7 @@ def test_a_changed_reward_function_is_refused(tmp_path: Path) -> None:
         reward=ScorerSettings(parts=(FunctionPart(function=f"{file}:score"),)),
     )
     check_sources(config, folder)  # Nothing has begun there.
-    write_resolved(config, folder, None, source_digests(config))
+    write_resolved(config, folder, None, source_digests(marked_texts(config, IsFunction)))
     sources = json.loads((folder / "resolved.json").read_text())["sources"]
     assert sources == {f"{file}:score": hashlib.sha256(file.read_bytes()).hexdigest()}
     check_sources(config, folder)
@@ -136,8 +138,8 @@ def test_a_changed_reward_function_is_refused(tmp_path: Path) -> None:
     with pytest.raises(UserError) as refused:
         check_sources(config, folder)
     assert str(refused.value) == (
-        f"function={file}:score: {file} is not the source that the run began with, and may score otherwise. Put it "
-        f"back, or start a new run"
+        f"reward.parts.0.function={file}:score: {file} is not the source that the run began with, and may do "
+        f"otherwise. Put it back, or start a new run"
     )
     write_resolved(config, folder)
     assert json.loads((folder / "resolved.json").read_text())["sources"] == sources

@@ -247,7 +247,7 @@ def test_it_stands_in_its_own_folder_with_its_neighbours(tmp_path: Path, monkeyp
         import os, sys
         from helper import WORTH
         WORDS = open("words.txt").read().split()
-        heavy = {"torch", "pydantic", "ray", "plumbob"} & set(sys.modules)
+        heavy = {"torch", "numpy", "pydantic", "ray"} & set(sys.modules)
         assert not heavy, heavy
         def score(prompt, response):
             return WORTH if response in WORDS and "my_reward" in sys.modules else 0.0

@@ -92,7 +92,7 @@ def test_what_is_cancelled_can_be_gone_on_with(sampler: Sampler) -> None:
 
 def test_a_response_at_its_limit_is_not_gone_on_with(sampler: Sampler) -> None:
     full = np.full(MAX_TOKENS, 5, np.int32)
-    started = PartialResponse(full, full.astype(np.float32), full)
+    started = PartialResponse(full, full.astype(np.float32), full, full > 0)
     asked: SampleRequest = replace(make_requests(1)[0], partial=started)
     with pytest.raises(ValueError, match="the response to prompt p0 has 32 tokens, which is its limit"):
         sampler.submit([asked])

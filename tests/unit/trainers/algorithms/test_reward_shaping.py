@@ -59,5 +59,14 @@ def test_the_reward_stands_on_the_last_token_and_the_penalty_on_each():
     # beta 0.1. Row 0 has a hole; row 1 is empty, its reward of 9 stands nowhere.
     mask = torch.tensor([[False, True, False, True], [False] * 4])
     kl = torch.tensor([[NAN, 1.0, NAN, -2.0], [NAN] * 4])
-    found = token_rewards(torch.tensor([3.0, 9.0]), kl, mask, 0.1)
+    found = token_rewards(torch.tensor([3.0, 9.0]), torch.zeros(2, 4), kl, mask, 0.1)
     torch.testing.assert_close(found, torch.tensor([[0.0, -0.1, 0.0, 3.2], [0.0] * 4]))
+
+
+def test_what_turns_earn_stands_on_their_last_tokens_and_the_rest_at_the_end():
+    # Two turns, of columns 1 and 2 and of 4. The first earned 2 and the last 0.5 of a whole of 2.25 (0.25 was taken
+    # off): 2 at column 2, and 0.5 + (2.25 - 2.5) at column 4. Nothing stands on what the policy did not write.
+    mask = torch.tensor([[False, True, True, False, True]])
+    turns = torch.tensor([[NAN, 0.0, 2.0, NAN, 0.5]])
+    found = token_rewards(torch.tensor([2.25]), turns, torch.zeros(1, 5), mask, 0.1)
+    torch.testing.assert_close(found, torch.tensor([[0.0, 0.0, 2.0, 0.0, 0.25]]))

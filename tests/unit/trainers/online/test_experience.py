@@ -19,6 +19,7 @@ from plumbob.configs.settings.algorithms import (
 )
 from plumbob.configs.settings.training import PpoSettings
 from plumbob.core.errors import NotFinite, StaleRollouts
+from plumbob.rollout.rollout_records import EpisodeRecord, EpisodeTurn
 from plumbob.trainers.online.experience import LogprobsAndValues, loss_weights, make_experience
 from plumbob.trainers.online.trajectories import collate_rollouts
 from tests.support.ragged_batches import NAN, ragged, rollout
@@ -77,6 +78,23 @@ def test_every_tensor_by_hand():
     trajectories = collate_rollouts(ragged(), pad_id=0)
     for name in ("input_ids", "attention_mask", "action_mask"):
         assert torch.equal(getattr(experience, name), getattr(trajectories, name))
+
+
+def test_rewards_of_turns_are_earned_where_the_turns_end():
+    # Row 1 has two turns, of one token each, with a tool's answer between: they earned 2 and 5, its score is the sum.
+    # Clipped to 5, less 1 (no EOS), it is 4: with 2 at the first turn, 4 - 7 + 5 = 2 are left at the second.
+    # Less the KL: 2 + 0.1 and 2 - 0.2. GAE: A4 = 1.8 + 0.5 = 2.3; A1 = 2.1 + 0.5 x -0.5 - 1 + 0.25 x 2.3 = 1.425.
+    rollouts = ragged()
+    rollouts[1] = replace(rollouts[1], episode=EpisodeRecord((EpisodeTurn(0, "a", 2.0), EpisodeTurn(3, "b", 5.0))))
+    trajectories = collate_rollouts(rollouts, pad_id=0)
+    at_turns, stats = golden(trajectories=trajectories, turn_scale=1.0)
+    assert at_turns.critic.returns[1].tolist() == pytest.approx([0, 2.425, 0, 0, 1.8], abs=1e-6)
+    assert at_turns.advantages[1].tolist() == pytest.approx([0, 1.425, 0, 0, 2.3], abs=1e-6)
+    # What does not count by itself is in the score alone, and what the whole response earned is the same.
+    at_end, unplaced = golden(trajectories=trajectories)
+    assert torch.equal(at_end.advantages, golden()[0].advantages)
+    assert stats.return_mean == pytest.approx(unplaced.return_mean)
+    assert at_turns.advantages[0].tolist() == pytest.approx(at_end.advantages[0].tolist())
 
 
 def test_every_statistic_by_hand():

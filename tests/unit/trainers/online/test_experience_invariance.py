@@ -37,6 +37,7 @@ def random_batch(draw, num_rows: int, width: int) -> tuple[Trajectories, torch.T
         torch.where(action_mask, 3, -1).int(),
         torch.rand(num_rows, generator=generator) < 0.5,
         torch.randint(0, 2, (num_rows,), generator=generator),
+        torch.where(action_mask, numbers(), 0.0),
     )
     return trajectories, torch.randn(num_rows, generator=generator), LogprobsAndValues(numbers(), numbers(), numbers())
 
@@ -58,6 +59,8 @@ def test_order_of_rows_and_amount_and_side_of_padding_change_nothing(estimator, 
     order = torch.tensor(data.draw(st.permutations(range(num_rows))))
     ppo = PpoSettings(estimator=estimator, loss_mean=data.draw(st.sampled_from(["token", "response"])))
 
+    turn_scale = data.draw(st.sampled_from([0.0, 0.5]))
+
     columns = torch.arange(width + padding)
     on_left = data.draw(st.booleans())
     shifts = on_left * (width + padding - trajectories.attention_mask.sum(dim=1, keepdim=True))
@@ -75,9 +78,9 @@ def test_order_of_rows_and_amount_and_side_of_padding_change_nothing(estimator, 
     assert forward.values is not None
     numbers = (forward.logprobs, forward.ref_logprobs, forward.values)
     wide_forward = LogprobsAndValues(*(padded(tensor, NAN) for tensor in numbers))
-    narrow_result, narrow_stats = make_experience(trajectories, scores, forward, ppo, 0.1, 3, 64)
+    narrow_result, narrow_stats = make_experience(trajectories, scores, forward, ppo, 0.1, 3, 64, turn_scale)
     wide_result, wide_stats = make_experience(
-        permuted(wide, order), scores[order], permuted(wide_forward, order), ppo, 0.1, 3, 64
+        permuted(wide, order), scores[order], permuted(wide_forward, order), ppo, 0.1, 3, 64, turn_scale
     )
     for name, expected in tensors(narrow_result).items():
         found = turned_back(tensors(wide_result)[name])

@@ -27,6 +27,7 @@ from plumbob.configs.settings.algorithms import (
     ShapingSettings,
 )
 from plumbob.configs.settings.offline_objectives import DpoLoss
+from plumbob.configs.settings.rewards import ScorerSettings
 from plumbob.configs.settings.training import PpoSettings
 from plumbob.configs.settings.workers import RolloutSettings
 from plumbob.data.tokenization import PairBatch, TokenSequence, collate
@@ -128,7 +129,8 @@ def run_ppo_to_its_end(
     ppo = ppo_settings(estimator, num_steps, num_samples)
     learner = tiny_learner(case, ppo, ppo_passes(ppo, 1.0))
     # No more of a run is read than these.
-    run: Any = SimpleNamespace(ppo=ppo, rollout=RolloutSettings(), seed=0)
+    reward = ScorerSettings(model="rewards are exact")
+    run: Any = SimpleNamespace(ppo=ppo, rollout=RolloutSettings(), reward=reward, seed=0)
     assert set(vars(run)) <= set(PpoRun.model_fields)
     state: Any = SimpleNamespace(step=0, kl_coefficient=BETA, replayed=None, trusts_sampler=True)
     record: Any = SimpleNamespace(phase=lambda name: nullcontext(), record_update=lambda *_: None)

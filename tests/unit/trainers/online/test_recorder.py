@@ -10,7 +10,7 @@ from plumbob.configs.settings.training import PpoSettings
 from plumbob.reward.scorer import Score
 from plumbob.rollout.rollout_records import Rollout, SampleRequest
 from plumbob.trainers.online.collector import StepResponses
-from plumbob.trainers.online.experience import LogprobsAndValues
+from plumbob.trainers.online.experience import LogprobsAndValues, TeacherLogprobs
 from plumbob.trainers.online.recorder import journal_rows, step_notes
 from plumbob.trainers.online.step_metrics import ExperienceStats
 
@@ -69,6 +69,13 @@ def test_a_step_says_what_nothing_was_learnt_from() -> None:
     assert len(list(step_notes(RESPONSES, one_ended, PpoSettings(mask_truncated=True)))) == 1
     (flat,) = step_notes(replace(RESPONSES, num_flat=3), replace(stats, num_empty=0), PpoSettings(prompts_per_step=8))
     assert flat.startswith("after 2 rounds, 3 of 8 prompts still have responses that the scorer rewards alike")
+
+
+def test_what_teachers_said_of_each_token_is_in_the_journal() -> None:
+    graded = TeacherLogprobs(torch.tensor([0, 1, 0]), GRID + 300)
+    rows = journal_rows(RESPONSES, LogprobsAndValues(GRID, GRID + 100, None, graded=graded))
+    assert [row.teacher_logprobs.tolist() for row in rows] == [[302.0], [305.0, 306.0, 307.0], [], []]
+    assert [row.ref_logprobs.tolist() for row in rows] == [[102.0], [105.0, 106.0, 107.0], [], []]
 
 
 def test_without_a_critic_the_journal_has_no_values() -> None:

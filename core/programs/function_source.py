@@ -1,18 +1,22 @@
-"""Where the functions are that a user brings: `file.py:name` and `package.module:name`, found without running them."""
+"""Where the functions and classes are that a user brings: `file.py:name`, `package.module:name`; nothing is run."""
 
 import hashlib
 import importlib.util
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from importlib.machinery import ModuleSpec, PathFinder
 from pathlib import Path
 
-from plumbob.configs.base import SOURCE_SUFFIX, IsFunction, Settings
-from plumbob.configs.schema import marked_texts
 from plumbob.core.errors import UserError
 
+SOURCE_SUFFIX = ".py"
+"""By which a file with a function is told from a module."""
 
-def source_file(function: str) -> Path:
+
+def source_file(function: str, key: str = "function") -> Path:
     """The file that a function stands in. Nothing of it is run, nor of the packages that a module is in.
+
+    Args:
+        key: the setting that names it, for what is raised.
 
     Raises:
         UserError: there is no such file or module on this host, or it is no Python source.
@@ -22,30 +26,30 @@ def source_file(function: str) -> Path:
         path = Path(place).expanduser().absolute()
         if not path.is_file():
             raise UserError(
-                f"function={function}: there is no such file on this host; put it where every host can read it"
+                f"{key}={function}: there is no such file on this host; put it where every host can read it"
             )
         return path
     spec = _spec_of(place)
     if spec is None or spec.origin is None or not spec.origin.endswith(SOURCE_SUFFIX):
         raise UserError(
-            f"function={function}: no Python source of a module {place} is installed here; install its package where "
-            f"every scorer's host has it, or name a file: FILE.py:{function.rpartition(':')[2]}"
+            f"{key}={function}: no Python source of a module {place} is installed here; install its package where "
+            f"every host has it, or name a file: FILE.py:{function.rpartition(':')[2]}"
         )
     return Path(spec.origin)
 
 
-def source_digests(settings: Settings) -> dict[str, str]:
-    """Each function that the settings name -> SHA-256 of the file that it stands in. UserError as `source_file`."""
-    return {function: digest_of_source(function) for _, function in marked_texts(settings, IsFunction)}
+def source_digests(named: Iterable[tuple[str, str]]) -> dict[str, str]:
+    """Of (key, function) each function -> SHA-256 of the file that it stands in. UserError as `source_file`."""
+    return {function: digest_of_source(function, key) for key, function in named}
 
 
-def digest_of_source(function: str) -> str:
+def digest_of_source(function: str, key: str = "function") -> str:
     """SHA-256 of the file that a function stands in. UserError as `source_file`, and where it cannot be read."""
-    path = source_file(function)
+    path = source_file(function, key)
     try:
         return hashlib.sha256(path.read_bytes()).hexdigest()
     except OSError as error:
-        raise UserError(f"function={function}: {path} cannot be read: {error.strerror}") from error
+        raise UserError(f"{key}={function}: {path} cannot be read: {error.strerror}") from error
 
 
 def changed_sources(now: Mapping[str, str], before: Mapping[str, str]) -> Iterator[str]:

@@ -5,10 +5,12 @@ from pathlib import Path
 
 import pytest
 
+from plumbob.configs.base import IsFunction
+from plumbob.configs.schema import marked_texts
 from plumbob.configs.settings.programs.reward_programs import FunctionPart
 from plumbob.configs.settings.rewards import ScorerSettings
 from plumbob.core.errors import UserError
-from plumbob.reward.programs.function_source import changed_sources, digest_of_source, source_digests, source_file
+from plumbob.core.programs.function_source import changed_sources, digest_of_source, source_digests, source_file
 
 SOURCE = "raise SystemExit('it was run')"
 
@@ -46,12 +48,12 @@ def test_the_digest_is_that_of_the_file(tmp_path: Path) -> None:
     one.write_bytes(b"a = 1")
     other.write_bytes(b"a = 2")
     parts = tuple(FunctionPart(function=f"{file}:f", name=file.stem) for file in (one, other))
-    found = source_digests(ScorerSettings(parts=parts))
+    found = source_digests(marked_texts(ScorerSettings(parts=parts), IsFunction))
     assert found == {
         f"{one}:f": hashlib.sha256(b"a = 1").hexdigest(),
         f"{other}:f": hashlib.sha256(b"a = 2").hexdigest(),
     }
     assert digest_of_source(f"{one}:g") == found[f"{one}:f"]
     one.write_bytes(b"a = 3")
-    now = source_digests(ScorerSettings(parts=parts))
+    now = source_digests(marked_texts(ScorerSettings(parts=parts), IsFunction))
     assert list(changed_sources(now, found)) == [f"{one}:f"] and list(changed_sources(now, {})) == []

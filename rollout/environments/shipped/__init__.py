@@ -1,0 +1,1 @@
+"""Environments that come with Plumbob: plain classes, as a user would write them."""

@@ -1,0 +1,63 @@
+"""Calls of tools in a policy's text (`ToolCallParser`): as its tokenizer says, or as its chat template writes them."""
+
+from typing import Any
+
+from plumbob.data.reading.bounded_files import MAX_DEPTH, is_deeper
+from plumbob.data.texts.tokenizer import Tokenizer
+from plumbob.rollout.environments.call_conventions import call_convention
+from plumbob.rollout.environments.call_forms import NoCall, named_call
+
+
+class ToolCallParser:
+    """Makes of a policy's text the turn that an environment is given. Never raises: what is malformed is text.
+
+    By the tokenizer's `response_template` (transformers 5) where it has one; else as `call_convention` learns it.
+
+    Attributes:
+        knows_calls: whether there is a way to find any.
+    """
+
+    def __init__(self, tokenizer: Tokenizer) -> None:
+        self._tokenizer: Any = tokenizer
+        self._has_template = getattr(tokenizer, "response_template", None) is not None
+        self._convention = None if self._has_template else call_convention(tokenizer)
+        self.knows_calls = self._has_template or self._convention is not None
+
+    def turn_of(self, text: str, prompt: str = "") -> dict[str, Any]:
+        """`{"role": "assistant", "content"}`, and `tool_calls` where all of the text's calls are well formed.
+
+        Args:
+            text: with its control tokens, since some mark calls; without the token that ends the turn.
+            prompt: what the text continues, as the chat template wrote it.
+        """
+        found = self._by_template(text, prompt) if self._has_template else self._by_convention(text)
+        if found is None:
+            return {"role": "assistant", "content": text}
+        content, calls = found
+        shaped = [_shaped(number, call) for number, call in enumerate(calls)]
+        return {"role": "assistant", "content": content, "tool_calls": shaped}
+
+    def _by_convention(self, text: str) -> tuple[str, list[dict[str, Any]]] | None:
+        if self._convention is None:
+            return None
+        try:
+            content, calls = self._convention.calls_in(text)
+        except NoCall:
+            return None
+        return None if is_deeper(calls, MAX_DEPTH) else (content, calls)
+
+    def _by_template(self, text: str, prompt: str) -> tuple[str, list[dict[str, Any]]] | None:
+        try:
+            message = self._tokenizer.parse_response(text, prefix=prompt)
+            calls = [
+                named_call(call["function"]["name"], call["function"]["arguments"]) for call in message["tool_calls"]
+            ]
+            content = message.get("content") or ""
+        except Exception:  # It parses what a policy wrote by a template from outside: it raises what it likes.
+            return None
+        return (content, calls) if calls and isinstance(content, str) and not is_deeper(calls, MAX_DEPTH) else None
+
+
+def _shaped(number: int, call: dict[str, Any]) -> dict[str, Any]:
+    """As in OpenAI's API, but for the arguments, which are a dictionary, as templates expect them."""
+    return {"id": f"call{number:05}", "type": "function", "function": call}

@@ -1,0 +1,133 @@
+"""A run whose responses are episodes: what is learnt from, what is kept of them, and that it goes on where it was."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from transformers import AutoTokenizer
+
+from plumbob.console.cli import main
+from plumbob.data.texts.chat import PLAIN_CHAT_TEMPLATE
+from plumbob.rollout.journal import read_journal
+from plumbob.rollout.rollout_records import NO_VERSION
+from tests.support.small_run import TRANSFORMERS, WORKERS, Stages, settings
+from tests.support.tiny_policy import EOS, write_policy
+
+ENVIRONMENTS = Path(__file__).parents[1] / "support/echo_environments.py"
+THINGS = ("car", "door", "engine", "red car", "four doors", "red door")
+
+
+@pytest.fixture(scope="module")
+def given(tmp_path_factory: pytest.TempPathFactory, ray_address: str) -> dict[str, object]:
+    """Settings of a run of PPO, of two steps, in which the environment asks about the row and answers twice."""
+    folder = tmp_path_factory.mktemp("episodes")
+    (folder / "rows.jsonl").write_text("".join(json.dumps({"thing": thing}) + "\n" for thing in THINGS))
+    policy = write_policy(folder / "policy")
+    tokenizer = AutoTokenizer.from_pretrained(policy)
+    tokenizer.chat_template = PLAIN_CHAT_TEMPLATE
+    tokenizer.save_pretrained(policy)
+    return {
+        "policy.model": policy,
+        "data.prompts": folder / "rows.jsonl",
+        "data.max_prompt_tokens": 64,
+        "storage.path": folder / "runs",
+        "cluster.address": ray_address,
+        "reward.parts": "[{kind: environment, weight: 0.5}]",
+        "reward.num_cpus": 0.25,
+        "rollout.num_cpus": 0.25,
+        "rollout.max_tokens": 160,
+        "rollout.environment.source": f"{ENVIRONMENTS}:Asking",
+        "ppo.num_steps": 2,
+        "ppo.prompts_per_step": 4,
+        "ppo.samples_per_prompt": 2,
+        "ppo.minibatch_size": 8,
+        "ppo.keep_checkpoints": 2,
+        **TRANSFORMERS,
+        **WORKERS,
+    }
+
+
+@pytest.fixture(autouse=True)
+def unconnected(stage: Stages) -> None:
+    """A command connects this process by itself."""
+    stage.close()
+
+
+def test_episodes_are_learnt_from_and_kept_whole(given: dict[str, object]) -> None:
+    assert main(["run", "ppo", *settings(given, {"name": "asked"})]) == 0
+    run = Path(str(given["storage.path"])) / "asked"
+    rows = [row for _, row in read_journal(run / "rollouts")]
+    assert len(rows) == 2 * 4 * 2
+    num_ended = 0
+    for row in rows:
+        assert row.prompt == f"\n\nHuman: about the {row.prompt_row['thing']}\n\nAssistant:"
+        assert row.episode is not None and row.episode.failure is None
+        turns = row.episode.turns
+        num_ended += row.finish_reason == "stop"
+        # Turn n earns n; one that was cut within earns nothing.
+        expected = [1.0, 2.0][: len(turns)]
+        if row.token_ids[-1] != EOS:
+            expected[-1] = 0.0
+        assert [turn.reward for turn in turns] == expected
+        assert row.rewards == {"environment": sum(expected)} and row.score == pytest.approx(sum(expected) / 2)
+        assert len(row.values) == len(row.token_ids)
+        written_by_others = ~row.action_mask
+        assert (row.versions[written_by_others] == NO_VERSION).all() and (row.versions[row.action_mask] >= 0).all()
+        assert written_by_others.any() == (len(turns) > 1)
+        # Nothing outside the policy's own tokens has a log-prob or a value.
+        for numbers in (row.logprobs, row.ref_logprobs, row.values):
+            assert (numbers[written_by_others] == 0).all()
+    assert num_ended, "no episode came to its end"
+    lines = [json.loads(line)["metrics"] for line in (run / "metrics.jsonl").read_text().splitlines()]
+    first = [row.episode for row in rows[:8] if row.episode is not None]
+    assert lines[0]["episode_turns"] == pytest.approx(np.mean([len(episode.turns) for episode in first]))
+    assert lines[0]["environment_failures"] == 0
+    # The two engines agree on what the policy wrote, whatever stands between.
+    assert max(line["sampler_gap_max"] for line in lines) < 1e-4
+    page = (run / "report.html").read_text()
+    assert "user: the car has" in page and "policy: " in page
+
+
+def test_it_resumes_on_the_same_environment_alone(given: dict[str, object], capfd: pytest.CaptureFixture[str]) -> None:
+    """As of a run that ended before its time: without a summary."""
+    run = Path(str(given["storage.path"])) / "asked"
+    (run / "summary.json").unlink()
+    resolved = run / "resolved.json"
+    content = json.loads(resolved.read_text())
+    (source,) = content["sources"]
+    before = content["sources"][source]
+    content["sources"][source] = "0" * len(before)
+    resolved.write_text(json.dumps(content))
+    assert main(["resume", str(run)]) == 2
+    assert "is not the source that the run began with" in capfd.readouterr().err
+    content["sources"][source] = before
+    resolved.write_text(json.dumps(content))
+    assert main(["resume", str(run)]) == 0
+
+
+def test_an_evaluation_plays_whole_episodes_too(given: dict[str, object]) -> None:
+    policy = Path(str(given["storage.path"])) / "asked/policy"
+    of_eval = {key: value for key, value in given.items() if not key.startswith("ppo.") and key != "learner.autocast"}
+    asked = settings(of_eval, {"policy.model": policy, "evaluation.num_prompts": 4})
+    assert main(["eval", *asked]) == 0
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"rollout.environment.source": f"{ENVIRONMENTS}:Forgetful"}, "gives other messages when it is reset again"),
+        ({"rollout.environment.source": f"{ENVIRONMENTS}:Missing"}, "has no Missing"),
+        ({"rollout.environment": "null"}, "reward.parts: environment is what an environment gives, and there is none"),
+        ({"rollout.partial_tokens": 8}, "leave it out with rollout.environment"),
+    ],
+)
+def test_what_cannot_be_played_is_refused_before_anything_starts(
+    changes: dict[str, object], message: str, given: dict[str, object], capfd: pytest.CaptureFixture[str]
+) -> None:
+    changed = {key: value for key, value in given.items() if key not in changes} | changes | {"name": "refused"}
+    if "rollout.environment" in changes:
+        del changed["rollout.environment.source"]
+    assert main(["run", "ppo", *settings(changed)]) == 2
+    assert message in capfd.readouterr().err
+    assert not (Path(str(given["storage.path"])) / "refused").exists()
