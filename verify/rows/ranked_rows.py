@@ -37,7 +37,7 @@ RAFT_ROW = OnlineRow(
     best,
     size=SHORT,
     group_size=2,
-    num_steps=200,
+    num_steps=240,
     learning_rate=5e-3,
     own_bugs={
         **WEIGHED,
@@ -54,10 +54,10 @@ ONLINE_DPO_ROW = OnlineRow(
     size=SHORT,
     group_size=PAIRS_OF,
     num_samples=504,
-    num_steps=200,
+    num_steps=240,
     learning_rate=5e-3,
     own_bugs={
-        "ranked by reward alone": None,
+        "ranked by reward alone": greedy,
         "the loss's beta 10% too large": best,
         "the policy as the loss's reference": best,
         "any two of a group": best,
@@ -73,8 +73,7 @@ ONLINE_IPO_ROW = OnlineRow(
     SHORT,
     group_size=PAIRS_OF,
     num_samples=504,
-    num_steps=200,
-    learning_rate=5e-3,
+    num_steps=300,
     own_bugs={
         "per token instead of summed": averaged_ipo_fixed_point,
         "any two of a group": lambda instance: ipo_fixed_point(instance, group_size=2),
