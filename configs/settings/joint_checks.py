@@ -135,11 +135,14 @@ def check_parts(ppo: PpoSettings, reward: RewardGroupSettings) -> None:
         )
 
 
+def has_environment_part(reward: RewardGroupSettings) -> bool:
+    return any(isinstance(part, EnvironmentPart) for part in reward.parts)
+
+
 def check_environment(rollout: RolloutSettings, reward: RewardGroupSettings) -> None:
-    part = next((part.label for part in reward.parts if isinstance(part, EnvironmentPart)), None)
-    if part is not None and rollout.environment is None:
+    if has_environment_part(reward) and rollout.environment is None:
         raise ValueError(
-            f"{reward.section}.parts: {part} is what an environment gives, and there is none: name it as "
+            f"{reward.section}.parts: kind environment is what an environment gives, and there is none: name it as "
             f"rollout.environment.source=file.py:Class"
         )
 
