@@ -46,8 +46,8 @@ def resource_needs(run: AnyRun) -> tuple[ResourceNeed, ...]:
                 else (learner_need(run.learner), rollout_need(run.rollout))
             )
         case PpoRun():
-            judges = () if run.judge is None else (scorer_need(run.judge),)
-            return (learner_need(run.learner), rollout_need(run.rollout), scorer_need(run.reward), *judges)
+            scorers = [scorer_need(group) for group in (run.reward, run.judge) if group is not None]
+            return (learner_need(run.learner), rollout_need(run.rollout), *scorers)
         case PipelineRun():
             return (learner_need(run.learner), rollout_need(run.rollout), scorer_need(run.reward))
         case EvalRun():

@@ -5,7 +5,7 @@ Imports no torch: the command line reads a configuration in well under a second.
 
 from typing import Annotated, Any, ClassVar, Literal, Self, get_args
 
-from pydantic import Field, model_validator
+from pydantic import Field, ValidationInfo, field_validator, model_validator
 
 from plumbob.configs.base import Changeable, Count, Seed, Settings
 from plumbob.configs.schema import kind_of
@@ -27,17 +27,22 @@ from plumbob.configs.settings.joint_checks import (
     check_environment,
     check_feedback_kind,
     check_no_environment,
+    check_no_teachers,
     check_parts,
     check_ppo,
+    check_rewarded,
     check_second_judge,
+    check_teachers,
     without_clip_of_parts,
 )
 from plumbob.configs.settings.models import (
     AlignedPolicySettings,
     EvaluatedPolicySettings,
+    ModelRef,
     PipelinePolicySettings,
     PolicySettings,
     PretrainedPolicySettings,
+    TeacherSettings,
 )
 from plumbob.configs.settings.offline_objectives import BradleyTerry
 from plumbob.configs.settings.rewards import (
@@ -160,10 +165,15 @@ class PpoRun(TrainingRun):
     kind: Literal["ppo"] = "ppo"
     data: PromptDataSettings
     policy: AlignedPolicySettings
-    reward: ScorerSettings
+    reward: ScorerSettings | None = None
+    """What is learnt from; with teachers it may be left out, and is measured alone."""
     judge: JudgeSettings | None = None
+    teachers: tuple[TeacherSettings, ...] = ()
+    """For `ppo.estimator.kind=distillation`."""
+    teachers_by: Annotated[str, Field(min_length=1)] | None = None
+    """Column of the prompts' rows that has the name of each prompt's teacher, where there are several."""
     rollout: RolloutSettings = RolloutSettings()
-    ppo: PpoSettings = PpoSettings()
+    ppo: PpoSettings = Field(default=PpoSettings(), validate_default=True)
     retention: RetentionSettings | None = None
     replay: ReplaySettings | None = None
 
@@ -171,10 +181,27 @@ class PpoRun(TrainingRun):
     def stage(self) -> str:
         return algorithm_of(self.ppo.estimator)
 
+    @property
+    def teacher_refs(self) -> tuple[ModelRef, ...]:
+        """In the order of the numbers by which rows name them."""
+        return tuple(
+            teacher.ref_to(teacher.model, f"teachers.{number}.model") for number, teacher in enumerate(self.teachers)
+        )
+
     @model_validator(mode="before")
     @classmethod
     def _leave_the_scale_of_parts(cls, given: Any) -> Any:
         return without_clip_of_parts(given)
+
+    @field_validator("ppo")
+    @classmethod
+    def _check_what_is_learnt_from(cls, ppo: PpoSettings, info: ValidationInfo) -> PpoSettings:
+        """As soon as the objective is known, so that it is told beside whatever else is missing."""
+        given = info.data
+        if {"reward", "teachers", "teachers_by"} <= given.keys():
+            check_rewarded(ppo, given["reward"])
+            check_teachers(ppo, given["teachers"], given["teachers_by"])
+        return ppo
 
     @model_validator(mode="after")
     def _check(self) -> Self:
@@ -258,6 +285,7 @@ class PipelineRun(TrainingRun):
                 f"reward.parts: {needy.name} reads the rows of the prompts' file, which a pipeline does not hand on to "
                 f"its stages: align in a run of kind ppo"
             )
+        check_no_teachers(self.ppo)
         check_ppo(self.ppo, self.learner, self.rollout)
         check_parts(self.ppo, self.reward)
         check_environment(self.rollout, self.reward)

@@ -46,6 +46,7 @@ KNOWN: Mapping[str, MetricName] = {
     "judge_reward": MetricName("reward of the second judge", "per response"),
     "return_mean": MetricName("return", "shaped reward per response"),
     "kl": MetricName("KL from the reference", "nats per response"),
+    "teacher_kl": MetricName("KL from the teachers", "nats per token"),
     "kl_loss": MetricName("KL in the loss", "nats per token"),
     "kl_coefficient": MetricName("KL coefficient"),
     "update_kl": MetricName("KL of the update", "nats per token"),

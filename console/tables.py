@@ -77,6 +77,12 @@ def _training_reward(stage: Stage) -> str:
     return "" if "reward" in stage or not all(known) else " to ".join(known)
 
 
+def _teacher_kl(stage: Stage) -> str:
+    """From the first step to the last."""
+    known = [number(stage.get(name)) for name in ("first_teacher_kl", "teacher_kl")]
+    return " to ".join(known) if all(known) else ""
+
+
 def _retention(stage: Stage) -> str:
     measured = stage.get("retention", {})
     return " to ".join(number(measured[name]) for name in ("perplexity_before", "perplexity_after") if name in measured)
@@ -98,6 +104,7 @@ _COLUMNS: tuple[tuple[str, Callable[[Stage], str]], ...] = (
     ("response tokens", lambda stage: number(stage.get("answer_tokens"))),
     ("KL", lambda stage: number(stage.get("kl"))),
     ("training KL", lambda stage: "" if "kl" in stage else number(stage.get("train_kl"))),
+    ("teacher KL", _teacher_kl),
     ("retained perplexity", _retention),
     ("sampler gap", lambda stage: number(stage.get("max_sampler_gap"))),
     ("time", lambda stage: duration(stage.get("seconds"))),
@@ -130,6 +137,7 @@ _STEP: tuple[tuple[str, Callable[[Mapping[str, float]], str]], ...] = (
     ("accuracy", lambda metrics: f"accuracy {percent(metrics['accuracy'])}"),
     ("margin", lambda metrics: f"margin {number(metrics['margin'])}"),
     ("reward", lambda metrics: f"reward {_with_spread(metrics['reward'], metrics.get('reward_std'))}"),
+    ("teacher_kl", lambda metrics: f"teacher KL {number(metrics['teacher_kl'])}"),
     ("kl", lambda metrics: f"KL {number(metrics['kl'])}"),
     ("entropy", lambda metrics: f"entropy {number(metrics['entropy'])}"),
     ("answer_tokens_mean", lambda metrics: f"{metrics['answer_tokens_mean']:.1f} tokens"),

@@ -41,6 +41,7 @@ from plumbob.models.sizes.memory import (
     MemoryEstimate,
     MicroBatch,
     Trained,
+    beside_teachers,
     forward_memory,
     learner_memory,
     scorer_memory,
@@ -96,9 +97,11 @@ def _of_roles(run: LearnerRun, longest: int | None) -> Iterator[tuple[WorkerRole
             policy = _policy(run.policy.ref, run.policy.tuning)
             prompt = run.data.max_prompt_tokens
             tokens = longest or min(policy.num_positions, prompt + run.rollout.max_tokens)
-            yield "learner", _online(policy, run.ppo.estimator, run.learner, tokens, run.rollout.max_tokens)
+            learner = _online(policy, run.ppo.estimator, run.learner, tokens, run.rollout.max_tokens)
+            yield "learner", _beside_teachers(learner, policy, run, tokens)
             yield "rollout", _sampler(policy, run.rollout, prompt)
-            yield "scorer", _scorer(run.reward)
+            if run.reward is not None:
+                yield "scorer", _scorer(run.reward)
             if run.judge is not None:
                 yield "judge", _scorer(run.judge)
         case EvalRun():
@@ -240,6 +243,17 @@ def _learner(
     held = Trained(trained, frozen, policy.weight_bytes, stage, learner.num_workers)
     batch = _micro_batch(learner, row_tokens, row_tokens if row_predicted is None else row_predicted)
     return learner_memory(policy.sizes, held, batch)
+
+
+def _beside_teachers(learner: MemoryEstimate, policy: _Policy, run: PpoRun, row_tokens: int) -> MemoryEstimate:
+    """Of a policy's learner, with the frozen models that grade it."""
+    stage = run.learner.resolved_zero_stage(not policy.is_full or policy.weight_bytes == BYTES["float32"])
+    num_shares = run.learner.num_workers if stage == 3 else 1
+    teachers = [_policy(ref, None) for ref in run.teacher_refs]
+    batch = _micro_batch(run.learner, row_tokens, run.rollout.max_tokens)
+    return beside_teachers(
+        learner, [(one.sizes, one.num_begun, one.weight_bytes) for one in teachers], num_shares, batch
+    )
 
 
 def _micro_batch(learner: LearnerRankSettings, row_tokens: int, row_predicted: int) -> MicroBatch:

@@ -16,8 +16,8 @@ from plumbob.core.outside import from_outside, read_json_object
 WEIGHTS_FILE = "adapter_model.safetensors"
 SAVE_AGAIN = "save the adapter again"
 
-ModelRole = Literal["policy", "reference", "value"]
-"""What one base acts as, each with an adapter of its own or with none."""
+ModelRole = Literal["policy", "reference", "value", "teacher"]
+"""What one base acts as, each with an adapter of its own or with none; a teacher is a model beside it."""
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,8 @@
-"""A causal language model in up to three roles on one base: policy, reference, and value (the critic)."""
+"""A causal language model in up to three roles on one base: policy, reference, and value (the critic); and teachers.
+
+Teachers are frozen models beside the base, each of which grades rows of its own: it says how likely it finds the tokens
+of a row (the role `teacher`), or how far the policy's distribution is from its own (the policy, asked with `teachers`).
+"""
 
 import math
 from collections.abc import Iterator, Mapping
@@ -26,6 +30,10 @@ class PolicyModel(nn.Module):
     Inputs and outputs are [B, T] over whole sequences (prompt, then response, padded on either side); column t is about
     token t given the tokens before it, and a row's first token has 0.
 
+    Attributes:
+        vocabulary: how it makes logits; None where it makes them itself, in a way that is not known.
+        teachers: frozen models that grade, in the order of the numbers by which rows name theirs.
+
     Args:
         causal_lm: a transformers causal model, its adapters injected.
         adapters: role -> name of its adapter; None switches adapters off.
@@ -39,8 +47,9 @@ class PolicyModel(nn.Module):
         self.causal_lm = causal_lm
         self.value_head = value_head
         self.adapters = dict(adapters)
-        self._vocabulary = vocabulary_of(causal_lm)
-        self._can_share = self._vocabulary is not None and can_share(self._backbone)
+        self.teachers = nn.ModuleList()
+        self.vocabulary = vocabulary_of(causal_lm)
+        self._can_share = self.vocabulary is not None and can_share(self._backbone)
         self._role: ModelRole | None = None
         self._num_live_graphs = 0
 
@@ -54,7 +63,8 @@ class PolicyModel(nn.Module):
         """
         if self._role is not None:
             raise RoleError(f"role {role!r} was asked for inside role {self._role!r}: end that one first")
-        activate(self.causal_lm, self.adapters[role])
+        if role != "teacher":
+            activate(self.causal_lm, self.adapters[role])
         self._role, self._num_live_graphs = role, 0
         try:
             yield
@@ -63,21 +73,52 @@ class PolicyModel(nn.Module):
         finally:
             self._role = None
 
-    def forward(self, input_ids: Tensor, attention_mask: Tensor, action_mask: Tensor, temperature: float) -> Tensor:
-        """Log-probs (policy, reference) or values (value) [B, T] float32; 0 where `action_mask` is False.
+    def add_teacher(self, teacher: "PolicyModel") -> None:
+        """Put a frozen model beside this one, which grades as its own reference.
+
+        Raises:
+            ValueError: how one of the two makes its logits is not known, or it knows fewer words than this one. What it
+                knows beyond these is left out, and its distribution is that over the others.
+        """
+        own, its = self.vocabulary, teacher.vocabulary
+        if own is None or its is None:
+            raise ValueError("how its logits, or the policy's, are made of the last hidden states is not known")
+        if its.num_words < own.num_words:
+            raise ValueError(f"its output is over {its.num_words} tokens, the policy's over {own.num_words}")
+        teacher.vocabulary = its.of_first(own.num_words)
+        self.teachers.append(teacher)
+
+    def forward(
+        self,
+        input_ids: Tensor,
+        attention_mask: Tensor,
+        action_mask: Tensor,
+        temperature: float,
+        teachers: Tensor | None = None,
+    ) -> Tensor:
+        """Log-probs (policy, reference, teacher) or values (value) [B, T] float32; 0 where `action_mask` is False.
+
+        With `teachers`, the policy's are instead KL(policy || its row's teacher) in nats, of the whole next-token
+        distributions that each asked token was drawn from.
 
         Args:
             input_ids: int64 [B, T].
             attention_mask: bool [B, T], True on real tokens.
             action_mask: bool [B, T], True on the tokens asked about; never on a row's first one.
-            temperature: what the logits are divided by before the softmax.
+            temperature: what the logits, also a teacher's, are divided by before the softmax.
+            teachers: int64 [B], the number of each row's; given to the role `teacher`, or to the policy.
         """
         if self._role is None:
             raise RoleError("a forward needs a role: use `with model.role(...)`")
         columns = real_tokens_first(attention_mask)
         ids, attended, asked = (x.gather(1, columns) for x in (input_ids, attention_mask, action_mask))
         asked[:, 0] = False
-        if self._role != "value" and self._vocabulary is None:
+        if self._role == "teacher":
+            assert teachers is not None, "each row has its teacher"
+            of_asked = self._by_teachers(ids, attended, asked, temperature, teachers)[asked]
+        elif teachers is not None:
+            of_asked = self._kl_to_teachers(ids, attended, asked, temperature, teachers)
+        elif self._role != "value" and self.vocabulary is None:
             of_asked = self._by_own_logits(ids, attended, asked, temperature)[asked]
         else:
             states = self._states_before(ids, attended, asked)
@@ -121,8 +162,46 @@ class PolicyModel(nn.Module):
         return getattr(self.causal_lm, "get_base_model", lambda: self.causal_lm)().base_model
 
     def _logprobs(self, states: Tensor, tokens: Tensor, temperature: float) -> Tensor:
-        assert self._vocabulary is not None
-        return self._vocabulary.logprobs(states, tokens, temperature)
+        assert self.vocabulary is not None
+        return self.vocabulary.logprobs(states, tokens, temperature)
+
+    def _teachers_of(self, numbers: Tensor) -> Iterator[tuple["PolicyModel", Tensor, Tensor]]:
+        """Each teacher that is to compute, in its role: with its rows [b], and with those that it is to be given.
+
+        These are the same, but for a teacher without rows whose weights all ranks gather together (ZeRO-3): other ranks
+        may have rows for it, and it is given the first.
+        """
+        for number, teacher in enumerate(self.teachers):
+            assert isinstance(teacher, PolicyModel)
+            rows = (numbers == number).nonzero().squeeze(1)
+            if len(rows) or hasattr(next(teacher.parameters()), "ds_id"):
+                with teacher.role("reference"):
+                    yield teacher, rows, rows if len(rows) else numbers.new_zeros(1)
+
+    def _by_teachers(self, ids: Tensor, attended: Tensor, asked: Tensor, temperature: float, numbers: Tensor) -> Tensor:
+        """Log-probs [B, T], each row's by its own teacher."""
+        found = torch.zeros(ids.shape, dtype=torch.float32, device=ids.device)
+        for teacher, rows, given in self._teachers_of(numbers):
+            logprobs = teacher(ids[given], attended[given], asked[given], temperature)
+            found[rows] = logprobs[: len(rows)]
+        return found
+
+    def _kl_to_teachers(
+        self, ids: Tensor, attended: Tensor, asked: Tensor, temperature: float, numbers: Tensor
+    ) -> Tensor:
+        """KL(policy || its row's teacher) at each asked token [N], row by row."""
+        assert self.vocabulary is not None, "checked with the teachers"
+        states = self._states_before(ids, attended, asked)
+        rows_of_states = asked.nonzero()[:, 0]
+        found = torch.zeros(len(states), dtype=torch.float32, device=states.device)
+        for teacher, rows, given in self._teachers_of(numbers):
+            of_these = torch.isin(rows_of_states, rows).nonzero().squeeze(1)
+            assert teacher.vocabulary is not None, "checked with the teachers"
+            with torch.no_grad():
+                its = teacher._states_before(ids[given], attended[given], asked[given])[: len(of_these)]
+            kl = self.vocabulary.reverse_kl(states[of_these], teacher.vocabulary, its, temperature)
+            found = found.index_add(0, of_these, kl)
+        return found
 
     def _values(self, states: Tensor) -> Tensor:
         assert self.value_head is not None, "this model has no critic"

@@ -80,6 +80,13 @@ class Scorer(Protocol):
         """Scores in the order of the requests."""
 
 
+class Unrewarded:
+    """A scorer where there is no reward: each response's total is 0."""
+
+    def score(self, requests: Sequence[ScoreRequest]) -> list[Score]:
+        return [Score(0.0, {})] * len(requests)
+
+
 @dataclass(frozen=True)
 class Opening:
     """How a reward becomes a scorer.

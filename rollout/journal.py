@@ -37,6 +37,7 @@ _SCHEMA = pa.schema(
         ("token_ids", pa.list_(pa.int32())),
         ("logprobs", pa.list_(pa.float32())),
         ("ref_logprobs", pa.list_(pa.float32())),
+        ("teacher_logprobs", pa.list_(pa.float32())),
         ("values", pa.list_(pa.float32())),
         ("rewards", pa.map_(pa.string(), pa.float64())),
         ("failures", pa.map_(pa.string(), pa.string())),
@@ -49,13 +50,14 @@ _SCHEMA = pa.schema(
         ("episode", pa.string()),
     ]
 )
-_ADDED: Mapping[str, Any] = {"prompt_row": "{}", "failures": [], "episode": "null"}
+_ADDED: Mapping[str, Any] = {"prompt_row": "{}", "failures": [], "teacher_logprobs": [], "episode": "null"}
 """Columns that journals of earlier versions lack -> what stands there for nothing."""
 _ARRAYS: Mapping[str, Any] = {
     "prompt_ids": np.int32,
     "token_ids": np.int32,
     "logprobs": np.float32,
     "ref_logprobs": np.float32,
+    "teacher_logprobs": np.float32,
     "values": np.float32,
     "versions": np.int32,
     "action_mask": np.bool_,
@@ -71,6 +73,7 @@ class JournalRow:
         prompt_id, group_id, sample_index, seed, prompt, prompt_ids: as in `SampleRequest`.
         response, token_ids, logprobs, versions, action_mask, finish_reason, worker: as in `Rollout`.
         ref_logprobs: float32 [T], of the reference policy; empty where the response was dropped.
+        teacher_logprobs: float32 [T], of the response's teacher; empty when there is none.
         values: float32 [T], of the critic; empty when there is none.
         prompt_row: the row of the prompt's file, by its columns, as JSON on disk; empty where no reward reads it.
         rewards: part -> its reward.
@@ -101,13 +104,16 @@ class JournalRow:
     worker: str
     prompt_row: Mapping[str, Any] = field(default_factory=dict, hash=False)
     failures: Mapping[str, str] = field(default_factory=dict, hash=False)
+    teacher_logprobs: NDArray[np.float32] = field(default_factory=lambda: np.empty(0, np.float32), hash=False)
     episode: EpisodeRecord | None = None
 
     def __post_init__(self) -> None:
         num_tokens = len(self.token_ids)
-        for name in ("logprobs", "ref_logprobs", "versions", "action_mask", "values"):
+        for name in ("logprobs", "ref_logprobs", "versions", "action_mask", "values", "teacher_logprobs"):
             length = len(getattr(self, name))
-            may_be_empty = name == "values" or (name == "ref_logprobs" and self.dropped is not None)
+            may_be_empty = name in ("values", "teacher_logprobs") or (
+                name == "ref_logprobs" and self.dropped is not None
+            )
             if length != num_tokens and not (may_be_empty and length == 0):
                 raise ValueError(f"{self.prompt_id}: {name} has {length} entries for a response of {num_tokens} tokens")
         if self.finish_reason not in get_args(FinishReason):

@@ -16,11 +16,13 @@ MUST_BE_GIVEN = {
     "reward": ["reward.model=bert", "data.pairs=pairs.jsonl"],
     **dict.fromkeys(ONLINE_PRESETS, ONLINE),
     "verifiable": ["policy.model=sft", "data.prompts=prompts.jsonl"],
+    "distill": ["policy.model=sft", "teachers=[{model: larger}]", "data.prompts=prompts.jsonl"],
     "dpo": ["policy.model=sft", "data.pairs=pairs.jsonl"],
     "kto": ["policy.model=sft", "data.labelled=labelled.jsonl"],
 }
 ONE_OF_SEVERAL = {
     **{(preset, "reward.model"): "reward.model is missing, and there are no reward.parts" for preset in ONLINE_PRESETS},
+    ("distill", "teachers"): "learns from a teacher: give teachers='[{model: FOLDER}]'",
     ("reward", "data.pairs"): "one of data.pairs=FILE",
     ("sft", "data.demonstrations"): "give data.demonstrations=FILE, or data.mixture='{FILE: WEIGHT, FILE: WEIGHT}'",
     ("dpo", "data.pairs"): "give data.pairs=FILE, or data.mixture='{FILE: WEIGHT, FILE: WEIGHT}'",

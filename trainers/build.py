@@ -62,8 +62,10 @@ def models_of(run: LearnerRun) -> tuple[str, ...]:
             refs = () if run.policy is None else (run.policy.ref, run.policy.baseline_ref)
         case PretrainEncoderRun() | RewardRun():
             refs = (run.reward.encoder,)
-        case PretrainRun() | SftRun() | DpoRun() | KtoRun() | PpoRun():
+        case PretrainRun() | SftRun() | DpoRun() | KtoRun():
             refs = (run.policy.ref,)
+        case PpoRun():
+            refs = (run.policy.ref, *run.teacher_refs)
         case _:
             assert_never(run)
     return tuple(ref.name for ref in refs if isinstance(ref, ModelRef))

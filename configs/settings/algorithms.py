@@ -65,6 +65,30 @@ class DrGrpo(Settings):
     kind: Literal["dr-grpo"] = "dr-grpo"
 
 
+class Distillation(Settings):
+    """On-policy distillation: a teacher grades each token of what the policy itself wrote, by KL(policy || teacher).
+
+    Agarwal et al. 2023 (GKD, arXiv 2306.13649), Gu et al. 2023 (MiniLLM, arXiv 2306.08543); no reward is learnt from.
+    """
+
+    kind: Literal["distillation"] = "distillation"
+    form: Literal["full", "sampled"] = "full"
+    """`full`: the loss is the exact KL over the whole vocabulary at each token of a response; `sampled`: a policy
+    gradient, whose advantage is log teacher - log policy of the token that was sampled."""
+    gamma: Annotated[float, Field(ge=0, le=1)] = 0.0
+    """Of `sampled`: discount of what the tokens that follow are graded; 0 is the token's own KL, as `full` has it, and
+    1 the KL of whole responses."""
+
+    @model_validator(mode="after")
+    def _check_gamma(self) -> Self:
+        if self.form == "full" and self.gamma:
+            raise ValueError(
+                f"ppo.estimator.gamma={self.gamma:g} with ppo.estimator.form=full: its loss is of each token by "
+                f"itself; set ppo.estimator.gamma=0, or ppo.estimator.form=sampled"
+            )
+        return self
+
+
 class BestOfN(Settings):
     """Only the best response of each group is learnt, by its likelihood (RAFT, Dong et al. 2023, arXiv 2304.06767)."""
 
@@ -79,7 +103,7 @@ class OnlineDpo(Settings):
 
 
 Estimator = Annotated[
-    Gae | ReinforcePlusPlus | ReinforcePlusPlusBaseline | Rloo | Grpo | DrGrpo | BestOfN | OnlineDpo,
+    Gae | ReinforcePlusPlus | ReinforcePlusPlusBaseline | Rloo | Grpo | DrGrpo | BestOfN | OnlineDpo | Distillation,
     Field(discriminator="kind"),
 ]
 
@@ -100,7 +124,9 @@ def critic_of(estimator: Estimator) -> Gae | None:
     match estimator:
         case Gae():
             return estimator
-        case ReinforcePlusPlus() | ReinforcePlusPlusBaseline() | Rloo() | Grpo() | DrGrpo() | BestOfN() | OnlineDpo():
+        case ReinforcePlusPlus() | ReinforcePlusPlusBaseline() | Rloo() | Grpo() | DrGrpo():
+            return None
+        case BestOfN() | OnlineDpo() | Distillation():
             return None
         case _:
             assert_never(estimator)

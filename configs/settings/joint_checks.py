@@ -1,19 +1,22 @@
 """What several settings of a run must satisfy together: a ValueError says the rule, the values and the way out."""
 
+from collections.abc import Sequence
 from typing import Any, Literal
 
 from plumbob.configs.settings.algorithms import (
     GROUPED,
     RANKED,
     Clipped,
+    Distillation,
     Gspo,
     NoImportance,
     OnlineDpo,
     TruncatedImportance,
 )
+from plumbob.configs.settings.models import TeacherSettings
 from plumbob.configs.settings.offline_objectives import RewardObjective, reads_prompt
 from plumbob.configs.settings.reward_parts import EnvironmentPart
-from plumbob.configs.settings.rewards import RewardGroupSettings
+from plumbob.configs.settings.rewards import RewardGroupSettings, no_reward
 from plumbob.configs.settings.training import PpoSettings
 from plumbob.configs.settings.workers import LearnerSettings, RolloutSettings
 from plumbob.core.errors import UserError
@@ -126,23 +129,73 @@ def without_clip_of_parts(given: Any) -> Any:
     return given | {"ppo": ppo | {"shaping": shaping | {"clip": None}}}
 
 
-def check_parts(ppo: PpoSettings, reward: RewardGroupSettings) -> None:
-    if ppo.combine_parts == "standardised" and (not reward.parts or ppo.samples_per_prompt < 2):
+def check_parts(ppo: PpoSettings, reward: RewardGroupSettings | None) -> None:
+    parts = () if reward is None else reward.parts
+    if ppo.combine_parts == "standardised" and (not parts or ppo.samples_per_prompt < 2):
         raise ValueError(
             f"ppo.combine_parts=standardised compares each part's values for the responses to one prompt, but there "
-            f"are {len(reward.parts)} reward.parts and ppo.samples_per_prompt={ppo.samples_per_prompt}: give parts, "
+            f"are {len(parts)} reward.parts and ppo.samples_per_prompt={ppo.samples_per_prompt}: give parts, "
             f"and at least 2 samples a prompt"
         )
 
 
-def has_environment_part(reward: RewardGroupSettings) -> bool:
-    return any(isinstance(part, EnvironmentPart) for part in reward.parts)
+def check_rewarded(ppo: PpoSettings, reward: RewardGroupSettings | None) -> None:
+    if reward is None and not isinstance(ppo.estimator, Distillation):
+        raise ValueError(no_reward("reward"))
 
 
-def check_environment(rollout: RolloutSettings, reward: RewardGroupSettings) -> None:
+def check_no_teachers(ppo: PpoSettings) -> None:
+    """Of a pipeline."""
+    if isinstance(ppo.estimator, Distillation):
+        raise ValueError(
+            "ppo.estimator.kind=distillation learns from teachers, which a pipeline does not hand on to its stages: "
+            "distil in a run of kind ppo"
+        )
+
+
+def check_teachers(ppo: PpoSettings, teachers: Sequence[TeacherSettings], column: str | None) -> None:
+    """Distillation has teachers and nothing that only a reward would make sense of; other objectives have none."""
+    kind = "ppo.estimator.kind=distillation"
+    if not isinstance(ppo.estimator, Distillation):
+        if teachers or column is not None:
+            raise ValueError(
+                f"teachers grade for {kind} alone, and ppo.estimator.kind={ppo.estimator.kind} learns from a reward: "
+                f"set {kind}, or leave teachers and teachers_by out"
+            )
+        return
+    if not teachers:
+        raise ValueError(f"{kind} learns from a teacher: give teachers='[{{model: FOLDER}}]'")
+    names = [teacher.name for teacher in teachers]
+    if len(set(names)) < len(names):
+        raise ValueError(f"teachers: two are called {max(names, key=names.count)!r}: give each a `name` of its own")
+    if (column is None) != (len(teachers) == 1):
+        found = f"there is {'one' if len(teachers) == 1 else len(teachers)}, and teachers_by is {column or 'not set'}"
+        raise ValueError(
+            f"teachers_by is the column of the prompts' rows that has the name of each prompt's teacher, where there "
+            f"are several; {found}: set it for several, and leave it out for one"
+        )
+    if ppo.kl.coefficient:
+        raise ValueError(
+            f"ppo.kl.coefficient={ppo.kl.coefficient:g} would hold the policy to what it began as, and {kind} is to "
+            f"lead it to the teacher: set ppo.kl.kind=fixed and ppo.kl.coefficient=0"
+        )
+    if ppo.dynamic_sampling is not None:
+        raise ValueError(f"ppo.dynamic_sampling looks at rewards, which {kind} does not learn from: set it to null")
+    if isinstance(ppo.policy_loss, Gspo):
+        raise ValueError(
+            f"ppo.policy_loss.kind=gspo has one ratio for a whole response, and {kind} grades each token: set "
+            f"ppo.policy_loss.kind=clipped"
+        )
+
+
+def has_environment_part(reward: RewardGroupSettings | None) -> bool:
+    return reward is not None and any(isinstance(part, EnvironmentPart) for part in reward.parts)
+
+
+def check_environment(rollout: RolloutSettings, reward: RewardGroupSettings | None) -> None:
     if has_environment_part(reward) and rollout.environment is None:
         raise ValueError(
-            f"{reward.section}.parts: kind environment is what an environment gives, and there is none: name it as "
+            f"reward.parts: kind environment is what an environment gives, and there is none: name it as "
             f"rollout.environment.source=file.py:Class"
         )
 

@@ -146,6 +146,15 @@ class AlignedPolicySettings(NamedPolicySettings):
     tuning: AlignmentTuning = LoraTuning()
 
 
+class TeacherSettings(PolicyBaseSettings):
+    """A frozen model that grades what the policy writes, in the learners. Its tokens must be the policy's own."""
+
+    model: ModelName
+    """A full model, or an adapter on one."""
+    name: Annotated[str, Field(min_length=1, max_length=60)] = "teacher"
+    """Of its metrics; of several, also what stands in the column `teachers_by` of the prompts that it grades."""
+
+
 class NewOrNamedPolicySettings(PolicyBaseSettings):
     """A language model that there is, or that is to be made."""
 

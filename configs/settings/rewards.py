@@ -139,6 +139,12 @@ REWARDS_TODAY = (
     "weight (reward.parts, docs/rewards.md), or both"
 )
 
+
+def no_reward(section: str) -> str:
+    """What is said of a reward that there must be."""
+    return f"{section}.model is missing, and there are no {section}.parts; {REWARDS_TODAY}"
+
+
 MODEL = "model"
 """What `model` is called among the parts."""
 
@@ -232,7 +238,7 @@ class ScorerSettings(RewardGroupSettings):
     @model_validator(mode="after")
     def _check_given(self) -> Self:
         if self.model is None and not self.parts:
-            raise ValueError(f"{self.section}.model is missing, and there are no {self.section}.parts; {REWARDS_TODAY}")
+            raise ValueError(no_reward(self.section))
         if self.model is None and self.ensemble:
             raise ValueError(
                 f"{self.section}.ensemble has further reward models: give the first as {self.section}.model"

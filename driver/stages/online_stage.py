@@ -14,7 +14,7 @@ from plumbob.models.loading import OpenedPolicy
 from plumbob.models.resolution import served_rank
 from plumbob.reward.open_scorer import check_reward, open_scorer
 from plumbob.reward.reward_models.dialogue_form import FormScorer, RewardPrompts
-from plumbob.reward.scorer import Scorer
+from plumbob.reward.scorer import Scorer, Unrewarded
 from plumbob.reward.second_judge import SecondRewardScorer
 from plumbob.rollout.samplers.open_sampler import serving_of
 from plumbob.trainers.learner.checkpoint import Checkpoints
@@ -52,7 +52,7 @@ def prepare(run: PpoRun, rule: Rule | None = None) -> PreparedStage:
     """
     has_judge = run.judge is not None or rule is not None
     check_second_judge(run.ppo, has_judge)
-    rewards = [run.reward.reward] + ([] if run.judge is None else [run.judge.reward])
+    rewards = [group.reward for group in (run.reward, run.judge) if group is not None]
     for reward in rewards:
         check_reward(reward)
     opened = open_sampled_policy(run)
@@ -79,7 +79,8 @@ def prepare(run: PpoRun, rule: Rule | None = None) -> PreparedStage:
         return result.with_metrics({"rollout_adapter": serving_of(run.rollout, opened)})
 
     longest = max(len(prompt.ids) for prompt in data.train) + run.rollout.max_tokens
-    notes = data.notes if has_judge else (*data.notes, NO_SECOND_REWARD_MODEL)
+    is_watched = has_judge or run.reward is None
+    notes = data.notes if is_watched else (*data.notes, NO_SECOND_REWARD_MODEL)
     if run.rollout.environment is not None and not has_environment_part(run.reward):
         notes = (*notes, UNUSED_ENVIRONMENT)
     return training_stage(notes, train, data.rows, longest)
@@ -102,9 +103,11 @@ def _start(
 
 def _scorer(session: Session, run: PpoRun, rule: Rule | None, scored: Sequence[RewardPrompts]) -> Scorer:
     """The run's scorer, with its second reward model where there is one; each reads the prompts in its own form."""
-    scorer: Scorer = FormScorer(session.start_scorers(run.reward), scored[0])
+    scorer: Scorer = Unrewarded()
+    if run.reward is not None:
+        scorer = FormScorer(session.start_scorers(run.reward), scored[0])
     if run.judge is not None:
-        return SecondRewardScorer(scorer, FormScorer(session.start_scorers(run.judge), scored[1]))
+        return SecondRewardScorer(scorer, FormScorer(session.start_scorers(run.judge), scored[-1]))
     return scorer if rule is None else SecondRewardScorer(scorer, open_scorer(RuleReward(rule), "cpu"))
 
 

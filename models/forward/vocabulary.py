@@ -1,6 +1,7 @@
-"""The vocabulary projection: log-probabilities of asked tokens, a portion at a time."""
+"""The vocabulary projection: log-probs of asked tokens, and KL of whole distributions, a portion at a time."""
 
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -15,6 +16,10 @@ PORTION = 2**23
 AGREEMENT = {torch.float32: 1e-5}
 """How far a head may be from the model's own logits, as a share of the largest; further in coarser numbers."""
 
+Measure = Callable[[slice, Tensor, bool], tuple[Tensor, Tensor | None]]
+"""(which states, log softmax of theirs [n, V], whether its slope is asked for) -> what is measured of each, [n], and
+the gradient of that by the logits over the temperature, [n, V]. May overwrite what it is given."""
+
 
 @dataclass(frozen=True)
 class Vocabulary:
@@ -24,7 +29,7 @@ class Vocabulary:
         head: the output embedding, with an adapter where it has one.
         scale: what the head's output is multiplied by (Cohere, Granite).
         cap: the soft bound on what comes of that (Gemma 2); None is none.
-        num_words: V.
+        num_words: V: the words that a distribution is over, the head's first.
     """
 
     head: nn.Module
@@ -43,23 +48,56 @@ class Vocabulary:
             raise ValueError(f"temperature must be above 0, not {temperature}")
         size = max(1, PORTION // self.num_words)
         if self._is_frozen_matrix():
-            found: Tensor = _FrozenHeadLogprobs.apply(hidden, tokens, self, temperature, size)
+            found: Tensor = _OfFrozenHead.apply(hidden, self, temperature, size, _logprob_of(tokens))
             return found
         if len(tokens) <= size:
             return self._logprobs(hidden, tokens, temperature)
         parts = zip(hidden.split(size), tokens.split(size), strict=True)
         return torch.cat([checkpoint(self._logprobs, *part, temperature, use_reentrant=False) for part in parts])
 
+    def reverse_kl(self, hidden: Tensor, other: "Vocabulary", other_hidden: Tensor, temperature: float) -> Tensor:
+        """KL(p || q) = sum_j p_j (log p_j - log q_j) after each state: [N, H] and [N, H'] -> float32 [N].
+
+        p is of these states and q of the other model's, each at the temperature; the sum is over all words. The
+        gradient is by p's states alone: by its logits over the temperature p_j (log p_j - log q_j - KL).
+        """
+        if self.num_words != other.num_words:
+            raise ValueError(f"distributions over {self.num_words} and {other.num_words} words have no KL")
+        size = max(1, PORTION // self.num_words)
+        if self._is_frozen_matrix():
+            measure = _kl_to(other, other_hidden, temperature)
+            found: Tensor = _OfFrozenHead.apply(hidden, self, temperature, size, measure)
+            return found
+        if len(hidden) <= size:
+            return self._reverse_kl(hidden, other_hidden, other, temperature)
+        parts = zip(hidden.split(size), other_hidden.split(size), strict=True)
+        return torch.cat(
+            [checkpoint(self._reverse_kl, *part, other, temperature, use_reentrant=False) for part in parts]
+        )
+
+    def of_first(self, num_words: int) -> "Vocabulary":
+        """The same over the head's first words alone: embeddings are often padded, further for a larger model."""
+        return replace(self, num_words=num_words)
+
+    def log_softmax(self, hidden: Tensor, temperature: float) -> Tensor:
+        """[n, H] -> float32 [n, V]."""
+        return torch.log_softmax(self.logits(self.head(hidden)) / temperature, dim=-1)
+
     def logits(self, projected: Tensor) -> Tensor:
         """Of what the head gives, float32."""
-        logits = projected.float()
+        logits = projected[..., : self.num_words].float()
         if self.scale != 1.0:
             logits = logits * self.scale
         return logits if self.cap is None else self.cap * torch.tanh(logits / self.cap)
 
     def _logprobs(self, hidden: Tensor, tokens: Tensor, temperature: float) -> Tensor:
-        log_softmax = torch.log_softmax(self.logits(self.head(hidden)) / temperature, dim=-1)
-        return log_softmax.gather(-1, tokens[:, None]).squeeze(-1)
+        return self.log_softmax(hidden, temperature).gather(-1, tokens[:, None]).squeeze(-1)
+
+    def _reverse_kl(self, hidden: Tensor, other_hidden: Tensor, other: "Vocabulary", temperature: float) -> Tensor:
+        own = self.log_softmax(hidden, temperature)
+        with torch.no_grad():
+            theirs = other.log_softmax(other_hidden, temperature)
+        return (own.exp() * (own - theirs)).sum(dim=-1)
 
     def _is_frozen_matrix(self) -> bool:
         """A plain linear layer that is whole here (ZeRO-3 gathers a layer's weight when it is called) and stays."""
@@ -97,12 +135,41 @@ def _scales(config: Any) -> list[float]:
     return [scale for scale in (times, 1 / over if over else None) if scale] + [1.0]
 
 
-class _FrozenHeadLogprobs(torch.autograd.Function):
-    """d log p(y) / d h = (scale / T) W^T ((1 - (z / cap)^2) (onehot(y) - p)), z the capped logits."""
+def _logprob_of(tokens: Tensor) -> Measure:
+    """log p(y), whose slope is onehot(y) - p."""
+
+    def measure(rows: slice, log_softmax: Tensor, needs_slope: bool) -> tuple[Tensor, Tensor | None]:
+        chosen = tokens[rows, None]
+        logprobs = log_softmax.gather(-1, chosen).squeeze(-1)
+        if not needs_slope:
+            return logprobs, None
+        slope = log_softmax.exp_().neg_()
+        return logprobs, slope.scatter_add_(-1, chosen, torch.ones_like(chosen, dtype=slope.dtype))
+
+    return measure
+
+
+def _kl_to(other: Vocabulary, hidden: Tensor, temperature: float) -> Measure:
+    """KL(p || q), whose slope is p (log p - log q - KL)."""
+
+    def measure(rows: slice, log_softmax: Tensor, needs_slope: bool) -> tuple[Tensor, Tensor | None]:
+        difference = log_softmax - other.log_softmax(hidden[rows], temperature)
+        probs = log_softmax.exp_()
+        kl = (probs * difference).sum(dim=-1)
+        return kl, probs.mul_(difference - kl[:, None]) if needs_slope else None
+
+    return measure
+
+
+class _OfFrozenHead(torch.autograd.Function):
+    """What is measured of each state, with its gradient (scale / T) W^T ((1 - (z / cap)^2) slope), z the capped logits.
+
+    The gradient is taken along in the forward, so that no logits are kept.
+    """
 
     @staticmethod
     def forward(
-        ctx: Any, hidden: Tensor, tokens: Tensor, vocabulary: Vocabulary, temperature: float, size: int
+        ctx: Any, hidden: Tensor, vocabulary: Vocabulary, temperature: float, size: int, measure: Measure
     ) -> Tensor:
         head: Any = vocabulary.head
         product = (
@@ -113,22 +180,20 @@ class _FrozenHeadLogprobs(torch.autograd.Function):
         )
         needs_gradient = ctx.needs_input_grad[0]
         gradient = torch.empty_like(hidden) if needs_gradient else None
-        logprobs = torch.empty(tokens.shape, dtype=torch.float32, device=hidden.device)
-        for start in range(0, len(tokens), size):
+        measured = torch.empty(len(hidden), dtype=torch.float32, device=hidden.device)
+        for start in range(0, len(hidden), size):
             rows = slice(start, start + size)
             logits = vocabulary.logits(functional.linear(states[rows], weight, bias))
-            log_softmax = torch.log_softmax(logits / temperature, dim=-1)
-            chosen = tokens[rows, None]
-            logprobs[rows] = log_softmax.gather(-1, chosen).squeeze(-1)
+            measured[rows], slope = measure(rows, torch.log_softmax(logits / temperature, dim=-1), needs_gradient)
             if gradient is not None:
-                slope = log_softmax.exp_().neg_()
-                slope.scatter_add_(-1, chosen, torch.ones_like(chosen, dtype=slope.dtype))
+                assert slope is not None
                 if vocabulary.cap is not None:
                     slope *= 1 - (logits / vocabulary.cap) ** 2
-                gradient[rows] = (slope.to(weight.dtype) @ weight).to(gradient.dtype) * (vocabulary.scale / temperature)
+                by_states = slope.to(weight.dtype) @ weight[: vocabulary.num_words]
+                gradient[rows] = by_states.to(gradient.dtype) * (vocabulary.scale / temperature)
         if gradient is not None:
             ctx.save_for_backward(gradient)
-        return logprobs
+        return measured
 
     @staticmethod
     @once_differentiable

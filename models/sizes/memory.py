@@ -5,7 +5,8 @@ is measured on CPUs, and docs/cluster.md has the figures. A worker on a GPU is c
 there.
 """
 
-from dataclasses import astuple, dataclass, fields
+from collections.abc import Sequence
+from dataclasses import astuple, dataclass, fields, replace
 from typing import Literal
 
 from plumbob.models.sizes.config_sizes import ModelSizes
@@ -138,6 +139,24 @@ def forward_memory(model: ModelSizes, num_frozen: int, weight_bytes: int, batch:
         activations=int(ALLOCATED * FLOAT32 * batch.num_tokens * _width_of_a_layer(model)),
         logits=logits(model, batch, FLOAT32) // 2,
         framework=LEARNER_FLOOR,
+    )
+
+
+def beside_teachers(
+    learner: MemoryEstimate, teachers: Sequence[tuple[ModelSizes, int, int]], num_shares: int, batch: MicroBatch
+) -> MemoryEstimate:
+    """A learner with frozen models beside its own, which compute one after the other and keep nothing for a backward.
+
+    Args:
+        teachers: of each its sizes, the further parameters of its adapter, and bytes of one parameter.
+        num_shares: among how many ranks their weights are divided.
+    """
+    weights = sum(size * (model.num_parameters + adapter) for model, adapter, size in teachers)
+    widest = max((_number_bytes(batch, size) * _width_of_a_layer(model) for model, _, size in teachers), default=0)
+    return replace(
+        learner,
+        weights=learner.weights + weights // num_shares,
+        activations=learner.activations + int(ALLOCATED * batch.num_tokens * widest),
     )
 
 

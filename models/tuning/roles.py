@@ -1,11 +1,12 @@
 """Policy models from what a stage begins with: which adapters stand on the base, and which role each plays."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import torch
 from peft import PeftConfig
 from torch import nn
 
+from plumbob.core.errors import UserError
 from plumbob.models.adapter import ModelRole
 from plumbob.models.loading import OpenedPolicy, check_full, load_causal_lm
 from plumbob.models.policy import PolicyModel, new_value_head
@@ -69,13 +70,26 @@ def adapted_policy(
 
 
 def frozen_reference(opened: OpenedPolicy) -> PolicyModel:
-    """A model that only computes, as the reference: a full model, or a base with one adapter on it."""
-    base, adapter = load_causal_lm(opened), opened.source.adapter
+    """A model that only computes, as the reference: a full model, or a base with one adapter on it; without dropout."""
+    base, adapter = load_causal_lm(opened, with_dropout=False), opened.source.adapter
     if adapter is None:
         return PolicyModel(base, {"reference": None}).requires_grad_(False)
-    model = add_adapters(base, config_of(opened.source), ("reference",))
+    model = add_adapters(base, without_dropout(config_of(opened.source)), ("reference",))
     copy_into(model, adapter, ("reference",))
     return PolicyModel(model, {"reference": "reference"}).requires_grad_(False)
+
+
+def add_teachers(policy: PolicyModel, teachers: Sequence[OpenedPolicy]) -> None:
+    """Load frozen models and put them beside a policy, which they grade.
+
+    Raises:
+        UserError: one cannot be loaded, or cannot grade this policy.
+    """
+    for opened in teachers:
+        try:
+            policy.add_teacher(frozen_reference(opened))
+        except ValueError as error:
+            raise UserError(f"{opened.ref}: cannot grade this policy: {error}; give another teacher") from error
 
 
 def trainable_groups(policy: PolicyModel) -> dict[str, Mapping[str, nn.Parameter]]:

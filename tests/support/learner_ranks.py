@@ -21,12 +21,12 @@ from plumbob.configs.settings.workers import LearnerSettings
 from plumbob.models.adapter import ModelRole
 from plumbob.models.policy import PolicyModel
 from plumbob.models.tuning.methods import method_of
-from plumbob.models.tuning.roles import trainable_groups
+from plumbob.models.tuning.roles import add_teachers, trainable_groups
 from plumbob.trainers.learner.engine import Engine, ParameterGroup, Rank, join_group
 from plumbob.trainers.learner.export import NoArtifact
 from plumbob.trainers.learner.learner import Learner
 from plumbob.trainers.learner.learner_protocol import Pass, UpdatePlan
-from plumbob.trainers.online.experience import CriticTargets, Experience, LossKl, loss_weights
+from plumbob.trainers.online.experience import CriticTargets, Experience, LossKl, learns_whole_kl, loss_weights
 from plumbob.trainers.online.objective import ppo_passes
 from tests.support.opened_models import opened_policy
 
@@ -84,7 +84,7 @@ def this_rank() -> Rank:
     return _rank
 
 
-def write_tiny_llama(folder: Path, vocab_size: int = 40, initializer_range: float = 0.3) -> Path:
+def write_tiny_llama(folder: Path, vocab_size: int = 40, initializer_range: float = 0.3, seed: int = 0) -> Path:
     """Intermediate size 37, so that with an odd LoRA rank some matrices have an odd number of elements."""
     config = LlamaConfig(
         vocab_size=vocab_size,
@@ -98,7 +98,7 @@ def write_tiny_llama(folder: Path, vocab_size: int = 40, initializer_range: floa
         bos_token_id=None,
         eos_token_id=0,
     )
-    torch.manual_seed(0)
+    torch.manual_seed(seed)
     LlamaForCausalLM(config).save_pretrained(folder)
     return folder
 
@@ -114,6 +114,7 @@ class LearnerCase:
     adapter_std: float = 0.2
     seed: int = 0
     lora_rank: int = 3
+    teachers: tuple[Path, ...] = ()
 
 
 PPO = PpoSettings(
@@ -131,6 +132,7 @@ def tiny_learner(case: LearnerCase, ppo: PpoSettings = PPO, passes: tuple[Pass[A
     roles = ROLES if critic else ROLES[:2]
     model = method_of(tuning).policy(opened_policy(case.folder), roles, case.seed)
     _randomise(model, case)
+    add_teachers(model, [opened_policy(folder) for folder in case.teachers])
     if case.gradient_checkpointing:
         model.causal_lm.gradient_checkpointing_enable({"use_reentrant": False})
     rates = {"policy": ppo.learning_rate} | ({"value": critic.value_learning_rate} if critic else {})
@@ -170,6 +172,7 @@ def ragged_experience(ppo: PpoSettings = PPO, return_scale: float = 1.0) -> Expe
         importance_weights=actions.float(),
         critic=critic if isinstance(ppo.estimator, Gae) else None,
         kl=LossKl(draw() - 3.7 * actions, ppo.kl.coefficient) if ppo.kl.place == "loss" else None,
+        teachers=torch.tensor([0, 1, 1, 0, 1, 0, 0, 1]) if learns_whole_kl(ppo.estimator) else None,
     )
 
 
@@ -184,7 +187,7 @@ def padded(experience: Experience, num_columns: int, on_left: bool = False) -> E
                 1, ((columns - shifts) % len(columns)).expand(len(tensor), -1)
             )
             for name, tensor in tensors.items()
-            if isinstance(tensor, torch.Tensor)
+            if isinstance(tensor, torch.Tensor) and tensor.ndim > 1
         }
 
     critic = experience.critic and replace(experience.critic, **wider(vars(experience.critic)))

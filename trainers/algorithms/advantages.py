@@ -12,6 +12,7 @@ from torch import Tensor
 
 from plumbob.configs.settings.algorithms import (
     BestOfN,
+    Distillation,
     DrGrpo,
     Estimator,
     Gae,
@@ -43,7 +44,8 @@ def estimate(
     """The advantages of a whole batch by the estimator chosen.
 
     Args:
-        rewards: reward of each token, the KL penalty included where it is in the reward.
+        rewards: reward of each token, the KL penalty included where it is in the reward; of `Distillation`, log teacher
+            - log policy. Its advantages have no baseline: at the teacher they are all 0, whatever is sampled.
         values: of the critic, which `Gae` alone has.
         groups: rows with the same number response the same prompt.
     """
@@ -66,6 +68,8 @@ def estimate(
             return Estimate(best_and_worst(rewards, action_mask, groups).clamp(min=0), None)
         case OnlineDpo():
             return Estimate(best_and_worst(rewards, action_mask, groups), None)
+        case Distillation():
+            return Estimate(returns_to_go(rewards, action_mask, estimator.gamma), None)
         case _:
             assert_never(estimator)
 

@@ -13,6 +13,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from plumbob.configs.settings.algorithms import Distillation, Estimator
 from plumbob.configs.settings.training import PpoSettings
 from plumbob.data.batch import Batch, Prompts, prompts_before
 from plumbob.models.padding import columns_in_use
@@ -36,6 +37,14 @@ class ComparedRows:
 
 
 @dataclass(frozen=True)
+class TeacherLogprobs:
+    """Of the tokens that were sampled: `numbers` int64 [B] of each row's teacher, `logprobs` float32 [B, T] by it."""
+
+    numbers: Tensor
+    logprobs: Tensor
+
+
+@dataclass(frozen=True)
 class LogprobsAndValues:
     """What is known of the trajectories before the update: float32 [B, T] each, by the learner's forwards.
 
@@ -44,12 +53,14 @@ class LogprobsAndValues:
         ref_logprobs: under the reference, at the same temperature.
         values: of the critic; None where the estimator has none.
         probed: where `logprobs` are the sampler's, the rows that the learner computed too; None where all are its own.
+        graded: by the teachers, at the same temperature; None where there are none.
     """
 
     logprobs: Tensor
     ref_logprobs: Tensor
     values: Tensor | None
     probed: ComparedRows | None = None
+    graded: TeacherLogprobs | None = None
 
     @property
     def compared(self) -> ComparedRows:
@@ -87,6 +98,7 @@ class Experience(Batch):
         importance_weights: by `ppo.importance`; 1 on every action where there is no correction.
         critic: None where the estimator has none.
         kl: None where the divergence is in the reward.
+        teachers: int64 [B], the number of each row's; None but for distillation in its `full` form.
     """
 
     input_ids: Tensor
@@ -98,6 +110,7 @@ class Experience(Batch):
     importance_weights: Tensor
     critic: CriticTargets | None
     kl: LossKl | None
+    teachers: Tensor | None = None
 
     @property
     def prompts(self) -> Prompts:
@@ -107,7 +120,7 @@ class Experience(Batch):
         """The rows at `index` [b], without columns that are padding in all of them."""
         taken = super().rows(index)
         columns = columns_in_use(taken.attention_mask)
-        return taken.map_arrays(lambda values: values[:, columns])
+        return taken.map_arrays(lambda values: values[:, columns] if values.ndim > 1 else values)
 
 
 def make_experience(
@@ -137,6 +150,8 @@ def make_experience(
     check_fresh(trajectories, learner_version, ppo.max_staleness)
     check_finite("scores", scores)
     named = {"sampler_logprobs": trajectories.sampler_logprobs}
+    if computed.graded is not None:
+        named["teacher_logprobs"] = computed.graded.logprobs
     for name, tensor in (named | {name: getattr(computed, name) for name in COMPUTED}).items():
         if tensor is not None:
             check_finite(name, torch.where(mask, tensor, 0.0))
@@ -151,6 +166,8 @@ def make_experience(
     response_rewards = shaped_rewards(scores, trajectories.ends_with_eos, num_tokens, ppo.shaping, max_tokens)
     turn_rewards = turn_scale * trajectories.turn_rewards
     rewards = token_rewards(response_rewards, turn_rewards, kl, mask, kl_coefficient if in_reward else 0.0)
+    if computed.graded is not None:
+        rewards = torch.where(mask, computed.graded.logprobs.float() - logprobs, 0.0)
     advantages, returns = estimate(ppo.estimator, rewards, values, learnt, trajectories.groups)
     importance = importance_weights(ppo.importance, logprobs, trajectories.sampler_logprobs, mask)
     experience = Experience(
@@ -163,8 +180,14 @@ def make_experience(
         importance_weights=torch.where(learnt, importance.weights, 0.0),
         critic=None if values is None or returns is None else CriticTargets(values, returns),
         kl=None if in_reward else LossKl(torch.where(learnt, ref_logprobs, 0.0), kl_coefficient),
+        teachers=computed.graded.numbers if computed.graded and learns_whole_kl(ppo.estimator) else None,
     )
     return experience, _stats(trajectories, scores, computed.compared, experience, kl, rewards, importance)
+
+
+def learns_whole_kl(estimator: Estimator) -> bool:
+    """Whether what is learnt is the KL from a teacher over the whole vocabulary, instead of a policy gradient."""
+    return isinstance(estimator, Distillation) and estimator.form == "full"
 
 
 def learnt_tokens(trajectories: Trajectories, mask_truncated: bool) -> tuple[Tensor, Tensor]:

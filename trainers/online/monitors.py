@@ -249,7 +249,7 @@ def _values(steps: Sequence[StepMetrics], value: Value) -> NDArray[np.float64]:
     return np.array([math.nan if one is None else one for one in found], np.float64)
 
 
-def mean_reward(step: StepMetrics) -> float:
+def mean_reward(step: StepMetrics) -> float | None:
     return step.experience.score_mean
 
 

@@ -1,7 +1,7 @@
 """The objective of a step: what of its experience is learnt, by which passes, and the forwards before it."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any, NamedTuple, assert_never
 
@@ -12,6 +12,7 @@ from torch import Tensor
 
 from plumbob.configs.settings.algorithms import (
     BestOfN,
+    Distillation,
     DrGrpo,
     Estimator,
     Gae,
@@ -26,7 +27,14 @@ from plumbob.data.batch import Batch, Prompts, prompts_before
 from plumbob.rollout.rollout_records import Rollout
 from plumbob.trainers.algorithms.policy_losses import kl_loss, policy_loss, value_loss
 from plumbob.trainers.learner.learner_protocol import Learners, LossSum, Pass
-from plumbob.trainers.online.experience import ComparedRows, Experience, LogprobsAndValues, sampler_gap
+from plumbob.trainers.online.experience import (
+    ComparedRows,
+    Experience,
+    LogprobsAndValues,
+    TeacherLogprobs,
+    learns_whole_kl,
+    sampler_gap,
+)
 from plumbob.trainers.online.objectives.movement import SQUARED_GAP
 from plumbob.trainers.online.objectives.ranked_responses import (
     best_responses,
@@ -34,6 +42,7 @@ from plumbob.trainers.online.objectives.ranked_responses import (
     pair_loss_sum,
     response_pairs,
 )
+from plumbob.trainers.online.objectives.teacher_kl import teacher_kl_sum
 from plumbob.trainers.online.trajectories import Trajectories
 
 MAX_TRUSTED_GAP = 1e-4
@@ -67,7 +76,7 @@ def learnt_rows(
         groups: int64 [B], rows with the same number respond to the same prompt.
     """
     match estimator:
-        case Gae() | ReinforcePlusPlus() | ReinforcePlusPlusBaseline() | Rloo() | Grpo() | DrGrpo():
+        case Gae() | ReinforcePlusPlus() | ReinforcePlusPlusBaseline() | Rloo() | Grpo() | DrGrpo() | Distillation():
             return LearntRows(experience, np.arange(experience.num_rows))
         case BestOfN():
             return LearntRows(*best_responses(experience, groups))
@@ -87,6 +96,9 @@ def ppo_passes(ppo: PpoSettings, temperature: float) -> tuple[Pass[Any], ...]:
             return (policy, Pass("value", partial(value_loss_sum, clip_range, temperature), total_weight))
         case OnlineDpo(loss=loss):
             return (Pass("policy", partial(pair_loss_sum, loss, temperature), num_pairs),)
+        case Distillation():
+            whole = Pass("policy", partial(teacher_kl_sum, temperature), total_weight)
+            return (whole if learns_whole_kl(ppo.estimator) else policy,)
         case _:
             assert_never(ppo.estimator)
 
@@ -152,12 +164,15 @@ def compute_logprobs_and_values(
     temperature: float,
     has_critic: bool,
     probed: NDArray[np.int64] | None,
+    teachers: Tensor | None = None,
 ) -> LogprobsAndValues:
-    """Log-probs under the policy and the reference, and the critic's values, of sampled tokens before the update.
+    """Log-probs under the policy, the reference and the teachers, and the critic's values, of sampled tokens before the
+    update.
 
     Args:
         probed: rows by which the sampler's own log-probs are tried, and taken for the policy's if they hold. The
             learner computes them all where they do not, or None are probed.
+        teachers: the number of each row's, int64 [B]; None where there are none.
     """
     batch = TrajectoryBatch(trajectories.input_ids, trajectories.attention_mask, trajectories.action_mask, temperature)
     held = None if probed is None else probe(learners, trajectories, batch, probed)
@@ -170,7 +185,13 @@ def compute_logprobs_and_values(
         probed=held,
         ref_logprobs=torch.from_numpy(learners.compute(batch, "reference", forward_actions)),
         values=torch.from_numpy(learners.compute(batch, "value", forward_actions)) if has_critic else None,
+        graded=None if teachers is None else grade(learners, batch, teachers),
     )
+
+
+def grade(learners: Learners, batch: "TrajectoryBatch", teachers: Tensor) -> TeacherLogprobs:
+    logprobs = learners.compute(replace(batch, teachers=teachers), "teacher", forward_actions)
+    return TeacherLogprobs(teachers, torch.from_numpy(logprobs))
 
 
 def probe(
@@ -184,12 +205,13 @@ def probe(
 
 @dataclass(frozen=True)
 class TrajectoryBatch(Batch):
-    """What a forward over trajectories needs: tensors [B, T], and the sampling temperature."""
+    """What a forward over trajectories needs: tensors [B, T], the sampling temperature, and each row's teacher [B]."""
 
     input_ids: Tensor
     attention_mask: Tensor
     action_mask: Tensor
     temperature: float
+    teachers: Tensor | None = None
 
     @property
     def prompts(self) -> Prompts:
@@ -197,5 +219,6 @@ class TrajectoryBatch(Batch):
 
 
 def forward_actions(forward: Any, batch: TrajectoryBatch) -> Tensor:
-    result: Tensor = forward(batch.input_ids, batch.attention_mask, batch.action_mask, batch.temperature)
+    asked = batch.input_ids, batch.attention_mask, batch.action_mask, batch.temperature
+    result: Tensor = forward(*asked) if batch.teachers is None else forward(*asked, batch.teachers)
     return result

@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from plumbob.configs.runs import PpoRun
+from plumbob.configs.settings.algorithms import Distillation
 from plumbob.configs.settings.reward_parts import EnvironmentPart
 from plumbob.configs.settings.rewards import CombinedReward
 from plumbob.reward.scorer import Score
@@ -25,7 +26,7 @@ def scores_learnt_from(run: PpoRun, scores: Sequence[Score], is_learnt: Tensor, 
     """
     if run.ppo.combine_parts == "sum":
         return torch.tensor([score.total for score in scores])
-    reward = run.reward.reward
+    reward = None if run.reward is None else run.reward.reward
     assert isinstance(reward, CombinedReward), "checked with the settings"
     gates = [part.name for part in reward.parts if part.is_gate]
     is_open = torch.tensor([all(score.parts[name] != 0 for name in gates) for score in scores])
@@ -39,15 +40,17 @@ def turn_scale(run: PpoRun) -> float:
 
     0 where none counts by itself: without such a part, and where parts count by their places in their groups.
     """
-    reward = run.reward.reward
+    reward = None if run.reward is None else run.reward.reward
     if run.ppo.combine_parts != "sum" or not isinstance(reward, CombinedReward):
         return 0.0
     weights = [part.weight for part in reward.parts if isinstance(part.reward, EnvironmentPart)]
     return run.ppo.shaping.scale * sum(weights)
 
 
-def with_totals(stats: ExperienceStats, scores: Sequence[Score], has_action: Tensor) -> ExperienceStats:
-    """The same, with the scorer's totals as the scores, whatever was learnt from."""
+def with_totals(run: PpoRun, stats: ExperienceStats, scores: Sequence[Score], has_action: Tensor) -> ExperienceStats:
+    """The same, with the scorer's totals as the scores, whatever was learnt from; without any where none is given."""
+    if isinstance(run.ppo.estimator, Distillation) and run.reward is None:
+        return replace(stats, score_mean=None, score_std=None)
     totals = torch.tensor([score.total for score in scores])
     mean, std = masked_mean(totals, has_action).item(), masked_variance(totals, has_action).sqrt().item()
     return replace(stats, score_mean=mean, score_std=std)

@@ -26,6 +26,7 @@ from plumbob.rollout.requests import Samplers
 from plumbob.rollout.rollout_records import Rollout
 from plumbob.rollout.samplers.open_sampler import support_for
 from plumbob.trainers.algorithms.kl import initial_coefficient, next_coefficient
+from plumbob.trainers.distillation.teachers import load_teachers, prepare_teachers, teacher_metrics, teacher_numbers
 from plumbob.trainers.forgetting.packed_text import PackedText, notes_of, rows_of
 from plumbob.trainers.forgetting.replay import prepare_replay, replay_passes, with_replay
 from plumbob.trainers.forgetting.retention import RetainedText, prepare_retention
@@ -84,7 +85,8 @@ def prepare_ppo(run: PpoRun, opened: OpenedPolicy, scored: Sequence[RewardPrompt
     for prompts in scored:
         render = prompts.beside(render)
     rewards = [group.reward for group in (run.reward, run.judge) if group is not None]
-    reads_rows = run.rollout.environment is not None or any(reward.reads_rows for reward in rewards)
+    has_rows = run.rollout.environment is not None or run.teachers_by is not None
+    reads_rows = has_rows or any(reward.reads_rows for reward in rewards)
     with openings_of(run.rollout.environment, run.seed) as opening:
         split = hold_out(
             lambda path: read_prompts(path, data, render, reads_rows, opening),
@@ -98,11 +100,12 @@ def prepare_ppo(run: PpoRun, opened: OpenedPolicy, scored: Sequence[RewardPrompt
     check_rows(rewards, train.records, data.prompts)
     longest = max(len(prompt.ids) for prompt in train.records)
     check_context(longest, run.rollout.max_tokens, opened.num_positions)
+    taught = prepare_teachers(run, opened, train.records)
     retained = prepare_retention(run.retention, opened)
     replayed = prepare_replay(run.replay, opened)
     texts = [prompt.text for prompt in train.records]
     unlike = tuple(note for prompts in scored for note in prompts.notes(texts))
-    notes = split.notes + train.notes + unlike + notes_of(retained, replayed)
+    notes = split.notes + train.notes + unlike + taught + notes_of(retained, replayed)
     as_scored = [part for prompts in scored for part in prompts.parts(texts[0])]
     rows = prompt_rows("data.prompts", tokenizer, [one.ids for one in train.records], as_scored)
     rows += rows_of(retained, replayed)
@@ -116,6 +119,7 @@ def roles_of(estimator: Estimator) -> tuple[ModelRole, ...]:
 def learner_parts(run: PpoRun) -> LearnerParts:
     critic = critic_of(run.ppo.estimator)
     module, artifact = tuned_policy(run.policy, roles_of(run.ppo.estimator), run.seed, run.data)
+    load_teachers(run, module)
     passes = replay_passes(ppo_passes(run.ppo, run.rollout.temperature), run.replay)
     return LearnerParts(module, passes, artifact, run.ppo, {"value": critic.value_learning_rate} if critic else {})
 
@@ -217,7 +221,10 @@ def learn(
         has_critic = critic_of(ppo.estimator) is not None
         chunk_size, is_tried = run.rollout.chunk_size, takes_sampler(state, responses.rollouts)
         probed = rows_to_probe(responses.rollouts, state.step, chunk_size) if is_tried else None
-        computed = compute_logprobs_and_values(learners, trajectories, run.rollout.temperature, has_critic, probed)
+        teachers = teacher_numbers(run, responses.rollouts, responses.rows)
+        computed = compute_logprobs_and_values(
+            learners, trajectories, run.rollout.temperature, has_critic, probed, teachers
+        )
     has_action = trajectories.action_mask.any(dim=1)
     is_learnt = learnt_tokens(trajectories, ppo.mask_truncated)[1].any(dim=1)
     scores = scores_learnt_from(run, responses.scores, is_learnt, trajectories.groups)
@@ -234,14 +241,17 @@ def learn(
             run.rollout.max_tokens,
             turn_scale(run),
         )
-        stats = with_totals(stats, responses.scores, has_action)
+        stats = with_totals(run, stats, responses.scores, has_action)
     batch, rows = learnt_rows(ppo.estimator, experience, computed, trajectories.groups)
     with naming_prompts([responses.rollouts[row] for row in rows]), recorder.phase("learn"):
         metrics = learners.update(with_replay(state.replayed, batch, state.step, run.seed), plan)
     metrics |= {"kl_coefficient": state.kl_coefficient, "learning_rate": scale * ppo.learning_rate}
-    gap_rms = math.sqrt(metrics.pop(SQUARED_GAP, 0.0))
-    if computed.probed is not None:
-        metrics["sampler_gap_rms"] = gap_rms
+    squared_gap = metrics.pop(SQUARED_GAP, None)
+    if computed.probed is not None and squared_gap is not None:
+        metrics["sampler_gap_rms"] = math.sqrt(squared_gap)
+    if computed.graded is not None:
+        log_ratios = computed.logprobs - computed.graded.logprobs
+        metrics |= teacher_metrics(run, log_ratios, trajectories.action_mask, computed.graded.numbers)
     state.step += 1
     gap = max(stats.sampler_gap_max, metrics.get("sampler_gap_rms", 0.0))
     breach = gap if state.trusts_sampler and gap > MAX_TRUSTED_GAP else None

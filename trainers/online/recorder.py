@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from plumbob.configs.settings.training import PpoSettings
 from plumbob.core.disk_errors import naming_file
 from plumbob.rollout.journal import JOURNAL_FOLDER, DropReason, JournalRow, step_file, write_step
+from plumbob.trainers.distillation.teachers import TEACHER_KL
 from plumbob.trainers.metrics.json_lines import JsonLines
 from plumbob.trainers.metrics.metrics_log import MetricsLog
 from plumbob.trainers.metrics.sinks.jsonl import read_metrics
@@ -147,15 +148,18 @@ def step_notes(responses: StepResponses, stats: ExperienceStats, ppo: PpoSetting
 def ppo_summary(steps: Sequence[StepMetrics]) -> dict[str, float]:
     """What the summary says of a whole run, whatever interrupted it; KL in nats a whole response.
 
-    Rewards are means over a step's responses, before shaping.
+    Rewards are means over a step's responses, before shaping; KL from the teachers is in nats a token.
     """
-    return {
+    known = {
         "first_train_reward": steps[0].experience.score_mean,
         "train_reward": steps[-1].experience.score_mean,
         "train_kl": steps[-1].experience.kl_mean,
         "max_train_kl": max(step.experience.kl_mean for step in steps),
         "max_sampler_gap": max(step.experience.sampler_gap_max for step in steps),
+        f"first_{TEACHER_KL}": steps[0].objective.get(TEACHER_KL),
+        TEACHER_KL: steps[-1].objective.get(TEACHER_KL),
     }
+    return {name: value for name, value in known.items() if value is not None}
 
 
 def steps_on_disk(folder: Path) -> list[StepMetrics]:
@@ -171,8 +175,10 @@ def journal_rows(responses: StepResponses, computed: LogprobsAndValues) -> list[
         start = len(request.prompt_ids)
         response = (row, slice(start, start + len(scored[0].token_ids)))
         values = NO_NUMBERS if computed.values is None else computed.values[response].numpy()
-        rows.append(_journal_row(scored, responses, computed.ref_logprobs[response].numpy(), values, None))
-    return rows + [_journal_row(scored, responses, NO_NUMBERS, NO_NUMBERS, "flat") for scored in responses.dropped]
+        graded = NO_NUMBERS if computed.graded is None else computed.graded.logprobs[response].numpy()
+        rows.append(_journal_row(scored, responses, computed.ref_logprobs[response].numpy(), values, graded, None))
+    nothing = NO_NUMBERS, NO_NUMBERS, NO_NUMBERS
+    return rows + [_journal_row(scored, responses, *nothing, "flat") for scored in responses.dropped]
 
 
 def _journal_row(
@@ -180,6 +186,7 @@ def _journal_row(
     responses: StepResponses,
     ref_logprobs: NDArray[np.float32],
     values: NDArray[np.float32],
+    teacher_logprobs: NDArray[np.float32],
     dropped: DropReason | None,
 ) -> JournalRow:
     rollout, score = scored
@@ -198,6 +205,7 @@ def _journal_row(
         logprobs=rollout.logprobs,
         ref_logprobs=ref_logprobs,
         values=values,
+        teacher_logprobs=teacher_logprobs,
         rewards=dict(score.parts),
         failures=dict(score.failures),
         score=score.total,

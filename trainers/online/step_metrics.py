@@ -23,9 +23,10 @@ class ExperienceStats:
         num_responses: rows with at least one action token.
         num_empty: rows without one: no reward, no signal.
         num_tokens: action tokens.
-        score_mean, score_std: of the scorer's total, before shaping.
+        score_mean, score_std: of the scorer's total, before shaping; None where nothing scores.
         kl_mean: KL of a whole response from the reference in nats, the k1 estimate, mean over responses.
-        return_mean: reward of a whole response, shaped, with the KL penalty where it is in the reward, undiscounted.
+        return_mean: reward of a whole response, shaped, with the KL penalty where it is in the reward, undiscounted; of
+            distillation, log teacher - log policy of the whole response.
         missing_eos_share: of the responses, those cut at the length limit.
         response_tokens_mean: action tokens of a response.
         sampler_gap_mean, sampler_gap_max: |log pi_learner - log pi_sampler| in nats, over the action tokens of the
@@ -38,8 +39,8 @@ class ExperienceStats:
     num_responses: int
     num_empty: int
     num_tokens: int
-    score_mean: float
-    score_std: float
+    score_mean: float | None
+    score_std: float | None
     kl_mean: float
     return_mean: float
     missing_eos_share: float

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Protocol
 
 from plumbob.verify.rows.bug_shift import Moved
+from plumbob.verify.rows.distillation_rows import DISTILLATION_ROWS
 from plumbob.verify.rows.offline_rows import OFFLINE_ROWS
 from plumbob.verify.rows.online_rows import ONLINE_ROWS, FitRow
 from plumbob.verify.rows.reward_rows import REWARD_ROWS
@@ -37,6 +38,7 @@ class VerifyRow(Protocol):
 ALL_ROWS: tuple[FitRow | VerifyRow, ...] = (
     *ONLINE_ROWS,
     *SURROGATE_ROWS,
+    *DISTILLATION_ROWS,
     *OFFLINE_ROWS,
     *REWARD_ROWS,
     WholeSystemRow(),

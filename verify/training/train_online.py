@@ -1,7 +1,9 @@
 """Online rows: the real experience, objective and update, on responses drawn exactly from the policy as it is."""
 
+from collections.abc import Mapping
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -18,6 +20,8 @@ from plumbob.trainers.online.ppo import PpoInput, PpoState, learn
 from plumbob.verify.local_learner import OneRank, open_learner
 from plumbob.verify.optima.response_tree import EOS, Array
 from plumbob.verify.world.tiny_world import TinyWorld, every_response
+
+NO_ROWS: Mapping[str, Mapping[str, Any]] = MappingProxyType({})
 
 
 class NullRecorder:
@@ -37,11 +41,13 @@ class Draws:
     Attributes:
         rewards: r(x, y), [P, K].
         group_size: responses to one prompt that are compared with one another.
+        rows: prompt -> its row, where the trainer reads it.
     """
 
     world: TinyWorld
     rewards: Array
     group_size: int
+    rows: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
 
     def responses(self, learners: Learners, num_samples: int, version: int, seed: int) -> StepResponses:
         """`num_samples` responses, as many to each prompt, with the policy's own log-probs; groups stand together.
@@ -67,7 +73,7 @@ class Draws:
                     self.rollout(request, int(response), tokens[prompt * num_responses + response], version)
                 )
                 scores.append(Score(float(self.rewards[prompt, response]), {}))
-        return StepResponses(tuple(rollouts), tuple(scores), (), 1, 0)
+        return StepResponses(tuple(rollouts), tuple(scores), (), 1, 0, rows=self.rows)
 
     def request(self, prompt: int, group: str, index: int) -> SampleRequest:
         ids = np.array(self.world.prompts[prompt], np.int32)
@@ -100,11 +106,13 @@ def systematic(mass: Array, num_draws: int, random: np.random.Generator) -> NDAr
     return random.permutation(np.minimum(np.searchsorted(shares, points, side="right"), len(mass) - 1))
 
 
-def train_online(run: PpoRun, world: TinyWorld, rewards: Array) -> OneRank:
+def train_online(
+    run: PpoRun, world: TinyWorld, rewards: Array, rows: Mapping[str, Mapping[str, Any]] = NO_ROWS
+) -> OneRank:
     """Train to the last step of `run`; the learner holds the policy that was reached."""
     learners = open_learner(run)
     state = PpoState(run, PpoInput(encoded_prompts(world), EOS, ()))
-    draws = Draws(world, rewards, run.ppo.samples_per_prompt)
+    draws = Draws(world, rewards, run.ppo.samples_per_prompt, rows)
     record: Any = NullRecorder()
     while state.step < run.ppo.num_steps:
         responses = draws.responses(learners, run.ppo.samples_per_step, state.step, run.seed)

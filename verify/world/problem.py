@@ -7,7 +7,7 @@ from typing import NamedTuple
 from plumbob.configs.runs import DpoRun, KtoRun, PpoRun
 from plumbob.configs.settings.algorithms import ReinforcePlusPlus, ShapingSettings
 from plumbob.configs.settings.data import LabelledDataSettings, PromptDataSettings, TokenizedPairDataSettings
-from plumbob.configs.settings.models import AlignedPolicySettings, LoraTuning
+from plumbob.configs.settings.models import AlignedPolicySettings, LoraTuning, TeacherSettings
 from plumbob.configs.settings.rewards import ScorerSettings
 from plumbob.configs.settings.training import DpoSettings, KtoSettings, PpoSettings
 from plumbob.configs.settings.workers import LearnerSettings, RolloutSettings
@@ -82,12 +82,16 @@ class Problem:
     def policy(self) -> AlignedPolicySettings:
         return AlignedPolicySettings(model=str(self.model), tuning=LoraTuning(rank=LORA_RANK, alpha=2.0 * LORA_RANK))
 
-    def ppo_run(self, ppo: PpoSettings) -> PpoRun:
+    def ppo_run(
+        self, ppo: PpoSettings, teachers: tuple[TeacherSettings, ...] = (), teachers_by: str | None = None
+    ) -> PpoRun:
         return PpoRun(
             seed=self.seed,
             data=PromptDataSettings(prompts=UNREAD),
             policy=self.policy,
-            reward=ScorerSettings(model=UNREAD),
+            reward=None if teachers else ScorerSettings(model=UNREAD),
+            teachers=teachers,
+            teachers_by=teachers_by,
             rollout=RolloutSettings(max_tokens=self.size.depth),
             learner=LearnerSettings(zero_stage=0, micro_batch_size=1024),
             ppo=ppo,

@@ -45,6 +45,8 @@ def test_who_is_needed_at_a_runs_widest_moment() -> None:
         *resource_needs(ppo),
         ResourceNeed("judge", "judge.num_workers", 2, 0.75, 0.0, 1.0, spread=True),
     )
+    distilled = ppo.model_copy(update={"reward": None})
+    assert [n.role for n in resource_needs(distilled)] == ["learner", "rollout"]
     sft = SftRun(data=DemonstrationDataSettings(demonstrations="f"), policy=PolicySettings(model="m"), learner=learner)
     assert [n.role for n in resource_needs(sft)] == ["learner"]
     reward = RewardRun(data=FeedbackDataSettings(pairs="f"), reward=RewardEncoderSettings(model="m"))

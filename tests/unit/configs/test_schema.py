@@ -41,7 +41,10 @@ MODELS = {
     "reward": {"reward.model", "calibration.policy"},
     "dpo": {"policy.model"},
     "kto": {"policy.model"},
-    "ppo": {"policy.model", *MODELS_OF_REWARD, "judge.model", "judge.ensemble", "judge.parts.model"},
+    "ppo": {
+        *{"policy.model", "teachers.model", *MODELS_OF_REWARD},
+        *{"judge.model", "judge.ensemble", "judge.parts.model"},
+    },
     "eval": {"policy.model", "policy.baseline", *MODELS_OF_REWARD},
     "pipeline": {"policy.model", *MODELS_OF_REWARD},
 }
@@ -77,6 +80,9 @@ CHANGEABLE = {
 PLAIN_TEXT = {"name", "storage.path", "cluster.address", "cluster.kuberay.queue"}
 """Texts that are no input: what is made, where, a network address, and a queue of Kubernetes."""
 
+COLUMNS = {"ppo": {"teachers_by"}}
+"""Texts that name a column of an input, by the kind of run."""
+
 
 @pytest.mark.parametrize("kind", RUN_KINDS)
 @pytest.mark.parametrize(("expected", "mark"), [(FILES, IsFile), (MODELS, IsModel), (CHANGEABLE, MayChange)])
@@ -101,7 +107,7 @@ def test_any_other_text_is_known_to_be_no_input(kind: str) -> None:
     """A new setting that names a file or a model is `InputFile` or `ModelName`; else it is added to those here."""
     keys = set(texts_without_mark(RUN_KINDS[kind]))
     # What stands around a prompt, wherever files are read.
-    assert {key for key in keys if not key.endswith(".prompt_template")} == PLAIN_TEXT
+    assert {key for key in keys if not key.endswith(".prompt_template")} == PLAIN_TEXT | COLUMNS.get(kind, set())
 
 
 def filled(model: type[Settings], prefix: str = "") -> Any:

@@ -77,6 +77,29 @@ def test_every_role_of_an_adapter_has_weights_of_its_own(policy: str, tmp_path: 
     assert set(found) == {"learner", "rollout", "scorer"}
 
 
+def test_teachers_are_held_beside_the_policy(policy: str, tmp_path: Path) -> None:
+    save_adapter(make_adapter(policy, version=0, seed=0, rank=4), tmp_path / "adapter")
+    number = num_parameters(policy)
+    given = (f"policy.model={policy}", "data.prompts=p", "policy.tuning.rank=4", "learner.autocast=false")
+    given = (*given, "learner.micro_batch_size=2")
+    half = f"teachers=[{{model: {policy}, name: a, dtype: bfloat16}}, {{model: {tmp_path}/adapter, name: b}}]"
+    alone = expected_memory(load_run("distill", [*given, f"teachers=[{{model: {policy}}}]"]), 20)["distillation"]
+    found = expected_memory(load_run("distill", [*given, half, "teachers_by=x"]), 20)["distillation"]
+    # No critic, and no scorer. The policy's base with its adapter, and frozen: in two bytes each, and in four.
+    assert set(found) == {"learner", "rollout"}
+    assert alone["learner"].weights == 4 * (number + ADAPTER) + 4 * number
+    assert found["learner"].weights == 4 * (number + ADAPTER) + 2 * number + 4 * (number + ADAPTER)
+    assert found["learner"].optimizer == 8 * ADAPTER
+    # One layer of a teacher at a time, in float32 the widest.
+    assert found["learner"].activations == alone["learner"].activations
+    policys = 2.4 * 4 * 2 * 20 * 2 * WIDTH
+    assert alone["learner"].activations == pytest.approx(policys + 1.3 * 4 * 2 * 20 * WIDTH, abs=2)
+    # ZeRO-3 divides them too.
+    divided = ("learner.num_workers=2", "learner.zero_stage=3", "ppo.minibatch_size=32")
+    shared = expected_memory(load_run("distill", [*given, f"teachers=[{{model: {policy}}}]", *divided]), 20)
+    assert shared["distillation"]["learner"].weights == alone["learner"].weights // 2
+
+
 def test_models_that_are_yet_to_be_made(policy: str) -> None:
     alone, all_of_them = {"learner"}, {"learner", "rollout", "scorer"}
     assert {stage: set(roles) for stage, roles in expected_memory(load_run("toy")).items()} == {

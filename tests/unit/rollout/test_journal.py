@@ -59,10 +59,11 @@ def test_rows_come_back_as_they_were(tmp_path: Path) -> None:
     )  # fmt: skip
     left_out = replace(ROW, dropped="flat", ref_logprobs=floats, values=floats)
     failed = replace(ROW, failures={"judge": "time-out: 5 s"})
+    graded = replace(ROW, teacher_logprobs=np.array([-1.25, -0.5], np.float32))
     with_columns = replace(ROW, prompt_row={"answer": "#### 72", "tags": ["a", None], "level": 2})
     answered = EpisodeTurn(0, "2+2?", -0.25, ({"role": "tool", "content": "4"},))
     episode = replace(ROW, episode=EpisodeRecord((answered, EpisodeTurn(1, "4", 1.0)), "time-out: 5 s"))
-    wrote = [ROW, without_critic, partial, left_out, failed, with_columns, episode]
+    wrote = [ROW, without_critic, partial, left_out, failed, graded, with_columns, episode]
     path = write_step(tmp_path / "rollouts", 12, wrote)
     assert path == tmp_path / "rollouts" / "step-000012.parquet"
     read = read_step(path)
@@ -77,9 +78,16 @@ def test_what_json_has_no_form_for_is_written_as_text(tmp_path: Path) -> None:
 
 def test_one_of_before_there_were_episodes_or_rows_is_read(tmp_path: Path) -> None:
     path = write_step(tmp_path, 1, [ROW])
-    for later in (["episode"], ["prompt_row", "failures"]):
+    for later in (["episode"], ["teacher_logprobs"], ["prompt_row", "failures"]):
         pq.write_table(pq.read_table(path).drop_columns(later), path)
         assert_equal_rows(read_step(path)[0], ROW)
+
+
+def test_one_of_before_there_were_teachers_is_read(tmp_path: Path) -> None:
+    row = replace(ROW, prompt_row={"answer": "72"}, failures={"judge": "time-out"})
+    path = write_step(tmp_path, 1, [row])
+    pq.write_table(pq.read_table(path).drop_columns(["teacher_logprobs"]), path)
+    assert_equal_rows(read_step(path)[0], row)
 
 
 def test_other_tools_read_it(tmp_path: Path) -> None:

@@ -45,7 +45,11 @@ TOKENS = TokenBatch(numbers(100), mask(MASK), mask(LEARNT))
 OTHERS = TokenBatch(numbers(200), mask(SHORT), mask(SHORT))
 PAIRS = PairBatch(TOKENS, OTHERS)
 RESPONSES = TrajectoryBatch(
-    torch.from_numpy(numbers(300)), torch.tensor(MASK).bool(), torch.tensor(LEARNT).bool(), temperature=0.7
+    torch.from_numpy(numbers(300)),
+    torch.tensor(MASK).bool(),
+    torch.tensor(LEARNT).bool(),
+    temperature=0.7,
+    teachers=torch.tensor([0, 2, 1]),
 )
 # Two responses of each row: of 4 and 2 tokens, of 1 and 3, and of 3 and 1.
 BOTH = np.stack([np.array(MASK), np.array(SHORT)], axis=1)
@@ -57,6 +61,7 @@ EXPERIENCE = Experience(
     *(tensor(base) for base in (400, 500, 600, 700)),
     critic=CriticTargets(tensor(800), tensor(900)),
     kl=LossKl(tensor(1000), coefficient=0.05),
+    teachers=torch.tensor([1, 0, 2]),
 )
 CHOSEN, REJECTED = (
     PairSide(

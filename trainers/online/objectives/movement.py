@@ -1,4 +1,4 @@
-"""How far an update has moved the policy: statistics that every objective of the online loop has."""
+"""How far an update has moved the policy: statistics of each objective that sees the tokens' own log-probs."""
 
 import torch
 from torch import Tensor

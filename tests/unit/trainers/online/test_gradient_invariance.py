@@ -1,5 +1,6 @@
 """What an update's gradient may not depend on: micro-batches, padding, order of rows, ranks and ZeRO stage."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -10,11 +11,21 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from transformers import AutoModelForCausalLM
 
-from plumbob.configs.settings.algorithms import Cispo, FixedKl, Grpo, Gspo
+from plumbob.configs.settings.algorithms import Cispo, Distillation, FixedKl, Grpo, Gspo
 from plumbob.configs.settings.training import PpoSettings
 from plumbob.models.policy import PolicyModel
 from plumbob.trainers.learner.learner_protocol import UpdatePlan
-from tests.support.learner_ranks import PPO, LearnerCase, Ranks, numpy_state, padded, ragged_experience, tiny_learner
+from plumbob.trainers.online.experience import learns_whole_kl
+from tests.support.learner_ranks import (
+    PPO,
+    LearnerCase,
+    Ranks,
+    numpy_state,
+    padded,
+    ragged_experience,
+    tiny_learner,
+    write_tiny_llama,
+)
 
 NUM_ROWS = 6
 PLAN = UpdatePlan(minibatch_size=NUM_ROWS, num_epochs=1, learning_rate_scale=1.0, seed=0)
@@ -39,6 +50,9 @@ OBJECTIVES = {
     "weighted log-probs": PpoSettings(
         learning_rate=1e-3, max_grad_norm=NO_CLIP, estimator=Grpo(), policy_loss=Cispo(cap=1.2)
     ),
+    "the whole KL to two teachers": PpoSettings(
+        learning_rate=1e-3, max_grad_norm=NO_CLIP, estimator=Distillation(), kl=FixedKl(coefficient=0.0)
+    ),
 }
 Gradient = dict[str, np.ndarray]
 
@@ -47,10 +61,17 @@ def gradient(
     case: LearnerCase, ppo: PpoSettings, order: list[int], num_padding: int, on_left: bool = False
 ) -> Gradient:
     """Ten times Adam's first moment after one step: the gradient, whole on every rank, of six of the ragged rows."""
-    learner = tiny_learner(case, ppo)
+    teachers = (case.folder, case.folder.parent / "teacher") if learns_whole_kl(ppo.estimator) else ()
+    learner = tiny_learner(replace(case, teachers=teachers), ppo)
     batch = padded(ragged_experience(ppo).rows(np.array(order)), num_padding, on_left)
     learner.update(batch, PLAN)
     return {name: 10 * value for name, value in numpy_state(learner).items() if name.startswith("exp_avg.")}
+
+
+@pytest.fixture(scope="module", autouse=True)
+def teacher(llama: Path) -> None:
+    """Beside the policy's own base, which is the other one."""
+    write_tiny_llama(llama.parent / "teacher", seed=1)
 
 
 @pytest.fixture(scope="module")

@@ -10,7 +10,7 @@ from plumbob.configs.settings.training import PpoSettings
 from plumbob.reward.scorer import Score
 from plumbob.rollout.rollout_records import EpisodeRecord, EpisodeTurn, Rollout, SampleRequest
 from plumbob.trainers.online.collector import StepResponses
-from plumbob.trainers.online.experience import LogprobsAndValues
+from plumbob.trainers.online.experience import LogprobsAndValues, TeacherLogprobs
 from plumbob.trainers.online.measure_step import episode_metrics
 from plumbob.trainers.online.recorder import journal_rows, step_notes
 from plumbob.trainers.online.step_metrics import ExperienceStats
@@ -86,6 +86,13 @@ def test_a_step_says_where_an_environment_failed() -> None:
     ]
     assert episode_metrics(responses) == {"episode_turns": 1.0, "environment_failures": 2.0}
     assert episode_metrics(RESPONSES) == {}
+
+
+def test_what_teachers_said_of_each_token_is_in_the_journal() -> None:
+    graded = TeacherLogprobs(torch.tensor([0, 1, 0]), GRID + 300)
+    rows = journal_rows(RESPONSES, LogprobsAndValues(GRID, GRID + 100, None, graded=graded))
+    assert [row.teacher_logprobs.tolist() for row in rows] == [[302.0], [305.0, 306.0, 307.0], [], []]
+    assert [row.ref_logprobs.tolist() for row in rows] == [[102.0], [105.0, 106.0, 107.0], [], []]
 
 
 def test_without_a_critic_the_journal_has_no_values() -> None:

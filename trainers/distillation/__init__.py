@@ -1,0 +1,1 @@
+"""On-policy distillation: the teachers of a run."""
