@@ -195,8 +195,8 @@ def has_environment_part(reward: RewardGroupSettings | None) -> bool:
 def check_environment(rollout: RolloutSettings, reward: RewardGroupSettings | None) -> None:
     if has_environment_part(reward) and rollout.environment is None:
         raise ValueError(
-            f"reward.parts: kind environment is what an environment gives, and there is none: name it as "
-            f"rollout.environment.source=file.py:Class"
+            "reward.parts: kind environment is what an environment gives, and there is none: name it as "
+            "rollout.environment.source=file.py:Class"
         )
 
 
