@@ -5,6 +5,7 @@ are counted, and reported in `notes`. The field names that are recognised are th
 human feedback, `data.reading.feedback_fields`.
 """
 
+import json
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -47,6 +48,7 @@ from plumbob.data.records import (
     RowError,
     ScoredResponse,
     make_prompt,
+    prompt_id_of,
 )
 from plumbob.data.texts.chat import Message, Render, RowRender
 from plumbob.data.texts.control_tokens import unmarked_within
@@ -180,7 +182,7 @@ def read_prompts(
     Args:
         keeps_rows: each prompt is to have its row, by the names of `data.columns` and else those of the file.
         opening: makes the prompts, in place of what the rows have of them; None where the rows have them. RowError
-            where it cannot.
+            where it cannot. An episode is of the whole row: prompts that are alike, of other rows, are others then.
     """
 
     def prompt_in(fields: Fields, watched: RowRender) -> Prompt:
@@ -188,6 +190,12 @@ def read_prompts(
         if messages is None:
             return make_prompt(prompt_of(fields, watched))
         return make_prompt(written_prompt(fields, messages_in("the environment's opening", messages), watched))
+
+    def with_row(prompt: Prompt, row: dict[str, Any]) -> Prompt:
+        if opening is None:
+            return replace(prompt, row=row)
+        content = json.dumps([prompt.text, row], sort_keys=True, default=str)
+        return replace(prompt, row=row, prompt_id=prompt_id_of(content))
 
     seen: set[str] = set()
 
@@ -205,7 +213,7 @@ def read_prompts(
         is_repeated,
         "dropped, because their prompt stands in an earlier row",
         num_learnt=lambda _: 0,
-        with_row=(lambda prompt, row: replace(prompt, row=row)) if keeps_rows else None,
+        with_row=with_row if keeps_rows else None,
     )
 
 

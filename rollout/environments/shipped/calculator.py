@@ -34,7 +34,7 @@ TOOL = {
 }
 """What a chat template is given as `tools`."""
 
-_CALL = re.compile(r"calculate\(([^\n]*)\)")
+_CALL = re.compile(r"calculate *\(([^\n]*)\)")
 _NUMBER = re.compile(r"-?\d[\d,]*(?:\.\d+|/\d+)?")
 _OPERATORS: dict[type[ast.AST], Any] = {
     **{ast.Add: operator.add, ast.Sub: operator.sub, ast.Mult: operator.mul, ast.Div: operator.truediv},

@@ -189,3 +189,17 @@ def test_a_conversation_beside_a_text_has_one_prompt_for_every_stage(tmp_path: P
 def test_a_kind_of_file_is_known_in_capitals_too(tmp_path: Path, name: str) -> None:
     path = save(tmp_path, {"prompt": "p", "completion": "c"}, name=name)
     assert len(read_demonstrations(path, RULES, render).records) == 1
+
+
+def test_with_an_environment_prompts_are_told_apart_by_their_rows(tmp_path: Path) -> None:
+    """Games that begin alike and are others; a row that stands twice is one. Without one a prompt is its text."""
+    games = [{"prompt": "Guess.", "car": car} for car in ("Tarnis", "Quillan", "Tarnis")]
+    path = save(tmp_path, *games)
+    played = read_prompts(path, RULES, render, keeps_rows=True, opening=lambda row: None)
+    assert [prompt.row["car"] for prompt in played.records] == ["Tarnis", "Quillan"] and played.num_duplicate == 1
+    assert {prompt.text for prompt in played.records} == {"Guess."}
+    opened = read_prompts(path, RULES, render, keeps_rows=True, opening=lambda row: [USER])
+    assert [prompt.text for prompt in opened.records] == ["[user:Hi]"] * 2
+    assert len({prompt.prompt_id for prompt in (*played.records, *opened.records)}) == 4
+    (alone,) = read_prompts(path, RULES, render, keeps_rows=True).records
+    assert alone.row["car"] == "Tarnis"
