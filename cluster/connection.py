@@ -69,6 +69,8 @@ def connect(cluster: ClusterSettings) -> None:
     if cluster.address == "local":
         # A private Ray guards itself with a token of its own, and leaves the user's token file alone.
         os.environ.setdefault("RAY_AUTH_TOKEN", secrets.token_hex(32))
+        # By itself Ray gives its workers the niceness 15: whatever else the machine does would go before a run.
+        os.environ.setdefault("RAY_worker_niceness", "0")
         with private_ray.starting() as folder, private_ray.loopback_as_given():
             _init(
                 address="local",

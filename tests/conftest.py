@@ -15,9 +15,10 @@ def empty_working_folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[N
     folder = tmp_path_factory.mktemp("working_folder")
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
-        patch.setenv(
-            "OMP_NUM_THREADS", "1"
-        )  # Tests run beside one another, and runs of theirs must not fight for cores.
+        # Tests run beside one another, and runs of theirs must not fight for cores.
+        patch.setenv("OMP_NUM_THREADS", "1")
+        # As workers of a run's own Ray, also where tests start one by themselves.
+        patch.setenv("RAY_worker_niceness", "0")
         patch.setenv("PYTHONPATH", str(ROOT), prepend=os.pathsep)  # Processes that tests start import from the tree.
         yield
     left = sorted(path.name for path in folder.iterdir())

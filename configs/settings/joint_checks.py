@@ -188,14 +188,15 @@ def check_teachers(ppo: PpoSettings, teachers: Sequence[TeacherSettings], column
         )
 
 
+def has_environment_part(reward: RewardGroupSettings | None) -> bool:
+    return reward is not None and any(isinstance(part, EnvironmentPart) for part in reward.parts)
+
+
 def check_environment(rollout: RolloutSettings, reward: RewardGroupSettings | None) -> None:
-    if reward is None:
-        return
-    part = next((part.label for part in reward.parts if isinstance(part, EnvironmentPart)), None)
-    if part is not None and rollout.environment is None:
+    if has_environment_part(reward) and rollout.environment is None:
         raise ValueError(
-            f"{reward.section}.parts: {part} is what an environment gives, and there is none: name it as "
-            f"rollout.environment.source=file.py:Class"
+            "reward.parts: kind environment is what an environment gives, and there is none: name it as "
+            "rollout.environment.source=file.py:Class"
         )
 
 

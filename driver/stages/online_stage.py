@@ -5,7 +5,7 @@ from functools import partial
 
 from plumbob.cluster.session import Session
 from plumbob.configs.runs import PpoRun
-from plumbob.configs.settings.joint_checks import check_second_judge
+from plumbob.configs.settings.joint_checks import check_second_judge, has_environment_part
 from plumbob.configs.settings.rewards import RuleReward
 from plumbob.driver.stages.concurrent_start import run_concurrently
 from plumbob.driver.stages.model_sampling import sampler_spec
@@ -34,6 +34,11 @@ from plumbob.trainers.online.recorder import PpoRecorder, ppo_summary, steps_on_
 
 NO_SECOND_REWARD_MODEL = (
     "over-optimisation is not watched: there is no judge.model, a reward model that nothing learns from"
+)
+
+UNUSED_ENVIRONMENT = (
+    "nothing learns from what the environment gives, which is kept in the journal: "
+    "reward.parts has no part of kind environment"
 )
 
 Rule = Callable[[str, str], float]
@@ -76,6 +81,8 @@ def prepare(run: PpoRun, rule: Rule | None = None) -> PreparedStage:
     longest = max(len(prompt.ids) for prompt in data.train) + run.rollout.max_tokens
     is_watched = has_judge or run.reward is None
     notes = data.notes if is_watched else (*data.notes, NO_SECOND_REWARD_MODEL)
+    if run.rollout.environment is not None and not has_environment_part(run.reward):
+        notes = (*notes, UNUSED_ENVIRONMENT)
     return training_stage(notes, train, data.rows, longest)
 
 

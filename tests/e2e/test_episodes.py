@@ -118,7 +118,10 @@ def test_an_evaluation_plays_whole_episodes_too(given: dict[str, object]) -> Non
     [
         ({"rollout.environment.source": f"{ENVIRONMENTS}:Forgetful"}, "gives other messages when it is reset again"),
         ({"rollout.environment.source": f"{ENVIRONMENTS}:Missing"}, "has no Missing"),
-        ({"rollout.environment": "null"}, "reward.parts: environment is what an environment gives, and there is none"),
+        (
+            {"rollout.environment": "null"},
+            "kind environment is what an environment gives, and there is none",
+        ),
         ({"rollout.partial_tokens": 8}, "leave it out with rollout.environment"),
     ],
 )

@@ -50,9 +50,11 @@ from plumbob.verify.rows.offline_rows import BETA, EXCESS, OFFLINE_ROWS, HingeRo
 from plumbob.verify.rows.online_rows import CRITIC_FREE_ROWS, LOSS_ROWS, SLOW_ROW, FitRow, OnlineRow
 from plumbob.verify.rows.whole_system import WholeSystemRow
 from plumbob.verify.world.problem import Measurement, make_problem
-from tests.optimum.test_gradients import ROWS as PLANTED_ROWS
+from tests.optimum.test_gradients import ROWS
+from tests.optimum.test_ranked_gradients import ROWS as RANKED
 from tests.support.learner_ranks import Ranks
 
+PLANTED_ROWS = (*ROWS, *RANKED)
 LISTING = [row for row in ALL_ROWS if not isinstance(row, FitRow)]
 
 

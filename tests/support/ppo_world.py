@@ -58,6 +58,7 @@ class FakePpoWorld:
         self.scales: list[float] = []
         self.seeds: list[int] = []
         self.batches: list[Any] = []
+        self.minibatch_sizes: list[int] = []
         self.version = -1
         self.dies_in = ""
         self.broken_rows: tuple[int, ...] = ()
@@ -116,6 +117,7 @@ class FakePpoWorld:
         if self.broken_rows:
             raise NotFinite("the policy's loss is nan", self.broken_rows)
         self.batches.append(batch)
+        self.minibatch_sizes.append(plan.minibatch_size)
         self.scales.append(plan.learning_rate_scale)
         self.seeds.append(plan.seed)
         return {}

@@ -8,6 +8,7 @@ from plumbob.verify.rows.bug_shift import Moved
 from plumbob.verify.rows.distillation_rows import DISTILLATION_ROWS
 from plumbob.verify.rows.offline_rows import OFFLINE_ROWS
 from plumbob.verify.rows.online_rows import ONLINE_ROWS, FitRow
+from plumbob.verify.rows.ranked_rows import RANKED_ROWS
 from plumbob.verify.rows.reward_rows import REWARD_ROWS
 from plumbob.verify.rows.surrogate_rows import SURROGATE_ROWS
 from plumbob.verify.rows.whole_system import WholeSystemRow
@@ -39,6 +40,7 @@ ALL_ROWS: tuple[FitRow | VerifyRow, ...] = (
     *ONLINE_ROWS,
     *SURROGATE_ROWS,
     *DISTILLATION_ROWS,
+    *RANKED_ROWS,
     *OFFLINE_ROWS,
     *REWARD_ROWS,
     WholeSystemRow(),

@@ -1,7 +1,8 @@
-"""Where a private Ray keeps its files, and what is said and left when it does not start; no Ray is started."""
+"""Where a private Ray keeps its files, what is said and left when it does not start, and how urgent its workers are."""
 
 import os
 import signal
+import subprocess
 import sys
 from pathlib import Path
 
@@ -86,3 +87,26 @@ def test_its_processes_are_reached_by_no_signal_to_the_group_and_hold_none(short
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
         private_ray.end_processes()
+
+
+NICENESS = """
+import os
+
+import ray
+
+from plumbob.cluster.connection import connected
+from plumbob.configs.settings.workers import ClusterSettings
+
+with connected(ClusterSettings(num_cpus=1)):
+    print(os.nice(0), ray.get(ray.remote(lambda: os.nice(0)).remote(), timeout=120))
+"""
+
+
+@pytest.mark.cluster
+def test_its_workers_are_as_urgent_as_the_driver() -> None:
+    """Ray's own default is 15 below it: a run would get what other programs leave."""
+    env = {name: value for name, value in os.environ.items() if name != "RAY_worker_niceness"}
+    done = subprocess.run([sys.executable, "-c", NICENESS], env=env, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stderr
+    driver, worker = done.stdout.split()[-2:]
+    assert driver == worker

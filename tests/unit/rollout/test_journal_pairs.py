@@ -8,6 +8,7 @@ import pytest
 from plumbob.core.errors import UserError
 from plumbob.rollout.journal import JournalRow, write_step
 from plumbob.rollout.journal_pairs import JournalPair, best_against_worst, find_journal
+from plumbob.rollout.rollout_records import EpisodeRecord, EpisodeTurn
 from tests.unit.rollout.test_journal import ROW
 
 
@@ -47,6 +48,12 @@ def test_a_margin_leaves_out_what_is_nearer() -> None:
     assert [pair.prompt for pair in best_against_worst(ROWS, None, 0.5).pairs] == ["a?", "d?"]
     found = best_against_worst(ROWS, None, 0.51)
     assert [pair.prompt for pair in found.pairs] == ["a?"] and found.num_close == 4
+
+
+def test_what_an_environment_wrote_is_not_to_be_learnt() -> None:
+    episode = replace(ROWS[0][1], episode=EpisodeRecord((EpisodeTurn(1, "good", 2.0),)))
+    with pytest.raises(UserError, match=r"step 1, prompt a: the response is an episode.* without rollout\.environment"):
+        best_against_worst([(1, episode), *ROWS], None, 0.0)
 
 
 def test_a_part_of_the_reward_ranks_otherwise() -> None:

@@ -72,6 +72,20 @@ def test_each_role_has_its_own_adapter(role: ModelRole) -> None:
     check_like_rows_apart(model, role)
 
 
+def test_a_mask_of_packed_prompts_that_is_all_ones_is_noticed() -> None:
+    # Responses to shorter prompts would read the padding up to the longest: a bug that was found elsewhere.
+    model = PolicyModel(family("llama").train(), {"policy": None})
+    with mock.patch.object(shared_prompts, "_first", lambda lengths, width: torch.ones(len(lengths), width).bool()):
+        with pytest.raises(AssertionError, match="Tensor-likes are not close"):
+            check_like_rows_apart(model)
+        wrong = outcome(model, "policy", is_shared=True)[0]
+    right = outcome(model, "policy", is_shared=True)[0]
+    # A response's first token is predicted by the prompt itself, before any padding.
+    off = (wrong - right).abs().amax(dim=1)
+    reads_padding = [PROMPTS[group] < max(PROMPTS) and num > 1 for group, num in zip(GROUPS, RESPONSES, strict=True)]
+    assert [float(value) > 1e-3 for value in off] == reads_padding
+
+
 def test_which_rows_share_which_prompt() -> None:
     ids, _, asked = rows()
     with mock.patch.object(shared_prompts, "WORTH", 1.0):

@@ -8,9 +8,10 @@ import torch
 
 from plumbob.configs.settings.training import PpoSettings
 from plumbob.reward.scorer import Score
-from plumbob.rollout.rollout_records import Rollout, SampleRequest
+from plumbob.rollout.rollout_records import EpisodeRecord, EpisodeTurn, Rollout, SampleRequest
 from plumbob.trainers.online.collector import StepResponses
 from plumbob.trainers.online.experience import LogprobsAndValues, TeacherLogprobs
+from plumbob.trainers.online.measure_step import episode_metrics
 from plumbob.trainers.online.recorder import journal_rows, step_notes
 from plumbob.trainers.online.step_metrics import ExperienceStats
 
@@ -69,6 +70,22 @@ def test_a_step_says_what_nothing_was_learnt_from() -> None:
     assert len(list(step_notes(RESPONSES, one_ended, PpoSettings(mask_truncated=True)))) == 1
     (flat,) = step_notes(replace(RESPONSES, num_flat=3), replace(stats, num_empty=0), PpoSettings(prompts_per_step=8))
     assert flat.startswith("after 2 rounds, 3 of 8 prompts still have responses that the scorer rewards alike")
+
+
+def test_a_step_says_where_an_environment_failed() -> None:
+    """Also in a group that was left out; the reason's kind is what it says up to a colon."""
+    turn = (EpisodeTurn(0, "a", 0.0),)
+    told = [EpisodeRecord(turn), EpisodeRecord(turn, "time-out: step took"), EpisodeRecord(turn, "KeyError: 'x'")]
+    kept, *others = (replace(RESPONSES.rollouts[0], episode=episode) for episode in told)
+    dropped = tuple((rollout, RESPONSES.scores[0]) for rollout in others)
+    responses = replace(RESPONSES, rollouts=(kept,), scores=RESPONSES.scores[:1], dropped=dropped)
+    stats = ExperienceStats(**{field.name: 0 for field in fields(ExperienceStats)})
+    assert list(step_notes(responses, stats, PpoSettings())) == [
+        "the environment failed in 2 of 3 episodes (1 x time-out, 1 x KeyError), in the first of them for "
+        "time-out: step took"
+    ]
+    assert episode_metrics(responses) == {"episode_turns": 1.0, "environment_failures": 2.0}
+    assert episode_metrics(RESPONSES) == {}
 
 
 def test_what_teachers_said_of_each_token_is_in_the_journal() -> None:
