@@ -180,10 +180,12 @@ class Session:
 
     def start_samplers(self, spec: SamplerSpec, rollout: RolloutSettings) -> SamplerGroup:
         """Rollout workers with that model; `spec.worker` is replaced by each worker's own name."""
+        environment = spec.environment
+        sources = {} if environment is None else source_digests(marked_texts(environment, IsFunction))
         opening = Preparation(
-            lambda actor: actor.handle.open.remote(replace(spec, worker=actor.name)), "starting its engine"
+            lambda actor: actor.handle.open.remote(replace(spec, worker=actor.name), sources), "starting its engine"
         )
-        pool = self._pools.get_or_open(rollout_need(rollout), rollout, RolloutWorker, spec, opening)
+        pool = self._pools.get_or_open(rollout_need(rollout), rollout, RolloutWorker, (spec, sources), opening)
         self._hooks.samplers_opened(rollout)
         return SamplerGroup(pool, rollout.chunk_size, self.begin_work, self._hooks.published)
 

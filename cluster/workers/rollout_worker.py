@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from plumbob.cluster.workers.worker import Worker
+from plumbob.cluster.workers.worker import NO_SOURCES, Worker
 from plumbob.models.adapter import Adapter
 from plumbob.rollout.rollout_records import Rollout, SampleRequest
 
@@ -20,9 +20,13 @@ class RolloutWorker(Worker):
         super().__init__(log, packages, probe)
         self._sampler: Any = None
 
-    def open(self, spec: "SamplerSpec") -> None:
-        """Another model instead of one that is open."""
-        self._check_host((spec.model.name, spec.tokenizer))
+    def open(self, spec: "SamplerSpec", sources: Mapping[str, str] = NO_SOURCES) -> None:
+        """Another model instead of one that is open.
+
+        Args:
+            sources: the environment's -> digest of its source on the driver's host.
+        """
+        self._check_host((spec.model.name, spec.tokenizer), sources)
         from plumbob.rollout.episodes.episode_sampler import with_environment
         from plumbob.rollout.samplers.open_sampler import open_sampler
 
