@@ -33,6 +33,7 @@ from plumbob.configs.settings.joint_checks import (
     check_rewarded,
     check_second_judge,
     check_teachers,
+    has_environment_part,
     without_clip_of_parts,
 )
 from plumbob.configs.settings.models import (
@@ -208,6 +209,7 @@ class PpoRun(TrainingRun):
         check_ppo(self.ppo, self.learner, self.rollout)
         check_parts(self.ppo, self.reward)
         check_environment(self.rollout, self.reward)
+        check_environment(self.rollout, self.judge)
         return self
 
 
@@ -235,6 +237,11 @@ class EvalRun(Run):
         if self.policy is not None and self.data.prompts is None:
             raise ValueError("policy.model is measured on prompts: give data.prompts=FILE too")
         check_environment(self.rollout, self.reward)
+        if self.data.pairs is not None and has_environment_part(self.reward):
+            raise ValueError(
+                "reward.parts: kind environment is what an episode earns, and the responses of data.pairs are none: "
+                "measure it on data.prompts"
+            )
         needy = next((part for part in self.reward.weighted_parts if part.columns), None)
         if self.data.pairs is not None and needy is not None:
             raise ValueError(

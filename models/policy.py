@@ -153,9 +153,11 @@ class PolicyModel(nn.Module):
     def shares_prompts(self) -> bool:
         """Whether rows with the same prompt are computed together.
 
-        Not where activations are computed anew (gradient checkpointing): they leave no keys and values to read.
+        Not where activations are computed anew (gradient checkpointing): they leave no keys and values to read. Nor
+        where ranks share the weights (ZeRO-3), which all gather for each pass: one that shares makes two.
         """
-        return self._can_share and not (self.training and self._backbone.is_gradient_checkpointing)
+        is_sharded = hasattr(next(self._backbone.parameters()), "ds_id")
+        return self._can_share and not is_sharded and not (self.training and self._backbone.is_gradient_checkpointing)
 
     @property
     def _backbone(self) -> Any:

@@ -101,9 +101,9 @@ class Rollout:
 
     Attributes:
         request: what was asked for first, without what was started.
-        finish_reason: "stop" (the response ends in EOS, which is its last token; an episode, as its environment ended
-            it), "length" (cut at a limit: of tokens, without an EOS, or of an episode's turns or seconds) or "partial"
-            (to be continued, or given up).
+        finish_reason: "stop" (the response ends in EOS, which is its last token; so does an episode that its
+            environment ends, or the limit of its turns or seconds), "length" (cut at the limit of tokens: no EOS, or no
+            room for an episode's next turn) or "partial" (to be continued, or given up).
         response: the response as text, without special tokens.
         token_ids: int32 [T], the tokens after the prompt, EOS included when there is one.
         logprobs: float32 [T], log-probability of each token under the sampler's policy at the sampling temperature; 0

@@ -193,10 +193,10 @@ def has_environment_part(reward: RewardGroupSettings | None) -> bool:
 
 
 def check_environment(rollout: RolloutSettings, reward: RewardGroupSettings | None) -> None:
-    if has_environment_part(reward) and rollout.environment is None:
+    if reward is not None and has_environment_part(reward) and rollout.environment is None:
         raise ValueError(
-            "reward.parts: kind environment is what an environment gives, and there is none: name it as "
-            "rollout.environment.source=file.py:Class"
+            f"{reward.section}.parts: kind environment is what an environment gives, and there is none: name it as "
+            f"rollout.environment.source=file.py:Class"
         )
 
 

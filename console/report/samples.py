@@ -63,7 +63,7 @@ def _facts(row: JournalRow) -> str:
     cut = ["cut at a limit"] if row.finish_reason == "length" else []
     turns = [] if row.episode is None else [f"{len(row.episode.turns)} turns"]
     failed = [] if row.episode is None or row.episode.failure is None else [f"failed: {row.episode.failure}"]
-    return " · ".join([f"{len(row.token_ids)} tokens", *turns, *cut, *failed])
+    return " · ".join([f"{int(row.action_mask.sum())} tokens", *turns, *cut, *failed])
 
 
 def _transcript(row: JournalRow) -> str:

@@ -1,7 +1,6 @@
 """Follow-ups: what a chat template writes between the end of an assistant's turn and the opening of its next one."""
 
 from collections.abc import Mapping, Sequence
-from functools import cache
 from typing import Any
 
 import numpy as np
@@ -11,7 +10,7 @@ from plumbob.core.errors import UserError
 from plumbob.data.records import RowError
 from plumbob.data.texts.chat import Message, chat_renderer
 from plumbob.data.texts.codec import TextCodec
-from plumbob.data.texts.control_tokens import MARK, any_of, checked_marks
+from plumbob.data.texts.control_tokens import any_of, checked_marks
 from plumbob.data.texts.tokenizer import Tokenizer
 from plumbob.data.texts.turns import ANSWER, QUESTION, ResponseEnds
 
@@ -36,9 +35,7 @@ class FollowUps:
                 f"template to write them with: add a chat_template to its folder"
             )
         self._render, self._codec = chat_renderer(tokenizer), codec
-        ends = ResponseEnds(tokenizer).stop_tokens
-        self._end = any_of(ends)
-        self._turn_before = cache(self._written_turn_before)
+        self._end = any_of(ResponseEnds(tokenizer).stop_tokens)
 
     def ids(self, context: NDArray[np.int32], messages: Sequence[Mapping[str, Any]]) -> NDArray[np.int32]:
         """Int32 [N] of what follows `context`, int32 [P], which ends with the turn that the messages answer.
@@ -54,47 +51,42 @@ class FollowUps:
     def text(self, messages: Sequence[Mapping[str, Any]]) -> str:
         """The same as text, whose spelt control tokens are marked. UserError as `ids`."""
         given = [dict(message) for message in messages]
-        turn = self._turn_before(tuple((message["role"], message.get("tool_call_id")) for message in given))
+        turn, start = self._turn_before(given)
         marked = self._render.control.marked_within(given) if self._render.control is not None else given
         try:
             written = checked_marks(self._render([_QUESTION, turn, *marked]), marked)
         except RowError as error:
             raise UserError(f"{error}; they are what an environment answered: {given}") from error
-        return self._behind_turn(written, str(marked[0]["content"]))
+        return written.partition(ANSWER)[2][start:]
 
-    def _written_turn_before(self, messages: tuple[tuple[str, str | None], ...]) -> Message:
-        """A turn behind which the template writes messages of such roles: of text, or one that calls a tool."""
-        probes: list[Message] = [
-            {"role": role, "content": _CONTENT} | ({} if call is None else {"tool_call_id": call})
-            for role, call in messages
-        ]
-        calls = [call for role, call in messages if role == "tool"]
+    def _turn_before(self, messages: Sequence[Message]) -> tuple[Message, int]:
+        """A turn behind which the template writes such messages: of text, or one that calls a tool; and how many
+        letters behind its `ANSWER` belong to it.
+
+        They are found with words for contents that no template knows: a tool may give what the template writes itself.
+        """
+        probes = [message | {"content": _CONTENT} for message in messages]
+        calls = [message.get("tool_call_id") for message in messages if message["role"] == "tool"]
         reason = "it leaves them out"
         for turn in (_ANSWERED, _called(calls)):
             try:
-                written = self._render([_QUESTION, turn, *probes])
+                behind = self._render([_QUESTION, turn, *probes]).partition(ANSWER)[2]
             except RowError as error:
                 reason = str(error)
                 continue
-            if written.partition(ANSWER)[2].count(_CONTENT) == len(probes):
-                return turn
-        roles = ", ".join(dict.fromkeys(role for role, _ in messages))
+            if behind.count(_CONTENT) == len(probes):
+                return turn, self._end_of_turn(behind)
+        roles = ", ".join(dict.fromkeys(str(message["role"]) for message in messages))
         raise UserError(
             f"the tokenizer's chat template does not write the messages ({roles}) with which an environment answered a "
             f"turn of the assistant's ({reason}): answer with messages of other roles, such as user, or give the model "
             f"a chat template that writes them"
         )
 
-    def _behind_turn(self, written: str, first_content: str) -> str:
-        """What stands behind the token that ends the turn; behind its text, where the template ends no such turn."""
-        behind = written.partition(ANSWER)[2]
-        content = behind.find(first_content) if first_content.strip() else -1
-        for end in self._end.finditer(behind):
-            if content >= 0 and end.start() > content:
-                break
-            if not behind[: end.start()].endswith(MARK):
-                return behind[end.end() :]
-        return behind
+    def _end_of_turn(self, behind: str) -> int:
+        """Behind the token that ends the turn; 0 where the template ends no turn that others follow."""
+        end = self._end.search(behind, 0, behind.find(_CONTENT))
+        return 0 if end is None else end.end()
 
 
 _QUESTION: Message = {"role": "user", "content": QUESTION}

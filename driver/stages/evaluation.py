@@ -182,7 +182,7 @@ def response_metrics(policy: Responses) -> Metrics:
     """What a policy's responses are by themselves, whatever they are compared with."""
     metrics: Metrics = {
         "reward": float(policy.scores.mean()),
-        "answer_tokens": float(np.mean([len(rollout.token_ids) for rollout in policy.rollouts])),
+        "answer_tokens": float(np.mean([rollout.action_mask.sum() for rollout in policy.rollouts])),
         "missing_eos_share": float(np.mean([rollout.finish_reason != "stop" for rollout in policy.rollouts])),
     }
     if policy.num_failed:

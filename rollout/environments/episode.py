@@ -63,8 +63,9 @@ class Episode:
 
     def reset(self, row: Mapping[str, Any], seed: int) -> None:
         """Begin it; or another in its place, while no turn of it has begun."""
-        now = time.monotonic()
-        self._until, self._deadline = now + self._settings.episode_s, now + self._settings.timeout_s
+        now, settings = time.monotonic(), self._settings
+        # Whoever gives it turns gives none past `episode_s`; the last one has its own time.
+        self._until, self._deadline = now + settings.episode_s + settings.timeout_s, now + settings.timeout_s
         self.opening, self.is_open = None, False
         self._pipe.begin_sending({"row": dict(row), "seed": seed})
         self._send()

@@ -48,13 +48,14 @@ def openings_of(settings: EnvironmentSettings | None, seed: int) -> Iterator[Ope
 class _RowOpenings:
     def __init__(self, host: EnvironmentHost, settings: EnvironmentSettings, seed: int) -> None:
         self._host, self._settings, self._seed = host, settings, seed
-        self._num_opened = 0
+        self._num_rows = 0
         self._episode: Episode | None = None
 
     def __call__(self, row: dict[str, Any]) -> list[Message] | None:
+        self._num_rows += 1
         try:
             opening = self._opening(row)
-            if self._num_opened <= NUM_OPENED_TWICE and self._opening(row) != opening:
+            if self._num_rows <= NUM_OPENED_TWICE and self._opening(row) != opening:
                 raise UserError(
                     f"the environment {self._settings.source} gives other messages when it is reset again with the "
                     f"same row and seed, so that no episode is as its prompt says: draw what is random from "
@@ -65,8 +66,8 @@ class _RowOpenings:
         return opening
 
     def _opening(self, row: dict[str, Any]) -> list[Message] | None:
-        seed, self._num_opened = episode_seed(self._seed, row), self._num_opened + 1
-        if self._episode is None or self._episode.is_closed or self._num_opened % ROWS_A_PROCESS == 0:
+        seed = episode_seed(self._seed, row)
+        if self._episode is None or self._episode.is_closed or self._num_rows % ROWS_A_PROCESS == 0:
             if self._episode is not None:
                 self._episode.close()
             self._episode = self._host.open(row, seed)

@@ -49,11 +49,14 @@ def _messages(method: str, given: Any) -> list[Message]:
         raise EnvironmentFailed(f"wrong messages: those of {method} are nested more than {MAX_DEPTH} deep")
     try:
         json.dumps(given, ensure_ascii=False).encode()
-        return messages_in(f"messages of {method}", given)
+        messages = messages_in(f"messages of {method}", given)
     except UnicodeEncodeError as error:
         raise EnvironmentFailed(f"wrong messages: those of {method} hold what is no Unicode text") from error
     except RowError as error:
         raise EnvironmentFailed(f"wrong messages: {error}") from error
+    if not all(isinstance(message.get("tool_call_id", ""), str) for message in messages):
+        raise EnvironmentFailed(f"wrong messages: a tool_call_id of {method} is no text")
+    return messages
 
 
 def _reward(given: Any) -> float:

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from plumbob.configs.settings.programs.environments import EnvironmentSettings
-from plumbob.core.errors import RunFailed
+from plumbob.core.errors import RunFailed, UserError
 from plumbob.data.texts.codec import TextCodec
 from plumbob.data.texts.follow_ups import FollowUps
 from plumbob.models.adapter import Adapter
@@ -100,11 +100,18 @@ class EpisodeSampler:
         for request in requests:
             self._running[_key(request)] = _Running(
                 request,
-                self._environments.open(request.row, request.environment_seed),
+                self._opened(request),
                 response_room(self._spec, self._context, request),
                 time.monotonic() + self._settings.episode_s,
             )
         self._sampler.submit([replace(request, row={}) for request in requests])
+
+    def _opened(self, request: SampleRequest) -> Episode:
+        """Tried again where the process that opens episodes has just ended: another one is started then."""
+        try:
+            return self._environments.open(request.row, request.environment_seed)
+        except EnvironmentFailed:
+            return self._environments.open(request.row, request.environment_seed)
 
     def poll(self) -> list[Rollout]:
         ended = [rollout for turn in self._sampler.poll() if (rollout := self._turn_ended(turn)) is not None]
@@ -152,6 +159,8 @@ class EpisodeSampler:
         episode.sampled = sampled
         if sampled.finish_reason != "stop":
             return self._ended(episode, "length", self._turn(episode, 0.0))
+        if time.monotonic() > episode.until:
+            return self._ended(episode, "stop", self._turn(episode, 0.0))
         episode.environment.begin(self._message(episode))
         return None
 
@@ -176,10 +185,8 @@ class EpisodeSampler:
         if reply is None:
             return None
         turn = self._turn(episode, reply.reward)
-        if reply.is_done:
+        if reply.is_done or len(episode.turns) + 1 == self._settings.max_turns or time.monotonic() > episode.until:
             return self._ended(episode, "stop", turn)
-        if len(episode.turns) + 1 == self._settings.max_turns or time.monotonic() > episode.until:
-            return self._ended(episode, "length", turn)
         request = self._next_request(episode, reply)
         if request is None:
             return self._ended(episode, "length", turn)
@@ -236,7 +243,11 @@ def with_environment(sampler: Sampler, spec: SamplerSpec) -> Sampler:
     """The same sampler, whose responses are episodes where the spec names an environment. UserError as both."""
     if spec.environment is None:
         return sampler
-    return EpisodeSampler(sampler, spec, EnvironmentHost(spec.environment))
+    try:
+        return EpisodeSampler(sampler, spec, EnvironmentHost(spec.environment))
+    except UserError:
+        sampler.close()
+        raise
 
 
 def _key(request: SampleRequest) -> Key:

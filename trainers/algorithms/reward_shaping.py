@@ -19,9 +19,14 @@ def task_rewards(scores: Tensor, shaping: ShapingSettings) -> Tensor:
 
 
 def shaped_rewards(
-    scores: Tensor, ends_with_eos: Tensor, num_tokens: Tensor, shaping: ShapingSettings, max_tokens: int
+    scores: Tensor,
+    ends_with_eos: Tensor,
+    num_tokens: Tensor,
+    lengths: Tensor,
+    shaping: ShapingSettings,
+    max_tokens: int,
 ) -> Tensor:
-    """The task's reward - e [no EOS] - l max(0, |y| - free) - o(|y|): what each whole response earns, float32 [B].
+    """The task's reward - e [no EOS] - l max(0, |y| - free) - o(L): what each whole response earns, float32 [B].
 
     No EOS: Huang et al. 2024 (arXiv 2403.17031), the EOS trick; o: `overlong_penalty`.
 
@@ -29,6 +34,7 @@ def shaped_rewards(
         scores: the scorer's totals, [B].
         ends_with_eos: bool [B], False where the response was cut at its length limit.
         num_tokens: |y|, the tokens that the policy wrote, its EOS included, [B].
+        lengths: L, all tokens of the response, [B]: of an episode also the environment's, which the limit counts too.
         max_tokens: the length limit.
     """
     rewards = task_rewards(scores, shaping) - shaping.missing_eos_penalty * (~ends_with_eos).float()
@@ -36,17 +42,17 @@ def shaped_rewards(
         over = (num_tokens - shaping.length_penalty.free_tokens).clamp(min=0)
         rewards = rewards - shaping.length_penalty.per_token * over.float()
     if shaping.overlong_penalty is not None:
-        rewards = rewards - overlong_penalty(num_tokens, shaping.overlong_penalty, max_tokens)
+        rewards = rewards - overlong_penalty(lengths, shaping.overlong_penalty, max_tokens)
     return rewards
 
 
-def overlong_penalty(num_tokens: Tensor, settings: OverlongPenaltySettings, max_tokens: int) -> Tensor:
-    """p clip((|y| - (L_max - L_cache)) / L_cache, 0, 1), float32 [B] (DAPO, arXiv 2503.14476, equation 13, negated).
+def overlong_penalty(lengths: Tensor, settings: OverlongPenaltySettings, max_tokens: int) -> Tensor:
+    """p clip((L - (L_max - L_cache)) / L_cache, 0, 1), float32 [B] (DAPO, arXiv 2503.14476, equation 13, negated).
 
     Args:
         max_tokens: L_max, the length limit.
     """
-    over = num_tokens - (max_tokens - settings.cache_tokens)
+    over = lengths - (max_tokens - settings.cache_tokens)
     return settings.penalty * (over.float() / settings.cache_tokens).clamp(0, 1)
 
 

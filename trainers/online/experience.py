@@ -163,7 +163,8 @@ def make_experience(
     in_reward = ppo.kl.place == "reward"
     attended, learnt = learnt_tokens(trajectories, ppo.mask_truncated)
     num_tokens = mask.sum(dim=1)
-    response_rewards = shaped_rewards(scores, trajectories.ends_with_eos, num_tokens, ppo.shaping, max_tokens)
+    lengths = response_lengths(mask)
+    response_rewards = shaped_rewards(scores, trajectories.ends_with_eos, num_tokens, lengths, ppo.shaping, max_tokens)
     turn_rewards = turn_scale * trajectories.turn_rewards
     rewards = token_rewards(response_rewards, turn_rewards, kl, mask, kl_coefficient if in_reward else 0.0)
     if computed.graded is not None:
@@ -207,6 +208,14 @@ def learnt_tokens(trajectories: Trajectories, mask_truncated: bool) -> tuple[Ten
 def kept_tokens(attention_mask: Tensor, action_mask: Tensor, is_kept: Tensor) -> tuple[Tensor, Tensor]:
     """Both masks [B, T], of a row that is not kept (bool [B, 1]) the prompt alone."""
     return attention_mask & (is_kept | (action_mask.cumsum(dim=1) == 0)), action_mask & is_kept
+
+
+def response_lengths(action_mask: Tensor) -> Tensor:
+    """Int64 [B]: tokens from each row's first action to its last, also those between that the policy did not write."""
+    columns = torch.arange(action_mask.shape[1], device=action_mask.device)
+    last = torch.where(action_mask, columns, -1).amax(dim=1)
+    first = torch.where(action_mask, columns, action_mask.shape[1]).amin(dim=1)
+    return torch.where(action_mask.any(dim=1), last - first + 1, 0)
 
 
 def loss_weights(action_mask: Tensor, mean: Literal["token", "response"]) -> Tensor:

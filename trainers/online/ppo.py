@@ -92,7 +92,8 @@ def prepare_ppo(run: PpoRun, opened: OpenedPolicy, scored: Sequence[RewardPrompt
             lambda path: read_prompts(path, data, render, reads_rows, opening),
             data.prompts,
             data.heldout_prompts,
-            lambda prompt: prompt.text,
+            # Of an environment many rows may open alike: each is a prompt of its own.
+            lambda prompt: prompt.text if run.rollout.environment is None else prompt.prompt_id,
             data,
             run.seed,
         )

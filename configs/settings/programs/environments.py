@@ -25,7 +25,7 @@ class EnvironmentSettings(Settings):
     timeout_s: Seconds = 10.0
     """Of one call of the class; then its process is ended and the episode has failed."""
     episode_s: Seconds = 600.0
-    """Of a whole episode by the clock, with what the policy's turns take."""
+    """Of a whole episode by the clock, with what the policy's turns take; then it ends with the rewards that it has."""
     memory_gib: MemoryGib = 1.0
     """What the process of one episode may allocate, with what its import takes; beside the worker's `memory_gib`."""
     on_failure: Coefficient | Literal["stop"] = "stop"

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from plumbob.configs.load_run import load_run
-from plumbob.configs.runs import PpoRun
+from plumbob.configs.runs import PipelineRun, PpoRun
 from plumbob.driver import cpu_threads
 from plumbob.driver.cpu_threads import num_cores, with_threads
 
@@ -41,6 +41,13 @@ def threads(*overrides: str) -> tuple[int | None, int | None, int | None]:
 )
 def test_all_cores_are_used_once(overrides: list[str], expected: tuple[int, int, int]) -> None:
     assert threads(*overrides) == expected
+
+
+def test_a_pipeline_that_samples_beside_learning_shares_too() -> None:
+    open_again = [f"{group}.num_threads=null" for group in ("learner", "rollout", "reward")]
+    run = with_threads(load_run("toy", [*open_again, "ppo.max_staleness=1"]))
+    assert isinstance(run, PipelineRun)
+    assert (run.learner.num_threads, run.rollout.num_threads, run.reward.num_threads) == (4, 4, 8)
 
 
 def test_the_environment_says_it_as_for_other_programs(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -78,7 +78,8 @@ def paths_of(preset: str) -> list[str]:
         "ppo": [policy, reward, "data.prompts=/data/p"],
         "pipeline": [] if preset == "toy" else ["data.pairs=/data/p"],
     }
-    return kinds[values["kind"]]
+    teachers = ["teachers=[{model: /models/teacher}]"] if preset == "distill" else []
+    return kinds[values["kind"]] + teachers
 
 
 @pytest.fixture(scope="module")

@@ -101,6 +101,18 @@ def test_public_templates_go_on_behind_the_end_of_a_turn(name: str) -> None:
     assert "Yes." in before
 
 
+@pytest.mark.parametrize("name", public_names())
+def test_what_a_tool_gives_may_be_anything_that_the_template_writes_itself(name: str) -> None:
+    """`{}` stands in the call before it, `a` in half of all words: neither is where the answer begins."""
+    tools = follow_ups(public_tokenizer(name))
+    try:
+        plain = tools.text([TOOL | {"content": "Lima"}])
+    except UserError:  # It writes no messages of tools.
+        return
+    for content in ("{}", "a", "on", "1"):
+        assert tools.text([TOOL | {"content": content}]) == plain.replace("Lima", content)
+
+
 def test_a_template_that_leaves_the_tools_answer_out_is_refused() -> None:
     only_people = CHATML.replace(
         "{% for message in messages %}", "{% for message in messages if message.role != 'tool' %}"

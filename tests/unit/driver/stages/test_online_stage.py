@@ -11,6 +11,7 @@ from plumbob.configs.runs import PpoRun
 from plumbob.configs.settings.algorithms import Grpo
 from plumbob.configs.settings.data import PromptDataSettings
 from plumbob.configs.settings.models import AlignedPolicySettings
+from plumbob.configs.settings.reward_parts import EnvironmentPart
 from plumbob.configs.settings.rewards import JudgeSettings, ScorerSettings
 from plumbob.configs.settings.rules.reward_rules import LengthRule, NumericRule
 from plumbob.configs.settings.training import PpoSettings
@@ -21,6 +22,7 @@ from plumbob.driver.stages.stage import StageContext, run_stage
 from plumbob.reward.reward_models.dialogue_form import form_of, save_form
 from plumbob.trainers.metrics.sinks.jsonl import read_metrics
 from plumbob.trainers.online.ppo import open_sampled_policy, prepare_ppo
+from tests.support.environments import environment
 from tests.support.ppo_world import FakePpoWorld
 from tests.support.recording_listener import Watching
 from tests.support.tiny_policy import write_policy
@@ -112,11 +114,11 @@ def answered_prompts(tmp_path: Path, *answers: object) -> str:
 
 
 def ruled(tmp_path: Path, prompts: str, **groups: Any) -> PpoRun:
+    own: dict[str, Any] = {"rollout": RolloutSettings(engine=TransformersEngine(), max_tokens=8)}
     return PpoRun(
         data=PromptDataSettings(prompts=prompts, heldout_fraction=0),
         policy=AlignedPolicySettings(model=write_policy(tmp_path / "policy")),
-        rollout=RolloutSettings(engine=TransformersEngine(), max_tokens=8),
-        **groups,
+        **own | groups,
     )
 
 
@@ -146,6 +148,30 @@ def test_a_row_that_a_part_cannot_score_by_is_refused_before_anything_starts(
     prompts = answered_prompts(tmp_path, *answers)
     with pytest.raises(UserError, match=f"^{re.escape(prompts)}: .*{message}"):
         prepare(ruled(tmp_path, prompts, **groups))
+
+
+def test_rows_that_an_environment_opens_alike_are_prompts_of_their_own(tmp_path: Path) -> None:
+    """No car is told in the opening: neither of those in training is one that is held out."""
+    files = {}
+    for name, cars in (("prompts", ("Zorvex", "Quell", "Brindle")), ("heldout_prompts", ("Tarn",))):
+        files[name] = str(tmp_path / f"{name}.jsonl")
+        Path(files[name]).write_text("".join(json.dumps({"car": car}) + "\n" for car in cars))
+    body = """
+        class World:
+            def reset(self, row, seed):
+                return [{"role": "user", "content": "What am I thinking of?"}]
+            def step(self, turn):
+                return {"done": True}
+        """
+    rollout = RolloutSettings(engine=TransformersEngine(), max_tokens=8, environment=environment(tmp_path, body))
+    run = ruled(tmp_path, files["prompts"], rollout=rollout, reward=ScorerSettings(parts=(EnvironmentPart(),)))
+    tokenizer = AutoTokenizer.from_pretrained(run.policy.model)
+    tokenizer.chat_template = TEMPLATE
+    tokenizer.save_pretrained(str(run.policy.model))
+    data = run.data.model_copy(update=files)
+    found = prepare_ppo(run.model_copy(update={"data": data}), open_sampled_policy(run))
+    assert [prompt.row for prompt in found.train] == [{"car": car} for car in ("Zorvex", "Quell", "Brindle")]
+    assert len({prompt.prompt_id for prompt in found.train}) == 3 and len({prompt.text for prompt in found.train}) == 1
 
 
 def test_rows_are_kept_where_a_part_reads_them_alone(tmp_path: Path) -> None:

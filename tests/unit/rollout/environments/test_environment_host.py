@@ -230,6 +230,30 @@ def test_rows_that_cannot_be_opened(reset: str, told: str, tmp_path: Path) -> No
         assert opening({"n": 3}) is None, "the next row is opened all the same"
 
 
+def test_the_first_four_rows_are_opened_twice(tmp_path: Path) -> None:
+    body = """
+        class World:
+            resets = 0
+            def reset(self, row, seed):
+                World.resets += 1
+                return [{"role": "user", "content": "Hi" if World.resets < row["from"] else str(World.resets)}]
+            def step(self, turn):
+                pass
+        """
+    # The fourth row's two are the seventh and the eighth; of the fifth there is one, the ninth.
+    for first_other, is_seen in ((8, True), (9, False)):
+        with openings_of(environment(tmp_path, body), 0) as opening:
+            assert opening is not None
+            for number in range(3):
+                opening({"n": number, "from": first_other})
+            if is_seen:
+                with pytest.raises(UserError, match="other messages when it is reset again"):
+                    opening({"n": 3, "from": first_other})
+            else:
+                assert opening({"n": 3, "from": first_other}) == [{"role": "user", "content": "Hi"}]
+                assert opening({"n": 4, "from": first_other}) == [{"role": "user", "content": "9"}]
+
+
 def test_an_opening_that_is_another_when_it_is_asked_again(tmp_path: Path) -> None:
     body = """
         import time

@@ -119,7 +119,6 @@ def test_limits_of_turns_and_of_tokens_cut_an_episode(folder: str) -> None:
         found = sample(sampler, make_requests(24))
     finally:
         sampler.close()
-    assert {rollout.finish_reason for rollout in found} == {"length"}, "two turns are its end, and one was allowed"
     cut_by = set()
     for rollout in found:
         assert rollout.episode is not None and len(rollout.token_ids) <= 100
@@ -128,8 +127,26 @@ def test_limits_of_turns_and_of_tokens_cut_an_episode(folder: str) -> None:
         # The environment was asked about a turn that was ended, though not about one that was cut within.
         assert (turn.reward, len(rollout.token_ids) < 100) == ((1.0, True) if ends_its_turn else (0.0, False))
         assert turn.end == len(rollout.token_ids) - 1 and turn.messages == ()
+        # Who ended his turn has ended the episode as he was allowed to; who had no token left was cut.
+        assert rollout.finish_reason == ("stop" if ends_its_turn else "length")
         cut_by.add(ends_its_turn)
     assert cut_by == {True, False}
+
+
+def test_an_episode_that_takes_too_long_ends_with_what_it_has(folder: str) -> None:
+    """By the clock of the policy's own turns: the environment has not failed, and is not asked any more."""
+    spec = spec_of(folder, "Echo", episode_s=0.001)
+    sampler = with_environment(open_sampler(spec), spec)
+    try:
+        found = sample(sampler, make_requests(24))
+    finally:
+        sampler.close()
+    ended = [rollout for rollout in found if rollout.finish_reason == "stop"]
+    assert ended, "no turn was ended"
+    for rollout in ended:
+        assert rollout.episode is not None and rollout.episode.failure is None
+        (turn,) = rollout.episode.turns
+        assert turn.reward == 0.0 and turn.messages == () and turn.end == len(rollout.token_ids) - 1
 
 
 @pytest.mark.parametrize(

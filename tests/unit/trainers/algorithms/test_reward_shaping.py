@@ -9,11 +9,13 @@ from plumbob.trainers.algorithms.reward_shaping import overlong_penalty, shaped_
 NAN = float("nan")
 ENDS = torch.tensor([True, False, True])
 LENGTHS = torch.tensor([4, 7, 5])
+WITH_ANSWERS = torch.tensor([4, 7, 6])
+"""The same with what an environment wrote: a token of the last one."""
 
 
 def shaped(**changes):
     settings = ShapingSettings(**({"clip": None, "missing_eos_penalty": 0.0} | changes))
-    return shaped_rewards(torch.tensor([3.0, -8.0, 0.5]), ENDS, LENGTHS, settings, max_tokens=7).tolist()
+    return shaped_rewards(torch.tensor([3.0, -8.0, 0.5]), ENDS, LENGTHS, WITH_ANSWERS, settings, max_tokens=7).tolist()
 
 
 def test_each_part_by_itself():
@@ -32,9 +34,9 @@ def test_the_overlong_penalty_grows_over_the_cache_and_stays():
     assert overlong_penalty(lengths, settings, 10).tolist() == [0.0, 0.0, 0.25, 0.75, 1.0, 1.0]
     doubled = settings.model_copy(update={"penalty": 2.0})
     assert overlong_penalty(lengths, doubled, 10).tolist() == [0.0, 0.0, 0.5, 1.5, 2.0, 2.0]
-    # L_max 7, L_cache 3, of 4, 7 and 5 tokens: 0, 1 and 1/3, after the clip.
+    # L_max 7, L_cache 3, of 4, 7 and 6 tokens, which the limit counts: 0, 1 and 2/3, after the clip.
     overlong = OverlongPenaltySettings(cache_tokens=3)
-    assert shaped(clip=2.0, overlong_penalty=overlong) == pytest.approx([2.0, -3.0, 0.5 - 1 / 3])
+    assert shaped(clip=2.0, overlong_penalty=overlong) == pytest.approx([2.0, -3.0, 0.5 - 2 / 3])
 
 
 def test_the_tasks_reward_is_before_anything_is_taken_off():

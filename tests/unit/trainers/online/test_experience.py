@@ -20,7 +20,7 @@ from plumbob.configs.settings.algorithms import (
 from plumbob.configs.settings.training import PpoSettings
 from plumbob.core.errors import NotFinite, StaleRollouts
 from plumbob.rollout.rollout_records import EpisodeRecord, EpisodeTurn
-from plumbob.trainers.online.experience import LogprobsAndValues, loss_weights, make_experience
+from plumbob.trainers.online.experience import LogprobsAndValues, loss_weights, make_experience, response_lengths
 from plumbob.trainers.online.trajectories import collate_rollouts
 from tests.support.ragged_batches import NAN, ragged, rollout
 
@@ -95,6 +95,11 @@ def test_rewards_of_turns_are_earned_where_the_turns_end():
     assert torch.equal(at_end.advantages, golden()[0].advantages)
     assert stats.return_mean == pytest.approx(unplaced.return_mean)
     assert at_turns.advantages[0].tolist() == pytest.approx(at_end.advantages[0].tolist())
+
+
+def test_the_length_of_a_response_has_what_others_wrote_in_it():
+    # Of the second row four tokens, of which the policy wrote two; the third has none.
+    assert response_lengths(collate_rollouts(ragged(), pad_id=0).action_mask).tolist() == [2, 4, 0]
 
 
 def test_every_statistic_by_hand():

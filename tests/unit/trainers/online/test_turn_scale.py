@@ -2,8 +2,9 @@
 
 import pytest
 
-from plumbob.configs.load_run import load_run
+from plumbob.configs.load_run import load_eval, load_run
 from plumbob.configs.runs import PpoRun
+from plumbob.core.errors import UserError
 from plumbob.reward.open_scorer import open_scorer
 from plumbob.reward.scorer import ScoreRequest
 from plumbob.trainers.online.part_rewards import turn_scale
@@ -37,3 +38,21 @@ def test_the_part_is_what_all_turns_earned() -> None:
     assert score.total == -1.5 and score.parts == {"environment": -3.0}
     with pytest.raises(ValueError, match="no environment answered"):
         scorer.score([ScoreRequest("a", "b")])
+
+
+@pytest.mark.parametrize(
+    ("kind", "given"),
+    [
+        ("ppo", ["policy.model=p", "data.prompts=x.jsonl", "reward.model=r", f"judge.parts=[{ENVIRONMENT}]"]),
+        ("ppo", ["policy.model=p", "data.prompts=x.jsonl", f"reward.parts=[{ENVIRONMENT}]"]),
+    ],
+)
+def test_it_needs_an_environment(kind: str, given: list[str]) -> None:
+    with pytest.raises(UserError, match=r"is what an environment gives, and there is none: name it as rollout\.env"):
+        load_run(kind, given)
+
+
+def test_pairs_are_no_episodes() -> None:
+    given = ["data.pairs=pairs.jsonl", f"reward.parts=[{ENVIRONMENT}]", "rollout.environment.source=a.py:World"]
+    with pytest.raises(UserError, match=r"the responses of data\.pairs are none: measure it on data\.prompts"):
+        load_eval(given)
