@@ -44,7 +44,7 @@ class _Running:
     Attributes:
         request: as it was submitted, without what has been made since.
         max_tokens: of the policy's and the environment's together.
-        until: when it is cut, by `time.monotonic`.
+        until: when it ends with the policy's turn that is under way, by `time.monotonic`.
         turns: those that the environment has answered.
         sampled: all that there is, since the policy has ended a turn; None while it writes one.
     """
