@@ -156,8 +156,9 @@ class PolicyModel(nn.Module):
         Not where activations are computed anew (gradient checkpointing): they leave no keys and values to read. Nor
         where ranks share the weights (ZeRO-3), which all gather for each pass: one that shares makes two.
         """
-        is_sharded = hasattr(next(self._backbone.parameters()), "ds_id")
-        return self._can_share and not is_sharded and not (self.training and self._backbone.is_gradient_checkpointing)
+        if not self._can_share or (self.training and self._backbone.is_gradient_checkpointing):
+            return False
+        return not hasattr(next(self._backbone.parameters()), "ds_id")
 
     @property
     def _backbone(self) -> Any:
