@@ -23,8 +23,9 @@ from plumbob.configs.runs import (
 )
 from plumbob.configs.settings.algorithms import Estimator, OnlineDpo, algorithm_of
 from plumbob.configs.settings.data import LengthSettings
-from plumbob.configs.settings.models import ModelRef, NewBertSettings, NewLlamaSettings, Tuning
+from plumbob.configs.settings.models import ModelRef, NewBertSettings, NewLlamaSettings
 from plumbob.configs.settings.rewards import RewardGroupSettings
+from plumbob.configs.settings.tuning.any_tuning import Tuning
 from plumbob.configs.settings.workers import (
     LearnerRankSettings,
     LearnerSettings,

@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from plumbob.configs.paths import folders_of_base
-from plumbob.configs.settings.models import ADAPTER_TYPES, ModelRef
+from plumbob.configs.settings.models import ModelRef
+from plumbob.configs.settings.tuning.any_tuning import ADAPTER_TYPES
 from plumbob.core.errors import UserError
 from plumbob.core.outside import from_outside, read_json_object
 from plumbob.models.adapter import CONFIG_FILE, WEIGHTS_FILE

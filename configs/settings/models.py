@@ -1,11 +1,14 @@
 """Which models: made from scratch, a folder or a hub name; and what of them is trained."""
 
 from dataclasses import dataclass, field
-from typing import Annotated, ClassVar, Literal, get_args
+from typing import Annotated, ClassVar
 
-from pydantic import AfterValidator, Field
+from pydantic import Field
 
-from plumbob.configs.base import Dtype, Fraction, ModelName, NumTokens, Positive, Settings
+from plumbob.configs.base import Dtype, ModelName, NumTokens, Settings
+from plumbob.configs.settings.tuning.adapters import LoraTuning
+from plumbob.configs.settings.tuning.any_tuning import AlignmentTuning, Tuning
+from plumbob.configs.settings.tuning.weights import FullTuning
 
 POLICY_MODEL, POLICY_BASELINE = "policy.model", "policy.baseline"
 REWARD_MODEL = "reward.model"
@@ -15,7 +18,6 @@ LayerWidth = Annotated[int, Field(gt=0, le=1_000_000)]
 NumHeads = Annotated[int, Field(gt=0, le=10_000)]
 NumLayers = Annotated[int, Field(gt=0, le=1_000)]
 VocabSize = Annotated[int, Field(gt=0, le=10_000_000)]
-LoraRank = Annotated[int, Field(gt=0, le=65_536)]
 
 
 @dataclass(frozen=True)
@@ -65,51 +67,6 @@ class NewBertSettings(NewModelSettings):
     """A BERT made from scratch, with a WordPiece tokenizer trained on the text."""
 
     setting: ClassVar[str] = REWARD_MODEL
-
-
-class FullTuning(Settings):
-    kind: Literal["full"] = "full"
-
-
-class AdapterTuning(Settings):
-    """What is trained is an adapter of PEFT's."""
-
-    peft_type: ClassVar[str]
-    """What PEFT calls adapters of this kind."""
-
-
-class LoraTuning(AdapterTuning):
-    """Low-rank adapters (Hu et al. 2021, arXiv 2106.09685)."""
-
-    peft_type = "LORA"
-
-    kind: Literal["lora"] = "lora"
-    rank: LoraRank = 8
-    """Width of the adapters."""
-    alpha: Positive = 16.0
-    """The adapters are scaled by alpha / rank."""
-    dropout: Fraction = 0.0
-    """Of the adapters' input; for supervised fine-tuning alone."""
-    targets: Literal["all-linear"] | tuple[str, ...] = "all-linear"
-    """Which modules get an adapter: all linear ones but the head, or those of these names."""
-
-
-Tuning = Annotated[FullTuning | LoraTuning, Field(discriminator="kind")]
-
-ADAPTER_TYPES = tuple(kind.peft_type for kind in get_args(get_args(Tuning)[0]) if issubclass(kind, AdapterTuning))
-"""PEFT's names of the adapters that can be trained further and sampled from."""
-
-
-def refuse_dropout(tuning: LoraTuning) -> LoraTuning:
-    if tuning.dropout:
-        raise ValueError(
-            f"policy.tuning.dropout={tuning.dropout:g}: PPO, DPO and KTO compare the policy with log-probs made "
-            f"without dropout; set policy.tuning.dropout=0"
-        )
-    return tuning
-
-
-AlignmentTuning = Annotated[LoraTuning, AfterValidator(refuse_dropout)]
 
 
 class PolicyBaseSettings(Settings):

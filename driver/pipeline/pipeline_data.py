@@ -8,13 +8,8 @@ from typing import assert_never
 
 from plumbob.configs.runs import PipelineRun
 from plumbob.configs.settings.data import SplittingSettings
-from plumbob.configs.settings.models import (
-    ModelRef,
-    NewBertSettings,
-    NewLlamaSettings,
-    PipelinePolicySettings,
-    Tuning,
-)
+from plumbob.configs.settings.models import ModelRef, NewBertSettings, NewLlamaSettings, PipelinePolicySettings
+from plumbob.configs.settings.tuning.any_tuning import Tuning
 from plumbob.core.activities import activities
 from plumbob.core.errors import UserError
 from plumbob.data.length_checks import check_limits

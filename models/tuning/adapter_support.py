@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import Literal
 
-from plumbob.configs.settings.models import LoraTuning
+from plumbob.configs.settings.tuning.adapters import LoraTuning
 from plumbob.core.errors import UserError
 from plumbob.models.loading import OpenedModel
 from plumbob.models.resolution import served_rank

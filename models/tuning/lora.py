@@ -6,7 +6,8 @@ PEFT is imported where a model is made: it takes seconds, and the driver only ch
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from plumbob.configs.settings.models import LoraTuning, NewLlamaSettings
+from plumbob.configs.settings.models import NewLlamaSettings
+from plumbob.configs.settings.tuning.adapters import LoraTuning
 from plumbob.models.adapter import ModelRole
 from plumbob.models.loading import OpenedPolicy
 from plumbob.models.tuning.adapter_fields import check_adapter

@@ -5,13 +5,9 @@ A method stands in a file beside this one and is an arm of `method_of`; its sett
 
 from typing import TYPE_CHECKING, Protocol, assert_never
 
-from plumbob.configs.settings.models import (
-    AlignedPolicySettings,
-    FullTuning,
-    LoraTuning,
-    NewLlamaSettings,
-    PolicySettings,
-)
+from plumbob.configs.settings.models import AlignedPolicySettings, NewLlamaSettings, PolicySettings
+from plumbob.configs.settings.tuning.adapters import LoraTuning
+from plumbob.configs.settings.tuning.weights import FullTuning
 from plumbob.models.adapter import ModelRole
 from plumbob.models.loading import OpenedPolicy, open_policy
 from plumbob.models.tuning.adapter_support import WHAT_PEFT_LOADS, AdapterSupport

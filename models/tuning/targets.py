@@ -9,7 +9,8 @@ from torch import nn
 from transformers import AutoModelForCausalLM
 from transformers.pytorch_utils import Conv1D
 
-from plumbob.configs.settings.models import LoraTuning, NewLlamaSettings
+from plumbob.configs.settings.models import NewLlamaSettings
+from plumbob.configs.settings.tuning.adapters import LoraTuning
 from plumbob.core.errors import UserError
 from plumbob.core.outside import from_outside
 from plumbob.models.adapter import SAVE_AGAIN, WEIGHTS_FILE, ModelRole

@@ -175,7 +175,7 @@ def _write_model(rng: random.Random, folder: Path, whole: Path) -> None:
 
 
 def _use_model(folder: Path) -> None:
-    from plumbob.configs.settings.models import LoraTuning
+    from plumbob.configs.settings.tuning.adapters import LoraTuning
     from plumbob.models.loading import load_causal_lm, open_policy
     from plumbob.models.tuning.targets import check_targets
 

@@ -15,8 +15,8 @@ import torch
 from transformers import LlamaConfig, LlamaForCausalLM
 
 from plumbob.configs.settings.algorithms import Clipped, Gae
-from plumbob.configs.settings.models import LoraTuning
 from plumbob.configs.settings.training import PpoSettings
+from plumbob.configs.settings.tuning.adapters import LoraTuning
 from plumbob.configs.settings.workers import LearnerSettings
 from plumbob.models.adapter import ModelRole
 from plumbob.models.policy import PolicyModel

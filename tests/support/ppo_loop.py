@@ -12,9 +12,10 @@ from transformers import AutoTokenizer
 
 from plumbob.configs.runs import PpoRun
 from plumbob.configs.settings.data import PromptDataSettings
-from plumbob.configs.settings.models import AlignedPolicySettings, LoraTuning
+from plumbob.configs.settings.models import AlignedPolicySettings
 from plumbob.configs.settings.rewards import ScorerSettings
 from plumbob.configs.settings.training import PpoSettings
+from plumbob.configs.settings.tuning.adapters import LoraTuning
 from plumbob.configs.settings.workers import RolloutSettings, TransformersEngine
 from plumbob.data.prompts import EncodedPrompt
 from plumbob.models.adapter import Adapter

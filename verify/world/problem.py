@@ -7,9 +7,10 @@ from typing import NamedTuple
 from plumbob.configs.runs import DpoRun, KtoRun, PpoRun
 from plumbob.configs.settings.algorithms import ReinforcePlusPlus, ShapingSettings
 from plumbob.configs.settings.data import LabelledDataSettings, PromptDataSettings, TokenizedPairDataSettings
-from plumbob.configs.settings.models import AlignedPolicySettings, LoraTuning, TeacherSettings
+from plumbob.configs.settings.models import AlignedPolicySettings, TeacherSettings
 from plumbob.configs.settings.rewards import ScorerSettings
 from plumbob.configs.settings.training import DpoSettings, KtoSettings, PpoSettings
+from plumbob.configs.settings.tuning.adapters import LoraTuning
 from plumbob.configs.settings.workers import LearnerSettings, RolloutSettings
 from plumbob.verify.local_learner import open_learner
 from plumbob.verify.optima.response_tree import Array, Instance, ResponseTree, seeded_rewards

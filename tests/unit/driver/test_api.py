@@ -25,7 +25,6 @@ from plumbob.configs.settings.data import (
 from plumbob.configs.settings.models import (
     AlignedPolicySettings,
     EvaluatedPolicySettings,
-    LoraTuning,
     NewBertSettings,
     NewLlamaSettings,
     PipelinePolicySettings,
@@ -34,6 +33,7 @@ from plumbob.configs.settings.models import (
 )
 from plumbob.configs.settings.rewards import JudgeSettings, PipelineScorerSettings, ScorerSettings
 from plumbob.configs.settings.training import SftSettings
+from plumbob.configs.settings.tuning.adapters import LoraTuning
 from plumbob.configs.settings.workers import ClusterSettings, RolloutSettings, StorageSettings
 from plumbob.console.cli import main
 from plumbob.core.errors import UserError

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from transformers import AutoModelForCausalLM, GPT2Config, GPT2LMHeadModel
 
-from plumbob.configs.settings.models import LoraTuning
+from plumbob.configs.settings.tuning.adapters import LoraTuning
 from plumbob.models.adapter import ModelRole
 from plumbob.models.adapter_switch import activate
 from plumbob.models.policy import PolicyModel, RoleError, new_value_head

@@ -8,9 +8,10 @@ import pytest
 from plumbob.configs.runs import PpoRun
 from plumbob.configs.settings.algorithms import Gae, Rloo
 from plumbob.configs.settings.data import PromptDataSettings
-from plumbob.configs.settings.models import AlignedPolicySettings, LoraTuning
+from plumbob.configs.settings.models import AlignedPolicySettings
 from plumbob.configs.settings.rewards import ScorerSettings
 from plumbob.configs.settings.training import PpoSettings
+from plumbob.configs.settings.tuning.adapters import LoraTuning
 from plumbob.trainers.build import build_learner
 from tests.support.learner_ranks import Ranks, this_rank
 from tests.support.tiny_policy import write_policy

@@ -9,8 +9,9 @@ import pytest
 
 from plumbob.configs.runs import PipelineRun
 from plumbob.configs.settings.data import PipelineDataSettings
-from plumbob.configs.settings.models import LoraTuning, NewBertSettings, NewLlamaSettings, PipelinePolicySettings
+from plumbob.configs.settings.models import NewBertSettings, NewLlamaSettings, PipelinePolicySettings
 from plumbob.configs.settings.rewards import PipelineScorerSettings
+from plumbob.configs.settings.tuning.adapters import LoraTuning
 from plumbob.configs.settings.workers import RolloutSettings
 from plumbob.core.errors import UserError
 from plumbob.driver.pipeline.pipeline_data import Files, check_models, prepare_files

@@ -4,7 +4,8 @@ from pathlib import Path
 
 from transformers import AutoModelForCausalLM, GPT2Config, GPT2LMHeadModel
 
-from plumbob.configs.settings.models import LoraTuning, NewBertSettings, NewLlamaSettings
+from plumbob.configs.settings.models import NewBertSettings, NewLlamaSettings
+from plumbob.configs.settings.tuning.adapters import LoraTuning
 from plumbob.models.adapter import save_adapter
 from plumbob.models.from_scratch import empty_bert, empty_llama
 from plumbob.models.sizes.config_sizes import ModelSizes, sizes_of

@@ -17,7 +17,8 @@ from safetensors.torch import load_file
 from torch import Tensor
 from transformers import AutoModelForCausalLM, LlamaConfig, LlamaForCausalLM
 
-from plumbob.configs.settings.models import AlignedPolicySettings, LoraTuning
+from plumbob.configs.settings.models import AlignedPolicySettings
+from plumbob.configs.settings.tuning.adapters import LoraTuning
 from plumbob.configs.settings.workers import TransformersEngine, VllmEngine
 from plumbob.core.errors import UserError
 from plumbob.models.adapter import WEIGHTS_FILE, ModelRole, load_adapter, save_adapter

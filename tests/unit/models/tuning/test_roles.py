@@ -8,7 +8,7 @@ import torch
 from peft import LoraConfig, PeftModel
 from transformers import AutoModelForCausalLM, GPT2Config, GPT2LMHeadModel
 
-from plumbob.configs.settings.models import LoraTuning
+from plumbob.configs.settings.tuning.adapters import LoraTuning
 from plumbob.core.errors import UserError
 from plumbob.models.adapter import ModelRole, load_adapter, save_adapter
 from plumbob.models.loading import OpenedPolicy

@@ -8,7 +8,8 @@ import torch
 from safetensors.torch import load_file, save_file
 from transformers import AutoModelForCausalLM, LlamaConfig, Qwen2Config
 
-from plumbob.configs.settings.models import AlignedPolicySettings, LoraTuning
+from plumbob.configs.settings.models import AlignedPolicySettings
+from plumbob.configs.settings.tuning.adapters import LoraTuning
 from plumbob.configs.settings.workers import SamplerEngine, TransformersEngine, VllmEngine
 from plumbob.core.errors import UserError
 from plumbob.models.adapter import WEIGHTS_FILE, ModelRole, save_adapter

@@ -10,7 +10,7 @@ import torch
 from peft import PeftModel
 from transformers import AutoModelForCausalLM, AutoTokenizer, GenerationConfig
 
-from plumbob.configs.settings.models import LoraTuning
+from plumbob.configs.settings.tuning.adapters import LoraTuning
 from plumbob.configs.settings.workers import TransformersEngine
 from plumbob.models.policy import PolicyModel
 from plumbob.models.tuning.methods import method_of

@@ -19,8 +19,6 @@ from plumbob.configs.settings.data import (
 )
 from plumbob.configs.settings.models import (
     AlignedPolicySettings,
-    FullTuning,
-    LoraTuning,
     ModelRef,
     NewBertSettings,
     NewLlamaSettings,
@@ -29,6 +27,8 @@ from plumbob.configs.settings.models import (
 )
 from plumbob.configs.settings.rewards import RewardEncoderSettings
 from plumbob.configs.settings.training import CalibrationSettings, PretrainEncoderSettings, PretrainSettings
+from plumbob.configs.settings.tuning.adapters import LoraTuning
+from plumbob.configs.settings.tuning.weights import FullTuning
 from plumbob.core.errors import UserError
 from plumbob.data.records import Ranking
 from plumbob.data.rendered_rows import RenderedRow

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from plumbob.configs.settings.models import LoraTuning
+from plumbob.configs.settings.tuning.adapters import LoraTuning
 from plumbob.configs.settings.workers import TransformersEngine, VllmEngine
 from plumbob.core.errors import UserError
 from plumbob.models.tuning.methods import method_of
