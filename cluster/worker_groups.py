@@ -16,7 +16,7 @@ from plumbob.cluster.fleet.work_queue import Preparation
 from plumbob.core.atomic_files import replaced
 from plumbob.core.disk_errors import naming_file
 from plumbob.core.errors import RunFailed
-from plumbob.models.adapter import Adapter, ModelRole
+from plumbob.models.adapter import ModelRole, PolicyWeights
 from plumbob.reward.scorer import Score, ScoreRequest
 from plumbob.rollout.publish_proof import PublishProof
 from plumbob.rollout.requests import continuation
@@ -62,9 +62,11 @@ class LearnerGroup:
         )
         return join_rows(parts, batch.num_rows)
 
-    def adapter(self, version: int) -> Adapter:
-        adapter: Adapter = self._all("reading the adapter", lambda handle: handle.adapter.remote(version))[0]
-        return adapter
+    def policy_weights(self, version: int) -> PolicyWeights:
+        weights: PolicyWeights = self._all("reading the policy", lambda handle: handle.policy_weights.remote(version))[
+            0
+        ]
+        return weights
 
     def save(self, folder: Path) -> Files:
         shares = self._all("saving", lambda handle: handle.save.remote(folder))
@@ -120,20 +122,20 @@ class SamplerGroup:
             requests, self._chunk_size, lambda actor, chunk: actor.handle.sample.remote(chunk), "sampling", continuation
         )
 
-    def load(self, adapter: Adapter) -> None:
+    def load(self, weights: PolicyWeights) -> None:
         """One copy into the object store; a worker pulls it, loads it and proves what it holds before it samples."""
-        shared = ray.put(adapter)
+        shared = ray.put(weights)
 
         def check(proof: PublishProof) -> None:
-            if proof.version != adapter.version or proof.num_tensors != len(adapter.tensors):
+            if proof.version != weights.version or proof.num_tensors != len(weights.tensors):
                 raise RunFailed(
                     f"{proof.worker} proved {proof.num_tensors} tensors of version {proof.version}, "
-                    f"{len(adapter.tensors)} of version {adapter.version} were sent"
+                    f"{len(weights.tensors)} of version {weights.version} were sent"
                 )
 
-        doing = f"loading policy version {adapter.version}"
+        doing = f"loading policy version {weights.version}"
         self._pool.load(Preparation(lambda actor: actor.handle.load.remote(shared), doing, check))
-        self._published(adapter.version)
+        self._published(weights.version)
 
     def serve_base(self) -> None:
         """Sample from the base model, without an adapter."""

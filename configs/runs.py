@@ -26,10 +26,12 @@ from plumbob.configs.settings.joint_checks import (
     check_divides,
     check_environment,
     check_feedback_kind,
+    check_handed_on,
     check_no_environment,
     check_no_teachers,
     check_parts,
     check_ppo,
+    check_published,
     check_quantised_base,
     check_rewarded,
     check_second_judge,
@@ -211,6 +213,7 @@ class PpoRun(TrainingRun):
         check_parts(self.ppo, self.reward)
         check_environment(self.rollout, self.reward)
         check_environment(self.rollout, self.judge)
+        check_published(self.policy.tuning, self.rollout)
         check_quantised_base(self.policy, self.rollout, self.ppo)
         return self
 
@@ -300,6 +303,8 @@ class PipelineRun(TrainingRun):
         check_environment(self.rollout, self.reward)
         check_no_environment(self.rollout, self.kind)
         check_second_judge(self.ppo, self.data.toy is not None)
+        check_published(self.policy.tuning, self.rollout)
+        check_handed_on(self.policy.sft_tuning, self.policy.tuning)
         return self
 
 

@@ -26,12 +26,14 @@ from plumbob.configs.settings.data import LengthSettings
 from plumbob.configs.settings.models import ModelRef, NewBertSettings, NewLlamaSettings
 from plumbob.configs.settings.rewards import RewardGroupSettings
 from plumbob.configs.settings.tuning.any_tuning import Tuning
+from plumbob.configs.settings.tuning.weights import WeightTuning
 from plumbob.configs.settings.workers import (
     LearnerRankSettings,
     LearnerSettings,
     RolloutSettings,
     TransformersEngine,
     VllmEngine,
+    ZeroStage,
 )
 from plumbob.core.errors import UserError
 from plumbob.models.adapter import WEIGHTS_FILE, ModelRole
@@ -50,16 +52,17 @@ from plumbob.models.sizes.memory import (
     transformers_memory,
     vllm_memory,
 )
-from plumbob.models.tuning.lora import num_adapter_parameters
+from plumbob.models.tuning.methods import method_of
 from plumbob.models.weight_files import num_stored
 from plumbob.rollout.samplers.open_sampler import adapter_serving
+from plumbob.trainers.offline import dpo, kto
 from plumbob.trainers.online.ppo import roles_of
 
 BYTES = {"float32": 4, "bfloat16": 2}
 
 RESPONSES_OF_A_PAIR = 2
 
-NUM_ADAPTERS_HELD = 2
+NUM_VERSIONS_HELD = 2
 """By a rollout worker: the version that it samples from and the one before."""
 
 
@@ -93,8 +96,9 @@ def _of_roles(run: LearnerRun, longest: int | None) -> Iterator[tuple[WorkerRole
         case DpoRun() | KtoRun():
             policy = _policy(run.policy.ref, run.policy.tuning)
             rows = RESPONSES_OF_A_PAIR if isinstance(run, DpoRun) else 1
+            roles = dpo.roles_of(run.dpo.loss) if isinstance(run, DpoRun) else kto.ROLES
             tokens = rows * _longest(policy, longest, run.data)
-            yield "learner", _learner(policy, ("policy", "reference"), run.learner, tokens)
+            yield "learner", _learner(policy, roles, run.learner, tokens)
         case PpoRun():
             policy = _policy(run.policy.ref, run.policy.tuning)
             prompt = run.data.max_prompt_tokens
@@ -140,7 +144,7 @@ def _of_pipeline(run: PipelineRun) -> Expected:
     longest = _longest(aligned, None, data)
     sampled = min(aligned.num_positions, data.max_prompt_tokens + run.rollout.max_tokens)
     online = _online(aligned, run.ppo.estimator, learner, sampled, run.rollout.max_tokens)
-    pairs = _learner(aligned, ("policy", "reference"), learner, RESPONSES_OF_A_PAIR * longest)
+    pairs = _learner(aligned, dpo.roles_of(run.dpo.loss), learner, RESPONSES_OF_A_PAIR * longest)
     # The reward model is calibrated on what the first rollout workers sample.
     samplers: dict[WorkerRole, MemoryEstimate] = {"rollout": _sampler(aligned, run.rollout, data.max_prompt_tokens)}
     left: dict[WorkerRole, MemoryEstimate] = {**samplers, "scorer": _scorer(run.reward)}
@@ -162,9 +166,10 @@ class _Policy:
 
     Attributes:
         base_bytes: of the model's own weights in a learner, which may keep them in few bits.
-        num_trained: parameters of one role that is trained.
+        num_trained: parameters that the policy trains.
+        num_of_critic: those that a critic trains, its head aside.
         num_begun: of the adapter that it begins from, 0 where that is a full model.
-        is_full: all of the model is trained.
+        trains_weights: whether what is trained are weights of the model itself.
     """
 
     architecture: str
@@ -174,8 +179,9 @@ class _Policy:
     num_positions: int
     base_bytes: int
     num_trained: int
+    num_of_critic: int
     num_begun: int
-    is_full: bool
+    trains_weights: bool
 
 
 def _policy(ref: ModelRef | NewLlamaSettings, tuning: Tuning | None, new_dtype: Dtype = "float32") -> _Policy:
@@ -189,14 +195,16 @@ def _policy(ref: ModelRef | NewLlamaSettings, tuning: Tuning | None, new_dtype: 
     else:
         model, positions = empty_llama(ref), ref.max_positions
     sizes = sizes_of(model)
-    is_full = tuning is not None and tuning.kind == "full"
-    if tuning is None or tuning.kind == "full":
-        trained = sizes.num_parameters if is_full else 0
-    else:
-        trained = begun or num_adapter_parameters(model, tuning)
+    trained, of_critic = 0, 0
+    if tuning is not None:
+        method = method_of(tuning)
+        trained = begun or method.num_trained(model, "policy")
+        of_critic = begun or method.num_trained(model, "value")
     dtype = ref.dtype if isinstance(ref, ModelRef) else new_dtype
     held = base_bytes(model, BYTES[dtype], ref.quantization if isinstance(ref, ModelRef) else None)
-    return _Policy(type(model).__name__, dtype, sizes, BYTES[dtype], positions, held, trained, begun, is_full)
+    in_place = isinstance(tuning, WeightTuning)
+    name, size = type(model).__name__, BYTES[dtype]
+    return _Policy(name, dtype, sizes, size, positions, held, trained, of_critic, begun, in_place)
 
 
 def _longest(policy: _Policy, longest: int | None, data: LengthSettings) -> int:
@@ -238,22 +246,28 @@ def _learner(
     row_tokens: int,
     row_predicted: int | None = None,
 ) -> MemoryEstimate:
-    """Of a policy in its roles: those that learn have adapters of their own, as the reference of an adapter has."""
-    if policy.is_full:
-        trained, frozen = policy.num_trained, 0
+    """Of a policy in its roles: each has an adapter of its own where it needs one, or a model of its own where weights
+    of the model itself are trained."""
+    trained = policy.num_trained + ("value" in roles) * policy.num_of_critic
+    if policy.trains_weights:
+        num_models = 1 + ("reference" in roles) + ("value" in roles and policy.num_of_critic > 0)
+        frozen = policy.weight_bytes * (num_models * policy.sizes.num_parameters - trained)
     else:
-        trained = policy.num_trained * (1 + ("value" in roles))
-        frozen = policy.base_bytes + policy.weight_bytes * (policy.num_begun if "reference" in roles else 0)
-    stage = learner.resolved_zero_stage(not policy.is_full or policy.weight_bytes == BYTES["float32"])
-    held = Trained(trained, frozen, policy.weight_bytes, stage, learner.num_workers)
+        frozen = policy.base_bytes + policy.weight_bytes * ("reference" in roles) * policy.num_begun
+    stage = _zero_stage(policy, learner)
+    has_adapters = not policy.trains_weights
+    held = Trained(trained, frozen, policy.weight_bytes, stage, learner.num_workers, has_adapters)
     batch = _micro_batch(learner, row_tokens, row_tokens if row_predicted is None else row_predicted)
     return learner_memory(policy.sizes, held, batch)
 
 
+def _zero_stage(policy: _Policy, learner: LearnerSettings) -> ZeroStage:
+    return learner.resolved_zero_stage(not policy.trains_weights or policy.weight_bytes == BYTES["float32"])
+
+
 def _beside_teachers(learner: MemoryEstimate, policy: _Policy, run: PpoRun, row_tokens: int) -> MemoryEstimate:
     """Of a policy's learner, with the frozen models that grade it."""
-    stage = run.learner.resolved_zero_stage(not policy.is_full or policy.weight_bytes == BYTES["float32"])
-    num_shares = run.learner.num_workers if stage == 3 else 1
+    num_shares = run.learner.num_workers if _zero_stage(policy, run.learner) == 3 else 1
     teachers = [_policy(ref, None) for ref in run.teacher_refs]
     batch = _micro_batch(run.learner, row_tokens, run.rollout.max_tokens)
     return beside_teachers(
@@ -268,8 +282,8 @@ def _micro_batch(learner: LearnerRankSettings, row_tokens: int, row_predicted: i
 
 
 def _sampler(policy: _Policy, rollout: RolloutSettings, max_prompt_tokens: int) -> MemoryEstimate:
-    adapters = NUM_ADAPTERS_HELD * policy.num_trained
-    has_adapter = not policy.is_full and policy.num_trained + policy.num_begun > 0
+    adapters = NUM_VERSIONS_HELD * policy.num_trained
+    has_adapter = not policy.trains_weights and policy.num_trained + policy.num_begun > 0
     if has_adapter and adapter_serving(rollout, policy.dtype, (policy.architecture,)) == "merged":
         adapters = policy.sizes.num_parameters  # The base, from which each version is merged anew.
     match rollout.engine:

@@ -1,4 +1,4 @@
-"""A PEFT adapter as a value: what the learner publishes, what the sampler loads, what lies in an adapter folder."""
+"""A policy as a value, an adapter of PEFT's or weights of the model itself: what is published and samplers load."""
 
 import json
 from collections.abc import Mapping
@@ -17,7 +17,7 @@ WEIGHTS_FILE = "adapter_model.safetensors"
 SAVE_AGAIN = "save the adapter again"
 
 ModelRole = Literal["policy", "reference", "value", "teacher"]
-"""What one base acts as, each with an adapter of its own or with none; a teacher is a model beside it."""
+"""What a model acts as, by its weights, an adapter, or a model beside it; a teacher is always one beside it."""
 
 
 @dataclass(frozen=True)
@@ -33,6 +33,24 @@ class Adapter:
     version: int
     config: Mapping[str, Any]
     tensors: Mapping[str, Tensor]
+
+
+@dataclass(frozen=True)
+class FullWeights:
+    """One version of weights of the model itself, all of them or some.
+
+    Attributes:
+        version: as of `Adapter`.
+        tensors: transformers' names of parameters -> CPU tensors in the model's dtype; of one that two modules share,
+            the first name. What is not among them is as in the model's folder.
+    """
+
+    version: int
+    tensors: Mapping[str, Tensor]
+
+
+PolicyWeights = Adapter | FullWeights
+"""What makes a policy of the model that samplers are opened with."""
 
 
 def save_adapter(adapter: Adapter, folder: Path) -> None:

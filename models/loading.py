@@ -194,9 +194,9 @@ def check_full(opened: OpenedModel, setting: str = "policy.tuning") -> None:
     """Raises UserError when the model is an adapter, whose base would have to be merged with it first."""
     if opened.source.adapter is not None:
         raise UserError(
-            f"{opened.ref.setting}={opened.source.adapter}: is an adapter, and training all weights needs a full "
-            f"model; merge it into its base first (peft's merge_and_unload), or set {setting}.kind=lora to "
-            f"train the adapter further"
+            f"{opened.ref.setting}={opened.source.adapter}: is an adapter, and training weights of the model itself "
+            f"needs a full model; merge it into its base first (peft's merge_and_unload), or set {setting}.kind=lora "
+            f"to train the adapter further"
         )
 
 

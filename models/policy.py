@@ -1,4 +1,10 @@
-"""A causal language model in up to three roles on one base: policy, reference, and value (the critic); and teachers.
+"""A causal language model in up to three roles: policy, reference, and value (the critic); and teachers.
+
+A role is an adapter on the base, or the base itself, or a model of its own beside it:
+
+                  base        adapters on it           models beside it
+ LoRA             reference   policy, value            -
+ own weights      policy      -                        reference, value (or a head on the policy's states)
 
 Teachers are frozen models beside the base, each of which grades rows of its own: it says how likely it finds the tokens
 of a row (the role `teacher`), or how far the policy's distribution is from its own (the policy, asked with `teachers`).
@@ -25,18 +31,19 @@ class RoleError(RuntimeError):
 
 
 class PolicyModel(nn.Module):
-    """One base, whose adapters make it the policy, the reference or the critic.
+    """One base that is the policy, the reference or the critic, by its adapters; or other models for some of them.
 
     Inputs and outputs are [B, T] over whole sequences (prompt, then response, padded on either side); column t is about
     token t given the tokens before it, and a row's first token has 0.
 
     Attributes:
         vocabulary: how it makes logits; None where it makes them itself, in a way that is not known.
+        role_models: role -> the model of its own that plays it.
         teachers: frozen models that grade, in the order of the numbers by which rows name theirs.
 
     Args:
         causal_lm: a transformers causal model, its adapters injected.
-        adapters: role -> name of its adapter; None switches adapters off.
+        adapters: role of the base -> name of its adapter; None switches adapters off.
         value_head: bias-free linear map from the hidden size to 1, when there is a critic.
     """
 
@@ -47,6 +54,7 @@ class PolicyModel(nn.Module):
         self.causal_lm = causal_lm
         self.value_head = value_head
         self.adapters = dict(adapters)
+        self.role_models = nn.ModuleDict()
         self.teachers = nn.ModuleList()
         self.vocabulary = vocabulary_of(causal_lm)
         self._can_share = self.vocabulary is not None and can_share(self._backbone)
@@ -63,15 +71,34 @@ class PolicyModel(nn.Module):
         """
         if self._role is not None:
             raise RoleError(f"role {role!r} was asked for inside role {self._role!r}: end that one first")
-        if role != "teacher":
-            activate(self.causal_lm, self.adapters[role])
         self._role, self._num_live_graphs = role, 0
         try:
-            yield
+            with self._acting(role):
+                yield
             if self._num_live_graphs:
                 raise RoleError(f"role {role!r} ended before the backward of its forward: call backward inside it")
         finally:
             self._role = None
+
+    @contextmanager
+    def _acting(self, role: ModelRole) -> Iterator[None]:
+        if role in self.role_models:
+            with self._own_model(role).role(role):
+                yield
+            return
+        if role != "teacher":
+            activate(self.causal_lm, self.adapters[role])
+        yield
+
+    def _own_model(self, role: ModelRole) -> "PolicyModel":
+        model = self.role_models[role]
+        assert isinstance(model, PolicyModel)
+        return model
+
+    def give_model(self, role: ModelRole, model: "PolicyModel") -> None:
+        """Have another model play a role, which it has by itself."""
+        assert role in model.adapters and role not in self.adapters, "a role is played by one model"
+        self.role_models[role] = model
 
     def add_teacher(self, teacher: "PolicyModel") -> None:
         """Put a frozen model beside this one, which grades as its own reference.
@@ -110,6 +137,9 @@ class PolicyModel(nn.Module):
         """
         if self._role is None:
             raise RoleError("a forward needs a role: use `with model.role(...)`")
+        if self._role in self.role_models:
+            found: Tensor = self.role_models[self._role](input_ids, attention_mask, action_mask, temperature)
+            return found
         columns = real_tokens_first(attention_mask)
         ids, attended, asked = (x.gather(1, columns) for x in (input_ids, attention_mask, action_mask))
         asked[:, 0] = False
@@ -121,7 +151,8 @@ class PolicyModel(nn.Module):
         elif self._role != "value" and self.vocabulary is None:
             of_asked = self._by_own_logits(ids, attended, asked, temperature)[asked]
         else:
-            states = self._states_before(ids, attended, asked)
+            with torch.set_grad_enabled(torch.is_grad_enabled() and not self._reads_policy):
+                states = self._states_before(ids, attended, asked)
             of_asked = (
                 self._values(states) if self._role == "value" else self._logprobs(states, ids[asked], temperature)
             )
@@ -131,6 +162,13 @@ class PolicyModel(nn.Module):
             self._num_live_graphs += 1
             outputs.register_hook(self._backward_began)
         return outputs
+
+    @property
+    def _reads_policy(self) -> bool:
+        """Whether it acts as a critic whose states are the policy's own, which are not the critic's to change."""
+        if self._role != "value" or "policy" not in self.adapters:
+            return False
+        return self.adapters["value"] == self.adapters["policy"]
 
     def _backward_began(self, _: Tensor) -> None:
         self._num_live_graphs -= 1

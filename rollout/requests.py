@@ -6,7 +6,7 @@ from dataclasses import replace
 from typing import Protocol
 
 from plumbob.data.prompts import EncodedPrompt
-from plumbob.models.adapter import Adapter
+from plumbob.models.adapter import PolicyWeights
 from plumbob.rollout.environments.environment_protocol import episode_seed
 from plumbob.rollout.rollout_records import PartialResponse, Rollout, SampleRequest
 
@@ -17,7 +17,7 @@ class Samplers(Protocol):
     def sample(self, requests: Sequence[SampleRequest]) -> list[Rollout]:
         """One whole response to each request, in their order; each token is of the version that its worker had then."""
 
-    def load(self, adapter: Adapter) -> None:
+    def load(self, weights: PolicyWeights) -> None:
         """Give every worker this version, to prove before it samples; returns when one has. Raises PublishError."""
 
 

@@ -92,10 +92,14 @@ def _parts(run: PretrainRun | PretrainEncoderRun | SftRun | RewardRun | DpoRun |
 
 
 def _checkpoint_gradients(module: nn.Module) -> None:
-    """Whichever Hugging Face model it is around."""
+    """Of the Hugging Face models in it that are trained."""
     for model in module.children():
+        if not any(parameter.requires_grad for parameter in model.parameters()):
+            continue
         if enable := getattr(model, "gradient_checkpointing_enable", None):
             enable({"use_reentrant": False})
+        else:
+            _checkpoint_gradients(model)
 
 
 def _groups(module: nn.Module) -> Mapping[str, Mapping[str, nn.Parameter]]:

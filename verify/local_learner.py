@@ -15,7 +15,7 @@ from torch import Tensor
 from plumbob.configs.runs import LearnerRun
 from plumbob.core.atomic_files import replaced
 from plumbob.core.host_network import LOOPBACK, listen_on
-from plumbob.models.adapter import Adapter, ModelRole
+from plumbob.models.adapter import ModelRole, PolicyWeights
 from plumbob.trainers.build import build_learner
 from plumbob.trainers.learner.checkpoint import Files
 from plumbob.trainers.learner.engine import Rank, join_group
@@ -40,8 +40,8 @@ class OneRank:
     ) -> NDArray[np.float32]:
         return self.learner.compute(batch, role, function)
 
-    def adapter(self, version: int) -> Adapter:
-        return self.learner.adapter(version)
+    def policy_weights(self, version: int) -> PolicyWeights:
+        return self.learner.policy_weights(version)
 
     def save(self, folder: Path) -> Files:
         return self.learner.save(folder)

@@ -12,11 +12,10 @@ from numpy.typing import NDArray
 
 from plumbob.cluster.workers.worker import Worker
 from plumbob.core.disk_errors import naming_final
-from plumbob.models.adapter import Adapter
 
 if TYPE_CHECKING:
     from plumbob.configs.runs import LearnerRun
-    from plumbob.models.adapter import ModelRole
+    from plumbob.models.adapter import ModelRole, PolicyWeights
     from plumbob.trainers.learner.checkpoint import Files
     from plumbob.trainers.learner.engine import Rank
     from plumbob.trainers.learner.learner_protocol import UpdatePlan, UpdateResult
@@ -67,10 +66,10 @@ class LearnerWorker(Worker):
         rows: NDArray[np.float32] = self._learner.compute(batch, role, function)
         return rows
 
-    def adapter(self, version: int) -> Adapter | None:
-        """The adapter on rank 0; the other ranks only take part."""
-        adapter: Adapter = self._learner.adapter(version)
-        return adapter if self._rank.index == 0 else None
+    def policy_weights(self, version: int) -> "PolicyWeights | None":
+        """The policy on rank 0; the other ranks only take part."""
+        weights: PolicyWeights = self._learner.policy_weights(version)
+        return weights if self._rank.index == 0 else None
 
     def save(self, folder: Path) -> "Files":
         files: Files = self._learner.save(folder)

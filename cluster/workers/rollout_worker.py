@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from plumbob.cluster.workers.worker import NO_SOURCES, Worker
-from plumbob.models.adapter import Adapter
+from plumbob.models.adapter import PolicyWeights
 from plumbob.rollout.rollout_records import Rollout, SampleRequest
 
 if TYPE_CHECKING:
@@ -38,8 +38,8 @@ class RolloutWorker(Worker):
 
         return sample(self._sampler, requests)
 
-    def load(self, adapter: Adapter) -> "PublishProof":
-        return self._sampler.load(adapter)
+    def load(self, weights: PolicyWeights) -> "PublishProof":
+        return self._sampler.load(weights)
 
     def serve_base(self) -> None:
         self._sampler.serve_base()

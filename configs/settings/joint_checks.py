@@ -18,7 +18,9 @@ from plumbob.configs.settings.offline_objectives import RewardObjective, reads_p
 from plumbob.configs.settings.reward_parts import EnvironmentPart
 from plumbob.configs.settings.rewards import RewardGroupSettings, no_reward
 from plumbob.configs.settings.training import PpoSettings
-from plumbob.configs.settings.workers import LearnerSettings, RolloutSettings
+from plumbob.configs.settings.tuning.any_tuning import AnyTuning
+from plumbob.configs.settings.tuning.weights import WeightTuning
+from plumbob.configs.settings.workers import LearnerSettings, RolloutSettings, VllmEngine
 from plumbob.core.errors import UserError
 
 
@@ -231,4 +233,27 @@ def check_second_judge(ppo: PpoSettings, has_judge: bool) -> None:
         raise UserError(
             "ppo.monitors.over_optimisation.action=stop, but nothing judges the responses a second time: give a run of "
             "ppo a judge.model, a reward model that nothing learns from, or set the action to warn"
+        )
+
+
+def check_published(tuning: AnyTuning, rollout: RolloutSettings) -> None:
+    """Weights of the model itself are published to engines that take them in, and no adapter is."""
+    if not isinstance(tuning, WeightTuning):
+        return
+    kind = f"policy.tuning.kind={tuning.kind}"
+    if isinstance(rollout.engine, VllmEngine) and not rollout.can_merge:
+        raise ValueError(
+            f"{kind} publishes weights of the model, which vLLM takes in on one device, uncompiled: set "
+            f"rollout.engine.enforce_eager=true and rollout.tensor_parallel=1, or rollout.engine.kind=transformers"
+        )
+    if rollout.adapter == "lora":
+        raise ValueError(f"rollout.adapter=lora: {kind} publishes no adapter; leave rollout.adapter out")
+
+
+def check_handed_on(sft_tuning: AnyTuning, tuning: AnyTuning) -> None:
+    """Of a pipeline, whose alignment begins from what supervised fine-tuning leaves."""
+    if isinstance(tuning, WeightTuning) and not isinstance(sft_tuning, WeightTuning):
+        raise ValueError(
+            f"policy.sft_tuning.kind={sft_tuning.kind} leaves an adapter, and policy.tuning.kind={tuning.kind} trains "
+            f"weights of a full model: set policy.sft_tuning.kind=full, or policy.tuning.kind=lora"
         )

@@ -112,7 +112,7 @@ class PolicySettings(NamedPolicySettings):
 
 
 class AlignedPolicySettings(PolicySettings):
-    """The language model of an alignment stage, which trains a LoRA adapter on a frozen base."""
+    """The language model of an alignment stage: what it begins as is the reference."""
 
     tuning: AlignmentTuning = LoraTuning()
 

@@ -5,10 +5,12 @@ from dataclasses import replace
 from plumbob.cluster.session import Session
 from plumbob.cluster.worker_groups import SamplerGroup
 from plumbob.configs.paths import absolute
+from plumbob.configs.settings.tuning.any_tuning import AnyTuning
 from plumbob.configs.settings.workers import RolloutSettings
 from plumbob.models.adapter import load_adapter
 from plumbob.models.loading import OpenedPolicy
 from plumbob.models.resolution import served_rank
+from plumbob.models.tuning.methods import method_of
 from plumbob.rollout.samplers.open_sampler import serving_of
 from plumbob.rollout.samplers.sampler import SamplerSpec
 
@@ -19,9 +21,14 @@ FIRST_SERVED_VERSION = 1_000_000
 """Versions of adapters that were not just trained; a loop's own count from 0, and an engine may serve both in turn."""
 
 
-def sampler_spec(opened: OpenedPolicy, rollout: RolloutSettings, lora_rank: int) -> SamplerSpec:
-    """What rollout workers are made from; each puts its own name in."""
-    adapter = serving_of(rollout, opened)
+def sampler_spec(opened: OpenedPolicy, rollout: RolloutSettings, tuning: AnyTuning | None = None) -> SamplerSpec:
+    """What rollout workers are made from; each puts its own name in.
+
+    Args:
+        tuning: of the policy that is published to them; None where the model is sampled from as it is.
+    """
+    adapter = serving_of(rollout, opened, tuning)
+    lora_rank = served_rank(opened.source, new_rank=0) if tuning is None else method_of(tuning).served_rank(opened)
     quantization = opened.ref.quantization if rollout.quantised_base == "dequantised" else None
     return SamplerSpec(
         model=replace(opened.ref, name=absolute(opened.source.base), quantization=quantization),
@@ -49,7 +56,7 @@ class ModelSampling:
     def serve(self, opened: OpenedPolicy) -> SamplerGroup:
         """Rollout workers that sample from the model until the next call."""
         adapter = opened.source.adapter
-        spec = sampler_spec(opened, self._rollout, served_rank(opened.source, new_rank=0))
+        spec = sampler_spec(opened, self._rollout)
         group = self._session.start_samplers(spec, self._rollout)
         if adapter is None:
             group.serve_base()

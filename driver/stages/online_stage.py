@@ -11,7 +11,6 @@ from plumbob.driver.stages.concurrent_start import run_concurrently
 from plumbob.driver.stages.model_sampling import sampler_spec
 from plumbob.driver.stages.stage import PreparedStage, StageContext, training_stage
 from plumbob.models.loading import OpenedPolicy
-from plumbob.models.resolution import served_rank
 from plumbob.reward.open_scorer import check_reward, open_scorer
 from plumbob.reward.reward_models.dialogue_form import FormScorer, RewardPrompts
 from plumbob.reward.scorer import Scorer, Unrewarded
@@ -82,7 +81,7 @@ def prepare(run: PpoRun, rule: Rule | None = None) -> PreparedStage:
             loop(run, data.pad_id, state, workers, checkpoints, recorder)
         workers.learners.export(context.folder / "policy")
         result = _result(context, run, data, state, workers)
-        return result.with_metrics({"rollout_adapter": serving_of(run.rollout, opened)})
+        return result.with_metrics({"rollout_adapter": serving_of(run.rollout, opened, run.policy.tuning)})
 
     longest = max(len(prompt.ids) for prompt in data.train) + run.rollout.max_tokens
     is_watched = has_judge or run.reward is None
@@ -98,7 +97,7 @@ def _start(
     context: StageContext, run: PpoRun, opened: OpenedPolicy, rule: Rule | None, scored: Sequence[RewardPrompts]
 ) -> PpoWorkers:
     session = context.session
-    spec = sampler_spec(opened, run.rollout, served_rank(opened.source, run.policy.tuning.rank))
+    spec = sampler_spec(opened, run.rollout, run.policy.tuning)
     return PpoWorkers(
         *run_concurrently(
             partial(context.listener.notify, context.stage),

@@ -76,6 +76,7 @@ class Trained:
         frozen_bytes: of what stays as it is beside them.
         weight_bytes: of one parameter that is trained.
         zero_stage, num_ranks: how the ranks share what they hold.
+        has_adapters: whether it computes with adapters beside its layers.
     """
 
     num_parameters: int
@@ -83,6 +84,7 @@ class Trained:
     weight_bytes: int
     zero_stage: Literal[0, 1, 2, 3]
     num_ranks: int
+    has_adapters: bool = False
 
 
 @dataclass(frozen=True)
@@ -119,7 +121,7 @@ def learner_memory(model: ModelSizes, trained: Trained, batch: MicroBatch) -> Me
         case 3:  # The share's gradients have a buffer from the beginning; weights are gathered where they are used.
             held //= shares
             optimizer, clipped = 4 * share, 4 * weight * num
-    allocated = ALLOCATED_BESIDE_ADAPTERS if trained.frozen_bytes else ALLOCATED
+    allocated = ALLOCATED_BESIDE_ADAPTERS if trained.has_adapters else ALLOCATED
     forward, predicted = activations(model, batch, weight, allocated), logits(model, batch, weight)
     gradients = max(clipped, 3 * share - forward - predicted)
     return MemoryEstimate(

@@ -1,5 +1,6 @@
-"""Adapters on a model that only samples: put on under a name, read back, taken off."""
+"""On a model that only samples: adapters put on under a name, read back, taken off; weights of its own replaced."""
 
+import re
 from collections.abc import Iterable, Mapping
 from typing import Any
 
@@ -8,6 +9,9 @@ from peft.utils import get_peft_model_state_dict, set_peft_model_state_dict
 from torch import Tensor
 
 from plumbob.models.adapter import Adapter
+
+_WRAPPED = re.compile(r"^base_model\.model\.|\.base_layer(?=\.)|\.original_module(?=\.)")
+"""What PEFT adds to the names of a model's own parameters."""
 
 
 def put_adapter(model: Any, adapter: Adapter, name: str) -> PeftModel:
@@ -44,3 +48,28 @@ def remove_adapter(model: PeftModel, name: str, instead: str) -> None:
 
 def _config(content: Mapping[str, Any]) -> PeftConfig:
     return PeftConfig.from_peft_type(**content)
+
+
+def put_weights(model: Any, tensors: Mapping[str, Tensor]) -> None:
+    """Copy weights over the model's own, whatever adapters stand beside them.
+
+    Args:
+        tensors: transformers' names of parameters -> what they become.
+
+    Raises:
+        ValueError: the model has no such parameter, or it is of another shape; nothing was copied.
+    """
+    own = read_weights(model)
+    for name, tensor in tensors.items():
+        if name not in own:
+            raise ValueError(f"the model has no parameter {name}")
+        if own[name].shape != tensor.shape:
+            raise ValueError(f"{name} is {list(own[name].shape)}, and was sent as {list(tensor.shape)}")
+    for name, tensor in tensors.items():
+        own[name].copy_(tensor)
+
+
+def read_weights(model: Any) -> dict[str, Tensor]:
+    """The model's own parameters by transformers' names, whatever adapters stand beside them; what is done to them is
+    done to the model."""
+    return {_WRAPPED.sub("", name): parameter.detach() for name, parameter in model.named_parameters()}

@@ -10,6 +10,7 @@ from plumbob.configs.settings.models import NewLlamaSettings
 from plumbob.configs.settings.tuning.adapters import LoraTuning
 from plumbob.models.adapter import ModelRole
 from plumbob.models.loading import OpenedPolicy
+from plumbob.models.resolution import served_rank
 from plumbob.models.tuning.adapter_fields import check_adapter
 from plumbob.models.tuning.adapter_support import (
     AdapterSupport,
@@ -41,6 +42,12 @@ class LoraMethod:
     def check_new(self, spec: NewLlamaSettings, setting: str, support: AdapterSupport) -> None:
         check_rank(self.tuning, support, setting)
         check_new_targets(spec, self.tuning, support, f"{setting}.targets")
+
+    def num_trained(self, model: Any, role: ModelRole) -> int:
+        return num_adapter_parameters(model, self.tuning)
+
+    def served_rank(self, opened: OpenedPolicy) -> int:
+        return served_rank(opened.source, self.tuning.rank)
 
     def policy(self, opened: OpenedPolicy, roles: tuple[ModelRole, ...], seed: int) -> "PolicyModel":
         from plumbob.models.tuning.roles import adapted_policy

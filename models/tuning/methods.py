@@ -3,16 +3,17 @@
 A method stands in a file beside this one and is an arm of `method_of`; its settings are a variant of `Tuning`.
 """
 
-from typing import TYPE_CHECKING, Protocol, assert_never
+from typing import TYPE_CHECKING, Any, Protocol, assert_never
 
 from plumbob.configs.settings.models import AlignedPolicySettings, NewLlamaSettings, PolicySettings
 from plumbob.configs.settings.tuning.adapters import LoraTuning
-from plumbob.configs.settings.tuning.weights import FullTuning
+from plumbob.configs.settings.tuning.any_tuning import AnyTuning
+from plumbob.configs.settings.tuning.weights import FullTuning, SelectiveTuning
 from plumbob.models.adapter import ModelRole
 from plumbob.models.loading import OpenedPolicy, open_policy
 from plumbob.models.tuning.adapter_support import WHAT_PEFT_LOADS, AdapterSupport
-from plumbob.models.tuning.full import FullMethod
 from plumbob.models.tuning.lora import LoraMethod
+from plumbob.models.tuning.weights import WeightMethod
 
 if TYPE_CHECKING:
     from plumbob.models.policy import PolicyModel
@@ -29,20 +30,27 @@ class TuningMethod(Protocol):
         Args:
             setting: the one that these settings are, such as `policy.tuning`.
             roles: what the model is to act as.
-            support: which adapters the sampler can load.
+            support: what the sampler can load.
         """
 
     def check_new(self, spec: NewLlamaSettings, setting: str, support: AdapterSupport) -> None:
         """As `check`, for a model that is yet to be made."""
 
+    def num_trained(self, model: Any, role: ModelRole) -> int:
+        """Parameters that a role has to itself and trains, the critic's head aside; of a full model, which may be one
+        without weights."""
+
+    def served_rank(self, opened: OpenedPolicy) -> int:
+        """The largest rank of the adapters that are published; 0 where none are."""
+
     def policy(self, opened: OpenedPolicy, roles: tuple[ModelRole, ...], seed: int) -> "PolicyModel":
         """The model in its roles, ready to be trained. Raises UserError when it cannot be loaded."""
 
 
-def method_of(tuning: FullTuning | LoraTuning) -> TuningMethod:
+def method_of(tuning: AnyTuning) -> TuningMethod:
     match tuning:
-        case FullTuning():
-            return FullMethod()
+        case FullTuning() | SelectiveTuning():
+            return WeightMethod(tuning)
         case LoraTuning():
             return LoraMethod(tuning)
         case _:
@@ -72,6 +80,6 @@ def check_tunable(
     """Raises UserError when the policy cannot be tuned as its settings say, or not be sampled from.
 
     Args:
-        support: which adapters the sampler can load.
+        support: what the sampler can load.
     """
     method_of(policy.tuning).check(opened, TUNING, roles, support)

@@ -1,6 +1,7 @@
-"""Policy models from what a stage begins with: which adapters stand on the base, and which role each plays."""
+"""Policy models from what a stage begins with: which weights are trained, and which model or adapter has each role."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
+from typing import Any, Literal
 
 import torch
 from peft import PeftConfig
@@ -17,16 +18,58 @@ from plumbob.models.tuning.peft_adapters import (
     copy_into,
     without_dropout,
 )
+from plumbob.models.tuning.weights import head_names
 
 
-def full_policy(opened: OpenedPolicy) -> PolicyModel:
-    """A model whose every weight is the policy.
+def policy_of_weights(
+    opened: OpenedPolicy,
+    trained: Callable[[Any], Collection[str]],
+    critic: Literal["model", "head"],
+    roles: tuple[ModelRole, ...],
+    seed: int,
+) -> PolicyModel:
+    """A model whose own weights are the policy; each other role that it is to have stands beside it.
+
+    The reference is the same model, frozen. The critic is the same model too, with a linear head, of which as much is
+    trained; or the head alone, on the policy's last hidden states: its loss is not to change what the policy computes.
+
+    A policy with a reference has no dropout, as of `adapted_policy`.
+
+    Args:
+        trained: a transformers model -> names of those of its parameters that are trained.
+        critic: what the critic is, where there is one.
+        seed: of the head.
 
     Raises:
         UserError: it cannot be loaded, or is an adapter, whose base would have to be merged with it first.
     """
     check_full(opened)
-    return PolicyModel(load_causal_lm(opened), {"policy": None})
+    base = load_causal_lm(opened, with_dropout="reference" not in roles)
+    _train_only(base, trained(base))
+    own_roles: dict[ModelRole, str | None] = {"policy": None}
+    head = _head_for(base, seed) if "value" in roles else None
+    if head is None or critic == "model":
+        policy = PolicyModel(base, own_roles)
+    else:
+        policy = PolicyModel(base, own_roles | {"value": None}, head)
+    if "reference" in roles:
+        policy.give_model("reference", frozen_reference(opened))
+    if head is not None and critic == "model":
+        trunk = load_causal_lm(opened, with_dropout=False)
+        _train_only(trunk, set(trained(trunk)) - head_names(trunk))
+        policy.give_model("value", PolicyModel(trunk, {"value": None}, head))
+    return policy
+
+
+def _train_only(model: nn.Module, names: Collection[str]) -> None:
+    for name, parameter in model.named_parameters():
+        parameter.requires_grad_(name in names)
+
+
+def _head_for(base: Any, seed: int) -> nn.Linear:
+    """In the model's dtype, so that the optimizer's groups are each of one."""
+    head = new_value_head(base.config.get_text_config().hidden_size, torch.Generator().manual_seed(seed))
+    return head.to(base.dtype)
 
 
 def adapted_policy(
@@ -95,7 +138,7 @@ def add_teachers(policy: PolicyModel, teachers: Sequence[OpenedPolicy]) -> None:
 def trainable_groups(policy: PolicyModel) -> dict[str, Mapping[str, nn.Parameter]]:
     """Role -> name -> parameter, for the roles that learn: the policy, and the critic with its head."""
     if policy.adapters.get("policy") is None:
-        return {"policy": dict(policy.named_parameters())}
+        return _groups_of_weights(policy)
     groups: dict[str, Mapping[str, nn.Parameter]] = {}
     for role in ("policy", "value"):
         if role in policy.adapters:
@@ -106,3 +149,15 @@ def trainable_groups(policy: PolicyModel) -> dict[str, Mapping[str, nn.Parameter
                 if name in own or (role == "value" and name.startswith("value_head."))
             }
     return groups
+
+
+CRITICS_OWN = ("value_head.", "role_models.value.")
+"""How names of a critic's parameters begin, where it has no adapter."""
+
+
+def _groups_of_weights(policy: PolicyModel) -> dict[str, Mapping[str, nn.Parameter]]:
+    """Of a policy that is tuned in its own weights: those that are trained, and those of its critic, if it has one."""
+    trained = {name: parameter for name, parameter in policy.named_parameters() if parameter.requires_grad}
+    critics = {name: parameter for name, parameter in trained.items() if name.startswith(CRITICS_OWN)}
+    groups: dict[str, Mapping[str, nn.Parameter]] = {"policy": {n: p for n, p in trained.items() if n not in critics}}
+    return groups | ({"value": critics} if critics else {})

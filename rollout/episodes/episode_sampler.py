@@ -12,7 +12,7 @@ from plumbob.configs.settings.programs.environments import EnvironmentSettings
 from plumbob.core.errors import RunFailed, UserError
 from plumbob.data.texts.codec import TextCodec
 from plumbob.data.texts.follow_ups import FollowUps
-from plumbob.models.adapter import Adapter
+from plumbob.models.adapter import PolicyWeights
 from plumbob.rollout.environments.environment_host import EnvironmentHost
 from plumbob.rollout.environments.environment_protocol import EnvironmentFailed, EnvironmentReply
 from plumbob.rollout.environments.episode import Episode
@@ -143,8 +143,8 @@ class EpisodeSampler:
             episode.environment.close()
         return [_not_begun(episode.request, self._spec.worker) for episode in running]
 
-    def load(self, adapter: Adapter) -> PublishProof:
-        return self._sampler.load(adapter)
+    def load(self, weights: PolicyWeights) -> PublishProof:
+        return self._sampler.load(weights)
 
     def serve_base(self) -> None:
         self._sampler.serve_base()

@@ -1,10 +1,12 @@
-"""From a sampler's settings to the sampler, vLLM or transformers, and to what its engine does with adapters."""
+"""From a sampler's settings to the sampler, vLLM or transformers, and to what its engine does with a policy."""
 
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import assert_never
 
 from plumbob.configs.base import Dtype
+from plumbob.configs.settings.tuning.any_tuning import AnyTuning
+from plumbob.configs.settings.tuning.weights import WeightTuning
 from plumbob.configs.settings.workers import (
     AdapterServing,
     RolloutSettings,
@@ -16,7 +18,7 @@ from plumbob.models.loading import OpenedModel
 from plumbob.models.tuning.adapter_support import WHAT_PEFT_LOADS, AdapterSupport
 from plumbob.rollout.samplers.dequantised_base import dequantised
 from plumbob.rollout.samplers.sampler import Sampler, SamplerSpec
-from plumbob.rollout.samplers.vllm.support import MERGED_SUPPORT, VLLM_SUPPORT
+from plumbob.rollout.samplers.vllm.support import MERGED_SUPPORT, VLLM_SUPPORT, WEIGHTS_SUPPORT
 
 
 def open_sampler(spec: SamplerSpec) -> Sampler:
@@ -43,8 +45,14 @@ def adapter_serving(rollout: RolloutSettings, dtype: Dtype, architectures: Seque
     return "merged" if is_exact and rollout.num_gpus == 0 and rollout.can_merge else "lora"
 
 
-def serving_of(rollout: RolloutSettings, opened: OpenedModel) -> AdapterServing:
-    """As `adapter_serving`, of a model that is there."""
+def serving_of(rollout: RolloutSettings, opened: OpenedModel, tuning: AnyTuning | None = None) -> AdapterServing:
+    """As `adapter_serving`, of a model that is there.
+
+    Args:
+        tuning: of the policy that is published; weights of the model itself are held as merged ones are.
+    """
+    if isinstance(tuning, WeightTuning):
+        return "merged"
     return adapter_serving(rollout, opened.ref.dtype, opened.config.architectures or ())
 
 
@@ -59,6 +67,8 @@ def support_of(engine: SamplerEngine, serving: AdapterServing = "lora") -> Adapt
             assert_never(engine)
 
 
-def support_for(rollout: RolloutSettings, opened: OpenedModel) -> AdapterSupport:
-    """Which adapters on the model the rollout workers can load."""
+def support_for(rollout: RolloutSettings, opened: OpenedModel, tuning: AnyTuning | None = None) -> AdapterSupport:
+    """What the rollout workers can load: adapters on the model, or weights of its own where `tuning` trains them."""
+    if isinstance(tuning, WeightTuning) and isinstance(rollout.engine, VllmEngine):
+        return WEIGHTS_SUPPORT
     return support_of(rollout.engine, serving_of(rollout, opened))

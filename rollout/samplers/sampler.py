@@ -16,7 +16,7 @@ from plumbob.core.errors import UserError
 from plumbob.core.outside import from_outside
 from plumbob.data.texts.codec import TextCodec
 from plumbob.data.texts.turns import ResponseEnds
-from plumbob.models.adapter import Adapter
+from plumbob.models.adapter import PolicyWeights
 from plumbob.models.loading import OpenedPolicy, open_base
 from plumbob.models.resolution import ModelSource
 from plumbob.rollout.publish_proof import PublishProof
@@ -41,7 +41,7 @@ class SamplerSpec:
         tokenizer: folder or hub name; None takes the model's own.
         tensor_parallel: GPUs that share the model.
         num_threads: CPU threads of this process.
-        adapter: how vLLM holds one.
+        adapter: how vLLM holds one; weights of the model itself it holds as those that are `merged`.
         partial_tokens: a response that has made so many since it was submitted, and is not finished, comes back
             partial; None makes responses whole.
         environment: what answers the policy's turns; None where a response is one turn.
@@ -83,11 +83,11 @@ class Sampler(Protocol):
     def drain(self) -> list[Rollout]:
         """Poll until nothing is running."""
 
-    def load(self, adapter: Adapter) -> PublishProof:
-        """Make `adapter` the newest policy, and prove it. Raises PublishError; the version is then the old one."""
+    def load(self, weights: PolicyWeights) -> PublishProof:
+        """Make it the newest policy, and prove it. Raises PublishError; the version is then the old one."""
 
     def serve_base(self) -> None:
-        """Make the base model, without an adapter, what new requests will use."""
+        """Make the model that it was opened with, as its folder has it, what new requests will use."""
 
     def close(self) -> None: ...
 

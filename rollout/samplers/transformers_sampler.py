@@ -1,6 +1,5 @@
 """A sampler that is a plain loop over transformers: for models that vLLM does not serve, and to compare vLLM with."""
 
-import time
 from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -10,13 +9,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from plumbob.core.errors import UserError
 from plumbob.data.texts.codec import TextCodec
-from plumbob.models.adapter import Adapter
-from plumbob.models.adapter_switch import activate
-from plumbob.models.loading import load_causal_lm
-from plumbob.models.tuning.hosting import put_adapter, read_adapter, remove_adapter
-from plumbob.rollout.publish_proof import PublishError, PublishProof, max_difference, verify_publish
+from plumbob.models.adapter import PolicyWeights
+from plumbob.rollout.publish_proof import PublishProof
 from plumbob.rollout.rollout_records import Rollout, SampleRequest
 from plumbob.rollout.samplers.sampler import (
     BASE_VERSION,
@@ -26,6 +21,7 @@ from plumbob.rollout.samplers.sampler import (
     open_sampled,
     stop_token_ids,
 )
+from plumbob.rollout.samplers.transformers_policy import TransformersPolicy
 
 BATCH_ROWS = 64
 """Responses that are made at once."""
@@ -58,14 +54,13 @@ class TransformersSampler:
         self._spec = spec
         self._device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
         opened = open_sampled(spec)
-        self._model: Any = load_causal_lm(opened).to(self._device).eval()
+        self._policy = TransformersPolicy(spec, opened, self._device)
         self._pad_id, self._codec = opened.tokenizer.pad_token_id, TextCodec(opened.tokenizer)
         self._stop_ids = stop_token_ids(spec, opened.tokenizer)
         self._context = opened.num_positions
         self._queue: deque[ResponseInProgress] = deque()
         self._batch: _Batch | None = None
         self._version = BASE_VERSION
-        self._loaded: set[int] = set()
 
     @property
     def version(self) -> int:
@@ -82,8 +77,8 @@ class TransformersSampler:
             self._batch = self._next_batch()
         batch = self._batch
         version = batch.responses[0].version
-        activate(self._model, None if version == BASE_VERSION else _adapter_name(version))
-        output = self._model(
+        self._policy.use(version)
+        output = self._policy.model(
             input_ids=batch.inputs,
             attention_mask=batch.mask,
             position_ids=(batch.mask.long().cumsum(1) - 1).clamp(min=0)[:, -batch.inputs.shape[1] :],
@@ -119,38 +114,21 @@ class TransformersSampler:
             rollouts += self.poll()
         return rollouts
 
-    def load(self, adapter: Adapter) -> PublishProof:
-        began = time.monotonic()
-        name = _adapter_name(adapter.version)
-        if self._spec.lora_rank == 0:
-            raise PublishError(f"worker {self._spec.worker} was opened without adapters (lora_rank=0)")
-        try:
-            self._model = put_adapter(self._model, adapter, name)
-        except (ValueError, RuntimeError) as error:
-            raise UserError(f"the adapter does not fit {self._spec.model}: {error}") from error
-        found = read_adapter(self._model, name, adapter.tensors)
-        differences = {
-            key: max_difference(tensor.to(found[key].device, found[key].dtype), found[key])
-            for key, tensor in adapter.tensors.items()
-            if key in found
-        }
-        differences |= {key: float(tensor.abs().max()) for key, tensor in found.items() if key not in adapter.tensors}
-        proof = verify_publish(
-            self._spec.worker, adapter.version, adapter.tensors, differences, time.monotonic() - began
-        )
-        self._version = adapter.version
-        self._loaded.add(adapter.version)
-        running = self._batch.responses if self._batch else []
-        for version in self._loaded - {self._version} - {response.version for response in [*running, *self._queue]}:
-            remove_adapter(self._model, _adapter_name(version), instead=name)
-            self._loaded.discard(version)
+    def load(self, weights: PolicyWeights) -> PublishProof:
+        proof = self._policy.load(weights, self._versions_running())
+        self._version = weights.version
         return proof
 
     def serve_base(self) -> None:
+        self._policy.serve_base(self._versions_running())
         self._version = BASE_VERSION
 
+    def _versions_running(self) -> set[int]:
+        running = self._batch.responses if self._batch else []
+        return {response.version for response in [*running, *self._queue]}
+
     def close(self) -> None:
-        self._model = None
+        self._policy.model = None
 
     def _next_batch(self) -> _Batch:
         """The longest run of waiting responses of one version that fits a batch."""
@@ -189,7 +167,3 @@ def draw(logprobs: Tensor, generators: Sequence[torch.Generator]) -> Tensor:
     uniform = torch.cat([torch.rand(1, dtype=torch.float64, generator=generator) for generator in generators])
     target = uniform.to(logprobs.device)[:, None] * cumulative[:, -1:]
     return torch.searchsorted(cumulative, target, right=True)[:, 0].clamp(max=logprobs.shape[1] - 1)
-
-
-def _adapter_name(version: int) -> str:
-    return f"policy-{version}"

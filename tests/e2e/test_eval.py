@@ -82,7 +82,7 @@ def answered(common: list[str], policy: str, reward_model: str) -> tuple[list[Ro
     assert isinstance(run, EvalRun)
     evaluated = prepare_eval(run).policy
     assert evaluated is not None
-    sampler = TransformersSampler(sampler_spec(evaluated.opened, run.rollout, 16))
+    sampler = TransformersSampler(sampler_spec(evaluated.opened, run.rollout))
     adapter = evaluated.opened.source.adapter
     if adapter is not None:
         sampler.load(load_adapter(adapter))

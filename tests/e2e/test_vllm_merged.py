@@ -25,8 +25,8 @@ from plumbob.rollout.publish_proof import PublishError
 from plumbob.rollout.requests import continuation
 from plumbob.rollout.rollout_records import Rollout
 from plumbob.rollout.samplers.sampler import BASE_VERSION, SamplerSpec, sample
-from plumbob.rollout.samplers.vllm import merged_weights
-from plumbob.rollout.samplers.vllm.merged_weights import load_in_engine
+from plumbob.rollout.samplers.vllm import engine_weights
+from plumbob.rollout.samplers.vllm.engine_weights import load_in_engine
 from plumbob.rollout.samplers.vllm.vllm_sampler import VllmSampler
 from plumbob.rollout.served_adapter import lora_pairs
 from tests.support.opened_models import policy_ref
@@ -204,7 +204,7 @@ def test_what_the_engine_does_not_hold_is_not_proven(
     def damaged(worker: object, weights: Iterable[tuple[str, Tensor]]) -> None:
         load_in_engine(worker, damage(dict(weights)).items() if next(times) else weights)
 
-    monkeypatch.setattr(merged_weights, "load_in_engine", damaged)
+    monkeypatch.setattr(engine_weights, "load_in_engine", damaged)
     # One small update lies between the two: 1e-3 of every element.
     bad = replace(good, version=7, tensors={name: tensor * 1.001 for name, tensor in good.tensors.items()})
     with pytest.raises(PublishError, match=rf"worker rollout-0, version 7: .*{named}.* differs"):

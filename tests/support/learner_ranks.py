@@ -17,6 +17,7 @@ from transformers import LlamaConfig, LlamaForCausalLM
 from plumbob.configs.settings.algorithms import Clipped, Gae
 from plumbob.configs.settings.training import PpoSettings
 from plumbob.configs.settings.tuning.adapters import LoraTuning
+from plumbob.configs.settings.tuning.any_tuning import AnyTuning
 from plumbob.configs.settings.tuning.quantization import Nf4Quantization
 from plumbob.configs.settings.workers import LearnerSettings
 from plumbob.models.adapter import ModelRole
@@ -106,7 +107,12 @@ def write_tiny_llama(folder: Path, vocab_size: int = 40, initializer_range: floa
 
 @dataclass(frozen=True)
 class LearnerCase:
-    """How a tiny learner is set up. `adapter_std`: of its random adapters; 0 leaves them as LoRA begins."""
+    """How a tiny learner is set up.
+
+    Attributes:
+        adapter_std: of its random adapters; 0 leaves them as LoRA begins, and weights of the model as they are.
+        tuning: None is LoRA of the rank.
+    """
 
     folder: Path
     zero_stage: int = 0
@@ -117,6 +123,7 @@ class LearnerCase:
     lora_rank: int = 3
     teachers: tuple[Path, ...] = ()
     quantization: Nf4Quantization | None = None
+    tuning: AnyTuning | None = None
 
 
 PPO = PpoSettings(
@@ -129,7 +136,7 @@ PPO = PpoSettings(
 
 def tiny_learner(case: LearnerCase, ppo: PpoSettings = PPO, passes: tuple[Pass[Any], ...] | None = None) -> Learner:
     """A policy, its reference and, where the estimator has one, a critic on one base, on this process's rank."""
-    tuning = LoraTuning(rank=case.lora_rank, alpha=2.0 * case.lora_rank)
+    tuning = case.tuning or LoraTuning(rank=case.lora_rank, alpha=2.0 * case.lora_rank)
     critic = ppo.estimator if isinstance(ppo.estimator, Gae) else None
     roles = ROLES if critic else ROLES[:2]
     opened = opened_policy(case.folder, quantization=case.quantization)

@@ -16,9 +16,10 @@ from plumbob.configs.settings.models import AlignedPolicySettings
 from plumbob.configs.settings.rewards import ScorerSettings
 from plumbob.configs.settings.training import PpoSettings
 from plumbob.configs.settings.tuning.adapters import LoraTuning
+from plumbob.configs.settings.tuning.any_tuning import AnyTuning
 from plumbob.configs.settings.workers import RolloutSettings, TransformersEngine
 from plumbob.data.prompts import EncodedPrompt
-from plumbob.models.adapter import Adapter
+from plumbob.models.adapter import PolicyWeights
 from plumbob.reward.rules.callable_rule import RuleScorer
 from plumbob.rollout.rollout_records import Rollout, SampleRequest
 from plumbob.rollout.samplers.sampler import SamplerSpec, sample
@@ -35,6 +36,7 @@ from tests.support.learner_ranks import this_rank
 from tests.support.recording_listener import Watching
 
 NUM_STEPS = 4
+LORA = LoraTuning(rank=4)
 PROMPTS_PER_STEP = 4
 CHUNK_SIZE = 2
 """Of the samplers: half a step."""
@@ -143,10 +145,10 @@ class Sampling:
         progress = self._progress
         progress.until(lambda: self._pace.sampler(step, chunk, progress), f"step {step}'s chunk {chunk}")
 
-    def load(self, adapter: Adapter) -> None:
+    def load(self, weights: PolicyWeights) -> None:
         with self._turn:
-            self._sampler.load(adapter)
-        self._progress.move(version=adapter.version)
+            self._sampler.load(weights)
+        self._progress.move(version=weights.version)
 
 
 class Learning(OneRank):
@@ -162,10 +164,10 @@ class Learning(OneRank):
         return super().update(batch, plan)
 
 
-def small_run(model: str, max_staleness: int, changes: Mapping[str, Any]) -> PpoRun:
+def small_run(model: str, max_staleness: int, changes: Mapping[str, Any], tuning: AnyTuning = LORA) -> PpoRun:
     return PpoRun(
         data=PromptDataSettings(prompts="unused"),
-        policy=AlignedPolicySettings(model=model, tuning=LoraTuning(rank=4)),
+        policy=AlignedPolicySettings(model=model, tuning=tuning),
         reward=ScorerSettings(model="unused"),
         rollout=RolloutSettings(engine=TransformersEngine(), temperature=0.8, max_tokens=6),
         ppo=PpoSettings(
@@ -187,9 +189,10 @@ def play(
     pace: str,
     changes: Mapping[str, Any] = MappingProxyType({}),
     fault: SamplerFault | None = None,
+    tuning: AnyTuning = LORA,
 ) -> dict[str, Any]:
     """A whole run into `folder`, in a process that is a rank; how sampling began, the ledger, and what was said."""
-    run, progress = small_run(model, max_staleness, changes), Progress()
+    run, progress = small_run(model, max_staleness, changes, tuning), Progress()
     rollout = run.rollout
     spec = SamplerSpec(run.policy.ref, "rollout-0", rollout.engine, rollout.temperature, rollout.max_tokens, 4)
     sampling = Sampling(TransformersSampler(spec), PACES[pace], progress, fault)

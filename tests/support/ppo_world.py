@@ -122,7 +122,7 @@ class FakePpoWorld:
         self.seeds.append(plan.seed)
         return {}
 
-    def adapter(self, version: int) -> Adapter:
+    def policy_weights(self, version: int) -> Adapter:
         return Adapter(version, {}, {})
 
     def save(self, folder: Path) -> Files:

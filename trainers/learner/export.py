@@ -5,10 +5,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
+import torch
 from torch import Tensor
 from transformers import GenerationConfig
 
-from plumbob.models.adapter import Adapter, save_adapter
+from plumbob.models.adapter import Adapter, FullWeights, PolicyWeights, save_adapter
+from plumbob.models.loading import DTYPES, OpenedPolicy, load_causal_lm
 from plumbob.models.weight_files import save_model
 
 
@@ -17,7 +19,8 @@ class Artifact(Protocol):
 
     def export(self, parameters: Mapping[str, Tensor], folder: Path) -> None: ...
 
-    def adapter(self, parameters: Mapping[str, Tensor], version: int) -> Adapter: ...
+    def policy_weights(self, parameters: Mapping[str, Tensor], version: int) -> PolicyWeights:
+        """What samplers are to load, where the model is a policy."""
 
 
 @dataclass(frozen=True)
@@ -35,11 +38,42 @@ class FullModel:
     tokenizer: Any
 
     def export(self, parameters: Mapping[str, Tensor], folder: Path) -> None:
-        weights = {name.removeprefix(self.prefix): tensor.to(self.model.dtype) for name, tensor in parameters.items()}
+        weights = own_weights(parameters, self.prefix, self.model.dtype)
         save_model(self.model, self.tokenizer, folder, state_dict=weights)
 
-    def adapter(self, parameters: Mapping[str, Tensor], version: int) -> Adapter:
-        raise TypeError("a fully trained model has no adapter")
+    def policy_weights(self, parameters: Mapping[str, Tensor], version: int) -> FullWeights:
+        return FullWeights(version, own_weights(parameters, self.prefix, self.model.dtype))
+
+
+@dataclass(frozen=True)
+class SelectedWeights:
+    """A transformers model of which some weights were trained: the others are those of its folder.
+
+    Attributes:
+        opened: what it began as.
+        prefix: of its parameters' names within the learner's module.
+        generation: how it is sampled from.
+    """
+
+    opened: OpenedPolicy
+    prefix: str
+    generation: GenerationConfig
+
+    def export(self, parameters: Mapping[str, Tensor], folder: Path) -> None:
+        model = load_causal_lm(self.opened)
+        model.load_state_dict(self.policy_weights(parameters, 0).tensors, strict=False)
+        model.generation_config = self.generation
+        save_model(model, self.opened.tokenizer, folder)
+
+    def policy_weights(self, parameters: Mapping[str, Tensor], version: int) -> FullWeights:
+        return FullWeights(version, own_weights(parameters, self.prefix, DTYPES[self.opened.ref.dtype]))
+
+
+def own_weights(parameters: Mapping[str, Tensor], prefix: str, dtype: torch.dtype) -> dict[str, Tensor]:
+    """Those of one model of the learner's, by transformers' names, as it computes with them."""
+    return {
+        name.removeprefix(prefix): tensor.to(dtype) for name, tensor in parameters.items() if name.startswith(prefix)
+    }
 
 
 @dataclass(frozen=True)
@@ -60,12 +94,12 @@ class PolicyAdapter:
     generation: GenerationConfig | None = None
 
     def export(self, parameters: Mapping[str, Tensor], folder: Path) -> None:
-        save_adapter(self.adapter(parameters, 0), folder)
+        save_adapter(self.policy_weights(parameters, 0), folder)
         self.tokenizer.save_pretrained(folder)
         if self.generation is not None:
             self.generation.save_pretrained(folder)
 
-    def adapter(self, parameters: Mapping[str, Tensor], version: int) -> Adapter:
+    def policy_weights(self, parameters: Mapping[str, Tensor], version: int) -> Adapter:
         from plumbob.models.tuning.peft_adapters import adapter_tensors, saved_config
 
         own = {name.removeprefix(self.prefix): tensor for name, tensor in parameters.items()}
@@ -80,5 +114,5 @@ class NoArtifact:
     def export(self, parameters: Mapping[str, Tensor], folder: Path) -> None:
         raise TypeError("this model was not trained")
 
-    def adapter(self, parameters: Mapping[str, Tensor], version: int) -> Adapter:
+    def policy_weights(self, parameters: Mapping[str, Tensor], version: int) -> PolicyWeights:
         raise TypeError("this model was not trained")

@@ -16,7 +16,7 @@ from plumbob.core.atomic_files import flush_all
 from plumbob.core.disk_errors import naming_file
 from plumbob.core.errors import NotFinite
 from plumbob.data.batch import Batch
-from plumbob.models.adapter import Adapter, ModelRole
+from plumbob.models.adapter import ModelRole, PolicyWeights
 from plumbob.models.policy import PolicyModel
 from plumbob.trainers.learner.checkpoint import Files, on_disk
 from plumbob.trainers.learner.checkpoint_shards import open_shards, shard_of, write_shard
@@ -143,9 +143,9 @@ class Learner:
 
     # ------------------------------------------------------------------------------------------------- state and result
 
-    def adapter(self, version: int) -> Adapter:
-        """The policy's adapter as it is now. Collective."""
-        return self.artifact.adapter(self._training_engine().full_parameters(), version)
+    def policy_weights(self, version: int) -> PolicyWeights:
+        """The policy as it is now, for samplers. Collective."""
+        return self.artifact.policy_weights(self._training_engine().full_parameters(), version)
 
     def save(self, folder: Path) -> Files:
         """Write this rank's share of weights, moments and step by parameter name. Collective.

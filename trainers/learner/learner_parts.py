@@ -17,7 +17,7 @@ from plumbob.data.texts.turns import assistant_turn
 from plumbob.models.adapter import ModelRole
 from plumbob.models.loading import OpenedPolicy, open_policy
 from plumbob.models.tuning.methods import method_of
-from plumbob.trainers.learner.export import Artifact, FullModel, PolicyAdapter
+from plumbob.trainers.learner.export import Artifact, FullModel, PolicyAdapter, SelectedWeights
 from plumbob.trainers.learner.learner_protocol import Pass
 
 if TYPE_CHECKING:
@@ -59,10 +59,12 @@ def tuned_policy(
 
 
 def policy_artifact(opened: OpenedPolicy, module: "PolicyModel") -> Artifact:
-    """The adapter alone where there is one, which its base stays as it is beside; else the whole model."""
+    """The adapter alone where there is one, which its base stays as it is beside; else a whole model."""
     model, tokenizer = module.causal_lm, opened.tokenizer
     generation = with_all_ends(model.generation_config, tokenizer)
     if module.adapters["policy"] is None:
+        if not all(parameter.requires_grad for parameter in model.parameters()):
+            return SelectedWeights(opened, "causal_lm.", generation)
         model.generation_config = generation
         return FullModel(model, "causal_lm.", tokenizer)
     own = None if generation is model.generation_config else generation

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from plumbob.data.batch import Batch
-from plumbob.models.adapter import Adapter, ModelRole
+from plumbob.models.adapter import ModelRole, PolicyWeights
 from plumbob.trainers.learner.checkpoint import Files
 
 B = TypeVar("B", bound=Batch)
@@ -102,8 +102,8 @@ class Learners(Protocol):
     ) -> NDArray[np.float32]:
         """`function` of every row, in the batch's order. The function is one of a module's own."""
 
-    def adapter(self, version: int) -> Adapter:
-        """The policy's adapter as it is now, named as that version."""
+    def policy_weights(self, version: int) -> PolicyWeights:
+        """What makes the policy as it is now of the model that samplers hold, named as that version."""
 
     def save(self, folder: Path) -> Files:
         """Write what `load` needs into an existing folder. Returns what is on the disk by then."""

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from plumbob.configs.runs import PretrainEncoderRun, PretrainRun
 from plumbob.configs.settings.models import ModelRef, NewBertSettings, NewLlamaSettings
+from plumbob.configs.settings.tuning.weights import FullTuning
 from plumbob.data.batch import Batch
 from plumbob.data.length_checks import check_limits
 from plumbob.data.reading.readers import read_texts
@@ -21,7 +22,7 @@ from plumbob.data.tokenization import IGNORED_LABEL, TokenBatch, TokenSequence, 
 from plumbob.models.from_scratch import check_sizes
 from plumbob.models.loading import check_full, open_model, open_policy
 from plumbob.models.masked_lm import MaskedWordModel, load_masked_lm, open_encoder
-from plumbob.models.tuning.full import FullMethod
+from plumbob.models.tuning.methods import method_of
 from plumbob.rollout.samplers.vllm.support import MIN_HEAD_WIDTH
 from plumbob.trainers.algorithms.lm_losses import masked_lm_loss
 from plumbob.trainers.forgetting.next_token import NEXT_TOKEN_PASSES, num_predicted_tokens, num_tokens
@@ -108,7 +109,7 @@ def encode_corpus(corpus: Split[str], tokenizer: Any, run: PretrainRun | Pretrai
 
 def learner_parts(run: PretrainRun) -> LearnerParts:
     opened = open_policy(run.policy.existing_ref)
-    module = FullMethod().policy(opened, ("policy",), run.seed)
+    module = method_of(FullTuning()).policy(opened, ("policy",), run.seed)
     return LearnerParts(module, NEXT_TOKEN_PASSES, policy_artifact(opened, module), run.pretrain)
 
 

@@ -70,7 +70,8 @@ class PpoInput:
 def open_sampled_policy(run: PpoRun) -> OpenedPolicy:
     """The policy of a run. Raises UserError also when the rollout workers' engine cannot serve what is trained."""
     opened = open_policy(run.policy.ref)
-    check_tunable(opened, run.policy, roles_of(run.ppo.estimator), support_for(run.rollout, opened))
+    support = support_for(run.rollout, opened, run.policy.tuning)
+    check_tunable(opened, run.policy, roles_of(run.ppo.estimator), support)
     return opened
 
 
@@ -293,7 +294,7 @@ def commit(
 
 def publish(workers: PpoWorkers, state: PpoState, recorder: PpoRecorder) -> None:
     with recorder.phase("publish"):
-        workers.samplers.load(workers.learners.adapter(state.step))
+        workers.samplers.load(workers.learners.policy_weights(state.step))
     state.ledger.published(state.step)
 
 

@@ -5,16 +5,18 @@ from typing import Annotated, get_args
 from pydantic import AfterValidator, Field
 
 from plumbob.configs.settings.tuning.adapters import AdapterTuning, LoraTuning
-from plumbob.configs.settings.tuning.weights import FullTuning
+from plumbob.configs.settings.tuning.weights import FullTuning, SelectiveTuning, WeightTuning
 
-Tuning = Annotated[FullTuning | LoraTuning, Field(discriminator="kind")]
+AnyTuning = FullTuning | SelectiveTuning | LoraTuning
 
-ADAPTER_TYPES = tuple(kind.peft_type for kind in get_args(get_args(Tuning)[0]) if issubclass(kind, AdapterTuning))
+Tuning = Annotated[AnyTuning, Field(discriminator="kind")]
+
+ADAPTER_TYPES = tuple(kind.peft_type for kind in get_args(AnyTuning) if issubclass(kind, AdapterTuning))
 """PEFT's names of the adapters that can be trained further and sampled from."""
 
 
-def refuse_dropout(tuning: LoraTuning) -> LoraTuning:
-    if tuning.dropout:
+def refuse_dropout(tuning: AnyTuning) -> AnyTuning:
+    if not isinstance(tuning, WeightTuning) and tuning.dropout:
         raise ValueError(
             f"policy.tuning.dropout={tuning.dropout:g}: PPO, DPO and KTO compare the policy with log-probs made "
             f"without dropout; set policy.tuning.dropout=0"
@@ -22,4 +24,4 @@ def refuse_dropout(tuning: LoraTuning) -> LoraTuning:
     return tuning
 
 
-AlignmentTuning = Annotated[LoraTuning, AfterValidator(refuse_dropout)]
+AlignmentTuning = Annotated[AnyTuning, Field(discriminator="kind"), AfterValidator(refuse_dropout)]

@@ -11,7 +11,7 @@ import numpy as np
 from torch import Tensor
 
 from plumbob.core.errors import UserError, first_line
-from plumbob.models.adapter import Adapter, save_adapter
+from plumbob.models.adapter import Adapter, PolicyWeights, save_adapter
 from plumbob.models.loading import DTYPES
 from plumbob.rollout.publish_proof import PublishError, PublishProof, verify_publish
 from plumbob.rollout.samplers.sampler import BASE_VERSION, SamplerSpec
@@ -39,16 +39,18 @@ class LoraSlots:
         """What names the adapter to vLLM; None of the base."""
         return self._requests.get(version)
 
-    def load(self, adapter: Adapter, running: Collection[int]) -> PublishProof:
+    def load(self, adapter: PolicyWeights, running: Collection[int]) -> PublishProof:
         """Make it the newest version.
 
         Args:
             running: versions of the responses that are being made.
 
         Raises:
-            PublishError: the engine holds as many versions as it can, or other than what was sent.
+            PublishError: it is no adapter; or the engine holds as many versions as it can, or other than what was sent.
         """
         began = time.monotonic()
+        if not isinstance(adapter, Adapter):
+            raise PublishError(f"worker {self._spec.worker} was opened for adapters, and was sent weights of the model")
         if self._spec.lora_rank == 0:
             raise PublishError(f"worker {self._spec.worker} was opened without adapters (lora_rank=0)")
         self._retire({self._newest, *running})

@@ -1,5 +1,6 @@
 """What vLLM 0.32 serves, known before it is started: another release is looked up anew here and nowhere else."""
 
+from dataclasses import replace
 from typing import get_args
 
 from plumbob.core.errors import UserError
@@ -45,6 +46,9 @@ MERGED_SUPPORT = AdapterSupport(
     merged_into=frozenset({"GPT2LMHeadModel", "LlamaForCausalLM", "MistralForCausalLM", "Qwen2ForCausalLM"}),
 )
 """Of adapters that are merged into its weights."""
+
+WEIGHTS_SUPPORT = replace(MERGED_SUPPORT, instead="set rollout.engine.kind=transformers")
+"""Of trained weights of the model itself, which take the place of its own."""
 
 
 def accepted_rank(rank: int) -> int:

@@ -13,7 +13,7 @@ from torch.distributed import FileStore, PrefixStore
 from plumbob.configs.settings.workers import VllmEngine
 from plumbob.core.errors import UserError, first_line
 from plumbob.data.texts.codec import TextCodec
-from plumbob.models.adapter import Adapter, save_adapter
+from plumbob.models.adapter import Adapter, PolicyWeights, save_adapter
 from plumbob.rollout.publish_proof import PublishProof
 from plumbob.rollout.rollout_records import FinishReason, Rollout, SampleRequest
 from plumbob.rollout.samplers.sampler import (
@@ -25,8 +25,8 @@ from plumbob.rollout.samplers.sampler import (
     stop_token_ids,
 )
 from plumbob.rollout.samplers.vllm.engine_settings import engine_arguments, environment, main_message
+from plumbob.rollout.samplers.vllm.engine_weights import EngineWeights
 from plumbob.rollout.samplers.vllm.lora_slots import NUM_SLOTS, LoraSlots
-from plumbob.rollout.samplers.vllm.merged_weights import MergedWeights
 from plumbob.rollout.samplers.vllm.support import VLLM_SUPPORT, accepted_rank
 
 _FINISH_REASONS: Mapping[str, FinishReason] = {"stop": "stop", "length": "length"}
@@ -58,8 +58,8 @@ class VllmSampler:
         self._names = (str(number) for number in count())
         self._running: dict[str, ResponseInProgress] = {}
         self._version = BASE_VERSION
-        self._adapters: LoraSlots | MergedWeights = (
-            MergedWeights(self._engine, spec, opened)
+        self._policies: LoraSlots | EngineWeights = (
+            EngineWeights(self._engine, spec, opened)
             if spec.adapter == "merged"
             else LoraSlots(self._engine, spec, save)
         )
@@ -96,7 +96,7 @@ class VllmSampler:
             name = next(self._names)
             self._running[name] = response
             prompt = TokensPrompt(prompt_token_ids=response.context_ids.tolist())
-            self._engine.add_request(name, prompt, params, lora_request=self._adapters.request_of(self._version))
+            self._engine.add_request(name, prompt, params, lora_request=self._policies.request_of(self._version))
 
     def poll(self) -> list[Rollout]:
         finished: list[Rollout] = []
@@ -131,13 +131,13 @@ class VllmSampler:
             rollouts += self.poll()
         return rollouts
 
-    def load(self, adapter: Adapter) -> PublishProof:
-        proof = self._adapters.load(adapter, self._versions_running())
-        self._serve(adapter.version)
+    def load(self, weights: PolicyWeights) -> PublishProof:
+        proof = self._policies.load(weights, self._versions_running())
+        self._serve(weights.version)
         return proof
 
     def serve_base(self) -> None:
-        self._adapters.serve_base(self._versions_running())
+        self._policies.serve_base(self._versions_running())
         self._serve(BASE_VERSION)
 
     def _serve(self, version: int) -> None:

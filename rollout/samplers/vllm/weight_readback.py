@@ -1,9 +1,10 @@
-"""Reads weights back from inside vLLM: what its layers multiply with, in whichever form they keep it."""
+"""Reads weights back from inside vLLM: what its layers compute with, in whichever form they keep it."""
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import accumulate
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -13,58 +14,84 @@ BLOCK = 512
 """Columns of a weight that are read with one product."""
 
 
-def packed_with(model: Any, module: str) -> list[str]:
-    """The modules of transformers' model whose weights vLLM's `model` keeps as one tensor with `module`'s, itself among
-    them, in their order there."""
-    return _place(model, module)[1]
+def loaded_with(model: Any, name: str) -> tuple[str, ...]:
+    """The parameters of transformers' model that vLLM's `model` can only load together with `name`, itself among them.
+
+    These are the weights that it keeps as one tensor, in their order there; with a bias also those of its layer, which
+    would be left empty, and the biases that it keeps with it.
+    """
+    module, _, kind = name.rpartition(".")
+    parts = _place(model, module)[1]
+    weights = tuple(f"{part}.weight" for part in parts)
+    return weights if kind == "weight" else (*weights, *(f"{part}.{kind}" for part in parts))
 
 
-def compare_weights(model: Any, modules: Iterable[str], expected: Callable[[str], Tensor]) -> dict[str, float]:
+def compare_weights(model: Any, names: Iterable[str], expected: Callable[[str], Tensor]) -> dict[str, float]:
     """What an engine on one device holds, against what it should hold.
 
     Args:
         model: vLLM's.
-        modules: of transformers' model; all that are packed with one of them are compared too.
-        expected: module -> its weight [out, in], in the engine's dtype; asked for one after another.
+        names: parameters of transformers' model; all that are kept as one tensor with one of them are compared too.
+        expected: name -> a weight [out, in] or what is no matrix, in the engine's dtype; asked for one after another.
 
     Returns:
         The largest difference of each.
 
     Raises:
-        PublishError: the engine has no such module, or its layout is not known.
+        PublishError: the engine has no such parameter, or its layout is not known.
     """
+    layers, heads = dict(model.named_modules()), tied_heads(model)
     differences: dict[str, float] = {}
-    for module in modules:
-        if module in differences:
+    for name in names:
+        if name in differences:
             continue
+        module, _, kind = name.rpartition(".")
         place, parts = _place(model, module)
-        layer = dict(model.named_modules()).get(place)
-        if layer is None:
-            raise PublishError(f"the engine has no module {place}, where {module} should be")
-        weights = [expected(part) for part in parts]
-        differences |= dict(zip(parts, _differences(layer, place, weights), strict=True))
+        layer = layers.get(place)
+        if layer is None or getattr(layer, kind, None) is None:
+            raise PublishError(f"the engine has no {kind} of {place}, where {name} should be")
+        wanted = [expected(f"{part}.{kind}") for part in parts]
+        # An embedding's weight may be that of the head too, which multiplies with a form of its own.
+        holders = [layer, *(head for head in heads if head.weight is layer.weight)]
+        read = [_differences(_columns(holder, kind, wanted[0]), place, wanted) for holder in holders]
+        differences |= {
+            f"{part}.{kind}": float(np.max(of_part))
+            for part, of_part in zip(parts, zip(*read, strict=True), strict=True)
+        }
     return differences
 
 
-def _differences(layer: Any, place: str, weights: Sequence[Tensor]) -> list[float]:
-    """Of each of the weights, which the layer holds as one tensor, in this order."""
+def tied_heads(model: Any) -> list[Any]:
+    """Output heads of vLLM's model whose weight is the embeddings'."""
+    from vllm.model_executor.layers.vocab_parallel_embedding import ParallelLMHead
+
+    looked_up = [module for module in model.modules() if _looks_up(module)]
+    heads = [module for module in model.modules() if isinstance(module, ParallelLMHead)]
+    return [head for head in heads if any(head.weight is embedding.weight for embedding in looked_up)]
+
+
+def _differences(columns: Iterator[tuple[int, Tensor]], place: str, weights: Sequence[Tensor]) -> list[float]:
+    """Of each of the weights, which a layer holds as one tensor, in this order.
+
+    Args:
+        columns: of that tensor.
+    """
     first_rows = [0, *accumulate(map(len, weights))]
-    largest = [0.0] * len(weights)
-    for start, found in _columns(layer, weights[0].shape[1]):
+    found_so_far: list[list[float]] = [[] for _ in weights]
+    for start, found in columns:
         if len(found) < first_rows[-1]:
-            raise PublishError(f"{place} ({type(layer).__name__}) has a layout that cannot be read back")
+            raise PublishError(f"{place} has a layout that cannot be read back")
         # What lies after the last part is padding, which has to be zero.
         ends = [*first_rows[1:-1], len(found)]
         for part, (first, end) in enumerate(zip(first_rows[:-1], ends, strict=True)):
-            wanted = weights[part][:, start : start + found.shape[1]].to(found.device)
-            difference = _difference(wanted, found[first:end])
-            # Written so that NaN stays.
-            largest[part] = largest[part] if difference <= largest[part] else difference
-    return largest
+            wanted = weights[part].reshape(len(weights[part]), -1)[:, start : start + found.shape[1]]
+            found_so_far[part].append(_difference(wanted.to(found.device), found[first:end]))
+    # NaN counts as larger than all.
+    return [float(np.max(of_part)) for of_part in found_so_far]
 
 
 def _place(model: Any, module: str) -> tuple[str, list[str]]:
-    """The name of vLLM's module that holds the weight of `module`, and all that it holds."""
+    """The name of vLLM's module that holds what `module` has, and all whose it holds."""
     parent, _, own = module.rpartition(".")
     packed = getattr(model, "packed_modules_mapping", None) or {}
     for name, parts in packed.items():
@@ -73,18 +100,28 @@ def _place(model: Any, module: str) -> tuple[str, list[str]]:
     return module, [module]
 
 
-def _columns(layer: Any, width: int) -> Iterator[tuple[int, Tensor]]:
-    """(first column, [out, columns]) of the weight that a layer computes with.
-
-    vLLM's CPU build packs weights for its kernels and drops its own copy. A product of such a kernel with a unit vector
-    is a column of the weight, to the bit: all other terms are zero.
-    """
+def _looks_up(layer: Any) -> bool:
     from vllm.model_executor.layers.vocab_parallel_embedding import ParallelLMHead, VocabParallelEmbedding
 
-    looks_up = isinstance(layer, VocabParallelEmbedding) and not isinstance(layer, ParallelLMHead)
-    if looks_up or not hasattr(layer, "cpu_linear"):
+    return isinstance(layer, VocabParallelEmbedding) and not isinstance(layer, ParallelLMHead)
+
+
+def _columns(layer: Any, kind: str, like: Tensor) -> Iterator[tuple[int, Tensor]]:
+    """(first column, [out, columns]) of the weight or bias that a layer computes with; a vector is one column.
+
+    vLLM's CPU build packs weights for its kernels and drops its own copy. A product of such a kernel with a unit vector
+    is a column of the weight, to the bit: all other terms are zero. Of some layers it keeps the bias in float32.
+
+    Args:
+        like: what it should be, or a part of that.
+    """
+    if like.dim() == 1:
+        yield 0, getattr(layer, kind).detach().to(like.dtype)[:, None]
+        return
+    if _looks_up(layer) or not hasattr(layer, "cpu_linear"):
         yield 0, layer.weight.detach()
         return
+    width = like.shape[1]
     for start in range(0, width, BLOCK):
         unit = torch.zeros(min(BLOCK, width - start), width, dtype=layer.weight.dtype)
         unit[:, start : start + len(unit)].fill_diagonal_(1)

@@ -77,6 +77,31 @@ def test_every_role_of_an_adapter_has_weights_of_its_own(policy: str, tmp_path: 
     assert set(found) == {"learner", "rollout", "scorer"}
 
 
+def test_every_role_of_trained_weights_is_a_model_of_its_own(policy: str, tmp_path: Path) -> None:
+    scorer, number = write_scorer(tmp_path / "scorer"), num_parameters(policy)
+    vocabulary = json.loads((Path(policy) / "config.json").read_text())["vocab_size"]
+    full, head = "policy.tuning.kind=full", vocabulary * 128
+    pairs = (f"policy.model={policy}", "data.pairs=p", full)
+    # A frozen reference beside the policy; none where the loss has none.
+    assert learner_of("dpo", *pairs).weights == 4 * 2 * number
+    alone = learner_of("dpo", *pairs, "dpo.loss.kind=simpo")
+    assert (alone.weights, alone.optimizer) == (4 * number, 8 * number)
+    given = (f"policy.model={policy}", "data.prompts=p", f"reward.model={scorer}", full)
+    found = expected_memory(load_run("ppo", given))["ppo"]
+    # The critic is a third, of which all but the head is trained.
+    assert found["learner"].weights == 4 * 3 * number
+    assert found["learner"].optimizer == 8 * (2 * number - head)
+    # The version that is sampled from, and the next.
+    assert found["rollout"].weights == 4 * 3 * number
+    shared = expected_memory(load_run("ppo", [*given, "policy.tuning.critic=head"]))["ppo"]["learner"]
+    assert (shared.weights, shared.optimizer) == (4 * 2 * number, 8 * number)
+    # Five norms of 128, twice.
+    norms = [*given[:3], "policy.tuning.kind=selective", "policy.tuning.norms=true"]
+    some = expected_memory(load_run("ppo", norms))["ppo"]
+    assert (some["learner"].weights, some["learner"].optimizer) == (4 * 3 * number, 8 * 2 * 5 * 128)
+    assert some["rollout"].weights == 4 * (number + 2 * 5 * 128)
+
+
 def test_a_base_in_4_bits(policy: str) -> None:
     given = (f"policy.model={policy}", "data.pairs=p", "policy.tuning.rank=4")
     quantised = ("policy.quantization.kind=nf4", "policy.quantization.double_quantization=false")

@@ -68,8 +68,8 @@ def test_an_adapter_costs_its_own_moments_and_gradients_alone() -> None:
 
 def test_adapters_leave_the_allocator_more_to_keep(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(memory, "ALLOCATED_BESIDE_ADAPTERS", 2.0)
-    for frozen_bytes, times in ((0, 1), (100_000, 2)):
-        trained = Trained(1000, frozen_bytes, weight_bytes=4, zero_stage=2, num_ranks=1)
+    for has_adapters, times in ((False, 1), (True, 2)):
+        trained = Trained(1000, 100_000, weight_bytes=4, zero_stage=2, num_ranks=1, has_adapters=has_adapters)
         assert learner_memory(SIZES, trained, BATCH).activations == times * FORWARD["activations"]
 
 

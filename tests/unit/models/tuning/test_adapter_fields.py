@@ -174,7 +174,7 @@ def check_carried(base: str, path: Path, **config: Any) -> None:
     assert torch.equal(response(model, "policy"), trained)
     # What is published and exported is what was learnt.
     learnt = {name: tensor.detach() for group in groups.values() for name, tensor in group.items()}
-    adapter = PolicyAdapter(model.causal_lm, "causal_lm.", base, None).adapter(learnt, 1)
+    adapter = PolicyAdapter(model.causal_lm, "causal_lm.", base, None).policy_weights(learnt, 1)
     save_adapter(adapter, path / "exported")
     assert set(adapter.tensors) == saved
     same(plain(PeftModel.from_pretrained(base_of(base), str(path / "exported"))), trained)

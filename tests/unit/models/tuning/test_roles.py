@@ -9,14 +9,13 @@ from peft import LoraConfig, PeftModel
 from transformers import AutoModelForCausalLM, GPT2Config, GPT2LMHeadModel
 
 from plumbob.configs.settings.tuning.adapters import LoraTuning
-from plumbob.core.errors import UserError
 from plumbob.models.adapter import ModelRole, load_adapter, save_adapter
 from plumbob.models.loading import OpenedPolicy
 from plumbob.models.policy import PolicyModel
 from plumbob.models.resolution import served_rank
 from plumbob.models.tuning.methods import method_of
 from plumbob.models.tuning.peft_adapters import add_adapters, is_adapter_parameter
-from plumbob.models.tuning.roles import frozen_reference, full_policy, trainable_groups
+from plumbob.models.tuning.roles import frozen_reference, trainable_groups
 from tests.support.opened_models import opened_policy
 from tests.support.role_logprobs import ACTIONS, IDS, MASK, plain, response
 from tests.support.tiny_policy import make_adapter, write_policy
@@ -95,14 +94,6 @@ def test_the_seed_decides_new_adapters(folder: str) -> None:
 def test_a_stage_without_a_critic_has_no_head(folder: str) -> None:
     model = build(opened_policy(folder), ("policy", "reference"))
     assert model.value_head is None and set(trainable_groups(model)) == {"policy"}
-
-
-def test_training_all_weights(folder: str, adapter_folder: Path) -> None:
-    model = full_policy(opened_policy(folder))
-    assert set(trainable_groups(model)["policy"]) == {name for name, _ in model.named_parameters()}
-    assert all(parameter.requires_grad for parameter in model.parameters())
-    with pytest.raises(UserError, match=r"is an adapter.*merge_and_unload.*policy\.tuning\.kind=lora"):
-        full_policy(opened_policy(folder, adapter_folder))
 
 
 def test_a_frozen_reference_answers_as_what_it_was_given(folder: str, adapter_folder: Path) -> None:

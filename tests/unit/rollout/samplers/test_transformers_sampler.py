@@ -15,7 +15,7 @@ from plumbob.data.tokenization import encode_prompt_ids
 from plumbob.models.adapter import Adapter
 from plumbob.models.tuning import hosting
 from plumbob.rollout.publish_proof import PublishError
-from plumbob.rollout.samplers import transformers_sampler
+from plumbob.rollout.samplers import transformers_policy, transformers_sampler
 from plumbob.rollout.samplers.sampler import BASE_VERSION, Sampler, SamplerSpec, sample, stop_token_ids
 from plumbob.rollout.samplers.transformers_sampler import TransformersSampler, draw
 from tests.support.control_tokenizers import Spacing, space_tokenizer
@@ -175,7 +175,7 @@ def test_an_adapter_that_is_not_what_was_sent_is_caught(
     sampler.load(adapters[0])
     # Stale: the tensors that reach the model are those of the version before.
     monkeypatch.setattr(
-        transformers_sampler,
+        transformers_policy,
         "put_adapter",
         lambda model, adapter, name: hosting.put_adapter(model, replace(adapters[0], version=1), name),
     )

@@ -32,7 +32,7 @@ class TwoFiles:
             raise OSError("no space left on device")
         (folder / "tokenizer.json").write_text(self.text)
 
-    def adapter(self, parameters: Mapping[str, Tensor], version: int) -> Adapter:
+    def policy_weights(self, parameters: Mapping[str, Tensor], version: int) -> Adapter:
         raise NotImplementedError
 
 

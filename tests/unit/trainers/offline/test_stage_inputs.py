@@ -164,7 +164,10 @@ def test_blocks_that_the_model_has_no_positions_for(tmp_path: Path, policy: str,
 
 def test_all_weights_of_an_adapter_cannot_be_trained(tmp_path: Path, policy: str) -> None:
     save_adapter(make_adapter(policy, 0, seed=1), tmp_path / "adapter")
-    adapter, wanted = str(tmp_path / "adapter"), r"policy\.model=.*adapter: is an adapter, and training all weights"
+    adapter, wanted = (
+        str(tmp_path / "adapter"),
+        r"policy\.model=.*adapter: is an adapter, and training weights of the model itself",
+    )
     data = DemonstrationDataSettings(demonstrations=shown(tmp_path, "a.jsonl", "b"), heldout_fraction=0)
     prepare_sft(SftRun(data=data, policy=PolicySettings(model=adapter, tuning=LoraTuning())))
     with pytest.raises(UserError, match=wanted):

@@ -1,0 +1,59 @@
+"""What of a policy is trained, as settings: kinds in every stage, and what does not go with what."""
+
+import pytest
+
+from plumbob.configs.load_run import load_run
+from plumbob.configs.runs import DpoRun, KtoRun, PpoRun, SftRun
+from plumbob.configs.settings.tuning.adapters import LoraTuning
+from plumbob.configs.settings.tuning.weights import FullTuning, SelectiveTuning
+from plumbob.core.errors import UserError
+
+GIVEN = {
+    "sft": ["data.demonstrations=d"],
+    "dpo": ["data.pairs=p"],
+    "kto": ["data.labelled=l"],
+    "ppo": ["data.prompts=p", "reward.model=r"],
+}
+SELECTIVE = "policy.tuning.kind=selective"
+
+
+def run_of(kind: str, *overrides: str) -> SftRun | DpoRun | KtoRun | PpoRun:
+    run = load_run(kind, ["policy.model=m", *GIVEN[kind], *overrides])
+    assert isinstance(run, SftRun | DpoRun | KtoRun | PpoRun)
+    return run
+
+
+def refused(kind: str, *overrides: str) -> str:
+    with pytest.raises(UserError) as error:
+        run_of(kind, *overrides)
+    (line,) = str(error.value).splitlines()
+    return line
+
+
+@pytest.mark.parametrize("kind", GIVEN)
+def test_every_stage_takes_every_kind(kind: str) -> None:
+    assert run_of(kind).policy.tuning == LoraTuning()
+    assert run_of(kind, "policy.tuning.rank=3").policy.tuning == LoraTuning(rank=3)
+    assert run_of(kind, "policy.tuning.kind=full").policy.tuning == FullTuning(critic="model")
+    found = run_of(kind, SELECTIVE, "policy.tuning.targets=[layers.0]", "policy.tuning.critic=head").policy.tuning
+    assert found == SelectiveTuning(targets=("layers.0",), critic="head")
+    assert "not a key of policy.tuning.kind=full" in refused(kind, "policy.tuning.kind=full", "policy.tuning.rank=3")
+    assert "kind=selective chooses nothing to train: give `targets`" in refused(kind, SELECTIVE)
+
+
+@pytest.mark.parametrize("engine", ["rollout.engine.enforce_eager=false", "rollout.tensor_parallel=2"])
+def test_weights_are_published_where_they_are_taken_in(engine: str) -> None:
+    run_of("ppo", engine)
+    run_of("ppo", "policy.tuning.kind=full", "rollout.adapter=merged")
+    message = refused("ppo", engine, SELECTIVE, "policy.tuning.norms=true")
+    assert "policy.tuning.kind=selective publishes weights of the model, which vLLM takes in on one device" in message
+    message = refused("ppo", "policy.tuning.kind=full", "rollout.adapter=lora")
+    assert "rollout.adapter=lora: policy.tuning.kind=full publishes no adapter; leave rollout.adapter out" in message
+
+
+def test_a_pipeline_hands_a_full_model_on_to_what_trains_its_weights() -> None:
+    load_run("toy", ["policy.tuning.kind=full"])
+    with pytest.raises(
+        UserError, match=r"policy\.sft_tuning\.kind=lora leaves an adapter, and policy\.tuning\.kind=full"
+    ):
+        load_run("toy", ["policy.tuning.kind=full", "policy.sft_tuning.kind=lora"])
