@@ -7,20 +7,21 @@ import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Any, get_args
 
 from plumbob.core.errors import UserError
 from plumbob.models.adapter import CONFIG_FILE, ModelRole
 from plumbob.models.loading import OpenedModel
 from plumbob.models.resolution import read_adapter_config
-from plumbob.models.tuning.adapter_support import AdapterSupport
+from plumbob.models.tuning.adapter_support import AdapterSupport, AdapterUser
 
-User = ModelRole | Literal["transformers", "vLLM"]
+User = ModelRole | AdapterUser
 """Who computes with an adapter: a role on the learners' side, or a sampler's engine."""
 
 LEARNERS: frozenset[User] = frozenset(get_args(ModelRole))
 WITH_PEFT: frozenset[User] = LEARNERS | {"transformers"}
-EVERYBODY: frozenset[User] = WITH_PEFT | {"vLLM"}
+UNLESS_BESIDE: frozenset[User] = WITH_PEFT | {"merged"}
+EVERYBODY: frozenset[User] = UNLESS_BESIDE | {"vLLM"}
 NOBODY: frozenset[User] = frozenset()
 
 WHO: Mapping[User, str] = {
@@ -29,7 +30,15 @@ WHO: Mapping[User, str] = {
     "value": "a critic",
     "transformers": "the transformers sampler",
     "vLLM": "vLLM",
+    "merged": "vLLM",
 }
+
+OTHER_ENGINES: Mapping[AdapterUser, str] = {
+    "merged": "set rollout.adapter=merged",
+    "vLLM": "set rollout.adapter=lora",
+    "transformers": "set rollout.engine.kind=transformers",
+}
+"""What to set for an engine that computes with an adapter."""
 
 MERGE = "merge it into its base first (peft's merge_and_unload) and give the result"
 AS_LORA = (
@@ -62,6 +71,7 @@ class AdapterField:
 
 CARRIED = AdapterField(EVERYBODY)
 BY_PEFT = AdapterField(WITH_PEFT)
+MERGED_OR_PEFT = AdapterField(UNLESS_BESIDE)
 REFUSED = AdapterField(NOBODY)
 
 FIELDS: Mapping[str, AdapterField] = {
@@ -93,7 +103,7 @@ FIELDS: Mapping[str, AdapterField] = {
     # Switched off where there is a reference.
     "lora_dropout": CARRIED,
     # Beside B A x.
-    "use_dora": BY_PEFT,
+    "use_dora": MERGED_OR_PEFT,
     "lora_bias": BY_PEFT,
     "use_bdlora": BY_PEFT,
     "target_parameters": BY_PEFT,
@@ -143,7 +153,7 @@ def check_adapter(opened: OpenedModel, roles: Iterable[ModelRole], support: Adap
     if opened.source.adapter is None:
         return
     where = f"{opened.ref.setting}={opened.source.adapter}"
-    users = [*roles, support.engine]
+    users = [*roles, support.user]
     for name, value in read_adapter_config(opened.source.adapter).items():
         field = FIELDS.get(name)
         if field is None:
@@ -153,16 +163,24 @@ def check_adapter(opened: OpenedModel, roles: Iterable[ModelRole], support: Adap
         elif field.is_set(value):
             unable = [user for user in users if user not in field.users]
             if unable:
-                _refuse(where, name, value, unable, support)
+                _refuse(opened, name, value, unable, support)
 
 
-def _refuse(where: str, name: str, value: object, unable: Sequence[User], support: AdapterSupport) -> None:
+def _refuse(
+    opened: OpenedModel, name: str, value: object, unable: Sequence[User], support: AdapterSupport
+) -> None:
     """Raises UserError."""
-    instead = AS_OTHER_LORA if (name, value) == ("init_lora_weights", "mica") else FIELDS[name].instead
-    if list(unable) == [support.engine] and support.instead:
-        instead = f"{support.instead}, or {instead}"
-    shown, who = _shown(name, value), WHO[unable[0]]
-    raise UserError(f"{where}: the adapter was trained with {shown}, which {who} cannot carry; {instead}")
+    field = FIELDS[name]
+    ways = [AS_OTHER_LORA if (name, value) == ("init_lora_weights", "mica") else field.instead]
+    if list(unable) == [support.user]:
+        can_merge = not support.could_merge_into.isdisjoint(opened.config.architectures or ())
+        able = field.users - {support.user} - (set() if can_merge else {"merged"})
+        ways = [way for user, way in OTHER_ENGINES.items() if user in able] + ways
+    where = f"{opened.ref.setting}={opened.source.adapter}"
+    raise UserError(
+        f"{where}: the adapter was trained with {_shown(name, value)}, which {WHO[unable[0]]} cannot carry; "
+        f"{', or '.join(ways)}"
+    )
 
 
 def _check_unknown(where: str, name: str, value: object) -> None:

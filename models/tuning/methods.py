@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING, Protocol, assert_never
 from plumbob.configs.settings.models import AlignedPolicySettings, NewLlamaSettings, PolicySettings
 from plumbob.configs.settings.tuning.adapters import LoraTuning
 from plumbob.configs.settings.tuning.weights import FullTuning
+from plumbob.configs.settings.workers import LearnerSettings
 from plumbob.models.adapter import ModelRole
 from plumbob.models.loading import OpenedPolicy, open_policy
-from plumbob.models.tuning.adapter_support import WHAT_PEFT_LOADS, AdapterSupport
+from plumbob.models.tuning.adapter_support import WHAT_PEFT_LOADS, AdapterSupport, check_sharded
 from plumbob.models.tuning.full import FullMethod
 from plumbob.models.tuning.lora import LoraMethod
 
@@ -49,7 +50,11 @@ def method_of(tuning: FullTuning | LoraTuning) -> TuningMethod:
             assert_never(tuning)
 
 
-def open_tunable(policy: PolicySettings | AlignedPolicySettings, roles: tuple[ModelRole, ...]) -> OpenedPolicy:
+def open_tunable(
+    policy: PolicySettings | AlignedPolicySettings,
+    roles: tuple[ModelRole, ...],
+    learner: LearnerSettings = LearnerSettings(),
+) -> OpenedPolicy:
     """The policy that a stage begins with, which nothing samples from.
 
     Args:
@@ -60,6 +65,7 @@ def open_tunable(policy: PolicySettings | AlignedPolicySettings, roles: tuple[Mo
     """
     opened = open_policy(policy.ref)
     check_tunable(opened, policy, roles, WHAT_PEFT_LOADS)
+    check_sharded(opened, policy.tuning, learner)
     return opened
 
 

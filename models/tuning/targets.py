@@ -31,6 +31,29 @@ ADAPTABLE = (*LINEAR, nn.Embedding, nn.Conv1d, nn.Conv2d, nn.Conv3d)
 """What PEFT has a LoRA layer for."""
 
 
+def is_named(module: str, end: str) -> bool:
+    """Whether a module's name is, or ends from a dot on with, what stands for it."""
+    return f".{module}".endswith(f".{end}")
+
+
+def target_modules(model: Any, targets: str | Sequence[str]) -> dict[str, Any]:
+    """Name -> module, of those that new adapters are put on.
+
+    Args:
+        model: which may be one without weights.
+        targets: ALL_LINEAR, or names.
+    """
+    head, modules = model.get_output_embeddings(), dict(model.named_modules())
+    if targets == ALL_LINEAR:
+        return {name: one for name, one in modules.items() if isinstance(one, LINEAR) and one is not head}
+    return {name: one for name, one in modules.items() if any(is_named(name, target) for target in targets)}
+
+
+def num_outputs(module: Any) -> int:
+    """Of a layer that adapters can be put on; an embedding's are its width."""
+    return int(module.weight.shape[1 if isinstance(module, Conv1D | nn.Embedding) else 0])
+
+
 def check_targets(
     opened: OpenedPolicy, tuning: LoraTuning, support: AdapterSupport = WHAT_PEFT_LOADS, setting: str = SETTING
 ) -> None:
@@ -89,7 +112,7 @@ def _check_adapted(opened: OpenedPolicy, adapter: Path, support: AdapterSupport)
 def _check_named(model: Any, targets: Sequence[str], base: str, support: AdapterSupport, setting: str) -> None:
     names = [name for name, _ in model.named_modules()]
     unusable = _unusable(model, support)
-    found = {target: [name for name in names if f".{name}".endswith(f".{target}")] for target in targets}
+    found = {target: [name for name in names if is_named(name, target)] for target in targets}
     fix = f"choose among {_possible(model, unusable)}, or set {setting}={ALL_LINEAR}"
     _refuse(found, unusable, setting, base, fix, support)
 

@@ -22,4 +22,13 @@ def refuse_dropout(tuning: LoraTuning) -> LoraTuning:
     return tuning
 
 
-AlignmentTuning = Annotated[LoraTuning, AfterValidator(refuse_dropout)]
+def refuse_inexact_start(tuning: LoraTuning) -> LoraTuning:
+    if tuning.init == "orthogonal":
+        raise ValueError(
+            "policy.tuning.init=orthogonal: B A begins at zero but for rounding, and PPO, DPO and KTO begin with a "
+            "policy that is its reference to the bit; use it in supervised fine-tuning, or set policy.tuning.init=olora"
+        )
+    return tuning
+
+
+AlignmentTuning = Annotated[LoraTuning, AfterValidator(refuse_dropout), AfterValidator(refuse_inexact_start)]

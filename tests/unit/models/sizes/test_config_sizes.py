@@ -44,3 +44,17 @@ def test_an_adapter_is_counted_before_it_is_made_as_in_its_file(tmp_path: Path) 
     assert num_adapter_parameters(model, LoraTuning(rank=4, targets=("q_proj", "v_proj"))) == 2 * 4 * (256 + 192)
     save_adapter(make_adapter(base, version=0, seed=0, rank=4), tmp_path / "adapter")
     assert num_stored(tmp_path / "adapter/adapter_model.safetensors") == expected
+
+
+def test_what_single_modules_and_dora_add_is_counted(tmp_path: Path) -> None:
+    model = opened_policy(write_policy(tmp_path)).empty(AutoModelForCausalLM)
+    # Two layers of rank 2 beside queries 128 x 128, and in one of them rank 16 beside values 128 x 64.
+    tuning = LoraTuning(rank=2, targets=("q_proj", "v_proj"), rank_pattern={"layers.1.self_attn.v_proj": 16})
+    expected = 2 * 2 * 256 + 2 * 192 + 16 * 192
+    assert num_adapter_parameters(model, tuning) == expected
+    # And the lengths of 128 and of 64 outputs, in both.
+    dora = tuning.model_copy(update={"use_dora": True})
+    assert num_adapter_parameters(model, dora) == expected + 2 * (128 + 64)
+    # An embedding has a length for each number of its width.
+    words = LoraTuning(rank=2, targets=("embed_tokens",), use_dora=True)
+    assert num_adapter_parameters(model, words) == 2 * (model.config.vocab_size + 128) + 128

@@ -267,11 +267,19 @@ def test_what_vllm_does_not_serve_is_refused_for_it_alone(folder: str, tmp_path:
     open_tunable(policy, ROLES)
     check_tunable(open_policy(policy.ref), policy, ROLES, support_of(TransformersEngine()))
     assert targets is None or name == "target_parameters"
-    wanted = rf"trained with {name}=.*, which vLLM cannot carry; set rollout\.engine\.kind=transformers, or {MERGED}"
+    merge = r"set rollout\.adapter=merged, or " if name == "use_dora" else ""
+    ways = rf"{merge}set rollout\.engine\.kind=transformers, or {MERGED}"
+    wanted = rf"trained with {name}=.*, which vLLM cannot carry; {ways}"
     with pytest.raises(UserError, match=wanted):
         check_tunable(open_policy(policy.ref), policy, ROLES, support_of(VllmEngine()))
     with pytest.raises(UserError, match=wanted):
         check_served(opened_policy(folder, path), support_of(VllmEngine()))
+    merged = support_of(VllmEngine(), "merged")
+    if name == "use_dora":
+        check_served(opened_policy(folder, path), merged)
+    else:
+        with pytest.raises(UserError, match=wanted):
+            check_served(opened_policy(folder, path), merged)
 
 
 @pytest.mark.parametrize(("name", "value"), SAY_NOTHING.items())
