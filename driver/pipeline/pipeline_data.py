@@ -127,6 +127,7 @@ def _check_new_policy(run: PipelineRun, spec: NewLlamaSettings) -> None:
     for setting, tuning in _tunings(run.policy):
         serving = adapter_serving(run.rollout, run.policy.dtype, (NEW_POLICY,), is_plain_lora(None, tuning))
         method_of(tuning).check_new(spec, setting, support_of(run.rollout.engine, serving))
+        check_sharded(f"the new {spec.setting}", None, tuning, run.learner)
     block = {"pretrain.block_tokens": run.pretrain.block_tokens}
     check_limits(block, spec.max_positions, f"{spec.setting}.max_positions")
 
@@ -138,7 +139,7 @@ def _open_policy(run: PipelineRun, ref: ModelRef) -> OpenedPolicy:
     for setting, tuning in _tunings(run.policy):
         support = support_for(run.rollout, opened, tuning)
         method_of(tuning).check(opened, setting, ("policy", "reference", "value"), support)
-        check_sharded(opened, tuning, run.learner)
+        check_sharded(ref, opened.source.adapter, tuning, run.learner)
     return opened
 
 

@@ -106,14 +106,16 @@ def check_architecture(opened: OpenedModel, support: AdapterSupport) -> None:
         )
 
 
-def check_sharded(opened: OpenedModel, tuning: Tuning | None, learner: LearnerSettings) -> None:
+def check_sharded(what: object, adapter: Path | None, tuning: Tuning | None, learner: LearnerSettings) -> None:
     """Raises UserError where ranks that share all weights would compute with what they have not gathered.
 
     Args:
+        what: the setting that names the model.
+        adapter: the folder of what is on it.
         tuning: what a full model is trained by; None where it is a frozen one.
     """
-    if learner.zero_stage == 3 and not is_plain_lora(opened.source.adapter, tuning):
+    if learner.zero_stage == 3 and not is_plain_lora(adapter, tuning):
         raise UserError(
-            f"learner.zero_stage=3: ranks gather a layer's weights when the layer is called, and what is on {opened.ref} "
+            f"learner.zero_stage=3: ranks gather a layer's weights when the layer is called, and what is on {what} "
             f"reads some elsewhere; set learner.zero_stage=2, or train plain LoRA"
         )

@@ -65,7 +65,7 @@ def open_tunable(
     """
     opened = open_policy(policy.ref)
     check_tunable(opened, policy, roles, WHAT_PEFT_LOADS)
-    check_sharded(opened, policy.tuning, learner)
+    check_sharded(opened.ref, opened.source.adapter, policy.tuning, learner)
     return opened
 
 

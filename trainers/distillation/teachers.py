@@ -41,7 +41,7 @@ def prepare_teachers(run: PpoRun, policy: OpenedPolicy, prompts: Sequence[Encode
     longest = max(len(prompt.ids) for prompt in prompts)
     for teacher in teachers:
         _check_same_tokens(policy, teacher)
-        check_sharded(teacher, None, run.learner)
+        check_sharded(teacher.ref, teacher.source.adapter, None, run.learner)
         try:
             check_context(longest, run.rollout.max_tokens, teacher.num_positions)
         except UserError as error:

@@ -73,7 +73,7 @@ def open_sampled_policy(run: PpoRun) -> OpenedPolicy:
     opened = open_policy(run.policy.ref)
     support = support_for(run.rollout, opened, run.policy.tuning)
     check_tunable(opened, run.policy, roles_of(run.ppo.estimator), support)
-    check_sharded(opened, run.policy.tuning, run.learner)
+    check_sharded(opened.ref, opened.source.adapter, run.policy.tuning, run.learner)
     return opened
 
 
