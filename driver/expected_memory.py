@@ -195,7 +195,7 @@ def _learner(
     else:
         num_trained_roles = 1 + ("value" in roles)
         trained = policy.num_trained * num_trained_roles
-        frozen = policy.sizes.num_parameters + policy.num_start * num_trained_roles
+        frozen = policy.sizes.num_parameters + policy.num_shared + policy.num_start * num_trained_roles
         frozen += policy.num_begun if "reference" in roles else 0
     stage = learner.resolved_zero_stage(not policy.is_full or policy.weight_bytes == BYTES["float32"])
     held = Trained(trained, frozen, policy.weight_bytes, stage, learner.num_workers)
@@ -221,7 +221,7 @@ def _micro_batch(learner: LearnerRankSettings, row_tokens: int, row_predicted: i
 
 
 def _sampler(policy: ExpectedPolicy, rollout: RolloutSettings, max_prompt_tokens: int) -> MemoryEstimate:
-    adapters = NUM_ADAPTERS_HELD * (policy.num_trained + policy.num_start)
+    adapters = NUM_ADAPTERS_HELD * (policy.num_trained + policy.num_start) + policy.num_shared
     has_adapter = not policy.is_full and policy.num_trained + policy.num_begun > 0
     serving = adapter_serving(rollout, policy.dtype, (policy.architecture,), policy.is_plain_lora)
     if has_adapter and serving == "merged":

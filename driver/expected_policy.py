@@ -6,14 +6,13 @@ from transformers import AutoModelForCausalLM
 
 from plumbob.configs.base import Dtype
 from plumbob.configs.settings.models import ModelRef, NewLlamaSettings
-from plumbob.configs.settings.tuning.adapters import FROM_WEIGHTS
 from plumbob.configs.settings.tuning.any_tuning import Tuning
 from plumbob.models.adapter import WEIGHTS_FILE
 from plumbob.models.from_scratch import empty_llama
 from plumbob.models.loading import open_policy
 from plumbob.models.sizes.config_sizes import ModelSizes, sizes_of
 from plumbob.models.tuning.adapter_support import is_plain_lora
-from plumbob.models.tuning.lora import num_adapter_parameters
+from plumbob.models.tuning.peft_methods.adapter_sizes import AdapterSize, new_adapter_size
 from plumbob.models.weight_files import num_stored
 
 BYTES = {"float32": 4, "bfloat16": 2}
@@ -27,6 +26,7 @@ class ExpectedPolicy:
         num_trained: parameters of one role that is trained.
         num_begun: of the adapter that it begins from, 0 where that is a full model.
         num_start: of the weights that a new adapter begins from, which stay beside it.
+        num_shared: of what stays as it is, and all adapters share.
         is_full: all of the model is trained.
         is_plain_lora: what is put on it adds B A to weights and does nothing else.
     """
@@ -38,6 +38,7 @@ class ExpectedPolicy:
     num_trained: int
     num_begun: int
     num_start: int
+    num_shared: int
     is_full: bool
     is_plain_lora: bool
 
@@ -58,12 +59,12 @@ def expected_policy(
     else:
         model, positions = empty_llama(ref), ref.max_positions
     sizes = sizes_of(model)
-    begun, start = 0 if adapter is None else num_stored(adapter / WEIGHTS_FILE), 0
+    begun = 0 if adapter is None else num_stored(adapter / WEIGHTS_FILE)
     is_full = tuning is not None and tuning.kind == "full"
     if tuning is None or tuning.kind == "full":
-        trained = sizes.num_parameters if is_full else 0
+        new = AdapterSize(sizes.num_parameters if is_full else 0)
     else:
-        trained = begun or num_adapter_parameters(model, tuning)
-        start = 0 if begun or tuning.init not in FROM_WEIGHTS else trained
+        new = AdapterSize(begun) if begun else new_adapter_size(model, tuning)
+    numbers = (positions, new.num_trained, begun, new.num_start, new.num_shared)
     plain = is_plain_lora(adapter, tuning)
-    return ExpectedPolicy(type(model).__name__, dtype, sizes, positions, trained, begun, start, is_full, plain)
+    return ExpectedPolicy(type(model).__name__, dtype, sizes, *numbers, is_full, plain)

@@ -49,14 +49,14 @@ class LoraMethod:
         if opened.source.adapter is None:
             check_computed(self.tuning, support, f"{setting}.use_dora=true", opened.config.architectures or ())
         check_rank(self.tuning, support, setting)
-        check_targets(opened, self.tuning, support, f"{setting}.targets")
+        check_targets(opened, self.tuning.targets, support, f"{setting}.targets")
         if opened.source.adapter is None and self._is_of_single_modules:
             self._check_modules(opened.empty(AutoModelForCausalLM), setting, opened.source.base)
 
     def check_new(self, spec: NewLlamaSettings, setting: str, support: AdapterSupport) -> None:
         check_computed(self.tuning, support, f"{setting}.use_dora=true", (NEW_POLICY,))
         check_rank(self.tuning, support, setting)
-        check_new_targets(spec, self.tuning, support, f"{setting}.targets")
+        check_new_targets(spec, self.tuning.targets, support, f"{setting}.targets")
         if self._is_of_single_modules:
             self._check_modules(empty_llama(spec), setting, f"the new {spec.setting}")
 
@@ -89,20 +89,6 @@ class LoraMethod:
         return adapted_policy(
             opened, config, roles, seed, lambda model, names: begin_from_weights(model, names, self.tuning.init)
         )
-
-
-def num_adapter_parameters(model: Any, tuning: LoraTuning) -> int:
-    """Of one new adapter: A [rank, in] and B [out, rank] for each target, and with DoRA a length of each output.
-
-    Args:
-        model: which may be one without weights.
-    """
-    total = 0
-    for name, module in target_modules(model, tuning.targets).items():
-        rank = next((rank for end, rank in tuning.rank_pattern.items() if is_named(name, end)), tuning.rank)
-        total += rank * sum(module.weight.shape)
-        total += num_outputs(module) if tuning.use_dora else 0
-    return total
 
 
 def lora_config(tuning: LoraTuning, base: str) -> "LoraConfig":

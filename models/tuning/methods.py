@@ -6,7 +6,8 @@ A method stands in a file beside this one and is an arm of `method_of`; its sett
 from typing import TYPE_CHECKING, Protocol, assert_never
 
 from plumbob.configs.settings.models import AlignedPolicySettings, NewLlamaSettings, PolicySettings
-from plumbob.configs.settings.tuning.adapters import LoraTuning
+from plumbob.configs.settings.tuning.adapters import Ia3Tuning, LoraTuning, VeraTuning
+from plumbob.configs.settings.tuning.any_tuning import AnyAdapterTuning
 from plumbob.configs.settings.tuning.weights import FullTuning
 from plumbob.configs.settings.workers import LearnerSettings
 from plumbob.models.adapter import ModelRole
@@ -14,6 +15,7 @@ from plumbob.models.loading import OpenedPolicy, open_policy
 from plumbob.models.tuning.adapter_support import WHAT_PEFT_LOADS, AdapterSupport, check_sharded
 from plumbob.models.tuning.full import FullMethod
 from plumbob.models.tuning.lora import LoraMethod
+from plumbob.models.tuning.peft_methods.vector_methods import Ia3Method, VeraMethod
 
 if TYPE_CHECKING:
     from plumbob.models.policy import PolicyModel
@@ -40,12 +42,16 @@ class TuningMethod(Protocol):
         """The model in its roles, ready to be trained. Raises UserError when it cannot be loaded."""
 
 
-def method_of(tuning: FullTuning | LoraTuning) -> TuningMethod:
+def method_of(tuning: FullTuning | AnyAdapterTuning) -> TuningMethod:
     match tuning:
         case FullTuning():
             return FullMethod()
         case LoraTuning():
             return LoraMethod(tuning)
+        case Ia3Tuning():
+            return Ia3Method(tuning)
+        case VeraTuning():
+            return VeraMethod(tuning)
         case _:
             assert_never(tuning)
 

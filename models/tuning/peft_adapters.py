@@ -39,8 +39,9 @@ def config_of(source: ModelSource) -> PeftConfig:
     with from_outside(f"{source.adapter / CONFIG_FILE}: PEFT cannot read it", SAVE_AGAIN):
         config = PeftConfig.from_pretrained(str(source.adapter))
     config.base_model_name_or_path = source.base
-    if getattr(config, "init_lora_weights", None) is False:
-        config.init_lora_weights = True
+    for name in ("init_lora_weights", "init_ia3_weights", "init_weights"):
+        if getattr(config, name, None) is False:
+            setattr(config, name, True)
     return config
 
 
@@ -88,8 +89,9 @@ def published_adapter(
         base: folder or hub name that the config is to name.
         full: parameter name -> whole CPU tensor (not a ZeRO shard) of what is trained.
     """
+    shared = {name: one.cpu() for name, one in model.named_buffers(remove_duplicate=False) if _is_shared(name, adapter)}
     tensors = get_peft_model_state_dict(
-        model, state_dict=dict(full), adapter_name=adapter, save_embedding_layers=False
+        model, state_dict=shared | dict(full), adapter_name=adapter, save_embedding_layers=False
     )
     config = model.peft_config[adapter].to_dict()
     config |= {"base_model_name_or_path": base, "inference_mode": True}
@@ -97,3 +99,8 @@ def published_adapter(
         json.dumps(config, default=lambda value: sorted(value) if isinstance(value, set) else str(value))
     )
     return Adapter(version, *as_plain_lora(model, adapter, config, tensors))
+
+
+def _is_shared(buffer: str, adapter: str) -> bool:
+    """Whether it is what all modules of an adapter share, and its file has once."""
+    return buffer in (f"base_model.vera_A.{adapter}", f"base_model.vera_B.{adapter}")

@@ -36,6 +36,11 @@ class AdapterTuning(Settings):
         """Whether it adds B A to weights and does nothing else, which every engine with LoRA computes."""
         return False
 
+    @property
+    def published_rank(self) -> int:
+        """The largest rank of the adapter as others load it; 0 of one without a rank."""
+        return 0
+
 
 class LoraTuning(AdapterTuning):
     """Low-rank adapters (Hu et al. 2021, arXiv 2106.09685)."""
@@ -73,7 +78,6 @@ class LoraTuning(AdapterTuning):
 
     @property
     def published_rank(self) -> int:
-        """The largest rank of the adapter as others load it."""
         largest = max((self.rank, *self.rank_pattern.values()))
         return 2 * largest if self.init in FROM_WEIGHTS else largest
 
@@ -88,3 +92,41 @@ class LoraTuning(AdapterTuning):
                 f"policy.tuning.init={self.init} takes apart: choose one of the two"
             )
         return self
+
+
+class Ia3Tuning(AdapterTuning):
+    """One factor for each key, value and inner feed-forward number of a layer: (IA)³ (Liu et al. 2022, arXiv 2205.05638)."""
+
+    peft_type = "IA3"
+
+    kind: Literal["ia3"] = "ia3"
+    targets: tuple[str, ...] = ()
+    """Modules whose outputs are scaled. With `feedforward` empty too, the keys, values and feed-forward of the model."""
+    feedforward: tuple[str, ...] = ()
+    """Modules whose inputs are scaled instead."""
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        both = next((name for name in self.feedforward if name in self.targets), None)
+        if both is not None:
+            raise ValueError(
+                f"policy.tuning.targets and policy.tuning.feedforward both name {both}, of which either the outputs or "
+                f"the inputs are scaled: name it in one of them"
+            )
+        return self
+
+
+class VeraTuning(AdapterTuning):
+    """Two vectors for each target, between random matrices that all share: VeRA (Kopiczko et al. 2024, arXiv 2310.11454)."""
+
+    peft_type = "VERA"
+
+    kind: Literal["vera"] = "vera"
+    rank: LoraRank = 256
+    """Width of the shared matrices, for which more is usual than for LoRA: only vectors are trained."""
+    targets: Literal["all-linear"] | tuple[str, ...] = "all-linear"
+    """Which linear layers get the vectors: all but the head, or those of these names."""
+    dropout: Fraction = 0.0
+    """Of the adapters' input; for supervised fine-tuning alone."""
+    d_initial: Positive = 0.1
+    """Where the vector between the matrices begins; the one behind them begins at zero."""

@@ -4,17 +4,19 @@ from typing import Annotated, get_args
 
 from pydantic import AfterValidator, Field
 
-from plumbob.configs.settings.tuning.adapters import AdapterTuning, LoraTuning
+from plumbob.configs.settings.tuning.adapters import AdapterTuning, Ia3Tuning, LoraTuning, VeraTuning
 from plumbob.configs.settings.tuning.weights import FullTuning
 
-Tuning = Annotated[FullTuning | LoraTuning, Field(discriminator="kind")]
+AnyAdapterTuning = LoraTuning | Ia3Tuning | VeraTuning
+
+Tuning = Annotated[FullTuning | LoraTuning | Ia3Tuning | VeraTuning, Field(discriminator="kind")]
 
 ADAPTER_TYPES = tuple(kind.peft_type for kind in get_args(get_args(Tuning)[0]) if issubclass(kind, AdapterTuning))
 """PEFT's names of the adapters that can be trained further and sampled from."""
 
 
-def refuse_dropout(tuning: LoraTuning) -> LoraTuning:
-    if tuning.dropout:
+def refuse_dropout(tuning: AnyAdapterTuning) -> AnyAdapterTuning:
+    if not isinstance(tuning, Ia3Tuning) and tuning.dropout:
         raise ValueError(
             f"policy.tuning.dropout={tuning.dropout:g}: PPO, DPO and KTO compare the policy with log-probs made "
             f"without dropout; set policy.tuning.dropout=0"
@@ -22,8 +24,8 @@ def refuse_dropout(tuning: LoraTuning) -> LoraTuning:
     return tuning
 
 
-def refuse_inexact_start(tuning: LoraTuning) -> LoraTuning:
-    if tuning.init == "orthogonal":
+def refuse_inexact_start(tuning: AnyAdapterTuning) -> AnyAdapterTuning:
+    if isinstance(tuning, LoraTuning) and tuning.init == "orthogonal":
         raise ValueError(
             "policy.tuning.init=orthogonal: B A begins at zero but for rounding, and PPO, DPO and KTO begin with a "
             "policy that is its reference to the bit; use it in supervised fine-tuning, or set policy.tuning.init=olora"
@@ -31,4 +33,9 @@ def refuse_inexact_start(tuning: LoraTuning) -> LoraTuning:
     return tuning
 
 
-AlignmentTuning = Annotated[LoraTuning, AfterValidator(refuse_dropout), AfterValidator(refuse_inexact_start)]
+AlignmentTuning = Annotated[
+    AnyAdapterTuning,
+    Field(discriminator="kind"),
+    AfterValidator(refuse_dropout),
+    AfterValidator(refuse_inexact_start),
+]

@@ -6,9 +6,11 @@ adapter of version N -------+--> the same, once more ---------------------------
 
 import time
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from itertools import chain
 from logging import ERROR, getLogger
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -18,7 +20,7 @@ from plumbob.rollout.merged_adapter import WeightChange, by_tensor, weight_chang
 from plumbob.rollout.publish_proof import PublishError, PublishProof, verify_publish
 from plumbob.rollout.samplers.base_weights import BaseWeight, BaseWeights
 from plumbob.rollout.samplers.sampler import BASE_VERSION, SamplerSpec
-from plumbob.rollout.samplers.vllm.weight_readback import compare_weights, packed_with
+from plumbob.rollout.samplers.vllm.weight_readback import compare_biases, compare_weights, packed_with
 
 
 
@@ -109,13 +111,27 @@ class MergedWeights:
             weight, change = base[module].weight, changes.get(module)
             return weight if change is None else change.merged(weight, self._dtype)
 
+        def merged_bias(module: str) -> Tensor:
+            bias, change = base[module].bias, changes.get(module)
+            assert bias is not None, "those without are left out"
+            return bias if change is None else change.merged_bias(bias, self._dtype)
+
+        both = (*changes.values(), *self._held.values())
+        biased = [name for name in base if base[name].bias is not None] if any(map(_changes_bias, both)) else []
         weights = ((f"{module}.weight", base[module].as_kept(merged(module))) for module in base)
-        self._engine.collective_rpc(load_in_engine, args=(weights,))
-        return self._compare(base, merged)
+        biases = ((f"{module}.bias", merged_bias(module)) for module in biased)
+        self._engine.collective_rpc(load_in_engine, args=(chain(weights, biases),))
+        found = self._compare(base, merged)
+        (of_biases,) = self._engine.collective_rpc(compare_biases_in_engine, args=(biased, merged_bias))
+        return found | {name: float(np.maximum(found[name], difference)) for name, difference in of_biases.items()}
 
     def _compare(self, modules: Iterable[str], expected: Callable[[str], Tensor]) -> dict[str, float]:
         (differences,) = self._engine.collective_rpc(compare_in_engine, args=(modules, expected))
         return dict(differences)
+
+
+def _changes_bias(change: WeightChange) -> bool:
+    return change.apply_to_bias is not None
 
 
 # ------------------------------------------------------------- inside vLLM's own worker, which is in the same process
@@ -136,3 +152,10 @@ def load_in_engine(worker: Any, weights: Iterable[tuple[str, Tensor]]) -> None:
 @torch.inference_mode()
 def compare_in_engine(worker: Any, modules: Iterable[str], expected: Callable[[str], Tensor]) -> dict[str, float]:
     return compare_weights(worker.model_runner.get_model(), modules, expected)
+
+
+@torch.inference_mode()
+def compare_biases_in_engine(
+    worker: Any, modules: Sequence[str], expected: Callable[[str], Tensor]
+) -> dict[str, float]:
+    return compare_biases(worker.model_runner.get_model(), modules, expected)
