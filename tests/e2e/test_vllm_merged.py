@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from peft import LoraConfig, get_peft_model
+from peft import IA3Config, LoraConfig, VeraConfig, get_peft_model
 from peft.utils import get_peft_model_state_dict
 from torch import Tensor
 from transformers import (
@@ -35,6 +35,10 @@ from tests.support.tiny_policy import EOS, TEMPERATURE, make_adapter, make_reque
 
 UP = "model.layers.1.mlp.up_proj.weight"
 METHODS = {
+    "ia3": IA3Config(
+        target_modules=["k_proj", "down_proj"], feedforward_modules=["down_proj"], task_type="CAUSAL_LM"
+    ),
+    "vera": VeraConfig(r=8, target_modules=["q_proj", "down_proj"], task_type="CAUSAL_LM"),
     "dora": LoraConfig(
         r=4, lora_alpha=10, use_dora=True, target_modules=["q_proj", "down_proj", "lm_head"], task_type="CAUSAL_LM"
     ),

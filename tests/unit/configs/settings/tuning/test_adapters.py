@@ -69,3 +69,25 @@ def test_a_start_that_is_not_exact_is_refused_beside_a_reference() -> None:
         message = refused(preset, *given, "policy.tuning.init=orthogonal")
         assert "policy.tuning.init=orthogonal: B A begins at zero but for rounding, and PPO, DPO and KTO" in message
         assert "use it in supervised fine-tuning, or set policy.tuning.init=olora" in message
+
+
+@pytest.mark.parametrize(("preset", "given"), [("sft", SFT), ("dpo", DPO)])
+def test_what_is_not_there_is_said_why(preset: str, given: list[str]) -> None:
+    message = refused(preset, *given, "policy.tuning.kind=adalora")
+    assert "policy.tuning.kind=adalora is not there: it drops ranks by scores of each number" in message
+    assert "set policy.tuning.kind=lora, and single modules' ranks in policy.tuning.rank_pattern" in message
+    assert "policy.tuning.kind: expected one of" in refused(preset, *given, "policy.tuning.kind=svd")
+
+
+def test_ia3_scales_outputs_or_inputs() -> None:
+    names = ["policy.tuning.kind=ia3", "policy.tuning.targets=[k_proj]", "policy.tuning.feedforward=[k_proj]"]
+    assert "both name k_proj, of which either the outputs or the inputs are scaled" in refused("dpo", *DPO, *names)
+    run: Any = load_run("dpo", [*DPO, *names[:2]])
+    assert (run.policy.tuning.kind, run.policy.tuning.published_rank) == ("ia3", 0)
+
+
+def test_vera_has_no_dropout_beside_a_reference() -> None:
+    load_run("sft", [*SFT, "policy.tuning.kind=vera", "policy.tuning.dropout=0.1"])
+    assert "policy.tuning.dropout=0.1: PPO, DPO and KTO" in refused(
+        "dpo", *DPO, "policy.tuning.kind=vera", "policy.tuning.dropout=0.1"
+    )
