@@ -130,7 +130,8 @@ def _of_pipeline(run: PipelineRun) -> Expected:
     if isinstance(encoder, NewBertSettings):
         masked = _encoder(encoder, learner, run.pretrain_encoder.block_tokens, is_masked_lm=True)
         stages["pretrain-encoder"] = {"learner": masked}
-    tuned, aligned = (expected_policy(run.policy.ref, tuning, dtype) for tuning in (run.policy.sft_tuning, run.policy.tuning))
+    tunings = (run.policy.sft_tuning, run.policy.tuning)
+    tuned, aligned = (expected_policy(run.policy.ref, tuning, dtype) for tuning in tunings)
     longest = _longest(aligned, None, data)
     sampled = min(aligned.num_positions, data.max_prompt_tokens + run.rollout.max_tokens)
     online = _online(aligned, run.ppo.estimator, learner, sampled, run.rollout.max_tokens)

@@ -92,7 +92,8 @@ def _start(
     context: StageContext, run: PpoRun, opened: OpenedPolicy, rule: Rule | None, scored: Sequence[RewardPrompts]
 ) -> PpoWorkers:
     session = context.session
-    spec = sampler_spec(opened, run.rollout, served_rank(opened.source, run.policy.tuning.published_rank), run.policy.tuning)
+    tuning = run.policy.tuning
+    spec = sampler_spec(opened, run.rollout, served_rank(opened.source, tuning.published_rank), tuning)
     return PpoWorkers(
         *run_concurrently(
             partial(context.listener.notify, context.stage),

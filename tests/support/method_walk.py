@@ -113,10 +113,19 @@ def walk(stage: str, tuning: dict[str, Any], learning_rate: float, base: str, fo
     )
 
 
-def _run_of(stage: str, tuning: dict[str, Any], learning_rate: float, base: str) -> Any:
+def first_moments(stage: str, tuning: dict[str, Any], base: str, zero_stage: int) -> dict[str, Any]:
+    """Adam's after one step, which are 0.1 x the gradient, on every rank of the group that this process is in."""
+    rank = this_rank()
+    run = _run_of(stage, tuning, 1e-3, base, zero_stage=zero_stage, num_workers=rank.world_size, micro_batch_size=2)
+    learner = build_learner(run, rank)
+    _train(learner, _batch_of(stage, learner, run), 0, 1)
+    return {name: value for name, value in numpy_state(learner).items() if name.startswith("exp_avg.")}
+
+
+def _run_of(stage: str, tuning: dict[str, Any], learning_rate: float, base: str, **learner: Any) -> Any:
     schema, given = STAGES[stage]
     settings = {**given, stage: {**given[stage], "learning_rate": learning_rate, "weight_decay": 0.0}}
-    return schema.model_validate({**settings, "policy": {"model": base, "tuning": tuning}})
+    return schema.model_validate({**settings, "policy": {"model": base, "tuning": tuning}, "learner": learner})
 
 
 def _everything(model: PolicyModel) -> dict[str, Tensor]:

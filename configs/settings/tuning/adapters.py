@@ -95,29 +95,19 @@ class LoraTuning(AdapterTuning):
 
 
 class Ia3Tuning(AdapterTuning):
-    """One factor for each key, value and inner feed-forward number of a layer: (IA)³ (Liu et al. 2022, arXiv 2205.05638)."""
+    """A factor for each key, value and inner feed-forward number: (IA)³ (Liu et al. 2022, arXiv 2205.05638)."""
 
     peft_type = "IA3"
 
     kind: Literal["ia3"] = "ia3"
     targets: tuple[str, ...] = ()
-    """Modules whose outputs are scaled. With `feedforward` empty too, the keys, values and feed-forward of the model."""
+    """Modules whose outputs are scaled; empty, as `feedforward`, stands for keys, values and the feed-forward."""
     feedforward: tuple[str, ...] = ()
     """Modules whose inputs are scaled instead."""
 
-    @model_validator(mode="after")
-    def _check(self) -> Self:
-        both = next((name for name in self.feedforward if name in self.targets), None)
-        if both is not None:
-            raise ValueError(
-                f"policy.tuning.targets and policy.tuning.feedforward both name {both}, of which either the outputs or "
-                f"the inputs are scaled: name it in one of them"
-            )
-        return self
-
 
 class VeraTuning(AdapterTuning):
-    """Two vectors for each target, between random matrices that all share: VeRA (Kopiczko et al. 2024, arXiv 2310.11454)."""
+    """Two vectors a target, around random matrices that all share: VeRA (Kopiczko et al. 2024, arXiv 2310.11454)."""
 
     peft_type = "VERA"
 

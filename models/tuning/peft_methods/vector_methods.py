@@ -65,6 +65,13 @@ class Ia3Method:
             )
         for name, given in (("targets", self.tuning.targets), ("feedforward", self.tuning.feedforward)):
             check_named_modules(model, given, base, support, f"{setting}.{name}", LINEAR, has_all_linear=False)
+        outputs, inputs = (target_modules(model, names) for names in scaled)
+        both = next((name for name in outputs if name in inputs), None)
+        if both is not None:
+            raise UserError(
+                f"{setting}.targets and {setting}.feedforward both name {both} in {base}, of which either the outputs or "
+                f"the inputs are scaled: name it in one of them"
+            )
 
     def policy(self, opened: OpenedPolicy, roles: tuple[ModelRole, ...], seed: int) -> "PolicyModel":
         from plumbob.models.tuning.roles import adapted_policy

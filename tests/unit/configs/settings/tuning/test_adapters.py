@@ -79,11 +79,9 @@ def test_what_is_not_there_is_said_why(preset: str, given: list[str]) -> None:
     assert "policy.tuning.kind: expected one of" in refused(preset, *given, "policy.tuning.kind=svd")
 
 
-def test_ia3_scales_outputs_or_inputs() -> None:
-    names = ["policy.tuning.kind=ia3", "policy.tuning.targets=[k_proj]", "policy.tuning.feedforward=[k_proj]"]
-    assert "both name k_proj, of which either the outputs or the inputs are scaled" in refused("dpo", *DPO, *names)
-    run: Any = load_run("dpo", [*DPO, *names[:2]])
-    assert (run.policy.tuning.kind, run.policy.tuning.published_rank) == ("ia3", 0)
+def test_ia3_has_no_rank() -> None:
+    run: Any = load_run("dpo", [*DPO, "policy.tuning.kind=ia3", "policy.tuning.targets=[k_proj]"])
+    assert (run.policy.tuning.targets, run.policy.tuning.published_rank) == (("k_proj",), 0)
 
 
 def test_vera_has_no_dropout_beside_a_reference() -> None:

@@ -107,6 +107,10 @@ def test_what_vera_shares_is_published_once(folder: str, tmp_path: Path) -> None
             r"^policy\.tuning\.feedforward: embed_tokens \(Embedding\) is no linear layer in ",
         ),
         (
+            Ia3Tuning(targets=("k_proj",), feedforward=("self_attn.k_proj",)),
+            r"^policy\.tuning\.targets and policy\.tuning\.feedforward both name model\.layers\.0\.self_attn\.k_proj in ",
+        ),
+        (
             VeraTuning(targets=("embed_tokens",)),
             r"^policy\.tuning\.targets: embed_tokens \(Embedding\) is no linear layer in .*=all-linear$",
         ),
