@@ -1,7 +1,7 @@
 """LoRA that begins with parts of the base's own weights, beside a base that stays as it is: PiSSA and OLoRA.
 
-PEFT takes s B0 A0 out of the base, and trains A and B from A0 and B0 on. Here the base W stays, for the reference and the
-critic, and what is trained is how far A and B have come, dA and dB, which begin at zero:
+PEFT takes s B0 A0 out of the base, and trains A and B from A0 and B0 on. Here the base W stays, for the reference and
+the critic, and what is trained is how far A and B have come, dA and dB, which begin at zero:
 
     (W - s B0 A0) + s (B0 + dB) (A0 + dA)  =  W + s [dB | B0] [A0 + dA; dA]
 

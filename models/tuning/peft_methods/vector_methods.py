@@ -69,7 +69,7 @@ class Ia3Method:
         both = next((name for name in outputs if name in inputs), None)
         if both is not None:
             raise UserError(
-                f"{setting}.targets and {setting}.feedforward both name {both} in {base}, of which either the outputs or "
+                f"{setting}.targets and {setting}.feedforward both name {both} in {base}, of which the outputs or "
                 f"the inputs are scaled: name it in one of them"
             )
 

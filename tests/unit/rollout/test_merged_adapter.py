@@ -8,13 +8,13 @@ from typing import Any
 import pytest
 import torch
 from peft import IA3Config, LoraConfig, PeftConfig, VeraConfig, get_peft_model
-from transformers import AutoModelForCausalLM, GPT2Config, GPT2LMHeadModel
+from transformers import AutoModelForCausalLM
 from transformers.pytorch_utils import Conv1D
 
 from plumbob.models.adapter import Adapter, load_adapter
 from plumbob.rollout.merged_adapter import by_tensor, weight_changes
 from plumbob.rollout.publish_proof import PublishError
-from tests.support.tiny_policy import write_policy
+from tests.support.tiny_policy import write_gpt2, write_policy
 
 A = "base_model.model.m.q_proj.lora_A.weight"
 B = "base_model.model.m.q_proj.lora_B.weight"
@@ -98,12 +98,6 @@ CONFIGS: dict[str, dict[str, Any]] = {
     "dora": {"use_dora": True},
     "dora of embeddings": {"use_dora": True, "use_rslora": True, "target_modules": ["embed_tokens", "lm_head", "q_proj"]},
 }
-
-
-def write_gpt2(folder: Path) -> str:
-    torch.manual_seed(0)
-    GPT2LMHeadModel(GPT2Config(vocab_size=300, n_positions=16, n_embd=32, n_layer=2, n_head=2)).save_pretrained(folder)
-    return str(folder)
 
 
 @pytest.mark.filterwarnings("ignore")

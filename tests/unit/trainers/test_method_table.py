@@ -55,8 +55,9 @@ def test_a_method_in_a_stage(one_rank: Ranks, base: str, tmp_path: Path, method:
 def test_the_document_has_the_table() -> None:
     rows = [line.split("|")[1:-1] for line in (ROOT / "docs/methods.md").read_text().splitlines() if line[:2] == "| "]
     table = {cells[0].strip(): [cell.strip() for cell in cells[2:5]] for cells in rows[1:]}
-    assert table.keys() == METHODS.keys()
-    for method, (sft, pairs, online) in table.items():
+    assert METHODS.keys() <= table.keys()
+    for method in METHODS:
+        sft, pairs, online = table[method]
         said = {"sft": sft, "dpo": pairs, "kto": pairs, "ppo": online}
         assert {stage for stage, word in said.items() if word.startswith("yes")} == {
             stage for stage in STAGES if (method, stage) not in NOT

@@ -1,4 +1,4 @@
-"""LoRA that begins from the base's weights: by hand, and step by step as PEFT's own, which takes them out of the base."""
+"""LoRA that begins from the base's weights: by hand, and step by step as PEFT's own, which takes them out of it."""
 
 from math import sqrt
 from pathlib import Path
@@ -8,7 +8,7 @@ import pytest
 import torch
 from peft import LoraConfig, PeftModel, get_peft_model
 from torch import Tensor, nn
-from transformers import AutoModelForCausalLM, GPT2Config, GPT2LMHeadModel
+from transformers import AutoModelForCausalLM
 
 from plumbob.configs.settings.tuning.adapters import LoraTuning
 from plumbob.models.adapter import ModelRole, save_adapter
@@ -19,7 +19,7 @@ from plumbob.models.tuning.roles import trainable_groups
 from plumbob.trainers.learner.export import PolicyAdapter
 from tests.support.opened_models import opened_policy
 from tests.support.role_logprobs import ACTIONS, IDS, MASK, TEMPERATURE, plain, response
-from tests.support.tiny_policy import write_policy
+from tests.support.tiny_policy import write_gpt2, write_policy
 
 ROLES: tuple[ModelRole, ...] = ("policy", "reference", "value")
 
@@ -30,8 +30,8 @@ def close(found: Tensor, expected: list[list[float]]) -> None:
 
 @pytest.mark.parametrize("init", ["pissa", "pissa_niter_16"])
 def test_pissa_takes_the_largest_singular_value_in_equal_parts(init: Any) -> None:
-    # W = -3 e2 e1^T + 2 e1 e2^T: its largest singular value is 3, and s B0 A0 that part. With s = 2 each of A0 and B0 is
-    # sqrt(3 / 2) long; A0's number is made positive, so B0's has the sign.
+    # W = -3 e2 e1^T + 2 e1 e2^T: its largest singular value is 3, and s B0 A0 that part. With s = 2 each of A0 and B0
+    # is sqrt(3 / 2) long; A0's number is made positive, so B0's has the sign.
     a, b = start_of(torch.tensor([[0.0, 2.0], [-3.0, 0.0]]), 1, 2.0, init)
     close(a, [[sqrt(1.5), 0.0]])
     close(b, [[0.0], [-sqrt(1.5)]])
@@ -143,8 +143,7 @@ def test_each_step_is_that_of_pefts_own_on_the_changed_base(folder: str, tmp_pat
 @pytest.mark.filterwarnings("ignore:fan_in_fan_out")
 @pytest.mark.parametrize("init", ["pissa", "olora"])
 def test_on_a_base_that_keeps_its_weights_the_other_way_round(tmp_path: Path, init: Any) -> None:
-    torch.manual_seed(0)
-    GPT2LMHeadModel(GPT2Config(vocab_size=300, n_positions=16, n_embd=32, n_layer=2, n_head=2)).save_pretrained(tmp_path)
+    write_gpt2(tmp_path)
     model = method_of(LoraTuning(rank=4, init=init)).policy(opened_policy(tmp_path), ROLES, 0)
     assert torch.equal(response(model, "policy"), response(model, "reference"))
     trained = ours_trained(model, 2)[-1]

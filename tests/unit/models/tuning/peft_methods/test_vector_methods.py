@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 import torch
-from transformers import AutoModelForCausalLM, GPT2Config, GPT2LMHeadModel, OPTConfig
+from transformers import AutoModelForCausalLM, GPTNeoConfig, OPTConfig
 
 from plumbob.configs.settings.models import AlignedPolicySettings, NewLlamaSettings
 from plumbob.configs.settings.tuning.adapters import Ia3Tuning, VeraTuning
@@ -20,7 +20,7 @@ from plumbob.models.tuning.roles import trainable_groups
 from plumbob.rollout.samplers.open_sampler import support_of
 from plumbob.trainers.learner.export import PolicyAdapter
 from tests.support.opened_models import opened_policy
-from tests.support.tiny_policy import write_policy
+from tests.support.tiny_policy import write_gpt2, write_policy
 
 ROLES: tuple[ModelRole, ...] = ("policy", "reference", "value")
 
@@ -63,14 +63,13 @@ def test_vera_trains_two_vectors_of_each_target(folder: str) -> None:
 @pytest.mark.filterwarnings("ignore:fan_in_fan_out")
 @pytest.mark.parametrize("tuning", [Ia3Tuning(), VeraTuning(rank=4)], ids=lambda tuning: tuning.kind)
 def test_gpt2_too(tmp_path: Path, tuning: Any) -> None:
-    torch.manual_seed(0)
-    GPT2LMHeadModel(GPT2Config(vocab_size=300, n_positions=16, n_embd=32, n_layer=1, n_head=2)).save_pretrained(tmp_path)
+    write_gpt2(tmp_path)
     opened = opened_policy(tmp_path)
     model = method_of(tuning).policy(opened, ROLES, 0)
     num_trained = sum(parameter.numel() for parameter in trainable_groups(model)["policy"].values())
     assert new_adapter_size(opened.empty(AutoModelForCausalLM), tuning).num_trained == num_trained
     # (IA)³: 3 x 32 outputs of c_attn, 4 x 32 inputs of the feed-forward's c_proj.
-    assert tuning.kind != "ia3" or num_trained == 96 + 128
+    assert tuning.kind != "ia3" or num_trained == 2 * (96 + 128)
 
 
 def test_what_they_are_made_of_is_counted(folder: str) -> None:
@@ -108,7 +107,7 @@ def test_what_vera_shares_is_published_once(folder: str, tmp_path: Path) -> None
         ),
         (
             Ia3Tuning(targets=("k_proj",), feedforward=("self_attn.k_proj",)),
-            r"^policy\.tuning\.targets and policy\.tuning\.feedforward both name model\.layers\.0\.self_attn\.k_proj in ",
+            r"^policy\.tuning\.targets and policy\.tuning\.feedforward both name model\.layers\.0\.self_attn\.k_proj",
         ),
         (
             VeraTuning(targets=("embed_tokens",)),
@@ -130,7 +129,8 @@ def test_modules_whose_names_are_not_known(tmp_path: Path) -> None:
     )
     opened = opened_policy(tmp_path)
     method_of(Ia3Tuning()).check(opened, "policy.tuning", ROLES, WHAT_PEFT_LOADS)
-    (tmp_path / "config.json").write_text('{"model_type": "gpt_neo", "num_layers": 2, "attention_types": [[["global"], 2]]}')
+    sizes = {"hidden_size": 16, "num_layers": 2, "num_heads": 2, "attention_types": [[["global"], 2]]}
+    GPTNeoConfig(vocab_size=50, max_position_embeddings=16, **sizes).save_pretrained(tmp_path)
     wanted = r"kind=ia3: what keys, values and feed-forward are called in .* is not known; name the modules in policy\."
     with pytest.raises(UserError, match=wanted):
         method_of(Ia3Tuning()).check(opened_policy(tmp_path), "policy.tuning", ROLES, WHAT_PEFT_LOADS)
