@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from plumbob.models.policy import PolicyModel
 
 TUNING = "policy.tuning"
+ONE_RANK = LearnerSettings()
 
 
 class TuningMethod(Protocol):
@@ -59,7 +60,7 @@ def method_of(tuning: FullTuning | AnyAdapterTuning) -> TuningMethod:
 def open_tunable(
     policy: PolicySettings | AlignedPolicySettings,
     roles: tuple[ModelRole, ...],
-    learner: LearnerSettings = LearnerSettings(),
+    learner: LearnerSettings = ONE_RANK,
 ) -> OpenedPolicy:
     """The policy that a stage begins with, which nothing samples from.
 

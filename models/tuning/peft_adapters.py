@@ -80,9 +80,7 @@ def is_adapter_parameter(name: str, adapter: str, prefix: str) -> bool:
     )
 
 
-def published_adapter(
-    model: PeftModel, adapter: str, base: str, full: Mapping[str, Tensor], version: int
-) -> Adapter:
+def published_adapter(model: PeftModel, adapter: str, base: str, full: Mapping[str, Tensor], version: int) -> Adapter:
     """An adapter as others load it on the base as it is: under PEFT's saved names, with PEFT's config for inference.
 
     Args:

@@ -35,9 +35,7 @@ from tests.support.tiny_policy import EOS, TEMPERATURE, make_adapter, make_reque
 
 UP = "model.layers.1.mlp.up_proj.weight"
 METHODS = {
-    "ia3": IA3Config(
-        target_modules=["k_proj", "down_proj"], feedforward_modules=["down_proj"], task_type="CAUSAL_LM"
-    ),
+    "ia3": IA3Config(target_modules=["k_proj", "down_proj"], feedforward_modules=["down_proj"], task_type="CAUSAL_LM"),
     "vera": VeraConfig(r=8, target_modules=["q_proj", "down_proj"], task_type="CAUSAL_LM"),
     "dora": LoraConfig(
         r=4, lora_alpha=10, use_dora=True, target_modules=["q_proj", "down_proj", "lm_head"], task_type="CAUSAL_LM"

@@ -23,7 +23,6 @@ from plumbob.rollout.samplers.sampler import BASE_VERSION, SamplerSpec
 from plumbob.rollout.samplers.vllm.weight_readback import compare_biases, compare_weights, packed_with
 
 
-
 class MergedWeights:
     """An engine on one device, started without LoRA, with an adapter in its weights or with none.
 

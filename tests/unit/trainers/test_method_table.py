@@ -14,7 +14,10 @@ LORA = {"kind": "lora", "rank": 4, "alpha": 8.0}
 METHODS: dict[str, tuple[dict[str, Any], float]] = {
     "LoRA": (LORA, 3e-3),
     "rsLoRA": (LORA | {"use_rslora": True}, 3e-3),
-    "single ranks and alphas": (LORA | {"rank_pattern": {"q_proj": 2}, "alpha_pattern": {"layers.1.mlp.up_proj": 2.0}}, 3e-3),
+    "single ranks and alphas": (
+        LORA | {"rank_pattern": {"q_proj": 2}, "alpha_pattern": {"layers.1.mlp.up_proj": 2.0}},
+        3e-3,
+    ),
     "gaussian start": (LORA | {"init": "gaussian"}, 3e-3),
     "orthogonal start": (LORA | {"init": "orthogonal"}, 3e-3),
     "PiSSA": (LORA | {"init": "pissa"}, 3e-3),

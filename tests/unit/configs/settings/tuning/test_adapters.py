@@ -51,7 +51,7 @@ def test_the_rank_that_others_load(given: dict[str, Any], rank: int) -> None:
             "policy.tuning.init=pissa takes apart: choose one of the two",
         ),
         (["policy.tuning.rank_pattern={'q(': 3}"], "expected the end of a module's name, such as q_proj or layers.1."),
-        (["policy.tuning.rank_pattern={q_proj: 0}"], "expected a number that is at least 1"),
+        (["policy.tuning.rank_pattern={q_proj: 0}"], "expected a number greater than 0, found 0"),
         (["policy.tuning.init=svd"], "policy.tuning.init: expected"),
     ],
 )
@@ -80,12 +80,12 @@ def test_what_is_not_there_is_said_why(preset: str, given: list[str]) -> None:
 
 
 def test_ia3_has_no_rank() -> None:
-    run: Any = load_run("dpo", [*DPO, "policy.tuning.kind=ia3", "policy.tuning.targets=[k_proj]"])
+    run: Any = load_run("dpo", [*DPO, "policy.tuning={kind: ia3, targets: [k_proj]}"])
     assert (run.policy.tuning.targets, run.policy.tuning.published_rank) == (("k_proj",), 0)
 
 
 def test_vera_has_no_dropout_beside_a_reference() -> None:
-    load_run("sft", [*SFT, "policy.tuning.kind=vera", "policy.tuning.dropout=0.1"])
+    load_run("sft", [*SFT, "policy.tuning={kind: vera, dropout: 0.1}"])
     assert "policy.tuning.dropout=0.1: PPO, DPO and KTO" in refused(
-        "dpo", *DPO, "policy.tuning.kind=vera", "policy.tuning.dropout=0.1"
+        "dpo", *DPO, "policy.tuning={kind: vera, dropout: 0.1}"
     )

@@ -34,14 +34,14 @@ def vera(**config: Any) -> VeraConfig:
 CARRIED: tuple[tuple[PeftConfig, Any], ...] = (
     (ia3(), Ia3Tuning()),
     (ia3(feedforward_modules=[]), Ia3Tuning()),
-    (ia3(target_modules="all-linear", exclude_modules=["o_proj"]), Ia3Tuning()),
+    (ia3(target_modules="all-linear", feedforward_modules=[], exclude_modules=["o_proj"]), Ia3Tuning()),
     (ia3(modules_to_save=["lm_head"]), Ia3Tuning()),
     (ia3(init_ia3_weights=False), Ia3Tuning()),
     # The settings are of new adapters; what was given stays what it is.
     (ia3(), LoraTuning()),
     (vera(), VeraTuning()),
     (vera(target_modules="all-linear", vera_dropout=0.5, projection_prng_key=9), VeraTuning()),
-    (vera(layers_to_transform=[1], layers_pattern="layers"), VeraTuning()),
+    (vera(layers_to_transform=[1], layers_pattern="layers", d_initial=1.0), VeraTuning()),
     (vera(modules_to_save=["lm_head"], d_initial=0.5), VeraTuning()),
     (vera(init_weights=False), VeraTuning()),
 )

@@ -25,7 +25,7 @@ ROLES: tuple[ModelRole, ...] = ("policy", "reference", "value")
 
 
 def close(found: Tensor, expected: list[list[float]]) -> None:
-    torch.testing.assert_close(found, torch.tensor(expected), rtol=0, atol=1e-6)
+    torch.testing.assert_close(found, torch.tensor(expected), rtol=0, atol=1e-5)
 
 
 @pytest.mark.parametrize("init", ["pissa", "pissa_niter_16"])
@@ -157,7 +157,7 @@ def test_on_a_base_that_keeps_its_weights_the_other_way_round(tmp_path: Path, in
 def test_other_adapters_are_left_alone(folder: str, init: Any) -> None:
     model = method_of(LoraTuning(rank=4, init=init)).policy(opened_policy(folder), ROLES, 0)
     assert not any(name.endswith(".start") for name, _ in model.named_buffers())
-    rows = [p for name, p in trainable_groups(model)["policy"].items() if "lora_A" in name]
+    rows = [p.detach() for name, p in trainable_groups(model)["policy"].items() if "lora_A" in name]
     # A normal of 1 / rank, or PEFT's default, uniform in +-1 / sqrt(in).
     assert (max(float(row.abs().max()) for row in rows) > 0.5) == (init == "gaussian")
 
