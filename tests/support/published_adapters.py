@@ -89,7 +89,9 @@ def of_config(folder: str, config: PeftConfig, version: int) -> Adapter:
         for parameter in model.parameters():
             if parameter.requires_grad:
                 parameter.add_(torch.randn(parameter.shape, generator=generator) * 0.1)
-    tensors = {name: tensor.clone() for name, tensor in get_peft_model_state_dict(model).items()}
+    tensors = {
+        name: tensor.clone() for name, tensor in get_peft_model_state_dict(model, save_embedding_layers=False).items()
+    }
     content = model.peft_config["default"].to_dict() | {"base_model_name_or_path": folder, "inference_mode": True}
     lists = json.dumps(content, default=lambda value: sorted(value) if isinstance(value, set) else str(value))
     return Adapter(version, json.loads(lists), tensors)

@@ -41,8 +41,8 @@ def qwen(tmp_path_factory: pytest.TempPathFactory) -> str:
 
 
 def check(model: str, *targets: str, engine: SamplerEngine | None = None, adapter: Path | None = None) -> None:
-    tuning = LoraTuning(targets=targets or "all-linear")
-    check_targets(opened_policy(model, adapter), tuning, WHAT_PEFT_LOADS if engine is None else support_of(engine))
+    support = WHAT_PEFT_LOADS if engine is None else support_of(engine)
+    check_targets(opened_policy(model, adapter), targets or "all-linear", support)
 
 
 @pytest.mark.parametrize("engine", ENGINES)
@@ -88,13 +88,13 @@ def test_one_side_of_a_shared_weight_takes_no_merge(llama: str, qwen: str, tmp_p
     """PEFT leaves the other side as it was."""
     merged = support_of(VllmEngine(), "merged")
     for apart in (llama, qwen):
-        check_targets(opened_policy(apart), LoraTuning(targets=(target,)), merged)
+        check_targets(opened_policy(apart), (target,), merged)
     sizes = {"hidden_size": 64, "num_attention_heads": 2, "num_hidden_layers": 1, "vocab_size": 50}
     LlamaConfig(tie_word_embeddings=True, **sizes).save_pretrained(tmp_path)
-    check_targets(opened_policy(tmp_path), LoraTuning(), merged)
+    check_targets(opened_policy(tmp_path), "all-linear", merged)
     with pytest.raises(UserError, match=rf"{target} \(\w+\) shares its weight, .*; or set rollout\.adapter=lora$"):
-        check_targets(opened_policy(tmp_path), LoraTuning(targets=(target,)), merged)
-    check_targets(opened_policy(tmp_path), LoraTuning(targets=(target,)), support_of(VllmEngine()))
+        check_targets(opened_policy(tmp_path), (target,), merged)
+    check_targets(opened_policy(tmp_path), (target,), support_of(VllmEngine()))
 
 
 def test_an_adapter_is_checked_by_what_it_holds(llama: str, qwen: str, tmp_path: Path) -> None:
