@@ -196,8 +196,9 @@ def _learner(
     else:
         num_trained_roles = 1 + ("value" in roles)
         trained = policy.num_trained * num_trained_roles
-        frozen = policy.sizes.num_parameters + policy.num_shared + policy.num_start * num_trained_roles
-        frozen += policy.num_begun if "reference" in roles else 0
+        beside = policy.num_shared + policy.num_start * num_trained_roles
+        beside += policy.num_begun if "reference" in roles else 0
+        frozen = policy.base_bytes + policy.weight_bytes * beside
     stage = learner.resolved_zero_stage(not policy.is_full or policy.weight_bytes == BYTES["float32"])
     held = Trained(trained, frozen, policy.weight_bytes, stage, learner.num_workers)
     batch = _micro_batch(learner, row_tokens, row_tokens if row_predicted is None else row_predicted)

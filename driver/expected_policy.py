@@ -10,6 +10,7 @@ from plumbob.configs.settings.tuning.any_tuning import Tuning
 from plumbob.models.adapter import WEIGHTS_FILE
 from plumbob.models.from_scratch import empty_llama
 from plumbob.models.loading import open_policy
+from plumbob.models.quantization.quantised_layers import base_bytes
 from plumbob.models.sizes.config_sizes import ModelSizes, sizes_of
 from plumbob.models.tuning.adapter_support import is_plain_lora
 from plumbob.models.tuning.peft_methods.adapter_sizes import AdapterSize, new_adapter_size
@@ -23,6 +24,7 @@ class ExpectedPolicy:
     """A causal model and what is put on it.
 
     Attributes:
+        base_bytes: of the model's own weights in a learner, which may keep them in few bits.
         num_trained: parameters of one role that is trained.
         num_begun: of the adapter that it begins from, 0 where that is a full model.
         num_start: of the weights that a new adapter begins from, which stay beside it.
@@ -35,6 +37,7 @@ class ExpectedPolicy:
     dtype: Dtype
     sizes: ModelSizes
     num_positions: int
+    base_bytes: int
     num_trained: int
     num_begun: int
     num_start: int
@@ -51,11 +54,11 @@ def expected_policy(
     ref: ModelRef | NewLlamaSettings, tuning: Tuning | None, new_dtype: Dtype = "float32"
 ) -> ExpectedPolicy:
     """`new_dtype`: of the weights of a model that is made from scratch, as later stages load it."""
-    adapter, dtype = None, new_dtype
+    adapter, dtype, quantization = None, new_dtype, None
     if isinstance(ref, ModelRef):
         opened = open_policy(ref)
         model, positions = opened.empty(AutoModelForCausalLM), opened.num_positions
-        adapter, dtype = opened.source.adapter, ref.dtype
+        adapter, dtype, quantization = opened.source.adapter, ref.dtype, ref.quantization
     else:
         model, positions = empty_llama(ref), ref.max_positions
     sizes = sizes_of(model)
@@ -65,6 +68,7 @@ def expected_policy(
         new = AdapterSize(sizes.num_parameters if is_full else 0)
     else:
         new = AdapterSize(begun) if begun else new_adapter_size(model, tuning)
-    numbers = (positions, new.num_trained, begun, new.num_start, new.num_shared)
+    held = base_bytes(model, BYTES[dtype], quantization)
+    numbers = (positions, held, new.num_trained, begun, new.num_start, new.num_shared)
     plain = is_plain_lora(adapter, tuning)
     return ExpectedPolicy(type(model).__name__, dtype, sizes, *numbers, is_full, plain)

@@ -25,8 +25,9 @@ def sampler_spec(
 ) -> SamplerSpec:
     """What rollout workers are made from; each puts its own name in. `tuning` is what a full model is trained by."""
     adapter = serving_of(rollout, opened, tuning)
+    quantization = opened.ref.quantization if rollout.quantised_base == "dequantised" else None
     return SamplerSpec(
-        model=replace(opened.ref, name=absolute(opened.source.base)),
+        model=replace(opened.ref, name=absolute(opened.source.base), quantization=quantization),
         worker="",
         engine=rollout.engine,
         temperature=rollout.temperature,

@@ -89,3 +89,9 @@ def test_vera_has_no_dropout_beside_a_reference() -> None:
     assert "policy.tuning.dropout=0.1: PPO, DPO and KTO" in refused(
         "dpo", *DPO, "policy.tuning={kind: vera, dropout: 0.1}"
     )
+
+
+@pytest.mark.parametrize("tuning", ["{kind: ia3}", "{kind: vera}", "{use_dora: true}", "{init: pissa}"])
+def test_what_needs_the_weights_own_numbers_is_refused_on_a_quantised_base(tuning: str) -> None:
+    message = refused("sft", *SFT, f"policy.tuning={tuning}", "policy.quantization={kind: nf4}")
+    assert "policy.quantization.kind=nf4 is for LoRA that begins at random: what else is trained reads" in message
