@@ -82,8 +82,8 @@ class LoraMethod:
                 )
 
     def policy(self, opened: OpenedPolicy, roles: tuple[ModelRole, ...], seed: int) -> "PolicyModel":
-        from plumbob.models.tuning.peft_methods.lora_starts import begin_from_weights
         from plumbob.models.tuning.roles import adapted_policy
+        from plumbob.models.tuning.starts.lora_starts import begin_from_weights
 
         config = lora_config(self.tuning, opened.source.base)
         return adapted_policy(

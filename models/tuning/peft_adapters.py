@@ -14,8 +14,8 @@ from plumbob.core.outside import from_outside
 from plumbob.models.adapter import CONFIG_FILE, SAVE_AGAIN, Adapter, load_adapter
 from plumbob.models.resolution import ModelSource
 from plumbob.models.tuning.fused_lora import fuse_lora
-from plumbob.models.tuning.peft_methods.dora_starts import begin_dora
-from plumbob.models.tuning.peft_methods.lora_starts import as_plain_lora
+from plumbob.models.tuning.starts.dora_starts import begin_dora
+from plumbob.models.tuning.starts.lora_starts import as_plain_lora
 
 
 def without_dropout(config: PeftConfig) -> PeftConfig:

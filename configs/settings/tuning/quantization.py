@@ -39,7 +39,7 @@ def check_is_frozen(quantization: Nf4Quantization | None, tuning: Settings) -> N
         )
     if quantization is not None and isinstance(tuning, AdapterTuning) and not _is_random_lora(tuning):
         raise ValueError(
-            f"policy.quantization.kind={quantization.kind} is for LoRA that begins at random: what else is trained reads "
+            f"policy.quantization.kind={quantization.kind} is for LoRA that begins at random: all else reads "
             f"the weights' own numbers, of which it keeps 4 bits; set policy.tuning.kind=lora, use_dora=false and "
             f"init=default, or leave policy.quantization out"
         )

@@ -14,8 +14,8 @@ from plumbob.configs.settings.tuning.adapters import LoraTuning
 from plumbob.models.adapter import ModelRole, save_adapter
 from plumbob.models.policy import PolicyModel
 from plumbob.models.tuning.methods import method_of
-from plumbob.models.tuning.peft_methods.lora_starts import as_plain_lora, begin_from_weights, start_of
 from plumbob.models.tuning.roles import trainable_groups
+from plumbob.models.tuning.starts.lora_starts import as_plain_lora, begin_from_weights, start_of
 from plumbob.trainers.learner.export import PolicyAdapter
 from tests.support.opened_models import opened_policy
 from tests.support.role_logprobs import ACTIONS, IDS, MASK, TEMPERATURE, plain, response
