@@ -8,7 +8,9 @@ from typing import assert_never
 
 from plumbob.configs.runs import PipelineRun
 from plumbob.configs.settings.data import SplittingSettings
-from plumbob.configs.settings.models import ModelRef, NewBertSettings, NewLlamaSettings
+from plumbob.configs.settings.models import ModelRef, NewBertSettings, NewLlamaSettings, PipelinePolicySettings
+from plumbob.configs.settings.tuning.adapters import AdapterTuning
+from plumbob.configs.settings.tuning.any_tuning import Tuning
 from plumbob.core.activities import activities
 from plumbob.core.errors import UserError
 from plumbob.data.length_checks import check_limits
@@ -23,9 +25,9 @@ from plumbob.data.toy_world.gold_judge import gold_score
 from plumbob.data.toy_world.toy_files import build_world, noise_ceiling, write_world
 from plumbob.driver.pipeline.pipeline_rows import pipeline_rows
 from plumbob.driver.stages.evaluation import GoldReward
-from plumbob.models.adapter import ModelRole
 from plumbob.models.from_scratch import EOS, NEW_POLICY, PAD, check_sizes
 from plumbob.models.loading import OpenedPolicy, open_policy
+from plumbob.models.tuning.adapter_support import check_sharded, is_plain_lora
 from plumbob.models.tuning.methods import method_of
 from plumbob.models.tuning.targets import check_served
 from plumbob.reward.open_scorer import check_reward
@@ -122,25 +124,31 @@ def check_models(run: PipelineRun) -> OpenedPolicy | None:
 
 
 def _check_new_policy(run: PipelineRun, spec: NewLlamaSettings) -> None:
-    serving = adapter_serving(run.rollout, run.policy.dtype, (NEW_POLICY,))
-    support = support_of(run.rollout.engine, serving)
     check_sizes(spec, MIN_HEAD_WIDTH)
-    method_of(run.policy.sft_tuning).check_new(spec, "policy.sft_tuning", support)
-    method_of(run.policy.tuning).check_new(spec, "policy.tuning", support)
+    for setting, tuning in _tunings(run.policy):
+        serving = adapter_serving(run.rollout, run.policy.dtype, (NEW_POLICY,), is_plain_lora(None, tuning))
+        method_of(tuning).check_new(spec, setting, support_of(run.rollout.engine, serving))
+        check_sharded(f"the new {spec.setting}", None, tuning, run.learner)
     block = {"pretrain.block_tokens": run.pretrain.block_tokens}
     check_limits(block, spec.max_positions, f"{spec.setting}.max_positions")
 
 
 def _open_policy(run: PipelineRun, ref: ModelRef) -> OpenedPolicy:
     opened = open_policy(ref)
-    support = support_for(run.rollout, opened)
     _ = opened.tokenizer
-    check_served(opened, support)
-    roles: tuple[ModelRole, ...] = ("policy", "reference", "value")
-    method_of(run.policy.sft_tuning).check(opened, "policy.sft_tuning", roles, support)
-    published = support_for(run.rollout, opened, run.policy.tuning)
-    method_of(run.policy.tuning).check(opened, "policy.tuning", roles, published)
+    check_served(opened, support_for(run.rollout, opened))
+    for setting, tuning in _tunings(run.policy):
+        # What supervised fine-tuning leaves of a full model is sampled from as it is.
+        is_published = setting == "policy.tuning" or isinstance(tuning, AdapterTuning)
+        support = support_for(run.rollout, opened, tuning if is_published else None)
+        method_of(tuning).check(opened, setting, ("policy", "reference", "value"), support)
+        check_sharded(ref, opened.source.adapter, tuning, run.learner)
     return opened
+
+
+def _tunings(policy: PipelinePolicySettings) -> tuple[tuple[str, Tuning], ...]:
+    """With the setting that each one is."""
+    return (("policy.sft_tuning", policy.sft_tuning), ("policy.tuning", policy.tuning))
 
 
 def _toy_files(run: PipelineRun) -> PreparedFiles:

@@ -10,7 +10,6 @@ from plumbob.configs.settings.workers import RolloutSettings
 from plumbob.models.adapter import load_adapter
 from plumbob.models.loading import OpenedPolicy
 from plumbob.models.resolution import served_rank
-from plumbob.models.tuning.methods import method_of
 from plumbob.rollout.samplers.open_sampler import serving_of
 from plumbob.rollout.samplers.sampler import SamplerSpec
 
@@ -28,7 +27,7 @@ def sampler_spec(opened: OpenedPolicy, rollout: RolloutSettings, tuning: AnyTuni
         tuning: of the policy that is published to them; None where the model is sampled from as it is.
     """
     adapter = serving_of(rollout, opened, tuning)
-    lora_rank = served_rank(opened.source, new_rank=0) if tuning is None else method_of(tuning).served_rank(opened)
+    lora_rank = served_rank(opened.source, new_rank=0 if tuning is None else tuning.published_rank)
     quantization = opened.ref.quantization if rollout.quantised_base == "dequantised" else None
     return SamplerSpec(
         model=replace(opened.ref, name=absolute(opened.source.base), quantization=quantization),

@@ -3,22 +3,25 @@
 A method stands in a file beside this one and is an arm of `method_of`; its settings are a variant of `Tuning`.
 """
 
-from typing import TYPE_CHECKING, Any, Protocol, assert_never
+from typing import TYPE_CHECKING, Protocol, assert_never
 
 from plumbob.configs.settings.models import AlignedPolicySettings, NewLlamaSettings, PolicySettings
-from plumbob.configs.settings.tuning.adapters import LoraTuning
+from plumbob.configs.settings.tuning.adapters import Ia3Tuning, LoraTuning, VeraTuning
 from plumbob.configs.settings.tuning.any_tuning import AnyTuning
 from plumbob.configs.settings.tuning.weights import FullTuning, SelectiveTuning
+from plumbob.configs.settings.workers import LearnerSettings
 from plumbob.models.adapter import ModelRole
 from plumbob.models.loading import OpenedPolicy, open_policy
-from plumbob.models.tuning.adapter_support import WHAT_PEFT_LOADS, AdapterSupport
+from plumbob.models.tuning.adapter_support import WHAT_PEFT_LOADS, AdapterSupport, check_sharded
 from plumbob.models.tuning.lora import LoraMethod
+from plumbob.models.tuning.peft_methods.vector_methods import Ia3Method, VeraMethod
 from plumbob.models.tuning.weights import WeightMethod
 
 if TYPE_CHECKING:
     from plumbob.models.policy import PolicyModel
 
 TUNING = "policy.tuning"
+ONE_RANK = LearnerSettings()
 
 
 class TuningMethod(Protocol):
@@ -36,13 +39,6 @@ class TuningMethod(Protocol):
     def check_new(self, spec: NewLlamaSettings, setting: str, support: AdapterSupport) -> None:
         """As `check`, for a model that is yet to be made."""
 
-    def num_trained(self, model: Any, role: ModelRole) -> int:
-        """Parameters that a role has to itself and trains, the critic's head aside; of a full model, which may be one
-        without weights."""
-
-    def served_rank(self, opened: OpenedPolicy) -> int:
-        """The largest rank of the adapters that are published; 0 where none are."""
-
     def policy(self, opened: OpenedPolicy, roles: tuple[ModelRole, ...], seed: int) -> "PolicyModel":
         """The model in its roles, ready to be trained. Raises UserError when it cannot be loaded."""
 
@@ -53,11 +49,19 @@ def method_of(tuning: AnyTuning) -> TuningMethod:
             return WeightMethod(tuning)
         case LoraTuning():
             return LoraMethod(tuning)
+        case Ia3Tuning():
+            return Ia3Method(tuning)
+        case VeraTuning():
+            return VeraMethod(tuning)
         case _:
             assert_never(tuning)
 
 
-def open_tunable(policy: PolicySettings | AlignedPolicySettings, roles: tuple[ModelRole, ...]) -> OpenedPolicy:
+def open_tunable(
+    policy: PolicySettings | AlignedPolicySettings,
+    roles: tuple[ModelRole, ...],
+    learner: LearnerSettings = ONE_RANK,
+) -> OpenedPolicy:
     """The policy that a stage begins with, which nothing samples from.
 
     Args:
@@ -68,6 +72,7 @@ def open_tunable(policy: PolicySettings | AlignedPolicySettings, roles: tuple[Mo
     """
     opened = open_policy(policy.ref)
     check_tunable(opened, policy, roles, WHAT_PEFT_LOADS)
+    check_sharded(opened.ref, opened.source.adapter, policy.tuning, learner)
     return opened
 
 

@@ -4,7 +4,7 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any, Literal
 
 import torch
-from peft import PeftConfig
+from peft import PeftConfig, PeftModel
 from torch import nn
 
 from plumbob.core.errors import UserError
@@ -73,7 +73,11 @@ def _head_for(base: Any, seed: int) -> nn.Linear:
 
 
 def adapted_policy(
-    opened: OpenedPolicy, new_adapter: PeftConfig, roles: tuple[ModelRole, ...], seed: int
+    opened: OpenedPolicy,
+    new_adapter: PeftConfig,
+    roles: tuple[ModelRole, ...],
+    seed: int,
+    begin: Callable[[PeftModel, tuple[str, ...]], None] | None = None,
 ) -> PolicyModel:
     """One frozen base in several roles.
 
@@ -86,6 +90,7 @@ def adapted_policy(
 
     Args:
         new_adapter: what is put on a full model.
+        begin: gives new adapters, by their names, where they begin, if that is not where PEFT lets them.
 
     Raises:
         UserError: the model cannot be loaded.
@@ -101,7 +106,10 @@ def adapted_policy(
     if has_reference:
         config = without_dropout(config)
     torch.manual_seed(seed)
-    model = add_adapters(base, config, tuple(name for name in named.values() if name is not None))
+    names = tuple(name for name in named.values() if name is not None)
+    model = add_adapters(base, config, names)
+    if source.adapter is None and begin is not None:
+        begin(model, names)
     if source.adapter is not None:
         copy_into(model, source.adapter, tuple(role for role in ("policy", "reference") if role in named))
     head = new_value_head(hidden_size, torch.Generator().manual_seed(seed)) if "value" in named else None

@@ -47,13 +47,11 @@ class WeightMethod:
             check_chosen(empty_llama(spec), self.tuning, f"the new {spec.setting}", setting)
 
     def num_trained(self, model: Any, role: ModelRole) -> int:
+        """Parameters that a role trains, the critic's head aside; of a model that may be without weights."""
         names = chosen_names(model, self.tuning)
         if role == "value":
             names = frozenset() if self.tuning.critic == "head" else names - head_names(model)
         return sum(parameter.numel() for name, parameter in model.named_parameters() if name in names)
-
-    def served_rank(self, opened: OpenedPolicy) -> int:
-        return 0
 
     def policy(self, opened: OpenedPolicy, roles: tuple[ModelRole, ...], seed: int) -> "PolicyModel":
         from plumbob.models.tuning.roles import policy_of_weights

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable
 from functools import cached_property
+from typing import Any
 
 from torch import Tensor
 from transformers import AutoModelForCausalLM
@@ -42,8 +43,20 @@ class BaseWeights:
         """
         return weight.T if name in self._transposed else weight
 
+    def has(self, name: str) -> bool:
+        """Whether the model has such a parameter."""
+        return name in self._names
+
+    @cached_property
+    def _empty(self) -> Any:
+        return self._opened.empty(AutoModelForCausalLM)
+
+    @cached_property
+    def _names(self) -> frozenset[str]:
+        return frozenset(name for name, _ in self._empty.named_parameters(remove_duplicate=False))
+
     @cached_property
     def _transposed(self) -> frozenset[str]:
         """Weights that the model keeps as [in, out], as GPT-2's layers do."""
-        modules = self._opened.empty(AutoModelForCausalLM).named_modules()
+        modules = self._empty.named_modules()
         return frozenset(f"{name}.weight" for name, module in modules if isinstance(module, Conv1D))

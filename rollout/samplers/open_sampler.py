@@ -15,10 +15,14 @@ from plumbob.configs.settings.workers import (
     VllmEngine,
 )
 from plumbob.models.loading import OpenedModel
-from plumbob.models.tuning.adapter_support import WHAT_PEFT_LOADS, AdapterSupport
+from plumbob.models.tuning.adapter_support import WHAT_PEFT_LOADS, AdapterSupport, is_plain_lora
 from plumbob.rollout.samplers.dequantised_base import dequantised
 from plumbob.rollout.samplers.sampler import Sampler, SamplerSpec
 from plumbob.rollout.samplers.vllm.support import MERGED_SUPPORT, VLLM_SUPPORT, WEIGHTS_SUPPORT
+
+MERGED_ALONE = (
+    "vLLM computes plain LoRA alone beside the base: each version of this policy is merged into its weights, and proven"
+)
 
 
 def open_sampler(spec: SamplerSpec) -> Sampler:
@@ -36,13 +40,20 @@ def open_sampler(spec: SamplerSpec) -> Sampler:
             assert_never(spec.engine)
 
 
-def adapter_serving(rollout: RolloutSettings, dtype: Dtype, architectures: Sequence[str]) -> AdapterServing:
-    """What all rollout workers of a run do with adapters on such a model, where the settings leave it open too."""
+def adapter_serving(
+    rollout: RolloutSettings, dtype: Dtype, architectures: Sequence[str], plain_lora: bool = True
+) -> AdapterServing:
+    """What all rollout workers of a run do with adapters on such a model, where the settings leave it open too.
+
+    Args:
+        plain_lora: whether the adapters are what vLLM computes beside the base's weights; others it can only merge.
+    """
     if rollout.adapter is not None:
         return rollout.adapter
     assert MERGED_SUPPORT.merged_into is not None
     is_exact = dtype == "float32" and not MERGED_SUPPORT.merged_into.isdisjoint(architectures)
-    return "merged" if is_exact and rollout.num_gpus == 0 and rollout.can_merge else "lora"
+    is_wanted = rollout.num_gpus == 0 or not plain_lora
+    return "merged" if is_exact and is_wanted and rollout.can_merge else "lora"
 
 
 def serving_of(rollout: RolloutSettings, opened: OpenedModel, tuning: AnyTuning | None = None) -> AdapterServing:
@@ -53,7 +64,8 @@ def serving_of(rollout: RolloutSettings, opened: OpenedModel, tuning: AnyTuning 
     """
     if isinstance(tuning, WeightTuning):
         return "merged"
-    return adapter_serving(rollout, opened.ref.dtype, opened.config.architectures or ())
+    plain = is_plain_lora(opened.source.adapter, tuning)
+    return adapter_serving(rollout, opened.ref.dtype, opened.config.architectures or (), plain)
 
 
 def support_of(engine: SamplerEngine, serving: AdapterServing = "lora") -> AdapterSupport:
@@ -71,4 +83,11 @@ def support_for(rollout: RolloutSettings, opened: OpenedModel, tuning: AnyTuning
     """What the rollout workers can load: adapters on the model, or weights of its own where `tuning` trains them."""
     if isinstance(tuning, WeightTuning) and isinstance(rollout.engine, VllmEngine):
         return WEIGHTS_SUPPORT
-    return support_of(rollout.engine, serving_of(rollout, opened))
+    return support_of(rollout.engine, serving_of(rollout, opened, tuning))
+
+
+def serving_notes(rollout: RolloutSettings, opened: OpenedModel, tuning: AnyTuning) -> tuple[str, ...]:
+    """What is to be known of sampling with adapters that vLLM does not compute beside the base's weights."""
+    if isinstance(rollout.engine, TransformersEngine) or is_plain_lora(opened.source.adapter, tuning):
+        return ()
+    return (MERGED_ALONE,)

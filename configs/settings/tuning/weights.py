@@ -14,6 +14,11 @@ class WeightTuning(Settings):
     """Of an online run whose estimator has one. `model`: a copy of the policy's model with a head of its own, tuned as
     the policy is. `head`: a linear head on the policy's last hidden states, which the critic's loss does not change."""
 
+    @property
+    def published_rank(self) -> int:
+        """The largest rank of the adapters that are published: there are none."""
+        return 0
+
 
 class FullTuning(WeightTuning):
     """Every weight."""

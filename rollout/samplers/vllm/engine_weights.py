@@ -12,16 +12,17 @@ from dataclasses import dataclass
 from logging import ERROR, getLogger
 from typing import Any, assert_never
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from plumbob.models.adapter import Adapter, FullWeights, PolicyWeights
 from plumbob.models.loading import DTYPES, OpenedPolicy
+from plumbob.rollout.merged_adapter import WeightChange, by_tensor, weight_changes
 from plumbob.rollout.publish_proof import PublishError, PublishProof, verify_publish
 from plumbob.rollout.samplers.base_weights import BaseWeights
 from plumbob.rollout.samplers.sampler import BASE_VERSION, SamplerSpec
 from plumbob.rollout.samplers.vllm.weight_readback import compare_weights, loaded_with, tied_heads
-from plumbob.rollout.served_adapter import LoraPair, lora_pairs, merged_weight
 
 
 @dataclass(frozen=True)
@@ -30,22 +31,25 @@ class Change:
 
     Attributes:
         own: weights of its own, as the model's files would have them.
-        added: what an adapter adds to the base's.
+        merged: module -> what an adapter makes of the base's.
     """
 
     own: Mapping[str, Tensor]
-    added: Mapping[str, LoraPair]
+    merged: Mapping[str, WeightChange]
 
-    @property
-    def names(self) -> list[str]:
-        return [*self.own, *self.added]
+    def names(self, base: BaseWeights) -> list[str]:
+        biased = [name for name, change in self.merged.items() if change.apply_to_bias is not None]
+        biases = [f"{name}.bias" for name in biased if base.has(f"{name}.bias")]
+        return [*self.own, *(f"{name}.weight" for name in self.merged), *biases]
 
     def of_sent(self, differences: Mapping[str, float]) -> dict[str, float]:
         """Differences of parameters, also under the names of the tensors that were sent."""
-        of_adapter = {
-            sent: differences[name] for name, pair in self.added.items() for sent in (pair.a_name, pair.b_name)
+        of_modules = {
+            module: float(np.max([differences[name] for name in both if name in differences]))
+            for module in self.merged
+            for both in [(f"{module}.weight", f"{module}.bias")]
         }
-        return {**differences, **of_adapter}
+        return {**differences, **by_tensor(self.merged, of_modules)}
 
 
 NOTHING = Change({}, {})
@@ -55,7 +59,7 @@ def change_of(weights: PolicyWeights) -> Change:
     """Raises PublishError when it is an adapter that cannot be merged."""
     match weights:
         case Adapter():
-            return Change({}, {f"{module}.weight": pair for module, pair in lora_pairs(weights).items()})
+            return Change({}, weight_changes(weights))
         case FullWeights():
             return Change(weights.tensors, {})
         case _:
@@ -101,7 +105,7 @@ class EngineWeights:
             found = self._put(self._held)
             verify_publish(self._worker, self._version, found, found, 0.0)
             raise
-        self._held, self._version, self._changed = change, weights.version, set(change.names)
+        self._held, self._version, self._changed = change, weights.version, set(change.names(self._base))
         return proof
 
     def serve_base(self, running: Collection[int]) -> None:
@@ -124,19 +128,22 @@ class EngineWeights:
     def _put(self, change: Change) -> dict[str, float]:
         """Load the base's weights with a change; returns the differences of what the engine then holds to the same,
         made anew. What may differ from the base is loaded, and what the engine has in one layer with it."""
-        (layers,) = self._engine.collective_rpc(loaded_with_in_engine, args=([*change.names, *self._changed],))
+        changed = change.names(self._base)
+        (layers,) = self._engine.collective_rpc(loaded_with_in_engine, args=([*changed, *self._changed],))
         names = list(dict.fromkeys(name for layer in layers for name in layer))
         base = self._base_for(layers, change)
-        self._changed |= set(change.names)
+        self._changed |= set(changed)
 
         def expected(name: str) -> Tensor:
             if name in change.own:
                 return change.own[name]
-            weight, pair = base[name], change.added.get(name)
-            if pair is None:
-                return weight
-            merged = merged_weight(self._base.turned(name, weight), pair, self._dtype)
-            return self._base.turned(name, merged)
+            module, _, kind = name.rpartition(".")
+            made = change.merged.get(module)
+            if made is None:
+                return base[name]
+            if kind == "bias":
+                return made.merged_bias(base[name], self._dtype)
+            return self._base.turned(name, made.merged(self._base.turned(name, base[name]), self._dtype))
 
         self._engine.collective_rpc(load_in_engine, args=(((name, expected(name)) for name in names),))
         return self._compare(names, expected)

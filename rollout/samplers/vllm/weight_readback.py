@@ -116,7 +116,8 @@ def _columns(layer: Any, kind: str, like: Tensor) -> Iterator[tuple[int, Tensor]
         like: what it should be, or a part of that.
     """
     if like.dim() == 1:
-        yield 0, getattr(layer, kind).detach().to(like.dtype)[:, None]
+        vector = _bias(layer) if kind == "bias" else getattr(layer, kind).detach()
+        yield 0, vector.to(like.dtype)[:, None]
         return
     if _looks_up(layer) or not hasattr(layer, "cpu_linear"):
         yield 0, layer.weight.detach()
@@ -126,6 +127,17 @@ def _columns(layer: Any, kind: str, like: Tensor) -> Iterator[tuple[int, Tensor]
         unit = torch.zeros(min(BLOCK, width - start), width, dtype=layer.weight.dtype)
         unit[:, start : start + len(unit)].fill_diagonal_(1)
         yield start, layer.quant_method.apply(layer, unit, None).T
+
+
+def _bias(layer: Any) -> Tensor:
+    """What a layer adds: a kernel of vLLM's CPU build may keep its own copy, which is what it gives for an input of
+    zeros."""
+    if not hasattr(layer, "cpu_linear"):
+        bias: Tensor = layer.bias.detach()
+        return bias
+    width = getattr(layer, "input_size_per_partition", None) or layer.input_size
+    added: Tensor = layer.quant_method.apply(layer, torch.zeros(1, width, dtype=layer.bias.dtype), layer.bias)
+    return added[0]
 
 
 def _difference(expected: Tensor, found: Tensor) -> float:

@@ -14,7 +14,7 @@ from plumbob.models.policy import PolicyModel, RoleError
 from plumbob.models.tuning.adapter_support import WHAT_PEFT_LOADS
 from plumbob.models.tuning.methods import method_of
 from plumbob.models.tuning.roles import trainable_groups
-from plumbob.models.tuning.weights import chosen_names, head_names
+from plumbob.models.tuning.weights import WeightMethod, chosen_names, head_names
 from plumbob.rollout.samplers.vllm.support import WEIGHTS_SUPPORT
 from tests.support.families import family
 from tests.support.opened_models import opened_policy
@@ -164,7 +164,7 @@ def test_what_is_trained(folder: str) -> None:
         empty = opened_policy(folder).empty(AutoModelForCausalLM)
         for role, group in groups.items():
             counted = sum(p.numel() for name, p in group.items() if "value_head" not in name)
-            assert method_of(tuning).num_trained(empty, role) == counted  # type: ignore[arg-type]
+            assert WeightMethod(tuning).num_trained(empty, role) == counted  # type: ignore[arg-type]
 
 
 def test_roles_that_are_not_asked_for_are_not_made(folder: str) -> None:
