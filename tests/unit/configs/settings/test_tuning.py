@@ -32,8 +32,7 @@ def refused(kind: str, *overrides: str) -> str:
 
 @pytest.mark.parametrize("kind", GIVEN)
 def test_every_stage_takes_every_kind(kind: str) -> None:
-    assert run_of(kind).policy.tuning == LoraTuning()
-    assert run_of(kind, "policy.tuning.rank=3").policy.tuning == LoraTuning(rank=3)
+    assert run_of(kind).policy.tuning == LoraTuning(rank=16, alpha=32.0)
     assert run_of(kind, "policy.tuning.kind=full").policy.tuning == FullTuning(critic="model")
     found = run_of(kind, SELECTIVE, "policy.tuning.targets=[layers.0]", "policy.tuning.critic=head").policy.tuning
     assert found == SelectiveTuning(targets=("layers.0",), critic="head")
