@@ -289,8 +289,8 @@ class PipelineRun(TrainingRun):
         needy = next((part for part in self.reward.weighted_parts if part.columns), None)
         if needy is not None and self.data.prompts is None:
             raise ValueError(
-                f"reward.parts: {needy.name} needs the column '{needy.columns[0]}' of the prompts' rows, and the prompts of "
-                f"this pipeline are those of its pairs: give them with their rows, as data.prompts=FILE"
+                f"reward.parts: {needy.name} needs the column '{needy.columns[0]}' of the prompts' rows, and no file "
+                f"has the prompts of this pipeline: give them with their rows, as data.prompts=FILE"
             )
         check_no_teachers(self.ppo)
         check_ppo(self.ppo, self.learner, self.rollout)

@@ -135,8 +135,8 @@ Reward = (
 )
 """Each says which models every scorer's host must have, how many responses it scores together, whether it reads the
 prompts' rows, and whether its answers are kept for the whole run, since each of them costs. A new one is a variant of
-`RewardPart`, which is a member here too, a file in `reward/` that scores, and its arm in `reward/open_scorer.py`: nobody
-else asks which it is."""
+`RewardPart`, which is a member here too, a file in `reward/` that scores, and its arm in `reward/open_scorer.py`:
+nobody else asks which it is."""
 
 
 # -------------------------------------------------------------------------------------------------- as it is written

@@ -256,4 +256,3 @@ def _text(run: PipelineRun, demonstrations: Split[Demonstration], render: Render
 
 def _as_notes(note: str | None) -> tuple[str, ...]:
     return () if note is None else (note,)
-

@@ -103,9 +103,7 @@ def _start(
     )
 
 
-def _scorer(
-    session: Session, run: PpoRun, rule: Rule | None, scored: Sequence[RewardPrompts], answers: Path
-) -> Scorer:
+def _scorer(session: Session, run: PpoRun, rule: Rule | None, scored: Sequence[RewardPrompts], answers: Path) -> Scorer:
     """The run's scorer, with its second reward model where there is one; each reads the prompts in its own form."""
     scorer: Scorer = Unrewarded()
     if run.reward is not None:

@@ -15,7 +15,6 @@ from plumbob.models.adapter import Adapter
 from plumbob.rollout.environments.environment_host import EnvironmentHost
 from plumbob.rollout.environments.environment_protocol import EnvironmentFailed, EnvironmentReply
 from plumbob.rollout.environments.episode import Episode
-from plumbob.rollout.tool_calls.tool_call_parser import ToolCallParser
 from plumbob.rollout.publish_proof import PublishProof
 from plumbob.rollout.rollout_records import (
     NO_VERSION,
@@ -28,6 +27,7 @@ from plumbob.rollout.rollout_records import (
     SampleRequest,
 )
 from plumbob.rollout.samplers.sampler import Sampler, SamplerSpec, open_sampled, response_room
+from plumbob.rollout.tool_calls.tool_call_parser import ToolCallParser
 
 Key = tuple[str, int]
 """(group_id, sample_index): what tells requests apart."""

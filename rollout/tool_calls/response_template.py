@@ -41,7 +41,13 @@ class TimedTemplate:
         self._until = 0.0
         self._template = self._timed(load_response_template(response_template))
         # The same regions as texts: what the patterns within them are tried on.
-        as_text = {"content": "text", "content_args": {}, "transform": None, "transform_each": False, "join": None}
+        as_text: dict[str, Any] = {
+            "content": "text",
+            "content_args": {},
+            "transform": None,
+            "transform_each": False,
+            "join": None,
+        }
         fields = self._template.fields.items()
         texts = {name: replace(field, **as_text, optional=True) for name, field in fields}
         self._regions = replace(self._template, defaults={}, fields=texts)
@@ -87,6 +93,6 @@ class TimedTemplate:
         if parser == "xml-inline":
             tags = regex.finditer(options["tag_pattern"], text, flags=regex.DOTALL, timeout=self._time_left())
             values = [tag.groupdict().get("value") or "" for tag in tags]
-        inner = options.get("value_parser")
+        inner = options.get("value_parser") or {}
         for value in values if inner else ():
             self._try_within(value, inner.get("name", "text"), inner.get("args", {}))

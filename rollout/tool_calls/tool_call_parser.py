@@ -12,8 +12,8 @@ from plumbob.rollout.tool_calls.response_template import TimedTemplate
 class ToolCallParser:
     """Makes of a policy's text the turn that an environment is given. Never raises: what is malformed is text.
 
-    By the tokenizer's `response_template` (transformers 5) where it has one; else as `call_convention` learns it. A text on
-    which the template's patterns take too long has no calls.
+    By the tokenizer's `response_template` (transformers 5) where it has one; else as `call_convention` learns it. A
+    text on which the template's patterns take too long has no calls.
 
     Attributes:
         knows_calls: whether there is a way to find any.
@@ -48,9 +48,7 @@ class ToolCallParser:
             return None
         return None if is_deeper(calls, MAX_DEPTH) else (content, calls)
 
-    def _by_template(
-        self, template: TimedTemplate, text: str, prompt: str
-    ) -> tuple[str, list[dict[str, Any]]] | None:
+    def _by_template(self, template: TimedTemplate, text: str, prompt: str) -> tuple[str, list[dict[str, Any]]] | None:
         try:
             message = template.message(text, prompt)
             calls = [

@@ -102,7 +102,10 @@ SPOKEN = (
 
 def test_each_part_reads_the_dialogue_by_its_own_template(tmp_path: Path) -> None:
     tokenizer = byte_tokenizer(CHATML)
-    folders = {"marked": write_decoder(tmp_path / "rm", None), "spoken": write_decoder(tmp_path / "other", None, SPOKEN)}
+    folders = {
+        "marked": write_decoder(tmp_path / "rm", None),
+        "spoken": write_decoder(tmp_path / "other", None, SPOKEN),
+    }
     reward = CombinedReward(
         tuple(WeightedPart(name, model_reward(folder, max_tokens=200), 1.0, False) for name, folder in folders.items())
     )

@@ -195,7 +195,9 @@ def test_the_parts_of_a_pipeline_read_the_rows_of_its_prompts() -> None:
     given = ["data.pairs=pairs.jsonl", "reward.parts=[{kind: exact, column: label}]"]
     load_run("hh-minilm-cpu", [*given, "data.prompts=prompts.jsonl"])
     for preset, overrides in (("hh-minilm-cpu", given), ("toy", given[1:])):
-        with pytest.raises(UserError, match="exact needs the column 'label' of the prompts' rows, .*data.prompts=FILE"):
+        with pytest.raises(
+            UserError, match=r"exact needs the column 'label' of the prompts' rows, .*data\.prompts=FILE"
+        ):
             load_run(preset, overrides)
 
 

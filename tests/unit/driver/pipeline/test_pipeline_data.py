@@ -99,7 +99,9 @@ def test_rows_of_prompts_go_along_where_the_reward_reads_them(tmp_path: Path, pa
     files = prepare_files(run.model_copy(update={"reward": parts}))(tmp_path / "with")
     for path in (files.prompts, files.heldout_prompts):
         # As a stage reads them.
-        for prompt in read_prompts(path, PromptDataSettings(prompts=path, rendered=True), no_chat, keeps_rows=True).records:
+        for prompt in read_prompts(
+            path, PromptDataSettings(prompts=path, rendered=True), no_chat, keeps_rows=True
+        ).records:
             assert prompt.row == given[int(prompt.text.removeprefix("New "))]
     assert all(set(row) == {"prompt"} for row in rows(prepare(tmp_path, pairs=pairs, prompts=asked).prompts))
     # One without what a part compares with is refused before anything starts.

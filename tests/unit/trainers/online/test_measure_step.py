@@ -117,7 +117,8 @@ def test_what_a_part_failed_on_is_counted_and_told_by_its_kind() -> None:
 
 def test_what_a_judge_cost_is_summed_over_all_responses() -> None:
     scores = [
-        Score(1.0, {"polite": 1.0, "polite/prompt_tokens": tokens, "polite/completion_tokens": 5.0}) for tokens in (30.0, 0.0)
+        Score(1.0, {"polite": 1.0, "polite/prompt_tokens": tokens, "polite/completion_tokens": 5.0})
+        for tokens in (30.0, 0.0)
     ]
     failed = Score(0.0, {"polite": 0.0}, {"polite": "ConnectError: gone"})
     rollouts: Any = (None,) * 3
