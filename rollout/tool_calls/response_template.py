@@ -14,7 +14,7 @@ from transformers.utils.chat_parsing import parse_response
 from transformers.utils.chat_parsing.response_templates import ResponseTemplate, load_response_template
 
 MAX_PARSE_S = 0.5
-"""For all patterns of one turn."""
+"""For all patterns of one turn; `regex` counts the seconds of the processor."""
 
 
 class _TimedPattern:

@@ -214,11 +214,11 @@ def test_a_pattern_that_takes_for_ever_leaves_a_text(changes: dict[str, Any]) ->
     tokenizer.response_template = {"version": 1, "start_anchor": "<|im_start|>assistant\n", "fields": fields}
     found = ToolCallParser(tokenizer)
     assert found.knows_calls
-    text, began = f"<call>{'a' * 60}-b</call>", time.monotonic()
+    text, began = f"<call>{'a' * 60}-b</call>", time.process_time()
     with pytest.raises(TimeoutError):
         TimedTemplate(tokenizer.response_template).message(text, "<|im_start|>assistant\n")
     assert found.turn_of(text, "<|im_start|>assistant\n") == {"role": "assistant", "content": text}
-    assert time.monotonic() - began < 10
+    assert time.process_time() - began < 10
 
 
 def test_a_response_template_that_is_none_knows_no_calls() -> None:
