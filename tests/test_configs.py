@@ -15,6 +15,7 @@ MUST_BE_GIVEN = {
     "sft": ["policy.model=base", "data.demonstrations=demonstrations.jsonl"],
     "reward": ["reward.model=bert", "data.pairs=pairs.jsonl"],
     **dict.fromkeys(ONLINE_PRESETS, ONLINE),
+    "smollm2-instructions": ["data.prompts=prompts.jsonl"],
     "verifiable": ["policy.model=sft", "data.prompts=prompts.jsonl"],
     "distill": ["policy.model=sft", "teachers=[{model: larger}]", "data.prompts=prompts.jsonl"],
     "dpo": ["policy.model=sft", "data.pairs=pairs.jsonl"],
