@@ -30,6 +30,7 @@ from plumbob.configs.settings.joint_checks import (
     check_no_teachers,
     check_parts,
     check_ppo,
+    check_quantised_base,
     check_rewarded,
     check_second_judge,
     check_teachers,
@@ -210,6 +211,7 @@ class PpoRun(TrainingRun):
         check_parts(self.ppo, self.reward)
         check_environment(self.rollout, self.reward)
         check_environment(self.rollout, self.judge)
+        check_quantised_base(self.policy, self.rollout, self.ppo)
         return self
 
 

@@ -37,6 +37,7 @@ from plumbob.core.errors import UserError
 from plumbob.models.adapter import WEIGHTS_FILE, ModelRole
 from plumbob.models.from_scratch import empty_bert, empty_llama
 from plumbob.models.loading import open_baseline, open_model, open_policy
+from plumbob.models.quantization.quantised_layers import base_bytes
 from plumbob.models.sizes.config_sizes import ModelSizes, sizes_of
 from plumbob.models.sizes.memory import (
     MemoryEstimate,
@@ -160,6 +161,7 @@ class _Policy:
     """A causal model and what is put on it.
 
     Attributes:
+        base_bytes: of the model's own weights in a learner, which may keep them in few bits.
         num_trained: parameters of one role that is trained.
         num_begun: of the adapter that it begins from, 0 where that is a full model.
         is_full: all of the model is trained.
@@ -170,6 +172,7 @@ class _Policy:
     sizes: ModelSizes
     weight_bytes: int
     num_positions: int
+    base_bytes: int
     num_trained: int
     num_begun: int
     is_full: bool
@@ -192,7 +195,8 @@ def _policy(ref: ModelRef | NewLlamaSettings, tuning: Tuning | None, new_dtype: 
     else:
         trained = begun or num_adapter_parameters(model, tuning)
     dtype = ref.dtype if isinstance(ref, ModelRef) else new_dtype
-    return _Policy(type(model).__name__, dtype, sizes, BYTES[dtype], positions, trained, begun, is_full)
+    held = base_bytes(model, BYTES[dtype], ref.quantization if isinstance(ref, ModelRef) else None)
+    return _Policy(type(model).__name__, dtype, sizes, BYTES[dtype], positions, held, trained, begun, is_full)
 
 
 def _longest(policy: _Policy, longest: int | None, data: LengthSettings) -> int:
@@ -239,7 +243,7 @@ def _learner(
         trained, frozen = policy.num_trained, 0
     else:
         trained = policy.num_trained * (1 + ("value" in roles))
-        frozen = policy.sizes.num_parameters + (policy.num_begun if "reference" in roles else 0)
+        frozen = policy.base_bytes + policy.weight_bytes * (policy.num_begun if "reference" in roles else 0)
     stage = learner.resolved_zero_stage(not policy.is_full or policy.weight_bytes == BYTES["float32"])
     held = Trained(trained, frozen, policy.weight_bytes, stage, learner.num_workers)
     batch = _micro_batch(learner, row_tokens, row_tokens if row_predicted is None else row_predicted)

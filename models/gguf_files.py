@@ -1,17 +1,14 @@
 """A model in a GGUF file, dequantised once into a plain Hugging Face folder in the user's cache."""
 
-import fcntl
 import hashlib
-import os
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 
 import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from plumbob.core.atomic_files import flush_all, make_folder, replaced
 from plumbob.core.outside import from_outside
-from plumbob.models.weight_files import save_model
+from plumbob.models.weight_files import cached_model, save_model
 
 FIX = "install what reads it (pip install gguf), or give a Hugging Face folder"
 
@@ -25,8 +22,7 @@ def gguf_file_in(folder: Path) -> Path | None:
 def plain_folder_of(file: Path, key: str) -> Path:
     """The folder with the file's model in float32, its tokenizer and its chat template; made where it is not there yet.
 
-    It is in the cache (`XDG_CACHE_HOME`, or ~/.cache) under the file's name and digest. It stands there whole or not at
-    all; a second process that asks for it waits for the first.
+    It is in the cache under the file's name and digest.
 
     Args:
         key: the setting that named it.
@@ -36,17 +32,10 @@ def plain_folder_of(file: Path, key: str) -> Path:
     """
     what = f"{key}={file}: the GGUF file cannot be read"
     with from_outside(what, FIX):
-        folder = _cache() / f"{file.stem}-{_digest_of(file)}"
-        if not folder.exists():
-            make_folder(folder.parent)
-            with (folder.parent / f".{folder.name}.lock").open("w") as lock:
-                fcntl.flock(lock, fcntl.LOCK_EX)
-                if not folder.exists():
-                    _convert(file, folder, what)
-    return folder
+        return cached_model(f"{file.stem}-{_digest_of(file)}", partial(_convert, file, what))
 
 
-def _convert(file: Path, folder: Path, what: str) -> None:
+def _convert(file: Path, what: str, folder: Path) -> None:
     """transformers takes what it read for quantised, and neither casts nor saves it: a plain model is made of it."""
     with from_outside(what, FIX):
         tokenizer = AutoTokenizer.from_pretrained(file.parent, gguf_file=file.name)
@@ -58,13 +47,7 @@ def _convert(file: Path, folder: Path, what: str) -> None:
     model = type(quantised)(config)
     model.load_state_dict(quantised.state_dict())
     model.generation_config = quantised.generation_config
-    with replaced(folder) as partial:
-        save_model(model, tokenizer, partial)
-        flush_all(partial)
-
-
-def _cache() -> Path:
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "plumbob" / "models"
+    save_model(model, tokenizer, folder)
 
 
 @cache

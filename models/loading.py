@@ -15,6 +15,7 @@ from plumbob.configs.settings.models import EvaluatedPolicySettings, ModelRef
 from plumbob.core.errors import NUM_NAMED, UserError
 from plumbob.core.outside import from_outside
 from plumbob.models.adapter import CONFIG_FILE
+from plumbob.models.quantization.forms import loading_options
 from plumbob.models.resolution import BASE_KEY, ModelSource, resolve_model
 from plumbob.models.sizes.config_sizes import check_config_sizes
 
@@ -243,7 +244,7 @@ def _has_file(name: str, file: str) -> bool:
 
 
 def load_causal_lm(opened: OpenedPolicy, with_dropout: bool = True) -> Any:
-    """The base model, without its adapter. Only safetensors are read.
+    """The base model, without its adapter, in few bits where its reference says so. Only safetensors are read.
 
     Args:
         with_dropout: False switches off, in training too, what dropout its config asks for.
@@ -265,6 +266,7 @@ def load_causal_lm(opened: OpenedPolicy, with_dropout: bool = True) -> Any:
         config=config,
         dtype=DTYPES[ref.dtype],
         trust_remote_code=ref.trust_remote_code,
+        **loading_options(ref.quantization, DTYPES[ref.dtype]),
     )
 
 

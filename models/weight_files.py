@@ -1,14 +1,16 @@
-"""Weights on disk, looked at without reading them: a safetensors file's header tells whether the file is whole."""
+"""Weights on disk: saved, kept in a cache, and looked at without reading them, by the header of a safetensors file."""
 
+import fcntl
 import math
 import os
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import torch
 from safetensors import safe_open
 
-from plumbob.core.atomic_files import open_to_readers
+from plumbob.core.atomic_files import flush_all, make_folder, open_to_readers, replaced
 from plumbob.core.errors import UserError
 from plumbob.core.outside import from_outside, read_json_object
 
@@ -28,6 +30,27 @@ def save_model(model: Any, tokenizer: Any, folder: Path, **options: Any) -> None
     tokenizer.save_pretrained(folder)
     for path in folder.glob("*.safetensors"):
         open_to_readers(path)
+
+
+def cached_model(name: str, write: Callable[[Path], None]) -> Path:
+    """A model's folder in the cache (`XDG_CACHE_HOME`, or ~/.cache), made where it is not there yet.
+
+    It stands there whole or not at all; a second process that asks for it waits for the first.
+
+    Args:
+        name: the folder's, which says all that it is made from.
+        write: fills an empty folder.
+    """
+    folder = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "plumbob" / "models" / name
+    if not folder.exists():
+        make_folder(folder.parent)
+        with (folder.parent / f".{name}.lock").open("w") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            if not folder.exists():
+                with replaced(folder) as partial:
+                    write(partial)
+                    flush_all(partial)
+    return folder
 
 
 def check_weights(folder: Path, key: str) -> None:

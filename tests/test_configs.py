@@ -13,10 +13,12 @@ MUST_BE_GIVEN = {
     "pretrain": ["data.text=text.jsonl"],
     "pretrain-encoder": ["data.text=text.jsonl"],
     "sft": ["policy.model=base", "data.demonstrations=demonstrations.jsonl"],
+    "qlora": ["policy.model=base", "data.demonstrations=demonstrations.jsonl"],
     "reward": ["reward.model=bert", "data.pairs=pairs.jsonl"],
     **dict.fromkeys(ONLINE_PRESETS, ONLINE),
     "smollm2-instructions": ["data.prompts=prompts.jsonl"],
     "verifiable": ["policy.model=sft", "data.prompts=prompts.jsonl"],
+    "smollm2-instructions": ["data.prompts=prompts.jsonl"],
     "distill": ["policy.model=sft", "teachers=[{model: larger}]", "data.prompts=prompts.jsonl"],
     "dpo": ["policy.model=sft", "data.pairs=pairs.jsonl"],
     "kto": ["policy.model=sft", "data.labelled=labelled.jsonl"],
@@ -25,7 +27,10 @@ ONE_OF_SEVERAL = {
     **{(preset, "reward.model"): "reward.model is missing, and there are no reward.parts" for preset in ONLINE_PRESETS},
     ("distill", "teachers"): "learns from a teacher: give teachers='[{model: FOLDER}]'",
     ("reward", "data.pairs"): "one of data.pairs=FILE",
-    ("sft", "data.demonstrations"): "give data.demonstrations=FILE, or data.mixture='{FILE: WEIGHT, FILE: WEIGHT}'",
+    **{
+        (preset, "data.demonstrations"): "give data.demonstrations=FILE, or data.mixture='{FILE: WEIGHT, FILE: WEIGHT}'"
+        for preset in ("sft", "qlora")
+    },
     ("dpo", "data.pairs"): "give data.pairs=FILE, or data.mixture='{FILE: WEIGHT, FILE: WEIGHT}'",
 }
 """The preset and the path for which there may be another instead, and what is said of that."""
@@ -37,7 +42,7 @@ PIPELINES = {"toy": [], "hh-minilm-cpu": ON_PAIRS, "smollm2-cpu": ON_PAIRS}
 def test_preset_is_read(preset: str, tmp_path: Path) -> None:
     run = load_run(preset, [*(MUST_BE_GIVEN | PIPELINES)[preset], f"storage.path={tmp_path}"])
     assert run.name == preset
-    expected = preset if preset in MUST_BE_GIVEN else "pipeline"
+    expected = {"qlora": "sft"}.get(preset, preset) if preset in MUST_BE_GIVEN else "pipeline"
     assert run.kind == ("ppo" if "data.prompts=prompts.jsonl" in MUST_BE_GIVEN.get(preset, []) else expected)
 
 

@@ -28,6 +28,8 @@ OWNERS = {
     "_hp_mapping": "deepspeed.utils.tensor_fragment",
     "_active_adapter": "peft.tuners.tuners_utils",
     "_disable_adapters": "peft.tuners.tuners_utils",
+    "_keep_in_fp32_modules": "transformers.modeling_utils",
+    "_commit_hash": "transformers.configuration_utils",
 }
 """Private attribute that the code reads -> the module that makes it."""
 

@@ -13,7 +13,7 @@ from plumbob.configs.settings.algorithms import (
     OnlineDpo,
     TruncatedImportance,
 )
-from plumbob.configs.settings.models import TeacherSettings
+from plumbob.configs.settings.models import PolicySettings, TeacherSettings
 from plumbob.configs.settings.offline_objectives import RewardObjective, reads_prompt
 from plumbob.configs.settings.reward_parts import EnvironmentPart
 from plumbob.configs.settings.rewards import RewardGroupSettings, no_reward
@@ -185,6 +185,24 @@ def check_teachers(ppo: PpoSettings, teachers: Sequence[TeacherSettings], column
         raise ValueError(
             f"ppo.policy_loss.kind=gspo has one ratio for a whole response, and {kind} grades each token: set "
             f"ppo.policy_loss.kind=clipped"
+        )
+
+
+def check_quantised_base(policy: PolicySettings, rollout: RolloutSettings, ppo: PpoSettings) -> None:
+    """Where the sampler's weights are not the learner's, something must correct for it."""
+    if rollout.quantised_base == "dequantised":
+        return
+    sampled = "rollout.quantised_base=stored"
+    if policy.quantization is None:
+        raise ValueError(f"{sampled} is about a policy in few bits, and policy.quantization is not set: leave it out")
+    unread = {
+        "ppo.importance.kind=none": isinstance(ppo.importance, NoImportance),
+        "ppo.estimator.kind=online-dpo": isinstance(ppo.estimator, OnlineDpo),
+    }
+    for uncorrected in (key for key, is_set in unread.items() if is_set):
+        raise ValueError(
+            f"{sampled} samples from other weights than those that policy.quantization trains on, and {uncorrected} "
+            f"corrects nothing of that: set rollout.quantised_base=dequantised"
         )
 
 

@@ -1,13 +1,14 @@
 """Which models: made from scratch, a folder or a hub name; and what of them is trained."""
 
-from dataclasses import dataclass, field
-from typing import Annotated, ClassVar
+from dataclasses import dataclass, field, replace
+from typing import Annotated, ClassVar, Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from plumbob.configs.base import Dtype, ModelName, NumTokens, Settings
 from plumbob.configs.settings.tuning.adapters import LoraTuning
 from plumbob.configs.settings.tuning.any_tuning import AlignmentTuning, Tuning
+from plumbob.configs.settings.tuning.quantization import Nf4Quantization, check_is_frozen
 from plumbob.configs.settings.tuning.weights import FullTuning
 
 POLICY_MODEL, POLICY_BASELINE = "policy.model", "policy.baseline"
@@ -29,12 +30,14 @@ class ModelRef:
         setting: dotted key that named it; the same model named by two settings is one model.
         trust_remote_code: run the Python code that comes with the model.
         dtype: of its weights.
+        quantization: how those that stay frozen are kept in fewer bits; None keeps them in `dtype`.
     """
 
     name: str
     setting: str = field(compare=False)
     trust_remote_code: bool = False
     dtype: Dtype = "float32"
+    quantization: Nf4Quantization | None = None
 
     def __str__(self) -> str:
         return f"{self.setting}={self.name}"
@@ -94,10 +97,21 @@ class NamedPolicySettings(PolicyBaseSettings):
 class PolicySettings(NamedPolicySettings):
     """The language model of supervised fine-tuning."""
 
+    quantization: Nf4Quantization | None = None
+    """Keeps the weights that adapters stand beside in fewer bits (QLoRA); None keeps them in `dtype`."""
     tuning: Tuning = LoraTuning()
 
+    @property
+    def ref(self) -> ModelRef:
+        return replace(super().ref, quantization=self.quantization)
 
-class AlignedPolicySettings(NamedPolicySettings):
+    @model_validator(mode="after")
+    def _check_quantization(self) -> Self:
+        check_is_frozen(self.quantization, self.tuning)
+        return self
+
+
+class AlignedPolicySettings(PolicySettings):
     """The language model of an alignment stage, which trains a LoRA adapter on a frozen base."""
 
     tuning: AlignmentTuning = LoraTuning()

@@ -161,6 +161,9 @@ class RolloutSettings(WorkerGroupSettings):
     None merges on a CPU in float32, with models that this is known to be exact for. Merged weights that are rounded to
     bfloat16 are a little further from the learner's policy. `summary.json` says which it was.
     """
+    quantised_base: Literal["dequantised", "stored"] = "dequantised"
+    """What is sampled from where the policy has a `quantization`: the floats that the learners compute with, which each
+    host writes once into ~/.cache/plumbob/models; or the model as it is stored, which is another policy."""
     tensor_parallel: Changeable[NumGpus] = 1
     """GPUs that share one copy of the model."""
     temperature: Positive = 1.0

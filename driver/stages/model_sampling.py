@@ -22,8 +22,9 @@ FIRST_SERVED_VERSION = 1_000_000
 def sampler_spec(opened: OpenedPolicy, rollout: RolloutSettings, lora_rank: int) -> SamplerSpec:
     """What rollout workers are made from; each puts its own name in."""
     adapter = serving_of(rollout, opened)
+    quantization = opened.ref.quantization if rollout.quantised_base == "dequantised" else None
     return SamplerSpec(
-        model=replace(opened.ref, name=absolute(opened.source.base)),
+        model=replace(opened.ref, name=absolute(opened.source.base), quantization=quantization),
         worker="",
         engine=rollout.engine,
         temperature=rollout.temperature,

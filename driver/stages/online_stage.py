@@ -41,6 +41,12 @@ UNUSED_ENVIRONMENT = (
     "reward.parts has no part of kind environment"
 )
 
+SAMPLES_FROM_STORED = (
+    "rollout workers sample from the weights as they are stored, and the learners compute with them in 4 bits: the "
+    "first step measures how far apart the two are (sampler_gap_mean), ppo.importance corrects for it, and past "
+    "ppo.monitors.sampler_gap.bound the run says so, or ends"
+)
+
 Rule = Callable[[str, str], float]
 """(prompt, response) -> how good the response is."""
 
@@ -83,6 +89,8 @@ def prepare(run: PpoRun, rule: Rule | None = None) -> PreparedStage:
     notes = data.notes if is_watched else (*data.notes, NO_SECOND_REWARD_MODEL)
     if run.rollout.environment is not None and not has_environment_part(run.reward):
         notes = (*notes, UNUSED_ENVIRONMENT)
+    if run.rollout.quantised_base == "stored":
+        notes = (*notes, SAMPLES_FROM_STORED)
     return training_stage(notes, train, data.rows, longest)
 
 

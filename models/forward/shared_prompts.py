@@ -121,7 +121,8 @@ def can_share(backbone: Any) -> bool:
         return False
     finally:
         backbone.train(was_training)
-    bound = (1e-4 if whole.dtype == torch.float32 else 5e-2) * float(whole.abs().max())
+    products = {whole.dtype, *(getattr(each, "compute_dtype", None) for each in backbone.modules())} - {None}
+    bound = (1e-4 if products == {torch.float32} else 5e-2) * float(whole.abs().max())
     return found.shape == whole.shape and float((found - whole).abs().max()) <= bound
 
 

@@ -73,13 +73,13 @@ class Trained:
 
     Attributes:
         num_parameters: that are trained.
-        num_frozen: further ones that stay as they are.
-        weight_bytes: of one parameter.
+        frozen_bytes: of what stays as it is beside them.
+        weight_bytes: of one parameter that is trained.
         zero_stage, num_ranks: how the ranks share what they hold.
     """
 
     num_parameters: int
-    num_frozen: int
+    frozen_bytes: int
     weight_bytes: int
     zero_stage: Literal[0, 1, 2, 3]
     num_ranks: int
@@ -109,7 +109,7 @@ def learner_memory(model: ModelSizes, trained: Trained, batch: MicroBatch) -> Me
     activations were in; or a checkpoint, when the rank's share of weights and moments is copied into that.
     """
     num, weight, shares = trained.num_parameters, trained.weight_bytes, trained.num_ranks
-    held = weight * (num + trained.num_frozen)
+    held = weight * num + trained.frozen_bytes
     share = FLOAT32 * num // shares
     match trained.zero_stage:
         case 0:  # Several ranks add up their gradients in a copy.
@@ -119,7 +119,7 @@ def learner_memory(model: ModelSizes, trained: Trained, batch: MicroBatch) -> Me
         case 3:  # The share's gradients have a buffer from the beginning; weights are gathered where they are used.
             held //= shares
             optimizer, clipped = 4 * share, 4 * weight * num
-    allocated = ALLOCATED_BESIDE_ADAPTERS if trained.num_frozen else ALLOCATED
+    allocated = ALLOCATED_BESIDE_ADAPTERS if trained.frozen_bytes else ALLOCATED
     forward, predicted = activations(model, batch, weight, allocated), logits(model, batch, weight)
     gradients = max(clipped, 3 * share - forward - predicted)
     return MemoryEstimate(

@@ -1,6 +1,7 @@
 """From a sampler's settings to the sampler, vLLM or transformers, and to what its engine does with adapters."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import assert_never
 
 from plumbob.configs.base import Dtype
@@ -13,11 +14,13 @@ from plumbob.configs.settings.workers import (
 )
 from plumbob.models.loading import OpenedModel
 from plumbob.models.tuning.adapter_support import WHAT_PEFT_LOADS, AdapterSupport
+from plumbob.rollout.samplers.dequantised_base import dequantised
 from plumbob.rollout.samplers.sampler import Sampler, SamplerSpec
 from plumbob.rollout.samplers.vllm.support import MERGED_SUPPORT, VLLM_SUPPORT
 
 
 def open_sampler(spec: SamplerSpec) -> Sampler:
+    spec = replace(spec, model=dequantised(spec.model))
     match spec.engine:
         case VllmEngine():
             from plumbob.rollout.samplers.vllm.vllm_sampler import VllmSampler

@@ -28,8 +28,9 @@ from tests.support.terminal import Terminal
 
 
 @pytest.fixture(scope="package")
-def ray_address() -> Iterator[str]:
+def ray_address(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """One Ray of 4 CPUs that runs join, as they do on a cluster: starting one for each of them would take minutes."""
+    os.environ["XDG_CACHE_HOME"] = str(tmp_path_factory.mktemp("cache"))  # Where rollout workers write bases as floats.
     os.environ.setdefault("RAY_AUTH_TOKEN", secrets.token_hex(32))
     # As `ray start` does. A private Ray, which other tests start, makes this process expect a token from its callers.
     maybe_enable_token_auth_if_token_available()

@@ -17,6 +17,7 @@ from transformers import LlamaConfig, LlamaForCausalLM
 from plumbob.configs.settings.algorithms import Clipped, Gae
 from plumbob.configs.settings.training import PpoSettings
 from plumbob.configs.settings.tuning.adapters import LoraTuning
+from plumbob.configs.settings.tuning.quantization import Nf4Quantization
 from plumbob.configs.settings.workers import LearnerSettings
 from plumbob.models.adapter import ModelRole
 from plumbob.models.policy import PolicyModel
@@ -115,6 +116,7 @@ class LearnerCase:
     seed: int = 0
     lora_rank: int = 3
     teachers: tuple[Path, ...] = ()
+    quantization: Nf4Quantization | None = None
 
 
 PPO = PpoSettings(
@@ -130,7 +132,8 @@ def tiny_learner(case: LearnerCase, ppo: PpoSettings = PPO, passes: tuple[Pass[A
     tuning = LoraTuning(rank=case.lora_rank, alpha=2.0 * case.lora_rank)
     critic = ppo.estimator if isinstance(ppo.estimator, Gae) else None
     roles = ROLES if critic else ROLES[:2]
-    model = method_of(tuning).policy(opened_policy(case.folder), roles, case.seed)
+    opened = opened_policy(case.folder, quantization=case.quantization)
+    model = method_of(tuning).policy(opened, roles, case.seed)
     _randomise(model, case)
     add_teachers(model, [opened_policy(folder) for folder in case.teachers])
     if case.gradient_checkpointing:

@@ -77,6 +77,16 @@ def test_every_role_of_an_adapter_has_weights_of_its_own(policy: str, tmp_path: 
     assert set(found) == {"learner", "rollout", "scorer"}
 
 
+def test_a_base_in_4_bits(policy: str) -> None:
+    given = (f"policy.model={policy}", "data.pairs=p", "policy.tuning.rank=4")
+    quantised = ("policy.quantization.kind=nf4", "policy.quantization.double_quantization=false")
+    whole, base = learner_of("dpo", *given, longest=20), learner_of("dpo", *given, *quantised, longest=20)
+    # All linear layers of the two blocks: 4.5 bits instead of 32. Norms, embeddings, head and the adapter stay.
+    linear = 2 * (BLOCK - 2 * 128)
+    assert whole.weights - base.weights == linear * (4 - 4.5 / 8)
+    assert (base.optimizer, base.activations) == (whole.optimizer, whole.activations)
+
+
 def test_teachers_are_held_beside_the_policy(policy: str, tmp_path: Path) -> None:
     save_adapter(make_adapter(policy, version=0, seed=0, rank=4), tmp_path / "adapter")
     number = num_parameters(policy)

@@ -59,7 +59,7 @@ def test_what_is_trained_whole(
 
 
 def test_an_adapter_costs_its_own_moments_and_gradients_alone() -> None:
-    trained = Trained(1000, 102_000, weight_bytes=4, zero_stage=2, num_ranks=1)
+    trained = Trained(1000, 4 * 102_000, weight_bytes=4, zero_stage=2, num_ranks=1)
     found = learner_memory(SIZES, trained, BATCH)
     assert (found.weights, found.optimizer, found.gradients) == (4 * 103_000, 12_000, 12_000)
     assert found.certain == 4 * 103_000 + 12_000
@@ -68,8 +68,8 @@ def test_an_adapter_costs_its_own_moments_and_gradients_alone() -> None:
 
 def test_adapters_leave_the_allocator_more_to_keep(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(memory, "ALLOCATED_BESIDE_ADAPTERS", 2.0)
-    for num_frozen, times in ((0, 1), (100_000, 2)):
-        trained = Trained(1000, num_frozen, weight_bytes=4, zero_stage=2, num_ranks=1)
+    for frozen_bytes, times in ((0, 1), (100_000, 2)):
+        trained = Trained(1000, frozen_bytes, weight_bytes=4, zero_stage=2, num_ranks=1)
         assert learner_memory(SIZES, trained, BATCH).activations == times * FORWARD["activations"]
 
 

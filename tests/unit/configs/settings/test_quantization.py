@@ -1,0 +1,67 @@
+"""Frozen weights of few bits: with which settings they go together, and what a weight takes."""
+
+import pytest
+
+from plumbob.configs.load_run import load_run
+from plumbob.configs.runs import DpoRun, KtoRun, PpoRun, SftRun
+from plumbob.configs.settings.tuning.quantization import Nf4Quantization
+from plumbob.core.errors import UserError
+
+NF4 = "policy.quantization.kind=nf4"
+GIVEN = {
+    "sft": ["policy.model=m", "data.demonstrations=d"],
+    "dpo": ["policy.model=m", "data.pairs=p"],
+    "kto": ["policy.model=m", "data.labelled=l"],
+    "ppo": ["policy.model=m", "reward.model=r", "data.prompts=p"],
+}
+STORED = "rollout.quantised_base=stored"
+
+
+def error(preset: str, *overrides: str) -> str:
+    with pytest.raises(UserError) as caught:
+        load_run(preset, [*GIVEN[preset], *overrides])
+    (line,) = str(caught.value).splitlines()
+    return line
+
+
+@pytest.mark.parametrize("preset", GIVEN)
+def test_every_stage_that_trains_adapters_takes_it(preset: str) -> None:
+    run = load_run(preset, [*GIVEN[preset], NF4, "policy.quantization.block_size=128"])
+    assert isinstance(run, SftRun | DpoRun | KtoRun | PpoRun)
+    assert run.policy.ref.quantization == run.policy.quantization == Nf4Quantization(block_size=128)
+    plain = load_run(preset, GIVEN[preset])
+    assert isinstance(plain, SftRun | DpoRun | KtoRun | PpoRun) and plain.policy.ref.quantization is None
+
+
+def test_it_is_for_frozen_weights() -> None:
+    message = error("sft", NF4, "policy.tuning.kind=full")
+    assert "policy.quantization.kind=nf4 keeps the policy's weights frozen in 4 bits" in message
+    assert message.endswith("set policy.tuning.kind=lora, or leave policy.quantization out")
+
+
+def test_a_block_is_of_a_size_that_there_is() -> None:
+    assert "policy.quantization.block_size" in error("dpo", NF4, "policy.quantization.block_size=48")
+
+
+def test_a_sampler_of_other_weights_is_corrected_for() -> None:
+    run = load_run("ppo", [*GIVEN["ppo"], NF4, STORED])
+    assert isinstance(run, PpoRun) and run.rollout.quantised_base == "stored"
+    none = error("ppo", NF4, STORED, "ppo.importance.kind=none")
+    assert "ppo.importance.kind=none corrects nothing of that: set rollout.quantised_base=dequantised" in none
+    pairs = error("ppo", NF4, STORED, "ppo.estimator.kind=online-dpo", "ppo.samples_per_prompt=4")
+    assert "ppo.estimator.kind=online-dpo corrects nothing of that" in pairs
+    assert "policy.quantization is not set: leave it out" in error("ppo", STORED)
+    assert load_run("ppo", [*GIVEN["ppo"], NF4, "ppo.importance.kind=none"])
+
+
+@pytest.mark.parametrize(
+    ("settings", "bits"),
+    [
+        # A scale of 32 bits for 64 weights; of 8 bits, and 32 bits for 256 of these.
+        (Nf4Quantization(double_quantization=False), 4 + 0.5),
+        (Nf4Quantization(), 4 + 0.125 + 0.001953125),
+        (Nf4Quantization(double_quantization=False, block_size=256), 4 + 0.125),
+    ],
+)
+def test_bits_of_a_weight(settings: Nf4Quantization, bits: float) -> None:
+    assert settings.bits_per_weight == bits
