@@ -18,7 +18,6 @@ MUST_BE_GIVEN = {
     **dict.fromkeys(ONLINE_PRESETS, ONLINE),
     "smollm2-instructions": ["data.prompts=prompts.jsonl"],
     "verifiable": ["policy.model=sft", "data.prompts=prompts.jsonl"],
-    "smollm2-instructions": ["data.prompts=prompts.jsonl"],
     "distill": ["policy.model=sft", "teachers=[{model: larger}]", "data.prompts=prompts.jsonl"],
     "dpo": ["policy.model=sft", "data.pairs=pairs.jsonl"],
     "kto": ["policy.model=sft", "data.labelled=labelled.jsonl"],
