@@ -46,7 +46,9 @@ def heldout_nats(folder: str, rows: list[dict[str, str]]) -> float:
     """Of a token of the responses and their EOS, by plain transformers and peft."""
     tokenizer, model, found = AutoTokenizer.from_pretrained(folder), load_plain_nf4(folder), []
     for row in rows:
-        prompt, response = (tokenizer(row[name], add_special_tokens=False).input_ids for name in ("prompt", "response"))
+        prompt, response = (
+            tokenizer(row[name], add_special_tokens=False).input_ids for name in ("prompt", "completion")
+        )
         found.append(plain_logprobs(model, prompt, [*response, tokenizer.eos_token_id], 1.0))
     return -float(np.concatenate(found).mean(dtype=np.float64))
 
