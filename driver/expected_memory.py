@@ -1,13 +1,11 @@
 """How much memory each worker of a run is expected to take, told before anything is loaded."""
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 from typing import assert_never
 
 from transformers import AutoModelForCausalLM, AutoModelForMaskedLM, AutoModelForSequenceClassification
 
 from plumbob.cluster.resources import Expected, WorkerRole
-from plumbob.configs.base import Dtype
 from plumbob.configs.runs import (
     AnyRun,
     DpoRun,
@@ -25,7 +23,6 @@ from plumbob.configs.settings.algorithms import Estimator, OnlineDpo, algorithm_
 from plumbob.configs.settings.data import LengthSettings
 from plumbob.configs.settings.models import ModelRef, NewBertSettings, NewLlamaSettings
 from plumbob.configs.settings.rewards import RewardGroupSettings
-from plumbob.configs.settings.tuning.any_tuning import Tuning
 from plumbob.configs.settings.workers import (
     LearnerRankSettings,
     LearnerSettings,
@@ -34,11 +31,11 @@ from plumbob.configs.settings.workers import (
     VllmEngine,
 )
 from plumbob.core.errors import UserError
+from plumbob.driver.expected_policy import BYTES, ExpectedPolicy, expected_policy
 from plumbob.models.adapter import WEIGHTS_FILE, ModelRole
 from plumbob.models.from_scratch import empty_bert, empty_llama
 from plumbob.models.loading import open_baseline, open_model, open_policy
-from plumbob.models.quantization.quantised_layers import base_bytes
-from plumbob.models.sizes.config_sizes import ModelSizes, sizes_of
+from plumbob.models.sizes.config_sizes import sizes_of
 from plumbob.models.sizes.memory import (
     MemoryEstimate,
     MicroBatch,
@@ -50,12 +47,9 @@ from plumbob.models.sizes.memory import (
     transformers_memory,
     vllm_memory,
 )
-from plumbob.models.tuning.lora import num_adapter_parameters
 from plumbob.models.weight_files import num_stored
 from plumbob.rollout.samplers.open_sampler import adapter_serving
 from plumbob.trainers.online.ppo import roles_of
-
-BYTES = {"float32": 4, "bfloat16": 2}
 
 RESPONSES_OF_A_PAIR = 2
 
@@ -85,18 +79,18 @@ def _of_roles(run: LearnerRun, longest: int | None) -> Iterator[tuple[WorkerRole
             rows = 1 if run.data.kind == "scores" else RESPONSES_OF_A_PAIR
             yield "learner", _encoder(run.reward.encoder, run.learner, rows * run.reward.max_tokens)
             if run.calibration.policy_ref is not None:
-                policy = _policy(run.calibration.policy_ref, None)
+                policy = expected_policy(run.calibration.policy_ref, None)
                 yield "rollout", _sampler(policy, run.rollout, run.data.max_prompt_tokens)
         case SftRun():
-            policy = _policy(run.policy.ref, run.policy.tuning)
+            policy = expected_policy(run.policy.ref, run.policy.tuning)
             yield "learner", _learner(policy, ("policy",), run.learner, _longest(policy, longest, run.data))
         case DpoRun() | KtoRun():
-            policy = _policy(run.policy.ref, run.policy.tuning)
+            policy = expected_policy(run.policy.ref, run.policy.tuning)
             rows = RESPONSES_OF_A_PAIR if isinstance(run, DpoRun) else 1
             tokens = rows * _longest(policy, longest, run.data)
             yield "learner", _learner(policy, ("policy", "reference"), run.learner, tokens)
         case PpoRun():
-            policy = _policy(run.policy.ref, run.policy.tuning)
+            policy = expected_policy(run.policy.ref, run.policy.tuning)
             prompt = run.data.max_prompt_tokens
             tokens = longest or min(policy.num_positions, prompt + run.rollout.max_tokens)
             learner = _online(policy, run.ppo.estimator, run.learner, tokens, run.rollout.max_tokens)
@@ -116,7 +110,7 @@ def _of_evaluation(run: EvalRun) -> Iterator[tuple[WorkerRole, MemoryEstimate]]:
     yield "scorer", _scorer(run.reward)
     if run.policy is None:
         return
-    yield "rollout", _sampler(_policy(run.policy.ref, None), run.rollout, run.data.max_prompt_tokens)
+    yield "rollout", _sampler(expected_policy(run.policy.ref, None), run.rollout, run.data.max_prompt_tokens)
     baseline = open_baseline(run.policy)
     if baseline is not None:
         sizes = sizes_of(baseline.empty(AutoModelForCausalLM))
@@ -136,7 +130,8 @@ def _of_pipeline(run: PipelineRun) -> Expected:
     if isinstance(encoder, NewBertSettings):
         masked = _encoder(encoder, learner, run.pretrain_encoder.block_tokens, is_masked_lm=True)
         stages["pretrain-encoder"] = {"learner": masked}
-    tuned, aligned = (_policy(run.policy.ref, tuning, dtype) for tuning in (run.policy.sft_tuning, run.policy.tuning))
+    tunings = (run.policy.sft_tuning, run.policy.tuning)
+    tuned, aligned = (expected_policy(run.policy.ref, tuning, dtype) for tuning in tunings)
     longest = _longest(aligned, None, data)
     sampled = min(aligned.num_positions, data.max_prompt_tokens + run.rollout.max_tokens)
     online = _online(aligned, run.ppo.estimator, learner, sampled, run.rollout.max_tokens)
@@ -156,55 +151,12 @@ def _of_pipeline(run: PipelineRun) -> Expected:
 # --------------------------------------------------------------------------------------------------------------- roles
 
 
-@dataclass(frozen=True)
-class _Policy:
-    """A causal model and what is put on it.
-
-    Attributes:
-        base_bytes: of the model's own weights in a learner, which may keep them in few bits.
-        num_trained: parameters of one role that is trained.
-        num_begun: of the adapter that it begins from, 0 where that is a full model.
-        is_full: all of the model is trained.
-    """
-
-    architecture: str
-    dtype: Dtype
-    sizes: ModelSizes
-    weight_bytes: int
-    num_positions: int
-    base_bytes: int
-    num_trained: int
-    num_begun: int
-    is_full: bool
-
-
-def _policy(ref: ModelRef | NewLlamaSettings, tuning: Tuning | None, new_dtype: Dtype = "float32") -> _Policy:
-    """`new_dtype`: of the weights of a model that is made from scratch, as later stages load it."""
-    begun, positions = 0, 0
-    if isinstance(ref, ModelRef):
-        opened = open_policy(ref)
-        model, positions = opened.empty(AutoModelForCausalLM), opened.num_positions
-        if opened.source.adapter is not None:
-            begun = num_stored(opened.source.adapter / WEIGHTS_FILE)
-    else:
-        model, positions = empty_llama(ref), ref.max_positions
-    sizes = sizes_of(model)
-    is_full = tuning is not None and tuning.kind == "full"
-    if tuning is None or tuning.kind == "full":
-        trained = sizes.num_parameters if is_full else 0
-    else:
-        trained = begun or num_adapter_parameters(model, tuning)
-    dtype = ref.dtype if isinstance(ref, ModelRef) else new_dtype
-    held = base_bytes(model, BYTES[dtype], ref.quantization if isinstance(ref, ModelRef) else None)
-    return _Policy(type(model).__name__, dtype, sizes, BYTES[dtype], positions, held, trained, begun, is_full)
-
-
-def _longest(policy: _Policy, longest: int | None, data: LengthSettings) -> int:
+def _longest(policy: ExpectedPolicy, longest: int | None, data: LengthSettings) -> int:
     return longest or min(policy.num_positions, data.max_prompt_tokens + data.max_response_tokens)
 
 
 def _online(
-    policy: _Policy, estimator: Estimator, learner: LearnerSettings, tokens: int, max_tokens: int
+    policy: ExpectedPolicy, estimator: Estimator, learner: LearnerSettings, tokens: int, max_tokens: int
 ) -> MemoryEstimate:
     """`tokens`: of a whole sequence, of which a row has one, or the two of a pair."""
     rows = RESPONSES_OF_A_PAIR if isinstance(estimator, OnlineDpo) else 1
@@ -232,7 +184,7 @@ def _encoder(
 
 
 def _learner(
-    policy: _Policy,
+    policy: ExpectedPolicy,
     roles: tuple[ModelRole, ...],
     learner: LearnerSettings,
     row_tokens: int,
@@ -242,19 +194,22 @@ def _learner(
     if policy.is_full:
         trained, frozen = policy.num_trained, 0
     else:
-        trained = policy.num_trained * (1 + ("value" in roles))
-        frozen = policy.base_bytes + policy.weight_bytes * (policy.num_begun if "reference" in roles else 0)
+        num_trained_roles = 1 + ("value" in roles)
+        trained = policy.num_trained * num_trained_roles
+        beside = policy.num_shared + policy.num_start * num_trained_roles
+        beside += policy.num_begun if "reference" in roles else 0
+        frozen = policy.base_bytes + policy.weight_bytes * beside
     stage = learner.resolved_zero_stage(not policy.is_full or policy.weight_bytes == BYTES["float32"])
     held = Trained(trained, frozen, policy.weight_bytes, stage, learner.num_workers)
     batch = _micro_batch(learner, row_tokens, row_tokens if row_predicted is None else row_predicted)
     return learner_memory(policy.sizes, held, batch)
 
 
-def _beside_teachers(learner: MemoryEstimate, policy: _Policy, run: PpoRun, row_tokens: int) -> MemoryEstimate:
+def _beside_teachers(learner: MemoryEstimate, policy: ExpectedPolicy, run: PpoRun, row_tokens: int) -> MemoryEstimate:
     """Of a policy's learner, with the frozen models that grade it."""
     stage = run.learner.resolved_zero_stage(not policy.is_full or policy.weight_bytes == BYTES["float32"])
     num_shares = run.learner.num_workers if stage == 3 else 1
-    teachers = [_policy(ref, None) for ref in run.teacher_refs]
+    teachers = [expected_policy(ref, None) for ref in run.teacher_refs]
     batch = _micro_batch(run.learner, row_tokens, run.rollout.max_tokens)
     return beside_teachers(
         learner, [(one.sizes, one.num_begun, one.weight_bytes) for one in teachers], num_shares, batch
@@ -267,10 +222,11 @@ def _micro_batch(learner: LearnerRankSettings, row_tokens: int, row_predicted: i
     return MicroBatch(rows * row_tokens, rows * row_predicted, checkpoints, learner.autocast)
 
 
-def _sampler(policy: _Policy, rollout: RolloutSettings, max_prompt_tokens: int) -> MemoryEstimate:
-    adapters = NUM_ADAPTERS_HELD * policy.num_trained
+def _sampler(policy: ExpectedPolicy, rollout: RolloutSettings, max_prompt_tokens: int) -> MemoryEstimate:
+    adapters = NUM_ADAPTERS_HELD * (policy.num_trained + policy.num_start) + policy.num_shared
     has_adapter = not policy.is_full and policy.num_trained + policy.num_begun > 0
-    if has_adapter and adapter_serving(rollout, policy.dtype, (policy.architecture,)) == "merged":
+    serving = adapter_serving(rollout, policy.dtype, (policy.architecture,), policy.is_plain_lora)
+    if has_adapter and serving == "merged":
         adapters = policy.sizes.num_parameters  # The base, from which each version is merged anew.
     match rollout.engine:
         case VllmEngine(kv_cache_gib=gib, max_num_seqs=at_once):

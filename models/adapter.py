@@ -22,7 +22,7 @@ ModelRole = Literal["policy", "reference", "value", "teacher"]
 
 @dataclass(frozen=True)
 class Adapter:
-    """One version of a LoRA adapter.
+    """One version of an adapter.
 
     Attributes:
         version: the learner's policy version; 0 before the first update.

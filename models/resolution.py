@@ -9,6 +9,7 @@ from typing import Any
 
 from plumbob.configs.paths import folders_of_base
 from plumbob.configs.settings.models import ModelRef
+from plumbob.configs.settings.tuning.adapters import Ia3Tuning
 from plumbob.configs.settings.tuning.any_tuning import ADAPTER_TYPES
 from plumbob.core.errors import UserError
 from plumbob.core.outside import from_outside, read_json_object
@@ -22,6 +23,9 @@ MODEL_FILES = ("config.json", CONFIG_FILE)
 """By which a folder is known as a model's or an adapter's."""
 
 HUB_NAME = re.compile(r"[A-Za-z0-9_][\w.-]*(/[A-Za-z0-9_][\w.-]*)?", re.ASCII)
+
+RANKED_TYPES = tuple(kind for kind in ADAPTER_TYPES if kind != Ia3Tuning.peft_type)
+"""Adapters that have a rank."""
 
 MAX_RANK = 65_536
 """Of an adapter: no wider than the layers of the largest models."""
@@ -108,16 +112,16 @@ def resolve_model(ref: ModelRef) -> ModelSource:
 
 def _resolve_adapter(ref: ModelRef, folder: Path) -> ModelSource:
     config = read_adapter_config(folder)
-    rank = config.get("r")
-    if config.get("peft_type") not in ADAPTER_TYPES or not isinstance(rank, int):
+    kind = config.get("peft_type")
+    if kind not in ADAPTER_TYPES or (kind in RANKED_TYPES and not isinstance(config.get("r"), int)):
         raise UserError(
-            f"{ref}: is an adapter of peft_type {config.get('peft_type')}, and only {', '.join(ADAPTER_TYPES)} can be "
+            f"{ref}: is an adapter of peft_type {kind}, and only {', '.join(ADAPTER_TYPES)} can be "
             f"trained further; merge it into its base first (peft's merge_and_unload) and give the result"
         )
-    if not 1 <= rank <= MAX_RANK:
+    if kind in RANKED_TYPES and not 1 <= config["r"] <= MAX_RANK:
         raise UserError(
-            f"{folder / CONFIG_FILE}: r is {rank}, and must be a whole number from 1 to {MAX_RANK:,}; save the adapter "
-            f"again"
+            f"{folder / CONFIG_FILE}: r is {config['r']}, and must be a whole number from 1 to {MAX_RANK:,}; save the "
+            f"adapter again"
         )
     check_file(folder / WEIGHTS_FILE, ref.setting)
     with from_outside(f"{BASE_KEY} of {folder}: cannot be looked for", "give a folder that may be read"):
@@ -170,11 +174,11 @@ def read_adapter_config(folder: Path) -> dict[str, Any]:
 
 
 def served_rank(source: ModelSource, new_rank: int) -> int:
-    """The LoRA rank that a sampler must hold: the largest of the model's adapter; where it has none, of a new one."""
+    """The rank that a sampler must hold: the largest of the model's adapter, 0 without one; of a new one on a model."""
     if source.adapter is None:
         return new_rank
     config = read_adapter_config(source.adapter)
-    return max(map(int, (config["r"], *(config.get("rank_pattern") or {}).values())))
+    return max(map(int, (config.get("r", 0), *(config.get("rank_pattern") or {}).values())))
 
 
 def _content(path: Path) -> bytes | None:

@@ -88,19 +88,3 @@ def served_tensors(adapter: Adapter, dtype: torch.dtype) -> dict[str, Tensor]:
         served[pair.a_name] = pair.a.to(dtype, copy=True)
         served[pair.b_name] = pair.b.to(dtype, copy=True) * pair.scaling
     return served
-
-
-def merged_weight(weight: Tensor, pair: LoraPair, dtype: torch.dtype) -> Tensor:
-    """`weight` + scaling * B A, computed in float32 and then rounded to `dtype`.
-
-    Args:
-        weight: the base's, [out, in]; [in, out] of an embedding.
-
-    Raises:
-        PublishError: the adapter is of another size.
-    """
-    update = pair.scaling * (pair.b.float() @ pair.a.float())
-    update = update.T if pair.is_embedding else update
-    if update.shape != weight.shape:
-        raise PublishError(f"{pair.b_name}: B A is {list(update.shape)} on a weight that is {list(weight.shape)}")
-    return (weight.float() + update).to(dtype)

@@ -26,6 +26,7 @@ from plumbob.driver.pipeline.pipeline_rows import pipeline_rows
 from plumbob.driver.stages.evaluation import GoldReward
 from plumbob.models.from_scratch import EOS, NEW_POLICY, PAD, check_sizes
 from plumbob.models.loading import OpenedPolicy, open_policy
+from plumbob.models.tuning.adapter_support import check_sharded, is_plain_lora
 from plumbob.models.tuning.methods import method_of
 from plumbob.models.tuning.targets import check_served
 from plumbob.reward.open_scorer import check_reward
@@ -122,22 +123,23 @@ def check_models(run: PipelineRun) -> OpenedPolicy | None:
 
 
 def _check_new_policy(run: PipelineRun, spec: NewLlamaSettings) -> None:
-    serving = adapter_serving(run.rollout, run.policy.dtype, (NEW_POLICY,))
-    support = support_of(run.rollout.engine, serving)
     check_sizes(spec, MIN_HEAD_WIDTH)
     for setting, tuning in _tunings(run.policy):
-        method_of(tuning).check_new(spec, setting, support)
+        serving = adapter_serving(run.rollout, run.policy.dtype, (NEW_POLICY,), is_plain_lora(None, tuning))
+        method_of(tuning).check_new(spec, setting, support_of(run.rollout.engine, serving))
+        check_sharded(f"the new {spec.setting}", None, tuning, run.learner)
     block = {"pretrain.block_tokens": run.pretrain.block_tokens}
     check_limits(block, spec.max_positions, f"{spec.setting}.max_positions")
 
 
 def _open_policy(run: PipelineRun, ref: ModelRef) -> OpenedPolicy:
     opened = open_policy(ref)
-    support = support_for(run.rollout, opened)
     _ = opened.tokenizer
-    check_served(opened, support)
+    check_served(opened, support_for(run.rollout, opened))
     for setting, tuning in _tunings(run.policy):
+        support = support_for(run.rollout, opened, tuning)
         method_of(tuning).check(opened, setting, ("policy", "reference", "value"), support)
+        check_sharded(ref, opened.source.adapter, tuning, run.learner)
     return opened
 
 

@@ -5,6 +5,7 @@ from dataclasses import replace
 from plumbob.cluster.session import Session
 from plumbob.cluster.worker_groups import SamplerGroup
 from plumbob.configs.paths import absolute
+from plumbob.configs.settings.tuning.any_tuning import Tuning
 from plumbob.configs.settings.workers import RolloutSettings
 from plumbob.models.adapter import load_adapter
 from plumbob.models.loading import OpenedPolicy
@@ -19,9 +20,11 @@ FIRST_SERVED_VERSION = 1_000_000
 """Versions of adapters that were not just trained; a loop's own count from 0, and an engine may serve both in turn."""
 
 
-def sampler_spec(opened: OpenedPolicy, rollout: RolloutSettings, lora_rank: int) -> SamplerSpec:
-    """What rollout workers are made from; each puts its own name in."""
-    adapter = serving_of(rollout, opened)
+def sampler_spec(
+    opened: OpenedPolicy, rollout: RolloutSettings, lora_rank: int, tuning: Tuning | None = None
+) -> SamplerSpec:
+    """What rollout workers are made from; each puts its own name in. `tuning` is what a full model is trained by."""
+    adapter = serving_of(rollout, opened, tuning)
     quantization = opened.ref.quantization if rollout.quantised_base == "dequantised" else None
     return SamplerSpec(
         model=replace(opened.ref, name=absolute(opened.source.base), quantization=quantization),

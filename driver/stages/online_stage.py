@@ -16,7 +16,7 @@ from plumbob.reward.open_scorer import check_reward, open_scorer
 from plumbob.reward.reward_models.dialogue_form import FormScorer, RewardPrompts
 from plumbob.reward.scorer import Scorer, Unrewarded
 from plumbob.reward.second_judge import SecondRewardScorer
-from plumbob.rollout.samplers.open_sampler import serving_of
+from plumbob.rollout.samplers.open_sampler import serving_notes, serving_of
 from plumbob.trainers.learner.checkpoint import Checkpoints
 from plumbob.trainers.metrics.metrics_log import MetricsLog
 from plumbob.trainers.metrics.stage_result import StageResult
@@ -82,13 +82,15 @@ def prepare(run: PpoRun, rule: Rule | None = None) -> PreparedStage:
             loop(run, data.pad_id, state, workers, checkpoints, recorder)
         workers.learners.export(context.folder / "policy")
         result = _result(context, run, data, state, workers)
-        return result.with_metrics({"rollout_adapter": serving_of(run.rollout, opened)})
+        serving = serving_of(run.rollout, opened, run.policy.tuning)
+        return result.with_metrics({"rollout_adapter": serving})
 
     longest = max(len(prompt.ids) for prompt in data.train) + run.rollout.max_tokens
     is_watched = has_judge or run.reward is None
     notes = data.notes if is_watched else (*data.notes, NO_SECOND_REWARD_MODEL)
     if run.rollout.environment is not None and not has_environment_part(run.reward):
         notes = (*notes, UNUSED_ENVIRONMENT)
+    notes += serving_notes(run.rollout, opened, run.policy.tuning)
     if run.rollout.quantised_base == "stored":
         notes = (*notes, SAMPLES_FROM_STORED)
     return training_stage(notes, train, data.rows, longest)
@@ -98,7 +100,8 @@ def _start(
     context: StageContext, run: PpoRun, opened: OpenedPolicy, rule: Rule | None, scored: Sequence[RewardPrompts]
 ) -> PpoWorkers:
     session = context.session
-    spec = sampler_spec(opened, run.rollout, served_rank(opened.source, run.policy.tuning.rank))
+    tuning = run.policy.tuning
+    spec = sampler_spec(opened, run.rollout, served_rank(opened.source, tuning.published_rank), tuning)
     return PpoWorkers(
         *run_concurrently(
             partial(context.listener.notify, context.stage),

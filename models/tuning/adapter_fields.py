@@ -1,4 +1,4 @@
-"""What becomes of every field of PEFT's LoraConfig: who computes with it as PEFT does, and what to do where one cannot.
+"""What becomes of every field of an adapter's config: who computes with it as PEFT does, and what to do else.
 
 Whoever a stage uses an adapter for carries each field of it, or the adapter is refused before anything starts.
 """
@@ -7,20 +7,21 @@ import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Any, get_args
 
 from plumbob.core.errors import UserError
 from plumbob.models.adapter import CONFIG_FILE, ModelRole
 from plumbob.models.loading import OpenedModel
 from plumbob.models.resolution import read_adapter_config
-from plumbob.models.tuning.adapter_support import AdapterSupport
+from plumbob.models.tuning.adapter_support import AdapterSupport, AdapterUser
 
-User = ModelRole | Literal["transformers", "vLLM"]
+User = ModelRole | AdapterUser
 """Who computes with an adapter: a role on the learners' side, or a sampler's engine."""
 
 LEARNERS: frozenset[User] = frozenset(get_args(ModelRole))
 WITH_PEFT: frozenset[User] = LEARNERS | {"transformers"}
-EVERYBODY: frozenset[User] = WITH_PEFT | {"vLLM"}
+UNLESS_BESIDE: frozenset[User] = WITH_PEFT | {"merged"}
+EVERYBODY: frozenset[User] = UNLESS_BESIDE | {"vLLM"}
 NOBODY: frozenset[User] = frozenset()
 
 WHO: Mapping[User, str] = {
@@ -29,7 +30,15 @@ WHO: Mapping[User, str] = {
     "value": "a critic",
     "transformers": "the transformers sampler",
     "vLLM": "vLLM",
+    "merged": "vLLM",
 }
+
+OTHER_ENGINES: Mapping[AdapterUser, str] = {
+    "merged": "set rollout.adapter=merged",
+    "vLLM": "set rollout.adapter=lora",
+    "transformers": "set rollout.engine.kind=transformers",
+}
+"""What to set for an engine that computes with an adapter."""
 
 MERGE = "merge it into its base first (peft's merge_and_unload) and give the result"
 AS_LORA = (
@@ -50,23 +59,25 @@ class AdapterField:
         users: who computes with whatever it says, as PEFT does.
         plain: values that ask nothing of anybody, beside None, False, and what is empty.
         instead: what to do with an adapter that has it, where somebody cannot.
+        asks_when_off: whether it is False that asks something.
     """
 
     users: frozenset[User]
     plain: tuple[Any, ...] = ()
     instead: str = MERGE
+    asks_when_off: bool = False
 
     def is_set(self, value: object) -> bool:
-        return bool(value) and value not in self.plain
+        return value is False if self.asks_when_off else bool(value) and value not in self.plain
 
 
 CARRIED = AdapterField(EVERYBODY)
 BY_PEFT = AdapterField(WITH_PEFT)
+MERGED_OR_PEFT = AdapterField(UNLESS_BESIDE)
 REFUSED = AdapterField(NOBODY)
 
-FIELDS: Mapping[str, AdapterField] = {
+_OF_ANY: Mapping[str, AdapterField] = {
     # What the adapter is on, and what wrote it.
-    "peft_type": CARRIED,
     "auto_mapping": CARRIED,
     "peft_version": CARRIED,
     "base_model_name_or_path": CARRIED,
@@ -79,28 +90,34 @@ FIELDS: Mapping[str, AdapterField] = {
         ("main",),
         "download that revision of the base, write its folder into base_model_name_or_path, and null here",
     ),
-    # B A x on the targets, with the scale of each. Saved tensors and names say which, so that any engine follows.
-    "r": CARRIED,
-    "lora_alpha": CARRIED,
-    "use_rslora": CARRIED,
-    "rank_pattern": CARRIED,
-    "alpha_pattern": CARRIED,
+    # Which modules. Saved tensors say which, so that any engine follows.
     "target_modules": CARRIED,
     "exclude_modules": CARRIED,
     "layers_to_transform": CARRIED,
     "layers_pattern": CARRIED,
     "fan_in_fan_out": CARRIED,
+    "modules_to_save": BY_PEFT,
+    # Weights of the base itself, of which there is one for all roles; PEFT allows one adapter with it.
+    "bias": AdapterField(NOBODY, ("none",)),
+}
+
+FIELDS: Mapping[str, AdapterField] = {
+    **_OF_ANY,
+    "peft_type": CARRIED,
+    # B A x on the targets, with the scale of each.
+    "r": CARRIED,
+    "lora_alpha": CARRIED,
+    "use_rslora": CARRIED,
+    "rank_pattern": CARRIED,
+    "alpha_pattern": CARRIED,
     # Switched off where there is a reference.
     "lora_dropout": CARRIED,
     # Beside B A x.
-    "use_dora": BY_PEFT,
+    "use_dora": MERGED_OR_PEFT,
     "lora_bias": BY_PEFT,
     "use_bdlora": BY_PEFT,
     "target_parameters": BY_PEFT,
-    "modules_to_save": BY_PEFT,
     "trainable_token_indices": BY_PEFT,
-    # Weights of the base itself, of which there is one for all roles; PEFT allows one adapter with it.
-    "bias": AdapterField(NOBODY, ("none",)),
     # One tensor under two names, of which an adapter's file holds one.
     "ensure_weight_tying": REFUSED,
     # The saved weights count, however they began: but those that began as parts of the base's own weights took these
@@ -129,6 +146,29 @@ FIELDS: Mapping[str, AdapterField] = {
     "runtime_config": CARRIED,
 }
 
+_IA3_FIELDS: Mapping[str, AdapterField] = {
+    **_OF_ANY,
+    "peft_type": MERGED_OR_PEFT,
+    "feedforward_modules": CARRIED,
+    "init_ia3_weights": CARRIED,
+}
+_VERA_FIELDS: Mapping[str, AdapterField] = {
+    **_OF_ANY,
+    "peft_type": MERGED_OR_PEFT,
+    "r": CARRIED,
+    "vera_dropout": CARRIED,
+    "d_initial": CARRIED,
+    "projection_prng_key": CARRIED,
+    "init_weights": CARRIED,
+    # Drawn anew from the key they may be others on another machine.
+    "save_projection": AdapterField(
+        NOBODY, instead="save it again with its projections (save_projection=true)", asks_when_off=True
+    ),
+}
+
+FIELDS_OF: Mapping[str, Mapping[str, AdapterField]] = {"LORA": FIELDS, "IA3": _IA3_FIELDS, "VERA": _VERA_FIELDS}
+"""By PEFT's name of the adapter's kind."""
+
 
 def check_adapter(opened: OpenedModel, roles: Iterable[ModelRole], support: AdapterSupport) -> None:
     """Look at every field of an adapter's config; a full model passes.
@@ -143,9 +183,11 @@ def check_adapter(opened: OpenedModel, roles: Iterable[ModelRole], support: Adap
     if opened.source.adapter is None:
         return
     where = f"{opened.ref.setting}={opened.source.adapter}"
-    users = [*roles, support.engine]
-    for name, value in read_adapter_config(opened.source.adapter).items():
-        field = FIELDS.get(name)
+    users = [*roles, support.user]
+    config = read_adapter_config(opened.source.adapter)
+    fields = FIELDS_OF[config["peft_type"]]
+    for name, value in config.items():
+        field = fields.get(name)
         if field is None:
             _check_unknown(where, name, value)
         elif name == "revision" and Path(opened.source.base).is_dir():
@@ -153,16 +195,28 @@ def check_adapter(opened: OpenedModel, roles: Iterable[ModelRole], support: Adap
         elif field.is_set(value):
             unable = [user for user in users if user not in field.users]
             if unable:
-                _refuse(where, name, value, unable, support)
+                _refuse(opened, field, name, value, unable, support)
 
 
-def _refuse(where: str, name: str, value: object, unable: Sequence[User], support: AdapterSupport) -> None:
+def _refuse(
+    opened: OpenedModel,
+    field: AdapterField,
+    name: str,
+    value: object,
+    unable: Sequence[User],
+    support: AdapterSupport,
+) -> None:
     """Raises UserError."""
-    instead = AS_OTHER_LORA if (name, value) == ("init_lora_weights", "mica") else FIELDS[name].instead
-    if list(unable) == [support.engine] and support.instead:
-        instead = f"{support.instead}, or {instead}"
-    shown, who = _shown(name, value), WHO[unable[0]]
-    raise UserError(f"{where}: the adapter was trained with {shown}, which {who} cannot carry; {instead}")
+    ways = [AS_OTHER_LORA if (name, value) == ("init_lora_weights", "mica") else field.instead]
+    if list(unable) == [support.user]:
+        can_merge = not support.could_merge_into.isdisjoint(opened.config.architectures or ())
+        able = field.users - {support.user} - (set() if can_merge else {"merged"})
+        ways = [way for user, way in OTHER_ENGINES.items() if user in able] + ways
+    where = f"{opened.ref.setting}={opened.source.adapter}"
+    raise UserError(
+        f"{where}: the adapter was trained with {_shown(name, value)}, which {WHO[unable[0]]} cannot carry; "
+        f"{', or '.join(ways)}"
+    )
 
 
 def _check_unknown(where: str, name: str, value: object) -> None:

@@ -1,12 +1,19 @@
 """Which adapters a sampler's engine can load, as the models' side sees it; the engine's own file says what is true."""
 
+from collections.abc import Collection
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Literal
 
-from plumbob.configs.settings.tuning.adapters import LoraTuning
+from plumbob.configs.settings.tuning.adapters import AdapterTuning, LoraTuning
+from plumbob.configs.settings.tuning.any_tuning import Tuning
+from plumbob.configs.settings.workers import LearnerSettings
 from plumbob.core.errors import UserError
 from plumbob.models.loading import OpenedModel
-from plumbob.models.resolution import served_rank
+from plumbob.models.resolution import read_adapter_config, served_rank
+
+AdapterUser = Literal["transformers", "vLLM", "merged"]
+"""Which engine computes with an adapter; vLLM beside the base's weights, or with them changed."""
 
 
 @dataclass(frozen=True)
@@ -18,9 +25,10 @@ class AdapterSupport:
         instead: what to set when it cannot do what is asked; empty where nothing can more.
         max_rank: the largest LoRA rank that it serves; None serves any.
         embedding_architectures: those on whose embeddings it serves LoRA; None serves it on all.
-        loads_nothing_else: whether it refuses an adapter that holds other tensors than LoRA's.
+        loads_nothing_else: whether it refuses an adapter that holds other tensors than it computes with.
         without_adapters: architectures that it serves no adapter on.
         merged_into: architectures into whose weights it merges adapters; None where it computes with them beside.
+        could_merge_into: those into whose weights it would merge them, were it asked to.
     """
 
     engine: Literal["transformers", "vLLM"] = "transformers"
@@ -30,18 +38,44 @@ class AdapterSupport:
     loads_nothing_else: bool = False
     without_adapters: frozenset[str] = frozenset()
     merged_into: frozenset[str] | None = None
+    could_merge_into: frozenset[str] = frozenset()
+
+    @property
+    def user(self) -> AdapterUser:
+        return self.engine if self.merged_into is None else "merged"
 
 
 WHAT_PEFT_LOADS = AdapterSupport()
 """Of a sampler that loads adapters with PEFT itself, and where none will load any."""
 
 
+def is_plain_lora(adapter: Path | None, tuning: Tuning | None) -> bool:
+    """Whether an adapter, or where there is none what a full model is trained by, is B A beside weights and no more."""
+    if adapter is None:
+        return not isinstance(tuning, AdapterTuning) or tuning.is_plain_lora
+    config = read_adapter_config(adapter)
+    return config.get("peft_type") == LoraTuning.peft_type and not config.get("use_dora")
+
+
+def check_computed(tuning: AdapterTuning, support: AdapterSupport, what: str, architectures: Collection[str]) -> None:
+    """Raises UserError when the engine computes nothing of that kind. `what` names the setting that asks for it."""
+    if support.user == "vLLM" and not tuning.is_plain_lora:
+        can_merge = not support.could_merge_into.isdisjoint(architectures)
+        merge = "set rollout.adapter=merged, for one device and uncompiled, or " if can_merge else ""
+        raise UserError(
+            f"{what}: {support.engine} computes plain LoRA alone beside the base's weights; {merge}{support.instead}"
+        )
+
+
 def check_rank(tuning: LoraTuning, support: AdapterSupport, setting: str) -> None:
     """Raises UserError when the engine serves no adapter of that rank. `setting` is the one that these settings are."""
-    if support.max_rank is not None and tuning.rank > support.max_rank:
+    rank = tuning.published_rank
+    if support.max_rank is not None and rank > support.max_rank:
+        is_other = rank != tuning.rank
+        why = f", and {setting}.rank_pattern and {setting}.init={tuning.init} make it {rank}" if is_other else ""
         raise UserError(
-            f"{setting}.rank={tuning.rank}: {support.engine} serves LoRA up to rank {support.max_rank}; lower it or "
-            f"{support.instead}"
+            f"{setting}.rank={tuning.rank}{why}: {support.engine} serves LoRA up to rank {support.max_rank}; lower it "
+            f"or {support.instead}"
         )
 
 
@@ -69,4 +103,19 @@ def check_architecture(opened: OpenedModel, support: AdapterSupport) -> None:
     if found is not None:
         raise UserError(
             f"{opened.ref.setting}={opened.source.base}: {support.engine} serves no LoRA on {found}; {support.instead}"
+        )
+
+
+def check_sharded(what: object, adapter: Path | None, tuning: Tuning | None, learner: LearnerSettings) -> None:
+    """Raises UserError where ranks that share all weights would compute with what they have not gathered.
+
+    Args:
+        what: the setting that names the model.
+        adapter: the folder of what is on it.
+        tuning: what a full model is trained by; None where it is a frozen one.
+    """
+    if learner.zero_stage == 3 and not is_plain_lora(adapter, tuning):
+        raise UserError(
+            f"learner.zero_stage=3: ranks gather a layer's weights when the layer is called, and what is on {what} "
+            f"reads some elsewhere; set learner.zero_stage=2, or train plain LoRA"
         )

@@ -6,18 +6,22 @@ A method stands in a file beside this one and is an arm of `method_of`; its sett
 from typing import TYPE_CHECKING, Protocol, assert_never
 
 from plumbob.configs.settings.models import AlignedPolicySettings, NewLlamaSettings, PolicySettings
-from plumbob.configs.settings.tuning.adapters import LoraTuning
+from plumbob.configs.settings.tuning.adapters import Ia3Tuning, LoraTuning, VeraTuning
+from plumbob.configs.settings.tuning.any_tuning import AnyAdapterTuning
 from plumbob.configs.settings.tuning.weights import FullTuning
+from plumbob.configs.settings.workers import LearnerSettings
 from plumbob.models.adapter import ModelRole
 from plumbob.models.loading import OpenedPolicy, open_policy
-from plumbob.models.tuning.adapter_support import WHAT_PEFT_LOADS, AdapterSupport
+from plumbob.models.tuning.adapter_support import WHAT_PEFT_LOADS, AdapterSupport, check_sharded
 from plumbob.models.tuning.full import FullMethod
 from plumbob.models.tuning.lora import LoraMethod
+from plumbob.models.tuning.peft_methods.vector_methods import Ia3Method, VeraMethod
 
 if TYPE_CHECKING:
     from plumbob.models.policy import PolicyModel
 
 TUNING = "policy.tuning"
+ONE_RANK = LearnerSettings()
 
 
 class TuningMethod(Protocol):
@@ -39,17 +43,25 @@ class TuningMethod(Protocol):
         """The model in its roles, ready to be trained. Raises UserError when it cannot be loaded."""
 
 
-def method_of(tuning: FullTuning | LoraTuning) -> TuningMethod:
+def method_of(tuning: FullTuning | AnyAdapterTuning) -> TuningMethod:
     match tuning:
         case FullTuning():
             return FullMethod()
         case LoraTuning():
             return LoraMethod(tuning)
+        case Ia3Tuning():
+            return Ia3Method(tuning)
+        case VeraTuning():
+            return VeraMethod(tuning)
         case _:
             assert_never(tuning)
 
 
-def open_tunable(policy: PolicySettings | AlignedPolicySettings, roles: tuple[ModelRole, ...]) -> OpenedPolicy:
+def open_tunable(
+    policy: PolicySettings | AlignedPolicySettings,
+    roles: tuple[ModelRole, ...],
+    learner: LearnerSettings = ONE_RANK,
+) -> OpenedPolicy:
     """The policy that a stage begins with, which nothing samples from.
 
     Args:
@@ -60,6 +72,7 @@ def open_tunable(policy: PolicySettings | AlignedPolicySettings, roles: tuple[Mo
     """
     opened = open_policy(policy.ref)
     check_tunable(opened, policy, roles, WHAT_PEFT_LOADS)
+    check_sharded(opened.ref, opened.source.adapter, policy.tuning, learner)
     return opened
 
 

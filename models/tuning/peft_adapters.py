@@ -5,16 +5,17 @@ import re
 from collections.abc import Mapping
 from dataclasses import fields, replace
 from pathlib import Path
-from typing import Any
 
 from peft import PeftConfig, PeftModel, get_peft_model
 from peft.utils import get_peft_model_state_dict, set_peft_model_state_dict
 from torch import Tensor, nn
 
 from plumbob.core.outside import from_outside
-from plumbob.models.adapter import CONFIG_FILE, SAVE_AGAIN, load_adapter
+from plumbob.models.adapter import CONFIG_FILE, SAVE_AGAIN, Adapter, load_adapter
 from plumbob.models.resolution import ModelSource
 from plumbob.models.tuning.fused_lora import fuse_lora
+from plumbob.models.tuning.starts.dora_starts import begin_dora
+from plumbob.models.tuning.starts.lora_starts import as_plain_lora
 
 
 def without_dropout(config: PeftConfig) -> PeftConfig:
@@ -27,6 +28,7 @@ def add_adapters(base: nn.Module, config: PeftConfig, names: tuple[str, ...]) ->
     model = get_peft_model(base, config, adapter_name=names[0])
     for name in names[1:]:
         model.add_adapter(name, config)
+    begin_dora(model, names)
     fuse_lora(model)
     return model
 
@@ -37,8 +39,9 @@ def config_of(source: ModelSource) -> PeftConfig:
     with from_outside(f"{source.adapter / CONFIG_FILE}: PEFT cannot read it", SAVE_AGAIN):
         config = PeftConfig.from_pretrained(str(source.adapter))
     config.base_model_name_or_path = source.base
-    if getattr(config, "init_lora_weights", None) is False:
-        config.init_lora_weights = True
+    for name in ("init_lora_weights", "init_ia3_weights", "init_weights"):
+        if getattr(config, name, None) is False:
+            setattr(config, name, True)
     return config
 
 
@@ -77,15 +80,25 @@ def is_adapter_parameter(name: str, adapter: str, prefix: str) -> bool:
     )
 
 
-def adapter_tensors(model: PeftModel, adapter: str, full: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """The adapter under PEFT's saved names, from `full`: parameter name -> whole tensor (not a ZeRO shard)."""
-    return dict(
-        get_peft_model_state_dict(model, state_dict=dict(full), adapter_name=adapter, save_embedding_layers=False)
+def published_adapter(model: PeftModel, adapter: str, base: str, full: Mapping[str, Tensor], version: int) -> Adapter:
+    """An adapter as others load it on the base as it is: under PEFT's saved names, with PEFT's config for inference.
+
+    Args:
+        base: folder or hub name that the config is to name.
+        full: parameter name -> whole CPU tensor (not a ZeRO shard) of what is trained.
+    """
+    shared = {name: one.cpu() for name, one in model.named_buffers(remove_duplicate=False) if _is_shared(name, adapter)}
+    tensors = get_peft_model_state_dict(
+        model, state_dict=shared | dict(full), adapter_name=adapter, save_embedding_layers=False
     )
-
-
-def saved_config(model: PeftModel, adapter: str, base: str) -> dict[str, Any]:
-    """The content of `adapter_config.json`, as PEFT writes it for inference."""
     config = model.peft_config[adapter].to_dict()
     config |= {"base_model_name_or_path": base, "inference_mode": True}
-    return json.loads(json.dumps(config, default=lambda value: sorted(value) if isinstance(value, set) else str(value)))
+    config = json.loads(
+        json.dumps(config, default=lambda value: sorted(value) if isinstance(value, set) else str(value))
+    )
+    return Adapter(version, *as_plain_lora(model, adapter, config, tensors))
+
+
+def _is_shared(buffer: str, adapter: str) -> bool:
+    """Whether it is what all modules of an adapter share, and its file has once."""
+    return buffer in (f"base_model.vera_A.{adapter}", f"base_model.vera_B.{adapter}")

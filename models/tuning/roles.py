@@ -1,9 +1,9 @@
 """Policy models from what a stage begins with: which adapters stand on the base, and which role each plays."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import torch
-from peft import PeftConfig
+from peft import PeftConfig, PeftModel
 from torch import nn
 
 from plumbob.core.errors import UserError
@@ -30,7 +30,11 @@ def full_policy(opened: OpenedPolicy) -> PolicyModel:
 
 
 def adapted_policy(
-    opened: OpenedPolicy, new_adapter: PeftConfig, roles: tuple[ModelRole, ...], seed: int
+    opened: OpenedPolicy,
+    new_adapter: PeftConfig,
+    roles: tuple[ModelRole, ...],
+    seed: int,
+    begin: Callable[[PeftModel, tuple[str, ...]], None] | None = None,
 ) -> PolicyModel:
     """One frozen base in several roles.
 
@@ -43,6 +47,7 @@ def adapted_policy(
 
     Args:
         new_adapter: what is put on a full model.
+        begin: gives new adapters, by their names, where they begin, if that is not where PEFT lets them.
 
     Raises:
         UserError: the model cannot be loaded.
@@ -58,7 +63,10 @@ def adapted_policy(
     if has_reference:
         config = without_dropout(config)
     torch.manual_seed(seed)
-    model = add_adapters(base, config, tuple(name for name in named.values() if name is not None))
+    names = tuple(name for name in named.values() if name is not None)
+    model = add_adapters(base, config, names)
+    if source.adapter is None and begin is not None:
+        begin(model, names)
     if source.adapter is not None:
         copy_into(model, source.adapter, tuple(role for role in ("policy", "reference") if role in named))
     head = new_value_head(hidden_size, torch.Generator().manual_seed(seed)) if "value" in named else None

@@ -1,5 +1,6 @@
 """What LoRA is put on: the modules that a setting or an adapter names, and whether the sampler can serve them."""
 
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -10,7 +11,6 @@ from transformers import AutoModelForCausalLM
 from transformers.pytorch_utils import Conv1D
 
 from plumbob.configs.settings.models import NewLlamaSettings
-from plumbob.configs.settings.tuning.adapters import LoraTuning
 from plumbob.core.errors import UserError
 from plumbob.core.outside import from_outside
 from plumbob.models.adapter import SAVE_AGAIN, WEIGHTS_FILE, ModelRole
@@ -30,13 +30,50 @@ LINEAR = (nn.Linear, Conv1D)
 ADAPTABLE = (*LINEAR, nn.Embedding, nn.Conv1d, nn.Conv2d, nn.Conv3d)
 """What PEFT has a LoRA layer for."""
 
+SHARED_TENSORS = ("base_model.vera_A", "base_model.vera_B")
+"""What an adapter's file holds for all modules together."""
+
+_OF_METHOD = re.compile(r"\.(?:lora_|ia3_|vera_lambda_)")
+"""Between a module's name and that of a tensor, in PEFT's saved names."""
+
+
+def is_named(module: str, end: str) -> bool:
+    """Whether a module's name is, or ends from a dot on with, what stands for it."""
+    return f".{module}".endswith(f".{end}")
+
+
+def target_modules(model: Any, targets: str | Sequence[str]) -> dict[str, Any]:
+    """Name -> module, of those that new adapters are put on.
+
+    Args:
+        model: which may be one without weights.
+        targets: ALL_LINEAR, or names.
+    """
+    head, modules = model.get_output_embeddings(), dict(model.named_modules())
+    if targets == ALL_LINEAR:
+        return {name: one for name, one in modules.items() if isinstance(one, LINEAR) and one is not head}
+    return {name: one for name, one in modules.items() if any(is_named(name, target) for target in targets)}
+
+
+def num_outputs(module: Any) -> int:
+    """Of a layer that adapters can be put on; an embedding's are its width."""
+    return int(module.weight.shape[1 if isinstance(module, Conv1D | nn.Embedding) else 0])
+
+
+def num_inputs(module: Any) -> int:
+    """The other side of `num_outputs`: an embedding's are its words."""
+    return int(module.weight.shape[0 if isinstance(module, Conv1D | nn.Embedding) else 1])
+
 
 def check_targets(
-    opened: OpenedPolicy, tuning: LoraTuning, support: AdapterSupport = WHAT_PEFT_LOADS, setting: str = SETTING
+    opened: OpenedPolicy,
+    targets: str | Sequence[str],
+    support: AdapterSupport = WHAT_PEFT_LOADS,
+    setting: str = SETTING,
 ) -> None:
     """Look at what LoRA is, or is to be, put on, with the model's modules made from its config, without weights.
 
-    A model that is an adapter is checked by the tensors that it holds, otherwise `tuning` by the names that it gives:
+    A model that is an adapter is checked by the tensors that it holds, otherwise `targets` by the names that they are:
     a name stands for every module whose own name it is, or ends with from a dot on.
 
     Args:
@@ -48,15 +85,17 @@ def check_targets(
     """
     if opened.source.adapter is not None:
         _check_adapted(opened, opened.source.adapter, support)
-    elif tuning.targets != ALL_LINEAR:
-        _check_named(opened.empty(AutoModelForCausalLM), tuning.targets, opened.source.base, support, setting)
+    elif targets != ALL_LINEAR:
+        check_named_modules(opened.empty(AutoModelForCausalLM), targets, opened.source.base, support, setting)
 
 
-def check_new_targets(spec: NewLlamaSettings, tuning: LoraTuning, support: AdapterSupport, setting: str) -> None:
+def check_new_targets(
+    spec: NewLlamaSettings, targets: str | Sequence[str], support: AdapterSupport, setting: str
+) -> None:
     """As `check_targets`, for a model that is yet to be made."""
-    if tuning.targets == ALL_LINEAR:
+    if targets == ALL_LINEAR:
         return
-    _check_named(empty_llama(spec), tuning.targets, f"the new {spec.setting}", support, setting)
+    check_named_modules(empty_llama(spec), targets, f"the new {spec.setting}", support, setting)
 
 
 def check_served(opened: OpenedPolicy, support: AdapterSupport, roles: tuple[ModelRole, ...] = ()) -> None:
@@ -86,11 +125,29 @@ def _check_adapted(opened: OpenedPolicy, adapter: Path, support: AdapterSupport)
     _refuse(found, unusable, f"{opened.ref.setting}={adapter}", base, fix, support)
 
 
-def _check_named(model: Any, targets: Sequence[str], base: str, support: AdapterSupport, setting: str) -> None:
+def check_named_modules(
+    model: Any,
+    targets: Sequence[str],
+    base: str,
+    support: AdapterSupport,
+    setting: str,
+    takes: tuple[type, ...] = ADAPTABLE,
+    has_all_linear: bool = True,
+) -> None:
+    """Look at the names of new targets.
+
+    Args:
+        model: which may be one without weights.
+        takes: the kinds of module that the method has an adapter for.
+        has_all_linear: whether the setting may be ALL_LINEAR.
+
+    Raises:
+        UserError: as `check_targets`.
+    """
     names = [name for name, _ in model.named_modules()]
-    unusable = _unusable(model, support)
-    found = {target: [name for name in names if f".{name}".endswith(f".{target}")] for target in targets}
-    fix = f"choose among {_possible(model, unusable)}, or set {setting}={ALL_LINEAR}"
+    unusable = _unusable(model, support, takes)
+    found = {target: [name for name in names if is_named(name, target)] for target in targets}
+    fix = f"choose among {_possible(model, unusable)}" + (f", or set {setting}={ALL_LINEAR}" if has_all_linear else "")
     _refuse(found, unusable, setting, base, fix, support)
 
 
@@ -115,8 +172,8 @@ def _refuse(
             raise UserError(f"{where}: {target} {reason} in {base}; {fix}{instead}")
 
 
-def _unusable(model: Any, support: AdapterSupport) -> Mapping[str, str]:
-    """Name of a module -> why LoRA cannot be put on it, or not be served on it by the engine."""
+def _unusable(model: Any, support: AdapterSupport, takes: tuple[type, ...] = ADAPTABLE) -> Mapping[str, str]:
+    """Name of a module -> why an adapter cannot be put on it, or not be served on it by the engine."""
     served = support.embedding_architectures
     serves_embeddings = served is None or type(model).__name__ in served
     head, embeddings = model.get_output_embeddings(), model.get_input_embeddings()
@@ -124,8 +181,8 @@ def _unusable(model: Any, support: AdapterSupport) -> Mapping[str, str]:
     why: dict[str, str] = {}
     for name, module in model.named_modules():
         kind = type(module).__name__
-        if not isinstance(module, ADAPTABLE):
-            why[name] = f"({kind}) takes no LoRA"
+        if not isinstance(module, takes):
+            why[name] = f"({kind}) takes no LoRA" if takes == ADAPTABLE else f"({kind}) is no linear layer"
         elif is_tied and (module is head or module is embeddings):
             why[name] = f"({kind}) shares its weight, into which no adapter on one side alone can be merged,"
         elif not serves_embeddings and (module is head or not isinstance(module, LINEAR)):
@@ -142,9 +199,10 @@ def _reason(names: list[str], unusable: Mapping[str, str]) -> str | None:
 
 
 def _adapted(adapter: Path, support: AdapterSupport) -> list[str]:
-    """Names of the modules that the adapter holds LoRA for, each once; what else it holds some would not take."""
+    """Names of the modules that the adapter holds tensors for, each once; what else it holds some would not take."""
     what = f"{adapter / WEIGHTS_FILE}: cannot be read"
     with from_outside(what, SAVE_AGAIN), safe_open(adapter / WEIGHTS_FILE, framework="pt") as file:
         names = [name.removeprefix("base_model.model.") for name in file.keys()]  # noqa: SIM118 - it is no mapping
-    kept = names if support.loads_nothing_else else [name for name in names if ".lora_" in name]
-    return list(dict.fromkeys(name.partition(".lora_")[0].removesuffix(".base_layer") for name in kept))
+    of_modules = [name for name in names if name not in SHARED_TENSORS]
+    kept = of_modules if support.loads_nothing_else else [name for name in of_modules if _OF_METHOD.search(name)]
+    return list(dict.fromkeys(_OF_METHOD.split(name)[0].removesuffix(".base_layer") for name in kept))

@@ -17,10 +17,12 @@ class BaseWeight:
     Attributes:
         weight: [out, in]; [vocabulary, width] of an embedding.
         is_transposed: whether the model keeps it as [in, out], as GPT-2's layers do.
+        bias: [out]; None where the module has none.
     """
 
     weight: Tensor
     is_transposed: bool
+    bias: Tensor | None
 
     def as_kept(self, weight: Tensor) -> Tensor:
         """A weight of this module, as the model's files have it."""
@@ -51,5 +53,7 @@ class BaseWeights:
                 module = found[name]
                 is_transposed = isinstance(module, Conv1D)
                 weight = module.weight.detach()
-                self._kept[name] = BaseWeight((weight.T if is_transposed else weight).clone(), is_transposed)
+                bias = getattr(module, "bias", None)
+                kept = (weight.T if is_transposed else weight).clone()
+                self._kept[name] = BaseWeight(kept, is_transposed, None if bias is None else bias.detach().clone())
         return {name: self._kept[name] for name in wanted}

@@ -5,6 +5,7 @@ from dataclasses import replace
 from typing import assert_never
 
 from plumbob.configs.base import Dtype
+from plumbob.configs.settings.tuning.any_tuning import Tuning
 from plumbob.configs.settings.workers import (
     AdapterServing,
     RolloutSettings,
@@ -13,10 +14,14 @@ from plumbob.configs.settings.workers import (
     VllmEngine,
 )
 from plumbob.models.loading import OpenedModel
-from plumbob.models.tuning.adapter_support import WHAT_PEFT_LOADS, AdapterSupport
+from plumbob.models.tuning.adapter_support import WHAT_PEFT_LOADS, AdapterSupport, is_plain_lora
 from plumbob.rollout.samplers.dequantised_base import dequantised
 from plumbob.rollout.samplers.sampler import Sampler, SamplerSpec
 from plumbob.rollout.samplers.vllm.support import MERGED_SUPPORT, VLLM_SUPPORT
+
+MERGED_ALONE = (
+    "vLLM computes plain LoRA alone beside the base: each version of this policy is merged into its weights, and proven"
+)
 
 
 def open_sampler(spec: SamplerSpec) -> Sampler:
@@ -34,18 +39,26 @@ def open_sampler(spec: SamplerSpec) -> Sampler:
             assert_never(spec.engine)
 
 
-def adapter_serving(rollout: RolloutSettings, dtype: Dtype, architectures: Sequence[str]) -> AdapterServing:
-    """What all rollout workers of a run do with adapters on such a model, where the settings leave it open too."""
+def adapter_serving(
+    rollout: RolloutSettings, dtype: Dtype, architectures: Sequence[str], plain_lora: bool = True
+) -> AdapterServing:
+    """What all rollout workers of a run do with adapters on such a model, where the settings leave it open too.
+
+    Args:
+        plain_lora: whether the adapters are what vLLM computes beside the base's weights; others it can only merge.
+    """
     if rollout.adapter is not None:
         return rollout.adapter
     assert MERGED_SUPPORT.merged_into is not None
     is_exact = dtype == "float32" and not MERGED_SUPPORT.merged_into.isdisjoint(architectures)
-    return "merged" if is_exact and rollout.num_gpus == 0 and rollout.can_merge else "lora"
+    is_wanted = rollout.num_gpus == 0 or not plain_lora
+    return "merged" if is_exact and is_wanted and rollout.can_merge else "lora"
 
 
-def serving_of(rollout: RolloutSettings, opened: OpenedModel) -> AdapterServing:
-    """As `adapter_serving`, of a model that is there."""
-    return adapter_serving(rollout, opened.ref.dtype, opened.config.architectures or ())
+def serving_of(rollout: RolloutSettings, opened: OpenedModel, tuning: Tuning | None = None) -> AdapterServing:
+    """As `adapter_serving`, of a model that is there; `tuning` is what a full model is trained by."""
+    plain = is_plain_lora(opened.source.adapter, tuning)
+    return adapter_serving(rollout, opened.ref.dtype, opened.config.architectures or (), plain)
 
 
 def support_of(engine: SamplerEngine, serving: AdapterServing = "lora") -> AdapterSupport:
@@ -59,6 +72,13 @@ def support_of(engine: SamplerEngine, serving: AdapterServing = "lora") -> Adapt
             assert_never(engine)
 
 
-def support_for(rollout: RolloutSettings, opened: OpenedModel) -> AdapterSupport:
+def support_for(rollout: RolloutSettings, opened: OpenedModel, tuning: Tuning | None = None) -> AdapterSupport:
     """Which adapters on the model the rollout workers can load."""
-    return support_of(rollout.engine, serving_of(rollout, opened))
+    return support_of(rollout.engine, serving_of(rollout, opened, tuning))
+
+
+def serving_notes(rollout: RolloutSettings, opened: OpenedModel, tuning: Tuning) -> tuple[str, ...]:
+    """What is to be known of sampling with adapters that vLLM does not compute beside the base's weights."""
+    if isinstance(rollout.engine, TransformersEngine) or is_plain_lora(opened.source.adapter, tuning):
+        return ()
+    return (MERGED_ALONE,)

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from peft import LoraConfig, get_peft_model
+from peft import IA3Config, LoraConfig, VeraConfig, get_peft_model
 from peft.utils import get_peft_model_state_dict
 from torch import Tensor
 from transformers import (
@@ -30,10 +30,17 @@ from plumbob.rollout.samplers.vllm.merged_weights import load_in_engine
 from plumbob.rollout.samplers.vllm.vllm_sampler import VllmSampler
 from plumbob.rollout.served_adapter import lora_pairs
 from tests.support.opened_models import policy_ref
-from tests.support.published_adapters import largest_gap, logprob_gaps, on_embeddings
+from tests.support.published_adapters import largest_gap, logprob_gaps, of_config, on_embeddings
 from tests.support.tiny_policy import EOS, TEMPERATURE, make_adapter, make_requests, write_policy
 
 UP = "model.layers.1.mlp.up_proj.weight"
+METHODS = {
+    "ia3": IA3Config(target_modules=["k_proj", "down_proj"], feedforward_modules=["down_proj"], task_type="CAUSAL_LM"),
+    "vera": VeraConfig(r=8, target_modules=["q_proj", "down_proj"], task_type="CAUSAL_LM"),
+    "dora": LoraConfig(
+        r=4, lora_alpha=10, use_dora=True, target_modules=["q_proj", "down_proj", "lm_head"], task_type="CAUSAL_LM"
+    ),
+}
 
 
 @dataclass
@@ -143,6 +150,16 @@ def test_no_lora_runs_in_the_engine(served: MergedEngine) -> None:
 def test_an_adapter_on_embeddings_is_merged(served: MergedEngine, tmp_path: Path) -> None:
     adapter = on_embeddings(served.folder, 4)
     assert served.sampler.load(adapter).num_tensors == 4
+    rollouts = sample(served.sampler, make_requests(8))
+    assert largest_gap(adapter, tmp_path / "own", rollouts) < bound(served)
+    assert largest_gap(make_adapter(served.folder, 0, seed=99), tmp_path / "other", rollouts) > 0.1
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_what_vllm_has_no_kernels_for_is_merged(served: MergedEngine, tmp_path: Path, method: str) -> None:
+    adapter = of_config(served.folder, METHODS[method], 20)
+    proof = served.sampler.load(adapter)
+    assert (proof.num_tensors, proof.max_abs_difference) == (len(adapter.tensors), 0.0)
     rollouts = sample(served.sampler, make_requests(8))
     assert largest_gap(adapter, tmp_path / "own", rollouts) < bound(served)
     assert largest_gap(make_adapter(served.folder, 0, seed=99), tmp_path / "other", rollouts) > 0.1

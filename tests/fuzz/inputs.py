@@ -175,14 +175,13 @@ def _write_model(rng: random.Random, folder: Path, whole: Path) -> None:
 
 
 def _use_model(folder: Path) -> None:
-    from plumbob.configs.settings.tuning.adapters import LoraTuning
     from plumbob.models.loading import load_causal_lm, open_policy
     from plumbob.models.tuning.targets import check_targets
 
     opened = open_policy(policy_ref(str(folder)))
     tokenizer = opened.tokenizer
     _ = opened.num_positions
-    check_targets(opened, LoraTuning(targets=("q_proj",)))
+    check_targets(opened, ("q_proj",))
     if tokenizer.chat_template is not None:
         try:
             chat_renderer(tokenizer)([{"role": "user", "content": "Hi"}])

@@ -8,6 +8,8 @@ from pathlib import Path
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from peft import PeftConfig, get_peft_model
+from peft.utils import get_peft_model_state_dict
 from safetensors.torch import load_file, save_file
 from transformers import AutoModelForCausalLM
 
@@ -77,3 +79,19 @@ def logprob_gaps(
 
 def largest_gap(adapter: Adapter, folder: Path, rollouts: Sequence[Rollout]) -> float:
     return float(logprob_gaps(adapter, folder, rollouts).max())
+
+
+def of_config(folder: str, config: PeftConfig, version: int) -> Adapter:
+    """An adapter as PEFT begins and writes it, with all that it trains moved at random."""
+    model = get_peft_model(AutoModelForCausalLM.from_pretrained(folder), config)
+    generator = torch.Generator().manual_seed(version)
+    with torch.no_grad():
+        for parameter in model.parameters():
+            if parameter.requires_grad:
+                parameter.add_(torch.randn(parameter.shape, generator=generator) * 0.1)
+    tensors = {
+        name: tensor.clone() for name, tensor in get_peft_model_state_dict(model, save_embedding_layers=False).items()
+    }
+    content = model.peft_config["default"].to_dict() | {"base_model_name_or_path": folder, "inference_mode": True}
+    lists = json.dumps(content, default=lambda value: sorted(value) if isinstance(value, set) else str(value))
+    return Adapter(version, json.loads(lists), tensors)

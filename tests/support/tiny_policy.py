@@ -7,7 +7,14 @@ import torch
 from peft import LoraConfig, get_peft_model
 from peft.utils import get_peft_model_state_dict
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
-from transformers import AutoModelForCausalLM, LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
+from transformers import (
+    AutoModelForCausalLM,
+    GPT2Config,
+    GPT2LMHeadModel,
+    LlamaConfig,
+    LlamaForCausalLM,
+    PreTrainedTokenizerFast,
+)
 
 from plumbob.models.adapter import Adapter
 from plumbob.rollout.rollout_records import SampleRequest
@@ -75,3 +82,11 @@ def make_requests(num: int, first_seed: int = 0) -> list[SampleRequest]:
 
 def _is_plain(value: object) -> bool:
     return isinstance(value, str | int | float | bool | list | dict) or value is None
+
+
+def write_gpt2(folder: Path) -> str:
+    """Hidden 32, 2 layers; its layers keep their weights as [in, out]. Without a tokenizer."""
+    torch.manual_seed(0)
+    config = GPT2Config(vocab_size=300, n_positions=16, n_embd=32, n_layer=2, n_head=2)
+    GPT2LMHeadModel(config).save_pretrained(folder)
+    return str(folder)

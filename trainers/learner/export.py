@@ -66,12 +66,10 @@ class PolicyAdapter:
             self.generation.save_pretrained(folder)
 
     def adapter(self, parameters: Mapping[str, Tensor], version: int) -> Adapter:
-        from plumbob.models.tuning.peft_adapters import adapter_tensors, saved_config
+        from plumbob.models.tuning.peft_adapters import published_adapter
 
         own = {name.removeprefix(self.prefix): tensor for name, tensor in parameters.items()}
-        return Adapter(
-            version, saved_config(self.model, "policy", self.base), adapter_tensors(self.model, "policy", own)
-        )
+        return published_adapter(self.model, "policy", self.base, own, version)
 
 
 class NoArtifact:

@@ -173,7 +173,7 @@ def step_batch(pairs: PairBatch, ref_logprobs: NDArray[np.float32]) -> DpoBatch:
 
 def prepare_dpo(run: DpoRun) -> DpoInput:
     """Read, check, split and encode. Raises UserError; starts and writes nothing."""
-    opened, data = open_tunable(run.policy, roles_of(run.dpo.loss)), run.data
+    opened, data = open_tunable(run.policy, roles_of(run.dpo.loss), run.learner), run.data
     tokenizer = opened.tokenizer
     render = chat_renderer(tokenizer)
     files = encode_files(

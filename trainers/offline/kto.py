@@ -113,7 +113,7 @@ def estimated_kl(records: Sequence[Labelled], others: Sequence[Labelled], pad_id
 
 def prepare_kto(run: KtoRun) -> KtoInput:
     """Read, check, split and encode. Raises UserError; starts and writes nothing."""
-    opened, data = open_tunable(run.policy, ROLES), run.data
+    opened, data = open_tunable(run.policy, ROLES, run.learner), run.data
     tokenizer = opened.tokenizer
     render = chat_renderer(tokenizer)
     split = hold_out(

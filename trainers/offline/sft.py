@@ -54,7 +54,7 @@ class SftInput:
 
 def prepare_sft(run: SftRun) -> SftInput:
     """Read, check, split and encode. Raises UserError; starts and writes nothing."""
-    opened, data = open_tunable(run.policy, ROLES), run.data
+    opened, data = open_tunable(run.policy, ROLES, run.learner), run.data
     tokenizer = opened.tokenizer
     render = chat_renderer(tokenizer)
     files = encode_files(

@@ -17,6 +17,7 @@ from plumbob.data.splitting import hold_out
 from plumbob.data.texts.chat import Render, chat_renderer
 from plumbob.models.adapter import ModelRole
 from plumbob.models.loading import OpenedPolicy, open_policy
+from plumbob.models.tuning.adapter_support import check_sharded
 from plumbob.models.tuning.methods import check_tunable
 from plumbob.reward.open_scorer import check_rows
 from plumbob.reward.reward_models.dialogue_form import RewardPrompts
@@ -70,7 +71,9 @@ class PpoInput:
 def open_sampled_policy(run: PpoRun) -> OpenedPolicy:
     """The policy of a run. Raises UserError also when the rollout workers' engine cannot serve what is trained."""
     opened = open_policy(run.policy.ref)
-    check_tunable(opened, run.policy, roles_of(run.ppo.estimator), support_for(run.rollout, opened))
+    support = support_for(run.rollout, opened, run.policy.tuning)
+    check_tunable(opened, run.policy, roles_of(run.ppo.estimator), support)
+    check_sharded(opened.ref, opened.source.adapter, run.policy.tuning, run.learner)
     return opened
 
 

@@ -1,12 +1,28 @@
-"""Methods that train low-rank adapters of PEFT's beside the model's weights."""
+"""Methods that train adapters of PEFT's beside the model's weights."""
 
-from typing import Annotated, ClassVar, Literal
+from typing import Annotated, ClassVar, Literal, Self
 
-from pydantic import Field
+from pydantic import AfterValidator, Field, model_validator
+from pydantic_core import PydanticCustomError
 
 from plumbob.configs.base import Fraction, Positive, Settings
 
 LoraRank = Annotated[int, Field(gt=0, le=65_536)]
+
+LoraInit = Literal["default", "gaussian", "orthogonal", "pissa", "pissa_niter_16", "olora"]
+
+FROM_WEIGHTS: tuple[LoraInit, ...] = ("pissa", "pissa_niter_16", "olora")
+"""What begins with parts of the base's own weights."""
+
+
+def _module_name(text: str) -> str:
+    if not all(part.isidentifier() or part.isdecimal() for part in text.split(".")):
+        raise PydanticCustomError("path", "the end of a module's name, such as q_proj or layers.1.mlp.up_proj")
+    return text
+
+
+ModuleEnd = Annotated[str, AfterValidator(_module_name)]
+"""Stands for every module whose name ends with it, from a dot on."""
 
 
 class AdapterTuning(Settings):
@@ -14,6 +30,16 @@ class AdapterTuning(Settings):
 
     peft_type: ClassVar[str]
     """What PEFT calls adapters of this kind."""
+
+    @property
+    def is_plain_lora(self) -> bool:
+        """Whether it adds B A to weights and does nothing else, which every engine with LoRA computes."""
+        return False
+
+    @property
+    def published_rank(self) -> int:
+        """The largest rank of the adapter as others load it; 0 of one without a rank."""
+        return 0
 
 
 class LoraTuning(AdapterTuning):
@@ -30,3 +56,67 @@ class LoraTuning(AdapterTuning):
     """Of the adapters' input; for supervised fine-tuning alone."""
     targets: Literal["all-linear"] | tuple[str, ...] = "all-linear"
     """Which modules get an adapter: all linear ones but the head, or those of these names."""
+    use_rslora: bool = False
+    """Scale by alpha / sqrt(rank) instead, so that a larger rank learns no slower (rsLoRA, arXiv 2312.03732)."""
+    use_dora: bool = False
+    """Train the length of each output's weights apart from their direction (DoRA, arXiv 2402.09353)."""
+    rank_pattern: dict[ModuleEnd, LoraRank] = Field(default_factory=dict)
+    """End of a module's name -> its rank, where that is not `rank`."""
+    alpha_pattern: dict[ModuleEnd, Positive] = Field(default_factory=dict)
+    """End of a module's name -> its alpha, where that is not `alpha`."""
+    init: LoraInit = "default"
+    """Where A and B begin. All but the last three begin at random, with B A zero.
+
+    `pissa` (arXiv 2404.02948; `pissa_niter_16` finds the same faster, by a randomised SVD) and `olora` (arXiv
+    2406.01775) begin with the largest parts of the base's own weights. The base stays as it is, and the result is plain
+    LoRA of twice the rank.
+    """
+
+    @property
+    def is_plain_lora(self) -> bool:
+        return not self.use_dora
+
+    @property
+    def published_rank(self) -> int:
+        largest = max((self.rank, *self.rank_pattern.values()))
+        return 2 * largest if self.init in FROM_WEIGHTS else largest
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        odd = next((rank for rank in (self.rank, *self.rank_pattern.values()) if rank % 2), None)
+        if self.init == "orthogonal" and odd is not None:
+            raise ValueError(f"policy.tuning.init=orthogonal halves each rank, and one is {odd}: make it even")
+        if self.use_dora and self.init in FROM_WEIGHTS:
+            raise ValueError(
+                f"policy.tuning.use_dora=true takes the lengths of the base's weights, which "
+                f"policy.tuning.init={self.init} takes apart: choose one of the two"
+            )
+        return self
+
+
+class Ia3Tuning(AdapterTuning):
+    """A factor for each key, value and inner feed-forward number: (IA)³ (Liu et al. 2022, arXiv 2205.05638)."""
+
+    peft_type = "IA3"
+
+    kind: Literal["ia3"] = "ia3"
+    targets: tuple[str, ...] = ()
+    """Modules whose outputs are scaled; empty, as `feedforward`, stands for keys, values and the feed-forward."""
+    feedforward: tuple[str, ...] = ()
+    """Modules whose inputs are scaled instead."""
+
+
+class VeraTuning(AdapterTuning):
+    """Two vectors a target, around random matrices that all share: VeRA (Kopiczko et al. 2024, arXiv 2310.11454)."""
+
+    peft_type = "VERA"
+
+    kind: Literal["vera"] = "vera"
+    rank: LoraRank = 256
+    """Width of the shared matrices, for which more is usual than for LoRA: only vectors are trained."""
+    targets: Literal["all-linear"] | tuple[str, ...] = "all-linear"
+    """Which linear layers get the vectors: all but the head, or those of these names."""
+    dropout: Fraction = 0.0
+    """Of the adapters' input; for supervised fine-tuning alone."""
+    d_initial: Positive = 0.1
+    """Where the vector between the matrices begins; the one behind them begins at zero."""

@@ -1,20 +1,38 @@
 """Every method as one setting (Tuning), and those of them that an alignment stage takes."""
 
-from typing import Annotated, get_args
+from typing import Annotated, Any, get_args
 
-from pydantic import AfterValidator, Field
+from pydantic import AfterValidator, BeforeValidator, Field
 
-from plumbob.configs.settings.tuning.adapters import AdapterTuning, LoraTuning
+from plumbob.configs.settings.tuning.adapters import AdapterTuning, Ia3Tuning, LoraTuning, VeraTuning
 from plumbob.configs.settings.tuning.weights import FullTuning
 
-Tuning = Annotated[FullTuning | LoraTuning, Field(discriminator="kind")]
+AnyAdapterTuning = LoraTuning | Ia3Tuning | VeraTuning
+
+NOT_THERE = {
+    "adalora": "it drops ranks by scores of each number that are kept from step to step, which no checkpoint keeps: a "
+    "resumed run would be another; set policy.tuning.kind=lora, and single modules' ranks in policy.tuning.rank_pattern"
+}
+"""Methods of PEFT's that people ask for -> why they are not here, and what to use instead."""
+
+
+def _refuse_absent(given: Any) -> Any:
+    kind = given.get("kind") if isinstance(given, dict) else None
+    if kind in NOT_THERE:
+        raise ValueError(f"policy.tuning.kind={kind} is not there: {NOT_THERE[kind]}")
+    return given
+
+
+Tuning = Annotated[
+    FullTuning | LoraTuning | Ia3Tuning | VeraTuning, Field(discriminator="kind"), BeforeValidator(_refuse_absent)
+]
 
 ADAPTER_TYPES = tuple(kind.peft_type for kind in get_args(get_args(Tuning)[0]) if issubclass(kind, AdapterTuning))
 """PEFT's names of the adapters that can be trained further and sampled from."""
 
 
-def refuse_dropout(tuning: LoraTuning) -> LoraTuning:
-    if tuning.dropout:
+def refuse_dropout(tuning: AnyAdapterTuning) -> AnyAdapterTuning:
+    if not isinstance(tuning, Ia3Tuning) and tuning.dropout:
         raise ValueError(
             f"policy.tuning.dropout={tuning.dropout:g}: PPO, DPO and KTO compare the policy with log-probs made "
             f"without dropout; set policy.tuning.dropout=0"
@@ -22,4 +40,19 @@ def refuse_dropout(tuning: LoraTuning) -> LoraTuning:
     return tuning
 
 
-AlignmentTuning = Annotated[LoraTuning, AfterValidator(refuse_dropout)]
+def refuse_inexact_start(tuning: AnyAdapterTuning) -> AnyAdapterTuning:
+    if isinstance(tuning, LoraTuning) and tuning.init == "orthogonal":
+        raise ValueError(
+            "policy.tuning.init=orthogonal: B A begins at zero but for rounding, and PPO, DPO and KTO begin with a "
+            "policy that is its reference to the bit; use it in supervised fine-tuning, or set policy.tuning.init=olora"
+        )
+    return tuning
+
+
+AlignmentTuning = Annotated[
+    AnyAdapterTuning,
+    Field(discriminator="kind"),
+    BeforeValidator(_refuse_absent),
+    AfterValidator(refuse_dropout),
+    AfterValidator(refuse_inexact_start),
+]

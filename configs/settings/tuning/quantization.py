@@ -3,7 +3,7 @@
 from typing import Literal
 
 from plumbob.configs.base import Dtype, Settings
-from plumbob.configs.settings.tuning.adapters import AdapterTuning
+from plumbob.configs.settings.tuning.adapters import FROM_WEIGHTS, AdapterTuning, LoraTuning
 
 BITS_OF_A_SCALE, BITS_OF_A_SMALL_SCALE, SCALES_OF_A_SCALE = 32, 8, 256
 
@@ -30,10 +30,20 @@ class Nf4Quantization(Settings):
 
 
 def check_is_frozen(quantization: Nf4Quantization | None, tuning: Settings) -> None:
-    """Raises ValueError when weights of few bits were to be trained."""
+    """Raises ValueError when weights of few bits were to be trained, or to be known in all of theirs."""
     if quantization is not None and not isinstance(tuning, AdapterTuning):
         kind = type(tuning).model_fields["kind"].default
         raise ValueError(
             f"policy.quantization.kind={quantization.kind} keeps the policy's weights frozen in 4 bits, and "
             f"policy.tuning.kind={kind} trains them: set policy.tuning.kind=lora, or leave policy.quantization out"
         )
+    if quantization is not None and isinstance(tuning, AdapterTuning) and not _is_random_lora(tuning):
+        raise ValueError(
+            f"policy.quantization.kind={quantization.kind} is for LoRA that begins at random: all else reads "
+            f"the weights' own numbers, of which it keeps 4 bits; set policy.tuning.kind=lora, use_dora=false and "
+            f"init=default, or leave policy.quantization out"
+        )
+
+
+def _is_random_lora(tuning: AdapterTuning) -> bool:
+    return isinstance(tuning, LoraTuning) and not tuning.use_dora and tuning.init not in FROM_WEIGHTS

@@ -1,24 +1,26 @@
 """The newest adapter, merged into the engine's own weights: one version at a time, and no LoRA kernels.
 
-base's weights, kept here --+--> W + scaling B A, float32 --> rounded --> loaded in place --> read back
+base's weights, kept here --+--> W changed by it, float32 --> rounded --> loaded in place --> read back
 adapter of version N -------+--> the same, once more -------------------------------------> compared, bit by bit
 """
 
 import time
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from itertools import chain
 from logging import ERROR, getLogger
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from plumbob.models.adapter import Adapter
 from plumbob.models.loading import DTYPES, OpenedPolicy
+from plumbob.rollout.merged_adapter import WeightChange, by_tensor, weight_changes
 from plumbob.rollout.publish_proof import PublishError, PublishProof, verify_publish
 from plumbob.rollout.samplers.base_weights import BaseWeight, BaseWeights
 from plumbob.rollout.samplers.sampler import BASE_VERSION, SamplerSpec
-from plumbob.rollout.samplers.vllm.weight_readback import compare_weights, packed_with
-from plumbob.rollout.served_adapter import LoraPair, lora_pairs, merged_weight
+from plumbob.rollout.samplers.vllm.weight_readback import compare_biases, compare_weights, packed_with
 
 
 class MergedWeights:
@@ -33,7 +35,7 @@ class MergedWeights:
         self._dtype = DTYPES[spec.model.dtype]
         self._base = BaseWeights(opened)
         self._compared: dict[str, BaseWeight] = {}
-        self._held: Mapping[str, LoraPair] = {}
+        self._held: Mapping[str, WeightChange] = {}
         self._version = BASE_VERSION
 
     def request_of(self, version: int) -> None:
@@ -51,20 +53,19 @@ class MergedWeights:
         """
         began = time.monotonic()
         self._refuse(running, f"version {adapter.version} is loaded")
-        pairs = lora_pairs(adapter)
-        base = self._base_of([*pairs, *self._held])
+        changes = weight_changes(adapter)
+        base = self._base_of([*changes, *self._held])
         try:
-            found = self._put(pairs, base)
+            found = self._put(changes, base)
             differences = {f"{module}.weight": difference for module, difference in found.items()}
-            for module, pair in pairs.items():
-                differences |= {pair.a_name: found[module], pair.b_name: found[module]}
+            differences |= by_tensor(changes, found)
             seconds = time.monotonic() - began
             proof = verify_publish(self._worker, adapter.version, adapter.tensors, differences, seconds)
         except PublishError:
             found = self._put(self._held, base)
             verify_publish(self._worker, self._version, found, found, 0.0)
             raise
-        self._held, self._version = pairs, adapter.version
+        self._held, self._version = changes, adapter.version
         return proof
 
     def serve_base(self, running: Collection[int]) -> None:
@@ -101,21 +102,35 @@ class MergedWeights:
             self._compared |= found
         return {module: self._compared[module] for module in packed}
 
-    def _put(self, pairs: Mapping[str, LoraPair], base: Mapping[str, BaseWeight]) -> dict[str, float]:
-        """Load the base's weights, with what the pairs add to them; returns the differences of what the engine holds
+    def _put(self, changes: Mapping[str, WeightChange], base: Mapping[str, BaseWeight]) -> dict[str, float]:
+        """Load the base's weights, changed as the adapter does; returns the differences of what the engine holds
         to a merge that was made anew. One layer's weights are made at a time."""
 
         def merged(module: str) -> Tensor:
-            weight, pair = base[module].weight, pairs.get(module)
-            return weight if pair is None else merged_weight(weight, pair, self._dtype)
+            weight, change = base[module].weight, changes.get(module)
+            return weight if change is None else change.merged(weight, self._dtype)
 
+        def merged_bias(module: str) -> Tensor:
+            bias, change = base[module].bias, changes.get(module)
+            assert bias is not None, "those without are left out"
+            return bias if change is None else change.merged_bias(bias, self._dtype)
+
+        both = (*changes.values(), *self._held.values())
+        biased = [name for name in base if base[name].bias is not None] if any(map(_changes_bias, both)) else []
         weights = ((f"{module}.weight", base[module].as_kept(merged(module))) for module in base)
-        self._engine.collective_rpc(load_in_engine, args=(weights,))
-        return self._compare(base, merged)
+        biases = ((f"{module}.bias", merged_bias(module)) for module in biased)
+        self._engine.collective_rpc(load_in_engine, args=(chain(weights, biases),))
+        found = self._compare(base, merged)
+        (of_biases,) = self._engine.collective_rpc(compare_biases_in_engine, args=(biased, merged_bias))
+        return found | {name: float(np.maximum(found[name], difference)) for name, difference in of_biases.items()}
 
     def _compare(self, modules: Iterable[str], expected: Callable[[str], Tensor]) -> dict[str, float]:
         (differences,) = self._engine.collective_rpc(compare_in_engine, args=(modules, expected))
         return dict(differences)
+
+
+def _changes_bias(change: WeightChange) -> bool:
+    return change.apply_to_bias is not None
 
 
 # ------------------------------------------------------------- inside vLLM's own worker, which is in the same process
@@ -136,3 +151,10 @@ def load_in_engine(worker: Any, weights: Iterable[tuple[str, Tensor]]) -> None:
 @torch.inference_mode()
 def compare_in_engine(worker: Any, modules: Iterable[str], expected: Callable[[str], Tensor]) -> dict[str, float]:
     return compare_weights(worker.model_runner.get_model(), modules, expected)
+
+
+@torch.inference_mode()
+def compare_biases_in_engine(
+    worker: Any, modules: Sequence[str], expected: Callable[[str], Tensor]
+) -> dict[str, float]:
+    return compare_biases(worker.model_runner.get_model(), modules, expected)

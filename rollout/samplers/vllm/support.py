@@ -8,6 +8,9 @@ from plumbob.models.tuning.adapter_support import AdapterSupport
 MIN_HEAD_WIDTH = 32
 """vLLM's CPU attention serves heads of 32 and more."""
 
+MERGED_INTO = frozenset({"GPT2LMHeadModel", "LlamaForCausalLM", "MistralForCausalLM", "Qwen2ForCausalLM"})
+"""Architectures whose weights were read back, of each kind of module, and compared."""
+
 VLLM_SUPPORT = AdapterSupport(
     engine="vLLM",
     instead="set rollout.engine.kind=transformers",
@@ -33,6 +36,7 @@ VLLM_SUPPORT = AdapterSupport(
             *("MiniMaxM3Sparse", "Orion", "StableLm", "Step1", "Step3Text", "Step3p5", "Zamba2"),
         )
     ),
+    could_merge_into=MERGED_INTO,
 )
 
 """Of adapters that it computes with beside the base."""
@@ -41,8 +45,7 @@ MERGED_SUPPORT = AdapterSupport(
     engine="vLLM",
     instead="set rollout.adapter=lora",
     loads_nothing_else=True,
-    # Those whose weights were read back, of each kind of module, and compared.
-    merged_into=frozenset({"GPT2LMHeadModel", "LlamaForCausalLM", "MistralForCausalLM", "Qwen2ForCausalLM"}),
+    merged_into=MERGED_INTO,
 )
 """Of adapters that are merged into its weights."""
 

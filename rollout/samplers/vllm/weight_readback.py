@@ -46,6 +46,35 @@ def compare_weights(model: Any, modules: Iterable[str], expected: Callable[[str]
     return differences
 
 
+def compare_biases(model: Any, modules: Iterable[str], expected: Callable[[str], Tensor]) -> dict[str, float]:
+    """As `compare_weights`, of the biases [out] of modules that have one, as have all that are packed with them."""
+    differences: dict[str, float] = {}
+    layers = dict(model.named_modules())
+    for module in modules:
+        if module in differences:
+            continue
+        place, parts = _place(model, module)
+        wanted = [expected(part) for part in parts]
+        found = _bias(layers[place])
+        ends = [*accumulate(map(len, wanted))]
+        if len(found) < ends[-1]:
+            raise PublishError(f"{place} ({type(layers[place]).__name__}) has a layout that cannot be read back")
+        for part, bias, first, end in zip(parts, wanted, [0, *ends], [*ends[:-1], len(found)], strict=False):
+            differences[part] = _difference(bias.to(found.device), found[first:end])
+    return differences
+
+
+def _bias(layer: Any) -> Tensor:
+    """What a layer adds: a kernel of vLLM's CPU build may keep its own copy, which is what it gives for an input of
+    zeros."""
+    if not hasattr(layer, "cpu_linear"):
+        bias: Tensor = layer.bias.detach()
+        return bias
+    width = getattr(layer, "input_size_per_partition", None) or layer.input_size
+    added: Tensor = layer.quant_method.apply(layer, torch.zeros(1, width, dtype=layer.bias.dtype), layer.bias)
+    return added[0]
+
+
 def _differences(layer: Any, place: str, weights: Sequence[Tensor]) -> list[float]:
     """Of each of the weights, which the layer holds as one tensor, in this order."""
     first_rows = [0, *accumulate(map(len, weights))]

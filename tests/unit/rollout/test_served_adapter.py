@@ -1,4 +1,4 @@
-"""What an engine should hold of an adapter: scaled and rounded beside the base's weights, or merged into them."""
+"""What an engine should hold of an adapter beside the base's weights: scaled and rounded."""
 
 import pytest
 import torch
@@ -6,7 +6,7 @@ from torch import Tensor
 
 from plumbob.models.adapter import Adapter
 from plumbob.rollout.publish_proof import PublishError
-from plumbob.rollout.served_adapter import lora_pairs, lora_scaling, merged_weight, served_tensors
+from plumbob.rollout.served_adapter import lora_scaling, served_tensors
 
 A = "base_model.model.m.q_proj.lora_A.weight"
 B = "base_model.model.m.q_proj.lora_B.weight"
@@ -43,33 +43,3 @@ def test_what_cannot_be_served_is_named() -> None:
         served_tensors(Adapter(1, {"lora_alpha": 1}, tensors), torch.float32)
     with pytest.raises(PublishError, match="lora_magnitude_vector is not a LoRA tensor"):
         served_tensors(Adapter(1, {"lora_alpha": 1}, {"m.q_proj.lora_magnitude_vector": torch.zeros(2)}), torch.float32)
-
-
-def test_b_a_is_added_in_float32() -> None:
-    # Rank 2 and alpha 6 scale by 3. B A = [[1*1 + 2*0, 1*0 + 2*1]] = [[1, 2]], so that 3 and 6 are added.
-    sent = adapter({}, a=torch.eye(2), b=torch.tensor([[1.0, 2.0]]))
-    pair = lora_pairs(sent)["m.q_proj"]
-    assert (pair.a_name, pair.b_name, pair.scaling, pair.is_embedding) == (A, B, 3.0, False)
-    weight = torch.tensor([[10.0, 0.5]])
-    assert merged_weight(weight, pair, torch.float32).tolist() == [[13.0, 6.5]]
-    assert weight.tolist() == [[10.0, 0.5]]
-    # bfloat16 has steps of 2**-4 at 13: 10 + 3 * 1.0105 = 13.0315 lies nearest to 13.0625. With B rounded first
-    # (to 1.0078), or the update (to 3.03125: half way, so to the even 13), it would be 13.
-    pair = lora_pairs(adapter({}, a=torch.eye(2), b=torch.tensor([[1.0105, 0.0]])))["m.q_proj"]
-    found = merged_weight(torch.tensor([[10.0, 0.0]], dtype=torch.bfloat16), pair, torch.bfloat16)
-    assert found.dtype == torch.bfloat16 and found.tolist() == [[13.0625, 0.0]]
-
-
-def test_an_embedding_is_merged_the_other_way_round() -> None:
-    # 3 tokens, width 2, rank 1: B A is [width, tokens], and the weight [tokens, width]; alpha / rank = 6.
-    a, b = torch.tensor([[1.0, 0.0, 2.0]]), torch.tensor([[1.0], [-1.0]])
-    names = ("base_model.model.m.embed_tokens.lora_embedding_A", "base_model.model.m.embed_tokens.lora_embedding_B")
-    pair = lora_pairs(Adapter(1, {"lora_alpha": 6}, dict(zip(names, (a, b), strict=True))))["m.embed_tokens"]
-    assert pair.is_embedding
-    assert merged_weight(torch.zeros(3, 2), pair, torch.float32).tolist() == [[6.0, -6.0], [0.0, 0.0], [12.0, -12.0]]
-
-
-def test_an_adapter_of_another_size_is_refused() -> None:
-    pair = lora_pairs(adapter({}, a=torch.eye(2), b=torch.ones(1, 2)))["m.q_proj"]
-    with pytest.raises(PublishError, match=r"lora_B\.weight: B A is \[1, 2\] on a weight that is \[1, 3\]"):
-        merged_weight(torch.zeros(1, 3), pair, torch.float32)

@@ -246,8 +246,8 @@ def test_a_named_policy_is_looked_at_first(tmp_path: Path, pairs: str) -> None:
     with pytest.raises(UserError, match=r"adapter: is an adapter, .*or set policy\.sft_tuning\.kind=lora"):
         check(adapter)
     config = json.loads((adapter / "adapter_config.json").read_text())
-    (adapter / "adapter_config.json").write_text(json.dumps(config | {"use_dora": True}))
-    with pytest.raises(UserError, match="trained with use_dora=true, which vLLM cannot carry"):
+    (adapter / "adapter_config.json").write_text(json.dumps(config | {"lora_bias": True}))
+    with pytest.raises(UserError, match="trained with lora_bias=true, which vLLM cannot carry"):
         check(adapter, sft_tuning=LoraTuning())
     (tmp_path / "base" / "model.safetensors").write_bytes(b"cut")
     with pytest.raises(UserError, match=r"policy\.model=.*base: model\.safetensors is damaged"):

@@ -8,29 +8,24 @@ from typing import Any
 
 import pytest
 import torch
-from peft import LoraConfig, PeftModel, get_peft_model
+from peft import LoraConfig, get_peft_model
 from peft.tuners.lora.config import (
     BdLoraConfig,
     EvaConfig,
 )
-from safetensors.torch import load_file
-from torch import Tensor
-from transformers import AutoModelForCausalLM, LlamaConfig, LlamaForCausalLM
+from transformers import LlamaConfig, LlamaForCausalLM
 
 from plumbob.configs.settings.models import AlignedPolicySettings
 from plumbob.configs.settings.tuning.adapters import LoraTuning
 from plumbob.configs.settings.workers import TransformersEngine, VllmEngine
 from plumbob.core.errors import UserError
-from plumbob.models.adapter import WEIGHTS_FILE, ModelRole, load_adapter, save_adapter
-from plumbob.models.adapter_switch import activate
+from plumbob.models.adapter import ModelRole
 from plumbob.models.loading import open_policy
 from plumbob.models.tuning.adapter_fields import CARRIED, FIELDS, NOBODY
-from plumbob.models.tuning.hosting import put_adapter, read_adapter
 from plumbob.models.tuning.methods import check_tunable, method_of, open_tunable
-from plumbob.models.tuning.roles import trainable_groups
 from plumbob.models.tuning.targets import check_served
 from plumbob.rollout.samplers.open_sampler import support_of
-from plumbob.trainers.learner.export import PolicyAdapter
+from tests.support.carried_adapters import base_of, check_carried, lora, move, trained_with_peft
 from tests.support.opened_models import opened_policy
 from tests.support.role_logprobs import plain, response
 from tests.support.tiny_policy import write_policy
@@ -122,78 +117,10 @@ def named(change: object) -> str:
     return ",".join(f"{key}={value}" for key, value in change.items())[:50] if isinstance(change, dict) else "-"
 
 
-def base_of(folder: str) -> Any:
-    return AutoModelForCausalLM.from_pretrained(folder)
-
-
-def trained_with_peft(folder: str, path: Path, **config: Any) -> PeftModel:
-    """An adapter on q and v, all that it trains moved, saved in `path`."""
-    torch.manual_seed(0)
-    asked = {"r": 4, "lora_alpha": 10, "target_modules": ["q_proj", "v_proj"], "task_type": "CAUSAL_LM"} | config
-    model = get_peft_model(base_of(folder), LoraConfig(**asked))
-    move(model)
-    model.save_pretrained(str(path))
-    return model
-
-
-def move(model: Any, parameters: Mapping[str, Tensor] | None = None) -> None:
-    generator = torch.Generator().manual_seed(7)
-    with torch.no_grad():
-        for parameter in model.parameters() if parameters is None else parameters.values():
-            if parameter.requires_grad:
-                parameter.add_(torch.randn(parameter.shape, generator=generator) * 0.05)
-
-
-def same(found: Tensor, expected: Tensor) -> None:
-    torch.testing.assert_close(found, expected, rtol=0, atol=1e-5)
-
-
-def check_carried(base: str, path: Path, **config: Any) -> None:
-    """Start, reference, what is trained, export and sampler, each against plain PEFT."""
-    expected = plain(trained_with_peft(base, path / "given", **config))
-    raw = plain(base_of(base))
-    assert (expected - raw).abs().max() > 0.02
-    model = method_of(LoraTuning()).policy(opened_policy(base, path / "given"), ROLES, 0)
-    reference = response(model, "reference")
-    same(reference, expected)
-    assert torch.equal(response(model, "policy"), reference)
-    # Everything that the file holds for the adapter alone is trained; weights of the base beside it are not.
-    saved = {name for name in load_file(path / "given" / WEIGHTS_FILE) if not name.endswith(".base_layer.weight")}
-    groups = trainable_groups(model)
-    assert len(groups["policy"]) == len(saved)
-    value = response(model, "value")
-    move(model, groups["policy"])
-    # What the policy learns moves neither the reference nor the critic.
-    assert torch.equal(response(model, "reference"), reference)
-    assert torch.equal(response(model, "value"), value)
-    trained = response(model, "policy")
-    assert (trained - reference).abs().max() > 0.02
-    # A step of the critic moves the critic alone.
-    move(model, groups["value"])
-    assert not torch.equal(response(model, "value"), value)
-    assert torch.equal(response(model, "policy"), trained)
-    # What is published and exported is what was learnt.
-    learnt = {name: tensor.detach() for group in groups.values() for name, tensor in group.items()}
-    adapter = PolicyAdapter(model.causal_lm, "causal_lm.", base, None).adapter(learnt, 1)
-    save_adapter(adapter, path / "exported")
-    assert set(adapter.tensors) == saved
-    same(plain(PeftModel.from_pretrained(base_of(base), str(path / "exported"))), trained)
-    # The sampler serves both versions side by side, and the base.
-    sampler = base_of(base)
-    for name, loaded in (("given", load_adapter(path / "given")), ("exported", adapter)):
-        sampler = put_adapter(sampler, loaded, name)
-        found = read_adapter(sampler, name, loaded.tensors)
-        assert found.keys() == loaded.tensors.keys()
-        assert all(torch.equal(found[key], tensor) for key, tensor in loaded.tensors.items())
-    for served, wanted in (("given", reference), ("exported", trained), (None, raw)):
-        activate(sampler, served)
-        same(plain(sampler), wanted)
-
-
 @pytest.mark.filterwarnings("ignore")
 @pytest.mark.parametrize("config", [*CARRIED_ONES, *BY_PEFT_ONES], ids=named)
 def test_a_carried_field_is_what_plain_peft_computes(folder: str, tmp_path: Path, config: dict[str, Any]) -> None:
-    check_carried(folder, tmp_path, **config)
+    check_carried(folder, tmp_path, lora(**config), LoraTuning())
 
 
 @pytest.mark.filterwarnings("ignore")
@@ -203,7 +130,7 @@ def test_a_carried_field_is_what_plain_peft_computes(folder: str, tmp_path: Path
     ids=named,
 )
 def test_on_a_base_whose_head_is_its_embeddings(tied: str, tmp_path: Path, config: dict[str, Any]) -> None:
-    check_carried(tied, tmp_path, **config)
+    check_carried(tied, tmp_path, lora(**config), LoraTuning())
 
 
 def test_every_field_of_the_installed_peft_has_its_line_and_its_case() -> None:
@@ -233,7 +160,7 @@ def test_peft_has_no_other_ways_to_begin_or_to_compute() -> None:
 
 def edited(folder: str, path: Path, **changes: Any) -> Path:
     """A plain adapter whose config says what it is asked to."""
-    trained_with_peft(folder, path)
+    trained_with_peft(folder, path, lora())
     config = path / "adapter_config.json"
     config.write_text(json.dumps(json.loads(config.read_text()) | changes))
     return path
@@ -267,11 +194,19 @@ def test_what_vllm_does_not_serve_is_refused_for_it_alone(folder: str, tmp_path:
     open_tunable(policy, ROLES)
     check_tunable(open_policy(policy.ref), policy, ROLES, support_of(TransformersEngine()))
     assert targets is None or name == "target_parameters"
-    wanted = rf"trained with {name}=.*, which vLLM cannot carry; set rollout\.engine\.kind=transformers, or {MERGED}"
+    merge = r"set rollout\.adapter=merged, or " if name == "use_dora" else ""
+    ways = rf"{merge}set rollout\.engine\.kind=transformers, or {MERGED}"
+    wanted = rf"trained with {name}=.*, which vLLM cannot carry; {ways}"
     with pytest.raises(UserError, match=wanted):
         check_tunable(open_policy(policy.ref), policy, ROLES, support_of(VllmEngine()))
     with pytest.raises(UserError, match=wanted):
         check_served(opened_policy(folder, path), support_of(VllmEngine()))
+    merged = support_of(VllmEngine(), "merged")
+    if name == "use_dora":
+        check_served(opened_policy(folder, path), merged)
+    else:
+        with pytest.raises(UserError, match=wanted):
+            check_served(opened_policy(folder, path), merged)
 
 
 @pytest.mark.parametrize(("name", "value"), SAY_NOTHING.items())

@@ -8,14 +8,14 @@ import torch
 from safetensors.torch import load_file, save_file
 from transformers import AutoModelForCausalLM, LlamaConfig, Qwen2Config
 
-from plumbob.configs.settings.models import AlignedPolicySettings
+from plumbob.configs.settings.models import AlignedPolicySettings, NewLlamaSettings
 from plumbob.configs.settings.tuning.adapters import LoraTuning
 from plumbob.configs.settings.workers import SamplerEngine, TransformersEngine, VllmEngine
 from plumbob.core.errors import UserError
 from plumbob.models.adapter import WEIGHTS_FILE, ModelRole, save_adapter
 from plumbob.models.loading import open_policy
 from plumbob.models.tuning.adapter_support import WHAT_PEFT_LOADS
-from plumbob.models.tuning.methods import check_tunable
+from plumbob.models.tuning.methods import check_tunable, method_of
 from plumbob.models.tuning.targets import check_served, check_targets
 from plumbob.rollout.samplers.open_sampler import support_of
 from tests.support.opened_models import opened_policy
@@ -41,8 +41,8 @@ def qwen(tmp_path_factory: pytest.TempPathFactory) -> str:
 
 
 def check(model: str, *targets: str, engine: SamplerEngine | None = None, adapter: Path | None = None) -> None:
-    tuning = LoraTuning(targets=targets or "all-linear")
-    check_targets(opened_policy(model, adapter), tuning, WHAT_PEFT_LOADS if engine is None else support_of(engine))
+    support = WHAT_PEFT_LOADS if engine is None else support_of(engine)
+    check_targets(opened_policy(model, adapter), targets or "all-linear", support)
 
 
 @pytest.mark.parametrize("engine", ENGINES)
@@ -88,13 +88,13 @@ def test_one_side_of_a_shared_weight_takes_no_merge(llama: str, qwen: str, tmp_p
     """PEFT leaves the other side as it was."""
     merged = support_of(VllmEngine(), "merged")
     for apart in (llama, qwen):
-        check_targets(opened_policy(apart), LoraTuning(targets=(target,)), merged)
+        check_targets(opened_policy(apart), (target,), merged)
     sizes = {"hidden_size": 64, "num_attention_heads": 2, "num_hidden_layers": 1, "vocab_size": 50}
     LlamaConfig(tie_word_embeddings=True, **sizes).save_pretrained(tmp_path)
-    check_targets(opened_policy(tmp_path), LoraTuning(), merged)
+    check_targets(opened_policy(tmp_path), "all-linear", merged)
     with pytest.raises(UserError, match=rf"{target} \(\w+\) shares its weight, .*; or set rollout\.adapter=lora$"):
-        check_targets(opened_policy(tmp_path), LoraTuning(targets=(target,)), merged)
-    check_targets(opened_policy(tmp_path), LoraTuning(targets=(target,)), support_of(VllmEngine()))
+        check_targets(opened_policy(tmp_path), (target,), merged)
+    check_targets(opened_policy(tmp_path), (target,), support_of(VllmEngine()))
 
 
 def test_an_adapter_is_checked_by_what_it_holds(llama: str, qwen: str, tmp_path: Path) -> None:
@@ -162,3 +162,57 @@ def test_an_adapter_of_a_rank_that_the_engine_does_not_serve(llama: str, tmp_pat
         with pytest.raises(UserError, match=wanted):
             check()
     check_tunable(open_policy(policy.ref), policy, ROLES, support_of(TransformersEngine()))
+
+
+def test_a_rank_that_is_published_twice_as_large(llama: str) -> None:
+    policy, vllm = AlignedPolicySettings(model=llama, tuning=LoraTuning(rank=257, init="pissa")), VllmEngine()
+    wanted = r"^policy\.tuning\.rank=257, and .*\.init=pissa make it 514: vLLM serves LoRA up to rank 512; lower it"
+    with pytest.raises(UserError, match=wanted):
+        check_tunable(open_policy(policy.ref), policy, ROLES, support_of(vllm))
+
+
+@pytest.mark.parametrize(
+    ("tuning", "wanted"),
+    [
+        (
+            LoraTuning(rank_pattern={"up": 3}),
+            r"policy\.tuning\.rank_pattern: up is no target in .*; name the end of one of down_proj, gate_proj, ",
+        ),
+        (
+            LoraTuning(targets=("q_proj",), alpha_pattern={"q_proj": 2.0, "layers.0.self_attn.v_proj": 2.0}),
+            r"policy\.tuning\.alpha_pattern: layers\.0\.self_attn\.v_proj is no target in .*; .* end of one of q_proj$",
+        ),
+        (
+            LoraTuning(targets=("q_proj", "embed_tokens"), init="olora"),
+            r"policy\.tuning\.init=olora begins with parts of linear layers' weights, and model\.embed_tokens of "
+            r"policy\.tuning\.targets is none in .*; take it out, or set policy\.tuning\.init=default$",
+        ),
+    ],
+)
+def test_what_is_said_of_single_modules_fits_the_targets(llama: str, tuning: LoraTuning, wanted: str) -> None:
+    policy = AlignedPolicySettings(model=llama, tuning=tuning)
+    with pytest.raises(UserError, match=wanted):
+        check_tunable(open_policy(policy.ref), policy, ROLES, WHAT_PEFT_LOADS)
+    method_of(LoraTuning(rank_pattern={"layers.1.mlp.up_proj": 3}, init="pissa")).check(
+        open_policy(policy.ref), "policy.tuning", ROLES, WHAT_PEFT_LOADS
+    )
+
+
+def test_dora_is_merged_in_vllm_or_sampled_by_transformers(llama: str, qwen: str) -> None:
+    policy = AlignedPolicySettings(model=llama, tuning=LoraTuning(use_dora=True))
+    for support in (support_of(VllmEngine(), "merged"), support_of(TransformersEngine())):
+        check_tunable(open_policy(policy.ref), policy, ROLES, support)
+    wanted = (
+        r"^policy\.tuning\.use_dora=true: vLLM computes plain LoRA alone beside the base's weights; "
+        r"set rollout\.adapter=merged, for one device and uncompiled, or set rollout\.engine\.kind=transformers$"
+    )
+    vllm = support_of(VllmEngine())
+    with pytest.raises(UserError, match=wanted):
+        check_tunable(open_policy(policy.ref), policy, ROLES, vllm)
+    with pytest.raises(UserError, match=wanted):
+        method_of(policy.tuning).check_new(NewLlamaSettings(), "policy.tuning", vllm)
+    # Of a model into whose weights nothing was ever merged and read back.
+    opened = opened_policy(qwen)
+    opened.config.architectures = ["OPTForCausalLM"]
+    with pytest.raises(UserError, match=r"beside the base's weights; set rollout\.engine\.kind=transformers$"):
+        method_of(policy.tuning).check(opened, "policy.tuning", ROLES, vllm)

@@ -1,11 +1,14 @@
 """What rollout workers do with adapters where the settings leave it open."""
 
+from pathlib import Path
 from typing import Any
 
 import pytest
 
+from plumbob.configs.settings.tuning.adapters import LoraTuning
 from plumbob.configs.settings.workers import RolloutSettings
-from plumbob.rollout.samplers.open_sampler import adapter_serving
+from plumbob.rollout.samplers.open_sampler import MERGED_ALONE, adapter_serving, serving_notes
+from tests.support.opened_models import opened_policy
 
 LLAMA = ("LlamaForCausalLM",)
 
@@ -31,3 +34,27 @@ def test_adapters_are_merged_where_that_is_exact(
     given: dict[str, Any], dtype: Any, architectures: tuple[str, ...], serving: str
 ) -> None:
     assert adapter_serving(RolloutSettings(**given), dtype, architectures) == serving
+
+
+@pytest.mark.parametrize(
+    ("given", "dtype", "serving"),
+    [
+        ({}, "float32", "merged"),
+        # Where plain LoRA would be computed beside the base, others are merged too, as long as that is exact.
+        ({"num_gpus": 1}, "float32", "merged"),
+        ({"num_gpus": 1}, "bfloat16", "lora"),
+        ({"tensor_parallel": 2}, "float32", "lora"),
+        ({"adapter": "lora"}, "float32", "lora"),
+    ],
+)
+def test_adapters_that_vllm_cannot_compute_with_are_merged(given: dict[str, Any], dtype: Any, serving: str) -> None:
+    assert adapter_serving(RolloutSettings(**given), dtype, LLAMA, plain_lora=False) == serving
+
+
+def test_it_is_told_that_an_adapter_is_merged(tmp_path: Path) -> None:
+    (tmp_path / "config.json").write_text('{"model_type": "llama", "architectures": ["LlamaForCausalLM"]}')
+    opened, dora = opened_policy(tmp_path), LoraTuning(use_dora=True)
+    assert serving_notes(RolloutSettings(), opened, dora) == (MERGED_ALONE,)
+    assert serving_notes(RolloutSettings(), opened, LoraTuning()) == ()
+    transformers = RolloutSettings(engine={"kind": "transformers"})
+    assert serving_notes(transformers, opened, dora) == ()

@@ -1,0 +1,74 @@
+"""A causal model and what is put on it, as far as it takes memory, told without its weights."""
+
+from dataclasses import dataclass
+
+from transformers import AutoModelForCausalLM
+
+from plumbob.configs.base import Dtype
+from plumbob.configs.settings.models import ModelRef, NewLlamaSettings
+from plumbob.configs.settings.tuning.any_tuning import Tuning
+from plumbob.models.adapter import WEIGHTS_FILE
+from plumbob.models.from_scratch import empty_llama
+from plumbob.models.loading import open_policy
+from plumbob.models.quantization.quantised_layers import base_bytes
+from plumbob.models.sizes.config_sizes import ModelSizes, sizes_of
+from plumbob.models.tuning.adapter_support import is_plain_lora
+from plumbob.models.tuning.peft_methods.adapter_sizes import AdapterSize, new_adapter_size
+from plumbob.models.weight_files import num_stored
+
+BYTES = {"float32": 4, "bfloat16": 2}
+
+
+@dataclass(frozen=True)
+class ExpectedPolicy:
+    """A causal model and what is put on it.
+
+    Attributes:
+        base_bytes: of the model's own weights in a learner, which may keep them in few bits.
+        num_trained: parameters of one role that is trained.
+        num_begun: of the adapter that it begins from, 0 where that is a full model.
+        num_start: of the weights that a new adapter begins from, which stay beside it.
+        num_shared: of what stays as it is, and all adapters share.
+        is_full: all of the model is trained.
+        is_plain_lora: what is put on it adds B A to weights and does nothing else.
+    """
+
+    architecture: str
+    dtype: Dtype
+    sizes: ModelSizes
+    num_positions: int
+    base_bytes: int
+    num_trained: int
+    num_begun: int
+    num_start: int
+    num_shared: int
+    is_full: bool
+    is_plain_lora: bool
+
+    @property
+    def weight_bytes(self) -> int:
+        return BYTES[self.dtype]
+
+
+def expected_policy(
+    ref: ModelRef | NewLlamaSettings, tuning: Tuning | None, new_dtype: Dtype = "float32"
+) -> ExpectedPolicy:
+    """`new_dtype`: of the weights of a model that is made from scratch, as later stages load it."""
+    adapter, dtype, quantization = None, new_dtype, None
+    if isinstance(ref, ModelRef):
+        opened = open_policy(ref)
+        model, positions = opened.empty(AutoModelForCausalLM), opened.num_positions
+        adapter, dtype, quantization = opened.source.adapter, ref.dtype, ref.quantization
+    else:
+        model, positions = empty_llama(ref), ref.max_positions
+    sizes = sizes_of(model)
+    begun = 0 if adapter is None else num_stored(adapter / WEIGHTS_FILE)
+    is_full = tuning is not None and tuning.kind == "full"
+    if tuning is None or tuning.kind == "full":
+        new = AdapterSize(sizes.num_parameters if is_full else 0)
+    else:
+        new = AdapterSize(begun) if begun else new_adapter_size(model, tuning)
+    held = base_bytes(model, BYTES[dtype], quantization)
+    numbers = (positions, held, new.num_trained, begun, new.num_start, new.num_shared)
+    plain = is_plain_lora(adapter, tuning)
+    return ExpectedPolicy(type(model).__name__, dtype, sizes, *numbers, is_full, plain)

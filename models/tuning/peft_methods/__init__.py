@@ -1,0 +1,1 @@
+"""What single methods of PEFT's need beside what is common to all adapters."""

@@ -1,0 +1,52 @@
+"""How many numbers a new adapter is made of, told without making it."""
+
+from dataclasses import dataclass
+from typing import Any, assert_never
+
+from plumbob.configs.settings.tuning.adapters import FROM_WEIGHTS, Ia3Tuning, LoraTuning, VeraTuning
+from plumbob.configs.settings.tuning.any_tuning import AnyAdapterTuning
+from plumbob.models.tuning.peft_methods.vector_methods import scaled_modules
+from plumbob.models.tuning.targets import is_named, num_inputs, num_outputs, target_modules
+
+
+@dataclass(frozen=True)
+class AdapterSize:
+    """Of one new adapter.
+
+    Attributes:
+        num_trained: parameters.
+        num_start: of the weights that it begins from, which stay beside it.
+        num_shared: numbers that stay as they are, and that all adapters on a base share.
+    """
+
+    num_trained: int
+    num_start: int = 0
+    num_shared: int = 0
+
+
+def new_adapter_size(model: Any, tuning: AnyAdapterTuning) -> AdapterSize:
+    """`model` may be one without weights."""
+    match tuning:
+        case LoraTuning():
+            return _of_lora(model, tuning)
+        case Ia3Tuning():
+            outputs, inputs = scaled_modules(model, tuning) or ((), ())
+            num_factors = sum(num_outputs(one) for one in target_modules(model, outputs).values())
+            return AdapterSize(num_factors + sum(num_inputs(one) for one in target_modules(model, inputs).values()))
+        case VeraTuning():
+            targets = list(target_modules(model, tuning.targets).values())
+            widest = max(map(num_inputs, targets), default=0) + max(map(num_outputs, targets), default=0)
+            num_trained = sum(tuning.rank + num_outputs(one) for one in targets)
+            return AdapterSize(num_trained, num_shared=tuning.rank * widest)
+        case _:
+            assert_never(tuning)
+
+
+def _of_lora(model: Any, tuning: LoraTuning) -> AdapterSize:
+    """A [rank, in] and B [out, rank] for each target, and with DoRA a length of each output."""
+    halves = lengths = 0
+    for name, module in target_modules(model, tuning.targets).items():
+        rank = next((rank for end, rank in tuning.rank_pattern.items() if is_named(name, end)), tuning.rank)
+        halves += rank * (num_inputs(module) + num_outputs(module))
+        lengths += num_outputs(module) if tuning.use_dora else 0
+    return AdapterSize(halves + lengths, num_start=halves if tuning.init in FROM_WEIGHTS else 0)

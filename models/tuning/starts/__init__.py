@@ -1,0 +1,1 @@
+"""Where adapters of PEFT's begin, where that is not where PEFT itself lets them."""

@@ -1,0 +1,37 @@
+"""A method's gradients on several ranks, whatever they share, are those of one."""
+
+from typing import Any
+
+import numpy as np
+import pytest
+
+from tests.support.learner_ranks import Ranks
+from tests.support.method_walk import first_moments
+from tests.support.tiny_policy import write_policy
+
+LORA = {"kind": "lora", "rank": 3, "alpha": 6.0}
+METHODS: dict[str, tuple[dict[str, Any], tuple[int, ...]]] = {
+    "pissa": (LORA | {"init": "pissa"}, (0, 2, 3)),
+    "dora": (LORA | {"use_dora": True}, (2,)),
+    "ia3": ({"kind": "ia3"}, (2,)),
+    "vera": ({"kind": "vera", "rank": 5}, (2,)),
+}
+"""Name -> settings, and the ZeRO stages that take it."""
+
+
+@pytest.fixture(scope="module")
+def base(tmp_path_factory: pytest.TempPathFactory) -> str:
+    return write_policy(tmp_path_factory.mktemp("policy"))
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_gradients_do_not_depend_on_the_ranks(one_rank: Ranks, two_ranks: Ranks, base: str, method: str) -> None:
+    tuning, stages = METHODS[method]
+    (expected,) = one_rank.run(first_moments, "sft", tuning, base, 0)
+    largest = max(float(np.abs(moment).max()) for moment in expected.values())
+    assert largest > 1e-4
+    for stage in stages:
+        for found in two_ranks.run(first_moments, "sft", tuning, base, stage):
+            assert found.keys() == expected.keys()
+            for name, moment in expected.items():
+                np.testing.assert_allclose(found[name], moment, rtol=1e-4, atol=1e-5 * largest, err_msg=name)
