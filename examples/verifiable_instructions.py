@@ -39,16 +39,20 @@ def rows_of(topics: tuple[str, ...]) -> list[dict[str, object]]:
     ]
 
 
-def main() -> None:
-    if len(sys.argv) != 2:
-        sys.exit("usage: python examples/verifiable_instructions.py FOLDER")
-    folder = Path(sys.argv[1])
+def write_prompts(folder: Path) -> list[Path]:
+    """The held-out prompts and those to learn from, in a new or existing folder."""
     folder.mkdir(parents=True, exist_ok=True)
     files = {"heldout.jsonl": TOPICS[:NUM_HELDOUT_TOPICS], "prompts.jsonl": TOPICS[NUM_HELDOUT_TOPICS:]}
     for name, topics in files.items():
-        rows = rows_of(topics)
-        (folder / name).write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
-        print(f"{folder / name}: {len(rows)} prompts")
+        lines = (json.dumps(row) + "\n" for row in rows_of(topics))
+        (folder / name).write_text("".join(lines), encoding="utf-8")
+    return [folder / name for name in files]
+
+
+def main() -> None:
+    if len(sys.argv) != 2:
+        sys.exit("usage: python examples/verifiable_instructions.py FOLDER")
+    print(*write_prompts(Path(sys.argv[1])), sep="\n")
 
 
 if __name__ == "__main__":

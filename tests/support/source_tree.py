@@ -22,7 +22,7 @@ ORDER = setup_folders()
 """The folders of the source; each imports those before it and itself."""
 
 
-BESIDE = ("benchmarks",)
+BESIDE = ("benchmarks", "examples")
 """Folders of code that are not installed, and held to the size of rooms, first lines and words as the source is."""
 
 

@@ -11,10 +11,10 @@ from transformers import AutoModelForCausalLM, BitsAndBytesConfig
 
 from plumbob.configs.settings.tuning.adapters import LoraTuning
 from plumbob.configs.settings.tuning.quantization import Nf4Quantization
-from plumbob.models.adapter import Adapter, ModelRole, save_adapter
+from plumbob.models.adapter import ModelRole, save_adapter
 from plumbob.models.policy import PolicyModel
 from plumbob.models.tuning.methods import method_of
-from plumbob.models.tuning.peft_adapters import adapter_tensors, saved_config
+from plumbob.models.tuning.peft_adapters import published_adapter
 from plumbob.models.tuning.roles import trainable_groups
 from tests.support.opened_models import opened_policy
 from tests.support.role_logprobs import ACTIONS, IDS, MASK, TEMPERATURE, response
@@ -109,12 +109,11 @@ def test_prompts_are_shared_and_the_head_is_one_product(folder: str) -> None:
 
 def test_the_adapter_loads_on_the_base_that_it_names(folder: str, adapter_folder: Path, tmp_path: Path) -> None:
     model = build(folder, Nf4Quantization(), adapter_folder)
-    causal_lm = model.causal_lm
-    content = saved_config(causal_lm, "policy", folder)
-    assert content["base_model_name_or_path"] == folder
-    assert not any("quant" in name and content[name] for name in content)
     own = {name.removeprefix("causal_lm."): p.detach() for name, p in trainable_groups(model)["policy"].items()}
-    save_adapter(Adapter(0, content, adapter_tensors(causal_lm, "policy", own)), tmp_path)
+    published = published_adapter(model.causal_lm, "policy", folder, own, 0)
+    assert published.config["base_model_name_or_path"] == folder
+    assert not any("quant" in name and value for name, value in published.config.items())
+    save_adapter(published, tmp_path)
     # On the weights as they are stored: the very adapter that training began from.
     base = AutoModelForCausalLM.from_pretrained(folder)
     with torch.no_grad():
