@@ -189,11 +189,12 @@ class Session:
         self._hooks.samplers_opened(rollout)
         return SamplerGroup(pool, rollout.chunk_size, self.begin_work, self._hooks.published)
 
-    def start_scorers(self, scorer: ScorerSettings) -> ScorerGroup:
-        """Scorers with that reward."""
+    def start_scorers(self, scorer: ScorerSettings, folder: Path | None = None) -> ScorerGroup:
+        """Scorers with that reward; answers that it must not ask for twice are kept in `folder`, for all of them."""
         reward, sources = scorer.reward, source_digests(marked_texts(scorer, IsFunction))
-        opening = Preparation(lambda actor: actor.handle.open.remote(reward, sources), "loading the reward")
-        pool = self._pools.get_or_open(scorer_need(scorer), scorer, ScorerWorker, (reward, sources), opening)
+        kept = folder.resolve() if folder is not None and reward.keeps_answers else None
+        opening = Preparation(lambda actor: actor.handle.open.remote(reward, sources, kept), "loading the reward")
+        pool = self._pools.get_or_open(scorer_need(scorer), scorer, ScorerWorker, (reward, sources, kept), opening)
         return ScorerGroup(pool, reward.batch_size * BATCHES_PER_CALL)
 
     def replace_learners(self, lost: LearnersLost) -> None:

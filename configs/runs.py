@@ -288,11 +288,11 @@ class PipelineRun(TrainingRun):
                 "reward_training.objective.use_margin=true: the pairs of a pipeline carry no margin; "
                 "set it to false, or train the reward model in a reward run of its own"
             )
-        needy = next((part for part in self.reward.weighted_parts if part.reward.reads_rows), None)
-        if needy is not None:
+        needy = next((part for part in self.reward.weighted_parts if part.columns), None)
+        if needy is not None and self.data.prompts is None:
             raise ValueError(
-                f"reward.parts: {needy.name} reads the rows of the prompts' file, which a pipeline does not hand on to "
-                f"its stages: align in a run of kind ppo"
+                f"reward.parts: {needy.name} needs the column '{needy.columns[0]}' of the prompts' rows, and no file "
+                f"has the prompts of this pipeline: give them with their rows, as data.prompts=FILE"
             )
         check_no_teachers(self.ppo)
         check_ppo(self.ppo, self.learner, self.rollout)

@@ -8,7 +8,7 @@ import uvicorn
 from plumbob.configs.settings.rewards import ModelReward
 from plumbob.core.errors import UserError
 from plumbob.reward.open_scorer import check_reward, open_scorer
-from plumbob.reward.reward_models.dialogue_form import RewardPrompts
+from plumbob.reward.reward_models.reward_prompts import RewardPrompts
 from plumbob.reward.services.reward_server import reward_app
 
 

@@ -1,6 +1,7 @@
 """From a reward of the settings to its scorer: the one place that asks which reward it is."""
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import assert_never
 
 from plumbob.configs.settings.programs.reward_programs import CodePart, FunctionPart
@@ -11,7 +12,7 @@ from plumbob.configs.settings.rules.reward_rules import RuleSettings
 from plumbob.core.errors import UserError
 from plumbob.data.prompts import EncodedPrompt
 from plumbob.data.reading.field_values import shown
-from plumbob.data.records import RowError
+from plumbob.data.records import Prompt, RowError
 from plumbob.reward.combined import combined_opening
 from plumbob.reward.ensemble import ensemble_opening
 from plumbob.reward.episode_scorer import EpisodeScorer
@@ -36,7 +37,7 @@ def check_reward(reward: Reward) -> None:
     _opening(reward).check()
 
 
-def check_rows(rewards: Sequence[Reward], prompts: Sequence[EncodedPrompt], file: str) -> None:
+def check_rows(rewards: Sequence[Reward], prompts: Sequence[Prompt | EncodedPrompt], file: str) -> None:
     """Whether each prompt's row has what the rewards need of it to score responses.
 
     Args:
@@ -55,7 +56,7 @@ def check_rows(rewards: Sequence[Reward], prompts: Sequence[EncodedPrompt], file
         )
 
 
-def _row_fault(opening: Opening, prompt: EncodedPrompt) -> str | None:
+def _row_fault(opening: Opening, prompt: Prompt | EncodedPrompt) -> str | None:
     try:
         opening.check_row(prompt.row)
     except RowError as error:
@@ -63,19 +64,23 @@ def _row_fault(opening: Opening, prompt: EncodedPrompt) -> str | None:
     return None
 
 
-def open_scorer(reward: Reward, device: str) -> Scorer:
-    """The scorer of a reward, its models loaded. UserError as `check_reward`."""
-    return _opening(reward).open(device)
+def open_scorer(reward: Reward, device: str, folder: Path | None = None) -> Scorer:
+    """The scorer of a reward, its models loaded. UserError as `check_reward`.
+
+    Args:
+        folder: where answers that were paid for are kept, for all scorers; None keeps them with the scorer.
+    """
+    return _opening(reward, folder).open(device)
 
 
-def _opening(reward: Reward) -> Opening:
+def _opening(reward: Reward, folder: Path | None = None) -> Opening:
     match reward:
         case ModelReward():
             return Opening(lambda: check_reward_model(reward), lambda device: _model_scorer(reward, device))
         case EnsembleReward(members, penalty):
-            return ensemble_opening([_opening(member) for member in members], penalty)
+            return ensemble_opening([_opening(member, folder) for member in members], penalty)
         case CombinedReward(parts):
-            return combined_opening([(part, _opening(part.reward)) for part in parts])
+            return combined_opening([(part, _opening(part.reward, folder)) for part in parts])
         case EnvironmentPart():
             return Opening(lambda: None, lambda device: EpisodeScorer())
         case FunctionPart():
@@ -87,7 +92,7 @@ def _opening(reward: Reward) -> Opening:
         case HttpPart():
             return http_opening(reward)
         case LlmJudgePart():
-            return judge_opening(reward)
+            return judge_opening(reward, folder)
         case RuleReward(rule):
             return Opening(lambda: None, lambda device: RuleScorer(rule))
         case _:

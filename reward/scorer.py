@@ -16,21 +16,20 @@ class ScoreRequest:
         prompt: the text that the policy saw, chat template applied.
         response: what it wrote, as text without special tokens.
         row: the row of the prompt's file, by its columns; empty where no part of the reward reads it.
-        form_prompt: the prompt in the form of dialogue that the reward models were trained on; None where they read
-            what the policy does.
+        form_prompts: reward model, by its name -> the prompt in the form of dialogue that it was trained on; one that
+            is not there reads what the policy does.
         episode_reward: what an environment gave for it; None where none took part.
     """
 
     prompt: str
     response: str
     row: Mapping[str, Any] = field(default_factory=dict, hash=False)
-    form_prompt: str | None = None
+    form_prompts: Mapping[str, str] = field(default_factory=dict, hash=False)
     episode_reward: float | None = None
 
-    @property
-    def model_pair(self) -> tuple[str, str]:
-        """(prompt, response) for a reward model."""
-        return (self.prompt if self.form_prompt is None else self.form_prompt), self.response
+    def pair_for(self, model: str) -> tuple[str, str]:
+        """(prompt, response) for a reward model, by its name."""
+        return self.form_prompts.get(model, self.prompt), self.response
 
 
 @dataclass(frozen=True)

@@ -16,6 +16,7 @@ MUST_BE_GIVEN = {
     "qlora": ["policy.model=base", "data.demonstrations=demonstrations.jsonl"],
     "reward": ["reward.model=bert", "data.pairs=pairs.jsonl"],
     **dict.fromkeys(ONLINE_PRESETS, ONLINE),
+    "calculator": ["policy.model=sft", "data.prompts=prompts.jsonl"],
     "smollm2-instructions": ["data.prompts=prompts.jsonl"],
     "verifiable": ["policy.model=sft", "data.prompts=prompts.jsonl"],
     "distill": ["policy.model=sft", "teachers=[{model: larger}]", "data.prompts=prompts.jsonl"],

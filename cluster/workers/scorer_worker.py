@@ -20,14 +20,19 @@ class ScorerWorker(Worker):
 
         torch.set_num_threads(num_threads)
 
-    def open(self, reward: "Reward", sources: Mapping[str, str] = NO_SOURCES) -> None:
-        """`sources`: function of the user's that the reward calls -> digest of its source on the driver's host."""
+    def open(self, reward: "Reward", sources: Mapping[str, str] = NO_SOURCES, folder: Path | None = None) -> None:
+        """Load the reward.
+
+        Args:
+            sources: function of the user's that the reward calls -> digest of its source on the driver's host.
+            folder: where answers that were paid for are kept, for all scorers; None keeps them with this one.
+        """
         self._check_host((model.name for model in reward.models), sources)
         import torch
 
         from plumbob.reward.open_scorer import open_scorer
 
-        self._scorer = open_scorer(reward, "cuda" if torch.cuda.is_available() else "cpu")
+        self._scorer = open_scorer(reward, "cuda" if torch.cuda.is_available() else "cpu", folder)
 
     def score(self, requests: Sequence[ScoreRequest]) -> list[Score]:
         return self._scorer.score(requests)

@@ -248,10 +248,22 @@ class PipelineDataSettings(LengthSettings, SplittingSettings, ReadingSettings):
     """To measure on; None holds a share out."""
     demonstrations: InputFile | None = None
     """For supervised fine-tuning."""
+    learnt_turns: LearntTurns = "last"
+    """Which turns of the assistant's are learnt of the `messages` or `conversations` of `demonstrations`: the last, or
+    each that answers a message, behind all before it."""
     prompts: InputFile | None = None
     """What the policy is asked."""
     text: InputFile | None = None
     """Documents for pre-training."""
+
+    @model_validator(mode="after")
+    def _check_learnt_turns(self) -> Self:
+        if self.learnt_turns == "all" and self.demonstrations is None:
+            raise ValueError(
+                "data.learnt_turns=all is about conversations to imitate: give them as data.demonstrations=FILE, or "
+                "leave it out; of pairs the chosen response is learnt"
+            )
+        return self
 
 
 class EvalDataSettings(PromptLengthSettings, ReadingSettings):

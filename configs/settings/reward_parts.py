@@ -29,6 +29,9 @@ class PartSettings(Settings):
     models: ClassVar[tuple[ModelRef, ...]] = ()
     """What every scorer's host must have."""
 
+    keeps_answers: ClassVar[bool] = False
+    """Whether its answers cost: none is asked for twice in a run, whatever becomes of the scorer that asked."""
+
     @property
     def columns(self) -> tuple[str, ...]:
         """Of the prompts' rows, those that it cannot score without."""

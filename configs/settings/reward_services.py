@@ -18,7 +18,7 @@ class ServicePart(PartSettings):
     max_in_flight: Changeable[Annotated[int, Field(gt=0, le=256)]] = 4
     """Requests of one scorer that wait for their answer at once."""
     timeout_s: Changeable[Seconds] = 60.0
-    """How long a request may wait for a connection, or for the next part of its answer."""
+    """How long one request may take, from its connection to the last byte of its answer."""
     retries: Changeable[Annotated[int, Field(ge=0, le=20)]] = 4
     """Further tries after a connection that broke, a time-out, 429 or 5xx, each after twice the wait of the last."""
     on_failure: Coefficient | Literal["stop"] = "stop"
@@ -54,6 +54,8 @@ Level = Annotated[int, Field(ge=-1_000_000, le=1_000_000)]
 
 class LlmJudgePart(ServicePart):
     """An LLM behind an OpenAI-compatible endpoint, by a rubric; or against another response, asked in both orders."""
+
+    keeps_answers: ClassVar[bool] = True
 
     kind: Literal["llm-judge"] = "llm-judge"
     url: Changeable[Annotated[str, Field(max_length=2000)]]

@@ -37,6 +37,7 @@ class ModelReward:
         return (self.model,)
 
     reads_rows: ClassVar[bool] = False
+    keeps_answers: ClassVar[bool] = False
 
 
 @dataclass(frozen=True)
@@ -46,6 +47,7 @@ class EnsembleReward:
     members: tuple[ModelReward, ...]
     uncertainty_penalty: float
     reads_rows: ClassVar[bool] = False
+    keeps_answers: ClassVar[bool] = False
 
     @property
     def models(self) -> tuple[ModelRef, ...]:
@@ -69,6 +71,7 @@ class RuleReward:
     models: ClassVar[tuple[ModelRef, ...]] = ()
     is_calibrated: ClassVar[bool] = False
     reads_rows: ClassVar[bool] = False
+    keeps_answers: ClassVar[bool] = False
 
 
 @dataclass(frozen=True)
@@ -107,6 +110,10 @@ class CombinedReward:
     def reads_rows(self) -> bool:
         return any(part.reward.reads_rows for part in self.parts)
 
+    @property
+    def keeps_answers(self) -> bool:
+        return any(part.reward.keeps_answers for part in self.parts)
+
 
 RewardPart = Annotated[
     ModelPart | EnvironmentPart | HttpPart | LlmJudgePart | RulePart | FunctionPart | CodePart,
@@ -126,9 +133,10 @@ Reward = (
     | FunctionPart
     | CodePart
 )
-"""Each says which models every scorer's host must have, how many responses it scores together, and whether it
-reads the prompts' rows. A new one is a variant of `RewardPart`, which is a member
-here too, a file in `reward/` that scores, and its arm in `reward/open_scorer.py`: nobody else asks which it is."""
+"""Each says which models every scorer's host must have, how many responses it scores together, whether it reads the
+prompts' rows, and whether its answers are kept for the whole run, since each of them costs. A new one is a variant of
+`RewardPart`, which is a member here too, a file in `reward/` that scores, and its arm in `reward/open_scorer.py`:
+nobody else asks which it is."""
 
 
 # -------------------------------------------------------------------------------------------------- as it is written

@@ -174,6 +174,10 @@ Opening = Callable[[dict[str, Any]], list[Message] | None]
 """The row of a prompt -> the messages with which an environment opens an episode on it; None for the row's own."""
 
 
+PROMPT_ROW = "prompt_row"
+"""Where, in a file of prompts that are rendered already, each one's row stands as it was."""
+
+
 def read_prompts(
     path: str, rules: ReadingSettings, render: Render, keeps_rows: bool = False, opening: Opening | None = None
 ) -> ReadRecords[Prompt]:
@@ -193,7 +197,7 @@ def read_prompts(
 
     def with_row(prompt: Prompt, row: dict[str, Any]) -> Prompt:
         if opening is None:
-            return replace(prompt, row=row)
+            return replace(prompt, row=row.get(PROMPT_ROW, row) if rules.rendered else row)
         content = json.dumps([prompt.text, row], sort_keys=True, default=str)
         return replace(prompt, row=row, prompt_id=prompt_id_of(content))
 

@@ -37,7 +37,8 @@ from plumbob.configs.settings.rewards import EncoderSettings, RewardEncoderSetti
 from plumbob.configs.settings.training import CalibrationSettings
 from plumbob.configs.settings.workers import LearnerRankSettings
 from plumbob.core.disk_errors import replace_text
-from plumbob.driver.pipeline.pipeline_data import Files, PreparedFiles
+from plumbob.driver.pipeline.pipeline_data import PreparedFiles
+from plumbob.driver.pipeline.pipeline_files import Files
 from plumbob.driver.run_folder.folder import SAMPLES_FILE, SUMMARY_FILE
 from plumbob.driver.stages import reward_stage
 from plumbob.driver.stages.evaluation import (
@@ -50,6 +51,7 @@ from plumbob.driver.stages.evaluation_input import prepare_eval
 from plumbob.driver.stages.prepare import prepare
 from plumbob.driver.stages.stage import StageBody, StageContext, run_stage
 from plumbob.models.loading import open_policy
+from plumbob.reward.services.judge_answers import ANSWERS_FOLDER
 from plumbob.trainers.metrics.stage_result import StageResult, StageSummary
 
 EVAL = "eval"
@@ -252,7 +254,7 @@ def _evaluate(
     assert policy is not None, "a pipeline evaluates policies"
     for note in data.notes:
         inner.listener.notify(EVAL, note)
-    scorer = inner.session.start_scorers(run.reward)
+    scorer = inner.session.start_scorers(run.reward, inner.folder / ANSWERS_FOLDER)
     base = policy.opened.ref
     policies = {
         name: open_policy(replace(base, name=str(outer.folder / name / "policy"), setting=name)) for name in aligned

@@ -1,19 +1,25 @@
 """What a pipeline begins with, as files: generated, or derived from preference pairs, split and checked."""
 
-import json
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import assert_never
 
 from plumbob.configs.runs import PipelineRun
-from plumbob.configs.settings.data import SplittingSettings
+from plumbob.configs.settings.data import PipelineDataSettings, SplittingSettings
 from plumbob.configs.settings.models import ModelRef, NewBertSettings, NewLlamaSettings, PipelinePolicySettings
+from plumbob.configs.settings.rewards import CombinedReward
 from plumbob.configs.settings.tuning.any_tuning import Tuning
 from plumbob.core.activities import activities
 from plumbob.core.errors import UserError
 from plumbob.data.length_checks import check_limits
-from plumbob.data.reading.readers import read_demonstrations, read_pairs, read_prompts, read_texts
+from plumbob.data.reading.readers import (
+    read_demonstrations,
+    read_dialogues,
+    read_pairs,
+    read_prompts,
+    read_texts,
+)
 from plumbob.data.records import Demonstration, PreferencePair, Prompt, make_prompt
 from plumbob.data.rendered_rows import RenderedRow
 from plumbob.data.splitting import Split, check_overlap, hold_out
@@ -22,41 +28,18 @@ from plumbob.data.texts.control_tokens import SpeltTokens
 from plumbob.data.texts.tokenizer import Tokenizer
 from plumbob.data.toy_world.gold_judge import gold_score
 from plumbob.data.toy_world.toy_files import build_world, noise_ceiling, write_world
+from plumbob.driver.pipeline.pipeline_files import Files, files_in, prompt_line, write_jsonl
 from plumbob.driver.pipeline.pipeline_rows import pipeline_rows
-from plumbob.driver.stages.evaluation import GoldReward
 from plumbob.models.from_scratch import EOS, NEW_POLICY, PAD, check_sizes
 from plumbob.models.loading import OpenedPolicy, open_policy
 from plumbob.models.tuning.adapter_support import check_sharded, is_plain_lora
 from plumbob.models.tuning.methods import method_of
 from plumbob.models.tuning.targets import check_served
-from plumbob.reward.open_scorer import check_reward
-from plumbob.reward.reward_models.dialogue_form import DialogueForm, FormInUse
+from plumbob.reward.open_scorer import check_reward, check_rows
+from plumbob.reward.reward_models.dialogue_form import FormInUse
 from plumbob.rollout.samplers.open_sampler import adapter_serving, support_for, support_of
 from plumbob.rollout.samplers.vllm.support import MIN_HEAD_WIDTH
 from plumbob.trainers.offline.reward_model import check_encoder
-
-
-@dataclass(frozen=True)
-class Files:
-    """The stages' input.
-
-    Attributes:
-        gold_reward: scores responses for the evaluation alone; None on real data.
-        noise_ceiling: accuracy of the best predictor of the held-out preferences; None where it is not known.
-        notes: sentences about rows that were left out.
-        dialogue_form: in which chat messages were written; None where there were none.
-    """
-
-    text: str
-    demonstrations: str
-    pairs: str
-    heldout_pairs: str
-    prompts: str
-    heldout_prompts: str
-    gold_reward: GoldReward | None
-    noise_ceiling: float | None
-    notes: tuple[str, ...]
-    dialogue_form: DialogueForm | None = None
 
 
 @dataclass(frozen=True)
@@ -154,7 +137,7 @@ def _toy_files(run: PipelineRun) -> PreparedFiles:
 
     def write(folder: Path) -> Files:
         write_world(world, folder)
-        return _files(folder, gold_score, noise_ceiling(world.heldout_pairs))
+        return files_in(folder, gold_score, noise_ceiling(world.heldout_pairs))
 
     return PreparedFiles((), write)
 
@@ -185,12 +168,12 @@ def _real_files(run: PipelineRun, tokenizer: Tokenizer | None) -> PreparedFiles:
                 folder / f"{name}.jsonl",
                 ({"prompt": p.prompt, "chosen": p.chosen, "rejected": p.rejected} for p in side),
             )
-        write_jsonl(folder / "prompts.jsonl", ({"prompt": prompt.text} for prompt in prompts.train))
-        write_jsonl(folder / "heldout_prompts.jsonl", ({"prompt": prompt.text} for prompt in prompts.heldout))
+        for name, asked in (("prompts", prompts.train), ("heldout_prompts", prompts.heldout)):
+            write_jsonl(folder / f"{name}.jsonl", map(prompt_line, asked))
         shown = ({"prompt": d.prompt, "completion": d.response} for d in demonstrations.train)
         write_jsonl(folder / "demonstrations.jsonl", shown)
         write_jsonl(folder / "text.jsonl", ({"text": document} for document in text.train))
-        return _files(folder, form=form, notes=notes)
+        return files_in(folder, form=form, notes=notes)
 
     return PreparedFiles(notes, write, pipeline_rows(run.data, tokenizer, text, demonstrations, pairs, prompts))
 
@@ -198,8 +181,9 @@ def _real_files(run: PipelineRun, tokenizer: Tokenizer | None) -> PreparedFiles:
 def _prompts(run: PipelineRun, pairs: Split[PreferencePair], render: Render) -> Split[Prompt]:
     """The user's prompts, less a held-out share; or those of the pairs, on the side where the pair stands."""
     if run.data.prompts is not None:
+        reward = CombinedReward(run.reward.weighted_parts)
         prompts = hold_out(
-            lambda path: read_prompts(path, run.data, render),
+            lambda path: read_prompts(path, run.data, render, keeps_rows=reward.reads_rows),
             run.data.prompts,
             None,
             lambda p: p.text,
@@ -211,6 +195,7 @@ def _prompts(run: PipelineRun, pairs: Split[PreferencePair], render: Render) -> 
                 f"{run.data.prompts}: no prompt is held out to evaluate on: set data.heldout_fraction above 0 and "
                 f"give at least two prompts, or leave data.prompts out, which takes those of the pairs"
             )
+        check_rows([reward], [*prompts.train, *prompts.heldout], run.data.prompts)
         return prompts
     train, heldout = (
         tuple(make_prompt(text) for text in dict.fromkeys(pair.prompt for pair in side))
@@ -243,13 +228,24 @@ def _demonstrations(
     """The user's demonstrations, none of them on a held-out prompt; or the chosen responses of the training pairs."""
     if run.data.demonstrations is None:
         return Split(tuple(Demonstration(pair.prompt, pair.chosen) for pair in pairs.train), (), ())
-    read = read_demonstrations(run.data.demonstrations, run.data, render)
+    found, notes = _imitated(run.data, run.data.demonstrations, render)
     asked = dict.fromkeys([prompt.text for prompt in prompts.heldout] + [pair.prompt for pair in pairs.heldout])
     heldout = [Demonstration(prompt, "") for prompt in asked]
     kept, note = check_overlap(
-        read.records, heldout, lambda d: d.prompt, run.data, "data.demonstrations and the held-out prompts"
+        found, heldout, lambda d: d.prompt, run.data, "data.demonstrations and the held-out prompts"
     )
-    return Split(tuple(kept), (), read.notes + _as_notes(note))
+    return Split(tuple(kept), (), notes + _as_notes(note))
+
+
+def _imitated(
+    data: PipelineDataSettings, file: str, render: Render
+) -> tuple[tuple[Demonstration, ...], tuple[str, ...]]:
+    """The last turn of each conversation, or each one that is learnt as a demonstration of its own; and notes."""
+    if data.learnt_turns == "last":
+        read = read_demonstrations(file, data, render)
+        return read.records, read.notes
+    dialogues = read_dialogues(file, data, render, data.learnt_turns)
+    return tuple(turn for dialogue in dialogues.records for turn in dialogue.turns), dialogues.notes
 
 
 def _text(run: PipelineRun, demonstrations: Split[Demonstration], render: Render) -> Split[str]:
@@ -262,30 +258,3 @@ def _text(run: PipelineRun, demonstrations: Split[Demonstration], render: Render
 
 def _as_notes(note: str | None) -> tuple[str, ...]:
     return () if note is None else (note,)
-
-
-def _files(
-    folder: Path,
-    gold_reward: GoldReward | None = None,
-    ceiling: float | None = None,
-    form: DialogueForm | None = None,
-    notes: tuple[str, ...] = (),
-) -> Files:
-    return Files(
-        text=str(folder / "text.jsonl"),
-        demonstrations=str(folder / "demonstrations.jsonl"),
-        pairs=str(folder / "pairs.jsonl"),
-        heldout_pairs=str(folder / "heldout_pairs.jsonl"),
-        prompts=str(folder / "prompts.jsonl"),
-        heldout_prompts=str(folder / "heldout_prompts.jsonl"),
-        gold_reward=gold_reward,
-        noise_ceiling=ceiling,
-        notes=notes,
-        dialogue_form=form,
-    )
-
-
-def write_jsonl(path: Path, rows: Iterable[Mapping[str, str]]) -> None:
-    with path.open("w", encoding="utf-8") as file:
-        for row in rows:
-            file.write(json.dumps(row, ensure_ascii=False) + "\n")

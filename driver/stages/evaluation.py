@@ -18,7 +18,7 @@ from plumbob.driver.stages.model_sampling import ModelSampling
 from plumbob.driver.stages.stage import PreparedStage
 from plumbob.models.loading import OpenedPolicy
 from plumbob.reward.agreement import agreement_metrics, annotator_metrics
-from plumbob.reward.reward_models.dialogue_form import FormScorer
+from plumbob.reward.reward_models.reward_prompts import FormScorer
 from plumbob.reward.scorer import Scorer, ScoreRequest
 from plumbob.rollout.requests import sample_requests
 from plumbob.rollout.rollout_records import Rollout

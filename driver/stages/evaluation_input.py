@@ -18,7 +18,7 @@ from plumbob.data.texts.chat import chat_renderer, plain_dialogue
 from plumbob.models.loading import OpenedPolicy, open_baseline, open_policy
 from plumbob.models.tuning.targets import check_served
 from plumbob.reward.open_scorer import check_reward, check_rows
-from plumbob.reward.reward_models.dialogue_form import RewardPrompts
+from plumbob.reward.reward_models.reward_prompts import RewardPrompts
 from plumbob.rollout.environments.openings import openings_of
 from plumbob.rollout.samplers.open_sampler import support_for
 

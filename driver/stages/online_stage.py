@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from functools import partial
+from pathlib import Path
 
 from plumbob.cluster.session import Session
 from plumbob.configs.runs import PpoRun
@@ -13,9 +14,10 @@ from plumbob.driver.stages.stage import PreparedStage, StageContext, training_st
 from plumbob.models.loading import OpenedPolicy
 from plumbob.models.resolution import served_rank
 from plumbob.reward.open_scorer import check_reward, open_scorer
-from plumbob.reward.reward_models.dialogue_form import FormScorer, RewardPrompts
+from plumbob.reward.reward_models.reward_prompts import FormScorer, RewardPrompts
 from plumbob.reward.scorer import Scorer, Unrewarded
 from plumbob.reward.second_judge import SecondRewardScorer
+from plumbob.reward.services.judge_answers import ANSWERS_FOLDER, judge_costs
 from plumbob.rollout.samplers.open_sampler import serving_notes, serving_of
 from plumbob.trainers.learner.checkpoint import Checkpoints
 from plumbob.trainers.metrics.metrics_log import MetricsLog
@@ -106,25 +108,28 @@ def _start(
         *run_concurrently(
             partial(context.listener.notify, context.stage),
             lambda: session.start_samplers(spec, run.rollout),
-            lambda: _scorer(session, run, rule, scored),
+            lambda: _scorer(session, run, rule, scored, context.folder / ANSWERS_FOLDER),
             lambda: session.start_learners(run),
         )
     )
 
 
-def _scorer(session: Session, run: PpoRun, rule: Rule | None, scored: Sequence[RewardPrompts]) -> Scorer:
+def _scorer(session: Session, run: PpoRun, rule: Rule | None, scored: Sequence[RewardPrompts], answers: Path) -> Scorer:
     """The run's scorer, with its second reward model where there is one; each reads the prompts in its own form."""
     scorer: Scorer = Unrewarded()
     if run.reward is not None:
-        scorer = FormScorer(session.start_scorers(run.reward), scored[0])
+        scorer = FormScorer(session.start_scorers(run.reward, answers), scored[0])
     if run.judge is not None:
-        return SecondRewardScorer(scorer, FormScorer(session.start_scorers(run.judge), scored[-1]))
+        return SecondRewardScorer(scorer, FormScorer(session.start_scorers(run.judge, answers), scored[-1]))
     return scorer if rule is None else SecondRewardScorer(scorer, open_scorer(RuleReward(rule), "cpu"))
 
 
 def _result(context: StageContext, run: PpoRun, data: PpoInput, state: PpoState, workers: PpoWorkers) -> StageResult:
     steps = steps_on_disk(context.folder)
     result = monitor_result(steps, run.ppo).with_metrics(ppo_summary(steps))
+    costs = judge_costs(context.folder / ANSWERS_FOLDER)
+    if costs:
+        result = result.with_metrics({"judge_costs": costs})
     if data.retained is None or state.retained is None:
         return result
     return data.retained.added_to(result, state.retained, workers.learners)

@@ -5,10 +5,11 @@ from collections.abc import Sequence
 import torch
 
 from plumbob.configs.settings.rewards import ModelReward
-from plumbob.reward.reward_models.bert_encoding import Pair, encode_pairs, pad_pairs
+from plumbob.reward.reward_models.batched_scores import calibrated_scores, scores_in_batches
+from plumbob.reward.reward_models.bert_encoding import EncodedPair, Pair, encode_pairs, pad_pairs
 from plumbob.reward.reward_models.bert_model import RewardModel, check_length, load_reward_model, rewards_of
 from plumbob.reward.reward_models.calibration import load_calibration
-from plumbob.reward.scorer import Score, ScoreRequest, finite_scores
+from plumbob.reward.scorer import Score, ScoreRequest
 
 
 class BertScorer:
@@ -23,7 +24,7 @@ class BertScorer:
         reward_model = load_reward_model(reward.model) if loaded is None else loaded
         check_length(reward_model, reward.model, reward.max_tokens)
         self._model = reward_model.model.to(device)
-        self._tokenizer = reward_model.tokenizer
+        self._name, self._tokenizer = reward.model.name, reward_model.tokenizer
         self._batch_size = reward.batch_size
         self._max_tokens = reward.max_tokens
         self._device = device
@@ -34,21 +35,18 @@ class BertScorer:
         Raises:
             ScoreError: a raw score is NaN or infinite.
         """
-        raw = finite_scores(self.raw_scores([request.model_pair for request in requests]), requests)
-        normalized = raw if self.calibration is None else [self.calibration.normalized(value) for value in raw]
-        return [Score(total, {"raw": value}) for total, value in zip(normalized, raw, strict=True)]
+        raw = self.raw_scores([request.pair_for(self._name) for request in requests])
+        return calibrated_scores(raw, requests, self.calibration)
 
     @torch.inference_mode()
     def raw_scores(self, pairs: Sequence[Pair]) -> list[float]:
         """The model's own output for each pair, in the order given, before calibration."""
         encoded = encode_pairs(self._tokenizer, pairs, self._max_tokens)
-        # Alike lengths together, so that little of a batch is padding; the longest first, so that memory peaks at once.
-        order = sorted(range(len(encoded)), key=lambda row: len(encoded[row].input_ids), reverse=True)
-        raw = [0.0] * len(encoded)
-        for start in range(0, len(order), self._batch_size):
-            rows = order[start : start + self._batch_size]
-            inputs = pad_pairs(self._tokenizer, [encoded[row] for row in rows])
-            rewards = rewards_of(self._model, {key: value.to(self._device) for key, value in inputs.items()})
-            for row, reward in zip(rows, rewards.tolist(), strict=True):
-                raw[row] = reward
-        return raw
+        return scores_in_batches(encoded, lambda pair: len(pair.input_ids), self._batch_size, self._forward)
+
+    def _forward(self, rows: Sequence[EncodedPair]) -> list[float]:
+        inputs = pad_pairs(self._tokenizer, rows)
+        found: list[float] = rewards_of(
+            self._model, {key: value.to(self._device) for key, value in inputs.items()}
+        ).tolist()
+        return found

@@ -10,9 +10,10 @@ from plumbob.configs.settings.rewards import ModelReward
 from plumbob.data.texts.control_tokens import ControlTokens
 from plumbob.data.texts.turns import assistant_turn
 from plumbob.data.tokenization import encode_prompt_ids
+from plumbob.reward.reward_models.batched_scores import calibrated_scores, scores_in_batches
 from plumbob.reward.reward_models.bert_model import RewardModel, check_length, rewards_of
 from plumbob.reward.reward_models.calibration import load_calibration
-from plumbob.reward.scorer import Score, ScoreRequest, finite_scores
+from plumbob.reward.scorer import Score, ScoreRequest
 
 
 class DecoderScorer:
@@ -29,6 +30,7 @@ class DecoderScorer:
     def __init__(self, reward: ModelReward, loaded: RewardModel, device: str = "cpu") -> None:
         self._calibration = load_calibration(reward.model) if reward.is_calibrated else None
         check_length(loaded, reward.model, reward.max_tokens)
+        self._name = reward.model.name
         self._model, self._tokenizer = loaded.model.to(device), loaded.tokenizer
         self._batch_size, self._max_tokens, self._device = reward.batch_size, reward.max_tokens, device
         self._turn, self._control = assistant_turn(loaded.tokenizer), ControlTokens(loaded.tokenizer)
@@ -41,32 +43,24 @@ class DecoderScorer:
         Raises:
             ScoreError: a raw score is NaN or infinite.
         """
-        raw = finite_scores(self.raw_scores(requests), requests)
-        normalized = raw if self._calibration is None else [self._calibration.normalized(value) for value in raw]
-        return [Score(total, {"raw": value}) for total, value in zip(normalized, raw, strict=True)]
+        return calibrated_scores(self.raw_scores(requests), requests, self._calibration)
 
     @torch.inference_mode()
     def raw_scores(self, requests: Sequence[ScoreRequest]) -> list[float]:
         """The model's own output for each request, in the order given, before calibration."""
         encoded = [ids[-self._max_tokens :] for ids in encode_prompt_ids(self._tokenizer, self._dialogues(requests))]
-        # Alike lengths together, the longest first, so that memory peaks at once.
-        order = sorted(range(len(encoded)), key=lambda row: len(encoded[row]), reverse=True)
-        raw = [0.0] * len(encoded)
-        for start in range(0, len(order), self._batch_size):
-            rows = order[start : start + self._batch_size]
-            for row, reward in zip(rows, self._forward([encoded[row] for row in rows]), strict=True):
-                raw[row] = reward
-        return raw
+        return scores_in_batches(encoded, len, self._batch_size, self._forward)
 
     def _dialogues(self, requests: Sequence[ScoreRequest]) -> list[str]:
         texts = []
         for request in requests:
             response = self._control.marked(request.response)
-            if request.form_prompt is None or self._turn is None:
+            prompt = request.form_prompts.get(self._name)
+            if prompt is None or self._turn is None:
                 texts.append(self._control.marked(request.prompt) + response + (self._tokenizer.eos_token or ""))
                 continue
             answer = response.strip() if self._turn.strips else response
-            texts.append(request.form_prompt + answer + self._turn.after)
+            texts.append(prompt + answer + self._turn.after)
         return texts
 
     def _forward(self, rows: Sequence[NDArray[np.int32]]) -> list[float]:

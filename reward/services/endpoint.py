@@ -12,6 +12,7 @@ import httpx
 from plumbob.configs.settings.reward_services import ServicePart
 from plumbob.core.errors import RunFailed, UserError
 from plumbob.reward.scorer import Score
+from plumbob.reward.services.bounded_requests import BoundedRequests
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -33,11 +34,8 @@ class Endpoint:
 
     def __init__(self, part: ServicePart, timeout_s: float | None = None) -> None:
         self._part, self._name = part, part.label
-        self._client = httpx.Client(
-            timeout=timeout_s or part.timeout_s,
-            headers=self._headers(),
-            limits=httpx.Limits(max_connections=part.max_in_flight),
-        )
+        self._timeout_s = timeout_s or part.timeout_s
+        self._requests = BoundedRequests(self._headers(), part.max_in_flight)
         self._gave_up = ""
 
     def post(self, url: str, body: Any, retries: int | None = None) -> httpx.Response:
@@ -47,7 +45,9 @@ class Endpoint:
         wait_s, reason = FIRST_WAIT_S, ""
         for tries_left in range(self._part.retries if retries is None else retries, -1, -1):
             try:
-                answer = self._client.post(url, json=body)
+                answer = self._requests.post(url, body, self._timeout_s)
+            except TimeoutError:
+                reason = f"time-out: no whole answer within timeout_s={self._timeout_s:g} s"
             except (httpx.RequestError, httpx.InvalidURL) as error:
                 reason = f"{type(error).__name__}: {error}"
             else:

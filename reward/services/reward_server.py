@@ -3,7 +3,7 @@
 import asyncio
 import hmac
 import json
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from typing import Any
@@ -20,8 +20,8 @@ MAX_BODY_BYTES = 64 * 2**20
 MAX_REQUESTS = 10_000
 """Responses in one batch."""
 
-FormPrompt = Callable[[list[dict[str, Any]]], str | None]
-"""Chat messages as the reward model reads them; None where it reads the prompt's text."""
+FormPrompts = Callable[[list[dict[str, Any]]], Mapping[str, str]]
+"""Chat messages as the reward model reads them, by its name; empty where it reads the prompt's text."""
 
 
 @dataclass(frozen=True)
@@ -69,7 +69,7 @@ class BatchedScorer:
 
 
 def reward_app(
-    scorer: Scorer, form_prompt: FormPrompt, about: dict[str, Any], token: str | None, max_rows: int
+    scorer: Scorer, form_prompts: FormPrompts, about: dict[str, Any], token: str | None, max_rows: int
 ) -> Starlette:
     """The endpoint: GET /health, POST /score as `HttpScorer` asks.
 
@@ -98,7 +98,7 @@ def reward_app(
         if body is None:
             return _refused(413, f"a batch may have {MAX_BODY_BYTES} bytes")
         try:
-            requests = score_requests_of(body, form_prompt)
+            requests = score_requests_of(body, form_prompts)
         except (ValueError, TypeError, KeyError, AttributeError) as error:
             return _refused(400, f"not a batch of requests: {error}")
         try:
@@ -116,15 +116,15 @@ def reward_app(
     )
 
 
-def score_requests_of(body: bytes, form_prompt: FormPrompt) -> list[ScoreRequest]:
+def score_requests_of(body: bytes, form_prompts: FormPrompts) -> list[ScoreRequest]:
     """Raises ValueError, TypeError or KeyError where it is no batch of requests."""
     given = json.loads(body)["requests"]
     if not isinstance(given, list) or len(given) > MAX_REQUESTS:
         raise ValueError(f"expected a list of at most {MAX_REQUESTS} requests")
-    return [_score_request(one, form_prompt) for one in given]
+    return [_score_request(one, form_prompts) for one in given]
 
 
-def _score_request(given: dict[str, Any], form_prompt: FormPrompt) -> ScoreRequest:
+def _score_request(given: dict[str, Any], form_prompts: FormPrompts) -> ScoreRequest:
     prompt, response = given["prompt"], given["response"]
     if not isinstance(prompt, str) or not isinstance(response, str):
         raise TypeError("prompt and response must be texts")
@@ -132,7 +132,7 @@ def _score_request(given: dict[str, Any], form_prompt: FormPrompt) -> ScoreReque
     messages = next((row[name] for name in ("messages", "prompt") if isinstance(row.get(name), list)), None)
     if messages and messages[-1].get("role") == "assistant":
         messages = messages[:-1]
-    return ScoreRequest(prompt, response, form_prompt=form_prompt(messages) if messages else None)
+    return ScoreRequest(prompt, response, form_prompts=form_prompts(messages) if messages else {})
 
 
 async def _bounded_body(request: Request) -> bytes | None:

@@ -1,5 +1,6 @@
 """One episode as its worker sees it (`Episode`): a turn goes out, a reply comes in, within bounds of time and size."""
 
+import math
 import socket
 import time
 from collections.abc import Mapping
@@ -55,8 +56,7 @@ class Episode:
     ) -> None:
         self.number, self._settings, self._channel, self._processes = number, settings, channel, processes
         self._pipe = MessagePipe(channel.fileno(), channel.fileno(), MAX_REPLY_BYTES)
-        self._until = time.monotonic() + settings.episode_s
-        self._deadline: float | None = time.monotonic() + settings.timeout_s
+        self._until = self._deadline = math.inf  # Until it is reset.
         self._waits_for_reply = self._is_closed = self.is_open = False
         self.opening: list[Message] | None = None
         self.end: EpisodeEnd | None = None
@@ -64,8 +64,7 @@ class Episode:
     def reset(self, row: Mapping[str, Any], seed: int) -> None:
         """Begin it; or another in its place, while no turn of it has begun."""
         now, settings = time.monotonic(), self._settings
-        # Whoever gives it turns gives none past `episode_s`; the last one has its own time.
-        self._until, self._deadline = now + settings.episode_s + settings.timeout_s, now + settings.timeout_s
+        self._until, self._deadline = now + settings.episode_s, now + settings.timeout_s
         self.opening, self.is_open = None, False
         self._pipe.begin_sending({"row": dict(row), "seed": seed})
         self._send()
@@ -114,9 +113,14 @@ class Episode:
         return self._is_closed
 
     @property
+    def is_past_its_time(self) -> bool:
+        """Whether `episode_s` is over: whoever gives it turns gives no other. The turn that it has may end."""
+        return time.monotonic() > self._until
+
+    @property
     def deadline(self) -> float:
-        """When `poll` raises at the latest if nothing comes, by the monotonic clock."""
-        return self._until if self._deadline is None else min(self._deadline, self._until)
+        """When `poll` raises if nothing comes, by the monotonic clock; infinite while nothing is asked."""
+        return self._deadline
 
     @property
     def is_sending(self) -> bool:
@@ -142,19 +146,16 @@ class Episode:
                 raise EnvironmentFailed(reason.partition("\n")[0] or "unknown error", lines)
             case {"opening": opening} if not self.is_open:
                 self.opening, self.is_open = opening_of(opening), True
-                self._deadline = time.monotonic() + self._settings.timeout_s if self._waits_for_reply else None
+                self._deadline = time.monotonic() + self._settings.timeout_s if self._waits_for_reply else math.inf
                 return None
             case {"reply": reply} if self.is_open and self._waits_for_reply:
-                self._waits_for_reply, self._deadline = False, None
+                self._waits_for_reply, self._deadline = False, math.inf
                 return reply_of(reply)
             case _:
                 raise EnvironmentFailed("wrong message: its process sent what is no reply")
 
     def _check_time(self) -> None:
-        now = time.monotonic()
-        if now >= self._until:
-            self._fail(f"time-out: the episode took more than episode_s={self._settings.episode_s:g} s")
-        if self._deadline is not None and now >= self._deadline:
+        if time.monotonic() >= self._deadline:
             method = "step" if self.is_open else "reset"
             self._fail(f"time-out: {method} took more than timeout_s={self._settings.timeout_s:g} s")
 

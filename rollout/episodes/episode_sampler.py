@@ -1,6 +1,5 @@
 """A sampler whose responses are episodes: after each turn of the policy's the environment answers, or ends it."""
 
-import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -16,7 +15,6 @@ from plumbob.models.adapter import Adapter
 from plumbob.rollout.environments.environment_host import EnvironmentHost
 from plumbob.rollout.environments.environment_protocol import EnvironmentFailed, EnvironmentReply
 from plumbob.rollout.environments.episode import Episode
-from plumbob.rollout.environments.tool_calls import ToolCallParser
 from plumbob.rollout.publish_proof import PublishProof
 from plumbob.rollout.rollout_records import (
     NO_VERSION,
@@ -29,6 +27,7 @@ from plumbob.rollout.rollout_records import (
     SampleRequest,
 )
 from plumbob.rollout.samplers.sampler import Sampler, SamplerSpec, open_sampled, response_room
+from plumbob.rollout.tool_calls.tool_call_parser import ToolCallParser
 
 Key = tuple[str, int]
 """(group_id, sample_index): what tells requests apart."""
@@ -44,7 +43,6 @@ class _Running:
     Attributes:
         request: as it was submitted, without what has been made since.
         max_tokens: of the policy's and the environment's together.
-        until: when it ends with the policy's turn that is under way, by `time.monotonic`.
         turns: those that the environment has answered.
         sampled: all that there is, since the policy has ended a turn; None while it writes one.
     """
@@ -52,7 +50,6 @@ class _Running:
     request: SampleRequest
     environment: Episode
     max_tokens: int
-    until: float
     turns: list[EpisodeTurn] = field(default_factory=list)
     sampled: Rollout | None = None
 
@@ -102,7 +99,6 @@ class EpisodeSampler:
                 request,
                 self._opened(request),
                 response_room(self._spec, self._context, request),
-                time.monotonic() + self._settings.episode_s,
             )
         self._sampler.submit([replace(request, row={}) for request in requests])
 
@@ -159,7 +155,7 @@ class EpisodeSampler:
         episode.sampled = sampled
         if sampled.finish_reason != "stop":
             return self._ended(episode, "length", self._turn(episode, 0.0))
-        if time.monotonic() > episode.until:
+        if episode.environment.is_past_its_time:
             return self._ended(episode, "stop", self._turn(episode, 0.0))
         episode.environment.begin(self._message(episode))
         return None
@@ -185,7 +181,7 @@ class EpisodeSampler:
         if reply is None:
             return None
         turn = self._turn(episode, reply.reward)
-        if reply.is_done or len(episode.turns) + 1 == self._settings.max_turns or time.monotonic() > episode.until:
+        if reply.is_done or len(episode.turns) + 1 == self._settings.max_turns or episode.environment.is_past_its_time:
             return self._ended(episode, "stop", turn)
         request = self._next_request(episode, reply)
         if request is None:

@@ -19,12 +19,10 @@ class PolicyLossSums(NamedTuple):
 
     loss: the surrogate, to be minimised.
     clipped: 1 for each token whose ratio is clipped, so that it pushes no further; of `Cispo`, held at the bound.
-    kl: KL(pi_old || pi), the k3 estimate: how far the update has moved.
     """
 
     loss: Tensor
     clipped: Tensor
-    kl: Tensor
 
 
 def policy_loss(
@@ -61,11 +59,9 @@ def policy_loss(
             surrogate, is_clipped = weighted_logprobs(_exp(log_ratio), own, advantages, settings.cap)
         case _:
             assert_never(settings)
-    update_kl = kl_estimate(torch.zeros_like(log_ratio), log_ratio.detach(), "k3")
     return PolicyLossSums(
         loss=-(weights * importance * surrogate).sum(),
         clipped=(weights * is_clipped).sum().detach(),
-        kl=(weights * update_kl).sum(),
     )
 
 

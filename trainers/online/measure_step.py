@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 
 from plumbob.reward.scorer import Score
 from plumbob.reward.second_judge import JUDGE_PART
+from plumbob.reward.services.judge_answers import TOKEN_COUNTS
 from plumbob.rollout.rollout_records import Rollout
 from plumbob.trainers.online.collector import StepResponses
 from plumbob.trainers.online.experience import LogprobsAndValues
@@ -74,8 +75,10 @@ def judge_reward(scores: Sequence[Score]) -> float | None:
 
 
 def part_metrics(responses: StepResponses) -> dict[str, float]:
-    """Of each part of the reward, by its name: mean and standard deviation of its values over what is learnt from, and
-    how many it failed on, of those of groups that were left out too."""
+    """Of each part of the reward, by its name: mean and standard deviation of its values over what is learnt from.
+
+    And of all responses, those of groups that were left out too, how many it failed on, and the tokens of a judge.
+    """
     scores = responses.scores
     names = dict.fromkeys(name for score in scores for name in score.parts if name != JUDGE_PART)
     found: dict[str, float] = {}
@@ -84,6 +87,8 @@ def part_metrics(responses: StepResponses) -> dict[str, float]:
         found |= {f"reward_mean/{name}": float(values.mean()), f"reward_std/{name}": float(values.std())}
     for name, reasons in failures_by_part(all_scores(responses)).items():
         found[f"reward_failures/{name}"] = float(len(reasons))
+    for name in (name for name in names if name.rpartition("/")[2] in TOKEN_COUNTS):
+        found[f"reward_sum/{name}"] = sum(score.parts.get(name, 0.0) for score in all_scores(responses))
     return found
 
 

@@ -35,7 +35,7 @@ from plumbob.trainers.online.experience import (
     learns_whole_kl,
     sampler_gap,
 )
-from plumbob.trainers.online.objectives.movement import SQUARED_GAP
+from plumbob.trainers.online.objectives.movement import movement
 from plumbob.trainers.online.objectives.ranked_responses import (
     best_responses,
     num_pairs,
@@ -117,8 +117,8 @@ def policy_loss_sum(ppo: PpoSettings, temperature: float, forward: Any, batch: E
         )
     )
     result = policy_loss(ppo.policy_loss, logprobs, old, advantages, mask, weights, importance)
-    statistics = {"policy_loss": result.loss.detach(), "clipped_share": result.clipped, "update_kl": result.kl}
-    statistics[SQUARED_GAP] = (weights * torch.where(mask, logprobs.detach() - old, 0.0).square()).sum()
+    statistics = {"policy_loss": result.loss.detach(), "clipped_share": result.clipped}
+    statistics |= movement(logprobs, old, mask, weights)
     if batch.kl is None:
         return LossSum(result.loss, statistics)
     assert ppo.kl.estimate != "k1", "its gradient is zero in expectation"

@@ -20,7 +20,7 @@ from plumbob.models.loading import OpenedPolicy, open_policy
 from plumbob.models.tuning.adapter_support import check_sharded
 from plumbob.models.tuning.methods import check_tunable
 from plumbob.reward.open_scorer import check_rows
-from plumbob.reward.reward_models.dialogue_form import RewardPrompts
+from plumbob.reward.reward_models.reward_prompts import RewardPrompts
 from plumbob.reward.scorer import Scorer
 from plumbob.rollout.environments.openings import openings_of
 from plumbob.rollout.requests import Samplers

@@ -9,11 +9,12 @@ from transformers import AutoModelForSequenceClassification, AutoTokenizer, Llam
 from transformers.models.llama.modeling_llama import LlamaForSequenceClassification
 
 from plumbob.configs.settings.data import ReadingSettings
+from plumbob.configs.settings.rewards import CombinedReward, WeightedPart
 from plumbob.core.errors import UserError
 from plumbob.data.reading.readers import read_prompts
 from plumbob.data.texts.chat import chat_renderer
 from plumbob.reward.open_scorer import check_reward, open_scorer
-from plumbob.reward.reward_models.dialogue_form import FormScorer, RewardPrompts
+from plumbob.reward.reward_models.reward_prompts import FormScorer, RewardPrompts
 from plumbob.reward.scorer import ScoreRequest
 from tests.support.control_tokenizers import byte_tokenizer
 from tests.support.score_requests import score_requests
@@ -91,3 +92,32 @@ def test_what_is_too_long_loses_its_beginning(tmp_path: Path) -> None:
     assert found.total == pytest.approx(plain_score(folder, ids), abs=1e-5)
     with pytest.raises(UserError, match="takes at most 256 tokens"):
         check_reward(model_reward(folder, max_tokens=257))
+
+
+SPOKEN = (
+    "{% for m in messages %}{{ m['role'] }}: {{ m['content'] }}\n{% endfor %}"
+    "{% if add_generation_prompt %}assistant: {% endif %}"
+)
+
+
+def test_each_part_reads_the_dialogue_by_its_own_template(tmp_path: Path) -> None:
+    tokenizer = byte_tokenizer(CHATML)
+    folders = {
+        "marked": write_decoder(tmp_path / "rm", None),
+        "spoken": write_decoder(tmp_path / "other", None, SPOKEN),
+    }
+    reward = CombinedReward(
+        tuple(WeightedPart(name, model_reward(folder, max_tokens=200), 1.0, False) for name, folder in folders.items())
+    )
+    prompts = RewardPrompts(reward)
+    policy: Any = byte_tokenizer("{% for m in messages %}[{{ m['content'] }}]{% endfor %}")
+    rows = write(tmp_path, {"prompt": [{"role": "user", "content": QUESTIONS[0]}]})
+    (asked,) = read_prompts(rows, ReadingSettings(), prompts.beside(chat_renderer(policy))).records
+    (found,) = FormScorer(open_scorer(reward, "cpu"), prompts).score([ScoreRequest(asked.text, ANSWERS[0])])
+    start, end = (tokenizer.convert_tokens_to_ids(token) for token in ("<|im_start|>", "<|im_end|>"))
+    marked = [start, *letters(tokenizer, f"user\n{QUESTIONS[0]}"), end, *letters(tokenizer, "\n")]
+    marked += [start, *letters(tokenizer, f"assistant\n{ANSWERS[0]}"), end, *letters(tokenizer, "\n")]
+    spoken = letters(tokenizer, f"user: {QUESTIONS[0]}\nassistant: {ANSWERS[0]}\n")
+    expected = {"marked": plain_score(folders["marked"], marked), "spoken": plain_score(folders["spoken"], spoken)}
+    assert {name: found.parts[name] for name in folders} == pytest.approx(expected, abs=1e-5)
+    assert abs(expected["marked"] - expected["spoken"]) > 1e-3

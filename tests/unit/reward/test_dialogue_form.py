@@ -20,12 +20,11 @@ from plumbob.reward.reward_models.dialogue_form import (
     FORM_FILE,
     DialogueForm,
     FormInUse,
-    FormScorer,
-    RewardPrompts,
     form_of,
     load_form,
     save_form,
 )
+from plumbob.reward.reward_models.reward_prompts import FormScorer, RewardPrompts
 from plumbob.reward.scorer import Score, ScoreRequest
 from tests.support.score_requests import score_requests
 from tests.support.tiny_policy import write_policy
@@ -106,7 +105,7 @@ def test_a_model_of_plain_transcripts_is_asked_plainly(
     save_form(form_of_pairs(tmp_path, None, [USER]), scorer)
     scored = RewardPrompts(model_reward(scorer))
     prompts = asked_in_ppo(tmp_path, scored, chat, [USER])
-    assert prompts == [ASKED] and scored.read_as(ASKED) == PLAIN and scored.notes(prompts) == ()
+    assert prompts == [ASKED] and scored.form_prompts(ASKED)[str(scorer)] == PLAIN and scored.notes(prompts) == ()
     assert scored.parts(ASKED) == (RowPart("as reward.model reads it", PLAIN, False),) and scored.parts("x") == ()
 
     class Echo:
@@ -114,7 +113,7 @@ def test_a_model_of_plain_transcripts_is_asked_plainly(
             return [
                 Score(0.0, {request.prompt: 0.0, prompt: 1.0, response: 2.0})
                 for request in requests
-                for prompt, response in [request.model_pair]
+                for prompt, response in [request.pair_for(str(scorer))]
             ]
 
     first, second = FormScorer(Echo(), scored).score(score_requests([(ASKED, "Ostvik."), ("something else", "no")]))
@@ -129,7 +128,7 @@ def test_a_model_of_a_template_is_asked_by_it_where_the_policy_has_none_of_its_o
     save_form(form_of_pairs(tmp_path, chat, [USER]), scorer)
     scored = RewardPrompts(model_reward(scorer))
     read = read_prompts(write(tmp_path, {"prompt": [USER]}), RULES, scored.beside(plain_dialogue))
-    assert [prompt.text for prompt in read.records] == [PLAIN] and scored.read_as(PLAIN) == ASKED
+    assert [prompt.text for prompt in read.records] == [PLAIN] and scored.form_prompts(PLAIN)[str(scorer)] == ASKED
     # Pairs that it alone is to compare are written for it.
     row = {"prompt": [USER], "chosen": "a", "rejected": "b"}
     (pair,) = read_pairs(
@@ -150,7 +149,7 @@ def test_a_foreign_model_is_told_of(tmp_path: Path, scorer: Path, chat: PreTrain
     own.save_pretrained(scorer)
     scored = RewardPrompts(model_reward(scorer))
     prompts = asked_in_ppo(tmp_path, scored, chat, [USER])
-    assert scored.notes(prompts) == () and scored.read_as(ASKED) == "[Capital?]"
+    assert scored.notes(prompts) == () and scored.form_prompts(ASKED)[str(scorer)] == "[Capital?]"
 
 
 def test_texts_and_messages_that_do_not_end_alike_are_told_of(
@@ -196,30 +195,37 @@ def test_the_tokens_of_a_template_are_those_that_it_names(tmp_path: Path, scorer
     members = EnsembleReward((model_reward(scorer), model_reward(other)), 0.0)
     save_form(form_of(CHATML, {"bos": "<s>", "pad_token": "[PAD]"}), scorer)
     save_form(form_of(CHATML, {"bos": "<s>", "pad_token": "<pad>", "mask_token": "?"}), other)
-    render = RewardPrompts(members).render
-    assert render is not None and render([USER]) == f"<s>{ASKED}"
+    assert RewardPrompts(members).instead_of(plain_dialogue)([USER]) == f"<s>{ASKED}"
     for tokens in ({"bos": "<bos>"}, {}):
         save_form(form_of(CHATML, tokens), other)
         with pytest.raises(UserError, match="were trained on chat messages that different templates wrote"):
-            RewardPrompts(members)
+            RewardPrompts(members).instead_of(plain_dialogue)
 
 
-def test_an_ensemble_of_different_forms_is_refused(tmp_path: Path, scorer: Path, chat: PreTrainedTokenizerFast) -> None:
+def test_models_of_different_forms_read_each_its_own(
+    tmp_path: Path, scorer: Path, chat: PreTrainedTokenizerFast
+) -> None:
     other, foreign = write_scorer(tmp_path / "other"), write_scorer(tmp_path / "foreign")
     save_form(form_of_pairs(tmp_path, None, [USER]), scorer)
     save_form(form_of_pairs(tmp_path, chat, [USER]), other)
-    with pytest.raises(UserError, match="were trained on chat messages that different templates wrote"):
-        RewardPrompts(EnsembleReward((model_reward(scorer), model_reward(other)), 0.0))
+    scored = RewardPrompts(EnsembleReward((model_reward(scorer), model_reward(other)), 0.0))
+    prompts = asked_in_ppo(tmp_path, scored, chat, [USER])
+    assert scored.form_prompts(ASKED) == {str(scorer): PLAIN, str(other): ASKED} and scored.notes(prompts) == ()
+    assert scored.parts(ASKED) == (RowPart("as reward.model reads it", PLAIN, False),)
+    # Pairs are read as one text.
+    with pytest.raises(UserError, match="compare them with each model by itself"):
+        scored.instead_of(plain_dialogue)
     # Of texts that end otherwise nothing says that they are of two forms.
     save_form(DialogueForm(None, {}, "?\nAnswer:"), scorer)
     save_form(DialogueForm(None, {}, "\nAnswer:"), other)
     texts = RewardPrompts(EnsembleReward((model_reward(scorer), model_reward(other)), 0.0))
-    assert texts.render is None and texts.notes(["Why?\nAnswer:"]) == ()
+    assert texts.written([USER]) == {} and texts.notes(["Why?\nAnswer:"]) == ()
     save_form(form_of_pairs(tmp_path, None, [USER]), scorer)
     # One of which nothing is known is asked as the others are, and that is told.
     scored = RewardPrompts(EnsembleReward((model_reward(scorer), model_reward(foreign)), 0.0))
     (note,) = scored.notes(asked_in_ppo(tmp_path, scored, chat, [USER]))
-    assert scored.read_as(ASKED) == PLAIN and str(foreign) in note and "as that of the others writes them" in note
+    assert set(scored.form_prompts(ASKED).values()) == {PLAIN}
+    assert str(foreign) in note and "as that of the others writes them" in note
 
 
 def test_a_model_inside_a_package_is_found(

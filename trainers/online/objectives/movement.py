@@ -1,4 +1,4 @@
-"""How far an update has moved the policy: statistics of each objective that sees the tokens' own log-probs."""
+"""How far an update has moved the policy: statistics of every objective that sees the tokens' own log-probs."""
 
 import torch
 from torch import Tensor
@@ -15,6 +15,6 @@ UPDATE_KL = "update_kl"
 
 def movement(logprobs: Tensor, old_logprobs: Tensor, action_mask: Tensor, weights: Tensor) -> dict[str, Tensor]:
     """Sums over the action tokens by their weights, [B, T] all; without gradient."""
-    log_ratio = torch.where(action_mask, logprobs.detach() - old_logprobs, 0.0)
+    log_ratio, weights = (torch.where(action_mask, x, 0.0) for x in (logprobs.detach() - old_logprobs, weights))
     update_kl = kl_estimate(torch.zeros_like(log_ratio), log_ratio, "k3")
     return {UPDATE_KL: (weights * update_kl).sum(), SQUARED_GAP: (weights * log_ratio.square()).sum()}

@@ -33,6 +33,7 @@ class LengthReward:
     models: ClassVar[tuple[ModelRef, ...]] = ()
     batch_size: int = 7
     is_calibrated: ClassVar[bool] = False
+    keeps_answers: ClassVar[bool] = False
 
 
 class LengthRewardSettings(ScorerSettings):
@@ -107,7 +108,7 @@ def test_a_new_reward_needs_an_arm_and_no_change_here(tmp_path: Path, monkeypatc
 
     assert "unreachable" in in_worker(tmp_path, refusal)  # The one match has no arm for it yet.
 
-    def opening(given: LengthReward) -> Opening:
+    def opening(given: LengthReward, folder: Path | None) -> Opening:
         return Opening(lambda: None, lambda device: RuleScorer(lambda prompt, response: float(len(response))))
 
     monkeypatch.setattr(plumbob.reward.open_scorer, "_opening", opening)

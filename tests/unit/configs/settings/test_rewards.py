@@ -189,11 +189,16 @@ def test_one_part_of_a_file_is_changed_on_the_command_line(tmp_path: Path) -> No
         load_run(str(file), [])
 
 
-def test_the_parts_of_a_pipeline_read_no_rows() -> None:
+def test_the_parts_of_a_pipeline_read_the_rows_of_its_prompts() -> None:
     load_run("toy", ["reward.parts=[{kind: length, max: 9}, {kind: instructions, instructions: [{kind: lowercase}]}]"])
-    for part in ("{kind: exact}", "{kind: instructions, column: checks}"):
-        with pytest.raises(UserError, match="reads the rows of the prompts' file, which a pipeline does not hand on"):
-            load_run("toy", [f"reward.parts=[{part}]"])
+    load_run("toy", ["reward.parts=[{kind: http, url: 'http://localhost:1/score'}]"])
+    given = ["data.pairs=pairs.jsonl", "reward.parts=[{kind: exact, column: label}]"]
+    load_run("hh-minilm-cpu", [*given, "data.prompts=prompts.jsonl"])
+    for preset, overrides in (("hh-minilm-cpu", given), ("toy", given[1:])):
+        with pytest.raises(
+            UserError, match=r"exact needs the column 'label' of the prompts' rows, .*data\.prompts=FILE"
+        ):
+            load_run(preset, overrides)
 
 
 def test_a_reward_of_nothing_is_refused() -> None:

@@ -17,7 +17,7 @@ from plumbob.configs.settings.rewards import PipelineScorerSettings
 from plumbob.data.prompts import EncodedPrompt
 from plumbob.driver.pipeline import pipeline
 from plumbob.driver.pipeline.pipeline import Pipeline, PipelineResult, run_pipeline, stage_folders
-from plumbob.driver.pipeline.pipeline_data import Files
+from plumbob.driver.pipeline.pipeline_files import Files
 from plumbob.driver.stages.evaluation import ComparedResponses
 from plumbob.driver.stages.evaluation_input import EvalInput, EvaluatedPolicy
 from plumbob.driver.stages.stage import StageContext
@@ -205,7 +205,7 @@ def test_the_baseline_gets_every_figure_that_is_no_comparison(tmp_path: Path, mo
     monkeypatch.setattr(pipeline, "prepare_eval", lambda run: EvalInput((), policy, (note,)))
     monkeypatch.setattr(pipeline, "measure_policies", lambda *_: found)
     monkeypatch.setattr(pipeline, "open_policy", lambda ref: opened)
-    session: Any = SimpleNamespace(start_scorers=lambda settings: None)
+    session: Any = SimpleNamespace(start_scorers=lambda *_: None)
     said: Any = Said()
     nothing: Any = None
     scene = StageContext(session, nothing, tmp_path, said, nothing, "pipeline")

@@ -8,15 +8,18 @@ from typing import Any
 import pytest
 
 from plumbob.configs.runs import PipelineRun
-from plumbob.configs.settings.data import PipelineDataSettings
+from plumbob.configs.settings.data import PipelineDataSettings, PromptDataSettings
 from plumbob.configs.settings.models import NewBertSettings, NewLlamaSettings, PipelinePolicySettings
 from plumbob.configs.settings.rewards import PipelineScorerSettings
 from plumbob.configs.settings.tuning.adapters import LoraTuning
 from plumbob.configs.settings.workers import RolloutSettings
 from plumbob.core.errors import UserError
-from plumbob.driver.pipeline.pipeline_data import Files, check_models, prepare_files
+from plumbob.data.reading.readers import no_chat, read_prompts
+from plumbob.driver.pipeline.pipeline_data import check_models, prepare_files
+from plumbob.driver.pipeline.pipeline_files import Files
 from plumbob.models.adapter import save_adapter
 from plumbob.models.from_scratch import build_bert
+from tests.support.chat_rows import dialogue
 from tests.support.tiny_policy import make_adapter, write_policy
 
 NUM_PROMPTS = 20
@@ -85,6 +88,41 @@ def test_given_files_take_the_place_of_derived_ones(tmp_path: Path, pairs: str) 
     assert [row["prompt"] for row in rows(files.demonstrations)] == ["Say 0", "Say 1", "Say 2"]
     both = [row["prompt"] for path in (files.prompts, files.heldout_prompts) for row in rows(path)]
     assert sorted(both) == [f"New {n}" for n in range(8)] and len(rows(files.heldout_prompts)) == 2
+
+
+def test_rows_of_prompts_go_along_where_the_reward_reads_them(tmp_path: Path, pairs: str) -> None:
+    given = [{"question": f"New {n}", "answer": n, "more": {"of": [n]}} for n in range(8)]
+    asked = write(tmp_path / "prompts.jsonl", given)
+    run = settings(pairs=pairs, prompts=asked)
+    given_parts = {"model": NewBertSettings(), "parts": [{"kind": "numeric", "column": "answer"}]}
+    parts = PipelineScorerSettings.model_validate(given_parts)
+    files = prepare_files(run.model_copy(update={"reward": parts}))(tmp_path / "with")
+    for path in (files.prompts, files.heldout_prompts):
+        # As a stage reads them.
+        for prompt in read_prompts(
+            path, PromptDataSettings(prompts=path, rendered=True), no_chat, keeps_rows=True
+        ).records:
+            assert prompt.row == given[int(prompt.text.removeprefix("New "))]
+    assert all(set(row) == {"prompt"} for row in rows(prepare(tmp_path, pairs=pairs, prompts=asked).prompts))
+    # One without what a part compares with is refused before anything starts.
+    write(tmp_path / "prompts.jsonl", [*given, {"question": "New 8"}])
+    with pytest.raises(UserError, match="numeric needs the column 'answer'"):
+        prepare_files(run.model_copy(update={"reward": parts}))
+
+
+def test_each_turn_of_the_demonstrations_is_learnt_where_all_are(tmp_path: Path, pairs: str) -> None:
+    shown = write(tmp_path / "shown.jsonl", [dialogue("Hi", "yes", "Who?", "me"), dialogue("Why?", "so")])
+    files = prepare(tmp_path, pairs=pairs, demonstrations=shown, learnt_turns="all")
+    first = "\n\nHuman: Hi\n\nAssistant:"
+    assert rows(files.demonstrations) == [
+        {"prompt": first, "completion": " yes"},
+        {"prompt": f"{first} yes\n\nHuman: Who?\n\nAssistant:", "completion": " me"},
+        {"prompt": "\n\nHuman: Why?\n\nAssistant:", "completion": " so"},
+    ]
+    last = prepare_files(settings(pairs=pairs, demonstrations=shown))(tmp_path / "last")
+    assert len(rows(last.demonstrations)) == 2
+    with pytest.raises(ValueError, match="learnt_turns=all is about conversations to imitate"):
+        settings(pairs=pairs, learnt_turns="all")
 
 
 def test_a_demonstration_on_a_held_out_prompt_is_refused_or_dropped(tmp_path: Path, pairs: str) -> None:

@@ -20,6 +20,7 @@ from plumbob.core.errors import UserError
 from plumbob.driver.stages.online_stage import prepare
 from plumbob.driver.stages.stage import StageContext, run_stage
 from plumbob.reward.reward_models.dialogue_form import form_of, save_form
+from plumbob.reward.services.judge_answers import ANSWERS_FOLDER
 from plumbob.trainers.metrics.sinks.jsonl import read_metrics
 from plumbob.trainers.online.ppo import open_sampled_policy, prepare_ppo
 from tests.support.environments import environment
@@ -80,15 +81,20 @@ def test_a_stage_is_called_as_it_was_begun_whatever_its_algorithm(tmp_path: Path
     )
     world, heard = FakePpoWorld(None, run.ppo.num_steps), Heard()
     workers: Any = SimpleNamespace(
-        start_samplers=lambda *_: world, start_scorers=lambda _: world, start_learners=lambda _: world
+        start_samplers=lambda *_: world, start_scorers=lambda *_: world, start_learners=lambda _: world
     )
     control: Any = SimpleNamespace(saved=lambda _: None)
     memory: Any = SimpleNamespace(take=lambda: 0.25)
     folder = tmp_path / "ppo"
+    (folder / ANSWERS_FOLDER).mkdir(parents=True)
+    spent = {"part": "polite", "question": "1f", "choice": 7, "prompt_tokens": 30, "completion_tokens": 5}
+    (folder / ANSWERS_FOLDER / "scorer.jsonl").write_text(2 * (json.dumps(spent) + "\n"))
     for _ in range(2):  # The second resumes, and says that it passes over a damaged checkpoint.
-        run_stage(prepare(run), StageContext(workers, control, folder, heard, memory, "ppo"))
+        summary = run_stage(prepare(run), StageContext(workers, control, folder, heard, memory, "ppo"))
         (folder / "checkpoints/step-000009").mkdir(exist_ok=True)
     assert run.stage == "grpo" and heard.begun == ["ppo", "ppo"]
+    cost = {"answers": 2, "prompt_tokens": 60, "completion_tokens": 10}
+    assert summary.result.metrics["judge_costs"] == {"polite": cost}
     assert [record.stage for record in read_metrics(folder)] == ["ppo", "ppo"]
     assert {stage for stage, _ in heard.notes} == {"ppo"}
     assert any("step-000009 is damaged" in message for _, message in heard.notes)

@@ -1,9 +1,10 @@
 """Scores from a real endpoint: what it is sent, what is tried again, and what becomes of what it cannot score."""
 
+import socket
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import date
 from typing import Any
 
@@ -138,6 +139,38 @@ def test_a_service_that_is_gone_costs_its_tries_once() -> None:
         # The next batch asks again: it may be back.
         scorer.score(score_requests([("q", "x")]))
         assert len(seen) == 6
+
+
+@contextmanager
+def dripping() -> Iterator[str]:
+    """The address of one whose answer comes byte by byte, each soon after the one before, for some twenty seconds."""
+    ended = threading.Event()
+
+    def serve(server: socket.socket) -> None:
+        while not ended.is_set():
+            with suppress(OSError), server.accept()[0] as connection:
+                for byte in b"HTTP/1.1 200 OK\r\nContent-Length: 1000\r\n\r\n" + b" " * 1000:
+                    if ended.wait(0.02):
+                        return
+                    connection.send(bytes([byte]))
+
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        server.settimeout(0.1)
+        thread = threading.Thread(target=serve, args=(server,))
+        thread.start()
+        try:
+            yield f"http://127.0.0.1:{server.getsockname()[1]}/score"
+        finally:
+            ended.set()
+            thread.join()
+
+
+def test_an_answer_that_drips_is_given_up_after_its_time() -> None:
+    with dripping() as url:
+        began = time.monotonic()
+        with pytest.raises(RunFailed, match=r"time-out: no whole answer within timeout_s=0.5 s"):
+            open_scorer(HttpPart(url=url, timeout_s=0.5, retries=1), "cpu").score(score_requests([("q", "x")]))
+        assert 1.0 <= time.monotonic() - began < 5
 
 
 def test_nobody_there_is_told_before_anything_starts() -> None:

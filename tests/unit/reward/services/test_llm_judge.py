@@ -18,6 +18,7 @@ from plumbob.configs.settings.reward_services import LlmJudgePart
 from plumbob.core.errors import RunFailed, UserError
 from plumbob.reward.open_scorer import check_reward, open_scorer
 from plumbob.reward.scorer import ScoreRequest
+from plumbob.reward.services.judge_answers import judge_costs
 from tests.support.http_endpoint import Answer, http_endpoint
 from tests.support.score_requests import score_requests
 from tests.support.tiny_policy import write_policy
@@ -80,6 +81,77 @@ def test_the_same_question_is_asked_once() -> None:
     assert [score.parts["prompt_tokens"] for score in found] == [30.0, 30.0, 0.0, 0.0]
 
 
+def test_a_question_that_is_in_flight_is_not_asked_again() -> None:
+    questions: list[str] = []
+
+    def verdict(question: str) -> int:
+        questions.append(question)
+        time.sleep(0.2)
+        return 10
+
+    with judging(verdict, max_in_flight=8) as part:
+        found = open_scorer(part, "cpu").score(score_requests([("q", "x")] * 4 + [("q", "y")] * 4))
+    assert len(questions) == 2 and [score.total for score in found] == [1.0] * 8
+    assert sorted(score.parts["completion_tokens"] for score in found) == [0.0] * 6 + [5.0] * 2
+
+
+def test_what_fails_in_flight_fails_for_all_and_is_asked_again_later() -> None:
+    statuses = [503, 200]
+
+    def answer(body: Any, _: Any) -> Answer:
+        time.sleep(0.2)
+        status = statuses.pop(0)
+        return said(json.dumps({"verdict": 10})) if status == 200 else (status, {"error": "busy"})
+
+    with http_endpoint(answer) as url:
+        part = LlmJudgePart(url=url, model="m", rubric="How polite is it?", retries=0, on_failure=-1, max_in_flight=4)
+        scorer = open_scorer(part, "cpu")
+        assert [score.total for score in scorer.score(score_requests([("q", "x")] * 4))] == [-1.0] * 4
+        assert [score.total for score in scorer.score(score_requests([("q", "x")]))] == [1.0]
+
+
+def test_answers_outlive_their_scorer_and_are_shared(tmp_path: Path) -> None:
+    questions: list[str] = []
+
+    def verdict(question: str) -> int:
+        questions.append(question)
+        return 10
+
+    with judging(verdict) as part:
+        one, other = (open_scorer(part, "cpu", tmp_path) for _ in range(2))
+        one.score(score_requests([("q", "x")]))
+        # Beside the first, and after both.
+        shared = other.score(score_requests([("q", "x"), ("q", "y")]))
+        later = open_scorer(part, "cpu", tmp_path).score(score_requests([("q", "y"), ("q", "x")]))
+        assert len(questions) == 2
+        assert [score.parts["prompt_tokens"] for score in (*shared, *later)] == [0.0, 30.0, 0.0, 0.0]
+        # Another rubric, scale or model is another question.
+        for change in ({"rubric": "Is it kind?"}, {"scale": (1, 11)}, {"model": "n"}):
+            open_scorer(part.model_copy(update=change), "cpu", tmp_path).score(score_requests([("q", "x")]))
+    assert len(questions) == 5
+    cost = {"answers": 5, "prompt_tokens": 5 * 30, "completion_tokens": 5 * 5}
+    assert judge_costs(tmp_path) == {"llm-judge": cost}
+
+
+def test_an_answer_that_is_none_costs_and_is_not_kept(tmp_path: Path) -> None:
+    contents = ["I like it", json.dumps({"verdict": 10})]
+    with http_endpoint(lambda body, headers: said(contents.pop(0))) as url:
+        part = LlmJudgePart(url=url, model="m", rubric="How polite is it?", retries=0, on_failure=0, name="polite")
+        for value in (0.0, 1.0):
+            (found,) = open_scorer(part, "cpu", tmp_path).score(score_requests([("q", "x")]))
+            assert (found.total, dict(found.parts)) == (value, {"prompt_tokens": 30.0, "completion_tokens": 5.0})
+    assert judge_costs(tmp_path) == {"polite": {"answers": 2, "prompt_tokens": 60, "completion_tokens": 10}}
+
+
+def test_a_line_whose_writer_was_killed_is_asked_again(tmp_path: Path) -> None:
+    with judging(lambda question: 10) as part:
+        open_scorer(part, "cpu", tmp_path).score(score_requests([("q", "x")]))
+        (file,) = tmp_path.iterdir()
+        file.write_bytes(file.read_bytes()[:-5])
+        (found,) = open_scorer(part, "cpu", tmp_path).score(score_requests([("q", "x")]))
+    assert found.parts["prompt_tokens"] == 30.0 and judge_costs(tmp_path)["llm-judge"]["answers"] == 1
+
+
 @pytest.mark.parametrize(
     ("verdict", "value"),
     [
@@ -105,6 +177,7 @@ def test_a_comparison_is_made_in_both_orders(verdict: Callable[[str], str], valu
         '{"verdict": "8"}',
         '{"verdict": true}',
         '{"verdict": 8.5}',
+        '{"verdict": 8.0}',
         '{"verdict": 8, "because": "it is nice"}',
         'I would say {"verdict": 8}',
         '{"verdict": 8',

@@ -150,21 +150,21 @@ def test_a_flood_of_prints_stops_no_other(host: EnvironmentHost) -> None:
         awaited(host, flooding)
 
 
-def test_a_hanging_reset_and_a_whole_episode_are_bounded(tmp_path: Path) -> None:
+def test_a_hanging_reset_is_bounded_and_a_whole_episode_has_its_time(tmp_path: Path) -> None:
     body = """
         import time
         class World:
             def reset(self, row, seed): time.sleep(row["s"])
             def step(self, turn): return {"messages": [{"role": "tool", "content": "a"}]}
         """
-    host = EnvironmentHost(environment(tmp_path, body, timeout_s=1, episode_s=3))
+    host = EnvironmentHost(environment(tmp_path, body, timeout_s=1, episode_s=0.5))
     with pytest.raises(EnvironmentFailed, match="time-out: reset took more than timeout_s=1 s"):
         awaited(host, host.open({"s": 600}, 0))
-    episode, began = host.open({"s": 0}, 0), time.monotonic()
-    with pytest.raises(EnvironmentFailed, match="time-out: the episode took more than episode_s=3 s"):
-        while True:
-            replied(host, episode, "a")
-    assert 3 <= time.monotonic() - began < 5
+    episode = host.open({"s": 0}, 0)
+    assert not episode.is_past_its_time
+    time.sleep(0.6)
+    # Whoever gives the turns looks at that; the turn that is given has a time of its own.
+    assert episode.is_past_its_time and replied(host, episode, "a").messages
     # What is asked of it meanwhile waits for its `reset`, and has a time of its own.
     assert replied(host, host.open({"s": 0.7}, 0), "a").messages
 

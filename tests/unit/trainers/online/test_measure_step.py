@@ -113,3 +113,16 @@ def test_what_a_part_failed_on_is_counted_and_told_by_its_kind() -> None:
     assert found["reward_mean/mine"] == 0.25 and found["reward_std/model"] == 0.0
     reasons = [reason for score in scores for reason in score.failures.values()]
     assert kinds_of_failures(reasons) == "2 x KeyError, 1 x time-out"
+
+
+def test_what_a_judge_cost_is_summed_over_all_responses() -> None:
+    scores = [
+        Score(1.0, {"polite": 1.0, "polite/prompt_tokens": tokens, "polite/completion_tokens": 5.0})
+        for tokens in (30.0, 0.0)
+    ]
+    failed = Score(0.0, {"polite": 0.0}, {"polite": "ConnectError: gone"})
+    rollouts: Any = (None,) * 3
+    dropped: Any = ((None, scores[0]),)
+    found = part_metrics(StepResponses(rollouts, (*scores, failed), dropped, 1, 0))
+    assert found["reward_sum/polite/prompt_tokens"] == 60.0 and found["reward_sum/polite/completion_tokens"] == 15.0
+    assert found["reward_mean/polite/prompt_tokens"] == 15.0 and "reward_sum/polite" not in found

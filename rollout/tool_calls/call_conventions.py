@@ -15,7 +15,7 @@ from typing import Any
 from plumbob.data.bounded_templates import template_trial
 from plumbob.data.texts.tokenizer import Tokenizer
 from plumbob.data.texts.turns import ANSWER, QUESTION, AssistantTurn, assistant_turn, write, written_end
-from plumbob.rollout.environments.call_forms import (
+from plumbob.rollout.tool_calls.call_forms import (
     JsonCall,
     NamedJsonCall,
     NoCall,

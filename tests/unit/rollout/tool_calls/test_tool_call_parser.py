@@ -1,13 +1,15 @@
 """Calls of tools in a policy's text: by the conventions of public templates, and what is not quite a call."""
 
 import json
+import time
 from typing import Any
 
 import pytest
 from trl.chat_template_utils import qwen3_template
 
 from plumbob.data.texts.turns import assistant_turn, write, written_end
-from plumbob.rollout.environments.tool_calls import ToolCallParser
+from plumbob.rollout.tool_calls.response_template import TimedTemplate
+from plumbob.rollout.tool_calls.tool_call_parser import ToolCallParser
 from tests.support.control_tokenizers import CHATML, byte_tokenizer
 from tests.support.public_templates import public_names, public_tokenizer
 
@@ -188,3 +190,38 @@ def test_a_tokenizers_own_way_comes_first() -> None:
     assert called(turn) == [("add", {"a": 1, "b": [2, None]})] and turn["content"].strip() == "I add."
     for text in ("I add.", QWEN.replace("}}", "}"), QWEN.replace('"add"', "5"), QWEN.replace("arguments", "args")):
         assert found.turn_of(text, prompt) == {"role": "assistant", "content": text}
+
+
+CALLS = {"open": "<call>", "close": "</call>", "repeats": True}
+FOR_EVER = "(a|aa)+b"
+"""Where no `b` follows many of `a`, each way to divide these is tried."""
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"open_pattern": FOR_EVER},
+        {"close_pattern": FOR_EVER},
+        {"content": "xml-inline", "content_args": {"tag_pattern": rf"(?P<key>{FOR_EVER})(?P<value>.*)"}},
+    ],
+    ids=lambda changes: next(iter(changes)),
+)
+def test_a_pattern_that_takes_for_ever_leaves_a_text(changes: dict[str, Any]) -> None:
+    tokenizer = byte_tokenizer(CHATML)
+    left_out = {name.removesuffix("_pattern") for name in changes}
+    calls = {name: value for name, value in CALLS.items() if name not in left_out}
+    fields = {"content": {}, "tool_calls": {**calls, **changes}}
+    tokenizer.response_template = {"version": 1, "start_anchor": "<|im_start|>assistant\n", "fields": fields}
+    found = ToolCallParser(tokenizer)
+    assert found.knows_calls
+    text, began = f"<call>{'a' * 60}-b</call>", time.process_time()
+    with pytest.raises(TimeoutError):
+        TimedTemplate(tokenizer.response_template).message(text, "<|im_start|>assistant\n")
+    assert found.turn_of(text, "<|im_start|>assistant\n") == {"role": "assistant", "content": text}
+    assert time.process_time() - began < 10
+
+
+def test_a_response_template_that_is_none_knows_no_calls() -> None:
+    tokenizer = byte_tokenizer(CHATML)
+    tokenizer.response_template = {"fields": {}}
+    assert not ToolCallParser(tokenizer).knows_calls
