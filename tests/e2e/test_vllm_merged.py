@@ -305,5 +305,13 @@ def test_another_architecture(kind: str, tmp_path: Path) -> None:
             | {name: tensor for name, tensor in adapter.tensors.items() if "lora_B" in name},
         )
         assert largest_gap(other, tmp_path / "other", rollouts) > 0.05
+        # Factors of outputs are factors of their biases too; the base's own come back.
+        outputs, inputs = (["c_attn"], ["mlp.c_proj"]) if kind == "gpt2" else (["k_proj", "v_proj"], ["down_proj"])
+        scaled = IA3Config(target_modules=outputs + inputs, feedforward_modules=inputs, task_type="CAUSAL_LM")
+        vectors = of_config(folder, scaled, 2)
+        sampler.load(vectors)
+        assert largest_gap(vectors, tmp_path / "vectors", sample(sampler, make_requests(8))) < 3e-5
+        sampler.load(adapter)
+        assert largest_gap(adapter, tmp_path / "own", sample(sampler, make_requests(8))) < 3e-5
     finally:
         sampler.close()
