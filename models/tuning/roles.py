@@ -18,12 +18,11 @@ from plumbob.models.tuning.peft_adapters import (
     copy_into,
     without_dropout,
 )
-from plumbob.models.tuning.weights import head_names
 
 
 def policy_of_weights(
     opened: OpenedPolicy,
-    trained: Callable[[Any], Collection[str]],
+    trained: Callable[[Any, ModelRole], Collection[str]],
     critic: Literal["model", "head"],
     roles: tuple[ModelRole, ...],
     seed: int,
@@ -36,7 +35,7 @@ def policy_of_weights(
     A policy with a reference has no dropout, as of `adapted_policy`.
 
     Args:
-        trained: a transformers model -> names of those of its parameters that are trained.
+        trained: a transformers model and a role of it -> names of those of its parameters that are trained.
         critic: what the critic is, where there is one.
         seed: of the head.
 
@@ -45,7 +44,7 @@ def policy_of_weights(
     """
     check_full(opened)
     base = load_causal_lm(opened, with_dropout="reference" not in roles)
-    _train_only(base, trained(base))
+    _train_only(base, trained(base, "policy"))
     own_roles: dict[ModelRole, str | None] = {"policy": None}
     head = _head_for(base, seed) if "value" in roles else None
     if head is None or critic == "model":
@@ -56,7 +55,7 @@ def policy_of_weights(
         policy.give_model("reference", frozen_reference(opened))
     if head is not None and critic == "model":
         trunk = load_causal_lm(opened, with_dropout=False)
-        _train_only(trunk, set(trained(trunk)) - head_names(trunk))
+        _train_only(trunk, trained(trunk, "value"))
         policy.give_model("value", PolicyModel(trunk, {"value": None}, head))
     return policy
 

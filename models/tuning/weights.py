@@ -48,17 +48,18 @@ class WeightMethod:
 
     def num_trained(self, model: Any, role: ModelRole) -> int:
         """Parameters that a role trains, the critic's head aside; of a model that may be without weights."""
-        names = chosen_names(model, self.tuning)
-        if role == "value":
-            names = frozenset() if self.tuning.critic == "head" else names - head_names(model)
+        names = frozenset() if role == "value" and self.tuning.critic == "head" else self.names(model, role)
         return sum(parameter.numel() for name, parameter in model.named_parameters() if name in names)
+
+    def names(self, model: Any, role: ModelRole) -> frozenset[str]:
+        """Of the parameters that a model of the role's own trains: a critic has no use for the output embedding."""
+        chosen = chosen_names(model, self.tuning)
+        return chosen - head_names(model) if role == "value" else chosen
 
     def policy(self, opened: OpenedPolicy, roles: tuple[ModelRole, ...], seed: int) -> "PolicyModel":
         from plumbob.models.tuning.roles import policy_of_weights
 
-        return policy_of_weights(
-            opened, lambda model: chosen_names(model, self.tuning), self.tuning.critic, roles, seed
-        )
+        return policy_of_weights(opened, self.names, self.tuning.critic, roles, seed)
 
 
 def chosen_names(model: Any, tuning: FullTuning | SelectiveTuning) -> frozenset[str]:
