@@ -26,6 +26,7 @@ from plumbob.configs.settings.joint_checks import (
     check_divides,
     check_environment,
     check_feedback_kind,
+    check_float32_copy,
     check_handed_on,
     check_no_environment,
     check_no_teachers,
@@ -44,6 +45,7 @@ from plumbob.configs.settings.models import (
     EvaluatedPolicySettings,
     ModelRef,
     PipelinePolicySettings,
+    PolicyBaseSettings,
     PolicySettings,
     PretrainedPolicySettings,
     TeacherSettings,
@@ -106,6 +108,8 @@ class TrainingRun(Run):
         for name, settings in self:
             if isinstance(settings, EpochSettings):
                 check_divides(f"{name}.batch_size", settings.batch_size, self.learner)
+            elif isinstance(settings, PolicyBaseSettings):
+                check_float32_copy(settings, self.learner)
         return self
 
 

@@ -197,7 +197,7 @@ def _learner(
     of the model itself are trained."""
     trained = policy.num_trained + ("value" in roles) * policy.num_of_critic
     if policy.trains_weights:
-        num_models = 1 + ("reference" in roles) + ("value" in roles and policy.num_of_critic > 0)
+        num_models = 1 + ("reference" in roles) + ("value" in roles and policy.has_critic_model)
         frozen = policy.weight_bytes * (num_models * policy.sizes.num_parameters - trained)
     else:
         num_trained_roles = 1 + ("value" in roles)

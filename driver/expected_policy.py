@@ -33,6 +33,7 @@ class ExpectedPolicy:
         num_start: of the weights that a new adapter begins from, which stay beside it.
         num_shared: of what stays as it is, and all adapters share.
         trains_weights: whether what is trained are weights of the model itself.
+        has_critic_model: whether a critic is then a model of its own.
         is_plain_lora: what is put on it adds B A to weights and does nothing else.
     """
 
@@ -47,6 +48,7 @@ class ExpectedPolicy:
     num_start: int
     num_shared: int
     trains_weights: bool
+    has_critic_model: bool
     is_plain_lora: bool
 
     @property
@@ -78,7 +80,6 @@ def expected_policy(
     of_critic = new.num_trained if of_critic is None else of_critic
     held = base_bytes(model, BYTES[dtype], quantization)
     numbers = (positions, held, new.num_trained, of_critic, begun, new.num_start, new.num_shared)
-    plain = is_plain_lora(adapter, tuning)
-    return ExpectedPolicy(
-        type(model).__name__, dtype, sizes, *numbers, isinstance(tuning, FullTuning | SelectiveTuning), plain
-    )
+    of_weights = tuning if isinstance(tuning, FullTuning | SelectiveTuning) else None
+    kinds = (of_weights is not None, of_weights is not None and of_weights.critic == "model")
+    return ExpectedPolicy(type(model).__name__, dtype, sizes, *numbers, *kinds, is_plain_lora(adapter, tuning))

@@ -1,4 +1,4 @@
-"""Proof that a published adapter is the one that will be sampled from: what the engine holds against what was sent."""
+"""Proof that a published policy is the one that will be sampled from: what the engine holds against what was sent."""
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -14,7 +14,7 @@ neighbour pass: in bfloat16 one small update moves few elements, and those by on
 
 
 class PublishError(RunFailed):
-    """A worker does not hold the adapter that the learner sent."""
+    """A worker does not hold the policy that the learner sent."""
 
 
 @dataclass(frozen=True)
@@ -65,6 +65,6 @@ def verify_publish(
         if not difference <= MAX_ALLOWED:
             raise PublishError(
                 f"worker {worker}, version {version}: the engine's {name} differs from the learner's "
-                f"by {difference:.3g} (allowed: {MAX_ALLOWED}); the engine holds a stale or corrupt adapter"
+                f"by {difference:.3g} (allowed: {MAX_ALLOWED}); the engine holds a stale or corrupt policy"
             )
     return PublishProof(worker, version, len(names), max(differences.values(), default=0.0), MAX_ALLOWED, seconds)

@@ -10,14 +10,14 @@ from plumbob.configs.settings.algorithms import (
     Distillation,
     Gspo,
     NoImportance,
-    OnlineDpo,
     TruncatedImportance,
 )
-from plumbob.configs.settings.models import PolicySettings, TeacherSettings
+from plumbob.configs.settings.models import PolicyBaseSettings, PolicySettings, TeacherSettings
 from plumbob.configs.settings.offline_objectives import RewardObjective, reads_prompt
 from plumbob.configs.settings.reward_parts import EnvironmentPart
 from plumbob.configs.settings.rewards import RewardGroupSettings, no_reward
 from plumbob.configs.settings.training import PpoSettings
+from plumbob.configs.settings.tuning.adapters import AdapterTuning
 from plumbob.configs.settings.tuning.any_tuning import AnyTuning
 from plumbob.configs.settings.tuning.weights import WeightTuning
 from plumbob.configs.settings.workers import LearnerSettings, RolloutSettings, VllmEngine
@@ -29,6 +29,17 @@ def check_divides(key: str, batch_size: int, learner: LearnerSettings) -> None:
         raise ValueError(
             f"{key}={batch_size} cannot be shared equally by learner.num_workers={learner.num_workers}: "
             f"make it a multiple of {learner.num_workers}"
+        )
+
+
+def check_float32_copy(policy: PolicyBaseSettings, learner: LearnerSettings) -> None:
+    """Weights of 8 bits of precision do not move by steps of a thousandth: what trains them needs their float32."""
+    tunings = [value for _, value in policy if isinstance(value, WeightTuning | AdapterTuning)]
+    trains_weights = any(isinstance(tuning, WeightTuning) for tuning in tunings) if tunings else True
+    if trains_weights and policy.dtype == "bfloat16" and learner.zero_stage == 0:
+        raise ValueError(
+            "learner.zero_stage=0 keeps no float32 copy of the weights that are trained, and in policy.dtype=bfloat16 "
+            "small steps would be rounded away: leave learner.zero_stage out, or set policy.dtype=float32"
         )
 
 
@@ -192,19 +203,30 @@ def check_teachers(ppo: PpoSettings, teachers: Sequence[TeacherSettings], column
 
 def check_quantised_base(policy: PolicySettings, rollout: RolloutSettings, ppo: PpoSettings) -> None:
     """Where the sampler's weights are not the learner's, something must correct for it."""
-    if rollout.quantised_base == "dequantised":
-        return
+    is_stored, quantization = rollout.quantised_base == "stored", policy.quantization
     sampled = "rollout.quantised_base=stored"
-    if policy.quantization is None:
-        raise ValueError(f"{sampled} is about a policy in few bits, and policy.quantization is not set: leave it out")
+    if quantization is None:
+        if is_stored:
+            raise ValueError(
+                f"{sampled} is about a policy in few bits, and policy.quantization is not set: leave it out"
+            )
+        return
+    instead = "rollout.quantised_base=dequantised"
+    if not is_stored:
+        if quantization.compute_dtype in (None, policy.dtype):
+            return
+        sampled = f"policy.quantization.compute_dtype={quantization.compute_dtype} beside policy.dtype={policy.dtype}"
+        instead = f"policy.quantization.compute_dtype={policy.dtype}"
+    estimator = ppo.estimator
+    is_ranked, is_kl = isinstance(estimator, RANKED), isinstance(estimator, Distillation) and estimator.form == "full"
     unread = {
         "ppo.importance.kind=none": isinstance(ppo.importance, NoImportance),
-        "ppo.estimator.kind=online-dpo": isinstance(ppo.estimator, OnlineDpo),
+        f"ppo.estimator.kind={estimator.kind}": is_ranked or is_kl,
     }
     for uncorrected in (key for key, is_set in unread.items() if is_set):
         raise ValueError(
             f"{sampled} samples from other weights than those that policy.quantization trains on, and {uncorrected} "
-            f"corrects nothing of that: set rollout.quantised_base=dequantised"
+            f"corrects nothing of that: set {instead}"
         )
 
 

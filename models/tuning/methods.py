@@ -10,9 +10,10 @@ from plumbob.configs.settings.tuning.adapters import Ia3Tuning, LoraTuning, Vera
 from plumbob.configs.settings.tuning.any_tuning import AnyTuning
 from plumbob.configs.settings.tuning.weights import FullTuning, SelectiveTuning
 from plumbob.configs.settings.workers import LearnerSettings
+from plumbob.core.errors import UserError
 from plumbob.models.adapter import ModelRole
 from plumbob.models.loading import OpenedPolicy, open_policy
-from plumbob.models.tuning.adapter_support import WHAT_PEFT_LOADS, AdapterSupport, check_sharded
+from plumbob.models.tuning.adapter_support import WHAT_PEFT_LOADS, AdapterSupport, check_sharded, is_plain_lora
 from plumbob.models.tuning.lora import LoraMethod
 from plumbob.models.tuning.peft_methods.vector_methods import Ia3Method, VeraMethod
 from plumbob.models.tuning.weights import WeightMethod
@@ -88,3 +89,9 @@ def check_tunable(
         support: what the sampler can load.
     """
     method_of(policy.tuning).check(opened, TUNING, roles, support)
+    quantization, adapter = opened.ref.quantization, opened.source.adapter
+    if quantization is not None and not is_plain_lora(adapter, None):
+        raise UserError(
+            f"policy.quantization.kind={quantization.kind} is for LoRA, and {opened.ref.setting}={adapter} is an adapter "
+            f"of another kind, which reads the weights' own numbers: leave policy.quantization out"
+        )

@@ -79,7 +79,7 @@ class TransformersPolicy:
         except PublishError:
             put_weights(self.model, held)
             raise
-        self._changed = tuple(weights.tensors)
+        self._changed, self._adapters = tuple(weights.tensors), set()
         return proof
 
     def _own_weights(self, names: Collection[str]) -> dict[str, Tensor]:

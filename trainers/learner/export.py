@@ -61,7 +61,9 @@ class SelectedWeights:
 
     def export(self, parameters: Mapping[str, Tensor], folder: Path) -> None:
         model = load_causal_lm(self.opened)
-        model.load_state_dict(self.policy_weights(parameters, 0).tensors, strict=False)
+        unknown = model.load_state_dict(self.policy_weights(parameters, 0).tensors, strict=False).unexpected_keys
+        if unknown:
+            raise RuntimeError(f"{self.opened.source.base} has no place for the {unknown[0]} that was trained")
         model.generation_config = self.generation
         save_model(model, self.opened.tokenizer, folder)
 

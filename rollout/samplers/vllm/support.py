@@ -39,7 +39,6 @@ VLLM_SUPPORT = AdapterSupport(
     ),
     could_merge_into=MERGED_INTO,
 )
-
 """Of adapters that it computes with beside the base."""
 
 MERGED_SUPPORT = AdapterSupport(

@@ -4,9 +4,11 @@ import json
 from pathlib import Path
 
 import pytest
+import torch
+from safetensors.torch import save_file
 
 from plumbob.core.errors import UserError
-from plumbob.models.fingerprint import NUM_SAMPLES, SAMPLE_BYTES, digests_of_model
+from plumbob.models.fingerprint import NUM_SAMPLES, SAMPLE_BYTES, TENSORS, digests_of_model
 
 LARGE = 3 * NUM_SAMPLES * SAMPLE_BYTES
 
@@ -47,6 +49,24 @@ def test_weights_that_were_trained_on_are_not_the_same(base: Path, place: int) -
     assert digests(base) != before
     (base / "model.safetensors").write_bytes(bytes(LARGE + 1))
     assert digests(base) != before
+
+
+@pytest.mark.parametrize("tensor", ["norm.weight", "large.weight"])
+def test_weights_of_which_one_tensor_was_trained_are_not_the_same(base: Path, tensor: str) -> None:
+    """A norm of 2 KiB lies between two samples."""
+    tensors = {"a.weight": torch.zeros(1_000_000), "norm.weight": torch.zeros(512), "large.weight": torch.zeros(500)}
+    save_file(tensors, base / "model.safetensors")
+    before = digests(base)
+    tensors[tensor] = tensors[tensor] + 1e-3
+    save_file(tensors, base / "model.safetensors")
+    after = digests(base)
+    assert {file for file, digest in after.items() if digest != before[file]} >= {f"model.safetensors {TENSORS}"}
+
+
+def test_what_is_no_safetensors_has_its_samples_alone(base: Path) -> None:
+    for content in (bytes(LARGE), (2**62).to_bytes(8, "little") + bytes(LARGE), b"\x04" + bytes(7) + b"[{}]" + bytes(LARGE)):
+        (base / "model.safetensors").write_bytes(content)
+        assert set(digests(base)) == {"config.json", "model.safetensors"}
 
 
 def test_an_adapter_is_not_the_same_on_another_base(base: Path, tmp_path: Path) -> None:

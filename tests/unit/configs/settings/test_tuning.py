@@ -56,3 +56,14 @@ def test_a_pipeline_hands_a_full_model_on_to_what_trains_its_weights() -> None:
         UserError, match=r"policy\.sft_tuning\.kind=lora leaves an adapter, and policy\.tuning\.kind=full"
     ):
         load_run("toy", ["policy.tuning.kind=full", "policy.sft_tuning.kind=lora"])
+
+
+@pytest.mark.parametrize("kind", GIVEN)
+def test_weights_of_little_precision_are_not_trained_without_their_float32(kind: str) -> None:
+    """A step of 1e-6 is a thousandth of what moves a bfloat16 weight of 0.02 by one unit in its last place."""
+    bfloat16, unshared = "policy.dtype=bfloat16", "learner.zero_stage=0"
+    message = refused(kind, "policy.tuning.kind=full", bfloat16, unshared)
+    assert "learner.zero_stage=0 keeps no float32 copy of the weights that are trained" in message
+    run_of(kind, "policy.tuning.kind=full", bfloat16)
+    run_of(kind, "policy.tuning.kind=full", unshared)
+    run_of(kind, bfloat16, unshared)

@@ -9,6 +9,7 @@ from transformers import AutoModelForCausalLM, GPTNeoConfig, OPTConfig
 
 from plumbob.configs.settings.models import AlignedPolicySettings, NewLlamaSettings
 from plumbob.configs.settings.tuning.adapters import Ia3Tuning, VeraTuning
+from plumbob.configs.settings.tuning.quantization import Nf4Quantization
 from plumbob.configs.settings.workers import TransformersEngine, VllmEngine
 from plumbob.core.errors import UserError
 from plumbob.models.adapter import ModelRole, save_adapter
@@ -147,3 +148,12 @@ def test_vllm_merges_them(folder: str, tuning: Any) -> None:
         check_tunable(open_policy(policy.ref), policy, ROLES, vllm)
     with pytest.raises(UserError, match=wanted):
         method_of(tuning).check_new(NewLlamaSettings(), "policy.tuning", vllm)
+
+
+def test_an_adapter_that_reads_the_weights_is_not_trained_on_a_base_in_4_bits(folder: str, tmp_path: Path) -> None:
+    model = method_of(Ia3Tuning()).policy(opened_policy(folder), ROLES, 0)
+    learnt = {name: p.detach() for group in trainable_groups(model).values() for name, p in group.items()}
+    save_adapter(PolicyAdapter(model.causal_lm, "causal_lm.", folder, None).policy_weights(learnt, 1), tmp_path)
+    policy = AlignedPolicySettings(model=str(tmp_path), quantization=Nf4Quantization())
+    with pytest.raises(UserError, match=r"kind=nf4 is for LoRA, and policy\.model=.* is an adapter of another kind"):
+        open_tunable(policy, ROLES)
