@@ -10,6 +10,7 @@ from plumbob.configs.settings.algorithms import (
     Distillation,
     Gspo,
     NoImportance,
+    OnlineDpo,
     TruncatedImportance,
 )
 from plumbob.configs.settings.models import PolicyBaseSettings, PolicySettings, TeacherSettings

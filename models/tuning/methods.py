@@ -92,6 +92,6 @@ def check_tunable(
     quantization, adapter = opened.ref.quantization, opened.source.adapter
     if quantization is not None and not is_plain_lora(adapter, None):
         raise UserError(
-            f"policy.quantization.kind={quantization.kind} is for LoRA, and {opened.ref.setting}={adapter} is an adapter "
-            f"of another kind, which reads the weights' own numbers: leave policy.quantization out"
+            f"policy.quantization.kind={quantization.kind} is for LoRA, and {opened.ref.setting}={adapter} is an "
+            f"adapter of another kind, which reads the weights' own numbers: leave policy.quantization out"
         )

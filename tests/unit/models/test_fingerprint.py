@@ -64,7 +64,11 @@ def test_weights_of_which_one_tensor_was_trained_are_not_the_same(base: Path, te
 
 
 def test_what_is_no_safetensors_has_its_samples_alone(base: Path) -> None:
-    for content in (bytes(LARGE), (2**62).to_bytes(8, "little") + bytes(LARGE), b"\x04" + bytes(7) + b"[{}]" + bytes(LARGE)):
+    for content in (
+        bytes(LARGE),
+        (2**62).to_bytes(8, "little") + bytes(LARGE),
+        b"\x04" + bytes(7) + b"[{}]" + bytes(LARGE),
+    ):
         (base / "model.safetensors").write_bytes(content)
         assert set(digests(base)) == {"config.json", "model.safetensors"}
 

@@ -52,12 +52,15 @@ def test_a_sampler_of_other_weights_is_corrected_for() -> None:
     assert "ppo.estimator.kind=online-dpo corrects nothing of that" in pairs
     best = error("ppo", NF4, STORED, "ppo.estimator.kind=best-of-n", "ppo.samples_per_prompt=4")
     assert "ppo.estimator.kind=best-of-n corrects nothing of that" in best
-    teachers = ["teachers=[{model: larger}]", "ppo.estimator.kind=distillation"]
+    kl = "ppo.kl={kind: fixed, coefficient: 0}"
+    teachers = ["teachers=[{model: larger}]", "ppo.estimator.kind=distillation", kl]
     whole = error("ppo", *teachers, NF4, STORED)
     assert "ppo.estimator.kind=distillation corrects nothing of that" in whole
     assert load_run("ppo", [*GIVEN["ppo"], *teachers, "ppo.estimator.form=sampled", NF4, STORED])
     rounded = error("ppo", NF4, "policy.quantization.compute_dtype=bfloat16", "ppo.importance.kind=none")
-    assert rounded.endswith("ppo.importance.kind=none corrects nothing of that: set policy.quantization.compute_dtype=float32")
+    assert rounded.endswith(
+        "ppo.importance.kind=none corrects nothing of that: set policy.quantization.compute_dtype=float32"
+    )
     assert "policy.quantization is not set: leave it out" in error("ppo", STORED)
     assert load_run("ppo", [*GIVEN["ppo"], NF4, "ppo.importance.kind=none"])
 
