@@ -39,7 +39,7 @@ def write_teacher(policy: str, sentence: str, folder: Path, is_adapter: bool) ->
     rows = torch.stack([ids[start : start + 32] for start in range(16)])
     trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
     optimizer = torch.optim.AdamW(trained, lr=8e-3 if is_adapter else 2e-3)
-    for _ in range(12):
+    for _ in range(4):
         optimizer.zero_grad()
         model(input_ids=rows, labels=rows).loss.backward()
         optimizer.step()
@@ -56,8 +56,8 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     for name, sentence in SENTENCES.items():
         write_teacher(policy, sentence, path / name, is_adapter=name == "prose")
     rows = [
-        {"prompt": f"{text} {number}", "subject": ("maths", "prose")[number % 2]}
-        for text in TEXTS
+        {"prompt": f"{text} {number}", "subject": subject}
+        for text, subject in zip(TEXTS, ("maths", "prose") * 2, strict=True)
         for number in range(4)
     ]
     (path / "prompts.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
@@ -78,9 +78,10 @@ def given(folder: Path) -> dict[str, object]:
         "rollout.temperature": TEMPERATURE,
         "ppo.num_steps": NUM_STEPS,
         "ppo.prompts_per_step": 16,
+        "ppo.samples_per_prompt": 8,
         "ppo.minibatch_size": 16,
-        "ppo.num_epochs": 4,
-        "ppo.learning_rate": 8e-3,
+        "ppo.num_epochs": 1,
+        "ppo.learning_rate": 1e-3,
         **TRANSFORMERS,
     }
 
