@@ -36,6 +36,18 @@ KEYS_VALUES_FEEDFORWARD: tuple[tuple[tuple[str, ...], tuple[str, ...]], ...] = (
 """What families of models call the modules that (IA)³ scales: outputs of the first, inputs of the second."""
 
 
+def _is_checked_adapter(
+    opened: OpenedPolicy, tuning: Ia3Tuning | VeraTuning, roles: tuple[ModelRole, ...], support: AdapterSupport
+) -> bool:
+    """Whether the model is an adapter, which is then trained as what it is. UserError where it, or its base, cannot."""
+    check_architecture(opened, support)
+    check_adapter(opened, roles, support)
+    if opened.source.adapter is None:
+        return False
+    check_targets(opened, tuning.targets, support)
+    return True
+
+
 @dataclass(frozen=True)
 class Ia3Method:
     """Trains a factor of each output, or of each input, of its targets (arXiv 2205.05638). All begin at 1."""
@@ -43,10 +55,7 @@ class Ia3Method:
     tuning: Ia3Tuning
 
     def check(self, opened: OpenedPolicy, setting: str, roles: tuple[ModelRole, ...], support: AdapterSupport) -> None:
-        check_architecture(opened, support)
-        check_adapter(opened, roles, support)
-        if opened.source.adapter is not None:
-            check_targets(opened, self.tuning.targets, support)
+        if _is_checked_adapter(opened, self.tuning, roles, support):
             return
         check_computed(self.tuning, support, f"{setting}.kind=ia3", opened.config.architectures or ())
         self._check_modules(opened.empty(AutoModelForCausalLM), setting, support, opened.source.base)
@@ -113,10 +122,7 @@ class VeraMethod:
     tuning: VeraTuning
 
     def check(self, opened: OpenedPolicy, setting: str, roles: tuple[ModelRole, ...], support: AdapterSupport) -> None:
-        check_architecture(opened, support)
-        check_adapter(opened, roles, support)
-        if opened.source.adapter is not None:
-            check_targets(opened, self.tuning.targets, support)
+        if _is_checked_adapter(opened, self.tuning, roles, support):
             return
         check_computed(self.tuning, support, f"{setting}.kind=vera", opened.config.architectures or ())
         if self.tuning.targets != ALL_LINEAR:
