@@ -41,6 +41,7 @@ from plumbob.driver.cpu_threads import with_threads
 from plumbob.driver.default_baseline import with_default_baseline
 from plumbob.driver.expected_memory import expected_memory
 from plumbob.driver.failure_advice import with_failure_advice
+from plumbob.driver.learner_notes import learner_notes
 from plumbob.driver.peak_memory import PeakMemory
 from plumbob.driver.prepared_run import PreparedRun, prepare_run, stage_of
 from plumbob.driver.run_control import controlled_run
@@ -199,7 +200,7 @@ def _begun_now(config: AnyRun) -> PreparedRun:
     """What the run would be if it began now, with all that is to be told of its input."""
     with template_time(datetime.now()) as clock:
         prepared = prepare_run(config)
-    return replace(prepared, notes=prepared.notes + _date_notes(clock))
+    return replace(prepared, notes=prepared.notes + _date_notes(clock) + learner_notes(config))
 
 
 def _located(config: AnyRun) -> AnyRun:
@@ -276,7 +277,7 @@ def _execute(
     ):
         for note in joined_notes(config.cluster, needs, expected):
             listener.notify("cluster", note)
-        for note in _date_notes(clock):
+        for note in _date_notes(clock) + learner_notes(config):
             listener.notify(stage, note)
         write_resolved(config, folder, started, source_digests(marked_texts(config, IsFunction)))
         write_digests(digests, folder)

@@ -1,6 +1,7 @@
 """How much memory each worker of a run is expected to take, told before anything is loaded."""
 
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import assert_never
 
 from transformers import AutoModelForCausalLM, AutoModelForMaskedLM, AutoModelForSequenceClassification
@@ -38,6 +39,7 @@ from plumbob.models.from_scratch import empty_bert, empty_llama
 from plumbob.models.loading import open_baseline, open_model, open_policy
 from plumbob.models.sizes.config_sizes import sizes_of
 from plumbob.models.sizes.memory import (
+    Beside,
     MemoryEstimate,
     MicroBatch,
     Trained,
@@ -172,7 +174,9 @@ def _pretrained(
     model = open_policy(ref).empty(AutoModelForCausalLM) if isinstance(ref, ModelRef) else empty_llama(ref)
     sizes = sizes_of(model)
     stage = learner.resolved_zero_stage(dtype == "float32")
-    trained = Trained(sizes.num_parameters, 0, BYTES[dtype], stage, learner.num_workers)
+    trained = Trained(
+        sizes.num_parameters, 0, BYTES[dtype], stage, learner.num_workers, has_8_bit_moments=_in_8_bits(learner)
+    )
     return learner_memory(sizes, trained, _micro_batch(learner, block_tokens, block_tokens))
 
 
@@ -182,8 +186,11 @@ def _encoder(
     auto_class = AutoModelForMaskedLM if is_masked_lm else AutoModelForSequenceClassification
     sizes = sizes_of(open_model(ref).empty(auto_class) if isinstance(ref, ModelRef) else empty_bert(ref))
     stage = learner.resolved_zero_stage(trains_float32=True)
-    trained = Trained(sizes.num_parameters, 0, BYTES["float32"], stage, learner.num_workers)
-    return learner_memory(sizes, trained, _micro_batch(learner, tokens, tokens if is_masked_lm else 0))
+    trained = Trained(
+        sizes.num_parameters, 0, BYTES["float32"], stage, learner.num_workers, has_8_bit_moments=_in_8_bits(learner)
+    )
+    batch = replace(_micro_batch(learner, tokens, tokens if is_masked_lm else 0), has_whole_logits=True)
+    return learner_memory(sizes, trained, batch)
 
 
 def _learner(
@@ -205,10 +212,23 @@ def _learner(
         beside += policy.num_begun if "reference" in roles else 0
         frozen = policy.base_bytes + policy.weight_bytes * beside
     stage = _zero_stage(policy, learner)
-    has_adapters = not policy.trains_weights
-    held = Trained(trained, frozen, policy.weight_bytes, stage, learner.num_workers, has_adapters)
+    held = Trained(
+        trained, frozen, policy.weight_bytes, stage, learner.num_workers, _beside(policy, stage), _in_8_bits(learner)
+    )
     batch = _micro_batch(learner, row_tokens, row_tokens if row_predicted is None else row_predicted)
     return learner_memory(policy.sizes, held, batch)
+
+
+def _beside(policy: ExpectedPolicy, zero_stage: ZeroStage) -> Beside:
+    """As of `models/tuning/fused_lora.py`, where LoRA has no dropout."""
+    if policy.trains_weights:
+        return "nothing"
+    is_whole = policy.base_bytes == policy.weight_bytes * policy.sizes.num_parameters
+    return "lora" if policy.is_plain_lora and is_whole and zero_stage < 3 else "adapters"
+
+
+def _in_8_bits(learner: LearnerSettings) -> bool:
+    return learner.optimizer != "adamw"
 
 
 def _zero_stage(policy: ExpectedPolicy, learner: LearnerSettings) -> ZeroStage:

@@ -41,7 +41,9 @@ class OneRank:
         return self.learner.compute(batch, role, function)
 
     def policy_weights(self, version: int) -> PolicyWeights:
-        return self.learner.policy_weights(version)
+        weights = self.learner.policy_weights(version)
+        assert weights is not None, "this is rank 0"
+        return weights
 
     def save(self, folder: Path) -> Files:
         return self.learner.save(folder)

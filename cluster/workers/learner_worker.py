@@ -68,8 +68,8 @@ class LearnerWorker(Worker):
 
     def policy_weights(self, version: int) -> "PolicyWeights | None":
         """The policy on rank 0; the other ranks only take part."""
-        weights: PolicyWeights = self._learner.policy_weights(version)
-        return weights if self._rank.index == 0 else None
+        weights: PolicyWeights | None = self._learner.policy_weights(version)
+        return weights
 
     def save(self, folder: Path) -> "Files":
         files: Files = self._learner.save(folder)

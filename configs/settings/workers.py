@@ -29,6 +29,9 @@ NumGpus = Annotated[int, Field(gt=0, le=1024)]
 
 ZeroStage = Literal[0, 1, 2, 3]
 
+Offload = Literal["none", "cpu"]
+"""Where something lies that is not needed at every moment: where it is computed with, or in main memory."""
+
 CpuShare = Annotated[float, Field(gt=0, le=4096)]
 GpuShare = Annotated[float, Field(ge=0, le=1024)]
 
@@ -99,11 +102,44 @@ class LearnerSettings(LearnerRankSettings):
     """
     gradient_checkpointing: Changeable[bool] = False
     """Compute activations anew in the backward: less memory, more time."""
+    optimizer: Literal["adamw", "adamw_8bit", "paged_adamw_8bit"] = "adamw"
+    """AdamW, with two moments of 4 bytes for each trained parameter; or of 1 byte, in blocks of 256 with a scale
+    (Dettmers et al. 2022, arXiv 2110.02861), by bitsandbytes. `paged_adamw_8bit` has them, on a GPU, in memory that
+    moves to the host where the GPU has too little; on CPUs it is `adamw_8bit`."""
+    offload_optimizer: Changeable[Offload] = "none"
+    """`cpu` keeps the moments, the float32 copy of what is trained and its gradients in main memory, and takes the
+    optimizer's step there: for GPUs that are too small. From ZeRO stage 1 on; None as the stage is then 2."""
+    offload_params: Changeable[Offload] = "none"
+    """`cpu` keeps weights in main memory until a layer computes with them. At ZeRO stage 3; None as the stage is then
+    3."""
+
+    @model_validator(mode="after")
+    def _check_offload(self) -> Self:
+        if self.offload_optimizer != "none" and self.zero_stage == 0:
+            raise ValueError(
+                "learner.offload_optimizer=cpu moves the share of a rank, and learner.zero_stage=0 shares nothing: "
+                "leave learner.zero_stage out, or set it to 1, 2 or 3"
+            )
+        if self.offload_params != "none" and self.zero_stage not in (None, 3):
+            raise ValueError(
+                f"learner.offload_params=cpu brings a layer's weights when it is called, as learner.zero_stage=3 does, "
+                f"and learner.zero_stage={self.zero_stage} keeps them: leave learner.zero_stage out, or set it to 3"
+            )
+        if self.offload_optimizer != "none" and self.optimizer != "adamw":
+            raise ValueError(
+                f"learner.optimizer={self.optimizer} computes where the model does, and learner.offload_optimizer=cpu "
+                f"in main memory: leave out one of the two"
+            )
+        return self
 
     def resolved_zero_stage(self, trains_float32: bool) -> ZeroStage:
         """The stage that is given, or the one that None stands for."""
         if self.zero_stage is not None:
             return self.zero_stage
+        if self.offload_params != "none":
+            return 3
+        if self.offload_optimizer != "none":
+            return 2
         return 0 if self.num_workers == 1 and trains_float32 else 2
 
 

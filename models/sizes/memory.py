@@ -19,15 +19,28 @@ LEARNER_FLOOR, VLLM_FLOOR, TRANSFORMERS_FLOOR, SCORER_FLOOR, DRIVER_FLOOR, PRIVA
 )
 """Of each process before it holds a model: Python, torch, and DeepSpeed, vLLM or Ray."""
 
-ALLOCATED, ALLOCATED_BESIDE_ADAPTERS = 1.3, 2.4
-"""What the allocator takes for activations, over what they hold: it keeps what was freed, in pieces. Adapters compute
-beside each layer, which leaves more of them."""
+ALLOCATED, ALLOCATED_BESIDE_LORA, ALLOCATED_BESIDE_ADAPTERS = 1.3, 1.4, 2.2
+"""What the allocator takes for activations, over what they hold: it keeps what was freed, in pieces. LoRA beside a
+frozen layer is one operation with it; other adapters compute beside each layer, which leaves more of them."""
+
+PORTION_BYTES = 3 * FLOAT32 * 2**23
+"""Of logits that a policy has at once, with their softmax and its slope (`models/forward/vocabulary.py`)."""
+
+STEP_COPIES = 4
+"""Float32 copies of what it updates that a step in 8 bits makes on a CPU, of one tensor after another."""
 
 HALF = 0.75
 """What activations and logits take in bfloat16, over float32: not all of them are halved."""
 
-RECOMPUTED_LAYERS = 3.5
-"""What activations that are computed anew take, in layers."""
+BLOCK_8_BITS = 256
+"""Moments in 8 bits with one scale."""
+
+RECOMPUTED, RECOMPUTED_BESIDE_ADAPTERS = 0.28, 0.58
+"""Of each layer whose activations are computed anew, what the allocator keeps of what was freed; one layer is whole."""
+
+
+Beside = Literal["nothing", "lora", "adapters"]
+"""What is computed beside a model's layers: LoRA in one operation with them, other adapters by themselves."""
 
 
 @dataclass(frozen=True)
@@ -37,8 +50,8 @@ class MemoryEstimate:
     Attributes:
         weights: of all models that it holds.
         optimizer: Adam's moments, and float32 copies of what is trained.
-        gradients: with the copies that are made of them; or of weights and moments for a checkpoint, as far as these
-            do not lie where activations were.
+        gradients: with the copies that are made of them, or in the optimizer's step as far as these do not lie where
+            activations were.
         activations: what a forward keeps for its backward, at most.
         logits: of a micro-batch with their gradients, or of what is sampled at once.
         cache: keys and values of what is sampled at once, at most.
@@ -76,7 +89,8 @@ class Trained:
         frozen_bytes: of what stays as it is beside them.
         weight_bytes: of one parameter that is trained.
         zero_stage, num_ranks: how the ranks share what they hold.
-        has_adapters: whether it computes with adapters beside its layers.
+        beside: what it computes beside its layers.
+        has_8_bit_moments: whether a moment is kept in a byte, not as weights are.
     """
 
     num_parameters: int
@@ -84,7 +98,15 @@ class Trained:
     weight_bytes: int
     zero_stage: Literal[0, 1, 2, 3]
     num_ranks: int
-    has_adapters: bool = False
+    beside: Beside = "nothing"
+    has_8_bit_moments: bool = False
+
+    @property
+    def moment_bytes(self) -> float:
+        """Of the two moments of one parameter that this rank updates."""
+        if self.has_8_bit_moments:
+            return 2 * (1 + FLOAT32 / BLOCK_8_BITS)
+        return 2 * (self.weight_bytes if self.zero_stage == 0 else FLOAT32)
 
 
 @dataclass(frozen=True)
@@ -96,42 +118,50 @@ class MicroBatch:
         num_predicted: of them, those that logits are computed for.
         has_checkpoints: whether activations are computed anew in the backward (gradient checkpointing).
         autocast: matrix products in bfloat16.
+        has_whole_logits: whether they are there all at once, as of an encoder's words.
     """
 
     num_tokens: int
     num_predicted: int
     has_checkpoints: bool = False
     autocast: bool = False
+    has_whole_logits: bool = False
 
 
 def learner_memory(model: ModelSizes, trained: Trained, batch: MicroBatch) -> MemoryEstimate:
     """One rank of a learner, at its widest.
 
-    That is one of two moments: the clipping of the gradients, which may have copies then, and the allocator keeps what
-    activations were in; or a checkpoint, when the rank's share of weights and moments is copied into that.
+    That is when gradients are clipped: the allocator keeps what activations were in.
     """
     num, weight, shares = trained.num_parameters, trained.weight_bytes, trained.num_ranks
     held = weight * num + trained.frozen_bytes
     share = FLOAT32 * num // shares
+    moments = int(trained.moment_bytes * num) // (1 if trained.zero_stage == 0 else shares)
     match trained.zero_stage:
         case 0:  # Several ranks add up their gradients in a copy.
-            optimizer, clipped = 2 * weight * num, (1 if shares == 1 else 2) * weight * num
-        case 1 | 2:  # A float32 copy and two moments of the share; gradients in a bucket, as copies, and the share.
-            optimizer, clipped = 3 * share, 2 * weight * num + share
+            optimizer, clipped = moments, (1 if shares == 1 else 2) * weight * num
+        case 1 | 2:  # A float32 copy and two moments of the share; gradients, and those of the share in float32.
+            optimizer, clipped = share + moments, weight * num + (share if weight == FLOAT32 else 2 * share)
         case 3:  # The share's gradients have a buffer from the beginning; weights are gathered where they are used.
             held //= shares
-            optimizer, clipped = 4 * share, 4 * weight * num
-    allocated = ALLOCATED_BESIDE_ADAPTERS if trained.has_adapters else ALLOCATED
-    forward, predicted = activations(model, batch, weight, allocated), logits(model, batch, weight)
-    gradients = max(clipped, 3 * share - forward - predicted)
+            optimizer, clipped = 2 * share + moments, 4 * weight * num
+    forward, predicted = activations(model, batch, weight, trained.beside), logits(model, batch, weight)
+    copied = STEP_COPIES * FLOAT32 * _widest_updated(model, trained) if trained.has_8_bit_moments else 0
     return MemoryEstimate(
         weights=held,
         optimizer=optimizer,
-        gradients=gradients,
+        gradients=clipped + max(0, copied - forward - predicted),
         activations=forward,
         logits=predicted,
         framework=LEARNER_FLOOR,
     )
+
+
+def _widest_updated(model: ModelSizes, trained: Trained) -> int:
+    """Numbers of the largest tensor that the optimizer updates: a matrix, or at stages 1 to 3 all of the rank's."""
+    if trained.zero_stage:
+        return trained.num_parameters // trained.num_ranks
+    return min(trained.num_parameters, model.hidden_size * max(model.vocab_size, model.intermediate_size))
 
 
 def forward_memory(model: ModelSizes, num_frozen: int, weight_bytes: int, batch: MicroBatch) -> MemoryEstimate:
@@ -203,19 +233,25 @@ def scorer_memory(models: tuple[ModelSizes, ...], batch_size: int, max_tokens: i
     )
 
 
-def activations(model: ModelSizes, batch: MicroBatch, weight_bytes: int, allocated: float) -> int:
+def activations(model: ModelSizes, batch: MicroBatch, weight_bytes: int, beside: Beside) -> int:
     """What a forward keeps: of each layer all that its backward reads, or its input alone beside what is recomputed."""
     layer = _width_of_a_layer(model)
+    allocated, recomputed = {
+        "nothing": (ALLOCATED, RECOMPUTED),
+        "lora": (ALLOCATED_BESIDE_LORA, RECOMPUTED),
+        "adapters": (ALLOCATED_BESIDE_ADAPTERS, RECOMPUTED_BESIDE_ADAPTERS),
+    }[beside]
     if batch.has_checkpoints:
-        kept = model.hidden_size * model.num_layers + RECOMPUTED_LAYERS * layer
+        kept = model.hidden_size * model.num_layers + (1 + recomputed * model.num_layers) * layer
     else:
         kept = layer * model.num_layers
     return int(allocated * _number_bytes(batch, weight_bytes) * batch.num_tokens * kept)
 
 
 def logits(model: ModelSizes, batch: MicroBatch, weight_bytes: int) -> int:
-    """Logits [B, T, V] of a micro-batch, and their gradient."""
-    return int(2 * _number_bytes(batch, weight_bytes) * batch.num_predicted * model.vocab_size)
+    """Logits of a micro-batch, and their gradient: all of them, or a portion at a time."""
+    whole = int(2 * _number_bytes(batch, weight_bytes) * batch.num_predicted * model.vocab_size)
+    return whole if batch.has_whole_logits else min(whole, PORTION_BYTES)
 
 
 def _number_bytes(batch: MicroBatch, weight_bytes: int) -> float:

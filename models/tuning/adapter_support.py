@@ -114,7 +114,7 @@ def check_sharded(what: object, adapter: Path | None, tuning: Tuning | None, lea
         adapter: the folder of what is on it.
         tuning: what a full model is trained by; None where it is a frozen one.
     """
-    if learner.zero_stage == 3 and not is_plain_lora(adapter, tuning):
+    if learner.resolved_zero_stage(True) == 3 and not is_plain_lora(adapter, tuning):
         raise UserError(
             f"learner.zero_stage=3: ranks gather a layer's weights when the layer is called, and what is on {what} "
             f"reads some elsewhere; set learner.zero_stage=2, or train plain LoRA"

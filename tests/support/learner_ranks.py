@@ -4,9 +4,9 @@ import multiprocessing
 import os
 import socket
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from concurrent.futures import FIRST_EXCEPTION, ProcessPoolExecutor, wait
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +14,7 @@ import numpy as np
 import torch
 from transformers import LlamaConfig, LlamaForCausalLM
 
+from plumbob.configs.base import Dtype
 from plumbob.configs.settings.algorithms import Clipped, Gae
 from plumbob.configs.settings.training import PpoSettings
 from plumbob.configs.settings.tuning.adapters import LoraTuning
@@ -112,6 +113,7 @@ class LearnerCase:
     Attributes:
         adapter_std: of its random adapters; 0 leaves them as LoRA begins, and weights of the model as they are.
         tuning: None is LoRA of the rank.
+        learner: further settings of it.
     """
 
     folder: Path
@@ -124,6 +126,8 @@ class LearnerCase:
     teachers: tuple[Path, ...] = ()
     quantization: Nf4Quantization | None = None
     tuning: AnyTuning | None = None
+    dtype: Dtype = "float32"
+    learner: Mapping[str, str] = field(default_factory=dict)
 
 
 PPO = PpoSettings(
@@ -140,6 +144,7 @@ def tiny_learner(case: LearnerCase, ppo: PpoSettings = PPO, passes: tuple[Pass[A
     critic = ppo.estimator if isinstance(ppo.estimator, Gae) else None
     roles = ROLES if critic else ROLES[:2]
     opened = opened_policy(case.folder, quantization=case.quantization)
+    opened = replace(opened, ref=replace(opened.ref, dtype=case.dtype))
     model = method_of(tuning).policy(opened, roles, case.seed)
     _randomise(model, case)
     add_teachers(model, [opened_policy(folder) for folder in case.teachers])
@@ -147,8 +152,9 @@ def tiny_learner(case: LearnerCase, ppo: PpoSettings = PPO, passes: tuple[Pass[A
         model.causal_lm.gradient_checkpointing_enable({"use_reentrant": False})
     rates = {"policy": ppo.learning_rate} | ({"value": critic.value_learning_rate} if critic else {})
     groups = [ParameterGroup(name, group, rates[name]) for name, group in trainable_groups(model).items()]
-    engine = Engine(model, groups, ppo, case.zero_stage, _rank)
-    settings = LearnerSettings(micro_batch_size=case.micro_batch_size, zero_stage=case.zero_stage)
+    given = {"micro_batch_size": case.micro_batch_size, "zero_stage": case.zero_stage, **case.learner}
+    settings = LearnerSettings.model_validate(given)
+    engine = Engine(model, groups, ppo, settings, case.zero_stage, _rank)
     return Learner(model, passes or ppo_passes(ppo, TEMPERATURE), engine, NoArtifact(), _rank, settings)
 
 
@@ -212,4 +218,4 @@ IN_TWO = UpdatePlan(minibatch_size=4, num_epochs=1, learning_rate_scale=1.0, see
 def numpy_state(learner: Learner) -> dict[str, np.ndarray]:
     """Parameters, moments and step, as what travels between processes."""
     assert isinstance(learner.engine, Engine)
-    return {name: tensor.numpy() for name, tensor in learner.engine.state(learner.engine.sizes()).items()}
+    return {name: tensor.clone().numpy() for name, tensor in learner.engine.state(learner.engine.sizes())}

@@ -14,9 +14,19 @@ import torch
 from torch import Tensor, distributed, nn
 
 from plumbob.configs.settings.training import OptimizerSettings
+from plumbob.configs.settings.workers import LearnerSettings
 from plumbob.core.errors import NotFinite
-
-MOMENTS = ("exp_avg", "exp_avg_sq")
+from plumbob.trainers.learner.moments import open_adamw
+from plumbob.trainers.learner.zero_parts import (
+    forget_gradients,
+    gathered,
+    part_of,
+    scale_gradient,
+    set_parameter,
+    shape_of,
+    square_sum,
+    updated_tensors,
+)
 
 
 @dataclass(frozen=True)
@@ -98,16 +108,18 @@ class Engine:
         module: nn.Module,
         groups: Sequence[ParameterGroup],
         optimizer: OptimizerSettings,
+        learner: LearnerSettings,
         zero_stage: int,
         rank: Rank,
     ) -> None:
         use_cuda = torch.cuda.is_available()
         deepspeed = import_deepspeed(use_cuda)
         self.groups, self.world_size, self.max_grad_norm = groups, rank.world_size, optimizer.max_grad_norm
-        adamw = torch.optim.AdamW(
+        self._stage, self._is_offloaded = zero_stage, learner.offload_optimizer != "none"
+        adamw, self._moments = open_adamw(
+            learner.optimizer,
             [{"params": list(group.parameters.values()), "lr": group.learning_rate} for group in groups],
-            weight_decay=optimizer.weight_decay,
-            fused=True,
+            optimizer.weight_decay,
         )
         self._engine, _, _, _ = deepspeed.initialize(
             model=module,
@@ -115,15 +127,16 @@ class Engine:
             config={
                 "train_micro_batch_size_per_gpu": 1,
                 "gradient_accumulation_steps": 1,
-                "zero_optimization": {"stage": zero_stage},
+                "zero_optimization": {"stage": zero_stage, **_offloads(learner)},
                 "zero_allow_untested_optimizer": True,
+                "zero_force_ds_cpu_optimizer": False,  # torch has a fused AdamW for CPUs, which is not compiled.
                 "gradient_clipping": 0.0,
                 "steps_per_print": 10**12,
             },
         )
-        self._adamw = adamw
         self._has_nothing_to_reduce = zero_stage == 0 and rank.world_size == 1
-        self._create_moments()
+        for tensor in updated_tensors(self._engine.optimizer, zero_stage, adamw.param_groups):
+            self._moments.create(tensor)
 
     @property
     def device(self) -> torch.device:
@@ -136,9 +149,19 @@ class Engine:
     def backward(self, loss: Tensor, is_last: bool) -> None:
         """Accumulate the gradients of a share of the step's loss; `is_last` says that `step` comes next."""
         # Where it reduces, DeepSpeed copies all gradients into a buffer and back, also of one rank.
-        self._engine.set_gradient_accumulation_boundary(is_last and not self._has_nothing_to_reduce)
+        self._engine.set_gradient_accumulation_boundary(
+            is_last and not self._has_nothing_to_reduce and not self._is_moved_last
+        )
         # DeepSpeed averages over ranks; the loss is a share of one sum.
         self._engine.backward(loss * self.world_size, scale_wrt_gas=False)
+
+    @property
+    def _is_moved_last(self) -> bool:
+        """Whether gradients go to main memory when all backwards are done.
+
+        DeepSpeed moves those of a step's last backward; of several objectives, that is one's alone.
+        """
+        return self._is_offloaded and self._stage >= 2
 
     def step(self, learning_rate_scale: float) -> dict[str, float]:
         """Clip each group by itself, then update. Returns group -> gradient norm before clipping.
@@ -148,80 +171,74 @@ class Engine:
         Raises:
             NotFinite: a gradient is not finite; nothing was updated.
         """
-        norms = {group.name: self._clip(group) for group in self.groups}
+        if self._is_moved_last:
+            self._engine.optimizer.finalize_gradient_accumulation_boundary()
+        norms = self._norms()
         if not all(math.isfinite(norm) for norm in norms.values()):
             raise NotFinite(f"gradient norms are {norms}")
+        for group in self.groups:
+            if norms[group.name] > self.max_grad_norm:
+                for parameter in group.parameters.values():
+                    scale_gradient(parameter, self._engine.optimizer, self.max_grad_norm / norms[group.name])
         for group, torch_group in zip(self.groups, self._engine.optimizer.param_groups, strict=True):
             torch_group["lr"] = group.learning_rate * learning_rate_scale
         self._engine.set_gradient_accumulation_boundary(True)
         self._engine.step()
-        self._forget_gradients()
+        forget_gradients(self._engine.optimizer, self._stage, self._is_offloaded)
         return norms
 
-    def _forget_gradients(self) -> None:
-        """Under ZeRO-3, zero what the next step adds to.
-
-        DeepSpeed overwrites old gradients in a step's first backward alone; the critic's is not the first.
-        """
-        from deepspeed.utils import safe_get_local_grad, safe_set_local_grad
-
-        for _, parameter in self._trainable():
-            if hasattr(parameter, "ds_id"):
-                safe_set_local_grad(parameter, torch.zeros_like(safe_get_local_grad(parameter)))
-
-    def _clip(self, group: ParameterGroup) -> float:
-        from deepspeed import utils
-
-        parameters = list(group.parameters.values())
-        for parameter in parameters if self._has_nothing_to_reduce else ():
-            if parameter.grad is None:  # Of what the loss does not reach; where DeepSpeed reduces, it does the same.
-                parameter.grad = torch.zeros_like(parameter)
-        gradients = [utils.safe_get_full_grad(parameter) for parameter in parameters]  # Copies, but at stage 0.
-        norm = float(torch.stack([gradient.float().square().sum() for gradient in gradients]).sum().sqrt())
-        if norm > self.max_grad_norm:
-            factor = self.max_grad_norm / norm
-            for parameter, gradient in zip(parameters, gradients, strict=True):
-                if hasattr(parameter, "ds_id"):  # ZeRO-3: whole gradients that the ranks do not divide cannot be set.
-                    utils.safe_set_local_grad(parameter, utils.safe_get_local_grad(parameter) * factor)
-                else:
-                    utils.safe_set_full_grad(parameter, gradient.mul_(factor))
-        return norm
+    def _norms(self) -> dict[str, float]:
+        """Group -> norm of its gradient, of which no rank has more than its part: their squares are added up."""
+        sums = torch.zeros(len(self.groups), device=self.device)
+        for index, group in enumerate(self.groups):
+            for parameter in group.parameters.values():
+                found = square_sum(parameter, self._engine.optimizer)
+                sums[index] += 0.0 if found is None else found.to(self.device)
+        if self._stage > 0 and self.world_size > 1:
+            distributed.all_reduce(sums)
+        return {group.name: float(norm) for group, norm in zip(self.groups, sums.sqrt(), strict=True)}
 
     # ---------------------------------------------------------------------------------------------------- state by name
 
-    def full_parameters(self) -> dict[str, Tensor]:
-        """Name -> whole trainable parameter, float32 on the CPU, whatever the ZeRO stage. Every rank must call it."""
-        return {name: self._whole(parameter, None).float().cpu().clone() for name, parameter in self._trainable()}
+    def whole_parameters(self, without: Collection[str], dtype: torch.dtype) -> Iterator[tuple[str, Tensor]]:
+        """Name and whole trainable parameter on the CPU, one after another, whatever the ZeRO stage.
+
+        Collective, and every rank must take all that comes.
+
+        Args:
+            without: names of groups that nobody needs.
+        """
+        for group in self.groups:
+            for name, parameter in group.parameters.items() if group.name not in without else ():
+                yield name, self._whole_parameter(parameter).to(dtype).cpu()
 
     def sizes(self) -> dict[str, int]:
         """Name -> number of elements: of each whole trainable parameter, and of `step`."""
-        sizes = {name: getattr(parameter, "ds_numel", parameter.numel()) for name, parameter in self._trainable()}
-        return sizes | {"step": 1}
+        return {name: shape_of(parameter).numel() for name, parameter in self._trainable()} | {"step": 1}
 
-    def state(self, names: Collection[str]) -> dict[str, Tensor]:
-        """`param.NAME`, `exp_avg.NAME` and `exp_avg_sq.NAME` of these parameters, and `step` if it is one of the names.
+    def state(self, names: Collection[str]) -> Iterator[tuple[str, Tensor]]:
+        """`param.NAME` and the moments of these parameters, and `step` if it is one of the names; on the CPU.
 
-        Of all names in `sizes` that is what AdamW needs to continue. Collective: each parameter is gathered on every
-        rank for a moment, and stays, float32 on the CPU, where it was asked for.
+        Of all names in `sizes` that is what AdamW needs to continue. Collective, and every rank must take all that
+        comes: each parameter is put together on every rank when its turn is, and is given where it was asked for.
         """
-        tensors = {}
+        zero = self._engine.optimizer
         if "step" in names:
-            tensors["step"] = next(iter(self._adamw.state.values()))["step"].clone()
+            yield "step", self._moments.num_steps()
         for name, parameter in self._trainable():
-            whole = {"param": self._whole(parameter, None)} | {m: self._whole(parameter, m) for m in MOMENTS}
+            part = part_of(parameter, zero)
+            whole = self._whole_parameter(parameter)
+            own = {field: None if part is None else self._moments.own(part, field) for field in self._moments.fields}
+            wholes = {field: gathered(parameter, part, mine, self.device) for field, mine in own.items()}
             if name in names:
-                tensors |= {f"{kind}.{name}": tensor.float().cpu().clone() for kind, tensor in whole.items()}
-        return tensors
+                yield f"param.{name}", whole.cpu()
+                yield from self._moments.stored(name, wholes).items()
 
-    def _whole(self, parameter: nn.Parameter, moment: str | None) -> Tensor:
-        """A parameter, or a moment of Adam's. Collective."""
-        from deepspeed.utils import safe_get_full_fp32_param, safe_get_full_optimizer_state
-
-        if moment is None:
-            full = safe_get_full_fp32_param(parameter)
-            return parameter.detach() if full is None else full
-        full = safe_get_full_optimizer_state(parameter, moment)
-        return self._adamw.state[parameter][moment] if full is None else full
+    def _whole_parameter(self, parameter: nn.Parameter) -> Tensor:
+        """In float32, of which the optimizer may have more digits than the model. Collective."""
+        part = part_of(parameter, self._engine.optimizer)
+        mine = None if part is None else part.read(part.updated.detach())
+        return gathered(parameter, part, mine, self.device)
 
     def load_state(self, tensors: Mapping[str, Tensor]) -> None:
         """Restore what `state` gave, from any ZeRO stage and number of ranks. Collective.
@@ -229,72 +246,25 @@ class Engine:
         Raises:
             ValueError: names or shapes are not this model's.
         """
-        expected = {f"param.{name}": p for name, p in self._trainable()}
+        expected = {f"param.{name}" for name, _ in self._trainable()}
         given = {name for name in tensors if name.startswith("param.")}
-        if given != set(expected):
+        if given != expected:
             raise ValueError(
-                f"the checkpoint is of another model: {sorted(given ^ set(expected))[:4]} stand on one side only"
+                f"the checkpoint is of another model: {sorted(given ^ expected)[:4]} stand on one side only"
             )
+        zero = self._engine.optimizer
         for name, parameter in self._trainable():
-            self._set(parameter, tensors[f"param.{name}"], None)
-            for moment in MOMENTS:
-                self._set(parameter, tensors[f"{moment}.{name}"], moment)
-        for state in self._adamw.state.values():
-            state["step"] = tensors["step"].clone()
+            set_parameter(parameter, zero, tensors[f"param.{name}"].to(self.device))
+        parts = {name: part_of(parameter, zero) for name, parameter in self._trainable()}
+        self._moments.restore(parts, tensors)
+        self._moments.set_steps(tensors["step"])
 
     def _trainable(self) -> Iterator[tuple[str, nn.Parameter]]:
         for group in self.groups:
             yield from group.parameters.items()
 
-    def _create_moments(self) -> None:
-        """Make Adam's moments now and link them to the parameters.
 
-        DeepSpeed links them after the first group's first step, when the other groups have none yet, and never again.
-        """
-        for tensor in self._adamw_tensors():
-            self._adamw.state[tensor] = {
-                "step": torch.zeros((), dtype=torch.float32),
-                "exp_avg": torch.zeros_like(tensor, requires_grad=False),
-                "exp_avg_sq": torch.zeros_like(tensor, requires_grad=False),
-            }
-        link = getattr(self._engine.optimizer, "_lazy_init_hp_params_optimizer_state", None)
-        if link is not None:
-            link()
-
-    def _adamw_tensors(self) -> list[Tensor]:
-        """The tensors that AdamW really updates: parameters (stage 0) or flat partitions (stages 1 to 3)."""
-        zero = self._engine.optimizer
-        if hasattr(zero, "fp32_partitioned_groups_flat"):
-            return list(zero.fp32_partitioned_groups_flat)
-        if hasattr(zero, "single_partition_of_fp32_groups"):
-            return list(zero.single_partition_of_fp32_groups)
-        return [parameter for group in self._adamw.param_groups for parameter in group["params"]]
-
-    def _set(self, parameter: nn.Parameter, value: Tensor, moment: str | None) -> None:
-        value = value.to(self.device)
-        if hasattr(parameter, "ds_id"):
-            self._set_stage3(parameter, value, moment)
-            return
-        if hasattr(parameter, "_hp_mapping"):
-            from deepspeed.utils import safe_set_full_fp32_param, safe_set_full_optimizer_state
-
-            if moment is None:
-                safe_set_full_fp32_param(parameter, value)
-            else:
-                safe_set_full_optimizer_state(parameter, value, moment)
-        elif moment is not None:
-            self._adamw.state[parameter][moment].copy_(value)
-        if moment is None:
-            parameter.data.copy_(value)
-
-    def _set_stage3(self, parameter: Any, value: Tensor, moment: str | None) -> None:
-        zero = self._engine.optimizer
-        partition, _ = zero._get_fp32_opt_state_partition(parameter, False, moment)
-        size = partition.numel()
-        padded = nn.functional.pad(value.flatten(), (0, size * self.world_size - value.numel()))
-        mine = padded.narrow(0, size * zero._get_param_partition_rank(parameter), size)
-        partition.data.copy_(mine)
-        if moment is None:
-            parameter.ds_tensor.data.narrow(0, 0, size).copy_(mine)
-            if parameter.numel() == value.numel():  # A small one stays gathered: the next forward reads it as it is.
-                parameter.data.copy_(value)
+def _offloads(learner: LearnerSettings) -> dict[str, dict[str, str]]:
+    """As DeepSpeed's `zero_optimization` has them."""
+    asked = {"offload_optimizer": learner.offload_optimizer, "offload_param": learner.offload_params}
+    return {name: {"device": place} for name, place in asked.items() if place != "none"}

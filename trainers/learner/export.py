@@ -13,9 +13,19 @@ from plumbob.models.adapter import Adapter, FullWeights, PolicyWeights, save_ada
 from plumbob.models.loading import DTYPES, OpenedPolicy, load_causal_lm
 from plumbob.models.weight_files import save_model
 
+SHARD = "2GB"
+"""The largest file of weights: as much as transformers has in memory when it writes."""
+
 
 class Artifact(Protocol):
-    """How a trained model is written. `parameters`: name in the learner's module -> whole float32 CPU tensor."""
+    """How a trained model is written. `parameters`: name in the learner's module -> whole CPU tensor.
+
+    Attributes:
+        dtype: of the parameters that it is to be given.
+    """
+
+    @property
+    def dtype(self) -> torch.dtype: ...
 
     def export(self, parameters: Mapping[str, Tensor], folder: Path) -> None: ...
 
@@ -37,12 +47,17 @@ class FullModel:
     prefix: str
     tokenizer: Any
 
+    @property
+    def dtype(self) -> torch.dtype:
+        dtype: torch.dtype = self.model.dtype
+        return dtype
+
     def export(self, parameters: Mapping[str, Tensor], folder: Path) -> None:
-        weights = own_weights(parameters, self.prefix, self.model.dtype)
-        save_model(self.model, self.tokenizer, folder, state_dict=weights)
+        weights = own_weights(parameters, self.prefix, self.dtype)
+        save_model(self.model, self.tokenizer, folder, state_dict=weights, max_shard_size=SHARD)
 
     def policy_weights(self, parameters: Mapping[str, Tensor], version: int) -> FullWeights:
-        return FullWeights(version, own_weights(parameters, self.prefix, self.model.dtype))
+        return FullWeights(version, own_weights(parameters, self.prefix, self.dtype))
 
 
 @dataclass(frozen=True)
@@ -59,6 +74,10 @@ class SelectedWeights:
     prefix: str
     generation: GenerationConfig
 
+    @property
+    def dtype(self) -> torch.dtype:
+        return DTYPES[self.opened.ref.dtype]
+
     def export(self, parameters: Mapping[str, Tensor], folder: Path) -> None:
         model = load_causal_lm(self.opened)
         unknown = model.load_state_dict(self.policy_weights(parameters, 0).tensors, strict=False).unexpected_keys
@@ -68,7 +87,7 @@ class SelectedWeights:
         save_model(model, self.opened.tokenizer, folder)
 
     def policy_weights(self, parameters: Mapping[str, Tensor], version: int) -> FullWeights:
-        return FullWeights(version, own_weights(parameters, self.prefix, DTYPES[self.opened.ref.dtype]))
+        return FullWeights(version, own_weights(parameters, self.prefix, self.dtype))
 
 
 def own_weights(parameters: Mapping[str, Tensor], prefix: str, dtype: torch.dtype) -> dict[str, Tensor]:
@@ -95,6 +114,10 @@ class PolicyAdapter:
     tokenizer: Any
     generation: GenerationConfig | None = None
 
+    @property
+    def dtype(self) -> torch.dtype:
+        return torch.float32
+
     def export(self, parameters: Mapping[str, Tensor], folder: Path) -> None:
         save_adapter(self.policy_weights(parameters, 0), folder)
         self.tokenizer.save_pretrained(folder)
@@ -110,6 +133,8 @@ class PolicyAdapter:
 
 class NoArtifact:
     """A model that only computes, and is never written."""
+
+    dtype = torch.float32
 
     def export(self, parameters: Mapping[str, Tensor], folder: Path) -> None:
         raise TypeError("this model was not trained")

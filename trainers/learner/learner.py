@@ -1,6 +1,7 @@
 """One learner rank: optimizer steps over its share of a batch, whatever the objective."""
 
 import math
+from collections import deque
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
@@ -19,11 +20,14 @@ from plumbob.data.batch import Batch
 from plumbob.models.adapter import ModelRole, PolicyWeights
 from plumbob.models.policy import PolicyModel
 from plumbob.trainers.learner.checkpoint import Files, on_disk
-from plumbob.trainers.learner.checkpoint_shards import open_shards, shard_of, write_shard
+from plumbob.trainers.learner.checkpoint_shards import on_disk_meanwhile, open_shards, shard_of, write_shard
 from plumbob.trainers.learner.engine import Engine, ForwardOnly, Rank
 from plumbob.trainers.learner.export import Artifact
 from plumbob.trainers.learner.learner_protocol import FIRST, B, Pass, UpdatePlan, UpdateResult, add_shares
 from plumbob.trainers.learner.micro_batches import cut_evenly
+
+CRITIC = ("value",)
+"""Groups of parameters that are no part of a result."""
 
 
 class Learner:
@@ -143,9 +147,14 @@ class Learner:
 
     # ------------------------------------------------------------------------------------------------- state and result
 
-    def policy_weights(self, version: int) -> PolicyWeights:
-        """The policy as it is now, for samplers. Collective."""
-        return self.artifact.policy_weights(self._training_engine().full_parameters(), version)
+    def policy_weights(self, version: int) -> PolicyWeights | None:
+        """The policy as it is now, for samplers; None on ranks other than 0. Collective."""
+        parameters = self._training_engine().whole_parameters(CRITIC, self.artifact.dtype)
+        if self.rank.index:
+            deque(parameters, maxlen=0)
+            return None
+        kept = {name: tensor.clone() for name, tensor in parameters}
+        return self.artifact.policy_weights(kept, version)
 
     def save(self, folder: Path) -> Files:
         """Write this rank's share of weights, moments and step by parameter name. Collective.
@@ -153,8 +162,12 @@ class Learner:
         Returns what this rank wrote, which is on the disk by then.
         """
         engine = self._training_engine()
-        tensors = engine.state(shard_of(engine.sizes(), self.rank))
-        return on_disk(folder, [write_shard(tensors, folder, self.rank)])
+        names = shard_of(engine.sizes(), self.rank)
+        tensors = engine.state(names)
+        try:
+            return on_disk(folder, [write_shard(tensors, names, folder, self.rank)])
+        finally:
+            deque(tensors, maxlen=0)  # A rank that cannot write does not leave the others waiting for its part.
 
     def load(self, folder: Path) -> None:
         """Restore what `save` wrote, under any ZeRO stage and number of ranks. Collective."""
@@ -163,11 +176,16 @@ class Learner:
 
     def export(self, folder: Path) -> None:
         """Write the result for plain transformers and PEFT into an existing folder; rank 0 writes, all must call."""
-        parameters = self._training_engine().full_parameters()
-        if self.rank.index == 0:
-            with naming_file(folder):
-                self.artifact.export(parameters, folder)
-                flush_all(folder)
+        engine = self._training_engine()
+        parameters = engine.whole_parameters(CRITIC, self.artifact.dtype)
+        try:
+            if self.rank.index == 0:
+                with naming_file(folder):
+                    with on_disk_meanwhile(parameters, engine.sizes(), folder) as found:
+                        self.artifact.export(found, folder)
+                    flush_all(folder)
+        finally:
+            deque(parameters, maxlen=0)  # As in `save`; and all that the other ranks do.
 
     def _training_engine(self) -> Engine:
         assert isinstance(self.engine, Engine), "this model only computes"

@@ -32,7 +32,7 @@ def _first_moments(learners: OneRank) -> dict[str, Tensor]:
     engine = learners.learner.engine
     assert isinstance(engine, Engine)
     names = trained_parameters(learners)
-    state = engine.state(names)
+    state = dict(engine.state(names))
     return {name: state[f"exp_avg.{name}"].double() for name in names}
 
 

@@ -36,3 +36,25 @@ def test_one_rank_has_nobody_to_share_with_but_keeps_the_float32_copy_of_other_w
     assert [two.resolved_zero_stage(True), two.resolved_zero_stage(False)] == [2, 2]
     assert LearnerSettings(zero_stage=3).resolved_zero_stage(True) == 3
     assert LearnerSettings(zero_stage=0, num_workers=2).resolved_zero_stage(False) == 0
+
+
+def test_what_is_offloaded_is_shared_first() -> None:
+    assert LearnerSettings(offload_optimizer="cpu").resolved_zero_stage(True) == 2
+    assert LearnerSettings(offload_params="cpu").resolved_zero_stage(True) == 3
+    assert LearnerSettings(offload_optimizer="cpu", zero_stage=1).resolved_zero_stage(True) == 1
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        (
+            {"offload_optimizer": "cpu", "zero_stage": 0},
+            r"zero_stage=0 shares nothing: leave learner\.zero_stage out, or",
+        ),
+        ({"offload_params": "cpu", "zero_stage": 2}, r"zero_stage=2 keeps them: leave .* out, or set it to 3"),
+        ({"offload_optimizer": "cpu", "optimizer": "adamw_8bit"}, r"optimizer=adamw_8bit .* leave out one of the two"),
+    ],
+)
+def test_what_cannot_be_offloaded_is_told(given: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValidationError, match=message):
+        LearnerSettings(**given)

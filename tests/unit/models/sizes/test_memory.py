@@ -7,6 +7,7 @@ import pytest
 from plumbob.models.sizes import memory
 from plumbob.models.sizes.config_sizes import ModelSizes
 from plumbob.models.sizes.memory import (
+    Beside,
     MemoryEstimate,
     MicroBatch,
     Trained,
@@ -28,20 +29,21 @@ FORWARD = {"activations": 10 * 128 * 2 * 4, "logits": 2 * 6 * 50 * 4}
 def nothing_is_added(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("LEARNER", "VLLM", "TRANSFORMERS", "SCORER"):
         monkeypatch.setattr(memory, f"{name}_FLOOR", 0)
-    for name in ("ALLOCATED", "ALLOCATED_BESIDE_ADAPTERS"):
+    for name in ("ALLOCATED", "ALLOCATED_BESIDE_LORA", "ALLOCATED_BESIDE_ADAPTERS"):
         monkeypatch.setattr(memory, name, 1.0)
+    monkeypatch.setattr(memory, "STEP_COPIES", 0)
+    monkeypatch.setattr(memory, "RECOMPUTED", 0.25)
 
 
 @pytest.mark.parametrize(
     ("zero_stage", "num_ranks", "weights", "optimizer", "gradients"),
     [
-        # Two moments of 4 bytes. A gradient and its copy of 4 bytes, but a checkpoint copies weight and moments, 12
-        # bytes, into what activations and logits were in.
-        (0, 1, 400_000, 800_000, 1_200_000 - sum(FORWARD.values())),
+        # Two moments of 4 bytes, and a gradient.
+        (0, 1, 400_000, 800_000, 400_000),
         (0, 4, 400_000, 800_000, 800_000),
-        # A copy and two moments of a quarter: 12 / 4 bytes. A bucket and copies of 4 bytes each, and a quarter.
-        (2, 4, 400_000, 300_000, 900_000),
-        (1, 1, 400_000, 1_200_000, 1_200_000),
+        # A copy and two moments of a quarter: 12 / 4 bytes. Gradients, and those of a quarter.
+        (2, 4, 400_000, 300_000, 500_000),
+        (1, 1, 400_000, 1_200_000, 800_000),
         # Weights too are a quarter; gradients have a buffer from the beginning; they are gathered: 16 bytes.
         (3, 4, 100_000, 400_000, 1_600_000),
     ],
@@ -61,23 +63,29 @@ def test_what_is_trained_whole(
 def test_an_adapter_costs_its_own_moments_and_gradients_alone() -> None:
     trained = Trained(1000, 4 * 102_000, weight_bytes=4, zero_stage=2, num_ranks=1)
     found = learner_memory(SIZES, trained, BATCH)
-    assert (found.weights, found.optimizer, found.gradients) == (4 * 103_000, 12_000, 12_000)
+    assert (found.weights, found.optimizer, found.gradients) == (4 * 103_000, 12_000, 8_000)
     assert found.certain == 4 * 103_000 + 12_000
-    assert found.total == found.certain + 12_000 + sum(FORWARD.values())
+    assert found.total == found.certain + 8_000 + sum(FORWARD.values())
 
 
 def test_adapters_leave_the_allocator_more_to_keep(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(memory, "ALLOCATED_BESIDE_ADAPTERS", 2.0)
-    for has_adapters, times in ((False, 1), (True, 2)):
-        trained = Trained(1000, 100_000, weight_bytes=4, zero_stage=2, num_ranks=1, has_adapters=has_adapters)
+    monkeypatch.setattr(memory, "ALLOCATED_BESIDE_LORA", 2.0)
+    monkeypatch.setattr(memory, "ALLOCATED_BESIDE_ADAPTERS", 3.0)
+    cases: tuple[tuple[Beside, int], ...] = (
+        ("nothing", 1),
+        ("lora", 2),
+        ("adapters", 3),
+    )
+    for beside, times in cases:
+        trained = Trained(1000, 100_000, weight_bytes=4, zero_stage=2, num_ranks=1, beside=beside)
         assert learner_memory(SIZES, trained, BATCH).activations == times * FORWARD["activations"]
 
 
 def test_checkpoints_keep_the_inputs_of_layers_and_one_layer() -> None:
     trained = Trained(0, 100_000, weight_bytes=4, zero_stage=0, num_ranks=1)
     batch = MicroBatch(10, 6, has_checkpoints=True)
-    # The inputs of 2 layers, and three and a half layers' worth of what is computed anew.
-    assert learner_memory(SIZES, trained, batch).activations == 10 * 4 * (2 * 8 + 3.5 * 128)
+    # The inputs of 2 layers, one layer, and a quarter of both, which the allocator keeps of what was computed anew.
+    assert learner_memory(SIZES, trained, batch).activations == 10 * 4 * (2 * 8 + 1.5 * 128)
 
 
 @pytest.mark.parametrize(("weight_bytes", "autocast"), [(2, False), (4, True)])
@@ -112,3 +120,30 @@ def test_a_scorer_holds_all_its_models_and_computes_with_one() -> None:
 
 def test_parts_are_those_that_there_are() -> None:
     assert MemoryEstimate(weights=3, framework=4).parts() == {"weights": 3, "framework": 4}
+
+
+@pytest.mark.parametrize(("zero_stage", "num_ranks", "optimizer"), [(0, 2, 203_125), (2, 2, 301_562), (3, 4, 250_781)])
+def test_moments_in_8_bits(zero_stage: Literal[0, 1, 2, 3], num_ranks: int, optimizer: int) -> None:
+    # Two bytes of each parameter and two scales of 4 bytes for each 256: 2.03125 bytes. At stages 1 to 3 of this rank's
+    # share alone, beside the float32 copy; at stage 3 with its gradients.
+    trained = Trained(100_000, 0, 4, zero_stage, num_ranks, has_8_bit_moments=True)
+    assert learner_memory(SIZES, trained, BATCH).optimizer == optimizer
+
+
+def test_a_step_in_8_bits_copies_a_tensor_or_the_share_into_what_activations_were_in(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(memory, "STEP_COPIES", 4)
+    forward = sum(FORWARD.values())
+    # The largest matrix has 50 words x 8 numbers: 4 copies of 1,600 bytes are less than activations took.
+    for zero_stage, copied in ((0, 0), (2, 4 * 400_000 - forward)):
+        trained = Trained(100_000, 0, 4, zero_stage, 1, has_8_bit_moments=True)  # type: ignore[arg-type]
+        gradients = learner_memory(SIZES, trained, BATCH).gradients
+        assert gradients == (400_000 if zero_stage == 0 else 800_000) + copied
+
+
+def test_a_policy_has_a_portion_of_its_logits_at_once() -> None:
+    trained, batch = Trained(0, 0, 4, 0, 1), MicroBatch(num_tokens=10, num_predicted=10**7)
+    assert learner_memory(SIZES, trained, batch).logits == 3 * 4 * 2**23
+    whole = MicroBatch(10, 10**7, has_whole_logits=True)
+    assert learner_memory(SIZES, trained, whole).logits == 2 * 4 * 10**7 * 50

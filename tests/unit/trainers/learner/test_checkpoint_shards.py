@@ -1,9 +1,12 @@
 """What each rank of a group writes of its state, and what is read of it."""
 
+import weakref
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 import torch
+from safetensors.torch import load_file
 
 from plumbob.trainers.learner.checkpoint_shards import open_shards, shard_of, write_shard
 from plumbob.trainers.learner.engine import Rank
@@ -29,7 +32,7 @@ def test_all_shares_together_are_the_state(tmp_path: Path) -> None:
     for index in range(6):  # One more than there are parameters.
         rank = Rank(index, 6, "h:1")
         mine = shard_of(SIZES, rank)
-        write_shard({name: t for name, t in wanted.items() if name.split(".")[1] in mine}, tmp_path, rank)
+        write_shard(((name, t) for name, t in wanted.items() if name.split(".")[1] in mine), mine, tmp_path, rank)
     assert names(tmp_path) == [f"learner-{index}.safetensors" for index in range(6)]
     with open_shards(tmp_path) as found:
         assert set(found) == set(wanted) and len(found) == 10
@@ -37,3 +40,40 @@ def test_all_shares_together_are_the_state(tmp_path: Path) -> None:
     (tmp_path / "learner-3.safetensors").unlink()
     with pytest.raises(FileNotFoundError), open_shards(tmp_path):
         pass
+
+
+def test_a_file_is_one_of_safetensors_whatever_it_holds(tmp_path: Path) -> None:
+    """Written as it comes, in any order of dtypes and of sizes, and read by safetensors itself."""
+    tensors = {
+        "step": torch.tensor(3.0),
+        "exp_avg.w": torch.arange(15, dtype=torch.uint8).reshape(3, 5),
+        "exp_avg_scale.w": torch.tensor([0.5, 2.0, 3.0]),
+        "exp_avg_run.w": torch.tensor([4, 5, 6], dtype=torch.int32),
+        "param.w": torch.rand(5, 3).T,
+        "param.none": torch.empty(0, 4),
+        "param.b": torch.rand(3).bfloat16(),
+    }
+    name = write_shard(tensors.items(), ["w", "b", "none", "step"], tmp_path, Rank(0, 1, "h:1"))
+    loaded = {key: tensor for key, tensor in load_file(tmp_path / name).items() if not key.startswith("filler.")}
+    assert loaded.keys() == tensors.keys()
+    for key, tensor in tensors.items():
+        assert loaded[key].dtype == tensor.dtype and torch.equal(loaded[key], tensor), key
+    with open_shards(tmp_path) as found:
+        assert set(found) == set(tensors)
+
+
+def test_what_is_written_is_not_kept(tmp_path: Path) -> None:
+    """Of those before the next one, the last alone is alive."""
+    made: list[weakref.ref[torch.Tensor]] = []
+
+    def each() -> Iterator[tuple[str, torch.Tensor]]:
+        for index in range(5):
+            assert sum(one() is not None for one in made) <= 1
+            tensor = torch.full((3,), float(index))
+            made.append(weakref.ref(tensor))
+            yield f"param.{index}", tensor
+            del tensor
+
+    write_shard(each(), [str(index) for index in range(5)], tmp_path, Rank(0, 1, "h:1"))
+    with open_shards(tmp_path) as found:
+        assert [float(found[f"param.{index}"][0]) for index in range(5)] == [0, 1, 2, 3, 4]

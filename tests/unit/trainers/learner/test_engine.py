@@ -8,11 +8,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-from plumbob.configs.settings.training import PpoSettings
 from plumbob.core.errors import NotFinite
 from plumbob.trainers.learner.checkpoint_shards import open_shards, write_shard
 from plumbob.trainers.learner.engine import Rank
-from plumbob.trainers.learner.learner_protocol import LossSum, Pass, UpdatePlan, merge_results
+from plumbob.trainers.learner.learner_protocol import LossSum, Pass
 from tests.support.learner_ranks import (
     IN_TWO,
     PPO,
@@ -20,57 +19,16 @@ from tests.support.learner_ranks import (
     LearnerCase,
     Ranks,
     numpy_state,
-    padded,
     ragged_experience,
     tiny_learner,
 )
+from tests.support.learner_updates import State, Update, check_same, run, run_six, updated
 
-State = dict[str, np.ndarray]
 STAGES = (0, 1, 2, 3)
-SIX_TWICE = UpdatePlan(minibatch_size=6, num_epochs=2, learning_rate_scale=1.0, seed=0)
-"""Six of the rows, so that two ranks and three have as many each, in two optimizer steps."""
-
-
-def updated(
-    case: LearnerCase,
-    plan: UpdatePlan,
-    num_padding: int = 0,
-    ppo: PpoSettings = PPO,
-    scale: float = 1.0,
-    num_rows: int = 8,
-) -> tuple[Any, ...]:
-    """One update from a fresh learner: its result, the state before and the state after."""
-    learner = tiny_learner(case, ppo)
-    before = numpy_state(learner)
-    batch = ragged_experience(ppo, scale).rows(np.arange(num_rows))
-    result = learner.update(padded(batch, num_padding), plan)
-    return result, before, numpy_state(learner)
-
-
-def run(ranks: Ranks, *arguments: Any) -> tuple[dict[str, float], State, State]:
-    """The merged metrics, and the states, which are the same on every rank."""
-    found = ranks.run(updated, *arguments)
-    for _, _, other in found[1:]:
-        assert all(np.array_equal(found[0][2][name], other[name]) for name in other)
-    return merge_results([result for result, _, _ in found]), found[0][1], found[0][2]
-
-
-def check_same(found: tuple[dict[str, float], State, State], expected: tuple[dict[str, float], State, State]) -> None:
-    """Same metrics, same gradients, same parameters, as far as float32 sums in another order can be.
-
-    The first moment is linear in the gradient (0.1 g after one step), so it shows each element's gradient; float32 sums
-    of some hundred terms differ by about 1e-6 of the tensor's largest element; the bound is 2e-5 of it. Adam divides by
-    the gradient's own size: where that is nearly 0 a step may differ more, so parameters get 2% of a step of 1e-3.
-    """
-    for name, value in expected[0].items():
-        assert found[0][name] == pytest.approx(value, rel=1e-4, abs=1e-6), name
-    for name, tensor in expected[2].items():
-        bound = 2e-5 if name.startswith("param.") else 2e-5 * float(np.abs(tensor).max())
-        assert np.abs(found[2][name] - tensor).max() <= bound, name
 
 
 @pytest.fixture(scope="module")
-def expected(one_rank: Ranks, llama: Path) -> tuple[dict[str, float], State, State]:
+def expected(one_rank: Ranks, llama: Path) -> Update:
     result = run(one_rank, LearnerCase(llama), WHOLE)
     moved = [np.abs(result[2][name] - tensor).max() for name, tensor in result[1].items() if name.startswith("param.")]
     assert len(moved) == 57 and min(moved) > 1e-4, "an update that moves nothing proves nothing"
@@ -92,8 +50,8 @@ def test_gradient_checkpointing_changes_nothing(one_rank: Ranks, llama: Path, ex
 
 
 @pytest.fixture(scope="module")
-def expected_of_six(one_rank: Ranks, llama: Path) -> tuple[dict[str, float], State, State]:
-    return run(one_rank, LearnerCase(llama), SIX_TWICE, 0, PPO, 1.0, 6)
+def expected_of_six(one_rank: Ranks, llama: Path) -> Update:
+    return run_six(one_rank, LearnerCase(llama))
 
 
 @pytest.mark.parametrize("zero_stage", STAGES)
@@ -110,7 +68,7 @@ def test_ranks_and_zero_stages_change_nothing(
     # Two optimizer steps: what a stage keeps of the first one's gradients would show in the second.
     ranks = {1: one_rank, 2: two_ranks, 3: three_ranks}[num_ranks]
     case = LearnerCase(llama, zero_stage=zero_stage, micro_batch_size=1)
-    check_same(run(ranks, case, SIX_TWICE, 0, PPO, 1.0, 6), expected_of_six)
+    check_same(run_six(ranks, case), expected_of_six)
 
 
 def test_a_mean_of_micro_batches_would_have_been_noticed(one_rank: Ranks, llama: Path, expected: Any) -> None:
@@ -214,7 +172,7 @@ def load_without_the_head(case: LearnerCase, folder: Path) -> None:
     learner.save(folder)
     with open_shards(folder) as tensors:
         others = {name: tensors[name].clone() for name in tensors if "value_head" not in name}
-    write_shard(others, folder, Rank(0, 1, ""))
+    write_shard(others.items(), others, folder, Rank(0, 1, ""))
     learner.load(folder)
 
 

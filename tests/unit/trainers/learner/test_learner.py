@@ -22,6 +22,8 @@ from tests.support.folder_names import names
 class TwoFiles:
     """Writes two files; the second only where `is_well`."""
 
+    dtype = torch.float32
+
     def __init__(self, text: str, is_well: bool = True) -> None:
         self.text, self.is_well = text, is_well
 
@@ -38,6 +40,8 @@ class TwoFiles:
 
 def learner(artifact: TwoFiles, rank: int = 0) -> tuple[Learner, Any]:
     engine = Mock(spec=Engine)
+    engine.sizes.return_value = {"w": 1}
+    engine.whole_parameters.side_effect = lambda without, dtype: iter([("w", torch.zeros(1, dtype=dtype))])
     return Learner(torch.nn.Linear(1, 1), (), engine, artifact, Rank(rank, 2, "h:1"), LearnerSettings()), engine
 
 
@@ -67,7 +71,8 @@ def test_a_result_replaces_the_earlier_one_with_all_that_was_beside_it(tmp_path:
 def test_the_other_ranks_gather_and_write_nothing(tmp_path: Path) -> None:
     other, engine = learner(TwoFiles("new"), rank=1)
     other.export(tmp_path / "policy")
-    engine.full_parameters.assert_called_once_with()
+    engine.whole_parameters.assert_called_once_with(("value",), torch.float32)
+    assert other.policy_weights(1) is None
     assert names(tmp_path) == []
 
 
@@ -95,3 +100,35 @@ def test_order_and_dropout_are_drawn_from_the_plan_s_seed(seed: int) -> None:
     with torch.random.fork_rng(), pytest.raises(StopIteration):
         one.update(rows, UpdatePlan(minibatch_size=4, num_epochs=1, learning_rate_scale=1.0, seed=seed))
     assert seen == [(np.random.default_rng(seed).permutation(4).tolist(), (2 * seed + 1) % 2**64)]
+
+
+class Copied(TwoFiles):
+    """Keeps what it was given, and what lay beside it."""
+
+    def export(self, parameters: Mapping[str, Tensor], folder: Path) -> None:
+        self.given = {name: tensor.clone() for name, tensor in parameters.items()}
+        self.beside = names(folder)
+
+
+def test_parameters_wait_on_the_disk_for_the_result_and_leave_nothing(tmp_path: Path) -> None:
+    artifact = Copied("")
+    one, engine = learner(artifact)
+    made = {"w": torch.rand(3), "v": torch.rand(2, 2)}
+    taken: list[str] = []
+
+    def each(without: Any, dtype: Any) -> Any:
+        for name, tensor in made.items():
+            taken.append(name)
+            yield name, tensor
+
+    engine.sizes.return_value = {"w": 3, "v": 4}
+    engine.whole_parameters.side_effect = each
+    one.export(tmp_path)
+    assert artifact.beside == [".parameters"] and names(tmp_path) == []
+    assert artifact.given.keys() == made.keys()
+    assert all(torch.equal(artifact.given[name], tensor) for name, tensor in made.items())
+    # Other ranks wait for a part of each, also where this one cannot write any.
+    taken.clear()
+    with pytest.raises(FileNotFoundError):
+        one.export(tmp_path / "missing")
+    assert taken == ["w", "v"]

@@ -137,7 +137,7 @@ def reward_learner(zero_stage: int, micro_batch_size: int, objective: RewardObje
     group = ParameterGroup("model", dict(module.named_parameters()), 1e-3)
     training = RewardTrainingSettings(learning_rate=1e-3, max_grad_norm=1e6)
     learner_settings = LearnerSettings(micro_batch_size=micro_batch_size, zero_stage=zero_stage)  # type: ignore[arg-type]
-    engine = Engine(module, [group], training, zero_stage, this_rank())
+    engine = Engine(module, [group], training, learner_settings, zero_stage, this_rank())
     return Learner(module, reward_passes(objective), engine, NoArtifact(), this_rank(), learner_settings)
 
 
