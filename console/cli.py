@@ -12,7 +12,6 @@ from typing import Any, NoReturn, Protocol
 from plumbob.console.commands import (
     config,
     doctor,
-    evaluate,
     pairs,
     plan,
     presets,
@@ -21,9 +20,9 @@ from plumbob.console.commands import (
     run,
     serve_reward,
     submit,
-    verify,
 )
 from plumbob.console.commands.live import scale, status, stop
+from plumbob.console.commands.measures import compare_methods, evaluate, verify
 from plumbob.console.exit_codes import FAILED, INTERRUPTED, RESUME_ME, USER_ERROR
 from plumbob.core.errors import RunFailed, RunPreempted, RunStopped, UserError
 
@@ -59,6 +58,7 @@ COMMANDS: tuple[Command, ...] = (
     run,
     resume,
     evaluate,
+    compare_methods,
     plan,
     submit,
     status,
