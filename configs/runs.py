@@ -52,10 +52,8 @@ from plumbob.configs.settings.models import (
 )
 from plumbob.configs.settings.offline_objectives import BradleyTerry
 from plumbob.configs.settings.rewards import (
-    EncoderSettings,
     JudgeSettings,
     PipelineScorerSettings,
-    RewardEncoderSettings,
     ScorerSettings,
 )
 from plumbob.configs.settings.training import (
@@ -70,6 +68,7 @@ from plumbob.configs.settings.training import (
     RewardTrainingSettings,
     SftSettings,
 )
+from plumbob.configs.settings.tuning.encoders import EncoderSettings, RewardEncoderSettings
 from plumbob.configs.settings.workers import (
     ClusterSettings,
     LearnerRankSettings,

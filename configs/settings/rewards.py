@@ -273,25 +273,3 @@ class PipelineScorerSettings(RewardGroupSettings):
     @property
     def encoder(self) -> ModelRef | NewBertSettings:
         return ModelRef(self.model, REWARD_MODEL) if isinstance(self.model, str) else self.model
-
-
-class EncoderSettings(Settings):
-    """The BERT of a stage that trains it: made new, a folder or a hub name."""
-
-    model: ModelName | NewBertSettings
-    """One that there is, or the sizes of one to be made."""
-
-    @property
-    def encoder(self) -> ModelRef | NewBertSettings:
-        return ModelRef(self.model, REWARD_MODEL) if isinstance(self.model, str) else self.model
-
-    @property
-    def existing_encoder(self) -> ModelRef:
-        """Once there is an encoder, made or named."""
-        assert isinstance(self.encoder, ModelRef), f"{REWARD_MODEL} has not been made yet"
-        return self.encoder
-
-
-class RewardEncoderSettings(EncoderSettings):
-    max_tokens: NumTokens = 256
-    """Of prompt and response together, the reward model's own tokens."""

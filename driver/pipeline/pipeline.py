@@ -33,7 +33,7 @@ from plumbob.configs.settings.models import (
     PolicySettings,
     PretrainedPolicySettings,
 )
-from plumbob.configs.settings.rewards import EncoderSettings, RewardEncoderSettings
+from plumbob.configs.settings.tuning.encoders import EncoderSettings, RewardEncoderSettings
 from plumbob.configs.settings.training import CalibrationSettings
 from plumbob.configs.settings.workers import LearnerRankSettings
 from plumbob.core.disk_errors import replace_text

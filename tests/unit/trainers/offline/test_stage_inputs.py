@@ -25,7 +25,7 @@ from plumbob.configs.settings.models import (
     PolicySettings,
     PretrainedPolicySettings,
 )
-from plumbob.configs.settings.rewards import RewardEncoderSettings
+from plumbob.configs.settings.tuning.encoders import RewardEncoderSettings
 from plumbob.configs.settings.training import CalibrationSettings, PretrainEncoderSettings, PretrainSettings
 from plumbob.configs.settings.tuning.adapters import LoraTuning
 from plumbob.configs.settings.tuning.weights import FullTuning
