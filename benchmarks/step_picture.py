@@ -1,4 +1,4 @@
-"""Where a step of online RL goes, before it was made fast and as it was measured last, over TRL's step on the same machine."""
+"""Where a step of online RL goes, before it was made fast and as measured last, over TRL's step on its machine."""
 
 import re
 from collections.abc import Mapping, Sequence
@@ -55,7 +55,10 @@ def bars_of(rows: Sequence[Row]) -> list[Bar]:
         _, _, listed = row.note.partition("step in s: ")
         phases = {phase: float(seconds) for phase, seconds in _PHASE.findall(listed.partition(";")[0])}
         # A step takes its phases; TRL's takes longer by the ratio of their speeds.
-        found += [before, Bar(f"{before.label.partition(',')[0]}, {row.date}", phases, row.ratio * sum(phases.values()))]
+        found += [
+            before,
+            Bar(f"{before.label.partition(',')[0]}, {row.date}", phases, row.ratio * sum(phases.values())),
+        ]
     return found
 
 

@@ -6,7 +6,7 @@ from typing import Annotated, ClassVar, Literal, Self
 
 from pydantic import Field, model_validator
 
-from plumbob.configs.base import BatchSize, ModelName, NumTokens, PositiveOrZero, Settings
+from plumbob.configs.base import BatchSize, ModelName, NumTokens, PositiveOrZero
 from plumbob.configs.settings.models import REWARD_MODEL, ModelRef, NewBertSettings
 from plumbob.configs.settings.programs.reward_programs import CodePart, FunctionPart
 from plumbob.configs.settings.reward_parts import EnvironmentPart, ModelPart

@@ -33,8 +33,8 @@ from plumbob.configs.settings.models import (
     PolicySettings,
     PretrainedPolicySettings,
 )
-from plumbob.configs.settings.tuning.encoders import EncoderSettings, RewardEncoderSettings
 from plumbob.configs.settings.training import CalibrationSettings
+from plumbob.configs.settings.tuning.encoders import EncoderSettings, RewardEncoderSettings
 from plumbob.configs.settings.workers import LearnerRankSettings
 from plumbob.core.disk_errors import replace_text
 from plumbob.driver.pipeline.pipeline_data import PreparedFiles

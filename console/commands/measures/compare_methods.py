@@ -82,14 +82,17 @@ def _measured(
     from plumbob.driver.comparison.comparison import opened_comparison
     from plumbob.driver.comparison.smallest_rank import smallest_rank
 
-    with choose_listener(False, sys.stderr) as listener, redirect_stdout(sys.stderr):
-        with opened_comparison(work, listener) as comparison:
-            if share is not None:
-                rank = smallest_rank(comparison, share)
-                return comparison.results, rank
-            for method in methods:
-                comparison.measure(method)
-            return comparison.results, None
+    with (
+        choose_listener(False, sys.stderr) as listener,
+        redirect_stdout(sys.stderr),  # Ray prints what happens to workers to whatever stdout is then.
+        opened_comparison(work, listener) as comparison,
+    ):
+        if share is not None:
+            rank = smallest_rank(comparison, share)
+            return comparison.results, rank
+        for method in methods:
+            comparison.measure(method)
+        return comparison.results, None
 
 
 def _above_0(text: str) -> float:

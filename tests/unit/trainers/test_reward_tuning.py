@@ -62,12 +62,14 @@ def pairs() -> RewardBatch:
 
 
 def trained(folder: Path, encoder: str, num_ranks: int, reward: dict[str, Any]) -> Any:
-    """Results of the updates, the state, the rewards in the learner, and what moved that was not to; `folder` holds what was written."""
+    """Results of updates, state, rewards, what was to be trained, what moved beside it; `folder` gets the model."""
     learner = build_learner(run_of(encoder, num_ranks, **reward), this_rank())
     frozen = {name: p.clone() for name, p in learner.model.named_parameters() if not p.requires_grad}
     named = {name for name, p in learner.model.named_parameters() if p.requires_grad}
     results = [learner.update(pairs(), UpdatePlan(4, 1, 1.0, 0)) for _ in range(NUM_STEPS)]
-    moved = [name for name, p in learner.model.named_parameters() if name in frozen and not torch.equal(frozen[name], p)]
+    moved = [
+        name for name, p in learner.model.named_parameters() if name in frozen and not torch.equal(frozen[name], p)
+    ]
     learner.export(folder)
     rewards = learner.compute(pairs(), None, response_rewards)
     return results, numpy_state(learner), rewards, named, moved
@@ -103,7 +105,9 @@ def test_what_is_written_scores_as_what_was_trained(
     key = "bert.encoder.layer.0.attention.self.query.weight"
     update = (after[key] - before[key]).double()
     assert torch.linalg.matrix_rank(update, atol=1e-5) == LORA["rank"]
-    assert torch.equal(after["bert.embeddings.word_embeddings.weight"], before["bert.embeddings.word_embeddings.weight"])
+    assert torch.equal(
+        after["bert.embeddings.word_embeddings.weight"], before["bert.embeddings.word_embeddings.weight"]
+    )
 
 
 def test_two_ranks_train_what_one_does(one_rank: Ranks, two_ranks: Ranks, encoder: str, tmp_path: Path) -> None:

@@ -5,8 +5,8 @@ from typing import Any
 import pytest
 
 from plumbob.core.errors import UserError
-from plumbob.driver.comparison.comparison_row import ComparisonRow, NotCompared
 from plumbob.driver.comparison.compared_methods import ComparedMethod
+from plumbob.driver.comparison.comparison_row import ComparisonRow, NotCompared
 from plumbob.driver.comparison.smallest_rank import RANKS, smallest_rank
 
 
