@@ -52,7 +52,7 @@ class ComparedWork:
             name = f"{method.name}-{rate:g}" if self.rates else method.name
             place = (f"name={name}", f"storage.path={json.dumps(str(self.folder))}")
             learning_rate = f"{self.base.stage}.learning_rate={rate!r}"
-            yield compared_run(self.config, [*self.overrides, learning_rate, *method.overrides, *place])
+            yield compared_run(self.config, self.overrides, [learning_rate, *method.overrides, *place])
 
 
 def stage_settings(run: ComparedRun) -> EpochSettings:
@@ -60,9 +60,9 @@ def stage_settings(run: ComparedRun) -> EpochSettings:
     return settings
 
 
-def compared_run(config: str, overrides: Sequence[str]) -> ComparedRun:
+def compared_run(config: str, overrides: Sequence[str], of_method: Sequence[str] = ()) -> ComparedRun:
     """The run of these settings, whose held-out records are measured before it too. UserError where there is none."""
-    run: AnyRun = load_run(config, overrides)
+    run: AnyRun = load_run(config, overrides, later=of_method)
     if not isinstance(run, ComparedRun):
         raise UserError(f"{config}: kind is {run.kind}; methods are compared by a run of kind sft, dpo or kto")
     return run.model_copy(update={run.stage: stage_settings(run).model_copy(update={"evaluate_first": True})})
