@@ -19,7 +19,7 @@ RESULT = "policy"
 """In the folder of a run or of a stage."""
 
 NO_SCORES = frozenset({"seconds", "peak_memory_gib"})
-"""Numbers of a stage's summary that say nothing of what it made."""
+"""Numbers of a stage's summary that say nothing of what it made, beside all counts."""
 
 
 def find_adapter(text: str) -> Path:
@@ -99,7 +99,10 @@ def _scores(stage: Mapping[str, Any]) -> dict[str, float]:
     return {
         name: value
         for name, value in stage.items()
-        if isinstance(value, int | float) and not isinstance(value, bool) and name not in NO_SCORES
+        if isinstance(value, int | float)
+        and not isinstance(value, bool)
+        and name not in NO_SCORES
+        and not name.startswith("num_")
     }
 
 

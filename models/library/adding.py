@@ -66,9 +66,7 @@ def add_adapter(
         shutil.copyfile(folder / WEIGHTS_FILE, place / WEIGHTS_FILE)
         config = read_adapter_config(folder) | {BASE_KEY: absolute(source.base)}
         write_config(place, config)
-        entry = new_entry(
-            place, name, task or (None if known is None else known.task), facts, str(folder.resolve())
-        )
+        entry = new_entry(place, name, task or (None if known is None else known.task), facts, str(folder.resolve()))
         entry.write(place)
     return AddedAdapter(entry, left_out)
 

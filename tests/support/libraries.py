@@ -15,7 +15,14 @@ from plumbob.driver.run_folder.inputs import new_digests, write_digests
 from plumbob.models.adapter import save_adapter
 from tests.support.tiny_policy import make_adapter
 
-SUMMARY = {"heldout_loss": 1.25, "heldout_accuracy": 0.75, "notes": ["n"], "seconds": 9.0, "peak_memory_gib": 1.0}
+SUMMARY = {
+    "num_records": 9,
+    "heldout_loss": 1.25,
+    "heldout_accuracy": 0.75,
+    "notes": ["n"],
+    "seconds": 9.0,
+    "peak_memory_gib": 1.0,
+}
 
 
 def write_adapter(folder: Path, base: str, seed: int = 1, rank: int = 4, version: int = 0) -> Path:

@@ -53,8 +53,8 @@ def lines(entry: LibraryEntry) -> list[tuple[str, str]]:
         ("base", entry.base),
         ("base digest", known["base_digest"]),
         ("base in few bits", bits or "no"),
-        *_of_each("data", entry.data and {key: f"{one.file or UNKNOWN} ({one.digest})" for key, one in entry.data.items()}),
-        *_of_each("score", entry.scores and {name: number(value) for name, value in entry.scores.items()}),
+        *_of_each("data", {key: f"{one.file or UNKNOWN} ({one.digest})" for key, one in (entry.data or {}).items()}),
+        *_of_each("score", {name: number(value) for name, value in (entry.scores or {}).items()}),
         ("run", f"{known['run']} ({known['stage']})" if entry.run else UNKNOWN),
         ("trained", known["trained"]),
         ("source", entry.source),
@@ -66,4 +66,4 @@ def lines(entry: LibraryEntry) -> list[tuple[str, str]]:
 def _of_each(what: str, values: dict[str, str] | None) -> list[tuple[str, str]]:
     from plumbob.models.library.library_entry import UNKNOWN
 
-    return [(f"{what} {name}", value) for name, value in (values or {}).items()] or [(what, UNKNOWN)]
+    return [(f"{what} {name}", value) for name, value in values.items()] or [(what, UNKNOWN)]

@@ -43,7 +43,7 @@ def test_bits_of_the_base_and_a_first_adapter_are_known(base: str, tmp_path: Pat
     bits = facts_of(quantised / "policy").quantization
     assert bits is not None and (bits["kind"], bits["block_size"]) == ("nf4", 64)
     first = write_adapter(tmp_path / "first", base)
-    facts = facts_of(write_sft_run(tmp_path / "second", str(first)) / "policy")
+    facts = facts_of(write_sft_run(tmp_path / "second", base, {"policy.model": first}) / "policy")
     assert facts.base_digest == base_digest(base)
 
 
@@ -78,5 +78,5 @@ def test_what_is_typed_finds_the_adapter(run: Path, base: str, monkeypatch: pyte
         assert find_adapter(typed).resolve() == run / "policy"
     with pytest.raises(UserError, match="has no adapter as its result"):
         find_adapter(base)
-    with pytest.raises(UserError, match="there is no run in this folder nor in runs/summs; did you mean sums?"):
+    with pytest.raises(UserError, match=r"there is no run in this folder nor in runs/summs; did you mean sums?"):
         find_adapter("summs")

@@ -114,7 +114,12 @@ def test_what_cannot_be_added_leaves_nothing(library: AdapterLibrary, folder: Pa
         add(library, pickled, "pickled")
     changed = write_other_base(base, tmp_path / "changed")
     with pytest.raises(UserError, match=r"is not the model that the run /runs/r began with \(digest 0f0f, now "):
-        add(library, write_adapter(tmp_path / "on", str(changed)), "on", TrainingFacts(run="/runs/r", base_digest="0f0f"))
+        add(
+            library,
+            write_adapter(tmp_path / "on", str(changed)),
+            "on",
+            TrainingFacts(run="/runs/r", base_digest="0f0f"),
+        )
     assert library.names() == ["sums"] and [path.name for path in library.folder.iterdir()] == ["sums"]
 
 
@@ -124,9 +129,9 @@ def test_entries_alone_are_removed(library: AdapterLibrary, folder: Path) -> Non
     add(library, folder, "words")
     (library.folder / "notes").mkdir()
     (library.folder / "notes" / "mine.txt").write_text("kept")
-    with pytest.raises(UserError, match="notes: no adapter in the library .* is called that; there are: sums, words"):
+    with pytest.raises(UserError, match=r"notes: no adapter in the library .* is called that; there are: sums, words"):
         library.remove("notes")
-    with pytest.raises(UserError, match="summs: .* did you mean sums?"):
+    with pytest.raises(UserError, match=r"summs: .* did you mean sums?"):
         library.remove("summs")
     with pytest.raises(UserError, match="no adapter in the library"):
         library.remove("../adapters/sums")
@@ -142,9 +147,7 @@ def test_entries_alone_are_removed(library: AdapterLibrary, folder: Path) -> Non
         ('{"name": "sums"}', "library_entry.json: task: Field required; add the adapter again"),
     ],
 )
-def test_a_damaged_entry_is_one_message(
-    library: AdapterLibrary, folder: Path, content: str, message: str
-) -> None:
+def test_a_damaged_entry_is_one_message(library: AdapterLibrary, folder: Path, content: str, message: str) -> None:
     add(library, folder, "sums")
     (library.folder / "sums" / ENTRY_FILE).write_text(content)
     with pytest.raises(UserError, match=message):

@@ -94,11 +94,11 @@ def test_a_base_that_moved_is_found_by_its_digest(library: AdapterLibrary, base:
 
 
 def test_what_nothing_can_be_found_by_is_told(library: AdapterLibrary, base: Path, tmp_path: Path) -> None:
-    with pytest.raises(UserError, match="--bases=.*absent: is no folder"):
+    with pytest.raises(UserError, match=r"--bases=.*absent: is no folder"):
         locate_bases(library, ["sums"], [tmp_path / "absent"])
     entry = library.entry("sums").model_copy(update={"base_digest": None})
     entry.write(library.folder_of("sums"))
     shutil.rmtree(base)
-    with pytest.raises(UserError, match="sums: no digest of its base .* is known"):
+    with pytest.raises(UserError, match=r"sums: no digest of its base .* is known"):
         locate_bases(library, ["sums"], [tmp_path])
     assert find_base("0" * 32, [tmp_path]) is None

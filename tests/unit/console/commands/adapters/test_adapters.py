@@ -62,7 +62,12 @@ def test_one_is_shown_with_all_that_is_known(added: Path, base: str, capsys: pyt
     assert facts["run"] == f"{added.parent}/runs/first (sft)"
     assert main(["adapters", "show", "other", "--json"]) == 0
     other = json.loads(capsys.readouterr().out)
-    assert (other["folder"], other["run"], other["scores"], other["parts"]) == ("adapters/other", "unknown", "unknown", {})
+    assert (other["folder"], other["run"], other["scores"], other["parts"]) == (
+        "adapters/other",
+        "unknown",
+        "unknown",
+        {},
+    )
 
 
 def test_one_is_removed_and_an_unknown_one_is_refused(added: Path, capsys: pytest.CaptureFixture[str]) -> None:
