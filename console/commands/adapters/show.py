@@ -63,7 +63,7 @@ def lines(entry: LibraryEntry) -> list[tuple[str, str]]:
     ]
 
 
-def _of_each(what: str, values: dict[str, str] | None) -> list[tuple[str, str]]:
+def _of_each(what: str, values: dict[str, str]) -> list[tuple[str, str]]:
     from plumbob.models.library.library_entry import UNKNOWN
 
     return [(f"{what} {name}", value) for name, value in values.items()] or [(what, UNKNOWN)]
