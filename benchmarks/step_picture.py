@@ -76,7 +76,7 @@ def draw(bars: Sequence[Bar], path: Path) -> None:
             left = [start + width for start, width in zip(left, widths, strict=True)]
         axes.axvline(1.0, color="#1c2126", linewidth=1.2, linestyle="--", label="TRL")
         axes.invert_yaxis()
-        axes.set_xlabel("a step of RLOO over TRL's on the same machine, TRL at its best settings")
+        axes.set_xlabel("a step of RLOO over TRL's on the same machine")
         axes.legend(ncols=4, frameon=False, loc="lower right", fontsize=8)
         path.parent.mkdir(exist_ok=True)
         figure.savefig(path, format="svg", metadata={"Date": None, "Creator": None})

@@ -42,12 +42,14 @@ from plumbob.configs.settings.joint_checks import (
 )
 from plumbob.configs.settings.models import (
     AlignedPolicySettings,
+    EncoderSettings,
     EvaluatedPolicySettings,
     ModelRef,
     PipelinePolicySettings,
     PolicyBaseSettings,
     PolicySettings,
     PretrainedPolicySettings,
+    RewardEncoderSettings,
     TeacherSettings,
 )
 from plumbob.configs.settings.offline_objectives import BradleyTerry
@@ -68,7 +70,6 @@ from plumbob.configs.settings.training import (
     RewardTrainingSettings,
     SftSettings,
 )
-from plumbob.configs.settings.tuning.encoders import EncoderSettings, RewardEncoderSettings
 from plumbob.configs.settings.workers import (
     ClusterSettings,
     LearnerRankSettings,

@@ -21,9 +21,9 @@ from plumbob.configs.runs import (
 )
 from plumbob.configs.settings.algorithms import Estimator, OnlineDpo, algorithm_of
 from plumbob.configs.settings.data import LengthSettings
-from plumbob.configs.settings.models import ModelRef, NewBertSettings, NewLlamaSettings
+from plumbob.configs.settings.models import ModelRef, NewBertSettings, NewLlamaSettings, RewardEncoderSettings
 from plumbob.configs.settings.rewards import RewardGroupSettings
-from plumbob.configs.settings.tuning.encoders import EncoderLora, RewardEncoderSettings
+from plumbob.configs.settings.tuning.encoders import EncoderLora
 from plumbob.configs.settings.workers import (
     LearnerRankSettings,
     LearnerSettings,
@@ -50,8 +50,8 @@ from plumbob.models.sizes.memory import (
     transformers_memory,
     vllm_memory,
 )
+from plumbob.models.tuning.classifiers import num_trained
 from plumbob.models.weight_files import num_stored
-from plumbob.reward.reward_models.tuned_reward_model import num_trained
 from plumbob.rollout.samplers.open_sampler import adapter_serving
 from plumbob.trainers.offline import dpo, kto
 from plumbob.trainers.online.ppo import roles_of

@@ -13,8 +13,7 @@ from plumbob.console.report.html_page import html_page, html_table
 from plumbob.console.report.style import PALETTE
 from plumbob.console.tables import duration, number
 from plumbob.core.disk_errors import replace_text
-from plumbob.driver.comparison.comparison import Result
-from plumbob.driver.comparison.comparison_row import ComparisonRow, NotCompared
+from plumbob.driver.comparison.comparison_row import ComparisonRow, NotCompared, Result
 
 COMPARISON_PAGE = "comparison.html"
 

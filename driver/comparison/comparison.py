@@ -1,4 +1,4 @@
-"""A comparison of methods (`Comparison`): a run of its own for each, one after the other over the same Ray."""
+"""A comparison of methods (`MethodComparison`): a run of its own for each, one after the other over the same Ray."""
 
 import json
 from collections.abc import Iterator, Sequence
@@ -15,14 +15,13 @@ from plumbob.core.disk_errors import replace_text
 from plumbob.core.errors import RunFailed, UserError
 from plumbob.driver.api import plan, run_or_resume
 from plumbob.driver.comparison.compared_methods import ComparedMethod
-from plumbob.driver.comparison.comparison_row import ComparisonRow, NotCompared, comparison_row
+from plumbob.driver.comparison.comparison_row import ComparisonRow, NotCompared, Result, comparison_row
 from plumbob.driver.expected_policy import expected_policy
 from plumbob.driver.run_folder.folder import run_folder
 from plumbob.trainers.metrics.step_record import Listener
 
 COMPARISON_FILE = "comparison.json"
 ComparedRun = SftRun | DpoRun | KtoRun
-Result = ComparisonRow | NotCompared
 
 
 @dataclass(frozen=True)
@@ -78,7 +77,7 @@ def compared_work(config: str, overrides: Sequence[str], rates: Sequence[float] 
     return ComparedWork(config, tuple(overrides), base, tuple(rates))
 
 
-class Comparison:
+class MethodComparison:
     """Results by method, of one piece of work.
 
     Args:
@@ -134,10 +133,10 @@ class Comparison:
 
 
 @contextmanager
-def opened_comparison(work: ComparedWork, listener: Listener) -> Iterator[Comparison]:
+def opened_comparison(work: ComparedWork, listener: Listener) -> Iterator[MethodComparison]:
     """A comparison over a Ray of its own."""
     with Session(work.base.cluster, work.folder / "logs", listener) as session:
-        yield Comparison(work, session, listener)
+        yield MethodComparison(work, session, listener)
 
 
 def write_results(folder: Path, results: Sequence[Result]) -> None:

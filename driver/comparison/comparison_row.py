@@ -69,6 +69,9 @@ class NotCompared:
         return asdict(self)
 
 
+Result = ComparisonRow | NotCompared
+
+
 def comparison_row(
     method: str,
     settings: EpochSettings,

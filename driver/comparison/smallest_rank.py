@@ -5,7 +5,7 @@ from typing import Any
 
 from plumbob.core.errors import UserError
 from plumbob.driver.comparison.compared_methods import FULL, of_rank
-from plumbob.driver.comparison.comparison import Comparison
+from plumbob.driver.comparison.comparison import MethodComparison
 from plumbob.driver.comparison.comparison_row import ComparisonRow, NotCompared
 
 RANKS = (1, 2, 4, 8, 16, 32, 64)
@@ -37,7 +37,7 @@ class SmallestRank:
         return {"share": self.share, "full_gain": self.full.gain, "smallest": found}
 
 
-def smallest_rank(comparison: Comparison, share: float) -> SmallestRank:
+def smallest_rank(comparison: MethodComparison, share: float) -> SmallestRank:
     """Full fine-tuning first, then rank after rank until one gains `share` of that.
 
     The smallest number of parameters that learns a task nearly as well as all of them is its intrinsic dimension (Li et

@@ -1,9 +1,6 @@
-"""A reward model by LoRA: adapters on its encoder and its head whole, beside floats or 4 bits, written as one model.
+"""A reward model by LoRA: adapters on its encoder and its head whole, beside floats or 4 bits, written as one model."""
 
-PEFT is imported where a model is made: it takes seconds, and the driver only checks.
-"""
-
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,18 +9,16 @@ import torch
 from torch import Tensor, nn
 from transformers import AutoModelForSequenceClassification
 
-from plumbob.configs.settings.models import ModelRef
-from plumbob.configs.settings.tuning.encoders import EncoderLora, RewardEncoderSettings
+from plumbob.configs.settings.models import ModelRef, RewardEncoderSettings
+from plumbob.configs.settings.tuning.encoders import EncoderLora
 from plumbob.core.errors import UserError
 from plumbob.models.adapter import PolicyWeights
 from plumbob.models.loading import open_model
 from plumbob.models.quantization.forms import round_weights
-from plumbob.models.quantization.quantised_layers import is_of_head, quantised_layers
+from plumbob.models.quantization.quantised_layers import quantised_layers
+from plumbob.models.tuning.classifiers import lora_targets, put_lora
 from plumbob.models.weight_files import save_model
 from plumbob.reward.reward_models.bert_model import RewardModel, new_reward_model
-
-ADAPTER = "default"
-TARGETS = "reward.tuning.targets"
 
 
 def check_tuned(model: Any, settings: RewardEncoderSettings) -> None:
@@ -36,52 +31,6 @@ def check_tuned(model: Any, settings: RewardEncoderSettings) -> None:
             f"reward.quantization.block_size={quantization.block_size}: no linear layer of {settings.model} has rows "
             f"of whole blocks of so many weights: give a smaller one, or leave reward.quantization out"
         )
-
-
-def num_trained(model: Any, tuning: EncoderLora) -> int:
-    """Parameters of the adapters and of the head, on a classifier that may be one without weights."""
-    of_head = sum(each.numel() for name, each in model.named_parameters() if is_of_head(model, name))
-    layers = lora_targets(model, tuning).values()
-    return of_head + sum(tuning.rank * (layer.in_features + layer.out_features) for layer in layers)
-
-
-def lora_targets(model: Any, tuning: EncoderLora) -> dict[str, nn.Linear]:
-    """Name -> layer of the encoder that gets an adapter.
-
-    Raises:
-        UserError: one that is named is no linear layer of the encoder.
-    """
-    layers = {
-        name: module
-        for name, module in model.named_modules()
-        if type(module) is nn.Linear and not is_of_head(model, name)
-    }
-    if tuning.targets == "all-linear":
-        return layers
-    for end in tuning.targets:
-        if not any(_is_named(name, end) for name in layers):
-            known = ", ".join(sorted({name.rpartition(".")[2] for name in layers}))
-            raise UserError(f"{TARGETS}: {end} is no linear layer of the encoder; name the end of one of {known}")
-    return {name: layer for name, layer in layers.items() if any(_is_named(name, end) for end in tuning.targets)}
-
-
-def _is_named(name: str, end: str) -> bool:
-    return name == end or name.endswith(f".{end}")
-
-
-def put_lora(model: Any, targets: Sequence[str], tuning: EncoderLora) -> Any:
-    """The model with adapters beside the targets, of which they and the head can be trained."""
-    from peft import LoraConfig
-    from peft.tuners.lora import LoraModel
-
-    of_head = [name for name, _ in model.named_parameters() if is_of_head(model, name)]
-    config = LoraConfig(
-        r=tuning.rank, lora_alpha=tuning.alpha, lora_dropout=tuning.dropout, target_modules=list(targets)
-    )
-    adapted = LoraModel(model, config, ADAPTER)
-    for name in of_head:
-        model.get_parameter(name).requires_grad_(True)
-    return adapted
 
 
 @dataclass(frozen=True)

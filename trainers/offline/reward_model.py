@@ -13,10 +13,10 @@ from torch import Tensor
 from transformers import AutoModelForSequenceClassification
 
 from plumbob.configs.runs import RewardRun
-from plumbob.configs.settings.models import NewBertSettings
+from plumbob.configs.settings.models import NewBertSettings, RewardEncoderSettings
 from plumbob.configs.settings.offline_objectives import BradleyTerry, PlackettLuce, Regression, RewardObjective
 from plumbob.configs.settings.rewards import PipelineScorerSettings
-from plumbob.configs.settings.tuning.encoders import EncoderLora, RewardEncoderSettings, WholeEncoder
+from plumbob.configs.settings.tuning.encoders import EncoderLora, WholeEncoder
 from plumbob.core.statistics import calibration_error
 from plumbob.data.length_checks import check_limits
 from plumbob.data.reading.readers import ReadRecords, read_annotated_pairs, read_rankings, read_scored_responses

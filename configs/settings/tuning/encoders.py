@@ -1,12 +1,10 @@
-"""The encoder of a stage that trains it: which it is, and what of it is trained (`EncoderTuning`)."""
+"""What of an encoder a reward model is trained of (`EncoderTuning`): all of it, or LoRA and the head."""
 
-from dataclasses import replace
-from typing import Annotated, Literal, Self
+from typing import Annotated, Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field
 
-from plumbob.configs.base import Fraction, ModelName, NumTokens, Positive, Settings
-from plumbob.configs.settings.models import REWARD_MODEL, ModelRef, NewBertSettings
+from plumbob.configs.base import Fraction, Positive, Settings
 from plumbob.configs.settings.tuning.adapters import LoraRank
 from plumbob.configs.settings.tuning.quantization import Nf4Quantization
 
@@ -53,38 +51,3 @@ def check_encoder_tuning(
             "reward.tuning.kind=lora keeps the encoder's weights as they are, and a new encoder's are random: give "
             "reward.model=FOLDER, or set reward.tuning.kind=full"
         )
-
-
-class EncoderSettings(Settings):
-    """The BERT of a stage that trains it: made new, a folder or a hub name."""
-
-    model: ModelName | NewBertSettings
-    """One that there is, or the sizes of one to be made."""
-
-    @property
-    def encoder(self) -> ModelRef | NewBertSettings:
-        return ModelRef(self.model, REWARD_MODEL) if isinstance(self.model, str) else self.model
-
-    @property
-    def existing_encoder(self) -> ModelRef:
-        """Once there is an encoder, made or named."""
-        assert isinstance(self.encoder, ModelRef), f"{REWARD_MODEL} has not been made yet"
-        return self.encoder
-
-
-class RewardEncoderSettings(EncoderSettings):
-    max_tokens: NumTokens = 256
-    """Of prompt and response together, the reward model's own tokens."""
-    tuning: EncoderTuning = WholeEncoder()
-    """What of the encoder is trained; its head always is."""
-    quantization: Nf4Quantization | None = None
-    """Keeps the encoder's weights, beside which LoRA stands, in fewer bits; None keeps them as they are."""
-
-    @property
-    def existing_encoder(self) -> ModelRef:
-        return replace(super().existing_encoder, quantization=self.quantization)
-
-    @model_validator(mode="after")
-    def _check_tuning(self) -> Self:
-        check_encoder_tuning(self.tuning, self.quantization, isinstance(self.model, NewBertSettings))
-        return self

@@ -15,7 +15,8 @@ from plumbob.core.activities import activities
 
 if TYPE_CHECKING:
     from plumbob.driver.comparison.compared_methods import ComparedMethod
-    from plumbob.driver.comparison.comparison import ComparedWork, Result
+    from plumbob.driver.comparison.comparison import ComparedWork
+    from plumbob.driver.comparison.comparison_row import Result
     from plumbob.driver.comparison.smallest_rank import SmallestRank
 
 NAME = "compare-methods"

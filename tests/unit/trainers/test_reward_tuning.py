@@ -13,8 +13,8 @@ from plumbob.configs.settings.models import REWARD_MODEL, ModelRef
 from plumbob.core.errors import UserError
 from plumbob.models.loading import open_model
 from plumbob.models.quantization.forms import round_weights
+from plumbob.models.tuning.classifiers import num_trained
 from plumbob.reward.reward_models.bert_encoding import EncodedPair
-from plumbob.reward.reward_models.tuned_reward_model import num_trained
 from plumbob.trainers.build import build_learner
 from plumbob.trainers.learner.learner_protocol import UpdatePlan, merge_results
 from plumbob.trainers.offline.reward_batch import RewardBatch, collate_responses, response_rewards

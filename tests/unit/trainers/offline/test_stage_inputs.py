@@ -24,10 +24,10 @@ from plumbob.configs.settings.models import (
     NewLlamaSettings,
     PolicySettings,
     PretrainedPolicySettings,
+    RewardEncoderSettings,
 )
 from plumbob.configs.settings.training import CalibrationSettings, PretrainEncoderSettings, PretrainSettings
 from plumbob.configs.settings.tuning.adapters import LoraTuning
-from plumbob.configs.settings.tuning.encoders import RewardEncoderSettings
 from plumbob.configs.settings.tuning.weights import FullTuning
 from plumbob.core.errors import UserError
 from plumbob.data.records import Ranking
