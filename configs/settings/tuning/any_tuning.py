@@ -14,7 +14,8 @@ AnyTuning = FullTuning | SelectiveTuning | AnyAdapterTuning
 
 NOT_THERE = {
     "adalora": "it drops ranks by scores of each number that are kept from step to step, which no checkpoint keeps: a "
-    "resumed run would be another; set policy.tuning.kind=lora, and single modules' ranks in policy.tuning.rank_pattern",
+    "resumed run would be another; set policy.tuning.kind=lora, and single modules' ranks in "
+    "policy.tuning.rank_pattern",
     "multitask-prompt-tuning": "it reads another prompt for each task, and the rows of a run name none; train a "
     "policy.tuning.kind=prompt-tuning for each task, on one base",
 }

@@ -35,7 +35,8 @@ def give_vectors(prompts: SoftPrompts, name: str, tensors: Mapping[str, Tensor])
     own: Any = prompts.encoders[name]
     if set(tensors) != {PROMPT_VECTORS} or tensors[PROMPT_VECTORS].shape != own.embedding.weight.shape:
         found = {key: list(tensor.shape) for key, tensor in tensors.items()}
-        raise ValueError(f"the soft prompt is {PROMPT_VECTORS} {list(own.embedding.weight.shape)}, and the file has {found}")
+        expected = list(own.embedding.weight.shape)
+        raise ValueError(f"the soft prompt is {PROMPT_VECTORS} {expected}, and the file has {found}")
     with torch.no_grad():
         own.embedding.weight.copy_(tensors[PROMPT_VECTORS])
 

@@ -84,7 +84,8 @@ class PromptMethod:
     def policy(self, opened: OpenedPolicy, roles: tuple[ModelRole, ...], seed: int) -> "PolicyModel":
         from plumbob.models.tuning.roles import adapted_policy
 
-        return adapted_policy(opened, self._config(opened), roles, seed, lambda model, names: self._begin(opened, model))
+        config = self._config(opened)
+        return adapted_policy(opened, config, roles, seed, lambda model, names: self._begin(opened, model))
 
     def _config(self, opened: OpenedPolicy) -> "PeftConfig":
         from peft import PrefixTuningConfig, PromptEncoderConfig, PromptTuningConfig
