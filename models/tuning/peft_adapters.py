@@ -7,7 +7,7 @@ from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
 
-from peft import PeftConfig, PeftModel, get_peft_model
+from peft import PeftConfig, get_peft_model
 from peft.utils import get_peft_model_state_dict, set_peft_model_state_dict
 from torch import Tensor, nn
 
@@ -119,9 +119,7 @@ def published_adapter(model: Any, adapter: str, base: str, full: Mapping[str, Te
     tensors = get_peft_model_state_dict(
         model, state_dict=shared | dict(full), adapter_name=adapter, save_embedding_layers=False
     )
-    return Adapter(
-        version, *as_plain_lora(model, adapter, _for_inference(model.peft_config[adapter], base), tensors)
-    )
+    return Adapter(version, *as_plain_lora(model, adapter, _for_inference(model.peft_config[adapter], base), tensors))
 
 
 def _for_inference(config: PeftConfig, base: str) -> Any:

@@ -135,7 +135,7 @@ class PromptMethod:
 def _keeps_keys_and_values(config: Any) -> bool:
     """Whether all layers do, and alike: not those with another state, or that keep a projection of them."""
     kinds = set(getattr(config, "layer_types", None) or ()) - {"full_attention", "sliding_attention"}
-    return not (kinds or getattr(config, "per_layer_config", None) or getattr(config, "kv_lora_rank", None))
+    return not (kinds or config.to_dict().get("per_layer_config") or getattr(config, "kv_lora_rank", None))
 
 
 def text_ids(tokenizer: Any, text: str, setting: str) -> list[int]:
