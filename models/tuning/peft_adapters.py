@@ -16,7 +16,7 @@ from plumbob.models.adapter import CONFIG_FILE, SAVE_AGAIN, Adapter, load_adapte
 from plumbob.models.forward.soft_prompts import soft_prompts_of
 from plumbob.models.resolution import ModelSource
 from plumbob.models.tuning.fused_lora import fuse_lora
-from plumbob.models.tuning.peft_methods.prompt_encoders import (
+from plumbob.models.tuning.prompt_encoders import (
     encoder_parameter_names,
     give_vectors,
     published_vectors,

@@ -16,7 +16,8 @@ def test_its_tokens_are_known_to_whoever_opens_the_model(kind: str) -> None:
         run: Any = load_run(preset, [*given, f"policy.tuning={{kind: {kind}, num_virtual_tokens: 7}}"])
         assert run.policy.ref.num_virtual_tokens == 7
         assert (run.policy.tuning.published_rank, run.policy.tuning.is_plain_lora) == (0, False)
-    pipeline = PipelinePolicySettings.model_validate({"model": "m", "sft_tuning": {"kind": kind, "num_virtual_tokens": 7}})
+    tuning = {"kind": kind, "num_virtual_tokens": 7}
+    pipeline = PipelinePolicySettings.model_validate({"model": "m", "sft_tuning": tuning})
     assert isinstance(pipeline.ref, ModelRef) and pipeline.ref.num_virtual_tokens == 7
 
 
