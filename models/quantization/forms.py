@@ -34,5 +34,5 @@ def round_weights(model: Any, quantization: Nf4Quantization) -> None:
 
 
 def hush_bitsandbytes() -> None:
-    """It warns, as it is imported, by PEFT too, that a kernel for evaluation on CPUs is not there, which is not used."""
+    """It warns, when imported, by PEFT too, that a kernel for evaluation on CPUs is not there, which is not used."""
     getLogger("bitsandbytes.backends.cpu.ops").setLevel(ERROR)
