@@ -22,8 +22,9 @@ from plumbob.configs.runs import (
 )
 from plumbob.configs.settings.algorithms import Estimator, OnlineDpo, algorithm_of
 from plumbob.configs.settings.data import LengthSettings
-from plumbob.configs.settings.models import ModelRef, NewBertSettings, NewLlamaSettings
+from plumbob.configs.settings.models import ModelRef, NewBertSettings, NewLlamaSettings, RewardEncoderSettings
 from plumbob.configs.settings.rewards import RewardGroupSettings
+from plumbob.configs.settings.tuning.encoders import EncoderLora
 from plumbob.configs.settings.workers import (
     LearnerRankSettings,
     LearnerSettings,
@@ -37,6 +38,7 @@ from plumbob.driver.expected_policy import BYTES, ExpectedPolicy, expected_polic
 from plumbob.models.adapter import WEIGHTS_FILE, ModelRole
 from plumbob.models.from_scratch import empty_bert, empty_llama
 from plumbob.models.loading import open_baseline, open_model, open_policy
+from plumbob.models.quantization.quantised_layers import base_bytes
 from plumbob.models.sizes.config_sizes import sizes_of
 from plumbob.models.sizes.memory import (
     Beside,
@@ -50,6 +52,7 @@ from plumbob.models.sizes.memory import (
     transformers_memory,
     vllm_memory,
 )
+from plumbob.models.tuning.classifiers import num_trained
 from plumbob.models.weight_files import num_stored
 from plumbob.rollout.samplers.open_sampler import adapter_serving
 from plumbob.trainers.offline import dpo, kto
@@ -81,7 +84,7 @@ def _of_roles(run: LearnerRun, longest: int | None) -> Iterator[tuple[WorkerRole
             yield "learner", _encoder(run.reward.encoder, run.learner, run.pretrain.block_tokens, is_masked_lm=True)
         case RewardRun():
             rows = 1 if run.data.kind == "scores" else RESPONSES_OF_A_PAIR
-            yield "learner", _encoder(run.reward.encoder, run.learner, rows * run.reward.max_tokens)
+            yield "learner", _reward_model(run.reward, run.learner, rows * run.reward.max_tokens)
             if run.calibration.policy_ref is not None:
                 policy = expected_policy(run.calibration.policy_ref, None)
                 yield "rollout", _sampler(policy, run.rollout, run.data.max_prompt_tokens)
@@ -98,6 +101,7 @@ def _of_roles(run: LearnerRun, longest: int | None) -> Iterator[tuple[WorkerRole
             policy = expected_policy(run.policy.ref, run.policy.tuning)
             prompt = run.data.max_prompt_tokens
             tokens = longest or min(policy.num_positions, prompt + run.rollout.max_tokens)
+            tokens += policy.num_virtual_tokens
             learner = _online(policy, run.ppo.estimator, run.learner, tokens, run.rollout.max_tokens)
             yield "learner", _beside_teachers(learner, policy, run, tokens)
             yield "rollout", _sampler(policy, run.rollout, prompt)
@@ -139,6 +143,7 @@ def _of_pipeline(run: PipelineRun) -> Expected:
     tuned, aligned = (expected_policy(run.policy.ref, tuning, dtype) for tuning in tunings)
     longest = _longest(aligned, None, data)
     sampled = min(aligned.num_positions, data.max_prompt_tokens + run.rollout.max_tokens)
+    sampled += aligned.num_virtual_tokens
     online = _online(aligned, run.ppo.estimator, learner, sampled, run.rollout.max_tokens)
     pairs = _learner(aligned, dpo.roles_of(run.dpo.loss), learner, RESPONSES_OF_A_PAIR * longest)
     # The reward model is calibrated on what the first rollout workers sample.
@@ -157,7 +162,8 @@ def _of_pipeline(run: PipelineRun) -> Expected:
 
 
 def _longest(policy: ExpectedPolicy, longest: int | None, data: LengthSettings) -> int:
-    return longest or min(policy.num_positions, data.max_prompt_tokens + data.max_response_tokens)
+    text = longest or min(policy.num_positions, data.max_prompt_tokens + data.max_response_tokens)
+    return policy.num_virtual_tokens + text
 
 
 def _online(
@@ -193,6 +199,25 @@ def _encoder(
     return learner_memory(sizes, trained, batch)
 
 
+def _reward_model(reward: RewardEncoderSettings, learner: LearnerSettings, tokens: int) -> MemoryEstimate:
+    tuning = reward.tuning
+    if not isinstance(tuning, EncoderLora):
+        return _encoder(reward.encoder, learner, tokens)
+    model = open_model(reward.existing_encoder).empty(AutoModelForSequenceClassification)
+    frozen = base_bytes(model, BYTES["float32"], reward.quantization)
+    stage = learner.resolved_zero_stage(trains_float32=True)
+    trained = Trained(
+        num_trained(model, tuning),
+        frozen,
+        BYTES["float32"],
+        stage,
+        learner.num_workers,
+        "adapters",
+        _in_8_bits(learner),
+    )
+    return learner_memory(sizes_of(model), trained, _micro_batch(learner, tokens, 0))
+
+
 def _learner(
     policy: ExpectedPolicy,
     roles: tuple[ModelRole, ...],
@@ -221,7 +246,7 @@ def _learner(
 
 def _beside(policy: ExpectedPolicy, zero_stage: ZeroStage) -> Beside:
     """As of `models/tuning/fused_lora.py`, where LoRA has no dropout."""
-    if policy.trains_weights:
+    if policy.trains_weights or policy.num_virtual_tokens:
         return "nothing"
     is_whole = policy.base_bytes == policy.weight_bytes * policy.sizes.num_parameters
     return "lora" if policy.is_plain_lora and is_whole and zero_stage < 3 else "adapters"
@@ -262,7 +287,7 @@ def _sampler(policy: ExpectedPolicy, rollout: RolloutSettings, max_prompt_tokens
             number = min(at_once, rollout.chunk_size)
             return vllm_memory(policy.sizes, policy.weight_bytes, adapters, int(gib * 2**30), number)
         case TransformersEngine():
-            tokens = min(policy.num_positions, max_prompt_tokens + rollout.max_tokens)
+            tokens = min(policy.num_positions, max_prompt_tokens + rollout.max_tokens) + policy.num_virtual_tokens
             number = rollout.chunk_size
             return transformers_memory(policy.sizes, policy.weight_bytes, adapters, number, tokens)
         case _:

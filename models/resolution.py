@@ -9,8 +9,8 @@ from typing import Any
 
 from plumbob.configs.paths import folders_of_base
 from plumbob.configs.settings.models import ModelRef
-from plumbob.configs.settings.tuning.adapters import Ia3Tuning
-from plumbob.configs.settings.tuning.any_tuning import ADAPTER_TYPES
+from plumbob.configs.settings.tuning.adapters import LoraTuning, VeraTuning
+from plumbob.configs.settings.tuning.any_tuning import ADAPTER_TYPES, PROMPT_TYPES
 from plumbob.core.errors import UserError
 from plumbob.core.outside import from_outside, read_json_object
 from plumbob.models.adapter import CONFIG_FILE, WEIGHTS_FILE
@@ -24,11 +24,13 @@ MODEL_FILES = ("config.json", CONFIG_FILE)
 
 HUB_NAME = re.compile(r"[A-Za-z0-9_][\w.-]*(/[A-Za-z0-9_][\w.-]*)?", re.ASCII)
 
-RANKED_TYPES = tuple(kind for kind in ADAPTER_TYPES if kind != Ia3Tuning.peft_type)
-"""Adapters that have a rank."""
+NUMBERS = dict.fromkeys((LoraTuning.peft_type, VeraTuning.peft_type), "r") | dict.fromkeys(
+    PROMPT_TYPES, "num_virtual_tokens"
+)
+"""Kind of an adapter -> what its config calls its rank, or the length of a soft prompt."""
 
-MAX_RANK = 65_536
-"""Of an adapter: no wider than the layers of the largest models."""
+MAX_NUMBER = 65_536
+"""Of these: no rank is wider than the layers of the largest models."""
 
 TOKENIZER_FILES = ("tokenizer_config.json", "tokenizer.json", "chat_template.jinja")
 
@@ -113,15 +115,16 @@ def resolve_model(ref: ModelRef) -> ModelSource:
 def _resolve_adapter(ref: ModelRef, folder: Path) -> ModelSource:
     config = read_adapter_config(folder)
     kind = config.get("peft_type")
-    if kind not in ADAPTER_TYPES or (kind in RANKED_TYPES and not isinstance(config.get("r"), int)):
+    named = NUMBERS.get(str(kind))
+    if kind not in ADAPTER_TYPES or (named is not None and not isinstance(config.get(named), int)):
         raise UserError(
             f"{ref}: is an adapter of peft_type {kind}, and only {', '.join(ADAPTER_TYPES)} can be "
             f"trained further; merge it into its base first (peft's merge_and_unload) and give the result"
         )
-    if kind in RANKED_TYPES and not 1 <= config["r"] <= MAX_RANK:
+    if named is not None and not 1 <= config[named] <= MAX_NUMBER:
         raise UserError(
-            f"{folder / CONFIG_FILE}: r is {config['r']}, and must be a whole number from 1 to {MAX_RANK:,}; save the "
-            f"adapter again"
+            f"{folder / CONFIG_FILE}: {named} is {config[named]}, and must be a whole number from 1 to {MAX_NUMBER:,}; "
+            f"save the adapter again"
         )
     check_file(folder / WEIGHTS_FILE, ref.setting)
     with from_outside(f"{BASE_KEY} of {folder}: cannot be looked for", "give a folder that may be read"):

@@ -7,7 +7,8 @@ from pydantic import Field, model_validator
 
 from plumbob.configs.base import Dtype, ModelName, NumTokens, Settings
 from plumbob.configs.settings.tuning.adapters import LoraTuning
-from plumbob.configs.settings.tuning.any_tuning import AlignmentTuning, Tuning
+from plumbob.configs.settings.tuning.any_tuning import AlignmentTuning, Tuning, virtual_tokens
+from plumbob.configs.settings.tuning.encoders import EncoderTuning, WholeEncoder, check_encoder_tuning
 from plumbob.configs.settings.tuning.quantization import Nf4Quantization, check_is_frozen
 from plumbob.configs.settings.tuning.weights import FullTuning
 
@@ -31,6 +32,7 @@ class ModelRef:
         trust_remote_code: run the Python code that comes with the model.
         dtype: of its weights.
         quantization: how those that stay frozen are kept in fewer bits; None keeps them in `dtype`.
+        num_virtual_tokens: of a soft prompt that is to be put on it.
     """
 
     name: str
@@ -38,6 +40,7 @@ class ModelRef:
     trust_remote_code: bool = False
     dtype: Dtype = "float32"
     quantization: Nf4Quantization | None = None
+    num_virtual_tokens: int = 0
 
     def __str__(self) -> str:
         return f"{self.setting}={self.name}"
@@ -103,7 +106,8 @@ class PolicySettings(NamedPolicySettings):
 
     @property
     def ref(self) -> ModelRef:
-        return replace(super().ref, quantization=self.quantization)
+        tokens = virtual_tokens(self.tuning)
+        return replace(super().ref, quantization=self.quantization, num_virtual_tokens=tokens)
 
     @model_validator(mode="after")
     def _check_quantization(self) -> Self:
@@ -156,6 +160,16 @@ class PipelinePolicySettings(NewOrNamedPolicySettings):
     sft_tuning: Tuning = FullTuning()
     tuning: AlignmentTuning = LoraTuning()
 
+    @property
+    def num_virtual_tokens(self) -> int:
+        """Of the longest soft prompt that one of its stages puts on it."""
+        return max(map(virtual_tokens, (self.sft_tuning, self.tuning)))
+
+    @property
+    def ref(self) -> ModelRef | NewLlamaSettings:
+        ref = super().ref
+        return replace(ref, num_virtual_tokens=self.num_virtual_tokens) if isinstance(ref, ModelRef) else ref
+
 
 class EvaluatedPolicySettings(NamedPolicySettings):
     baseline: ModelName | None = None
@@ -165,3 +179,38 @@ class EvaluatedPolicySettings(NamedPolicySettings):
     @property
     def baseline_ref(self) -> ModelRef | None:
         return None if self.baseline is None else self.ref_to(self.baseline, POLICY_BASELINE)
+
+
+class EncoderSettings(Settings):
+    """The BERT of a stage that trains it: made new, a folder or a hub name."""
+
+    model: ModelName | NewBertSettings
+    """One that there is, or the sizes of one to be made."""
+
+    @property
+    def encoder(self) -> ModelRef | NewBertSettings:
+        return ModelRef(self.model, REWARD_MODEL) if isinstance(self.model, str) else self.model
+
+    @property
+    def existing_encoder(self) -> ModelRef:
+        """Once there is an encoder, made or named."""
+        assert isinstance(self.encoder, ModelRef), f"{REWARD_MODEL} has not been made yet"
+        return self.encoder
+
+
+class RewardEncoderSettings(EncoderSettings):
+    max_tokens: NumTokens = 256
+    """Of prompt and response together, the reward model's own tokens."""
+    tuning: EncoderTuning = WholeEncoder()
+    """What of the encoder is trained; its head always is."""
+    quantization: Nf4Quantization | None = None
+    """Keeps the encoder's weights, beside which LoRA stands, in fewer bits; None keeps them as they are."""
+
+    @property
+    def existing_encoder(self) -> ModelRef:
+        return replace(super().existing_encoder, quantization=self.quantization)
+
+    @model_validator(mode="after")
+    def _check_tuning(self) -> Self:
+        check_encoder_tuning(self.tuning, self.quantization, isinstance(self.model, NewBertSettings))
+        return self

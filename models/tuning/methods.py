@@ -8,13 +8,15 @@ from typing import TYPE_CHECKING, Protocol, assert_never
 from plumbob.configs.settings.models import AlignedPolicySettings, NewLlamaSettings, PolicySettings
 from plumbob.configs.settings.tuning.adapters import Ia3Tuning, LoraTuning, VeraTuning
 from plumbob.configs.settings.tuning.any_tuning import AnyTuning
+from plumbob.configs.settings.tuning.soft_prompts import PrefixTuning, PromptTuning, PTuning
 from plumbob.configs.settings.tuning.weights import FullTuning, SelectiveTuning
 from plumbob.configs.settings.workers import LearnerSettings
 from plumbob.core.errors import UserError
 from plumbob.models.adapter import ModelRole
 from plumbob.models.loading import OpenedPolicy, open_policy
-from plumbob.models.tuning.adapter_support import WHAT_PEFT_LOADS, AdapterSupport, check_sharded, is_plain_lora
+from plumbob.models.tuning.adapter_support import WHAT_PEFT_LOADS, AdapterSupport, check_learner, is_plain_lora
 from plumbob.models.tuning.lora import LoraMethod
+from plumbob.models.tuning.peft_methods.prompt_methods import PromptMethod
 from plumbob.models.tuning.peft_methods.vector_methods import Ia3Method, VeraMethod
 from plumbob.models.tuning.weights import WeightMethod
 
@@ -54,6 +56,8 @@ def method_of(tuning: AnyTuning) -> TuningMethod:
             return Ia3Method(tuning)
         case VeraTuning():
             return VeraMethod(tuning)
+        case PromptTuning() | PTuning() | PrefixTuning():
+            return PromptMethod(tuning)
         case _:
             assert_never(tuning)
 
@@ -73,7 +77,7 @@ def open_tunable(
     """
     opened = open_policy(policy.ref)
     check_tunable(opened, policy, roles, WHAT_PEFT_LOADS)
-    check_sharded(opened.ref, opened.source.adapter, policy.tuning, learner)
+    check_learner(opened.ref, opened.source.adapter, policy.tuning, learner)
     return opened
 
 
@@ -90,8 +94,9 @@ def check_tunable(
     """
     method_of(policy.tuning).check(opened, TUNING, roles, support)
     quantization, adapter = opened.ref.quantization, opened.source.adapter
-    if quantization is not None and not is_plain_lora(adapter, None):
+    if quantization is not None and not (is_plain_lora(adapter, None) or opened.num_virtual_tokens):
         raise UserError(
-            f"policy.quantization.kind={quantization.kind} is for LoRA, and {opened.ref.setting}={adapter} is an "
-            f"adapter of another kind, which reads the weights' own numbers: leave policy.quantization out"
+            f"policy.quantization.kind={quantization.kind} is for LoRA and soft prompts, and "
+            f"{opened.ref.setting}={adapter} is an adapter of another kind, which reads the weights' own numbers: "
+            f"leave policy.quantization out"
         )

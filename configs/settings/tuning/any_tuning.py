@@ -5,14 +5,19 @@ from typing import Annotated, Any, get_args
 from pydantic import AfterValidator, BeforeValidator, Field
 
 from plumbob.configs.settings.tuning.adapters import AdapterTuning, Ia3Tuning, LoraTuning, VeraTuning
-from plumbob.configs.settings.tuning.weights import FullTuning, SelectiveTuning, WeightTuning
+from plumbob.configs.settings.tuning.soft_prompts import PrefixTuning, PromptTuning, PTuning, SoftPromptTuning
+from plumbob.configs.settings.tuning.weights import FullTuning, SelectiveTuning
 
-AnyAdapterTuning = LoraTuning | Ia3Tuning | VeraTuning
+AnyPromptTuning = PromptTuning | PTuning | PrefixTuning
+AnyAdapterTuning = LoraTuning | Ia3Tuning | VeraTuning | AnyPromptTuning
 AnyTuning = FullTuning | SelectiveTuning | AnyAdapterTuning
 
 NOT_THERE = {
     "adalora": "it drops ranks by scores of each number that are kept from step to step, which no checkpoint keeps: a "
-    "resumed run would be another; set policy.tuning.kind=lora, and single modules' ranks in policy.tuning.rank_pattern"
+    "resumed run would be another; set policy.tuning.kind=lora, and single modules' ranks in "
+    "policy.tuning.rank_pattern",
+    "multitask-prompt-tuning": "it reads another prompt for each task, and the rows of a run name none; train a "
+    "policy.tuning.kind=prompt-tuning for each task, on one base",
 }
 """Methods of PEFT's that people ask for -> why they are not here, and what to use instead."""
 
@@ -29,9 +34,12 @@ Tuning = Annotated[AnyTuning, Field(discriminator="kind"), BeforeValidator(_refu
 ADAPTER_TYPES = tuple(kind.peft_type for kind in get_args(AnyTuning) if issubclass(kind, AdapterTuning))
 """PEFT's names of the adapters that can be trained further and sampled from."""
 
+PROMPT_TYPES = tuple(kind.peft_type for kind in get_args(AnyPromptTuning))
+"""Of them, those that are soft prompts."""
+
 
 def refuse_dropout(tuning: AnyTuning) -> AnyTuning:
-    if not isinstance(tuning, Ia3Tuning | WeightTuning) and tuning.dropout:
+    if isinstance(tuning, LoraTuning | VeraTuning) and tuning.dropout:
         raise ValueError(
             f"policy.tuning.dropout={tuning.dropout:g}: PPO, DPO and KTO compare the policy with log-probs made "
             f"without dropout; set policy.tuning.dropout=0"
@@ -55,3 +63,8 @@ AlignmentTuning = Annotated[
     AfterValidator(refuse_dropout),
     AfterValidator(refuse_inexact_start),
 ]
+
+
+def virtual_tokens(tuning: AnyTuning) -> int:
+    """Positions that its soft prompt takes of those that the model has for a text; 0 of other methods."""
+    return tuning.num_virtual_tokens if isinstance(tuning, SoftPromptTuning) else 0

@@ -15,6 +15,9 @@ METHODS: dict[str, tuple[dict[str, Any], tuple[int, ...]]] = {
     "dora": (LORA | {"use_dora": True}, (2,)),
     "ia3": ({"kind": "ia3"}, (2,)),
     "vera": ({"kind": "vera", "rank": 5}, (2,)),
+    "prompt-tuning": ({"kind": "prompt-tuning", "num_virtual_tokens": 3}, (0, 2)),
+    "p-tuning": ({"kind": "p-tuning", "num_virtual_tokens": 3, "hidden_size": 8, "encoder": "lstm"}, (2,)),
+    "prefix-tuning": ({"kind": "prefix-tuning", "num_virtual_tokens": 3, "init": "gaussian"}, (2,)),
 }
 """Name -> settings, and the ZeRO stages that take it."""
 
