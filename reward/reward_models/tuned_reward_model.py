@@ -46,6 +46,10 @@ class TunedRewardModel:
     tuning: EncoderLora
     prefix: str
 
+    @property
+    def dtype(self) -> torch.dtype:
+        return torch.float32
+
     def open(self) -> RewardModel:
         """With new adapters, and a new head where it has none: drawn from torch's global random numbers. UserError as
         `new_reward_model`."""
