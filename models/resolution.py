@@ -9,8 +9,7 @@ from typing import Any
 
 from plumbob.configs.paths import folders_of_base
 from plumbob.configs.settings.models import ModelRef
-from plumbob.configs.settings.tuning.adapters import Ia3Tuning
-from plumbob.configs.settings.tuning.any_tuning import ADAPTER_TYPES
+from plumbob.configs.settings.tuning.any_tuning import ADAPTER_TUNINGS, ADAPTER_TYPES
 from plumbob.core.errors import UserError
 from plumbob.core.outside import from_outside, read_json_object
 from plumbob.models.adapter import CONFIG_FILE, WEIGHTS_FILE
@@ -24,10 +23,7 @@ MODEL_FILES = ("config.json", CONFIG_FILE)
 
 HUB_NAME = re.compile(r"[A-Za-z0-9_][\w.-]*(/[A-Za-z0-9_][\w.-]*)?", re.ASCII)
 
-RANKED_TYPES = tuple(kind for kind in ADAPTER_TYPES if kind != Ia3Tuning.peft_type)
-"""Adapters that have a rank."""
-
-MAX_RANK = 65_536
+MAX_SIZE = 65_536
 """Of an adapter: no wider than the layers of the largest models."""
 
 TOKENIZER_FILES = ("tokenizer_config.json", "tokenizer.json", "chat_template.jinja")
@@ -113,15 +109,17 @@ def resolve_model(ref: ModelRef) -> ModelSource:
 def _resolve_adapter(ref: ModelRef, folder: Path) -> ModelSource:
     config = read_adapter_config(folder)
     kind = config.get("peft_type")
-    if kind not in ADAPTER_TYPES or (kind in RANKED_TYPES and not isinstance(config.get("r"), int)):
+    method = next((each for each in ADAPTER_TUNINGS if each.peft_type == kind), None)
+    size = None if method is None else method.size_field
+    if method is None or (size is not None and not isinstance(config.get(size), int)):
         raise UserError(
             f"{ref}: is an adapter of peft_type {kind}, and only {', '.join(ADAPTER_TYPES)} can be "
             f"trained further; merge it into its base first (peft's merge_and_unload) and give the result"
         )
-    if kind in RANKED_TYPES and not 1 <= config["r"] <= MAX_RANK:
+    if size is not None and not 1 <= config[size] <= MAX_SIZE:
         raise UserError(
-            f"{folder / CONFIG_FILE}: r is {config['r']}, and must be a whole number from 1 to {MAX_RANK:,}; save the "
-            f"adapter again"
+            f"{folder / CONFIG_FILE}: {size} is {config[size]}, and must be a whole number from 1 to {MAX_SIZE:,}; "
+            f"save the adapter again"
         )
     check_file(folder / WEIGHTS_FILE, ref.setting)
     with from_outside(f"{BASE_KEY} of {folder}: cannot be looked for", "give a folder that may be read"):

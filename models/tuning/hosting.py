@@ -9,6 +9,7 @@ from peft.utils import get_peft_model_state_dict, set_peft_model_state_dict
 from torch import Tensor
 
 from plumbob.models.adapter import Adapter
+from plumbob.models.tuning.peft_methods.bottleneck_layers import register_bottleneck
 
 _WRAPPED = re.compile(r"^base_model\.model\.|\.base_layer(?=\.)|\.original_module(?=\.)")
 """What PEFT adds to the names of a model's own parameters."""
@@ -47,6 +48,7 @@ def remove_adapter(model: PeftModel, name: str, instead: str) -> None:
 
 
 def _config(content: Mapping[str, Any]) -> PeftConfig:
+    register_bottleneck()
     return PeftConfig.from_peft_type(**content)
 
 

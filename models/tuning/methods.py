@@ -6,15 +6,16 @@ A method stands in a file beside this one and is an arm of `method_of`; its sett
 from typing import TYPE_CHECKING, Protocol, assert_never
 
 from plumbob.configs.settings.models import AlignedPolicySettings, NewLlamaSettings, PolicySettings
-from plumbob.configs.settings.tuning.adapters import Ia3Tuning, LoraTuning, VeraTuning
+from plumbob.configs.settings.tuning.adapters import BottleneckTuning, Ia3Tuning, LoraTuning, VeraTuning
 from plumbob.configs.settings.tuning.any_tuning import AnyTuning
 from plumbob.configs.settings.tuning.weights import FullTuning, SelectiveTuning
 from plumbob.configs.settings.workers import LearnerSettings
 from plumbob.core.errors import UserError
 from plumbob.models.adapter import ModelRole
 from plumbob.models.loading import OpenedPolicy, open_policy
-from plumbob.models.tuning.adapter_support import WHAT_PEFT_LOADS, AdapterSupport, check_sharded, is_plain_lora
+from plumbob.models.tuning.adapter_support import WHAT_PEFT_LOADS, AdapterSupport, check_sharded, stands_beside
 from plumbob.models.tuning.lora import LoraMethod
+from plumbob.models.tuning.peft_methods.bottleneck import BottleneckMethod
 from plumbob.models.tuning.peft_methods.vector_methods import Ia3Method, VeraMethod
 from plumbob.models.tuning.weights import WeightMethod
 
@@ -54,6 +55,8 @@ def method_of(tuning: AnyTuning) -> TuningMethod:
             return Ia3Method(tuning)
         case VeraTuning():
             return VeraMethod(tuning)
+        case BottleneckTuning():
+            return BottleneckMethod(tuning)
         case _:
             assert_never(tuning)
 
@@ -90,8 +93,9 @@ def check_tunable(
     """
     method_of(policy.tuning).check(opened, TUNING, roles, support)
     quantization, adapter = opened.ref.quantization, opened.source.adapter
-    if quantization is not None and not is_plain_lora(adapter, None):
+    if quantization is not None and not stands_beside(adapter, None):
         raise UserError(
-            f"policy.quantization.kind={quantization.kind} is for LoRA, and {opened.ref.setting}={adapter} is an "
-            f"adapter of another kind, which reads the weights' own numbers: leave policy.quantization out"
+            f"policy.quantization.kind={quantization.kind} is for LoRA and bottleneck adapters, and "
+            f"{opened.ref.setting}={adapter} is an adapter of another kind, which reads the weights' own numbers: "
+            f"leave policy.quantization out"
         )

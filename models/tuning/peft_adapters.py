@@ -14,6 +14,7 @@ from plumbob.core.outside import from_outside
 from plumbob.models.adapter import CONFIG_FILE, SAVE_AGAIN, Adapter, load_adapter
 from plumbob.models.resolution import ModelSource
 from plumbob.models.tuning.fused_lora import fuse_lora
+from plumbob.models.tuning.peft_methods.bottleneck_layers import register_bottleneck
 from plumbob.models.tuning.starts.dora_starts import begin_dora
 from plumbob.models.tuning.starts.lora_starts import as_plain_lora
 
@@ -36,6 +37,7 @@ def add_adapters(base: nn.Module, config: PeftConfig, names: tuple[str, ...]) ->
 def config_of(source: ModelSource) -> PeftConfig:
     """Of an adapter, on the base that was found. A fresh adapter beside it changes nothing, however it began itself."""
     assert source.adapter is not None, "a full model has no adapter"
+    register_bottleneck()
     with from_outside(f"{source.adapter / CONFIG_FILE}: PEFT cannot read it", SAVE_AGAIN):
         config = PeftConfig.from_pretrained(str(source.adapter))
     config.base_model_name_or_path = source.base

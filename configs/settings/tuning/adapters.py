@@ -11,6 +11,8 @@ LoraRank = Annotated[int, Field(gt=0, le=65_536)]
 
 LoraInit = Literal["default", "gaussian", "orthogonal", "pissa", "pissa_niter_16", "olora"]
 
+BottleneckActivation = Literal["relu", "gelu", "silu"]
+
 FROM_WEIGHTS: tuple[LoraInit, ...] = ("pissa", "pissa_niter_16", "olora")
 """What begins with parts of the base's own weights."""
 
@@ -30,11 +32,23 @@ class AdapterTuning(Settings):
 
     peft_type: ClassVar[str]
     """What PEFT calls adapters of this kind."""
+    size_field: ClassVar[str | None] = None
+    """Of PEFT's config: their rank, width or length, where they have one."""
 
     @property
     def is_plain_lora(self) -> bool:
         """Whether it adds B A to weights and does nothing else, which every engine with LoRA computes."""
         return False
+
+    @property
+    def stands_beside(self) -> bool:
+        """Whether it only adds to what layers put out, by layers of its own: it reads no weights of the base."""
+        return self.is_plain_lora
+
+    @property
+    def can_merge(self) -> bool:
+        """Whether some weights compute what the base does with it."""
+        return True
 
     @property
     def published_rank(self) -> int:
@@ -46,6 +60,7 @@ class LoraTuning(AdapterTuning):
     """Low-rank adapters (Hu et al. 2021, arXiv 2106.09685)."""
 
     peft_type = "LORA"
+    size_field = "r"
 
     kind: Literal["lora"] = "lora"
     rank: LoraRank = 8
@@ -110,6 +125,7 @@ class VeraTuning(AdapterTuning):
     """Two vectors a target, around random matrices that all share: VeRA (Kopiczko et al. 2024, arXiv 2310.11454)."""
 
     peft_type = "VERA"
+    size_field = "r"
 
     kind: Literal["vera"] = "vera"
     rank: LoraRank = 256
@@ -120,3 +136,27 @@ class VeraTuning(AdapterTuning):
     """Of the adapters' input; for supervised fine-tuning alone."""
     d_initial: Positive = 0.1
     """Where the vector between the matrices begins; the one behind them begins at zero."""
+
+
+class BottleneckTuning(AdapterTuning):
+    """Two small layers behind each block, h + W_up f(W_down h), of which W_up begins at zero."""
+
+    peft_type = "BOTTLENECK"
+    size_field = "width"
+
+    kind: Literal["bottleneck"] = "bottleneck"
+    placement: Literal["houlsby", "pfeiffer"] = "houlsby"
+    """`houlsby`: behind attention and behind the feed-forward block of each layer (Houlsby et al. 2019, arXiv
+    1902.00751). `pfeiffer`: behind the feed-forward block alone (Pfeiffer et al. 2020, arXiv 2005.00247)."""
+    width: Annotated[int, Field(gt=0, le=65_536)] = 64
+    """Numbers between the two layers; a block's output has many more."""
+    activation: BottleneckActivation = "gelu"
+    """f, between the two layers."""
+
+    @property
+    def stands_beside(self) -> bool:
+        return True
+
+    @property
+    def can_merge(self) -> bool:
+        return False

@@ -4,10 +4,16 @@ from typing import Annotated, Any, get_args
 
 from pydantic import AfterValidator, BeforeValidator, Field
 
-from plumbob.configs.settings.tuning.adapters import AdapterTuning, Ia3Tuning, LoraTuning, VeraTuning
-from plumbob.configs.settings.tuning.weights import FullTuning, SelectiveTuning, WeightTuning
+from plumbob.configs.settings.tuning.adapters import (
+    AdapterTuning,
+    BottleneckTuning,
+    Ia3Tuning,
+    LoraTuning,
+    VeraTuning,
+)
+from plumbob.configs.settings.tuning.weights import FullTuning, SelectiveTuning
 
-AnyAdapterTuning = LoraTuning | Ia3Tuning | VeraTuning
+AnyAdapterTuning = LoraTuning | Ia3Tuning | VeraTuning | BottleneckTuning
 AnyTuning = FullTuning | SelectiveTuning | AnyAdapterTuning
 
 NOT_THERE = {
@@ -26,12 +32,17 @@ def _refuse_absent(given: Any) -> Any:
 
 Tuning = Annotated[AnyTuning, Field(discriminator="kind"), BeforeValidator(_refuse_absent)]
 
-ADAPTER_TYPES = tuple(kind.peft_type for kind in get_args(AnyTuning) if issubclass(kind, AdapterTuning))
-"""PEFT's names of the adapters that can be trained further and sampled from."""
+ADAPTER_TUNINGS: tuple[type[AdapterTuning], ...] = tuple(
+    kind for kind in get_args(AnyTuning) if issubclass(kind, AdapterTuning)
+)
+"""Methods whose adapters can be trained further and sampled from."""
+
+ADAPTER_TYPES = tuple(kind.peft_type for kind in ADAPTER_TUNINGS)
+"""PEFT's names of them."""
 
 
 def refuse_dropout(tuning: AnyTuning) -> AnyTuning:
-    if not isinstance(tuning, Ia3Tuning | WeightTuning) and tuning.dropout:
+    if isinstance(tuning, LoraTuning | VeraTuning) and tuning.dropout:
         raise ValueError(
             f"policy.tuning.dropout={tuning.dropout:g}: PPO, DPO and KTO compare the policy with log-probs made "
             f"without dropout; set policy.tuning.dropout=0"

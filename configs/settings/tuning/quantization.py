@@ -37,13 +37,13 @@ def check_is_frozen(quantization: Nf4Quantization | None, tuning: Settings) -> N
             f"policy.quantization.kind={quantization.kind} keeps the policy's weights frozen in 4 bits, and "
             f"policy.tuning.kind={kind} trains them: set policy.tuning.kind=lora, or leave policy.quantization out"
         )
-    if quantization is not None and isinstance(tuning, AdapterTuning) and not _is_random_lora(tuning):
+    if quantization is not None and isinstance(tuning, AdapterTuning) and not _reads_no_weights(tuning):
         raise ValueError(
-            f"policy.quantization.kind={quantization.kind} is for LoRA that begins at random: all else reads "
-            f"the weights' own numbers, of which it keeps 4 bits; set policy.tuning.kind=lora, use_dora=false and "
-            f"init=default, or leave policy.quantization out"
+            f"policy.quantization.kind={quantization.kind} is for LoRA that begins at random and for "
+            f"bottleneck adapters: all else reads the weights' own numbers, of which it keeps 4 bits; set "
+            f"policy.tuning.kind=lora, use_dora=false and init=default, or leave policy.quantization out"
         )
 
 
-def _is_random_lora(tuning: AdapterTuning) -> bool:
-    return isinstance(tuning, LoraTuning) and not tuning.use_dora and tuning.init not in FROM_WEIGHTS
+def _reads_no_weights(tuning: AdapterTuning) -> bool:
+    return tuning.stands_beside and not (isinstance(tuning, LoraTuning) and tuning.init in FROM_WEIGHTS)

@@ -26,6 +26,11 @@ METHODS: dict[str, tuple[dict[str, Any], float]] = {
     "DoRA": (LORA | {"use_dora": True}, 3e-3),
     "(IA)³": ({"kind": "ia3"}, 1e-2),
     "VeRA": ({"kind": "vera", "rank": 16}, 1e-2),
+    "bottleneck adapters (Houlsby)": ({"kind": "bottleneck", "width": 8}, 1e-2),
+    "bottleneck adapters (Pfeiffer)": (
+        {"kind": "bottleneck", "placement": "pfeiffer", "width": 8, "activation": "relu"},
+        1e-2,
+    ),
 }
 """Name -> settings and a learning rate that shows in a few steps."""
 
