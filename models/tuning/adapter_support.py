@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Literal
 
 from plumbob.configs.settings.tuning.adapters import AdapterTuning, BottleneckTuning, LoraTuning
-from plumbob.configs.settings.tuning.any_tuning import Tuning
+from plumbob.configs.settings.tuning.any_tuning import AnyTuning, Tuning
 from plumbob.configs.settings.workers import LearnerSettings
 from plumbob.core.errors import UserError
 from plumbob.models.loading import OpenedModel
@@ -64,6 +64,22 @@ def stands_beside(adapter: Path | None, tuning: Tuning | None) -> bool:
     if adapter is None:
         return not isinstance(tuning, AdapterTuning) or tuning.stands_beside
     return is_plain_lora(adapter, None) or read_adapter_config(adapter).get("peft_type") == BottleneckTuning.peft_type
+
+
+def check_given_kind(opened: OpenedModel, tuning: AnyTuning, setting: str) -> None:
+    """Raises UserError when the model is an adapter of another kind than is asked for: it is trained as what it is.
+
+    LoRA is what a preset asks for, and is of new adapters alone.
+    """
+    adapter = opened.source.adapter
+    if adapter is None or not isinstance(tuning, AdapterTuning) or isinstance(tuning, LoraTuning):
+        return
+    found = read_adapter_config(adapter).get("peft_type")
+    if found != tuning.peft_type:
+        raise UserError(
+            f"{setting}.kind={tuning.kind}: {opened.ref.setting}={adapter} is an adapter of peft_type {found}, and is "
+            f"trained further as what it is; leave {setting} out, or give a full model"
+        )
 
 
 def check_computed(tuning: AdapterTuning, support: AdapterSupport, what: str, architectures: Collection[str]) -> None:

@@ -13,7 +13,13 @@ from plumbob.configs.settings.workers import LearnerSettings
 from plumbob.core.errors import UserError
 from plumbob.models.adapter import ModelRole
 from plumbob.models.loading import OpenedPolicy, open_policy
-from plumbob.models.tuning.adapter_support import WHAT_PEFT_LOADS, AdapterSupport, check_sharded, stands_beside
+from plumbob.models.tuning.adapter_support import (
+    WHAT_PEFT_LOADS,
+    AdapterSupport,
+    check_given_kind,
+    check_sharded,
+    stands_beside,
+)
 from plumbob.models.tuning.lora import LoraMethod
 from plumbob.models.tuning.peft_methods.bottleneck import BottleneckMethod
 from plumbob.models.tuning.peft_methods.vector_methods import Ia3Method, VeraMethod
@@ -91,6 +97,7 @@ def check_tunable(
     Args:
         support: what the sampler can load.
     """
+    check_given_kind(opened, policy.tuning, TUNING)
     method_of(policy.tuning).check(opened, TUNING, roles, support)
     quantization, adapter = opened.ref.quantization, opened.source.adapter
     if quantization is not None and not stands_beside(adapter, None):
