@@ -79,7 +79,7 @@ class BottleneckMethod:
             target_modules=list((None if model is None else block_ends(model, self.tuning)) or ()),
             width=self.tuning.width,
             activation=self.tuning.activation,
-            task_type="CAUSAL_LM",  # type: ignore[arg-type]  # PEFT's own configs take the name too.
+            task_type="CAUSAL_LM",
             base_model_name_or_path=opened.source.base,
         )
         return adapted_policy(opened, config, roles, seed)

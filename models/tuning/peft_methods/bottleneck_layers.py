@@ -7,7 +7,7 @@ W_up and b_up begin at zero, so that a new adapter changes nothing (Houlsby et a
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 from peft import PeftConfig
 from peft.mapping import PEFT_TYPE_TO_CONFIG_MAPPING, PEFT_TYPE_TO_PREFIX_MAPPING, PEFT_TYPE_TO_TUNER_MAPPING
@@ -42,7 +42,7 @@ class BottleneckConfig(PeftConfig):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        self.peft_type = BottleneckTuning.peft_type  # type: ignore[assignment]  # PEFT's are members of an enum.
+        self.peft_type = BottleneckTuning.peft_type
 
 
 class BottleneckLayer(nn.Module, BaseTunerLayer):
@@ -91,7 +91,7 @@ class BottleneckModel(BaseTuner):
 
     prefix = "bottleneck_"
     tuner_layer_cls = BottleneckLayer
-    target_module_mapping: dict[str, list[str]] = {}
+    target_module_mapping: ClassVar[dict[str, list[str]]] = {}
 
     def _create_and_replace(
         self,
@@ -114,7 +114,7 @@ def register_bottleneck() -> None:
 
     `peft.utils.register_peft_method` takes names of PEFT's own list alone, and fills these tables.
     """
-    kind: Any = BottleneckTuning.peft_type
+    kind = BottleneckTuning.peft_type
     PEFT_TYPE_TO_CONFIG_MAPPING[kind] = BottleneckConfig
     PEFT_TYPE_TO_TUNER_MAPPING[kind] = BottleneckModel
     PEFT_TYPE_TO_PREFIX_MAPPING[kind] = BottleneckModel.prefix
