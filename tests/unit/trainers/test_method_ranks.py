@@ -15,7 +15,7 @@ METHODS: dict[str, tuple[dict[str, Any], tuple[int, ...]]] = {
     "dora": (LORA | {"use_dora": True}, (2,)),
     "ia3": ({"kind": "ia3"}, (2,)),
     "vera": ({"kind": "vera", "rank": 5}, (2,)),
-    "bottleneck": ({"kind": "bottleneck", "width": 5}, (0, 1, 2, 3)),
+    "bottleneck": ({"kind": "bottleneck", "width": 5}, (2, 3)),
 }
 """Name -> settings, and the ZeRO stages that take it."""
 

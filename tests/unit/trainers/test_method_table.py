@@ -78,7 +78,7 @@ def test_a_method_in_a_stage(one_rank: Ranks, base: str, tmp_path: Path, method:
 
 
 def samplers_of(given: dict[str, Any], base: str) -> tuple[str, str]:
-    """What the table is to say of a method with transformers and with vLLM, by the checks that refuse it before start."""
+    """What the table is to say of a method with transformers and with vLLM: what is refused before start."""
     tuning: AnyTuning = TypeAdapter(Tuning).validate_python(given)
     opened = opened_policy(base)
 

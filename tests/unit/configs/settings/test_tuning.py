@@ -59,7 +59,9 @@ def test_a_pipeline_hands_a_full_model_on_to_what_trains_its_weights() -> None:
     load_run("toy", ["policy.tuning.kind=ia3"])
     for kind in ("lora", "ia3"):
         load_run("toy", [f"policy.tuning.kind={kind}", "policy.sft_tuning.kind=ia3"])
-    wanted = r"sft_tuning\.kind=lora leaves an adapter, which is trained further as what it is, and policy\.tuning\.kind=ia3"
+    wanted = (
+        r"sft_tuning\.kind=lora leaves an adapter, which is trained further as what it is, and policy\.tuning\.kind=ia3"
+    )
     with pytest.raises(UserError, match=wanted):
         load_run("toy", ["policy.tuning.kind=ia3", "policy.sft_tuning.kind=lora"])
 
