@@ -67,22 +67,24 @@ class BottleneckLayer(nn.Module, BaseTunerLayer):
         nn.init.zeros_(up.bias)
         self.bottleneck_down[adapter_name], self.bottleneck_up[adapter_name] = nn.Linear(num_outputs, config.width), up
         self.bottleneck_activation[adapter_name] = config.activation
-        self._move_adapter_to_device_of_base_layer(adapter_name)
-        self.set_adapter(self.active_adapters, inference_mode=config.inference_mode)
+        layer: Any = self
+        layer._move_adapter_to_device_of_base_layer(adapter_name)
+        layer.set_adapter(layer.active_adapters, inference_mode=config.inference_mode)
 
     def forward(self, x: Tensor, *args: Any, **named: Any) -> Tensor:
-        hidden: Tensor = self.base_layer(x, *args, **named)
-        if self.disable_adapters:
+        layer: Any = self
+        hidden: Tensor = layer.base_layer(x, *args, **named)
+        if layer.disable_adapters:
             return hidden
-        for name in self.active_adapters:
+        for name in layer.active_adapters:
             if name in self.bottleneck_down:
                 hidden = hidden + self._change(name, hidden)
         return hidden
 
     def _change(self, name: str, hidden: Tensor) -> Tensor:
-        down, up = self.bottleneck_down[name], self.bottleneck_up[name]
+        down: Any = self.bottleneck_down[name]
         inner = ACTIVATIONS[self.bottleneck_activation[name]](down(hidden.to(down.weight.dtype)))
-        change: Tensor = up(inner)
+        change: Tensor = self.bottleneck_up[name](inner)
         return change.to(hidden.dtype)
 
 
