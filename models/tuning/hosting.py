@@ -9,7 +9,7 @@ from peft.utils import get_peft_model_state_dict, set_peft_model_state_dict
 from torch import Tensor
 
 from plumbob.models.adapter import Adapter
-from plumbob.models.tuning.peft_methods.bottleneck_layers import register_bottleneck
+from plumbob.models.tuning.bottleneck_layers import register_bottleneck
 
 _WRAPPED = re.compile(r"^base_model\.model\.|\.base_layer(?=\.)|\.original_module(?=\.)")
 """What PEFT adds to the names of a model's own parameters."""

@@ -13,8 +13,8 @@ from torch import Tensor, nn
 from plumbob.core.outside import from_outside
 from plumbob.models.adapter import CONFIG_FILE, SAVE_AGAIN, Adapter, load_adapter
 from plumbob.models.resolution import ModelSource
+from plumbob.models.tuning.bottleneck_layers import register_bottleneck
 from plumbob.models.tuning.fused_lora import fuse_lora
-from plumbob.models.tuning.peft_methods.bottleneck_layers import register_bottleneck
 from plumbob.models.tuning.starts.dora_starts import begin_dora
 from plumbob.models.tuning.starts.lora_starts import as_plain_lora
 

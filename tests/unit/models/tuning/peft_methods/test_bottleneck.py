@@ -19,10 +19,10 @@ from plumbob.models.adapter import CONFIG_FILE, ModelRole
 from plumbob.models.policy import PolicyModel
 from plumbob.models.tuning.adapter_fields import FIELDS_OF
 from plumbob.models.tuning.adapter_support import WHAT_PEFT_LOADS
+from plumbob.models.tuning.bottleneck_layers import BottleneckConfig, register_bottleneck
 from plumbob.models.tuning.methods import method_of, open_tunable
 from plumbob.models.tuning.peft_methods.adapter_sizes import AdapterSize, new_adapter_size
 from plumbob.models.tuning.peft_methods.bottleneck import block_ends
-from plumbob.models.tuning.peft_methods.bottleneck_layers import BottleneckConfig, register_bottleneck
 from plumbob.models.tuning.roles import trainable_groups
 from plumbob.models.tuning.targets import check_served
 from plumbob.rollout.samplers.open_sampler import support_of
