@@ -96,6 +96,7 @@ def _of_roles(run: LearnerRun, longest: int | None) -> Iterator[tuple[WorkerRole
             policy = expected_policy(run.policy.ref, run.policy.tuning)
             prompt = run.data.max_prompt_tokens
             tokens = longest or min(policy.num_positions, prompt + run.rollout.max_tokens)
+            tokens += policy.num_virtual_tokens
             learner = _online(policy, run.ppo.estimator, run.learner, tokens, run.rollout.max_tokens)
             yield "learner", _beside_teachers(learner, policy, run, tokens)
             yield "rollout", _sampler(policy, run.rollout, prompt)
@@ -137,6 +138,7 @@ def _of_pipeline(run: PipelineRun) -> Expected:
     tuned, aligned = (expected_policy(run.policy.ref, tuning, dtype) for tuning in tunings)
     longest = _longest(aligned, None, data)
     sampled = min(aligned.num_positions, data.max_prompt_tokens + run.rollout.max_tokens)
+    sampled += aligned.num_virtual_tokens
     online = _online(aligned, run.ppo.estimator, learner, sampled, run.rollout.max_tokens)
     pairs = _learner(aligned, dpo.roles_of(run.dpo.loss), learner, RESPONSES_OF_A_PAIR * longest)
     # The reward model is calibrated on what the first rollout workers sample.
@@ -155,7 +157,8 @@ def _of_pipeline(run: PipelineRun) -> Expected:
 
 
 def _longest(policy: ExpectedPolicy, longest: int | None, data: LengthSettings) -> int:
-    return longest or min(policy.num_positions, data.max_prompt_tokens + data.max_response_tokens)
+    text = longest or min(policy.num_positions, data.max_prompt_tokens + data.max_response_tokens)
+    return policy.num_virtual_tokens + text
 
 
 def _online(
@@ -205,7 +208,7 @@ def _learner(
         beside += policy.num_begun if "reference" in roles else 0
         frozen = policy.base_bytes + policy.weight_bytes * beside
     stage = _zero_stage(policy, learner)
-    has_adapters = not policy.trains_weights
+    has_adapters = not (policy.trains_weights or policy.num_virtual_tokens)
     held = Trained(trained, frozen, policy.weight_bytes, stage, learner.num_workers, has_adapters)
     batch = _micro_batch(learner, row_tokens, row_tokens if row_predicted is None else row_predicted)
     return learner_memory(policy.sizes, held, batch)
@@ -242,7 +245,7 @@ def _sampler(policy: ExpectedPolicy, rollout: RolloutSettings, max_prompt_tokens
             number = min(at_once, rollout.chunk_size)
             return vllm_memory(policy.sizes, policy.weight_bytes, adapters, int(gib * 2**30), number)
         case TransformersEngine():
-            tokens = min(policy.num_positions, max_prompt_tokens + rollout.max_tokens)
+            tokens = min(policy.num_positions, max_prompt_tokens + rollout.max_tokens) + policy.num_virtual_tokens
             number = rollout.chunk_size
             return transformers_memory(policy.sizes, policy.weight_bytes, adapters, number, tokens)
         case _:

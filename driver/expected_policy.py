@@ -6,7 +6,8 @@ from transformers import AutoModelForCausalLM
 
 from plumbob.configs.base import Dtype
 from plumbob.configs.settings.models import ModelRef, NewLlamaSettings
-from plumbob.configs.settings.tuning.any_tuning import Tuning
+from plumbob.configs.settings.tuning.any_tuning import Tuning, virtual_tokens
+from plumbob.configs.settings.tuning.soft_prompts import SoftPromptTuning
 from plumbob.configs.settings.tuning.weights import FullTuning, SelectiveTuning
 from plumbob.models.adapter import WEIGHTS_FILE
 from plumbob.models.from_scratch import empty_llama
@@ -29,7 +30,9 @@ class ExpectedPolicy:
         base_bytes: of the model's own weights in a learner, which may keep them in few bits.
         num_trained: parameters that the policy trains.
         num_of_critic: those that a critic trains, its head aside.
-        num_begun: of the adapter that it begins from, 0 where that is a full model.
+        num_begun: of the adapter that it begins from, or of a new soft prompt; a reference has as much beside it. 0 of
+            others on a full model.
+        num_virtual_tokens: of a soft prompt, before each text.
         num_start: of the weights that a new adapter begins from, which stay beside it.
         num_shared: of what stays as it is, and all adapters share.
         trains_weights: whether what is trained are weights of the model itself.
@@ -45,6 +48,7 @@ class ExpectedPolicy:
     num_trained: int
     num_of_critic: int
     num_begun: int
+    num_virtual_tokens: int
     num_start: int
     num_shared: int
     trains_weights: bool
@@ -63,10 +67,12 @@ def expected_policy(
     adapter, dtype, quantization = None, new_dtype, None
     if isinstance(ref, ModelRef):
         opened = open_policy(ref)
+        virtual = opened.num_virtual_tokens
         model, positions = opened.empty(AutoModelForCausalLM), opened.num_positions
         adapter, dtype, quantization = opened.source.adapter, ref.dtype, ref.quantization
     else:
-        model, positions = empty_llama(ref), ref.max_positions
+        virtual = 0 if tuning is None else virtual_tokens(tuning)
+        model, positions = empty_llama(ref), ref.max_positions - virtual
     sizes = sizes_of(model)
     begun = 0 if adapter is None else num_stored(adapter / WEIGHTS_FILE)
     of_critic: int | None = None
@@ -78,8 +84,10 @@ def expected_policy(
     else:
         new = AdapterSize(begun) if begun else new_adapter_size(model, tuning)
     of_critic = new.num_trained if of_critic is None else of_critic
+    if isinstance(tuning, SoftPromptTuning) and not begun:
+        begun = new.num_trained
     held = base_bytes(model, BYTES[dtype], quantization)
-    numbers = (positions, held, new.num_trained, of_critic, begun, new.num_start, new.num_shared)
+    numbers = (positions, held, new.num_trained, of_critic, begun, virtual, new.num_start, new.num_shared)
     of_weights = tuning if isinstance(tuning, FullTuning | SelectiveTuning) else None
     kinds = (of_weights is not None, of_weights is not None and of_weights.critic == "model")
     return ExpectedPolicy(type(model).__name__, dtype, sizes, *numbers, *kinds, is_plain_lora(adapter, tuning))

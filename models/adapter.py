@@ -14,6 +14,9 @@ from plumbob.core.atomic_files import open_to_readers
 from plumbob.core.outside import from_outside, read_json_object
 
 WEIGHTS_FILE = "adapter_model.safetensors"
+PROMPT_VECTORS = "prompt_embeddings"
+"""What PEFT calls the vectors of a soft prompt in that file."""
+
 SAVE_AGAIN = "save the adapter again"
 
 ModelRole = Literal["policy", "reference", "value", "teacher"]

@@ -12,12 +12,13 @@ from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_N
 from transformers.utils.hub import cached_file
 
 from plumbob.configs.settings.models import EvaluatedPolicySettings, ModelRef
+from plumbob.configs.settings.tuning.any_tuning import PROMPT_TYPES
 from plumbob.core.errors import NUM_NAMED, UserError
 from plumbob.core.outside import from_outside
 from plumbob.models.adapter import CONFIG_FILE
 from plumbob.models.library.base_digest import resolve_checked
 from plumbob.models.quantization.forms import loading_options
-from plumbob.models.resolution import BASE_KEY, ModelSource, resolve_model
+from plumbob.models.resolution import BASE_KEY, ModelSource, read_adapter_config, resolve_model
 from plumbob.models.sizes.config_sizes import check_config_sizes
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
@@ -65,7 +66,7 @@ class OpenedModel:
 
     @property
     def num_positions(self) -> int:
-        """Positions that the model has for a text, such as a prompt and its response together.
+        """Positions that the model has for a text, such as a prompt and its response together, after its soft prompt.
 
         Raises:
             UserError: its config does not say.
@@ -78,8 +79,16 @@ class OpenedModel:
                 f'has; write "max_position_embeddings": N into it'
             )
         if config.model_type not in MODEL_FOR_MASKED_LM_MAPPING_NAMES:
-            return found
+            return found - self.num_virtual_tokens
         return found - num_reserved_positions(self.empty(AutoModelForMaskedLM))
+
+    @property
+    def num_virtual_tokens(self) -> int:
+        """Of the soft prompt that is on the model, or is to be put on it; 0 where there is none."""
+        if self.source.adapter is None:
+            return self.ref.num_virtual_tokens
+        config = read_adapter_config(self.source.adapter)
+        return int(config["num_virtual_tokens"]) if config["peft_type"] in PROMPT_TYPES else 0
 
 
 class OpenedPolicy(OpenedModel):

@@ -9,7 +9,8 @@ from typing import Any
 
 from plumbob.configs.paths import folders_of_base
 from plumbob.configs.settings.models import ModelRef
-from plumbob.configs.settings.tuning.any_tuning import ADAPTER_TUNINGS, ADAPTER_TYPES
+from plumbob.configs.settings.tuning.adapters import BottleneckTuning, LoraTuning, VeraTuning
+from plumbob.configs.settings.tuning.any_tuning import ADAPTER_TYPES, PROMPT_TYPES
 from plumbob.core.errors import UserError
 from plumbob.core.outside import from_outside, read_json_object
 from plumbob.models.adapter import CONFIG_FILE, WEIGHTS_FILE
@@ -23,8 +24,15 @@ MODEL_FILES = ("config.json", CONFIG_FILE)
 
 HUB_NAME = re.compile(r"[A-Za-z0-9_][\w.-]*(/[A-Za-z0-9_][\w.-]*)?", re.ASCII)
 
-MAX_SIZE = 65_536
-"""Of an adapter: no wider than the layers of the largest models."""
+NUMBERS = {
+    **dict.fromkeys((LoraTuning.peft_type, VeraTuning.peft_type), "r"),
+    BottleneckTuning.peft_type: "width",
+    **dict.fromkeys(PROMPT_TYPES, "num_virtual_tokens"),
+}
+"""Kind of an adapter -> what its config calls its rank or width, or the length of a soft prompt."""
+
+MAX_NUMBER = 65_536
+"""Of these: no rank is wider than the layers of the largest models."""
 
 TOKENIZER_FILES = ("tokenizer_config.json", "tokenizer.json", "chat_template.jinja")
 
@@ -109,16 +117,15 @@ def resolve_model(ref: ModelRef) -> ModelSource:
 def _resolve_adapter(ref: ModelRef, folder: Path) -> ModelSource:
     config = read_adapter_config(folder)
     kind = config.get("peft_type")
-    method = next((each for each in ADAPTER_TUNINGS if each.peft_type == kind), None)
-    size = None if method is None else method.size_field
-    if method is None or (size is not None and not isinstance(config.get(size), int)):
+    named = NUMBERS.get(str(kind))
+    if kind not in ADAPTER_TYPES or (named is not None and not isinstance(config.get(named), int)):
         raise UserError(
             f"{ref}: is an adapter of peft_type {kind}, and only {', '.join(ADAPTER_TYPES)} can be "
             f"trained further; merge it into its base first (peft's merge_and_unload) and give the result"
         )
-    if size is not None and not 1 <= config[size] <= MAX_SIZE:
+    if named is not None and not 1 <= config[named] <= MAX_NUMBER:
         raise UserError(
-            f"{folder / CONFIG_FILE}: {size} is {config[size]}, and must be a whole number from 1 to {MAX_SIZE:,}; "
+            f"{folder / CONFIG_FILE}: {named} is {config[named]}, and must be a whole number from 1 to {MAX_NUMBER:,}; "
             f"save the adapter again"
         )
     check_file(folder / WEIGHTS_FILE, ref.setting)

@@ -7,7 +7,7 @@ from pydantic import Field, model_validator
 
 from plumbob.configs.base import Dtype, ModelName, NumTokens, Settings
 from plumbob.configs.settings.tuning.adapters import LoraTuning
-from plumbob.configs.settings.tuning.any_tuning import AlignmentTuning, Tuning
+from plumbob.configs.settings.tuning.any_tuning import AlignmentTuning, Tuning, virtual_tokens
 from plumbob.configs.settings.tuning.quantization import Nf4Quantization, check_is_frozen
 from plumbob.configs.settings.tuning.weights import FullTuning
 
@@ -31,6 +31,7 @@ class ModelRef:
         trust_remote_code: run the Python code that comes with the model.
         dtype: of its weights.
         quantization: how those that stay frozen are kept in fewer bits; None keeps them in `dtype`.
+        num_virtual_tokens: of a soft prompt that is to be put on it.
     """
 
     name: str
@@ -38,6 +39,7 @@ class ModelRef:
     trust_remote_code: bool = False
     dtype: Dtype = "float32"
     quantization: Nf4Quantization | None = None
+    num_virtual_tokens: int = 0
 
     def __str__(self) -> str:
         return f"{self.setting}={self.name}"
@@ -103,7 +105,8 @@ class PolicySettings(NamedPolicySettings):
 
     @property
     def ref(self) -> ModelRef:
-        return replace(super().ref, quantization=self.quantization)
+        tokens = virtual_tokens(self.tuning)
+        return replace(super().ref, quantization=self.quantization, num_virtual_tokens=tokens)
 
     @model_validator(mode="after")
     def _check_quantization(self) -> Self:
@@ -155,6 +158,16 @@ class PipelinePolicySettings(NewOrNamedPolicySettings):
 
     sft_tuning: Tuning = FullTuning()
     tuning: AlignmentTuning = LoraTuning()
+
+    @property
+    def num_virtual_tokens(self) -> int:
+        """Of the longest soft prompt that one of its stages puts on it."""
+        return max(map(virtual_tokens, (self.sft_tuning, self.tuning)))
+
+    @property
+    def ref(self) -> ModelRef | NewLlamaSettings:
+        ref = super().ref
+        return replace(ref, num_virtual_tokens=self.num_virtual_tokens) if isinstance(ref, ModelRef) else ref
 
 
 class EvaluatedPolicySettings(NamedPolicySettings):

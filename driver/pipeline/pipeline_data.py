@@ -33,7 +33,7 @@ from plumbob.driver.pipeline.pipeline_files import Files, files_in, prompt_line,
 from plumbob.driver.pipeline.pipeline_rows import pipeline_rows
 from plumbob.models.from_scratch import EOS, NEW_POLICY, PAD, check_sizes
 from plumbob.models.loading import OpenedPolicy, open_policy
-from plumbob.models.tuning.adapter_support import check_given_kind, check_sharded, is_plain_lora
+from plumbob.models.tuning.adapter_support import check_given_kind, check_learner, is_plain_lora
 from plumbob.models.tuning.methods import method_of
 from plumbob.models.tuning.targets import check_served
 from plumbob.reward.open_scorer import check_reward, check_rows
@@ -83,7 +83,7 @@ def check_models(run: PipelineRun) -> OpenedPolicy | None:
         case NewLlamaSettings():
             opened = None
             _check_new_policy(run, policy)
-            positions, name = policy.max_positions, f"{policy.setting}.max_positions"
+            positions, name = policy.max_positions - run.policy.num_virtual_tokens, f"{policy.setting}.max_positions"
         case ModelRef():
             opened = _open_policy(run, policy)
             positions, name = opened.num_positions, str(policy)
@@ -111,7 +111,7 @@ def _check_new_policy(run: PipelineRun, spec: NewLlamaSettings) -> None:
     for setting, tuning in _tunings(run.policy):
         serving = adapter_serving(run.rollout, run.policy.dtype, (NEW_POLICY,), is_plain_lora(None, tuning))
         method_of(tuning).check_new(spec, setting, support_of(run.rollout.engine, serving))
-        check_sharded(f"the new {spec.setting}", None, tuning, run.learner)
+        check_learner(f"the new {spec.setting}", None, tuning, run.learner)
     block = {"pretrain.block_tokens": run.pretrain.block_tokens}
     check_limits(block, spec.max_positions, f"{spec.setting}.max_positions")
 
@@ -126,7 +126,7 @@ def _open_policy(run: PipelineRun, ref: ModelRef) -> OpenedPolicy:
         support = support_for(run.rollout, opened, tuning if is_published else None)
         check_given_kind(opened, tuning, setting)
         method_of(tuning).check(opened, setting, ("policy", "reference", "value"), support)
-        check_sharded(ref, opened.source.adapter, tuning, run.learner)
+        check_learner(ref, opened.source.adapter, tuning, run.learner)
     return opened
 
 

@@ -30,7 +30,12 @@ def sampler_spec(opened: OpenedPolicy, rollout: RolloutSettings, tuning: AnyTuni
     lora_rank = served_rank(opened.source, new_rank=0 if tuning is None else tuning.published_rank)
     quantization = opened.ref.quantization if rollout.quantised_base == "dequantised" else None
     return SamplerSpec(
-        model=replace(opened.ref, name=absolute(opened.source.base), quantization=quantization),
+        model=replace(
+            opened.ref,
+            name=absolute(opened.source.base),
+            quantization=quantization,
+            num_virtual_tokens=opened.num_virtual_tokens,
+        ),
         worker="",
         engine=rollout.engine,
         temperature=rollout.temperature,

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, get_args
 
 from plumbob.configs.settings.tuning.adapters import BottleneckActivation
+from plumbob.configs.settings.tuning.any_tuning import PROMPT_TYPES
 from plumbob.core.errors import UserError
 from plumbob.models.adapter import CONFIG_FILE, ModelRole
 from plumbob.models.loading import OpenedModel
@@ -181,11 +182,34 @@ _BOTTLENECK_FIELDS: Mapping[str, AdapterField] = {
     ),
 }
 
+_PROMPT_FIELDS: Mapping[str, AdapterField] = {
+    **{name: field for name, field in _OF_ANY.items() if name not in ("modules_to_save", "bias")},
+    "peft_type": AdapterField(WITH_PEFT, instead="train LoRA instead, which every sampler computes"),
+    "modules_to_save": AdapterField(NOBODY, instead="train the soft prompt again without it"),
+    "num_virtual_tokens": CARRIED,
+    "token_dim": CARRIED,
+    "num_attention_heads": CARRIED,
+    "num_layers": CARRIED,
+    "num_transformer_submodules": AdapterField(NOBODY, (1,), "give one that was trained as a language model's"),
+    # Where the vectors began, and what made them: the file has the vectors.
+    "prompt_tuning_init": CARRIED,
+    "prompt_tuning_init_text": CARRIED,
+    "tokenizer_name_or_path": CARRIED,
+    "tokenizer_kwargs": CARRIED,
+    "encoder_reparameterization_type": CARRIED,
+    "encoder_hidden_size": CARRIED,
+    "encoder_num_layers": CARRIED,
+    "encoder_dropout": CARRIED,
+    "prefix_projection": CARRIED,
+    "init_weights": CARRIED,
+}
+
 FIELDS_OF: Mapping[str, Mapping[str, AdapterField]] = {
     "LORA": FIELDS,
     "IA3": _IA3_FIELDS,
     "VERA": _VERA_FIELDS,
     "BOTTLENECK": _BOTTLENECK_FIELDS,
+    **dict.fromkeys(PROMPT_TYPES, _PROMPT_FIELDS),
 }
 """By PEFT's name of the adapter's kind."""
 

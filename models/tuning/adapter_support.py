@@ -7,6 +7,7 @@ from typing import Literal
 
 from plumbob.configs.settings.tuning.adapters import AdapterTuning, BottleneckTuning, LoraTuning
 from plumbob.configs.settings.tuning.any_tuning import AnyTuning, Tuning
+from plumbob.configs.settings.tuning.soft_prompts import PrefixTuning
 from plumbob.configs.settings.workers import LearnerSettings
 from plumbob.core.errors import UserError
 from plumbob.models.loading import OpenedModel
@@ -136,14 +137,24 @@ def check_architecture(opened: OpenedModel, support: AdapterSupport) -> None:
         )
 
 
-def check_sharded(what: object, adapter: Path | None, tuning: Tuning | None, learner: LearnerSettings) -> None:
-    """Raises UserError where ranks that share all weights would compute with what they have not gathered.
+def check_learner(what: object, adapter: Path | None, tuning: Tuning | None, learner: LearnerSettings) -> None:
+    """Raises UserError where learners would not compute with what is on a model: with what ranks that share all weights
+    have not gathered, or with a cache beside activations that are computed anew.
 
     Args:
         what: the setting that names the model.
         adapter: the folder of what is on it.
         tuning: what a full model is trained by; None where it is a frozen one.
     """
+    kind = tuning.peft_type if isinstance(tuning, AdapterTuning) else None
+    if adapter is not None:
+        kind = read_adapter_config(adapter).get("peft_type")
+    if learner.gradient_checkpointing and tuning is not None and kind == PrefixTuning.peft_type:
+        raise UserError(
+            f"learner.gradient_checkpointing=true: layers whose activations are computed anew keep no cache, which the "
+            f"prefix on {what} is in; set learner.gradient_checkpointing=false, or train another soft prompt "
+            f"(policy.tuning.kind=prompt-tuning)"
+        )
     if learner.zero_stage == 3 and not stands_beside(adapter, tuning):
         raise UserError(
             f"learner.zero_stage=3: ranks gather a layer's weights when the layer is called, and what is on {what} "

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Protocol, assert_never
 from plumbob.configs.settings.models import AlignedPolicySettings, NewLlamaSettings, PolicySettings
 from plumbob.configs.settings.tuning.adapters import BottleneckTuning, Ia3Tuning, LoraTuning, VeraTuning
 from plumbob.configs.settings.tuning.any_tuning import AnyTuning
+from plumbob.configs.settings.tuning.soft_prompts import PrefixTuning, PromptTuning, PTuning
 from plumbob.configs.settings.tuning.weights import FullTuning, SelectiveTuning
 from plumbob.configs.settings.workers import LearnerSettings
 from plumbob.core.errors import UserError
@@ -17,11 +18,12 @@ from plumbob.models.tuning.adapter_support import (
     WHAT_PEFT_LOADS,
     AdapterSupport,
     check_given_kind,
-    check_sharded,
+    check_learner,
     stands_beside,
 )
 from plumbob.models.tuning.lora import LoraMethod
 from plumbob.models.tuning.peft_methods.bottleneck import BottleneckMethod
+from plumbob.models.tuning.peft_methods.prompt_methods import PromptMethod
 from plumbob.models.tuning.peft_methods.vector_methods import Ia3Method, VeraMethod
 from plumbob.models.tuning.weights import WeightMethod
 
@@ -63,6 +65,8 @@ def method_of(tuning: AnyTuning) -> TuningMethod:
             return VeraMethod(tuning)
         case BottleneckTuning():
             return BottleneckMethod(tuning)
+        case PromptTuning() | PTuning() | PrefixTuning():
+            return PromptMethod(tuning)
         case _:
             assert_never(tuning)
 
@@ -82,7 +86,7 @@ def open_tunable(
     """
     opened = open_policy(policy.ref)
     check_tunable(opened, policy, roles, WHAT_PEFT_LOADS)
-    check_sharded(opened.ref, opened.source.adapter, policy.tuning, learner)
+    check_learner(opened.ref, opened.source.adapter, policy.tuning, learner)
     return opened
 
 
@@ -100,9 +104,9 @@ def check_tunable(
     check_given_kind(opened, policy.tuning, TUNING)
     method_of(policy.tuning).check(opened, TUNING, roles, support)
     quantization, adapter = opened.ref.quantization, opened.source.adapter
-    if quantization is not None and not stands_beside(adapter, None):
+    if quantization is not None and not (stands_beside(adapter, None) or opened.num_virtual_tokens):
         raise UserError(
-            f"policy.quantization.kind={quantization.kind} is for LoRA and bottleneck adapters, and "
+            f"policy.quantization.kind={quantization.kind} is for LoRA, bottleneck adapters and soft prompts, and "
             f"{opened.ref.setting}={adapter} is an adapter of another kind, which reads the weights' own numbers: "
             f"leave policy.quantization out"
         )

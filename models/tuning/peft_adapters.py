@@ -5,16 +5,24 @@ import re
 from collections.abc import Mapping
 from dataclasses import fields, replace
 from pathlib import Path
+from typing import Any
 
-from peft import PeftConfig, PeftModel, get_peft_model
+from peft import PeftConfig, get_peft_model
 from peft.utils import get_peft_model_state_dict, set_peft_model_state_dict
 from torch import Tensor, nn
 
 from plumbob.core.outside import from_outside
 from plumbob.models.adapter import CONFIG_FILE, SAVE_AGAIN, Adapter, load_adapter
+from plumbob.models.forward.soft_prompts import soft_prompts_of
 from plumbob.models.resolution import ModelSource
 from plumbob.models.tuning.bottleneck_layers import register_bottleneck
 from plumbob.models.tuning.fused_lora import fuse_lora
+from plumbob.models.tuning.prompt_encoders import (
+    encoder_parameter_names,
+    give_vectors,
+    published_vectors,
+    put_prompt,
+)
 from plumbob.models.tuning.starts.dora_starts import begin_dora
 from plumbob.models.tuning.starts.lora_starts import as_plain_lora
 
@@ -24,8 +32,16 @@ def without_dropout(config: PeftConfig) -> PeftConfig:
     return replace(config, **{each.name: 0.0 for each in fields(config) if each.name.endswith("dropout")})
 
 
-def add_adapters(base: nn.Module, config: PeftConfig, names: tuple[str, ...]) -> PeftModel:
-    """Put one freshly initialised adapter per name on `base`; the base's own parameters are frozen."""
+def add_adapters(base: nn.Module, config: PeftConfig, names: tuple[str, ...]) -> Any:
+    """Put one freshly initialised adapter per name on `base`; the base's own parameters are frozen.
+
+    Returns:
+        The PeftModel around it; of soft prompts the base itself, which reads the first.
+    """
+    if config.is_prompt_learning:
+        for name in names:
+            put_prompt(base, config, name).active = names[0]
+        return base
     model = get_peft_model(base, config, adapter_name=names[0])
     for name in names[1:]:
         model.add_adapter(name, config)
@@ -41,19 +57,25 @@ def config_of(source: ModelSource) -> PeftConfig:
     with from_outside(f"{source.adapter / CONFIG_FILE}: PEFT cannot read it", SAVE_AGAIN):
         config = PeftConfig.from_pretrained(str(source.adapter))
     config.base_model_name_or_path = source.base
+    if config.is_prompt_learning:  # What made the vectors is in no file.
+        config.inference_mode = True
     for name in ("init_lora_weights", "init_ia3_weights", "init_weights"):
         if getattr(config, name, None) is False:
             setattr(config, name, True)
     return config
 
 
-def copy_into(model: PeftModel, folder: Path, names: tuple[str, ...]) -> None:
+def copy_into(model: Any, folder: Path, names: tuple[str, ...]) -> None:
     """Give the named adapters the weights that lie in an adapter folder.
 
     Raises:
         ValueError: the folder's tensors do not fit the adapters.
     """
     saved = dict(load_adapter(folder).tensors)
+    if (prompts := soft_prompts_of(model)) is not None:
+        for name in names:
+            give_vectors(prompts, name, saved)
+        return
     for name in names:
         result = set_peft_model_state_dict(model, dict(saved), adapter_name=name)
         # Each once: what is tied to another has a second name, under which no file holds it.
@@ -64,8 +86,10 @@ def copy_into(model: PeftModel, folder: Path, names: tuple[str, ...]) -> None:
             )
 
 
-def adapter_parameter_names(model: PeftModel, adapter: str) -> frozenset[str]:
+def adapter_parameter_names(model: Any, adapter: str) -> frozenset[str]:
     """Of the parameters that PEFT made for this adapter."""
+    if soft_prompts_of(model) is not None:
+        return encoder_parameter_names(model, adapter)
     names = (name for name, _ in model.named_parameters())
     return frozenset(name for name in names if is_adapter_parameter(name, adapter, model.base_model.prefix))
 
@@ -82,23 +106,30 @@ def is_adapter_parameter(name: str, adapter: str, prefix: str) -> bool:
     )
 
 
-def published_adapter(model: PeftModel, adapter: str, base: str, full: Mapping[str, Tensor], version: int) -> Adapter:
+def published_adapter(model: Any, adapter: str, base: str, full: Mapping[str, Tensor], version: int) -> Adapter:
     """An adapter as others load it on the base as it is: under PEFT's saved names, with PEFT's config for inference.
 
     Args:
         base: folder or hub name that the config is to name.
         full: parameter name -> whole CPU tensor (not a ZeRO shard) of what is trained.
     """
+    prompts = soft_prompts_of(model)
+    if prompts is not None:
+        written = _for_inference(prompts.configs[adapter], base)
+        return Adapter(version, written, published_vectors(prompts, adapter, full))
     shared = {name: one.cpu() for name, one in model.named_buffers(remove_duplicate=False) if _is_shared(name, adapter)}
     tensors = get_peft_model_state_dict(
         model, state_dict=shared | dict(full), adapter_name=adapter, save_embedding_layers=False
     )
-    config = model.peft_config[adapter].to_dict()
-    config |= {"base_model_name_or_path": base, "inference_mode": True}
-    config = json.loads(
-        json.dumps(config, default=lambda value: sorted(value) if isinstance(value, set) else str(value))
+    return Adapter(version, *as_plain_lora(model, adapter, _for_inference(model.peft_config[adapter], base), tensors))
+
+
+def _for_inference(config: PeftConfig, base: str) -> Any:
+    """The config as JSON has it."""
+    content = config.to_dict() | {"base_model_name_or_path": base, "inference_mode": True}
+    return json.loads(
+        json.dumps(content, default=lambda value: sorted(value) if isinstance(value, set) else str(value))
     )
-    return Adapter(version, *as_plain_lora(model, adapter, config, tensors))
 
 
 def _is_shared(buffer: str, adapter: str) -> bool:

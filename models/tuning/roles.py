@@ -4,7 +4,7 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any, Literal
 
 import torch
-from peft import PeftConfig, PeftModel
+from peft import PeftConfig
 from torch import nn
 
 from plumbob.core.errors import UserError
@@ -18,6 +18,7 @@ from plumbob.models.tuning.peft_adapters import (
     copy_into,
     without_dropout,
 )
+from plumbob.models.tuning.prompt_encoders import begin_alike
 
 
 def policy_of_weights(
@@ -76,13 +77,16 @@ def adapted_policy(
     new_adapter: PeftConfig,
     roles: tuple[ModelRole, ...],
     seed: int,
-    begin: Callable[[PeftModel, tuple[str, ...]], None] | None = None,
+    begin: Callable[[Any, tuple[str, ...]], None] | None = None,
 ) -> PolicyModel:
     """One frozen base in several roles.
 
     From a full model, the policy is a new adapter, which changes nothing before the first update, and the reference is
     the base with adapters off. From an adapter, the policy begins as its copy and the reference is a frozen copy beside
     it; rank, scale and targets are then that adapter's. The critic is an adapter of its own with a linear head.
+
+    A new soft prompt does change what the base computes: the reference is then a frozen copy of how it began, and the
+    critic begins as another copy.
 
     A policy with a reference has no dropout, neither the base's nor the adapters': the log-probs that an update is
     compared with are made without, and would differ from it before it began.
@@ -99,9 +103,10 @@ def adapted_policy(
     base = load_causal_lm(opened, with_dropout=not has_reference)
     hidden_size = base.config.get_text_config().hidden_size
     named: dict[ModelRole, str | None] = {role: role for role in roles}
-    if source.adapter is None and has_reference:
-        named["reference"] = None
     config = new_adapter if source.adapter is None else config_of(source)
+    is_prompt = config.is_prompt_learning
+    if source.adapter is None and has_reference and not is_prompt:
+        named["reference"] = None
     if has_reference:
         config = without_dropout(config)
     torch.manual_seed(seed)
@@ -110,7 +115,10 @@ def adapted_policy(
     if source.adapter is None and begin is not None:
         begin(model, names)
     if source.adapter is not None:
-        copy_into(model, source.adapter, tuple(role for role in ("policy", "reference") if role in named))
+        copies = ("policy", "reference", "value") if is_prompt else ("policy", "reference")
+        copy_into(model, source.adapter, tuple(role for role in copies if role in named))
+    elif is_prompt:
+        begin_alike(model, names)
     head = new_value_head(hidden_size, torch.Generator().manual_seed(seed)) if "value" in named else None
     policy = PolicyModel(model, named, head)
     learnt = {name for group in trainable_groups(policy).values() for name in group}

@@ -13,9 +13,12 @@ from transformers.pytorch_utils import Conv1D
 from plumbob.configs.settings.models import NewLlamaSettings
 from plumbob.core.errors import UserError
 from plumbob.core.outside import from_outside
-from plumbob.models.adapter import SAVE_AGAIN, WEIGHTS_FILE, ModelRole
+from plumbob.models.adapter import CONFIG_FILE, PROMPT_VECTORS, SAVE_AGAIN, WEIGHTS_FILE, ModelRole
+from plumbob.models.forward.soft_prompts import PREFIX
 from plumbob.models.from_scratch import empty_llama
 from plumbob.models.loading import OpenedPolicy
+from plumbob.models.resolution import BASE_KEY, read_adapter_config
+from plumbob.models.sizes.config_sizes import sizes_of
 from plumbob.models.tuning.adapter_fields import check_adapter
 from plumbob.models.tuning.adapter_support import (
     WHAT_PEFT_LOADS,
@@ -116,6 +119,9 @@ def check_served(opened: OpenedPolicy, support: AdapterSupport, roles: tuple[Mod
 
 def _check_adapted(opened: OpenedPolicy, adapter: Path, support: AdapterSupport) -> None:
     """The modules that an adapter holds tensors for."""
+    if opened.num_virtual_tokens:
+        _check_vectors(opened, adapter)
+        return
     model, base = opened.empty(AutoModelForCausalLM), opened.source.base
     modules = dict(model.named_modules())
     found = {name: [name] if name in modules else [] for name in _adapted(adapter, support)}
@@ -123,6 +129,23 @@ def _check_adapted(opened: OpenedPolicy, adapter: Path, support: AdapterSupport)
     unusable = {} if support == WHAT_PEFT_LOADS else _unusable(model, support)
     fix = f"an adapter on {base} may hold {_possible(model, _unusable(model, support))}"
     _refuse(found, unusable, f"{opened.ref.setting}={adapter}", base, fix, support)
+
+
+def _check_vectors(opened: OpenedPolicy, adapter: Path) -> None:
+    """Of a soft prompt. Raises UserError when its vectors are not those that the base reads."""
+    file, base, config = adapter / WEIGHTS_FILE, opened.source.base, read_adapter_config(adapter)
+    with from_outside(f"{file}: cannot be read", SAVE_AGAIN), safe_open(file, framework="pt") as tensors:
+        found = {name: list(tensors.get_slice(name).get_shape()) for name in tensors.keys()}  # noqa: SIM118
+    model = opened.empty(AutoModelForCausalLM)
+    sizes = sizes_of(model)
+    is_prefix = config["peft_type"] == PREFIX
+    width = 2 * sizes.num_layers * sizes.kv_size if is_prefix else model.get_input_embeddings().weight.shape[1]
+    expected = {PROMPT_VECTORS: [opened.num_virtual_tokens, width]}
+    if found != expected:
+        raise UserError(
+            f"{opened.ref}: a soft prompt of its config on {base} is {expected}, and {file} has {found}; write the "
+            f"base that it was trained on into {BASE_KEY} of {adapter / CONFIG_FILE}, or {SAVE_AGAIN}"
+        )
 
 
 def check_named_modules(

@@ -45,7 +45,8 @@ class Walk:
     Attributes:
         losses: of each pass before and after training.
         start_gap: largest difference of the policy's log-probs to its reference's before the first step.
-        base_gap: the same of the reference, after training, to plain transformers' of the base.
+        base_gap: the same of the reference, after training, to plain transformers' of the base; where a new adapter is
+            not the base, to plain PEFT's of the policy as it began.
         reference_moved: whether training changed a bit of what the reference says.
         unmoved: parameters that were to be trained, and did not change.
         moved_too: parameters and buffers that were not, and did.
@@ -78,6 +79,8 @@ def walk(stage: str, tuning: dict[str, Any], learning_rate: float, base: str, fo
     began = response(model, "policy")
     reference = response(model, "reference") if has_reference else began
     everything = _everything(model)
+    (folder / "start").mkdir()
+    learner.export(folder / "start")
     batch = _batch_of(stage, learner, run)
     before = _losses(learner, batch)
     _train(learner, batch, 0, SAVED_AFTER)
@@ -90,7 +93,11 @@ def walk(stage: str, tuning: dict[str, Any], learning_rate: float, base: str, fo
     (folder / "policy").mkdir()
     learner.export(folder / "policy")
     plain_base = AutoModelForCausalLM.from_pretrained(base)
-    base_gap = _gap(response(model, "reference"), plain(plain_base)) if has_reference else 0.0
+    base_gap = 0.0
+    if has_reference:
+        is_base = model.adapters["reference"] is None
+        start = plain_base if is_base else PeftModel.from_pretrained(plain_base, str(folder / "start"))
+        base_gap = _gap(response(model, "reference"), plain(start))
     reference_moved = has_reference and not torch.equal(response(model, "reference"), reference)
     exported = plain(PeftModel.from_pretrained(plain_base, str(folder / "policy")))
     resumed = build_learner(run, this_rank())

@@ -23,8 +23,9 @@ def response(model: PolicyModel, role: ModelRole) -> Tensor:
 
 
 def plain(model: Any) -> Tensor:
-    """The same log-probs with nothing of ours: log softmax of the logits over the temperature."""
+    """The same log-probs with nothing of ours: log softmax of the logits over the temperature, those of a soft prompt's
+    virtual tokens left out."""
     with torch.no_grad():
-        logprobs = torch.log_softmax(model.eval()(input_ids=IDS).logits[:, :-1] / TEMPERATURE, dim=-1)
+        logprobs = torch.log_softmax(model.eval()(input_ids=IDS).logits[:, -IDS.shape[1] : -1] / TEMPERATURE, dim=-1)
     chosen = logprobs.gather(-1, IDS[:, 1:, None])[..., 0]
     return torch.where(ACTIONS, torch.nn.functional.pad(chosen, (1, 0)), 0.0)

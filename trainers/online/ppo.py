@@ -17,7 +17,7 @@ from plumbob.data.splitting import hold_out
 from plumbob.data.texts.chat import Render, chat_renderer
 from plumbob.models.adapter import ModelRole
 from plumbob.models.loading import OpenedPolicy, open_policy
-from plumbob.models.tuning.adapter_support import check_sharded
+from plumbob.models.tuning.adapter_support import check_learner
 from plumbob.models.tuning.methods import check_tunable
 from plumbob.reward.open_scorer import check_rows
 from plumbob.reward.reward_models.reward_prompts import RewardPrompts
@@ -73,7 +73,7 @@ def open_sampled_policy(run: PpoRun) -> OpenedPolicy:
     opened = open_policy(run.policy.ref)
     support = support_for(run.rollout, opened, run.policy.tuning)
     check_tunable(opened, run.policy, roles_of(run.ppo.estimator), support)
-    check_sharded(opened.ref, opened.source.adapter, run.policy.tuning, run.learner)
+    check_learner(opened.ref, opened.source.adapter, run.policy.tuning, run.learner)
     return opened
 
 

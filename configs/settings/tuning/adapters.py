@@ -32,8 +32,6 @@ class AdapterTuning(Settings):
 
     peft_type: ClassVar[str]
     """What PEFT calls adapters of this kind."""
-    size_field: ClassVar[str | None] = None
-    """Of PEFT's config: their rank, width or length, where they have one."""
 
     @property
     def is_plain_lora(self) -> bool:
@@ -60,7 +58,6 @@ class LoraTuning(AdapterTuning):
     """Low-rank adapters (Hu et al. 2021, arXiv 2106.09685)."""
 
     peft_type = "LORA"
-    size_field = "r"
 
     kind: Literal["lora"] = "lora"
     rank: LoraRank = 8
@@ -125,7 +122,6 @@ class VeraTuning(AdapterTuning):
     """Two vectors a target, around random matrices that all share: VeRA (Kopiczko et al. 2024, arXiv 2310.11454)."""
 
     peft_type = "VERA"
-    size_field = "r"
 
     kind: Literal["vera"] = "vera"
     rank: LoraRank = 256
@@ -142,7 +138,6 @@ class BottleneckTuning(AdapterTuning):
     """Two small layers behind each block, h + W_up f(W_down h), of which W_up begins at zero."""
 
     peft_type = "BOTTLENECK"
-    size_field = "width"
 
     kind: Literal["bottleneck"] = "bottleneck"
     placement: Literal["houlsby", "pfeiffer"] = "houlsby"

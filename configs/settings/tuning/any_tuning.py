@@ -11,14 +11,19 @@ from plumbob.configs.settings.tuning.adapters import (
     LoraTuning,
     VeraTuning,
 )
+from plumbob.configs.settings.tuning.soft_prompts import PrefixTuning, PromptTuning, PTuning, SoftPromptTuning
 from plumbob.configs.settings.tuning.weights import FullTuning, SelectiveTuning
 
-AnyAdapterTuning = LoraTuning | Ia3Tuning | VeraTuning | BottleneckTuning
+AnyPromptTuning = PromptTuning | PTuning | PrefixTuning
+AnyAdapterTuning = LoraTuning | Ia3Tuning | VeraTuning | BottleneckTuning | AnyPromptTuning
 AnyTuning = FullTuning | SelectiveTuning | AnyAdapterTuning
 
 NOT_THERE = {
     "adalora": "it drops ranks by scores of each number that are kept from step to step, which no checkpoint keeps: a "
-    "resumed run would be another; set policy.tuning.kind=lora, and single modules' ranks in policy.tuning.rank_pattern"
+    "resumed run would be another; set policy.tuning.kind=lora, and single modules' ranks in "
+    "policy.tuning.rank_pattern",
+    "multitask-prompt-tuning": "it reads another prompt for each task, and the rows of a run name none; train a "
+    "policy.tuning.kind=prompt-tuning for each task, on one base",
 }
 """Methods of PEFT's that people ask for -> why they are not here, and what to use instead."""
 
@@ -32,13 +37,11 @@ def _refuse_absent(given: Any) -> Any:
 
 Tuning = Annotated[AnyTuning, Field(discriminator="kind"), BeforeValidator(_refuse_absent)]
 
-ADAPTER_TUNINGS: tuple[type[AdapterTuning], ...] = tuple(
-    kind for kind in get_args(AnyTuning) if issubclass(kind, AdapterTuning)
-)
-"""Methods whose adapters can be trained further and sampled from."""
+ADAPTER_TYPES = tuple(kind.peft_type for kind in get_args(AnyTuning) if issubclass(kind, AdapterTuning))
+"""PEFT's names of the adapters that can be trained further and sampled from."""
 
-ADAPTER_TYPES = tuple(kind.peft_type for kind in ADAPTER_TUNINGS)
-"""PEFT's names of them."""
+PROMPT_TYPES = tuple(kind.peft_type for kind in get_args(AnyPromptTuning))
+"""Of them, those that are soft prompts."""
 
 
 def refuse_dropout(tuning: AnyTuning) -> AnyTuning:
@@ -66,3 +69,8 @@ AlignmentTuning = Annotated[
     AfterValidator(refuse_dropout),
     AfterValidator(refuse_inexact_start),
 ]
+
+
+def virtual_tokens(tuning: AnyTuning) -> int:
+    """Positions that its soft prompt takes of those that the model has for a text; 0 of other methods."""
+    return tuning.num_virtual_tokens if isinstance(tuning, SoftPromptTuning) else 0

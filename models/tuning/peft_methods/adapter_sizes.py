@@ -5,6 +5,8 @@ from typing import Any, assert_never
 
 from plumbob.configs.settings.tuning.adapters import FROM_WEIGHTS, BottleneckTuning, Ia3Tuning, LoraTuning, VeraTuning
 from plumbob.configs.settings.tuning.any_tuning import AnyAdapterTuning
+from plumbob.configs.settings.tuning.soft_prompts import PrefixTuning, PromptTuning, PTuning
+from plumbob.models.sizes.config_sizes import ModelSizes, sizes_of
 from plumbob.models.tuning.peft_methods.bottleneck import block_ends
 from plumbob.models.tuning.peft_methods.vector_methods import scaled_modules
 from plumbob.models.tuning.targets import is_named, num_inputs, num_outputs, target_modules
@@ -42,6 +44,12 @@ def new_adapter_size(model: Any, tuning: AnyAdapterTuning) -> AdapterSize:
         case BottleneckTuning():
             ends = target_modules(model, block_ends(model, tuning) or ())
             return AdapterSize(sum(_of_bottleneck(num_outputs(one), tuning.width) for one in ends.values()))
+        case PromptTuning():
+            return AdapterSize(tuning.num_virtual_tokens * sizes_of(model).hidden_size)
+        case PTuning():
+            return AdapterSize(_of_prompt_encoder(tuning, sizes_of(model).hidden_size))
+        case PrefixTuning():
+            return AdapterSize(_of_prefix(tuning, sizes_of(model)))
         case _:
             assert_never(tuning)
 
@@ -59,3 +67,28 @@ def _of_lora(model: Any, tuning: LoraTuning) -> AdapterSize:
         halves += rank * (num_inputs(module) + num_outputs(module))
         lengths += num_outputs(module) if tuning.use_dora else 0
     return AdapterSize(halves + lengths, num_start=halves if tuning.init in FROM_WEIGHTS else 0)
+
+
+def _of_prompt_encoder(tuning: PTuning, width: int) -> int:
+    """The vectors, and a network on them of which only they are kept in the end."""
+    hidden = tuning.hidden_size or width
+    vectors = tuning.num_virtual_tokens * width
+    if tuning.encoder == "mlp":
+        return vectors + _layer(width, hidden) + _layer(hidden, hidden) + _layer(hidden, width)
+    # Each layer of an LSTM has four gates a direction, with two biases each; the second layer reads both directions.
+    lstm = sum(2 * 4 * hidden * (inputs + hidden + 2) for inputs in (width, 2 * hidden))
+    return vectors + lstm + _layer(2 * hidden, 2 * hidden) + _layer(2 * hidden, width)
+
+
+def _of_prefix(tuning: PrefixTuning, sizes: ModelSizes) -> int:
+    """Keys and values of each layer, or what they are made by."""
+    outputs = 2 * sizes.num_layers * sizes.kv_size
+    if not tuning.projection:
+        return tuning.num_virtual_tokens * outputs
+    hidden = tuning.hidden_size or sizes.kv_size
+    return tuning.num_virtual_tokens * sizes.kv_size + _layer(sizes.kv_size, hidden) + _layer(hidden, outputs)
+
+
+def _layer(inputs: int, outputs: int) -> int:
+    """A linear one, with its bias."""
+    return (inputs + 1) * outputs

@@ -216,10 +216,10 @@ def test_encoders_that_keep_positions_for_padding(config: Any, positions: int, t
         model(input_ids=torch.full((1, positions + 1), 5))
 
 
-@pytest.mark.parametrize("change", [{"peft_type": "PREFIX_TUNING"}, {"r": None}])
+@pytest.mark.parametrize("change", [{"peft_type": "LOHA"}, {"r": None}])
 def test_an_adapter_that_is_no_lora(adapter_folder: Path, change: dict[str, Any]) -> None:
     edit(adapter_folder / "adapter_config.json", **change)
-    with pytest.raises(UserError, match=r"policy\.model=.*peft_type (PREFIX_TUNING|LORA), .*merge_and_unload"):
+    with pytest.raises(UserError, match=r"policy\.model=.*peft_type (LOHA|LORA), .*merge_and_unload"):
         resolve_model(policy_ref(str(adapter_folder)))
 
 

@@ -16,6 +16,9 @@ METHODS: dict[str, tuple[dict[str, Any], tuple[int, ...]]] = {
     "ia3": ({"kind": "ia3"}, (2,)),
     "vera": ({"kind": "vera", "rank": 5}, (2,)),
     "bottleneck": ({"kind": "bottleneck", "width": 5}, (2, 3)),
+    "prompt-tuning": ({"kind": "prompt-tuning", "num_virtual_tokens": 3}, (0, 2)),
+    "p-tuning": ({"kind": "p-tuning", "num_virtual_tokens": 3, "hidden_size": 8, "encoder": "lstm"}, (2,)),
+    "prefix-tuning": ({"kind": "prefix-tuning", "num_virtual_tokens": 3, "init": "gaussian"}, (2,)),
 }
 """Name -> settings, and the ZeRO stages that take it."""
 

@@ -42,6 +42,18 @@ METHODS: dict[str, tuple[dict[str, Any], float]] = {
         {"kind": "bottleneck", "placement": "pfeiffer", "width": 8, "activation": "relu"},
         1e-2,
     ),
+    "prompt tuning": ({"kind": "prompt-tuning", "num_virtual_tokens": 5}, 3e-2),
+    "prompt tuning, from a text": (
+        {"kind": "prompt-tuning", "num_virtual_tokens": 4, "init": "text", "init_text": "the car has"},
+        3e-2,
+    ),
+    "p-tuning": ({"kind": "p-tuning", "num_virtual_tokens": 5, "hidden_size": 16}, 1e-2),
+    "p-tuning, LSTM": ({"kind": "p-tuning", "num_virtual_tokens": 5, "hidden_size": 16, "encoder": "lstm"}, 1e-2),
+    "prefix tuning": ({"kind": "prefix-tuning", "num_virtual_tokens": 5}, 3e-2),
+    "prefix tuning, projected": (
+        {"kind": "prefix-tuning", "num_virtual_tokens": 5, "projection": True, "hidden_size": 16},
+        1e-2,
+    ),
 }
 """Name -> settings and a learning rate that shows in a few steps."""
 

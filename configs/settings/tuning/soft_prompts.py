@@ -1,0 +1,74 @@
+"""Methods that train vectors which a frozen model reads before every text, as if they were tokens."""
+
+from typing import Annotated, Literal, Self
+
+from pydantic import Field, model_validator
+
+from plumbob.configs.settings.tuning.adapters import AdapterTuning
+
+EncoderWidth = Annotated[int, Field(gt=0, le=1_000_000)]
+
+
+class SoftPromptTuning(AdapterTuning):
+    """The policy differs from its base before the first update: a stage's reference is the soft prompt as it began."""
+
+    num_virtual_tokens: Annotated[int, Field(gt=0, le=65_536)] = 20
+    """Vectors. Each takes one of the positions that the model has for a text."""
+
+
+class PromptTuning(SoftPromptTuning):
+    """A vector before each text for each virtual token (Lester et al. 2021, arXiv 2104.08691)."""
+
+    peft_type = "PROMPT_TUNING"
+
+    kind: Literal["prompt-tuning"] = "prompt-tuning"
+    init: Literal["vocabulary", "text", "gaussian"] = "vocabulary"
+    """Where the vectors begin: at the embeddings of tokens drawn at random, at those of `init_text`, or at random."""
+    init_text: Annotated[str, Field(min_length=1, max_length=100_000, pattern=r"\S")] | None = None
+    """For `init: text`: its tokens are repeated, or cut, to `num_virtual_tokens`."""
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        if (self.init == "text") != (self.init_text is not None):
+            raise ValueError(
+                f"policy.tuning.init={self.init} and policy.tuning.init_text go together with init=text alone: give "
+                f"init_text with it, and leave it out otherwise"
+            )
+        return self
+
+
+class PTuning(SoftPromptTuning):
+    """The vectors are what a small network makes of trained ones, which learns faster (Liu et al. 2021, arXiv
+    2103.10385). What is exported are the vectors, without the network."""
+
+    peft_type = "P_TUNING"
+
+    kind: Literal["p-tuning"] = "p-tuning"
+    encoder: Literal["mlp", "lstm"] = "mlp"
+    """Three layers, or a bidirectional LSTM of two and two layers after it."""
+    hidden_size: EncoderWidth | None = None
+    """Width inside the network; None takes the model's."""
+
+
+class PrefixTuning(SoftPromptTuning):
+    """Keys and values of each virtual token in every layer (Li and Liang 2021, arXiv 2101.00190)."""
+
+    peft_type = "PREFIX_TUNING"
+
+    kind: Literal["prefix-tuning"] = "prefix-tuning"
+    init: Literal["zero", "gaussian"] = "zero"
+    """Where keys and values begin. Those at zero draw attention to themselves and add nothing; those at random, with a
+    variance of 1, drown a model whose own are smaller."""
+    projection: bool = False
+    """Train a small network that makes them of one vector for each virtual token. Exported are keys and values."""
+    hidden_size: EncoderWidth | None = None
+    """Width inside that network; None takes that of a layer's keys."""
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        if self.hidden_size is not None and not self.projection:
+            raise ValueError(
+                "policy.tuning.hidden_size is of the network that policy.tuning.projection=true trains: set that, or "
+                "leave hidden_size out"
+            )
+        return self
