@@ -43,20 +43,20 @@ from plumbob.configs.settings.joint_checks import (
 )
 from plumbob.configs.settings.models import (
     AlignedPolicySettings,
+    EncoderSettings,
     EvaluatedPolicySettings,
     ModelRef,
     PipelinePolicySettings,
     PolicyBaseSettings,
     PolicySettings,
     PretrainedPolicySettings,
+    RewardEncoderSettings,
     TeacherSettings,
 )
 from plumbob.configs.settings.offline_objectives import BradleyTerry
 from plumbob.configs.settings.rewards import (
-    EncoderSettings,
     JudgeSettings,
     PipelineScorerSettings,
-    RewardEncoderSettings,
     ScorerSettings,
 )
 from plumbob.configs.settings.training import (

@@ -27,13 +27,14 @@ from plumbob.configs.settings.data import (
 )
 from plumbob.configs.settings.models import (
     AlignedPolicySettings,
+    EncoderSettings,
     EvaluatedPolicySettings,
     NewBertSettings,
     NewLlamaSettings,
     PolicySettings,
     PretrainedPolicySettings,
+    RewardEncoderSettings,
 )
-from plumbob.configs.settings.rewards import EncoderSettings, RewardEncoderSettings
 from plumbob.configs.settings.training import CalibrationSettings
 from plumbob.configs.settings.tuning.weights import WeightTuning
 from plumbob.configs.settings.workers import LearnerRankSettings
