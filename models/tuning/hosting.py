@@ -10,7 +10,7 @@ from torch import Tensor
 
 from plumbob.models.adapter import PROMPT_VECTORS, Adapter
 from plumbob.models.forward.soft_prompts import soft_prompts_of
-from plumbob.models.tuning.bottleneck_layers import register_bottleneck
+from plumbob.models.tuning.layers.bottleneck_layers import register_bottleneck
 from plumbob.models.tuning.prompt_encoders import give_vectors, put_prompt
 
 _WRAPPED = re.compile(r"^base_model\.model\.|\.base_layer(?=\.)|\.original_module(?=\.)")

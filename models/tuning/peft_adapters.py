@@ -15,8 +15,8 @@ from plumbob.core.outside import from_outside
 from plumbob.models.adapter import CONFIG_FILE, SAVE_AGAIN, Adapter, load_adapter
 from plumbob.models.forward.soft_prompts import soft_prompts_of
 from plumbob.models.resolution import ModelSource
-from plumbob.models.tuning.bottleneck_layers import register_bottleneck
-from plumbob.models.tuning.fused_lora import fuse_lora
+from plumbob.models.tuning.layers.bottleneck_layers import register_bottleneck
+from plumbob.models.tuning.layers.fused_lora import fuse_lora
 from plumbob.models.tuning.prompt_encoders import (
     encoder_parameter_names,
     give_vectors,

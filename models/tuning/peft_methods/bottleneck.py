@@ -69,7 +69,7 @@ class BottleneckMethod:
             )
 
     def policy(self, opened: OpenedPolicy, roles: tuple[ModelRole, ...], seed: int) -> "PolicyModel":
-        from plumbob.models.tuning.bottleneck_layers import BottleneckConfig, register_bottleneck
+        from plumbob.models.tuning.layers.bottleneck_layers import BottleneckConfig, register_bottleneck
         from plumbob.models.tuning.roles import adapted_policy
 
         register_bottleneck()

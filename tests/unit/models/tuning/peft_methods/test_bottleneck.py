@@ -19,7 +19,7 @@ from plumbob.models.adapter import CONFIG_FILE, ModelRole
 from plumbob.models.policy import PolicyModel
 from plumbob.models.tuning.adapter_fields import FIELDS_OF
 from plumbob.models.tuning.adapter_support import WHAT_PEFT_LOADS
-from plumbob.models.tuning.bottleneck_layers import BottleneckConfig, register_bottleneck
+from plumbob.models.tuning.layers.bottleneck_layers import BottleneckConfig, register_bottleneck
 from plumbob.models.tuning.methods import method_of, open_tunable
 from plumbob.models.tuning.peft_methods.adapter_sizes import AdapterSize, new_adapter_size
 from plumbob.models.tuning.peft_methods.bottleneck import block_ends
