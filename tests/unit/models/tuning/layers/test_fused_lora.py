@@ -10,7 +10,7 @@ from peft.tuners import lora
 from torch import Tensor, nn
 
 from plumbob.models.adapter_switch import activate
-from plumbob.models.tuning import fused_lora
+from plumbob.models.tuning.layers import fused_lora
 from plumbob.models.tuning.layers.fused_lora import FusedLoraLinear, fuse_lora
 
 
