@@ -23,6 +23,7 @@ from plumbob.configs.settings.data import (
     TokenizedPairDataSettings,
 )
 from plumbob.configs.settings.joint_checks import (
+    check_critic,
     check_divides,
     check_environment,
     check_feedback_kind,
@@ -110,6 +111,8 @@ class TrainingRun(Run):
                 check_divides(f"{name}.batch_size", settings.batch_size, self.learner)
             elif isinstance(settings, PolicyBaseSettings):
                 check_float32_copy(settings, self.learner)
+                if isinstance(settings, PolicySettings) and not self.samples_for_updates:
+                    check_critic(settings.tuning)
         return self
 
 
@@ -217,6 +220,7 @@ class PpoRun(TrainingRun):
         check_parts(self.ppo, self.reward)
         check_environment(self.rollout, self.reward)
         check_environment(self.rollout, self.judge)
+        check_critic(self.policy.tuning, estimator=self.ppo.estimator)
         check_published(self.policy.tuning, self.rollout)
         check_quantised_base(self.policy, self.rollout, self.ppo)
         return self
@@ -308,6 +312,8 @@ class PipelineRun(TrainingRun):
         check_no_environment(self.rollout, self.kind)
         check_second_judge(self.ppo, self.data.toy is not None)
         check_published(self.policy.tuning, self.rollout)
+        check_critic(self.policy.sft_tuning, "policy.sft_tuning")
+        check_critic(self.policy.tuning, estimator=self.ppo.estimator)
         check_handed_on(self.policy.sft_tuning, self.policy.tuning)
         return self
 

@@ -143,8 +143,7 @@ def tiny_learner(case: LearnerCase, ppo: PpoSettings = PPO, passes: tuple[Pass[A
     tuning = case.tuning or LoraTuning(rank=case.lora_rank, alpha=2.0 * case.lora_rank)
     critic = ppo.estimator if isinstance(ppo.estimator, Gae) else None
     roles = ROLES if critic else ROLES[:2]
-    opened = opened_policy(case.folder, quantization=case.quantization)
-    opened = replace(opened, ref=replace(opened.ref, dtype=case.dtype))
+    opened = opened_policy(case.folder, quantization=case.quantization, dtype=case.dtype)
     model = method_of(tuning).policy(opened, roles, case.seed)
     _randomise(model, case)
     add_teachers(model, [opened_policy(folder) for folder in case.teachers])

@@ -4,12 +4,18 @@ from typing import Annotated, Any, get_args
 
 from pydantic import AfterValidator, BeforeValidator, Field
 
-from plumbob.configs.settings.tuning.adapters import AdapterTuning, Ia3Tuning, LoraTuning, VeraTuning
+from plumbob.configs.settings.tuning.adapters import (
+    AdapterTuning,
+    BottleneckTuning,
+    Ia3Tuning,
+    LoraTuning,
+    VeraTuning,
+)
 from plumbob.configs.settings.tuning.soft_prompts import PrefixTuning, PromptTuning, PTuning, SoftPromptTuning
 from plumbob.configs.settings.tuning.weights import FullTuning, SelectiveTuning
 
 AnyPromptTuning = PromptTuning | PTuning | PrefixTuning
-AnyAdapterTuning = LoraTuning | Ia3Tuning | VeraTuning | AnyPromptTuning
+AnyAdapterTuning = LoraTuning | Ia3Tuning | VeraTuning | BottleneckTuning | AnyPromptTuning
 AnyTuning = FullTuning | SelectiveTuning | AnyAdapterTuning
 
 NOT_THERE = {
