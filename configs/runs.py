@@ -36,6 +36,7 @@ from plumbob.configs.settings.joint_checks import (
     check_quantised_base,
     check_rewarded,
     check_second_judge,
+    check_tasks,
     check_teachers,
     has_environment_part,
     without_clip_of_parts,
@@ -134,6 +135,11 @@ class SftRun(TrainingRun):
     sft: SftSettings = SftSettings()
     retention: RetentionSettings | None = None
     replay: ReplaySettings | None = None
+
+    @model_validator(mode="after")
+    def _check_tasks(self) -> Self:
+        check_tasks(self.policy.tuning, self.retention, self.replay)
+        return self
 
 
 class RewardRun(TrainingRun):
