@@ -105,9 +105,11 @@ class SoftPrompts(nn.Module):
         return begun
 
 
-def soft_prompts_of(model: nn.Module) -> SoftPrompts | None:
-    """What was put on the model; None where nothing was."""
-    return next((module for module in model.modules() if isinstance(module, SoftPrompts)), None)
+def soft_prompts_of(model: Any) -> SoftPrompts | None:
+    """What was put on a transformers model, whatever PEFT has around it; None where nothing was."""
+    base = getattr(model, "get_base_model", lambda: model)()
+    found = getattr(base, "soft_prompts", None)
+    return found if isinstance(found, SoftPrompts) else None
 
 
 def let_read_prompts(causal_lm: Any) -> SoftPrompts:
