@@ -196,8 +196,9 @@ class PolicyModel(nn.Module):
     def shares_prompts(self) -> bool:
         """Whether rows with the same prompt are computed together.
 
-        Not where each task has a soft prompt of its own. Not where activations are computed anew (gradient checkpointing): they leave no keys and values to read. Nor
-        where ranks share the weights (ZeRO-3), which all gather for each pass: one that shares makes two.
+        Not where activations are computed anew (gradient checkpointing): they leave no keys and values to read. Nor
+        where ranks share the weights (ZeRO-3), which all gather for each pass: one that shares makes two. Nor where each
+        task has a soft prompt of its own before it.
         """
         prompts = soft_prompts_of(self.causal_lm)
         if prompts is not None and prompts.has_tasks:

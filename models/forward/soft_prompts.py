@@ -31,6 +31,7 @@ class SoftPrompts(nn.Module):
         encoders: name -> what gives a soft prompt's vectors; a module of PEFT's.
         configs: name -> PEFT's config of it.
         active: name of the one that is read; that of none stands for none.
+        task_names: of those tasks.
         tasks: int64 [B], the task of each row of the next forward, for those that have several; None is the first for all.
     """
 
@@ -40,6 +41,7 @@ class SoftPrompts(nn.Module):
         self.configs: dict[str, Any] = {}
         self.active: str | None = None
         self.tasks: Tensor | None = None
+        self.task_names: tuple[str, ...] = ()
 
     @property
     def has_tasks(self) -> bool:
