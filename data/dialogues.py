@@ -139,5 +139,6 @@ def check_tasks_have_rows(tuning: AnyTuning, sequences: Sequence[TokenSequence])
     absent = [name for number, name in enumerate(tuning.tasks) if number not in present]
     if absent:
         raise UserError(
-            f"policy.tuning.tasks: no demonstration that is learnt is of {', '.join(absent)}: take that out, or give some"
+            f"policy.tuning.tasks: no demonstration that is learnt is of {", ".join(absent)}: take that out, or "
+            f"give some"
         )

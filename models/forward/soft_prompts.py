@@ -32,7 +32,7 @@ class SoftPrompts(nn.Module):
         configs: name -> PEFT's config of it.
         active: name of the one that is read; that of none stands for none.
         task_names: of those tasks.
-        tasks: int64 [B], the task of each row of the next forward, for those that have several; None is the first for all.
+        tasks: int64 [B], the task of each row of the next forward, for those that have several; None is the first.
     """
 
     def __init__(self) -> None:

@@ -102,6 +102,6 @@ def check_tunable(
     if quantization is not None and not (is_plain_lora(adapter, None) or opened.num_virtual_tokens):
         raise UserError(
             f"policy.quantization.kind={quantization.kind} is for LoRA and soft prompts, and "
-            f"{opened.ref.setting}={adapter} is an adapter of another kind, which reads the weights' own numbers: leave "
-            f"policy.quantization out"
+            f"{opened.ref.setting}={adapter} is an adapter of another kind, which reads the weights' own numbers: "
+            f"leave policy.quantization out"
         )

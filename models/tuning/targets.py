@@ -135,7 +135,7 @@ def _check_vectors(opened: OpenedPolicy, adapter: Path) -> None:
     """Of a soft prompt. Raises UserError when its vectors are not those that the base reads."""
     file, base, config = adapter / WEIGHTS_FILE, opened.source.base, read_adapter_config(adapter)
     with from_outside(f"{file}: cannot be read", SAVE_AGAIN), safe_open(file, framework="pt") as tensors:
-        found = {name: list(tensors.get_slice(name).get_shape()) for name in tensors.keys()}  # noqa: SIM118 - no mapping
+        found = {name: list(tensors.get_slice(name).get_shape()) for name in tensors.keys()}  # noqa: SIM118
     model = opened.empty(AutoModelForCausalLM)
     sizes = sizes_of(model)
     is_prefix = config["peft_type"] == PREFIX
@@ -143,8 +143,8 @@ def _check_vectors(opened: OpenedPolicy, adapter: Path) -> None:
     expected = {PROMPT_VECTORS: [opened.num_virtual_tokens, width]}
     if found != expected:
         raise UserError(
-            f"{opened.ref}: a soft prompt of its config on {base} is {expected}, and {file} has {found}; write the base "
-            f"that it was trained on into {BASE_KEY} of {adapter / CONFIG_FILE}, or {SAVE_AGAIN}"
+            f"{opened.ref}: a soft prompt of its config on {base} is {expected}, and {file} has {found}; write the "
+            f"base that it was trained on into {BASE_KEY} of {adapter / CONFIG_FILE}, or {SAVE_AGAIN}"
         )
 
 

@@ -21,7 +21,7 @@ AnyTuning = FullTuning | SelectiveTuning | AnyAdapterTuning
 
 NOT_THERE = {
     "adalora": "it drops ranks by scores of each number that are kept from step to step, which no checkpoint keeps: a "
-    "resumed run would be another; set policy.tuning.kind=lora, and single modules' ranks in policy.tuning.rank_pattern",
+    "resumed run would be another; set policy.tuning.kind=lora, and single modules' ranks in policy.tuning.rank_pattern"
 }
 """Methods of PEFT's that people ask for -> why they are not here, and what to use instead."""
 
@@ -67,8 +67,8 @@ def refuse_inexact_start(tuning: AnyTuning) -> AnyTuning:
 def refuse_tasks(tuning: AnyTuning) -> AnyTuning:
     if isinstance(tuning, MultitaskPromptTuning):
         raise ValueError(
-            f"kind={tuning.kind} is for runs of kind sft, whose rows name their tasks: train it in one of these, and give "
-            f"one of its tasks (policy/tasks/NAME, a soft prompt) as policy.model"
+            f"kind={tuning.kind} is for runs of kind sft, whose rows name their tasks: train it in one of these, and "
+            f"give one of its tasks (policy/tasks/NAME, a soft prompt) as policy.model"
         )
     return tuning
 

@@ -41,8 +41,8 @@ def check_is_frozen(quantization: Nf4Quantization | None, tuning: Settings) -> N
     if quantization is not None and isinstance(tuning, AdapterTuning) and not _reads_no_weights(tuning):
         raise ValueError(
             f"policy.quantization.kind={quantization.kind} is for soft prompts and LoRA that begins at random: all "
-            f"else reads the weights' own numbers, of which it keeps 4 bits; set policy.tuning.kind=lora, use_dora=false "
-            f"and init=default, or leave policy.quantization out"
+            f"else reads the weights' own numbers, of which it keeps 4 bits; set policy.tuning.kind=lora, "
+            f"use_dora=false and init=default, or leave policy.quantization out"
         )
 
 

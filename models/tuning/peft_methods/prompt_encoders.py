@@ -35,7 +35,8 @@ def give_vectors(prompts: SoftPrompts, name: str, tensors: Mapping[str, Tensor])
     own: Any = prompts.encoders[name]
     if set(tensors) != {PROMPT_VECTORS} or tensors[PROMPT_VECTORS].shape != own.embedding.weight.shape:
         found = {key: list(tensor.shape) for key, tensor in tensors.items()}
-        raise ValueError(f"the soft prompt is {PROMPT_VECTORS} {list(own.embedding.weight.shape)}, and the file has {found}")
+        expected = list(own.embedding.weight.shape)
+        raise ValueError(f"the soft prompt is {PROMPT_VECTORS} {expected}, and the file has {found}")
     with torch.no_grad():
         own.embedding.weight.copy_(tensors[PROMPT_VECTORS])
 
@@ -81,10 +82,11 @@ def published_vectors(prompts: SoftPrompts, name: str, full: Mapping[str, Tensor
 def vectors_of_tasks(prompts: SoftPrompts, name: str, full: Mapping[str, Tensor]) -> dict[str, dict[str, Tensor]]:
     """Name of a task -> its vectors P * (u v), as prompt tuning saves them; empty of a soft prompt of one."""
     own = _own_parameters(name, full)
-    return {
-        task: {PROMPT_VECTORS: own["embedding.weight"] * (own["prefix_task_cols"][number] @ own["prefix_task_rows"][number])}
-        for number, task in enumerate(prompts.task_names)
-    }
+    found = {}
+    for number, task in enumerate(prompts.task_names):
+        change = own["prefix_task_cols"][number] @ own["prefix_task_rows"][number]
+        found[task] = {PROMPT_VECTORS: own["embedding.weight"] * change}
+    return found
 
 
 def _own_parameters(name: str, full: Mapping[str, Tensor]) -> dict[str, Tensor]:

@@ -69,8 +69,8 @@ class PromptMethod:
     def _check_begins_anew(self, opened: OpenedPolicy, setting: str) -> None:
         if opened.source.adapter is not None:
             raise UserError(
-                f"{opened.ref}: is an adapter, and soft prompts of several tasks begin on a full model; give its base, or set "
-                f"{setting}.kind=prompt-tuning to train the adapter further"
+                f"{opened.ref}: is an adapter, and soft prompts of several tasks begin on a full model; give its base, or "
+                f"set {setting}.kind=prompt-tuning to train the adapter further"
             )
 
     def _check_served(self, setting: str, support: AdapterSupport) -> None:
@@ -99,7 +99,8 @@ class PromptMethod:
     def policy(self, opened: OpenedPolicy, roles: tuple[ModelRole, ...], seed: int) -> "PolicyModel":
         from plumbob.models.tuning.roles import adapted_policy
 
-        return adapted_policy(opened, self._config(opened), roles, seed, lambda model, names: self._begin(opened, model))
+        config = self._config(opened)
+        return adapted_policy(opened, config, roles, seed, lambda model, names: self._begin(opened, model))
 
     def _config(self, opened: OpenedPolicy) -> "PeftConfig":
         from peft import MultitaskPromptTuningConfig, PrefixTuningConfig, PromptEncoderConfig, PromptTuningConfig
@@ -131,7 +132,7 @@ class PromptMethod:
                 assert_never(tuning)
 
     def _begin(self, opened: OpenedPolicy, model: Any) -> None:
-        """Of prompt tuning: let the policy's vectors begin at the embeddings of tokens, and those of all tasks alike."""
+        """Of prompt tuning: the policy's vectors begin at the embeddings of tokens, and those of all tasks alike."""
         from plumbob.models.tuning.peft_methods.prompt_encoders import begin_tasks
 
         tuning, prompts = self.tuning, soft_prompts_of(model)

@@ -91,9 +91,8 @@ def test_a_cache_holds_what_was_read(kind: str) -> None:
     ours, theirs = prompted("llama", kind)
     ids, mask = ragged("left")
     positions = (mask.long().cumsum(1) - 1).clamp(min=0)
-    begun = ours(
-        input_ids=ids[:, :4], attention_mask=mask[:, :4], position_ids=positions[:, :4], use_cache=True, logits_to_keep=1
-    )
+    first = {"input_ids": ids[:, :4], "attention_mask": mask[:, :4], "position_ids": positions[:, :4]}
+    begun = ours(**first, use_cache=True, logits_to_keep=1)
     logits, cache = [begun.logits], begun.past_key_values
     for column in (4, 5):
         given = {"input_ids": ids[:, column, None], "attention_mask": mask[:, : column + 1]}

@@ -15,7 +15,8 @@ def test_its_tokens_are_known_to_whoever_opens_the_model(kind: str) -> None:
         run: Any = load_run(preset, [*given, f"policy.tuning={{kind: {kind}, num_virtual_tokens: 7}}"])
         assert run.policy.ref.num_virtual_tokens == 7
         assert (run.policy.tuning.published_rank, run.policy.tuning.is_plain_lora) == (0, False)
-    pipeline: Any = load_run("pipeline", [f"policy.sft_tuning={{kind: {kind}, num_virtual_tokens: 7}}", "policy.model=m"])
+    tuning = f"policy.sft_tuning={{kind: {kind}, num_virtual_tokens: 7}}"
+    pipeline: Any = load_run("pipeline", [tuning, "policy.model=m"])
     assert pipeline.policy.ref.num_virtual_tokens == 7
 
 
@@ -23,7 +24,7 @@ def test_its_tokens_are_known_to_whoever_opens_the_model(kind: str) -> None:
     ("tuning", "wanted"),
     [
         ("{kind: prompt-tuning, init: text}", "policy.tuning.init=text and policy.tuning.init_text go together"),
-        ("{kind: prompt-tuning, init_text: a}", "policy.tuning.init=vocabulary and policy.tuning.init_text go together"),
+        ("{kind: prompt-tuning, init_text: a}", "policy.tuning.init=vocabulary and policy.tuning.init_text go"),
         ("{kind: prompt-tuning, num_virtual_tokens: 0}", "expected a number greater than 0, found 0"),
         ("{kind: prefix-tuning, hidden_size: 8}", "is of the network that policy.tuning.projection=true trains"),
         ("{kind: p-tuning, encoder: gru}", "policy.tuning.encoder: expected"),

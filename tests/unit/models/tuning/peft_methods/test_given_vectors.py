@@ -93,7 +93,7 @@ def test_vllm_merges_it_or_is_refused(folder: str, tmp_path: Path, config: PeftC
         (vera(), {"bias": "all"}, r"bias=all, which training cannot carry; merge it into its base first"),
         (ia3(), {"task_type": "SEQ_CLS"}, r"task_type=SEQ_CLS, which training cannot carry; give an adapter"),
         (vera(), {"r": 0}, r"r is 0, and must be a whole number from 1"),
-        (vera(), {"peft_type": "LOHA"}, r"peft_type LOHA, and only LORA, IA3, VERA, PROMPT_TUNING, P_TUNING, PREFIX_TUNING can"),
+        (vera(), {"peft_type": "LOHA"}, r"peft_type LOHA, and only LORA, IA3, VERA, PROMPT_TUNING, P_TUNING, PRE"),
     ],
 )
 def test_what_nobody_can_carry(
