@@ -138,7 +138,7 @@ def check_tasks_have_rows(tuning: AnyTuning, sequences: Sequence[TokenSequence])
     present = {sequence.task for sequence in sequences}
     absent = [name for number, name in enumerate(tuning.tasks) if number not in present]
     if absent:
+        named = ", ".join(absent)
         raise UserError(
-            f"policy.tuning.tasks: no demonstration that is learnt is of {", ".join(absent)}: take that out, or "
-            f"give some"
+            f"policy.tuning.tasks: no demonstration that is learnt is of {named}: take that out, or give some"
         )

@@ -26,7 +26,7 @@ IGNORED_LABEL = -100
 
 @dataclass(frozen=True)
 class TokenSequence:
-    """One sequence. `ids` int32 [T]; `loss_mask` bool [T], True on tokens that are to be learnt; `task` as of a `Dialogue`."""
+    """One sequence. `ids` int32 [T]; `loss_mask` bool [T], True on tokens to be learnt; `task` as of a `Dialogue`."""
 
     ids: NDArray[np.int32]
     loss_mask: NDArray[np.bool_]

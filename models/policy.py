@@ -197,8 +197,8 @@ class PolicyModel(nn.Module):
         """Whether rows with the same prompt are computed together.
 
         Not where activations are computed anew (gradient checkpointing): they leave no keys and values to read. Nor
-        where ranks share the weights (ZeRO-3), which all gather for each pass: one that shares makes two. Nor where each
-        task has a soft prompt of its own before it.
+        where ranks share the weights (ZeRO-3), which all gather for each pass: one that shares makes two. Nor where
+        each task has a soft prompt of its own.
         """
         prompts = soft_prompts_of(self.causal_lm)
         if prompts is not None and prompts.has_tasks:

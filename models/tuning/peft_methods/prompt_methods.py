@@ -69,8 +69,8 @@ class PromptMethod:
     def _check_begins_anew(self, opened: OpenedPolicy, setting: str) -> None:
         if opened.source.adapter is not None:
             raise UserError(
-                f"{opened.ref}: is an adapter, and soft prompts of several tasks begin on a full model; give its base, or "
-                f"set {setting}.kind=prompt-tuning to train the adapter further"
+                f"{opened.ref}: is an adapter, and soft prompts of several tasks begin on a full model; give its base, "
+                f"or set {setting}.kind=prompt-tuning to train the adapter further"
             )
 
     def _check_served(self, setting: str, support: AdapterSupport) -> None:
