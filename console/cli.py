@@ -7,8 +7,9 @@ import json
 import os
 import sys
 from collections.abc import Sequence
-from typing import Any, NoReturn, Protocol
+from typing import Any, NoReturn
 
+from plumbob.console.command import Command, CommandGroup
 from plumbob.console.commands import (
     config,
     doctor,
@@ -23,6 +24,7 @@ from plumbob.console.commands import (
     submit,
     verify,
 )
+from plumbob.console.commands.adapters import adapters
 from plumbob.console.commands.live import scale, status, stop
 from plumbob.console.exit_codes import FAILED, INTERRUPTED, RESUME_ME, USER_ERROR
 from plumbob.core.errors import RunFailed, RunPreempted, RunStopped, UserError
@@ -39,23 +41,7 @@ QUIET = {
 }
 
 
-class Command(Protocol):
-    """A module of `console/commands/`; at its top it imports nothing heavy, since every command's is imported."""
-
-    @property
-    def NAME(self) -> str: ...  # noqa: N802 (a module's constant)
-
-    @property
-    def ABOUT(self) -> str: ...  # noqa: N802
-
-    def add_options(self, parser: argparse.ArgumentParser) -> None:
-        """Called when the command is the one that was typed."""
-
-    def run(self, arguments: argparse.Namespace) -> int:
-        """Do it and give the exit status; UserError, RunFailed and RunStopped become messages."""
-
-
-COMMANDS: tuple[Command, ...] = (
+COMMANDS: tuple[Command | CommandGroup, ...] = (
     run,
     resume,
     evaluate,
@@ -66,6 +52,7 @@ COMMANDS: tuple[Command, ...] = (
     stop,
     report,
     pairs,
+    adapters.GROUP,
     doctor,
     verify,
     serve_reward,
@@ -125,11 +112,7 @@ def _parser(as_json: bool) -> argparse.ArgumentParser:
         epilog="CONFIG is a preset's name, such as toy, or a YAML file. `plumbob run toy` needs nothing else.",
     )
     parser.add_argument("--version", action=_Versions, help="print the versions of Plumbob and what it runs on")
-    commands = parser.add_subparsers(required=True, metavar="COMMAND", parser_class=_CommandParser)
-    for command in COMMANDS:
-        commands.add_parser(
-            command.NAME, help=command.ABOUT, description=command.ABOUT, command=command, as_json=as_json
-        )
+    parser.add_commands(COMMANDS)
     return parser
 
 
@@ -139,6 +122,13 @@ class _Parser(argparse.ArgumentParser):
     def __init__(self, *, as_json: bool, **settings: Any) -> None:
         super().__init__(**settings)
         self._as_json = as_json
+
+    def add_commands(self, commands: Sequence[Command | CommandGroup]) -> None:
+        names = self.add_subparsers(required=True, metavar="COMMAND", parser_class=_CommandParser)
+        for command in commands:
+            names.add_parser(
+                command.NAME, help=command.ABOUT, description=command.ABOUT, command=command, as_json=self._as_json
+            )
 
     def error(self, message: str) -> NoReturn:
         if self._as_json:
@@ -162,15 +152,20 @@ class _Versions(argparse.Action):
 class _CommandParser(_Parser):
     """Asks for its command's options when the command was typed: those of `submit` come from every launcher."""
 
-    def __init__(self, *, command: Command, **settings: Any) -> None:
+    def __init__(self, *, command: Command | CommandGroup, **settings: Any) -> None:
         super().__init__(**settings)
-        self._command: Command | None = command
+        self._command: Command | CommandGroup | None = command
         self.set_defaults(command=command)
 
     def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
-        if self._command is not None:
-            self._command.add_options(self)
-            self._command = None
+        match self._command:
+            case CommandGroup(commands=commands):
+                self.add_commands(commands)
+            case None:
+                pass
+            case command:
+                command.add_options(self)
+        self._command = None
         return super().parse_known_args(args, namespace)
 
 

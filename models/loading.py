@@ -16,6 +16,7 @@ from plumbob.configs.settings.tuning.any_tuning import PROMPT_TYPES
 from plumbob.core.errors import NUM_NAMED, UserError
 from plumbob.core.outside import from_outside
 from plumbob.models.adapter import CONFIG_FILE
+from plumbob.models.library.base_digest import resolve_checked
 from plumbob.models.quantization.forms import loading_options
 from plumbob.models.resolution import BASE_KEY, ModelSource, read_adapter_config, resolve_model
 from plumbob.models.sizes.config_sizes import check_config_sizes
@@ -130,14 +131,14 @@ def _fit_to_embeddings(tokenizer: Any, opened: OpenedModel) -> None:
 
 
 def open_model(ref: ModelRef) -> OpenedModel:
-    """Raises UserError when there is no such model, or its config cannot be read."""
-    source = resolve_model(ref)
+    """Raises UserError when there is no such model, its config cannot be read, or an adapter's base is another one."""
+    source = resolve_checked(ref)
     return OpenedModel(ref, source, _read_config(ref, source))
 
 
 def open_policy(ref: ModelRef) -> OpenedPolicy:
     """As `open_model`; raises UserError also for a model that does not predict next tokens."""
-    return open_base(ref, resolve_model(ref))
+    return open_base(ref, resolve_checked(ref))
 
 
 def open_base(ref: ModelRef, source: ModelSource) -> OpenedPolicy:

@@ -63,23 +63,25 @@ class SoftPrompts(nn.Module):
 
     def put_in(self, backbone: Any, args: tuple[Any, ...], named: Mapping[str, Any]) -> Any:
         """Before a forward: its arguments, with the active soft prompt. A hook of torch's."""
-        if self.active not in self.encoders:
+        name = self._read()
+        if name is None:
             return None
-        given = dict(named)
+        config, given = self.configs[name], dict(named)
         if args:  # GPT-2's ids.
             (given["input_ids"],) = args
-        num, ids = self.configs[self.active].num_virtual_tokens, given["input_ids"]
-        mask, positions, cache = (given.get(name) for name in ("attention_mask", "position_ids", "past_key_values"))
+        num, ids = config.num_virtual_tokens, given["input_ids"]
+        mask, positions, cache = (given.get(key) for key in ("attention_mask", "position_ids", "past_key_values"))
         if mask is not None:
             given["attention_mask"] = torch.cat([mask.new_ones(len(ids), num), mask], dim=1)
         if positions is not None:
             given["position_ids"] = positions + num
         if cache is not None and cache.get_seq_length():
             return (), given
-        embeddings = backbone.get_input_embeddings()
-        vectors = self.vectors(self.active).to(_dtype_of(embeddings.weight))
-        if self.configs[self.active].peft_type == PREFIX:
-            given["past_key_values"] = self._filled(cache, backbone, vectors, len(ids))
+        embeddings, vectors = backbone.get_input_embeddings(), self.vectors(name)
+        if config.peft_type == PREFIX:
+            vectors = vectors.to(_dtype_of(embeddings.weight))
+            begun = DynamicCache(config=backbone.config) if cache is None else cache
+            given["past_key_values"] = _filled(begun, config, vectors, len(ids))
             return (), given
         vectors = vectors.to(embeddings.weight.dtype).expand(len(ids), -1, -1)
         given |= {"input_ids": None, "inputs_embeds": torch.cat([vectors, embeddings(ids)], dim=1)}
@@ -90,21 +92,14 @@ class SoftPrompts(nn.Module):
 
     def take_out(self, _: Any, args: tuple[Any, ...], named: Mapping[str, Any], output: Any) -> Any:
         """After a forward: the states of the text alone. A hook of torch's."""
-        if self.active in self.encoders and named.get("inputs_embeds") is not None:
-            num = self.configs[self.active].num_virtual_tokens
+        name = self._read()
+        if name is not None and named.get("inputs_embeds") is not None:
+            num = self.configs[name].num_virtual_tokens
             output.last_hidden_state = output.last_hidden_state[:, num:]
         return output
 
-    def _filled(self, cache: Any, backbone: Any, vectors: Tensor, num_rows: int) -> Any:
-        """A cache that begins with the keys and values of the virtual tokens, the same for all rows."""
-        config = self.configs[str(self.active)]
-        heads, width = config.num_attention_heads, config.token_dim // config.num_attention_heads
-        shape = (config.num_virtual_tokens, config.num_layers, 2, heads, width)
-        begun = DynamicCache(config=backbone.config) if cache is None else cache
-        for layer, both in enumerate(vectors.view(shape).permute(1, 2, 3, 0, 4)):
-            keys, values = both[:, None].expand(2, num_rows, -1, -1, -1)
-            begun.update(keys, values, layer)
-        return begun
+    def _read(self) -> str | None:
+        return self.active if self.active is not None and self.active in self.encoders else None
 
 
 def soft_prompts_of(model: Any) -> SoftPrompts | None:
@@ -112,6 +107,16 @@ def soft_prompts_of(model: Any) -> SoftPrompts | None:
     base = getattr(model, "get_base_model", lambda: model)()
     found = getattr(base, "soft_prompts", None)
     return found if isinstance(found, SoftPrompts) else None
+
+
+def _filled(cache: Any, config: Any, vectors: Tensor, num_rows: int) -> Any:
+    """A cache that begins with the keys and values of the virtual tokens, the same for all rows."""
+    heads, width = config.num_attention_heads, config.token_dim // config.num_attention_heads
+    shape = (config.num_virtual_tokens, config.num_layers, 2, heads, width)
+    for layer, both in enumerate(vectors.view(shape).permute(1, 2, 3, 0, 4)):
+        keys, values = both[:, None].expand(2, num_rows, -1, -1, -1)
+        cache.update(keys, values, layer)
+    return cache
 
 
 def let_read_prompts(causal_lm: Any) -> SoftPrompts:

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from plumbob.models.adapter import PROMPT_VECTORS, Adapter
 from plumbob.models.forward.soft_prompts import soft_prompts_of
-from plumbob.models.tuning.peft_methods.prompt_encoders import give_vectors, put_prompt
+from plumbob.models.tuning.prompt_encoders import give_vectors, put_prompt
 
 _WRAPPED = re.compile(r"^base_model\.model\.|\.base_layer(?=\.)|\.original_module(?=\.)")
 """What PEFT adds to the names of a model's own parameters."""

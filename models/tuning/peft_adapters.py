@@ -7,7 +7,7 @@ from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
 
-from peft import PeftConfig, PeftModel, PromptTuningConfig, get_peft_model
+from peft import PeftConfig, PromptTuningConfig, get_peft_model
 from peft.utils import get_peft_model_state_dict, set_peft_model_state_dict
 from torch import Tensor, nn
 
@@ -16,7 +16,7 @@ from plumbob.models.adapter import CONFIG_FILE, SAVE_AGAIN, Adapter, load_adapte
 from plumbob.models.forward.soft_prompts import soft_prompts_of
 from plumbob.models.resolution import ModelSource
 from plumbob.models.tuning.fused_lora import fuse_lora
-from plumbob.models.tuning.peft_methods.prompt_encoders import (
+from plumbob.models.tuning.prompt_encoders import (
     encoder_parameter_names,
     give_vectors,
     published_vectors,
@@ -120,9 +120,7 @@ def published_adapter(model: Any, adapter: str, base: str, full: Mapping[str, Te
     tensors = get_peft_model_state_dict(
         model, state_dict=shared | dict(full), adapter_name=adapter, save_embedding_layers=False
     )
-    return Adapter(
-        version, *as_plain_lora(model, adapter, _for_inference(model.peft_config[adapter], base), tensors)
-    )
+    return Adapter(version, *as_plain_lora(model, adapter, _for_inference(model.peft_config[adapter], base), tensors))
 
 
 def _for_inference(config: PeftConfig, base: str) -> Any:

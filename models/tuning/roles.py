@@ -18,7 +18,7 @@ from plumbob.models.tuning.peft_adapters import (
     copy_into,
     without_dropout,
 )
-from plumbob.models.tuning.peft_methods.prompt_encoders import begin_alike
+from plumbob.models.tuning.prompt_encoders import begin_alike
 
 
 def policy_of_weights(

@@ -13,7 +13,6 @@ from plumbob.models.adapter import Adapter, FullWeights, PolicyWeights, save_ada
 from plumbob.models.loading import DTYPES, OpenedPolicy, load_causal_lm
 from plumbob.models.weight_files import save_model
 
-
 TASKS_FOLDER = "tasks"
 """Within the folder of a soft prompt of several tasks: the soft prompt of each."""
 

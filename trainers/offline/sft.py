@@ -14,7 +14,6 @@ from plumbob.data.dialogues import check_tasks_have_rows, encode_dialogues, task
 from plumbob.data.epoch_order import Mixture
 from plumbob.data.length_checks import LENGTH_KEYS, check_sequences
 from plumbob.data.reading.readers import read_dialogues
-
 from plumbob.data.rendered_rows import RenderedRow, sequence_rows
 from plumbob.data.texts.chat import chat_renderer
 from plumbob.data.tokenization import TaskBatch, TokenBatch, TokenSequence, collate, collate_tasks

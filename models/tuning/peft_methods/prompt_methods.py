@@ -133,7 +133,7 @@ class PromptMethod:
 
     def _begin(self, opened: OpenedPolicy, model: Any) -> None:
         """Of prompt tuning: the policy's vectors begin at the embeddings of tokens, and those of all tasks alike."""
-        from plumbob.models.tuning.peft_methods.prompt_encoders import begin_tasks
+        from plumbob.models.tuning.prompt_encoders import begin_tasks
 
         tuning, prompts = self.tuning, soft_prompts_of(model)
         assert prompts is not None, "the model has no soft prompts"
@@ -158,7 +158,7 @@ class PromptMethod:
 def _keeps_keys_and_values(config: Any) -> bool:
     """Whether all layers do, and alike: not those with another state, or that keep a projection of them."""
     kinds = set(getattr(config, "layer_types", None) or ()) - {"full_attention", "sliding_attention"}
-    return not (kinds or getattr(config, "per_layer_config", None) or getattr(config, "kv_lora_rank", None))
+    return not (kinds or config.to_dict().get("per_layer_config") or getattr(config, "kv_lora_rank", None))
 
 
 def text_ids(tokenizer: Any, text: str, setting: str) -> list[int]:

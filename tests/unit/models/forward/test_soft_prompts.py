@@ -1,5 +1,6 @@
 """Soft prompts in a model's forward: as plain PEFT reads them, by family, however rows are padded, cached or shared."""
 
+from copy import copy
 from typing import Any
 
 import pytest
@@ -33,7 +34,7 @@ def prompted(name: str, kind: str) -> tuple[Any, Any]:
     """A family's model that reads a soft prompt of ours, and PEFT's own around another copy."""
     torch.manual_seed(1)
     ours = add_adapters(family(name, without_dropout=True), KINDS[kind], ("policy",))
-    theirs = get_peft_model(family(name, without_dropout=True), KINDS[kind])
+    theirs: Any = get_peft_model(family(name, without_dropout=True), copy(KINDS[kind]))
     theirs.prompt_encoder["default"].load_state_dict(read_by(ours).encoders["policy"].state_dict())
     return ours.eval(), theirs.eval()
 

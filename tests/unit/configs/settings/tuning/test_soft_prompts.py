@@ -5,6 +5,7 @@ from typing import Any
 import pytest
 
 from plumbob.configs.load_run import load_run
+from plumbob.configs.settings.models import ModelRef, PipelinePolicySettings
 from plumbob.core.errors import UserError
 from tests.unit.configs.settings.tuning.test_adapters import DPO, SFT, refused
 
@@ -15,9 +16,9 @@ def test_its_tokens_are_known_to_whoever_opens_the_model(kind: str) -> None:
         run: Any = load_run(preset, [*given, f"policy.tuning={{kind: {kind}, num_virtual_tokens: 7}}"])
         assert run.policy.ref.num_virtual_tokens == 7
         assert (run.policy.tuning.published_rank, run.policy.tuning.is_plain_lora) == (0, False)
-    tuning = f"policy.sft_tuning={{kind: {kind}, num_virtual_tokens: 7}}"
-    pipeline: Any = load_run("pipeline", [tuning, "policy.model=m"])
-    assert pipeline.policy.ref.num_virtual_tokens == 7
+    tuning = {"kind": kind, "num_virtual_tokens": 7}
+    pipeline = PipelinePolicySettings.model_validate({"model": "m", "sft_tuning": tuning})
+    assert isinstance(pipeline.ref, ModelRef) and pipeline.ref.num_virtual_tokens == 7
 
 
 @pytest.mark.parametrize(

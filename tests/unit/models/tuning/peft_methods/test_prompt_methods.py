@@ -12,8 +12,8 @@ from safetensors.torch import save_file
 from transformers import AutoModelForCausalLM, BloomConfig
 
 from plumbob.configs.settings.models import AlignedPolicySettings, NewLlamaSettings
-from plumbob.configs.settings.tuning.any_tuning import AnyPromptTuning
 from plumbob.configs.settings.tuning.adapters import LoraTuning
+from plumbob.configs.settings.tuning.any_tuning import AnyPromptTuning
 from plumbob.configs.settings.tuning.quantization import Nf4Quantization
 from plumbob.configs.settings.tuning.soft_prompts import PrefixTuning, PromptTuning, PTuning
 from plumbob.configs.settings.workers import LearnerSettings, TransformersEngine, VllmEngine
@@ -54,7 +54,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> str:
 
 
 def vectors_of(folder: str, tuning: AnyPromptTuning, role: str = "policy") -> torch.Tensor:
-    prompts = soft_prompts_of(method_of(tuning).policy(opened_policy(folder), ROLES, 0))
+    prompts = soft_prompts_of(method_of(tuning).policy(opened_policy(folder), ROLES, 0).causal_lm)
     assert prompts is not None
     return prompts.vectors(role).detach()
 
