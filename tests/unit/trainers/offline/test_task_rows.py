@@ -110,7 +110,7 @@ GIVEN = "policy.tuning={kind: multitask-prompt-tuning, tasks: [a, b]}"
         ("sft", [*SFT, GIVEN, "replay.text=t"], "replay.text names no task"),
         ("dpo", ["policy.model=m", "data.pairs=p", GIVEN], "is for runs of kind sft, whose rows name"),
         ("kto", ["policy.model=m", "data.labelled=l", GIVEN], "give one of its tasks (policy/tasks/NAME"),
-        ("pipeline", ["policy.sft_tuning={kind: multitask-prompt-tuning, tasks: [a, b]}"], "is for runs of kind sft"),
+        ("toy", ["policy.sft_tuning={kind: multitask-prompt-tuning, tasks: [a, b]}"], "is for runs of kind sft"),
     ],
 )
 def test_where_it_does_not_go(preset: str, given: list[str], wanted: str) -> None:
