@@ -23,6 +23,7 @@ from plumbob.configs.settings.data import (
     TokenizedPairDataSettings,
 )
 from plumbob.configs.settings.joint_checks import (
+    check_critic,
     check_divides,
     check_environment,
     check_feedback_kind,
@@ -36,27 +37,26 @@ from plumbob.configs.settings.joint_checks import (
     check_quantised_base,
     check_rewarded,
     check_second_judge,
-    check_tasks,
     check_teachers,
     has_environment_part,
     without_clip_of_parts,
 )
 from plumbob.configs.settings.models import (
     AlignedPolicySettings,
+    EncoderSettings,
     EvaluatedPolicySettings,
     ModelRef,
     PipelinePolicySettings,
     PolicyBaseSettings,
     PolicySettings,
     PretrainedPolicySettings,
+    RewardEncoderSettings,
     TeacherSettings,
 )
 from plumbob.configs.settings.offline_objectives import BradleyTerry
 from plumbob.configs.settings.rewards import (
-    EncoderSettings,
     JudgeSettings,
     PipelineScorerSettings,
-    RewardEncoderSettings,
     ScorerSettings,
 )
 from plumbob.configs.settings.training import (
@@ -71,6 +71,7 @@ from plumbob.configs.settings.training import (
     RewardTrainingSettings,
     SftSettings,
 )
+from plumbob.configs.settings.tuning.soft_prompts import check_tasks
 from plumbob.configs.settings.workers import (
     ClusterSettings,
     LearnerRankSettings,
@@ -111,6 +112,8 @@ class TrainingRun(Run):
                 check_divides(f"{name}.batch_size", settings.batch_size, self.learner)
             elif isinstance(settings, PolicyBaseSettings):
                 check_float32_copy(settings, self.learner)
+                if isinstance(settings, PolicySettings) and not self.samples_for_updates:
+                    check_critic(settings.tuning)
         return self
 
 
@@ -138,7 +141,7 @@ class SftRun(TrainingRun):
 
     @model_validator(mode="after")
     def _check_tasks(self) -> Self:
-        check_tasks(self.policy.tuning, self.retention, self.replay)
+        check_tasks(self.policy.tuning, {"retention": self.retention, "replay": self.replay})
         return self
 
 
@@ -223,6 +226,7 @@ class PpoRun(TrainingRun):
         check_parts(self.ppo, self.reward)
         check_environment(self.rollout, self.reward)
         check_environment(self.rollout, self.judge)
+        check_critic(self.policy.tuning, estimator=self.ppo.estimator)
         check_published(self.policy.tuning, self.rollout)
         check_quantised_base(self.policy, self.rollout, self.ppo)
         return self
@@ -314,6 +318,8 @@ class PipelineRun(TrainingRun):
         check_no_environment(self.rollout, self.kind)
         check_second_judge(self.ppo, self.data.toy is not None)
         check_published(self.policy.tuning, self.rollout)
+        check_critic(self.policy.sft_tuning, "policy.sft_tuning")
+        check_critic(self.policy.tuning, estimator=self.ppo.estimator)
         check_handed_on(self.policy.sft_tuning, self.policy.tuning)
         return self
 

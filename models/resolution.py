@@ -9,7 +9,7 @@ from typing import Any
 
 from plumbob.configs.paths import folders_of_base
 from plumbob.configs.settings.models import ModelRef
-from plumbob.configs.settings.tuning.adapters import LoraTuning, VeraTuning
+from plumbob.configs.settings.tuning.adapters import BottleneckTuning, LoraTuning, VeraTuning
 from plumbob.configs.settings.tuning.any_tuning import ADAPTER_TYPES, PROMPT_TYPES
 from plumbob.configs.settings.tuning.soft_prompts import MultitaskPromptTuning
 from plumbob.core.errors import UserError
@@ -25,10 +25,12 @@ MODEL_FILES = ("config.json", CONFIG_FILE)
 
 HUB_NAME = re.compile(r"[A-Za-z0-9_][\w.-]*(/[A-Za-z0-9_][\w.-]*)?", re.ASCII)
 
-NUMBERS = dict.fromkeys((LoraTuning.peft_type, VeraTuning.peft_type), "r") | dict.fromkeys(
-    PROMPT_TYPES, "num_virtual_tokens"
-)
-"""Kind of an adapter -> what its config calls its rank, or the length of a soft prompt."""
+NUMBERS = {
+    **dict.fromkeys((LoraTuning.peft_type, VeraTuning.peft_type), "r"),
+    BottleneckTuning.peft_type: "width",
+    **dict.fromkeys(PROMPT_TYPES, "num_virtual_tokens"),
+}
+"""Kind of an adapter -> what its config calls its rank or width, or the length of a soft prompt."""
 
 MAX_NUMBER = 65_536
 """Of these: no rank is wider than the layers of the largest models."""

@@ -8,12 +8,13 @@ from plumbob.configs.settings.algorithms import (
     RANKED,
     Clipped,
     Distillation,
+    Estimator,
+    Gae,
     Gspo,
     NoImportance,
     OnlineDpo,
     TruncatedImportance,
 )
-from plumbob.configs.settings.data import ReplaySettings, RetentionSettings
 from plumbob.configs.settings.models import PolicyBaseSettings, PolicySettings, TeacherSettings
 from plumbob.configs.settings.offline_objectives import RewardObjective, reads_prompt
 from plumbob.configs.settings.reward_parts import EnvironmentPart
@@ -21,7 +22,6 @@ from plumbob.configs.settings.rewards import RewardGroupSettings, no_reward
 from plumbob.configs.settings.training import PpoSettings
 from plumbob.configs.settings.tuning.adapters import AdapterTuning
 from plumbob.configs.settings.tuning.any_tuning import AnyTuning
-from plumbob.configs.settings.tuning.soft_prompts import MultitaskPromptTuning
 from plumbob.configs.settings.tuning.weights import WeightTuning
 from plumbob.configs.settings.workers import LearnerSettings, RolloutSettings, VllmEngine
 from plumbob.core.errors import UserError
@@ -282,15 +282,17 @@ def check_handed_on(sft_tuning: AnyTuning, tuning: AnyTuning) -> None:
             f"policy.sft_tuning.kind={sft_tuning.kind} leaves an adapter, and policy.tuning.kind={tuning.kind} trains "
             f"weights of a full model: set policy.sft_tuning.kind=full, or policy.tuning.kind=lora"
         )
+    are_adapters = isinstance(tuning, AdapterTuning) and isinstance(sft_tuning, AdapterTuning)
+    if are_adapters and tuning.kind not in (sft_tuning.kind, "lora"):
+        raise ValueError(
+            f"policy.sft_tuning.kind={sft_tuning.kind} leaves an adapter, which is trained further as what it is, and "
+            f"policy.tuning.kind={tuning.kind} is of another kind: set policy.sft_tuning.kind=full, or "
+            f"policy.tuning.kind={sft_tuning.kind}"
+        )
 
 
-def check_tasks(tuning: AnyTuning, retention: RetentionSettings | None, replay: ReplaySettings | None) -> None:
-    """Text that is measured or learnt beside the rows names no task."""
-    if not isinstance(tuning, MultitaskPromptTuning):
-        return
-    for name, text in (("retention", retention), ("replay", replay)):
-        if text is not None:
-            raise ValueError(
-                f"{name}.text names no task, and policy.tuning.kind={tuning.kind} reads another soft prompt for each: "
-                f"leave {name} out"
-            )
+def check_critic(tuning: AnyTuning, setting: str = "policy.tuning", estimator: Estimator | None = None) -> None:
+    """`estimator`: of an online run; others have no critic."""
+    if isinstance(tuning, WeightTuning) and tuning.critic == "head" and not isinstance(estimator, Gae):
+        who = "a run of sft, dpo or kto" if estimator is None else f"ppo.estimator.kind={estimator.kind}"
+        raise ValueError(f"{setting}.critic=head: {who} has no critic; leave {setting}.critic out")

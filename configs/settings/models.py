@@ -8,6 +8,7 @@ from pydantic import AfterValidator, Field, model_validator
 from plumbob.configs.base import Dtype, ModelName, NumTokens, Settings
 from plumbob.configs.settings.tuning.adapters import LoraTuning
 from plumbob.configs.settings.tuning.any_tuning import AlignmentTuning, Tuning, refuse_tasks, virtual_tokens
+from plumbob.configs.settings.tuning.encoders import EncoderTuning, WholeEncoder, check_encoder_tuning
 from plumbob.configs.settings.tuning.quantization import Nf4Quantization, check_is_frozen
 from plumbob.configs.settings.tuning.weights import FullTuning
 
@@ -178,3 +179,38 @@ class EvaluatedPolicySettings(NamedPolicySettings):
     @property
     def baseline_ref(self) -> ModelRef | None:
         return None if self.baseline is None else self.ref_to(self.baseline, POLICY_BASELINE)
+
+
+class EncoderSettings(Settings):
+    """The BERT of a stage that trains it: made new, a folder or a hub name."""
+
+    model: ModelName | NewBertSettings
+    """One that there is, or the sizes of one to be made."""
+
+    @property
+    def encoder(self) -> ModelRef | NewBertSettings:
+        return ModelRef(self.model, REWARD_MODEL) if isinstance(self.model, str) else self.model
+
+    @property
+    def existing_encoder(self) -> ModelRef:
+        """Once there is an encoder, made or named."""
+        assert isinstance(self.encoder, ModelRef), f"{REWARD_MODEL} has not been made yet"
+        return self.encoder
+
+
+class RewardEncoderSettings(EncoderSettings):
+    max_tokens: NumTokens = 256
+    """Of prompt and response together, the reward model's own tokens."""
+    tuning: EncoderTuning = WholeEncoder()
+    """What of the encoder is trained; its head always is."""
+    quantization: Nf4Quantization | None = None
+    """Keeps the encoder's weights, beside which LoRA stands, in fewer bits; None keeps them as they are."""
+
+    @property
+    def existing_encoder(self) -> ModelRef:
+        return replace(super().existing_encoder, quantization=self.quantization)
+
+    @model_validator(mode="after")
+    def _check_tuning(self) -> Self:
+        check_encoder_tuning(self.tuning, self.quantization, isinstance(self.model, NewBertSettings))
+        return self

@@ -17,7 +17,7 @@ def loading_options(quantization: Nf4Quantization | None, dtype: torch.dtype) ->
         case None:
             return {}
         case Nf4Quantization():
-            _hush()
+            hush_bitsandbytes()
             from plumbob.models.quantization.nf4 import Nf4Config
 
             return {"quantization_config": Nf4Config(quantization, dtype)}
@@ -27,12 +27,12 @@ def loading_options(quantization: Nf4Quantization | None, dtype: torch.dtype) ->
 
 def round_weights(model: Any, quantization: Nf4Quantization) -> None:
     """Give a plain model the floats that it computes with when it is loaded in few bits."""
-    _hush()
+    hush_bitsandbytes()
     from plumbob.models.quantization import nf4
 
     nf4.round_weights(model, quantization)
 
 
-def _hush() -> None:
-    """bitsandbytes warns, as it is imported, that a kernel for evaluation on CPUs is not there, which is not used."""
+def hush_bitsandbytes() -> None:
+    """It warns, when imported, by PEFT too, that a kernel for evaluation on CPUs is not there, which is not used."""
     getLogger("bitsandbytes.backends.cpu.ops").setLevel(ERROR)

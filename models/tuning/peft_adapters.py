@@ -15,7 +15,8 @@ from plumbob.core.outside import from_outside
 from plumbob.models.adapter import CONFIG_FILE, SAVE_AGAIN, Adapter, load_adapter
 from plumbob.models.forward.soft_prompts import soft_prompts_of
 from plumbob.models.resolution import ModelSource
-from plumbob.models.tuning.fused_lora import fuse_lora
+from plumbob.models.tuning.layers.bottleneck_layers import register_bottleneck
+from plumbob.models.tuning.layers.fused_lora import fuse_lora
 from plumbob.models.tuning.prompt_encoders import (
     encoder_parameter_names,
     give_vectors,
@@ -53,6 +54,7 @@ def add_adapters(base: nn.Module, config: PeftConfig, names: tuple[str, ...]) ->
 def config_of(source: ModelSource) -> PeftConfig:
     """Of an adapter, on the base that was found. A fresh adapter beside it changes nothing, however it began itself."""
     assert source.adapter is not None, "a full model has no adapter"
+    register_bottleneck()
     with from_outside(f"{source.adapter / CONFIG_FILE}: PEFT cannot read it", SAVE_AGAIN):
         config = PeftConfig.from_pretrained(str(source.adapter))
     config.base_model_name_or_path = source.base

@@ -1,9 +1,11 @@
 """Methods that train vectors which a frozen model reads before every text, as if they were tokens."""
 
+from collections.abc import Mapping
 from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
+from plumbob.configs.base import Settings
 from plumbob.configs.settings.tuning.adapters import AdapterTuning
 
 EncoderWidth = Annotated[int, Field(gt=0, le=1_000_000)]
@@ -100,3 +102,13 @@ class MultitaskPromptTuning(SoftPromptTuning):
         if twice is not None:
             raise ValueError(f"policy.tuning.tasks names {twice} twice: name each task once")
         return self
+
+
+def check_tasks(tuning: Settings, beside: Mapping[str, Settings | None]) -> None:
+    """Raises ValueError where a run has text beside its rows, which names no task. `beside`: by its setting."""
+    name = next((name for name, text in beside.items() if text is not None), None)
+    if isinstance(tuning, MultitaskPromptTuning) and name is not None:
+        raise ValueError(
+            f"{name}.text names no task, and policy.tuning.kind={tuning.kind} reads another soft prompt for each: leave "
+            f"{name} out"
+        )

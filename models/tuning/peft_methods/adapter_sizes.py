@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import Any, assert_never
 
-from plumbob.configs.settings.tuning.adapters import FROM_WEIGHTS, Ia3Tuning, LoraTuning, VeraTuning
+from plumbob.configs.settings.tuning.adapters import FROM_WEIGHTS, BottleneckTuning, Ia3Tuning, LoraTuning, VeraTuning
 from plumbob.configs.settings.tuning.any_tuning import AnyAdapterTuning
 from plumbob.configs.settings.tuning.soft_prompts import (
     MultitaskPromptTuning,
@@ -12,6 +12,7 @@ from plumbob.configs.settings.tuning.soft_prompts import (
     PTuning,
 )
 from plumbob.models.sizes.config_sizes import ModelSizes, sizes_of
+from plumbob.models.tuning.peft_methods.bottleneck import block_ends
 from plumbob.models.tuning.peft_methods.vector_methods import scaled_modules
 from plumbob.models.tuning.targets import is_named, num_inputs, num_outputs, target_modules
 
@@ -45,6 +46,9 @@ def new_adapter_size(model: Any, tuning: AnyAdapterTuning) -> AdapterSize:
             widest = max(map(num_inputs, targets), default=0) + max(map(num_outputs, targets), default=0)
             num_trained = sum(tuning.rank + num_outputs(one) for one in targets)
             return AdapterSize(num_trained, num_shared=tuning.rank * widest)
+        case BottleneckTuning():
+            ends = target_modules(model, block_ends(model, tuning) or ())
+            return AdapterSize(sum(_of_bottleneck(num_outputs(one), tuning.width) for one in ends.values()))
         case PromptTuning():
             return AdapterSize(tuning.num_virtual_tokens * sizes_of(model).hidden_size)
         case MultitaskPromptTuning():
@@ -56,6 +60,11 @@ def new_adapter_size(model: Any, tuning: AnyAdapterTuning) -> AdapterSize:
             return AdapterSize(_of_prefix(tuning, sizes_of(model)))
         case _:
             assert_never(tuning)
+
+
+def _of_bottleneck(num_outputs: int, width: int) -> int:
+    """W_down [width, out] and W_up [out, width], each with a bias."""
+    return 2 * num_outputs * width + width + num_outputs
 
 
 def _of_lora(model: Any, tuning: LoraTuning) -> AdapterSize:

@@ -6,8 +6,13 @@ import sys
 from pathlib import Path
 
 import pytest
+import torch
+from transformers import AutoModelForCausalLM
 
+from plumbob.configs.settings.tuning.quantization import Nf4Quantization
 from plumbob.console.cli import main
+from plumbob.models.adapter import load_adapter
+from plumbob.models.quantization.forms import round_weights
 from tests.support.libraries import write_adapter, write_sft_run
 from tests.support.tiny_policy import write_policy
 
@@ -94,6 +99,75 @@ def test_a_moved_base_is_located(
     assert out == "a: not found\n" and "a: the base is neither where it was nor below empty; give other --bases" in err
     assert main(["adapters", "locate", "a", "--bases", "empty", "--bases", ".", "--json"]) == 0
     assert json.loads(capsys.readouterr().out) == {"bases": {"a": str(tmp_path / "elsewhere")}}
+
+
+def test_a_sum_becomes_an_adapter_and_a_full_model(
+    added: Path, base: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    third = write_adapter(tmp_path / "third", base, seed=3)
+    assert main(["adapters", "add", str(third), "--name", "third"]) == 0
+    capsys.readouterr()
+    # What was known of a part is known of the sum, under the part's name; its scores nobody knows.
+    merge = ["adapters", "merge", "sums", "third"]
+    assert main([*merge, "--weights", "0.75", "-0.25", "--name", "both", "--task", "both"]) == 0
+    assert capsys.readouterr().out == "adapters/both: added, sum of 0.75 x sums, -0.25 x third; rank 8\n"
+    assert main(["adapters", "show", "both", "--json"]) == 0
+    both = json.loads(capsys.readouterr().out)
+    assert (both["parts"], both["task"], both["scores"]) == ({"sums": 0.75, "third": -0.25}, "both", "unknown")
+    assert list(both["data"]) == ["sums: data.demonstrations"] and both["base"] == str(Path(base).resolve())
+    assert main([*merge, "--how", "ties", "--density", "0.5", "--name", "ties", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["source"] == "ties (density 0.5, seed 0) of 1 x sums, 1 x third"
+    assert main(["adapters", "merge", "both", "--full", "full", "--dtype", "bfloat16"]) == 0
+    first, second = capsys.readouterr().out.splitlines()
+    assert first == "full: a full model, in bfloat16"
+    assert second.startswith("its logits differ from those of the adapter beside its base by up to ")
+    assert main([*merge, "--full", "other", "--json"]) == 0
+    proof = json.loads(capsys.readouterr().out)
+    assert (proof["folder"], proof["dtype"]) == ("other", "float32") and proof["saved_gap"] < 1e-4
+    assert (tmp_path / "other" / "model.safetensors").is_file()
+
+
+def test_bits_of_the_run_are_those_of_the_merge(
+    base: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    bits = {"policy.quantization.kind": "nf4", "policy.quantization.block_size": 128}
+    run = write_sft_run(tmp_path / "quantised", base, bits)
+    assert main(["adapters", "add", str(run), "--name", "q"]) == 0
+    assert main(["adapters", "merge", "q", "--full", "stored"]) == 0
+    assert "--dequantised takes its own" in capsys.readouterr().out
+    assert main(["adapters", "merge", "q", "--full", "floats", "--dequantised"]) == 0
+    assert "--dequantised" not in capsys.readouterr().out
+    rounded = AutoModelForCausalLM.from_pretrained(base)
+    round_weights(rounded, Nf4Quantization(block_size=128))
+    tensors = load_adapter(run / "policy").tensors
+    name = "model.layers.0.mlp.up_proj"
+    a, b = (tensors[f"base_model.model.{name}.lora_{side}.weight"] for side in "AB")
+    made = AutoModelForCausalLM.from_pretrained("floats").get_submodule(name).weight
+    torch.testing.assert_close(made, rounded.get_submodule(name).weight + 2.5 * (b @ a), atol=1e-6, rtol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("asked", "message"),
+    [
+        (["sums", "sums", "--name", "x"], "sums: is given twice; give it once, with the sum of its weights"),
+        (["sums", "absent", "--name", "x"], "absent: no adapter in the library"),
+        (["sums", "--name", "other"], "--name=other: adapters/other is there already"),
+        (["sums", "--name", "x", "--dequantised"], "are of a full model: give --full FOLDER instead of --name"),
+        (["sums", "--full", "x", "--task", "t"], "--task is of a new adapter of the library: give --name NEW"),
+        (["sums", "other", "--weights", "1", "--name", "x"], "--weights: 1 are given for 2 adapters"),
+        (["sums", "other", "--how", "linear", "--name", "x"], "All adapters must have the same r value"),
+    ],
+)
+def test_what_cannot_be_merged_is_one_message(
+    added: Path, asked: list[str], message: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["adapters", "merge", *asked]) == 2
+    out, err = capsys.readouterr()
+    assert (
+        out == "" and message in err and len([line for line in err.splitlines() if line.startswith("plumbob: ")]) == 1
+    )
+    assert sorted(path.name for path in added.iterdir()) == ["other", "sums"]
 
 
 def test_an_empty_library_says_how_to_fill_it(

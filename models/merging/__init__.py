@@ -1,0 +1,1 @@
+"""Adapters made into other things: weighted sums of several, and full models."""
