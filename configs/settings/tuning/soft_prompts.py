@@ -109,6 +109,6 @@ def check_tasks(tuning: Settings, beside: Mapping[str, Settings | None]) -> None
     name = next((name for name, text in beside.items() if text is not None), None)
     if isinstance(tuning, MultitaskPromptTuning) and name is not None:
         raise ValueError(
-            f"{name}.text names no task, and policy.tuning.kind={tuning.kind} reads another soft prompt for each: leave "
-            f"{name} out"
+            f"{name}.text names no task, and policy.tuning.kind={tuning.kind} reads another soft prompt for each: "
+            f"leave {name} out"
         )
