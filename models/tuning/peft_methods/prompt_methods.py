@@ -46,8 +46,6 @@ class PromptMethod:
     tuning: AnyPromptTuning
 
     def check(self, opened: OpenedPolicy, setting: str, roles: tuple[ModelRole, ...], support: AdapterSupport) -> None:
-        if isinstance(self.tuning, MultitaskPromptTuning):
-            self._check_begins_anew(opened, setting)
         if opened.source.adapter is not None:  # It is trained as what it is.
             check_architecture(opened, support)
             check_adapter(opened, roles, support)
@@ -65,13 +63,6 @@ class PromptMethod:
 
     def check_new(self, spec: NewLlamaSettings, setting: str, support: AdapterSupport) -> None:
         self._check_served(setting, support)
-
-    def _check_begins_anew(self, opened: OpenedPolicy, setting: str) -> None:
-        if opened.source.adapter is not None:
-            raise UserError(
-                f"{opened.ref}: is an adapter, and soft prompts of several tasks begin on a full model; give its base, "
-                f"or set {setting}.kind=prompt-tuning to train the adapter further"
-            )
 
     def _check_served(self, setting: str, support: AdapterSupport) -> None:
         if support.engine == "vLLM":
