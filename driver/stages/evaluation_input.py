@@ -20,7 +20,7 @@ from plumbob.data.texts.chat import chat_renderer, plain_dialogue
 from plumbob.driver.stages.model_sampling import rollout_of
 from plumbob.models.library.base_digest import known_base
 from plumbob.models.loading import OpenedPolicy, open_baseline, open_policy
-from plumbob.models.resolution import TOKENIZER_FILES
+from plumbob.models.resolution import TOKENIZER_FILES, read_adapter_config
 from plumbob.models.tuning.adapter_support import AdapterSupport
 from plumbob.models.tuning.targets import check_served
 from plumbob.reward.open_scorer import check_reward, check_rows
@@ -123,7 +123,7 @@ def _open_beside(
     """The policy and the further adapters, which one engine is to hold, by the ends of their names or all of these.
 
     Raises:
-        UserError: one is no adapter on the policy's base, reads its prompts otherwise, or cannot be served.
+        UserError: one is no adapter of the policy's kind on its base, reads its prompts otherwise, or cannot be served.
     """
     if not settings.also:
         return {}
@@ -136,6 +136,9 @@ def _open_beside(
                 f"{each.ref}: is on the base {each.source.base}, and {policy.ref} on {policy.source.base}: an engine "
                 f"holds adapters on one base: measure it alone"
             )
+        kinds = [read_adapter_config(one.source.adapter)["peft_type"] for one in (each, policy) if one.source.adapter]
+        if kinds[0] != kinds[-1]:
+            raise UserError(f"{each.ref}: is {kinds[0]}, and {policy.ref} {kinds[-1]}: measure it alone")
         if _tokenizer(each) != _tokenizer(policy):
             raise UserError(f"{each.ref}: has another tokenizer than {policy.ref}: measure it alone")
         check_served(each, support)

@@ -78,13 +78,15 @@ class ModelSampling:
         return group
 
     def hold(self, policies: Sequence[OpenedPolicy]) -> tuple[SamplerGroup, tuple[int, ...]]:
-        """Rollout workers that hold adapters of one base at once, until the next call, and the version of each.
+        """Rollout workers that hold adapters of one kind and base at once, until the next call; the version of each.
 
         Args:
             policies: no more than NUM_HELD.
         """
         specs = [sampler_spec(each, self._rollout) for each in policies]
-        spec = replace(specs[0], lora_rank=max(each.lora_rank for each in specs))
+        num_virtual = max(each.model.num_virtual_tokens for each in specs)
+        model = replace(specs[0].model, num_virtual_tokens=num_virtual)
+        spec = replace(specs[0], model=model, lora_rank=max(each.lora_rank for each in specs))
         group = self._session.start_samplers(spec, self._rollout)
         adapters = [self._next(each.source.adapter) for each in policies if each.source.adapter is not None]
         group.hold(adapters)

@@ -150,19 +150,18 @@ def test_adapters_of_a_library_are_measured_at_once_as_each_is_alone(
         add_adapter(library, found, name, "the toy world", facts_of(found))
     entry = library.entry("plain")
     assert (entry.run, entry.stage, entry.base) == (str(sft_lora.folder), "sft", pretrained)
-    assert entry.scores is not None and entry.scores["heldout_loss"] == sft_lora.summary["stages"]["sft"]["heldout_loss"]
+    assert (
+        entry.scores is not None and entry.scores["heldout_loss"] == sft_lora.summary["stages"]["sft"]["heldout_loss"]
+    )
     assert entry.data is not None and set(entry.data) == {"data.demonstrations"}
     assert library.entry("tilted").data is None
     folders = {name: str(library.folder_of(name)) for name in library.names()}
-    both = stage.evaluate(
-        *policy_settings, f"policy.model={folders['plain']}", f"policy.also=[{folders['tilted']}]"
-    )
+    both = stage.evaluate(*policy_settings, f"policy.model={folders['plain']}", f"policy.also=[{folders['tilted']}]")
     assert both["baseline"] == pretrained and list(both["policies"]) == ["plain", "tilted"]
     for name, folder in folders.items():
         alone = stage.evaluate(*policy_settings, f"policy.model={folder}", f"policy.baseline={pretrained}")
-        assert both["policies"][name] == pytest.approx(
-            {metric: value for metric, value in alone.items() if metric in both["policies"][name]}, abs=1e-4
-        )
+        for metric, value in both["policies"][name].items():
+            assert value == pytest.approx(alone[metric], abs=1e-4), (name, metric)
     assert both["policies"]["plain"]["reward"] != both["policies"]["tilted"]["reward"]
 
 
