@@ -15,7 +15,7 @@ from benchmarks.comparison import Row
 from benchmarks.limit.limit_rows import LIMITS, limit_rows, shares
 from benchmarks.material import Material
 from benchmarks.measuring import Measured, comparison_rows, try_measure
-from benchmarks.results_table import RESULTS, text_table, write_results
+from benchmarks.results_table import RESULTS, minutes_today, text_table, write_results
 from benchmarks.rows import DEFAULT, GPU, PeerComparison, every_comparison
 from benchmarks.workload import ONLINE
 
@@ -42,7 +42,7 @@ def main() -> None:
     asked = parser.parse_args()
     logging.set_verbosity_error()
     logging.disable_progress_bar()
-    began = time.monotonic()
+    began, earlier = time.monotonic(), minutes_today(asked.out)
     folder = asked.folder.absolute()
     shutil.rmtree(folder / "material", ignore_errors=True)
     material = Material(folder / "material", asked.pairs)
@@ -55,7 +55,7 @@ def main() -> None:
         rows += new
         minutes = (time.monotonic() - began) / 60
         # After every row: a benchmark that is stopped has what it measured.
-        write_results(asked.out, rows, material.source, minutes)
+        write_results(asked.out, rows, material.source, earlier + minutes)
         print(f"{minutes:5.1f} min  {name}: {', '.join(_result(row) for row in new)}", flush=True)
     print(text_table(rows))
 

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.comparison import Row
+from benchmarks.step_picture import PICTURE, bars_of, draw
 
 RESULTS = Path(__file__).parent / "results.json"
 DOCUMENT = Path(__file__).parents[1] / "docs" / "performance.md"
@@ -69,6 +70,13 @@ def write_results(path: Path, rows: Sequence[Row], data: str, minutes: float) ->
         "rows": [row.as_json() for row in found.values()],
     }
     path.write_text(json.dumps(content, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+
+
+def minutes_today(path: Path) -> float:
+    """How long the measurements took whose rows of today are in the file."""
+    measurements, _ = read_results(path) if path.exists() else ([], [])
+    today = datetime.now(UTC).date().isoformat()
+    return sum(float(each["minutes"]) for each in measurements if each["date"] == today)
 
 
 def read_results(path: Path) -> tuple[list[dict[str, Any]], list[Row]]:
@@ -132,3 +140,4 @@ def write_document(document: Path, results: Path) -> None:
 
 if __name__ == "__main__":
     write_document(DOCUMENT, RESULTS)
+    draw(bars_of(read_results(RESULTS)[1]), PICTURE)

@@ -21,15 +21,16 @@ def preset_names() -> list[str]:
     return sorted(path.stem for path in PRESETS.glob("*.yaml"))
 
 
-def load_run(config: str, overrides: Sequence[str] = (), resumes: bool = False) -> AnyRun:
+def load_run(config: str, overrides: Sequence[str] = (), resumes: bool = False, later: Sequence[str] = ()) -> AnyRun:
     """Read the preset or file named `config`; UserError lists everything wrong, one line each.
 
     Args:
+        later: overrides of what the others made: with another `kind` the settings that they gave its group are gone.
         resumes: it may have begun already, so that no free name can be found for it.
     """
     path = _find(config)
     label = path.name if path.parent == PRESETS else str(path)
-    run = build_run(overridden(read_source(path, label), overrides))
+    run = build_run(overridden(overridden(read_source(path, label), overrides), later))
     if resumes and not run.name:
         raise UserError("--resume: expected the name of the run that may have begun: give name=")
     return run if run.name else run.model_copy(update={"name": free_name(Path(run.storage.path), path.stem)})

@@ -24,6 +24,7 @@ from plumbob.configs.settings.data import (
 )
 from plumbob.configs.settings.joint_checks import (
     check_beside,
+    check_critic,
     check_divides,
     check_environment,
     check_feedback_kind,
@@ -43,20 +44,20 @@ from plumbob.configs.settings.joint_checks import (
 )
 from plumbob.configs.settings.models import (
     AlignedPolicySettings,
+    EncoderSettings,
     EvaluatedPolicySettings,
     ModelRef,
     PipelinePolicySettings,
     PolicyBaseSettings,
     PolicySettings,
     PretrainedPolicySettings,
+    RewardEncoderSettings,
     TeacherSettings,
 )
 from plumbob.configs.settings.offline_objectives import BradleyTerry
 from plumbob.configs.settings.rewards import (
-    EncoderSettings,
     JudgeSettings,
     PipelineScorerSettings,
-    RewardEncoderSettings,
     ScorerSettings,
 )
 from plumbob.configs.settings.training import (
@@ -71,6 +72,7 @@ from plumbob.configs.settings.training import (
     RewardTrainingSettings,
     SftSettings,
 )
+from plumbob.configs.settings.tuning.soft_prompts import check_tasks
 from plumbob.configs.settings.workers import (
     ClusterSettings,
     LearnerRankSettings,
@@ -111,6 +113,8 @@ class TrainingRun(Run):
                 check_divides(f"{name}.batch_size", settings.batch_size, self.learner)
             elif isinstance(settings, PolicyBaseSettings):
                 check_float32_copy(settings, self.learner)
+                if isinstance(settings, PolicySettings) and not self.samples_for_updates:
+                    check_critic(settings.tuning)
         return self
 
 
@@ -135,6 +139,11 @@ class SftRun(TrainingRun):
     sft: SftSettings = SftSettings()
     retention: RetentionSettings | None = None
     replay: ReplaySettings | None = None
+
+    @model_validator(mode="after")
+    def _check_tasks(self) -> Self:
+        check_tasks(self.policy.tuning, {"retention": self.retention, "replay": self.replay})
+        return self
 
 
 class RewardRun(TrainingRun):
@@ -218,6 +227,7 @@ class PpoRun(TrainingRun):
         check_parts(self.ppo, self.reward)
         check_environment(self.rollout, self.reward)
         check_environment(self.rollout, self.judge)
+        check_critic(self.policy.tuning, estimator=self.ppo.estimator)
         check_published(self.policy.tuning, self.rollout)
         check_quantised_base(self.policy, self.rollout, self.ppo)
         return self
@@ -311,6 +321,8 @@ class PipelineRun(TrainingRun):
         check_no_environment(self.rollout, self.kind)
         check_second_judge(self.ppo, self.data.toy is not None)
         check_published(self.policy.tuning, self.rollout)
+        check_critic(self.policy.sft_tuning, "policy.sft_tuning")
+        check_critic(self.policy.tuning, estimator=self.ppo.estimator)
         check_handed_on(self.policy.sft_tuning, self.policy.tuning)
         return self
 

@@ -13,7 +13,6 @@ from plumbob.console.command import Command, CommandGroup
 from plumbob.console.commands import (
     config,
     doctor,
-    evaluate,
     pairs,
     plan,
     presets,
@@ -22,10 +21,10 @@ from plumbob.console.commands import (
     run,
     serve_reward,
     submit,
-    verify,
 )
 from plumbob.console.commands.adapters import adapters
 from plumbob.console.commands.live import scale, status, stop
+from plumbob.console.commands.measures import compare_methods, evaluate, verify
 from plumbob.console.exit_codes import FAILED, INTERRUPTED, RESUME_ME, USER_ERROR
 from plumbob.core.errors import RunFailed, RunPreempted, RunStopped, UserError
 
@@ -45,6 +44,7 @@ COMMANDS: tuple[Command | CommandGroup, ...] = (
     run,
     resume,
     evaluate,
+    compare_methods,
     plan,
     submit,
     status,

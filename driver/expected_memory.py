@@ -21,8 +21,9 @@ from plumbob.configs.runs import (
 )
 from plumbob.configs.settings.algorithms import Estimator, OnlineDpo, algorithm_of
 from plumbob.configs.settings.data import LengthSettings
-from plumbob.configs.settings.models import ModelRef, NewBertSettings, NewLlamaSettings
+from plumbob.configs.settings.models import ModelRef, NewBertSettings, NewLlamaSettings, RewardEncoderSettings
 from plumbob.configs.settings.rewards import RewardGroupSettings
+from plumbob.configs.settings.tuning.encoders import EncoderLora
 from plumbob.configs.settings.workers import (
     LearnerRankSettings,
     LearnerSettings,
@@ -36,6 +37,7 @@ from plumbob.driver.expected_policy import BYTES, ExpectedPolicy, expected_polic
 from plumbob.models.adapter import WEIGHTS_FILE, ModelRole
 from plumbob.models.from_scratch import empty_bert, empty_llama
 from plumbob.models.loading import open_baseline, open_model, open_policy
+from plumbob.models.quantization.quantised_layers import base_bytes
 from plumbob.models.sizes.config_sizes import sizes_of
 from plumbob.models.sizes.memory import (
     MemoryEstimate,
@@ -48,6 +50,7 @@ from plumbob.models.sizes.memory import (
     transformers_memory,
     vllm_memory,
 )
+from plumbob.models.tuning.classifiers import num_trained
 from plumbob.models.weight_files import num_stored
 from plumbob.rollout.samplers.open_sampler import adapter_serving
 from plumbob.trainers.offline import dpo, kto
@@ -79,7 +82,7 @@ def _of_roles(run: LearnerRun, longest: int | None) -> Iterator[tuple[WorkerRole
             yield "learner", _encoder(run.reward.encoder, run.learner, run.pretrain.block_tokens, is_masked_lm=True)
         case RewardRun():
             rows = 1 if run.data.kind == "scores" else RESPONSES_OF_A_PAIR
-            yield "learner", _encoder(run.reward.encoder, run.learner, rows * run.reward.max_tokens)
+            yield "learner", _reward_model(run.reward, run.learner, rows * run.reward.max_tokens)
             if run.calibration.policy_ref is not None:
                 policy = expected_policy(run.calibration.policy_ref, None)
                 yield "rollout", _sampler(policy, run.rollout, run.data.max_prompt_tokens)
@@ -187,6 +190,17 @@ def _encoder(
     stage = learner.resolved_zero_stage(trains_float32=True)
     trained = Trained(sizes.num_parameters, 0, BYTES["float32"], stage, learner.num_workers)
     return learner_memory(sizes, trained, _micro_batch(learner, tokens, tokens if is_masked_lm else 0))
+
+
+def _reward_model(reward: RewardEncoderSettings, learner: LearnerSettings, tokens: int) -> MemoryEstimate:
+    tuning = reward.tuning
+    if not isinstance(tuning, EncoderLora):
+        return _encoder(reward.encoder, learner, tokens)
+    model = open_model(reward.existing_encoder).empty(AutoModelForSequenceClassification)
+    frozen = base_bytes(model, BYTES["float32"], reward.quantization)
+    stage = learner.resolved_zero_stage(trains_float32=True)
+    trained = Trained(num_trained(model, tuning), frozen, BYTES["float32"], stage, learner.num_workers, True)
+    return learner_memory(sizes_of(model), trained, _micro_batch(learner, tokens, 0))
 
 
 def _learner(

@@ -28,6 +28,7 @@ OWNERS = {
     "_hp_mapping": "deepspeed.utils.tensor_fragment",
     "_active_adapter": "peft.tuners.tuners_utils",
     "_disable_adapters": "peft.tuners.tuners_utils",
+    "_move_adapter_to_device_of_base_layer": "peft.tuners.tuners_utils",
     "_keep_in_fp32_modules": "transformers.modeling_utils",
     "_commit_hash": "transformers.configuration_utils",
 }

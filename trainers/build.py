@@ -105,4 +105,4 @@ def _checkpoint_gradients(module: nn.Module) -> None:
 def _groups(module: nn.Module) -> Mapping[str, Mapping[str, nn.Parameter]]:
     if isinstance(module, PolicyModel):
         return trainable_groups(module)
-    return {"model": dict(module.named_parameters())}
+    return {"model": {name: each for name, each in module.named_parameters() if each.requires_grad}}

@@ -8,6 +8,8 @@ from plumbob.configs.settings.algorithms import (
     RANKED,
     Clipped,
     Distillation,
+    Estimator,
+    Gae,
     Gspo,
     NoImportance,
     OnlineDpo,
@@ -293,3 +295,17 @@ def check_handed_on(sft_tuning: AnyTuning, tuning: AnyTuning) -> None:
             f"policy.sft_tuning.kind={sft_tuning.kind} leaves an adapter, and policy.tuning.kind={tuning.kind} trains "
             f"weights of a full model: set policy.sft_tuning.kind=full, or policy.tuning.kind=lora"
         )
+    are_adapters = isinstance(tuning, AdapterTuning) and isinstance(sft_tuning, AdapterTuning)
+    if are_adapters and tuning.kind not in (sft_tuning.kind, "lora"):
+        raise ValueError(
+            f"policy.sft_tuning.kind={sft_tuning.kind} leaves an adapter, which is trained further as what it is, and "
+            f"policy.tuning.kind={tuning.kind} is of another kind: set policy.sft_tuning.kind=full, or "
+            f"policy.tuning.kind={sft_tuning.kind}"
+        )
+
+
+def check_critic(tuning: AnyTuning, setting: str = "policy.tuning", estimator: Estimator | None = None) -> None:
+    """`estimator`: of an online run; others have no critic."""
+    if isinstance(tuning, WeightTuning) and tuning.critic == "head" and not isinstance(estimator, Gae):
+        who = "a run of sft, dpo or kto" if estimator is None else f"ppo.estimator.kind={estimator.kind}"
+        raise ValueError(f"{setting}.critic=head: {who} has no critic; leave {setting}.critic out")

@@ -3,11 +3,12 @@
 from dataclasses import dataclass, field, replace
 from typing import Annotated, ClassVar, Self
 
-from pydantic import Field, model_validator
+from pydantic import AfterValidator, Field, model_validator
 
 from plumbob.configs.base import Dtype, ModelName, NumTokens, Settings
 from plumbob.configs.settings.tuning.adapters import LoraTuning
-from plumbob.configs.settings.tuning.any_tuning import AlignmentTuning, Tuning, virtual_tokens
+from plumbob.configs.settings.tuning.any_tuning import AlignmentTuning, Tuning, refuse_tasks, virtual_tokens
+from plumbob.configs.settings.tuning.encoders import EncoderTuning, WholeEncoder, check_encoder_tuning
 from plumbob.configs.settings.tuning.quantization import Nf4Quantization, check_is_frozen
 from plumbob.configs.settings.tuning.weights import FullTuning
 
@@ -156,7 +157,7 @@ class PipelinePolicySettings(NewOrNamedPolicySettings):
     `sft_tuning` is of supervised fine-tuning, `tuning` of PPO and DPO, which start from its result.
     """
 
-    sft_tuning: Tuning = FullTuning()
+    sft_tuning: Annotated[Tuning, AfterValidator(refuse_tasks)] = FullTuning()
     tuning: AlignmentTuning = LoraTuning()
 
     @property
@@ -184,3 +185,38 @@ class EvaluatedPolicySettings(NamedPolicySettings):
     @property
     def also_refs(self) -> tuple[ModelRef, ...]:
         return tuple(self.ref_to(name, POLICY_ALSO) for name in self.also)
+
+
+class EncoderSettings(Settings):
+    """The BERT of a stage that trains it: made new, a folder or a hub name."""
+
+    model: ModelName | NewBertSettings
+    """One that there is, or the sizes of one to be made."""
+
+    @property
+    def encoder(self) -> ModelRef | NewBertSettings:
+        return ModelRef(self.model, REWARD_MODEL) if isinstance(self.model, str) else self.model
+
+    @property
+    def existing_encoder(self) -> ModelRef:
+        """Once there is an encoder, made or named."""
+        assert isinstance(self.encoder, ModelRef), f"{REWARD_MODEL} has not been made yet"
+        return self.encoder
+
+
+class RewardEncoderSettings(EncoderSettings):
+    max_tokens: NumTokens = 256
+    """Of prompt and response together, the reward model's own tokens."""
+    tuning: EncoderTuning = WholeEncoder()
+    """What of the encoder is trained; its head always is."""
+    quantization: Nf4Quantization | None = None
+    """Keeps the encoder's weights, beside which LoRA stands, in fewer bits; None keeps them as they are."""
+
+    @property
+    def existing_encoder(self) -> ModelRef:
+        return replace(super().existing_encoder, quantization=self.quantization)
+
+    @model_validator(mode="after")
+    def _check_tuning(self) -> Self:
+        check_encoder_tuning(self.tuning, self.quantization, isinstance(self.model, NewBertSettings))
+        return self

@@ -6,7 +6,7 @@ from typing import Annotated, ClassVar, Literal, Self
 
 from pydantic import Field, model_validator
 
-from plumbob.configs.base import BatchSize, ModelName, NumTokens, PositiveOrZero, Settings
+from plumbob.configs.base import BatchSize, ModelName, NumTokens, PositiveOrZero
 from plumbob.configs.settings.models import REWARD_MODEL, ModelRef, NewBertSettings
 from plumbob.configs.settings.programs.reward_programs import CodePart, FunctionPart
 from plumbob.configs.settings.reward_parts import EnvironmentPart, ModelPart
@@ -273,25 +273,3 @@ class PipelineScorerSettings(RewardGroupSettings):
     @property
     def encoder(self) -> ModelRef | NewBertSettings:
         return ModelRef(self.model, REWARD_MODEL) if isinstance(self.model, str) else self.model
-
-
-class EncoderSettings(Settings):
-    """The BERT of a stage that trains it: made new, a folder or a hub name."""
-
-    model: ModelName | NewBertSettings
-    """One that there is, or the sizes of one to be made."""
-
-    @property
-    def encoder(self) -> ModelRef | NewBertSettings:
-        return ModelRef(self.model, REWARD_MODEL) if isinstance(self.model, str) else self.model
-
-    @property
-    def existing_encoder(self) -> ModelRef:
-        """Once there is an encoder, made or named."""
-        assert isinstance(self.encoder, ModelRef), f"{REWARD_MODEL} has not been made yet"
-        return self.encoder
-
-
-class RewardEncoderSettings(EncoderSettings):
-    max_tokens: NumTokens = 256
-    """Of prompt and response together, the reward model's own tokens."""

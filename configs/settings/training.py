@@ -74,7 +74,14 @@ class EpochSettings(OptimizerSettings):
     """Newest checkpoints that are kept."""
     evaluate_every: Count | None = None
     """Optimizer steps between measurements on the held-out records; None measures after the last step only."""
+    evaluate_first: bool = False
+    """Measure the held-out records before the first step too, as `heldout_..._before` in the result."""
     early_stopping: EarlyStoppingSettings | None = None
+
+    @property
+    def measures_again(self) -> bool:
+        """Whether the held-out records are measured more than once."""
+        return self.evaluate_first or self.evaluate_every is not None
 
     @model_validator(mode="after")
     def _check_stopping(self) -> Self:

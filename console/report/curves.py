@@ -3,7 +3,7 @@
 import io
 import math
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from html import escape
 from typing import Any
@@ -74,7 +74,18 @@ def figure_of(chart: Chart, key: str) -> str:
 
 
 def _svg(chart: Chart, key: str) -> str:
-    """The picture: its steps are whole, and its letters are letters."""
+    def draw(axes: Any) -> None:
+        for series, points in chart.series.items():
+            steps, values = zip(*thinned(points), strict=True)
+            marker = "o" if series == HELD_OUT or len(points) == 1 else None
+            axes.plot(steps, values, color=_colour(series), linewidth=1.4, marker=marker, markersize=4)
+        _label(axes, chart.name)
+
+    return picture(draw, key, f"{chart.name.title} over the steps")
+
+
+def picture(draw: Callable[[Any], None], key: str, title: str) -> str:
+    """What `draw` draws into matplotlib's axes, as SVG whose letters are letters. `key`: no other picture's."""
     import matplotlib
     from matplotlib.figure import Figure
 
@@ -92,14 +103,10 @@ def _svg(chart: Chart, key: str) -> str:
     with matplotlib.rc_context(style):
         figure = Figure(figsize=(WIDTH_IN, HEIGHT_IN))
         axes = figure.add_axes((0.15, 0.21, 0.82, 0.69))
-        for series, points in chart.series.items():
-            steps, values = zip(*thinned(points), strict=True)
-            marker = "o" if series == HELD_OUT or len(points) == 1 else None
-            axes.plot(steps, values, color=_colour(series), linewidth=1.4, marker=marker, markersize=4)
-        _label(axes, chart.name)
+        draw(axes)
         text = io.StringIO()
         figure.savefig(text, format="svg", transparent=True, metadata={"Date": None, "Creator": None})
-    return _for_page(text.getvalue(), chart.name.title)
+    return _for_page(text.getvalue(), title)
 
 
 def _label(axes: Any, name: MetricName) -> None:
@@ -119,7 +126,7 @@ def _for_page(svg: str, title: str) -> str:
     svg = re.sub(r' id="[\w.]+_\d+"', "", svg)
     opening, rest = svg.split(">", 1)
     opening = re.sub(r' (width|height)="[^"]*"', "", opening)
-    return f'{opening} role="img" aria-label="{escape(title)} over the steps">{rest}'
+    return f'{opening} role="img" aria-label="{escape(title)}">{rest}'
 
 
 def _colour(series: str) -> str:

@@ -3,7 +3,6 @@
 import itertools
 import json
 import math
-import re
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager
 from html import escape
@@ -12,8 +11,9 @@ from typing import Any
 
 from plumbob.configs.resolved_copy import RESOLVED_FILE
 from plumbob.console.report.curves import charts_of, figure_of
+from plumbob.console.report.html_page import html_page, html_table
 from plumbob.console.report.samples import evaluation_samples, journal_samples
-from plumbob.console.report.style import PALETTE, STYLE
+from plumbob.console.report.style import PALETTE
 from plumbob.console.tables import duration, summary_table
 from plumbob.core.errors import UserError
 from plumbob.core.outside import from_outside, read_json_object
@@ -24,8 +24,6 @@ from plumbob.trainers.metrics.step_record import StepRecord
 
 REPORT_FILE = "report.html"
 NUM_CURVES_SHOWN = 6
-POLICY = "<meta http-equiv=\"Content-Security-Policy\" content=\"default-src 'none'; style-src 'unsafe-inline'\">"
-"""Whatever a model wrote: nothing runs, and nothing is loaded."""
 
 
 def write_report(run_dir: Path) -> Path:
@@ -48,13 +46,7 @@ def write_report(run_dir: Path) -> Path:
     stages = _stage_sections(run_dir, order)
     shown = f"<h2>Responses side by side</h2>{samples}" if samples else ""
     body = [heading, results[0], shown, *stages, results[1], _settings_section(resolved)]
-    page = (
-        '<!doctype html>\n<html lang="en"><head><meta charset="utf-8">'
-        '<meta name="viewport" content="width=device-width, initial-scale=1">'
-        f"{POLICY}<title>{escape(title)}</title><style>{STYLE}</style></head>\n<body>\n"
-        + "\n".join(body)
-        + "\n</body></html>\n"
-    )
+    page = html_page(title, body)
     partial = run_dir / f"{REPORT_FILE}.partial"
     partial.write_text(page, encoding="utf-8", errors="replace")  # Half a letter, as JSON may hold, is none in UTF-8.
     return partial.replace(run_dir / REPORT_FILE)
@@ -112,15 +104,7 @@ def _summary_section(summary: Mapping[str, Any]) -> str:
     heading, *rows = summary_table(summary)
     if not rows:
         return ""
-    head = "".join(f"<th>{escape(title)}</th>" for title in heading)
-    lines = ["<tr>" + "".join(_cell(*pair) for pair in zip(heading, row, strict=True)) + "</tr>" for row in rows]
-    return f"<h2>Result</h2><table><tr>{head}</tr>{''.join(lines)}</table>"
-
-
-def _cell(title: str, text: str) -> str:
-    """Its title stands beside it where the page is too narrow for a table; an interval stays in one line."""
-    shown = re.sub(r"\[.*\]", r'<span class="interval">\g<0></span>', escape(text))
-    return f'<td data-title="{escape(title)}">{shown and f"<span>{shown}</span>"}</td>'
+    return f"<h2>Result</h2>{html_table(heading, rows)}"
 
 
 def _stage_section(records: Sequence[StepRecord]) -> str:

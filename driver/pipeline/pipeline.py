@@ -27,14 +27,16 @@ from plumbob.configs.settings.data import (
 )
 from plumbob.configs.settings.models import (
     AlignedPolicySettings,
+    EncoderSettings,
     EvaluatedPolicySettings,
     NewBertSettings,
     NewLlamaSettings,
     PolicySettings,
     PretrainedPolicySettings,
+    RewardEncoderSettings,
 )
-from plumbob.configs.settings.rewards import EncoderSettings, RewardEncoderSettings
 from plumbob.configs.settings.training import CalibrationSettings
+from plumbob.configs.settings.tuning.weights import WeightTuning
 from plumbob.configs.settings.workers import LearnerRankSettings
 from plumbob.core.disk_errors import replace_text
 from plumbob.driver.pipeline.pipeline_data import PreparedFiles
@@ -160,11 +162,14 @@ class Pipeline:
         )
 
     def dpo(self) -> DpoRun:
+        tuning = self._run.policy.tuning
+        if isinstance(tuning, WeightTuning):
+            tuning = tuning.without_critic()
         return DpoRun(
             name="dpo",
             **self._common,
             data=TokenizedPairDataSettings(**self._pairs, **self._lengths),
-            policy=AlignedPolicySettings(model=self._folders.sft, tuning=self._run.policy.tuning, **self._base),
+            policy=AlignedPolicySettings(model=self._folders.sft, tuning=tuning, **self._base),
             dpo=self._run.dpo,
         )
 

@@ -33,7 +33,7 @@ from plumbob.driver.pipeline.pipeline_files import Files, files_in, prompt_line,
 from plumbob.driver.pipeline.pipeline_rows import pipeline_rows
 from plumbob.models.from_scratch import EOS, NEW_POLICY, PAD, check_sizes
 from plumbob.models.loading import OpenedPolicy, open_policy
-from plumbob.models.tuning.adapter_support import check_learner, is_plain_lora
+from plumbob.models.tuning.adapter_support import check_given_kind, check_learner, is_plain_lora
 from plumbob.models.tuning.methods import method_of
 from plumbob.models.tuning.targets import check_served
 from plumbob.reward.open_scorer import check_reward, check_rows
@@ -124,6 +124,7 @@ def _open_policy(run: PipelineRun, ref: ModelRef) -> OpenedPolicy:
         # What supervised fine-tuning leaves of a full model is sampled from as it is.
         is_published = setting == "policy.tuning" or isinstance(tuning, AdapterTuning)
         support = support_for(run.rollout, opened, tuning if is_published else None)
+        check_given_kind(opened, tuning, setting)
         method_of(tuning).check(opened, setting, ("policy", "reference", "value"), support)
         check_learner(ref, opened.source.adapter, tuning, run.learner)
     return opened

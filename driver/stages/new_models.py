@@ -4,8 +4,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TypeVar
 
-from plumbob.configs.settings.models import NewBertSettings, NewLlamaSettings, PretrainedPolicySettings
-from plumbob.configs.settings.rewards import EncoderSettings
+from plumbob.configs.settings.models import EncoderSettings, NewBertSettings, NewLlamaSettings, PretrainedPolicySettings
 from plumbob.core.activities import activities
 from plumbob.core.disk_errors import naming_file
 from plumbob.models.from_scratch import build_bert, build_llama

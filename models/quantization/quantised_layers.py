@@ -21,9 +21,16 @@ def quantised_layers(model: Any, settings: Nf4Quantization) -> dict[str, nn.Modu
 
 def names_kept(model: Any, settings: Nf4Quantization) -> list[str]:
     """Of the modules whose weights stay floats, as transformers takes them: by their beginnings, ends and patterns."""
+    of_heads = (name for name in _linear_layers(model) if is_of_head(model, name))
     by_default = HfQuantizer.get_modules_to_not_convert(model, None, model._keep_in_fp32_modules)
     uneven = (name for name, layer in _linear_layers(model).items() if out_by_in(layer).shape[1] % settings.block_size)
-    return [*by_default, *uneven]
+    return [*by_default, *of_heads, *uneven]
+
+
+def is_of_head(model: Any, name: str) -> bool:
+    """Whether a module or a parameter of a transformers model is of its head: outside of the model that the head
+    stands on, or of that one's pooler, which is part of a classifier."""
+    return not name.startswith(f"{model.base_model_prefix}.") or "pooler" in name.split(".")
 
 
 def _linear_layers(model: Any) -> dict[str, nn.Module]:

@@ -9,12 +9,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, get_args
 
+from plumbob.configs.settings.tuning.adapters import BottleneckActivation
 from plumbob.configs.settings.tuning.any_tuning import PROMPT_TYPES
 from plumbob.core.errors import UserError
 from plumbob.models.adapter import CONFIG_FILE, ModelRole
 from plumbob.models.loading import OpenedModel
 from plumbob.models.resolution import read_adapter_config
-from plumbob.models.tuning.adapter_support import AdapterSupport, AdapterUser
+from plumbob.models.tuning.adapter_support import WITH_TRANSFORMERS, AdapterSupport, AdapterUser
 
 User = ModelRole | AdapterUser
 """Who computes with an adapter: a role on the learners' side, or a sampler's engine."""
@@ -37,7 +38,7 @@ WHO: Mapping[User, str] = {
 OTHER_ENGINES: Mapping[AdapterUser, str] = {
     "merged": "set rollout.adapter=merged",
     "vLLM": "set rollout.adapter=lora",
-    "transformers": "set rollout.engine.kind=transformers",
+    "transformers": WITH_TRANSFORMERS,
 }
 """What to set for an engine that computes with an adapter."""
 
@@ -48,6 +49,7 @@ AS_LORA = (
 )
 AS_OTHER_LORA = 'write "init_lora_weights": true into its config, and A and B are trained as those of any other LoRA'
 ANEW = "no model without it computes the same: train a LoRA without it"
+NOT_LINEAR = "train LoRA instead: no weights compute the same as this, so that it cannot be merged"
 NAMED_CHARACTERS = 60
 """Of a field's value, as many stand in an error."""
 
@@ -167,6 +169,19 @@ _VERA_FIELDS: Mapping[str, AdapterField] = {
     ),
 }
 
+_OF_BOTTLENECKS = (
+    *("auto_mapping", "peft_version", "base_model_name_or_path", "inference_mode", "task_type", "revision"),
+    "target_modules",
+)
+_BOTTLENECK_FIELDS: Mapping[str, AdapterField] = {
+    **{name: field for name, field in _OF_ANY.items() if name in _OF_BOTTLENECKS},
+    "peft_type": AdapterField(WITH_PEFT, instead=NOT_LINEAR),
+    "width": CARRIED,
+    "activation": AdapterField(
+        NOBODY, get_args(BottleneckActivation), f"train it with one of {', '.join(get_args(BottleneckActivation))}"
+    ),
+}
+
 _PROMPT_FIELDS: Mapping[str, AdapterField] = {
     **{name: field for name, field in _OF_ANY.items() if name not in ("modules_to_save", "bias")},
     "peft_type": AdapterField(WITH_PEFT, instead="train LoRA instead, which every sampler computes"),
@@ -193,6 +208,7 @@ FIELDS_OF: Mapping[str, Mapping[str, AdapterField]] = {
     "LORA": FIELDS,
     "IA3": _IA3_FIELDS,
     "VERA": _VERA_FIELDS,
+    "BOTTLENECK": _BOTTLENECK_FIELDS,
     **dict.fromkeys(PROMPT_TYPES, _PROMPT_FIELDS),
 }
 """By PEFT's name of the adapter's kind."""

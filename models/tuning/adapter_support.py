@@ -5,8 +5,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from plumbob.configs.settings.tuning.adapters import AdapterTuning, LoraTuning
-from plumbob.configs.settings.tuning.any_tuning import Tuning
+from plumbob.configs.settings.tuning.adapters import AdapterTuning, BottleneckTuning, LoraTuning
+from plumbob.configs.settings.tuning.any_tuning import AnyTuning, Tuning
 from plumbob.configs.settings.tuning.soft_prompts import PrefixTuning
 from plumbob.configs.settings.workers import LearnerSettings
 from plumbob.core.errors import UserError
@@ -15,6 +15,8 @@ from plumbob.models.resolution import read_adapter_config, served_rank
 
 AdapterUser = Literal["transformers", "vLLM", "merged"]
 """Which engine computes with an adapter; vLLM beside the base's weights, or with them changed."""
+
+WITH_TRANSFORMERS = "set rollout.engine.kind=transformers"
 
 
 @dataclass(frozen=True)
@@ -58,8 +60,36 @@ def is_plain_lora(adapter: Path | None, tuning: Tuning | None) -> bool:
     return config.get("peft_type") == LoraTuning.peft_type and not config.get("use_dora")
 
 
+def stands_beside(adapter: Path | None, tuning: Tuning | None) -> bool:
+    """Whether an adapter, or where there is none what a full model is trained by, reads no weights of the base."""
+    if adapter is None:
+        return not isinstance(tuning, AdapterTuning) or tuning.stands_beside
+    return is_plain_lora(adapter, None) or read_adapter_config(adapter).get("peft_type") == BottleneckTuning.peft_type
+
+
+def check_given_kind(opened: OpenedModel, tuning: AnyTuning, setting: str) -> None:
+    """Raises UserError when the model is an adapter of another kind than is asked for: it is trained as what it is.
+
+    LoRA is what a preset asks for, and is of new adapters alone.
+    """
+    adapter = opened.source.adapter
+    if adapter is None or not isinstance(tuning, AdapterTuning) or isinstance(tuning, LoraTuning):
+        return
+    found = read_adapter_config(adapter).get("peft_type")
+    if found != tuning.peft_type:
+        raise UserError(
+            f"{setting}.kind={tuning.kind}: {opened.ref.setting}={adapter} is an adapter of peft_type {found}, and is "
+            f"trained further as what it is; leave {setting} out, or give a full model"
+        )
+
+
 def check_computed(tuning: AdapterTuning, support: AdapterSupport, what: str, architectures: Collection[str]) -> None:
     """Raises UserError when the engine computes nothing of that kind. `what` names the setting that asks for it."""
+    if support.engine == "vLLM" and not tuning.can_merge:
+        raise UserError(
+            f"{what}: {support.engine} computes plain LoRA alone beside the base's weights, and no weights compute the "
+            f"same as this; {WITH_TRANSFORMERS}"
+        )
     if support.user == "vLLM" and not tuning.is_plain_lora:
         can_merge = not support.could_merge_into.isdisjoint(architectures)
         merge = "set rollout.adapter=merged, for one device and uncompiled, or " if can_merge else ""
@@ -125,7 +155,7 @@ def check_learner(what: object, adapter: Path | None, tuning: Tuning | None, lea
             f"prefix on {what} is in; set learner.gradient_checkpointing=false, or train another soft prompt "
             f"(policy.tuning.kind=prompt-tuning)"
         )
-    if learner.zero_stage == 3 and not is_plain_lora(adapter, tuning):
+    if learner.zero_stage == 3 and not stands_beside(adapter, tuning):
         raise UserError(
             f"learner.zero_stage=3: ranks gather a layer's weights when the layer is called, and what is on {what} "
             f"reads some elsewhere; set learner.zero_stage=2, or train plain LoRA"

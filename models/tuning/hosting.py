@@ -10,6 +10,7 @@ from torch import Tensor
 
 from plumbob.models.adapter import PROMPT_VECTORS, Adapter
 from plumbob.models.forward.soft_prompts import soft_prompts_of
+from plumbob.models.tuning.layers.bottleneck_layers import register_bottleneck
 from plumbob.models.tuning.prompt_encoders import give_vectors, put_prompt
 
 _WRAPPED = re.compile(r"^base_model\.model\.|\.base_layer(?=\.)|\.original_module(?=\.)")
@@ -62,6 +63,7 @@ def remove_adapter(model: Any, name: str, instead: str) -> None:
 
 
 def _config(content: Mapping[str, Any]) -> PeftConfig:
+    register_bottleneck()
     return PeftConfig.from_peft_type(**content)
 
 

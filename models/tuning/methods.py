@@ -6,16 +6,28 @@ A method stands in a file beside this one and is an arm of `method_of`; its sett
 from typing import TYPE_CHECKING, Protocol, assert_never
 
 from plumbob.configs.settings.models import AlignedPolicySettings, NewLlamaSettings, PolicySettings
-from plumbob.configs.settings.tuning.adapters import Ia3Tuning, LoraTuning, VeraTuning
+from plumbob.configs.settings.tuning.adapters import BottleneckTuning, Ia3Tuning, LoraTuning, VeraTuning
 from plumbob.configs.settings.tuning.any_tuning import AnyTuning
-from plumbob.configs.settings.tuning.soft_prompts import PrefixTuning, PromptTuning, PTuning
+from plumbob.configs.settings.tuning.soft_prompts import (
+    MultitaskPromptTuning,
+    PrefixTuning,
+    PromptTuning,
+    PTuning,
+)
 from plumbob.configs.settings.tuning.weights import FullTuning, SelectiveTuning
 from plumbob.configs.settings.workers import LearnerSettings
 from plumbob.core.errors import UserError
 from plumbob.models.adapter import ModelRole
 from plumbob.models.loading import OpenedPolicy, open_policy
-from plumbob.models.tuning.adapter_support import WHAT_PEFT_LOADS, AdapterSupport, check_learner, is_plain_lora
+from plumbob.models.tuning.adapter_support import (
+    WHAT_PEFT_LOADS,
+    AdapterSupport,
+    check_given_kind,
+    check_learner,
+    stands_beside,
+)
 from plumbob.models.tuning.lora import LoraMethod
+from plumbob.models.tuning.peft_methods.bottleneck import BottleneckMethod
 from plumbob.models.tuning.peft_methods.prompt_methods import PromptMethod
 from plumbob.models.tuning.peft_methods.vector_methods import Ia3Method, VeraMethod
 from plumbob.models.tuning.weights import WeightMethod
@@ -56,7 +68,9 @@ def method_of(tuning: AnyTuning) -> TuningMethod:
             return Ia3Method(tuning)
         case VeraTuning():
             return VeraMethod(tuning)
-        case PromptTuning() | PTuning() | PrefixTuning():
+        case BottleneckTuning():
+            return BottleneckMethod(tuning)
+        case PromptTuning() | PTuning() | PrefixTuning() | MultitaskPromptTuning():
             return PromptMethod(tuning)
         case _:
             assert_never(tuning)
@@ -92,11 +106,12 @@ def check_tunable(
     Args:
         support: what the sampler can load.
     """
+    check_given_kind(opened, policy.tuning, TUNING)
     method_of(policy.tuning).check(opened, TUNING, roles, support)
     quantization, adapter = opened.ref.quantization, opened.source.adapter
-    if quantization is not None and not (is_plain_lora(adapter, None) or opened.num_virtual_tokens):
+    if quantization is not None and not (stands_beside(adapter, None) or opened.num_virtual_tokens):
         raise UserError(
-            f"policy.quantization.kind={quantization.kind} is for LoRA and soft prompts, and "
+            f"policy.quantization.kind={quantization.kind} is for LoRA, bottleneck adapters and soft prompts, and "
             f"{opened.ref.setting}={adapter} is an adapter of another kind, which reads the weights' own numbers: "
             f"leave policy.quantization out"
         )

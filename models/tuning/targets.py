@@ -36,7 +36,7 @@ ADAPTABLE = (*LINEAR, nn.Embedding, nn.Conv1d, nn.Conv2d, nn.Conv3d)
 SHARED_TENSORS = ("base_model.vera_A", "base_model.vera_B")
 """What an adapter's file holds for all modules together."""
 
-_OF_METHOD = re.compile(r"\.(?:lora_|ia3_|vera_lambda_)")
+_OF_METHOD = re.compile(r"\.(?:lora_|ia3_|vera_lambda_|bottleneck_)")
 """Between a module's name and that of a tensor, in PEFT's saved names."""
 
 

@@ -12,8 +12,10 @@ from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_N
 
 from plumbob.configs.settings.models import ModelRef
 from plumbob.configs.settings.rewards import REWARDS_TODAY, ModelReward
+from plumbob.configs.settings.tuning.quantization import Nf4Quantization
 from plumbob.core.errors import UserError
 from plumbob.models.loading import OpenedModel, load_weights, num_reserved_positions, open_model, open_tokenizer
+from plumbob.models.quantization.forms import loading_options
 from plumbob.models.resolution import resolve_model, resolve_package_folder
 from plumbob.reward.reward_models.calibration import load_calibration
 
@@ -112,10 +114,13 @@ def is_decoder(config: Any) -> bool:
     return kind in MODEL_FOR_CAUSAL_LM_MAPPING_NAMES and kind not in MODEL_FOR_MASKED_LM_MAPPING_NAMES
 
 
-def new_reward_model(encoder: ModelRef) -> RewardModel:
+def new_reward_model(encoder: ModelRef, quantization: Nf4Quantization | None = None) -> RewardModel:
     """An encoder with a new head of one output, to be trained; a reward model keeps the head that it has.
 
     The new head is drawn from torch's global random numbers: seed them first.
+
+    Args:
+        quantization: how the weights of the encoder's linear layers are kept; None keeps them as they are.
 
     Raises:
         UserError: it cannot be read, or cannot carry a classification head.
@@ -128,6 +133,7 @@ def new_reward_model(encoder: ModelRef) -> RewardModel:
         num_labels=1,
         dtype=torch.float32,
         ignore_mismatched_sizes=True,
+        **loading_options(quantization, torch.float32),
     )
     return _with_tokenizer(model, encoder)
 

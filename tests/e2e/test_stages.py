@@ -24,7 +24,7 @@ from tests.support.small_run import (
     tensors_of,
     text_settings,
 )
-from tests.support.tiny_scorer import model_reward
+from tests.support.tiny_scorer import model_reward, write_scorer
 
 
 def losses(left: Left) -> list[float]:
@@ -189,6 +189,23 @@ def test_reward_models_of_rankings_and_of_scores_and_their_ensemble(stage: Stage
         margins.append(better.mean() - 0.5 * better.std() - worse.mean() + 0.5 * worse.std())
     assert figures["mean_margin"] == pytest.approx(np.mean(margins), abs=1e-4)
     assert figures["annotators"] == {"ann": {"accuracy": figures["accuracy"], "num_pairs": 40}}
+
+
+def test_a_reward_model_by_lora_on_4_bits(stage: Stages, tmp_path: Path) -> None:
+    begun = write_scorer(tmp_path / "begun")
+    rows = [{"prompt": f"{letter} b", "chosen": "c d", "rejected": "d c"} for letter in "efghijklmnopqrst"]
+    (tmp_path / "pairs.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    given = {"reward.model": begun, "data.pairs": tmp_path / "pairs.jsonl", "data.heldout_fraction": 0.25}
+    tuned = {"reward.tuning.kind": "lora", "reward.quantization.kind": "nf4", "reward.quantization.block_size": 32}
+    trained = {"reward_training.learning_rate": 2e-2, "reward_training.batch_size": 4, "reward_training.num_epochs": 4}
+    left = stage("reward-lora", "reward", given, tuned, trained, {"reward.max_tokens": 16})
+    assert losses(left)[-1] < 0.5 * losses(left)[0]
+    folder = left.folder / "reward_model"
+    # A plain model: as many weights as it began with, and no adapters.
+    assert load_file(folder / "model.safetensors").keys() == load_file(begun / "model.safetensors").keys()
+    scorer = BertScorer(model_reward(folder, 8, 16, is_calibrated=True))
+    better, worse = (score.total for score in scorer.score(score_requests([("u b", "c d"), ("u b", "d c")])))
+    assert better > worse + 1
 
 
 def test_a_reward_model_is_calibrated_on_its_pairs(stage: Stages, world: Path, pipeline: Left) -> None:

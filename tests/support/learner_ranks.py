@@ -14,6 +14,7 @@ import numpy as np
 import torch
 from transformers import LlamaConfig, LlamaForCausalLM
 
+from plumbob.configs.base import Dtype
 from plumbob.configs.settings.algorithms import Clipped, Gae
 from plumbob.configs.settings.training import PpoSettings
 from plumbob.configs.settings.tuning.adapters import LoraTuning
@@ -124,6 +125,7 @@ class LearnerCase:
     teachers: tuple[Path, ...] = ()
     quantization: Nf4Quantization | None = None
     tuning: AnyTuning | None = None
+    dtype: Dtype = "float32"
 
 
 PPO = PpoSettings(
@@ -139,7 +141,7 @@ def tiny_learner(case: LearnerCase, ppo: PpoSettings = PPO, passes: tuple[Pass[A
     tuning = case.tuning or LoraTuning(rank=case.lora_rank, alpha=2.0 * case.lora_rank)
     critic = ppo.estimator if isinstance(ppo.estimator, Gae) else None
     roles = ROLES if critic else ROLES[:2]
-    opened = opened_policy(case.folder, quantization=case.quantization)
+    opened = opened_policy(case.folder, quantization=case.quantization, dtype=case.dtype)
     model = method_of(tuning).policy(opened, roles, case.seed)
     _randomise(model, case)
     add_teachers(model, [opened_policy(folder) for folder in case.teachers])

@@ -120,10 +120,13 @@ def walk(stage: str, tuning: dict[str, Any], learning_rate: float, base: str, fo
     )
 
 
-def first_moments(stage: str, tuning: dict[str, Any], base: str, zero_stage: int) -> dict[str, Any]:
+def first_moments(
+    stage: str, tuning: dict[str, Any], base: str, zero_stage: int, checkpointing: bool = False
+) -> dict[str, Any]:
     """Adam's after one step, which are 0.1 x the gradient, on every rank of the group that this process is in."""
     rank = this_rank()
-    run = _run_of(stage, tuning, 1e-3, base, zero_stage=zero_stage, num_workers=rank.world_size, micro_batch_size=2)
+    learner_settings = {"zero_stage": zero_stage, "num_workers": rank.world_size, "micro_batch_size": 2}
+    run = _run_of(stage, tuning, 1e-3, base, **learner_settings, gradient_checkpointing=checkpointing)
     learner = build_learner(run, rank)
     _train(learner, _batch_of(stage, learner, run), 0, 1)
     return {name: value for name, value in numpy_state(learner).items() if name.startswith("exp_avg.")}

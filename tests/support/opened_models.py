@@ -14,8 +14,11 @@ def policy_ref(name: str | Path, dtype: Dtype = "float32", quantization: Nf4Quan
 
 
 def opened_policy(
-    base: str | Path, adapter: Path | None = None, quantization: Nf4Quantization | None = None
+    base: str | Path,
+    adapter: Path | None = None,
+    quantization: Nf4Quantization | None = None,
+    dtype: Dtype = "float32",
 ) -> OpenedPolicy:
     """A base, and an adapter on it that may lie anywhere."""
-    ref = policy_ref(adapter or base, quantization=quantization)
+    ref = policy_ref(adapter or base, dtype, quantization)
     return open_base(ref, ModelSource(str(base), adapter))

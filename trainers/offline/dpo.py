@@ -214,7 +214,7 @@ def run_dpo(run: DpoRun, data: DpoInput, learners: Learners, folder: Path, log: 
         return (lambda index: step_batch(pairs_of(index), kept.of(index))) if are_met_again else computed
 
     train_batch = batches_of(data.train, run.dpo.num_epochs > 1 or data.mixture is not None)
-    heldout_batch = batches_of(data.heldout, run.dpo.evaluate_every is not None)
+    heldout_batch = batches_of(data.heldout, run.dpo.measures_again)
     heldout = Heldout(len(data.heldout), heldout_batch, lambda batch: float(batch.num_rows))
     stage = OfflineStage(
         name="dpo",

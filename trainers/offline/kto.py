@@ -181,7 +181,7 @@ def run_kto(run: KtoRun, data: KtoInput, learners: Learners, folder: Path, log: 
         return KtoBatch(responses_of(records, index), desirable, reference(index), kl)
 
     reference = reference_of(data.train, run.kto.num_epochs > 1)
-    heldout_reference = reference_of(data.heldout, run.kto.evaluate_every is not None)
+    heldout_reference = reference_of(data.heldout, run.kto.measures_again)
 
     def train_batch(index: NDArray[np.int64], step: int) -> KtoBatch:
         return batch_of(data.train, reference, index, np.roll(index, -1))

@@ -87,11 +87,14 @@ class OfflineStage(Generic[B]):
 
 def check_heldout(key: str, settings: EpochSettings, num_records: int) -> None:
     """Refuse to watch a held-out loss where nothing is held out. `key` names the settings."""
-    if settings.evaluate_every is not None and not num_records:
-        raise UserError(
-            f"{key}.evaluate_every={settings.evaluate_every} measures held-out records, and there are none: raise "
-            f"data.heldout_fraction, give a held-out file, or leave {key}.evaluate_every out"
-        )
+    if not settings.measures_again or num_records:
+        return
+    every = settings.evaluate_every
+    asked = f"{key}.evaluate_first=true" if every is None else f"{key}.evaluate_every={every}"
+    raise UserError(
+        f"{asked} measures held-out records, and there are none: raise data.heldout_fraction, give a held-out file, or "
+        f"leave {asked.partition('=')[0]} out"
+    )
 
 
 def small_batch_notes(key: str, settings: EpochSettings, num_records: int, learner: LearnerSettings) -> tuple[str, ...]:
@@ -123,7 +126,7 @@ def run_epochs(stage: OfflineStage[Any], learners: Learners, folder: Path, log: 
     if newest is not None:
         stage.inputs.check(newest.state["inputs"])
     first_step, best = (0, None) if newest is None else (newest.step, best_of(newest))
-    known = measure_before(stage.retained, learners, newest)
+    known = measure_before(stage, learners, newest)
     heldout: dict[str, float] = {}
 
     def commit(step: int) -> Checkpoint:
@@ -151,7 +154,7 @@ def run_epochs(stage: OfflineStage[Any], learners: Learners, folder: Path, log: 
             with phases.phase("save"):  # Counted in the next step's line.
                 last = commit(step)
     assert last is not None, "the last step is always saved"
-    result = restore_best_step(checkpoints, learners, last, num_steps)
+    result = restore_best_step(checkpoints, learners, last, num_steps).with_metrics(known.get("heldout_before", {}))
     return result if stage.retained is None else stage.retained.added_to(result, known["retained"], learners)
 
 
@@ -177,11 +180,17 @@ def resume_learners(checkpoints: Checkpoints, learners: Learners, notify: Callab
     return checkpoint
 
 
-def measure_before(retained: RetainedText | None, learners: Learners, newest: Checkpoint | None) -> dict[str, float]:
-    """What the learners know before the first step, which a checkpoint remembers."""
-    if retained is None:
-        return {}
-    return {"retained": retained.nats_per_token(learners) if newest is None else newest.state["retained"]}
+def measure_before(stage: OfflineStage[Any], learners: Learners, newest: Checkpoint | None) -> dict[str, Any]:
+    """What the learners know before the first step, of held-out records and retained text, which checkpoints keep."""
+    if newest is not None:
+        return {name: newest.state[name] for name in ("heldout_before", "retained") if name in newest.state}
+    known: dict[str, Any] = {}
+    if stage.settings.evaluate_first:
+        means = heldout_means(stage.heldout, learners)
+        known["heldout_before"] = {f"{name}_before": value for name, value in means.items()}
+    if stage.retained is not None:
+        known["retained"] = stage.retained.nats_per_token(learners)
+    return known
 
 
 def best_of(checkpoint: Checkpoint) -> BestStep | None:

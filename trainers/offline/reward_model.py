@@ -13,9 +13,10 @@ from torch import Tensor
 from transformers import AutoModelForSequenceClassification
 
 from plumbob.configs.runs import RewardRun
-from plumbob.configs.settings.models import NewBertSettings
+from plumbob.configs.settings.models import NewBertSettings, RewardEncoderSettings
 from plumbob.configs.settings.offline_objectives import BradleyTerry, PlackettLuce, Regression, RewardObjective
-from plumbob.configs.settings.rewards import PipelineScorerSettings, RewardEncoderSettings
+from plumbob.configs.settings.rewards import PipelineScorerSettings
+from plumbob.configs.settings.tuning.encoders import EncoderLora, WholeEncoder
 from plumbob.core.statistics import calibration_error
 from plumbob.data.length_checks import check_limits
 from plumbob.data.reading.readers import ReadRecords, read_annotated_pairs, read_rankings, read_scored_responses
@@ -34,13 +35,14 @@ from plumbob.reward.agreement import (
 )
 from plumbob.reward.reward_models.bert_encoding import EncodedPair
 from plumbob.reward.reward_models.bert_model import RewardModel, check_length, check_pairs_are_read, new_reward_model
+from plumbob.reward.reward_models.tuned_reward_model import TunedRewardModel, check_tuned
 from plumbob.trainers.algorithms.reward_losses import (
     bradley_terry_loss,
     ordered_pairs,
     plackett_luce_loss,
     regression_loss,
 )
-from plumbob.trainers.learner.export import FullModel
+from plumbob.trainers.learner.export import Artifact, FullModel
 from plumbob.trainers.learner.learner_parts import LearnerParts
 from plumbob.trainers.learner.learner_protocol import Learners, LossSum, Pass
 from plumbob.trainers.metrics.metrics_log import MetricsLog
@@ -83,9 +85,18 @@ def reward_passes(objective: RewardObjective) -> tuple[Pass[RewardBatch], ...]:
 
 
 def learner_parts(run: RewardRun) -> LearnerParts:
-    new = new_reward_model(run.reward.existing_encoder)
+    encoder = run.reward.existing_encoder
+    artifact: Artifact
+    match run.reward.tuning:
+        case WholeEncoder():
+            new = new_reward_model(encoder)
+            artifact = FullModel(new.model, "classifier.", new.tokenizer)
+        case EncoderLora() as tuning:
+            artifact = TunedRewardModel(encoder, tuning, "classifier.")
+            new = artifact.open()
+        case _:
+            assert_never(run.reward.tuning)
     module = RewardModule(new.model, "token_type_ids" in new.tokenizer.model_input_names)
-    artifact = FullModel(new.model, "classifier.", new.tokenizer)
     return LearnerParts(module, reward_passes(run.reward_training.objective), artifact, run.reward_training)
 
 
@@ -179,6 +190,8 @@ def check_encoder(settings: RewardEncoderSettings | PipelineScorerSettings) -> N
     refusal = f"{opened.config.model_type} cannot become a reward model"
     model = opened.empty(AutoModelForSequenceClassification, refusal, "give a BERT")
     check_length(RewardModel(model, opened.tokenizer), encoder, settings.max_tokens)
+    if isinstance(settings, RewardEncoderSettings):
+        check_tuned(model, settings)
 
 
 def count_cut(tokenizer: Any, records: Sequence[FeedbackRecord], max_tokens: int) -> int:

@@ -11,9 +11,8 @@ from numpy.typing import NDArray
 
 from plumbob.configs.runs import RewardRun
 from plumbob.configs.settings.data import FeedbackDataSettings
-from plumbob.configs.settings.models import NewBertSettings
+from plumbob.configs.settings.models import NewBertSettings, RewardEncoderSettings
 from plumbob.configs.settings.offline_objectives import RewardObjective
-from plumbob.configs.settings.rewards import RewardEncoderSettings
 from plumbob.configs.settings.training import RewardTrainingSettings
 from plumbob.configs.settings.workers import LearnerSettings
 from plumbob.data.records import Ranking, ScoredResponse

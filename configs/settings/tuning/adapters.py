@@ -11,6 +11,8 @@ LoraRank = Annotated[int, Field(gt=0, le=65_536)]
 
 LoraInit = Literal["default", "gaussian", "orthogonal", "pissa", "pissa_niter_16", "olora"]
 
+BottleneckActivation = Literal["relu", "gelu", "silu"]
+
 FROM_WEIGHTS: tuple[LoraInit, ...] = ("pissa", "pissa_niter_16", "olora")
 """What begins with parts of the base's own weights."""
 
@@ -35,6 +37,16 @@ class AdapterTuning(Settings):
     def is_plain_lora(self) -> bool:
         """Whether it adds B A to weights and does nothing else, which every engine with LoRA computes."""
         return False
+
+    @property
+    def stands_beside(self) -> bool:
+        """Whether it only adds to what layers put out, by layers of its own: it reads no weights of the base."""
+        return self.is_plain_lora
+
+    @property
+    def can_merge(self) -> bool:
+        """Whether some weights compute what the base does with it."""
+        return True
 
     @property
     def published_rank(self) -> int:
@@ -120,3 +132,26 @@ class VeraTuning(AdapterTuning):
     """Of the adapters' input; for supervised fine-tuning alone."""
     d_initial: Positive = 0.1
     """Where the vector between the matrices begins; the one behind them begins at zero."""
+
+
+class BottleneckTuning(AdapterTuning):
+    """Two small layers behind each block, h + W_up f(W_down h), of which W_up begins at zero."""
+
+    peft_type = "BOTTLENECK"
+
+    kind: Literal["bottleneck"] = "bottleneck"
+    placement: Literal["houlsby", "pfeiffer"] = "houlsby"
+    """`houlsby`: behind attention and behind the feed-forward block of each layer (Houlsby et al. 2019, arXiv
+    1902.00751). `pfeiffer`: behind the feed-forward block alone (Pfeiffer et al. 2020, arXiv 2005.00247)."""
+    width: Annotated[int, Field(gt=0, le=65_536)] = 64
+    """Numbers between the two layers; a block's output has many more."""
+    activation: BottleneckActivation = "gelu"
+    """f, between the two layers."""
+
+    @property
+    def stands_beside(self) -> bool:
+        return True
+
+    @property
+    def can_merge(self) -> bool:
+        return False

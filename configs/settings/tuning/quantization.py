@@ -3,7 +3,7 @@
 from typing import Literal
 
 from plumbob.configs.base import Dtype, Settings
-from plumbob.configs.settings.tuning.adapters import FROM_WEIGHTS, AdapterTuning, LoraTuning
+from plumbob.configs.settings.tuning.adapters import FROM_WEIGHTS, AdapterTuning, BottleneckTuning, LoraTuning
 from plumbob.configs.settings.tuning.soft_prompts import SoftPromptTuning
 
 BITS_OF_A_SCALE, BITS_OF_A_SMALL_SCALE, SCALES_OF_A_SCALE = 32, 8, 256
@@ -40,13 +40,13 @@ def check_is_frozen(quantization: Nf4Quantization | None, tuning: Settings) -> N
         )
     if quantization is not None and isinstance(tuning, AdapterTuning) and not _reads_no_weights(tuning):
         raise ValueError(
-            f"policy.quantization.kind={quantization.kind} is for soft prompts and LoRA that begins at random: all "
-            f"else reads the weights' own numbers, of which it keeps 4 bits; set policy.tuning.kind=lora, "
-            f"use_dora=false and init=default, or leave policy.quantization out"
+            f"policy.quantization.kind={quantization.kind} is for LoRA that begins at random, bottleneck adapters and "
+            f"soft prompts: all else reads the weights' own numbers, of which it keeps 4 bits; set "
+            f"policy.tuning.kind=lora, use_dora=false and init=default, or leave policy.quantization out"
         )
 
 
 def _reads_no_weights(tuning: AdapterTuning) -> bool:
     if isinstance(tuning, LoraTuning):
         return not tuning.use_dora and tuning.init not in FROM_WEIGHTS
-    return isinstance(tuning, SoftPromptTuning)
+    return isinstance(tuning, BottleneckTuning | SoftPromptTuning)

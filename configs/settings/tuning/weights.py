@@ -14,6 +14,10 @@ class WeightTuning(Settings):
     """Of an online run whose estimator has one. `model`: a copy of the policy's model with a head of its own, tuned as
     the policy is. `head`: a linear head on the policy's last hidden states, which the critic's loss does not change."""
 
+    def without_critic(self) -> Self:
+        """The same in a stage that has none."""
+        return self.model_copy(update={"critic": "model"})
+
     @property
     def published_rank(self) -> int:
         """The largest rank of the adapters that are published: there are none."""

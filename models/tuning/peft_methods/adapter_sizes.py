@@ -3,10 +3,16 @@
 from dataclasses import dataclass
 from typing import Any, assert_never
 
-from plumbob.configs.settings.tuning.adapters import FROM_WEIGHTS, Ia3Tuning, LoraTuning, VeraTuning
+from plumbob.configs.settings.tuning.adapters import FROM_WEIGHTS, BottleneckTuning, Ia3Tuning, LoraTuning, VeraTuning
 from plumbob.configs.settings.tuning.any_tuning import AnyAdapterTuning
-from plumbob.configs.settings.tuning.soft_prompts import PrefixTuning, PromptTuning, PTuning
+from plumbob.configs.settings.tuning.soft_prompts import (
+    MultitaskPromptTuning,
+    PrefixTuning,
+    PromptTuning,
+    PTuning,
+)
 from plumbob.models.sizes.config_sizes import ModelSizes, sizes_of
+from plumbob.models.tuning.peft_methods.bottleneck import block_ends
 from plumbob.models.tuning.peft_methods.vector_methods import scaled_modules
 from plumbob.models.tuning.targets import is_named, num_inputs, num_outputs, target_modules
 
@@ -40,14 +46,25 @@ def new_adapter_size(model: Any, tuning: AnyAdapterTuning) -> AdapterSize:
             widest = max(map(num_inputs, targets), default=0) + max(map(num_outputs, targets), default=0)
             num_trained = sum(tuning.rank + num_outputs(one) for one in targets)
             return AdapterSize(num_trained, num_shared=tuning.rank * widest)
+        case BottleneckTuning():
+            ends = target_modules(model, block_ends(model, tuning) or ())
+            return AdapterSize(sum(_of_bottleneck(num_outputs(one), tuning.width) for one in ends.values()))
         case PromptTuning():
             return AdapterSize(tuning.num_virtual_tokens * sizes_of(model).hidden_size)
+        case MultitaskPromptTuning():
+            tokens, width = tuning.num_virtual_tokens, sizes_of(model).hidden_size
+            return AdapterSize(tokens * width + len(tuning.tasks) * tuning.rank * (tokens + width))
         case PTuning():
             return AdapterSize(_of_prompt_encoder(tuning, sizes_of(model).hidden_size))
         case PrefixTuning():
             return AdapterSize(_of_prefix(tuning, sizes_of(model)))
         case _:
             assert_never(tuning)
+
+
+def _of_bottleneck(num_outputs: int, width: int) -> int:
+    """W_down [width, out] and W_up [out, width], each with a bias."""
+    return 2 * num_outputs * width + width + num_outputs
 
 
 def _of_lora(model: Any, tuning: LoraTuning) -> AdapterSize:

@@ -8,7 +8,7 @@ import pytest
 
 from benchmarks.comparison import Row, compared, not_measured
 from benchmarks.plumbob_run import read_run
-from benchmarks.results_table import BEGIN, END, read_results, text_table, write_document, write_results
+from benchmarks.results_table import BEGIN, END, minutes_today, read_results, text_table, write_document, write_results
 from benchmarks.small_models import hazard_of, mean_length
 
 
@@ -67,6 +67,7 @@ def test_rows_that_are_measured_later_take_the_place_of_those_of_their_names(tmp
         ("a", 3.0, False), ("b", 1.0, True), ("c", 1.0, False)
     ]  # fmt: skip
     assert [each["data"] for each in measurements] == ["made up", "real"]
+    assert minutes_today(path) == 2.0
     write_results(path, [second], "real", 3.0)
     assert [each["minutes"] for each in read_results(path)[0]] == [3.0]
 

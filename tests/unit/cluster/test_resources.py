@@ -20,8 +20,8 @@ from plumbob.configs.settings.data import (
     FeedbackDataSettings,
     PromptDataSettings,
 )
-from plumbob.configs.settings.models import AlignedPolicySettings, PolicySettings
-from plumbob.configs.settings.rewards import JudgeSettings, RewardEncoderSettings, ScorerSettings
+from plumbob.configs.settings.models import AlignedPolicySettings, PolicySettings, RewardEncoderSettings
+from plumbob.configs.settings.rewards import JudgeSettings, ScorerSettings
 from plumbob.configs.settings.training import CalibrationSettings
 from plumbob.configs.settings.workers import LearnerSettings, RolloutSettings
 from plumbob.models.sizes.memory import DRIVER_FLOOR, GIB, PRIVATE_RAY_FLOOR, MemoryEstimate

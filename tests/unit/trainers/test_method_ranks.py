@@ -15,6 +15,7 @@ METHODS: dict[str, tuple[dict[str, Any], tuple[int, ...]]] = {
     "dora": (LORA | {"use_dora": True}, (2,)),
     "ia3": ({"kind": "ia3"}, (2,)),
     "vera": ({"kind": "vera", "rank": 5}, (2,)),
+    "bottleneck": ({"kind": "bottleneck", "width": 5}, (2, 3)),
     "prompt-tuning": ({"kind": "prompt-tuning", "num_virtual_tokens": 3}, (0, 2)),
     "p-tuning": ({"kind": "p-tuning", "num_virtual_tokens": 3, "hidden_size": 8, "encoder": "lstm"}, (2,)),
     "prefix-tuning": ({"kind": "prefix-tuning", "num_virtual_tokens": 3, "init": "gaussian"}, (2,)),
@@ -38,3 +39,15 @@ def test_gradients_do_not_depend_on_the_ranks(one_rank: Ranks, two_ranks: Ranks,
             assert found.keys() == expected.keys()
             for name, moment in expected.items():
                 np.testing.assert_allclose(found[name], moment, rtol=1e-4, atol=1e-5 * largest, err_msg=name)
+
+
+def test_activations_that_are_computed_anew_change_nothing(one_rank: Ranks, base: str) -> None:
+    """Behind a layer that the backward computes again."""
+    tuning = {"kind": "bottleneck", "width": 5}
+    expected, found = (
+        one_rank.run(first_moments, "dpo", tuning, base, 0, checkpointing)[0] for checkpointing in (False, True)
+    )
+    assert found.keys() == expected.keys()
+    assert max(float(np.abs(moment).max()) for moment in expected.values()) > 1e-4
+    for name, moment in expected.items():
+        np.testing.assert_allclose(found[name], moment, rtol=1e-5, atol=1e-9, err_msg=name)

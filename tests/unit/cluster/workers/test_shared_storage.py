@@ -18,8 +18,13 @@ from plumbob.cluster.workers.shared_storage import StorageProbe, check_folders, 
 from plumbob.configs.load_run import load_run
 from plumbob.configs.runs import EvalRun, PpoRun, RewardRun, SftRun
 from plumbob.configs.settings.data import DemonstrationDataSettings, EvalDataSettings, FeedbackDataSettings
-from plumbob.configs.settings.models import EvaluatedPolicySettings, NewBertSettings, PolicySettings
-from plumbob.configs.settings.rewards import RewardEncoderSettings, ScorerSettings
+from plumbob.configs.settings.models import (
+    EvaluatedPolicySettings,
+    NewBertSettings,
+    PolicySettings,
+    RewardEncoderSettings,
+)
+from plumbob.configs.settings.rewards import ScorerSettings
 from plumbob.configs.settings.workers import TransformersEngine
 from plumbob.core.errors import UserError
 from plumbob.core.programs.function_source import digest_of_source

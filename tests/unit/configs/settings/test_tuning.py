@@ -34,8 +34,8 @@ def refused(kind: str, *overrides: str) -> str:
 def test_every_stage_takes_every_kind(kind: str) -> None:
     assert run_of(kind).policy.tuning == LoraTuning(rank=16, alpha=32.0)
     assert run_of(kind, "policy.tuning.kind=full").policy.tuning == FullTuning(critic="model")
-    found = run_of(kind, SELECTIVE, "policy.tuning.targets=[layers.0]", "policy.tuning.critic=head").policy.tuning
-    assert found == SelectiveTuning(targets=("layers.0",), critic="head")
+    found = run_of(kind, SELECTIVE, "policy.tuning.targets=[layers.0]").policy.tuning
+    assert found == SelectiveTuning(targets=("layers.0",), critic="model")
     assert "not a key of policy.tuning.kind=full" in refused(kind, "policy.tuning.kind=full", "policy.tuning.rank=3")
     assert "kind=selective chooses nothing to train: give `targets`" in refused(kind, SELECTIVE)
 
@@ -56,6 +56,14 @@ def test_a_pipeline_hands_a_full_model_on_to_what_trains_its_weights() -> None:
         UserError, match=r"policy\.sft_tuning\.kind=lora leaves an adapter, and policy\.tuning\.kind=full"
     ):
         load_run("toy", ["policy.tuning.kind=full", "policy.sft_tuning.kind=lora"])
+    load_run("toy", ["policy.tuning.kind=ia3"])
+    for kind in ("lora", "ia3"):
+        load_run("toy", [f"policy.tuning.kind={kind}", "policy.sft_tuning.kind=ia3"])
+    wanted = (
+        r"sft_tuning\.kind=lora leaves an adapter, which is trained further as what it is, and policy\.tuning\.kind=ia3"
+    )
+    with pytest.raises(UserError, match=wanted):
+        load_run("toy", ["policy.tuning.kind=ia3", "policy.sft_tuning.kind=lora"])
 
 
 @pytest.mark.parametrize("kind", GIVEN)
@@ -67,3 +75,23 @@ def test_weights_of_little_precision_are_not_trained_without_their_float32(kind:
     run_of(kind, "policy.tuning.kind=full", bfloat16)
     run_of(kind, "policy.tuning.kind=full", unshared)
     run_of(kind, bfloat16, unshared)
+
+
+@pytest.mark.parametrize("kind", GIVEN)
+def test_a_head_is_for_a_critic(kind: str) -> None:
+    head = ["policy.tuning.kind=full", "policy.tuning.critic=head"]
+    if kind == "ppo":
+        assert run_of(kind, *head).policy.tuning == FullTuning(critic="head")
+        head += ["ppo.estimator.kind=rloo", "ppo.samples_per_prompt=4"]
+    message = refused(kind, *head)
+    who = "ppo.estimator.kind=rloo" if kind == "ppo" else "a run of sft, dpo or kto"
+    assert f"policy.tuning.critic=head: {who} has no critic; leave policy.tuning.critic out" in message
+
+
+def test_a_pipeline_has_a_critic_in_one_stage() -> None:
+    full = ["policy.tuning.kind=full", "policy.tuning.critic=head"]
+    load_run("toy", full)
+    with pytest.raises(UserError, match=r"policy\.tuning\.critic=head: ppo\.estimator\.kind=rloo has no critic"):
+        load_run("toy", [*full, "ppo.estimator.kind=rloo", "ppo.samples_per_prompt=4"])
+    with pytest.raises(UserError, match=r"policy\.sft_tuning\.critic=head: a run of sft, dpo or kto has no critic"):
+        load_run("toy", ["policy.sft_tuning.critic=head"])

@@ -12,7 +12,8 @@ from pathlib import Path
 
 import pytest
 
-from plumbob.console.report.page import POLICY, write_report
+from plumbob.console.report.html_page import POLICY
+from plumbob.console.report.page import write_report
 from tests.support.finished_run import finished_pipeline, finished_run
 
 BROWSER = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")

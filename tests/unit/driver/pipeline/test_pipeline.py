@@ -14,6 +14,7 @@ from plumbob.configs.settings.algorithms import Grpo
 from plumbob.configs.settings.data import PipelineDataSettings
 from plumbob.configs.settings.models import NewBertSettings, NewLlamaSettings, PipelinePolicySettings
 from plumbob.configs.settings.rewards import PipelineScorerSettings
+from plumbob.configs.settings.tuning.weights import FullTuning
 from plumbob.data.prompts import EncodedPrompt
 from plumbob.driver.pipeline import pipeline
 from plumbob.driver.pipeline.pipeline import Pipeline, PipelineResult, run_pipeline, stage_folders
@@ -63,6 +64,13 @@ def test_the_stage_of_online_alignment_is_called_as_its_algorithm_is(tmp_path: P
     # A run that began when every such stage was called ppo goes on in its folder.
     (tmp_path / "ppo").mkdir()
     assert Pipeline(grpo, tmp_path, FILES).online_stage == "ppo"
+
+
+def test_a_head_for_the_critic_reaches_the_stage_that_has_one() -> None:
+    run = settings(NewLlamaSettings(), NewBertSettings())
+    policy = run.policy.model_copy(update={"tuning": FullTuning(critic="head")})
+    stages = Pipeline(run.model_copy(update={"policy": policy}), FOLDER, FILES)
+    assert (stages.online().policy.tuning, stages.dpo().policy.tuning) == (FullTuning(critic="head"), FullTuning())
 
 
 def test_every_stage_gets_its_side_of_the_split() -> None:

@@ -4,8 +4,12 @@ from pathlib import Path
 
 from transformers import AutoConfig
 
-from plumbob.configs.settings.models import NewBertSettings, NewLlamaSettings, PretrainedPolicySettings
-from plumbob.configs.settings.rewards import RewardEncoderSettings
+from plumbob.configs.settings.models import (
+    NewBertSettings,
+    NewLlamaSettings,
+    PretrainedPolicySettings,
+    RewardEncoderSettings,
+)
 from plumbob.driver.stages.new_models import create_encoder, create_policy
 
 TEXTS = ["the car has four doors", "the car is red"]

@@ -10,9 +10,11 @@ import torch
 from transformers import LlamaForCausalLM
 
 from plumbob.configs.settings.offline_objectives import DpoLoss
+from plumbob.configs.settings.training import KtoSettings
 from plumbob.configs.settings.tuning.weights import FullTuning, SelectiveTuning
 from plumbob.trainers.learner.learner_protocol import UpdatePlan, merge_results
-from plumbob.trainers.offline.dpo import dpo_passes, pair_logprobs, step_batch
+from plumbob.trainers.offline.dpo import dpo_passes, pair_logprobs, response_logprobs, step_batch
+from plumbob.trainers.offline.kto import KtoBatch, kto_passes
 from plumbob.trainers.online.objective import TrajectoryBatch, forward_actions
 from tests.support.learner_ranks import (
     IN_TWO,
@@ -118,7 +120,7 @@ def test_a_checkpoint_gives_the_same_next_update(
 # ------------------------------------------------------------------------------------------- against a plain torch loop
 
 
-BETA = 0.5
+BETA, KL = 0.5, 0.1
 PAIRS = [(2, 3, 2), (3, 1, 5)]
 
 
@@ -126,6 +128,14 @@ def dpo_step(case: LearnerCase) -> tuple[Any, State]:
     learner = tiny_learner(case, passes=dpo_passes(DpoLoss(beta=BETA)))
     pairs = ragged_pairs(PAIRS)
     batch = step_batch(pairs, learner.compute(pairs, "reference", pair_logprobs))
+    return learner.update(batch, UpdatePlan(len(PAIRS), 1, 1.0, 0)), numpy_state(learner)
+
+
+def kto_step(case: LearnerCase) -> tuple[Any, State]:
+    learner = tiny_learner(case, passes=kto_passes(KtoSettings(beta=BETA, desirable_weight=1.5)))
+    responses = ragged_pairs(PAIRS).chosen
+    reference = learner.compute(responses, "reference", response_logprobs)
+    batch = KtoBatch(responses, np.array([True, False]), reference, KL)
     return learner.update(batch, UpdatePlan(len(PAIRS), 1, 1.0, 0)), numpy_state(learner)
 
 
@@ -140,17 +150,14 @@ def sums_by_plain_transformers(model: LlamaForCausalLM, side: Any) -> torch.Tens
     return torch.stack(sums)
 
 
-def test_a_step_of_dpo_is_that_of_a_plain_loop(one_rank: Ranks, llama: Path) -> None:
-    """-mean log sigmoid(beta ((log pi - log ref)(chosen) - (...)(rejected))), one step of torch's own AdamW."""
-    result, state = one_rank.run(dpo_step, case_of(llama, "full"))[0]
-    model, reference = (LlamaForCausalLM.from_pretrained(llama) for _ in range(2))
-    pairs = ragged_pairs(PAIRS)
-    ratios = []
-    for side in (pairs.chosen, pairs.rejected):
-        with torch.no_grad():
-            of_reference = sums_by_plain_transformers(reference, side)
-        ratios.append(sums_by_plain_transformers(model, side) - of_reference)
-    loss = -torch.nn.functional.logsigmoid(BETA * (ratios[0] - ratios[1])).mean()
+def log_ratios(model: LlamaForCausalLM, reference: LlamaForCausalLM, side: Any) -> torch.Tensor:
+    with torch.no_grad():
+        of_reference = sums_by_plain_transformers(reference, side)
+    return sums_by_plain_transformers(model, side) - of_reference
+
+
+def check_step(result: Any, state: State, model: LlamaForCausalLM, loss: torch.Tensor) -> None:
+    """That a learner came where one step of torch's own AdamW on the loss takes the model."""
     loss.backward()
     norm = torch.nn.utils.clip_grad_norm_(model.parameters(), PPO.max_grad_norm)
     before = {name: parameter.detach().clone() for name, parameter in model.named_parameters()}
@@ -164,3 +171,50 @@ def test_a_step_of_dpo_is_that_of_a_plain_loop(one_rank: Ranks, llama: Path) -> 
         by_hand = (parameter.detach() - before[name]).numpy()
         is_large = np.abs(parameter.grad.numpy()) > 1e-3 * float(parameter.grad.abs().max())
         assert np.abs(moved - by_hand)[is_large].max() <= 2e-5, name
+
+
+def test_a_step_of_dpo_is_that_of_a_plain_loop(one_rank: Ranks, llama: Path) -> None:
+    """-mean log sigmoid(beta ((log pi - log ref)(chosen) - (...)(rejected)))."""
+    result, state = one_rank.run(dpo_step, case_of(llama, "full"))[0]
+    model, reference = (LlamaForCausalLM.from_pretrained(llama) for _ in range(2))
+    pairs = ragged_pairs(PAIRS)
+    chosen, rejected = (log_ratios(model, reference, side) for side in (pairs.chosen, pairs.rejected))
+    check_step(result, state, model, -torch.nn.functional.logsigmoid(BETA * (chosen - rejected)).mean())
+
+
+def test_a_step_of_kto_is_that_of_a_plain_loop(one_rank: Ranks, llama: Path) -> None:
+    """Mean of w (1 - sigmoid(beta (u - z0))) of a good response and (1 - sigmoid(beta (z0 - u))) of a bad one."""
+    result, state = one_rank.run(kto_step, case_of(llama, "full"))[0]
+    model, reference = (LlamaForCausalLM.from_pretrained(llama) for _ in range(2))
+    good, bad = log_ratios(model, reference, ragged_pairs(PAIRS).chosen)
+    losses = (1.5 * (1 - torch.sigmoid(BETA * (good - KL))), 1 - torch.sigmoid(BETA * (KL - bad)))
+    check_step(result, state, model, sum(losses) / 2)
+
+
+# ----------------------------------------------------------------------------------------------------------- bfloat16
+
+
+def updated_in_bfloat16(case: LearnerCase) -> tuple[State, State, dict[str, np.ndarray]]:
+    """As `updated`; with the weights that the policy then computes with."""
+    learner = tiny_learner(case)
+    said = {"policy": computed(learner, "policy"), "reference": computed(learner, "reference")}
+    learner.update(ragged_experience(), IN_TWO)
+    said |= {"policy after": computed(learner, "policy"), "after": computed(learner, "reference")}
+    weights = dict(learner.model.causal_lm.named_parameters())  # type: ignore[union-attr, operator]
+    assert {weight.dtype for weight in weights.values()} == {torch.bfloat16}
+    return numpy_state(learner), {name: weight.detach().float().numpy() for name, weight in weights.items()}, said
+
+
+@pytest.mark.parametrize("zero_stage", [1, 2])
+def test_in_bfloat16_a_float32_copy_is_what_moves(one_rank: Ranks, llama: Path, zero_stage: int) -> None:
+    case = replace(case_of(llama, "full", zero_stage), dtype="bfloat16")
+    state, weights, said = one_rank.run(updated_in_bfloat16, case)[0]
+    assert np.array_equal(said["policy"], said["reference"]) and said["policy"].any()
+    assert np.array_equal(said["after"], said["reference"])
+    assert np.abs(said["policy after"] - said["policy"]).max() > 1e-3
+    finer = 0
+    for name, weight in weights.items():
+        copy = torch.from_numpy(state[f"param.causal_lm.{name}"])
+        assert np.array_equal(copy.bfloat16().float().numpy(), weight), name
+        finer += int((copy.numpy() != weight).sum())
+    assert finer > 0.9 * sum(weight.size for weight in weights.values())

@@ -287,6 +287,17 @@ def test_forgetting_is_measured_from_before_the_first_step_to_the_result(tmp_pat
     assert "stopped early" in stopped and "1.492 times as much: above retention.max_growth=1.3" in forgotten
 
 
+def test_held_out_records_are_measured_before_the_first_step_too(tmp_path: Path) -> None:
+    first = SETTINGS.model_copy(update={"evaluate_first": True})
+    # Losses after 1 to 5 steps, and last the one before them. It dies in its second save; what resumes from step 2 has
+    # measured nothing before the first.
+    losses = (5.0, 4.0, 3.0, 2.0, 1.0, 9.0)
+    with pytest.raises(KeyboardInterrupt):
+        play(tmp_path, FakeLearners(dies_in_save=2, heldout=losses), first)
+    resumed = play(tmp_path, FakeLearners(heldout=losses), first)
+    assert resumed == {"heldout_loss": 1.0, "heldout_loss_before": 9.0, "notes": []}
+
+
 def test_fewer_records_than_a_batch_are_each_learnt_once_a_step(tmp_path: Path) -> None:
     learners = FakeLearners()
     play(tmp_path, learners, num_records=3)
@@ -314,5 +325,8 @@ def test_watching_what_is_not_there_is_refused() -> None:
         check_heldout("sft", STOPPING, 0)
     check_heldout("sft", STOPPING, 1)
     check_heldout("sft", SETTINGS, 0)
+    first = SETTINGS.model_copy(update={"evaluate_first": True})
+    with pytest.raises(UserError, match=r"sft\.evaluate_first=true measures held-out .* leave sft\.evaluate_first out"):
+        check_heldout("sft", first, 0)
     with pytest.raises(ValueError, match="evaluate_every is not set"):
         EpochSettings(learning_rate=0.1, early_stopping=EarlyStoppingSettings())

@@ -14,8 +14,8 @@ from hypothesis import strategies as st
 from safetensors.torch import save_file
 from transformers import BertConfig, BertForSequenceClassification, LlamaConfig
 
+from plumbob.configs.settings.models import RewardEncoderSettings
 from plumbob.configs.settings.offline_objectives import BradleyTerry, PlackettLuce, Regression, RewardObjective
-from plumbob.configs.settings.rewards import RewardEncoderSettings
 from plumbob.configs.settings.training import RewardTrainingSettings
 from plumbob.configs.settings.workers import LearnerSettings
 from plumbob.core.errors import UserError

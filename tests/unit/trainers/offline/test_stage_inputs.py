@@ -24,8 +24,8 @@ from plumbob.configs.settings.models import (
     NewLlamaSettings,
     PolicySettings,
     PretrainedPolicySettings,
+    RewardEncoderSettings,
 )
-from plumbob.configs.settings.rewards import RewardEncoderSettings
 from plumbob.configs.settings.training import CalibrationSettings, PretrainEncoderSettings, PretrainSettings
 from plumbob.configs.settings.tuning.adapters import LoraTuning
 from plumbob.configs.settings.tuning.weights import FullTuning

@@ -94,4 +94,18 @@ def test_vera_has_no_dropout_beside_a_reference() -> None:
 @pytest.mark.parametrize("tuning", ["{kind: ia3}", "{kind: vera}", "{use_dora: true}", "{init: pissa}"])
 def test_what_needs_the_weights_own_numbers_is_refused_on_a_quantised_base(tuning: str) -> None:
     message = refused("sft", *SFT, f"policy.tuning={tuning}", "policy.quantization={kind: nf4}")
-    assert "policy.quantization.kind=nf4 is for soft prompts and LoRA that begins at random: all else reads" in message
+    wanted = "is for LoRA that begins at random, bottleneck adapters and soft prompts: all else reads the weights' own"
+    assert wanted in message
+
+
+def test_bottleneck_adapters_have_a_place_and_a_width() -> None:
+    run: Any = load_run("dpo", [*DPO, "policy.tuning={kind: bottleneck, placement: pfeiffer, width: 8}"])
+    tuning = run.policy.tuning
+    assert (tuning.placement, tuning.width, tuning.activation, tuning.published_rank) == ("pfeiffer", 8, "gelu", 0)
+    load_run("sft", [*SFT, "policy.tuning.kind=bottleneck", "policy.quantization.kind=nf4"])
+    refusals = {
+        "placement: parallel": "policy.tuning.placement: expected",
+        "width: 0": "policy.tuning.width: expected a number greater than 0",
+    }
+    for given, wanted in refusals.items():
+        assert wanted in refused("sft", *SFT, f"policy.tuning={{kind: bottleneck, {given}}}")

@@ -29,7 +29,6 @@ def test_its_tokens_are_known_to_whoever_opens_the_model(kind: str) -> None:
         ("{kind: prompt-tuning, num_virtual_tokens: 0}", "expected a number greater than 0, found 0"),
         ("{kind: prefix-tuning, hidden_size: 8}", "is of the network that policy.tuning.projection=true trains"),
         ("{kind: p-tuning, encoder: gru}", "policy.tuning.encoder: expected"),
-        ("{kind: multitask-prompt-tuning}", "is not there: it reads another prompt for each task"),
     ],
 )
 def test_what_makes_no_sense_is_refused(tuning: str, wanted: str) -> None:
@@ -38,5 +37,5 @@ def test_what_makes_no_sense_is_refused(tuning: str, wanted: str) -> None:
 
 def test_a_base_in_4_bits_may_read_one() -> None:
     load_run("sft", [*SFT, "policy.tuning={kind: p-tuning}", "policy.quantization={kind: nf4}"])
-    with pytest.raises(UserError, match="is for soft prompts and LoRA that begins at random"):
+    with pytest.raises(UserError, match="is for LoRA that begins at random, bottleneck adapters and soft prompts"):
         load_run("sft", [*SFT, "policy.tuning={kind: ia3}", "policy.quantization={kind: nf4}"])

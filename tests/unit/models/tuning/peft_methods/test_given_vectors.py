@@ -17,7 +17,7 @@ from plumbob.models.tuning.adapter_fields import FIELDS_OF
 from plumbob.models.tuning.methods import open_tunable
 from plumbob.models.tuning.targets import check_served
 from plumbob.rollout.samplers.open_sampler import support_of
-from tests.support.carried_adapters import ROLES, check_carried, trained_with_peft
+from tests.support.carried_adapters import ROLES, check_carried, lora, trained_with_peft
 from tests.support.opened_models import opened_policy
 from tests.support.tiny_policy import write_policy
 
@@ -93,7 +93,11 @@ def test_vllm_merges_it_or_is_refused(folder: str, tmp_path: Path, config: PeftC
         (vera(), {"bias": "all"}, r"bias=all, which training cannot carry; merge it into its base first"),
         (ia3(), {"task_type": "SEQ_CLS"}, r"task_type=SEQ_CLS, which training cannot carry; give an adapter"),
         (vera(), {"r": 0}, r"r is 0, and must be a whole number from 1"),
-        (vera(), {"peft_type": "LOHA"}, r"peft_type LOHA, and only LORA, IA3, VERA, PROMPT_TUNING, P_TUNING, PRE"),
+        (
+            vera(),
+            {"peft_type": "LOHA"},
+            r"peft_type LOHA, and only LORA, IA3, VERA, BOTTLENECK, PROMPT_TUNING, P_TUNING",
+        ),
     ],
 )
 def test_what_nobody_can_carry(
@@ -104,3 +108,14 @@ def test_what_nobody_can_carry(
     file.write_text(json.dumps(json.loads(file.read_text()) | changed))
     with pytest.raises(UserError, match=wanted):
         open_tunable(AlignedPolicySettings(model=str(tmp_path)), ROLES)
+
+
+@pytest.mark.parametrize("tuning", [Ia3Tuning(), VeraTuning()], ids=lambda tuning: tuning.kind)
+def test_a_given_adapter_is_not_made_another(folder: str, tmp_path: Path, tuning: Ia3Tuning | VeraTuning) -> None:
+    trained_with_peft(folder, tmp_path, lora())
+    wanted = (
+        rf"^policy\.tuning\.kind={tuning.kind}: policy\.model=.* is an adapter of peft_type LORA, and is trained "
+        r"further as what it is; leave policy\.tuning out, or give a full model$"
+    )
+    with pytest.raises(UserError, match=wanted):
+        open_tunable(AlignedPolicySettings(model=str(tmp_path), tuning=tuning), ROLES)

@@ -155,6 +155,6 @@ def test_an_adapter_that_reads_the_weights_is_not_trained_on_a_base_in_4_bits(fo
     learnt = {name: p.detach() for group in trainable_groups(model).values() for name, p in group.items()}
     save_adapter(PolicyAdapter(model.causal_lm, "causal_lm.", folder, None).policy_weights(learnt, 1), tmp_path)
     policy = AlignedPolicySettings(model=str(tmp_path), quantization=Nf4Quantization())
-    wanted = r"kind=nf4 is for LoRA and soft prompts, and policy\.model=.* is an adapter of another kind"
+    wanted = r"is for LoRA, bottleneck adapters and soft prompts, and policy\.model=.* is an adapter of another kind"
     with pytest.raises(UserError, match=wanted):
         open_tunable(policy, ROLES)

@@ -10,8 +10,8 @@ from peft.tuners import lora
 from torch import Tensor, nn
 
 from plumbob.models.adapter_switch import activate
-from plumbob.models.tuning import fused_lora
-from plumbob.models.tuning.fused_lora import FusedLoraLinear, fuse_lora
+from plumbob.models.tuning.layers import fused_lora
+from plumbob.models.tuning.layers.fused_lora import FusedLoraLinear, fuse_lora
 
 
 def both(bias: bool = True, **settings: Any) -> tuple[Any, Any]:

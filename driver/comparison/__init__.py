@@ -1,0 +1,1 @@
+"""Methods of fine-tuning compared: the same stage on the same data, once with each method."""

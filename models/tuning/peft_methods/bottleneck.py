@@ -1,0 +1,85 @@
+"""Bottleneck adapters as a tuning method: behind which layers they stand, by the names that families give these."""
+
+from collections.abc import Collection
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from transformers import AutoModelForCausalLM
+
+from plumbob.configs.settings.models import NewLlamaSettings
+from plumbob.configs.settings.tuning.adapters import BottleneckTuning
+from plumbob.core.errors import UserError
+from plumbob.models.adapter import ModelRole
+from plumbob.models.from_scratch import NEW_POLICY, empty_llama
+from plumbob.models.loading import OpenedPolicy
+from plumbob.models.sizes.config_sizes import sizes_of
+from plumbob.models.tuning.adapter_support import AdapterSupport, check_computed
+from plumbob.models.tuning.targets import check_served, target_modules
+
+if TYPE_CHECKING:
+    from plumbob.models.policy import PolicyModel
+
+BLOCK_ENDS: tuple[tuple[str, str], ...] = (
+    ("self_attn.o_proj", "mlp.down_proj"),
+    ("self_attn.out_proj", "fc2"),
+    ("dense", "dense_4h_to_h"),
+    ("attn.c_proj", "mlp.c_proj"),
+)
+"""What families of models call the last layers of attention and of the feed-forward block, of which each layer has one
+each: what they put out is added to the residual stream."""
+
+
+def block_ends(model: Any, tuning: BottleneckTuning) -> tuple[str, ...] | None:
+    """Ends of the names of the layers that adapters stand behind; None where these are not known.
+
+    Args:
+        model: which may be one without weights.
+    """
+    num_layers = sizes_of(model).num_layers
+    for attention, feedforward in BLOCK_ENDS:
+        if all(len(target_modules(model, [name])) == num_layers for name in (attention, feedforward)):
+            return (attention, feedforward) if tuning.placement == "houlsby" else (feedforward,)
+    return None
+
+
+@dataclass(frozen=True)
+class BottleneckMethod:
+    """Trains W_up, W_down and their biases in h + W_up f(W_down h) behind blocks (arXiv 1902.00751, 2005.00247)."""
+
+    tuning: BottleneckTuning
+
+    def check(self, opened: OpenedPolicy, setting: str, roles: tuple[ModelRole, ...], support: AdapterSupport) -> None:
+        if opened.source.adapter is not None:
+            check_served(opened, support, roles)
+            return
+        model, base = opened.empty(AutoModelForCausalLM), opened.source.base
+        self._check(model, base, setting, support, opened.config.architectures or ())
+
+    def check_new(self, spec: NewLlamaSettings, setting: str, support: AdapterSupport) -> None:
+        self._check(empty_llama(spec), f"the new {spec.setting}", setting, support, (NEW_POLICY,))
+
+    def _check(
+        self, model: Any, base: str, setting: str, support: AdapterSupport, architectures: Collection[str]
+    ) -> None:
+        check_computed(self.tuning, support, f"{setting}.kind=bottleneck", architectures)
+        if block_ends(model, self.tuning) is None:
+            raise UserError(
+                f"{setting}.kind=bottleneck: what the last layers of attention and feed-forward blocks are called in "
+                f"{base} is not known; set {setting}.kind=lora"
+            )
+
+    def policy(self, opened: OpenedPolicy, roles: tuple[ModelRole, ...], seed: int) -> "PolicyModel":
+        from plumbob.models.tuning.layers.bottleneck_layers import BottleneckConfig, register_bottleneck
+        from plumbob.models.tuning.roles import adapted_policy
+
+        register_bottleneck()
+        # An adapter has a config of its own, on whatever model.
+        model = None if opened.source.adapter is not None else opened.empty(AutoModelForCausalLM)
+        config = BottleneckConfig(
+            target_modules=list((None if model is None else block_ends(model, self.tuning)) or ()),
+            width=self.tuning.width,
+            activation=self.tuning.activation,
+            task_type="CAUSAL_LM",
+            base_model_name_or_path=opened.source.base,
+        )
+        return adapted_policy(opened, config, roles, seed)
