@@ -23,7 +23,6 @@ from plumbob.configs.settings.data import (
     TokenizedPairDataSettings,
 )
 from plumbob.configs.settings.joint_checks import (
-    check_beside,
     check_critic,
     check_divides,
     check_environment,
@@ -257,8 +256,6 @@ class EvalRun(Run):
         if self.policy is not None and self.data.prompts is None:
             raise ValueError("policy.model is measured on prompts: give data.prompts=FILE too")
         check_environment(self.rollout, self.reward)
-        if self.policy is not None:
-            check_beside(self.policy, self.rollout)
         if self.data.pairs is not None and has_environment_part(self.reward):
             raise ValueError(
                 "reward.parts: kind environment is what an episode earns, and the responses of data.pairs are none: "

@@ -15,12 +15,7 @@ from plumbob.configs.settings.algorithms import (
     OnlineDpo,
     TruncatedImportance,
 )
-from plumbob.configs.settings.models import (
-    EvaluatedPolicySettings,
-    PolicyBaseSettings,
-    PolicySettings,
-    TeacherSettings,
-)
+from plumbob.configs.settings.models import PolicyBaseSettings, PolicySettings, TeacherSettings
 from plumbob.configs.settings.offline_objectives import RewardObjective, reads_prompt
 from plumbob.configs.settings.reward_parts import EnvironmentPart
 from plumbob.configs.settings.rewards import RewardGroupSettings, no_reward
@@ -48,14 +43,6 @@ def check_float32_copy(policy: PolicyBaseSettings, learner: LearnerSettings) -> 
         raise ValueError(
             "learner.zero_stage=0 keeps no float32 copy of the weights that are trained, and in policy.dtype=bfloat16 "
             "small steps would be rounded away: leave learner.zero_stage out, or set policy.dtype=float32"
-        )
-
-
-def check_beside(policy: EvaluatedPolicySettings, rollout: RolloutSettings) -> None:
-    if policy.also and rollout.adapter == "merged":
-        raise ValueError(
-            "policy.also has an engine hold several adapters at once, and rollout.adapter=merged holds one: leave "
-            "rollout.adapter out, or measure them one by one"
         )
 
 

@@ -9,6 +9,7 @@ import numpy as np
 from plumbob.configs.runs import EvalRun
 from plumbob.configs.settings.models import POLICY_ALSO, EvaluatedPolicySettings
 from plumbob.configs.settings.rewards import ScorerSettings
+from plumbob.configs.settings.workers import RolloutSettings
 from plumbob.core.activities import activities
 from plumbob.core.errors import UserError
 from plumbob.data.length_checks import check_context
@@ -99,7 +100,7 @@ def _prepare_policy(run: EvalRun, settings: EvaluatedPolicySettings) -> tuple[Ev
     support = support_for(rollout_of(run), opened)
     tokenizer = opened.tokenizer
     check_served(opened, support)
-    beside = _open_beside(settings, opened, support)
+    beside = _open_beside(settings, opened, run.rollout, support)
     baseline = open_baseline(settings)
     if baseline is not None:
         check_served(baseline, support, ("reference",))
@@ -118,7 +119,7 @@ def _prepare_policy(run: EvalRun, settings: EvaluatedPolicySettings) -> tuple[Ev
 
 
 def _open_beside(
-    settings: EvaluatedPolicySettings, policy: OpenedPolicy, support: AdapterSupport
+    settings: EvaluatedPolicySettings, policy: OpenedPolicy, rollout: RolloutSettings, support: AdapterSupport
 ) -> dict[str, OpenedPolicy]:
     """The policy and the further adapters, which one engine is to hold, by the ends of their names or all of these.
 
@@ -127,6 +128,11 @@ def _open_beside(
     """
     if not settings.also:
         return {}
+    if rollout.adapter == "merged":
+        raise UserError(
+            f"{POLICY_ALSO} has an engine hold several adapters at once, and rollout.adapter=merged holds one: leave "
+            f"rollout.adapter out, or measure them one by one"
+        )
     opened = [policy, *map(open_policy, settings.also_refs)]
     for each in opened:
         if each.source.adapter is None:

@@ -258,8 +258,9 @@ def test_what_cannot_be_held_with_the_policy_is_refused(
     }.items():
         with pytest.raises(UserError, match=message):
             prepare_eval(beside(run, *also))
-    with pytest.raises(ValueError, match=r"policy\.also has an engine hold several adapters at once"):
-        EvalRun(**{**dict(beside(run, on_other)), "rollout": RolloutSettings(adapter="merged")})
+    merged = beside(run, on_other).model_copy(update={"rollout": RolloutSettings(adapter="merged")})
+    with pytest.raises(UserError, match=r"^policy\.also has an engine hold several adapters at once"):
+        prepare_eval(merged)
 
 
 def beside(run: EvalRun, *others: str) -> EvalRun:

@@ -1,6 +1,6 @@
 """`plumbob eval`: what a person reads of its result."""
 
-from plumbob.console.commands.evaluate import lines
+from plumbob.console.commands.measures.evaluate import lines
 
 
 def test_policies_beside_one_another_have_a_column_each() -> None:
