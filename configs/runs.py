@@ -71,6 +71,7 @@ from plumbob.configs.settings.training import (
     RewardTrainingSettings,
     SftSettings,
 )
+from plumbob.configs.settings.tuning.soft_prompts import check_tasks
 from plumbob.configs.settings.workers import (
     ClusterSettings,
     LearnerRankSettings,
@@ -137,6 +138,11 @@ class SftRun(TrainingRun):
     sft: SftSettings = SftSettings()
     retention: RetentionSettings | None = None
     replay: ReplaySettings | None = None
+
+    @model_validator(mode="after")
+    def _check_tasks(self) -> Self:
+        check_tasks(self.policy.tuning, {"retention": self.retention, "replay": self.replay})
+        return self
 
 
 class RewardRun(TrainingRun):

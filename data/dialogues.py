@@ -6,14 +6,19 @@ Many templates write an earlier turn otherwise once others follow, such as witho
 sequence of its own.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from itertools import islice
+from typing import Any
 
 import numpy as np
 
 from plumbob.configs.settings.data import LengthSettings
-from plumbob.data.records import Dialogue, DialoguePair
+from plumbob.configs.settings.tuning.any_tuning import AnyTuning
+from plumbob.configs.settings.tuning.soft_prompts import MultitaskPromptTuning
+from plumbob.core.errors import UserError
+from plumbob.data.reading.field_values import shown
+from plumbob.data.records import Dialogue, DialoguePair, RowError
 from plumbob.data.texts.tokenizer import Tokenizer
 from plumbob.data.tokenization import (
     EncodedRecords,
@@ -47,7 +52,8 @@ def encode_dialogues(
         turns = iter(encode_turns(tokenizer, [turn for record in some for turn in record.turns]))
         for record in some:
             own = [(turn, too_long([turn], rules)) for turn in islice(turns, len(record.turns))]
-            sequences = join_turns([turn for turn, excess in own if excess is None])
+            joined = join_turns([turn for turn, excess in own if excess is None])
+            sequences = [replace(one, task=record.task) for one in joined]
             encoded += [*sequences, *(excess for _, excess in own if excess is not None)]
             if len(sequences) > 1:
                 num_split, num_parts = num_split + 1, num_parts + len(sequences)
@@ -102,3 +108,37 @@ def _continues(turn: TokenSequence, before: TokenSequence) -> bool:
     """Whether the turn's prompt begins with the whole sequence before it."""
     length = len(before.ids)
     return not turn.loss_mask[:length].any() and np.array_equal(turn.ids[:length], before.ids)
+
+
+def task_reader(tuning: AnyTuning) -> Callable[[dict[str, Any]], int] | None:
+    """A row -> the number of its task, in the order of the settings; None where there is one alone.
+
+    It raises RowError where a row names none of them.
+    """
+    if not isinstance(tuning, MultitaskPromptTuning):
+        return None
+    numbers = {name: number for number, name in enumerate(tuning.tasks)}
+
+    def task_of(row: dict[str, Any]) -> int:
+        found = row.get(tuning.task_column)
+        if not isinstance(found, str) or found not in numbers:
+            raise RowError(
+                f"'{tuning.task_column}' (policy.tuning.task_column): expected one of policy.tuning.tasks, "
+                f"{', '.join(numbers)}; found {shown(found)}"
+            )
+        return numbers[found]
+
+    return task_of
+
+
+def check_tasks_have_rows(tuning: AnyTuning, sequences: Sequence[TokenSequence]) -> None:
+    """Raises UserError when nothing would be learnt of a task."""
+    if not isinstance(tuning, MultitaskPromptTuning):
+        return
+    present = {sequence.task for sequence in sequences}
+    absent = [name for number, name in enumerate(tuning.tasks) if number not in present]
+    if absent:
+        named = ", ".join(absent)
+        raise UserError(
+            f"policy.tuning.tasks: no demonstration that is learnt is of {named}: take that out, or give some"
+        )

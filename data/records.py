@@ -31,9 +31,14 @@ class Demonstration:
 
 @dataclass(frozen=True)
 class Dialogue:
-    """Turns of the assistant's in one conversation, in their order: the prompt of each is all that stands before it."""
+    """Turns of the assistant's in one conversation, in their order: the prompt of each is all that stands before it.
+
+    Attributes:
+        task: number of the task that it is of, where there are several.
+    """
 
     turns: tuple[Demonstration, ...]
+    task: int = 0
 
     @property
     def texts(self) -> tuple[str, ...]:

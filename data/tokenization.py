@@ -26,10 +26,11 @@ IGNORED_LABEL = -100
 
 @dataclass(frozen=True)
 class TokenSequence:
-    """One sequence. `ids` int32 [T]; `loss_mask` bool [T], True on tokens that are to be learnt."""
+    """One sequence. `ids` int32 [T]; `loss_mask` bool [T], True on tokens to be learnt; `task` as of a `Dialogue`."""
 
     ids: NDArray[np.int32]
     loss_mask: NDArray[np.bool_]
+    task: int = 0
 
 
 @dataclass(frozen=True)
@@ -67,6 +68,14 @@ class TokenBatch(Batch):
 
 
 @dataclass(frozen=True)
+class TaskBatch(Batch):
+    """Sequences of several tasks: `tasks` int64 [B] has the number of each row's."""
+
+    tokens: TokenBatch
+    tasks: NDArray[np.int64]
+
+
+@dataclass(frozen=True)
 class PairBatch(Batch):
     """Row i of both is the same pair; the two may differ in width."""
 
@@ -86,6 +95,11 @@ def collate(sequences: Sequence[TokenSequence], pad_id: int) -> TokenBatch:
         attention_mask[row, :length] = True
         loss_mask[row, :length] = sequence.loss_mask
     return TokenBatch(input_ids, attention_mask, loss_mask)
+
+
+def collate_tasks(sequences: Sequence[TokenSequence], pad_id: int) -> TaskBatch:
+    """As `collate`, with the tasks that they are of."""
+    return TaskBatch(collate(sequences, pad_id), np.array([sequence.task for sequence in sequences], dtype=np.int64))
 
 
 def encode_prompt_ids(tokenizer: Tokenizer, prompts: Sequence[str]) -> list[NDArray[np.int32]]:

@@ -21,6 +21,7 @@ from torch import Tensor, nn
 from plumbob.models.adapter import ModelRole
 from plumbob.models.adapter_switch import activate
 from plumbob.models.forward.shared_prompts import can_share, find_shared, states_after
+from plumbob.models.forward.soft_prompts import soft_prompts_of
 from plumbob.models.forward.vocabulary import vocabulary_of
 from plumbob.models.logprobs import token_logprobs
 from plumbob.models.padding import real_tokens_first
@@ -122,6 +123,7 @@ class PolicyModel(nn.Module):
         action_mask: Tensor,
         temperature: float,
         teachers: Tensor | None = None,
+        tasks: Tensor | None = None,
     ) -> Tensor:
         """Log-probs (policy, reference, teacher) or values (value) [B, T] float32; 0 where `action_mask` is False.
 
@@ -134,12 +136,15 @@ class PolicyModel(nn.Module):
             action_mask: bool [B, T], True on the tokens asked about; never on a row's first one.
             temperature: what the logits, also a teacher's, are divided by before the softmax.
             teachers: int64 [B], the number of each row's; given to the role `teacher`, or to the policy.
+            tasks: int64 [B], the number of each row's, of a soft prompt that is another for each.
         """
         if self._role is None:
             raise RoleError("a forward needs a role: use `with model.role(...)`")
         if self._role in self.role_models:
             found: Tensor = self.role_models[self._role](input_ids, attention_mask, action_mask, temperature)
             return found
+        if (prompts := soft_prompts_of(self.causal_lm)) is not None:
+            prompts.tasks = tasks
         columns = real_tokens_first(attention_mask)
         ids, attended, asked = (x.gather(1, columns) for x in (input_ids, attention_mask, action_mask))
         asked[:, 0] = False
@@ -192,8 +197,12 @@ class PolicyModel(nn.Module):
         """Whether rows with the same prompt are computed together.
 
         Not where activations are computed anew (gradient checkpointing): they leave no keys and values to read. Nor
-        where ranks share the weights (ZeRO-3), which all gather for each pass: one that shares makes two.
+        where ranks share the weights (ZeRO-3), which all gather for each pass: one that shares makes two. Nor where
+        each task has a soft prompt of its own.
         """
+        prompts = soft_prompts_of(self.causal_lm)
+        if prompts is not None and prompts.has_tasks:
+            return False
         if not self._can_share or (self.training and self._backbone.is_gradient_checkpointing):
             return False
         return not hasattr(next(self._backbone.parameters()), "ds_id")

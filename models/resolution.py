@@ -11,6 +11,7 @@ from plumbob.configs.paths import folders_of_base
 from plumbob.configs.settings.models import ModelRef
 from plumbob.configs.settings.tuning.adapters import BottleneckTuning, LoraTuning, VeraTuning
 from plumbob.configs.settings.tuning.any_tuning import ADAPTER_TYPES, PROMPT_TYPES
+from plumbob.configs.settings.tuning.soft_prompts import MultitaskPromptTuning
 from plumbob.core.errors import UserError
 from plumbob.core.outside import from_outside, read_json_object
 from plumbob.models.adapter import CONFIG_FILE, WEIGHTS_FILE
@@ -117,6 +118,11 @@ def resolve_model(ref: ModelRef) -> ModelSource:
 def _resolve_adapter(ref: ModelRef, folder: Path) -> ModelSource:
     config = read_adapter_config(folder)
     kind = config.get("peft_type")
+    if kind == MultitaskPromptTuning.peft_type:
+        raise UserError(
+            f"{ref}: is a soft prompt of several tasks, and a text is read with that of one: give the folder of one of "
+            f"them, such as {folder}/tasks/NAME, which fine-tuning here leaves beside it"
+        )
     named = NUMBERS.get(str(kind))
     if kind not in ADAPTER_TYPES or (named is not None and not isinstance(config.get(named), int)):
         raise UserError(

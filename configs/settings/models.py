@@ -3,11 +3,11 @@
 from dataclasses import dataclass, field, replace
 from typing import Annotated, ClassVar, Self
 
-from pydantic import Field, model_validator
+from pydantic import AfterValidator, Field, model_validator
 
 from plumbob.configs.base import Dtype, ModelName, NumTokens, Settings
 from plumbob.configs.settings.tuning.adapters import LoraTuning
-from plumbob.configs.settings.tuning.any_tuning import AlignmentTuning, Tuning, virtual_tokens
+from plumbob.configs.settings.tuning.any_tuning import AlignmentTuning, Tuning, refuse_tasks, virtual_tokens
 from plumbob.configs.settings.tuning.encoders import EncoderTuning, WholeEncoder, check_encoder_tuning
 from plumbob.configs.settings.tuning.quantization import Nf4Quantization, check_is_frozen
 from plumbob.configs.settings.tuning.weights import FullTuning
@@ -157,7 +157,7 @@ class PipelinePolicySettings(NewOrNamedPolicySettings):
     `sft_tuning` is of supervised fine-tuning, `tuning` of PPO and DPO, which start from its result.
     """
 
-    sft_tuning: Tuning = FullTuning()
+    sft_tuning: Annotated[Tuning, AfterValidator(refuse_tasks)] = FullTuning()
     tuning: AlignmentTuning = LoraTuning()
 
     @property

@@ -97,9 +97,14 @@ def read_demonstrations(path: str, rules: ReadingSettings, render: Render) -> Re
 
 
 def read_dialogues(
-    path: str, rules: ReadingSettings, render: Render, learnt_turns: LearntTurns
+    path: str,
+    rules: ReadingSettings,
+    render: Render,
+    learnt_turns: LearntTurns,
+    task_of: Callable[[dict[str, Any]], int] | None = None,
 ) -> ReadRecords[Dialogue]:
-    """The same, of whose conversations the last turn of the assistant's is imitated, or all. UserError as above."""
+    """The same, of whose conversations the last turn of the assistant's is imitated, or all; `task_of` numbers the task
+    of a row, where there are several. UserError as above."""
     return _read(
         path,
         rules,
@@ -107,6 +112,7 @@ def read_dialogues(
         lambda fields, watched: dialogue_of(fields, watched, learnt_turns),
         lambda record: record.texts,
         num_learnt=lambda record: len(record.turns),
+        with_row=None if task_of is None else lambda record, row: replace(record, task=task_of(row)),
     )
 
 

@@ -33,6 +33,11 @@ METHODS = (
     ComparedMethod("qlora", ("policy.tuning.kind=lora", "policy.quantization.kind=nf4")),
     ComparedMethod("ia3", ("policy.tuning.kind=ia3",), 10.0),
     ComparedMethod("vera", ("policy.tuning.kind=vera",), 10.0),
+    ComparedMethod("houlsby", ("policy.tuning.kind=bottleneck",)),
+    ComparedMethod("pfeiffer", ("policy.tuning.kind=bottleneck", "policy.tuning.placement=pfeiffer")),
+    ComparedMethod("prompt", ("policy.tuning.kind=prompt-tuning",), 100.0),
+    ComparedMethod("p-tuning", ("policy.tuning.kind=p-tuning",), 100.0),
+    ComparedMethod("prefix", ("policy.tuning.kind=prefix-tuning",), 100.0),
     ComparedMethod("norms", ("policy.tuning.kind=selective", "policy.tuning.norms=true"), 5.0),
     ComparedMethod("full", ("policy.tuning.kind=full",), 0.1),
 )

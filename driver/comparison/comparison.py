@@ -12,7 +12,8 @@ from plumbob.configs.load_run import load_run
 from plumbob.configs.runs import AnyRun, DpoRun, KtoRun, SftRun
 from plumbob.configs.settings.training import EpochSettings
 from plumbob.core.disk_errors import replace_text
-from plumbob.core.errors import RunFailed, UserError
+from plumbob.core.errors import RunFailed, RunStopped, UserError
+from plumbob.core.stop_signals import stop_signals
 from plumbob.driver.api import plan, run_or_resume
 from plumbob.driver.comparison.compared_methods import ComparedMethod
 from plumbob.driver.comparison.comparison_row import ComparisonRow, NotCompared, Result, comparison_row
@@ -115,6 +116,8 @@ class MethodComparison:
             self._listener.notify(run.stage, f"method {run.name}")
             try:
                 rows.append(self._row_of(method, run))
+            except RunStopped:
+                raise
             except (UserError, RunFailed) as error:
                 reasons.append(str(error))
         return min(rows, key=lambda row: row.heldout_loss) if rows else NotCompared(method.name, reasons[0])
@@ -134,8 +137,11 @@ class MethodComparison:
 
 @contextmanager
 def opened_comparison(work: ComparedWork, listener: Listener) -> Iterator[MethodComparison]:
-    """A comparison over a Ray of its own."""
-    with Session(work.base.cluster, work.folder / "logs", listener) as session:
+    """A comparison over a Ray of its own. Raises RunPreempted when SIGTERM or SIGHUP arrives, in a run or between."""
+    with (
+        stop_signals.handled("the run ends its step and is saved; the same command continues the comparison"),
+        Session(work.base.cluster, work.folder / "logs", listener) as session,
+    ):
         yield MethodComparison(work, session, listener)
 
 

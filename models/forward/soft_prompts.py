@@ -20,6 +20,9 @@ from transformers import DynamicCache
 PREFIX = "PREFIX_TUNING"
 """What PEFT calls soft prompts that are keys and values."""
 
+OF_TASKS = "MULTITASK_PROMPT_TUNING"
+"""What it calls those that are another for each task."""
+
 
 class SoftPrompts(nn.Module):
     """Those of one model, of which one is read, or none.
@@ -28,6 +31,8 @@ class SoftPrompts(nn.Module):
         encoders: name -> what gives a soft prompt's vectors; a module of PEFT's.
         configs: name -> PEFT's config of it.
         active: name of the one that is read; that of none stands for none.
+        task_names: of those tasks.
+        tasks: int64 [B], the task of each row of the next forward, for those that have several; None is the first.
     """
 
     def __init__(self) -> None:
@@ -35,11 +40,22 @@ class SoftPrompts(nn.Module):
         self.encoders = nn.ModuleDict()
         self.configs: dict[str, Any] = {}
         self.active: str | None = None
+        self.tasks: Tensor | None = None
+        self.task_names: tuple[str, ...] = ()
+
+    @property
+    def has_tasks(self) -> bool:
+        return any(config.peft_type == OF_TASKS for config in self.configs.values())
 
     def vectors(self, name: str) -> Tensor:
-        """[virtual tokens, width]: embeddings, or the keys and values of all layers one beside the other."""
+        """[virtual tokens, width]: embeddings, or the keys and values of all layers one beside the other; of several
+        tasks [B, virtual tokens, width], those of each row's."""
         encoder: Any = self.encoders[name]
         weight: Tensor = encoder.embedding.weight
+        if self.configs[name].peft_type == OF_TASKS:
+            tasks = torch.zeros(1, dtype=torch.long, device=weight.device) if self.tasks is None else self.tasks
+            of_rows: Tensor = encoder(torch.arange(len(weight), device=weight.device).expand(len(tasks), -1), tasks)
+            return of_rows
         if self.configs[name].inference_mode:
             return weight
         found: Tensor = encoder(torch.arange(len(weight), device=weight.device)[None])[0]

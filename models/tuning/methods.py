@@ -8,7 +8,12 @@ from typing import TYPE_CHECKING, Protocol, assert_never
 from plumbob.configs.settings.models import AlignedPolicySettings, NewLlamaSettings, PolicySettings
 from plumbob.configs.settings.tuning.adapters import BottleneckTuning, Ia3Tuning, LoraTuning, VeraTuning
 from plumbob.configs.settings.tuning.any_tuning import AnyTuning
-from plumbob.configs.settings.tuning.soft_prompts import PrefixTuning, PromptTuning, PTuning
+from plumbob.configs.settings.tuning.soft_prompts import (
+    MultitaskPromptTuning,
+    PrefixTuning,
+    PromptTuning,
+    PTuning,
+)
 from plumbob.configs.settings.tuning.weights import FullTuning, SelectiveTuning
 from plumbob.configs.settings.workers import LearnerSettings
 from plumbob.core.errors import UserError
@@ -65,7 +70,7 @@ def method_of(tuning: AnyTuning) -> TuningMethod:
             return VeraMethod(tuning)
         case BottleneckTuning():
             return BottleneckMethod(tuning)
-        case PromptTuning() | PTuning() | PrefixTuning():
+        case PromptTuning() | PTuning() | PrefixTuning() | MultitaskPromptTuning():
             return PromptMethod(tuning)
         case _:
             assert_never(tuning)

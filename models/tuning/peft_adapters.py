@@ -7,7 +7,7 @@ from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
 
-from peft import PeftConfig, get_peft_model
+from peft import PeftConfig, PromptTuningConfig, get_peft_model
 from peft.utils import get_peft_model_state_dict, set_peft_model_state_dict
 from torch import Tensor, nn
 
@@ -22,6 +22,7 @@ from plumbob.models.tuning.prompt_encoders import (
     give_vectors,
     published_vectors,
     put_prompt,
+    vectors_of_tasks,
 )
 from plumbob.models.tuning.starts.dora_starts import begin_dora
 from plumbob.models.tuning.starts.lora_starts import as_plain_lora
@@ -135,3 +136,25 @@ def _for_inference(config: PeftConfig, base: str) -> Any:
 def _is_shared(buffer: str, adapter: str) -> bool:
     """Whether it is what all modules of an adapter share, and its file has once."""
     return buffer in (f"base_model.vera_A.{adapter}", f"base_model.vera_B.{adapter}")
+
+
+def adapters_of_tasks(model: Any, adapter: str, base: str, full: Mapping[str, Tensor]) -> dict[str, Adapter]:
+    """Name of a task -> its own soft prompt as prompt tuning has it, of a soft prompt of several; else none.
+
+    Args:
+        base, full: as of `published_adapter`.
+    """
+    prompts = soft_prompts_of(model)
+    if prompts is None or not prompts.task_names:
+        return {}
+    config: Any = prompts.configs[adapter]
+    of_one = PromptTuningConfig(
+        num_virtual_tokens=config.num_virtual_tokens,
+        token_dim=config.token_dim,
+        num_transformer_submodules=1,
+        num_attention_heads=config.num_attention_heads,
+        num_layers=config.num_layers,
+        task_type="CAUSAL_LM",
+    )
+    content = _for_inference(of_one, base)
+    return {task: Adapter(0, content, found) for task, found in vectors_of_tasks(prompts, adapter, full).items()}

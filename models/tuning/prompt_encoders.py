@@ -9,7 +9,7 @@ from peft import PeftConfig, PeftModel
 from torch import Tensor, nn
 
 from plumbob.models.adapter import PROMPT_VECTORS
-from plumbob.models.forward.soft_prompts import SoftPrompts, let_read_prompts, soft_prompts_of
+from plumbob.models.forward.soft_prompts import OF_TASKS, SoftPrompts, let_read_prompts, soft_prompts_of
 
 
 def put_prompt(model: Any, config: PeftConfig, name: str) -> SoftPrompts:
@@ -55,16 +55,40 @@ def encoder_parameter_names(model: nn.Module, name: str) -> frozenset[str]:
     return frozenset(found for found, _ in model.named_parameters() if found.startswith(beginning))
 
 
+def begin_tasks(encoder: Any) -> None:
+    """Let the soft prompts of all tasks begin as the one that they share: each task's matrix is 1 but for the noise of
+    ranks beyond the first."""
+    with torch.no_grad():
+        encoder.prefix_task_cols[..., 0] = 1.0
+        encoder.prefix_task_rows[:, 0] = 1.0
+
+
 def published_vectors(prompts: SoftPrompts, name: str, full: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """What the encoder gives with these parameters, as others load it.
+    """What the encoder gives with these parameters, as others load it; of several tasks what it is made of.
 
     Args:
         full: the model's name of a parameter -> whole CPU tensor.
     """
-    beginning = f"soft_prompts.encoders.{name}."
-    own = {key.removeprefix(beginning): tensor for key, tensor in full.items() if key.startswith(beginning)}
+    own = _own_parameters(name, full)
+    if prompts.configs[name].peft_type == OF_TASKS:
+        return {PROMPT_VECTORS if key == "embedding.weight" else key: tensor for key, tensor in own.items()}
     copied = SoftPrompts()
     copied.encoders[name], copied.configs[name] = deepcopy(prompts.encoders[name]).cpu(), prompts.configs[name]
     copied.encoders[name].load_state_dict(own)
     with torch.no_grad():
         return {PROMPT_VECTORS: copied.vectors(name).detach().clone()}
+
+
+def vectors_of_tasks(prompts: SoftPrompts, name: str, full: Mapping[str, Tensor]) -> dict[str, dict[str, Tensor]]:
+    """Name of a task -> its vectors P * (u v), as prompt tuning saves them; empty of a soft prompt of one."""
+    own = _own_parameters(name, full)
+    found = {}
+    for number, task in enumerate(prompts.task_names):
+        change = own["prefix_task_cols"][number] @ own["prefix_task_rows"][number]
+        found[task] = {PROMPT_VECTORS: own["embedding.weight"] * change}
+    return found
+
+
+def _own_parameters(name: str, full: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    beginning = f"soft_prompts.encoders.{name}."
+    return {key.removeprefix(beginning): tensor for key, tensor in full.items() if key.startswith(beginning)}

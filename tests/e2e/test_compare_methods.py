@@ -1,15 +1,17 @@
 """`plumbob compare-methods`: the same stage with each method, over one Ray, and the smallest rank."""
 
 import json
+import signal
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from plumbob.console.cli import main
-from plumbob.console.exit_codes import USER_ERROR
+from plumbob.console.exit_codes import RESUME_ME, USER_ERROR
 from plumbob.verify.world.problem import Size
 from plumbob.verify.world.tiny_world import write_model
+from tests.support.signalled_run import start
 from tests.support.small_run import WORKERS, Stages, settings
 
 LETTERS = "abcdef"
@@ -89,6 +91,23 @@ def test_the_smallest_rank_each_with_its_best_learning_rate(
     assert full["folder"].endswith("full-0.005") and rank_1["folder"].endswith("lora-rank-1-0.005")
     assert found["smallest_rank"] == {"share": 0.1, "full_gain": full["gain"], "smallest": "lora-rank-1"}
     assert rank_1["gain"] >= 0.1 * full["gain"]
+
+
+def test_a_signal_ends_the_comparison_and_not_only_the_run_that_it_is_in(given: list[str], tmp_path: Path) -> None:
+    more = ["sft.num_epochs=300", f"storage.path={tmp_path / 'runs'}"]
+    run = start(
+        tmp_path / "runs/sft-methods/lora", "compare-methods", "sft", *given, *more, "--methods", "lora", "full"
+    )
+    try:
+        run.wait_for(lambda: run.num_steps() >= 3)
+        run.signal_group(signal.SIGTERM)
+        printed = run.end()
+    finally:
+        run.kill()
+    assert run.driver.returncode == RESUME_ME, printed
+    assert "SIGTERM: the run was asked to stop" in printed
+    assert not (tmp_path / "runs/sft-methods/full").exists()
+    assert not (tmp_path / "runs/sft-methods/comparison.json").exists()
 
 
 def test_what_cannot_be_compared_is_said_before_anything_starts(

@@ -5,7 +5,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from plumbob.data.tokenization import TokenBatch
+from plumbob.data.tokenization import TaskBatch, TokenBatch
 from plumbob.trainers.algorithms.lm_losses import causal_lm_loss
 from plumbob.trainers.learner.learner_protocol import LossSum, Pass
 
@@ -37,3 +37,16 @@ def num_tokens(batch: TokenBatch) -> int:
 
 
 NEXT_TOKEN_PASSES = (Pass("policy", next_token_loss, num_predicted_tokens),)
+
+
+def task_loss(forward: Any, batch: TaskBatch) -> LossSum:
+    """The same of rows of several tasks, each read with its task's own soft prompt."""
+    tasks = torch.from_numpy(batch.tasks)
+    return next_token_loss(lambda *inputs: forward(*inputs, None, tasks), batch.tokens)
+
+
+def num_predicted_of_tasks(batch: TaskBatch) -> float:
+    return num_predicted_tokens(batch.tokens)
+
+
+TASK_PASSES = (Pass("policy", task_loss, num_predicted_of_tasks),)

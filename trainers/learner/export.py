@@ -13,6 +13,9 @@ from plumbob.models.adapter import Adapter, FullWeights, PolicyWeights, save_ada
 from plumbob.models.loading import DTYPES, OpenedPolicy, load_causal_lm
 from plumbob.models.weight_files import save_model
 
+TASKS_FOLDER = "tasks"
+"""Within the folder of a soft prompt of several tasks: the soft prompt of each."""
+
 
 class Artifact(Protocol):
     """How a trained model is written. `parameters`: name in the learner's module -> whole float32 CPU tensor."""
@@ -96,7 +99,15 @@ class PolicyAdapter:
     generation: GenerationConfig | None = None
 
     def export(self, parameters: Mapping[str, Tensor], folder: Path) -> None:
-        save_adapter(self.policy_weights(parameters, 0), folder)
+        """A soft prompt of several tasks has that of each beside it, in `tasks/NAME`."""
+        from plumbob.models.tuning.peft_adapters import adapters_of_tasks
+
+        self._save(self.policy_weights(parameters, 0), folder)
+        for task, adapter in adapters_of_tasks(self.model, "policy", self.base, self._own(parameters)).items():
+            self._save(adapter, folder / TASKS_FOLDER / task)
+
+    def _save(self, adapter: Adapter, folder: Path) -> None:
+        save_adapter(adapter, folder)
         self.tokenizer.save_pretrained(folder)
         if self.generation is not None:
             self.generation.save_pretrained(folder)
@@ -104,8 +115,10 @@ class PolicyAdapter:
     def policy_weights(self, parameters: Mapping[str, Tensor], version: int) -> Adapter:
         from plumbob.models.tuning.peft_adapters import published_adapter
 
-        own = {name.removeprefix(self.prefix): tensor for name, tensor in parameters.items()}
-        return published_adapter(self.model, "policy", self.base, own, version)
+        return published_adapter(self.model, "policy", self.base, self._own(parameters), version)
+
+    def _own(self, parameters: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        return {name.removeprefix(self.prefix): tensor for name, tensor in parameters.items()}
 
 
 class NoArtifact:

@@ -1,6 +1,6 @@
 """Supervised fine-tuning: imitate demonstrations, with the loss on the tokens of the assistant's turns only."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -9,21 +9,28 @@ import numpy as np
 from numpy.typing import NDArray
 
 from plumbob.configs.runs import SftRun
-from plumbob.data.dialogues import encode_dialogues
+from plumbob.configs.settings.tuning.soft_prompts import MultitaskPromptTuning
+from plumbob.data.dialogues import check_tasks_have_rows, encode_dialogues, task_reader
 from plumbob.data.epoch_order import Mixture
 from plumbob.data.length_checks import LENGTH_KEYS, check_sequences
 from plumbob.data.reading.readers import read_dialogues
 from plumbob.data.rendered_rows import RenderedRow, sequence_rows
 from plumbob.data.texts.chat import chat_renderer
-from plumbob.data.tokenization import TokenBatch, TokenSequence, collate
+from plumbob.data.tokenization import TaskBatch, TokenBatch, TokenSequence, collate, collate_tasks
 from plumbob.models.adapter import ModelRole
 from plumbob.models.tuning.methods import open_tunable
-from plumbob.trainers.forgetting.next_token import NEXT_TOKEN_PASSES, num_predicted_tokens, num_tokens
+from plumbob.trainers.forgetting.next_token import (
+    NEXT_TOKEN_PASSES,
+    TASK_PASSES,
+    num_predicted_of_tasks,
+    num_predicted_tokens,
+    num_tokens,
+)
 from plumbob.trainers.forgetting.packed_text import PackedText, notes_of, rows_of
 from plumbob.trainers.forgetting.replay import WithReplay, prepare_replay, replay_passes, with_replay
 from plumbob.trainers.forgetting.retention import RetainedText, prepare_retention
 from plumbob.trainers.learner.learner_parts import LearnerParts, tuned_policy
-from plumbob.trainers.learner.learner_protocol import Learners
+from plumbob.trainers.learner.learner_protocol import Learners, Pass
 from plumbob.trainers.metrics.metrics_log import MetricsLog
 from plumbob.trainers.metrics.stage_result import StageResult
 from plumbob.trainers.offline.encoded_files import by_setting, encode_files
@@ -60,11 +67,12 @@ def prepare_sft(run: SftRun) -> SftInput:
     files = encode_files(
         data,
         run.seed,
-        lambda path: read_dialogues(path, data, render, data.learnt_turns),
+        lambda path: read_dialogues(path, data, render, data.learnt_turns, task_reader(run.policy.tuning)),
         lambda dialogue: dialogue.turns[0].prompt,  # Dialogues that begin alike share turns.
         data.heldout_demonstrations,
         lambda dialogues, required: encode_dialogues(tokenizer, dialogues, data, required),
     )
+    check_tasks_have_rows(run.policy.tuning, files.train)
     longest = max(len(sequence.ids) for sequence in (*files.train, *files.heldout))
     check_sequences(longest, opened.num_positions, LENGTH_KEYS)
     check_heldout("sft", run.sft, len(files.heldout))
@@ -84,14 +92,17 @@ def prepare_sft(run: SftRun) -> SftInput:
 
 def learner_parts(run: SftRun) -> LearnerParts:
     module, artifact = tuned_policy(run.policy, ROLES, run.seed, run.data)
-    return LearnerParts(module, replay_passes(NEXT_TOKEN_PASSES, run.replay), artifact, run.sft)
+    passes: tuple[Pass[Any], ...] = TASK_PASSES if _has_tasks(run) else NEXT_TOKEN_PASSES
+    return LearnerParts(module, replay_passes(passes, run.replay), artifact, run.sft)
 
 
 def run_sft(run: SftRun, data: SftInput, learners: Learners, folder: Path, log: MetricsLog) -> StageResult:
     """Train and write `policy/`."""
 
-    def batch_of(records: Sequence[TokenSequence], index: NDArray[np.int64]) -> TokenBatch:
-        return collate([records[i] for i in index], data.pad_id)
+    collated: Callable[[Sequence[TokenSequence], int], Any] = collate_tasks if _has_tasks(run) else collate
+
+    def batch_of(records: Sequence[TokenSequence], index: NDArray[np.int64]) -> Any:
+        return collated([records[i] for i in index], data.pad_id)
 
     replayed = {} if run.replay is None or data.replayed is None else {run.replay.text: data.replayed.blocks}
     stage: OfflineStage[Any] = OfflineStage(
@@ -101,7 +112,11 @@ def run_sft(run: SftRun, data: SftInput, learners: Learners, folder: Path, log: 
         num_records=len(data.train),
         batch_of=lambda index, step: with_replay(data.replayed, batch_of(data.train, index), step, run.seed),
         tokens_of=num_tokens_of,
-        heldout=Heldout(len(data.heldout), lambda index: batch_of(data.heldout, index), num_predicted_tokens),
+        heldout=Heldout(
+            len(data.heldout),
+            lambda index: batch_of(data.heldout, index),
+            num_predicted_of_tasks if _has_tasks(run) else num_predicted_tokens,
+        ),
         inputs=inputs_of(run.data, "demonstrations", data.train, data.heldout, data.retained, replayed, data.mixture),
         retained=data.retained,
         mixture=data.mixture,
@@ -111,6 +126,16 @@ def run_sft(run: SftRun, data: SftInput, learners: Learners, folder: Path, log: 
     return result.with_metrics({"num_records": len(data.train)})
 
 
-def num_tokens_of(batch: TokenBatch | WithReplay[TokenBatch]) -> int:
+def num_tokens_of(batch: TokenBatch | TaskBatch | WithReplay[TokenBatch]) -> int:
     """All that are learnt from, the replayed ones too."""
-    return num_tokens(batch.batch) + num_tokens(batch.replayed) if isinstance(batch, WithReplay) else num_tokens(batch)
+    match batch:
+        case WithReplay():
+            return num_tokens(batch.batch) + num_tokens(batch.replayed)
+        case TaskBatch():
+            return num_tokens(batch.tokens)
+        case _:
+            return num_tokens(batch)
+
+
+def _has_tasks(run: SftRun) -> bool:
+    return isinstance(run.policy.tuning, MultitaskPromptTuning)

@@ -11,19 +11,23 @@ from plumbob.configs.settings.tuning.adapters import (
     LoraTuning,
     VeraTuning,
 )
-from plumbob.configs.settings.tuning.soft_prompts import PrefixTuning, PromptTuning, PTuning, SoftPromptTuning
+from plumbob.configs.settings.tuning.soft_prompts import (
+    MultitaskPromptTuning,
+    PrefixTuning,
+    PromptTuning,
+    PTuning,
+    SoftPromptTuning,
+)
 from plumbob.configs.settings.tuning.weights import FullTuning, SelectiveTuning
 
-AnyPromptTuning = PromptTuning | PTuning | PrefixTuning
+OnePromptTuning = PromptTuning | PTuning | PrefixTuning
+AnyPromptTuning = OnePromptTuning | MultitaskPromptTuning
 AnyAdapterTuning = LoraTuning | Ia3Tuning | VeraTuning | BottleneckTuning | AnyPromptTuning
 AnyTuning = FullTuning | SelectiveTuning | AnyAdapterTuning
 
 NOT_THERE = {
     "adalora": "it drops ranks by scores of each number that are kept from step to step, which no checkpoint keeps: a "
-    "resumed run would be another; set policy.tuning.kind=lora, and single modules' ranks in "
-    "policy.tuning.rank_pattern",
-    "multitask-prompt-tuning": "it reads another prompt for each task, and the rows of a run name none; train a "
-    "policy.tuning.kind=prompt-tuning for each task, on one base",
+    "resumed run would be another; set policy.tuning.kind=lora, and single modules' ranks in policy.tuning.rank_pattern"
 }
 """Methods of PEFT's that people ask for -> why they are not here, and what to use instead."""
 
@@ -37,10 +41,14 @@ def _refuse_absent(given: Any) -> Any:
 
 Tuning = Annotated[AnyTuning, Field(discriminator="kind"), BeforeValidator(_refuse_absent)]
 
-ADAPTER_TYPES = tuple(kind.peft_type for kind in get_args(AnyTuning) if issubclass(kind, AdapterTuning))
+ADAPTER_TYPES = tuple(
+    kind.peft_type
+    for kind in get_args(AnyTuning)
+    if issubclass(kind, AdapterTuning) and kind is not MultitaskPromptTuning
+)
 """PEFT's names of the adapters that can be trained further and sampled from."""
 
-PROMPT_TYPES = tuple(kind.peft_type for kind in get_args(AnyPromptTuning))
+PROMPT_TYPES = tuple(kind.peft_type for kind in get_args(OnePromptTuning))
 """Of them, those that are soft prompts."""
 
 
@@ -62,12 +70,22 @@ def refuse_inexact_start(tuning: AnyTuning) -> AnyTuning:
     return tuning
 
 
+def refuse_tasks(tuning: AnyTuning) -> AnyTuning:
+    if isinstance(tuning, MultitaskPromptTuning):
+        raise ValueError(
+            f"kind={tuning.kind} is for runs of kind sft, whose rows name their tasks: train it in one of these, and "
+            f"give one of its tasks (policy/tasks/NAME, a soft prompt) as policy.model"
+        )
+    return tuning
+
+
 AlignmentTuning = Annotated[
     AnyTuning,
     Field(discriminator="kind"),
     BeforeValidator(_refuse_absent),
     AfterValidator(refuse_dropout),
     AfterValidator(refuse_inexact_start),
+    AfterValidator(refuse_tasks),
 ]
 
 

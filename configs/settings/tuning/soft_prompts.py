@@ -1,9 +1,11 @@
 """Methods that train vectors which a frozen model reads before every text, as if they were tokens."""
 
+from collections.abc import Mapping
 from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
+from plumbob.configs.base import Settings
 from plumbob.configs.settings.tuning.adapters import AdapterTuning
 
 EncoderWidth = Annotated[int, Field(gt=0, le=1_000_000)]
@@ -72,3 +74,41 @@ class PrefixTuning(SoftPromptTuning):
                 "leave hidden_size out"
             )
         return self
+
+
+TaskName = Annotated[str, Field(min_length=1, max_length=60, pattern=r"^\w[\w.-]*$")]
+"""It becomes the name of a folder."""
+
+
+class MultitaskPromptTuning(SoftPromptTuning):
+    """One soft prompt for all tasks, times a matrix of low rank for each (Wang et al. 2023, arXiv 2303.02861).
+
+    For supervised fine-tuning, whose rows name their tasks. Each task's own soft prompt is exported beside the whole.
+    """
+
+    peft_type = "MULTITASK_PROMPT_TUNING"
+
+    kind: Literal["multitask-prompt-tuning"] = "multitask-prompt-tuning"
+    tasks: Annotated[tuple[TaskName, ...], Field(min_length=2, max_length=1000)]
+    """What the tasks are called."""
+    task_column: Annotated[str, Field(min_length=1, max_length=200)] = "task"
+    """The column of the demonstrations that has the name of each row's task."""
+    rank: Annotated[int, Field(gt=0, le=1000)] = 1
+    """Of each task's matrix."""
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        twice = next((name for name in self.tasks if self.tasks.count(name) > 1), None)
+        if twice is not None:
+            raise ValueError(f"policy.tuning.tasks names {twice} twice: name each task once")
+        return self
+
+
+def check_tasks(tuning: Settings, beside: Mapping[str, Settings | None]) -> None:
+    """Raises ValueError where a run has text beside its rows, which names no task. `beside`: by its setting."""
+    name = next((name for name, text in beside.items() if text is not None), None)
+    if isinstance(tuning, MultitaskPromptTuning) and name is not None:
+        raise ValueError(
+            f"{name}.text names no task, and policy.tuning.kind={tuning.kind} reads another soft prompt for each: "
+            f"leave {name} out"
+        )

@@ -5,7 +5,12 @@ from typing import Any, assert_never
 
 from plumbob.configs.settings.tuning.adapters import FROM_WEIGHTS, BottleneckTuning, Ia3Tuning, LoraTuning, VeraTuning
 from plumbob.configs.settings.tuning.any_tuning import AnyAdapterTuning
-from plumbob.configs.settings.tuning.soft_prompts import PrefixTuning, PromptTuning, PTuning
+from plumbob.configs.settings.tuning.soft_prompts import (
+    MultitaskPromptTuning,
+    PrefixTuning,
+    PromptTuning,
+    PTuning,
+)
 from plumbob.models.sizes.config_sizes import ModelSizes, sizes_of
 from plumbob.models.tuning.peft_methods.bottleneck import block_ends
 from plumbob.models.tuning.peft_methods.vector_methods import scaled_modules
@@ -46,6 +51,9 @@ def new_adapter_size(model: Any, tuning: AnyAdapterTuning) -> AdapterSize:
             return AdapterSize(sum(_of_bottleneck(num_outputs(one), tuning.width) for one in ends.values()))
         case PromptTuning():
             return AdapterSize(tuning.num_virtual_tokens * sizes_of(model).hidden_size)
+        case MultitaskPromptTuning():
+            tokens, width = tuning.num_virtual_tokens, sizes_of(model).hidden_size
+            return AdapterSize(tokens * width + len(tuning.tasks) * tuning.rank * (tokens + width))
         case PTuning():
             return AdapterSize(_of_prompt_encoder(tuning, sizes_of(model).hidden_size))
         case PrefixTuning():

@@ -1,4 +1,4 @@
-"""Soft prompts as tuning methods: prompt tuning, p-tuning and prefix tuning.
+"""Soft prompts as tuning methods: prompt tuning, also of several tasks, p-tuning and prefix tuning.
 
 policy.model --frozen--> base, which reads one of
     policy     begun as its settings say, or as the adapter that was given; trained
@@ -15,9 +15,15 @@ from transformers import AutoModelForCausalLM
 
 from plumbob.configs.settings.models import NewLlamaSettings
 from plumbob.configs.settings.tuning.any_tuning import AnyPromptTuning
-from plumbob.configs.settings.tuning.soft_prompts import PrefixTuning, PromptTuning, PTuning
+from plumbob.configs.settings.tuning.soft_prompts import (
+    MultitaskPromptTuning,
+    PrefixTuning,
+    PromptTuning,
+    PTuning,
+)
 from plumbob.core.errors import UserError
 from plumbob.models.adapter import ModelRole
+from plumbob.models.forward.soft_prompts import soft_prompts_of
 from plumbob.models.loading import OpenedPolicy
 from plumbob.models.tuning.adapter_fields import check_adapter
 from plumbob.models.tuning.adapter_support import AdapterSupport, check_architecture
@@ -88,7 +94,7 @@ class PromptMethod:
         return adapted_policy(opened, config, roles, seed, lambda model, names: self._begin(opened, model))
 
     def _config(self, opened: OpenedPolicy) -> "PeftConfig":
-        from peft import PrefixTuningConfig, PromptEncoderConfig, PromptTuningConfig
+        from peft import MultitaskPromptTuningConfig, PrefixTuningConfig, PromptEncoderConfig, PromptTuningConfig
 
         tuning = self.tuning
         common: dict[str, Any] = {
@@ -99,6 +105,8 @@ class PromptMethod:
         match tuning:
             case PromptTuning():
                 return PromptTuningConfig(**common)
+            case MultitaskPromptTuning():
+                return MultitaskPromptTuningConfig(num_tasks=len(tuning.tasks), num_ranks=tuning.rank, **common)
             case PTuning():
                 encoder = tuning.encoder.upper()
                 return PromptEncoderConfig(
@@ -115,19 +123,25 @@ class PromptMethod:
                 assert_never(tuning)
 
     def _begin(self, opened: OpenedPolicy, model: Any) -> None:
-        """Of prompt tuning: let the policy's vectors begin at the embeddings of tokens."""
-        from plumbob.models.forward.soft_prompts import soft_prompts_of
+        """Of prompt tuning: the policy's vectors begin at the embeddings of tokens, and those of all tasks alike."""
+        from plumbob.models.tuning.prompt_encoders import begin_tasks
 
         tuning, prompts = self.tuning, soft_prompts_of(model)
-        if not isinstance(tuning, PromptTuning) or tuning.init == "gaussian" or prompts is None:
+        assert prompts is not None, "the model has no soft prompts"
+        if not isinstance(tuning, PromptTuning | MultitaskPromptTuning):
+            return
+        encoder: Any = prompts.encoders["policy"]
+        if isinstance(tuning, MultitaskPromptTuning):
+            prompts.task_names = tuning.tasks
+            begin_tasks(encoder)
+        elif tuning.init == "gaussian":
             return
         embeddings, num = model.get_input_embeddings(), tuning.num_virtual_tokens
-        if tuning.init_text is None:
+        text = tuning.init_text if isinstance(tuning, PromptTuning) else None
+        if text is None:
             ids = torch.randint(0, opened.config.get_text_config().vocab_size, (num,))
         else:
-            found = text_ids(opened.tokenizer, tuning.init_text, "policy.tuning")
-            ids = torch.tensor((found * num)[:num])
-        encoder: Any = prompts.encoders["policy"]
+            ids = torch.tensor((text_ids(opened.tokenizer, text, "policy.tuning") * num)[:num])
         with torch.no_grad():
             encoder.embedding.weight.copy_(embeddings(ids.to(embeddings.weight.device)))
 

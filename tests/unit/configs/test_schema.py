@@ -106,8 +106,8 @@ def texts_without_mark(model: type[Settings], prefix: str = "") -> Iterator[str]
 def test_any_other_text_is_known_to_be_no_input(kind: str) -> None:
     """A new setting that names a file or a model is `InputFile` or `ModelName`; else it is added to those here."""
     keys = set(texts_without_mark(RUN_KINDS[kind]))
-    # What stands around a prompt, wherever files are read, and what a soft prompt begins at.
-    found = {key for key in keys if not key.endswith((".prompt_template", ".init_text"))}
+    # What stands around a prompt, wherever files are read; what a soft prompt begins at; a column that names tasks.
+    found = {key for key in keys if not key.endswith((".prompt_template", ".init_text", ".task_column"))}
     assert found == PLAIN_TEXT | COLUMNS.get(kind, set())
 
 

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from plumbob.data.batch import Batch
-from plumbob.data.tokenization import PairBatch, TokenBatch
+from plumbob.data.tokenization import PairBatch, TaskBatch, TokenBatch
 from plumbob.trainers.forgetting.replay import WithReplay
 from plumbob.trainers.offline.dpo import DpoBatch
 from plumbob.trainers.offline.kto import KtoBatch
@@ -78,6 +78,7 @@ MADE: list[tuple[Batch, list[int]]] = [
     (DpoBatch(PAIRS, PER_ROW, PER_ROW + 3, sequence_tokens=2.5), [4, 3, 3]),
     (KtoBatch(TOKENS, np.array([True, False, False]), PER_ROW, kl=0.25), [4, 1, 3]),
     (MaskedBatch(TOKENS, numbers(300)), [4, 1, 3]),
+    (TaskBatch(TOKENS, np.array([1, 0, 2])), [4, 1, 3]),
     (WithReplay(OTHERS, TOKENS), [2, 3, 1]),
     (
         RewardBatch(np.stack([numbers(100), numbers(200)], axis=1), BOTH, 1 - BOTH, mask(SHORT)[:, 1:3], PER_ROW),

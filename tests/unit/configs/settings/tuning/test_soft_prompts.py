@@ -29,7 +29,6 @@ def test_its_tokens_are_known_to_whoever_opens_the_model(kind: str) -> None:
         ("{kind: prompt-tuning, num_virtual_tokens: 0}", "expected a number greater than 0, found 0"),
         ("{kind: prefix-tuning, hidden_size: 8}", "is of the network that policy.tuning.projection=true trains"),
         ("{kind: p-tuning, encoder: gru}", "policy.tuning.encoder: expected"),
-        ("{kind: multitask-prompt-tuning}", "is not there: it reads another prompt for each task"),
     ],
 )
 def test_what_makes_no_sense_is_refused(tuning: str, wanted: str) -> None:
