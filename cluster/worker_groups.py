@@ -16,7 +16,7 @@ from plumbob.cluster.fleet.work_queue import Preparation
 from plumbob.core.atomic_files import replaced
 from plumbob.core.disk_errors import naming_file
 from plumbob.core.errors import RunFailed
-from plumbob.models.adapter import ModelRole, PolicyWeights
+from plumbob.models.adapter import Adapter, ModelRole, PolicyWeights
 from plumbob.reward.scorer import Score, ScoreRequest
 from plumbob.rollout.publish_proof import PublishProof
 from plumbob.rollout.requests import continuation
@@ -125,22 +125,36 @@ class SamplerGroup:
     def load(self, weights: PolicyWeights) -> None:
         """One copy into the object store; a worker pulls it, loads it and proves what it holds before it samples."""
         shared = ray.put(weights)
-
-        def check(proof: PublishProof) -> None:
-            if proof.version != weights.version or proof.num_tensors != len(weights.tensors):
-                raise RunFailed(
-                    f"{proof.worker} proved {proof.num_tensors} tensors of version {proof.version}, "
-                    f"{len(weights.tensors)} of version {weights.version} were sent"
-                )
-
         doing = f"loading policy version {weights.version}"
-        self._pool.load(Preparation(lambda actor: actor.handle.load.remote(shared), doing, check))
+        self._pool.load(
+            Preparation(lambda actor: actor.handle.load.remote(shared), doing, lambda proof: _check(proof, weights))
+        )
         self._published(weights.version)
+
+    def hold(self, adapters: Sequence[Adapter]) -> None:
+        """As `load`, of several adapters that requests name by their versions."""
+        shared = ray.put(adapters)
+
+        def check(proofs: Sequence[PublishProof]) -> None:
+            for proof, adapter in zip(proofs, adapters, strict=True):
+                _check(proof, adapter)
+
+        doing = f"loading {len(adapters)} adapters"
+        self._pool.load(Preparation(lambda actor: actor.handle.hold.remote(shared), doing, check))
 
     def serve_base(self) -> None:
         """Sample from the base model, without an adapter."""
         doing = "returning to the base model"
         self._pool.load(Preparation(lambda actor: actor.handle.serve_base.remote(), doing))
+
+
+def _check(proof: PublishProof, sent: PolicyWeights) -> None:
+    """Raises RunFailed when a worker proved something else than what it was sent."""
+    if proof.version != sent.version or proof.num_tensors != len(sent.tensors):
+        raise RunFailed(
+            f"{proof.worker} proved {proof.num_tensors} tensors of version {proof.version}, {len(sent.tensors)} of "
+            f"version {sent.version} were sent"
+        )
 
 
 class ScorerGroup:

@@ -47,6 +47,7 @@ class SampleRequest:
         partial: what there is of the response, which is to be continued.
         row: the prompt's row, by its columns, for the environment; empty where there is none.
         environment_seed: of all that is random in its environment: the same for all responses of a group.
+        version: the policy that is to make it, of those that a sampler holds beside one another; None is the newest.
     """
 
     prompt_id: str
@@ -58,6 +59,7 @@ class SampleRequest:
     partial: PartialResponse = NOT_STARTED
     row: Mapping[str, Any] = field(default_factory=dict, hash=False)
     environment_seed: int = 0
+    version: int | None = None
 
 
 @dataclass(frozen=True)

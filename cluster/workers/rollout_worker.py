@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from plumbob.cluster.workers.worker import NO_SOURCES, Worker
-from plumbob.models.adapter import PolicyWeights
+from plumbob.models.adapter import Adapter, PolicyWeights
 from plumbob.rollout.rollout_records import Rollout, SampleRequest
 
 if TYPE_CHECKING:
@@ -40,6 +40,9 @@ class RolloutWorker(Worker):
 
     def load(self, weights: PolicyWeights) -> "PublishProof":
         return self._sampler.load(weights)
+
+    def hold(self, adapters: Sequence[Adapter]) -> "list[PublishProof]":
+        return self._sampler.hold(adapters)
 
     def serve_base(self) -> None:
         self._sampler.serve_base()

@@ -12,7 +12,7 @@ from plumbob.configs.settings.tuning.encoders import EncoderTuning, WholeEncoder
 from plumbob.configs.settings.tuning.quantization import Nf4Quantization, check_is_frozen
 from plumbob.configs.settings.tuning.weights import FullTuning
 
-POLICY_MODEL, POLICY_BASELINE = "policy.model", "policy.baseline"
+POLICY_MODEL, POLICY_BASELINE, POLICY_ALSO = "policy.model", "policy.baseline", "policy.also"
 REWARD_MODEL = "reward.model"
 
 
@@ -175,10 +175,16 @@ class EvaluatedPolicySettings(NamedPolicySettings):
     baseline: ModelName | None = None
     """What the policy is compared with and KL is measured from; None takes what its run began from, or
     an adapter's base."""
+    also: tuple[ModelName, ...] = ()
+    """Further adapters on the policy's base, each measured as the policy is: one engine holds them beside it."""
 
     @property
     def baseline_ref(self) -> ModelRef | None:
         return None if self.baseline is None else self.ref_to(self.baseline, POLICY_BASELINE)
+
+    @property
+    def also_refs(self) -> tuple[ModelRef, ...]:
+        return tuple(self.ref_to(name, POLICY_ALSO) for name in self.also)
 
 
 class EncoderSettings(Settings):

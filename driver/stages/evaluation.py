@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -14,14 +14,15 @@ from plumbob.configs.runs import EvalRun
 from plumbob.core.statistics import Interval, calibration_error, compare, mean_interval, proportion_interval
 from plumbob.data.records import Ranking
 from plumbob.driver.stages.evaluation_input import EvalInput, EvaluatedPolicy, prepare_eval, scorer_of
-from plumbob.driver.stages.model_sampling import ModelSampling
+from plumbob.driver.stages.model_sampling import ModelSampling, rollout_of
 from plumbob.driver.stages.stage import PreparedStage
 from plumbob.models.loading import OpenedPolicy
 from plumbob.reward.agreement import agreement_metrics, annotator_metrics
 from plumbob.reward.reward_models.reward_prompts import FormScorer
 from plumbob.reward.scorer import Scorer, ScoreRequest
 from plumbob.rollout.requests import sample_requests
-from plumbob.rollout.rollout_records import Rollout
+from plumbob.rollout.rollout_records import Rollout, SampleRequest
+from plumbob.rollout.samplers.sampler import NUM_HELD
 from plumbob.trainers.learner.learner_protocol import Learners
 from plumbob.trainers.metrics.stage_result import StageResult
 from plumbob.trainers.online.collector import rows_of, score_requests
@@ -84,6 +85,11 @@ def run_eval(run: EvalRun, data: EvalInput, session: Session) -> StageResult:
     if policy.baseline is None:
         responses = PolicySampling(run, policy, session, scorer).responses(policy.opened, None)
         metrics |= response_metrics(responses) | {"baseline": None}
+    elif policy.beside:
+        metrics["baseline"] = settings.baseline or policy.baseline.source.base
+        baseline, measured = measure_beside(run, policy, session, scorer)
+        policies = {name: policy_metrics(one, baseline) for name, one in measured.items()}
+        return StageResult(metrics, data.notes or None, policies)
     else:
         measured = measure_policies(run, policy, session, scorer, {"policy": policy.opened}, None)
         metrics |= policy_metrics(measured["policy"], measured["baseline"])
@@ -125,7 +131,7 @@ class PolicySampling:
     """Asks one policy after another the same prompts with the same seeds, and has the responses scored."""
 
     def __init__(self, run: EvalRun, policy: EvaluatedPolicy, session: Session, scorer: Scorer) -> None:
-        self._serving, self._scorer = ModelSampling(session, run.rollout), scorer
+        self._serving, self._scorer = ModelSampling(session, rollout_of(run)), scorer
         self._rows = rows_of(policy.prompts)
         self._shape = (len(policy.prompts), run.evaluation.samples_per_prompt)
         has_environment = run.rollout.environment is not None
@@ -134,7 +140,20 @@ class PolicySampling:
         )
 
     def responses(self, opened: OpenedPolicy, gold_reward: GoldReward | None) -> Responses:
-        rollouts = self._serving.serve(opened).sample(self._requests)
+        return self._scored(self._serving.serve(opened).sample(self._requests), gold_reward)
+
+    def responses_beside(self, adapters: Mapping[str, OpenedPolicy]) -> dict[str, Responses]:
+        """Of adapters on one base, which an engine holds at once: it makes their responses to a prompt together."""
+        names, found = list(adapters), {}
+        for held in (names[start : start + NUM_HELD] for start in range(0, len(names), NUM_HELD)):
+            group, versions = self._serving.hold([adapters[name] for name in held])
+            rollouts = group.sample([_of_version(one, version) for one in self._requests for version in versions])
+            for index, name in enumerate(held):
+                own = zip(rollouts[index :: len(held)], self._requests, strict=True)
+                found[name] = self._scored([replace(rollout, request=request) for rollout, request in own], None)
+        return found
+
+    def _scored(self, rollouts: Sequence[Rollout], gold_reward: GoldReward | None) -> Responses:
         asked = score_requests(rollouts, self._rows)
         found = self._scorer.score(asked)
         scores = np.array([score.total for score in found]).reshape(self._shape)
@@ -142,6 +161,11 @@ class PolicySampling:
         if gold_reward is not None:
             gold = np.array([gold_reward(one.prompt, one.response) for one in asked]).reshape(self._shape)
         return Responses(tuple(rollouts), scores, gold, num_failed=sum(bool(score.failures) for score in found))
+
+
+def _of_version(request: SampleRequest, version: int) -> SampleRequest:
+    """The same prompt and seed for one of several adapters, told from those of the others."""
+    return replace(request, version=version, group_id=f"{request.group_id}/{version}")
 
 
 def measure_policies(
@@ -156,15 +180,29 @@ def measure_policies(
     assert policy.baseline is not None, "there is nothing to compare with"
     sampling = PolicySampling(run, policy, session, scorer)
     learners = session.start_learners(run)
-    measured = {}
-    for name, opened in {"baseline": policy.baseline, **policies}.items():
-        found = sampling.responses(opened, gold_reward)
-        kl = kl_from_baseline(found.rollouts, policy.pad_id, learners, run.rollout.temperature)
-        compared = kl.reshape(found.scores.shape)
-        measured[name] = ComparedResponses(
-            found.rollouts, found.scores, found.gold, compared, num_failed=found.num_failed
-        )
-    return measured
+    return {
+        name: _compared(sampling.responses(opened, gold_reward), run, policy, learners)
+        for name, opened in {"baseline": policy.baseline, **policies}.items()
+    }
+
+
+def measure_beside(
+    run: EvalRun, policy: EvaluatedPolicy, session: Session, scorer: Scorer
+) -> tuple[ComparedResponses, dict[str, ComparedResponses]]:
+    """The baseline, and each of the adapters that are held at once, on the same prompts with the same seeds."""
+    assert policy.baseline is not None, "an adapter has a base"
+    sampling = PolicySampling(run, policy, session, scorer)
+    learners = session.start_learners(run)
+    baseline = _compared(sampling.responses(policy.baseline, None), run, policy, learners)
+    found = sampling.responses_beside(policy.beside)
+    return baseline, {name: _compared(one, run, policy, learners) for name, one in found.items()}
+
+
+def _compared(found: Responses, run: EvalRun, policy: EvaluatedPolicy, learners: Learners) -> ComparedResponses:
+    kl = kl_from_baseline(found.rollouts, policy.pad_id, learners, run.rollout.temperature)
+    return ComparedResponses(
+        found.rollouts, found.scores, found.gold, kl.reshape(found.scores.shape), num_failed=found.num_failed
+    )
 
 
 def kl_from_baseline(

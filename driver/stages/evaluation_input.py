@@ -1,21 +1,28 @@
 """What an evaluation reads: pairs that a reward model is measured on, prompts that a policy is asked."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
 
 import numpy as np
 
 from plumbob.configs.runs import EvalRun
-from plumbob.configs.settings.models import EvaluatedPolicySettings
+from plumbob.configs.settings.models import POLICY_ALSO, EvaluatedPolicySettings
 from plumbob.configs.settings.rewards import ScorerSettings
+from plumbob.configs.settings.workers import RolloutSettings
 from plumbob.core.activities import activities
+from plumbob.core.errors import UserError
 from plumbob.data.length_checks import check_context
 from plumbob.data.prompts import EncodedPrompt, encode_prompts
 from plumbob.data.reading.readers import read_annotated_pairs, read_prompts
 from plumbob.data.records import Ranking
 from plumbob.data.rendered_rows import RenderedRow, prompt_rows, text_rows
 from plumbob.data.texts.chat import chat_renderer, plain_dialogue
+from plumbob.driver.stages.model_sampling import rollout_of
+from plumbob.models.library.base_digest import known_base
 from plumbob.models.loading import OpenedPolicy, open_baseline, open_policy
+from plumbob.models.resolution import TOKENIZER_FILES, read_adapter_config
+from plumbob.models.tuning.adapter_support import AdapterSupport
 from plumbob.models.tuning.targets import check_served
 from plumbob.reward.open_scorer import check_reward, check_rows
 from plumbob.reward.reward_models.reward_prompts import RewardPrompts
@@ -31,6 +38,7 @@ class EvaluatedPolicy:
         opened: the policy.
         baseline: what it is compared with; None for a full model without one, which is described by itself.
         scored: how the reward model reads the prompts; None where it reads them as the policy does.
+        beside: name -> each adapter that is measured beside the policy, which is among them; none where it is alone.
     """
 
     opened: OpenedPolicy
@@ -38,6 +46,7 @@ class EvaluatedPolicy:
     prompts: tuple[EncodedPrompt, ...]
     pad_id: int
     scored: RewardPrompts | None = None
+    beside: Mapping[str, OpenedPolicy] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -88,9 +97,10 @@ def _prepare_policy(run: EvalRun, settings: EvaluatedPolicySettings) -> tuple[Ev
     """The policy, its baseline and its prompts, and notes about those left out."""
     assert run.data.prompts is not None, "a policy is measured on prompts"
     opened = open_policy(settings.ref)
-    support = support_for(run.rollout, opened)
+    support = support_for(rollout_of(run), opened)
     tokenizer = opened.tokenizer
     check_served(opened, support)
+    beside = _open_beside(settings, opened, run.rollout, support)
     baseline = open_baseline(settings)
     if baseline is not None:
         check_served(baseline, support, ("reference",))
@@ -105,7 +115,51 @@ def _prepare_policy(run: EvalRun, settings: EvaluatedPolicySettings) -> tuple[Ev
     longest = max(len(prompt.ids) for prompt in prompts)
     check_context(longest, run.rollout.max_tokens, opened.num_positions)
     notes = read.notes + encoded.notes + scored.notes([prompt.text for prompt in prompts])
-    return EvaluatedPolicy(opened, baseline, prompts, tokenizer.pad_token_id, scored), notes
+    return EvaluatedPolicy(opened, baseline, prompts, tokenizer.pad_token_id, scored, beside), notes
+
+
+def _open_beside(
+    settings: EvaluatedPolicySettings, policy: OpenedPolicy, rollout: RolloutSettings, support: AdapterSupport
+) -> dict[str, OpenedPolicy]:
+    """The policy and the further adapters, which one engine is to hold, by the ends of their names or all of these.
+
+    Raises:
+        UserError: one is no adapter of the policy's kind on its base, reads its prompts otherwise, or cannot be served.
+    """
+    if not settings.also:
+        return {}
+    if rollout.adapter == "merged":
+        raise UserError(
+            f"{POLICY_ALSO} has an engine hold several adapters at once, and rollout.adapter=merged holds one: leave "
+            f"rollout.adapter out, or measure them one by one"
+        )
+    opened = [policy, *map(open_policy, settings.also_refs)]
+    for each in opened:
+        if each.source.adapter is None:
+            raise UserError(f"{each.ref}: is a full model; {POLICY_ALSO} is for adapters on one base: measure it alone")
+        if known_base(each.source.base) != known_base(policy.source.base):
+            raise UserError(
+                f"{each.ref}: is on the base {each.source.base}, and {policy.ref} on {policy.source.base}: an engine "
+                f"holds adapters on one base: measure it alone"
+            )
+        kinds = [read_adapter_config(one.source.adapter)["peft_type"] for one in (each, policy) if one.source.adapter]
+        if kinds[0] != kinds[-1]:
+            raise UserError(f"{each.ref}: is {kinds[0]}, and {policy.ref} {kinds[-1]}: measure it alone")
+        if _tokenizer(each) != _tokenizer(policy):
+            raise UserError(f"{each.ref}: has another tokenizer than {policy.ref}: measure it alone")
+        check_served(each, support)
+    names = [each.ref.name for each in opened]
+    twice = next((name for name in names if names.count(name) > 1), None)
+    if twice is not None:
+        raise UserError(f"{POLICY_ALSO}: {twice} is given twice; give it once")
+    ends = [Path(name).name for name in names]
+    return dict(zip(ends if len(set(ends)) == len(ends) else names, opened, strict=True))
+
+
+def _tokenizer(opened: OpenedPolicy) -> list[bytes]:
+    """The files that decide what a text's tokens are; none of a hub name."""
+    files = [Path(opened.source.tokenizer_folder) / name for name in TOKENIZER_FILES]
+    return [file.read_bytes() for file in files if file.is_file()]
 
 
 def scorer_of(run: EvalRun) -> ScorerSettings:

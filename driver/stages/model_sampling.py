@@ -1,13 +1,16 @@
 """Rollout workers that sample from a given model or adapter, outside the loop of PPO."""
 
+from collections.abc import Sequence
 from dataclasses import replace
+from pathlib import Path
 
 from plumbob.cluster.session import Session
 from plumbob.cluster.worker_groups import SamplerGroup
 from plumbob.configs.paths import absolute
+from plumbob.configs.runs import EvalRun
 from plumbob.configs.settings.tuning.any_tuning import AnyTuning
 from plumbob.configs.settings.workers import RolloutSettings
-from plumbob.models.adapter import load_adapter
+from plumbob.models.adapter import Adapter, load_adapter
 from plumbob.models.loading import OpenedPolicy
 from plumbob.models.resolution import served_rank
 from plumbob.rollout.samplers.open_sampler import serving_of
@@ -50,8 +53,14 @@ def sampler_spec(opened: OpenedPolicy, rollout: RolloutSettings, tuning: AnyTuni
     )
 
 
+def rollout_of(run: EvalRun) -> RolloutSettings:
+    """How an evaluation samples: with adapters beside the base's weights where several are held there at once."""
+    is_alone = run.policy is None or not run.policy.also
+    return run.rollout if is_alone else run.rollout.model_copy(update={"adapter": "lora"})
+
+
 class ModelSampling:
-    """Serves one model after another, sharing engines where the base is the same."""
+    """Serves one model after another, sharing engines where the base is the same; or several adapters at once."""
 
     def __init__(self, session: Session, rollout: RolloutSettings) -> None:
         self._session, self._rollout = session, rollout
@@ -65,6 +74,24 @@ class ModelSampling:
         if adapter is None:
             group.serve_base()
         else:
-            self._num_served += 1
-            group.load(load_adapter(adapter, FIRST_SERVED_VERSION + self._num_served))
+            group.load(self._next(adapter))
         return group
+
+    def hold(self, policies: Sequence[OpenedPolicy]) -> tuple[SamplerGroup, tuple[int, ...]]:
+        """Rollout workers that hold adapters of one kind and base at once, until the next call; the version of each.
+
+        Args:
+            policies: no more than NUM_HELD.
+        """
+        specs = [sampler_spec(each, self._rollout) for each in policies]
+        num_virtual = max(each.model.num_virtual_tokens for each in specs)
+        model = replace(specs[0].model, num_virtual_tokens=num_virtual)
+        spec = replace(specs[0], model=model, lora_rank=max(each.lora_rank for each in specs))
+        group = self._session.start_samplers(spec, self._rollout)
+        adapters = [self._next(each.source.adapter) for each in policies if each.source.adapter is not None]
+        group.hold(adapters)
+        return group, tuple(adapter.version for adapter in adapters)
+
+    def _next(self, adapter: Path) -> Adapter:
+        self._num_served += 1
+        return load_adapter(adapter, FIRST_SERVED_VERSION + self._num_served)

@@ -35,6 +35,11 @@ def base_digest(base: str) -> str | None:
         return digest_of_base(digests_of_model(base, BASE_KEY))
 
 
+def known_base(base: str) -> str:
+    """What two names of one base have in common: its digest, or a hub name itself."""
+    return base_digest(base) or base
+
+
 def resolve_checked(ref: ModelRef) -> ModelSource:
     """As `resolve_model`; raises UserError also for an adapter of a library on another base than its own."""
     source = resolve_model(ref)

@@ -146,10 +146,9 @@ def _check_summable(folder: Path, adapter: Adapter, how: SumKind) -> None:
     """Raises UserError when PEFT would sum a part of the adapter alone, or write what cannot be loaded."""
     other = next((name for name in adapter.tensors if not _is_half(name)), None)
     if not is_plain_lora(folder, None) or other is not None:
-        what = f"holds {other}" if other else "is of another kind"
         raise UserError(
-            f"{folder}: only plain LoRA, B A beside weights, can be summed, and it {what}; merge it alone into a full "
-            f"model (--full FOLDER)"
+            f"{folder}: only plain LoRA, B A beside weights, can be summed, and it is of another kind or holds more; "
+            f"write it alone, with weight 1, into a full model: --full FOLDER"
         )
     if how != "sum" and adapter.config.get("rank_pattern"):
         raise UserError(f"{folder}: has modules of different ranks (rank_pattern), which --how=sum alone can sum")

@@ -11,7 +11,7 @@ from plumbob.configs.settings.programs.environments import EnvironmentSettings
 from plumbob.core.errors import RunFailed, UserError
 from plumbob.data.texts.codec import TextCodec
 from plumbob.data.texts.follow_ups import FollowUps
-from plumbob.models.adapter import PolicyWeights
+from plumbob.models.adapter import Adapter, PolicyWeights
 from plumbob.rollout.environments.environment_host import EnvironmentHost
 from plumbob.rollout.environments.environment_protocol import EnvironmentFailed, EnvironmentReply
 from plumbob.rollout.environments.episode import Episode
@@ -141,6 +141,9 @@ class EpisodeSampler:
 
     def load(self, weights: PolicyWeights) -> PublishProof:
         return self._sampler.load(weights)
+
+    def hold(self, adapters: Sequence[Adapter]) -> list[PublishProof]:
+        return self._sampler.hold(adapters)
 
     def serve_base(self) -> None:
         self._sampler.serve_base()

@@ -16,7 +16,7 @@ from plumbob.core.errors import UserError
 from plumbob.core.outside import from_outside
 from plumbob.data.texts.codec import TextCodec
 from plumbob.data.texts.turns import ResponseEnds
-from plumbob.models.adapter import PolicyWeights
+from plumbob.models.adapter import Adapter, PolicyWeights
 from plumbob.models.loading import OpenedPolicy, open_base
 from plumbob.models.resolution import ModelSource
 from plumbob.rollout.publish_proof import PublishProof
@@ -25,6 +25,9 @@ from plumbob.rollout.rollout_records import NOT_STARTED, FinishReason, Rollout, 
 
 BASE_VERSION = -1
 """The version of tokens that the base model made, before any adapter was loaded."""
+
+NUM_HELD = 4
+"""Versions of a policy that a sampler holds beside one another."""
 
 
 @dataclass(frozen=True)
@@ -62,7 +65,7 @@ class SamplerSpec:
 
 
 class Sampler(Protocol):
-    """Samples responses under the newest policy that was loaded.
+    """Samples responses under the newest policy that was loaded, or that of those it holds which a request names.
 
     A request keeps the version that was newest when it was submitted, whatever is loaded while it runs.
     """
@@ -85,6 +88,12 @@ class Sampler(Protocol):
 
     def load(self, weights: PolicyWeights) -> PublishProof:
         """Make it the newest policy, and prove it. Raises PublishError; the version is then the old one."""
+
+    def hold(self, adapters: Sequence[Adapter]) -> list[PublishProof]:
+        """Have several adapters of the base beside one another, up to NUM_HELD, until another policy is loaded.
+
+        The last is the newest. Raises PublishError as `load`, also where one policy at a time can be held.
+        """
 
     def serve_base(self) -> None:
         """Make the model that it was opened with, as its folder has it, what new requests will use."""
@@ -174,6 +183,9 @@ class ResponseInProgress:
 def begin_response(spec: SamplerSpec, context: int, version: int, request: SampleRequest) -> ResponseInProgress:
     """A response of which nothing has been made yet but what was started.
 
+    Args:
+        version: of the policy that makes it, where the request names none.
+
     Raises:
         UserError: the prompt fills the context.
     """
@@ -181,6 +193,7 @@ def begin_response(spec: SamplerSpec, context: int, version: int, request: Sampl
     left = max_tokens - len(request.partial.token_ids)
     if left < 1:
         raise ValueError(f"the response to prompt {request.prompt_id} has {max_tokens} tokens, which is its limit")
+    version = version if request.version is None else request.version
     return ResponseInProgress(
         request, version, max_tokens, left if spec.partial_tokens is None else min(left, spec.partial_tokens)
     )

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from plumbob.data.texts.codec import TextCodec
-from plumbob.models.adapter import PolicyWeights
+from plumbob.models.adapter import Adapter, PolicyWeights
 from plumbob.rollout.publish_proof import PublishProof
 from plumbob.rollout.rollout_records import Rollout, SampleRequest
 from plumbob.rollout.samplers.sampler import (
@@ -119,6 +119,14 @@ class TransformersSampler:
         self._version = weights.version
         return proof
 
+    def hold(self, adapters: Sequence[Adapter]) -> list[PublishProof]:
+        running, proofs = self._versions_running(), []
+        for adapter in adapters:
+            proofs.append(self._policy.load(adapter, running))
+            running.add(adapter.version)
+            self._version = adapter.version
+        return proofs
+
     def serve_base(self) -> None:
         self._policy.serve_base(self._versions_running())
         self._version = BASE_VERSION
@@ -131,11 +139,11 @@ class TransformersSampler:
         self._policy.model = None
 
     def _next_batch(self) -> _Batch:
-        """The longest run of waiting responses of one version that fits a batch."""
+        """Of the waiting responses those of the first one's version, as many as fit a batch."""
         version = self._queue[0].version
-        responses: list[ResponseInProgress] = []
-        while self._queue and self._queue[0].version == version and len(responses) < BATCH_ROWS:
-            responses.append(self._queue.popleft())
+        responses = [response for response in self._queue if response.version == version][:BATCH_ROWS]
+        taken = set(map(id, responses))
+        self._queue = deque(response for response in self._queue if id(response) not in taken)
         contexts = [response.context_ids for response in responses]
         longest = max(map(len, contexts))
         inputs = torch.full((len(responses), longest), self._pad_id, dtype=torch.long)

@@ -13,10 +13,13 @@ from numpy.typing import NDArray
 from plumbob.configs.load_run import load_eval
 from plumbob.configs.runs import EvalRun
 from plumbob.console.cli import main
+from plumbob.driver.run_folder.made_adapter import facts_of, find_adapter
 from plumbob.driver.stages.evaluation import EVALUATION_STEP
 from plumbob.driver.stages.evaluation_input import prepare_eval
 from plumbob.driver.stages.model_sampling import sampler_spec
 from plumbob.models.adapter import load_adapter, save_adapter
+from plumbob.models.library.adapter_library import AdapterLibrary
+from plumbob.models.library.adding import add_adapter
 from plumbob.reward.reward_models.bert_scorer import BertScorer
 from plumbob.rollout.requests import sample_requests
 from plumbob.rollout.rollout_records import Rollout
@@ -136,6 +139,30 @@ def test_an_adapter_is_compared_with_its_base_by_default(
     assert figures["kl"] == pytest.approx(mean_kl(tilted, pretrained, rollouts), abs=1e-3)
     assert figures["reward"] == pytest.approx(scores.mean(), abs=1e-4)
     assert {"reward_gain", "win_rate"} <= set(figures)
+
+
+def test_adapters_of_a_library_are_measured_at_once_as_each_is_alone(
+    stage: Stages, policy_settings: list[str], sft_lora: Left, tilted: str, pretrained: str, tmp_path: Path
+) -> None:
+    library = AdapterLibrary(tmp_path / "adapters")
+    for name, folder in {"plain": sft_lora.policy, "tilted": tilted}.items():
+        found = find_adapter(folder)
+        add_adapter(library, found, name, "the toy world", facts_of(found))
+    entry = library.entry("plain")
+    assert (entry.run, entry.stage, entry.base) == (str(sft_lora.folder), "sft", pretrained)
+    assert (
+        entry.scores is not None and entry.scores["heldout_loss"] == sft_lora.summary["stages"]["sft"]["heldout_loss"]
+    )
+    assert entry.data is not None and set(entry.data) == {"data.demonstrations"}
+    assert library.entry("tilted").data is None
+    folders = {name: str(library.folder_of(name)) for name in library.names()}
+    both = stage.evaluate(*policy_settings, f"policy.model={folders['plain']}", f"policy.also=[{folders['tilted']}]")
+    assert both["baseline"] == pretrained and list(both["policies"]) == ["plain", "tilted"]
+    for name, folder in folders.items():
+        alone = stage.evaluate(*policy_settings, f"policy.model={folder}", f"policy.baseline={pretrained}")
+        for metric, value in both["policies"][name].items():
+            assert value == pytest.approx(alone[metric], abs=1e-4), (name, metric)
+    assert both["policies"]["plain"]["reward"] != both["policies"]["tilted"]["reward"]
 
 
 def test_what_a_run_made_is_compared_with_what_it_began_from(

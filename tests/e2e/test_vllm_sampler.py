@@ -133,6 +133,28 @@ def test_eos_is_the_last_token_of_a_stopped_response(served: Served) -> None:
         assert EOS not in rollout.token_ids
 
 
+def test_adapters_that_are_held_at_once_are_sampled_together(served: Served, tmp_path: Path) -> None:
+    adapters = [served.fresh() for _ in range(NUM_SLOTS)]
+    served.sampler.hold(adapters)
+    asked = [
+        replace(request, version=adapter.version, group_id=f"{request.group_id}/{adapter.version}")
+        for request in make_requests(8)
+        for adapter in adapters
+    ]
+    served.sampler.submit(asked)
+    made = served.sampler.poll() + served.sampler.poll()
+    running = {response.version for response in served.sampler._running.values() if response.token_ids}
+    assert running | {int(rollout.versions[0]) for rollout in made} == {adapter.version for adapter in adapters}
+    rollouts = made + served.sampler.drain()
+    for index, adapter in enumerate(adapters):
+        own = [rollout for rollout in rollouts if set(rollout.versions) == {adapter.version}]
+        assert len(own) == 8 and all(rollout.request.version == adapter.version for rollout in own)
+        if served.spec.model.dtype == "float32":
+            assert largest_gap(adapter, tmp_path / str(index), own) < 1e-4
+            other = adapters[index - 1]
+            assert largest_gap(other, tmp_path / f"other-{index}", own) > 0.1
+
+
 def test_requests_in_flight_keep_their_version(served: Served, tmp_path: Path) -> None:
     old, new = served.fresh(), served.fresh()
     requests = make_requests(12)

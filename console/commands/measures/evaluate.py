@@ -37,8 +37,20 @@ def run(arguments: Namespace) -> int:
     if arguments.json:
         print_json(result, sys.stdout)
     else:
-        print("\n".join(aligned(_flat(result))))
+        print("\n".join(lines(result)))
     return OK
+
+
+def lines(result: Mapping[str, Any]) -> list[str]:
+    """A metric a line; of policies that were measured beside one another, a column for each."""
+    policies = result.get("policies", {})
+    alone = aligned(_flat({name: value for name, value in result.items() if name != "policies"}))
+    if not policies:
+        return alone
+    columns = {name: dict(_flat(metrics)) for name, metrics in policies.items()}
+    names = dict.fromkeys(metric for column in columns.values() for metric in column)
+    rows = [[name, *(column.get(name, "") for column in columns.values())] for name in names]
+    return [*alone, "", *aligned([["", *columns], *rows])]
 
 
 def _flat(values: Mapping[str, Any], prefix: str = "") -> list[list[str]]:

@@ -87,6 +87,10 @@ class BottleneckLayer(nn.Module, BaseTunerLayer):
         change: Tensor = self.bottleneck_up[name](inner)
         return change.to(hidden.dtype)
 
+    def merge(self, *_: Any, **__: Any) -> None:
+        """PEFT asks it of every layer for `merge_and_unload`."""
+        raise NotImplementedError("no weights compute the same as a bottleneck adapter: use it beside its base")
+
 
 class BottleneckModel(BaseTuner):
     """A model with bottleneck adapters behind its targets, as PEFT holds it."""

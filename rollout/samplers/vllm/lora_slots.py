@@ -14,13 +14,13 @@ from plumbob.core.errors import UserError, first_line
 from plumbob.models.adapter import Adapter, PolicyWeights, save_adapter
 from plumbob.models.loading import DTYPES
 from plumbob.rollout.publish_proof import PublishError, PublishProof, verify_publish
-from plumbob.rollout.samplers.sampler import BASE_VERSION, SamplerSpec
+from plumbob.rollout.samplers.sampler import BASE_VERSION, NUM_HELD, SamplerSpec
 from plumbob.rollout.samplers.vllm.lora_readback import compare_slot
 from plumbob.rollout.samplers.vllm.support import VLLM_SUPPORT
 from plumbob.rollout.served_adapter import served_tensors
 
-NUM_SLOTS = 4
-"""Adapter versions that the engine holds at once: the newest, and older ones whose responses are still being made."""
+NUM_SLOTS = NUM_HELD
+"""Adapter versions that the engine holds at once: the newest, and others that responses are being made of."""
 
 
 class LoraSlots:

@@ -96,7 +96,7 @@ class VllmSampler:
             name = next(self._names)
             self._running[name] = response
             prompt = TokensPrompt(prompt_token_ids=response.context_ids.tolist())
-            self._engine.add_request(name, prompt, params, lora_request=self._policies.request_of(self._version))
+            self._engine.add_request(name, prompt, params, lora_request=self._policies.request_of(response.version))
 
     def poll(self) -> list[Rollout]:
         finished: list[Rollout] = []
@@ -135,6 +135,14 @@ class VllmSampler:
         proof = self._policies.load(weights, self._versions_running())
         self._serve(weights.version)
         return proof
+
+    def hold(self, adapters: Sequence[Adapter]) -> list[PublishProof]:
+        running, proofs = self._versions_running(), []
+        for adapter in adapters:
+            proofs.append(self._policies.load(adapter, running))
+            running.add(adapter.version)
+            self._serve(adapter.version)
+        return proofs
 
     def serve_base(self) -> None:
         self._policies.serve_base(self._versions_running())

@@ -45,7 +45,7 @@ MODELS = {
         *{"policy.model", "teachers.model", *MODELS_OF_REWARD},
         *{"judge.model", "judge.ensemble", "judge.parts.model"},
     },
-    "eval": {"policy.model", "policy.baseline", *MODELS_OF_REWARD},
+    "eval": {"policy.model", "policy.baseline", "policy.also", *MODELS_OF_REWARD},
     "pipeline": {"policy.model", *MODELS_OF_REWARD},
 }
 

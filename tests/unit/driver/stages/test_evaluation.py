@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 from numpy.typing import NDArray
+from peft import IA3Config
 
 from plumbob.cluster.resources import resource_needs
 from plumbob.configs.runs import EvalRun
@@ -28,6 +29,8 @@ from plumbob.reward.reward_models.dialogue_form import form_of, save_form
 from plumbob.reward.scorer import Score, ScoreRequest
 from plumbob.rollout.rollout_records import Rollout, SampleRequest
 from plumbob.rollout.samplers.sampler import SamplerSpec
+from tests.support.libraries import write_adapter, write_other_base
+from tests.support.published_adapters import of_config
 from tests.support.tiny_policy import make_adapter, write_policy
 
 
@@ -56,6 +59,9 @@ class FakeSamplers:
 
     def serve_base(self) -> None:
         self.done.append("base")
+
+    def hold(self, adapters: Sequence[Adapter]) -> None:
+        self.done.append(f"hold {len(adapters)}")
 
     def load(self, adapter: Adapter) -> None:
         self.done.append("adapter")
@@ -216,6 +222,50 @@ def test_a_baseline_is_what_was_asked_for(tmp_path: Path, uncalibrated: str, pol
     session: Any = FakeSession()
     assert run_eval(run, prepare_eval(run), session).metrics["baseline"] == adapter
     assert session.rollouts.done == ["adapter", "sample", "base", "sample"] and session.num_learner_groups == 1
+
+
+def test_adapters_on_one_base_are_held_at_once(tmp_path: Path, uncalibrated: str, policy: str, adapter: str) -> None:
+    """Five of them, where a sampler holds four; each is told by its folder's name."""
+    others = [str(write_adapter(tmp_path / f"other-{seed}", policy, seed)) for seed in range(4)]
+    run = beside(evaluation(tmp_path, uncalibrated, adapter), *others)
+    session: Any = FakeSession()
+    result = run_eval(run, prepare_eval(run), session)
+    assert session.rollouts.done == ["base", "sample", "hold 4", "sample", "hold 1", "sample"]
+    assert session.num_learner_groups == 1 and result.metrics == {"baseline": policy}
+    assert result.policies is not None
+    assert list(result.policies) == [Path(adapter).name, "other-0", "other-1", "other-2", "other-3"]
+    assert all(one["kl"] == 0.0 and one["num_prompts"] == 2 for one in result.policies.values())
+
+
+def test_what_cannot_be_held_with_the_policy_is_refused(
+    tmp_path: Path, uncalibrated: str, policy: str, adapter: str
+) -> None:
+    run = evaluation(tmp_path, uncalibrated, adapter)
+    other_base = write_other_base(policy, tmp_path / "base")
+    on_other = str(write_adapter(tmp_path / "on-other", str(other_base)))
+    scaled = str(tmp_path / "scaled")
+    factors = IA3Config(target_modules=["k_proj"], feedforward_modules=[], task_type="CAUSAL_LM")
+    save_adapter(of_config(policy, factors, 1), Path(scaled))
+    talks = write_adapter(tmp_path / "talks", policy)
+    shutil.copy(Path(policy) / "tokenizer.json", talks)
+    (talks / "tokenizer_config.json").write_text('{"eos_token": "<eos>", "pad_token": "<pad>", "model_max_length": 9}')
+    for also, message in {
+        (policy,): r"^policy\.also=.*: is a full model; policy\.also is for adapters on one base: measure it alone",
+        (on_other,): rf"^policy\.also={on_other}: is on the base {other_base}, and policy\.model=.* on {policy}: an",
+        (str(talks),): rf"^policy\.also={talks}: has another tokenizer than policy\.model=",
+        (scaled,): rf"^policy\.also={scaled}: is IA3, and policy\.model={adapter} LORA: measure it alone",
+        (adapter,): rf"^policy\.also: {adapter} is given twice",
+    }.items():
+        with pytest.raises(UserError, match=message):
+            prepare_eval(beside(run, *also))
+    merged = beside(run, on_other).model_copy(update={"rollout": RolloutSettings(adapter="merged")})
+    with pytest.raises(UserError, match=r"^policy\.also has an engine hold several adapters at once"):
+        prepare_eval(merged)
+
+
+def beside(run: EvalRun, *others: str) -> EvalRun:
+    assert run.policy is not None
+    return run.model_copy(update={"policy": run.policy.model_copy(update={"also": others})})
 
 
 def test_a_baseline_that_is_no_policy_is_named(tmp_path: Path, uncalibrated: str, policy: str) -> None:

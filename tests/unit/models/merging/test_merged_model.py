@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from peft import IA3Config, LoraConfig, PeftConfig, VeraConfig
+from peft import IA3Config, LoraConfig, PeftConfig, PromptTuningConfig, VeraConfig
 from torch import Tensor
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
 
@@ -106,10 +106,10 @@ def test_what_would_compute_otherwise_is_refused(base: str, tmp_path: Path) -> N
     (tmp_path / "there").mkdir()
     with pytest.raises(UserError, match=r"--full=.*there: is there already"):
         merge(adapter, tmp_path / "there")
-    opened = open_policy(ModelRef(str(adapter), "NAME"))
-    prompts = replace(load_adapter(adapter), config={"peft_type": "PROMPT_TUNING"})
+    prompts = PromptTuningConfig(num_virtual_tokens=4, task_type="CAUSAL_LM")
+    save_adapter(of_config(base, prompts, 1), tmp_path / "prompts")
     with pytest.raises(UserError, match="peft_type PROMPT_TUNING does not change weights alone, and cannot be merged"):
-        write_merged(prompts, opened, tmp_path / "full", None, None)
+        merge(tmp_path / "prompts", tmp_path / "full")
     # With tied embeddings what is added to them would change the head too.
     tied = AutoModelForCausalLM.from_pretrained(base)
     tied.config.tie_word_embeddings = True

@@ -149,6 +149,36 @@ def test_requests_keep_the_version_that_they_were_given(sampler: Sampler, adapte
         np.testing.assert_array_equal(expected.token_ids, rollout.token_ids)
 
 
+def test_adapters_that_are_held_at_once_answer_those_who_name_them(
+    sampler: Sampler, adapters: list[Adapter], tmp_path: Path
+) -> None:
+    requests = make_requests(4)
+    alone = {}
+    for adapter in adapters:
+        sampler.load(adapter)
+        alone[adapter.version] = sample(sampler, requests)
+    proofs = sampler.hold(adapters)
+    assert [proof.version for proof in proofs] == [0, 1, 2] and sampler.version == 2
+    asked = [
+        replace(request, version=adapter.version, group_id=f"{request.group_id}/{adapter.version}")
+        for request in requests
+        for adapter in adapters
+    ]
+    rollouts = sample(sampler, [*asked, requests[3]])
+    for index, rollout in enumerate(rollouts[:-1]):
+        request, version = index // 3, index % 3
+        expected = alone[version][request]
+        assert set(rollout.versions) == {version}
+        np.testing.assert_array_equal(rollout.token_ids, expected.token_ids)
+        np.testing.assert_allclose(rollout.logprobs, expected.logprobs, atol=1e-4)
+    assert set(rollouts[-1].versions) == {2}
+    # The seeds are the same: what differs is the adapters.
+    assert len({tuple(rollout.token_ids) for rollout in rollouts[:3]}) > 1
+    sampler.load(replace(adapters[0], version=9))
+    (newest,) = sample(sampler, requests[:1])
+    assert set(newest.versions) == {9}
+
+
 def test_cancel_gives_partial_and_waiting_responses(sampler: Sampler, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(transformers_sampler, "BATCH_ROWS", 2)
     sampler.submit(make_requests(3))
