@@ -35,6 +35,7 @@ from plumbob.configs.settings.workers import (
 )
 from plumbob.core.errors import UserError
 from plumbob.driver.expected_policy import BYTES, ExpectedPolicy, expected_policy
+from plumbob.driver.stages.model_sampling import rollout_of
 from plumbob.models.adapter import WEIGHTS_FILE, ModelRole
 from plumbob.models.from_scratch import empty_bert, empty_llama
 from plumbob.models.loading import open_baseline, open_model, open_policy
@@ -55,6 +56,7 @@ from plumbob.models.sizes.memory import (
 from plumbob.models.tuning.classifiers import num_trained
 from plumbob.models.weight_files import num_stored
 from plumbob.rollout.samplers.open_sampler import adapter_serving
+from plumbob.rollout.samplers.sampler import NUM_HELD
 from plumbob.trainers.offline import dpo, kto
 from plumbob.trainers.online.ppo import roles_of
 
@@ -119,7 +121,10 @@ def _of_evaluation(run: EvalRun) -> Iterator[tuple[WorkerRole, MemoryEstimate]]:
     yield "scorer", _scorer(run.reward)
     if run.policy is None:
         return
-    yield "rollout", _sampler(expected_policy(run.policy.ref, None), run.rollout, run.data.max_prompt_tokens)
+    sampler = _sampler(expected_policy(run.policy.ref, None), rollout_of(run), run.data.max_prompt_tokens)
+    also = [open_policy(ref).source.adapter for ref in run.policy.also_refs[: NUM_HELD - 1]]
+    beside = sum(num_stored(adapter / WEIGHTS_FILE) for adapter in also if adapter is not None)
+    yield "rollout", replace(sampler, weights=sampler.weights + BYTES[run.policy.dtype] * beside)
     baseline = open_baseline(run.policy)
     if baseline is not None:
         sizes = sizes_of(baseline.empty(AutoModelForCausalLM))
@@ -237,19 +242,19 @@ def _learner(
         beside += policy.num_begun if "reference" in roles else 0
         frozen = policy.base_bytes + policy.weight_bytes * beside
     stage = _zero_stage(policy, learner)
-    held = Trained(
-        trained, frozen, policy.weight_bytes, stage, learner.num_workers, _beside(policy, stage), _in_8_bits(learner)
-    )
+    kind, in_8_bits = _beside(policy, roles, stage), _in_8_bits(learner)
+    held = Trained(trained, frozen, policy.weight_bytes, stage, learner.num_workers, kind, in_8_bits)
     batch = _micro_batch(learner, row_tokens, row_tokens if row_predicted is None else row_predicted)
     return learner_memory(policy.sizes, held, batch)
 
 
-def _beside(policy: ExpectedPolicy, zero_stage: ZeroStage) -> Beside:
-    """As of `models/tuning/fused_lora.py`, where LoRA has no dropout."""
+def _beside(policy: ExpectedPolicy, roles: tuple[ModelRole, ...], zero_stage: ZeroStage) -> Beside:
+    """As of `models/tuning/layers/fused_lora.py`, which computes LoRA that has no dropout."""
     if policy.trains_weights or policy.num_virtual_tokens:
         return "nothing"
     is_whole = policy.base_bytes == policy.weight_bytes * policy.sizes.num_parameters
-    return "lora" if policy.is_plain_lora and is_whole and zero_stage < 3 else "adapters"
+    is_fused = policy.is_plain_lora and is_whole and not (policy.has_dropout and roles == ("policy",))
+    return "lora" if is_fused and zero_stage < 3 else "adapters"
 
 
 def _in_8_bits(learner: LearnerSettings) -> bool:

@@ -1,11 +1,13 @@
 """A causal model and what is put on it, as far as it takes memory, told without its weights."""
 
 from dataclasses import dataclass
+from pathlib import Path
 
 from transformers import AutoModelForCausalLM
 
 from plumbob.configs.base import Dtype
 from plumbob.configs.settings.models import ModelRef, NewLlamaSettings
+from plumbob.configs.settings.tuning.adapters import LoraTuning
 from plumbob.configs.settings.tuning.any_tuning import Tuning, virtual_tokens
 from plumbob.configs.settings.tuning.soft_prompts import SoftPromptTuning
 from plumbob.configs.settings.tuning.weights import FullTuning, SelectiveTuning
@@ -13,6 +15,7 @@ from plumbob.models.adapter import WEIGHTS_FILE
 from plumbob.models.from_scratch import empty_llama
 from plumbob.models.loading import open_policy
 from plumbob.models.quantization.quantised_layers import base_bytes
+from plumbob.models.resolution import read_adapter_config
 from plumbob.models.sizes.config_sizes import ModelSizes, sizes_of
 from plumbob.models.tuning.adapter_support import is_plain_lora
 from plumbob.models.tuning.peft_methods.adapter_sizes import AdapterSize, new_adapter_size
@@ -38,6 +41,7 @@ class ExpectedPolicy:
         trains_weights: whether what is trained are weights of the model itself.
         has_critic_model: whether a critic is then a model of its own.
         is_plain_lora: what is put on it adds B A to weights and does nothing else.
+        has_dropout: whether LoRA drops some of its input while it is trained alone.
     """
 
     architecture: str
@@ -54,6 +58,7 @@ class ExpectedPolicy:
     trains_weights: bool
     has_critic_model: bool
     is_plain_lora: bool
+    has_dropout: bool
 
     @property
     def weight_bytes(self) -> int:
@@ -90,4 +95,12 @@ def expected_policy(
     numbers = (positions, held, new.num_trained, of_critic, begun, virtual, new.num_start, new.num_shared)
     of_weights = tuning if isinstance(tuning, FullTuning | SelectiveTuning) else None
     kinds = (of_weights is not None, of_weights is not None and of_weights.critic == "model")
-    return ExpectedPolicy(type(model).__name__, dtype, sizes, *numbers, *kinds, is_plain_lora(adapter, tuning))
+    of_adapter = (is_plain_lora(adapter, tuning), _has_dropout(adapter, tuning))
+    return ExpectedPolicy(type(model).__name__, dtype, sizes, *numbers, *kinds, *of_adapter)
+
+
+def _has_dropout(adapter: Path | None, tuning: Tuning | None) -> bool:
+    """Of a given adapter it is that adapter's own."""
+    if adapter is not None:
+        return bool(read_adapter_config(adapter).get("lora_dropout"))
+    return isinstance(tuning, LoraTuning) and tuning.dropout > 0

@@ -24,22 +24,34 @@ class ComparedMethod:
     rate_factor: float = 1.0
 
 
+FLOATS = "policy.quantization=null"
+LORA = (
+    FLOATS,
+    "policy.tuning.kind=lora",
+    "policy.tuning.use_rslora=false",
+    "policy.tuning.use_dora=false",
+    "policy.tuning.init=default",
+    "policy.tuning.rank_pattern={}",
+    "policy.tuning.alpha_pattern={}",
+)
+"""Plain LoRA, whatever switches of it the run's own settings have."""
+
 METHODS = (
-    ComparedMethod("lora", ("policy.tuning.kind=lora",)),
-    ComparedMethod("rslora", ("policy.tuning.kind=lora", "policy.tuning.use_rslora=true")),
-    ComparedMethod("dora", ("policy.tuning.kind=lora", "policy.tuning.use_dora=true")),
-    ComparedMethod("pissa", ("policy.tuning.kind=lora", "policy.tuning.init=pissa")),
-    ComparedMethod("olora", ("policy.tuning.kind=lora", "policy.tuning.init=olora")),
-    ComparedMethod("qlora", ("policy.tuning.kind=lora", "policy.quantization.kind=nf4")),
-    ComparedMethod("ia3", ("policy.tuning.kind=ia3",), 10.0),
-    ComparedMethod("vera", ("policy.tuning.kind=vera",), 10.0),
-    ComparedMethod("houlsby", ("policy.tuning.kind=bottleneck",)),
-    ComparedMethod("pfeiffer", ("policy.tuning.kind=bottleneck", "policy.tuning.placement=pfeiffer")),
-    ComparedMethod("prompt", ("policy.tuning.kind=prompt-tuning",), 100.0),
-    ComparedMethod("p-tuning", ("policy.tuning.kind=p-tuning",), 100.0),
-    ComparedMethod("prefix", ("policy.tuning.kind=prefix-tuning",), 100.0),
-    ComparedMethod("norms", ("policy.tuning.kind=selective", "policy.tuning.norms=true"), 5.0),
-    ComparedMethod("full", ("policy.tuning.kind=full",), 0.1),
+    ComparedMethod("lora", LORA),
+    ComparedMethod("rslora", (*LORA, "policy.tuning.use_rslora=true")),
+    ComparedMethod("dora", (*LORA, "policy.tuning.use_dora=true")),
+    ComparedMethod("pissa", (*LORA, "policy.tuning.init=pissa")),
+    ComparedMethod("olora", (*LORA, "policy.tuning.init=olora")),
+    ComparedMethod("qlora", (*LORA, "policy.quantization={kind: nf4}")),
+    ComparedMethod("ia3", (FLOATS, "policy.tuning.kind=ia3"), 10.0),
+    ComparedMethod("vera", (FLOATS, "policy.tuning.kind=vera"), 10.0),
+    ComparedMethod("houlsby", (FLOATS, "policy.tuning.kind=bottleneck")),
+    ComparedMethod("pfeiffer", (FLOATS, "policy.tuning.kind=bottleneck", "policy.tuning.placement=pfeiffer")),
+    ComparedMethod("prompt", (FLOATS, "policy.tuning.kind=prompt-tuning"), 100.0),
+    ComparedMethod("p-tuning", (FLOATS, "policy.tuning.kind=p-tuning"), 100.0),
+    ComparedMethod("prefix", (FLOATS, "policy.tuning.kind=prefix-tuning"), 100.0),
+    ComparedMethod("norms", (FLOATS, "policy.tuning.kind=selective", "policy.tuning.norms=true"), 5.0),
+    ComparedMethod("full", (FLOATS, "policy.tuning.kind=full"), 0.1),
 )
 """Those that a comparison makes unless it is told others. A factor is what papers use for the method, beside LoRA."""
 
@@ -78,5 +90,5 @@ def _own_method(text: str) -> ComparedMethod:
 
 def of_rank(rank: int) -> ComparedMethod:
     """LoRA of that rank, scaled alike: alpha is twice the rank."""
-    settings = ("policy.tuning.kind=lora", f"policy.tuning.rank={rank}", f"policy.tuning.alpha={2 * rank}")
-    return ComparedMethod(f"lora-rank-{rank}", settings)
+    settings = (f"policy.tuning.rank={rank}", f"policy.tuning.alpha={2 * rank}")
+    return ComparedMethod(f"lora-rank-{rank}", (*LORA, *settings))

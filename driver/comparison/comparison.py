@@ -9,6 +9,8 @@ from pathlib import Path
 from plumbob.cluster.resources import resource_needs, total_bytes
 from plumbob.cluster.session import Session
 from plumbob.configs.load_run import load_run
+from plumbob.configs.paths import with_absolute_paths
+from plumbob.configs.resolved_copy import RESOLVED_FILE
 from plumbob.configs.runs import AnyRun, DpoRun, KtoRun, SftRun
 from plumbob.configs.settings.training import EpochSettings
 from plumbob.core.disk_errors import replace_text
@@ -19,6 +21,8 @@ from plumbob.driver.comparison.compared_methods import ComparedMethod
 from plumbob.driver.comparison.comparison_row import ComparisonRow, NotCompared, Result, comparison_row
 from plumbob.driver.expected_policy import expected_policy
 from plumbob.driver.run_folder.folder import run_folder
+from plumbob.driver.run_folder.inputs import check_models, check_rows
+from plumbob.models.loading import open_policy
 from plumbob.trainers.metrics.step_record import Listener
 
 COMPARISON_FILE = "comparison.json"
@@ -74,6 +78,12 @@ def compared_work(config: str, overrides: Sequence[str], rates: Sequence[float] 
     if not any(override.startswith("name=") for override in overrides):
         # The same comparison, once more, finds the runs that it has made already.
         base = base.model_copy(update={"name": f"{Path(config).stem}-methods"})
+    opened = open_policy(base.policy.ref)
+    if opened.source.adapter is not None:
+        raise UserError(
+            f"{base.policy.ref}: is an adapter, which every method would train further as what it is; give its base, "
+            f"{opened.source.base}, or merge the two (plumbob adapters merge --full)"
+        )
     plan(base)
     return ComparedWork(config, tuple(overrides), base, tuple(rates))
 
@@ -124,6 +134,7 @@ class MethodComparison:
 
     def _row_of(self, method: ComparedMethod, run: ComparedRun) -> ComparisonRow:
         expected = plan(run).expected
+        _check_input(run)
         done = run_or_resume(run, self._listener, self._session)
         return comparison_row(
             method.name,
@@ -133,6 +144,15 @@ class MethodComparison:
             done.folder,
             done.summary["stages"][run.stage],
         )
+
+
+def _check_input(run: ComparedRun) -> None:
+    """Raises UserError when a run that is there already read other records, or another model, than there are now."""
+    folder = run_folder(run)
+    if (folder / RESOLVED_FILE).exists():
+        located = with_absolute_paths(run)
+        check_rows(located, folder)
+        check_models(located, folder)
 
 
 @contextmanager

@@ -14,6 +14,7 @@ from plumbob.driver.run_folder.inputs import INPUTS_FILE, MODELS_FILE
 from plumbob.models.library.base_digest import digest_of_base
 from plumbob.models.library.library_entry import NOT_QUANTISED, DataFile, TrainingFacts
 from plumbob.models.resolution import base_of, read_adapter_config
+from plumbob.trainers.learner.export import TASKS_FOLDER
 
 RESULT = "policy"
 """In the folder of a run or of a stage."""
@@ -48,7 +49,9 @@ def facts_of(adapter: Path) -> TrainingFacts:
         UserError: a file of the run is damaged.
     """
     place = adapter.resolve()
-    run = next((each for each in place.parents[:2] if (each / RESOLVED_FILE).is_file()), None)
+    # A soft prompt of one task lies below that of all.
+    result = place.parents[1] if place.parent.name == TASKS_FOLDER else place
+    run = next((each for each in result.parents[:2] if (each / RESOLVED_FILE).is_file()), None)
     if run is None:
         return TrainingFacts()
     resolved, inputs, models, summary = (
@@ -56,10 +59,10 @@ def facts_of(adapter: Path) -> TrainingFacts:
     )
     with from_outside(f"{run}: its files are not as a run writes them", "copy the adapter's folder, and add that"):
         config = with_new_names(resolved["config"])
-        stage = config["kind"] if place.parent == run else place.parent.name
+        stage = config["kind"] if result.parent == run else result.parent.name
         stages = summary.get("stages", {})
         # The stage of a run that is one is called by what was asked for, such as grpo.
-        if stage not in stages and place.parent == run and len(stages) == 1:
+        if stage not in stages and result.parent == run and len(stages) == 1:
             stage = next(iter(stages))
         policy = config.get("policy", {})
         return TrainingFacts(

@@ -113,7 +113,8 @@ def _prepare_policy(run: EvalRun, settings: EvaluatedPolicySettings) -> tuple[Ev
     prompts = tuple(encoded.records[index] for index in order)
     check_rows([run.reward.reward], prompts, run.data.prompts)
     longest = max(len(prompt.ids) for prompt in prompts)
-    check_context(longest, run.rollout.max_tokens, opened.num_positions)
+    positions = min(each.num_positions for each in (opened, *beside.values()))
+    check_context(longest, run.rollout.max_tokens, positions)
     notes = read.notes + encoded.notes + scored.notes([prompt.text for prompt in prompts])
     return EvaluatedPolicy(opened, baseline, prompts, tokenizer.pad_token_id, scored, beside), notes
 

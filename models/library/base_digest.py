@@ -4,8 +4,10 @@ import hashlib
 import json
 import os
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 
+from plumbob.configs.paths import ADAPTER_CONFIG_FILE
 from plumbob.configs.settings.models import ModelRef
 from plumbob.core.errors import UserError
 from plumbob.core.outside import from_outside
@@ -66,13 +68,14 @@ def find_base(digest: str, folders: Sequence[Path]) -> Path | None:
     """The first model of that digest in the folders and below; None where there is none."""
     for folder in folders:
         for model in _models_below(folder):
-            if base_digest(str(model)) == digest:
-                return model.resolve()
+            with suppress(UserError):  # One that cannot be read is none that an adapter was trained on.
+                if base_digest(str(model)) == digest:
+                    return model.resolve()
     return None
 
 
 def _models_below(folder: Path) -> Iterator[Path]:
     for place, below, files in os.walk(folder):
         below.sort()
-        if MODEL_CONFIG in files and any(file.endswith(WEIGHTS) for file in files):
+        if MODEL_CONFIG in files and ADAPTER_CONFIG_FILE not in files and any(file.endswith(WEIGHTS) for file in files):
             yield Path(place)

@@ -156,7 +156,11 @@ def check_learner(what: object, adapter: Path | None, tuning: Tuning | None, lea
             f"(policy.tuning.kind=prompt-tuning)"
         )
     if learner.resolved_zero_stage(True) == 3 and not stands_beside(adapter, tuning):
+        shared, instead = "learner.zero_stage=3", "set learner.zero_stage=2"
+        if learner.offload_params != "none":
+            shared, instead = f"learner.offload_params={learner.offload_params}", "set learner.offload_params=none"
+            instead += " and learner.zero_stage=2" if learner.zero_stage == 3 else ""
         raise UserError(
-            f"learner.zero_stage=3: ranks gather a layer's weights when the layer is called, and what is on {what} "
-            f"reads some elsewhere; set learner.zero_stage=2, or train plain LoRA"
+            f"{shared}: ranks gather a layer's weights when the layer is called, and what is on {what} "
+            f"reads some elsewhere; {instead}, or train plain LoRA"
         )

@@ -28,6 +28,8 @@ def lora_targets(model: Any, tuning: EncoderLora) -> dict[str, nn.Linear]:
         for name, module in model.named_modules()
         if type(module) is nn.Linear and not is_of_head(model, name)
     }
+    if not layers:
+        raise UserError("reward.tuning.kind=lora: the encoder has no linear layers below its head; set kind=full")
     if tuning.targets == "all-linear":
         return layers
     for end in tuning.targets:

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from plumbob.console.cli import main
-from plumbob.console.exit_codes import RESUME_ME, USER_ERROR
+from plumbob.console.exit_codes import FAILED, RESUME_ME, USER_ERROR
 from plumbob.verify.world.problem import Size
 from plumbob.verify.world.tiny_world import write_model
 from tests.support.signalled_run import start
@@ -78,6 +78,18 @@ def test_each_method_on_the_same_records(given: list[str], tmp_path: Path, capfd
     before = {path: path.stat().st_mtime_ns for path in folder.glob("*/metrics.jsonl")}
     assert compared(capfd, *asked)["methods"][:3] == found["methods"][:3]
     assert {path: path.stat().st_mtime_ns for path in folder.glob("*/metrics.jsonl")} == before
+    # On other rows in the same file they are no results, and there are no others.
+    rows = (tmp_path / "rows.jsonl").read_text().splitlines()
+    (tmp_path / "rows.jsonl").write_text("\n".join(rows[:-1]) + "\n")
+    assert main(["compare-methods", "sft", *given, "--methods", "lora"]) == FAILED
+    assert "lora: data.demonstrations=" in (out := capfd.readouterr().out) and "not those that the run began" in out
+    # Of an adapter every method would be the same: it is trained as what it is.
+    on_adapter = [*given, f"policy.model={folder / 'lora' / 'policy'}", "name=further"]
+    assert main(["compare-methods", "sft", *on_adapter, "--methods", "lora"]) == USER_ERROR
+    assert (
+        f"is an adapter, which every method would train further as what it is; give its base, {tmp_path / 'base'}"
+        in (capfd.readouterr().err)
+    )
 
 
 def test_the_smallest_rank_each_with_its_best_learning_rate(
@@ -119,4 +131,6 @@ def test_what_cannot_be_compared_is_said_before_anything_starts(
     assert "kind is pipeline; methods are compared by a run of kind sft, dpo or kto" in capfd.readouterr().err
     assert main(["compare-methods", "sft", *given, "--methods", "lara"]) == USER_ERROR
     assert "did you mean lora?" in capfd.readouterr().err
+    assert main(["compare-methods", "sft", *given, "--methods", "lora", "--smallest-rank"]) == USER_ERROR
+    assert "leave --methods and --method out" in capfd.readouterr().err
     assert not (tmp_path / "runs").exists()

@@ -74,6 +74,8 @@ def run(arguments: Namespace) -> int:
     folders = [library.folder_of(name) for name in names]
     if arguments.name is not None:
         library.check_new(arguments.name)
+    elif arguments.full.expanduser().exists():
+        raise UserError(f"--full={arguments.full}: is there already; give a folder that is not")
     parts = open_parts(folders)
     # One adapter as it is may be of any kind that changes weights; sums are of plain LoRA.
     is_as_it_is = arguments.full is not None and asked.how == "sum" and asked.weights == (1.0,)
@@ -131,10 +133,12 @@ def _write_full(arguments: Namespace, library: AdapterLibrary, adapter: Adapter,
 
 
 def _quantization(given: Sequence[Mapping[str, Any] | None]) -> Nf4Quantization:
-    """Of the runs that made the adapters; the default where none is known. UserError where they differ."""
+    """Of the runs that made the adapters, or the default. UserError where they differ, or had weights as stored."""
     from plumbob.configs.settings.tuning.quantization import Nf4Quantization
 
-    known = [each for each in given if each]
+    known = [each for each in given if each is not None]
+    if not all(known):
+        raise UserError("--dequantised: an adapter was trained on weights as they are stored: leave --dequantised out")
     if any(each != known[0] for each in known):
         raise UserError("--dequantised: the adapters were trained on bases in different bits: merge them one by one")
     return Nf4Quantization(**known[0]) if known else Nf4Quantization()

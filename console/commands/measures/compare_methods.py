@@ -9,9 +9,10 @@ from collections.abc import Callable, Sequence
 from contextlib import redirect_stdout
 from typing import TYPE_CHECKING
 
-from plumbob.console.exit_codes import OK
+from plumbob.console.exit_codes import FAILED, OK
 from plumbob.console.options import add_config, add_json
 from plumbob.core.activities import activities
+from plumbob.core.errors import UserError
 
 if TYPE_CHECKING:
     from plumbob.driver.comparison.compared_methods import ComparedMethod
@@ -61,19 +62,23 @@ def run(arguments: Namespace) -> int:
     from plumbob.driver.comparison.compared_methods import chosen_methods
 
     methods = chosen_methods(arguments.methods, arguments.method)
+    if arguments.smallest_rank is not None and (arguments.methods or arguments.method):
+        raise UserError("--smallest-rank compares ranks with full fine-tuning: leave --methods and --method out")
     with activities.during("loading the libraries"):
         from plumbob.driver.comparison.comparison import compared_work
+        from plumbob.driver.comparison.comparison_row import ComparisonRow
     work = compared_work(arguments.config, arguments.overrides, arguments.rates)
     results, rank = _measured(work, methods, arguments.smallest_rank)
     page = write_comparison_page(work.folder, work.base.stage, results)
+    code = OK if any(isinstance(result, ComparisonRow) for result in results) else FAILED
     if arguments.json:
         found = {} if rank is None else {"smallest_rank": rank.as_dict()}
         print_json({"methods": [result.as_dict() for result in results], **found, "page": str(page)}, sys.stdout)
-        return OK
+        return code
     table, notes = comparison_table(results)
     print("\n".join([*aligned(table), *notes, *([] if rank is None else [rank.sentence()])]))
     print(f"curves: {page}")
-    return OK
+    return code
 
 
 def _measured(

@@ -63,6 +63,11 @@ class PromptMethod:
 
     def check_new(self, spec: NewLlamaSettings, setting: str, support: AdapterSupport) -> None:
         self._check_served(setting, support)
+        if spec.max_positions <= self.tuning.num_virtual_tokens:
+            raise UserError(
+                f"{setting}.num_virtual_tokens={self.tuning.num_virtual_tokens} leaves no position of the new "
+                f"{spec.setting} for a text: lower it"
+            )
 
     def _check_served(self, setting: str, support: AdapterSupport) -> None:
         if support.engine == "vLLM":

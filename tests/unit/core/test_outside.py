@@ -15,6 +15,7 @@ OPENERS = {"from_pretrained", "from_config", "from_peft_type", "safe_open", "loa
 
 OURS = {
     "trainers.learner.checkpoint_shards": "a run's own checkpoints, which have checksums and their own message",
+    "models.merging.merged_model": "a model that it has written itself, which it reads back",
     "models.tuning.hosting": "an adapter that the learner publishes",
     "verify.rows.whole_system": "the table's own worlds",
 }

@@ -70,6 +70,7 @@ def trained(folder: Path, encoder: str, num_ranks: int, reward: dict[str, Any]) 
     moved = [
         name for name, p in learner.model.named_parameters() if name in frozen and not torch.equal(frozen[name], p)
     ]
+    folder.mkdir(exist_ok=True)
     learner.export(folder)
     rewards = learner.compute(pairs(), None, response_rewards)
     return results, numpy_state(learner), rewards, named, moved
