@@ -205,8 +205,8 @@ def check_full(opened: OpenedModel, setting: str = "policy.tuning") -> None:
     if opened.source.adapter is not None:
         raise UserError(
             f"{opened.ref.setting}={opened.source.adapter}: is an adapter, and training weights of the model itself "
-            f"needs a full model; merge it into its base first (peft's merge_and_unload), or set {setting}.kind=lora "
-            f"to train the adapter further"
+            f"needs a full model; give its base, or merge the two where its kind can be merged (peft's "
+            f"merge_and_unload), or set {setting}.kind=lora to train the adapter further"
         )
 
 

@@ -76,7 +76,8 @@ def run(arguments: Namespace) -> int:
         print_json({"methods": [result.as_dict() for result in results], **found, "page": str(page)}, sys.stdout)
         return code
     table, notes = comparison_table(results)
-    print("\n".join([*aligned(table), *notes, *([] if rank is None else [rank.sentence()])]))
+    lines = aligned(table) if len(table) > 1 else []
+    print("\n".join([*lines, *notes, *([] if rank is None else [rank.sentence()])]))
     print(f"curves: {page}")
     return code
 

@@ -26,7 +26,7 @@ BLOCK_ENDS: tuple[tuple[str, str], ...] = (
     ("attn.c_proj", "mlp.c_proj"),
 )
 """What families of models call the last layers of attention and of the feed-forward block, of which each layer has one
-each: what they put out is added to the residual stream."""
+each. What they put out is added to the residual stream: in Gemma 2 and 3, OLMo 2 and GLM-4 after a norm."""
 
 
 def block_ends(model: Any, tuning: BottleneckTuning) -> tuple[str, ...] | None:

@@ -61,6 +61,11 @@ def test_a_stage_of_a_pipeline_has_its_own_scores(run: Path) -> None:
         find_adapter(str(run))
 
 
+def test_the_soft_prompt_of_one_task_is_of_the_run_of_all(run: Path, base: str) -> None:
+    task = write_adapter(run / "policy" / "tasks" / "adding", base)
+    assert facts_of(task) == facts_of(run / "policy")
+
+
 def test_a_run_that_has_not_ended_and_a_folder_of_no_run(run: Path, base: str, tmp_path: Path) -> None:
     for name in ("summary.json", "inputs.json", "models.json"):
         (run / name).unlink()

@@ -74,6 +74,13 @@ def test_a_base_in_whose_place_another_stands_is_refused(library: AdapterLibrary
 
 def test_a_base_that_moved_is_found_by_its_digest(library: AdapterLibrary, base: Path, tmp_path: Path) -> None:
     write_other_base(str(base), tmp_path / "models" / "a-like-it")
+    # What else lies there: an adapter beside a config, whose base is nowhere now, and a model that cannot be read.
+    odd = write_adapter(tmp_path / "models" / "adapter", str(base))
+    (odd / "config.json").write_text("{}")
+    damaged = tmp_path / "models" / "damaged"
+    damaged.mkdir()
+    (damaged / "config.json").write_text("{}")
+    (damaged / "model.safetensors").write_bytes(b"none")
     (tmp_path / "models" / "deep").mkdir()
     moved = base.rename(tmp_path / "models" / "deep" / "er")
     with pytest.raises(UserError, match="no such folder"):

@@ -138,6 +138,12 @@ def test_bits_of_the_run_are_those_of_the_merge(
     assert "--dequantised takes its own" in capsys.readouterr().out
     assert main(["adapters", "merge", "q", "--full", "floats", "--dequantised"]) == 0
     assert "--dequantised" not in capsys.readouterr().out
+    assert main(["adapters", "merge", "q", "--full", "floats"]) == 2
+    assert "--full=floats: is there already" in capsys.readouterr().err
+    (plain := tmp_path / "plain").mkdir()
+    assert main(["adapters", "add", str(write_sft_run(plain / "run", base)), "--name", "stored"]) == 0
+    assert main(["adapters", "merge", "stored", "--full", "never", "--dequantised"]) == 2
+    assert "was trained on weights as they are stored: leave --dequantised out" in capsys.readouterr().err
     rounded = AutoModelForCausalLM.from_pretrained(base)
     round_weights(rounded, Nf4Quantization(block_size=128))
     tensors = load_adapter(run / "policy").tensors
