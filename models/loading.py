@@ -85,9 +85,10 @@ class OpenedModel:
     @property
     def num_virtual_tokens(self) -> int:
         """Of the soft prompt that is on the model, or is to be put on it; 0 where there is none."""
-        if self.source.adapter is None:
+        adapter = self.source.adapter
+        if adapter is None or not (adapter / CONFIG_FILE).is_file():  # A sampler has a folder there with a tokenizer.
             return self.ref.num_virtual_tokens
-        config = read_adapter_config(self.source.adapter)
+        config = read_adapter_config(adapter)
         return int(config["num_virtual_tokens"]) if config["peft_type"] in PROMPT_TYPES else 0
 
 
