@@ -1,14 +1,19 @@
 """What rollout workers do with adapters where the settings leave it open."""
 
+import shutil
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from plumbob.configs.settings.models import ModelRef
 from plumbob.configs.settings.tuning.adapters import LoraTuning
-from plumbob.configs.settings.workers import RolloutSettings
+from plumbob.configs.settings.workers import RolloutSettings, TransformersEngine
 from plumbob.rollout.samplers.open_sampler import MERGED_ALONE, adapter_serving, serving_notes
+from plumbob.rollout.samplers.sampler import SamplerSpec, open_sampled
 from tests.support.opened_models import opened_policy
+from tests.support.tiny_policy import write_policy
 
 LLAMA = ("LlamaForCausalLM",)
 
@@ -58,3 +63,13 @@ def test_it_is_told_that_an_adapter_is_merged(tmp_path: Path) -> None:
     assert serving_notes(RolloutSettings(), opened, LoraTuning()) == ()
     transformers = RolloutSettings(engine={"kind": "transformers"})
     assert serving_notes(transformers, opened, dora) == ()
+
+
+def test_a_tokenizer_from_elsewhere_is_no_adapter(tmp_path: Path) -> None:
+    base = write_policy(tmp_path / "base")
+    tokenizer = Path(shutil.copytree(base, tmp_path / "tokenizer", ignore=shutil.ignore_patterns("*.safetensors")))
+    engine = TransformersEngine()
+    spec = SamplerSpec(ModelRef(base, "policy.model"), "w", engine, 1.0, 8, 0, tokenizer=str(tokenizer))
+    assert open_sampled(spec).num_positions == 256
+    prompted = replace(spec, model=replace(spec.model, num_virtual_tokens=6))
+    assert open_sampled(prompted).num_positions == 250
