@@ -178,6 +178,10 @@ class Session:
         before_update = self.poll_control if run.samples_for_updates else self.begin_work
         return LearnerGroup(actors, self.cluster.call_timeout_s, before_update, self._pools.abandon)
 
+    def end_learners(self) -> None:
+        """End the ranks that a later run would use again: what they have taken of memory stays theirs until then."""
+        self._ranks.stop()
+
     def start_samplers(self, spec: SamplerSpec, rollout: RolloutSettings) -> SamplerGroup:
         """Rollout workers with that model; `spec.worker` is replaced by each worker's own name."""
         environment = spec.environment

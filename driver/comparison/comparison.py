@@ -136,6 +136,7 @@ class MethodComparison:
         expected = plan(run).expected
         _check_input(run)
         done = run_or_resume(run, self._listener, self._session)
+        self._session.end_learners()  # The next one's memory is to be its own.
         return comparison_row(
             method.name,
             stage_settings(run),
