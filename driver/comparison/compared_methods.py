@@ -44,7 +44,7 @@ METHODS = (
     ComparedMethod("olora", (*LORA, "policy.tuning.init=olora")),
     ComparedMethod("qlora", (*LORA, "policy.quantization={kind: nf4}")),
     ComparedMethod("ia3", (FLOATS, "policy.tuning.kind=ia3"), 10.0),
-    ComparedMethod("vera", (FLOATS, "policy.tuning.kind=vera"), 10.0),
+    ComparedMethod("vera", (FLOATS, "policy.tuning.kind=vera"), 100.0),
     ComparedMethod("houlsby", (FLOATS, "policy.tuning.kind=bottleneck")),
     ComparedMethod("pfeiffer", (FLOATS, "policy.tuning.kind=bottleneck", "policy.tuning.placement=pfeiffer")),
     ComparedMethod("prompt", (FLOATS, "policy.tuning.kind=prompt-tuning"), 100.0),
