@@ -71,6 +71,8 @@ def test_each_method_on_the_same_records(given: list[str], tmp_path: Path, capfd
     assert 4 * FULL < full["exported_mib"] * 2**20 < 4 * FULL + 8192
     assert biases["method"] == "biases" and "no parameter is a bias" in biases["reason"]
     folder = tmp_path / "runs/sft-methods"
+    # Each in a process of its own, so that its memory is.
+    assert len(list((folder / "logs").glob("learner-*.log"))) == 3
     assert json.loads((folder / "comparison.json").read_text())["methods"] == found["methods"]
     page = (folder / "comparison.html").read_text()
     assert all(name in page for name in ("lora", "ia3", "full", "no parameter is a bias"))
