@@ -35,7 +35,7 @@ def test_each_version_is_sampled_from(
     lines = [line["metrics"] for line in left.metrics]
     assert len(lines) == NUM_STEPS
     # The reference is the soft prompt as it began: invariant 1, a policy that moves, and a sampler that moves with it.
-    assert lines[0]["kl"] == 0.0 and lines[-1]["kl"] != 0.0
+    assert lines[0]["kl"] == 0.0 and lines[-1]["kl"] > 1e-3
     assert all(line["sampler_gap_max"] < 1e-4 for line in lines)
     assert all({int(version) for version in row.versions} == {step - 1} for step, row in left.journal)
     params = {name.removeprefix("param.") for name in tensors_of(left.last_checkpoint) if name.startswith("param.")}
