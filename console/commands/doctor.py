@@ -15,6 +15,7 @@ from plumbob.console.options import add_json
 
 NAME = "doctor"
 ABOUT = "check the machine and the installed packages"
+EXAMPLE = "plumbob doctor"
 
 MIN_MEMORY_GIB = 8.0
 MIN_SHARED_MEMORY_GIB = 1.0

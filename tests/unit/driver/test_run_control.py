@@ -21,8 +21,7 @@ from plumbob.configs.settings.workers import ClusterSettings
 from plumbob.core.errors import RunFailed, RunPreempted, RunStopped, UserError
 from plumbob.core.stop_signals import stop_signals
 from plumbob.driver.run_control import RunControl, controlled_run
-from plumbob.driver.run_folder.folder import EVENTS_FILE
-from plumbob.driver.run_folder.status_listener import STATUS_FILE
+from plumbob.driver.run_folder.folder import EVENTS_FILE, STATUS_FILE
 from plumbob.rollout.rollout_records import Rollout, SampleRequest
 from plumbob.trainers.metrics.json_lines import read_json_lines
 from plumbob.trainers.metrics.step_record import StepRecord

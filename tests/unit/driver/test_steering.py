@@ -14,8 +14,7 @@ from plumbob.configs.settings.workers import ClusterSettings
 from plumbob.core.errors import NotRunningError, UserError
 from plumbob.driver import steering
 from plumbob.driver.run_folder.connection_file import ConnectionFile
-from plumbob.driver.run_folder.folder import SUMMARY_FILE
-from plumbob.driver.run_folder.status_listener import STATUS_FILE
+from plumbob.driver.run_folder.folder import STATUS_FILE, SUMMARY_FILE
 from plumbob.driver.steering import RunState
 from tests.support.run_statuses import TWO_ROLLOUT_WORKERS, at_step
 
