@@ -50,8 +50,8 @@ class FusedLoraLinear(lora.Linear):
 class _LoraLinear(torch.autograd.Function):
     """dx = dy W + s (dy B) A, dA = s (dy B)^T x, dB = s dy^T (x A^T); W and b are frozen.
 
-    Thin products stand as [tokens, wide] times a matrix whose rows are wide, and as (low^T dy)^T: the other way round the
-    CPU's take two to five times as long.
+    Thin products stand as [tokens, wide] times a matrix whose rows are wide, and as (low^T dy)^T: the other way round
+    those of a CPU take two to five times as long.
     """
 
     @staticmethod
