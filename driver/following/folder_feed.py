@@ -41,9 +41,9 @@ class FolderFeed:
         """Tell what is new; how the run ended, once it has, or None while it is running."""
         is_at_work = driver_at_work(self._folder) is not None  # Asked first: all that it wrote is there by then.
         self._read_status()
-        ending = self._first_look() if self._is_first else None
-        if is_at_work and self._is_first:  # It resumed; the record ends with how it ended before.
-            ending = None
+        ending = self._first_look(is_at_work) if self._is_first else None
+        if ending is not None:
+            return ending
         for event in self._events.new() if not self._is_first else ():
             ending = self._tell_event(event) or ending
         for path in sorted([self._folder / METRICS_FILE, *self._folder.glob(f"*/{METRICS_FILE}")]):
@@ -53,15 +53,17 @@ class FolderFeed:
             return RunEnding("stopped", "its driver is gone")
         return ending
 
-    def _first_look(self) -> RunEnding | None:
+    def _first_look(self, is_at_work: bool) -> RunEnding | None:
         """Which stage is running, or how the run ended before it was looked at."""
         events = self._events.new()
+        if (self._folder / SUMMARY_FILE).exists():
+            return RunEnding("finished", "")
+        if events and not is_at_work:  # The record of one that has just resumed ends with how it ended before.
+            return _ending(events[-1])
         stage = self._status.get("stage")
         if isinstance(stage, str):
             self._begin(stage)
-        if (self._folder / SUMMARY_FILE).exists():
-            return RunEnding("finished", "")
-        return _ending(events[-1]) if events else None
+        return None
 
     def _tell_event(self, event: Mapping[str, Any]) -> RunEnding | None:
         match event:

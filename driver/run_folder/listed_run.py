@@ -34,7 +34,7 @@ class ListedRun:
             be read.
         why: what a run that failed or was stopped said last, or what is damaged; empty elsewhere.
         stage, step, num_steps: where it stands; None before the first.
-        result: the last stage's part of the summary; empty of a run that has none.
+        result: the part of the summary of the last stage that measured something; empty of a run that has none.
         num_bytes: all that is in the folder.
         changed: when something was last written there, in seconds since 1970.
     """
@@ -83,7 +83,7 @@ def listed_run(folder: Path) -> ListedRun:
         with from_outside(f"{folder}: its files are not as a run writes them"):
             kind = str(resolved["config"]["kind"])
             stages = dict(summary.get("stages", {}))
-            result = dict(next(reversed(stages.values()), {}))
+            result = next((dict(stage) for stage in reversed(stages.values()) if _is_result(stage)), {})
             state, why = _state(folder, is_finished=bool(summary))
             stage, step, num_steps = status.get("stage"), status.get("step"), status.get("num_steps")
     except UserError as error:
@@ -132,6 +132,11 @@ def _state(folder: Path, is_finished: bool) -> tuple[FolderState, str]:
     last = last_event(folder)
     why = str(last.get("why", ""))
     return ("failed", why) if last.get("event") == "failed" else ("stopped", why)
+
+
+def _is_result(stage: object) -> bool:
+    """Whether there is more than what it cost."""
+    return isinstance(stage, dict) and bool(stage.keys() - {"seconds", "peak_memory_gib", "notes", "num_prompts"})
 
 
 def _size(folder: Path) -> tuple[int, float]:

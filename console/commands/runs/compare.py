@@ -60,7 +60,7 @@ def lines(found: ComparedRuns) -> list[str]:
     for key, digests in found.inputs.items():
         shown += [f"{key}: what it holds differs", *_block(found.runs, [[(one or "")[:NUM_DIGEST]] for one in digests])]
     shown += ["", f"results, against {found.runs[0]}, with intervals of 95%"]
-    for metric in found.metrics:
+    for metric in sorted(found.metrics, key=_certainty):
         shown += [metric.name.replace("_", " "), *_block(found.runs, list(_cells(metric)))]
     if not found.metrics:
         shown.append("  none: these runs have neither a summary nor a journal")
@@ -69,6 +69,12 @@ def lines(found: ComparedRuns) -> list[str]:
     ):
         shown += ["", "larger than the noise: by Holm's procedure, 5% over all differences above together"]
     return shown
+
+
+def _certainty(metric: ComparedMetric) -> int:
+    """What is larger than the noise first, what nothing is known of last."""
+    known = [one for one in metric.differences if one is not None and one.difference.p is not None]
+    return 0 if any(one.is_larger for one in known) else 1 if known else 2
 
 
 def _block(runs: tuple[str, ...], cells: list[list[str]]) -> list[str]:

@@ -67,7 +67,7 @@ def size(num_bytes: int) -> str:
 
 
 def _cells(run: ListedRun, folder: Path, now: float) -> list[str]:
-    step = "" if run.step is None else f"{run.stage} {run.step}/{run.num_steps}"
+    step = run.stage or "" if run.step is None else f"{run.stage} {run.step}/{run.num_steps}"
     age = f"{duration(int(max(now - run.changed, 0)))} ago"
     return [str(run.folder.relative_to(folder)), run.kind, run.state, step, size(run.num_bytes), age]
 

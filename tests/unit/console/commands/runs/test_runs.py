@@ -7,6 +7,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from plumbob.console.cli import main
@@ -171,3 +173,23 @@ def test_a_run_is_not_compared_with_itself(pair: list[str], capsys: pytest.Captu
     assert main(["compare", pair[0], pair[0]]) == 2
     assert main(["compare", pair[0]]) == 2
     assert capsys.readouterr().err.count("give two runs or more, each once") == 2
+
+
+def test_evaluations_that_kept_their_responses_are_paired_by_prompt(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The policies earn 1, 2, ... 6 and half a point more at each prompt, in two samples; the baseline is another."""
+    for name, shift in (("before", 0.0), ("after", 0.5)):
+        path = tmp_path / f"{name}.parquet"
+        rows = [(f"prompt {n}", n + shift + side) for n in range(1, 7) for side in (-0.25, 0.25)]
+        table = {"prompt": [row[0] for row in rows] * 2, "score": [row[1] for row in rows] + [0.0] * 12}
+        pq.write_table(pa.table({**table, "policy": ["policy"] * 12 + ["baseline"] * 12}), path)
+        config = {"kind": "eval", "evaluation": {"responses_file": str(path)}}
+        write(tmp_path / name, "resolved.json", {"config": config})
+        write(tmp_path / name, "summary.json", {"stages": {"eval": {"reward": 3.5 + shift}}})
+    assert main(["compare", str(tmp_path / "before"), str(tmp_path / "after"), "--json"]) == 0
+    metrics = {one["metric"]: one for one in json.loads(capsys.readouterr().out)["metrics"]}
+    assert metrics["reward"]["values"]["after"]["value"] == pytest.approx(4.0)
+    found = metrics["reward"]["differences"]["after"]
+    assert (found["method"], found["num_prompts"], found["value"]) == ("paired", 6, pytest.approx(0.5))
+    assert metrics["reward of baseline"]["differences"]["after"]["value"] == 0
