@@ -25,6 +25,7 @@ from plumbob.console.commands import (
 from plumbob.console.commands.adapters import adapters
 from plumbob.console.commands.live import scale, status, stop
 from plumbob.console.commands.measures import compare_methods, evaluate, verify
+from plumbob.console.commands.result import chat, export, merge, push, serve
 from plumbob.console.exit_codes import FAILED, INTERRUPTED, RESUME_ME, USER_ERROR
 from plumbob.core.errors import RunFailed, RunPreempted, RunStopped, UserError
 
@@ -51,6 +52,11 @@ COMMANDS: tuple[Command | CommandGroup, ...] = (
     scale,
     stop,
     report,
+    chat,
+    serve,
+    export,
+    merge,
+    push,
     pairs,
     adapters.GROUP,
     doctor,
