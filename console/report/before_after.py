@@ -45,8 +45,10 @@ def _of_summary(name: str, stage: Mapping[str, Any], baseline: Mapping[str, Any]
             gain = number(stage[key] - baseline[key])
             rows.append([name, title, number(baseline[key]), number(stage[key]), f"{gain} {known}".strip()])
     if "win_rate" in stage:
-        rate = f"{percent(stage['win_rate'])} {interval(stage.get('win_rate_ci95'), percent)}".strip()
-        rows.append([name, "prompts won against what it began from", "50.0%", percent(stage["win_rate"]), rate])
+        # As good as what it began from wins half of the prompts: a tie is half a win.
+        bounds = [end - 0.5 for end in stage.get("win_rate_ci95", ())]
+        change = f"{percent(stage['win_rate'] - 0.5)} {interval(bounds, percent)}".strip()
+        rows.append([name, "prompts won against what it began from", "50.0%", percent(stage["win_rate"]), change])
     retained = stage.get("retention", {})
     if {"perplexity_before", "perplexity_after"} <= set(retained):
         before, after = retained["perplexity_before"], retained["perplexity_after"]

@@ -150,7 +150,7 @@ def _stage_section(records: Sequence[StepRecord]) -> str:
         parts.append(f'<div class="curves">{"".join(shown)}</div>')
     if more:
         hidden = f'<div class="curves">{"".join(more)}</div>'
-        parts.append(f'<details class="printed"><summary>{len(more)} more curves</summary>{hidden}</details>')
+        parts.append(f"<details><summary>{len(more)} more curves</summary>{hidden}</details>")
     return "".join(parts) + _phases(records)
 
 
@@ -202,4 +202,5 @@ def _findings_section(stages: Mapping[str, Mapping[str, Any]]) -> str:
 
 def _settings_section(resolved: Mapping[str, Any]) -> str:
     text = escape(json.dumps(resolved, indent=2, ensure_ascii=False))
-    return f"<h2>Settings</h2><details><summary>Configuration, packages, machine</summary><pre>{text}</pre></details>"
+    details = f"<details><summary>Configuration, packages, machine</summary><pre>{text}</pre></details>"
+    return f'<section class="screen"><h2>Settings</h2>{details}</section>'

@@ -123,7 +123,7 @@ def reproduction_section(config: Mapping[str, Any], resolved: Mapping[str, Any],
         ["began", str(resolved.get("time", MISSING))],
         ["commit", str(resolved.get("git_commit") or MISSING)],
         ["versions", ", ".join(f"{name} {version}" for name, version in packages.items()) or MISSING],
-        ["machine", ", ".join(str(machine[key]) for key in ("platform", "python") if key in machine) or MISSING],
+        ["machine", f"{machine.get('platform', MISSING)}, Python {machine.get('python', MISSING)}"],
         ["inputs", ", ".join(f"{key} {digest}" for key, digest in inputs.items()) or MISSING],
     ]
     resumed = resolved.get("resumed", ())

@@ -52,8 +52,7 @@ dl.facts dt { color: var(--dim) } dl.facts dd { margin: 0 }
   :root { color-scheme: light } @page { margin: 14mm }
   body { font-size: 10pt; max-width: none; margin: 0; padding: 0 }
   h2, h3 { break-after: avoid } figure, .sample, tr, li, dl.facts > * { break-inside: avoid }
-  details:not(.printed) { display: none }
-  details.printed::details-content { content-visibility: visible; display: block; height: auto }
+  details, .screen { display: none }
   .bar, .key i { print-color-adjust: exact }
 }
 """

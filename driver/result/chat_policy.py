@@ -47,12 +47,14 @@ class ChatOptions:
         max_tokens: of one answer.
         seed: of what is drawn; the same dialogue gets the same answers.
         dtype: of the weights.
+        prompt_template: what each turn is written as, instead of by the chat template; None takes the model's own way.
     """
 
     temperature: float
     max_tokens: int
     seed: int
     dtype: Dtype = "float32"
+    prompt_template: str | None = None
 
 
 class ChatPolicy:
@@ -73,7 +75,8 @@ class ChatPolicy:
         self.num_forgotten, self._messages = 0, list[Message]()
         self._system: Message | None = None
         render = chat_renderer(self._tokenizer)
-        self._template = None if self._tokenizer.chat_template else render.prompt_template
+        own = None if self._tokenizer.chat_template else render.prompt_template
+        self._template = options.prompt_template or own
         self._is_plain = not self._tokenizer.chat_template and self._template is None
         written = PlainDialogue(render.control) if self._is_plain else render
         self._texts = WrittenTexts(written, self._template, render.control)
@@ -83,7 +86,7 @@ class ChatPolicy:
         if self._is_plain:
             return (f"{self.name}: its tokenizer has no chat template: turns are written as Human: and Assistant:",)
         if self._template is not None:
-            return (f"{self.name}: was trained on prompts as {self._template!r}: it sees the last turn alone",)
+            return (f"{self.name}: a turn is written as {self._template!r}, and seen without those before it",)
         return ()
 
     def reset(self, system: str | None = None) -> None:

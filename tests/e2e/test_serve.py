@@ -72,11 +72,14 @@ def test_each_name_answers_as_its_own_policy(server: RunningServer) -> None:
         asked = {"model": name, "temperature": 0, "max_tokens": 8}
         chat = {**asked, "messages": [{"role": "user", "content": "the car"}]}
         found = httpx.post(f"{server.url}/chat/completions", json=chat, headers=TOKEN, timeout=120).json()
-        texts[name] = found["choices"][0]["message"]["content"]
-        expected = tokenizer.decode(plain_greedy(load_plain(folder), ids, 8, EOS), skip_special_tokens=True)
+        # A last letter that is not whole is held back by vLLM, and shown as what it is not by the tokenizer.
+        texts[name] = found["choices"][0]["message"]["content"].rstrip("\ufffd")
+        expected = tokenizer.decode(plain_greedy(load_plain(folder), ids, 8, EOS), skip_special_tokens=True).rstrip(
+            "\ufffd"
+        )
         assert texts[name] == expected, name
         told = httpx.post(f"{server.url}/completions", json={**asked, "prompt": ids}, headers=TOKEN, timeout=120).json()
-        assert told["choices"][0]["text"] == expected, name
+        assert told["choices"][0]["text"].rstrip("\ufffd") == expected, name
     assert len(set(texts.values())) == 3
 
 

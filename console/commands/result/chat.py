@@ -35,12 +35,19 @@ def add_options(parser: ArgumentParser) -> None:
         help="show another policy's answers too; without BASE what the run began from, or the adapter's base",
     )
     parser.add_argument("--system", metavar="TEXT", help="the system message that the dialogue begins with")
+    parser.add_argument(
+        "--prompt-template",
+        metavar="TEXT",
+        help=r"write each turn so, with \n for a new line, not by the chat template: 'Question: {prompt}\nAnswer:'",
+    )
     parser.add_argument("--temperature", type=float, default=1.0, metavar="X", help="0: the likeliest; default: 1")
     parser.add_argument("--max-tokens", type=int, default=256, metavar="N", help="of one answer; default: 256")
     parser.add_argument("--seed", type=int, default=0, metavar="N", help="of what is drawn; default: 0")
     parser.add_argument("--dtype", choices=("float32", "bfloat16"), default="float32", help="default: float32")
     add_json(parser)
-    parser.epilog = "example: plumbob chat runs/toy/ppo --beside --temperature 0.7"
+    parser.epilog = (
+        r"example: plumbob chat runs/toy/ppo --beside --prompt-template 'Question: {prompt}\nAnswer:' (the toy's own)"
+    )
 
 
 def run(arguments: Namespace) -> int:
@@ -49,10 +56,18 @@ def run(arguments: Namespace) -> int:
     if arguments.max_tokens < 1:
         raise UserError(f"--max-tokens={arguments.max_tokens}: expected a number from 1")
     print("loading the model ...", file=sys.stderr, flush=True)
+    from plumbob.models.quantization.forms import hush_bitsandbytes
+
+    hush_bitsandbytes()
+    from plumbob.configs.settings.data import prompt_template_fault
     from plumbob.console.commands.result.chat_view import open_view
     from plumbob.driver.result.chat_policy import ChatOptions, open_chat
 
-    options = ChatOptions(arguments.temperature, arguments.max_tokens, arguments.seed, arguments.dtype)
+    template = None if arguments.prompt_template is None else arguments.prompt_template.replace("\\n", "\n")
+    fault = None if template is None else prompt_template_fault(template)
+    if fault is not None:
+        raise UserError(f"--prompt-template={template!r}: {fault}")
+    options = ChatOptions(arguments.temperature, arguments.max_tokens, arguments.seed, arguments.dtype, template)
     policies = open_chat(arguments.policy, arguments.beside, options)
     for note in (note for policy in policies for note in policy.notes):
         print(note, file=sys.stderr)

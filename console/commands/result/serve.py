@@ -38,6 +38,9 @@ def run(arguments: Namespace) -> int:
         raise UserError(f"--kv-cache-gib={arguments.kv_cache_gib}: expected a number above 0")
     if arguments.max_tokens is not None and arguments.max_tokens < 1:
         raise UserError(f"--max-tokens={arguments.max_tokens}: expected a number from 1")
+    from plumbob.models.quantization.forms import hush_bitsandbytes
+
+    hush_bitsandbytes()
     from plumbob.driver.result.policy_server import ServerOptions, serve_policies
 
     host, port = arguments.host, arguments.port

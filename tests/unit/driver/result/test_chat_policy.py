@@ -1,6 +1,7 @@
 """A chat's turns against plain transformers on prompts written by hand."""
 
 import shutil
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -95,6 +96,14 @@ def test_prompts_without_a_template(base: str, tmp_path: Path) -> None:
     (side,) = open_chat(str(plain), None, GREEDY)
     assert side.notes == ("plain: its tokenizer has no chat template: turns are written as Human: and Assistant:",)
     assert "".join(side.answer("the car")) == expected(base, base, "\n\nHuman: the car\n\nAssistant:")
+
+
+def test_a_prompt_template_takes_the_place_of_the_chat_template(base: str) -> None:
+    options = replace(GREEDY, prompt_template="Question: {prompt}\nAnswer:")
+    (side,) = open_chat(base, None, options)
+    "".join(side.answer("first"))
+    assert "".join(side.answer("red?")) == expected(base, base, "Question: red?\nAnswer:")
+    assert side.notes[0].startswith("base: a turn is written as 'Question: {prompt}\\nAnswer:'")
 
 
 def test_what_cannot_chat_is_refused(base: str, tmp_path: Path) -> None:
