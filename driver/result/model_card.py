@@ -110,8 +110,8 @@ def _metrics(run: RunRecord | None) -> str:
     for name, value in _flat(run.summary):
         if name.endswith("_ci95") or name.partition(".")[0] in NO_METRICS:
             continue
-        interval = dict(_flat(run.summary)).get(f"{name}_ci95")
-        shown = f"{_number(interval[0])} to {_number(interval[1])}" if _is_interval(interval) else ""
+        ends = dict(_flat(run.summary)).get(f"{name}_ci95", ())
+        shown = " to ".join(map(_number, ends))
         rows.append((_code(name), _number(value), shown))
     return f"## Metrics\n\n{_table(('metric', 'value', '95% interval'), rows)}" if rows else ""
 

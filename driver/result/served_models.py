@@ -69,11 +69,11 @@ def served_models(policy: str, name: str | None, also: Mapping[str, str], dtype:
     if base_name in adapters:
         base_name += "-base"
     folders = {}
-    for index, (each, one) in enumerate(adapters.items()):
+    for index, (title, one) in enumerate(adapters.items()):
         assert one.source.adapter is not None, "what stands beside is an adapter"
         # As samplers have them written: the two files that vLLM reads, and no tokenizer of their own.
-        folders[each] = str(folder / f"{index}")
-        save_adapter(load_adapter(one.source.adapter), Path(folders[each]))
+        folders[title] = str(folder / f"{index}")
+        save_adapter(load_adapter(one.source.adapter), Path(folders[title]))
     rank = max((served_rank(one.source, new_rank=0) for one in adapters.values()), default=0)
     ref = replace(opened.ref, name=opened.source.base)
     return ServedModels(ref, base_name, opened.source.tokenizer_folder, folders, rank, _notes(opened))
