@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 import torch
@@ -57,8 +58,13 @@ class Vocabulary:
         if len(tokens) <= size:
             return self._logprobs(hidden, tokens, temperature, entropies)
         portions = [slice(start, start + size) for start in range(0, len(tokens), size)]
-        parts = [(hidden[at], tokens[at], temperature, None if entropies is None else entropies[at]) for at in portions]
-        return torch.cat([checkpoint(self._logprobs, *part, use_reentrant=False) for part in parts])
+        found = []
+        for at in portions:
+            # Not an argument of the checkpoint, which would keep it for the backward.
+            into = None if entropies is None else entropies[at]
+            portion = partial(self._logprobs, temperature=temperature, entropies=into)
+            found.append(checkpoint(portion, hidden[at], tokens[at], use_reentrant=False))
+        return torch.cat(found)
 
     def reverse_kl(self, hidden: Tensor, other: "Vocabulary", other_hidden: Tensor, temperature: float) -> Tensor:
         """KL(p || q) = sum_j p_j (log p_j - log q_j) after each state: [N, H] and [N, H'] -> float32 [N].

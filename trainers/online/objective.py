@@ -139,7 +139,7 @@ def _logprobs_and_entropies(forward: Any, batch: Experience, temperature: float)
     if not batch.asks_entropies:
         return forward(*asked), {}
     logprobs, entropies = forward(*asked, None, None, True).unbind(dim=1)
-    return logprobs, {ENTROPIES: entropies}
+    return logprobs, {ENTROPIES: entropies.detach()}
 
 
 def value_loss_sum(clip_range: float | None, temperature: float, forward: Any, batch: Experience) -> LossSum:
