@@ -56,7 +56,7 @@ class Steering:
                 start_new_session=True,
             )
             try:
-                said, complained = await asyncio.wait_for(process.communicate(), STEER_S)
+                output, complaint = await asyncio.wait_for(process.communicate(), STEER_S)
             except TimeoutError:
                 raise HTTPException(504, f"the run did not answer within {STEER_S:.0f} s: ask again later") from None
             finally:
@@ -64,16 +64,16 @@ class Steering:
                     process.kill()
                     await process.wait()
         if process.returncode == 0:
-            return said.decode("utf-8", "replace").strip()[:MAX_MESSAGE]
-        raise HTTPException(409, _message(complained))
+            return output.decode("utf-8", "replace").strip()[:MAX_MESSAGE]
+        raise HTTPException(409, _message(complaint))
 
 
 def _environment() -> Mapping[str, str]:
     return os.environ | {"PYTHONUNBUFFERED": "1"}
 
 
-def _message(complained: bytes) -> str:
+def _message(complaint: bytes) -> str:
     """What `plumbob` itself said, or the last line of what went wrong."""
-    lines = complained.decode("utf-8", "replace").strip().splitlines()
+    lines = complaint.decode("utf-8", "replace").strip().splitlines()
     own = [line.removeprefix("plumbob: ") for line in lines if line.startswith("plumbob: ")]
     return "\n".join(own or lines[-1:] or ["the command ended without a word"])[:MAX_MESSAGE]

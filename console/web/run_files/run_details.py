@@ -67,8 +67,8 @@ def _findings(place: RunPlace, stages: Mapping[str, Any]) -> list[dict[str, Any]
     messages = _messages(place) if first else {}
     for stage, step, name in first:
         words = messages.get((stage, step), [])
-        told = next((message for message in words if name.split("_")[0].lower() in message.lower()), None)
-        found.append(_finding(stage, step, name, told or next(iter(words), name.replace("_", " "))))
+        message_of = next((message for message in words if name.split("_")[0].lower() in message.lower()), None)
+        found.append(_finding(stage, step, name, message_of or next(iter(words), name.replace("_", " "))))
     return found
 
 

@@ -35,7 +35,7 @@ def state_of(place: RunPlace, updated: float) -> RunLife:
         return RunLife("running", None)
     if place.file(SUMMARY_FILE) is not None:
         return RunLife("finished", None)
-    return RunLife("stopped", _said_end(place) or silent or "its driver ended without a word; it can be resumed")
+    return RunLife("stopped", _recorded_end(place) or silent or "its driver ended without a word; it can be resumed")
 
 
 def _silence(place: RunPlace, updated: float) -> str | None:
@@ -71,7 +71,7 @@ def _lives(pid: int) -> bool:
     return True
 
 
-def _said_end(place: RunPlace) -> str | None:
+def _recorded_end(place: RunPlace) -> str | None:
     """What the run recorded last of its end, if nothing began after it."""
     events, _ = json_lines(last_lines(place.file(EVENTS_FILE), MAX_EVENT_BYTES))
     kind = text_at(events[-1], "event") if events else None
