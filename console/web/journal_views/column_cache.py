@@ -183,5 +183,5 @@ def _read_rewards(file: pq.ParquetFile) -> dict[str, NDArray[np.float64]]:
 
 
 def warm_up() -> None:
-    """Have pyarrow import what it imports at its first number (pandas, where that is installed), before a page waits."""
+    """Have pyarrow import what it does at its first number (pandas, where that is installed) before a page waits."""
     pa.scalar(0)
