@@ -23,10 +23,12 @@ from plumbob.console.commands import (
     run,
     serve_reward,
     submit,
+    ui,
 )
 from plumbob.console.commands.adapters import adapters
-from plumbob.console.commands.live import scale, status, stop, watch
+from plumbob.console.commands.live import save, scale, status, stop, watch
 from plumbob.console.commands.measures import compare_methods, evaluate, verify
+from plumbob.console.commands.result import chat, export, merge, push, serve
 from plumbob.console.commands.runs import compare, runs
 from plumbob.console.commands.start import completion, init
 from plumbob.console.exit_codes import FAILED, INTERRUPTED, RESUME_ME, USER_ERROR
@@ -55,10 +57,17 @@ COMMANDS: tuple[Command | CommandGroup, ...] = (
     watch,
     status,
     scale,
+    save,
     stop,
+    ui,
     runs.GROUP,
     compare,
     report,
+    chat,
+    serve,
+    export,
+    merge,
+    push,
     pairs,
     adapters.GROUP,
     doctor,

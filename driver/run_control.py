@@ -57,6 +57,7 @@ class RunControl:
         self._autoscaler: Autoscaler | None = None
         self._is_stopping = False
         self._workers: WorkerCounts = {}
+        self._is_save_requested = False
 
     def status(self) -> RunStatus:
         rollout = self._session.rollout_pool
@@ -91,6 +92,7 @@ class RunControl:
         requests = client.exchange(self.status, is_scalable=rollout is not None)
         self._is_stopping = requests.stop
         self._report_workers()
+        self._is_save_requested |= requests.save
         for request in requests.made:
             self.events.record("steered", by=dict(request.by), what=request.what)
         new = self._session.drain_nodes(requests.draining | draining_nodes())
@@ -115,6 +117,11 @@ class RunControl:
             raise RunStopped("the run was asked to stop")
         stop_signals.check()
 
+    def is_save_requested(self) -> bool:
+        """Whether somebody wants a checkpoint, and none has been made since."""
+        self.poll_control()
+        return self._is_save_requested
+
     # ------------------------------------------------------------------------------------------------- of the workers
 
     def samplers_opened(self, rollout: RolloutSettings) -> None:
@@ -134,6 +141,7 @@ class RunControl:
 
     def saved(self, checkpoint: Checkpoint) -> None:
         """Called when a checkpoint stands."""
+        self._is_save_requested = False
         self.events.record("saved", stage=self.listener.stage, step=checkpoint.step, folder=str(checkpoint.folder))
 
     def responses_reissued(self, count: int) -> None:

@@ -89,6 +89,12 @@ def leave(run: str | Path, host: str, address: str | None = None) -> None:
         answer(control.drain_host.remote(host, this_process()))
 
 
+def save(run: str | Path, address: str | None = None) -> None:
+    """Ask the run for a checkpoint at the end of the step that it is at. Online stages make one at each."""
+    with _control_of_run(run, address) as control:
+        answer(control.save.remote(this_process()))
+
+
 def stop(run: str | Path, address: str | None = None) -> None:
     """Ask the run to stop where little is lost; `driver.api.resume` resumes it."""
     with _control_of_run(run, address) as control:

@@ -16,9 +16,11 @@ RUNS = Path("runs")
 """Where runs are unless `storage.path` says otherwise."""
 
 SUMMARY_FILE = "summary.json"
-STATUS_FILE = "status.json"
 SAMPLES_FILE = "samples.jsonl"
 DRIVER_LOG = "driver.log"
+STATUS_FILE = "status.json"
+CLUSTER_FILE = "cluster.json"
+LOGS_FOLDER = "logs"
 EVENTS_FILE = "events.jsonl"
 TRACE_FILE = "trace.json"
 
@@ -31,7 +33,7 @@ MODELS_FILE = "models.json"
 COMPUTED = ("**/metrics.jsonl", "**/checkpoints/latest", "**/rollouts/*.parquet", "**/summary.json")
 """What stands in a run's folder, not empty, once something has been computed."""
 
-TELLING = ("logs/*", DRIVER_LOG, EVENTS_FILE, TRACE_FILE)
+TELLING = (f"{LOGS_FOLDER}/*", DRIVER_LOG, EVENTS_FILE, TRACE_FILE)
 """What stands there that tells why a run failed."""
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 from plumbob.configs.resolved_copy import RESOLVED_FILE
 from plumbob.core.errors import UserError
 from plumbob.core.outside import from_outside
-from plumbob.driver.run_folder.connection_file import CLUSTER_FILE
+from plumbob.driver.run_folder.folder import CLUSTER_FILE
 from plumbob.driver.run_folder.listed_run import driver_at_work
 from plumbob.driver.run_folder.lock import LOCK_FILE, locked_folder
 
