@@ -3,7 +3,7 @@
 import json
 from collections.abc import Mapping
 
-from plumbob.console.first_settings.answers import COLUMN, MEANINGS, Answers
+from plumbob.console.first_settings.first_answers import COLUMN, MEANINGS, Answers
 
 ONLINE = ("ppo", "rloo", "grpo")
 KINDS: Mapping[str, str] = {"ipo": "dpo", "simpo": "dpo", "orpo": "dpo", "rloo": "ppo", "grpo": "ppo"}

@@ -14,7 +14,7 @@ from plumbob.trainers.metrics.stage_result import StageSummary
 from plumbob.trainers.metrics.step_record import Listener, StepRecord, WorkerCounts
 
 BETWEEN_STEPS_S = 2.0
-"""How often the status is written at most while no step ends: for who watches the run from its folder."""
+"""How often the status is written at most while no step ends: for a display elsewhere that reads the folder."""
 
 
 class StatusListener:

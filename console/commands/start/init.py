@@ -10,7 +10,7 @@ from pathlib import Path
 
 from plumbob.console.completion.completers import completed_by, files
 from plumbob.console.exit_codes import OK
-from plumbob.console.first_settings.answers import HAVES, MACHINES, MEANINGS, METHODS, TIMES, Answers
+from plumbob.console.first_settings.first_answers import HAVES, MACHINES, MEANINGS, METHODS, TIMES, Answers
 from plumbob.console.first_settings.yaml_text import yaml_text
 from plumbob.console.options import add_json
 from plumbob.core.errors import UserError

@@ -10,7 +10,7 @@ from transformers import BertForSequenceClassification
 
 from plumbob.configs.load_run import load_run
 from plumbob.console.cli import main
-from plumbob.console.first_settings.answers import METHODS, Answers
+from plumbob.console.first_settings.first_answers import METHODS, Answers
 from plumbob.console.first_settings.yaml_text import yaml_text
 from plumbob.driver.api import check_input
 from plumbob.reward.reward_models.calibration import CALIBRATION_FILE, Calibration
