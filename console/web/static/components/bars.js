@@ -5,7 +5,7 @@ import { html } from "../lib/html.js";
 
 const SHARE_WITH_LABEL = 0.08;
 /** Parts are told apart by a pattern too: the n-th has the n-th, which css/components.css draws. */
-const pattern = (index) => `bar-part pattern-${index % 4}`;
+const pattern = (index) => `filled pattern-${index % 4}`;
 
 /**
  * @param {{label: string, parts: {name: string, value: number}[], format?: (value: number) => string}} props
@@ -15,7 +15,7 @@ export function StackedBar({ label, parts, format = number }) {
   return html`
     <div class="stacked" role="img" aria-label=${`${label}: ${parts.map((part) => `${part.name} ${format(part.value)}`).join(", ")}`}>
       ${parts.map((part, index) => html`
-        <span key=${part.name} class=${pattern(index)} title=${`${part.name}: ${format(part.value)}`}
+        <span key=${part.name} class=${`bar-part ${pattern(index)}`} title=${`${part.name}: ${format(part.value)}`}
           style=${{ flexGrow: part.value / total, "--part": `var(${seriesVariable(index)})` }}>
           ${part.value / total >= SHARE_WITH_LABEL && html`<span class="bar-label">${part.name}</span>`}
         </span>`)}

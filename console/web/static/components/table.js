@@ -19,7 +19,7 @@ function Heading({ column, sort, onSort }) {
   const next = () => onSort({ key: column.key, order: isSorted && sort.order === "desc" ? "asc" : "desc" });
   return html`
     <th scope="col" class=${`${column.align ?? "left"} ${column.className ?? ""}`} aria-sort=${order}>
-      ${column.isSortable && onSort ? html`<button type="button" onClick=${next}>${column.title}${arrow}</button>` : column.title}
+      ${column.isSortable && onSort ? html`<button type="button" onClick=${next}>${column.title}${arrow}</button>` : column.title || html`<span class="hidden">${column.key}</span>`}
     </th>`;
 }
 

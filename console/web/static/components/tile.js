@@ -14,7 +14,7 @@ import { Sparkline } from "./sparkline.js";
  */
 export function Tile({ title, value, unit, spread, history, tone, link }) {
   const figure = html`
-    <span class="tile-title">${title}</span>
+    <span class="tile-title" title=${title}>${title}</span>
     <span class="tile-value">${value}${spread && html` <span class="tile-spread">${spread}</span>`}</span>
     <span class="tile-unit">${unit}</span>
     ${history && html`<${Sparkline} values=${history} />`}`;

@@ -1,4 +1,5 @@
-// Speaks to the server: one function that reads, one that listens, one that asks for something.
+// Speaks to the server: one function that reads, one that asks for something, one that listens.
+import { savedToken } from "./token.js";
 
 /**
  * @typedef {object} Client
@@ -10,7 +11,7 @@
 
 const FIRST_WAIT_MS = 500;
 const LONGEST_WAIT_MS = 15_000;
-const TOKEN = "plumbob-token";
+const FORBIDDEN = 401;
 
 /** What the server refused or could not do, in its own words. */
 export class ServerError extends Error {
@@ -18,13 +19,15 @@ export class ServerError extends Error {
     super(message);
     this.status = status;
   }
+
+  /** Whether a token is asked for. */
+  get needsToken() {
+    return this.status === FORBIDDEN;
+  }
 }
 
-/** The token that the person gave in this tab, or "". */
-export const savedToken = () => sessionStorage.getItem(TOKEN) ?? "";
-export const saveToken = (token) => sessionStorage.setItem(TOKEN, token);
-
-function address(path, params = {}) {
+/** Below the folder that this page is served from; parameters that are null, undefined or "" are left out. */
+export function address(path, params = {}) {
   const url = new URL(path.replace(/^\//, ""), document.baseURI.replace(/#.*/, ""));
   for (const [name, value] of Object.entries(params)) {
     if (value !== null && value !== undefined && value !== "") url.searchParams.set(name, value);
@@ -32,65 +35,67 @@ function address(path, params = {}) {
   return url;
 }
 
-async function content(response) {
+async function ask(url, options) {
+  let response;
+  try {
+    response = await fetch(url, options);
+  } catch {
+    throw new ServerError("The server does not answer. Is `plumbob ui` still running?", 0);
+  }
   const body = await response.json().catch(() => null);
   if (response.ok) return body;
   throw new ServerError(body?.error ?? `the server answered ${response.status}`, response.status);
 }
 
-async function ask(url, options) {
-  try {
-    return await content(await fetch(url, options));
-  } catch (error) {
-    if (error instanceof ServerError) throw error;
-    throw new ServerError("The server does not answer. Is `plumbob ui` still running?", 0);
-  }
-}
+const tokenHeader = () => (savedToken() ? { "X-Plumbob-Token": savedToken() } : {});
+
+const get = (path, params) => ask(address(path, params), { headers: tokenHeader() });
+
+const post = (path, body) => ask(address(path), {
+  method: "POST",
+  headers: { "Content-Type": "application/json", ...tokenHeader() },
+  body: JSON.stringify(body),
+});
 
 /**
  * Server-sent events. A lost connection is opened again with the newest parameters, so `params` may be a function that
- * gives the cursors as they then are. handlers: one for each named event, given its data; `connection` gets "live" or "lost".
+ * gives the cursors as they then are. A tab in the background has none: a browser opens six to a server at most.
+ * handlers: one for each named event, given its data; `connection` gets "live" or "lost".
  */
-function live(path, params, handlers) {
-  const { connection = () => {}, ...events } = handlers;
-  let [source, timer, wait, isClosed] = [null, 0, FIRST_WAIT_MS, false];
+function live(path, params, { connection = () => {}, ...handlers }) {
+  let [source, timer, wait] = [null, 0, FIRST_WAIT_MS];
+  const close = () => {
+    clearTimeout(timer);
+    source?.close();
+    source = null;
+  };
   const open = () => {
     source = new EventSource(address(path, typeof params === "function" ? params() : params));
     source.onopen = () => {
       wait = FIRST_WAIT_MS;
       connection("live");
     };
-    for (const [name, handler] of Object.entries(events)) {
+    for (const [name, handler] of Object.entries(handlers)) {
       source.addEventListener(name, (event) => handler(JSON.parse(event.data)));
     }
     source.onerror = () => {
-      source.close();
-      if (isClosed) return;
+      close();
       connection("lost");
       timer = setTimeout(open, wait);
       wait = Math.min(2 * wait, LONGEST_WAIT_MS);
     };
   };
-  open();
+  const seen = () => {
+    close();
+    if (!document.hidden) open();
+  };
+  document.addEventListener("visibilitychange", seen);
+  seen();
   return () => {
-    isClosed = true;
-    clearTimeout(timer);
-    source.close();
+    document.removeEventListener("visibilitychange", seen);
+    close();
   };
 }
 
 /** @returns {Client} of the server that this page came from */
-export function serverClient() {
-  const token = () => (savedToken() ? { "X-Plumbob-Token": savedToken() } : {});
-  return {
-    isStatic: false,
-    get: (path, params) => ask(address(path, params), { headers: token() }),
-    post: (path, body) =>
-      ask(address(path), {
-        method: "POST",
-        headers: { "Content-Type": "application/json", ...token() },
-        body: JSON.stringify(body),
-      }),
-    live,
-  };
-}
+export const serverClient = () => ({ isStatic: false, get, post, live });

@@ -20,16 +20,16 @@ export const signed = (value, digits) => (value > 0 ? "+" : "") + number(value, 
 /** A share of 1 in percent. */
 export const percent = (share) => (isMissing(share) ? NONE : `${number(100 * share)} %`);
 
-/** A duration: 8.2 s · 3 min 20 s · 1 h 05 min · 2 d 3 h. */
+/** A duration: 8.2 s · 3 min 20 s · 1 h 05 min · 2 d 03 h. */
 export function duration(seconds) {
   if (isMissing(seconds)) return NONE;
   if (seconds < 60) return `${number(seconds, 2)} s`;
   const whole = Math.round(seconds);
   const [minutes, hours, days] = [Math.floor(whole / 60), Math.floor(whole / 3600), Math.floor(whole / 86400)];
-  const two = (count) => String(count).padStart(2, "0");
-  if (hours < 1) return `${minutes} min ${two(whole % 60)} s`;
-  if (days < 1) return `${hours} h ${two(minutes % 60)} min`;
-  return `${days} d ${hours % 24} h`;
+  const rest = (count, unit) => (count ? ` ${String(count).padStart(2, "0")} ${unit}` : "");
+  if (hours < 1) return `${minutes} min${rest(whole % 60, "s")}`;
+  if (days < 1) return `${hours} h${rest(minutes % 60, "min")}`;
+  return `${days} d${rest(hours % 24, "h")}`;
 }
 
 /** How long ago a time (seconds since the epoch) was. */

@@ -4,7 +4,8 @@ import { useEffect, useRef } from "./html.js";
 /** Registered sets of keys, the newest last: {title, keys: {key: [what it does, handler]}}. */
 const active = [];
 
-const isTyping = (target) => target.closest?.("input, textarea, select, [contenteditable]") !== null;
+const TYPED = "textarea, select, [contenteditable], input:not([type=radio], [type=checkbox], [type=range], [type=button])";
+const isTyping = (target) => Boolean(target.closest?.(TYPED));
 
 /** What `?` shows: [{title, keys: [[key, what it does]]}]. */
 export const activeKeys = () =>

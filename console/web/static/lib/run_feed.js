@@ -3,10 +3,13 @@ import { useEffect, useRef, useState } from "./html.js";
 
 /**
  * @typedef {object} Feed
- * @property {object[]} records   one a step, in order of steps: {step, num_steps, metrics, seconds}
+ * @property {object[]} records   one a step, in order of steps: {step, num_steps, metrics, seconds, time}
  * @property {object[]} events    as in events.jsonl, oldest first
  * @property {"loading"|"live"|"lost"|"ended"} connection
+ * @property {Error} [error]
  */
+
+const NOTHING = { records: [], events: [], connection: "loading", error: null };
 
 /** Steps in order. A resumed run makes the steps after its checkpoint again: those that were there are replaced. */
 export function withRecords(records, added) {
@@ -19,67 +22,91 @@ export function withRecords(records, added) {
   return all;
 }
 
-/** The stage that the address names, else the one that is going on, else the last one. */
+/** The stage that the address names, else the one that is in progress, else the last one. */
 export function stageOf(run, route) {
   const names = run.stages.map(({ name }) => name);
   if (names.includes(route.query.stage)) return route.query.stage;
   return names.includes(run.stage) ? run.stage : names[names.length - 1] ?? "";
 }
 
-/** @returns {{run: object|null, error: Error|null, retry: () => void}} what /api/runs/ID says, read again when told to */
+/** What /api/runs/ID says: {run, error, retry, update}. `retry` reads it again, `update` puts newer fields over it. */
 export function useRun(client, id) {
   const [state, setState] = useState({ run: null, error: null });
-  const read = () => client.get(`/api/runs/${id}`).then(
-    (run) => setState({ run, error: null }),
-    (error) => setState((before) => ({ ...before, error })),
-  );
-  useEffect(() => { read(); }, [client, id]);
+  const retry = () => {
+    client.get(`/api/runs/${id}`).then(
+      (run) => setState({ run, error: null }),
+      (error) => setState((before) => ({ ...before, error })),
+    );
+  };
+  useEffect(retry, [client, id]);
   const update = (changed) => setState((before) => ({ ...before, run: { ...before.run, ...changed } }));
-  return { ...state, retry: read, update };
+  return { ...state, retry, update };
+}
+
+/** Reads a file of lines part by part until nothing is left: `take` gets each answer. */
+async function readAll(client, path, params, take) {
+  for (let answer = { more: true }; answer.more;) {
+    answer = await client.get(path, { ...params, after: answer.cursor });
+    take(answer);
+  }
 }
 
 /**
- * @param {{onRun: (run: object) => void}} handlers   gets the run whenever it has changed
+ * Follows one stage of a run until it is closed.
+ * @param {(change: (feed: Feed) => Partial<Feed>) => void} update   gets each change of the feed
+ * @returns {() => void} closes it
+ */
+function follow(client, id, stage, update, onRun) {
+  const path = `/api/runs/${id}`;
+  const cursors = {};
+  let [close, isClosed] = [() => {}, false];
+  const change = (next) => { if (!isClosed) update(next); };
+  // A file that was cut back, as a resumed run does, is given again from its beginning.
+  const take = {
+    metrics: ({ records, cursor, reset }) => {
+      cursors.metrics = cursor;
+      change((feed) => ({ records: withRecords(reset ? [] : feed.records, records) }));
+    },
+    events: ({ events, cursor, reset }) => {
+      cursors.events = cursor;
+      change((feed) => ({ events: [...(reset ? [] : feed.events), ...events] }));
+    },
+    run: (run) => { if (!isClosed) onRun(run); },
+    connection: (connection) => change(() => ({ connection, error: null })),
+  };
+  const begin = async () => {
+    try {
+      await Promise.all([
+        readAll(client, `${path}/metrics`, { stage }, take.metrics),
+        readAll(client, `${path}/events`, {}, take.events),
+      ]);
+      if (client.isStatic) take.connection("ended");
+      else if (!isClosed) close = client.live(`${path}/live`, () => ({ stage, ...cursors }), take);
+    } catch (error) {
+      change(() => ({ error, connection: "lost" }));
+    }
+  };
+  begin();
+  return () => {
+    isClosed = true;
+    close();
+  };
+}
+
+/**
+ * @param {string|null} stage   null while it is not known yet
+ * @param {(run: object) => void} onRun   gets the run whenever it has changed
  * @returns {Feed} of that stage
  */
-export function useFeed(client, id, stage, { onRun }) {
-  const [feed, setFeed] = useState({ stage, records: [], events: [], connection: "loading" });
-  const cursors = useRef({ metrics: 0, events: 0 });
-  const changed = useRef(onRun);
-  changed.current = onRun;
+export function useFeed(client, id, stage, onRun) {
+  const [feed, setFeed] = useState(NOTHING);
+  const newest = useRef(onRun);
+  newest.current = onRun;
   useEffect(() => {
+    setFeed(NOTHING);
     if (stage === null) return undefined;
-    let [close, isClosed] = [() => {}, false];
-    const update = (next) => !isClosed && setFeed((before) => ({ ...before, ...next(before) }));
-    const take = {
-      metrics: ({ records, cursor }) => {
-        cursors.current.metrics = cursor;
-        update((before) => ({ records: withRecords(before.records, records) }));
-      },
-      events: ({ events, cursor }) => {
-        cursors.current.events = cursor;
-        update((before) => ({ events: [...before.events, ...events] }));
-      },
-      run: (run) => changed.current(run),
-      connection: (connection) => update(() => ({ connection })),
-    };
-    cursors.current = { metrics: 0, events: 0 };
-    setFeed({ stage, records: [], events: [], connection: "loading" });
-    const path = `/api/runs/${id}`;
-    Promise.all([client.get(`${path}/metrics`, { stage, after: 0 }), client.get(`${path}/events`, { after: 0 })]).then(
-      ([metrics, events]) => {
-        if (isClosed) return;
-        take.metrics(metrics);
-        take.events(events);
-        if (client.isStatic) take.connection("ended");
-        else close = client.live(`${path}/live`, () => ({ stage, ...cursors.current }), take);
-      },
-      (error) => update(() => ({ error, connection: "lost" })),
-    );
-    return () => {
-      isClosed = true;
-      close();
-    };
+    const update = (change) => setFeed((before) => ({ ...before, ...change(before) }));
+    return follow(client, id, stage, update, (run) => newest.current(run));
   }, [client, id, stage]);
   return feed;
 }
