@@ -24,6 +24,13 @@ function axis(isX, format) {
   return { ...shared, size: AXIS_PX, gap: 4, space: 26, values: (_, splits) => splits.map(label) };
 }
 
+/** The axis of values: of a metric that never changes as high as its value, where uPlot would take a hundred of a 0. */
+function valueRange(plot, low, high) {
+  if (low === null) return [0, 1];
+  if (low === high) return low === 0 ? [0, 1] : [low - Math.abs(low) / 2, low + Math.abs(low) / 2];
+  return uPlot.rangeNum(low, high, 0.1, true);
+}
+
 /** Checkpoints as short strokes at the bottom, all else as a line from top to bottom below its glyph. */
 function drawMarks(plot, marks) {
   const { ctx, bbox } = plot;
@@ -71,7 +78,7 @@ export function makePlot(target, props, onCursor) {
     height,
     padding: [9, 12, 0, 0],
     legend: { show: false },
-    scales: { x: { time: false }, y: { distr: isLog ? LOGARITHMIC : 1 } },
+    scales: { x: { time: false }, y: isLog ? { distr: LOGARITHMIC } : { range: valueRange } },
     axes: [axis(true, format), axis(false, format)],
     series: [{}, ...series.map(line)],
     cursor: { drag: { x: true, y: false }, points: { size: 7 }, ...(sync ? { sync: { key: sync, scales: ["x", null] } } : {}) },

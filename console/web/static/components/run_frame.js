@@ -43,7 +43,7 @@ function Where({ run, feed, stage }) {
       <${StateBadge} run=${run} />
       ${numSteps ? html`<${Progress} step=${step} numSteps=${numSteps} label="steps" /><span class="nowrap">step ${step} of ${numSteps}</span>` : null}
       ${isRunning && run.seconds_left !== null && html`<span class="nowrap">${duration(run.seconds_left)} left</span>`}
-      <span class="nowrap dim">${duration(run.seconds)} so far</span>
+      <span class="nowrap dim">${run.state === "running" ? `${duration(run.seconds)} so far` : `took ${duration(run.seconds)}`}</span>
       <${Connection} state=${run.state === "running" || feed.connection !== "live" ? feed.connection : "ended"} />
     </div>`;
 }

@@ -22,11 +22,12 @@ export function withRecords(records, added) {
   return all;
 }
 
-/** The stage that the address names, else the one that is in progress, else the last one. */
-export function stageOf(run, route) {
-  const names = run.stages.map(({ name }) => name);
-  if (names.includes(route.query.stage)) return route.query.stage;
-  return names.includes(run.stage) ? run.stage : names[names.length - 1] ?? "";
+/** The stage that the address names, else the one that is in progress, else the last one; of those two one with steps. */
+export function stageOf({ stages, stage }, route) {
+  if (stages.some(({ name }) => name === route.query.stage)) return route.query.stage;
+  const withSteps = stages.filter(({ num_steps: numSteps }) => numSteps);
+  const current = withSteps.find(({ name }) => name === stage) ?? withSteps[withSteps.length - 1];
+  return (current ?? stages[stages.length - 1])?.name ?? "";
 }
 
 /** What /api/runs/ID says: {run, error, retry, update}. `retry` reads it again, `update` puts newer fields over it. */

@@ -55,6 +55,19 @@ export function shareRects(spans, { from, to, width }, states) {
   return rects;
 }
 
+/** Spans in order without overlaps, what lies between two of them as idle. */
+export function withIdle(spans) {
+  const found = [];
+  let last = null;
+  for (const span of [...spans].sort((left, right) => left.begin - right.begin)) {
+    if (last !== null && span.begin > last) found.push({ begin: last, end: span.begin, state: "idle", what: "" });
+    const begin = Math.max(span.begin, last ?? span.begin);
+    if (span.end > begin) found.push({ ...span, begin });
+    last = Math.max(last ?? span.end, span.end);
+  }
+  return found;
+}
+
 /** Seconds that a worker spent in each state: {busy: 12.5, …}. */
 export function secondsByState(spans) {
   const totals = {};

@@ -34,17 +34,27 @@ function columnsOf(otherName) {
 
 const shown = (value) => (typeof value === "number" ? number(value) : setting(value));
 
+/** null: `plumbob verify` has not been run, or not of that row. */
+function Verdict({ passed }) {
+  if (passed === null || passed === undefined) return html`<span class="dim">○ not run</span>`;
+  return html`<span class=${passed ? "good" : "bad"}>${passed ? "✓ proven" : "✕ fails"}</span>`;
+}
+
 const PROOFS = [
-  { key: "passed", title: "", className: "tight", render: ({ passed }) => html`<span class=${passed ? "good" : "bad"}>${passed ? "✓ proven" : "✕ fails"}</span>` },
+  { key: "passed", title: "", className: "tight", render: ({ passed }) => html`<${Verdict} passed=${passed} />` },
   { key: "setting", title: "Setting", className: "wide head", render: ({ setting: name }) => html`<code>${name}</code>` },
   { key: "row", title: "Row of plumbob verify", className: "wide" },
   { key: "expected", title: "Expected", className: "wide", render: ({ expected }) => shown(expected) },
-  { key: "found", title: "Found", className: "wide", render: ({ found }) => shown(found) },
+  { key: "found", title: "Found", className: "wide", render: ({ found }) => (found === null ? "–" : shown(found)) },
 ];
 
 function Proofs({ proofs }) {
   if (!proofs.length) return html`<${Empty} title="No row of plumbob verify is about settings of this run" />`;
-  return html`<${Table} caption="What plumbob verify proves" columns=${PROOFS} rows=${proofs} rowKey=${({ setting: name, row }) => `${name} ${row}`} />`;
+  const isRun = proofs.some(({ passed }) => passed !== null);
+  const columns = isRun ? PROOFS : PROOFS.filter(({ key }) => !["passed", "found"].includes(key));
+  return html`
+    ${!isRun && html`<p class="dim">The rows of <code>plumbob verify</code> about them, each with what is known beforehand; the command runs them.</p>`}
+    <${Table} caption="What plumbob verify proves" columns=${columns} rows=${proofs} rowKey=${({ setting: name, row }) => `${name} ${row}`} />`;
 }
 
 function Controls({ query, change, runs, count }) {

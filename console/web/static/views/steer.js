@@ -18,7 +18,7 @@ function Record({ events }) {
   let step = null;
   const rows = [];
   for (const [index, event] of events.entries()) {
-    if (event.event === "saved" || event.event === "published") step = event.step ?? event.version;
+    if (event.event === "saved") step = event.step;
     if (STEERING.includes(event.event)) rows.unshift({ ...event, index, after: step });
   }
   const columns = [

@@ -3,9 +3,9 @@ import { Empty, ErrorNote, Loading } from "../components/notes.js";
 import { Table } from "../components/table.js";
 import { TimelineChart } from "../components/timeline_chart.js";
 import { duration, number } from "../lib/format.js";
-import { html, useEffect } from "../lib/html.js";
+import { html, useEffect, useMemo } from "../lib/html.js";
 import { useLoaded } from "../lib/loaded.js";
-import { secondsByState } from "../lib/time_axis.js";
+import { secondsByState, withIdle } from "../lib/time_axis.js";
 
 const STATES = ["busy", "loading", "idle", "lost"];
 const REFRESH_MS = 10_000;
@@ -29,6 +29,7 @@ function Shares({ workers }) {
 
 export function TimelineView({ run, stage, client }) {
   const { content, error, retry } = useLoaded(client, `/api/runs/${run.id}/timeline`, { stage });
+  const timeline = useMemo(() => content && { ...content, workers: content.workers.map((worker) => ({ ...worker, spans: withIdle(worker.spans) })) }, [content]);
   useEffect(() => {
     if (run.state !== "running") return undefined;
     const timer = setInterval(() => { if (!document.hidden) retry(); }, REFRESH_MS);
@@ -44,7 +45,7 @@ export function TimelineView({ run, stage, client }) {
         ? "From trace.json: what every worker did."
         : "From the record of events and the seconds of phases: start the run with --trace for what every worker did."}
         ${content.more ? " Short spans that follow each other are drawn as one." : ""}</p>
-      <${TimelineChart} timeline=${content} />
+      <${TimelineChart} timeline=${timeline} />
     </section>
-    <section class="panel"><h2>Shares</h2><${Shares} workers=${content.workers} /></section>`;
+    <section class="panel"><h2>Shares</h2><${Shares} workers=${timeline.workers} /></section>`;
 }
