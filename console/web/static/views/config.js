@@ -21,14 +21,17 @@ function settingRows({ flat, defaults, meanings }, other) {
 
 const Value = ({ value, isThere }) => (isThere ? html`<code>${plainText(setting(value))}</code>` : html`<span class="dim">not there</span>`);
 
+/** What stands between backticks is code. */
+const Meaning = ({ text }) => text.split("`").map((part, index) => (index % 2 ? html`<code key=${index}>${part}</code>` : part));
+
 function columnsOf(otherName) {
   return [
     { key: "key", title: "Setting", className: "head", render: (row) => html`<code>${row.key}</code>${row.isChanged && html`<span class="accent" title="not the default"> ●<span class="hidden"> not the default</span></span>`}` },
-    { key: "value", title: "Value", className: "wide", render: (row) => html`<${Value} value=${row.value} isThere=${row.isThere} />` },
+    { key: "value", title: "Value", className: "half", render: (row) => html`<${Value} value=${row.value} isThere=${row.isThere} />` },
     ...(otherName
-      ? [{ key: "other", title: otherName, className: "wide", render: (row) => html`<${Value} value=${row.otherValue} isThere=${row.isInOther} />` }]
-      : [{ key: "preset", title: "Default", className: "wide dim", render: (row) => (row.preset === undefined ? "–" : html`<code>${plainText(setting(row.preset))}</code>`) }]),
-    { key: "meaning", title: "Meaning", className: "wide dim", render: (row) => row.meaning },
+      ? [{ key: "other", title: otherName, className: "half", render: (row) => html`<${Value} value=${row.otherValue} isThere=${row.isInOther} />` }]
+      : [{ key: "preset", title: "Default", className: "half dim", render: (row) => (row.preset === undefined ? "–" : html`<code>${plainText(setting(row.preset))}</code>`) }]),
+    { key: "meaning", title: "Meaning", className: "wide dim", render: (row) => html`<${Meaning} text=${row.meaning} />` },
   ];
 }
 
