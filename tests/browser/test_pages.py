@@ -1,4 +1,4 @@
-"""The pages of `plumbob ui` in a real browser: every view at both widths in both schemes, and what is done with them."""
+"""The pages of `plumbob ui` in a real browser: every view at both widths, light and dark, and its use."""
 
 import time
 from collections.abc import Iterator
@@ -31,6 +31,13 @@ const page = document.documentElement;
 const wide = [...document.querySelectorAll('main *')].filter(e => e.getBoundingClientRect().right > innerWidth + 1
     && !e.closest('.table-frame, .tabs, .log-files, svg, .plot, .hidden'));
 return page.scrollWidth > innerWidth ? [`the page is ${page.scrollWidth} wide`, ...wide.map(e => e.className)] : [];
+"""
+
+
+TYPED = """
+const [field, text] = [document.querySelector(arguments[0]), arguments[1]];
+field.value = text;
+field.dispatchEvent(new Event("input", {bubbles: true}));
 """
 
 
@@ -160,23 +167,21 @@ def test_metrics_are_found_by_a_regular_expression_and_shown_on_a_logarithmic_ax
     browser: HeadlessBrowser, address: str
 ) -> None:
     titles = "[...document.querySelectorAll('.chart-title')].map(e => e.innerText).join()"
-    opened(browser, f"{address}#/run/grpo/curves?metrics=^(policy|value)_loss", f"{titles} === 'policy loss,value loss'")
+    opened(
+        browser, f"{address}#/run/grpo/curves?metrics=^(policy|value)_loss", f"{titles} === 'policy loss,value loss'"
+    )
     browser.console()
     browser.click("input[type=checkbox]")
     browser.wait("location.hash.includes('log=1')")
-    browser.run("const e = document.querySelector('input[type=search]'); e.value = '('; e.dispatchEvent(new Event('input'))")
+    browser.run(TYPED, "input[type=search]", "(")
     browser.wait("document.querySelector('main').innerText.includes('not a regular expression')")
     assert browser.console() == []
 
 
 def test_steering_asks_for_the_token(browser: HeadlessBrowser, address: str) -> None:
     opened(browser, f"{address}#/run/growing/steer", "document.querySelector('input[type=password]')")
-    for word, there in (("wrong", "document.querySelector('[role=alert]')"), (TOKEN, "document.querySelector('.request')")):
-        browser.run(
-            "const e = document.querySelector('input[type=password]'); e.value = arguments[0];"
-            "e.dispatchEvent(new Event('input', {bubbles: true}))",
-            word,
-        )
+    for word, answer in (("wrong", "[role=alert]"), (TOKEN, ".request")):
+        browser.run(TYPED, "input[type=password]", word)
         browser.wait("!document.querySelector('.token-form button').disabled")
         browser.click(".token-form button")
-        browser.wait(there)
+        browser.wait(f"document.querySelector('{answer}')")

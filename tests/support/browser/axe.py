@@ -9,7 +9,7 @@ SERIOUS = ("serious", "critical")
 
 RUN = """
 return axe.run(document, {resultTypes: ["violations"]}).then(({violations}) => violations.map(
-    ({impact, id, help, nodes}) => [impact, `${id}: ${help}: ${nodes.map(({target}) => target.join(" ")).join(", ")}`]));
+    ({impact, id, help, nodes}) => [impact, `${id}: ${help}: ${nodes.map(({target}) => target.join(" ")).join()}`]));
 """
 
 

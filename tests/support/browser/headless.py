@@ -65,7 +65,7 @@ class HeadlessBrowser:
         self._post("url", url=url)
 
     def run(self, script: str, *arguments: Any) -> Any:
-        """What the body of a function of JavaScript returns; its arguments are `arguments`, and it may return a promise."""
+        """What the body of a function in JavaScript returns, or its promise; it finds its arguments in `arguments`."""
         return self._post("execute/sync", script=script, args=list(arguments))
 
     def wait(self, expression: str, seconds: float = 10) -> Any:
@@ -106,7 +106,7 @@ class HeadlessBrowser:
         path.write_bytes(base64.b64decode(self._get("screenshot")))
 
     def console(self) -> list[str]:
-        """Warnings and errors of the console since the last call: of scripts, of the network, of the security policy."""
+        """Warnings and errors since the last call: of scripts, of the network, of the security policy."""
         return [entry["message"] for entry in self._post("se/log", type="browser")]
 
     def _devtools(self, command: str, **parameters: Any) -> Any:
@@ -134,7 +134,11 @@ def headless_browser(folder: Path) -> Iterator[HeadlessBrowser]:
         try:
             address = f"http://127.0.0.1:{_port(folder / 'chromedriver.log', process)}"
             options = {"binary": chromium, "args": [*FLAGS, f"--user-data-dir={folder / 'profile'}"]}
-            wanted = {"browserName": "chrome", "goog:chromeOptions": options, "goog:loggingPrefs": {"browser": "WARNING"}}
+            wanted = {
+                "browserName": "chrome",
+                "goog:chromeOptions": options,
+                "goog:loggingPrefs": {"browser": "WARNING"},
+            }
             content = {"capabilities": {"alwaysMatch": wanted}}
             answer = httpx.post(f"{address}/session", json=content, timeout=START_S, trust_env=False)
             browser = HeadlessBrowser(f"{address}/session/{_value(answer)['sessionId']}")

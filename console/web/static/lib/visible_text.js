@@ -33,17 +33,11 @@ export function tokenText(text) {
 function shown(text, ofLineBreak) {
   const joined = text.replace(/[\uE000\uE001]/g, codePoint).replace(JOINER, (joiner) => KEPT[joiner]);
   return joined
-    .replace(HIDDEN, (letter) => ofLineBreak(letter) ?? (letter === "\t" ? "\t" : sign(letter)))
+    .replace(HIDDEN, (letter) => ofLineBreak(letter) ?? (letter === "\t" ? "\t" : codePoint(letter)))
     .replace(/[\uE000\uE001]/g, (letter) => RESTORED[letter]);
 }
 
-/** A control picture for the first 32 and DEL, such as ␀; the code point of another. */
-function sign(letter) {
-  const code = letter.codePointAt(0);
-  if (code < 0x20) return String.fromCodePoint(0x2400 + code);
-  return code === 0x7f ? "␡" : codePoint(letter);
-}
-
+/** The number of a letter: ⟨U+202E⟩. */
 function codePoint(letter) {
   return `⟨U+${letter.codePointAt(0).toString(16).toUpperCase().padStart(4, "0")}⟩`;
 }

@@ -1,4 +1,4 @@
-"""The pages of `plumbob ui` as files: small, escaped, from nowhere but the package; what is not ours as it was published."""
+"""The pages of `plumbob ui` as files: small, escaped, from nowhere but the package; others' as published."""
 
 import hashlib
 import re
@@ -15,7 +15,9 @@ OURS = sorted(path for path in STATIC.rglob("*") if path.is_file() and VENDOR no
 MODULES = [path for path in OURS if path.suffix == ".js"]
 
 IMPORT = re.compile(r'^(?:import|export|\}) .*?from "([^"]+)"|^import "([^"]+)"|\bimport\("([^"]+)"\)', re.M)
-MARKUP = re.compile(r"innerHTML|outerHTML|insertAdjacentHTML|document\.write|dangerouslySetInnerHTML|\beval\(|new Function")
+MARKUP = re.compile(
+    r"innerHTML|outerHTML|insertAdjacentHTML|document\.write|dangerouslySetInnerHTML|\beval\(|new Function"
+)
 
 
 def imported(path: Path) -> list[str]:
