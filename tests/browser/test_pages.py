@@ -116,8 +116,7 @@ def test_a_lost_connection_is_said_and_taken_up_where_it_was(browser: HeadlessBr
 
 
 def test_two_hundred_runs_are_there_within_a_second(browser: HeadlessBrowser, tmp_path: Path) -> None:
-    """From the address to the last row, on the first visit or one of the next; where several processes want each core, a
-    second for each of them."""
+    """From the address to the last row, on the first visit or one of the next; of each process that wants the core."""
     cores = os.cpu_count() or 1
     with serving(many_runs(tmp_path, 200)) as address:
         taken = []
