@@ -76,7 +76,7 @@ bench-table: install
 
 # The documentation as a site, in build/site: strict, so that a link which leads nowhere fails it.
 docs: install
-	$(BIN)/mkdocs build --quiet
+	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --quiet
 
 lint: install
 	$(BIN)/ruff check .

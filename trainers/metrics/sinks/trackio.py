@@ -35,5 +35,7 @@ class TrackioSink:
         """Trackio keeps what it has been given: a step that is made again has two points, the newer being right."""
 
     def close(self, has_failed: bool) -> None:
+        import trackio
+
         with redirect_stdout(sys.stderr):
-            self._run.finish()
+            trackio.finish()  # Of the run that this thread began.
