@@ -7,8 +7,8 @@
     result.summary["stages"]["ppo"]["reward"]
 
 `listener` is whatever has the methods of `trainers.metrics.step_record.Listener`; `callbacks` are for a program's own
-work at each step, at each checkpoint and at the end. A run that is running is looked at,
-and changed, by `driver.steering`.
+work at each step, at each checkpoint and at the end. A run that is running is looked at, and changed, by
+`driver.steering`.
 """
 
 import json

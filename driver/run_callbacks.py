@@ -6,8 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
-from plumbob.core.errors import RunStopped
-from plumbob.core.outside import reason_of
+from plumbob.core.errors import RunStopped, first_line
 from plumbob.core.programs.users_code import users_lines
 from plumbob.trainers.learner.checkpoint import Checkpoint
 from plumbob.trainers.metrics.stage_result import StageSummary
@@ -98,6 +97,6 @@ class CallbackListener:
         lines = "".join(f"\n  {line}" for line in users_lines(error, __file__))
         self._listener.notify(
             STAGE,
-            f"{name} failed: {type(error).__name__}: {reason_of(error)}; the run continues, and further failures of "
+            f"{name} failed: {type(error).__name__}: {first_line(error)}; the run continues, and further failures of "
             f"it are not told{lines}",
         )

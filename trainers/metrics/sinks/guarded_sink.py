@@ -4,7 +4,8 @@ from collections.abc import Callable
 from queue import Full, Queue
 from threading import Event, Thread
 
-from plumbob.core.outside import reason_of
+from plumbob.core.errors import first_line
+from plumbob.core.outside import MAX_REASON
 from plumbob.trainers.metrics.sinks.metric_sink import MetricSink
 from plumbob.trainers.metrics.step_record import StepRecord
 
@@ -96,4 +97,4 @@ class GuardedSink:
 
 
 def _told(error: BaseException) -> str:
-    return f"{type(error).__name__}: {reason_of(error)}"
+    return f"{type(error).__name__}: {first_line(error)[:MAX_REASON]}"

@@ -45,7 +45,7 @@ class OpenTelemetrySink:
         from opentelemetry.sdk.trace.export import SimpleSpanProcessor
         from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 
-        if os.environ.get(PROTOCOL, "http/protobuf") != "http/protobuf":
+        if os.environ.get(PROTOCOL) not in (None, "", "http/protobuf"):
             raise ValueError(f"{PROTOCOL}={os.environ[PROTOCOL]}: only http/protobuf is sent, usually to port 4318")
         # What it would log for each request that fails is raised here.
         logging.getLogger("opentelemetry.exporter.otlp.proto.http").setLevel(logging.CRITICAL)
@@ -59,7 +59,7 @@ class OpenTelemetrySink:
             }
         )
         base = None if settings.endpoint is None else settings.endpoint.rstrip("/")
-        self._run, self._where = run.name, base or os.environ.get(ENDPOINT, DEFAULT_ENDPOINT)
+        self._run, self._where = run.name, base or os.environ.get(ENDPOINT) or DEFAULT_ENDPOINT
         self._to_traces: Any = OTLPSpanExporter(endpoint=None if base is None else f"{base}/v1/traces")
         self._to_metrics: Any = OTLPMetricExporter(endpoint=None if base is None else f"{base}/v1/metrics")
         self._finished, self._measured = InMemorySpanExporter(), InMemoryMetricReader()
@@ -93,7 +93,11 @@ class OpenTelemetrySink:
         if self._last is not None and self._last[0] == record.stage:
             began = self._last[1]
         self._last = (record.stage, now)
-        about = {"plumbob.stage": record.stage, "plumbob.step": record.step, "plumbob.num_steps": record.num_steps}
+        about: dict[str, str | int] = {
+            "plumbob.stage": record.stage,
+            "plumbob.step": record.step,
+            "plumbob.num_steps": record.num_steps,
+        }
         step = self._tracer.start_span(f"{record.stage} step", attributes=about, start_time=_ns(began))
         inside = trace.set_span_in_context(step)
         for one in of_step:

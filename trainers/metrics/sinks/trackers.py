@@ -39,7 +39,7 @@ def trackers_of(config: Run) -> tuple[SinkSettings, ...]:
     if not isinstance(config, TrainingRun):
         return ()
     is_named = any(isinstance(sink, OpenTelemetrySettings) for sink in config.sinks)
-    return config.sinks if is_named or ENDPOINT not in os.environ else (*config.sinks, OpenTelemetrySettings())
+    return config.sinks if is_named or not os.environ.get(ENDPOINT) else (*config.sinks, OpenTelemetrySettings())
 
 
 def check_trackers(config: Run) -> None:
