@@ -38,6 +38,7 @@ from plumbob.core.errors import UserError
 from plumbob.core.programs.function_source import source_digests
 from plumbob.core.stop_signals import stop_signals
 from plumbob.data.bounded_templates import TemplateClock, template_time
+from plumbob.driver.callbacks.run_callbacks import CallbackListener, RunCallback, RunEnding
 from plumbob.driver.cpu_threads import with_threads
 from plumbob.driver.default_baseline import with_default_baseline
 from plumbob.driver.expected_memory import expected_memory
@@ -45,7 +46,6 @@ from plumbob.driver.failure_advice import with_failure_advice
 from plumbob.driver.learner_notes import learner_notes
 from plumbob.driver.peak_memory import PeakMemory
 from plumbob.driver.prepared_run import PreparedRun, prepare_run, stage_of
-from plumbob.driver.run_callbacks import CallbackListener, RunCallback, RunEnding
 from plumbob.driver.run_control import controlled_run
 from plumbob.driver.run_folder.connection_file import ConnectionFile
 from plumbob.driver.run_folder.driver_log import kept_in
@@ -92,7 +92,7 @@ def run(
     Args:
         listener: hears of stages, steps and messages as they come.
         session: one that is open, whose workers are used; None opens one for this run alone.
-        callbacks: told of each step, each checkpoint and the end (`driver.run_callbacks`).
+        callbacks: told of each step, each checkpoint and the end (`driver.callbacks.run_callbacks`).
 
     Raises:
         UserError: something in the settings or the input that the user can fix, or `session` has other settings of the

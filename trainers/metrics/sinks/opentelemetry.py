@@ -80,8 +80,9 @@ class OpenTelemetrySink:
         finished = self._finished.get_finished_spans()
         self._finished.clear()
         self._measure(record)
-        taken = [self._to_traces.export(finished), self._to_metrics.export(self._measured.get_metrics_data())]
-        if any(one.name != "SUCCESS" for one in taken):
+        measured = self._measured.get_metrics_data()
+        is_taken = self._to_traces.export(finished).name == "SUCCESS"
+        if not is_taken or self._to_metrics.export(measured).name != "SUCCESS":
             raise ConnectionError(f"the collector at {self._where} did not take {record.stage}'s step {record.step}")
 
     def _trace(self, record: StepRecord, now: float) -> None:

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from plumbob.core.errors import RunStopped
-from plumbob.driver.run_callbacks import CallbackListener, RunCallback, RunEnding
+from plumbob.driver.callbacks.run_callbacks import CallbackListener, RunCallback, RunEnding
 from plumbob.trainers.learner.checkpoint import Checkpoint
 from plumbob.trainers.metrics.step_record import StepRecord
 from tests.support.recording_listener import Watching
