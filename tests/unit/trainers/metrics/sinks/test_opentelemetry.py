@@ -17,7 +17,7 @@ from plumbob.trainers.metrics.sinks.opentelemetry import OpenTelemetrySink
 from tests.support.tracked_runs import tracked_run, tracked_step, write_stopped_and_resumed
 
 
-class Collector:
+class OtlpCollector:
     """Keeps what is posted; refuses it with `status` where that is no 200."""
 
     def __init__(self) -> None:
@@ -81,14 +81,14 @@ def attributes_of(message: Any) -> dict[str, Any]:
 
 
 @pytest.fixture
-def collector() -> Iterator[Collector]:
-    found = Collector()
+def collector() -> Iterator[OtlpCollector]:
+    found = OtlpCollector()
     yield found
     found.close()
 
 
 def test_a_step_is_a_span_with_its_phases_below_it_and_its_metrics_are_gauges(
-    tmp_path: Path, collector: Collector
+    tmp_path: Path, collector: OtlpCollector
 ) -> None:
     sink = OpenTelemetrySink(OpenTelemetrySettings(endpoint=collector.url), tracked_run(tmp_path))
     now = time.monotonic()
@@ -115,7 +115,7 @@ def test_a_step_is_a_span_with_its_phases_below_it_and_its_metrics_are_gauges(
     ]
 
 
-def test_a_resumed_run_keeps_its_id(tmp_path: Path, collector: Collector) -> None:
+def test_a_resumed_run_keeps_its_id(tmp_path: Path, collector: OtlpCollector) -> None:
     write_stopped_and_resumed(OpenTelemetrySettings(endpoint=collector.url), tmp_path)
     resources = collector.resources()
     assert len(resources) == 4 and len({one["service.instance.id"] for one in resources}) == 1
@@ -123,7 +123,7 @@ def test_a_resumed_run_keeps_its_id(tmp_path: Path, collector: Collector) -> Non
 
 
 def test_the_standard_variables_say_where_and_with_which_headers(
-    tmp_path: Path, collector: Collector, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, collector: OtlpCollector, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", collector.url)
     monkeypatch.setenv("OTEL_EXPORTER_OTLP_HEADERS", "x-token=secret")
@@ -132,7 +132,7 @@ def test_the_standard_variables_say_where_and_with_which_headers(
     assert not [path for path in tmp_path.rglob("*") if path.is_file() and b"secret" in path.read_bytes()]
 
 
-def test_a_collector_that_refuses_is_an_error(tmp_path: Path, collector: Collector) -> None:
+def test_a_collector_that_refuses_is_an_error(tmp_path: Path, collector: OtlpCollector) -> None:
     collector.status = 400
     sink = OpenTelemetrySink(OpenTelemetrySettings(endpoint=collector.url), tracked_run(tmp_path))
     with pytest.raises(ConnectionError, match=f"the collector at {collector.url} did not take ppo's step 1"):
