@@ -91,17 +91,17 @@ def check_loss(function: str) -> None:
         )
     except RunFailed as error:
         raise UserError(str(error)) from error
-    told = f"the pairs {[list(pair) for pair in SAMPLES]}"
+    given = f"the pairs {[list(pair) for pair in SAMPLES]}"
     if not losses.isfinite().all():
-        raise UserError(f"{KEY}={function}: of {told} it gave {losses.tolist()}; expected finite losses")
+        raise UserError(f"{KEY}={function}: of {given} it gave {losses.tolist()}; expected finite losses")
     if not torch.allclose(losses, alone, rtol=RELATIVE, atol=ABSOLUTE):
         raise UserError(
-            f"{KEY}={function}: of {told} it gave {losses.tolist()}, and of each alone {alone.tolist()}; a pair's loss "
-            f"must not depend on which others are computed with it: return the losses, and no mean or sum of them"
+            f"{KEY}={function}: of {given} it gave {losses.tolist()}, and of each alone {alone.tolist()}; a pair's "
+            f"loss must not depend on which others are computed with it: return the losses, and no mean or sum of them"
         )
     gradient = torch.autograd.grad(losses.sum(), logprobs, allow_unused=True)[0] if losses.requires_grad else None
     if gradient is None or not gradient.isfinite().all() or not gradient.any():
         raise UserError(
-            f"{KEY}={function}: nothing would be learnt: its gradient by log pi of {told} is "
+            f"{KEY}={function}: nothing would be learnt: its gradient by log pi of {given} is "
             f"{'none' if gradient is None else gradient.tolist()}; compute with the tensors that it is given"
         )

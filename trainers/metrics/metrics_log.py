@@ -28,6 +28,7 @@ class MetricsLog:
 
     Attributes:
         saved: told of each checkpoint that the stage has made.
+        is_save_requested: whether a person wants one at the end of the step.
     """
 
     def __init__(
@@ -35,10 +36,11 @@ class MetricsLog:
         folder: Path,
         listener: Listener,
         saved: Callable[[Checkpoint], None] = lambda checkpoint: None,
+        is_save_requested: Callable[[], bool] = lambda: False,
         trackers: Sequence[MetricSink] = (),
     ) -> None:
         folder.mkdir(parents=True, exist_ok=True)
-        self._listener, self.saved = listener, saved
+        self._listener, self.saved, self.is_save_requested = listener, saved, is_save_requested
         self._own, self._trackers = open_sinks(folder), tuple(trackers)
 
     def __enter__(self) -> Self:

@@ -86,15 +86,15 @@ class GuardedSink:
         try:
             sink = open_sink()
         except BaseException as error:
-            self._fail(f"cannot be opened: {_told(error)}")
+            self._fail(f"cannot be opened: {_described(error)}")
             self._is_given_up.set()
             return
         while (call := self._calls.get()) is not None and not self._is_given_up.is_set():
             try:
                 call(sink)
             except BaseException as error:
-                self._fail(f"failed, and is tried again at the next step: {_told(error)}")
+                self._fail(f"failed, and is tried again at the next step: {_described(error)}")
 
 
-def _told(error: BaseException) -> str:
+def _described(error: BaseException) -> str:
     return f"{type(error).__name__}: {first_line(error)[:MAX_REASON]}"
