@@ -4,7 +4,7 @@ from collections.abc import Callable
 
 from plumbob.cluster.run_status import RunStatus, counts_by_state
 from plumbob.core.errors import NotRunningError
-from plumbob.driver.following.run_ending import RunEnding
+from plumbob.driver.following.followed_ending import FollowedEnding
 from plumbob.trainers.metrics.step_record import Listener
 
 
@@ -19,14 +19,14 @@ class ControlFeed:
         self._ask, self._listener = ask, listener
         self._last: RunStatus | None = None
 
-    def poll(self) -> RunEnding | None:
+    def poll(self) -> FollowedEnding | None:
         """Tell what is new; None while the run is running. How one ended that is gone its control actor cannot say."""
         try:
             status = self._ask()
         except NotRunningError as error:
             if self._last is None:
                 raise
-            return RunEnding("ended", str(error))
+            return FollowedEnding("ended", str(error))
         if status is not None:
             self._tell(status, self._last)
             self._last = status

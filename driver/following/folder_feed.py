@@ -8,8 +8,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from plumbob.driver.following.followed_ending import FollowedEnding
 from plumbob.driver.following.growing_lines import GrowingLines
-from plumbob.driver.following.run_ending import RunEnding
 from plumbob.driver.run_folder.folder import EVENTS_FILE, STATUS_FILE, SUMMARY_FILE
 from plumbob.driver.run_folder.listed_run import driver_at_work
 from plumbob.trainers.metrics.sinks.jsonl import METRICS_FILE
@@ -37,7 +37,7 @@ class FolderFeed:
         self._message = ""
         self._is_first = True
 
-    def poll(self) -> RunEnding | None:
+    def poll(self) -> FollowedEnding | None:
         """Tell what is new; how the run ended, once it has, or None while it is running."""
         is_at_work = driver_at_work(self._folder) is not None  # Asked first: all that it wrote is there by then.
         self._read_status()
@@ -50,14 +50,14 @@ class FolderFeed:
             self._tell_steps(path)
         self._is_first = False
         if ending is None and not is_at_work:
-            return RunEnding("stopped", "its driver is gone")
+            return FollowedEnding("stopped", "its driver is gone")
         return ending
 
-    def _first_look(self, is_at_work: bool) -> RunEnding | None:
+    def _first_look(self, is_at_work: bool) -> FollowedEnding | None:
         """Which stage is running, or how the run ended before it was looked at."""
         events = self._events.new()
         if (self._folder / SUMMARY_FILE).exists():
-            return RunEnding("finished", "")
+            return FollowedEnding("finished", "")
         if events and not is_at_work:  # The record of one that has just resumed ends with how it ended before.
             return _ending(events[-1])
         stage = self._status.get("stage")
@@ -65,7 +65,7 @@ class FolderFeed:
             self._begin(stage)
         return None
 
-    def _tell_event(self, event: Mapping[str, Any]) -> RunEnding | None:
+    def _tell_event(self, event: Mapping[str, Any]) -> FollowedEnding | None:
         match event:
             case {"event": "stage_began", "stage": str(stage)}:
                 self._begin(stage)
@@ -129,9 +129,9 @@ class FolderFeed:
         self._listener.workers_changed(_counts(content.get("workers")))
 
 
-def _ending(event: Mapping[str, Any]) -> RunEnding | None:
+def _ending(event: Mapping[str, Any]) -> FollowedEnding | None:
     kind = event.get("event")
-    return RunEnding(kind, str(event.get("why", ""))) if isinstance(kind, str) and kind in ENDINGS else None
+    return FollowedEnding(kind, str(event.get("why", ""))) if isinstance(kind, str) and kind in ENDINGS else None
 
 
 def _numbers(values: Mapping[str, Any]) -> dict[str, float]:

@@ -16,7 +16,7 @@ from plumbob.core.errors import RunStopped
 
 if TYPE_CHECKING:
     from plumbob.console.display import Display
-    from plumbob.driver.following.run_ending import RunEnding
+    from plumbob.driver.following.followed_ending import FollowedEnding
 
 NAME = "watch"
 ABOUT = "show the live display of a run that runs elsewhere, until it ends; Ctrl-C leaves the run alone"
@@ -30,7 +30,7 @@ ASK_S = 2.0
 class Feed(Protocol):
     """What tells a listener of a run."""
 
-    def poll(self) -> RunEnding | None:
+    def poll(self) -> FollowedEnding | None:
         """Tell what is new; how the run ended once it has."""
 
 
@@ -69,7 +69,7 @@ def _feed(arguments: Namespace, listener: Display) -> Iterator[tuple[Feed, float
         yield ControlFeed(ask, listener), ASK_S
 
 
-def _print_ending(arguments: Namespace, ending: RunEnding) -> None:
+def _print_ending(arguments: Namespace, ending: FollowedEnding) -> None:
     from plumbob.console.display import print_json, print_summary
     from plumbob.console.report.page import REPORT_FILE
     from plumbob.driver.run_folder.folder import find_run, summary_of_finished

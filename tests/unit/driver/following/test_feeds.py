@@ -13,7 +13,7 @@ from plumbob.cluster.run_status import RunStatus, WorkerStatus
 from plumbob.core.errors import NotRunningError
 from plumbob.driver.following.control_feed import ControlFeed
 from plumbob.driver.following.folder_feed import FolderFeed
-from plumbob.driver.following.run_ending import RunEnding
+from plumbob.driver.following.followed_ending import FollowedEnding
 from plumbob.trainers.metrics.stage_result import StageSummary
 from plumbob.trainers.metrics.step_record import ResponseSample, StepRecord, WorkerCounts
 from tests.support.run_statuses import NO_STATUS, at_step
@@ -113,14 +113,14 @@ def test_a_pipeline_is_told_from_its_last_step_on(tmp_path: Path) -> None:
     assert heard.take() == [("step", "ppo", 5, None), ("ended", "ppo", 3.5), ("began", "dpo"), ("step", "dpo", 1, None)]
 
     append(tmp_path / "events.jsonl", event="failed", why="out of memory")
-    assert feed.poll() == RunEnding("failed", "out of memory")
+    assert feed.poll() == FollowedEnding("failed", "out of memory")
 
 
 @pytest.mark.parametrize("event", ["stopped", "failed", "refused"])
 def test_a_run_that_has_ended_is_told_as_such_at_once(event: str, tmp_path: Path) -> None:
     append(tmp_path / "events.jsonl", event="started")
     append(tmp_path / "events.jsonl", event=event, why="so it is")
-    assert FolderFeed(tmp_path, Noting()).poll() == RunEnding(event, "so it is")
+    assert FolderFeed(tmp_path, Noting()).poll() == FollowedEnding(event, "so it is")
 
 
 def test_a_resumed_run_has_not_ended_though_its_record_still_ends_so(tmp_path: Path) -> None:
@@ -131,7 +131,7 @@ def test_a_resumed_run_has_not_ended_though_its_record_still_ends_so(tmp_path: P
 
 def test_a_finished_run_has_a_summary(tmp_path: Path) -> None:
     (tmp_path / "summary.json").write_text("{}")
-    assert FolderFeed(tmp_path, Noting()).poll() == RunEnding("finished", "")
+    assert FolderFeed(tmp_path, Noting()).poll() == FollowedEnding("finished", "")
 
 
 def test_a_driver_that_was_killed_leaves_no_event(tmp_path: Path) -> None:
@@ -139,7 +139,7 @@ def test_a_driver_that_was_killed_leaves_no_event(tmp_path: Path) -> None:
     feed = FolderFeed(tmp_path, Noting())
     assert feed.poll() is None
     (tmp_path / "driver.lock").write_text(f"process {2**22 + 1} on {socket.gethostname()} since then\n")
-    assert feed.poll() == RunEnding("stopped", "its driver is gone")
+    assert feed.poll() == FollowedEnding("stopped", "its driver is gone")
 
 
 def test_damaged_files_are_passed_over(tmp_path: Path) -> None:
@@ -170,7 +170,7 @@ def test_through_the_control_actor_what_is_new_in_the_status_is_told() -> None:
         ("step", "ppo", 2, None),
         ("message", "ppo", "KL 9.00 is above 5"),
     ]
-    assert feed.poll() == RunEnding("ended", "align: no run of this name is running")
+    assert feed.poll() == FollowedEnding("ended", "align: no run of this name is running")
 
 
 def test_a_run_that_is_not_there_cannot_be_followed() -> None:

@@ -1,10 +1,10 @@
-"""How a run that was followed ended (RunEnding)."""
+"""How a run that was followed ended (FollowedEnding)."""
 
 from dataclasses import dataclass
 
 
 @dataclass(frozen=True)
-class RunEnding:
+class FollowedEnding:
     """What is known of it.
 
     Attributes:
