@@ -15,7 +15,7 @@ from plumbob.cluster.resources import widest
 from plumbob.configs.load_run import load_run
 from plumbob.configs.runs import SftRun
 from plumbob.data.tokenization import TokenBatch
-from plumbob.driver.expected_memory import expected_memory
+from plumbob.driver.planning.expected_memory import expected_memory
 from plumbob.models.sizes.memory import GIB
 from plumbob.trainers.learner.learner_protocol import UpdatePlan
 from plumbob.verify.local_learner import open_learner

@@ -17,7 +17,7 @@ from plumbob.data.reading.readers import read_labelled
 from plumbob.data.rendered_rows import RenderedRow, sequence_rows
 from plumbob.data.splitting import hold_out
 from plumbob.data.texts.chat import chat_renderer
-from plumbob.data.tokenization import TokenBatch, TokenSequence, collate, encode_labelled
+from plumbob.data.tokenization import TokenBatch, TokenSequence, TooLong, collate, encode_labelled
 from plumbob.models.adapter import ModelRole
 from plumbob.models.tuning.methods import open_tunable
 from plumbob.trainers.algorithms.kto_loss import kto_rows
@@ -43,7 +43,8 @@ Labelled = tuple[TokenSequence, bool]
 
 @dataclass(frozen=True)
 class KtoInput:
-    """Encoded responses with their labels (True is good), sentences for the user, and rows as the model sees them."""
+    """Encoded responses with their labels (True is good), sentences for the user, rows as the model sees them,
+    and those that are too long to be learnt."""
 
     train: tuple[Labelled, ...]
     heldout: tuple[Labelled, ...]
@@ -51,6 +52,7 @@ class KtoInput:
     notes: tuple[str, ...]
     retained: RetainedText | None = None
     rows: tuple[RenderedRow, ...] = ()
+    dropped: tuple[TooLong, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -136,7 +138,7 @@ def prepare_kto(run: KtoRun) -> KtoInput:
     )
     label = "response, good" if train.records[0][1] else "response, bad"
     rows = sequence_rows("data.labelled", tokenizer, [(one,) for one, _ in train.records], (label,)) + rows_of(retained)
-    return KtoInput(train.records, heldout.records, tokenizer.pad_token_id, notes, retained, rows)
+    return KtoInput(train.records, heldout.records, tokenizer.pad_token_id, notes, retained, rows, train.dropped)
 
 
 def longest_mismatch(records: Sequence[Labelled]) -> int:
