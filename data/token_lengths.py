@@ -15,11 +15,11 @@ NUM_BINS = 8
 
 
 class Bin(NamedTuple):
-    """Records with `first` to `last` tokens, both included."""
+    """How many records have `first` to `last` tokens, both included."""
 
     first: int
     last: int
-    count: int
+    num_records: int
 
 
 @dataclass(frozen=True)

@@ -26,10 +26,10 @@ def line(check: MachineCheck) -> str:
         f"; {check.advice}" if check.advice else ""
     )
 
+
 def busy() -> str:
     """What is said beside a time that was measured while others wanted more than this machine's CPUs; else nothing."""
     load, num_cpus = os.getloadavg()[0], os.cpu_count() or 1
     if load <= num_cpus + 1:
         return ""
     return f", while {load:.0f} processes wanted {num_cpus} CPUs: run it again once the machine is idle"
-

@@ -1,6 +1,7 @@
 """How much there is of each of a pipeline's inputs, and what the learners of its stages compute of it."""
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 
@@ -46,7 +47,7 @@ def pipeline_sizes(
 ) -> InputSizes:
     """`tokenizer`: the policy's; None where it is made from the text only later."""
     if tokenizer is None:
-        counts = {TEXT: text, DEMONSTRATIONS: demonstrations, PAIRS: pairs, PROMPTS: prompts}
+        counts: dict[str, Split[Any]] = {TEXT: text, DEMONSTRATIONS: demonstrations, PAIRS: pairs, PROMPTS: prompts}
         inputs = [InputTokens(name, len(one.train), num_heldout=len(one.heldout)) for name, one in counts.items()]
         return InputSizes(tuple(inputs), _rewarded(run, pairs))
     shown = encode_demonstrations(tokenizer, demonstrations.train, run.data, required=False)

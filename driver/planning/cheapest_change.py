@@ -52,7 +52,7 @@ def changes_by_cost(run: AnyRun) -> Iterator[SettingChange]:
             "no result changes; each layer is computed twice, a third more of the learners' time",
         )
     if rollout is not None and isinstance(rollout.engine, VllmEngine) and rollout.num_gpus == 0:
-        sizes = []
+        sizes: list[float] = []
         while (sizes[-1] if sizes else rollout.engine.kv_cache_gib) > LEAST_CACHE_GIB:
             sizes.append(max(LEAST_CACHE_GIB, (sizes[-1] if sizes else rollout.engine.kv_cache_gib) / 2))
         if sizes:

@@ -74,7 +74,7 @@ def encoder_learner(
     sizes = sizes_of(open_model(ref).empty(auto_class) if isinstance(ref, ModelRef) else empty_bert(ref))
     stage = learner.resolved_zero_stage(trains_float32=True)
     trained = Trained(
-        sizes.num_parameters, 0, BYTES["float32"], stage, learner.num_workers, has_8_bit_moments=_in_8_bits(learner)
+        sizes.num_parameters, 0, BYTES["float32"], stage, learner.num_workers, "encoder", _in_8_bits(learner)
     )
     batch = replace(micro_batch(learner, shape, None if is_masked_lm else 0), has_whole_logits=True)
     return learner_memory(sizes, trained, batch)
@@ -131,9 +131,10 @@ def _beside(policy: ExpectedPolicy, roles: tuple[ModelRole, ...], zero_stage: Ze
     """LoRA without dropout is fused with layers that are whole (`models/tuning/layers/fused_lora.py`)."""
     if policy.beside != "lora":
         return policy.beside
+    if policy.has_dropout and roles == ("policy",):
+        return "lora-dropout"
     is_whole = policy.base_bytes == policy.weight_bytes * policy.sizes.num_parameters
-    is_fused = is_whole and zero_stage < 3 and not (policy.has_dropout and roles == ("policy",))
-    return "lora" if is_fused else "lora-layers"
+    return "lora" if is_whole and zero_stage < 3 else "lora-layers"
 
 
 def _in_8_bits(learner: LearnerSettings) -> bool:

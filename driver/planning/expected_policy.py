@@ -67,9 +67,9 @@ class ExpectedPolicy:
     num_shared: int
     trains_weights: bool
     has_critic_model: bool
-    beside: Beside
     is_plain_lora: bool
     has_dropout: bool
+    beside: Beside
 
     @property
     def weight_bytes(self) -> int:
@@ -106,8 +106,9 @@ def expected_policy(
     numbers = (positions, held, new.num_trained, of_critic, begun, virtual, new.num_start, new.num_shared)
     of_weights = tuning if isinstance(tuning, FullTuning | SelectiveTuning) else None
     kinds = (of_weights is not None, of_weights is not None and of_weights.critic == "model")
-    of_adapter = (_beside(adapter, tuning), is_plain_lora(adapter, tuning), _has_dropout(adapter, tuning))
-    return ExpectedPolicy(type(model).__name__, dtype, sizes, *numbers, *kinds, *of_adapter)
+    of_adapter = (is_plain_lora(adapter, tuning), _has_dropout(adapter, tuning))
+    beside = _beside(adapter, tuning)
+    return ExpectedPolicy(type(model).__name__, dtype, sizes, *numbers, *kinds, *of_adapter, beside)
 
 
 def _beside(adapter: Path | None, tuning: Tuning | None) -> Beside:

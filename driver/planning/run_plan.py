@@ -105,8 +105,8 @@ def _of_part(part: TokenLengths) -> list[str]:
         f"{part.quantile(0.95)}, {int(part.lengths.sum()):,} in all{limit}"
     ]
     bins = part.histogram()
-    width, most = len(str(bins[-1].last)), max(one.count for one in bins)
+    width, most = len(str(bins[-1].last)), max(one.num_records for one in bins)
     for one in bins:
-        bar = "#" * -(-BAR * one.count // most)
-        lines.append(f"    {one.first:>{width}} to {one.last:>{width}}  {bar} {one.count:,}")
+        bar = "#" * -(-BAR * one.num_records // most)
+        lines.append(f"    {one.first:>{width}} to {one.last:>{width}}  {bar} {one.num_records:,}")
     return lines

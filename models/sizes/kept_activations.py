@@ -15,10 +15,22 @@ from typing import Literal, NamedTuple, assert_never
 from plumbob.models.sizes.config_sizes import ModelSizes
 
 Beside = Literal[
-    "weights", "norms", "lora", "lora-layers", "dora", "vera", "ia3", "houlsby", "pfeiffer", "prompts", "nothing"
+    "weights",
+    "norms",
+    "lora",
+    "lora-layers",
+    "lora-dropout",
+    "dora",
+    "vera",
+    "ia3",
+    "houlsby",
+    "pfeiffer",
+    "prompts",
+    "encoder",
+    "nothing",
 ]
-"""What is trained: weights of the block, or its norms alone; LoRA fused with whole layers, or PEFT's layers of it;
-other adapters, by their names; what stands before every text; or nothing of it."""
+"""What is trained: weights of the block, or its norms alone; LoRA fused with whole layers, PEFT's layers of it without
+and with dropout; other adapters, by their names; what stands before every text; all of an encoder; or nothing of it."""
 
 
 class Kept(NamedTuple):
@@ -48,20 +60,23 @@ def kept_by_block(model: ModelSizes, beside: Beside, autocast: bool) -> Kept:
             return inputs.plus(wide=2 * h)
         case "norms":
             return frozen.plus(wide=2 * h)
-        case "lora":
+        case "lora" | "lora-layers":
             return inputs
-        case "lora-layers":
-            return inputs
+        case "lora-dropout":  # Each layer's own input, with what it was multiplied by.
+            return frozen.plus(wide=5 * h, narrow=7 * h + 2 * m)
         case "dora":
-            return inputs.plus(narrow=2 * outputs)
-        case "vera":
-            return frozen.plus(narrow=outputs)
+            return inputs.plus(narrow=3 * outputs)
+        case "vera":  # What it adds makes gate and up float32.
+            return frozen.plus(wide=3 * m, narrow=outputs - 3 * m)
         case "ia3":
             return frozen.plus(wide=m, narrow=2 * model.kv_size)
         case "houlsby":
             return frozen.plus(narrow=2 * h)
         case "pfeiffer":
             return frozen.plus(narrow=h)
+        case "encoder":  # As measured, not counted.
+            numbers = 7 * h + 2 * model.kv_size + 4 * m
+            return Kept(wide=numbers / 2, narrow=numbers / 2)
         case "prompts" | "nothing":
             return frozen
         case _:

@@ -20,8 +20,9 @@ LEARNER_FLOOR, VLLM_FLOOR, TRANSFORMERS_FLOOR, SCORER_FLOOR, DRIVER_FLOOR, PRIVA
 )
 """Of each process before it holds a model: Python, torch, and DeepSpeed, vLLM or Ray."""
 
-ALLOCATED = 1.3
-"""What the allocator takes for activations, over what they hold: it keeps what was freed, in pieces."""
+ALLOCATED, ALLOCATED_BESIDE_4_BITS, ALLOCATED_IN_FORWARD = 1.5, 2.16, 1.3
+"""What the allocator takes for activations, over what they hold: it keeps what was freed, in pieces. Layers of 4 bits,
+and adapters beside them, leave more of these; a forward alone, and an encoder, fewer."""
 
 PORTION_BYTES = 3 * FLOAT32 * 2**23
 """Of logits that a policy has at once, with their softmax and its slope (`models/forward/vocabulary.py`)."""
@@ -38,7 +39,7 @@ HALF_BYTES = 2
 BLOCK_8_BITS = 256
 """Moments in 8 bits with one scale."""
 
-RECOMPUTED = 0.28
+RECOMPUTED, RECOMPUTED_BESIDE_4_BITS = 0.28, 0.58
 """Of each layer whose activations are computed anew, what the allocator keeps of what was freed; one layer is whole."""
 
 
@@ -172,7 +173,7 @@ def forward_memory(model: ModelSizes, num_frozen: int, weight_bytes: int, batch:
     """A learner that only computes, as the baseline of an evaluation: nothing is kept for a backward."""
     return MemoryEstimate(
         weights=weight_bytes * (model.num_parameters + num_frozen),
-        activations=int(ALLOCATED * FLOAT32 * batch.num_tokens * _width_of_a_layer(model)),
+        activations=int(ALLOCATED_IN_FORWARD * FLOAT32 * batch.num_tokens * _width_of_a_layer(model)),
         logits=logits(model, batch, FLOAT32) // 2,
         framework=LEARNER_FLOOR,
     )
@@ -192,7 +193,7 @@ def beside_teachers(
     return replace(
         learner,
         weights=learner.weights + weights // num_shares,
-        activations=learner.activations + int(ALLOCATED * batch.num_tokens * widest),
+        activations=learner.activations + int(ALLOCATED_IN_FORWARD * batch.num_tokens * widest),
     )
 
 
@@ -222,7 +223,7 @@ def transformers_memory(
     return MemoryEstimate(
         weights=weight_bytes * (model.num_parameters + adapter_parameters),
         logits=2 * FLOAT32 * num_at_once * model.vocab_size,
-        cache=int(ALLOCATED * cached),
+        cache=int(ALLOCATED_IN_FORWARD * cached),
         framework=TRANSFORMERS_FLOOR,
     )
 
@@ -232,7 +233,7 @@ def scorer_memory(models: tuple[ModelSizes, ...], batch_size: int, max_tokens: i
     widest = max((_width_of_a_layer(model) for model in models), default=0)
     return MemoryEstimate(
         weights=FLOAT32 * sum(model.num_parameters for model in models),
-        activations=int(ALLOCATED * FLOAT32 * batch_size * max_tokens * widest),
+        activations=int(ALLOCATED_IN_FORWARD * FLOAT32 * batch_size * max_tokens * widest),
         framework=SCORER_FLOOR,
     )
 
@@ -243,16 +244,22 @@ def activations(model: ModelSizes, batch: MicroBatch, weight_bytes: int, beside:
     narrow = HALF_BYTES if batch.autocast else weight_bytes
     kept = kept_by_block(model, beside, batch.autocast)
     block = wide * kept.wide + narrow * kept.narrow
+    allocated, recomputed = ALLOCATED, RECOMPUTED
+    if beside == "lora-layers":
+        allocated, recomputed = ALLOCATED_BESIDE_4_BITS, RECOMPUTED_BESIDE_4_BITS
+    elif beside == "encoder":
+        allocated = ALLOCATED_IN_FORWARD
     if batch.has_checkpoints:
-        each = wide * model.hidden_size * model.num_layers + (1 + RECOMPUTED * model.num_layers) * block
+        each = wide * model.hidden_size * model.num_layers + (1 + recomputed * model.num_layers) * block
     else:
         each = block * model.num_layers
-    rounded = HALF_BYTES * _numbers_of_blocks(model) if batch.autocast else 0
-    return int(ALLOCATED * batch.num_tokens * each) + rounded
+    # Its matrices too are there in bfloat16 until the backward.
+    rounded = HALF_BYTES * _numbers_of_blocks(model) if batch.autocast and not batch.has_checkpoints else 0
+    return int(allocated * batch.num_tokens * each) + rounded
 
 
 def _numbers_of_blocks(model: ModelSizes) -> int:
-    """Of their matrices: autocast keeps them in bfloat16 until the backward."""
+    """Of their matrices."""
     attention = model.hidden_size * (2 * model.hidden_size + 2 * model.kv_size)
     return model.num_layers * (attention + 3 * model.hidden_size * model.intermediate_size)
 

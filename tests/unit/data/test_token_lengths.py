@@ -21,7 +21,7 @@ def test_a_histogram_has_eight_bins_of_one_width() -> None:
     found = lengths(3, 3, 5, 6, 9, 20, 17, 16).histogram()
     assert found == (Bin(3, 5, 3), Bin(6, 8, 1), Bin(9, 11, 1), Bin(12, 14, 0), Bin(15, 17, 2), Bin(18, 20, 1))
     assert lengths(7).histogram() == (Bin(7, 7, 1),)
-    assert [one.count for one in lengths(*range(1, 9)).histogram()] == [1] * 8
+    assert [one.num_records for one in lengths(*range(1, 9)).histogram()] == [1] * 8
 
 
 def test_quantiles_are_lengths_that_there_are() -> None:
@@ -30,7 +30,7 @@ def test_quantiles_are_lengths_that_there_are() -> None:
     assert (found.quantile(0.5), found.quantile(0.95), found.num_over) == (2, 4, 1)
     assert found.as_dict() == {
         **{"name": "prompt", "limit": 3, "num": 4, "num_over_limit": 1, "min": 1, "median": 2, "p95": 4, "max": 4},
-        **{"total": 10, "histogram": [{"first": n, "last": n, "count": 1} for n in (1, 2, 3, 4)]},
+        **{"total": 10, "histogram": [{"first": n, "last": n, "num_records": 1} for n in (1, 2, 3, 4)]},
     }
 
 
