@@ -15,6 +15,7 @@ from plumbob.configs.settings.data import (
     EvalDataSettings,
     FeedbackDataSettings,
     LabelledDataSettings,
+    PerplexitySettings,
     PipelineDataSettings,
     PromptDataSettings,
     ReplaySettings,
@@ -41,6 +42,7 @@ from plumbob.configs.settings.joint_checks import (
     has_environment_part,
     without_clip_of_parts,
 )
+from plumbob.configs.settings.metrics.sinks import Sinks
 from plumbob.configs.settings.models import (
     AlignedPolicySettings,
     EncoderSettings,
@@ -65,6 +67,7 @@ from plumbob.configs.settings.training import (
     EpochSettings,
     EvaluationSettings,
     KtoSettings,
+    PolicyEvaluationSettings,
     PpoSettings,
     PretrainEncoderSettings,
     PretrainSettings,
@@ -104,6 +107,8 @@ class TrainingRun(Run):
     """A run with learners that are trained: they share every optimizer step equally."""
 
     learner: LearnerSettings = LearnerSettings()
+    sinks: Changeable[Sinks] = ()
+    """Where else the steps are written to, such as `[{kind: wandb}]`; files in the run's folder always are."""
 
     @model_validator(mode="after")
     def _check_shares(self) -> Self:
@@ -242,7 +247,8 @@ class EvalRun(Run):
     reward: ScorerSettings
     rollout: RolloutSettings = RolloutSettings()
     learner: LearnerRankSettings = LearnerRankSettings()
-    evaluation: EvaluationSettings = EvaluationSettings()
+    evaluation: PolicyEvaluationSettings = PolicyEvaluationSettings()
+    perplexity: PerplexitySettings | None = None
 
     @model_validator(mode="after")
     def _check(self) -> Self:
@@ -255,6 +261,8 @@ class EvalRun(Run):
             raise ValueError("data.prompts measures a policy: give policy.model=FOLDER too")
         if self.policy is not None and self.data.prompts is None:
             raise ValueError("policy.model is measured on prompts: give data.prompts=FILE too")
+        if self.policy is None and self.perplexity is not None:
+            raise ValueError("perplexity.text is measured under a policy: give policy.model=FOLDER too")
         check_environment(self.rollout, self.reward)
         if self.data.pairs is not None and has_environment_part(self.reward):
             raise ValueError(

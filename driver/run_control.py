@@ -2,7 +2,7 @@
 
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -20,10 +20,13 @@ from plumbob.configs.settings.workers import RolloutSettings
 from plumbob.core.errors import RunStopped, first_line
 from plumbob.core.stop_signals import stop_signals
 from plumbob.driver.run_folder.event_log import EventLog
-from plumbob.driver.run_folder.status_listener import STATUS_FILE, StatusListener
+from plumbob.driver.run_folder.folder import STATUS_FILE
+from plumbob.driver.run_folder.status_listener import StatusListener
 from plumbob.trainers.learner.checkpoint import Checkpoint
 from plumbob.trainers.metrics.step_record import Listener, StepRecord
 from plumbob.trainers.online.sample_ledger import SampleLedger
+
+OnSaved = Callable[[str, Checkpoint], None]
 
 
 class RunControl:
@@ -33,6 +36,7 @@ class RunControl:
         name: of the run.
         needs: the groups of workers that it will have.
         listener: hears what the run reports, by way of the attribute of that name.
+        on_saved: called with the stage and each checkpoint that stands.
 
     Attributes:
         listener: what the run's stages report to; keeps the status.
@@ -42,9 +46,15 @@ class RunControl:
     """
 
     def __init__(
-        self, session: Session, name: str, needs: tuple[ResourceNeed, ...], folder: Path, listener: Listener
+        self,
+        session: Session,
+        name: str,
+        needs: tuple[ResourceNeed, ...],
+        folder: Path,
+        listener: Listener,
+        on_saved: OnSaved = lambda stage, checkpoint: None,
     ) -> None:
-        self._session, self._name = session, name
+        self._session, self._name, self._on_saved = session, name, on_saved
         self.events = EventLog(folder)
         self.listener = StatusListener(listener, folder / STATUS_FILE, self.status, self._after_step, self.events)
         self.budget = RestartBudget(session.cluster.max_restarts)
@@ -55,6 +65,7 @@ class RunControl:
         self._polling = threading.Lock()
         self._autoscaler: Autoscaler | None = None
         self._is_stopping = False
+        self._is_save_requested = False
 
     def status(self) -> RunStatus:
         rollout = self._session.rollout_pool
@@ -88,6 +99,7 @@ class RunControl:
         rollout = self._session.rollout_pool
         requests = client.exchange(self.status, is_scalable=rollout is not None)
         self._is_stopping = requests.stop
+        self._is_save_requested |= requests.save
         for request in requests.made:
             self.events.record("steered", by=dict(request.by), what=request.what)
         new = self._session.drain_nodes(requests.draining | draining_nodes())
@@ -105,6 +117,11 @@ class RunControl:
         if self._is_stopping:
             raise RunStopped("the run was asked to stop")
         stop_signals.check()
+
+    def is_save_requested(self) -> bool:
+        """Whether somebody wants a checkpoint, and none has been made since."""
+        self.poll_control()
+        return self._is_save_requested
 
     # ------------------------------------------------------------------------------------------------- of the workers
 
@@ -125,7 +142,10 @@ class RunControl:
 
     def saved(self, checkpoint: Checkpoint) -> None:
         """Called when a checkpoint stands."""
-        self.events.record("saved", stage=self.listener.stage, step=checkpoint.step, folder=str(checkpoint.folder))
+        self._is_save_requested = False
+        stage = self.listener.stage or ""
+        self.events.record("saved", stage=stage, step=checkpoint.step, folder=str(checkpoint.folder))
+        self._on_saved(stage, checkpoint)
 
     def responses_reissued(self, count: int) -> None:
         if self.ledger is not None:
@@ -158,7 +178,12 @@ class RunControl:
 
 @contextmanager
 def controlled_run(
-    session: Session, name: str, needs: tuple[ResourceNeed, ...], folder: Path, listener: Listener
+    session: Session,
+    name: str,
+    needs: tuple[ResourceNeed, ...],
+    folder: Path,
+    listener: Listener,
+    on_saved: OnSaved = lambda stage, checkpoint: None,
 ) -> Iterator[RunControl]:
     """A run on a session, from the check that it fits to its end.
 
@@ -166,7 +191,7 @@ def controlled_run(
         UserError: it does not fit, or a run of that name is running on the cluster; for one that has begun before
             after `cluster.wait_s`.
     """
-    control = RunControl(session, name, needs, folder, listener)
+    control = RunControl(session, name, needs, folder, listener, on_saved)
     has_begun = (folder / RESOLVED_FILE).exists()  # Who resumes a run cannot choose another name.
     with session.attached(control):
         session.admit(needs)

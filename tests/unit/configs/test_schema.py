@@ -30,7 +30,7 @@ FILES = {
     "dpo": {"data.pairs", "data.heldout_pairs", "data.mixture", RETAINED},
     "kto": {"data.labelled", "data.heldout_labelled", RETAINED},
     "ppo": {"data.prompts", "data.heldout_prompts", RETAINED, REPLAYED},
-    "eval": {"data.prompts", "data.pairs"},
+    "eval": {"data.prompts", "data.pairs", "perplexity.text"},
     "pipeline": {"data.pairs", "data.heldout_pairs", "data.demonstrations", "data.prompts", "data.text"},
 }
 MODELS_OF_REWARD = {"reward.model", "reward.ensemble", "reward.parts.model"}
@@ -66,15 +66,15 @@ def kept(*stages: str) -> set[str]:
 
 
 CHANGEABLE = {
-    "pretrain": {"cluster"} | LEARNER | kept("pretrain"),
-    "pretrain-encoder": {"cluster"} | LEARNER | kept("pretrain"),
-    "sft": {"cluster"} | LEARNER | kept("sft"),
-    "reward": {"cluster"} | LEARNER | ROLLOUT | kept("reward_training"),
-    "dpo": {"cluster"} | LEARNER | kept("dpo"),
-    "kto": {"cluster"} | LEARNER | kept("kto"),
-    "ppo": {"cluster"} | LEARNER | ROLLOUT | REWARD | JUDGE | {"ppo.keep_checkpoints"},
+    "pretrain": {"cluster", "sinks"} | LEARNER | kept("pretrain"),
+    "pretrain-encoder": {"cluster", "sinks"} | LEARNER | kept("pretrain"),
+    "sft": {"cluster", "sinks"} | LEARNER | kept("sft"),
+    "reward": {"cluster", "sinks"} | LEARNER | ROLLOUT | kept("reward_training"),
+    "dpo": {"cluster", "sinks"} | LEARNER | kept("dpo"),
+    "kto": {"cluster", "sinks"} | LEARNER | kept("kto"),
+    "ppo": {"cluster", "sinks"} | LEARNER | ROLLOUT | REWARD | JUDGE | {"ppo.keep_checkpoints"},
     "eval": {"cluster"} | RANKS | ROLLOUT | REWARD,
-    "pipeline": {"cluster"}
+    "pipeline": {"cluster", "sinks"}
     | (LEARNER | ROLLOUT | REWARD)
     | kept("pretrain", "pretrain_encoder", "sft", "reward_training", "dpo")
     | {"ppo.keep_checkpoints"},
@@ -109,8 +109,10 @@ def texts_without_mark(model: type[Settings], prefix: str = "") -> Iterator[str]
 def test_any_other_text_is_known_to_be_no_input(kind: str) -> None:
     """A new setting that names a file or a model is `InputFile` or `ModelName`; else it is added to those here."""
     keys = set(texts_without_mark(RUN_KINDS[kind]))
-    # What stands around a prompt, wherever files are read; what a soft prompt begins at; a column that names tasks.
-    found = {key for key in keys if not key.endswith((".prompt_template", ".init_text", ".task_column"))}
+    # What stands around a prompt, wherever files are read; what a soft prompt begins at; a column that names tasks; a
+    # file that is written.
+    others = (".prompt_template", ".init_text", ".task_column", ".responses_file")
+    found = {key for key in keys if not key.endswith(others)}
     assert found == PLAIN_TEXT | COLUMNS.get(kind, set())
 
 
