@@ -6,6 +6,7 @@ import httpx
 import pytest
 
 from tests.support.browser.headless import HeadlessBrowser
+from tests.support.browser.shown_texts import cells
 from tests.support.known_run import KNOWN_RUN, MANY_TOKENS
 
 RUN = f"#/run/{KNOWN_RUN}"
@@ -24,15 +25,14 @@ def test_a_file_from_the_disk_shows_what_the_server_shows(browser: HeadlessBrows
     browser.look(1440, "light")
     browser.open(f"{exported}{RUN}/rollouts?sort=score&order=asc")
     assert browser.wait(COUNT) == "12 answers"
-    scores = browser.run("return [...document.querySelectorAll('.rollouts tbody tr')].map(e => Number(e.children[1].innerText))")
+    scores = [float(row[1]) for row in cells(browser, ".rollouts tbody tr")]
     assert scores == [-1, 0, 0.25, 0.5, 0.5, 0.75, 0.75, 1, 1, 1, 1, 2.5]
     browser.open(f"{exported}{RUN}/rollouts?score_min=0.5&score_max=1&dropped=no&length_min=5&text=DIESEL")
     # Of 0.5, 0.5, 0.75 and 0.75 those whose prompt or response has Diesel: one of 2,000 tokens, and the episode.
     browser.wait(f"{COUNT} === '2 of 12 answers'")
     browser.open(f"{exported}{RUN}/rollouts/1/0")
-    rows = "[...document.querySelectorAll('.token-details dl div')].map(e => e.innerText.split('\\n'))"
     browser.wait("document.querySelectorAll('[role=option]').length === 4")
-    assert ["TD error", "-0.3750"] in browser.run(f"return {rows}")
+    assert ["TD error", "-0.3750"] in cells(browser, ".token-details dl div")
     browser.press("n")
     browser.wait(f"document.querySelectorAll('[role=option]').length === {MANY_TOKENS}")
     browser.open(f"{exported}{RUN}/rollouts/1/group/1-0")

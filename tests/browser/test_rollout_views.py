@@ -4,6 +4,7 @@ import pytest
 
 from tests.support.browser.axe import serious_findings
 from tests.support.browser.headless import HeadlessBrowser
+from tests.support.browser.shown_texts import cells, texts
 from tests.support.known_run import KNOWN_RUN, LONG_WORD
 
 RUN = f"#/run/{KNOWN_RUN}"
@@ -86,7 +87,8 @@ def test_hostile_text_is_shown_and_does_nothing(browser: HeadlessBrowser, served
         assert browser.run("return document.documentElement.scrollWidth") == width, view
         assert "Plumbob" in browser.run("return document.title")
     browser.open(f"{served}{HOSTILE_GROUP}")
-    shown = browser.wait("[...document.querySelectorAll('.answer .written')].map(e => e.textContent)")
+    browser.wait("document.querySelector('.answer .written')")
+    shown = texts(browser, ".answer .written")
     assert shown[0].startswith("<script>document.title") and shown[0].endswith("⟨U+202E⟩cod.exe⟨U+0007⟩")
     assert (shown[1], shown[3]) == (LONG_WORD, "")
     assert browser.console() == []
@@ -98,7 +100,9 @@ def test_a_group_stands_side_by_side_with_its_prompt_once(browser: HeadlessBrows
     assert browser.run("return document.body.innerText").count("What does it run on?") == 1
     tops = browser.run("return [...document.querySelectorAll('.answer')].map(e => e.getBoundingClientRect().top)")
     assert len(set(tops)) == 1
-    badges = browser.run("return [...document.querySelectorAll('.answer')].map(e => e.querySelector('.badge')?.innerText ?? '')")
+    badges = browser.run(
+        "return [...document.querySelectorAll('.answer')].map(e => e.querySelector('.badge')?.innerText ?? '')"
+    )
     assert badges == ["best", "", "", "worst"]
     turns = browser.run("return [...document.querySelectorAll('.episode li')].map(e => e.innerText.split('\\n')[0])")
     assert turns == ["assistant reward -0.25", "tool", "assistant reward +1"]
@@ -111,8 +115,11 @@ def test_pairs_stand_against_each_other_the_worst_first(browser: HeadlessBrowser
     heads = "[...document.querySelectorAll('.pair-head')].map(e => e.children[1].innerText)"
     assert browser.run(f"return {heads}") == ["margin -3", "margin -0.5"]
     assert browser.run("return document.querySelector('.tile-value').innerText") == "50 %"
-    bins = "[...document.querySelectorAll('.calibration tbody tr')].map(e => [...e.children].map(c => c.innerText))"
-    assert browser.run(f"return {bins}") == [["62.2 %", "50 %", "2"], ["88.1 %", "100 %", "1"], ["95.3 %", "0 %", "1"]]
+    assert cells(browser, ".calibration tbody tr") == [
+        ["62.2 %", "50 %", "2"],
+        ["88.1 %", "100 %", "1"],
+        ["95.3 %", "0 %", "1"],
+    ]
     browser.run("[...document.querySelectorAll('.segmented input')][1].click()")
     browser.wait(f"{heads}.join() === 'margin -3,margin -0.5,margin +0.5,margin +2'")
 

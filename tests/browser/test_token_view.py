@@ -5,6 +5,7 @@ from collections.abc import Iterator
 import pytest
 
 from tests.support.browser.headless import HeadlessBrowser
+from tests.support.browser.shown_texts import cells, texts
 from tests.support.known_run import KNOWN_RUN, MANY_TOKENS
 
 pytestmark = pytest.mark.usefixtures("known")
@@ -12,9 +13,7 @@ pytestmark = pytest.mark.usefixtures("known")
 OPEN_MS = 300
 """From the click to the drawn tokens."""
 
-NUMBERS_SHOWN = "Object.fromEntries([...document.querySelectorAll('.token-details dl div')].map(e => [...e.children].map(c => c.textContent)))"
 CLASSES = "[...document.querySelectorAll('[role=option]')].map(e => e.className.trim())"
-TEXTS = "[...document.querySelectorAll('[role=option]')].map(e => e.textContent)"
 
 FIRST = {
     **{"log-prob": "-0.5000", "probability": "60.65 %", "learner log-prob": "-0.5000", "reference log-prob": "-0.7500"},
@@ -72,17 +71,24 @@ def wait_for_answer(browser: HeadlessBrowser, step: int, row: int) -> None:
     """Groups are of four."""
     group = f"rollouts/{step}/group/{step}-{row // 4}"
     place = f"Step {step}, answer {row % 4 + 1} of 4"
-    browser.wait(f"document.querySelector('.answer-head h2 a[href*=\"{group}\"]')?.parentNode.innerText.startsWith('{place}')")
+    browser.wait(
+        f"document.querySelector('.answer-head h2 a[href*=\"{group}\"]')?.parentNode.innerText.startsWith('{place}')"
+    )
+
+
+def numbers(browser: HeadlessBrowser) -> dict[str, str]:
+    """Of the current token."""
+    return dict(cells(browser, ".token-details dl div"))
 
 
 def test_a_token_shows_all_its_numbers_under_the_mouse_and_by_keyboard(browser: HeadlessBrowser, served: str) -> None:
     open_answer(browser, served, 1, 0)
-    assert browser.run(f"return {TEXTS}") == ["Diesel", " it", "⏎\n", "</s>"]
-    assert browser.run(f"return {NUMBERS_SHOWN}") == FIRST
+    assert texts(browser, "[role=option]") == ["Diesel", " it", "⏎\n", "</s>"]
+    assert numbers(browser) == FIRST
     browser.click("#token-1")
-    assert browser.run(f"return {NUMBERS_SHOWN}") == SECOND
+    assert numbers(browser) == SECOND
     browser.press("ArrowLeft")
-    assert browser.run(f"return {NUMBERS_SHOWN}") == FIRST
+    assert numbers(browser) == FIRST
     browser.press("ArrowRight", "ArrowDown")
     assert browser.run("return document.activeElement.getAttribute('aria-activedescendant')") == "token-3"
     assert browser.run("return document.querySelector('[aria-selected=true]').textContent") == "</s>"
@@ -135,7 +141,7 @@ def test_an_episode_stands_in_its_turns_and_what_the_policy_did_not_write_is_hat
     assert browser.run(f"return {turns}") == [["assistant, reward -0.25", 2], ["tool", 1], ["assistant, reward 1", 2]]
     assert browser.run(f"return {CLASSES}")[2] == "masked"
     browser.click("#token-2")
-    shown = browser.run(f"return {NUMBERS_SHOWN}")
+    shown = numbers(browser)
     assert (shown["log-prob"], shown["written by"], shown["version"]) == ("–", "not the policy: masked", "–")
     assert "The environment failed: time-out: 5 s" in browser.run("return document.body.innerText")
 
@@ -143,8 +149,7 @@ def test_an_episode_stands_in_its_turns_and_what_the_policy_did_not_write_is_hat
 def test_a_waterfall_leads_from_the_parts_to_the_return(browser: HeadlessBrowser, served: str) -> None:
     """3 - 0.5 = 2.5, doubled 5, clipped at 4, less 2 for a missing end, less 0.125 for the KL: 1.875."""
     open_answer(browser, served, 1, 0)
-    rows = "[...document.querySelectorAll('.waterfall tbody tr')].map(e => [...e.children].slice(0, 3).map(c => c.innerText))"
-    assert browser.run(f"return {rows}") == [
+    assert [row[:3] for row in cells(browser, ".waterfall tbody tr")] == [
         ["model part, scored 2.5", "+3", "3"],
         ["brief part, scored -1", "-0.5", "2.5"],
         ["total", "", "2.5"],
@@ -154,8 +159,14 @@ def test_a_waterfall_leads_from_the_parts_to_the_return(browser: HeadlessBrowser
         ["kl", "-0.125", "1.875"],
         ["return", "", "1.875"],
     ]
-    bars = "[...document.querySelectorAll('.waterfall rect')].map(e => ['x', 'width'].map(n => Number(e.getAttribute(n))))"
-    assert browser.run(f"return {bars}") == [[0, 60], [50, 10], [0, 50], [50, 50], [80, 20], [40, 40], [37.5, 2.5], [0, 37.5]]
+    begin, width = (
+        browser.run(
+            f"return [...document.querySelectorAll('.waterfall rect')].map(e => Number(e.getAttribute('{name}')))"
+        )
+        for name in ("x", "width")
+    )
+    assert begin == [0, 50, 0, 50, 80, 40, 37.5, 0]  # Of the axis from 0 to 5, in percent.
+    assert width == [60, 10, 50, 50, 20, 40, 2.5, 37.5]
 
 
 def test_an_answer_without_a_token_and_one_that_was_dropped_are_shown(browser: HeadlessBrowser, served: str) -> None:
@@ -163,4 +174,10 @@ def test_an_answer_without_a_token_and_one_that_was_dropped_are_shown(browser: H
     assert "An empty answer: not one token." in browser.wait("document.querySelector('.empty')?.innerText")
     open_answer(browser, served, 2, 0)
     browser.wait("document.body.innerText.includes('its whole group has the same reward')")
-    assert browser.run(f"return Object.keys({NUMBERS_SHOWN})") == ["log-prob", "probability", "written by", "version", "id"]
+    assert list(numbers(browser)) == [
+        "log-prob",
+        "probability",
+        "written by",
+        "version",
+        "id",
+    ]

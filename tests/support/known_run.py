@@ -137,11 +137,17 @@ def _flat_group() -> list[JournalRow]:
 
 
 def _pairs() -> pa.Table:
-    """Of four pairs two as the person chose. By sigmoid(margin): 0.5 and -0.5 are 62.2 % sure, 2 and -3 are 88 and 95 %."""
+    """Of four pairs two as the person chose."""
     margins = [2.0, -0.5, 0.5, -3.0]
     rows = [
         {
-            **{"step": 2, "index": index, "prompt": f"Question {index}?", "chosen": HOSTILE, "rejected": f"No. {index}"},
+            **{
+                "step": 2,
+                "index": index,
+                "prompt": f"Question {index}?",
+                "chosen": HOSTILE,
+                "rejected": f"No. {index}",
+            },
             **{"chosen_reward": 1.0, "rejected_reward": 1.0 - margin, "margin": margin, "annotator": None},
             "probability": 1 / (1 + math.exp(-margin)),
         }

@@ -1,8 +1,8 @@
 // What the colours of an overlay mean: its steps with the numbers at their ends.
+import { number } from "../lib/format.js";
 import { html } from "../lib/html.js";
 import { STEPS, scaleOf, stepClass, versionClass, versionsOf } from "./scale.js";
 
-const trimmed = (value) => String(Number(value.toPrecision(4)));
 const Swatch = ({ className, text }) => html`<li><span class=${`swatch-box ${className}`} aria-hidden="true"></span>${text}</li>`;
 
 /** @param {{overlay: object, tokens: object}} props */
@@ -27,8 +27,8 @@ function Steps({ overlay, scale }) {
   const low = scale.isBelow ? STEPS : 0;
   const high = scale.isAbove || !scale.isBelow ? STEPS : 0;
   const steps = Array.from({ length: low + high + 1 }, (_, index) => index - low);
-  const end = (side) => trimmed(scale.centre + side * scale.reach);
-  const ends = [low && `≤ ${end(-1)}`, trimmed(scale.centre), high && `≥ ${end(1)}`].filter(Boolean);
+  const end = (side) => number(scale.centre + side * scale.reach);
+  const ends = [low && `≤ ${end(-1)}`, number(scale.centre), high && `≥ ${end(1)}`].filter(Boolean);
   return html`
     <div class="scale" role="img" aria-label=${`Colours of ${overlay.name}: ${ends.join(", ")} ${overlay.unit}`}>
       <div class="scale-steps">${steps.map((step) => html`<span key=${step} class=${stepClass(step)}></span>`)}</div>

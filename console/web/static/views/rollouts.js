@@ -2,7 +2,7 @@
 import { Empty, ErrorNote, Loading } from "../components/notes.js";
 import { Pager } from "../components/pager.js";
 import { number } from "../lib/format.js";
-import { html } from "../lib/html.js";
+import { html, useEffect } from "../lib/html.js";
 import { useLoaded } from "../lib/loaded.js";
 import { runPath } from "../lib/router.js";
 import { Filters, filtersOf } from "../rollouts/filters.js";
@@ -17,6 +17,8 @@ export function RolloutsView({ stage, route, client, navigate }) {
   const sort = { key: query.sort ?? "step", order: query.order ?? "desc" };
   const asked = { stage, ...filtersOf(query), sort: sort.key, order: sort.order, limit: PAGE, offset };
   const { content, error, isLoading, retry } = useLoaded(client, `/api/runs/${id}/rollouts`, asked);
+  // What is opened from here most often is there before it is asked for.
+  useEffect(() => { import("./tokens.js"); }, []);
   const show = (changed, replace = true) => navigate({ path: route.path, params: { ...query, offset: "", ...changed }, replace });
   if (error) return html`<${ErrorNote} error=${error} retry=${retry} />`;
   if (!content) return html`<${Loading} what="rollouts" />`;
