@@ -81,7 +81,7 @@ def settings_of(work: Workload) -> dict[str, Any]:
         case "reward":
             encoder = {"model": work.policy, "max_tokens": work.max_tokens}
             own = {"kind": "reward", "reward": encoder, "data": {"pairs": work.data} | data}
-            return common | own | {"reward_training": epochs}
+            return common | own | {"reward_training": epochs | {"dropout": False}}  # TRL's default.
         case "rloo" | "grpo" | "ppo":
             return common | {
                 "kind": "ppo",

@@ -4,6 +4,7 @@ import json
 import os
 import sys
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from statistics import median
 
@@ -18,7 +19,8 @@ from benchmarks.workload import Workload
 from plumbob.core.errors import UserError
 
 STEP, ASYNC, GROWTH = "limit-ppo-26m-step", "limit-ppo-3m-async", "limit-rloo-3m-growth"
-LIMITS = (STEP, ASYNC, GROWTH)
+SFT, REWARD = "limit-sft-26m-products", "limit-reward-minilm-products"
+LIMITS = (STEP, ASYNC, GROWTH, SFT, REWARD)
 """Names of the limits that runs of their own are made for."""
 
 PPO_STEP = PeerComparison("ppo", "26m", 4, 32, ending="full", prompt_tokens=32, samples_per_prompt=4)
@@ -26,6 +28,8 @@ PPO_ASYNC = PeerComparison("ppo", "3m", 8, 64, ending="full", prompt_tokens=32, 
 LONG_RUN = PeerComparison(
     "rloo", "3m", 41, 32, ending="full", prompt_tokens=32, samples_per_prompt=4, max_new_tokens=16
 )
+OFFLINE = {SFT: PeerComparison("sft", "26m", 6, 32), REWARD: PeerComparison("reward", "minilm", 4, 32)}
+"""The same work as that of the rows against a peer."""
 COMPARED_STEPS = 10
 """Of the long run's beginning and end."""
 LEARNS = ("evaluate", "learn", "publish", "commit")
@@ -37,7 +41,8 @@ LARGE = ("26m", "135m", "1b")
 
 def limit_rows(name: str, material: Material, folder: Path, repeats: int) -> list[Row]:
     """The rows of one of `LIMITS`; what kept them from being measured is in their place."""
-    rows_of = {STEP: step_rows, ASYNC: async_rows, GROWTH: growth_rows}[name]
+    offline = {each: partial(product_rows, each) for each in OFFLINE}
+    rows_of = ({STEP: step_rows, ASYNC: async_rows, GROWTH: growth_rows} | offline)[name]
     try:
         return list(rows_of(material, folder, repeats))
     except (SideError, UserError, ValueError, OSError, LookupError) as error:
@@ -98,16 +103,34 @@ def growth_rows(material: Material, folder: Path, repeats: int) -> Iterator[Row]
     yield compared(f"{GROWTH} / its first steps", "s", last, first, target=1.1, higher_is_better=False, note=note)
 
 
+def product_rows(name: str, material: Material, folder: Path, repeats: int) -> Iterator[Row]:
+    """A step that does not sample against the matrix products alone that it cannot do without."""
+    work, steps, floors, notes = OFFLINE[name].workload(material), [], [], []
+    for _ in range(repeats):
+        run = run_plumbob(work, folder / "plumbob")
+        parts = parts_alone("benchmarks.limit.matrix_products", work, folder)
+        steps.append(run.whole_s / len(run.phases))
+        floors.append(parts["products"])
+        notes = [f"learn {run.phase_s('learn'):.2f}; {parts['tokens']:.0f} tokens a step; no target"]
+    yield compared(f"{name} / products alone", "s", steps, floors, target=None, higher_is_better=False, note=notes[-1])
+
+
 def bare_parts(work: Workload, folder: Path) -> dict[str, float]:
     """Part -> seconds; memory in bytes."""
-    given, found = folder / "workload.json", folder / "parts.json"
-    work.write(given)
     parts: dict[str, float] = {}
     for which in ("sample", "learn", "score"):
-        path = os.pathsep.join(filter(None, (str(ROOT), os.environ.get("PYTHONPATH"))))
-        command = ["env", f"PYTHONPATH={path}", sys.executable, "-m", "benchmarks.limit.bare_parts", which]
-        run_process([*command, str(given), str(found)], folder)
-        parts |= json.loads(found.read_text(encoding="utf-8"))
+        parts |= parts_alone("benchmarks.limit.bare_parts", work, folder, which)
+    return parts
+
+
+def parts_alone(module: str, work: Workload, folder: Path, *which: str) -> dict[str, float]:
+    """What a module of this folder measures of the work, in a process of its own."""
+    given, found = folder / "workload.json", folder / "parts.json"
+    work.write(given)
+    path = os.pathsep.join(filter(None, (str(ROOT), os.environ.get("PYTHONPATH"))))
+    command = ["env", f"PYTHONPATH={path}", sys.executable, "-m", module, *which]
+    run_process([*command, str(given), str(found)], folder)
+    parts: dict[str, float] = json.loads(found.read_text(encoding="utf-8"))
     return parts
 
 

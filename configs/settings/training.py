@@ -119,6 +119,8 @@ class RewardTrainingSettings(EpochSettings):
 
     learning_rate: LearningRate = 1e-4
     objective: RewardObjective = BradleyTerry()
+    dropout: bool = True
+    """Whether the encoder drops out what its config asks for; LoRA's own is `reward.tuning.dropout`."""
 
 
 class CalibrationSettings(PolicyBaseSettings):

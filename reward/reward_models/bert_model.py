@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from transformers import AutoModelForSequenceClassification
 from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES, MODEL_FOR_MASKED_LM_MAPPING_NAMES
 
@@ -136,6 +136,20 @@ def new_reward_model(encoder: ModelRef, quantization: Nf4Quantization | None = N
         **loading_options(quantization, torch.float32),
     )
     return _with_tokenizer(model, encoder)
+
+
+def switch_dropout_off(model: nn.Module) -> None:
+    """Let a model drop nothing out in training either, but for LoRA's own dropout.
+
+    Its config, which is written with the model, keeps the rates: whoever trains on finds them.
+    """
+    for name, module in model.named_modules():
+        if "lora_dropout" in name:
+            continue
+        if isinstance(module, nn.Dropout):
+            module.p = 0.0
+        for rate in [name for name, value in vars(module).items() if "drop" in name and isinstance(value, float)]:
+            setattr(module, rate, 0.0)
 
 
 def rewards_of(model: Any, inputs: Mapping[str, Tensor]) -> Tensor:

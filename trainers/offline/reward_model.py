@@ -34,7 +34,13 @@ from plumbob.reward.agreement import (
     pair_margins,
 )
 from plumbob.reward.reward_models.bert_encoding import EncodedPair
-from plumbob.reward.reward_models.bert_model import RewardModel, check_length, check_pairs_are_read, new_reward_model
+from plumbob.reward.reward_models.bert_model import (
+    RewardModel,
+    check_length,
+    check_pairs_are_read,
+    new_reward_model,
+    switch_dropout_off,
+)
 from plumbob.reward.reward_models.tuned_reward_model import TunedRewardModel, check_tuned
 from plumbob.trainers.algorithms.reward_losses import (
     bradley_terry_loss,
@@ -96,6 +102,8 @@ def learner_parts(run: RewardRun) -> LearnerParts:
             new = artifact.open()
         case _:
             assert_never(run.reward.tuning)
+    if not run.reward_training.dropout:
+        switch_dropout_off(new.model)
     module = RewardModule(new.model, "token_type_ids" in new.tokenizer.model_input_names)
     return LearnerParts(module, reward_passes(run.reward_training.objective), artifact, run.reward_training)
 
