@@ -45,12 +45,14 @@ class ControlRequests(NamedTuple):
         num_rollout_workers: told once, so that autoscaling continues from there; None otherwise.
         draining: ids of nodes that will be taken away; all since the run began.
         stop: since the run began.
+        save: a checkpoint at the end of the step; told once.
         made: each told once, the newest MOST_MADE of them.
     """
 
     num_rollout_workers: int | None = None
     draining: frozenset[str] = frozenset()
     stop: bool = False
+    save: bool = False
     made: tuple[PersonsRequest, ...] = ()
 
 
@@ -66,7 +68,7 @@ class Control:
         self._status = status
         draining, stop = self._requests.draining | known.draining, self._requests.stop or known.stop
         newest, self._requests = self._requests, ControlRequests(None, draining, stop)
-        return self._requests._replace(num_rollout_workers=newest.num_rollout_workers, made=newest.made)
+        return newest._replace(draining=draining, stop=stop)
 
     def status(self) -> dict[str, Any]:
         """`RunStatus.as_dict` of the last report; empty before the first."""
@@ -95,6 +97,14 @@ class Control:
     def stop(self, by: Mapping[str, Any]) -> None:
         self._requests = self._requests._replace(stop=True)
         self._note("stop", by)
+
+    def save(self, by: Mapping[str, Any]) -> None:
+        """Raises UserError where no step will end that it could be made at."""
+        status = self._reported()
+        if status.step is not None and status.step.step >= status.step.num_steps:
+            raise UserError("this stage has made its last step, which is saved: there is nothing more to save")
+        self._requests = self._requests._replace(save=True)
+        self._note("save", by)
 
     def _note(self, what: str, by: Mapping[str, Any]) -> None:
         made = (*self._requests.made, PersonsRequest(what, by))[-MOST_MADE:]
@@ -133,9 +143,9 @@ class ControlClient:
         """
         if self._answer is None or self._take_answer():
             self._answer = self._control.report.remote(status(), self._requests)
-        requests, reported = self._requests, self._requests._replace(num_rollout_workers=None, made=())
+        requests, reported = self._requests, self._requests._replace(num_rollout_workers=None, save=False, made=())
         if not is_scalable:
-            self._requests = self._requests._replace(made=())
+            self._requests = self._requests._replace(save=False, made=())
             return requests._replace(num_rollout_workers=None)
         self._requests = reported
         return requests
@@ -154,6 +164,7 @@ class ControlClient:
         number = known.num_rollout_workers
         self._requests = known._replace(
             num_rollout_workers=self._requests.num_rollout_workers if number is None else number,
+            save=self._requests.save or known.save,
             made=(*self._requests.made, *known.made),
         )
         self._silent_since, self._is_notified = None, False

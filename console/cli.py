@@ -21,9 +21,10 @@ from plumbob.console.commands import (
     run,
     serve_reward,
     submit,
+    ui,
 )
 from plumbob.console.commands.adapters import adapters
-from plumbob.console.commands.live import scale, status, stop
+from plumbob.console.commands.live import save, scale, status, stop
 from plumbob.console.commands.measures import compare_methods, evaluate, verify
 from plumbob.console.exit_codes import FAILED, INTERRUPTED, RESUME_ME, USER_ERROR
 from plumbob.core.errors import RunFailed, RunPreempted, RunStopped, UserError
@@ -49,7 +50,9 @@ COMMANDS: tuple[Command | CommandGroup, ...] = (
     submit,
     status,
     scale,
+    save,
     stop,
+    ui,
     report,
     pairs,
     adapters.GROUP,

@@ -1,8 +1,11 @@
-"""Where a process listens: on one address of its host, instead of all (`listen_on`)."""
+"""Where a process listens: on one address of its host (`listen_on`), and a server's socket (`listening_socket`)."""
 
 import os
+import socket
 
 import psutil
+
+from plumbob.core.errors import UserError
 
 LOOPBACK = "127.0.0.1"
 """Reached by processes of this machine alone."""
@@ -31,3 +34,20 @@ def listen_on(address: str) -> None:
             os.environ[name] = value
         else:
             os.environ.setdefault(name, value)
+
+
+def listening_socket(host: str, port: int) -> socket.socket:
+    """A socket of a server, on which others can connect. Raises UserError where nothing can listen there.
+
+    Args:
+        port: 0 takes a free one.
+    """
+    try:
+        family, kind, protocol, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
+        listening = socket.socket(family, kind, protocol)
+        listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listening.bind(address)
+        listening.listen()
+    except (OSError, OverflowError) as error:
+        raise UserError(f"nothing can listen on {host}, port {port}: {error}; give another --host or --port") from error
+    return listening

@@ -49,6 +49,7 @@ from plumbob.driver.run_folder.connection_file import ConnectionFile
 from plumbob.driver.run_folder.driver_log import kept_in
 from plumbob.driver.run_folder.event_log import EventLog
 from plumbob.driver.run_folder.folder import (
+    LOGS_FOLDER,
     SUMMARY_FILE,
     check_writable,
     removed_if_nothing_computed,
@@ -238,7 +239,7 @@ def _locked(folder: Path, listener: Listener) -> Iterator[None]:
 def _opened(session: Session | None, cluster: ClusterSettings, folder: Path, listener: Listener) -> Iterator[Session]:
     """The session that was given, if it is as the run's settings say, or else one of the run's own."""
     if session is None:
-        with Session(cluster, folder / "logs", listener) as own:
+        with Session(cluster, folder / LOGS_FOLDER, listener) as own:
             yield own
         return
     for key, value in cluster:

@@ -1,12 +1,12 @@
 """Listening for `plumbob serve-reward`: the socket, the server on it, and the reward model's own form of dialogue."""
 
-import socket
 from typing import Any
 
 import uvicorn
 
 from plumbob.configs.settings.rewards import ModelReward
 from plumbob.core.errors import UserError
+from plumbob.core.host_network import listening_socket
 from plumbob.reward.open_scorer import check_reward, open_scorer
 from plumbob.reward.reward_models.reward_prompts import RewardPrompts
 from plumbob.reward.services.reward_server import reward_app
@@ -23,24 +23,12 @@ def serve_reward(reward: ModelReward, host: str, port: int, token: str | None) -
     except UserError as error:
         raise UserError(f"{error} (here as --raw, --max-tokens)") from error
     prompts = RewardPrompts(reward)
-    listening = _listen(host, port)
+    listening = listening_socket(host, port)
     about = {"model": reward.model.name, "is_calibrated": reward.is_calibrated, "max_tokens": reward.max_tokens}
     app = reward_app(open_scorer(reward, _device()), prompts.written, about, token, reward.batch_size)
     shown = f"[{host}]" if ":" in host else host
     print(f"{reward.model.name} scores batches at http://{shown}:{listening.getsockname()[1]}/score", flush=True)
     uvicorn.Server(uvicorn.Config(app, log_level="warning")).run(sockets=[listening])
-
-
-def _listen(host: str, port: int) -> socket.socket:
-    try:
-        family, kind, protocol, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
-        listening = socket.socket(family, kind, protocol)
-        listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        listening.bind(address)
-        listening.listen()
-    except (OSError, OverflowError) as error:
-        raise UserError(f"nothing can listen on {host}, port {port}: {error}; give another --host or --port") from error
-    return listening
 
 
 def _device() -> Any:

@@ -20,7 +20,8 @@ from plumbob.configs.settings.workers import RolloutSettings
 from plumbob.core.errors import RunStopped, first_line
 from plumbob.core.stop_signals import stop_signals
 from plumbob.driver.run_folder.event_log import EventLog
-from plumbob.driver.run_folder.status_listener import STATUS_FILE, StatusListener
+from plumbob.driver.run_folder.folder import STATUS_FILE
+from plumbob.driver.run_folder.status_listener import StatusListener
 from plumbob.trainers.learner.checkpoint import Checkpoint
 from plumbob.trainers.metrics.step_record import Listener, StepRecord
 from plumbob.trainers.online.sample_ledger import SampleLedger
@@ -55,6 +56,7 @@ class RunControl:
         self._polling = threading.Lock()
         self._autoscaler: Autoscaler | None = None
         self._is_stopping = False
+        self._is_save_requested = False
 
     def status(self) -> RunStatus:
         rollout = self._session.rollout_pool
@@ -88,6 +90,7 @@ class RunControl:
         rollout = self._session.rollout_pool
         requests = client.exchange(self.status, is_scalable=rollout is not None)
         self._is_stopping = requests.stop
+        self._is_save_requested |= requests.save
         for request in requests.made:
             self.events.record("steered", by=dict(request.by), what=request.what)
         new = self._session.drain_nodes(requests.draining | draining_nodes())
@@ -105,6 +108,11 @@ class RunControl:
         if self._is_stopping:
             raise RunStopped("the run was asked to stop")
         stop_signals.check()
+
+    def is_save_requested(self) -> bool:
+        """Whether somebody wants a checkpoint, and none has been made since."""
+        self.poll_control()
+        return self._is_save_requested
 
     # ------------------------------------------------------------------------------------------------- of the workers
 
@@ -125,6 +133,7 @@ class RunControl:
 
     def saved(self, checkpoint: Checkpoint) -> None:
         """Called when a checkpoint stands."""
+        self._is_save_requested = False
         self.events.record("saved", stage=self.listener.stage, step=checkpoint.step, folder=str(checkpoint.folder))
 
     def responses_reissued(self, count: int) -> None:

@@ -18,8 +18,7 @@ from plumbob.core.errors import NotRunningError, UserError
 from plumbob.core.outside import from_outside, read_json_object
 from plumbob.driver.run_folder.connection_file import read_connection_file
 from plumbob.driver.run_folder.event_log import this_process
-from plumbob.driver.run_folder.folder import SUMMARY_FILE, find_run
-from plumbob.driver.run_folder.status_listener import STATUS_FILE
+from plumbob.driver.run_folder.folder import STATUS_FILE, SUMMARY_FILE, find_run
 
 
 @dataclass(frozen=True)
@@ -72,6 +71,12 @@ def leave(run: str | Path, host: str, address: str | None = None) -> None:
     """Drain a host that will be taken away, by its address or name: its rollout workers and scorers end their work."""
     with _control_of_run(run, address) as control:
         answer(control.drain_host.remote(host, this_process()))
+
+
+def save(run: str | Path, address: str | None = None) -> None:
+    """Ask the run for a checkpoint at the end of the step that it is at. Online stages make one at each."""
+    with _control_of_run(run, address) as control:
+        answer(control.save.remote(this_process()))
 
 
 def stop(run: str | Path, address: str | None = None) -> None:

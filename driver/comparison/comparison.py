@@ -20,7 +20,7 @@ from plumbob.driver.api import plan, run_or_resume
 from plumbob.driver.comparison.compared_methods import ComparedMethod
 from plumbob.driver.comparison.comparison_row import ComparisonRow, NotCompared, Result, comparison_row
 from plumbob.driver.expected_policy import expected_policy
-from plumbob.driver.run_folder.folder import run_folder
+from plumbob.driver.run_folder.folder import LOGS_FOLDER, run_folder
 from plumbob.driver.run_folder.inputs import check_models, check_rows
 from plumbob.models.loading import open_policy
 from plumbob.trainers.metrics.step_record import Listener
@@ -161,7 +161,7 @@ def opened_comparison(work: ComparedWork, listener: Listener) -> Iterator[Method
     """A comparison over a Ray of its own. Raises RunPreempted when SIGTERM or SIGHUP arrives, in a run or between."""
     with (
         stop_signals.handled("the run ends its step and is saved; the same command continues the comparison"),
-        Session(work.base.cluster, work.folder / "logs", listener) as session,
+        Session(work.base.cluster, work.folder / LOGS_FOLDER, listener) as session,
     ):
         yield MethodComparison(work, session, listener)
 

@@ -11,8 +11,7 @@ from plumbob.cluster.connection import own_address
 from plumbob.configs.settings.workers import ClusterSettings
 from plumbob.core.errors import UserError
 from plumbob.core.outside import from_outside
-
-CLUSTER_FILE = "cluster.json"
+from plumbob.driver.run_folder.folder import CLUSTER_FILE
 
 
 @dataclass(frozen=True)

@@ -18,13 +18,16 @@ RUNS = Path("runs")
 SUMMARY_FILE = "summary.json"
 SAMPLES_FILE = "samples.jsonl"
 DRIVER_LOG = "driver.log"
+STATUS_FILE = "status.json"
+CLUSTER_FILE = "cluster.json"
+LOGS_FOLDER = "logs"
 EVENTS_FILE = "events.jsonl"
 TRACE_FILE = "trace.json"
 
 COMPUTED = ("**/metrics.jsonl", "**/checkpoints/latest", "**/rollouts/*.parquet", "**/summary.json")
 """What stands in a run's folder, not empty, once something has been computed."""
 
-TELLING = ("logs/*", DRIVER_LOG, EVENTS_FILE, TRACE_FILE)
+TELLING = (f"{LOGS_FOLDER}/*", DRIVER_LOG, EVENTS_FILE, TRACE_FILE)
 """What stands there that tells why a run failed."""
 
 

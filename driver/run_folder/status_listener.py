@@ -10,8 +10,6 @@ from plumbob.driver.run_folder.event_log import EventLog
 from plumbob.trainers.metrics.stage_result import StageSummary
 from plumbob.trainers.metrics.step_record import Listener, StepRecord
 
-STATUS_FILE = "status.json"
-
 
 class StatusListener:
     """Passes on what it hears.

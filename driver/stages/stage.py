@@ -92,7 +92,8 @@ def training_stage(
     def run(context: StageContext) -> StageResult:
         for note in notes:
             context.listener.notify(context.stage, note)
-        with MetricsLog(context.folder, context.listener, context.control.saved) as log:
+        control = context.control
+        with MetricsLog(context.folder, context.listener, control.saved, control.is_save_requested) as log:
             result = train(context, log)
         found = result.notes or ()
         for note in found:

@@ -36,13 +36,18 @@ class MetricsLog:
 
     Attributes:
         saved: told of each checkpoint that the stage has made.
+        is_save_requested: whether a person wants one at the end of the step.
     """
 
     def __init__(
-        self, folder: Path, listener: Listener, saved: Callable[[Checkpoint], None] = lambda checkpoint: None
+        self,
+        folder: Path,
+        listener: Listener,
+        saved: Callable[[Checkpoint], None] = lambda checkpoint: None,
+        is_save_requested: Callable[[], bool] = lambda: False,
     ) -> None:
         folder.mkdir(parents=True, exist_ok=True)
-        self._listener, self.saved = listener, saved
+        self._listener, self.saved, self.is_save_requested = listener, saved, is_save_requested
         self._sinks = open_sinks(folder)
 
     def __enter__(self) -> Self:

@@ -150,7 +150,7 @@ def run_epochs(stage: OfflineStage[Any], learners: Learners, folder: Path, log: 
         best = best_after(best, step, heldout, stage.settings)
         log.append(StepRecord(stage.name, step, num_steps, metrics | heldout, phases.take()))
         # After the line: resuming drops lines past its checkpoint, and could not bring back one that is missing.
-        if stage.is_saved(step) or is_turning_point(best, step, stopping):
+        if stage.is_saved(step) or is_turning_point(best, step, stopping) or log.is_save_requested():
             with phases.phase("save"):  # Counted in the next step's line.
                 last = commit(step)
     assert last is not None, "the last step is always saved"

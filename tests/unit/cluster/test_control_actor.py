@@ -1,6 +1,7 @@
 """The actor that a run is steered by, on a real Ray."""
 
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -50,6 +51,18 @@ def test_a_run_is_watched_and_steered_by_its_name(steering: ControlClient) -> No
     assert heard(steering, lambda wanted: told.append(wanted) or wanted.stop)
     assert {wanted.num_rollout_workers for wanted in told} == {None}
     assert [request for wanted in told for request in wanted.made] == [PersonsRequest("stop", ME)]
+
+
+def test_a_checkpoint_is_asked_for_once(steering: ControlClient) -> None:
+    answer(find("one").save.remote(ME))
+    assert heard(steering, lambda wanted: wanted.save and wanted.made == (PersonsRequest("save", ME),))
+    assert steering.exchange(lambda: STATUS, True) == ControlRequests()
+    over = Control()
+    step = STATUS.step
+    assert step is not None
+    over.report(replace(STATUS, step=replace(step, step=step.num_steps)), ControlRequests())
+    with pytest.raises(UserError, match="made its last step, which is saved"):
+        over.save(ME)
 
 
 def test_a_number_of_workers_is_kept_until_there_are_some(steering: ControlClient) -> None:

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 import plumbob.driver.run_control
-from plumbob.cluster.control_actor import ControlRequests
+from plumbob.cluster.control_actor import ControlRequests, PersonsRequest
 from plumbob.cluster.failures import WorkerLost
 from plumbob.cluster.resources import ResourceNeed
 from plumbob.cluster.run_status import MESSAGE_CHARS, RunStatus, WorkerStatus
@@ -21,9 +21,9 @@ from plumbob.configs.settings.workers import ClusterSettings
 from plumbob.core.errors import RunFailed, RunPreempted, RunStopped, UserError
 from plumbob.core.stop_signals import stop_signals
 from plumbob.driver.run_control import RunControl, controlled_run
-from plumbob.driver.run_folder.folder import EVENTS_FILE
-from plumbob.driver.run_folder.status_listener import STATUS_FILE
+from plumbob.driver.run_folder.folder import EVENTS_FILE, STATUS_FILE
 from plumbob.rollout.rollout_records import Rollout, SampleRequest
+from plumbob.trainers.learner.checkpoint import Checkpoint
 from plumbob.trainers.metrics.json_lines import read_json_lines
 from plumbob.trainers.metrics.step_record import StepRecord
 from plumbob.trainers.online.sample_ledger import NUM_VERSIONS, SampleLedger
@@ -86,6 +86,23 @@ def test_a_run_stops_when_it_was_asked_to(session: Session, tmp_path: Path, monk
         with pytest.raises(RunStopped, match="the run was asked to stop"):
             session.begin_work()
     session.begin_work()  # The next run on the session was not.
+
+
+def test_a_checkpoint_that_was_asked_for_is_wanted_until_one_stands(
+    session: Session, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    me = {"user": "ann", "host": "desk", "pid": 7}
+    with controlled_run(session, "one", (), tmp_path, Watching()) as control:
+        assert not control.is_save_requested()
+        monkeypatch.setattr(Client, "requests", ControlRequests(save=True, made=(PersonsRequest("save", me),)))
+        assert control.is_save_requested()
+        monkeypatch.setattr(Client, "requests", ControlRequests())
+        assert control.is_save_requested()
+        control.saved(Checkpoint(tmp_path / "step-000002", 2, {}))
+        assert not control.is_save_requested()
+    events = read_json_lines(tmp_path / EVENTS_FILE)
+    steered = [(event["what"], event["by"]) for event in events if event["event"] == "steered"]
+    assert steered == [("save", me)]
 
 
 def test_a_signal_ends_a_run_where_a_person_would(session: Session, tmp_path: Path) -> None:

@@ -14,8 +14,7 @@ from plumbob.configs.settings.workers import ClusterSettings
 from plumbob.core.errors import NotRunningError, UserError
 from plumbob.driver import steering
 from plumbob.driver.run_folder.connection_file import ConnectionFile
-from plumbob.driver.run_folder.folder import SUMMARY_FILE
-from plumbob.driver.run_folder.status_listener import STATUS_FILE
+from plumbob.driver.run_folder.folder import STATUS_FILE, SUMMARY_FILE
 from plumbob.driver.steering import RunState
 from tests.support.run_statuses import TWO_ROLLOUT_WORKERS, at_step
 
@@ -51,6 +50,8 @@ def test_a_run_is_steered_by_its_folder_and_by_its_name(run: Path, client: Contr
     with pytest.raises(UserError, match=r"10\.9\.9\.9: no host of this cluster"):
         steering.leave(run, "10.9.9.9")
     assert steering.status("steered", "auto").status == STATUS
+    steering.save(run)
+    assert wait_until(lambda: client.exchange(lambda: STATUS, True).save, TIMEOUT_S)
     assert not client.exchange(lambda: STATUS, True).stop
     steering.stop("steered", "auto")
     assert wait_until(lambda: client.exchange(lambda: STATUS, True).stop, TIMEOUT_S)

@@ -8,7 +8,8 @@ import pytest
 import ray
 
 from plumbob.configs.settings.workers import ClusterSettings
-from plumbob.driver.run_folder.connection_file import CLUSTER_FILE, ConnectionFile, read_connection_file
+from plumbob.driver.run_folder.connection_file import ConnectionFile, read_connection_file
+from plumbob.driver.run_folder.folder import CLUSTER_FILE
 
 pytestmark = pytest.mark.usefixtures("one_cpu")
 

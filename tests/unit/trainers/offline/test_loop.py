@@ -1,7 +1,7 @@
 """The loop of the offline stages with a fake of the learners: order, resuming, early stopping, named records."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -97,6 +97,7 @@ def play(
     retained: RetainedText | None = None,
     inputs: Inputs = SAME,
     num_records: int = 10,
+    wants_save: Callable[[], bool] = lambda: False,
 ) -> dict[str, Any]:
     """10 records in batches of 4; one record is held out, and its loss is what the fake was given."""
     heldout = Heldout(1, lambda index: index, len)
@@ -111,7 +112,7 @@ def play(
         inputs=inputs,
         retained=retained,
     )
-    with MetricsLog(folder, Watcher()) as log:  # type: ignore[arg-type]
+    with MetricsLog(folder, Watcher(), is_save_requested=wants_save) as log:  # type: ignore[arg-type]
         return run_epochs(stage, learners, folder, log).as_dict()  # type: ignore[arg-type]
 
 
@@ -128,6 +129,14 @@ def test_every_record_once_an_epoch_with_a_checkpoint_on_the_way(tmp_path: Path)
     steps = read_metrics(tmp_path)
     assert [(s.stage, s.step, s.num_steps) for s in steps] == [("sft", step, 5) for step in range(1, 6)]
     assert steps[1].metrics["learning_rate"] == pytest.approx(0.4) and steps[1].metrics["loss"] == 2.0
+
+
+def test_a_checkpoint_is_made_where_one_was_asked_for(tmp_path: Path) -> None:
+    """Beside those of steps 2, 4 and 5: asked after steps 1 and 3, where none is made otherwise."""
+    learners, asked = FakeLearners(), iter([True, False])
+    play(tmp_path, learners, wants_save=lambda: next(asked))
+    assert learners.saved == [f"step-00000{step}" for step in (1, 2, 4, 5)]
+    assert next(asked, None) is None
 
 
 def test_a_failure_names_the_records_and_a_resume_starts_at_the_checkpoint(tmp_path: Path) -> None:

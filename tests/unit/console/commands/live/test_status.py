@@ -12,8 +12,7 @@ from plumbob.cluster.run_status import WorkerStatus
 from plumbob.configs.resolved_copy import RESOLVED_FILE
 from plumbob.console.cli import main
 from plumbob.console.commands.live.status import STALE_S, lines
-from plumbob.driver.run_folder.folder import SUMMARY_FILE
-from plumbob.driver.run_folder.status_listener import STATUS_FILE
+from plumbob.driver.run_folder.folder import STATUS_FILE, SUMMARY_FILE
 from plumbob.driver.steering import RunState
 from plumbob.trainers.metrics.response_counts import CountsByVersion, ResponseCounts
 from tests.support.run_statuses import NO_STATUS, at_step

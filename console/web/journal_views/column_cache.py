@@ -1,0 +1,182 @@
+"""Columns of Parquet files as arrays, kept while their files stay as they are (`ColumnCache`)."""
+
+import stat
+import threading
+from collections import OrderedDict
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeVar
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+from numpy.typing import NDArray
+
+MAX_BYTES = 512 * 2**20
+"""Of all that is kept."""
+
+MAX_FILE_BYTES = 2**30
+"""A larger file is no step of a journal, and is shown as damaged."""
+
+FINISH_REASONS = ("stop", "length", "partial")
+VERSIONS = "versions.list.element"
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class FlatColumns:
+    """What the list of responses is counted and filtered by, of one step's file of N rows.
+
+    Attributes:
+        scores: float64 [N].
+        finish: int8 [N], of FINISH_REASONS; -1 where it is none of them.
+        dropped: bool [N].
+        versions: the lowest and highest policy version of its tokens, by the statistics of its row groups; None where
+            they do not say.
+    """
+
+    scores: NDArray[np.float64]
+    finish: NDArray[np.int8]
+    dropped: NDArray[np.bool_]
+    versions: tuple[int, int] | None
+
+
+@dataclass(frozen=True)
+class TokenCounts:
+    """Of one step's file: int64 [N] each. The versions are -1 where a response has no token of the policy's."""
+
+    lengths: NDArray[np.int64]
+    version_min: NDArray[np.int64]
+    version_max: NDArray[np.int64]
+
+
+class ColumnCache:
+    """Reads a file's columns once, and forgets what was not asked for the longest; asked from several threads."""
+
+    def __init__(self, max_bytes: int = MAX_BYTES) -> None:
+        self._max_bytes = max_bytes
+        self._kept: OrderedDict[tuple[Path, str], tuple[tuple[int, int], Any, int]] = OrderedDict()
+        self._num_bytes = 0
+        self._lock = threading.Lock()
+
+    def flat(self, path: Path) -> FlatColumns | None:
+        """None of a file that is damaged, here as below."""
+        return self._of(path, "flat", _read_flat, lambda found: found.scores.nbytes + 2 * len(found.scores))
+
+    def token_counts(self, path: Path) -> TokenCounts | None:
+        return self._of(path, "tokens", _read_token_counts, lambda found: 3 * found.lengths.nbytes)
+
+    def rewards(self, path: Path) -> dict[str, NDArray[np.float64]] | None:
+        """Part -> its rewards, float64 [N], NaN where a response has none."""
+        return self._of(path, "rewards", _read_rewards, lambda found: sum(part.nbytes for part in found.values()))
+
+    def table(self, path: Path) -> pa.Table | None:
+        """All columns of the file."""
+        return self._of(path, "table", lambda file: file.read(use_threads=False), lambda found: found.nbytes)
+
+    def columns(self, path: Path, names: Sequence[str]) -> pa.Table | None:
+        """Some columns, which are not kept; of the whole table where that is."""
+        with self._lock:
+            known = self._kept.get((path, "table"))
+        if known is not None and known[0] == _signature(path):
+            return known[1].select([name for name in names if name in known[1].schema.names])
+        return _read(path, lambda file: file.read([name for name in names if name in file.schema_arrow.names]))
+
+    def _of(
+        self, path: Path, kind: str, read: Callable[[pq.ParquetFile], T], num_bytes: Callable[[T], int]
+    ) -> T | None:
+        signature = _signature(path)
+        if signature is None:
+            return None
+        with self._lock:
+            known = self._kept.get((path, kind))
+            if known is not None and known[0] == signature:
+                self._kept.move_to_end((path, kind))
+                return known[1]
+        found = _read(path, read)
+        size = 0 if found is None else num_bytes(found)
+        with self._lock:
+            before = self._kept.pop((path, kind), None)
+            self._num_bytes += size - (0 if before is None else before[2])
+            self._kept[path, kind] = signature, found, size
+            while self._num_bytes > self._max_bytes and len(self._kept) > 1:
+                self._num_bytes -= self._kept.popitem(last=False)[1][2]
+        return found
+
+
+def _signature(path: Path) -> tuple[int, int] | None:
+    try:
+        found = path.stat()
+    except OSError:
+        return None
+    return (found.st_mtime_ns, found.st_size) if stat.S_ISREG(found.st_mode) else None
+
+
+def _read(path: Path, read: Callable[[pq.ParquetFile], T]) -> T | None:
+    try:
+        found = path.stat()
+        if not stat.S_ISREG(found.st_mode) or found.st_size > MAX_FILE_BYTES:
+            return None
+        with pq.ParquetFile(path) as file:
+            return read(file)
+    except (pa.ArrowException, OSError, KeyError, ValueError, TypeError, AttributeError, MemoryError):
+        return None  # Not the table of a journal, whatever pyarrow says of it.
+
+
+def _read_flat(file: pq.ParquetFile) -> FlatColumns:
+    table = file.read(["score", "finish_reason", "dropped"], use_threads=False)
+    finish = pc.fill_null(pc.index_in(table["finish_reason"], pa.array(FINISH_REASONS)), -1)
+    return FlatColumns(
+        pc.fill_null(table["score"], float("nan")).to_numpy().astype(np.float64),
+        finish.to_numpy().astype(np.int8),
+        pc.is_valid(table["dropped"]).to_numpy(),
+        _version_bounds(file.metadata),
+    )
+
+
+def _version_bounds(metadata: pq.FileMetaData) -> tuple[int, int] | None:
+    names = [metadata.schema.column(index).path for index in range(metadata.num_columns)]
+    if VERSIONS not in names:
+        return None
+    column, low, high = names.index(VERSIONS), [], []
+    for group in range(metadata.num_row_groups):
+        statistics = metadata.row_group(group).column(column).statistics
+        if statistics is None or not statistics.has_min_max:
+            return None
+        low.append(int(statistics.min))
+        high.append(int(statistics.max))
+    return (max(min(low), 0), max(high)) if low else None
+
+
+def _read_token_counts(file: pq.ParquetFile) -> TokenCounts:
+    column = file.read(["versions"], use_threads=False)["versions"].combine_chunks()
+    lengths = pc.fill_null(pc.list_value_length(column), 0).to_numpy(zero_copy_only=False).astype(np.int64)
+    versions = column.flatten().to_numpy(zero_copy_only=False).astype(np.int64)
+    has_tokens, starts = lengths > 0, np.concatenate([[0], np.cumsum(lengths)[:-1]]).astype(np.int64)
+    lowest, highest = np.full(len(lengths), -1), np.full(len(lengths), -1)
+    if has_tokens.any():
+        rows = starts[has_tokens]
+        written = np.where(versions < 0, np.iinfo(np.int64).max, versions)
+        found = np.minimum.reduceat(written, rows)
+        lowest[has_tokens] = np.where(found == np.iinfo(np.int64).max, -1, found)
+        highest[has_tokens] = np.maximum.reduceat(versions, rows)
+    return TokenCounts(lengths, lowest, highest)
+
+
+def _read_rewards(file: pq.ParquetFile) -> dict[str, NDArray[np.float64]]:
+    column = file.read(["rewards"], use_threads=False)["rewards"].combine_chunks()
+    lengths = np.diff(column.offsets.to_numpy())
+    rows = np.repeat(np.arange(len(column)), lengths)
+    first = column.offsets[0].as_py() if len(column.offsets) else 0
+    keys = column.keys.slice(first, len(rows)).dictionary_encode()
+    values = pc.fill_null(column.items.slice(first, len(rows)), float("nan")).to_numpy(zero_copy_only=False)
+    codes = keys.indices.to_numpy(zero_copy_only=False)
+    found = {}
+    for code, name in enumerate(keys.dictionary.to_pylist()):
+        part = np.full(len(column), np.nan)
+        part[rows[codes == code]] = values[codes == code]
+        found[str(name)] = part
+    return found

@@ -1,0 +1,120 @@
+"""The logs of a run's driver and workers, one by one or merged by their time stamps (`log_files`, `log_after`)."""
+
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from starlette.exceptions import HTTPException
+
+from plumbob.console.web.run_files.run_index import RunPlace
+from plumbob.driver.run_folder.folder import DRIVER_LOG, LOGS_FOLDER
+
+MERGED = "merged"
+LOG_SUFFIX = ".log"
+MAX_FILES = 500
+MAX_LIMIT = 2**20
+LAST = "-1"
+"""The cursor that asks for the end of a log."""
+
+STAMP = re.compile(rb"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z ")
+
+
+def log_files(place: RunPlace) -> dict[str, Any]:
+    """Name, size and time of each log; the driver's first."""
+    files = []
+    for name, path in _logs(place).items():
+        found = path.stat()
+        files.append({"name": name, "bytes": found.st_size, "updated": found.st_mtime})
+    return {"files": files}
+
+
+def _logs(place: RunPlace) -> dict[str, Path]:
+    """Name -> file: the names that may be asked for."""
+    driver = place.file(DRIVER_LOG)
+    found = {} if driver is None else {DRIVER_LOG: driver}
+    for path in place.listing(LOGS_FOLDER)[:MAX_FILES]:
+        log = place.file(LOGS_FOLDER, path.name) if path.name.endswith(LOG_SUFFIX) else None
+        if log is not None:
+            found[path.name] = log
+    return found
+
+
+def log_after(place: RunPlace, name: str, cursor: str, limit: int) -> dict[str, Any]:
+    """`text` of a log from a cursor on, at most `limit` bytes of it (of all together: `limit` of each)."""
+    logs = _logs(place)
+    if name == MERGED:
+        return _merged(logs, cursor, limit)
+    if name not in logs:
+        raise HTTPException(404, f"the run has no log {name[:80]!r}; it has {', '.join(logs) or 'none'}")
+    content, end, size = _read(logs[name], _offset(cursor), limit)
+    return {"text": content.decode("utf-8", "replace"), "cursor": str(end), "size": size}
+
+
+def _merged(logs: dict[str, Path], cursor: str, limit: int) -> dict[str, Any]:
+    """Each line with the name of its log before it; a line without a stamp stands below the one before it."""
+    offsets = _offsets(cursor, list(logs))
+    entries: list[tuple[bytes, int, list[str]]] = []
+    new, total = {}, 0
+    for order, (name, path) in enumerate(logs.items()):
+        content, end, size = _read(path, offsets.get(name, _offset(cursor) if cursor == LAST else 0), limit)
+        new[name], total = end, total + size
+        entries += [(stamp, order, lines) for stamp, lines in _stamped(name, content)]
+    entries.sort(key=lambda entry: entry[:2])
+    text = "".join(line for _, _, lines in entries for line in lines)
+    return {"text": text, "cursor": ",".join(f"{name}={end}" for name, end in new.items()), "size": total}
+
+
+def _stamped(name: str, content: bytes) -> Iterator[tuple[bytes, list[str]]]:
+    """(time stamp, lines) of a log: a stamped line with those below it that have none."""
+    stamp = b""
+    lines: list[str] = []
+    for line in content.splitlines(keepends=True):
+        found = STAMP.match(line)
+        if found is not None and lines:
+            yield stamp, lines
+            lines = []
+        stamp = found[0] if found is not None else stamp
+        text = line.decode("utf-8", "replace")
+        lines.append(f"{name}: {text}" if text.endswith("\n") else f"{name}: {text}\n")
+    if lines:
+        yield stamp, lines
+
+
+def _read(path: Path, offset: int | None, limit: int) -> tuple[bytes, int, int]:
+    """(whole lines, where they end, the size of the file); None asks for the last. A log that was cut begins anew."""
+    try:
+        with path.open("rb") as file:
+            size = file.seek(0, 2)
+            start = max(size - limit, 0) if offset is None else (offset if offset <= size else 0)
+            file.seek(start)
+            content = file.read(limit)
+    except OSError:
+        return b"", offset or 0, 0
+    if offset is None and start:
+        cut = content.find(b"\n") + 1
+        start, content = start + cut, content[cut:]
+    end = content.rfind(b"\n") + 1 or (len(content) if len(content) == limit else 0)
+    return content[:end], start + end, size
+
+
+def _offset(cursor: str) -> int | None:
+    """None asks for the end."""
+    if cursor == LAST:
+        return None
+    if not cursor:
+        return 0
+    if not (cursor.isascii() and cursor.isdigit() and len(cursor) <= 18):
+        raise HTTPException(400, "the cursor is none that this server gave: ask without one")
+    return int(cursor)
+
+
+def _offsets(cursor: str, names: list[str]) -> dict[str, int]:
+    if cursor in ("", LAST):
+        return {}
+    found = {}
+    for pair in cursor[:100_000].split(","):
+        name, _, end = pair.rpartition("=")
+        if name in names:
+            found[name] = _offset(end) or 0
+    return found

@@ -1,0 +1,56 @@
+"""The settings of each row of `plumbob verify`, against the rows themselves."""
+
+from collections.abc import Mapping
+
+import pytest
+
+from plumbob.configs.settings.algorithms import FixedKl
+from plumbob.console.web.verified_settings import GIVEN, PROVEN, ProvenSettings, proofs_of
+from plumbob.verify.rows.all_rows import ALL_ROWS
+from plumbob.verify.rows.offline_rows import OfflineRow
+from plumbob.verify.rows.online_rows import OnlineRow
+
+OF_ROW: Mapping[tuple[str, str], ProvenSettings] = {(one.row, one.setting): one for one in PROVEN}
+
+
+def test_every_row_is_named_and_no_other() -> None:
+    assert sorted(OF_ROW) == sorted((row.name, row.setting) for row in ALL_ROWS) and len(OF_ROW) == len(PROVEN)
+
+
+@pytest.mark.parametrize("row", [row for row in ALL_ROWS if isinstance(row, OnlineRow)], ids=lambda row: row.setting)
+def test_what_is_needed_of_an_online_row_is_what_it_has(row: OnlineRow) -> None:
+    """A row's own settings, dotted as a run's are, satisfy its needs."""
+    settings = row.settings().model_dump(mode="json")
+    kl = (row.kl or FixedKl()).model_dump(mode="json")
+
+    def value(key: str) -> object:
+        found: object = {"ppo": settings | {"kl": kl}}
+        for name in key.split("."):
+            assert isinstance(found, dict), key
+            found = found[name]
+        return found
+
+    for key, wanted in OF_ROW[row.name, row.setting].needs.items():
+        assert bool(value(key)) if wanted == GIVEN else value(key) == wanted, key
+
+
+@pytest.mark.parametrize("row", [row for row in ALL_ROWS if isinstance(row, OfflineRow)], ids=lambda row: row.setting)
+def test_what_is_needed_of_an_offline_row_is_what_it_has(row: OfflineRow) -> None:
+    loss = row.loss.model_dump(mode="json")
+    needs = OF_ROW[row.name, row.setting].needs
+    assert needs and {key: loss[key.removeprefix("dpo.loss.")] for key in needs} == needs
+
+
+def test_a_run_is_told_what_is_proven_of_its_own_settings() -> None:
+    flat = {
+        "ppo.estimator.kind": "rloo",
+        "ppo.kl.place": "loss",
+        "ppo.kl.estimate": "k2",
+        "ppo.policy_loss.kind": "clipped",
+    }
+    (proof,) = proofs_of(flat)
+    assert proof["row"] == "RLOO: k2 in the loss, 40 responses" and "ppo.kl.estimate=k2" in proof["setting"]
+    assert proof["passed"] is None and "expected update is zero" in proof["expected"]
+    assert [one["row"] for one in proofs_of({"dpo.loss.kind": "sppo"})] == ["SPPO: exact pairs"]
+    assert proofs_of({"sft.num_epochs": 1}) == []
+    assert len(proofs_of({"ppo.mask_truncated": True})) == 1 and proofs_of({"ppo.mask_truncated": False}) == []
